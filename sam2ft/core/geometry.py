@@ -1,0 +1,113 @@
+"""Where a grid lies in space.
+
+Arrays are `_zyx`: z counts slices along their normal, y rows, x columns. `affine_ras` maps a voxel index (x, y, z, 1) of
+such an array to millimetres in the RAS frame of NIfTI (x to the right of the subject, y anterior, z superior).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sam2ft.core.errors import DataError
+
+# Two grids are one when corners agree within this share of the smallest voxel edge: header round trips through
+# float32 move corners by about 1e-5 of a voxel, a resampled grid by much more than 1 %.
+SAME_GRID_TOLERANCE_VOXELS = 0.01
+
+DZ_SOURCES = ("positions", "slice_spacing", "slice_thickness")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Shape, spacing and placement of one volume."""
+
+    shape_zyx: tuple[int, int, int]
+    spacing_zyx_mm: tuple[float, float, float]
+    """(dz, row distance, column distance); dz is the distance of slice centres, never SliceThickness unless dz_source says so."""
+    affine_ras: tuple[tuple[float, float, float, float], ...]
+    """4 x 4, voxel index (x, y, z, 1) -> RAS mm."""
+    dz_source: str = "positions"
+    """positions | slice_spacing | slice_thickness: where dz comes from."""
+
+    def __post_init__(self) -> None:
+        if min(self.spacing_zyx_mm) <= 0 or not all(np.isfinite(self.spacing_zyx_mm)):
+            raise DataError(f"spacing {self.spacing_zyx_mm} mm (z, y, x): every spacing must be finite and > 0")
+        if self.dz_source not in DZ_SOURCES:
+            raise ValueError(f"dz_source {self.dz_source!r}; one of {', '.join(DZ_SOURCES)}")
+
+    @classmethod
+    def from_affine(
+        cls, shape_zyx: tuple[int, int, int], affine: npt.ArrayLike, dz_source: str = "positions"
+    ) -> "Geometry":
+        """Geometry of an array whose voxel (x, y, z) lies at `affine @ (x, y, z, 1)` RAS mm."""
+        matrix = np.asarray(affine, dtype=np.float64)
+        dx, dy, dz = np.linalg.norm(matrix[:3, :3], axis=0)
+        rows = tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in matrix)
+        return cls(shape_zyx, (float(dz), float(dy), float(dx)), rows, dz_source)
+
+    @classmethod
+    def axis_aligned(cls, shape_zyx: tuple[int, int, int], spacing_zyx_mm: tuple[float, float, float]) -> "Geometry":
+        """A grid along the axes of the RAS frame with its first voxel at the origin."""
+        return cls.from_affine(shape_zyx, np.diag([*spacing_zyx_mm[::-1], 1.0]))
+
+    @property
+    def affine(self) -> npt.NDArray[np.float64]:
+        return np.array(self.affine_ras, dtype=np.float64)
+
+    @property
+    def voxel_volume_mm3(self) -> float:
+        dz, dy, dx = self.spacing_zyx_mm
+        return dz * dy * dx
+
+    @property
+    def pixel_area_mm2(self) -> float:
+        return self.spacing_zyx_mm[1] * self.spacing_zyx_mm[2]
+
+    @property
+    def diagonal_mm(self) -> float:
+        """Length of the volume's diagonal, voxel edges included: the default distance of a missed tissue."""
+        return float(np.linalg.norm(np.multiply(self.shape_zyx, self.spacing_zyx_mm)))
+
+    @property
+    def slice_diagonal_mm(self) -> float:
+        """Length of one slice's diagonal, pixel edges included."""
+        return float(np.linalg.norm(np.multiply(self.shape_zyx[1:], self.spacing_zyx_mm[1:])))
+
+    def difference(self, other: "Geometry") -> str | None:
+        """Why `other` is not the same grid, in words with numbers, or None when it is."""
+        if self.shape_zyx != other.shape_zyx:
+            return f"shape (z, y, x) {self.shape_zyx} against {other.shape_zyx}"
+        nz, ny, nx = self.shape_zyx
+        corners = np.array(
+            [[x, y, z, 1] for x in (0, nx - 1) for y in (0, ny - 1) for z in (0, nz - 1)], dtype=np.float64
+        )
+        distance_mm = float(np.abs(corners @ (self.affine - other.affine).T).max())
+        if distance_mm > SAME_GRID_TOLERANCE_VOXELS * min(self.spacing_zyx_mm):
+            spacings = f"spacing {_short(self.spacing_zyx_mm)} against {_short(other.spacing_zyx_mm)} mm"
+            return f"corners lie up to {distance_mm:.4g} mm apart ({spacings})"
+        return None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "shape_zyx": list(self.shape_zyx),
+            "spacing_zyx_mm": list(self.spacing_zyx_mm),
+            "affine_ras": [list(row) for row in self.affine_ras],
+            "dz_source": self.dz_source,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Geometry":
+        shape, spacing = value["shape_zyx"], value["spacing_zyx_mm"]
+        affine = tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in value["affine_ras"])
+        return cls(
+            (int(shape[0]), int(shape[1]), int(shape[2])),
+            (float(spacing[0]), float(spacing[1]), float(spacing[2])),
+            affine,
+            value["dz_source"],
+        )
+
+
+def _short(values: tuple[float, ...]) -> str:
+    return "(" + ", ".join(f"{value:.6g}" for value in values) + ")"

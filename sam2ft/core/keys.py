@@ -1,0 +1,88 @@
+"""Who an image belongs to. A key is made when an image is read, travels with it, and is columns when a CSV is written."""
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+from urllib.parse import quote
+
+from sam2ft.core.errors import DataError
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def _checked(kind: str, name: str) -> str:
+    if not name or name != name.strip() or len(name) > 128 or _UNPRINTABLE.search(name):
+        raise DataError(f"{kind} {name!r}: a name is 1 to 128 printable characters without spaces at its ends")
+    return name
+
+
+def path_component(name: str) -> str:
+    """`name` as one component of a path: reversible, and never a path of its own (`../x` becomes `..%2Fx`)."""
+    quoted = quote(name, safe=" ")
+    return quoted.replace(".", "%2E") if set(quoted) == {"."} else quoted
+
+
+@dataclass(frozen=True, order=True)
+class VolumeKey:
+    """One 3-D image of a subject on one grid."""
+
+    dataset: str
+    subject: str
+    volume: str
+
+    COLUMNS: ClassVar[tuple[str, ...]] = ("dataset", "subject", "volume")
+
+    def __post_init__(self) -> None:
+        for kind in self.COLUMNS:
+            _checked(kind, getattr(self, kind))
+
+    def __str__(self) -> str:
+        return f"{self.dataset}/{self.subject}/{self.volume}"
+
+    def slice(self, index: int) -> "SliceKey":
+        """The key of slice `index`, 0-based along the slice normal."""
+        return SliceKey(self.dataset, self.subject, self.volume, index)
+
+    @property
+    def file_stem(self) -> str:
+        """A file name that is unique within the dataset: `<subject>__<volume>`, each part quoted."""
+        return f"{path_component(self.subject)}__{path_component(self.volume)}"
+
+
+@dataclass(frozen=True, order=True)
+class SliceKey:
+    """One plane of a volume; `index` is 0-based along the slice normal."""
+
+    dataset: str
+    subject: str
+    volume: str
+    index: int
+
+    COLUMNS: ClassVar[tuple[str, ...]] = ("dataset", "subject", "volume", "slice")
+
+    def __str__(self) -> str:
+        return f"{self.dataset}/{self.subject}/{self.volume} slice {self.index}"
+
+    @property
+    def volume_key(self) -> VolumeKey:
+        return VolumeKey(self.dataset, self.subject, self.volume)
+
+    @property
+    def metadata_key(self) -> str:
+        """This slice's key in metadata_for_stats.json, which counts from 001."""
+        return f"{self.index + 1:03d}"
+
+
+_LEGACY_IMAGE_NAME = re.compile(r"(?P<subject>.+)-(?P<index>\d+)(?:\.[A-Za-z0-9.]+)?")
+
+
+def parse_image_name(image_name: str) -> tuple[str, str]:
+    """(subject, metadata slice key) of a legacy slice file name: `OAI_3454-006.npy` -> (`OAI_3454`, `007`).
+
+    Legacy files count slices from 0, metadata files from 001. Only for reading such file names; nothing that
+    sam2ft makes is ever parsed back from a name.
+    """
+    match = _LEGACY_IMAGE_NAME.fullmatch(image_name)
+    if match is None:
+        raise DataError(f"{image_name!r} is not a legacy slice name; expected <subject>-<slice number>[.npy]")
+    return match["subject"], f"{int(match['index']) + 1:03d}"

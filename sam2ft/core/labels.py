@@ -1,0 +1,83 @@
+"""What the integers of a mask mean."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sam2ft.core.errors import DataError
+
+
+@dataclass(frozen=True)
+class Label:
+    """One label of a mask; 0 is background and never a Label."""
+
+    id: int
+    name: str
+    interface: str | None = None
+    """Name of the bone label from which this cartilage's thickness is measured, or None."""
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """The labels of a dataset, in increasing order of id."""
+
+    labels: tuple[Label, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", tuple(sorted(self.labels, key=lambda label: label.id)))
+        ids, names = [label.id for label in self.labels], [label.name for label in self.labels]
+        for found, what in ((ids, "id"), (names, "name")):
+            if repeated := sorted({str(value) for value in found if found.count(value) > 1}):
+                raise DataError(f"labels: {what} {', '.join(repeated)} is given twice")
+        if bad := [number for number in ids if not 1 <= number <= 65535]:
+            raise DataError(f"labels: id {bad[0]}; an id is 1 to 65535, 0 is background")
+        for label in self.labels:
+            if label.interface is not None and label.interface not in names:
+                raise DataError(
+                    f"labels.{label.id}.interface: {label.interface!r} is not a label; known: {', '.join(names)}"
+                )
+
+    def __iter__(self) -> Iterator[Label]:
+        return iter(self.labels)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return tuple(label.id for label in self.labels)
+
+    def __getitem__(self, label_id: int) -> Label:
+        for label in self.labels:
+            if label.id == label_id:
+                return label
+        raise DataError(f"label {label_id} is not in the label table; known: {self.describe()}")
+
+    def named(self, name: str) -> Label:
+        for label in self.labels:
+            if label.name == name:
+                return label
+        raise DataError(f"no label is named {name!r}; known: {self.describe()}")
+
+    def interface_of(self, label_id: int) -> Label | None:
+        """The bone label of a cartilage label, or None when it has none."""
+        name = self[label_id].interface
+        return None if name is None else self.named(name)
+
+    def describe(self) -> str:
+        return ", ".join(f"{label.id} {label.name}" for label in self.labels)
+
+    @classmethod
+    def unnamed(cls, ids: Iterable[int]) -> "LabelTable":
+        """A table for masks that come without one: every id is a label, its name the integer."""
+        return cls(tuple(Label(int(number), str(int(number))) for number in ids))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            str(label.id): {"name": label.name} | ({"interface": label.interface} if label.interface else {})
+            for label in self.labels
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "LabelTable":
+        return cls(tuple(Label(int(key), entry["name"], entry.get("interface")) for key, entry in value.items()))

@@ -1,0 +1,146 @@
+"""Every path of runs and experiments. No other module joins these names."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sam2ft.core.keys import VolumeKey, path_component
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class EvalLayout:
+    """One evaluation: `<run>/eval/<eval_id>/`."""
+
+    folder: Path
+
+    @property
+    def success(self) -> Path:
+        return self.folder / "_SUCCESS"
+
+    def table(self, name: str) -> Path:
+        """`name` is a key of rows.TABLES: slice, instance, volume, global, biomarker_slice, ..."""
+        return self.folder / f"{name}.csv"
+
+    def part(self, key: VolumeKey, name: str) -> Path:
+        """One finished volume's rows of one table."""
+        return self.folder / "parts" / path_component(key.dataset) / f"{key.file_stem}.{name}.csv"
+
+    def part_done(self, key: VolumeKey) -> Path:
+        """Written last: the digests of this volume's parts."""
+        return self.folder / "parts" / path_component(key.dataset) / f"{key.file_stem}.json"
+
+    def prediction(self, key: VolumeKey) -> Path:
+        return self.folder / "predictions" / path_component(key.dataset) / f"{key.file_stem}.nii.gz"
+
+    @property
+    def qc(self) -> Path:
+        return self.folder / "qc"
+
+
+@dataclass(frozen=True)
+class RunLayout:
+    """One run: `runs/<experiment>/<run_id>/`."""
+
+    folder: Path
+
+    @property
+    def run_id(self) -> str:
+        return self.folder.name
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config.yaml"
+
+    @property
+    def provenance(self) -> Path:
+        return self.folder / "provenance.json"
+
+    @property
+    def status(self) -> Path:
+        return self.folder / "status.json"
+
+    @property
+    def claim(self) -> Path:
+        return self.folder / "claim.json"
+
+    @property
+    def requeue(self) -> Path:
+        """Stop marker: the attempt that saved and wants to be continued."""
+        return self.folder / "requeue.json"
+
+    @property
+    def history(self) -> Path:
+        return self.folder / "history.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def best(self) -> Path:
+        return self.checkpoints / "best.pt"
+
+    def resume(self, step: int) -> Path:
+        return self.checkpoints / f"{step:09d}.safetensors"
+
+    @property
+    def qc(self) -> Path:
+        return self.folder / "qc"
+
+    @property
+    def logs(self) -> Path:
+        return self.folder / "logs"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.folder / "tensorboard"
+
+    def evaluation(self, eval_id: str) -> EvalLayout:
+        return EvalLayout(self.folder / "eval" / eval_id)
+
+    @property
+    def evaluations(self) -> Path:
+        return self.folder / "eval"
+
+
+@dataclass(frozen=True)
+class ExperimentLayout:
+    """One experiment: `runs/<experiment>/`."""
+
+    folder: Path
+
+    @classmethod
+    def of(cls, name: str, runs: Path = RUNS) -> "ExperimentLayout":
+        return cls(runs / path_component(name))
+
+    def plan(self, plan_id: str) -> Path:
+        return self.folder / f"plan-{plan_id}.json"
+
+    def submission(self, number: int) -> Path:
+        return self.folder / "submissions" / f"{number}.json"
+
+    @property
+    def submissions(self) -> Path:
+        return self.folder / "submissions"
+
+    @property
+    def lock(self) -> Path:
+        return self.folder / ".lock"
+
+    def run(self, run_id: str) -> RunLayout:
+        return RunLayout(self.folder / run_id)
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report"
+
+
+def foreign_evaluation(checkpoint_id: str, eval_id: str, runs: Path = RUNS) -> EvalLayout:
+    """Where the evaluation of a checkpoint that no run here made goes by default."""
+    return EvalLayout(runs / "_foreign" / checkpoint_id / eval_id)
+
+
+def scored(run_id: str, runs: Path = RUNS) -> EvalLayout:
+    """Where the scoring of masks made elsewhere goes by default."""
+    return EvalLayout(runs / "_scored" / run_id)
