@@ -29,7 +29,7 @@ class ClaimedError(Exception):
 
 
 class StopRequestedError(Exception):
-    """The run was told to stop and has saved what is needed to continue. Exit code 75 inside an allocation, else 143."""
+    """The run was told to stop and saved what is needed to continue. Exit code 75 inside an allocation, else 143."""
 
 
 @dataclass(frozen=True)

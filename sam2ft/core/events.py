@@ -1,4 +1,4 @@
-"""What the engine announces and what `run/` does about it (history, checkpoints, trackers, QC pictures, a progress bar)."""
+"""What the engine announces and what `run/` does about it (history, checkpoints, trackers, QC pictures, progress)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,7 @@
 """Where a grid lies in space.
 
-Arrays are `_zyx`: z counts slices along their normal, y rows, x columns. `affine_ras` maps a voxel index (x, y, z, 1) of
-such an array to millimetres in the RAS frame of NIfTI (x to the right of the subject, y anterior, z superior).
+Arrays are `_zyx`: z counts slices along their normal, y rows, x columns. `affine_ras` maps a voxel index (x, y, z, 1)
+of such an array to millimetres in the RAS frame of NIfTI (x to the right of the subject, y anterior, z superior).
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Geometry:
 
     shape_zyx: tuple[int, int, int]
     spacing_zyx_mm: tuple[float, float, float]
-    """(dz, row distance, column distance); dz is the distance of slice centres, never SliceThickness unless dz_source says so."""
+    """(dz, row distance, column distance); dz: distance of slice centres, SliceThickness only if dz_source says so."""
     affine_ras: tuple[tuple[float, float, float, float], ...]
     """4 x 4, voxel index (x, y, z, 1) -> RAS mm."""
     dz_source: str = "positions"

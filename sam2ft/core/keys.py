@@ -1,4 +1,4 @@
-"""Who an image belongs to. A key is made when an image is read, travels with it, and is columns when a CSV is written."""
+"""Who an image belongs to. A key is made when an image is read, travels with it, and is columns of a written CSV."""
 
 import re
 from dataclasses import dataclass

@@ -26,8 +26,8 @@ class LabelTable:
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(sorted(self.labels, key=lambda label: label.id)))
         ids, names = [label.id for label in self.labels], [label.name for label in self.labels]
-        for found, what in ((ids, "id"), (names, "name")):
-            if repeated := sorted({str(value) for value in found if found.count(value) > 1}):
+        for found, what in (([str(number) for number in ids], "id"), (names, "name")):
+            if repeated := sorted({value for value in found if found.count(value) > 1}):
                 raise DataError(f"labels: {what} {', '.join(repeated)} is given twice")
         if bad := [number for number in ids if not 1 <= number <= 65535]:
             raise DataError(f"labels: id {bad[0]}; an id is 1 to 65535, 0 is background")

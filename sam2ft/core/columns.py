@@ -1,0 +1,87 @@
+"""The columns that tables share: their names, types, units and descriptions. `core/rows.py` puts them together."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["text", "integer", "number"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its type and, for people, what it holds."""
+
+    name: str
+    kind: Kind
+    description: str
+    unit: str = ""
+
+
+def text(name: str, description: str) -> Column:
+    return Column(name, "text", description)
+
+
+def integer(name: str, description: str, unit: str = "") -> Column:
+    return Column(name, "integer", description, unit)
+
+
+def number(name: str, description: str, unit: str = "") -> Column:
+    return Column(name, "number", description, unit)
+
+
+STAMP = (
+    text("run", "run_id of the run that made the prediction"),
+    text("eval", "eval_id: identity of the evaluation's settings and data"),
+)
+DATASET = text("dataset", "name of the prepared store")
+SUBJECT_VOLUME = (
+    text("subject", "the person: unit of splitting and statistics"),
+    text("volume", "one 3-D image of a subject"),
+)
+SPLIT_PROTOCOL = (
+    text("split", "train, val or test"),
+    text("protocol", "how the model was prompted, with parameters"),
+)
+SLICE = integer("slice", "0-based index along the slice normal")
+LABEL = (integer("label", "integer in the mask"), text("label_name", "its name in the label table"))
+INSTANCE = integer("instance", "1-based connected component; empty = the whole tissue")
+COUNTS = (
+    integer("tp", "pixels in both masks"),
+    integer("fp", "pixels only in the prediction"),
+    integer("fn", "pixels only in the reference"),
+)
+TN = integer("tn", "pixels in neither mask")
+OVERLAP = (
+    number("dice", "2 tp / (2 tp + fp + fn)", "1"),
+    number("iou", "tp / (tp + fp + fn)", "1"),
+)
+RATES = (
+    number("precision", "tp / (tp + fp)", "1"),
+    number("recall", "tp / (tp + fn)", "1"),
+)
+DISTANCES = (
+    number("hd_mm", "Hausdorff distance of the voxel boundaries; empty unless the metric is asked for", "mm"),
+    number("hd95_mm", "its 95th percentile, the larger of both directions", "mm"),
+    number("assd_mm", "average symmetric distance of the voxel boundaries", "mm"),
+    number("nsd", "share of both boundaries within eval.nsd_tolerance_mm of the other", "1"),
+)
+STATUS = text(
+    "status",
+    "ok; absent: label in neither mask (ratios empty, not counted); missed: only in the reference; "
+    "spurious: only in the prediction",
+)
+BIOMARKER = (
+    text("biomarker", "cartilagethickness, tissuevolume, tissueheight, t1rho or t2"),
+    text("definition", "which number of the biomarker (docs/biomarkers.md)"),
+    text("unit", "mm, mm2, mm3, mL, ms, percent or 1"),
+)
+PAIR = (
+    number("reference", "value measured on the reference mask; empty when there is none"),
+    number("prediction", "value measured on the predicted mask; empty when there is none"),
+    number("difference", "prediction - reference"),
+    integer("n_reference", "voxels, rays or instances behind the reference value"),
+    integer("n_prediction", "the same for the prediction"),
+    text("dz_source", "positions, slice_spacing or slice_thickness: where the slice distance comes from"),
+    STATUS,
+)
+VOLUME_KEY = (*STAMP, DATASET, *SUBJECT_VOLUME, *SPLIT_PROTOCOL)
+GLOBAL_KEY = (*STAMP, DATASET, *SPLIT_PROTOCOL)
