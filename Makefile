@@ -1,0 +1,103 @@
+# Each target does its own set-up. `make` alone prints this list.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.ONESHELL:
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+EXP ?= experiments/quickstart.yaml
+LOCAL ?=
+SITE ?=
+ARGS ?=
+SWEEP = $(PY) launch/sweep.py $(EXP) $(if $(LOCAL),--local $(LOCAL)) $(if $(SITE),--site $(SITE)) $(ARGS)
+
+.PHONY: help setup demo demo-real test test-slow test-slurm check schema nano weights prepare train eval sweep plan status \
+        aggregate bench clean
+
+help: ## this list
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(READY) ## make the virtual environment .venv with exact versions
+
+$(READY): setup.cfg pyproject.toml constraints.txt requirements-sam2.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sam2ft needs Python >= 3.11, found " + sys.version.split()[0])'
+	@echo "setting up $(VENV) (about 6 GB, a few minutes the first time) ..." >&2
+	export PIP_DISABLE_PIP_VERSION_CHECK=1
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	# pip >= 25 and setuptools >= 77 are needed to build sam2 without build isolation; torch comes before sam2, which
+	# imports it to build, and constraints keep every later step from moving it.
+	$(PY) -m pip install -q --upgrade "pip>=25" "setuptools>=77,<85" wheel
+	$(PY) -m pip install -q -c constraints.txt torch torchvision
+	$(PY) -m pip install -q -c constraints.txt hydra-core iopath pillow tqdm
+	SAM2_BUILD_CUDA=0 $(PY) -m pip install -q --no-build-isolation --no-deps --require-hashes -r requirements-sam2.txt
+	$(PY) -m pip install -q -c constraints.txt --no-build-isolation -e ".[dev,wandb]"
+	touch $@
+
+demo: $(READY) ## everything once, on a laptop: phantom DICOM -> store -> 4-point sweep + baseline -> report
+	$(PY) launch/prepare.py --phantom knee --subjects 12 --out data/knee
+	$(PY) launch/sweep.py experiments/lr_grid.yaml --local 2
+
+demo-real: $(READY) ## the same job on real CT and MR that come with PyPI packages
+	$(PY) -m sam2ft.run.real_data_run --out data/real
+	$(PY) launch/prepare.py data/real/vertebra.yaml --out data/vertebra
+	$(PY) launch/sweep.py experiments/demo_real.yaml --local 2
+
+test: $(READY) ## what a newcomer runs (under 10 minutes on 2 cores)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile -m "not slow and not slurm" $(ARGS)
+
+test-slow: $(READY) ## the longer proofs: real nano training, demo in three seeds
+	$(PY) -m pytest -m "slow and not slurm" --timeout 1800 $(ARGS)
+
+test-slurm: $(READY) ## on a real Slurm, brought up on this machine (root, Debian or Ubuntu)
+	$(PY) -m pytest -m slurm --timeout 900 -rs $(ARGS)
+
+check: $(READY) ## static only: format, lint, layers, types, generated files, size budgets
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/mypy
+	$(PY) -m sam2ft.config.signatures --check
+	$(PY) -m sam2ft.core.rows_doc --check
+	$(PY) -m pytest tests/test_budgets.py
+
+schema: $(READY) ## write signatures.json, the JSON Schemas for editors and docs/data.md
+	$(PY) -m sam2ft.config.signatures
+	$(PY) -m sam2ft.core.rows_doc
+
+nano: $(READY) ## train the nano SAM 2 of tests and demos (at most 30 minutes on 2 cores)
+	$(PY) -m sam2ft.run.nano_run $(ARGS)
+
+weights: $(READY) ## download official weights: make weights MODEL=sam2.1_hiera_tiny
+	$(PY) -m sam2ft.run.weights_run $(MODEL) $(ARGS)
+
+prepare: $(READY) ## raw images -> store: make prepare DATASET=experiments/datasets/knee.yaml OUT=data/knee
+	$(PY) launch/prepare.py $(DATASET) --out $(OUT) $(ARGS)
+
+train: $(READY) ## one point, here and now: make train EXP=... ARGS="--point 0"
+	$(PY) launch/train.py $(EXP) $(ARGS)
+
+eval: $(READY) ## evaluate a checkpoint: make eval CKPT=runs/.../best.pt
+	$(PY) launch/eval.py --ckpt $(CKPT) $(ARGS)
+
+sweep: $(READY) ## plan, submit or run what is missing: make sweep EXP=experiments/lr_grid.yaml [LOCAL=2 | SITE=name]
+	$(SWEEP)
+
+plan: $(READY) ## what `make sweep` would do
+	$(SWEEP) --dry-run
+
+status: $(READY) ## where everything stands: make status EXP=...
+	$(PY) launch/status.py $(EXP) $(ARGS)
+
+aggregate: $(READY) ## tables and report: make aggregate EXP=...
+	$(PY) launch/aggregate.py $(EXP) $(ARGS)
+
+bench: $(READY) ## side-by-side measurements
+	for script in benchmarks/bench_*.py; do echo "== $$script"; $(PY) "$$script"; done
+
+clean: ## remove caches; data/, runs/ and weights/ stay
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info
+	find sam2ft launch tests -name __pycache__ -prune -exec rm -rf {} +
