@@ -1,4 +1,4 @@
-"""How every command of launch/ ends: one message for what the user can fix, a traceback for a defect, the right exit code."""
+"""How every command of launch/ ends: a message for what the user can fix, a traceback for a defect, the right code."""
 
 import os
 import sys

@@ -1,0 +1,121 @@
+"""What was planned, as a job reads it: the frozen map from index to run of one plan, `plan-<id>.json`."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+from sam2ft.core.errors import DataError
+from sam2ft.core.files import canonical_json, read_json, sha256_text, write_json
+from sam2ft.core.layout import ExperimentLayout
+
+Stage = Literal["train", "eval", "train_eval"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+PLAN_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one task array asks Slurm for; complete, nothing left to a default."""
+
+    nodes: int
+    tasks_per_node: int
+    gpus_per_node: int
+    cpus_per_task: int
+    mem_gb: float
+    hours: float
+
+    @property
+    def world_size(self) -> int:
+        return self.nodes * self.tasks_per_node
+
+
+@dataclass(frozen=True)
+class PlannedPoint:
+    """One point of the sweep that this run stands for (several when points resolve to one run)."""
+
+    name: str
+    overrides: tuple[tuple[str, Any], ...]
+    eval_id: str
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a plan."""
+
+    index: int
+    run_id: str
+    stage: Stage
+    baseline: bool
+    points: tuple[PlannedPoint, ...]
+    """At least one; the first gives the run its name."""
+    resources: Resources
+
+    @property
+    def name(self) -> str:
+        return self.points[0].name
+
+    @property
+    def eval_ids(self) -> tuple[str, ...]:
+        """Every evaluation of this run, each once, in the order of the points."""
+        return tuple(dict.fromkeys(point.eval_id for point in self.points))
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        points = tuple(
+            PlannedPoint(
+                entry["name"], tuple((key, overridden) for key, overridden in entry["overrides"]), entry["eval_id"]
+            )
+            for entry in value["points"]
+        )
+        resources = Resources(**value["resources"])
+        return cls(value["index"], value["run_id"], value["stage"], value["baseline"], points, resources)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All runs of an experiment; its id is a digest of its content, so an unchanged experiment has one plan."""
+
+    experiment: str
+    source: str
+    """Absolute path of the experiment file."""
+    fresh: bool
+    """Train again from the start, whatever a run directory holds."""
+    runs: tuple[PlannedRun, ...]
+
+    @property
+    def plan_id(self) -> str:
+        """12 hex over the content (the place of the experiment file is not part of it)."""
+        content = {"version": PLAN_VERSION, "experiment": self.experiment, "fresh": self.fresh}
+        return sha256_text(canonical_json(content | {"runs": [run.to_json() for run in self.runs]}))[:12]
+
+    def run(self, index: int) -> PlannedRun:
+        for run in self.runs:
+            if run.index == index:
+                return run
+        raise DataError(f"plan {self.plan_id} of {self.experiment} has no run {index}; it has {len(self.runs)}")
+
+
+def save_plan(layout: ExperimentLayout, plan: Plan) -> Path:
+    """Write the plan into its experiment's folder; a plan that is there already is the same one."""
+    path = layout.plan(plan.plan_id)
+    if not path.is_file():
+        value = {"version": PLAN_VERSION, "plan": plan.plan_id, "experiment": plan.experiment, "source": plan.source}
+        write_json(path, value | {"fresh": plan.fresh, "runs": [run.to_json() for run in plan.runs]})
+    return path
+
+
+def load_plan(layout: ExperimentLayout, plan_id: str) -> Plan:
+    """Errors: DataError when the file is missing, of another version, or is not what its name says."""
+    path = layout.plan(plan_id)
+    value = read_json(path)
+    if value.get("version") != PLAN_VERSION:
+        raise DataError(f"{path}: plan of version {value.get('version')}, this sam2ft reads {PLAN_VERSION}")
+    runs = tuple(PlannedRun.from_json(run) for run in value["runs"])
+    plan = Plan(value["experiment"], value["source"], value["fresh"], runs)
+    if plan.plan_id != plan_id:
+        raise DataError(f"{path}: its content was changed after it was written; plan again with launch/sweep.py")
+    return plan

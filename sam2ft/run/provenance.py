@@ -1,0 +1,74 @@
+"""Where a run's results come from: code version, packages, machine, command. Recorded, never part of an id."""
+
+import os
+import platform
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import sam2ft
+from sam2ft.core.files import read_json, write_json
+from sam2ft.core.layout import RunLayout
+from sam2ft.run.claim import Attempt
+
+PACKAGES = ("sam2ft", "torch", "torchvision", "sam2", "monai", "numpy", "scipy", "pandas", "pydicom", "pydantic")
+_GIT_TIMEOUT_S = 10
+
+
+def code_version() -> dict[str, Any]:
+    """Commit of the checkout that sam2ft runs from, and whether tracked files differ from it; None outside of one."""
+    root = Path(sam2ft.__path__[0]).parent
+    commit = _git(root, "rev-parse", "HEAD")
+    if commit is None:
+        return {"commit": None, "modified": None}
+    return {"commit": commit, "modified": bool(_git(root, "status", "--porcelain", "--untracked-files=no"))}
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    if not (root / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=_GIT_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def package_versions() -> dict[str, str]:
+    """Installed versions of the packages that can move a number."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def provenance(attempt: Attempt) -> dict[str, Any]:
+    """What one attempt ran with."""
+    return {
+        "attempt": attempt.to_json(),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "code": code_version(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": package_versions(),
+        "command": sys.argv,
+        "host": socket.gethostname(),
+        "cores": os.cpu_count(),
+        "partition": os.environ.get("SLURM_JOB_PARTITION"),
+        "nodes": os.environ.get("SLURM_JOB_NODELIST"),
+    }
+
+
+def record_provenance(layout: RunLayout, attempt: Attempt) -> None:
+    """Add this attempt to provenance.json; the attempts before it stay."""
+    before = read_json(layout.provenance)["attempts"] if layout.provenance.is_file() else []
+    write_json(layout.provenance, {"attempts": [*before, provenance(attempt)]})
