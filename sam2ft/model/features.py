@@ -1,0 +1,50 @@
+"""What the image encoder knows about a batch of slices, kept so that any number of prompts can use it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Features:
+    """The encoder's half of a forward pass, for b slices; side s = image_size / 16.
+
+    `encode` stops before the two 1x1 convolutions (`conv_s0`, `conv_s1`) that stock SAM 2 runs with the encoder
+    although they belong to the decoder: features of a frozen encoder stay valid while the decoder trains. `projected`
+    says whether they have been applied since.
+    """
+
+    embedding_bchw: Tensor
+    """(b, d_model, s, s), `no_mem_embed` added as on stock's image path."""
+    high_resolution: tuple[Tensor, ...]
+    """Finest first: (b, d_model, 4s, 4s), (b, d_model, 2s, 2s); projected, d_model / 8 and d_model / 4 channels."""
+    projected: bool = False
+
+    def __len__(self) -> int:
+        return self.embedding_bchw.shape[0]
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        return (self.embedding_bchw, *self.high_resolution)
+
+    def _of(self, tensors: Sequence[Tensor]) -> "Features":
+        return Features(tensors[0], tuple(tensors[1:]), self.projected)
+
+    def select(self, slice_of_n: Tensor) -> "Features":
+        """Features with the slice of each prompt: b becomes n."""
+        return self._of([tensor[slice_of_n] for tensor in self.tensors()])
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Features":
+        return self._of([tensor.to(device=device, dtype=dtype) for tensor in self.tensors()])
+
+    def detach(self) -> "Features":
+        return self._of([tensor.detach() for tensor in self.tensors()])
+
+
+def stacked(features: Sequence[Features]) -> Features:
+    """One batch of several; all must be projected or none. Errors: ValueError otherwise."""
+    if len({each.projected for each in features}) != 1:
+        raise ValueError("features before and after projection cannot share a batch")
+    columns = zip(*(each.tensors() for each in features), strict=True)
+    return features[0]._of([torch.cat(column) for column in columns])

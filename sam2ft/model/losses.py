@@ -1,0 +1,166 @@
+"""The training loss: a region term and a pixel term, one value per instance, on the slice's own grid."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sam2ft.core.errors import ConfigError
+
+Frame = Literal["original", "decoder"]
+InstanceLoss = Callable[[Tensor, Tensor], Tensor]
+"""(logits (n, 1, h, w), reference (n, 1, h, w) of 0 and 1) -> one value per instance (n,)."""
+
+# What the engine itself decides: logits of one class per instance, one value per instance, no mixing over the batch.
+_DECIDED = ("sigmoid", "softmax", "use_softmax", "other_act", "to_onehot_y", "reduction", "batch", "include_background")
+
+
+class LossConfig(Protocol):
+    """The section `module.loss` of an experiment."""
+
+    @property
+    def seg(self) -> str: ...
+    @property
+    def seg_args(self) -> Mapping[str, Any]: ...
+    @property
+    def ce(self) -> str: ...
+    @property
+    def ce_args(self) -> Mapping[str, Any]: ...
+    @property
+    def seg_loss_weight(self) -> float: ...
+    @property
+    def ce_loss_weight(self) -> float: ...
+    @property
+    def frame(self) -> Frame: ...
+    @property
+    def iou_weight(self) -> float: ...
+
+
+class HasMasks(Protocol):
+    """A batch as the loss needs it: bool (n_i, H_i, W_i) per slice, in the order of the prompts."""
+
+    @property
+    def masks(self) -> Sequence[Tensor]: ...
+
+
+def _monai(name: str, **fixed: Any) -> Callable[..., InstanceLoss]:
+    def factory(**arguments: Any) -> InstanceLoss:
+        from monai import losses  # 4 s to import: only when a loss is built
+
+        loss = getattr(losses, name)(**fixed, reduction="none", **arguments)
+        # Region losses come as (n, 1, 1, 1), pixel losses as (n, 1, h, w).
+        return lambda logits, reference: loss(logits, reference).flatten(1).mean(1)
+
+    return factory
+
+
+def _bce(pos_weight: float | None = None) -> InstanceLoss:
+    def loss(logits: Tensor, reference: Tensor) -> Tensor:
+        weight = None if pos_weight is None else logits.new_tensor(pos_weight)
+        values = F.binary_cross_entropy_with_logits(logits, reference, pos_weight=weight, reduction="none")
+        return values.flatten(1).mean(1)
+
+    return loss
+
+
+LOSSES: dict[str, Callable[..., InstanceLoss]] = {
+    "DiceLoss": _monai("DiceLoss", sigmoid=True),
+    "GeneralizedDiceLoss": _monai("GeneralizedDiceLoss", sigmoid=True),
+    "TverskyLoss": _monai("TverskyLoss", sigmoid=True),
+    "FocalLoss": _monai("FocalLoss"),
+    "BCE": _bce,
+}
+
+
+@dataclass(frozen=True)
+class SegmentationLoss:
+    """seg_loss_weight * seg + ce_loss_weight * ce (+ iou_weight * |predicted IoU - IoU|), each per instance.
+
+    An instance's value does not depend on the others of its batch: the loss of a step is their mean over ranks and
+    micro-batches, weighted by instances.
+    """
+
+    seg: InstanceLoss
+    ce: InstanceLoss
+    seg_loss_weight: float = 0.5
+    ce_loss_weight: float = 0.5
+    frame: Frame = "original"
+    iou_weight: float = 0.0
+
+    def __call__(self, logits_n1hw: Tensor, iou_n: Tensor, batch: HasMasks) -> dict[str, Tensor]:
+        """`loss` and its terms `seg`, `ce` (and `iou` when it is weighted), (n,) each, in the order of the prompts.
+
+        `logits_n1hw`: decoder frame; with `frame: original` those of slice i are upsampled to `batch.masks[i]`'s grid.
+        """
+        groups = _groups(logits_n1hw, batch.masks, self.frame)
+        order = torch.cat([positions for positions, _, _ in groups]).argsort()
+
+        def per_instance(function: InstanceLoss) -> Tensor:
+            return torch.cat([function(logits, reference) for _, logits, reference in groups])[order]
+
+        terms = {"seg": per_instance(self.seg), "ce": per_instance(self.ce)}
+        total = self.seg_loss_weight * terms["seg"] + self.ce_loss_weight * terms["ce"]
+        if self.iou_weight:
+            # L1 against the IoU of the thresholded mask, as SAM 2 trains its head (training/loss_fns.py: iou_loss)
+            terms["iou"] = (iou_n - per_instance(_iou)).abs()
+            total = total + self.iou_weight * terms["iou"]
+        return {"loss": total, **terms}
+
+
+def _groups(logits_n1hw: Tensor, masks: Sequence[Tensor], frame: Frame) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """(positions, logits, reference) of the instances of each grid size: one call per size instead of one per slice.
+
+    Errors: ValueError when prompts and masks differ in number.
+    """
+    counts = [len(mask) for mask in masks]
+    if sum(counts) != len(logits_n1hw):
+        raise ValueError(f"{len(logits_n1hw)} predictions for {sum(counts)} reference masks")
+    starts = [sum(counts[:i]) for i in range(len(counts))]
+    shapes = dict.fromkeys(tuple(mask.shape[1:]) for mask in masks)
+    groups = []
+    for shape in shapes:
+        members = [i for i, mask in enumerate(masks) if tuple(mask.shape[1:]) == shape]
+        positions = torch.cat([torch.arange(starts[i], starts[i] + counts[i]) for i in members]).to(logits_n1hw.device)
+        reference = torch.cat([masks[i] for i in members])[:, None].float()
+        logits = logits_n1hw if len(members) == len(masks) else logits_n1hw[positions]
+        if frame == "original":
+            logits = F.interpolate(logits, size=shape, mode="bilinear", align_corners=False)
+        else:
+            reference = (F.interpolate(reference, size=logits.shape[2:], mode="area") >= 0.5).float()
+        groups.append((positions, logits, reference))
+    return groups
+
+
+def _iou(logits: Tensor, reference: Tensor) -> Tensor:
+    """IoU of each thresholded mask; 1 where both are empty."""
+    prediction, truth = (logits.detach() > 0).flatten(1), (reference > 0.5).flatten(1)
+    intersection, union = (prediction & truth).sum(1), (prediction | truth).sum(1)
+    return torch.where(union > 0, intersection / union.clamp(min=1), torch.ones_like(union, dtype=logits.dtype))
+
+
+def build_loss(config: LossConfig) -> SegmentationLoss:
+    """The loss that `module.loss` describes. Errors: ConfigError for an unknown name or a refused argument."""
+    return SegmentationLoss(
+        seg=_named("seg", config.seg, config.seg_args),
+        ce=_named("ce", config.ce, config.ce_args),
+        seg_loss_weight=config.seg_loss_weight,
+        ce_loss_weight=config.ce_loss_weight,
+        frame=config.frame,
+        iou_weight=config.iou_weight,
+    )
+
+
+def _named(term: str, name: str, arguments: Mapping[str, Any]) -> InstanceLoss:
+    if name not in LOSSES:
+        raise ConfigError(f"module.loss.{term}: {name!r} is unknown; known: {', '.join(LOSSES)}")
+    if decided := [key for key in arguments if key in _DECIDED]:
+        raise ConfigError(
+            f"module.loss.{term}_args.{decided[0]}: the engine decides it (one value per instance, from logits); remove it"
+        )
+    try:
+        return LOSSES[name](**arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"module.loss.{term}_args: {name} refuses {dict(arguments)}: {error}") from None

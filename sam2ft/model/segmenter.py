@@ -1,0 +1,191 @@
+"""Stock SAM 2 as a trainable segmenter of slices: one encoder pass per slice, any number of prompts each."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sam2ft.core.errors import CheckpointError, ConfigError
+from sam2ft.core.prompts import Prompts
+from sam2ft.model.features import Features
+from sam2ft.model.nano import overrides as nano
+from sam2ft.model.weights import load_weights, nano_weights_path
+
+NANO = "sam2_nano"
+# The trunk halves a patch grid of stride 4 three times; other sizes would need padding that stock does not do.
+IMAGE_SIZE_MULTIPLE = 32
+# sam2/utils/transforms.py: stock inference normalises so, on images in [0, 1]
+IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# sam2_image_predictor._predict: a box is two points, its corners labelled 2 (upper left) and 3 (lower right)
+BOX_CORNER_LABELS = (2, 3)
+
+
+class FinetunedSAM2(nn.Module):
+    """A stock SAM 2 model with a forward pass made for training: `forward = decode(encode())`.
+
+    Training goes through `forward` (under DDP, calling `module.encode` averages no gradients and says nothing);
+    `encode` and `decode` are for inference and for cached features.
+    """
+
+    sam2_model: Any  # the sam2 package is untyped
+    mean_c11: Tensor
+    sd_c11: Tensor
+
+    def __init__(self, sam2_model: Any, image_size: int):
+        super().__init__()
+        self.sam2_model = sam2_model
+        self.image_size = image_size
+        self.register_buffer("mean_c11", torch.tensor(IMAGENET_MEAN).reshape(3, 1, 1), persistent=False)
+        self.register_buffer("sd_c11", torch.tensor(IMAGENET_SD).reshape(3, 1, 1), persistent=False)
+
+    def forward(self, images_bchw: Tensor, prompts: Prompts) -> tuple[Tensor, Tensor]:
+        """Logits (n, 1, image_size / 4, image_size / 4) in the decoder frame, and predicted IoU (n,), both float32.
+
+        `images_bchw`: (b, 1 or 3, image_size, image_size) in [0, 1]. `prompts`: tensors in the MODEL frame on the same
+        device; n prompts of many slices share one decoder batch.
+        """
+        return self.decode(self.encode(images_bchw), prompts)
+
+    def encode(self, images_bchw: Tensor) -> Features:
+        """Features of b slices. Errors: ValueError for images of another side or channel count than the model takes."""
+        channels, height, width = images_bchw.shape[1:]
+        if channels not in (1, 3) or (height, width) != (self.image_size, self.image_size):
+            raise ValueError(
+                f"images are {channels} x {height} x {width}, expected 1 or 3 x {self.image_size} x {self.image_size}"
+            )
+        normalised = (images_bchw.expand(-1, 3, -1, -1) - self.mean_c11) / self.sd_c11
+        *high_resolution, embedding = self.sam2_model.image_encoder(normalised)["backbone_fpn"]
+        if self.sam2_model.directly_add_no_mem_embed:
+            embedding = embedding + self.sam2_model.no_mem_embed.reshape(1, -1, 1, 1)
+        return Features(embedding, tuple(high_resolution))
+
+    def project(self, features: Features) -> Features:
+        """Features after the decoder's 1x1 convolutions. Decoding one slice in chunks, project once before."""
+        if features.projected:
+            return features
+        decoder = self.sam2_model.sam_mask_decoder
+        convolutions = (decoder.conv_s0, decoder.conv_s1) if self.sam2_model.use_high_res_features_in_sam else ()
+        levels = zip(convolutions, features.high_resolution, strict=bool(convolutions))
+        return Features(features.embedding_bchw, tuple(conv(level) for conv, level in levels), projected=True)
+
+    def decode(self, features: Features, prompts: Prompts) -> tuple[Tensor, Tensor]:
+        """The pair that `forward` returns, for n prompts on encoded slices."""
+        features = self.project(features)
+        if len(prompts) == 0:
+            side = 4 * features.embedding_bchw.shape[-1]
+            return features.embedding_bchw.new_zeros((0, 1, side, side)).float(), features.embedding_bchw.new_zeros(
+                0
+            ).float()
+        sparse, dense, positions = self._embed(prompts)
+        of_prompts = features.select(prompts.slice_of_n)
+        logits_n1hw, iou_n1, _, _ = self.sam2_model.sam_mask_decoder(
+            image_embeddings=of_prompts.embedding_bchw,
+            image_pe=positions,
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=False,
+            repeat_image=False,
+            high_res_features=list(of_prompts.high_resolution),
+        )
+        return logits_n1hw.float(), iou_n1[:, 0].float()
+
+    def _embed(self, prompts: Prompts) -> tuple[Tensor, Tensor, Tensor]:
+        """Sparse and dense embeddings of n prompts, and the positions of the image grid, in float32.
+
+        Autocast is off here: in bf16 a coordinate keeps 8 bits, and the corners of a thin box at 1024 px fall together.
+        """
+        points, labels = _points_of(prompts)
+        encoder = self.sam2_model.sam_prompt_encoder
+        with torch.autocast(device_type=prompts.slice_of_n.device.type, enabled=False):
+            sparse, dense = encoder(
+                points=None if points is None else (points, labels), boxes=None, masks=prompts.masks_n1hw
+            )
+            return sparse, dense, encoder.get_dense_pe()
+
+
+def _points_of(prompts: Prompts) -> tuple[Tensor | None, Tensor | None]:
+    """All points of each prompt, box corners first as stock orders them: (n, k, 2) and labels (n, k).
+
+    Errors: ValueError for prompts without box, point or mask.
+    """
+    coordinates, labels = [], []
+    if prompts.boxes_n4 is not None:
+        corners = prompts.boxes_n4.float().reshape(-1, 2, 2)
+        coordinates.append(corners)
+        upper_left, lower_right = BOX_CORNER_LABELS
+        both = torch.arange(upper_left, lower_right + 1, device=corners.device, dtype=torch.int32)
+        labels.append(both.expand(len(corners), 2))
+    if prompts.points_nk2 is not None:
+        coordinates.append(prompts.points_nk2.float())
+        labels.append(prompts.point_labels_nk.to(torch.int32))
+    if not coordinates:
+        if prompts.masks_n1hw is None:
+            raise ValueError("prompts hold neither boxes nor points nor masks")
+        return None, None
+    return torch.cat(coordinates, dim=1), torch.cat(labels, dim=1)
+
+
+def build_segmenter(
+    sam2_model_cfg: str, *, image_size: int, checkpoint: Path | None, device: torch.device | str = "cpu"
+) -> FinetunedSAM2:
+    """A segmenter with its weights loaded; `sam2_nano` without a checkpoint uses the shipped ones.
+
+    Errors: ConfigError for an unknown name or an impossible image size; CheckpointError for weights that are not of
+    this model, or none given for a stock model.
+    """
+    if checkpoint is None:
+        if sam2_model_cfg != NANO:
+            raise CheckpointError(
+                f"module.sam2_checkpoint: none given for {sam2_model_cfg}; only {NANO} ships its weights, "
+                "`make weights` fetches the official ones"
+            )
+        checkpoint = nano_weights_path()
+    model = build_untrained(sam2_model_cfg, image_size=image_size)
+    load_weights(model, checkpoint)
+    return model.to(device)
+
+
+def build_untrained(
+    sam2_model_cfg: str, *, image_size: int, seed: int = 0, overrides: tuple[str, ...] = ()
+) -> FinetunedSAM2:
+    """A segmenter with random weights drawn from `seed`; torch's global generator is left as it was."""
+    from sam2.build_sam import build_sam2
+
+    if image_size < 1 or image_size % IMAGE_SIZE_MULTIPLE:
+        raise ConfigError(f"module.image_size: {image_size}; a positive multiple of {IMAGE_SIZE_MULTIPLE} is allowed")
+    config, changes = _stock_name(sam2_model_cfg)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        # apply_postprocessing would switch the decoder to dynamic multimask in eval() only: training and evaluation
+        # would then disagree.
+        sam2_model = build_sam2(
+            config,
+            ckpt_path=None,
+            device="cpu",
+            hydra_overrides_extra=[*changes, *overrides, f"++model.image_size={image_size}"],
+            apply_postprocessing=False,
+        )
+    return FinetunedSAM2(sam2_model, image_size)
+
+
+def stock_names() -> tuple[str, ...]:
+    """The configurations that the sam2 package ships, and ours."""
+    root = resources.files("sam2") / "configs"
+    found = [
+        f"configs/{family.name}/{file.name}"
+        for family in root.iterdir()
+        if family.is_dir() and not family.name.endswith("_training")
+        for file in family.iterdir()
+    ]
+    return (*sorted(found), NANO)
+
+
+def _stock_name(sam2_model_cfg: str) -> tuple[str, tuple[str, ...]]:
+    """Name of a stock configuration and the overrides on it."""
+    if sam2_model_cfg == NANO:
+        return nano.BASE_CONFIG, nano.OVERRIDES
+    if sam2_model_cfg not in stock_names():
+        raise ConfigError(f"module.sam2_model_cfg: {sam2_model_cfg!r} is unknown; known: {', '.join(stock_names())}")
+    return sam2_model_cfg, ()

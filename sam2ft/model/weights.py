@@ -1,0 +1,176 @@
+"""Weights in and out of SAM 2: read without pickle's powers, loaded strictly, mismatches named."""
+
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from sam2ft.core.errors import CheckpointError
+from sam2ft.core.files import sha256_file
+
+_SHOWN_KEYS = 8
+_META = "https://dl.fbaipublicfiles.com/segment_anything_2"
+
+
+@dataclass(frozen=True)
+class OfficialWeights:
+    """One of Meta's published checkpoints."""
+
+    config: str
+    """The stock name that builds its model (`module.sam2_model_cfg`)."""
+    url: str
+
+    @property
+    def file_name(self) -> str:
+        return self.url.rsplit("/", 1)[1]
+
+
+# facebookresearch/sam2, checkpoints/download_ckpts.sh at 2b90b9f; sizes and digests are recorded at the first download
+OFFICIAL: dict[str, OfficialWeights] = {
+    "sam2_hiera_tiny": OfficialWeights("configs/sam2/sam2_hiera_t.yaml", f"{_META}/072824/sam2_hiera_tiny.pt"),
+    "sam2_hiera_small": OfficialWeights("configs/sam2/sam2_hiera_s.yaml", f"{_META}/072824/sam2_hiera_small.pt"),
+    "sam2_hiera_base_plus": OfficialWeights(
+        "configs/sam2/sam2_hiera_b+.yaml", f"{_META}/072824/sam2_hiera_base_plus.pt"
+    ),
+    "sam2_hiera_large": OfficialWeights("configs/sam2/sam2_hiera_l.yaml", f"{_META}/072824/sam2_hiera_large.pt"),
+    "sam2.1_hiera_tiny": OfficialWeights("configs/sam2.1/sam2.1_hiera_t.yaml", f"{_META}/092824/sam2.1_hiera_tiny.pt"),
+    "sam2.1_hiera_small": OfficialWeights(
+        "configs/sam2.1/sam2.1_hiera_s.yaml", f"{_META}/092824/sam2.1_hiera_small.pt"
+    ),
+    "sam2.1_hiera_base_plus": OfficialWeights(
+        "configs/sam2.1/sam2.1_hiera_b+.yaml", f"{_META}/092824/sam2.1_hiera_base_plus.pt"
+    ),
+    "sam2.1_hiera_large": OfficialWeights(
+        "configs/sam2.1/sam2.1_hiera_l.yaml", f"{_META}/092824/sam2.1_hiera_large.pt"
+    ),
+}
+
+# (trunk width, trunk blocks, model width) -> size: what a state dict tells about the configuration that made it
+_SIZES = {
+    (96, 12, 256): "hiera_t",
+    (96, 16, 256): "hiera_s",
+    (112, 24, 256): "hiera_b+",
+    (144, 48, 256): "hiera_l",
+    (16, 7, 128): "nano",
+}
+
+
+class HoldsSam2(Protocol):
+    """FinetunedSAM2, or anything else around a stock model."""
+
+    @property
+    def sam2_model(self) -> nn.Module: ...
+
+
+def load_weights(model: HoldsSam2, path: Path) -> None:
+    """Copy the weights of a file into the stock model, every key of it and no other.
+
+    Takes the official `.pt`, our `best.pt` (one layout) and `.safetensors`; 16-bit values become the model's type.
+    Errors: CheckpointError naming both model sizes, or the missing, unexpected and misshapen keys.
+    """
+    found, expected = read_weights(path), model.sam2_model.state_dict()
+    if problem := difference(found, expected):
+        raise CheckpointError(f"{path}: {problem}")
+    model.sam2_model.load_state_dict(found)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by stock key, on the CPU. Nothing in the file is executed (weights_only).
+
+    Errors: CheckpointError for a file that is missing, damaged, or of another layout.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; `make weights` fetches the official ones")
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{path}: not a checkpoint that can be read safely ({reason})") from None
+    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
+        keys = ", ".join(map(str, list(content)[:_SHOWN_KEYS])) if isinstance(content, dict) else type(content).__name__
+        raise CheckpointError(f'{path}: expected {{"model": ...}} as stock SAM 2 writes it, found {keys}')
+    return dict(content["model"])
+
+
+def read_info(path: Path) -> dict[str, object]:
+    """What sam2ft wrote beside the weights of a `best.pt`; empty for a foreign checkpoint."""
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    return dict(json.loads(content["sam2ft"])) if "sam2ft" in content else {}
+
+
+def difference(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:
+    """Why `found` is not a state dict of this model, in words, or None when it is."""
+    looks_like, built = describe(found), describe(expected)
+    if looks_like and built and looks_like != built:
+        return f"this looks like {looks_like}, but module.sam2_model_cfg builds {built}"
+    lines = []
+    if missing := sorted(expected.keys() - found.keys()):
+        lines.append(_listed("missing", missing))
+    if unexpected := sorted(found.keys() - expected.keys()):
+        lines.append(_listed("unexpected", unexpected))
+    misshapen = [
+        f"{key} is {tuple(found[key].shape)}, expected {tuple(expected[key].shape)}"
+        for key in sorted(found.keys() & expected.keys())
+        if found[key].shape != expected[key].shape
+    ]
+    if misshapen:
+        lines.append(_listed("of another shape", misshapen))
+    if not lines:
+        return None
+    prefix = _common_prefix(found, expected)
+    hint = f"\n  its keys begin with {prefix!r}: save the state dict of the inner model" if prefix else ""
+    return "its keys are not those of the model\n  " + "\n  ".join(lines) + hint
+
+
+def describe(state: Mapping[str, Tensor]) -> str | None:
+    """Name of the model a state dict belongs to (`sam2.1_hiera_b+`, `sam2_nano`), or None without a Hiera trunk."""
+    patch, embedding = "image_encoder.trunk.patch_embed.proj.weight", "no_mem_embed"
+    if patch not in state or embedding not in state:
+        return None
+    prefix = "image_encoder.trunk.blocks."
+    blocks = len({key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix)})
+    width, model_width = state[patch].shape[0], state[embedding].shape[-1]
+    size = _SIZES.get((width, blocks, model_width))
+    if size is None:
+        return f"a SAM 2 of trunk width {width}, {blocks} blocks and model width {model_width}"
+    if size == "nano":
+        return "sam2_nano"
+    # SAM 2.1 added a spatial embedding for absent objects
+    return f"sam2.1_{size}" if "no_obj_embed_spatial" in state else f"sam2_{size}"
+
+
+def _listed(what: str, names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN_KEYS} more" if len(names) > _SHOWN_KEYS else ""
+    return f"{len(names)} {what}: {', '.join(names[:_SHOWN_KEYS])}{more}"
+
+
+def _common_prefix(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:
+    """What stands before the stock keys, when that is all that is wrong."""
+    for key in found:
+        for stock in expected:
+            if key.endswith("." + stock):
+                prefix = key.removesuffix(stock)
+                return prefix if {prefix + name for name in expected} <= found.keys() else None
+    return None
+
+
+def weights_sha256(path: Path) -> str:
+    """Hex sha256 of a weights file. Errors: CheckpointError when it is not there."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; `make weights` fetches the official ones")
+    return sha256_file(path)
+
+
+def nano_weights_path() -> Path:
+    """The weights of `sam2_nano` that ship with the package."""
+    return Path(str(resources.files("sam2ft.model.nano") / "sam2_nano.safetensors"))
