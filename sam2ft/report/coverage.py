@@ -1,0 +1,65 @@
+"""What was planned, and what became of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+RUNNING = ("starting", "training", "evaluating")
+WAITING = ("new", "queued", "stopped", "lost", "unknown")
+GROUPS = ("done", "running", "failed", "missing")
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One planned run and where it stands."""
+
+    name: str
+    """Name of its point, or `baseline`."""
+    run: str
+    state: str
+    """A value of status.json, or new, queued, lost, unknown."""
+    reason: str = ""
+    """Why it is not done, in one sentence; empty when it is."""
+
+    @property
+    def group(self) -> str:
+        """done, running, failed or missing."""
+        if self.state in ("done", "failed"):
+            return self.state
+        return "running" if self.state in RUNNING else "missing"
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """All planned runs, the baseline included."""
+
+    runs: tuple[PlannedRun, ...]
+
+    @property
+    def complete(self) -> bool:
+        return all(run.group == "done" for run in self.runs)
+
+    def count(self, group: str) -> int:
+        return sum(run.group == group for run in self.runs)
+
+    @property
+    def unfinished(self) -> tuple[PlannedRun, ...]:
+        return tuple(run for run in self.runs if run.group != "done")
+
+    def sentence(self) -> str:
+        """`5 planned: 4 done, 1 failed`."""
+        counts = [f"{self.count(group)} {group}" for group in GROUPS if self.count(group)]
+        return f"{len(self.runs)} planned: {', '.join(counts) or 'none'}"
+
+    def to_json(self, problems: Sequence[str] = ()) -> dict[str, Any]:
+        """The value of coverage.json; `problems` are named defects of tables that were found while collating."""
+        return {
+            "planned": len(self.runs),
+            **{group: self.count(group) for group in GROUPS},
+            "complete": self.complete,
+            "runs": [
+                {"name": run.name, "run": run.run, "state": run.state, "group": run.group, "reason": run.reason}
+                for run in self.runs
+            ],
+            "problems": list(problems),
+        }
