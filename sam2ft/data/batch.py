@@ -1,0 +1,117 @@
+"""What passes from the data to the engine: a sample is one slice with its instances, a batch some slices."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sam2ft.core.keys import SliceKey
+from sam2ft.core.prompts import Prompts
+from sam2ft.data.store import IMAGE_LEVELS
+
+
+class Draw(NamedTuple):
+    """What a sampler asks for: slice `position` of the dataset as it is in `epoch`; weight 0 fills up a rank's step."""
+
+    position: int
+    epoch: int
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One slice with n >= 1 instances."""
+
+    key: SliceKey
+    image_1hw: Tensor
+    """float32 (1, image_size, image_size), MODEL frame, in [0, 1]."""
+    masks_nhw: Tensor
+    """bool (n, H, W), ORIGINAL grid (after augmentation, where there is any)."""
+    labels_n: Tensor
+    """int64"""
+    instances_n: Tensor
+    """int64, 1-based number of the connected component."""
+    boxes_n4: Tensor
+    """float32, MODEL frame, inclusive pixel indices."""
+    original_boxes_n4: Tensor
+    """int64, ORIGINAL frame, inclusive pixel indices."""
+    weight: float = 1.0
+    num_vanished: int = 0
+    """Instances that augmentation moved out of the picture."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some slices with all their instances; instance tensors are concatenated over the slices in order."""
+
+    keys: tuple[SliceKey, ...]
+    images_bchw: Tensor
+    """float32 (b, 1, image_size, image_size), MODEL frame, in [0, 1]."""
+    prompts: Prompts
+    """MODEL frame; `prompts.slice_of_n` says which slice an instance belongs to."""
+    masks: tuple[Tensor, ...]
+    """Per slice: bool (n_i, H_i, W_i), ORIGINAL grid."""
+    labels_n: Tensor
+    instances_n: Tensor
+    original_boxes_n4: Tensor
+    weight: float = 1.0
+    """0 for a batch that only keeps a rank without work in step with the others (its last sample again)."""
+    num_vanished: int = 0
+
+    @property
+    def num_instances(self) -> int:
+        return int(self.labels_n.shape[0])
+
+    def pin_memory(self) -> "Batch":
+        return self._each(lambda tensor: tensor.pin_memory())
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        prompts = replace(
+            self.prompts, slice_of_n=change(self.prompts.slice_of_n), boxes_n4=change(self.prompts.boxes_n4)
+        )
+        return replace(
+            self,
+            images_bchw=change(self.images_bchw),
+            prompts=prompts,
+            masks=tuple(change(mask) for mask in self.masks),
+            labels_n=change(self.labels_n),
+            instances_n=change(self.instances_n),
+            original_boxes_n4=change(self.original_boxes_n4),
+        )
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """The batch of `samples`, in their order."""
+    counts = torch.tensor([len(sample.labels_n) for sample in samples])
+    slice_of_n = torch.repeat_interleave(torch.arange(len(samples)), counts)
+    return Batch(
+        keys=tuple(sample.key for sample in samples),
+        images_bchw=torch.stack([sample.image_1hw for sample in samples]),
+        prompts=Prompts(slice_of_n=slice_of_n, boxes_n4=torch.cat([sample.boxes_n4 for sample in samples])),
+        masks=tuple(sample.masks_nhw for sample in samples),
+        labels_n=torch.cat([sample.labels_n for sample in samples]),
+        instances_n=torch.cat([sample.instances_n for sample in samples]),
+        original_boxes_n4=torch.cat([sample.original_boxes_n4 for sample in samples]),
+        weight=min(sample.weight for sample in samples),
+        num_vanished=sum(sample.num_vanished for sample in samples),
+    )
+
+
+def to_model_frame(image_yx: npt.NDArray[np.float32], image_size: int) -> Tensor:
+    """(1, image_size, image_size) float32 of one slice: a square without keeping aspect, bilinear, antialiased."""
+    image = torch.from_numpy(np.ascontiguousarray(image_yx))[None, None]
+    size = (image_size, image_size)
+    return F.interpolate(image, size=size, mode="bilinear", antialias=True, align_corners=False)[0]
+
+
+def unit_image(image_yx: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
+    """Intensities in [0, 1] of a stored slice."""
+    return np.asarray(image_yx, dtype=np.float32) / np.float32(IMAGE_LEVELS)

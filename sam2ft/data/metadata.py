@@ -1,0 +1,153 @@
+"""The two metadata files of a store, and reading them back.
+
+metadata_for_ml.json     one entry per subject with the fields of a representative slice
+metadata_for_stats.json  one entry per subject with the fields of every slice, `"slices": {"001": {...}}`
+
+The top-level key is the subject, or `<subject>/<volume>` when a subject has more than one volume.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sam2ft.core.errors import DataError
+from sam2ft.core.files import read_json
+from sam2ft.core.keys import VolumeKey
+
+# What may leave a DICOM header: numbers that describe the grid and the sequence, never a name, date or free text.
+GRID_FIELDS = ("pixel_spacing", "slice_thickness", "slice_spacing", "rows", "columns")
+SLICE_FIELDS = (
+    *GRID_FIELDS,
+    "TE",
+    "TR",
+    "flip_angle",
+    "field_strength",
+    "series_desc",
+    "instanceNumber",
+    "slice_location",
+    "image_position_patient",
+    "image_orientation_patient",
+    "series_uid_sha256",
+)
+
+ML_NAMES = ("metadata_for_ml.json", "volume_metadata_for_ml.json")
+STATS_NAMES = ("metadata_for_stats.json", "volume_metadata_for_stats.json")
+"""Ours first, then the predecessor's."""
+
+
+@dataclass(frozen=True)
+class VolumeMetadata:
+    """What the metadata files say of one volume."""
+
+    key: VolumeKey
+    anatomy: str
+    split: str
+    labels: tuple[int, ...]
+    """Ids present in its mask."""
+    slices: Mapping[str, Sequence[Any]]
+    """Field of SLICE_FIELDS -> one value per slice."""
+    subject_fields: Mapping[str, Any]
+
+    @property
+    def num_slices(self) -> int:
+        return len(self.slices["rows"])
+
+    def fields_of(self, index: int) -> dict[str, Any]:
+        """The fields of one slice; those that the source did not have are left out."""
+        known = {field: self.slices[field][index] for field in SLICE_FIELDS if field in self.slices}
+        return {field: value for field, value in known.items() if value is not None}
+
+
+def entry_names(keys: Sequence[VolumeKey]) -> dict[VolumeKey, str]:
+    """The top-level key of each volume: the subject alone when it has one volume, else `<subject>/<volume>`."""
+    volumes = Counter(key.subject for key in keys)
+    return {key: key.subject if volumes[key.subject] == 1 else f"{key.subject}/{key.volume}" for key in keys}
+
+
+def metadata_for_ml(volumes: Sequence[VolumeMetadata]) -> dict[str, Any]:
+    """Content of metadata_for_ml.json. The representative slice is the middle one."""
+    names = entry_names([volume.key for volume in volumes])
+    entries = {}
+    for volume in volumes:
+        middle = volume.fields_of(volume.num_slices // 2)
+        entries[names[volume.key]] = {
+            "subject_id": volume.key.subject,
+            **volume.subject_fields,
+            "dataset": volume.key.dataset,
+            "anatomy": volume.anatomy,
+            "num_slices": volume.num_slices,
+            "mask_labels": list(volume.labels),
+            "split": volume.split,
+            **{field: middle[field] for field in GRID_FIELDS if field in middle},
+        }
+    return entries
+
+
+def metadata_for_stats(volumes: Sequence[VolumeMetadata]) -> dict[str, Any]:
+    """Content of metadata_for_stats.json: the fields of every slice, keyed from 001."""
+    names = entry_names([volume.key for volume in volumes])
+    return {
+        names[volume.key]: {
+            "subject_id": volume.key.subject,
+            "slices": {volume.key.slice(i).metadata_key: volume.fields_of(i) for i in range(volume.num_slices)},
+        }
+        for volume in volumes
+    }
+
+
+def load_meta(source: Path | str | Mapping[str, Any], representative_slice: bool) -> dict[str, Any]:
+    """The metadata of all subjects: one representative slice each, or slice by slice.
+
+    `source` is a store's folder, one of its two files (its sibling is taken when the other is needed; the
+    predecessor's names `volume_metadata_for_{ml,stats}.json` are read too), another JSON file, or the mapping itself.
+    Errors: DataError when there is no such file or its entries are of the other kind.
+    """
+    if isinstance(source, Mapping):
+        meta, where = dict(source), "metadata"
+    else:
+        path = _metadata_file(Path(source), ML_NAMES if representative_slice else STATS_NAMES)
+        meta, where = read_json(path), str(path)
+    if not isinstance(meta, dict) or not all(isinstance(entry, dict) for entry in meta.values()):
+        raise DataError(f"{where}: expected a mapping subject -> fields")
+    for subject, entry in meta.items():
+        if ("slices" in entry) is representative_slice:
+            found = "slice by slice" if representative_slice else "of one representative slice"
+            wanted = ML_NAMES[0] if representative_slice else STATS_NAMES[0]
+            raise DataError(f"{where}: {subject} is described {found}; give {wanted}")
+    return meta
+
+
+def _metadata_file(path: Path, names: tuple[str, ...]) -> Path:
+    other = STATS_NAMES if names is ML_NAMES else ML_NAMES
+    if path.is_file() and path.name not in other:
+        return path
+    folder = path if path.is_dir() else path.parent
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise DataError(f"{folder}: no {' or '.join(names)}")
+
+
+def extract_meta(
+    meta: Mapping[str, Any], subject: str, dicom_fields: Sequence[str], slice_id: str | None = None
+) -> dict[str, Any]:
+    """The wanted fields of exactly this subject (or `<subject>/<volume>`); of slice `slice_id` (`"001"`) if given.
+
+    Errors: DataError for an unknown subject, slice or field; names are never matched by their beginning.
+    """
+    if subject not in meta:
+        raise DataError(f"metadata: no subject {subject!r} among {len(meta)}")
+    entry = meta[subject]
+    where = f"metadata of {subject}"
+    if "slices" in entry:
+        if slice_id is None:
+            raise DataError(f"{where}: described slice by slice; name a slice (001 to {max(entry['slices'])})")
+        if slice_id not in entry["slices"]:
+            raise DataError(f"{where}: no slice {slice_id!r}; it has {len(entry['slices'])}, counted from 001")
+        entry = entry["slices"][slice_id]
+        where = f"{where}, slice {slice_id}"
+    if missing := [field for field in dicom_fields if field not in entry]:
+        raise DataError(f"{where}: no field {', '.join(missing)}; it has {', '.join(entry)}")
+    return {field: entry[field] for field in dicom_fields}

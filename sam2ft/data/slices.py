@@ -1,0 +1,53 @@
+"""The slices of a volume, one after another, as an evaluation needs them."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from sam2ft.core.keys import SliceKey
+from sam2ft.data.batch import to_model_frame, unit_image
+from sam2ft.data.store import Store, VolumeRecord
+
+
+@dataclass(frozen=True)
+class SliceView:
+    """One slice of a volume for evaluation."""
+
+    key: SliceKey
+    image_1hw: Tensor
+    """float32, MODEL frame, in [0, 1]."""
+    image_yx: npt.NDArray[np.float32]
+    """ORIGINAL frame, in [0, 1]."""
+    reference_yx: npt.NDArray[np.integer]
+    """Label map, ORIGINAL frame."""
+
+
+def volume_slices(
+    store: Store, record: VolumeRecord, image_size: int, *, slices: Sequence[int] | None = None, prefetch: int = 0
+) -> Iterator[SliceView]:
+    """The slices of one volume in order (all of them, or those of `slices`), made one by one when asked for.
+
+    `prefetch` > 0 makes that many slices ahead in a thread: reading and resizing release Python's lock.
+    """
+
+    def view(index: int) -> SliceView:
+        image_yx = unit_image(store.image(record.key)[index])
+        reference_yx = np.array(store.mask(record.key)[index])
+        return SliceView(record.key.slice(index), to_model_frame(image_yx, image_size), image_yx, reference_yx)
+
+    wanted = list(range(record.geometry.shape_zyx[0])) if slices is None else list(slices)
+    if prefetch < 1:
+        yield from map(view, wanted)
+        return
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        ahead = deque(pool.submit(view, index) for index in wanted[:prefetch])
+        for index in wanted[prefetch:]:
+            ahead.append(pool.submit(view, index))
+            yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
