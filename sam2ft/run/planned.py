@@ -7,7 +7,7 @@ from typing import Any, Literal, Self, get_args
 
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import canonical_json, read_json, sha256_text, write_json
-from sam2ft.core.layout import ExperimentLayout
+from sam2ft.core.layout import ExperimentLayout, RunLayout
 
 Stage = Literal["train", "eval", "train_eval"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -119,3 +119,12 @@ def load_plan(layout: ExperimentLayout, plan_id: str) -> Plan:
     if plan.plan_id != plan_id:
         raise DataError(f"{path}: its content was changed after it was written; plan again with launch/sweep.py")
     return plan
+
+
+def evaluation_is_current(layout: RunLayout, run: PlannedRun, eval_id: str, best_sha256: str | None) -> bool:
+    """Whether an evaluation ended well, and was made with the weights that the run holds now."""
+    success = layout.evaluation(eval_id).success
+    if not success.is_file():
+        return False
+    # A baseline's run_id holds the digest of its weights: they cannot be others.
+    return run.baseline or read_json(success)["checkpoint_sha256"] == best_sha256

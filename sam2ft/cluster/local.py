@@ -1,0 +1,121 @@
+"""Running points on this machine: first in, first out, never more than `workers` at a time, sharing the cores."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+_POLL_S = 0.2
+
+
+@dataclass(frozen=True)
+class LocalTask:
+    """One child process."""
+
+    name: str
+    command: Sequence[str]
+    output: Path
+    """Where whatever the child prints before it opens its own log goes."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a child ended; `code` is negative for the signal that killed it, None when it was never started."""
+
+    name: str
+    code: int | None
+
+
+@dataclass
+class Pool:
+    """A first-in first-out pool of child processes."""
+
+    workers: int
+    cores: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    gpus: Sequence[str] = field(default_factory=lambda: visible_gpus(os.environ, Path("/dev")))
+    on_poll: Callable[[Sequence[str]], None] = lambda running: None
+    """Called a few times a second with the names of the tasks that run."""
+
+    def run(self, tasks: Sequence[LocalTask]) -> list[Ended]:
+        """Run all tasks and return how each ended, in the order given.
+
+        KeyboardInterrupt asks every child to save and stop (SIGTERM), waits for them and is raised again; a second one
+        kills them.
+        """
+        waiting = deque(tasks)
+        free = list(range(self.workers))
+        running: dict[str, tuple[int, subprocess.Popen[bytes]]] = {}
+        codes: dict[str, int] = {}
+        try:
+            while waiting or running:
+                while waiting and free:
+                    task, slot = waiting.popleft(), free.pop(0)
+                    running[task.name] = slot, self._start(task, slot)
+                self.on_poll(tuple(running))
+                time.sleep(_POLL_S)
+                for name, (slot, process) in list(running.items()):
+                    if (code := process.poll()) is not None:
+                        codes[name] = code
+                        del running[name]
+                        free.append(slot)
+        except BaseException:
+            _stop([process for _, process in running.values()])
+            raise
+        self.on_poll(())
+        return [Ended(task.name, codes.get(task.name)) for task in tasks]
+
+    def _start(self, task: LocalTask, slot: int) -> subprocess.Popen[bytes]:
+        task.output.parent.mkdir(parents=True, exist_ok=True)
+        environment = child_environment(os.environ, self.cores, self.workers)
+        if self.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
+        with task.output.open("ab") as output:
+            # A session of its own: Ctrl-C reaches the pool only, which then asks its children to save.
+            return subprocess.Popen(
+                task.command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+
+
+def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+    try:
+        for process in processes:
+            process.wait()
+    except KeyboardInterrupt:
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.wait()
+
+
+def child_environment(environment: Mapping[str, str], cores: int, children: int) -> dict[str, str]:
+    """`environment` with the cores divided: two children with default threads on two cores ran 6 times slower."""
+    threads = str(max(1, cores // children))
+    return {**environment, **dict.fromkeys(THREAD_VARIABLES, threads)}
+
+
+def visible_gpus(environment: Mapping[str, str], devices: Path) -> tuple[str, ...]:
+    """Ids of the GPUs that children may use: those of CUDA_VISIBLE_DEVICES, else every NVIDIA device of the machine."""
+    if (given := environment.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return tuple(name.strip() for name in given.split(",") if name.strip())
+    found = (re.fullmatch(r"nvidia(\d+)", entry.name) for entry in devices.iterdir())
+    return tuple(sorted((match[1] for match in found if match), key=int))

@@ -1,0 +1,102 @@
+"""What a cluster wants to be told: `slurm/sites/<name>.yaml`, as strict as an experiment."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sam2ft.config.loading import Document, load_yaml
+from sam2ft.core.errors import ConfigError, Problem, ProblemsError
+from sam2ft.core.files import canonical_json
+
+SITES = Path("slurm") / "sites"
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class SiteResources(_Section):
+    """What a point asks for where its experiment says nothing."""
+
+    nodes: Positive | None = Field(None, description="nodes of a task")
+    tasks_per_node: Positive | None = Field(None, description="processes per node; default one per GPU, or one")
+    gpus_per_node: Annotated[int, Field(ge=0)] | None = Field(None, description="GPUs per node")
+    cpus_per_task: Positive | None = Field(None, description="cores per process")
+    mem_gb: Annotated[float, Field(gt=0)] | None = Field(None, description="memory per node, GB")
+    hours: Annotated[float, Field(gt=0)] | None = Field(None, description="time limit of one allocation, hours")
+
+
+class SlurmOptions(_Section):
+    """What every job of this site is submitted with."""
+
+    partition: str | None = Field(None, description="queue; the cluster's default when absent")
+    account: str | None = Field(None, description="account that is charged")
+    qos: str | None = Field(None, description="quality of service")
+    constraint: str | None = Field(None, description="node features, as for sbatch --constraint")
+    gpu_option: Literal["gpus_per_node", "gres"] = Field("gpus_per_node", description="how GPUs are asked for")
+    wckey: str | None = Field(None, description="workload key, where the site wants one")
+    setup: tuple[str, ...] = Field((), description="shell lines before the job: modules, environment")
+    python: str | None = Field(None, description="shell command that starts Python in the job; default this one")
+    max_parallel: Positive = Field(64, description="elements of an array that run at once")
+    stop_lead_s: Positive = Field(180, description="seconds between the warning signal and the time limit")
+
+
+class SiteName(_Section):
+    """Which site this is."""
+
+    name: str = Field(description="equal to the file's name")
+    cluster_name: str | None = Field(None, description="ClusterName of `scontrol show config`")
+    description: str = Field("", description="for people")
+
+
+class Site(_Section):
+    """One site file."""
+
+    site: SiteName
+    slurm: SlurmOptions = SlurmOptions()
+    resources: SiteResources = SiteResources()
+
+    @property
+    def name(self) -> str:
+        return self.site.name
+
+
+def load_site(name: str, folder: Path = SITES) -> Site:
+    """The site called `name`. Errors: ConfigError with the known sites, or ProblemsError with all problems of the file."""
+    path = folder / f"{name}.yaml"
+    known = sorted(entry.stem for entry in folder.glob("*.yaml"))
+    if name not in known:
+        raise ConfigError(f"site {name!r}: no {path}; known: {', '.join(known) or 'none'}")
+    document = load_yaml(path)
+    try:
+        # Through JSON: strict models take lists for tuples only from there.
+        site = Site.model_validate_json(canonical_json(document.value))
+    except ValidationError as error:
+        raise ProblemsError(_problems(document, error)) from None
+    if site.name != name:
+        raise ProblemsError([Problem(document.where(("site", "name")), "site.name", f"is {site.name!r}, not {name!r}")])
+    return site
+
+
+def _problems(document: Document, error: ValidationError) -> list[Problem]:
+    problems = []
+    for entry in error.errors(include_url=False):
+        key = tuple(str(part) for part in entry["loc"])
+        message = f"{entry['msg'][:1].lower()}{entry['msg'][1:]}"
+        if entry["type"] == "extra_forbidden":
+            message = f"unknown key; known here: {', '.join(_known_keys(key[:-1]))}"
+        problems.append(Problem(document.where(key), ".".join(key), message))
+    return problems
+
+
+def _known_keys(section: tuple[str, ...]) -> tuple[str, ...]:
+    models: dict[tuple[str, ...], type[BaseModel]] = {
+        (): Site,
+        ("site",): SiteName,
+        ("slurm",): SlurmOptions,
+        ("resources",): SiteResources,
+    }
+    return tuple(models[section].model_fields) if section in models else ()

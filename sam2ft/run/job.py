@@ -1,0 +1,208 @@
+"""One run of a plan, from claim to last word: what a Slurm task or a local child executes. No torch at import.
+
+`run_point` is what submitit pickles by reference; `python -m sam2ft.run.job EXPERIMENT_FOLDER PLAN INDEX STAGE` is the
+same for the local pool.
+"""
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from sam2ft.config.experiment import load_experiment
+from sam2ft.config.schema import Experiment
+from sam2ft.core.command import in_allocation
+from sam2ft.core.errors import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    ClaimedError,
+    DataError,
+    StopRequestedError,
+    UserError,
+    exit_code_of,
+)
+from sam2ft.core.files import sha256_file, write_json
+from sam2ft.core.layout import ExperimentLayout, RunLayout
+from sam2ft.engine import interrupt
+from sam2ft.run.claim import Attempt, claim
+from sam2ft.run.output import kept_output, redirect_output
+from sam2ft.run.planned import STAGES, PlannedRun, Stage, load_plan
+from sam2ft.run.provenance import record_provenance
+from sam2ft.run.status import FailureClass, heartbeat, read_status, update_status
+
+
+@dataclass(frozen=True)
+class PointJob:
+    """What is to be done for one run."""
+
+    layout: RunLayout
+    run: PlannedRun
+    stage: Stage
+    attempt: Attempt
+    fresh: bool = False
+    """Train from the start whatever is there; a requeued job goes on with what it made itself."""
+    console: bool = False
+    """Whether a person watches: progress bars and colours are allowed."""
+
+    @property
+    def log(self) -> Path:
+        """The attempt's own log, one per rank."""
+        suffix = "" if is_main_rank() else f".rank{rank()}"
+        return self.layout.logs / f"{self.attempt.name}{suffix}.log"
+
+
+def run_point(experiment_dir: str, plan_id: str, index: int, stage: Stage) -> None:
+    """Do `stage` of run `index` of a plan; returns when it is done and leaves the process with another code else."""
+    # First of all: submitit ignores SIGTERM until other handlers are there, and importing torch takes seconds.
+    stop = interrupt.install()
+    job = planned_job(Path(experiment_dir), plan_id, index, stage)
+    with kept_output(job.log):
+        code = work_on(job, stop)
+    if code != DONE:
+        sys.exit(code)
+
+
+def planned_job(experiment_dir: Path, plan_id: str, index: int, stage: Stage) -> PointJob:
+    """The job of one run of a plan file."""
+    layout = ExperimentLayout(experiment_dir)
+    plan = load_plan(layout, plan_id)
+    run = plan.run(index)
+    attempt = Attempt.current()
+    return PointJob(layout.run(run.run_id), run, stage, attempt, fresh=plan.fresh and attempt.restart == 0)
+
+
+def work_on(job: PointJob, stop: interrupt.StopFlag) -> int:
+    """Claim the run, do the job, and record in status.json how it ended. Returns the exit code."""
+    main = is_main_rank()
+    try:
+        if main:
+            _begin(job)
+        with heartbeat(job.layout, job.attempt) if main else nullcontext(), _last_word(job):
+            _do(job, stop)
+    except (StopRequestedError, KeyboardInterrupt) as error:
+        by_keyboard = isinstance(error, KeyboardInterrupt) or stop.signal == signal.SIGINT
+        print(f"stopped: {str(error) or 'interrupted'}", file=sys.stderr)
+        return INTERRUPTED if by_keyboard else exit_code_of(error, in_allocation=in_allocation())
+    except (UserError, ClaimedError) as error:
+        print(error, file=sys.stderr)
+        return exit_code_of(error)
+    except Exception as error:
+        traceback.print_exc()
+        # Not raised further: the traceback is in the log, and printed once is enough.
+        raise SystemExit(FAILED) from error
+    return DONE
+
+
+def _begin(job: PointJob) -> None:
+    claim(job.layout, job.attempt)
+    job.layout.requeue.unlink(missing_ok=True)
+    begun = {"state": "starting", "failure_class": None, "reason": ""}
+    update_status(job.layout, job.attempt, **begun, **({"trained": False} if job.fresh else {}))
+    record_provenance(job.layout, job.attempt)
+
+
+@contextmanager
+def _last_word(job: PointJob) -> Iterator[None]:
+    """Write to status.json how the block ended (rank 0), then let the exception go on."""
+
+    def say(state: str, failure_class: FailureClass | None = None, reason: str = "") -> None:
+        if is_main_rank():
+            update_status(job.layout, job.attempt, state=state, failure_class=failure_class, reason=reason)
+
+    try:
+        yield
+    except (StopRequestedError, KeyboardInterrupt) as error:
+        say("stopped", reason=str(error))
+        if is_main_rank() and in_allocation():
+            write_json(job.layout.requeue, job.attempt.to_json())
+        raise
+    except ClaimedError:
+        raise
+    except Exception as error:
+        say("failed", failure_class_of(error), _one_line(error))
+        raise
+    say("done")
+
+
+def _do(job: PointJob, stop: interrupt.StopFlag) -> None:
+    experiment = _experiment(job.layout.config)
+    if "train" in job.stage and not job.run.baseline:
+        _train(job, experiment, stop)
+    if "eval" in job.stage:
+        _evaluate(job, experiment, stop)
+
+
+def _train(job: PointJob, experiment: Experiment, stop: interrupt.StopFlag) -> None:
+    if is_trained(job.layout) and not job.fresh:
+        return
+    from sam2ft.run.train_run import train
+
+    if is_main_rank():
+        update_status(job.layout, job.attempt, state="training")
+    train(experiment, job.layout, job.attempt, stop=stop, console=job.console, fresh=job.fresh)
+    if is_main_rank():
+        update_status(job.layout, job.attempt, trained=True, best_sha256=sha256_file(job.layout.best))
+
+
+def _evaluate(job: PointJob, experiment: Experiment, stop: interrupt.StopFlag) -> None:
+    # A Slurm dependency on a job that was purged counts as met: look for the weights, never trust the edge.
+    if not job.run.baseline and not is_trained(job.layout):
+        raise DataError(f"{job.layout.folder}: is not trained, there is nothing to evaluate")
+    from sam2ft.run.eval_run import evaluate
+
+    if is_main_rank():
+        update_status(job.layout, job.attempt, state="evaluating")
+    for eval_id in job.run.eval_ids:
+        own = job.layout.evaluation(eval_id).config
+        chosen = _experiment(own) if own.is_file() else experiment
+        evaluate(chosen, job.layout, eval_id=eval_id, stop=stop, console=job.console)
+
+
+def is_trained(layout: RunLayout) -> bool:
+    """Whether the run says that its training ended and the weights are there."""
+    status = read_status(layout)
+    return status is not None and status.trained and layout.best.is_file()
+
+
+def _experiment(path: Path) -> Experiment:
+    """The resolved experiment that a plan stored beside a run."""
+    return load_experiment(path).points[0].experiment
+
+
+def failure_class_of(error: BaseException) -> FailureClass:
+    # torch.OutOfMemoryError by name: torch may not be imported, and need not be for this.
+    return "oom" if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" else "error"
+
+
+def _one_line(error: BaseException) -> str:
+    first = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {first[0]}" if first else type(error).__name__
+
+
+def rank() -> int:
+    """This process among those of the job, from Slurm's or torchrun's variables."""
+    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
+
+
+def is_main_rank() -> bool:
+    return rank() == 0
+
+
+def main(arguments: list[str]) -> None:
+    """The command line of the local pool: all output goes to the attempt's own log."""
+    if len(arguments) != 4 or arguments[3] not in STAGES:
+        sys.exit("usage: python -m sam2ft.run.job EXPERIMENT_FOLDER PLAN INDEX {train,eval,train_eval}")
+    stop = interrupt.install()
+    job = planned_job(Path(arguments[0]), arguments[1], int(arguments[2]), cast(Stage, arguments[3]))
+    redirect_output(job.log)
+    sys.exit(work_on(job, stop))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
