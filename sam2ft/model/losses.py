@@ -158,7 +158,7 @@ def _named(term: str, name: str, arguments: Mapping[str, Any]) -> InstanceLoss:
         raise ConfigError(f"module.loss.{term}: {name!r} is unknown; known: {', '.join(LOSSES)}")
     if decided := [key for key in arguments if key in _DECIDED]:
         raise ConfigError(
-            f"module.loss.{term}_args.{decided[0]}: the engine decides it (one value per instance, from logits); remove it"
+            f"module.loss.{term}_args.{decided[0]}: the engine decides it (one value per instance); remove it"
         )
     try:
         return LOSSES[name](**arguments)

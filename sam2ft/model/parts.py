@@ -1,0 +1,193 @@
+"""What trains: the parts a user asked for, less what the configured loss and prompts cannot reach."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from sam2ft.core.errors import ConfigError
+from sam2ft.core.prompts import Prompts
+from sam2ft.model.losses import SegmentationLoss
+from sam2ft.model.segmenter import FinetunedSAM2
+
+PARTS = {"image_encoder": "image_encoder", "prompt_encoder": "sam_prompt_encoder", "mask_decoder": "sam_mask_decoder"}
+# memory attention, memory encoder, object pointers and no_mem_embed: never trained on single slices
+REST = "memory"
+_DRY_SLICES = 2
+
+
+class Only(Protocol):
+    """Train what one of these patterns finds (re.search) in the names of a part's tensors."""
+
+    @property
+    def only(self) -> Sequence[str]: ...
+
+
+class TrainableConfig(Protocol):
+    """The section `module.trainable` of an experiment."""
+
+    @property
+    def image_encoder(self) -> bool | Only: ...
+    @property
+    def prompt_encoder(self) -> bool | Only: ...
+    @property
+    def mask_decoder(self) -> bool | Only: ...
+
+
+class PromptShares(Protocol):
+    """The section `module.prompts`: how often each kind of prompt is given, 0 = never."""
+
+    @property
+    def box(self) -> float: ...
+    @property
+    def point(self) -> float: ...
+    @property
+    def mask(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class DryBatch:
+    """The references of a dry step."""
+
+    masks: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class PartRow:
+    """Numbers of parameters (scalars) of one part."""
+
+    part: str
+    trained: int
+    frozen: int
+    """Not asked for."""
+    unreachable: int
+    """Asked for, but no configured loss or prompt has a gradient there; frozen too."""
+
+
+@dataclass(frozen=True)
+class PartsReport:
+    """What trains, part by part; `str()` is the table of a run's start."""
+
+    rows: tuple[PartRow, ...]
+    unreachable: tuple[str, ...]
+    """Names of the tensors that were asked for and cannot be reached."""
+
+    @property
+    def trained(self) -> int:
+        return sum(row.trained for row in self.rows)
+
+    def __str__(self) -> str:
+        cells = [("part", "trained", "frozen", "unreachable")]
+        cells += [(row.part, f"{row.trained:,}", f"{row.frozen:,}", f"{row.unreachable:,}") for row in self.rows]
+        return "\n".join(f"{part:<16}{trained:>14}{frozen:>14}{rest:>14}" for part, trained, frozen, rest in cells)
+
+
+def set_trainable(model: FinetunedSAM2, trainable: TrainableConfig) -> None:
+    """`requires_grad` for what `module.trainable` asks for, and for nothing else.
+
+    Errors: ConfigError when nothing is asked for, or a pattern finds no tensor of its part.
+    """
+    wanted = {
+        "image_encoder": trainable.image_encoder,
+        "prompt_encoder": trainable.prompt_encoder,
+        "mask_decoder": trainable.mask_decoder,
+    }
+    if not any(wanted.values()):
+        raise ConfigError("module.trainable: every part is false, nothing would be trained")
+    model.requires_grad_(False)
+    for part, choice in wanted.items():
+        tensors = dict(model.sam2_model.get_submodule(PARTS[part]).named_parameters())
+        for name in tensors if choice is True else _matching(part, tensors, choice):
+            tensors[name].requires_grad_(True)
+
+
+def _matching(part: str, names: Iterable[str], choice: bool | Only) -> set[str]:
+    if isinstance(choice, bool):
+        return set()
+    found = set()
+    known = sorted(names)
+    for pattern in choice.only:
+        matches = {name for name in known if re.search(pattern, name)}
+        if not matches:
+            raise ConfigError(
+                f"module.trainable.{part}.only: {pattern!r} finds none of its tensors, such as {', '.join(known[:3])}"
+            )
+        found |= matches
+    return found
+
+
+def freeze_unreachable(model: FinetunedSAM2, loss: SegmentationLoss, prompts: PromptShares) -> PartsReport:
+    """Freeze tensors that get no gradient, or only zeros, from a step with each kind of prompt; tell what is left.
+
+    Decided by a dry step on made-up slices instead of a list of names, so that it holds for every configuration, loss
+    and version: AdamW would otherwise decay what nothing teaches, and DDP would wait for gradients that never come.
+    Call it before adapters that start at zero are added (their inner half has a zero gradient at first).
+    Errors: ConfigError when a part that was asked for gets nothing.
+    """
+    named = dict(model.sam2_model.named_parameters())
+    wanted = {name: tensor for name, tensor in named.items() if tensor.requires_grad}
+    reached = _reached(model, loss, prompts, wanted)
+    unreachable = tuple(name for name in wanted if name not in reached)
+    rows = tuple(_row(part, prefix, named, reached, unreachable) for part, prefix in {**PARTS, REST: ""}.items())
+    for row in rows:
+        if row.unreachable and not row.trained:
+            raise ConfigError(
+                f"module.trainable.{row.part}: asked for, but the configured prompts and loss give it no gradient; "
+                "set it to false, or configure prompts or a loss that reach it"
+            )
+    for name in unreachable:
+        named[name].requires_grad_(False)
+    return PartsReport(rows, unreachable)
+
+
+def _row(part: str, prefix: str, named: Mapping[str, Tensor], reached: set[str], unreachable: Sequence[str]) -> PartRow:
+    def belongs(name: str) -> bool:
+        return name.startswith(f"{prefix}.") if prefix else not name.startswith(tuple(f"{p}." for p in PARTS.values()))
+
+    sizes = {name: tensor.numel() for name, tensor in named.items() if belongs(name)}
+    trained = sum(size for name, size in sizes.items() if name in reached)
+    lost = sum(size for name, size in sizes.items() if name in unreachable)
+    return PartRow(part, trained, sum(sizes.values()) - trained - lost, lost)
+
+
+def _reached(
+    model: FinetunedSAM2, loss: SegmentationLoss, shares: PromptShares, wanted: Mapping[str, nn.Parameter]
+) -> set[str]:
+    """Names of the tensors that some kind of prompt sends a gradient to; changes no weight, gradient or seed."""
+    names, tensors = list(wanted), list(wanted.values())
+    reached: set[str] = set()
+    device = model.mean_c11.device
+    generator = torch.Generator().manual_seed(0)
+    side = model.image_size
+    images = torch.rand((_DRY_SLICES, 1, side, side), generator=generator).to(device)
+    masks = torch.zeros((_DRY_SLICES, side, side), dtype=torch.bool)
+    masks[:, side // 4 : side // 2, side // 4 : side * 3 // 4] = True
+    batch = DryBatch(tuple(mask[None].to(device) for mask in masks))
+    for prompts in _dry_prompts(shares, side, device):
+        logits, iou = model(images, prompts)
+        values = loss(logits, iou, batch)["loss"].sum()
+        gradients = torch.autograd.grad(values, tensors, allow_unused=True)
+        reached |= {
+            name
+            for name, gradient in zip(names, gradients, strict=True)
+            if gradient is not None and bool(gradient.count_nonzero())
+        }
+    return reached
+
+
+def _dry_prompts(shares: PromptShares, side: int, device: torch.device) -> Iterable[Prompts]:
+    """One set of prompts, one per slice, for each configured kind; points lie inside, outside and nowhere (padding)."""
+    slice_of_n = torch.arange(_DRY_SLICES, device=device)
+    corners = [side / 4, side / 4, side * 3 / 4 - 1, side / 2 - 1]
+    if shares.box:
+        yield Prompts(slice_of_n, boxes_n4=torch.tensor([corners] * _DRY_SLICES, device=device))
+    if shares.point:
+        points = torch.tensor([[[side / 2, side / 3], [1.0, 1.0], [0.0, 0.0]]] * _DRY_SLICES, device=device)
+        labels = torch.tensor([[1, 0, -1]] * _DRY_SLICES, dtype=torch.int32, device=device)
+        yield Prompts(slice_of_n, points_nk2=points, point_labels_nk=labels)
+    if shares.mask:
+        logits = torch.linspace(-8, 8, side // 4, device=device).expand(_DRY_SLICES, 1, side // 4, side // 4)
+        yield Prompts(slice_of_n, boxes_n4=torch.tensor([corners] * _DRY_SLICES, device=device), masks_n1hw=logits)
