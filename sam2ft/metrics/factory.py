@@ -1,0 +1,103 @@
+"""Metrics by name; one of your own is named `package.module:attribute` in `datamodule.metric.func`."""
+
+import importlib
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, cast
+
+from sam2ft.core.errors import ConfigError
+from sam2ft.core.labels import LabelTable
+from sam2ft.metrics.measurement import Metric, is_biomarker
+
+# Strings, imported on use: a run that asks for dice does not pay for marching cubes.
+METRICS = {
+    "dice": "sam2ft.metrics.overlap:dice",
+    "iou": "sam2ft.metrics.overlap:iou",
+    "precision": "sam2ft.metrics.overlap:precision",
+    "recall": "sam2ft.metrics.overlap:recall",
+    "specificity": "sam2ft.metrics.overlap:specificity",
+    "volume_similarity": "sam2ft.metrics.overlap:volume_similarity",
+    "hd": "sam2ft.metrics.surface:hd",
+    "hd95": "sam2ft.metrics.surface:hd95",
+    "assd": "sam2ft.metrics.surface:assd",
+    "nsd": "sam2ft.metrics.surface:nsd",
+    "cartilagethickness": "sam2ft.metrics.thickness:CartilageThicknessMetric",
+    "tissuevolume": "sam2ft.metrics.volume:TissueVolumeMetric",
+    "tissueheight": "sam2ft.metrics.height:TissueHeightMetric",
+    "t1rho": "sam2ft.metrics.relaxation:T1rhoMetric",
+    "t2": "sam2ft.metrics.relaxation:T2Metric",
+}
+
+
+def metric_factory(name: str, **settings: Any) -> Metric:
+    """The metric called `name` (any case), or the one at `package.module:attribute`.
+
+    `settings` go to the constructor of a metric that is a class. Errors: ConfigError naming what is known.
+    """
+    where = name if ":" in name else METRICS.get(name.lower())
+    if where is None:
+        raise ConfigError(f"metric {name!r} is unknown; known: {', '.join(METRICS)}, or package.module:attribute")
+    module_name, _, attribute = where.partition(":")
+    try:
+        found = getattr(importlib.import_module(module_name), attribute)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"metric {name!r}: no module named {error.name!r} can be imported here") from error
+    except AttributeError:
+        raise ConfigError(f"metric {name!r}: module {module_name} has no {attribute!r}") from None
+    made = found(**settings) if isinstance(found, type) else found
+    if lacking := [part for part in ("name", "needs", "measure") if not hasattr(made, part)]:
+        raise ConfigError(
+            f"metric {name!r} has no {', '.join(lacking)}; a plain function becomes a metric with "
+            "@metric(name, needs) of sam2ft.metrics.measurement"
+        )
+    return cast(Metric, made)
+
+
+def load_metrics(func: Mapping[str, bool]) -> tuple[Metric, ...]:
+    """The metrics of `datamodule.metric.func` that are switched on, in the order given."""
+    folded = [name if ":" in name else name.lower() for name in func]
+    if repeated := sorted({name for name in folded if folded.count(name) > 1}):
+        raise ConfigError(f"metric {', '.join(repeated)} is given twice; names are compared without case")
+    return tuple(metric_factory(name) for name, wanted in func.items() if wanted)
+
+
+def measured_labels(metric: Metric, labels: LabelTable, tissues: Sequence[int] | None) -> tuple[int, ...]:
+    """Ids of the labels that `metric` is measured on.
+
+    Biomarkers: `tissues`, or without it every label (thickness: every label with an interface). Others: every label.
+    Errors: ConfigError for a tissue that is not in the table.
+    """
+    if not is_biomarker(metric):
+        return labels.ids
+    if tissues is not None:
+        if unknown := sorted(set(tissues) - set(labels.ids)):
+            raise ConfigError(f"metric.tissues: {unknown} not in the label table; known: {labels.describe()}")
+        return tuple(tissues)
+    return tuple(label.id for label in labels if "bone" not in metric.needs or label.interface is not None)
+
+
+def unmet_needs(
+    metric: Metric,
+    labels: LabelTable,
+    tissues: Sequence[int] | None,
+    *,
+    maps: Collection[str],
+    dicom_fields: Collection[str],
+) -> list[str]:
+    """What `metric` needs and a volume with these maps and DICOM fields lacks, one phrase each."""
+    missing = []
+    for need in metric.needs:
+        kind, _, name = need.partition(":")
+        if kind == "map" and name not in maps:
+            missing.append(f"{metric.name} needs a {name} map; maps here: {', '.join(sorted(maps)) or 'none'}")
+        elif kind == "dicom" and name not in dicom_fields:
+            missing.append(f"{metric.name} needs the DICOM field {name}")
+        elif kind == "bone":
+            measured = measured_labels(metric, labels, tissues)
+            if not measured:
+                missing.append(f"{metric.name} needs a label with an interface; the label table has none")
+            missing += [
+                f"{metric.name} needs labels.{label_id}.interface, the bone of {labels[label_id].name}"
+                for label_id in measured
+                if labels[label_id].interface is None
+            ]
+    return missing

@@ -1,0 +1,176 @@
+"""The only path from masks to rows: slice, instance, volume and biomarker rows of one volume, from arrays alone."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from sam2ft.core.components import components
+from sam2ft.core.errors import DataError
+from sam2ft.core.geometry import Geometry
+from sam2ft.core.keys import VolumeKey
+from sam2ft.core.labels import Label, LabelTable
+from sam2ft.metrics.counts import LabelMap, Overlap, label_overlaps
+from sam2ft.metrics.factory import measured_labels, unmet_needs
+from sam2ft.metrics.measurement import MaskPair, Metric, ScoreSettings
+from sam2ft.metrics.row_book import PromptedMask, RowBook, ScoredRows, instance_values, slice_values, volume_values
+
+__all__ = ["PromptedMask", "Scene", "ScoreSettings", "ScoredRows", "score_volume"]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What surrounds the masks of one volume."""
+
+    geometry: Geometry
+    labels: LabelTable
+    maps: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    """Maps on the volume's grid by name (`t2`, `t1rho`), in ms."""
+    dicom: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    """DICOM field -> one value per slice."""
+    slices: Sequence[int] | None = None
+    """Evaluated slices, increasing; None: all. What lies in other slices is not looked at."""
+
+
+def score_volume(
+    key: VolumeKey,
+    prediction_zyx: LabelMap,
+    reference_zyx: LabelMap,
+    scene: Scene,
+    prompted: Sequence[PromptedMask],
+    metrics: Sequence[Metric],
+    settings: ScoreSettings,
+) -> ScoredRows:
+    """Every row of one volume except its stamp (run, eval, split, protocol).
+
+    Masks are integer label maps on the grid of `scene.geometry`. One slice row per evaluated slice and label, absent
+    labels included; one volume row per label, its counts the sums of its slice rows; one instance row per prompt.
+    Distance columns are NaN unless a metric fills them. Errors: DataError naming the volume for another grid, a label
+    that the table lacks, or a metric whose needs this volume does not meet.
+    """
+    masks = _checked_masks(key, prediction_zyx, reference_zyx, scene)
+    _check_needs(key, scene, metrics, settings)
+    counts = _count_slices(key, *masks, scene)
+    rows = RowBook(key, scene.geometry.dz_source)
+    for index, of_labels in counts.items():
+        instances = _num_instances(masks[1][index], scene.labels)
+        for label, found, num in zip(scene.labels, of_labels, instances, strict=True):
+            rows.add("slice", (index, label.id), slice_values(index, label, found, num, scene.geometry))
+    for position, label in enumerate(scene.labels):
+        of_slices = [of_labels[position] for of_labels in counts.values()]
+        rows.add("volume", (label.id,), volume_values(label, of_slices, scene.geometry))
+    for one in prompted:
+        rows.add("instance", (one.slice, one.label, one.instance), instance_values(one, scene.labels[one.label]))
+    for position, label in enumerate(scene.labels):
+        chosen = [one for one in metrics if label.id in measured_labels(one, scene.labels, settings.tissues)]
+        if chosen:
+            overlaps = {index: of_labels[position] for index, of_labels in counts.items()}
+            _measure(rows, _pair_of(label, masks, overlaps, scene, settings), chosen)
+    return rows.finished()
+
+
+def _checked_masks(
+    key: VolumeKey, prediction_zyx: LabelMap, reference_zyx: LabelMap, scene: Scene
+) -> tuple[LabelMap, LabelMap]:
+    """Both label maps, empty outside the evaluated slices."""
+    checked = []
+    left_out = sorted(set(range(scene.geometry.shape_zyx[0])) - set(_evaluated(scene)))
+    for name, mask in (("prediction", prediction_zyx), ("reference", reference_zyx)):
+        if mask.shape != scene.geometry.shape_zyx:
+            raise DataError(f"{key}: {name} is {mask.shape} (z, y, x), the volume {scene.geometry.shape_zyx}")
+        if not np.issubdtype(mask.dtype, np.integer):
+            raise DataError(f"{key}: {name} holds {mask.dtype}; a label map holds integers")
+        whole = np.asarray(mask)
+        if left_out:
+            whole = whole.copy()
+            whole[left_out] = 0
+        checked.append(whole)
+    for name, values in scene.maps.items():
+        if values.shape != scene.geometry.shape_zyx:
+            raise DataError(f"{key}: map {name} is {values.shape} (z, y, x), the volume {scene.geometry.shape_zyx}")
+    return checked[0], checked[1]
+
+
+def _check_needs(key: VolumeKey, scene: Scene, metrics: Iterable[Metric], settings: ScoreSettings) -> None:
+    for one in metrics:
+        if missing := unmet_needs(one, scene.labels, settings.tissues, maps=scene.maps, dicom_fields=scene.dicom):
+            raise DataError(f"{key}: {missing[0]}")
+
+
+def _evaluated(scene: Scene) -> Sequence[int]:
+    return range(scene.geometry.shape_zyx[0]) if scene.slices is None else scene.slices
+
+
+def _count_slices(
+    key: VolumeKey, prediction: LabelMap, reference: LabelMap, scene: Scene
+) -> dict[int, tuple[Overlap, ...]]:
+    """Evaluated slice -> counts of every label of the table, in its order."""
+    positions = _positions(scene.labels)
+    return {
+        index: label_overlaps(
+            _as_positions(prediction[index], positions, scene.labels, f"{key.slice(index)}: prediction"),
+            _as_positions(reference[index], positions, scene.labels, f"{key.slice(index)}: reference"),
+            len(scene.labels),
+        )
+        for index in _evaluated(scene)
+    }
+
+
+def _positions(labels: LabelTable) -> npt.NDArray[np.int32]:
+    """Label id -> 1-based position in the table, 0 -> 0, other ids -> -1."""
+    positions = np.full(max(labels.ids, default=0) + 1, -1, dtype=np.int32)
+    positions[0] = 0
+    positions[list(labels.ids)] = np.arange(1, len(labels) + 1)
+    return positions
+
+
+def _as_positions(
+    mask: LabelMap, positions: npt.NDArray[np.int32], labels: LabelTable, where: str
+) -> npt.NDArray[np.int32]:
+    known = (int(mask.min()) >= 0) and (int(mask.max()) < len(positions))
+    found = positions[mask] if known else None
+    if found is None or found.min() < 0:
+        unknown = sorted(set(np.unique(mask).tolist()) - {0, *labels.ids})
+        raise DataError(f"{where}: label {unknown[0]} is not in the label table; known: {labels.describe()}")
+    return found
+
+
+def _num_instances(reference_yx: LabelMap, labels: LabelTable) -> list[int]:
+    """Connected components of every label of the table in one slice."""
+    boxes = ndimage.find_objects(reference_yx.astype(np.int32, copy=False), max_label=max(labels.ids, default=0))
+    return [
+        0 if boxes[label_id - 1] is None else components(reference_yx[boxes[label_id - 1]] == label_id)[1]
+        for label_id in labels.ids
+    ]
+
+
+def _pair_of(
+    label: Label,
+    masks: tuple[LabelMap, LabelMap],
+    overlaps: Mapping[int, Overlap],
+    scene: Scene,
+    settings: ScoreSettings,
+) -> MaskPair:
+    bone = scene.labels.interface_of(label.id)
+    return MaskPair(
+        prediction_zyx=masks[0] == label.id,
+        reference_zyx=masks[1] == label.id,
+        geometry=scene.geometry,
+        label=label,
+        slices=tuple(_evaluated(scene)),
+        maps=scene.maps,
+        bone_zyx=None if bone is None else masks[1] == bone.id,
+        dicom=scene.dicom,
+        settings=settings,
+        known_overlaps=overlaps,
+    )
+
+
+def _measure(rows: RowBook, pair: MaskPair, metrics: Iterable[Metric]) -> None:
+    for one in metrics:
+        for found in one.measure(pair):
+            counts = pair.overlap if found.slice is None else pair.slice_overlaps[found.slice]
+            rows.put(found, pair.label, counts.status)

@@ -1,0 +1,119 @@
+"""Rows of global.csv and biomarker_global.csv from rows of volumes."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from typing import cast
+
+from sam2ft.core.rows import TABLES, Row, Value
+from sam2ft.metrics.counts import Overlap, total
+from sam2ft.metrics.statistics import RESAMPLES, agreement, subject_means, summary
+
+MEAN_OF_LABELS = "mean_of_labels"
+POOLED = "pooled"
+
+_ALWAYS = ("dice", "iou", "dice_slice_mean", "iou_slice_mean")
+_IF_MEASURED = ("hd_mm", "hd95_mm", "assd_mm", "nsd")
+_POOLED: dict[str, Callable[[Overlap], float]] = {"dice": lambda counts: counts.dice, "iou": lambda counts: counts.iou}
+
+Subject = tuple[Value, Value]
+"""(dataset, subject)."""
+
+
+def global_rows(volume_rows: Sequence[Row], *, seed: int = 0, resamples: int = RESAMPLES) -> list[Row]:
+    """One row per label and measure, then `mean_of_labels` and (dice, iou) `pooled` over all labels.
+
+    A subject's volumes are averaged first. mean_of_labels: the mean over a subject's labels, then over subjects.
+    pooled: dice of the counts summed over the labels of a volume. Absent labels are NaN and not counted; missed and
+    spurious ones count with 0 (distances: the configured one); how many there were stands beside every mean. Rows of
+    several runs, datasets, splits or protocols are kept apart; the stamp may be absent.
+    """
+    made: list[Row] = []
+    for key, rows in _grouped(volume_rows, _shared_key("global", volume_rows)):
+        for measure in _measures(rows):
+            parts = [(of, group, _of_subjects(group, measure)) for of, group in _grouped(rows, ("label", "label_name"))]
+            parts.append((_overall(MEAN_OF_LABELS), rows, _mean_of_labels(rows, measure)))
+            if measure in _POOLED:
+                parts.append((_overall(POOLED), rows, _pooled(rows, _POOLED[measure])))
+            for of, group, values in parts:
+                numbers = asdict(summary(list(values.values()), seed=seed, resamples=resamples))
+                made.append({**key, **of, "measure": measure, **_status_counts(group), **numbers})
+    return made
+
+
+def biomarker_global_rows(biomarker_rows: Sequence[Row]) -> list[Row]:
+    """Agreement of prediction and reference per tissue, biomarker and definition, one pair of values per subject.
+
+    Rows of the whole tissue are used; of a biomarker that has only rows of instances, the mean over a subject's
+    instances. Values of one side only (missed, spurious) and absent tissues are left out; the former are counted.
+    """
+    made: list[Row] = []
+    names = _shared_key("biomarker_global", biomarker_rows)
+    for key, rows in _grouped(biomarker_rows, names):
+        whole = [row for row in rows if row["instance"] is None] or rows
+        both = [row for row in whole if row["status"] != "absent" and not math.isnan(_number(row, "difference"))]
+        references, predictions = _of_subjects(both, "reference"), _of_subjects(both, "prediction")
+        numbers = asdict(agreement(list(references.values()), list(predictions.values())))
+        counts = {name: number for name, number in _status_counts(whole).items() if name != "n_absent"}
+        made.append({**key, **numbers, **counts})
+    return made
+
+
+def _grouped(rows: Iterable[Row], names: Sequence[str]) -> list[tuple[dict[str, Value], list[Row]]]:
+    """(key columns, rows that share them), in the order of first appearance."""
+    groups: dict[tuple[Value, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in names), []).append(row)
+    return [(dict(zip(names, key, strict=True)), members) for key, members in groups.items()]
+
+
+def _shared_key(table: str, rows: Sequence[Row]) -> list[str]:
+    """Key columns of a global table, without those of labels, that the rows have."""
+    own = ("label", "label_name", "measure")
+    return [name for name in TABLES[table].key_names() if name not in own and rows and name in rows[0]]
+
+
+def _overall(name: str) -> dict[str, Value]:
+    return {"label": None, "label_name": name}
+
+
+def _measures(rows: Sequence[Row]) -> list[str]:
+    """Dice and IoU, the distances that were asked for, and every column that metrics added."""
+    fixed = set(TABLES["volume"].column_names())
+    added = sorted({name for row in rows for name in row} - fixed)
+    asked = [name for name in (*_IF_MEASURED, *added) if any(not math.isnan(_number(row, name)) for row in rows)]
+    return [*_ALWAYS, *asked]
+
+
+def _number(row: Row, name: str) -> float:
+    """A number of a row; NaN when the cell is empty or the row has no such column."""
+    value = row.get(name)
+    return math.nan if value is None else float(value)
+
+
+def _subject(row: Row) -> Subject:
+    return row["dataset"], row["subject"]
+
+
+def _of_subjects(rows: Iterable[Row], measure: str) -> dict[Subject, float]:
+    return subject_means((_subject(row), _number(row, measure)) for row in rows)
+
+
+def _mean_of_labels(rows: Sequence[Row], measure: str) -> dict[Subject, float]:
+    per_label = (_of_subjects(group, measure) for _, group in _grouped(rows, ("label",)))
+    return subject_means(item for values in per_label for item in values.items())
+
+
+def _pooled(rows: Sequence[Row], ratio_of: Callable[[Overlap], float]) -> dict[Subject, float]:
+    volumes = (group for _, group in _grouped(rows, ("dataset", "subject", "volume")))
+    return subject_means((_subject(group[0]), ratio_of(total([_counts(row) for row in group]))) for group in volumes)
+
+
+def _counts(row: Row) -> Overlap:
+    return Overlap(*(cast(int, row[name]) for name in ("tp", "fp", "fn", "tn")))
+
+
+def _status_counts(rows: Iterable[Row]) -> dict[str, Value]:
+    found = Counter(row["status"] for row in rows)
+    return {f"n_{status}": found[status] for status in ("absent", "missed", "spurious")}

@@ -1,0 +1,42 @@
+"""How much of a tissue there is: voxels times their volume."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sam2ft.metrics.counts import Overlap
+from sam2ft.metrics.measurement import MaskPair, Measurement
+
+MM3_PER_ML = 1000.0
+
+
+@dataclass(frozen=True)
+class TissueVolumeMetric:
+    """Voxels x row distance x column distance x dz, in mm3 and mL; in a slice its pixels times the same, in mm3.
+
+    A missed tissue has volume 0 and keeps its status: 0 mm3 is a measured value here, unlike a thickness of nothing.
+    """
+
+    name: str = "tissuevolume"
+    needs: tuple[str, ...] = ()
+    biomarker: bool = True
+
+    def measure(self, pair: MaskPair) -> Iterator[Measurement]:
+        for index, counts in pair.slice_overlaps.items():
+            if counts.status != "absent":
+                yield self._volume(pair, counts, "mm3", slice_index=index)
+        for unit in ("mm3", "mL"):
+            yield self._volume(pair, pair.overlap, unit)
+
+    def _volume(self, pair: MaskPair, counts: Overlap, unit: str, slice_index: int | None = None) -> Measurement:
+        one_voxel = pair.geometry.voxel_volume_mm3 / (MM3_PER_ML if unit == "mL" else 1.0)
+        return Measurement(
+            "volume" if slice_index is None else "slice",
+            self.name,
+            reference=counts.reference * one_voxel,
+            prediction=counts.prediction * one_voxel,
+            slice=slice_index,
+            definition="volume",
+            unit=unit,
+            n_reference=counts.reference,
+            n_prediction=counts.prediction,
+        )

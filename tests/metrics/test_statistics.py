@@ -1,0 +1,80 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from sam2ft.metrics.statistics import agreement, bootstrap_interval, resampled_means, subject_means, summary
+
+
+def test_summary_of_five_numbers_by_hand():
+    found = summary([1.0, 2.0, 3.0, 4.0, 10.0])
+    assert (found.n, found.mean, found.median, found.q25, found.q75) == (5, 4.0, 3.0, 2.0, 4.0)
+    assert found.sd == pytest.approx(math.sqrt((9 + 4 + 1 + 0 + 36) / 4))
+    assert found.ci_low < found.mean < found.ci_high
+
+
+def test_one_subject_has_no_spread_and_no_interval():
+    found = summary([0.8])
+    assert (found.n, found.mean) == (1, 0.8)
+    assert all(math.isnan(value) for value in (found.sd, found.ci_low, found.ci_high))
+
+
+def test_equal_values_have_an_interval_of_no_width():
+    assert bootstrap_interval(np.full(7, 0.9)) == (0.9, 0.9)
+
+
+def test_the_interval_is_the_one_scipy_computes():
+    values = np.random.default_rng(3).gamma(2.0, size=30)
+    oracle = stats.bootstrap((values,), np.mean, n_resamples=20_000, method="BCa", rng=np.random.default_rng(1))
+    found = bootstrap_interval(values, resamples=20_000)
+    width = oracle.confidence_interval.high - oracle.confidence_interval.low
+    assert found == pytest.approx(tuple(oracle.confidence_interval), abs=0.03 * width)
+
+
+def test_skewed_values_move_the_interval_towards_their_tail():
+    values = np.random.default_rng(3).gamma(0.5, size=30)
+    low, high = bootstrap_interval(values)
+    plain_low, plain_high = np.quantile(resampled_means(values, seed=0, resamples=10_000), (0.025, 0.975))
+    assert low > plain_low
+    assert high > plain_high
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(200):
+        low, high = bootstrap_interval(rng.normal(size=40), resamples=1000)
+        hits += low <= 0 <= high
+    assert 0.90 <= hits / 200 <= 0.99
+
+
+def test_the_same_seed_draws_the_same_and_another_seed_does_not():
+    values = np.arange(10.0)
+    assert bootstrap_interval(values, seed=1) == bootstrap_interval(values, seed=1)
+    assert bootstrap_interval(values, seed=1) != bootstrap_interval(values, seed=2)
+
+
+def test_drawing_in_blocks_gives_every_resample():
+    assert resampled_means(np.arange(5000.0), seed=0, resamples=1700).shape == (1700,)
+
+
+def test_subject_means_leave_out_what_is_not_a_number():
+    found = subject_means([("b", 1.0), ("a", math.nan), ("b", 3.0), ("c", math.nan), ("a", 5.0)])
+    assert found == {"a": 5.0, "b": 2.0}
+    assert list(found) == ["a", "b"]
+
+
+def test_bland_and_altman_1986_first_peak_flow_readings():
+    """Table 1 of Bland and Altman 1986 (l/min): Wright meter and mini meter, first readings of 17 subjects."""
+    wright = [494, 395, 516, 434, 476, 557, 413, 442, 650, 433, 417, 656, 267, 478, 178, 423, 427]
+    mini = [512, 430, 520, 428, 500, 600, 364, 380, 658, 445, 432, 626, 260, 477, 259, 350, 451]
+    found = agreement(mini, wright)
+    assert found.bias == pytest.approx(-2.118, abs=5e-4)
+    assert found.sd_difference == pytest.approx(38.765, abs=5e-4)
+    assert (found.loa_low, found.loa_high) == pytest.approx((-78.10, 73.86), abs=5e-3)
+
+
+def test_no_pairs_agree_on_nothing():
+    assert agreement([], []).n == 0
+    assert math.isnan(agreement([], []).bias)
