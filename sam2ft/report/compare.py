@@ -83,7 +83,8 @@ class Comparison:
 
     @property
     def override_keys(self) -> tuple[str, ...]:
-        return tuple(sorted({key for line in self.lines for key, _ in line.point.overrides}))
+        """What the sweep changed, in the order of the sweep."""
+        return tuple(dict.fromkeys(key for line in self.lines for key, _ in line.point.overrides))
 
 
 def compare(points: Sequence[PointRun], global_rows: Sequence[Row]) -> Comparison:
@@ -115,7 +116,7 @@ def choose_best(points: Sequence[PointRun]) -> tuple[str | None, str]:
     extreme = "lowest" if best.mode == "min" else "highest"
     return (
         best.run,
-        f"{extreme} {best.monitor} of {len(candidates)} of {len(trained)} points; the test split had no part in it",
+        f"{extreme} {best.monitor} among {len(candidates)} of {len(trained)} points; the test split had no part in it",
     )
 
 

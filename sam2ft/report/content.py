@@ -1,0 +1,153 @@
+"""What the page says, as plain values: run/ gathers them, `html.render` lays them out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sam2ft.core.rows import Row
+from sam2ft.report.compare import Comparison, Evaluation, Score, score_of
+from sam2ft.report.coverage import Coverage
+
+LABEL_MEASURES = ("dice_slice_mean", "dice", "iou")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A group of names and values under one heading: data, configuration, versions, hardware."""
+
+    title: str
+    rows: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image beside the page."""
+
+    path: str
+    """Relative to the page, with `/` between its parts: `assets/qc-001.png`."""
+    caption: str
+    alt: str = ""
+    """What the picture shows, for people who do not see it; the caption when empty."""
+
+
+@dataclass(frozen=True)
+class LabelResult:
+    """One label of the best point on one evaluation, the baseline beside it."""
+
+    label: int
+    name: str
+    scores: Mapping[str, Score]
+    """By measure: LABEL_MEASURES."""
+    baseline: Mapping[str, Score]
+    n: int
+    n_absent: int
+    n_missed: int
+    n_spurious: int
+
+
+@dataclass(frozen=True)
+class LabelSection:
+    """All labels of one point on one evaluation."""
+
+    point: str
+    evaluation: Evaluation
+    labels: tuple[LabelResult, ...]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that failed, with the end of its log."""
+
+    name: str
+    run: str
+    reason: str
+    log: tuple[str, ...] = ()
+    """The last lines of its log."""
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything on the page."""
+
+    experiment: str
+    description: str
+    generated: str
+    """When and by which version, for the foot of the page."""
+    coverage: Coverage
+    comparison: Comparison
+    facts: tuple[Facts, ...] = ()
+    labels: tuple[LabelSection, ...] = ()
+    charts: tuple[Picture, ...] = ()
+    label_charts: tuple[Picture, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    problems: tuple[str, ...] = ()
+    """Named defects found while collating: what they concern is not in the tables."""
+    files: tuple[tuple[str, str], ...] = field(default=())
+    """(relative path, what it is) of the tables beside the page."""
+
+
+def label_sections(
+    point: str, run: str, global_rows: Sequence[Row], baseline_run: str | None = None
+) -> tuple[LabelSection, ...]:
+    """Per-label results of `run` from global.csv, a section per evaluation, with those of the baseline beside them."""
+    evaluations = sorted(
+        {_evaluation(row) for row in global_rows if row["run"] == run},
+        key=lambda evaluation: (evaluation.dataset, evaluation.split, evaluation.protocol, evaluation.eval),
+    )
+    sections = []
+    for evaluation in evaluations:
+        ours = _rows_by_label(global_rows, run, evaluation)
+        theirs = _rows_by_label(global_rows, baseline_run, evaluation) if baseline_run else {}
+        labels = tuple(_label_result(key, ours[key], theirs.get(key, {})) for key in sorted(ours))
+        if labels:
+            sections.append(LabelSection(point, evaluation, labels))
+    return tuple(sections)
+
+
+def scores_by_label(
+    names: Mapping[str, str], global_rows: Sequence[Row], measure: str = "dice_slice_mean"
+) -> dict[str, dict[str, Score]]:
+    """point name -> label name -> Score, as `charts.dice_by_label` wants it; `names` maps run_id -> point name.
+
+    Only for rows of one evaluation: the last row of a label counts.
+    """
+    found: dict[str, dict[str, Score]] = {name: {} for name in names.values()}
+    labelled = [row for row in global_rows if _is_of_label(row) and row["measure"] == measure and row["run"] in names]
+    for row in sorted(labelled, key=lambda row: int(row["label"] or 0)):
+        if (score := score_of(row)) is not None:
+            found[names[str(row["run"])]][str(row["label_name"])] = score
+    return found
+
+
+def _label_result(key: tuple[int, str], rows: Mapping[str, Row], baseline: Mapping[str, Row]) -> LabelResult:
+    first = next(iter(rows.values()))
+    n, absent, missed, spurious = (int(first[name] or 0) for name in ("n", "n_absent", "n_missed", "n_spurious"))
+    return LabelResult(*key, _scores(rows), _scores(baseline), n, absent, missed, spurious)
+
+
+def _scores(rows: Mapping[str, Row]) -> dict[str, Score]:
+    return {measure: score for measure, row in rows.items() if (score := score_of(row)) is not None}
+
+
+def _rows_by_label(
+    global_rows: Sequence[Row], run: str, evaluation: Evaluation
+) -> dict[tuple[int, str], dict[str, Row]]:
+    found: dict[tuple[int, str], dict[str, Row]] = {}
+    for row in global_rows:
+        if (
+            row["run"] == run
+            and _is_of_label(row)
+            and _evaluation(row) == evaluation
+            and row["measure"] in LABEL_MEASURES
+        ):
+            found.setdefault((int(row["label"] or 0), str(row["label_name"])), {})[str(row["measure"])] = row
+    return found
+
+
+def _is_of_label(row: Row) -> bool:
+    """Overall rows (mean_of_labels, pooled) have no label."""
+    return row["label"] not in (None, "")
+
+
+def _evaluation(row: Row) -> Evaluation:
+    return Evaluation(str(row["eval"]), str(row["dataset"]), str(row["split"]), str(row["protocol"]))

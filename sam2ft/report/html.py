@@ -1,0 +1,111 @@
+"""The page: one HTML text without a single external reference, made from plain values."""
+
+import hashlib
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sam2ft.report.compare import Comparison, Line, Score, value_text
+from sam2ft.report.content import ReportData
+from sam2ft.report.words import interval, number, short_keys, signed
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Where values lie in a drawing 100 units wide, with 4 units of margin."""
+
+    low: float
+    high: float
+
+    def at(self, value: float) -> str:
+        span = self.high - self.low
+        return f"{4 + 92 * (value - self.low) / span if span > 0 else 50:.1f}"
+
+
+def render(data: ReportData) -> str:
+    """The page as HTML text.
+
+    Every value is escaped: label, subject and point names are whatever a data set calls them. The content security
+    policy allows the page's own style and script by their digest, images beside it, and nothing else.
+    Errors: ValueError for a picture or file whose path leaves the page's folder.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "signed": signed, "interval": interval, "value": value_text, "link": link}
+    style, script = (TEMPLATES / "report.css").read_text("utf-8"), (TEMPLATES / "report.js").read_text("utf-8")
+    return environment.get_template("index.html.j2").render(
+        data=data,
+        headline=headline(data.comparison),
+        short=short_keys(data.comparison.override_keys),
+        scale=scale_of(data.comparison),
+        several_evaluations=len({line.evaluation for line in data.comparison.lines if line.scores}) > 1,
+        policy=content_security_policy(style, script),
+        # Both files are ours; a "</" in them would end the element early, and a test looks for it.
+        style=Markup(style),  # noqa: S704
+        script=Markup(script),  # noqa: S704
+    )
+
+
+def link(path: str) -> str:
+    """A relative path as a URL. Errors: ValueError when it is absolute or leaves the page's folder."""
+    parts = path.split("/")
+    if "\\" in path or any(part in ("", ".", "..") for part in parts):
+        raise ValueError(f"{path!r} is not a path below the page's folder")
+    return "./" + "/".join(quote(part, safe="") for part in parts)
+
+
+def content_security_policy(style: str, script: str) -> str:
+    """What the page may load: itself. `file:` because a page opened from disk has no origin that 'self' could name."""
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"style-src '{_digest(style)}'",
+            f"script-src '{_digest(script)}'",
+            "img-src 'self' file: data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
+
+
+def headline(comparison: Comparison) -> Mapping[str, Any] | None:
+    """The best point's line for the top of the page, or None when there is no best or it was not evaluated."""
+    for line in comparison.lines:
+        if line.point.run == comparison.best and "dice_slice_mean" in line.scores:
+            return {
+                "line": line,
+                "score": line.scores["dice_slice_mean"],
+                "delta": line.deltas.get("dice_slice_mean"),
+            }
+    return None
+
+
+def scale_of(comparison: Comparison) -> Scale:
+    """The common scale of the little interval drawings in the comparison table."""
+    ends = [end for line in comparison.lines for score in _slice_scores(line) for end in _ends(score)]
+    return Scale(min(ends), max(ends)) if ends else Scale(0.0, 1.0)
+
+
+def _slice_scores(line: Line) -> list[Score]:
+    return [score for measure, score in line.scores.items() if measure == "dice_slice_mean"]
+
+
+def _ends(score: Score) -> list[float]:
+    return [value for value in (score.mean, score.ci_low, score.ci_high) if value is not None]
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + b64encode(hashlib.sha256(text.encode()).digest()).decode()

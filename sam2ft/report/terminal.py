@@ -1,0 +1,140 @@
+"""The comparison and the coverage as tables for a terminal, a log or a file."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import StringIO
+from typing import TYPE_CHECKING, TextIO
+
+from sam2ft.report.compare import MEASURES, Comparison, Line, value_text
+from sam2ft.report.coverage import Coverage
+from sam2ft.report.words import NOTHING, interval, number, printable, short_keys, signed
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.table import Table
+    from rich.text import Text
+
+# A table is never cut to fit a log: readers of logs scroll sideways, and "..." hides what they look for.
+PLAIN_WIDTH = 400
+LEAST_NEEDED = ("IoU per slice", "Dice per volume", "n", "epoch", "validation")
+NUMBERS = ("validation", "epoch", "Dice per slice", "95 % CI", "delta", "Dice per volume", "IoU per slice", "n")
+STATE_STYLES = {"done": "green", "failed": "red"}
+
+
+@dataclass(frozen=True)
+class ComparisonTable:
+    """One line per point; the best one bold and marked `*`, the baseline first.
+
+    On a narrow terminal the columns of LEAST_NEEDED go, one by one, before anything is folded.
+    """
+
+    comparison: Comparison
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
+        from rich.measure import Measurement
+
+        for count in range(len(LEAST_NEEDED) + 1):
+            table = _comparison_table(self.comparison, LEAST_NEEDED[:count])
+            needed = Measurement.get(console, options.update(max_width=PLAIN_WIDTH), table).maximum
+            if needed <= options.max_width:
+                break
+        yield table
+
+
+def coverage_table(coverage: Coverage) -> "RenderableType":
+    """A sentence when everything is done, else the runs that are not, with the reason of each."""
+    if coverage.complete:
+        return _text(coverage.sentence())
+    table = _table("Not done", coverage.sentence())
+    for name in ("point", "state", "reason", "run"):
+        table.add_column(name, overflow="fold")
+    for run in coverage.unfinished:
+        table.add_row(_text(run.name), _state(run.state), _text(run.reason or NOTHING), _text(run.run))
+    return table
+
+
+def show(renderables: Sequence["RenderableType"], stream: TextIO | None = None) -> None:
+    """Print to `stream` (default stderr): in colour on a terminal, else plain and as wide as it needs to be."""
+    from rich.console import Console
+
+    target = stream or sys.stderr
+    if target.isatty():
+        console = Console(file=target)
+        for renderable in renderables:
+            console.print(renderable)
+    else:
+        target.writelines(plain_text(renderable) for renderable in renderables)
+
+
+def plain_text(renderable: "RenderableType") -> str:
+    """What `show` writes into a file."""
+    from rich.console import Console
+
+    stream = StringIO()
+    Console(file=stream, width=PLAIN_WIDTH, no_color=True, force_terminal=False).print(renderable)
+    return "".join(f"{line.rstrip()}\n" for line in stream.getvalue().splitlines())
+
+
+def _table(title: str, caption: str) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    return Table(
+        title=_text(title),
+        caption=_text(caption),
+        title_justify="left",
+        caption_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+
+
+def _comparison_table(comparison: Comparison, without: Sequence[str]) -> "Table":
+    table = _table("Comparison", "* best point: " + comparison.choice)
+    rows = [_cells(line, comparison) for line in comparison.lines]
+    shown = [name for name in (rows[0] if rows else ()) if name not in without]
+    for name in shown:
+        table.add_column(_text(name), justify="right" if name in NUMBERS else "left", overflow="fold")
+    for line, row in zip(comparison.lines, rows, strict=True):
+        style = "bold" if line.point.run == comparison.best else ("" if line.scores else "dim")
+        table.add_row(*(_state(row[name]) if name == "state" else _text(row[name]) for name in shown), style=style)
+    return table
+
+
+def _cells(line: Line, comparison: Comparison) -> dict[str, str]:
+    """Column name -> text; equal names for all lines of a comparison."""
+    point, evaluation, scores = line.point, line.evaluation, line.scores
+    overrides, short = dict(point.overrides), short_keys(comparison.override_keys)
+    slices = scores.get("dice_slice_mean")
+    means = {name: number(scores[name].mean if name in scores else None) for name in MEASURES}
+    cells = {"point": f"{'* ' if point.run == comparison.best else '  '}{point.name}"}
+    for key in comparison.override_keys:
+        cells[short[key]] = value_text(overrides[key]) if key in overrides else NOTHING
+    if len({other.evaluation for other in comparison.lines if other.scores}) > 1:
+        cells["evaluated on"] = f"{evaluation.dataset} {evaluation.split} {evaluation.protocol}" if scores else NOTHING
+    return cells | {
+        "validation": number(point.validation, 4),
+        "epoch": NOTHING if point.best_epoch is None else str(point.best_epoch + 1),
+        "Dice per slice": means["dice_slice_mean"],
+        "95 % CI": interval(slices) or NOTHING,
+        "delta": signed(line.deltas.get("dice_slice_mean")),
+        "Dice per volume": means["dice"],
+        "IoU per slice": means["iou_slice_mean"],
+        "n": NOTHING if slices is None else str(slices.n),
+        "state": point.state,
+    }
+
+
+def _text(value: str) -> "Text":
+    """Text that rich shows as it is: names may hold its markup, or the control sequences of a terminal."""
+    from rich.text import Text
+
+    return Text(printable(value))
+
+
+def _state(state: str) -> "Text":
+    from rich.text import Text
+
+    return Text(printable(state), style=STATE_STYLES.get(state, "yellow"))
