@@ -1,0 +1,44 @@
+"""A running average of the weights, which is what is validated and exported when it is asked for."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+class WeightAverage:
+    """average <- decay * average + (1 - decay) * weights after every step, over the parameters that train."""
+
+    def __init__(self, model: nn.Module, decay: float):
+        self.decay = decay
+        self._model = model
+        self.tensors = {name: tensor.detach().clone() for name, tensor in self._trained()}
+        """The averages by the model's parameter names."""
+
+    def _trained(self) -> Iterator[tuple[str, torch.Tensor]]:
+        return ((name, tensor) for name, tensor in self._model.named_parameters() if tensor.requires_grad)
+
+    @torch.no_grad()
+    def update(self) -> None:
+        for name, tensor in self._trained():
+            self.tensors[name].lerp_(tensor, 1 - self.decay)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The model has the averages inside the block and its own weights again after it."""
+        own = {name: tensor.detach().clone() for name, tensor in self._trained()}
+        self._copy_in(self.tensors)
+        try:
+            yield
+        finally:
+            self._copy_in(own)
+
+    @torch.no_grad()
+    def _copy_in(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        for name, tensor in self._trained():
+            tensor.copy_(tensors[name])
+
+    def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        for name, tensor in self.tensors.items():
+            tensor.copy_(tensors[name])
