@@ -44,7 +44,8 @@ def render(data: ReportData) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "signed": signed, "interval": interval, "value": value_text, "link": link}
+    environment.filters |= {"number": number, "signed": signed, "interval": interval}
+    environment.filters |= {"value": value_text, "link": link, "breakable": breakable}
     style, script = (TEMPLATES / "report.css").read_text("utf-8"), (TEMPLATES / "report.js").read_text("utf-8")
     return environment.get_template("index.html.j2").render(
         data=data,
@@ -65,6 +66,11 @@ def link(path: str) -> str:
     if "\\" in path or any(part in ("", ".", "..") for part in parts):
         raise ValueError(f"{path!r} is not a path below the page's folder")
     return "./" + "/".join(quote(part, safe="") for part in parts)
+
+
+def breakable(name: str) -> str:
+    """A name that may break after its underscores and dots (a zero-width space, so that it stays plain text)."""
+    return name.replace("_", "_\u200b").replace(".", ".\u200b")
 
 
 def content_security_policy(style: str, script: str) -> str:

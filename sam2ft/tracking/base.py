@@ -1,0 +1,80 @@
+"""What every tracker has in common: it watches a run and must never be the reason that the run ends."""
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sam2ft.core.events import EpochDone, Observer, SlicePrediction, StepDone
+
+logger = logging.getLogger(__name__)
+
+Draw = Callable[[SlicePrediction], npt.NDArray[np.uint8]]
+"""A picture of one slice, (height, width, 3); run/ passes the one of report/figures, which trackers do not see."""
+
+
+class Tracker(Observer, Protocol):
+    """An observer with something to close at the end of a run."""
+
+    def close(self) -> None: ...
+
+
+class Guarded:
+    """A tracker that cannot end a run: made at the first event, given up with one warning at its first exception.
+
+    Training for a night must not be lost to a full disk of event files, a server that is down or a package that is
+    not installed; what the run owes its user (checkpoints, tables) is written by run/, not by trackers.
+    """
+
+    def __init__(self, name: str, make: Callable[[], Tracker]):
+        self._name = name
+        self._make = make
+        self._tracker: Tracker | None = None
+        self._given_up = False
+
+    def on_step(self, event: StepDone, state: Any) -> None:
+        self._try(lambda tracker: tracker.on_step(event, state))
+
+    def on_epoch(self, event: EpochDone, state: Any) -> None:
+        self._try(lambda tracker: tracker.on_epoch(event, state))
+
+    def on_samples(self, epoch: int, samples: Sequence[SlicePrediction]) -> None:
+        self._try(lambda tracker: tracker.on_samples(epoch, samples))
+
+    def close(self) -> None:
+        if self._tracker is not None:
+            self._try(lambda tracker: tracker.close())
+
+    def _try(self, act: Callable[[Tracker], None]) -> None:
+        if self._given_up:
+            return
+        try:
+            if self._tracker is None:
+                self._tracker = self._make()
+            act(self._tracker)
+        except Exception as error:  # noqa: BLE001 (whatever a tracker raises, the run goes on)
+            self._given_up = True
+            logger.warning("%s is given up, the run goes on: %s: %s", self._name, type(error).__name__, error)
+            with suppress(Exception):
+                if self._tracker is not None:
+                    self._tracker.close()
+
+
+def scalars_of_step(event: StepDone) -> dict[str, float]:
+    """Name -> value of one update: `train/<loss term>`, `lr/<group>`, `train/gradient_norm`, `speed/...`."""
+    values = {f"train/{name}": float(value) for name, value in event.losses.items()}
+    values |= {f"lr/group_{number}": float(rate) for number, rate in enumerate(event.learning_rates)}
+    if event.gradient_norm is not None:
+        values["train/gradient_norm"] = float(event.gradient_norm)
+    if event.seconds > 0:
+        values["speed/slices_per_s"] = event.num_slices / event.seconds
+        values["speed/share_waiting_for_data"] = event.data_seconds / event.seconds
+    return values
+
+
+def scalars_of_epoch(event: EpochDone) -> dict[str, float]:
+    """Name -> value of one epoch: `epoch/<value>`, `epoch/seconds`."""
+    return {f"epoch/{name}": float(value) for name, value in event.values.items()} | {"epoch/seconds": event.seconds}

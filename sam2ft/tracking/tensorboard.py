@@ -1,0 +1,48 @@
+"""TensorBoard event files in the run's own folder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sam2ft.core.events import EpochDone, SlicePrediction, StepDone
+from sam2ft.tracking.base import Draw, scalars_of_epoch, scalars_of_step
+
+
+class TensorBoardTracker:
+    """Losses, rates and speed per step, all values per epoch, QC pictures, and the configuration as text.
+
+    `first_step` is the number of updates already made: on resume, events of later steps that an earlier attempt wrote
+    (after its last checkpoint) are hidden, so that no curve runs back on itself.
+    """
+
+    def __init__(self, folder: Path, *, config_text: str, draw: Draw, first_step: int = 0):
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._draw = draw
+        self._step = first_step
+        purge = first_step + 1 if first_step else None
+        self._writer: Any = SummaryWriter(str(folder), purge_step=purge)
+        if not first_step:
+            # Four spaces in front make it a code block: TensorBoard renders text as Markdown.
+            self._writer.add_text("config", "\n".join(f"    {line}" for line in config_text.splitlines()), 0)
+
+    def on_step(self, event: StepDone, state: Any) -> None:
+        self._step = event.step
+        self._add(scalars_of_step(event))
+
+    def on_epoch(self, event: EpochDone, state: Any) -> None:
+        self._step = event.step
+        self._add(scalars_of_epoch(event))
+        self._writer.flush()
+
+    def on_samples(self, epoch: int, samples: Sequence[SlicePrediction]) -> None:
+        for sample in samples:
+            self._writer.add_image(f"qc/{sample.key}", self._draw(sample), self._step, dataformats="HWC")
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def _add(self, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, self._step)

@@ -1,0 +1,68 @@
+"""Weights & Biases: the same values as TensorBoard, under the run's own id."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from sam2ft.core.events import EpochDone, SlicePrediction, StepDone
+from sam2ft.tracking.base import Draw, scalars_of_epoch, scalars_of_step
+
+
+@dataclass(frozen=True)
+class WandbSettings:
+    """Where a run goes. Its id is the run_id, so that a resumed or requeued run continues the same page."""
+
+    run_id: str
+    name: str
+    """What people see: the point's name."""
+    experiment: str
+    """Groups the points of one experiment."""
+    folder: Path
+    """Where wandb keeps its local files."""
+    mode: Literal["online", "offline", "disabled"] = "online"
+    project: str | None = None
+    """None = the experiment's name."""
+
+
+class WandbTracker:
+    """Losses, rates and speed per step, all values per epoch, QC pictures, and the configuration."""
+
+    def __init__(self, settings: WandbSettings, *, config: Mapping[str, Any], draw: Draw):
+        # The package, not this module; an extra that may not be installed.
+        import wandb
+
+        self._wandb = wandb
+        self._draw = draw
+        self._step = 0
+        settings.folder.mkdir(parents=True, exist_ok=True)
+        self._run = wandb.init(
+            id=settings.run_id,
+            resume="allow",
+            name=settings.name,
+            group=settings.experiment,
+            project=settings.project or settings.experiment,
+            mode=settings.mode,
+            dir=str(settings.folder),
+            config=dict(config),
+            settings=wandb.Settings(silent=True, console="off"),
+        )
+        # Our own step is the axis: wandb's counter refuses the steps that a resumed run does again.
+        self._run.define_metric("step")
+        self._run.define_metric("*", step_metric="step")
+
+    def on_step(self, event: StepDone, state: Any) -> None:
+        self._step = event.step
+        self._run.log({**scalars_of_step(event), "step": event.step})
+
+    def on_epoch(self, event: EpochDone, state: Any) -> None:
+        self._step = event.step
+        self._run.log({**scalars_of_epoch(event), "step": event.step})
+
+    def on_samples(self, epoch: int, samples: Sequence[SlicePrediction]) -> None:
+        pictures = [self._wandb.Image(self._draw(sample), caption=str(sample.key)) for sample in samples]
+        if pictures:
+            self._run.log({"qc": pictures, "step": self._step})
+
+    def close(self) -> None:
+        self._run.finish()
