@@ -1,6 +1,7 @@
 """What Slurm's queue says about the jobs of this user."""
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -32,6 +33,18 @@ class QueueEntry:
 def slurm_is_here() -> bool:
     """Whether this machine can submit to a Slurm."""
     return shutil.which("sbatch") is not None and shutil.which("squeue") is not None
+
+
+def cluster_name() -> str | None:
+    """ClusterName of the Slurm that this machine talks to, or None when it does not answer."""
+    try:
+        done = subprocess.run(
+            ["scontrol", "show", "config"], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.search(r"^ClusterName\s*=\s*(\S+)", done.stdout, re.MULTILINE)
+    return found[1] if found else None
 
 
 def parse_squeue(text: str) -> dict[str, QueueEntry]:

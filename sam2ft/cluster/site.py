@@ -6,8 +6,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sam2ft.config.loading import Document, load_yaml
+from sam2ft.config.schema import Experiment
 from sam2ft.core.errors import ConfigError, Problem, ProblemsError
 from sam2ft.core.files import canonical_json
+from sam2ft.run.planned import Resources
+from sam2ft.run.preflight import resources_of
 
 SITES = Path("slurm") / "sites"
 
@@ -63,9 +66,20 @@ class Site(_Section):
     def name(self) -> str:
         return self.site.name
 
+    def fill(self, experiment: Experiment) -> Resources:
+        """What a point asks for: its own words first, then this site's, then the schema's defaults."""
+        said = experiment.resources.model_fields_set
+        chosen = {
+            name: value for name, value in self.resources.model_dump(exclude_none=True).items() if name not in said
+        }
+        return resources_of(experiment.model_copy(update={"resources": experiment.resources.model_copy(update=chosen)}))
+
 
 def load_site(name: str, folder: Path = SITES) -> Site:
-    """The site called `name`. Errors: ConfigError with the known sites, or ProblemsError with all problems of the file."""
+    """The site called `name`.
+
+    Errors: ConfigError naming the known sites, or ProblemsError with all problems of the file.
+    """
     path = folder / f"{name}.yaml"
     known = sorted(entry.stem for entry in folder.glob("*.yaml"))
     if name not in known:
@@ -79,6 +93,17 @@ def load_site(name: str, folder: Path = SITES) -> Site:
     if site.name != name:
         raise ProblemsError([Problem(document.where(("site", "name")), "site.name", f"is {site.name!r}, not {name!r}")])
     return site
+
+
+def detect_site(cluster_name: str | None, folder: Path = SITES) -> Site:
+    """The site whose `cluster_name` is that of the Slurm at hand. Errors: ConfigError naming what --site may be."""
+    known = sorted(entry.stem for entry in folder.glob("*.yaml"))
+    for name in known:
+        site = load_site(name, folder)
+        if cluster_name is not None and site.site.cluster_name == cluster_name:
+            return site
+    found = f"cluster {cluster_name!r}" if cluster_name else "this Slurm"
+    raise ConfigError(f"no site file has the cluster_name of {found}; choose with --site: {', '.join(known) or 'none'}")
 
 
 def _problems(document: Document, error: ValidationError) -> list[Problem]:

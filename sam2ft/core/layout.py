@@ -37,6 +37,11 @@ class EvalLayout:
     def qc(self) -> Path:
         return self.folder / "qc"
 
+    @property
+    def config(self) -> Path:
+        """The resolved experiment whose `eval:` this evaluation is."""
+        return self.folder / "config.yaml"
+
 
 @dataclass(frozen=True)
 class RunLayout:
@@ -93,6 +98,11 @@ class RunLayout:
         return self.folder / "logs"
 
     @property
+    def child_output(self) -> Path:
+        """What a child of the local pool prints before it opens its own log."""
+        return self.logs / "child.out"
+
+    @property
     def tensorboard(self) -> Path:
         return self.folder / "tensorboard"
 
@@ -144,3 +154,8 @@ def foreign_evaluation(checkpoint_id: str, eval_id: str, runs: Path = RUNS) -> E
 def scored(run_id: str, runs: Path = RUNS) -> EvalLayout:
     """Where the scoring of masks made elsewhere goes by default."""
     return EvalLayout(runs / "_scored" / run_id)
+
+
+def digest_cache(runs: Path = RUNS) -> Path:
+    """Digests of large files that are known already."""
+    return runs / ".digests.json"

@@ -1,0 +1,72 @@
+"""What a person sees while the local pool works: a live table on a terminal, a line per change elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.live import Live
+
+from sam2ft.cluster.collect import standings_of
+from sam2ft.cluster.status import status_rows, status_table
+from sam2ft.core.layout import ExperimentLayout
+from sam2ft.run.planned import Plan, PlannedRun
+from sam2ft.run.status import RunStatus, read_status
+
+_REFRESH_S = 1.0
+
+OnPoll = Callable[[Sequence[str]], None]
+
+
+@contextmanager
+def progress(layout: ExperimentLayout, plan: Plan, runs: Sequence[PlannedRun]) -> Iterator[OnPoll]:
+    """Yield the function that the pool calls while it works; it shows on stderr how the runs get on."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _Lines(layout, runs).show
+        return
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        shown_at = -_REFRESH_S
+
+        def show(_running: Sequence[str]) -> None:
+            nonlocal shown_at
+            if time.monotonic() - shown_at >= _REFRESH_S:
+                shown_at = time.monotonic()
+                live.update(status_table(status_rows(layout, standings_of(layout, plan, {}))), refresh=True)
+
+        yield show
+
+
+class _Lines:
+    """One line on stderr whenever a run enters another state or ends an epoch."""
+
+    def __init__(self, layout: ExperimentLayout, runs: Sequence[PlannedRun]):
+        self._layout = layout
+        self._runs: Mapping[str, PlannedRun] = {run.run_id: run for run in runs}
+        self._shown: dict[str, str] = {}
+        self._last_s = -_REFRESH_S
+
+    def show(self, running: Sequence[str]) -> None:
+        """`running` holds the run_ids at work; runs that ended are looked at once more."""
+        if running and time.monotonic() - self._last_s < _REFRESH_S:
+            return
+        self._last_s = time.monotonic()
+        for run_id in [*running, *(name for name in self._shown if name not in running)]:
+            status = read_status(self._layout.run(run_id))
+            text = "" if status is None else described(status)
+            if text and self._shown.get(run_id) != text:
+                self._shown[run_id] = text
+                print(f"{self._runs[run_id].name}: {text}", file=sys.stderr, flush=True)
+
+
+def described(status: RunStatus) -> str:
+    """`training, epoch 3/12, val_loss 0.1234`."""
+    parts: list[str] = [status.state]
+    if status.epoch is not None and status.state == "training":
+        parts.append(f"epoch {status.epoch + 1}" + (f"/{status.num_epochs}" if status.num_epochs else ""))
+        if status.best_value is not None:
+            parts.append(f"best {status.monitor} {status.best_value:.4f}")
+    if status.reason:
+        parts.append(status.reason)
+    return ", ".join(parts)

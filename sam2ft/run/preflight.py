@@ -1,0 +1,279 @@
+"""All that can be known before a job: every problem of every point at once, and the ids of what will run. No torch."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources as package_files
+from pathlib import Path
+
+from sam2ft.config.experiment import LoadedExperiment, Point
+from sam2ft.config.identity import baseline_id, eval_id, run_id
+from sam2ft.config.schema import Experiment
+from sam2ft.core.errors import DataError, Problem, ProblemsError, UserError
+from sam2ft.core.files import DigestCache
+from sam2ft.core.layout import RUNS, digest_cache
+from sam2ft.data.store import Store, VolumeRecord, index_path, records_digest
+from sam2ft.metrics.factory import load_metrics, unmet_needs
+from sam2ft.run.inputs import max_train_subjects, open_stores, split_records
+from sam2ft.run.planned import PlannedPoint, PlannedRun, Resources
+
+NANO = "sam2_nano"
+BASELINE = "baseline"
+
+FillResources = Callable[[Experiment], Resources]
+
+
+@dataclass(frozen=True)
+class ResolvedPoint:
+    """One point with its ids; None while a store or weights are not there yet (dry run only)."""
+
+    point: Point
+    baseline: bool
+    resources: Resources
+    run_id: str | None
+    eval_id: str | None
+
+
+@dataclass(frozen=True)
+class ResolvedRun:
+    """One run: what the plan says of it and the configurations that its job reads."""
+
+    planned: PlannedRun
+    experiment: Experiment
+    evaluations: Mapping[str, Experiment]
+    """eval_id -> the experiment whose `eval:` it is."""
+
+
+@dataclass(frozen=True)
+class ResolvedSweep:
+    """A checked experiment."""
+
+    name: str
+    source: Path
+    points: tuple[ResolvedPoint, ...]
+    runs: tuple[ResolvedRun, ...]
+    """Empty while any point is without an id."""
+    merged: tuple[str, ...]
+    """One sentence for each run that stands for several points."""
+    warnings: tuple[str, ...]
+
+
+@dataclass
+class _Findings:
+    """Problems and warnings of all points, each once."""
+
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+
+    def add(self, problem: Problem, *, warning: bool = False) -> None:
+        found = self.warnings if warning else self.problems
+        if problem not in found:
+            found.append(problem)
+
+
+def resolve(loaded: LoadedExperiment, *, dry_run: bool = False, fill: FillResources | None = None) -> ResolvedSweep:
+    """Check every point and name its run and evaluation.
+
+    `fill` completes a point's resources from a site. Errors: ProblemsError with every problem of every point; in a dry
+    run a store or weights that do not exist yet are warnings instead.
+    """
+    findings, cache = _Findings(), DigestCache(digest_cache(RUNS))
+    checker = _Checker(loaded, findings, cache, dry_run, fill or resources_of)
+    points = [checker.point(point) for point in loaded.points]
+    if loaded.experiment.experiment.baseline:
+        points.append(checker.baseline(len(points)))
+    if findings.problems:
+        raise ProblemsError(findings.problems)
+    runs = _merged(points) if all(point.run_id and point.eval_id for point in points) else ()
+    return ResolvedSweep(
+        name=loaded.experiment.experiment.name,
+        source=loaded.path.resolve(),
+        points=tuple(points),
+        runs=runs,
+        merged=tuple(_merge_sentence(run) for run in runs if len(run.planned.points) > 1),
+        warnings=tuple(str(problem) for problem in findings.warnings),
+    )
+
+
+def resources_of(experiment: Experiment) -> Resources:
+    """What an experiment asks for on its own, without a site."""
+    asked = experiment.resources
+    return Resources(
+        nodes=asked.nodes,
+        tasks_per_node=asked.tasks_per_node or max(1, asked.gpus_per_node),
+        gpus_per_node=asked.gpus_per_node,
+        cpus_per_task=asked.cpus_per_task,
+        mem_gb=asked.mem_gb,
+        hours=asked.hours,
+    )
+
+
+@dataclass
+class _Checker:
+    """The checks of one experiment's points; stores are opened once each."""
+
+    loaded: LoadedExperiment
+    findings: _Findings
+    cache: DigestCache
+    dry_run: bool
+    fill: FillResources
+    _opened: dict[Path, Store | None] = field(default_factory=dict)
+    _fitting: dict[Hashable, tuple[Store, ...]] = field(default_factory=dict)
+
+    def problem(self, key: str, message: str, *, warning: bool = False) -> None:
+        self.findings.add(Problem(self.loaded.where(key), key, message), warning=warning)
+
+    def point(self, point: Point) -> ResolvedPoint:
+        experiment, asked = point.experiment, self.fill(point.experiment)
+        stores, weights = self._stores(experiment), self._weights(experiment)
+        trained, evaluated = self._records(experiment, stores)
+        run, evaluation = None, None
+        if trained and evaluated and weights:
+            run = run_id(
+                experiment,
+                train_digests=[record.digest for record in trained],
+                split_digest=records_digest(trained),
+                weights_sha256=weights,
+                slices_per_step=slices_per_step(experiment, asked),
+            )
+            evaluation = eval_id(experiment, records_digest(evaluated))
+        return ResolvedPoint(point, False, asked, run, evaluation)
+
+    def baseline(self, index: int) -> ResolvedPoint:
+        """The initial weights of the first point, evaluated as it is."""
+        first = self.loaded.points[0]
+        point = Point(index, BASELINE, (), first.experiment)
+        weights = self._weights(first.experiment)
+        _, evaluated = self._records(first.experiment, self._stores(first.experiment))
+        run = baseline_id(first.experiment, weights_sha256=weights) if weights else None
+        evaluation = eval_id(first.experiment, records_digest(evaluated)) if evaluated else None
+        return ResolvedPoint(point, True, self.fill(first.experiment), run, evaluation)
+
+    def _stores(self, experiment: Experiment) -> tuple[Store, ...]:
+        """The experiment's stores; empty when any is missing or does not fit."""
+        choices = (experiment.dataset, experiment.datamodule.num_classes, experiment.datamodule.metric)
+        if (known := self._fitting.get((*choices, experiment.eval.split))) is None:
+            known = self._fitting[(*choices, experiment.eval.split)] = self._checked_stores(experiment)
+        return known
+
+    def _checked_stores(self, experiment: Experiment) -> tuple[Store, ...]:
+        opened = [self._store(name, source.store) for name, source in experiment.dataset.items()]
+        if not all(opened):
+            return ()
+        try:
+            stores = open_stores(experiment)
+        except DataError as error:
+            # The message begins with the dotted key that it is about.
+            key, _, message = str(error).partition(": ")
+            self.problem(key if " " not in key else "dataset", message if " " not in key else str(error))
+            return ()
+        self._metrics(experiment, stores)
+        return stores
+
+    def _store(self, name: str, path: Path) -> Store | None:
+        if path not in self._opened:
+            try:
+                self._opened[path] = Store.open(path)
+            except DataError as error:
+                missing = not index_path(path).is_file()
+                self.problem(f"dataset.{name}.store", str(error), warning=missing and self.dry_run)
+                self._opened[path] = None
+        return self._opened[path]
+
+    def _weights(self, experiment: Experiment) -> str | None:
+        """sha256 of the initial weights, or None when there are none."""
+        path = initial_weights(experiment)
+        if path is None:
+            name = experiment.module.sam2_model_cfg
+            self.problem("module.sam2_checkpoint", f"missing; {name} needs its weights (`make weights`)")
+            return None
+        if not path.is_file():
+            message = f"found {path}, which is no file; `make weights` fetches the official ones"
+            self.problem("module.sam2_checkpoint", message, warning=self.dry_run)
+            return None
+        return self.cache.sha256(path)
+
+    def _records(
+        self, experiment: Experiment, stores: Sequence[Store]
+    ) -> tuple[tuple[VolumeRecord, ...], tuple[VolumeRecord, ...]]:
+        """Volumes that are trained and validated on, and those that are evaluated; empty when something lacks."""
+        if not stores:
+            return (), ()
+        wanted = (
+            ("train", max_train_subjects(experiment), "dataset"),
+            ("val", None, "dataset"),
+            (experiment.eval.split, None, "eval.split"),
+        )
+        found: list[tuple[VolumeRecord, ...]] = []
+        for split, limit, key in wanted:
+            try:
+                found.append(split_records(stores, split, limit))
+            except DataError as error:
+                self.problem(key, str(error))
+        return (found[0] + found[1], found[2]) if len(found) == len(wanted) else ((), ())
+
+    def _metrics(self, experiment: Experiment, stores: Sequence[Store]) -> None:
+        """Metrics by name, and what they need of each evaluated volume."""
+        chosen = experiment.datamodule.metric
+        try:
+            metrics = load_metrics(chosen.func)
+        except UserError as error:
+            self.problem("datamodule.metric.func", str(error))
+            return
+        labels = stores[0].labels
+        if unknown := sorted(set(chosen.tissues or ()) - set(labels.ids)):
+            self.problem(
+                "datamodule.metric.tissues", f"found {unknown}, not in the label table; known: {labels.describe()}"
+            )
+            return
+        records = [record for store in stores for record in store.volumes if record.split == experiment.eval.split]
+        for metric in metrics:
+            for record in records:
+                fields = set(chosen.dicom_fields)
+                unmet = unmet_needs(metric, labels, chosen.tissues, maps=record.maps, dicom_fields=fields)
+                for message in unmet:
+                    self.problem("datamodule.metric.func", f"{record.key}: {message}")
+
+
+def initial_weights(experiment: Experiment) -> Path | None:
+    """The file that training starts from: `module.sam2_checkpoint`, the shipped one of the nano, or None."""
+    if experiment.module.sam2_checkpoint is not None:
+        return experiment.module.sam2_checkpoint
+    if experiment.module.sam2_model_cfg == NANO:
+        # Not model.weights.nano_weights_path: that module imports torch, and this one runs on login nodes.
+        return Path(str(package_files.files("sam2ft.model.nano") / "sam2_nano.safetensors"))
+    return None
+
+
+def slices_per_step(experiment: Experiment, asked: Resources) -> int:
+    """Slices behind one optimizer step, over accumulation and ranks."""
+    return experiment.datamodule.batch_size * experiment.module.grad_accum * asked.world_size
+
+
+def _merged(points: Sequence[ResolvedPoint]) -> tuple[ResolvedRun, ...]:
+    """One run for all points with one run_id, in the order of the points."""
+    groups: dict[str, list[ResolvedPoint]] = {}
+    for point in points:
+        groups.setdefault(str(point.run_id), []).append(point)
+    runs = []
+    for name, members in groups.items():
+        first = members[0]
+        planned = PlannedRun(
+            index=first.point.index,
+            run_id=name,
+            stage="eval" if first.baseline else "train_eval",
+            baseline=first.baseline,
+            points=tuple(
+                PlannedPoint(member.point.name, member.point.overrides, str(member.eval_id)) for member in members
+            ),
+            resources=first.resources,
+        )
+        evaluations = {str(member.eval_id): member.point.experiment for member in reversed(members)}
+        runs.append(ResolvedRun(planned, first.point.experiment, evaluations))
+    return tuple(runs)
+
+
+def _merge_sentence(run: ResolvedRun) -> str:
+    names = [point.name for point in run.planned.points]
+    evaluations = len(run.planned.eval_ids)
+    suffix = f", evaluated {evaluations} times" if evaluations > 1 else ""
+    return f"points {', '.join(names)} are one run ({run.planned.run_id}){suffix}"
