@@ -42,7 +42,11 @@ class RunStatus:
     step: int | None = None
     best_value: float | None = None
     """Best value so far of the monitored quantity `monitor`."""
+    best_epoch: int | None = None
+    """0-based epoch that best.pt holds."""
     monitor: str | None = None
+    mode: str | None = None
+    """min or max: which end of `monitor` is better."""
     step_s: float | None = None
     """Seconds per optimizer step, recent mean."""
     trained: bool = False

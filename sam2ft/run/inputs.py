@@ -1,0 +1,62 @@
+"""The volumes an experiment works on: its stores opened, and who is in which split. No torch."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sam2ft.config.schema import Experiment
+from sam2ft.core.errors import DataError
+from sam2ft.data.split import SPLITS
+from sam2ft.data.store import Store, VolumeRecord
+
+
+def open_stores(experiment: Experiment) -> tuple[Store, ...]:
+    """Every store of `dataset:`, in the order of the file.
+
+    Errors: DataError for a missing store, for one whose own dataset name is not its key, and for label tables that
+    differ: one model is scored on one table.
+    """
+    stores = tuple(_open(name, source.store) for name, source in experiment.dataset.items())
+    for store in stores[1:]:
+        if store.labels != stores[0].labels:
+            raise DataError(
+                f"dataset.{store.name} has the labels {store.labels.describe()}, but dataset.{stores[0].name} "
+                f"{stores[0].labels.describe()}; prepare them with one label table"
+            )
+    num_classes = experiment.datamodule.num_classes
+    if num_classes is not None and num_classes != len(stores[0].labels):
+        raise DataError(
+            f"datamodule.num_classes: {num_classes}, but the label table has {len(stores[0].labels)} "
+            f"({stores[0].labels.describe()}); leave it out or correct it"
+        )
+    return stores
+
+
+def _open(name: str, path: Path) -> Store:
+    store = Store.open(path)
+    if store.name != name:
+        raise DataError(f"dataset.{name}: the store {path} holds the dataset {store.name!r}; name the key so")
+    return store
+
+
+def split_records(stores: Sequence[Store], split: str, max_subjects: int | None = None) -> tuple[VolumeRecord, ...]:
+    """Volumes of one split over all stores; of at most `max_subjects` subjects of each store.
+
+    A store may lack a split that another has. Errors: DataError when none has it.
+    """
+    if split not in SPLITS:
+        raise DataError(f"split {split!r}; allowed: {', '.join(SPLITS)}")
+    having = [store for store in stores if any(record.split == split for record in store.volumes)]
+    if not having:
+        raise DataError(f"split {split} has no volume in {', '.join(str(store.path) for store in stores)}")
+    return tuple(record for store in having for record in store.split_volumes(split, max_subjects))
+
+
+def max_train_subjects(experiment: Experiment) -> int | None:
+    """`datamodule.max_subject_set` as a number, or None for all."""
+    limit = experiment.datamodule.max_subject_set
+    return None if limit == "full" else int(limit)
+
+
+def store_of(stores: Sequence[Store]) -> Mapping[str, Store]:
+    """Dataset name -> store."""
+    return {store.name: store for store in stores}

@@ -1,0 +1,153 @@
+"""What is kept of a training while it runs: history, checkpoints, the run's status, pictures. All are Observers."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sam2ft.config.schema import Experiment
+from sam2ft.core.events import EpochDone, SlicePrediction, StepDone
+from sam2ft.core.files import write_text
+from sam2ft.core.labels import LabelTable
+from sam2ft.core.layout import RunLayout
+from sam2ft.core.rows import cell
+from sam2ft.engine.checkpoint import save_best, save_resume
+from sam2ft.engine.train_state import TrainState
+from sam2ft.engine.trainer import Trainer
+from sam2ft.run.claim import Attempt, check_claim
+from sam2ft.run.history import history_text, read_history
+from sam2ft.run.status import update_status
+
+STATUS_EVERY_S = 5.0
+
+
+class Quiet:
+    """An observer that listens to nothing; the others override what they need."""
+
+    def on_step(self, event: StepDone, state: TrainState) -> None: ...
+
+    def on_epoch(self, event: EpochDone, state: TrainState) -> None: ...
+
+    def on_samples(self, epoch: int, samples: Sequence[SlicePrediction]) -> None: ...
+
+
+class History(Quiet):
+    """history.csv: one row per epoch, `epoch, step, improved, seconds`, then the epoch's values by name."""
+
+    def __init__(self, layout: RunLayout, attempt: Attempt, first_epoch: int = 0):
+        self._layout, self._attempt = layout, attempt
+        # Epochs that are trained again after a crash replace what the crashed attempt wrote of them.
+        self._rows = [row for row in read_history(layout) if int(row["epoch"]) < first_epoch]
+
+    def on_epoch(self, event: EpochDone, state: TrainState) -> None:
+        fixed = {"epoch": event.epoch, "step": event.step, "improved": int(event.improved), "seconds": event.seconds}
+        self._rows.append({name: cell(value) for name, value in (fixed | dict(event.values)).items()})
+        check_claim(self._layout, self._attempt)
+        write_text(self._layout.history, history_text(self._rows))
+
+
+@dataclass
+class CheckpointKeeper(Quiet):
+    """best.pt when an epoch is the best so far, and resume files by the clock, by steps, by epochs and at a stop."""
+
+    layout: RunLayout
+    attempt: Attempt
+    experiment: Experiment
+    labels: LabelTable
+    trainer: Trainer | None = None
+    """Set once the trainer exists: it is made with this keeper among its surroundings."""
+    _saved_at: float = field(default_factory=time.monotonic)
+
+    def on_step(self, event: StepDone, state: TrainState) -> None:
+        settings = self.experiment.module.checkpoint
+        by_steps = settings.every_steps is not None and event.step % settings.every_steps == 0
+        by_clock = (
+            settings.every_minutes is not None and time.monotonic() - self._saved_at >= 60 * settings.every_minutes
+        )
+        if by_steps or by_clock:
+            self.save(state)
+
+    def on_epoch(self, event: EpochDone, state: TrainState) -> None:
+        if event.improved:
+            check_claim(self.layout, self.attempt)
+            save_best(self.layout.best, self._trainer.weights(), self.info(event))
+        # An epoch that changed best.pt is always resumable: a crash must not train behind its own best epoch again.
+        if event.improved or self.experiment.module.checkpoint.every_epoch or self._is_last(state):
+            self.save(state)
+
+    def save(self, state: TrainState) -> None:
+        """Write the resume file of `state`."""
+        check_claim(self.layout, self.attempt)
+        snapshot = {**self._trainer.snapshot(state), "run": self.layout.run_id}
+        save_resume(self.layout.resume(state.step), snapshot, keep=self.experiment.module.checkpoint.keep)
+        self._saved_at = time.monotonic()
+
+    def info(self, event: EpochDone) -> dict[str, Any]:
+        """What best.pt says about itself; enough to evaluate it without the run."""
+        module = self.experiment.module
+        return {
+            "run": self.layout.run_id,
+            "sam2_model_cfg": module.sam2_model_cfg,
+            "image_size": module.image_size,
+            "labels": self.labels.to_json(),
+            "epoch": event.epoch,
+            "step": event.step,
+            "monitor": module.early_stopping.monitor,
+            "value": event.values[module.early_stopping.monitor],
+        }
+
+    @property
+    def _trainer(self) -> Trainer:
+        if self.trainer is None:
+            raise RuntimeError("CheckpointKeeper.trainer must be set before training starts")
+        return self.trainer
+
+    def _is_last(self, state: TrainState) -> bool:
+        settings = self._trainer.settings
+        return state.epoch >= settings.num_epochs or state.stopping.says_stop(settings.stopping)
+
+
+class StatusKeeper(Quiet):
+    """status.json: epoch, step, best value and speed, at most every few seconds."""
+
+    def __init__(self, layout: RunLayout, attempt: Attempt, num_epochs: int, monitor: str, mode: str):
+        self._layout, self._attempt = layout, attempt
+        self._fixed = {"num_epochs": num_epochs, "monitor": monitor, "mode": mode}
+        self._written_at = -STATUS_EVERY_S
+        self._step_s: float | None = None
+
+    def on_step(self, event: StepDone, state: TrainState) -> None:
+        # A running mean over about the last ten steps: the first ones of a process are slow.
+        self._step_s = event.seconds if self._step_s is None else 0.9 * self._step_s + 0.1 * event.seconds
+        if time.monotonic() - self._written_at >= STATUS_EVERY_S:
+            self._write(step=event.step)
+
+    def on_epoch(self, event: EpochDone, state: TrainState) -> None:
+        self._write(
+            step=event.step,
+            epoch=event.epoch,
+            best_value=state.stopping.best,
+            best_epoch=state.stopping.best_epoch,
+        )
+
+    def _write(self, **changes: Any) -> None:
+        update_status(self._layout, self._attempt, step_s=self._step_s, **self._fixed, **changes)
+        self._written_at = time.monotonic()
+
+
+class PictureKeeper(Quiet):
+    """qc/epoch-<n>/: the same validation slices after every epoch, so that a reader can flip through."""
+
+    def __init__(self, layout: RunLayout, attempt: Attempt, labels: LabelTable):
+        self._layout, self._attempt, self._labels = layout, attempt, labels
+
+    def on_samples(self, epoch: int, samples: Sequence[SlicePrediction]) -> None:
+        from sam2ft.core.files import replacing
+        from sam2ft.report.figures import figure_png, qc_sheet
+
+        check_claim(self._layout, self._attempt)
+        for sample in samples:
+            key = sample.key
+            path = self._layout.qc / f"epoch-{epoch:03d}" / f"{key.volume_key.file_stem}__{key.index:03d}.png"
+            with replacing(path) as partial:
+                partial.write_bytes(figure_png(qc_sheet(sample, self._labels, title=f"{key}, epoch {epoch}")))

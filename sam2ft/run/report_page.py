@@ -1,0 +1,220 @@
+"""What the page of an experiment says: values, charts and pictures gathered from its runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sam2ft.config.experiment import load_experiment
+from sam2ft.config.schema import Experiment
+from sam2ft.core.files import read_json
+from sam2ft.core.layout import ExperimentLayout, RunLayout
+from sam2ft.core.rows import Row
+from sam2ft.report.charts import dice_by_label, figure_svg, learning_curves
+from sam2ft.report.compare import Comparison
+from sam2ft.report.content import Facts, Failure, Picture, ReportData, label_sections, scores_by_label
+from sam2ft.report.coverage import Coverage
+from sam2ft.run.history import history_values
+
+if TYPE_CHECKING:
+    from sam2ft.run.report_run import RunState
+
+TABLE_FILES = (
+    ("compare.csv", "one line per point"),
+    ("global.csv", "per label and measure, over subjects"),
+    ("volume.csv", "per volume and label"),
+    ("slice.csv", "per slice and label"),
+    ("instance.csv", "per prompt"),
+    ("biomarker_global.csv", "agreement of biomarkers"),
+    ("biomarker_volume.csv", "biomarkers per volume"),
+    ("biomarker_slice.csv", "biomarkers per slice"),
+    ("coverage.json", "what was planned and what became of it"),
+)
+
+
+@dataclass(frozen=True)
+class Page:
+    """The page's values and the files that lie beside it."""
+
+    data: ReportData
+    assets: Mapping[str, bytes | Path]
+    """Path relative to the page -> its content, or the file to copy."""
+
+
+def page_of(
+    layout: ExperimentLayout,
+    states: Sequence["RunState"],
+    comparison: Comparison,
+    coverage: Coverage,
+    cohort_rows: Sequence[Row],
+    problems: Sequence[str],
+) -> Page:
+    """Everything on the page of the experiment in `layout`."""
+    experiment = _experiment(layout, states)
+    shown = comparison.best or next((state.planned.run_id for state in states if state.planned.baseline), None)
+    baseline = next((state.planned.run_id for state in states if state.planned.baseline), None)
+    names = {state.planned.run_id: state.planned.name for state in states}
+    sections = label_sections(names[shown], shown, cohort_rows, baseline) if shown else ()
+    assets: dict[str, bytes | Path] = {}
+    pictures = _pictures(layout, states, shown, assets)
+    charts = _learning(layout, names, comparison.best, assets)
+    label_charts = _by_label(names, cohort_rows, comparison.best, baseline, assets) if sections else ()
+    data = ReportData(
+        experiment=layout.folder.name,
+        description=experiment.experiment.description if experiment else "",
+        generated=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        coverage=coverage,
+        comparison=comparison,
+        facts=_facts(layout, states, experiment),
+        labels=sections,
+        charts=charts,
+        label_charts=label_charts,
+        pictures=pictures,
+        failures=tuple(
+            Failure(state.planned.name, state.planned.run_id, state.reason, state.log)
+            for state in states
+            if state.state in ("failed", "lost")
+        ),
+        problems=tuple(problems),
+        files=tuple((name, what) for name, what in TABLE_FILES if (layout.report / name).is_file()),
+    )
+    return Page(data, assets)
+
+
+def _experiment(layout: ExperimentLayout, states: Sequence["RunState"]) -> Experiment | None:
+    """The resolved configuration of the first run that has one."""
+    configs = (layout.run(state.planned.run_id).config for state in states)
+    path = next((path for path in configs if path.is_file()), None)
+    return None if path is None else load_experiment(path).points[0].experiment
+
+
+def _pictures(
+    layout: ExperimentLayout, states: Sequence["RunState"], shown: str | None, assets: dict[str, bytes | Path]
+) -> tuple[Picture, ...]:
+    """QC pictures of the shown run's evaluations, worst first, as its evaluation ordered and captioned them."""
+    found = []
+    for state in states:
+        if state.planned.run_id != shown:
+            continue
+        for eval_id in state.planned.eval_ids:
+            evaluation = layout.run(state.planned.run_id).evaluation(eval_id)
+            index = evaluation.qc / "index.json"
+            for entry in read_json(index) if index.is_file() else ():
+                name = f"assets/{eval_id}-{entry['file']}"
+                assets[name] = evaluation.qc / entry["file"]
+                found.append(Picture(name, entry["caption"]))
+    return tuple(found)
+
+
+def _learning(
+    layout: ExperimentLayout, names: Mapping[str, str], best: str | None, assets: dict[str, bytes | Path]
+) -> tuple[Picture, ...]:
+    histories = {name: history_values(layout.run(run)) for run, name in names.items()}
+    histories = {name: rows for name, rows in histories.items() if rows}
+    if not histories:
+        return ()
+    assets["assets/learning.svg"] = figure_svg(learning_curves(histories, names[best] if best else None))
+    return (Picture("assets/learning.svg", "Validation loss and Dice after every epoch; the best point is thick."),)
+
+
+def _by_label(
+    names: Mapping[str, str],
+    cohort_rows: Sequence[Row],
+    best: str | None,
+    baseline: str | None,
+    assets: dict[str, bytes | Path],
+) -> tuple[Picture, ...]:
+    scores = scores_by_label(names, cohort_rows)
+    if not any(scores.values()):
+        return ()
+    figure = dice_by_label(scores, names[best] if best else None, names[baseline] if baseline else None)
+    assets["assets/labels.svg"] = figure_svg(figure)
+    caption = "Dice per slice of every label; the best point with its 95 % interval, the baseline as a ring."
+    return (Picture("assets/labels.svg", caption),)
+
+
+def _facts(layout: ExperimentLayout, states: Sequence["RunState"], experiment: Experiment | None) -> tuple[Facts, ...]:
+    groups = []
+    if experiment is not None:
+        groups += [_data_facts(experiment), _setting_facts(experiment)]
+    attempts = [attempt for state in states for attempt in _attempts(layout.run(state.planned.run_id))]
+    if attempts:
+        groups += _machine_facts(attempts)
+    return tuple(groups)
+
+
+def _data_facts(experiment: Experiment) -> Facts:
+    """Counts of the stores as they are now; a store that has gone is named."""
+    from sam2ft.core.errors import DataError
+    from sam2ft.data.split import SPLITS
+    from sam2ft.data.store import Store
+
+    rows = []
+    for name, source in experiment.dataset.items():
+        try:
+            store = Store.open(source.store)
+        except DataError as error:
+            rows.append((name, str(error)))
+            continue
+        subjects = {split: {v.key.subject for v in store.volumes if v.split == split} for split in SPLITS}
+        counts = ", ".join(f"{split} {len(found)}" for split, found in subjects.items())
+        rows += [(name, str(source.store)), ("subjects", counts), ("labels", store.labels.describe())]
+    return Facts("Data", tuple(rows))
+
+
+def _setting_facts(experiment: Experiment) -> Facts:
+    """The settings that a reader asks for first; config.yaml of each run holds all of them."""
+    module, evaluation = experiment.module, experiment.eval
+    trained = [name for name in ("image_encoder", "mask_decoder", "prompt_encoder") if getattr(module.trainable, name)]
+    return Facts(
+        "Settings",
+        (
+            ("model", f"{module.sam2_model_cfg}, {module.image_size} px"),
+            ("trained", ", ".join(trained)),
+            ("optimizer", f"{module.optimizer.type}, lr {module.optimizer.lr:g}"),
+            ("scheduler", module.scheduler.type if module.scheduler else "none"),
+            ("epochs", f"at most {module.num_epochs}"),
+            ("evaluated on", f"{evaluation.split}, prompt {evaluation.protocol}, {evaluation.instances}"),
+            ("seed", str(experiment.experiment.seed)),
+        ),
+    )
+
+
+def _attempts(run: RunLayout) -> list[dict[str, object]]:
+    return list(read_json(run.provenance)["attempts"]) if run.provenance.is_file() else []
+
+
+def _machine_facts(attempts: Sequence[Mapping[str, object]]) -> list[Facts]:
+    """Versions and machines of all attempts; several values are all named."""
+
+    def values(name: str) -> str:
+        return ", ".join(sorted({str(attempt[name]) for attempt in attempts if attempt.get(name) is not None}))
+
+    commits = sorted({_code(attempt["code"]) for attempt in attempts})
+    packages = {name for attempt in attempts for name in _mapping(attempt["packages"])}
+    versions = [
+        (
+            name,
+            ", ".join(
+                sorted({str(_mapping(a["packages"])[name]) for a in attempts if name in _mapping(a["packages"])})
+            ),
+        )
+        for name in sorted(packages)
+    ]
+    machine = (("hosts", values("host")), ("cores", values("cores")), ("platform", values("platform")))
+    return [
+        Facts("Code and packages", (("commit", ", ".join(commits)), ("python", values("python")), *versions)),
+        Facts("Machine", tuple(row for row in machine if row[1])),
+    ]
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _code(value: object) -> str:
+    code = _mapping(value)
+    if not code.get("commit"):
+        return "not a checkout"
+    return f"{str(code['commit'])[:12]}{' with changes' if code.get('modified') else ''}"

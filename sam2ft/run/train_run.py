@@ -1,0 +1,174 @@
+"""One training: the experiment's parts put together, and what is kept of it. Everything else is in engine/."""
+
+import math
+import sys
+from dataclasses import dataclass
+
+from sam2ft.config.schema import Experiment
+from sam2ft.core.errors import CheckpointError
+from sam2ft.core.events import Observer, Observers
+from sam2ft.core.labels import LabelTable
+from sam2ft.core.layout import RunLayout
+from sam2ft.data.augment import augmentation_of
+from sam2ft.data.dataset import SliceDataset, SliceSettings
+from sam2ft.data.loader import EpochBatches, LoaderSettings, train_loader, val_loader
+from sam2ft.engine.checkpoint import load_newest_resume
+from sam2ft.engine.distributed import Ranks, distributed
+from sam2ft.engine.early_stopping import StoppingRule
+from sam2ft.engine.optim import build_optimizer
+from sam2ft.engine.precision import resolve_precision
+from sam2ft.engine.schedule import build_scheduler
+from sam2ft.engine.train_state import StopRequest, Surroundings, TrainerSettings, TrainState
+from sam2ft.engine.trainer import Trainer
+from sam2ft.model.losses import SegmentationLoss, build_loss
+from sam2ft.model.parts import freeze_unreachable, set_trainable
+from sam2ft.model.segmenter import FinetunedSAM2, build_segmenter
+from sam2ft.run.claim import Attempt
+from sam2ft.run.inputs import max_train_subjects, open_stores, split_records
+from sam2ft.run.keeping import CheckpointKeeper, History, PictureKeeper, StatusKeeper
+
+NUM_PICTURES = 4
+"""Validation slices that are drawn after every epoch: always the same ones."""
+
+
+@dataclass(frozen=True)
+class TrainOutcome:
+    """How a training ended."""
+
+    num_epochs: int
+    """Epochs trained, those of earlier attempts included."""
+    num_steps: int
+    best_epoch: int | None
+    best_value: float | None
+    stopped_early: bool
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The batches of this rank."""
+
+    train: EpochBatches
+    val: EpochBatches
+    labels: LabelTable
+
+
+def train(
+    experiment: Experiment, layout: RunLayout, attempt: Attempt, *, stop: StopRequest, console: bool, fresh: bool
+) -> TrainOutcome:
+    """Train the experiment's point into `layout`, continuing from its newest resume file unless `fresh`.
+
+    Errors: StopRequestedError after saving; ClaimedError when a newer attempt holds the run; whatever training raises.
+    """
+    with distributed() as ranks:
+        data = training_data(experiment, ranks)
+        loss = build_loss(experiment.module.loss)
+        model = trainable_model(experiment, loss, ranks)
+        trainer = make_trainer(model, loss, experiment, data, ranks)
+        state = None if fresh else resumed(trainer, layout)
+        keeper = CheckpointKeeper(layout, attempt, experiment, data.labels, trainer)
+        observers = observers_of(experiment, layout, attempt, data, console=console) if ranks.is_main else ()
+        first_epoch = state.epoch if state else 0
+        history = (History(layout, attempt, first_epoch),) if ranks.is_main else ()
+        trainer.surroundings = Surroundings(ranks, Observers((*observers, *history, keeper)), stop, keeper.save)
+        ended = trainer.fit(data.train, data.val, state)
+    return TrainOutcome(
+        num_epochs=ended.epoch,
+        num_steps=ended.step,
+        best_epoch=ended.stopping.best_epoch,
+        best_value=ended.stopping.best,
+        stopped_early=ended.epoch < experiment.module.num_epochs,
+    )
+
+
+def training_data(experiment: Experiment, ranks: Ranks) -> TrainingData:
+    """Loaders of the train and val splits. Errors: DataError for a store or split that cannot be used."""
+    stores = open_stores(experiment)
+    datamodule, module, seed = experiment.datamodule, experiment.module, experiment.experiment.seed
+    settings = LoaderSettings(
+        batch_size=datamodule.batch_size,
+        num_workers=datamodule.num_workers,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+        pin_memory=ranks.device.type == "cuda",
+    )
+    shown = SliceSettings(module.image_size, seed)
+    jittered = SliceSettings(
+        module.image_size,
+        seed,
+        bbox_shift_px=datamodule.bbox_shift,
+        max_instances=module.prompts.max_instances_per_slice,
+        augmentation=augmentation_of(datamodule.augmentation),
+    )
+    train_records = split_records(stores, "train", max_train_subjects(experiment))
+    return TrainingData(
+        train=train_loader(SliceDataset(stores, train_records, jittered), settings, balanced=datamodule.balanced),
+        val=val_loader(SliceDataset(stores, split_records(stores, "val"), shown), settings),
+        labels=stores[0].labels,
+    )
+
+
+def trainable_model(experiment: Experiment, loss: SegmentationLoss, ranks: Ranks) -> FinetunedSAM2:
+    """The model with its initial weights, of which what the experiment asks for, and can be reached, trains."""
+    module = experiment.module
+    model = build_segmenter(
+        module.sam2_model_cfg, image_size=module.image_size, checkpoint=module.sam2_checkpoint, device=ranks.device
+    )
+    set_trainable(model, module.trainable)
+    report = freeze_unreachable(model, loss, module.prompts)
+    if ranks.is_main:
+        print(report, file=sys.stderr)
+    return model
+
+
+def make_trainer(
+    model: FinetunedSAM2, loss: SegmentationLoss, experiment: Experiment, data: TrainingData, ranks: Ranks
+) -> Trainer:
+    """The trainer with optimizer and schedule, not yet connected to anything that is kept."""
+    module = experiment.module
+    rule = module.early_stopping
+    steps_per_epoch = math.ceil(len(data.train) / module.grad_accum)
+    settings = TrainerSettings(
+        num_epochs=module.num_epochs,
+        seed=experiment.experiment.seed,
+        precision=resolve_precision(module.use_amp, ranks.device),
+        grad_accum=module.grad_accum,
+        clip_grad=module.clip_grad,
+        max_skipped_steps=module.max_skipped_steps,
+        ema_decay=None if module.ema is None else module.ema.decay,
+        stopping=StoppingRule(rule.enabled, rule.monitor, rule.mode, rule.patience, rule.min_delta),
+        steps_per_epoch=steps_per_epoch,
+        num_samples=NUM_PICTURES if module.visualize else 0,
+    )
+    optimizer = build_optimizer(model, module.optimizer)
+    schedule = build_scheduler(
+        optimizer, module.scheduler, steps_per_epoch=steps_per_epoch, num_epochs=module.num_epochs
+    )
+    return Trainer(model, loss, optimizer, schedule, settings, Surroundings(ranks))
+
+
+def resumed(trainer: Trainer, layout: RunLayout) -> TrainState | None:
+    """Where the run's newest resume file was taken, restored into `trainer`; None when there is none."""
+    newest = load_newest_resume(layout.checkpoints)
+    if newest is None:
+        return None
+    if newest.snapshot["run"] != layout.run_id:
+        raise CheckpointError(
+            f"{newest.path}: belongs to the run {newest.snapshot['run']}, not to {layout.run_id}; "
+            "use --fresh to start anew"
+        )
+    return trainer.restore(newest.snapshot)
+
+
+def observers_of(
+    experiment: Experiment, layout: RunLayout, attempt: Attempt, data: TrainingData, *, console: bool
+) -> tuple[Observer, ...]:
+    """Who listens besides history and checkpoints: the run's status, pictures, trackers, the console."""
+    module = experiment.module
+    trackers = open_trackers(experiment, layout, data.labels)
+    pictures = (PictureKeeper(layout, attempt, data.labels),) if module.visualize else ()
+    return (
+        StatusKeeper(layout, attempt, module.num_epochs, module.early_stopping.monitor, module.early_stopping.mode),
+        *pictures,
+        *trackers,
+        console_observer(experiment, console=console),
+    )
