@@ -11,11 +11,9 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.keys import SliceKey, VolumeKey
 from sam2ft.core.prompts import box_around, boxes_to_model_frame
 from sam2ft.data.augment import Augmentation
-from sam2ft.data.batch import Batch, Draw, Sample, collate, to_model_frame, unit_image
+from sam2ft.data.batch import Draw, Sample, to_model_frame, unit_image
 from sam2ft.data.prompts import Instance, choose, draw, instances_of
 from sam2ft.data.store import Store, VolumeRecord
-
-__all__ = ["Batch", "Sample", "SliceDataset", "SliceSettings", "augmented", "collate"]
 
 
 @dataclass(frozen=True)

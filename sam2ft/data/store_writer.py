@@ -35,7 +35,7 @@ class PreparedVolume:
     key: VolumeKey
     geometry: Geometry
     image_zyx: npt.NDArray[np.uint16]
-    mask_zyx: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+    mask_zyx: npt.NDArray[np.unsignedinteger[Any]]
     maps: Mapping[str, npt.NDArray[np.float32]]
     window: tuple[float, float]
     """Intensities that became 0 and 1."""
@@ -65,8 +65,12 @@ class StoreWriter:
             found = read_json(index_path(self.folder)).get("dataset")
             if found != self.dataset:
                 raise DataError(f"{self.folder}: holds the store of dataset {found!r}, not of {self.dataset!r}")
-        elif strangers := sorted(p.name for p in self.folder.iterdir() if p.name not in ("volumes", "source")):
+        elif strangers := self._strangers():
             raise DataError(f"{self.folder}: is not a store and not empty (it holds {strangers[0]}); give a new folder")
+
+    def _strangers(self) -> list[str]:
+        names = (path.name for path in self.folder.iterdir())
+        return sorted(name for name in names if name not in ("volumes", "source") and not name.startswith("."))
 
     def is_finished(self, key: VolumeKey, source: str) -> bool:
         """Whether `key` is stored completely, prepared from exactly `source` (a fingerprint of files and settings)."""

@@ -1,0 +1,52 @@
+"""From the integers in a mask file to the ids of the label table."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sam2ft.core.errors import DataError
+from sam2ft.core.labels import LabelTable
+
+
+MOST = np.iinfo(np.uint16).max
+
+
+def mask_dtype(labels: LabelTable) -> type[np.uint8] | type[np.uint16]:
+    """The smallest type that holds every id of the table."""
+    return np.uint8 if max(labels.ids) <= np.iinfo(np.uint8).max else np.uint16
+
+
+def relabel(
+    mask_zyx: npt.NDArray[Any], labels: LabelTable, changes: Mapping[int, int]
+) -> npt.NDArray[np.unsignedinteger[Any]]:
+    """`mask_zyx` in the ids of `labels`: every value of `changes` becomes its new id, 0 where it is dropped.
+
+    Errors: DataError when the mask holds anything but whole numbers >= 0, or an id that is neither in the table nor
+    in `changes`, naming ids and voxel counts.
+    """
+    if mask_zyx.dtype.kind == "f":
+        whole = np.isfinite(mask_zyx) & (mask_zyx == np.floor(mask_zyx))
+        if not whole.all():
+            raise DataError(
+                f"the mask holds {int((~whole).sum())} values that are no whole numbers; expected label ids"
+            )
+    counts = _counts(mask_zyx)
+    new_id = {0: 0, **{label: label for label in labels.ids}, **changes}
+    if unknown := [value for value in counts if value not in new_id]:
+        listed = ", ".join(f"{value} ({counts[value]} voxels)" for value in unknown[:10])
+        more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
+        raise DataError(f"unknown label id {listed}{more}; the label table has {labels.describe()}")
+    target = np.zeros(max(counts) + 1, dtype=mask_dtype(labels))
+    target[list(counts)] = [new_id[value] for value in counts]
+    return target[mask_zyx.astype(np.int64)]
+
+
+def _counts(mask_zyx: npt.NDArray[Any]) -> dict[int, int]:
+    """Value -> number of voxels."""
+    if mask_zyx.min() < 0 or mask_zyx.max() > MOST:
+        found = np.unique(mask_zyx)
+        raise DataError(f"the mask holds values from {found[0]:g} to {found[-1]:g}; label ids are 0 to {MOST}")
+    counts = np.bincount(mask_zyx.astype(np.int64).ravel())
+    return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}

@@ -1,0 +1,151 @@
+"""Which image, mask and maps belong to which subject: from path patterns, or from a table."""
+
+import csv
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sam2ft.core.errors import ConfigError, DataError
+from sam2ft.core.files import canonical_json, sha256_text
+from sam2ft.core.keys import VolumeKey
+
+DEFAULT_VOLUME = "image"
+"""Name of a subject's volume when the pattern has no {volume}."""
+PLACEHOLDERS = ("subject", "volume")
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+
+
+@dataclass(frozen=True)
+class VolumeSource:
+    """Where one volume is read from."""
+
+    key: VolumeKey
+    image: Path
+    mask: Path
+    maps: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        return (self.image, self.mask, *(self.maps[name] for name in sorted(self.maps)))
+
+
+def find_by_patterns(dataset: str, images: str, masks: str, maps: Mapping[str, str], base: Path) -> list[VolumeSource]:
+    """One source per file or folder that `images` matches, sorted by key; masks and maps follow from its names.
+
+    A pattern is a path below `base` with {subject}, and {volume} where subjects have several. Errors: ConfigError for
+    a pattern that is none; DataError when nothing matches, or a name can be read in two ways.
+    """
+    patterns = {"images": images, "masks": masks, **{f"maps.{name}": pattern for name, pattern in maps.items()}}
+    for where, pattern in patterns.items():
+        placeholders = _PLACEHOLDER.findall(pattern)
+        if "subject" not in placeholders or set(placeholders) - set(PLACEHOLDERS):
+            raise ConfigError(
+                f"sources.{where}: {pattern!r} has {', '.join(placeholders) or 'no placeholder'}; "
+                "it needs {subject}, may have {volume} and no others"
+            )
+    sources = []
+    for path, names in _matches(base, images):
+        key = VolumeKey(dataset, names["subject"], names.get("volume", DEFAULT_VOLUME))
+        map_paths = {name: base / _filled(pattern, key) for name, pattern in maps.items()}
+        sources.append(VolumeSource(key, path, base / _filled(masks, key), map_paths))
+    if not sources:
+        raise DataError(f"sources.images: nothing matches {base / images}")
+    return _checked(sources, f"sources.images: {images}")
+
+
+def _filled(pattern: str, key: VolumeKey) -> str:
+    return pattern.replace("{subject}", key.subject).replace("{volume}", key.volume)
+
+
+def _matches(base: Path, pattern: str) -> Iterator[tuple[Path, dict[str, str]]]:
+    """Existing paths that a pattern describes, with what its placeholders stand for."""
+    start, components = (Path("/"), pattern[1:]) if pattern.startswith("/") else (base, pattern)
+    found: list[tuple[Path, dict[str, str]]] = [(start, {})]
+    for component in (part for part in components.split("/") if part not in ("", ".")):
+        found = [match for path, names in found for match in _step(path, names, component)]
+    yield from found
+
+
+def _step(folder: Path, names: Mapping[str, str], component: str) -> Iterator[tuple[Path, dict[str, str]]]:
+    for name, value in names.items():
+        component = component.replace(f"{{{name}}}", value)
+    if not _PLACEHOLDER.search(component):
+        if (folder / component).exists():
+            yield folder / component, dict(names)
+        return
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.name.startswith("."):
+            continue
+        greedy, lazy = (re.fullmatch(_expression(component, most), path.name) for most in (".+", ".+?"))
+        if greedy is None or lazy is None:
+            continue
+        if greedy.groupdict() != lazy.groupdict():
+            raise DataError(
+                f"{path}: {component!r} can be read as {greedy.groupdict()} and as {lazy.groupdict()}; "
+                "give a table (subject, volume, image, mask) as sources.images"
+            )
+        yield path, {**names, **greedy.groupdict()}
+
+
+def _expression(component: str, most: str) -> str:
+    """A regular expression for one path component; a placeholder that comes again must stand for the same."""
+    pieces, last, seen = [], 0, set()
+    for match in _PLACEHOLDER.finditer(component):
+        name = match[1]
+        pieces += [
+            re.escape(component[last : match.start()]),
+            f"(?P={name})" if name in seen else f"(?P<{name}>{most})",
+        ]
+        seen.add(name)
+        last = match.end()
+    return "".join([*pieces, re.escape(component[last:])])
+
+
+def find_by_table(dataset: str, table: Path, base: Path) -> list[VolumeSource]:
+    """One source per line of a CSV with the columns subject, image, mask, and where needed volume and map_<name>.
+
+    Paths are below `base`. Errors: DataError naming the file, and the line of what is wrong.
+    """
+    with table.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.DictReader(stream)
+        columns = list(reader.fieldnames or [])
+        unknown = [
+            name for name in columns if name not in ("subject", "volume", "image", "mask") and name[:4] != "map_"
+        ]
+        missing = [name for name in ("subject", "image", "mask") if name not in columns]
+        if unknown or missing:
+            raise DataError(
+                f"{table}: columns {', '.join(columns)}; needed: subject, image, mask; allowed: volume, map_<name>"
+            )
+        sources = []
+        for number, line in enumerate(reader, start=2):
+            if empty := [name for name in columns if not line[name]]:
+                raise DataError(f"{table}:{number}: {', '.join(empty)} is empty")
+            key = VolumeKey(dataset, line["subject"], line.get("volume", DEFAULT_VOLUME))
+            maps = {name[4:]: base / line[name] for name in columns if name.startswith("map_")}
+            sources.append(VolumeSource(key, base / line["image"], base / line["mask"], maps))
+    if not sources:
+        raise DataError(f"{table}: no line below the header")
+    return _checked(sources, str(table))
+
+
+def _checked(sources: list[VolumeSource], where: str) -> list[VolumeSource]:
+    """`sources` sorted by key. Errors: DataError when two have one key or would share files in the store."""
+    ordered = sorted(sources, key=lambda source: source.key)
+    by_stem: dict[str, VolumeSource] = {}
+    for source in ordered:
+        other = by_stem.setdefault(source.key.file_stem, source)
+        if other is not source:
+            raise DataError(
+                f"{where}: {other.image} ({other.key}) and {source.image} ({source.key}) would be one volume of the "
+                "store; rename one"
+            )
+    return ordered
+
+
+def fingerprint(source: VolumeSource, settings: object) -> str:
+    """Changes when a source file is replaced (path, size, modification time) or a setting is another."""
+    files = [path for given in source.paths for path in (sorted(given.rglob("*")) if given.is_dir() else [given])]
+    stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.is_file()]
+    return sha256_text(canonical_json({"files": stats, "settings": settings}))
