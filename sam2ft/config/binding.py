@@ -1,0 +1,159 @@
+"""Arguments of torch and MONAI classes checked against their recorded signatures, without importing either."""
+
+import difflib
+import json
+from collections.abc import Collection, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+Signature = Mapping[str, Mapping[str, Any]]
+
+REFUSED = {
+    "optimizers": {
+        "LBFGS": "it runs the model several times per step through a closure, the training loop once",
+        "SparseAdam": "it takes sparse gradients only, and those of SAM 2 are dense",
+        "Muon": "it takes 2-D parameters only, and SAM 2 also has biases, norms and convolutions",
+    },
+    "schedulers": {
+        "LambdaLR": "it needs a Python function, which YAML cannot hold",
+        "MultiplicativeLR": "it needs a Python function, which YAML cannot hold",
+        "SequentialLR": "it needs other schedulers as objects; for a warm-up use warmup_steps",
+        "ChainedScheduler": "it needs other schedulers as objects; for a warm-up use warmup_steps",
+    },
+}
+
+# What the engine itself decides, and why.
+_LOSS_REASON = "the engine sets it: each instance is one class, given as logits, with a value of its own"
+DECIDED = {
+    "optimizers": {},
+    "schedulers": {"last_epoch": "the engine sets it when a run is resumed"},
+    "losses": dict.fromkeys(
+        ("sigmoid", "softmax", "use_softmax", "other_act", "to_onehot_y", "reduction", "batch", "include_background"),
+        _LOSS_REASON,
+    ),
+    "transforms": dict.fromkeys(("dtype", "device", "lazy"), "the engine sets it"),
+}
+
+_KIND_WORDS = {
+    "number": "a number",
+    "integer": "a whole number",
+    "boolean": "true or false",
+    "string": "text",
+    "list": "a list",
+    "mapping": "a mapping",
+    "null": "null",
+}
+
+
+@cache
+def signatures() -> Mapping[str, Any]:
+    """The content of signatures.json."""
+    content: Mapping[str, Any] = json.loads(files("sam2ft.config").joinpath("signatures.json").read_text("utf-8"))
+    return content
+
+
+@cache
+def names(table: str) -> list[str]:
+    """Names of the classes of a table that can be used."""
+    return [name for name in signatures()[table] if name not in REFUSED.get(table, {})]
+
+
+@cache
+def parameters(table: str, name: str) -> Signature:
+    """The arguments that a configuration may give to a class."""
+    return {
+        key: entry
+        for key, entry in signatures()[table][name].items()
+        if key not in DECIDED[table] and (entry["kinds"] or not entry["annotation"])
+    }
+
+
+def shown(value: Any) -> str:
+    """A value of a configuration as a message shows it."""
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list | tuple) and len(value) > 4:
+        return f"a list of {len(value)}"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def did_you_mean(word: str, known: Collection[str]) -> str:
+    """` (did you mean X?)`, or nothing when no known word is near."""
+    lower = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), lower, n=1, cutoff=0.6)
+    return f" (did you mean {lower[near[0]]}?)" if near else ""
+
+
+def type_problem(table: str, name: str) -> str | None:
+    """Why `name` cannot be used as a class of `table`, or None."""
+    known = names(table)
+    if name in known:
+        return None
+    if name in REFUSED.get(table, {}):
+        return f"{name} cannot be used: {REFUSED[table][name]}; allowed: {', '.join(known)}"
+    return f"found {shown(name)}{did_you_mean(name, known)}; allowed: {', '.join(known)}"
+
+
+def argument_problems(table: str, name: str, given: Mapping[str, Any], own: Collection[str] = ()) -> dict[str, str]:
+    """Argument -> what is wrong with it, for a class that can be used. `own`: keys beside them."""
+    accepted = parameters(table, name)
+    found = {key: _unknown(table, name, key, own) for key in given if key not in accepted}
+    for key in given.keys() & accepted.keys():
+        if message := _value_problem(accepted[key], given[key]):
+            found[key] = f"{message} (argument of {name})"
+    for key, entry in accepted.items():
+        if entry["required"] and key not in given:
+            found[key] = f"missing; {name} needs it ({_allowed(entry)})"
+    return found
+
+
+def _unknown(table: str, name: str, key: str, own: Collection[str]) -> str:
+    if key in DECIDED[table] and key in signatures()[table][name]:
+        return f"cannot be given: {DECIDED[table][key]}"
+    accepted = parameters(table, name)
+    allowed = list(dict.fromkeys([*accepted, *own]))
+    others = [other for other in names(table) if other != name and key in parameters(table, other)]
+    needed = [other for other, entry in accepted.items() if entry["required"]]
+    message = f"{name} takes no {key}"
+    if others:
+        message += f" ({', '.join(others)} {'does' if len(others) == 1 else 'do'})"
+        message += f"; {name} needs {', '.join(needed)}" if needed else ""
+    else:
+        message += did_you_mean(key, allowed)
+    return f"{message}; allowed: {', '.join(allowed)}"
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    for types, kind in ((bool, "boolean"), (int, "integer"), (float, "number"), (str, "string"), (Mapping, "mapping")):
+        if isinstance(value, types):
+            return kind
+    return "list"
+
+
+def _allowed(entry: Mapping[str, Any]) -> str:
+    if "choices" in entry:
+        return " or ".join(entry["choices"])
+    return " or ".join(_KIND_WORDS[kind] for kind in entry["kinds"]) or "any value"
+
+
+def _value_problem(entry: Mapping[str, Any], value: Any) -> str | None:
+    kind, kinds = _kind(value), entry["kinds"]
+    fits = not kinds or kind in kinds or (kind == "integer" and "number" in kinds)
+    if fits and not ("choices" in entry and kind == "string" and value not in entry["choices"]):
+        return None
+    return f"found {shown(value)}; allowed: {_allowed(entry)}"
+
+
+def resolved(table: str, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Given arguments together with the defaults that act.
+
+    A run is identified by the values that acted, so that a default that changes in torch or MONAI makes a new run.
+    An argument left at null or false is left out: that is how a later version adds an option nobody asked for.
+    """
+    defaults = {key: entry.get("default") for key, entry in parameters(table, name).items()}
+    values = {**defaults, **given}
+    return {key: value for key, value in values.items() if not (value is None or value is False)}

@@ -1,0 +1,133 @@
+"""What pydantic found wrong, as sentences with the place in the file: what was found, what is allowed."""
+
+import types
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from sam2ft.config.binding import did_you_mean, shown
+from sam2ft.config.loading import KeyPath
+from sam2ft.core.errors import Problem
+
+_ALLOWED: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "bool_type": lambda _: "true or false",
+    "int_type": lambda _: "a whole number",
+    "int_from_float": lambda _: "a whole number",
+    "float_type": lambda _: "a number",
+    "finite_number": lambda _: "a finite number",
+    "string_type": lambda _: "text",
+    "path_type": lambda _: "a path",
+    "none_required": lambda _: "null",
+    "greater_than": lambda ctx: f"more than {ctx['gt']:g}",
+    "greater_than_equal": lambda ctx: f"at least {ctx['ge']:g}",
+    "less_than": lambda ctx: f"less than {ctx['lt']:g}",
+    "less_than_equal": lambda ctx: f"at most {ctx['le']:g}",
+    "multiple_of": lambda ctx: f"a multiple of {ctx['multiple_of']:g}",
+    "too_short": lambda ctx: f"at least {ctx['min_length']}, found {ctx['actual_length']}",
+    "too_long": lambda ctx: f"at most {ctx['max_length']}, found {ctx['actual_length']}",
+    **dict.fromkeys(("tuple_type", "list_type"), lambda _: "a list"),
+    **dict.fromkeys(("dict_type", "mapping_type", "model_type", "model_attributes_type"), lambda _: "a mapping"),
+}
+
+
+def problems_of(
+    error: ValidationError, value: Any, root: type[BaseModel], where: Callable[[KeyPath], str]
+) -> list[Problem]:
+    """One Problem per wrong key. `value`: what was validated as `root`; `where`: the place of a key."""
+    messages: dict[KeyPath, list[str]] = {}
+    allowed: dict[KeyPath, list[str]] = {}
+    for entry in error.errors(include_url=False, include_input=False):
+        key = _key_in(value, entry)
+        kind, context = entry["type"], entry.get("ctx", {})
+        if kind == "problems":
+            for inner, message in context["problems"].items():
+                messages.setdefault((*key, *inner.split(".")), []).append(message)
+        elif kind == "problem":
+            messages.setdefault(key, []).append(context["message"])
+        elif kind == "missing":
+            messages.setdefault(key, []).append(f"missing; {_description(root, key)}")
+        elif kind == "extra_forbidden":
+            messages.setdefault(key, []).append(_unknown_key(root, key))
+        else:
+            allowed.setdefault(key, []).append(_phrase(kind, context, entry["msg"]))
+    for key, phrases in allowed.items():
+        # A mapping that fits one alternative of a union is judged by what is inside it.
+        if not any(len(other) > len(key) and other[: len(key)] == key for other in [*messages, *allowed]):
+            messages.setdefault(key, []).append(_found(_at(value, key), phrases))
+    return [Problem(where(key), ".".join(key), "; ".join(found)) for key, found in messages.items()]
+
+
+def _found(value: Any, phrases: list[str]) -> str:
+    hint = ""
+    if isinstance(value, str):
+        hint = did_you_mean(value, [word for phrase in phrases for word in phrase.split(", ")])
+    return f"found {shown(value)}{hint}; allowed: {' or '.join(dict.fromkeys(phrases))}"
+
+
+def _phrase(kind: str, context: Mapping[str, Any], message: str) -> str:
+    if kind == "literal_error":
+        words = str(context["expected"]).replace("'", "").replace(" or ", ", ")
+        return words.replace("True", "true").replace("False", "false")
+    return _ALLOWED[kind](context) if kind in _ALLOWED else message[:1].lower() + message[1:]
+
+
+def _key_in(value: Any, entry: Any) -> KeyPath:
+    """The path of an error in the value: pydantic's location without the names of alternatives and validators."""
+    key: list[str] = []
+    for part in entry["loc"]:
+        in_list = isinstance(value, list) and isinstance(part, int) and part < len(value)
+        if in_list or (isinstance(value, Mapping) and part in value):
+            value = value[part]
+        elif not (entry["type"] == "missing" and part is entry["loc"][-1]):
+            continue
+        key.append(str(part))
+    return tuple(key)
+
+
+def _at(value: Any, key: KeyPath) -> Any:
+    for part in key:
+        value = value[int(part)] if isinstance(value, list) else value[part]
+    return value
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """Sections that a value of this type may be, those inside lists and mappings included."""
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    return [model for argument in get_args(annotation) for model in _models(argument)]
+
+
+def _section_at(root: type[BaseModel], key: KeyPath) -> type[BaseModel] | None:
+    """The section that a path leads to; names and positions inside mappings and lists are stepped over."""
+    model: type[BaseModel] | None = root
+    for part in key:
+        if model is not None and part in model.model_fields:
+            inner = _models(model.model_fields[part].annotation)
+            model = inner[0] if inner else None
+    return model
+
+
+def _description(root: type[BaseModel], key: KeyPath) -> str:
+    model = _section_at(root, key[:-1])
+    field = model.model_fields.get(key[-1]) if model is not None else None
+    return (field.description if field is not None else None) or "required"
+
+
+def _unknown_key(root: type[BaseModel], key: KeyPath) -> str:
+    model = _section_at(root, key[:-1])
+    known = list(model.model_fields) if model is not None else []
+    hint = did_you_mean(key[-1], known)
+    if not hint and (homes := [path for path in _leaf_paths(root) if path.split(".")[-1] == key[-1]]):
+        hint = f"; it belongs to {' or '.join(path.rpartition('.')[0] or 'the top of the file' for path in homes)}"
+    return f"unknown key{hint}; allowed: {', '.join(known)}"
+
+
+def _leaf_paths(root: type[BaseModel], prefix: str = "") -> list[str]:
+    """Dotted paths of all keys of a tree of sections."""
+    paths = []
+    for name, field in root.model_fields.items():
+        paths.append(f"{prefix}{name}")
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            paths += _leaf_paths(field.annotation, f"{prefix}{name}.")
+    return paths

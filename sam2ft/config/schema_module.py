@@ -1,0 +1,291 @@
+"""`module:`: the model, what of it trains, and how."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from sam2ft.config.base import (
+    REQUIRED,
+    Arguments,
+    OpenSection,
+    PathFromHere,
+    ReadOnlyDict,
+    Section,
+    leaf,
+    problem,
+    problems,
+    section,
+)
+from sam2ft.config.binding import argument_problems, did_you_mean, resolved, shown, signatures, type_problem
+
+NANO = "sam2_nano"
+PARTS = ("prompt_encoder", "image_encoder", "mask_decoder")
+Part = Literal["prompt_encoder", "image_encoder", "mask_decoder"]
+Monitor = Literal[
+    "val_loss", "val_dice", "val_seg", "val_ce", "val_iou", "train_loss", "train_seg", "train_ce", "train_iou"
+]
+Mode = Literal["min", "max"]
+Positive = Annotated[float, Field(gt=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+def mode_of(monitor: str) -> Mode:
+    """Whether a smaller or a larger monitored value is the better one."""
+    return "max" if monitor.endswith("_dice") else "min"
+
+
+def _stock_model(name: str) -> str:
+    known = [NANO, *signatures()["sam2_configs"]]
+    if name not in known:
+        raise problem(f"found {shown(name)}{did_you_mean(name, known)}; allowed: {', '.join(known)}")
+    return name
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise problem(f"found {shown(text)}, not a regular expression: {error}") from None
+    return text
+
+
+class Only(Section):
+    """Some parameters of a part."""
+
+    only: tuple[Annotated[str, AfterValidator(_pattern)], ...] = leaf(
+        REQUIRED,
+        "regular expressions; a parameter of the part trains when one of them is found in its name",
+        affects="training",
+        min_length=1,
+    )
+
+
+class Trainable(Section):
+    """Which parts of SAM 2 train: true, false, or {only: [regular expression, ...]}."""
+
+    prompt_encoder: bool | Only = leaf(False, "whether the prompt encoder trains", affects="training")
+    image_encoder: bool | Only = leaf(True, "whether the image encoder trains", affects="training")
+    mask_decoder: bool | Only = leaf(True, "whether the mask decoder trains", affects="training")
+
+
+class Loss(Section):
+    """seg_loss_weight x region loss + ce_loss_weight x pixel loss (+ iou_weight x IoU head loss)."""
+
+    seg: str = leaf("DiceLoss", "region loss: a MONAI loss by name, or BCE", affects="training")
+    seg_args: Arguments = leaf(ReadOnlyDict(), "its arguments", affects="training", validate_default=True)
+    ce: str = leaf("BCE", "pixel loss: BCE, or a MONAI loss by name", affects="training")
+    ce_args: Arguments = leaf(ReadOnlyDict(), "its arguments", affects="training", validate_default=True)
+    seg_loss_weight: float = leaf(0.5, "weight of the region loss", affects="training", unit="1", ge=0)
+    ce_loss_weight: float = leaf(0.5, "weight of the pixel loss", affects="training", unit="1", ge=0)
+    frame: Literal["original", "decoder"] = leaf(
+        "original", "grid of the loss: the slice's own, or the decoder's (image_size / 4)", affects="training"
+    )
+    iou_weight: float = leaf(0.0, "weight of the regression of the predicted IoU", affects="training", unit="1", ge=0)
+
+    @field_validator("seg", "ce")
+    @classmethod
+    def _known_loss(cls, value: str) -> str:
+        if message := type_problem("losses", value):
+            raise problem(message)
+        return value
+
+    @field_validator("seg_args", "ce_args")
+    @classmethod
+    def _bound(cls, value: Mapping[str, Any], info: Any) -> Mapping[str, Any]:
+        name = info.data.get(info.field_name.removesuffix("_args"))
+        if name is not None and (found := argument_problems("losses", name, value)):
+            raise problems(found)
+        return value
+
+    @model_validator(mode="after")
+    def _something_is_weighted(self) -> Self:
+        if self.seg_loss_weight == self.ce_loss_weight == self.iou_weight == 0:
+            raise problem("all weights are 0, nothing would be learnt; allowed: at least one weight more than 0")
+        return self
+
+    def identity_values(self) -> Mapping[str, Any]:
+        args = {
+            f"{key}_args": resolved("losses", getattr(self, key), getattr(self, f"{key}_args")) for key in ("seg", "ce")
+        }
+        return {**super().identity_values(), **args}
+
+
+class Optimizer(OpenSection):
+    """A torch.optim class by name; further keys are arguments of its constructor."""
+
+    table: ClassVar[str] = "optimizers"
+    type: str = leaf("AdamW", "name of a torch.optim class", affects="training")
+    constructor: Arguments = leaf(ReadOnlyDict(), "arguments of the optimizer", affects="training")
+    lr: float = leaf(1e-4, "learning rate", affects="training", gt=0)
+    lr_scale: Annotated[Mapping[Part, Positive], AfterValidator(ReadOnlyDict)] = leaf(
+        ReadOnlyDict(), "factor on lr for single parts, such as {image_encoder: 0.1}", affects="training", unit="1"
+    )
+    layer_decay: float | None = leaf(
+        None, "factor on lr per block of the image encoder, from the last block down", affects="training", gt=0, le=1
+    )
+    no_decay_norms: bool = leaf(False, "no weight decay on norms and biases", affects="training")
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        return ReadOnlyDict({"lr": self.lr, **self.constructor})
+
+
+class Scheduler(OpenSection):
+    """A torch.optim.lr_scheduler class by name; further keys are arguments of its constructor."""
+
+    table: ClassVar[str] = "schedulers"
+    type: str = leaf(REQUIRED, "name of a torch.optim.lr_scheduler class", affects="training")
+    constructor: Arguments = leaf(ReadOnlyDict(), "arguments of the scheduler", affects="training")
+    interval: Literal["step", "epoch"] = leaf("epoch", "when the scheduler advances", affects="training")
+    monitor: Monitor | None = leaf(None, "value that ReduceLROnPlateau watches", affects="training")
+    warmup_steps: int = leaf(0, "steps of linear warm-up before it", affects="training", unit="steps", ge=0)
+
+    @model_validator(mode="after")
+    def _what_torch_cannot_check(self) -> Self:
+        if found := self._plateau_problems() if self.type == "ReduceLROnPlateau" else self._other_problems():
+            raise problems(found)
+        return self
+
+    def _plateau_problems(self) -> dict[str, str]:
+        if self.monitor is None:
+            return {"monitor": "missing; ReduceLROnPlateau needs it, such as val_loss"}
+        found = {}
+        if self.interval != "epoch":
+            found["interval"] = "found step; allowed: epoch (values to monitor exist once per epoch)"
+        if self.arguments.get("mode", "min") != mode_of(self.monitor):
+            found["mode"] = (
+                f"{self.monitor} is better when {_BETTER[mode_of(self.monitor)]}; allowed: {mode_of(self.monitor)}"
+            )
+        return found
+
+    def _other_problems(self) -> dict[str, str]:
+        if self.monitor is not None:
+            return {"monitor": f"{self.type} watches no value, only ReduceLROnPlateau does; leave the key out"}
+        counted = {"total_steps"} <= self.arguments.keys() or {"epochs", "steps_per_epoch"} <= self.arguments.keys()
+        if self.type == "OneCycleLR" and not counted:
+            return {"total_steps": "missing; OneCycleLR needs it (a whole number), or epochs and steps_per_epoch"}
+        return {}
+
+
+_BETTER = {"min": "smaller", "max": "larger"}
+
+
+class EarlyStopping(Section):
+    """When training ends before num_epochs, and which epoch is the best one."""
+
+    enabled: bool = leaf(True, "stop early; the best epoch is chosen by the same rule either way", affects="training")
+    monitor: Monitor = leaf("val_loss", "value that decides", affects="training")
+    mode: Mode = leaf("min", "min: smaller is better; max: larger is better", affects="training")
+    patience: int = leaf(10, "epochs without improvement before stopping", affects="training", unit="epochs", ge=1)
+    min_delta: float = leaf(0.001, "smallest change that is an improvement", affects="training", ge=0)
+
+    @model_validator(mode="after")
+    def _mode_fits(self) -> Self:
+        wanted = mode_of(self.monitor)
+        if self.mode != wanted:
+            raise problems({"mode": f"{self.monitor} is better when {_BETTER[wanted]}; allowed: {wanted}"})
+        return self
+
+
+class PromptMixture(Section):
+    """How instances are prompted in training."""
+
+    box: Probability = leaf(1.0, "share of instances prompted by their box", affects="training", unit="1")
+    point: Probability = leaf(0.0, "share prompted by a point inside", affects="training", unit="1")
+    mask: Probability = leaf(0.0, "share prompted by a mask", affects="training", unit="1")
+    max_instances_per_slice: int = leaf(
+        16, "instances used of a slice that has more, drawn at random", affects="training", unit="instances", ge=1
+    )
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        total = self.box + self.point + self.mask
+        if abs(total - 1) > 1e-6:
+            raise problem(f"box {self.box:g} + point {self.point:g} + mask {self.mask:g} is {total:g}; allowed: 1")
+        return self
+
+
+class Ema(Section):
+    """An exponential moving average of the weights, evaluated in their place."""
+
+    decay: float = leaf(0.999, "share kept of the average per step", affects="training", unit="1", gt=0, lt=1)
+
+
+class Lora(Section):
+    """Low-rank updates of the image encoder, merged into it on export."""
+
+    rank: int = leaf(8, "rank of the update", affects="training", ge=1)
+    alpha: float = leaf(16.0, "scale of the update; it is multiplied by alpha / rank", affects="training", gt=0)
+
+
+class WandB(Section):
+    """Weights & Biases."""
+
+    mode: Literal["online", "offline"] = leaf(
+        "online", "offline: written to disk for a later wandb sync", affects="nothing"
+    )
+    project: str | None = leaf(None, "project name; null: the experiment's name", affects="nothing")
+
+
+class Checkpoints(Section):
+    """When a run writes the file it can be resumed from."""
+
+    every_minutes: Positive | None = leaf(15.0, "longest time between two", affects="nothing", unit="min")
+    every_steps: int | None = leaf(None, "steps between two", affects="nothing", unit="steps", ge=1)
+    every_epoch: bool = leaf(False, "also after every epoch", affects="nothing")
+    keep: int = leaf(2, "how many are kept, the newest ones", affects="nothing", ge=1)
+
+
+class Module(Section):
+    """The model, what of it trains, and how."""
+
+    sam2_model_cfg: Annotated[str, AfterValidator(_stock_model)] = leaf(
+        REQUIRED, "config of the sam2 package by name, or sam2_nano", affects="training"
+    )
+    sam2_checkpoint: PathFromHere | None = leaf(
+        None, "initial weights, in the identity by content; null: those shipped with sam2_nano", affects="nothing"
+    )
+    image_size: int = leaf(
+        1024, "side of the square a slice is resized to", affects="training", unit="px", ge=64, multiple_of=32
+    )
+    trainable: Trainable = section(Trainable, "which parts train")
+    loss: Loss = section(Loss, "what is minimised")
+    optimizer: Optimizer = section(Optimizer, "how it is minimised")
+    scheduler: Scheduler | None = Field(None, description="how the learning rate changes; null: it does not")
+    num_epochs: int = leaf(100, "passes over the training slices", affects="training", unit="epochs", ge=1)
+    use_amp: Literal[False, True, "fp16", "bf16"] = leaf(
+        "bf16", "mixed precision; true: bf16 where supported, else fp16", affects="training"
+    )
+    grad_accum: int = leaf(
+        1, "batches per step; enters a run's identity as slices_per_step", affects="nothing", unit="batches", ge=1
+    )
+    clip_grad: Positive | None = leaf(1.0, "largest norm of the gradient; null: not clipped", affects="training")
+    early_stopping: EarlyStopping = section(EarlyStopping, "when training ends early")
+    prompts: PromptMixture = section(PromptMixture, "how instances are prompted in training")
+    ema: Ema | None = Field(None, description="averaged weights; null: none")
+    lora: Lora | None = Field(None, description="low-rank training of the image encoder; null: none")
+    max_skipped_steps: int = leaf(
+        10, "steps in a row with a non-finite loss or gradient that end the run", affects="nothing", unit="steps", ge=1
+    )
+    activation_checkpointing: bool = leaf(False, "recompute activations to save memory", affects="nothing")
+    checkpoint: Checkpoints = section(Checkpoints, "when a run can be resumed from")
+    use_wandb: bool = leaf(False, "log to Weights & Biases", affects="nothing")
+    wandb: WandB = section(WandB, "how to log there")
+    visualize: bool = leaf(True, "draw pictures of predictions during training", affects="nothing")
+
+    @model_validator(mode="after")
+    def _something_trains(self) -> Self:
+        if self.lora is None and not any(getattr(self.trainable, part) for part in PARTS):
+            raise problems({"trainable": "no part trains; allowed: true, or {only: [...]}, for at least one part"})
+        return self
+
+    @model_validator(mode="after")
+    def _monitored_terms_exist(self) -> Self:
+        watched = {"early_stopping.monitor": self.early_stopping.monitor}
+        if self.scheduler is not None and self.scheduler.monitor is not None:
+            watched["scheduler.monitor"] = self.scheduler.monitor
+        if self.loss.iou_weight == 0 and (absent := {key for key, name in watched.items() if name.endswith("_iou")}):
+            raise problems(dict.fromkeys(absent, "no IoU term is logged while loss.iou_weight is 0"))
+        return self
