@@ -1,13 +1,19 @@
 """What became of every planned run, as plain values, handed to the report."""
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sam2ft.cluster.plan import Standing, reconcile
-from sam2ft.cluster.queue import QueueEntry, read_queue
-from sam2ft.core.errors import DataError
+from sam2ft.cluster.queue import read_queue
+from sam2ft.config.experiment import load_experiment
+from sam2ft.core.errors import DataError, IncompleteError
 from sam2ft.core.layout import ExperimentLayout, RunLayout
+from sam2ft.report.terminal import ComparisonTable, coverage_table, show
 from sam2ft.run.planned import Plan, load_plan
+from sam2ft.run.report_run import ReportOutcome, RunState, report
+from sam2ft.run.status import ACTIVE
 
 LOG_LINES = 8
 
@@ -22,24 +28,58 @@ def last_log_lines(layout: RunLayout, count: int = LOG_LINES) -> tuple[str, ...]
     return ()
 
 
-def reason_of(layout: ExperimentLayout, standing: Standing) -> str:
-    """Why a run is not done: what the run or the queue says, and for a failure the end of its log."""
-    if standing.state not in ("failed", "lost"):
-        return standing.reason
-    lines = last_log_lines(layout.run(standing.run.run_id))
-    return "\n".join((standing.reason, *lines)) if lines else standing.reason
-
-
 def newest_plan(layout: ExperimentLayout) -> Plan:
     """The plan that was made or submitted last. Errors: DataError when there is none."""
-    paths = sorted(layout.folder.glob("plan-*.json"), key=lambda path: path.stat().st_mtime)
+    paths = sorted(layout.folder.glob("plan-*.json"), key=lambda path: path.stat().st_mtime_ns)
     if not paths:
         raise DataError(f"{layout.folder}: no plan here; run launch/sweep.py first")
     return load_plan(layout, paths[-1].stem.removeprefix("plan-"))
 
 
-def standings_of(
-    layout: ExperimentLayout, plan: Plan, queue: Mapping[str, QueueEntry] | None = None
-) -> tuple[Standing, ...]:
-    """Where the runs of a plan stand now; a finished run of a plan made with --force counts as done."""
-    return reconcile(layout, Plan(plan.experiment, plan.source, fresh=False, runs=plan.runs), queue or read_queue())
+def experiment_layout(path: Path) -> ExperimentLayout:
+    """The folder of an experiment, given its file or the folder itself. Errors: DataError when it is neither."""
+    if path.is_dir():
+        return ExperimentLayout(path)
+    return ExperimentLayout.of(load_experiment(path).experiment.experiment.name)
+
+
+def standings_of(layout: ExperimentLayout, plan: Plan) -> tuple[Standing, ...]:
+    """Where the runs of a plan stand now; what a plan made with --force has finished counts as done."""
+    return reconcile(layout, replace(plan, fresh=False), read_queue())
+
+
+def run_states(layout: ExperimentLayout, standings: Sequence[Standing]) -> list[RunState]:
+    """The standings as the report takes them: a run at work is called what it says itself."""
+    states = []
+    for standing in standings:
+        at_work = standing.state == "running" and standing.status is not None and standing.status.state in ACTIVE
+        state = standing.status.state if at_work and standing.status else standing.state
+        log = last_log_lines(layout.run(standing.run.run_id)) if standing.state in ("failed", "lost") else ()
+        states.append(RunState(standing.run, state, standing.reason, standing.status, log))
+    return states
+
+
+def aggregate(layout: ExperimentLayout, plan: Plan) -> ReportOutcome:
+    """Tables and report of a plan's runs; the comparison goes to stdout, what is missing to stderr."""
+    outcome = report(layout, run_states(layout, standings_of(layout, plan)))
+    show([ComparisonTable(outcome.comparison)], sys.stdout)
+    show([coverage_table(outcome.coverage)])
+    for problem in outcome.problems:
+        print(problem, file=sys.stderr)
+    print(outcome.page, flush=True)
+    return outcome
+
+
+def aggregate_experiment(path: Path, *, require_complete: bool = False) -> int:
+    """What launch/aggregate.py does. Errors: IncompleteError when asked for and a planned run is not done."""
+    layout = experiment_layout(path)
+    outcome = aggregate(layout, newest_plan(layout))
+    if require_complete and not outcome.coverage.complete:
+        raise IncompleteError(f"{layout.folder}: {outcome.coverage.sentence()}")
+    return 0
+
+
+def aggregate_folder(experiment_dir: str, plan_id: str) -> None:
+    """What the Slurm job after all arrays does; submitted by reference."""
+    layout = ExperimentLayout(Path(experiment_dir))
+    aggregate(layout, load_plan(layout, plan_id))

@@ -102,11 +102,10 @@ def _standing(
         return _standing_of_unstarted(run, jobs, queue)
     if status.state in ACTIVE:
         return _standing_of_active(run, status, queue)
-    if status.state == "failed":
-        return Standing(run, "failed", f"{status.failure_class}: {status.reason}", status, status.failure_class)
-    if status.state == "stopped":
-        return Standing(run, "stopped", status.reason, status)
-    return Standing(run, "new", "to be trained again" if fresh else "evaluation is missing or stale", status)
+    if status.state == "done":
+        return Standing(run, "new", "to be trained again" if fresh else "evaluation is missing or stale", status)
+    state = "failed" if status.state == "failed" else "stopped"
+    return Standing(run, state, status.reason, status, status.failure_class)
 
 
 def _evaluated(layout: RunLayout, run: PlannedRun, status: RunStatus) -> bool:

@@ -33,7 +33,7 @@ def progress(layout: ExperimentLayout, plan: Plan, runs: Sequence[PlannedRun]) -
             nonlocal shown_at
             if time.monotonic() - shown_at >= _REFRESH_S:
                 shown_at = time.monotonic()
-                live.update(status_table(status_rows(layout, standings_of(layout, plan, {}))), refresh=True)
+                live.update(status_table(status_rows(layout, standings_of(layout, plan))), refresh=True)
 
         yield show
 

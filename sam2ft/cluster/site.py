@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from sam2ft.config.loading import Document, load_yaml
+from sam2ft.config.base import Section
+from sam2ft.config.loading import load_yaml
+from sam2ft.config.problems import problems_of
 from sam2ft.config.schema import Experiment
 from sam2ft.core.errors import ConfigError, Problem, ProblemsError
 from sam2ft.core.files import canonical_json
@@ -17,11 +19,7 @@ SITES = Path("slurm") / "sites"
 Positive = Annotated[int, Field(ge=1)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class SiteResources(_Section):
+class SiteResources(Section):
     """What a point asks for where its experiment says nothing."""
 
     nodes: Positive | None = Field(None, description="nodes of a task")
@@ -32,7 +30,7 @@ class SiteResources(_Section):
     hours: Annotated[float, Field(gt=0)] | None = Field(None, description="time limit of one allocation, hours")
 
 
-class SlurmOptions(_Section):
+class SlurmOptions(Section):
     """What every job of this site is submitted with."""
 
     partition: str | None = Field(None, description="queue; the cluster's default when absent")
@@ -47,7 +45,7 @@ class SlurmOptions(_Section):
     stop_lead_s: Positive = Field(180, description="seconds between the warning signal and the time limit")
 
 
-class SiteName(_Section):
+class SiteName(Section):
     """Which site this is."""
 
     name: str = Field(description="equal to the file's name")
@@ -55,7 +53,7 @@ class SiteName(_Section):
     description: str = Field("", description="for people")
 
 
-class Site(_Section):
+class Site(Section):
     """One site file."""
 
     site: SiteName
@@ -89,7 +87,7 @@ def load_site(name: str, folder: Path = SITES) -> Site:
         # Through JSON: strict models take lists for tuples only from there.
         site = Site.model_validate_json(canonical_json(document.value))
     except ValidationError as error:
-        raise ProblemsError(_problems(document, error)) from None
+        raise ProblemsError(problems_of(error, document.value, Site, document.where)) from None
     if site.name != name:
         raise ProblemsError([Problem(document.where(("site", "name")), "site.name", f"is {site.name!r}, not {name!r}")])
     return site
@@ -104,24 +102,3 @@ def detect_site(cluster_name: str | None, folder: Path = SITES) -> Site:
             return site
     found = f"cluster {cluster_name!r}" if cluster_name else "this Slurm"
     raise ConfigError(f"no site file has the cluster_name of {found}; choose with --site: {', '.join(known) or 'none'}")
-
-
-def _problems(document: Document, error: ValidationError) -> list[Problem]:
-    problems = []
-    for entry in error.errors(include_url=False):
-        key = tuple(str(part) for part in entry["loc"])
-        message = f"{entry['msg'][:1].lower()}{entry['msg'][1:]}"
-        if entry["type"] == "extra_forbidden":
-            message = f"unknown key; known here: {', '.join(_known_keys(key[:-1]))}"
-        problems.append(Problem(document.where(key), ".".join(key), message))
-    return problems
-
-
-def _known_keys(section: tuple[str, ...]) -> tuple[str, ...]:
-    models: dict[tuple[str, ...], type[BaseModel]] = {
-        (): Site,
-        ("site",): SiteName,
-        ("slurm",): SlurmOptions,
-        ("resources",): SiteResources,
-    }
-    return tuple(models[section].model_fields) if section in models else ()

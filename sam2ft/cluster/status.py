@@ -1,15 +1,34 @@
 """One table: where every run of an experiment stands."""
 
+import json
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
-from sam2ft.cluster.collect import reason_of
-from sam2ft.cluster.plan import Standing
+from sam2ft.cluster.collect import experiment_layout, last_log_lines, newest_plan, standings_of
+from sam2ft.cluster.plan import Standing, State
 from sam2ft.core.layout import ExperimentLayout
+from sam2ft.report.terminal import show
+from sam2ft.report.words import printable
 
 COLOURS = {"done": "green", "failed": "red", "lost": "red", "running": "cyan", "stopped": "yellow", "unknown": "yellow"}
+BAD: tuple[State, ...] = ("failed", "lost")
+
+
+def show_status(path: Path, *, only_failed: bool = False, as_json: bool = False) -> int:
+    """What launch/status.py does: the table (or JSON) of an experiment's newest plan on stdout."""
+    layout = experiment_layout(path)
+    rows = status_rows(layout, standings_of(layout, newest_plan(layout)))
+    shown = [row for row in rows if row["state"] in BAD] if only_failed else rows
+    if as_json:
+        print(json.dumps(shown, indent=2))
+    else:
+        show([status_table(shown)], sys.stdout)
+    return 0
 
 
 def status_rows(layout: ExperimentLayout, standings: Sequence[Standing]) -> list[dict[str, Any]]:
@@ -36,7 +55,8 @@ def _row(layout: ExperimentLayout, standing: Standing) -> dict[str, Any]:
         "job": status.attempt.job if status else None,
         "restarts": status.attempt.restart if status else None,
         "heartbeat": status.heartbeat if status else None,
-        "reason": reason_of(layout, standing),
+        "reason": standing.reason,
+        "log": list(last_log_lines(layout.run(standing.run.run_id))) if standing.state in BAD else [],
     }
 
 
@@ -55,17 +75,15 @@ def status_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     ):
         table.add_column(heading, justify="right" if justify == "right" else "left", overflow="fold")
     for row in rows:
-        state = row["state"]
-        colour = COLOURS.get(state, "default")
         table.add_row(
             str(row["index"]),
-            row["name"],
-            f"[{colour}]{row['stage'] or state}[/]",
+            Text(printable(row["name"])),
+            Text(row["stage"] or row["state"], style=COLOURS.get(row["state"], "")),
             _epoch(row),
             "" if row["best_value"] is None else f"{row['best_value']:.4f}",
             "" if row["step_s"] is None else f"{row['step_s']:.2f}",
             row["host"] or "",
-            row["reason"].splitlines()[0] if row["reason"] else "",
+            Text(printable(row["reason"])),
         )
     return table
 

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from sam2ft.cluster.collect import aggregate, standings_of
 from sam2ft.cluster.local import LocalTask, Pool
 from sam2ft.cluster.plan import Retry, Standing, make_plan, reconcile, sentence, to_submit, write_configs
@@ -18,6 +16,7 @@ from sam2ft.cluster.status import status_rows, status_table
 from sam2ft.config.experiment import load_experiment
 from sam2ft.core.errors import DONE, FAILED, UserError
 from sam2ft.core.layout import ExperimentLayout
+from sam2ft.report.terminal import show
 from sam2ft.run.planned import Plan, PlannedRun, save_plan
 from sam2ft.run.preflight import ResolvedSweep, resolve
 
@@ -99,9 +98,10 @@ def run_here(layout: ExperimentLayout, plan: Plan, runs: Sequence[PlannedRun], w
         for run, end in zip(runs, ended, strict=True):
             if end.code:
                 say(f"{run.name}: ended with code {end.code}; see {layout.run(run.run_id).logs}")
-    incomplete = aggregate(layout, plan)
-    failed = any(standing.state != "done" for standing in standings_of(layout, plan, {}) if standing.run in runs)
-    return FAILED if failed or incomplete else DONE
+    aggregate(layout, plan)
+    started = {run.run_id for run in runs}
+    missing = [entry for entry in standings_of(layout, plan) if entry.run.run_id in started and entry.state != "done"]
+    return FAILED if missing else DONE
 
 
 def _task(layout: ExperimentLayout, plan: Plan, run: PlannedRun) -> LocalTask:
@@ -157,7 +157,7 @@ def _show(
         }
         print(json.dumps(value, indent=2))
         return
-    Console(stderr=True).print(status_table(rows))
+    show([status_table(rows)])
     print(sentence(standings, len(runs)), flush=True)
 
 

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from sam2ft.config.experiment import load_experiment
 from sam2ft.config.schema import Experiment
@@ -47,8 +46,6 @@ class PointJob:
     attempt: Attempt
     fresh: bool = False
     """Train from the start whatever is there; a requeued job goes on with what it made itself."""
-    console: bool = False
-    """Whether a person watches: progress bars and colours are allowed."""
 
     @property
     def log(self) -> Path:
@@ -145,7 +142,7 @@ def _train(job: PointJob, experiment: Experiment, stop: interrupt.StopFlag) -> N
 
     if is_main_rank():
         update_status(job.layout, job.attempt, state="training")
-    train(experiment, job.layout, job.attempt, stop=stop, console=job.console, fresh=job.fresh)
+    train(experiment, job.layout, job.attempt, stop=stop, fresh=job.fresh)
     if is_main_rank():
         update_status(job.layout, job.attempt, trained=True, best_sha256=sha256_file(job.layout.best))
 
@@ -161,7 +158,7 @@ def _evaluate(job: PointJob, experiment: Experiment, stop: interrupt.StopFlag) -
     for eval_id in job.run.eval_ids:
         own = job.layout.evaluation(eval_id).config
         chosen = _experiment(own) if own.is_file() else experiment
-        evaluate(chosen, job.layout, eval_id=eval_id, stop=stop, console=job.console)
+        evaluate(chosen, job.layout, eval_id=eval_id, stop=stop)
 
 
 def is_trained(layout: RunLayout) -> bool:
@@ -199,7 +196,7 @@ def main(arguments: list[str]) -> None:
     if len(arguments) != 4 or arguments[3] not in STAGES:
         sys.exit("usage: python -m sam2ft.run.job EXPERIMENT_FOLDER PLAN INDEX {train,eval,train_eval}")
     stop = interrupt.install()
-    job = planned_job(Path(arguments[0]), arguments[1], int(arguments[2]), cast(Stage, arguments[3]))
+    job = planned_job(Path(arguments[0]), arguments[1], int(arguments[2]), arguments[3])
     redirect_output(job.log)
     sys.exit(work_on(job, stop))
 

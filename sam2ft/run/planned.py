@@ -100,9 +100,11 @@ class Plan:
 
 
 def save_plan(layout: ExperimentLayout, plan: Plan) -> Path:
-    """Write the plan into its experiment's folder; a plan that is there already is the same one."""
+    """Write the plan into its experiment's folder; one that is there already is the same, and becomes the newest."""
     path = layout.plan(plan.plan_id)
-    if not path.is_file():
+    if path.is_file():
+        path.touch()
+    else:
         value = {"version": PLAN_VERSION, "plan": plan.plan_id, "experiment": plan.experiment, "source": plan.source}
         write_json(path, value | {"fresh": plan.fresh, "runs": [run.to_json() for run in plan.runs]})
     return path

@@ -130,12 +130,12 @@ class _Checker:
         if trained and evaluated and weights:
             run = run_id(
                 experiment,
-                train_digests=[record.digest for record in trained],
+                train_digests={str(record.key): record.digest for record in trained},
                 split_digest=records_digest(trained),
                 weights_sha256=weights,
                 slices_per_step=slices_per_step(experiment, asked),
             )
-            evaluation = eval_id(experiment, records_digest(evaluated))
+            evaluation = eval_id(experiment, records_digest(evaluated), self._files(experiment))
         return ResolvedPoint(point, False, asked, run, evaluation)
 
     def baseline(self, index: int) -> ResolvedPoint:
@@ -145,7 +145,8 @@ class _Checker:
         weights = self._weights(first.experiment)
         _, evaluated = self._records(first.experiment, self._stores(first.experiment))
         run = baseline_id(first.experiment, weights_sha256=weights) if weights else None
-        evaluation = eval_id(first.experiment, records_digest(evaluated)) if evaluated else None
+        digest, files = records_digest(evaluated), self._files(first.experiment)
+        evaluation = eval_id(first.experiment, digest, files) if evaluated else None
         return ResolvedPoint(point, True, self.fill(first.experiment), run, evaluation)
 
     def _stores(self, experiment: Experiment) -> tuple[Store, ...]:
@@ -191,6 +192,20 @@ class _Checker:
             self.problem("module.sam2_checkpoint", message, warning=self.dry_run)
             return None
         return self.cache.sha256(path)
+
+    def _files(self, experiment: Experiment) -> dict[str, str]:
+        """sha256 of each file that the evaluation's settings name."""
+        named = {
+            "eval.boxes_file": experiment.eval.boxes_file,
+            "datamodule.stats_metadata_file": experiment.datamodule.stats_metadata_file,
+        }
+        digests = {}
+        for key, path in named.items():
+            if path is not None and path.is_file():
+                digests[key] = self.cache.sha256(path)
+            elif path is not None:
+                self.problem(key, f"found {path}, which is no file", warning=self.dry_run)
+        return digests
 
     def _records(
         self, experiment: Experiment, stores: Sequence[Store]
