@@ -102,12 +102,13 @@ def collate(runs: Sequence[tuple[str, Mapping[str, Frame]]]) -> Collated:
 
 def sorted_by_key(table: Table, frame: Frame) -> Frame:
     """The rows in the order of `core.rows.sort_key`: by key columns, integers by value, empty first."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    order = pc.sort_indices(
-        frame, sort_keys=[(name, "ascending") for name in table.key_names()], null_placement="at_start"
-    )
-    return frame.take(order)
+    # Integers of a key count from 0 or 1, so that -1 sorts before all of them.
+    first = {"text": "", "integer": -1}
+    keys = pa.table({column.name: pc.fill_null(frame.column(column.name), first[column.kind]) for column in table.key})
+    return frame.take(pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in table.key_names()]))
 
 
 def repeated_runs(table: Table, frame: Frame) -> list[str]:

@@ -1,0 +1,114 @@
+from io import StringIO
+from typing import Any
+
+import pytest
+
+from sam2ft.report.compare import PointRun, compare
+from sam2ft.report.coverage import Coverage, PlannedRun
+from sam2ft.report.terminal import ComparisonTable, coverage_table, plain_text, show
+from sam2ft.report.words import number, short_keys, signed
+
+LONG = "a rather long name of a point " * 5
+
+
+@pytest.fixture
+def table(global_row: Any) -> ComparisonTable:
+    points = [
+        PointRun(None, "baseline", "base"),
+        PointRun(0, LONG.strip(), "run-0", (("module.optimizer.lr", 1e-4),), best_epoch=3, validation=0.25),
+        PointRun(1, "[red]two\x1b[2J", "run-1", (("module.optimizer.lr", 1e-5),), state="failed"),
+    ]
+    return ComparisonTable(compare(points, [global_row("base", 0.75), global_row("run-0", 0.875)]))
+
+
+def test_a_table_in_a_log_is_whole(table: ComparisonTable) -> None:
+    text = plain_text(table)
+    assert LONG.strip() in text
+    assert "…" not in text
+    assert "..." not in text
+    assert "\x1b" not in text
+    assert text == "\n".join(line.rstrip() for line in text.split("\n"))
+
+
+def test_the_best_point_has_a_star_and_its_difference_to_the_baseline(table: ComparisonTable) -> None:
+    (line,) = [line for line in plain_text(table).splitlines() if line.lstrip().startswith("* a rather")]
+    assert line.split()[-11:] == [
+        "0.0001",
+        "0.2500",
+        "4",
+        "0.875",
+        "[0.500,",
+        "0.900]",
+        "+0.125",
+        "–",
+        "–",
+        "4",
+        "done",
+    ]
+
+
+def test_names_are_neither_markup_nor_control_sequences(table: ComparisonTable) -> None:
+    assert "[red]two�[2J" in plain_text(table)
+
+
+def test_a_narrow_terminal_loses_columns_before_digits(table: ComparisonTable, global_row: Any) -> None:
+    from rich.console import Console
+
+    short = ComparisonTable(compare([PointRun(0, "one", "r", validation=0.25)], [global_row("r", 0.875)]))
+    stream = StringIO()
+    Console(file=stream, width=62).print(short)
+    text = stream.getvalue()
+    assert "[0.500, 0.900]" in text
+    assert "IoU" not in text
+
+
+def test_what_is_missing_is_listed_with_its_reason_and_complete_is_one_line() -> None:
+    runs = (
+        PlannedRun("one", "r1", "done"),
+        PlannedRun("two", "r2", "failed", "out of memory"),
+        PlannedRun("three", "r3", "queued"),
+    )
+    text = plain_text(coverage_table(Coverage(runs)))
+    assert "out of memory" in text
+    assert "3 planned: 1 done, 1 failed, 1 missing" in text
+    assert plain_text(coverage_table(Coverage(runs[:1]))) == "1 planned: 1 done\n"
+
+
+def test_coverage_json_names_every_run_that_is_not_done() -> None:
+    runs = (
+        PlannedRun("one", "r1", "done"),
+        PlannedRun("two", "r2", "training"),
+        PlannedRun("three", "r3", "lost", "gone"),
+    )
+    value = Coverage(runs).to_json(problems=["r9: slice rows are there twice; not counted"])
+    assert (value["planned"], value["done"], value["running"], value["failed"], value["missing"]) == (3, 1, 1, 0, 1)
+    assert value["complete"] is False
+    assert value["runs"][2] == {"name": "three", "run": "r3", "state": "lost", "group": "missing", "reason": "gone"}
+    assert value["problems"] == ["r9: slice rows are there twice; not counted"]
+
+
+def test_show_writes_plain_text_into_a_file(table: ComparisonTable) -> None:
+    stream = StringIO()
+    show([table, "done"], stream)
+    assert stream.getvalue() == plain_text(table) + "done\n"
+
+
+def test_keys_are_shortened_to_what_tells_them_apart() -> None:
+    keys = ["module.optimizer.lr", "module.scheduler.type", "module.optimizer.type", "lr"]
+    assert short_keys(keys) == {
+        "module.optimizer.lr": "optimizer.lr",
+        "module.scheduler.type": "scheduler.type",
+        "module.optimizer.type": "optimizer.type",
+        "lr": "lr",
+    }
+
+
+def test_numbers_are_read_by_people() -> None:
+    assert [number(0.9123), number(None), number(float("nan")), number(1e-5), number(0.0)] == [
+        "0.912",
+        "–",
+        "–",
+        "1e-05",
+        "0.000",
+    ]
+    assert [signed(0.05), signed(-0.05), signed(None)] == ["+0.050", "−0.050", "–"]
