@@ -32,6 +32,7 @@ from sam2ft.engine import interrupt
 from sam2ft.run.claim import Attempt, claim
 from sam2ft.run.output import kept_output, redirect_output
 from sam2ft.run.planned import STAGES, PlannedRun, Stage, load_plan
+from sam2ft.run.preflight import initial_weights
 from sam2ft.run.provenance import record_provenance
 from sam2ft.run.status import FailureClass, heartbeat, read_status, update_status
 
@@ -158,7 +159,15 @@ def _evaluate(job: PointJob, experiment: Experiment, stop: interrupt.StopFlag) -
     for eval_id in job.run.eval_ids:
         own = job.layout.evaluation(eval_id).config
         chosen = _experiment(own) if own.is_file() else experiment
-        evaluate(chosen, job.layout, eval_id=eval_id, stop=stop)
+        checkpoint = _initial_weights(chosen) if job.run.baseline else job.layout.best
+        evaluate(chosen, job.layout, job.attempt, checkpoint=checkpoint, eval_id=eval_id, stop=stop)
+
+
+def _initial_weights(experiment: Experiment) -> Path:
+    path = initial_weights(experiment)
+    if path is None:
+        raise DataError(f"module.sam2_checkpoint: missing; {experiment.module.sam2_model_cfg} needs its weights")
+    return path
 
 
 def is_trained(layout: RunLayout) -> bool:

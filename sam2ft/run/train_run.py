@@ -2,6 +2,7 @@
 
 import math
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from sam2ft.config.schema import Experiment
@@ -26,6 +27,7 @@ from sam2ft.model.segmenter import FinetunedSAM2, build_segmenter
 from sam2ft.run.claim import Attempt
 from sam2ft.run.inputs import max_train_subjects, open_stores, split_records
 from sam2ft.run.keeping import CheckpointKeeper, History, PictureKeeper, StatusKeeper
+from sam2ft.run.watching import watchers
 
 NUM_PICTURES = 4
 """Validation slices that are drawn after every epoch: always the same ones."""
@@ -53,7 +55,7 @@ class TrainingData:
 
 
 def train(
-    experiment: Experiment, layout: RunLayout, attempt: Attempt, *, stop: StopRequest, console: bool, fresh: bool
+    experiment: Experiment, layout: RunLayout, attempt: Attempt, *, stop: StopRequest, fresh: bool
 ) -> TrainOutcome:
     """Train the experiment's point into `layout`, continuing from its newest resume file unless `fresh`.
 
@@ -66,11 +68,12 @@ def train(
         trainer = make_trainer(model, loss, experiment, data, ranks)
         state = None if fresh else resumed(trainer, layout)
         keeper = CheckpointKeeper(layout, attempt, experiment, data.labels, trainer)
-        observers = observers_of(experiment, layout, attempt, data, console=console) if ranks.is_main else ()
-        first_epoch = state.epoch if state else 0
-        history = (History(layout, attempt, first_epoch),) if ranks.is_main else ()
-        trainer.surroundings = Surroundings(ranks, Observers((*observers, *history, keeper)), stop, keeper.save)
-        ended = trainer.fit(data.train, data.val, state)
+        with watchers(experiment, layout, data.labels, state) if ranks.is_main else nullcontext(()) as watching:
+            kept = keepers(experiment, layout, attempt, data, state.epoch if state else 0) if ranks.is_main else ()
+            # The resume file last: a crash between two of them repeats the epoch, and nothing is missing.
+            observers = Observers((*watching, *kept, keeper))
+            trainer.surroundings = Surroundings(ranks, observers, stop, keeper.save)
+            ended = trainer.fit(data.train, data.val, state)
     return TrainOutcome(
         num_epochs=ended.epoch,
         num_steps=ended.step,
@@ -159,16 +162,11 @@ def resumed(trainer: Trainer, layout: RunLayout) -> TrainState | None:
     return trainer.restore(newest.snapshot)
 
 
-def observers_of(
-    experiment: Experiment, layout: RunLayout, attempt: Attempt, data: TrainingData, *, console: bool
+def keepers(
+    experiment: Experiment, layout: RunLayout, attempt: Attempt, data: TrainingData, first_epoch: int
 ) -> tuple[Observer, ...]:
-    """Who listens besides history and checkpoints: the run's status, pictures, trackers, the console."""
-    module = experiment.module
-    trackers = open_trackers(experiment, layout, data.labels)
+    """What is kept besides checkpoints: pictures, the run's status, its history."""
+    module, rule = experiment.module, experiment.module.early_stopping
     pictures = (PictureKeeper(layout, attempt, data.labels),) if module.visualize else ()
-    return (
-        StatusKeeper(layout, attempt, module.num_epochs, module.early_stopping.monitor, module.early_stopping.mode),
-        *pictures,
-        *trackers,
-        console_observer(experiment, console=console),
-    )
+    status = StatusKeeper(layout, attempt, module.num_epochs, rule.monitor, rule.mode)
+    return (*pictures, status, History(layout, attempt, first_epoch))

@@ -1,0 +1,180 @@
+"""One evaluation: whole subjects over ranks, finished volumes kept, parts merged by their keys, `_SUCCESS` last."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sam2ft.config.schema import Experiment
+from sam2ft.core.errors import StopRequestedError
+from sam2ft.core.files import read_json, sha256_file, write_json
+from sam2ft.core.layout import EvalLayout, RunLayout
+from sam2ft.core.rows import Row
+from sam2ft.data.store import VolumeRecord
+from sam2ft.engine.distributed import Ranks, distributed
+from sam2ft.engine.tester import StoreVolume, Tester
+from sam2ft.engine.train_state import NeverStop, StopRequest
+from sam2ft.metrics.factory import load_metrics
+from sam2ft.metrics.measurement import ScoreSettings
+from sam2ft.model.segmenter import build_segmenter
+from sam2ft.run.claim import Attempt, check_claim
+from sam2ft.run.eval_parts import Parts, expect_complete, merge, write_tables
+from sam2ft.run.eval_pictures import draw_pictures
+from sam2ft.run.inputs import open_stores, split_records, store_of
+
+
+def _free() -> None:
+    """Nobody else writes here."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is evaluated, and where it goes."""
+
+    experiment: Experiment
+    evaluation: EvalLayout
+    run: str
+    """The rows' column `run`."""
+    eval_id: str
+    checkpoint: Path
+    """best.pt of a run, or initial weights, or foreign ones."""
+    guard: Callable[[], None] = _free
+    """Called before every write: raises when a newer attempt holds the run."""
+
+
+@dataclass(frozen=True)
+class EvalOutcome:
+    """What an evaluation wrote."""
+
+    folder: Path
+    global_rows: Sequence[Row]
+
+
+def evaluate(
+    experiment: Experiment, layout: RunLayout, attempt: Attempt, *, checkpoint: Path, eval_id: str, stop: StopRequest
+) -> EvalOutcome:
+    """Evaluate a run of ours into its own folder; the job calls this."""
+    job = Job(
+        experiment,
+        layout.evaluation(eval_id),
+        layout.run_id,
+        eval_id,
+        checkpoint,
+        guard=lambda: check_claim(layout, attempt),
+    )
+    return evaluate_job(job, stop)
+
+
+def evaluate_job(job: Job, stop: StopRequest | None = None) -> EvalOutcome:
+    """Evaluate, or do nothing when `_SUCCESS` says that exactly these weights were evaluated already.
+
+    Errors: StopRequestedError between two volumes, finished ones are kept; DataError when the merged rows are not
+    every expected slice and label exactly once.
+    """
+    checkpoint_sha256 = sha256_file(job.checkpoint)
+    with distributed() as ranks:
+        if not is_current(job.evaluation, checkpoint_sha256):
+            if ranks.is_main:
+                job.guard()
+                job.evaluation.success.unlink(missing_ok=True)
+            ranks.barrier()
+            _evaluate_missing(job, checkpoint_sha256, stop or NeverStop(), ranks)
+            ranks.barrier()
+            if ranks.is_main:
+                _finish(job, checkpoint_sha256)
+            ranks.barrier()
+    return EvalOutcome(job.evaluation.folder, read_global(job.evaluation))
+
+
+def is_current(evaluation: EvalLayout, checkpoint_sha256: str) -> bool:
+    """Whether `_SUCCESS` is there, made with these weights, and the tables are those that it names."""
+    if not evaluation.success.is_file():
+        return False
+    success = read_json(evaluation.success)
+    tables = {name: evaluation.table(name) for name in success["tables"]}
+    return bool(success["checkpoint_sha256"] == checkpoint_sha256) and all(
+        path.is_file() and sha256_file(path) == success["tables"][name] for name, path in tables.items()
+    )
+
+
+def read_global(evaluation: EvalLayout) -> list[dict[str, str | int | float | None]]:
+    """Rows of an evaluation's global.csv."""
+    from sam2ft.core.rows import TABLES, read_csv
+
+    return read_csv(evaluation.table("global"), TABLES["global"])
+
+
+def evaluated_records(experiment: Experiment) -> tuple[VolumeRecord, ...]:
+    """Volumes of the evaluated split, sorted by key."""
+    return tuple(sorted(split_records(open_stores(experiment), experiment.eval.split), key=lambda record: record.key))
+
+
+def _evaluate_missing(job: Job, checkpoint_sha256: str, stop: StopRequest, ranks: Ranks) -> None:
+    """This rank's subjects, without the volumes that an earlier attempt finished with the same weights."""
+    experiment = job.experiment
+    stores = store_of(open_stores(experiment))
+    parts = Parts(job.evaluation, checkpoint_sha256)
+    mine = _of_rank(evaluated_records(experiment), ranks)
+    missing = [record for record in mine if not parts.is_done(record)]
+    if not missing:
+        return
+    module = experiment.module
+    model = build_segmenter(
+        module.sam2_model_cfg, image_size=module.image_size, checkpoint=job.checkpoint, device=ranks.device
+    )
+    tester = Tester(
+        model,
+        experiment.eval,
+        load_metrics(experiment.datamodule.metric.func),
+        score_settings(experiment),
+        device=ranks.device,
+    )
+    volumes = (StoreVolume.of(stores[record.key.dataset], record) for record in missing)
+    for number, (record, result) in enumerate(zip(missing, tester.evaluate(volumes), strict=True), start=1):
+        job.guard()
+        stamp = {"run": job.run, "eval": job.eval_id, "split": record.split, "protocol": tester.protocol}
+        parts.write(record, result, stamp)
+        print(f"evaluated {record.key} ({number}/{len(missing)})", file=sys.stderr)
+        if stop.requested and number < len(missing):
+            raise StopRequestedError(f"stopped as asked after {number} of {len(missing)} volumes; they are kept")
+
+
+def _of_rank(records: Sequence[VolumeRecord], ranks: Ranks) -> list[VolumeRecord]:
+    """Whole subjects, dealt out in turn."""
+    subjects = sorted({(record.key.dataset, record.key.subject) for record in records})
+    mine = set(subjects[ranks.rank :: ranks.world_size])
+    return [record for record in records if (record.key.dataset, record.key.subject) in mine]
+
+
+def score_settings(experiment: Experiment) -> ScoreSettings:
+    """What the experiment decides about its numbers."""
+    return ScoreSettings(
+        missed_distance=experiment.eval.missed_distance,
+        nsd_tolerance_mm=experiment.eval.nsd_tolerance_mm,
+        tissues=experiment.datamodule.metric.tissues,
+    )
+
+
+def _finish(job: Job, checkpoint_sha256: str) -> None:
+    """Merge the parts, check them, write tables and pictures, and say that all went well."""
+    experiment = job.experiment
+    stores = store_of(open_stores(experiment))
+    records = evaluated_records(experiment)
+    tables = merge(Parts(job.evaluation, checkpoint_sha256), records)
+    expect_complete(tables, records, stores, include_empty=experiment.eval.include_empty_slices)
+    job.guard()
+    digests = write_tables(job.evaluation, tables)
+    if experiment.module.visualize and experiment.eval.qc_slices:
+        draw_pictures(job.evaluation, tables, stores, experiment.eval.qc_slices)
+    job.guard()
+    write_json(
+        job.evaluation.success,
+        {
+            "run": job.run,
+            "eval": job.eval_id,
+            "checkpoint": str(job.checkpoint),
+            "checkpoint_sha256": checkpoint_sha256,
+            "num_volumes": len(records),
+            "tables": digests,
+        },
+    )

@@ -1,0 +1,70 @@
+"""Who watches a training besides what is kept of it: the console, TensorBoard, Weights & Biases."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sam2ft.config.experiment import dump_experiment
+from sam2ft.config.schema import Experiment
+from sam2ft.core.events import Observer, SlicePrediction
+from sam2ft.core.labels import LabelTable
+from sam2ft.core.layout import RunLayout
+from sam2ft.engine.train_state import TrainState
+from sam2ft.tracking.base import Draw, Guarded
+from sam2ft.tracking.console import ConsoleProgress
+from sam2ft.tracking.tensorboard import TensorBoardTracker
+from sam2ft.tracking.wandb import WandbSettings, WandbTracker
+
+
+@contextmanager
+def watchers(
+    experiment: Experiment, layout: RunLayout, labels: LabelTable, state: TrainState | None
+) -> Iterator[tuple[Observer, ...]]:
+    """The watchers of a training that begins (or goes on) at `state`; closed when the block ends, however it ends."""
+    first_step, first_epoch = (state.step, state.epoch) if state else (0, 0)
+    draw = _drawing(labels)
+    console = ConsoleProgress(layout.run_id, experiment.module.num_epochs, first_epoch=first_epoch, stream=sys.stderr)
+    trackers = [
+        Guarded(
+            "TensorBoard",
+            lambda: TensorBoardTracker(
+                layout.tensorboard, config_text=dump_experiment(experiment), draw=draw, first_step=first_step
+            ),
+        )
+    ]
+    if experiment.module.use_wandb:
+        trackers.append(Guarded("Weights & Biases", lambda: _wandb(experiment, layout, draw)))
+    try:
+        yield (console, *trackers)
+    finally:
+        console.close()
+        for tracker in trackers:
+            tracker.close()
+
+
+def _wandb(experiment: Experiment, layout: RunLayout, draw: Draw) -> WandbTracker:
+    asked = experiment.module.wandb
+    settings = WandbSettings(
+        run_id=layout.run_id,
+        name=layout.run_id,
+        experiment=experiment.experiment.name,
+        folder=layout.folder / "wandb",
+        mode=asked.mode,
+        project=asked.project,
+    )
+    config: dict[str, Any] = json.loads(experiment.model_dump_json())
+    return WandbTracker(settings, config=config, draw=draw)
+
+
+def _drawing(labels: LabelTable) -> Draw:
+    def draw(sample: SlicePrediction) -> npt.NDArray[np.uint8]:
+        from sam2ft.report.figures import figure_rgb, qc_sheet
+
+        return figure_rgb(qc_sheet(sample, labels))
+
+    return draw
