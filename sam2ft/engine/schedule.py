@@ -119,8 +119,8 @@ def build_scheduler(
 ) -> Schedule:
     """The schedule of the experiment; a constant rate without `module.scheduler`.
 
-    OneCycleLR that is told neither total_steps nor epochs spans the whole training, at its own interval.
-    Errors: ConfigError for an unknown or unfit class, an argument it does not take, a missing or unused monitor.
+    Errors: ConfigError for an unknown or unfit class, an argument it does not take, a missing or unused monitor, and a
+    OneCycleLR that ends before training does (torch would raise in the middle of it).
     """
     if section is None:
         return Schedule(optimizer)
@@ -130,8 +130,6 @@ def build_scheduler(
     if section.type != _PLATEAU and section.monitor is not None:
         raise ConfigError(f"module.scheduler.monitor: only {_PLATEAU} watches a value, not {section.type}")
     arguments = dict(section.arguments)
-    if section.type == "OneCycleLR" and not {"total_steps", "epochs"} & arguments.keys():
-        arguments["total_steps"] = num_epochs * (steps_per_epoch if section.interval == "step" else 1)
     for name in _ABSOLUTE_RATES.get(section.type, ()):
         if isinstance(arguments.get(name), int | float):
             arguments[name] = _in_proportion(optimizer, arguments[name])
@@ -140,6 +138,12 @@ def build_scheduler(
         scheduler = kind(optimizer, **arguments)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"module.scheduler: {section.type}: {error}") from None
+    advances = num_epochs * (steps_per_epoch if section.interval == "step" else 1)
+    if section.type == "OneCycleLR" and scheduler.total_steps < advances:
+        raise ConfigError(
+            f"module.scheduler.total_steps: {scheduler.total_steps}, but this training advances it {advances} times "
+            f"(interval: {section.interval}); allowed: at least {advances}"
+        )
     return Schedule(
         optimizer,
         scheduler,

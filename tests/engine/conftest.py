@@ -31,6 +31,11 @@ class TwoConvolutions(nn.Module):
     def forward(self, images_bchw: Tensor, prompts: Prompts) -> tuple[Tensor, Tensor]:
         return self.decode(self.encode(images_bchw), prompts)
 
+    image_size = SIDE
+
+    def project(self, features: Tensor) -> Tensor:
+        return features
+
     def encode(self, images_bchw: Tensor) -> Tensor:
         self.num_encoded += len(images_bchw)
         return torch.tanh(self.first(images_bchw.to(self.first.weight.dtype)))

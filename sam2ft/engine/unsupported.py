@@ -1,0 +1,43 @@
+"""What a configuration may ask for and this version does not do yet: refused by name, never ignored. No torch."""
+
+from typing import Any, Protocol
+
+from sam2ft.core.errors import ConfigError
+from sam2ft.engine.prompting import EvaluationSection, unavailable_in_evaluation
+
+
+class PromptMixture(Protocol):
+    """`module.prompts` of an experiment."""
+
+    @property
+    def point(self) -> float: ...
+    @property
+    def mask(self) -> float: ...
+
+
+class ModuleSection(Protocol):
+    """What is looked at of `module`."""
+
+    @property
+    def lora(self) -> Any: ...
+    @property
+    def prompts(self) -> PromptMixture: ...
+
+
+def unavailable(module: ModuleSection, evaluation: EvaluationSection) -> list[tuple[str, str]]:
+    """(key, message) of everything that is asked for and not available, for a report of all problems at once."""
+    found = []
+    if module.lora is not None:
+        found.append(("module.lora", "not available in this version; allowed: null"))
+    for kind in ("point", "mask"):
+        share = getattr(module.prompts, kind)
+        if share > 0:
+            message = f"found {share:g}; training with {kind} prompts is not available in this version; allowed: 0"
+            found.append((f"module.prompts.{kind}", message))
+    return found + unavailable_in_evaluation(evaluation)
+
+
+def refuse_unsupported(module: ModuleSection, evaluation: EvaluationSection) -> None:
+    """Errors: ConfigError naming every key that asks for what this version does not do."""
+    if found := unavailable(module, evaluation):
+        raise ConfigError("; ".join(f"{key}: {message}" for key, message in found))
