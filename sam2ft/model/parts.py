@@ -169,6 +169,8 @@ def _reached(
     for prompts in _dry_prompts(shares, side, device):
         logits, iou = model(images, prompts)
         values = loss(logits, iou, batch)["loss"].sum()
+        if not values.requires_grad:
+            continue
         gradients = torch.autograd.grad(values, tensors, allow_unused=True)
         reached |= {
             name

@@ -1,0 +1,113 @@
+"""The loss of an instance: what it is worth, on which grid, and that nothing else of the batch changes it."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from sam2ft.core.errors import ConfigError
+from sam2ft.model.losses import LOSSES, build_loss
+
+SURE = 20.0
+
+
+def config(**changes):
+    values = {"seg": "DiceLoss", "seg_args": {}, "ce": "BCE", "ce_args": {}, "seg_loss_weight": 0.5}
+    values |= {"ce_loss_weight": 0.5, "frame": "original", "iou_weight": 0.0}
+    return SimpleNamespace(**(values | changes))
+
+
+def batch(*masks):
+    return SimpleNamespace(masks=masks)
+
+
+def blocks(*rows_of_each):
+    """(n, 8, 8) masks, each the first `rows` rows."""
+    masks = torch.zeros((len(rows_of_each), 8, 8), dtype=torch.bool)
+    for mask, rows in zip(masks, rows_of_each, strict=True):
+        mask[:rows] = True
+    return masks
+
+
+def sure_of(masks):
+    """Logits that say exactly `masks`."""
+    return torch.where(masks, SURE, -SURE)[:, None]
+
+
+def test_a_perfect_mask_costs_nothing_and_half_of_one_costs_a_third_of_dice():
+    """2 of 4 rows found: Dice = 2 * 2 / (2 + 4) = 2 / 3."""
+    loss = build_loss(config(seg_args={"smooth_nr": 0.0, "smooth_dr": 1e-6}))
+    values = loss(sure_of(blocks(4, 2)), torch.zeros(2), batch(blocks(4, 4)))
+    assert values["seg"].tolist() == pytest.approx([0.0, 1 / 3], abs=1e-4)
+    # a quarter of the pixels is wrong by a logit of 20
+    assert values["ce"].tolist() == pytest.approx([0.0, 0.25 * SURE], abs=1e-4)
+    assert torch.allclose(values["loss"], 0.5 * values["seg"] + 0.5 * values["ce"])
+
+
+def test_weights_are_obeyed():
+    logits, masks = torch.randn(2, 1, 8, 8), batch(blocks(3, 5))
+    whole = build_loss(config(seg_loss_weight=0.2, ce_loss_weight=3.0))(logits, torch.zeros(2), masks)
+    assert torch.allclose(whole["loss"], 0.2 * whole["seg"] + 3.0 * whole["ce"])
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+@pytest.mark.parametrize("term", ["seg", "ce"])
+def test_the_loss_of_an_instance_does_not_depend_on_its_batch(name, term):
+    """Slices of different grids in one batch give what each instance gives alone: sum / N is the mean of any split."""
+    loss = build_loss(config(**{term: name}))
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn((5, 1, 16, 16), generator=generator)
+    masks = [torch.rand((n, h, w), generator=generator) > 0.6 for n, h, w in ((2, 20, 24), (1, 16, 9), (2, 20, 24))]
+    together = loss(logits, torch.zeros(5), batch(*masks))
+    flat = [mask[i : i + 1] for mask in masks for i in range(len(mask))]
+    alone = [loss(logits[i : i + 1], torch.zeros(1), batch(mask))["loss"] for i, mask in enumerate(flat)]
+    torch.testing.assert_close(together["loss"], torch.cat(alone))
+    assert together[term].shape == (5,)
+
+
+def test_a_slice_without_instances_takes_no_place():
+    loss = build_loss(config())
+    logits = torch.randn(2, 1, 8, 8)
+    with_gap = loss(logits, torch.zeros(2), batch(blocks(3), blocks(), blocks(5)))
+    torch.testing.assert_close(with_gap["loss"], loss(logits, torch.zeros(2), batch(blocks(3, 5)))["loss"])
+
+
+def test_original_frame_sees_a_line_that_the_decoder_frame_loses():
+    """One row of a 16 x 16 grid is a quarter of a 4 x 4 decoder pixel: gone in the decoder frame."""
+    mask = torch.zeros((1, 16, 16), dtype=torch.bool)
+    mask[:, 5] = True
+    nothing = torch.full((1, 1, 4, 4), -SURE)
+    coarse = build_loss(config(frame="decoder"))(nothing, torch.zeros(1), batch(mask))
+    fine = build_loss(config(frame="original"))(nothing, torch.zeros(1), batch(mask))
+    assert coarse["ce"].item() == pytest.approx(0.0, abs=1e-6)
+    assert fine["ce"].item() == pytest.approx(SURE / 16, abs=1e-4)
+
+
+def test_the_iou_term_pulls_the_predicted_iou_to_the_true_one():
+    """2 of 4 rows: IoU 1 / 2. Predicted 0.9 is off by 0.4."""
+    loss = build_loss(config(iou_weight=2.0))
+    predicted = torch.tensor([0.9], requires_grad=True)
+    values = loss(sure_of(blocks(2)), predicted, batch(blocks(4)))
+    assert values["iou"].item() == pytest.approx(0.4)
+    assert values["loss"].item() == pytest.approx(
+        0.5 * values["seg"].item() + 0.5 * values["ce"].item() + 2.0 * 0.4, abs=1e-6
+    )
+    assert torch.autograd.grad(values["loss"].sum(), predicted)[0].item() == pytest.approx(2.0)
+    assert "iou" not in build_loss(config())(sure_of(blocks(2)), predicted, batch(blocks(4)))
+
+
+def test_positive_pixels_can_weigh_more():
+    loss = build_loss(config(ce_args={"pos_weight": 4.0}))
+    values = loss(sure_of(blocks(0)), torch.zeros(1), batch(blocks(8)))
+    assert values["ce"].item() == pytest.approx(4 * SURE, rel=1e-5)
+
+
+def test_what_cannot_be_used_is_refused_with_the_key():
+    with pytest.raises(ConfigError, match=r"module.loss.seg: 'Dice' is unknown; known: DiceLoss, "):
+        build_loss(config(seg="Dice"))
+    with pytest.raises(ConfigError, match=r"module.loss.seg_args.batch: the engine decides it"):
+        build_loss(config(seg_args={"batch": True}))
+    with pytest.raises(ConfigError, match=r"module.loss.ce_args: BCE refuses {'gamma': 2}"):
+        build_loss(config(ce_args={"gamma": 2}))
+    with pytest.raises(ValueError, match="2 predictions for 3 reference masks"):
+        build_loss(config())(torch.zeros(2, 1, 8, 8), torch.zeros(2), batch(blocks(1, 1, 1)))
