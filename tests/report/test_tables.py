@@ -65,9 +65,10 @@ def test_no_runs_give_headers_only() -> None:
 
 @given(
     numbers=st.lists(st.floats(allow_nan=True) | st.none(), min_size=1, max_size=30),
-    name=st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00"), max_size=8),
+    name=st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00\r"), max_size=8),
 )
 def test_cells_are_those_of_the_row_writer(numbers: list[float | None], name: str) -> None:
+    # A carriage return is quoted here and not by csv.writer before Python 3.13, which then cannot read it back.
     fixed = dict.fromkeys(SLICE.column_names(), None) | dict.fromkeys(
         ("run", "eval", "dataset", "subject", "volume"), "x"
     )

@@ -1,0 +1,207 @@
+import json
+import logging
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from sam2ft.core.events import EpochDone, Observers, SlicePrediction, StepDone
+from sam2ft.tracking.base import Guarded, scalars_of_step
+from sam2ft.tracking.tensorboard import TensorBoardTracker
+from sam2ft.tracking.wandb import WandbSettings, WandbTracker
+
+Steps = Callable[..., StepDone]
+Epochs = Callable[..., EpochDone]
+
+
+def draw(sample: SlicePrediction) -> npt.NDArray[np.uint8]:
+    return np.zeros((6, 9, 3), np.uint8)
+
+
+class Fake:
+    """Remembers what it was told; fails at the step it is asked to fail at."""
+
+    def __init__(self, fails_at: int | None = None):
+        self.told: list[object] = []
+        self.fails_at = fails_at
+
+    def on_step(self, event: StepDone, state: Any) -> None:
+        if event.step == self.fails_at:
+            raise OSError("no space left on device")
+        self.told.append(event.step)
+
+    def on_epoch(self, event: EpochDone, state: Any) -> None:
+        self.told.append(event)
+
+    def on_samples(self, epoch: int, samples: Sequence[SlicePrediction]) -> None:
+        self.told.append(samples)
+
+    def close(self) -> None:
+        self.told.append("closed")
+
+
+def test_a_tracker_that_fails_warns_once_and_is_not_asked_again(
+    step: Steps, epoch: Epochs, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake, other = Fake(fails_at=2), Fake()
+    guarded = Guarded("W&B", lambda: fake)
+    observers = Observers([guarded, other])
+    for number in (1, 2, 3):
+        observers.on_step(step(number), None)
+    observers.on_epoch(epoch(0), None)
+    guarded.close()
+    assert fake.told == [1, "closed"]
+    assert len(other.told) == 4
+    assert [record.getMessage() for record in caplog.records] == [
+        "W&B is given up, the run goes on: OSError: no space left on device"
+    ]
+
+
+def test_a_package_that_is_not_installed_does_not_end_the_run(
+    step: Steps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    settings = WandbSettings("r-0123", "point 0", "exp", tmp_path, mode="offline")
+    guarded = Guarded("W&B", lambda: WandbTracker(settings, config={}, draw=draw))
+    guarded.on_step(step(1), None)
+    guarded.on_step(step(2), None)
+    guarded.close()
+    assert len(caplog.records) == 1
+    assert caplog.records[0].levelno == logging.WARNING
+
+
+def test_a_stop_is_not_swallowed(step: Steps) -> None:
+    class Stopped(Fake):
+        def on_step(self, event: StepDone, state: Any) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Guarded("x", Stopped).on_step(step(1), None)
+
+
+def test_a_tracker_is_made_at_the_first_event_and_closed_only_if_made(step: Steps) -> None:
+    made: list[Fake] = []
+    guarded = Guarded("x", lambda: made.append(Fake()) or made[-1])
+    guarded.close()
+    assert made == []
+    guarded.on_step(step(1), None)
+    guarded.close()
+    assert made[0].told == [1, "closed"]
+
+
+def test_a_step_becomes_named_numbers(step: Steps) -> None:
+    assert scalars_of_step(step(1)) == {
+        "train/loss": 0.5,
+        "train/seg": 0.75,
+        "lr/group_0": 1e-4,
+        "train/gradient_norm": 2.0,
+        "speed/slices_per_s": 4.0,
+        "speed/share_waiting_for_data": 0.25,
+    }
+
+
+def events_in(folder: Path) -> dict[str, list[int]]:
+    """tag -> steps, as TensorBoard shows them."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0, "tensors": 0})
+    accumulator.Reload()
+    found: dict[str, list[int]] = defaultdict(list)
+    for kind, read in (
+        ("scalars", accumulator.Scalars),
+        ("images", accumulator.Images),
+        ("tensors", accumulator.Tensors),
+    ):
+        for tag in accumulator.Tags()[kind]:
+            found[tag] = [event.step for event in read(tag)]
+    return found
+
+
+def test_tensorboard_gets_losses_values_pictures_and_the_configuration(
+    step: Steps, epoch: Epochs, sample: SlicePrediction, tmp_path: Path
+) -> None:
+    tracker = TensorBoardTracker(tmp_path / "tb", config_text="module:\n  num_epochs: 3\n", draw=draw)
+    for number in (1, 2, 3, 4):
+        tracker.on_step(step(number), None)
+    tracker.on_epoch(epoch(0), None)
+    tracker.on_samples(0, [sample])
+    tracker.close()
+    found = events_in(tmp_path / "tb")
+    assert found["train/loss"] == [1, 2, 3, 4]
+    assert found["epoch/val_dice"] == [4]
+    assert found["qc/knee/P1/t2 slice 4"] == [4]
+    assert found["config/text_summary"] == [0]
+
+
+def test_after_a_resume_the_steps_that_are_done_again_are_shown_once(step: Steps, tmp_path: Path) -> None:
+    first = TensorBoardTracker(tmp_path, config_text="", draw=draw)
+    for number in range(1, 8):
+        first.on_step(step(number), None)
+    first.close()
+    again = TensorBoardTracker(tmp_path, config_text="", draw=draw, first_step=4)
+    for number in range(5, 10):
+        again.on_step(step(number), None)
+    again.close()
+    assert events_in(tmp_path)["train/loss"] == list(range(1, 10))
+
+
+def test_wandb_offline_keeps_the_run_under_its_own_id(
+    step: Steps, epoch: Epochs, sample: SlicePrediction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+    logged: list[dict[str, Any]] = []
+
+    class Run:
+        def define_metric(self, *given: Any, **named: Any) -> None: ...
+
+        def log(self, values: dict[str, Any]) -> None:
+            logged.append(values)
+
+        def finish(self) -> None:
+            logged.append({"finished": True})
+
+    class Module:
+        Image = staticmethod(lambda pixels, caption: (pixels.shape, caption))
+        Settings = staticmethod(lambda **named: named)
+
+        @staticmethod
+        def init(**named: Any) -> Run:
+            asked.update(named)
+            return Run()
+
+    monkeypatch.setitem(sys.modules, "wandb", Module)
+    tracker = WandbTracker(
+        WandbSettings("exp-0123456789abcdef", "point 0", "exp", tmp_path / "logs", mode="offline"),
+        config={"a": 1},
+        draw=draw,
+    )
+    tracker.on_step(step(1), None)
+    tracker.on_epoch(epoch(0), None)
+    tracker.on_samples(0, [sample])
+    tracker.close()
+    assert (asked["id"], asked["resume"], asked["group"]) == ("exp-0123456789abcdef", "allow", "exp")
+    assert (asked["mode"], asked["project"], asked["dir"]) == ("offline", "exp", str(tmp_path / "logs"))
+    assert [values.get("step") for values in logged] == [1, 4, 4, None]
+    assert logged[2]["qc"] == [((6, 9, 3), "knee/P1/t2 slice 4")]
+    assert json.dumps(logged[0])
+
+
+@pytest.mark.slow
+def test_the_real_wandb_writes_an_offline_run(
+    step: Steps, epoch: Epochs, sample: SlicePrediction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    tracker = WandbTracker(
+        WandbSettings("exp-01", "point 0", "exp", tmp_path, mode="offline"), config={"a": 1}, draw=draw
+    )
+    tracker.on_step(step(1), None)
+    tracker.on_epoch(epoch(0), None)
+    tracker.on_samples(0, [sample])
+    tracker.close()
+    assert list(tmp_path.rglob("*exp-01.wandb"))
