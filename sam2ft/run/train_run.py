@@ -13,6 +13,7 @@ from sam2ft.core.layout import RunLayout
 from sam2ft.data.augment import augmentation_of
 from sam2ft.data.dataset import SliceDataset, SliceSettings
 from sam2ft.data.loader import EpochBatches, LoaderSettings, train_loader, val_loader
+from sam2ft.engine.activation import checkpoint_activations
 from sam2ft.engine.checkpoint import load_newest_resume
 from sam2ft.engine.distributed import Ranks, distributed
 from sam2ft.engine.early_stopping import StoppingRule
@@ -21,6 +22,7 @@ from sam2ft.engine.precision import resolve_precision
 from sam2ft.engine.schedule import build_scheduler
 from sam2ft.engine.train_state import StopRequest, Surroundings, TrainerSettings, TrainState
 from sam2ft.engine.trainer import Trainer
+from sam2ft.engine.unsupported import refuse_unsupported
 from sam2ft.model.losses import SegmentationLoss, build_loss
 from sam2ft.model.parts import freeze_unreachable, set_trainable
 from sam2ft.model.segmenter import FinetunedSAM2, build_segmenter
@@ -113,11 +115,14 @@ def training_data(experiment: Experiment, ranks: Ranks) -> TrainingData:
 def trainable_model(experiment: Experiment, loss: SegmentationLoss, ranks: Ranks) -> FinetunedSAM2:
     """The model with its initial weights, of which what the experiment asks for, and can be reached, trains."""
     module = experiment.module
+    refuse_unsupported(module, experiment.eval)
     model = build_segmenter(
         module.sam2_model_cfg, image_size=module.image_size, checkpoint=module.sam2_checkpoint, device=ranks.device
     )
     set_trainable(model, module.trainable)
     report = freeze_unreachable(model, loss, module.prompts)
+    if module.activation_checkpointing:
+        checkpoint_activations(model)
     if ranks.is_main:
         print(report, file=sys.stderr)
     return model

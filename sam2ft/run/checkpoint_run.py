@@ -1,0 +1,102 @@
+"""Evaluate any checkpoint: one of a run here (its own settings are the default), or one made elsewhere."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sam2ft.config.experiment import dump_experiment, validated
+from sam2ft.config.identity import eval_id
+from sam2ft.config.schema import Experiment
+from sam2ft.config.tree import SET, Tree, load_tree, overridden, parse_overrides
+from sam2ft.core.errors import CheckpointError, ProblemsError, UserError
+from sam2ft.core.files import sha256_file, write_text
+from sam2ft.core.layout import RUNS, EvalLayout, RunLayout, foreign_evaluation
+from sam2ft.data.store import Store, records_digest
+from sam2ft.engine.train_state import StopRequest
+from sam2ft.engine.unsupported import refuse_unsupported
+from sam2ft.model.weights import OFFICIAL, describe, read_info, read_weights
+from sam2ft.run.eval_run import EvalOutcome, Job, evaluate_job, evaluated_records
+
+FOREIGN_HEX = 12
+# Weights say which model they are of, not at which size they were used; official ones are of 1024 px.
+IMAGE_SIZES = {"sam2_nano": 256}
+OFFICIAL_IMAGE_SIZE = 1024
+
+
+@dataclass(frozen=True)
+class CheckpointRequest:
+    """What launch/eval.py --ckpt was asked."""
+
+    checkpoint: Path
+    data: tuple[Path, ...] = ()
+    """Stores; empty: those of the run that the checkpoint belongs to."""
+    model: str | None = None
+    """module.sam2_model_cfg, where the weights do not say it."""
+    overrides: tuple[str, ...] = ()
+    """`key=value` texts of --set (and of the options that stand for one)."""
+    out: Path | None = None
+
+
+def evaluate_checkpoint(request: CheckpointRequest, stop: StopRequest | None = None) -> EvalOutcome:
+    """Evaluate `request.checkpoint` into its run's folder, or as a foreign one into runs/_foreign/ (or `out`).
+
+    Errors: CheckpointError for a file that is no checkpoint or of a model that cannot be told; ProblemsError for
+    settings; UserError for a foreign checkpoint without data.
+    """
+    if not request.checkpoint.is_file():
+        raise CheckpointError(f"{request.checkpoint}: no such file")
+    layout = run_of(request.checkpoint)
+    experiment = _experiment(request, layout)
+    refuse_unsupported(experiment.module, experiment.eval)
+    identity = eval_id(experiment, records_digest(evaluated_records(experiment)))
+    if layout is not None:
+        run, folder = layout.run_id, layout.evaluation(identity)
+    else:
+        digest = sha256_file(request.checkpoint)[:FOREIGN_HEX]
+        run, folder = f"foreign-{digest}", foreign_evaluation(digest, identity, RUNS)
+    evaluation = EvalLayout(request.out) if request.out else folder
+    write_text(evaluation.config, dump_experiment(experiment))
+    return evaluate_job(Job(experiment, evaluation, run, identity, request.checkpoint), stop)
+
+
+def run_of(checkpoint: Path) -> RunLayout | None:
+    """The run that a checkpoint lies in, or None."""
+    layout = RunLayout(checkpoint.resolve().parent.parent)
+    return layout if layout.config.is_file() and layout.best == checkpoint.resolve() else None
+
+
+def _experiment(request: CheckpointRequest, layout: RunLayout | None) -> Experiment:
+    """The settings of the run, or the defaults for a foreign checkpoint, with what was asked for on top."""
+    if layout is not None:
+        tree = load_tree(layout.config)
+    elif not request.data:
+        raise UserError(f"{request.checkpoint}: belongs to no run here; name the store with --data")
+    else:
+        tree = Tree(request.checkpoint, _foreign_settings(request), {})
+    changes: list[tuple[str, Any]] = []
+    if request.data:
+        changes.append(("dataset", {Store.open(path).name: {"store": str(path)} for path in request.data}))
+    changes += parse_overrides(request.overrides)
+    found = validated(Experiment, overridden(tree, [(key, value, SET) for key, value in changes]))
+    if isinstance(found, list):
+        raise ProblemsError(found)
+    return found
+
+
+def _foreign_settings(request: CheckpointRequest) -> dict[str, Any]:
+    info = read_info(request.checkpoint) if request.checkpoint.suffix != ".safetensors" else {}
+    model = request.model or str(info.get("sam2_model_cfg") or _model_of(request.checkpoint))
+    size = info.get("image_size") or IMAGE_SIZES.get(model, OFFICIAL_IMAGE_SIZE)
+    module = {"sam2_model_cfg": model, "image_size": size, "sam2_checkpoint": str(request.checkpoint)}
+    return {"experiment": {"name": "foreign"}, "dataset": {}, "module": module}
+
+
+def _model_of(checkpoint: Path) -> str:
+    """The stock name of the model that the weights are of. Errors: CheckpointError naming --model."""
+    described = describe(read_weights(checkpoint))
+    names = {official.config.rsplit("/", 1)[1].removesuffix(".yaml"): official.config for official in OFFICIAL.values()}
+    if described == "sam2_nano":
+        return described
+    if described is None or described not in names:
+        raise CheckpointError(f"{checkpoint}: its keys do not say which SAM 2 it is; name it with --model")
+    return names[described]
