@@ -9,6 +9,15 @@ from types import FrameType
 STOP_SIGNALS = (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
 
 
+def agreed(requested: bool, maximum: Callable[[int], int]) -> bool:
+    """Whether any rank was told to stop; every rank gets the same answer.
+
+    `maximum` returns the largest of the ranks' numbers (one collective): the signal reaches ranks at different times,
+    and a rank that stopped alone would leave the others waiting in their next collective.
+    """
+    return maximum(int(requested)) > 0
+
+
 class StopFlag:
     """Set by a signal, read by the trainer after each step."""
 
@@ -20,14 +29,6 @@ class StopFlag:
     @property
     def requested(self) -> bool:
         return self.signal is not None
-
-    def agreed(self, maximum: Callable[[int], int]) -> bool:
-        """Whether any rank was told to stop; every rank gets the same answer.
-
-        `maximum` returns the largest of the ranks' numbers (one all_reduce): the signal reaches ranks at different
-        times, and a rank that stopped alone would leave the others waiting in their next collective.
-        """
-        return maximum(int(self.requested)) > 0
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """The signal handler. A second Ctrl-C does not wait for the end of the step."""
@@ -50,8 +51,3 @@ def install() -> StopFlag:
     for number in STOP_SIGNALS:
         signal.signal(number, flag.handle)
     return flag
-
-
-def in_allocation() -> bool:
-    """Whether this process runs inside a Slurm job."""
-    return "SLURM_JOB_ID" in os.environ

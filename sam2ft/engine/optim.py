@@ -128,7 +128,7 @@ def _block_of(name: str) -> int | None:
 def _depth_scale(name: str, decay: float | None, num_blocks: int) -> float:
     """decay ** (distance from the top of the Hiera trunk): 1 for all but the trunk, the least for patch embedding.
 
-    Layer-wise decay as BEiT and SAM 2's own training code have it (training/optimizer.py, LayerDecayParamModifier).
+    Layer-wise decay as BEiT and SAM 2's own training code have it (training/optimizer.py: layer_decay_param_modifier).
     """
     if decay is None or "image_encoder.trunk." not in name:
         return 1.0

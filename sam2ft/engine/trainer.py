@@ -18,6 +18,7 @@ from sam2ft.engine.distributed import seed_step
 from sam2ft.engine.early_stopping import Stopping
 from sam2ft.engine.ema import WeightAverage
 from sam2ft.engine.groups import Group, add_sums, groups_of, slice_names
+from sam2ft.engine.interrupt import agreed
 from sam2ft.engine.optim import trained_parameters
 from sam2ft.engine.precision import autocast, full_precision
 from sam2ft.engine.schedule import Schedule
@@ -228,7 +229,7 @@ class Trainer:
     def _until_stopped(self, batches: Iterable[Batch], state: TrainState) -> Iterator[Batch]:
         """The batches, unless a rank is told to stop: a long validation must not outlast Slurm's grace time."""
         for batch in batches:
-            if self.ranks.maximum(int(self.surroundings.stop.requested)):
+            if agreed(self.surroundings.stop.requested, self.ranks.maximum):
                 self._stop(state)
             yield batch
 
