@@ -1,0 +1,91 @@
+import os
+import signal
+import sys
+import threading
+import time
+
+import pytest
+
+from sam2ft.cluster.local import LocalTask, Pool, child_environment, visible_gpus
+
+# Each child notes when it starts and ends, in one file per child.
+CHILD = """
+import os, sys, time
+place, seconds, code = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
+print("hello from", os.path.basename(place), flush=True)
+start = time.monotonic()
+time.sleep(seconds)
+with open(place, "w") as stream:
+    print(start, time.monotonic(), os.environ["OMP_NUM_THREADS"], os.environ.get("CUDA_VISIBLE_DEVICES", "-"), file=stream)
+sys.exit(code)
+"""
+
+
+def task(folder, name, *, seconds=0.05, code=0):
+    command = [sys.executable, "-S", "-c", CHILD, str(folder / name), str(seconds), str(code)]
+    return LocalTask(name, command, folder / "logs" / f"{name}.out")
+
+
+def spans(folder, names):
+    return [tuple(float(value) for value in (folder / name).read_text().split()[:2]) for name in names]
+
+
+def test_twelve_tasks_with_two_workers_never_run_more_than_two_and_start_in_order(tmp_path):
+    names = [f"t{count:02d}" for count in range(12)]
+    ended = Pool(2, gpus=()).run([task(tmp_path, name) for name in names])
+    assert [(end.name, end.code) for end in ended] == [(name, 0) for name in names]
+    times = spans(tmp_path, names)
+    assert max(sum(start <= moment < end for start, end in times) for moment, _ in times) == 2
+    # Two that are started in the same moment may reach their first line in either order.
+    starts = [start for start, _ in times]
+    assert all(max(starts[:count]) < min(starts[count + 1 :]) for count in range(1, 11))
+
+
+def test_codes_are_those_of_the_children_and_output_is_kept(tmp_path):
+    ended = Pool(1, gpus=()).run([task(tmp_path, "good"), task(tmp_path, "bad", code=3)])
+    assert [end.code for end in ended] == [0, 3]
+    assert (tmp_path / "logs" / "bad.out").read_text() == "hello from bad\n"
+
+
+def test_cores_are_divided_among_the_children():
+    environment = child_environment({"HOME": "/h", "OMP_NUM_THREADS": "64"}, cores=8, children=3)
+    assert environment["OMP_NUM_THREADS"] == environment["MKL_NUM_THREADS"] == "2"
+    assert environment["HOME"] == "/h"
+    assert child_environment({}, cores=2, children=4)["OMP_NUM_THREADS"] == "1"
+
+
+def test_children_get_one_gpu_each_in_turn(tmp_path):
+    Pool(2, gpus=("4", "7")).run([task(tmp_path, name, seconds=0.3) for name in ("a", "b")])
+    assert [(tmp_path / name).read_text().split()[3] for name in ("a", "b")] == ["4", "7"]
+
+
+def test_gpus_are_those_that_are_allowed_else_all_of_the_machine(tmp_path):
+    for name in ("nvidia0", "nvidia10", "nvidia2", "nvidiactl"):
+        (tmp_path / name).touch()
+    assert visible_gpus({"CUDA_VISIBLE_DEVICES": "3, 1"}, tmp_path) == ("3", "1")
+    assert visible_gpus({"CUDA_VISIBLE_DEVICES": ""}, tmp_path) == ()
+    assert visible_gpus({}, tmp_path) == ("0", "2", "10")
+
+
+def test_ctrl_c_asks_the_children_to_save_and_starts_no_further_one(tmp_path):
+    saving = (
+        "import signal, sys, time\n"
+        "def stop(*_):\n    open(sys.argv[1], 'w').write('saved'); sys.exit(143)\n"
+        "signal.signal(signal.SIGTERM, stop)\n"
+        "open(sys.argv[1] + '.ready', 'w').close()\n"
+        "time.sleep(60)\n"
+    )
+
+    def child(name):
+        return LocalTask(name, [sys.executable, "-S", "-c", saving, str(tmp_path / name)], tmp_path / f"{name}.out")
+
+    def interrupt_when_ready():
+        while not (tmp_path / "first.ready").exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt_when_ready, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        Pool(1, gpus=()).run([child("first"), child("second")])
+    assert (tmp_path / "first").read_text() == "saved"
+    assert not (tmp_path / "second.out").exists()
