@@ -4,7 +4,6 @@ Subject `index` of a seed never depends on how many subjects are made. Arrays ar
 a = anterior, s = superior, m = medial (knee) or left (spine), in mm. docs/data.md describes the files made from these.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +12,29 @@ import numpy.typing as npt
 
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.labels import LabelTable
+from sam2ft.data.phantom_frames import anatomy_frame, sagittal_grid
 from sam2ft.data.phantom_knee import KNEE_LABELS, KNEE_TISSUES, paint_knee
 from sam2ft.data.phantom_knee_subject import KNEE_SEQUENCES, draw_knee, knee_signal
 from sam2ft.data.phantom_render import Rendered, Scene, render, rician
+from sam2ft.data.phantom_shapes import shapes_slice
 from sam2ft.data.phantom_shapes3d import Field
+from sam2ft.data.phantom_spine import SPINE_LABELS, SPINE_TISSUES, paint_spine
+from sam2ft.data.phantom_spine_subject import SPINE_SEQUENCES, body_volume_mm3, draw_spine, spine_signal
+
+__all__ = [
+    "ECHO_TIMES_MS",
+    "KNEE_LABELS",
+    "KNEE_SEQUENCES",
+    "SPINE_LABELS",
+    "SPINE_SEQUENCES",
+    "SPIN_LOCK_TIMES_MS",
+    "PhantomVolume",
+    "echo_series",
+    "knee_subject",
+    "shapes_slice",
+    "spin_lock_series",
+    "spine_subject",
+]
 
 ECHO_TIMES_MS = (10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0)
 SPIN_LOCK_TIMES_MS = (0.0, 10.0, 40.0, 80.0)
@@ -51,7 +69,8 @@ def knee_subject(seed: int, index: int, sequence: str | None = None) -> PhantomV
     """Knee `index` of cohort `seed`; `sequence` (a key of KNEE_SEQUENCES) is drawn when not given.
 
     `truth` holds `kind`, `sequence`, `side`, `spacing_zyx_mm` and, under `tissues`, for each cartilage the numbers of
-    `phantom_plates.Plate.truth`.
+    `phantom_plates.Plate.truth`, and for every label `volume_in_view_mm3` (bones leave the field of view), counted on
+    three planes per slice.
     """
     rng = np.random.default_rng([seed, index, 1])
     drawn = tuple(KNEE_SEQUENCES)[int(rng.integers(len(KNEE_SEQUENCES)))]
@@ -64,7 +83,7 @@ def knee_subject(seed: int, index: int, sequence: str | None = None) -> PhantomV
     num_slices = int(rng.integers(15, 21))
     spacing_z = float(np.clip(2 * (knee.half_width + rng.uniform(0, 3)) / num_slices, 2.0, 4.0))
     left_knee = bool(rng.integers(2))
-    geometry = _sagittal_grid(rng, (num_slices, rows, columns), (spacing_z, spacing_y, spacing_x))
+    geometry = sagittal_grid(rng, (num_slices, rows, columns), (spacing_z, spacing_y, spacing_x))
     centre = (rng.uniform(-2, 5) + knee.patella_origin[0] * 0.15, rng.uniform(-12, -6), 0.0)
     scene = Scene(
         lambda canvas, a, s, m: paint_knee(knee, canvas, a, s, m),
@@ -74,7 +93,7 @@ def knee_subject(seed: int, index: int, sequence: str | None = None) -> PhantomV
         noise=float(rng.uniform(0.02, 0.045)),
         texture_px=float(rng.uniform(0.9, 1.6)),
         gain=float(rng.uniform(300, 1500)),
-        to_anatomy=_anatomy_frame(rng, geometry, centre, mirrored=left_knee),
+        to_anatomy=anatomy_frame(rng, geometry, centre, mirrored=left_knee),
     )
     rendered = render(scene, geometry, rng)
     truth: dict[str, Any] = {
@@ -85,6 +104,55 @@ def knee_subject(seed: int, index: int, sequence: str | None = None) -> PhantomV
         "tissues": {plate.tissue: plate.truth() for plate in knee.plates},
     }
     return _volume(f"knee{index:03d}", rendered, scene, geometry, KNEE_LABELS, truth, with_maps=True)
+
+
+def spine_subject(seed: int, index: int, sequence: str | None = None) -> PhantomVolume:
+    """Lumbar spine `index` of cohort `seed`; `sequence` (a key of SPINE_SEQUENCES) is drawn when not given.
+
+    `truth` holds `kind`, `sequence`, `spacing_zyx_mm`, `discs` (top to bottom, each `phantom_spine.Disc.truth`) and, under
+    `tissues`, `volume_mm3` of `vertebra` and `disc`.
+    """
+    rng = np.random.default_rng([seed, index, 4])
+    drawn = tuple(SPINE_SEQUENCES)[int(rng.integers(len(SPINE_SEQUENCES)))]
+    sequence = sequence or drawn
+    spine = draw_spine(rng)
+    labelled = [body for body in spine.bodies if body.labelled]
+    discs = [disc for disc in spine.discs if disc.labelled]
+    rows, columns = int(rng.integers(252, 277)), int(rng.integers(236, 261))
+    top, bottom = labelled[0].centre[1], discs[-1].centre[1]
+    spacing_y = (top - bottom + float(rng.uniform(52, 66))) / rows
+    num_slices = int(rng.integers(13, 18))
+    spacing_z = 2 * (labelled[0].half_width + float(rng.uniform(1, 6))) / num_slices
+    spacing_x = spacing_y * float(rng.uniform(0.97, 1.03))
+    geometry = sagittal_grid(rng, (num_slices, rows, columns), (spacing_z, spacing_y, spacing_x))
+    centre = (
+        float(rng.uniform(-16, -4)),
+        (top + bottom) / 2 + float(rng.uniform(-2, 4)),
+        float(rng.uniform(-1.5, 1.5)),
+    )
+    scene = Scene(
+        lambda canvas, a, s, m: paint_spine(spine, canvas, a, s, m),
+        SPINE_TISSUES,
+        spine_signal(rng, sequence),
+        bias=float(rng.uniform(0.2, 0.5)),
+        noise=float(rng.uniform(0.02, 0.045)),
+        texture_px=float(rng.uniform(0.9, 1.6)),
+        gain=float(rng.uniform(300, 1500)),
+        to_anatomy=anatomy_frame(rng, geometry, centre, mirrored=False, turn_degrees=4.0),
+    )
+    rendered = render(scene, geometry, rng)
+    known = [disc.truth() for disc in discs]
+    truth: dict[str, Any] = {
+        "kind": "spine",
+        "sequence": sequence,
+        "spacing_zyx_mm": list(geometry.spacing_zyx_mm),
+        "discs": known,
+        "tissues": {
+            "vertebra": {"volume_mm3": sum(body_volume_mm3(body) for body in labelled)},
+            "disc": {"volume_mm3": sum(disc["volume_mm3"] for disc in known)},
+        },
+    }
+    return _volume(f"spine{index:03d}", rendered, scene, geometry, SPINE_LABELS, truth, with_maps=False)
 
 
 def echo_series(volume: PhantomVolume, noise: float = 0.0, seed: int = 0) -> Field:
@@ -117,6 +185,9 @@ def _volume(
     def per_tissue(values: list[float]) -> Field:
         return np.array(values, dtype=np.float32)[rendered.tissue]
 
+    for label in labels:
+        entry = truth["tissues"].setdefault(label.name, {})
+        entry["volume_in_view_mm3"] = rendered.volumes_mm3.get(label.id, 0.0)
     mask = np.array([tissue.label for tissue in scene.tissues], dtype=np.uint8)[rendered.tissue]
     t2 = per_tissue([tissue.t2_ms for tissue in scene.tissues])
     t1rho = per_tissue([tissue.t1rho_ms for tissue in scene.tissues])
@@ -133,52 +204,3 @@ def _volume(
 
 def _plate_labels(labels: LabelTable) -> list[int]:
     return [label.id for label in labels if label.interface is not None]
-
-
-def _sagittal_grid(
-    rng: np.random.Generator, shape_zyx: tuple[int, int, int], spacing_zyx_mm: tuple[float, float, float]
-) -> Geometry:
-    """Slices from left to right, rows from superior to inferior, columns from anterior to posterior; a little oblique."""
-    dz, dy, dx = spacing_zyx_mm
-    sagittal = np.array([[0, 0, 1], [-1, 0, 0], [0, -1, 0]], dtype=np.float64)  # columns: x, y, z of the grid in RAS
-    turned = _rotation(np.radians(rng.uniform(-6, 6, size=3))) @ sagittal
-    affine = np.eye(4)
-    affine[:3, :3] = turned * np.array([dx, dy, dz])
-    middle = (np.array(shape_zyx[::-1]) - 1) / 2
-    affine[:3, 3] = rng.uniform(-30, 30, size=3) - affine[:3, :3] @ middle
-    return Geometry.from_affine(shape_zyx, affine)
-
-
-def _anatomy_frame(
-    rng: np.random.Generator, geometry: Geometry, centre_asm: tuple[float, float, float], mirrored: bool
-) -> npt.NDArray[np.float64]:
-    """4 x 4, RAS mm -> (a, s, m, 1): the anatomy lies in the grid a few degrees turned, `centre_asm` at its middle.
-
-    In the scanner's right knee medial is to the left; `mirrored` is a left knee.
-    """
-    affine = geometry.affine
-    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    across = -1.0 if not mirrored else 1.0
-    to_grid = np.stack([-axes[:, 0], -axes[:, 1], across * axes[:, 2]])
-    angles = np.radians([rng.uniform(-2.5, 2.5), rng.uniform(-2.5, 2.5), rng.uniform(-9, 9)])
-    rotation = _rotation(angles) @ to_grid
-    middle = (np.array(geometry.shape_zyx[::-1]) - 1) / 2
-    result = np.eye(4)
-    result[:3, :3] = rotation
-    result[:3, 3] = np.array(centre_asm) - rotation @ (affine @ np.array([*middle, 1.0]))[:3]
-    return result
-
-
-def _rotation(angles_rad: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Rotation about the first, then the second, then the third axis."""
-    result = np.eye(3)
-    for axis, angle in enumerate(angles_rad):
-        i, j = ((1, 2), (2, 0), (0, 1))[axis]
-        turn = np.eye(3)
-        turn[i, i] = turn[j, j] = np.cos(angle)
-        turn[i, j], turn[j, i] = -np.sin(angle), np.sin(angle)
-        result = turn @ result
-    return result
-
-
-KINDS: Mapping[str, Any] = {"knee": knee_subject}

@@ -7,7 +7,7 @@ import numpy as np
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.data.phantom_plates import Plate
 from sam2ft.data.phantom_render import Canvas, Tissue
-from sam2ft.data.phantom_shapes3d import Field, Hull, capsule, ellipse, extruded, turned
+from sam2ft.data.phantom_shapes3d import Field, Hull, capsule, ellipse, extruded, norm, rounded_box, turned
 
 KNEE_LABELS = LabelTable(
     (
@@ -28,6 +28,7 @@ KNEE_TISSUES = (
     Tissue("muscle", texture=0.10, t2_ms=34, t1rho_ms=40),
     Tissue("vessel", texture=0.05, t2_ms=140, t1rho_ms=150),
     Tissue("fluid", texture=0.03, t2_ms=350, t1rho_ms=380),
+    Tissue("synovium", texture=0.08, t2_ms=60, t1rho_ms=70),
     Tissue("tendon", texture=0.10, t2_ms=9, t1rho_ms=11),
     Tissue("meniscus", texture=0.10, t2_ms=12, t1rho_ms=15),
     Tissue("femoral cartilage", 1, 0.04),
@@ -132,7 +133,7 @@ def _paint_leg(knee: Knee, canvas: Canvas, p: _Plane) -> None:
     canvas.paint(np.maximum(back_lower, deep), "muscle", stripes)
     canvas.paint(np.maximum(capsule(a, s, (px - 14, py + 48), (px - 26, py + 120), 11.0), deep), "muscle", stripes)
     canvas.paint(np.maximum(capsule(a, s, (22.0, -75.0), (24.0, -140.0), 7.0), deep), "muscle", stripes)
-    tube = np.hypot(capsule(a, s, (-39.0, 70.0), (-36.0, -80.0), 0.0), m + 3) - np.float32(3.6)
+    tube = norm(capsule(a, s, (-39.0, 70.0), (-36.0, -80.0), 0.0), m + 3) - np.float32(3.6)
     canvas.paint(tube, "vessel")
 
 
@@ -143,8 +144,8 @@ def _paint_joint(knee: Knee, canvas: Canvas, p: _Plane) -> None:
     canvas.paint(np.where(np.isnan(layer), np.inf, layer), "fluid")
     px, py = knee.patella_origin
     top, half = knee.patella_depth, knee.patella_half_height
-    middle = np.abs(p.m) - np.float32(13)
-    pouch = np.maximum(capsule(p.a, p.s, (px - 3, py + half - 4), (px - 16, py + half + 22), 1.8), middle)
+    middle = canvas.beyond(p.m, 13)
+    pouch = np.maximum(capsule(p.a, p.s, (px - 3, py + half - 4), (px - 16, py + half + 22), 1.1), middle)
     canvas.paint(pouch, "fluid")
     quadriceps = capsule(p.patella_a, p.patella_s, (top * 0.5, half - 2), (top * 0.1 - 4, half + 60), 3.0)
     canvas.paint(np.maximum(quadriceps, middle), "tendon")
@@ -162,11 +163,13 @@ def _paint_joint(knee: Knee, canvas: Canvas, p: _Plane) -> None:
     wedge = np.maximum(np.abs(np.abs(p.tibia_a) - np.float32(16)) - np.float32(8), p.femur - np.float32(10))
     wedge = np.maximum(np.maximum(wedge, p.tibia_s - 9), -p.tibia_s)
     wedge = np.maximum(wedge, np.float32(knee.notch_half_width - 1) - np.abs(p.m))
-    canvas.paint(np.maximum(wedge, np.abs(p.m) - np.float32(knee.half_width - 1)), "meniscus")
-    inner = np.abs(p.m + 1) - np.float32(3)
+    wedge = np.maximum(wedge, np.abs(p.m) - np.float32(knee.half_width - 1))
+    canvas.paint(wedge - np.float32(1.6), "synovium")
+    canvas.paint(wedge, "meniscus")
+    inner = canvas.beyond(p.m + 1, 3)
     cruciate = capsule(p.tibia_a, p.tibia_s, (7.0, 1.0), (-16.0, 24.0), 3.2)
     canvas.paint(np.maximum(cruciate, inner), "tendon")
-    inner = np.abs(p.m - 3) - np.float32(3)
+    inner = canvas.beyond(p.m - 3, 3)
     first = capsule(p.tibia_a, p.tibia_s, (-24.0, -6.0), (-17.0, 11.0), 3.4)
     second = capsule(p.tibia_a, p.tibia_s, (-17.0, 11.0), (2.0, 22.0), 3.4)
     canvas.paint(np.maximum(np.minimum(first, second), inner), "tendon")
@@ -181,7 +184,7 @@ def _paint_cartilage(knee: Knee, canvas: Canvas, p: _Plane) -> None:
     )
     for plate, from_bone, u in surfaces:
         # Behind the bone's surface lies bone, or nothing where the plane of a flat plate leaves it.
-        distance = np.maximum(plate.distance(from_bone, u, p.m), -from_bone - np.float32(2))
+        distance = np.maximum(plate.distance(from_bone, u, p.m), -from_bone - np.float32(0.5))
         inside = canvas.paint(distance, plate.tissue)
         if inside.any():
             canvas.set_relaxation(inside, *plate.relaxation(from_bone, u, p.m))
@@ -195,31 +198,31 @@ def _paint_bone(canvas: Canvas, distance: Field, name: str, s: Field) -> None:
 def _paint_femur(knee: Knee, canvas: Canvas, p: _Plane) -> None:
     a, s, m = p.a, p.s, p.m
     first = knee.medial
-    roof = Hull(-3.0, -first.r0 * 0.45, first.r0 * 0.62, -55.0, -first.r0 * 0.7, first.r0 * 1.1)
-    notch = np.maximum(roof.distance(a, s), np.abs(m) - np.float32(knee.notch_half_width))
+    roof = Hull(-3.0, -first.r0 * 0.45, first.r0 * 0.62, -44.0, 1.0, first.r0 * 1.2)
+    notch = np.maximum(roof.distance(a, s), canvas.beyond(m, knee.notch_half_width))
     condyles = np.maximum(p.femur, -notch)
-    taper = np.clip((s - 5) / np.float32(40), 0, 1) * np.float32(knee.half_width * 0.38)
+    taper = np.sqrt(np.clip((s + 6) / np.float32(48), 0, 1)) * np.float32(knee.half_width * 0.42)
     flare = Hull(0.0, 9.0, first.r0 + 2.5, -3.0, 46.0, 13.5).distance(a, s)
     shaft = capsule(a, s, (-3.0, 46.0), (-5.0, 150.0), 13.5)
     upper = extruded(np.maximum(np.minimum(flare, shaft), 3 - s), m + 0 * s, knee.half_width, 8.0)
-    upper = np.maximum(upper, np.abs(m) - (np.float32(knee.half_width - 1) - taper))
+    upper = np.maximum(upper, canvas.beyond(m, np.float32(knee.half_width - 1) - taper))
     _paint_bone(canvas, np.minimum(condyles, np.maximum(upper, -p.femur - 30)), "femoral", s)
 
 
 def _paint_tibia(knee: Knee, canvas: Canvas, p: _Plane) -> None:
     a, s, m = p.tibia_a, p.tibia_s, p.m
     half = knee.tibia_half_depth
-    plateau = Hull(half - 9, -9.0, 9.0, -half + 8, -8.5, 8.5).distance(a, s)
-    flare = Hull(1.0, -13.0, half - 3.0, 4.0, -52.0, 13.0).distance(a, s)
-    shaft = capsule(a, s, (4.0, -52.0), (5.0, -160.0), 13.0)
+    plateau = rounded_box(a, s + np.float32(8.5), half, 8.5, 4.0)
+    flare = Hull(0.0, -14.0, half - 1.5, 4.0, -56.0, 13.0).distance(a, s)
+    shaft = capsule(a, s, (4.0, -56.0), (5.0, -160.0), 13.0)
     tuberosity = ellipse(a, s, (half - 7.0, -28.0), (5.5, 13.0))
-    tuberosity = np.maximum(tuberosity, np.abs(m) - np.float32(11))
-    taper = np.clip((-s - 12) / np.float32(45), 0, 1) * np.float32(knee.half_width * 0.42)
+    tuberosity = np.maximum(tuberosity, canvas.beyond(m, 11))
+    taper = np.sqrt(np.clip((-s - 8) / np.float32(52), 0, 1)) * np.float32(knee.half_width * 0.45)
     body = np.minimum(np.minimum(plateau, flare), np.minimum(shaft, tuberosity))
-    body = np.maximum(np.maximum(body, np.abs(m) - (np.float32(knee.half_width) - taper)), s)
-    spine = np.hypot(ellipse(a, s, (-1.0, 0.0), (11.0, 7.5)) + 3, np.maximum(np.abs(m) - 2, 0)) - np.float32(3)
-    _paint_bone(canvas, np.minimum(body, np.maximum(spine, -s - 4)), "tibial", s)
-    fibula = np.hypot(capsule(a, s, (-half - 1, -20.0), (-half + 3, -160.0), 0.0), m + np.float32(knee.half_width - 5))
+    body = np.maximum(np.maximum(body, canvas.beyond(m, np.float32(knee.half_width) - taper)), s)
+    spine = extruded(ellipse(a, s, (-1.0, -1.0), (11.0, 8.0)), m, 5.5, 3.0)
+    _paint_bone(canvas, np.minimum(body, spine), "tibial", s)
+    fibula = norm(capsule(a, s, (-half - 1, -20.0), (-half + 3, -160.0), 0.0), m + np.float32(knee.half_width - 5))
     canvas.paint(fibula - 7, "tendon")
     canvas.paint(fibula - np.float32(5.8), "other marrow")
 
@@ -227,7 +230,7 @@ def _paint_tibia(knee: Knee, canvas: Canvas, p: _Plane) -> None:
 def _paint_patella(knee: Knee, canvas: Canvas, p: _Plane) -> None:
     depth, half = knee.patella_depth, knee.patella_half_height
     radius = (depth**2 + half**2) / (2 * depth)
-    arc = np.hypot(p.patella_a - np.float32(depth - radius), p.patella_s) - np.float32(radius)
+    arc = norm(p.patella_a - np.float32(depth - radius), p.patella_s) - np.float32(radius)
     face = np.maximum(arc, -p.patella_a)
     width = np.float32(0.62 * knee.half_width)
-    _paint_bone(canvas, np.maximum(face, np.abs(p.m) - width), "patellar", p.patella_s)
+    _paint_bone(canvas, np.maximum(face, canvas.beyond(p.m, width)), "patellar", p.patella_s)

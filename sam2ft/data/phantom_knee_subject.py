@@ -10,13 +10,13 @@ from sam2ft.data.phantom_shapes3d import Hull
 
 # Signals of common sequences, about 0 to 1; the marrow of all bones has one signal.
 KNEE_SEQUENCES: Mapping[str, Mapping[str, float]] = {
-    "dess": {"skin": 0.35, "fat": 0.22, "muscle": 0.36, "vessel": 0.62, "fluid": 1.0, "tendon": 0.13, "meniscus": 0.18,
+    "dess": {"skin": 0.35, "fat": 0.22, "muscle": 0.36, "vessel": 0.62, "fluid": 1.0, "synovium": 0.50, "tendon": 0.13, "meniscus": 0.18,
              "cartilage": 0.66, "cortex": 0.06, "marrow": 0.17},
-    "pd": {"skin": 0.55, "fat": 0.92, "muscle": 0.42, "vessel": 0.20, "fluid": 0.78, "tendon": 0.10, "meniscus": 0.14,
+    "pd": {"skin": 0.55, "fat": 0.92, "muscle": 0.42, "vessel": 0.20, "fluid": 0.78, "synovium": 0.60, "tendon": 0.10, "meniscus": 0.14,
            "cartilage": 0.54, "cortex": 0.07, "marrow": 0.82},
-    "pd_fs": {"skin": 0.30, "fat": 0.20, "muscle": 0.40, "vessel": 0.85, "fluid": 1.0, "tendon": 0.10, "meniscus": 0.16,
+    "pd_fs": {"skin": 0.30, "fat": 0.20, "muscle": 0.40, "vessel": 0.85, "fluid": 1.0, "synovium": 0.55, "tendon": 0.10, "meniscus": 0.16,
               "cartilage": 0.74, "cortex": 0.05, "marrow": 0.24},
-    "t1": {"skin": 0.50, "fat": 1.0, "muscle": 0.38, "vessel": 0.15, "fluid": 0.26, "tendon": 0.09, "meniscus": 0.13,
+    "t1": {"skin": 0.50, "fat": 1.0, "muscle": 0.38, "vessel": 0.15, "fluid": 0.26, "synovium": 0.42, "tendon": 0.09, "meniscus": 0.13,
            "cartilage": 0.47, "cortex": 0.06, "marrow": 0.88},
 }  # fmt: skip
 
@@ -49,13 +49,13 @@ def draw_knee(rng: np.random.Generator, thinnest_mm: float) -> Knee:
     )  # fmt: skip
     turn, half_depth = float(rng.uniform(-4, 4)), 24.0 * size
     plates = tuple(
-        _plate(rng, f"{side} tibial cartilage", thinnest_mm, (-half_depth + 7.5, half_depth - 8.5), extent)
+        _plate(rng, f"{side} tibial cartilage", thinnest_mm, (-half_depth + 4.5, half_depth - 5.0), extent)
         for side, extent in (("medial", (notch + 1.5, edge + 2)), ("lateral", (-edge - 2, -notch - 1.5)))
     )
     patellar = _plate(rng, "patellar cartilage", thinnest_mm, (-14.0 * size, 16.0 * size), (-15.0 * size, 15.0 * size))
     tibia_origin = _below(medial, lateral, femoral, plates, turn, float(rng.uniform(0.3, 0.9)), half_depth)
     patella_turn = float(rng.uniform(-12, 2))
-    patella_origin = _in_front(medial, femoral, patellar, patella_turn, float(rng.uniform(5, 14)), size)
+    patella_origin = _in_front(medial, femoral, patellar, patella_turn, float(rng.uniform(2, 11)), size)
     depth = 17.5 * size * float(rng.uniform(0.93, 1.05))
     return Knee(
         medial, lateral, half_width, rounding, notch, tibia_origin, turn, half_depth, patella_origin, patella_turn,

@@ -1,8 +1,8 @@
 """Cartilage plates whose thickness along the normal of the bone is known at every point of the bone.
 
 A plate lies on a surface that is a curve in the sagittal plane, stretched along m. A point of the surface is (u, v): u
-the arc length along the curve, v = m, both mm. Within `distance` mm of the surface, tissue is cartilage while distance <
-thickness(u, v). Because offsets of the surfaces used (planes, cylinders) keep their normals, thickness(u, v) is the
+the arc length along the curve, v = m, both mm. Tissue above the bone is cartilage while its distance from the bone is
+less than thickness(u, v). Because offsets of the surfaces used (planes, cylinders) keep their normals, thickness(u, v) is the
 exact length of the normal ray through the plate.
 """
 
@@ -15,8 +15,8 @@ import numpy.typing as npt
 from sam2ft.data.phantom_shapes3d import Field, Hull
 
 Values = npt.NDArray[np.float64]
-_STEP_MM = 0.1
-_DEPTHS = 16
+_STEP_MM = 0.2
+_DEPTHS = 8
 _TAPER_MM = 1.5
 
 
@@ -75,11 +75,12 @@ class Plate:
         return t2, (np.float32(deep1) + np.float32(top1 - deep1) * depth) * slow
 
     def truth(self) -> dict[str, Any]:
-        """The numbers that biomarkers estimate, by midpoint quadrature over (u, v, depth) in steps of 0.1 mm x 0.1 mm x t/16.
+        """The numbers that biomarkers estimate, by midpoint quadrature over (u, v, depth).
 
         `area_mm2`: bone-cartilage interface; `thickness_mean_mm`: its area-weighted mean thickness (ThCcAB; nothing is
         denuded, so ThCtAB too); `thickness_p5_mm`, `thickness_p95_mm`: area-weighted percentiles; `volume_mm3`;
-        `t2_mean_ms`, `t1rho_mean_ms`: means over the volume, `_deep` / `_superficial` over the halves by relative depth.
+        `t2_mean_ms`, `t1rho_mean_ms`: means over the volume; `t2_mean_deep_ms` and so on: over the half (by relative
+        depth) at the bone or at the articular surface. Cells are 0.2 mm x 0.2 mm x thickness / 8.
         """
         u, v = _midpoints(self.extent_u), _midpoints(self.extent_v)
         step_u = (self.extent_u[1] - self.extent_u[0]) / len(u)

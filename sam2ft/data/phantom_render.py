@@ -1,6 +1,7 @@
 """From implicit tissues to an MR-like picture: coverage, partial volume, texture, bias field, Rician noise."""
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,14 +33,31 @@ class Canvas:
     """One plane that tissues are painted on, later ones over earlier ones."""
 
     def __init__(
-        self, shape_yx: tuple[int, int], edge_mm: float, signal: Mapping[str, float], order: Mapping[str, int]
+        self,
+        shape_yx: tuple[int, int],
+        edge_mm: float,
+        across_mm: float,
+        signal: Mapping[str, float],
+        order: Mapping[str, int],
     ):
         self.signal_yx: Field = np.zeros(shape_yx, dtype=np.float32)
         self.tissue_yx = np.zeros(shape_yx, dtype=np.uint8)
         self.t2_yx: Field = np.full(shape_yx, np.nan, dtype=np.float32)
         self.t1rho_yx: Field = np.full(shape_yx, np.nan, dtype=np.float32)
         self._edge_mm = np.float32(edge_mm)
+        self._across = np.float32(edge_mm / across_mm)
         self._signal, self._order = signal, order
+
+    def rows(self, part: slice) -> "Canvas":
+        """A canvas that paints on these rows of this one."""
+        result = copy(self)
+        for name in ("signal_yx", "tissue_yx", "t2_yx", "t1rho_yx"):
+            setattr(result, name, getattr(self, name)[part])
+        return result
+
+    def beyond(self, m: Field, limit: Field | float) -> Field:
+        """|m| - limit, scaled so that `paint` fades a face parallel to the slices over the slice, not over a pixel."""
+        return (np.abs(m) - limit) * self._across
 
     def paint(self, distance: Field, tissue: str, shade: Field | float = 1.0) -> npt.NDArray[np.bool_]:
         """Cover what lies inside (`distance` < 0, mm), softly over one pixel edge; `shade` scales the signal.
@@ -88,6 +106,8 @@ class Rendered:
     tissue: npt.NDArray[np.uint8]
     t2_ms: Field
     t1rho_ms: Field
+    volumes_mm3: Mapping[int, float]
+    """Label -> its volume inside the field of view, with three planes counted per slice."""
     image: Field = field(init=False)
 
 
@@ -97,17 +117,23 @@ def render(scene: Scene, geometry: Geometry, rng: np.random.Generator) -> Render
     depth, height, width = geometry.shape_zyx
     planes = [np.empty(geometry.shape_zyx, dtype=np.float32) for _ in range(3)]
     tissue = np.empty(geometry.shape_zyx, dtype=np.uint8)
-    edge = float(np.mean(geometry.spacing_zyx_mm[1:]))
+    counts = np.zeros(len(scene.tissues), dtype=np.int64)
+    edge, across = float(np.mean(geometry.spacing_zyx_mm[1:])), geometry.spacing_zyx_mm[0] / len(_SUBSLICES)
     for index in range(depth):
         total = np.zeros((height, width), dtype=np.float32)
         for shift in _SUBSLICES:
-            canvas = Canvas((height, width), edge, scene.signal, order)
+            canvas = Canvas((height, width), edge, across, scene.signal, order)
             scene.paint(canvas, *plane_coordinates(geometry, scene.to_anatomy, index + shift))
             total += canvas.signal_yx
+            counts += np.bincount(canvas.tissue_yx.ravel(), minlength=len(counts))
             if shift == 0.0:
                 tissue[index], planes[1][index], planes[2][index] = canvas.tissue_yx, canvas.t2_yx, canvas.t1rho_yx
         planes[0][index] = total / np.float32(len(_SUBSLICES))
-    result = Rendered(planes[0], tissue, planes[1], planes[2])
+    volumes: dict[int, float] = {}
+    for number, kind in enumerate(scene.tissues):
+        volume = counts[number] * geometry.voxel_volume_mm3 / len(_SUBSLICES)
+        volumes[kind.label] = volumes.get(kind.label, 0.0) + float(volume)
+    result = Rendered(planes[0], tissue, planes[1], planes[2], volumes)
     result.image = _scanned(result, scene, geometry, rng)
     return result
 

@@ -12,6 +12,11 @@ import numpy.typing as npt
 Field = npt.NDArray[np.float32]
 
 
+def norm(x: Field, y: Field) -> Field:
+    """Length of (x, y). Several times faster than np.hypot, whose care for overflow millimetres do not need."""
+    return np.sqrt(x * x + y * y)
+
+
 @dataclass(frozen=True)
 class Hull:
     """The convex hull of two circles in a plane (a stadium with unequal ends).
@@ -56,8 +61,8 @@ class Hull:
     def _distance(self, x: Field, y: Field) -> Field:
         b, c = (np.float32(value) for value in self._slant)
         k = c * y - b * x
-        first = np.hypot(x, y) - np.float32(self.r0)
-        second = np.hypot(x, y - np.float32(self.length)) - np.float32(self.r1)
+        first = norm(x, y) - np.float32(self.r0)
+        second = norm(x, y - np.float32(self.length)) - np.float32(self.r1)
         flat = c * x + b * y - np.float32(self.r0)
         return np.where(k < 0, first, np.where(k > c * np.float32(self.length), second, flat))
 
@@ -101,13 +106,13 @@ def capsule(a: Field, s: Field, start: tuple[float, float], end: tuple[float, fl
     da, ds = end[0] - start[0], end[1] - start[1]
     pa, ps = a - np.float32(start[0]), s - np.float32(start[1])
     share = np.clip((pa * np.float32(da) + ps * np.float32(ds)) / np.float32(da * da + ds * ds), 0, 1)
-    return np.hypot(pa - share * np.float32(da), ps - share * np.float32(ds)) - np.float32(radius)
+    return norm(pa - share * np.float32(da), ps - share * np.float32(ds)) - np.float32(radius)
 
 
 def ellipse(a: Field, s: Field, centre: tuple[float, float], radii: tuple[float, float]) -> Field:
     """About the distance to an ellipse: exact on it and in sign, right in scale near it."""
     pa, ps = (a - np.float32(centre[0])) / np.float32(radii[0]), (s - np.float32(centre[1])) / np.float32(radii[1])
-    return (np.hypot(pa, ps) - 1) * np.float32(min(radii))
+    return (norm(pa, ps) - 1) * np.float32(min(radii))
 
 
 def extruded(plane_distance: Field, across: Field, half_width: float, rounding: float) -> Field:
@@ -117,14 +122,15 @@ def extruded(plane_distance: Field, across: Field, half_width: float, rounding: 
     """
     q = plane_distance + np.float32(rounding)
     w = np.abs(across) - np.float32(half_width - rounding)
-    outside = np.hypot(np.maximum(q, 0), np.maximum(w, 0))
+    outside = norm(np.maximum(q, 0), np.maximum(w, 0))
     return np.minimum(np.maximum(q, w), 0) + outside - np.float32(rounding)
 
 
-def rounded_box(a: Field, s: Field, half_a: float, half_s: float, rounding: float) -> Field:
-    """Exact signed distance to a rectangle around 0 with rounded corners."""
-    qa, qs = np.abs(a) - np.float32(half_a - rounding), np.abs(s) - np.float32(half_s - rounding)
-    outside = np.hypot(np.maximum(qa, 0), np.maximum(qs, 0))
+def rounded_box(a: Field, s: Field, half_a: Field | float, half_s: float, rounding: float) -> Field:
+    """Exact signed distance to a rectangle around 0 with rounded corners (about exact for a varying width)."""
+    qa = np.abs(a) - np.asarray(half_a - rounding, dtype=np.float32)
+    qs = np.abs(s) - np.float32(half_s - rounding)
+    outside = norm(np.maximum(qa, 0), np.maximum(qs, 0))
     return np.minimum(np.maximum(qa, qs), 0) + outside - np.float32(rounding)
 
 
