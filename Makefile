@@ -43,7 +43,6 @@ demo: $(READY) ## everything once, on a laptop: phantom DICOM -> store -> 4-poin
 
 demo-real: $(READY) ## the same job on real CT and MR that come with PyPI packages
 	$(PY) -m sam2ft.run.real_data_run --out data/real
-	$(PY) launch/prepare.py data/real/vertebra.yaml --out data/vertebra
 	$(PY) launch/sweep.py experiments/demo_real.yaml --local 2
 
 test: $(READY) ## what a newcomer runs (under 10 minutes on 2 cores)
