@@ -3,7 +3,7 @@
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
   for (const head of table.tHead.rows[0].cells) {
-    if (!head.dataset.sort) continue;
+    if (!("sort" in head.dataset)) continue;
     const button = document.createElement("button");
     button.type = "button";
     button.className = "sort";
@@ -18,7 +18,8 @@ for (const table of document.querySelectorAll("table.sortable")) {
       const compare = (first, second) => {
         const [a, b] = [value(first), value(second)];
         if (a === "" || b === "") return (a === "") - (b === "");
-        const order = head.dataset.sort === "number" ? Number(a) - Number(b) : a.localeCompare(b, undefined, {numeric: true});
+        // Swept values may be numbers or words.
+        const order = isNaN(a) || isNaN(b) ? a.localeCompare(b) : Number(a) - Number(b);
         return down ? -order : order;
       };
       body.append(...[...body.rows].sort(compare));
