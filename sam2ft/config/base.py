@@ -2,6 +2,7 @@
 
 import math
 import os.path
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -18,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from sam2ft.config.binding import argument_problems, resolved, type_problem
+from sam2ft.config.binding import argument_problems, resolved, shown, type_problem
 
 V = TypeVar("V")
 K = TypeVar("K")
@@ -114,6 +115,18 @@ def _absolute(path: Path) -> Path:
 PathFromHere = Annotated[Path, AfterValidator(_absolute)]
 
 
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        allowed = "up to 64 letters, digits, dashes and underscores, beginning with a letter or digit"
+        raise problem(f"found {shown(text)}; allowed: {allowed}")
+    return text
+
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+Name = Annotated[str, AfterValidator(_name)]
+"""Of experiments and datasets: safe in a path, and without the dots that separate keys."""
+
+
 class OpenSection(Section):
     """A section `type: Name` whose further keys are the arguments of that class (`binding.py`)."""
 
@@ -147,9 +160,16 @@ class OpenSection(Section):
     @classmethod
     def _bound_arguments(cls, value: Mapping[str, Any], info: ValidationInfo) -> Mapping[str, Any]:
         name = info.data.get("type")
-        if name is not None and (found := argument_problems(cls.table, name, value, cls.own_keys())):
-            raise problems(found)
+        if name is not None:
+            found = argument_problems(cls.table, name, value, cls.own_keys()) or cls.more_problems(name, value)
+            if found:
+                raise problems(found)
         return value
+
+    @classmethod
+    def more_problems(cls, _name: str, _arguments: Mapping[str, Any]) -> dict[str, str]:
+        """Argument -> what is wrong with it, where the signature alone does not say."""
+        return {}
 
     @property
     def arguments(self) -> Mapping[str, Any]:

@@ -74,7 +74,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> LoadedExperime
             raise ProblemsError(found)
         return LoadedExperiment(path, found, (Point(0, found.experiment.name, (), found),), tree)
     sweep = _valid_sweep(tree)
-    points = _points(tree.without("sweep"), combinations({"grid": sweep.grid}))
+    points = _points(tree, combinations({"grid": sweep.grid}))
     return LoadedExperiment(path, points[0].experiment.model_copy(update={"sweep": sweep}), points, tree)
 
 
@@ -116,11 +116,12 @@ def _is_within(key: KeyPath, prefix: KeyPath) -> bool:
 
 def _points(tree: Tree, combined: Sequence[Combination]) -> tuple[Point, ...]:
     """Every point, validated. Errors: ProblemsError; a problem that not all points have names the first that has it."""
+    shared = tree.without("sweep")
     points: list[Point] = []
     found: dict[Problem, list[str]] = {}
     for index, combination in enumerate(combined):
         changes = [(entry.key, entry.value, tree.where(entry.place)) for entry in combination.overrides]
-        result = validated(Experiment, overridden(tree, changes))
+        result = validated(Experiment, overridden(shared, changes))
         if isinstance(result, list):
             for problem in result:
                 found.setdefault(problem, []).append(combination.name)

@@ -24,8 +24,6 @@ _ALLOWED: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "less_than": lambda ctx: f"less than {ctx['lt']:g}",
     "less_than_equal": lambda ctx: f"at most {ctx['le']:g}",
     "multiple_of": lambda ctx: f"a multiple of {ctx['multiple_of']:g}",
-    "too_short": lambda ctx: f"at least {ctx['min_length']}, found {ctx['actual_length']}",
-    "too_long": lambda ctx: f"at most {ctx['max_length']}, found {ctx['actual_length']}",
     **dict.fromkeys(("tuple_type", "list_type"), lambda _: "a list"),
     **dict.fromkeys(("dict_type", "mapping_type", "model_type", "model_attributes_type"), lambda _: "a mapping"),
 }
@@ -38,24 +36,37 @@ def problems_of(
     messages: dict[KeyPath, list[str]] = {}
     allowed: dict[KeyPath, list[str]] = {}
     for entry in error.errors(include_url=False, include_input=False):
-        key = _key_in(value, entry)
+        key = _key_in(value, entry, root)
         kind, context = entry["type"], entry.get("ctx", {})
         if kind == "problems":
             for inner, message in context["problems"].items():
                 messages.setdefault((*key, *inner.split(".")), []).append(message)
         elif kind == "problem":
             messages.setdefault(key, []).append(context["message"])
+        elif kind == "too_short":
+            message = f"found {context['actual_length']} entries; allowed: at least {context['min_length']}"
+            messages.setdefault(key, []).append(message)
         elif kind == "missing":
             messages.setdefault(key, []).append(f"missing; {_description(root, key)}")
         elif kind == "extra_forbidden":
             messages.setdefault(key, []).append(_unknown_key(root, key))
+        elif entry["loc"][-1] == "[key]":
+            phrase = _phrase(kind, context, entry["msg"])
+            messages.setdefault(key, []).append(_found(key[-1], [phrase]))
         else:
             allowed.setdefault(key, []).append(_phrase(kind, context, entry["msg"]))
     for key, phrases in allowed.items():
         # A mapping that fits one alternative of a union is judged by what is inside it.
         if not any(len(other) > len(key) and other[: len(key)] == key for other in [*messages, *allowed]):
             messages.setdefault(key, []).append(_found(_at(value, key), phrases))
-    return [Problem(where(key), ".".join(key), "; ".join(found)) for key, found in messages.items()]
+    problems = [Problem(where(key), ".".join(key), "; ".join(found)) for key, found in messages.items()]
+    return sorted(problems, key=_place)
+
+
+def _place(problem: Problem) -> tuple[str, int]:
+    """(file, line), so that problems come in the order of the file."""
+    path, _, line = problem.where.rpartition(":")
+    return (path, int(line)) if line.isdecimal() else (problem.where, 0)
 
 
 def _found(value: Any, phrases: list[str]) -> str:
@@ -72,17 +83,23 @@ def _phrase(kind: str, context: Mapping[str, Any], message: str) -> str:
     return _ALLOWED[kind](context) if kind in _ALLOWED else message[:1].lower() + message[1:]
 
 
-def _key_in(value: Any, entry: Any) -> KeyPath:
+def _key_in(value: Any, entry: Any, root: type[BaseModel]) -> KeyPath:
     """The path of an error in the value: pydantic's location without the names of alternatives and validators."""
-    key: list[str] = []
+    key: tuple[str, ...] = ()
     for part in entry["loc"]:
         in_list = isinstance(value, list) and isinstance(part, int) and part < len(value)
         if in_list or (isinstance(value, Mapping) and part in value):
             value = value[part]
-        elif not (entry["type"] == "missing" and part is entry["loc"][-1]):
+        elif isinstance(value, Mapping) and part != "constructor" and _is_key_of(part, _section_at(root, key)):
+            value = None  # a key that is not there: missing, or its default does not fit the other keys
+        else:
             continue
-        key.append(str(part))
-    return tuple(key)
+        key = (*key, str(part))
+    return key
+
+
+def _is_key_of(part: Any, model: type[BaseModel] | None) -> bool:
+    return model is not None and part in model.model_fields
 
 
 def _at(value: Any, key: KeyPath) -> Any:

@@ -5,9 +5,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from sam2ft.config.base import ReadOnlyDict, Section, section
+from sam2ft.config.base import Name, ReadOnlyDict, Section, section
 from sam2ft.config.schema_data import Datamodule, DatasetSource
-from sam2ft.config.schema_eval import Evaluation, ExperimentInfo, Name, Resources, Sweep
+from sam2ft.config.schema_eval import Evaluation, ExperimentInfo, Resources, Sweep
 from sam2ft.config.schema_module import Module
 
 

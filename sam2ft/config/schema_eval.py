@@ -1,24 +1,12 @@
 """`experiment:`, `eval:`, `resources:` and `sweep:`."""
 
-import re
-from typing import Annotated, Literal, Self
+from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveInt, ValidationInfo, field_validator
 
-from sam2ft.config.base import REQUIRED, Frozen, PathFromHere, ReadOnly, Section, leaf, problem, problems
-from sam2ft.config.binding import shown
+from sam2ft.config.base import REQUIRED, Frozen, Name, PathFromHere, ReadOnly, Section, leaf, problem
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
-def _name(text: str) -> str:
-    if not _NAME.fullmatch(text):
-        allowed = "up to 64 letters, digits, dots, dashes and underscores, beginning with a letter or digit"
-        raise problem(f"found {shown(text)}; allowed: {allowed}")
-    return text
-
-
-Name = Annotated[str, AfterValidator(_name)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 
@@ -57,6 +45,7 @@ class Evaluation(Section):
         None,
         "CSV or JSON of a detector's boxes, for protocol boxes_file; in the identity by content",
         affects="nothing",
+        validate_default=True,
     )
     propagate_seed: Literal["largest", "middle"] = leaf(
         "largest", "slice that protocol propagate prompts", affects="evaluation"
@@ -89,13 +78,15 @@ class Evaluation(Section):
             raise problem("box_jitter is how tables call protocol box with eval.bbox_shift > 0; set that instead")
         return value
 
-    @model_validator(mode="after")
-    def _boxes_are_given(self) -> Self:
-        if (self.protocol == "boxes_file") != (self.boxes_file is not None):
-            missing = self.boxes_file is None
-            message = "missing; protocol boxes_file needs it" if missing else "is read by protocol boxes_file only"
-            raise problems({"boxes_file": message})
-        return self
+    @field_validator("boxes_file")
+    @classmethod
+    def _boxes_are_given(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        asked = info.data.get("protocol") == "boxes_file"
+        if asked and value is None:
+            raise problem("missing; protocol boxes_file needs it")
+        if value is not None and "protocol" in info.data and not asked:
+            raise problem("is read by protocol boxes_file only; leave the key out")
+        return value
 
 
 class Resources(Section):

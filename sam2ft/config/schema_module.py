@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from sam2ft.config.base import (
     REQUIRED,
@@ -93,8 +93,8 @@ class Loss(Section):
 
     @field_validator("seg_args", "ce_args")
     @classmethod
-    def _bound(cls, value: Mapping[str, Any], info: Any) -> Mapping[str, Any]:
-        name = info.data.get(info.field_name.removesuffix("_args"))
+    def _bound(cls, value: Mapping[str, Any], info: ValidationInfo) -> Mapping[str, Any]:
+        name = info.data.get(str(info.field_name).removesuffix("_args"))
         if name is not None and (found := argument_problems("losses", name, value)):
             raise problems(found)
         return value
@@ -139,34 +139,36 @@ class Scheduler(OpenSection):
     type: str = leaf(REQUIRED, "name of a torch.optim.lr_scheduler class", affects="training")
     constructor: Arguments = leaf(ReadOnlyDict(), "arguments of the scheduler", affects="training")
     interval: Literal["step", "epoch"] = leaf("epoch", "when the scheduler advances", affects="training")
-    monitor: Monitor | None = leaf(None, "value that ReduceLROnPlateau watches", affects="training")
+    monitor: Monitor | None = leaf(
+        None, "value that ReduceLROnPlateau watches", affects="training", validate_default=True
+    )
     warmup_steps: int = leaf(0, "steps of linear warm-up before it", affects="training", unit="steps", ge=0)
 
-    @model_validator(mode="after")
-    def _what_torch_cannot_check(self) -> Self:
-        if found := self._plateau_problems() if self.type == "ReduceLROnPlateau" else self._other_problems():
-            raise problems(found)
-        return self
-
-    def _plateau_problems(self) -> dict[str, str]:
-        if self.monitor is None:
-            return {"monitor": "missing; ReduceLROnPlateau needs it, such as val_loss"}
-        found = {}
-        if self.interval != "epoch":
-            found["interval"] = "found step; allowed: epoch (values to monitor exist once per epoch)"
-        if self.arguments.get("mode", "min") != mode_of(self.monitor):
-            found["mode"] = (
-                f"{self.monitor} is better when {_BETTER[mode_of(self.monitor)]}; allowed: {mode_of(self.monitor)}"
-            )
-        return found
-
-    def _other_problems(self) -> dict[str, str]:
-        if self.monitor is not None:
-            return {"monitor": f"{self.type} watches no value, only ReduceLROnPlateau does; leave the key out"}
-        counted = {"total_steps"} <= self.arguments.keys() or {"epochs", "steps_per_epoch"} <= self.arguments.keys()
-        if self.type == "OneCycleLR" and not counted:
+    @classmethod
+    def more_problems(cls, name: str, arguments: Mapping[str, Any]) -> dict[str, str]:
+        counted = "total_steps" in arguments or {"epochs", "steps_per_epoch"} <= arguments.keys()
+        if name == "OneCycleLR" and not counted:
             return {"total_steps": "missing; OneCycleLR needs it (a whole number), or epochs and steps_per_epoch"}
         return {}
+
+    @field_validator("interval")
+    @classmethod
+    def _plateau_by_epoch(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("type") == "ReduceLROnPlateau" and value != "epoch":
+            raise problem("found step; allowed: epoch (what ReduceLROnPlateau watches exists once per epoch)")
+        return value
+
+    @field_validator("monitor")
+    @classmethod
+    def _plateau_alone_watches(cls, value: str | None, info: ValidationInfo) -> str | None:
+        name = info.data.get("type")
+        if name == "ReduceLROnPlateau" and value is None:
+            raise problem("missing; ReduceLROnPlateau needs it, such as val_loss")
+        if name not in (None, "ReduceLROnPlateau") and value is not None:
+            raise problem(f"{name} watches no value, only ReduceLROnPlateau does; leave the key out")
+        if value is not None and info.data.get("constructor", {}).get("mode", "min") != mode_of(value):
+            raise problem(f"{value} is better when {_BETTER[mode_of(value)]}; give mode: {mode_of(value)} too")
+        return value
 
 
 _BETTER = {"min": "smaller", "max": "larger"}
@@ -177,16 +179,17 @@ class EarlyStopping(Section):
 
     enabled: bool = leaf(True, "stop early; the best epoch is chosen by the same rule either way", affects="training")
     monitor: Monitor = leaf("val_loss", "value that decides", affects="training")
-    mode: Mode = leaf("min", "min: smaller is better; max: larger is better", affects="training")
+    mode: Mode = leaf("min", "min: smaller is better; max: larger is better", affects="training", validate_default=True)
     patience: int = leaf(10, "epochs without improvement before stopping", affects="training", unit="epochs", ge=1)
     min_delta: float = leaf(0.001, "smallest change that is an improvement", affects="training", ge=0)
 
-    @model_validator(mode="after")
-    def _mode_fits(self) -> Self:
-        wanted = mode_of(self.monitor)
-        if self.mode != wanted:
-            raise problems({"mode": f"{self.monitor} is better when {_BETTER[wanted]}; allowed: {wanted}"})
-        return self
+    @field_validator("mode")
+    @classmethod
+    def _mode_fits(cls, value: str, info: ValidationInfo) -> str:
+        monitor = info.data.get("monitor")
+        if monitor is not None and value != mode_of(monitor):
+            raise problem(f"{monitor} is better when {_BETTER[mode_of(monitor)]}; allowed: {mode_of(monitor)}")
+        return value
 
 
 class PromptMixture(Section):
@@ -250,6 +253,7 @@ class Module(Section):
     image_size: int = leaf(
         1024, "side of the square a slice is resized to", affects="training", unit="px", ge=64, multiple_of=32
     )
+    lora: Lora | None = Field(None, description="low-rank training of the image encoder; null: none")
     trainable: Trainable = section(Trainable, "which parts train")
     loss: Loss = section(Loss, "what is minimised")
     optimizer: Optimizer = section(Optimizer, "how it is minimised")
@@ -265,7 +269,6 @@ class Module(Section):
     early_stopping: EarlyStopping = section(EarlyStopping, "when training ends early")
     prompts: PromptMixture = section(PromptMixture, "how instances are prompted in training")
     ema: Ema | None = Field(None, description="averaged weights; null: none")
-    lora: Lora | None = Field(None, description="low-rank training of the image encoder; null: none")
     max_skipped_steps: int = leaf(
         10, "steps in a row with a non-finite loss or gradient that end the run", affects="nothing", unit="steps", ge=1
     )
@@ -275,17 +278,19 @@ class Module(Section):
     wandb: WandB = section(WandB, "how to log there")
     visualize: bool = leaf(True, "draw pictures of predictions during training", affects="nothing")
 
-    @model_validator(mode="after")
-    def _something_trains(self) -> Self:
-        if self.lora is None and not any(getattr(self.trainable, part) for part in PARTS):
-            raise problems({"trainable": "no part trains; allowed: true, or {only: [...]}, for at least one part"})
-        return self
+    @field_validator("trainable")
+    @classmethod
+    def _something_trains(cls, value: Trainable, info: ValidationInfo) -> Trainable:
+        if info.data.get("lora", True) is None and not any(getattr(value, part) for part in PARTS):
+            raise problem("no part trains; allowed: true, or {only: [...]}, for at least one part")
+        return value
 
-    @model_validator(mode="after")
-    def _monitored_terms_exist(self) -> Self:
-        watched = {"early_stopping.monitor": self.early_stopping.monitor}
-        if self.scheduler is not None and self.scheduler.monitor is not None:
-            watched["scheduler.monitor"] = self.scheduler.monitor
-        if self.loss.iou_weight == 0 and (absent := {key for key, name in watched.items() if name.endswith("_iou")}):
-            raise problems(dict.fromkeys(absent, "no IoU term is logged while loss.iou_weight is 0"))
-        return self
+    @field_validator("early_stopping", "scheduler")
+    @classmethod
+    def _monitored_term_exists(
+        cls, value: EarlyStopping | Scheduler | None, info: ValidationInfo
+    ) -> EarlyStopping | Scheduler | None:
+        monitor, loss = getattr(value, "monitor", None), info.data.get("loss")
+        if monitor is not None and monitor.endswith("_iou") and loss is not None and loss.iou_weight == 0:
+            raise problems({"monitor": f"{monitor} is not logged while module.loss.iou_weight is 0"})
+        return value

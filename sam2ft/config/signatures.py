@@ -26,7 +26,7 @@ TRANSFORMS = (
     *("RandFlip", "RandRotate90", "RandRotate", "RandZoom", "RandAffine", "Rand2DElastic", "RandGridDistortion"),
     *("RandGaussianNoise", "RandRicianNoise", "RandAdjustContrast", "RandBiasField", "RandGaussianSmooth"),
     *("RandGaussianSharpen", "RandGibbsNoise", "RandHistogramShift", "RandScaleIntensity", "RandShiftIntensity"),
-    *("RandStdShiftIntensity", "RandCoarseDropout", "RandSimulateLowResolution"),
+    *("RandStdShiftIntensity", "RandCoarseDropout"),
 )
 
 _KINDS = {
@@ -38,8 +38,8 @@ _KINDS = {
     "dict": "mapping",
     **dict.fromkeys(("tuple", "list", "Sequence", "Iterable", "collections.abc.Sequence"), "list"),
 }
-# Named alternatives of MONAI, spelled out (monai.transforms.spatial.array.RandRange).
-_ALIASES = {"RandRange": "list | float | None"}
+# An alias of MONAI (monai.config.type_definitions): one word for all keys, or one for each; here there is one.
+_ALIASES = {"SequenceStr": "str"}
 
 
 def _alternatives(annotation: str) -> list[str]:
@@ -113,6 +113,11 @@ def _classes(module: Any, base: type) -> dict[str, Any]:
     }
 
 
+def _transform(dictionary_form: Any) -> dict[str, Any]:
+    """Arguments of the form that moves image and masks together (data/augment.py)."""
+    return _parameters(dictionary_form, ("keys", "allow_missing_keys", "factor_key", "meta_keys", "meta_key_postfix"))
+
+
 def _sam2_configs() -> list[str]:
     """Stock configs that the installed sam2 package can find, without importing it."""
     spec = find_spec("sam2")
@@ -141,7 +146,7 @@ def collect() -> dict[str, Any]:
         "optimizers": _classes(torch.optim, torch.optim.Optimizer),
         "schedulers": schedulers,
         "losses": {"BCE": {"pos_weight": pos_weight}, **losses},
-        "transforms": {name: _parameters(getattr(monai.transforms, name)) for name in sorted(TRANSFORMS)},
+        "transforms": {name: _transform(getattr(monai.transforms, f"{name}d")) for name in sorted(TRANSFORMS)},
     }
 
 

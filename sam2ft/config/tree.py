@@ -32,7 +32,8 @@ class Tree:
 
     def without(self, name: str) -> "Tree":
         """The tree without one key of its top."""
-        return Tree(self.path, {key: entry for key, entry in self.value.items() if key != name}, self.origins)
+        value = {key: entry for key, entry in self.value.items() if key != name}
+        return Tree(self.path, value, {key: place for key, place in self.origins.items() if key[:1] != (name,)})
 
 
 def split_key(dotted: str) -> KeyPath:
@@ -61,8 +62,8 @@ def load_tree(path: Path, *, extends: bool = True) -> Tree:
     if "extends" in base.value:
         message = f"{base_path} extends another file itself; allowed: one level"
         raise ProblemsError([Problem(tree.where(("extends",)), "extends", message)])
-    origins = dict(base.origins)
-    value = _merged(base.value, tree.without("extends").value, (), origins, tree.origins)
+    child, origins = tree.without("extends"), dict(base.origins)
+    value = _merged(base.value, child.value, (), origins, child.origins)
     return Tree(path, value, origins)
 
 

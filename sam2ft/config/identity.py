@@ -1,0 +1,121 @@
+"""Runs and evaluations are named by the content that determines their numbers (docs/contracts.md, identity).
+
+Both names are known before any training: they are hashes of settings and of digests, never of paths, times or results.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sam2ft.config.base import OpenSection, Section
+from sam2ft.config.experiment import plain
+from sam2ft.config.schema import Experiment
+from sam2ft.core.files import canonical_json, sha256_text
+
+IDENTITY_VERSION = 1
+"""Part of every id. It changes only when an id must not be shared with earlier versions of sam2ft."""
+
+RUN_HEX, EVAL_HEX = 16, 12
+
+
+def training_identity(experiment: Experiment) -> dict[str, Any]:
+    """The settings that determine the weights a training ends with."""
+    return affecting(experiment, "training")
+
+
+def evaluation_identity(experiment: Experiment) -> dict[str, Any]:
+    """The settings that determine the rows of an evaluation, given a checkpoint and the data."""
+    return affecting(experiment, "evaluation")
+
+
+def affecting(node: Section, what: str) -> dict[str, Any]:
+    """The leaves below a section that affect `what`, as nested plain values.
+
+    A key added later is left out while it has the value that earlier versions had without knowing it (its `legacy`
+    value), and so is a section of which nothing is left: old ids live on.
+    """
+    found: dict[str, Any] = {}
+    values = node.identity_values()
+    for name, field in type(node).model_fields.items():
+        extra = field.json_schema_extra
+        if isinstance(extra, dict) and "affects" in extra:
+            if extra["affects"] == what and not _is_legacy(extra, values[name]):
+                found[name] = plain(values[name])
+        elif kept := _below(values[name], what):
+            found[name] = kept
+    arguments = found.pop("constructor", {}) if isinstance(node, OpenSection) else {}
+    # A key of ours that the constructor takes too (lr) wins over the class's own default for it.
+    return arguments | found
+
+
+def _is_legacy(extra: Mapping[str, Any], value: Any) -> bool:
+    return "legacy" in extra and canonical_json(plain(value)) == canonical_json(extra["legacy"])
+
+
+def _below(value: Any, what: str) -> Any:
+    if isinstance(value, Section):
+        return affecting(value, what)
+    if isinstance(value, Mapping):
+        return {key: kept for key, entry in value.items() if (kept := _below(entry, what))}
+    return None
+
+
+def _digest(value: Mapping[str, Any], length: int) -> str:
+    return sha256_text(canonical_json(dict(value)))[:length]
+
+
+def run_id(
+    experiment: Experiment,
+    *,
+    train_digests: Mapping[str, str],
+    split_digest: str,
+    weights_sha256: str,
+    slices_per_step: int,
+    code_version: str | None = None,
+) -> str:
+    """`<experiment.name>-<16 hex>`.
+
+    `train_digests`: str(VolumeKey) -> content digest of every train and val volume that is used. `weights_sha256`: of
+    the initial weights. `slices_per_step`: batch_size x grad_accum x world size. `code_version`: with --strict-code.
+    """
+    content = {
+        "version": IDENTITY_VERSION,
+        "settings": training_identity(experiment),
+        "slices_per_step": slices_per_step,
+        "volumes": dict(train_digests),
+        "split": split_digest,
+        "weights": weights_sha256,
+    }
+    return _named(experiment, content, code_version)
+
+
+def baseline_id(experiment: Experiment, *, weights_sha256: str, code_version: str | None = None) -> str:
+    """The run_id of the initial weights as they are: `<experiment.name>-<16 hex>`."""
+    module = experiment.module
+    content = {
+        "version": IDENTITY_VERSION,
+        "baseline": True,
+        "sam2_model_cfg": module.sam2_model_cfg,
+        "image_size": module.image_size,
+        "weights": weights_sha256,
+    }
+    return _named(experiment, content, code_version)
+
+
+def _named(experiment: Experiment, content: dict[str, Any], code_version: str | None) -> str:
+    code = {} if code_version is None else {"code": code_version}
+    return f"{experiment.experiment.name}-{_digest(content | code, RUN_HEX)}"
+
+
+def eval_id(experiment: Experiment, split_digest: str, files_sha256: Mapping[str, str] | None = None) -> str:
+    """12 hex over the settings that affect an evaluation and the content of the evaluated split.
+
+    `files_sha256`: dotted key -> sha256 of each file that the settings name (`eval.boxes_file`,
+    `datamodule.stats_metadata_file`); their paths never count.
+    """
+    content = {
+        "version": IDENTITY_VERSION,
+        "settings": evaluation_identity(experiment),
+        "split": split_digest,
+        **({"files": dict(files_sha256)} if files_sha256 else {}),
+    }
+    return _digest(content, EVAL_HEX)
