@@ -101,3 +101,11 @@ def unmet_needs(
                 if labels[label_id].interface is None
             ]
     return missing
+
+
+def metrics_with_met_needs(
+    labels: LabelTable, tissues: Sequence[int] | None, *, maps: Collection[str], dicom_fields: Collection[str]
+) -> tuple[Metric, ...]:
+    """Every metric of the table that a volume with these maps and DICOM fields can be measured with."""
+    made = (metric_factory(name) for name in METRICS)
+    return tuple(one for one in made if not unmet_needs(one, labels, tissues, maps=maps, dicom_fields=dicom_fields))

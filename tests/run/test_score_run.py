@@ -1,0 +1,183 @@
+"""Masks made elsewhere: files in, the tables of an evaluation out."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sam2ft.core.errors import DataError, ProblemsError
+from sam2ft.core.geometry import Geometry
+from sam2ft.core.keys import VolumeKey
+from sam2ft.core.labels import Label, LabelTable
+from sam2ft.core.rows import TABLES, read_csv
+from sam2ft.data.store import Store
+from sam2ft.data.store_writer import PreparedVolume, StoreWriter
+from sam2ft.data.volumes import write_nifti
+from sam2ft.run.score_run import score_pair, score_store, summary_lines
+
+SPACING = (3.0, 0.5, 0.5)
+LABELS = LabelTable((Label(1, "plate", interface="bone"), Label(2, "bone")))
+
+
+def anatomy() -> np.ndarray:
+    """Six slices with a plate of 4 rows (2 mm) on a bone of 10 rows."""
+    mask = np.zeros((6, 24, 20), np.uint8)
+    mask[:, 2:12, 2:18], mask[:, 12:16, 2:18] = 2, 1
+    return mask
+
+
+def thinner() -> np.ndarray:
+    mask = anatomy()
+    mask[:, 14:16] = 0
+    return mask
+
+
+def write_mask(path: Path, mask: np.ndarray, spacing=SPACING) -> Path:
+    write_nifti(path, mask, Geometry.axis_aligned(mask.shape, spacing))
+    return path
+
+
+def value(rows, **key):
+    (found,) = [one for one in rows if all(one[name] == wanted for name, wanted in key.items())]
+    return found
+
+
+def write_store(folder: Path, *subjects: str) -> Store:
+    writer = StoreWriter(folder, "toy", "knee", LABELS, split_seed=1)
+    mask = anatomy()
+    keys = [VolumeKey("toy", subject, "v1") for subject in subjects]
+    for key in keys:
+        slices = {
+            "pixel_spacing": [[0.5, 0.5]] * 6,
+            "slice_thickness": [3.0] * 6,
+            "slice_spacing": [3.0] * 6,
+            "rows": [24] * 6,
+            "columns": [20] * 6,
+        }
+        maps = {"t2": np.full(mask.shape, 40, np.float32)}
+        volume = PreparedVolume(
+            key, Geometry.axis_aligned(mask.shape, SPACING), mask.astype(np.uint16), mask, maps, (0.0, 1.0), slices, {}
+        )
+        writer.write(volume, source="test")
+    writer.finish(keys, dict.fromkeys(subjects, "test"))
+    return Store.open(folder)
+
+
+def test_a_pair_without_a_table_scores_every_integer_as_a_label(tmp_path: Path):
+    reference = write_mask(tmp_path / "reader.nii.gz", anatomy())
+    prediction = write_mask(tmp_path / "model.nii.gz", thinner())
+    result = score_pair(reference, prediction, out=tmp_path / "out")
+    rows = read_csv(tmp_path / "out" / "volume.csv", TABLES["volume"])
+    plate = value(rows, label_name="1")
+    assert (plate["subject"], plate["volume"], plate["dataset"]) == ("reader", "model", "files")
+    assert plate["dice"] == pytest.approx(2 / 3)
+    assert plate["hd_mm"] == 1.0
+    assert (plate["volume_reference_mm3"], plate["volume_prediction_mm3"]) == (6 * 64 * 0.75, 6 * 32 * 0.75)
+    assert result.run.startswith("scored-")
+    assert value(rows, label_name="2")["dice"] == 1.0
+    assert not (tmp_path / "out" / "instance.csv").read_text().splitlines()[1:]
+    assert "cartilagethickness" not in (tmp_path / "out" / "biomarker_volume.csv").read_text()
+
+
+def test_a_pair_with_a_table_has_names_and_thickness(tmp_path: Path):
+    table = tmp_path / "labels.yaml"
+    table.write_text("labels:\n  1: {name: plate, interface: bone}\n  2: {name: bone}\n")
+    reference = write_mask(tmp_path / "reader.nii.gz", anatomy())
+    prediction = write_mask(tmp_path / "model.nii.gz", thinner())
+    score_pair(reference, prediction, labels=table, out=tmp_path / "out")
+    rows = read_csv(tmp_path / "out" / "biomarker_volume.csv", TABLES["biomarker_volume"])
+    found = value(rows, tissue="plate", definition="ThCcAB")
+    assert (found["reference"], found["prediction"]) == (pytest.approx(2.0, abs=0.1), pytest.approx(1.0, abs=0.1))
+    volume = value(rows, tissue="plate", definition="volume", unit="mm3")
+    assert (volume["reference"], volume["prediction"]) == (288.0, 144.0)
+
+
+def test_masks_stored_with_other_axes_are_brought_onto_the_grid(tmp_path: Path):
+    geometry = Geometry.axis_aligned(anatomy().shape, SPACING)
+    flipped = geometry.affine.copy()
+    flipped[0, 0], flipped[0, 3] = -0.5, 19 * 0.5
+    reference = write_mask(tmp_path / "reader.nii.gz", anatomy())
+    other = tmp_path / "model.nii.gz"
+    write_nifti(other, anatomy()[:, :, ::-1], Geometry.from_affine(anatomy().shape, flipped))
+    rows = score_pair(reference, other, out=tmp_path / "out").tables["volume"]
+    assert {one["dice"] for one in rows} == {1.0}
+
+
+def test_the_default_folder_is_named_by_the_run_and_the_same_input_gives_the_same_bytes(in_empty_folder: Path):
+    reference = write_mask(in_empty_folder / "a.nii.gz", anatomy())
+    prediction = write_mask(in_empty_folder / "b.nii.gz", thinner())
+    first = score_pair(reference, prediction)
+    assert first.evaluation.folder == Path("runs/_scored") / first.run
+    before = {path.name: path.read_bytes() for path in first.evaluation.folder.iterdir()}
+    second = score_pair(reference, prediction)
+    assert {path.name: path.read_bytes() for path in second.evaluation.folder.iterdir()} == before
+    assert score_pair(reference, reference).run != first.run
+
+
+def test_grids_that_differ_are_refused_with_numbers(tmp_path: Path):
+    reference = write_mask(tmp_path / "a.nii.gz", anatomy())
+    prediction = write_mask(tmp_path / "b.nii.gz", anatomy(), spacing=(3.0, 0.6, 0.5))
+    with pytest.raises(DataError, match=r"b\.nii\.gz: .*different grids: corners lie up to"):
+        score_pair(reference, prediction, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_empty_masks_and_a_label_that_the_table_lacks_are_refused(tmp_path: Path):
+    empty = write_mask(tmp_path / "a.nii.gz", 0 * anatomy())
+    with pytest.raises(DataError, match="neither mask holds a label"):
+        score_pair(empty, empty, out=tmp_path / "out")
+    table = tmp_path / "labels.yaml"
+    table.write_text("labels:\n  1: {name: plate}\n")
+    full = write_mask(tmp_path / "b.nii.gz", anatomy())
+    with pytest.raises(DataError, match=r"b\.nii\.gz: unknown label id 2 \(960 voxels\); the label table has 1 plate"):
+        score_pair(full, full, labels=table, out=tmp_path / "out")
+    table.write_text("labels:\n  1: {nome: plate}\n")
+    with pytest.raises(ProblemsError):
+        score_pair(full, full, labels=table, out=tmp_path / "out")
+
+
+def test_a_folder_is_scored_against_a_split_with_maps_and_statistics(tmp_path: Path):
+    write_store(tmp_path / "store", "anna", "bert")
+    write_mask(tmp_path / "masks" / "anna__v1.nii.gz", anatomy())
+    write_mask(tmp_path / "masks" / "toy" / "bert__v1.nii.gz", thinner())
+    result = score_store(tmp_path / "masks", tmp_path / "store", out=tmp_path / "out")
+    mean = value(result.tables["global"], label=1, measure="dice")
+    assert (mean["n"], mean["mean"]) == (2, pytest.approx((1 + 2 / 3) / 2))
+    t2 = value(result.tables["biomarker_global"], tissue="plate", biomarker="t2", definition="mean")
+    assert (t2["n"], t2["bias"]) == (2, 0.0)
+    thickness = value(result.tables["biomarker_global"], tissue="plate", definition="ThCcAB")
+    assert thickness["bias"] == pytest.approx(-0.5, abs=0.05)
+    assert value(result.tables["volume"], subject="bert", label=1)["split"] == "test"
+    assert (tmp_path / "out" / "_SUCCESS").is_file()
+    lines = summary_lines(result)
+    assert lines[0].split()[:3] == ["label", "dice", "iou"]
+    assert lines[1].split()[:2] == ["plate", "0.833"]
+
+
+def test_a_table_names_predictions_that_have_other_names(tmp_path: Path):
+    write_store(tmp_path / "store", "anna")
+    write_mask(tmp_path / "elsewhere" / "case_1.nii.gz", anatomy())
+    (tmp_path / "table.csv").write_text("subject,volume,path\nanna,v1,elsewhere/case_1.nii.gz\n")
+    result = score_store(tmp_path / "table.csv", tmp_path / "store", out=tmp_path / "out")
+    assert value(result.tables["volume"], label=1)["dice"] == 1.0
+    (tmp_path / "table.csv").write_text("subject,file\nanna,x\n")
+    with pytest.raises(DataError, match=r"table\.csv: no column path, volume"):
+        score_store(tmp_path / "table.csv", tmp_path / "store", out=tmp_path / "out")
+
+
+def test_a_missing_prediction_is_named_and_nothing_is_written(tmp_path: Path):
+    write_store(tmp_path / "store", "anna", "bert")
+    write_mask(tmp_path / "masks" / "anna__v1.nii.gz", anatomy())
+    with pytest.raises(
+        DataError, match=r"no prediction of 1 of 2 volumes: toy/bert/v1; expected files such as anna__v1"
+    ):
+        score_store(tmp_path / "masks", tmp_path / "store", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_scoring_does_not_import_torch():
+    program = "import sys, sam2ft.run.score_run; print('torch' in sys.modules, 'pandas' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["False", "False"]
