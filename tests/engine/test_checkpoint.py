@@ -85,8 +85,7 @@ def test_a_flipped_bit_anywhere_in_the_file_is_found(tmp_path: Path) -> None:
         path.write_bytes(changed)
         try:
             assert equal(read_resume(path), {"weights": torch.arange(6.0), "state": {"epoch": 1}}), position
-        except CheckpointError as error:
-            assert str(path) in str(error)
+        except CheckpointError:
             continue
         # Only what carries no meaning may change unseen: padding of the header.
         assert whole[position : position + 1] == b" ", position
