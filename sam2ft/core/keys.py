@@ -10,7 +10,8 @@ from sam2ft.core.errors import DataError
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 
 
-def _checked(kind: str, name: str) -> str:
+def checked_name(kind: str, name: str) -> str:
+    """`name`, if it can be a name in tables, paths and pages. Errors: DataError saying what is allowed."""
     if not name or name != name.strip() or len(name) > 128 or _UNPRINTABLE.search(name):
         raise DataError(f"{kind} {name!r}: a name is 1 to 128 printable characters without spaces at its ends")
     return name
@@ -34,7 +35,7 @@ class VolumeKey:
 
     def __post_init__(self) -> None:
         for kind in self.COLUMNS:
-            _checked(kind, getattr(self, kind))
+            checked_name(kind, getattr(self, kind))
 
     def __str__(self) -> str:
         return f"{self.dataset}/{self.subject}/{self.volume}"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sam2ft.core.errors import DataError
+from sam2ft.core.keys import checked_name
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class LabelTable:
         if bad := [number for number in ids if not 1 <= number <= 65535]:
             raise DataError(f"labels: id {bad[0]}; an id is 1 to 65535, 0 is background")
         for label in self.labels:
+            checked_name(f"labels.{label.id}.name", label.name)
             if label.interface is not None and label.interface not in names:
                 raise DataError(
                     f"labels.{label.id}.interface: {label.interface!r} is not a label; known: {', '.join(names)}"

@@ -22,13 +22,18 @@ class EvalLayout:
         """`name` is a key of rows.TABLES: slice, instance, volume, global, biomarker_slice, ..."""
         return self.folder / f"{name}.csv"
 
+    @property
+    def parts(self) -> Path:
+        """Rows of finished volumes, until the evaluation is complete."""
+        return self.folder / "parts"
+
     def part(self, key: VolumeKey, name: str) -> Path:
         """One finished volume's rows of one table."""
-        return self.folder / "parts" / path_component(key.dataset) / f"{key.file_stem}.{name}.csv"
+        return self.parts / path_component(key.dataset) / f"{key.file_stem}.{name}.csv"
 
     def part_done(self, key: VolumeKey) -> Path:
         """Written last: the digests of this volume's parts."""
-        return self.folder / "parts" / path_component(key.dataset) / f"{key.file_stem}.json"
+        return self.parts / path_component(key.dataset) / f"{key.file_stem}.json"
 
     def prediction(self, key: VolumeKey) -> Path:
         return self.folder / "predictions" / path_component(key.dataset) / f"{key.file_stem}.nii.gz"

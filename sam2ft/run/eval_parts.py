@@ -1,5 +1,6 @@
 """An evaluation on disk while it is made: one part per finished volume, merged into tables at the end."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -47,6 +48,10 @@ class Parts:
             return False
         parts = {name: self.evaluation.part(record.key, name) for name in PART_TABLES}
         return all(part.is_file() and sha256_file(part) == found["tables"][name] for name, part in parts.items())
+
+    def remove(self) -> None:
+        """Once their rows are in the tables."""
+        shutil.rmtree(self.evaluation.parts, ignore_errors=True)
 
     def _identity(self, record: VolumeRecord) -> dict[str, Value]:
         return {"rows": SCHEMA_VERSION, "volume": record.digest, "checkpoint_sha256": self.checkpoint_sha256}

@@ -160,7 +160,8 @@ def _finish(job: Job, checkpoint_sha256: str) -> None:
     experiment = job.experiment
     stores = store_of(open_stores(experiment))
     records = evaluated_records(experiment)
-    tables = merge(Parts(job.evaluation, checkpoint_sha256), records)
+    parts = Parts(job.evaluation, checkpoint_sha256)
+    tables = merge(parts, records)
     expect_complete(tables, records, stores, include_empty=experiment.eval.include_empty_slices)
     job.guard()
     digests = write_tables(job.evaluation, tables)
@@ -178,3 +179,4 @@ def _finish(job: Job, checkpoint_sha256: str) -> None:
             "tables": digests,
         },
     )
+    parts.remove()

@@ -1,22 +1,26 @@
 """What is kept of a training while it runs: history, checkpoints, the run's status, pictures. All are Observers."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sam2ft.config.schema import Experiment
 from sam2ft.core.events import EpochDone, SlicePrediction, StepDone
-from sam2ft.core.files import write_text
+from sam2ft.core.files import replacing, write_text
 from sam2ft.core.labels import LabelTable
 from sam2ft.core.layout import RunLayout
 from sam2ft.core.rows import cell
+from sam2ft.data.store import Store
 from sam2ft.engine.checkpoint import save_best, save_resume
 from sam2ft.engine.train_state import TrainState
 from sam2ft.engine.trainer import Trainer
 from sam2ft.run.claim import Attempt, check_claim
 from sam2ft.run.history import history_text, read_history
 from sam2ft.run.status import update_status
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STATUS_EVERY_S = 5.0
 
@@ -138,16 +142,24 @@ class StatusKeeper(Quiet):
 class PictureKeeper(Quiet):
     """qc/epoch-<n>/: the same validation slices after every epoch, so that a reader can flip through."""
 
-    def __init__(self, layout: RunLayout, attempt: Attempt, labels: LabelTable):
-        self._layout, self._attempt, self._labels = layout, attempt, labels
+    def __init__(self, layout: RunLayout, attempt: Attempt, stores: Mapping[str, Store]):
+        self._layout, self._attempt, self._stores = layout, attempt, stores
 
     def on_samples(self, epoch: int, samples: Sequence[SlicePrediction]) -> None:
-        from sam2ft.core.files import replacing
-        from sam2ft.report.figures import figure_png, qc_sheet
+        from sam2ft.report.figures import figure_png
 
         check_claim(self._layout, self._attempt)
         for sample in samples:
             key = sample.key
             path = self._layout.qc / f"epoch-{epoch:03d}" / f"{key.volume_key.file_stem}__{key.index:03d}.png"
             with replacing(path) as partial:
-                partial.write_bytes(figure_png(qc_sheet(sample, self._labels, title=f"{key}, epoch {epoch}")))
+                partial.write_bytes(figure_png(picture_of(sample, self._stores, f"{key}, epoch {epoch}")))
+
+
+def picture_of(sample: SlicePrediction, stores: Mapping[str, Store], title: str | None = None) -> "Figure":
+    """The QC sheet of a slice with the label names and proportions that its store says."""
+    from sam2ft.report.figures import qc_sheet
+
+    store = stores[sample.key.dataset]
+    spacing_yx_mm = store.record(sample.key.volume_key).geometry.spacing_zyx_mm[1:]
+    return qc_sheet(sample, store.labels, spacing_yx_mm=spacing_yx_mm, title=title)

@@ -12,27 +12,27 @@ from typing import TextIO
 class Tee(io.TextIOBase):
     """A text stream that writes to two: the terminal (or Slurm's log) and the run's log."""
 
-    def __init__(self, first: TextIO, second: TextIO):
-        self._first = first
-        self._second = second
+    def __init__(self, terminal: TextIO, log: TextIO):
+        self.terminal = terminal
+        self.log = log
 
     @property
     def encoding(self) -> str:  # type: ignore[override]  # typeshed has a plain attribute, the base class a property
-        return self._first.encoding
+        return self.terminal.encoding
 
     def write(self, text: str) -> int:
-        self._second.write(text)
-        return self._first.write(text)
+        self.log.write(text)
+        return self.terminal.write(text)
 
     def flush(self) -> None:
-        self._first.flush()
-        self._second.flush()
+        self.terminal.flush()
+        self.log.flush()
 
     def isatty(self) -> bool:
-        return self._first.isatty()
+        return self.terminal.isatty()
 
     def fileno(self) -> int:
-        return self._first.fileno()
+        return self.terminal.fileno()
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from sam2ft.core.command import command
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import replacing, sha256_file, write_json, write_text
 from sam2ft.data.split import SPLITS
-from sam2ft.run.prepare_run import prepare_dataset_file
+from sam2ft.run.prepare_run import prepare
 
 _TOTALSEGMENTATOR = "totalsegmentator-2.18.0/tests/reference_files"
 _TPTBOX = "TPTBox/tests"
@@ -177,7 +177,7 @@ def main() -> None:
     out = parser.parse_args().out
     unpack([fetch(archive, out / "archives") for archive in ARCHIVES], out)
     for cohort in COHORTS:
-        prepare_dataset_file(write_dataset(cohort, out), out / "stores" / cohort.name)
+        prepare(write_dataset(cohort, out), out / "stores" / cohort.name)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from sam2ft.core.layout import RunLayout
 from sam2ft.data.augment import augmentation_of
 from sam2ft.data.dataset import SliceDataset, SliceSettings
 from sam2ft.data.loader import EpochBatches, LoaderSettings, train_loader, val_loader
+from sam2ft.data.store import Store
 from sam2ft.engine.activation import checkpoint_activations
 from sam2ft.engine.checkpoint import load_newest_resume
 from sam2ft.engine.distributed import Ranks, distributed
@@ -27,7 +28,7 @@ from sam2ft.model.losses import SegmentationLoss, build_loss
 from sam2ft.model.parts import freeze_unreachable, set_trainable
 from sam2ft.model.segmenter import FinetunedSAM2, build_segmenter
 from sam2ft.run.claim import Attempt
-from sam2ft.run.inputs import max_train_subjects, open_stores, split_records
+from sam2ft.run.inputs import max_train_subjects, open_stores, split_records, store_of
 from sam2ft.run.keeping import CheckpointKeeper, History, PictureKeeper, StatusKeeper
 from sam2ft.run.watching import watchers
 
@@ -53,7 +54,11 @@ class TrainingData:
 
     train: EpochBatches
     val: EpochBatches
-    labels: LabelTable
+    stores: tuple[Store, ...]
+
+    @property
+    def labels(self) -> LabelTable:
+        return self.stores[0].labels
 
 
 def train(
@@ -70,7 +75,9 @@ def train(
         trainer = make_trainer(model, loss, experiment, data, ranks)
         state = None if fresh else resumed(trainer, layout)
         keeper = CheckpointKeeper(layout, attempt, experiment, data.labels, trainer)
-        with watchers(experiment, layout, data.labels, state) if ranks.is_main else nullcontext(()) as watching:
+        with (
+            watchers(experiment, layout, store_of(data.stores), state) if ranks.is_main else nullcontext(()) as watching
+        ):
             kept = keepers(experiment, layout, attempt, data, state.epoch if state else 0) if ranks.is_main else ()
             # The resume file last: a crash between two of them repeats the epoch, and nothing is missing.
             observers = Observers((*watching, *kept, keeper))
@@ -108,7 +115,7 @@ def training_data(experiment: Experiment, ranks: Ranks) -> TrainingData:
     return TrainingData(
         train=train_loader(SliceDataset(stores, train_records, jittered), settings, balanced=datamodule.balanced),
         val=val_loader(SliceDataset(stores, split_records(stores, "val"), shown), settings),
-        labels=stores[0].labels,
+        stores=stores,
     )
 
 
@@ -172,6 +179,6 @@ def keepers(
 ) -> tuple[Observer, ...]:
     """What is kept besides checkpoints: pictures, the run's status, its history."""
     module, rule = experiment.module, experiment.module.early_stopping
-    pictures = (PictureKeeper(layout, attempt, data.labels),) if module.visualize else ()
+    pictures = (PictureKeeper(layout, attempt, store_of(data.stores)),) if module.visualize else ()
     status = StatusKeeper(layout, attempt, module.num_epochs, rule.monitor, rule.mode)
     return (*pictures, status, History(layout, attempt, first_epoch))

@@ -2,9 +2,9 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +12,11 @@ import numpy.typing as npt
 from sam2ft.config.experiment import dump_experiment
 from sam2ft.config.schema import Experiment
 from sam2ft.core.events import Observer, SlicePrediction
-from sam2ft.core.labels import LabelTable
 from sam2ft.core.layout import RunLayout
+from sam2ft.data.store import Store
 from sam2ft.engine.train_state import TrainState
+from sam2ft.run.keeping import picture_of
+from sam2ft.run.output import Tee
 from sam2ft.tracking.base import Draw, Guarded
 from sam2ft.tracking.console import ConsoleProgress
 from sam2ft.tracking.tensorboard import TensorBoardTracker
@@ -23,12 +25,15 @@ from sam2ft.tracking.wandb import WandbSettings, WandbTracker
 
 @contextmanager
 def watchers(
-    experiment: Experiment, layout: RunLayout, labels: LabelTable, state: TrainState | None
+    experiment: Experiment, layout: RunLayout, stores: Mapping[str, Store], state: TrainState | None
 ) -> Iterator[tuple[Observer, ...]]:
     """The watchers of a training that begins (or goes on) at `state`; closed when the block ends, however it ends."""
     first_step, first_epoch = (state.step, state.epoch) if state else (0, 0)
-    draw = _drawing(labels)
-    console = ConsoleProgress(layout.run_id, experiment.module.num_epochs, first_epoch=first_epoch, stream=sys.stderr)
+    draw = _drawing(stores)
+    consoles = [
+        ConsoleProgress(layout.run_id, experiment.module.num_epochs, first_epoch=first_epoch, stream=stream)
+        for stream in _streams()
+    ]
     trackers = [
         Guarded(
             "TensorBoard",
@@ -40,9 +45,10 @@ def watchers(
     if experiment.module.use_wandb:
         trackers.append(Guarded("Weights & Biases", lambda: _wandb(experiment, layout, draw)))
     try:
-        yield (console, *trackers)
+        yield (*consoles, *trackers)
     finally:
-        console.close()
+        for console in consoles:
+            console.close()
         for tracker in trackers:
             tracker.close()
 
@@ -61,10 +67,17 @@ def _wandb(experiment: Experiment, layout: RunLayout, draw: Draw) -> WandbTracke
     return WandbTracker(settings, config=config, draw=draw)
 
 
-def _drawing(labels: LabelTable) -> Draw:
+def _drawing(stores: Mapping[str, Store]) -> Draw:
     def draw(sample: SlicePrediction) -> npt.NDArray[np.uint8]:
-        from sam2ft.report.figures import figure_rgb, qc_sheet
+        from sam2ft.report.figures import figure_rgb
 
-        return figure_rgb(qc_sheet(sample, labels))
+        return figure_rgb(picture_of(sample, stores))
 
     return draw
+
+
+def _streams() -> tuple[TextIO, ...]:
+    """Where progress goes: the terminal and the log apart, so that no log holds the control sequences of a bar."""
+    if isinstance(sys.stderr, Tee) and sys.stderr.isatty():
+        return (sys.stderr.terminal, sys.stderr.log)
+    return (sys.stderr,)
