@@ -135,7 +135,7 @@ def _one_series(folder: Path, images: list[_Image]) -> list[_Image]:
     """`images` unless they are of several series, orientations, sizes or spacings."""
     series = Counter(str(image.header.get("SeriesInstanceUID", "none")) for image in images)
     if len(series) > 1:
-        counts = ", ".join(f"{uid} ({count} files)" for uid, count in sorted(series.items()))
+        counts = ", ".join(f"{uid} ({count} file{'s' if count > 1 else ''})" for uid, count in sorted(series.items()))
         raise DataError(f"{folder}: holds {len(series)} series, expected one (SeriesInstanceUID {counts})")
     first = images[0]
     for image in images[1:]:

@@ -9,7 +9,6 @@ import numpy.typing as npt
 from sam2ft.core.errors import DataError
 from sam2ft.core.labels import LabelTable
 
-
 MOST = np.iinfo(np.uint16).max
 
 
@@ -21,10 +20,10 @@ def mask_dtype(labels: LabelTable) -> type[np.uint8] | type[np.uint16]:
 def relabel(
     mask_zyx: npt.NDArray[Any], labels: LabelTable, changes: Mapping[int, int]
 ) -> npt.NDArray[np.unsignedinteger[Any]]:
-    """`mask_zyx` in the ids of `labels`: every value of `changes` becomes its new id, 0 where it is dropped.
+    """`mask_zyx` in the ids of `labels`: every value becomes what `changes` says, 0 where it is dropped; 0 stays.
 
-    Errors: DataError when the mask holds anything but whole numbers >= 0, or an id that is neither in the table nor
-    in `changes`, naming ids and voxel counts.
+    Errors: DataError when the mask holds anything but whole numbers >= 0, or one that is not in `changes`, naming ids
+    and voxel counts.
     """
     if mask_zyx.dtype.kind == "f":
         whole = np.isfinite(mask_zyx) & (mask_zyx == np.floor(mask_zyx))
@@ -33,7 +32,7 @@ def relabel(
                 f"the mask holds {int((~whole).sum())} values that are no whole numbers; expected label ids"
             )
     counts = _counts(mask_zyx)
-    new_id = {0: 0, **{label: label for label in labels.ids}, **changes}
+    new_id = {**changes, 0: 0}
     if unknown := [value for value in counts if value not in new_id]:
         listed = ", ".join(f"{value} ({counts[value]} voxels)" for value in unknown[:10])
         more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""

@@ -113,7 +113,7 @@ def load_meta(source: Path | str | Mapping[str, Any], representative_slice: bool
         raise DataError(f"{where}: expected a mapping subject -> fields")
     for subject, entry in meta.items():
         if ("slices" in entry) is representative_slice:
-            found = "slice by slice" if representative_slice else "of one representative slice"
+            found = "slice by slice" if representative_slice else "by one representative slice"
             wanted = ML_NAMES[0] if representative_slice else STATS_NAMES[0]
             raise DataError(f"{where}: {subject} is described {found}; give {wanted}")
     return meta

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sam2ft.core.errors import ConfigError, DataError
 from sam2ft.core.files import canonical_json, sha256_text
@@ -107,6 +108,8 @@ def find_by_table(dataset: str, table: Path, base: Path) -> list[VolumeSource]:
 
     Paths are below `base`. Errors: DataError naming the file, and the line of what is wrong.
     """
+    if not table.is_file():
+        raise DataError(f"{table}: no such file; sources.images names a table that is not there")
     with table.open(encoding="utf-8-sig", newline="") as stream:
         reader = csv.DictReader(stream)
         columns = list(reader.fieldnames or [])
@@ -144,8 +147,8 @@ def _checked(sources: list[VolumeSource], where: str) -> list[VolumeSource]:
     return ordered
 
 
-def fingerprint(source: VolumeSource, settings: object) -> str:
+def fingerprint(source: VolumeSource, settings: Mapping[str, Any]) -> str:
     """Changes when a source file is replaced (path, size, modification time) or a setting is another."""
     files = [path for given in source.paths for path in (sorted(given.rglob("*")) if given.is_dir() else [given])]
     stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.is_file()]
-    return sha256_text(canonical_json({"files": stats, "settings": settings}))
+    return sha256_text(canonical_json({"files": stats, "settings": dict(settings)}))

@@ -9,6 +9,8 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.files import read_json
 
 SPLITS = ("train", "val", "test")
+# Thirds are written as 0.333; what is missing to 1 is spread over the splits.
+ROUNDING = 1e-3
 
 
 def split_by_fractions(subjects: Iterable[str], fractions: Mapping[str, float], seed: int) -> dict[str, str]:
@@ -19,7 +21,7 @@ def split_by_fractions(subjects: Iterable[str], fractions: Mapping[str, float], 
     """
     if unknown := sorted(set(fractions) - set(SPLITS)):
         raise DataError(f"split: unknown {', '.join(unknown)}; allowed: {', '.join(SPLITS)}")
-    if abs(sum(fractions.values()) - 1.0) > 1e-6 or min(fractions.values()) < 0:
+    if abs(sum(fractions.values()) - 1.0) > ROUNDING or min(fractions.values()) < 0:
         described = " + ".join(f"{name} {share:g}" for name, share in fractions.items())
         raise DataError(f"split: {described} = {sum(fractions.values()):g}; fractions are 0 to 1 and add up to 1")
     ordered = _shuffled(set(subjects), seed, "split")
@@ -29,7 +31,7 @@ def split_by_fractions(subjects: Iterable[str], fractions: Mapping[str, float], 
 
 
 def _sizes(total: int, fractions: Sequence[float]) -> list[int]:
-    quotas = [round(total * fraction, 9) for fraction in fractions]
+    quotas = [round(total * fraction / sum(fractions), 9) for fraction in fractions]
     sizes = [int(quota) for quota in quotas]
     by_remainder = sorted(range(len(quotas)), key=lambda i: (sizes[i] - quotas[i], i))
     for i in by_remainder[: total - sum(sizes)]:

@@ -9,7 +9,7 @@ metadata_for_ml.json  metadata_for_stats.json
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -57,9 +57,9 @@ class VolumeRecord:
     geometry: Geometry
     digest: str
     """sha256 over the arrays, the geometry and the label table: equal exactly when the content is."""
-    arrays: Mapping[str, str]
+    arrays: Mapping[str, str] = field(hash=False)
     """Kind (image, mask, map-<name>) -> sha256 of its file."""
-    label_runs: Mapping[int, Runs]
+    label_runs: Mapping[int, Runs] = field(hash=False)
     """Label id -> inclusive runs (first, last) of the slices that hold it."""
     folder: Path
     """The store."""
@@ -129,16 +129,18 @@ class Store:
         index = read_index(path)
         if index is None:
             raise DataError(f"{path}: no store here; make it with launch/prepare.py DATASET.yaml --out {path}")
-        name = index["dataset"]
-        volumes = (VolumeRecord.from_json(entry, name, path) for entry in index["volumes"])
-        return cls(
-            path=path,
-            name=name,
-            anatomy=index["anatomy"],
-            labels=LabelTable.from_json(index["labels"]),
-            split_seed=index["split_seed"],
-            volumes=tuple(sorted(volumes, key=lambda record: record.key)),
-        )
+        try:
+            volumes = [VolumeRecord.from_json(entry, index["dataset"], path) for entry in index["volumes"]]
+            return cls(
+                path=path,
+                name=index["dataset"],
+                anatomy=index["anatomy"],
+                labels=LabelTable.from_json(index["labels"]),
+                split_seed=index["split_seed"],
+                volumes=tuple(sorted(volumes, key=lambda record: record.key)),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{index_path(path)}: damaged ({error!r}); run launch/prepare.py again") from None
 
     @cached_property
     def _by_key(self) -> dict[VolumeKey, VolumeRecord]:

@@ -1,6 +1,7 @@
 """Volumes from files (NIfTI, NRRD) and folders (DICOM), as zyx arrays whose place in space is known exactly."""
 
 import gzip
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def _read_nifti(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
         image = nibabel.load(path)
         # dataobj applies the header's slope and intercept; integers without any stay integers.
         array = np.asanyarray(image.dataobj)
-    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError) as error:
+    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:
         raise DataError(f"{path}: not a readable NIfTI file ({error})") from None
     return array, np.asarray(image.affine, dtype=np.float64)
 
@@ -91,7 +92,7 @@ def _read_nrrd(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
 
     try:
         array, header = nrrd.read(str(path), index_order="F")
-    except (nrrd.NRRDError, OSError, EOFError, ValueError) as error:
+    except (nrrd.NRRDError, OSError, EOFError, ValueError, zlib.error) as error:
         raise DataError(f"{path}: not a readable NRRD file ({error})") from None
     if array.ndim != 3:
         raise DataError(f"{path}: has shape {array.shape}; expected one 3-D volume (export one layer, without colours)")

@@ -1,0 +1,81 @@
+"""launch/prepare.py: a dataset file, or a phantom cohort, becomes a store."""
+
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sam2ft.config.dataset import load_dataset
+from sam2ft.core.errors import DataError, IncompleteError
+from sam2ft.core.files import read_json, write_json
+from sam2ft.data.prepare import REFUSED, STORED, UNCHANGED, Outcome, Progress, Summary, prepare_dataset
+
+
+def prepare(dataset_file: Path, out: Path, base: Path = Path()) -> Summary:
+    """Prepare what `dataset_file` describes into the store `out`; its paths are below `base`, the working directory.
+
+    Errors: UserError when nothing could be prepared; IncompleteError, naming each, when some volumes were refused.
+    """
+    config = load_dataset(dataset_file)
+    with _progress() as progress:
+        summary = prepare_dataset(config, base, out, progress)
+    print(_text(summary), file=sys.stderr)
+    if summary.refused:
+        counts = f"{len(summary.refused)} of {len(summary.outcomes)} volumes were refused, the others are prepared"
+        refused = (f"  {outcome.key}: {outcome.reason}" for outcome in summary.refused)
+        raise IncompleteError("\n".join([f"{counts}:", *refused]))
+    return summary
+
+
+def prepare_phantom(kind: str, subjects: int, seed: int, out: Path) -> Summary:
+    """Make a phantom cohort as raw DICOM and NIfTI in `out`/source, and prepare it like any other dataset.
+
+    A cohort that is already there is not made again. Errors: DataError when `out` holds anything but a phantom store.
+    """
+    from sam2ft.data.phantom_cohort import write_cohort
+
+    source = out / "source"
+    cohort = {"kind": kind, "subjects": subjects, "seed": seed}
+    made = source / "phantom.json"
+    if not made.is_file() and out.is_dir() and any(out.iterdir()):
+        raise DataError(f"{out}: is not empty and was not made from a phantom; give a new folder")
+    if not made.is_file() or read_json(made) != cohort:
+        shutil.rmtree(source, ignore_errors=True)
+        write_cohort(kind, subjects, seed, source)
+        write_json(made, cohort)
+    return prepare(source / "dataset.yaml", out, base=source)
+
+
+def _text(summary: Summary) -> str:
+    counts = {"prepared": STORED, "unchanged": UNCHANGED, "refused": REFUSED}
+    volumes = ", ".join(f"{summary.count(result)} {name}" for name, result in counts.items() if summary.count(result))
+    splits = ", ".join(f"{split} {count}" for split, count in summary.splits.items())
+    empty = [split for split, count in summary.splits.items() if count == 0]
+    note = f"\nno subject is in {' or '.join(empty)}: there are too few for their share" if empty else ""
+    return f"{summary.store}: {volumes}; subjects: {splits}{note}"
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """A bar on a terminal; elsewhere one line per volume that was worked on."""
+    if not sys.stderr.isatty():
+        yield _line
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("preparing", total=None)
+
+        def advance(done: int, total: int, outcome: Outcome) -> None:
+            bar.update(task, completed=done, total=total, description=f"{outcome.key} {outcome.result}")
+
+        yield advance
+
+
+def _line(done: int, total: int, outcome: Outcome) -> None:
+    if outcome.result != UNCHANGED:
+        print(f"{done}/{total} {outcome.key} {outcome.result}", file=sys.stderr, flush=True)
