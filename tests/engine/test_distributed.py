@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from runpy import run_path
 
 import numpy as np
 import pytest
@@ -91,17 +92,24 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_two_ranks_with_uneven_instances_and_an_idle_rank_make_the_steps_of_one(tmp_path: Path) -> None:
+def test_two_ranks_with_uneven_instances_and_an_idle_rank_make_the_steps_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     script = Path(__file__).with_name("two_ranks.py")
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
     clean |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     step = {**SLURM, "SLURM_NTASKS": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    environments = [clean] + [clean | step | {"SLURM_PROCID": str(r), "SLURM_LOCALID": str(r)} for r in range(2)]
+    out = str(tmp_path / "end")
     children = [
-        subprocess.Popen([sys.executable, str(script), str(tmp_path / "end")], env=environment)
-        for environment in environments
+        subprocess.Popen(
+            [sys.executable, str(script), out], env=clean | step | {"SLURM_PROCID": str(r), "SLURM_LOCALID": str(r)}
+        )
+        for r in range(2)
     ]
-    assert [child.wait(timeout=120) for child in children] == [0, 0, 0]
+    for name in SLURM:
+        monkeypatch.delenv(name, raising=False)
+    run_path(str(script))["main"](out)
+    assert [child.wait(timeout=120) for child in children] == [0, 0]
     alone, first, second = (torch.load(tmp_path / f"end.{name}.pt") for name in ("1.0", "2.0", "2.1"))
     for kind in ("weights", "gradients"):
         for name, tensor in alone[kind].items():
