@@ -69,8 +69,8 @@ class StoreWriter:
             raise DataError(f"{self.folder}: is not a store and not empty (it holds {strangers[0]}); give a new folder")
 
     def _strangers(self) -> list[str]:
-        names = (path.name for path in self.folder.iterdir())
-        return sorted(name for name in names if name not in ("volumes", "source") and not name.startswith("."))
+        names = {path.name for path in self.folder.iterdir() if not path.name.startswith(".")}
+        return sorted(names - {"volumes", "source", METADATA_FOR_ML, METADATA_FOR_STATS})
 
     def is_finished(self, key: VolumeKey, source: str) -> bool:
         """Whether `key` is stored completely, prepared from exactly `source` (a fingerprint of files and settings)."""
@@ -89,7 +89,11 @@ class StoreWriter:
         return all(path.is_file() and path.stat().st_size == size for path, size in paths.items())
 
     def write(self, volume: PreparedVolume, source: str) -> None:
-        """Store one volume; its record comes last, so that an interrupted volume is simply made again."""
+        """Store one volume; its record comes last, so that an interrupted volume is simply made again.
+
+        From here to `finish` there is no index: nobody reads a store whose arrays are being replaced.
+        """
+        index_path(self.folder).unlink(missing_ok=True)
         record_path(self.folder, volume.key).unlink(missing_ok=True)
         contents: dict[str, npt.NDArray[Any]] = {"image": volume.image_zyx, "mask": volume.mask_zyx}
         contents |= {f"map-{name}": values for name, values in sorted(volume.maps.items())}

@@ -129,7 +129,7 @@ def _image(series: str, z: int, dz: float, shape: tuple[int, int]) -> FileDatase
     header = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     header.SOPClassUID, header.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
     header.SeriesInstanceUID = series
-    header.PatientName, header.PatientID, header.PatientBirthDate = "Doe^Jane", "12345", "19700101"
+    header.PatientName, header.PatientID, header.PatientBirthDate = "Doe^Jane", "PID-12345", "19700101"
     header.PatientAge, header.PatientSex = "053Y", "F"
     header.SeriesDescription, header.InstitutionName = "t2 sag Dr. Who", "Some Hospital"
     header.Modality, header.InstanceNumber = "MR", z + 1

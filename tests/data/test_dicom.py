@@ -191,7 +191,7 @@ def test_a_folder_without_dicom_says_so(tmp_path: Path) -> None:
 def test_only_allowed_fields_leave_the_header(tmp_path: Path, write_series: Writer) -> None:
     volume = read_series(write_series(tmp_path / "s"))
     text = repr(volume.slices) + repr(volume.subject_fields)
-    for secret in ("Jane", "12345", "1970", "Hospital", "Who", "053Y"):
+    for secret in ("Jane", "PID-12345", "19700101", "Hospital", "Who", "053Y"):
         assert secret not in text
     assert volume.slices["TE"] == [10.0] * 5
     assert volume.slices["slice_spacing"] == [2.0] * 5
