@@ -98,7 +98,7 @@ def test_each_kind_of_prompt_reaches_its_own_embeddings(nano):
 
 def test_a_part_that_gets_nothing_is_an_error(nano):
     set_trainable(nano, asked(mask_decoder=Only(("iou_prediction_head",))))
-    with pytest.raises(ConfigError, match="module.trainable.mask_decoder: asked for, but the configured prompts"):
+    with pytest.raises(ConfigError, match=r"module.trainable.mask_decoder: asked for, but the configured prompts"):
         freeze_unreachable(nano, LOSS, BOXES)
 
 

@@ -126,7 +126,7 @@ def test_other_image_sizes_work_and_impossible_ones_are_refused(boxes):
     small = build_untrained("sam2_nano", image_size=128)
     with torch.no_grad():
         assert small(torch.rand(3, 3, 128, 128), boxes)[0].shape == (5, 1, 32, 32)
-    with pytest.raises(ConfigError, match="module.image_size: 250; a positive multiple of 32"):
+    with pytest.raises(ConfigError, match=r"module.image_size: 250; a positive multiple of 32"):
         build_untrained("sam2_nano", image_size=250)
     with pytest.raises(ValueError, match="images are 1 x 256 x 256, expected 1 or 3 x 128 x 128"):
         small(torch.rand(3, 1, 256, 256), boxes)
@@ -148,7 +148,7 @@ def test_an_unknown_model_name_lists_the_known_ones():
 
 
 def test_a_stock_model_without_weights_is_refused():
-    with pytest.raises(CheckpointError, match="none given for configs/sam2.1/sam2.1_hiera_t.yaml"):
+    with pytest.raises(CheckpointError, match=r"none given for configs/sam2.1/sam2.1_hiera_t.yaml"):
         build_segmenter("configs/sam2.1/sam2.1_hiera_t.yaml", image_size=1024, checkpoint=None)
 
 

@@ -7,15 +7,13 @@ import torch
 from safetensors.torch import save_file
 
 from sam2ft.core.errors import CheckpointError
-from sam2ft.model.segmenter import build_segmenter, build_untrained
+from sam2ft.model.segmenter import build_untrained
 from sam2ft.model.weights import (
     OFFICIAL,
     describe,
     load_weights,
-    nano_weights_path,
     read_info,
     read_weights,
-    weights_sha256,
 )
 
 pytestmark = pytest.mark.sam2
@@ -132,5 +130,5 @@ def test_a_pickle_that_would_run_code_is_not_run(tmp_path, capsys):
 def test_a_truncated_checkpoint_is_refused(nano, tmp_path):
     path = saved(state_of(nano), tmp_path / "cut.pt")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(CheckpointError, match="cut.pt: not a checkpoint"):
+    with pytest.raises(CheckpointError, match=r"cut.pt: not a checkpoint"):
         read_weights(path)
