@@ -96,9 +96,7 @@ class _Plane:
 
 def paint_knee(knee: Knee, canvas: Canvas, a: Field, s: Field, m: Field) -> None:
     """Paint one plane, from the outside of the leg to the bones."""
-    medial, medial_arc = knee.medial.distance_and_arc(a, s)
-    lateral, lateral_arc = knee.lateral.distance_and_arc(a, s)
-    outline, arc = np.where(m >= 0, medial, lateral), np.where(m >= 0, medial_arc, lateral_arc)
+    outline, arc = _femur_outline(knee, a, s, m)
     tibia_a, tibia_s = turned(a, s, knee.tibia_origin, knee.tibia_turn)
     patella_a, patella_s = turned(a, s, knee.patella_origin, knee.patella_turn)
     plane = _Plane(
@@ -110,6 +108,16 @@ def paint_knee(knee: Knee, canvas: Canvas, a: Field, s: Field, m: Field) -> None
     _paint_femur(knee, canvas, plane)
     _paint_tibia(knee, canvas, plane)
     _paint_patella(knee, canvas, plane)
+
+
+def _femur_outline(knee: Knee, a: Field, s: Field, m: Field) -> tuple[Field, Field]:
+    """(distance, arc length of the foot point) in the sagittal plane, for whichever condyle a pixel belongs to."""
+    if m.min() >= 0:
+        return knee.medial.distance_and_arc(a, s)
+    if m.max() < 0:
+        return knee.lateral.distance_and_arc(a, s)
+    medial, lateral = knee.medial.distance_and_arc(a, s), knee.lateral.distance_and_arc(a, s)
+    return np.where(m >= 0, medial[0], lateral[0]), np.where(m >= 0, medial[1], lateral[1])
 
 
 def _paint_leg(knee: Knee, canvas: Canvas, p: _Plane) -> None:
@@ -198,7 +206,7 @@ def _paint_bone(canvas: Canvas, distance: Field, name: str, s: Field) -> None:
 def _paint_femur(knee: Knee, canvas: Canvas, p: _Plane) -> None:
     a, s, m = p.a, p.s, p.m
     first = knee.medial
-    roof = Hull(-3.0, -first.r0 * 0.45, first.r0 * 0.62, -44.0, 1.0, first.r0 * 1.2)
+    roof = Hull(-3.0, -first.r0 * 0.45, first.r0 * 0.62, -42.0, 7.0, first.r0 * 1.2)
     notch = np.maximum(roof.distance(a, s), canvas.beyond(m, knee.notch_half_width))
     condyles = np.maximum(p.femur, -notch)
     taper = np.sqrt(np.clip((s + 6) / np.float32(48), 0, 1)) * np.float32(knee.half_width * 0.42)

@@ -109,8 +109,8 @@ class Spine:
 
 def half_depth_at(half_depth: float, half_width: float, m: Field | float) -> Field:
     """Half extent along a of a body or disc in the sagittal plane m: a rounded rectangle seen from above."""
-    share = np.clip(1 - (np.asarray(m, dtype=np.float32) / np.float32(half_width)) ** 4, 0, None)
-    return np.float32(half_depth) * np.sqrt(share)
+    square = (np.asarray(m, dtype=np.float32) / np.float32(half_width)) ** 2
+    return np.float32(half_depth) * np.sqrt(np.maximum(1 - square * square, 0))
 
 
 def paint_spine(spine: Spine, canvas: Canvas, a: Field, s: Field, m: Field) -> None:
