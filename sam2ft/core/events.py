@@ -17,7 +17,7 @@ class StepDone:
 
     epoch: int
     step: int
-    """Global number of updates made, this one included."""
+    """Number of steps made in all, this one and skipped ones included."""
     steps_in_epoch: int
     losses: Mapping[str, float]
     """`loss` and each of its terms, averaged over the instances of the step (all ranks)."""
