@@ -12,6 +12,7 @@ from sam2ft.core.errors import DataError, Problem, ProblemsError, UserError
 from sam2ft.core.files import DigestCache
 from sam2ft.core.layout import RUNS, digest_cache
 from sam2ft.data.store import Store, VolumeRecord, index_path, records_digest
+from sam2ft.engine.unsupported import unavailable
 from sam2ft.metrics.factory import load_metrics, unmet_needs
 from sam2ft.run.inputs import max_train_subjects, open_stores, split_records
 from sam2ft.run.planned import PlannedPoint, PlannedRun, Resources
@@ -124,6 +125,8 @@ class _Checker:
 
     def point(self, point: Point) -> ResolvedPoint:
         experiment, asked = point.experiment, self.fill(point.experiment)
+        for key, message in unavailable(experiment.module, experiment.eval):
+            self.problem(key, message)
         stores, weights = self._stores(experiment), self._weights(experiment)
         trained, evaluated = self._records(experiment, stores)
         run, evaluation = None, None
