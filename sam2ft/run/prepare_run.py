@@ -2,14 +2,14 @@
 
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sam2ft.config.dataset import load_dataset
 from sam2ft.core.errors import DataError, IncompleteError
 from sam2ft.core.files import read_json, write_json
-from sam2ft.data.prepare import REFUSED, STORED, UNCHANGED, Outcome, Progress, Summary, prepare_dataset
+from sam2ft.data.prepare import REFUSED, STORED, UNCHANGED, Outcome, Summary, prepare_dataset
 
 
 def prepare(dataset_file: Path, out: Path, base: Path = Path()) -> Summary:
@@ -18,8 +18,13 @@ def prepare(dataset_file: Path, out: Path, base: Path = Path()) -> Summary:
     Errors: UserError when nothing could be prepared; IncompleteError, naming each, when some volumes were refused.
     """
     config = load_dataset(dataset_file)
-    with _progress() as progress:
-        summary = prepare_dataset(config, base, out, progress)
+    with _progress("preparing") as show:
+
+        def tell(done: int, total: int, outcome: Outcome) -> None:
+            if outcome.result != UNCHANGED:
+                show(done, total, f"{outcome.key} {outcome.result}")
+
+        summary = prepare_dataset(config, base, out, tell)
     print(_text(summary), file=sys.stderr)
     if summary.refused:
         counts = f"{len(summary.refused)} of {len(summary.outcomes)} volumes were refused, the others are prepared"
@@ -37,13 +42,15 @@ def prepare_phantom(kind: str, subjects: int, seed: int, out: Path) -> Summary:
 
     source = out / "source"
     cohort = {"kind": kind, "subjects": subjects, "seed": seed}
-    made = source / "phantom.json"
-    if not made.is_file() and out.is_dir() and any(out.iterdir()):
+    marker = source / "phantom.json"
+    if not marker.is_file() and out.is_dir() and any(out.iterdir()):
         raise DataError(f"{out}: is not empty and was not made from a phantom; give a new folder")
-    if not made.is_file() or read_json(made) != cohort:
+    if not marker.is_file() or read_json(marker) != cohort | {"complete": True}:
         shutil.rmtree(source, ignore_errors=True)
-        write_cohort(kind, subjects, seed, source)
-        write_json(made, cohort)
+        write_json(marker, cohort | {"complete": False})
+        with _progress("drawing") as show:
+            write_cohort(kind, subjects, seed, source, show)
+        write_json(marker, cohort | {"complete": True})
     return prepare(source / "dataset.yaml", out, base=source)
 
 
@@ -57,25 +64,18 @@ def _text(summary: Summary) -> str:
 
 
 @contextmanager
-def _progress() -> Iterator[Progress]:
-    """A bar on a terminal; elsewhere one line per volume that was worked on."""
+def _progress(what: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Yields show(done, total, name): a bar on a terminal, elsewhere one line each."""
     if not sys.stderr.isatty():
-        yield _line
+        yield lambda done, total, name: print(f"{what} {done}/{total}: {name}", file=sys.stderr, flush=True)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
+    from rich.markup import escape
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("preparing", total=None)
-
-        def advance(done: int, total: int, outcome: Outcome) -> None:
-            bar.update(task, completed=done, total=total, description=f"{outcome.key} {outcome.result}")
-
-        yield advance
-
-
-def _line(done: int, total: int, outcome: Outcome) -> None:
-    if outcome.result != UNCHANGED:
-        print(f"{done}/{total} {outcome.key} {outcome.result}", file=sys.stderr, flush=True)
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total, name: bar.update(
+            task, completed=done, total=total, description=f"{what} {escape(name)}"
+        )
