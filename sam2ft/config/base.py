@@ -107,8 +107,8 @@ Arguments = ReadOnly[Frozen]
 
 def _absolute(path: Path) -> Path:
     """Relative to the working directory of the command; links are kept, as the user wrote them."""
-    if path == Path():
-        raise problem("found an empty path; allowed: the path of a file or folder")
+    if path == Path() or "\0" in str(path):
+        raise problem(f"found {shown(str(path))}; allowed: the path of a file or folder")
     return Path(os.path.abspath(path))  # Path.resolve would follow links
 
 
@@ -133,7 +133,7 @@ class OpenSection(Section):
     table: ClassVar[str]
     """Table of signatures.json that `type` names a row of."""
     type: str
-    constructor: Arguments
+    constructor_arguments: Arguments
 
     @model_validator(mode="before")
     @classmethod
@@ -142,12 +142,12 @@ class OpenSection(Section):
             return value
         own = cls.own_keys()
         known = {key: entry for key, entry in value.items() if key in own}
-        return known | {"constructor": {key: entry for key, entry in value.items() if key not in own}}
+        return known | {"constructor_arguments": {key: entry for key, entry in value.items() if key not in own}}
 
     @classmethod
     def own_keys(cls) -> list[str]:
         """Keys that are not arguments of the constructor."""
-        return [name for name in cls.model_fields if name != "constructor"]
+        return [name for name in cls.model_fields if name != "constructor_arguments"]
 
     @field_validator("type")
     @classmethod
@@ -156,7 +156,7 @@ class OpenSection(Section):
             raise problem(message)
         return value
 
-    @field_validator("constructor")
+    @field_validator("constructor_arguments")
     @classmethod
     def _bound_arguments(cls, value: Mapping[str, Any], info: ValidationInfo) -> Mapping[str, Any]:
         name = info.data.get("type")
@@ -174,7 +174,10 @@ class OpenSection(Section):
     @property
     def arguments(self) -> Mapping[str, Any]:
         """What the constructor of `type` is given."""
-        return self.constructor
+        return self.constructor_arguments
 
     def identity_values(self) -> Mapping[str, Any]:
-        return {**super().identity_values(), "constructor": resolved(self.table, self.type, self.constructor)}
+        return {
+            **super().identity_values(),
+            "constructor_arguments": resolved(self.table, self.type, self.constructor_arguments),
+        }

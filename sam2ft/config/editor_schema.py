@@ -64,8 +64,8 @@ def _usable(signatures: Mapping[str, Any], table: str) -> dict[str, dict[str, An
 def _spell_out(definition: dict[str, Any], classes: Mapping[str, Mapping[str, Any]]) -> None:
     """`type` becomes a choice, and the keys that may stand beside it depend on it."""
     own = definition["properties"]
-    del own["constructor"]
-    definition["required"] = [name for name in definition.get("required", []) if name != "constructor"]
+    del own["constructor_arguments"]
+    definition["required"] = [name for name in definition.get("required", []) if name != "constructor_arguments"]
     own["type"]["enum"] = list(classes)
     del definition["additionalProperties"]
     definition["allOf"] = [

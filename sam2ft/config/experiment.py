@@ -152,7 +152,7 @@ def plain(value: Any) -> Any:
     """A configuration as mappings, lists and scalars, as it stands in a file."""
     if isinstance(value, Section):
         fields = {name: plain(getattr(value, name)) for name in type(value).model_fields}
-        arguments = fields.pop("constructor") if isinstance(value, OpenSection) else {}
+        arguments = fields.pop("constructor_arguments") if isinstance(value, OpenSection) else {}
         return fields | arguments
     if isinstance(value, Mapping):
         return {key: plain(entry) for key, entry in value.items()}

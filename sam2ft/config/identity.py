@@ -39,10 +39,23 @@ def affecting(node: Section, what: str) -> dict[str, Any]:
         extra = field.json_schema_extra
         if isinstance(extra, dict) and "affects" in extra:
             if extra["affects"] == what and not _is_legacy(extra, values[name]):
-                found[name] = plain(values[name])
+                found[name] = _acting(values[name])
         elif kept := _below(values[name], what):
             found[name] = kept
-    arguments = found.pop("constructor", {}) if isinstance(node, OpenSection) else {}
+    return _flat(node, found)
+
+
+def _acting(value: Any) -> Any:
+    """A leaf's value as plain values, the defaults of the classes that it names filled in."""
+    if isinstance(value, Section):
+        return _flat(value, {name: _acting(entry) for name, entry in value.identity_values().items()})
+    if isinstance(value, tuple):
+        return [_acting(entry) for entry in value]
+    return plain(value)
+
+
+def _flat(node: Section, found: dict[str, Any]) -> dict[str, Any]:
+    arguments = found.pop("constructor_arguments", {}) if isinstance(node, OpenSection) else {}
     # A key of ours that the constructor takes too (lr) wins over the class's own default for it.
     return arguments | found
 

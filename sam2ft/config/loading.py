@@ -79,8 +79,11 @@ def parse_scalar(text: str) -> bool | int | float | str | None:
     return text
 
 
-class _Nodes(_Parser, Composer):
-    """Nodes whose tag says how a scalar was written, so that an explicit tag is told from none."""
+class _Nodes(Composer, _Parser):
+    """Nodes whose tag says how a scalar was written, so that an explicit tag is told from none.
+
+    The composer is the Python one: that of libyaml overruns the stack on deep nesting and takes the process with it.
+    """
 
     def __init__(self, text: str):
         _Parser.__init__(self, text)
@@ -214,6 +217,8 @@ class _Dumper(yaml.SafeDumper):
 
 def _text(dumper: yaml.SafeDumper, text: str) -> ScalarNode:
     style = "'" if not isinstance(parse_scalar(text), str) or text == "<<" else None
+    if not text.isprintable():
+        style = '"'  # the only one that can escape; line ends such as U+0085 become spaces otherwise
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 

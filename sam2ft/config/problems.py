@@ -90,7 +90,9 @@ def _key_in(value: Any, entry: Any, root: type[BaseModel]) -> KeyPath:
         in_list = isinstance(value, list) and isinstance(part, int) and part < len(value)
         if in_list or (isinstance(value, Mapping) and part in value):
             value = value[part]
-        elif isinstance(value, Mapping) and part != "constructor" and _is_key_of(part, _section_at(root, key)):
+        elif (
+            isinstance(value, Mapping) and part != "constructor_arguments" and _is_key_of(part, _section_at(root, key))
+        ):
             value = None  # a key that is not there: missing, or its default does not fit the other keys
         else:
             continue
@@ -134,9 +136,9 @@ def _description(root: type[BaseModel], key: KeyPath) -> str:
 def _unknown_key(root: type[BaseModel], key: KeyPath) -> str:
     model = _section_at(root, key[:-1])
     known = list(model.model_fields) if model is not None else []
-    hint = did_you_mean(key[-1], known)
-    if not hint and (homes := [path for path in _leaf_paths(root) if path.split(".")[-1] == key[-1]]):
-        hint = f"; it belongs to {' or '.join(path.rpartition('.')[0] or 'the top of the file' for path in homes)}"
+    homes = [path.rpartition(".")[0] for path in _leaf_paths(root) if path.split(".")[-1] == key[-1]]
+    belongs = f"; it belongs to {' or '.join(home or 'the top of the file' for home in homes)}"
+    hint = belongs if homes else did_you_mean(key[-1], known)
     return f"unknown key{hint}; allowed: {', '.join(known)}"
 
 

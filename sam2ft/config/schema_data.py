@@ -28,7 +28,7 @@ class Transform(OpenSection):
 
     table: ClassVar[str] = "transforms"
     type: str = leaf(REQUIRED, "name of a MONAI array transform; further keys are its arguments", affects="training")
-    constructor: Arguments = leaf(ReadOnlyDict(), "arguments of the transform", affects="training")
+    constructor_arguments: Arguments = leaf(ReadOnlyDict(), "arguments of the transform", affects="training")
 
 
 class Metric(Section):

@@ -16,7 +16,7 @@ class ExperimentInfo(Section):
 
     name: Name = leaf(REQUIRED, "folder under runs/ and first part of every run_id", affects="nothing")
     description: str = leaf("", "one sentence for the report", affects="nothing")
-    seed: int = leaf(42, "of every random draw", affects="training", ge=0)
+    seed: int = leaf(42, "of every random draw", affects="training", ge=0, le=2**32 - 1)
     baseline: bool = leaf(True, "also evaluate the initial weights, as point baseline", affects="nothing")
 
 

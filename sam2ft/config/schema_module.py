@@ -117,7 +117,7 @@ class Optimizer(OpenSection):
 
     table: ClassVar[str] = "optimizers"
     type: str = leaf("AdamW", "name of a torch.optim class", affects="training")
-    constructor: Arguments = leaf(ReadOnlyDict(), "arguments of the optimizer", affects="training")
+    constructor_arguments: Arguments = leaf(ReadOnlyDict(), "arguments of the optimizer", affects="training")
     lr: float = leaf(1e-4, "learning rate", affects="training", gt=0)
     lr_scale: Annotated[Mapping[Part, Positive], AfterValidator(ReadOnlyDict)] = leaf(
         ReadOnlyDict(), "factor on lr for single parts, such as {image_encoder: 0.1}", affects="training", unit="1"
@@ -129,7 +129,7 @@ class Optimizer(OpenSection):
 
     @property
     def arguments(self) -> Mapping[str, Any]:
-        return ReadOnlyDict({"lr": self.lr, **self.constructor})
+        return ReadOnlyDict({"lr": self.lr, **self.constructor_arguments})
 
 
 class Scheduler(OpenSection):
@@ -137,7 +137,7 @@ class Scheduler(OpenSection):
 
     table: ClassVar[str] = "schedulers"
     type: str = leaf(REQUIRED, "name of a torch.optim.lr_scheduler class", affects="training")
-    constructor: Arguments = leaf(ReadOnlyDict(), "arguments of the scheduler", affects="training")
+    constructor_arguments: Arguments = leaf(ReadOnlyDict(), "arguments of the scheduler", affects="training")
     interval: Literal["step", "epoch"] = leaf("epoch", "when the scheduler advances", affects="training")
     monitor: Monitor | None = leaf(
         None, "value that ReduceLROnPlateau watches", affects="training", validate_default=True
@@ -166,7 +166,7 @@ class Scheduler(OpenSection):
             raise problem("missing; ReduceLROnPlateau needs it, such as val_loss")
         if name not in (None, "ReduceLROnPlateau") and value is not None:
             raise problem(f"{name} watches no value, only ReduceLROnPlateau does; leave the key out")
-        if value is not None and info.data.get("constructor", {}).get("mode", "min") != mode_of(value):
+        if value is not None and info.data.get("constructor_arguments", {}).get("mode", "min") != mode_of(value):
             raise problem(f"{value} is better when {_BETTER[mode_of(value)]}; give mode: {mode_of(value)} too")
         return value
 
@@ -259,7 +259,7 @@ class Module(Section):
     optimizer: Optimizer = section(Optimizer, "how it is minimised")
     scheduler: Scheduler | None = Field(None, description="how the learning rate changes; null: it does not")
     num_epochs: int = leaf(100, "passes over the training slices", affects="training", unit="epochs", ge=1)
-    use_amp: Literal[False, True, "fp16", "bf16"] = leaf(
+    use_amp: bool | Literal["fp16", "bf16"] = leaf(
         "bf16", "mixed precision; true: bf16 where supported, else fp16", affects="training"
     )
     grad_accum: int = leaf(

@@ -1,0 +1,84 @@
+"""The YAML files that come with the project, and the schemas that editors use for them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from sam2ft.config.dataset import load_dataset
+from sam2ft.config.experiment import load_experiment
+from sam2ft.config.loading import load_yaml
+
+ROOT = Path(__file__).parents[2]
+EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))
+DATASETS = sorted((ROOT / "experiments" / "datasets").glob("*.yaml"))
+
+
+def validator(name: str) -> Any:
+    schema = json.loads((ROOT / "sam2ft" / "config" / f"{name}.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+def stem(path: Path) -> str:
+    return path.stem
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=stem)
+def test_shipped_experiments_load_and_fit_their_schema(path: Path) -> None:
+    load_experiment(path)
+    validator("experiment").validate(load_yaml(path).value)
+
+
+@pytest.mark.parametrize("path", DATASETS, ids=stem)
+def test_shipped_datasets_load_and_fit_their_schema(path: Path) -> None:
+    load_dataset(path)
+    validator("dataset").validate(load_yaml(path).value)
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS + DATASETS, ids=stem)
+def test_editors_find_the_schema_of_a_shipped_file(path: Path) -> None:
+    first = path.read_text().splitlines()[0]
+    prefix = "# yaml-language-server: $schema="
+    assert first.startswith(prefix)
+    assert (path.parent / first.removeprefix(prefix)).resolve().is_file()
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"module": {"scheduler": {"type": "CosineAnnealingWarmRestarts", "T_max": 3}}}, "scheduler"),
+        ({"module": {"optimizer": {"type": "LBFGS"}}}, "optimizer"),
+        ({"module": {"optimizer": {"type": "AdamW", "lr": "fast"}}}, "optimizer"),
+        ({"module": {"loss": {"seg": "DiceLos"}}}, "loss"),
+        ({"modul": {}}, "modul"),
+        ({"datamodule": {"bbox_shift": -1}}, "bbox_shift"),
+    ],
+)
+def test_editors_mark_what_the_loader_refuses(change: dict[str, Any], word: str) -> None:
+    value = {"extends": "quickstart.yaml", **change}
+    errors = list(validator("experiment").iter_errors(value))
+    assert errors
+    assert any(word in str(error) for error in errors)
+
+
+def test_editors_ask_for_what_is_required_unless_another_file_may_hold_it() -> None:
+    assert list(validator("experiment").iter_errors({"module": {}}))
+    assert not list(validator("experiment").iter_errors({"extends": "a.yaml", "module": {"num_epochs": 3}}))
+
+
+def test_the_quickstart_stands_alone_and_spells_out_how_it_trains() -> None:
+    value = load_yaml(ROOT / "experiments" / "quickstart.yaml").value
+    assert not {"extends", "sweep"} & value.keys()
+    assert {"num_epochs", "optimizer", "scheduler"} <= value["module"].keys()
+    assert {"type", "lr"} <= value["module"]["optimizer"].keys()
+
+
+def test_the_grid_has_four_points_and_a_baseline() -> None:
+    loaded = load_experiment(ROOT / "experiments" / "lr_grid.yaml")
+    assert len(loaded.points) == 4
+    assert loaded.experiment.experiment.baseline
+    assert loaded.where("module.num_epochs").startswith(str(ROOT / "experiments" / "quickstart.yaml"))
+    assert loaded.where("experiment.name").startswith(str(ROOT / "experiments" / "lr_grid.yaml"))
