@@ -8,6 +8,8 @@ from urllib.parse import quote
 from sam2ft.core.errors import DataError
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
+# Underscores that could be taken for the separator of a file stem: at an end of a name, or after another one.
+_EDGE_OR_DOUBLE = re.compile(r"^_|_$|(?<=_)_")
 
 
 def checked_name(kind: str, name: str) -> str:
@@ -47,7 +49,7 @@ class VolumeKey:
     @property
     def file_stem(self) -> str:
         """A file name that is unique within the dataset: `<subject>__<volume>`, each part quoted."""
-        return f"{path_component(self.subject)}__{path_component(self.volume)}"
+        return "__".join(_EDGE_OR_DOUBLE.sub("%5F", path_component(part)) for part in (self.subject, self.volume))
 
 
 @dataclass(frozen=True, order=True)

@@ -1,0 +1,88 @@
+import json
+import math
+import os
+from pathlib import Path
+
+import pytest
+
+from sam2ft.core.errors import DataError
+from sam2ft.core.files import (
+    DigestCache,
+    canonical_json,
+    read_json,
+    replacing,
+    sha256_file,
+    sha256_text,
+    write_json,
+    write_text,
+)
+
+
+def test_a_file_is_what_it_was_when_writing_fails(tmp_path: Path):
+    path = tmp_path / "table.csv"
+    write_text(path, "old")
+
+    def fail():
+        with replacing(path) as partial:
+            partial.write_text("half of the ne")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fail()
+    assert path.read_text() == "old"
+    assert [one.name for one in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_a_file_is_written_beside_its_place_and_synced_with_its_folder(tmp_path: Path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    with replacing(tmp_path / "new" / "a.csv") as partial:
+        partial.write_text("x")
+        assert partial.parent == tmp_path / "new"
+        assert partial.suffix == ".csv"
+    assert synced == [str(partial), str(tmp_path / "new")]
+
+
+def test_text_is_utf8_with_lf(tmp_path: Path):
+    write_text(tmp_path / "a", "µm\n")
+    assert (tmp_path / "a").read_bytes() == "µm\n".encode()
+
+
+def test_json_holds_no_nan_and_bad_json_is_named(tmp_path: Path):
+    path = tmp_path / "status.json"
+    write_json(path, {"b": 1, "a": [0.1, None]})
+    assert read_json(path) == {"b": 1, "a": [0.1, None]}
+    assert list(json.loads(path.read_text())) == ["b", "a"]
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"loss": math.nan})
+    path.write_text('{"a": 1,\n}')
+    with pytest.raises(DataError, match=r"status\.json: not a JSON file .*line 2"):
+        read_json(path)
+    with pytest.raises(DataError, match=r"other\.json: no such file"):
+        read_json(tmp_path / "other.json")
+
+
+def test_one_value_has_one_canonical_text():
+    assert canonical_json({"b": 1.0, "a": (1e-4, 0.0001)}) == '{"a":[0.0001,0.0001],"b":1}'
+    assert canonical_json({"x": True}) == '{"x":true}'
+    assert canonical_json({"x": 1.5}) != canonical_json({"x": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        canonical_json([math.inf])
+
+
+def test_a_remembered_digest_is_dropped_when_the_file_changes(tmp_path: Path):
+    file, cache = tmp_path / "weights", tmp_path / "digests.json"
+    file.write_bytes(b"one")
+    assert DigestCache(cache).sha256(file) == sha256_file(file) == sha256_text("one")
+    os.utime(file, ns=(1, 1))
+    DigestCache(cache).sha256(file)
+    file.write_bytes(b"two")
+    assert DigestCache(cache).sha256(file) == sha256_text("two")
+
+
+def test_a_remembered_digest_is_not_computed_again(tmp_path: Path, monkeypatch):
+    file, cache = tmp_path / "weights", tmp_path / "digests.json"
+    file.write_bytes(b"one")
+    known = DigestCache(cache).sha256(file)
+    monkeypatch.setattr("sam2ft.core.files.sha256_file", lambda path: pytest.fail("read again"))
+    assert DigestCache(cache).sha256(file) == known
