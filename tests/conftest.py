@@ -1,8 +1,11 @@
 """What all tests share."""
 
 import os
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -22,3 +25,109 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Run the test in an empty working directory: paths in a YAML are relative to it."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+TOY_SPLITS = {"a": "train", "b": "train", "c": "train", "d": "val", "e": "test", "f": "test"}
+TOY_YAML = """\
+experiment: {name: toy, seed: 42}
+dataset:
+  toy: {store: data/toy}
+datamodule: {bbox_shift: 2, batch_size: 2, num_workers: 0, metric: {func: {dice: true, iou: true}}}
+module:
+  sam2_model_cfg: sam2_nano
+  sam2_checkpoint: weights/nano.safetensors
+  image_size: 64
+  trainable: {prompt_encoder: false, image_encoder: false, mask_decoder: true}
+  optimizer: {type: AdamW, lr: 1e-3}
+  num_epochs: 2
+  use_amp: false
+  early_stopping: {enabled: false}
+eval: {precision: fp32, qc_slices: 4}
+resources: {nodes: 1, gpus_per_node: 0, cpus_per_task: 1, mem_gb: 1, hours: 1}
+"""
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A working directory that everything can be run in: data/toy, weights/nano.safetensors, toy.yaml."""
+
+    folder: Path
+
+    @property
+    def experiment(self) -> Path:
+        return self.folder / "toy.yaml"
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "weights" / "nano.safetensors"
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "data" / "toy"
+
+    def write(self, changed: str = "", to: str = "", more: str = "") -> Path:
+        """The experiment with one piece of text replaced and some added."""
+        if changed not in TOY_YAML:
+            raise ValueError(f"{changed!r} is not in the experiment")
+        self.experiment.write_text(TOY_YAML.replace(changed, to) + more)
+        return self.experiment
+
+    def files(self) -> dict[str, tuple[int, bytes]]:
+        """Name -> (time of modification, content) of every file, to see that nothing was touched."""
+        paths = sorted(path for path in self.folder.rglob("*") if path.is_file())
+        return {str(path.relative_to(self.folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in paths}
+
+
+def write_toy_store(folder: Path, labels: dict[int, str] | None = None) -> Path:
+    """Six subjects (3 train, 1 val, 2 test) of 4 slices of 64 x 64 pixels: slice 0 empty, the others with a disc
+    (label 1), a bar (label 2) and, in slice 3, a second bar; brighter than the background by label.
+    """
+    from sam2ft.core.geometry import Geometry
+    from sam2ft.core.keys import VolumeKey
+    from sam2ft.core.labels import Label, LabelTable
+    from sam2ft.data.store_writer import PreparedVolume, StoreWriter
+
+    table = LabelTable(tuple(Label(number, name) for number, name in (labels or {1: "disc", 2: "bar"}).items()))
+    writer = StoreWriter(folder, "toy", "knee", table, split_seed=7)
+    y, x = np.indices((64, 64))
+    keys = []
+    for number, subject in enumerate(TOY_SPLITS):
+        mask = np.zeros((4, 64, 64), dtype=np.uint8)
+        mask[1:, (y - 20 - number) ** 2 + (x - 20) ** 2 <= 100] = 1
+        mask[1:, 40:52, 30 + number : 58] = 2
+        mask[3, 6:14, 44:60] = 2
+        noise = np.random.default_rng(number).integers(0, 9000, size=mask.shape)
+        geometry = Geometry.axis_aligned(mask.shape, (3.0, 0.5, 0.75))
+        per_slice = {"pixel_spacing": [[0.5, 0.75]] * 4, "slice_thickness": [3.0] * 4, "slice_spacing": [3.0] * 4}
+        slices = per_slice | {"rows": [64] * 4, "columns": [64] * 4}
+        image = (mask.astype(np.uint16) * 20000 + noise).astype(np.uint16)
+        keys.append(VolumeKey("toy", subject, "image"))
+        writer.write(PreparedVolume(keys[-1], geometry, image, mask, {}, (0.0, 1.0), slices, {}), source="test")
+    writer.finish(keys, TOY_SPLITS)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def toy_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy's store and weights (a nano SAM 2 of random weights), made once."""
+    from safetensors.torch import save_file
+
+    from sam2ft.model.segmenter import build_untrained
+
+    folder = tmp_path_factory.mktemp("toy")
+    write_toy_store(folder / "data" / "toy")
+    (folder / "weights").mkdir()
+    model = build_untrained("sam2_nano", image_size=64, seed=3)
+    save_file(model.sam2_model.state_dict(), folder / "weights" / "nano.safetensors")
+    (folder / "toy.yaml").write_text(TOY_YAML)
+    return folder
+
+
+@pytest.fixture
+def toy(toy_parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
+    """The toy in a working directory of its own, outside Slurm."""
+    for name in [name for name in os.environ if name.startswith("SLURM_")] + ["RANK", "WORLD_SIZE", "LOCAL_RANK"]:
+        monkeypatch.delenv(name, raising=False)
+    folder = Path(shutil.copytree(toy_parts, tmp_path / "toy"))
+    monkeypatch.chdir(folder)
+    return Toy(folder)

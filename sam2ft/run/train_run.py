@@ -15,7 +15,7 @@ from sam2ft.data.dataset import SliceDataset, SliceSettings
 from sam2ft.data.loader import EpochBatches, LoaderSettings, train_loader, val_loader
 from sam2ft.data.store import Store
 from sam2ft.engine.activation import checkpoint_activations
-from sam2ft.engine.checkpoint import load_newest_resume
+from sam2ft.engine.checkpoint import load_newest_resume, resume_files
 from sam2ft.engine.distributed import Ranks, distributed
 from sam2ft.engine.early_stopping import StoppingRule
 from sam2ft.engine.optim import build_optimizer
@@ -27,7 +27,7 @@ from sam2ft.engine.unsupported import refuse_unsupported
 from sam2ft.model.losses import SegmentationLoss, build_loss
 from sam2ft.model.parts import freeze_unreachable, set_trainable
 from sam2ft.model.segmenter import FinetunedSAM2, build_segmenter
-from sam2ft.run.claim import Attempt
+from sam2ft.run.claim import Attempt, check_claim
 from sam2ft.run.inputs import max_train_subjects, open_stores, split_records, store_of
 from sam2ft.run.keeping import CheckpointKeeper, History, PictureKeeper, StatusKeeper
 from sam2ft.run.watching import watchers
@@ -73,6 +73,8 @@ def train(
         loss = build_loss(experiment.module.loss)
         model = trainable_model(experiment, loss, ranks)
         trainer = make_trainer(model, loss, experiment, data, ranks)
+        if fresh and ranks.is_main:
+            forget(layout, attempt)
         state = None if fresh else resumed(trainer, layout)
         keeper = CheckpointKeeper(layout, attempt, experiment, data.labels, trainer)
         with (
@@ -172,6 +174,14 @@ def resumed(trainer: Trainer, layout: RunLayout) -> TrainState | None:
             "use --fresh to start anew"
         )
     return trainer.restore(newest.snapshot)
+
+
+def forget(layout: RunLayout, attempt: Attempt) -> None:
+    """Remove what a fresh training must not go on from when it is interrupted; best.pt stays until there is another."""
+    check_claim(layout, attempt)
+    for path in resume_files(layout.checkpoints):
+        path.unlink()
+    layout.history.unlink(missing_ok=True)
 
 
 def keepers(
