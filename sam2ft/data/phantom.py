@@ -109,8 +109,8 @@ def knee_subject(seed: int, index: int, sequence: str | None = None) -> PhantomV
 def spine_subject(seed: int, index: int, sequence: str | None = None) -> PhantomVolume:
     """Lumbar spine `index` of cohort `seed`; `sequence` (a key of SPINE_SEQUENCES) is drawn when not given.
 
-    `truth` holds `kind`, `sequence`, `spacing_zyx_mm`, `discs` (top to bottom, each `phantom_spine.Disc.truth`) and, under
-    `tissues`, `volume_mm3` of `vertebra` and `disc`.
+    `truth` holds `kind`, `sequence`, `spacing_zyx_mm`, `discs` (top to bottom, each `phantom_spine.Disc.truth`) and,
+    under `tissues`, `volume_mm3` of `vertebra` and `disc`, and their `volume_in_view_mm3` as for knees.
     """
     rng = np.random.default_rng([seed, index, 4])
     drawn = tuple(SPINE_SEQUENCES)[int(rng.integers(len(SPINE_SEQUENCES)))]
@@ -156,7 +156,7 @@ def spine_subject(seed: int, index: int, sequence: str | None = None) -> Phantom
 
 
 def echo_series(volume: PhantomVolume, noise: float = 0.0, seed: int = 0) -> Field:
-    """(echo, z, y, x) magnitudes at ECHO_TIMES_MS: S0 exp(-TE / T2), with Rician noise of `noise` times the largest S0."""
+    """(echo, z, y, x) magnitudes at ECHO_TIMES_MS: S0 exp(-TE / T2), Rician noise of `noise` times the largest S0."""
     return _decay(volume, volume.tissue_t2_ms_zyx, ECHO_TIMES_MS, noise, np.random.default_rng([seed, 2]))
 
 

@@ -56,6 +56,7 @@ def write_cohort(kind: str, subjects: int, seed: int, folder: Path, progress: Pr
     folder.mkdir(parents=True, exist_ok=True)
     truths: dict[str, Any] = {}
     work = partial(write_subject, kind, seed, folder)
+    # numpy uses one thread here, so the subjects are shared out among the cores.
     with ProcessPoolExecutor(min(subjects, len(os.sched_getaffinity(0)))) as pool:
         for name, truth in pool.map(work, range(subjects)):
             truths[name] = truth

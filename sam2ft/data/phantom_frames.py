@@ -9,7 +9,7 @@ from sam2ft.core.geometry import Geometry
 def sagittal_grid(
     rng: np.random.Generator, shape_zyx: tuple[int, int, int], spacing_zyx_mm: tuple[float, float, float]
 ) -> Geometry:
-    """Slices from left to right, rows from superior to inferior, columns from anterior to posterior; a little oblique."""
+    """Slices from left to right, rows from superior to inferior, columns from anterior to posterior; a bit oblique."""
     dz, dy, dx = spacing_zyx_mm
     sagittal = np.array([[0, 0, 1], [-1, 0, 0], [0, -1, 0]], dtype=np.float64)  # columns: x, y, z of the grid in RAS
     turned = _rotation(np.radians(rng.uniform(-6, 6, size=3))) @ sagittal
@@ -29,8 +29,8 @@ def anatomy_frame(
 ) -> npt.NDArray[np.float64]:
     """4 x 4, RAS mm -> (a, s, m, 1): the anatomy lies in the grid a few degrees turned, `centre_asm` at its middle.
 
-    `turn_degrees` limits the turn in the sagittal plane. m points to the subject's left, as medial does in a right knee;
-    `mirrored` turns it to the right (a left knee).
+    `turn_degrees` limits the turn in the sagittal plane. m points to the subject's left, as medial does in a right
+    knee; `mirrored` turns it to the right (a left knee).
     """
     affine = geometry.affine
     axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)

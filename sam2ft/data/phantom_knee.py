@@ -49,10 +49,10 @@ _CORTEX_MM = 0.9
 
 @dataclass(frozen=True)
 class Knee:
-    """One knee; mm in the frame (a anterior, s superior, m medial) whose origin is the centre of the femoral condyles."""
+    """One knee; mm in the frame (a anterior, s superior, m medial) around the centre of the femoral condyles."""
 
     medial: Hull
-    """Sagittal outline of the femur on the medial side; its circle 0 is the trochlea, circle 1 the posterior condyle."""
+    """Sagittal outline of the femur on the medial side: circle 0 is the trochlea, circle 1 the posterior condyle."""
     lateral: Hull
     half_width: float
     """Half extent of femur and tibia along m."""
@@ -168,7 +168,10 @@ def _paint_joint(knee: Knee, canvas: Canvas, p: _Plane) -> None:
     pole_a, pole_s = top * 0.55, -half + 4
     pole = (px + pole_a * np.cos(tp) - pole_s * np.sin(tp), py + pole_a * np.sin(tp) + pole_s * np.cos(tp))
     canvas.paint(np.maximum(capsule(p.a, p.s, pole, foot, 2.4), middle), "tendon")
-    wedge = np.maximum(np.abs(np.abs(p.tibia_a) - np.float32(16)) - np.float32(8), p.femur - np.float32(10))
+    # Two wedges in the middle of a condyle; at its outer side one band, as the meniscus bends around it.
+    horns = np.abs(np.abs(p.tibia_a) - np.float32(16)) - np.float32(8)
+    horns = np.where(np.abs(p.m) > knee.half_width - 8, np.abs(p.tibia_a) - np.float32(22), horns)
+    wedge = np.maximum(horns, p.femur - np.float32(10))
     wedge = np.maximum(np.maximum(wedge, p.tibia_s - 9), -p.tibia_s)
     wedge = np.maximum(wedge, np.float32(knee.notch_half_width - 1) - np.abs(p.m))
     wedge = np.maximum(wedge, np.abs(p.m) - np.float32(knee.half_width - 1))
@@ -240,5 +243,5 @@ def _paint_patella(knee: Knee, canvas: Canvas, p: _Plane) -> None:
     radius = (depth**2 + half**2) / (2 * depth)
     arc = norm(p.patella_a - np.float32(depth - radius), p.patella_s) - np.float32(radius)
     face = np.maximum(arc, -p.patella_a)
-    width = np.float32(0.62 * knee.half_width)
+    width = 0.62 * knee.half_width
     _paint_bone(canvas, np.maximum(face, canvas.beyond(p.m, width)), "patellar", p.patella_s)

@@ -10,14 +10,22 @@ from sam2ft.data.phantom_shapes3d import Hull
 
 # Signals of common sequences, about 0 to 1; the marrow of all bones has one signal.
 KNEE_SEQUENCES: Mapping[str, Mapping[str, float]] = {
-    "dess": {"skin": 0.35, "fat": 0.22, "muscle": 0.36, "vessel": 0.62, "fluid": 1.0, "synovium": 0.50, "tendon": 0.13, "meniscus": 0.18,
-             "cartilage": 0.66, "cortex": 0.06, "marrow": 0.17},
-    "pd": {"skin": 0.55, "fat": 0.92, "muscle": 0.42, "vessel": 0.20, "fluid": 0.78, "synovium": 0.60, "tendon": 0.10, "meniscus": 0.14,
-           "cartilage": 0.54, "cortex": 0.07, "marrow": 0.82},
-    "pd_fs": {"skin": 0.30, "fat": 0.20, "muscle": 0.40, "vessel": 0.85, "fluid": 1.0, "synovium": 0.55, "tendon": 0.10, "meniscus": 0.16,
-              "cartilage": 0.74, "cortex": 0.05, "marrow": 0.24},
-    "t1": {"skin": 0.50, "fat": 1.0, "muscle": 0.38, "vessel": 0.15, "fluid": 0.26, "synovium": 0.42, "tendon": 0.09, "meniscus": 0.13,
-           "cartilage": 0.47, "cortex": 0.06, "marrow": 0.88},
+    "dess": {
+        "skin": 0.35, "fat": 0.28, "muscle": 0.36, "vessel": 0.62, "fluid": 1.0, "synovium": 0.50, "tendon": 0.13,
+        "meniscus": 0.18, "cartilage": 0.66, "cortex": 0.05, "marrow": 0.15,
+    },
+    "pd": {
+        "skin": 0.55, "fat": 0.92, "muscle": 0.42, "vessel": 0.20, "fluid": 0.78, "synovium": 0.60, "tendon": 0.10,
+        "meniscus": 0.14, "cartilage": 0.54, "cortex": 0.07, "marrow": 0.72,
+    },
+    "pd_fs": {
+        "skin": 0.30, "fat": 0.17, "muscle": 0.40, "vessel": 0.85, "fluid": 1.0, "synovium": 0.55, "tendon": 0.10,
+        "meniscus": 0.16, "cartilage": 0.74, "cortex": 0.05, "marrow": 0.28,
+    },
+    "t1": {
+        "skin": 0.50, "fat": 1.0, "muscle": 0.38, "vessel": 0.15, "fluid": 0.26, "synovium": 0.42, "tendon": 0.09,
+        "meniscus": 0.13, "cartilage": 0.47, "cortex": 0.06, "marrow": 0.76,
+    },
 }  # fmt: skip
 
 _BONES = ("femoral", "tibial", "patellar", "other")
@@ -44,7 +52,8 @@ def draw_knee(rng: np.random.Generator, thinnest_mm: float) -> Knee:
     notch = float(rng.uniform(4.5, 6.0))
     edge = half_width - rounding
     femoral = _plate(
-        rng, "femoral cartilage", thinnest_mm, (-1.45 * trochlea[2], medial.flat_length + 1.75 * lateral.r1), (-edge, edge),
+        rng, "femoral cartilage", thinnest_mm,
+        (-1.45 * trochlea[2], medial.flat_length + 1.75 * lateral.r1), (-edge, edge),
         curves=(medial, lateral), gap=(-6.0, -notch - 1.5, notch + 1.5),
     )  # fmt: skip
     turn, half_depth = float(rng.uniform(-4, 4)), 24.0 * size

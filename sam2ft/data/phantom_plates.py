@@ -2,8 +2,8 @@
 
 A plate lies on a surface that is a curve in the sagittal plane, stretched along m. A point of the surface is (u, v): u
 the arc length along the curve, v = m, both mm. Tissue above the bone is cartilage while its distance from the bone is
-less than thickness(u, v). Because offsets of the surfaces used (planes, cylinders) keep their normals, thickness(u, v) is the
-exact length of the normal ray through the plate.
+less than thickness(u, v). Offsets of the surfaces used (planes, cylinders) keep their normals, so thickness(u, v) is
+the exact length of the normal ray through the plate.
 """
 
 from dataclasses import dataclass
@@ -47,7 +47,8 @@ class Plate:
         swell = swell + np.cos((v - centre_v) * (np.float32(np.pi) / period_v)) * np.float32(0.2) + np.float32(0.2)
         rim = np.minimum(u - np.float32(self.extent_u[0]), np.float32(self.extent_u[1]) - u)
         taper = np.sqrt(np.clip(rim / np.float32(_TAPER_MM), 0, 1))
-        return (np.float32(self.thin_mm) + np.float32(self.swell_mm) * swell) * taper
+        result: Field = (np.float32(self.thin_mm) + np.float32(self.swell_mm) * swell) * taper
+        return result
 
     def outside_extent(self, u: Field, v: Field) -> Field:
         """Signed distance along the surface to the rim of the plate, negative inside; +inf where u is NaN."""
@@ -61,11 +62,14 @@ class Plate:
 
     def distance(self, from_bone: Field, u: Field, v: Field) -> Field:
         """Negative inside the plate (the bone's inside included: bone is painted over it)."""
-        return np.maximum(np.nan_to_num(from_bone - self.thickness(u, v), nan=np.inf), self.outside_extent(u, v))
+        result: Field = np.maximum(
+            np.nan_to_num(from_bone - self.thickness(u, v), nan=np.inf), self.outside_extent(u, v)
+        )
+        return result
 
     def relaxation(self, from_bone: Field, u: Field, v: Field) -> tuple[Field, Field]:
         """(T2, T1rho) in ms: linear in relative depth from bone to articular surface, with a slow change along u."""
-        depth = np.clip(from_bone / np.maximum(self.thickness(u, v), np.float32(1e-3)), 0, 1)
+        depth: Field = np.clip(from_bone / np.maximum(self.thickness(u, v), np.float32(1e-3)), 0, 1)
         return self._times(depth, u)
 
     def _times(self, depth: Field, u: Field) -> tuple[Field, Field]:
@@ -117,4 +121,5 @@ class Plate:
 
 def _midpoints(extent: tuple[float, float]) -> Values:
     count = max(1, round((extent[1] - extent[0]) / _STEP_MM))
-    return extent[0] + (np.arange(count) + 0.5) * ((extent[1] - extent[0]) / count)
+    shares: Values = (np.arange(count, dtype=np.float64) + 0.5) / count
+    return extent[0] + shares * (extent[1] - extent[0])

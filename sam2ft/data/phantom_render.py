@@ -57,7 +57,7 @@ class Canvas:
 
     def beyond(self, m: Field, limit: Field | float) -> Field:
         """|m| - limit, scaled so that `paint` fades a face parallel to the slices over the slice, not over a pixel."""
-        return (np.abs(m) - limit) * self._across
+        return (np.abs(m) - np.asarray(limit, dtype=np.float32)) * self._across
 
     def paint(self, distance: Field, tissue: str, shade: Field | float = 1.0) -> npt.NDArray[np.bool_]:
         """Cover what lies inside (`distance` < 0, mm), softly over one pixel edge; `shade` scales the signal.
@@ -181,7 +181,8 @@ def receive_field(rng: np.random.Generator, shape_zyx: tuple[int, ...], strength
     plane = plane + c[3] * y[:, None] ** 2 + c[4] * x[None, :] ** 2
     values = plane[None] + (np.float32(0.5) * c[5] * z + np.float32(0.3) * c[6] * z**2)[:, None, None]
     values = values - (values.max() + values.min()) / 2
-    return np.exp(values * np.float32(strength) / np.maximum(values.max(), np.float32(1e-6)))
+    result: Field = np.exp(values * np.float32(strength) / np.maximum(values.max(), np.float32(1e-6)))
+    return result
 
 
 def rician(signal: Field, sigma: float, rng: np.random.Generator) -> Field:
@@ -189,4 +190,5 @@ def rician(signal: Field, sigma: float, rng: np.random.Generator) -> Field:
     if sigma == 0:
         return signal
     real = signal + np.float32(sigma) * rng.standard_normal(signal.shape, dtype=np.float32)
-    return np.hypot(real, np.float32(sigma) * rng.standard_normal(signal.shape, dtype=np.float32))
+    result: Field = np.hypot(real, np.float32(sigma) * rng.standard_normal(signal.shape, dtype=np.float32))
+    return result

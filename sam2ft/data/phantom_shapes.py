@@ -1,4 +1,4 @@
-"""Drawings without anatomy: blobs, plates and rings of random contrast, to teach a model that a box means one object."""
+"""Drawings without anatomy: blobs, plates and rings of random contrast, to teach that a box means one object."""
 
 from collections.abc import Callable
 
@@ -58,7 +58,7 @@ def _draw(rng: np.random.Generator, image: Field, mask: npt.NDArray[np.uint8], s
     size = len(mask)
     every = slice(0, size, _COARSE)
     hit = shape(*_grid(size, every, every)) < 2 * _COARSE
-    rows, columns = (_span(hit.any(axis=axis), size) for axis in (1, 0))
+    rows, columns = (_span(np.atleast_1d(hit.any(axis=axis)), size) for axis in (1, 0))
     distance = shape(*_grid(size, rows, columns))
     part = image[rows, columns]
     if rng.random() < 0.3:
@@ -78,7 +78,8 @@ def _finished(rng: np.random.Generator, image: Field) -> Field:
     image = ndimage.gaussian_filter(image, float(rng.uniform(0.3, 0.9)), truncate=3)
     image = image + np.float32(rng.uniform(0.01, 0.06)) * rng.standard_normal(image.shape, dtype=np.float32)
     low, high = np.percentile(image[::4, ::4], [0.5, 99.5])
-    return np.clip((image - low) / max(high - low, 1e-3), 0, 1).astype(np.float32)
+    result: Field = np.clip((image - low) / max(high - low, 1e-3), 0, 1).astype(np.float32)
+    return result
 
 
 def _contrasting(rng: np.random.Generator, background: float) -> float:
@@ -123,13 +124,15 @@ def _ring(rng: np.random.Generator, scale: float) -> Shape:
 def _blob(rng: np.random.Generator, scale: float) -> Shape:
     """An ellipse with a wavy rim."""
     first, second = (np.float32(value) for value in rng.uniform(8, 48, size=2) * scale)
-    swing = np.float32(rng.uniform(-0.12, 0.12))
+    swing, smaller = np.float32(rng.uniform(-0.12, 0.12)), np.float32(min(first, second))
 
     def distance(u: Field, v: Field) -> Field:
         share = norm(u / first, v / second)
         # cos(3 angle) of the direction, without trigonometry.
-        direction = u / np.maximum(norm(u, v), np.float32(1e-3))
-        return (share - 1 - swing * (4 * direction**3 - 3 * direction)) * min(first, second)
+        direction: Field = u / np.maximum(norm(u, v), np.float32(1e-3))
+        wave = 4 * direction**3 - 3 * direction
+        result: Field = (share - 1 - swing * wave) * smaller
+        return result
 
     return distance
 
@@ -143,6 +146,7 @@ def _plate(rng: np.random.Generator, scale: float) -> Shape:
         slope = 2 * bend * u
         beside = np.abs(v - bend * u * u) / np.sqrt(1 + slope * slope)
         thickness = half * (1 + np.float32(0.25) * np.sin(u * np.float32(3.0 / length)))
-        return np.maximum(beside - thickness, np.abs(u) - np.float32(length))
+        result: Field = np.maximum(beside - thickness, np.abs(u) - np.float32(length))
+        return result
 
     return distance

@@ -105,7 +105,7 @@ def capsule(a: Field, s: Field, start: tuple[float, float], end: tuple[float, fl
     """Signed distance to a band with round ends around a segment."""
     da, ds = end[0] - start[0], end[1] - start[1]
     pa, ps = a - np.float32(start[0]), s - np.float32(start[1])
-    share = np.clip((pa * np.float32(da) + ps * np.float32(ds)) / np.float32(da * da + ds * ds), 0, 1)
+    share: Field = np.clip((pa * np.float32(da) + ps * np.float32(ds)) / np.float32(da * da + ds * ds), 0, 1)
     return norm(pa - share * np.float32(da), ps - share * np.float32(ds)) - np.float32(radius)
 
 
@@ -123,7 +123,8 @@ def extruded(plane_distance: Field, across: Field, half_width: float, rounding: 
     q = plane_distance + np.float32(rounding)
     w = np.abs(across) - np.float32(half_width - rounding)
     outside = norm(np.maximum(q, 0), np.maximum(w, 0))
-    return np.minimum(np.maximum(q, w), 0) + outside - np.float32(rounding)
+    result: Field = np.minimum(np.maximum(q, w), 0) + outside - np.float32(rounding)
+    return result
 
 
 def rounded_box(a: Field, s: Field, half_a: Field | float, half_s: float, rounding: float) -> Field:
@@ -131,7 +132,8 @@ def rounded_box(a: Field, s: Field, half_a: Field | float, half_s: float, roundi
     qa = np.abs(a) - np.asarray(half_a - rounding, dtype=np.float32)
     qs = np.abs(s) - np.float32(half_s - rounding)
     outside = norm(np.maximum(qa, 0), np.maximum(qs, 0))
-    return np.minimum(np.maximum(qa, qs), 0) + outside - np.float32(rounding)
+    result: Field = np.minimum(np.maximum(qa, qs), 0) + outside - np.float32(rounding)
+    return result
 
 
 def turned(a: Field, s: Field, origin: tuple[float, float], degrees: float) -> tuple[Field, Field]:

@@ -1,6 +1,7 @@
 """The anatomy of the lumbar spine phantom: what varies between subjects, and how one sagittal plane is painted."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -66,16 +67,18 @@ class Disc:
     labelled: bool
 
     def height_at(self, a: Field, m: Field | float = 0.0) -> Field:
-        """mm along s' at a' = a in the sagittal plane m; 0 beyond the disc. Elliptical over the last 2.5 mm of each end."""
+        """mm along s' at a' = a in the sagittal plane m; 0 beyond the disc. The last 2.5 mm of each end are round."""
         depth = half_depth_at(self.half_depth, self.half_width, m)
         into_rim = np.clip((np.abs(a) - (depth - np.float32(_RIM_MM))) / np.float32(_RIM_MM), 0, 1)
         open_forwards = np.float32(2 * np.tan(np.radians(self.wedge / 2)))
-        return (np.float32(self.height) + open_forwards * a) * np.sqrt(1 - into_rim**2) * (depth > _RIM_MM)
+        result: Field = (np.float32(self.height) + open_forwards * a) * np.sqrt(1 - into_rim**2) * (depth > _RIM_MM)
+        return result
 
     def truth(self) -> dict[str, Any]:
-        """Of the mid-sagittal plane: `area_mm2`, `length_mm` (front to back), `height_mean_mm` = area / length, the mean
+        """Of the mid-sagittal plane: `area_mm2`, `length_mm` (front to back), `height_mean_mm` = area / length, mean
         heights of the anterior, middle and posterior third of the length, `height_profile_mm` (at 41 equal steps from
-        back to front); and `volume_mm3`, by midpoint quadrature in steps of 0.1 mm."""
+        back to front); and `volume_mm3`, by midpoint quadrature in steps of about 0.1 mm.
+        """
         length = 2 * self.half_depth
         a = (-self.half_depth + (np.arange(3000) + 0.5) * length / 3000).astype(np.float32)
         height = self.height_at(a).astype(np.float64)
@@ -110,7 +113,8 @@ class Spine:
 def half_depth_at(half_depth: float, half_width: float, m: Field | float) -> Field:
     """Half extent along a of a body or disc in the sagittal plane m: a rounded rectangle seen from above."""
     square = (np.asarray(m, dtype=np.float32) / np.float32(half_width)) ** 2
-    return np.float32(half_depth) * np.sqrt(np.maximum(1 - square * square, 0))
+    result: Field = np.float32(half_depth) * np.sqrt(np.maximum(1 - square * square, 0))
+    return result
 
 
 def paint_spine(spine: Spine, canvas: Canvas, a: Field, s: Field, m: Field) -> None:
@@ -137,7 +141,8 @@ def _rows_near(s: Field, centre: float, reach: float) -> slice:
 def _axis_at(spine: Spine, s: Field) -> Field:
     """Position along a of the column's centre at each height."""
     centres = np.array([body.centre for body in spine.bodies])[::-1]
-    return np.interp(s, centres[:, 1], centres[:, 0]).astype(np.float32)
+    result: Field = np.interp(s, centres[:, 1], centres[:, 0]).astype(np.float32)
+    return result
 
 
 def _paint_trunk(spine: Spine, canvas: Canvas, a: Field, s: Field, m: Field) -> None:
@@ -151,10 +156,14 @@ def _paint_trunk(spine: Spine, canvas: Canvas, a: Field, s: Field, m: Field) -> 
     stripes = 1 + np.float32(0.12) * np.sin(s * np.float32(0.55) + a * np.float32(0.35)) * np.sin(a * np.float32(0.45))
     behind = np.maximum(-front - (depth + 46), front + depth + 17)
     canvas.paint(np.maximum(behind, canvas.beyond(m * 0 + 7, np.abs(m))), "muscle", stripes)
-    psoas = np.maximum(np.abs(front + 4) - np.float32(20), canvas.beyond(m * 0 + 25, np.abs(m)))
-    canvas.paint(np.maximum(psoas, s - np.float32(spine.bodies[2].centre[1])), "muscle", stripes)
-    loops = np.sin(a * np.float32(0.21) + m * np.float32(0.2)) * np.sin(s * np.float32(0.17) + a * np.float32(0.06))
-    canvas.paint(np.float32(depth + 27) - front, "bowel", 0.75 + np.float32(0.5) * loops)
+    psoas = np.maximum(np.abs(front + 3) - np.float32(21), canvas.beyond(m * 0 + 18, np.abs(m)))
+    canvas.paint(np.maximum(psoas, s - np.float32(spine.bodies[1].centre[1])), "muscle", stripes)
+    first, second = (
+        np.sin(a * np.float32(0.19) + s * np.float32(0.07)),
+        np.sin(s * np.float32(0.13) - a * np.float32(0.05)),
+    )
+    loops = np.sin(2 * first + 2 * second + (m + s) * np.float32(0.11))
+    canvas.paint(np.float32(depth + 27) - front, "bowel", 0.8 + np.float32(0.45) * loops)
     bottom = np.float32(spine.bodies[5].centre[1]) - s
     for centre, radius in ((8.0, 8.5), (-13.0, 9.5)):
         tube = norm(front - (depth + np.float32(11)), m - np.float32(centre)) - np.float32(radius)
@@ -165,7 +174,7 @@ def _paint_canal(spine: Spine, canvas: Canvas, a: Field, s: Field, m: Field) -> 
     """Ligaments along the bodies, spinal fluid, cord and roots."""
     points = [_in_frame(body, -body.half_depth - spine.canal - 2.0, 0.0) for body in spine.bodies]
     chain = np.full_like(a, np.inf)
-    for start, end in zip(points, points[1:], strict=False):
+    for start, end in pairwise(points):
         rows = _rows_near(s, (start[1] + end[1]) / 2, 32.0)
         chain[rows] = np.minimum(chain[rows], capsule(a[rows], s[rows], start, end, 0.0))
     canvas.paint(norm(chain, m) - np.float32(spine.canal + 2.2), "ligament")

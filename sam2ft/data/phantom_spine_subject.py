@@ -11,8 +11,8 @@ SPINE_SEQUENCES: Mapping[str, Mapping[str, float]] = {
            "nerve": 0.42, "cortex": 0.08, "marrow": 0.46, "annulus": 0.20, "nucleus": 0.72},
     "t1": {"skin": 0.50, "fat": 1.0, "muscle": 0.34, "bowel": 0.38, "vessel": 0.08, "ligament": 0.10, "fluid": 0.18,
            "nerve": 0.40, "cortex": 0.09, "marrow": 0.62, "annulus": 0.30, "nucleus": 0.38},
-    "stir": {"skin": 0.25, "fat": 0.14, "muscle": 0.30, "bowel": 0.50, "vessel": 0.08, "ligament": 0.07, "fluid": 1.0,
-             "nerve": 0.50, "cortex": 0.06, "marrow": 0.24, "annulus": 0.15, "nucleus": 0.66},
+    "stir": {"skin": 0.25, "fat": 0.12, "muscle": 0.34, "bowel": 0.50, "vessel": 0.08, "ligament": 0.07, "fluid": 1.0,
+             "nerve": 0.50, "cortex": 0.05, "marrow": 0.25, "annulus": 0.14, "nucleus": 0.66},
 }  # fmt: skip
 
 _LEVELS = ("T11", "T12", "L1", "L2", "L3", "L4", "L5", "S1", "S2")
