@@ -11,6 +11,9 @@ from sam2ft.core.labels import LabelTable
 from sam2ft.metrics.factory import load_metrics
 from sam2ft.metrics.scoring import Scene, ScoredRows, ScoreSettings, score_volume
 
+# MONAI warns of an option that it sets itself.
+pytestmark = pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
+
 NAMES = ("dice", "iou", "precision", "recall", "specificity", "hd", "hd95", "assd", "nsd")
 LABELS = LabelTable.unnamed([1, 2, 3])
 SPACINGS = [(1.0, 1.0, 1.0), (3.0, 0.5, 0.7)]
