@@ -137,12 +137,28 @@ def _kind(value: Any) -> str:
 def _allowed(entry: Mapping[str, Any]) -> str:
     if "choices" in entry:
         return " or ".join(entry["choices"])
-    return " or ".join(_KIND_WORDS[kind] for kind in entry["kinds"]) or "any value"
+    words = " or ".join(_KIND_WORDS[kind] for kind in entry["kinds"]) or "any value"
+    return (
+        f"{words} (in a list: {' or '.join(_KIND_WORDS[kind] for kind in entry['items'])})" if _items(entry) else words
+    )
+
+
+def _items(entry: Mapping[str, Any]) -> list[str]:
+    """Kinds that may stand in a list; empty when the signature does not say."""
+    found: list[str] = entry.get("items", [])
+    return found
+
+
+def _fits(value: Any, kinds: Collection[str]) -> bool:
+    kind = _kind(value)
+    return not kinds or kind in kinds or (kind == "integer" and "number" in kinds)
 
 
 def _value_problem(entry: Mapping[str, Any], value: Any) -> str | None:
-    kind, kinds = _kind(value), entry["kinds"]
-    fits = not kinds or kind in kinds or (kind == "integer" and "number" in kinds)
+    kind = _kind(value)
+    fits = _fits(value, entry["kinds"])
+    if fits and kind == "list":
+        fits = all(_fits(inner, _items(entry)) for inner in value)
     if fits and not ("choices" in entry and kind == "string" and value not in entry["choices"]):
         return None
     return f"found {shown(value)}; allowed: {_allowed(entry)}"

@@ -37,6 +37,7 @@ KeyPath = tuple[str, ...]
 
 # Aliases let a short text stand for an exponentially large value; no file of ours comes near this many values.
 MAX_VALUES = 200_000
+MAX_DEPTH = 60
 
 _PLAIN, _QUOTED, _COLLECTION = "plain", "quoted", "collection"
 _WORDS: dict[str, bool | float | None] = {
@@ -125,6 +126,9 @@ class _Reading:
         if id(node) in self._open:
             self.problem(node, key, "an alias inside the value it stands for")
             return None
+        if len(key) > MAX_DEPTH:
+            self.problem(node, key[:1], f"more than {MAX_DEPTH} values inside each other")
+            return None
         if self._count > MAX_VALUES:
             return None
         self._open.add(id(node))
@@ -178,6 +182,8 @@ def _parse(text: str, where: str, *, numbered: bool) -> tuple[Any, dict[KeyPath,
     except yaml.reader.ReaderError as error:
         message = f"not valid YAML: character {error.character!r} is not allowed"
         raise ProblemsError([Problem(where, "", message)]) from None
+    except UnicodeEncodeError as error:  # bytes of the command line that are no text
+        raise ProblemsError([Problem(where, "", f"not UTF-8: {error.object!a}")]) from None
     except RecursionError:
         raise ProblemsError([Problem(where, "", "values are nested too deeply")]) from None
     if reading._count > MAX_VALUES:

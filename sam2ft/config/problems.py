@@ -50,7 +50,7 @@ def problems_of(
             messages.setdefault(key, []).append(f"missing; {_description(root, key)}")
         elif kind == "extra_forbidden":
             messages.setdefault(key, []).append(_unknown_key(root, key))
-        elif entry["loc"][-1] == "[key]":
+        elif entry["loc"][-1:] == ("[key]",):
             phrase = _phrase(kind, context, entry["msg"])
             messages.setdefault(key, []).append(_found(key[-1], [phrase]))
         else:

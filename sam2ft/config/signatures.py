@@ -42,12 +42,12 @@ _KINDS = {
 _ALIASES = {"SequenceStr": "str"}
 
 
-def _alternatives(annotation: str) -> list[str]:
+def _alternatives(annotation: str, separator: str = "|") -> list[str]:
     """`float | list[a | b] | None` -> [`float`, `list[a | b]`, `None`]."""
     parts, depth = [""], 0
     for character in annotation:
         depth += (character == "[") - (character == "]")
-        if character == "|" and depth == 0:
+        if character == separator and depth == 0:
             parts.append("")
         else:
             parts[-1] += character
@@ -65,6 +65,16 @@ def _kinds(annotation: str) -> list[str]:
         else:
             found.append(_KINDS.get(alternative.split("[")[0], ""))
     return sorted({kind for kind in found if kind})
+
+
+def _item_kinds(annotation: str) -> list[str]:
+    """The kinds of values inside a list, where the annotation says: `tuple[float, float | None]` -> null, number."""
+    found: list[str] = []
+    for alternative in _alternatives(_ALIASES.get(annotation, annotation)):
+        head, _, inner = alternative.partition("[")
+        if _KINDS.get(head) == "list":
+            found += _kinds("|".join(_alternatives(inner.removesuffix("]"), ",")))
+    return sorted(set(found))
 
 
 def _choices(annotation: str) -> list[str]:
@@ -85,6 +95,8 @@ def _parameter(parameter: inspect.Parameter) -> dict[str, Any]:
     missing = parameter.annotation is inspect.Parameter.empty
     annotation = "" if missing else inspect.formatannotation(parameter.annotation).strip("'\"")
     entry: dict[str, Any] = {"annotation": annotation, "kinds": _kinds(annotation)}
+    if items := _item_kinds(annotation):
+        entry["items"] = items
     if choices := _choices(annotation):
         entry["choices"] = choices
     entry["required"] = parameter.default is inspect.Parameter.empty

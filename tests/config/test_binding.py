@@ -66,6 +66,7 @@ def test_classes_that_do_not_fit_are_refused_with_the_reason(table: str, name: s
         ("{type: ReduceLROnPlateau, monitor: val_loss, mode: mini}", 'module.scheduler.mode: found "mini"; allowed: min or max'),
         ("{type: OneCycleLR, max_lr: 0.1}", "module.scheduler.total_steps: missing; OneCycleLR needs it"),
         ("{type: MultiStepLR, milestones: 3}", "module.scheduler.milestones: found 3; allowed: a list"),
+        ("{type: MultiStepLR, milestones: [3, x]}", 'module.scheduler.milestones: found [3, "x"]; allowed: a list (in a list: a whole number)'),
         ("{step_size: 3}", "module.scheduler.type: missing; name of a torch.optim.lr_scheduler class"),
         ("StepLR", 'module.scheduler: found "StepLR"; allowed: a mapping'),
     ],
@@ -131,6 +132,8 @@ def test_unions_and_literals_become_kinds_of_values() -> None:
     assert generator._kinds("float | list[int | None] | None") == ["list", "null", "number"]
     assert generator._kinds("Callable[[float], float]") == []
     assert generator._kinds("Literal['min', 'max']") == ["string"]
+    assert generator._item_kinds("tuple[float, float | None] | bool") == ["null", "number"]
+    assert generator._item_kinds("Sequence[tuple[float, float] | int]") == ["integer", "list"]
     assert generator._choices("Literal['min', 'max'] | None") == ["min", "max"]
 
 
