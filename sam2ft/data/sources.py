@@ -4,6 +4,7 @@ import csv
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -134,16 +135,11 @@ def find_by_table(dataset: str, table: Path, base: Path) -> list[VolumeSource]:
 
 
 def _checked(sources: list[VolumeSource], where: str) -> list[VolumeSource]:
-    """`sources` sorted by key. Errors: DataError when two have one key or would share files in the store."""
+    """`sources` sorted by key. Errors: DataError when two have one key."""
     ordered = sorted(sources, key=lambda source: source.key)
-    by_stem: dict[str, VolumeSource] = {}
-    for source in ordered:
-        other = by_stem.setdefault(source.key.file_stem, source)
-        if other is not source:
-            raise DataError(
-                f"{where}: {other.image} ({other.key}) and {source.image} ({source.key}) would be one volume of the "
-                "store; rename one"
-            )
+    for first, second in pairwise(ordered):
+        if first.key == second.key:
+            raise DataError(f"{where}: {first.image} and {second.image} are both {first.key}; a key names one volume")
     return ordered
 
 

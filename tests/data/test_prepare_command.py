@@ -1,6 +1,6 @@
 """launch/prepare.py as a user meets it: exit codes, messages, and no torch."""
 
-import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +11,7 @@ import pytest
 
 from sam2ft.data.store import Store
 from sam2ft.data.volumes import read_volume, write_nifti
+from sam2ft.run.prepare_run import prepare_phantom
 
 ROOT = Path(__file__).parents[2]
 DATASET = """\
@@ -77,19 +78,44 @@ def test_it_wants_one_source_and_a_store(tmp_path: Path, arguments: tuple[str, .
     assert "usage:" in done.stderr
 
 
-def test_a_phantom_becomes_a_store_once(tmp_path: Path) -> None:
-    arguments = ("--phantom", "spine", "--subjects", "1", "--seed", "3", "--out", "store")
-    first = prepare(tmp_path, *arguments)
-    assert first.returncode == 0, first.stderr
-    assert Store.open(tmp_path / "store").anatomy == "spine"
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["knee", "spine"])
+def test_a_phantom_becomes_a_store(tmp_path: Path, kind: str) -> None:
+    done = prepare(tmp_path, "--phantom", kind, "--subjects", "2", "--seed", "3", "--out", "store")
+    assert done.returncode == 0, done.stderr
+    store = Store.open(tmp_path / "store")
+    assert (store.anatomy, len(store.volumes)) == (kind, 2)
     assert (tmp_path / "store" / "source" / "truth.json").is_file()
-    again = prepare(tmp_path, *arguments)
-    assert "1 unchanged" in again.stderr
-    assert "drawing" not in again.stderr
-    # A cohort that was interrupted is made again.
-    marker = tmp_path / "store" / "source" / "phantom.json"
-    marker.write_text(json.dumps(json.loads(marker.read_text()) | {"complete": False}))
-    assert "drawing 1/1" in prepare(tmp_path, *arguments).stderr
+    for record in store.volumes:
+        for name in record.maps:
+            cartilage = np.isin(store.mask(record.key), (1, 2, 3, 4))
+            assert np.array_equal(np.isfinite(store.map(record.key, name)), cartilage)
+
+
+def test_a_phantom_is_drawn_once_unless_it_was_interrupted_or_is_another(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+
+    def write_cohort(kind: str, subjects: int, seed: int, folder: Path, _progress: object) -> None:
+        drawn.append((kind, subjects, seed))
+        for name in ("dicom", "masks"):
+            shutil.copytree(raw / name, folder / name)
+        (folder / "dataset.yaml").write_text(DATASET)
+        if seed == 13 and drawn.count(("knee", 2, 13)) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("sam2ft.data.phantom_cohort.write_cohort", write_cohort)
+    store = tmp_path / "phantom"
+    assert len(prepare_phantom("knee", 2, 1, store).outcomes) == 2
+    prepare_phantom("knee", 2, 1, store)
+    assert drawn == [("knee", 2, 1)]
+    with pytest.raises(KeyboardInterrupt):
+        prepare_phantom("knee", 2, 13, store)
+    prepare_phantom("knee", 2, 13, store)
+    prepare_phantom("knee", 2, 13, store)
+    assert drawn[1:] == [("knee", 2, 13)] * 2
+    Store.open(store)
 
 
 def test_a_phantom_is_not_made_in_a_folder_that_holds_something_else(raw: Path) -> None:
