@@ -74,6 +74,9 @@ class Pool:
             _stop([process for _, process in running.values()])
             raise
         self.on_poll(())
+        for task in tasks:
+            if task.output.is_file() and task.output.stat().st_size == 0:
+                task.output.unlink()
         return [Ended(task.name, codes.get(task.name)) for task in tasks]
 
     def _start(self, task: LocalTask, slot: int) -> subprocess.Popen[bytes]:

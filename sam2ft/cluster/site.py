@@ -93,12 +93,13 @@ def load_site(name: str, folder: Path = SITES) -> Site:
     return site
 
 
-def detect_site(cluster_name: str | None, folder: Path = SITES) -> Site:
+def detect_site(cluster_name: str, folder: Path = SITES) -> Site:
     """The site whose `cluster_name` is that of the Slurm at hand. Errors: ConfigError naming what --site may be."""
     known = sorted(entry.stem for entry in folder.glob("*.yaml"))
     for name in known:
         site = load_site(name, folder)
-        if cluster_name is not None and site.site.cluster_name == cluster_name:
+        if site.site.cluster_name == cluster_name:
             return site
-    found = f"cluster {cluster_name!r}" if cluster_name else "this Slurm"
-    raise ConfigError(f"no site file has the cluster_name of {found}; choose with --site: {', '.join(known) or 'none'}")
+    raise ConfigError(
+        f"no file in {folder} has the cluster_name {cluster_name!r}; choose with --site: {', '.join(known) or 'none'}"
+    )

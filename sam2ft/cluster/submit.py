@@ -3,8 +3,10 @@
 The only importer of submitit. It writes scripts and pickles and calls sbatch; states, stopping and requeueing are ours.
 """
 
+import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -159,14 +161,27 @@ def _sbatch(
     """One sbatch call: an array when there are several elements, a plain job for one. Returns Slurm's job id."""
     import submitit
     from submitit.core.utils import FailedJobError, FailedSubmissionError
-    from submitit.helpers import clean_env
 
     executor = submitit.SlurmExecutor(folder=folder, python=site.slurm.python)
     executor.update_parameters(**chosen)
     try:
-        # Submitting from inside an allocation must not hand its variables on to the new job.
-        with clean_env():
+        with _outside_of_any_job():
             jobs = executor.map_array(function, *zip(*arguments, strict=True))
     except (FailedJobError, FailedSubmissionError) as error:
         raise SubmissionError(f"sbatch refused {chosen['job_name']}: {str(error).strip()}") from error
     return str(jobs[0].job_id).split("_")[0]
+
+
+@contextmanager
+def _outside_of_any_job() -> Iterator[None]:
+    """Submitting from inside an allocation must not hand its variables on to the new job.
+
+    submitit's helper drops every SLURM_ variable, also the one that says where the cluster is.
+    """
+    from submitit.helpers import clean_env
+
+    configuration = os.environ.get("SLURM_CONF")
+    with clean_env():
+        if configuration is not None:
+            os.environ["SLURM_CONF"] = configuration
+        yield

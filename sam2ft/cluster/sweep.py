@@ -119,8 +119,9 @@ def _site(request: SweepRequest) -> Site | None:
         if not slurm_is_here() and not request.dry_run:
             raise UserError(f"--site {request.site}: no sbatch and squeue on this machine; use --local N here")
         return site
-    if slurm_is_here():
-        return detect_site(cluster_name())
+    # Slurm's programs may be installed where no Slurm answers.
+    if slurm_is_here() and (cluster := cluster_name()) is not None:
+        return detect_site(cluster)
     say("no --site and no Slurm on this machine: planned for --local 1")
     return None
 

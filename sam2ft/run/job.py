@@ -145,6 +145,9 @@ def _train(job: PointJob, experiment: Experiment, stop: interrupt.StopFlag) -> N
         update_status(job.layout, job.attempt, state="training")
     train(experiment, job.layout, job.attempt, stop=stop, fresh=job.fresh)
     if is_main_rank():
+        if not job.layout.best.is_file():
+            monitor = experiment.module.early_stopping.monitor
+            raise FloatingPointError(f"training ended without a best epoch: {monitor} was finite in none")
         update_status(job.layout, job.attempt, trained=True, best_sha256=sha256_file(job.layout.best))
 
 

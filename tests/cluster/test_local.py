@@ -13,10 +13,10 @@ CHILD = """
 import os, sys, time
 place, seconds, code = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
 print("hello from", os.path.basename(place), flush=True)
-start = time.monotonic()
+start, gpu = time.monotonic(), os.environ.get("CUDA_VISIBLE_DEVICES", "-")
 time.sleep(seconds)
 with open(place, "w") as stream:
-    print(start, time.monotonic(), os.environ["OMP_NUM_THREADS"], os.environ.get("CUDA_VISIBLE_DEVICES", "-"), file=stream)
+    print(start, time.monotonic(), os.environ["OMP_NUM_THREADS"], gpu, file=stream)
 sys.exit(code)
 """
 

@@ -34,7 +34,7 @@ def test_an_unknown_site_names_the_known_ones(tmp_path):
 def test_a_site_is_found_by_the_name_of_its_cluster(tmp_path):
     (tmp_path / "here.yaml").write_text(TEXT)
     assert detect_site("big", tmp_path).name == "here"
-    with pytest.raises(ConfigError, match=r"cluster 'small'.*--site: here"):
+    with pytest.raises(ConfigError, match=r"cluster_name 'small'.*--site: here"):
         detect_site("small", tmp_path)
 
 

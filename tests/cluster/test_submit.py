@@ -21,6 +21,7 @@ slurm: {partition: gpu, account: lab, constraint: a100, max_parallel: 4, stop_le
 FAKE_SBATCH = """#!/bin/sh
 count=$(ls {folder}/script-* 2>/dev/null | wc -l)
 cp "$1" {folder}/script-$count
+env > {folder}/environment
 echo "Submitted batch job $((100 + count))"
 """
 
@@ -105,6 +106,16 @@ def test_each_submission_has_a_number_and_job_names_of_its_own(workplace, site, 
     assert submit(workplace.layout, plan, plan.runs[1:2], site).number == 2
     names = {array.job_name for number in (1, 2) for array in arrays_of(plan, plan.runs, number)}
     assert len(names) == 4
+
+
+def test_a_submission_from_inside_a_job_keeps_only_where_the_cluster_is(workplace, site, sbatch, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_NTASKS", "3")
+    monkeypatch.setenv("SLURM_CONF", "/etc/other/slurm.conf")
+    plan = workplace.plan()
+    submit(workplace.layout, plan, plan.runs[:1], site)
+    variables = [line for line in (sbatch / "environment").read_text().splitlines() if line.startswith("SLURM_")]
+    assert variables == ["SLURM_CONF=/etc/other/slurm.conf"]
 
 
 def test_the_intent_is_on_disk_before_sbatch_and_a_refusal_is_shown(workplace, site, sbatch):
