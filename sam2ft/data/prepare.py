@@ -17,6 +17,7 @@ from sam2ft.data.intensity import quantised, window_of
 from sam2ft.data.labels import relabel
 from sam2ft.data.sources import VolumeSource, find_by_patterns, find_by_table, fingerprint
 from sam2ft.data.split import SPLITS, split_by_fractions, split_from_file
+from sam2ft.data.store import Store
 from sam2ft.data.store_writer import PreparedVolume, StoreWriter
 from sam2ft.data.volumes import read_on_grid, read_volume
 
@@ -46,6 +47,8 @@ class Summary:
     outcomes: tuple[Outcome, ...]
     splits: Mapping[str, int]
     """Split -> number of prepared subjects."""
+    unlabelled: tuple[VolumeKey, ...]
+    """Prepared volumes whose mask holds no label at all: allowed, but worth a look."""
 
     @property
     def refused(self) -> tuple[Outcome, ...]:
@@ -79,7 +82,8 @@ def prepare_dataset(config: DatasetConfig, base: Path, out: Path, progress: Prog
         writer.finish(kept, split_of)
     subjects = {key.subject for key in kept}
     splits = {split: sum(split_of[subject] == split for subject in subjects) for split in SPLITS}
-    return Summary(out, tuple(outcomes), splits)
+    unlabelled = tuple(record.key for record in Store.open(out).volumes if not record.label_runs)
+    return Summary(out, tuple(outcomes), splits, unlabelled)
 
 
 def _find(config: DatasetConfig, base: Path) -> list[VolumeSource]:

@@ -59,8 +59,10 @@ def _text(summary: Summary) -> str:
     volumes = ", ".join(f"{summary.count(result)} {name}" for name, result in counts.items() if summary.count(result))
     splits = ", ".join(f"{split} {count}" for split, count in summary.splits.items())
     empty = [split for split, count in summary.splits.items() if count == 0]
-    note = f"\nno subject is in {' or '.join(empty)}: there are too few for their share" if empty else ""
-    return f"{summary.store}: {volumes}; subjects: {splits}{note}"
+    notes = [f"no prepared subject is in {' or '.join(empty)}"] if empty else []
+    if summary.unlabelled:
+        notes.append(f"without any label in the mask: {', '.join(map(str, summary.unlabelled))}")
+    return "\n".join([f"{summary.store}: {volumes}; subjects: {splits}", *notes])
 
 
 @contextmanager

@@ -304,6 +304,11 @@ def test_maps_are_stored_on_the_images_grid(raw: Path, tmp_path: Path) -> None:
     assert (t2[1:] == 40).all()
 
 
+def test_a_mask_without_any_label_is_prepared_and_pointed_out(raw: Path, tmp_path: Path) -> None:
+    spoil_mask(raw, lambda array, affine: (np.zeros_like(array), affine))
+    assert run(raw, tmp_path / "store").unlabelled == (VolumeKey("toy", "b", "left"),)
+
+
 def test_one_prepare_at_a_time_writes_a_store(raw: Path, tmp_path: Path) -> None:
     from filelock import FileLock
 

@@ -40,7 +40,7 @@ def test_a_dataset_file_becomes_a_store_and_stdout_says_where(raw: Path) -> None
     done = prepare(raw, "dataset.yaml", "--out", "store")
     assert (done.returncode, done.stdout) == (0, "store\n")
     assert "preparing 2/2: toy/b/image stored" in done.stderr
-    assert "store: 2 prepared; subjects: train 2, val 0, test 0" in done.stderr
+    assert "store: 2 prepared; subjects: train 2, val 0, test 0\nno prepared subject is in val or test" in done.stderr
     assert len(Store.open(raw / "store").volumes) == 2
 
 
