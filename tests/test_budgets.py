@@ -48,6 +48,6 @@ def test_an_exception_that_is_no_longer_needed_is_removed() -> None:
     assert not EXCEPTIONS.keys() - needed
 
 
-@pytest.mark.parametrize("package", [path for path in sorted((ROOT / "sam2ft").rglob("__init__.py"))], ids=str)
+@pytest.mark.parametrize("package", sorted((ROOT / "sam2ft").rglob("__init__.py")), ids=str)
 def test_packages_hold_their_code_in_named_modules(package: Path) -> None:
     assert package.read_text(encoding="utf-8") == ""
