@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from sam2ft.core.geometry import Geometry
-from sam2ft.data.phantom_shapes3d import Field
+from sam2ft.data.phantom_shapes3d import Field, norm
 
 # Three planes per slice: partial volume across a thick slice, at three times the cost of none.
 _SUBSLICES = (0.0, -1 / 3, 1 / 3)
@@ -190,5 +190,4 @@ def rician(signal: Field, sigma: float, rng: np.random.Generator) -> Field:
     if sigma == 0:
         return signal
     real = signal + np.float32(sigma) * rng.standard_normal(signal.shape, dtype=np.float32)
-    result: Field = np.hypot(real, np.float32(sigma) * rng.standard_normal(signal.shape, dtype=np.float32))
-    return result
+    return norm(real, np.float32(sigma) * rng.standard_normal(signal.shape, dtype=np.float32))

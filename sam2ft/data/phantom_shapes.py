@@ -129,10 +129,9 @@ def _blob(rng: np.random.Generator, scale: float) -> Shape:
     def distance(u: Field, v: Field) -> Field:
         share = norm(u / first, v / second)
         # cos(3 angle) of the direction, without trigonometry.
-        direction: Field = u / np.maximum(norm(u, v), np.float32(1e-3))
+        direction = u / np.maximum(norm(u, v), np.float32(1e-3))
         wave = 4 * direction**3 - 3 * direction
-        result: Field = (share - 1 - swing * wave) * smaller
-        return result
+        return np.asarray((share - 1 - swing * wave) * smaller, dtype=np.float32)
 
     return distance
 
