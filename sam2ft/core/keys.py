@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import ClassVar
 from urllib.parse import quote
 
@@ -9,6 +10,7 @@ from sam2ft.core.errors import DataError
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 # Underscores that could be taken for the separator of a file stem: at an end of a name, or after another one.
+_LONGEST_STEM = 180
 _EDGE_OR_DOUBLE = re.compile(r"^_|_$|(?<=_)_")
 
 
@@ -48,8 +50,14 @@ class VolumeKey:
 
     @property
     def file_stem(self) -> str:
-        """A file name that is unique within the dataset: `<subject>__<volume>`, each part quoted."""
-        return "__".join(_EDGE_OR_DOUBLE.sub("%5F", path_component(part)) for part in (self.subject, self.volume))
+        """A file name that is unique within the dataset: `<subject>__<volume>`, each part quoted.
+
+        Of names too long for a file system (255 bytes, endings included) the beginning and a digest.
+        """
+        stem = "__".join(_EDGE_OR_DOUBLE.sub("%5F", path_component(part)) for part in (self.subject, self.volume))
+        return (
+            stem if len(stem) <= _LONGEST_STEM else f"{stem[:_LONGEST_STEM]}~{sha256(stem.encode()).hexdigest()[:16]}"
+        )
 
 
 @dataclass(frozen=True, order=True)

@@ -1,6 +1,7 @@
 """The page: one HTML text without a single external reference, made from plain values."""
 
 import hashlib
+import re
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -69,8 +70,8 @@ def link(path: str) -> str:
 
 
 def breakable(name: str) -> str:
-    """A name that may break after its underscores and dots (a zero-width space, so that it stays plain text)."""
-    return name.replace("_", "_\u200b").replace(".", ".\u200b")
+    """A name that may break after commas, underscores and dots (a zero-width space, so that it stays plain text)."""
+    return re.sub(r"([_.,])", "\\1\u200b", name)
 
 
 def content_security_policy(style: str, script: str) -> str:

@@ -56,3 +56,9 @@ def test_a_legacy_slice_file_counts_from_0_and_metadata_from_1():
     assert parse_image_name("a-b-0.nii.gz") == ("a-b", "001")
     with pytest.raises(DataError, match="'slice7' is not a legacy slice name"):
         parse_image_name("slice7")
+
+
+def test_names_too_long_for_a_file_system_keep_distinct_stems() -> None:
+    first, second = (VolumeKey("d", "s" * 128, end * 128).file_stem for end in "ab")
+    assert first != second
+    assert max(len(first), len(second)) < 200
