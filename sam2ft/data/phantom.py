@@ -1,7 +1,7 @@
 """Phantoms: knees and lumbar spines whose every biomarker is known, drawn from (seed, index).
 
 Subject `index` of a seed never depends on how many subjects are made. Arrays are zyx; the anatomy frame is
-a = anterior, s = superior, m = medial (knee) or left (spine), in mm. docs/data.md describes the files made from these.
+a = anterior, s = superior, m = medial (knee) or left (spine), in mm. phantom_cohort writes files from these.
 """
 
 from dataclasses import dataclass
