@@ -5,12 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sam2ft.config.experiment import dump_experiment
 from sam2ft.config.schema import Experiment
 from sam2ft.core.errors import StopRequestedError
-from sam2ft.core.files import read_json, sha256_file, write_json
+from sam2ft.core.files import read_json, sha256_file, write_json, write_text
 from sam2ft.core.layout import EvalLayout, RunLayout
 from sam2ft.core.rows import Row
-from sam2ft.data.store import VolumeRecord
+from sam2ft.data.store import Store, VolumeRecord
 from sam2ft.engine.distributed import Ranks, distributed
 from sam2ft.engine.tester import StoreVolume, Tester
 from sam2ft.engine.train_state import NeverStop, StopRequest
@@ -20,7 +21,7 @@ from sam2ft.model.segmenter import build_segmenter
 from sam2ft.run.claim import Attempt, check_claim
 from sam2ft.run.eval_parts import Parts, expect_complete, merge, write_tables
 from sam2ft.run.eval_pictures import draw_pictures
-from sam2ft.run.inputs import open_stores, split_records, store_of
+from sam2ft.run.inputs import open_stores, split_records, store_of, verify
 
 
 def _free() -> None:
@@ -74,11 +75,16 @@ def evaluate_job(job: Job, stop: StopRequest | None = None) -> EvalOutcome:
     checkpoint_sha256 = sha256_file(job.checkpoint)
     with distributed() as ranks:
         if not is_current(job.evaluation, checkpoint_sha256):
+            missing = _missing(job, checkpoint_sha256, ranks)
+            # Before anything is written: weights that do not fit leave an earlier evaluation as it was.
+            tester = make_tester(job, ranks) if missing else None
             if ranks.is_main:
                 job.guard()
                 job.evaluation.success.unlink(missing_ok=True)
+                write_text(job.evaluation.config, dump_experiment(job.experiment))
             ranks.barrier()
-            _evaluate_missing(job, checkpoint_sha256, stop or NeverStop(), ranks)
+            if tester is not None:
+                _evaluate(job, checkpoint_sha256, missing, tester, stop or NeverStop())
             ranks.barrier()
             if ranks.is_main:
                 _finish(job, checkpoint_sha256)
@@ -109,27 +115,29 @@ def evaluated_records(experiment: Experiment) -> tuple[VolumeRecord, ...]:
     return tuple(sorted(split_records(open_stores(experiment), experiment.eval.split), key=lambda record: record.key))
 
 
-def _evaluate_missing(job: Job, checkpoint_sha256: str, stop: StopRequest, ranks: Ranks) -> None:
+def _missing(job: Job, checkpoint_sha256: str, ranks: Ranks) -> list[VolumeRecord]:
     """This rank's subjects, without the volumes that an earlier attempt finished with the same weights."""
-    experiment = job.experiment
-    stores = store_of(open_stores(experiment))
     parts = Parts(job.evaluation, checkpoint_sha256)
-    mine = _of_rank(evaluated_records(experiment), ranks)
-    missing = [record for record in mine if not parts.is_done(record)]
-    if not missing:
-        return
-    module = experiment.module
+    return [record for record in _of_rank(evaluated_records(job.experiment), ranks) if not parts.is_done(record)]
+
+
+def make_tester(job: Job, ranks: Ranks) -> Tester:
+    """The model with the job's weights, and what it is asked. Errors: CheckpointError when they do not fit."""
+    experiment, module = job.experiment, job.experiment.module
     model = build_segmenter(
         module.sam2_model_cfg, image_size=module.image_size, checkpoint=job.checkpoint, device=ranks.device
     )
-    tester = Tester(
-        model,
-        experiment.eval,
-        load_metrics(experiment.datamodule.metric.func),
-        score_settings(experiment),
-        device=ranks.device,
-    )
-    volumes = (StoreVolume.of(stores[record.key.dataset], record) for record in missing)
+    metrics = load_metrics(experiment.datamodule.metric.func)
+    return Tester(model, experiment.eval, metrics, score_settings(experiment), device=ranks.device)
+
+
+def _evaluate(
+    job: Job, checkpoint_sha256: str, missing: Sequence[VolumeRecord], tester: Tester, stop: StopRequest
+) -> None:
+    """Evaluate the volumes `missing` one by one; each is kept as a part when it is finished."""
+    stores = store_of(open_stores(job.experiment))
+    parts = Parts(job.evaluation, checkpoint_sha256)
+    volumes = (_verified_volume(stores[record.key.dataset], record) for record in missing)
     for number, (record, result) in enumerate(zip(missing, tester.evaluate(volumes), strict=True), start=1):
         job.guard()
         stamp = {"run": job.run, "eval": job.eval_id, "split": record.split, "protocol": tester.protocol}
@@ -137,6 +145,11 @@ def _evaluate_missing(job: Job, checkpoint_sha256: str, stop: StopRequest, ranks
         print(f"evaluated {record.key} ({number}/{len(missing)})", file=sys.stderr)
         if stop.requested and number < len(missing):
             raise StopRequestedError(f"stopped as asked after {number} of {len(missing)} volumes; they are kept")
+
+
+def _verified_volume(store: Store, record: VolumeRecord) -> StoreVolume:
+    verify([store], [record])
+    return StoreVolume.of(store, record)
 
 
 def _of_rank(records: Sequence[VolumeRecord], ranks: Ranks) -> list[VolumeRecord]:

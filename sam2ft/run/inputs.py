@@ -1,6 +1,6 @@
 """The volumes an experiment works on: its stores opened, and who is in which split. No torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sam2ft.config.schema import Experiment
@@ -60,3 +60,13 @@ def max_train_subjects(experiment: Experiment) -> int | None:
 def store_of(stores: Sequence[Store]) -> Mapping[str, Store]:
     """Dataset name -> store."""
     return {store.name: store for store in stores}
+
+
+def verify(stores: Sequence[Store], records: Iterable[VolumeRecord]) -> None:
+    """Read every array of `records` once and compare its digest: bit flips pass silently through .npy files.
+
+    Errors: DataError naming the file that is not what was prepared.
+    """
+    of_dataset = store_of(stores)
+    for record in records:
+        of_dataset[record.key.dataset].verify([record])

@@ -28,7 +28,7 @@ from sam2ft.model.losses import SegmentationLoss, build_loss
 from sam2ft.model.parts import freeze_unreachable, set_trainable
 from sam2ft.model.segmenter import FinetunedSAM2, build_segmenter
 from sam2ft.run.claim import Attempt, check_claim
-from sam2ft.run.inputs import max_train_subjects, open_stores, split_records, store_of
+from sam2ft.run.inputs import max_train_subjects, open_stores, split_records, store_of, verify
 from sam2ft.run.keeping import CheckpointKeeper, History, PictureKeeper, StatusKeeper
 from sam2ft.run.watching import watchers
 
@@ -114,9 +114,12 @@ def training_data(experiment: Experiment, ranks: Ranks) -> TrainingData:
         augmentation=augmentation_of(datamodule.augmentation),
     )
     train_records = split_records(stores, "train", max_train_subjects(experiment))
+    val_records = split_records(stores, "val")
+    if ranks.is_main:
+        verify(stores, (*train_records, *val_records))
     return TrainingData(
         train=train_loader(SliceDataset(stores, train_records, jittered), settings, balanced=datamodule.balanced),
-        val=val_loader(SliceDataset(stores, split_records(stores, "val"), shown), settings),
+        val=val_loader(SliceDataset(stores, val_records, shown), settings),
         stores=stores,
     )
 
