@@ -1,0 +1,188 @@
+"""Everything that can be known before a job, on a small store."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sam2ft.config.experiment import load_experiment
+from sam2ft.core.errors import ProblemsError
+from sam2ft.core.files import read_json, write_json
+from sam2ft.core.geometry import Geometry
+from sam2ft.core.keys import VolumeKey
+from sam2ft.core.labels import Label, LabelTable
+from sam2ft.data.store_writer import PreparedVolume, StoreWriter
+from sam2ft.run.preflight import resolve
+
+YAML = """\
+experiment: {name: toy, seed: 42}
+dataset:
+  toy: {store: data/toy}
+datamodule:
+  batch_size: 2
+  metric:
+    func: {dice: true}
+module:
+  sam2_model_cfg: configs/sam2.1/sam2.1_hiera_t.yaml
+  sam2_checkpoint: weights/tiny.pt
+  optimizer: {type: AdamW, lr: 1e-4}
+  num_epochs: 2
+resources: {gpus_per_node: 0}
+"""
+LABELS = LabelTable((Label(1, "cartilage", interface="bone"), Label(5, "bone")))
+
+
+def write_store(folder, splits, *, name="toy", shift=0):
+    writer = StoreWriter(folder, name, "knee", LABELS, split_seed=7)
+    mask = np.zeros((2, 8, 8), dtype=np.uint8)
+    mask[:, 2:5, 2:5] = 1
+    keys = [VolumeKey(name, subject, "image") for subject in splits]
+    for key in keys:
+        volume = PreparedVolume(
+            key=key,
+            geometry=Geometry.axis_aligned(mask.shape, (3.0, 0.5, 0.5)),
+            image_zyx=np.full(mask.shape, ord(key.subject[0]) + shift, dtype=np.uint16),
+            mask_zyx=mask,
+            maps={},
+            window=(0.0, 1.0),
+            slices={"rows": [8, 8], "columns": [8, 8]},
+            subject_fields={},
+        )
+        writer.write(volume, source=f"test {shift}")
+    writer.finish(keys, splits)
+
+
+@pytest.fixture
+def place(in_empty_folder):
+    write_store(Path("data/toy"), {"a": "train", "b": "train", "c": "val", "d": "test"})
+    Path("weights").mkdir()
+    Path("weights/tiny.pt").write_bytes(b"weights")
+    Path("toy.yaml").write_text(YAML)
+    return in_empty_folder
+
+
+def resolved(*overrides, **settings):
+    return resolve(load_experiment(Path("toy.yaml"), overrides), **settings)
+
+
+def ids(*overrides):
+    return [(run.planned.run_id, run.planned.eval_ids) for run in resolved(*overrides).runs]
+
+
+def problems(*overrides, **settings):
+    with pytest.raises(ProblemsError) as caught:
+        resolved(*overrides, **settings)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_a_point_and_the_baseline_have_ids_before_any_training(place):
+    runs = resolved().runs
+    assert [(run.planned.name, run.planned.stage) for run in runs] == [("toy", "train_eval"), ("baseline", "eval")]
+    assert all(len(run.planned.run_id) == len("toy-") + 16 for run in runs)
+    # Both are evaluated on the same subjects in the same way.
+    assert runs[0].planned.eval_ids == runs[1].planned.eval_ids
+
+
+def test_what_determines_the_result_changes_the_id_and_nothing_else_does(place):
+    (trained, evaluated), baseline = ids()[0], ids()[1]
+    same = ids("datamodule.num_workers=7", "resources.hours=3", "experiment.description=other")[0]
+    assert same == (trained, evaluated)
+    # Two slices per step either way.
+    assert ids("datamodule.batch_size=1", "module.grad_accum=2")[0] == (trained, evaluated)
+    assert ids("module.optimizer.lr=2e-4")[0][0] != trained
+    assert ids("module.optimizer.lr=2e-4")[1] == baseline
+    assert ids("eval.bbox_shift=3")[0] == (trained, ids("eval.bbox_shift=3")[0][1])
+    assert ids("eval.bbox_shift=3")[0][1] != evaluated
+
+
+def test_another_content_of_the_data_or_weights_is_another_run(place):
+    before = ids()
+    write_store(Path("data/toy"), {"a": "train", "b": "train", "c": "val", "d": "test"}, shift=1)
+    after = ids()
+    assert before[0][0] != after[0][0]
+    assert before[0][1] != after[0][1]
+    Path("weights/tiny.pt").write_bytes(b"other weights")
+    assert ids()[0][0] != after[0][0]
+    assert ids()[1][0] != after[1][0]
+
+
+def test_the_same_data_elsewhere_is_the_same_run(place):
+    before = ids()
+    shutil.move("data/toy", "moved")
+    assert ids("dataset.toy.store=moved") == before
+
+
+def test_a_subset_of_subjects_is_another_training_with_the_same_evaluation(place):
+    full, one = ids()[0], ids("datamodule.max_subject_set=1")[0]
+    assert full[0] != one[0]
+    assert full[1] == one[1]
+
+
+def test_points_that_are_one_run_are_merged_and_that_is_said(place):
+    text = YAML + "sweep: {grid: {module.optimizer.lr: [1e-4, 0.0001, 2e-4], eval.bbox_shift: [0, 3]}}\n"
+    Path("toy.yaml").write_text(text)
+    found = resolved()
+    assert len(found.points) == 7
+    assert [len(run.planned.points) for run in found.runs] == [4, 2, 1]
+    assert [len(run.planned.eval_ids) for run in found.runs] == [2, 2, 1]
+    assert found.merged[0].endswith(f"are one run ({found.runs[0].planned.run_id}), evaluated 2 times")
+    shifts = [experiment.eval.bbox_shift for experiment in found.runs[0].evaluations.values()]
+    assert sorted(shifts) == [0, 3]
+
+
+def test_all_problems_of_all_points_come_at_once_with_their_lines(place):
+    text = YAML.replace("func: {dice: true}", "func: {dice: true, dicee: true}").replace("tiny.pt", "gone.pt")
+    text += "sweep: {grid: {eval.split: [test, train], datamodule.num_classes: [2, 7]}}\n"
+    Path("toy.yaml").write_text(text)
+    found = problems()
+    assert len(found) == 3
+    assert any(line.startswith("toy.yaml:7: datamodule.metric.func: metric 'dicee' is unknown") for line in found)
+    assert any(line.startswith("toy.yaml:10: module.sam2_checkpoint: found ") and "gone.pt" in line for line in found)
+    assert any("datamodule.num_classes: 7, but the label table has 2" in line for line in found)
+
+
+def test_a_missing_store_is_an_error_and_only_a_warning_in_a_dry_run(place):
+    shutil.rmtree("data/toy")
+    assert problems() == [line for line in problems() if line.startswith("toy.yaml:3: dataset.toy.store: ")]
+    shown = resolved(dry_run=True)
+    assert shown.points[0].run_id is None
+    assert [point.eval_id for point in shown.points] == [None, None]
+    assert shown.runs == ()
+    assert "no store here" in shown.warnings[0]
+
+
+def test_a_store_of_another_version_is_an_error_in_a_dry_run_too(place):
+    index = read_json(Path("data/toy/store.json"))
+    write_json(Path("data/toy/store.json"), index | {"version": 99})
+    assert "store version 99" in problems(dry_run=True)[0]
+
+
+def test_missing_weights_of_a_dry_run_leave_the_points_without_ids(place):
+    Path("weights/tiny.pt").unlink()
+    assert "weights/tiny.pt" in problems()[0]
+    assert [point.run_id for point in resolved(dry_run=True).points] == [None, None]
+
+
+def test_a_split_without_subjects_is_named(place):
+    write_store(Path("data/bare"), {"a": "train", "b": "val"})
+    assert "split test has no volume" in problems("dataset.toy.store=data/bare")[0]
+
+
+def test_a_metric_whose_map_no_volume_has_is_refused(place):
+    Path("toy.yaml").write_text(YAML.replace("func: {dice: true}", "func: {t2: true}"))
+    assert "needs a t2 map; maps here: none" in problems()[0]
+
+
+def test_a_tissue_that_is_no_label_is_refused(place):
+    assert "known: 1 cartilage, 5 bone" in problems("datamodule.metric.tissues=[1, 2]")[0]
+
+
+def test_a_named_metadata_file_enters_the_evaluation_by_content(place):
+    chosen = "datamodule.stats_metadata_file=meta.json"
+    assert "datamodule.stats_metadata_file: found " in problems(chosen)[0]
+    Path("meta.json").write_text("one")
+    before = ids(chosen)[0]
+    Path("meta.json").write_text("another")
+    assert ids(chosen)[0][0] == before[0]
+    assert ids(chosen)[0][1] != before[1]
