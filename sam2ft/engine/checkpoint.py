@@ -7,7 +7,6 @@ both that is checked whenever it is read (bit flips pass silently through safete
 import hashlib
 import json
 import logging
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import nn
 from sam2ft.core.errors import CheckpointError
 from sam2ft.core.files import replacing, sha256_file
 from sam2ft.engine.packing import pack, unpack
+from sam2ft.model.weights import UNREADABLE
 
 RESUME_VERSION = "1"
 _RESUME_NAME = re.compile(r"(\d+)\.safetensors")
@@ -58,8 +58,10 @@ def read_best(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from None
+    except UNREADABLE as error:
+        raise CheckpointError(
+            f"{path}: not a readable checkpoint ({(str(error) or type(error).__name__).splitlines()[0]})"
+        ) from None
     if not isinstance(content, dict) or "model" not in content or "sam2ft" not in content:
         raise CheckpointError(f'{path}: not a best.pt of sam2ft; expected the entries "model" and "sam2ft"')
     return content["model"], json.loads(content["sam2ft"])

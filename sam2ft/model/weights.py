@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -16,6 +16,11 @@ from torch import Tensor, nn
 from sam2ft.core.errors import CheckpointError
 from sam2ft.core.files import sha256_file
 
+# Given bytes that are no pickle at all, torch's safe unpickler stumbles in whatever way they make it.
+UNREADABLE = (
+    SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError,
+    AttributeError, AssertionError, OverflowError, MemoryError,
+)  # fmt: skip
 _SHOWN_KEYS = 8
 _META = "https://dl.fbaipublicfiles.com/segment_anything_2"
 
@@ -89,23 +94,33 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; `make weights` fetches the official ones")
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{path}: not a checkpoint that can be read safely ({reason})") from None
+    content = _content(path)
+    if path.suffix == ".safetensors":
+        return dict(content)
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         keys = ", ".join(map(str, list(content)[:_SHOWN_KEYS])) if isinstance(content, dict) else type(content).__name__
         raise CheckpointError(f'{path}: expected {{"model": ...}} as stock SAM 2 writes it, found {keys}')
     return dict(content["model"])
 
 
+def _content(path: Path) -> Any:
+    """The tensors of a .safetensors file, or what torch.save wrote."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{path}: not a checkpoint that can be read safely ({reason})") from None
+
+
 def read_info(path: Path) -> dict[str, object]:
-    """What sam2ft wrote beside the weights of a `best.pt`; empty for a foreign checkpoint."""
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    return dict(json.loads(content["sam2ft"])) if "sam2ft" in content else {}
+    """What sam2ft wrote beside the weights of a `best.pt`; empty for a foreign checkpoint.
+
+    Errors: CheckpointError for a file that is no checkpoint.
+    """
+    content = _content(path)
+    return dict(json.loads(content["sam2ft"])) if isinstance(content, dict) and "sam2ft" in content else {}
 
 
 def difference(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:

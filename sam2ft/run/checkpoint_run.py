@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sam2ft.config.experiment import dump_experiment, validated
+from sam2ft.config.experiment import validated
 from sam2ft.config.identity import eval_id
 from sam2ft.config.schema import Experiment
 from sam2ft.config.tree import SET, Tree, load_tree, overridden, parse_overrides
 from sam2ft.core.errors import CheckpointError, ProblemsError, UserError
-from sam2ft.core.files import sha256_file, write_text
+from sam2ft.core.files import sha256_file
 from sam2ft.core.layout import RUNS, EvalLayout, RunLayout, foreign_evaluation
 from sam2ft.data.store import Store, records_digest
 from sam2ft.engine.train_state import StopRequest
@@ -55,7 +55,6 @@ def evaluate_checkpoint(request: CheckpointRequest, stop: StopRequest | None = N
         digest = sha256_file(request.checkpoint)[:FOREIGN_HEX]
         run, folder = f"foreign-{digest}", foreign_evaluation(digest, identity, RUNS)
     evaluation = EvalLayout(request.out) if request.out else folder
-    write_text(evaluation.config, dump_experiment(experiment))
     return evaluate_job(Job(experiment, evaluation, run, identity, request.checkpoint), stop)
 
 

@@ -30,13 +30,15 @@ class Parts:
 
     def write(self, record: VolumeRecord, result: VolumeResult, stamp: Mapping[str, Value]) -> None:
         """Rows and predicted label map of one volume; the part counts once its json is there."""
-        write_nifti(self.evaluation.prediction(record.key), result.label_map_zyx.astype(np.uint16), record.geometry)
+        prediction = self.evaluation.prediction(record.key)
+        write_nifti(prediction, result.label_map_zyx.astype(np.uint16), record.geometry)
         digests = {}
         for name in PART_TABLES:
             path = self.evaluation.part(record.key, name)
             write_csv(path, TABLES[name], [{**stamp, **row} for row in result.rows[name]])
             digests[name] = sha256_file(path)
-        write_json(self.evaluation.part_done(record.key), {**self._identity(record), "tables": digests})
+        content = {**self._identity(record), "prediction": sha256_file(prediction), "tables": digests}
+        write_json(self.evaluation.part_done(record.key), content)
 
     def is_done(self, record: VolumeRecord) -> bool:
         """Whether this volume was evaluated with these weights and is as it was then."""
@@ -46,8 +48,9 @@ class Parts:
         found = read_json(path)
         if {name: found.get(name) for name in self._identity(record)} != self._identity(record):
             return False
-        parts = {name: self.evaluation.part(record.key, name) for name in PART_TABLES}
-        return all(part.is_file() and sha256_file(part) == found["tables"][name] for name, part in parts.items())
+        files = {self.evaluation.part(record.key, name): found["tables"][name] for name in PART_TABLES}
+        files[self.evaluation.prediction(record.key)] = found["prediction"]
+        return all(path.is_file() and sha256_file(path) == digest for path, digest in files.items())
 
     def remove(self) -> None:
         """Once their rows are in the tables."""

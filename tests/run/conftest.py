@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ def finished(toy: Any, finished_folder: Path) -> Point:
 
 
 @pytest.fixture
-def at_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, Callable[[], None]], None]]:
+def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], None]], None]:
     """at_step(k, action): call `action` right after optimizer step k; at_step(0, ...) takes it back."""
     original = CheckpointKeeper.on_step
 
@@ -114,4 +114,4 @@ def at_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, Callable
 
         monkeypatch.setattr(CheckpointKeeper, "on_step", on_step)
 
-    yield install
+    return install

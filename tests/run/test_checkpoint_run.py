@@ -1,0 +1,123 @@
+"""launch/eval.py --ckpt: a checkpoint of a run here, one from elsewhere, and what is refused."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sam2ft.core.errors import CheckpointError, ConfigError, UserError
+from sam2ft.core.files import sha256_file
+from sam2ft.core.rows import TABLES, read_csv
+from sam2ft.run.checkpoint_run import CheckpointRequest, evaluate_checkpoint
+
+pytestmark = pytest.mark.sam2
+STOCK = "configs/sam2.1/sam2.1_hiera_t.yaml"
+QUICK = ("eval.qc_slices=0", "eval.precision=fp32")
+
+
+def volume_rows(folder):
+    return read_csv(folder / "volume.csv", TABLES["volume"])
+
+
+def dices(folder):
+    return {(row["subject"], row["label"]): row["dice"] for row in volume_rows(folder)}
+
+
+def test_a_checkpoint_of_a_run_is_evaluated_with_the_runs_own_settings_and_found_done(finished, toy):
+    before = toy.files()
+    outcome = evaluate_checkpoint(CheckpointRequest(finished.layout.best))
+    assert outcome.folder.resolve() == finished.evaluation.folder.resolve()
+    assert toy.files() == before
+
+
+def test_other_settings_go_beside_the_runs_own_evaluation(finished):
+    request = CheckpointRequest(finished.layout.best, overrides=("eval.split=val", "eval.qc_slices=0"))
+    outcome = evaluate_checkpoint(request)
+    assert outcome.folder.parent.resolve() == finished.layout.evaluations.resolve()
+    assert {(row["run"], row["subject"], row["split"]) for row in volume_rows(outcome.folder)} == {
+        (finished.layout.run_id, "d", "val")
+    }
+    assert finished.evaluation.success.is_file()
+
+
+def test_a_best_pt_that_was_carried_elsewhere_says_its_model_and_gives_the_same_numbers(finished, toy):
+    foreign = Path(shutil.copy(finished.layout.best, toy.folder / "from-a-friend.pt"))
+    outcome = evaluate_checkpoint(CheckpointRequest(foreign, data=(toy.store,), overrides=QUICK))
+    digest = sha256_file(foreign)[:12]
+    assert outcome.folder.parent == Path("runs/_foreign") / digest
+    assert {row["run"] for row in volume_rows(outcome.folder)} == {f"foreign-{digest}"}
+    assert dices(outcome.folder) == dices(finished.evaluation.folder)
+
+
+def test_out_says_where_it_goes(finished, toy):
+    foreign = Path(shutil.copy(finished.layout.best, toy.folder / "from-a-friend.pt"))
+    out = toy.folder / "elsewhere"
+    assert evaluate_checkpoint(CheckpointRequest(foreign, (toy.store,), overrides=QUICK, out=out)).folder == out
+    assert (out / "_SUCCESS").is_file()
+
+
+def test_weights_that_do_not_fit_leave_what_lies_at_out(finished, toy):
+    out = toy.folder / "elsewhere"
+    shutil.copytree(finished.evaluation.folder, out)
+    before = toy.files()
+    with pytest.raises(CheckpointError, match="looks like sam2_nano"):
+        evaluate_checkpoint(CheckpointRequest(toy.weights, (toy.store,), model=STOCK, overrides=QUICK, out=out))
+    assert toy.files() == before
+
+
+def test_weights_of_a_nano_need_no_name(toy):
+    size = ("module.image_size=64",)
+    outcome = evaluate_checkpoint(CheckpointRequest(toy.weights, (toy.store,), overrides=(*QUICK, *size)))
+    assert volume_rows(outcome.folder)
+
+
+def test_a_foreign_checkpoint_without_data_is_refused(toy):
+    before = toy.files()
+    with pytest.raises(UserError, match="belongs to no run here; name the store with --data"):
+        evaluate_checkpoint(CheckpointRequest(toy.weights))
+    assert toy.files() == before
+
+
+def test_a_checkpoint_of_another_model_size_names_both(toy):
+    before = toy.files()
+    with pytest.raises(
+        CheckpointError, match=r"looks like sam2_nano, but module\.sam2_model_cfg builds sam2\.1_hiera_t"
+    ):
+        evaluate_checkpoint(CheckpointRequest(toy.weights, (toy.store,), model=STOCK, overrides=QUICK))
+    assert toy.files() == before
+
+
+def test_a_model_that_no_one_knows_is_refused(toy):
+    with pytest.raises((CheckpointError, ConfigError), match="sam9"):
+        evaluate_checkpoint(CheckpointRequest(toy.weights, (toy.store,), model="configs/sam9.yaml", overrides=QUICK))
+
+
+@pytest.mark.parametrize("name", ["garbage.pt", "garbage.safetensors", "missing.pt"])
+def test_a_file_that_is_no_checkpoint_is_refused_by_name(toy, name):
+    if name != "missing.pt":
+        (toy.folder / name).write_bytes(b"this is text")
+    before = toy.files()
+    with pytest.raises(CheckpointError, match=name):
+        evaluate_checkpoint(CheckpointRequest(toy.folder / name, (toy.store,)))
+    assert toy.files() == before
+
+
+def test_a_state_dict_of_something_else_asks_for_the_model(toy):
+    torch.save({"model": {"weight": torch.zeros(1)}}, toy.folder / "other.pt")
+    with pytest.raises(CheckpointError, match="do not say which SAM 2 it is; name it with --model"):
+        evaluate_checkpoint(CheckpointRequest(toy.folder / "other.pt", (toy.store,)))
+
+
+def test_a_checkpoint_without_our_info_is_recognised_by_its_keys(toy):
+    torch.save({"model": load_file(toy.weights)}, toy.folder / "plain.pt")
+    overrides = (*QUICK, "module.image_size=64")
+    assert evaluate_checkpoint(CheckpointRequest(toy.folder / "plain.pt", (toy.store,), overrides=overrides)).folder
+
+
+def test_a_wrong_override_is_named_and_nothing_is_written(finished, toy):
+    before = toy.files()
+    with pytest.raises(UserError, match=r"eval\.splitt"):
+        evaluate_checkpoint(CheckpointRequest(finished.layout.best, overrides=("eval.splitt=val",)))
+    assert toy.files() == before

@@ -1,0 +1,159 @@
+"""The report of an experiment: what is counted, what is named as missing, and that the order of runs is nothing."""
+
+import csv
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from sam2ft.core.errors import DataError
+from sam2ft.core.files import read_json, sha256_file, write_json
+from sam2ft.core.layout import ExperimentLayout
+from sam2ft.core.rows import TABLES, read_csv, write_csv
+from sam2ft.run.planned import PlannedPoint
+from sam2ft.run.report_run import RunState, report
+from sam2ft.run.status import read_status
+
+pytestmark = pytest.mark.sam2
+LAYOUT = ExperimentLayout.of("toy")
+
+
+@pytest.fixture
+def states(finished) -> list[RunState]:
+    """Two runs that are done (the second a copy whose scores differ), one that failed and one that never began."""
+    first = RunState(finished.planned, "done", "", read_status(finished.layout))
+    return [first, _copy(finished, "0001"), *(_without_result(finished, *case) for case in CASES)]
+
+
+CASES = (
+    ("0002", "failed", "FloatingPointError: loss was not finite", ("Traceback (most recent call last)", "  <lost>")),
+    ("0003", "new", "", ()),
+)
+
+
+def _planned(finished, suffix):
+    run_id = f"toy-000000000000{suffix}"
+    (only,) = finished.planned.points
+    point = PlannedPoint(f"lr={suffix}", (("module.optimizer.lr", float(suffix)),), only.eval_id)
+    return replace(finished.planned, index=int(suffix), run_id=run_id, points=(point,))
+
+
+def _copy(finished, suffix) -> RunState:
+    """A run beside the finished one, with one hit more per slice row."""
+    planned = _planned(finished, suffix)
+    place = LAYOUT.run(planned.run_id)
+    shutil.copytree(finished.layout.folder, place.folder)
+    evaluation = place.evaluation(finished.eval_id)
+    digests = {}
+    for name in ("slice", "instance", "volume", "global"):
+        rows = read_csv(evaluation.table(name), TABLES[name])
+        write_csv(evaluation.table(name), TABLES[name], [{**row, "run": planned.run_id} for row in rows])
+        digests[name] = sha256_file(evaluation.table(name))
+    write_json(evaluation.success, read_json(evaluation.success) | {"run": planned.run_id, "tables": digests})
+    status = read_status(place)
+    return RunState(planned, "done", "", replace(status, best_value=status.best_value / 2))
+
+
+def _without_result(finished, suffix, state, reason, log) -> RunState:
+    return RunState(_planned(finished, suffix), state, reason, None, log)
+
+
+def table(name) -> list[dict[str, str]]:
+    with (LAYOUT.report / f"{name}.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def report_files(states: Sequence[RunState]) -> dict[str, bytes]:
+    shutil.rmtree(LAYOUT.report, ignore_errors=True)
+    report(LAYOUT, states)
+    return {str(path.relative_to(LAYOUT.report)): path.read_bytes() for path in sorted(LAYOUT.report.rglob("*.csv"))}
+
+
+def test_coverage_names_every_planned_run_and_why_it_is_not_done(states):
+    report(LAYOUT, states)
+    coverage = read_json(LAYOUT.report / "coverage.json")
+    assert {name: coverage[name] for name in ("planned", "done", "failed", "missing", "complete")} == {
+        "planned": 4, "done": 2, "failed": 1, "missing": 1, "complete": False,
+    }  # fmt: skip
+    assert [(run["name"], run["state"], run["reason"]) for run in coverage["runs"]][2:] == [
+        ("lr=0002", "failed", "FloatingPointError: loss was not finite"),
+        ("lr=0003", "new", ""),
+    ]
+    assert coverage["problems"] == []
+
+
+def test_tables_hold_the_rows_of_all_finished_runs_and_no_other(states):
+    report(LAYOUT, states)
+    runs = {state.planned.run_id for state in states[:2]}
+    for name in ("slice", "instance", "volume", "global"):
+        assert {row["run"] for row in table(name)} == runs
+    assert len(table("slice")) == 2 * 2 * 4 * 2
+    import pyarrow.parquet
+
+    assert pyarrow.parquet.read_table(LAYOUT.report / "slice.parquet").num_rows == 32
+
+
+def test_the_comparison_has_a_line_per_point_and_chooses_by_validation(states):
+    outcome = report(LAYOUT, states)
+    lines = table("compare")
+    assert [line["run"] for line in lines] == [state.planned.run_id for state in states]
+    assert [line["state"] for line in lines] == ["done", "done", "failed", "new"]
+    assert outcome.comparison.best == states[1].planned.run_id
+
+
+def test_the_page_is_whole_without_the_network(states):
+    page = report(LAYOUT, states).page
+    text = page.read_text()
+    assert not re.search(r"(?:https?:)?//[a-z0-9]", re.sub(r"http://www\.w3\.org/[\w/.]+", "", text))
+    names = re.findall(r'(?:src|href)="([^"#]+)"', text)
+    assert names
+    assert all((page.parent / name).is_file() for name in names if not name.startswith("data:"))
+    assert "FloatingPointError: loss was not finite" in text
+    assert "&lt;lost&gt;" in text
+    assert "<lost>" not in text
+
+
+def test_a_table_that_was_changed_is_named_and_not_counted(states):
+    changed = LAYOUT.run(states[0].planned.run_id).evaluation(states[0].planned.eval_ids[0]).table("slice")
+    changed.write_text(changed.read_text().replace(",ok", ",ok ", 1))
+    outcome = report(LAYOUT, states)
+    (problem,) = outcome.problems
+    assert "slice.csv is not what the evaluation wrote; not counted" in problem
+    assert {row["run"] for row in table("slice")} == {states[1].planned.run_id}
+    assert read_json(LAYOUT.report / "coverage.json")["problems"] == [problem]
+    assert "not what the evaluation wrote" in outcome.page.read_text()
+
+
+def test_an_evaluation_of_earlier_weights_is_named_and_not_counted(states):
+    stale = replace(states[0], status=replace(states[0].status, best_sha256="0" * 64))
+    outcome = report(LAYOUT, [stale, *states[1:]])
+    assert "was made with earlier weights; not counted" in outcome.problems[0]
+    assert {row["run"] for row in table("slice")} == {states[1].planned.run_id}
+
+
+def test_rows_of_another_run_in_a_runs_folder_are_named(states):
+    evaluation = LAYOUT.run(states[0].planned.run_id).evaluation(states[0].planned.eval_ids[0])
+    rows = read_csv(evaluation.table("slice"), TABLES["slice"])
+    write_csv(evaluation.table("slice"), TABLES["slice"], [{**row, "run": "toy-other"} for row in rows])
+    success = read_json(evaluation.success)
+    success["tables"]["slice"] = sha256_file(evaluation.table("slice"))
+    write_json(evaluation.success, success)
+    assert any("toy-other" in problem for problem in report(LAYOUT, states).problems)
+
+
+def test_the_order_of_runs_changes_no_table(states):
+    assert report_files(states) == report_files(states[::-1])
+
+
+def test_a_report_without_any_result_is_a_page_all_the_same(states):
+    outcome = report(LAYOUT, states[2:])
+    assert outcome.page.is_file()
+    assert outcome.comparison.best is None
+    assert table("slice") == []
+
+
+def test_nothing_planned_is_nothing_to_report(finished):
+    with pytest.raises(DataError, match="no planned run"):
+        report(LAYOUT, [])
