@@ -6,9 +6,12 @@ import signal
 import subprocess
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from sam2ft.core.errors import StopRequestedError
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -51,9 +54,13 @@ class Pool:
     def run(self, tasks: Sequence[LocalTask]) -> list[Ended]:
         """Run all tasks and return how each ended, in the order given.
 
-        KeyboardInterrupt asks every child to save and stop (SIGTERM), waits for them and is raised again; a second one
-        kills them.
+        Ctrl-C (KeyboardInterrupt) and SIGTERM or a closed terminal (StopRequestedError) ask every child to save and
+        stop, wait for them and are raised again; a second Ctrl-C kills the children.
         """
+        with _told_to_stop():
+            return self._run(tasks)
+
+    def _run(self, tasks: Sequence[LocalTask]) -> list[Ended]:
         waiting = deque(tasks)
         free = list(range(self.workers))
         running: dict[str, tuple[int, subprocess.Popen[bytes]]] = {}
@@ -94,6 +101,21 @@ class Pool:
                 env=environment,
                 start_new_session=True,
             )
+
+
+@contextmanager
+def _told_to_stop() -> Iterator[None]:
+    """Raise StopRequestedError at SIGTERM and SIGHUP while the block runs: children must not outlive their pool."""
+
+    def stop(number: int, _frame: object) -> None:
+        raise StopRequestedError(f"told to stop ({signal.Signals(number).name}); the children saved and stopped")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -44,7 +44,9 @@ class _Lines:
     def __init__(self, layout: ExperimentLayout, runs: Sequence[PlannedRun]):
         self._layout = layout
         self._runs: Mapping[str, PlannedRun] = {run.run_id: run for run in runs}
-        self._shown: dict[str, str] = {}
+        # What an earlier attempt said last is no news.
+        self._shown: dict[str, str] = {run.run_id: self._text(run.run_id) for run in runs}
+        self._looked: set[str] = set()
         self._last_s = -_REFRESH_S
 
     def show(self, running: Sequence[str]) -> None:
@@ -52,12 +54,16 @@ class _Lines:
         if running and time.monotonic() - self._last_s < _REFRESH_S:
             return
         self._last_s = time.monotonic()
-        for run_id in [*running, *(name for name in self._shown if name not in running)]:
-            status = read_status(self._layout.run(run_id))
-            text = "" if status is None else described(status)
+        self._looked.update(running)
+        for run_id in sorted(self._looked, key=list(self._runs).index):
+            text = self._text(run_id)
             if text and self._shown.get(run_id) != text:
                 self._shown[run_id] = text
                 print(f"{self._runs[run_id].name}: {text}", file=sys.stderr, flush=True)
+
+    def _text(self, run_id: str) -> str:
+        status = read_status(self._layout.run(run_id))
+        return "" if status is None else described(status)
 
 
 def described(status: RunStatus) -> str:
@@ -67,6 +73,6 @@ def described(status: RunStatus) -> str:
         parts.append(f"epoch {status.epoch + 1}" + (f"/{status.num_epochs}" if status.num_epochs else ""))
         if status.best_value is not None:
             parts.append(f"best {status.monitor} {status.best_value:.4f}")
-    if status.reason:
-        parts.append(status.reason)
+    if status.state in ("stopped", "failed"):
+        return f"{status.state}: {status.reason}" if status.reason else status.state
     return ", ".join(parts)

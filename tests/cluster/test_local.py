@@ -7,6 +7,7 @@ import time
 import pytest
 
 from sam2ft.cluster.local import LocalTask, Pool, child_environment, visible_gpus
+from sam2ft.core.errors import StopRequestedError
 
 # Each child notes when it starts and ends, in one file per child.
 CHILD = """
@@ -67,7 +68,15 @@ def test_gpus_are_those_that_are_allowed_else_all_of_the_machine(tmp_path):
     assert visible_gpus({}, tmp_path) == ("0", "2", "10")
 
 
-def test_ctrl_c_asks_the_children_to_save_and_starts_no_further_one(tmp_path):
+@pytest.mark.parametrize(
+    ("number", "raised"),
+    [
+        (signal.SIGINT, KeyboardInterrupt),
+        (signal.SIGTERM, StopRequestedError),
+        (signal.SIGHUP, StopRequestedError),
+    ],
+)
+def test_a_stop_asks_the_children_to_save_and_starts_no_further_one(tmp_path, number, raised):
     saving = (
         "import signal, sys, time\n"
         "def stop(*_):\n    open(sys.argv[1], 'w').write('saved'); sys.exit(143)\n"
@@ -82,10 +91,10 @@ def test_ctrl_c_asks_the_children_to_save_and_starts_no_further_one(tmp_path):
     def interrupt_when_ready():
         while not (tmp_path / "first.ready").exists():
             time.sleep(0.02)
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
 
     threading.Thread(target=interrupt_when_ready, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(raised):
         Pool(1, gpus=()).run([child("first"), child("second")])
     assert (tmp_path / "first").read_text() == "saved"
     assert not (tmp_path / "second.out").exists()

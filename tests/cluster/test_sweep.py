@@ -164,7 +164,7 @@ def test_training_one_of_several_points_needs_to_know_which(workplace, monkeypat
         train_here(workplace.experiment, (), point=2, fresh=False)
 
 
-@pytest.mark.parametrize("script", ["sweep", "status", "aggregate", "train"])
+@pytest.mark.parametrize("script", ["sweep", "status", "aggregate", "train", "eval", "prepare"])
 def test_help_answers_at_once(script):
     times = []
     for _ in range(3):
