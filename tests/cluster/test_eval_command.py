@@ -1,7 +1,6 @@
 """The forms of launch/eval.py that need no model."""
 
 import sys
-from pathlib import Path
 
 import pytest
 
