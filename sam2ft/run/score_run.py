@@ -217,11 +217,18 @@ def _write(evaluation: EvalLayout, tables: Mapping[str, list[Row]], about: Mappi
 
 
 def summary_lines(result: Scored) -> list[str]:
-    """Mean of each measure per label as lines of text: a table for a terminal."""
+    """`lines_of` the scored masks."""
+    return lines_of(result.tables["global"])
+
+
+def lines_of(global_rows: Sequence[Row]) -> list[str]:
+    """Mean of each measure per label (and dataset, when there are several) as lines of text: a table for a terminal."""
+    several = len({row["dataset"] for row in global_rows}) > 1
     means: dict[str, dict[str, Any]] = {}
-    for row in result.tables["global"]:
-        means.setdefault(str(row["label_name"]), {})[str(row["measure"])] = row["mean"]
-    measures = list(dict.fromkeys(str(row["measure"]) for row in result.tables["global"]))
+    for row in global_rows:
+        name = f"{row['dataset']} {row['label_name']}" if several else str(row["label_name"])
+        means.setdefault(name, {})[str(row["measure"])] = row["mean"]
+    measures = list(dict.fromkeys(str(row["measure"]) for row in global_rows))
     cells = [["label", *measures]]
     for name, of_label in means.items():
         cells.append([name, *(_shown(of_label.get(measure)) for measure in measures)])
