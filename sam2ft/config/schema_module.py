@@ -146,9 +146,11 @@ class Scheduler(OpenSection):
 
     @classmethod
     def more_problems(cls, name: str, arguments: Mapping[str, Any]) -> dict[str, str]:
-        counted = "total_steps" in arguments or {"epochs", "steps_per_epoch"} <= arguments.keys()
-        if name == "OneCycleLR" and not counted:
-            return {"total_steps": "missing; OneCycleLR needs it (a whole number), or epochs and steps_per_epoch"}
+        half = {"epochs", "steps_per_epoch"} & arguments.keys()
+        if name == "OneCycleLR" and len(half) == 1 and "total_steps" not in arguments:
+            return {
+                half.pop(): "OneCycleLR takes epochs together with steps_per_epoch; leave out both to span training"
+            }
         return {}
 
     @field_validator("interval")

@@ -21,6 +21,7 @@ REFUSED_SCHEDULERS = {
     "LRScheduler": "it is the abstract base class",
 }
 _PLATEAU = "ReduceLROnPlateau"
+_LENGTH = {"total_steps", "epochs", "steps_per_epoch"}
 # Given as absolute rates in YAML; with several parameter groups they keep the groups' proportions (lr_scale).
 _ABSOLUTE_RATES = {"OneCycleLR": ("max_lr",), "CyclicLR": ("base_lr", "max_lr")}
 
@@ -119,6 +120,7 @@ def build_scheduler(
 ) -> Schedule:
     """The schedule of the experiment; a constant rate without `module.scheduler`.
 
+    A OneCycleLR that is not told its length spans the whole training, at its own interval.
     Errors: ConfigError for an unknown or unfit class, an argument it does not take, a missing or unused monitor, and a
     OneCycleLR that ends before training does (torch would raise in the middle of it).
     """
@@ -130,6 +132,9 @@ def build_scheduler(
     if section.type != _PLATEAU and section.monitor is not None:
         raise ConfigError(f"module.scheduler.monitor: only {_PLATEAU} watches a value, not {section.type}")
     arguments = dict(section.arguments)
+    advances = num_epochs * (steps_per_epoch if section.interval == "step" else 1)
+    if section.type == "OneCycleLR" and not _LENGTH & arguments.keys():
+        arguments["total_steps"] = advances
     for name in _ABSOLUTE_RATES.get(section.type, ()):
         if isinstance(arguments.get(name), int | float):
             arguments[name] = _in_proportion(optimizer, arguments[name])
@@ -138,7 +143,6 @@ def build_scheduler(
         scheduler = kind(optimizer, **arguments)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"module.scheduler: {section.type}: {error}") from None
-    advances = num_epochs * (steps_per_epoch if section.interval == "step" else 1)
     if section.type == "OneCycleLR" and scheduler.total_steps < advances:
         raise ConfigError(
             f"module.scheduler.total_steps: {scheduler.total_steps}, but this training advances it {advances} times "

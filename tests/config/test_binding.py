@@ -64,7 +64,7 @@ def test_classes_that_do_not_fit_are_refused_with_the_reason(table: str, name: s
         ("{type: ReduceLROnPlateau, monitor: val_dice}", "module.scheduler.monitor: val_dice is better when larger; give mode: max too"),
         ("{type: ReduceLROnPlateau, monitor: val_loss, interval: step}", "module.scheduler.interval: found step; allowed: epoch"),
         ("{type: ReduceLROnPlateau, monitor: val_loss, mode: mini}", 'module.scheduler.mode: found "mini"; allowed: min or max'),
-        ("{type: OneCycleLR, max_lr: 0.1}", "module.scheduler.total_steps: missing; OneCycleLR needs it"),
+        ("{type: OneCycleLR, max_lr: 0.1, epochs: 3}", "module.scheduler.epochs: OneCycleLR takes epochs together with"),
         ("{type: MultiStepLR, milestones: 3}", "module.scheduler.milestones: found 3; allowed: a list"),
         ("{type: MultiStepLR, milestones: [3, x]}", 'module.scheduler.milestones: found [3, "x"]; allowed: a list (in a list: a whole number)'),
         ("{step_size: 3}", "module.scheduler.type: missing; name of a torch.optim.lr_scheduler class"),

@@ -113,7 +113,7 @@ def test_what_an_optimizer_does_not_take_is_refused(choice: OptimizerChoice, mes
         (SchedulerChoice("ReduceLROnPlateau"), "needs monitor"),
         (SchedulerChoice("StepLR", {"step_size": 1}, monitor="val_loss"), "only ReduceLROnPlateau watches a value"),
         (SchedulerChoice("Cosine"), "no scheduler 'Cosine'"),
-        (SchedulerChoice("OneCycleLR", {"max_lr": 1.0}), "OneCycleLR: You must define either total_steps"),
+        (SchedulerChoice("OneCycleLR", {"max_lr": 1.0, "epochs": 3}), "OneCycleLR: You must define either total_steps"),
         (
             SchedulerChoice("OneCycleLR", {"max_lr": 1.0, "total_steps": 23}, interval="step"),
             "total_steps: 23, but this training advances it 24 times .*at least 24",
@@ -126,10 +126,11 @@ def test_what_a_scheduler_does_not_take_is_refused(choice: SchedulerChoice, mess
         build_scheduler(optimizer, choice, steps_per_epoch=4, num_epochs=6)
 
 
-def test_one_cycle_of_exactly_the_training_s_steps_is_enough() -> None:
+@pytest.mark.parametrize("length", [{}, {"total_steps": 6}], ids=["untold", "told"])
+def test_one_cycle_spans_the_training_s_steps(length: dict[str, int]) -> None:
     model = tiny()
     optimizer = build_optimizer(model, OptimizerChoice("SGD"))
-    choice = SchedulerChoice("OneCycleLR", {"max_lr": 1.0, "total_steps": 6}, interval="step")
+    choice = SchedulerChoice("OneCycleLR", {"max_lr": 1.0} | length, interval="step")
     schedule = build_scheduler(optimizer, choice, steps_per_epoch=2, num_epochs=3)
     for _ in range(6):
         step(model, optimizer)
