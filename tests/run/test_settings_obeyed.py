@@ -1,0 +1,33 @@
+"""Switches of the experiment file that the predecessor ignored, each seen from the file to the trained weights."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sam2ft.engine.checkpoint import read_best
+
+pytestmark = pytest.mark.sam2
+QUICK = "module.visualize=false"
+NEVER_GOOD_ENOUGH = "module.early_stopping={{enabled: {}, patience: 1, min_delta: 1000}}"
+
+
+@pytest.mark.parametrize(("enabled", "num_epochs"), [("true", 2), ("false", 3)])
+def test_early_stopping_stops_only_when_it_is_enabled(point_with, enabled, num_epochs):
+    settings = (QUICK, "module.num_epochs=3", NEVER_GOOD_ENOUGH.format(enabled))
+    outcome = point_with(*settings).train()
+    assert (outcome.num_epochs, outcome.stopped_early) == (num_epochs, enabled == "true")
+
+
+def test_each_part_trains_or_stays_as_trainable_says(point_with, toy):
+    trainable = "module.trainable={prompt_encoder: true, image_encoder: true, mask_decoder: false}"
+    point = point_with(QUICK, "module.num_epochs=1", trainable)
+    point.train()
+    before, (after, _) = load_file(toy.weights), read_best(point.layout.best)
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"image_encoder", "sam_prompt_encoder"}
+
+
+def test_the_last_incomplete_group_of_batches_is_a_step(point_with):
+    """9 slices in batches of 2 are 5 batches: two groups of 2 and one of 1."""
+    outcome = point_with(QUICK, "module.num_epochs=1", "module.grad_accum=2").train()
+    assert outcome.num_steps == 3
