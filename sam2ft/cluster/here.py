@@ -10,10 +10,11 @@ from sam2ft.core.errors import UserError
 from sam2ft.core.layout import ExperimentLayout
 from sam2ft.engine import interrupt
 from sam2ft.run.claim import Attempt
-from sam2ft.run.job import PointJob, is_main_rank, is_trained, work_on
+from sam2ft.run.job import PointJob, is_main_rank, is_trained, work_on, world_size
 from sam2ft.run.output import kept_output
 from sam2ft.run.planned import save_plan
 from sam2ft.run.preflight import ResolvedRun, ResolvedSweep, resolve
+from sam2ft.run.resources import resources_here
 
 
 def train_here(path: Path, overrides: Sequence[str], *, point: int | None, fresh: bool) -> int:
@@ -23,7 +24,8 @@ def train_here(path: Path, overrides: Sequence[str], *, point: int | None, fresh
     """
     # Before torch is imported, which takes seconds: a stop in between must not be lost.
     stop = interrupt.install()
-    resolved = resolve(load_experiment(path, overrides))
+    ranks = world_size()
+    resolved = resolve(load_experiment(path, overrides), fill=lambda experiment: resources_here(experiment, ranks))
     chosen = _chosen(resolved, point)
     layout = ExperimentLayout.of(resolved.name)
     place = layout.run(chosen.planned.run_id)

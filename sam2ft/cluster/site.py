@@ -12,7 +12,7 @@ from sam2ft.config.schema import Experiment
 from sam2ft.core.errors import ConfigError, Problem, ProblemsError
 from sam2ft.core.files import canonical_json
 from sam2ft.run.planned import Resources
-from sam2ft.run.preflight import resources_of
+from sam2ft.run.resources import resources_of
 
 SITES = Path("slurm") / "sites"
 

@@ -16,6 +16,7 @@ from sam2ft.engine.unsupported import unavailable
 from sam2ft.metrics.factory import load_metrics, unmet_needs
 from sam2ft.run.inputs import max_train_subjects, open_stores, split_records
 from sam2ft.run.planned import PlannedPoint, PlannedRun, Resources
+from sam2ft.run.resources import resources_here, slices_per_step
 
 NANO = "sam2_nano"
 BASELINE = "baseline"
@@ -74,11 +75,11 @@ class _Findings:
 def resolve(loaded: LoadedExperiment, *, dry_run: bool = False, fill: FillResources | None = None) -> ResolvedSweep:
     """Check every point and name its run and evaluation.
 
-    `fill` completes a point's resources from a site. Errors: ProblemsError with every problem of every point; in a dry
-    run a store or weights that do not exist yet are warnings instead.
+    `fill` says what a point gets from a site; without it, one process here. Errors: ProblemsError with every problem
+    of every point; in a dry run a store or weights that do not exist yet are warnings instead.
     """
     findings, cache = _Findings(), DigestCache(digest_cache(RUNS))
-    checker = _Checker(loaded, findings, cache, dry_run, fill or resources_of)
+    checker = _Checker(loaded, findings, cache, dry_run, fill or resources_here)
     points = [checker.point(point) for point in loaded.points]
     if loaded.experiment.experiment.baseline:
         points.append(checker.baseline(len(points)))
@@ -92,19 +93,6 @@ def resolve(loaded: LoadedExperiment, *, dry_run: bool = False, fill: FillResour
         runs=runs,
         merged=tuple(_merge_sentence(run) for run in runs if len(run.planned.points) > 1),
         warnings=tuple(str(problem) for problem in findings.warnings),
-    )
-
-
-def resources_of(experiment: Experiment) -> Resources:
-    """What an experiment asks for on its own, without a site."""
-    asked = experiment.resources
-    return Resources(
-        nodes=asked.nodes,
-        tasks_per_node=asked.tasks_per_node or max(1, asked.gpus_per_node),
-        gpus_per_node=asked.gpus_per_node,
-        cpus_per_task=asked.cpus_per_task,
-        mem_gb=asked.mem_gb,
-        hours=asked.hours,
     )
 
 
@@ -260,11 +248,6 @@ def initial_weights(experiment: Experiment) -> Path | None:
         # Not model.weights.nano_weights_path: that module imports torch, and this one runs on login nodes.
         return Path(str(package_files.files("sam2ft.model.nano") / "sam2_nano.safetensors"))
     return None
-
-
-def slices_per_step(experiment: Experiment, asked: Resources) -> int:
-    """Slices behind one optimizer step, over accumulation and ranks."""
-    return experiment.datamodule.batch_size * experiment.module.grad_accum * asked.world_size
 
 
 def _merged(points: Sequence[ResolvedPoint]) -> tuple[ResolvedRun, ...]:

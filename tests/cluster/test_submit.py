@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sam2ft.cluster.plan import elements_of, reconcile
+from sam2ft.cluster.plan import elements_of, make_plan, reconcile
 from sam2ft.cluster.queue import QueueEntry
 from sam2ft.cluster.site import load_site
 from sam2ft.cluster.submit import SubmissionError, arrays_of, submit
@@ -66,7 +66,7 @@ def test_one_array_for_points_of_equal_resources_then_the_report(workplace, site
 
 
 def test_gpus_are_asked_for_per_node_or_as_gres(workplace, site, sbatch):
-    plan = workplace.plan(["resources.gpus_per_node=2"])
+    plan = make_plan(workplace.resolved(["resources.gpus_per_node=2"], fill=site.fill))
     gres = site.model_copy(update={"slurm": site.slurm.model_copy(update={"gpu_option": "gres"})})
     submit(workplace.layout, plan, plan.runs[:1], site)
     submit(workplace.layout, plan, plan.runs[:1], gres)

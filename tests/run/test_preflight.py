@@ -14,6 +14,7 @@ from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.data.store_writer import PreparedVolume, StoreWriter
 from sam2ft.run.preflight import resolve
+from sam2ft.run.resources import resources_here
 
 YAML = """\
 experiment: {name: toy, seed: 42}
@@ -186,3 +187,15 @@ def test_a_named_metadata_file_enters_the_evaluation_by_content(place):
     Path("meta.json").write_text("another")
     assert ids(chosen)[0][0] == before[0]
     assert ids(chosen)[0][1] != before[1]
+
+
+def test_a_run_is_named_by_the_number_of_processes_that_train_it(place):
+    """Two processes take two batches per step: another training than one process with the same settings."""
+    alone = resolved("resources.gpus_per_node=4")
+    assert alone.runs[0].planned.resources.world_size == 1
+    assert alone.runs[0].planned.run_id == ids()[0][0]
+
+    def two(experiment):
+        return resources_here(experiment, 2)
+
+    assert resolved(fill=two).runs[0].planned.run_id == resolved("datamodule.batch_size=4").runs[0].planned.run_id

@@ -1,0 +1,32 @@
+"""What a point gets to run with, and how many slices one of its steps then takes."""
+
+from dataclasses import replace
+
+from sam2ft.config.schema import Experiment
+from sam2ft.run.planned import Resources
+
+
+def resources_of(experiment: Experiment) -> Resources:
+    """What an experiment asks for on its own, without a site."""
+    asked = experiment.resources
+    return Resources(
+        nodes=asked.nodes,
+        tasks_per_node=asked.tasks_per_node or max(1, asked.gpus_per_node),
+        gpus_per_node=asked.gpus_per_node,
+        cpus_per_task=asked.cpus_per_task,
+        mem_gb=asked.mem_gb,
+        hours=asked.hours,
+    )
+
+
+def resources_here(experiment: Experiment, world_size: int = 1) -> Resources:
+    """What a point gets on this machine: `world_size` processes, whatever it would ask of a cluster.
+
+    The number of processes is part of a run's identity (slices per step), so it must be the one that will train.
+    """
+    return replace(resources_of(experiment), nodes=1, tasks_per_node=world_size)
+
+
+def slices_per_step(experiment: Experiment, asked: Resources) -> int:
+    """Slices behind one optimizer step, over accumulation and ranks."""
+    return experiment.datamodule.batch_size * experiment.module.grad_accum * asked.world_size
