@@ -16,10 +16,10 @@ ARGS ?=
 SWEEP = $(PY) launch/sweep.py $(EXP) $(if $(LOCAL),--local $(LOCAL)) $(if $(SITE),--site $(SITE)) $(ARGS)
 
 .PHONY: help setup demo demo-real test test-slow test-slurm check schema nano weights prepare train eval sweep plan status \
-        aggregate bench clean
+        aggregate bench devcluster-up devcluster-down devcluster-status clean
 
 help: ## this list
-	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 setup: $(READY) ## make the virtual environment .venv with exact versions
 
@@ -93,6 +93,15 @@ status: $(READY) ## where everything stands: make status EXP=...
 
 aggregate: $(READY) ## tables and report: make aggregate EXP=...
 	$(PY) launch/aggregate.py $(EXP) $(ARGS)
+
+devcluster-up: $(READY) ## a private real Slurm on this machine, for trying things out (root)
+	$(PY) slurm/devcluster/devcluster.py up --install
+
+devcluster-down: $(READY) ## take it down again
+	$(PY) slurm/devcluster/devcluster.py down
+
+devcluster-status: $(READY) ## its nodes and queue
+	$(PY) slurm/devcluster/devcluster.py status
 
 bench: $(READY) ## side-by-side measurements
 	for script in benchmarks/bench_*.py; do echo "== $$script"; $(PY) "$$script"; done
