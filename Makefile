@@ -73,7 +73,7 @@ nano: $(READY) ## train the nano SAM 2 of tests and demos (at most 30 minutes on
 weights: $(READY) ## download official weights: make weights MODEL=sam2.1_hiera_tiny
 	$(PY) -m sam2ft.run.weights_run $(MODEL) $(ARGS)
 
-prepare: $(READY) ## raw images -> store: make prepare DATASET=experiments/datasets/knee.yaml OUT=data/knee
+prepare: $(READY) ## raw images -> store: make prepare DATASET=experiments/datasets/oai_knee.yaml OUT=data/knee
 	$(PY) launch/prepare.py $(DATASET) --out $(OUT) $(ARGS)
 
 train: $(READY) ## one point, here and now: make train EXP=... ARGS="--point 0"
