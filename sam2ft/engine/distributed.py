@@ -139,6 +139,8 @@ def distributed(
 ) -> Iterator[Ranks]:
     """This process's Ranks; a process group exists inside the block when the launcher started more than one process.
 
+    Inside another such block it is that block's group: processes cannot meet twice where they met once (torchrun's
+    store still holds the old addresses, and a Slurm task may find the store of the group that is just ending).
     init_timeout_s: how long to wait for the other ranks to appear; collective_timeout_s: for them to join a collective
     (rank 0 writes checkpoints and pictures meanwhile).
     """
@@ -148,6 +150,9 @@ def distributed(
         torch.cuda.set_device(chosen)
     if place is None:
         yield Ranks(device=chosen)
+        return
+    if torch.distributed.is_initialized():
+        yield Ranks(place.rank, place.world_size, chosen)
         return
     store = _meet(place, timedelta(seconds=init_timeout_s))
     torch.distributed.init_process_group(

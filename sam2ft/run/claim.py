@@ -105,6 +105,13 @@ def claim(layout: RunLayout, attempt: Attempt) -> None:
     write_json(layout.claim, attempt.to_json())
 
 
+def check_job(layout: RunLayout, attempt: Attempt) -> None:
+    """`check_claim` for the processes beside the one that claimed: theirs is another process of the same job."""
+    current = holder(layout)
+    if current is None or (current.job, current.restart) != (attempt.job, attempt.restart):
+        raise ClaimedError(f"{layout.folder}: now held by {current or 'nobody'}; {attempt} stops without writing")
+
+
 def check_claim(layout: RunLayout, attempt: Attempt) -> None:
     """Errors: ClaimedError when `attempt` no longer holds the run; nothing may be written to it then."""
     current = holder(layout)

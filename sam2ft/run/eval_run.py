@@ -18,13 +18,13 @@ from sam2ft.engine.train_state import NeverStop, StopRequest
 from sam2ft.metrics.factory import load_metrics
 from sam2ft.metrics.measurement import ScoreSettings
 from sam2ft.model.segmenter import build_segmenter
-from sam2ft.run.claim import Attempt, check_claim
+from sam2ft.run.claim import Attempt, check_claim, check_job
 from sam2ft.run.eval_parts import Parts, expect_complete, merge, write_tables
 from sam2ft.run.eval_pictures import draw_pictures
 from sam2ft.run.inputs import open_stores, split_records, store_of, verify
 
 
-def _free() -> None:
+def _free(is_main: bool) -> None:
     """Nobody else writes here."""
 
 
@@ -39,8 +39,8 @@ class Job:
     eval_id: str
     checkpoint: Path
     """best.pt of a run, or initial weights, or foreign ones."""
-    guard: Callable[[], None] = _free
-    """Called before every write: raises when a newer attempt holds the run."""
+    guard: Callable[[bool], None] = _free
+    """Called before every write (whether by the main rank): raises when a newer attempt holds the run."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,12 @@ def evaluate(
     experiment: Experiment, layout: RunLayout, attempt: Attempt, *, checkpoint: Path, eval_id: str, stop: StopRequest
 ) -> EvalOutcome:
     """Evaluate a run of ours into its own folder; the job calls this."""
-    job = Job(
-        experiment,
-        layout.evaluation(eval_id),
-        layout.run_id,
-        eval_id,
-        checkpoint,
-        guard=lambda: check_claim(layout, attempt),
-    )
+
+    def guard(is_main: bool) -> None:
+        check = check_claim if is_main else check_job
+        check(layout, attempt)
+
+    job = Job(experiment, layout.evaluation(eval_id), layout.run_id, eval_id, checkpoint, guard)
     return evaluate_job(job, stop)
 
 
@@ -72,19 +70,21 @@ def evaluate_job(job: Job, stop: StopRequest | None = None) -> EvalOutcome:
     Errors: StopRequestedError between two volumes, finished ones are kept; DataError when the merged rows are not
     every expected slice and label exactly once.
     """
-    checkpoint_sha256 = sha256_file(job.checkpoint)
     with distributed() as ranks:
+        # Until here the main rank may still be writing the weights that the training before this ended with.
+        ranks.barrier()
+        checkpoint_sha256 = sha256_file(job.checkpoint)
         if not is_current(job.evaluation, checkpoint_sha256):
             missing = _missing(job, checkpoint_sha256, ranks)
             # Before anything is written: weights that do not fit leave an earlier evaluation as it was.
             tester = make_tester(job, ranks) if missing else None
             if ranks.is_main:
-                job.guard()
+                job.guard(True)
                 job.evaluation.success.unlink(missing_ok=True)
                 write_text(job.evaluation.config, dump_experiment(job.experiment))
             ranks.barrier()
             if tester is not None:
-                _evaluate(job, checkpoint_sha256, missing, tester, stop or NeverStop())
+                _evaluate(job, Parts(job.evaluation, checkpoint_sha256), missing, tester, stop or NeverStop(), ranks)
             ranks.barrier()
             if ranks.is_main:
                 _finish(job, checkpoint_sha256)
@@ -132,14 +132,13 @@ def make_tester(job: Job, ranks: Ranks) -> Tester:
 
 
 def _evaluate(
-    job: Job, checkpoint_sha256: str, missing: Sequence[VolumeRecord], tester: Tester, stop: StopRequest
+    job: Job, parts: Parts, missing: Sequence[VolumeRecord], tester: Tester, stop: StopRequest, ranks: Ranks
 ) -> None:
     """Evaluate the volumes `missing` one by one; each is kept as a part when it is finished."""
     stores = store_of(open_stores(job.experiment))
-    parts = Parts(job.evaluation, checkpoint_sha256)
     volumes = (_verified_volume(stores[record.key.dataset], record) for record in missing)
     for number, (record, result) in enumerate(zip(missing, tester.evaluate(volumes), strict=True), start=1):
-        job.guard()
+        job.guard(ranks.is_main)
         stamp = {"run": job.run, "eval": job.eval_id, "split": record.split, "protocol": tester.protocol}
         parts.write(record, result, stamp)
         print(f"evaluated {record.key} ({number}/{len(missing)})", file=sys.stderr)
@@ -176,11 +175,11 @@ def _finish(job: Job, checkpoint_sha256: str) -> None:
     parts = Parts(job.evaluation, checkpoint_sha256)
     tables = merge(parts, records)
     expect_complete(tables, records, stores, include_empty=experiment.eval.include_empty_slices)
-    job.guard()
+    job.guard(True)
     digests = write_tables(job.evaluation, tables)
     if experiment.module.visualize and experiment.eval.qc_slices:
         draw_pictures(job.evaluation, tables, stores, experiment.eval.qc_slices)
-    job.guard()
+    job.guard(True)
     write_json(
         job.evaluation.success,
         {

@@ -130,10 +130,23 @@ def _last_word(job: PointJob) -> Iterator[None]:
 
 def _do(job: PointJob, stop: interrupt.StopFlag) -> None:
     experiment = _experiment(job.layout.config)
-    if "train" in job.stage and not job.run.baseline:
-        _train(job, experiment, stop)
-    if "eval" in job.stage:
-        _evaluate(job, experiment, stop)
+    with _together():
+        if "train" in job.stage and not job.run.baseline:
+            _train(job, experiment, stop)
+        if "eval" in job.stage:
+            _evaluate(job, experiment, stop)
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """One process group for all that the job does: its processes can meet once."""
+    if world_size() == 1:
+        yield
+        return
+    from sam2ft.engine.distributed import distributed
+
+    with distributed():
+        yield
 
 
 def _train(job: PointJob, experiment: Experiment, stop: interrupt.StopFlag) -> None:
@@ -143,7 +156,8 @@ def _train(job: PointJob, experiment: Experiment, stop: interrupt.StopFlag) -> N
 
     if is_main_rank():
         update_status(job.layout, job.attempt, state="training")
-    train(experiment, job.layout, job.attempt, stop=stop, fresh=job.fresh)
+    planned = job.run.resources.world_size
+    train(experiment, job.layout, job.attempt, stop=stop, fresh=job.fresh, planned_world_size=planned)
     if is_main_rank():
         if not job.layout.best.is_file():
             monitor = experiment.module.early_stopping.monitor
@@ -153,7 +167,8 @@ def _train(job: PointJob, experiment: Experiment, stop: interrupt.StopFlag) -> N
 
 def _evaluate(job: PointJob, experiment: Experiment, stop: interrupt.StopFlag) -> None:
     # A Slurm dependency on a job that was purged counts as met: look for the weights, never trust the edge.
-    if not job.run.baseline and not is_trained(job.layout):
+    # Other ranks do not look: they come out of training before the main rank has said that it ended.
+    if is_main_rank() and not job.run.baseline and not is_trained(job.layout):
         raise DataError(f"{job.layout.folder}: is not trained, there is nothing to evaluate")
     from sam2ft.run.eval_run import evaluate
 

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 from sam2ft.config.schema import Experiment
-from sam2ft.core.errors import CheckpointError
+from sam2ft.core.errors import CheckpointError, ConfigError
 from sam2ft.core.events import Observer, Observers
 from sam2ft.core.labels import LabelTable
 from sam2ft.core.layout import RunLayout
@@ -62,17 +62,26 @@ class TrainingData:
 
 
 def train(
-    experiment: Experiment, layout: RunLayout, attempt: Attempt, *, stop: StopRequest, fresh: bool
+    experiment: Experiment,
+    layout: RunLayout,
+    attempt: Attempt,
+    *,
+    stop: StopRequest,
+    fresh: bool,
+    planned_world_size: int,
 ) -> TrainOutcome:
     """Train the experiment's point into `layout`, continuing from its newest resume file unless `fresh`.
 
-    Errors: StopRequestedError after saving; ClaimedError when a newer attempt holds the run; whatever training raises.
+    A step has the slices that were planned for `planned_world_size` processes, however many there are. Errors:
+    ConfigError when these cannot share a step evenly; StopRequestedError after saving; ClaimedError when a newer
+    attempt holds the run; whatever training raises.
     """
     with distributed() as ranks:
+        grad_accum = batches_per_rank(experiment, planned_world_size, ranks.world_size)
         data = training_data(experiment, ranks)
         loss = build_loss(experiment.module.loss)
         model = trainable_model(experiment, loss, ranks)
-        trainer = make_trainer(model, loss, experiment, data, ranks)
+        trainer = make_trainer(model, loss, experiment, data, ranks, grad_accum)
         if fresh and ranks.is_main:
             forget(layout, attempt)
         state = None if fresh else resumed(trainer, layout)
@@ -92,6 +101,22 @@ def train(
         best_value=ended.stopping.best,
         stopped_early=ended.epoch < experiment.module.num_epochs,
     )
+
+
+def batches_per_rank(experiment: Experiment, planned_world_size: int, world_size: int) -> int:
+    """Batches that each rank accumulates for one step, so that the step has the planned number of slices.
+
+    Errors: ConfigError with the numbers when the ranks cannot share them evenly.
+    """
+    batches = experiment.module.grad_accum * planned_world_size
+    if batches % world_size:
+        size = experiment.datamodule.batch_size
+        raise ConfigError(
+            f"a step of this run is {batches * size} slices ({batches} batches of datamodule.batch_size {size}: "
+            f"module.grad_accum {experiment.module.grad_accum} x {planned_world_size} planned processes), which "
+            f"{world_size} processes cannot share evenly; use a divisor of {batches}, or plan with other resources"
+        )
+    return batches // world_size
 
 
 def training_data(experiment: Experiment, ranks: Ranks) -> TrainingData:
@@ -141,17 +166,22 @@ def trainable_model(experiment: Experiment, loss: SegmentationLoss, ranks: Ranks
 
 
 def make_trainer(
-    model: FinetunedSAM2, loss: SegmentationLoss, experiment: Experiment, data: TrainingData, ranks: Ranks
+    model: FinetunedSAM2,
+    loss: SegmentationLoss,
+    experiment: Experiment,
+    data: TrainingData,
+    ranks: Ranks,
+    grad_accum: int,
 ) -> Trainer:
     """The trainer with optimizer and schedule, not yet connected to anything that is kept."""
     module = experiment.module
     rule = module.early_stopping
-    steps_per_epoch = math.ceil(len(data.train) / module.grad_accum)
+    steps_per_epoch = math.ceil(len(data.train) / grad_accum)
     settings = TrainerSettings(
         num_epochs=module.num_epochs,
         seed=experiment.experiment.seed,
         precision=resolve_precision(module.use_amp, ranks.device),
-        grad_accum=module.grad_accum,
+        grad_accum=grad_accum,
         clip_grad=module.clip_grad,
         max_skipped_steps=module.max_skipped_steps,
         ema_decay=None if module.ema is None else module.ema.decay,

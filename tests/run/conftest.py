@@ -21,6 +21,7 @@ from sam2ft.run.job import PointJob, work_on
 from sam2ft.run.keeping import CheckpointKeeper
 from sam2ft.run.planned import PlannedRun, save_plan
 from sam2ft.run.preflight import resolve
+from sam2ft.run.resources import resources_of
 from sam2ft.run.train_run import TrainOutcome, train
 
 
@@ -50,7 +51,8 @@ class Point:
         return attempt
 
     def train(self, stop: Any = None, *, fresh: bool = False) -> TrainOutcome:
-        return train(self.experiment, self.layout, self.attempt(), stop=stop or StopFlag(), fresh=fresh)
+        planned, stop = self.planned.resources.world_size, stop or StopFlag()
+        return train(self.experiment, self.layout, self.attempt(), stop=stop, fresh=fresh, planned_world_size=planned)
 
     def evaluate(self, stop: Any = None) -> EvalOutcome:
         best, stop = self.layout.best, stop or StopFlag()
@@ -62,7 +64,7 @@ class Point:
 
 def resolve_point(*overrides: str) -> Point:
     """Plan toy.yaml of the working directory and write what a job reads."""
-    resolved = resolve(load_experiment(Path("toy.yaml"), overrides))
+    resolved = resolve(load_experiment(Path("toy.yaml"), overrides), fill=resources_of)
     layout = ExperimentLayout.of("toy")
     save_plan(layout, make_plan(resolved))
     write_configs(layout, resolved, [run.planned.index for run in resolved.runs])

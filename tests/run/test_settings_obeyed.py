@@ -4,7 +4,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sam2ft.core.errors import ConfigError
 from sam2ft.engine.checkpoint import read_best
+from sam2ft.run.train_run import batches_per_rank
 
 pytestmark = pytest.mark.sam2
 QUICK = "module.visualize=false"
@@ -31,3 +33,16 @@ def test_the_last_incomplete_group_of_batches_is_a_step(point_with):
     """9 slices in batches of 2 are 5 batches: two groups of 2 and one of 1."""
     outcome = point_with(QUICK, "module.num_epochs=1", "module.grad_accum=2").train()
     assert outcome.num_steps == 3
+
+
+def test_one_process_makes_the_steps_that_were_planned_for_two(point_with):
+    """2 processes x 2 slices are 4 slices a step: 9 slices are 3 steps, whoever makes them."""
+    outcome = point_with(QUICK, "module.num_epochs=1", "resources.tasks_per_node=2").train()
+    assert outcome.num_steps == 3
+
+
+def test_processes_that_cannot_share_a_step_evenly_are_refused_with_the_numbers(point_with):
+    experiment = point_with("module.grad_accum=3").experiment
+    assert [batches_per_rank(experiment, 2, world_size) for world_size in (1, 2, 3, 6)] == [6, 3, 2, 1]
+    with pytest.raises(ConfigError, match=r"12 slices .* which 4 processes cannot share evenly; use a divisor of 6"):
+        batches_per_rank(experiment, 2, 4)

@@ -133,7 +133,7 @@ def test_a_resume_file_of_another_run_is_refused(finished):
     write_json(renamed.claim, (attempt := Attempt.current()).to_json())
     before = {path: path.stat().st_mtime_ns for path in renamed.checkpoints.iterdir()}
     with pytest.raises(CheckpointError, match=f"belongs to the run {finished.layout.run_id}, not to toy-0000"):
-        train(finished.experiment, renamed, attempt, stop=StopFlag(), fresh=False)
+        train(finished.experiment, renamed, attempt, stop=StopFlag(), fresh=False, planned_world_size=1)
     assert {path: path.stat().st_mtime_ns for path in renamed.checkpoints.iterdir()} == before
 
 
