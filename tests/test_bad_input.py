@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -146,14 +147,22 @@ def _unknown_label(raw: Path) -> None:
     _mask(raw / "masks" / "s1.nii.gz", value=9)
 
 
-@pytest.fixture
-def raw(tmp_path: Path) -> Path:
-    """One subject of a six-slice series with its mask."""
-    folder = tmp_path / "raw"
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One subject of a six-slice series with its mask, and the store made of it."""
+    folder = tmp_path_factory.mktemp("good") / "raw"
     _series(folder / "dicom" / "s1", "1.2.3.4", range(6))
     _mask(folder / "masks" / "s1.nii.gz")
     (folder / "raw.yaml").write_text(DATASET)
+    done = run("prepare.py", "raw.yaml", "--out", "store", cwd=folder)
+    assert (done.returncode, done.stdout.strip()) == (0, "store"), done.stderr
     return folder
+
+
+@pytest.fixture
+def raw(good: Path, tmp_path: Path) -> Path:
+    """A copy that a test may spoil."""
+    return Path(shutil.copytree(good, tmp_path / "raw"))
 
 
 def files(folder: Path) -> dict[str, tuple[int, bytes]]:
@@ -162,9 +171,10 @@ def files(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 
 def test_the_raw_images_below_are_good_before_they_are_spoilt(raw: Path) -> None:
-    done = run("prepare.py", "raw.yaml", "--out", "store", cwd=raw)
-    assert (done.returncode, done.stdout.strip()) == (0, "store"), done.stderr
-    assert (raw / "store" / "store.json").is_file()
+    before = files(raw / "store")
+    assert run("prepare.py", "raw.yaml", "--out", "store", cwd=raw).returncode == 0
+    assert files(raw / "store") == before
+    assert str(raw / "store" / "store.json") in before
 
 
 @pytest.mark.parametrize(
@@ -180,7 +190,6 @@ def test_the_raw_images_below_are_good_before_they_are_spoilt(raw: Path) -> None
 def test_raw_images_that_cannot_be_used_are_refused_and_a_store_stays_as_it_was(
     raw: Path, spoil: Callable[[Path], None], parts: tuple[str, ...]
 ) -> None:
-    assert run("prepare.py", "raw.yaml", "--out", "store", cwd=raw).returncode == 0
     spoil(raw)
     before = files(raw)
     assert_refused(run("prepare.py", "raw.yaml", "--out", "store", cwd=raw), *parts)

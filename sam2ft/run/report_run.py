@@ -66,8 +66,12 @@ def report(layout: ExperimentLayout, states: Sequence[RunState]) -> ReportOutcom
     page = page_of(layout, states, comparison, coverage, of_cohort["global"], problems)
     for name, source in page.assets.items():
         _put(layout.report / name, source)
+    kept = {layout.report / name for name in page.assets}
     # Last: a page never shows a table or picture that is not there yet.
     write_text(layout.report / "index.html", render(page.data))
+    for path in (layout.report / "assets").glob("*"):
+        if path not in kept:
+            path.unlink()
     return ReportOutcome(comparison, coverage, problems, layout.report / "index.html")
 
 
@@ -149,6 +153,7 @@ def write_tables(
     """Every table as CSV, the collated ones as Parquet too; biomarker tables only when there are such rows."""
     for name, frame in collated.tables.items():
         if name.startswith("biomarker") and frame.num_rows == 0:
+            _forget(folder, name)
             continue
         with replacing(folder / f"{name}.csv") as partial, partial.open("wb") as stream:
             stream.writelines(csv_chunks(TABLES[name], frame))
@@ -156,7 +161,15 @@ def write_tables(
     for name, rows in of_cohort.items():
         if rows or name == "global":
             write_csv(folder / f"{name}.csv", TABLES[name], rows)
+        else:
+            _forget(folder, name)
     write_csv(folder / "compare.csv", COMPARE, compare_rows(comparison))
+
+
+def _forget(folder: Path, name: str) -> None:
+    """Remove an earlier report's table that has no rows any more: the page lists what lies beside it."""
+    for suffix in (".csv", ".parquet"):
+        (folder / f"{name}{suffix}").unlink(missing_ok=True)
 
 
 def _put(path: Path, content: bytes | Path) -> None:

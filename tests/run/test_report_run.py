@@ -154,6 +154,18 @@ def test_a_report_without_any_result_is_a_page_all_the_same(states):
     assert table("slice") == []
 
 
+def test_tables_and_pictures_of_an_earlier_report_do_not_stay(states):
+    report(LAYOUT, states)
+    pictures = {path.name for path in (LAYOUT.report / "assets").iterdir()}
+    for name in ("biomarker_volume.csv", "biomarker_volume.parquet", "biomarker_global.csv"):
+        (LAYOUT.report / name).write_text("old")
+    (LAYOUT.report / "assets" / "old.png").write_bytes(b"old")
+    page = report(LAYOUT, states).page
+    assert not list(LAYOUT.report.glob("biomarker*"))
+    assert "biomarker_" not in page.read_text()
+    assert {path.name for path in (LAYOUT.report / "assets").iterdir()} == pictures
+
+
 def test_nothing_planned_is_nothing_to_report(finished):
     with pytest.raises(DataError, match="no planned run"):
         report(LAYOUT, [])
