@@ -61,7 +61,7 @@ def choose_slices(slice_rows: Sequence[Row], num_slices: int) -> list[Chosen]:
     places = dict.fromkeys(range(num_worst), "worst")
     places |= dict.fromkeys(range(middle, min(middle + num_median, len(ranked))), "median")
     best = [position for position in reversed(range(len(ranked))) if position not in places]
-    places |= dict.fromkeys(best[:count - len(places)], "best")
+    places |= dict.fromkeys(best[: count - len(places)], "best")
     return [Chosen(ranked[position][1], ranked[position][0], places[position]) for position in sorted(places)]
 
 
