@@ -122,8 +122,7 @@ def _named(experiment: Experiment, content: dict[str, Any], code_version: str | 
 def eval_id(experiment: Experiment, split_digest: str, files_sha256: Mapping[str, str] | None = None) -> str:
     """12 hex over the settings that affect an evaluation and the content of the evaluated split.
 
-    `files_sha256`: dotted key -> sha256 of each file that the settings name (`eval.boxes_file`,
-    `datamodule.stats_metadata_file`); their paths never count.
+    `files_sha256`: dotted key -> sha256 of each file that the settings name (`eval.boxes_file`); paths never count.
     """
     content = {
         "version": IDENTITY_VERSION,

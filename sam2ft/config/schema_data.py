@@ -48,7 +48,9 @@ class Metric(Section):
         affects="evaluation",
     )
     representative_slice: bool = leaf(
-        True, "one geometry per subject (metadata_for_ml), or slice by slice (metadata_for_stats)", affects="evaluation"
+        True,
+        "metrics are handed the middle slice's metadata for all slices (metadata_for_ml), or each slice's own",
+        affects="evaluation",
     )
 
 

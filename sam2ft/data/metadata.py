@@ -97,6 +97,21 @@ def metadata_for_stats(volumes: Sequence[VolumeMetadata]) -> dict[str, Any]:
     }
 
 
+def metadata_of(
+    fields: Mapping[str, Sequence[Any]], wanted: Sequence[str], num_slices: int, *, representative_slice: bool
+) -> dict[str, list[Any]]:
+    """Those of a volume's `fields` that are `wanted`, as metrics are handed them: field -> one value per slice.
+
+    Each slice has its own value (as in metadata_for_stats.json) or, with `representative_slice`, that of the middle
+    slice (as in metadata_for_ml.json). Fields that the source did not have are left out.
+    """
+    known = {field: list(fields[field]) for field in wanted if field in fields}
+    if not representative_slice:
+        return known
+    middle = {field: values[num_slices // 2] for field, values in known.items()}
+    return {field: [value] * num_slices for field, value in middle.items() if value is not None}
+
+
 def load_meta(source: Path | str | Mapping[str, Any], representative_slice: bool) -> dict[str, Any]:
     """The metadata of all subjects: one representative slice each, or slice by slice.
 

@@ -18,6 +18,7 @@ from sam2ft.core.events import SlicePrediction
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.prompts import Mask, Prompts
 from sam2ft.core.rows import Row
+from sam2ft.data.metadata import metadata_of
 from sam2ft.data.prompts import Instance
 from sam2ft.data.slices import SliceView, volume_slices
 from sam2ft.data.store import Store, VolumeRecord
@@ -75,10 +76,14 @@ class StoreVolume:
     scene: Scene
 
     @classmethod
-    def of(cls, store: Store, record: VolumeRecord) -> "StoreVolume":
-        """With the geometry, maps and DICOM fields that the store has of it."""
+    def of(
+        cls, store: Store, record: VolumeRecord, dicom_fields: Sequence[str] = (), *, representative_slice: bool = True
+    ) -> "StoreVolume":
+        """With the store's geometry and maps of it, and those of `dicom_fields` that the store has."""
         maps = {name: store.map(record.key, name) for name in record.maps}
-        return cls(store, record, Scene(record.geometry, store.labels, maps, record.dicom))
+        num_slices = record.geometry.shape_zyx[0]
+        dicom = metadata_of(record.dicom, dicom_fields, num_slices, representative_slice=representative_slice)
+        return cls(store, record, Scene(record.geometry, store.labels, maps, dicom))
 
     @property
     def key(self) -> VolumeKey:

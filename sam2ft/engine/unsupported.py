@@ -24,9 +24,21 @@ class ModuleSection(Protocol):
     def prompts(self) -> PromptMixture: ...
 
 
-def unavailable(module: ModuleSection, evaluation: EvaluationSection) -> list[tuple[str, str]]:
+class DatamoduleSection(Protocol):
+    """What is looked at of `datamodule`."""
+
+    @property
+    def stats_metadata_file(self) -> Any: ...
+
+
+def unavailable(
+    module: ModuleSection, evaluation: EvaluationSection, datamodule: DatamoduleSection
+) -> list[tuple[str, str]]:
     """(key, message) of everything that is asked for and not available, for a report of all problems at once."""
     found = []
+    if datamodule.stats_metadata_file is not None:
+        message = "not available in this version, the store's own metadata are used; allowed: null"
+        found.append(("datamodule.stats_metadata_file", message))
     if module.lora is not None:
         found.append(("module.lora", "not available in this version; allowed: null"))
     for kind in ("point", "mask"):
@@ -37,7 +49,7 @@ def unavailable(module: ModuleSection, evaluation: EvaluationSection) -> list[tu
     return found + unavailable_in_evaluation(evaluation)
 
 
-def refuse_unsupported(module: ModuleSection, evaluation: EvaluationSection) -> None:
+def refuse_unsupported(module: ModuleSection, evaluation: EvaluationSection, datamodule: DatamoduleSection) -> None:
     """Errors: ConfigError naming every key that asks for what this version does not do."""
-    if found := unavailable(module, evaluation):
+    if found := unavailable(module, evaluation, datamodule):
         raise ConfigError("; ".join(f"{key}: {message}" for key, message in found))

@@ -47,7 +47,7 @@ def evaluate_checkpoint(request: CheckpointRequest, stop: StopRequest | None = N
         raise CheckpointError(f"{request.checkpoint}: no such file")
     layout = run_of(request.checkpoint)
     experiment = _experiment(request, layout)
-    refuse_unsupported(experiment.module, experiment.eval)
+    refuse_unsupported(experiment.module, experiment.eval, experiment.datamodule)
     identity = eval_id(experiment, records_digest(evaluated_records(experiment)))
     if layout is not None:
         run, folder = layout.run_id, layout.evaluation(identity)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sam2ft.config.experiment import dump_experiment
 from sam2ft.config.schema import Experiment
+from sam2ft.config.schema_data import Metric
 from sam2ft.core.errors import StopRequestedError
 from sam2ft.core.files import read_json, sha256_file, write_json, write_text
 from sam2ft.core.layout import EvalLayout, RunLayout
@@ -136,7 +137,8 @@ def _evaluate(
 ) -> None:
     """Evaluate the volumes `missing` one by one; each is kept as a part when it is finished."""
     stores = store_of(open_stores(job.experiment))
-    volumes = (_verified_volume(stores[record.key.dataset], record) for record in missing)
+    metric = job.experiment.datamodule.metric
+    volumes = (_verified_volume(stores[record.key.dataset], record, metric) for record in missing)
     for number, (record, result) in enumerate(zip(missing, tester.evaluate(volumes), strict=True), start=1):
         job.guard(ranks.is_main)
         stamp = {"run": job.run, "eval": job.eval_id, "split": record.split, "protocol": tester.protocol}
@@ -146,9 +148,9 @@ def _evaluate(
             raise StopRequestedError(f"stopped as asked after {number} of {len(missing)} volumes; they are kept")
 
 
-def _verified_volume(store: Store, record: VolumeRecord) -> StoreVolume:
+def _verified_volume(store: Store, record: VolumeRecord, metric: Metric) -> StoreVolume:
     verify([store], [record])
-    return StoreVolume.of(store, record)
+    return StoreVolume.of(store, record, metric.dicom_fields, representative_slice=metric.representative_slice)
 
 
 def _of_rank(records: Sequence[VolumeRecord], ranks: Ranks) -> list[VolumeRecord]:

@@ -1,6 +1,6 @@
 """All that can be known before a job: every problem of every point at once, and the ids of what will run. No torch."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources as package_files
 from pathlib import Path
@@ -8,12 +8,15 @@ from pathlib import Path
 from sam2ft.config.experiment import LoadedExperiment, Point
 from sam2ft.config.identity import baseline_id, eval_id, run_id
 from sam2ft.config.schema import Experiment
+from sam2ft.config.schema_data import Metric as MetricSection
 from sam2ft.core.errors import DataError, Problem, ProblemsError, UserError
 from sam2ft.core.files import DigestCache
 from sam2ft.core.layout import RUNS, digest_cache
+from sam2ft.data.metadata import metadata_of
 from sam2ft.data.store import Store, VolumeRecord, index_path, records_digest
 from sam2ft.engine.unsupported import unavailable
 from sam2ft.metrics.factory import load_metrics, unmet_needs
+from sam2ft.metrics.measurement import Metric
 from sam2ft.run.inputs import max_train_subjects, open_stores, split_records
 from sam2ft.run.planned import PlannedPoint, PlannedRun, Resources
 from sam2ft.run.resources import resources_here, slices_per_step
@@ -113,7 +116,7 @@ class _Checker:
 
     def point(self, point: Point) -> ResolvedPoint:
         experiment, asked = point.experiment, self.fill(point.experiment)
-        for key, message in unavailable(experiment.module, experiment.eval):
+        for key, message in unavailable(experiment.module, experiment.eval, experiment.datamodule):
             self.problem(key, message)
         stores, weights = self._stores(experiment), self._weights(experiment)
         trained, evaluated = self._records(experiment, stores)
@@ -186,10 +189,7 @@ class _Checker:
 
     def _files(self, experiment: Experiment) -> dict[str, str]:
         """sha256 of each file that the evaluation's settings name."""
-        named = {
-            "eval.boxes_file": experiment.eval.boxes_file,
-            "datamodule.stats_metadata_file": experiment.datamodule.stats_metadata_file,
-        }
+        named = {"eval.boxes_file": experiment.eval.boxes_file}
         digests = {}
         for key, path in named.items():
             if path is not None and path.is_file():
@@ -234,10 +234,22 @@ class _Checker:
         records = [record for store in stores for record in store.volumes if record.split == experiment.eval.split]
         for metric in metrics:
             for record in records:
-                fields = set(chosen.dicom_fields)
+                fields = _dicom_fields(metric, record, chosen)
                 unmet = unmet_needs(metric, labels, chosen.tissues, maps=record.maps, dicom_fields=fields)
                 for message in unmet:
                     self.problem("datamodule.metric.func", f"{record.key}: {message}")
+
+
+def _dicom_fields(metric: Metric, record: VolumeRecord, chosen: MetricSection) -> Collection[str]:
+    """What the metric will be handed of the volume; its record is read only for a metric that needs any of it."""
+    if not any(need.startswith("dicom:") for need in metric.needs):
+        return ()
+    return metadata_of(
+        record.dicom,
+        chosen.dicom_fields,
+        record.geometry.shape_zyx[0],
+        representative_slice=chosen.representative_slice,
+    )
 
 
 def initial_weights(experiment: Experiment) -> Path | None:

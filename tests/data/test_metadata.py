@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sam2ft.core.errors import DataError
-from sam2ft.data.metadata import extract_meta, load_meta
+from sam2ft.data.metadata import extract_meta, load_meta, metadata_of
 from sam2ft.data.store import Store
 from sam2ft.data.store_writer import PreparedVolume
 
@@ -104,3 +104,15 @@ def test_metadata_of_the_other_kind_is_refused(tmp_path: Path) -> None:
         load_meta({"a": {"slices": {}}}, representative_slice=True)
     with pytest.raises(DataError, match=r"no metadata_for_ml\.json or volume_metadata_for_ml\.json"):
         load_meta(tmp_path, representative_slice=True)
+
+
+def test_metrics_are_handed_each_slices_own_value_or_the_middle_ones(store: Store) -> None:
+    fields = {"TE": [10.0, 11.0, 12.0, 13.0], "TR": [1.0, 2.0, None, 4.0], "rows": [24] * 4}
+    wanted = ("TE", "TR", "flip_angle")
+    assert metadata_of(fields, wanted, 4, representative_slice=False) == {"TE": fields["TE"], "TR": fields["TR"]}
+    assert metadata_of(fields, wanted, 4, representative_slice=True) == {"TE": [12.0] * 4}
+    # The middle slice is the one that metadata_for_ml.json describes.
+    in_file = extract_meta(load_meta(store.path, representative_slice=True), "a", ("rows", "slice_thickness"))
+    record = store.split_volumes("train")[0]
+    handed = metadata_of(record.dicom, tuple(in_file), 4, representative_slice=True)
+    assert handed == {field: [value] * 4 for field, value in in_file.items()}

@@ -84,9 +84,11 @@ def test_jitter_is_keyed_by_slice_instance_and_seed() -> None:
 def test_what_this_version_lacks_is_named_key_by_key() -> None:
     asked = SimpleNamespace(lora=object(), prompts=SimpleNamespace(box=0.5, point=0.25, mask=0.25))
     evaluation = EvaluationChoice(protocol="mask")
-    keys = [key for key, _ in unavailable(asked, evaluation)]
-    assert keys == ["module.lora", "module.prompts.point", "module.prompts.mask", "eval.protocol"]
+    own, other = SimpleNamespace(stats_metadata_file=None), SimpleNamespace(stats_metadata_file="meta.json")
+    keys = [key for key, _ in unavailable(asked, evaluation, other)]
+    of_module = ["module.lora", "module.prompts.point", "module.prompts.mask"]
+    assert keys == ["datamodule.stats_metadata_file", *of_module, "eval.protocol"]
     with pytest.raises(ConfigError, match=r"module\.lora: not available.*module\.prompts\.point: found 0\.25"):
-        refuse_unsupported(asked, evaluation)
+        refuse_unsupported(asked, evaluation, own)
     plain = SimpleNamespace(lora=None, prompts=SimpleNamespace(box=1.0, point=0.0, mask=0.0))
-    refuse_unsupported(plain, EvaluationChoice())
+    refuse_unsupported(plain, EvaluationChoice(), own)

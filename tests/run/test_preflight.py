@@ -179,14 +179,28 @@ def test_a_tissue_that_is_no_label_is_refused(place):
     assert "known: 1 cartilage, 5 bone" in problems("datamodule.metric.tissues=[1, 2]")[0]
 
 
-def test_a_named_metadata_file_enters_the_evaluation_by_content(place):
-    chosen = "datamodule.stats_metadata_file=meta.json"
-    assert "datamodule.stats_metadata_file: found " in problems(chosen)[0]
-    Path("meta.json").write_text("one")
-    before = ids(chosen)[0]
-    Path("meta.json").write_text("another")
-    assert ids(chosen)[0][0] == before[0]
-    assert ids(chosen)[0][1] != before[1]
+def test_metadata_of_another_file_are_refused_not_ignored(place):
+    assert "datamodule.stats_metadata_file: not available" in problems("datamodule.stats_metadata_file=meta.json")[0]
+
+
+def test_a_metric_is_checked_against_the_fields_that_it_will_be_handed(place, monkeypatch):
+    """The toy's volumes have rows, and no echo time."""
+    lines = [f"{need.lower()} = metric('{need}', ['dicom:{need}'])(lambda pair: ())" for need in ("rows", "TE")]
+    header = "from sam2ft.metrics.measurement import metric"
+    Path("of_my_own.py").write_text("\n".join([header, *lines]))
+    monkeypatch.syspath_prepend(str(place))
+
+    def ask(name, fields):
+        Path("toy.yaml").write_text(
+            YAML.replace("func: {dice: true}", f"func: {{'of_my_own:{name}': true}}\n    dicom_fields: [{fields}]")
+        )
+
+    ask("rows", "rows, TE")
+    assert resolved().runs
+    ask("rows", "columns")
+    assert "d/image: rows needs the DICOM field rows" in problems()[0]
+    ask("te", "rows, TE")
+    assert "d/image: TE needs the DICOM field TE" in problems()[0]
 
 
 def test_a_run_is_named_by_the_number_of_processes_that_train_it(place):
