@@ -119,15 +119,23 @@ def _named(experiment: Experiment, content: dict[str, Any], code_version: str | 
     return f"{experiment.experiment.name}-{_digest(content | code, RUN_HEX)}"
 
 
-def eval_id(experiment: Experiment, split_digest: str, files_sha256: Mapping[str, str] | None = None) -> str:
+def eval_id(
+    experiment: Experiment,
+    split_digest: str,
+    files_sha256: Mapping[str, str] | None = None,
+    *,
+    model: Mapping[str, Any] | None = None,
+) -> str:
     """12 hex over the settings that affect an evaluation and the content of the evaluated split.
 
     `files_sha256`: dotted key -> sha256 of each file that the settings name (`eval.boxes_file`); paths never count.
+    `model`: model settings, where no run_id stands for them (a foreign checkpoint, or a run's at another image size).
     """
     content = {
         "version": IDENTITY_VERSION,
         "settings": evaluation_identity(experiment),
         "split": split_digest,
         **({"files": dict(files_sha256)} if files_sha256 else {}),
+        **({"model": dict(model)} if model else {}),
     }
     return _digest(content, EVAL_HEX)

@@ -16,6 +16,7 @@ from sam2ft.engine.train_state import StopRequest
 from sam2ft.engine.unsupported import refuse_unsupported
 from sam2ft.model.weights import OFFICIAL, describe, read_info, read_weights
 from sam2ft.run.eval_run import EvalOutcome, Job, evaluate_job, evaluated_records
+from sam2ft.run.inputs import max_train_subjects
 
 FOREIGN_HEX = 12
 # Weights say which model they are of, not at which size they were used; official ones are of 1024 px.
@@ -48,14 +49,24 @@ def evaluate_checkpoint(request: CheckpointRequest, stop: StopRequest | None = N
     layout = run_of(request.checkpoint)
     experiment = _experiment(request, layout)
     refuse_unsupported(experiment.module, experiment.eval, experiment.datamodule)
-    identity = eval_id(experiment, records_digest(evaluated_records(experiment)))
+    # Where the experiment trained, max_subject_set was about training.
+    records = evaluated_records(experiment, max_train_subjects(experiment) if layout is None else None)
+    identity = eval_id(experiment, records_digest(records), model=_other_model(experiment, layout))
     if layout is not None:
         run, folder = layout.run_id, layout.evaluation(identity)
     else:
         digest = sha256_file(request.checkpoint)[:FOREIGN_HEX]
         run, folder = f"foreign-{digest}", foreign_evaluation(digest, identity, RUNS)
     evaluation = EvalLayout(request.out) if request.out else folder
-    return evaluate_job(Job(experiment, evaluation, run, identity, request.checkpoint), stop)
+    return evaluate_job(Job(experiment, evaluation, run, identity, request.checkpoint, records), stop)
+
+
+def _other_model(experiment: Experiment, layout: RunLayout | None) -> dict[str, Any] | None:
+    """What a run_id says of an evaluation of its own weights: the model that they are put into. None: as trained."""
+    module = experiment.module
+    model = {"sam2_model_cfg": module.sam2_model_cfg, "image_size": module.image_size}
+    trained = {} if layout is None else load_tree(layout.config).value["module"]
+    return None if all(trained.get(name) == value for name, value in model.items()) else model
 
 
 def run_of(checkpoint: Path) -> RunLayout | None:

@@ -26,6 +26,7 @@ class Parts:
     """The parts of one evaluation with one set of weights."""
 
     evaluation: EvalLayout
+    eval_id: str
     checkpoint_sha256: str
 
     def write(self, record: VolumeRecord, result: VolumeResult, stamp: Mapping[str, Value]) -> None:
@@ -57,7 +58,12 @@ class Parts:
         shutil.rmtree(self.evaluation.parts, ignore_errors=True)
 
     def _identity(self, record: VolumeRecord) -> dict[str, Value]:
-        return {"rows": SCHEMA_VERSION, "volume": record.digest, "checkpoint_sha256": self.checkpoint_sha256}
+        return {
+            "rows": SCHEMA_VERSION,
+            "eval": self.eval_id,
+            "volume": record.digest,
+            "checkpoint_sha256": self.checkpoint_sha256,
+        }
 
 
 def merge(parts: Parts, records: Sequence[VolumeRecord]) -> Tables:

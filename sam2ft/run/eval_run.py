@@ -40,6 +40,8 @@ class Job:
     eval_id: str
     checkpoint: Path
     """best.pt of a run, or initial weights, or foreign ones."""
+    records: Sequence[VolumeRecord]
+    """The volumes that are evaluated, sorted by key."""
     guard: Callable[[bool], None] = _free
     """Called before every write (whether by the main rank): raises when a newer attempt holds the run."""
 
@@ -61,7 +63,8 @@ def evaluate(
         check = check_claim if is_main else check_job
         check(layout, attempt)
 
-    job = Job(experiment, layout.evaluation(eval_id), layout.run_id, eval_id, checkpoint, guard)
+    records = evaluated_records(experiment)
+    job = Job(experiment, layout.evaluation(eval_id), layout.run_id, eval_id, checkpoint, records, guard)
     return evaluate_job(job, stop)
 
 
@@ -75,8 +78,9 @@ def evaluate_job(job: Job, stop: StopRequest | None = None) -> EvalOutcome:
         # Until here the main rank may still be writing the weights that the training before this ended with.
         ranks.barrier()
         checkpoint_sha256 = sha256_file(job.checkpoint)
-        if not is_current(job.evaluation, checkpoint_sha256):
-            missing = _missing(job, checkpoint_sha256, ranks)
+        if not is_current(job, checkpoint_sha256):
+            parts = Parts(job.evaluation, job.eval_id, checkpoint_sha256)
+            missing = [one for one in _of_rank(job.records, ranks) if not parts.is_done(one)]
             # Before anything is written: weights that do not fit leave an earlier evaluation as it was.
             tester = make_tester(job, ranks) if missing else None
             if ranks.is_main:
@@ -85,23 +89,27 @@ def evaluate_job(job: Job, stop: StopRequest | None = None) -> EvalOutcome:
                 write_text(job.evaluation.config, dump_experiment(job.experiment))
             ranks.barrier()
             if tester is not None:
-                _evaluate(job, Parts(job.evaluation, checkpoint_sha256), missing, tester, stop or NeverStop(), ranks)
+                _evaluate(job, parts, missing, tester, stop or NeverStop(), ranks)
             ranks.barrier()
             if ranks.is_main:
-                _finish(job, checkpoint_sha256)
+                _finish(job, parts)
             ranks.barrier()
     return EvalOutcome(job.evaluation.folder, read_global(job.evaluation))
 
 
-def is_current(evaluation: EvalLayout, checkpoint_sha256: str) -> bool:
-    """Whether `_SUCCESS` is there, made with these weights, and the tables are those that it names."""
+def is_current(job: Job, checkpoint_sha256: str) -> bool:
+    """Whether `_SUCCESS` says that this was evaluated with these weights, and the tables are those that it names.
+
+    A folder given with --out may hold another evaluation, or the scoring of masks made elsewhere.
+    """
+    evaluation = job.evaluation
     if not evaluation.success.is_file():
         return False
     success = read_json(evaluation.success)
+    if (success["eval"], success.get("checkpoint_sha256")) != (job.eval_id, checkpoint_sha256):
+        return False
     tables = {name: evaluation.table(name) for name in success["tables"]}
-    return bool(success["checkpoint_sha256"] == checkpoint_sha256) and all(
-        path.is_file() and sha256_file(path) == success["tables"][name] for name, path in tables.items()
-    )
+    return all(path.is_file() and sha256_file(path) == success["tables"][name] for name, path in tables.items())
 
 
 def read_global(evaluation: EvalLayout) -> list[dict[str, str | int | float | None]]:
@@ -111,15 +119,10 @@ def read_global(evaluation: EvalLayout) -> list[dict[str, str | int | float | No
     return read_csv(evaluation.table("global"), TABLES["global"])
 
 
-def evaluated_records(experiment: Experiment) -> tuple[VolumeRecord, ...]:
-    """Volumes of the evaluated split, sorted by key."""
-    return tuple(sorted(split_records(open_stores(experiment), experiment.eval.split), key=lambda record: record.key))
-
-
-def _missing(job: Job, checkpoint_sha256: str, ranks: Ranks) -> list[VolumeRecord]:
-    """This rank's subjects, without the volumes that an earlier attempt finished with the same weights."""
-    parts = Parts(job.evaluation, checkpoint_sha256)
-    return [record for record in _of_rank(evaluated_records(job.experiment), ranks) if not parts.is_done(record)]
+def evaluated_records(experiment: Experiment, max_subjects: int | None = None) -> tuple[VolumeRecord, ...]:
+    """Volumes of the evaluated split, sorted by key; of at most `max_subjects` subjects of each store."""
+    records = split_records(open_stores(experiment), experiment.eval.split, max_subjects)
+    return tuple(sorted(records, key=lambda record: record.key))
 
 
 def make_tester(job: Job, ranks: Ranks) -> Tester:
@@ -169,14 +172,12 @@ def score_settings(experiment: Experiment) -> ScoreSettings:
     )
 
 
-def _finish(job: Job, checkpoint_sha256: str) -> None:
+def _finish(job: Job, parts: Parts) -> None:
     """Merge the parts, check them, write tables and pictures, and say that all went well."""
     experiment = job.experiment
     stores = store_of(open_stores(experiment))
-    records = evaluated_records(experiment)
-    parts = Parts(job.evaluation, checkpoint_sha256)
-    tables = merge(parts, records)
-    expect_complete(tables, records, stores, include_empty=experiment.eval.include_empty_slices)
+    tables = merge(parts, job.records)
+    expect_complete(tables, job.records, stores, include_empty=experiment.eval.include_empty_slices)
     job.guard(True)
     digests = write_tables(job.evaluation, tables)
     if experiment.module.visualize and experiment.eval.qc_slices:
@@ -188,8 +189,8 @@ def _finish(job: Job, checkpoint_sha256: str) -> None:
             "run": job.run,
             "eval": job.eval_id,
             "checkpoint": str(job.checkpoint),
-            "checkpoint_sha256": checkpoint_sha256,
-            "num_volumes": len(records),
+            "checkpoint_sha256": parts.checkpoint_sha256,
+            "num_volumes": len(job.records),
             "tables": digests,
         },
     )

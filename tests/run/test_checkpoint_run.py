@@ -121,3 +121,29 @@ def test_a_wrong_override_is_named_and_nothing_is_written(finished, toy):
     with pytest.raises(UserError, match=r"eval\.splitt"):
         evaluate_checkpoint(CheckpointRequest(finished.layout.best, overrides=("eval.splitt=val",)))
     assert toy.files() == before
+
+
+def test_another_image_size_is_another_evaluation(finished, toy):
+    foreign = Path(shutil.copy(finished.layout.best, toy.folder / "from-a-friend.pt"))
+    sizes = [(), ("module.image_size=96",)]
+    folders = [
+        evaluate_checkpoint(CheckpointRequest(foreign, (toy.store,), overrides=QUICK + size)).folder for size in sizes
+    ]
+    assert len(set(folders)) == 2
+    assert dices(folders[0]) != dices(folders[1])
+    own = evaluate_checkpoint(CheckpointRequest(finished.layout.best, overrides=("module.image_size=96",))).folder
+    assert own.resolve() != finished.evaluation.folder.resolve()
+
+
+def test_a_folder_that_holds_another_evaluation_of_the_weights_is_not_taken_for_done(finished, toy):
+    out = toy.folder / "elsewhere"
+    for split, subjects in (("val", {"d"}), ("test", {"e", "f"})):
+        request = CheckpointRequest(finished.layout.best, overrides=(*QUICK, f"eval.split={split}"), out=out)
+        assert {row["subject"] for row in volume_rows(evaluate_checkpoint(request).folder)} == subjects
+
+
+def test_max_subject_set_limits_the_evaluated_subjects_of_a_foreign_checkpoint(finished, toy):
+    foreign = Path(shutil.copy(finished.layout.best, toy.folder / "from-a-friend.pt"))
+    limited = (*QUICK, "datamodule.max_subject_set=1")
+    outcome = evaluate_checkpoint(CheckpointRequest(foreign, (toy.store,), overrides=limited))
+    assert len({row["subject"] for row in volume_rows(outcome.folder)}) == 1
