@@ -34,7 +34,8 @@ $(READY): setup.cfg pyproject.toml constraints.txt requirements-sam2.txt
 	$(PY) -m pip install -q -c constraints.txt torch torchvision
 	$(PY) -m pip install -q -c constraints.txt hydra-core iopath pillow tqdm
 	SAM2_BUILD_CUDA=0 $(PY) -m pip install -q --no-build-isolation --no-deps --require-hashes -r requirements-sam2.txt
-	$(PY) -m pip install -q -c constraints.txt --no-build-isolation -e ".[dev,wandb]"
+	# setuptools warns that editable installs are editable.
+	PYTHONWARNINGS=ignore $(PY) -m pip install -q -c constraints.txt --no-build-isolation -e ".[dev,wandb]"
 	touch $@
 
 demo: $(READY) ## everything once, on a laptop: phantom DICOM -> store -> 4-point sweep + baseline -> report
