@@ -123,7 +123,9 @@ def _groups(logits_n1hw: Tensor, masks: Sequence[Tensor], frame: Frame) -> list[
     groups = []
     for shape in shapes:
         members = [i for i, mask in enumerate(masks) if tuple(mask.shape[1:]) == shape]
-        positions = torch.cat([torch.arange(starts[i], starts[i] + counts[i]) for i in members]).to(logits_n1hw.device)
+        # Made on the device: a copy from the host would make the host wait for all that is queued there.
+        ranges = [torch.arange(starts[i], starts[i] + counts[i], device=logits_n1hw.device) for i in members]
+        positions = torch.cat(ranges)
         reference = torch.cat([masks[i] for i in members])[:, None].float()
         logits = logits_n1hw if len(members) == len(masks) else logits_n1hw[positions]
         if frame == "original":
