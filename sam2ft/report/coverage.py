@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-RUNNING = ("starting", "training", "evaluating")
-WAITING = ("new", "queued", "stopped", "lost", "unknown")
+RUNNING = ("running", "starting", "training", "evaluating")
 GROUPS = ("done", "running", "failed", "missing")
 
 
@@ -17,7 +16,7 @@ class PlannedRun:
     """Name of its point, or `baseline`."""
     run: str
     state: str
-    """A value of status.json, or new, queued, lost, unknown."""
+    """A value of status.json, or new, queued, running, lost, unknown."""
     reason: str = ""
     """Why it is not done, in one sentence; empty when it is."""
 

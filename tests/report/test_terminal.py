@@ -67,9 +67,10 @@ def test_coverage_json_names_every_run_that_is_not_done() -> None:
         PlannedRun("one", "r1", "done"),
         PlannedRun("two", "r2", "training"),
         PlannedRun("three", "r3", "lost", "gone"),
+        PlannedRun("four", "r4", "running"),
     )
     value = Coverage(runs).to_json(problems=["r9: slice rows are there twice; not counted"])
-    assert (value["planned"], value["done"], value["running"], value["failed"], value["missing"]) == (3, 1, 1, 0, 1)
+    assert (value["planned"], value["done"], value["running"], value["failed"], value["missing"]) == (4, 1, 2, 0, 1)
     assert value["complete"] is False
     assert value["runs"][2] == {"name": "three", "run": "r3", "state": "lost", "group": "missing", "reason": "gone"}
     assert value["problems"] == ["r9: slice rows are there twice; not counted"]
