@@ -55,7 +55,7 @@ class Discs:
         noise = np.random.default_rng(0)
         for index in slices:
             image = (reference[index] * 0.5 + noise.random((SIDE, SIDE)) * 0.5).astype(np.float32)
-            yield SliceView(self.key.slice(index), to_model_frame(image, image_size), image, reference[index])
+            yield SliceView(self.key.slice(index), to_model_frame(image, image_size), reference[index])
 
 
 class EncoderPerBox:

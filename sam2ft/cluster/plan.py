@@ -20,7 +20,6 @@ WANTED: frozenset[State] = frozenset({"new", "stopped", "lost"})
 """States that a sweep submits without being asked."""
 
 Retry = Literal["failed", "error", "oom", "timeout", "all"]
-RETRIES: tuple[Retry, ...] = get_args(Retry)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What the engine announces and what `run/` does about it (history, checkpoints, trackers, QC pictures, progress)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -55,7 +55,6 @@ class SlicePrediction:
     boxes_n: Sequence[Box]
     references_nyx: Mask
     predictions_nyx: Mask
-    probabilities_nyx: npt.NDArray[np.float32] | None = field(default=None)
 
 
 class Observer(Protocol):

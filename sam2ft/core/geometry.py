@@ -70,11 +70,6 @@ class Geometry:
         """Length of the volume's diagonal, voxel edges included: the default distance of a missed tissue."""
         return float(np.linalg.norm(np.multiply(self.shape_zyx, self.spacing_zyx_mm)))
 
-    @property
-    def slice_diagonal_mm(self) -> float:
-        """Length of one slice's diagonal, pixel edges included."""
-        return float(np.linalg.norm(np.multiply(self.shape_zyx[1:], self.spacing_zyx_mm[1:])))
-
     def difference(self, other: "Geometry") -> str | None:
         """Why `other` is not the same grid, in words with numbers, or None when it is."""
         if self.shape_zyx != other.shape_zyx:

@@ -21,8 +21,6 @@ class SliceView:
     key: SliceKey
     image_1hw: Tensor
     """float32, MODEL frame, in [0, 1]."""
-    image_yx: npt.NDArray[np.float32]
-    """ORIGINAL frame, in [0, 1]."""
     reference_yx: npt.NDArray[np.integer]
     """Label map, ORIGINAL frame."""
 
@@ -36,9 +34,8 @@ def volume_slices(
     """
 
     def view(index: int) -> SliceView:
-        image_yx = unit_image(store.image(record.key)[index])
-        reference_yx = np.array(store.mask(record.key)[index])
-        return SliceView(record.key.slice(index), to_model_frame(image_yx, image_size), image_yx, reference_yx)
+        image_1hw = to_model_frame(unit_image(store.image(record.key)[index]), image_size)
+        return SliceView(record.key.slice(index), image_1hw, np.array(store.mask(record.key)[index]))
 
     wanted = list(range(record.geometry.shape_zyx[0])) if slices is None else list(slices)
     if prefetch < 1:

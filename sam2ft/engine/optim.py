@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from sam2ft.core.errors import ConfigError
+from sam2ft.model.parts import PARTS
 
 REFUSED_OPTIMIZERS = {
     "LBFGS": "it evaluates the loss several times per step (needs a closure)",
@@ -18,12 +19,6 @@ REFUSED_OPTIMIZERS = {
     "Optimizer": "it is the abstract base class",
 }
 
-# Where the three parts of module.trainable live in stock SAM 2.
-PART_MODULES = {
-    "image_encoder": "image_encoder",
-    "prompt_encoder": "sam_prompt_encoder",
-    "mask_decoder": "sam_mask_decoder",
-}
 _TRUNK_BLOCK = re.compile(r"image_encoder\.trunk\.blocks\.(\d+)\.")
 
 
@@ -103,8 +98,8 @@ def parameter_groups(model: nn.Module, section: OptimizerSection) -> list[dict[s
 
 def _refuse_idle_scales(scales: Mapping[str, float], trained: list[str]) -> None:
     for part in scales:
-        if part not in PART_MODULES:
-            raise ConfigError(f"module.optimizer.lr_scale: unknown part {part!r}; known: {', '.join(PART_MODULES)}")
+        if part not in PARTS:
+            raise ConfigError(f"module.optimizer.lr_scale: unknown part {part!r}; known: {', '.join(PARTS)}")
         if not any(_part_of(name) == part for name in trained):
             raise ConfigError(f"module.optimizer.lr_scale.{part}: nothing of this part is trained")
 
@@ -112,7 +107,7 @@ def _refuse_idle_scales(scales: Mapping[str, float], trained: list[str]) -> None
 def _part_of(name: str) -> str | None:
     """The part that a parameter belongs to, also below `sam2_model.`; None for what is in no part."""
     top = name.removeprefix("sam2_model.").partition(".")[0]
-    return next((part for part, module in PART_MODULES.items() if module == top), None)
+    return next((part for part, module in PARTS.items() if module == top), None)
 
 
 def _part_scale(name: str, scales: Mapping[str, float]) -> float:

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from sam2ft.core.errors import ConfigError
-from sam2ft.core.events import SlicePrediction
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.prompts import Mask, Prompts
 from sam2ft.core.rows import Row
@@ -108,22 +107,6 @@ class VolumeResult:
     """What each prompt gave, before composition."""
     rows: ScoredRows
     """Rows of every table without their stamp."""
-    source: VolumeSource
-    image_size: int
-
-    def slice_prediction(self, index: int) -> SlicePrediction:
-        """One evaluated slice for a picture; its instances are those that were prompted."""
-        view = next(self.source.views(self.image_size, [index], 0))
-        here = [one for one in self.prompted if one.slice == index]
-        empty: Mask = np.zeros((0, *view.image_yx.shape), dtype=np.bool_)
-        return SlicePrediction(
-            key=view.key,
-            image_yx=view.image_yx,
-            labels_n=[one.label for one in here],
-            boxes_n=[one.box for one in here],
-            references_nyx=np.stack([one.reference_yx for one in here]) if here else empty,
-            predictions_nyx=np.stack([one.prediction_yx for one in here]) if here else empty,
-        )
 
 
 class Tester:
@@ -193,7 +176,7 @@ class Tester:
             prompted += masks
         scene = _with_slices(volume.scene, slices)
         rows = score_volume(volume.key, label_map_zyx, reference_zyx, scene, prompted, self.metrics, self.score)
-        return VolumeResult(volume.key, label_map_zyx, tuple(prompted), rows, volume, self.model.image_size)
+        return VolumeResult(volume.key, label_map_zyx, tuple(prompted), rows)
 
     @torch.inference_mode()
     def _slice(self, view: SliceView, label_ids: Sequence[int]) -> tuple[npt.NDArray[np.int64], list[PromptedMask]]:

@@ -92,7 +92,6 @@ def slice_predictions(batch: Batch, logits_n1hw: Tensor) -> list[SlicePrediction
         start = own.stop
         size = masks_nhw.shape[-2:]
         image = F.interpolate(image_chw[None, :1].float(), size=size, mode="bilinear", antialias=True)[0, 0]
-        probabilities = logits_nhw.float().sigmoid().cpu().numpy()
         found.append(
             SlicePrediction(
                 key=key,
@@ -101,7 +100,6 @@ def slice_predictions(batch: Batch, logits_n1hw: Tensor) -> list[SlicePrediction
                 boxes_n=[Box(*(int(value) for value in box)) for box in batch.original_boxes_n4[own]],
                 references_nyx=masks_nhw.cpu().numpy(),
                 predictions_nyx=np.asarray((logits_nhw > 0).cpu().numpy()),
-                probabilities_nyx=probabilities,
             )
         )
     return found

@@ -13,6 +13,7 @@ from sam2ft.core.prompts import Prompts
 from sam2ft.model.losses import SegmentationLoss
 from sam2ft.model.segmenter import FinetunedSAM2
 
+# Where the three parts of module.trainable live in stock SAM 2.
 PARTS = {"image_encoder": "image_encoder", "prompt_encoder": "sam_prompt_encoder", "mask_decoder": "sam_mask_decoder"}
 # memory attention, memory encoder, object pointers and no_mem_embed: never trained on single slices
 REST = "memory"

@@ -78,9 +78,6 @@ class Comparison:
     choice: str
     """How it was chosen, or why none was, in one sentence."""
 
-    def lines_of(self, run: str) -> tuple[Line, ...]:
-        return tuple(line for line in self.lines if line.point.run == run)
-
     @property
     def override_keys(self) -> tuple[str, ...]:
         """What the sweep changed, in the order of the sweep."""

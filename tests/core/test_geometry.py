@@ -19,10 +19,9 @@ def test_spacings_are_the_lengths_of_the_affine_columns_in_reverse():
     assert geometry.pixel_area_mm2 == pytest.approx(0.35)
 
 
-def test_diagonals_include_the_voxel_edges():
+def test_the_diagonal_includes_the_voxel_edges():
     geometry = Geometry.axis_aligned((3, 4, 5), (4.0, 1.0, 0.6))
     assert geometry.diagonal_mm == pytest.approx(math.sqrt(12**2 + 4**2 + 3**2))
-    assert geometry.slice_diagonal_mm == 5.0
 
 
 @pytest.mark.parametrize("spacing", [(0.0, 1.0, 1.0), (1.0, -1.0, 1.0), (math.nan, 1.0, 1.0), (math.inf, 1.0, 1.0)])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from sam2ft.data.batch import to_model_frame, unit_image
 from sam2ft.data.slices import volume_slices
 from sam2ft.data.store import Store
 
@@ -15,7 +16,8 @@ def test_all_slices_come_in_order_empty_ones_included(store: Store, prefetch: in
     assert [view.key for view in views] == [record.key.slice(i) for i in range(4)]
     assert views[2].image_1hw.shape == (1, 64, 64)
     assert np.array_equal(views[2].reference_yx, store.mask(record.key)[2])
-    assert np.allclose(views[2].image_yx, store.image(record.key)[2] / 65535)
+    image_yx = unit_image(store.image(record.key)[2])
+    assert torch.equal(views[2].image_1hw, to_model_frame(image_yx, 64))
     assert not views[0].reference_yx.any()
 
 

@@ -69,7 +69,7 @@ class ArrayVolume:
     def views(self, image_size: int, slices: Sequence[int], prefetch: int) -> Iterator[SliceView]:
         for index in slices:
             image = np.zeros(self.reference_zyx.shape[1:], dtype=np.float32)
-            yield SliceView(self.key.slice(index), to_model_frame(image, image_size), image, self.reference_zyx[index])
+            yield SliceView(self.key.slice(index), to_model_frame(image, image_size), self.reference_zyx[index])
 
 
 def evaluator(model: Any, **section: Any) -> Tester:
@@ -183,14 +183,6 @@ def test_what_this_version_does_not_do_is_refused_by_name(section: Any, message:
 def test_a_label_that_the_table_lacks_stops_with_the_volume_and_the_label() -> None:
     with pytest.raises(DataError, match=r"toy/s1/v1 slice 0: reference: label 7 is not in the label table"):
         next(evaluator(BoxFiller()).evaluate([ArrayVolume(rectangles([(7, 1, 1, 2, 2)]))]))
-
-
-def test_a_slice_can_be_drawn_with_and_without_instances() -> None:
-    (result,) = evaluator(BoxFiller()).evaluate([ArrayVolume(rectangles([(1, 0, 0, 3, 3), (2, 5, 5, 7, 7)], []))])
-    picture = result.slice_prediction(0)
-    assert picture.labels_n == [1, 2]
-    assert picture.predictions_nyx.sum(axis=(1, 2)).tolist() == [16, 9]
-    assert result.slice_prediction(1).references_nyx.shape == (0, 16, 16)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

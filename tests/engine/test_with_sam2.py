@@ -145,7 +145,7 @@ def test_eight_boxes_on_a_slice_are_one_encoder_pass_and_chunks_change_nothing(p
 
         def views(self, image_size: int, slices: Any, prefetch: int) -> Any:
             image = (reference[0] > 0).astype(np.float32)
-            return iter([SliceView(self.key.slice(0), to_model_frame(image, image_size), image, reference[0])])
+            return iter([SliceView(self.key.slice(0), to_model_frame(image, image_size), reference[0])])
 
     results = []
     for chunk in (64, 3):
