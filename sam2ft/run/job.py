@@ -157,11 +157,12 @@ def _train(job: PointJob, experiment: Experiment, stop: interrupt.StopFlag) -> N
     if is_main_rank():
         update_status(job.layout, job.attempt, state="training")
     planned = job.run.resources.world_size
-    train(experiment, job.layout, job.attempt, stop=stop, fresh=job.fresh, planned_world_size=planned)
+    ended = train(experiment, job.layout, job.attempt, stop=stop, fresh=job.fresh, planned_world_size=planned)
+    # Not the file: with --fresh the best.pt of an earlier training stays until there is another.
+    if ended.best_epoch is None:
+        monitor = experiment.module.early_stopping.monitor
+        raise FloatingPointError(f"training ended without a best epoch: {monitor} was finite in none")
     if is_main_rank():
-        if not job.layout.best.is_file():
-            monitor = experiment.module.early_stopping.monitor
-            raise FloatingPointError(f"training ended without a best epoch: {monitor} was finite in none")
         update_status(job.layout, job.attempt, trained=True, best_sha256=sha256_file(job.layout.best))
 
 

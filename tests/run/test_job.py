@@ -50,6 +50,7 @@ class Work:
         print("training in words")
         self.in_training()
         write_text(layout.best, "weights")
+        return types.SimpleNamespace(best_epoch=0)
 
     def evaluate(self, experiment, layout, attempt, *, checkpoint, eval_id, stop):
         self.calls.append(("evaluate", read_status(layout).state, eval_id, checkpoint.name))
@@ -136,10 +137,14 @@ def test_running_out_of_memory_has_its_own_class(job, work):
 
 
 def test_a_training_without_a_best_epoch_failed(job, work, monkeypatch):
-    monkeypatch.setattr(sys.modules["sam2ft.run.train_run"], "train", lambda *_, **__: None)
+    nothing = types.SimpleNamespace(best_epoch=None)
+    monkeypatch.setattr(sys.modules["sam2ft.run.train_run"], "train", lambda *_, **__: nothing)
+    write_text(job.layout.best, "of an earlier training")
     with pytest.raises(SystemExit):
         run(job)
-    assert "without a best epoch: val_loss" in read_status(job.layout).reason
+    status = read_status(job.layout)
+    assert "without a best epoch: val_loss" in status.reason
+    assert not status.trained
 
 
 def test_told_to_stop_is_143_outside_slurm_and_75_with_a_marker_inside(job, work, monkeypatch):
