@@ -88,6 +88,11 @@ def prepare_dataset(config: DatasetConfig, base: Path, out: Path, progress: Prog
 
 def _find(config: DatasetConfig, base: Path) -> list[VolumeSource]:
     sources = config.sources
+    if fitted := [name for name, pattern in sources.maps.items() if not isinstance(pattern, str)]:
+        raise DataError(
+            f"sources.maps.{fitted[0]}: fitting a map to a series is not available in this version; "
+            "allowed: the pattern of finished map files"
+        )
     if sources.is_table:
         return find_by_table(config.dataset.name, base / sources.images, base)
     return find_by_patterns(config.dataset.name, sources.images, sources.mask_pattern, sources.map_patterns, base)
