@@ -51,7 +51,7 @@ def page_of(
     problems: Sequence[str],
 ) -> Page:
     """Everything on the page of the experiment in `layout`."""
-    experiment = _experiment(layout, states)
+    experiments = _experiments(layout, states)
     shown = comparison.best or next((state.planned.run_id for state in states if state.planned.baseline), None)
     baseline = next((state.planned.run_id for state in states if state.planned.baseline), None)
     names = {state.planned.run_id: state.planned.name for state in states}
@@ -62,11 +62,11 @@ def page_of(
     label_charts = _by_label(names, cohort_rows, comparison.best, baseline, assets) if sections else ()
     data = ReportData(
         experiment=layout.folder.name,
-        description=experiment.experiment.description if experiment else "",
+        description=experiments[0].experiment.description if experiments else "",
         generated=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         coverage=coverage,
         comparison=comparison,
-        facts=_facts(layout, states, experiment),
+        facts=_facts(layout, states, experiments),
         labels=sections,
         charts=charts,
         label_charts=label_charts,
@@ -82,11 +82,10 @@ def page_of(
     return Page(data, assets)
 
 
-def _experiment(layout: ExperimentLayout, states: Sequence["RunState"]) -> Experiment | None:
-    """The resolved configuration of the first run that has one."""
+def _experiments(layout: ExperimentLayout, states: Sequence["RunState"]) -> list[Experiment]:
+    """The resolved configuration of every run that has one."""
     configs = (layout.run(state.planned.run_id).config for state in states)
-    path = next((path for path in configs if path.is_file()), None)
-    return None if path is None else load_experiment(path).points[0].experiment
+    return [load_experiment(path).points[0].experiment for path in configs if path.is_file()]
 
 
 def _pictures(
@@ -134,24 +133,27 @@ def _by_label(
     return (Picture("assets/labels.svg", caption),)
 
 
-def _facts(layout: ExperimentLayout, states: Sequence["RunState"], experiment: Experiment | None) -> tuple[Facts, ...]:
+def _facts(
+    layout: ExperimentLayout, states: Sequence["RunState"], experiments: Sequence[Experiment]
+) -> tuple[Facts, ...]:
     groups = []
-    if experiment is not None:
-        groups += [_data_facts(experiment), _setting_facts(experiment)]
+    if experiments:
+        groups += [_data_facts(experiments), _setting_facts(experiments)]
     attempts = [attempt for state in states for attempt in _attempts(layout.run(state.planned.run_id))]
     if attempts:
         groups += _machine_facts(attempts)
     return tuple(groups)
 
 
-def _data_facts(experiment: Experiment) -> Facts:
+def _data_facts(experiments: Sequence[Experiment]) -> Facts:
     """Counts of the stores as they are now; a store that has gone is named."""
     from sam2ft.core.errors import DataError
     from sam2ft.data.split import SPLITS
     from sam2ft.data.store import Store
 
     rows = []
-    for name, source in experiment.dataset.items():
+    sources = dict.fromkeys(item for experiment in experiments for item in experiment.dataset.items())
+    for name, source in sources:
         try:
             store = Store.open(source.store)
         except DataError as error:
@@ -163,22 +165,27 @@ def _data_facts(experiment: Experiment) -> Facts:
     return Facts("Data", tuple(rows))
 
 
-def _setting_facts(experiment: Experiment) -> Facts:
-    """The settings that a reader asks for first; config.yaml of each run holds all of them."""
+def _setting_facts(experiments: Sequence[Experiment]) -> Facts:
+    """The settings that a reader asks for first; what differs between runs has all its values."""
+    found: dict[str, dict[str, None]] = {}
+    for experiment in experiments:
+        for name, value in _settings(experiment).items():
+            found.setdefault(name, {})[value] = None
+    return Facts("Settings", tuple((name, "; ".join(values)) for name, values in found.items()))
+
+
+def _settings(experiment: Experiment) -> dict[str, str]:
     module, evaluation = experiment.module, experiment.eval
     trained = [name for name in ("image_encoder", "mask_decoder", "prompt_encoder") if getattr(module.trainable, name)]
-    return Facts(
-        "Settings",
-        (
-            ("model", f"{module.sam2_model_cfg}, {module.image_size} px"),
-            ("trained", ", ".join(trained)),
-            ("optimizer", f"{module.optimizer.type}, lr {module.optimizer.lr:g}"),
-            ("scheduler", module.scheduler.type if module.scheduler else "none"),
-            ("epochs", f"at most {module.num_epochs}"),
-            ("evaluated on", f"{evaluation.split}, prompt {evaluation.protocol}, {evaluation.instances}"),
-            ("seed", str(experiment.experiment.seed)),
-        ),
-    )
+    return {
+        "model": f"{module.sam2_model_cfg}, {module.image_size} px",
+        "trained": ", ".join(trained),
+        "optimizer": f"{module.optimizer.type}, lr {module.optimizer.lr:g}",
+        "scheduler": module.scheduler.type if module.scheduler else "none",
+        "epochs": f"at most {module.num_epochs}",
+        "evaluated on": f"{evaluation.split}, prompt {evaluation.protocol}, {evaluation.instances}",
+        "seed": str(experiment.experiment.seed),
+    }
 
 
 def _attempts(run: RunLayout) -> list[dict[str, object]]:

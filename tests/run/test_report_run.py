@@ -169,3 +169,10 @@ def test_tables_and_pictures_of_an_earlier_report_do_not_stay(states):
 def test_nothing_planned_is_nothing_to_report(finished):
     with pytest.raises(DataError, match="no planned run"):
         report(LAYOUT, [])
+
+
+def test_a_setting_that_differs_between_runs_is_shown_with_all_its_values(states):
+    other = LAYOUT.run(states[1].planned.run_id).config
+    other.write_text(other.read_text().replace("lr: 0.001", "lr: 0.0002"))
+    report(LAYOUT, states)
+    assert "AdamW, lr 0.001; AdamW, lr 0.0002" in (LAYOUT.report / "index.html").read_text()
