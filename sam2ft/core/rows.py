@@ -43,6 +43,8 @@ Row = Mapping[str, Value]
 
 SCHEMA_VERSION = 1
 STATUSES = ("ok", "absent", "missed", "spurious")
+# label_name of the rows of global.csv that are of no single label.
+MEAN_OF_LABELS, POOLED = "mean_of_labels", "pooled"
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import cast
 
-from sam2ft.core.rows import TABLES, Row, Value
+from sam2ft.core.rows import MEAN_OF_LABELS, POOLED, TABLES, Row, Value
 from sam2ft.metrics.counts import Overlap, total
 from sam2ft.metrics.statistics import RESAMPLES, agreement, subject_means, summary
-
-MEAN_OF_LABELS = "mean_of_labels"
-POOLED = "pooled"
 
 _ALWAYS = ("dice", "iou", "dice_slice_mean", "iou_slice_mean")
 _IF_MEASURED = ("hd_mm", "hd95_mm", "assd_mm", "nsd")

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from sam2ft.core.columns import Column, integer, number, text
-from sam2ft.core.rows import Row, Table, Value
+from sam2ft.core.rows import MEAN_OF_LABELS, Row, Table, Value
 
-MEAN_OF_LABELS = "mean_of_labels"
 MEASURES = ("dice_slice_mean", "dice", "iou_slice_mean", "iou")
 _EVALUATION = ("eval", "dataset", "split", "protocol")
 
