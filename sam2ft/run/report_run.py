@@ -92,7 +92,9 @@ def finished_evaluations(
                     f"{state.planned.name}: evaluation {eval_id} was made with earlier weights; not counted"
                 )
             elif changed := _changed_tables(evaluation, success["tables"]):
-                problems.append(f"{state.planned.name}: {changed} is not what the evaluation wrote; not counted")
+                problems.append(
+                    f"{state.planned.name}: {changed} is not what the evaluation wrote; not counted; remove {evaluation.success} and sweep again"
+                )
             else:
                 found.append((run.run_id, evaluation))
     return found, tuple(problems)
