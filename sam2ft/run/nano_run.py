@@ -44,8 +44,10 @@ class Recipe:
     """Everything that decides the weights, versions of torch and numpy apart."""
 
     seed: int = 20_250
-    steps: int = 2000
+    steps: int = 1200
     """A multiple of steps_per_epoch."""
+    scheduled_steps: int = 2000
+    """Length of the one-cycle rate. Training ends before it has fallen: good enough, with room left for fine-tuning."""
     steps_per_epoch: int = 100
     """Progress is shown, and unfinished weights are kept, so often."""
     batch_size: int = 12
@@ -120,7 +122,7 @@ def _trainer(recipe: Recipe, surroundings: Surroundings) -> Trainer:
     freeze_unreachable(model, loss, SimpleNamespace(box=1.0, point=0.0, mask=0.0))
     epochs = recipe.steps // recipe.steps_per_epoch
     optimizer = build_optimizer(model, OptimizerChoice("AdamW", recipe.peak_lr, {"weight_decay": recipe.weight_decay}))
-    rates = {"max_lr": recipe.peak_lr, "total_steps": recipe.steps, "pct_start": recipe.rising_share}
+    rates = {"max_lr": recipe.peak_lr, "total_steps": recipe.scheduled_steps, "pct_start": recipe.rising_share}
     one_cycle = SchedulerChoice("OneCycleLR", rates, interval="step")
     schedule = build_scheduler(optimizer, one_cycle, steps_per_epoch=recipe.steps_per_epoch, num_epochs=epochs)
     settings = TrainerSettings(
