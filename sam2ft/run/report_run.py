@@ -93,7 +93,8 @@ def finished_evaluations(
                 )
             elif changed := _changed_tables(evaluation, success["tables"]):
                 problems.append(
-                    f"{state.planned.name}: {changed} is not what the evaluation wrote; not counted; remove {evaluation.success} and sweep again"
+                    f"{state.planned.name}: {changed} is not what the evaluation wrote; not counted; "
+                    f"remove {evaluation.success} and sweep again"
                 )
             else:
                 found.append((run.run_id, evaluation))
