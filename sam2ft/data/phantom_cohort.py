@@ -24,8 +24,10 @@ from sam2ft.core.labels import LabelTable
 from sam2ft.data.phantom import (
     ECHO_TIMES_MS,
     KNEE_LABELS,
+    KNEE_SEQUENCES,
     SPIN_LOCK_TIMES_MS,
     SPINE_LABELS,
+    SPINE_SEQUENCES,
     PhantomVolume,
     echo_series,
     knee_subject,
@@ -38,7 +40,8 @@ Progress = Callable[[int, int, str], None]
 """Called after each subject: how many are written, of how many, its name."""
 
 VOLUME = "sag"
-_SUBJECTS: Mapping[str, Callable[[int, int], PhantomVolume]] = {"knee": knee_subject, "spine": spine_subject}
+_SUBJECTS: Mapping[str, Callable[[int, int, str], PhantomVolume]] = {"knee": knee_subject, "spine": spine_subject}
+_SEQUENCES: Mapping[str, tuple[str, ...]] = {"knee": tuple(KNEE_SEQUENCES), "spine": tuple(SPINE_SEQUENCES)}
 _LABELS: Mapping[str, LabelTable] = {"knee": KNEE_LABELS, "spine": SPINE_LABELS}
 # Share of the largest signal that is noise in each channel of the relaxation series: what a phantom scan has.
 _SERIES_NOISE = 0.004
@@ -66,9 +69,15 @@ def write_cohort(kind: str, subjects: int, seed: int, folder: Path, progress: Pr
     write_text(folder / "dataset.yaml", dataset_yaml(kind, seed))
 
 
+def cohort_sequence(kind: str, seed: int) -> str:
+    """The sequence that all subjects of a cohort are imaged with, as in a study; cohorts take them in turn."""
+    sequences = _SEQUENCES[kind]
+    return sequences[seed % len(sequences)]
+
+
 def write_subject(kind: str, seed: int, folder: Path, index: int) -> tuple[str, dict[str, Any]]:
     """Write one subject's images, masks and maps; (its name, its truth)."""
-    volume = _SUBJECTS[kind](seed, index)
+    volume = _SUBJECTS[kind](seed, index, cohort_sequence(kind, seed))
     subject, geometry = volume.subject, volume.geometry
     # Every second subject comes from a scanner that rescales, below zero at that.
     largest = float(volume.image_zyx.max())

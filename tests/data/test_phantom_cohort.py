@@ -19,7 +19,7 @@ from sam2ft.data.phantom import (
     knee_subject,
     spine_subject,
 )
-from sam2ft.data.phantom_cohort import write_cohort
+from sam2ft.data.phantom_cohort import cohort_sequence, write_cohort
 from sam2ft.data.prepare import prepare_dataset
 from sam2ft.data.store import Store
 from sam2ft.data.volumes import read_on_grid
@@ -173,3 +173,7 @@ def test_a_spine_cohort_has_masks_and_no_maps(tmp_path: Path) -> None:
 def test_unknown_kinds_and_empty_cohorts_are_refused(kind: str, subjects: int, words: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=words):
         write_cohort(kind, subjects, SEED, tmp_path)
+
+
+def test_a_cohort_is_imaged_with_one_sequence_and_cohorts_take_them_in_turn() -> None:
+    assert [cohort_sequence("knee", seed) for seed in range(5)] == ["dess", "pd", "pd_fs", "t1", "dess"]
