@@ -69,7 +69,8 @@ schema: $(READY) ## write signatures.json, the JSON Schemas for editors and docs
 	$(PY) -m sam2ft.core.rows_doc
 
 nano: $(READY) ## train the nano SAM 2 of tests and demos (at most 30 minutes on 2 cores)
-	$(PY) -m sam2ft.run.nano_run $(ARGS)
+	# Waiting threads sleep: on a machine with other work, spinning ones make a step three times slower.
+	OMP_WAIT_POLICY=PASSIVE $(PY) -m sam2ft.run.nano_run $(ARGS)
 
 weights: $(READY) ## download official weights: make weights MODEL=sam2.1_hiera_tiny
 	$(PY) -m sam2ft.run.weights_run $(MODEL) $(ARGS)
