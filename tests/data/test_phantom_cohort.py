@@ -29,7 +29,7 @@ SEED = 21
 
 @cache
 def knee(index: int) -> PhantomVolume:
-    return knee_subject(SEED, index)
+    return knee_subject(SEED, index, cohort_sequence("knee", SEED))
 
 
 @pytest.fixture(scope="module")

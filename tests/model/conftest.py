@@ -1,7 +1,5 @@
 """A real but tiny SAM 2 with random weights, and prompts to give it."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
@@ -32,11 +30,3 @@ def boxes() -> Prompts:
     """Two boxes on slice 0, none on slice 1, three on slice 2."""
     corners = [[20, 30, 90, 100], [50, 50, 60, 58], [0, 0, 255, 255], [100, 10, 140, 200], [7, 200, 99, 250]]
     return Prompts(slice_of_n=torch.tensor([0, 0, 2, 2, 2]), boxes_n4=torch.tensor(corners, dtype=torch.float32))
-
-
-def loss_config(**changes: object) -> SimpleNamespace:
-    values = {
-        "seg": "DiceLoss", "seg_args": {}, "ce": "BCE", "ce_args": {}, "seg_loss_weight": 0.5, "ce_loss_weight": 0.5,
-        "frame": "original", "iou_weight": 0.0,
-    }  # fmt: skip
-    return SimpleNamespace(**(values | changes))
