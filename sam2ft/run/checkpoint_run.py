@@ -7,6 +7,7 @@ from typing import Any
 from sam2ft.config.experiment import validated
 from sam2ft.config.identity import eval_id
 from sam2ft.config.schema import Experiment
+from sam2ft.config.schema_module import NANO
 from sam2ft.config.tree import SET, Tree, load_tree, overridden, parse_overrides
 from sam2ft.core.errors import CheckpointError, ProblemsError, UserError
 from sam2ft.core.files import sha256_file
@@ -20,7 +21,7 @@ from sam2ft.run.inputs import max_train_subjects
 
 FOREIGN_HEX = 12
 # Weights say which model they are of, not at which size they were used; official ones are of 1024 px.
-IMAGE_SIZES = {"sam2_nano": 256}
+IMAGE_SIZES = {NANO: 256}
 OFFICIAL_IMAGE_SIZE = 1024
 
 
@@ -105,7 +106,7 @@ def _model_of(checkpoint: Path) -> str:
     """The stock name of the model that the weights are of. Errors: CheckpointError naming --model."""
     described = describe(read_weights(checkpoint))
     names = {official.config.rsplit("/", 1)[1].removesuffix(".yaml"): official.config for official in OFFICIAL.values()}
-    if described == "sam2_nano":
+    if described == NANO:
         return described
     if described is None or described not in names:
         raise CheckpointError(f"{checkpoint}: its keys do not say which SAM 2 it is; name it with --model")

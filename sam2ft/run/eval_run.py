@@ -11,7 +11,7 @@ from sam2ft.config.schema_data import Metric
 from sam2ft.core.errors import StopRequestedError
 from sam2ft.core.files import read_json, sha256_file, write_json, write_text
 from sam2ft.core.layout import EvalLayout, RunLayout
-from sam2ft.core.rows import Row
+from sam2ft.core.rows import TABLES, Row, read_csv
 from sam2ft.data.store import Store, VolumeRecord
 from sam2ft.engine.distributed import Ranks, distributed
 from sam2ft.engine.tester import StoreVolume, Tester
@@ -22,7 +22,7 @@ from sam2ft.model.segmenter import build_segmenter
 from sam2ft.run.claim import Attempt, check_claim, check_job
 from sam2ft.run.eval_parts import Parts, expect_complete, merge, write_tables
 from sam2ft.run.eval_pictures import draw_pictures
-from sam2ft.run.inputs import open_stores, split_records, store_of, verify
+from sam2ft.run.inputs import open_stores, split_records, store_of
 
 
 def _free(is_main: bool) -> None:
@@ -114,8 +114,6 @@ def is_current(job: Job, checkpoint_sha256: str) -> bool:
 
 def read_global(evaluation: EvalLayout) -> list[dict[str, str | int | float | None]]:
     """Rows of an evaluation's global.csv."""
-    from sam2ft.core.rows import TABLES, read_csv
-
     return read_csv(evaluation.table("global"), TABLES["global"])
 
 
@@ -152,7 +150,7 @@ def _evaluate(
 
 
 def _verified_volume(store: Store, record: VolumeRecord, metric: Metric) -> StoreVolume:
-    verify([store], [record])
+    store.verify([record])
     return StoreVolume.of(store, record, metric.dicom_fields, representative_slice=metric.representative_slice)
 
 

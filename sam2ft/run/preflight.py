@@ -9,6 +9,7 @@ from sam2ft.config.experiment import LoadedExperiment, Point
 from sam2ft.config.identity import baseline_id, eval_id, run_id
 from sam2ft.config.schema import Experiment
 from sam2ft.config.schema_data import Metric as MetricSection
+from sam2ft.config.schema_module import NANO
 from sam2ft.core.errors import DataError, Problem, ProblemsError, UserError
 from sam2ft.core.files import DigestCache
 from sam2ft.core.layout import RUNS, digest_cache
@@ -21,7 +22,6 @@ from sam2ft.run.inputs import max_train_subjects, open_stores, split_records
 from sam2ft.run.planned import PlannedPoint, PlannedRun, Resources
 from sam2ft.run.resources import resources_here, slices_per_step
 
-NANO = "sam2_nano"
 BASELINE = "baseline"
 
 FillResources = Callable[[Experiment], Resources]
