@@ -1,7 +1,8 @@
 """What SAM 2 is given besides the image: boxes, points, masks, and which slice of a batch each belongs to."""
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,13 @@ class Box(NamedTuple):
     y0: int
     x1: int
     y1: int
+
+
+class Point(NamedTuple):
+    """(x, y), pixel index."""
+
+    x: int
+    y: int
 
 
 def box_around(mask_yx: Mask, *, shift_px: int = 0, rng: np.random.Generator | None = None) -> Box:
@@ -51,6 +59,28 @@ def boxes_to_model_frame(
     return np.concatenate([boxes[:, :2] * scale, (boxes[:, 2:] + 1) * scale - 1], axis=1).astype(np.float32)
 
 
+def points_to_model_frame(
+    points_n2: npt.ArrayLike, *, height: int, width: int, image_size: int
+) -> npt.NDArray[np.float32]:
+    """Original-frame pixel indices (x, y) -> model-frame ones of the same place.
+
+    A pixel index names the pixel's centre in both frames, because SAM adds 0.5 (prompt_encoder._embed_points):
+    X = (x + 0.5) * sx - 0.5 with sx = image_size / width, and the same for y.
+    """
+    points = np.asarray(points_n2, dtype=np.float64).reshape(-1, 2)
+    scale = np.array([image_size / width, image_size / height])
+    return np.asarray((points + 0.5) * scale - 0.5, dtype=np.float32)
+
+
+def points_to_original_frame(
+    points_n2: npt.ArrayLike, *, height: int, width: int, image_size: int
+) -> npt.NDArray[np.int64]:
+    """The inverse of `points_to_model_frame`: exact pixel indices."""
+    points = np.asarray(points_n2, dtype=np.float64).reshape(-1, 2)
+    scale = np.array([image_size / width, image_size / height])
+    return np.asarray(np.rint((points + 0.5) / scale - 0.5), dtype=np.int64)
+
+
 @dataclass(frozen=True)
 class Prompts:
     """n prompts for a batch of slices, in the MODEL frame; arrays of numpy or tensors of torch."""
@@ -62,9 +92,98 @@ class Prompts:
     points_nk2: Any = None
     """(n, k, 2) float32 pixel indices (x, y), or None."""
     point_labels_nk: Any = None
-    """(n, k) int32: 1 inside, 0 outside, -1 padding; given together with points."""
+    """(n, k) int32: 1 inside, 0 outside, 2 and 3 corners of a box, -1 padding; given together with points."""
     masks_n1hw: Any = None
     """(n, 1, image_size / 4, image_size / 4) float32 logits as stock SAM 2 takes them, or None."""
+    has_mask_n: Any = None
+    """(n,) bool: who has a mask; None: all, where there are masks. What stands in `masks_n1hw` of others is unread."""
+    num_points_n: tuple[int, ...] | None = None
+    """How many of its k points each prompt has, those before its padding; None: all k. Not an array: it decides how
+    the decoder is called, and the host would have to wait for a device to tell."""
 
     def __len__(self) -> int:
         return int(self.slice_of_n.shape[0])
+
+    def map(self, change: Callable[[Any], Any]) -> "Prompts":
+        """The same prompts with every array changed, such as moved to a device."""
+        changed = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "num_points_n"}
+        return replace(self, **{name: change(array) for name, array in changed.items() if array is not None})
+
+
+# --- mixtures of kinds ------------------------------------------------------------------------------------------------
+
+KINDS = ("box", "point", "mask")
+# How stock SAM 2 takes a box: as two points, its corners (sam2_image_predictor._predict); and a point inside.
+UPPER_LEFT, LOWER_RIGHT, INSIDE, PADDING = 2, 3, 1, -1
+# What stock SAM 2 makes of a mask of 0 and 1 (sam2_base._use_mask_as_output: out_scale, out_bias).
+MASK_SCALE, MASK_BIAS = 20.0, -10.0
+
+
+class PromptShares(Protocol):
+    """The section `module.prompts`: how often each kind of prompt is given, 0 = never."""
+
+    @property
+    def box(self) -> float: ...
+    @property
+    def point(self) -> float: ...
+    @property
+    def mask(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Shares:
+    """The same section as plain values."""
+
+    box: float = 1.0
+    point: float = 0.0
+    mask: float = 0.0
+
+
+def kinds_of(shares: PromptShares) -> tuple[str, ...]:
+    """The kinds that are given at all."""
+    return tuple(kind for kind in KINDS if getattr(shares, kind) > 0)
+
+
+def drawn_kind(shares: PromptShares, rng: np.random.Generator) -> str:
+    """One kind, by the shares."""
+    kinds = kinds_of(shares)
+    bounds = np.cumsum([getattr(shares, kind) for kind in kinds])
+    return kinds[int(np.searchsorted(bounds[:-1], rng.random() * bounds[-1], side="right"))]
+
+
+def main_kind(shares: PromptShares) -> str:
+    """The kind with the largest share; on a tie box, then point, then mask."""
+    return max(KINDS, key=lambda kind: getattr(shares, kind))
+
+
+def mixed_prompts(
+    offered: Sequence[str],
+    kinds_n: Sequence[str],
+    slice_of_n: npt.NDArray[np.int64],
+    boxes_n4: npt.NDArray[np.float32],
+    points_n2: npt.NDArray[np.float32],
+    masks_n1hw: npt.NDArray[np.float32] | None,
+) -> Prompts:
+    """Prompts of which each is one of the kinds `offered`: instance i is prompted by the `kinds_n[i]` of its arrays.
+
+    All arrays are in the MODEL frame; `masks_n1hw` (may be None when no mask is offered) and `points_n2` are read where
+    the kind says so. Which arrays the result has depends on `offered` alone, not on what was drawn: so every part of
+    the model that a configuration reaches is in the graph of every batch, as DDP needs it.
+    """
+    if tuple(offered) == ("box",):
+        return Prompts(slice_of_n, boxes_n4=boxes_n4)
+    is_box, is_point, is_mask = (np.array([kind == name for kind in kinds_n], dtype=np.bool_) for name in KINDS)
+    prompts = Prompts(slice_of_n)
+    if "mask" in offered:
+        prompts = replace(prompts, masks_n1hw=masks_n1hw)
+        if tuple(offered) == ("mask",):
+            return prompts
+        prompts = replace(prompts, has_mask_n=is_mask)
+    room = 2 if "box" in offered else 1
+    points = np.zeros((len(kinds_n), room, 2), dtype=np.float32)
+    labels = np.full((len(kinds_n), room), PADDING, dtype=np.int32)
+    points[is_point, 0], labels[is_point, 0] = points_n2[is_point], INSIDE
+    if room == 2:
+        points[is_box], labels[is_box] = boxes_n4[is_box].reshape(-1, 2, 2), (UPPER_LEFT, LOWER_RIGHT)
+    counts = tuple(int(count) for count in 2 * is_box + is_point)
+    return replace(prompts, points_nk2=points, point_labels_nk=labels, num_points_n=counts)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sam2ft.core.errors import CheckpointError, ConfigError
-from sam2ft.core.prompts import Prompts
+from sam2ft.core.prompts import LOWER_RIGHT, UPPER_LEFT, Prompts
 from sam2ft.model.features import Features
 from sam2ft.model.nano import overrides as nano
 from sam2ft.model.weights import load_weights, nano_weights_path
@@ -18,8 +18,6 @@ NANO = "sam2_nano"
 IMAGE_SIZE_MULTIPLE = 32
 # sam2/utils/transforms.py: stock inference normalises so, on images in [0, 1]
 IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# sam2_image_predictor._predict: a box is two points, its corners labelled 2 (upper left) and 3 (lower right)
-BOX_CORNER_LABELS = (2, 3)
 
 
 class FinetunedSAM2(nn.Module):
@@ -79,7 +77,21 @@ class FinetunedSAM2(nn.Module):
                 0
             ).float()
         sparse, dense, positions = self._embed(prompts)
-        of_prompts = features.select(prompts.slice_of_n)
+        groups = _token_groups(prompts, sparse.shape[1])
+        if len(groups) == 1:
+            return self._decode(features.select(prompts.slice_of_n), sparse[:, : groups[0][0]], dense, positions)
+        parts, order = [], []
+        for num_tokens, members in groups:
+            # Not waiting: the driver takes a list this small along at once, without a look at the device.
+            index = torch.tensor(members).to(prompts.slice_of_n.device, non_blocking=True)
+            order.append(index)
+            of_prompts = features.select(prompts.slice_of_n[index])
+            parts.append(self._decode(of_prompts, sparse[index, :num_tokens], dense[index], positions))
+        back = torch.cat(order).argsort()
+        return torch.cat([logits for logits, _ in parts])[back], torch.cat([iou for _, iou in parts])[back]
+
+    def _decode(self, of_prompts: Features, sparse: Tensor, dense: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """One call of stock's decoder, for prompts of equally many tokens."""
         logits_n1hw, iou_n1, _, _ = self.sam2_model.sam_mask_decoder(
             image_embeddings=of_prompts.embedding_bchw,
             image_pe=positions,
@@ -102,7 +114,29 @@ class FinetunedSAM2(nn.Module):
             sparse, dense = encoder(
                 points=None if points is None else (points, labels), boxes=None, masks=prompts.masks_n1hw
             )
+            if prompts.has_mask_n is not None:
+                # As stock embeds a prompt without a mask. Both branches stay in the graph whoever has one: under DDP
+                # every trained tensor must be there in every step.
+                without = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
+                dense = torch.where(prompts.has_mask_n[:, None, None, None], dense, without)
             return sparse, dense, encoder.get_dense_pe()
+
+
+def _token_groups(prompts: Prompts, num_tokens: int) -> list[tuple[int, list[int]]]:
+    """(tokens, positions of the prompts that have so many): each group is one call of the decoder.
+
+    Stock gives c points c + 1 tokens, the last one saying "not a point" (prompt_encoder._embed_points: pad), and none
+    to a mask alone. Padding is no way to give a point as many tokens as a box has: the decoder attends to each of
+    them, and the mask of the point would be another one.
+    """
+    if prompts.num_points_n is None:
+        return [(num_tokens, list(range(len(prompts))))]
+    corners = 0 if prompts.boxes_n4 is None else 2
+    tokens = [corners + count + 1 if corners + count else 0 for count in prompts.num_points_n]
+    return [
+        (wanted, [i for i, count in enumerate(tokens) if count == wanted])
+        for wanted in sorted(set(tokens), reverse=True)
+    ]
 
 
 def _points_of(prompts: Prompts) -> tuple[Tensor | None, Tensor | None]:
@@ -114,8 +148,7 @@ def _points_of(prompts: Prompts) -> tuple[Tensor | None, Tensor | None]:
     if prompts.boxes_n4 is not None:
         corners = prompts.boxes_n4.float().reshape(-1, 2, 2)
         coordinates.append(corners)
-        upper_left, lower_right = BOX_CORNER_LABELS
-        both = torch.arange(upper_left, lower_right + 1, device=corners.device, dtype=torch.int32)
+        both = torch.arange(UPPER_LEFT, LOWER_RIGHT + 1, device=corners.device, dtype=torch.int32)
         labels.append(both.expand(len(corners), 2))
     if prompts.points_nk2 is not None:
         coordinates.append(prompts.points_nk2.float())
