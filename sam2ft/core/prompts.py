@@ -35,11 +35,17 @@ def box_around(mask_yx: Mask, *, shift_px: int = 0, rng: np.random.Generator | N
     if not len(rows):
         raise ValueError("a box needs a non-empty mask")
     box = Box(int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1]))
-    if shift_px == 0:
-        return box
+    return box if shift_px == 0 else shifted_box(box, mask_yx.shape, shift_px=shift_px, rng=rng)
+
+
+def shifted_box(box: Box, shape_yx: Sequence[int], *, shift_px: int, rng: np.random.Generator | None) -> Box:
+    """`box` in a picture of `shape_yx`, each side moved outward by an integer 0..shift_px drawn from `rng`.
+
+    Errors: ValueError without `rng`.
+    """
     if rng is None:
         raise ValueError("shift_px > 0 needs a random generator")
-    height, width = mask_yx.shape
+    height, width = shape_yx
     left, top, right, bottom = (int(value) for value in rng.integers(0, shift_px, size=4, endpoint=True))
     return Box(
         max(0, box.x0 - left), max(0, box.y0 - top), min(width - 1, box.x1 + right), min(height - 1, box.y1 + bottom)
@@ -110,6 +116,16 @@ class Prompts:
         return replace(self, **{name: change(array) for name, array in changed.items() if array is not None})
 
 
+def joined_prompts(parts: Sequence[Prompts], slice_of_n: Any, concatenate: Callable[[list[Any]], Any]) -> Prompts:
+    """The prompts of several slices as those of a batch; all parts hold the same arrays."""
+    names = [field.name for field in fields(Prompts) if field.name not in ("slice_of_n", "num_points_n")]
+    columns = {name: [getattr(part, name) for part in parts] for name in names}
+    arrays = {name: concatenate(column) for name, column in columns.items() if column[0] is not None}
+    counts = [part.num_points_n for part in parts]
+    num_points_n = None if None in counts else tuple(count for own in counts for count in own or ())
+    return Prompts(slice_of_n, **arrays, num_points_n=num_points_n)
+
+
 # --- mixtures of kinds ------------------------------------------------------------------------------------------------
 
 KINDS = ("box", "point", "mask")
@@ -137,6 +153,9 @@ class Shares:
     box: float = 1.0
     point: float = 0.0
     mask: float = 0.0
+
+
+BOXES_ONLY = Shares()
 
 
 def kinds_of(shares: PromptShares) -> tuple[str, ...]:

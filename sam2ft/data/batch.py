@@ -1,8 +1,8 @@
 """What passes from the data to the engine: a sample is one slice with its instances, a batch some slices."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sam2ft.core.keys import SliceKey
-from sam2ft.core.prompts import Prompts
+from sam2ft.core.prompts import Prompts, joined_prompts
 from sam2ft.data.store import IMAGE_LEVELS
 
 
@@ -40,6 +40,8 @@ class Sample:
     """float32, MODEL frame, inclusive pixel indices."""
     original_boxes_n4: Tensor
     """int64, ORIGINAL frame, inclusive pixel indices."""
+    prompts: Prompts | None = None
+    """MODEL frame, where prompts are not boxes alone; None: `boxes_n4`."""
     weight: float = 1.0
     num_vanished: int = 0
     """Instances that augmentation moved out of the picture."""
@@ -74,17 +76,19 @@ class Batch:
         return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        prompts = replace(
-            self.prompts, slice_of_n=change(self.prompts.slice_of_n), boxes_n4=change(self.prompts.boxes_n4)
-        )
+        """Every tensor changed, whatever field holds it."""
+
+        def changed(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                return change(value)
+            if isinstance(value, Prompts):
+                return value.map(change)
+            return tuple(change(item) if isinstance(item, Tensor) else item for item in value)
+
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(
             self,
-            images_bchw=change(self.images_bchw),
-            prompts=prompts,
-            masks=tuple(change(mask) for mask in self.masks),
-            labels_n=change(self.labels_n),
-            instances_n=change(self.instances_n),
-            original_boxes_n4=change(self.original_boxes_n4),
+            **{name: changed(value) for name, value in held.items() if isinstance(value, Tensor | Prompts | tuple)},
         )
 
 
@@ -95,7 +99,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     return Batch(
         keys=tuple(sample.key for sample in samples),
         images_bchw=torch.stack([sample.image_1hw for sample in samples]),
-        prompts=Prompts(slice_of_n=slice_of_n, boxes_n4=torch.cat([sample.boxes_n4 for sample in samples])),
+        prompts=joined_prompts([_prompts_of(sample) for sample in samples], slice_of_n, torch.cat),
         masks=tuple(sample.masks_nhw for sample in samples),
         labels_n=torch.cat([sample.labels_n for sample in samples]),
         instances_n=torch.cat([sample.instances_n for sample in samples]),
@@ -103,6 +107,12 @@ def collate(samples: Sequence[Sample]) -> Batch:
         weight=min(sample.weight for sample in samples),
         num_vanished=sum(sample.num_vanished for sample in samples),
     )
+
+
+def _prompts_of(sample: Sample) -> Prompts:
+    if sample.prompts is not None:
+        return sample.prompts
+    return Prompts(slice_of_n=torch.zeros(len(sample.labels_n), dtype=torch.int64), boxes_n4=sample.boxes_n4)
 
 
 def to_model_frame(image_yx: npt.NDArray[np.float32], image_size: int) -> Tensor:

@@ -6,13 +6,31 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 
 from sam2ft.core.errors import DataError
 from sam2ft.core.keys import SliceKey, VolumeKey
-from sam2ft.core.prompts import box_around, boxes_to_model_frame
+from sam2ft.core.prompts import (
+    BOXES_ONLY,
+    MASK_BIAS,
+    MASK_SCALE,
+    Box,
+    Mask,
+    Point,
+    Prompts,
+    PromptShares,
+    box_around,
+    boxes_to_model_frame,
+    drawn_kind,
+    kinds_of,
+    main_kind,
+    mixed_prompts,
+    points_to_model_frame,
+    shifted_box,
+)
 from sam2ft.data.augment import Augmentation
 from sam2ft.data.batch import Draw, Sample, to_model_frame, unit_image
-from sam2ft.data.prompts import Instance, choose, draw, instances_of
+from sam2ft.data.prompts import Instance, choose, degraded_mask, draw, instances_of, interior_pixel, random_pixel
 from sam2ft.data.store import Store, VolumeRecord
 
 
@@ -24,10 +42,16 @@ class SliceSettings:
     """Side of the MODEL frame in pixels."""
     seed: int
     bbox_shift_px: int = 0
-    """Each side of a box moves outward by 0..bbox_shift_px ORIGINAL pixels, keyed by (seed, epoch, slice, instance)."""
+    """ORIGINAL pixels: each side of a box moves outward by 0..bbox_shift_px, the outline of a mask by at most so much
+    either way; keyed by (seed, epoch, slice, instance)."""
     max_instances: int | None = None
     """Instances per slice at most, chosen anew each epoch; None: all."""
     augmentation: Augmentation | None = None
+    shares: PromptShares = BOXES_ONLY
+    """How often an instance is prompted by its box, a point in it, or a mask; drawn anew each epoch."""
+    fixed_prompts: bool = False
+    """Prompts without a draw, for validation: all of the kind with the largest share; a tight box, the most interior
+    pixel, or the degraded mask of seed 0 and epoch 0."""
 
 
 class SliceDataset(torch.utils.data.Dataset[Sample]):
@@ -74,16 +98,10 @@ class SliceDataset(torch.utils.data.Dataset[Sample]):
         self, key: SliceKey, epoch: int, image_yx: npt.NDArray[np.float32], instances: Sequence[Instance]
     ) -> Sample:
         settings = self.settings
-        boxes = [
-            box_around(
-                instance.mask_yx,
-                shift_px=settings.bbox_shift_px,
-                rng=draw("box", settings.seed, epoch, key, instance.label, instance.instance),
-            )
-            for instance in instances
-        ]
+        boxes = [self._box(key, epoch, instance, image_yx.shape) for instance in instances]
         height, width = image_yx.shape
         model_boxes = boxes_to_model_frame(boxes, height=height, width=width, image_size=settings.image_size)
+        offered = (main_kind(settings.shares),) if settings.fixed_prompts else kinds_of(settings.shares)
         return Sample(
             key=key,
             image_1hw=to_model_frame(image_yx, settings.image_size),
@@ -92,7 +110,58 @@ class SliceDataset(torch.utils.data.Dataset[Sample]):
             instances_n=torch.tensor([instance.instance for instance in instances]),
             boxes_n4=torch.from_numpy(model_boxes),
             original_boxes_n4=torch.tensor(boxes),
+            prompts=None if offered == ("box",) else self._prompts(key, epoch, instances, model_boxes, offered),
         )
+
+    def _box(self, key: SliceKey, epoch: int, instance: Instance, shape_yx: Sequence[int]) -> Box:
+        shift_px = self.settings.bbox_shift_px
+        if shift_px == 0 or self.settings.fixed_prompts:
+            return instance.box
+        return shifted_box(instance.box, shape_yx, shift_px=shift_px, rng=self._draw("box", key, epoch, instance))
+
+    def _draw(self, purpose: str, key: SliceKey, epoch: int, instance: Instance) -> np.random.Generator:
+        seed, epoch = (0, 0) if self.settings.fixed_prompts else (self.settings.seed, epoch)
+        return draw(purpose, seed, epoch, key, instance.label, instance.instance)
+
+    def _prompts(
+        self,
+        key: SliceKey,
+        epoch: int,
+        instances: Sequence[Instance],
+        model_boxes: npt.NDArray[np.float32],
+        offered: Sequence[str],
+    ) -> Prompts:
+        """The prompts of one slice where they are not boxes alone: each instance is given one of the kinds offered."""
+        settings, side = self.settings, self.settings.image_size // 4
+        height, width = instances[0].mask_yx.shape
+        points_n2 = np.zeros((len(instances), 2), dtype=np.int64)
+        masks = np.zeros((len(instances), 1, side, side), dtype=np.float32) if "mask" in offered else None
+        kinds = []
+        for number, instance in enumerate(instances):
+            several = len(offered) > 1
+            kind = drawn_kind(settings.shares, self._draw("kind", key, epoch, instance)) if several else offered[0]
+            if kind == "point":
+                points_n2[number] = self._point(key, epoch, instance)
+            elif kind == "mask" and masks is not None:
+                rng = self._draw("mask", key, epoch, instance)
+                masks[number, 0] = mask_logits(degraded_mask(instance, settings.bbox_shift_px, rng), side)
+            kinds.append(kind)
+        points = points_to_model_frame(points_n2, height=height, width=width, image_size=settings.image_size)
+        slice_of_n = np.zeros(len(instances), dtype=np.int64)
+        return mixed_prompts(offered, kinds, slice_of_n, model_boxes, points, masks).map(torch.from_numpy)
+
+    def _point(self, key: SliceKey, epoch: int, instance: Instance) -> Point:
+        if self.settings.fixed_prompts:
+            return interior_pixel(instance)
+        return random_pixel(instance, self._draw("point", key, epoch, instance))
+
+
+def mask_logits(mask_yx: Mask, side: int) -> npt.NDArray[np.float32]:
+    """(side, side) logits of a mask prompt in the frame that SAM 2 takes it in: the share of each pixel that is inside,
+    as -10 for none to 10 for all of it, as stock makes of a mask (sam2_base._use_mask_as_output)."""
+    mask = torch.from_numpy(mask_yx)[None, None].float()
+    share: npt.NDArray[np.float32] = F.interpolate(mask, size=(side, side), mode="area")[0, 0].numpy()
+    return share * np.float32(MASK_SCALE) + np.float32(MASK_BIAS)
 
 
 def augmented(

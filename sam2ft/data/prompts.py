@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from sam2ft.core.components import components
 from sam2ft.core.keys import SliceKey
-from sam2ft.core.prompts import Box, Mask, box_around
+from sam2ft.core.prompts import Box, Mask, Point, box_around
 
 
 @dataclass(frozen=True)
@@ -63,3 +63,75 @@ def choose(instances: Sequence[Instance], most: int | None, rng: np.random.Gener
         return list(instances)
     chosen = rng.choice(len(instances), size=most, replace=False)
     return [instances[i] for i in sorted(chosen)]
+
+
+# --- prompts of training other than a box -----------------------------------------------------------------------------
+
+
+def random_pixel(instance: Instance, rng: np.random.Generator) -> Point:
+    """One of the instance's pixels, each as likely as any other."""
+    window = _window(instance.box)
+    rows, columns = np.nonzero(instance.mask_yx[window])
+    number = int(rng.integers(len(rows)))
+    return Point(instance.box.x0 + int(columns[number]), instance.box.y0 + int(rows[number]))
+
+
+def interior_pixel(instance: Instance) -> Point:
+    """The pixel that is farthest from everything that is not the instance, first in raster order; no draw in it.
+
+    The border of the picture counts as outside.
+    """
+    depth = ndimage.distance_transform_edt(np.pad(instance.mask_yx[_window(instance.box)], 1))
+    y, x = np.unravel_index(int(np.argmax(depth)), depth.shape)
+    return Point(instance.box.x0 + int(x) - 1, instance.box.y0 + int(y) - 1)
+
+
+def degraded_mask(instance: Instance, shift_px: int, rng: np.random.Generator) -> Mask:
+    """The instance's mask with its outline moved smoothly in and out, by at most `shift_px` pixels; never empty.
+
+    The signed distance to the outline plus a smooth field of values within [-shift_px, shift_px] is thresholded at 0.
+    Where nothing would be left, the reference itself is given back. `instance.box` is tight.
+    """
+    reference = instance.mask_yx
+    height, width = reference.shape
+    margin = shift_px + 1
+    box = instance.box
+    window = _window(
+        Box(
+            max(0, box.x0 - margin),
+            max(0, box.y0 - margin),
+            min(width - 1, box.x1 + margin),
+            min(height - 1, box.y1 + margin),
+        )
+    )
+    inside = reference[window]
+    if shift_px == 0 or inside.all():
+        return reference
+    # Pixel centres lie half a pixel off the outline.
+    depth = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
+    signed_px = depth - 0.5 * np.sign(depth)
+    moved = signed_px + shift_px * _smooth_field(inside.shape, max(8, 4 * shift_px), rng) > 0
+    if not moved.any():
+        return reference
+    degraded = np.zeros_like(reference)
+    degraded[window] = moved
+    return degraded
+
+
+def _smooth_field(shape_yx: tuple[int, ...], spacing_px: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Values in [-1, 1]: drawn on a grid of `spacing_px`, linear between its points.
+
+    With a spacing of four times the amplitude it changes by at most half a pixel per pixel: outlines do not tear.
+    """
+    height, width = shape_yx
+    knots = rng.uniform(-1, 1, size=(height // spacing_px + 2, width // spacing_px + 2))
+    y, x = np.arange(height) / spacing_px, np.arange(width) / spacing_px
+    row, column = y.astype(np.intp), x.astype(np.intp)
+    down, right = (y - row)[:, None], x - column
+    # Row by row first: every value is one sum of two products, the same on every machine and number of threads.
+    rows = knots[row] * (1 - down) + knots[row + 1] * down
+    return np.asarray(rows[:, column] * (1 - right) + rows[:, column + 1] * right)
+
+
+def _window(box: Box) -> tuple[slice, slice]:
+    return slice(box.y0, box.y1 + 1), slice(box.x0, box.x1 + 1)

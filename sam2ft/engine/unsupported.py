@@ -6,22 +6,11 @@ from sam2ft.core.errors import ConfigError
 from sam2ft.engine.prompting import EvaluationSection, unavailable_in_evaluation
 
 
-class PromptMixture(Protocol):
-    """`module.prompts` of an experiment."""
-
-    @property
-    def point(self) -> float: ...
-    @property
-    def mask(self) -> float: ...
-
-
 class ModuleSection(Protocol):
     """What is looked at of `module`."""
 
     @property
     def lora(self) -> Any: ...
-    @property
-    def prompts(self) -> PromptMixture: ...
 
 
 class DatamoduleSection(Protocol):
@@ -41,11 +30,6 @@ def unavailable(
         found.append(("datamodule.stats_metadata_file", message))
     if module.lora is not None:
         found.append(("module.lora", "not available in this version; allowed: null"))
-    for kind in ("point", "mask"):
-        share = getattr(module.prompts, kind)
-        if share > 0:
-            message = f"found {share:g}; training with {kind} prompts is not available in this version; allowed: 0"
-            found.append((f"module.prompts.{kind}", message))
     return found + unavailable_in_evaluation(evaluation)
 
 

@@ -5,11 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from sam2ft.core.errors import ConfigError
-from sam2ft.core.prompts import Prompts
+from sam2ft.core.prompts import Prompts, PromptShares, kinds_of, mixed_prompts
 from sam2ft.model.losses import SegmentationLoss
 from sam2ft.model.segmenter import FinetunedSAM2
 
@@ -36,17 +37,6 @@ class TrainableConfig(Protocol):
     def prompt_encoder(self) -> bool | Only: ...
     @property
     def mask_decoder(self) -> bool | Only: ...
-
-
-class PromptShares(Protocol):
-    """The section `module.prompts`: how often each kind of prompt is given, 0 = never."""
-
-    @property
-    def box(self) -> float: ...
-    @property
-    def point(self) -> float: ...
-    @property
-    def mask(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -182,15 +172,12 @@ def _reached(
 
 
 def _dry_prompts(shares: PromptShares, side: int, device: torch.device) -> Iterable[Prompts]:
-    """One set of prompts, one per slice, for each configured kind; points lie inside, outside and nowhere (padding)."""
-    slice_of_n = torch.arange(_DRY_SLICES, device=device)
-    corners = [side / 4, side / 4, side * 3 / 4 - 1, side / 2 - 1]
-    if shares.box:
-        yield Prompts(slice_of_n, boxes_n4=torch.tensor([corners] * _DRY_SLICES, device=device))
-    if shares.point:
-        points = torch.tensor([[[side / 2, side / 3], [1.0, 1.0], [0.0, 0.0]]] * _DRY_SLICES, device=device)
-        labels = torch.tensor([[1, 0, -1]] * _DRY_SLICES, dtype=torch.int32, device=device)
-        yield Prompts(slice_of_n, points_nk2=points, point_labels_nk=labels)
-    if shares.mask:
-        logits = torch.linspace(-8, 8, side // 4, device=device).expand(_DRY_SLICES, 1, side // 4, side // 4)
-        yield Prompts(slice_of_n, boxes_n4=torch.tensor([corners] * _DRY_SLICES, device=device), masks_n1hw=logits)
+    """One set of prompts, one per slice, of each configured kind, made as training makes them (data/prompts)."""
+    kinds = kinds_of(shares)
+    corners = np.array([[side / 4, side / 4, side * 3 / 4 - 1, side / 2 - 1]] * _DRY_SLICES, dtype=np.float32)
+    inside = np.array([[side / 2, side / 3]] * _DRY_SLICES, dtype=np.float32)
+    ramp = np.linspace(-8, 8, side // 4, dtype=np.float32)
+    masks = np.broadcast_to(ramp, (_DRY_SLICES, 1, side // 4, side // 4))
+    for kind in kinds:
+        prompts = mixed_prompts(kinds, [kind] * _DRY_SLICES, np.arange(_DRY_SLICES), corners, inside, masks)
+        yield prompts.map(lambda array: torch.tensor(array, device=device))

@@ -10,6 +10,7 @@ from sam2ft.core.errors import CheckpointError, ConfigError
 from sam2ft.core.events import Observer, Observers
 from sam2ft.core.labels import LabelTable
 from sam2ft.core.layout import RunLayout
+from sam2ft.core.prompts import Shares
 from sam2ft.data.augment import augmentation_of
 from sam2ft.data.dataset import SliceDataset, SliceSettings
 from sam2ft.data.loader import EpochBatches, LoaderSettings, train_loader, val_loader
@@ -130,13 +131,17 @@ def training_data(experiment: Experiment, ranks: Ranks) -> TrainingData:
         world_size=ranks.world_size,
         pin_memory=ranks.device.type == "cuda",
     )
-    shown = SliceSettings(module.image_size, seed)
+    shares = Shares(module.prompts.box, module.prompts.point, module.prompts.mask)
+    shown = SliceSettings(
+        module.image_size, seed, bbox_shift_px=datamodule.bbox_shift, shares=shares, fixed_prompts=True
+    )
     jittered = SliceSettings(
         module.image_size,
         seed,
         bbox_shift_px=datamodule.bbox_shift,
         max_instances=module.prompts.max_instances_per_slice,
         augmentation=augmentation_of(datamodule.augmentation),
+        shares=shares,
     )
     train_records = split_records(stores, "train", max_train_subjects(experiment))
     val_records = split_records(stores, "val")

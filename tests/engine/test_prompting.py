@@ -82,13 +82,12 @@ def test_jitter_is_keyed_by_slice_instance_and_seed() -> None:
 
 
 def test_what_this_version_lacks_is_named_key_by_key() -> None:
-    asked = SimpleNamespace(lora=object(), prompts=SimpleNamespace(box=0.5, point=0.25, mask=0.25))
+    asked = SimpleNamespace(lora=object())
     evaluation = EvaluationChoice(protocol="mask")
     own, other = SimpleNamespace(stats_metadata_file=None), SimpleNamespace(stats_metadata_file="meta.json")
     keys = [key for key, _ in unavailable(asked, evaluation, other)]
-    of_module = ["module.lora", "module.prompts.point", "module.prompts.mask"]
-    assert keys == ["datamodule.stats_metadata_file", *of_module, "eval.protocol"]
-    with pytest.raises(ConfigError, match=r"module\.lora: not available.*module\.prompts\.point: found 0\.25"):
+    assert keys == ["datamodule.stats_metadata_file", "module.lora", "eval.protocol"]
+    with pytest.raises(ConfigError, match=r"module\.lora: not available.*eval\.protocol: mask"):
         refuse_unsupported(asked, evaluation, own)
-    plain = SimpleNamespace(lora=None, prompts=SimpleNamespace(box=1.0, point=0.0, mask=0.0))
+    plain = SimpleNamespace(lora=None)
     refuse_unsupported(plain, EvaluationChoice(), own)
