@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam2ft.core.keys import SliceKey
-from sam2ft.core.prompts import Box, Mask
+from sam2ft.core.prompts import Box, Mask, Point
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class EpochDone:
     """0-based number of the epoch that ended."""
     step: int
     values: Mapping[str, float]
-    """`train_loss`, `val_loss`, `val_dice`, each loss term as `train_<term>` / `val_<term>`, `lr`."""
+    """`train_loss`, `val_loss`, `val_dice`, each loss term as `train_<term>` / `val_<term>`, `lr`; `train_vanished`:
+    instances that augmentation moved out of the picture, which were then left out."""
     improved: bool
     """Whether the monitored value is the best so far: this is the epoch that best.pt holds."""
     seconds: float
@@ -55,6 +56,8 @@ class SlicePrediction:
     boxes_n: Sequence[Box]
     references_nyx: Mask
     predictions_nyx: Mask
+    prompts_n: Sequence[Box | Point | Mask] = ()
+    """What each instance was prompted with; empty: its box."""
 
 
 class Observer(Protocol):

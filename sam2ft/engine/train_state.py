@@ -88,11 +88,13 @@ class TrainState:
     """Sums of `loss` and its terms over the instances of this epoch so far, all ranks."""
     num_instances: int = 0
     """Instances behind loss_sums."""
+    num_vanished: int = 0
+    """Instances of this epoch so far that augmentation moved out of the picture, all ranks."""
     epoch_seconds: float = 0.0
     stopping: Stopping = field(default_factory=Stopping)
 
     def after_step(
-        self, sums: Mapping[str, float], num_instances: int, seconds: float, *, skipped: bool
+        self, sums: Mapping[str, float], num_instances: int, seconds: float, *, num_vanished: int = 0, skipped: bool
     ) -> "TrainState":
         """One step later; the losses of a skipped step are not finite and are left out."""
         state = replace(
@@ -100,6 +102,7 @@ class TrainState:
             step_in_epoch=self.step_in_epoch + 1,
             step=self.step + 1,
             epoch_seconds=self.epoch_seconds + seconds,
+            num_vanished=self.num_vanished + num_vanished,
             skipped_steps=self.skipped_steps + skipped,
             skipped_in_a_row=self.skipped_in_a_row + 1 if skipped else 0,
         )
@@ -109,11 +112,11 @@ class TrainState:
         return replace(state, loss_sums=added, num_instances=self.num_instances + num_instances)
 
     def train_values(self) -> dict[str, float]:
-        """`train_<term>`: mean over the instances of the epoch so far; NaN when every step was skipped."""
+        """`train_<term>`: mean over the instances of the epoch so far, NaN when every step was skipped; and
+        `train_vanished`, the number of instances that augmentation moved out of the picture."""
         count = self.num_instances or float("nan")
-        return {f"train_{name}": value / count for name, value in self.loss_sums.items()} or {
-            "train_loss": float("nan")
-        }
+        means = {f"train_{name}": value / count for name, value in self.loss_sums.items()}
+        return {**(means or {"train_loss": float("nan")}), "train_vanished": float(self.num_vanished)}
 
     def after_epoch(self, stopping: Stopping) -> "TrainState":
         return replace(
@@ -122,6 +125,7 @@ class TrainState:
             step_in_epoch=0,
             loss_sums={},
             num_instances=0,
+            num_vanished=0,
             epoch_seconds=0.0,
             stopping=stopping,
         )

@@ -86,7 +86,7 @@ class Trainer:
     def _step(self, group: Group, state: TrainState) -> TrainState:
         """One optimizer update from the batches of `group`: the mean over their instances, on all ranks together."""
         started = time.perf_counter()
-        num_instances, num_slices = self._counts_unless_stopped(group.batches, state)
+        num_instances, num_slices, num_vanished = self._counts_unless_stopped(group.batches, state)
         seed_step(self.settings.seed, state.step, self.ranks.rank)
         self.optimizer.zero_grad(set_to_none=True)
         sums: dict[str, Tensor] = {}
@@ -104,7 +104,7 @@ class Trainer:
             self._update(finite=finite)
         self.schedule.after_step()
         seconds = group.data_seconds + time.perf_counter() - started
-        state = state.after_step(totals, num_instances, seconds, skipped=not finite)
+        state = state.after_step(totals, num_instances, seconds, num_vanished=num_vanished, skipped=not finite)
         event = StepDone(
             epoch=state.epoch,
             step=state.step,
@@ -138,19 +138,23 @@ class Trainer:
         """
         return stopping.after(self.settings.stopping, epoch, values[self.settings.stopping.monitor])
 
-    def _counts_unless_stopped(self, batches: Sequence[Batch], state: TrainState) -> tuple[int, int]:
-        """(instances, slices) of the step over all ranks. A stop request of any rank ends training here, on all."""
+    def _counts_unless_stopped(self, batches: Sequence[Batch], state: TrainState) -> tuple[int, int, int]:
+        """(instances, slices, vanished instances) of the step over all ranks.
+
+        A stop request of any rank ends training here, on all.
+        """
         working = [batch for batch in batches if batch.weight]
         instances = sum(batch.num_instances for batch in working)
         slices = sum(len(batch.keys) for batch in working)
-        total_instances, total_slices, stop = self.ranks.total(
-            [instances, slices, float(self.surroundings.stop.requested)]
+        vanished = sum(batch.num_vanished for batch in working)
+        total_instances, total_slices, total_vanished, stop = self.ranks.total(
+            [instances, slices, vanished, float(self.surroundings.stop.requested)]
         )
         if stop:
             self._stop(state)
         if not total_instances:
             raise DataError(f"epoch {state.epoch}: a step without any instance ({slice_names(batches)})")
-        return int(total_instances), int(total_slices)
+        return int(total_instances), int(total_slices), int(total_vanished)
 
     def _stop(self, state: TrainState) -> NoReturn:
         if self.ranks.is_main:

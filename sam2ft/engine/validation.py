@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sam2ft.core.errors import DataError
 from sam2ft.core.events import SlicePrediction
-from sam2ft.core.prompts import Box
+from sam2ft.core.prompts import INSIDE, Box, Mask, Point, points_to_original_frame
 from sam2ft.data.batch import Batch
 from sam2ft.engine.distributed import Ranks
 
@@ -100,6 +100,20 @@ def slice_predictions(batch: Batch, logits_n1hw: Tensor) -> list[SlicePrediction
                 boxes_n=[Box(*(int(value) for value in box)) for box in batch.original_boxes_n4[own]],
                 references_nyx=masks_nhw.cpu().numpy(),
                 predictions_nyx=np.asarray((logits_nhw > 0).cpu().numpy()),
+                prompts_n=[prompt_of(batch, number, size) for number in range(own.start, own.stop)],
             )
         )
     return found
+
+
+def prompt_of(batch: Batch, number: int, shape_yx: Sequence[int]) -> Box | Point | Mask:
+    """What instance `number` was prompted with, in the ORIGINAL frame; a mask as its outline in the decoder's frame."""
+    prompts, (height, width) = batch.prompts, shape_yx
+    if prompts.masks_n1hw is not None and (prompts.has_mask_n is None or bool(prompts.has_mask_n[number])):
+        mask: Mask = (to_original_grid(prompts.masks_n1hw[number : number + 1], shape_yx)[0] > 0).cpu().numpy()
+        return mask
+    if prompts.points_nk2 is not None and int(prompts.point_labels_nk[number, 0]) == INSIDE:
+        point, side = prompts.points_nk2[number, 0].cpu().numpy(), batch.images_bchw.shape[-1]
+        x, y = points_to_original_frame(point, height=height, width=width, image_size=side)[0]
+        return Point(int(x), int(y))
+    return Box(*(int(value) for value in batch.original_boxes_n4[number]))

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from sam2ft.core.events import SlicePrediction
 from sam2ft.core.labels import Label, LabelTable
-from sam2ft.core.prompts import Box, Mask
+from sam2ft.core.prompts import Box, Mask, Point, box_around
 from sam2ft.report.palette import colour_of, literal
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ LEGEND_ROW_INCHES = 0.26
 def visualize_input(
     image: npt.NDArray[np.floating[Any]],
     gt_mask: Mask,
-    box: Box,
+    box: Box | Point | Mask,
     pred_mask: Mask,
     label: Label,
     image_name: str,
@@ -38,6 +38,7 @@ def visualize_input(
 ) -> "Figure":
     """One instance of one slice: the image alone, and with box, reference (dashed) and prediction (solid) contours.
 
+    `box` may be a point or a mask where the prompt was one: a cross or a dotted outline is then drawn in its place.
     `image` is (y, x) with intensities in [0, 1]; both masks are on its grid. The slice keeps the proportions that its
     spacing gives it. `figure_png` makes a file of the figure.
     """
@@ -68,9 +69,10 @@ def qc_sheet(
     legend_rows = max(1, math.ceil(len(shown) / 2))
     figure, panels = _two_panels(sample.image_yx, spacing_yx_mm, legend_rows, title or str(sample.key))
     colours = {label: colour_of(_position(labels, label)) for label in shown}
-    instances = zip(sample.labels_n, sample.boxes_n, sample.references_nyx, sample.predictions_nyx, strict=True)
-    for label, box, reference, prediction in instances:
-        _draw_instance(panels[1], box, reference, prediction, colours[label], name=str(label))
+    prompts_n = sample.prompts_n or sample.boxes_n
+    instances = zip(sample.labels_n, prompts_n, sample.references_nyx, sample.predictions_nyx, strict=True)
+    for label, prompt, reference, prediction in instances:
+        _draw_instance(panels[1], prompt, reference, prediction, colours[label], name=str(label))
     values = dice if dice is not None else dice_of_labels(sample)
     entries = [
         (colours[label], f"{label}  {_short(labels[label].name)}   Dice {_shown(values.get(label, math.nan))}")
@@ -134,19 +136,44 @@ def _two_panels(
     return figure, panels
 
 
-def _draw_instance(axes: "Axes", box: Box, reference: Mask, prediction: Mask, colour: str, name: str = "") -> None:
-    from matplotlib.patches import Rectangle
+def _draw_instance(
+    axes: "Axes", prompt: Box | Point | Mask, reference: Mask, prediction: Mask, colour: str, name: str = ""
+) -> None:
     from matplotlib.patheffects import withStroke
 
-    # Pixel i covers i - 0.5 .. i + 0.5, and both corners of a box are inside it.
-    width, height = box.x1 - box.x0 + 1, box.y1 - box.y0 + 1
-    corner = (box.x0 - 0.5, box.y0 - 0.5)
-    axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=colour, linewidth=0.7, alpha=0.75))
+    corner = _draw_prompt(axes, prompt, colour)
     _draw_contour(axes, prediction, colour, "solid", 1.7)
     _draw_contour(axes, reference, "#ffffff", (0, (3.2, 2.2)), 1.1)
     if name:
         halo = [withStroke(linewidth=2, foreground=BACKGROUND)]
         axes.text(*corner, name, color=colour, fontsize=8, ha="left", va="bottom", path_effects=halo, clip_on=True)
+
+
+def _draw_prompt(axes: "Axes", prompt: Box | Point | Mask, colour: str) -> tuple[float, float]:
+    """A thin box, a cross at a point, or the dotted outline of a mask; returns where a name goes: its upper left."""
+    from matplotlib.patches import Rectangle
+
+    if isinstance(prompt, Point):
+        axes.plot(
+            [prompt.x],
+            [prompt.y],
+            marker="+",
+            markersize=9,
+            markeredgewidth=1.4,
+            color=colour,
+            scalex=False,
+            scaley=False,
+        )
+        return prompt.x + 1.5, prompt.y - 1.5
+    if isinstance(prompt, Box):
+        # Pixel i covers i - 0.5 .. i + 0.5, and both corners of a box are inside it.
+        width, height = prompt.x1 - prompt.x0 + 1, prompt.y1 - prompt.y0 + 1
+        corner = (prompt.x0 - 0.5, prompt.y0 - 0.5)
+        axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=colour, linewidth=0.7, alpha=0.75))
+        return corner
+    _draw_contour(axes, prompt, colour, "dotted", 1.0)
+    box = box_around(prompt) if prompt.any() else Box(0, 0, 0, 0)
+    return box.x0 - 0.5, box.y0 - 0.5
 
 
 def _draw_contour(axes: "Axes", mask: Mask, colour: str, style: Any, width: float) -> None:

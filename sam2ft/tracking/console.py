@@ -75,6 +75,8 @@ class ConsoleProgress:
         parts = [self._name, self._epoch(event.epoch), scores_text(event.values), "best" if event.improved else "    "]
         if "lr" in event.values:
             parts.append(f"lr {event.values['lr']:.2g}")
+        if event.values.get("train_vanished"):
+            parts.append(f"{event.values['train_vanished']:.0f} instances left the picture")
         return "  ".join(part for part in [*parts, speed, f"eta {duration_text(left)}"] if part)
 
     def _epoch(self, epoch: int) -> str:
