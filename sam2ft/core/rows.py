@@ -92,12 +92,13 @@ TABLES: dict[str, Table] = {
             "instance",
             (*VOLUME_KEY, SLICE, *LABEL, INSTANCE),
             (
-                text("box", "prompt box x0 y0 x1 y1, inclusive pixel indices, original frame"),
+                text("box", "prompt box x0 y0 x1 y1, inclusive pixel indices, original frame; empty where propagated"),
                 *COUNTS,
                 *OVERLAP,
                 STATUS,
             ),
-            "One row per prompt: its mask before composition against its connected component.",
+            "One row per prompt: its mask before composition against its connected component. With protocol propagate "
+            "one row per object (3-D component) and slice in which it is or was found.",
             extensible=True,
         ),
         Table(

@@ -15,7 +15,7 @@ from sam2ft.core.keys import SliceKey
 from sam2ft.core.prompts import Box, Mask, Prompts, box_around, boxes_to_model_frame
 from sam2ft.data.prompts import Instance, draw, instances_of, label_boxes
 
-OFFERED_PROTOCOLS = ("box", "point")
+OFFERED_PROTOCOLS = ("box", "point", "propagate")
 # Jitter is the same for every run, whatever its training seed: runs stay comparable. A noise study varies it.
 JITTER_SEED = 0
 
@@ -29,6 +29,8 @@ class EvaluationSection(Protocol):
     def instances(self) -> InstanceMode: ...
     @property
     def protocol(self) -> str: ...
+    @property
+    def propagate_seed(self) -> Literal["largest", "middle"]: ...
     @property
     def bbox_shift(self) -> int: ...
     @property
@@ -49,6 +51,7 @@ class EvaluationChoice:
 
     instances: InstanceMode = "per_instance"
     protocol: str = "box"
+    propagate_seed: Literal["largest", "middle"] = "largest"
     bbox_shift: int = 0
     direction: str = "outward"
     include_empty_slices: bool = True
@@ -73,11 +76,12 @@ def unavailable_in_evaluation(section: EvaluationSection) -> list[tuple[str, str
 
 
 def protocol_name(section: EvaluationSection, seed: int = JITTER_SEED) -> str:
-    """How rows name the protocol: box, box_jitter(px=5,seed=0), box_per_label, point, ..., +nonempty."""
+    """How rows name the protocol: box, box_jitter(px=5,seed=0), point, propagate(seed=largest), +nonempty, ..."""
     jittered = section.bbox_shift > 0
     name = section.protocol + ("_jitter" if jittered else "")
     name += "_per_label" if section.instances == "per_label" else ""
     name += f"(px={section.bbox_shift},seed={seed})" if jittered else ""
+    name += f"(seed={section.propagate_seed})" if section.protocol == "propagate" else ""
     return name if section.include_empty_slices else f"{name}+nonempty"
 
 

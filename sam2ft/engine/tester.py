@@ -1,6 +1,7 @@
 """Evaluation: one encoder pass per slice, all its instances as prompts, masks on the original grid, rows by scoring.
 
-Masks of instances are composed into one label map per slice (see Composition for the rule).
+Masks of instances are composed into one label map per slice (see Composition for the rule). Protocol `propagate`
+prompts one slice of each object instead and carries it through the volume (see propagation).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from sam2ft.data.prompts import Instance
 from sam2ft.data.slices import SliceView, volume_slices
 from sam2ft.data.store import Store, VolumeRecord
 from sam2ft.engine import wide_tables
+from sam2ft.engine.composition import Composition
 from sam2ft.engine.precision import autocast, full_precision
 from sam2ft.engine.prompting import (
     JITTER_SEED,
@@ -33,6 +35,7 @@ from sam2ft.engine.prompting import (
     protocol_name,
     unavailable_in_evaluation,
 )
+from sam2ft.engine.propagation import propagate_volume
 from sam2ft.engine.validation import to_original_grid
 from sam2ft.metrics.measurement import Metric, ScoreSettings
 from sam2ft.metrics.scoring import PromptedMask, Scene, ScoredRows, score_volume
@@ -165,18 +168,35 @@ class Tester:
     def _volume(self, volume: VolumeSource) -> VolumeResult:
         reference_zyx = np.asarray(volume.reference_zyx)
         slices = evaluated_slices(reference_zyx, include_empty=self.section.include_empty_slices)
+        predict = self._propagated if self.section.protocol == "propagate" else self._slice_by_slice
+        self.model.eval()
+        label_map_zyx, prompted = predict(volume, reference_zyx)
+        scene = _with_slices(volume.scene, slices)
+        rows = score_volume(volume.key, label_map_zyx, reference_zyx, scene, prompted, self.metrics, self.score)
+        return VolumeResult(volume.key, label_map_zyx, tuple(prompted), rows)
+
+    def _slice_by_slice(self, volume: VolumeSource, reference_zyx: LabelMap) -> tuple[LabelMap, list[PromptedMask]]:
+        """(composed label map, what each prompt gave); every slice is prompted by itself."""
         # A slice without reference offers nothing to prompt: its prediction is empty, without an encoder pass.
         prompted_slices = evaluated_slices(reference_zyx, include_empty=False)
         label_map_zyx = np.zeros_like(reference_zyx)
         prompted: list[PromptedMask] = []
-        self.model.eval()
         for view in volume.views(self.model.image_size, prompted_slices, self.prefetch):
             label_map_yx, masks = self._slice(view, volume.scene.labels.ids)
             label_map_zyx[view.key.index] = label_map_yx
             prompted += masks
-        scene = _with_slices(volume.scene, slices)
-        rows = score_volume(volume.key, label_map_zyx, reference_zyx, scene, prompted, self.metrics, self.score)
-        return VolumeResult(volume.key, label_map_zyx, tuple(prompted), rows)
+        return label_map_zyx, prompted
+
+    def _propagated(self, volume: VolumeSource, reference_zyx: LabelMap) -> tuple[LabelMap, list[PromptedMask]]:
+        """The same; each object is prompted in one slice and carried through all others, empty ones too."""
+
+        def images(order: Sequence[int]) -> Iterator[Tensor]:
+            return (view.image_1hw for view in volume.views(self.model.image_size, order, self.prefetch))
+
+        ids = volume.scene.labels.ids
+        label_map_zyx, masks = propagate_volume(self.model, images, reference_zyx, ids, self.section, self.device)
+        evaluated = set(evaluated_slices(reference_zyx, include_empty=self.section.include_empty_slices))
+        return label_map_zyx, [mask for mask in masks if mask.slice in evaluated]
 
     @torch.inference_mode()
     def _slice(self, view: SliceView, label_ids: Sequence[int]) -> tuple[npt.NDArray[np.int64], list[PromptedMask]]:
@@ -222,23 +242,6 @@ class Tester:
     def save_custom_metric_scores(folder: Path, biomarker: str, tables: Mapping[str, Sequence[Row]]) -> list[Path]:
         """See wide_tables.save_custom_metric_scores."""
         return wide_tables.save_custom_metric_scores(folder, biomarker, tables)
-
-
-class Composition:
-    """One label map out of overlapping masks: a pixel gets the label with the largest logit, if that is above 0.
-
-    So the masks of one label unite (the label's logit is the largest of its instances'), and between labels neither the
-    order nor the integer decides. Equal logits go to the label that came first.
-    """
-
-    def __init__(self, shape_yx: Sequence[int], device: torch.device):
-        self._best_yx = torch.zeros(tuple(shape_yx), device=device)
-        self.label_map_yx = torch.zeros(tuple(shape_yx), dtype=torch.int64, device=device)
-
-    def add(self, label: int, logits_yx: Tensor) -> None:
-        wins = logits_yx > self._best_yx
-        self._best_yx = torch.where(wins, logits_yx, self._best_yx)
-        self.label_map_yx[wins] = label
 
 
 def evaluated_slices(reference_zyx: LabelMap, *, include_empty: bool) -> list[int]:

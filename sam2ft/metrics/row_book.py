@@ -25,7 +25,8 @@ class PromptedMask:
     slice: int
     label: int
     instance: int
-    box: Box
+    box: Box | None
+    """None in a slice that an object was carried into (protocol propagate)."""
     prediction_yx: Mask
     reference_yx: Mask
 
@@ -146,7 +147,7 @@ def instance_values(one: PromptedMask, label: Label) -> dict[str, Value]:
         "slice": one.slice,
         **_named(label),
         "instance": one.instance,
-        "box": " ".join(str(corner) for corner in one.box),
+        "box": None if one.box is None else " ".join(str(corner) for corner in one.box),
         "tp": counts.tp,
         "fp": counts.fp,
         "fn": counts.fn,

@@ -18,8 +18,9 @@ from sam2ft.core.prompts import Prompts
 from sam2ft.core.rows import stamped
 from sam2ft.data.batch import to_model_frame
 from sam2ft.data.slices import SliceView
+from sam2ft.engine.composition import Composition
 from sam2ft.engine.prompting import EvaluationChoice
-from sam2ft.engine.tester import Composition, Tester
+from sam2ft.engine.tester import Tester
 from sam2ft.metrics.measurement import ScoreSettings
 from sam2ft.metrics.scoring import Scene
 
@@ -169,7 +170,7 @@ def test_the_point_protocol_prompts_an_inner_pixel() -> None:
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"protocol": "propagate"}, "eval.protocol: propagate is not available in this version; available: box, point"),
+        ({"protocol": "points"}, "eval.protocol: points is not available in this version; available: box, point"),
         ({"direction": "both"}, "eval.direction: both"),
         ({"prompt_noise": object()}, "eval.prompt_noise: not available"),
         ({"protocol": "point", "bbox_shift": 2}, "eval.bbox_shift"),

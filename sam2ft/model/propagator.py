@@ -1,0 +1,232 @@
+"""SAM 2's video predictor on a volume: an object prompted in one slice is carried through the others, both ways.
+
+The stock predictor reads videos from files only, and follows all objects from the earliest prompt on: before its own
+prompt, an object would be sought with a memory from the future. Here each object starts from its own slice in each
+direction, and every slice that a direction reaches is encoded once for all objects.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from sam2.sam2_video_predictor import SAM2VideoPredictor
+from torch import Tensor, nn
+
+from sam2ft.core.prompts import Box, Mask, boxes_to_model_frame
+from sam2ft.model.segmenter import FinetunedSAM2
+
+ImagesOf = Callable[[Sequence[int]], Iterator[Tensor]]
+"""The slices asked for, in that order: (1 or 3, image_size, image_size) in [0, 1], MODEL frame."""
+
+
+@dataclass(frozen=True)
+class Seed:
+    """What prompts one object, ORIGINAL frame of its slice: exactly one of box, points and mask."""
+
+    object_id: int
+    slice: int
+    box: Box | None = None
+    points: tuple[tuple[float, float, int], ...] = ()
+    """(x, y, label) of pixel indices; label 1 inside, 0 outside."""
+    mask_yx: Mask | None = None
+
+    def __post_init__(self) -> None:
+        given = [self.box is not None, bool(self.points), self.mask_yx is not None]
+        if sum(given) != 1:
+            raise ValueError(f"object {self.object_id}: {sum(given)} of box, points and mask are given; expected one")
+
+
+@dataclass(frozen=True)
+class SliceLogits:
+    """What was found of some objects in one slice."""
+
+    slice: int
+    object_ids: tuple[int, ...]
+    logits_nyx: Tensor
+    """float32 (n, H, W), ORIGINAL grid; -1024 where the model says that the object is not in this slice."""
+
+
+class Propagator:
+    """Carries objects through volumes with the weights of a FinetunedSAM2, which it shares and leaves as they are."""
+
+    def __init__(self, model: FinetunedSAM2):
+        self._model = model
+        self._predictor = VolumePredictor(model.sam2_model)
+
+    @torch.inference_mode()
+    def propagate(
+        self, images: ImagesOf, seeds: Sequence[Seed], shape_zyx: tuple[int, int, int], *, object_chunk: int = 64
+    ) -> Iterator[SliceLogits]:
+        """Every slice of every object exactly once: per chunk of objects first from the seeds on, then from them back.
+
+        The directions know nothing of each other, so a mirrored volume gives the mirrored result. At most
+        `object_chunk` objects are followed at once: each holds the memory of its last slices, whatever the length of
+        the volume. Errors: ValueError for a seed outside the volume or an object that is seeded twice.
+        """
+        _check(seeds, shape_zyx)
+        # As in the stock predictor, dropout and the like are off whatever the model is doing.
+        self._predictor.eval()
+        for start in range(0, len(seeds), object_chunk):
+            chunk = seeds[start : start + object_chunk]
+            yield from self._pass(images, chunk, shape_zyx, reverse=False)
+            if back := [seed for seed in chunk if seed.slice > 0]:
+                yield from self._pass(images, back, shape_zyx, reverse=True)
+
+    def _pass(
+        self, images: ImagesOf, seeds: Sequence[Seed], shape_zyx: tuple[int, int, int], *, reverse: bool
+    ) -> Iterator[SliceLogits]:
+        """One direction. Backwards the seeds' own slices are not given again."""
+        starts = [seed.slice for seed in seeds]
+        order = range(max(starts), -1, -1) if reverse else range(min(starts), shape_zyx[0])
+        state = self._predictor.new_state(shape_zyx)
+        for index, image_chw in zip(order, images(order), strict=True):
+            state["images"] = {index: self._normalised(image_chw)}
+            for seed in seeds:
+                if seed.slice == index:
+                    self._predictor.prompt(state, seed)
+            self._predictor.propagate_in_video_preflight(state)
+            found = self._predictor.step(state, index, reverse=reverse)
+            done = {seed.object_id for seed in seeds if reverse and seed.slice == index}
+            if ids := tuple(object_id for object_id in found if object_id not in done):
+                logits_n1hw = torch.cat([found[object_id] for object_id in ids])
+                yield SliceLogits(index, ids, self._predictor.on_original_grid(state, logits_n1hw))
+
+    def _normalised(self, image_chw: Tensor) -> Tensor:
+        side = self._model.image_size
+        if image_chw.shape not in ((1, side, side), (3, side, side)):
+            raise ValueError(f"a slice is {tuple(image_chw.shape)}, expected 1 or 3 x {side} x {side}")
+        image = image_chw.to(self._model.mean_c11.device)
+        return (image.expand(3, -1, -1) - self._model.mean_c11) / self._model.sd_c11
+
+
+class VolumePredictor(SAM2VideoPredictor):  # type: ignore[misc]  # the sam2 package is untyped
+    """The stock video predictor around the modules of an existing SAM 2, its state made without files.
+
+    Post-processing is off as in training and evaluation of slices (see build_untrained), which are its defaults here.
+    """
+
+    pred_obj_scores: bool
+
+    def __init__(self, sam2_model: Any):
+        nn.Module.__init__(self)
+        # SAM2VideoPredictor adds settings to SAM2Base and no module: with the attributes of a SAM2Base (the very
+        # modules and parameters, so that no weight is there twice) and these settings it is complete.
+        self.__dict__.update(sam2_model.__dict__)
+        self.fill_hole_area = 0
+        self.non_overlap_masks = False
+        self.clear_non_cond_mem_around_input = False
+        self.add_all_frames_to_correct_as_cond = False
+
+    @property
+    def reach(self) -> int:
+        """How many slices back memory is read, see SAM2Base._prepare_memory_conditioned_features."""
+        return int(max(self.num_maskmem * self.memory_temporal_stride_for_eval, self.max_obj_ptrs_in_encoder))
+
+    def new_state(self, shape_zyx: tuple[int, int, int]) -> dict[str, Any]:
+        """What SAM2VideoPredictor.init_state makes of a file, without slices and objects."""
+        num_slices, height, width = shape_zyx
+        per_object = ("point_inputs_per_obj", "mask_inputs_per_obj", "output_dict_per_obj", "temp_output_dict_per_obj")
+        return {
+            "images": {},
+            "num_frames": num_slices,
+            "offload_video_to_cpu": False,
+            "offload_state_to_cpu": False,
+            "video_height": height,
+            "video_width": width,
+            "device": self.device,
+            "storage_device": self.device,
+            "cached_features": {},
+            "constants": {},
+            "obj_id_to_idx": {},
+            "obj_idx_to_id": {},
+            "obj_ids": [],
+            "frames_tracked_per_obj": {},
+            **{name: {} for name in per_object},
+        }
+
+    def prompt(self, state: dict[str, Any], seed: Seed) -> None:
+        """Add the object of a seed, whose slice is the one in the state."""
+        if seed.mask_yx is not None:
+            self.add_new_mask(state, seed.slice, seed.object_id, torch.from_numpy(seed.mask_yx.copy()))
+            return
+        # The stock predictor would scale box corners as points; the box of the resized mask ends one pixel earlier.
+        height, width, side = state["video_height"], state["video_width"], self.image_size
+        where: dict[str, Any]
+        if seed.box is not None:
+            box = boxes_to_model_frame([seed.box], height=height, width=width, image_size=side)[0]
+            where = {"box": torch.from_numpy(box) / side}
+        else:
+            x_y = torch.tensor([[x, y] for x, y, _ in seed.points], dtype=torch.float64)
+            scale = torch.tensor([side / width, side / height], dtype=torch.float64)
+            inside = torch.tensor([label for _, _, label in seed.points], dtype=torch.int32)
+            where = {"points": (((x_y + 0.5) * scale - 0.5) / side).float(), "labels": inside}
+        self.add_new_points_or_box(state, seed.slice, seed.object_id, normalize_coords=False, **where)
+
+    def step(self, state: dict[str, Any], index: int, *, reverse: bool) -> dict[int, Tensor]:
+        """Object id -> logits (1, 1, h, w) in slice `index`, decoder frame, of all objects that the state holds.
+
+        The body of SAM2VideoPredictor.propagate_in_video for one slice; memory out of reach is let go.
+        """
+        found = {}
+        for object_id, position in state["obj_id_to_idx"].items():
+            outputs = state["output_dict_per_obj"][position]
+            if index in outputs["cond_frame_outputs"]:
+                found[object_id] = outputs["cond_frame_outputs"][index]["pred_masks"]
+                continue
+            memory, found[object_id] = self._run_single_frame_inference(
+                inference_state=state,
+                output_dict=outputs,
+                frame_idx=index,
+                batch_size=1,
+                is_init_cond_frame=False,
+                point_inputs=None,
+                mask_inputs=None,
+                reverse=reverse,
+                run_mem_encoder=True,
+            )
+            outputs["non_cond_frame_outputs"][index] = memory
+            outputs["non_cond_frame_outputs"].pop(index + self.reach if reverse else index - self.reach, None)
+        return found
+
+    def on_original_grid(self, state: dict[str, Any], logits_n1hw: Tensor) -> Tensor:
+        """(n, H, W) float32"""
+        logits: Tensor = self._get_orig_video_res_output(state, logits_n1hw)[1]
+        return logits[:, 0].float()
+
+    def _forward_sam_heads(
+        self,
+        backbone_features: Tensor,
+        point_inputs: Any = None,
+        mask_inputs: Any = None,
+        high_res_features: Any = None,
+        multimask_output: bool = False,
+    ) -> Any:
+        """As stock, but float32 throughout: in bf16 a coordinate keeps 8 bits (see FinetunedSAM2._embed).
+
+        And where the object is prompted it is there: the head that says otherwise (its word empties the mask) gets no
+        gradient from a segmentation loss, so fine-tuned weights may say anything.
+        """
+        prompted = point_inputs is not None or mask_inputs is not None
+        believed, self.pred_obj_scores = self.pred_obj_scores, self.pred_obj_scores and not prompted
+        fine = None if high_res_features is None else [features.float() for features in high_res_features]
+        try:
+            with torch.autocast(device_type=backbone_features.device.type, enabled=False):
+                *outputs, object_score_logits = super()._forward_sam_heads(
+                    backbone_features=backbone_features.float(),
+                    point_inputs=point_inputs,
+                    mask_inputs=mask_inputs,
+                    high_res_features=fine,
+                    multimask_output=multimask_output,
+                )
+        finally:
+            self.pred_obj_scores = believed
+        return (*outputs, object_score_logits.clamp(min=1.0) if prompted else object_score_logits)
+
+
+def _check(seeds: Sequence[Seed], shape_zyx: tuple[int, int, int]) -> None:
+    outside = [seed for seed in seeds if not 0 <= seed.slice < shape_zyx[0]]
+    if outside:
+        raise ValueError(f"object {outside[0].object_id}: slice {outside[0].slice} is not among {shape_zyx[0]}")
+    if len({seed.object_id for seed in seeds}) != len(seeds):
+        raise ValueError("an object is seeded twice; each has one seed")
