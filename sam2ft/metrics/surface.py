@@ -3,15 +3,29 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
 from sam2ft.core.prompts import Mask
-from sam2ft.metrics.measurement import FunctionMetric, Level, MaskPair, Measurement, metric
+from sam2ft.metrics.measurement import FunctionMetric, MaskPair, Measurement, metric
+from sam2ft.metrics.regions import Region, regions_of
 
 Distances = npt.NDArray[np.float64]
+
+
+class TwoSurfaces(Protocol):
+    """What is asked of two boundaries, however they are defined."""
+
+    @property
+    def hd_mm(self) -> float: ...
+    @property
+    def hd95_mm(self) -> float: ...
+    @property
+    def assd_mm(self) -> float: ...
+    def nsd(self, tolerance_mm: float) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -51,16 +65,27 @@ class SurfaceDistances:
 
 def boundary(mask: Mask) -> Mask:
     """Voxels of the mask with a face neighbour outside it; beyond the array's edge is outside."""
-    inside: Mask = ndimage.binary_erosion(mask)
+    # Shifted views: ten times as fast as ndimage.binary_erosion.
+    padded = np.pad(mask, 1)
+    middle = (slice(1, -1),) * mask.ndim
+    inside = mask.copy()
+    for axis in range(mask.ndim):
+        for neighbour in (slice(0, -2), slice(2, None)):
+            inside &= padded[(*middle[:axis], neighbour, *middle[axis + 1 :])]
     return mask & ~inside
 
 
-def _crop(mask: Mask) -> tuple[slice, ...]:
-    """The smallest block that holds a non-empty mask."""
-    axes = range(mask.ndim)
-    projections = (mask.any(axis=tuple(other for other in axes if other != axis)) for axis in axes)
-    filled = (np.flatnonzero(projection) for projection in projections)
-    return tuple(slice(int(indices[0]), int(indices[-1]) + 1) for indices in filled)
+def distances_to(targets: Mask, points: Mask, spacing_mm: tuple[float, ...]) -> Distances:
+    """(n,) distance in mm of each set voxel of `points` to the nearest of `targets`, in raster order.
+
+    The transform gives the nearest target of every voxel; lengths are computed for the points alone.
+    """
+    nearest = ndimage.distance_transform_edt(~targets, sampling=spacing_mm, return_distances=False, return_indices=True)
+    at = np.nonzero(points)
+    squares = np.zeros(len(at[0]))
+    for axis, spacing in enumerate(spacing_mm):
+        squares += ((nearest[axis][at] - at[axis]) * spacing) ** 2
+    return np.sqrt(squares)
 
 
 def surface_distances(prediction: Mask, reference: Mask, spacing_mm: tuple[float, ...]) -> SurfaceDistances:
@@ -68,57 +93,54 @@ def surface_distances(prediction: Mask, reference: Mask, spacing_mm: tuple[float
 
     Errors: ValueError for an empty mask, which has no boundary to measure to.
     """
+    check_not_empty(prediction, reference)
+    of_prediction, of_reference = boundary(prediction), boundary(reference)
+    return SurfaceDistances(
+        distances_to(of_reference, of_prediction, spacing_mm), distances_to(of_prediction, of_reference, spacing_mm)
+    )
+
+
+def check_not_empty(prediction: Mask, reference: Mask) -> None:
     if not prediction.any() or not reference.any():
         raise ValueError("surface distances need two non-empty masks; an empty one has a status instead")
-    block = _crop(prediction | reference)
-    edge_of_prediction, edge_of_reference = boundary(prediction[block]), boundary(reference[block])
-    from_reference = ndimage.distance_transform_edt(~edge_of_reference, sampling=spacing_mm)
-    from_prediction = ndimage.distance_transform_edt(~edge_of_prediction, sampling=spacing_mm)
-    return SurfaceDistances(from_reference[edge_of_prediction], from_prediction[edge_of_reference])
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """Distances of one slice or of the volume; None where the label is not in both masks."""
-
-    level: Level
-    slice: int | None
-    status: str
-    distances: SurfaceDistances | None
+Measured = list[tuple[Region, TwoSurfaces | None]]
+"""Every slice and the volume; None where the label is not in both masks."""
+SurfacesOf = Callable[[Mask, Mask, tuple[float, ...]], TwoSurfaces]
 
 
-def _measure_all(pair: MaskPair) -> list[_Measured]:
-    spacing = pair.geometry.spacing_zyx_mm
-    found = []
-    for index, counts in pair.slice_overlaps.items():
-        both = counts.status == "ok"
-        masks = (pair.prediction_zyx[index], pair.reference_zyx[index])
-        found.append(_Measured("slice", index, counts.status, surface_distances(*masks, spacing[1:]) if both else None))
-    both = pair.status == "ok"
-    volume = surface_distances(pair.prediction_zyx, pair.reference_zyx, spacing) if both else None
-    return [*found, _Measured("volume", None, pair.status, volume)]
+def surface_metrics(definition: str, surfaces_of: SurfacesOf) -> dict[str, FunctionMetric]:
+    """hd, hd95, assd and nsd of one definition of the boundary; `definition` follows the name in metric and column."""
+
+    def measure_all(pair: MaskPair) -> Measured:
+        return [
+            (one, surfaces_of(one.prediction, one.reference, one.spacing_mm) if one.status == "ok" else None)
+            for one in regions_of(pair)
+        ]
+
+    def made(name: str, unit: str, of: Callable[[TwoSurfaces, MaskPair], float]) -> FunctionMetric:
+        column = f"{name}{definition}_mm" if unit == "mm" else f"{name}{definition}"
+
+        @metric(f"{name}{definition}")
+        def measure(pair: MaskPair) -> Iterator[Measurement]:
+            missed = pair.missed_distance_mm if unit == "mm" else 0.0
+            for region, surfaces in pair.once(f"surfaces{definition}", measure_all):
+                if surfaces is not None:
+                    value = of(surfaces, pair)
+                else:
+                    value = math.nan if region.status == "absent" else missed
+                yield Measurement(region.level, column, value, slice=region.slice, unit=unit)
+
+        return measure
+
+    return {
+        "hd": made("hd", "mm", lambda surfaces, _: surfaces.hd_mm),
+        "hd95": made("hd95", "mm", lambda surfaces, _: surfaces.hd95_mm),
+        "assd": made("assd", "mm", lambda surfaces, _: surfaces.assd_mm),
+        "nsd": made("nsd", "1", lambda surfaces, pair: surfaces.nsd(pair.settings.nsd_tolerance_mm)),
+    }
 
 
-def _of_distances(
-    name: str, column: str, of: Callable[[SurfaceDistances, MaskPair], float], missed: Callable[[MaskPair], float]
-) -> FunctionMetric:
-    @metric(name)
-    def measure(pair: MaskPair) -> Iterator[Measurement]:
-        for one in pair.once("surface distances", _measure_all):
-            if one.distances is not None:
-                value = of(one.distances, pair)
-            else:
-                value = math.nan if one.status == "absent" else missed(pair)
-            yield Measurement(one.level, column, value, slice=one.slice, unit="1" if name == "nsd" else "mm")
-
-    return measure
-
-
-def _far(pair: MaskPair) -> float:
-    return pair.missed_distance_mm
-
-
-hd = _of_distances("hd", "hd_mm", lambda distances, _: distances.hd_mm, _far)
-hd95 = _of_distances("hd95", "hd95_mm", lambda distances, _: distances.hd95_mm, _far)
-assd = _of_distances("assd", "assd_mm", lambda distances, _: distances.assd_mm, _far)
-nsd = _of_distances("nsd", "nsd", lambda distances, pair: distances.nsd(pair.settings.nsd_tolerance_mm), lambda _: 0.0)
+_METRICS = surface_metrics("", surface_distances)
+hd, hd95, assd, nsd = (_METRICS[name] for name in ("hd", "hd95", "assd", "nsd"))

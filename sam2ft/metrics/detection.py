@@ -1,0 +1,73 @@
+"""Instances found: connected components of both masks, matched where they overlap by more than half of their union.
+
+Kirillov et al. 2019 (Panoptic Segmentation, CVPR): above an IoU of 0.5 a component has at most one partner, so that no
+assignment has to be chosen.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from sam2ft.core.components import components
+from sam2ft.core.prompts import Mask
+from sam2ft.metrics.measurement import MaskPair, Measurement, metric
+from sam2ft.metrics.regions import regions_of
+
+
+@dataclass(frozen=True)
+class Detection:
+    """Matched pairs, predicted components without and reference components without a partner, and how well pairs fit.
+
+    SQ and PQ of no matched pair are 0, as in the authors' code, not 0/0: a miss never leaves a mean.
+    """
+
+    tp: int
+    fp: int
+    fn: int
+    sum_iou: float
+
+    @property
+    def sq(self) -> float:
+        """Segmentation quality: mean IoU of the matched pairs."""
+        return self.sum_iou / self.tp if self.tp else 0.0
+
+    @property
+    def rq(self) -> float:
+        """Recognition quality: F1 of the components."""
+        return 2 * self.tp / (2 * self.tp + self.fp + self.fn)
+
+    @property
+    def pq(self) -> float:
+        """Panoptic quality: sq x rq."""
+        return 2 * self.sum_iou / (2 * self.tp + self.fp + self.fn)
+
+
+def detect(prediction: Mask, reference: Mask) -> Detection:
+    """Components of two masks of one shape (corners join, 8 or 26 neighbours), at least one of them not empty."""
+    predicted, num_predicted = components(prediction)
+    true, num_true = components(reference)
+    pairs = np.bincount(
+        (true.astype(np.int64) * (num_predicted + 1) + predicted).ravel(),
+        minlength=(num_true + 1) * (num_predicted + 1),
+    ).reshape(num_true + 1, num_predicted + 1)
+    both = pairs[1:, 1:]
+    unions = pairs.sum(axis=1)[1:, None] + pairs.sum(axis=0)[None, 1:] - both
+    # In whole pixels: exactly one half is no match.
+    matched = 2 * both > unions
+    tp = int(matched.sum())
+    return Detection(tp, num_predicted - tp, num_true - tp, math.fsum((both[matched] / unions[matched]).tolist()))
+
+
+@metric("detection")
+def detection(pair: MaskPair) -> Iterator[Measurement]:
+    """2-D components in each slice, 3-D components in the volume; empty where the label is in neither mask."""
+    for region in regions_of(pair):
+        found = None if region.status == "absent" else detect(region.prediction, region.reference)
+        for name in ("tp", "fp", "fn"):
+            value = math.nan if found is None else float(getattr(found, name))
+            yield Measurement(region.level, f"detection_{name}", value, slice=region.slice, unit="1")
+        for name in ("pq", "sq", "rq"):
+            value = math.nan if found is None else getattr(found, name)
+            yield Measurement(region.level, name, value, slice=region.slice, unit="1")

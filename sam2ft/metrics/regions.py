@@ -1,0 +1,69 @@
+"""Where a label is: one crop per slice and one of the volume, shared by all metrics that look at shapes."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from sam2ft.core.prompts import Mask
+from sam2ft.metrics.measurement import Level, MaskPair
+
+Block = tuple[slice, ...]
+
+
+@dataclass(frozen=True)
+class Region:
+    """One label in one slice (2-D, spacing in the plane) or in the volume (3-D), cut to the smallest common block."""
+
+    level: Level
+    slice: int | None
+    status: str
+    prediction: Mask
+    """No pixels at all where the status is absent."""
+    reference: Mask
+    spacing_mm: tuple[float, ...]
+
+
+def regions_of(pair: MaskPair) -> list[Region]:
+    """Every evaluated slice, then the volume; made once per pair, whoever asks."""
+    return pair.once("regions", _regions_of)
+
+
+def block_of(mask: Mask) -> Block:
+    """The smallest block that holds a non-empty mask."""
+    axes = range(mask.ndim)
+    projections = (mask.any(axis=tuple(other for other in axes if other != axis)) for axis in axes)
+    filled = (np.flatnonzero(projection) for projection in projections)
+    return tuple(slice(int(indices[0]), int(indices[-1]) + 1) for indices in filled)
+
+
+def _regions_of(pair: MaskPair) -> list[Region]:
+    spacing = pair.geometry.spacing_zyx_mm
+    blocks: dict[int, Block] = {
+        index: block_of(pair.prediction_zyx[index] | pair.reference_zyx[index])
+        for index, counts in pair.slice_overlaps.items()
+        if counts.status != "absent"
+    }
+    nowhere = (slice(0, 0), slice(0, 0))
+    found = []
+    for index, counts in pair.slice_overlaps.items():
+        at = (index, *blocks.get(index, nowhere))
+        found.append(
+            Region("slice", index, counts.status, pair.prediction_zyx[at], pair.reference_zyx[at], spacing[1:])
+        )
+    at = _around(blocks)
+    found.append(Region("volume", None, pair.status, pair.prediction_zyx[at], pair.reference_zyx[at], spacing))
+    return found
+
+
+def _around(blocks: dict[int, Block]) -> Block:
+    """The block of the volume that holds those of its slices."""
+    if not blocks:
+        return (slice(0, 0),) * 3
+    rows, columns = zip(*blocks.values(), strict=True)
+    return slice(min(blocks), max(blocks) + 1), _hull(rows), _hull(columns)
+
+
+def _hull(parts: Iterable[slice]) -> slice:
+    found = list(parts)
+    return slice(min(part.start for part in found), max(part.stop for part in found))
