@@ -1,6 +1,7 @@
 """The loop: accumulation, resume, stops, skipped steps, what is announced."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -87,10 +88,27 @@ def test_every_epoch_is_validated_and_announced_with_pictures_of_the_same_slices
     data = toy_data(5, 2)
     make_trainer(Surroundings(observer=seen), num_samples=3).fit(data.train, data.val)
     assert [event.epoch for event in seen.epochs] == [0, 1, 2]
-    expected = {f"{stage}_{term}" for stage in ("train", "val") for term in ("loss", "ce", "seg")} | {"val_dice", "lr"}
+    expected = {f"{stage}_{term}" for stage in ("train", "val") for term in ("loss", "ce", "seg")}
+    expected |= {"val_dice", "lr", "train_vanished"}
     assert all(set(event.values) == expected for event in seen.epochs)
     assert [[one.key.index for one in samples] for _, samples in seen.samples] == [[0, 1, 2]] * 3
     assert seen.samples[0][1][0].image_yx.shape == (8, 8)
+
+
+def test_instances_that_augmentation_moved_away_are_counted_per_epoch_and_through_a_resume(
+    make_trainer: Any, sample: Any, recorder: Any
+) -> None:
+    batches = [replace(collate([sample(n, 1)]), num_vanished=n) for n in (1, 0, 3)]
+    padding = replace(batches[-1], weight=0.0)  # the last sample again, on a rank without work: already counted
+    seen = recorder()
+    trainer = make_trainer(Surroundings(observer=seen), num_epochs=2, grad_accum=2)
+    trainer.fit(lambda epoch, skip: [*batches, padding][skip:], lambda: batches)
+    assert [event.values["train_vanished"] for event in seen.epochs] == [4.0, 4.0]
+    halfway = TrainState.from_state_dict(TrainState(step_in_epoch=1, num_vanished=1).state_dict())
+    again = recorder()
+    trainer = make_trainer(Surroundings(observer=again), num_epochs=1, grad_accum=2)
+    trainer.fit(lambda epoch, skip: [*batches, padding][skip:], lambda: batches, halfway)
+    assert [event.values["train_vanished"] for event in again.epochs] == [4.0]
 
 
 def test_val_dice_is_the_mean_over_instances_on_the_original_grid(make_trainer: Any, sample: Any) -> None:

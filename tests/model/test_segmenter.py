@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sam2ft.core.errors import CheckpointError, ConfigError
-from sam2ft.core.prompts import Box, Prompts, boxes_to_model_frame
+from sam2ft.core.prompts import KINDS, Box, Prompts, boxes_to_model_frame, mixed_prompts
 from sam2ft.model.features import stacked
 from sam2ft.model.segmenter import FinetunedSAM2, build_segmenter, build_untrained, stock_names
 
@@ -72,6 +72,64 @@ def test_points_alone_and_masks_alone_are_prompts(nano, images):
     assert nano(images, points)[0].shape == nano(images, masks)[0].shape == (2, 1, 64, 64)
     with pytest.raises(ValueError, match="neither boxes nor points nor masks"):
         nano(images, Prompts(of))
+
+
+def mixed(kinds, offered=KINDS):
+    """Prompts on slices 0, 0, 2, 2, 2, of the given kinds."""
+    corners = [[20, 30, 90, 100], [50, 50, 60, 58], [0, 0, 255, 255], [100, 10, 140, 200], [7, 200, 99, 250]]
+    points = np.array([[33, 44], [99, 7], [128, 128], [250, 3], [60, 61]], dtype=np.float32)
+    masks = np.full((5, 1, 64, 64), -10, dtype=np.float32)
+    masks[:, :, 10:40, 20:50] = 10
+    of, boxes = np.array([0, 0, 2, 2, 2]), np.array(corners, dtype=np.float32)
+    return mixed_prompts(offered, kinds, of, boxes, points, masks).map(torch.from_numpy)
+
+
+@torch.no_grad()
+def test_a_mixed_batch_gives_every_instance_what_stock_calls_give_it_alone(nano, images):
+    """A box is two points (2, 3), a point one (1), each with the padding point that stock adds; a mask has no point."""
+    kinds = ["mask", "point", "box", "mask", "point"]
+    prompts = mixed(kinds)
+    logits, iou = nano(images, prompts)
+    for i, kind in enumerate(kinds):
+        if kind == "mask":
+            expected, expected_iou = stock_mask(nano, images[prompts.slice_of_n[i]], prompts.masks_n1hw[i : i + 1])
+        else:
+            used = prompts.num_points_n[i]
+            points, labels = prompts.points_nk2[i, :used], prompts.point_labels_nk[i, :used]
+            expected, expected_iou = stock_calls(nano, images[prompts.slice_of_n[i]], points, labels)
+        torch.testing.assert_close(logits[i], expected, **SAME)
+        torch.testing.assert_close(iou[i], expected_iou, **SAME)
+    assert nano.sam2_model.sam_prompt_encoder.mask_input_size == prompts.masks_n1hw.shape[2:]
+
+
+def stock_mask(model, image_chw, mask):
+    """sam2_image_predictor._predict with a mask alone: no points at all."""
+    points, labels = torch.zeros((0, 2)), torch.zeros(0)
+    encoder = model.sam2_model.sam_prompt_encoder
+    forward = encoder.forward
+    encoder.forward = lambda points, boxes, masks: forward(None, boxes, masks)
+    try:
+        return stock_calls(model, image_chw, points, labels, mask)
+    finally:
+        del encoder.forward
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mixed_batch_equals_the_batches_of_one_kind(nano, images, kind):
+    kinds = ["mask", "point", "box", "box", "point"]
+    logits, iou = nano(images, mixed(kinds))
+    alone, alone_iou = nano(images, mixed([kind] * 5, (kind,)))
+    members = [i for i, each in enumerate(kinds) if each == kind]
+    torch.testing.assert_close(logits[members], alone[members], **SAME)
+    torch.testing.assert_close(iou[members], alone_iou[members], **SAME)
+
+
+@torch.no_grad()
+def test_what_stands_in_the_mask_of_an_instance_without_one_is_unread(nano, images):
+    prompts = mixed(["box", "point", "box", "point", "box"])
+    changed = replace(prompts, masks_n1hw=torch.full_like(prompts.masks_n1hw, torch.nan))
+    assert torch.equal(nano(images, prompts)[0], nano(images, changed)[0])
 
 
 @torch.no_grad()

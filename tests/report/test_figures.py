@@ -10,7 +10,7 @@ from PIL import Image
 
 from sam2ft.core.events import SlicePrediction
 from sam2ft.core.labels import Label, LabelTable
-from sam2ft.core.prompts import Box, box_around
+from sam2ft.core.prompts import Box, Point, box_around
 from sam2ft.report.charts import dice_by_label, figure_svg, learning_curves
 from sam2ft.report.compare import Score
 from sam2ft.report.figures import dice_of_labels, figure_png, figure_rgb, qc_sheet, visualize_input
@@ -65,6 +65,29 @@ def test_prediction_is_drawn_in_the_labels_colour_and_reference_in_white() -> No
     assert contours(both) == [orange, white]
     assert contours(missed) == [white]
     assert orange in colours(both)
+
+
+def test_a_point_is_a_cross_and_a_mask_an_outline_where_they_were_the_prompt() -> None:
+    label, moved = Label(1, "a"), np.roll(SQUARE, 3, axis=1)
+    empty = np.zeros_like(SQUARE)
+
+    def with_prompt(prompt: Any) -> tuple[int, list[tuple[float, float]], int]:
+        axes = visualize_input(IMAGE, empty, prompt, empty, label, "s").axes[1]
+        crosses = [(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in axes.lines]
+        assert axes.get_xlim() == (-0.5, 15.5)
+        return len(axes.patches), crosses, len(axes.collections)
+
+    assert with_prompt(box_around(SQUARE)) == (1, [], 0)
+    assert with_prompt(Point(5, 7)) == (0, [(5.0, 7.0)], 0)
+    assert with_prompt(moved) == (0, [], 1)
+
+
+def test_a_sheet_shows_the_prompts_that_were_given(sample: SlicePrediction, labels: LabelTable) -> None:
+    points = [Point(3, 3)] * len(sample.labels_n)
+    axes = qc_sheet(replace(sample, prompts_n=points), labels).axes[1]
+    assert len(axes.lines) == len(points)
+    assert len(axes.patches) == 0
+    assert len(qc_sheet(sample, labels).axes[1].patches) == len(points)
 
 
 def test_the_contour_runs_along_the_border_of_the_mask() -> None:

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from io import StringIO
 
 import pytest
@@ -32,6 +33,17 @@ def test_a_log_gets_one_plain_line_per_epoch(step: Steps, epoch: Epochs) -> None
         "p  epoch  1/10  train_loss 0.5000  val_loss 0.2500  val_dice 0.8750  best  lr 0.0001  4.0 slices/s  eta 4m30s",
         "p  epoch  2/10  train_loss 0.5000  val_loss 0.2500  val_dice 0.8750        lr 0.0001  4.0 slices/s  eta 4m00s",
     ]
+
+
+def test_instances_that_augmentation_moved_away_are_told(epoch: Epochs) -> None:
+    stream = StringIO()
+    console = ConsoleProgress("p", 10, stream=stream)
+    for number, vanished in ((0, 12.0), (1, 0.0)):
+        event = epoch(number)
+        console.on_epoch(replace(event, values={**event.values, "train_vanished": vanished}), None)
+    lines = stream.getvalue().splitlines()
+    assert "12 instances left the picture" in lines[0]
+    assert "left the picture" not in lines[1]
 
 
 def test_a_resumed_run_estimates_from_its_own_epochs(epoch: Epochs) -> None:
