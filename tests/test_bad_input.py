@@ -51,7 +51,16 @@ EXPERIMENTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "metric that nobody knows": ("iou: true", "iuo: true", ("datamodule.metric.func", "iuo")),
     "weights that are not there": ("nano.safetensors", "none.pt", ("module.sam2_checkpoint", "weights/none.pt")),
     "store that is not there": ("data/toy", "data/other", ("dataset.toy.store", "data/other")),
-    "what this version does not do": ("num_epochs: 2", "num_epochs: 2\n  lora: {rank: 8, alpha: 16}", ("module.lora",)),
+    "low-rank updates of an encoder that trains": (
+        "image_encoder: false, mask_decoder: true}",
+        "image_encoder: true, mask_decoder: true}\n  lora: {rank: 4}",
+        ("toy.yaml:9: module.trainable.image_encoder", "module.lora"),
+    ),
+    "what this version does not do": (
+        "num_workers: 0",
+        "num_workers: 0, stats_metadata_file: m.json",
+        ("datamodule.stats_metadata_file",),
+    ),
 }  # fmt: skip
 
 

@@ -45,9 +45,9 @@ def leaf(
     return Field(default, description=text, json_schema_extra=extra, **constraints)
 
 
-def section(factory: Callable[[], Any], description: str) -> Any:
+def section(factory: Callable[[], Any], description: str, **constraints: Any) -> Any:
     """One key that holds a mapping of further keys, all with defaults."""
-    return Field(default_factory=factory, description=description)
+    return Field(default_factory=factory, description=description, **constraints)
 
 
 class Section(BaseModel):

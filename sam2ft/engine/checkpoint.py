@@ -20,6 +20,7 @@ from torch import nn
 from sam2ft.core.errors import CheckpointError
 from sam2ft.core.files import replacing, sha256_file
 from sam2ft.engine.packing import pack, unpack
+from sam2ft.model.lora import merged
 from sam2ft.model.weights import UNREADABLE
 
 RESUME_VERSION = "1"
@@ -33,10 +34,11 @@ _log = logging.getLogger(__name__)
 def stock_weights(model: nn.Module, replaced: Mapping[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
     """The state dict under stock SAM 2 names, on the CPU: no `module.` (DDP), no `sam2_model.` (FinetunedSAM2).
 
-    replaced: tensors by the model's own names that are exported instead (the averaged weights of an EMA).
+    replaced: tensors by the model's own names that are exported instead (the averaged weights of an EMA). Low-rank
+    updates are merged into the weights that they belong to, averaged ones where they are averaged.
     """
     bare = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
-    tensors = {**bare.state_dict(), **(replaced or {})}
+    tensors = merged(bare, {**bare.state_dict(), **(replaced or {})})
     return {name.removeprefix("sam2_model."): _on_cpu(tensor) for name, tensor in tensors.items()}
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sam2ft.core.errors import ConfigError
 from sam2ft.core.prompts import Prompts, PromptShares, kinds_of, mixed_prompts
+from sam2ft.model.lora import DOWN, UP, is_low_rank
 from sam2ft.model.losses import SegmentationLoss
 from sam2ft.model.segmenter import FinetunedSAM2
 
@@ -18,6 +19,8 @@ from sam2ft.model.segmenter import FinetunedSAM2
 PARTS = {"image_encoder": "image_encoder", "prompt_encoder": "sam_prompt_encoder", "mask_decoder": "sam_mask_decoder"}
 # memory attention, memory encoder, object pointers and no_mem_embed: never trained on single slices
 REST = "memory"
+# low-rank updates of the image encoder; a row of their own, besides the part that they are in
+LORA = "lora"
 _DRY_SLICES = 2
 
 
@@ -65,6 +68,8 @@ class PartsReport:
     rows: tuple[PartRow, ...]
     unreachable: tuple[str, ...]
     """Names of the tensors that were asked for and cannot be reached."""
+    reached: tuple[str, ...] = ()
+    """Names of the tensors that train."""
 
     @property
     def trained(self) -> int:
@@ -73,12 +78,24 @@ class PartsReport:
     def __str__(self) -> str:
         cells = [("part", "trained", "frozen", "unreachable")]
         cells += [(row.part, f"{row.trained:,}", f"{row.frozen:,}", f"{row.unreachable:,}") for row in self.rows]
-        return "\n".join(f"{part:<16}{trained:>14}{frozen:>14}{rest:>14}" for part, trained, frozen, rest in cells)
+        table = [f"{part:<16}{trained:>14}{frozen:>14}{rest:>14}" for part, trained, frozen, rest in cells]
+        return "\n".join([*table, *_listed(self.unreachable, self.reached)])
 
 
-def set_trainable(model: FinetunedSAM2, trainable: TrainableConfig) -> None:
+def _listed(unreachable: Sequence[str], reached: Sequence[str]) -> list[str]:
+    """One line for each tensor out of reach, or for a whole module of them."""
+    modules: dict[str, int] = {}
+    for name in unreachable:
+        above = [f"{name[: dot.start()]}." for dot in re.finditer(r"\.", name)]
+        whole = next((module for module in above if not any(other.startswith(module) for other in reached)), name)
+        modules[whole] = modules.get(whole, 0) + 1
+    return [f"unreachable: {module + '*' if module.endswith('.') else module} ({n})" for module, n in modules.items()]
+
+
+def set_trainable(model: FinetunedSAM2, trainable: TrainableConfig, *, low_rank: bool = False) -> None:
     """`requires_grad` for what `module.trainable` asks for, and for nothing else.
 
+    `low_rank`: whether low-rank updates follow, so that nothing need be asked for here.
     Errors: ConfigError when nothing is asked for, or a pattern finds no tensor of its part.
     """
     wanted = {
@@ -86,7 +103,7 @@ def set_trainable(model: FinetunedSAM2, trainable: TrainableConfig) -> None:
         "prompt_encoder": trainable.prompt_encoder,
         "mask_decoder": trainable.mask_decoder,
     }
-    if not any(wanted.values()):
+    if not any(wanted.values()) and not low_rank:
         raise ConfigError("module.trainable: every part is false, nothing would be trained")
     model.requires_grad_(False)
     for part, choice in wanted.items():
@@ -115,33 +132,40 @@ def freeze_unreachable(model: FinetunedSAM2, loss: SegmentationLoss, prompts: Pr
 
     Decided by a dry step on made-up slices instead of a list of names, so that it holds for every configuration, loss
     and version: AdamW would otherwise decay what nothing teaches, and DDP would wait for gradients that never come.
-    Call it before adapters that start at zero are added (their inner half has a zero gradient at first).
+    Call it after `lora.add_low_rank`, whose updates are reached as the weights are that they are added to.
     Errors: ConfigError when a part that was asked for gets nothing.
     """
     named = dict(model.sam2_model.named_parameters())
     wanted = {name: tensor for name, tensor in named.items() if tensor.requires_grad}
     reached = _reached(model, loss, prompts, wanted)
     unreachable = tuple(name for name in wanted if name not in reached)
-    rows = tuple(_row(part, prefix, named, reached, unreachable) for part, prefix in {**PARTS, REST: ""}.items())
+    parts = [*PARTS, *([LORA] if any(map(is_low_rank, named)) else []), REST]
+    rows = tuple(_row(part, named, reached, unreachable) for part in parts)
     for row in rows:
         if row.unreachable and not row.trained:
+            key = f"module.{row.part}" if row.part == LORA else f"module.trainable.{row.part}"
             raise ConfigError(
-                f"module.trainable.{row.part}: asked for, but the configured prompts and loss give it no gradient; "
+                f"{key}: asked for, but the configured prompts and loss give it no gradient; "
                 "set it to false, or configure prompts or a loss that reach it"
             )
     for name in unreachable:
         named[name].requires_grad_(False)
-    return PartsReport(rows, unreachable)
+    return PartsReport(rows, unreachable, tuple(name for name in wanted if name in reached))
 
 
-def _row(part: str, prefix: str, named: Mapping[str, Tensor], reached: set[str], unreachable: Sequence[str]) -> PartRow:
-    def belongs(name: str) -> bool:
-        return name.startswith(f"{prefix}.") if prefix else not name.startswith(tuple(f"{p}." for p in PARTS.values()))
-
-    sizes = {name: tensor.numel() for name, tensor in named.items() if belongs(name)}
+def _row(part: str, named: Mapping[str, Tensor], reached: set[str], unreachable: Sequence[str]) -> PartRow:
+    sizes = {name: tensor.numel() for name, tensor in named.items() if _row_of(name) == part}
     trained = sum(size for name, size in sizes.items() if name in reached)
     lost = sum(size for name, size in sizes.items() if name in unreachable)
     return PartRow(part, trained, sum(sizes.values()) - trained - lost, lost)
+
+
+def _row_of(name: str) -> str:
+    """The row of the report that a tensor is counted in."""
+    if is_low_rank(name):
+        return LORA
+    top = name.partition(".")[0]
+    return next((part for part, module in PARTS.items() if module == top), REST)
 
 
 def _reached(
@@ -168,7 +192,8 @@ def _reached(
             for name, gradient in zip(names, gradients, strict=True)
             if gradient is not None and bool(gradient.count_nonzero())
         }
-    return reached
+    # The gradient of `down` passes through `up`, which is zero until the first step.
+    return reached | {name for name in names if name.endswith(DOWN) and name.removesuffix(DOWN) + UP in reached}
 
 
 def _dry_prompts(shares: PromptShares, side: int, device: torch.device) -> Iterable[Prompts]:

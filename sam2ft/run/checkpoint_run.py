@@ -49,7 +49,7 @@ def evaluate_checkpoint(request: CheckpointRequest, stop: StopRequest | None = N
         raise CheckpointError(f"{request.checkpoint}: no such file")
     layout = run_of(request.checkpoint)
     experiment = _experiment(request, layout)
-    refuse_unsupported(experiment.module, experiment.eval, experiment.datamodule)
+    refuse_unsupported(experiment.eval, experiment.datamodule)
     # Where the experiment trained, max_subject_set was about training.
     records = evaluated_records(experiment, max_train_subjects(experiment) if layout is None else None)
     identity = eval_id(experiment, records_digest(records), model=_other_model(experiment, layout))

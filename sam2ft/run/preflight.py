@@ -116,7 +116,7 @@ class _Checker:
 
     def point(self, point: Point) -> ResolvedPoint:
         experiment, asked = point.experiment, self.fill(point.experiment)
-        for key, message in unavailable(experiment.module, experiment.eval, experiment.datamodule):
+        for key, message in unavailable(experiment.eval, experiment.datamodule):
             self.problem(key, message)
         stores, weights = self._stores(experiment), self._weights(experiment)
         trained, evaluated = self._records(experiment, stores)

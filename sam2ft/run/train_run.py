@@ -25,6 +25,7 @@ from sam2ft.engine.schedule import build_scheduler
 from sam2ft.engine.train_state import StopRequest, Surroundings, TrainerSettings, TrainState
 from sam2ft.engine.trainer import Trainer
 from sam2ft.engine.unsupported import refuse_unsupported
+from sam2ft.model.lora import add_low_rank
 from sam2ft.model.losses import SegmentationLoss, build_loss
 from sam2ft.model.parts import freeze_unreachable, set_trainable
 from sam2ft.model.segmenter import FinetunedSAM2, build_segmenter
@@ -157,11 +158,13 @@ def training_data(experiment: Experiment, ranks: Ranks) -> TrainingData:
 def trainable_model(experiment: Experiment, loss: SegmentationLoss, ranks: Ranks) -> FinetunedSAM2:
     """The model with its initial weights, of which what the experiment asks for, and can be reached, trains."""
     module = experiment.module
-    refuse_unsupported(module, experiment.eval, experiment.datamodule)
+    refuse_unsupported(experiment.eval, experiment.datamodule)
     model = build_segmenter(
         module.sam2_model_cfg, image_size=module.image_size, checkpoint=module.sam2_checkpoint, device=ranks.device
     )
-    set_trainable(model, module.trainable)
+    set_trainable(model, module.trainable, low_rank=module.lora is not None)
+    if module.lora is not None:
+        add_low_rank(model, module.lora, experiment.experiment.seed)
     report = freeze_unreachable(model, loss, module.prompts)
     if module.activation_checkpointing:
         checkpoint_activations(model)

@@ -86,7 +86,6 @@ def test_what_cannot_change_the_weights_keeps_the_run_id(write: Any, override: s
         "module.trainable.image_encoder=false",
         "module.trainable.image_encoder={only: [x]}",
         "module.ema.decay=0.9",
-        "module.lora.rank=4",
         "module.loss.seg=TverskyLoss",
         "module.loss.seg_args.jaccard=true",
         "module.use_amp=true",
@@ -100,6 +99,14 @@ def test_what_cannot_change_the_weights_keeps_the_run_id(write: Any, override: s
 )
 def test_what_can_change_the_weights_changes_the_run_id(write: Any, override: str) -> None:
     assert name(load(write, override)) != name(load(write))
+
+
+def test_low_rank_updates_are_part_of_the_run_id(write: Any) -> None:
+    frozen = "module.trainable.image_encoder=false"
+    names = {name(load(write, frozen, *more)) for more in ((), ("module.lora.rank=4",), ("module.lora.rank=8",))}
+    assert len(names) == 3
+    assert name(load(write, frozen, "module.lora.alpha=16")) in names, "the defaults, spelled out"
+    assert name(load(write, frozen, "module.lora.alpha=8")) not in names
 
 
 def test_data_weights_and_step_size_are_part_of_the_run_id(write: Any) -> None:

@@ -70,6 +70,8 @@ evall: {}
         ("trainable: {mask_decoder: {onyl: [x]}}", "module.trainable.mask_decoder.onyl: unknown key (did you mean only?); allowed: only"),
         ("trainable: {mask_decoder: {only: []}}", "module.trainable.mask_decoder.only: found 0 entries; allowed: at least 1"),
         ("trainable: {image_encoder: false, mask_decoder: false}", "module.trainable: no part trains; allowed: true, or {only: [...]}, for at least one part"),
+        ("trainable: {image_encoder: true}\n  lora: {rank: 4}", "module.trainable.image_encoder: found true, which trains the whole encoder and leaves module.lora nothing to do; allowed: false, or {only: [...]}"),
+        ("lora: {rank: 0}", "module.lora.rank: found 0; allowed: at least 1"),
         ("lr: 1e-4", "module.lr: unknown key; it belongs to module.optimizer;"),
         ("prompts: {point: 0.5}", "module.prompts: box 1 + point 0.5 + mask 0 is 1.5; allowed: 1"),
         ("loss: {seg_loss_weight: 0, ce_loss_weight: 0}", "module.loss: all weights are 0, nothing would be learnt"),
@@ -91,6 +93,13 @@ def test_a_bad_regular_expression_is_named_by_its_place_in_the_list(write: Any, 
     assert found.startswith(
         'file.yaml:6: module.trainable.image_encoder.only.1: found "trunk.blocks.[89", not a regular expression: '
     )
+
+
+def test_low_rank_updates_beside_the_default_of_a_trained_encoder_are_refused(
+    write: Any, problems_of: Any, minimal: str
+) -> None:
+    (found,) = problems_of(load_experiment, write(in_module(minimal, "lora: {rank: 4}")))
+    assert found.startswith("file.yaml:4: module.trainable.image_encoder: found true, which trains the whole encoder")
 
 
 def test_lora_alone_is_something_that_trains(write: Any, minimal: str) -> None:

@@ -12,7 +12,8 @@ from sam2ft.config.base import ReadOnlyDict, Section, leaf
 from sam2ft.config.experiment import load_experiment, parse_experiment
 from sam2ft.config.schema import Experiment
 from sam2ft.config.schema_dataset import DatasetFile, LabelFile
-from sam2ft.config.schema_module import Only, Optimizer, Scheduler, mode_of
+from sam2ft.config.schema_module import Only
+from sam2ft.config.schema_optimizer import Optimizer, Scheduler, mode_of
 
 HOUSE = """\
 experiment: {name: oai_knee, description: "...", seed: 42}

@@ -82,12 +82,10 @@ def test_jitter_is_keyed_by_slice_instance_and_seed() -> None:
 
 
 def test_what_this_version_lacks_is_named_key_by_key() -> None:
-    asked = SimpleNamespace(lora=object())
     evaluation = EvaluationChoice(protocol="mask")
     own, other = SimpleNamespace(stats_metadata_file=None), SimpleNamespace(stats_metadata_file="meta.json")
-    keys = [key for key, _ in unavailable(asked, evaluation, other)]
-    assert keys == ["datamodule.stats_metadata_file", "module.lora", "eval.protocol"]
-    with pytest.raises(ConfigError, match=r"module\.lora: not available.*eval\.protocol: mask"):
-        refuse_unsupported(asked, evaluation, own)
-    plain = SimpleNamespace(lora=None)
-    refuse_unsupported(plain, EvaluationChoice(), own)
+    keys = [key for key, _ in unavailable(evaluation, other)]
+    assert keys == ["datamodule.stats_metadata_file", "eval.protocol"]
+    with pytest.raises(ConfigError, match=r"eval\.protocol: mask"):
+        refuse_unsupported(evaluation, own)
+    refuse_unsupported(EvaluationChoice(), own)

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from sam2ft.core.errors import ConfigError
+from sam2ft.core.prompts import kinds_of, mixed_prompts
 from sam2ft.model.losses import LOSSES, SegmentationLoss
 from sam2ft.model.parts import PARTS, freeze_unreachable, set_trainable
 
@@ -92,8 +94,43 @@ def test_each_kind_of_prompt_reaches_its_own_embeddings(nano):
     only_boxes = freeze_unreachable(nano, LOSS, BOXES)
     assert len(only_boxes.unreachable) == 12
     assert sum("mask_downscaling" in name for name in only_boxes.unreachable) == 10
+    assert prompt_tensors(nano, ALL_PROMPTS) == NAMED - {"point_embeddings.0"}, "training gives no point outside"
+    assert prompt_tensors(nano, shares(point=1.0)) == {"point_embeddings.1", "not_a_point_embed", "no_mask_embed"}
+    assert prompt_tensors(nano, shares(mask=1.0)) == {"mask_downscaling"}
+    assert prompt_tensors(nano, shares(box=0.5, mask=0.5)) == NAMED - {"point_embeddings.0", "point_embeddings.1"}
+
+
+NAMED = {*(f"point_embeddings.{i}" for i in range(4)), "not_a_point_embed", "no_mask_embed", "mask_downscaling"}
+
+
+def shares(box=0.0, point=0.0, mask=0.0):
+    return SimpleNamespace(box=box, point=point, mask=mask)
+
+
+def prompt_tensors(nano, given):
+    """What of the prompt encoder trains with these shares, by the names of its modules."""
     set_trainable(nano, asked(prompt_encoder=True))
-    assert freeze_unreachable(nano, LOSS, ALL_PROMPTS).unreachable == ()
+    freeze_unreachable(nano, LOSS, given)
+    names = {name.removeprefix("sam_prompt_encoder.").removesuffix(".weight") for name in training_names(nano)}
+    return {"mask_downscaling" if name.startswith("mask_downscaling.") else name for name in names}
+
+
+@pytest.mark.parametrize("given", [shares(point=1.0), shares(mask=1.0), shares(0.4, 0.3, 0.3)], ids=str)
+@pytest.mark.parametrize("iou_weight", [0.0, 0.5])
+def test_every_mixture_of_prompts_puts_all_that_trains_into_the_graph_of_every_batch(nano, images, given, iou_weight):
+    """So that DDP finds a gradient for each tensor on each rank, whatever was drawn there: here one kind at a time."""
+    set_trainable(nano, asked(image_encoder=True, prompt_encoder=True, mask_decoder=True))
+    loss = SegmentationLoss(LOSSES["BCE"](), LOSSES["BCE"](), iou_weight=iou_weight)
+    freeze_unreachable(nano, loss, given)
+    trained = {name: tensor for name, tensor in nano.sam2_model.named_parameters() if tensor.requires_grad}
+    corners = np.array([[20, 30, 90, 100], [7, 9, 99, 250]], dtype=np.float32)
+    masks = np.where(np.indices((2, 1, 64, 64))[3] < 20, 10, -10).astype(np.float32)
+    for kind in kinds_of(given):
+        prompts = mixed_prompts(kinds_of(given), [kind] * 2, np.array([0, 2]), corners, corners[:, :2] + 9, masks)
+        logits, iou = nano(images, prompts.map(torch.tensor))
+        values = loss(logits, iou, SimpleNamespace(masks=[torch.ones(1, 60, 50), torch.ones(1, 60, 50)]))["loss"].sum()
+        gradients = torch.autograd.grad(values, list(trained.values()), allow_unused=True)
+        assert [name for name, gradient in zip(trained, gradients, strict=True) if gradient is None] == []
 
 
 def test_a_part_that_gets_nothing_is_an_error(nano):
@@ -112,6 +149,14 @@ def test_the_report_adds_up_and_reads_as_a_table(nano):
     assert lines[0].split() == ["part", "trained", "frozen", "unreachable"]
     assert lines[2].split() == ["prompt_encoder", "0", "3,276", "0"]
     assert lines[4].split()[:2] == ["memory", "0"]
+    assert lines[5:] == [
+        *(f"unreachable: sam_mask_decoder.output_hypernetworks_mlps.{number}.* (6)" for number in (1, 2, 3)),
+        "unreachable: sam_mask_decoder.iou_prediction_head.* (6)",
+        "unreachable: sam_mask_decoder.pred_obj_score_head.* (6)",
+    ]
+    set_trainable(nano, asked(prompt_encoder=True))
+    lines = str(freeze_unreachable(nano, LOSS, shares(point=0.5, mask=0.5))).splitlines()
+    assert "unreachable: sam_prompt_encoder.point_embeddings.0.* (1)" in lines
 
 
 def test_the_dry_step_leaves_no_trace(nano):
