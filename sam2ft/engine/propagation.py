@@ -111,4 +111,4 @@ def _masks(objects: Objects, index: int, numbers: Sequence[int], logits_nyx: Ten
         one, reference_yx = objects.listed[number - 1], objects.number_zyx[index] == number
         if predicted_yx.any() or reference_yx.any():
             box = one.box if index == one.seed_slice else None
-            yield PromptedMask(index, one.label, one.instance, box, predicted_yx, reference_yx)
+            yield PromptedMask(index, one.label, one.instance, box, predicted_yx, reference_yx).cropped()

@@ -216,7 +216,7 @@ class Tester:
             masks.extend((logits_nyx > 0).cpu().numpy())
         index = view.key.index
         found = [
-            PromptedMask(index, one.label, one.instance, box, mask, one.mask_yx)
+            PromptedMask(index, one.label, one.instance, box, mask, one.mask_yx).cropped()
             for one, box, mask in zip(instances, boxes, masks, strict=True)
         ]
         return composition.label_map_yx.cpu().numpy(), found

@@ -7,6 +7,7 @@ from typing import Any, cast
 from sam2ft.core.errors import ConfigError
 from sam2ft.core.labels import LabelTable
 from sam2ft.metrics.measurement import Metric, is_biomarker
+from sam2ft.metrics.outside import OutsideMetric, reason
 
 # Strings, imported on use: a run that asks for dice does not pay for marching cubes.
 METRICS = {
@@ -41,20 +42,35 @@ def metric_factory(name: str, **settings: Any) -> Metric:
     where = name if ":" in name else METRICS.get(name.lower())
     if where is None:
         raise ConfigError(f"metric {name!r} is unknown; known: {', '.join(METRICS)}, or package.module:attribute")
-    module_name, _, attribute = where.partition(":")
+    found = _imported(name, where)
     try:
-        found = getattr(importlib.import_module(module_name), attribute)
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"metric {name!r}: no module named {error.name!r} can be imported here") from error
-    except AttributeError:
-        raise ConfigError(f"metric {name!r}: module {module_name} has no {attribute!r}") from None
-    made = found(**settings) if isinstance(found, type) else found
+        made = found(**settings) if isinstance(found, type) else found
+    except Exception as error:
+        raise ConfigError(f"metric {name!r} cannot be made: {reason(error)}") from error
     if lacking := [part for part in ("name", "needs", "measure") if not hasattr(made, part)]:
         raise ConfigError(
             f"metric {name!r} has no {', '.join(lacking)}; a plain function becomes a metric with "
             "@metric(name, needs) of sam2ft.metrics.measurement"
         )
-    return cast(Metric, made)
+    own = where.startswith("sam2ft.")
+    return cast(Metric, made) if own else OutsideMetric(where, cast(Metric, made))
+
+
+def _imported(name: str, where: str) -> Any:
+    """What stands at package.module:attribute. Errors: ConfigError for a module that cannot be imported or lacks it."""
+    module_name, _, attribute = where.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"metric {name!r}: no module named {error.name!r} can be imported here; install it, or name its folder in "
+            "PYTHONPATH"
+        ) from error
+    except Exception as error:
+        raise ConfigError(f"metric {name!r}: importing {module_name} failed: {reason(error)}") from error
+    if not hasattr(module, attribute):
+        raise ConfigError(f"metric {name!r}: module {module_name} has no {attribute!r}")
+    return getattr(module, attribute)
 
 
 def load_metrics(func: Mapping[str, bool]) -> tuple[Metric, ...]:

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from sam2ft.core.errors import DataError
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import Label
@@ -11,6 +12,7 @@ from sam2ft.core.prompts import Box, Mask
 from sam2ft.core.rows import Row, Value
 from sam2ft.metrics.counts import Overlap, overlap, total
 from sam2ft.metrics.measurement import Measurement
+from sam2ft.metrics.regions import block_of
 
 ScoredRows = dict[str, list[Row]]
 """Table name (slice, instance, volume, biomarker_slice, biomarker_volume) -> rows without their stamp."""
@@ -20,7 +22,11 @@ _DISTANCES = ("hd_mm", "hd95_mm", "assd_mm", "nsd")
 
 @dataclass(frozen=True)
 class PromptedMask:
-    """What one prompt gave, before composition, in the original frame of its slice."""
+    """What one prompt gave, before composition, on the original grid of its slice.
+
+    Both masks are of one window of the slice, and empty outside it: whole slices of every instance of a volume do not
+    fit into memory (1,000 slices x 20 instances of 512 x 512 pixels are 10 GB).
+    """
 
     slice: int
     label: int
@@ -29,6 +35,19 @@ class PromptedMask:
     """None in a slice that an object was carried into (protocol propagate)."""
     prediction_yx: Mask
     reference_yx: Mask
+    window: tuple[int, int] = (0, 0)
+    """(y0, x0): the pixel of the slice at which the masks begin."""
+
+    def cropped(self) -> "PromptedMask":
+        """With copies of the masks, no larger than what they hold."""
+        either = self.prediction_yx | self.reference_yx
+        rows, columns = block_of(either) if either.any() else (slice(0, 0), slice(0, 0))
+        return replace(
+            self,
+            prediction_yx=self.prediction_yx[rows, columns].copy(),
+            reference_yx=self.reference_yx[rows, columns].copy(),
+            window=(self.window[0] + rows.start, self.window[1] + columns.start),
+        )
 
 
 class RowBook:
@@ -41,17 +60,23 @@ class RowBook:
             name: {} for name in ("slice", "instance", "volume")
         }
         self.biomarkers: dict[str, list[Row]] = {"biomarker_slice": [], "biomarker_volume": []}
+        self._metric_of: dict[tuple[str, str], str] = {}
 
     def add(self, table: str, key: tuple[int | None, ...], values: Mapping[str, Value]) -> None:
         if key in self.tables[table]:
             raise ValueError(f"two {table} rows for {key}")
         self.tables[table][key] = {**self._stamp, **values}
 
-    def put(self, found: Measurement, label: Label, status: str) -> None:
-        """File one measurement: a value as a column of its row, a pair as a biomarker row."""
+    def put(self, found: Measurement, label: Label, status: str, metric: str) -> None:
+        """File one measurement: a value as a column of its row, a pair as a biomarker row.
+
+        Errors: DataError when another metric has written this column.
+        """
         if found.value is None:
             self._put_biomarker(found, label, status)
             return
+        if (first := self._metric_of.setdefault((found.level, found.measure), metric)) != metric:
+            raise DataError(f"metrics {first} and {metric} both write the column {found.measure} of {found.level}.csv")
         row = self.tables[found.level].get(_row_key(found, label))
         if row is not None:
             row[found.measure] = found.value

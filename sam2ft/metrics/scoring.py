@@ -173,4 +173,4 @@ def _measure(rows: RowBook, pair: MaskPair, metrics: Iterable[Metric]) -> None:
     for one in metrics:
         for found in one.measure(pair):
             counts = pair.overlap if found.slice is None else pair.slice_overlaps[found.slice]
-            rows.put(found, pair.label, counts.status)
+            rows.put(found, pair.label, counts.status, one.name)
