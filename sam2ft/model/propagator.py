@@ -48,7 +48,10 @@ class SliceLogits:
 
 
 class Propagator:
-    """Carries objects through volumes with the weights of a FinetunedSAM2, which it shares and leaves as they are."""
+    """Carries objects through volumes with the modules and weights of a FinetunedSAM2, none of its own.
+
+    Like every inference it puts the model in eval mode.
+    """
 
     def __init__(self, model: FinetunedSAM2):
         self._model = model
@@ -65,8 +68,8 @@ class Propagator:
         the volume. Errors: ValueError for a seed outside the volume or an object that is seeded twice.
         """
         _check(seeds, shape_zyx)
-        # As in the stock predictor, dropout and the like are off whatever the model is doing.
-        self._predictor.eval()
+        for module in (self._model, self._predictor):
+            module.eval()
         for start in range(0, len(seeds), object_chunk):
             chunk = seeds[start : start + object_chunk]
             yield from self._pass(images, chunk, shape_zyx, reverse=False)

@@ -246,6 +246,36 @@ def test_the_jitter_of_evaluation_is_obeyed_and_named(finished, point_with):
     assert 0 < shift.max() <= 4
 
 
+def test_propagation_prompts_one_slice_of_each_object_and_fills_the_same_tables(finished, point_with, toy):
+    carried = point_with("eval.protocol=propagate", "module.visualize=false")
+    assert (carried.layout, carried.eval_id == finished.eval_id) == (finished.layout, False)
+    carried.evaluate()
+    found = Counter((row["subject"], row["slice"], row["label"]) for row in rows(carried.evaluation, "slice"))
+    assert found == Counter((subject, index, label) for subject in "ef" for index in range(4) for label in (1, 2))
+    instances = rows(carried.evaluation, "instance")
+    assert {row["protocol"] for row in instances} == {"propagate(seed=largest)"}
+    # Three objects: a disc and a bar in slices 1 to 3, and a bar in slice 3 alone; the lowest of equal slices is first.
+    prompted = {(row["label"], row["instance"]): row["slice"] for row in instances if row["box"]}
+    assert prompted == {(1, 1): 1, (2, 1): 1, (2, 2): 3}
+    reference = {
+        key: sum(row["tp"] + row["fn"] for row in instances if (row["subject"], row["label"], row["instance"]) == key)
+        for key in (("e", 2, 1), ("e", 2, 2))
+    }
+    assert reference == {("e", 2, 1): 3 * 12 * 24, ("e", 2, 2): 8 * 16}
+    # Where it is prompted, an object is what protocol box finds in that slice.
+    boxed = {
+        (row["subject"], row["slice"], row["label"], row["box"]): row["dice"]
+        for row in rows(finished.evaluation, "instance")
+    }
+    for row in instances:
+        if row["box"]:
+            assert row["dice"] == pytest.approx(boxed[row["subject"], row["slice"], row["label"], row["box"]], abs=1e-3)
+    before = contents(carried.evaluation)
+    carried.evaluation.success.unlink()
+    carried.evaluate()
+    assert contents(carried.evaluation) == before
+
+
 def test_rows_that_are_not_those_of_the_split_are_an_error(finished, monkeypatch):
     finished.evaluation.success.unlink()
     original = Tester._volume
