@@ -2,9 +2,41 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+
+
+class _OfSlices(torch.autograd.Function):
+    """`tensor_bchw[slice_of_n]` with a gradient of the same bits every time.
+
+    Its gradient adds the prompts of a slice. Indexing does that with atomics on the CPU, in whatever order the threads
+    come, and several times slower; index_add_ does it so on CUDA. Each device has the other one, which keeps the order.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, tensor_bchw: Tensor, slice_of_n: Tensor) -> Tensor:
+        ctx.save_for_backward(slice_of_n)
+        ctx.num_slices = len(tensor_bchw)
+        return tensor_bchw[slice_of_n]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (slice_of_n,), (of_prompts,) = ctx.saved_tensors, gradients
+        channels_last = of_prompts.ndim == 4 and of_prompts.is_contiguous(memory_format=torch.channels_last)
+        of_slices = torch.empty(
+            (ctx.num_slices, *of_prompts.shape[1:]),
+            dtype=torch.promote_types(of_prompts.dtype, torch.float32),  # sums of 16-bit numbers are kept in 32
+            device=of_prompts.device,
+            memory_format=torch.channels_last if channels_last else torch.contiguous_format,
+        ).zero_()
+        terms = of_prompts.to(of_slices.dtype)
+        if terms.is_cuda:
+            of_slices.index_put_((slice_of_n,), terms, accumulate=True)
+        else:
+            of_slices.index_add_(0, slice_of_n, terms)
+        return of_slices.to(of_prompts.dtype), None
 
 
 @dataclass(frozen=True)
@@ -33,7 +65,7 @@ class Features:
 
     def select(self, slice_of_n: Tensor) -> "Features":
         """Features with the slice of each prompt: b becomes n."""
-        return self._of([tensor[slice_of_n] for tensor in self.tensors()])
+        return self._of([_OfSlices.apply(tensor, slice_of_n) for tensor in self.tensors()])
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Features":
         return self._of([tensor.to(device=device, dtype=dtype) for tensor in self.tensors()])
