@@ -9,6 +9,16 @@ from sam2ft.core.files import write_text
 from sam2ft.core.rows import TABLES, Row, Table, Value, cell, sort_key
 
 LEVELS = ("slice", "volume", "global")
+SUMMARISED_SLICES = ("dice_slice_mean", "iou_slice_mean")
+"""Of no wide table: they are what slice_dice.csv and slice_iou.csv hold."""
+
+
+def wide_measures(tables: Mapping[str, Sequence[Row]]) -> list[str]:
+    """Every measure that was asked for: what global.csv summarises, and columns that metrics added to slices only."""
+    asked = dict.fromkeys(str(row["measure"]) for row in tables.get("global", ()))
+    fixed = set(TABLES["slice"].column_names())
+    asked |= dict.fromkeys(sorted({name for row in tables.get("slice", ()) for name in row} - fixed))
+    return [name for name in asked if name not in SUMMARISED_SLICES]
 
 
 def save_metric_scores_to_csv(folder: Path, measure: str, tables: Mapping[str, Sequence[Row]]) -> list[Path]:

@@ -12,14 +12,22 @@ from sam2ft.metrics.statistics import RESAMPLES, agreement, subject_means, summa
 
 _ALWAYS = ("dice", "iou", "dice_slice_mean", "iou_slice_mean")
 _IF_MEASURED = ("hd_mm", "hd95_mm", "assd_mm", "nsd")
-_POOLED: dict[str, Callable[[Overlap], float]] = {"dice": lambda counts: counts.dice, "iou": lambda counts: counts.iou}
+_POOLED: dict[str, Callable[[Overlap], float]] = {
+    "dice": lambda counts: counts.dice,
+    "iou": lambda counts: counts.iou,
+    "precision": lambda counts: counts.precision,
+    "recall": lambda counts: counts.recall,
+    "specificity": lambda counts: counts.specificity,
+    "volume_similarity": lambda counts: counts.volume_similarity,
+}
+"""What a ratio of summed counts exists for."""
 
 Subject = tuple[Value, Value]
 """(dataset, subject)."""
 
 
 def global_rows(volume_rows: Sequence[Row], *, seed: int = 0, resamples: int = RESAMPLES) -> list[Row]:
-    """One row per label and measure, then `mean_of_labels` and (dice, iou) `pooled` over all labels.
+    """One row per label and measure, then `mean_of_labels` and (ratios of counts) `pooled` over all labels.
 
     A subject's volumes are averaged first. mean_of_labels: the mean over a subject's labels, then over subjects.
     pooled: dice of the counts summed over the labels of a volume. Absent labels are NaN and not counted; missed and

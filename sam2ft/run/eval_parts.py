@@ -13,10 +13,10 @@ from sam2ft.core.rows import SCHEMA_VERSION, TABLES, Row, Value, read_csv, write
 from sam2ft.data.store import Store, VolumeRecord
 from sam2ft.data.volumes import write_nifti
 from sam2ft.engine.tester import Tester, VolumeResult, evaluated_slices
+from sam2ft.engine.wide_tables import wide_measures
 from sam2ft.metrics.summary import biomarker_global_rows, global_rows
 
 PART_TABLES = ("slice", "instance", "volume", "biomarker_slice", "biomarker_volume")
-WIDE_MEASURES = ("dice", "iou")
 
 Tables = dict[str, list[Row]]
 
@@ -116,7 +116,7 @@ def write_tables(evaluation: EvalLayout, tables: Tables) -> dict[str, str]:
     written = {name: rows for name, rows in tidy.items() if rows or not name.startswith("biomarker")}
     for name, rows in written.items():
         write_csv(evaluation.table(name), TABLES[name], rows)
-    for measure in WIDE_MEASURES:
+    for measure in wide_measures(written):
         Tester.save_metric_scores_to_csv(evaluation.folder, measure, written)
     for biomarker in sorted({str(row["biomarker"]) for row in tables["biomarker_volume"]}):
         Tester.save_custom_metric_scores(evaluation.folder, biomarker, written)

@@ -1,6 +1,6 @@
 """All that can be known before a job: every problem of every point at once, and the ids of what will run. No torch."""
 
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources as package_files
 from pathlib import Path
@@ -8,17 +8,14 @@ from pathlib import Path
 from sam2ft.config.experiment import LoadedExperiment, Point
 from sam2ft.config.identity import baseline_id, eval_id, run_id
 from sam2ft.config.schema import Experiment
-from sam2ft.config.schema_data import Metric as MetricSection
 from sam2ft.config.schema_module import NANO
-from sam2ft.core.errors import DataError, Problem, ProblemsError, UserError
+from sam2ft.core.errors import DataError, Problem, ProblemsError
 from sam2ft.core.files import DigestCache
 from sam2ft.core.layout import RUNS, digest_cache
-from sam2ft.data.metadata import metadata_of
 from sam2ft.data.store import Store, VolumeRecord, index_path, records_digest
 from sam2ft.engine.unsupported import unavailable
-from sam2ft.metrics.factory import load_metrics, unmet_needs
-from sam2ft.metrics.measurement import Metric
 from sam2ft.run.inputs import max_train_subjects, open_stores, split_records
+from sam2ft.run.metric_checks import metric_problems
 from sam2ft.run.planned import PlannedPoint, PlannedRun, Resources
 from sam2ft.run.resources import resources_here, slices_per_step
 
@@ -218,38 +215,10 @@ class _Checker:
         return (found[0] + found[1], found[2]) if len(found) == len(wanted) else ((), ())
 
     def _metrics(self, experiment: Experiment, stores: Sequence[Store]) -> None:
-        """Metrics by name, and what they need of each evaluated volume."""
-        chosen = experiment.datamodule.metric
-        try:
-            metrics = load_metrics(chosen.func)
-        except UserError as error:
-            self.problem("datamodule.metric.func", str(error))
-            return
-        labels = stores[0].labels
-        if unknown := sorted(set(chosen.tissues or ()) - set(labels.ids)):
-            self.problem(
-                "datamodule.metric.tissues", f"found {unknown}, not in the label table; known: {labels.describe()}"
-            )
-            return
+        """Metrics by name, what they need of each evaluated volume, and whether those from outside work."""
         records = [record for store in stores for record in store.volumes if record.split == experiment.eval.split]
-        for metric in metrics:
-            for record in records:
-                fields = _dicom_fields(metric, record, chosen)
-                unmet = unmet_needs(metric, labels, chosen.tissues, maps=record.maps, dicom_fields=fields)
-                for message in unmet:
-                    self.problem("datamodule.metric.func", f"{record.key}: {message}")
-
-
-def _dicom_fields(metric: Metric, record: VolumeRecord, chosen: MetricSection) -> Collection[str]:
-    """What the metric will be handed of the volume; its record is read only for a metric that needs any of it."""
-    if not any(need.startswith("dicom:") for need in metric.needs):
-        return ()
-    return metadata_of(
-        record.dicom,
-        chosen.dicom_fields,
-        record.geometry.shape_zyx[0],
-        representative_slice=chosen.representative_slice,
-    )
+        for key, message, warning in metric_problems(experiment.datamodule.metric, stores[0].labels, records):
+            self.problem(key, message, warning=warning)
 
 
 def initial_weights(experiment: Experiment) -> Path | None:
