@@ -1,19 +1,21 @@
 """A sample is a function of its slice, the seed and the epoch."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from sam2ft.core.errors import ConfigError, DataError
-from sam2ft.core.prompts import box_around
+from sam2ft.core.prompts import Prompts, Shares, box_around, points_to_original_frame
 from sam2ft.data.augment import augmentation_of
 from sam2ft.data.batch import Sample, collate, to_model_frame
-from sam2ft.data.dataset import SliceDataset, SliceSettings
+from sam2ft.data.dataset import SliceDataset, SliceSettings, mask_logits
+from sam2ft.data.prompts import draw
 from sam2ft.data.store import Store
 from sam2ft.data.store_writer import PreparedVolume
 
@@ -37,8 +39,8 @@ def dataset(store: Store, settings: SliceSettings = PLAIN) -> SliceDataset:
 
 
 def same(one: Sample, other: Sample) -> bool:
-    tensors = ("image_1hw", "masks_nhw", "labels_n", "instances_n", "boxes_n4", "original_boxes_n4")
-    return one.key == other.key and all(torch.equal(getattr(one, name), getattr(other, name)) for name in tensors)
+    pairs = zip(tensors_in(one), tensors_in(other), strict=True)
+    return one.key == other.key and all(torch.equal(a, b) for a, b in pairs)
 
 
 def test_only_slices_with_a_label_are_used_in_the_order_of_their_keys(store: Store) -> None:
@@ -131,10 +133,116 @@ def test_slices_of_different_size_can_share_a_batch(tmp_path: Path, prepared: Pr
     assert [mask.shape for mask in batch.masks] == [(3, 24, 32), (1, 10, 40)]
 
 
-def test_a_batch_moves_as_a_whole(store: Store) -> None:
-    batch = collate([dataset(store)[0]]).to("meta")
-    tensors = (batch.images_bchw, *batch.masks, batch.labels_n, batch.instances_n, batch.original_boxes_n4)
-    assert all(tensor.device.type == "meta" for tensor in (*tensors, batch.prompts.boxes_n4, batch.prompts.slice_of_n))
+MIXED = replace(PLAIN, bbox_shift_px=2, shares=Shares(0.4, 0.3, 0.3))
+
+
+def tensors_in(value: object) -> list[torch.Tensor]:
+    """Every tensor that a value holds, however deep."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if is_dataclass(value):
+        return [tensor for field in fields(value) for tensor in tensors_in(getattr(value, field.name))]
+    return [tensor for item in value for tensor in tensors_in(item)] if isinstance(value, tuple) else []
+
+
+@pytest.mark.parametrize(("settings", "count"), [(PLAIN, 8), (MIXED, 11)], ids=["boxes", "mixture"])
+def test_a_batch_moves_and_is_pinned_as_a_whole(
+    store: Store, settings: SliceSettings, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = collate([dataset(store, settings)[0], dataset(store, settings)[1]])
+    moved = tensors_in(batch.to("meta"))
+    assert len(moved) == len(tensors_in(batch)) == count
+    assert all(tensor.device.type == "meta" for tensor in moved)
+    assert batch.to("meta").keys == batch.keys
+    assert batch.to("meta").prompts.num_points_n == batch.prompts.num_points_n
+    # Pinning needs a CUDA driver: stand-ins show that every tensor is asked.
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor.to("meta"))
+    assert all(tensor.device.type == "meta" for tensor in tensors_in(batch.pin_memory()))
+
+
+def epochs(slices: SliceDataset, number: int, count: int) -> list[Sample]:
+    found = []
+    for epoch in range(count):
+        slices.set_epoch(epoch)
+        found.append(slices[number])
+    return found
+
+
+def test_boxes_alone_are_what_they_were_before_there_were_mixtures(store: Store) -> None:
+    sample = dataset(store, replace(PLAIN, bbox_shift_px=3))[0]
+    assert sample.prompts is None
+    prompts = collate([sample]).prompts
+    assert torch.equal(prompts.boxes_n4, sample.boxes_n4)
+    rest = (prompts.points_nk2, prompts.point_labels_nk, prompts.masks_n1hw, prompts.has_mask_n, prompts.num_points_n)
+    assert rest == (None,) * 5
+    # The shift is drawn as ever: keyed by "box" and the instance, four integers.
+    rng = draw("box", PLAIN.seed, 0, sample.key, 5, 1)
+    left, top, right, bottom = rng.integers(0, 3, size=4, endpoint=True)
+    assert sample.original_boxes_n4[2].tolist() == [4 - left, 18 - top, 6 + right, min(23, 20 + bottom)]
+
+
+def test_each_instance_draws_its_kind_anew_each_epoch_by_the_shares(store: Store) -> None:
+    samples = epochs(dataset(store, MIXED), 4, 150)
+    kinds = [count for sample in samples for count in prompts_of(sample).num_points_n or ()]
+    assert [kinds.count(count) / len(kinds) for count in (2, 1, 0)] == pytest.approx([0.4, 0.3, 0.3], abs=0.08)
+    for sample in samples:
+        prompts = prompts_of(sample)
+        assert prompts.has_mask_n.tolist() == [count == 0 for count in prompts.num_points_n or ()]
+    # Instances of a slice draw independently of each other.
+    assert len({prompts_of(sample).num_points_n for sample in samples}) > 8
+
+
+def prompts_of(sample: Sample) -> Prompts:
+    assert sample.prompts is not None
+    return sample.prompts
+
+
+def test_a_point_lies_in_its_instance_and_a_box_and_a_mask_belong_to_theirs(store: Store) -> None:
+    for sample in epochs(dataset(store, MIXED), 2, 40):
+        prompts = prompts_of(sample)
+        for n, count in enumerate(prompts.num_points_n or ()):
+            if count == 1:
+                point = prompts.points_nk2[n, 0].numpy()
+                x, y = points_to_original_frame(point, height=24, width=32, image_size=64)[0]
+                assert sample.masks_nhw[n, y, x]
+            elif count == 2:
+                assert prompts.points_nk2[n].flatten().tolist() == sample.boxes_n4[n].tolist()
+            else:
+                assert prompts.masks_n1hw[n].shape == (1, 16, 16)
+                found = F.interpolate(prompts.masks_n1hw[n : n + 1], (24, 32), mode="bilinear")[0, 0] > -9
+                assert bool((found & sample.masks_nhw[n]).any())
+            if count:
+                assert not prompts.masks_n1hw[n].any()
+
+
+def test_mask_logits_are_the_share_inside_as_stock_scales_a_mask() -> None:
+    """2 x 2 blocks of 4 x 4 pixels: all, none, half and a quarter inside."""
+    mask = np.kron(np.array([[1, 0], [1, 1]]), np.ones((2, 2))).astype(bool)
+    mask[2:, 0], mask[3, :] = False, False
+    assert mask_logits(mask, 2).tolist() == [[10.0, -10.0], [-5.0, 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("shares", "kind"),
+    [(Shares(0.2, 0.5, 0.3), "point"), (Shares(0.3, 0.3, 0.4), "mask"), (Shares(0.4, 0.2, 0.4), "box")],
+)
+def test_validation_prompts_are_of_the_main_kind_and_free_of_seed_and_epoch(
+    store: Store, shares: Shares, kind: str
+) -> None:
+    fixed = replace(PLAIN, bbox_shift_px=2, shares=shares, fixed_prompts=True)
+    first, *others = [*epochs(dataset(store, fixed), 1, 2), dataset(store, replace(fixed, seed=9))[1]]
+    assert all(same(first, other) for other in others)
+    assert first.original_boxes_n4.tolist() == dataset(store)[1].original_boxes_n4.tolist()
+    if kind == "box":
+        assert first.prompts is None
+    elif kind == "mask":
+        assert prompts_of(first).points_nk2 is None
+        assert prompts_of(first).masks_n1hw.shape == (3, 1, 16, 16)
+        assert prompts_of(first).has_mask_n is None
+    else:
+        # 4 x 6 block at (3, 2): of two rows and four columns at depth 2, the first; 32 x 24 -> 64 x 64
+        assert prompts_of(first).point_labels_nk.tolist() == [[1]] * 3
+        assert prompts_of(first).points_nk2[0, 0].tolist() == pytest.approx([4.5 * 2 - 0.5, 3.5 * 64 / 24 - 0.5])
 
 
 def augmented(store: Store, *specs: Spec) -> SliceDataset:

@@ -1,13 +1,22 @@
 """Neither workers, nor ranks, nor a resume change what is trained on."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 
 from sam2ft.core.keys import SliceKey
-from sam2ft.data.batch import Batch, Draw
+from sam2ft.core.prompts import Shares
+from sam2ft.data.augment import augmentation_of
+from sam2ft.data.batch import Batch, Draw, collate
 from sam2ft.data.dataset import SliceDataset, SliceSettings
 from sam2ft.data.loader import LoaderSettings, ShardedBatches, epoch_order, train_loader, val_loader
 from sam2ft.data.store import Store
+from sam2ft.data.store_writer import PreparedVolume
 
 KEYS = [SliceKey("one", "a", "image", i) for i in range(11)]
 
@@ -77,22 +86,47 @@ def test_a_resumed_epoch_goes_on_where_it_stopped() -> None:
     assert list(sampler) == whole[2:]
 
 
-def slices_of(store: Store, split: str = "train") -> SliceDataset:
-    settings = SliceSettings(image_size=32, seed=5, bbox_shift_px=3, max_instances=2)
+@dataclass(frozen=True)
+class Turned:
+    """One entry of `datamodule.augmentation`."""
+
+    type: str = "RandAffine"
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        return {"prob": 0.7, "rotate_range": [0.3], "translate_range": [4, 4]}
+
+
+BOXES = SliceSettings(image_size=32, seed=5, bbox_shift_px=3, max_instances=2)
+MIXED = replace(BOXES, shares=Shares(0.4, 0.3, 0.3))
+
+
+def slices_of(store: Store, split: str = "train", settings: SliceSettings = BOXES) -> SliceDataset:
     return SliceDataset([store], store.split_volumes(split), settings)
 
 
+def tensors_in(value: object) -> list[torch.Tensor]:
+    """Every tensor that a value holds, however deep."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if is_dataclass(value):
+        return [tensor for field in fields(value) for tensor in tensors_in(getattr(value, field.name))]
+    return [tensor for item in value for tensor in tensors_in(item)] if isinstance(value, tuple) else []
+
+
 def equal(one: Batch, other: Batch) -> bool:
-    pairs = zip(
-        (one.images_bchw, one.prompts.boxes_n4, one.labels_n, *one.masks),
-        (other.images_bchw, other.prompts.boxes_n4, other.labels_n, *other.masks),
-        strict=True,
+    pairs = zip(tensors_in(one), tensors_in(other), strict=True)
+    plain = (one.keys, one.weight, one.num_vanished, one.prompts.num_points_n) == (
+        other.keys, other.weight, other.num_vanished, other.prompts.num_points_n,
+    )  # fmt: skip
+    return plain and all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("settings", [BOXES, MIXED], ids=["boxes", "mixture"])
+def test_workers_change_no_sample_over_several_epochs(store: Store, settings: SliceSettings) -> None:
+    alone, helped = (
+        train_loader(slices_of(store, settings=settings), LoaderSettings(4, workers)) for workers in (0, 2)
     )
-    return one.keys == other.keys and all(torch.equal(a, b) for a, b in pairs)
-
-
-def test_workers_change_no_sample_over_several_epochs(store: Store) -> None:
-    alone, helped = (train_loader(slices_of(store), LoaderSettings(4, workers)) for workers in (0, 2))
     assert len(alone) == len(helped) == 3
     for epoch in range(3):
         assert all(equal(one, other) for one, other in zip(alone(epoch), helped(epoch), strict=True))
@@ -102,7 +136,70 @@ def test_ranks_change_no_sample(store: Store) -> None:
     alone = {key: batch for batch in train_loader(slices_of(store), LoaderSettings(1))(2) for key in batch.keys}
     for rank in range(2):
         for batch in train_loader(slices_of(store), LoaderSettings(1, rank=rank, world_size=2))(2):
-            assert equal(batch, alone[batch.keys[0]])
+            assert equal(replace(batch, weight=1.0), alone[batch.keys[0]])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("world_size", [1, 2])
+@pytest.mark.parametrize("skip", [0, 2])
+def test_neither_workers_nor_ranks_nor_a_resume_change_a_bit_of_a_mixed_augmented_sample(
+    store: Store, workers: int, world_size: int, skip: int
+) -> None:
+    """Points, masks, boxes, kinds, chosen instances and augmentation are all functions of (seed, epoch, slice)."""
+    slices = slices_of(store, settings=replace(MIXED, augmentation=augmentation_of([Turned()])))
+    slices.set_epoch(3)
+    expected = {slices.keys[i]: collate([slices[i]]) for i in range(len(slices))}
+    slices.set_epoch(0)
+    seen = []
+    for rank in range(world_size):
+        settings = LoaderSettings(1, workers, rank=rank, world_size=world_size)
+        for batch in train_loader(slices, settings)(3, skip):
+            if batch.weight:
+                assert equal(batch, expected[batch.keys[0]])
+                seen.append(batch.keys[0])
+    assert len(seen) == len(set(seen)) == 9 - skip * world_size
+
+
+def test_a_resumed_epoch_gives_the_batches_that_were_left_and_the_next_epoch_all(store: Store) -> None:
+    whole, resumed = (train_loader(slices_of(store, settings=MIXED), LoaderSettings(2, 2)) for _ in range(2))
+    everything = [list(whole(epoch)) for epoch in (1, 2)]
+    left, following = list(resumed(1, skip=3)), list(resumed(2))
+    assert len(left) == 2
+    assert all(equal(one, other) for one, other in zip(everything[0][3:], left, strict=True))
+    assert all(equal(one, other) for one, other in zip(everything[1], following, strict=True))
+
+
+def test_slices_of_different_sizes_share_a_batch_of_mixed_prompts(
+    tmp_path: Path, prepared: Callable[..., PreparedVolume], write_store: Callable[..., Store]
+) -> None:
+    wide = np.zeros((2, 10, 40), dtype=np.uint8)
+    wide[:, 3:6, 5:30] = 1
+    store = write_store(tmp_path / "s", [prepared("a"), prepared("b", mask_zyx=wide)])
+    for batch in train_loader(slices_of(store, settings=MIXED), LoaderSettings(5, 2))(0):
+        n = batch.num_instances
+        assert {mask.shape[1:] for mask in batch.masks} == {(24, 32), (10, 40)}
+        assert sum(len(mask) for mask in batch.masks) == n == len(batch.prompts.num_points_n or ())
+        assert batch.prompts.points_nk2.shape == (n, 2, 2)
+        assert batch.prompts.masks_n1hw.shape == (n, 1, 8, 8)
+
+
+def test_balanced_datasets_mix_in_one_epoch_without_losing_a_slice(
+    tmp_path: Path, prepared: Callable[..., PreparedVolume], write_store: Callable[..., Store]
+) -> None:
+    many = write_store(tmp_path / "many", [prepared(name, dataset="many") for name in "abc"])
+    few = write_store(tmp_path / "few", [prepared("a", dataset="few")])
+    slices = SliceDataset([many, few], [*many.volumes, *few.volumes], BOXES)
+    for world_size in (1, 2):
+        keys = [
+            key
+            for rank in range(world_size)
+            for batch in train_loader(slices, LoaderSettings(2, rank=rank, world_size=world_size), balanced=True)(1)
+            if batch.weight
+            for key in batch.keys
+        ]
+        assert [sum(key.dataset == name for key in keys) for name in ("many", "few")] == [9, 9]
+        assert len({key for key in keys if key.dataset == "many"}) == 9
+        assert {keys.count(key) for key in keys if key.dataset == "few"} == {3}
 
 
 def test_padding_has_weight_0_and_nothing_else_has(store: Store) -> None:

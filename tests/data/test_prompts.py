@@ -1,10 +1,21 @@
 """What a mask of one slice is prompted with, and that draws are functions of their keys."""
 
 import numpy as np
+import pytest
+from scipy import ndimage
 
 from sam2ft.core.keys import SliceKey
-from sam2ft.core.prompts import Box
-from sam2ft.data.prompts import choose, draw, instances_of, label_boxes
+from sam2ft.core.prompts import Box, Point
+from sam2ft.data.prompts import (
+    Instance,
+    choose,
+    degraded_mask,
+    draw,
+    instances_of,
+    interior_pixel,
+    label_boxes,
+    random_pixel,
+)
 
 KEY = SliceKey("toy", "a", "image", 3)
 
@@ -85,3 +96,67 @@ def test_over_epochs_every_instance_is_chosen() -> None:
     found = instances_of(MASK, (1, 2, 3))
     chosen = {one.box for epoch in range(20) for one in choose(found, 1, draw("instances", 0, epoch, KEY))}
     assert len(chosen) == 4
+
+
+def test_every_pixel_of_an_instance_is_drawn_equally_often_and_no_other() -> None:
+    bent = instances_of(picture("00000", "01000", "01110"), (1,))[0]
+    points = [random_pixel(bent, np.random.default_rng(seed)) for seed in range(2000)]
+    counts = {point: points.count(point) for point in set(points)}
+    assert set(counts) == {Point(1, 1), Point(1, 2), Point(2, 2), Point(3, 2)}
+    assert min(counts.values()) > 420
+
+
+def test_the_interior_pixel_is_the_one_farthest_from_outside_first_in_raster_order() -> None:
+    tall = np.zeros((9, 12), dtype=np.uint8)
+    tall[2:7, 3:10] = 1  # five rows: the third is deepest, from the third column of seven on
+    assert interior_pixel(instances_of(tall, (1,))[0]) == Point(5, 4)
+    # the border of the picture is outside: not a pixel on it
+    tall[:7, :10] = 1
+    assert interior_pixel(instances_of(tall, (1,))[0]) == Point(3, 3)
+
+
+def disc(radius: float, shape: tuple[int, int] = (80, 90), centre: tuple[int, int] = (40, 44)) -> Instance:
+    y, x = np.indices(shape)
+    mask = ((y - centre[0]) ** 2 + (x - centre[1]) ** 2 <= radius**2).astype(np.uint8)
+    return instances_of(mask, (1,))[0]
+
+
+@pytest.mark.parametrize("shift", [1, 3, 8])
+def test_the_outline_of_a_degraded_mask_moves_by_at_most_the_shift_in_and_out(shift: int) -> None:
+    instance = disc(20)
+    outside = ndimage.distance_transform_edt(~instance.mask_yx)
+    inside = ndimage.distance_transform_edt(instance.mask_yx)
+    farthest_out = farthest_in = 0.0
+    for seed in range(60):
+        degraded = degraded_mask(instance, shift, np.random.default_rng(seed))
+        assert not np.array_equal(degraded, instance.mask_yx)
+        farthest_out = max(farthest_out, float(outside[degraded].max()))
+        farthest_in = max(farthest_in, float(inside[~degraded].max()))
+    # Pixel centres lie half a pixel off the outline; single draws come near the bound on both sides.
+    assert 0.5 * shift < farthest_out <= shift + 0.5
+    assert 0.5 * shift < farthest_in <= shift + 0.5
+
+
+def test_a_degraded_mask_is_a_function_of_its_draw_and_stays_in_one_piece() -> None:
+    instance = disc(20)
+    one, again, other = (degraded_mask(instance, 5, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)
+    assert ndimage.label(one)[1] == 1
+
+
+def test_a_degraded_mask_is_never_empty_and_without_a_shift_the_reference() -> None:
+    dot = disc(0.5)
+    sizes = {int(degraded_mask(dot, 3, np.random.default_rng(seed)).sum()) for seed in range(50)}
+    assert min(sizes) >= 1
+    assert len(sizes) > 1
+    assert np.array_equal(degraded_mask(disc(9), 0, np.random.default_rng(0)), disc(9).mask_yx)
+    whole = Instance(1, 1, np.ones((5, 6), dtype=bool), Box(0, 0, 5, 4))
+    assert degraded_mask(whole, 3, np.random.default_rng(0)).all()
+
+
+def test_a_mask_at_the_border_of_the_picture_is_not_eaten_from_there() -> None:
+    half = disc(20, centre=(40, 0))
+    for seed in range(20):
+        degraded = degraded_mask(half, 3, np.random.default_rng(seed))
+        assert degraded[30:50, 0].all()
