@@ -76,6 +76,29 @@ def _digest(value: Mapping[str, Any], length: int) -> str:
     return sha256_text(canonical_json(dict(value)))[:length]
 
 
+def run_content(
+    experiment: Experiment,
+    *,
+    train_digests: Mapping[str, str],
+    split_digest: str,
+    weights_sha256: str,
+    slices_per_step: int,
+) -> dict[str, Any]:
+    """What a run's name is the hash of.
+
+    `train_digests`: str(VolumeKey) -> content digest of every train and val volume that is used. `weights_sha256`: of
+    the initial weights. `slices_per_step`: batch_size x grad_accum x world size.
+    """
+    return {
+        "version": IDENTITY_VERSION,
+        "settings": training_identity(experiment),
+        "slices_per_step": slices_per_step,
+        "volumes": dict(train_digests),
+        "split": split_digest,
+        "weights": weights_sha256,
+    }
+
+
 def run_id(
     experiment: Experiment,
     *,
@@ -85,20 +108,21 @@ def run_id(
     slices_per_step: int,
     code_version: str | None = None,
 ) -> str:
-    """`<experiment.name>-<16 hex>`.
+    """`<experiment.name>-<16 hex>` over a `run_content`. `code_version`: with --strict-code."""
+    content = run_content(
+        experiment,
+        train_digests=train_digests,
+        split_digest=split_digest,
+        weights_sha256=weights_sha256,
+        slices_per_step=slices_per_step,
+    )
+    return id_of(experiment, content, code_version)
 
-    `train_digests`: str(VolumeKey) -> content digest of every train and val volume that is used. `weights_sha256`: of
-    the initial weights. `slices_per_step`: batch_size x grad_accum x world size. `code_version`: with --strict-code.
-    """
-    content = {
-        "version": IDENTITY_VERSION,
-        "settings": training_identity(experiment),
-        "slices_per_step": slices_per_step,
-        "volumes": dict(train_digests),
-        "split": split_digest,
-        "weights": weights_sha256,
-    }
-    return _named(experiment, content, code_version)
+
+def id_of(experiment: Experiment, content: Mapping[str, Any], code_version: str | None = None) -> str:
+    """The run_id that a content gives."""
+    code = {} if code_version is None else {"code": code_version}
+    return f"{experiment.experiment.name}-{_digest({**content, **code}, RUN_HEX)}"
 
 
 def baseline_id(experiment: Experiment, *, weights_sha256: str, code_version: str | None = None) -> str:
@@ -111,12 +135,7 @@ def baseline_id(experiment: Experiment, *, weights_sha256: str, code_version: st
         "image_size": module.image_size,
         "weights": weights_sha256,
     }
-    return _named(experiment, content, code_version)
-
-
-def _named(experiment: Experiment, content: dict[str, Any], code_version: str | None) -> str:
-    code = {} if code_version is None else {"code": code_version}
-    return f"{experiment.experiment.name}-{_digest(content | code, RUN_HEX)}"
+    return id_of(experiment, content, code_version)
 
 
 def eval_id(

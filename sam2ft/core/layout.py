@@ -63,6 +63,11 @@ class RunLayout:
         return self.folder / "config.yaml"
 
     @property
+    def identity(self) -> Path:
+        """What the run's name is the hash of, and the volumes of its stores, as of its first attempt."""
+        return self.folder / "identity.json"
+
+    @property
     def provenance(self) -> Path:
         return self.folder / "provenance.json"
 

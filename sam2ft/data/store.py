@@ -208,8 +208,12 @@ class Store:
         for record in records:
             for kind, expected in record.arrays.items():
                 path = array_path(self.path, record.key, kind)
-                if not path.is_file() or sha256_file(path) != expected:
-                    raise DataError(f"{path}: not the content that was prepared; run launch/prepare.py again")
+                found = sha256_file(path) if path.is_file() else "no file"
+                if found != expected:
+                    raise DataError(
+                        f"{path}: not the content that was prepared (sha256 {expected[:12]}... then, {found[:12]}... "
+                        f"now, of volume {record.key}); run launch/prepare.py again"
+                    )
 
 
 def records_digest(records: Iterable[VolumeRecord]) -> str:

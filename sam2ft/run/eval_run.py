@@ -22,6 +22,7 @@ from sam2ft.model.segmenter import build_segmenter
 from sam2ft.run.claim import Attempt, check_claim, check_job
 from sam2ft.run.eval_parts import Parts, expect_complete, merge, write_tables
 from sam2ft.run.eval_pictures import draw_pictures
+from sam2ft.run.identity import refuse_changed_volumes
 from sam2ft.run.inputs import open_stores, split_records, store_of
 
 
@@ -64,6 +65,7 @@ def evaluate(
         check(layout, attempt)
 
     records = evaluated_records(experiment)
+    refuse_changed_volumes(layout, experiment, eval_id, records, open_stores(experiment))
     job = Job(experiment, layout.evaluation(eval_id), layout.run_id, eval_id, checkpoint, records, guard)
     return evaluate_job(job, stop)
 

@@ -17,6 +17,7 @@ from sam2ft.engine.train_state import TrainState
 from sam2ft.engine.trainer import Trainer
 from sam2ft.run.claim import Attempt, check_claim
 from sam2ft.run.history import history_text, read_history
+from sam2ft.run.identity import Content
 from sam2ft.run.status import update_status
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class CheckpointKeeper(Quiet):
     attempt: Attempt
     experiment: Experiment
     labels: LabelTable
+    content: Content
     trainer: Trainer | None = None
     """Set once the trainer exists: it is made with this keeper among its surroundings."""
     _saved_at: float = field(default_factory=time.monotonic)
@@ -82,7 +84,8 @@ class CheckpointKeeper(Quiet):
     def save(self, state: TrainState) -> None:
         """Write the resume file of `state`."""
         check_claim(self.layout, self.attempt)
-        snapshot = {**self._trainer.snapshot(state), "run": self.layout.run_id}
+        # What the run is named after: a file that got into another run's folder says in which keys it differs.
+        snapshot = {**self._trainer.snapshot(state), "run": self.layout.run_id, "content": self.content}
         save_resume(self.layout.resume(state.step), snapshot, keep=self.experiment.module.checkpoint.keep)
         self._saved_at = time.monotonic()
 

@@ -14,7 +14,7 @@ from sam2ft.core.prompts import Shares
 from sam2ft.data.augment import augmentation_of
 from sam2ft.data.dataset import SliceDataset, SliceSettings
 from sam2ft.data.loader import EpochBatches, LoaderSettings, train_loader, val_loader
-from sam2ft.data.store import Store
+from sam2ft.data.store import Store, VolumeRecord
 from sam2ft.engine.activation import checkpoint_activations
 from sam2ft.engine.checkpoint import load_newest_resume, resume_files
 from sam2ft.engine.distributed import Ranks, distributed
@@ -30,6 +30,7 @@ from sam2ft.model.losses import SegmentationLoss, build_loss
 from sam2ft.model.parts import freeze_unreachable, set_trainable
 from sam2ft.model.segmenter import FinetunedSAM2, build_segmenter
 from sam2ft.run.claim import Attempt, check_claim
+from sam2ft.run.identity import Content, begin, content_here, of_another_run
 from sam2ft.run.inputs import max_train_subjects, open_stores, split_records, store_of, verify
 from sam2ft.run.keeping import CheckpointKeeper, History, PictureKeeper, StatusKeeper
 from sam2ft.run.watching import watchers
@@ -57,6 +58,8 @@ class TrainingData:
     train: EpochBatches
     val: EpochBatches
     stores: tuple[Store, ...]
+    records: tuple[VolumeRecord, ...]
+    """The volumes behind both."""
 
     @property
     def labels(self) -> LabelTable:
@@ -81,13 +84,17 @@ def train(
     with distributed() as ranks:
         grad_accum = batches_per_rank(experiment, planned_world_size, ranks.world_size)
         data = training_data(experiment, ranks)
+        size = experiment.datamodule.batch_size * experiment.module.grad_accum * planned_world_size
+        name, content = content_here(experiment, data.records, size)
+        if ranks.is_main:
+            begin(layout, name, content, data.stores)
         loss = build_loss(experiment.module.loss)
         model = trainable_model(experiment, loss, ranks)
         trainer = make_trainer(model, loss, experiment, data, ranks, grad_accum)
         if fresh and ranks.is_main:
             forget(layout, attempt)
-        state = None if fresh else resumed(trainer, layout)
-        keeper = CheckpointKeeper(layout, attempt, experiment, data.labels, trainer)
+        state = None if fresh else resumed(trainer, layout, content)
+        keeper = CheckpointKeeper(layout, attempt, experiment, data.labels, content, trainer)
         with (
             watchers(experiment, layout, store_of(data.stores), state) if ranks.is_main else nullcontext(()) as watching
         ):
@@ -152,6 +159,7 @@ def training_data(experiment: Experiment, ranks: Ranks) -> TrainingData:
         train=train_loader(SliceDataset(stores, train_records, jittered), settings, balanced=datamodule.balanced),
         val=val_loader(SliceDataset(stores, val_records, shown), settings),
         stores=stores,
+        records=(*train_records, *val_records),
     )
 
 
@@ -204,16 +212,16 @@ def make_trainer(
     return Trainer(model, loss, optimizer, schedule, settings, Surroundings(ranks))
 
 
-def resumed(trainer: Trainer, layout: RunLayout) -> TrainState | None:
-    """Where the run's newest resume file was taken, restored into `trainer`; None when there is none."""
+def resumed(trainer: Trainer, layout: RunLayout, content: Content) -> TrainState | None:
+    """Where the run's newest resume file was taken, restored into `trainer`; None when there is none.
+
+    Errors: CheckpointError naming every key in which a file of another run differs.
+    """
     newest = load_newest_resume(layout.checkpoints)
     if newest is None:
         return None
     if newest.snapshot["run"] != layout.run_id:
-        raise CheckpointError(
-            f"{newest.path}: belongs to the run {newest.snapshot['run']}, not to {layout.run_id}; "
-            "use --fresh to start anew"
-        )
+        raise CheckpointError(of_another_run(newest.path, newest.snapshot, layout, content))
     return trainer.restore(newest.snapshot)
 
 

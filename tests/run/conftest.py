@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from sam2ft.cluster.plan import make_plan, write_configs
 from sam2ft.config.experiment import load_experiment
 from sam2ft.config.schema import Experiment
+from sam2ft.core.errors import StopRequestedError
 from sam2ft.core.events import StepDone
 from sam2ft.core.layout import EvalLayout, ExperimentLayout, RunLayout
 from sam2ft.engine.interrupt import StopFlag
@@ -117,3 +119,29 @@ def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], None
         monkeypatch.setattr(CheckpointKeeper, "on_step", on_step)
 
     return install
+
+
+@pytest.fixture(scope="session")
+def stopped_folder(toy_parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory in which the toy was told to stop after step 7: resume files of steps 5 and 7."""
+    folder = Path(shutil.copytree(toy_parts, tmp_path_factory.mktemp("stopped") / "toy"))
+    stop, original = StopFlag(), CheckpointKeeper.on_step
+
+    def on_step(self: CheckpointKeeper, event: StepDone, state: Any) -> None:
+        original(self, event, state)
+        if event.step == 7:
+            stop.handle(signal.SIGTERM, None)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(CheckpointKeeper, "on_step", on_step)
+        with pytest.raises(StopRequestedError, match="after step 7"):
+            resolve_point("module.visualize=false").train(stop)
+    return folder
+
+
+@pytest.fixture
+def stopped(toy: Any, stopped_folder: Path) -> Point:
+    """The toy's point as it was stopped; a copy that a test may spoil."""
+    shutil.copytree(stopped_folder / "runs", toy.folder / "runs")
+    return resolve_point("module.visualize=false")

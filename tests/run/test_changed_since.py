@@ -1,0 +1,236 @@
+"""A run goes on only with what it began with: settings, weights, volumes. What changed is named; nothing is written."""
+
+import json
+import runpy
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sam2ft.core.errors import DataError
+from sam2ft.core.files import sha256_file, write_json
+from sam2ft.core.geometry import Geometry
+from sam2ft.core.labels import LabelTable
+from sam2ft.core.layout import ExperimentLayout, RunLayout
+from sam2ft.data.store import content_digest
+from sam2ft.engine.checkpoint import read_resume, resume_files
+from sam2ft.run.identity import content_differences, read_identity, volume_differences
+from sam2ft.run.job import main as job_main
+
+ROOT = Path(__file__).parents[2]
+
+
+Called = tuple[int, str]
+"""(exit code, what was printed on stderr)"""
+
+
+@pytest.fixture
+def call(toy: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Called]:
+    """call("train.py", ...): a command as it is, in this process (a new one would spend seconds importing torch)."""
+
+    def run(script: str, *arguments: str) -> Called:
+        path = ROOT / "launch" / script if script.endswith(".py") else script
+        monkeypatch.setattr(sys, "argv", [str(path), *arguments])
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)}
+        capfd.readouterr()
+        try:
+            runpy.run_path(str(path), run_name="__main__") if isinstance(path, Path) else job_main(list(arguments))
+        except SystemExit as ended:
+            code = ended.code
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        return int(code or 0), capfd.readouterr().err
+
+    return run
+
+
+@pytest.fixture
+def train(call: Any) -> Callable[..., Called]:
+    """launch/train.py toy.yaml, without pictures, which cost more than the training."""
+    return lambda *arguments: call("train.py", "toy.yaml", "--set", "module.visualize=false", *arguments)
+
+
+@pytest.fixture
+def job(monkeypatch: pytest.MonkeyPatch, call: Any) -> Callable[..., Called]:
+    """The only run of the newest plan, as the local pool and Slurm start it."""
+    monkeypatch.setattr("sam2ft.run.job.redirect_output", lambda log: None)  # stderr stays the test's
+
+    def run(stage: str) -> Called:
+        layout = ExperimentLayout.of("toy")
+        plan = max(layout.folder.glob("plan-*.json"), key=lambda path: path.stat().st_mtime_ns)
+        return call("job", "runs/toy", plan.stem.removeprefix("plan-"), "0", stage)
+
+    return run
+
+
+def results(layout: RunLayout) -> dict[str, bytes]:
+    """Everything of a run but what an attempt says of itself."""
+    own = {"claim.json", "status.json", "provenance.json", "config.yaml"}
+    files = [path for path in layout.folder.rglob("*") if path.is_file() and path.name not in own]
+    return {str(path): path.read_bytes() for path in files if layout.logs not in path.parents}
+
+
+def change_image(store: Path, subject: str) -> tuple[str, str]:
+    """Prepare one volume anew with another image; returns its digests before and after."""
+    index = json.loads((store / "store.json").read_text())
+    path = next(store.glob(f"volumes/{subject}__*.image.npy"))
+    np.save(path, np.load(path) // 2)
+    entry = next(entry for entry in index["volumes"] if entry["subject"] == subject)
+    before, entry["arrays"]["image"] = entry["digest"], sha256_file(path)
+    labels, geometry = LabelTable.from_json(index["labels"]), Geometry.from_json(entry["geometry"])
+    entry["digest"] = content_digest(entry["arrays"], geometry, labels)
+    write_json(store / "store.json", index)
+    return before[:12], entry["digest"][:12]
+
+
+def move(store: Path, subject: str, split: str) -> None:
+    index = json.loads((store / "store.json").read_text())
+    for entry in index["volumes"]:
+        if entry["subject"] == subject:
+            entry["split"] = split
+    write_json(store / "store.json", index)
+
+
+def assert_refused(called: Called, *parts: str) -> None:
+    code, said = called
+    assert code == 2, said
+    assert "Traceback" not in said
+    for part in parts:
+        assert part in said, f"{part!r} is not in: {said}"
+
+
+# --- resume files of another configuration ------------------------------------------------------------------------
+
+
+@pytest.mark.sam2
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("module.ema={decay: 0.9}", "module.ema.decay: nothing in the checkpoint, 0.9 now"),
+        ("module.optimizer.lr=0.01", "module.optimizer.lr: 0.001 in the checkpoint, 0.01 now"),
+        ("module.optimizer={type: SGD, lr: 0.001}", "module.optimizer.type: AdamW in the checkpoint, SGD now"),
+        ("datamodule.batch_size=3", "slices per step: 2 in the checkpoint, 3 now"),
+    ],
+)
+def test_a_resume_file_of_other_settings_is_refused_naming_them(
+    stopped: Any, point_with: Any, train: Any, override: str, said: str
+) -> None:
+    other = point_with("module.visualize=false", override)
+    shutil.copytree(stopped.layout.checkpoints, other.layout.checkpoints)
+    before = results(other.layout)
+    refused = train("--set", override)
+    assert_refused(refused, said, f"belongs to the run {stopped.layout.run_id}", f"not to {other.layout.run_id}")
+    assert "--fresh" in refused[1]
+    assert "module.num_epochs" not in refused[1]
+    after = results(other.layout)
+    assert {name: after[name] for name in before} == before
+    assert after.keys() - before.keys() == {str(other.layout.identity)}
+
+
+@pytest.mark.sam2
+def test_fresh_starts_anew_beside_a_resume_file_of_another_run(stopped: Any, point_with: Any, train: Any) -> None:
+    other = point_with("module.visualize=false", "module.optimizer.lr=0.01")
+    shutil.copytree(stopped.layout.checkpoints, other.layout.checkpoints)
+    code, said = train("--fresh", "--set", "module.optimizer.lr=0.01")
+    assert code == 0, said
+    newest = resume_files(other.layout.checkpoints)[0]
+    assert read_resume(newest)["run"] == other.layout.run_id
+
+
+@pytest.mark.sam2
+def test_weights_that_changed_are_named_in_a_checkpoint_of_the_run_before(stopped: Any, toy: Any) -> None:
+    known = read_resume(resume_files(stopped.layout.checkpoints)[0])["content"]
+    assert known == read_identity(stopped.layout)["content"]
+    assert known["weights"] == sha256_file(toy.weights)
+    assert content_differences(known, {**known, "weights": "0" * 64}, "in the checkpoint") == [
+        f"sha256 of the initial weights: {known['weights'][:12]}... in the checkpoint, 000000000000... now"
+    ]
+
+
+@pytest.mark.sam2
+def test_a_damaged_newest_resume_file_falls_back_with_a_warning_and_all_damaged_is_a_message(
+    stopped: Any, train: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    layout = stopped.layout
+    newest, older = resume_files(layout.checkpoints)
+    whole = older.read_bytes()
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    older.write_bytes(b"PK not a checkpoint")
+    before = results(layout)
+    assert_refused(train(), newest.name, older.name, "--fresh")
+    assert results(layout) == before
+    older.write_bytes(whole)
+    code, said = train()
+    assert code == 0, said
+    assert f"{newest}: damaged" in caplog.text
+    assert f"falling back to {older.name}" in caplog.text
+
+
+# --- a store that changed -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.sam2
+def test_a_volume_that_changed_since_the_run_began_is_named_with_both_digests(stopped: Any, toy: Any, job: Any) -> None:
+    before = results(stopped.layout)
+    old, new = change_image(toy.store, "b")
+    assert_refused(job("train_eval"), f"volume toy/b/image: content {old}... then, {new}... now", "toy-")
+    assert results(stopped.layout) == before
+
+
+@pytest.mark.sam2
+def test_a_subject_that_moved_to_another_split_is_named(stopped: Any, toy: Any, job: Any) -> None:
+    before = results(stopped.layout)
+    move(toy.store, "a", "test")
+    assert_refused(job("train"), "volume toy/a/image: split train then, test now", "put it back")
+    assert results(stopped.layout) == before
+
+
+@pytest.mark.sam2
+def test_a_store_that_changed_between_plan_and_start_is_refused(point: Any, toy: Any, job: Any) -> None:
+    change_image(toy.store, "b")
+    before = results(point.layout)
+    assert_refused(job("train_eval"), "changed after it was planned", "plan again")
+    assert results(point.layout) == before
+
+
+@pytest.mark.sam2
+def test_a_test_volume_that_changed_is_refused_at_evaluation_and_an_earlier_evaluation_stays(
+    finished: Any, toy: Any, job: Any
+) -> None:
+    before = results(finished.layout)
+    old, new = change_image(toy.store, "e")
+    assert_refused(job("train_eval"), f"volume toy/e/image: content {old}... then, {new}... now", finished.eval_id)
+    assert results(finished.layout) == before
+
+
+@pytest.mark.sam2
+def test_bytes_that_changed_behind_the_index_are_found_with_both_digests(point: Any, toy: Any, job: Any) -> None:
+    path = next(toy.store.glob("volumes/b__*.mask.npy"))
+    old = sha256_file(path)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert_refused(job("train"), str(path), old[:12], sha256_file(path)[:12])
+    assert not point.layout.checkpoints.exists()
+
+
+def test_volumes_that_came_and_went_are_said() -> None:
+    then = {"volumes": {"k/a/i": {"split": "train", "digest": "1"}, "k/b/i": {"split": "val", "digest": "2"}}}
+    now = {"volumes": {"k/b/i": {"split": "val", "digest": "2"}, "k/c/i": {"split": "test", "digest": "3"}}}
+    assert volume_differences(then, now) == [
+        "volume k/a/i: in split train then, not there now",
+        "volume k/c/i: not there then, in split test now",
+    ]
+
+
+def test_an_identity_that_is_not_ours_is_a_message(tmp_path: Path) -> None:
+    layout = RunLayout(tmp_path / "x-1")
+    write_json(layout.identity, [1])
+    with pytest.raises(DataError, match="not the identity of a run"):
+        read_identity(layout)
