@@ -28,6 +28,10 @@ class StepDone:
     """Share of `seconds` spent waiting for the loader."""
     gradient_norm: float | None = None
     skipped: bool = False
+    num_vanished: int = 0
+    """Instances of the step that augmentation moved out of the picture (all ranks)."""
+    memory_bytes: int = 0
+    """Largest memory of the main rank until now: allocated on its GPU, or resident without one; 0: not known."""
 
 
 @dataclass(frozen=True)

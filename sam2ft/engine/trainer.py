@@ -19,6 +19,7 @@ from sam2ft.engine.early_stopping import Stopping
 from sam2ft.engine.ema import WeightAverage
 from sam2ft.engine.groups import Group, add_sums, groups_of, slice_names
 from sam2ft.engine.interrupt import agreed
+from sam2ft.engine.memory import peak_memory_bytes
 from sam2ft.engine.optim import trained_parameters
 from sam2ft.engine.precision import autocast, full_precision
 from sam2ft.engine.schedule import Schedule
@@ -116,6 +117,8 @@ class Trainer:
             data_seconds=group.data_seconds,
             gradient_norm=norm,
             skipped=not finite,
+            num_vanished=num_vanished,
+            memory_bytes=peak_memory_bytes(self.ranks.device) if self.ranks.is_main else 0,
         )
         self._after_step(event, state, group.batches)
         return state

@@ -66,12 +66,15 @@ class Guarded:
 def scalars_of_step(event: StepDone) -> dict[str, float]:
     """Name -> value of one update: `train/<loss term>`, `lr/<group>`, `train/gradient_norm`, `speed/...`."""
     values = {f"train/{name}": float(value) for name, value in event.losses.items()}
+    values |= {"train/skipped": float(event.skipped), "train/vanished": float(event.num_vanished)}
     values |= {f"lr/group_{number}": float(rate) for number, rate in enumerate(event.learning_rates)}
     if event.gradient_norm is not None:
         values["train/gradient_norm"] = float(event.gradient_norm)
     if event.seconds > 0:
         values["speed/slices_per_s"] = event.num_slices / event.seconds
         values["speed/share_waiting_for_data"] = event.data_seconds / event.seconds
+    if event.memory_bytes:
+        values["speed/peak_memory_gb"] = event.memory_bytes / 1e9
     return values
 
 
