@@ -25,13 +25,20 @@ REFUSED = {
 
 # What the engine itself decides, and why.
 _LOSS_REASON = "the engine sets it: each instance is one class, given as logits, with a value of its own"
+_ONE_CLASS = "and each instance is one class"
 DECIDED = {
     "optimizers": {},
     "schedulers": {"last_epoch": "the engine sets it when a run is resumed"},
-    "losses": dict.fromkeys(
-        ("sigmoid", "softmax", "use_softmax", "other_act", "to_onehot_y", "reduction", "batch", "include_background"),
-        _LOSS_REASON,
-    ),
+    "losses": {
+        **dict.fromkeys(
+            ("sigmoid", "softmax", "use_softmax", "other_act", "to_onehot_y", "reduction", "batch"), _LOSS_REASON
+        ),
+        "include_background": _LOSS_REASON,
+        # MONAI ignores these for one channel, or fails in the first step.
+        "weight": f"it weighs classes against each other, {_ONE_CLASS}; use seg_loss_weight and ce_loss_weight",
+        "label_smoothing": f"it smooths the labels of several classes, {_ONE_CLASS}",
+        "ignore_index": f"it leaves out a class, {_ONE_CLASS}",
+    },
     "transforms": dict.fromkeys(("dtype", "device", "lazy"), "the engine sets it"),
 }
 

@@ -21,7 +21,7 @@ from sam2ft.core.files import write_text
 FOLDER = Path(__file__).parent
 
 # Region losses of one class per instance that have a value per instance; the pixel loss BCE is torch's own.
-LOSSES = ("DiceLoss", "FocalLoss", "GeneralizedDiceLoss", "TverskyLoss")
+LOSSES = ("DiceCELoss", "DiceFocalLoss", "DiceLoss", "FocalLoss", "GeneralizedDiceLoss", "TverskyLoss")
 TRANSFORMS = (
     *("RandFlip", "RandRotate90", "RandRotate", "RandZoom", "RandAffine", "Rand2DElastic", "RandGridDistortion"),
     *("RandGaussianNoise", "RandRicianNoise", "RandAdjustContrast", "RandBiasField", "RandGaussianSmooth"),

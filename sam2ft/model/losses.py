@@ -16,6 +16,8 @@ InstanceLoss = Callable[[Tensor, Tensor], Tensor]
 
 # What the engine itself decides: logits of one class per instance, one value per instance, no mixing over the batch.
 _DECIDED = ("sigmoid", "softmax", "use_softmax", "other_act", "to_onehot_y", "reduction", "batch", "include_background")
+# What MONAI does nothing with where there is one class, or fails on in the first step.
+_OF_SEVERAL_CLASSES = ("weight", "label_smoothing", "ignore_index")
 
 
 class LossConfig(Protocol):
@@ -66,11 +68,24 @@ def _bce(pos_weight: float | None = None) -> InstanceLoss:
     return loss
 
 
+def _dice_ce(lambda_dice: float = 1.0, lambda_ce: float = 1.0, **arguments: Any) -> InstanceLoss:
+    """MONAI's DiceCELoss of one channel, whose cross entropy is then the binary one (losses/dice.py: forward).
+
+    Built from its parts, because MONAI's own has no `reduction="none"`.
+    """
+    if lambda_dice < 0 or lambda_ce < 0:
+        raise ValueError("lambda_dice and lambda_ce must not be negative")
+    dice, bce = _monai("DiceLoss", sigmoid=True)(**arguments), _bce()
+    return lambda logits, reference: lambda_dice * dice(logits, reference) + lambda_ce * bce(logits, reference)
+
+
 LOSSES: dict[str, Callable[..., InstanceLoss]] = {
     "DiceLoss": _monai("DiceLoss", sigmoid=True),
     "GeneralizedDiceLoss": _monai("GeneralizedDiceLoss", sigmoid=True),
     "TverskyLoss": _monai("TverskyLoss", sigmoid=True),
     "FocalLoss": _monai("FocalLoss"),
+    "DiceCELoss": _dice_ce,
+    "DiceFocalLoss": _monai("DiceFocalLoss", sigmoid=True),
     "BCE": _bce,
 }
 
@@ -162,7 +177,14 @@ def _named(term: str, name: str, arguments: Mapping[str, Any]) -> InstanceLoss:
         raise ConfigError(
             f"module.loss.{term}_args.{decided[0]}: the engine decides it (one value per instance); remove it"
         )
+    if idle := [key for key in arguments if key in _OF_SEVERAL_CLASSES]:
+        raise ConfigError(
+            f"module.loss.{term}_args.{idle[0]}: it is about several classes, and each instance is one; remove it"
+        )
     try:
-        return LOSSES[name](**arguments)
+        loss = LOSSES[name](**arguments)
+        # MONAI looks at some arguments only when it is called.
+        loss(torch.zeros(2, 1, 4, 4), torch.ones(2, 1, 4, 4))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"module.loss.{term}_args: {name} refuses {dict(arguments)}: {error}") from None
+    return loss

@@ -158,3 +158,18 @@ def test_loading_an_experiment_imports_neither_torch_nor_other_slow_packages() -
     root = generator.FOLDER.parents[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "reason"),
+    [
+        ("DiceLoss", "weight", "use seg_loss_weight and ce_loss_weight"),
+        ("DiceCELoss", "label_smoothing", "several classes"),
+        ("FocalLoss", "ignore_index", "leaves out a class"),
+        ("DiceFocalLoss", "sigmoid", "the engine sets it"),
+    ],
+)
+def test_what_means_nothing_for_one_class_is_refused_with_the_reason(name: str, argument: str, reason: str) -> None:
+    message = argument_problems("losses", name, {argument: 1})[argument]
+    assert message.startswith("cannot be given: ")
+    assert reason in message

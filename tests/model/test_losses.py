@@ -65,6 +65,52 @@ def test_the_loss_of_an_instance_does_not_depend_on_its_batch(name, term):
     assert together[term].shape == (5,)
 
 
+@pytest.mark.parametrize("name", sorted(LOSSES))
+@pytest.mark.parametrize("frame", ["original", "decoder"])
+def test_gradients_are_finite_for_empty_tiny_and_full_masks_however_sure_the_logits_are(name, frame):
+    masks = torch.zeros((4, 20, 24), dtype=torch.bool)
+    masks[1, 3, 5] = True  # one pixel: nothing is left of it in the decoder frame
+    masks[2, 4:9, 3:12] = True
+    masks[3] = True
+    loss = build_loss(config(seg=name, ce=name, frame=frame))
+    for scale in (0.0, 1.0, 100.0):
+        for sign in (-1.0, 1.0):
+            logits = (torch.randn((4, 1, 8, 8), generator=torch.Generator().manual_seed(1)) + sign) * scale
+            logits.requires_grad_(True)
+            values = loss(logits, torch.zeros(4), batch(masks))["loss"]
+            assert values.isfinite().all()
+            assert torch.autograd.grad(values.sum(), logits)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_every_loss_falls_when_the_logits_go_towards_the_mask(name):
+    masks = blocks(3)
+    steps = [build_loss(config(seg=name))(scale * sure_of(masks), torch.zeros(1), batch(masks))["seg"].item()
+             for scale in (-0.1, 0.0, 0.05, 0.2)]  # fmt: skip
+    assert steps == sorted(steps, reverse=True)
+    assert steps[0] > steps[-1] + 0.1
+
+
+@pytest.mark.parametrize("name", ["DiceLoss", "DiceCELoss", "DiceFocalLoss", "FocalLoss", "TverskyLoss"])
+def test_an_instance_is_worth_what_monai_says_of_it_alone(name):
+    """DiceCELoss has no reduction "none" in MONAI: of a batch of one, its mean is the instance's value."""
+    from monai import losses
+
+    given = {} if name == "FocalLoss" else {"sigmoid": True}
+    arguments = {
+        "DiceCELoss": {"lambda_ce": 0.25, "lambda_dice": 2.0, "squared_pred": True},
+        "DiceFocalLoss": {"lambda_focal": 3.0, "gamma": 1.5, "alpha": 0.7},
+        "FocalLoss": {"gamma": 1.0, "alpha": 0.25},
+        "TverskyLoss": {"alpha": 0.3, "beta": 0.7},
+    }.get(name, {"jaccard": True})
+    theirs = getattr(losses, name)(**given, **arguments)
+    generator = torch.Generator().manual_seed(3)
+    logits, masks = torch.randn((3, 1, 8, 8), generator=generator), blocks(1, 4, 8)
+    ours = build_loss(config(seg=name, seg_args=arguments))(logits, torch.zeros(3), batch(masks))["seg"]
+    expected = [theirs(logits[i : i + 1], masks[i : i + 1, None].float()).item() for i in range(3)]
+    assert ours.tolist() == pytest.approx(expected, rel=1e-5)
+
+
 def test_a_slice_without_instances_takes_no_place():
     loss = build_loss(config())
     logits = torch.randn(2, 1, 8, 8)
@@ -107,6 +153,12 @@ def test_what_cannot_be_used_is_refused_with_the_key():
         build_loss(config(seg="Dice"))
     with pytest.raises(ConfigError, match=r"module.loss.seg_args.batch: the engine decides it"):
         build_loss(config(seg_args={"batch": True}))
+    with pytest.raises(ConfigError, match=r"module.loss.seg_args.weight: it is about several classes"):
+        build_loss(config(seg_args={"weight": 2.0}))
+    with pytest.raises(ConfigError, match=r"module.loss.seg_args.label_smoothing: it is about several classes"):
+        build_loss(config(seg="DiceCELoss", seg_args={"label_smoothing": 0.1}))
+    with pytest.raises(ConfigError, match=r"module.loss.ce_args: FocalLoss refuses {'alpha': \[0.2, 0.8\]}: .*length"):
+        build_loss(config(ce="FocalLoss", ce_args={"alpha": [0.2, 0.8]}))
     with pytest.raises(ConfigError, match=r"module.loss.ce_args: BCE refuses {'gamma': 2}"):
         build_loss(config(ce_args={"gamma": 2}))
     with pytest.raises(ValueError, match="2 predictions for 3 reference masks"):
