@@ -177,6 +177,8 @@ def _setting_facts(experiments: Sequence[Experiment]) -> Facts:
 def _settings(experiment: Experiment) -> dict[str, str]:
     module, evaluation = experiment.module, experiment.eval
     trained = [name for name in ("image_encoder", "mask_decoder", "prompt_encoder") if getattr(module.trainable, name)]
+    if module.lora is not None:
+        trained.append(f"low-rank updates of image_encoder (rank {module.lora.rank})")
     return {
         "model": f"{module.sam2_model_cfg}, {module.image_size} px",
         "trained": ", ".join(trained),

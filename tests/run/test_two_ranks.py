@@ -14,9 +14,10 @@ from sam2ft.run.status import read_status
 pytestmark = [pytest.mark.sam2, pytest.mark.slow]
 
 
-def test_two_ranks_train_and_evaluate_one_run_as_one_rank_does(point_with, toy):
+@pytest.mark.parametrize("more", [(), ("module.lora={rank: 4, alpha: 8}",)], ids=["decoder", "lora"])
+def test_two_ranks_train_and_evaluate_one_run_as_one_rank_does(point_with, toy, more):
     """In float32 the sums of two ranks differ from those of one in the last digits; masks and counts do not."""
-    settings = ("module.visualize=false", "module.num_epochs=1", "resources.tasks_per_node=2")
+    settings = ("module.visualize=false", "module.num_epochs=1", "resources.tasks_per_node=2", *more)
     together = point_with(*settings)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     (plan,) = toy.folder.glob("runs/toy/plan-*.json")
