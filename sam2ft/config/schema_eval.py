@@ -69,6 +69,11 @@ class Evaluation(Section):
     prompt_chunk: int = leaf(64, "prompts decoded at once", affects="nothing", unit="prompts", ge=1)
     precision: Literal["fp32", "bf16", "fp16"] = leaf("bf16", "number format of the model", affects="evaluation")
     qc_slices: int = leaf(24, "pictures drawn", affects="nothing", unit="slices", ge=0)
+    dicom_seg: bool = leaf(
+        False,
+        "also write predictions as DICOM-SEG, beside the DICOM series that the store was prepared from",
+        affects="nothing",
+    )
     prompt_noise: PromptNoise | None = Field(None, description="a prompt-noise study; null: none")
 
     @field_validator("protocol", mode="before")

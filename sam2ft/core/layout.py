@@ -38,6 +38,10 @@ class EvalLayout:
     def prediction(self, key: VolumeKey) -> Path:
         return self.folder / "predictions" / path_component(key.dataset) / f"{key.file_stem}.nii.gz"
 
+    def segmentation(self, key: VolumeKey) -> Path:
+        """The prediction as DICOM-SEG (eval.dicom_seg)."""
+        return self.folder / "predictions" / path_component(key.dataset) / f"{key.file_stem}.seg.dcm"
+
     @property
     def qc(self) -> Path:
         return self.folder / "qc"

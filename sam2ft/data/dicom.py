@@ -69,6 +69,19 @@ def read_series(folder: Path, keep: Sequence[str] = ()) -> Volume:
     `keep` names DICOM attributes to let through beyond the allow-list (SeriesDescription, PatientAge, PatientSex,
     PatientWeight, PatientSize). Errors: DataError, one kind for each way in which a series can be broken.
     """
+    images, geometry = _placed_images(folder)
+    array = np.stack([_pixels(image) for image in images])
+    fields = _slice_fields(images, geometry.spacing_zyx_mm[0], keep)
+    return Volume(array, geometry, fields, _subject_fields(images[0].header, keep))
+
+
+def read_headers(folder: Path) -> tuple[list[pydicom.Dataset], Geometry]:
+    """Whole headers of the series, slices in the order of `read_series`: they name the person, see data/dicom_seg."""
+    images, geometry = _placed_images(folder)
+    return [image.header for image in images], geometry
+
+
+def _placed_images(folder: Path) -> tuple[list[_Image], Geometry]:
     images = _one_series(folder, [_read_image(path) for path in _dicom_files(folder)])
     normal = images[0].normal / np.linalg.norm(images[0].normal)
     images.sort(key=lambda image: float(image.position_mm @ normal))
@@ -78,9 +91,7 @@ def read_series(folder: Path, keep: Sequence[str] = ()) -> Volume:
     _refuse_tilt(folder, images, normal)
     dz, dz_source = _slice_distance(folder, images, offsets)
     step = (images[-1].position_mm - images[0].position_mm) / (len(images) - 1) if len(images) > 1 else normal * dz
-    geometry = _geometry(images[0], len(images), step, (dz, dz_source))
-    array = np.stack([_pixels(image) for image in images])
-    return Volume(array, geometry, _slice_fields(images, dz, keep), _subject_fields(images[0].header, keep))
+    return images, _geometry(images[0], len(images), step, (dz, dz_source))
 
 
 def _dicom_files(folder: Path) -> list[Path]:

@@ -167,6 +167,7 @@ def prepare_volume(source: VolumeSource, config: DatasetConfig) -> PreparedVolum
         window=window,
         slices=image.slices,
         subject_fields=image.subject_fields,
+        source_image=str(source.image.resolve()),
     )
 
 

@@ -43,6 +43,8 @@ class PreparedVolume:
     """Field -> one value per slice."""
     subject_fields: Mapping[str, Any]
     """Demographics that the dataset file keeps."""
+    source_image: str | None = None
+    """File or folder that the image was read from; None for an image that never was a file."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ class StoreWriter:
         if not path.is_file():
             return None
         record: dict[str, Any] = read_json(path)
-        return record if record.get("version") == STORE_VERSION else None
+        # Records of earlier versions do not say where their image came from.
+        return record if record.get("version") == STORE_VERSION and "source_image" in record else None
 
     def _arrays_are_there(self, key: VolumeKey, record: Mapping[str, Any]) -> bool:
         paths = {array_path(self.folder, key, kind): size for kind, size in record["bytes"].items()}
@@ -116,6 +119,7 @@ class StoreWriter:
         record |= {
             "version": STORE_VERSION,
             "source": source,
+            "source_image": volume.source_image,
             "bytes": sizes,
             "window": list(volume.window),
             "subject_fields": dict(volume.subject_fields),

@@ -5,7 +5,7 @@ prompts one slice of each object instead and carries it through the volume (see 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -255,10 +255,4 @@ def _with_slices(scene: Scene, slices: Sequence[int]) -> Scene:
 
 def _part(prompts: Prompts, chunk: slice, device: torch.device) -> Prompts:
     """Some of the prompts as tensors on the device."""
-    parts = {field.name: getattr(prompts, field.name) for field in fields(prompts)}
-    return Prompts(
-        **{
-            name: None if array is None else torch.from_numpy(np.ascontiguousarray(array[chunk])).to(device)
-            for name, array in parts.items()
-        }
-    )
+    return prompts.map(lambda array: torch.from_numpy(np.ascontiguousarray(array[chunk])).to(device))

@@ -13,7 +13,7 @@ import torch
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 from torch import Tensor, nn
 
-from sam2ft.core.prompts import Box, Mask, boxes_to_model_frame
+from sam2ft.core.prompts import Box, Mask, boxes_to_model_frame, points_to_model_frame
 from sam2ft.model.segmenter import FinetunedSAM2
 
 ImagesOf = Callable[[Sequence[int]], Iterator[Tensor]]
@@ -160,10 +160,10 @@ class VolumePredictor(SAM2VideoPredictor):  # type: ignore[misc]  # the sam2 pac
             box = boxes_to_model_frame([seed.box], height=height, width=width, image_size=side)[0]
             where = {"box": torch.from_numpy(box) / side}
         else:
-            x_y = torch.tensor([[x, y] for x, y, _ in seed.points], dtype=torch.float64)
-            scale = torch.tensor([side / width, side / height], dtype=torch.float64)
+            places = [(x, y) for x, y, _ in seed.points]
+            points = points_to_model_frame(places, height=height, width=width, image_size=side)
             inside = torch.tensor([label for _, _, label in seed.points], dtype=torch.int32)
-            where = {"points": (((x_y + 0.5) * scale - 0.5) / side).float(), "labels": inside}
+            where = {"points": torch.from_numpy(points) / side, "labels": inside}
         self.add_new_points_or_box(state, seed.slice, seed.object_id, normalize_coords=False, **where)
 
     def step(self, state: dict[str, Any], index: int, *, reverse: bool) -> dict[int, Tensor]:

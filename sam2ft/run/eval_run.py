@@ -22,6 +22,7 @@ from sam2ft.model.segmenter import build_segmenter
 from sam2ft.run.claim import Attempt, check_claim, check_job
 from sam2ft.run.eval_parts import Parts, expect_complete, merge, write_tables
 from sam2ft.run.eval_pictures import draw_pictures
+from sam2ft.run.eval_segmentations import refuse_impossible, write_segmentations
 from sam2ft.run.identity import refuse_changed_volumes
 from sam2ft.run.inputs import open_stores, split_records, store_of
 
@@ -79,6 +80,9 @@ def evaluate_job(job: Job, stop: StopRequest | None = None) -> EvalOutcome:
     with distributed() as ranks:
         # Until here the main rank may still be writing the weights that the training before this ended with.
         ranks.barrier()
+        as_dicom = job.experiment.eval.dicom_seg
+        if as_dicom:
+            refuse_impossible(job.records)
         checkpoint_sha256 = sha256_file(job.checkpoint)
         if not is_current(job, checkpoint_sha256):
             parts = Parts(job.evaluation, job.eval_id, checkpoint_sha256)
@@ -95,6 +99,11 @@ def evaluate_job(job: Job, stop: StopRequest | None = None) -> EvalOutcome:
             ranks.barrier()
             if ranks.is_main:
                 _finish(job, parts)
+            ranks.barrier()
+        if as_dicom:
+            job.guard(ranks.is_main)
+            stores = store_of(open_stores(job.experiment))
+            write_segmentations(job.evaluation, _of_rank(job.records, ranks), stores, about=job.run)
             ranks.barrier()
     return EvalOutcome(job.evaluation.folder, read_global(job.evaluation))
 
