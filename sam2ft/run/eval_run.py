@@ -103,7 +103,7 @@ def evaluate_job(job: Job, stop: StopRequest | None = None) -> EvalOutcome:
         if as_dicom:
             job.guard(ranks.is_main)
             stores = store_of(open_stores(job.experiment))
-            write_segmentations(job.evaluation, _of_rank(job.records, ranks), stores, about=job.run)
+            write_segmentations(job.evaluation, _of_rank(job.records, ranks), stores, about=f"eval {job.eval_id} of {job.run}")
             ranks.barrier()
     return EvalOutcome(job.evaluation.folder, read_global(job.evaluation))
 
