@@ -102,8 +102,8 @@ def evaluate_job(job: Job, stop: StopRequest | None = None) -> EvalOutcome:
             ranks.barrier()
         if as_dicom:
             job.guard(ranks.is_main)
-            stores = store_of(open_stores(job.experiment))
-            write_segmentations(job.evaluation, _of_rank(job.records, ranks), stores, about=f"eval {job.eval_id} of {job.run}")
+            stores, about = store_of(open_stores(job.experiment)), f"eval {job.eval_id} of {job.run}"
+            write_segmentations(job.evaluation, _of_rank(job.records, ranks), stores, about=about)
             ranks.barrier()
     return EvalOutcome(job.evaluation.folder, read_global(job.evaluation))
 
