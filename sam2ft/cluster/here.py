@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sam2ft.cluster.plan import make_plan, write_configs
 from sam2ft.config.experiment import load_experiment
-from sam2ft.core.errors import UserError
+from sam2ft.core.errors import DONE, INTERRUPTED, TOLD_TO_STOP, UserError
 from sam2ft.core.layout import ExperimentLayout
 from sam2ft.engine import interrupt
 from sam2ft.run.claim import Attempt
@@ -38,8 +38,12 @@ def train_here(path: Path, overrides: Sequence[str], *, point: int | None, fresh
         return 0
     with kept_output(job.log):
         code = work_on(job, stop)
-    if code == 0 and is_main_rank():
-        print(place.best)
+    if is_main_rank():
+        if code == DONE:
+            print(f"next        python launch/eval.py --ckpt {place.best}", file=sys.stderr)
+            print(place.best)
+        elif code in (INTERRUPTED, TOLD_TO_STOP):
+            print("call the same command again to continue", file=sys.stderr)
     return code
 
 

@@ -85,7 +85,7 @@ def work_on(job: PointJob, stop: interrupt.StopFlag) -> int:
             _do(job, stop)
     except (StopRequestedError, KeyboardInterrupt) as error:
         by_keyboard = isinstance(error, KeyboardInterrupt) or stop.signal == signal.SIGINT
-        print(f"stopped: {str(error) or 'interrupted'}", file=sys.stderr)
+        print(str(error) or "interrupted", file=sys.stderr)
         return INTERRUPTED if by_keyboard else exit_code_of(error, in_allocation=in_allocation())
     except (UserError, ClaimedError) as error:
         print(error, file=sys.stderr)

@@ -3,7 +3,7 @@
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -15,6 +15,8 @@ class Tee(io.TextIOBase):
     def __init__(self, terminal: TextIO, log: TextIO):
         self.terminal = terminal
         self.log = log
+        self.before_terminal: Callable[[], None] | None = None
+        """Called before text goes to the terminal: whoever draws a live line there takes it away."""
 
     @property
     def encoding(self) -> str:  # type: ignore[override]  # typeshed has a plain attribute, the base class a property
@@ -22,6 +24,8 @@ class Tee(io.TextIOBase):
 
     def write(self, text: str) -> int:
         self.log.write(text)
+        if self.before_terminal is not None:
+            self.before_terminal()
         return self.terminal.write(text)
 
     def flush(self) -> None:

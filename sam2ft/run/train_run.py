@@ -29,6 +29,7 @@ from sam2ft.model.lora import add_low_rank
 from sam2ft.model.losses import SegmentationLoss, build_loss
 from sam2ft.model.parts import freeze_unreachable, set_trainable
 from sam2ft.model.segmenter import FinetunedSAM2, build_segmenter
+from sam2ft.run.announcing import beginning, continuing, ending
 from sam2ft.run.claim import Attempt, check_claim
 from sam2ft.run.identity import Content, begin, content_here, of_another_run
 from sam2ft.run.inputs import max_train_subjects, open_stores, split_records, store_of, verify
@@ -94,6 +95,8 @@ def train(
         if fresh and ranks.is_main:
             forget(layout, attempt)
         state = None if fresh else resumed(trainer, layout, content)
+        if ranks.is_main:
+            _say(beginning(experiment, layout, data.records, trainer))
         keeper = CheckpointKeeper(layout, attempt, experiment, data.labels, content, trainer)
         with (
             watchers(experiment, layout, store_of(data.stores), state) if ranks.is_main else nullcontext(()) as watching
@@ -103,6 +106,8 @@ def train(
             observers = Observers((*watching, *kept, keeper))
             trainer.surroundings = Surroundings(ranks, observers, stop, keeper.save)
             ended = trainer.fit(data.train, data.val, state)
+        if ranks.is_main:
+            _say(ending(experiment, layout, ended))
     return TrainOutcome(
         num_epochs=ended.epoch,
         num_steps=ended.step,
@@ -177,7 +182,7 @@ def trainable_model(experiment: Experiment, loss: SegmentationLoss, ranks: Ranks
     if module.activation_checkpointing:
         checkpoint_activations(model)
     if ranks.is_main:
-        print(report, file=sys.stderr)
+        _say(str(report))
     return model
 
 
@@ -222,7 +227,10 @@ def resumed(trainer: Trainer, layout: RunLayout, content: Content) -> TrainState
         return None
     if newest.snapshot["run"] != layout.run_id:
         raise CheckpointError(of_another_run(newest.path, newest.snapshot, layout, content))
-    return trainer.restore(newest.snapshot)
+    state = trainer.restore(newest.snapshot)
+    if trainer.ranks.is_main:
+        _say(continuing(state, newest.path))
+    return state
 
 
 def forget(layout: RunLayout, attempt: Attempt) -> None:
@@ -241,3 +249,7 @@ def keepers(
     pictures = (PictureKeeper(layout, attempt, store_of(data.stores)),) if module.visualize else ()
     status = StatusKeeper(layout, attempt, module.num_epochs, rule.monitor, rule.mode)
     return (*pictures, status, History(layout, attempt, first_epoch))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

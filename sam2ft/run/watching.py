@@ -28,12 +28,9 @@ def watchers(
     experiment: Experiment, layout: RunLayout, stores: Mapping[str, Store], state: TrainState | None
 ) -> Iterator[tuple[Observer, ...]]:
     """The watchers of a training that begins (or goes on) at `state`; closed when the block ends, however it ends."""
-    first_step, first_epoch = (state.step, state.epoch) if state else (0, 0)
+    first_step = state.step if state else 0
     draw = _drawing(stores)
-    consoles = [
-        ConsoleProgress(layout.run_id, experiment.module.num_epochs, first_epoch=first_epoch, stream=stream)
-        for stream in _streams()
-    ]
+    consoles = [ConsoleProgress(experiment.module.num_epochs, stream=stream) for stream in _streams()]
     trackers = [
         Guarded(
             "TensorBoard",
@@ -45,7 +42,8 @@ def watchers(
     if experiment.module.use_wandb:
         trackers.append(Guarded("Weights & Biases", lambda: _wandb(experiment, layout, draw)))
     try:
-        yield (*consoles, *trackers)
+        with _undisturbed(consoles[0]):
+            yield (*consoles, *trackers)
     finally:
         for console in consoles:
             console.close()
@@ -74,6 +72,19 @@ def _drawing(stores: Mapping[str, Store]) -> Draw:
         return figure_rgb(picture_of(sample, stores))
 
     return draw
+
+
+@contextmanager
+def _undisturbed(console: ConsoleProgress) -> Iterator[None]:
+    """Whatever else is printed on the terminal meanwhile (a warning) first takes the live line away."""
+    outputs = [stream for stream in (sys.stdout, sys.stderr) if isinstance(stream, Tee)]
+    for output in outputs:
+        output.before_terminal = console.clear
+    try:
+        yield
+    finally:
+        for output in outputs:
+            output.before_terminal = None
 
 
 def _streams() -> tuple[TextIO, ...]:

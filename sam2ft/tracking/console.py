@@ -1,118 +1,241 @@
-"""What a person sees while a run trains: a bar on a terminal, one plain line per epoch in a log."""
+"""What a person sees while a run trains: one live line on a terminal, one plain line per epoch in a log."""
 
+import math
+import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TextIO
 
 from sam2ft.core.events import EpochDone, SlicePrediction, StepDone
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
 
 # A mean over about the last twenty steps: one step alone jumps too much to be read.
 SMOOTHING = 0.05
 SHOWN = ("train_loss", "val_loss", "val_dice")
+REDRAW_S = 0.1
+LEAST_BAR, LONGEST_BAR = 8, 30
+_FULL, _EMPTY = "━╌"
+_FULL_ASCII, _EMPTY_ASCII = "#-"
+ERASE = "\r\x1b[2K"
+"""To the beginning of the terminal's line, and nothing on it."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A few words of a line. Those of a high rank are left out first where the line is too long; 0 always stays."""
+
+    text: str
+    rank: int = 0
 
 
 class ConsoleProgress:
-    """Shows epoch, step, loss, validation values, slices per second and the time that is left."""
+    """Shows epoch, step, loss, speed, rate, memory, skipped steps and the time that all epochs will still take.
+
+    On a terminal one line is drawn over and over, at most ten times a second, and by this process alone: no thread
+    wakes up between steps. Whoever else prints there calls `clear` first (run/output.Tee does).
+    """
 
     def __init__(
         self,
-        name: str,
         num_epochs: int,
         *,
-        first_epoch: int = 0,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
+        columns: Callable[[], int] | None = None,
     ):
-        self._name = name
         self._num_epochs = num_epochs
-        self._first_epoch = first_epoch
         self._stream = stream or sys.stderr
         self._clock = clock
-        self._start = clock()
-        self._slices = 0
-        self._step_seconds = 0.0
+        self._columns = columns or (lambda: terminal_columns(self._stream))
+        self._live = self._stream.isatty() and os.environ.get("TERM") != "dumb"
+        full, empty = (_FULL, _EMPTY) if _can_write(self._stream, _FULL + _EMPTY) else (_FULL_ASCII, _EMPTY_ASCII)
+        self._full, self._empty = full, empty
+        self._is_drawn = False
+        self._drawn_at = -math.inf
+        self._pace = Pace(num_epochs)
         self._loss: float | None = None
-        self._scores = ""
-        self._live: tuple[Progress, TaskID] | None = None
+        self._skipped = self._vanished = 0
+        self._last: StepDone | None = None
 
     def on_step(self, event: StepDone, state: Any) -> None:
-        self._slices += event.num_slices
-        self._step_seconds += event.seconds
+        now = self._clock()
+        self._pace.after_step(event, now)
+        self._last = event
+        self._skipped += event.skipped
+        self._vanished += event.num_vanished
         loss = event.losses.get("loss")
         if loss is not None and not event.skipped:
             self._loss = loss if self._loss is None else self._loss + SMOOTHING * (loss - self._loss)
-        if self._stream.isatty():
-            progress, task = self._live or self._begin(event.steps_in_epoch)
-            words = "" if self._loss is None else f"loss {self._loss:.4f}"
-            progress.update(task, advance=1, epoch=self._epoch(event.epoch), words=f"{words}  {self._scores}".strip())
+        if self._live and (now - self._drawn_at >= REDRAW_S or self._pace.is_last_of_epoch):
+            self._drawn_at = now
+            self._stream.write(ERASE + self._bar_line(event))
+            self._stream.flush()
+            self._is_drawn = True
 
     def on_epoch(self, event: EpochDone, state: Any) -> None:
-        self._scores = scores_text(event.values)
-        if self._live is not None:
-            progress, task = self._live
-            progress.reset(task, epoch=self._epoch(event.epoch), words=self._scores)
-            progress.console.print(self._line(event), markup=False, highlight=False)
-        else:
-            print(self._line(event), file=self._stream, flush=True)
-        self._slices, self._step_seconds = 0, 0.0
+        speed = self._pace.slices_per_s
+        self._pace.after_epoch(event, self._clock())
+        self.clear()
+        pieces = self._epoch_pieces(event, speed)
+        line = fitted(pieces, self._columns() - 1) if self._live else fitted(pieces)
+        print(line, file=self._stream, flush=True)
+        self._skipped = self._vanished = 0
 
     def on_samples(self, epoch: int, samples: Sequence[SlicePrediction]) -> None:
         """Pictures are not for the console."""
 
-    def close(self) -> None:
-        if self._live is not None:
-            self._live[0].stop()
-            self._live = None
+    def clear(self) -> None:
+        """Take the live line off the terminal; the next step draws it again."""
+        if self._is_drawn:
+            self._stream.write(ERASE)
+            self._stream.flush()
+            self._is_drawn = False
 
-    def _line(self, event: EpochDone) -> str:
-        done = event.epoch + 1 - self._first_epoch
-        left = (self._num_epochs - event.epoch - 1) * (self._clock() - self._start) / max(done, 1)
-        speed = f"{self._slices / self._step_seconds:.1f} slices/s" if self._step_seconds > 0 else ""
-        parts = [self._name, self._epoch(event.epoch), scores_text(event.values), "best" if event.improved else "    "]
-        if "lr" in event.values:
-            parts.append(f"lr {event.values['lr']:.2g}")
-        if event.values.get("train_vanished"):
-            parts.append(f"{event.values['train_vanished']:.0f} instances left the picture")
-        return "  ".join(part for part in [*parts, speed, f"eta {duration_text(left)}"] if part)
+    def close(self) -> None:
+        self.clear()
+
+    def _bar_line(self, event: StepDone) -> str:
+        width = self._columns() - 1  # a character in the last column would wrap
+        done, steps = self._pace.step_in_epoch, event.steps_in_epoch
+        phase = "validating" if self._pace.is_last_of_epoch else f"{self._pace.slices_per_s:.1f} slices/s"
+        head = Piece(f"epoch {self._epoch(event.epoch)}")
+        tail = [
+            Piece(f"{done:>{len(str(steps))}}/{steps}" if steps else f"step {event.step}"),
+            Piece("" if self._loss is None else f"loss {self._loss:.4f}"),
+            Piece(f"{phase:>14}", 2),
+            *self._details(event.learning_rates, event.memory_bytes),
+            Piece(f"eta {self._pace.left_text():<7}"),
+        ]
+        room = width - len(fitted([head, *tail], width - LEAST_BAR - 2)) - 2
+        if not steps or room < LEAST_BAR:
+            return fitted([head, *tail], width)[:width]
+        filled = round(min(room, LONGEST_BAR) * done / steps)
+        bar = self._full * filled + self._empty * (min(room, LONGEST_BAR) - filled)
+        return fitted([head, Piece(bar), *tail], width)
+
+    def _epoch_pieces(self, event: EpochDone, slices_per_s: float) -> list[Piece]:
+        scores = [Piece(f"{name} {event.values[name]:.4f}") for name in SHOWN if name in event.values]
+        rates = (event.values["lr"],) if "lr" in event.values else ()
+        memory = self._last.memory_bytes if self._last else 0
+        return [
+            Piece(f"epoch {self._epoch(event.epoch)}"),
+            *scores,
+            Piece("best" if event.improved else " " * len("best")),
+            Piece(f"{slices_per_s:.1f} slices/s" if slices_per_s else "", 3),
+            *self._details(rates, memory),
+            Piece(f"eta {self._pace.left_text()}", 1),
+        ]
+
+    def _details(self, rates: Sequence[float], memory_bytes: int) -> list[Piece]:
+        """Learning rate (the largest of the groups'), memory, and what went wrong in the epoch, where anything did."""
+        return [
+            Piece(f"lr {rate_text(max(rates))}" if rates else "", 4),
+            Piece(f"{memory_bytes / 1e9:.1f} GB" if memory_bytes else "", 5),
+            Piece(f"{self._skipped} skipped" if self._skipped else "", 1),
+            Piece(f"{self._vanished} vanished" if self._vanished else "", 6),
+        ]
 
     def _epoch(self, epoch: int) -> str:
-        width = len(str(self._num_epochs))
-        return f"epoch {epoch + 1:>{width}}/{self._num_epochs}"
-
-    def _begin(self, steps: int) -> "tuple[Progress, TaskID]":
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        # Names are text: with markup on, a point called "[red]" would colour the line instead of naming it.
-        columns = [TextColumn(f"{{task.{part}}}", markup=False) for part in ("description", "fields[epoch]")]
-        words = TextColumn("{task.fields[words]}", markup=False)
-        progress = Progress(
-            *columns,
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            words,
-            console=Console(file=self._stream),
-            transient=True,
-        )
-        progress.start()
-        self._live = (progress, progress.add_task(self._name, total=steps, epoch="", words=""))
-        return self._live
+        return f"{epoch + 1:>{len(str(self._num_epochs))}}/{self._num_epochs}"
 
 
-def scores_text(values: Mapping[str, float]) -> str:
-    """`train_loss 0.4120  val_loss 0.3981  val_dice 0.8730`."""
-    return "  ".join(f"{name} {values[name]:.4f}" for name in SHOWN if name in values)
+class Pace:
+    """How fast training is, and how long all of its epochs will still take (early stopping may end it before)."""
+
+    def __init__(self, num_epochs: int):
+        self._num_epochs = num_epochs
+        self._steps_left = 0
+        self._epochs_left = num_epochs
+        self._num_seen = 0
+        self._step_s = 0.0
+        self._between_s: float | None = None
+        """Mean seconds per epoch outside of steps: validation, pictures, checkpoints."""
+        self._num_epochs_seen = 0
+        self._epoch_began: float | None = None
+        self._epoch_step_s = 0.0
+        self._slices, self._seconds = 0, 0.0
+        self.step_in_epoch = 0
+        self.is_last_of_epoch = False
+
+    @property
+    def slices_per_s(self) -> float:
+        """Over the epoch so far, waiting for data included."""
+        return self._slices / self._seconds if self._seconds > 0 else 0.0
+
+    def after_step(self, event: StepDone, now: float) -> None:
+        if self._epoch_began is None:
+            self._epoch_began = now - event.seconds
+        self._num_seen += 1
+        # A plain mean at first; the first step of a process is slow and must not be believed for long.
+        share = max(SMOOTHING, 1 / self._num_seen)
+        self._step_s += share * (event.seconds - self._step_s)
+        self._epoch_step_s += event.seconds
+        self._slices += event.num_slices
+        self._seconds += event.seconds
+        self.step_in_epoch = event.step - event.epoch * event.steps_in_epoch
+        self.is_last_of_epoch = self.step_in_epoch == event.steps_in_epoch
+        self._steps_left = self._num_epochs * event.steps_in_epoch - event.step
+        self._epochs_left = self._num_epochs - event.epoch
+
+    def after_epoch(self, event: EpochDone, now: float) -> None:
+        if self._epoch_began is not None:
+            between = max(0.0, now - self._epoch_began - self._epoch_step_s)
+            self._num_epochs_seen += 1
+            self._between_s = (self._between_s or 0.0) + (between - (self._between_s or 0.0)) / self._num_epochs_seen
+        self._epochs_left = self._num_epochs - event.epoch - 1
+        self._epoch_began, self._epoch_step_s = now, 0.0
+        self._slices, self._seconds = 0, 0.0
+
+    def left_text(self) -> str:
+        """`2h05m`; in a process's first epoch `2h05m+`: how long validation takes is not known yet."""
+        if not self._num_seen or self._steps_left < 0:
+            return "?"
+        seconds = self._steps_left * self._step_s + self._epochs_left * (self._between_s or 0.0)
+        return duration_text(seconds) + ("+" if self._between_s is None else "")
+
+
+def fitted(pieces: Sequence[Piece], width: int | None = None) -> str:
+    """The pieces as one line, without as many of the highest ranks as it takes to fit `width`; rank 0 always stays."""
+    kept = [piece for piece in pieces if piece.text]
+    while True:
+        line = "  ".join(piece.text for piece in kept)
+        highest = max((piece.rank for piece in kept), default=0)
+        if width is None or len(line) <= width or not highest:
+            return line
+        kept = [piece for piece in kept if piece.rank != highest]
+
+
+def rate_text(rate: float) -> str:
+    """`5.0e-4`."""
+    mantissa, exponent = f"{rate:.1e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
 
 
 def duration_text(seconds: float) -> str:
-    """`45s`, `4m10s`, `2h05m`."""
+    """`45s`, `4m10s`, `2h05m`, `3d04h`."""
     whole = max(0, round(seconds))
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    days, hours, minutes, rest = whole // 86400, whole // 3600 % 24, whole // 60 % 60, whole % 60
+    if days:
+        return f"{days}d{hours:02d}h"
     if hours:
         return f"{hours}h{minutes:02d}m"
     return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
+
+
+def terminal_columns(stream: TextIO) -> int:
+    """Width of the terminal behind `stream`; 80 where it does not say (COLUMNS wins, as everywhere)."""
+    if (given := os.environ.get("COLUMNS", "")).isdigit() and int(given):
+        return int(given)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
+def _can_write(stream: TextIO, text: str) -> bool:
+    try:
+        text.encode(getattr(stream, "encoding", None) or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

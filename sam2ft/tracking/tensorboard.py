@@ -12,7 +12,7 @@ class TensorBoardTracker:
     """Losses, rates and speed per step, all values per epoch, QC pictures, and the configuration as text.
 
     `first_step` is the number of updates already made: on resume, events of later steps that an earlier attempt wrote
-    (after its last checkpoint) are hidden, so that no curve runs back on itself.
+    (after its last checkpoint) are hidden, so that no curve runs back on itself; so are all of them with --fresh.
     """
 
     def __init__(self, folder: Path, *, config_text: str, draw: Draw, first_step: int = 0):
@@ -20,8 +20,7 @@ class TensorBoardTracker:
 
         self._draw = draw
         self._step = first_step
-        purge = first_step + 1 if first_step else None
-        self._writer: Any = SummaryWriter(str(folder), purge_step=purge)
+        self._writer: Any = SummaryWriter(str(folder), purge_step=first_step + 1)
         if not first_step:
             # Four spaces in front make it a code block: TensorBoard renders text as Markdown.
             self._writer.add_text("config", "\n".join(f"    {line}" for line in config_text.splitlines()), 0)

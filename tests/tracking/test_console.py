@@ -1,85 +1,175 @@
+import time
 from collections.abc import Callable
-from dataclasses import replace
 from io import StringIO
 
 import pytest
 
 from sam2ft.core.events import EpochDone, StepDone
-from sam2ft.tracking.console import ConsoleProgress, duration_text
+from sam2ft.tracking.console import ERASE, ConsoleProgress, Piece, duration_text, fitted, rate_text
 
 Steps = Callable[..., StepDone]
 Epochs = Callable[..., EpochDone]
 
 
 class Terminal(StringIO):
+    encoding = "utf-8"
+
     def isatty(self) -> bool:
         return True
 
+    def drawn(self) -> list[str]:
+        """Every state of the live line, and every line that stays."""
+        return [part for part in self.getvalue().split(ERASE) if part]
 
-def clock(*times: float) -> Callable[[], float]:
-    left = list(times)
-    return lambda: left.pop(0) if len(left) > 1 else left[0]
+
+class Clock:
+    """Seconds that a test sets."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
-def test_a_log_gets_one_plain_line_per_epoch(step: Steps, epoch: Epochs) -> None:
-    stream = StringIO()
-    console = ConsoleProgress("p", 10, stream=stream, clock=clock(0.0, 30.0, 60.0))
+@pytest.fixture(autouse=True)
+def _a_terminal_that_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
+def run_epoch(console: ConsoleProgress, clock: Clock, step: Steps, done: EpochDone, *, first: int = 1) -> None:
+    """Four steps of 2 s (8 slices each) and 12 s of validation: 20 s."""
+    for number in range(first, 5):
+        clock.now += 2.0
+        console.on_step(step(4 * done.epoch + number, epoch=done.epoch), None)
+    clock.now += 12.0
+    console.on_epoch(done, None)
+
+
+def test_a_log_gets_one_plain_line_per_epoch_with_the_time_that_all_epochs_will_take(
+    step: Steps, epoch: Epochs
+) -> None:
+    stream, clock = StringIO(), Clock()
+    console = ConsoleProgress(10, stream=stream, clock=clock)
     for number in range(2):
-        for _ in range(4):
-            console.on_step(step(1), None)
-        console.on_epoch(epoch(number, improved=number == 0), None)
+        run_epoch(console, clock, step, epoch(number, improved=number == 0))
     console.close()
     assert stream.getvalue().splitlines() == [
-        "p  epoch  1/10  train_loss 0.5000  val_loss 0.2500  val_dice 0.8750  best  lr 0.0001  4.0 slices/s  eta 4m30s",
-        "p  epoch  2/10  train_loss 0.5000  val_loss 0.2500  val_dice 0.8750        lr 0.0001  4.0 slices/s  eta 4m00s",
+        "epoch  1/10  train_loss 0.5000  val_loss 0.2500  val_dice 0.8750  best  4.0 slices/s  lr 1.0e-4  eta 3m00s",
+        "epoch  2/10  train_loss 0.5000  val_loss 0.2500  val_dice 0.8750        4.0 slices/s  lr 1.0e-4  eta 2m40s",
     ]
 
 
-def test_instances_that_augmentation_moved_away_are_told(epoch: Epochs) -> None:
-    stream = StringIO()
-    console = ConsoleProgress("p", 10, stream=stream)
-    for number, vanished in ((0, 12.0), (1, 0.0)):
-        event = epoch(number)
-        console.on_epoch(replace(event, values={**event.values, "train_vanished": vanished}), None)
-    lines = stream.getvalue().splitlines()
-    assert "12 instances left the picture" in lines[0]
-    assert "left the picture" not in lines[1]
-
-
-def test_a_resumed_run_estimates_from_its_own_epochs(epoch: Epochs) -> None:
-    stream = StringIO()
-    console = ConsoleProgress("p", 10, first_epoch=7, stream=stream, clock=clock(0.0, 30.0))
-    console.on_epoch(epoch(7), None)
-    assert stream.getvalue().endswith("eta 1m00s\n")
-
-
-def test_a_terminal_gets_a_bar_and_the_same_lines(step: Steps, epoch: Epochs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "160")
-    stream = Terminal()
-    console = ConsoleProgress("[red]point 0", 10, stream=stream)
-    for number in range(1, 5):
-        console.on_step(step(number), None)
-    console.on_epoch(epoch(0), None)
-    console.close()
-    shown = stream.getvalue()
-    assert "[red]point 0  epoch  1/10  train_loss 0.5000" in shown
-    assert "loss 0.5000" in shown
-    assert "/4" in shown
-
-
-def test_a_skipped_step_does_not_spoil_the_shown_loss(step: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "xterm")
-    stream = Terminal()
-    console = ConsoleProgress("p", 1, stream=stream)
+def test_the_estimate_of_the_first_epoch_says_that_validation_is_not_in_it(step: Steps, epoch: Epochs) -> None:
+    stream, clock = Terminal(), Clock()
+    console = ConsoleProgress(10, stream=stream, clock=clock, columns=lambda: 120)
+    clock.now = 2.0
     console.on_step(step(1), None)
-    console.on_step(step(2, losses={"loss": float("nan")}, skipped=True), None)
+    assert "eta 1m18s+" in stream.drawn()[-1]  # 39 steps of 2 s
+    clock.now = 20.0
+    console.on_epoch(epoch(0), None)
+    clock.now += 2.0
+    console.on_step(step(5, epoch=1), None)
+    # 35 steps of 2 s; of the 20 s, 2 s were steps, so 18 s are spent outside of them in each of 9 epochs.
+    assert "eta 3m52s " in stream.drawn()[-1] + " "
+
+
+def test_a_resumed_run_counts_only_what_is_left(step: Steps, epoch: Epochs) -> None:
+    stream, clock = StringIO(), Clock()
+    console = ConsoleProgress(10, stream=stream, clock=clock)
+    run_epoch(console, clock, step, epoch(7), first=3)
+    assert stream.getvalue().endswith("eta 40s\n")
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120, 200])
+def test_a_terminal_gets_one_live_line_that_never_wraps(step: Steps, epoch: Epochs, columns: int) -> None:
+    stream, clock = Terminal(), Clock()
+    console = ConsoleProgress(100, stream=stream, clock=clock, columns=lambda: columns)
+    run_epoch(console, clock, lambda *a, **k: step(*a, **k, memory_bytes=2_300_000_000), epoch(0))
     console.close()
-    assert "nan" not in stream.getvalue()
+    *live, last = stream.drawn()
+    assert len(live) == 4
+    assert all(len(line) < columns for line in live)
+    assert "\n" not in "".join(live)
+    assert last.endswith("\n")
+    shown = live[1]
+    assert "epoch   1/100" in shown
+    if columns >= 80:
+        assert all(part in shown for part in ("2/4", "━", "loss 0.5000", "4.0 slices/s", "eta 13m16s+"))
+        assert "validating" in live[-1]
+        assert "val_dice 0.8750  best" in last
+    if columns >= 120:
+        assert all(part in shown for part in ("lr 1.0e-4", "2.3 GB"))
+        assert all(part in last for part in ("4.0 slices/s", "lr 1.0e-4", "2.3 GB", "eta 33m00s"))
+
+
+def test_what_went_wrong_is_counted_and_a_skipped_step_does_not_spoil_the_shown_loss(step: Steps) -> None:
+    stream, clock = Terminal(), Clock()
+    console = ConsoleProgress(1, stream=stream, clock=clock, columns=lambda: 120)
+    console.on_step(step(1), None)
+    assert "skipped" not in stream.drawn()[-1]
+    clock.now = 1.0
+    console.on_step(step(2, losses={"loss": float("nan")}, skipped=True, num_vanished=3), None)
+    assert "loss 0.5000" in stream.drawn()[-1]
+    assert "1 skipped  3 vanished" in stream.drawn()[-1]
+
+
+def test_the_line_is_drawn_at_most_ten_times_a_second_and_can_be_taken_away(step: Steps) -> None:
+    stream, clock = Terminal(), Clock()
+    console = ConsoleProgress(1, stream=stream, clock=clock, columns=lambda: 80)
+    for number in range(1, 101):
+        clock.now += 0.01
+        console.on_step(step(number, steps_in_epoch=1000), None)
+    assert len(stream.drawn()) == 10
+    console.clear()
+    assert stream.getvalue().endswith(ERASE)
+    console.close()
+    assert not stream.getvalue().endswith(ERASE + ERASE)
+
+
+def test_a_dumb_terminal_and_an_ascii_one_get_what_they_can_show(step: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    stream = Terminal()
+    ConsoleProgress(1, stream=stream).on_step(step(1), None)
+    assert stream.getvalue() == ""
+    monkeypatch.setenv("TERM", "xterm")
+    stream.encoding = "ascii"
+    ConsoleProgress(1, stream=stream).on_step(step(1), None)
+    assert "##" in stream.getvalue()
+    assert stream.getvalue().isascii()
+
+
+def test_an_unknown_number_of_steps_is_no_division_by_zero(step: Steps) -> None:
+    stream = Terminal()
+    ConsoleProgress(3, stream=stream).on_step(step(7, steps_in_epoch=0), None)
+    assert "step 7" in stream.getvalue()
+    assert "eta ?" in stream.getvalue()
+
+
+def test_watching_costs_a_step_next_to_nothing(step: Steps) -> None:
+    stream, event = Terminal(), step(1, steps_in_epoch=10_000)
+    console = ConsoleProgress(1, stream=stream, columns=lambda: 120)
+    began = time.process_time()
+    for _ in range(2000):
+        console.on_step(event, None)
+    assert (time.process_time() - began) / 2000 < 0.5e-3
+
+
+def test_words_of_a_high_rank_are_left_out_first() -> None:
+    pieces = [Piece("abc"), Piece("de", 2), Piece("f", 1), Piece("")]
+    assert fitted(pieces) == "abc  de  f"
+    assert fitted(pieces, 9) == "abc  f"
+    assert fitted(pieces, 2) == "abc"
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(45, "45s"), (250.4, "4m10s"), (7500, "2h05m"), (-1, "0s"), (59.7, "1m00s")]
+    ("seconds", "text"),
+    [(45, "45s"), (250.4, "4m10s"), (7500, "2h05m"), (-1, "0s"), (59.7, "1m00s"), (273600, "3d04h")],
 )
 def test_durations_are_short(seconds: float, text: str) -> None:
     assert duration_text(seconds) == text
+
+
+@pytest.mark.parametrize(("rate", "text"), [(1e-4, "1.0e-4"), (4.83e-4, "4.8e-4"), (0.1, "1.0e-1"), (0.0, "0.0e0")])
+def test_rates_are_short(rate: float, text: str) -> None:
+    assert rate_text(rate) == text

@@ -98,6 +98,8 @@ def test_a_step_becomes_named_numbers(step: Steps) -> None:
     assert scalars_of_step(step(1)) == {
         "train/loss": 0.5,
         "train/seg": 0.75,
+        "train/skipped": 0.0,
+        "train/vanished": 0.0,
         "lr/group_0": 1e-4,
         "train/gradient_norm": 2.0,
         "speed/slices_per_s": 4.0,
