@@ -35,22 +35,26 @@ class Ranks:
         """Whether this rank writes files and talks to people."""
         return self.rank == 0
 
-    def gather(self, values: Sequence[float]) -> list[list[float]]:
-        """The same number of values from every rank, in rank order and as the same bits on every rank (float64)."""
+    def gather(self, values: Sequence[float] | torch.Tensor) -> list[list[float]]:
+        """The same number of values from every rank, in rank order and as the same bits on every rank (float64).
+
+        One collective; a tensor on the device is read once, by all that happens here.
+        """
         if self.world_size == 1:
-            return [list(values)]
-        mine = torch.tensor(values, dtype=torch.float64, device=self.device)
+            return [values.tolist() if isinstance(values, torch.Tensor) else list(values)]
+        mine = torch.as_tensor(values, dtype=torch.float64, device=self.device)
         everyone = [torch.empty_like(mine) for _ in range(self.world_size)]
         torch.distributed.all_gather(everyone, mine)
-        return [theirs.tolist() for theirs in everyone]
+        gathered: list[list[float]] = torch.stack(everyone).tolist()
+        return gathered
 
-    def total(self, values: Sequence[float]) -> list[float]:
+    def total(self, values: Sequence[float] | torch.Tensor) -> list[float]:
         """Sums over ranks, added in rank order."""
         return [sum(column) for column in zip(*self.gather(values), strict=True)]
 
-    def maximum(self, value: int) -> int:
-        """The largest of the ranks' numbers."""
-        return int(max(row[0] for row in self.gather([value])))
+    def maxima(self, values: Sequence[float]) -> list[float]:
+        """The largest of the ranks' numbers, one by one."""
+        return [max(column) for column in zip(*self.gather(values), strict=True)]
 
     def barrier(self) -> None:
         if self.world_size > 1:

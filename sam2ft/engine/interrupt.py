@@ -2,20 +2,47 @@
 
 import os
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 # USR2: Slurm's `--signal` warning that the time is nearly up; TERM: preemption, scancel or a plain kill; INT: Ctrl-C.
 STOP_SIGNALS = (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
 
 
-def agreed(requested: bool, maximum: Callable[[int], int]) -> bool:
-    """Whether any rank was told to stop; every rank gets the same answer.
+ASK_EVERY_S = 1.0
 
-    `maximum` returns the largest of the ranks' numbers (one collective): the signal reaches ranks at different times,
-    and a rank that stopped alone would leave the others waiting in their next collective.
+
+class Asking:
+    """Ranks that ask each other whether any of them was told to stop: a collective, so all at the same batches.
+
+    The signal reaches ranks at different times, and a rank that stopped alone would leave the others waiting in their
+    next collective. They ask every few batches: as many as the slowest rank does in `every_s`.
     """
-    return maximum(int(requested)) > 0
+
+    def __init__(
+        self,
+        maxima: Callable[[Sequence[float]], list[float]],
+        every_s: float = ASK_EVERY_S,
+        clock: Callable[[], float] = time.perf_counter,
+    ):
+        """maxima: the largest of the ranks' numbers, one by one (engine/distributed.Ranks.maxima)."""
+        self._maxima, self._every_s, self._clock = maxima, every_s, clock
+        self._asked_at: float | None = None
+        self._every, self._left = 1, 1
+
+    def says_stop(self, requested: bool) -> bool:
+        """Called by every rank before each batch; every rank gets the same answer."""
+        self._left -= 1
+        if self._left:
+            return False
+        now = self._clock()
+        seconds = 0.0 if self._asked_at is None else now - self._asked_at
+        stop, slowest = self._maxima([float(requested), seconds])
+        if slowest:
+            self._every = max(1, min(2 * self._every, int(self._every * self._every_s / slowest)))
+        self._asked_at, self._left = now, self._every
+        return stop > 0
 
 
 class StopFlag:

@@ -18,7 +18,7 @@ from sam2ft.engine.distributed import seed_step
 from sam2ft.engine.early_stopping import Stopping
 from sam2ft.engine.ema import WeightAverage
 from sam2ft.engine.groups import Group, add_sums, groups_of, slice_names
-from sam2ft.engine.interrupt import agreed
+from sam2ft.engine.interrupt import ASK_EVERY_S, Asking
 from sam2ft.engine.memory import peak_memory_bytes
 from sam2ft.engine.optim import trained_parameters
 from sam2ft.engine.precision import autocast, full_precision
@@ -99,7 +99,7 @@ class Trainer:
                 share = losses["loss"].sum() * (batch.weight * self.ranks.world_size / num_instances)
                 self.scaler.scale(share).backward()  # type: ignore[no-untyped-call]  # torch's own is untyped
             add_sums(sums, losses, batch.weight)
-        totals, norm = self._totals(sums), self._clip()
+        totals, norm = self._read(sums, self._clip())
         finite = all(math.isfinite(value) for value in (*totals.values(), norm))
         with self.schedule.rates_of(state.step) as rates:
             self._update(finite=finite)
@@ -175,19 +175,23 @@ class Trainer:
     def _on_device(self, batch: Batch) -> Batch:
         return batch.to(self.ranks.device, non_blocking=True)
 
-    def _totals(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
-        """Sums of the losses over all ranks."""
-        names = sorted(sums)
-        return dict(zip(names, self.ranks.total([float(sums[name]) for name in names]), strict=True))
-
-    def _clip(self) -> float:
+    def _clip(self) -> Tensor:
         """The norm of the whole gradient before clipping; clipped at clip_grad where that is set."""
         self.scaler.unscale_(self.optimizer)
         parameters = [tensor for tensor in trained_parameters(self.optimizer) if tensor.grad is not None]
         norm = nn.utils.get_total_norm([tensor.grad for tensor in parameters if tensor.grad is not None])
         if self.settings.clip_grad is not None:
             nn.utils.clip_grads_with_norm_(parameters, self.settings.clip_grad, norm)
-        return float(norm)
+        return norm
+
+    def _read(self, sums: Mapping[str, Tensor], norm: Tensor) -> tuple[dict[str, float], float]:
+        """Sums of the losses over all ranks, and the norm. The only place of a step that waits for the device.
+
+        The ranks' gradients are the same; their norms are averaged so that one that is not finite is seen by all.
+        """
+        names = sorted(sums)
+        *totals, norms = self.ranks.total(torch.stack([*(sums[name] for name in names), norm.to(sums["loss"])]))
+        return dict(zip(names, totals, strict=True)), norms / self.ranks.world_size
 
     def _update(self, *, finite: bool) -> None:
         if finite:
@@ -225,19 +229,25 @@ class Trainer:
     def _validate(self, val_batches: ValBatches, state: TrainState) -> Validation:
         """With fixed prompts, in the precision of training, with the averaged weights where there are some."""
         self.model.eval()
-        with nullcontext() if self.average is None else self.average.applied():
-            return validate(
-                (self._on_device(batch) for batch in self._until_stopped(val_batches(), state)),
-                self.calculate_loss,
-                self.ranks,
-                num_samples=self.settings.num_samples if self.ranks.is_main else 0,
-            )
+        try:
+            with nullcontext() if self.average is None else self.average.applied():
+                return validate(
+                    (self._on_device(batch) for batch in self._until_stopped(val_batches())),
+                    self.calculate_loss,
+                    self.ranks,
+                    num_samples=self.settings.num_samples if self.ranks.is_main else 0,
+                )
+        except StopRequestedError:
+            # Not before: only now the model has its own weights again, and they are what is saved.
+            self._stop(state)
 
-    def _until_stopped(self, batches: Iterable[Batch], state: TrainState) -> Iterator[Batch]:
+    def _until_stopped(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """The batches, unless a rank is told to stop: a long validation must not outlast Slurm's grace time."""
+        # Alone, asking costs nothing.
+        asking = Asking(self.ranks.maxima, every_s=ASK_EVERY_S if self.ranks.world_size > 1 else 0.0)
         for batch in batches:
-            if agreed(self.surroundings.stop.requested, self.ranks.maximum):
-                self._stop(state)
+            if asking.says_stop(self.surroundings.stop.requested):
+                raise StopRequestedError("during validation")
             yield batch
 
     def _learning_rate(self) -> float:

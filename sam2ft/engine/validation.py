@@ -50,7 +50,8 @@ def validate(
         if len(samples) < num_samples and batch.weight:
             samples += slice_predictions(batch, result.logits_n1hw)[: num_samples - len(samples)]
     names = sorted(sums)
-    *totals, count = ranks.total([*(float(sums[name]) for name in names), num_instances])
+    counted = [*(sums[name] for name in names), torch.tensor(num_instances, dtype=torch.float64, device=ranks.device)]
+    *totals, count = ranks.total(torch.stack(counted))
     if not count:
         raise DataError("the validation split has no labelled slice; early stopping and the best epoch need some")
     return Validation({f"val_{name}": value / count for name, value in zip(names, totals, strict=True)}, samples)

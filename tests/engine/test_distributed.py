@@ -31,7 +31,7 @@ def test_a_process_on_its_own_needs_no_group() -> None:
     with distributed(device="cpu", environment={}) as ranks:
         assert (ranks.rank, ranks.world_size, ranks.is_main) == (0, 1, True)
         assert ranks.total([1.5, 2.0]) == [1.5, 2.0]
-        assert ranks.maximum(3) == 3
+        assert ranks.maxima([3, 1]) == [3, 1]
         model = torch.nn.Linear(1, 1)
         assert ranks.wrap(model) is model
         assert not torch.distributed.is_initialized()

@@ -41,6 +41,12 @@ def weights_of(trainer: Trainer) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
 
 
+def written(trainer: Trainer, state: TrainState) -> Any:
+    """The snapshot as it would be read from a file that is written now: not the tensors that training goes on with."""
+    tensors, text = pack(trainer.snapshot(state))
+    return unpack({name: tensor.clone() for name, tensor in tensors.items()}, text)
+
+
 def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
@@ -164,7 +170,7 @@ def test_resume_equals_the_uninterrupted_run_bit_for_bit(
 
     def crash(event: Any, state: TrainState) -> None:
         if event.step == stop_at:
-            kept.append(pack(first.snapshot(state)))
+            kept.append(written(first, state))
             raise KeyboardInterrupt
 
     before = recorder(crash)
@@ -173,8 +179,7 @@ def test_resume_equals_the_uninterrupted_run_bit_for_bit(
         first.fit(data.train, data.val)
     after = recorder()
     second = make_trainer(Surroundings(observer=after), **options)
-    tensors, text = kept[0]
-    state = second.restore(unpack({name: tensor.clone() for name, tensor in tensors.items()}, text))
+    state = second.restore(kept[0])
     again = second.fit(data.train, data.val, state)
     assert same(weights_of(second), weights_of(uninterrupted))
     assert same(second.weights(), uninterrupted.weights())
@@ -201,43 +206,53 @@ def test_a_stop_request_saves_the_state_of_the_last_step_and_continues_to_the_sa
         flag.requested = event.step == 9
 
     surroundings = Surroundings(
-        observer=recorder(ask), stop=flag, save=lambda state: saved.append(pack(stopped.snapshot(state)))
+        observer=recorder(ask), stop=flag, save=lambda state: saved.append(written(stopped, state))
     )
     stopped = make_trainer(surroundings)
     with pytest.raises(StopRequestedError, match="step 9"):
         stopped.fit(data.train, data.val)
     continued = make_trainer()
-    state = continued.restore(unpack(*saved[0]))
+    state = continued.restore(saved[0])
     assert (state.epoch, state.step_in_epoch, state.step) == (1, 3, 9)
     continued.fit(data.train, data.val, state)
     assert same(weights_of(continued), weights_of(uninterrupted))
 
 
-def test_a_stop_request_during_validation_ends_the_run_before_the_next_batch(
-    make_trainer: Any, toy_data: Any, recorder: Any
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+def test_a_stop_request_during_validation_saves_before_the_next_batch_what_is_trained(
+    make_trainer: Any, toy_data: Any, recorder: Any, ema_decay: float | None
 ) -> None:
+    """Not the average, which the model has while it is validated."""
     data = toy_data(3, 1)
+    uninterrupted = make_trainer(ema_decay=ema_decay)
+    uninterrupted.fit(data.train, data.val)
 
     class Flag:
         requested = False
 
-    flag, saved = Flag(), []
+    flag, saved, numbers = Flag(), [], []
 
     def val() -> Iterator[Batch]:
         for number, batch in enumerate(data.val()):
+            numbers.append(number)
             flag.requested = number == 1
             yield batch
 
     seen = recorder()
-    trainer = make_trainer(Surroundings(observer=seen, stop=flag, save=saved.append))
+    surroundings = Surroundings(observer=seen, stop=flag, save=lambda state: saved.append(written(stopped, state)))
+    stopped = make_trainer(surroundings, ema_decay=ema_decay)
     with pytest.raises(StopRequestedError):
-        trainer.fit(data.train, val)
-    assert (saved[0].epoch, saved[0].step_in_epoch) == (0, 3)
+        stopped.fit(data.train, val)
+    assert numbers == [0, 1]
     assert not seen.epochs
     # What is left of the epoch is its validation.
-    trainer.surroundings = Surroundings(observer=seen)
-    trainer.fit(data.train, data.val, saved[0])
+    continued = make_trainer(Surroundings(observer=seen), ema_decay=ema_decay)
+    state = continued.restore(saved[0])
+    assert (state.epoch, state.step_in_epoch) == (0, 3)
+    continued.fit(data.train, data.val, state)
     assert [event.epoch for event in seen.epochs] == [0, 1, 2]
+    assert same(weights_of(continued), weights_of(uninterrupted))
+    assert same(continued.weights(), uninterrupted.weights())
 
 
 def test_an_exception_in_the_loss_reaches_the_caller(make_trainer: Any, toy_data: Any) -> None:
