@@ -16,6 +16,7 @@ from sam2ft.core.labels import Label, LabelTable
 from sam2ft.metrics.counts import LabelMap, Overlap, label_overlaps
 from sam2ft.metrics.factory import measured_labels, unmet_needs
 from sam2ft.metrics.measurement import MaskPair, Metric, ScoreSettings
+from sam2ft.metrics.regions import Block, block_of
 from sam2ft.metrics.row_book import PromptedMask, RowBook, ScoredRows, instance_values, slice_values, volume_values
 
 __all__ = ["PromptedMask", "Scene", "ScoreSettings", "ScoredRows", "score_volume"]
@@ -109,14 +110,23 @@ def _count_slices(
 ) -> dict[int, tuple[Overlap, ...]]:
     """Evaluated slice -> counts of every label of the table, in its order."""
     positions = _positions(scene.labels)
-    return {
-        index: label_overlaps(
-            _as_positions(prediction[index], positions, scene.labels, f"{key.slice(index)}: prediction"),
-            _as_positions(reference[index], positions, scene.labels, f"{key.slice(index)}: reference"),
+    counts = {}
+    for index in _evaluated(scene):
+        # Counted where anything is; the rest of the slice is background of both.
+        block = _filled_block(prediction[index], reference[index])
+        found = label_overlaps(
+            _as_positions(prediction[index][block], positions, scene.labels, f"{key.slice(index)}: prediction"),
+            _as_positions(reference[index][block], positions, scene.labels, f"{key.slice(index)}: reference"),
             len(scene.labels),
         )
-        for index in _evaluated(scene)
-    }
+        around = Overlap(0, 0, 0, prediction[index].size - prediction[index][block].size)
+        counts[index] = tuple(one + around for one in found)
+    return counts
+
+
+def _filled_block(prediction_yx: LabelMap, reference_yx: LabelMap) -> Block:
+    filled = (prediction_yx != 0) | (reference_yx != 0)
+    return block_of(filled) if filled.any() else (slice(0, 0), slice(0, 0))
 
 
 def _positions(labels: LabelTable) -> npt.NDArray[np.int32]:
@@ -130,9 +140,9 @@ def _positions(labels: LabelTable) -> npt.NDArray[np.int32]:
 def _as_positions(
     mask: LabelMap, positions: npt.NDArray[np.int32], labels: LabelTable, where: str
 ) -> npt.NDArray[np.int32]:
-    known = (int(mask.min()) >= 0) and (int(mask.max()) < len(positions))
+    known = not mask.size or (int(mask.min()) >= 0 and int(mask.max()) < len(positions))
     found = positions[mask] if known else None
-    if found is None or found.min() < 0:
+    if found is None or found.min(initial=0) < 0:
         unknown = sorted(set(np.unique(mask).tolist()) - {0, *labels.ids})
         raise DataError(f"{where}: label {unknown[0]} is not in the label table; known: {labels.describe()}")
     return found
@@ -140,6 +150,10 @@ def _as_positions(
 
 def _num_instances(reference_yx: LabelMap, labels: LabelTable) -> list[int]:
     """Connected components of every label of the table in one slice."""
+    filled = reference_yx != 0
+    if not filled.any():
+        return [0] * len(labels)
+    reference_yx = reference_yx[block_of(filled)]
     boxes = ndimage.find_objects(reference_yx.astype(np.int32, copy=False), max_label=max(labels.ids, default=0))
     return [
         0 if boxes[label_id - 1] is None else components(reference_yx[boxes[label_id - 1]] == label_id)[1]

@@ -1,4 +1,4 @@
-"""Distances between the voxel boundaries of two masks, in mm; one crop and two distance transforms serve all four."""
+"""Distances between the voxel boundaries of two masks, in mm; one crop and one pair of searches serve all four."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -7,13 +7,16 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+from scipy import ndimage, spatial
 
 from sam2ft.core.prompts import Mask
 from sam2ft.metrics.measurement import FunctionMetric, MaskPair, Measurement, metric
 from sam2ft.metrics.regions import Region, regions_of
 
 Distances = npt.NDArray[np.float64]
+
+TREE_BELOW_SHARE = 1 / 16
+"""Share of a block that is target voxels, below which a tree is faster than a distance transform."""
 
 
 class TwoSurfaces(Protocol):
@@ -78,14 +81,27 @@ def boundary(mask: Mask) -> Mask:
 def distances_to(targets: Mask, points: Mask, spacing_mm: tuple[float, ...]) -> Distances:
     """(n,) distance in mm of each set voxel of `points` to the nearest of `targets`, in raster order.
 
-    The transform gives the nearest target of every voxel; lengths are computed for the points alone.
+    A search tree finds the nearest target where targets are few in their block, as boundaries in three dimensions are
+    (three times as fast as a distance transform, without its arrays of the block's size); else a distance transform.
+    Lengths are computed from whole voxels either way, so that a distance of two 0.7 mm voxels is 1.4 mm exactly.
     """
-    nearest = ndimage.distance_transform_edt(~targets, sampling=spacing_mm, return_distances=False, return_indices=True)
-    at = np.nonzero(points)
-    squares = np.zeros(len(at[0]))
-    for axis, spacing in enumerate(spacing_mm):
-        squares += ((nearest[axis][at] - at[axis]) * spacing) ** 2
-    return np.sqrt(squares)
+    distances = np.zeros(np.count_nonzero(points))
+    elsewhere = ~targets[points]
+    at = np.argwhere(points & ~targets)
+    if not len(at):
+        return distances
+    if np.count_nonzero(targets) < TREE_BELOW_SHARE * targets.size:
+        corners = np.argwhere(targets)
+        # Unbalanced and loose: three times as fast to build and, on concentric spheres, to search.
+        tree = spatial.cKDTree(corners * spacing_mm, balanced_tree=False, compact_nodes=False)
+        nearest = corners[tree.query(at * spacing_mm)[1]]
+    else:
+        found = ndimage.distance_transform_edt(
+            ~targets, sampling=spacing_mm, return_distances=False, return_indices=True
+        )
+        nearest = found[(slice(None), *at.T)].T
+    distances[elsewhere] = np.sqrt((((nearest - at) * spacing_mm) ** 2).sum(axis=1))
+    return distances
 
 
 def surface_distances(prediction: Mask, reference: Mask, spacing_mm: tuple[float, ...]) -> SurfaceDistances:
