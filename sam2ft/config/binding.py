@@ -21,13 +21,36 @@ REFUSED = {
         "SequentialLR": "it needs other schedulers as objects; for a warm-up use warmup_steps",
         "ChainedScheduler": "it needs other schedulers as objects; for a warm-up use warmup_steps",
     },
+    "transforms": {
+        "Rand3DElastic": "it bends volumes, and a sample is one slice; use Rand2DElastic",
+        "RandGridPatch": "it cuts a slice into several, and a sample stays one",
+        "RandSimulateLowResolution": "as a spatial transform it would coarsen the masks too; use RandGaussianSmooth",
+        "RandCoarseShuffle": "it moves pieces of the image away from their masks; use RandCoarseDropout",
+        "RandAxisFlip": "it draws the axis too; use RandFlip with spatial_axis",
+        **dict.fromkeys(
+            ("Resize", "Spacing", "SpatialResample", "ResampleToMatch", "Orientation"),
+            "the engine decides the grid: the slice's own, resized to module.image_size",
+        ),
+        **dict.fromkeys(
+            ("Flip", "Rotate", "Rotate90", "Zoom", "Affine", "GridDistortion", "AdjustContrast", "GaussianSmooth"),
+            "it changes every slice alike; its random form begins with Rand",
+        ),
+        **dict.fromkeys(
+            ("NormalizeIntensity", "ScaleIntensityRange", "ScaleIntensityRangePercentiles", "ClipIntensityPercentiles"),
+            "intensities are windowed to [0, 1] by prepare; see intensity.clip_percentiles of the dataset",
+        ),
+    },
 }
 
 # What the engine itself decides, and why.
 _LOSS_REASON = "the engine sets it: each instance is one class, given as logits, with a value of its own"
 _ONE_CLASS = "and each instance is one class"
 DECIDED = {
-    "optimizers": {},
+    "optimizers": {
+        "maximize": "the loss is minimised",
+        "differentiable": "nothing needs a gradient through the optimizer, and training would fail with it",
+        "capturable": "it is for steps recorded as CUDA graphs, and they are not",
+    },
     "schedulers": {"last_epoch": "the engine sets it when a run is resumed"},
     "losses": {
         **dict.fromkeys(

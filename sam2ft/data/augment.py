@@ -14,6 +14,8 @@ from sam2ft.core.prompts import Mask
 # Spatial transforms move image and masks alike; intensity transforms touch the image alone.
 SPATIAL = "monai.transforms.spatial.dictionary"
 INTENSITY = "monai.transforms.intensity.dictionary"
+# torch's "nearest" takes the pixel above and left of the right one, which would move masks by up to a pixel.
+MASK_MODES = {"RandZoom": "nearest-exact"}
 
 
 class TransformSpec(Protocol):
@@ -39,7 +41,8 @@ class Augmentation:
     ) -> tuple[npt.NDArray[np.float32], Mask]:
         """Image (bilinear, clipped to [0, 1]) and masks (nearest) on one grid; their size may be another afterwards."""
         self._chain.set_random_state(seed=seed)
-        result = self._chain({"image": image_yx[None], "masks": masks_nyx.astype(np.float32)})
+        # Some transforms write into the image they are given (RandCoarseDropout): the caller's stays as it is.
+        result = self._chain({"image": image_yx[None].copy(), "masks": masks_nyx.astype(np.float32)})
         image = np.clip(np.asarray(result["image"], dtype=np.float32)[0], 0, 1)
         return image, np.asarray(result["masks"]) > 0.5
 
@@ -60,7 +63,9 @@ def _transform(name: str, arguments: Mapping[str, Any]) -> Any:
         )
     settings = dict(arguments)
     if spatial and "mode" in inspect.signature(chosen).parameters:
-        settings["mode"] = (settings.get("mode", "bilinear"), "nearest")
+        settings["mode"] = (settings.get("mode", "bilinear"), MASK_MODES.get(name, "nearest"))
+    if name == "RandZoom" and "align_corners" in settings:
+        settings["align_corners"] = (settings["align_corners"], None)  # torch has it for interpolating modes alone
     try:
         return chosen(keys=("image", "masks") if spatial else ("image",), **settings)
     except (TypeError, ValueError) as error:

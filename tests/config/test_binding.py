@@ -39,6 +39,11 @@ def test_t_max_for_warm_restarts_says_whose_it_is_and_what_is_needed(
         ("schedulers", "MultiplicativeLR", "Python function"),
         ("schedulers", "SequentialLR", "warmup_steps"),
         ("schedulers", "ChainedScheduler", "warmup_steps"),
+        ("transforms", "Rand3DElastic", "use Rand2DElastic"),
+        ("transforms", "RandSimulateLowResolution", "coarsen the masks"),
+        ("transforms", "Resize", "the engine decides the grid"),
+        ("transforms", "Flip", "every slice alike"),
+        ("transforms", "NormalizeIntensity", "windowed to [0, 1] by prepare"),
     ],
 )
 def test_classes_that_do_not_fit_are_refused_with_the_reason(table: str, name: str, reason: str) -> None:
