@@ -9,15 +9,13 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from sam2ft.config.binding import REFUSED
 from sam2ft.core.errors import ConfigError
 from sam2ft.model.parts import PARTS
 
-REFUSED_OPTIMIZERS = {
-    "LBFGS": "it evaluates the loss several times per step (needs a closure)",
-    "SparseAdam": "it takes only sparse gradients, SAM 2 has dense ones",
-    "Muon": "it takes only 2-D parameters, SAM 2 has others",
-    "Optimizer": "it is the abstract base class",
-}
+REFUSED_OPTIMIZERS = {**REFUSED["optimizers"], "Optimizer": "it is the abstract base class"}
+# Of a parameter group: the factor on its rate that Schedule.rates_of applies.
+SCALE = "lr_scale"
 
 _TRUNK_BLOCK = re.compile(r"image_encoder\.trunk\.blocks\.(\d+)\.")
 
@@ -81,7 +79,11 @@ def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
 
 
 def parameter_groups(model: nn.Module, section: OptimizerSection) -> list[dict[str, Any]]:
-    """One group per learning rate and weight decay, in order of first appearance in the model."""
+    """One group per learning rate and weight decay, in order of first appearance in the model.
+
+    All have the rate of the section, and their factor on it beside it: a scheduler that was handed scaled rates would
+    pull them to its own absolute ones (eta_min, max_lr, min_lr), and what is to train slowest would end as fast as all.
+    """
     trained = [(name, tensor) for name, tensor in model.named_parameters() if tensor.requires_grad]
     if not trained:
         raise ConfigError("module.trainable: nothing would be trained")
@@ -91,7 +93,7 @@ def parameter_groups(model: nn.Module, section: OptimizerSection) -> list[dict[s
     for name, tensor in trained:
         scale = _part_scale(name, section.lr_scale) * _depth_scale(name, section.layer_decay, num_blocks)
         decays = not (section.no_decay_norms and tensor.ndim <= 1)
-        settings = {"lr": section.lr * scale} | ({} if decays else {"weight_decay": 0.0})
+        settings = {"lr": section.lr, SCALE: scale} | ({} if decays else {"weight_decay": 0.0})
         groups.setdefault((scale, decays), {"params": [], **settings})["params"].append(tensor)
     return list(groups.values())
 

@@ -10,20 +10,17 @@ from typing import Any, Literal, Protocol
 import torch
 from torch.optim import lr_scheduler
 
+from sam2ft.config.binding import REFUSED
 from sam2ft.core.errors import ConfigError
+from sam2ft.engine.optim import SCALE
 
 REFUSED_SCHEDULERS = {
-    "LambdaLR": "it needs a Python function",
-    "MultiplicativeLR": "it needs a Python function",
-    "SequentialLR": "it needs other schedulers; use warmup_steps for a warm-up",
-    "ChainedScheduler": "it needs other schedulers; use warmup_steps for a warm-up",
+    **REFUSED["schedulers"],
     "SWALR": "it belongs to stochastic weight averaging; use module.ema",
     "LRScheduler": "it is the abstract base class",
 }
 _PLATEAU = "ReduceLROnPlateau"
 _LENGTH = {"total_steps", "epochs", "steps_per_epoch"}
-# Given as absolute rates in YAML; with several parameter groups they keep the groups' proportions (lr_scale).
-_ABSOLUTE_RATES = {"OneCycleLR": ("max_lr",), "CyclicLR": ("base_lr", "max_lr")}
 
 
 class SchedulerSection(Protocol):
@@ -53,7 +50,10 @@ class SchedulerChoice:
 
 
 class Schedule:
-    """How learning rates change: a torch scheduler (or none: constant), and a linear warm-up over the first steps."""
+    """How learning rates change: a torch scheduler (or none: constant), and a linear warm-up over the first steps.
+
+    Between steps every group of the optimizer has the scheduler's rate; `rates_of` makes it the group's own.
+    """
 
     def __init__(
         self,
@@ -79,17 +79,22 @@ class Schedule:
     def rates_of(self, step: int) -> Iterator[list[float]]:
         """The optimizer has the rates of the 0-based `step` inside the block, the scheduler's own again after it.
 
-        torch's schedulers compute the next rate from the group's present one, so the warm-up must not stay in it.
+        torch's schedulers compute the next rate from the group's present one, so neither the warm-up nor a group's
+        scale may stay in it.
         """
         scheduled = [group["lr"] for group in self.optimizer.param_groups]
         factor = self.warmup_factor(step)
         for group, rate in zip(self.optimizer.param_groups, scheduled, strict=True):
-            group["lr"] = rate * factor
+            group["lr"] = rate * factor * _scale_of(group)
         try:
             yield [float(group["lr"]) for group in self.optimizer.param_groups]
         finally:
             for group, rate in zip(self.optimizer.param_groups, scheduled, strict=True):
                 group["lr"] = rate
+
+    def largest_rate(self) -> float:
+        """Of the groups' own rates, without warm-up."""
+        return max(float(group["lr"]) * _scale_of(group) for group in self.optimizer.param_groups)
 
     def after_step(self) -> None:
         if self.scheduler is not None and self.interval == "step":
@@ -135,9 +140,6 @@ def build_scheduler(
     advances = num_epochs * (steps_per_epoch if section.interval == "step" else 1)
     if section.type == "OneCycleLR" and not _LENGTH & arguments.keys():
         arguments["total_steps"] = advances
-    for name in _ABSOLUTE_RATES.get(section.type, ()):
-        if isinstance(arguments.get(name), int | float):
-            arguments[name] = _in_proportion(optimizer, arguments[name])
     try:
         inspect.signature(kind).bind(optimizer, **arguments)
         scheduler = kind(optimizer, **arguments)
@@ -167,7 +169,6 @@ def scheduler_class(name: str) -> Any:
     return found
 
 
-def _in_proportion(optimizer: torch.optim.Optimizer, rate: float) -> list[float]:
-    """`rate` for the group with the optimizer's own rate, and as much less for the others as their rate is less."""
-    full = optimizer.defaults["lr"]
-    return [rate * group["lr"] / full for group in optimizer.param_groups]
+def _scale_of(group: Mapping[str, Any]) -> float:
+    """1 for a group that build_optimizer did not make."""
+    return float(group[SCALE]) if SCALE in group else 1.0

@@ -73,7 +73,7 @@ class Trainer:
             started = time.perf_counter()
             self._refuse_empty_epoch(state)
             validation = self._validate(val_batches, state)
-            values = {**state.train_values(), **validation.values, "lr": self._learning_rate()}
+            values = {**state.train_values(), **validation.values, "lr": self.schedule.largest_rate()}
             stopping = self.check_early_stopping(state.stopping, state.epoch, values)
             self.schedule.after_epoch(values)
             seconds = state.epoch_seconds + time.perf_counter() - started
@@ -249,10 +249,6 @@ class Trainer:
             if asking.says_stop(self.surroundings.stop.requested):
                 raise StopRequestedError("during validation")
             yield batch
-
-    def _learning_rate(self) -> float:
-        """The largest of the groups' rates."""
-        return max(float(group["lr"]) for group in self.optimizer.param_groups)
 
     # --- what is kept -------------------------------------------------------------------------------------------------
 

@@ -111,6 +111,13 @@ def test_a_transform_is_bound_like_an_optimizer(write: Any, problems_of: Any, mi
     assert found[1].startswith('file.yaml:9: datamodule.augmentation.1.type: found "RandFlop" (did you mean RandFlip?)')
 
 
+@pytest.mark.parametrize("argument", ["maximize", "differentiable", "capturable"])
+def test_optimizer_arguments_that_training_cannot_obey_are_refused(argument: str) -> None:
+    for name in names("optimizers"):
+        if argument in signatures()["optimizers"][name]:
+            assert argument_problems("optimizers", name, {argument: True})[argument].startswith("cannot be given: ")
+
+
 def test_booleans_are_no_numbers_and_whole_numbers_are() -> None:
     assert "lr" in argument_problems("optimizers", "SGD", {"lr": True})
     assert argument_problems("optimizers", "SGD", {"lr": 1, "momentum": 0.9, "nesterov": True, "foreach": None}) == {}

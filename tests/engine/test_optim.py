@@ -1,3 +1,4 @@
+import re
 import warnings
 from typing import Any
 
@@ -5,10 +6,13 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
+from sam2ft.config.binding import names, signatures, type_problem
 from sam2ft.core.errors import ConfigError
 from sam2ft.engine.optim import REFUSED_OPTIMIZERS, OptimizerChoice, build_optimizer, parameter_groups
 from sam2ft.engine.packing import pack, unpack
 from sam2ft.engine.schedule import REFUSED_SCHEDULERS, Schedule, SchedulerChoice, build_scheduler
+from sam2ft.engine.train_state import Surroundings, TrainerSettings
+from sam2ft.engine.trainer import Trainer
 
 OPTIMIZERS = sorted(
     name
@@ -42,6 +46,53 @@ def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
     optimizer.zero_grad()
     model(torch.arange(25.0).reshape(1, 1, 5, 5) / 25).square().mean().backward()
     optimizer.step()
+
+
+@pytest.mark.parametrize("interval", ["step", "epoch"])
+@pytest.mark.parametrize("name", [*OPTIMIZERS, *SCHEDULERS])
+def test_every_optimizer_and_scheduler_of_torch_trains_three_steps_or_is_refused_with_its_reason(
+    two_convolutions: Any, plain_loss: Any, toy_data: Any, recorder: Any, name: str, interval: Any
+) -> None:
+    """Through the Trainer, three steps in each of two epochs; by name, as from a configuration."""
+    is_optimizer = name in OPTIMIZERS
+    refused = REFUSED_OPTIMIZERS if is_optimizer else REFUSED_SCHEDULERS
+    plateau = name == "ReduceLROnPlateau"
+    chosen = OptimizerChoice(name, lr=0.01) if is_optimizer else OptimizerChoice("SGD", 0.01, {"momentum": 0.9})
+    arguments = {key: value for key, value in NEEDED.get(name, {}).items() if key != "total_steps"}
+    rule = None
+    if not is_optimizer:
+        by = "epoch" if plateau else interval
+        rule = SchedulerChoice(name, arguments, by, "val_loss" if plateau else None, warmup_steps=2)
+    model, data, seen = two_convolutions(), toy_data(6, 2), recorder()
+    before = [tensor.clone() for tensor in model.parameters()]
+    if name in refused:
+        with pytest.raises(ConfigError, match=rf"type: {name} cannot be used: {re.escape(refused[name])}"):
+            build_scheduler(build_optimizer(model, chosen), rule, steps_per_epoch=3, num_epochs=2)
+        return
+    optimizer = build_optimizer(model, chosen)
+    schedule = build_scheduler(optimizer, rule, steps_per_epoch=3, num_epochs=2)
+    settings = TrainerSettings(num_epochs=2, seed=0)
+    Trainer(model, plain_loss, optimizer, schedule, settings, Surroundings(observer=seen)).fit(data.train, data.val)
+    assert [event.skipped for event in seen.steps] == [False] * 6
+    assert all(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+    rates = [event.learning_rates[0] for event in seen.steps]
+    if is_optimizer:
+        assert rates == [0.01] * 6
+    elif interval == "step" and not plateau:
+        assert len({rates[0] * 2, *rates[1:]}) > 1, "it advances with the steps"
+    else:
+        assert rates[0] == rates[1] / 2
+        assert rates[1] == rates[2], "within an epoch only the warm-up changes it"
+
+
+def test_what_is_refused_is_refused_alike_when_the_file_is_read() -> None:
+    for table, refused in (("optimizers", REFUSED_OPTIMIZERS), ("schedulers", REFUSED_SCHEDULERS)):
+        for name in {*signatures()[table]} & refused.keys():
+            message = type_problem(table, name)
+            assert message is not None
+            assert message.startswith(f"{name} cannot be used: {refused[name]}; allowed: ")
+        usable = OPTIMIZERS if table == "optimizers" else SCHEDULERS
+        assert names(table) == [name for name in usable if name not in refused]
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -180,7 +231,7 @@ def rate_of(model: torch.nn.Module, choice: OptimizerChoice) -> dict[str, tuple[
     """Name -> (learning rate, weight decay or None for the optimizer's own)."""
     names = {id(tensor): name.removeprefix("sam2_model.") for name, tensor in model.named_parameters()}
     return {
-        names[id(tensor)]: (group["lr"], group.get("weight_decay"))
+        names[id(tensor)]: (group["lr"] * group["lr_scale"], group.get("weight_decay"))
         for group in parameter_groups(model, choice)
         for tensor in group["params"]
     }
@@ -215,11 +266,45 @@ def test_norms_and_biases_can_go_without_weight_decay() -> None:
     }  # fmt: skip
 
 
-def test_one_cycle_keeps_the_proportions_of_the_parts() -> None:
-    optimizer = build_optimizer(Parts(), OptimizerChoice("SGD", lr=1.0, lr_scale={"image_encoder": 0.1}))
-    choice = SchedulerChoice("OneCycleLR", {"max_lr": 8.0, "total_steps": 10})
-    build_scheduler(optimizer, choice, steps_per_epoch=1, num_epochs=10)
-    assert [group["max_lr"] for group in optimizer.param_groups] == pytest.approx([0.8, 8.0])
+# Every one with a bound on its rates, given as an absolute rate.
+BOUNDED: dict[str, dict[str, Any]] = {
+    "CosineAnnealingLR": {"T_max": 4, "eta_min": 0.5},
+    "CosineAnnealingWarmRestarts": {"T_0": 3, "eta_min": 0.5},
+    "OneCycleLR": {"max_lr": 8.0, "total_steps": 6},
+    "CyclicLR": {"base_lr": 0.5, "max_lr": 2.0, "step_size_up": 2, "cycle_momentum": False},
+    "ReduceLROnPlateau": {"patience": 0, "min_lr": 0.5},
+    "PolynomialLR": {"total_iters": 9},
+}
+
+
+@pytest.mark.parametrize("name", [name for name in SCHEDULERS if name not in REFUSED_SCHEDULERS])
+def test_every_schedule_keeps_the_proportions_of_parts_and_layers(name: str) -> None:
+    """A tenth is a tenth at every step: no scheduler pulls a slow part up to a bound meant for the full rate."""
+    section = OptimizerChoice("SGD", 1.0, {"momentum": 0.9}, lr_scale={"image_encoder": 0.1}, layer_decay=0.5)
+    model = Parts()
+    optimizer = build_optimizer(model, section)
+    monitor = "val_loss" if name == "ReduceLROnPlateau" else None
+    arguments = BOUNDED[name] if name in BOUNDED else NEEDED.get(name, {})
+    schedule = build_scheduler(
+        optimizer, SchedulerChoice(name, arguments, monitor=monitor, warmup_steps=2), steps_per_epoch=1, num_epochs=6
+    )
+    seen = set()
+    for number in range(6):
+        with schedule.rates_of(number) as rates:
+            shares = [rate / rates[-1] for rate in rates]
+        assert shares == pytest.approx([0.0125, 0.025, 0.05, 0.1, 1.0])
+        assert schedule.largest_rate() == pytest.approx(rates[-1] / schedule.warmup_factor(number))
+        seen.add(rates[-1])
+        schedule.after_epoch({"val_loss": 1.0})
+    assert len(seen) > 1
+
+
+def test_the_scales_of_the_groups_come_back_with_a_resume_file() -> None:
+    section = OptimizerChoice("SGD", 1.0, lr_scale={"image_encoder": 0.1})
+    optimizer, other = (build_optimizer(Parts(), section) for _ in range(2))
+    other.load_state_dict(unpack(*pack(optimizer.state_dict())))
+    with Schedule(other).rates_of(0) as rates:
+        assert rates == [0.1, 1.0]
 
 
 def test_a_model_of_which_nothing_trains_is_refused() -> None:

@@ -206,9 +206,9 @@ def test_rates_of_low_rank_updates_are_those_of_their_part_and_block() -> None:
         for tensor in group["params"]:
             name = names[id(tensor)]
             if block := re.search(r"blocks\.(\d+)\.", name):
-                assert group["lr"] == 0.5 * 0.5 ** (num_blocks - int(block[1])), name
+                assert group["lr_scale"] == 0.5 * 0.5 ** (num_blocks - int(block[1])), name
                 assert "weight_decay" not in group, "matrices, not norms"
                 seen.add(int(block[1]))
             else:
-                assert group["lr"] == 1.0
+                assert group["lr_scale"] == 1.0
     assert seen == set(range(num_blocks))
