@@ -67,6 +67,14 @@ class Evaluation(Section):
     )
     nsd_tolerance_mm: Positive = leaf(1.0, "tolerance of the surface Dice", affects="evaluation", unit="mm")
     prompt_chunk: int = leaf(64, "prompts decoded at once", affects="nothing", unit="prompts", ge=1)
+    encode_batch: int = leaf(
+        1,
+        "slices of a volume encoded at once; more is faster on a GPU and moves the last digits",
+        affects="evaluation",
+        unit="slices",
+        legacy=1,
+        ge=1,
+    )
     precision: Literal["fp32", "bf16", "fp16"] = leaf("bf16", "number format of the model", affects="evaluation")
     qc_slices: int = leaf(24, "pictures drawn", affects="nothing", unit="slices", ge=0)
     dicom_seg: bool = leaf(

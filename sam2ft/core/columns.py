@@ -85,3 +85,33 @@ PAIR = (
 )
 VOLUME_KEY = (*STAMP, DATASET, *SUBJECT_VOLUME, *SPLIT_PROTOCOL)
 GLOBAL_KEY = (*STAMP, DATASET, *SPLIT_PROTOCOL)
+MEASURE = text("measure", "column of volume.csv that is summarised")
+NOISE = (
+    integer("shift_px", "pixels that the sides of boxes were moved by at most", "px"),
+    integer("seed", "seed of the jitter; empty without a shift"),
+)
+VOLUME_MEASURES = (
+    *COUNTS,
+    TN,
+    *OVERLAP,
+    number("dice_slice_mean", "mean of slice Dice over slices that are not absent", "1"),
+    number("iou_slice_mean", "mean of slice IoU over slices that are not absent", "1"),
+    number("volume_reference_mm3", "volume of the reference", "mm3"),
+    number("volume_prediction_mm3", "volume of the prediction", "mm3"),
+    *DISTANCES,
+    integer("num_slices", "evaluated slices"),
+    STATUS,
+)
+SUMMARY = (
+    integer("n", "subjects behind the mean"),
+    integer("n_absent", "volumes without this label in either mask, not counted"),
+    integer("n_missed", "volumes in which the label was missed, counted as 0"),
+    integer("n_spurious", "volumes in which the label was predicted but is not there, counted as 0"),
+    number("mean", "mean over subjects"),
+    number("sd", "standard deviation over subjects (n - 1)"),
+    number("median", "median over subjects"),
+    number("q25", "first quartile"),
+    number("q75", "third quartile"),
+    number("ci_low", "95 % confidence interval of the mean by bootstrap over subjects, lower end"),
+    number("ci_high", "upper end"),
+)

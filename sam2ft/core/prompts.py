@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -38,17 +38,29 @@ def box_around(mask_yx: Mask, *, shift_px: int = 0, rng: np.random.Generator | N
     return box if shift_px == 0 else shifted_box(box, mask_yx.shape, shift_px=shift_px, rng=rng)
 
 
-def shifted_box(box: Box, shape_yx: Sequence[int], *, shift_px: int, rng: np.random.Generator | None) -> Box:
-    """`box` in a picture of `shape_yx`, each side moved outward by an integer 0..shift_px drawn from `rng`.
+def shifted_box(
+    box: Box,
+    shape_yx: Sequence[int],
+    *,
+    shift_px: int,
+    rng: np.random.Generator | None,
+    direction: Literal["outward", "both"] = "outward",
+) -> Box:
+    """`box` in a picture of `shape_yx`, each side moved by an integer drawn from `rng`; it stays inside the picture.
 
-    Errors: ValueError without `rng`.
+    outward: by 0..shift_px outward. both: by -shift_px..shift_px, inward at most to the middle of the box, which is
+    never empty so. Errors: ValueError without `rng`.
     """
     if rng is None:
         raise ValueError("shift_px > 0 needs a random generator")
     height, width = shape_yx
-    left, top, right, bottom = (int(value) for value in rng.integers(0, shift_px, size=4, endpoint=True))
+    least = 0 if direction == "outward" else -shift_px
+    left, top, right, bottom = (int(value) for value in rng.integers(least, shift_px, size=4, endpoint=True))
     return Box(
-        max(0, box.x0 - left), max(0, box.y0 - top), min(width - 1, box.x1 + right), min(height - 1, box.y1 + bottom)
+        min(max(0, box.x0 - left), (box.x0 + box.x1) // 2),
+        min(max(0, box.y0 - top), (box.y0 + box.y1) // 2),
+        max(min(width - 1, box.x1 + right), (box.x0 + box.x1 + 1) // 2),
+        max(min(height - 1, box.y1 + bottom), (box.y0 + box.y1 + 1) // 2),
     )
 
 

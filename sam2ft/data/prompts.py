@@ -28,11 +28,20 @@ def instances_of(mask_yx: npt.NDArray[np.integer], label_ids: Collection[int]) -
     """Every connected component of every label of `label_ids` in a label map of one slice, by label, then number."""
     found = []
     for label in _present(mask_yx, label_ids):
-        numbered, _ = components(mask_yx == label)
-        for number, window in enumerate(ndimage.find_objects(numbered), start=1):
-            rows, columns = window
-            box = Box(columns.start, rows.start, columns.stop - 1, rows.stop - 1)
-            found.append(Instance(label, number, numbered == number, box))
+        of_label = mask_yx == label
+        # Within the label's own box: the rest of a slice costs time and holds nothing.
+        around = box_around(of_label)
+        numbered, _ = components(of_label[_window(around)])
+        for number, (rows, columns) in enumerate(ndimage.find_objects(numbered), start=1):
+            box = Box(
+                around.x0 + columns.start,
+                around.y0 + rows.start,
+                around.x0 + columns.stop - 1,
+                around.y0 + rows.stop - 1,
+            )
+            mask = np.zeros(mask_yx.shape, dtype=np.bool_)
+            mask[_window(box)] = numbered[rows, columns] == number
+            found.append(Instance(label, number, mask, box))
     return found
 
 
@@ -43,8 +52,9 @@ def label_boxes(mask_yx: npt.NDArray[np.integer], label_ids: Collection[int]) ->
 
 
 def _present(mask_yx: npt.NDArray[np.integer], label_ids: Collection[int]) -> list[int]:
+    # A count of each value is ten times as fast as sorting them out; a stored mask has at most 16 bits.
     wanted = set(label_ids)
-    return [int(label) for label in np.unique(mask_yx) if int(label) in wanted]
+    return [int(label) for label in np.flatnonzero(np.bincount(mask_yx.ravel())) if int(label) in wanted]
 
 
 def draw(purpose: str, seed: int, epoch: int, key: SliceKey, *instance: int) -> np.random.Generator:
@@ -77,13 +87,34 @@ def random_pixel(instance: Instance, rng: np.random.Generator) -> Point:
 
 
 def interior_pixel(instance: Instance) -> Point:
-    """The pixel that is farthest from everything that is not the instance, first in raster order; no draw in it.
+    """The pixel that is farthest from everything that is not the instance; no draw in it.
 
-    The border of the picture counts as outside.
+    The border of the picture counts as outside. Of several such pixels the nearest to the centroid is taken, of several
+    of these the first in raster order.
     """
-    depth = ndimage.distance_transform_edt(np.pad(instance.mask_yx[_window(instance.box)], 1))
-    y, x = np.unravel_index(int(np.argmax(depth)), depth.shape)
-    return Point(instance.box.x0 + int(x) - 1, instance.box.y0 + int(y) - 1)
+    return interior_pixels(instance, 1)[0]
+
+
+def interior_pixels(instance: Instance, count: int) -> list[Point]:
+    """`interior_pixel`, then one after another the pixel that is farthest from all before it; no draw in it.
+
+    Pixels on the border of the instance are taken only where there are too few others. Ties: the first in raster order.
+    An instance of fewer than `count` pixels gives all of them.
+    """
+    inside = instance.mask_yx[_window(instance.box)]
+    y, x = np.nonzero(inside)
+    depth = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1][y, x]
+    # Times the number of pixels the distances to the centroid are differences of integers: ties are exact.
+    off_centre = (y * len(y) - y.sum()).astype(np.float64) ** 2 + (x * len(x) - x.sum()).astype(np.float64) ** 2
+    first = int(np.lexsort((off_centre, -depth))[0])
+    off_border = np.flatnonzero(depth > 1)
+    offered = off_border if len(off_border) >= count else np.arange(len(y))
+    chosen, nearest = [first], np.full(len(offered), np.inf)
+    while len(chosen) < min(count, len(offered)):
+        last = chosen[-1]
+        nearest = np.minimum(nearest, (y[offered] - y[last]) ** 2 + (x[offered] - x[last]) ** 2)
+        chosen.append(int(offered[np.argmax(nearest)]))
+    return [Point(instance.box.x0 + int(x[one]), instance.box.y0 + int(y[one])) for one in chosen]
 
 
 def degraded_mask(instance: Instance, shift_px: int, rng: np.random.Generator) -> Mask:

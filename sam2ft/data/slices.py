@@ -1,9 +1,10 @@
 """The slices of a volume, one after another, as an evaluation needs them."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,15 @@ from torch import Tensor
 from sam2ft.core.keys import SliceKey
 from sam2ft.data.batch import to_model_frame, unit_image
 from sam2ft.data.store import Store, VolumeRecord
+
+Item = TypeVar("Item")
+
+
+class _End:
+    """What stands for the end of the items, which is no exception in a thread."""
+
+
+_END = _End()
 
 
 @dataclass(frozen=True)
@@ -37,14 +47,20 @@ def volume_slices(
         image_1hw = to_model_frame(unit_image(store.image(record.key)[index]), image_size)
         return SliceView(record.key.slice(index), image_1hw, np.array(store.mask(record.key)[index]))
 
-    wanted = list(range(record.geometry.shape_zyx[0])) if slices is None else list(slices)
-    if prefetch < 1:
-        yield from map(view, wanted)
+    return ahead(map(view, range(record.geometry.shape_zyx[0]) if slices is None else slices), prefetch)
+
+
+def ahead(items: Iterable[Item], count: int) -> Iterator[Item]:
+    """`items` in their order; `count` > 0 has them made in one thread, so many ahead of the one that is asked for."""
+    if count < 1:
+        yield from items
         return
+    source = iter(items)
     with ThreadPoolExecutor(max_workers=1) as pool:
-        ahead = deque(pool.submit(view, index) for index in wanted[:prefetch])
-        for index in wanted[prefetch:]:
-            ahead.append(pool.submit(view, index))
-            yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+        waiting = deque(pool.submit(next, source, _END) for _ in range(count))
+        while True:
+            waiting.append(pool.submit(next, source, _END))
+            item = waiting.popleft().result()
+            if isinstance(item, _End):
+                return
+            yield item

@@ -1,6 +1,7 @@
 """How the masks of many prompts become one label map."""
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ class Composition:
 
     def __init__(self, shape_yx: Sequence[int], device: torch.device):
         self._best_yx = torch.zeros(tuple(shape_yx), device=device)
-        self.label_map_yx = torch.zeros(tuple(shape_yx), dtype=torch.int64, device=device)
+        self.label_map_yx = torch.zeros(tuple(shape_yx), dtype=torch.int32, device=device)
 
     @classmethod
     def on(cls, best_yx: Tensor, label_map_yx: Tensor) -> "Composition":
@@ -25,5 +26,14 @@ class Composition:
         return composition
 
     def add(self, label: int, logits_yx: Tensor) -> None:
-        self.label_map_yx[logits_yx > self._best_yx] = label
+        # Not indexing by a mask: on a GPU the host would wait for the number of pixels.
+        self.label_map_yx.masked_fill_(logits_yx > self._best_yx, label)
         torch.maximum(self._best_yx, logits_yx, out=self._best_yx)
+
+    def add_all(self, labels: Sequence[int], logits_nyx: Tensor) -> None:
+        """`add` of every instance in turn; instances of one label that follow each other are one step."""
+        start = 0
+        for label, same in groupby(labels):
+            count = len(list(same))
+            self.add(label, logits_nyx[start : start + count].amax(0))
+            start += count

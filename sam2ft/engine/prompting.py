@@ -1,25 +1,59 @@
-"""How an evaluation prompts the model: from a reference slice to prompts, and what tables call it. No torch.
+"""How an evaluation prompts the model: from a reference slice to prompts, and what tables call it. No torch at import.
 
-Everything is in the ORIGINAL frame until `model_frame_prompts`.
+Everything is in the ORIGINAL frame until `model_frame_prompts`. docs/evaluation.md has the table of protocols.
 """
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from sam2ft.core.keys import SliceKey
-from sam2ft.core.prompts import Box, Mask, Prompts, box_around, boxes_to_model_frame
-from sam2ft.data.prompts import Instance, draw, instances_of, label_boxes
+from sam2ft.core.prompts import (
+    INSIDE,
+    PADDING,
+    Box,
+    Mask,
+    Prompts,
+    boxes_to_model_frame,
+    points_to_model_frame,
+    shifted_box,
+)
+from sam2ft.data.detections import Detection, around_labels, assigned
+from sam2ft.data.prompts import Instance, draw, instances_of, interior_pixels, label_boxes
 
-OFFERED_PROTOCOLS = ("box", "point", "propagate")
 # Jitter is the same for every run, whatever its training seed: runs stay comparable. A noise study varies it.
 JITTER_SEED = 0
 
 InstanceMode = Literal["per_instance", "per_label"]
+Direction = Literal["outward", "both"]
+
+
+class Jitter(NamedTuple):
+    """How boxes are moved in one pass over a slice's prompts."""
+
+    shift_px: int = 0
+    seed: int = JITTER_SEED
+
+
+class Target(NamedTuple):
+    """What one prompt is for."""
+
+    instance: Instance
+    """Its mask is the reference, empty for a detector's box that found nothing."""
+    box: Box | None
+    """What is given; None where nothing is: a detector missed it."""
+
+
+class NoiseSection(Protocol):
+    """The section `eval.prompt_noise`."""
+
+    @property
+    def shifts(self) -> Sequence[int]: ...
+    @property
+    def seeds(self) -> Sequence[int]: ...
 
 
 class EvaluationSection(Protocol):
@@ -30,19 +64,23 @@ class EvaluationSection(Protocol):
     @property
     def protocol(self) -> str: ...
     @property
+    def points_k(self) -> int: ...
+    @property
     def propagate_seed(self) -> Literal["largest", "middle"]: ...
     @property
     def bbox_shift(self) -> int: ...
     @property
-    def direction(self) -> str: ...
+    def direction(self) -> Direction: ...
     @property
     def include_empty_slices(self) -> bool: ...
     @property
     def prompt_chunk(self) -> int: ...
     @property
+    def encode_batch(self) -> int: ...
+    @property
     def precision(self) -> Literal["fp32", "bf16", "fp16"]: ...
     @property
-    def prompt_noise(self) -> Any: ...
+    def prompt_noise(self) -> NoiseSection | None: ...
 
 
 @dataclass(frozen=True)
@@ -51,38 +89,54 @@ class EvaluationChoice:
 
     instances: InstanceMode = "per_instance"
     protocol: str = "box"
+    points_k: int = 3
     propagate_seed: Literal["largest", "middle"] = "largest"
     bbox_shift: int = 0
-    direction: str = "outward"
+    direction: Direction = "outward"
     include_empty_slices: bool = True
     prompt_chunk: int = 64
+    encode_batch: int = 1
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    prompt_noise: Any = None
+    prompt_noise: NoiseSection | None = None
 
 
 def unavailable_in_evaluation(section: EvaluationSection) -> list[tuple[str, str]]:
-    """(key, message) of everything in `eval` that this version does not do; nothing is silently ignored."""
+    """(key, message) of everything in `eval` that the protocol has no use for; nothing is silently ignored."""
     found = []
-    if section.protocol not in OFFERED_PROTOCOLS:
-        offered = ", ".join(OFFERED_PROTOCOLS)
-        found.append(("eval.protocol", f"{section.protocol} is not available in this version; available: {offered}"))
-    elif section.bbox_shift and section.protocol != "box":
-        found.append(("eval.bbox_shift", f"it moves boxes, and protocol {section.protocol} has none; allowed: 0"))
-    if section.direction != "outward":
-        found.append(("eval.direction", f"{section.direction} is not available in this version; available: outward"))
-    if section.prompt_noise is not None:
-        found.append(("eval.prompt_noise", "not available in this version; allowed: null"))
+    if section.bbox_shift and section.protocol != "box":
+        found.append(("eval.bbox_shift", f"it moves boxes of protocol box, not of {section.protocol}; allowed: 0"))
+    if section.prompt_noise is not None and section.protocol != "box":
+        message = f"it moves boxes of protocol box, not of {section.protocol}; allowed: null"
+        found.append(("eval.prompt_noise", message))
     return found
 
 
-def protocol_name(section: EvaluationSection, seed: int = JITTER_SEED) -> str:
-    """How rows name the protocol: box, box_jitter(px=5,seed=0), point, propagate(seed=largest), +nonempty, ..."""
-    jittered = section.bbox_shift > 0
-    name = section.protocol + ("_jitter" if jittered else "")
+def protocol_name(section: EvaluationSection, jitter: Jitter | None = None) -> str:
+    """How rows name the protocol: box, box_jitter(px=5,seed=0), points(k=3), propagate(seed=largest), +nonempty, ...
+
+    `jitter`: that of a pass of a noise study; without it the evaluation's own.
+    """
+    moved = Jitter(section.bbox_shift) if jitter is None else jitter
+    parameters = []
+    if moved.shift_px > 0:
+        parameters += [f"px={moved.shift_px}", f"seed={moved.seed}"]
+        parameters += ["direction=both"] if section.direction == "both" else []
+    if section.protocol == "points":
+        parameters.append(f"k={section.points_k}")
+    if section.protocol == "propagate":
+        parameters.append(f"seed={section.propagate_seed}")
+    name = section.protocol + ("_jitter" if moved.shift_px > 0 else "")
     name += "_per_label" if section.instances == "per_label" else ""
-    name += f"(px={section.bbox_shift},seed={seed})" if jittered else ""
-    name += f"(seed={section.propagate_seed})" if section.protocol == "propagate" else ""
+    name += f"({','.join(parameters)})" if parameters else ""
     return name if section.include_empty_slices else f"{name}+nonempty"
+
+
+def passes_of(section: EvaluationSection) -> tuple[Jitter, ...]:
+    """The evaluation's own jitter, then those of the noise study, each once; without a shift nothing is drawn."""
+    own = Jitter(section.bbox_shift)
+    study = section.prompt_noise
+    asked = () if study is None else tuple(Jitter(px, seed) for px in study.shifts for seed in study.seeds)
+    return tuple(dict.fromkeys(one if one.shift_px else Jitter() for one in (own, *asked)))
 
 
 def prompted_instances(mode: InstanceMode, mask_yx: npt.NDArray[Any], label_ids: Collection[int]) -> list[Instance]:
@@ -90,40 +144,62 @@ def prompted_instances(mode: InstanceMode, mask_yx: npt.NDArray[Any], label_ids:
     return instances_of(mask_yx, label_ids) if mode == "per_instance" else label_boxes(mask_yx, label_ids)
 
 
-def prompt_box(instance: Instance, key: SliceKey, *, shift_px: int, seed: int) -> Box:
-    """The instance's box, each side moved outward by 0..shift_px, keyed by (seed, slice, instance)."""
-    if shift_px == 0:
+def targets_of(
+    section: EvaluationSection,
+    mask_yx: npt.NDArray[Any],
+    label_ids: Collection[int],
+    detections: Sequence[Detection] = (),
+) -> list[Target]:
+    """What is prompted in one slice, by label, then number. `detections`: its boxes of protocol boxes_file."""
+    instances = prompted_instances(section.instances, mask_yx, label_ids)
+    if section.protocol != "boxes_file":
+        return [Target(instance, instance.box) for instance in instances]
+    boxes = detections if section.instances == "per_instance" else around_labels(detections)
+    height, width = mask_yx.shape
+    return [Target(instance, box) for instance, box in assigned(instances, boxes, (height, width))]
+
+
+def prompt_box(instance: Instance, key: SliceKey, jitter: Jitter, direction: Direction = "outward") -> Box:
+    """The instance's box, each side moved by the jitter, which is keyed by (seed, slice, instance)."""
+    if jitter.shift_px == 0:
         return instance.box
-    rng = draw("box", seed, 0, key, instance.label, instance.instance)
-    return box_around(instance.mask_yx, shift_px=shift_px, rng=rng)
-
-
-def interior_point(mask_yx: Mask) -> tuple[int, int]:
-    """(x, y) of the pixel nearest to the centroid among those not on the border of a non-empty mask.
-
-    A mask that is all border (1 or 2 pixels thick) gives the nearest of its pixels. Ties: the first in raster order.
-    """
-    inside = ndimage.binary_erosion(mask_yx)
-    rows, columns = np.nonzero(inside if inside.any() else mask_yx)
-    centre_y, centre_x = (float(np.mean(axis)) for axis in np.nonzero(mask_yx))
-    nearest = int(np.argmin((rows - centre_y) ** 2 + (columns - centre_x) ** 2))
-    return int(columns[nearest]), int(rows[nearest])
+    rng = draw("box", jitter.seed, 0, key, instance.label, instance.instance)
+    shape_yx = instance.mask_yx.shape
+    return shifted_box(instance.box, shape_yx, shift_px=jitter.shift_px, rng=rng, direction=direction)
 
 
 def model_frame_prompts(
-    protocol: str, instances: Sequence[Instance], boxes: Sequence[Box], shape_yx: tuple[int, int], image_size: int
+    section: EvaluationSection,
+    instances: Sequence[Instance],
+    boxes: Sequence[Box],
+    shape_yx: tuple[int, int],
+    image_size: int,
 ) -> Prompts:
     """Prompts (numpy) for the instances of one slice of `shape_yx`, in the MODEL frame."""
     height, width = shape_yx
     slice_of_n = np.zeros(len(instances), dtype=np.int64)
-    if protocol == "box":
-        return Prompts(
-            slice_of_n, boxes_n4=boxes_to_model_frame(boxes, height=height, width=width, image_size=image_size)
-        )
-    points = np.array([interior_point(instance.mask_yx) for instance in instances], dtype=np.float64)
-    # Pixel indices name pixel centres in both frames (SAM adds 0.5 to points: prompt_encoder._embed_points).
-    scale = np.array([image_size / width, image_size / height])
-    in_model = ((points + 0.5) * scale - 0.5).astype(np.float32)
-    return Prompts(
-        slice_of_n, points_nk2=in_model[:, None], point_labels_nk=np.ones((len(instances), 1), dtype=np.int32)
-    )
+    if section.protocol in ("box", "boxes_file"):
+        in_model = boxes_to_model_frame(boxes, height=height, width=width, image_size=image_size)
+        return Prompts(slice_of_n, boxes_n4=in_model)
+    if section.protocol == "mask":
+        side = image_size // 4
+        logits = np.stack([_mask_logits(instance.mask_yx, side) for instance in instances])
+        return Prompts(slice_of_n, masks_n1hw=logits[:, None])
+    count = 1 if section.protocol == "point" else section.points_k
+    points_n = [interior_pixels(instance, count) for instance in instances]
+    room = max(len(points) for points in points_n)
+    points_nk2 = np.zeros((len(points_n), room, 2), dtype=np.float32)
+    labels_nk = np.full((len(points_n), room), PADDING, dtype=np.int32)
+    for number, points in enumerate(points_n):
+        in_model = points_to_model_frame(points, height=height, width=width, image_size=image_size)
+        points_nk2[number, : len(points)], labels_nk[number, : len(points)] = in_model, INSIDE
+    counts = tuple(len(points) for points in points_n)
+    of_each = None if set(counts) == {room} else counts
+    return Prompts(slice_of_n, points_nk2=points_nk2, point_labels_nk=labels_nk, num_points_n=of_each)
+
+
+def _mask_logits(mask_yx: Mask, side: int) -> npt.NDArray[np.float32]:
+    # Here, not above: this module is read on login nodes, and resizing a mask takes torch.
+    from sam2ft.data.dataset import mask_logits
+
+    return mask_logits(mask_yx, side)

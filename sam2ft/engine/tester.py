@@ -5,53 +5,34 @@ prompts one slice of each object instead and carries it through the volume (see 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from sam2ft.core.errors import ConfigError
 from sam2ft.core.keys import VolumeKey
-from sam2ft.core.prompts import Mask, Prompts
 from sam2ft.core.rows import Row
+from sam2ft.data.detections import Detections
 from sam2ft.data.metadata import metadata_of
-from sam2ft.data.prompts import Instance
-from sam2ft.data.slices import SliceView, volume_slices
+from sam2ft.data.slices import SliceView, ahead, volume_slices
 from sam2ft.data.store import Store, VolumeRecord
 from sam2ft.engine import wide_tables
-from sam2ft.engine.composition import Composition
-from sam2ft.engine.precision import autocast, full_precision
+from sam2ft.engine.noise import NOISE, noise_rows
+from sam2ft.engine.predicting import LabelMap, PreparedSlice, Segmenter, SlicePredictor, one_behind, prompted_masks
 from sam2ft.engine.prompting import (
-    JITTER_SEED,
     EvaluationSection,
     InstanceMode,
-    model_frame_prompts,
-    prompt_box,
-    prompted_instances,
     protocol_name,
     unavailable_in_evaluation,
 )
 from sam2ft.engine.propagation import propagate_volume
-from sam2ft.engine.validation import to_original_grid
 from sam2ft.metrics.measurement import Metric, ScoreSettings
 from sam2ft.metrics.scoring import PromptedMask, Scene, ScoredRows, score_volume
-
-LabelMap = npt.NDArray[np.integer[Any]]
-
-
-class Segmenter(Protocol):
-    """What a Tester needs of a model (FinetunedSAM2 has it)."""
-
-    image_size: int
-
-    def eval(self) -> Any: ...
-    def encode(self, images_bchw: Tensor) -> Any: ...
-    def project(self, features: Any) -> Any: ...
-    def decode(self, features: Any, prompts: Prompts) -> tuple[Tensor, Tensor]: ...
 
 
 class VolumeSource(Protocol):
@@ -112,6 +93,19 @@ class VolumeResult:
     """Rows of every table without their stamp."""
 
 
+@dataclass(frozen=True)
+class _Predicted:
+    """A volume between prediction and scoring."""
+
+    volume: VolumeSource
+    reference_zyx: LabelMap
+    slices: Sequence[int]
+    """Those that are evaluated."""
+    label_maps_pzyx: Sequence[LabelMap]
+    """Composed prediction of every pass, the evaluation's own first."""
+    prompted: Sequence[PromptedMask]
+
+
 class Tester:
     """Predicts volumes and has them scored. It keeps nothing from one volume to the next."""
 
@@ -126,19 +120,28 @@ class Tester:
         *,
         device: torch.device | str = "cpu",
         prefetch: int = 2,
+        detections: Detections | None = None,
     ):
-        """`prefetch`: slices read and resized in a thread while the model runs.
+        """`prefetch`: slices read, resized and prompted in a thread while the model runs. `detections`: the boxes of
+        protocol boxes_file.
 
-        Errors: ConfigError naming what of the section this version does not do.
+        On a GPU a volume is scored in a thread while the model predicts the next one.
+
+        Errors: ConfigError naming what of the section the protocol has no use for; ValueError without detections.
         """
         if missing := unavailable_in_evaluation(section):
             raise ConfigError("; ".join(f"{key}: {message}" for key, message in missing))
+        if (section.protocol == "boxes_file") != (detections is not None):
+            raise ValueError("detections belong to protocol boxes_file, and it needs them")
         self.model = model
         self.section = section
         self.metrics = metrics
         self.score = score
         self.device = torch.device(device)
         self.prefetch = prefetch
+        self.detections: Detections = detections or {}
+        self.scores_beside = self.device.type == "cuda"
+        self._predictor = SlicePredictor(model, section, self.device)
 
     @property
     def protocol(self) -> str:
@@ -162,32 +165,75 @@ class Tester:
     def _evaluate(self, volumes: Iterable[VolumeSource], door: InstanceMode) -> Iterator[VolumeResult]:
         if self.section.instances != door:
             raise ValueError(f"this door is for eval.instances: {door}, the section says {self.section.instances}")
-        for volume in volumes:
-            yield self._volume(volume)
+        if not self.scores_beside:
+            yield from map(self._volume, volumes)
+            return
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            scored: Iterator[Future[VolumeResult]]
+            scored = (pool.submit(self._scored, self._predicted(volume)) for volume in volumes)
+            yield from (one.result() for one in one_behind(scored))
 
     def _volume(self, volume: VolumeSource) -> VolumeResult:
+        return self._scored(self._predicted(volume))
+
+    def _predicted(self, volume: VolumeSource) -> _Predicted:
         reference_zyx = np.asarray(volume.reference_zyx)
         slices = evaluated_slices(reference_zyx, include_empty=self.section.include_empty_slices)
         predict = self._propagated if self.section.protocol == "propagate" else self._slice_by_slice
         self.model.eval()
-        label_map_zyx, prompted = predict(volume, reference_zyx)
-        scene = _with_slices(volume.scene, slices)
-        rows = score_volume(volume.key, label_map_zyx, reference_zyx, scene, prompted, self.metrics, self.score)
-        return VolumeResult(volume.key, label_map_zyx, tuple(prompted), rows)
+        label_maps_pzyx, prompted = predict(volume, reference_zyx, slices)
+        return _Predicted(volume, reference_zyx, slices, label_maps_pzyx, prompted)
 
-    def _slice_by_slice(self, volume: VolumeSource, reference_zyx: LabelMap) -> tuple[LabelMap, list[PromptedMask]]:
-        """(composed label map, what each prompt gave); every slice is prompted by itself."""
-        # A slice without reference offers nothing to prompt: its prediction is empty, without an encoder pass.
-        prompted_slices = evaluated_slices(reference_zyx, include_empty=False)
-        label_map_zyx = np.zeros_like(reference_zyx)
-        prompted: list[PromptedMask] = []
-        for view in volume.views(self.model.image_size, prompted_slices, self.prefetch):
-            label_map_yx, masks = self._slice(view, volume.scene.labels.ids)
-            label_map_zyx[view.key.index] = label_map_yx
-            prompted += masks
-        return label_map_zyx, prompted
+    def _scored(self, predicted: _Predicted) -> VolumeResult:
+        volume, label_maps = predicted.volume, predicted.label_maps_pzyx
+        scene = _with_slices(volume.scene, predicted.slices)
 
-    def _propagated(self, volume: VolumeSource, reference_zyx: LabelMap) -> tuple[LabelMap, list[PromptedMask]]:
+        def rows_of(label_map_zyx: LabelMap, prompted: Sequence[PromptedMask], metrics: Sequence[Metric]) -> ScoredRows:
+            return score_volume(
+                volume.key, label_map_zyx, predicted.reference_zyx, scene, prompted, metrics, self.score
+            )
+
+        rows = rows_of(label_maps[0], predicted.prompted, self.metrics)
+        if self.section.prompt_noise is not None:
+            rows[NOISE] = noise_rows(self.section, self.metrics, rows["volume"], label_maps, rows_of)
+        return VolumeResult(volume.key, label_maps[0], tuple(predicted.prompted), rows)
+
+    def _slice_by_slice(
+        self, volume: VolumeSource, reference_zyx: LabelMap, slices: Sequence[int]
+    ) -> tuple[list[LabelMap], list[PromptedMask]]:
+        """(composed label map of each pass, what each prompt gave); every slice is prompted by itself."""
+        # Where nothing is prompted the prediction is empty, without an encoder pass.
+        wanted = [index for index in slices if self._is_prompted(volume, reference_zyx, index)]
+        label_maps_pzyx = [np.zeros_like(reference_zyx) for _ in self._predictor.passes]
+        prompted = self._unprompted(volume, reference_zyx, sorted(set(slices) - set(wanted)))
+        views = volume.views(self.model.image_size, wanted, 0)
+        for found in self._predictor.predict(ahead(self._prepared(volume, views), self.prefetch)):
+            for label_map_zyx, label_map_yx in zip(label_maps_pzyx, found.label_maps_pyx, strict=False):
+                label_map_zyx[found.index] = label_map_yx
+            prompted += found.prompted
+        return label_maps_pzyx, sorted(prompted, key=lambda one: (one.slice, one.label, one.instance))
+
+    def _is_prompted(self, volume: VolumeSource, reference_zyx: LabelMap, index: int) -> bool:
+        if self.section.protocol == "boxes_file":
+            return volume.key.slice(index) in self.detections
+        return bool(reference_zyx[index].any())
+
+    def _prepared(self, volume: VolumeSource, views: Iterable[SliceView]) -> Iterator[PreparedSlice]:
+        ids = volume.scene.labels.ids
+        for view in views:
+            yield self._predictor.prepared(view, ids, self.detections.get(view.key, ()))
+
+    def _unprompted(self, volume: VolumeSource, reference_zyx: LabelMap, slices: Sequence[int]) -> list[PromptedMask]:
+        """An empty mask for everything that a detector saw nothing of in whole slices."""
+        if self.section.protocol != "boxes_file":
+            return []
+        nothing = np.zeros((0, *reference_zyx.shape[1:]), dtype=np.bool_)
+        views = (SliceView(volume.key.slice(index), torch.zeros(0), reference_zyx[index]) for index in slices)
+        return [mask for one in self._prepared(volume, views) for mask in prompted_masks(one, nothing)]
+
+    def _propagated(
+        self, volume: VolumeSource, reference_zyx: LabelMap, slices: Sequence[int]
+    ) -> tuple[list[LabelMap], list[PromptedMask]]:
         """The same; each object is prompted in one slice and carried through all others, empty ones too."""
 
         def images(order: Sequence[int]) -> Iterator[Tensor]:
@@ -195,43 +241,8 @@ class Tester:
 
         ids = volume.scene.labels.ids
         label_map_zyx, masks = propagate_volume(self.model, images, reference_zyx, ids, self.section, self.device)
-        evaluated = set(evaluated_slices(reference_zyx, include_empty=self.section.include_empty_slices))
-        return label_map_zyx, [mask for mask in masks if mask.slice in evaluated]
-
-    @torch.inference_mode()
-    def _slice(self, view: SliceView, label_ids: Sequence[int]) -> tuple[npt.NDArray[np.int64], list[PromptedMask]]:
-        """(composed label map, what each prompt gave) of one slice."""
-        section = self.section
-        shape_yx = view.reference_yx.shape
-        instances = prompted_instances(section.instances, view.reference_yx, label_ids)
-        composition = Composition(shape_yx, self.device)
-        if not instances:
-            return composition.label_map_yx.cpu().numpy(), []
-        boxes = [prompt_box(one, view.key, shift_px=section.bbox_shift, seed=JITTER_SEED) for one in instances]
-        prompts = model_frame_prompts(section.protocol, instances, boxes, shape_yx, self.model.image_size)
-        masks: list[Mask] = []
-        for chunk, logits_nyx in self._logits(view, prompts, instances):
-            for instance, logits_yx in zip(chunk, logits_nyx, strict=True):
-                composition.add(instance.label, logits_yx)
-            masks.extend((logits_nyx > 0).cpu().numpy())
-        index = view.key.index
-        found = [
-            PromptedMask(index, one.label, one.instance, box, mask, one.mask_yx).cropped()
-            for one, box, mask in zip(instances, boxes, masks, strict=True)
-        ]
-        return composition.label_map_yx.cpu().numpy(), found
-
-    def _logits(
-        self, view: SliceView, prompts: Prompts, instances: Sequence[Instance]
-    ) -> Iterator[tuple[Sequence[Instance], Tensor]]:
-        """Instances in chunks, with their logits (n, H, W) on the slice's own grid. One encoder pass."""
-        with autocast(self.device, self.section.precision):
-            features = self.model.project(self.model.encode(view.image_1hw[None].to(self.device)))
-        for start in range(0, len(instances), self.section.prompt_chunk):
-            chunk = slice(start, start + self.section.prompt_chunk)
-            with autocast(self.device, self.section.precision):
-                logits_n1hw, _ = self.model.decode(features, _part(prompts, chunk, self.device))
-            yield instances[chunk], to_original_grid(full_precision(logits_n1hw), view.reference_yx.shape)
+        evaluated = set(slices)
+        return [label_map_zyx], [mask for mask in masks if mask.slice in evaluated]
 
     @staticmethod
     def save_metric_scores_to_csv(folder: Path, measure: str, tables: Mapping[str, Sequence[Row]]) -> list[Path]:
@@ -251,8 +262,3 @@ def evaluated_slices(reference_zyx: LabelMap, *, include_empty: bool) -> list[in
 
 def _with_slices(scene: Scene, slices: Sequence[int]) -> Scene:
     return Scene(scene.geometry, scene.labels, scene.maps, scene.dicom, slices)
-
-
-def _part(prompts: Prompts, chunk: slice, device: torch.device) -> Prompts:
-    """Some of the prompts as tensors on the device."""
-    return prompts.map(lambda array: torch.from_numpy(np.ascontiguousarray(array[chunk])).to(device))

@@ -13,6 +13,7 @@ from sam2ft.data.prompts import (
     draw,
     instances_of,
     interior_pixel,
+    interior_pixels,
     label_boxes,
     random_pixel,
 )
@@ -106,13 +107,34 @@ def test_every_pixel_of_an_instance_is_drawn_equally_often_and_no_other() -> Non
     assert min(counts.values()) > 420
 
 
-def test_the_interior_pixel_is_the_one_farthest_from_outside_first_in_raster_order() -> None:
+def test_the_interior_pixel_is_the_one_farthest_from_outside_and_next_to_the_centroid() -> None:
     tall = np.zeros((9, 12), dtype=np.uint8)
-    tall[2:7, 3:10] = 1  # five rows: the third is deepest, from the third column of seven on
-    assert interior_pixel(instances_of(tall, (1,))[0]) == Point(5, 4)
+    tall[2:7, 3:10] = 1  # five rows: the third is deepest, in the third to fifth of seven columns
+    assert interior_pixel(instances_of(tall, (1,))[0]) == Point(6, 4)
     # the border of the picture is outside: not a pixel on it
-    tall[:7, :10] = 1
-    assert interior_pixel(instances_of(tall, (1,))[0]) == Point(3, 3)
+    tall[:7, :10] = 1  # 7 x 10: two pixels are equally deep and equally near
+    assert interior_pixel(instances_of(tall, (1,))[0]) == Point(4, 3)
+
+
+def test_the_interior_pixel_of_a_horseshoe_lies_where_it_is_thickest() -> None:
+    horseshoe = picture(*["1110001110"] * 6, *["1111111110"] * 5, "0000000000")
+    # The arms are 3 wide, the base 5 high: rows 6 to 10 from the top, and column 4 is next to the centroid.
+    assert horseshoe[4, 4] == 0
+    assert interior_pixel(instances_of(horseshoe, (1,))[0]) == Point(4, 8)
+
+
+def test_a_mask_one_pixel_thick_gives_a_pixel_of_its_own() -> None:
+    assert interior_pixel(instances_of(picture("0000000", "0111110", "0000000"), (1,))[0]) == Point(3, 1)
+
+
+def test_further_interior_pixels_are_each_the_farthest_from_all_before_it() -> None:
+    bar = instances_of(picture(*["0" * 13] * 2, *["0" + "1" * 11 + "0"] * 3, "0" * 13), (1,))[0]
+    # Off the border lie columns 2 to 10 of row 3; then the ends, then the middles between.
+    assert interior_pixels(bar, 5) == [Point(6, 3), Point(2, 3), Point(10, 3), Point(4, 3), Point(8, 3)]
+    assert interior_pixels(bar, 3) == interior_pixels(bar, 5)[:3]
+    # More than 9: the border has to be taken too.
+    assert len(set(interior_pixels(bar, 33))) == 33
+    assert len(interior_pixels(bar, 50)) == 33
 
 
 def disc(radius: float, shape: tuple[int, int] = (80, 90), centre: tuple[int, int] = (40, 44)) -> Instance:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from sam2ft.engine.tester import Tester
 from sam2ft.metrics.measurement import ScoreSettings
 from sam2ft.metrics.scoring import Scene
 
+STUDY = SimpleNamespace(shifts=(0, 2, 4), seeds=(0, 1))
 LABELS = LabelTable((Label(1, "bone"), Label(2, "disc")))
 
 
@@ -170,13 +172,14 @@ def test_the_point_protocol_prompts_an_inner_pixel() -> None:
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"protocol": "points"}, "eval.protocol: points is not available in this version; available: box, point"),
-        ({"direction": "both"}, "eval.direction: both"),
-        ({"prompt_noise": object()}, "eval.prompt_noise: not available"),
+        (
+            {"protocol": "points", "prompt_noise": STUDY},
+            "eval.prompt_noise: it moves boxes of protocol box, not of points",
+        ),
         ({"protocol": "point", "bbox_shift": 2}, "eval.bbox_shift"),
     ],
 )
-def test_what_this_version_does_not_do_is_refused_by_name(section: Any, message: str) -> None:
+def test_what_a_protocol_has_no_use_for_is_refused_by_name(section: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         evaluator(BoxFiller(), **section)
 
