@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from sam2ft.core.keys import VolumeKey, path_component
+from sam2ft.core.keys import SliceKey, VolumeKey, path_component
 
 RUNS = Path("runs")
 
@@ -106,6 +106,11 @@ class RunLayout:
     @property
     def qc(self) -> Path:
         return self.folder / "qc"
+
+    def picture(self, key: SliceKey, epoch: int) -> Path:
+        """A validation slice after an epoch (counted from 1): a folder per slice, in which to flip through epochs."""
+        folder = self.qc / path_component(key.dataset) / f"{key.volume_key.file_stem}__{key.index:03d}"
+        return folder / f"epoch-{epoch:03d}.png"
 
     @property
     def logs(self) -> Path:

@@ -53,11 +53,21 @@ def epoch_order(keys: Sequence[SliceKey], seed: int, epoch: int, *, balanced: bo
 class ShardedBatches:
     """A rank's batches of the current epoch, as lists of Draw; a batch sampler for DataLoader."""
 
-    def __init__(self, keys: Sequence[SliceKey], settings: LoaderSettings, seed: int | None, *, balanced: bool = False):
+    def __init__(
+        self,
+        keys: Sequence[SliceKey],
+        settings: LoaderSettings,
+        seed: int | None,
+        *,
+        balanced: bool = False,
+        first: Sequence[int] = (),
+    ):
+        """seed: None for the order of `keys`, epoch after epoch, with `first` on rank 0 before the others."""
         self._keys = keys
         self._settings = settings
         self._seed = seed
         self._balanced = balanced
+        self._fixed = rank_zero_first(len(keys), first, settings)
         self._epoch = 0
         self._skip = 0
 
@@ -70,7 +80,7 @@ class ShardedBatches:
 
     def _order(self) -> list[int]:
         if self._seed is None:
-            return list(range(len(self._keys)))
+            return self._fixed
         return epoch_order(self._keys, self._seed, self._epoch, balanced=self._balanced)
 
     def __iter__(self) -> Iterator[list[Draw]]:
@@ -119,9 +129,30 @@ def train_loader(dataset: SliceDataset, settings: LoaderSettings, *, balanced: b
     return EpochBatches(dataset, sampler, settings)
 
 
-def val_loader(dataset: SliceDataset, settings: LoaderSettings) -> EpochBatches:
-    """Batches of the validation slices in the order of their keys; called without an epoch, always the same prompts."""
-    return EpochBatches(dataset, ShardedBatches(dataset.keys, settings, None), settings)
+def val_loader(dataset: SliceDataset, settings: LoaderSettings, shown: Sequence[SliceKey] = ()) -> EpochBatches:
+    """Batches of the validation slices; called without an epoch, always the same prompts.
+
+    In the order of their keys, but for the slices `shown`: these are the first that rank 0 meets, so that it has them
+    all without asking the other ranks.
+    """
+    return EpochBatches(
+        dataset, ShardedBatches(dataset.keys, settings, None, first=_positions(dataset, shown)), settings
+    )
+
+
+def _positions(dataset: SliceDataset, keys: Sequence[SliceKey]) -> list[int]:
+    wanted = set(keys)
+    return [position for position, key in enumerate(dataset.keys) if key in wanted]
+
+
+def rank_zero_first(count: int, first: Sequence[int], settings: LoaderSettings) -> list[int]:
+    """0 .. count - 1 in an order whose first slices on rank 0 are `first` (as many as rank 0 gets)."""
+    size, world = settings.batch_size, settings.world_size
+    places = [place for place in range(count) if place // size % world == 0]
+    placed = dict(zip(places, first, strict=False))
+    taken = set(placed.values())
+    rest = iter([position for position in range(count) if position not in taken])
+    return [placed[place] if place in placed else next(rest) for place in range(count)]
 
 
 def _single_thread(_worker: int) -> None:

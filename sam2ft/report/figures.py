@@ -5,7 +5,7 @@ Arrays are `_yx` in the original frame, rows downward as stored; boxes are inclu
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BACKGROUND, TEXT, QUIET = "#14171a", "#f2f4f6", "#a9b1b8"
+FAINT_LINE = "#3a4046"
+LONGEST_LEGEND = 8
 PANEL_INCHES = 4.2
 DOTS_PER_INCH = 110
 LEGEND_ROW_INCHES = 0.26
@@ -62,13 +64,15 @@ def qc_sheet(
     """All instances of one slice in one picture, a colour per label, with the Dice of each label below.
 
     `dice` maps label -> value as written to slice.csv; without it the Dice of the instances' unions is shown. A label
-    keeps its colour over all slices of a dataset. `title` defaults to the slice's key.
+    keeps its colour over all slices of a dataset, and its place in the legend where the table is not longer than
+    LONGEST_LEGEND: sheets of one dataset have one layout, to flip through. `title` defaults to the slice's key.
     """
     _require_one_grid(sample.image_yx, *sample.references_nyx, *sample.predictions_nyx)
     shown = sorted(set(sample.labels_n))
-    legend_rows = max(1, math.ceil(len(shown) / 2))
+    listed = labels.ids if len(labels) <= LONGEST_LEGEND else shown
+    legend_rows = max(1, math.ceil(len(listed) / 2))
     figure, panels = _two_panels(sample.image_yx, spacing_yx_mm, legend_rows, title or str(sample.key))
-    colours = {label: colour_of(_position(labels, label)) for label in shown}
+    colours = {label: colour_of(_position(labels, label)) for label in listed}
     prompts_n = sample.prompts_n or sample.boxes_n
     instances = zip(sample.labels_n, prompts_n, sample.references_nyx, sample.predictions_nyx, strict=True)
     for label, prompt, reference, prediction in instances:
@@ -76,7 +80,9 @@ def qc_sheet(
     values = dice if dice is not None else dice_of_labels(sample)
     entries = [
         (colours[label], f"{label}  {_short(labels[label].name)}   Dice {_shown(values.get(label, math.nan))}")
-        for label in shown
+        if label in shown
+        else (FAINT_LINE, f"{label}  {_short(labels[label].name)}   not in this slice")
+        for label in listed
     ]
     _legend(figure, entries, legend_rows)
     return figure
@@ -143,9 +149,10 @@ def _draw_instance(
 
     corner = _draw_prompt(axes, prompt, colour)
     _draw_contour(axes, prediction, colour, "solid", 1.7)
-    _draw_contour(axes, reference, "#ffffff", (0, (3.2, 2.2)), 1.1)
+    halo = [withStroke(linewidth=2, foreground=BACKGROUND)]
+    # Cartilage and fluid are as white as the line: only its dark rim is seen there.
+    _draw_contour(axes, reference, "#ffffff", (0, (3.2, 2.2)), 1.1, halo)
     if name:
-        halo = [withStroke(linewidth=2, foreground=BACKGROUND)]
         axes.text(*corner, name, color=colour, fontsize=8, ha="left", va="bottom", path_effects=halo, clip_on=True)
 
 
@@ -176,14 +183,15 @@ def _draw_prompt(axes: "Axes", prompt: Box | Point | Mask, colour: str) -> tuple
     return box.x0 - 0.5, box.y0 - 0.5
 
 
-def _draw_contour(axes: "Axes", mask: Mask, colour: str, style: Any, width: float) -> None:
+def _draw_contour(axes: "Axes", mask: Mask, colour: str, style: Any, width: float, effects: Sequence[Any] = ()) -> None:
     """The outline of a mask; nothing for an empty one."""
     if not mask.any():
         return
     # A margin of one background pixel closes outlines at the border of the picture.
     padded = np.pad(mask.astype(np.float32), 1)
     rows, columns = np.arange(-1, mask.shape[0] + 1), np.arange(-1, mask.shape[1] + 1)
-    axes.contour(columns, rows, padded, levels=[0.5], colors=[colour], linestyles=[style], linewidths=[width])
+    lines = axes.contour(columns, rows, padded, levels=[0.5], colors=[colour], linestyles=[style], linewidths=[width])
+    lines.set_path_effects(list(effects))
     axes.set_xlim(-0.5, mask.shape[1] - 0.5)
     axes.set_ylim(mask.shape[0] - 0.5, -0.5)
 
@@ -196,10 +204,10 @@ def _legend(figure: "Figure", entries: Iterable[tuple[str, str]], legend_rows: i
     for number, (colour, text) in enumerate(entries):
         left = 0.14 + (number % 2) * (width - 0.2) / 2
         bottom = 0.36 + LEGEND_ROW_INCHES * (legend_rows - 1 - number // 2) + 0.1
-        _legend_line(figure, (left, bottom), text, colour, "-", TEXT)
+        _legend_line(figure, (left, bottom), text, colour, "-", QUIET if colour == FAINT_LINE else TEXT)
     _legend_line(figure, (0.14, 0.18), "prediction (colour of its label)", QUIET, "-", QUIET)
     _legend_line(figure, (0.14 + (width - 0.2) / 2, 0.18), "reference", "#ffffff", (0, (3.2, 2.2)), QUIET)
-    figure.add_artist(Line2D([0.1 / width, 1 - 0.1 / width], [0.32 / height] * 2, color="#3a4046", linewidth=0.6))
+    figure.add_artist(Line2D([0.1 / width, 1 - 0.1 / width], [0.32 / height] * 2, color=FAINT_LINE, linewidth=0.6))
 
 
 def _legend_line(

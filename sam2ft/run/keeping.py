@@ -1,5 +1,6 @@
 """What is kept of a training while it runs: history, checkpoints, the run's status, pictures. All are Observers."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -143,20 +144,24 @@ class StatusKeeper(Quiet):
 
 
 class PictureKeeper(Quiet):
-    """qc/epoch-<n>/: the same validation slices after every epoch, so that a reader can flip through."""
+    """qc/<slice>/epoch-<n>.png: the same validation slices after every epoch, a folder each to flip through.
+
+    Epochs are counted from 1 here, as everywhere that people read.
+    """
 
     def __init__(self, layout: RunLayout, attempt: Attempt, stores: Mapping[str, Store]):
         self._layout, self._attempt, self._stores = layout, attempt, stores
 
     def on_samples(self, epoch: int, samples: Sequence[SlicePrediction]) -> None:
-        from sam2ft.report.figures import figure_png
+        from sam2ft.report.figures import dice_of_labels, figure_png
 
         check_claim(self._layout, self._attempt)
         for sample in samples:
-            key = sample.key
-            path = self._layout.qc / f"epoch-{epoch:03d}" / f"{key.volume_key.file_stem}__{key.index:03d}.png"
-            with replacing(path) as partial:
-                partial.write_bytes(figure_png(picture_of(sample, self._stores, f"{key}, epoch {epoch}")))
+            dice = [value for value in dice_of_labels(sample).values() if not math.isnan(value)]
+            mean = f", mean Dice {sum(dice) / len(dice):.3f}" if dice else ""
+            figure = picture_of(sample, self._stores, f"{sample.key}, epoch {epoch + 1}{mean}")
+            with replacing(self._layout.picture(sample.key, epoch + 1)) as partial:
+                partial.write_bytes(figure_png(figure))
 
 
 def picture_of(sample: SlicePrediction, stores: Mapping[str, Store], title: str | None = None) -> "Figure":

@@ -14,6 +14,7 @@ from sam2ft.core.prompts import Shares
 from sam2ft.data.augment import augmentation_of
 from sam2ft.data.dataset import SliceDataset, SliceSettings
 from sam2ft.data.loader import EpochBatches, LoaderSettings, train_loader, val_loader
+from sam2ft.data.showcase import slices_to_show
 from sam2ft.data.store import Store, VolumeRecord
 from sam2ft.engine.activation import checkpoint_activations
 from sam2ft.engine.checkpoint import load_newest_resume, resume_files
@@ -37,7 +38,7 @@ from sam2ft.run.keeping import CheckpointKeeper, History, PictureKeeper, StatusK
 from sam2ft.run.watching import watchers
 
 NUM_PICTURES = 4
-"""Validation slices that are drawn after every epoch: always the same ones."""
+"""Validation slices that are drawn after every epoch: always the same ones (data/showcase says which)."""
 
 
 @dataclass(frozen=True)
@@ -160,9 +161,10 @@ def training_data(experiment: Experiment, ranks: Ranks) -> TrainingData:
     val_records = split_records(stores, "val")
     if ranks.is_main:
         verify(stores, (*train_records, *val_records))
+    pictures = slices_to_show(stores, val_records, NUM_PICTURES) if module.visualize else ()
     return TrainingData(
         train=train_loader(SliceDataset(stores, train_records, jittered), settings, balanced=datamodule.balanced),
-        val=val_loader(SliceDataset(stores, val_records, shown), settings),
+        val=val_loader(SliceDataset(stores, val_records, shown), settings, pictures),
         stores=stores,
         records=(*train_records, *val_records),
     )

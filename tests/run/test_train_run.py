@@ -63,7 +63,7 @@ def test_a_training_leaves_weights_history_status_pictures_and_a_resume_file(ref
     best = min(history, key=lambda row: float(row["val_loss"]))
     assert (status.best_epoch, status.best_value) == (int(best["epoch"]), float(best["val_loss"]))
     pictures = sorted(str(path.relative_to(reference.qc)) for path in reference.qc.rglob("*.png"))
-    assert pictures == [f"epoch-00{epoch}/d__image__00{index}.png" for epoch in (0, 1) for index in (1, 2, 3)]
+    assert pictures == [f"toy/d__image__00{index}/epoch-00{epoch}.png" for index in (1, 2, 3) for epoch in (1, 2)]
     assert load_newest_resume(reference.checkpoints).path == reference.resume(STEPS)
     assert not list(reference.folder.rglob("*.partial*"))
 
