@@ -39,12 +39,18 @@ class Augmentation:
     def __call__(
         self, image_yx: npt.NDArray[np.float32], masks_nyx: Mask, seed: int
     ) -> tuple[npt.NDArray[np.float32], Mask]:
-        """Image (bilinear, clipped to [0, 1]) and masks (nearest) on one grid; their size may be another afterwards."""
+        """Image (bilinear, clipped to [0, 1]) and masks (nearest) on one grid; their size may be another afterwards.
+
+        The masks are instances of one slice: no two hold the same pixel.
+        """
         self._chain.set_random_state(seed=seed)
+        # Taking the nearest pixel of one map of numbers is taking it of each mask, at the price of one.
+        numbers_n11 = np.arange(1, len(masks_nyx) + 1, dtype=np.float32)[:, None, None]
+        numbered = (masks_nyx * numbers_n11).sum(axis=0, dtype=np.float32)
         # Some transforms write into the image they are given (RandCoarseDropout): the caller's stays as it is.
-        result = self._chain({"image": image_yx[None].copy(), "masks": masks_nyx.astype(np.float32)})
+        result = self._chain({"image": image_yx[None].copy(), "masks": numbered[None]})
         image = np.clip(np.asarray(result["image"], dtype=np.float32)[0], 0, 1)
-        return image, np.asarray(result["masks"]) > 0.5
+        return image, np.asarray(result["masks"]) == numbers_n11
 
 
 def augmentation_of(specs: Sequence[TransformSpec]) -> Augmentation | None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 
 from sam2ft.core.errors import DataError
 from sam2ft.core.keys import SliceKey, VolumeKey
@@ -16,7 +15,6 @@ from sam2ft.core.prompts import (
     MASK_SCALE,
     Box,
     Mask,
-    Point,
     Prompts,
     PromptShares,
     box_around,
@@ -98,10 +96,11 @@ class SliceDataset(torch.utils.data.Dataset[Sample]):
         self, key: SliceKey, epoch: int, image_yx: npt.NDArray[np.float32], instances: Sequence[Instance]
     ) -> Sample:
         settings = self.settings
-        boxes = [self._box(key, epoch, instance, image_yx.shape) for instance in instances]
+        offered = (main_kind(settings.shares),) if settings.fixed_prompts else kinds_of(settings.shares)
+        draws = [self._prompt_draw(key, epoch, instance, offered) for instance in instances]
+        boxes = [self._box(key, epoch, instance, kind) for instance, (kind, _) in zip(instances, draws, strict=True)]
         height, width = image_yx.shape
         model_boxes = boxes_to_model_frame(boxes, height=height, width=width, image_size=settings.image_size)
-        offered = (main_kind(settings.shares),) if settings.fixed_prompts else kinds_of(settings.shares)
         return Sample(
             key=key,
             image_1hw=to_model_frame(image_yx, settings.image_size),
@@ -110,24 +109,31 @@ class SliceDataset(torch.utils.data.Dataset[Sample]):
             instances_n=torch.tensor([instance.instance for instance in instances]),
             boxes_n4=torch.from_numpy(model_boxes),
             original_boxes_n4=torch.tensor(boxes),
-            prompts=None if offered == ("box",) else self._prompts(key, epoch, instances, model_boxes, offered),
+            prompts=None if offered == ("box",) else self._prompts(instances, draws, model_boxes, offered),
         )
 
-    def _box(self, key: SliceKey, epoch: int, instance: Instance, shape_yx: Sequence[int]) -> Box:
-        shift_px = self.settings.bbox_shift_px
-        if shift_px == 0 or self.settings.fixed_prompts:
-            return instance.box
-        return shifted_box(instance.box, shape_yx, shift_px=shift_px, rng=self._draw("box", key, epoch, instance))
+    def _prompt_draw(
+        self, key: SliceKey, epoch: int, instance: Instance, offered: Sequence[str]
+    ) -> tuple[str, np.random.Generator | None]:
+        """The kind of prompt that an instance is given, and what a point or a mask is drawn with."""
+        if tuple(offered) == ("box",):
+            return "box", None
+        if self.settings.fixed_prompts:
+            return offered[0], draw("prompt", 0, 0, key, instance.label, instance.instance)
+        rng = draw("prompt", self.settings.seed, epoch, key, instance.label, instance.instance)
+        return drawn_kind(self.settings.shares, rng), rng
 
-    def _draw(self, purpose: str, key: SliceKey, epoch: int, instance: Instance) -> np.random.Generator:
-        seed, epoch = (0, 0) if self.settings.fixed_prompts else (self.settings.seed, epoch)
-        return draw(purpose, seed, epoch, key, instance.label, instance.instance)
+    def _box(self, key: SliceKey, epoch: int, instance: Instance, kind: str) -> Box:
+        settings = self.settings
+        if kind != "box" or settings.bbox_shift_px == 0 or settings.fixed_prompts:
+            return instance.box
+        rng = draw("box", settings.seed, epoch, key, instance.label, instance.instance)
+        return shifted_box(instance.box, instance.mask_yx.shape, shift_px=settings.bbox_shift_px, rng=rng)
 
     def _prompts(
         self,
-        key: SliceKey,
-        epoch: int,
         instances: Sequence[Instance],
+        draws: Sequence[tuple[str, np.random.Generator | None]],
         model_boxes: npt.NDArray[np.float32],
         offered: Sequence[str],
     ) -> Prompts:
@@ -136,32 +142,37 @@ class SliceDataset(torch.utils.data.Dataset[Sample]):
         height, width = instances[0].mask_yx.shape
         points_n2 = np.zeros((len(instances), 2), dtype=np.int64)
         masks = np.zeros((len(instances), 1, side, side), dtype=np.float32) if "mask" in offered else None
-        kinds = []
-        for number, instance in enumerate(instances):
-            several = len(offered) > 1
-            kind = drawn_kind(settings.shares, self._draw("kind", key, epoch, instance)) if several else offered[0]
-            if kind == "point":
-                points_n2[number] = self._point(key, epoch, instance)
-            elif kind == "mask" and masks is not None:
-                rng = self._draw("mask", key, epoch, instance)
+        for number, (instance, (kind, rng)) in enumerate(zip(instances, draws, strict=True)):
+            if kind == "point" and rng is not None:
+                points_n2[number] = interior_pixel(instance) if settings.fixed_prompts else random_pixel(instance, rng)
+            elif kind == "mask" and rng is not None and masks is not None:
                 masks[number, 0] = mask_logits(degraded_mask(instance, settings.bbox_shift_px, rng), side)
-            kinds.append(kind)
         points = points_to_model_frame(points_n2, height=height, width=width, image_size=settings.image_size)
         slice_of_n = np.zeros(len(instances), dtype=np.int64)
+        kinds = [kind for kind, _ in draws]
         return mixed_prompts(offered, kinds, slice_of_n, model_boxes, points, masks).map(torch.from_numpy)
-
-    def _point(self, key: SliceKey, epoch: int, instance: Instance) -> Point:
-        if self.settings.fixed_prompts:
-            return interior_pixel(instance)
-        return random_pixel(instance, self._draw("point", key, epoch, instance))
 
 
 def mask_logits(mask_yx: Mask, side: int) -> npt.NDArray[np.float32]:
     """(side, side) logits of a mask prompt in the frame that SAM 2 takes it in: the share of each pixel that is inside,
     as -10 for none to 10 for all of it, as stock makes of a mask (sam2_base._use_mask_as_output)."""
-    mask = torch.from_numpy(mask_yx)[None, None].float()
-    share: npt.NDArray[np.float32] = F.interpolate(mask, size=(side, side), mode="area")[0, 0].numpy()
-    return share * np.float32(MASK_SCALE) + np.float32(MASK_BIAS)
+    box = box_around(mask_yx)
+    (above, below), (left, right) = (_area_windows(size, side) for size in mask_yx.shape)
+    # Counts by a table of sums, of the mask's own box alone.
+    inside = mask_yx[box.y0 : box.y1 + 1, box.x0 : box.x1 + 1]
+    sums = np.pad(inside.cumsum(axis=0, dtype=np.int32).cumsum(axis=1, dtype=np.int32), ((1, 0), (1, 0)))
+    rows = [np.clip(edge - box.y0, 0, inside.shape[0]) for edge in (above, below)]
+    columns = [np.clip(edge - box.x0, 0, inside.shape[1]) for edge in (left, right)]
+    bands = sums[rows[1]] - sums[rows[0]]
+    counts = bands[:, columns[1]] - bands[:, columns[0]]
+    share = np.asarray(counts / np.outer(below - above, right - left), dtype=np.float32)
+    return np.asarray(share * np.float32(MASK_SCALE) + np.float32(MASK_BIAS))
+
+
+def _area_windows(size: int, side: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """First and last + 1 of the `size` pixels that each of `side` covers, as torch's mode "area" takes them."""
+    numbers = np.arange(side, dtype=np.intp)
+    return numbers * size // side, -(-(numbers + 1) * size // side)
 
 
 def augmented(
