@@ -87,13 +87,34 @@ def random_pixel(instance: Instance, rng: np.random.Generator) -> Point:
 
 
 def interior_pixel(instance: Instance) -> Point:
-    """The pixel that is farthest from everything that is not the instance, first in raster order; no draw in it.
+    """The pixel that is farthest from everything that is not the instance; no draw in it.
 
-    The border of the picture counts as outside.
+    The border of the picture counts as outside. Of several such pixels the nearest to the centroid is taken, of several
+    of these the first in raster order.
     """
-    depth = ndimage.distance_transform_edt(np.pad(instance.mask_yx[_window(instance.box)], 1))
-    y, x = np.unravel_index(int(np.argmax(depth)), depth.shape)
-    return Point(instance.box.x0 + int(x) - 1, instance.box.y0 + int(y) - 1)
+    return interior_pixels(instance, 1)[0]
+
+
+def interior_pixels(instance: Instance, count: int) -> list[Point]:
+    """`interior_pixel`, then one after another the pixel that is farthest from all before it; no draw in it.
+
+    Pixels on the border of the instance are taken only where there are too few others. Ties: the first in raster order.
+    An instance of fewer than `count` pixels gives all of them.
+    """
+    inside = instance.mask_yx[_window(instance.box)]
+    y, x = np.nonzero(inside)
+    depth = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1][y, x]
+    # Times the number of pixels the distances to the centroid are differences of integers: ties are exact.
+    off_centre = (y * len(y) - y.sum()).astype(np.float64) ** 2 + (x * len(x) - x.sum()).astype(np.float64) ** 2
+    first = int(np.lexsort((off_centre, -depth))[0])
+    off_border = np.flatnonzero(depth > 1)
+    offered = off_border if len(off_border) >= count else np.arange(len(y))
+    chosen, nearest = [first], np.full(len(offered), np.inf)
+    while len(chosen) < min(count, len(offered)):
+        last = chosen[-1]
+        nearest = np.minimum(nearest, (y[offered] - y[last]) ** 2 + (x[offered] - x[last]) ** 2)
+        chosen.append(int(offered[np.argmax(nearest)]))
+    return [Point(instance.box.x0 + int(x[one]), instance.box.y0 + int(y[one])) for one in chosen]
 
 
 def degraded_mask(instance: Instance, shift_px: int, rng: np.random.Generator) -> Mask:

@@ -222,6 +222,14 @@ def test_mask_logits_are_the_share_inside_as_stock_scales_a_mask() -> None:
     assert mask_logits(mask, 2).tolist() == [[10.0, -10.0], [-5.0, 0.0]]
 
 
+@pytest.mark.parametrize(("shape", "side"), [((64, 64), 16), ((50, 73), 16), ((20, 9), 32), ((131, 40), 64)])
+def test_mask_logits_are_those_of_torchs_area_interpolation(shape: tuple[int, int], side: int) -> None:
+    y, x = np.indices(shape)
+    mask = (y - shape[0] / 3) ** 2 + 2 * (x - shape[1] / 2) ** 2 < (min(shape) / 2.5) ** 2
+    expected = F.interpolate(torch.from_numpy(mask)[None, None].float(), size=(side, side), mode="area")[0, 0]
+    assert mask_logits(mask, side) == pytest.approx(expected.numpy() * 20 - 10, abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("shares", "kind"),
     [(Shares(0.2, 0.5, 0.3), "point"), (Shares(0.3, 0.3, 0.4), "mask"), (Shares(0.4, 0.2, 0.4), "box")],
@@ -240,9 +248,9 @@ def test_validation_prompts_are_of_the_main_kind_and_free_of_seed_and_epoch(
         assert prompts_of(first).masks_n1hw.shape == (3, 1, 16, 16)
         assert prompts_of(first).has_mask_n is None
     else:
-        # 4 x 6 block at (3, 2): of two rows and four columns at depth 2, the first; 32 x 24 -> 64 x 64
+        # 4 x 6 block: of two rows and four columns at depth 2 the middle ones, of these the first, (5, 3)
         assert prompts_of(first).point_labels_nk.tolist() == [[1]] * 3
-        assert prompts_of(first).points_nk2[0, 0].tolist() == pytest.approx([4.5 * 2 - 0.5, 3.5 * 64 / 24 - 0.5])
+        assert prompts_of(first).points_nk2[0, 0].tolist() == pytest.approx([5.5 * 2 - 0.5, 3.5 * 64 / 24 - 0.5])
 
 
 def augmented(store: Store, *specs: Spec) -> SliceDataset:
