@@ -161,7 +161,8 @@ def training_data(experiment: Experiment, ranks: Ranks) -> TrainingData:
     val_records = split_records(stores, "val")
     if ranks.is_main:
         verify(stores, (*train_records, *val_records))
-    pictures = slices_to_show(stores, val_records, NUM_PICTURES) if module.visualize else ()
+    # Also where none are drawn: they decide the order of validation, and with it the last bits of its values.
+    pictures = slices_to_show(stores, val_records, NUM_PICTURES)
     return TrainingData(
         train=train_loader(SliceDataset(stores, train_records, jittered), settings, balanced=datamodule.balanced),
         val=val_loader(SliceDataset(stores, val_records, shown), settings, pictures),
