@@ -31,6 +31,12 @@ def replacing(path: Path) -> Iterator[Path]:
     sync_folder(path.parent)
 
 
+def remove_partial(folder: Path) -> None:
+    """Remove what killed writers left in `folder` (not below it). Only for a folder that has one writer: the caller."""
+    for leftover in folder.glob(".*.partial*"):
+        leftover.unlink(missing_ok=True)
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames and new names in `folder` survive a power loss."""
     descriptor = os.open(folder, os.O_RDONLY)

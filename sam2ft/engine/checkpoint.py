@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sam2ft.core.errors import CheckpointError
-from sam2ft.core.files import replacing, sha256_file
+from sam2ft.core.files import remove_partial, replacing, sha256_file
 from sam2ft.engine.packing import pack, unpack
 from sam2ft.model.lora import merged
 from sam2ft.model.weights import UNREADABLE
@@ -93,9 +93,8 @@ def save_resume(path: Path, snapshot: Mapping[str, Any], *, keep: int) -> None:
     until_now = [old for old in resume_files(path.parent) if _step_of(old) <= _step_of(path)]
     for old in until_now[keep:]:
         old.unlink()
-    # Left by a process that was killed while writing; the run directory has one writer (claim.json), and it is done.
-    for leftover in path.parent.glob(".*.partial.*"):
-        leftover.unlink(missing_ok=True)
+    # The run directory has one writer (claim.json), and it is done.
+    remove_partial(path.parent)
 
 
 def read_resume(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from sam2ft.core.errors import ClaimedError
-from sam2ft.core.files import read_json, write_json
+from sam2ft.core.files import read_json, remove_partial, write_json
 from sam2ft.core.layout import RunLayout
 
 LOCAL = "local"
@@ -91,7 +91,7 @@ def holder(layout: RunLayout) -> Attempt | None:
 
 
 def claim(layout: RunLayout, attempt: Attempt) -> None:
-    """Make `attempt` the only writer of the run.
+    """Make `attempt` the only writer of the run, and remove what killed writers before it left half written.
 
     Errors: ClaimedError when a later restart of the same job holds it, or when another process of this host that is
     still alive does.
@@ -103,6 +103,7 @@ def claim(layout: RunLayout, attempt: Attempt) -> None:
         if current.is_alive_here() and current.pid != attempt.pid and current.job == attempt.job == LOCAL:
             raise ClaimedError(f"{layout.folder}: {current} is working on it; stop that process or wait for its end")
     write_json(layout.claim, attempt.to_json())
+    remove_partial(layout.folder)
 
 
 def check_job(layout: RunLayout, attempt: Attempt) -> None:
