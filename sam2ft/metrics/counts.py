@@ -71,8 +71,8 @@ class Overlap:
 
     @property
     def specificity(self) -> float:
-        """tn / (tn + fp): defined without the label too, NaN only where the label fills the picture."""
-        return ratio(self.tn, self.tn + self.fp)
+        """tn / (tn + fp), NaN where the reference fills the picture; of an absent label NaN like every other ratio."""
+        return math.nan if self.status == "absent" else ratio(self.tn, self.tn + self.fp)
 
     @property
     def volume_similarity(self) -> float:

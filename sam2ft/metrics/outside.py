@@ -46,9 +46,14 @@ class OutsideMetric:
 
 
 def reason(error: Exception) -> str:
-    """The error and the line that raised it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    """The error and the line outside this package that led to it."""
+    ours = str(Path(__file__).parents[1])
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith((ours, "<frozen")) and Path(frame.filename).parent.name != "importlib"
+    ]
+    where = f" ({Path(frames[0].filename).name}:{frames[0].lineno})" if frames else ""
     return f"{type(error).__name__}: {error}{where}"
 
 

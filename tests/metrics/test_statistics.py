@@ -73,14 +73,18 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", ["normal", "like Dice"])
 def test_a_95_percent_interval_of_20_subjects_covers_92_to_97_percent(shape):
-    """1,000 studies of 20 subjects each; the standard error of the share is 0.7 %."""
+    """4,000 studies of 20 subjects each; the standard error of the share is 0.4 %.
+
+    92.8 % is what theory gives for a bootstrap of the mean of 20 normal values: it divides by n where a t interval
+    divides by n - 1, and reads normal quantiles (Hesterberg 2015, The American Statistician 69:371).
+    """
     rng, truth, hits = np.random.default_rng(0), {"normal": 0.0, "like Dice": 9 / 11}[shape], 0
-    for study in range(1000):
+    for study in range(4000):
         values = rng.normal(size=20) if shape == "normal" else rng.beta(9, 2, size=20)
         low, high = bootstrap_interval(values, seed=study)
         hits += low <= truth <= high
-    print(f"coverage of {shape} values: {hits / 1000:.1%}")
-    assert 0.92 <= hits / 1000 <= 0.97
+    print(f"coverage of {shape} values: {hits / 4000:.1%}")
+    assert 0.92 <= hits / 4000 <= 0.97
 
 
 @pytest.mark.slow

@@ -203,6 +203,43 @@ def test_a_metric_is_checked_against_the_fields_that_it_will_be_handed(place, mo
     assert "d/image: TE needs the DICOM field TE" in problems()[0]
 
 
+def test_a_metric_from_outside_is_tried_on_made_up_masks_before_a_run(place, monkeypatch):
+    header = "from sam2ft.metrics.measurement import Measurement, metric\n"
+    lines = {
+        "good": "yield Measurement('volume', 'good', 1.0)",
+        "raises": "yield Measurement('volume', 'bad', 1 / pair.overlap.prediction)",
+        "clashes": "yield Measurement('slice', 'dice', 1.0, slice=0)",
+        "loses": "yield Measurement('volume', 'lost', 1.0 if pair.status == 'ok' else float('nan'))",
+    }
+    functions = [f"@metric('{name}')\ndef {name}(pair):\n    {line}\n" for name, line in lines.items()]
+    Path("of_others.py").write_text(header + "".join(functions))
+    monkeypatch.syspath_prepend(str(place))
+
+    def ask(*names):
+        func = ", ".join(f"'{name}': true" for name in names)
+        Path("toy.yaml").write_text(YAML.replace("func: {dice: true}", f"func: {{{func}}}"))
+
+    ask("of_others:good", "of_others:loses")
+    found = resolved()
+    assert found.runs
+    where = "toy.yaml:7: datamodule.metric.func: "
+    assert set(found.warnings) == {
+        f"{where}metric 'of_others:loses': lost is NaN for a label that is {status}; means leave it out"
+        for status in ("missed", "spurious")
+    }
+    ask("of_others:raises", "of_others:clashes")
+    raised, clash = sorted(problems(), key=lambda line: "clashes" in line)
+    tried = where + "tried on made-up masks: metric 'of_others:"
+    assert raised.startswith(tried + "raises', label 2 missed (missed): ZeroDivisionError")
+    assert raised.endswith("(of_others.py:7)")
+    assert clash == f"{tried}clashes', label 1 ok (ok): dice is a fixed column of slice.csv; give yours another name"
+    ask("nowhere.at:all")
+    assert problems() == [
+        f"{where}metric 'nowhere.at:all': no module named 'nowhere' can be imported here; install it, or name its "
+        "folder in PYTHONPATH"
+    ]
+
+
 def test_a_run_is_named_by_the_number_of_processes_that_train_it(place):
     """Two processes take two batches per step: another training than one process with the same settings."""
     alone = resolved("resources.gpus_per_node=4")
