@@ -72,7 +72,7 @@ nano: $(READY) ## train the nano SAM 2 of tests and demos (at most 30 minutes on
 	# Waiting threads sleep: on a machine with other work, spinning ones make a step three times slower.
 	OMP_WAIT_POLICY=PASSIVE $(PY) -m sam2ft.run.nano_run $(ARGS)
 
-weights: $(READY) ## download official weights: make weights MODEL=sam2.1_hiera_tiny
+weights: $(READY) ## official weights: make weights MODEL=sam2.1_hiera_tiny, or all; offline: ARGS="--from FOLDER"
 	$(PY) -m sam2ft.run.weights_run $(MODEL) $(ARGS)
 
 prepare: $(READY) ## raw images -> store: make prepare DATASET=experiments/datasets/oai_knee.yaml OUT=data/knee
