@@ -28,8 +28,8 @@ STAGED = "SAM2FT_WEIGHTS"
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_S = 60
 _FIRST = (
-    "size and sha256 are recorded now, at the first download: none are published, so they check every later use of "
-    "the file, not this download"
+    "size and sha256 are recorded now, at the first download: none are published, so they check the file "
+    "from now on, not this download"
 )
 
 Check = Callable[[Path], None]

@@ -174,7 +174,7 @@ def test_a_server_that_does_not_say_how_long_the_file_is_is_refused(server, tmp_
 
 def test_the_first_download_says_what_its_checksum_is_worth(server, tmp_path, capsys):
     download(server.url, tmp_path / "model.pt")
-    assert "they check every later use of the file, not this download" in capsys.readouterr().err
+    assert "they check the file from now on, not this download" in capsys.readouterr().err
     download(server.url, tmp_path / "model.pt")
     assert capsys.readouterr().err == ""
 
