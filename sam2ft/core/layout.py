@@ -27,6 +27,11 @@ class EvalLayout:
         """Rows of finished volumes, until the evaluation is complete."""
         return self.folder / "parts"
 
+    @property
+    def stop(self) -> Path:
+        """There when a rank was told to stop: the others stop after the volume they are at."""
+        return self.parts / "stop"
+
     def part(self, key: VolumeKey, name: str) -> Path:
         """One finished volume's rows of one table."""
         return self.parts / path_component(key.dataset) / f"{key.file_stem}.{name}.csv"
@@ -45,6 +50,11 @@ class EvalLayout:
     @property
     def qc(self) -> Path:
         return self.folder / "qc"
+
+    @property
+    def noise_chart(self) -> Path:
+        """The plot of a prompt-noise study."""
+        return self.folder / "prompt_noise.svg"
 
     @property
     def config(self) -> Path:

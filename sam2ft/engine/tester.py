@@ -4,7 +4,7 @@ Masks of instances are composed into one label map per slice (see Composition fo
 prompts one slice of each object instead and carries it through the volume (see propagation).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,6 @@ from torch import Tensor
 
 from sam2ft.core.errors import ConfigError
 from sam2ft.core.keys import VolumeKey
-from sam2ft.core.rows import Row
 from sam2ft.data.detections import Detections
 from sam2ft.data.metadata import metadata_of
 from sam2ft.data.slices import SliceView, ahead, volume_slices
@@ -245,12 +244,12 @@ class Tester:
         return [label_map_zyx], [mask for mask in masks if mask.slice in evaluated]
 
     @staticmethod
-    def save_metric_scores_to_csv(folder: Path, measure: str, tables: Mapping[str, Sequence[Row]]) -> list[Path]:
+    def save_metric_scores_to_csv(folder: Path, measure: str, tables: wide_tables.Tables) -> list[Path]:
         """See wide_tables.save_metric_scores_to_csv."""
         return wide_tables.save_metric_scores_to_csv(folder, measure, tables)
 
     @staticmethod
-    def save_custom_metric_scores(folder: Path, biomarker: str, tables: Mapping[str, Sequence[Row]]) -> list[Path]:
+    def save_custom_metric_scores(folder: Path, biomarker: str, tables: wide_tables.Tables) -> list[Path]:
         """See wide_tables.save_custom_metric_scores."""
         return wide_tables.save_custom_metric_scores(folder, biomarker, tables)
 

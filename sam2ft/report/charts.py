@@ -23,11 +23,11 @@ def learning_curves(histories: Mapping[str, History], best: str | None = None) -
 
     Up to seven points have a colour and an entry in the legend; of more, all but the best are grey.
     """
-    figure = _figure(width=8.6, height=2.9 + 0.2 * ((min(len(histories), MOST_COLOURED_LINES) + 1) // 2))
+    figure = new_figure(width=8.6, height=2.9 + 0.2 * ((min(len(histories), MOST_COLOURED_LINES) + 1) // 2))
     many = len(histories) > MOST_COLOURED_LINES
     panels = figure.subplots(1, 2)
     for axes, (column, title) in zip(panels, PANELS, strict=True):
-        _plain_axes(axes, title)
+        plain_axes(axes, title)
         axes.set_xlabel("epoch", color=INK)
         for number, (name, history) in enumerate(histories.items()):
             colour = _line_colour(name, number, best, many)
@@ -48,9 +48,9 @@ def dice_by_label(points: Mapping[str, Mapping[str, Score]], best: str | None, b
     `points` maps point name -> label name -> Score; labels are shown in the order of their first appearance.
     """
     labels = list(dict.fromkeys(label for scores in points.values() for label in scores))
-    figure = _figure(width=8.6, height=1.25 + 0.34 * max(1, len(labels)))
+    figure = new_figure(width=8.6, height=1.25 + 0.34 * max(1, len(labels)))
     axes = figure.subplots()
-    _plain_axes(axes, "")
+    plain_axes(axes, "")
     for name in sorted(points, key=lambda name: (name == best, name == baseline)):
         for label, score in points[name].items():
             _draw_score(axes, labels.index(label), score, name == best, name == baseline)
@@ -79,7 +79,7 @@ def figure_svg(figure: "Figure") -> bytes:
     return text.replace("<defs>", f"{style}\n<defs>", 1).encode()
 
 
-def _figure(width: float, height: float) -> "Figure":
+def new_figure(width: float, height: float) -> "Figure":
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -88,7 +88,7 @@ def _figure(width: float, height: float) -> "Figure":
     return figure
 
 
-def _plain_axes(axes: "Axes", title: str) -> None:
+def plain_axes(axes: "Axes", title: str) -> None:
     axes.set_facecolor("none")
     axes.set_title(title, color=INK, fontsize=10, loc="left")
     axes.spines[["top", "right"]].set_visible(False)

@@ -17,7 +17,7 @@ from sam2ft.engine.train_state import StopRequest
 from sam2ft.engine.unsupported import refuse_unsupported
 from sam2ft.model.weights import OFFICIAL, describe, read_info, read_weights
 from sam2ft.run.eval_run import EvalOutcome, Job, evaluate_job, evaluated_records
-from sam2ft.run.inputs import max_train_subjects
+from sam2ft.run.inputs import file_digests, max_train_subjects
 
 FOREIGN_HEX = 12
 # Weights say which model they are of, not at which size they were used; official ones are of 1024 px.
@@ -52,7 +52,8 @@ def evaluate_checkpoint(request: CheckpointRequest, stop: StopRequest | None = N
     refuse_unsupported(experiment.eval, experiment.datamodule)
     # Where the experiment trained, max_subject_set was about training.
     records = evaluated_records(experiment, max_train_subjects(experiment) if layout is None else None)
-    identity = eval_id(experiment, records_digest(records), model=_other_model(experiment, layout))
+    files, model = file_digests(experiment), _other_model(experiment, layout)
+    identity = eval_id(experiment, records_digest(records), files, model=model)
     if layout is not None:
         run, folder = layout.run_id, layout.evaluation(identity)
     else:

@@ -1,24 +1,30 @@
 """An evaluation on disk while it is made: one part per finished volume, merged into tables at the end."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import read_json, sha256_file, write_json
 from sam2ft.core.layout import EvalLayout
-from sam2ft.core.rows import SCHEMA_VERSION, TABLES, Row, Value, read_csv, write_csv
+from sam2ft.core.row_files import RowFiles
+from sam2ft.core.rows import SCHEMA_VERSION, TABLES, Row, Value, write_csv
 from sam2ft.data.store import Store, VolumeRecord
 from sam2ft.data.volumes import write_nifti
+from sam2ft.engine.noise import NOISE
 from sam2ft.engine.tester import Tester, VolumeResult, evaluated_slices
 from sam2ft.engine.wide_tables import wide_measures
+from sam2ft.metrics.noise import noise_global_rows
 from sam2ft.metrics.summary import biomarker_global_rows, global_rows
 
+NOISE_GLOBAL = "prompt_noise_global"
 PART_TABLES = ("slice", "instance", "volume", "biomarker_slice", "biomarker_volume")
 
-Tables = dict[str, list[Row]]
+Tables = Mapping[str, Iterable[Row]]
+"""Those of which an evaluation may have millions of rows are read from the parts each time (RowFiles)."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +34,19 @@ class Parts:
     evaluation: EvalLayout
     eval_id: str
     checkpoint_sha256: str
+    with_noise: bool = False
+    """Whether there is a prompt-noise study."""
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        return (*PART_TABLES, NOISE) if self.with_noise else PART_TABLES
 
     def write(self, record: VolumeRecord, result: VolumeResult, stamp: Mapping[str, Value]) -> None:
         """Rows and predicted label map of one volume; the part counts once its json is there."""
         prediction = self.evaluation.prediction(record.key)
         write_nifti(prediction, result.label_map_zyx.astype(np.uint16), record.geometry)
         digests = {}
-        for name in PART_TABLES:
+        for name in self.tables:
             path = self.evaluation.part(record.key, name)
             write_csv(path, TABLES[name], [{**stamp, **row} for row in result.rows[name]])
             digests[name] = sha256_file(path)
@@ -49,7 +61,7 @@ class Parts:
         found = read_json(path)
         if {name: found.get(name) for name in self._identity(record)} != self._identity(record):
             return False
-        files = {self.evaluation.part(record.key, name): found["tables"][name] for name in PART_TABLES}
+        files = {self.evaluation.part(record.key, name): found["tables"][name] for name in self.tables}
         files[self.evaluation.prediction(record.key)] = found["prediction"]
         return all(path.is_file() and sha256_file(path) == digest for path, digest in files.items())
 
@@ -67,14 +79,14 @@ class Parts:
 
 
 def merge(parts: Parts, records: Sequence[VolumeRecord]) -> Tables:
-    """All rows of `records`. Errors: DataError naming the volumes that have no valid part."""
+    """All rows of `records`, which are sorted by key. Errors: DataError naming the volumes that have no valid part."""
     if lacking := [str(record.key) for record in records if not parts.is_done(record)]:
         raise DataError(
             f"{parts.evaluation.folder}: {len(lacking)} volumes are not evaluated: {', '.join(lacking[:5])}"
         )
     return {
-        name: [row for record in records for row in read_csv(parts.evaluation.part(record.key, name), TABLES[name])]
-        for name in PART_TABLES
+        name: RowFiles(TABLES[name], tuple(parts.evaluation.part(record.key, name) for record in records))
+        for name in parts.tables
     }
 
 
@@ -82,27 +94,37 @@ def expect_complete(
     tables: Tables, records: Sequence[VolumeRecord], stores: Mapping[str, Store], *, include_empty: bool
 ) -> None:
     """Errors: DataError unless every evaluated slice and label has exactly one row, and no other slice has any."""
-    found = sorted((*_volume_of(row), int(row["slice"] or 0), int(row["label"] or 0)) for row in tables["slice"])
-    expected = sorted(
-        (record.key.dataset, record.key.subject, record.key.volume, index, label)
+    of_volume = {
+        (record.key.dataset, record.key.subject, record.key.volume): (stores[record.key.dataset], record)
         for record in records
-        for index in _slices(stores[record.key.dataset], record, include_empty=include_empty)
-        for label in stores[record.key.dataset].labels.ids
-    )
-    if found != expected:
-        missing, surplus = set(expected) - set(found), set(found) - set(expected)
-        example = next(iter(sorted(missing or surplus)), "a row that is there twice")
-        raise DataError(f"slice rows: {len(missing)} missing, {len(surplus)} not expected, for example {example}")
+    }
+    missing, surplus, example = 0, 0, None
+    for volume, rows in groupby(tables["slice"], key=_volume_of):
+        found = [(int(row["slice"] or 0), int(row["label"] or 0)) for row in rows]
+        store, record = of_volume.pop(volume, (None, None))
+        expected = _expected(store, record, include_empty=include_empty) if store and record else set()
+        lacking, extra = expected - set(found), [one for one in found if one not in expected]
+        repeated = len(found) - len(set(found))
+        missing, surplus = missing + len(lacking), surplus + max(len(extra), repeated)
+        if example is None and (lacking or extra or repeated):
+            example = (*volume, *min(lacking or extra or found))
+    for volume, (store, record) in of_volume.items():
+        lacking = _expected(store, record, include_empty=include_empty)
+        missing += len(lacking)
+        example = example or ((*volume, *min(lacking)) if lacking else None)
+    if example is not None:
+        raise DataError(f"slice rows: {missing} missing, {surplus} not expected, for example {example}")
 
 
 def _volume_of(row: Row) -> tuple[str, str, str]:
     return str(row["dataset"]), str(row["subject"]), str(row["volume"])
 
 
-def _slices(store: Store, record: VolumeRecord, *, include_empty: bool) -> Sequence[int]:
-    if include_empty:
-        return range(record.geometry.shape_zyx[0])
-    return evaluated_slices(store.mask(record.key), include_empty=False)
+def _expected(store: Store, record: VolumeRecord, *, include_empty: bool) -> set[tuple[int, int]]:
+    """(slice, label) of every row that a volume should have."""
+    num_slices = record.geometry.shape_zyx[0]
+    slices = range(num_slices) if include_empty else evaluated_slices(store.mask(record.key), include_empty=False)
+    return {(index, label) for index in slices for label in store.labels.ids}
 
 
 def write_tables(evaluation: EvalLayout, tables: Tables) -> dict[str, str]:
@@ -110,14 +132,20 @@ def write_tables(evaluation: EvalLayout, tables: Tables) -> dict[str, str]:
 
     Biomarker tables are written when a biomarker was asked for.
     """
-    tidy: dict[str, list[Row]] = {**tables, "global": global_rows(tables["volume"])}
-    if tables["biomarker_volume"]:
-        tidy["biomarker_global"] = biomarker_global_rows(tables["biomarker_volume"])
+    volumes, biomarkers = list(tables["volume"]), list(tables["biomarker_volume"])
+    tidy: dict[str, Iterable[Row]] = {**tables, "global": global_rows(volumes)}
+    if biomarkers:
+        tidy["biomarker_global"] = biomarker_global_rows(biomarkers)
+    if NOISE in tables:
+        tidy[NOISE_GLOBAL] = noise_global_rows(list(tables[NOISE]))
     written = {name: rows for name, rows in tidy.items() if rows or not name.startswith("biomarker")}
     for name, rows in written.items():
-        write_csv(evaluation.table(name), TABLES[name], rows)
+        if isinstance(rows, RowFiles):
+            rows.write(evaluation.table(name))
+        else:
+            write_csv(evaluation.table(name), TABLES[name], list(rows))
     for measure in wide_measures(written):
         Tester.save_metric_scores_to_csv(evaluation.folder, measure, written)
-    for biomarker in sorted({str(row["biomarker"]) for row in tables["biomarker_volume"]}):
+    for biomarker in sorted({str(row["biomarker"]) for row in biomarkers}):
         Tester.save_custom_metric_scores(evaluation.folder, biomarker, written)
     return {name: sha256_file(evaluation.table(name)) for name in written}

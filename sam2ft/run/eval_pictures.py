@@ -1,7 +1,7 @@
 """QC pictures of an evaluation: the worst, the median and the best slices, drawn from what is on disk."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +11,14 @@ from sam2ft.core.files import replacing, write_json
 from sam2ft.core.keys import SliceKey
 from sam2ft.core.layout import EvalLayout
 from sam2ft.core.prompts import Box
-from sam2ft.core.rows import Row
+from sam2ft.core.rows import TABLES, Row, read_csv
 from sam2ft.data.batch import unit_image
 from sam2ft.data.prompts import instances_of
 from sam2ft.data.store import Store
 from sam2ft.data.volumes import read_on_grid
+from sam2ft.report.charts import figure_svg
 from sam2ft.report.figures import figure_png, qc_sheet
+from sam2ft.report.noise_chart import noise_curves
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,17 @@ class Chosen:
 
 
 def draw_pictures(
-    evaluation: EvalLayout, tables: Mapping[str, Sequence[Row]], stores: Mapping[str, Store], num_slices: int
+    evaluation: EvalLayout, slice_rows: Iterable[Row], stores: Mapping[str, Store], num_slices: int
 ) -> None:
     """Write `qc/<n>.png` and `qc/index.json` (file, caption), worst slices first."""
     index = []
-    for number, one in enumerate(choose_slices(tables["slice"], num_slices), start=1):
-        rows = [row for row in tables["slice"] if slice_key(row) == one.key]
+    chosen = choose_slices(slice_rows, num_slices)
+    rows_of: dict[SliceKey, list[Row]] = {one.key: [] for one in chosen}
+    for row in slice_rows:
+        if (key := slice_key(row)) in rows_of:
+            rows_of[key].append(row)
+    for number, one in enumerate(chosen, start=1):
+        rows = rows_of[one.key]
         sample = slice_prediction(evaluation, stores[one.key.dataset], one.key)
         of_labels = {int(row["label"] or 0): math.nan if row["dice"] is None else float(row["dice"]) for row in rows}
         dy, dx = stores[one.key.dataset].record(one.key.volume_key).geometry.spacing_zyx_mm[1:]
@@ -48,7 +55,14 @@ def draw_pictures(
     write_json(evaluation.qc / "index.json", index)
 
 
-def choose_slices(slice_rows: Sequence[Row], num_slices: int) -> list[Chosen]:
+def draw_noise(evaluation: EvalLayout) -> None:
+    """Write the plot of a prompt-noise study from its table."""
+    rows = read_csv(evaluation.table("prompt_noise_global"), TABLES["prompt_noise_global"])
+    with replacing(evaluation.noise_chart) as partial:
+        partial.write_bytes(figure_svg(noise_curves(rows)))
+
+
+def choose_slices(slice_rows: Iterable[Row], num_slices: int) -> list[Chosen]:
     """Half of the slices are the worst, a quarter lies around the median, the rest are the best; each slice once."""
     dices: dict[SliceKey, list[float]] = {}
     for row in slice_rows:

@@ -1,7 +1,7 @@
 """One evaluation: whole subjects over ranks, finished volumes kept, parts merged by their keys, `_SUCCESS` last."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from sam2ft.core.errors import StopRequestedError
 from sam2ft.core.files import read_json, sha256_file, write_json, write_text
 from sam2ft.core.layout import EvalLayout, RunLayout
 from sam2ft.core.rows import TABLES, Row, read_csv
+from sam2ft.data.detections import read_detections
 from sam2ft.data.store import Store, VolumeRecord
 from sam2ft.engine.distributed import Ranks, distributed
 from sam2ft.engine.tester import StoreVolume, Tester
@@ -21,7 +22,7 @@ from sam2ft.metrics.measurement import ScoreSettings
 from sam2ft.model.segmenter import build_segmenter
 from sam2ft.run.claim import Attempt, check_claim, check_job
 from sam2ft.run.eval_parts import Parts, expect_complete, merge, write_tables
-from sam2ft.run.eval_pictures import draw_pictures
+from sam2ft.run.eval_pictures import draw_noise, draw_pictures
 from sam2ft.run.eval_segmentations import refuse_impossible, write_segmentations
 from sam2ft.run.identity import refuse_changed_volumes
 from sam2ft.run.inputs import open_stores, split_records, store_of
@@ -85,18 +86,22 @@ def evaluate_job(job: Job, stop: StopRequest | None = None) -> EvalOutcome:
             refuse_impossible(job.records)
         checkpoint_sha256 = sha256_file(job.checkpoint)
         if not is_current(job, checkpoint_sha256):
-            parts = Parts(job.evaluation, job.eval_id, checkpoint_sha256)
+            with_noise = job.experiment.eval.prompt_noise is not None
+            parts = Parts(job.evaluation, job.eval_id, checkpoint_sha256, with_noise)
             missing = [one for one in _of_rank(job.records, ranks) if not parts.is_done(one)]
             # Before anything is written: weights that do not fit leave an earlier evaluation as it was.
             tester = make_tester(job, ranks) if missing else None
             if ranks.is_main:
                 job.guard(True)
                 job.evaluation.success.unlink(missing_ok=True)
+                job.evaluation.stop.unlink(missing_ok=True)
                 write_text(job.evaluation.config, dump_experiment(job.experiment))
             ranks.barrier()
-            if tester is not None:
-                _evaluate(job, parts, missing, tester, stop or NeverStop(), ranks)
-            ranks.barrier()
+            done = 0 if tester is None else _evaluate(job, parts, missing, tester, stop or NeverStop(), ranks)
+            # Every rank comes here, whether it was told to stop or not: so all of them stop, or none.
+            done, asked = (int(number) for number in ranks.total([done, len(missing)]))
+            if done < asked:
+                raise StopRequestedError(f"stopped as asked after {done} of {asked} volumes; they are kept")
             if ranks.is_main:
                 _finish(job, parts)
             ranks.barrier()
@@ -135,29 +140,52 @@ def evaluated_records(experiment: Experiment, max_subjects: int | None = None) -
 
 
 def make_tester(job: Job, ranks: Ranks) -> Tester:
-    """The model with the job's weights, and what it is asked. Errors: CheckpointError when they do not fit."""
+    """The model with the job's weights, and what it is asked. Errors: CheckpointError when they do not fit; DataError
+    for a file of boxes that cannot be read."""
     experiment, module = job.experiment, job.experiment.module
+    boxes_file = experiment.eval.boxes_file
     model = build_segmenter(
         module.sam2_model_cfg, image_size=module.image_size, checkpoint=job.checkpoint, device=ranks.device
     )
-    metrics = load_metrics(experiment.datamodule.metric.func)
-    return Tester(model, experiment.eval, metrics, score_settings(experiment), device=ranks.device)
+    return Tester(
+        model,
+        experiment.eval,
+        load_metrics(experiment.datamodule.metric.func),
+        score_settings(experiment),
+        device=ranks.device,
+        detections=None if boxes_file is None else read_detections(boxes_file, open_stores(experiment)),
+    )
 
 
 def _evaluate(
     job: Job, parts: Parts, missing: Sequence[VolumeRecord], tester: Tester, stop: StopRequest, ranks: Ranks
-) -> None:
-    """Evaluate the volumes `missing` one by one; each is kept as a part when it is finished."""
-    stores = store_of(open_stores(job.experiment))
-    metric = job.experiment.datamodule.metric
-    volumes = (_verified_volume(stores[record.key.dataset], record, metric) for record in missing)
-    for number, (record, result) in enumerate(zip(missing, tester.evaluate(volumes), strict=True), start=1):
+) -> int:
+    """Evaluate the volumes `missing` one by one; each is kept as a part when it is finished. Returns how many were.
+
+    After a stop request, of this rank or of another, those that were begun are finished.
+    """
+    done = 0
+    volumes = _until_stopped(job, missing, stop)
+    for record, result in zip(missing, tester.evaluate(volumes), strict=False):
         job.guard(ranks.is_main)
         stamp = {"run": job.run, "eval": job.eval_id, "split": record.split, "protocol": tester.protocol}
         parts.write(record, result, stamp)
-        print(f"evaluated {record.key} ({number}/{len(missing)})", file=sys.stderr)
-        if stop.requested and number < len(missing):
-            raise StopRequestedError(f"stopped as asked after {number} of {len(missing)} volumes; they are kept")
+        done += 1
+        print(f"evaluated {record.key} ({done}/{len(missing)})", file=sys.stderr)
+    return done
+
+
+def _until_stopped(job: Job, records: Sequence[VolumeRecord], stop: StopRequest) -> Iterator[StoreVolume]:
+    """The volumes of `records`; after the first one only as long as no rank was told to stop."""
+    stores = store_of(open_stores(job.experiment))
+    metric = job.experiment.datamodule.metric
+    for number, record in enumerate(records):
+        if number and stop.requested:
+            # A file, not a collective: ranks have different numbers of volumes, and none waits for another.
+            write_text(job.evaluation.stop, "")
+        if number and job.evaluation.stop.exists():
+            return
+        yield _verified_volume(stores[record.key.dataset], record, metric)
 
 
 def _verified_volume(store: Store, record: VolumeRecord, metric: Metric) -> StoreVolume:
@@ -189,8 +217,10 @@ def _finish(job: Job, parts: Parts) -> None:
     expect_complete(tables, job.records, stores, include_empty=experiment.eval.include_empty_slices)
     job.guard(True)
     digests = write_tables(job.evaluation, tables)
+    if parts.with_noise:
+        draw_noise(job.evaluation)
     if experiment.module.visualize and experiment.eval.qc_slices:
-        draw_pictures(job.evaluation, tables, stores, experiment.eval.qc_slices)
+        draw_pictures(job.evaluation, tables["slice"], stores, experiment.eval.qc_slices)
     job.guard(True)
     write_json(
         job.evaluation.success,

@@ -14,6 +14,7 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.files import canonical_json, read_json, sha256_file, write_json
 from sam2ft.core.layout import RunLayout
 from sam2ft.data.store import Store, VolumeRecord, records_digest
+from sam2ft.run.inputs import file_digests
 from sam2ft.run.preflight import initial_weights
 
 Content = Mapping[str, Any]
@@ -82,14 +83,12 @@ def refuse_changed_volumes(
     layout: RunLayout, experiment: Experiment, planned: str, records: Sequence[VolumeRecord], stores: Sequence[Store]
 ) -> None:
     """Errors: DataError when the volumes to be evaluated are not those that the eval_id `planned` was made from."""
-    named = {"eval.boxes_file": experiment.eval.boxes_file}
-    files = {key: sha256_file(path) for key, path in named.items() if path is not None}
-    found = eval_id(experiment, records_digest(records), files)
+    found = eval_id(experiment, records_digest(records), file_digests(experiment))
     if found == planned:
         return
     then = read_identity(layout)
     changed = volume_differences(then, {"volumes": volumes_of(stores)}) if then else []
-    listed = _indented(changed) if changed else "  the evaluated split, or a setting of eval:"
+    listed = _indented(changed) if changed else "  the evaluated split, a setting of eval:, or the file of boxes"
     raise DataError(
         f"{layout.evaluation(planned).folder}: not what this evaluation was planned for\n{listed}\n"
         f"put it back, or start launch/sweep.py again: what is here now is the evaluation {found}"

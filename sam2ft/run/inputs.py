@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sam2ft.config.schema import Experiment
 from sam2ft.core.errors import DataError
+from sam2ft.core.files import sha256_file
 from sam2ft.data.split import SPLITS
 from sam2ft.data.store import Store, VolumeRecord
 
@@ -70,3 +71,17 @@ def verify(stores: Sequence[Store], records: Iterable[VolumeRecord]) -> None:
     of_dataset = store_of(stores)
     for record in records:
         of_dataset[record.key.dataset].verify([record])
+
+
+def named_files(experiment: Experiment) -> dict[str, Path]:
+    """Dotted key -> file, of every file whose content enters the eval_id."""
+    named = {"eval.boxes_file": experiment.eval.boxes_file}
+    return {key: path for key, path in named.items() if path is not None}
+
+
+def file_digests(experiment: Experiment) -> dict[str, str]:
+    """Dotted key -> sha256 of `named_files`. Errors: DataError for one that is not there."""
+    for key, path in named_files(experiment).items():
+        if not path.is_file():
+            raise DataError(f"{key}: found {path}, which is no file")
+    return {key: sha256_file(path) for key, path in named_files(experiment).items()}

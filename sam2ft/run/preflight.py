@@ -12,9 +12,10 @@ from sam2ft.config.schema_module import NANO
 from sam2ft.core.errors import DataError, Problem, ProblemsError
 from sam2ft.core.files import DigestCache
 from sam2ft.core.layout import RUNS, digest_cache
+from sam2ft.data.detections import read_detections
 from sam2ft.data.store import Store, VolumeRecord, index_path, records_digest
 from sam2ft.engine.unsupported import unavailable
-from sam2ft.run.inputs import max_train_subjects, open_stores, split_records
+from sam2ft.run.inputs import max_train_subjects, named_files, open_stores, split_records
 from sam2ft.run.metric_checks import metric_problems
 from sam2ft.run.planned import PlannedPoint, PlannedRun, Resources
 from sam2ft.run.resources import resources_here, slices_per_step
@@ -107,6 +108,7 @@ class _Checker:
     fill: FillResources
     _opened: dict[Path, Store | None] = field(default_factory=dict)
     _fitting: dict[Hashable, tuple[Store, ...]] = field(default_factory=dict)
+    _read_boxes: set[tuple[Path, tuple[str, ...]]] = field(default_factory=set)
 
     def problem(self, key: str, message: str, *, warning: bool = False) -> None:
         self.findings.add(Problem(self.loaded.where(key), key, message), warning=warning)
@@ -116,6 +118,7 @@ class _Checker:
         for key, message in unavailable(experiment.eval, experiment.datamodule):
             self.problem(key, message)
         stores, weights = self._stores(experiment), self._weights(experiment)
+        self._detections(experiment, stores)
         trained, evaluated = self._records(experiment, stores)
         run, evaluation = None, None
         if trained and evaluated and weights:
@@ -186,14 +189,24 @@ class _Checker:
 
     def _files(self, experiment: Experiment) -> dict[str, str]:
         """sha256 of each file that the evaluation's settings name."""
-        named = {"eval.boxes_file": experiment.eval.boxes_file}
         digests = {}
-        for key, path in named.items():
-            if path is not None and path.is_file():
+        for key, path in named_files(experiment).items():
+            if path.is_file():
                 digests[key] = self.cache.sha256(path)
-            elif path is not None:
+            else:
                 self.problem(key, f"found {path}, which is no file", warning=self.dry_run)
         return digests
+
+    def _detections(self, experiment: Experiment, stores: Sequence[Store]) -> None:
+        """What is in the file of boxes, once per file."""
+        path, names = experiment.eval.boxes_file, tuple(store.name for store in stores)
+        if path is None or not path.is_file() or not stores or (path, names) in self._read_boxes:
+            return
+        self._read_boxes.add((path, names))
+        try:
+            read_detections(path, stores)
+        except DataError as error:
+            self.problem("eval.boxes_file", str(error))
 
     def _records(
         self, experiment: Experiment, stores: Sequence[Store]
