@@ -29,6 +29,35 @@ def test_each_part_trains_or_stays_as_trainable_says(point_with, toy):
     assert changed == {"image_encoder", "sam_prompt_encoder"}
 
 
+@pytest.mark.parametrize(
+    ("shares", "reached"),
+    [
+        ("{box: 1.0}", {"point_embeddings.2", "point_embeddings.3"}),
+        ("{box: 0.0, point: 1.0}", {"point_embeddings.1"}),
+        ("{box: 0.0, mask: 1.0}", {"mask_downscaling.0", "mask_downscaling.6"}),
+        (
+            "{box: 0.4, point: 0.3, mask: 0.3}",
+            {
+                "point_embeddings.1",
+                "point_embeddings.2",
+                "point_embeddings.3",
+                "mask_downscaling.0",
+                "mask_downscaling.6",
+            },
+        ),
+    ],
+)
+def test_training_prompts_are_those_of_their_shares(point_with, toy, shares, reached):
+    """Seen from the embeddings that moved: each kind of prompt teaches its own."""
+    trainable = "module.trainable={prompt_encoder: true, image_encoder: false, mask_decoder: true}"
+    point = point_with(QUICK, "module.num_epochs=1", trainable, f"module.prompts={shares}")
+    point.train()
+    before, (after, _) = load_file(toy.weights), read_best(point.layout.best)
+    watched = [f"point_embeddings.{i}" for i in range(4)] + ["mask_downscaling.0", "mask_downscaling.6"]
+    names = {part: f"sam_prompt_encoder.{part}.weight" for part in watched}
+    assert {part for part, name in names.items() if not torch.equal(before[name], after[name])} == reached
+
+
 def test_the_last_incomplete_group_of_batches_is_a_step(point_with):
     """9 slices in batches of 2 are 5 batches: two groups of 2 and one of 1."""
     outcome = point_with(QUICK, "module.num_epochs=1", "module.grad_accum=2").train()

@@ -14,7 +14,15 @@ from sam2ft.run.status import read_status
 pytestmark = [pytest.mark.sam2, pytest.mark.slow]
 
 
-@pytest.mark.parametrize("more", [(), ("module.lora={rank: 4, alpha: 8}",)], ids=["decoder", "lora"])
+MIXTURE = (
+    "module.prompts={box: 0.4, point: 0.3, mask: 0.3}",
+    "module.trainable={prompt_encoder: true, image_encoder: false, mask_decoder: true}",
+)
+
+
+@pytest.mark.parametrize(
+    "more", [(), ("module.lora={rank: 4, alpha: 8}",), MIXTURE], ids=["decoder", "lora", "mixed_prompts"]
+)
 def test_two_ranks_train_and_evaluate_one_run_as_one_rank_does(point_with, toy, more):
     """In float32 the sums of two ranks differ from those of one in the last digits; masks and counts do not."""
     settings = ("module.visualize=false", "module.num_epochs=1", "resources.tasks_per_node=2", *more)
