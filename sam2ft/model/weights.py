@@ -1,6 +1,7 @@
 """Weights in and out of SAM 2: read without pickle's powers, loaded strictly, mismatches named."""
 
 import json
+import logging
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from torch import Tensor, nn
 
 from sam2ft.core.errors import CheckpointError
 from sam2ft.core.files import sha256_file
+from sam2ft.model.layouts import CONTAINERS, Unwrapped, keys_of, unwrapped
+
+logger = logging.getLogger(__name__)
 
 # Given bytes that are no pickle at all, torch's safe unpickler stumbles in whatever way they make it.
 UNREADABLE = (
@@ -78,13 +82,16 @@ class HoldsSam2(Protocol):
 def load_weights(model: HoldsSam2, path: Path) -> None:
     """Copy the weights of a file into the stock model, every key of it and no other.
 
-    Takes the official `.pt`, our `best.pt` (one layout) and `.safetensors`; 16-bit values become the model's type.
-    Errors: CheckpointError naming both model sizes, or the missing, unexpected and misshapen keys.
+    Takes the official `.pt`, our `best.pt` (one layout), `.safetensors`, and what layouts.unwrapped takes, saying what
+    it took off; 16-bit values become the model's type. Errors: CheckpointError naming both model sizes, or the missing,
+    unexpected and misshapen keys.
     """
-    found, expected = read_weights(path), model.sam2_model.state_dict()
-    if problem := difference(found, expected):
-        raise CheckpointError(f"{path}: {problem}")
-    model.sam2_model.load_state_dict(found)
+    read, expected = _read(path), model.sam2_model.state_dict()
+    if problem := difference(read.tensors, expected):
+        raise CheckpointError(f"{path}: {problem}" + (f"\n  ({read.note})" if read.note else ""))
+    model.sam2_model.load_state_dict(read.tensors)
+    if read.note:
+        logger.warning("%s: %s", path, read.note)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -92,15 +99,20 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     Errors: CheckpointError for a file that is missing, damaged, or of another layout.
     """
+    return _read(path).tensors
+
+
+def _read(path: Path) -> Unwrapped:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; `make weights` fetches the official ones")
     content = _content(path)
-    if path.suffix == ".safetensors":
-        return dict(content)
-    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
-        keys = ", ".join(map(str, list(content)[:_SHOWN_KEYS])) if isinstance(content, dict) else type(content).__name__
-        raise CheckpointError(f'{path}: expected {{"model": ...}} as stock SAM 2 writes it, found {keys}')
-    return dict(content["model"])
+    found = unwrapped(content)
+    if found is None:
+        raise CheckpointError(
+            f'{path}: expected {{"model": tensors by name}} as stock SAM 2 writes it (or under '
+            f"{', '.join(CONTAINERS[1:])}), found {keys_of(content)}"
+        )
+    return found
 
 
 def _content(path: Path) -> Any:
