@@ -10,6 +10,7 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.core.prompts import Box
 from sam2ft.core.rows import TABLES, format_csv, stamped
+from sam2ft.metrics.counts import Overlap, total
 from sam2ft.metrics.measurement import Measurement, metric
 from sam2ft.metrics.scoring import PromptedMask
 
@@ -142,6 +143,31 @@ def test_a_label_that_the_table_lacks_is_named_with_its_slice(score):
         DataError, match="phantom/anna/v1 slice 1: prediction: label 7 is not in the label table; known: 1 one, 2 two"
     ):
         score(prediction, reference)
+
+
+def test_a_label_in_the_reference_that_the_table_lacks_is_named_even_where_nothing_is_predicted(score):
+    prediction, reference = two_slices()
+    reference[1, 3, 3] = 9
+    prediction[1] = 0
+    with pytest.raises(DataError, match="phantom/anna/v1 slice 1: reference: label 9 is not in the label table"):
+        score(prediction, reference)
+    with pytest.raises(DataError, match="slice 1: reference: label -3 is not in the label table"):
+        score(prediction.astype(np.int16), np.where(reference == 9, -3, reference.astype(np.int16)))
+
+
+def test_counts_beyond_32_bits_stay_whole_numbers():
+    one = Overlap(2**31, 3, 5, 2**40)
+    summed = total([one] * 3)
+    assert (summed.tp, summed.fp, summed.fn, summed.tn) == (3 * 2**31, 9, 15, 3 * 2**40)
+    assert 1 - summed.dice == pytest.approx(24 / (6 * 2**31 + 24))
+
+
+def test_every_count_of_a_row_is_a_whole_number_and_they_add_up_to_the_slice(score):
+    rows = score(*two_slices())
+    for row_of in (*rows["slice"], *rows["volume"]):
+        counts = [row_of[name] for name in ("tp", "fp", "fn", "tn")]
+        assert all(type(count) is int for count in counts)
+        assert sum(counts) == 16 * row_of.get("num_slices", 1)
 
 
 def test_masks_on_another_grid_are_refused_with_both_shapes(score):
