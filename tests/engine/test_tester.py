@@ -15,13 +15,15 @@ from sam2ft.core.errors import ConfigError, DataError
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import Label, LabelTable
-from sam2ft.core.prompts import Prompts
+from sam2ft.core.prompts import Box, Prompts
 from sam2ft.core.rows import stamped
 from sam2ft.data.batch import to_model_frame
+from sam2ft.data.detections import Detection
 from sam2ft.data.slices import SliceView
 from sam2ft.engine.composition import Composition
 from sam2ft.engine.prompting import EvaluationChoice
 from sam2ft.engine.tester import Tester
+from sam2ft.metrics.factory import load_metrics
 from sam2ft.metrics.measurement import ScoreSettings
 from sam2ft.metrics.scoring import Scene
 
@@ -36,10 +38,12 @@ class BoxFiller(torch.nn.Module):
         super().__init__()
         self.image_size = image_size
         self.num_encoded = 0
+        self.encoded: list[int] = []
         self.decoded: list[int] = []
 
     def encode(self, images_bchw: Tensor) -> Tensor:
         self.num_encoded += len(images_bchw)
+        self.encoded.append(len(images_bchw))
         return images_bchw
 
     def project(self, features: Tensor) -> Tensor:
@@ -48,9 +52,14 @@ class BoxFiller(torch.nn.Module):
     def decode(self, features: Tensor, prompts: Prompts) -> tuple[Tensor, Tensor]:
         self.decoded.append(len(prompts))
         logits = torch.full((len(prompts), 1, self.image_size, self.image_size), -4.0)
+        if prompts.masks_n1hw is not None:
+            shown = torch.nn.functional.interpolate(prompts.masks_n1hw, scale_factor=4, mode="nearest")
+            return shown.clamp(-4.0, 4.0), torch.zeros(len(prompts))
         if prompts.boxes_n4 is None:
-            for number, (x, y) in enumerate(prompts.points_nk2[:, 0].round().long().tolist()):
-                logits[number, 0, y, x] = 4.0
+            counts = prompts.num_points_n or [prompts.points_nk2.shape[1]] * len(prompts)
+            for number, count in enumerate(counts):
+                for x, y in prompts.points_nk2[number, :count].round().long().tolist():
+                    logits[number, 0, y, x] = 4.0
             return logits, torch.zeros(len(prompts))
         for number, (x0, y0, x1, y1) in enumerate(prompts.boxes_n4.round().long().tolist()):
             logits[number, 0, y0 : y1 + 1, x0 : x1 + 1] = 4.0
@@ -75,8 +84,8 @@ class ArrayVolume:
             yield SliceView(self.key.slice(index), to_model_frame(image, image_size), self.reference_zyx[index])
 
 
-def evaluator(model: Any, **section: Any) -> Tester:
-    return Tester(model, EvaluationChoice(**section), (), ScoreSettings())
+def evaluator(model: Any, *, detections: Any = None, metrics: Any = (), **section: Any) -> Tester:
+    return Tester(model, EvaluationChoice(**section), metrics, ScoreSettings(), detections=detections)
 
 
 def rectangles(*slices: Sequence[tuple[int, int, int, int, int]]) -> Any:
@@ -167,6 +176,142 @@ def test_jitter_is_the_same_at_every_evaluation_and_boxes_only_grow() -> None:
 def test_the_point_protocol_prompts_an_inner_pixel() -> None:
     (result,) = evaluator(BoxFiller(), protocol="point").evaluate([ArrayVolume(rectangles([(1, 4, 6, 8, 10)]))])
     assert np.argwhere(result.label_map_zyx[0] == 1).tolist() == [[8, 6]]
+
+
+def test_k_points_are_the_interior_ones_and_a_small_instance_has_fewer() -> None:
+    volume = ArrayVolume(rectangles([(1, 4, 6, 8, 10), (2, 12, 1, 13, 1)]))
+    points = evaluator(BoxFiller(), protocol="points", points_k=3)
+    (result,) = points.evaluate([volume])
+    assert np.argwhere(result.label_map_zyx[0] == 1).tolist() == [[7, 5], [7, 7], [8, 6]]
+    assert np.argwhere(result.label_map_zyx[0] == 2).tolist() == [[1, 12], [1, 13]]
+    assert points.protocol == "points(k=3)"
+    assert {row["box"] for row in result.rows["instance"]} == {None}
+    in_chunks = evaluator(BoxFiller(), protocol="points", points_k=3, prompt_chunk=1)
+    assert (next(in_chunks.evaluate([volume])).label_map_zyx == result.label_map_zyx).all()
+
+
+def test_the_mask_protocol_hands_over_the_reference() -> None:
+    volume = ArrayVolume(rectangles([(1, 4, 4, 7, 11), (2, 8, 0, 15, 3)]))
+    leaking = evaluator(BoxFiller(), protocol="mask")
+    (result,) = leaking.evaluate([volume])
+    assert (result.label_map_zyx == volume.reference_zyx).all()
+    assert leaking.protocol == "mask"
+
+
+def test_every_protocol_works_through_both_doors() -> None:
+    volume = ArrayVolume(rectangles([(1, 0, 0, 3, 3), (1, 8, 8, 11, 11)]))
+    boxes = {volume.key.slice(0): (Detection(1, Box(0, 0, 3, 3)), Detection(1, Box(8, 8, 11, 11)))}
+    for protocol in ("box", "point", "points", "mask", "boxes_file"):
+        given = boxes if protocol == "boxes_file" else None
+        per_label = evaluator(BoxFiller(), protocol=protocol, instances="per_label", detections=given)
+        (result,) = per_label.evaluate_single_label_test_set([volume])
+        assert [(one.label, one.instance) for one in result.prompted] == [(1, 1)]
+        assert per_label.protocol.startswith(f"{protocol}_per_label")
+        whole = {"box": 144, "point": 1, "points": 3, "mask": 32, "boxes_file": 144}[protocol]
+        assert (result.label_map_zyx == 1).sum() == whole
+
+
+def test_boxes_of_a_detector_find_miss_and_invent() -> None:
+    volume = ArrayVolume(
+        rectangles(
+            [(1, 0, 0, 3, 3), (1, 8, 8, 11, 11), (2, 0, 12, 2, 14)],  # the first found, the second invented elsewhere
+            [(1, 5, 5, 6, 6)],  # no box at all: missed
+            [],  # a box where nothing is: spurious
+            [],
+        )
+    )
+    boxes = {
+        volume.key.slice(0): (Detection(1, Box(0, 0, 3, 2)), Detection(1, Box(13, 0, 14, 1))),
+        volume.key.slice(2): (Detection(2, Box(4, 4, 5, 5)),),
+        VolumeKey("toy", "other", "v1").slice(0): (Detection(1, Box(0, 0, 9, 9)),),
+    }
+    model = BoxFiller()
+    (result,) = evaluator(model, protocol="boxes_file", detections=boxes).evaluate([volume])
+    assert model.num_encoded == 2
+    rows = [
+        (row["slice"], row["label"], row["instance"], row["box"], row["tp"], row["fp"], row["fn"], row["status"])
+        for row in result.rows["instance"]
+    ]
+    assert rows == [
+        (0, 1, 1, "0 0 3 2", 12, 0, 4, "ok"),
+        (0, 1, 2, None, 0, 0, 16, "missed"),
+        (0, 1, 3, "13 0 14 1", 0, 4, 0, "spurious"),
+        (0, 2, 1, None, 0, 0, 9, "missed"),
+        (1, 1, 1, None, 0, 0, 4, "missed"),
+        (2, 2, 1, "4 4 5 5", 0, 4, 0, "spurious"),
+    ]
+    statuses = {(row["slice"], row["label"]): row["status"] for row in result.rows["slice"]}
+    assert [statuses[key] for key in ((0, 1), (0, 2), (1, 1), (2, 2), (3, 1))] == [
+        "ok", "missed", "missed", "spurious", "absent",
+    ]  # fmt: skip
+    nonempty = evaluator(BoxFiller(), protocol="boxes_file", detections=boxes, include_empty_slices=False)
+    (result,) = nonempty.evaluate([volume])
+    assert {row["slice"] for row in result.rows["instance"]} == {0, 1}
+    with pytest.raises(ValueError, match="boxes_file"):
+        evaluator(BoxFiller(), protocol="boxes_file")
+
+
+def test_a_noise_study_encodes_each_slice_once_and_gives_what_single_evaluations_give() -> None:
+    volume = ArrayVolume(rectangles([(1, 5, 5, 9, 9), (2, 1, 12, 4, 14)], [(1, 2, 3, 9, 9)], []))
+    for direction in ("outward", "both"):
+        model = BoxFiller()
+        (result,) = evaluator(model, prompt_noise=STUDY, direction=direction).evaluate([volume])
+        assert model.num_encoded == 2
+        noise = result.rows["prompt_noise"]
+        asked = [(0, None), (2, 0), (2, 1), (4, 0), (4, 1)]
+        assert list(dict.fromkeys((row["shift_px"], row["seed"]) for row in noise)) == asked
+        own = {"shift_px": 0, "seed": None, "protocol": "box"}
+        assert noise[:2] == [row | own for row in result.rows["volume"]]
+        for shift in (2, 4):
+            (alone,) = evaluator(BoxFiller(), bbox_shift=shift, direction=direction).evaluate([volume])
+            key = {"shift_px": shift, "seed": 0}
+            key["protocol"] = evaluator(BoxFiller(), bbox_shift=shift, direction=direction).protocol
+            of_seed = [row for row in noise if (row["shift_px"], row["seed"]) == (shift, 0)]
+            assert of_seed == [row | key for row in alone.rows["volume"]]
+            assert of_seed[0]["dice"] < 1
+    without = evaluator(BoxFiller()).evaluate([volume])
+    assert "prompt_noise" not in next(without).rows
+
+
+def test_a_noise_study_measures_what_the_evaluation_measures_but_no_biomarkers() -> None:
+    volume = ArrayVolume(rectangles([(1, 5, 5, 9, 9), (2, 1, 12, 4, 14)]))
+    metrics = load_metrics({"hd95": True, "tissuevolume": True})
+    (result,) = evaluator(BoxFiller(), prompt_noise=STUDY, metrics=metrics).evaluate([volume])
+    assert all(row["hd95_mm"] > 0 for row in result.rows["prompt_noise"] if row["shift_px"] == 4)
+    assert len(result.rows["biomarker_volume"]) == 4
+
+
+def test_slices_of_a_volume_are_encoded_together_those_of_two_never() -> None:
+    volumes = [ArrayVolume(rectangles(*[[(1, 5, 5, 9, 9)]] * count)) for count in (5, 1, 2)]
+    model, alone = BoxFiller(), BoxFiller()
+    together = list(evaluator(model, encode_batch=2).evaluate(volumes))
+    assert model.encoded == [2, 2, 1, 1, 2]
+    one_by_one = list(evaluator(alone).evaluate(volumes))
+    assert alone.encoded == [1] * 8
+    for first, second in zip(together, one_by_one, strict=True):
+        assert (first.label_map_zyx == second.label_map_zyx).all()
+        assert first.rows == second.rows
+
+
+def test_scoring_beside_the_next_prediction_changes_neither_rows_nor_order() -> None:
+    volumes = [ArrayVolume(rectangles([(1, n, 5, n + 4, 9)]), VolumeKey("toy", f"s{n}", "v")) for n in range(4)]
+    plain, beside = evaluator(BoxFiller()), evaluator(BoxFiller())
+    beside.scores_beside = True
+    for first, second in zip(plain.evaluate(volumes), beside.evaluate(volumes), strict=True):
+        assert (first.key, first.rows) == (second.key, second.rows)
+
+
+def test_instances_added_together_are_as_those_added_in_turn() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        labels = sorted(rng.integers(1, 4, size=7).tolist())
+        logits = torch.from_numpy(rng.integers(-3, 4, size=(7, 5, 6)).astype(np.float32))  # with many ties
+        at_once, in_turn = (Composition((5, 6), torch.device("cpu")) for _ in range(2))
+        at_once.add_all(labels[:4], logits[:4])
+        at_once.add_all(labels[4:], logits[4:])
+        for label, logits_yx in zip(labels, logits, strict=True):
+            in_turn.add(label, logits_yx)
+        assert torch.equal(at_once.label_map_yx, in_turn.label_map_yx)
 
 
 @pytest.mark.parametrize(
