@@ -17,6 +17,7 @@ from sam2ft.engine.train_state import StopRequest
 from sam2ft.engine.unsupported import refuse_unsupported
 from sam2ft.model.weights import OFFICIAL, describe, read_info, read_weights
 from sam2ft.run.eval_run import EvalOutcome, Job, evaluate_job, evaluated_records
+from sam2ft.run.fence import fence_of
 from sam2ft.run.inputs import file_digests, max_train_subjects
 
 FOREIGN_HEX = 12
@@ -60,7 +61,9 @@ def evaluate_checkpoint(request: CheckpointRequest, stop: StopRequest | None = N
         digest = sha256_file(request.checkpoint)[:FOREIGN_HEX]
         run, folder = f"foreign-{digest}", foreign_evaluation(digest, identity, RUNS)
     evaluation = EvalLayout(request.out) if request.out else folder
-    return evaluate_job(Job(experiment, evaluation, run, identity, request.checkpoint, records), stop)
+    # What lies outside of a run has no other writer than the person who starts this.
+    guard = fence_of(layout if request.out is None else None)
+    return evaluate_job(Job(experiment, evaluation, run, identity, request.checkpoint, records, guard=guard), stop)
 
 
 def _other_model(experiment: Experiment, layout: RunLayout | None) -> dict[str, Any] | None:

@@ -1,16 +1,20 @@
 """launch/eval.py --ckpt: a checkpoint of a run here, one from elsewhere, and what is refused."""
 
+import os
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from sam2ft.core.errors import CheckpointError, ConfigError, UserError
-from sam2ft.core.files import sha256_file
+from sam2ft.core.errors import CheckpointError, ClaimedError, ConfigError, UserError
+from sam2ft.core.files import read_json, sha256_file, write_json
 from sam2ft.core.rows import TABLES, read_csv
 from sam2ft.run.checkpoint_run import CheckpointRequest, evaluate_checkpoint
+from sam2ft.run.claim import Attempt, holder
+from sam2ft.run.eval_parts import Parts
 
 pytestmark = pytest.mark.sam2
 STOCK = "configs/sam2.1/sam2.1_hiera_t.yaml"
@@ -147,3 +151,54 @@ def test_max_subject_set_limits_the_evaluated_subjects_of_a_foreign_checkpoint(f
     limited = (*QUICK, "datamodule.max_subject_set=1")
     outcome = evaluate_checkpoint(CheckpointRequest(foreign, (toy.store,), overrides=limited))
     assert len({row["subject"] for row in volume_rows(outcome.folder)}) == 1
+
+
+VAL = (*QUICK, "eval.split=val")
+ELSEWHERE = Attempt("77", 0, "another-node", 1, "2030-01-01T00:00:00+00:00")
+
+
+def held_by_a_job(layout, seconds_ago: float, state: str = "evaluating") -> None:
+    """Claim and status of a job on another node that was heard of `seconds_ago`."""
+    heartbeat = (datetime.now(UTC) - timedelta(seconds=seconds_ago)).isoformat(timespec="seconds")
+    write_json(layout.claim, ELSEWHERE.to_json())
+    status = read_json(layout.status) | {"attempt": ELSEWHERE.to_json(), "state": state, "heartbeat": heartbeat}
+    write_json(layout.status, status)
+
+
+def test_an_evaluation_holds_the_run_that_it_writes_into(finished):
+    before = holder(finished.layout)
+    evaluate_checkpoint(CheckpointRequest(finished.layout.best, overrides=VAL))
+    assert holder(finished.layout) != before
+    assert holder(finished.layout).pid == os.getpid()
+
+
+def test_a_run_that_a_job_works_on_is_left_alone(finished, toy):
+    held_by_a_job(finished.layout, seconds_ago=30)
+    before = toy.files()
+    with pytest.raises(
+        UserError, match=r"job 77 .*another-node.* is working on this run; wait for its end, or .* --out"
+    ):
+        evaluate_checkpoint(CheckpointRequest(finished.layout.best, overrides=VAL))
+    assert toy.files() == before
+    out = toy.folder / "beside"
+    assert evaluate_checkpoint(CheckpointRequest(finished.layout.best, overrides=VAL, out=out)).folder == out
+    assert holder(finished.layout) == ELSEWHERE
+
+
+@pytest.mark.parametrize(("seconds_ago", "state"), [(3600, "evaluating"), (30, "done")])
+def test_a_job_that_ended_or_fell_silent_holds_nothing(finished, seconds_ago, state):
+    held_by_a_job(finished.layout, seconds_ago, state)
+    assert evaluate_checkpoint(CheckpointRequest(finished.layout.best, overrides=VAL)).global_rows
+
+
+def test_an_evaluation_stops_when_a_job_takes_the_run(finished, monkeypatch):
+    original = Parts.write
+
+    def write(self, *arguments):
+        held_by_a_job(finished.layout, seconds_ago=0)
+        original(self, *arguments)
+
+    monkeypatch.setattr(Parts, "write", write)
+    with pytest.raises(ClaimedError, match="now held by job 77"):
+        evaluate_checkpoint(CheckpointRequest(finished.layout.best, overrides=VAL))
+    assert not list(finished.layout.evaluations.glob("*/_SUCCESS"))[1:]
