@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.spatial.distance import cdist
 
+from sam2ft.metrics import surface
 from sam2ft.metrics.surface import boundary, surface_distances
 
 SPACINGS = st.tuples(*[st.sampled_from([0.365, 0.5, 1.0, 3.0])] * 3)
@@ -62,6 +63,18 @@ def test_distances_equal_those_of_every_pair_of_boundary_voxels(prediction, refe
     found = surface_distances(prediction, reference, spacing)
     np.testing.assert_allclose(np.sort(found.to_reference), np.sort(pairs.min(axis=1)), atol=1e-9)
     np.testing.assert_allclose(np.sort(found.to_prediction), np.sort(pairs.min(axis=0)), atol=1e-9)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (3.0, 0.5, 0.7)])
+def test_a_tree_and_a_distance_transform_give_the_same_distances(monkeypatch: pytest.MonkeyPatch, spacing):
+    targets, points = (np.random.default_rng(seed).random((12, 20, 20)) < 0.02 for seed in (0, 1))
+    points |= targets & (np.indices(targets.shape)[2] > 10)
+    found = []
+    for share in (0.0, 1.1):
+        monkeypatch.setattr(surface, "TREE_BELOW_SHARE", share)
+        found.append(surface.distances_to(targets, points, spacing))
+    assert len(found[0]) == points.sum()
+    np.testing.assert_allclose(*found, rtol=1e-15, atol=0)
 
 
 @settings(deadline=None, max_examples=30)
