@@ -26,10 +26,15 @@ from sam2ft.run.eval_pictures import draw_noise, draw_pictures
 from sam2ft.run.eval_segmentations import refuse_impossible, write_segmentations
 from sam2ft.run.identity import refuse_changed_volumes
 from sam2ft.run.inputs import open_stores, split_records, store_of
+from sam2ft.run.watching import show_results
 
 
 def _free(is_main: bool) -> None:
     """Nobody else writes here."""
+
+
+def _untold(rows: Sequence[Row]) -> None:
+    """The tables are enough."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,8 @@ class Job:
     """best.pt of a run, or initial weights, or foreign ones."""
     records: Sequence[VolumeRecord]
     """The volumes that are evaluated, sorted by key."""
+    tell: Callable[[Sequence[Row]], None] = _untold
+    """Called on the main rank with the rows of global.csv once all is written."""
     guard: Callable[[bool], None] = _free
     """Called before every write (whether by the main rank): raises when a newer attempt holds the run."""
 
@@ -68,7 +75,11 @@ def evaluate(
 
     records = evaluated_records(experiment)
     refuse_changed_volumes(layout, experiment, eval_id, records, open_stores(experiment))
-    job = Job(experiment, layout.evaluation(eval_id), layout.run_id, eval_id, checkpoint, records, guard)
+
+    def tell(rows: Sequence[Row]) -> None:
+        show_results(experiment, layout, eval_id, rows)
+
+    job = Job(experiment, layout.evaluation(eval_id), layout.run_id, eval_id, checkpoint, records, tell, guard)
     return evaluate_job(job, stop)
 
 
@@ -104,6 +115,7 @@ def evaluate_job(job: Job, stop: StopRequest | None = None) -> EvalOutcome:
                 raise StopRequestedError(f"stopped as asked after {done} of {asked} volumes; they are kept")
             if ranks.is_main:
                 _finish(job, parts)
+                job.tell(read_global(job.evaluation))
             ranks.barrier()
         if as_dicom:
             job.guard(ranks.is_main)

@@ -1,8 +1,9 @@
 """What every tracker has in common: it watches a run and must never be the reason that the run ends."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,8 +17,22 @@ Draw = Callable[[SlicePrediction], npt.NDArray[np.uint8]]
 """A picture of one slice, (height, width, 3); run/ passes the one of report/figures, which trackers do not see."""
 
 
+@dataclass(frozen=True)
+class ResultTable:
+    """What an evaluation came to: the rows of a table of numbers."""
+
+    name: str
+    """`test-<eval_id>`: equal for all runs that were evaluated alike on the same volumes."""
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str | int | float | None]]
+    summary: Mapping[str, float]
+    """The few numbers by which runs are compared: `knee/dice/mean_of_labels`."""
+
+
 class Tracker(Observer, Protocol):
-    """An observer with something to close at the end of a run."""
+    """An observer that also takes final tables, with something to close at the end of a run."""
+
+    def on_table(self, table: ResultTable) -> None: ...
 
     def close(self) -> None: ...
 
@@ -43,6 +58,9 @@ class Guarded:
 
     def on_samples(self, epoch: int, samples: Sequence[SlicePrediction]) -> None:
         self._try(lambda tracker: tracker.on_samples(epoch, samples))
+
+    def on_table(self, table: ResultTable) -> None:
+        self._try(lambda tracker: tracker.on_table(table))
 
     def close(self) -> None:
         if self._tracker is not None:

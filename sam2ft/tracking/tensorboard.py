@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sam2ft.core.events import EpochDone, SlicePrediction, StepDone
-from sam2ft.tracking.base import Draw, scalars_of_epoch, scalars_of_step
+from sam2ft.tracking.base import Draw, ResultTable, scalars_of_epoch, scalars_of_step
 
 
 class TensorBoardTracker:
@@ -39,9 +39,25 @@ class TensorBoardTracker:
             self._writer.add_image(f"qc/{sample.key}", self._draw(sample), self._step, dataformats="HWC")
         self._writer.flush()
 
+    def on_table(self, table: ResultTable) -> None:
+        self._writer.add_text(f"results/{table.name}", markdown(table), self._step)
+        for name, value in table.summary.items():
+            self._writer.add_scalar(f"{table.name}/{name}", value, self._step)
+
     def close(self) -> None:
         self._writer.close()
 
     def _add(self, values: dict[str, float]) -> None:
         for name, value in values.items():
             self._writer.add_scalar(name, value, self._step)
+
+
+def markdown(table: ResultTable) -> str:
+    """The table as TensorBoard renders it; numbers with four decimals."""
+
+    def cell(value: str | int | float | None) -> str:
+        text = "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+        return text.replace("|", "\\|")
+
+    lines = [table.columns, ["---"] * len(table.columns), *([cell(value) for value in row] for row in table.rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

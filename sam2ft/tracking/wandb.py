@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sam2ft.core.events import EpochDone, SlicePrediction, StepDone
-from sam2ft.tracking.base import Draw, scalars_of_epoch, scalars_of_step
+from sam2ft.tracking.base import Draw, ResultTable, scalars_of_epoch, scalars_of_step
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,12 @@ class WandbTracker:
         pictures = [self._wandb.Image(self._draw(sample), caption=str(sample.key)) for sample in samples]
         if pictures:
             self._run.log({"qc": pictures, "step": self._step})
+
+    def on_table(self, table: ResultTable) -> None:
+        rows = self._wandb.Table(columns=list(table.columns), data=[list(row) for row in table.rows])
+        self._run.log({f"results/{table.name}": rows})
+        for name, value in table.summary.items():
+            self._run.summary[f"{table.name}/{name}"] = value
 
     def close(self) -> None:
         self._run.finish()

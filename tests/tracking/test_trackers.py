@@ -2,7 +2,7 @@ import json
 import logging
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pytest
 
 from sam2ft.core.events import EpochDone, Observers, SlicePrediction, StepDone
-from sam2ft.tracking.base import Guarded, scalars_of_step
-from sam2ft.tracking.tensorboard import TensorBoardTracker
+from sam2ft.tracking.base import Guarded, ResultTable, scalars_of_step
+from sam2ft.tracking.tensorboard import TensorBoardTracker, markdown
 from sam2ft.tracking.wandb import WandbSettings, WandbTracker
 
 Steps = Callable[..., StepDone]
@@ -40,6 +40,9 @@ class Fake:
 
     def on_samples(self, epoch: int, samples: Sequence[SlicePrediction]) -> None:
         self.told.append(samples)
+
+    def on_table(self, table: ResultTable) -> None:
+        self.told.append(table)
 
     def close(self) -> None:
         self.told.append("closed")
@@ -193,17 +196,120 @@ def test_wandb_offline_keeps_the_run_under_its_own_id(
     assert json.dumps(logged[0])
 
 
-@pytest.mark.slow
-def test_the_real_wandb_writes_an_offline_run(
+TABLE = ResultTable(
+    "test-0123456789ab",
+    ("label_name", "measure", "n", "mean"),
+    [("femoral | cartilage", "dice", 2, 0.87654), ("mean_of_labels", "dice", 2, None)],
+    {"knee/dice/mean_of_labels": 0.875},
+)
+
+
+def test_tensorboard_shows_final_tables_and_the_numbers_to_compare_by(step: Steps, tmp_path: Path) -> None:
+    tracker = TensorBoardTracker(tmp_path, config_text="", draw=draw, first_step=8)
+    tracker.on_table(TABLE)
+    tracker.close()
+    found = events_in(tmp_path)
+    assert found["results/test-0123456789ab/text_summary"] == [8]
+    assert found["test-0123456789ab/knee/dice/mean_of_labels"] == [8]
+    assert markdown(TABLE).splitlines() == [
+        "| label_name | measure | n | mean |",
+        "| --- | --- | --- | --- |",
+        "| femoral \\| cartilage | dice | 2 | 0.8765 |",
+        "| mean_of_labels | dice | 2 |  |",
+    ]
+
+
+def test_a_fresh_start_hides_what_was_there_before(step: Steps, epoch: Epochs, tmp_path: Path) -> None:
+    for numbers in ((1, 2, 3, 4), (1, 2)):
+        tracker = TensorBoardTracker(tmp_path, config_text="", draw=draw)
+        for number in numbers:
+            tracker.on_step(step(number), None)
+        tracker.close()
+    assert events_in(tmp_path)["train/loss"] == [1, 2]
+
+
+def test_a_tracker_that_fails_at_a_table_does_not_end_the_run(caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> Any:
+        raise OSError("no network")
+
+    Guarded("W&B", fail).on_table(TABLE)
+    assert "the run goes on: OSError: no network" in caplog.text
+
+
+def records_in(path: Path) -> list[Any]:
+    """The protobuf records of a .wandb file: a header of 7 bytes, then LevelDB's log format (32 KiB blocks)."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    content = path.read_bytes()
+    assert content[:4] == b":W&B"
+    records, joined, at = [], b"", 7
+    while at + 7 <= len(content):
+        if (left := 32768 - at % 32768) < 7:
+            at += left
+            continue
+        length, kind = int.from_bytes(content[at + 4 : at + 6], "little"), content[at + 6]
+        if kind == 0:
+            break
+        joined += content[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or the last piece
+            record = Record()
+            record.ParseFromString(joined)
+            records.append(record)
+            joined = b""
+    return records
+
+
+def nested(items: Iterable[Any]) -> dict[str, Any]:
+    """Items of `a.b = json` as a tree; the last value of each."""
+    tree: dict[str, Any] = {}
+    for item in items:
+        *above, last = item.nested_key or [item.key]
+        place = tree
+        for name in above:
+            place = place.setdefault(name, {})
+        place[last] = json.loads(item.value_json)
+    return tree
+
+
+def test_the_real_wandb_keeps_offline_what_can_be_read_back(
     step: Steps, epoch: Epochs, sample: SlicePrediction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-    tracker = WandbTracker(
-        WandbSettings("exp-01", "point 0", "exp", tmp_path, mode="offline"), config={"a": 1}, draw=draw
-    )
+    settings = WandbSettings("exp-01", "point 0", "exp", tmp_path, mode="offline")
+    tracker = WandbTracker(settings, config={"module": {"num_epochs": 3}}, draw=draw)
     tracker.on_step(step(1), None)
     tracker.on_epoch(epoch(0), None)
     tracker.on_samples(0, [sample])
+    tracker.on_table(TABLE)
     tracker.close()
-    assert list(tmp_path.rglob("*exp-01.wandb"))
+    (path,) = tmp_path.rglob("*exp-01.wandb")
+    records = records_in(path)
+    (run,) = [record.run for record in records if record.WhichOneof("record_type") == "run"]
+    assert (run.run_id, run.run_group, run.project, run.display_name) == ("exp-01", "exp", "exp", "point 0")
+    assert {item.key: item.value_json for item in run.config.update}["module"] == '{"num_epochs":3}'
+    logged = nested(item for record in records for item in record.history.item)
+    assert (logged["train/loss"], logged["epoch/val_dice"], logged["step"]) == (0.5, 0.875, 4)
+    assert (logged["qc"]["_type"], logged["qc"]["captions"]) == ("images/separated", ["knee/P1/t2 slice 4"])
+    table = logged["results/test-0123456789ab"]
+    assert (table["_type"], table["nrows"], table["ncols"]) == ("table-file", 2, 4)
+    kept = json.loads((path.parent / "files" / table["path"]).read_text())
+    assert kept["columns"] == list(TABLE.columns)
+    assert kept["data"] == [list(row) for row in TABLE.rows]
+    summary = nested(item for record in records for item in record.summary.update)
+    assert summary["test-0123456789ab/knee/dice/mean_of_labels"] == 0.875
+
+
+def test_a_continued_run_asks_wandb_for_the_same_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    wandb, asked = pytest.importorskip("wandb"), []
+
+    def init(**named: Any) -> Any:
+        asked.append((named["id"], named["resume"], named["group"], named["mode"]))
+        raise OSError("no network")
+
+    monkeypatch.setattr(wandb, "init", init)
+    for _ in range(2):
+        settings = WandbSettings("exp-01", "point 0", "exp", tmp_path)
+        Guarded("W&B", lambda settings=settings: WandbTracker(settings, config={}, draw=draw)).on_table(TABLE)
+    assert asked == [("exp-01", "allow", "exp", "online")] * 2
