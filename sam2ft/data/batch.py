@@ -12,7 +12,6 @@ from torch import Tensor
 
 from sam2ft.core.keys import SliceKey
 from sam2ft.core.prompts import Prompts, joined_prompts
-from sam2ft.data.store import IMAGE_LEVELS
 
 
 class Draw(NamedTuple):
@@ -120,8 +119,3 @@ def to_model_frame(image_yx: npt.NDArray[np.float32], image_size: int) -> Tensor
     image = torch.from_numpy(np.ascontiguousarray(image_yx))[None, None]
     size = (image_size, image_size)
     return F.interpolate(image, size=size, mode="bilinear", antialias=True, align_corners=False)[0]
-
-
-def unit_image(image_yx: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
-    """Intensities in [0, 1] of a stored slice."""
-    return np.asarray(image_yx, dtype=np.float32) / np.float32(IMAGE_LEVELS)

@@ -27,7 +27,8 @@ from sam2ft.core.prompts import (
     shifted_box,
 )
 from sam2ft.data.augment import Augmentation
-from sam2ft.data.batch import Draw, Sample, to_model_frame, unit_image
+from sam2ft.data.batch import Draw, Sample, to_model_frame
+from sam2ft.data.intensity import unit_image
 from sam2ft.data.prompts import Instance, choose, degraded_mask, draw, instances_of, interior_pixel, random_pixel
 from sam2ft.data.store import Store, VolumeRecord
 

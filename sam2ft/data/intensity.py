@@ -35,3 +35,8 @@ def quantised(image_zyx: npt.NDArray[Any], window: tuple[float, float]) -> npt.N
         unit = np.clip((image_yx.astype(np.float64) - low) / (high - low), 0, 1)
         levels[index] = np.round(unit * IMAGE_LEVELS).astype(np.uint16)
     return levels
+
+
+def unit_image(image_yx: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
+    """Intensities in [0, 1] of a stored slice."""
+    return np.asarray(image_yx, dtype=np.float32) / np.float32(IMAGE_LEVELS)

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from torch import Tensor
 
 from sam2ft.core.keys import SliceKey
-from sam2ft.data.batch import to_model_frame, unit_image
+from sam2ft.data.batch import to_model_frame
+from sam2ft.data.intensity import unit_image
 from sam2ft.data.store import Store, VolumeRecord
 
 Item = TypeVar("Item")

@@ -15,12 +15,9 @@ from sam2ft.core.rows import SCHEMA_VERSION, TABLES, Row, Value, write_csv
 from sam2ft.data.store import Store, VolumeRecord
 from sam2ft.data.volumes import write_nifti
 from sam2ft.engine.noise import NOISE
-from sam2ft.engine.tester import Tester, VolumeResult, evaluated_slices
-from sam2ft.engine.wide_tables import wide_measures
-from sam2ft.metrics.noise import noise_global_rows
-from sam2ft.metrics.summary import biomarker_global_rows, global_rows
+from sam2ft.engine.tester import VolumeResult, evaluated_slices
+from sam2ft.run.eval_tables import write_tables as write_tables  # noqa: PLC0414 (handed on)
 
-NOISE_GLOBAL = "prompt_noise_global"
 PART_TABLES = ("slice", "instance", "volume", "biomarker_slice", "biomarker_volume")
 
 Tables = Mapping[str, Iterable[Row]]
@@ -125,27 +122,3 @@ def _expected(store: Store, record: VolumeRecord, *, include_empty: bool) -> set
     num_slices = record.geometry.shape_zyx[0]
     slices = range(num_slices) if include_empty else evaluated_slices(store.mask(record.key), include_empty=False)
     return {(index, label) for index in slices for label in store.labels.ids}
-
-
-def write_tables(evaluation: EvalLayout, tables: Tables) -> dict[str, str]:
-    """The tidy tables, those of the cohort, and the known wide views. Returns the tidy tables' sha256 by name.
-
-    Biomarker tables are written when a biomarker was asked for.
-    """
-    volumes, biomarkers = list(tables["volume"]), list(tables["biomarker_volume"])
-    tidy: dict[str, Iterable[Row]] = {**tables, "global": global_rows(volumes)}
-    if biomarkers:
-        tidy["biomarker_global"] = biomarker_global_rows(biomarkers)
-    if NOISE in tables:
-        tidy[NOISE_GLOBAL] = noise_global_rows(list(tables[NOISE]))
-    written = {name: rows for name, rows in tidy.items() if rows or not name.startswith("biomarker")}
-    for name, rows in written.items():
-        if isinstance(rows, RowFiles):
-            rows.write(evaluation.table(name))
-        else:
-            write_csv(evaluation.table(name), TABLES[name], list(rows))
-    for measure in wide_measures(written):
-        Tester.save_metric_scores_to_csv(evaluation.folder, measure, written)
-    for biomarker in sorted({str(row["biomarker"]) for row in biomarkers}):
-        Tester.save_custom_metric_scores(evaluation.folder, biomarker, written)
-    return {name: sha256_file(evaluation.table(name)) for name in written}

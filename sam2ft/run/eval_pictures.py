@@ -12,7 +12,7 @@ from sam2ft.core.keys import SliceKey
 from sam2ft.core.layout import EvalLayout
 from sam2ft.core.prompts import Box
 from sam2ft.core.rows import TABLES, Row, read_csv
-from sam2ft.data.batch import unit_image
+from sam2ft.data.intensity import unit_image
 from sam2ft.data.prompts import instances_of
 from sam2ft.data.store import Store
 from sam2ft.data.volumes import read_on_grid

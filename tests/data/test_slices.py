@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sam2ft.data.batch import to_model_frame, unit_image
+from sam2ft.data.batch import to_model_frame
+from sam2ft.data.intensity import unit_image
 from sam2ft.data.slices import volume_slices
 from sam2ft.data.store import Store
 

@@ -1,0 +1,38 @@
+"""Every table of an evaluation, of a model or of masks made elsewhere, from the rows of its volumes. No torch."""
+
+from collections.abc import Iterable, Mapping
+
+from sam2ft.core.files import sha256_file
+from sam2ft.core.layout import EvalLayout
+from sam2ft.core.row_files import RowFiles
+from sam2ft.core.rows import TABLES, Row, write_csv
+from sam2ft.engine.noise import NOISE
+from sam2ft.engine.wide_tables import save_custom_metric_scores, save_metric_scores_to_csv, wide_measures
+from sam2ft.metrics.noise import noise_global_rows
+from sam2ft.metrics.summary import biomarker_global_rows, global_rows
+
+NOISE_GLOBAL = "prompt_noise_global"
+
+
+def write_tables(evaluation: EvalLayout, tables: Mapping[str, Iterable[Row]]) -> dict[str, str]:
+    """The tidy tables, those of the cohort, and the known wide views. Returns the tidy tables' sha256 by name.
+
+    Biomarker tables are written when a biomarker was asked for.
+    """
+    volumes, biomarkers = list(tables["volume"]), list(tables["biomarker_volume"])
+    tidy: dict[str, Iterable[Row]] = {**tables, "global": global_rows(volumes)}
+    if biomarkers:
+        tidy["biomarker_global"] = biomarker_global_rows(biomarkers)
+    if NOISE in tables:
+        tidy[NOISE_GLOBAL] = noise_global_rows(list(tables[NOISE]))
+    written = {name: rows for name, rows in tidy.items() if rows or not name.startswith("biomarker")}
+    for name, rows in written.items():
+        if isinstance(rows, RowFiles):
+            rows.write(evaluation.table(name))
+        else:
+            write_csv(evaluation.table(name), TABLES[name], list(rows))
+    for measure in wide_measures(written):
+        save_metric_scores_to_csv(evaluation.folder, measure, written)
+    for biomarker in sorted({str(row["biomarker"]) for row in biomarkers}):
+        save_custom_metric_scores(evaluation.folder, biomarker, written)
+    return {name: sha256_file(evaluation.table(name)) for name in written}
