@@ -52,6 +52,14 @@ def split_records(stores: Sequence[Store], split: str, max_subjects: int | None 
     return tuple(record for store in having for record in store.split_volumes(split, max_subjects))
 
 
+def labelled_records(stores: Sequence[Store], split: str, max_subjects: int | None = None) -> tuple[VolumeRecord, ...]:
+    """`split_records` of a split to learn from, or to choose the best epoch by. Errors: DataError without any label."""
+    records = split_records(stores, split, max_subjects)
+    if not any(record.labelled_slices for record in records):
+        raise DataError(f"split {split}: none of its {len(records)} volumes holds a label, and training needs some")
+    return records
+
+
 def max_train_subjects(experiment: Experiment) -> int | None:
     """`datamodule.max_subject_set` as a number, or None for all."""
     limit = experiment.datamodule.max_subject_set

@@ -15,7 +15,7 @@ from sam2ft.core.layout import RUNS, digest_cache
 from sam2ft.data.detections import read_detections
 from sam2ft.data.store import Store, VolumeRecord, index_path, records_digest
 from sam2ft.engine.unsupported import unavailable
-from sam2ft.run.inputs import max_train_subjects, named_files, open_stores, split_records
+from sam2ft.run.inputs import labelled_records, max_train_subjects, named_files, open_stores, split_records
 from sam2ft.run.metric_checks import metric_problems
 from sam2ft.run.planned import PlannedPoint, PlannedRun, Resources
 from sam2ft.run.resources import resources_here, slices_per_step
@@ -215,14 +215,14 @@ class _Checker:
         if not stores:
             return (), ()
         wanted = (
-            ("train", max_train_subjects(experiment), "dataset"),
-            ("val", None, "dataset"),
-            (experiment.eval.split, None, "eval.split"),
+            (labelled_records, "train", max_train_subjects(experiment), "dataset"),
+            (labelled_records, "val", None, "dataset"),
+            (split_records, experiment.eval.split, None, "eval.split"),
         )
         found: list[tuple[VolumeRecord, ...]] = []
-        for split, limit, key in wanted:
+        for records_of, split, limit, key in wanted:
             try:
-                found.append(split_records(stores, split, limit))
+                found.append(records_of(stores, split, limit))
             except DataError as error:
                 self.problem(key, str(error))
         return (found[0] + found[1], found[2]) if len(found) == len(wanted) else ((), ())

@@ -33,7 +33,7 @@ from sam2ft.model.segmenter import FinetunedSAM2, build_segmenter
 from sam2ft.run.announcing import beginning, continuing, ending
 from sam2ft.run.claim import Attempt, check_claim
 from sam2ft.run.identity import Content, begin, content_here, of_another_run
-from sam2ft.run.inputs import max_train_subjects, open_stores, split_records, store_of, verify
+from sam2ft.run.inputs import labelled_records, max_train_subjects, open_stores, store_of, verify
 from sam2ft.run.keeping import CheckpointKeeper, History, PictureKeeper, StatusKeeper
 from sam2ft.run.watching import watchers
 
@@ -157,8 +157,8 @@ def training_data(experiment: Experiment, ranks: Ranks) -> TrainingData:
         augmentation=augmentation_of(datamodule.augmentation),
         shares=shares,
     )
-    train_records = split_records(stores, "train", max_train_subjects(experiment))
-    val_records = split_records(stores, "val")
+    train_records = labelled_records(stores, "train", max_train_subjects(experiment))
+    val_records = labelled_records(stores, "val")
     if ranks.is_main:
         verify(stores, (*train_records, *val_records))
     # Also where none are drawn: they decide the order of validation, and with it the last bits of its values.

@@ -1,6 +1,8 @@
-"""A run goes on only with what it began with: settings, weights, volumes. What changed is named; nothing is written."""
+"""A run begins, and goes on, only with what is whole and what it began with: named if not, and nothing is written."""
 
 import json
+import os
+import pickle
 import runpy
 import shutil
 import signal
@@ -11,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import sha256_file, write_json
@@ -234,3 +237,88 @@ def test_an_identity_that_is_not_ours_is_a_message(tmp_path: Path) -> None:
     write_json(layout.identity, [1])
     with pytest.raises(DataError, match="not the identity of a run"):
         read_identity(layout)
+
+
+# --- weights and splits that cannot be used -----------------------------------------------------------------------
+
+
+class Sly:
+    """A pickle that would run a command when it is read."""
+
+    def __init__(self, trace: Path):
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.system, (f"touch {self.trace}",))
+
+
+def truncated(path: Path) -> None:
+    torch.save({"model": {"a": torch.zeros(10_000)}}, path)
+    path.write_bytes(path.read_bytes()[:-5_000])
+
+
+def pickled(path: Path) -> None:
+    path.write_bytes(pickle.dumps({"model": Sly(path.with_name("trace"))}))
+
+
+def saved_with_code(path: Path) -> None:
+    torch.save({"model": Sly(path.with_name("trace"))}, path)
+
+
+UNREADABLE: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "cut short": ("w.pt", truncated),
+    "garbage": ("w.pt", lambda path: path.write_bytes(bytes(range(256)) * 40)),
+    "empty": ("w.pt", lambda path: path.write_bytes(b"")),
+    "text": ("w.pt", lambda path: path.write_text("experiment: {name: toy}\n")),
+    "another format": ("w.safetensors", lambda path: torch.save({"model": {}}, path)),
+    "a list": ("w.pt", lambda path: torch.save([1, 2], path)),
+    "a bare state dict": ("w.pt", lambda path: torch.save({"a.weight": torch.zeros(1)}, path)),
+    "a pickle with code": ("w.pt", pickled),
+    "a checkpoint with code": ("w.pt", saved_with_code),
+}
+
+
+@pytest.mark.sam2
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_weights_that_cannot_be_read_safely_are_refused_by_name(toy: Any, train: Any, call: Any, case: str) -> None:
+    name, write = UNREADABLE[case]
+    path = toy.folder / "weights" / name
+    write(path)
+    before = {file: content for file, content in toy.files().items() if not file.startswith("runs")}
+    assert_refused(train("--set", f"module.sam2_checkpoint=weights/{name}"), name)
+    assert_refused(call("eval.py", "--ckpt", f"weights/{name}", "--data", "data/toy", "--model", "sam2_nano"), name)
+    assert {file: content for file, content in toy.files().items() if not file.startswith("runs")} == before
+    assert not (toy.folder / "weights" / "trace").exists()
+    assert not list(toy.folder.glob("runs/**/checkpoints"))
+
+
+@pytest.mark.sam2
+def test_a_best_pt_that_was_damaged_is_refused_at_evaluation(finished: Any, call: Any) -> None:
+    best = finished.layout.best
+    best.write_bytes(best.read_bytes()[:-2000])
+    before = results(finished.layout)
+    assert_refused(call("eval.py", "--ckpt", str(best)), str(best))
+    assert results(finished.layout) == before
+
+
+@pytest.mark.sam2
+@pytest.mark.parametrize(("split", "subjects"), [("train", "abc"), ("val", "d")])
+@pytest.mark.parametrize("script", ["train.py", "sweep.py"])
+def test_a_split_without_volumes_or_without_labels_is_refused_before_anything_is_written(
+    toy: Any, call: Any, split: str, subjects: str, script: str
+) -> None:
+    arguments = ("toy.yaml",) if script == "train.py" else ("toy.yaml", "--local", "1")
+    index = toy.store / "store.json"
+    whole = index.read_text()
+    value = json.loads(whole)
+    for entry in value["volumes"]:
+        if entry["subject"] in subjects:
+            entry["labelled_slices"] = {}
+    write_json(index, value)
+    volumes = len(subjects)
+    assert_refused(call(script, *arguments), f"split {split}: none of its {volumes} volumes holds a label")
+    index.write_text(whole)
+    for subject in subjects:
+        move(toy.store, subject, "test")
+    assert_refused(call(script, *arguments), f"split {split} has no volume in", "data/toy")
+    assert not list(toy.folder.glob("runs/toy*"))
