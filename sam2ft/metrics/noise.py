@@ -22,9 +22,7 @@ def noise_global_rows(noise_rows: Sequence[Row], *, seed: int = 0, resamples: in
     for shift in sorted({int(row["shift_px"] or 0) for row in noise_rows}):
         of_shift = [row for row in noise_rows if row["shift_px"] == shift]
         seeds = sorted({int(row["seed"] or 0) for row in of_shift})
-        together: list[Row] = [
-            {**row, "protocol": _without_seed(row), "volume": f"{row['volume']} {row['seed']}"} for row in of_shift
-        ]
+        together = [_as_volume(row) for row in of_shift]
         means: dict[tuple[object, ...], list[float]] = {}
         for one in seeds:
             alone = [row for row, drawn in zip(together, of_shift, strict=True) if (drawn["seed"] or 0) == one]
@@ -41,5 +39,8 @@ def _key(row: Row) -> tuple[object, ...]:
     return tuple(row[name] for name in ("dataset", "protocol", "label", "label_name", "measure"))
 
 
-def _without_seed(row: Row) -> str:
-    return str(row["protocol"]).replace(f",seed={row['seed']}", "")
+def _as_volume(row: Row) -> Row:
+    """A row of volume.csv: the seed is part of the volume's name."""
+    protocol = str(row["protocol"]).replace(f",seed={row['seed']}", "")
+    shared = {name: value for name, value in row.items() if name not in ("shift_px", "seed")}
+    return {**shared, "protocol": protocol, "volume": f"{row['volume']} {row['seed']}"}
