@@ -56,16 +56,20 @@ def volumes_of(stores: Sequence[Store]) -> dict[str, dict[str, str]]:
     return {str(record.key): {"split": record.split, "digest": record.digest} for record in records}
 
 
-def begin(layout: RunLayout, name: str, content: Content, stores: Sequence[Store]) -> None:
+def begin(layout: RunLayout, name: str, content: Content, stores: Sequence[Store]) -> str | None:
     """Write identity.json at a run's first attempt; at a later one, or when the name is another, refuse what changed.
+
+    Returns in what a run that is new differs from the one that began before it, for whoever expected to continue that.
 
     Errors: DataError naming every key and volume that is not what it was; nothing is written then.
     """
     now = {"run": name, "content": content, "volumes": volumes_of(stores)}
     if name == layout.run_id:
-        if not layout.identity.is_file():
-            write_json(layout.identity, now)
-        return
+        if layout.identity.is_file():
+            return None
+        news = another_run(layout, now)
+        write_json(layout.identity, now)
+        return news
     then = read_identity(layout)
     if then is None:
         raise DataError(
@@ -104,6 +108,18 @@ def of_another_run(path: Path, snapshot: Mapping[str, Any], layout: RunLayout, c
         f"{path}: belongs to the run {snapshot['run']}, not to {layout.run_id}{differs}"
         "remove it to go on without it, or start anew with --fresh (launch/train.py) or --force (launch/sweep.py)"
     )
+
+
+def another_run(layout: RunLayout, now: Mapping[str, Any]) -> str | None:
+    """In what `now` differs from the newest other run of the experiment; None for the first run."""
+    paths = [path for path in layout.folder.parent.glob("*/identity.json") if path != layout.identity]
+    if not paths:
+        return None
+    before = RunLayout(max(paths, key=lambda path: path.stat().st_mtime_ns).parent)
+    if (then := read_identity(before)) is None:
+        return None
+    lines = [*content_differences(then["content"], now["content"], "there"), *volume_differences(then, now)]
+    return f"a new run: {before.run_id}, the last one here, differs in\n{_indented(lines)}" if lines else None
 
 
 def read_identity(layout: RunLayout) -> dict[str, Any] | None:

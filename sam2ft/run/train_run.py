@@ -86,10 +86,7 @@ def train(
     with distributed() as ranks:
         grad_accum = batches_per_rank(experiment, planned_world_size, ranks.world_size)
         data = training_data(experiment, ranks)
-        size = experiment.datamodule.batch_size * experiment.module.grad_accum * planned_world_size
-        name, content = content_here(experiment, data.records, size)
-        if ranks.is_main:
-            begin(layout, name, content, data.stores)
+        content = begun(experiment, layout, data, ranks, planned_world_size)
         loss = build_loss(experiment.module.loss)
         model = trainable_model(experiment, loss, ranks)
         trainer = make_trainer(model, loss, experiment, data, ranks, grad_accum)
@@ -169,6 +166,17 @@ def training_data(experiment: Experiment, ranks: Ranks) -> TrainingData:
         stores=stores,
         records=(*train_records, *val_records),
     )
+
+
+def begun(
+    experiment: Experiment, layout: RunLayout, data: TrainingData, ranks: Ranks, planned_world_size: int
+) -> Content:
+    """What the run is named after. Errors: DataError, on the main rank, when it is not what the run began with."""
+    size = experiment.datamodule.batch_size * experiment.module.grad_accum * planned_world_size
+    name, content = content_here(experiment, data.records, size)
+    if ranks.is_main and (news := begin(layout, name, content, data.stores)):
+        _say(news)
+    return content
 
 
 def trainable_model(experiment: Experiment, loss: SegmentationLoss, ranks: Ranks) -> FinetunedSAM2:

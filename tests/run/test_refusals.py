@@ -223,6 +223,17 @@ def test_bytes_that_changed_behind_the_index_are_found_with_both_digests(point: 
     assert not point.layout.checkpoints.exists()
 
 
+@pytest.mark.sam2
+def test_a_run_that_is_new_because_something_changed_says_what(toy: Any, stopped: Any, train: Any) -> None:
+    move(toy.store, "a", "test")
+    code, said = train("--set", "module.num_epochs=1", "--set", "module.optimizer.lr=0.01")
+    assert code == 0, said
+    assert f"a new run: {stopped.layout.run_id}, the last one here, differs in" in said
+    assert "  module.optimizer.lr: 0.001 there, 0.01 now" in said
+    assert "  module.num_epochs: 2 there, 1 now" in said
+    assert "  volume toy/a/image: split train then, test now" in said
+
+
 def test_volumes_that_came_and_went_are_said() -> None:
     then = {"volumes": {"k/a/i": {"split": "train", "digest": "1"}, "k/b/i": {"split": "val", "digest": "2"}}}
     now = {"volumes": {"k/b/i": {"split": "val", "digest": "2"}, "k/c/i": {"split": "test", "digest": "3"}}}
