@@ -1,11 +1,14 @@
 """Activation checkpointing: the image encoder's blocks are computed again in the backward pass instead of kept."""
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from typing import Any
 
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from sam2ft.core.errors import ConfigError
+from sam2ft.model.attention import fastest_attention
 
 _BLOCKS = "image_encoder.trunk.blocks"
 
@@ -21,5 +24,11 @@ def checkpoint_activations(model: nn.Module) -> int:
             "module.activation_checkpointing: no block of the image encoder trains, it would save nothing"
         )
     for block in blocks:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+        contexts = partial(_contexts, block)
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False, context_fn=contexts)
     return len(blocks)
+
+
+def _contexts(block: nn.Module) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+    """Of the first pass and of the second: attention is computed in the same type again."""
+    return nullcontext(), fastest_attention(next(block.parameters()).device.type)

@@ -44,14 +44,14 @@ class Features:
     """The encoder's half of a forward pass, for b slices; side s = image_size / 16.
 
     `encode` stops before the two 1x1 convolutions (`conv_s0`, `conv_s1`) that stock SAM 2 runs with the encoder
-    although they belong to the decoder: features of a frozen encoder stay valid while the decoder trains. `projected`
-    says whether they have been applied since.
+    although they belong to the decoder: features of a frozen encoder stay valid while the decoder trains. The neck's
+    1x1 convolutions of the same levels wait for them, to be applied as one. `projected` says whether they have been.
     """
 
     embedding_bchw: Tensor
     """(b, d_model, s, s), `no_mem_embed` added as on stock's image path."""
     high_resolution: tuple[Tensor, ...]
-    """Finest first: (b, d_model, 4s, 4s), (b, d_model, 2s, 2s); projected, d_model / 8 and d_model / 4 channels."""
+    """Finest first, of the trunk: (b, c, 4s, 4s), (b, 2c, 2s, 2s); projected, d_model / 8 and d_model / 4 channels."""
     projected: bool = False
 
     def __len__(self) -> int:

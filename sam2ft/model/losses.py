@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sam2ft.core.errors import ConfigError
+from sam2ft.model.resizing import resized
 
 Frame = Literal["original", "decoder"]
 InstanceLoss = Callable[[Tensor, Tensor], Tensor]
@@ -134,17 +135,17 @@ def _groups(logits_n1hw: Tensor, masks: Sequence[Tensor], frame: Frame) -> list[
     if sum(counts) != len(logits_n1hw):
         raise ValueError(f"{len(logits_n1hw)} predictions for {sum(counts)} reference masks")
     starts = [sum(counts[:i]) for i in range(len(counts))]
-    shapes = dict.fromkeys(tuple(mask.shape[1:]) for mask in masks)
+    shapes = dict.fromkeys((mask.shape[1], mask.shape[2]) for mask in masks)
     groups = []
     for shape in shapes:
-        members = [i for i, mask in enumerate(masks) if tuple(mask.shape[1:]) == shape]
+        members = [i for i, mask in enumerate(masks) if mask.shape[1:] == shape]
         # Made on the device: a copy from the host would make the host wait for all that is queued there.
         ranges = [torch.arange(starts[i], starts[i] + counts[i], device=logits_n1hw.device) for i in members]
         positions = torch.cat(ranges)
         reference = torch.cat([masks[i] for i in members])[:, None].float()
         logits = logits_n1hw if len(members) == len(masks) else logits_n1hw[positions]
         if frame == "original":
-            logits = F.interpolate(logits, size=shape, mode="bilinear", align_corners=False)
+            logits = resized(logits, shape, "bilinear")
         else:
             reference = (F.interpolate(reference, size=logits.shape[2:], mode="area") >= 0.5).float()
         groups.append((positions, logits, reference))

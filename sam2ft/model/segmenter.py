@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from sam2ft.core.errors import CheckpointError, ConfigError
 from sam2ft.core.prompts import LOWER_RIGHT, UPPER_LEFT, Prompts
+from sam2ft.model.attention import fastest_attention
+from sam2ft.model.encoder import both_convolutions, lateral, split_levels, trunk_levels
 from sam2ft.model.features import Features
 from sam2ft.model.nano import overrides as nano
 from sam2ft.model.weights import load_weights, nano_weights_path
@@ -54,19 +56,23 @@ class FinetunedSAM2(nn.Module):
                 f"images are {channels} x {height} x {width}, expected 1 or 3 x {self.image_size} x {self.image_size}"
             )
         normalised = (images_bchw.expand(-1, 3, -1, -1) - self.mean_c11) / self.sd_c11
-        *high_resolution, embedding = self.sam2_model.image_encoder(normalised)["backbone_fpn"]
+        image_encoder = self.sam2_model.image_encoder
+        with fastest_attention(images_bchw.device.type):
+            levels = trunk_levels(image_encoder.trunk, normalised)
+        embedding, finer = split_levels(image_encoder, levels)
         if self.sam2_model.directly_add_no_mem_embed:
             embedding = embedding + self.sam2_model.no_mem_embed.reshape(1, -1, 1, 1)
-        return Features(embedding, tuple(high_resolution))
+        return Features(embedding, finer)
 
     def project(self, features: Features) -> Features:
-        """Features after the decoder's 1x1 convolutions. Decoding one slice in chunks, project once before."""
+        """Features after the neck's and the decoder's 1x1 convolutions. In chunks of a slice, project once before."""
         if features.projected:
             return features
-        decoder = self.sam2_model.sam_mask_decoder
+        decoder, neck = self.sam2_model.sam_mask_decoder, self.sam2_model.image_encoder.neck
         convolutions = (decoder.conv_s0, decoder.conv_s1) if self.sam2_model.use_high_res_features_in_sam else ()
-        levels = zip(convolutions, features.high_resolution, strict=bool(convolutions))
-        return Features(features.embedding_bchw, tuple(conv(level) for conv, level in levels), projected=True)
+        levels = enumerate(zip(convolutions, features.high_resolution, strict=bool(convolutions)))
+        projected = [both_convolutions(lateral(neck, level), conv, values) for level, (conv, values) in levels]
+        return Features(features.embedding_bchw, tuple(projected), projected=True)
 
     def decode(self, features: Features, prompts: Prompts) -> tuple[Tensor, Tensor]:
         """The pair that `forward` returns, for n prompts on encoded slices."""
@@ -92,15 +98,16 @@ class FinetunedSAM2(nn.Module):
 
     def _decode(self, of_prompts: Features, sparse: Tensor, dense: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """One call of stock's decoder, for prompts of equally many tokens."""
-        logits_n1hw, iou_n1, _, _ = self.sam2_model.sam_mask_decoder(
-            image_embeddings=of_prompts.embedding_bchw,
-            image_pe=positions,
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=False,
-            repeat_image=False,
-            high_res_features=list(of_prompts.high_resolution),
-        )
+        with fastest_attention(sparse.device.type):
+            logits_n1hw, iou_n1, _, _ = self.sam2_model.sam_mask_decoder(
+                image_embeddings=of_prompts.embedding_bchw,
+                image_pe=positions,
+                sparse_prompt_embeddings=sparse,
+                dense_prompt_embeddings=dense,
+                multimask_output=False,
+                repeat_image=False,
+                high_res_features=list(of_prompts.high_resolution),
+            )
         return logits_n1hw.float(), iou_n1[:, 0].float()
 
     def _embed(self, prompts: Prompts) -> tuple[Tensor, Tensor, Tensor]:

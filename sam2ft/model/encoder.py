@@ -1,0 +1,70 @@
+"""The image encoder's forward pass over stock's own layers, without what a slice never needs.
+
+Left out of stock's (Hiera.forward, FpnNeck.forward, SAM2Base.forward_image): positions of every level, which only
+memory attention reads, and the two finest levels at full width. Those are one 1x1 convolution after another (neck, then
+decoder); the product of their weights does both at once, with an eighth of the channels in between.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sam2ft.model.resizing import resized
+
+
+def trunk_levels(trunk: Any, images_b3hw: Tensor) -> list[Tensor]:
+    """What Hiera.forward returns, finest first: (b, c, side / 4, side / 4), and half the side, twice the c each."""
+    # The blocks work on (b, h, w, c): convolving in that layout saves them copies.
+    x: Tensor = trunk.patch_embed(images_b3hw.contiguous(memory_format=torch.channels_last))
+    x = x + _positions(trunk, x.shape[1], x.shape[2])
+    levels = []
+    for number, block in enumerate(trunk.blocks):
+        x = block(x)
+        if number in trunk.stage_ends:
+            levels.append(x.permute(0, 3, 1, 2))
+    return levels
+
+
+def _positions(trunk: Any, height: int, width: int) -> Tensor:
+    """What Hiera._get_pos_embed returns, (1, h, w, c)."""
+    whole_chw = resized(trunk.pos_embed[0], (height, width), "bicubic")
+    window_chw: Tensor = trunk.pos_embed_window[0]
+    channels, rows, columns = window_chw.shape
+    tiles = whole_chw.view(channels, height // rows, rows, width // columns, columns)
+    tiled = tiles + window_chw[:, None, :, None, :]
+    return tiled.view(1, channels, height, width).permute(0, 2, 3, 1).contiguous()
+
+
+def split_levels(image_encoder: Any, levels: list[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The embedding, as FpnNeck.forward makes it, and the finer levels as they are.
+
+    Errors: ValueError for a neck that mixes coarser levels into the finer ones, which no stock configuration has.
+    """
+    neck, coarsest = image_encoder.neck, len(levels) - 1
+    embedded = coarsest - image_encoder.scalp
+    if neck.fuse_type != "sum" or any(level < embedded for level in neck.fpn_top_down_levels):
+        raise ValueError("a neck that sums coarser levels into the embedding alone is expected")
+    embedding: Tensor = lateral(neck, coarsest)(levels[coarsest])
+    for level in range(coarsest - 1, embedded - 1, -1):
+        beside = lateral(neck, level)(levels[level])
+        if level in neck.fpn_top_down_levels:
+            corners = None if neck.fpn_interp_model == "nearest" else False
+            mode = neck.fpn_interp_model
+            beside = beside + F.interpolate(embedding.float(), scale_factor=2.0, mode=mode, align_corners=corners)
+        embedding = beside
+    return embedding, tuple(levels[:embedded])
+
+
+def lateral(neck: Any, level: int) -> Any:
+    """The neck's 1x1 convolution of a level, 0 the finest; the neck keeps them coarsest first."""
+    return neck.convs[len(neck.convs) - 1 - level].conv
+
+
+def both_convolutions(first: Any, second: Any, values_bchw: Tensor) -> Tensor:
+    """`second(first(values))` of two 1x1 convolutions, as one. Their weights meet in full precision."""
+    with torch.autocast(values_bchw.device.type, enabled=False):
+        inner, outer = first.weight.flatten(1), second.weight.flatten(1)
+        weight, bias = outer @ inner, outer @ first.bias + second.bias
+    return F.conv2d(values_bchw, weight[:, :, None, None], bias)
