@@ -31,8 +31,7 @@ from sam2ft.model.weights import nano_weights_path
 from sam2ft.run.nano_pictures import Mixture, batches, boxed, joined, pictures_of
 from sam2ft.run.nano_quality import describe, evaluate, mean_over_labels, shortfalls
 
-# Sums run in another order on two threads than on one, and, in one run of several, than the last time: with two threads
-# the weights repeat to rounding, not to the bit.
+# Two threads make other bytes than one (sums run in another order), so their number belongs to the recipe.
 THREADS = 2
 
 
@@ -85,7 +84,7 @@ class Log:
 
 
 def train(recipe: Recipe, *, processes: int, unfinished: Path | None = None) -> dict[str, Tensor]:
-    """The stock state dict of the trained model; on one thread the same bytes for the same recipe and versions."""
+    """The stock state dict of the trained model; the same bytes for the same recipe, THREADS and versions."""
     began = time.monotonic()
     pool = {
         source: joined(
