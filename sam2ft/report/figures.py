@@ -148,10 +148,10 @@ def _draw_instance(
     from matplotlib.patheffects import withStroke
 
     corner = _draw_prompt(axes, prompt, colour)
-    _draw_contour(axes, prediction, colour, "solid", 1.7)
+    draw_contour(axes, prediction, colour, "solid", 1.7)
     halo = [withStroke(linewidth=2, foreground=BACKGROUND)]
     # Cartilage and fluid are as white as the line: only its dark rim is seen there.
-    _draw_contour(axes, reference, "#ffffff", (0, (3.2, 2.2)), 1.1, halo)
+    draw_contour(axes, reference, "#ffffff", (0, (3.2, 2.2)), 1.1, halo)
     if name:
         axes.text(*corner, name, color=colour, fontsize=8, ha="left", va="bottom", path_effects=halo, clip_on=True)
 
@@ -178,12 +178,12 @@ def _draw_prompt(axes: "Axes", prompt: Box | Point | Mask, colour: str) -> tuple
         corner = (prompt.x0 - 0.5, prompt.y0 - 0.5)
         axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=colour, linewidth=0.7, alpha=0.75))
         return corner
-    _draw_contour(axes, prompt, colour, "dotted", 1.0)
+    draw_contour(axes, prompt, colour, "dotted", 1.0)
     box = box_around(prompt) if prompt.any() else Box(0, 0, 0, 0)
     return box.x0 - 0.5, box.y0 - 0.5
 
 
-def _draw_contour(axes: "Axes", mask: Mask, colour: str, style: Any, width: float, effects: Sequence[Any] = ()) -> None:
+def draw_contour(axes: "Axes", mask: Mask, colour: str, style: Any, width: float, effects: Sequence[Any] = ()) -> None:
     """The outline of a mask; nothing for an empty one."""
     if not mask.any():
         return
