@@ -171,7 +171,9 @@ class Module(Section):
     scheduler: Scheduler | None = Field(None, description="how the learning rate changes; null: it does not")
     num_epochs: int = leaf(100, "passes over the training slices", affects="training", unit="epochs", ge=1)
     use_amp: bool | Literal["fp16", "bf16"] = leaf(
-        "bf16", "mixed precision; true: bf16 where supported, else fp16", affects="training"
+        "bf16",
+        "mixed precision; true: bf16 where the device is faster so, else fp16 (GPU), fp32 (CPU)",
+        affects="training",
     )
     grad_accum: int = leaf(
         1, "batches per step; enters a run's identity as slices_per_step", affects="nothing", unit="batches", ge=1

@@ -152,6 +152,8 @@ def distributed(
     chosen = choose_device(device, place.local_rank if place else 0)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
+        # fp32 means it: torch would convolve in TF32 (10 bits of mantissa) but multiply matrices in float32.
+        torch.backends.cudnn.allow_tf32 = False
     if place is None:
         yield Ranks(device=chosen)
         return

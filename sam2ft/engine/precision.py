@@ -5,18 +5,24 @@ from typing import Literal
 
 import torch
 
+from sam2ft.model.attention import has_amx
+
 Precision = Literal["fp32", "bf16", "fp16"]
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve_precision(use_amp: bool | str, device: torch.device) -> Precision:
-    """`module.use_amp` as a precision: false is fp32, true is bf16 where the device computes in it, else fp16."""
+    """`module.use_amp` as a precision: false is fp32, true is the fastest of the device.
+
+    That is bf16 where it multiplies matrices faster so; else fp16 on a GPU, and fp32 on a CPU.
+    """
     if use_amp is False:
         return "fp32"
     if use_amp is True:
-        native = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
-        return "bf16" if native else "fp16"
+        if device.type == "cuda":
+            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        return "bf16" if has_amx() else "fp32"
     if use_amp == "bf16":
         return "bf16"
     if use_amp == "fp16":
