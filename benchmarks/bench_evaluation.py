@@ -1,16 +1,20 @@
-"""Evaluating slices with 8 boxes each: the Tester's one encoder pass per slice against an encoder pass per box.
+"""The Tester against an encoder pass per box and against stock SAM2ImagePredictor, side by side in one process.
 
-python benchmarks/bench_evaluation.py [--large]      nano at 256 px, or SAM 2.1 tiny at 1024 px (random weights)
+python benchmarks/bench_evaluation.py             SAM 2.1 tiny at 1024 px (random weights), 1, 8 and 32 boxes per slice
+python benchmarks/bench_evaluation.py --small     the nano at 256 px; stock's predictor takes 1024 px only
+python benchmarks/bench_evaluation.py --precision-check   Dice of the nano on phantoms, bf16 against fp32
 """
 
 import argparse
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from sam2.sam2_image_predictor import SAM2ImagePredictor
 from timing import machine_line, ratio_line, say
 from torch import Tensor
 
@@ -19,43 +23,61 @@ from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.core.prompts import Prompts
 from sam2ft.data.batch import to_model_frame
+from sam2ft.data.prompts import instances_of
 from sam2ft.data.slices import SliceView
-from sam2ft.engine.prompting import EvaluationChoice
-from sam2ft.engine.tester import Segmenter, Tester
+from sam2ft.engine.predicting import Segmenter
+from sam2ft.engine.prompting import EvaluationChoice, model_frame_prompts
+from sam2ft.engine.tester import Tester
 from sam2ft.metrics.factory import load_metrics
 from sam2ft.metrics.measurement import ScoreSettings
 from sam2ft.metrics.scoring import Scene
-from sam2ft.model.segmenter import FinetunedSAM2, build_untrained
+from sam2ft.model.segmenter import FinetunedSAM2, build_segmenter, build_untrained
+from sam2ft.run.nano_pictures import Picture, pictures_of
+from sam2ft.run.nano_quality import UNSEEN_SEED
 
-SIDE, NUM_BOXES = 256, 8
+Precision = Literal["fp32", "bf16", "fp16"]
+TINY, SIDE = "configs/sam2.1/sam2.1_hiera_t.yaml", 384
 WARM_UP = 1
 
 
 @dataclass(frozen=True)
 class Discs:
-    """A volume of slices with 8 discs of one label each."""
+    """A volume of equal slices with `num_boxes` discs, of three labels in turn."""
 
     num_slices: int
+    num_boxes: int
 
     key = VolumeKey("bench", "s", "v")
+    labels = LabelTable(tuple(Label(number, f"disc {number}") for number in (1, 2, 3)))
 
     @property
     def scene(self) -> Scene:
-        return Scene(Geometry.axis_aligned(self.reference_zyx.shape, (3.0, 0.5, 0.5)), LabelTable((Label(1, "disc"),)))
+        return Scene(Geometry.axis_aligned((self.num_slices, SIDE, SIDE), (3.0, 0.5, 0.5)), self.labels)
 
     @property
-    def reference_zyx(self) -> np.ndarray:
+    def slice_yx(self) -> npt.NDArray[np.uint8]:
         y, x = np.indices((SIDE, SIDE))
-        centres = [(cy, cx) for cy in (64, 190) for cx in (32, 96, 160, 224)]
-        slice_yx = np.any([(y - cy) ** 2 + (x - cx) ** 2 < 24 * 24 for cy, cx in centres], axis=0)
-        return np.repeat(slice_yx[None].astype(np.uint8), self.num_slices, axis=0)
+        columns = int(np.ceil(np.sqrt(self.num_boxes)))
+        step, mask = SIDE // columns, np.zeros((SIDE, SIDE), dtype=np.uint8)
+        for number in range(self.num_boxes):
+            row, column = divmod(number, columns)
+            centre_y, centre_x = row * step + step // 2, column * step + step // 2
+            mask[(y - centre_y) ** 2 + (x - centre_x) ** 2 < (0.4 * step) ** 2] = 1 + number % 3
+        return mask
+
+    @property
+    def reference_zyx(self) -> npt.NDArray[np.uint8]:
+        return np.repeat(self.slice_yx[None], self.num_slices, axis=0)
+
+    @property
+    def picture_yx(self) -> npt.NDArray[np.uint8]:
+        noise = np.random.default_rng(0).integers(0, 128, size=(SIDE, SIDE))
+        return (self.slice_yx * 40 + noise).astype(np.uint8)
 
     def views(self, image_size: int, slices: Sequence[int], prefetch: int) -> Iterator[SliceView]:
-        reference = self.reference_zyx
-        noise = np.random.default_rng(0)
+        picture, reference = self.picture_yx.astype(np.float32) / np.float32(255), self.slice_yx
         for index in slices:
-            image = (reference[index] * 0.5 + noise.random((SIDE, SIDE)) * 0.5).astype(np.float32)
-            yield SliceView(self.key.slice(index), to_model_frame(image, image_size), reference[index])
+            yield SliceView(self.key.slice(index), to_model_frame(picture, image_size), reference)
 
 
 class EncoderPerBox:
@@ -74,56 +96,207 @@ class EncoderPerBox:
         return features
 
     def decode(self, features: Tensor, prompts: Prompts) -> tuple[Tensor, Tensor]:
-        alone = [
-            Prompts(prompts.slice_of_n[n : n + 1], boxes_n4=prompts.boxes_n4[n : n + 1]) for n in range(len(prompts))
-        ]
+        alone = [prompts.map(lambda array, n=n: array[n : n + 1]) for n in range(len(prompts))]
         logits, iou = zip(*(self.model(features, prompt) for prompt in alone), strict=True)
         return torch.cat(logits), torch.cat(iou)
 
 
-@torch.inference_mode()
-def logits_apart(model: FinetunedSAM2, volume: Discs) -> float:
-    """Largest difference of a logit between the two ways, in fp32."""
-    (view,) = volume.views(model.image_size, [0], 0)
-    boxes = [[8.0 + 28 * n, 20.0, 30.0 + 28 * n, 90.0] for n in range(NUM_BOXES)]
-    prompts = Prompts(torch.zeros(NUM_BOXES, dtype=torch.int64), boxes_n4=torch.tensor(boxes))
-    together, alone = (
-        one.decode(one.encode(view.image_1hw[None]), prompts)[0] for one in (model, EncoderPerBox(model))
-    )
-    return float((together - alone).abs().max())
+class Clocked:
+    """The same model with the seconds that it spends inside encoder and decoder."""
+
+    def __init__(self, model: FinetunedSAM2):
+        self.model, self.image_size, self.seconds = model, model.image_size, 0.0
+
+    def eval(self) -> Any:
+        return self.model.eval()
+
+    def _timed(self, call: Callable[..., Any], *given: Any) -> Any:
+        started = now()
+        result = call(*given)
+        self.seconds += now() - started
+        return result
+
+    def encode(self, images_bchw: Tensor) -> Any:
+        return self._timed(self.model.encode, images_bchw)
+
+    def project(self, features: Any) -> Any:
+        return self._timed(self.model.project, features)
+
+    def decode(self, features: Any, prompts: Prompts) -> Any:
+        return self._timed(self.model.decode, features, prompts)
 
 
-def seconds_per_slice(model: Segmenter, volume: Discs, precision: Any) -> float:
-    """Of a whole evaluation, scoring included."""
-    section = EvaluationChoice(precision=precision)
-    tester = Tester(model, section, load_metrics({"dice": True, "iou": True}), ScoreSettings())
-    started = time.perf_counter()
-    list(tester.evaluate([volume]))
-    return (time.perf_counter() - started) / volume.num_slices
+def now() -> float:
+    """Wall seconds after all that a GPU was asked for; without one CPU seconds of this process, its threads together.
+
+    The CPU's are hardly touched by what else runs on the machine, and with one thread they are the time it would take.
+    """
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time()
 
 
-def compare(config: str, image_size: int, num_slices: int, repetitions: int, precision: str) -> str:
-    model, volume = build_untrained(config, image_size=image_size, seed=1), Discs(num_slices)
-    ours_s, peer_s = [], []
+@dataclass(frozen=True)
+class Bench:
+    """One model on one volume."""
+
+    model: FinetunedSAM2
+    volume: Discs
+    encode_batch: int = 1
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def evaluate(self, model: Segmenter, precision: Precision) -> float:
+        """Seconds per slice of a whole evaluation, scoring included."""
+        section = EvaluationChoice(precision=precision, encode_batch=self.encode_batch)
+        metrics = load_metrics({"dice": True, "iou": True})
+        tester = Tester(model, section, metrics, ScoreSettings(), device=self.device)
+        started = now()
+        list(tester.evaluate([self.volume]))
+        return (now() - started) / self.volume.num_slices
+
+    @torch.inference_mode()
+    def stock(self, precision: Precision, *, logits: bool = False) -> tuple[float, npt.NDArray[np.float32]]:
+        """(seconds per slice of set_image and predict with all boxes, what the last slice gave); nothing is scored."""
+        predictor = SAM2ImagePredictor(self.model.sam2_model)
+        rgb = np.repeat(self.volume.picture_yx[..., None], 3, axis=2)
+        boxes = np.array([instance.box for instance in self.instances], dtype=np.float64)
+        # Stock scales corners as points: this is the corner that lies where the box of the resized mask has it.
+        boxes[:, 2:] += 1 - SIDE / self.model.image_size
+        started = now()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            for _ in range(self.volume.num_slices):
+                predictor.set_image(rgb)
+                found, _, _ = predictor.predict(box=boxes, multimask_output=False, return_logits=logits)
+        return (now() - started) / self.volume.num_slices, found.reshape(len(boxes), SIDE, SIDE)
+
+    @property
+    def instances(self) -> Any:
+        return instances_of(self.volume.slice_yx, self.volume.labels.ids)
+
+    @torch.inference_mode()
+    def logits(self, model: Any, precision: Precision = "fp32") -> npt.NDArray[np.float32]:
+        """On the slice's own grid, for all its boxes."""
+        (view,) = self.volume.views(self.model.image_size, [0], 0)
+        instances, shape = self.instances, (SIDE, SIDE)
+        boxes = [instance.box for instance in instances]
+        prompts = model_frame_prompts(EvaluationChoice(), instances, boxes, shape, self.model.image_size)
+        on_device = prompts.map(lambda array: torch.from_numpy(array).to(self.device))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            found, _ = model.decode(model.encode(view.image_1hw[None].to(self.device)), on_device)
+        up = torch.nn.functional.interpolate(found.float(), size=shape, mode="bilinear", align_corners=False)[:, 0]
+        return up.cpu().numpy()
+
+    def say_apart(self, *, with_stock: bool) -> None:
+        """How far the logits of the sides lie apart."""
+        ours = self.logits(self.model)
+        apart = {"an encoder pass per box": self.logits(EncoderPerBox(self.model))} if len(ours) <= 8 else {}
+        if with_stock:
+            apart["stock predictor"] = self.stock("fp32", logits=True)[1]
+        apart["sam2ft in bf16"] = self.logits(self.model, "bf16")
+        largest = {name: float(np.abs(ours - other).max()) for name, other in apart.items()}
+        said = ", ".join(f"{value:.1e} from {name}" for name, value in largest.items())
+        say(f"  logits in fp32 (up to {np.abs(ours).max():.2f}) are at most apart: {said}")
+
+    def say_share(self, precision: Precision) -> None:
+        clocked = Clocked(self.model)
+        seconds = self.evaluate(clocked, precision) * self.volume.num_slices
+        say(f"  {precision}: {100 * clocked.seconds / seconds:.1f} % of the time inside encoder and decoder")
+
+
+def compare(bench: Bench, repetitions: int, per_box_at_most: int, *, with_stock: bool) -> None:
+    sides: dict[str, Callable[[], float]] = {
+        "sam2ft fp32": lambda: bench.evaluate(bench.model, "fp32"),
+        "sam2ft bf16": lambda: bench.evaluate(bench.model, "bf16"),
+    }
+    if with_stock:
+        sides["stock fp32"] = lambda: bench.stock("fp32")[0]
+        sides["stock bf16"] = lambda: bench.stock("bf16")[0]
+    if bench.volume.num_boxes <= per_box_at_most:
+        sides["per box fp32"] = lambda: bench.evaluate(EncoderPerBox(bench.model), "fp32")
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(WARM_UP + repetitions):
-        peer_s.append(seconds_per_slice(EncoderPerBox(model), volume, precision))
-        ours_s.append(seconds_per_slice(model, volume, precision))
-    name = f"{config.rpartition('/')[2].removesuffix('.yaml')} {image_size} px, {precision}"
-    line = ratio_line(name, peer_s[WARM_UP:], ours_s[WARM_UP:], "slice")
-    return f"{line}   logits at most {logits_apart(model.eval(), volume):.1e} apart"
+        for name, run in sides.items():
+            seconds[name].append(run())
+    say(f"{bench.volume.num_boxes} boxes per slice")
+    for ours, peer in (
+        ("fp32", "per box fp32"),
+        ("fp32", "stock fp32"),
+        ("bf16", "stock fp32"),
+        ("bf16", "stock bf16"),
+    ):
+        if peer in seconds:
+            pair = seconds[peer][WARM_UP:], seconds[f"sam2ft {ours}"][WARM_UP:]
+            say("  " + ratio_line(f"sam2ft {ours} / {peer}", *pair, "slice"))
+    bench.say_apart(with_stock=with_stock)
+    for precision in ("fp32", "bf16"):
+        bench.say_share(precision)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Slices of one phantom subject, as a volume."""
+
+    pictures: Sequence[Picture]
+
+    key = VolumeKey("phantom", "s", "v")
+
+    @property
+    def reference_zyx(self) -> npt.NDArray[Any]:
+        return np.stack([picture.labels_yx for picture in self.pictures])
+
+    @property
+    def scene(self) -> Scene:
+        geometry = Geometry.axis_aligned(self.reference_zyx.shape, (3.0, 0.5, 0.5))
+        return Scene(geometry, LabelTable.unnamed(np.unique(self.reference_zyx)[1:]))
+
+    def views(self, image_size: int, slices: Sequence[int], prefetch: int) -> Iterator[SliceView]:
+        for index in slices:
+            one = self.pictures[index]
+            yield SliceView(self.key.slice(index), to_model_frame(one.image_yx, image_size), one.labels_yx)
+
+
+def precision_check(device: torch.device) -> None:
+    """Slice Dice of the nano on phantom subjects that no training saw, in bf16 (and fp16) against fp32."""
+    model = build_segmenter("sam2_nano", image_size=256, checkpoint=None, device=device)
+    for source in ("knee", "spine"):
+        subjects = pictures_of(source, seed=UNSEEN_SEED, indices=range(4))
+        means = {}
+        for precision in ("fp32", "bf16", "fp16"):
+            tester = Tester(model, EvaluationChoice(precision=precision), (), ScoreSettings(), device=device)
+            results = tester.evaluate([Drawn(pictures) for pictures in subjects])
+            means[precision] = float(np.nanmean([row["dice"] for one in results for row in one.rows["slice"]]))
+        apart = ", ".join(f"{name} {value - means['fp32']:+.5f}" for name, value in means.items() if name != "fp32")
+        say(
+            f"nano on the {source} phantom, {sum(map(len, subjects))} slices: Dice {means['fp32']:.4f} in fp32, {apart}"
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--large", action="store_true", help="SAM 2.1 tiny at 1024 px (minutes)")
-    parser.add_argument("--repetitions", type=int, default=None, help="of each, in turn (default: 7, with --large 3)")
+    parser.add_argument("--small", action="store_true", help="the nano at 256 px instead of SAM 2.1 tiny at 1024 px")
+    parser.add_argument("--precision-check", action="store_true", help="only that")
+    parser.add_argument("--boxes", type=int, nargs="+", default=[1, 8, 32], help="per slice")
+    parser.add_argument("--slices", type=int, default=None, help="per volume (default: 1, with --small or a GPU 8)")
+    parser.add_argument("--repetitions", type=int, default=3, help="of each, in turn")
+    parser.add_argument("--per-box-at-most", type=int, default=8, help="an encoder pass per box takes so many boxes")
+    parser.add_argument("--encode-batch", type=int, default=1, help="eval.encode_batch of the Tester")
     given = parser.parse_args()
-    config, size = ("configs/sam2.1/sam2.1_hiera_t.yaml", 1024) if given.large else ("sam2_nano", 256)
-    repetitions = given.repetitions or (3 if given.large else 7)
-    say(machine_line())
-    say(f"evaluation of slices of {SIDE} x {SIDE} pixels with {NUM_BOXES} boxes, scoring included")
-    for precision in ("fp32", "bf16"):
-        say(compare(config, size, 1 if given.large else 4, repetitions, precision))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    say(f"{machine_line()}, {torch.cuda.get_device_name() if device.type == 'cuda' else 'CPU'}")
+    if given.precision_check:
+        precision_check(device)
+        return
+    config, size = ("sam2_nano", 256) if given.small else (TINY, 1024)
+    model = build_untrained(config, image_size=size, seed=1).to(device).eval()
+    slices = given.slices or (8 if given.small or device.type == "cuda" else 1)
+    say(f"{config} at {size} px, slices of {SIDE} x {SIDE}; the Tester's time holds reading, composing and scoring")
+    for num_boxes in given.boxes:
+        bench = Bench(model, Discs(slices, num_boxes), given.encode_batch)
+        compare(bench, given.repetitions, given.per_box_at_most, with_stock=size == 1024)
 
 
 if __name__ == "__main__":

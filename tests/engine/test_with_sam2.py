@@ -155,3 +155,28 @@ def test_eight_boxes_on_a_slice_are_one_encoder_pass_and_chunks_change_nothing(p
     assert [len(result.prompted) for result in results] == [8, 8]
     assert (results[0].label_map_zyx == results[1].label_map_zyx).mean() > 0.999
     assert {row["status"] for row in results[0].rows["slice"]} <= {"ok", "missed"}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("protocol", ["box", "points", "mask"])
+@pytest.mark.parametrize("level", [0.0, 1.0])
+def test_a_slice_without_contrast_gives_numbers_and_no_nan(precision: Any, protocol: str, level: float) -> None:
+    """A store may hold such slices: only volumes that are constant throughout are refused when they are prepared."""
+    model = build_untrained("sam2_nano", image_size=SIDE, seed=1)
+    reference = np.zeros((1, 40, 60), dtype=np.uint8)
+    reference[0, 5:20, 5:30] = 1
+
+    class Volume:
+        key = VolumeKey("toy", "s", "v")
+        scene = Scene(Geometry.axis_aligned((1, 40, 60), (3.0, 0.5, 0.5)), LabelTable((Label(1, "a"),)))
+        reference_zyx = reference
+
+        def views(self, image_size: int, slices: Any, prefetch: int) -> Any:
+            image = np.full((40, 60), level, dtype=np.float32)
+            return iter([SliceView(self.key.slice(0), to_model_frame(image, image_size), reference[0])])
+
+    choice = EvaluationChoice(protocol=protocol, precision=precision)
+    (result,) = Tester(model, choice, (), ScoreSettings()).evaluate([Volume()])
+    (row,) = result.rows["instance"]
+    assert 0 <= row["dice"] <= 1
+    assert row["tp"] + row["fn"] == 15 * 25
