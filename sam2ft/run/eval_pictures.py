@@ -142,6 +142,7 @@ def _dice_of(row: Row) -> float:
 def _write_png(path: Path, figure: "Figure") -> None:
     with replacing(path) as partial:
         partial.write_bytes(figure_png(figure))
+    figure.clear()  # see run/keeping
 
 
 def draw_noise(evaluation: EvalLayout) -> None:

@@ -101,7 +101,10 @@ def _drawing(stores: Mapping[str, Store]) -> Draw:
     def draw(sample: SlicePrediction) -> npt.NDArray[np.uint8]:
         from sam2ft.report.figures import figure_rgb
 
-        return figure_rgb(picture_of(sample, stores))
+        figure = picture_of(sample, stores)
+        pixels = figure_rgb(figure)
+        figure.clear()
+        return pixels
 
     return draw
 

@@ -73,6 +73,21 @@ def test_a_port_in_use_is_named() -> None:
             pass
 
 
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_rank_whose_peers_do_not_appear_gives_up(rank: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under torchrun's variables as in a step of Slurm; a rank 1 finds nobody who listens."""
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    torchrun = {**place, "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2"}
+    for name, value in torchrun.items():
+        monkeypatch.setenv(name, value)
+    step = {**SLURM, **place, "SLURM_PROCID": rank, "SLURM_LOCALID": rank, "SLURM_NTASKS": "2"}
+    for environment in (torchrun, step):
+        began = time.monotonic()
+        with pytest.raises(torch.distributed.DistError), distributed(environment=environment, init_timeout_s=1):
+            pass
+        assert time.monotonic() - began < 30
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_device_that_is_not_there_is_refused() -> None:
     assert choose_device("auto") == torch.device("cpu")
@@ -192,7 +207,7 @@ def test_all_ranks_stop_when_one_is_told_to_and_the_main_one_saves(ended: Ended)
 def test_all_ranks_stop_in_validation_before_the_same_batch(ended: Ended) -> None:
     first, second = (rank["stopped_in_validation"] for rank in ended.ranks)
     assert first["said"] == second["said"]
-    assert first["said"].startswith("stopped as asked after step 7 (epoch 0)")
+    assert first["said"].startswith("stopped as asked after step 7 (epoch 1)")
     assert first["batches"] == second["batches"] < 40
     assert ended.alone["stopped_in_validation"]["batches"] == 6
 
