@@ -16,7 +16,8 @@ from sam2ft.data.store import Store, records_digest
 from sam2ft.engine.train_state import StopRequest
 from sam2ft.engine.unsupported import refuse_unsupported
 from sam2ft.model.weights import OFFICIAL, describe, read_info, read_weights
-from sam2ft.run.eval_run import EvalOutcome, Job, evaluate_job, evaluated_records
+from sam2ft.run.eval_pass import Job
+from sam2ft.run.eval_run import EvalOutcome, evaluate_job, evaluated_records
 from sam2ft.run.fence import fence_of
 from sam2ft.run.inputs import file_digests, max_train_subjects
 

@@ -16,7 +16,6 @@ from sam2ft.data.store import Store, VolumeRecord
 from sam2ft.data.volumes import write_nifti
 from sam2ft.engine.noise import NOISE
 from sam2ft.engine.tester import VolumeResult, evaluated_slices
-from sam2ft.run.eval_tables import write_tables as write_tables  # noqa: PLC0414 (handed on)
 
 PART_TABLES = ("slice", "instance", "volume", "biomarker_slice", "biomarker_volume")
 

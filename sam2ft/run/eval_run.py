@@ -1,59 +1,27 @@
 """One evaluation: whole subjects over ranks, finished volumes kept, parts merged by their keys, `_SUCCESS` last."""
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sam2ft.config.experiment import dump_experiment
 from sam2ft.config.schema import Experiment
-from sam2ft.config.schema_data import Metric
 from sam2ft.core.errors import StopRequestedError
 from sam2ft.core.files import read_json, sha256_file, write_json, write_text
 from sam2ft.core.layout import EvalLayout, RunLayout
 from sam2ft.core.rows import TABLES, Row, read_csv
-from sam2ft.data.detections import read_detections
-from sam2ft.data.store import Store, VolumeRecord
+from sam2ft.data.store import VolumeRecord
 from sam2ft.engine.distributed import Ranks, distributed
-from sam2ft.engine.tester import StoreVolume, Tester
 from sam2ft.engine.train_state import NeverStop, StopRequest
-from sam2ft.metrics.factory import load_metrics
-from sam2ft.metrics.measurement import ScoreSettings
-from sam2ft.model.segmenter import build_segmenter
 from sam2ft.run.claim import Attempt, check_claim, check_job
-from sam2ft.run.eval_parts import Parts, expect_complete, merge, write_tables
+from sam2ft.run.eval_parts import Parts, expect_complete, merge
+from sam2ft.run.eval_pass import Job, Work, evaluate_together, make_tester
 from sam2ft.run.eval_pictures import draw_noise, draw_pictures
 from sam2ft.run.eval_segmentations import refuse_impossible, write_segmentations
+from sam2ft.run.eval_tables import write_tables
 from sam2ft.run.identity import refuse_changed_volumes
 from sam2ft.run.inputs import open_stores, split_records, store_of
 from sam2ft.run.watching import show_results
-
-
-def _free(is_main: bool) -> None:
-    """Nobody else writes here."""
-
-
-def _untold(rows: Sequence[Row]) -> None:
-    """The tables are enough."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is evaluated, and where it goes."""
-
-    experiment: Experiment
-    evaluation: EvalLayout
-    run: str
-    """The rows' column `run`."""
-    eval_id: str
-    checkpoint: Path
-    """best.pt of a run, or initial weights, or foreign ones."""
-    records: Sequence[VolumeRecord]
-    """The volumes that are evaluated, sorted by key."""
-    tell: Callable[[Sequence[Row]], None] = _untold
-    """Called on the main rank with the rows of global.csv once all is written."""
-    guard: Callable[[bool], None] = _free
-    """Called before every write (whether by the main rank): raises when a newer attempt holds the run."""
 
 
 @dataclass(frozen=True)
@@ -84,45 +52,68 @@ def evaluate(
 
 
 def evaluate_job(job: Job, stop: StopRequest | None = None) -> EvalOutcome:
-    """Evaluate, or do nothing when `_SUCCESS` says that exactly these weights were evaluated already.
+    """`evaluate_jobs` for one."""
+    (outcome,) = evaluate_jobs([job], stop)
+    return outcome
 
-    Errors: StopRequestedError between two volumes, finished ones are kept; DataError when the merged rows are not
-    every expected slice and label exactly once.
+
+def evaluate_jobs(jobs: Sequence[Job], stop: StopRequest | None = None) -> list[EvalOutcome]:
+    """Evaluate each of `jobs`, all of the same volumes, in one pass over them; each as if it were alone.
+
+    Nothing is done for a job whose `_SUCCESS` says that exactly these weights were evaluated already. Errors:
+    StopRequestedError between two volumes, finished ones are kept; DataError when the merged rows are not every
+    expected slice and label exactly once.
     """
     with distributed() as ranks:
         # Until here the main rank may still be writing the weights that the training before this ended with.
         ranks.barrier()
-        as_dicom = job.experiment.eval.dicom_seg
-        if as_dicom:
-            refuse_impossible(job.records)
-        checkpoint_sha256 = sha256_file(job.checkpoint)
-        if not is_current(job, checkpoint_sha256):
-            with_noise = job.experiment.eval.prompt_noise is not None
-            parts = Parts(job.evaluation, job.eval_id, checkpoint_sha256, with_noise)
-            missing = [one for one in _of_rank(job.records, ranks) if not parts.is_done(one)]
-            # Before anything is written: weights that do not fit leave an earlier evaluation as it was.
-            tester = make_tester(job, ranks) if missing else None
-            if ranks.is_main:
-                job.guard(True)
-                job.evaluation.success.unlink(missing_ok=True)
-                job.evaluation.stop.unlink(missing_ok=True)
-                write_text(job.evaluation.config, dump_experiment(job.experiment))
+        for job in jobs:
+            if job.experiment.eval.dicom_seg:
+                refuse_impossible(job.records)
+        works = [work for job in jobs if (work := _work(job, ranks)) is not None]
+        if works:
+            for work in works if ranks.is_main else ():
+                _begin(work.job)
             ranks.barrier()
-            done = 0 if tester is None else _evaluate(job, parts, missing, tester, stop or NeverStop(), ranks)
+            done = evaluate_together(works, stop or NeverStop(), ranks)
             # Every rank comes here, whether it was told to stop or not: so all of them stop, or none.
-            done, asked = (int(number) for number in ranks.total([done, len(missing)]))
+            done, asked = (int(number) for number in ranks.total([done, sum(len(work.missing) for work in works)]))
             if done < asked:
                 raise StopRequestedError(f"stopped as asked after {done} of {asked} volumes; they are kept")
-            if ranks.is_main:
-                _finish(job, parts)
-                job.tell(read_global(job.evaluation))
+            for work in works if ranks.is_main else ():
+                _finish(work.job, work.parts)
+                work.job.tell(read_global(work.job.evaluation))
             ranks.barrier()
-        if as_dicom:
-            job.guard(ranks.is_main)
-            stores, about = store_of(open_stores(job.experiment)), f"eval {job.eval_id} of {job.run}"
-            write_segmentations(job.evaluation, _of_rank(job.records, ranks), stores, about=about)
-            ranks.barrier()
-    return EvalOutcome(job.evaluation.folder, read_global(job.evaluation))
+        for job in jobs:
+            if job.experiment.eval.dicom_seg:
+                _segment(job, ranks)
+    return [EvalOutcome(job.evaluation.folder, read_global(job.evaluation)) for job in jobs]
+
+
+def _work(job: Job, ranks: Ranks) -> Work | None:
+    """What this rank has to do for a job; None for a job that is done."""
+    checkpoint_sha256 = sha256_file(job.checkpoint)
+    if is_current(job, checkpoint_sha256):
+        return None
+    with_noise = job.experiment.eval.prompt_noise is not None
+    parts = Parts(job.evaluation, job.eval_id, checkpoint_sha256, with_noise)
+    missing = [one for one in _of_rank(job.records, ranks) if not parts.is_done(one)]
+    # Before anything is written: weights that do not fit leave an earlier evaluation as it was.
+    return Work(job, parts, missing, make_tester(job, ranks) if missing else None)
+
+
+def _begin(job: Job) -> None:
+    job.guard(True)
+    job.evaluation.success.unlink(missing_ok=True)
+    job.evaluation.stop.unlink(missing_ok=True)
+    write_text(job.evaluation.config, dump_experiment(job.experiment))
+
+
+def _segment(job: Job, ranks: Ranks) -> None:
+    job.guard(ranks.is_main)
+    stores, about = store_of(open_stores(job.experiment)), f"eval {job.eval_id} of {job.run}"
+    write_segmentations(job.evaluation, _of_rank(job.records, ranks), stores, about=about)
+    ranks.barrier()
 
 
 def is_current(job: Job, checkpoint_sha256: str) -> bool:
@@ -151,74 +142,11 @@ def evaluated_records(experiment: Experiment, max_subjects: int | None = None) -
     return tuple(sorted(records, key=lambda record: record.key))
 
 
-def make_tester(job: Job, ranks: Ranks) -> Tester:
-    """The model with the job's weights, and what it is asked. Errors: CheckpointError when they do not fit; DataError
-    for a file of boxes that cannot be read."""
-    experiment, module = job.experiment, job.experiment.module
-    boxes_file = experiment.eval.boxes_file
-    model = build_segmenter(
-        module.sam2_model_cfg, image_size=module.image_size, checkpoint=job.checkpoint, device=ranks.device
-    )
-    return Tester(
-        model,
-        experiment.eval,
-        load_metrics(experiment.datamodule.metric.func),
-        score_settings(experiment),
-        device=ranks.device,
-        detections=None if boxes_file is None else read_detections(boxes_file, open_stores(experiment)),
-    )
-
-
-def _evaluate(
-    job: Job, parts: Parts, missing: Sequence[VolumeRecord], tester: Tester, stop: StopRequest, ranks: Ranks
-) -> int:
-    """Evaluate the volumes `missing` one by one; each is kept as a part when it is finished. Returns how many were.
-
-    After a stop request, of this rank or of another, those that were begun are finished.
-    """
-    done = 0
-    volumes = _until_stopped(job, missing, stop)
-    for record, result in zip(missing, tester.evaluate(volumes), strict=False):
-        job.guard(ranks.is_main)
-        stamp = {"run": job.run, "eval": job.eval_id, "split": record.split, "protocol": tester.protocol}
-        parts.write(record, result, stamp)
-        done += 1
-        print(f"evaluated {record.key} ({done}/{len(missing)})", file=sys.stderr)
-    return done
-
-
-def _until_stopped(job: Job, records: Sequence[VolumeRecord], stop: StopRequest) -> Iterator[StoreVolume]:
-    """The volumes of `records`; after the first one only as long as no rank was told to stop."""
-    stores = store_of(open_stores(job.experiment))
-    metric = job.experiment.datamodule.metric
-    for number, record in enumerate(records):
-        if number and stop.requested:
-            # A file, not a collective: ranks have different numbers of volumes, and none waits for another.
-            write_text(job.evaluation.stop, "")
-        if number and job.evaluation.stop.exists():
-            return
-        yield _verified_volume(stores[record.key.dataset], record, metric)
-
-
-def _verified_volume(store: Store, record: VolumeRecord, metric: Metric) -> StoreVolume:
-    store.verify([record])
-    return StoreVolume.of(store, record, metric.dicom_fields, representative_slice=metric.representative_slice)
-
-
 def _of_rank(records: Sequence[VolumeRecord], ranks: Ranks) -> list[VolumeRecord]:
     """Whole subjects, dealt out in turn."""
     subjects = sorted({(record.key.dataset, record.key.subject) for record in records})
     mine = set(subjects[ranks.rank :: ranks.world_size])
     return [record for record in records if (record.key.dataset, record.key.subject) in mine]
-
-
-def score_settings(experiment: Experiment) -> ScoreSettings:
-    """What the experiment decides about its numbers."""
-    return ScoreSettings(
-        missed_distance=experiment.eval.missed_distance,
-        nsd_tolerance_mm=experiment.eval.nsd_tolerance_mm,
-        tissues=experiment.datamodule.metric.tissues,
-    )
 
 
 def _finish(job: Job, parts: Parts) -> None:
