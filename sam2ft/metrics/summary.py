@@ -2,8 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import cast
 
 from sam2ft.core.rows import MEAN_OF_LABELS, POOLED, TABLES, Row, Value
@@ -34,7 +34,30 @@ def global_rows(volume_rows: Sequence[Row], *, seed: int = 0, resamples: int = R
     spurious ones count with 0 (distances: the configured one); how many there were stands beside every mean. Rows of
     several runs, datasets, splits or protocols are kept apart; the stamp may be absent.
     """
-    made: list[Row] = []
+    return [
+        {
+            **one.key,
+            **_status_counts(one.rows),
+            **asdict(summary(list(one.values.values()), seed=seed, resamples=resamples)),
+        }
+        for one in subject_values(volume_rows)
+    ]
+
+
+@dataclass(frozen=True)
+class SubjectValues:
+    """What a row of global.csv summarises."""
+
+    key: Mapping[str, Value]
+    """The row's key columns."""
+    rows: Sequence[Row]
+    """Of volumes."""
+    values: Mapping[Subject, float]
+    """One per subject that has any; no NaN."""
+
+
+def subject_values(volume_rows: Sequence[Row]) -> Iterator[SubjectValues]:
+    """The subjects' values behind each row of `global_rows`."""
     for key, rows in _grouped(volume_rows, _shared_key("global", volume_rows)):
         for measure in _measures(rows):
             parts = [(of, group, _of_subjects(group, measure)) for of, group in _grouped(rows, ("label", "label_name"))]
@@ -42,9 +65,7 @@ def global_rows(volume_rows: Sequence[Row], *, seed: int = 0, resamples: int = R
             if measure in _POOLED:
                 parts.append((_overall(POOLED), rows, _pooled(rows, _POOLED[measure])))
             for of, group, values in parts:
-                numbers = asdict(summary(list(values.values()), seed=seed, resamples=resamples))
-                made.append({**key, **of, "measure": measure, **_status_counts(group), **numbers})
-    return made
+                yield SubjectValues({**key, **of, "measure": measure}, group, values)
 
 
 def biomarker_global_rows(biomarker_rows: Sequence[Row]) -> list[Row]:
