@@ -91,7 +91,7 @@ class EarlyStopping(Section):
     monitor: Monitor = leaf("val_loss", "value that decides", affects="training")
     mode: Mode = leaf("min", "min: smaller is better; max: larger is better", affects="training", validate_default=True)
     patience: int = leaf(10, "epochs without improvement before stopping", affects="training", unit="epochs", ge=1)
-    min_delta: float = leaf(0.001, "smallest change that is an improvement", affects="training", ge=0)
+    min_delta: float = leaf(0.001, "an improvement on the best epoch is larger than this", affects="training", ge=0)
 
     @field_validator("mode")
     @classmethod

@@ -8,11 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import cast
 
 import numpy as np
 import torch
 from torch import nn
 from torch._C._distributed_c10d import Store, TCPStore  # torch.distributed re-exports them, its types do not
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from sam2ft.core.errors import ConfigError
@@ -82,7 +84,7 @@ class Place:
     local_rank: int
     address: str | None = None
     port: int | None = None
-    """Where the ranks meet; None under torchrun, whose own store torch finds by itself."""
+    """Where the ranks meet; None under torchrun, which tells torch by itself."""
 
 
 def place_from_environment(environment: Mapping[str, str]) -> Place | None:
@@ -174,10 +176,14 @@ def distributed(
         torch.distributed.destroy_process_group()
 
 
-def _meet(place: Place, timeout: timedelta) -> Store | None:
-    """The store at which Slurm's tasks meet. Errors: ConfigError when another program holds the port on this node."""
+def _meet(place: Place, timeout: timedelta) -> Store:
+    """The store at which all have met: torchrun's, or rank 0's for the tasks of Slurm.
+
+    Errors: ConfigError when another program holds the port on this node; torch's DistError after `timeout`.
+    """
     if place.address is None or place.port is None:
-        return None
+        store, _, _ = next(rendezvous("env://", timeout=timeout))
+        return cast(Store, store)
     serves = place.rank == 0
     if serves and not _port_is_free(place.port):
         raise ConfigError(f"port {place.port} on {place.address} is in use; set MASTER_PORT to a free port below 32768")

@@ -163,7 +163,9 @@ class Trainer:
         if self.ranks.is_main:
             self.surroundings.save(state)
         self.ranks.barrier()
-        raise StopRequestedError(f"stopped as asked after step {state.step} (epoch {state.epoch + 1}); saved to continue")
+        raise StopRequestedError(
+            f"stopped as asked after step {state.step} (epoch {state.epoch + 1}); saved to continue"
+        )
 
     def _averaging(self, *, last: bool) -> AbstractContextManager[None]:
         """Gradients are averaged over ranks once per step: in the backward pass of its last batch."""
