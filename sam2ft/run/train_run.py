@@ -93,6 +93,7 @@ def train(
         if fresh and ranks.is_main:
             forget(layout, attempt)
         state = None if fresh else resumed(trainer, layout, content)
+        refuse_different_starts(ranks, state)
         if ranks.is_main:
             _say(beginning(experiment, layout, data.records, trainer))
         keeper = CheckpointKeeper(layout, attempt, experiment, data.labels, content, trainer)
@@ -242,6 +243,19 @@ def resumed(trainer: Trainer, layout: RunLayout, content: Content) -> TrainState
     if trainer.ranks.is_main:
         _say(continuing(state, newest.path))
     return state
+
+
+def refuse_different_starts(ranks: Ranks, state: TrainState | None) -> None:
+    """Every process reads the resume file itself; a network file system may show an older one to another node.
+
+    Errors: CheckpointError with the steps, on all ranks.
+    """
+    steps = [int(step) for (step,) in ranks.gather([0 if state is None else state.step])]
+    if len(set(steps)) > 1:
+        raise CheckpointError(
+            f"the processes see different resume files, of the steps {', '.join(map(str, steps))} in order of rank; "
+            "start again when the file system shows all nodes the same"
+        )
 
 
 def forget(layout: RunLayout, attempt: Attempt) -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,13 +14,14 @@ from sam2ft.core.files import sha256_file, write_json
 from sam2ft.core.layout import RunLayout
 from sam2ft.engine.checkpoint import load_newest_resume, read_best, read_resume, resume_files
 from sam2ft.engine.interrupt import StopFlag
+from sam2ft.engine.train_state import TrainState
 from sam2ft.model.nano import overrides as nano
 from sam2ft.run.claim import Attempt
 from sam2ft.run.history import read_history
 from sam2ft.run.job import work_on
 from sam2ft.run.output import kept_output
 from sam2ft.run.status import read_status
-from sam2ft.run.train_run import train
+from sam2ft.run.train_run import refuse_different_starts, train
 
 pytestmark = pytest.mark.sam2
 STEPS = 10  # 9 labelled slices in batches of 2, twice
@@ -186,3 +188,12 @@ def test_a_stopped_job_inside_an_allocation_leaves_its_marker_and_exits_with_75(
     at_step(2, lambda: stop.handle(signal.SIGUSR2, None))
     assert work_on(job := point.job(attempt=Attempt("5", 0, "here", 1, "2026-01-01T00:00:00+00:00")), stop) == 75
     assert json.loads(point.layout.requeue.read_text()) == job.attempt.to_json()
+
+
+def test_processes_that_see_different_resume_files_do_not_train_together():
+    ranks = SimpleNamespace(gather=lambda values: [[7.0], values])
+    refuse_different_starts(ranks, TrainState(step=7))
+    with pytest.raises(CheckpointError, match="of the steps 7, 5 in order of rank"):
+        refuse_different_starts(ranks, TrainState(step=5))
+    with pytest.raises(CheckpointError, match="of the steps 7, 0 "):
+        refuse_different_starts(ranks, None)
