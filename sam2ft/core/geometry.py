@@ -84,6 +84,12 @@ class Geometry:
             return f"corners lie up to {distance_mm:.4g} mm apart ({spacings})"
         return None
 
+    def describe(self) -> str:
+        """Shape, spacing and place, for a message."""
+        first, last = self.affine[:3, 3], self.affine @ (*(n - 1 for n in self.shape_zyx[::-1]), 1)
+        corners = f"from {_short(tuple(first.tolist()))} to {_short(tuple(last[:3].tolist()))} mm (RAS)"
+        return f"shape (z, y, x) {self.shape_zyx}, spacing {_short(self.spacing_zyx_mm)} mm, {corners}"
+
     def to_json(self) -> dict[str, Any]:
         return {
             "shape_zyx": list(self.shape_zyx),

@@ -185,6 +185,11 @@ def scored(run_id: str, runs: Path = RUNS) -> EvalLayout:
     return EvalLayout(runs / "_scored" / run_id)
 
 
+def compared(comparison_id: str, runs: Path = RUNS) -> Path:
+    """Folder of a comparison of checkpoints; their evaluations lie where they would alone."""
+    return runs / "_compared" / comparison_id
+
+
 def digest_cache(runs: Path = RUNS) -> Path:
     """Digests of large files that are known already."""
     return runs / ".digests.json"

@@ -60,3 +60,19 @@ def on_grid(volume: Volume, geometry: Geometry, *, what: str = "mask") -> npt.ND
     if difference := geometry.difference(moved):
         raise DataError(f"image and {what} are on different grids: {difference}")
     return array_xyz.transpose(order[2], order[1], order[0])
+
+
+def nearest_on_grid(volume: Volume, geometry: Geometry) -> npt.NDArray[Any]:
+    """The array of `volume` on the grid of `geometry`: each voxel takes the value of the voxel that its centre lies in.
+
+    Outside of `volume` it is 0. For label maps: no value appears that was not there.
+    """
+    from scipy import ndimage
+
+    steps = np.linalg.solve(volume.geometry.affine, geometry.affine)
+    # Affines count x, y, z; arrays are z, y, x.
+    matrix, offset = steps[2::-1, 2::-1], steps[2::-1, 3]
+    moved: npt.NDArray[Any] = ndimage.affine_transform(
+        np.ascontiguousarray(volume.array_zyx), matrix, offset, geometry.shape_zyx, order=0, mode="grid-constant"
+    )
+    return moved

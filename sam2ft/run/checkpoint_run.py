@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sam2ft.config.experiment import validated
+from sam2ft.config.experiment import plain, validated
 from sam2ft.config.identity import eval_id
 from sam2ft.config.schema import Experiment
 from sam2ft.config.schema_module import NANO
@@ -44,13 +44,22 @@ class CheckpointRequest:
 def evaluate_checkpoint(request: CheckpointRequest, stop: StopRequest | None = None) -> EvalOutcome:
     """Evaluate `request.checkpoint` into its run's folder, or as a foreign one into runs/_foreign/ (or `out`).
 
+    Errors: those of `job_of`; CheckpointError for weights that do not fit, with the keys; UserError while a job is at
+    work on the run.
+    """
+    return evaluate_job(job_of(request), stop)
+
+
+def job_of(request: CheckpointRequest, like: Experiment | None = None) -> Job:
+    """What the request comes to; with `like`, on its data and evaluated as it says.
+
     Errors: CheckpointError for a file that is no checkpoint or of a model that cannot be told; ProblemsError for
     settings; UserError for a foreign checkpoint without data.
     """
     if not request.checkpoint.is_file():
         raise CheckpointError(f"{request.checkpoint}: no such file")
     layout = run_of(request.checkpoint)
-    experiment = _experiment(request, layout)
+    experiment = _experiment(request, layout, like)
     refuse_unsupported(experiment.eval, experiment.datamodule)
     # Where the experiment trained, max_subject_set was about training.
     records = evaluated_records(experiment, max_train_subjects(experiment) if layout is None else None)
@@ -64,7 +73,7 @@ def evaluate_checkpoint(request: CheckpointRequest, stop: StopRequest | None = N
     evaluation = EvalLayout(request.out) if request.out else folder
     # What lies outside of a run has no other writer than the person who starts this.
     guard = fence_of(layout if request.out is None else None)
-    return evaluate_job(Job(experiment, evaluation, run, identity, request.checkpoint, records, guard=guard), stop)
+    return Job(experiment, evaluation, run, identity, request.checkpoint, records, guard=guard)
 
 
 def _other_model(experiment: Experiment, layout: RunLayout | None) -> dict[str, Any] | None:
@@ -81,16 +90,19 @@ def run_of(checkpoint: Path) -> RunLayout | None:
     return layout if layout.config.is_file() and layout.best == checkpoint.resolve() else None
 
 
-def _experiment(request: CheckpointRequest, layout: RunLayout | None) -> Experiment:
+def _experiment(request: CheckpointRequest, layout: RunLayout | None, like: Experiment | None) -> Experiment:
     """The settings of the run, or the defaults for a foreign checkpoint, with what was asked for on top."""
     if layout is not None:
         tree = load_tree(layout.config)
-    elif not request.data:
+    elif not request.data and like is None:
         raise UserError(f"{request.checkpoint}: belongs to no run here; name the store with --data")
     else:
         tree = Tree(request.checkpoint, _foreign_settings(request), {})
     changes: list[tuple[str, Any]] = []
-    if request.data:
+    if like is not None:
+        changes += [("dataset", plain(like.dataset)), ("eval", plain(like.eval))]
+        changes.append(("datamodule.metric", plain(like.datamodule.metric)))
+    elif request.data:
         changes.append(("dataset", {Store.open(path).name: {"store": str(path)} for path in request.data}))
     changes += parse_overrides(request.overrides)
     found = validated(Experiment, overridden(tree, [(key, value, SET) for key, value in changes]))

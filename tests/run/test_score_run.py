@@ -15,7 +15,8 @@ from sam2ft.core.rows import TABLES, read_csv
 from sam2ft.data.store import Store
 from sam2ft.data.store_writer import PreparedVolume, StoreWriter
 from sam2ft.data.volumes import write_nifti
-from sam2ft.run.score_run import score_pair, score_store, summary_lines
+from sam2ft.run.score_run import score_pair, score_store
+from sam2ft.run.summary_lines import lines_of
 
 SPACING = (3.0, 0.5, 0.5)
 LABELS = LabelTable((Label(1, "plate", interface="bone"), Label(2, "bone")))
@@ -151,7 +152,7 @@ def test_a_folder_is_scored_against_a_split_with_maps_and_statistics(tmp_path: P
     assert thickness["bias"] == pytest.approx(-0.5, abs=0.05)
     assert value(result.tables["volume"], subject="bert", label=1)["split"] == "test"
     assert (tmp_path / "out" / "_SUCCESS").is_file()
-    lines = summary_lines(result)
+    lines = lines_of(result.tables["global"])
     assert lines[0].split()[:3] == ["label", "dice", "iou"]
     assert lines[1].split()[:2] == ["plate", "0.833"]
 
