@@ -1,11 +1,13 @@
 """A training of two convolutions that is cut off at every step and at every stage of every write, and goes on.
 
 A killed process leaves its files as they are at that moment. So one training is made, the files are copied at each such
-moment, and from every copy another training continues: it has to end with the same bytes.
+moment, and from every copy another training continues: it has to end with the same bytes. So has one that is told to
+stop, by real signals, in the middle of what it does.
 """
 
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -17,6 +19,7 @@ import torch
 
 from sam2ft.config.experiment import load_experiment
 from sam2ft.config.schema import Experiment
+from sam2ft.core.errors import StopRequestedError
 from sam2ft.core.events import Observers
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.core.layout import RunLayout
@@ -24,6 +27,7 @@ from sam2ft.data.batch import Batch
 from sam2ft.engine.checkpoint import read_resume, resume_files
 from sam2ft.engine.distributed import ALONE
 from sam2ft.engine.early_stopping import StoppingRule
+from sam2ft.engine.interrupt import STOP_SIGNALS, StopFlag, install
 from sam2ft.engine.packing import pack
 from sam2ft.engine.schedule import SchedulerChoice, build_scheduler
 from sam2ft.engine.train_state import Surroundings, TrainerSettings, TrainState
@@ -77,7 +81,9 @@ class Toy:
         )
         return Trainer(model, TOYS["PlainLoss"](), optimizer, schedule, settings)
 
-    def train(self, layout: RunLayout, *, seen: Callable[[str], None] = lambda _: None) -> TrainState:
+    def train(
+        self, layout: RunLayout, *, seen: Callable[[str], None] = lambda _: None, stop: StopFlag | None = None
+    ) -> TrainState:
         """As run/train_run.train does it: go on with the newest resume file, or begin."""
         claim(layout, attempt := Attempt.current({}))
         trainer = self._trainer()
@@ -88,7 +94,7 @@ class Toy:
             History(layout, attempt, state.epoch if state else 0),
         )
         observers = Observers((AtEveryStep(seen), *kept, keeper))
-        trainer.surroundings = Surroundings(ALONE, observers, save=keeper.save)
+        trainer.surroundings = Surroundings(ALONE, observers, stop or StopFlag(), keeper.save)
         return trainer.fit(self._batches, self._val.val, state)
 
 
@@ -222,6 +228,73 @@ def test_a_damaged_newest_resume_file_costs_steps_but_changes_nothing(
         assert f"{Path(newest).name}: damaged" in caplog.text
         assert "falling back to" in caplog.text
         assert end_of(layout) == expected
+
+
+@pytest.fixture
+def stop() -> Iterator[StopFlag]:
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    yield install()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def signal_at_syncs(monkeypatch: pytest.MonkeyPatch, wanted: dict[int, signal.Signals]) -> list[str]:
+    """Send this process signals while it writes: number of the call of fsync -> signal. Returns the files' names."""
+    names: list[str] = []
+
+    def fsync(descriptor: int) -> None:
+        names.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        if len(names) in wanted:
+            os.kill(os.getpid(), wanted[len(names)])
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return names
+
+
+@pytest.mark.parametrize(
+    ("sync", "file", "stops_after"), [(5, "7.safetensors", 7), (9, "history", 10), (11, "best", 10)]
+)
+def test_a_signal_during_a_write_lets_it_end_and_stops_before_the_next_step(
+    toy: Toy, moments: Moments, stop: StopFlag, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    sync: int, file: str, stops_after: int,
+) -> None:  # fmt: skip
+    """Also between two epochs; and a second signal, while the stop itself is being saved, changes nothing."""
+    layout = RunLayout(tmp_path / RUN)
+    # Every file is synced, then its folder.
+    names = signal_at_syncs(monkeypatch, {sync: signal.SIGUSR2, sync + 4: signal.SIGTERM})
+    with pytest.raises(StopRequestedError, match=f"after step {stops_after} "):
+        toy.train(layout, stop=stop)
+    assert file in names[sync - 1]
+    assert stop.signal == signal.SIGUSR2
+    assert resume_files(layout.checkpoints)[0] == layout.resume(stops_after)
+    assert not list(layout.folder.rglob(".*.partial*"))
+    toy.train(layout)
+    assert end_of(layout) == end_of(RunLayout(moments.folder))
+
+
+def test_a_second_ctrl_c_while_the_stop_is_saved_leaves_the_file_before(
+    toy: Toy, moments: Moments, stop: StopFlag, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = RunLayout(tmp_path / RUN)
+
+    def ask(moment: str) -> None:
+        if moment == "step 13":
+            os.kill(os.getpid(), signal.SIGINT)
+            names = signal_at_syncs(monkeypatch, {1: signal.SIGINT})
+            written.append(names)
+
+    written: list[list[str]] = []
+    with pytest.raises(KeyboardInterrupt):
+        toy.train(layout, seen=ask, stop=stop)
+    assert "000000013.safetensors" in written[0][0]
+    assert [path.name for path in resume_files(layout.checkpoints)] == [
+        "000000010.safetensors",
+        "000000007.safetensors",
+    ]
+    assert not list(layout.folder.rglob(".*.partial*"))
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    toy.train(layout)
+    assert end_of(layout) == end_of(RunLayout(moments.folder))
 
 
 def _is_resume(name: str) -> bool:
