@@ -39,7 +39,7 @@ class RowFiles:
             writer.writerow(self.names)
             for path in self.paths:
                 with path.open(encoding="utf-8", newline="") as source:
-                    lines = csv.DictReader(source, restval="", strict=True)
+                    lines = csv.DictReader(source, strict=True)
                     writer.writerows([line.get(name, "") for name in self.names] for line in lines)
 
 

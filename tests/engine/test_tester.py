@@ -1,7 +1,7 @@
 """Evaluation with a model whose answer is known: the inside of each box, as strong as its slice is bright there."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -291,6 +291,24 @@ def test_slices_of_a_volume_are_encoded_together_those_of_two_never() -> None:
     for first, second in zip(together, one_by_one, strict=True):
         assert (first.label_map_zyx == second.label_map_zyx).all()
         assert first.rows == second.rows
+
+
+def test_prompts_of_a_batch_meet_the_features_of_their_own_slice() -> None:
+    class Brightness(BoxFiller):
+        def decode(self, features: Tensor, prompts: Prompts) -> tuple[Tensor, Tensor]:
+            logits, iou = super().decode(features, prompts)
+            dark = features[prompts.slice_of_n].mean((1, 2, 3)) < 0.5
+            return torch.where(dark[:, None, None, None], -4.0, logits), iou
+
+    class Lit(ArrayVolume):
+        def views(self, image_size: int, slices: Sequence[int], prefetch: int) -> Iterator[SliceView]:
+            for view in super().views(image_size, slices, prefetch):
+                yield replace(view, image_1hw=torch.full_like(view.image_1hw, float(view.key.index in (1, 2))))
+
+    volume = Lit(rectangles(*[[(1, 5, 5, 9, 9)]] * 5))
+    for size in (1, 2, 4):
+        (result,) = evaluator(Brightness(), encode_batch=size).evaluate([volume])
+        assert [bool(mask_yx.any()) for mask_yx in result.label_map_zyx] == [False, True, True, False, False]
 
 
 def test_scoring_beside_the_next_prediction_changes_neither_rows_nor_order() -> None:

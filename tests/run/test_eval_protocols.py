@@ -206,5 +206,8 @@ def test_a_rank_stops_after_its_volume_when_another_was_told_to(finished, tested
         with pytest.raises(StopRequestedError, match="after 1 of 2 volumes"):
             finished.evaluate()
     # What an earlier attempt was told is nothing to this one.
+    finished.evaluation.part_done(VolumeKey("toy", "e", "image")).unlink()
+    assert finished.evaluation.stop.exists()
     finished.evaluate()
+    assert tested == ["e", "e", "f"]
     assert contents(finished.evaluation) == before
