@@ -85,7 +85,9 @@ def _number(value: Value) -> float:
 
 def comparison_lines(rows: Sequence[Row], measure: str = "dice") -> list[str]:
     """The comparison of one measure as lines of text: which checkpoint is which, then a line per label."""
-    files = dict.fromkeys((int(row["checkpoint"] or 0), str(row["file"]), str(row["run"])) for row in rows)
+    files = dict.fromkeys(
+        (int(row["checkpoint"] or 0), str(row["file"]), f"{row['run']}, eval {row['eval']}") for row in rows
+    )
     lines = [f"{number_}: {file} ({run})" for number_, file, run in files]
     chosen = [row for row in rows if row["measure"] == measure and row["label_name"] != POOLED]
     several = len({row["dataset"] for row in chosen}) > 1

@@ -64,7 +64,7 @@ def scoring_of(overrides: Sequence[str], *, resample: bool = False) -> Scoring:
         raise ProblemsError([Problem(SET, key, message) for key in sorted(foreign)])
     value: dict[str, Any] = {
         "experiment": {"name": "scored"},
-        "dataset": {"store": {"store": "."}},
+        "dataset": {"store": {"store": "store"}},
         "module": {"sam2_model_cfg": NANO},
     }
     found = validated(Experiment, overridden(Tree(Path(SET), value, {}), [(key, one, SET) for key, one in changes]))

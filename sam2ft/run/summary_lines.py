@@ -22,13 +22,13 @@ def lines_of(global_rows: Sequence[Row]) -> list[str]:
 
 
 def biomarker_lines(biomarker_rows: Sequence[Row]) -> list[str]:
-    """Means of reference and prediction over subjects, a line per row of biomarker_global.csv."""
+    """Means of reference and prediction over subjects, a line per row of biomarker_global.csv that has any subject."""
     cells = [["tissue", "biomarker", "definition", "unit", "reference", "prediction", "difference", "n"]]
-    for row in biomarker_rows:
+    for row in (row for row in biomarker_rows if row["n"]):
         names = (str(row[name]) for name in ("tissue", "biomarker", "definition", "unit"))
         numbers = (_shown(row[name]) for name in ("reference_mean", "prediction_mean", "bias"))
         cells.append([*names, *numbers, str(row["n"])])
-    return _aligned(cells) if biomarker_rows else []
+    return _aligned(cells) if len(cells) > 1 else []
 
 
 def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sam2ft.core.errors import DataError, ProblemsError
+from sam2ft.core.files import read_json
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import Label, LabelTable
@@ -16,9 +17,11 @@ from sam2ft.data.store import Store
 from sam2ft.data.store_writer import PreparedVolume, StoreWriter
 from sam2ft.data.volumes import write_nifti
 from sam2ft.run.score_run import score_pair, score_store
+from sam2ft.run.score_settings import Scoring, scoring_of
 from sam2ft.run.summary_lines import lines_of
 
 SPACING = (3.0, 0.5, 0.5)
+NO_PICTURES = Scoring(num_pictures=0)
 LABELS = LabelTable((Label(1, "plate", interface="bone"), Label(2, "bone")))
 
 
@@ -143,7 +146,7 @@ def test_a_folder_is_scored_against_a_split_with_maps_and_statistics(tmp_path: P
     write_store(tmp_path / "store", "anna", "bert")
     write_mask(tmp_path / "masks" / "anna__v1.nii.gz", anatomy())
     write_mask(tmp_path / "masks" / "toy" / "bert__v1.nii.gz", thinner())
-    result = score_store(tmp_path / "masks", tmp_path / "store", out=tmp_path / "out")
+    result = score_store(tmp_path / "masks", tmp_path / "store", out=tmp_path / "out", scoring=NO_PICTURES)
     mean = value(result.tables["global"], label=1, measure="dice")
     assert (mean["n"], mean["mean"]) == (2, pytest.approx((1 + 2 / 3) / 2))
     t2 = value(result.tables["biomarker_global"], tissue="plate", biomarker="t2", definition="mean")
@@ -161,7 +164,7 @@ def test_a_table_names_predictions_that_have_other_names(tmp_path: Path):
     write_store(tmp_path / "store", "anna")
     write_mask(tmp_path / "elsewhere" / "case_1.nii.gz", anatomy())
     (tmp_path / "table.csv").write_text("subject,volume,path\nanna,v1,elsewhere/case_1.nii.gz\n")
-    result = score_store(tmp_path / "table.csv", tmp_path / "store", out=tmp_path / "out")
+    result = score_store(tmp_path / "table.csv", tmp_path / "store", out=tmp_path / "out", scoring=NO_PICTURES)
     assert value(result.tables["volume"], label=1)["dice"] == 1.0
     (tmp_path / "table.csv").write_text("subject,file\nanna,x\n")
     with pytest.raises(DataError, match=r"table\.csv: no column path, volume"):
@@ -182,3 +185,124 @@ def test_scoring_does_not_import_torch():
     program = "import sys, sam2ft.run.score_run; print('torch' in sys.modules, 'pandas' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["False", "False"]
+
+
+def test_a_store_has_the_wide_views_and_a_picture_per_label(tmp_path: Path):
+    write_store(tmp_path / "store", "anna", "bert")
+    write_mask(tmp_path / "masks" / "anna__v1.nii.gz", thinner())
+    write_mask(tmp_path / "masks" / "bert__v1.nii.gz", anatomy())
+    score_store(tmp_path / "masks", tmp_path / "store", out=tmp_path / "out", scoring=Scoring(num_pictures=2))
+    wide = (tmp_path / "out" / "volume_dice.csv").read_text().splitlines()
+    assert wide[0].endswith("plate,bone")
+    assert (tmp_path / "out" / "global_tissuevolume.csv").is_file()
+    files = {path.name for path in (tmp_path / "out" / "qc").iterdir()}
+    assert files == {"label-1.png", "label-2.png", "001.png", "002.png", "index.json"}
+
+
+def test_a_file_may_be_named_by_the_subject_alone_and_foreign_masks_are_named(tmp_path: Path, capsys):
+    write_store(tmp_path / "store", "anna", "bert")
+    for name in ("anna", "bert__v1", "carl__v1"):
+        write_mask(tmp_path / "masks" / f"{name}.nii.gz", anatomy())
+    (tmp_path / "masks" / "dataset.json").write_text("{}")
+    result = score_store(tmp_path / "masks", tmp_path / "store", out=tmp_path / "out", scoring=NO_PICTURES)
+    assert {row["subject"] for row in result.tables["volume"]} == {"anna", "bert"}
+    assert "not scored, of no volume of split test: carl__v1.nii.gz\n" in capsys.readouterr().err
+
+
+def test_two_masks_of_one_volume_are_refused(tmp_path: Path):
+    write_store(tmp_path / "store", "anna")
+    for name in ("anna.nii.gz", "anna__v1.nii.gz"):
+        write_mask(tmp_path / "masks" / name, anatomy())
+    with pytest.raises(DataError, match=r"toy/anna/v1: 2 predictions, .*keep one"):
+        score_store(tmp_path / "masks", tmp_path / "store", out=tmp_path / "out")
+    line = "anna,v1,masks/anna.nii.gz\n"
+    (tmp_path / "table.csv").write_text("subject,volume,path\n" + 2 * line)
+    with pytest.raises(DataError, match=r"table\.csv:3: toy/anna/v1 is there twice"):
+        score_store(tmp_path / "table.csv", tmp_path / "store", out=tmp_path / "out")
+
+
+def test_another_grid_is_refused_with_both_geometries_and_resampled_on_request(tmp_path: Path, capsys):
+    write_store(tmp_path / "store", "anna")
+    finer = np.repeat(np.repeat(anatomy(), 2, axis=1), 2, axis=2)
+    # Each voxel of 0.5 mm is four of 0.25 mm whose centres lie 0.125 mm beside its own.
+    affine = np.diag([0.25, 0.25, 3.0, 1.0])
+    affine[:2, 3] = -0.125
+    write_nifti(tmp_path / "masks" / "anna.nii.gz", finer, Geometry.from_affine(finer.shape, affine))
+    with pytest.raises(DataError) as caught:
+        score_store(tmp_path / "masks", tmp_path / "store", out=tmp_path / "out")
+    message = str(caught.value)
+    assert "anna.nii.gz" in message
+    assert "reference: shape (z, y, x) (6, 24, 20), spacing (3, 0.5, 0.5) mm, from (0, 0, 0)" in message
+    assert "prediction: shape (z, y, x) (6, 48, 40), spacing (3, 0.25, 0.25) mm, from (-0.125, -0.125, 0)" in message
+    assert "--resample" in message
+    assert not (tmp_path / "out").exists()
+    scoring = Scoring(resample=True, num_pictures=0)
+    result = score_store(tmp_path / "masks", tmp_path / "store", out=tmp_path / "out", scoring=scoring)
+    assert {row["dice"] for row in result.tables["volume"]} == {1.0}
+    assert "scored toy/anna/v1 (1/1), resampled from another grid" in capsys.readouterr().err
+    assert read_json(tmp_path / "out" / "_SUCCESS")["resampled"] == ["toy/anna/v1"]
+
+
+def test_the_settings_of_an_evaluation_are_obeyed(tmp_path: Path):
+    write_store(tmp_path / "store", "anna")
+    write_mask(tmp_path / "masks" / "anna.nii.gz", np.where(anatomy() == 1, 0, anatomy()))
+
+    def scored_with(*texts: str):
+        return score_store(
+            tmp_path / "masks",
+            tmp_path / "store",
+            out=tmp_path / "out",
+            scoring=scoring_of(("eval.qc_slices=0", *texts)),
+        )
+
+    far = scored_with("eval.missed_distance=7", "datamodule.metric.func.assd=true")
+    plate = value(far.tables["volume"], label=1)
+    assert (plate["status"], plate["assd_mm"]) == ("missed", 7.0)
+    assert "biomarker_volume" not in far.tables
+    assert far.run != scored_with("eval.missed_distance=8", "datamodule.metric.func.assd=true").run
+
+
+def test_settings_of_a_model_are_refused():
+    with pytest.raises(
+        ProblemsError, match=r"--set: eval\.protocol: is not about masks made elsewhere; allowed: eval\."
+    ):
+        scoring_of(("eval.protocol=point",))
+    with pytest.raises(ProblemsError, match=r"eval\.missed_distance"):
+        scoring_of(("eval.missed_distance=far",))
+
+
+def test_slices_without_reference_may_be_left_out(tmp_path: Path):
+    write_store(tmp_path / "store", "anna")
+    store = Store.open(tmp_path / "store")
+    (record,) = store.volumes
+    assert np.asarray(store.mask(record.key)).any(axis=(1, 2)).all()
+    write_mask(tmp_path / "masks" / "anna.nii.gz", anatomy())
+    scoring = Scoring(include_empty_slices=False, num_pictures=0)
+    result = score_store(tmp_path / "masks", tmp_path / "store", out=tmp_path / "out", scoring=scoring)
+    assert {row["protocol"] for row in result.tables["slice"]} == {"masks+nonempty"}
+
+
+COMMAND = """
+import runpy, sys
+sys.argv = ["eval.py", *sys.argv[2:]]
+try:
+    runpy.run_path(ROOT, run_name="__main__")
+except SystemExit as end:
+    print("code", end.code or 0)
+print("torch", "torch" in sys.modules)
+"""
+
+
+def test_the_whole_command_does_without_torch(tmp_path: Path):
+    write_store(tmp_path / "store", "anna")
+    mask = write_mask(tmp_path / "masks" / "anna.nii.gz", thinner())
+    program = COMMAND.replace("ROOT", repr(str(Path(__file__).parents[2] / "launch" / "eval.py")))
+    for options in (
+        ("--predictions", "masks", "--data", "store", "--set", "eval.qc_slices=1"),
+        ("--reference", mask, "--prediction", mask, "--out", "pair"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", program, "-", *options], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.stdout.splitlines()[-2:] == ["code 0", "torch False"], done.stderr
+        assert "plate" in done.stderr or options[0] == "--reference"
