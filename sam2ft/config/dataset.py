@@ -36,6 +36,9 @@ def load_dataset(path: Path) -> DatasetConfig:
     if isinstance(file, list):
         raise ProblemsError(file)
     conversion = {key: plain(getattr(file, key)) for key in ("labels", "labels_dropped", "intensity", "keep")}
+    maps = {name: dict(file.sources.map_source(name).settings) for name in file.sources.maps}
+    # Only where something is chosen: stores made before there was a choice are what they would be now.
+    conversion |= {f"maps.{name}": plain(chosen) for name, chosen in maps.items() if chosen}
     return DatasetConfig(
         dataset=file.dataset,
         sources=file.sources,

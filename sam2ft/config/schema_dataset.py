@@ -9,29 +9,19 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 
 from sam2ft.config.base import REQUIRED, Name, ReadOnlyDict, Section, leaf, problem, problems, section
 from sam2ft.config.binding import did_you_mean, shown
+from sam2ft.config.schema_maps import MapName, MapSource, Pattern, map_problems, path_pattern
 
 MOST_LABEL = 65535
-MapName = Literal["t2", "t1rho"]
 Keepable = Literal["SeriesDescription", "PatientAge", "PatientSex", "PatientWeight", "PatientSize"]
 LabelNumber = Annotated[int, Field(ge=1, le=MOST_LABEL)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
-_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _LABEL_ID = re.compile(r"[1-9][0-9]{0,4}")
 
 
-def _pattern(text: str) -> str:
-    """A path with {subject}, and {volume} where a subject has several."""
-    names = _PLACEHOLDER.findall(text)
-    rest = _PLACEHOLDER.sub("", text)
-    if "subject" not in names or set(names) - {"subject", "volume"} or "{" in rest or "}" in rest:
-        raise problem(f"found {shown(text)}; allowed: a path with {{subject}}, and {{volume}} where there are several")
-    return text
-
-
 def _images(text: str) -> str:
-    return text if text.endswith(".csv") else _pattern(text)
+    return text if text.endswith(".csv") else path_pattern(text)
 
 
 def _label_id(text: str) -> str:
@@ -41,7 +31,6 @@ def _label_id(text: str) -> str:
 
 
 LabelId = Annotated[str, AfterValidator(_label_id)]
-Pattern = Annotated[str, AfterValidator(_pattern)]
 
 
 class DatasetInfo(Section):
@@ -49,15 +38,6 @@ class DatasetInfo(Section):
 
     name: Name = leaf(REQUIRED, "name of the store; part of every key", affects="nothing")
     anatomy: str = leaf("", "what is imaged, for people", affects="nothing")
-
-
-class MapSeries(Section):
-    """A series of images that a relaxation map is fitted to."""
-
-    series: Pattern = leaf(REQUIRED, "folder of the DICOM series of a volume", affects="nothing")
-    spin_lock_ms: tuple[Annotated[float, Field(ge=0)], ...] | None = leaf(
-        None, "spin-lock times in the order of acquisition; no standard tag holds them", affects="nothing", unit="ms"
-    )
 
 
 class Sources(Section):
@@ -72,9 +52,10 @@ class Sources(Section):
     masks: Pattern | None = leaf(
         None, "pattern of the masks; not with a table", affects="nothing", validate_default=True
     )
-    maps: Annotated[Mapping[MapName, Pattern | MapSeries], AfterValidator(ReadOnlyDict)] = leaf(
+    maps: Annotated[Mapping[MapName, Pattern | MapSource], AfterValidator(ReadOnlyDict)] = leaf(
         ReadOnlyDict(),
-        "pattern of the relaxation maps, or the series to fit them to; not with a table",
+        "pattern of the relaxation maps (a file is a map, a folder a multi-echo DICOM series that it is fitted to), or "
+        "file or series with settings; with a table the settings alone",
         affects="nothing",
     )
 
@@ -89,8 +70,16 @@ class Sources(Section):
 
     @property
     def map_patterns(self) -> Mapping[str, str]:
-        """Name of each map -> pattern of its file, or of the series it is fitted to."""
-        return {name: entry if isinstance(entry, str) else entry.series for name, entry in self.maps.items()}
+        """Name of each map -> pattern of its file, or of the series it is fitted to; empty with a table."""
+        patterns = {
+            name: entry if isinstance(entry, str) else entry.file or entry.series for name, entry in self.maps.items()
+        }
+        return {name: pattern for name, pattern in patterns.items() if pattern is not None}
+
+    def map_source(self, name: str) -> MapSource:
+        """The settings of a map; those of a bare pattern are the defaults."""
+        entry = next((given for known, given in self.maps.items() if known == name), None)
+        return entry if isinstance(entry, MapSource) else MapSource()
 
     @field_validator("masks", "maps")
     @classmethod
@@ -98,8 +87,10 @@ class Sources(Section):
         images = info.data.get("images")
         if images is None:
             return value
+        if info.field_name == "maps" and (found := map_problems(value, is_table=images.endswith(".csv"))):
+            raise problems(found)
         if images.endswith(".csv"):
-            if value:
+            if value and info.field_name == "masks":
                 raise problem("is in the table that images: names; leave the key out")
         elif value is None:
             raise problem("missing; pattern of the masks")

@@ -1,22 +1,22 @@
 """One DICOM series from a folder: slices sorted along the normal, dz from positions, intensities rescaled.
 
-The only module that knows DICOM. What leaves a header is the allow-list below: numbers of the grid and the sequence.
+What leaves a header is the allow-list below: numbers of the grid and the sequence.
 """
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pydicom
-from pydicom.errors import InvalidDicomError
 
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import sha256_text
 from sam2ft.core.geometry import Geometry
+from sam2ft.data.dicom_file import Image, dicom_files, pixels, read_image, shown
 from sam2ft.data.grids import LPS_TO_RAS, Volume
 
 # Positions are written with few digits: distances that differ by less than this share of the median are equal.
@@ -41,28 +41,6 @@ SLICE_FIELDS_TO_KEEP = {"SeriesDescription": "series_desc"}
 SUBJECT_FIELDS_TO_KEEP = {"PatientAge": "age", "PatientSex": "sex", "PatientWeight": "weight", "PatientSize": "size"}
 
 
-@dataclass(frozen=True)
-class _Image:
-    """One file of a series with the header values that place it."""
-
-    path: Path
-    header: pydicom.Dataset
-    position_mm: npt.NDArray[np.float64]
-    """ImagePositionPatient: centre of the first voxel, LPS."""
-    cosines: npt.NDArray[np.float64]
-    """ImageOrientationPatient: direction of growing column index, then of growing row index, LPS."""
-    spacing: tuple[float, float]
-    """PixelSpacing: distance of rows, distance of columns."""
-
-    @property
-    def normal(self) -> npt.NDArray[np.float64]:
-        return np.cross(self.cosines[:3], self.cosines[3:])
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return int(self.header.Rows), int(self.header.Columns)
-
-
 def read_series(folder: Path, keep: Sequence[str] = ()) -> Volume:
     """The series in `folder` as float32 zyx with its geometry and the allowed fields per slice.
 
@@ -70,7 +48,7 @@ def read_series(folder: Path, keep: Sequence[str] = ()) -> Volume:
     PatientWeight, PatientSize). Errors: DataError, one kind for each way in which a series can be broken.
     """
     images, geometry = _placed_images(folder)
-    array = np.stack([_pixels(image) for image in images])
+    array = np.stack([pixels(image) for image in images])
     fields = _slice_fields(images, geometry.spacing_zyx_mm[0], keep)
     return Volume(array, geometry, fields, _subject_fields(images[0].header, keep))
 
@@ -81,8 +59,19 @@ def read_headers(folder: Path) -> tuple[list[pydicom.Dataset], Geometry]:
     return [image.header for image in images], geometry
 
 
-def _placed_images(folder: Path) -> tuple[list[_Image], Geometry]:
-    images = _one_series(folder, [_read_image(path) for path in _dicom_files(folder)])
+def _placed_images(folder: Path) -> tuple[list[Image], Geometry]:
+    images = [read_image(path) for path in dicom_files(folder)]
+    series = Counter(str(image.header.get("SeriesInstanceUID", "none")) for image in images)
+    if len(series) > 1:
+        counts = ", ".join(f"{uid} ({count} file{'s' if count > 1 else ''})" for uid, count in sorted(series.items()))
+        raise DataError(f"{folder}: holds {len(series)} series, expected one (SeriesInstanceUID {counts})")
+    refuse_mixed_planes(folder, images)
+    return place(folder, images)
+
+
+def place(folder: Path, images: list[Image]) -> tuple[list[Image], Geometry]:
+    """The images of one stack of equal planes, sorted along the normal, and its grid. Errors: DataError."""
+    images = list(images)
     normal = images[0].normal / np.linalg.norm(images[0].normal)
     images.sort(key=lambda image: float(image.position_mm @ normal))
     offsets = np.array([image.position_mm @ normal for image in images])
@@ -94,66 +83,14 @@ def _placed_images(folder: Path) -> tuple[list[_Image], Geometry]:
     return images, _geometry(images[0], len(images), step, (dz, dz_source))
 
 
-def _dicom_files(folder: Path) -> list[Path]:
-    """Files of the folder that start as DICOM files do; hidden files and folders are not looked at."""
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder")
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    strangers = [path.name for path in files if not _is_dicom(path)]
-    if len(strangers) == len(files):
-        raise DataError(f"{folder}: no DICOM file among {len(files)} files")
-    if strangers:
-        raise DataError(
-            f"{folder}: not DICOM: {_some(strangers)}; a folder holds the files of one series and no others"
-        )
-    return files
-
-
-def _is_dicom(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
-
-
-def _read_image(path: Path) -> _Image:
-    try:
-        header = pydicom.dcmread(path)
-    except (InvalidDicomError, OSError, ValueError, AttributeError, NotImplementedError) as error:
-        raise DataError(f"{path}: not a readable DICOM file ({error})") from None
-    if "PixelData" not in header or "Rows" not in header:
-        kind = getattr(header.file_meta.get("MediaStorageSOPClassUID"), "name", "no class")
-        raise DataError(f"{path}: holds no image ({kind}); a folder holds the images of one series and no others")
-    if (frames := int(header.get("NumberOfFrames") or 1)) > 1:
-        raise DataError(f"{path}: holds {frames} frames; export it as one file per slice (dcm2niix, or dcmulti2single)")
-    if int(header.get("SamplesPerPixel", 1)) != 1:
-        raise DataError(f"{path}: is a colour image; expected one sample per pixel")
-    values: dict[str, list[float]] = {}
-    for name, count in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2)):
-        given = header.get(name)
-        if given is None or len(given) != count:
-            raise DataError(f"{path}: has no {name}; without it the image has no place in space")
-        values[name] = [float(value) for value in given]
-    rows, columns = values["PixelSpacing"]
-    return _Image(
-        path,
-        header,
-        np.array(values["ImagePositionPatient"]),
-        np.array(values["ImageOrientationPatient"]),
-        (rows, columns),
-    )
-
-
-def _one_series(folder: Path, images: list[_Image]) -> list[_Image]:
-    """`images` unless they are of several series, orientations, sizes or spacings."""
-    series = Counter(str(image.header.get("SeriesInstanceUID", "none")) for image in images)
-    if len(series) > 1:
-        counts = ", ".join(f"{uid} ({count} file{'s' if count > 1 else ''})" for uid, count in sorted(series.items()))
-        raise DataError(f"{folder}: holds {len(series)} series, expected one (SeriesInstanceUID {counts})")
+def refuse_mixed_planes(folder: Path, images: Sequence[Image]) -> None:
+    """Errors: DataError for several orientations, sizes or pixel spacings, naming a file of each."""
     first = images[0]
     for image in images[1:]:
         if np.abs(image.cosines - first.cosines).max() > COSINE_TOLERANCE:
             raise DataError(
-                f"{folder}: mixed orientations, {_numbers(first.cosines)} in {first.path.name} "
-                f"and {_numbers(image.cosines)} in {image.path.name}; a localizer does not belong here"
+                f"{folder}: mixed orientations, {shown(first.cosines)} in {first.path.name} "
+                f"and {shown(image.cosines)} in {image.path.name}; a localizer does not belong here"
             )
         if image.size != first.size:
             raise DataError(
@@ -162,13 +99,12 @@ def _one_series(folder: Path, images: list[_Image]) -> list[_Image]:
             )
         if not np.allclose(image.spacing, first.spacing, rtol=1e-3):
             raise DataError(
-                f"{folder}: mixed pixel spacings, {_numbers(first.spacing)} mm in {first.path.name} "
-                f"and {_numbers(image.spacing)} mm in {image.path.name}"
+                f"{folder}: mixed pixel spacings, {shown(first.spacing)} mm in {first.path.name} "
+                f"and {shown(image.spacing)} mm in {image.path.name}"
             )
-    return images
 
 
-def _refuse_repeated_positions(folder: Path, images: Sequence[_Image], offsets: npt.NDArray[np.float64]) -> None:
+def _refuse_repeated_positions(folder: Path, images: Sequence[Image], offsets: npt.NDArray[np.float64]) -> None:
     repeated = np.flatnonzero(np.diff(offsets) < SAME_POSITION_MM)
     if not len(repeated):
         return
@@ -182,13 +118,13 @@ def _refuse_repeated_positions(folder: Path, images: Sequence[_Image], offsets: 
         values = sorted({float(image.header[attribute].value or 0) for image in images if attribute in image.header})
         if len(values) > 1:
             raise DataError(
-                f"{message}; {attribute} takes {len(values)} values ({_numbers(values)}), so these are {what}: "
+                f"{message}; {attribute} takes {len(values)} values ({shown(values)}), so these are {what}: "
                 "keep one of them per folder"
             )
     raise DataError(f"{message}; an image is there twice, or two acquisitions are mixed")
 
 
-def _refuse_gaps(folder: Path, images: Sequence[_Image], offsets: npt.NDArray[np.float64]) -> None:
+def _refuse_gaps(folder: Path, images: Sequence[Image], offsets: npt.NDArray[np.float64]) -> None:
     gaps = np.diff(offsets)
     if len(gaps) < 2 or gaps.max() - gaps.min() <= DISTANCE_TOLERANCE * np.median(gaps):
         return
@@ -205,7 +141,7 @@ def _refuse_gaps(folder: Path, images: Sequence[_Image], offsets: npt.NDArray[np
     raise DataError(f"{folder}: slice distances vary from {gaps.min():.3g} to {gaps.max():.3g} mm: {where}")
 
 
-def _refuse_tilt(folder: Path, images: Sequence[_Image], normal: npt.NDArray[np.float64]) -> None:
+def _refuse_tilt(folder: Path, images: Sequence[Image], normal: npt.NDArray[np.float64]) -> None:
     """Positions must run along the normal: a tilted gantry makes a sheared volume, for which spacings mean nothing."""
     step = images[-1].position_mm - images[0].position_mm
     sideways = float(np.linalg.norm(step - (step @ normal) * normal))
@@ -216,7 +152,7 @@ def _refuse_tilt(folder: Path, images: Sequence[_Image], normal: npt.NDArray[np.
         )
 
 
-def _slice_distance(folder: Path, images: Sequence[_Image], offsets: npt.NDArray[np.float64]) -> tuple[float, str]:
+def _slice_distance(folder: Path, images: Sequence[Image], offsets: npt.NDArray[np.float64]) -> tuple[float, str]:
     """(dz in mm, where it comes from): positions decide; SliceThickness is not a distance and only the last resort."""
     if len(images) > 1:
         return float(np.median(np.diff(offsets))), "positions"
@@ -227,7 +163,7 @@ def _slice_distance(folder: Path, images: Sequence[_Image], offsets: npt.NDArray
     raise DataError(f"{folder}: one slice without SpacingBetweenSlices and SliceThickness; its depth is unknown")
 
 
-def _geometry(first: _Image, count: int, step_lps: npt.NDArray[np.float64], distance: tuple[float, str]) -> Geometry:
+def _geometry(first: Image, count: int, step_lps: npt.NDArray[np.float64], distance: tuple[float, str]) -> Geometry:
     """`step_lps` is the mean step between slices, which places the last one; `distance` is dz with its source."""
     affine = np.eye(4)
     affine[:3, 0] = first.cosines[:3] * first.spacing[1]
@@ -239,23 +175,9 @@ def _geometry(first: _Image, count: int, step_lps: npt.NDArray[np.float64], dist
     return replace(geometry, spacing_zyx_mm=(dz, *first.spacing))
 
 
-def _pixels(image: _Image) -> npt.NDArray[np.float32]:
-    """Rescaled intensities of one file (RescaleSlope and RescaleIntercept may differ from slice to slice)."""
-    header = image.header
-    try:
-        stored = header.pixel_array
-    except (RuntimeError, ValueError, NotImplementedError, AttributeError, KeyError, OSError) as error:
-        syntax = getattr(header.file_meta.get("TransferSyntaxUID"), "name", "unknown")
-        reason = str(error).strip().split("\n")[0]
-        raise DataError(f"{image.path}: pixel data ({syntax}) cannot be decoded: {reason}") from None
-    slope, intercept = float(header.get("RescaleSlope", 1)), float(header.get("RescaleIntercept", 0))
-    rescaled: npt.NDArray[np.float32] = (stored.astype(np.float64) * slope + intercept).astype(np.float32)
-    return rescaled
-
-
-def _slice_fields(images: Sequence[_Image], dz: float, keep: Sequence[str]) -> dict[str, list[Any]]:
+def _slice_fields(images: Sequence[Image], dz: float, keep: Sequence[str]) -> dict[str, list[Any]]:
     """Field -> one value per slice, by allow-list."""
-    readers: dict[str, Callable[[_Image], Any]] = {
+    readers: dict[str, Callable[[Image], Any]] = {
         "pixel_spacing": lambda image: list(image.spacing),
         "slice_spacing": lambda _image: dz,
         "rows": lambda image: image.size[0],
@@ -288,11 +210,3 @@ def _number(header: pydicom.Dataset, attribute: str) -> float | int | None:
 def _subject_fields(header: pydicom.Dataset, keep: Sequence[str]) -> dict[str, Any]:
     wanted: Mapping[str, str] = {a: name for a, name in SUBJECT_FIELDS_TO_KEEP.items() if a in keep}
     return {name: str(header.get(attribute)) for attribute, name in wanted.items() if header.get(attribute)}
-
-
-def _numbers(values: Sequence[float] | npt.NDArray[np.float64]) -> str:
-    return ", ".join(f"{value:.6g}" for value in values)
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -8,7 +8,7 @@ The top-level key is the subject, or `<subject>/<volume>` when a subject has mor
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ class VolumeMetadata:
     slices: Mapping[str, Sequence[Any]]
     """Field of SLICE_FIELDS -> one value per slice."""
     subject_fields: Mapping[str, Any]
+    maps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Map -> how it came about."""
 
     @property
     def num_slices(self) -> int:
@@ -56,8 +58,8 @@ class VolumeMetadata:
 
     def fields_of(self, index: int) -> dict[str, Any]:
         """The fields of one slice; those that the source did not have are left out."""
-        known = {field: self.slices[field][index] for field in SLICE_FIELDS if field in self.slices}
-        return {field: value for field, value in known.items() if value is not None}
+        known = {name: self.slices[name][index] for name in SLICE_FIELDS if name in self.slices}
+        return {name: value for name, value in known.items() if value is not None}
 
 
 def entry_names(keys: Sequence[VolumeKey]) -> dict[VolumeKey, str]:
@@ -80,7 +82,8 @@ def metadata_for_ml(volumes: Sequence[VolumeMetadata]) -> dict[str, Any]:
             "num_slices": volume.num_slices,
             "mask_labels": list(volume.labels),
             "split": volume.split,
-            **{field: middle[field] for field in GRID_FIELDS if field in middle},
+            **{name: middle[name] for name in GRID_FIELDS if name in middle},
+            **({"maps": {name: dict(facts) for name, facts in volume.maps.items()}} if volume.maps else {}),
         }
     return entries
 
@@ -105,11 +108,11 @@ def metadata_of(
     Each slice has its own value (as in metadata_for_stats.json) or, with `representative_slice`, that of the middle
     slice (as in metadata_for_ml.json). Fields that the source did not have are left out.
     """
-    known = {field: list(fields[field]) for field in wanted if field in fields}
+    known = {name: list(fields[name]) for name in wanted if name in fields}
     if not representative_slice:
         return known
-    middle = {field: values[num_slices // 2] for field, values in known.items()}
-    return {field: [value] * num_slices for field, value in middle.items() if value is not None}
+    middle = {name: values[num_slices // 2] for name, values in known.items()}
+    return {name: [value] * num_slices for name, value in middle.items() if value is not None}
 
 
 def load_meta(source: Path | str | Mapping[str, Any], representative_slice: bool) -> dict[str, Any]:
@@ -163,6 +166,6 @@ def extract_meta(
             raise DataError(f"{where}: no slice {slice_id!r}; it has {len(entry['slices'])}, counted from 001")
         entry = entry["slices"][slice_id]
         where = f"{where}, slice {slice_id}"
-    if missing := [field for field in dicom_fields if field not in entry]:
+    if missing := [name for name in dicom_fields if name not in entry]:
         raise DataError(f"{where}: no field {', '.join(missing)}; it has {', '.join(entry)}")
-    return {field: entry[field] for field in dicom_fields}
+    return {name: entry[name] for name in dicom_fields}

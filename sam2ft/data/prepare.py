@@ -5,16 +5,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 from filelock import FileLock, Timeout
 
 from sam2ft.config.dataset import DatasetConfig
 from sam2ft.core.errors import DataError
-from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey
 from sam2ft.data.intensity import quantised, window_of
 from sam2ft.data.labels import relabel
+from sam2ft.data.maps import read_map
 from sam2ft.data.sources import VolumeSource, find_by_patterns, find_by_table, fingerprint
 from sam2ft.data.split import SPLITS, split_by_fractions, split_from_file
 from sam2ft.data.store import Store
@@ -88,11 +86,6 @@ def prepare_dataset(config: DatasetConfig, base: Path, out: Path, progress: Prog
 
 def _find(config: DatasetConfig, base: Path) -> list[VolumeSource]:
     sources = config.sources
-    if fitted := [name for name, pattern in sources.maps.items() if not isinstance(pattern, str)]:
-        raise DataError(
-            f"sources.maps.{fitted[0]}: fitting a map to a series is not available in this version; "
-            "allowed: the pattern of finished map files"
-        )
     if sources.is_table:
         return find_by_table(config.dataset.name, base / sources.images, base)
     return find_by_patterns(config.dataset.name, sources.images, sources.mask_pattern, sources.map_patterns, base)
@@ -158,24 +151,23 @@ def prepare_volume(source: VolumeSource, config: DatasetConfig) -> PreparedVolum
     mask = read_on_grid(source.mask, image.geometry)
     with _naming(source.mask):
         mask = relabel(mask, config.labels, config.changes)
+    maps = {
+        name: read_map(path, name, config.sources.map_source(name), image.geometry)
+        for name, path in sorted(source.maps.items())
+    }
     return PreparedVolume(
         key=source.key,
         geometry=image.geometry,
         image_zyx=quantised(image.array_zyx, window),
         mask_zyx=mask,
-        maps={name: _read_map(path, name, image.geometry) for name, path in sorted(source.maps.items())},
+        maps={name: one.values_zyx for name, one in maps.items()},
+        map_r2={name: one.r2_zyx for name, one in maps.items() if one.r2_zyx is not None},
+        map_facts={name: one.facts for name, one in maps.items()},
         window=window,
         slices=image.slices,
         subject_fields=image.subject_fields,
         source_image=str(source.image.resolve()),
     )
-
-
-def _read_map(path: Path, name: str, geometry: Geometry) -> npt.NDArray[np.float32]:
-    if path.is_dir():
-        raise DataError(f"{path}: is a folder; sources.maps.{name} takes map files (NIfTI or NRRD)")
-    values: npt.NDArray[np.float32] = read_on_grid(path, geometry, what=f"map {name}").astype(np.float32)
-    return values
 
 
 @contextmanager

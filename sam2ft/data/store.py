@@ -4,6 +4,7 @@ store.json                            version, dataset, labels, split seed, inde
 volumes/<subject>__<volume>.image.npy uint16 zyx, 0..65535 means 0..1 after the intensity window
 volumes/<subject>__<volume>.mask.npy  uint8 or uint16 zyx, ids of the label table
 volumes/<subject>__<volume>.map-t2.npy  float32 zyx, NaN where there is no value
+volumes/<subject>__<volume>.r2-t2.npy   float32 zyx, r2 of the fit of a map that was fitted here
 volumes/<subject>__<volume>.json      the volume's own record: geometry, digests, fields per slice, source
 metadata_for_ml.json  metadata_for_stats.json
 """
@@ -39,7 +40,7 @@ def index_path(folder: Path) -> Path:
 
 
 def array_path(folder: Path, key: VolumeKey, kind: str) -> Path:
-    """`kind` is image, mask or map-<name>."""
+    """`kind` is image, mask, map-<name> or r2-<name>."""
     return folder / "volumes" / f"{key.file_stem}.{kind}.npy"
 
 
@@ -58,7 +59,7 @@ class VolumeRecord:
     digest: str
     """sha256 over the arrays, the geometry and the label table: equal exactly when the content is."""
     arrays: Mapping[str, str] = field(hash=False)
-    """Kind (image, mask, map-<name>) -> sha256 of its file."""
+    """Kind (image, mask, map-<name>, r2-<name>) -> sha256 of its file."""
     label_runs: Mapping[int, Runs] = field(hash=False)
     """Label id -> inclusive runs (first, last) of the slices that hold it."""
     folder: Path
@@ -83,6 +84,12 @@ class VolumeRecord:
         """Field -> one value per slice (None where the source had none), read when first asked for."""
         slices: dict[str, list[Any]] = read_json(record_path(self.folder, self.key))["slices"]
         return slices
+
+    @cached_property
+    def map_facts(self) -> dict[str, dict[str, Any]]:
+        """Map -> how it came about and how many voxels of each label have a value; empty in older stores."""
+        facts: dict[str, dict[str, Any]] = read_json(record_path(self.folder, self.key)).get("maps", {})
+        return facts
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -178,6 +185,11 @@ class Store:
         if name not in self.record(key).maps:
             raise DataError(f"{key}: no map {name}; it has {', '.join(self.record(key).maps) or 'none'}")
         return self._array(key, f"map-{name}", (np.float32,))
+
+    def map_r2(self, key: VolumeKey, name: str) -> npt.NDArray[np.float32] | None:
+        """float32 zyx: r2 of the fit behind a map, NaN where there was nothing to fit; None for one from a file."""
+        kind = f"r2-{name}"
+        return self._array(key, kind, (np.float32,)) if kind in self.record(key).arrays else None
 
     def _array(self, key: VolumeKey, kind: str, dtypes: Sequence[Any]) -> npt.NDArray[Any]:
         shape, path = self.record(key).geometry.shape_zyx, array_path(self.path, key, kind)

@@ -2,7 +2,7 @@
 when all volumes are done the metadata and, last, the index."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,10 @@ class PreparedVolume:
     """Demographics that the dataset file keeps."""
     source_image: str | None = None
     """File or folder that the image was read from; None for an image that never was a file."""
+    map_r2: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    """Map -> r2 of the fit that made it."""
+    map_facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Map -> how it came about."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,7 @@ class StoreWriter:
         record_path(self.folder, volume.key).unlink(missing_ok=True)
         contents: dict[str, npt.NDArray[Any]] = {"image": volume.image_zyx, "mask": volume.mask_zyx}
         contents |= {f"map-{name}": values for name, values in sorted(volume.maps.items())}
+        contents |= {f"r2-{name}": values for name, values in sorted(volume.map_r2.items())}
         digests: dict[str, str] = {}
         sizes: dict[str, int] = {}
         for kind, array in contents.items():
@@ -124,6 +129,7 @@ class StoreWriter:
             "window": list(volume.window),
             "subject_fields": dict(volume.subject_fields),
             "slices": dict(volume.slices),
+            "maps": {name: _map_facts(volume, name) for name in sorted(volume.maps)},
         }
         write_json(record_path(self.folder, volume.key), record)
 
@@ -142,6 +148,7 @@ class StoreWriter:
                     labels=tuple(volume.label_runs),
                     slices=record["slices"],
                     subject_fields=record["subject_fields"],
+                    maps=_origins(record),
                 )
             )
         _write_if_changed(self.folder / METADATA_FOR_ML, metadata_for_ml(metadata))
@@ -166,6 +173,29 @@ class StoreWriter:
         for path in (self.folder / "volumes").iterdir():
             if path.suffix in (".npy", ".json") and path not in known:
                 path.unlink()
+
+
+def _origins(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Map -> how it came about, where that is known; records of earlier versions say nothing of maps."""
+    maps = record.get("maps", {})
+    return {
+        name: {fact: value for fact, value in facts.items() if fact != "valid_of_label"}
+        for name, facts in maps.items()
+        if "source" in facts
+    }
+
+
+def _map_facts(volume: PreparedVolume, name: str) -> dict[str, Any]:
+    """How a map came about, and how many voxels of each label of the mask have a value, of how many."""
+    finite = np.isfinite(volume.maps[name])
+    voxels = np.bincount(volume.mask_zyx.ravel())
+    valid = np.bincount(volume.mask_zyx[finite], minlength=len(voxels))
+    labels = np.flatnonzero(voxels)
+    return {
+        **volume.map_facts.get(name, {}),
+        "num_valid": int(finite.sum()),
+        "valid_of_label": {str(label): [int(valid[label]), int(voxels[label])] for label in labels if label},
+    }
 
 
 def label_runs(mask_zyx: npt.NDArray[np.integer]) -> dict[int, Runs]:

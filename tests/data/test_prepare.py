@@ -304,10 +304,10 @@ def test_maps_are_stored_on_the_images_grid(raw: Path, tmp_path: Path) -> None:
     assert (t2[1:] == 40).all()
 
 
-def test_a_series_to_fit_is_refused_and_never_taken_for_a_map(raw: Path, tmp_path: Path) -> None:
-    lock = "maps: {t1rho: {series: 'masks/{subject}_{volume}.nii.gz', spin_lock_ms: [0, 10]}}}"
+def test_a_file_is_never_taken_for_a_series_to_fit(raw: Path, tmp_path: Path) -> None:
+    lock = "maps: {t1rho: {series: 'masks/{subject}_{volume}.nii.gz', spin_lock_ms: [0, 10, 40]}}}"
     (raw / "dataset.yaml").write_text(DATASET.replace('_{volume}.nii.gz"}', '_{volume}.nii.gz", ' + lock))
-    with pytest.raises(DataError, match=r"sources\.maps\.t1rho: fitting a map to a series is not available"):
+    with pytest.raises(DataError, match=r"is a file; sources\.maps\.t1rho\.series takes a folder"):
         run(raw, tmp_path / "store")
     assert not (tmp_path / "store").exists()
 

@@ -1,0 +1,102 @@
+"""One DICOM file: its image, and the header values that place it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from pydicom.errors import InvalidDicomError
+
+from sam2ft.core.errors import DataError
+
+
+@dataclass(frozen=True)
+class Image:
+    """One file of a series with the header values that place it."""
+
+    path: Path
+    header: pydicom.Dataset
+    position_mm: npt.NDArray[np.float64]
+    """ImagePositionPatient: centre of the first voxel, LPS."""
+    cosines: npt.NDArray[np.float64]
+    """ImageOrientationPatient: direction of growing column index, then of growing row index, LPS."""
+    spacing: tuple[float, float]
+    """PixelSpacing: distance of rows, distance of columns."""
+
+    @property
+    def normal(self) -> npt.NDArray[np.float64]:
+        return np.cross(self.cosines[:3], self.cosines[3:])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return int(self.header.Rows), int(self.header.Columns)
+
+
+def dicom_files(folder: Path) -> list[Path]:
+    """Files of the folder that start as DICOM files do; hidden files and folders are not looked at."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    strangers = [path.name for path in files if not _is_dicom(path)]
+    if len(strangers) == len(files):
+        raise DataError(f"{folder}: no DICOM file among {len(files)} files")
+    if strangers:
+        raise DataError(f"{folder}: not DICOM: {some(strangers)}; a folder holds the files of one series and no others")
+    return files
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
+
+
+def read_image(path: Path) -> Image:
+    try:
+        header = pydicom.dcmread(path)
+    except (InvalidDicomError, OSError, ValueError, AttributeError, NotImplementedError) as error:
+        raise DataError(f"{path}: not a readable DICOM file ({error})") from None
+    if "PixelData" not in header or "Rows" not in header:
+        kind = getattr(header.file_meta.get("MediaStorageSOPClassUID"), "name", "no class")
+        raise DataError(f"{path}: holds no image ({kind}); a folder holds the images of one series and no others")
+    if (frames := int(header.get("NumberOfFrames") or 1)) > 1:
+        raise DataError(f"{path}: holds {frames} frames; export it as one file per slice (dcm2niix, or dcmulti2single)")
+    if int(header.get("SamplesPerPixel", 1)) != 1:
+        raise DataError(f"{path}: is a colour image; expected one sample per pixel")
+    values: dict[str, list[float]] = {}
+    for name, count in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2)):
+        given = header.get(name)
+        if given is None or len(given) != count:
+            raise DataError(f"{path}: has no {name}; without it the image has no place in space")
+        values[name] = [float(value) for value in given]
+    rows, columns = values["PixelSpacing"]
+    return Image(
+        path,
+        header,
+        np.array(values["ImagePositionPatient"]),
+        np.array(values["ImageOrientationPatient"]),
+        (rows, columns),
+    )
+
+
+def pixels(image: Image) -> npt.NDArray[np.float32]:
+    """Rescaled intensities of one file (RescaleSlope and RescaleIntercept may differ from slice to slice)."""
+    header = image.header
+    try:
+        stored = header.pixel_array
+    except (RuntimeError, ValueError, NotImplementedError, AttributeError, KeyError, OSError) as error:
+        syntax = getattr(header.file_meta.get("TransferSyntaxUID"), "name", "unknown")
+        reason = str(error).strip().split("\n")[0]
+        raise DataError(f"{image.path}: pixel data ({syntax}) cannot be decoded: {reason}") from None
+    slope, intercept = float(header.get("RescaleSlope", 1)), float(header.get("RescaleIntercept", 0))
+    rescaled: npt.NDArray[np.float32] = (stored.astype(np.float64) * slope + intercept).astype(np.float32)
+    return rescaled
+
+
+def shown(values: Sequence[float] | npt.NDArray[np.float64]) -> str:
+    return ", ".join(f"{value:.6g}" for value in values)
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,199 @@
+"""Relaxation maps from a series of decaying images: S = S0 exp(-t / T) by non-linear least squares in every voxel.
+
+For a given T the best S0 is known in closed form, so that each voxel is a problem in one variable, the rate 1 / T
+(variable projection: Golub and Pereyra, SIAM J. Numer. Anal. 1973). It is solved for all voxels together by damped
+Gauss-Newton steps (Levenberg 1944, Marquardt 1963; Jacobian as Kaufman, BIT 1975) from a log-linear start whose
+weights are the squared signals, as the logarithm asks for.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sam2ft.core.errors import DataError
+
+MODEL = "S0 exp(-t / T)"
+FEWEST_TIMES = 3
+"""With two times a decay always fits, and r2 says nothing."""
+
+# Voxels at a time: the arrays of one piece stay in the processor's cache.
+_PIECE = 4096
+_MOST_STEPS = 60
+# A voxel is done when a step changes its rate by less than this share: 1e-7 ms of a T of 100 ms.
+_SMALL_STEP = 1e-9
+# The search stays within rates that the times can tell apart: at the fastest, a millionth is left after the shortest
+# time; at the slowest, a negative one, the signal grows a millionfold over all of them.
+_LARGEST_CHANGE = math.log(1e6)
+# A step that makes the residual larger is tried again at a quarter of its length, the way of Levenberg and Marquardt.
+_SHORTER, _LONGER = 0.25, 4.0
+# Newton's curvature is taken where it is at least this share of the Gauss-Newton one, which is never negative.
+_FLAT = 0.1
+# Voxels that are done are put aside when they are more than the rest of this.
+_CROWDED = 0.8
+
+Values = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """What decides whether a fitted voxel is valid, and which times are used."""
+
+    bounds_ms: tuple[float, float]
+    """T is valid above the first and up to the second."""
+    r2_min: float = 0.9
+    skip_first: bool = False
+    """Leave the first image out: stimulated echoes make the first of a multi-echo train too dark."""
+
+
+@dataclass(frozen=True)
+class Decay:
+    """A fitted series, on the grid of its images."""
+
+    t_ms: npt.NDArray[np.float32]
+    """T in ms, NaN where the voxel is not valid: no finite fit, T out of bounds, or r2 too low. Never clipped."""
+    s0: npt.NDArray[np.float32]
+    """Signal at time 0, in the unit of the images; NaN where T is."""
+    r2: npt.NDArray[np.float32]
+    """1 - residual / total sum of squares, of invalid voxels too; NaN where there was nothing to fit."""
+
+
+def fit_decay(images: npt.NDArray[Any], times_ms: Sequence[float], settings: FitSettings) -> Decay:
+    """Fit every voxel of `images`, shape (times, ...), in float64.
+
+    A voxel with a value that is not finite, or without a positive one, is not fitted. Errors: DataError for times that
+    do not increase or are too few.
+    """
+    times = checked_times(times_ms, settings)
+    if len(times_ms) != len(images):
+        raise DataError(f"{len(times_ms)} times for {len(images)} images; allowed: one time for each")
+    flat = images.reshape(len(images), -1)[len(images) - len(times) :]
+    found = np.full((3, flat.shape[1]), np.nan, dtype=np.float32)
+    for piece in _pieces(flat.shape[1]):
+        signals = np.ascontiguousarray(flat[:, piece], dtype=np.float64)
+        usable = np.flatnonzero(np.isfinite(signals).all(axis=0) & (signals > 0).any(axis=0))
+        if len(usable):
+            found[:, piece.start + usable] = _valid(*_fit(signals[:, usable], times), settings)
+    t_ms, s0, r2 = found.reshape(3, *images.shape[1:])
+    return Decay(t_ms, s0, r2)
+
+
+def checked_times(times_ms: Sequence[float], settings: FitSettings) -> Values:
+    """The times that are used. Errors: DataError for times that do not increase or are too few."""
+    shown = ", ".join(f"{time:g}" for time in times_ms)
+    if any(second <= first for first, second in pairwise(times_ms)):
+        raise DataError(f"times {shown} ms do not increase; allowed: increasing times, each once")
+    used = times_ms[1:] if settings.skip_first else times_ms
+    if len(used) < FEWEST_TIMES:
+        left_out = " without the first" if settings.skip_first else ""
+        raise DataError(f"{len(used)} times ({shown} ms{left_out}); allowed: at least {FEWEST_TIMES} to fit a decay to")
+    return np.asarray(used, dtype=np.float64)
+
+
+def _pieces(count: int) -> Iterator[slice]:
+    return (slice(start, min(start + _PIECE, count)) for start in range(0, count, _PIECE))
+
+
+def _valid(t_ms: Values, s0: Values, r2: Values, settings: FitSettings) -> Values:
+    """(T, S0, r2) with NaN for T and S0 of invalid voxels."""
+    low, high = settings.bounds_ms
+    # Comparisons with NaN are false. What will be stored in 32 bit is what is compared with the bounds.
+    stored = t_ms.astype(np.float32)
+    valid = (stored > low) & (stored <= high) & (r2 >= settings.r2_min) & (s0 > 0)
+    return np.stack([np.where(valid, t_ms, np.nan), np.where(valid, s0, np.nan), r2])
+
+
+def _fit(signals: Values, times: Values) -> tuple[Values, Values, Values]:
+    """(T, S0, r2) of `signals`, shape (times, voxels), of which each voxel has a positive one.
+
+    T is NaN where the search ended at the edge of its range: only the first time, or none, saw a signal.
+    """
+    # Counted from the first time a decay is at most as large as its start, and nothing overflows.
+    since_first = times - times[0]
+    limits = (-_LARGEST_CHANGE / float(since_first[-1]), _LARGEST_CHANGE / float(np.diff(times).min()))
+    state = _search(signals, since_first, np.clip(_start(signals, since_first), *limits), limits)
+    total = np.square(signals - signals.mean(axis=0)).sum(axis=0)
+    inside = (state.rate > limits[0]) & (state.rate < limits[1])
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        t_ms = np.where(inside, 1 / state.rate, np.nan)
+        return t_ms, state.first * np.exp(state.rate * times[0]), 1 - state.residual / total
+
+
+def _start(signals: Values, times: Values) -> Values:
+    """Rates of the weighted straight lines through the logarithms; 0 where only one value is positive."""
+    weight = np.square(np.maximum(signals, 0))
+    logarithm = np.log(np.where(signals > 0, signals, 1))
+    scale = weight.sum(axis=0)
+    centred = times[:, None] - (times @ weight) / scale
+    covariance = (weight * centred * logarithm).sum(axis=0)
+    variance = (weight * centred**2).sum(axis=0)
+    slope: Values = np.divide(covariance, variance, out=np.zeros_like(scale), where=variance > 1e-12 * scale)
+    return -slope
+
+
+@dataclass
+class _State:
+    """Where the search stands in each of some voxels."""
+
+    rate: Values
+    first: Values
+    """The best signal at the first time for this rate."""
+    residual: Values
+    """Sum of squares that is left."""
+    step: Values
+    """Step of the rate at full length; 0 where there is none."""
+
+    def where(self, chosen: npt.NDArray[np.bool_], other: "_State") -> "_State":
+        pairs = zip(self.values, other.values, strict=True)
+        return _State(*(np.where(chosen, mine, others) for mine, others in pairs))
+
+    def take(self, where: npt.NDArray[Any]) -> "_State":
+        return _State(*(values[where] for values in self.values))
+
+    def put(self, where: npt.NDArray[Any], other: "_State") -> None:
+        for mine, others in zip(self.values, other.values, strict=True):
+            mine[where] = others
+
+    @property
+    def values(self) -> tuple[Values, ...]:
+        return self.rate, self.first, self.residual, self.step
+
+
+def _search(signals: Values, times: Values, rate: Values, limits: tuple[float, float]) -> _State:
+    """Steps until none of any size makes the residual smaller; a voxel's path does not depend on the others."""
+    result = _state(signals, times, rate)
+    open_, state, length = np.arange(len(rate)), result, np.ones(len(rate))
+    for _ in range(_MOST_STEPS):
+        trial = _state(signals, times, np.clip(state.rate + length * state.step, *limits))
+        small = np.abs(trial.rate - state.rate) <= _SMALL_STEP * np.abs(state.rate)
+        better = trial.residual <= state.residual
+        state = trial.where(better, state)
+        length = np.where(better, np.minimum(length * _LONGER, 1), length * _SHORTER)
+        result.put(open_, state)
+        going = np.flatnonzero(~small)
+        if not len(going):
+            break
+        if len(going) < _CROWDED * len(open_):
+            open_, signals, state, length = open_[going], signals[:, going], state.take(going), length[going]
+    return result
+
+
+def _state(signals: Values, times: Values, rate: Values) -> _State:
+    decay = np.exp(-times[:, None] * rate)
+    falling = times[:, None] * decay
+    power = np.square(decay).sum(axis=0)
+    first = (decay * signals).sum(axis=0) / power
+    remaining = signals - first * decay
+    # First and second derivative of the residual after the rate, halved, where S0 follows the rate.
+    slope = first * (falling * remaining).sum(axis=0)
+    shared, fallen = (falling * decay).sum(axis=0), np.square(falling).sum(axis=0)
+    mixed = (falling * remaining).sum(axis=0) - first * shared
+    newton = first * (first * fallen - (times @ (falling * remaining))) - np.square(mixed) / power
+    gauss = np.square(first) * (fallen - np.square(shared) / power)
+    curvature = np.where(newton > _FLAT * gauss, newton, gauss)
+    step = np.divide(-slope, curvature, out=np.zeros_like(rate), where=curvature > 0)
+    return _State(rate, first, np.square(remaining).sum(axis=0), step)
