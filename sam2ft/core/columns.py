@@ -115,3 +115,38 @@ SUMMARY = (
     number("ci_low", "95 % confidence interval of the mean by bootstrap over subjects, lower end"),
     number("ci_high", "upper end"),
 )
+
+
+def estimate(name: str, description: str, unit: str = "") -> tuple[Column, ...]:
+    """A number and the ends of its 95 % confidence interval."""
+    return (
+        number(name, description, unit),
+        number(f"{name}_ci_low", f"95 % confidence interval of {name}, lower end", unit),
+        number(f"{name}_ci_high", "upper end", unit),
+    )
+
+
+AGREEMENT = (
+    integer("n", "subjects with both values"),
+    integer("n_missed", "volumes in which the tissue was missed"),
+    integer("n_spurious", "volumes in which the tissue was predicted but is not there"),
+    number("reference_mean", "mean of the reference values"),
+    number("prediction_mean", "mean of the predicted values"),
+    *estimate("bias", "mean of prediction - reference"),
+    number("sd_difference", "standard deviation of the differences (n - 1)"),
+    *estimate("loa_low", "bias - 1.96 sd_difference"),
+    *estimate("loa_high", "bias + 1.96 sd_difference"),
+    *estimate("mae", "mean absolute difference"),
+    *estimate("rmse", "root mean square difference"),
+    *estimate("icc_a1", "intraclass correlation ICC(A,1), absolute agreement", "1"),
+    *estimate("icc_c1", "intraclass correlation ICC(C,1), consistency", "1"),
+    *estimate("ccc", "Lin's concordance correlation", "1"),
+    *estimate("pearson_r", "Pearson's correlation", "1"),
+    *estimate("rms_cv_percent", "root mean square coefficient of variation of prediction and reference", "percent"),
+    number("yardstick_percent", "the same when a knee is scanned again, where it is known", "percent"),
+    integer("within_yardstick", "1: rms_cv_percent is at most the yardstick; 0: it is not; empty: not known"),
+    number("margin", "yardstick_percent of reference_mean: the margin of the equivalence test"),
+    number("tost_p", "p of two one-sided tests that the bias is within the margin", "1"),
+    number("equivalent_within", "smallest margin at which tost_p would be 0.05"),
+    text("reason", "why numbers are empty that subjects or values are too few or too equal for"),
+)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from sam2ft.core.columns import (
+    AGREEMENT,
     BIOMARKER,
     COUNTS,
     DISTANCES,
@@ -153,20 +154,8 @@ TABLES: dict[str, Table] = {
         Table(
             "biomarker_global",
             (*GLOBAL_KEY, text("tissue", "label name"), *BIOMARKER),
-            (
-                integer("n", "subjects with both values"),
-                integer("n_missed", "volumes in which the tissue was missed"),
-                integer("n_spurious", "volumes in which the tissue was predicted but is not there"),
-                number("reference_mean", "mean of the reference values"),
-                number("prediction_mean", "mean of the predicted values"),
-                number("bias", "mean of prediction - reference"),
-                number("sd_difference", "standard deviation of the differences (n - 1)"),
-                number("loa_low", "bias - 1.96 sd_difference"),
-                number("loa_high", "bias + 1.96 sd_difference"),
-                number("mae", "mean absolute difference"),
-                number("rmse", "root mean square difference"),
-            ),
-            "Agreement of prediction and reference over subjects.",
+            AGREEMENT,
+            "Agreement of prediction and reference over subjects (docs/agreement.md).",
             extensible=True,
         ),
     )

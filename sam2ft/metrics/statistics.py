@@ -1,8 +1,9 @@
-"""Statistics over subjects: a summary with a bootstrap confidence interval, and the agreement of two measurements."""
+"""Statistics over subjects: a summary with a bootstrap confidence interval."""
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -10,10 +11,12 @@ import numpy.typing as npt
 from scipy import special
 
 Values = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
 Subject = TypeVar("Subject", bound=Hashable)
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
+SAME = 1e-12
 # Below this many subjects the jackknife says too little about skewness: plain percentiles instead of BCa.
 FEWEST_FOR_BCA = 5
 # Drawn indices held at once: 32 MB, however many subjects there are.
@@ -37,20 +40,20 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """How far predictions lie from references, over subjects."""
+class Estimate:
+    """A number and its 95 % confidence interval, NaN where there is none."""
 
-    n: int
-    reference_mean: float
-    prediction_mean: float
-    bias: float
-    """Mean of prediction - reference."""
-    sd_difference: float
-    loa_low: float
-    """bias - 1.96 sd_difference (Bland and Altman 1986)."""
-    loa_high: float
-    mae: float
-    rmse: float
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+    def root(self) -> "Estimate":
+        """Square roots of all three."""
+        return Estimate(math.sqrt(self.value), math.sqrt(self.low), math.sqrt(self.high))
+
+    def times(self, factor: float) -> "Estimate":
+        """All three times a factor above 0."""
+        return Estimate(self.value * factor, self.low * factor, self.high * factor)
 
 
 def subject_means(values: Iterable[tuple[Subject, float]]) -> dict[Subject, float]:
@@ -80,11 +83,11 @@ def summary(values: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLE
 def bootstrap_interval(values: Values, *, seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float]:
     """95 % interval of the mean: bias-corrected and accelerated (Efron 1987), plain percentiles for few values.
 
-    NaN below two values; the value itself when all are equal.
+    NaN below two values; the value itself when all are equal, to rounding.
     """
     if len(values) < 2:
         return math.nan, math.nan
-    if np.ptp(values) == 0:
+    if are_equal(values):
         return float(values[0]), float(values[0])
     means = resampled_means(values, seed=seed, resamples=resamples)
     shares = np.array([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
@@ -94,15 +97,29 @@ def bootstrap_interval(values: Values, *, seed: int = 0, resamples: int = RESAMP
     return float(low), float(high)
 
 
+def are_equal(values: Values) -> bool:
+    """Whether nothing but rounding tells the values apart: a spread of rounding errors would be about nothing."""
+    return bool(np.ptp(values) <= SAME * np.abs(values).max())
+
+
 def resampled_means(values: Values, *, seed: int, resamples: int) -> Values:
     """(resamples,) means of values drawn with replacement; the same draws for the same seed and number of values."""
-    rng = np.random.default_rng([seed, len(values)])
-    rows = max(1, _BLOCK // len(values))
-    blocks = [
-        values[rng.integers(0, len(values), size=(min(rows, resamples - start), len(values)))].mean(axis=1)
-        for start in range(0, resamples, rows)
-    ]
-    return np.concatenate(blocks)
+    drawn = _kept_draws if len(values) * resamples <= _BLOCK else _draws
+    return np.concatenate([values[rows].mean(axis=1) for rows in drawn(seed, len(values), resamples)])
+
+
+def _draws(seed: int, n: int, resamples: int) -> Iterator[Indices]:
+    """Blocks of (resamples, n) indices."""
+    rng = np.random.default_rng([seed, n])
+    rows = max(1, _BLOCK // n)
+    for start in range(0, resamples, rows):
+        yield rng.integers(0, n, size=(min(rows, resamples - start), n))
+
+
+@lru_cache(maxsize=2)
+def _kept_draws(seed: int, n: int, resamples: int) -> tuple[Indices, ...]:
+    """The same for few subjects: drawing takes six times as long as the means, and a table has many measures."""
+    return tuple(_draws(seed, n, resamples))
 
 
 def _corrected_shares(values: Values, means: Values, shares: Values) -> Values:
@@ -116,24 +133,3 @@ def _corrected_shares(values: Values, means: Values, shares: Values) -> Values:
     z = bias + special.ndtri(shares)
     corrected: Values = special.ndtr(bias + z / (1 - skewness * z))
     return corrected
-
-
-def agreement(references: Sequence[float], predictions: Sequence[float]) -> Agreement:
-    """Agreement of one pair of values per subject; neither side holds NaN."""
-    reference, prediction = np.asarray(references, dtype=np.float64), np.asarray(predictions, dtype=np.float64)
-    if not len(reference):
-        return Agreement(0, *(math.nan,) * 8)
-    difference = prediction - reference
-    bias = float(difference.mean())
-    sd = float(difference.std(ddof=1)) if len(difference) > 1 else math.nan
-    return Agreement(
-        n=len(difference),
-        reference_mean=float(reference.mean()),
-        prediction_mean=float(prediction.mean()),
-        bias=bias,
-        sd_difference=sd,
-        loa_low=bias - 1.96 * sd,
-        loa_high=bias + 1.96 * sd,
-        mae=float(np.abs(difference).mean()),
-        rmse=float(np.sqrt((difference**2).mean())),
-    )

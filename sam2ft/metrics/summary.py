@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import cast
 
 from sam2ft.core.rows import MEAN_OF_LABELS, POOLED, TABLES, Row, Value
+from sam2ft.metrics.agreement import agreement
 from sam2ft.metrics.counts import Overlap, total
-from sam2ft.metrics.statistics import RESAMPLES, agreement, subject_means, summary
+from sam2ft.metrics.statistics import RESAMPLES, subject_means, summary
+from sam2ft.metrics.yardsticks import yardstick_percent
 
 _ALWAYS = ("dice", "iou", "dice_slice_mean", "iou_slice_mean")
 _IF_MEASURED = ("hd_mm", "hd95_mm", "assd_mm", "nsd")
@@ -68,21 +70,48 @@ def subject_values(volume_rows: Sequence[Row]) -> Iterator[SubjectValues]:
                 yield SubjectValues({**key, **of, "measure": measure}, group, values)
 
 
-def biomarker_global_rows(biomarker_rows: Sequence[Row]) -> list[Row]:
-    """Agreement of prediction and reference per tissue, biomarker and definition, one pair of values per subject.
+@dataclass(frozen=True)
+class Pairs:
+    """One biomarker of one tissue: a reference and a prediction per subject, and how many volumes had only one."""
+
+    key: Mapping[str, Value]
+    """Key columns of biomarker_global.csv."""
+    references: Mapping[Subject, float]
+    predictions: Mapping[Subject, float]
+    """Of the same subjects, in the same order."""
+    n_missed: int
+    n_spurious: int
+
+
+def biomarker_global_rows(biomarker_rows: Sequence[Row], *, seed: int = 0, resamples: int = RESAMPLES) -> list[Row]:
+    """Agreement of prediction and reference per tissue, biomarker and definition, one pair of values per subject."""
+    made: list[Row] = []
+    for pairs in subject_pairs(biomarker_rows):
+        names = (str(pairs.key[name]) for name in ("tissue", "biomarker", "definition"))
+        found = agreement(
+            list(pairs.references.values()),
+            list(pairs.predictions.values()),
+            yardstick_percent=yardstick_percent(*names),
+            seed=seed,
+            resamples=resamples,
+        )
+        made.append({**pairs.key, **found.columns(), "n_missed": pairs.n_missed, "n_spurious": pairs.n_spurious})
+    return made
+
+
+def subject_pairs(biomarker_rows: Sequence[Row]) -> list[Pairs]:
+    """Rows of biomarker_volume.csv as pairs of subject means, in the order of first appearance.
 
     Rows of the whole tissue are used; of a biomarker that has only rows of instances, the mean over a subject's
     instances. Values of one side only (missed, spurious) and absent tissues are left out; the former are counted.
     """
-    made: list[Row] = []
-    names = _shared_key("biomarker_global", biomarker_rows)
-    for key, rows in _grouped(biomarker_rows, names):
+    made = []
+    for key, rows in _grouped(biomarker_rows, _shared_key("biomarker_global", biomarker_rows)):
         whole = [row for row in rows if row["instance"] is None] or rows
         both = [row for row in whole if row["status"] != "absent" and not math.isnan(_number(row, "difference"))]
+        counts = Counter(row["status"] for row in whole)
         references, predictions = _of_subjects(both, "reference"), _of_subjects(both, "prediction")
-        numbers = asdict(agreement(list(references.values()), list(predictions.values())))
-        counts = {name: number for name, number in _status_counts(whole).items() if name != "n_absent"}
-        made.append({**key, **numbers, **counts})
+        made.append(Pairs(key, references, predictions, counts["missed"], counts["spurious"]))
     return made
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sam2ft.metrics.statistics import agreement, bootstrap_interval, resampled_means, subject_means, summary
+from sam2ft.metrics.statistics import bootstrap_interval, resampled_means, subject_means, summary
 
 
 def test_summary_of_five_numbers_by_hand():
@@ -121,18 +121,3 @@ def test_subject_means_leave_out_what_is_not_a_number():
     found = subject_means([("b", 1.0), ("a", math.nan), ("b", 3.0), ("c", math.nan), ("a", 5.0)])
     assert found == {"a": 5.0, "b": 2.0}
     assert list(found) == ["a", "b"]
-
-
-def test_bland_and_altman_1986_first_peak_flow_readings():
-    """Table 1 of Bland and Altman 1986 (l/min): Wright meter and mini meter, first readings of 17 subjects."""
-    wright = [494, 395, 516, 434, 476, 557, 413, 442, 650, 433, 417, 656, 267, 478, 178, 423, 427]
-    mini = [512, 430, 520, 428, 500, 600, 364, 380, 658, 445, 432, 626, 260, 477, 259, 350, 451]
-    found = agreement(mini, wright)
-    assert found.bias == pytest.approx(-2.118, abs=5e-4)
-    assert found.sd_difference == pytest.approx(38.765, abs=5e-4)
-    assert (found.loa_low, found.loa_high) == pytest.approx((-78.10, 73.86), abs=5e-3)
-
-
-def test_no_pairs_agree_on_nothing():
-    assert agreement([], []).n == 0
-    assert math.isnan(agreement([], []).bias)

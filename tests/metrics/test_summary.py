@@ -123,7 +123,35 @@ def test_agreement_of_three_subjects_by_hand():
     assert (found["loa_low"], found["loa_high"]) == pytest.approx((1 - 1.96, 1 + 1.96))
     assert found["mae"] == 1.0
     assert found["rmse"] == pytest.approx(math.sqrt(5 / 3))
-    format_csv(TABLES["biomarker_global"], [found])
+    (line,) = format_csv(TABLES["biomarker_global"], [found]).splitlines()[1:]
+    assert line.count(",") == len(TABLES["biomarker_global"].columns) - 1
+    assert found["reason"] == ""
+
+
+def test_every_number_of_four_subjects_that_differ_is_there_with_its_interval():
+    pairs = {f"s{number}": (10.0 + number, 10.2 + 0.9 * number, "ok") for number in range(4)}
+    (found,) = biomarker_global_rows(biomarkers(**pairs))
+    unknown = {"yardstick_percent", "within_yardstick", "margin", "tost_p"}
+    for column in TABLES["biomarker_global"].measures:
+        if column.kind != "text" and column.name not in unknown:
+            assert math.isfinite(found[column.name]), column.name
+
+
+def test_cartilage_has_a_yardstick_and_a_margin():
+    rows = biomarkers(a=(40.0, 40.5, "ok"), b=(44.0, 44.0, "ok"), c=(36.0, 35.5, "ok"))
+    rows = [{**row, "tissue": "femoral cartilage", "biomarker": "t2", "definition": "mean"} for row in rows]
+    (found,) = biomarker_global_rows(rows)
+    assert (found["yardstick_percent"], found["within_yardstick"], found["margin"]) == (4.0, 1, pytest.approx(1.6))
+    assert 0 < found["tost_p"] < 0.05
+
+
+def test_a_subject_with_two_volumes_counts_once_in_every_number():
+    """Two volumes of one subject, 1 and 3 too high: the subject is 2 too high."""
+    rows = biomarkers(a=(10.0, 11.0, "ok"), b=(12.0, 12.5, "ok"), c=(14.0, 14.2, "ok"))
+    more = [*rows, {**rows[0], "volume": "v2", "prediction": 13.0, "difference": 3.0}]
+    plain = biomarkers(a=(10.0, 12.0, "ok"), b=(12.0, 12.5, "ok"), c=(14.0, 14.2, "ok"))
+    (found,), (expected,) = biomarker_global_rows(more), biomarker_global_rows(plain)
+    assert {name: str(value) for name, value in found.items()} == {name: str(value) for name, value in expected.items()}
 
 
 def test_instances_are_used_only_where_there_is_no_whole():
