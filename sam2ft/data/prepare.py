@@ -1,8 +1,10 @@
 """From a dataset file to a store: find, split, convert, write. What is finished and unchanged is not done again."""
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -56,10 +58,12 @@ class Summary:
         return sum(outcome.result == result for outcome in self.outcomes)
 
 
-def prepare_dataset(config: DatasetConfig, base: Path, out: Path, progress: Progress) -> Summary:
+def prepare_dataset(
+    config: DatasetConfig, base: Path, out: Path, progress: Progress, *, workers: int = 1
+) -> Summary:
     """Make or complete the store `out` from what `config` describes; its paths are below `base`.
 
-    Volumes that cannot be used are refused one by one and named in the summary; the others are prepared. Errors:
+    `workers` processes share the volumes out; the store is the same for any number. Volumes that cannot be used are refused one by one and named in the summary; the others are prepared. Errors:
     DataError when the folder is no store of this dataset, when a split is wrong, or when every volume is refused; then
     nothing is changed.
     """
@@ -70,9 +74,9 @@ def prepare_dataset(config: DatasetConfig, base: Path, out: Path, progress: Prog
     _refuse_absent_masks(sources)
     with _alone_in(out):
         outcomes = []
-        for number, source in enumerate(sources, start=1):
-            outcomes.append(_prepare_one(writer, source, config))
-            progress(number, len(sources), outcomes[-1])
+        for outcome in _prepare_all(writer, sources, config, min(workers, len(sources))):
+            outcomes.append(outcome)
+            progress(len(outcomes), len(sources), outcome)
         kept = [outcome.key for outcome in outcomes if outcome.result != REFUSED]
         if not kept:
             reasons = "\n".join(f"{outcome.key}: {outcome.reason}" for outcome in outcomes)
@@ -127,6 +131,24 @@ def _alone_in(out: Path) -> Iterator[None]:
         lock.release()
         if empty:
             out.rmdir()
+
+
+def _prepare_all(
+    writer: StoreWriter, sources: list[VolumeSource], config: DatasetConfig, workers: int
+) -> Iterator[Outcome]:
+    """What became of each source, in their order."""
+    if workers == 1:
+        yield from (_prepare_one(writer, source, config) for source in sources)
+        return
+    # Spawned, not forked: the caller may show progress from a thread.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        waiting = [pool.submit(_prepare_one, writer, source, config) for source in sources]
+        try:
+            for one in waiting:
+                yield one.result()
+        finally:
+            # After an error or an interrupt nothing new is begun; what was finished is kept.
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _prepare_one(writer: StoreWriter, source: VolumeSource, config: DatasetConfig) -> Outcome:

@@ -12,8 +12,10 @@ from sam2ft.core.files import read_json, write_json
 from sam2ft.data.prepare import REFUSED, STORED, UNCHANGED, Outcome, Summary, prepare_dataset
 
 
-def prepare(dataset_file: Path, out: Path, base: Path = Path()) -> Summary:
+def prepare(dataset_file: Path, out: Path, base: Path = Path(), workers: int = 1) -> Summary:
     """Prepare what `dataset_file` describes into the store `out`; its paths are below `base`, the working directory.
+
+    `workers` processes share the volumes out.
 
     Errors: UserError when nothing could be prepared; IncompleteError, naming each, when some volumes were refused.
     """
@@ -24,7 +26,7 @@ def prepare(dataset_file: Path, out: Path, base: Path = Path()) -> Summary:
             if outcome.result != UNCHANGED:
                 show(done, total, f"{outcome.key} {outcome.result}")
 
-        summary = prepare_dataset(config, base, out, tell)
+        summary = prepare_dataset(config, base, out, tell, workers=workers)
     print(_text(summary), file=sys.stderr)
     if summary.refused:
         counts = f"{len(summary.refused)} of {len(summary.outcomes)} volumes were refused, the others are prepared"
