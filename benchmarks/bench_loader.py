@@ -1,0 +1,92 @@
+"""How long training waits for its data: the real dataset and loader on a phantom cohort, with the real Trainer.
+
+python benchmarks/bench_loader.py [--store FOLDER] [--workers 2] [--steps N] [--only nano-256 ...] [--quick]
+
+Under 5 % of the time of the steps is the aim. The first step of a run waits for the workers to start: given apart.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from itertools import chain, count, islice
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from plain_loop import SETTINGS, Setting, make_loss, make_model, make_trainer
+from timing import machine_line, say
+
+from sam2ft.core.events import Observers, StepDone
+from sam2ft.data.augment import augmentation_of
+from sam2ft.data.batch import Batch
+from sam2ft.data.dataset import SliceDataset, SliceSettings
+from sam2ft.data.loader import LoaderSettings, train_loader
+from sam2ft.data.store import Store
+from sam2ft.engine.train_state import TrainState
+from sam2ft.run.prepare_run import prepare_phantom
+
+BATCH_SIZE = 2
+
+
+class Steps:
+    """An observer that keeps what the Trainer says of its steps."""
+
+    def __init__(self) -> None:
+        self.done: list[StepDone] = []
+
+    def on_step(self, event: StepDone, state: TrainState) -> None:
+        self.done.append(event)
+
+    def on_epoch(self, *_: Any) -> None: ...
+
+    def on_samples(self, *_: Any) -> None: ...
+
+
+def measure(setting: Setting, store: Store, num_workers: int, num_steps: int) -> str:
+    """Boxes are jittered, and half of the slices flipped: what an experiment asks of a worker."""
+    settings = SliceSettings(
+        setting.image_size,
+        seed=0,
+        bbox_shift_px=5,
+        augmentation=augmentation_of((SimpleNamespace(type="RandFlip", arguments={"prob": 0.5, "spatial_axis": 1}),)),
+    )
+    dataset = SliceDataset((store,), store.split_volumes("train", None), settings)
+    loader = train_loader(dataset, LoaderSettings(BATCH_SIZE, num_workers))
+
+    def batches(_epoch: int, _skip: int) -> Iterator[Batch]:
+        return islice(chain.from_iterable(loader(epoch) for epoch in count()), num_steps + 1)
+
+    loss, steps = make_loss(), Steps()
+    trainer = make_trainer(make_model(setting, loss), loss, Observers((steps,)), bf16=False)
+    trainer.fit(batches, lambda: islice(loader(0), 1))
+    first, *others = steps.done
+    waited, whole = sum(step.data_seconds for step in others), sum(step.seconds for step in others)
+    return (
+        f"{setting.name:9} {num_workers} workers   waited {waited:6.2f} s of {whole:7.1f} s in {len(others)} steps: "
+        f"{waited / whole:.2%}   (first step {first.data_seconds:.1f} s)"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    known = {setting.name: setting for setting in SETTINGS}
+    default = ["nano-256", "tiny-512"]
+    parser.add_argument("--store", type=Path, help="a prepared store (default: a phantom cohort, made and thrown away)")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--only", nargs="+", choices=known, default=default, help="settings to measure")
+    parser.add_argument("--quick", action="store_true", help="two steps of the nano: does it still run?")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = given.store or Path(folder) / "knee"
+        if given.store is None:
+            prepare_phantom("knee", 3, 0, path)
+        store = Store.open(path)
+        say(machine_line())
+        say(f"batches of {BATCH_SIZE} slices, {', '.join(given.only)}")
+        for name in given.only[:1] if given.quick else given.only:
+            say(measure(known[name], store, given.workers, 2 if given.quick else given.steps))
+
+
+if __name__ == "__main__":
+    main()

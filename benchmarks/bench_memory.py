@@ -1,0 +1,104 @@
+"""Peak memory of training steps: a plain loop of stock calls, the Trainer, the Trainer with activation checkpointing.
+
+python benchmarks/bench_memory.py [--only nano-256 ...] [--quick]
+
+Every number comes from a process of its own: its largest resident set during three steps, less what it held before the
+first (imports, weights), so gradients and optimizer state are counted and the libraries are not.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from plain_loop import SETTINGS, PlainLoop, Setting, make_batch, make_loss, make_model, make_trainer
+from timing import Stopwatch, machine_line, say
+
+from sam2ft.core.events import Observers
+from sam2ft.data.batch import Batch
+from sam2ft.engine.activation import checkpoint_activations
+from sam2ft.model.segmenter import build_untrained
+
+WAYS = ("plain", "sam2ft", "checkpointing")
+NUM_STEPS = 3
+
+
+def status_mib(field: str) -> float:
+    """VmRSS: resident now; VmHWM: the most so far. Unlike getrusage's, it does not begin with the parent's."""
+    (line,) = (row for row in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if field in row)
+    return int(line.split()[1]) / 1024
+
+
+def measure(setting: Setting, way: str, trained: Collection[str], *, bf16: bool) -> dict[str, float]:
+    """In this process, which must be fresh: MiB above the start, and CPU seconds of the quickest step but the first."""
+    loss, batch = make_loss(), make_batch(setting.image_size, setting.num_slices)
+    model = build_untrained(setting.config, image_size=setting.image_size, seed=1)
+    for name, tensor in model.named_parameters():
+        tensor.requires_grad_(name in trained)
+    spent: list[Stopwatch] = []
+
+    def batches(_epoch: int, _skip: int) -> Iterator[Batch]:
+        for _ in range(NUM_STEPS):
+            watch = Stopwatch.now()
+            yield batch
+            spent.append(watch.elapsed())
+
+    if way == "plain":
+        peer = PlainLoop(setting, model, bf16=bf16)
+        del model
+        before = status_mib("VmRSS")
+        for each in batches(0, 0):
+            peer.step(each)
+    else:
+        if way == "checkpointing":
+            checkpoint_activations(model)
+        trainer = make_trainer(model, loss, Observers(()), bf16=bf16)
+        before = status_mib("VmRSS")
+        # Validation keeps no activations: it does not reach the peak of a step.
+        trainer.fit(batches, lambda: [batch])
+    return {"peak_mib": status_mib("VmHWM") - before, "cpu_s": min(each.cpu_s for each in spent[1:])}
+
+
+def trained_names(setting: Setting) -> list[str]:
+    """Found here, not in the measured processes: the step that finds them needs memory too."""
+    return [name for name, tensor in make_model(setting, make_loss()).named_parameters() if tensor.requires_grad]
+
+
+def in_a_process(setting: Setting, way: str, trained: Collection[str], *, bf16: bool) -> dict[str, float]:
+    command = [sys.executable, __file__, "--measure", setting.name, way, "bf16" if bf16 else "fp32"]
+    done = subprocess.run(command, input=json.dumps(list(trained)), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}:\n{done.stderr}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    known = {setting.name: setting for setting in SETTINGS}
+    parser.add_argument("--only", nargs="+", choices=known, default=list(known), help="settings to measure")
+    parser.add_argument("--quick", action="store_true", help="the nano in fp32: does it still run?")
+    parser.add_argument("--measure", nargs=3, metavar=("SETTING", "WAY", "PRECISION"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.measure:
+        name, way, precision = given.measure
+        print(json.dumps(measure(known[name], way, set(json.load(sys.stdin)), bf16=precision == "bf16")))
+        return
+    say(machine_line())
+    say(f"MiB above the start and CPU seconds per step (fastest of {NUM_STEPS - 1})")
+    for name in given.only[:1] if given.quick else given.only:
+        trained = trained_names(known[name])
+        for bf16 in (False,) if given.quick else (False, True):
+            rows = {way: in_a_process(known[name], way, trained, bf16=bf16) for way in WAYS}
+            cells = [f"{way} {row['peak_mib']:6.0f} MiB {row['cpu_s']:6.2f} s" for way, row in rows.items()]
+            ours, saved = rows["sam2ft"], rows["checkpointing"]
+            cost = (
+                f"saves {1 - saved['peak_mib'] / ours['peak_mib']:.0%}, costs {saved['cpu_s'] / ours['cpu_s'] - 1:.0%}"
+            )
+            say(f"{name:9} {'bf16' if bf16 else 'fp32'}   {'   '.join(cells)}   {cost}")
+
+
+if __name__ == "__main__":
+    main()
