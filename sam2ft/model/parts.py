@@ -21,7 +21,8 @@ PARTS = {"image_encoder": "image_encoder", "prompt_encoder": "sam_prompt_encoder
 REST = "memory"
 # low-rank updates of the image encoder; a row of their own, besides the part that they are in
 LORA = "lora"
-_DRY_SLICES = 2
+# One, so that the dry step needs less memory than a step of training.
+_DRY_SLICES = 1
 
 
 class Only(Protocol):
