@@ -10,7 +10,7 @@ from typing import Any
 
 from sam2ft.config.identity import IDENTITY_VERSION, eval_id, id_of, run_content
 from sam2ft.config.schema import Experiment
-from sam2ft.core.errors import DataError
+from sam2ft.core.errors import CheckpointError, DataError
 from sam2ft.core.files import canonical_json, read_json, sha256_file, write_json
 from sam2ft.core.layout import RunLayout
 from sam2ft.data.store import Store, VolumeRecord, records_digest
@@ -21,6 +21,7 @@ Content = Mapping[str, Any]
 """A `run_content`, without the digests of single volumes."""
 
 _ABSENT = "nothing"
+_ANEW = "remove it to go on without it, or start anew with --fresh (launch/train.py) or --force (launch/sweep.py)"
 _SHOWN = 8
 _DIGEST_CHARACTERS = 12
 _NAMES = {
@@ -56,29 +57,34 @@ def volumes_of(stores: Sequence[Store]) -> dict[str, dict[str, str]]:
     return {str(record.key): {"split": record.split, "digest": record.digest} for record in records}
 
 
-def begin(layout: RunLayout, name: str, content: Content, stores: Sequence[Store]) -> str | None:
+def begin(layout: RunLayout, name: str, content: Content, stores: Sequence[Store], *, fresh: bool) -> str | None:
     """Write identity.json at a run's first attempt; at a later one, or when the name is another, refuse what changed.
 
     Returns in what a run that is new differs from the one that began before it, for whoever expected to continue that.
-
-    Errors: DataError naming every key and volume that is not what it was; nothing is written then.
+    Errors: DataError naming every key and volume that is not what it was, CheckpointError for a folder that holds the
+    files of another run (which `fresh` replaces); nothing is written then.
     """
     now = {"run": name, "content": content, "volumes": volumes_of(stores)}
-    if name == layout.run_id:
-        if layout.identity.is_file():
-            return None
-        news = another_run(layout, now)
+    then = None if fresh and name == layout.run_id else read_identity(layout)
+    if then is not None and then["run"] == name == layout.run_id:
+        return None
+    if then is None and name == layout.run_id:
+        news = None if fresh else another_run(layout, now)
         write_json(layout.identity, now)
         return news
-    then = read_identity(layout)
     if then is None:
         raise DataError(
             f"{layout.folder}: its stores, weights or configuration changed after it was planned (what is here now "
             f"makes the run {name}); plan again with launch/sweep.py or launch/train.py"
         )
-    listed = _indented([*content_differences(then["content"], content), *volume_differences(then, now)])
+    lines = [*content_differences(then["content"], content), *volume_differences(then, now)]
+    listed = f"; it differs in\n{_indented(lines)}\n" if lines else "; "
+    if then["run"] != layout.run_id:
+        raise CheckpointError(
+            f"{layout.identity}: belongs to the run {then['run']}, not to {layout.run_id}{listed}{_ANEW}"
+        )
     raise DataError(
-        f"{layout.folder}: not what this run began with\n{listed}\n"
+        f"{layout.folder}: not what this run began with{listed}"
         f"put it back to go on, or start launch/sweep.py or launch/train.py again: what is here now is the run {name}"
     )
 
@@ -104,10 +110,7 @@ def of_another_run(path: Path, snapshot: Mapping[str, Any], layout: RunLayout, c
     known = snapshot.get("content")
     lines = [] if known is None else content_differences(known, content, "in the checkpoint")
     differs = f"; it differs in\n{_indented(lines)}\n" if lines else "; "
-    return (
-        f"{path}: belongs to the run {snapshot['run']}, not to {layout.run_id}{differs}"
-        "remove it to go on without it, or start anew with --fresh (launch/train.py) or --force (launch/sweep.py)"
-    )
+    return f"{path}: belongs to the run {snapshot['run']}, not to {layout.run_id}{differs}{_ANEW}"
 
 
 def another_run(layout: RunLayout, now: Mapping[str, Any]) -> str | None:

@@ -162,7 +162,7 @@ class PictureKeeper(Quiet):
             figure = picture_of(sample, self._stores, f"{sample.key}, epoch {epoch + 1}{mean}")
             with replacing(self._layout.picture(sample.key, epoch + 1)) as partial:
                 partial.write_bytes(figure_png(figure))
-            # A figure is a knot of references that only the collector unties, seldom: without this, 0.4 GB of them wait.
+            # A figure is a knot of references that only the collector unties, seldom: 0.4 GB of them would wait.
             figure.clear()
 
 

@@ -86,7 +86,7 @@ def train(
     with distributed() as ranks:
         grad_accum = batches_per_rank(experiment, planned_world_size, ranks.world_size)
         data = training_data(experiment, ranks)
-        content = begun(experiment, layout, data, ranks, planned_world_size)
+        content = begun(experiment, layout, data, ranks, planned_world_size, fresh=fresh)
         loss = build_loss(experiment.module.loss)
         model = trainable_model(experiment, loss, ranks)
         trainer = make_trainer(model, loss, experiment, data, ranks, grad_accum)
@@ -170,12 +170,18 @@ def training_data(experiment: Experiment, ranks: Ranks) -> TrainingData:
 
 
 def begun(
-    experiment: Experiment, layout: RunLayout, data: TrainingData, ranks: Ranks, planned_world_size: int
+    experiment: Experiment,
+    layout: RunLayout,
+    data: TrainingData,
+    ranks: Ranks,
+    planned_world_size: int,
+    *,
+    fresh: bool,
 ) -> Content:
     """What the run is named after. Errors: DataError, on the main rank, when it is not what the run began with."""
     size = experiment.datamodule.batch_size * experiment.module.grad_accum * planned_world_size
     name, content = content_here(experiment, data.records, size)
-    if ranks.is_main and (news := begin(layout, name, content, data.stores)):
+    if ranks.is_main and (news := begin(layout, name, content, data.stores, fresh=fresh)):
         _say(news)
     return content
 
@@ -190,9 +196,10 @@ def trainable_model(experiment: Experiment, loss: SegmentationLoss, ranks: Ranks
     set_trainable(model, module.trainable, low_rank=module.lora is not None)
     if module.lora is not None:
         add_low_rank(model, module.lora, experiment.experiment.seed)
-    report = freeze_unreachable(model, loss, module.prompts)
     if module.activation_checkpointing:
+        # Before the first step on made-up slices, which would need the memory that this is to save.
         checkpoint_activations(model)
+    report = freeze_unreachable(model, loss, module.prompts)
     if ranks.is_main:
         _say(str(report))
     return model

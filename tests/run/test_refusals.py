@@ -137,13 +137,21 @@ def test_a_resume_file_of_other_settings_is_refused_naming_them(
 
 
 @pytest.mark.sam2
-def test_fresh_starts_anew_beside_a_resume_file_of_another_run(stopped: Any, point_with: Any, train: Any) -> None:
+def test_a_folder_with_the_files_of_another_run_is_refused_and_fresh_starts_anew_in_it(
+    stopped: Any, point_with: Any, train: Any
+) -> None:
+    override = ("--set", "module.optimizer.lr=0.01")
     other = point_with("module.visualize=false", "module.optimizer.lr=0.01")
-    shutil.copytree(stopped.layout.checkpoints, other.layout.checkpoints)
-    code, said = train("--fresh", "--set", "module.optimizer.lr=0.01")
+    shutil.copytree(stopped.layout.folder, other.layout.folder, dirs_exist_ok=True)
+    before = results(other.layout)
+    refused = train(*override)
+    assert_refused(refused, f"{other.layout.identity}: belongs to the run {stopped.layout.run_id}", "--fresh")
+    assert "module.optimizer.lr: 0.001 then, 0.01 now" in refused[1]
+    assert results(other.layout) == before
+    code, said = train("--fresh", *override)
     assert code == 0, said
-    newest = resume_files(other.layout.checkpoints)[0]
-    assert read_resume(newest)["run"] == other.layout.run_id
+    assert read_resume(resume_files(other.layout.checkpoints)[0])["run"] == other.layout.run_id
+    assert read_identity(other.layout)["run"] == other.layout.run_id
 
 
 @pytest.mark.sam2
