@@ -340,6 +340,40 @@ def test_half_precision_trains_and_keeps_weights_and_losses_in_full(
     assert bool(trainer.snapshot(TrainState())["scaler"]) == (precision == "fp16")
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_validation_is_in_the_precision_of_training(make_trainer: Any, toy_data: Any, precision: Any) -> None:
+    data = toy_data(4, 2)
+    trainer = make_trainer(precision=precision, num_epochs=1)
+    seen: set[tuple[bool, torch.dtype]] = set()
+    trainer.model.second.register_forward_hook(lambda module, _, logits: seen.add((module.training, logits.dtype)))
+    trainer.fit(data.train, data.val)
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    assert seen == {(True, dtype), (False, dtype)}
+
+
+def test_a_loss_scale_that_is_too_large_for_fp16_is_halved_by_skipped_steps_and_resumed(
+    make_trainer: Any, toy_data: Any, plain_loss: Any, recorder: Any
+) -> None:
+    def loss(logits: Any, iou: Any, batch: Any) -> Any:
+        return {name: values * 100 for name, values in plain_loss(logits, iou, batch).items()}
+
+    data = toy_data(6, 1)
+    kept: list[Any] = []
+    # In the middle of the skipped steps.
+    seen = recorder(lambda event, state: kept.append(written(whole, state)) if event.step == 2 else None)
+    whole = make_trainer(Surroundings(observer=seen), loss=loss, precision="fp16", num_epochs=2)
+    state = whole.fit(data.train, data.val)
+    skipped = [event.skipped for event in seen.steps]
+    assert state.skipped_steps == sum(skipped) > 2
+    assert skipped == sorted(skipped, reverse=True)
+    assert not skipped[-1]
+    assert whole.scaler.get_scale() == 65536 / 2 ** sum(skipped)
+    resumed = make_trainer(loss=loss, precision="fp16", num_epochs=2)
+    resumed.fit(data.train, data.val, resumed.restore(kept[0]))
+    assert same(weights_of(resumed), weights_of(whole))
+    assert resumed.scaler.state_dict() == whole.scaler.state_dict()
+
+
 def test_the_average_is_what_is_exported_and_validated_but_not_trained(make_trainer: Any, toy_data: Any) -> None:
     data = toy_data(4, 1)
     plain, averaged = make_trainer(num_epochs=1), make_trainer(num_epochs=1, ema_decay=0.5)

@@ -32,6 +32,7 @@ from sam2ft.engine.packing import pack
 from sam2ft.engine.schedule import SchedulerChoice, build_scheduler
 from sam2ft.engine.train_state import Surroundings, TrainerSettings, TrainState
 from sam2ft.engine.trainer import Trainer
+from sam2ft.run import keeping
 from sam2ft.run.claim import Attempt, claim
 from sam2ft.run.history import read_history
 from sam2ft.run.keeping import CheckpointKeeper, History, Quiet, StatusKeeper
@@ -138,6 +139,17 @@ class Moments:
         self.num_moments += 1
         if all(files != other for _, other in self.states[-8:]):
             self.states.append((moment, files))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_writes_by_the_clock_and_one_thread() -> Iterator[None]:
+    """Two threads on 8 x 8 pixels only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keeping, "STATUS_EVERY_S", 1e9)
+        yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -251,20 +263,23 @@ def signal_at_syncs(monkeypatch: pytest.MonkeyPatch, wanted: dict[int, signal.Si
     return names
 
 
+# Every file is synced, then its folder: 1 claim, 3 status, 5 step 7; 7 status, 9 history, 11 best, 13 step 10.
 @pytest.mark.parametrize(
-    ("sync", "file", "stops_after"), [(5, "7.safetensors", 7), (9, "history", 10), (11, "best", 10)]
+    ("first", "file", "stops_after", "second"),
+    [(5, "7.safetensors", 7, 7), (9, "history", 10, 15), (11, "best", 10, 15)],
 )
 def test_a_signal_during_a_write_lets_it_end_and_stops_before_the_next_step(
     toy: Toy, moments: Moments, stop: StopFlag, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    sync: int, file: str, stops_after: int,
+    first: int, file: str, stops_after: int, second: int,
 ) -> None:  # fmt: skip
     """Also between two epochs; and a second signal, while the stop itself is being saved, changes nothing."""
     layout = RunLayout(tmp_path / RUN)
-    # Every file is synced, then its folder.
-    names = signal_at_syncs(monkeypatch, {sync: signal.SIGUSR2, sync + 4: signal.SIGTERM})
+    names = signal_at_syncs(monkeypatch, {first: signal.SIGUSR2, second: signal.SIGTERM})
     with pytest.raises(StopRequestedError, match=f"after step {stops_after} "):
         toy.train(layout, stop=stop)
-    assert file in names[sync - 1]
+    assert file in names[first - 1]
+    assert f"{stops_after}.safetensors" in names[second - 1]
+    assert second == len(names) - 1, "the save of the stop is the last one"
     assert stop.signal == signal.SIGUSR2
     assert resume_files(layout.checkpoints)[0] == layout.resume(stops_after)
     assert not list(layout.folder.rglob(".*.partial*"))
