@@ -8,6 +8,14 @@ from sam2ft.report.compare import Comparison, Evaluation, Score, score_of
 from sam2ft.report.coverage import Coverage
 
 LABEL_MEASURES = ("dice_slice_mean", "dice", "iou")
+# What stands for a biomarker on the page; of others (those of users) every definition is shown.
+MAIN_DEFINITIONS = {
+    "cartilagethickness": ("ThCcAB", "mm"),
+    "tissuevolume": ("volume", "mm3"),
+    "tissueheight": ("height", "mm"),
+    "t1rho": ("mean", "ms"),
+    "t2": ("mean", "ms"),
+}
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,17 @@ class LabelSection:
 
 
 @dataclass(frozen=True)
+class AgreementSection:
+    """Biomarkers of one point on one evaluation: the main definition of each."""
+
+    point: str
+    evaluation: Evaluation
+    rows: tuple[Row, ...]
+    """Of biomarker_global.csv."""
+    charts: tuple[Picture, ...] = ()
+
+
+@dataclass(frozen=True)
 class Failure:
     """A run that failed, with the end of its log."""
 
@@ -78,6 +97,7 @@ class ReportData:
     labels: tuple[LabelSection, ...] = ()
     charts: tuple[Picture, ...] = ()
     label_charts: tuple[Picture, ...] = ()
+    agreement: tuple[AgreementSection, ...] = ()
     pictures: tuple[Picture, ...] = ()
     failures: tuple[Failure, ...] = ()
     problems: tuple[str, ...] = ()
@@ -102,6 +122,18 @@ def label_sections(
         if labels:
             sections.append(LabelSection(point, evaluation, labels))
     return tuple(sections)
+
+
+def agreement_sections(point: str, run: str, biomarker_rows: Sequence[Row]) -> tuple[AgreementSection, ...]:
+    """The main rows of biomarker_global.csv of `run`, a section per evaluation; NaN is None. Who has the pairs adds
+    charts."""
+    found: dict[Evaluation, list[Row]] = {}
+    for row in biomarker_rows:
+        main = MAIN_DEFINITIONS.get(str(row["biomarker"]))
+        if row["run"] == run and (main is None or main == (row["definition"], row["unit"])):
+            plain = {name: None if value != value else value for name, value in row.items()}  # noqa: PLR0124 (NaN)
+            found.setdefault(_evaluation(row), []).append(plain)
+    return tuple(AgreementSection(point, evaluation, tuple(rows)) for evaluation, rows in found.items())
 
 
 def scores_by_label(

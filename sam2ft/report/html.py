@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from sam2ft.report.compare import Comparison, Line, Score, value_text
 from sam2ft.report.content import ReportData
-from sam2ft.report.words import interval, number, short_keys, signed
+from sam2ft.report.words import decimals, interval, number, row_interval, short_keys, signed, unit_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -46,6 +46,7 @@ def render(data: ReportData) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": number, "signed": signed, "interval": interval}
+    environment.filters |= {"row_interval": row_interval, "decimals": decimals, "unit": unit_text}
     environment.filters |= {"value": value_text, "link": link, "breakable": breakable}
     style, script = (TEMPLATES / "report.css").read_text("utf-8"), (TEMPLATES / "report.js").read_text("utf-8")
     return environment.get_template("index.html.j2").render(

@@ -1,7 +1,9 @@
 """Numbers and names as people read them."""
 
+import math
 from collections.abc import Sequence
 
+from sam2ft.core.rows import Row
 from sam2ft.report.compare import Score
 
 NOTHING = "–"
@@ -28,6 +30,27 @@ def interval(score: Score | None, digits: int = 3) -> str:
     if score is None or score.ci_low is None or score.ci_high is None:
         return ""
     return f"[{number(score.ci_low, digits)}, {number(score.ci_high, digits)}]"
+
+
+def decimals(mean: float | None, significant: int = 4) -> int:
+    """Digits after the point that give `mean`, and everything in its unit, `significant` digits; at most 6."""
+    if mean is None or mean != mean or mean == 0:  # noqa: PLR0124
+        return 3
+    return min(max(significant - 1 - math.floor(math.log10(abs(mean))), 0), 6)
+
+
+def row_interval(row: Row, name: str, digits: int = 3) -> str:
+    """`[−0.07, 0.02]` of an estimate's columns, nothing when there is none."""
+    low, high = (row[f"{name}_ci_{end}"] for end in ("low", "high"))
+    if low is None or high is None or low != low or high != high:  # noqa: PLR0124
+        return ""
+    return f"[{float(low):.{digits}f}, {float(high):.{digits}f}]".replace("-", "−")
+
+
+def unit_text(unit: object) -> str:
+    """`mm³` for mm3, `%` for percent, nothing for 1: a unit of the biomarker tables as people write it."""
+    text = str(unit)
+    return {"mm2": "mm²", "mm3": "mm³", "percent": "%", "1": ""}.get(text, text)
 
 
 def printable(text: object) -> str:

@@ -16,6 +16,7 @@ from sam2ft.report.compare import Comparison
 from sam2ft.report.content import Facts, Failure, Picture, ReportData, label_sections, scores_by_label
 from sam2ft.report.coverage import Coverage
 from sam2ft.run.history import history_values
+from sam2ft.run.report_agreement import agreement_of
 
 if TYPE_CHECKING:
     from sam2ft.run.report_run import RunState
@@ -47,10 +48,15 @@ def page_of(
     states: Sequence["RunState"],
     comparison: Comparison,
     coverage: Coverage,
-    cohort_rows: Sequence[Row],
+    of_cohort: Mapping[str, Sequence[Row]],
+    biomarker_rows: Sequence[Row],
     problems: Sequence[str],
 ) -> Page:
-    """Everything on the page of the experiment in `layout`."""
+    """Everything on the page of the experiment in `layout`.
+
+    `of_cohort` holds the rows of global.csv and biomarker_global.csv, `biomarker_rows` those of biomarker_volume.csv.
+    """
+    cohort_rows = of_cohort["global"]
     experiments = _experiments(layout, states)
     shown = comparison.best or next((state.planned.run_id for state in states if state.planned.baseline), None)
     baseline = next((state.planned.run_id for state in states if state.planned.baseline), None)
@@ -59,6 +65,9 @@ def page_of(
     assets: dict[str, bytes | Path] = {}
     pictures = _pictures(layout, states, shown, assets)
     charts = _learning(layout, names, comparison.best, assets)
+    agreement = (
+        agreement_of(names[shown], shown, of_cohort["biomarker_global"], biomarker_rows, assets) if shown else ()
+    )
     label_charts = _by_label(names, cohort_rows, comparison.best, baseline, assets) if sections else ()
     data = ReportData(
         experiment=layout.folder.name,
@@ -70,6 +79,7 @@ def page_of(
         labels=sections,
         charts=charts,
         label_charts=label_charts,
+        agreement=agreement,
         pictures=pictures,
         failures=tuple(
             Failure(state.planned.name, state.planned.run_id, state.reason, state.log)

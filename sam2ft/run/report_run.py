@@ -57,13 +57,14 @@ def report(layout: ExperimentLayout, states: Sequence[RunState]) -> ReportOutcom
     collated = collate([(run, frames_of(evaluation)) for run, evaluation in found])
     problems = (*problems, *collated.problems, *recount(collated.tables["slice"], collated.tables["volume"]))
     volume_rows = rows_of(collated.tables["volume"])
-    of_cohort = {"global": global_rows(volume_rows), "biomarker_global": _agreement(collated)}
+    biomarker_rows = rows_of(collated.tables["biomarker_volume"])
+    of_cohort = {"global": global_rows(volume_rows), "biomarker_global": biomarker_global_rows(biomarker_rows)}
     points = [point for state in states for point in points_of(state, layout)]
     comparison = compare(points, of_cohort["global"])
     coverage = Coverage(tuple(_covered(state) for state in states))
     write_tables(layout.report, collated, of_cohort, comparison)
     write_json(layout.report / "coverage.json", coverage.to_json(problems))
-    page = page_of(layout, states, comparison, coverage, of_cohort["global"], problems)
+    page = page_of(layout, states, comparison, coverage, of_cohort, biomarker_rows, problems)
     for name, source in page.assets.items():
         _put(layout.report / name, source)
     kept = {layout.report / name for name in page.assets}
@@ -120,10 +121,6 @@ def frames_of(evaluation: EvalLayout) -> dict[str, Frame]:
     return {
         name: frame_of_csv(TABLES[name], path.read_bytes(), str(path)) for name, path in paths.items() if path.is_file()
     }
-
-
-def _agreement(collated: Collated) -> list[Row]:
-    return biomarker_global_rows(rows_of(collated.tables["biomarker_volume"]))
 
 
 def points_of(state: RunState, layout: ExperimentLayout) -> list[PointRun]:

@@ -176,3 +176,34 @@ def test_a_setting_that_differs_between_runs_is_shown_with_all_its_values(states
     other.write_text(other.read_text().replace("lr: 0.001", "lr: 0.0002"))
     report(LAYOUT, states)
     assert "AdamW, lr 0.001; AdamW, lr 0.0002" in (LAYOUT.report / "index.html").read_text()
+
+
+def test_biomarkers_have_their_agreement_as_a_table_and_pictures_on_the_page(states):
+    """Four subjects, T2 of the prediction 1 ms above, 1 below, equal, 2 above; a fifth was missed."""
+    best = states[1].planned
+    evaluation = LAYOUT.run(best.run_id).evaluation(best.eval_ids[0])
+    key = {name: read_csv(evaluation.table("volume"), TABLES["volume"])[0][name] for name in _STAMP}
+    kind = {"label": 1, "tissue": "<i>cartilage</i>", "instance": None, "biomarker": "t2", "definition": "mean"}
+    pairs = [(40.0, 41.0), (44.0, 43.0), (42.0, 42.0), (48.0, 50.0), (45.0, None)]
+    rows = [
+        {
+            **key, **kind, "unit": "ms", "subject": f"s{number}", "volume": "v", "n_reference": 9, "n_prediction": 9,
+            "reference": reference, "prediction": prediction, "dz_source": "positions",
+            "difference": None if prediction is None else prediction - reference,
+            "status": "missed" if prediction is None else "ok",
+        }
+        for number, (reference, prediction) in enumerate(pairs)
+    ]  # fmt: skip
+    write_csv(evaluation.table("biomarker_volume"), TABLES["biomarker_volume"], rows)
+    page = report(LAYOUT, states).page
+    (row,) = table("biomarker_global")
+    assert (row["n"], row["n_missed"], row["bias"], row["within_yardstick"]) == ("4", "1", "0.5", "1")
+    assert float(row["loa_low_ci_low"]) < float(row["loa_low"]) < 0.5 < float(row["loa_high_ci_high"])
+    text = page.read_text()
+    assert 'id="agreement"' in text
+    assert "<i>cartilage" not in text
+    (picture,) = (LAYOUT.report / "assets").glob("agreement-*.svg")
+    assert f"./assets/{picture.name}" in text
+
+
+_STAMP = ("run", "eval", "dataset", "split", "protocol")
