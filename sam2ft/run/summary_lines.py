@@ -8,7 +8,8 @@ from sam2ft.core.rows import Row
 
 
 def lines_of(global_rows: Sequence[Row]) -> list[str]:
-    """Mean of each measure per label (and dataset, when there are several) as lines of text: a table for a terminal."""
+    """Mean of each measure per label (and dataset, when there are several) as lines of text: a table for a terminal,
+    with labels or measures downward, whichever is narrower."""
     several = len({row["dataset"] for row in global_rows}) > 1
     means: dict[str, dict[str, Any]] = {}
     for row in global_rows:
@@ -18,7 +19,8 @@ def lines_of(global_rows: Sequence[Row]) -> list[str]:
     cells = [["label", *measures]]
     for name, of_label in means.items():
         cells.append([name, *(_shown(of_label.get(measure)) for measure in measures)])
-    return _aligned(cells)
+    turned = [["measure", *means], *([*column] for column in list(zip(*cells, strict=True))[1:])]
+    return min(_aligned(cells), _aligned(turned), key=lambda lines: max(map(len, lines)))
 
 
 def biomarker_lines(biomarker_rows: Sequence[Row]) -> list[str]:
