@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from sam2.sam2_image_predictor import SAM2ImagePredictor
-from timing import machine_line, ratio_line, say
+from timing import machine_line, product_line, ratio_line, say
 from torch import Tensor
 
 from sam2ft.core.geometry import Geometry
@@ -278,6 +278,7 @@ def precision_check(device: torch.device) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true", help="the nano at 256 px instead of SAM 2.1 tiny at 1024 px")
+    parser.add_argument("--quick", action="store_true", help="the nano, 2 boxes, one pair: only to see that it runs")
     parser.add_argument("--precision-check", action="store_true", help="only that")
     parser.add_argument("--boxes", type=int, nargs="+", default=[1, 8, 32], help="per slice")
     parser.add_argument("--slices", type=int, default=None, help="per volume (default: 1, with --small or a GPU 8)")
@@ -286,17 +287,18 @@ def main() -> None:
     parser.add_argument("--encode-batch", type=int, default=1, help="eval.encode_batch of the Tester")
     given = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    say(f"{machine_line()}, {torch.cuda.get_device_name() if device.type == 'cuda' else 'CPU'}")
+    say(f"{machine_line()}, {torch.cuda.get_device_name() if device.type == 'cuda' else product_line()}")
     if given.precision_check:
         precision_check(device)
         return
-    config, size = ("sam2_nano", 256) if given.small else (TINY, 1024)
+    small = given.small or given.quick
+    config, size = ("sam2_nano", 256) if small else (TINY, 1024)
     model = build_untrained(config, image_size=size, seed=1).to(device).eval()
-    slices = given.slices or (8 if given.small or device.type == "cuda" else 1)
+    slices = given.slices or (1 if given.quick else 8 if small or device.type == "cuda" else 1)
     say(f"{config} at {size} px, slices of {SIDE} x {SIDE}; the Tester's time holds reading, composing and scoring")
-    for num_boxes in given.boxes:
+    for num_boxes in [2] if given.quick else given.boxes:
         bench = Bench(model, Discs(slices, num_boxes), given.encode_batch)
-        compare(bench, given.repetitions, given.per_box_at_most, with_stock=size == 1024)
+        compare(bench, 1 if given.quick else given.repetitions, given.per_box_at_most, with_stock=size == 1024)
 
 
 if __name__ == "__main__":

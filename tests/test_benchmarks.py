@@ -17,9 +17,10 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
         ("bench_training_step.py", "nano-256 bf16 against plain fp32"),
         ("bench_memory.py", "nano-256"),
         ("bench_loader.py", "nano-256  2 workers"),
+        ("bench_evaluation.py", "of the time inside encoder and decoder"),
     ],
 )
-def test_a_benchmark_of_training_runs(script: str, line: str) -> None:
+def test_a_benchmark_runs(script: str, line: str) -> None:
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / script), "--quick"], capture_output=True, text=True, timeout=600, check=False
     )
