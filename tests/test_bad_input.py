@@ -56,10 +56,10 @@ EXPERIMENTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "image_encoder: true, mask_decoder: true}\n  lora: {rank: 4}",
         ("toy.yaml:9: module.trainable.image_encoder", "module.lora"),
     ),
-    "what this version does not do": (
+    "metadata that are not there": (
         "num_workers: 0",
         "num_workers: 0, stats_metadata_file: m.json",
-        ("datamodule.stats_metadata_file",),
+        ("datamodule.stats_metadata_file", "m.json"),
     ),
 }  # fmt: skip
 

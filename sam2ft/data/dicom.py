@@ -29,6 +29,7 @@ SAME_POSITION_MM = 0.01
 # Our field -> DICOM attribute (PS3.6), one number each.
 NUMBER_FIELDS = {
     "slice_thickness": "SliceThickness",
+    "spacing_between_slices": "SpacingBetweenSlices",
     "TE": "EchoTime",
     "TR": "RepetitionTime",
     "flip_angle": "FlipAngle",

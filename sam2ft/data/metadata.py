@@ -20,6 +20,7 @@ from sam2ft.core.keys import VolumeKey
 GRID_FIELDS = ("pixel_spacing", "slice_thickness", "slice_spacing", "rows", "columns")
 SLICE_FIELDS = (
     *GRID_FIELDS,
+    "spacing_between_slices",
     "TE",
     "TR",
     "flip_angle",

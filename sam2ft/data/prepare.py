@@ -15,6 +15,7 @@ from sam2ft.core.keys import VolumeKey
 from sam2ft.data.intensity import quantised, window_of
 from sam2ft.data.labels import relabel
 from sam2ft.data.maps import read_map
+from sam2ft.data.slice_metadata import distance_disagreements, in_short
 from sam2ft.data.sources import VolumeSource, find_by_patterns, find_by_table, fingerprint
 from sam2ft.data.split import SPLITS, split_by_fractions, split_from_file
 from sam2ft.data.store import Store
@@ -49,6 +50,8 @@ class Summary:
     """Split -> number of prepared subjects."""
     unlabelled: tuple[VolumeKey, ...]
     """Prepared volumes whose mask holds no label at all: allowed, but worth a look."""
+    disagreements: tuple[str, ...] = ()
+    """What headers say of the distance of slices against their positions, where it differs by over 1 %."""
 
     @property
     def refused(self) -> tuple[Outcome, ...]:
@@ -58,14 +61,12 @@ class Summary:
         return sum(outcome.result == result for outcome in self.outcomes)
 
 
-def prepare_dataset(
-    config: DatasetConfig, base: Path, out: Path, progress: Progress, *, workers: int = 1
-) -> Summary:
+def prepare_dataset(config: DatasetConfig, base: Path, out: Path, progress: Progress, *, workers: int = 1) -> Summary:
     """Make or complete the store `out` from what `config` describes; its paths are below `base`.
 
-    `workers` processes share the volumes out; the store is the same for any number. Volumes that cannot be used are refused one by one and named in the summary; the others are prepared. Errors:
-    DataError when the folder is no store of this dataset, when a split is wrong, or when every volume is refused; then
-    nothing is changed.
+    `workers` processes share the volumes out; the store is the same for any number. Volumes that cannot be used are
+    refused one by one and named in the summary; the others are prepared. Errors: DataError when the folder is no store
+    of this dataset, when a split is wrong, or when every volume is refused; then nothing is changed.
     """
     sources = _find(config, base)
     split_of = _split(config, sources, base)
@@ -84,8 +85,10 @@ def prepare_dataset(
         writer.finish(kept, split_of)
     subjects = {key.subject for key in kept}
     splits = {split: sum(split_of[subject] == split for subject in subjects) for split in SPLITS}
-    unlabelled = tuple(record.key for record in Store.open(out).volumes if not record.label_runs)
-    return Summary(out, tuple(outcomes), splits, unlabelled)
+    records = Store.open(out).volumes
+    unlabelled = tuple(record.key for record in records if not record.label_runs)
+    distances = {str(record.key): distance_disagreements(record.geometry, record.dicom) for record in records}
+    return Summary(out, tuple(outcomes), splits, unlabelled, tuple(in_short(distances)))
 
 
 def _find(config: DatasetConfig, base: Path) -> list[VolumeSource]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from sam2ft.core.errors import ConfigError
 from sam2ft.core.keys import VolumeKey
 from sam2ft.data.detections import Detections
-from sam2ft.data.metadata import metadata_of
+from sam2ft.data.slice_metadata import MetadataSource
 from sam2ft.data.slices import SliceView, ahead, volume_slices
 from sam2ft.data.store import Store, VolumeRecord
 from sam2ft.engine import wide_tables
@@ -58,14 +58,11 @@ class StoreVolume:
     scene: Scene
 
     @classmethod
-    def of(
-        cls, store: Store, record: VolumeRecord, dicom_fields: Sequence[str] = (), *, representative_slice: bool = True
-    ) -> "StoreVolume":
-        """With the store's geometry and maps of it, and those of `dicom_fields` that the store has."""
+    def of(cls, store: Store, record: VolumeRecord, metadata: MetadataSource | None = None) -> "StoreVolume":
+        """With the maps of it that the store has, and its grid and fields as `metadata` describes them."""
         maps = {name: store.map(record.key, name) for name in record.maps}
-        num_slices = record.geometry.shape_zyx[0]
-        dicom = metadata_of(record.dicom, dicom_fields, num_slices, representative_slice=representative_slice)
-        return cls(store, record, Scene(record.geometry, store.labels, maps, dicom))
+        described = (metadata or MetadataSource()).describe(record)
+        return cls(store, record, Scene(described.geometry, store.labels, maps, described.dicom))
 
     @property
     def key(self) -> VolumeKey:

@@ -60,7 +60,7 @@ def job_of(request: CheckpointRequest, like: Experiment | None = None) -> Job:
         raise CheckpointError(f"{request.checkpoint}: no such file")
     layout = run_of(request.checkpoint)
     experiment = _experiment(request, layout, like)
-    refuse_unsupported(experiment.eval, experiment.datamodule)
+    refuse_unsupported(experiment.eval)
     # Where the experiment trained, max_subject_set was about training.
     records = evaluated_records(experiment, max_train_subjects(experiment) if layout is None else None)
     files, model = file_digests(experiment), _other_model(experiment, layout)

@@ -7,12 +7,12 @@ from itertools import groupby, tee
 from pathlib import Path
 
 from sam2ft.config.schema import Experiment
-from sam2ft.config.schema_data import Metric
 from sam2ft.core.files import write_text
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.layout import EvalLayout
 from sam2ft.core.rows import Row
 from sam2ft.data.detections import read_detections
+from sam2ft.data.slice_metadata import MetadataSource
 from sam2ft.data.store import Store, VolumeRecord
 from sam2ft.engine.distributed import Ranks
 from sam2ft.engine.shared_volume import SharedVolume
@@ -22,7 +22,7 @@ from sam2ft.metrics.factory import load_metrics
 from sam2ft.metrics.measurement import ScoreSettings
 from sam2ft.model.segmenter import build_segmenter
 from sam2ft.run.eval_parts import Parts
-from sam2ft.run.inputs import open_stores, store_of
+from sam2ft.run.inputs import metadata_source, open_stores, store_of
 
 
 def _free(is_main: bool) -> None:
@@ -127,19 +127,22 @@ def _until_stopped(
 ) -> Iterator[StoreVolume]:
     """The volumes of `records`; after the first one of the pass only as long as no rank was told to stop."""
     experiment, sign = jobs[0].experiment, jobs[0].evaluation.stop
-    stores, metric = store_of(open_stores(experiment)), experiment.datamodule.metric
+    stores, metadata = (
+        store_of(open_stores(experiment)),
+        metadata_source(experiment, experiment.datamodule.stats_metadata_file),
+    )
     for number, record in enumerate(records):
         if (number or begun) and stop.requested:
             # A file, not a collective: ranks have different numbers of volumes, and none waits for another.
             write_text(sign, "")
         if (number or begun) and sign.exists():
             return
-        yield _verified_volume(stores[record.key.dataset], record, metric)
+        yield _verified_volume(stores[record.key.dataset], record, metadata)
 
 
-def _verified_volume(store: Store, record: VolumeRecord, metric: Metric) -> StoreVolume:
+def _verified_volume(store: Store, record: VolumeRecord, metadata: MetadataSource) -> StoreVolume:
     store.verify([record])
-    return StoreVolume.of(store, record, metric.dicom_fields, representative_slice=metric.representative_slice)
+    return StoreVolume.of(store, record, metadata)
 
 
 def score_settings(experiment: Experiment) -> ScoreSettings:
@@ -148,4 +151,6 @@ def score_settings(experiment: Experiment) -> ScoreSettings:
         missed_distance=experiment.eval.missed_distance,
         nsd_tolerance_mm=experiment.eval.nsd_tolerance_mm,
         tissues=experiment.datamodule.metric.tissues,
+        t1rho_upper_ms=experiment.datamodule.metric.t1rho_upper_ms,
+        sensitivity=experiment.datamodule.metric.sensitivity,
     )

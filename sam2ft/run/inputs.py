@@ -6,6 +6,7 @@ from pathlib import Path
 from sam2ft.config.schema import Experiment
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import sha256_file
+from sam2ft.data.slice_metadata import MetadataSource
 from sam2ft.data.split import SPLITS
 from sam2ft.data.store import Store, VolumeRecord
 
@@ -81,9 +82,18 @@ def verify(stores: Sequence[Store], records: Iterable[VolumeRecord]) -> None:
         of_dataset[record.key.dataset].verify([record])
 
 
+def metadata_source(experiment: Experiment, file: Path | None) -> MetadataSource:
+    """What metrics are told of slices, by the store or by `file`. Errors: DataError for a file that is no metadata."""
+    chosen = experiment.datamodule.metric
+    return MetadataSource.of(chosen.dicom_fields, chosen.representative_slice, file)
+
+
 def named_files(experiment: Experiment) -> dict[str, Path]:
     """Dotted key -> file, of every file whose content enters the eval_id."""
-    named = {"eval.boxes_file": experiment.eval.boxes_file}
+    named = {
+        "eval.boxes_file": experiment.eval.boxes_file,
+        "datamodule.stats_metadata_file": experiment.datamodule.stats_metadata_file,
+    }
     return {key: path for key, path in named.items() if path is not None}
 
 

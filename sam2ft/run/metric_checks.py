@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sam2ft.config.schema_data import Metric as MetricSection
-from sam2ft.core.errors import UserError
+from sam2ft.core.errors import DataError, UserError
 from sam2ft.core.labels import LabelTable
-from sam2ft.data.metadata import metadata_of
+from sam2ft.data.slice_metadata import MetadataSource
 from sam2ft.data.store import VolumeRecord
-from sam2ft.metrics.factory import load_metrics, unmet_needs
-from sam2ft.metrics.measurement import Metric
+from sam2ft.metrics.factory import load_metrics, measured_labels, unmet_needs
+from sam2ft.metrics.measurement import Metric, can_do_without_bone
 from sam2ft.metrics.probe import probe
 
 FUNC, TISSUES = "datamodule.metric.func", "datamodule.metric.tissues"
@@ -18,7 +18,9 @@ Found = tuple[str, str, bool]
 """(dotted key, what is wrong with it, whether it is only a warning)."""
 
 
-def metric_problems(chosen: MetricSection, labels: LabelTable, records: Sequence[VolumeRecord]) -> Iterator[Found]:
+def metric_problems(
+    chosen: MetricSection, labels: LabelTable, records: Sequence[VolumeRecord], metadata: MetadataSource
+) -> Iterator[Found]:
     """Everything that is wrong with the metrics for these volumes, and what is odd about those from outside."""
     try:
         metrics = load_metrics(chosen.func)
@@ -33,28 +35,50 @@ def metric_problems(chosen: MetricSection, labels: LabelTable, records: Sequence
             f"{record.key}: {message}"
             for record in records
             for message in unmet_needs(
-                metric, labels, chosen.tissues, maps=record.maps, dicom_fields=_fields(metric, record, chosen)
+                metric, labels, chosen.tissues, maps=record.maps, dicom_fields=_fields(metric, record, metadata)
             )
         ]
+        unmet += [
+            f"{record.key}: {message}" for record in records for message in _lost_bones(metric, labels, chosen, record)
+        ]
         yield from ((FUNC, message, False) for message in unmet)
+        yield from ((TISSUES, message, True) for message in _without_bones(metric, labels, chosen))
         if records and not unmet:
-            yield from _tried(metric, records[0], chosen)
+            yield from _tried(metric, records[0], metadata)
 
 
-def _tried(metric: Metric, record: VolumeRecord, chosen: MetricSection) -> Iterator[Found]:
+def _lost_bones(metric: Metric, labels: LabelTable, chosen: MetricSection, record: VolumeRecord) -> Iterator[str]:
+    """Tissues that are in a volume whose mask lacks the bone that the metric needs of them."""
+    if "bone" not in metric.needs:
+        return
+    for label_id in measured_labels(metric, labels, chosen.tissues):
+        tissue, bone = labels[label_id].name, labels.interface_of(label_id)
+        if bone is not None and record.slices_of(label_id) and not record.slices_of(bone.id):
+            yield f"{metric.name} of {tissue} needs label {bone.id} {bone.name}, which the mask lacks"
+
+
+def _without_bones(metric: Metric, labels: LabelTable, chosen: MetricSection) -> Iterator[str]:
+    """Tissues asked for that a metric that needs a bone will measure without one, by another definition."""
+    if "bone" in metric.needs and can_do_without_bone(metric):
+        for label_id in chosen.tissues or ():
+            if labels[label_id].interface is None:
+                name = labels[label_id].name
+                yield f"labels.{label_id} {name} has no interface: {metric.name} will be its local_thickness"
+
+
+def _tried(metric: Metric, record: VolumeRecord, metadata: MetadataSource) -> Iterator[Found]:
     try:
-        yield from ((FUNC, message, True) for message in probe(metric, _fields(metric, record, chosen)))
+        yield from ((FUNC, message, True) for message in probe(metric, _fields(metric, record, metadata)))
     except UserError as error:
         yield FUNC, f"tried on made-up masks: {error}", False
 
 
-def _fields(metric: Metric, record: VolumeRecord, chosen: MetricSection) -> Mapping[str, Sequence[Any]]:
+def _fields(metric: Metric, record: VolumeRecord, metadata: MetadataSource) -> Mapping[str, Sequence[Any]]:
     """What the metric will be handed of the volume; its record is read only for a metric that needs any of it."""
     if not any(need.startswith("dicom:") for need in metric.needs):
         return {}
-    return metadata_of(
-        record.dicom,
-        chosen.dicom_fields,
-        record.geometry.shape_zyx[0],
-        representative_slice=chosen.representative_slice,
-    )
+    try:
+        return metadata.describe(record).dicom
+    except DataError:
+        # A metadata file must have all that is wanted; that it has not is a problem of its own.
+        return dict.fromkeys(metadata.wanted, ())

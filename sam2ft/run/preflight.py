@@ -14,8 +14,16 @@ from sam2ft.core.files import DigestCache
 from sam2ft.core.layout import RUNS, digest_cache
 from sam2ft.data.detections import read_detections
 from sam2ft.data.store import Store, VolumeRecord, index_path, records_digest
-from sam2ft.engine.unsupported import unavailable
-from sam2ft.run.inputs import labelled_records, max_train_subjects, named_files, open_stores, split_records
+from sam2ft.engine.prompting import unavailable_in_evaluation
+from sam2ft.run.inputs import (
+    labelled_records,
+    max_train_subjects,
+    metadata_source,
+    named_files,
+    open_stores,
+    split_records,
+)
+from sam2ft.run.metadata_checks import metadata_problems
 from sam2ft.run.metric_checks import metric_problems
 from sam2ft.run.planned import PlannedPoint, PlannedRun, Resources
 from sam2ft.run.resources import resources_here, slices_per_step
@@ -115,7 +123,7 @@ class _Checker:
 
     def point(self, point: Point) -> ResolvedPoint:
         experiment, asked = point.experiment, self.fill(point.experiment)
-        for key, message in unavailable(experiment.eval, experiment.datamodule):
+        for key, message in unavailable_in_evaluation(experiment.eval):
             self.problem(key, message)
         stores, weights = self._stores(experiment), self._weights(experiment)
         self._detections(experiment, stores)
@@ -145,7 +153,8 @@ class _Checker:
 
     def _stores(self, experiment: Experiment) -> tuple[Store, ...]:
         """The experiment's stores; empty when any is missing or does not fit."""
-        choices = (experiment.dataset, experiment.datamodule.num_classes, experiment.datamodule.metric)
+        data = experiment.datamodule
+        choices = (experiment.dataset, data.num_classes, data.metric, data.stats_metadata_file)
         if (known := self._fitting.get((*choices, experiment.eval.split))) is None:
             known = self._fitting[(*choices, experiment.eval.split)] = self._checked_stores(experiment)
         return known
@@ -230,8 +239,17 @@ class _Checker:
     def _metrics(self, experiment: Experiment, stores: Sequence[Store]) -> None:
         """Metrics by name, what they need of each evaluated volume, and whether those from outside work."""
         records = [record for store in stores for record in store.volumes if record.split == experiment.eval.split]
-        for key, message, warning in metric_problems(experiment.datamodule.metric, stores[0].labels, records):
-            self.problem(key, message, warning=warning)
+        file = experiment.datamodule.stats_metadata_file
+        try:
+            # A file that is not there is a finding of `_files`.
+            metadata = metadata_source(experiment, file if file is None or file.is_file() else None)
+        except DataError as error:
+            self.problem("datamodule.stats_metadata_file", str(error))
+            return
+        chosen, labels = experiment.datamodule.metric, stores[0].labels
+        for found in (metric_problems, metadata_problems):
+            for key, message, warning in found(chosen, labels, records, metadata):
+                self.problem(key, message, warning=warning)
 
 
 def initial_weights(experiment: Experiment) -> Path | None:

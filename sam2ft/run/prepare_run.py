@@ -64,6 +64,7 @@ def _text(summary: Summary) -> str:
     notes = [f"no prepared subject is in {' or '.join(empty)}"] if empty else []
     if summary.unlabelled:
         notes.append(f"without any label in the mask: {', '.join(map(str, summary.unlabelled))}")
+    notes += summary.disagreements
     return "\n".join([f"{summary.store}: {volumes}; subjects: {splits}", *notes])
 
 

@@ -17,7 +17,8 @@ from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import LabelTable
 from sam2ft.core.layout import RUNS, EvalLayout, scored
 from sam2ft.core.rows import SCHEMA_VERSION, TABLES, Row, sort_key, stamped
-from sam2ft.data.metadata import metadata_of
+from sam2ft.data.metadata import GRID_FIELDS
+from sam2ft.data.slice_metadata import MetadataSource
 from sam2ft.data.store import Store, VolumeRecord
 from sam2ft.data.volumes import read_volume
 from sam2ft.metrics.counts import LabelMap
@@ -147,13 +148,13 @@ def score_store(
 def _masks_of_store(store: Store, record: VolumeRecord, prediction: Path, scoring: Scoring) -> _Masks:
     store.verify([record])
     maps = {name: store.map(record.key, name) for name in record.maps}
-    fields = list(record.dicom) if scoring.dicom_fields is None else scoring.dicom_fields
-    num_slices = record.geometry.shape_zyx[0]
-    dicom = metadata_of(record.dicom, fields, num_slices, representative_slice=scoring.representative_slice)
+    every = record.dicom if scoring.stats_metadata_file is None else GRID_FIELDS
+    fields = every if scoring.dicom_fields is None else scoring.dicom_fields
+    described = MetadataSource.of(fields, scoring.representative_slice, scoring.stats_metadata_file).describe(record)
     reference: LabelMap = np.asarray(store.mask(record.key))
     slices = None if scoring.include_empty_slices else [i for i, mask in enumerate(reference) if mask.any()]
     predicted, resampled = read_prediction(prediction, record.geometry, resample=scoring.resample)
-    scene = Scene(record.geometry, store.labels, maps, dicom, slices)
+    scene = Scene(described.geometry, store.labels, maps, described.dicom, slices)
     return _Masks(relabelled(prediction, predicted, store.labels), reference, scene, resampled)
 
 

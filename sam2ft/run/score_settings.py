@@ -10,6 +10,7 @@ from sam2ft.config.schema import Experiment
 from sam2ft.config.schema_module import NANO
 from sam2ft.config.tree import SET, Tree, overridden, parse_overrides
 from sam2ft.core.errors import Problem, ProblemsError
+from sam2ft.core.files import sha256_file
 from sam2ft.metrics.measurement import ScoreSettings
 
 ALLOWED = (
@@ -21,6 +22,7 @@ ALLOWED = (
     "datamodule.metric.tissues",
     "datamodule.metric.dicom_fields",
     "datamodule.metric.representative_slice",
+    "datamodule.stats_metadata_file",
 )
 
 
@@ -35,8 +37,10 @@ class Scoring:
     func: Mapping[str, bool] | None = None
     """As datamodule.metric.func; None: every metric whose needs are met."""
     dicom_fields: Sequence[str] | None = None
-    """None: all that the store has."""
+    """None: all that the store has; of a metadata file the spacings, rows and columns."""
     representative_slice: bool = True
+    stats_metadata_file: Path | None = None
+    """Slice metadata instead of the store's own."""
     num_pictures: int = 24
 
     def identity(self) -> dict[str, Any]:
@@ -52,6 +56,8 @@ class Scoring:
             chosen["dicom_fields"] = list(self.dicom_fields)
         if not self.representative_slice:
             chosen["representative_slice"] = False
+        if self.stats_metadata_file is not None:
+            chosen["stats_metadata_file"] = sha256_file(self.stats_metadata_file)
         return chosen
 
 
@@ -78,5 +84,12 @@ def scoring_of(overrides: Sequence[str], *, resample: bool = False) -> Scoring:
         func=dict(metric.func) if any(key.startswith("datamodule.metric.func") for key in asked) else None,
         dicom_fields=metric.dicom_fields if "datamodule.metric.dicom_fields" in asked else None,
         representative_slice=metric.representative_slice,
+        stats_metadata_file=_there(found.datamodule.stats_metadata_file),
         num_pictures=chosen.qc_slices,
     )
+
+
+def _there(file: Path | None) -> Path | None:
+    if file is not None and not file.is_file():
+        raise ProblemsError([Problem(SET, "datamodule.stats_metadata_file", f"found {file}, which is no file")])
+    return file

@@ -189,7 +189,7 @@ def begun(
 def trainable_model(experiment: Experiment, loss: SegmentationLoss, ranks: Ranks) -> FinetunedSAM2:
     """The model with its initial weights, of which what the experiment asks for, and can be reached, trains."""
     module = experiment.module
-    refuse_unsupported(experiment.eval, experiment.datamodule)
+    refuse_unsupported(experiment.eval)
     model = build_segmenter(
         module.sam2_model_cfg, image_size=module.image_size, checkpoint=module.sam2_checkpoint, device=ranks.device
     )

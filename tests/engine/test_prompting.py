@@ -14,8 +14,9 @@ from sam2ft.engine.prompting import (
     passes_of,
     prompt_box,
     protocol_name,
+    unavailable_in_evaluation,
 )
-from sam2ft.engine.unsupported import refuse_unsupported, unavailable
+from sam2ft.engine.unsupported import refuse_unsupported
 
 
 @pytest.mark.parametrize(
@@ -74,14 +75,13 @@ def test_jitter_is_keyed_by_slice_instance_and_seed() -> None:
 def test_what_a_protocol_has_no_use_for_is_named_key_by_key() -> None:
     study = SimpleNamespace(shifts=(0, 2), seeds=(0,))
     evaluation = EvaluationChoice(protocol="mask", bbox_shift=3, prompt_noise=study)
-    own, other = SimpleNamespace(stats_metadata_file=None), SimpleNamespace(stats_metadata_file="meta.json")
-    keys = [key for key, _ in unavailable(evaluation, other)]
-    assert keys == ["datamodule.stats_metadata_file", "eval.bbox_shift", "eval.prompt_noise"]
+    keys = [key for key, _ in unavailable_in_evaluation(evaluation)]
+    assert keys == ["eval.bbox_shift", "eval.prompt_noise"]
     with pytest.raises(ConfigError, match=r"eval\.bbox_shift: it moves boxes of protocol box, not of mask"):
-        refuse_unsupported(evaluation, own)
+        refuse_unsupported(evaluation)
     for protocol in ("box", "point", "points", "mask", "boxes_file", "propagate"):
-        refuse_unsupported(EvaluationChoice(protocol=protocol), own)
-    refuse_unsupported(EvaluationChoice(bbox_shift=3, direction="both", prompt_noise=study), own)
+        refuse_unsupported(EvaluationChoice(protocol=protocol))
+    refuse_unsupported(EvaluationChoice(bbox_shift=3, direction="both", prompt_noise=study))
 
 
 def test_sides_that_move_both_ways_cover_the_whole_range_and_leave_a_box() -> None:

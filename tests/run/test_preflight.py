@@ -179,8 +179,51 @@ def test_a_tissue_that_is_no_label_is_refused(place):
     assert "known: 1 cartilage, 5 bone" in problems("datamodule.metric.tissues=[1, 2]")[0]
 
 
-def test_metadata_of_another_file_are_refused_not_ignored(place):
-    assert "datamodule.stats_metadata_file: not available" in problems("datamodule.stats_metadata_file=meta.json")[0]
+def metadata_file(**changes):
+    """meta.json describing subject d, the evaluated one, slice by slice; `changes` to every slice."""
+    grid = {"pixel_spacing": [0.5, 0.5], "slice_thickness": 3.0, "slice_spacing": 3.0, "rows": 8, "columns": 8}
+    slices = dict.fromkeys(("001", "002"), grid | changes)
+    write_json(Path("meta.json"), {"d": {"subject_id": "d", "slices": slices}})
+    return "datamodule.stats_metadata_file=meta.json"
+
+
+def test_metadata_of_another_file_are_part_of_an_evaluations_identity(place):
+    (plain,) = ids("experiment.baseline=false")
+    (other,) = ids("experiment.baseline=false", metadata_file())
+    (changed,) = ids("experiment.baseline=false", metadata_file(slice_thickness=2.0))
+    assert plain[0] == other[0] == changed[0]
+    assert len({plain[1], other[1], changed[1]}) == 3
+
+
+def test_metadata_of_another_file_must_describe_every_evaluated_volume(place):
+    overrides = metadata_file()
+    assert "stats_metadata_file: found" in problems("datamodule.stats_metadata_file=none.json")[0]
+    whole = read_json(Path("meta.json"))
+    write_json(Path("meta.json"), {"dd": whole["d"]})
+    assert "no subject 'd' (nor 'd/image') among 1" in problems(overrides)[0]
+    del whole["d"]["slices"]["002"]
+    write_json(Path("meta.json"), whole)
+    assert "metadata of d: no slice '002'" in problems(overrides, "datamodule.metric.representative_slice=false")[0]
+    assert "d has 8 rows x 9 columns, the image 8 x 8" in problems(metadata_file(columns=9))[0]
+    assert "d has pixel_spacing [0, 0.5]" in problems(metadata_file(pixel_spacing=[0, 0.5]))[0]
+    assert len(problems(metadata_file(columns=9))) == 1
+
+
+def test_distances_of_slices_that_disagree_are_a_warning_where_a_biomarker_is_measured(place):
+    file = metadata_file(slice_thickness=2.0)
+    assert resolved(file).warnings == ()
+    volume = "datamodule.metric.func={tissuevolume: true}"
+    (warning,) = resolved(file, volume).warnings
+    assert "slice_thickness says 2 mm, positions 3 mm (used) in toy/d/image" in warning
+    assert resolved(metadata_file(slice_thickness=3.02), volume).warnings == ()
+
+
+def test_a_tissue_without_a_value_in_its_map_is_a_warning(place, monkeypatch):
+    nowhere = {"t2": {"valid_of_label": {"1": [0, 18], "5": [3, 4]}}}
+    monkeypatch.setattr("sam2ft.data.store.VolumeRecord.map_facts", nowhere)
+    monkeypatch.setattr("sam2ft.data.store.VolumeRecord.maps", ("t2",))
+    (warning,) = resolved("datamodule.metric.func={t2: true}").warnings
+    assert "toy/d/image: map t2 has no value in the 18 voxels of cartilage; its t2 is empty" in warning
 
 
 def test_a_metric_is_checked_against_the_fields_that_it_will_be_handed(place, monkeypatch):
