@@ -52,6 +52,16 @@ class Metric(Section):
         "metrics are handed the middle slice's metadata for all slices (metadata_for_ml), or each slice's own",
         affects="evaluation",
     )
+    t1rho_upper_ms: float = leaf(
+        500.0, "longest T1rho that is no failed fit", affects="evaluation", unit="ms", legacy=500.0, gt=0
+    )
+    sensitivity: bool = leaf(
+        False,
+        "measure biomarkers also with the reference's outline moved by half a pixel: column sensitivity, three times "
+        "the time",
+        affects="evaluation",
+        legacy=False,
+    )
 
 
 class Datamodule(Section):

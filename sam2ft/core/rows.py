@@ -149,7 +149,9 @@ TABLES: dict[str, Table] = {
             "biomarker_volume",
             (*VOLUME_KEY, LABEL[0], text("tissue", "label name"), INSTANCE, *BIOMARKER),
             PAIR,
-            "Biomarkers of whole volumes, reference against prediction.",
+            "Biomarkers of whole volumes, reference against prediction. With datamodule.metric.sensitivity a column "
+            "sensitivity follows: the change of reference, in its unit, per pixel that the outline moves.",
+            extensible=True,
         ),
         Table(
             "biomarker_global",

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from sam2ft.core.errors import ConfigError
 from sam2ft.core.labels import LabelTable
-from sam2ft.metrics.measurement import Metric, is_biomarker
+from sam2ft.metrics.measurement import Metric, can_do_without_bone, is_biomarker
 from sam2ft.metrics.outside import OutsideMetric, reason
 
 # Strings, imported on use: a run that asks for dice does not pay for marching cubes.
@@ -115,11 +115,12 @@ def unmet_needs(
         elif kind == "bone":
             measured = measured_labels(metric, labels, tissues)
             if not measured:
-                missing.append(f"{metric.name} needs a label with an interface; the label table has none")
+                hint = "; metric.tissues names those to measure without one" if can_do_without_bone(metric) else ""
+                missing.append(f"{metric.name} needs a label with an interface; the label table has none{hint}")
             missing += [
                 f"{metric.name} needs labels.{label_id}.interface, the bone of {labels[label_id].name}"
                 for label_id in measured
-                if labels[label_id].interface is None
+                if labels[label_id].interface is None and not can_do_without_bone(metric)
             ]
     return missing
 

@@ -27,6 +27,15 @@ class ScoreSettings:
     nsd_tolerance_mm: float = 1.0
     tissues: tuple[int, ...] | None = None
     """Labels that biomarkers are measured on; None: all (thickness: those with an interface)."""
+    t1rho_upper_ms: float = 500.0
+    """Longer T1rho is a failed fit or fluid."""
+    sensitivity: bool = False
+    """Whether biomarkers of volumes are measured again with the reference's outline moved (`sensitivity.py`)."""
+
+    @property
+    def upper_ms(self) -> Mapping[str, float]:
+        """Map -> its longest valid relaxation time. T2: the bound of DOSMA."""
+        return {"t2": 100.0, "t1rho": self.t1rho_upper_ms}
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,8 @@ class Measurement:
     n_reference: int | None = None
     """Voxels, rays or instances behind the reference value."""
     n_prediction: int | None = None
+    sensitivity: float | None = None
+    """Of a biomarker: by how much the reference value changes per pixel that the outline moves outwards."""
 
     def __post_init__(self) -> None:
         if (self.value is None) == (self.reference is None) or (self.reference is None) != (self.prediction is None):
@@ -140,7 +151,11 @@ class MaskPair:
 
 
 class Metric(Protocol):
-    """A name, what it needs, and `measure`. An attribute `biomarker = True` limits it to the tissues."""
+    """A name, what it needs, and `measure`.
+
+    Optional attributes: `biomarker = True` limits it to the tissues; `without_bone = True` says that it can do without
+    the `bone` it needs where a tissue that was asked for by its id has no interface.
+    """
 
     @property
     def name(self) -> str: ...
@@ -176,3 +191,8 @@ def metric(name: str, needs: Sequence[str] = (), *, biomarker: bool = False) -> 
 def is_biomarker(candidate: Metric) -> bool:
     """Whether the metric is measured on tissues only. The attribute is optional: most metrics are of every label."""
     return bool(getattr(candidate, "biomarker", False))
+
+
+def can_do_without_bone(candidate: Metric) -> bool:
+    """Whether the metric measures tissues without an interface too, when they are asked for."""
+    return bool(getattr(candidate, "without_bone", False))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sam2ft.core.errors import ConfigError, UserError
 from sam2ft.core.rows import TABLES
-from sam2ft.metrics.measurement import MaskPair, Measurement, Metric, is_biomarker
+from sam2ft.metrics.measurement import MaskPair, Measurement, Metric, can_do_without_bone, is_biomarker
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,10 @@ class OutsideMetric:
     @property
     def biomarker(self) -> bool:
         return is_biomarker(self.made)
+
+    @property
+    def without_bone(self) -> bool:
+        return can_do_without_bone(self.made)
 
     def measure(self, pair: MaskPair) -> Iterator[Measurement]:
         """Errors: ConfigError naming the metric, the label, and what is wrong with it or where it raised."""

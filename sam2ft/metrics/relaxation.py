@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sam2ft.core.prompts import Mask
+from sam2ft.metrics.layers import LAYERS, layers
 from sam2ft.metrics.measurement import MaskPair, Measurement
 
 Values = npt.NDArray[np.float64]
@@ -30,10 +30,12 @@ class _RelaxationMetric:
 
     A voxel is valid when its value is finite and in (lower_ms, upper_ms]: a failed fit (0, NaN, a value at a bound
     beyond) is left out, never counted as 0 and never clipped. An empty mask has NaN and its status. Slices: the mean.
+    Where the tissue has an interface bone, each statistic also of its deep and its superficial half.
     """
 
     name: str
-    upper_ms: float
+    upper_ms: float | None
+    """None: that of the pair's settings."""
     lower_ms: float = 0.0
     biomarker: bool = True
 
@@ -43,23 +45,32 @@ class _RelaxationMetric:
 
     def measure(self, pair: MaskPair) -> Iterator[Measurement]:
         times = pair.maps[self.name]
+        upper_ms = pair.settings.upper_ms[self.name] if self.upper_ms is None else self.upper_ms
         for index, counts in pair.slice_overlaps.items():
             if counts.status != "absent":
-                reference = self._valid(times[index], pair.reference_zyx[index])
-                prediction = self._valid(times[index], pair.prediction_zyx[index])
-                yield self._statistic("mean", reference, prediction, slice_index=index)
-        reference, prediction = self._valid(times, pair.reference_zyx), self._valid(times, pair.prediction_zyx)
+                inside = (times[index][mask[index]] for mask in (pair.reference_zyx, pair.prediction_zyx))
+                reference, prediction = (self._valid(values, upper_ms) for values in inside)
+                yield self._statistic("mean", "", reference, prediction, slice_index=index)
+        inside_reference, inside_prediction = times[pair.reference_zyx], times[pair.prediction_zyx]
+        reference, prediction = (self._valid(values, upper_ms) for values in (inside_reference, inside_prediction))
         for definition in _STATISTICS:
-            yield self._statistic(definition, reference, prediction)
+            yield self._statistic(definition, "", reference, prediction)
         yield self._valid_share(pair, len(reference), len(prediction))
+        if pair.bone_zyx is not None:
+            of_reference, of_prediction = layers(pair)
+            for layer in LAYERS:
+                reference = self._valid(inside_reference[of_reference[layer]], upper_ms)
+                prediction = self._valid(inside_prediction[of_prediction[layer]], upper_ms)
+                for definition in _STATISTICS:
+                    yield self._statistic(definition, f"_{layer}", reference, prediction)
 
-    def _valid(self, times: npt.NDArray[np.float32], mask: Mask) -> Values:
-        inside = np.asarray(times[mask], dtype=np.float64)
+    def _valid(self, inside: npt.NDArray[np.float32], upper_ms: float) -> Values:
+        values = np.asarray(inside, dtype=np.float64)
         # Comparisons with NaN are false, so NaN and infinity go the same way as values out of bounds.
-        return inside[(inside > self.lower_ms) & (inside <= self.upper_ms)]
+        return values[(values > self.lower_ms) & (values <= upper_ms)]
 
     def _statistic(
-        self, definition: str, reference: Values, prediction: Values, slice_index: int | None = None
+        self, definition: str, layer: str, reference: Values, prediction: Values, *, slice_index: int | None = None
     ) -> Measurement:
         of = _STATISTICS[definition]
         return Measurement(
@@ -68,7 +79,7 @@ class _RelaxationMetric:
             reference=of(reference),
             prediction=of(prediction),
             slice=slice_index,
-            definition=definition,
+            definition=definition + layer,
             unit="ms",
             n_reference=len(reference),
             n_prediction=len(prediction),
@@ -93,12 +104,12 @@ class T2Metric(_RelaxationMetric):
     """T2 in ms; beyond 100 ms a value is joint fluid or a failed fit (the bound DOSMA uses), not cartilage."""
 
     name: str = "t2"
-    upper_ms: float = 100.0
+    upper_ms: float | None = None
 
 
 @dataclass(frozen=True)
 class T1rhoMetric(_RelaxationMetric):
-    """T1rho in ms; the upper bound depends on the spin-lock times and can be set."""
+    """T1rho in ms; the upper bound depends on the spin-lock times (`datamodule.metric.t1rho_upper_ms`)."""
 
     name: str = "t1rho"
-    upper_ms: float = 500.0
+    upper_ms: float | None = None

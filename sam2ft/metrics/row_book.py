@@ -104,6 +104,7 @@ class RowBook:
                 "n_prediction": found.n_prediction,
                 "dz_source": self._dz_source,
                 "status": status if found.status is None else found.status,
+                **({} if found.sensitivity is None else {"sensitivity": found.sensitivity}),
             }
         )
 

@@ -15,9 +15,10 @@ from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.metrics.counts import LabelMap, Overlap, label_overlaps
 from sam2ft.metrics.factory import measured_labels, unmet_needs
-from sam2ft.metrics.measurement import MaskPair, Metric, ScoreSettings
+from sam2ft.metrics.measurement import MaskPair, Metric, ScoreSettings, is_biomarker
 from sam2ft.metrics.regions import Block, block_of
 from sam2ft.metrics.row_book import PromptedMask, RowBook, ScoredRows, instance_values, slice_values, volume_values
+from sam2ft.metrics.sensitivity import with_sensitivity
 
 __all__ = ["PromptedMask", "Scene", "ScoreSettings", "ScoredRows", "score_volume"]
 
@@ -185,6 +186,9 @@ def _pair_of(
 
 def _measure(rows: RowBook, pair: MaskPair, metrics: Iterable[Metric]) -> None:
     for one in metrics:
-        for found in one.measure(pair):
+        measured = one.measure(pair)
+        if pair.settings.sensitivity and is_biomarker(one):
+            measured = with_sensitivity(one, pair, measured)
+        for found in measured:
             counts = pair.overlap if found.slice is None else pair.slice_overlaps[found.slice]
             rows.put(found, pair.label, counts.status, one.name)

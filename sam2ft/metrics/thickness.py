@@ -9,9 +9,12 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from sam2ft.core.prompts import Mask
+from sam2ft.metrics.coverage import Chosen, covered
+from sam2ft.metrics.local_thickness import local_thickness_mm
 from sam2ft.metrics.measurement import MaskPair, Measurement
 from sam2ft.metrics.rays import Lengths, Numbers, Surface, blur_mm, lengths_along_normals, surface_of
 
+LOCAL = "local_thickness"
 UNITS = {
     "ThCcAB": "mm",
     "ThCtAB": "mm",
@@ -24,7 +27,7 @@ UNITS = {
 }
 """ThCcAB, ThCtAB: mean thickness over the covered area and over the total one (bare bone counts 0); cAB, tAB: covered
 and total area of subchondral bone; dAB: bare share of the total area; P5, P95: percentiles over the covered area;
-valid_share: rays that did not leave the image inside cartilage. All weighted by the bone area at each ray."""
+valid_share: covered rays that do not leave the image inside cartilage. All weighted by the bone area at each ray."""
 
 
 @dataclass(frozen=True)
@@ -33,24 +36,26 @@ class CartilageThicknessMetric:
 
     The total area is the bone that the reference covers (masks do not show where cartilage was lost before), so that a
     partly missed plate counts 0 mm there in ThCtAB of the prediction. A wholly missed plate is NaN, status missed; of a
-    spurious one, what depends on the total area is NaN.
+    spurious one, what depends on the total area is NaN. Where the reference has no bone, everything is NaN, status
+    absent. A tissue whose label names no bone has `local_thickness` instead.
     """
 
     name: str = "cartilagethickness"
     needs: tuple[str, ...] = ("bone",)
     biomarker: bool = True
+    without_bone: bool = True
 
     def measure(self, pair: MaskPair) -> Iterator[Measurement]:
+        if pair.bone_zyx is None:
+            yield _local(pair, self.name)
+            return
         reference, prediction = _nothing(), _nothing()
-        if pair.status != "absent":
-            surface, of_reference, of_prediction = _lengths_of_both(pair)
-            total = of_reference.covered_n
-            reference = _numbers(surface.areas_n, of_reference, total)
-            prediction = _numbers(surface.areas_n, of_prediction, total)
-            if pair.status == "missed":
-                prediction = _nothing()
-            if pair.status == "spurious":
-                reference = _nothing()
+        status = pair.status if pair.bone_zyx.any() else "absent"
+        if pair.status != "absent" and len((rays := bone_rays(pair)).surface):
+            if pair.status != "spurious":
+                reference = _numbers(rays, rays.reference)
+            if pair.status != "missed":
+                prediction = _numbers(rays, rays.prediction)
         for definition, unit in UNITS.items():
             yield Measurement(
                 "volume",
@@ -59,9 +64,27 @@ class CartilageThicknessMetric:
                 prediction=prediction.values[definition],
                 definition=definition,
                 unit=unit,
+                status=status,
                 n_reference=reference.rays(definition),
                 n_prediction=prediction.rays(definition),
             )
+
+
+def _local(pair: MaskPair, name: str) -> Measurement:
+    spacing = pair.geometry.spacing_zyx_mm
+    (reference, in_reference), (prediction, in_prediction) = (
+        local_thickness_mm(mask, spacing) for mask in (pair.reference_zyx, pair.prediction_zyx)
+    )
+    return Measurement(
+        "volume",
+        name,
+        reference=reference,
+        prediction=prediction,
+        definition=LOCAL,
+        unit="mm",
+        n_reference=in_reference,
+        n_prediction=in_prediction,
+    )
 
 
 @dataclass(frozen=True)
@@ -78,17 +101,41 @@ def _nothing() -> _Numbers:
     return _Numbers(dict.fromkeys(UNITS, math.nan), 0, 0)
 
 
-def _lengths_of_both(pair: MaskPair) -> tuple[Surface, Lengths, Lengths]:
-    """(bone surface near either plate, rays of the reference, rays of the prediction)."""
-    assert pair.bone_zyx is not None, "checked by needs"
+@dataclass(frozen=True)
+class Crossing:
+    """What one mask gives along the rays of a bone."""
+
+    lengths: Lengths
+    covered_n: Chosen
+
+
+@dataclass(frozen=True)
+class BoneRays:
+    """The reference's bone surface near either plate, and how its normals cross the plate of each mask."""
+
+    surface: Surface
+    """Empty where the reference has no bone near either plate."""
+    reference: Crossing
+    prediction: Crossing
+
+
+def bone_rays(pair: MaskPair) -> BoneRays:
+    """Made once per pair: thickness and the layers of T2 and T1rho share it. `pair.bone_zyx` is not None."""
+    return pair.once("bone_rays", _bone_rays)
+
+
+def _bone_rays(pair: MaskPair) -> BoneRays:
+    assert pair.bone_zyx is not None, "checked by the caller"
     spacing = pair.geometry.spacing_zyx_mm
     either = pair.reference_zyx | pair.prediction_zyx
     block = _around(either, spacing)
     surface = surface_of(pair.bone_zyx[block], spacing)
-    near = surface[_near(surface, either[block], spacing)]
-    reference = lengths_along_normals(pair.reference_zyx[block], near, spacing)
-    prediction = lengths_along_normals(pair.prediction_zyx[block], near, spacing)
-    return near, reference, prediction
+    surface = surface[_near(surface, either[block], spacing)]
+    crossings = []
+    for mask in (pair.reference_zyx, pair.prediction_zyx):
+        lengths = lengths_along_normals(mask[block], surface, spacing)
+        crossings.append(Crossing(lengths, covered(surface, lengths, spacing)))
+    return BoneRays(surface.moved([part.start * step for part, step in zip(block, spacing, strict=True)]), *crossings)
 
 
 def _around(mask: Mask, spacing_mm: tuple[float, float, float]) -> tuple[slice, ...]:
@@ -112,28 +159,36 @@ def _near(surface: Surface, mask: Mask, spacing_mm: tuple[float, float, float]) 
     return near
 
 
-def _numbers(areas: Numbers, rays: Lengths, total: npt.NDArray[np.bool_]) -> _Numbers:
-    """Every definition from the rays of one mask; `total` are the rays of the reference's plate."""
-    valid = np.isfinite(rays.lengths_n)
-    covered, counted = rays.covered_n & valid, total & valid
-    covered_area, total_area = float(areas[rays.covered_n].sum()), float(areas[total].sum())
-    bare_area = float(areas[total & ~rays.covered_n].sum())
-    p5, p95 = _weighted_quantiles(rays.lengths_n[covered], areas[covered], (0.05, 0.95))
+def _numbers(rays: BoneRays, of: Crossing) -> _Numbers:
+    """Every definition from the rays of one mask; the total area is what the reference covers."""
+    areas, lengths, total = rays.surface.areas_n, of.lengths.lengths_n, rays.reference.covered_n
+    valid = np.isfinite(lengths)
+    covered_valid = of.covered_n & valid
+    total_area = float(areas[total].sum())
+    p5, p95 = _weighted_quantiles(lengths[covered_valid], areas[covered_valid], (0.05, 0.95))
     values = {
-        "ThCcAB": _weighted_mean(rays.lengths_n[covered], areas[covered]),
-        "ThCtAB": _weighted_mean(rays.lengths_n[counted], areas[counted]),
-        "cAB": covered_area,
+        "ThCcAB": _mean_over(areas, lengths, of.covered_n, of.lengths.met_n),
+        "ThCtAB": _mean_over(areas, lengths, total, rays.reference.lengths.met_n),
+        "cAB": float(areas[of.covered_n].sum()),
         "tAB": total_area if total_area else math.nan,
-        "dAB": 100 * bare_area / total_area if total_area else math.nan,
+        "dAB": 100 * float(areas[total & ~of.covered_n].sum()) / total_area if total_area else math.nan,
         "P5": p5,
         "P95": p95,
-        "valid_share": int(covered.sum()) / int(rays.covered_n.sum()) if rays.covered_n.any() else math.nan,
+        "valid_share": int(covered_valid.sum()) / int(of.covered_n.sum()) if of.covered_n.any() else math.nan,
     }
-    return _Numbers(values, int(covered.sum()), int(counted.sum()))
+    return _Numbers(values, int(covered_valid.sum()), int((total & valid).sum()))
 
 
-def _weighted_mean(values: Numbers, weights: Numbers) -> float:
-    return float(np.average(values, weights=weights)) if weights.sum() > 0 else math.nan
+def _mean_over(areas: Numbers, lengths: Numbers, covered_n: Chosen, met_n: Chosen) -> float:
+    """Mean length over the covered area.
+
+    What the rays beside the covered area cross at its rim is part of the plate too: it is in the sum of lengths, so
+    that the mean is the volume over the area whatever becomes of the rays at the rim. Rays that leave the image are in
+    neither.
+    """
+    valid = np.isfinite(lengths)
+    crossed, over = (covered_n | met_n) & valid, float(areas[covered_n & valid].sum())
+    return float(areas[crossed] @ lengths[crossed]) / over if over else math.nan
 
 
 def _weighted_quantiles(values: Numbers, weights: Numbers, shares: tuple[float, ...]) -> list[float]:

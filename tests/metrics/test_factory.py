@@ -58,6 +58,9 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "@metric('extra', needs=('dicom:rows',))\n"
         "def extra(pair):\n"
         "    yield Measurement('volume', 'voxels', float(pair.overlap.reference))\n"
+        "@metric('on_bone', needs=('bone',), biomarker=True)\n"
+        "def on_bone(pair):\n"
+        "    return []\n"
         "def plain(pair):\n"
         "    return []\n"
         "class Own:\n"
@@ -106,9 +109,11 @@ def test_needs_that_are_not_met_are_named():
     assert unmet("t2") == unmet("dice") == unmet("cartilagethickness") == []
     assert unmet("t1rho") == ["t1rho needs a t1rho map; maps here: t2"]
     assert unmet("outside_metrics:extra") == ["extra needs the DICOM field rows"]
-    assert unmet("cartilagethickness", (6,)) == ["cartilagethickness needs labels.6.interface, the bone of meniscus"]
+    assert unmet("cartilagethickness", (6,)) == []  # its local thickness
+    assert unmet("outside_metrics:on_bone", (6,)) == ["on_bone needs labels.6.interface, the bone of meniscus"]
     assert unmet("cartilagethickness", labels=LabelTable.unnamed([1])) == [
-        "cartilagethickness needs a label with an interface; the label table has none"
+        "cartilagethickness needs a label with an interface; the label table has none; metric.tissues names those to "
+        "measure without one"
     ]
 
 

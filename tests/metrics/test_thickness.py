@@ -110,11 +110,27 @@ def test_an_absent_plate_still_has_its_rows():
     assert all(math.isnan(value) for pair in found.values() for value in pair)
 
 
-def test_without_bone_in_the_volume_nothing_is_covered():
-    _, plate = slab(6, axis=1)
-    found = measured(plate, plate, plate & False, (1.0, 0.5, 0.5))
-    assert math.isnan(found["ThCcAB"][0])
-    assert found["cAB"] == (0, 0)
+def test_without_bone_in_the_volume_there_is_no_number_and_the_status_says_so(score):
+    mask = np.zeros((8, 24, 30), np.uint8)
+    mask[:, 10:16] = 1
+    maps = {"t2": np.full(mask.shape, 40, np.float32)}
+    rows = score(mask, mask, names=("cartilagethickness", "t2"), labels=PLATE_ON_BONE, tissues=(1,), maps=maps)
+    thickness = [one for one in rows["biomarker_volume"] if one["biomarker"] == "cartilagethickness"]
+    assert {one["definition"] for one in thickness} == set(UNITS)
+    assert {one["status"] for one in thickness} == {"absent"}
+    assert all(math.isnan(one["reference"]) and one["n_reference"] == 0 for one in thickness)
+    t2 = {one["definition"]: one for one in rows["biomarker_volume"] if one["biomarker"] == "t2"}
+    assert (t2["mean"]["reference"], t2["mean"]["status"]) == (40, "ok")
+    assert math.isnan(t2["mean_deep"]["reference"])
+
+
+def test_a_prediction_far_from_the_bone_covers_nothing_of_it():
+    bone, plate = slab(3, axis=1)
+    found = measured(np.roll(plate, 8, axis=1), plate, bone, (1.0, 0.5, 0.5))
+    assert found["cAB"][1] == 0
+    assert found["dAB"][1] == 100
+    assert found["ThCtAB"][1] == 0
+    assert math.isnan(found["ThCcAB"][1])
 
 
 def test_cartilage_beyond_a_gap_belongs_to_the_other_bone():
@@ -149,7 +165,17 @@ def test_twice_the_spacing_is_twice_the_thickness_and_four_times_the_area():
     assert twice["cAB"][0] == pytest.approx(4 * once["cAB"][0])
 
 
-def test_a_tissue_without_an_interface_is_refused_naming_the_key(score):
+def test_a_tissue_without_an_interface_has_its_local_thickness_when_it_is_asked_for(score):
+    mask = np.zeros((12, 24, 30), np.uint8)
+    mask[:, :10], mask[:, 10:14] = 2, 1
+    rows = score(mask, mask, names=("cartilagethickness",), labels=PLATE_ON_BONE, tissues=(1, 2), spacing=(1, 0.5, 0.5))
+    of_bone = [one for one in rows["biomarker_volume"] if one["tissue"] == "bone"]
+    assert [(one["definition"], one["unit"]) for one in of_bone] == [("local_thickness", "mm")]
+    assert of_bone[0]["prediction"] == pytest.approx(5.0, rel=1e-3)
+    assert {one["definition"] for one in rows["biomarker_volume"] if one["tissue"] == "plate"} == set(UNITS)
+
+
+def test_a_table_without_any_interface_is_refused_unless_tissues_are_named(score):
     mask = np.ones((2, 4, 4), np.uint8)
-    with pytest.raises(DataError, match=r"cartilagethickness needs labels\.2\.interface, the bone of bone"):
-        score(mask, mask, names=("cartilagethickness",), labels=PLATE_ON_BONE, tissues=(1, 2))
+    with pytest.raises(DataError, match=r"has none; metric\.tissues names those to measure without one"):
+        score(mask, mask, names=("cartilagethickness",))
