@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import cast
 
 from sam2ft.core.rows import MEAN_OF_LABELS, POOLED, TABLES, Row, Value
@@ -81,6 +82,8 @@ class Pairs:
     """Of the same subjects, in the same order."""
     n_missed: int
     n_spurious: int
+    sensitivities: tuple[float, ...] = ()
+    """Of those subjects, where it was asked for."""
 
 
 def biomarker_global_rows(biomarker_rows: Sequence[Row], *, seed: int = 0, resamples: int = RESAMPLES) -> list[Row]:
@@ -96,6 +99,8 @@ def biomarker_global_rows(biomarker_rows: Sequence[Row], *, seed: int = 0, resam
             resamples=resamples,
         )
         made.append({**pairs.key, **found.columns(), "n_missed": pairs.n_missed, "n_spurious": pairs.n_spurious})
+        if pairs.sensitivities:
+            made[-1] = {**made[-1], "sensitivity_mean": math.fsum(pairs.sensitivities) / len(pairs.sensitivities)}
     return made
 
 
@@ -111,7 +116,8 @@ def subject_pairs(biomarker_rows: Sequence[Row]) -> list[Pairs]:
         both = [row for row in whole if row["status"] != "absent" and not math.isnan(_number(row, "difference"))]
         counts = Counter(row["status"] for row in whole)
         references, predictions = _of_subjects(both, "reference"), _of_subjects(both, "prediction")
-        made.append(Pairs(key, references, predictions, counts["missed"], counts["spurious"]))
+        sensitivities = _of_subjects(both, "sensitivity").values() if "sensitivity" in {*chain(*both)} else ()
+        made.append(Pairs(key, references, predictions, counts["missed"], counts["spurious"], tuple(sensitivities)))
     return made
 
 
