@@ -60,4 +60,6 @@ def load_label_table(path: Path) -> LabelTable:
 
 
 def _table(labels: Mapping[str, Any]) -> LabelTable:
-    return LabelTable(tuple(Label(int(number), entry.name, entry.interface) for number, entry in labels.items()))
+    return LabelTable(
+        tuple(Label(int(number), entry.name, entry.interface, entry.vertebra) for number, entry in labels.items())
+    )

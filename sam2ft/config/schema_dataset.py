@@ -106,6 +106,9 @@ class LabelName(Section):
     interface: str | None = leaf(
         None, "name of the bone label from which this cartilage's thickness is measured", affects="nothing"
     )
+    vertebra: str | None = leaf(
+        None, "name of the label of the vertebrae above and below this disc: gives its height index", affects="nothing"
+    )
 
 
 class LabelEntry(LabelName):
@@ -162,11 +165,12 @@ def interface_problems(labels: Mapping[str, LabelName]) -> dict[str, str]:
     for number, label in labels.items():
         if names.count(label.name) > 1:
             found[f"{number}.name"] = f"found {shown(label.name)} twice; allowed: one label of a name"
-        if label.interface is not None and label.interface not in names:
-            others = [name for name in dict.fromkeys(names) if name != label.name]
-            hint = did_you_mean(label.interface, others)
-            allowed = ", ".join(others) or "no name, as there is no other label"
-            found[f"{number}.interface"] = f"found {shown(label.interface)}{hint}; allowed: {allowed}"
+        for key, other in (("interface", label.interface), ("vertebra", label.vertebra)):
+            if other is not None and other not in names:
+                others = [name for name in dict.fromkeys(names) if name != label.name]
+                hint = did_you_mean(other, others)
+                allowed = ", ".join(others) or "no name, as there is no other label"
+                found[f"{number}.{key}"] = f"found {shown(other)}{hint}; allowed: {allowed}"
     return found
 
 

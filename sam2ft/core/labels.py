@@ -16,6 +16,14 @@ class Label:
     name: str
     interface: str | None = None
     """Name of the bone label from which this cartilage's thickness is measured, or None."""
+    vertebra: str | None = None
+    """Name of the label of the vertebrae above and below this disc, or None."""
+
+    @property
+    def others(self) -> dict[str, str]:
+        """Key -> name of another label, for the keys that are given."""
+        named = {"interface": self.interface, "vertebra": self.vertebra}
+        return {key: name for key, name in named.items() if name}
 
 
 @dataclass(frozen=True)
@@ -34,10 +42,9 @@ class LabelTable:
             raise DataError(f"labels: id {bad[0]}; an id is 1 to 65535, 0 is background")
         for label in self.labels:
             checked_name(f"labels.{label.id}.name", label.name)
-            if label.interface is not None and label.interface not in names:
-                raise DataError(
-                    f"labels.{label.id}.interface: {label.interface!r} is not a label; known: {', '.join(names)}"
-                )
+            for key, other in label.others.items():
+                if other not in names:
+                    raise DataError(f"labels.{label.id}.{key}: {other!r} is not a label; known: {', '.join(names)}")
 
     def __iter__(self) -> Iterator[Label]:
         return iter(self.labels)
@@ -66,6 +73,11 @@ class LabelTable:
         name = self[label_id].interface
         return None if name is None else self.named(name)
 
+    def vertebra_of(self, label_id: int) -> Label | None:
+        """The label of the vertebrae beside a disc, or None when the table names none."""
+        name = self[label_id].vertebra
+        return None if name is None else self.named(name)
+
     def describe(self) -> str:
         return ", ".join(f"{label.id} {label.name}" for label in self.labels)
 
@@ -75,11 +87,13 @@ class LabelTable:
         return cls(tuple(Label(int(number), str(int(number))) for number in ids))
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            str(label.id): {"name": label.name} | ({"interface": label.interface} if label.interface else {})
-            for label in self.labels
-        }
+        return {str(label.id): {"name": label.name, **label.others} for label in self.labels}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "LabelTable":
-        return cls(tuple(Label(int(key), entry["name"], entry.get("interface")) for key, entry in value.items()))
+        return cls(
+            tuple(
+                Label(int(key), entry["name"], entry.get("interface"), entry.get("vertebra"))
+                for key, entry in value.items()
+            )
+        )

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from sam2ft.core.components import components
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.prompts import Mask
 from sam2ft.metrics.measurement import MaskPair, Measurement
@@ -22,6 +23,8 @@ UNITS = {
 }
 """height: area / length of the disc's axis; anterior, middle, posterior: the same in the thirds of the axis; area: of
 the disc in the slice. Each the median over the three most central slices of the instance."""
+INDEX_UNITS = {"DHI": "1"}
+"""DHI: height over the mean height of the vertebrae above and below (disc height index; Masuda et al. 2005)."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class TissueHeightMetric:
     """Height of each 3-D component, one row per instance, and their mean as the row of the whole tissue.
 
     Instances are numbered by the reference; a predicted component belongs to the one it overlaps most. An instance in
-    one mask only is NaN on the other side, with its own status.
+    one mask only is NaN on the other side, with its own status. Where the label table names the vertebrae of a disc,
+    also its height index.
     """
 
     name: str = "tissueheight"
@@ -37,13 +41,14 @@ class TissueHeightMetric:
     biomarker: bool = True
 
     def measure(self, pair: MaskPair) -> Iterator[Measurement]:
-        references = _of_instances(pair.reference_instances_zyx, pair.geometry)
-        predictions = _of_instances(pair.prediction_instances_zyx, pair.geometry)
-        nothing = dict.fromkeys(UNITS, math.nan)
+        units = UNITS if pair.vertebrae_zyx is None else UNITS | INDEX_UNITS
+        references = _of_instances(pair.reference_instances_zyx, pair)
+        predictions = _of_instances(pair.prediction_instances_zyx, pair)
+        nothing = dict.fromkeys(units, math.nan)
         for instance in sorted(references.keys() | predictions.keys()):
             reference, prediction = references.get(instance), predictions.get(instance)
             status = "missed" if prediction is None else "spurious" if reference is None else "ok"
-            for definition, unit in UNITS.items():
+            for definition, unit in units.items():
                 yield Measurement(
                     "instance",
                     self.name,
@@ -56,7 +61,7 @@ class TissueHeightMetric:
                     n_reference=int(reference is not None),
                     n_prediction=int(prediction is not None),
                 )
-        for definition, unit in UNITS.items():
+        for definition, unit in units.items():
             yield Measurement(
                 "volume",
                 self.name,
@@ -70,20 +75,39 @@ class TissueHeightMetric:
 
 
 def _mean(values: list[float]) -> float:
-    return math.fsum(values) / len(values) if values else math.nan
+    """Over the instances that have a value."""
+    found = [value for value in values if not math.isnan(value)]
+    return math.fsum(found) / len(found) if found else math.nan
 
 
-def _of_instances(instances_zyx: npt.NDArray[np.int32], geometry: Geometry) -> dict[int, dict[str, float]]:
+def _of_instances(instances_zyx: npt.NDArray[np.int32], pair: MaskPair) -> dict[int, dict[str, float]]:
     """Instance number -> its numbers, each the median over its most central slices."""
-    towards_front = anterior_direction_yx(geometry)
+    towards_front = anterior_direction_yx(pair.geometry)
+    spacing = pair.geometry.spacing_zyx_mm[1:]
+    vertebrae = None if pair.vertebrae_zyx is None else pair.once("vertebrae", _vertebra_instances)
     found = {}
     for number in np.unique(instances_zyx[instances_zyx > 0]).tolist():
         mask = instances_zyx == number
-        slices = [
-            disc_heights(mask[index], geometry.spacing_zyx_mm[1:], towards_front) for index in _central_slices(mask)
-        ]
-        found[number] = {name: float(np.median([values[name] for values in slices])) for name in UNITS}
+        slices = []
+        for index in _central_slices(mask):
+            values = disc_heights(mask[index], spacing, towards_front)
+            if vertebrae is not None:
+                beside = vertebra_height(mask[index], vertebrae[index], spacing)
+                values["DHI"] = values["height"] / beside
+            slices.append(values)
+        found[number] = {name: _median([values[name] for values in slices]) for name in slices[0]}
     return found
+
+
+def _vertebra_instances(pair: MaskPair) -> npt.NDArray[np.int32]:
+    assert pair.vertebrae_zyx is not None, "checked by the caller"
+    return components(pair.vertebrae_zyx)[0]
+
+
+def _median(values: list[float]) -> float:
+    """Over the slices that have a value."""
+    found = [value for value in values if not math.isnan(value)]
+    return float(np.median(found)) if found else math.nan
 
 
 def _central_slices(mask_zyx: Mask) -> list[int]:
@@ -112,12 +136,11 @@ def disc_heights(
     pixel_mm2 = spacing_yx_mm[0] * spacing_yx_mm[1]
     points = np.argwhere(mask_yx) * np.asarray(spacing_yx_mm)
     centred = points - points.mean(axis=0)
-    axis = np.linalg.eigh(centred.T @ centred)[1][:, -1]
+    axis = _axis(centred)
     if axis @ np.asarray(towards_front_yx) < 0:
         axis = -axis
     along = centred @ axis
-    # A pixel reaches half its own width along the axis to both sides.
-    half_pixel = float(np.abs(axis) @ np.asarray(spacing_yx_mm)) / 2
+    half_pixel = _half_pixel(axis, spacing_yx_mm)
     back, front = float(along.min()) - half_pixel, float(along.max()) + half_pixel
     length = front - back
     edges = np.linspace(back, front, 4)
@@ -136,3 +159,40 @@ def _share_within(centres: npt.NDArray[np.float64], half_width: float, low: floa
     """Number of pixels between `low` and `high`, a pixel across an edge counted by the part inside."""
     inside = np.minimum(centres + half_width, high) - np.maximum(centres - half_width, low)
     return float(np.clip(inside, 0, None).sum() / (2 * half_width))
+
+
+def vertebra_height(disc_yx: Mask, vertebrae_yx: npt.NDArray[np.int32], spacing_yx_mm: tuple[float, float]) -> float:
+    """Mean height in mm of the vertebrae next above and next below a disc in one slice; NaN when there is neither.
+
+    Only what of a vertebra lies over the disc counts (not its arch): its height is the area there over the length of
+    the disc's axis that it takes up. Where the slice shows one of the two, its height stands for both.
+    """
+    spacing = np.asarray(spacing_yx_mm)
+    points = np.argwhere(disc_yx) * spacing
+    centre = points.mean(axis=0)
+    axis = _axis(points - centre)
+    half_pixel = _half_pixel(axis, spacing_yx_mm)
+    of_disc = (points - centre) @ axis
+    voxels = np.argwhere(vertebrae_yx > 0)
+    numbers, away = vertebrae_yx[tuple(voxels.T)], voxels * spacing - centre
+    along, across = away @ axis, away @ np.array([-axis[1], axis[0]])
+    over = (along >= of_disc.min()) & (along <= of_disc.max())
+    nearest: dict[bool, tuple[float, float]] = {}
+    for number in np.unique(numbers[over]).tolist():
+        part = over & (numbers == number)
+        distance = float(across[part].mean())
+        length = float(np.ptp(along[part])) + 2 * half_pixel
+        height = int(part.sum()) * float(spacing.prod()) / length
+        if abs(distance) < nearest.get(distance > 0, (math.inf, 0.0))[0]:
+            nearest[distance > 0] = (abs(distance), height)
+    return _mean([height for _, height in nearest.values()])
+
+
+def _axis(centred_n2: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Unit direction of largest spread."""
+    return np.asarray(np.linalg.eigh(centred_n2.T @ centred_n2)[1][:, -1], dtype=np.float64)
+
+
+def _half_pixel(axis: npt.NDArray[np.float64], spacing_yx_mm: tuple[float, float]) -> float:
+    """How far a pixel reaches along an axis to either side of its centre."""
+    return float(np.abs(axis) @ np.asarray(spacing_yx_mm)) / 2

@@ -84,6 +84,8 @@ class MaskPair:
     """Maps on the same grid by name (`t2`, `t1rho`, in ms)."""
     bone_zyx: Mask | None = None
     """The bone of the REFERENCE from which thickness is measured, for both masks."""
+    vertebrae_zyx: Mask | None = None
+    """The vertebrae of the REFERENCE beside a disc, for both masks."""
     dicom: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     """Field -> one value per slice of the volume."""
     settings: ScoreSettings = field(default_factory=ScoreSettings)

@@ -169,7 +169,7 @@ def _pair_of(
     scene: Scene,
     settings: ScoreSettings,
 ) -> MaskPair:
-    bone = scene.labels.interface_of(label.id)
+    bone, vertebra = scene.labels.interface_of(label.id), scene.labels.vertebra_of(label.id)
     return MaskPair(
         prediction_zyx=masks[0] == label.id,
         reference_zyx=masks[1] == label.id,
@@ -178,6 +178,7 @@ def _pair_of(
         slices=tuple(_evaluated(scene)),
         maps=scene.maps,
         bone_zyx=None if bone is None else masks[1] == bone.id,
+        vertebrae_zyx=None if vertebra is None else masks[1] == vertebra.id,
         dicom=scene.dicom,
         settings=settings,
         known_overlaps=overlaps,

@@ -75,6 +75,7 @@ def _moved_pairs(pair: MaskPair) -> list[MaskPair]:
             label=pair.label,
             maps={name: _finer(values[block]) for name, values in pair.maps.items()},
             bone_zyx=None if pair.bone_zyx is None else _finer(pair.bone_zyx[block]),
+            vertebrae_zyx=None if pair.vertebrae_zyx is None else _finer(pair.vertebrae_zyx[block]),
             dicom={name: values[block[0]] for name, values in pair.dicom.items()},
             settings=pair.settings,
         )

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from sam2ft.core.geometry import Geometry
-from sam2ft.metrics.height import TissueHeightMetric, anterior_direction_yx, disc_heights
+from sam2ft.core.labels import Label, LabelTable
+from sam2ft.metrics.height import TissueHeightMetric, anterior_direction_yx, disc_heights, vertebra_height
 from sam2ft.metrics.measurement import MaskPair
 
 SPACING = (4.0, 0.5, 0.5)
@@ -93,3 +94,57 @@ def test_the_height_is_the_median_of_the_three_most_central_slices(score):
     mask[1, :10] = mask[5, :10] = 0  # the outermost slices of the disc are half as high
     found = heights(score(mask, mask, names=("tissueheight",), spacing=SPACING)["biomarker_volume"])
     assert found[0]["reference"] == pytest.approx(5.0)
+
+
+SPINE = LabelTable((Label(1, "disc", vertebra="vertebra"), Label(2, "vertebra")))
+
+
+def spine(count: int = 3) -> np.ndarray:
+    """Discs of 10 x 60 px between vertebrae of 40 x 60 px (20 mm high), each with an arch behind it."""
+    mask = np.zeros((5, 50 * count + 50, 100), np.uint8)
+    for number in range(count + 1):
+        mask[1:-1, 50 * number + 5 : 50 * number + 45, 10:70] = 2
+        mask[1:-1, 50 * number + 20 : 50 * number + 24, 70:95] = 2
+    for number in range(count):
+        mask[1:-1, 50 * number + 45 : 50 * number + 55, 10:70] = 1
+    return mask
+
+
+def test_the_height_index_is_the_height_over_that_of_the_vertebrae_beside(score):
+    rows = score(spine(), spine(), names=("tissueheight",), spacing=SPACING, labels=SPINE)["biomarker_volume"]
+    found = heights(rows, "DHI")
+    assert [one["reference"] for one in found] == pytest.approx([0.25] * 4)
+    assert {one["unit"] for one in found} == {"1"}
+    assert not [one for one in rows if one["definition"] == "DHI" and one["tissue"] == "vertebra"]
+
+
+def test_the_prediction_is_held_against_the_vertebrae_of_the_reference(score):
+    prediction = np.where(spine() == 1, 1, 0).astype(np.uint8)
+    prediction[:, 50:55] = 0  # half of the first disc
+    found = heights(
+        score(prediction, spine(), names=("tissueheight",), spacing=SPACING, labels=SPINE)["biomarker_volume"], "DHI"
+    )
+    assert [one["prediction"] for one in found[:3]] == pytest.approx([0.125, 0.25, 0.25])
+
+
+def test_at_the_end_of_the_picture_one_vertebra_stands_for_both_and_without_any_there_is_no_index(score):
+    mask = spine(1)
+    mask[:, 55:] = 0
+    (one, whole) = heights(
+        score(mask, mask, names=("tissueheight",), spacing=SPACING, labels=SPINE)["biomarker_volume"], "DHI"
+    )
+    assert one["reference"] == whole["reference"] == pytest.approx(0.25)
+    mask[mask == 2] = 0
+    rows = score(mask, mask, names=("tissueheight",), spacing=SPACING, labels=SPINE)["biomarker_volume"]
+    assert all(math.isnan(one["reference"]) for one in heights(rows, "DHI"))
+    assert heights(rows)[0]["reference"] == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize("degrees", [0, 25, 60, 140])
+def test_a_tilted_disc_has_the_same_index(degrees):
+    angle = np.deg2rad(degrees)
+    y, x = np.mgrid[:700, :700] * 0.1 - 35.03
+    u, v = y * np.sin(angle) + x * np.cos(angle), y * np.cos(angle) - x * np.sin(angle)
+    vertebrae = np.where(abs(u) < 15, 1 * ((v > 2.5) & (v < 22.5)) + 2 * ((v < -2.5) & (v > -22.5)), 0)
+    height = vertebra_height((abs(u) < 15) & (abs(v) < 2.5), vertebrae.astype(np.int32), (0.1, 0.1))
+    assert height == pytest.approx(20.0, rel=0.01)
