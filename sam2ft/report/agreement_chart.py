@@ -9,7 +9,7 @@ import numpy.typing as npt
 from sam2ft.core.rows import Row
 from sam2ft.report.charts import new_figure, plain_axes
 from sam2ft.report.palette import ACCENT, FAINT, INK, literal
-from sam2ft.report.words import unit_text
+from sam2ft.report.words import decimals, signed, unit_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,8 +29,9 @@ def agreement_figure(references: Sequence[float], predictions: Sequence[float], 
     """
     reference, prediction = np.asarray(references, dtype=np.float64), np.asarray(predictions, dtype=np.float64)
     figure = new_figure(width=8.6, height=3.7)
+    figure.set_layout_engine("constrained", wspace=0.06)
     left, right = figure.subplots(1, 2, width_ratios=(1.45, 1))
-    what = literal(f"{row['tissue']}: {row['definition']}")
+    what = literal(f"{row['tissue']}: {row['biomarker']} {row['definition']}")
     unit = unit_text(row["unit"])
     unit = literal(f" [{unit}]" if unit else "")
     plain_axes(left, what)
@@ -55,7 +56,7 @@ def _differences(axes: "Axes", reference: Values, prediction: Values, row: Row) 
         if low is not None and high is not None:
             axes.axhspan(low, high, color=colour if name == "bias" else FAINT, alpha=BAND, linewidth=0, zorder=1)
         axes.annotate(
-            f"{'bias' if name == 'bias' else 'limit'} {value:+.3g}".replace("-", "−"),
+            f"{'bias' if name == 'bias' else 'limit'} {signed(value, decimals(_number(row, 'reference_mean')))}",
             (1, value), xycoords=("axes fraction", "data"), xytext=(5, 0), textcoords="offset points",
             color=colour, fontsize=8.5, va="center", annotation_clip=False,
         )  # fmt: skip

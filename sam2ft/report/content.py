@@ -125,12 +125,15 @@ def label_sections(
 
 
 def agreement_sections(point: str, run: str, biomarker_rows: Sequence[Row]) -> tuple[AgreementSection, ...]:
-    """The main rows of biomarker_global.csv of `run`, a section per evaluation; NaN is None. Who has the pairs adds
-    charts."""
+    """The main rows of biomarker_global.csv of `run`, a section per evaluation; NaN is None.
+
+    Rows of tissues that nothing was measured on (T2 of a bone) are left out; who has the pairs adds the charts.
+    """
     found: dict[Evaluation, list[Row]] = {}
     for row in biomarker_rows:
         main = MAIN_DEFINITIONS.get(str(row["biomarker"]))
-        if row["run"] == run and (main is None or main == (row["definition"], row["unit"])):
+        measured = any(row[name] for name in ("n", "n_missed", "n_spurious"))
+        if row["run"] == run and measured and (main is None or main == (row["definition"], row["unit"])):
             plain = {name: None if value != value else value for name, value in row.items()}  # noqa: PLR0124 (NaN)
             found.setdefault(_evaluation(row), []).append(plain)
     return tuple(AgreementSection(point, evaluation, tuple(rows)) for evaluation, rows in found.items())

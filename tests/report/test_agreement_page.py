@@ -44,6 +44,7 @@ def test_the_main_definition_of_a_biomarker_is_shown_and_all_of_a_users_own():
         biomarker_row(biomarker="tissuevolume", definition="volume", unit="mm3"),
         biomarker_row(biomarker="mine", definition="any", unit="1", bias=math.nan),
         biomarker_row(run="another"),
+        biomarker_row(tissue="bone", n=0),
         biomarker_row(eval="f" * 12),
     ]
     first, second = agreement_sections("best", "r", rows)
@@ -70,12 +71,13 @@ def test_numbers_intervals_and_reasons_are_on_the_page_and_names_are_escaped():
     assert '+0.050 <span class="ci">[−0.110, 0.210]</span>' in page
     assert '−0.146 to +0.246 <span class="ci">[−0.500, −0.050] [0.150, 0.600]</span>' in page
     assert "±0.168" in page
-    assert '<span class="wait">above 1.2 %</span>' in page
-    assert "within 4.0 %" in page
+    assert '<span class="ci wait">above 1.2</span>' in page
+    assert '<span class="ci good">within 4.0</span>' in page
     assert "ThCcAB, mm³" in page
     assert '−13 <span class="ci">[−0, 0]</span>' in page
     assert "2 subjects &lt;3" in page
-    assert '<td class="n bad">2</td>' in page
+    assert '4<span class="ci bad">2 missed</span>' in page
+    assert "spurious</span>" not in page
 
 
 def test_a_reason_stands_beside_its_biomarker_and_empty_numbers_are_dashes():
@@ -128,7 +130,7 @@ def test_few_subjects_are_a_plot_without_limits(n):
 def test_perfect_agreement_has_no_limits_on_top_of_its_bias():
     row = biomarker_row(sd_difference=0.0, bias=0.0, loa_low=0.0, loa_high=0.0)
     left = agreement_figure(REFERENCES, REFERENCES, row).axes[0]
-    assert [text.get_text() for text in left.texts] == ["bias +0"]
+    assert [text.get_text() for text in left.texts] == ["bias +0.000"]
 
 
 def test_digits_follow_the_size_of_the_reference():

@@ -16,6 +16,7 @@ from sam2ft.core.rows import TABLES, read_csv
 from sam2ft.data.store import Store
 from sam2ft.data.store_writer import PreparedVolume, StoreWriter
 from sam2ft.data.volumes import write_nifti
+from sam2ft.run.prepare_run import prepare_phantom
 from sam2ft.run.score_run import score_pair, score_store
 from sam2ft.run.score_settings import Scoring, scoring_of
 from sam2ft.run.summary_lines import lines_of
@@ -310,3 +311,29 @@ def test_the_whole_command_does_without_torch(tmp_path: Path):
         )
         assert done.stdout.splitlines()[-2:] == ["code 0", "torch False"], done.stderr
         assert "plate" in done.stderr or options[0] == "--reference"
+
+
+@pytest.mark.slow
+def test_every_number_of_agreement_is_finite_on_phantom_knees(tmp_path: Path):
+    """Four knees, each predicted as its reference moved by a pixel in a direction of its own."""
+    prepare_phantom("knee", 6, 42, tmp_path / "store")
+    store = Store.open(tmp_path / "store")
+    records = store.split_volumes("train")
+    assert len(records) >= 3
+    for number, record in enumerate(records):
+        mask = np.roll(np.asarray(store.mask(record.key)), (1, -1)[number % 2], axis=1 + number // 2 % 2)
+        write_nifti(tmp_path / "masks" / f"{record.key.subject}.nii.gz", mask, record.geometry)
+    result = score_store(
+        tmp_path / "masks", tmp_path / "store", split="train", out=tmp_path / "out", scoring=NO_PICTURES
+    )
+    rows = read_csv(tmp_path / "out" / "biomarker_global.csv", TABLES["biomarker_global"])
+    assert len(rows) == len(result.tables["biomarker_global"])
+    main = [("cartilagethickness", "ThCcAB"), ("tissuevolume", "volume"), ("t2", "mean")]
+    of_cartilage = [
+        row for row in rows if "cartilage" in row["tissue"] and (row["biomarker"], row["definition"]) in main
+    ]
+    assert len({(row["tissue"], row["biomarker"]) for row in of_cartilage}) == 4 * 3
+    for row in of_cartilage:
+        assert (row["n"], row["reason"]) == (len(records), "")
+        for column in TABLES["biomarker_global"].measures:
+            assert column.kind == "text" or np.isfinite(row[column.name]), (row["tissue"], row["biomarker"], column)
