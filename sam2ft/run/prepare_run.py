@@ -35,7 +35,7 @@ def prepare(dataset_file: Path, out: Path, base: Path = Path(), workers: int = 1
     return summary
 
 
-def prepare_phantom(kind: str, subjects: int, seed: int, out: Path) -> Summary:
+def prepare_phantom(kind: str, subjects: int, seed: int, out: Path, workers: int = 1) -> Summary:
     """Make a phantom cohort as raw DICOM and NIfTI in `out`/source, and prepare it like any other dataset.
 
     A cohort that is already there is not made again. Errors: DataError when `out` holds anything but a phantom store.
@@ -53,7 +53,7 @@ def prepare_phantom(kind: str, subjects: int, seed: int, out: Path) -> Summary:
         with _progress("drawing") as show:
             write_cohort(kind, subjects, seed, source, show)
         write_json(marker, cohort | {"complete": True})
-    return prepare(source / "dataset.yaml", out, base=source)
+    return prepare(source / "dataset.yaml", out, base=source, workers=workers)
 
 
 def _text(summary: Summary) -> str:

@@ -317,6 +317,27 @@ def test_a_mask_without_any_label_is_prepared_and_pointed_out(raw: Path, tmp_pat
     assert run(raw, tmp_path / "store").unlabelled == (VolumeKey("toy", "b", "left"),)
 
 
+def test_workers_make_the_same_store_and_refuse_the_same_volumes(raw: Path, tmp_path: Path) -> None:
+    (raw / "dicom" / "b" / "left" / "003.dcm").unlink()
+    alone = run(raw, tmp_path / "alone")
+    seen: list[tuple[int, int, str]] = []
+
+    def tell(done: int, total: int, outcome: Outcome) -> None:
+        seen.append((done, total, str(outcome.key)))
+
+    shared = prepare_dataset(load_dataset(raw / "dataset.yaml"), raw, tmp_path / "shared", tell, workers=2)
+    assert shared.outcomes == alone.outcomes
+    assert seen == [(number, 3, f"toy/{subject}/left") for number, subject in enumerate("abc", start=1)]
+    assert contents(tmp_path / "shared") == contents(tmp_path / "alone")
+
+
+def test_distances_that_headers_tell_otherwise_are_reported(raw: Path, tmp_path: Path) -> None:
+    # The series are 2 mm apart and 3 mm thick.
+    assert run(raw, tmp_path / "store").disagreements == (
+        "slice_thickness says 3 mm, positions 2 mm (used) in toy/a/left and 2 more of 3 volumes",
+    )
+
+
 def test_one_prepare_at_a_time_writes_a_store(raw: Path, tmp_path: Path) -> None:
     from filelock import FileLock
 
