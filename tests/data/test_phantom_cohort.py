@@ -8,9 +8,11 @@ import pydicom
 import pytest
 
 from sam2ft.config.dataset import load_dataset
+from sam2ft.config.schema_maps import MapSource
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import read_json
 from sam2ft.data.dicom import read_series
+from sam2ft.data.maps import read_map
 from sam2ft.data.phantom import (
     ECHO_TIMES_MS,
     SPIN_LOCK_TIMES_MS,
@@ -177,3 +179,22 @@ def test_unknown_kinds_and_empty_cohorts_are_refused(kind: str, subjects: int, w
 
 def test_a_cohort_is_imaged_with_one_sequence_and_cohorts_take_them_in_turn() -> None:
     assert [cohort_sequence("knee", seed) for seed in range(5)] == ["dess", "pd", "pd_fs", "t1", "dess"]
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "source"),
+    [
+        ("t2", "echoes", MapSource()),
+        ("t1rho", "spinlock", MapSource(series="{subject}", spin_lock_ms=SPIN_LOCK_TIMES_MS)),
+    ],
+)
+def test_maps_fitted_to_the_series_are_the_true_ones_within_noise(
+    knees: Path, name: str, folder: str, source: MapSource
+) -> None:
+    volume = knee(0)
+    true = volume.t2_ms_zyx if name == "t2" else volume.t1rho_ms_zyx
+    assert true is not None
+    fitted = read_map(knees / folder / volume.subject / "sag", name, source, volume.geometry).values_zyx
+    both = np.isfinite(true) & np.isfinite(fitted)
+    assert both.sum() > 0.95 * np.isfinite(true).sum()
+    assert abs(np.median(fitted[both] - true[both])) < 0.3
