@@ -25,6 +25,10 @@ def draw_thickness(axes: Axes) -> None:
     for at, height in zip(angle[4::12], outer[4::12], strict=True):
         axes.plot(np.cos(at) * np.array([inner, height]), np.sin(at) * np.array([inner, height]), color=INK, lw=0.9)
         axes.plot(inner * np.cos(at), inner * np.sin(at), ".", color=INK, ms=3)
+    middle = (inner + outer) / 2
+    axes.plot(middle * np.cos(angle), middle * np.sin(angle), color=INK, lw=0.8, ls="--")
+    axes.text(-11.2, 9.6, "superficial", rotation=48, ha="center", va="center")
+    axes.text(-6.2, 5.6, "deep", rotation=48, ha="center", va="center")
     axes.text(0, 5, "bone of the reference", ha="center")
     axes.text(-4.5, 14.2, "found by both", ha="center")
     axes.text(7.5, 13.2, "missed: 0 mm in ThCtAB,\nleft out of ThCcAB", ha="center")

@@ -62,6 +62,11 @@ class Metric(Section):
         affects="evaluation",
         legacy=False,
     )
+    thickness_maps: bool = leaf(
+        False,
+        "also write cartilage thickness at every vertex of the bone, as .npz and as a coloured mesh (.ply)",
+        affects="nothing",
+    )
 
 
 class Datamodule(Section):

@@ -21,6 +21,7 @@ from sam2ft.run.eval_segmentations import refuse_impossible, write_segmentations
 from sam2ft.run.eval_tables import write_tables
 from sam2ft.run.identity import refuse_changed_volumes
 from sam2ft.run.inputs import open_stores, split_records, store_of
+from sam2ft.run.thickness_maps import write_thickness_maps
 from sam2ft.run.watching import show_results
 
 
@@ -87,6 +88,8 @@ def evaluate_jobs(jobs: Sequence[Job], stop: StopRequest | None = None) -> list[
         for job in jobs:
             if job.experiment.eval.dicom_seg:
                 _segment(job, ranks)
+            if job.experiment.datamodule.metric.thickness_maps:
+                _map_thickness(job, ranks)
     return [EvalOutcome(job.evaluation.folder, read_global(job.evaluation)) for job in jobs]
 
 
@@ -107,6 +110,13 @@ def _begin(job: Job) -> None:
     job.evaluation.success.unlink(missing_ok=True)
     job.evaluation.stop.unlink(missing_ok=True)
     write_text(job.evaluation.config, dump_experiment(job.experiment))
+
+
+def _map_thickness(job: Job, ranks: Ranks) -> None:
+    job.guard(ranks.is_main)
+    stores, metric = store_of(open_stores(job.experiment)), job.experiment.datamodule.metric
+    write_thickness_maps(job.evaluation, _of_rank(job.records, ranks), stores, metric)
+    ranks.barrier()
 
 
 def _segment(job: Job, ranks: Ranks) -> None:

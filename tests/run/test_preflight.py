@@ -218,6 +218,18 @@ def test_distances_of_slices_that_disagree_are_a_warning_where_a_biomarker_is_me
     assert resolved(metadata_file(slice_thickness=3.02), volume).warnings == ()
 
 
+def test_a_bone_that_the_mask_of_one_subject_lacks_is_refused_naming_the_subject(place):
+    """The toy's masks hold cartilage only."""
+    (problem,) = problems("datamodule.metric.func={cartilagethickness: true}", "experiment.baseline=false")
+    assert "toy/d/image: cartilagethickness of cartilage needs label 5 bone, which the mask lacks" in problem
+
+
+def test_a_tissue_without_an_interface_is_measured_by_another_definition_and_that_is_said(place):
+    only_bone = ("datamodule.metric.func={cartilagethickness: true}", "datamodule.metric.tissues=[5]")
+    (warning,) = resolved(*only_bone).warnings
+    assert "labels.5 bone has no interface: cartilagethickness will be its local_thickness" in warning
+
+
 def test_a_tissue_without_a_value_in_its_map_is_a_warning(place, monkeypatch):
     nowhere = {"t2": {"valid_of_label": {"1": [0, 18], "5": [3, 4]}}}
     monkeypatch.setattr("sam2ft.data.store.VolumeRecord.map_facts", nowhere)
