@@ -12,7 +12,8 @@ from sam2ft.core.errors import UserError
     ("given", "message"),
     [
         (["--ckpt", "a.pt", "--labels", "l.yaml"], "--labels does not go with --ckpt"),
-        (["--predictions", "p", "--data", "s", "--set", "a=1"], "--set does not go with --predictions"),
+        (["--predictions", "p", "--data", "s", "--model", "sam2_nano"], "--model does not go with --predictions"),
+        (["--predictions", "p", "--data", "s", "--set", "a=1"], "--set: a: is not about masks made elsewhere"),
     ],
 )
 def test_options_that_do_not_belong_together_are_refused(given, message, monkeypatch):

@@ -39,7 +39,9 @@ def write_store(folder, num_volumes):
     values = ([0.5, 0.5], 3.0, 3.0, SHAPE[1], SHAPE[2])
     slices = {name: [value] * SHAPE[0] for name, value in zip(names, values, strict=True)}
     for number, key in enumerate(keys):
-        image = (mask.astype(np.int64) * 20000 + np.random.default_rng(number).integers(0, 9000, size=SHAPE)).astype(np.uint16)
+        image = (mask.astype(np.int64) * 20000 + np.random.default_rng(number).integers(0, 9000, size=SHAPE)).astype(
+            np.uint16
+        )
         geometry = Geometry.axis_aligned(SHAPE, (3.0, 0.5, 0.5))
         writer.write(PreparedVolume(key, geometry, image, mask, {}, (0.0, 1.0), slices, {}), source="test")
     writer.finish(keys, {key.subject: "test" for key in keys})

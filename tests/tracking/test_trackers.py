@@ -1,6 +1,7 @@
 import json
 import logging
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -260,6 +261,16 @@ def records_in(path: Path) -> list[Any]:
     return records
 
 
+def all_records_in(path: Path, within_s: float = 60.0) -> list[Any]:
+    """The records once the last one (`exit`) is there: wandb's own process writes on after `finish` has returned."""
+    deadline = time.monotonic() + within_s
+    while True:
+        records = records_in(path)
+        if any(record.WhichOneof("record_type") == "exit" for record in records) or time.monotonic() > deadline:
+            return records
+        time.sleep(0.05)
+
+
 def nested(items: Iterable[Any]) -> dict[str, Any]:
     """Items of `a.b = json` as a tree; the last value of each."""
     tree: dict[str, Any] = {}
@@ -285,7 +296,7 @@ def test_the_real_wandb_keeps_offline_what_can_be_read_back(
     tracker.on_table(TABLE)
     tracker.close()
     (path,) = tmp_path.rglob("*exp-01.wandb")
-    records = records_in(path)
+    records = all_records_in(path)
     (run,) = [record.run for record in records if record.WhichOneof("record_type") == "run"]
     assert (run.run_id, run.run_group, run.project, run.display_name) == ("exp-01", "exp", "exp", "point 0")
     assert {item.key: item.value_json for item in run.config.update}["module"] == '{"num_epochs":3}'
