@@ -61,8 +61,8 @@ module:
   checkpoint: {every_minutes: 15, every_steps: null, every_epoch: false, keep: 2}
 eval: {split: test, checkpoint: best, instances: per_instance, protocol: box, points_k: 3, boxes_file: null,
        propagate_seed: largest, bbox_shift: 0, direction: outward, include_empty_slices: true,
-       missed_distance: diagonal, nsd_tolerance_mm: 1.0, prompt_chunk: 64, precision: bf16, qc_slices: 24, dicom_seg: false,
-       prompt_noise: {shifts: [0, 2, 5, 10, 20], seeds: [0, 1, 2]}}
+       missed_distance: diagonal, nsd_tolerance_mm: 1.0, prompt_chunk: 64, precision: bf16, qc_slices: 24,
+       dicom_seg: false, prompt_noise: {shifts: [0, 2, 5, 10, 20], seeds: [0, 1, 2]}}
 resources: {nodes: 1, tasks_per_node: null, gpus_per_node: 1, cpus_per_task: 8, mem_gb: 64, hours: 12}
 sweep: {grid: {module.optimizer.lr: [1e-4, 1e-5]}}
 """
