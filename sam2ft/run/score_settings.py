@@ -78,7 +78,9 @@ def scoring_of(overrides: Sequence[str], *, resample: bool = False) -> Scoring:
         raise ProblemsError(found)
     chosen, metric = found.eval, found.datamodule.metric
     return Scoring(
-        ScoreSettings(chosen.missed_distance, chosen.nsd_tolerance_mm, metric.tissues),
+        ScoreSettings(
+            chosen.missed_distance, chosen.nsd_tolerance_mm, metric.tissues, metric.t1rho_upper_ms, metric.sensitivity
+        ),
         resample=resample,
         include_empty_slices=chosen.include_empty_slices,
         func=dict(metric.func) if any(key.startswith("datamodule.metric.func") for key in asked) else None,

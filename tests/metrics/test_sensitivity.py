@@ -41,6 +41,12 @@ def test_the_volume_changes_by_its_surface_times_a_pixel(score):
     assert found[1, "volume", "mL"] == pytest.approx(3 * 3.0 * per_slice / 1000, rel=1e-9)
 
 
+def test_beyond_the_image_a_plate_goes_on(score):
+    """Across 20 columns: half a pixel at each of two faces, outwards and inwards, in 6 slices."""
+    found = sensitivities(score, plate(), ("tissuevolume",), labels=LABELS, tissues=(1,))
+    assert found[1, "volume", "mm3"] == pytest.approx(6 * 3.0 * 20 * 0.4 * (4 * 0.25), rel=1e-9)
+
+
 def test_half_a_pixel_is_exact_and_the_volume_stays_where_it_is():
     mask = np.zeros((3, 40, 40), bool)
     mask[1, 20:24, 20:23] = True
