@@ -1,5 +1,6 @@
 """Masks made elsewhere: files in, the tables of an evaluation out."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -274,6 +275,30 @@ def test_settings_of_a_model_are_refused():
         scoring_of(("eval.protocol=point",))
     with pytest.raises(ProblemsError, match=r"eval\.missed_distance"):
         scoring_of(("eval.missed_distance=far",))
+
+
+def test_slice_metadata_of_another_file_are_checked_and_part_of_what_a_scoring_is(tmp_path: Path):
+    write_store(tmp_path / "store", "anna")
+    write_mask(tmp_path / "masks" / "anna__v1.nii.gz", anatomy())
+    rows, columns = anatomy().shape[1:]
+
+    def score(rows: int, out: str) -> str:
+        (tmp_path / "m.json").write_text(json.dumps({"anna": {"rows": rows, "columns": columns}}))
+        scoring = scoring_of(
+            (
+                "eval.qc_slices=0",
+                f"datamodule.stats_metadata_file={tmp_path / 'm.json'}",
+                "datamodule.metric.dicom_fields=[rows]",
+            )
+        )
+        return score_store(tmp_path / "masks", tmp_path / "store", out=tmp_path / out, scoring=scoring).run
+
+    plain = score_store(tmp_path / "masks", tmp_path / "store", out=tmp_path / "plain", scoring=NO_PICTURES).run
+    assert score(rows, "one") not in ("", plain)
+    with pytest.raises(DataError, match=r"m\.json: anna has 1 rows x"):
+        score(1, "two")
+    with pytest.raises(ProblemsError, match=r"stats_metadata_file: found .*none\.json, which is no file"):
+        scoring_of((f"datamodule.stats_metadata_file={tmp_path / 'none.json'}",))
 
 
 def test_slices_without_reference_may_be_left_out(tmp_path: Path):
