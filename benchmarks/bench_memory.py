@@ -13,7 +13,7 @@ import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from plain_loop import SETTINGS, PlainLoop, Setting, make_batch, make_loss, make_model, make_trainer
+from plain_loop import SETTINGS, PlainLoop, Setting, make_batch, make_loss, make_model, make_trainer, stock_model
 from timing import Stopwatch, machine_line, say
 
 from sam2ft.core.events import Observers
@@ -34,8 +34,9 @@ def status_mib(field: str) -> float:
 def measure(setting: Setting, way: str, trained: Collection[str], *, bf16: bool) -> dict[str, float]:
     """In this process, which must be fresh: MiB above the start, and CPU seconds of the quickest step but the first."""
     loss, batch = make_loss(), make_batch(setting.image_size, setting.num_slices)
-    model = build_untrained(setting.config, image_size=setting.image_size, seed=1)
-    for name, tensor in model.named_parameters():
+    ours = None if way == "plain" else build_untrained(setting.config, image_size=setting.image_size, seed=1)
+    sam2 = stock_model(setting) if ours is None else ours.sam2_model
+    for name, tensor in sam2.named_parameters():
         tensor.requires_grad_(name in trained)
     spent: list[Stopwatch] = []
 
@@ -45,16 +46,15 @@ def measure(setting: Setting, way: str, trained: Collection[str], *, bf16: bool)
             yield batch
             spent.append(watch.elapsed())
 
-    if way == "plain":
-        peer = PlainLoop(setting, model, bf16=bf16)
-        del model
+    if ours is None:
+        peer = PlainLoop(sam2, bf16=bf16)
         before = status_mib("VmRSS")
         for each in batches(0, 0):
             peer.step(each)
     else:
         if way == "checkpointing":
-            checkpoint_activations(model)
-        trainer = make_trainer(model, loss, Observers(()), bf16=bf16)
+            checkpoint_activations(ours)
+        trainer = make_trainer(ours, loss, Observers(()), bf16=bf16)
         before = status_mib("VmRSS")
         # Validation keeps no activations: it does not reach the peak of a step.
         trainer.fit(batches, lambda: [batch])
@@ -63,7 +63,8 @@ def measure(setting: Setting, way: str, trained: Collection[str], *, bf16: bool)
 
 def trained_names(setting: Setting) -> list[str]:
     """Found here, not in the measured processes: the step that finds them needs memory too."""
-    return [name for name, tensor in make_model(setting, make_loss()).named_parameters() if tensor.requires_grad]
+    sam2 = make_model(setting, make_loss()).sam2_model
+    return [name for name, tensor in sam2.named_parameters() if tensor.requires_grad]
 
 
 def in_a_process(setting: Setting, way: str, trained: Collection[str], *, bf16: bool) -> dict[str, float]:

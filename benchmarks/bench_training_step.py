@@ -8,7 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from plain_loop import NUM_INSTANCES, SETTINGS, PlainLoop, Setting, make_batch, make_loss, make_model, make_trainer
+from plain_loop import (
+    NUM_INSTANCES,
+    SETTINGS,
+    PlainLoop,
+    Setting,
+    make_batch,
+    make_loss,
+    make_model,
+    make_trainer,
+    stock_like,
+)
 from timing import Stopwatch, machine_line, product_line, say, throughput_line
 
 from sam2ft.core.events import Observers, StepDone
@@ -37,7 +47,7 @@ def compare(setting: Setting, repetitions: int, *, bf16: bool) -> Iterator[str]:
     loss, batch = make_loss(), make_batch(setting.image_size, setting.num_slices)
     ours = make_model(setting, loss)
     names = ("plain fp32", "plain bf16") if bf16 else ("plain fp32",)
-    peers = {name: PlainLoop(setting, ours, bf16=name == "plain bf16") for name in names}
+    peers = {name: PlainLoop(stock_like(setting, ours), bf16=name == "plain bf16") for name in names}
     spent: dict[str, list[Stopwatch]] = {name: [] for name in (*names, "sam2ft")}
     losses, our_losses = [], Losses()
 

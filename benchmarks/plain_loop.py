@@ -95,12 +95,8 @@ class PlainLoop:
     BCE over the batch (its slices have one grid); AdamW as it comes.
     """
 
-    def __init__(self, setting: Setting, like: FinetunedSAM2, *, bf16: bool):
-        self.sam2 = stock_model(setting)
-        self.sam2.load_state_dict(like.sam2_model.state_dict())
-        for mine, other in zip(self.sam2.parameters(), like.sam2_model.parameters(), strict=True):
-            mine.requires_grad_(other.requires_grad)
-        self.sam2.train()
+    def __init__(self, sam2: Any, *, bf16: bool):
+        self.sam2 = sam2.train()
         self.dice, self.bf16 = DiceLoss(sigmoid=True), bf16
         self.mean, self.sd = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_SD))
         trained = [tensor for tensor in self.sam2.parameters() if tensor.requires_grad]
@@ -137,6 +133,15 @@ class PlainLoop:
             )
             logits.append(masks)
         return torch.cat(logits)
+
+
+def stock_like(setting: Setting, model: FinetunedSAM2) -> Any:
+    """Stock's model with the same weights, of which the same train."""
+    sam2 = stock_model(setting)
+    sam2.load_state_dict(model.sam2_model.state_dict())
+    for mine, other in zip(sam2.parameters(), model.sam2_model.parameters(), strict=True):
+        mine.requires_grad_(other.requires_grad)
+    return sam2
 
 
 def stock_model(setting: Setting) -> Any:
