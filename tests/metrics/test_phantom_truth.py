@@ -38,6 +38,10 @@ def test_thickness_volume_t2_and_t1rho_of_a_knee():
         assert area == pytest.approx(truth["area_mm2"], rel=0.12)
         assert found[tissue, "t2", "mean", None, "ms"] == pytest.approx(truth["t2_mean_ms"], rel=0.01)
         assert found[tissue, "t1rho", "mean", None, "ms"] == pytest.approx(truth["t1rho_mean_ms"], rel=0.01)
+        for biomarker in ("t2", "t1rho"):
+            for layer in ("deep", "superficial"):
+                mean = found[tissue, biomarker, f"mean_{layer}", None, "ms"]
+                assert mean == pytest.approx(truth[f"{biomarker}_mean_{layer}_ms"], rel=0.01)
         # A plate ends within a slice of nearly 4 mm: its volume is known to half a slice at either end.
         volume = found[tissue, "tissuevolume", "volume", None, "mm3"]
         assert volume == pytest.approx(truth["volume_in_view_mm3"], rel=0.15)
