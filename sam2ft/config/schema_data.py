@@ -57,7 +57,7 @@ class Metric(Section):
     )
     sensitivity: bool = leaf(
         False,
-        "measure biomarkers also with the reference's outline moved by half a pixel: column sensitivity, three times "
+        "measure biomarkers also with the reference's outline moved by half a pixel: column sensitivity, ten times "
         "the time",
         affects="evaluation",
         legacy=False,
