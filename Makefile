@@ -50,7 +50,7 @@ test: $(READY) ## what a newcomer runs (under 10 minutes on 2 cores)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile -m "not slow and not slurm" $(ARGS)
 
 test-slow: $(READY) ## the longer proofs: real nano training, demo in three seeds
-	$(PY) -m pytest -m "slow and not slurm" --timeout 1800 $(ARGS)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest -n 2 --dist loadfile -m "slow and not slurm" --timeout 1800 $(ARGS)
 
 test-slurm: $(READY) ## on a real Slurm, brought up on this machine (root, Debian or Ubuntu)
 	$(PY) -m pytest -m slurm --timeout 900 -rs $(ARGS)
