@@ -25,7 +25,7 @@ OF_CHECKPOINT = ("data", "model", "split", "protocol", "instances", "set")
 TAKES = {
     "ckpt": OF_CHECKPOINT,
     "compare": OF_CHECKPOINT,
-    "predictions": ("data", "split", "resample", "set"),
+    "predictions": ("data", "split", "resample", "set", "workers"),
     "reference": ("prediction", "labels", "resample", "set"),
 }
 """What is evaluated -> the options that it takes, besides --out."""
@@ -64,6 +64,9 @@ def parser() -> argparse.ArgumentParser:
     masks.add_argument("--prediction", type=Path, metavar="FILE", help="the mask that is scored against --reference")
     masks.add_argument("--labels", type=Path, metavar="TABLE.yaml", help="what the integers of --reference mean")
     masks.add_argument("--resample", action="store_true", help="nearest voxel of a mask on another grid, not a refusal")
+    masks.add_argument(
+        "--workers", type=int, metavar="N", help="processes that score the volumes of --predictions (default: 1)"
+    )
     both = parser.add_argument_group("where and how")
     both.add_argument("--data", type=Path, action="append", default=[], metavar="STORE", help="prepared store")
     both.add_argument("--split", choices=("train", "val", "test"), help="subjects that are evaluated (default: test)")
@@ -121,8 +124,9 @@ def _predictions(given: argparse.Namespace) -> int:
     if len(given.data) != 1:
         raise UserError(f"--predictions needs one store, --data STORE; {len(given.data)} are given")
     scoring = scoring_of(given.set, resample=given.resample)
+    split, workers = given.split or "test", given.workers or 1
     return _show_scored(
-        score_store(given.predictions, given.data[0], split=given.split or "test", out=given.out, scoring=scoring)
+        score_store(given.predictions, given.data[0], split=split, out=given.out, scoring=scoring, workers=workers)
     )
 
 

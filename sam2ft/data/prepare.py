@@ -1,10 +1,9 @@
 """From a dataset file to a store: find, split, convert, write. What is finished and unchanged is not done again."""
 
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -12,6 +11,7 @@ from filelock import FileLock, Timeout
 from sam2ft.config.dataset import DatasetConfig
 from sam2ft.core.errors import DataError
 from sam2ft.core.keys import VolumeKey
+from sam2ft.core.workers import each
 from sam2ft.data.intensity import quantised, window_of
 from sam2ft.data.labels import relabel
 from sam2ft.data.maps import read_map
@@ -75,7 +75,7 @@ def prepare_dataset(config: DatasetConfig, base: Path, out: Path, progress: Prog
     _refuse_absent_masks(sources)
     with _alone_in(out):
         outcomes = []
-        for outcome in _prepare_all(writer, sources, config, min(workers, len(sources))):
+        for outcome in each(partial(_prepare_one, writer, config), sources, workers):
             outcomes.append(outcome)
             progress(len(outcomes), len(sources), outcome)
         kept = [outcome.key for outcome in outcomes if outcome.result != REFUSED]
@@ -136,25 +136,7 @@ def _alone_in(out: Path) -> Iterator[None]:
             out.rmdir()
 
 
-def _prepare_all(
-    writer: StoreWriter, sources: list[VolumeSource], config: DatasetConfig, workers: int
-) -> Iterator[Outcome]:
-    """What became of each source, in their order."""
-    if workers == 1:
-        yield from (_prepare_one(writer, source, config) for source in sources)
-        return
-    # Spawned, not forked: the caller may show progress from a thread.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        waiting = [pool.submit(_prepare_one, writer, source, config) for source in sources]
-        try:
-            for one in waiting:
-                yield one.result()
-        finally:
-            # After an error or an interrupt nothing new is begun; what was finished is kept.
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _prepare_one(writer: StoreWriter, source: VolumeSource, config: DatasetConfig) -> Outcome:
+def _prepare_one(writer: StoreWriter, config: DatasetConfig, source: VolumeSource) -> Outcome:
     try:
         for path in source.paths:
             if not path.exists():

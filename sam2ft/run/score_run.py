@@ -1,7 +1,7 @@
 """Scoring masks made elsewhere: the same tables as an evaluation, without a model or torch."""
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import LabelTable
 from sam2ft.core.layout import RUNS, EvalLayout, scored
 from sam2ft.core.rows import SCHEMA_VERSION, TABLES, Row, sort_key, stamped
+from sam2ft.core.workers import each
 from sam2ft.data.metadata import GRID_FIELDS
 from sam2ft.data.slice_metadata import MetadataSource
 from sam2ft.data.store import Store, VolumeRecord
@@ -66,6 +67,14 @@ class _Case:
 
 
 @dataclass(frozen=True)
+class _CaseRows:
+    """What a case came to: its rows by table."""
+
+    rows: Mapping[str, Sequence[Row]]
+    resampled: bool
+
+
+@dataclass(frozen=True)
 class _Scores:
     """What all cases came to, before it is written."""
 
@@ -112,9 +121,11 @@ def score_store(
     split: str = "test",
     out: Path | None = None,
     scoring: Scoring | None = None,
+    workers: int = 1,
 ) -> Scored:
     """Score the files that `find_predictions` finds against the masks of a split of the store `data`.
 
+    `workers` processes share the volumes out; the tables are the same for any number.
     Errors: DataError naming the volumes that have no prediction, or whose prediction cannot be scored; nothing is
     written then.
     """
@@ -131,7 +142,7 @@ def score_store(
         path = found.paths[record.key]
         read = partial(_masks_of_store, store, record, path, chosen)
         cases.append(_Case(record.key, record.split, path, record.digest, read))
-    scores = _score(cases, store.labels, chosen)
+    scores = _score(cases, store.labels, chosen, workers)
     evaluation = scored(scores.run, RUNS) if out is None else EvalLayout(out)
 
     def draw() -> None:
@@ -167,7 +178,7 @@ def _unnamed(reference: npt.NDArray[Any], prediction: npt.NDArray[Any], where: s
     return LabelTable.unnamed(whole)
 
 
-def _score(cases: Sequence[_Case], labels: LabelTable | None, scoring: Scoring) -> _Scores:
+def _score(cases: Sequence[_Case], labels: LabelTable | None, scoring: Scoring, workers: int = 1) -> _Scores:
     """Score case by case; nothing is written."""
     against = {
         "rows": SCHEMA_VERSION,
@@ -182,20 +193,21 @@ def _score(cases: Sequence[_Case], labels: LabelTable | None, scoring: Scoring) 
     protocol = PROTOCOL if scoring.include_empty_slices else f"{PROTOCOL}+nonempty"
     rows: dict[str, list[Row]] = {}
     resampled = []
-    for number, case in enumerate(cases, start=1):
-        masks = case.read()
-        for name, found in _rows_of(case, masks, scoring).items():
+    all_found = each(partial(_rows_of, scoring), cases, workers)
+    for number, (case, one) in enumerate(zip(cases, all_found, strict=True), start=1):
+        for name, found in one.rows.items():
             stamp = {"run": run, "eval": evaluation_id, "split": case.split, "protocol": protocol}
             rows.setdefault(name, []).extend(stamped(found, **stamp))
-        note = ", resampled from another grid" if masks.resampled else ""
-        resampled += [str(case.key)] if masks.resampled else []
+        note = ", resampled from another grid" if one.resampled else ""
+        resampled += [str(case.key)] if one.resampled else []
         print(f"scored {case.key} ({number}/{len(cases)}){note}", file=sys.stderr)
     ordered = {name: sorted(found, key=partial(sort_key, TABLES[name])) for name, found in rows.items()}
     tables = {name: list(found) for name, found in with_cohort(ordered).items()}
     return _Scores(run, evaluation_id, tables, {"num_volumes": len(cases), "resampled": resampled})
 
 
-def _rows_of(case: _Case, masks: _Masks, scoring: Scoring) -> Mapping[str, Iterable[Row]]:
+def _rows_of(scoring: Scoring, case: _Case) -> _CaseRows:
+    masks = case.read()
     scene = masks.scene
     metrics: Sequence[Metric]
     if scoring.func is not None:
@@ -203,7 +215,8 @@ def _rows_of(case: _Case, masks: _Masks, scoring: Scoring) -> Mapping[str, Itera
     else:
         tissues = scoring.settings.tissues
         metrics = metrics_with_met_needs(scene.labels, tissues, maps=scene.maps, dicom_fields=scene.dicom)
-    return score_volume(case.key, masks.prediction_zyx, masks.reference_zyx, scene, (), metrics, scoring.settings)
+    rows = score_volume(case.key, masks.prediction_zyx, masks.reference_zyx, scene, (), metrics, scoring.settings)
+    return _CaseRows({name: list(found) for name, found in rows.items()}, masks.resampled)
 
 
 def _write(evaluation: EvalLayout, scores: _Scores, draw: Callable[[], None] | None = None) -> Scored:

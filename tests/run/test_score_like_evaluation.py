@@ -34,3 +34,17 @@ def test_every_number_is_the_same(finished, toy, more):
     wide = {path.name for path in evaluated.glob("*_*.csv")}
     assert wide == {path.name for path in scored.evaluation.folder.glob("*_*.csv")}
     assert len(wide) > 12
+
+
+def test_several_processes_write_the_same_tables(finished, toy):
+    request = CheckpointRequest(finished.layout.best, overrides=SETTINGS, out=toy.folder / "evaluated")
+    predictions = evaluate_checkpoint(request).folder / "predictions"
+    found = [
+        score_store(
+            predictions, toy.store, out=toy.folder / f"by {n}", scoring=scoring_of(SETTINGS), workers=n, split="test"
+        ).evaluation.folder
+        for n in (1, 2)
+    ]
+    tables = [{path.name: path.read_bytes() for path in folder.glob("*.csv")} for folder in found]
+    assert tables[0] == tables[1]
+    assert len(tables[0]) > 12

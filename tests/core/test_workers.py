@@ -1,0 +1,27 @@
+"""One function over many items in several processes."""
+
+import os
+import time
+
+import pytest
+
+from sam2ft.core.workers import each
+
+
+def slow_first(number: int) -> tuple[int, int]:
+    time.sleep(0.5 if number == 0 else 0.0)
+    if number == 3:
+        raise ValueError("three")
+    return number, os.getpid()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_come_in_the_order_of_the_items_and_an_error_in_its_turn(workers: int) -> None:
+    results = each(slow_first, [0, 1, 2, 3, 4], workers)
+    found = [next(results) for _ in range(3)]
+    assert [number for number, _ in found] == [0, 1, 2]
+    processes = {process for _, process in found}
+    assert (processes == {os.getpid()}) == (workers == 1)
+    assert len(processes) == workers
+    with pytest.raises(ValueError, match="three"):
+        next(results)
