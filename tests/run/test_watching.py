@@ -1,5 +1,6 @@
 """What a run's trackers were told: curves, pictures, the configuration, and what the evaluation came to."""
 
+import time
 from typing import Any
 
 import pytest
@@ -46,8 +47,13 @@ def test_wandb_gets_the_table_under_the_id_of_the_run(
     point = point_with("module.use_wandb=true", "module.wandb.mode=offline")
     assert point.layout == finished.layout
     show_results(point.experiment, point.layout, point.eval_id, read_global(point.evaluation))
-    (path,) = point.layout.folder.glob(f"wandb/wandb/offline-run-*/run-{point.layout.run_id}.wandb")
-    assert list(path.parent.glob(f"files/media/table/results/test-{point.eval_id}*.table.json"))
+    run = f"wandb/wandb/offline-run-*-{point.layout.run_id}"
+    table = f"files/media/table/results/test-{point.eval_id}*.table.json"
+    # wandb's own process writes on after it was told to finish.
+    deadline = time.monotonic() + 60
+    while not all(list(point.layout.folder.glob(f"{run}/{file}")) for file in (table, "run-*.wandb")):
+        assert time.monotonic() < deadline, f"wandb kept no table in {point.layout.folder}"
+        time.sleep(0.05)
 
 
 def test_a_tracker_that_cannot_start_leaves_the_results_alone(
