@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sam2ft.cluster.plan import Standing, reconcile
-from sam2ft.cluster.queue import read_queue
+from sam2ft.cluster.evidence import look
+from sam2ft.cluster.standing import Standing, reconcile
 from sam2ft.config.experiment import load_experiment
 from sam2ft.core.errors import DataError, IncompleteError
 from sam2ft.core.layout import ExperimentLayout, RunLayout
@@ -45,7 +45,7 @@ def experiment_layout(path: Path) -> ExperimentLayout:
 
 def standings_of(layout: ExperimentLayout, plan: Plan) -> tuple[Standing, ...]:
     """Where the runs of a plan stand now; what a plan made with --force has finished counts as done."""
-    return reconcile(layout, replace(plan, fresh=False), read_queue())
+    return reconcile(layout, replace(plan, fresh=False), look())
 
 
 def run_states(layout: ExperimentLayout, standings: Sequence[Standing]) -> list[RunState]:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sam2ft.cluster.collect import experiment_layout, last_log_lines, newest_plan, standings_of
-from sam2ft.cluster.plan import Standing, State
+from sam2ft.cluster.standing import Standing, State
 from sam2ft.core.layout import ExperimentLayout
 from sam2ft.report.terminal import show
 from sam2ft.report.words import printable

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from sam2ft.cluster.collect import aggregate_folder
-from sam2ft.cluster.plan import Submitted
 from sam2ft.cluster.site import Site
 from sam2ft.core.errors import UserError
 from sam2ft.core.files import write_json
@@ -23,6 +22,16 @@ from sam2ft.run.planned import Plan, PlannedRun, Resources, Stage
 
 MAX_RESTARTS = 20
 _AGGREGATE = Resources(nodes=1, tasks_per_node=1, gpus_per_node=0, cpus_per_task=1, mem_gb=4, hours=1)
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """What one submission handed to Slurm."""
+
+    number: int
+    jobs: tuple[str, ...]
+    aggregate: str
+    num_runs: int
 
 
 class SubmissionError(UserError):

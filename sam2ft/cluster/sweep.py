@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sam2ft.cluster.collect import aggregate, standings_of
+from sam2ft.cluster.evidence import look
 from sam2ft.cluster.local import LocalTask, Pool
-from sam2ft.cluster.plan import Retry, Standing, make_plan, reconcile, sentence, to_submit, write_configs
-from sam2ft.cluster.queue import cluster_name, read_queue, slurm_is_here
+from sam2ft.cluster.plan import make_plan, write_configs
+from sam2ft.cluster.queue import cluster_name, slurm_is_here
 from sam2ft.cluster.site import Site, detect_site, load_site
+from sam2ft.cluster.standing import Retry, Standing, reconcile, sentence, to_submit
 from sam2ft.cluster.status import status_rows, status_table
 from sam2ft.config.experiment import load_experiment
 from sam2ft.core.errors import DONE, FAILED, UserError
@@ -67,11 +69,11 @@ def _sweep_resolved(request: SweepRequest, resolved: ResolvedSweep, site: Site |
     layout = ExperimentLayout.of(resolved.name)
     plan = make_plan(resolved, fresh=request.force)
     if request.dry_run:
-        standings = reconcile(layout, plan, read_queue())
+        standings = reconcile(layout, plan, look())
         _show(layout, plan, standings, to_submit(standings, retry=request.retry, force=request.force), request)
         return DONE
     with locked(layout):
-        standings = reconcile(layout, plan, read_queue())
+        standings = reconcile(layout, plan, look())
         runs = to_submit(standings, retry=request.retry, force=request.force)
         if len(runs) > MAX_RUNS_UNASKED and not request.yes:
             raise UserError(f"{len(runs)} runs to start, more than {MAX_RUNS_UNASKED}; say --yes if that is meant")

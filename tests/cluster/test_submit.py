@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from sam2ft.cluster.plan import elements_of, make_plan, reconcile
+from sam2ft.cluster.evidence import Evidence
+from sam2ft.cluster.plan import make_plan
 from sam2ft.cluster.queue import QueueEntry
+from sam2ft.cluster.records import elements_of
 from sam2ft.cluster.site import load_site
+from sam2ft.cluster.standing import reconcile
 from sam2ft.cluster.submit import SubmissionError, arrays_of, submit
 from sam2ft.core.files import read_json
 from sam2ft.run.job import run_point
@@ -96,7 +99,7 @@ def test_the_record_of_a_submission_maps_elements_to_runs(workplace, site, sbatc
         plan.runs[1].run_id: ["100_1"],
         plan.runs[2].run_id: ["101"],
     }
-    standings = reconcile(workplace.layout, plan, {"100_1": QueueEntry("RUNNING", "None", "n1")})
+    standings = reconcile(workplace.layout, plan, Evidence({"100_1": QueueEntry("RUNNING", "None", "n1")}))
     assert standings[1].state == "running"
 
 

@@ -5,8 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sam2ft.cluster.plan import Standing, make_plan, reconcile, sentence, to_submit, write_configs
+from sam2ft.cluster.evidence import Evidence
+from sam2ft.cluster.plan import make_plan, write_configs
 from sam2ft.cluster.queue import QueueEntry
+from sam2ft.cluster.standing import Standing, reconcile, sentence, to_submit
 from sam2ft.config.experiment import load_experiment
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import write_json
@@ -51,7 +53,7 @@ def test_two_points_and_the_baseline_are_three_runs(workplace):
 
 def test_what_nobody_started_is_new_and_submitted(workplace):
     plan = workplace.plan()
-    standings = reconcile(workplace.layout, plan, {})
+    standings = reconcile(workplace.layout, plan, Evidence({}))
     assert states(standings) == ["new", "new", "new"]
     assert to_submit(standings, retry=None, force=False) == plan.runs
     assert sentence(standings, 3) == "3 to submit: 0 done, 0 running, 0 failed, 3 new"
@@ -61,7 +63,7 @@ def test_a_finished_experiment_has_nothing_to_submit(workplace, attempt):
     plan = workplace.plan()
     for run in plan.runs:
         workplace.finish(run, attempt())
-    standings = reconcile(workplace.layout, plan, None)
+    standings = reconcile(workplace.layout, plan, Evidence(None))
     runs = to_submit(standings, retry="all", force=False)
     assert sentence(standings, len(runs)) == "0 to submit: 3 done, 0 running, 0 failed"
 
@@ -71,14 +73,14 @@ def test_an_evaluation_of_other_weights_than_the_run_holds_is_done_again(workpla
     run = plan.runs[0]
     workplace.finish(run, attempt())
     write_json(workplace.run(run).evaluation(run.eval_ids[0]).success, {"checkpoint_sha256": "other", "tables": {}})
-    standing = reconcile(workplace.layout, plan, {})[0]
+    standing = reconcile(workplace.layout, plan, Evidence({}))[0]
     assert (standing.state, standing.reason) == ("new", "evaluation is missing or stale")
 
 
 def test_a_failed_run_waits_for_retry(workplace, attempt):
     plan = workplace.plan()
     workplace.write_status(plan.runs[0], "failed", attempt(), failure_class="oom", reason="OutOfMemoryError: 12 GB")
-    standings = reconcile(workplace.layout, plan, {})
+    standings = reconcile(workplace.layout, plan, Evidence({}))
     assert standings[0].state == "failed"
     names = {
         retry: [run.name for run in to_submit(standings, retry=retry, force=False)]
@@ -92,7 +94,7 @@ def test_a_failed_run_waits_for_retry(workplace, attempt):
 def test_the_queue_says_queued_and_running(workplace):
     plan = workplace.plan()
     submitted(workplace, plan, "17")
-    standings = reconcile(workplace.layout, plan, {"17_0": RUNNING, "17_1": PENDING})
+    standings = reconcile(workplace.layout, plan, Evidence({"17_0": RUNNING, "17_1": PENDING}))
     assert states(standings) == ["running", "queued", "new"]
     assert standings[1].reason == "job 17_1 PENDING: Resources"
     assert "left the queue" in standings[2].reason
@@ -102,13 +104,13 @@ def test_the_queue_says_queued_and_running(workplace):
 def test_a_submission_of_one_run_is_no_array(workplace):
     plan = workplace.plan()
     submitted(workplace, replace(plan, runs=plan.runs[:1]), "17")
-    assert states(reconcile(workplace.layout, plan, {"17": RUNNING}))[0] == "running"
+    assert states(reconcile(workplace.layout, plan, Evidence({"17": RUNNING})))[0] == "running"
 
 
 def test_without_a_queue_a_submitted_run_that_never_spoke_is_unknown(workplace):
     plan = workplace.plan()
     submitted(workplace, plan, "17")
-    standings = reconcile(workplace.layout, plan, None)
+    standings = reconcile(workplace.layout, plan, Evidence(None))
     assert states(standings) == ["unknown"] * 3
     assert to_submit(standings, retry="failed", force=False) == ()
     assert len(to_submit(standings, retry="all", force=False)) == 3
@@ -119,9 +121,9 @@ def test_a_run_with_a_heartbeat_is_running_and_a_silent_one_is_lost(workplace, a
     silent = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
     workplace.write_status(plan.runs[0], "training", attempt())
     workplace.write_status(plan.runs[1], "training", attempt(job="17_1"), heartbeat=silent)
-    assert states(reconcile(workplace.layout, plan, {})) == ["running", "lost", "new"]
+    assert states(reconcile(workplace.layout, plan, Evidence({}))) == ["running", "lost", "new"]
     # Without a queue to ask, a silent Slurm job may be alive on a node whose clock or file system lags.
-    assert states(reconcile(workplace.layout, plan, None)) == ["running", "unknown", "new"]
+    assert states(reconcile(workplace.layout, plan, Evidence(None))) == ["running", "unknown", "new"]
 
 
 def test_a_process_of_this_machine_that_is_gone_is_lost_at_once(workplace, attempt):
@@ -129,13 +131,13 @@ def test_a_process_of_this_machine_that_is_gone_is_lost_at_once(workplace, attem
     here = socket.gethostname()
     workplace.write_status(plan.runs[0], "training", attempt(host=here, pid=DEAD_PID))
     workplace.write_status(plan.runs[1], "training", attempt(host=here, pid=os.getpid()))
-    assert states(reconcile(workplace.layout, plan, {})) == ["lost", "running", "new"]
+    assert states(reconcile(workplace.layout, plan, Evidence({}))) == ["lost", "running", "new"]
 
 
 def test_a_stopped_run_is_submitted_again(workplace, attempt):
     plan = workplace.plan()
     workplace.write_status(plan.runs[0], "stopped", attempt())
-    standings = reconcile(workplace.layout, plan, {})
+    standings = reconcile(workplace.layout, plan, Evidence({}))
     assert states(standings) == ["stopped", "new", "new"]
     assert plan.runs[0] in to_submit(standings, retry=None, force=False)
 
@@ -144,7 +146,7 @@ def test_force_trains_again_what_is_done(workplace, attempt):
     plan = workplace.plan(fresh=True)
     for run in plan.runs:
         workplace.finish(run, attempt())
-    standings = reconcile(workplace.layout, plan, {})
+    standings = reconcile(workplace.layout, plan, Evidence({}))
     assert {standing.reason for standing in standings} == {"to be trained again"}
     assert to_submit(standings, retry=None, force=True) == plan.runs
 
@@ -160,6 +162,6 @@ def test_the_configuration_beside_a_run_loads_again_to_the_point(workplace):
 
 def test_standings_name_the_run(workplace):
     plan = workplace.plan()
-    standing = reconcile(workplace.layout, plan, {})[0]
+    standing = reconcile(workplace.layout, plan, Evidence({}))[0]
     assert isinstance(standing, Standing)
     assert standing.run.run_id.startswith("toy-")
