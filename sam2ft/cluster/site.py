@@ -1,11 +1,13 @@
 """What a cluster wants to be told: `slurm/sites/<name>.yaml`, as strict as an experiment."""
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, field_validator
 
-from sam2ft.config.base import Section
+from sam2ft.config.base import ReadOnly, Section, problem, problems
 from sam2ft.config.loading import load_yaml
 from sam2ft.config.problems import problems_of
 from sam2ft.config.schema import Experiment
@@ -17,6 +19,16 @@ from sam2ft.run.resources import resources_of
 SITES = Path("slurm") / "sites"
 
 Positive = Annotated[int, Field(ge=1)]
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def _module_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+/-]*", text):
+        raise problem(f"found {text!r}; allowed: the name of a module, such as cuda/12.4 (other lines belong to setup)")
+    return text
+
+
+ModuleName = Annotated[str, AfterValidator(_module_name)]
 
 
 class SiteResources(Section):
@@ -37,12 +49,38 @@ class SlurmOptions(Section):
     account: str | None = Field(None, description="account that is charged")
     qos: str | None = Field(None, description="quality of service")
     constraint: str | None = Field(None, description="node features, as for sbatch --constraint")
+    exclude: str | None = Field(None, description="nodes that are not used, as for sbatch --exclude")
+    reservation: str | None = Field(None, description="reservation that jobs run in")
     gpu_option: Literal["gpus_per_node", "gres"] = Field("gpus_per_node", description="how GPUs are asked for")
     wckey: str | None = Field(None, description="workload key, where the site wants one")
-    setup: tuple[str, ...] = Field((), description="shell lines before the job: modules, environment")
+    modules: tuple[ModuleName, ...] = Field((), description="environment modules that each job loads, in this order")
+    environment: ReadOnly[str] = Field({}, description="variables of each job, values as they are (no shell)")
+    setup: tuple[str, ...] = Field((), description="shell lines before the job, after modules and environment")
     python: str | None = Field(None, description="shell command that starts Python in the job; default this one")
+    container: str | None = Field(None, description="command in front of Python, such as `apptainer exec --nv x.sif`")
+    scratch: str | None = Field(None, description="folder on the nodes for temporary files; becomes TMPDIR")
+    mail: str | None = Field(None, description="address that Slurm tells when the report has ended; no other mail")
     max_parallel: Positive = Field(64, description="elements of an array that run at once")
-    stop_lead_s: Positive = Field(180, description="seconds between the warning signal and the time limit")
+    max_restarts: Annotated[int, Field(ge=0)] = Field(20, description="requeues of one task")
+    stop_lead_s: Positive = Field(180, description="seconds between the warning signal and the time limit, at least")
+
+    @field_validator("environment")
+    @classmethod
+    def _are_variables(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+        bad = {name: "allowed: letters, digits and underscores" for name in value if not _VARIABLE.fullmatch(name)}
+        if bad:
+            raise problems(bad)
+        return value
+
+
+class ReportResources(Section):
+    """What the job that makes tables and report asks for; it uses one core and no GPU."""
+
+    partition: str | None = Field(None, description="queue, where that of the points takes GPU jobs only")
+    qos: str | None = Field(None, description="quality of service, where it differs from the points'")
+    cpus_per_task: Positive = Field(1, description="cores")
+    mem_gb: Annotated[float, Field(gt=0)] = Field(4, description="memory, GB")
+    hours: Annotated[float, Field(gt=0)] = Field(1, description="time limit, hours")
 
 
 class SiteName(Section):
@@ -59,6 +97,7 @@ class Site(Section):
     site: SiteName
     slurm: SlurmOptions = SlurmOptions()
     resources: SiteResources = SiteResources()
+    report: ReportResources = ReportResources()
 
     @property
     def name(self) -> str:
