@@ -5,7 +5,8 @@
     python slurm/devcluster/devcluster.py status | down
 
 Everything (munge key and socket, configuration, state, logs) lives in one folder; only SLURM_CONF points to it. Three
-virtual nodes share the machine. The settings make a requeue take seconds instead of the usual two minutes.
+virtual nodes share the machine. The settings make a requeue take seconds instead of the usual two minutes. Several
+clusters run side by side, each with a folder (SAM2FT_DEVCLUSTER) and ports (SAM2FT_DEVCLUSTER_PORT, the first of ten).
 """
 
 import argparse
@@ -24,8 +25,7 @@ from pathlib import Path
 PACKAGES = ("slurm-wlm", "munge")
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "srun")
 NODES = ("n1", "n2", "n3")
-CONTROLLER_PORT = 26817
-FIRST_NODE_PORT = 26821
+DEFAULT_PORT = 26817  # below the range that Linux gives to outgoing connections
 _START_S = 30.0
 
 
@@ -34,12 +34,22 @@ def state_folder() -> Path:
     return Path(os.environ.get("SAM2FT_DEVCLUSTER", str(Path(cache) / "sam2ft-devcluster")))
 
 
+def first_port() -> int:
+    """Of the controller; the nodes have the ports from the fifth on."""
+    text = os.environ.get("SAM2FT_DEVCLUSTER_PORT", str(DEFAULT_PORT))
+    if not (text.isdecimal() and 1024 <= int(text) <= 65525):
+        sys.exit(f"devcluster: SAM2FT_DEVCLUSTER_PORT is {text!r}; allowed are 1024 to 65525")
+    return int(text)
+
+
 def configuration(folder: Path, host: str, cores: int, memory_mb: int) -> str:
     """slurm.conf. Each line that is not obvious has its reason in README.md."""
+    port = first_port()
+    first_node = port + 4
     return f"""\
 ClusterName=sam2ft-dev
 SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort={CONTROLLER_PORT}
+SlurmctldPort={port}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
@@ -68,7 +78,7 @@ JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
 JobAcctGatherParams=OverMemoryKill
 NodeName={NODES[0]},{NODES[1]},{NODES[2]} NodeHostname={host} NodeAddr=127.0.0.1 \
-Port={FIRST_NODE_PORT}-{FIRST_NODE_PORT + len(NODES) - 1} CPUs={cores} RealMemory={memory_mb} State=UNKNOWN
+Port={first_node}-{first_node + len(NODES) - 1} CPUs={cores} RealMemory={memory_mb} State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=60 State=UP
 """
 
