@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from sam2ft.metrics.paired import holm, paired
+from sam2ft.metrics.paired import holm, paired, rank_biserial
 
 
 def test_the_difference_is_of_the_subjects_that_both_have():
@@ -45,3 +45,18 @@ def test_holm_multiplies_by_what_is_left_and_never_falls():
     assert math.isnan(holm([0.01, math.nan])[1])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+def test_the_effect_is_the_share_of_ranks_for_minus_those_against():
+    # |differences| 1, 2, 3, 4 have these ranks; 2 goes against: (1 + 3 + 4 - 2) / 10.
+    assert rank_biserial(np.array([0.1, -0.2, 0.3, 0.4, 0.0])) == pytest.approx(0.6)
+    assert rank_biserial(np.array([-1.0, -2.0])) == -1
+    assert rank_biserial(np.zeros(3)) == 0
+    assert paired({"a": 0.5, "b": 0.5}, {"a": 0.6, "b": 0.8}).effect == 1
+
+
+def test_holm_agrees_with_statsmodels():
+    from statsmodels.stats.multitest import multipletests
+
+    p_values = np.random.default_rng(4).uniform(0, 0.2, 30).tolist()
+    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
