@@ -17,6 +17,8 @@ from sam2ft.core.files import read_json, remove_partial, write_json
 from sam2ft.core.layout import RunLayout
 
 LOCAL = "local"
+MAX_RESTARTS = "SAM2FT_MAX_RESTARTS"
+"""The variable from which the work knows how often its job may be requeued."""
 
 
 @dataclass(frozen=True)
