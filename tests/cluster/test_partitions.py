@@ -61,5 +61,5 @@ def test_the_number_of_elements_obeys_both_limits():
 
 
 def test_the_lines_of_show_config():
-    text = "Configuration data as of 2026\nClusterName             = big\nMaxArraySize = 101\nSchedulerParameters = (null)\n"
+    text = "Configuration data as of 2026\nClusterName   = big\nMaxArraySize = 101\nSchedulerParameters = (null)\n"
     assert parse_config(text) == {"ClusterName": "big", "MaxArraySize": "101", "SchedulerParameters": "(null)"}
