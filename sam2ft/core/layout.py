@@ -167,6 +167,16 @@ class ExperimentLayout:
     def lock(self) -> Path:
         return self.folder / ".lock"
 
+    @property
+    def launcher(self) -> Path:
+        """Who holds the lock, for the message to whoever has to wait."""
+        return self.folder / ".launcher.json"
+
+    @property
+    def calibrations(self) -> Path:
+        """Measured speeds: `<key>.json` and the experiment that was measured, `<key>.yaml`."""
+        return self.folder / "calibration"
+
     def run(self, run_id: str) -> RunLayout:
         return RunLayout(self.folder / run_id)
 
