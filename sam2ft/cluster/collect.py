@@ -9,10 +9,11 @@ from sam2ft.cluster.evidence import look
 from sam2ft.cluster.standing import Standing, reconcile
 from sam2ft.config.experiment import load_experiment
 from sam2ft.core.errors import DataError, IncompleteError
-from sam2ft.core.layout import ExperimentLayout, RunLayout
+from sam2ft.core.layout import ExperimentLayout, ReportLayout, RunLayout
 from sam2ft.report.terminal import ComparisonTable, coverage_table, show
 from sam2ft.run.planned import Plan, load_plan
-from sam2ft.run.report_run import ReportOutcome, RunState, report
+from sam2ft.run.report_run import report
+from sam2ft.run.report_state import ReportOutcome, ReportRequest, RunState
 from sam2ft.run.status import ACTIVE
 
 LOG_LINES = 8
@@ -54,14 +55,16 @@ def run_states(layout: ExperimentLayout, standings: Sequence[Standing]) -> list[
     for standing in standings:
         at_work = standing.state == "running" and standing.status is not None and standing.status.state in ACTIVE
         state = standing.status.state if at_work and standing.status else standing.state
-        log = last_log_lines(layout.run(standing.run.run_id)) if standing.state in ("failed", "lost") else ()
-        states.append(RunState(standing.run, state, standing.reason, standing.status, log))
+        run = layout.run(standing.run.run_id)
+        log = last_log_lines(run) if standing.state in ("failed", "lost") else ()
+        states.append(RunState(standing.run, run, state, standing.reason, standing.status, log, standing.failure_class))
     return states
 
 
 def aggregate(layout: ExperimentLayout, plan: Plan) -> ReportOutcome:
     """Tables and report of a plan's runs; the comparison goes to stdout, what is missing to stderr."""
-    outcome = report(layout, run_states(layout, standings_of(layout, plan)))
+    states = run_states(layout, standings_of(layout, plan))
+    outcome = report(ReportRequest(layout.folder.name, ReportLayout(layout.report), tuple(states)))
     show([ComparisonTable(outcome.comparison)], sys.stdout)
     show([coverage_table(outcome.coverage)])
     for problem in outcome.problems:

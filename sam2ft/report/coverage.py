@@ -19,6 +19,11 @@ class PlannedRun:
     """A value of status.json, or new, queued, running, lost, unknown."""
     reason: str = ""
     """Why it is not done, in one sentence; empty when it is."""
+    failure_class: str | None = None
+    """error, oom, timeout, ...: of a run that failed."""
+    gpu_hours_planned: float | None = None
+    gpu_hours_used: float | None = None
+    """Of all its attempts; None where there is no accounting."""
 
     @property
     def group(self) -> str:

@@ -4,22 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sam2ft.config.experiment import load_experiment
 from sam2ft.config.schema import Experiment
 from sam2ft.core.files import read_json
-from sam2ft.core.layout import ExperimentLayout, RunLayout
+from sam2ft.core.layout import RunLayout
 from sam2ft.core.rows import Row
 from sam2ft.report.charts import dice_by_label, figure_svg, learning_curves
-from sam2ft.report.compare import Comparison
 from sam2ft.report.content import Facts, Failure, Picture, ReportData, label_sections, scores_by_label
-from sam2ft.report.coverage import Coverage
 from sam2ft.run.history import history_values
 from sam2ft.run.report_agreement import agreement_of
-
-if TYPE_CHECKING:
-    from sam2ft.run.report_run import RunState
+from sam2ft.run.report_state import Gathered, RunState
 
 TABLE_FILES = (
     ("compare.csv", "one line per point"),
@@ -43,39 +38,27 @@ class Page:
     """Path relative to the page -> its content, or the file to copy."""
 
 
-def page_of(
-    layout: ExperimentLayout,
-    states: Sequence["RunState"],
-    comparison: Comparison,
-    coverage: Coverage,
-    of_cohort: Mapping[str, Sequence[Row]],
-    biomarker_rows: Sequence[Row],
-    problems: Sequence[str],
-) -> Page:
-    """Everything on the page of the experiment in `layout`.
-
-    `of_cohort` holds the rows of global.csv and biomarker_global.csv, `biomarker_rows` those of biomarker_volume.csv.
-    """
-    cohort_rows = of_cohort["global"]
-    experiments = _experiments(layout, states)
-    shown = comparison.best or next((state.planned.run_id for state in states if state.planned.baseline), None)
+def page_of(gathered: Gathered) -> Page:
+    """Everything on the page of a report."""
+    states, tables, comparison = gathered.states, gathered.tables, gathered.comparison
+    cohort_rows, names = tables.rows("global"), gathered.names
+    experiments = _experiments(states)
     baseline = next((state.planned.run_id for state in states if state.planned.baseline), None)
-    names = {state.planned.run_id: state.planned.name for state in states}
+    shown = comparison.best or baseline
     sections = label_sections(names[shown], shown, cohort_rows, baseline) if shown else ()
     assets: dict[str, bytes | Path] = {}
-    pictures = _pictures(layout, states, shown, assets)
-    charts = _learning(layout, names, comparison.best, assets)
-    agreement = (
-        agreement_of(names[shown], shown, of_cohort["biomarker_global"], biomarker_rows, assets) if shown else ()
-    )
+    pictures = _pictures(states, shown, assets)
+    charts = _learning(states, comparison.best, assets)
+    of_shown = (tables.rows("biomarker_global"), tables.rows("biomarker_volume", shown)) if shown else ([], [])
+    agreement = agreement_of(names[shown], shown, *of_shown, assets) if shown else ()
     label_charts = _by_label(names, cohort_rows, comparison.best, baseline, assets) if sections else ()
     data = ReportData(
-        experiment=layout.folder.name,
+        experiment=gathered.request.title,
         description=experiments[0].experiment.description if experiments else "",
         generated=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        coverage=coverage,
+        coverage=gathered.coverage,
         comparison=comparison,
-        facts=_facts(layout, states, experiments),
+        facts=_facts(states, experiments),
         labels=sections,
         charts=charts,
         label_charts=label_charts,
@@ -86,28 +69,30 @@ def page_of(
             for state in states
             if state.state in ("failed", "lost")
         ),
-        problems=tuple(problems),
-        files=tuple((name, what) for name, what in TABLE_FILES if (layout.report / name).is_file()),
+        problems=gathered.problems,
+        files=tuple(
+            (name, what)
+            for name, what in TABLE_FILES
+            if name.removesuffix(".csv") in (*tables.names, "compare") or name.endswith(".json")
+        ),
     )
     return Page(data, assets)
 
 
-def _experiments(layout: ExperimentLayout, states: Sequence["RunState"]) -> list[Experiment]:
+def _experiments(states: Sequence[RunState]) -> list[Experiment]:
     """The resolved configuration of every run that has one."""
-    configs = (layout.run(state.planned.run_id).config for state in states)
+    configs = (state.layout.config for state in states)
     return [load_experiment(path).points[0].experiment for path in configs if path.is_file()]
 
 
-def _pictures(
-    layout: ExperimentLayout, states: Sequence["RunState"], shown: str | None, assets: dict[str, bytes | Path]
-) -> tuple[Picture, ...]:
+def _pictures(states: Sequence[RunState], shown: str | None, assets: dict[str, bytes | Path]) -> tuple[Picture, ...]:
     """QC pictures of the shown run's evaluations, worst first, as its evaluation ordered and captioned them."""
     found = []
     for state in states:
         if state.planned.run_id != shown:
             continue
         for eval_id in state.planned.eval_ids:
-            evaluation = layout.run(state.planned.run_id).evaluation(eval_id)
+            evaluation = state.layout.evaluation(eval_id)
             index = evaluation.qc / "index.json"
             for entry in read_json(index) if index.is_file() else ():
                 name = f"assets/{eval_id}-{entry['file']}"
@@ -116,10 +101,9 @@ def _pictures(
     return tuple(found)
 
 
-def _learning(
-    layout: ExperimentLayout, names: Mapping[str, str], best: str | None, assets: dict[str, bytes | Path]
-) -> tuple[Picture, ...]:
-    histories = {name: history_values(layout.run(run)) for run, name in names.items()}
+def _learning(states: Sequence[RunState], best: str | None, assets: dict[str, bytes | Path]) -> tuple[Picture, ...]:
+    names = {state.planned.run_id: state.planned.name for state in states}
+    histories = {state.planned.name: history_values(state.layout) for state in states}
     histories = {name: rows for name, rows in histories.items() if rows}
     if not histories:
         return ()
@@ -143,13 +127,11 @@ def _by_label(
     return (Picture("assets/labels.svg", caption),)
 
 
-def _facts(
-    layout: ExperimentLayout, states: Sequence["RunState"], experiments: Sequence[Experiment]
-) -> tuple[Facts, ...]:
+def _facts(states: Sequence[RunState], experiments: Sequence[Experiment]) -> tuple[Facts, ...]:
     groups = []
     if experiments:
         groups += [_data_facts(experiments), _setting_facts(experiments)]
-    attempts = [attempt for state in states for attempt in _attempts(layout.run(state.planned.run_id))]
+    attempts = [attempt for state in states for attempt in _attempts(state.layout)]
     if attempts:
         groups += _machine_facts(attempts)
     return tuple(groups)

@@ -1,129 +1,64 @@
-"""The tables and the page of an experiment, from what its runs wrote. No torch."""
+"""The tables and the page of any number of runs, from what they wrote. No torch.
+
+The order is: which evaluations count (report_collect), their tables put together (report_tables), the comparison, the
+page (report_page), tables for papers (PAPERS), and index.html last. All of it goes into a new folder that takes the
+place of the report when it is whole (core/folders).
+"""
 
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sam2ft.core.errors import DataError
-from sam2ft.core.files import read_json, replacing, sha256_file, write_json, write_text
-from sam2ft.core.layout import EvalLayout, ExperimentLayout
-from sam2ft.core.rows import TABLES, Row, write_csv
-from sam2ft.metrics.summary import biomarker_global_rows, global_rows
+from sam2ft.core.files import replacing, write_json, write_text
+from sam2ft.core.layout import ReportLayout
+from sam2ft.core.rows import write_csv
 from sam2ft.report.compare import COMPARE, Comparison, PointRun, compare, compare_rows
 from sam2ft.report.coverage import Coverage
 from sam2ft.report.coverage import PlannedRun as CoveredRun
 from sam2ft.report.html import render
-from sam2ft.report.recount import recount
-from sam2ft.report.tables import COLLATED, Collated, Frame, collate, csv_chunks, frame_of_csv, parquet_bytes, rows_of
-from sam2ft.run.planned import PlannedRun
+from sam2ft.run.report_collect import collect
+from sam2ft.run.report_folder import next_report
 from sam2ft.run.report_page import page_of
-from sam2ft.run.status import RunStatus
+from sam2ft.run.report_state import Files, Gathered, ReportOutcome, ReportRequest, ReportTables, RunState
+from sam2ft.run.report_tables import collated
+
+PAPERS: tuple[Callable[[Gathered], Files], ...] = ()
+"""What is made for papers and models beside the page: each gives files by their path in the report."""
 
 
-@dataclass(frozen=True)
-class RunState:
-    """A planned run and what became of it, as the cluster layer found it."""
+def report(request: ReportRequest) -> ReportOutcome:
+    """Put every finished evaluation of the request's runs together, in the place of an earlier report.
 
-    planned: PlannedRun
-    state: str
-    """A value of status.json, or new, queued, running, lost, unknown."""
-    reason: str
-    """Why it is not done, in one line."""
-    status: RunStatus | None
-    log: tuple[str, ...] = ()
-    """The last lines of its log, for a run that failed."""
-
-
-@dataclass(frozen=True)
-class ReportOutcome:
-    """What was written, for whoever shows it."""
-
-    comparison: Comparison
-    coverage: Coverage
-    problems: tuple[str, ...]
-    page: Path
-
-
-def report(layout: ExperimentLayout, states: Sequence[RunState]) -> ReportOutcome:
-    """Collate every finished evaluation of `states` into `report/`.
-
-    Only evaluations with `_SUCCESS` count, made with the weights that the run holds now. What is left out is named in
-    coverage.json and on the page. Errors: DataError when nothing was planned.
+    Only evaluations with `_SUCCESS` count whose tables are those that it names, made with the weights that the run
+    holds now. What is left out is named in coverage.json and on the page. Errors: DataError when there is no run.
     """
-    if not states:
-        raise DataError(f"{layout.folder}: no planned run, there is nothing to report")
-    found, problems = finished_evaluations(layout, states)
-    collated = collate([(run, frames_of(evaluation)) for run, evaluation in found])
-    problems = (*problems, *collated.problems, *recount(collated.tables["slice"], collated.tables["volume"]))
-    volume_rows = rows_of(collated.tables["volume"])
-    biomarker_rows = rows_of(collated.tables["biomarker_volume"])
-    of_cohort = {"global": global_rows(volume_rows), "biomarker_global": biomarker_global_rows(biomarker_rows)}
-    points = [point for state in states for point in points_of(state, layout)]
-    comparison = compare(points, of_cohort["global"])
-    coverage = Coverage(tuple(_covered(state) for state in states))
-    write_tables(layout.report, collated, of_cohort, comparison)
-    write_json(layout.report / "coverage.json", coverage.to_json(problems))
-    page = page_of(layout, states, comparison, coverage, of_cohort, biomarker_rows, problems)
-    for name, source in page.assets.items():
-        _put(layout.report / name, source)
-    kept = {layout.report / name for name in page.assets}
-    # Last: a page never shows a table or picture that is not there yet.
-    write_text(layout.report / "index.html", render(page.data))
-    for path in (layout.report / "assets").glob("*"):
-        if path not in kept:
-            path.unlink()
-    return ReportOutcome(comparison, coverage, problems, layout.report / "index.html")
+    if not request.states:
+        raise DataError(f"{request.title}: no planned run, there is nothing to report")
+    with next_report(request.layout) as new:
+        counted = collect(request.states)
+        tables = collated(counted, new)
+        comparison = comparison_of(request.states, tables)
+        coverage = Coverage(tuple(_covered(state) for state in request.states))
+        problems = (*request.problems, *counted.problems, *tables.problems)
+        gathered = Gathered(request, tables, comparison, coverage, problems)
+        write_csv(new.table("compare"), COMPARE, compare_rows(comparison))
+        write_json(new.coverage, coverage.to_json(problems))
+        for make in PAPERS:
+            _put_all(new, make(gathered))
+        page = page_of(gathered)
+        _put_all(new, page.assets)
+        write_text(new.page, render(page.data))
+    return ReportOutcome(comparison, coverage, problems, request.layout.page)
 
 
-def finished_evaluations(
-    layout: ExperimentLayout, states: Sequence[RunState]
-) -> tuple[list[tuple[str, EvalLayout]], tuple[str, ...]]:
-    """(run_id, evaluation) of everything that ended well, and why others do not count."""
-    found, problems = [], []
-    for state in states:
-        run = layout.run(state.planned.run_id)
-        for eval_id in state.planned.eval_ids:
-            evaluation = run.evaluation(eval_id)
-            if not evaluation.success.is_file():
-                continue
-            success = read_json(evaluation.success)
-            if not state.planned.baseline and success["checkpoint_sha256"] != _best_sha256(state):
-                problems.append(
-                    f"{state.planned.name}: evaluation {eval_id} was made with earlier weights; not counted"
-                )
-            elif changed := _changed_tables(evaluation, success["tables"]):
-                problems.append(
-                    f"{state.planned.name}: {changed} is not what the evaluation wrote; not counted; "
-                    f"remove {evaluation.success} and sweep again"
-                )
-            else:
-                found.append((run.run_id, evaluation))
-    return found, tuple(problems)
+def comparison_of(states: Sequence[RunState], tables: ReportTables) -> Comparison:
+    """One line per point of the runs."""
+    points = [point for state in states for point in points_of(state)]
+    return compare(points, tables.rows("global"))
 
 
-def _best_sha256(state: RunState) -> str | None:
-    return state.status.best_sha256 if state.status else None
-
-
-def _changed_tables(evaluation: EvalLayout, digests: Mapping[str, str]) -> str:
-    changed = [name for name, digest in digests.items() if _digest(evaluation.table(name)) != digest]
-    return ", ".join(f"{name}.csv" for name in changed)
-
-
-def _digest(path: Path) -> str:
-    return sha256_file(path) if path.is_file() else "missing"
-
-
-def frames_of(evaluation: EvalLayout) -> dict[str, Frame]:
-    """The collated kinds of tables of one evaluation."""
-    paths = {name: evaluation.table(name) for name in COLLATED}
-    return {
-        name: frame_of_csv(TABLES[name], path.read_bytes(), str(path)) for name, path in paths.items() if path.is_file()
-    }
-
-
-def points_of(state: RunState, layout: ExperimentLayout) -> list[PointRun]:
+def points_of(state: RunState) -> list[PointRun]:
     """The points of the sweep that a run stands for; the baseline has no index."""
     status, planned = state.status, state.planned
     return [
@@ -144,38 +79,22 @@ def points_of(state: RunState, layout: ExperimentLayout) -> list[PointRun]:
 
 
 def _covered(state: RunState) -> CoveredRun:
-    return CoveredRun(state.planned.name, state.planned.run_id, state.state, state.reason)
+    return CoveredRun(
+        name=state.planned.name,
+        run=state.planned.run_id,
+        state=state.state,
+        reason=state.reason,
+        failure_class=state.failure_class,
+        gpu_hours_planned=state.gpu_hours_planned,
+        gpu_hours_used=state.gpu_hours_used,
+    )
 
 
-def write_tables(
-    folder: Path, collated: Collated, of_cohort: Mapping[str, Sequence[Row]], comparison: Comparison
-) -> None:
-    """Every table as CSV, the collated ones as Parquet too; biomarker tables only when there are such rows."""
-    for name, frame in collated.tables.items():
-        if name.startswith("biomarker") and frame.num_rows == 0:
-            _forget(folder, name)
-            continue
-        with replacing(folder / f"{name}.csv") as partial, partial.open("wb") as stream:
-            stream.writelines(csv_chunks(TABLES[name], frame))
-        _put(folder / f"{name}.parquet", parquet_bytes(frame))
-    for name, rows in of_cohort.items():
-        if rows or name == "global":
-            write_csv(folder / f"{name}.csv", TABLES[name], rows)
-        else:
-            _forget(folder, name)
-    write_csv(folder / "compare.csv", COMPARE, compare_rows(comparison))
-
-
-def _forget(folder: Path, name: str) -> None:
-    """Remove an earlier report's table that has no rows any more: the page lists what lies beside it."""
-    for suffix in (".csv", ".parquet"):
-        (folder / f"{name}{suffix}").unlink(missing_ok=True)
-
-
-def _put(path: Path, content: bytes | Path) -> None:
-    """A file of the report: bytes, or a copy of another file."""
-    with replacing(path) as partial:
-        if isinstance(content, Path):
-            shutil.copyfile(content, partial)
-        else:
-            partial.write_bytes(content)
+def _put_all(new: ReportLayout, files: Files) -> None:
+    """Bytes, or copies of other files, at their places in the report."""
+    for name, content in files.items():
+        with replacing(new.folder / name) as partial:
+            if isinstance(content, Path):
+                shutil.copyfile(content, partial)
+            else:
+                partial.write_bytes(content)

@@ -10,10 +10,11 @@ import pytest
 
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import read_json, sha256_file, write_json
-from sam2ft.core.layout import ExperimentLayout
+from sam2ft.core.layout import ExperimentLayout, ReportLayout
 from sam2ft.core.rows import TABLES, read_csv, write_csv
+from sam2ft.run import report_run
 from sam2ft.run.planned import PlannedPoint
-from sam2ft.run.report_run import RunState, report
+from sam2ft.run.report_state import ReportOutcome, ReportRequest, RunState
 from sam2ft.run.status import read_status
 
 pytestmark = pytest.mark.sam2
@@ -23,7 +24,7 @@ LAYOUT = ExperimentLayout.of("toy")
 @pytest.fixture
 def states(finished) -> list[RunState]:
     """Two runs that are done (the second a copy whose scores differ), one that failed and one that never began."""
-    first = RunState(finished.planned, "done", "", read_status(finished.layout))
+    first = RunState(finished.planned, finished.layout, "done", "", read_status(finished.layout))
     return [first, _copy(finished, "0001"), *(_without_result(finished, *case) for case in CASES)]
 
 
@@ -53,11 +54,16 @@ def _copy(finished, suffix) -> RunState:
         digests[name] = sha256_file(evaluation.table(name))
     write_json(evaluation.success, read_json(evaluation.success) | {"run": planned.run_id, "tables": digests})
     status = read_status(place)
-    return RunState(planned, "done", "", replace(status, best_value=status.best_value / 2))
+    return RunState(planned, place, "done", "", replace(status, best_value=status.best_value / 2))
 
 
 def _without_result(finished, suffix, state, reason, log) -> RunState:
-    return RunState(_planned(finished, suffix), state, reason, None, log)
+    planned = _planned(finished, suffix)
+    return RunState(planned, LAYOUT.run(planned.run_id), state, reason, None, log)
+
+
+def report(states) -> ReportOutcome:
+    return report_run.report(ReportRequest("toy", ReportLayout(LAYOUT.report), tuple(states)))
 
 
 def table(name) -> list[dict[str, str]]:
@@ -67,12 +73,12 @@ def table(name) -> list[dict[str, str]]:
 
 def report_files(states: Sequence[RunState]) -> dict[str, bytes]:
     shutil.rmtree(LAYOUT.report, ignore_errors=True)
-    report(LAYOUT, states)
+    report(states)
     return {str(path.relative_to(LAYOUT.report)): path.read_bytes() for path in sorted(LAYOUT.report.rglob("*.csv"))}
 
 
 def test_coverage_names_every_planned_run_and_why_it_is_not_done(states):
-    report(LAYOUT, states)
+    report(states)
     coverage = read_json(LAYOUT.report / "coverage.json")
     assert {name: coverage[name] for name in ("planned", "done", "failed", "missing", "complete")} == {
         "planned": 4, "done": 2, "failed": 1, "missing": 1, "complete": False,
@@ -85,7 +91,7 @@ def test_coverage_names_every_planned_run_and_why_it_is_not_done(states):
 
 
 def test_tables_hold_the_rows_of_all_finished_runs_and_no_other(states):
-    report(LAYOUT, states)
+    report(states)
     runs = {state.planned.run_id for state in states[:2]}
     for name in ("slice", "instance", "volume", "global"):
         assert {row["run"] for row in table(name)} == runs
@@ -96,7 +102,7 @@ def test_tables_hold_the_rows_of_all_finished_runs_and_no_other(states):
 
 
 def test_the_comparison_has_a_line_per_point_and_chooses_by_validation(states):
-    outcome = report(LAYOUT, states)
+    outcome = report(states)
     lines = table("compare")
     assert [line["run"] for line in lines] == [state.planned.run_id for state in states]
     assert [line["state"] for line in lines] == ["done", "done", "failed", "new"]
@@ -104,7 +110,7 @@ def test_the_comparison_has_a_line_per_point_and_chooses_by_validation(states):
 
 
 def test_the_page_is_whole_without_the_network(states):
-    page = report(LAYOUT, states).page
+    page = report(states).page
     text = page.read_text()
     assert not re.search(r"(?:https?:)?//[a-z0-9]", re.sub(r"http://www\.w3\.org/[\w/.]+", "", text))
     names = re.findall(r'(?:src|href)="([^"#]+)"', text)
@@ -118,7 +124,7 @@ def test_the_page_is_whole_without_the_network(states):
 def test_a_table_that_was_changed_is_named_and_not_counted(states):
     changed = LAYOUT.run(states[0].planned.run_id).evaluation(states[0].planned.eval_ids[0]).table("slice")
     changed.write_text(changed.read_text().replace(",ok", ",ok ", 1))
-    outcome = report(LAYOUT, states)
+    outcome = report(states)
     (problem,) = outcome.problems
     assert "slice.csv is not what the evaluation wrote; not counted" in problem
     assert {row["run"] for row in table("slice")} == {states[1].planned.run_id}
@@ -128,7 +134,7 @@ def test_a_table_that_was_changed_is_named_and_not_counted(states):
 
 def test_an_evaluation_of_earlier_weights_is_named_and_not_counted(states):
     stale = replace(states[0], status=replace(states[0].status, best_sha256="0" * 64))
-    outcome = report(LAYOUT, [stale, *states[1:]])
+    outcome = report([stale, *states[1:]])
     assert "was made with earlier weights; not counted" in outcome.problems[0]
     assert {row["run"] for row in table("slice")} == {states[1].planned.run_id}
 
@@ -140,7 +146,7 @@ def test_rows_of_another_run_in_a_runs_folder_are_named(states):
     success = read_json(evaluation.success)
     success["tables"]["slice"] = sha256_file(evaluation.table("slice"))
     write_json(evaluation.success, success)
-    assert any("toy-other" in problem for problem in report(LAYOUT, states).problems)
+    assert any("toy-other" in problem for problem in report(states).problems)
 
 
 def test_the_order_of_runs_changes_no_table(states):
@@ -148,19 +154,19 @@ def test_the_order_of_runs_changes_no_table(states):
 
 
 def test_a_report_without_any_result_is_a_page_all_the_same(states):
-    outcome = report(LAYOUT, states[2:])
+    outcome = report(states[2:])
     assert outcome.page.is_file()
     assert outcome.comparison.best is None
     assert table("slice") == []
 
 
 def test_tables_and_pictures_of_an_earlier_report_do_not_stay(states):
-    report(LAYOUT, states)
+    report(states)
     pictures = {path.name for path in (LAYOUT.report / "assets").iterdir()}
     for name in ("biomarker_volume.csv", "biomarker_volume.parquet", "biomarker_global.csv"):
         (LAYOUT.report / name).write_text("old")
     (LAYOUT.report / "assets" / "old.png").write_bytes(b"old")
-    page = report(LAYOUT, states).page
+    page = report(states).page
     assert not list(LAYOUT.report.glob("biomarker*"))
     assert "biomarker_" not in page.read_text()
     assert {path.name for path in (LAYOUT.report / "assets").iterdir()} == pictures
@@ -168,13 +174,13 @@ def test_tables_and_pictures_of_an_earlier_report_do_not_stay(states):
 
 def test_nothing_planned_is_nothing_to_report(finished):
     with pytest.raises(DataError, match="no planned run"):
-        report(LAYOUT, [])
+        report([])
 
 
 def test_a_setting_that_differs_between_runs_is_shown_with_all_its_values(states):
     other = LAYOUT.run(states[1].planned.run_id).config
     other.write_text(other.read_text().replace("lr: 0.001", "lr: 0.0002"))
-    report(LAYOUT, states)
+    report(states)
     assert "AdamW, lr 0.001; AdamW, lr 0.0002" in (LAYOUT.report / "index.html").read_text()
 
 
@@ -195,7 +201,7 @@ def test_biomarkers_have_their_agreement_as_a_table_and_pictures_on_the_page(sta
         for number, (reference, prediction) in enumerate(pairs)
     ]  # fmt: skip
     write_csv(evaluation.table("biomarker_volume"), TABLES["biomarker_volume"], rows)
-    page = report(LAYOUT, states).page
+    page = report(states).page
     (row,) = table("biomarker_global")
     assert (row["n"], row["n_missed"], row["bias"], row["within_yardstick"]) == ("4", "1", "0.5", "1")
     assert float(row["loa_low_ci_low"]) < float(row["loa_low"]) < 0.5 < float(row["loa_high_ci_high"])
