@@ -12,7 +12,7 @@ from sam2ft.config.base import OpenSection, Section
 from sam2ft.config.loading import KeyPath, dump_yaml
 from sam2ft.config.problems import problems_of
 from sam2ft.config.schema import Experiment
-from sam2ft.config.schema_eval import Sweep
+from sam2ft.config.schema_sweep import Sweep
 from sam2ft.config.sweep import Combination, combinations
 from sam2ft.config.tree import SET, Tree, load_tree, overridden, parse_overrides, split_key
 from sam2ft.core.errors import Problem, ProblemsError

@@ -7,8 +7,9 @@ from pydantic import AfterValidator, Field
 
 from sam2ft.config.base import Name, ReadOnlyDict, Section, section
 from sam2ft.config.schema_data import Datamodule, DatasetSource
-from sam2ft.config.schema_eval import Evaluation, ExperimentInfo, Resources, Sweep
+from sam2ft.config.schema_eval import Evaluation, ExperimentInfo, Resources
 from sam2ft.config.schema_module import Module
+from sam2ft.config.schema_sweep import Sweep
 
 
 class Experiment(Section):

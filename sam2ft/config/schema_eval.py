@@ -1,11 +1,11 @@
-"""`experiment:`, `eval:`, `resources:` and `sweep:`."""
+"""`experiment:`, `eval:` and `resources:`."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, ValidationInfo, field_validator
 
-from sam2ft.config.base import REQUIRED, Frozen, Name, PathFromHere, ReadOnly, Section, leaf, problem
+from sam2ft.config.base import REQUIRED, Name, PathFromHere, Section, leaf, problem
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
@@ -102,6 +102,17 @@ class Evaluation(Section):
         return value
 
 
+class EvaluationResources(Section):
+    """What the evaluation of a run asks of a cluster; null: as its training."""
+
+    nodes: PositiveInt | None = leaf(None, "machines", affects="nothing")
+    tasks_per_node: PositiveInt | None = leaf(None, "processes per machine", affects="nothing")
+    gpus_per_node: Count | None = leaf(None, "GPUs per machine", affects="nothing")
+    cpus_per_task: PositiveInt | None = leaf(None, "cores per process", affects="nothing")
+    mem_gb: Positive | None = leaf(None, "memory per machine", affects="nothing", unit="GB")
+    hours: Positive | None = leaf(None, "longest time of one allocation", affects="nothing", unit="h")
+
+
 class Resources(Section):
     """What one point asks of a cluster; a site preset fills what a file does not give."""
 
@@ -115,12 +126,6 @@ class Resources(Section):
     hours: Positive = leaf(
         12.0, "longest time of one allocation; a longer training continues", affects="nothing", unit="h"
     )
-
-
-GridValues = Annotated[tuple[Frozen, ...], Field(min_length=1)]
-
-
-class Sweep(Section):
-    """Points of an experiment: every combination of the values of `grid`."""
-
-    grid: ReadOnly[GridValues] = leaf(REQUIRED, "dotted key -> list of values", affects="nothing", min_length=1)
+    eval: EvaluationResources | None = Field(
+        None, description="what differs for the evaluation, a job of its own on a cluster; null: nothing"
+    )

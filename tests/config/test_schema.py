@@ -10,10 +10,12 @@ from pydantic import BaseModel, ValidationError
 
 from sam2ft.config.base import ReadOnlyDict, Section, leaf
 from sam2ft.config.experiment import load_experiment, parse_experiment
+from sam2ft.config.identity import evaluation_identity, training_identity
 from sam2ft.config.schema import Experiment
 from sam2ft.config.schema_dataset import DatasetFile, LabelFile
 from sam2ft.config.schema_module import Only
 from sam2ft.config.schema_optimizer import Optimizer, Scheduler, mode_of
+from sam2ft.core.errors import ProblemsError
 
 HOUSE = """\
 experiment: {name: oai_knee, description: "...", seed: 42}
@@ -202,3 +204,22 @@ def test_plain_values_become_an_experiment() -> None:
 def test_a_larger_dice_and_a_smaller_loss_are_better() -> None:
     assert mode_of("val_dice") == "max"
     assert mode_of("val_loss") == mode_of("train_iou") == "min"
+
+
+TINY = {
+    "experiment": {"name": "tiny"},
+    "dataset": {"knee": {"store": "data/knee"}},
+    "module": {"sam2_model_cfg": "sam2_nano"},
+}
+
+
+def test_the_evaluation_may_ask_for_other_resources_than_the_training() -> None:
+    asked = parse_experiment({**TINY, "resources": {"hours": 24, "eval": {"hours": 1, "gpus_per_node": 0}}})
+    assert (asked.resources.hours, asked.resources.gpus_per_node) == (24, 1)
+    assert asked.resources.eval is not None
+    assert (asked.resources.eval.hours, asked.resources.eval.gpus_per_node, asked.resources.eval.nodes) == (1, 0, None)
+    assert parse_experiment(TINY).resources.eval is None
+    assert training_identity(asked) == training_identity(parse_experiment(TINY))
+    assert evaluation_identity(asked) == evaluation_identity(parse_experiment(TINY))
+    with pytest.raises(ProblemsError, match="hour: unknown key"):
+        parse_experiment({**TINY, "resources": {"eval": {"hour": 1}}})
