@@ -11,7 +11,7 @@ from sam2ft.core.layout import ExperimentLayout, RunLayout
 
 Stage = Literal["train", "eval", "train_eval"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,9 @@ class PlannedRun:
     points: tuple[PlannedPoint, ...]
     """At least one; the first gives the run its name."""
     resources: Resources
+    """Of the training, and of everything where one process does both."""
+    eval_resources: Resources
+    """Of the evaluation, which is a Slurm job of its own; equal to `resources` unless `resources.eval` differs."""
 
     @property
     def name(self) -> str:
@@ -71,8 +74,8 @@ class PlannedRun:
             )
             for entry in value["points"]
         )
-        resources = Resources(**value["resources"])
-        return cls(value["index"], value["run_id"], value["stage"], value["baseline"], points, resources)
+        asked, asked_by_eval = Resources(**value["resources"]), Resources(**value["eval_resources"])
+        return cls(value["index"], value["run_id"], value["stage"], value["baseline"], points, asked, asked_by_eval)
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,8 @@ def load_plan(layout: ExperimentLayout, plan_id: str) -> Plan:
     path = layout.plan(plan_id)
     value = read_json(path)
     if value.get("version") != PLAN_VERSION:
-        raise DataError(f"{path}: plan of version {value.get('version')}, this sam2ft reads {PLAN_VERSION}")
+        found = value.get("version")
+        raise DataError(f"{path}: plan of version {found}, this sam2ft reads {PLAN_VERSION}; plan again")
     runs = tuple(PlannedRun.from_json(run) for run in value["runs"])
     plan = Plan(value["experiment"], value["source"], value["fresh"], runs)
     if plan.plan_id != plan_id:

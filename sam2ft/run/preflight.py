@@ -26,7 +26,7 @@ from sam2ft.run.inputs import (
 from sam2ft.run.metadata_checks import metadata_problems
 from sam2ft.run.metric_checks import metric_problems
 from sam2ft.run.planned import PlannedPoint, PlannedRun, Resources
-from sam2ft.run.resources import resources_here, slices_per_step
+from sam2ft.run.resources import evaluation_resources, resources_here, slices_per_step
 
 BASELINE = "baseline"
 
@@ -279,6 +279,7 @@ def _merged(points: Sequence[ResolvedPoint]) -> tuple[ResolvedRun, ...]:
                 PlannedPoint(member.point.name, member.point.overrides, str(member.eval_id)) for member in members
             ),
             resources=first.resources,
+            eval_resources=evaluation_resources(first.point.experiment, first.resources),
         )
         evaluations = {str(member.eval_id): member.point.experiment for member in reversed(members)}
         runs.append(ResolvedRun(planned, first.point.experiment, evaluations))

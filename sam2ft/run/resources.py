@@ -19,6 +19,18 @@ def resources_of(experiment: Experiment) -> Resources:
     )
 
 
+def evaluation_resources(experiment: Experiment, asked: Resources) -> Resources:
+    """What the evaluation of a run asks for: `asked` (its training, site included) with what `resources.eval` says."""
+    said = experiment.resources.eval
+    if said is None:
+        return asked
+    chosen = said.model_dump(exclude_none=True)
+    if "gpus_per_node" in chosen:
+        # The default of tasks_per_node follows from the GPUs, here as for the training.
+        chosen.setdefault("tasks_per_node", max(1, chosen["gpus_per_node"]))
+    return replace(asked, **chosen)
+
+
 def resources_here(experiment: Experiment, world_size: int = 1) -> Resources:
     """What a point gets on this machine: `world_size` processes, whatever it would ask of a cluster.
 

@@ -29,6 +29,7 @@ RUN = PlannedRun(
     baseline=False,
     points=(PlannedPoint("toy", (), "aaaaaaaaaaaa"),),
     resources=Resources(1, 1, 0, 1, 1.0, 1.0),
+    eval_resources=Resources(1, 1, 0, 1, 1.0, 1.0),
 )
 
 
