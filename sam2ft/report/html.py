@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from sam2ft.config.sweep_names import short_names
 from sam2ft.report.compare import Comparison, Line, Score, value_text
 from sam2ft.report.content import ReportData
-from sam2ft.report.words import decimals, interval, number, row_interval, short_keys, signed, unit_text
+from sam2ft.report.words import decimals, interval, number, row_interval, signed, unit_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -52,7 +53,7 @@ def render(data: ReportData) -> str:
     return environment.get_template("index.html.j2").render(
         data=data,
         headline=headline(data.comparison),
-        short=short_keys(data.comparison.override_keys),
+        short=short_names(data.comparison.override_keys),
         scale=scale_of(data.comparison),
         several_evaluations=len({line.evaluation for line in data.comparison.lines if line.scores}) > 1,
         policy=content_security_policy(style, script),

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import TYPE_CHECKING, TextIO
 
+from sam2ft.config.sweep_names import short_names
 from sam2ft.report.compare import MEASURES, Comparison, Line, value_text
 from sam2ft.report.coverage import Coverage
-from sam2ft.report.words import NOTHING, interval, number, printable, short_keys, signed
+from sam2ft.report.words import NOTHING, interval, number, printable, signed
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -106,7 +107,7 @@ def _comparison_table(comparison: Comparison, without: Sequence[str]) -> "Table"
 def _cells(line: Line, comparison: Comparison) -> dict[str, str]:
     """Column name -> text; equal names for all lines of a comparison."""
     point, evaluation, scores = line.point, line.evaluation, line.scores
-    overrides, short = dict(point.overrides), short_keys(comparison.override_keys)
+    overrides, short = dict(point.overrides), short_names(comparison.override_keys)
     slices = scores.get("dice_slice_mean")
     means = {name: number(scores[name].mean if name in scores else None) for name in MEASURES}
     cells = {"point": f"{'* ' if point.run == comparison.best else '  '}{point.name}"}

@@ -1,7 +1,6 @@
 """Numbers and names as people read them."""
 
 import math
-from collections.abc import Sequence
 
 from sam2ft.core.rows import Row
 from sam2ft.report.compare import Score
@@ -56,15 +55,3 @@ def unit_text(unit: object) -> str:
 def printable(text: object) -> str:
     """`text` without the control characters that move a terminal's cursor or hide what follows."""
     return "".join(sign if sign.isprintable() else "�" for sign in str(text))
-
-
-def short_keys(keys: Sequence[str]) -> dict[str, str]:
-    """Each dotted key -> its shortest ending that no other key has: `module.optimizer.lr` -> `lr`."""
-    found = {}
-    for key in keys:
-        parts = key.split(".")
-        endings = (".".join(parts[-count:]) for count in range(1, len(parts) + 1))
-        found[key] = next(
-            (end for end in endings if not any(f".{other}".endswith(f".{end}") for other in keys if other != key)), key
-        )
-    return found

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from sam2ft.config.experiment import load_experiment
-from sam2ft.config.sweep import combinations, short_names, unique, value_name
+from sam2ft.config.sweep import combinations
+from sam2ft.config.sweep_names import short_names, unique, value_name
 
 
 def test_the_last_key_changes_fastest_and_names_say_what_changed() -> None:
@@ -28,6 +29,8 @@ def test_names_are_as_short_as_they_can_be_told_apart() -> None:
         "datamodule.bbox_shift": "datamodule.bbox_shift",
         "eval.bbox_shift": "eval.bbox_shift",
     }
+    keys = ["module.optimizer.lr", "module.scheduler.type", "module.optimizer.type", "lr"]
+    assert list(short_names(keys).values()) == ["optimizer.lr", "scheduler.type", "optimizer.type", "lr"]
     assert short_names(["a.x", "x"]) == {"a.x": "a.x", "x": "x"}
 
 

@@ -6,7 +6,7 @@ import pytest
 from sam2ft.report.compare import PointRun, compare
 from sam2ft.report.coverage import Coverage, PlannedRun
 from sam2ft.report.terminal import ComparisonTable, coverage_table, plain_text, show
-from sam2ft.report.words import number, short_keys, signed
+from sam2ft.report.words import number, signed
 
 LONG = "a rather long name of a point " * 5
 
@@ -80,16 +80,6 @@ def test_show_writes_plain_text_into_a_file(table: ComparisonTable) -> None:
     stream = StringIO()
     show([table, "done"], stream)
     assert stream.getvalue() == plain_text(table) + "done\n"
-
-
-def test_keys_are_shortened_to_what_tells_them_apart() -> None:
-    keys = ["module.optimizer.lr", "module.scheduler.type", "module.optimizer.type", "lr"]
-    assert short_keys(keys) == {
-        "module.optimizer.lr": "optimizer.lr",
-        "module.scheduler.type": "scheduler.type",
-        "module.optimizer.type": "optimizer.type",
-        "lr": "lr",
-    }
 
 
 def test_numbers_are_read_by_people() -> None:
