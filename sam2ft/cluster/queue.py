@@ -4,10 +4,10 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-_FORMAT = "%i|%T|%r|%N"
+_FORMAT = "%i|%T|%r|%N|%E|%S"
 _TIMEOUT_S = 30
 
 WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "CONFIGURING"})
@@ -24,10 +24,19 @@ class QueueEntry:
     """Slurm's word, such as PENDING or RUNNING."""
     reason: str
     nodes: str
+    dependency: str = ""
+    """What it waits for, as squeue writes it: `afterok:17_3(unfulfilled)`; empty for nothing."""
+    start: str = ""
+    """When Slurm expects to start it (or started it), UTC; empty when it does not say."""
 
     @property
     def waits(self) -> bool:
         return self.state in WAITING
+
+    @property
+    def stuck(self) -> bool:
+        """Whether it waits for something that cannot happen any more."""
+        return self.waits and self.reason == "DependencyNeverSatisfied"
 
 
 def slurm_is_here() -> bool:
@@ -51,20 +60,24 @@ def parse_squeue(text: str) -> dict[str, QueueEntry]:
     """Job id (`<array>_<task>` for elements) to entry, from lines of `_FORMAT`; jobs that ended are left out."""
     entries = {}
     for line in text.splitlines():
-        job, state, reason, nodes = line.strip().split("|", 3)
+        # Lines of the four columns of before are read too.
+        job, state, reason, nodes, dependency, start, *_ = [*line.strip().split("|"), "", ""]
         if state not in ENDING:
-            entries[job] = QueueEntry(state, reason, nodes)
+            known = ["" if value in ("(null)", "N/A") else value for value in (dependency, start)]
+            entries[job] = QueueEntry(state, reason, nodes, *known)
     return entries
 
 
-def read_queue() -> Mapping[str, QueueEntry] | None:
-    """The jobs of this user, or None when the queue cannot be asked (then absence means nothing)."""
+def read_queue(users: Collection[int] = ()) -> Mapping[str, QueueEntry] | None:
+    """The jobs of this user (and of `users`), or None when the queue cannot be asked: then absence means nothing."""
     if not slurm_is_here():
         return None
+    asked = ",".join(str(user) for user in sorted({os.getuid(), *users}))
     # -r gives pending arrays one line per element: sparse index lists are cut at 64 characters otherwise.
-    command = ["squeue", "-h", "-r", "-u", str(os.getuid()), "-o", _FORMAT]
+    command = ["squeue", "-h", "-r", "-u", asked, "-o", _FORMAT]
+    environment = {**os.environ, "TZ": "UTC0", "SLURM_BITSTR_LEN": "0", "SLURM_TIME_FORMAT": "standard"}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False, env=environment)
+    except (OSError, subprocess.TimeoutExpired):
         return None
     return parse_squeue(done.stdout) if done.returncode == 0 else None

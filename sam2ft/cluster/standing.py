@@ -1,24 +1,23 @@
 """Where each run of a plan stands, and what a sweep starts because of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from sam2ft.cluster.evidence import Evidence
-from sam2ft.cluster.queue import QueueEntry
-from sam2ft.cluster.records import elements_of
+from sam2ft.cluster.records import Element, elements_of
+from sam2ft.cluster.verdict import Case, State, Verdict, judge
+from sam2ft.core.errors import DataError
 from sam2ft.core.layout import ExperimentLayout, RunLayout
-from sam2ft.run.claim import LOCAL
 from sam2ft.run.planned import Plan, PlannedRun, evaluation_is_current
-from sam2ft.run.status import ACTIVE, SILENCE_S, FailureClass, RunStatus, read_status
+from sam2ft.run.status import FailureClass, RunStatus, read_status
 
-State = Literal["new", "queued", "running", "stopped", "failed", "lost", "unknown", "done"]
-"""What a plan says of a run; `starting`, `training` and `evaluating` of status.json are `running`."""
+__all__ = ["Standing", "State", "missing", "reconcile", "sentence", "to_submit"]
 
 WANTED: frozenset[State] = frozenset({"new", "stopped", "lost"})
 """States that a sweep submits without being asked."""
 
-Retry = Literal["failed", "error", "oom", "timeout", "all"]
+Retry = Literal["failed", "error", "oom", "timeout", "no_progress", "all"]
 
 
 @dataclass(frozen=True)
@@ -31,66 +30,62 @@ class Standing:
     """Why it is not done; empty when there is nothing to say."""
     status: RunStatus | None
     failure_class: FailureClass | None = None
+    jobs: tuple[Element, ...] = ()
+    """Every Slurm job that was submitted for it, oldest first."""
+    job: str | None = None
+    """The one that matters now: at work, else waiting, else the one that ended last; None without Slurm."""
+    source: str = ""
+    """What the state was concluded from, for people: `its own last word`, `the queue`, `accounting`, ..."""
+    waits_for: str | None = None
+    """Of a queued run: `training` or `evaluation`, whichever comes next."""
 
 
 def reconcile(layout: ExperimentLayout, plan: Plan, evidence: Evidence) -> tuple[Standing, ...]:
     """Where every run of the plan stands.
 
-    In this order: what the run itself says when it is done; the queue; the run's heartbeat; the run's last word. Not
-    being in the queue alone never means dead, and what cannot be known is `unknown`.
+    In this order: what the run itself says when it is done; the queue; how accounting says its last job ended; the
+    run's heartbeat; the run's last word. Not being in the queue alone never means dead, and what cannot be known is
+    `unknown`. A status.json that cannot be read is the reason of its own run alone.
     """
     elements = elements_of(layout)
-    return tuple(
-        _standing(layout.run(run.run_id), run, elements.get(run.run_id, ()), evidence.queue, fresh=plan.fresh)
-        for run in plan.runs
-    )
+    return tuple(_standing(layout, run, elements.get(run.run_id, ()), evidence, fresh=plan.fresh) for run in plan.runs)
 
 
 def _standing(
-    layout: RunLayout, run: PlannedRun, jobs: Sequence[str], queue: Mapping[str, QueueEntry] | None, *, fresh: bool
+    layout: ExperimentLayout, run: PlannedRun, jobs: tuple[Element, ...], evidence: Evidence, *, fresh: bool
 ) -> Standing:
-    status = read_status(layout)
-    if status is not None and status.state == "done" and not fresh and _evaluated(layout, run, status):
-        return Standing(run, "done", "", status)
-    if queue is not None and (queued := [job for job in jobs if job in queue]):
-        job, entry = queued[-1], queue[queued[-1]]
-        state: State = "queued" if entry.waits else "running"
-        return Standing(run, state, f"job {job} {entry.state}: {entry.reason}" if entry.waits else "", status)
-    if status is None:
-        return _standing_of_unstarted(run, jobs, queue)
-    if status.state in ACTIVE:
-        return _standing_of_active(run, status, queue)
-    if status.state == "done":
-        return Standing(run, "new", "to be trained again" if fresh else "evaluation is missing or stale", status)
-    state = "failed" if status.state == "failed" else "stopped"
-    return Standing(run, state, status.reason, status, status.failure_class)
+    place, status, damage = layout.run(run.run_id), None, ""
+    last = jobs[-1].job if jobs else None
+    try:
+        status = read_status(place)
+        if status is not None and status.state == "done" and not fresh and _evaluated(place, run, status):
+            return Standing(run, "done", "", status, None, jobs, last, "its own last word")
+    except DataError as error:
+        damage = str(error)
+    verdict = judge(Case(layout, run, status, jobs, evidence))
+    if damage and verdict.state not in ("queued", "running"):
+        verdict = Verdict("unknown", damage, None, last, "nothing that can be read")
+    elif fresh and verdict.state == "new" and status is not None:
+        verdict = Verdict("new", "to be trained again", None, last, verdict.source)
+    return Standing(
+        run,
+        verdict.state,
+        verdict.reason,
+        status,
+        verdict.failure_class,
+        jobs,
+        verdict.job or last,
+        verdict.source,
+        verdict.waits_for,
+    )
 
 
 def _evaluated(layout: RunLayout, run: PlannedRun, status: RunStatus) -> bool:
     return all(evaluation_is_current(layout, run, eval_id, status.best_sha256) for eval_id in run.eval_ids)
 
 
-def _standing_of_unstarted(run: PlannedRun, jobs: Sequence[str], queue: Mapping[str, QueueEntry] | None) -> Standing:
-    if jobs and queue is None:
-        return Standing(run, "unknown", f"job {jobs[-1]} was submitted, and there is no queue to ask here", None)
-    return Standing(run, "new", f"job {jobs[-1]} left the queue before it started" if jobs else "", None)
-
-
-def _standing_of_active(run: PlannedRun, status: RunStatus, queue: Mapping[str, QueueEntry] | None) -> Standing:
-    attempt, silence_s = status.attempt, status.silence_s()
-    if attempt.is_dead():
-        return Standing(run, "lost", f"{attempt} is gone without a last word", status)
-    if silence_s < SILENCE_S:
-        return Standing(run, "running", "", status)
-    if attempt.job != LOCAL and queue is None:
-        return Standing(
-            run, "unknown", f"{attempt} is silent for {silence_s:.0f} s, and there is no queue here", status
-        )
-    return Standing(run, "lost", f"{attempt} is silent for {silence_s:.0f} s and not in the queue", status)
-
-
-def to_submit(standings: Sequence[Standing], *, retry: Retry | None, force: bool) -> tuple[PlannedRun, ...]:
-    """The runs that a sweep starts now.
+def missing(standings: Sequence[Standing], *, retry: Retry | None, force: bool) -> tuple[Standing, ...]:
+    """What a sweep starts now.
 
     Without `retry`: new, stopped and lost ones. `failed` (or a class of failure) adds failed ones, `all` also unknown
     ones; `force` takes everything that is neither queued nor running.
@@ -103,7 +98,12 @@ def to_submit(standings: Sequence[Standing], *, retry: Retry | None, force: bool
             return retry in ("failed", "all") or (retry is not None and retry == standing.failure_class)
         return standing.state in WANTED or (standing.state == "unknown" and retry == "all")
 
-    return tuple(standing.run for standing in standings if wanted(standing))
+    return tuple(standing for standing in standings if wanted(standing))
+
+
+def to_submit(standings: Sequence[Standing], *, retry: Retry | None, force: bool) -> tuple[PlannedRun, ...]:
+    """The runs of `missing`."""
+    return tuple(standing.run for standing in missing(standings, retry=retry, force=force))
 
 
 def sentence(standings: Sequence[Standing], num_to_submit: int) -> str:

@@ -26,7 +26,9 @@ def states(standings):
 def submitted(workplace, plan, job):
     """The record of a submission of all runs of `plan` as one array."""
     runs = [{"index": run.index, "run_id": run.run_id} for run in plan.runs]
-    write_json(workplace.layout.submission(1), {"arrays": [{"job": job, "runs": runs}]})
+    array = {"job_name": "toy", "stage": "train_eval", "job": job, "runs": runs}
+    value = {"number": 1, "plan": plan.plan_id, "site": "here", "time": "", "arrays": [array], "aggregate": None}
+    write_json(workplace.layout.submission(1), value)
 
 
 def test_a_plan_is_named_by_its_content(workplace):

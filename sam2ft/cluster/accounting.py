@@ -1,0 +1,178 @@
+"""What Slurm's accounting says about jobs that have ended, where a site keeps one (`sacct`, text formats only).
+
+`sacct --json` changes its shape between releases; the `-P` columns asked for here have been the same since 20.02.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+FIELDS = (
+    "JobID", "State", "ExitCode", "ElapsedRaw", "AllocTRES", "Submit", "Start", "End", "NodeList", "Reason", "JobName"
+)  # fmt: skip
+"""JobName comes last: it is the only one that may hold the separator."""
+_TIMEOUT_S = 60
+_JOBS_PER_CALL = 200
+"""Keeps a command line far below every limit; sweeps have few arrays, so one call is the rule."""
+
+
+@dataclass(frozen=True)
+class AccountedAttempt:
+    """One start of a job; a requeued job has several."""
+
+    state: str
+    """Slurm's word, without what follows it: REQUEUED, PREEMPTED, NODE_FAIL, COMPLETED, ..."""
+    exit_code: str
+    """`<code>:<signal>`."""
+    elapsed_s: int
+    gpus: int
+    cpus: int
+    nodes: str
+    start: str | None
+    """UTC, ISO 8601 without an offset; None when it never started."""
+    end: str | None
+
+
+@dataclass(frozen=True)
+class Accounted:
+    """One job, or one element of an array, over all its attempts."""
+
+    state: str
+    """Slurm's word for the newest attempt: PENDING, RUNNING, COMPLETED, FAILED, TIMEOUT, CANCELLED, ..."""
+    exit_code: str
+    """`<code>:<signal>` of the newest attempt."""
+    elapsed_s: int
+    """Of all attempts."""
+    gpu_hours: float
+    """Allocated GPUs x elapsed time, of all attempts."""
+    cpu_hours: float
+    restarts: int
+    """How often it was requeued."""
+    nodes: str
+    reason: str
+    """Slurm's reason, empty for None."""
+    attempts: tuple[AccountedAttempt, ...]
+    """Oldest first; at least one."""
+    cancelled_by: str | None = None
+    """User id of whoever cancelled it, as sacct writes it; 0 is root or Slurm itself."""
+
+    @property
+    def code(self) -> int:
+        return int(self.exit_code.partition(":")[0] or 0)
+
+    @property
+    def signal(self) -> int:
+        return int(self.exit_code.partition(":")[2] or 0)
+
+    @property
+    def started(self) -> bool:
+        return any(attempt.start is not None and attempt.elapsed_s > 0 for attempt in self.attempts)
+
+    @property
+    def ended(self) -> bool:
+        """Whether Slurm will not touch it again."""
+        return self.state in TERMINAL
+
+
+TERMINAL = frozenset(
+    {
+        "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
+        "REVOKED", "TIMEOUT",
+    }
+)  # fmt: skip
+
+
+def read_accounting(jobs: Collection[str]) -> Mapping[str, Accounted] | None:
+    """Accounting of the jobs (or array elements) `jobs`, by id; None where there is no accounting to ask.
+
+    Ids of elements stand for their whole array, so that a command line stays short.
+    """
+    if shutil.which("sacct") is None:
+        return None
+    # Client programs write times in the local zone; the lengths of lists of tasks are cut at 64 without the second.
+    environment = {**os.environ, "TZ": "UTC0", "SLURM_BITSTR_LEN": "0", "SLURM_TIME_FORMAT": "standard"}
+    arrays = sorted({job.partition("_")[0] for job in jobs})
+    lines: list[str] = []
+    for start in range(0, len(arrays), _JOBS_PER_CALL):
+        chunk = ",".join(arrays[start : start + _JOBS_PER_CALL])
+        command = ["sacct", "-X", "-P", "-D", "-n", "-o", ",".join(FIELDS), "-j", chunk]
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False, env=environment
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        # No accounting at this site ("Slurm accounting storage is disabled"), or its database does not answer.
+        if done.returncode != 0:
+            return None
+        lines += done.stdout.splitlines()
+    return parse_sacct(lines)
+
+
+def parse_sacct(lines: Sequence[str]) -> dict[str, Accounted]:
+    """Job id (`<array>_<task>` for elements) to what is known, from lines of FIELDS in any order."""
+    rows: dict[str, list[dict[str, str]]] = {}
+    for line in lines:
+        if line.count("|") >= len(FIELDS) - 1:
+            row = dict(zip(FIELDS, line.split("|", len(FIELDS) - 1), strict=True))
+            for job in job_ids(row["JobID"]):
+                rows.setdefault(job, []).append(row)
+    return {job: _accounted(entries) for job, entries in rows.items()}
+
+
+def job_ids(text: str) -> Iterator[str]:
+    """`17_[3,5-7%2]` -> 17_3, 17_5, 17_6, 17_7: elements that wait share one line. Other ids as they are."""
+    found = re.fullmatch(r"(\d+)_\[([\d,:-]+)(?:%\d+)?\]", text)
+    if found is None:
+        yield text
+        return
+    for part in found[2].split(","):
+        first, _, rest = part.partition("-")
+        last, _, step = rest.partition(":")
+        for task in range(int(first), int(last or first) + 1, int(step or 1)):
+            yield f"{found[1]}_{task}"
+
+
+def _accounted(rows: Sequence[Mapping[str, str]]) -> Accounted:
+    # ISO times sort as text. A cluster that was set up anew numbers its jobs from 1 again: the old database then has
+    # other jobs of the same number, which had other names.
+    ordered = sorted(rows, key=lambda row: row["Submit"])
+    newest = ordered[-1]
+    attempts = tuple(_attempt(row) for row in ordered if row["JobName"] == newest["JobName"])
+    words = newest["State"].split()
+    cancelled_by = words[2] if len(words) == 3 and words[:2] == ["CANCELLED", "by"] else None
+    return Accounted(
+        state=attempts[-1].state,
+        exit_code=newest["ExitCode"],
+        elapsed_s=sum(attempt.elapsed_s for attempt in attempts),
+        gpu_hours=sum(attempt.gpus * attempt.elapsed_s for attempt in attempts) / 3600,
+        cpu_hours=sum(attempt.cpus * attempt.elapsed_s for attempt in attempts) / 3600,
+        restarts=len(attempts) - 1,
+        nodes=attempts[-1].nodes,
+        reason="" if newest["Reason"] == "None" else newest["Reason"],
+        attempts=attempts,
+        cancelled_by=cancelled_by,
+    )
+
+
+def _attempt(row: Mapping[str, str]) -> AccountedAttempt:
+    tres = dict(entry.partition("=")[::2] for entry in row["AllocTRES"].split(",") if "=" in entry)
+    # A typed GPU is listed twice: as gres/gpu and as gres/gpu:a100.
+    gpus = tres.get("gres/gpu") or sum(int(count) for name, count in tres.items() if name.startswith("gres/gpu:"))
+    return AccountedAttempt(
+        state=row["State"].split()[0] if row["State"] else "UNKNOWN",
+        exit_code=row["ExitCode"] or "0:0",
+        elapsed_s=int(row["ElapsedRaw"] or 0),
+        gpus=int(gpus),
+        cpus=int(tres.get("cpu", 0)),
+        nodes="" if row["NodeList"] in ("None assigned", "None") else row["NodeList"],
+        start=_time(row["Start"]),
+        end=_time(row["End"]),
+    )
+
+
+def _time(text: str) -> str | None:
+    return text if re.match(r"\d{4}-", text) else None
