@@ -4,12 +4,29 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sam2ft.core.errors import DataError
+
+# Folder -> what is asked before a file appears in it or below.
+_FENCES: dict[Path, Callable[[], None]] = {}
+
+
+@contextmanager
+def fenced(folder: Path, check: Callable[[], None]) -> Iterator[None]:
+    """Inside the block, `check` runs right before any file appears in or below `folder`, whoever writes it.
+
+    When it raises, the new file is removed and the old one is what it was.
+    """
+    folder = folder.absolute()
+    _FENCES[folder] = check
+    try:
+        yield
+    finally:
+        del _FENCES[folder]
 
 
 @contextmanager
@@ -25,6 +42,9 @@ def replacing(path: Path) -> Iterator[Path]:
         yield partial
         with partial.open("rb") as stream:
             os.fsync(stream.fileno())
+        for folder, check in tuple(_FENCES.items()):
+            if path.absolute().is_relative_to(folder):
+                check()
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

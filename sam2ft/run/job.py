@@ -26,14 +26,15 @@ from sam2ft.core.errors import (
     UserError,
     exit_code_of,
 )
-from sam2ft.core.files import sha256_file, write_json
+from sam2ft.core.files import fenced, sha256_file, write_json
 from sam2ft.core.layout import ExperimentLayout, RunLayout
 from sam2ft.engine import interrupt
-from sam2ft.run.claim import Attempt, claim
+from sam2ft.run.claim import Attempt, check_claim, check_job, claim
 from sam2ft.run.output import kept_output, redirect_output
 from sam2ft.run.planned import STAGES, PlannedRun, Stage, load_plan
 from sam2ft.run.preflight import initial_weights
 from sam2ft.run.provenance import record_provenance
+from sam2ft.run.restarts import GivenUpError, idle_before, progress_of, refuse_idle, refuse_to_go_on
 from sam2ft.run.status import FailureClass, heartbeat, read_status, update_status
 
 
@@ -72,22 +73,29 @@ def planned_job(experiment_dir: Path, plan_id: str, index: int, stage: Stage) ->
     plan = load_plan(layout, plan_id)
     run = plan.run(index)
     attempt = Attempt.current()
-    return PointJob(layout.run(run.run_id), run, stage, attempt, fresh=plan.fresh and attempt.restart == 0)
+    return PointJob(
+        layout.run(run.run_id),
+        run,
+        stage,
+        attempt,
+        fresh=plan.fresh and attempt.restart == 0,
+    )
 
 
 def work_on(job: PointJob, stop: interrupt.StopFlag) -> int:
     """Claim the run, do the job, and record in status.json how it ended. Returns the exit code."""
     main = is_main_rank()
     try:
-        if main:
-            _begin(job)
-        with heartbeat(job.layout, job.attempt) if main else nullcontext(), _last_word(job):
+        num_idle = _begin(job) if main else 0
+        check = check_claim if main else check_job
+        beating = heartbeat(job.layout, job.attempt) if main else nullcontext()
+        with fenced(job.layout.folder, lambda: check(job.layout, job.attempt)), beating, _last_word(job, stop):
+            refuse_idle(num_idle)
             _do(job, stop)
     except (StopRequestedError, KeyboardInterrupt) as error:
-        by_keyboard = isinstance(error, KeyboardInterrupt) or stop.signal == signal.SIGINT
         print(str(error) or "interrupted", file=sys.stderr)
-        return INTERRUPTED if by_keyboard else exit_code_of(error, in_allocation=in_allocation())
-    except (UserError, ClaimedError) as error:
+        return INTERRUPTED if _by_keyboard(error, stop) else exit_code_of(error, in_allocation=in_allocation())
+    except (UserError, ClaimedError, GivenUpError) as error:
         print(error, file=sys.stderr)
         return exit_code_of(error)
     except Exception as error:
@@ -97,35 +105,56 @@ def work_on(job: PointJob, stop: interrupt.StopFlag) -> int:
     return DONE
 
 
-def _begin(job: PointJob) -> None:
+def _begin(job: PointJob) -> int:
+    """Claim the run and say so. Returns the number of restarts in a row, until this one, that brought nothing."""
+    before = read_status(job.layout)
     claim(job.layout, job.attempt)
     job.layout.requeue.unlink(missing_ok=True)
-    begun = {"state": "starting", "failure_class": None, "reason": ""}
+    progress = progress_of(job.layout, job.run)
+    num_idle = idle_before(before, job.attempt, progress)
+    begun = {"state": "starting", "failure_class": None, "reason": "", "progress": progress, "idle_restarts": num_idle}
     update_status(job.layout, job.attempt, **begun, **({"trained": False} if job.fresh else {}))
     record_provenance(job.layout, job.attempt)
+    return num_idle
 
 
 @contextmanager
-def _last_word(job: PointJob) -> Iterator[None]:
-    """Write to status.json how the block ended (rank 0), then let the exception go on."""
+def _last_word(job: PointJob, stop: interrupt.StopFlag) -> Iterator[None]:
+    """Write to status.json how the block ended (rank 0), then let the exception go on.
+
+    Errors: GivenUpError instead of a stop after which the job may not go on.
+    """
 
     def say(state: str, failure_class: FailureClass | None = None, reason: str = "") -> None:
         if is_main_rank():
             update_status(job.layout, job.attempt, state=state, failure_class=failure_class, reason=reason)
 
     try:
-        yield
+        try:
+            yield
+        except StopRequestedError as error:
+            if in_allocation() and not _by_keyboard(error, stop):
+                refuse_to_go_on(job.layout, job.run, job.attempt)
+            raise
     except (StopRequestedError, KeyboardInterrupt) as error:
         say("stopped", reason=str(error))
-        if is_main_rank() and in_allocation():
+        # Not after Ctrl-C in an interactive allocation: somebody wants it to end.
+        if is_main_rank() and in_allocation() and not _by_keyboard(error, stop):
             write_json(job.layout.requeue, job.attempt.to_json())
         raise
     except ClaimedError:
+        raise
+    except GivenUpError as error:
+        say("failed", error.failure_class, str(error))
         raise
     except Exception as error:
         say("failed", failure_class_of(error), _one_line(error))
         raise
     say("done")
+
+
+def _by_keyboard(error: BaseException, stop: interrupt.StopFlag) -> bool:
+    return isinstance(error, KeyboardInterrupt) or stop.signal == signal.SIGINT
 
 
 def _do(job: PointJob, stop: interrupt.StopFlag) -> None:
@@ -157,7 +186,14 @@ def _train(job: PointJob, experiment: Experiment, stop: interrupt.StopFlag) -> N
     if is_main_rank():
         update_status(job.layout, job.attempt, state="training")
     planned = job.run.resources.world_size
-    ended = train(experiment, job.layout, job.attempt, stop=stop, fresh=job.fresh, planned_world_size=planned)
+    ended = train(
+        experiment,
+        job.layout,
+        job.attempt,
+        stop=stop,
+        fresh=job.fresh,
+        planned_world_size=planned,
+    )
     # Not the file: with --fresh the best.pt of an earlier training stays until there is another.
     if ended.best_epoch is None:
         monitor = experiment.module.early_stopping.monitor
@@ -202,7 +238,11 @@ def _experiment(path: Path) -> Experiment:
 
 def failure_class_of(error: BaseException) -> FailureClass:
     # torch.OutOfMemoryError by name: torch may not be imported, and need not be for this.
-    return "oom" if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" else "error"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "oom"
+    # What torch says on the CPU, CUDA's libraries, and of a loader's worker that the kernel killed.
+    texts = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "is killed by signal: Killed")
+    return "oom" if any(text in str(error) for text in texts) else "error"
 
 
 def _one_line(error: BaseException) -> str:

@@ -86,9 +86,12 @@ class CheckpointKeeper(Quiet):
         """Write the resume file of `state`."""
         check_claim(self.layout, self.attempt)
         # What the run is named after: a file that got into another run's folder says in which keys it differs.
+        began = time.monotonic()
         snapshot = {**self._trainer.snapshot(state), "run": self.layout.run_id, "content": self.content}
         save_resume(self.layout.resume(state.step), snapshot, keep=self.experiment.module.checkpoint.keep)
         self._saved_at = time.monotonic()
+        # The launcher adds it to the time before the limit at which Slurm warns the job.
+        update_status(self.layout, self.attempt, step=state.step, save_s=round(self._saved_at - began, 3))
 
     def info(self, event: EpochDone) -> dict[str, Any]:
         """What best.pt says about itself; enough to evaluate it without the run."""
@@ -128,7 +131,7 @@ class StatusKeeper(Quiet):
         # A running mean over about the last ten steps: the first ones of a process are slow.
         self._step_s = event.seconds if self._step_s is None else 0.9 * self._step_s + 0.1 * event.seconds
         if time.monotonic() - self._written_at >= STATUS_EVERY_S:
-            self._write(step=event.step)
+            self._write(step=event.step, peak_memory_gb=round(event.memory_bytes / 1e9, 3) or None)
 
     def on_epoch(self, event: EpochDone, state: TrainState) -> None:
         self._write(

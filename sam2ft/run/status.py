@@ -21,6 +21,9 @@ HEARTBEAT_S = 20.0
 SILENCE_S = 180.0
 """A run that is silent for longer is not known to be alive (file systems may show a heartbeat up to 60 s late)."""
 
+Progress = tuple[int, int, int, int]
+"""What a run has to show, in order of weight (run/restarts.progress_of)."""
+
 # The heartbeat thread and the training loop change one file.
 _LOCK = threading.RLock()
 
@@ -49,10 +52,18 @@ class RunStatus:
     """min or max: which end of `monitor` is better."""
     step_s: float | None = None
     """Seconds per optimizer step, recent mean."""
+    save_s: float | None = None
+    """Seconds that the last checkpoint took to write."""
+    peak_memory_gb: float | None = None
+    """Largest memory of training so far, of the device of rank 0 (on the CPU: of its process); GB."""
     trained: bool = False
     """Whether training ended (the last epoch or early stopping)."""
     best_sha256: str | None = None
     """Of best.pt, or of the initial weights for a baseline."""
+    progress: Progress | None = None
+    """What there was when this attempt began."""
+    idle_restarts: int = 0
+    """Restarts in a row before this attempt that brought nothing."""
 
     def silence_s(self, now: datetime | None = None) -> float:
         """Seconds since the last heartbeat."""
@@ -66,6 +77,7 @@ class RunStatus:
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         values = {"failure_class" if name == "class" else name: entry for name, entry in value.items()}
         values["attempt"] = Attempt.from_json(values["attempt"])
+        values["progress"] = tuple(values["progress"]) if values.get("progress") else None
         if values["state"] not in get_args(State):
             raise ValueError(f"state {values['state']!r}")
         return cls(**{name: values[name] for name in cls.__dataclass_fields__ if name in values})

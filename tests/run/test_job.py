@@ -46,7 +46,7 @@ class Work:
             vars(module).update(functions)
             monkeypatch.setitem(sys.modules, f"sam2ft.run.{name}", module)
 
-    def train(self, experiment, layout, attempt, *, stop, fresh, planned_world_size):
+    def train(self, experiment, layout, attempt, *, stop, fresh, **planned):
         self.calls.append(("train", read_status(layout).state, fresh))
         print("training in words")
         self.in_training()
