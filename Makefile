@@ -16,7 +16,7 @@ ARGS ?=
 SWEEP = $(PY) launch/sweep.py $(EXP) $(if $(LOCAL),--local $(LOCAL)) $(if $(SITE),--site $(SITE)) $(ARGS)
 
 .PHONY: help setup demo demo-real test test-slow test-slurm check schema nano weights prepare train eval sweep plan status \
-        aggregate bench devcluster-up devcluster-down devcluster-status clean
+        tail why cancel throttle aggregate bench devcluster-up devcluster-down devcluster-status clean
 
 help: ## this list
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -92,6 +92,18 @@ plan: $(READY) ## what `make sweep` would do
 
 status: $(READY) ## where everything stands: make status EXP=...
 	$(PY) launch/status.py $(EXP) $(ARGS)
+
+tail: $(READY) ## the log of one run: make tail EXP=... RUN=3 ARGS=-f
+	$(PY) launch/status.py $(EXP) tail $(RUN) $(ARGS)
+
+why: $(READY) ## what is known about one run, and what to do next: make why EXP=... RUN=3
+	$(PY) launch/status.py $(EXP) why $(RUN) $(ARGS)
+
+cancel: $(READY) ## cancel a run's jobs: make cancel EXP=... RUN=3; all of the experiment: ARGS=--yes
+	$(PY) launch/status.py $(EXP) cancel $(RUN) $(ARGS)
+
+throttle: $(READY) ## let at most N elements run at once: make throttle EXP=... N=4
+	$(PY) launch/status.py $(EXP) throttle $(N) $(ARGS)
 
 aggregate: $(READY) ## tables and report: make aggregate EXP=...
 	$(PY) launch/aggregate.py $(EXP) $(ARGS)

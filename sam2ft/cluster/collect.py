@@ -5,28 +5,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sam2ft.cluster.evidence import look
+from sam2ft.cluster.evidence import Evidence, look_for
+from sam2ft.cluster.logs import last_log_lines
 from sam2ft.cluster.standing import Standing, reconcile
 from sam2ft.config.experiment import load_experiment
 from sam2ft.core.errors import DataError, IncompleteError
-from sam2ft.core.layout import ExperimentLayout, ReportLayout, RunLayout
+from sam2ft.core.layout import RUNS, ExperimentLayout, ReportLayout
 from sam2ft.report.terminal import ComparisonTable, coverage_table, show
 from sam2ft.run.planned import Plan, load_plan
 from sam2ft.run.report_run import report
 from sam2ft.run.report_state import ReportOutcome, ReportRequest, RunState
 from sam2ft.run.status import ACTIVE
-
-LOG_LINES = 8
-
-
-def last_log_lines(layout: RunLayout, count: int = LOG_LINES) -> tuple[str, ...]:
-    """The last lines of the newest log of a run that has any text."""
-    logs = sorted(layout.logs.glob("*.log"), key=lambda path: path.stat().st_mtime)
-    for path in reversed(logs):
-        lines = [line.rstrip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
-        if kept := [line for line in lines if line]:
-            return tuple(kept[-count:])
-    return ()
 
 
 def newest_plan(layout: ExperimentLayout) -> Plan:
@@ -34,19 +23,27 @@ def newest_plan(layout: ExperimentLayout) -> Plan:
     paths = sorted(layout.folder.glob("plan-*.json"), key=lambda path: path.stat().st_mtime_ns)
     if not paths:
         raise DataError(f"{layout.folder}: no plan here; run launch/sweep.py first")
-    return load_plan(layout, paths[-1].stem.removeprefix("plan-"))
+    try:
+        return load_plan(layout, paths[-1].stem.removeprefix("plan-"))
+    except DataError as error:
+        raise DataError(f"{error}; launch/sweep.py makes a new one and keeps what is done") from None
 
 
 def experiment_layout(path: Path) -> ExperimentLayout:
     """The folder of an experiment, given its file or the folder itself. Errors: DataError when it is neither."""
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; give an experiment file, or its folder under {RUNS}/")
     if path.is_dir():
         return ExperimentLayout(path)
     return ExperimentLayout.of(load_experiment(path).experiment.experiment.name)
 
 
-def standings_of(layout: ExperimentLayout, plan: Plan) -> tuple[Standing, ...]:
-    """Where the runs of a plan stand now; what a plan made with --force has finished counts as done."""
-    return reconcile(layout, replace(plan, fresh=False), look())
+def standings_of(layout: ExperimentLayout, plan: Plan, evidence: Evidence | None = None) -> tuple[Standing, ...]:
+    """Where the runs of a plan stand now; what a plan made with --force has finished counts as done.
+
+    Slurm is asked once, unless `evidence` says what it would answer.
+    """
+    return reconcile(layout, replace(plan, fresh=False), look_for(layout) if evidence is None else evidence)
 
 
 def run_states(layout: ExperimentLayout, standings: Sequence[Standing]) -> list[RunState]:
@@ -56,7 +53,7 @@ def run_states(layout: ExperimentLayout, standings: Sequence[Standing]) -> list[
         at_work = standing.state == "running" and standing.status is not None and standing.status.state in ACTIVE
         state = standing.status.state if at_work and standing.status else standing.state
         run = layout.run(standing.run.run_id)
-        log = last_log_lines(run) if standing.state in ("failed", "lost") else ()
+        log = last_log_lines(layout, run.run_id, standing.jobs) if standing.state in ("failed", "lost") else ()
         states.append(RunState(standing.run, run, state, standing.reason, standing.status, log, standing.failure_class))
     return states
 

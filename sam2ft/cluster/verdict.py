@@ -178,6 +178,9 @@ def _end_of(case: Case, element: Element, accounted: Accounted) -> Verdict | Non
     word = accounted.state
     if word == "FAILED" and _ran_out_of_memory(case, element, accounted, killed=True):
         word = "OUT_OF_MEMORY"
+    if word == "COMPLETED" and case.status is None:
+        reason = f"job {element.job} COMPLETED, but the run's folder says nothing: was it removed?"
+        return Verdict("new", reason, None, element.job, source)
     if word not in _ENDS:
         return None
     state, told, failure_class = _ENDS[word]
