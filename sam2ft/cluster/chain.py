@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from sam2ft.cluster.lookup import NO_QUEUE, SubmissionError
 from sam2ft.cluster.queue import QueueEntry
 from sam2ft.cluster.records import Element
 from sam2ft.cluster.standing import Standing
@@ -28,13 +29,16 @@ def wanted_of(
     plan: Plan,
     standings: Sequence[Standing],
     chosen: Sequence[PlannedRun],
-    queue: Mapping[str, QueueEntry],
+    queue: Mapping[str, QueueEntry] | None,
 ) -> tuple[Wanted, ...]:
     """What to submit, in the order of the plan, given all standings of the plan and the runs that a sweep starts now.
 
     To the `chosen` ones this adds the evaluations that nobody makes although their training (or another evaluation of
     the run) is queued or running: what a launcher that died, or other `eval:` settings, have left to do.
+    Errors: SubmissionError when the queue could not be asked, because what is there could be submitted twice.
     """
+    if queue is None:
+        raise SubmissionError(NO_QUEUE)
     started = {run.run_id for run in chosen}
     found = (_wanted(layout, plan, standing, queue, chosen=standing.run.run_id in started) for standing in standings)
     return tuple(wanted for wanted in found if wanted is not None)
@@ -44,28 +48,24 @@ def _wanted(
     layout: ExperimentLayout, plan: Plan, standing: Standing, queue: Mapping[str, QueueEntry], *, chosen: bool
 ) -> Wanted | None:
     run = standing.run
-    live = [element for element in standing.jobs if element.job in queue]
-    trainings = [element for element in live if element.stage != "eval"]
+    live = [element for element in standing.jobs if element.job in queue and not queue[element.job].stuck]
     evaluations = [element for element in live if element.stage == "eval"]
-    if trainings:
+    after = tuple(element.job for element in evaluations)
+    if trainings := [element for element in live if element.stage != "eval"]:
         last = trainings[-1]
         makers = [element for element in live if element.submission >= last.submission and element.stage != "train"]
-        if _cover(makers, run.eval_ids):
-            return None
-        return Wanted(run, train=False, after=(last.job, *(element.job for element in evaluations)))
-    if evaluations and _cover(evaluations, _missing(layout, run, standing)):
-        return None
-    if not chosen and not evaluations:
-        return None
+        return None if _cover(makers, run.eval_ids) else Wanted(run, train=False, after=(last.job, *after))
     trained = run.baseline or (is_trained(layout.run(run.run_id)) and not (plan.fresh and chosen))
     if not trained:
         return Wanted(run, train=True) if chosen else None
-    return Wanted(run, train=False, after=tuple(element.job for element in evaluations))
+    if evaluations:
+        return None if _cover(evaluations, _missing(layout, standing)) else Wanted(run, train=False, after=after)
+    return Wanted(run, train=False) if chosen else None
 
 
-def _missing(layout: ExperimentLayout, run: PlannedRun, standing: Standing) -> list[str]:
-    """Evaluations of the run that are not there, or were made with other weights."""
-    best = standing.status.best_sha256 if standing.status else None
+def _missing(layout: ExperimentLayout, standing: Standing) -> list[str]:
+    """Evaluations of a run that are not there, or were made with other weights."""
+    run, best = standing.run, standing.status.best_sha256 if standing.status else None
     place = layout.run(run.run_id)
     return [eval_id for eval_id in run.eval_ids if not evaluation_is_current(place, run, eval_id, best)]
 

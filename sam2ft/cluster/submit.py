@@ -1,196 +1,245 @@
-"""Handing points to Slurm: one array per resource class, then an aggregation that waits for all of them.
+"""Handing runs to Slurm: arrays of trainings with their evaluations behind them, then one report after everything.
 
-The only importer of submitit. It writes scripts and pickles and calls sbatch; states, stopping and requeueing are ours.
+The only importer of submitit, which writes the script's text and the pickles, and starts the function inside the job.
+States, names, stopping and requeueing are ours.
 """
 
-import os
-import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sam2ft.cluster.arrays import Array, arrays_of, name_prefix
+from sam2ft.cluster.chain import Wanted
 from sam2ft.cluster.collect import aggregate_folder
+from sam2ft.cluster.evidence import submitters
+from sam2ft.cluster.lead import stop_lead_s
+from sam2ft.cluster.lookup import NO_QUEUE, SubmissionError, ids_by_name
+from sam2ft.cluster.partitions import ArrayLimits
+from sam2ft.cluster.queue import QueueEntry, read_queue
+from sam2ft.cluster.records import (
+    Record,
+    RecordedArray,
+    RecordedReport,
+    RecordedRun,
+    next_number,
+    records_of,
+    write_record,
+)
+from sam2ft.cluster.sbatch import Desk, desk, sbatch
+from sam2ft.cluster.script import (
+    PICKLE,
+    Batch,
+    python_command,
+    report_parameters,
+    report_resources,
+    work_parameters,
+)
 from sam2ft.cluster.site import Site
-from sam2ft.core.errors import UserError
-from sam2ft.core.files import write_json
-from sam2ft.core.layout import ExperimentLayout
+from sam2ft.core.errors import DataError
+from sam2ft.core.files import write_text
+from sam2ft.core.layout import ExperimentLayout, RunLayout
 from sam2ft.run.job import run_point
-from sam2ft.run.planned import Plan, PlannedRun, Resources, Stage
+from sam2ft.run.planned import Plan
+from sam2ft.run.status import RunStatus, read_status
 
-MAX_RESTARTS = 20
-_AGGREGATE = Resources(nodes=1, tasks_per_node=1, gpus_per_node=0, cpus_per_task=1, mem_gb=4, hours=1)
+Arguments = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """What one submission handed to Slurm."""
+    """What one call handed to Slurm."""
 
-    number: int
+    number: int | None
+    """Of the submission; None when there was nothing to submit."""
     jobs: tuple[str, ...]
-    aggregate: str
-    num_runs: int
+    """One id per array, in the order of the calls."""
+    report: str | None
+    """Job id of the report, when it needed a new one."""
+    num_trainings: int = 0
+    num_evaluations: int = 0
+
+    def sentence(self) -> str:
+        """For people."""
+        if self.number is None:
+            return "nothing to submit"
+        what = f"{self.num_trainings} trainings and {self.num_evaluations} evaluations as job {', '.join(self.jobs)}"
+        return f"submitted {what if self.jobs else 'no runs'}; the report follows as {self.report}"
 
 
-class SubmissionError(UserError):
-    """Slurm refused a job."""
+def submit(
+    layout: ExperimentLayout, plan: Plan, wanted: Sequence[Wanted], site: Site, limits: ArrayLimits
+) -> Submitted:
+    """Submit what is wanted and a report after everything that is queued or running; returns at once.
+
+    To be called with nothing wanted, too: a report that an earlier call could not submit is submitted then. The record
+    is written before the first sbatch (what is about to happen, under unique job names) and after each one (its id).
+    Errors: SubmissionError with what sbatch said; what was submitted before stays, and the next call does the rest.
+    """
+    if shutil.which("srun") is None:
+        raise SubmissionError("no srun on this machine; a sweep is submitted from where sbatch and srun are")
+    with desk(layout) as here:
+        queue = read_queue(submitters(layout))
+        if queue is None:
+            raise SubmissionError(NO_QUEUE)
+        earlier = records_of(layout)
+        arrays = arrays_of(wanted, earlier, limits, site.slurm.max_parallel)
+        if not arrays and not _report_is_due(earlier, queue):
+            return Submitted(None, (), None)
+        record = _intent(layout, plan, site, arrays, earlier)
+        write_record(layout, record)
+        office = _Office(layout, site, here)
+        for position, array in enumerate(arrays):
+            record = office.submit_array(record, position, array)
+        own = [str(array.job) for array in record.arrays] if arrays else []
+        record = office.submit_report(record, [*_live_arrays(earlier, queue), *own])
+        _cancel_superseded(earlier, queue)
+    trained = sum(len(array.runs) for array in arrays if array.stage == "train")
+    evaluated = sum(len(array.runs) for array in arrays if array.stage == "eval")
+    return Submitted(record.number, tuple(own), record.report.job, trained, evaluated)
+
+
+def _report_is_due(earlier: Sequence[Record], queue: Mapping[str, QueueEntry]) -> bool:
+    """Whether something was submitted that no report waits for, or will wait for when it runs."""
+    last = max((record.number for record in earlier if record.report.job is not None), default=0)
+    later = any(array.job is not None for record in earlier if record.number > last for array in record.arrays)
+    ahead = any(record.report.job in queue for record in earlier if record.number == last)
+    return later or (bool(_live_arrays(earlier, queue)) and not ahead)
+
+
+def _live_arrays(records: Sequence[Record], queue: Mapping[str, QueueEntry]) -> list[str]:
+    """Ids of the arrays of `records` that have an element in the queue."""
+    listed = {job.partition("_")[0] for job in queue}
+    return [array.job for record in records for array in record.arrays if array.job in listed and array.job]
+
+
+def _intent(
+    layout: ExperimentLayout, plan: Plan, site: Site, arrays: Sequence[Array], earlier: Sequence[Record]
+) -> Record:
+    """What is about to happen. Where only a report is missing, its submission's own record is completed."""
+    if (
+        not arrays
+        and earlier[-1].report.job is None
+        and earlier[-1].report.job_name
+        and earlier[-1].plan == plan.plan_id
+    ):
+        return earlier[-1]
+    number = next_number(layout)
+    prefix = name_prefix(plan.experiment, str(layout.folder.resolve()), number, secrets.token_hex(3))
+    names = [f"{prefix}-{count}" for count in range(len(arrays))]
+    recorded = tuple(
+        RecordedArray(
+            job_name=name,
+            stage=array.stage,
+            job=None,
+            depends=array.dependency(None if array.follows is None else names[array.follows]),
+            runs=tuple(
+                RecordedRun(run.index, run.run_id, run.eval_ids if array.stage == "eval" else ()) for run in array.runs
+            ),
+        )
+        for name, array in zip(names, arrays, strict=True)
+    )
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return Record(number, plan.plan_id, site.name, now, recorded, RecordedReport(f"{prefix}-report", None))
 
 
 @dataclass(frozen=True)
-class Array:
-    """Runs that ask for the same resources; element k of the Slurm array is `runs[k]`."""
+class _Office:
+    """What all sbatch calls of one submission share."""
 
-    job_name: str
-    stage: Stage
-    resources: Resources
-    runs: tuple[PlannedRun, ...]
+    layout: ExperimentLayout
+    site: Site
+    desk: Desk
 
+    def submit_array(self, record: Record, position: int, array: Array) -> Record:
+        """One sbatch call, then the record with its id."""
+        name, scripts = record.arrays[position].job_name, self.layout.scripts(record.number).resolve()
+        runs = self.layout.folder.resolve()
+        depends = array.dependency(None if array.follows is None else record.arrays[array.follows].job)
+        lead_s = stop_lead_s(
+            self.site.slurm.stop_lead_s,
+            array.resources,
+            [_status(self.layout.run(run.run_id)) for run in array.runs],
+        )
+        batch = Batch(name, array.resources, len(array.runs), array.parallel, depends, lead_s)
+        chosen = work_parameters(batch, self.site, runs, scripts)
+        arguments = [(str(runs), record.plan, run.index, array.stage) for run in array.runs]
+        job = self._submit(scripts, chosen, run_point, arguments, record.time)
+        record = record.with_array(position, job=job, depends=depends)
+        write_record(self.layout, record)
+        return record
 
-def arrays_of(plan: Plan, runs: Sequence[PlannedRun], number: int) -> tuple[Array, ...]:
-    """`runs` grouped by stage and resources, in the order of the plan, with unique job names."""
-    groups: dict[tuple[Stage, Resources], list[PlannedRun]] = {}
-    for run in runs:
-        groups.setdefault((run.stage, run.resources), []).append(run)
-    return tuple(
-        Array(f"s2ft-{plan.experiment}-{plan.plan_id}-{number}-{count}", stage, resources, tuple(members))
-        for count, ((stage, resources), members) in enumerate(groups.items())
-    )
+    def submit_report(self, record: Record, after: Collection[str]) -> Record:
+        """The report. afterany: with afterok it would wait for ever behind one failure."""
+        scripts = self.layout.scripts(record.number).resolve()
+        depends = f"afterany:{':'.join(after)}" if after else ""
+        batch = Batch(record.report.job_name, report_resources(self.site), 1, dependency=depends)
+        chosen = report_parameters(batch, self.site, scripts)
+        arguments = [(str(self.layout.folder.resolve()), record.plan)]
+        record = record.with_report(self._submit(scripts, chosen, aggregate_folder, arguments, record.time))
+        write_record(self.layout, record)
+        return record
 
-
-def parameters(resources: Resources, site: Site, job_name: str, folder: Path) -> dict[str, Any]:
-    """submitit's parameters for one array. Pure; every line has its reason."""
-    slurm = site.slurm
-    chosen: dict[str, Any] = {
-        "job_name": job_name,
-        "partition": slurm.partition,
-        "account": slurm.account,
-        "qos": slurm.qos,
-        "constraint": slurm.constraint,
-        "time": max(1, round(resources.hours * 60)),
-        "nodes": resources.nodes,
-        # Unset, srun may start as many tasks as fit: the payload then runs several times.
-        "ntasks_per_node": resources.tasks_per_node,
-        "cpus_per_task": resources.cpus_per_task,
-        "mem": f"{max(1, round(resources.mem_gb * 1024))}MB",
-        "array_parallelism": slurm.max_parallel,
-        "signal_delay_s": slurm.stop_lead_s,
-        "stderr_to_stdout": True,
-        # ALL: sites with SBATCH_EXPORT=NONE lose the environment in srun. A dead rank must end the job at once.
-        "srun_args": ["--export=ALL", "--kill-on-bad-exit=1"],
-        "setup": [
-            *slurm.setup,
-            # srun of Slurm 22.05 to 23.11 ignores SLURM_CPUS_PER_TASK.
-            "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK",
-            f"export OMP_NUM_THREADS={resources.cpus_per_task}",
-        ],
-        "teardown": teardown(folder),
-        "additional_parameters": {"requeue": True},
-    }
-    if resources.gpus_per_node:
-        # Per node, not per task: from 24.11 some select plugins refuse GRES per task.
-        if slurm.gpu_option == "gres":
-            chosen["gres"] = f"gpu:{resources.gpus_per_node}"
-        else:
-            chosen["gpus_per_node"] = resources.gpus_per_node
-    if slurm.wckey is not None:
-        chosen["wckey"] = slurm.wckey
-    return {key: value for key, value in chosen.items() if value is not None}
+    def _submit(
+        self,
+        scripts: Path,
+        chosen: dict[str, Any],
+        function: Callable[..., None],
+        arguments: Sequence[Arguments],
+        since: str,
+    ) -> str:
+        script = write_batch(scripts, chosen, function, arguments, self.site)
+        name = str(chosen["job_name"])
+        return sbatch(self.desk, script, lambda: ids_by_name([name], since, submitters(self.layout)).get(name))
 
 
-def teardown(folder: Path) -> list[str]:
-    """The tail of the batch script: keep srun's code, and requeue only a job that saved and is still running.
-
-    A run that stopped leaves requeue.json with its job id. After scancel the job is not RUNNING any more and stays
-    cancelled; in the grace time of a preemption it is, and comes back. srun's code alone decides nothing: with
-    --kill-on-bad-exit it may be 143 instead of 75. Without the last line the script would end with the code of its
-    last command and Slurm would call a failure COMPLETED.
-    """
-    markers = f"{shlex.quote(str(folder))}/*/requeue.json"
-    return [
-        "rc=$?",
-        "job=$SLURM_JOB_ID",
-        'if [ -n "$SLURM_ARRAY_JOB_ID" ]; then job=${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}; fi',
-        f'marker=$(grep -lF "\\"job\\": \\"$job\\"" {markers} 2>/dev/null | head -n 1)',
-        f'if [ -n "$marker" ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {MAX_RESTARTS} ] \\',
-        '    && [ "$(squeue -h -j "$job" -o %T)" = RUNNING ]; then',
-        '  rm -f "$marker"',
-        '  scontrol requeue "$job"',
-        "  sleep 60",
-        "fi",
-        "exit $rc",
-    ]
-
-
-def submit(layout: ExperimentLayout, plan: Plan, runs: Sequence[PlannedRun], site: Site) -> Submitted:
-    """Submit `runs` and the aggregation after them; returns at once.
-
-    The submission's file is written before the first sbatch (what is about to happen, under unique job names) and
-    again after each (the job ids). Errors: SubmissionError with what sbatch said.
-    """
-    number = next_number(layout)
-    record: dict[str, Any] = {
-        "number": number,
-        "plan": plan.plan_id,
-        "site": site.name,
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "arrays": [],
-        "aggregate": None,
-    }
-    arrays = arrays_of(plan, runs, number)
-    for array in arrays:
-        elements = [{"index": run.index, "run_id": run.run_id} for run in array.runs]
-        record["arrays"].append({"job_name": array.job_name, "stage": array.stage, "job": None, "runs": elements})
-    write_json(layout.submission(number), record)
-    experiment, scripts = str(layout.folder.resolve()), layout.submission(number).with_suffix("").resolve()
-    jobs: list[str] = []
-    for array, entry in zip(arrays, record["arrays"], strict=True):
-        arguments = [(experiment, plan.plan_id, run.index, array.stage) for run in array.runs]
-        chosen = parameters(array.resources, site, array.job_name, layout.folder.resolve())
-        entry["job"] = _sbatch(scripts, site, chosen, run_point, arguments)
-        jobs.append(entry["job"])
-        write_json(layout.submission(number), record)
-    # afterany: an afterok aggregation would wait for ever behind one failure.
-    chosen = parameters(_AGGREGATE, site, f"s2ft-{plan.experiment}-{plan.plan_id}-{number}-report", layout.folder)
-    chosen |= {"dependency": "afterany:" + ":".join(jobs), "teardown": ["rc=$?", "exit $rc"]}
-    record["aggregate"] = _sbatch(scripts, site, chosen, aggregate_folder, [(experiment, plan.plan_id)])
-    write_json(layout.submission(number), record)
-    return Submitted(number, tuple(jobs), record["aggregate"], len(runs))
-
-
-def next_number(layout: ExperimentLayout) -> int:
-    numbers = [int(path.stem) for path in layout.submissions.glob("*.json") if path.stem.isdigit()]
-    return max(numbers, default=0) + 1
-
-
-def _sbatch(
-    folder: Path, site: Site, chosen: Mapping[str, Any], function: Any, arguments: Sequence[tuple[Any, ...]]
-) -> str:
-    """One sbatch call: an array when there are several elements, a plain job for one. Returns Slurm's job id."""
-    import submitit
-    from submitit.core.utils import FailedJobError, FailedSubmissionError
-
-    executor = submitit.SlurmExecutor(folder=folder, python=site.slurm.python)
-    executor.update_parameters(**chosen)
+def _status(layout: RunLayout) -> RunStatus | None:
+    """What the run says; a file that cannot be read says nothing about times."""
     try:
-        with _outside_of_any_job():
-            jobs = executor.map_array(function, *zip(*arguments, strict=True))
-    except (FailedJobError, FailedSubmissionError) as error:
-        raise SubmissionError(f"sbatch refused {chosen['job_name']}: {str(error).strip()}") from error
-    return str(jobs[0].job_id).split("_")[0]
+        return read_status(layout)
+    except DataError:
+        return None
 
 
-@contextmanager
-def _outside_of_any_job() -> Iterator[None]:
-    """Submitting from inside an allocation must not hand its variables on to the new job.
+def write_batch(
+    scripts: Path, chosen: Mapping[str, Any], function: Callable[..., None], arguments: Sequence[Arguments], site: Site
+) -> Path:
+    """Write the script of one sbatch call and a pickle per element into `scripts`; returns the script's path.
 
-    submitit's helper drops every SLURM_ variable, also the one that says where the cluster is.
+    A pickle holds the function by its name, and plain ids: code is what is installed when the job starts.
     """
-    from submitit.helpers import clean_env
+    import submitit
+    from submitit.core.utils import DelayedSubmission
 
-    configuration = os.environ.get("SLURM_CONF")
-    with clean_env():
-        if configuration is not None:
-            os.environ["SLURM_CONF"] = configuration
-        yield
+    parameters = dict(chosen)
+    elements = parameters.pop("map_count", None)
+    executor = submitit.SlurmExecutor(folder=scripts, python=python_command(site, sys.executable))
+    executor.update_parameters(**parameters)
+    # submitit sets these two when it submits itself: it would name pickles only after sbatch, when it may be dead.
+    if elements is not None:
+        executor.parameters["map_count"] = elements
+    text = executor._make_submission_file_text(executor._submitit_command_str, "")
+    scripts.mkdir(parents=True, exist_ok=True)
+    for position, values in enumerate(arguments):
+        delayed = DelayedSubmission(function, *values)
+        delayed.set_timeout(parameters["time"], 0)
+        delayed.dump(scripts / PICKLE.format(job_name=parameters["job_name"], position=position))
+    script = scripts / f"{parameters['job_name']}.sh"
+    write_text(script, text + "\n")
+    return script
+
+
+def _cancel_superseded(earlier: Sequence[Record], queue: Mapping[str, QueueEntry]) -> None:
+    """Reports that wait and that the one just submitted replaces: a sweep has one report, and sends one mail.
+
+    Nothing depends on it: one that cannot be cancelled makes a report of what is there by then.
+    """
+    reports = [record.report.job for record in earlier if record.report.job is not None]
+    if waiting := [job for job in reports if job in queue and queue[job].waits]:
+        command = ["scancel", "--state=PENDING", *waiting]
+        subprocess.run(command, capture_output=True, check=False, timeout=60)

@@ -7,9 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from sam2ft.cluster.adopt import adopt
+from sam2ft.cluster.chain import wanted_of
 from sam2ft.cluster.collect import aggregate, standings_of
-from sam2ft.cluster.evidence import look
+from sam2ft.cluster.evidence import look, look_for
 from sam2ft.cluster.local import LocalTask, Pool
+from sam2ft.cluster.partitions import read_limits
 from sam2ft.cluster.plan import make_plan, write_configs
 from sam2ft.cluster.queue import cluster_name, slurm_is_here
 from sam2ft.cluster.site import Site, detect_site, load_site
@@ -73,18 +76,23 @@ def _sweep_resolved(request: SweepRequest, resolved: ResolvedSweep, site: Site |
         _show(layout, plan, standings, to_submit(standings, retry=request.retry, force=request.force), request)
         return DONE
     with locked(layout):
-        standings = reconcile(layout, plan, look())
+        if site is not None:
+            for adopted in adopt(layout):
+                say(adopted)
+        evidence = look_for(layout)
+        standings = reconcile(layout, plan, evidence)
         runs = to_submit(standings, retry=request.retry, force=request.force)
         if len(runs) > MAX_RUNS_UNASKED and not request.yes:
             raise UserError(f"{len(runs)} runs to start, more than {MAX_RUNS_UNASKED}; say --yes if that is meant")
         _show(layout, plan, standings, runs, request)
         save_plan(layout, plan)
-        write_configs(layout, resolved, [run.index for run in runs])
-        if site is not None and runs:
+        wanted = wanted_of(layout, plan, standings, runs, evidence.queue) if site is not None else ()
+        write_configs(layout, resolved, {run.index for run in (*runs, *(entry.run for entry in wanted))})
+        if site is not None:
+            # Also with nothing wanted: it submits a report that an earlier call could not.
             from sam2ft.cluster.submit import submit
 
-            done = submit(layout, plan, runs, site)
-            say(f"submitted {done.num_runs} runs as job {', '.join(done.jobs)}; the report follows as {done.aggregate}")
+            say(submit(layout, plan, wanted, site, read_limits().arrays).sentence())
     if site is not None:
         return DONE
     return run_here(layout, plan, runs, request.local or 1)
