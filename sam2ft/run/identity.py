@@ -16,6 +16,7 @@ from sam2ft.core.layout import RunLayout
 from sam2ft.data.store import Store, VolumeRecord, records_digest
 from sam2ft.run.inputs import file_digests
 from sam2ft.run.preflight import initial_weights
+from sam2ft.run.provenance import code_digest
 
 Content = Mapping[str, Any]
 """A `run_content`, without the digests of single volumes."""
@@ -29,13 +30,17 @@ _NAMES = {
     "weights": "sha256 of the initial weights",
     "split": "content of the train and val volumes",
     "version": "version of the identity",
+    "code": "digest of the code",
 }
 
 
 def content_here(
-    experiment: Experiment, trained: Sequence[VolumeRecord], slices_per_step: int
+    experiment: Experiment, trained: Sequence[VolumeRecord], slices_per_step: int, *, strict_code: bool = False
 ) -> tuple[str, dict[str, Any]]:
-    """(run_id, what it is the hash of) for the settings, the volumes (train and val) and the weights that are here."""
+    """(run_id, what it is the hash of) for the settings, the volumes (train and val) and the weights that are here.
+
+    `strict_code`: and for the code that is here.
+    """
     weights = initial_weights(experiment)
     if weights is None or not weights.is_file():
         raise DataError(f"module.sam2_checkpoint: {weights or 'missing'}; training starts from weights that are there")
@@ -46,6 +51,7 @@ def content_here(
         weights_sha256=sha256_file(weights),
         slices_per_step=slices_per_step,
     )
+    content |= {"code": code_digest()} if strict_code else {}
     name = id_of(experiment, content)
     del content["volumes"]  # the record lists all volumes of the stores
     return name, content
@@ -74,8 +80,9 @@ def begin(layout: RunLayout, name: str, content: Content, stores: Sequence[Store
         return news
     if then is None:
         raise DataError(
-            f"{layout.folder}: its stores, weights or configuration changed after it was planned (what is here now "
-            f"makes the run {name}); plan again with launch/sweep.py or launch/train.py"
+            f"{layout.folder}: its stores, weights or configuration{', or the code,' if 'code' in content else ''} "
+            f"changed after it was planned (what is here now makes the run {name}); plan again with launch/sweep.py "
+            "or launch/train.py"
         )
     lines = [*content_differences(then["content"], content), *volume_differences(then, now)]
     listed = f"; it differs in\n{_indented(lines)}\n" if lines else "; "

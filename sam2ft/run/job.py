@@ -5,7 +5,6 @@ same for the local pool.
 """
 
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -20,22 +19,25 @@ from sam2ft.core.errors import (
     DONE,
     FAILED,
     INTERRUPTED,
+    TO_BE_CONTINUED,
     ClaimedError,
     DataError,
     StopRequestedError,
     UserError,
     exit_code_of,
 )
-from sam2ft.core.files import fenced, sha256_file, write_json
+from sam2ft.core.files import fenced, sha256_file
 from sam2ft.core.layout import ExperimentLayout, RunLayout
 from sam2ft.engine import interrupt
 from sam2ft.run.claim import Attempt, check_claim, check_job, claim
+from sam2ft.run.ending import by_keyboard, failure_class_of, last_word
 from sam2ft.run.output import kept_output, redirect_output
 from sam2ft.run.planned import STAGES, PlannedRun, Stage, load_plan
 from sam2ft.run.preflight import initial_weights
+from sam2ft.run.processes import is_main_rank, rank, world_size
 from sam2ft.run.provenance import record_provenance
-from sam2ft.run.restarts import GivenUpError, idle_before, progress_of, refuse_idle, refuse_to_go_on
-from sam2ft.run.status import FailureClass, heartbeat, read_status, update_status
+from sam2ft.run.restarts import GivenUpError, idle_before, progress_of, refuse_idle
+from sam2ft.run.status import heartbeat, read_status, update_status
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class PointJob:
     attempt: Attempt
     fresh: bool = False
     """Train from the start whatever is there; a requeued job goes on with what it made itself."""
+    strict_code: bool = False
+    """The run is named by its code too: other code must not train it."""
 
     @property
     def log(self) -> Path:
@@ -62,7 +66,7 @@ def run_point(experiment_dir: str, plan_id: str, index: int, stage: Stage) -> No
     stop = interrupt.install()
     job = planned_job(Path(experiment_dir), plan_id, index, stage)
     with kept_output(job.log):
-        code = work_on(job, stop)
+        code = _code_of(job, stop)
     if code != DONE:
         sys.exit(code)
 
@@ -79,7 +83,22 @@ def planned_job(experiment_dir: Path, plan_id: str, index: int, stage: Stage) ->
         stage,
         attempt,
         fresh=plan.fresh and attempt.restart == 0,
+        strict_code=plan.code is not None,
     )
+
+
+def _code_of(job: PointJob, stop: interrupt.StopFlag) -> int:
+    """`work_on`, also after a defect. One of several processes that failed is gone at once: the launcher sees it then,
+    and torch's and the workers' own ends could wait for the others."""
+    try:
+        code = work_on(job, stop)
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else FAILED
+    if world_size() > 1 and code not in (DONE, TO_BE_CONTINUED):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def work_on(job: PointJob, stop: interrupt.StopFlag) -> int:
@@ -89,12 +108,16 @@ def work_on(job: PointJob, stop: interrupt.StopFlag) -> int:
         num_idle = _begin(job) if main else 0
         check = check_claim if main else check_job
         beating = heartbeat(job.layout, job.attempt) if main else nullcontext()
-        with fenced(job.layout.folder, lambda: check(job.layout, job.attempt)), beating, _last_word(job, stop):
+        with (
+            fenced(job.layout.folder, lambda: check(job.layout, job.attempt)),
+            beating,
+            last_word(job.layout, job.run, job.attempt, stop),
+        ):
             refuse_idle(num_idle)
             _do(job, stop)
     except (StopRequestedError, KeyboardInterrupt) as error:
         print(str(error) or "interrupted", file=sys.stderr)
-        return INTERRUPTED if _by_keyboard(error, stop) else exit_code_of(error, in_allocation=in_allocation())
+        return INTERRUPTED if by_keyboard(error, stop) else exit_code_of(error, in_allocation=in_allocation())
     except (UserError, ClaimedError, GivenUpError) as error:
         print(error, file=sys.stderr)
         return exit_code_of(error)
@@ -118,48 +141,9 @@ def _begin(job: PointJob) -> int:
     return num_idle
 
 
-@contextmanager
-def _last_word(job: PointJob, stop: interrupt.StopFlag) -> Iterator[None]:
-    """Write to status.json how the block ended (rank 0), then let the exception go on.
-
-    Errors: GivenUpError instead of a stop after which the job may not go on.
-    """
-
-    def say(state: str, failure_class: FailureClass | None = None, reason: str = "") -> None:
-        if is_main_rank():
-            update_status(job.layout, job.attempt, state=state, failure_class=failure_class, reason=reason)
-
-    try:
-        try:
-            yield
-        except StopRequestedError as error:
-            if in_allocation() and not _by_keyboard(error, stop):
-                refuse_to_go_on(job.layout, job.run, job.attempt)
-            raise
-    except (StopRequestedError, KeyboardInterrupt) as error:
-        say("stopped", reason=str(error))
-        # Not after Ctrl-C in an interactive allocation: somebody wants it to end.
-        if is_main_rank() and in_allocation() and not _by_keyboard(error, stop):
-            write_json(job.layout.requeue, job.attempt.to_json())
-        raise
-    except ClaimedError:
-        raise
-    except GivenUpError as error:
-        say("failed", error.failure_class, str(error))
-        raise
-    except Exception as error:
-        say("failed", failure_class_of(error), _one_line(error))
-        raise
-    say("done")
-
-
-def _by_keyboard(error: BaseException, stop: interrupt.StopFlag) -> bool:
-    return isinstance(error, KeyboardInterrupt) or stop.signal == signal.SIGINT
-
-
 def _do(job: PointJob, stop: interrupt.StopFlag) -> None:
     experiment = _experiment(job.layout.config)
-    with _together():
+    with _together(job, stop):
         if "train" in job.stage and not job.run.baseline:
             _train(job, experiment, stop)
         if "eval" in job.stage:
@@ -167,15 +151,30 @@ def _do(job: PointJob, stop: interrupt.StopFlag) -> None:
 
 
 @contextmanager
-def _together() -> Iterator[None]:
+def _together(job: PointJob, stop: interrupt.StopFlag) -> Iterator[None]:
     """One process group for all that the job does: its processes can meet once."""
     if world_size() == 1:
         yield
         return
     from sam2ft.engine.distributed import distributed
 
-    with distributed():
+    def fail(reason: str) -> None:
+        if is_main_rank():
+            failure_class = failure_class_of(RuntimeError(reason))
+            update_status(job.layout, job.attempt, state="failed", failure_class=failure_class, reason=reason)
+
+    with distributed(stop_requested=lambda: stop.requested, last_word=fail):
         yield
+
+
+def _unless_stopped(stop: interrupt.StopFlag, what: str) -> None:
+    """After torch was imported, which takes seconds. Errors: StopRequestedError on all ranks when one was told to."""
+    from sam2ft.engine.distributed import distributed
+
+    with distributed() as ranks:
+        (requested,) = ranks.maxima([float(stop.requested)])
+    if requested:
+        raise StopRequestedError(f"stopped as asked before the {what} began")
 
 
 def _train(job: PointJob, experiment: Experiment, stop: interrupt.StopFlag) -> None:
@@ -183,6 +182,7 @@ def _train(job: PointJob, experiment: Experiment, stop: interrupt.StopFlag) -> N
         return
     from sam2ft.run.train_run import train
 
+    _unless_stopped(stop, "training")
     if is_main_rank():
         update_status(job.layout, job.attempt, state="training")
     planned = job.run.resources.world_size
@@ -193,6 +193,7 @@ def _train(job: PointJob, experiment: Experiment, stop: interrupt.StopFlag) -> N
         stop=stop,
         fresh=job.fresh,
         planned_world_size=planned,
+        strict_code=job.strict_code,
     )
     # Not the file: with --fresh the best.pt of an earlier training stays until there is another.
     if ended.best_epoch is None:
@@ -209,6 +210,7 @@ def _evaluate(job: PointJob, experiment: Experiment, stop: interrupt.StopFlag) -
         raise DataError(f"{job.layout.folder}: is not trained, there is nothing to evaluate")
     from sam2ft.run.eval_run import evaluate
 
+    _unless_stopped(stop, "evaluation")
     if is_main_rank():
         update_status(job.layout, job.attempt, state="evaluating")
     for eval_id in job.run.eval_ids:
@@ -236,36 +238,6 @@ def _experiment(path: Path) -> Experiment:
     return load_experiment(path).points[0].experiment
 
 
-def failure_class_of(error: BaseException) -> FailureClass:
-    # torch.OutOfMemoryError by name: torch may not be imported, and need not be for this.
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return "oom"
-    # What torch says on the CPU, CUDA's libraries, and of a loader's worker that the kernel killed.
-    texts = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "is killed by signal: Killed")
-    return "oom" if any(text in str(error) for text in texts) else "error"
-
-
-def _one_line(error: BaseException) -> str:
-    first = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {first[0]}" if first else type(error).__name__
-
-
-def rank() -> int:
-    """This process among those of the job, from Slurm's or torchrun's variables."""
-    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
-
-
-def world_size() -> int:
-    """Number of those processes; SLURM_NTASKS counts only inside a step, where the other tasks exist."""
-    if "WORLD_SIZE" in os.environ:
-        return int(os.environ["WORLD_SIZE"])
-    return int(os.environ["SLURM_NTASKS"]) if "SLURM_STEP_ID" in os.environ else 1
-
-
-def is_main_rank() -> bool:
-    return rank() == 0
-
-
 def main(arguments: list[str]) -> None:
     """The command line of the local pool: all output goes to the attempt's own log."""
     if len(arguments) != 4 or arguments[3] not in STAGES:
@@ -273,7 +245,7 @@ def main(arguments: list[str]) -> None:
     stop = interrupt.install()
     job = planned_job(Path(arguments[0]), arguments[1], int(arguments[2]), arguments[3])
     redirect_output(job.log)
-    sys.exit(work_on(job, stop))
+    sys.exit(_code_of(job, stop))
 
 
 if __name__ == "__main__":

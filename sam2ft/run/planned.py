@@ -88,12 +88,18 @@ class Plan:
     fresh: bool
     """Train again from the start, whatever a run directory holds."""
     runs: tuple[PlannedRun, ...]
+    code: str | None = None
+    """With --strict-code: the digest of the code (run/provenance), which then is part of every run_id."""
 
     @property
     def plan_id(self) -> str:
         """12 hex over the content (the place of the experiment file is not part of it)."""
         content = {"version": PLAN_VERSION, "experiment": self.experiment, "fresh": self.fresh}
-        return sha256_text(canonical_json(content | {"runs": [run.to_json() for run in self.runs]}))[:12]
+        runs = [run.to_json() for run in self.runs]
+        return sha256_text(canonical_json(content | self._strict() | {"runs": runs}))[:12]
+
+    def _strict(self) -> dict[str, str]:
+        return {} if self.code is None else {"code": self.code}
 
     def run(self, index: int) -> PlannedRun:
         for run in self.runs:
@@ -109,7 +115,7 @@ def save_plan(layout: ExperimentLayout, plan: Plan) -> Path:
         path.touch()
     else:
         value = {"version": PLAN_VERSION, "plan": plan.plan_id, "experiment": plan.experiment, "source": plan.source}
-        write_json(path, value | {"fresh": plan.fresh, "runs": [run.to_json() for run in plan.runs]})
+        write_json(path, value | {"fresh": plan.fresh, "code": plan.code, "runs": [run.to_json() for run in plan.runs]})
     return path
 
 
@@ -121,7 +127,7 @@ def load_plan(layout: ExperimentLayout, plan_id: str) -> Plan:
         found = value.get("version")
         raise DataError(f"{path}: plan of version {found}, this sam2ft reads {PLAN_VERSION}; plan again")
     runs = tuple(PlannedRun.from_json(run) for run in value["runs"])
-    plan = Plan(value["experiment"], value["source"], value["fresh"], runs)
+    plan = Plan(value["experiment"], value["source"], value["fresh"], runs, value.get("code"))
     if plan.plan_id != plan_id:
         raise DataError(f"{path}: its content was changed after it was written; plan again with launch/sweep.py")
     return plan

@@ -81,14 +81,17 @@ class _Findings:
             found.append(problem)
 
 
-def resolve(loaded: LoadedExperiment, *, dry_run: bool = False, fill: FillResources | None = None) -> ResolvedSweep:
+def resolve(
+    loaded: LoadedExperiment, *, dry_run: bool = False, fill: FillResources | None = None, code: str | None = None
+) -> ResolvedSweep:
     """Check every point and name its run and evaluation.
 
-    `fill` says what a point gets from a site; without it, one process here. Errors: ProblemsError with every problem
-    of every point; in a dry run a store or weights that do not exist yet are warnings instead.
+    `fill` says what a point gets from a site; without it, one process here. `code`: a digest of the code that is to be
+    part of every run_id. Errors: ProblemsError with every problem of every point; in a dry run a store or weights that
+    do not exist yet are warnings instead.
     """
     findings, cache = _Findings(), DigestCache(digest_cache(RUNS))
-    checker = _Checker(loaded, findings, cache, dry_run, fill or resources_here)
+    checker = _Checker(loaded, findings, cache, dry_run, fill or resources_here, code)
     points = [checker.point(point) for point in loaded.points]
     if loaded.experiment.experiment.baseline:
         points.append(checker.baseline(len(points)))
@@ -114,6 +117,7 @@ class _Checker:
     cache: DigestCache
     dry_run: bool
     fill: FillResources
+    code: str | None
     _opened: dict[Path, Store | None] = field(default_factory=dict)
     _fitting: dict[Hashable, tuple[Store, ...]] = field(default_factory=dict)
     _read_boxes: set[tuple[Path, tuple[str, ...]]] = field(default_factory=set)
@@ -136,6 +140,7 @@ class _Checker:
                 split_digest=records_digest(trained),
                 weights_sha256=weights,
                 slices_per_step=slices_per_step(experiment, asked),
+                code_version=self.code,
             )
             evaluation = eval_id(experiment, records_digest(evaluated), self._files(experiment))
         return ResolvedPoint(point, False, asked, run, evaluation)
@@ -146,7 +151,7 @@ class _Checker:
         point = Point(index, BASELINE, (), first.experiment)
         weights = self._weights(first.experiment)
         _, evaluated = self._records(first.experiment, self._stores(first.experiment))
-        run = baseline_id(first.experiment, weights_sha256=weights) if weights else None
+        run = baseline_id(first.experiment, weights_sha256=weights, code_version=self.code) if weights else None
         digest, files = records_digest(evaluated), self._files(first.experiment)
         evaluation = eval_id(first.experiment, digest, files) if evaluated else None
         return ResolvedPoint(point, True, self.fill(first.experiment), run, evaluation)

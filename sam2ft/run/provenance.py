@@ -1,4 +1,7 @@
-"""Where a run's results come from: code version, packages, machine, command. Recorded, never part of an id."""
+"""Where a run's results come from: code version, packages, machine, command.
+
+Recorded; part of an id is only the digest of the code, and only with --strict-code.
+"""
 
 import os
 import platform
@@ -11,21 +14,37 @@ from pathlib import Path
 from typing import Any
 
 import sam2ft
-from sam2ft.core.files import read_json, write_json
+from sam2ft.core.files import canonical_json, read_json, sha256_file, sha256_text, write_json
 from sam2ft.core.layout import RunLayout
 from sam2ft.run.claim import Attempt
 
 PACKAGES = ("sam2ft", "torch", "torchvision", "sam2", "monai", "numpy", "scipy", "pandas", "pydicom", "pydantic")
+CODE_FOLDERS = ("core", "config", "data", "model", "metrics", "engine", "run")
+CODE_SUFFIXES = (".py", ".json")
 _GIT_TIMEOUT_S = 10
 
 
 def code_version() -> dict[str, Any]:
-    """Commit of the checkout that sam2ft runs from, and whether tracked files differ from it; None outside of one."""
-    root = Path(sam2ft.__path__[0]).parent
+    """`digest` of the code; commit of the checkout that it runs from, and whether tracked files differ from that.
+
+    Commit and difference are None outside of a checkout.
+    """
+    root, digest = Path(sam2ft.__path__[0]).parent, code_digest()
     commit = _git(root, "rev-parse", "HEAD")
     if commit is None:
-        return {"commit": None, "modified": None}
-    return {"commit": commit, "modified": bool(_git(root, "status", "--porcelain", "--untracked-files=no"))}
+        return {"commit": None, "modified": None, "digest": digest}
+    modified = bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
+    return {"commit": commit, "modified": modified, "digest": digest}
+
+
+def code_digest(package: Path | None = None) -> str:
+    """16 hex over the sources that can move a number: not those of reports, trackers and launching.
+
+    A commit would not do: uncommitted changes count, and a commit of documentation does not.
+    """
+    root = package or Path(sam2ft.__path__[0])
+    files = (path for folder in CODE_FOLDERS for path in (root / folder).rglob("*") if path.suffix in CODE_SUFFIXES)
+    return sha256_text(canonical_json({path.relative_to(root).as_posix(): sha256_file(path) for path in files}))[:16]
 
 
 def _git(root: Path, *arguments: str) -> str | None:

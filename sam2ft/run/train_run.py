@@ -76,17 +76,19 @@ def train(
     stop: StopRequest,
     fresh: bool,
     planned_world_size: int,
+    strict_code: bool = False,
 ) -> TrainOutcome:
     """Train the experiment's point into `layout`, continuing from its newest resume file unless `fresh`.
 
-    A step has the slices that were planned for `planned_world_size` processes, however many there are. Errors:
+    A step has the slices that were planned for `planned_world_size` processes, however many there are; with
+    `strict_code` the code must be that of the plan. Errors:
     ConfigError when these cannot share a step evenly; StopRequestedError after saving; ClaimedError when a newer
     attempt holds the run; whatever training raises.
     """
     with distributed() as ranks:
         grad_accum = batches_per_rank(experiment, planned_world_size, ranks.world_size)
         data = training_data(experiment, ranks)
-        content = begun(experiment, layout, data, ranks, planned_world_size, fresh=fresh)
+        content = begun(experiment, layout, data, ranks, planned_world_size, fresh=fresh, strict_code=strict_code)
         loss = build_loss(experiment.module.loss)
         model = trainable_model(experiment, loss, ranks)
         trainer = make_trainer(model, loss, experiment, data, ranks, grad_accum)
@@ -177,10 +179,11 @@ def begun(
     planned_world_size: int,
     *,
     fresh: bool,
+    strict_code: bool,
 ) -> Content:
     """What the run is named after. Errors: DataError, on the main rank, when it is not what the run began with."""
     size = experiment.datamodule.batch_size * experiment.module.grad_accum * planned_world_size
-    name, content = content_here(experiment, data.records, size)
+    name, content = content_here(experiment, data.records, size, strict_code=strict_code)
     if ranks.is_main and (news := begin(layout, name, content, data.stores, fresh=fresh)):
         _say(news)
     return content
