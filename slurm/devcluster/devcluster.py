@@ -4,203 +4,126 @@
     eval "$(python slurm/devcluster/devcluster.py env)"     # sbatch, squeue ... now talk to it
     python slurm/devcluster/devcluster.py status | down
 
-Everything (munge key and socket, configuration, state, logs) lives in one folder; only SLURM_CONF points to it. Three
-virtual nodes share the machine. The settings make a requeue take seconds instead of the usual two minutes. Several
-clusters run side by side, each with a folder (SAM2FT_DEVCLUSTER) and ports (SAM2FT_DEVCLUSTER_PORT, the first of ten).
+Everything (munge key and socket, database of accounting, configuration, state, logs) lives in one folder; only
+SLURM_CONF points to it. Three virtual nodes share the machine. The settings make a requeue take seconds instead of the
+usual two minutes. Several clusters run side by side, each with a folder (SAM2FT_DEVCLUSTER) and ports
+(SAM2FT_DEVCLUSTER_PORT, the first of ten) of its own. SAM2FT_DEVCLUSTER_MAX_ARRAY is its MaxArraySize.
 """
 
 import argparse
+import fcntl
 import os
 import secrets
 import shlex
 import shutil
-import signal
-import socket
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-PACKAGES = ("slurm-wlm", "munge")
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "srun")
-NODES = ("n1", "n2", "n3")
-DEFAULT_PORT = 26817  # below the range that Linux gives to outgoing connections
-_START_S = 30.0
+from accounting import start_accounting
+from daemons import DAEMONS, ask, holds, kill_left_over, left_over, running, start, stop, wait
+from packages import PACKAGES, install, missing_programs
+from settings import GPUS_PER_NODE, NODES, Settings
 
-
-def state_folder() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(os.environ.get("SAM2FT_DEVCLUSTER", str(Path(cache) / "sam2ft-devcluster")))
+_LAST_JOBS_S = 30.0
+SLURM_DAEMONS = tuple(name for name in DAEMONS if name.startswith(("slurmctld", "slurmd-")))
 
 
-def first_port() -> int:
-    """Of the controller; the nodes have the ports from the fifth on."""
-    text = os.environ.get("SAM2FT_DEVCLUSTER_PORT", str(DEFAULT_PORT))
-    if not (text.isdecimal() and 1024 <= int(text) <= 65525):
-        sys.exit(f"devcluster: SAM2FT_DEVCLUSTER_PORT is {text!r}; allowed are 1024 to 65525")
-    return int(text)
-
-
-def configuration(folder: Path, host: str, cores: int, memory_mb: int) -> str:
-    """slurm.conf. Each line that is not obvious has its reason in README.md."""
-    port = first_port()
-    first_node = port + 4
-    return f"""\
-ClusterName=sam2ft-dev
-SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort={port}
-SlurmUser=root
-SlurmdUser=root
-AuthType=auth/munge
-AuthInfo=socket={folder}/munge/socket,cred_expire=5
-StateSaveLocation={folder}/controller
-SlurmdSpoolDir={folder}/spool-%n
-SlurmctldPidFile={folder}/run/slurmctld.pid
-SlurmdPidFile={folder}/run/slurmd-%n.pid
-SlurmctldLogFile={folder}/log/slurmctld.log
-SlurmdLogFile={folder}/log/slurmd-%n.log
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-SelectType=select/cons_tres
-SelectTypeParameters=CR_CPU_Memory
-SlurmdParameters=config_overrides
-SchedulerParameters=sched_interval=1,batch_sched_delay=0
-SlurmdTimeout=10
-KillWait=5
-MinJobAge=300
-MaxArraySize=101
-ReturnToService=2
-JobRequeue=1
-MpiDefault=none
-AccountingStorageType=accounting_storage/none
-JobAcctGatherType=jobacct_gather/linux
-JobAcctGatherFrequency=task=1
-JobAcctGatherParams=OverMemoryKill
-NodeName={NODES[0]},{NODES[1]},{NODES[2]} NodeHostname={host} NodeAddr=127.0.0.1 \
-Port={first_node}-{first_node + len(NODES) - 1} CPUs={cores} RealMemory={memory_mb} State=UNKNOWN
-PartitionName=main Nodes=ALL Default=YES MaxTime=60 State=UP
-"""
-
-
-def memory_mb() -> int:
-    """Memory of the machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
-
-
-def missing_programs() -> list[str]:
-    search = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-    return [name for name in PROGRAMS if shutil.which(name, path=search) is None]
-
-
-def up(folder: Path, *, install: bool) -> None:
-    """Bring the cluster up; what runs already is left alone."""
+def up(settings: Settings, *, may_install: bool) -> None:
+    """Bring the cluster up; what runs already with the same configuration is left alone."""
     if os.geteuid() != 0:
         sys.exit("devcluster: needs root, because Slurm's daemons do")
     if missing := missing_programs():
-        if not install:
+        if not may_install:
             sys.exit(f"devcluster: {', '.join(missing)} not found; run with --install, or install {' '.join(PACKAGES)}")
-        _run(["apt-get", "update"])
-        _run(["apt-get", "install", "-y", "--no-install-recommends", *PACKAGES])
-    for name in ("munge", "controller", "run", "log", *(f"spool-{node}" for node in NODES)):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        (folder / name).chmod(0o755)
-    text = configuration(folder, socket.gethostname(), len(os.sched_getaffinity(0)), memory_mb())
-    (folder / "slurm.conf").write_text(text, encoding="utf-8")
-    _start_munge(folder)
-    _start(folder, "slurmctld", ["slurmctld"])
+        install()
+    _write_folder(settings)
+    _start_munge(settings)
+    start_accounting(settings)
+    start(settings, "slurmctld", ("slurmctld",))
     for node in NODES:
-        _start(folder, f"slurmd-{node}", ["slurmd", "-N", node])
-    _wait("three idle nodes", lambda: _ready(folder))
+        start(settings, f"slurmd-{node}", ("slurmd", "-N", node))
+    wait(settings, "three ready nodes", lambda: _ready(settings))
 
 
-def _start_munge(folder: Path) -> None:
-    if _pid(folder, "munged") is not None:
-        return
-    key = folder / "munge" / "key"
+def _write_folder(settings: Settings) -> None:
+    """Folders and configuration. Daemons that run with another configuration are ended, jobs go on."""
+    for name in ("munge", "controller", "run", "log", "gpu", *(f"spool-{node}" for node in NODES)):
+        (settings.folder / name).mkdir(parents=True, exist_ok=True)
+        (settings.folder / name).chmod(0o755)
+    for number in range(GPUS_PER_NODE):
+        link = settings.folder / "gpu" / f"gpu{number}"
+        if not link.is_symlink():
+            link.symlink_to("/dev/null")
+    files = settings.files()
+    if any(not path.is_file() or path.read_text(encoding="utf-8") != text for path, text in files.items()):
+        for name in (*reversed(SLURM_DAEMONS), "slurmdbd"):
+            stop(settings, name)
+    for path, text in files.items():
+        path.touch(mode=0o600)
+        path.write_text(text, encoding="utf-8")
+    settings.slurm_conf.chmod(0o644)
+
+
+def _start_munge(settings: Settings) -> None:
+    key = settings.folder / "munge" / "key"
     if not key.is_file():
         key.write_bytes(secrets.token_bytes(1024))
     key.chmod(0o600)
     places = {
         "--key-file": key,
-        "--socket": folder / "munge" / "socket",
-        "--pid-file": folder / "run" / "munged.pid",
-        "--log-file": folder / "log" / "munged.log",
-        "--seed-file": folder / "munge" / "seed",
+        "--socket": settings.munge_socket,
+        "--pid-file": settings.folder / "run" / "munged.pid",
+        "--log-file": settings.logs / "munged.log",
+        "--seed-file": settings.folder / "munge" / "seed",
     }
-    _run(["munged", "--force", *(f"{option}={path}" for option, path in places.items())], environment(folder))
-    _wait("the munge socket", (folder / "munge" / "socket").exists)
+    start(settings, "munged", ("munged", "--force", *(f"{option}={path}" for option, path in places.items())))
+    wait(settings, "munge socket", settings.munge_socket.exists)
 
 
-def _start(folder: Path, name: str, command: Sequence[str]) -> None:
-    if _pid(folder, name) is None:
-        _run(command, environment(folder))
+def _ready(settings: Settings) -> bool:
+    """Whether all nodes take jobs; one that was drained is resumed."""
+    states = dict(
+        line.split() for line in (ask(settings, ("sinfo", "-h", "-N", "-p", "main", "-o", "%N %T")) or "").splitlines()
+    )
+    for node, state in states.items():
+        if "drain" in state:
+            ask(settings, ("scontrol", "update", f"NodeName={node}", "State=RESUME"))
+    return len(states) == len(NODES) and all(state in ("idle", "mixed", "allocated") for state in states.values())
 
 
-def _pid(folder: Path, name: str) -> int | None:
-    """Process id of a daemon of ours that is alive."""
+def down(settings: Settings) -> None:
+    """Cancel all jobs, end the daemons and what jobs left running, remove the folder."""
+    if "slurmctld" in running(settings):
+        ask(settings, ("scancel", "--state=PENDING", "-u", str(os.getuid())))
+        ask(settings, ("scancel", "-u", str(os.getuid())))
+        holds(lambda: ask(settings, ("squeue", "-h")) in ("", None), _LAST_JOBS_S)
+    for name in reversed(DAEMONS):
+        stop(settings, name)
+        if name == "slurmctld" and left_over(settings):
+            kill_left_over(settings)
+    if settings.folder.is_dir():
+        shutil.rmtree(settings.folder)
+
+
+def status(settings: Settings) -> None:
+    alive = running(settings)
+    for name in DAEMONS:
+        print(f"{name:12} {f'process {alive[name]}' if name in alive else 'not running'}")
+    if "slurmctld" in alive:
+        print(ask(settings, ("sinfo",)) or "", ask(settings, ("squeue",)) or "", sep="\n", end="")
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """One `up` or `down` at a time. The lock is on the folder's parent: it leaves no file, and ends with its holder."""
+    settings.folder.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(settings.folder.parent, os.O_RDONLY)
     try:
-        pid = int((folder / "run" / f"{name}.pid").read_text())
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()
-    except (OSError, ValueError):
-        return None
-    return pid if name.partition("-")[0] in command else None
-
-
-def _ready(folder: Path) -> bool:
-    done = _query(folder, ["sinfo", "-h", "-N", "-o", "%T"])
-    states = done.split()
-    return len(states) == len(NODES) and all(state in ("idle", "mixed", "allocated") for state in states)
-
-
-def _wait(what: str, condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + _START_S
-    while not condition():
-        if time.monotonic() > end:
-            sys.exit(f"devcluster: no {what} after {_START_S:.0f} s; see the logs in {state_folder() / 'log'}")
-        time.sleep(0.2)
-
-
-def environment(folder: Path) -> dict[str, str]:
-    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-    return {**os.environ, "SLURM_CONF": str(folder / "slurm.conf"), "PATH": path}
-
-
-def _run(command: Sequence[str], env: dict[str, str] | None = None) -> None:
-    # Daemons keep an inherited pipe open for ever: their output goes to this terminal, never to a pipe of ours.
-    done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, check=False)
-    if done.returncode != 0:
-        sys.exit(f"devcluster: {shlex.join(command)} ended with {done.returncode}")
-
-
-def _query(folder: Path, command: Sequence[str]) -> str:
-    done = subprocess.run(command, env=environment(folder), capture_output=True, text=True, timeout=30, check=False)
-    return done.stdout
-
-
-def down(folder: Path) -> None:
-    """Cancel all jobs, end the daemons, remove the folder."""
-    if not folder.is_dir():
-        return
-    if _pid(folder, "slurmctld") is not None:
-        _query(folder, ["scancel", "--state=PENDING", "-u", str(os.getuid())])
-        _query(folder, ["scancel", "-u", str(os.getuid())])
-        _wait("empty queue", lambda: not _query(folder, ["squeue", "-h"]).strip())
-    for name in (*(f"slurmd-{node}" for node in NODES), "slurmctld", "munged"):
-        pid = _pid(folder, name)
-        if pid is not None:
-            os.kill(pid, signal.SIGTERM)
-            _wait(f"end of {name}", lambda name=name: _pid(folder, name) is None)  # type: ignore[misc]
-    shutil.rmtree(folder)
-
-
-def status(folder: Path) -> None:
-    names = ("munged", "slurmctld", *(f"slurmd-{node}" for node in NODES))
-    for name in names:
-        pid = _pid(folder, name)
-        print(f"{name:12} {'not running' if pid is None else f'process {pid}'}")
-    if _pid(folder, "slurmctld") is not None:
-        print(_query(folder, ["sinfo"]), _query(folder, ["squeue"]), sep="\n", end="")
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def main() -> None:
@@ -210,15 +133,17 @@ def main() -> None:
         "--install", action="store_true", help=f"install {' '.join(PACKAGES)} with apt-get where absent"
     )
     arguments = parser.parse_args()
-    folder = state_folder()
+    settings = Settings.from_environment(os.environ)
     if arguments.action == "up":
-        up(folder, install=arguments.install)
+        with _alone(settings):
+            up(settings, may_install=arguments.install)
     elif arguments.action == "down":
-        down(folder)
+        with _alone(settings):
+            down(settings)
     elif arguments.action == "status":
-        status(folder)
+        status(settings)
     else:
-        print(f"export SLURM_CONF={shlex.quote(str(folder / 'slurm.conf'))}")
+        print(f"export SLURM_CONF={shlex.quote(str(settings.slurm_conf))}")
 
 
 if __name__ == "__main__":

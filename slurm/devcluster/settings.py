@@ -1,0 +1,176 @@
+"""What a devcluster is made of: its folder, ports and sizes, and the configuration files written from them."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+CLUSTER = "sam2ft-dev"
+NODES = ("n1", "n2", "n3")
+GPUS_PER_NODE = 2
+DEFAULT_PORT = 26817  # below the range that Linux gives to outgoing connections
+DEFAULT_MAX_ARRAY = 101
+GRACE_S = 20
+_LONGEST_SOCKET = 107  # characters of a path that a Unix socket may have
+_LAST_PORT = 65535 - 10
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One cluster. Everything it writes is in `folder`; `port` is the first of ten that it may listen on."""
+
+    folder: Path
+    port: int
+    max_array: int
+
+    @classmethod
+    def from_environment(cls, variables: Mapping[str, str]) -> Self:
+        """SAM2FT_DEVCLUSTER, SAM2FT_DEVCLUSTER_PORT and SAM2FT_DEVCLUSTER_MAX_ARRAY, or what stands for them."""
+        cache = variables.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        folder = Path(variables.get("SAM2FT_DEVCLUSTER") or str(Path(cache) / "sam2ft-devcluster")).absolute()
+        if len(str(folder / "mariadb" / "socket")) > _LONGEST_SOCKET:
+            sys.exit(f"devcluster: {folder}: too long a path for sockets; set SAM2FT_DEVCLUSTER to a shorter one")
+        port = _number(variables, "SAM2FT_DEVCLUSTER_PORT", DEFAULT_PORT, (1024, _LAST_PORT))
+        max_array = _number(variables, "SAM2FT_DEVCLUSTER_MAX_ARRAY", DEFAULT_MAX_ARRAY, (2, 4000001))
+        return cls(folder, port, max_array)
+
+    @property
+    def slurm_conf(self) -> Path:
+        return self.folder / "slurm.conf"
+
+    @property
+    def munge_socket(self) -> Path:
+        return self.folder / "munge" / "socket"
+
+    @property
+    def database(self) -> Path:
+        """Folder of MariaDB's data."""
+        return self.folder / "mariadb" / "data"
+
+    @property
+    def database_socket(self) -> Path:
+        return self.folder / "mariadb" / "socket"
+
+    @property
+    def logs(self) -> Path:
+        return self.folder / "log"
+
+    def environment(self) -> dict[str, str]:
+        """For the daemons and for commands: this cluster's configuration and sockets, and where root's programs are.
+
+        What a job of another Slurm has in its environment is left out.
+        """
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_"))}
+        path = os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"
+        return {**kept, "PATH": path, "SLURM_CONF": str(self.slurm_conf), "MYSQL_UNIX_PORT": str(self.database_socket)}
+
+    def files(self) -> dict[Path, str]:
+        """Configuration file -> its text. slurmdbd refuses a file that others may read."""
+        files = {
+            self.slurm_conf: _slurm_conf(self),
+            self.folder / "slurmdbd.conf": _slurmdbd_conf(self),
+            self.folder / "gres.conf": _gres_conf(self),
+        }
+        if slurm_version() >= (23, 2):
+            # Newer ones know this word, and else ask systemd for a cgroup at their start, whatever ProctrackType says.
+            files[self.folder / "cgroup.conf"] = "CgroupPlugin=disabled\n"
+        return files
+
+
+def _number(variables: Mapping[str, str], name: str, default: int, allowed: tuple[int, int]) -> int:
+    text = variables.get(name) or str(default)
+    if not (text.isdecimal() and allowed[0] <= int(text) <= allowed[1]):
+        sys.exit(f"devcluster: {name} is {text!r}; allowed are {allowed[0]} to {allowed[1]}")
+    return int(text)
+
+
+def slurm_version() -> tuple[int, int]:
+    """Year and month of the installed Slurm."""
+    program = shutil.which("slurmctld", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") or "slurmctld"
+    text = subprocess.run([program, "-V"], capture_output=True, text=True, timeout=30, check=True).stdout
+    found = re.search(r"(\d+)\.(\d+)", text)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def memory_mb() -> int:
+    """Memory of the machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+
+
+def _slurm_conf(settings: Settings) -> str:
+    """Each line that is not obvious has its reason in slurm/README.md."""
+    folder, port, host = settings.folder, settings.port, socket.gethostname()
+    first_node = port + 4
+    return f"""\
+ClusterName={CLUSTER}
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={port}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={settings.munge_socket},cred_expire=5
+StateSaveLocation={folder}/controller
+SlurmdSpoolDir={folder}/spool-%n
+SlurmctldPidFile={folder}/run/slurmctld.pid
+SlurmdPidFile={folder}/run/slurmd-%n.pid
+SlurmctldLogFile={folder}/log/slurmctld.log
+SlurmdLogFile={folder}/log/slurmd-%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU_Memory
+SlurmdParameters=config_overrides
+SchedulerParameters=sched_interval=1,batch_sched_delay=0,bf_interval=2
+SlurmdTimeout=10
+KillWait=5
+UnkillableStepTimeout=120
+MinJobAge=300
+MaxArraySize={settings.max_array}
+ReturnToService=2
+JobRequeue=1
+MpiDefault=none
+GresTypes=gpu
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={port + 1}
+AccountingStoragePass={settings.munge_socket}
+AccountingStorageTRES=gres/gpu
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill
+NodeName={",".join(NODES)} NodeHostname={host} NodeAddr=127.0.0.1 Port={first_node}-{first_node + len(NODES) - 1} \
+CPUs={len(os.sched_getaffinity(0))} RealMemory={memory_mb()} Gres=gpu:{GPUS_PER_NODE} State=UNKNOWN
+PartitionName=main Nodes=ALL Default=YES MaxTime=60 PriorityTier=1 PreemptMode=REQUEUE GraceTime={GRACE_S} State=UP
+PartitionName=high Nodes=ALL MaxTime=60 PriorityTier=10 PreemptMode=OFF State=UP
+"""
+
+
+def _slurmdbd_conf(settings: Settings) -> str:
+    """The database has no TCP port: slurmdbd finds its socket by MYSQL_UNIX_PORT."""
+    return f"""\
+AuthType=auth/munge
+AuthInfo=socket={settings.munge_socket}
+DbdHost=localhost
+DbdAddr=127.0.0.1
+DbdPort={settings.port + 1}
+SlurmUser=root
+PidFile={settings.folder}/run/slurmdbd.pid
+LogFile={settings.logs}/slurmdbd.log
+StorageType=accounting_storage/mysql
+StorageHost=localhost
+StorageUser=root
+StorageLoc=slurm_acct_db
+"""
+
+
+def _gres_conf(settings: Settings) -> str:
+    """A GPU has to be a device; gpu0 and gpu1 in the folder are links to /dev/null."""
+    return f"NodeName={','.join(NODES)} Name=gpu File={settings.folder}/gpu/gpu[0-{GPUS_PER_NODE - 1}]\n"
