@@ -71,6 +71,14 @@ def subject_values(volume_rows: Sequence[Row]) -> Iterator[SubjectValues]:
                 yield SubjectValues({**key, **of, "measure": measure}, group, values)
 
 
+def mean_of_labels_values(volume_rows: Sequence[Row], measures: Sequence[str]) -> Iterator[SubjectValues]:
+    """Of `subject_values` only those of `mean_of_labels`, of the measures named."""
+    for key, rows in _grouped(volume_rows, _shared_key("global", volume_rows)):
+        for measure in measures:
+            of = {**key, **_overall(MEAN_OF_LABELS), "measure": measure}
+            yield SubjectValues(of, rows, _mean_of_labels(rows, measure))
+
+
 @dataclass(frozen=True)
 class Pairs:
     """One biomarker of one tissue: a reference and a prediction per subject, and how many volumes had only one."""

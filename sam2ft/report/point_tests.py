@@ -1,14 +1,14 @@
 """Is the best point better than the others? Paired tests over subjects, and how firmly the ranking stands."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sam2ft.core.columns import MEASURE, integer, number, text
-from sam2ft.core.rows import MEAN_OF_LABELS, Row, Table, Value
-from sam2ft.metrics.paired import holm, paired
+from sam2ft.core.rows import Row, Table, Value
+from sam2ft.metrics.paired import Paired, holm, paired
 from sam2ft.metrics.ranking import Rank, ranking
-from sam2ft.metrics.summary import Subject, subject_values
-from sam2ft.report.compare import MEASURES, Comparison, Evaluation
+from sam2ft.metrics.summary import Subject, mean_of_labels_values
+from sam2ft.report.compare import Comparison, Evaluation
 
 POINT_TESTS = Table(
     "point_tests",
@@ -42,6 +42,9 @@ POINT_TESTS = Table(
     "One row per point, evaluation and measure (mean over labels). All are tested against the best point, chosen "
     "by validation alone; its own tests are empty.",
 )
+MEASURES = ("dice_slice_mean", "dice")
+"""IoU follows Dice subject by subject: testing it too would be asking the same question twice."""
+Pair = Callable[[Mapping[Subject, float], Mapping[Subject, float]], Paired]
 _TESTS = ("n_paired", "difference", "difference_ci_low", "difference_ci_high", "effect", "p_wilcoxon", "p_holm")
 
 
@@ -57,18 +60,17 @@ class PointValues:
 
 
 def point_values(volume_rows: Sequence[Row]) -> tuple[PointValues, ...]:
-    """The subjects' means over labels behind `mean_of_labels` of global.csv, for Dice and IoU."""
+    """The subjects' means over labels behind `mean_of_labels` of global.csv, for MEASURES."""
     found = []
-    for one in subject_values(volume_rows):
-        key = one.key
-        if key["label_name"] == MEAN_OF_LABELS and key["measure"] in MEASURES and one.values:
-            evaluation = Evaluation(*(str(key[name]) for name in ("eval", "dataset", "split", "protocol")))
-            found.append(PointValues(str(key["run"]), evaluation, str(key["measure"]), one.values))
+    for one in mean_of_labels_values(volume_rows, MEASURES):
+        if one.values:
+            evaluation = Evaluation(*(str(one.key[name]) for name in ("eval", "dataset", "split", "protocol")))
+            found.append(PointValues(str(one.key["run"]), evaluation, str(one.key["measure"]), one.values))
     return tuple(found)
 
 
-def point_test_rows(comparison: Comparison, values: Sequence[PointValues]) -> list[Row]:
-    """The rows of point_tests.csv, points in the order of the comparison."""
+def point_test_rows(comparison: Comparison, values: Sequence[PointValues], pair: Pair = paired) -> list[Row]:
+    """The rows of point_tests.csv, points in the order of the comparison. `pair` may remember."""
     points = {line.point.run: line.point for line in reversed(comparison.lines)}
     order = {run: position for position, run in enumerate(reversed(points))}
     families: dict[tuple[str, str, str, str], list[PointValues]] = {}
@@ -79,7 +81,7 @@ def point_test_rows(comparison: Comparison, values: Sequence[PointValues]) -> li
     rows: list[Row] = []
     for family in families.values():
         ranks = _ranks(family)
-        tests = _tests(family, comparison.best)
+        tests = _tests(family, comparison.best, pair)
         for one, tested in zip(family, tests, strict=True):
             point, evaluation = points[one.run], one.evaluation
             rows.append(
@@ -110,7 +112,7 @@ def _columns(n: int, rank: Rank) -> dict[str, Value]:
     }
 
 
-def _tests(family: Sequence[PointValues], best: str | None) -> list[dict[str, Value]]:
+def _tests(family: Sequence[PointValues], best: str | None, pair: Pair) -> list[dict[str, Value]]:
     """Each against the best by validation, where that was evaluated in the same way; corrected over the others."""
     reference = next((one for one in family if one.run == best), None)
     made: list[dict[str, Value]] = []
@@ -118,7 +120,7 @@ def _tests(family: Sequence[PointValues], best: str | None) -> list[dict[str, Va
         if reference is None or one is reference:
             made.append(dict.fromkeys(_TESTS))
             continue
-        found = paired(reference.values, one.values)
+        found = pair(reference.values, one.values)
         numbers = (found.n, found.difference, found.ci_low, found.ci_high, found.effect, found.p, None)
         made.append(dict(zip(_TESTS, numbers, strict=True)))
     tested = [row for row in made if row["p_wilcoxon"] is not None]
