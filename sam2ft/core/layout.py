@@ -144,6 +144,37 @@ class RunLayout:
 
 
 @dataclass(frozen=True)
+class CalibrationLayout:
+    """One measured speed: `<experiment>/calibration/<key>.*`."""
+
+    folder: Path
+    key: str
+
+    @property
+    def task(self) -> Path:
+        """What is to be measured."""
+        return self.folder / f"{self.key}.task.json"
+
+    @property
+    def experiment(self) -> Path:
+        """The point that it is measured on."""
+        return self.folder / f"{self.key}.yaml"
+
+    @property
+    def result(self) -> Path:
+        return self.folder / f"{self.key}.json"
+
+    @property
+    def scratch(self) -> Path:
+        """Checkpoints and tables that are written to be timed; removed after it."""
+        return self.folder / f"{self.key}.tmp"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / f"{self.key}.log"
+
+
+@dataclass(frozen=True)
 class ExperimentLayout:
     """One experiment: `runs/<experiment>/`."""
 
@@ -183,8 +214,11 @@ class ExperimentLayout:
 
     @property
     def calibrations(self) -> Path:
-        """Measured speeds: `<key>.json` and the experiment that was measured, `<key>.yaml`."""
+        """Measured speeds."""
         return self.folder / "calibration"
+
+    def calibration(self, key: str) -> CalibrationLayout:
+        return CalibrationLayout(self.calibrations, key)
 
     def run(self, run_id: str) -> RunLayout:
         return RunLayout(self.folder / run_id)
