@@ -111,14 +111,15 @@ def _site_lines(site: Site, resources: Resources) -> list[str]:
     if slurm.scratch is not None:
         # In double quotes: $USER and $SLURM_JOB_ID are meant.
         lines.append(f'export TMPDIR="{slurm.scratch}"')
-        everywhere = f"srun --nodes={resources.nodes} --ntasks-per-node=1 " if resources.nodes > 1 else ""
+        count = resources.nodes
+        everywhere = f"srun --nodes={count} --ntasks={count} --ntasks-per-node=1 " if count > 1 else ""
         lines.append(f'{everywhere}mkdir -p "$TMPDIR"')
     return [*lines, *slurm.setup]
 
 
 def _our_lines(batch: Batch, scripts: Path) -> list[str]:
-    element = "$SLURM_ARRAY_TASK_ID" if batch.size > 1 else "0"
-    job = "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}" if batch.size > 1 else "$SLURM_JOB_ID"
+    element = "${SLURM_ARRAY_TASK_ID}" if batch.size > 1 else "0"
+    job = "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}" if batch.size > 1 else "${SLURM_JOB_ID}"
     pickle = PICKLE.format(job_name=batch.job_name, position=element)
     return [
         # srun of Slurm 22.05 to 23.11 ignores SLURM_CPUS_PER_TASK.

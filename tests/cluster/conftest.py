@@ -1,5 +1,6 @@
 """A working directory with a small store, a weights file and an experiment of two points and a baseline."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sam2ft.cluster.adopt import adopt
+from sam2ft.cluster.chain import wanted_of
+from sam2ft.cluster.evidence import look_for
+from sam2ft.cluster.partitions import ArrayLimits
 from sam2ft.cluster.plan import make_plan
+from sam2ft.cluster.site import Site, load_site
+from sam2ft.cluster.standing import Retry, reconcile, to_submit
+from sam2ft.cluster.submit import Submitted, submit
+from sam2ft.cluster.sweep import locked
 from sam2ft.config.experiment import load_experiment
 from sam2ft.core.files import write_json
 from sam2ft.core.geometry import Geometry
@@ -17,7 +26,7 @@ from sam2ft.core.labels import Label, LabelTable
 from sam2ft.core.layout import ExperimentLayout, RunLayout
 from sam2ft.data.store_writer import PreparedVolume, StoreWriter
 from sam2ft.run.claim import Attempt
-from sam2ft.run.planned import Plan, PlannedRun
+from sam2ft.run.planned import Plan, PlannedPoint, PlannedRun, Resources, save_plan
 from sam2ft.run.preflight import ResolvedSweep, resolve
 from sam2ft.run.status import RunStatus
 
@@ -123,3 +132,99 @@ def attempt() -> Callable[..., Attempt]:
         return Attempt(job, restart, host, pid, now)
 
     return make
+
+
+FAKE_SLURM = Path(__file__).with_name("fake_slurm.py")
+SITE = """\
+site: {name: here}
+slurm: {partition: gpu, account: lab, constraint: a100, max_parallel: 4, stop_lead_s: 120, setup: [ulimit -n 4096]}
+"""
+CPU = Resources(nodes=1, tasks_per_node=1, gpus_per_node=0, cpus_per_task=1, mem_gb=1.0, hours=1.0)
+
+
+def planned_runs(count: int, resources: Resources = CPU, *, first: int = 0, evaluation: Resources | None = None) -> Any:
+    """Runs of points, as a plan holds them; nothing of them is on disk."""
+    return tuple(
+        PlannedRun(
+            index=index,
+            run_id=f"toy-{index:016x}",
+            stage="train_eval",
+            baseline=False,
+            points=(PlannedPoint(f"p{index}", (), f"{index:012x}"),),
+            resources=resources,
+            eval_resources=evaluation or resources,
+        )
+        for index in range(first, first + count)
+    )
+
+
+@dataclass(frozen=True)
+class FakeSlurm:
+    """A Slurm on PATH whose jobs never start; tests/cluster/fake_slurm.py says what its switches are."""
+
+    folder: Path
+    """Of the programs and of what they keep."""
+    layout: ExperimentLayout
+    site: Site
+
+    def set(self, switch: str, text: str) -> None:
+        (self.folder / switch).write_text(text)
+
+    @property
+    def calls(self) -> list[str]:
+        """Job names of all sbatch calls, refused ones included."""
+        path = self.folder / "calls"
+        return path.read_text().split() if path.is_file() else []
+
+    @property
+    def jobs(self) -> list[tuple[str, int, str]]:
+        """(id, elements or 0 for a plain job, dependency) of every job that was ever made, in their order."""
+        path = self.folder / "queue"
+        lines = [line.split("|") for line in path.read_text().splitlines()] if path.is_file() else []
+        return [(job, int(count), depends) for job, _, count, depends in lines]
+
+    def script(self, job: str) -> str:
+        return (self.folder / f"script-{job}").read_text()
+
+    def remove(self, *jobs: str) -> None:
+        """Let jobs end."""
+        with (self.folder / "gone").open("a") as stream:
+            stream.write(" ".join(jobs) + "\n")
+
+    def sweep(
+        self, plan: Plan, *, max_array_size: int = 5, retry: Retry | None = None, site: Site | None = None
+    ) -> Submitted:
+        """What launch/sweep.py does for a plan, from its lock on."""
+        with locked(self.layout):
+            adopt(self.layout)
+            evidence = look_for(self.layout)
+            standings = reconcile(self.layout, plan, evidence)
+            save_plan(self.layout, plan)
+            chosen = to_submit(standings, retry=retry, force=plan.fresh)
+            wanted = wanted_of(self.layout, plan, standings, chosen, evidence.queue)
+            return submit(self.layout, plan, wanted, site or self.site, ArrayLimits(max_array_size))
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+    """A working directory on a fake cluster."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT", "RANK"):
+        monkeypatch.delenv(name, raising=False)
+    folder = tmp_path / "fake"
+    folder.mkdir()
+    for name in ("sbatch", "squeue", "sacct", "scancel", "scontrol", "srun"):
+        (folder / name).write_text(f"#!{sys.executable} -IS\n{FAKE_SLURM.read_text()}")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.setattr("sam2ft.cluster.adopt.SETTLE_S", 0.0)
+    monkeypatch.setattr("sam2ft.cluster.sbatch.PAUSES_S", (0.0, 0.0))
+    (tmp_path / "sites").mkdir()
+    (tmp_path / "sites" / "here.yaml").write_text(SITE)
+    return FakeSlurm(folder, ExperimentLayout.of("toy"), load_site("here", tmp_path / "sites"))
+
+
+@pytest.fixture
+def runs_of() -> Callable[..., tuple[PlannedRun, ...]]:
+    """runs_of(count, resources=CPU, first=0, evaluation=None): planned runs from nothing."""
+    return planned_runs

@@ -1,11 +1,13 @@
 """sbatch, squeue, sacct, scancel and scontrol of a Slurm that never starts a job: a queue in a file.
 
-Installed on PATH under each name; `state` is a folder beside the programs. Ids are 100, 101, ... in the order of the calls.
+Installed on PATH under each name; what it keeps and what tests switch are files beside it. Ids are 100, 101, ... in the
+order of the calls.
 """
 
 import fcntl
 import os
 import sys
+import time
 
 here = os.path.dirname(os.path.abspath(sys.argv[0]))
 program, arguments = os.path.basename(sys.argv[0]), sys.argv[1:]
@@ -13,8 +15,11 @@ program, arguments = os.path.basename(sys.argv[0]), sys.argv[1:]
 
 def note(name):
     """The text of a file beside the programs: a switch that a test sets, or what the programs keep."""
-    path = os.path.join(here, name)
-    return open(path).read() if os.path.exists(path) else ""
+    try:
+        with open(os.path.join(here, name)) as stream:
+            return stream.read()
+    except FileNotFoundError:
+        return ""
 
 
 def keep(name, text):
@@ -23,7 +28,7 @@ def keep(name, text):
 
 
 def jobs():
-    """(id, name, elements or 0 for a plain job, dependency) of each job; cancelled ones and `gone` ones are left out."""
+    """(id, name, elements or 0 for a plain job, dependency) of each job that has not ended or been cancelled."""
     gone = set(note("gone").split())
     lines = [line.split("|") for line in note("queue").splitlines()]
     return [(job, name, int(count), depends) for job, name, count, depends in lines if job not in gone]
@@ -35,10 +40,15 @@ def fail(text):
 
 
 def submit():
-    script = open(arguments[-1]).read()
+    with open(arguments[-1]) as stream:
+        script = stream.read()
     options = dict(
-        line.removeprefix("#SBATCH --").partition("=")[::2] for line in script.splitlines() if line.startswith("#SBATCH")
+        line.removeprefix("#SBATCH --").partition("=")[::2]
+        for line in script.splitlines()
+        if line.startswith("#SBATCH")
     )
+    keep("started", "")
+    time.sleep(float(note("slow") or 0))
     with open(os.path.join(here, "lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         job = 100 + note("queue").count("\n")

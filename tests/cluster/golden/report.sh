@@ -5,7 +5,7 @@
 #SBATCH --constraint=a100
 #SBATCH --cpus-per-task=1
 #SBATCH --dependency=afterany:100:101
-#SBATCH --job-name=s2ft-toy-0123456789ab-1-report
+#SBATCH --job-name=s2ft-toy-01234567-1-abcdef-report
 #SBATCH --mem=4096MB
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
@@ -13,14 +13,15 @@
 #SBATCH --output=/home/user/runs/toy/submissions/1/%j_0_log.out
 #SBATCH --partition=gpu
 #SBATCH --requeue
-#SBATCH --signal=USR2@120
+#SBATCH --signal=USR2@90
 #SBATCH --time=60
-#SBATCH --wckey=submitit
 
 # setup
-module load cuda
+ulimit -n 4096
 export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 export OMP_NUM_THREADS=1
+export SLURM_BITSTR_LEN=0
+ln -sfn "s2ft-toy-01234567-1-abcdef-report.0.pkl" /home/user/runs/toy/submissions/1/"${SLURM_JOB_ID}_submitted.pkl"
 
 # command
 export SUBMITIT_EXECUTOR=slurm
@@ -29,4 +30,4 @@ srun --unbuffered --output /home/user/runs/toy/submissions/1/%j_%t_log.out --exp
 
 # teardown
 rc=$?
-exit $rc
+exit "$rc"

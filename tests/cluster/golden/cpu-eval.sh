@@ -1,0 +1,74 @@
+#!/bin/bash
+
+# Parameters
+#SBATCH --account=lab
+#SBATCH --array=0-1%2
+#SBATCH --constraint=a100
+#SBATCH --cpus-per-task=4
+#SBATCH --dependency=aftercorr:100
+#SBATCH --job-name=s2ft-toy-01234567-1-abcdef-1
+#SBATCH --kill-on-invalid-dep=yes
+#SBATCH --mem=7680MB
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --open-mode=append
+#SBATCH --output=/home/user/runs/toy/submissions/1/%A_%a_0_log.out
+#SBATCH --partition=gpu
+#SBATCH --requeue
+#SBATCH --signal=USR2@120
+#SBATCH --time=30
+
+# setup
+ulimit -n 4096
+export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
+export OMP_NUM_THREADS=4
+export SLURM_BITSTR_LEN=0
+ln -sfn "s2ft-toy-01234567-1-abcdef-1.${SLURM_ARRAY_TASK_ID}.pkl" /home/user/runs/toy/submissions/1/"${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}_submitted.pkl"
+export SAM2FT_MAX_RESTARTS=20
+set +e
+
+# command
+export SUBMITIT_EXECUTOR=slurm
+srun --unbuffered --output /home/user/runs/toy/submissions/1/%A_%a_%t_log.out --export=ALL --kill-on-bad-exit=1 python -u -m submitit.core._submit /home/user/runs/toy/submissions/1
+
+
+# teardown
+rc=$?
+set +eu
+job="$SLURM_JOB_ID"
+if [ -n "$SLURM_ARRAY_JOB_ID" ]; then job="${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"; fi
+restart="${SLURM_RESTART_COUNT:-0}"
+marker=""
+for file in /home/user/runs/toy/*/requeue.json; do
+  if grep -qsF "\"job\": \"$job\"" "$file" && grep -qsF "\"restart\": $restart," "$file"; then
+    marker="$file"
+  fi
+done
+if [ -z "$marker" ]; then exit "$rc"; fi
+say() { echo "sam2ft: job $job saved and is to be continued; $1"; }
+later="the next make sweep continues it"
+if [ "$restart" -ge 20 ]; then
+  say "no restart left ($restart of 20), $later"
+elif ! command -v squeue >/dev/null || ! command -v scontrol >/dev/null; then
+  say "squeue or scontrol is missing on $(hostname), $later"
+else
+  for try in $(seq 12); do
+    state=""; count=""
+    read -r state count <<< "$(squeue -h -j "$job" -O State:30,RestartCnt:12 2>/dev/null)"
+    if [ -z "$state" ]; then
+      say "no answer from squeue (try $try)"
+    elif [ "$state" != RUNNING ] || [ "$count" != "$restart" ]; then
+      say "not requeued: it is $state (restart $count) by now"
+      break
+    elif answer=$(scontrol requeue "$job" 2>&1); then
+      say "requeued after restart $restart of 20"
+      sleep 60
+      break
+    else
+      say "scontrol requeue: $answer (try $try)"
+      case "$answer" in *[Dd]isabled*|*[Dd]enied*|*[Ii]nvalid*) say "$later"; break ;; esac
+    fi
+    sleep 10
+  done
+fi
+exit "$rc"
