@@ -153,7 +153,7 @@ def _show_scored(result: "Scored") -> int:
 
 def _show(lines: Iterable[str], where: Path) -> int:
     """The numbers for people, the place for programs; once, however many processes there are."""
-    from sam2ft.run.job import is_main_rank
+    from sam2ft.run.processes import is_main_rank
 
     if is_main_rank():
         print("\n".join(lines), file=sys.stderr)

@@ -1,27 +1,21 @@
 """Ranks: which process this is, its device, and the few things that all processes do together."""
 
-import os
 import random
-import socket
-import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import cast
 
 import numpy as np
 import torch
 from torch import nn
-from torch._C._distributed_c10d import Store, TCPStore  # torch.distributed re-exports them, its types do not
-from torch.distributed.rendezvous import rendezvous
+from torch._C._distributed_c10d import PrefixStore  # torch.distributed re-exports it, its types do not
 from torch.nn.parallel import DistributedDataParallel
 
-from sam2ft.core.errors import ConfigError
-from sam2ft.core.files import sha256_text
-
-# Below Linux's ephemeral range (32768 and up), so that no outgoing connection of the node holds the port by chance.
-_FIRST_PORT, _LAST_PORT = 12000, 32767
+from sam2ft.core.errors import ConfigError, StopRequestedError
+from sam2ft.engine.meeting import meet
+from sam2ft.engine.peers import Peers
+from sam2ft.engine.place import place_from_environment
 
 
 @dataclass(frozen=True)
@@ -75,55 +69,6 @@ class Ranks:
 ALONE = Ranks()
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a launcher put this process."""
-
-    rank: int
-    world_size: int
-    local_rank: int
-    address: str | None = None
-    port: int | None = None
-    """Where the ranks meet; None under torchrun, which tells torch by itself."""
-
-
-def place_from_environment(environment: Mapping[str, str]) -> Place | None:
-    """The place that torchrun (RANK, WORLD_SIZE, ...) or srun (SLURM_PROCID, ...) gave, or None for a process alone.
-
-    SLURM_PROCID is set in batch scripts too; only inside a step (SLURM_STEP_ID) do the other tasks exist.
-    """
-    if "RANK" in environment and "WORLD_SIZE" in environment:
-        if int(environment["WORLD_SIZE"]) == 1:
-            return None
-        return Place(int(environment["RANK"]), int(environment["WORLD_SIZE"]), int(environment["LOCAL_RANK"]))
-    if "SLURM_STEP_ID" in environment and int(environment["SLURM_NTASKS"]) > 1:
-        given_port = environment.get("MASTER_PORT")
-        return Place(
-            int(environment["SLURM_PROCID"]),
-            int(environment["SLURM_NTASKS"]),
-            int(environment["SLURM_LOCALID"]),
-            environment.get("MASTER_ADDR") or _first_node_address(environment["SLURM_STEP_NODELIST"]),
-            int(given_port) if given_port else port_of(environment),
-        )
-    return None
-
-
-def port_of(environment: Mapping[str, str]) -> int:
-    """A port that all tasks of one attempt of one Slurm step derive alike, and other jobs on the node rarely share."""
-    names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
-    identity = "|".join(environment.get(name, "0") for name in names)
-    return _FIRST_PORT + int(sha256_text(identity)[:8], 16) % (_LAST_PORT - _FIRST_PORT + 1)
-
-
-def _first_node_address(nodes: str) -> str:
-    """Address of the first node of a Slurm node list; NodeAddr, because node names need not resolve."""
-    listing = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
-    first = listing.stdout.split()[0]
-    node = subprocess.run(["scontrol", "show", "node", first], capture_output=True, text=True, check=True)
-    addresses = [word.removeprefix("NodeAddr=") for word in node.stdout.split() if word.startswith("NodeAddr=")]
-    return addresses[0] if addresses else first
-
-
 def choose_device(name: str = "auto", local_rank: int = 0) -> torch.device:
     """`auto` is this rank's GPU, or the CPU without one. CUDA_VISIBLE_DEVICES is left as the launcher set it."""
     if name == "auto":
@@ -135,6 +80,10 @@ def choose_device(name: str = "auto", local_rank: int = 0) -> torch.device:
     return torch.device("cuda", local_rank % torch.cuda.device_count())
 
 
+def _unsaid(words: str) -> None:
+    """Nobody keeps how this process ended."""
+
+
 @contextmanager
 def distributed(
     *,
@@ -142,15 +91,20 @@ def distributed(
     environment: Mapping[str, str] | None = None,
     init_timeout_s: float = 300,
     collective_timeout_s: float = 3600,
+    stop_requested: Callable[[], bool] = lambda: False,
+    last_word: Callable[[str], None] = _unsaid,
 ) -> Iterator[Ranks]:
     """This process's Ranks; a process group exists inside the block when the launcher started more than one process.
 
     Inside another such block it is that block's group: processes cannot meet twice where they met once (torchrun's
     store still holds the old addresses, and a Slurm task may find the store of the group that is just ending).
     init_timeout_s: how long to wait for the other ranks to appear; collective_timeout_s: for them to join a collective
-    (rank 0 writes checkpoints and pictures meanwhile).
+    (rank 0 writes checkpoints and pictures meanwhile). stop_requested is asked until all have met. last_word is called
+    with the reason before a process that works outside of a collective is ended because another one failed.
+
+    Errors: those of meeting.meet; PeerError instead of what torch says when another process failed first.
     """
-    place = place_from_environment(os.environ if environment is None else environment)
+    place = place_from_environment(environment)
     chosen = choose_device(device, place.local_rank if place else 0)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
@@ -162,42 +116,27 @@ def distributed(
     if torch.distributed.is_initialized():
         yield Ranks(place.rank, place.world_size, chosen)
         return
-    store = _meet(place, timedelta(seconds=init_timeout_s))
+    store = meet(place, init_timeout_s, stop_requested)
     torch.distributed.init_process_group(
         "nccl" if chosen.type == "cuda" else "gloo",
-        store=store,
+        store=PrefixStore("group", store),
         rank=place.rank,
         world_size=place.world_size,
         timeout=timedelta(seconds=collective_timeout_s),
     )
-    try:
-        yield Ranks(place.rank, place.world_size, chosen)
-    finally:
-        torch.distributed.destroy_process_group()
-
-
-def _meet(place: Place, timeout: timedelta) -> Store:
-    """The store at which all have met: torchrun's, or rank 0's for the tasks of Slurm.
-
-    Errors: ConfigError when another program holds the port on this node; torch's DistError after `timeout`.
-    """
-    if place.address is None or place.port is None:
-        store, _, _ = next(rendezvous("env://", timeout=timeout))
-        return cast(Store, store)
-    serves = place.rank == 0
-    if serves and not _port_is_free(place.port):
-        raise ConfigError(f"port {place.port} on {place.address} is in use; set MASTER_PORT to a free port below 32768")
-    return TCPStore(place.address, place.port, place.world_size, is_master=serves, timeout=timeout)
-
-
-def _port_is_free(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with Peers(store, place.rank, place.world_size, last_word) as peers:
         try:
-            probe.bind(("", port))
-        except OSError:
-            return False
-    return True
+            yield Ranks(place.rank, place.world_size, chosen)
+        except StopRequestedError:
+            # All ranks agreed on it.
+            peers.leave(keeps_store=place.keeps_store)
+            raise
+        except BaseException as error:
+            peers.tell(error)
+            # The group is not taken down: that may wait for the others, and ending is what tells them.
+            raise
+        peers.leave(keeps_store=place.keeps_store)
+    torch.distributed.destroy_process_group()
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

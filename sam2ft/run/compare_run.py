@@ -14,7 +14,7 @@ from sam2ft.report.checkpoints import COMPARE, Evaluated, compare_rows
 from sam2ft.run.checkpoint_run import CheckpointRequest, job_of
 from sam2ft.run.eval_pass import Job
 from sam2ft.run.eval_run import evaluate_jobs
-from sam2ft.run.job import is_main_rank
+from sam2ft.run.processes import is_main_rank
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,7 @@ import pytest
 import torch
 
 from sam2ft.core.errors import ConfigError
-from sam2ft.engine.distributed import (
-    ALONE,
-    Place,
-    choose_device,
-    distributed,
-    place_from_environment,
-    port_of,
-    seed_step,
-)
+from sam2ft.engine.distributed import ALONE, choose_device, distributed, seed_step
 
 SLURM = {
     "SLURM_JOB_ID": "77", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1",
@@ -38,54 +30,6 @@ def test_a_process_on_its_own_needs_no_group() -> None:
         model = torch.nn.Linear(1, 1)
         assert ranks.wrap(model) is model
         assert not torch.distributed.is_initialized()
-
-
-def test_places_come_from_torchrun_or_from_a_slurm_step() -> None:
-    torchrun = {"RANK": "2", "WORLD_SIZE": "4", "LOCAL_RANK": "0", "MASTER_ADDR": "a", "MASTER_PORT": "1"}
-    assert place_from_environment(torchrun) == Place(2, 4, 0)
-    assert place_from_environment({**torchrun, "WORLD_SIZE": "1", "RANK": "0"}) is None
-    assert place_from_environment({**SLURM, "MASTER_PORT": "31000"}) == Place(3, 4, 1, "10.0.0.1", 31000)
-
-
-def test_the_batch_script_of_a_job_of_many_tasks_is_alone() -> None:
-    without_step = {name: value for name, value in SLURM.items() if not name.startswith("SLURM_STEP")}
-    assert place_from_environment(without_step) is None
-    assert place_from_environment({**SLURM, "SLURM_NTASKS": "1", "SLURM_PROCID": "0"}) is None
-
-
-def test_the_port_lies_below_32768_and_differs_between_jobs_and_restarts() -> None:
-    place = place_from_environment(SLURM)
-    assert place is not None
-    assert place.port == port_of(SLURM)
-    ports = {port_of({**SLURM, "SLURM_JOB_ID": str(job)}) for job in range(200)}
-    assert len(ports) > 190
-    assert all(12000 <= port < 32768 for port in ports)
-    assert port_of({**SLURM, "SLURM_RESTART_COUNT": "1"}) != port_of(SLURM)
-
-
-def test_a_port_in_use_is_named() -> None:
-    with socket.socket() as other:
-        other.bind(("", 0))
-        other.listen()
-        port = other.getsockname()[1]
-        environment = {**SLURM, "SLURM_PROCID": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        with pytest.raises(ConfigError, match=f"port {port} .* is in use"), distributed(environment=environment):
-            pass
-
-
-@pytest.mark.parametrize("rank", ["0", "1"])
-def test_a_rank_whose_peers_do_not_appear_gives_up(rank: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under torchrun's variables as in a step of Slurm; a rank 1 finds nobody who listens."""
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    torchrun = {**place, "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2"}
-    for name, value in torchrun.items():
-        monkeypatch.setenv(name, value)
-    step = {**SLURM, **place, "SLURM_PROCID": rank, "SLURM_LOCALID": rank, "SLURM_NTASKS": "2"}
-    for environment in (torchrun, step):
-        began = time.monotonic()
-        with pytest.raises(torch.distributed.DistError), distributed(environment=environment, init_timeout_s=1):
-            pass
-        assert time.monotonic() - began < 30
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
