@@ -2,24 +2,30 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from sam2ft.config.base import OpenSection, Section
+from sam2ft.config.binding import shown
 from sam2ft.config.loading import KeyPath, dump_yaml
-from sam2ft.config.problems import problems_of
+from sam2ft.config.problems import problems_of, unknown_key
 from sam2ft.config.schema import Experiment
+from sam2ft.config.schema_eval import ExperimentInfo
 from sam2ft.config.schema_sweep import Sweep
-from sam2ft.config.sweep import Combination, combinations
+from sam2ft.config.sweep import combinations
+from sam2ft.config.sweep_axes import SEED, keys_of
+from sam2ft.config.sweep_point import Combination, Place
 from sam2ft.config.tree import SET, Tree, load_tree, overridden, parse_overrides, split_key
 from sam2ft.core.errors import Problem, ProblemsError
 
 S = TypeVar("S", bound=Section)
 
 # A point that changed these would not be a point of this experiment.
+_SEED = split_key(SEED)
+_DEFAULT_SEED: int = ExperimentInfo.model_fields["seed"].default
 _NOT_SWEPT = (("experiment", "name"), ("sweep",), ("extends",))
 
 
@@ -74,7 +80,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> LoadedExperime
             raise ProblemsError(found)
         return LoadedExperiment(path, found, (Point(0, found.experiment.name, (), found),), tree)
     sweep = _valid_sweep(tree)
-    points = _points(tree, combinations({"grid": sweep.grid}))
+    points = _points(tree, _combinations(sweep, tree))
     return LoadedExperiment(path, points[0].experiment.model_copy(update={"sweep": sweep}), points, tree)
 
 
@@ -85,8 +91,6 @@ def _valid_sweep(tree: Tree) -> Sweep:
     if isinstance(sweep, list):
         rest = validated(Experiment, tree.without("sweep"))
         raise ProblemsError(sweep + (rest if isinstance(rest, list) else []))
-    if problems := _key_problems(sweep.sweep, tree):
-        raise ProblemsError(problems)
     return sweep.sweep
 
 
@@ -94,20 +98,51 @@ class _OnlySweep(Section):
     sweep: Sweep
 
 
-def _key_problems(sweep: Sweep, tree: Tree) -> list[Problem]:
-    """Swept keys that may not be swept, that --set gives too, or that a later swept key would replace."""
-    problems = []
-    for position, dotted in enumerate(sweep.grid):
-        key, place = split_key(dotted), ("sweep", "grid", dotted)
-        where, name = tree.where(place), ".".join(place)
-        if any(_is_within(key, prefix) for prefix in _NOT_SWEPT):
-            problems.append(Problem(where, name, f"{dotted} cannot be swept"))
-        if replaced := [other for other in list(sweep.grid)[:position] if _is_within(split_key(other), key)]:
-            problems.append(Problem(where, name, f"would replace {replaced[0]}; write it before that key"))
-        for given in (inner for inner, origin in tree.origins.items() if origin == SET and _is_within(inner, key)):
-            message = f"is swept by {dotted}; use --set sweep.grid.{dotted}=[...], or --set sweep=null"
-            problems.append(Problem(SET, ".".join(given), message))
-    return problems
+def _combinations(sweep: Sweep, tree: Tree) -> list[Combination]:
+    """The points of a sweep, not validated yet. Errors: ProblemsError, together with the problems of what it leaves."""
+    seed, problems = _DEFAULT_SEED, []
+    if isinstance(sweep.seeds, int):
+        given = tree.value.get("experiment")
+        seed = given.get("seed", seed) if isinstance(given, dict) else seed
+        if not isinstance(seed, int) or isinstance(seed, bool):
+            problems.append(Problem(tree.where(_SEED), SEED, f"found {shown(seed)}; allowed: a whole number"))
+            seed = _DEFAULT_SEED
+    keys = keys_of(sweep)
+    for dotted, place in keys.items():
+        problems += _key_problems(dotted, place, tree, counted=isinstance(sweep.seeds, int))
+    points, misfits = combinations(sweep, seed)
+    problems += [Problem(tree.where(misfit.place), ".".join(misfit.place), misfit.message) for misfit in misfits]
+    if problems:
+        rest = validated(Experiment, tree.without("sweep"))
+        swept = [split_key(dotted) for dotted in keys]
+        problems += [
+            problem
+            for problem in (rest if isinstance(rest, list) else [])
+            if not any(_is_within(split_key(problem.key), key) for key in swept)
+        ]
+        raise ProblemsError(list(dict.fromkeys(problems)))
+    return points
+
+
+def _key_problems(dotted: str, place: Place, tree: Tree, *, counted: bool) -> list[Problem]:
+    """Why a key cannot be swept: nothing has it, it may not be, or --set gives it too."""
+    key, where, name = split_key(dotted), tree.where(place), ".".join(place)
+    if any(_is_within(key, prefix) for prefix in _NOT_SWEPT):
+        return [Problem(where, name, f"{dotted} cannot be swept")]
+    if unknown := unknown_key(Experiment, key):
+        return [replace(unknown, where=where)]
+    if counted and dotted == SEED:  # the seeds are counted up from what --set gives
+        return []
+    instead = (
+        f"use --set {name}=[...], or --set sweep=null"
+        if place[1] == "grid"
+        else "leave it out, or use --set sweep=null"
+    )
+    return [
+        Problem(SET, ".".join(given), f"is swept by {dotted}; {instead}")
+        for given, origin in tree.origins.items()
+        if origin == SET and _is_within(given, key)
+    ]
 
 
 def _is_within(key: KeyPath, prefix: KeyPath) -> bool:
@@ -151,7 +186,7 @@ def parse_experiment(value: Mapping[str, Any], where: str = "experiment") -> Exp
 def plain(value: Any) -> Any:
     """A configuration as mappings, lists and scalars, as it stands in a file."""
     if isinstance(value, Section):
-        fields = {name: plain(getattr(value, name)) for name in type(value).model_fields}
+        fields = {field.alias or name: plain(getattr(value, name)) for name, field in type(value).model_fields.items()}
         arguments = fields.pop("constructor_arguments") if isinstance(value, OpenSection) else {}
         return fields | arguments
     if isinstance(value, Mapping):

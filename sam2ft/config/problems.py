@@ -2,10 +2,12 @@
 
 import types
 from collections.abc import Callable, Mapping
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
+from sam2ft.config.base import OpenSection, Section
 from sam2ft.config.binding import did_you_mean, shown
 from sam2ft.config.loading import KeyPath
 from sam2ft.core.errors import Problem
@@ -100,8 +102,35 @@ def _key_in(value: Any, entry: Any, root: type[BaseModel]) -> KeyPath:
     return key
 
 
+def unknown_key(root: type[Section], key: KeyPath) -> Problem | None:
+    """What is wrong with a key that no file could hold; the place of the Problem is empty."""
+    model: type[BaseModel] | None = root
+    steps = iter(enumerate(key, start=1))
+    for depth, part in steps:
+        field = fields_of(model).get(part) if model is not None else None
+        if model is None or (field is None and issubclass(model, OpenSection)):
+            return None  # inside a value, or an argument of a class that only another key names
+        if field is None:
+            return Problem("", ".".join(key[:depth]), _unknown_key(root, key[:depth]))
+        model = next(iter(_models(field.annotation)), None)
+        if _is_many(field.annotation):
+            next(steps, None)  # a name or a position
+    return None
+
+
+def _is_many(annotation: Any) -> bool:
+    """Whether a value of this type is a mapping or a list of sections."""
+    many = get_origin(annotation) in (Mapping, tuple)
+    return many or any(_is_many(inner) for inner in get_args(annotation))
+
+
+def fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of a section by the keys that a file has."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
 def _is_key_of(part: Any, model: type[BaseModel] | None) -> bool:
-    return model is not None and part in model.model_fields
+    return model is not None and part in fields_of(model)
 
 
 def _at(value: Any, key: KeyPath) -> Any:
@@ -121,21 +150,21 @@ def _section_at(root: type[BaseModel], key: KeyPath) -> type[BaseModel] | None:
     """The section that a path leads to; names and positions inside mappings and lists are stepped over."""
     model: type[BaseModel] | None = root
     for part in key:
-        if model is not None and part in model.model_fields:
-            inner = _models(model.model_fields[part].annotation)
+        if model is not None and part in (fields := fields_of(model)):
+            inner = _models(fields[part].annotation)
             model = inner[0] if inner else None
     return model
 
 
 def _description(root: type[BaseModel], key: KeyPath) -> str:
     model = _section_at(root, key[:-1])
-    field = model.model_fields.get(key[-1]) if model is not None else None
+    field = fields_of(model).get(key[-1]) if model is not None else None
     return (field.description if field is not None else None) or "required"
 
 
 def _unknown_key(root: type[BaseModel], key: KeyPath) -> str:
     model = _section_at(root, key[:-1])
-    known = list(model.model_fields) if model is not None else []
+    known = list(fields_of(model)) if model is not None else []
     homes = [path.rpartition(".")[0] for path in _leaf_paths(root) if path.split(".")[-1] == key[-1]]
     belongs = f"; it belongs to {' or '.join(home or 'the top of the file' for home in homes)}"
     hint = belongs if homes else did_you_mean(key[-1], known)
@@ -145,7 +174,7 @@ def _unknown_key(root: type[BaseModel], key: KeyPath) -> str:
 def _leaf_paths(root: type[BaseModel], prefix: str = "") -> list[str]:
     """Dotted paths of all keys of a tree of sections."""
     paths = []
-    for name, field in root.model_fields.items():
+    for name, field in fields_of(root).items():
         paths.append(f"{prefix}{name}")
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             paths += _leaf_paths(field.annotation, f"{prefix}{name}.")

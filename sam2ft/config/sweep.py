@@ -1,45 +1,158 @@
-"""A `sweep:` as the list of its points. Pure: nothing is read or validated here but the sweep itself."""
+"""A `sweep:` as the list of its points (docs/sweep.md). Pure: how values combine is judged here, not the values.
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+The product of the axes (sweep_axes.py), less `exclude`; then the points of `include` and `points`, once for each seed;
+then `overrides`. What is wrong is collected, so that all of it can be said at once.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Any
 
-from sam2ft.config.base import frozen
-from sam2ft.config.sweep_names import short_names, unique, value_name
+from sam2ft.config.schema_sweep import Sweep
+from sam2ft.config.sweep_axes import SEED, Axis, axes_of, overrides, seed_rows
+from sam2ft.config.sweep_conditions import holds, unknown_key_problem
+from sam2ft.config.sweep_names import point_name, short_names, unique
+from sam2ft.config.sweep_point import Combination, Misfit, Place, Point
+
+MAX_POINTS = 100_000
+BASELINE = "baseline"
 
 
-@dataclass(frozen=True)
-class Override:
-    """One key of a point."""
+def combinations(sweep: Sweep, first_seed: int = 0) -> tuple[list[Combination], list[Misfit]]:
+    """The points of a sweep in their order, each with a name of its own such as `lr=0.0001,seed=1`, and what misfits.
 
-    key: str
-    """Dotted."""
-    value: Any
-    place: tuple[str, ...]
-    """Where the value stands in the file: path of keys, such as ("sweep", "grid", "module.optimizer.lr", "0")."""
+    `first_seed`: what a number of seeds is counted up from.
+    """
+    axes, misfits = axes_of(sweep, first_seed)
+    building = _Building(misfits)
+    unnamed = building.without_excluded(building.product(axes) if axes else [], sweep.exclude)
+    seeds = seed_rows(sweep.seeds, first_seed) if sweep.seeds is not None else []
+    unnamed += _seeded((overrides(entry, ("sweep", "include", str(i))) for i, entry in enumerate(sweep.include)), seeds)
+    short = short_names(_keys_of(unnamed))
+    names, points = [point_name(point, short) for point in unnamed], unnamed
+    for name, entry in sweep.points.items():
+        if name == BASELINE:
+            building.misfit(("sweep", "points", name), "is the name of the untrained model's point; choose another")
+        group = _seeded([overrides(entry, ("sweep", "points", name))], seeds)
+        points += group
+        names += [f"{name},seed={point[-1].value}" if len(group) > 1 else name for point in group]
+    building.check_keys(points)
+    points = building.overridden(points, sweep)
+    return [Combination(*pair) for pair in zip(unique(names), points, strict=True)], building.found
 
 
-@dataclass(frozen=True)
-class Combination:
-    """The overrides of one point, and what people call it."""
-
-    name: str
-    overrides: tuple[Override, ...]
-
-
-def grid_combinations(grid: Mapping[str, Sequence[Any]]) -> Iterator[tuple[Override, ...]]:
-    """Every combination of the values of a grid: keys in file order, the last one changes fastest."""
-    axes = [
-        [Override(key, frozen(value), ("sweep", "grid", key, str(index))) for index, value in enumerate(values)]
-        for key, values in grid.items()
+def _seeded(points: Iterable[Point], seeds: Sequence[Point]) -> list[Point]:
+    """Each point with each seed; one that says its own seed as it is."""
+    return [
+        point + seed
+        for point in points
+        for seed in (seeds if seeds and all(override.key != SEED for override in point) else [()])
     ]
-    return itertools.product(*axes)
 
 
-def combinations(sweep: Mapping[str, Any]) -> list[Combination]:
-    """The points of a sweep in file order, each with a name of its own such as `lr=0.0001,seed=1`."""
-    points = list(grid_combinations(sweep["grid"]))
-    short = short_names(list(sweep["grid"]))
-    names = [",".join(f"{short[entry.key]}={value_name(entry.value)}" for entry in point) for point in points]
-    return [Combination(name, point) for name, point in zip(unique(names), points, strict=True)]
+def _keys_of(points: Iterable[Point]) -> list[str]:
+    return list(dict.fromkeys(override.key for point in points for override in point))
+
+
+@dataclass
+class _Building:
+    """The points of a sweep on their way, and what was found wrong."""
+
+    _misfits: list[Misfit] = field(default_factory=list)
+
+    @property
+    def found(self) -> list[Misfit]:
+        """Each once."""
+        return list(dict.fromkeys(self._misfits))
+
+    def misfit(self, place: Place, message: str) -> None:
+        self._misfits.append(Misfit(place, message))
+
+    def product(self, axes: Sequence[Axis]) -> list[Point]:
+        points: list[Point] = [()]
+        known: list[str] = []
+        for axis in axes:
+            if axis.condition is not None and not self._can_hold(axis.condition, (*axis.place, "if"), known, points):
+                continue
+            self._check_row_conditions(axis, known)
+            points = list(islice(chain.from_iterable(map(axis.extended, points)), MAX_POINTS + 1))
+            if len(points) > MAX_POINTS:
+                self.misfit(("sweep",), f"has more than {MAX_POINTS} points")
+                return []
+            self._check_all_set(axis, points)
+            known += [key for key in axis.keys if key not in known]
+        return points
+
+    def _can_hold(
+        self, condition: Mapping[str, Any], place: Place, known: Sequence[str], points: Iterable[Point]
+    ) -> bool:
+        """Whether a condition asks for known keys and holds for a point."""
+        if message := unknown_key_problem(condition, known):
+            self.misfit(place, message)
+            return False
+        if not any(holds(condition, point) for point in points):
+            self.misfit(place, "holds for no point")
+            return False
+        return True
+
+    def _check_row_conditions(self, axis: Axis, known: Sequence[str]) -> None:
+        keys = axis.keys
+        for key, condition in axis.conditions.items():
+            if message := unknown_key_problem(condition, [*known, *keys[: keys.index(key)]]):
+                self.misfit((*axis.place, key, "if"), message)
+
+    def _check_all_set(self, axis: Axis, points: Iterable[Point]) -> None:
+        """Every conditional key of an axis is set by some point."""
+        if missing := set(axis.conditions):
+            missing -= {override.key for point in points for override in point}
+        for key in (key for key in axis.conditions if key in missing):
+            self.misfit((*axis.place, key, "if"), "holds for no point")
+
+    def without_excluded(self, points: list[Point], excluded: Sequence[Mapping[str, Any]]) -> list[Point]:
+        known = _keys_of(points)
+        left = points
+        for index, condition in enumerate(excluded):
+            # Against all points, so that one exclude does not depend on those before it.
+            if self._can_hold(condition, ("sweep", "exclude", str(index)), known, points):
+                left = [point for point in left if not holds(condition, point)]
+        if points and not left:
+            self.misfit(("sweep", "exclude"), f"leaves none of the {len(points)} points of the product")
+        return left
+
+    def check_keys(self, points: Iterable[Point]) -> None:
+        """No key of a point is set twice, or replaced by a later one that holds it."""
+        for point in {tuple(override.key for override in point): point for point in points}.values():
+            for position, override in enumerate(point):
+                for earlier in point[:position]:
+                    if earlier.key == override.key:
+                        self.misfit(override.key_place, f"is also set by {'.'.join(earlier.key_place)}")
+                    elif earlier.key.startswith(f"{override.key}."):
+                        self.misfit(override.key_place, f"would replace {earlier.key}; write it before that key")
+
+    def overridden(self, points: list[Point], sweep: Sweep) -> list[Point]:
+        """The points with what `overrides` sets in those that match."""
+        known = _keys_of(points)
+        found = points
+        for index, where in enumerate(sweep.overrides):
+            place = ("sweep", "overrides", str(index))
+            if not self._can_hold(where.condition, (*place, "if"), known, points):
+                continue
+            added = overrides(where.values, (*place, "set"))
+            matches = [holds(where.condition, point) for point in points]
+            self._check_added(added, [point for point, match in zip(points, matches, strict=True) if match])
+            found = [_laid_over(point, added) if match else point for point, match in zip(found, matches, strict=True)]
+        return found
+
+    def _check_added(self, added: Point, points: Iterable[Point]) -> None:
+        swept = {override.key: override.key_place for point in points for override in point}
+        for override in added:
+            for key, place in swept.items():
+                if key == override.key or key.startswith(f"{override.key}."):
+                    self.misfit(override.place, f"would change {key}, which these points take from {'.'.join(place)}")
+
+
+def _laid_over(point: Point, added: Point) -> Point:
+    """A later override of the same key wins."""
+    keys = {override.key for override in added}
+    return (*(override for override in point if override.key not in keys), *added)

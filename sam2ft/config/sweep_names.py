@@ -2,8 +2,11 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import count
 from typing import Any
+
+from sam2ft.config.sweep_point import Override
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
@@ -35,11 +38,19 @@ def value_name(value: Any) -> str:
     return json.dumps(value)
 
 
+def point_name(overrides: Iterable[Override], short: Mapping[str, str]) -> str:
+    """`lr=0.0001,seed=1`; a point that changes nothing is `base`."""
+    return ",".join(f"{short[entry.key]}={value_name(entry.value)}" for entry in overrides) or "base"
+
+
 def unique(names: Sequence[str]) -> list[str]:
     """The names, each repeated one with a number: `lr=0.1`, `lr=0.1 (2)`."""
     seen: Counter[str] = Counter()
+    taken = set(names)
     found = []
     for name in names:
         seen[name] += 1
-        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+        numbered = (f"{name} ({number})" for number in count(seen[name]))
+        found.append(name if seen[name] == 1 else next(other for other in numbered if other not in taken))
+        taken.add(found[-1])
     return found

@@ -12,7 +12,12 @@ from sam2ft.core.errors import Problem, ProblemsError
 SET = "--set"
 
 # Keys of these mappings may hold dots, so that the rest of a dotted key is one key.
-_DOTTED_BELOW: tuple[KeyPath, ...] = (("datamodule", "metric", "func"), ("sweep", "grid"))
+_DOTTED_BELOW: tuple[KeyPath, ...] = (
+    ("datamodule", "metric", "func"),
+    ("sweep", "grid"),
+    ("sweep", "zip"),
+    ("sweep", "random", "parameters"),
+)
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ def test_lora_alone_is_something_that_trains(write: Any, minimal: str) -> None:
         ("datamodule: {num_classes: 0}", "datamodule.num_classes: found 0; allowed: at least 1"),
         ("datamodule: {max_subject_set: all}", 'datamodule.max_subject_set: found "all"; allowed: full or a whole number'),
         ("sweep: {grid: {}}", "sweep.grid: found 0 entries; allowed: at least 1"),
-        ("sweep: {}", "sweep.grid: missing; dotted key -> list of values"),
+        ("sweep: {}", "sweep: has no points; allowed: grid, zip, list, random, seeds, include, points"),
         ("sweep: {grid: {module.num_epochs: []}}", "sweep.grid.module.num_epochs: found 0 entries; allowed: at least 1"),
         ("resources: {mem_gb: 0}", "resources.mem_gb: found 0; allowed: more than 0"),
     ],

@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 
 from sam2ft.config.experiment import load_experiment
+from sam2ft.config.schema_sweep import Sweep
 from sam2ft.config.sweep import combinations
 from sam2ft.config.sweep_names import short_names, unique, value_name
 
 
 def test_the_last_key_changes_fastest_and_names_say_what_changed() -> None:
-    points = combinations({"grid": {"module.optimizer.lr": [1e-3, 1e-4], "experiment.seed": [1, 2]}})
+    points, _ = combinations(Sweep(grid={"module.optimizer.lr": (1e-3, 1e-4), "experiment.seed": (1, 2)}))
     assert [point.name for point in points] == [
         "lr=0.001,seed=1",
         "lr=0.001,seed=2",
@@ -128,7 +129,8 @@ def test_what_cannot_be_swept(write: Any, problems_of: Any, minimal: str, lines:
 
 def test_other_forms_are_unknown_keys(write: Any, problems_of: Any, minimal: str) -> None:
     found = problems_of(load_experiment, write(f"{minimal}sweep: {{grid: {{module.num_epochs: [1]}}, gird: {{}}}}\n"))
-    assert found == ["file.yaml:6: sweep.gird: unknown key (did you mean grid?); allowed: grid"]
+    assert len(found) == 1
+    assert found[0].startswith("file.yaml:6: sweep.gird: unknown key (did you mean grid?); allowed: grid, zip, list, ")
 
 
 def test_set_may_change_or_end_a_sweep_but_not_fight_with_it(write: Any, problems_of: Any, minimal: str) -> None:
