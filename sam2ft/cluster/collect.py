@@ -10,7 +10,8 @@ from sam2ft.cluster.logs import last_log_lines
 from sam2ft.cluster.standing import Standing, reconcile
 from sam2ft.config.experiment import load_experiment
 from sam2ft.core.errors import DataError, IncompleteError
-from sam2ft.core.layout import RUNS, ExperimentLayout, ReportLayout
+from sam2ft.core.layout import RUNS, ExperimentLayout
+from sam2ft.core.report_layout import ReportLayout
 from sam2ft.report.terminal import ComparisonTable, coverage_table, show
 from sam2ft.run.planned import Plan, load_plan
 from sam2ft.run.report_run import report

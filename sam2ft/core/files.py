@@ -51,6 +51,14 @@ def replacing(path: Path) -> Iterator[Path]:
     sync_folder(path.parent)
 
 
+def write_new(path: Path, data: bytes) -> None:
+    """A file in a folder that nobody reads yet: on disk, but neither beside nor renamed."""
+    with path.open("xb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
 def remove_partial(folder: Path) -> None:
     """Remove what killed writers left in `folder` (not below it). Only for a folder that has one writer: the caller."""
     for leftover in folder.glob(".*.partial*"):

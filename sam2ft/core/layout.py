@@ -228,48 +228,6 @@ class ExperimentLayout:
         return self.folder / "report"
 
 
-@dataclass(frozen=True)
-class ReportLayout:
-    """One report: `runs/<experiment>/report/`, or any folder given with --out."""
-
-    folder: Path
-
-    def table(self, name: str) -> Path:
-        """`name` is a key of rows.TABLES, or compare."""
-        return self.folder / f"{name}.csv"
-
-    def parquet(self, name: str) -> Path:
-        """The same rows; pandas and pyarrow read it by this name whether it is a file or a folder of files."""
-        return self.folder / f"{name}.parquet"
-
-    @property
-    def coverage(self) -> Path:
-        return self.folder / "coverage.json"
-
-    @property
-    def page(self) -> Path:
-        return self.folder / "index.html"
-
-    @property
-    def assets(self) -> Path:
-        """What the page shows beside itself."""
-        return self.folder / "assets"
-
-    @property
-    def figures(self) -> Path:
-        """Figures at publication size."""
-        return self.folder / "figures"
-
-    @property
-    def work(self) -> Path:
-        """Beside the report: what aggregation keeps from call to call, and the next report until it is whole."""
-        return self.folder.with_name(f".{self.folder.name}")
-
-    @property
-    def lock(self) -> Path:
-        return self.work / "lock"
-
-
 def foreign_evaluation(checkpoint_id: str, eval_id: str, runs: Path = RUNS) -> EvalLayout:
     """Where the evaluation of a checkpoint that no run here made goes by default."""
     return EvalLayout(runs / "_foreign" / checkpoint_id / eval_id)

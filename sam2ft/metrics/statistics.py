@@ -70,13 +70,13 @@ def subject_means(values: Iterable[tuple[Subject, float]]) -> dict[Subject, floa
 
 
 def summary(values: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES) -> Summary:
-    """Summary of one value per subject; the values hold no NaN."""
+    """Summary of one value per subject; the values hold no NaN. Without `resamples` (0) the interval is NaN."""
     array = np.asarray(values, dtype=np.float64)
     if not len(array):
         return Summary(0, *(math.nan,) * 7)
     q25, median, q75 = (float(value) for value in np.quantile(array, (0.25, 0.5, 0.75)))
     sd = float(array.std(ddof=1)) if len(array) > 1 else math.nan
-    low, high = bootstrap_interval(array, seed=seed, resamples=resamples)
+    low, high = bootstrap_interval(array, seed=seed, resamples=resamples) if resamples else (math.nan, math.nan)
     return Summary(len(array), float(array.mean()), sd, median, q25, q75, low, high)
 
 

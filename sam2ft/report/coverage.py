@@ -6,6 +6,8 @@ from typing import Any
 
 RUNNING = ("running", "starting", "training", "evaluating")
 GROUPS = ("done", "running", "failed", "missing")
+UNCOUNTED = "uncounted"
+"""State of a run that says that it is done while its tables are not what it wrote."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class PlannedRun:
     """Name of its point, or `baseline`."""
     run: str
     state: str
-    """A value of status.json, or new, queued, running, lost, unknown."""
+    """A value of status.json, or new, queued, running, lost, unknown, uncounted."""
     reason: str = ""
     """Why it is not done, in one sentence; empty when it is."""
     failure_class: str | None = None

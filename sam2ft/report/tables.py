@@ -4,8 +4,7 @@ A frame is a `pyarrow.Table` with the columns of one `core.rows.Table`, metric c
 Empty cells are nulls, NaN is never stored. Frames instead of lists of rows because a sweep has millions of slice rows.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -16,22 +15,19 @@ from sam2ft.core.rows import Row, Table, Value
 Frame = Any
 """A pyarrow.Table; pyarrow is imported where it is used because it costs the command line 0.2 s."""
 
-COLLATED = ("slice", "instance", "volume", "biomarker_slice", "biomarker_volume")
-"""Tables whose rows are put together as they are; the global ones are computed from the volume rows."""
+COLLATED = ("slice", "instance", "volume", "biomarker_slice", "biomarker_volume", "prompt_noise")
+"""Tables of measurements; those of COHORT are computed from them."""
 
+COHORT = ("global", "biomarker_global", "prompt_noise_global")
+
+# Of Arrow's own, in which a chunk's text has to stay below 2 GB.
 CSV_CHUNK_ROWS = 200_000
+
+_QUOTED = '[,"\r\n]'
 
 # Between these, Arrow's text of a float is Python's repr but for the ".0" of whole numbers (both are the shortest text
 # that reads back as the same number); outside, the two switch to exponents at other places.
 PLAIN_FROM, PLAIN_BELOW = 1e-4, 1e9
-
-
-@dataclass(frozen=True)
-class Collated:
-    """One frame per table name of COLLATED, sorted by key, and what was wrong with the runs left out of them."""
-
-    tables: Mapping[str, Frame]
-    problems: tuple[str, ...]
 
 
 def frame_of_rows(table: Table, rows: Sequence[Row]) -> Frame:
@@ -62,12 +58,13 @@ def frame_of_csv(table: Table, data: bytes, source: str) -> Frame:
     convert = csv.ConvertOptions(
         column_types=schema, null_values=[""], strings_can_be_null=False, include_columns=schema.names
     )
+    # One thread for one file: many are read at a time.
+    read, parse = csv.ReadOptions(use_threads=False), csv.ParseOptions(newlines_in_values=True)
     try:
-        return csv.read_csv(
-            BytesIO(data), parse_options=csv.ParseOptions(newlines_in_values=True), convert_options=convert
-        )
+        frame = csv.read_csv(pa.py_buffer(data), read_options=read, parse_options=parse, convert_options=convert)
     except pa.ArrowInvalid as error:
         raise DataError(f"{source}: {error}") from None
+    return _without_nan(frame)
 
 
 def rows_of(frame: Frame) -> list[dict[str, Value]]:
@@ -75,29 +72,26 @@ def rows_of(frame: Frame) -> list[dict[str, Value]]:
     return list(frame.to_pylist())
 
 
-def collate(runs: Sequence[tuple[str, Mapping[str, Frame]]]) -> Collated:
-    """The tables of many runs put together; equal for every order of `runs`.
+def all_names(table: Table, headers: Iterable[Collection[str]]) -> tuple[str, ...]:
+    """The columns of a table with the rows of all these: the fixed ones, then those that metrics added, sorted."""
+    fixed = table.column_names()
+    return (*fixed, *sorted({name for header in headers for name in header} - set(fixed)))
 
-    A run whose rows carry another run_id, or that has rows that another run of the same id has too, is left out and
-    named in `problems`; the others are complete.
-    """
-    tables, problems = {}, set()
-    for name in COLLATED:
-        table = row_tables.TABLES[name]
-        frames = []
-        for run, given in runs:
-            if name not in given:
-                continue
-            foreign = sorted(set(given[name].column("run").unique().to_pylist()) - {run})
-            if foreign:
-                problems.add(f"{run}: {name} rows belong to {', '.join(foreign)}; not counted")
-            else:
-                frames.append(given[name])
-        frame = sorted_by_key(table, _concatenated(table, frames))
-        repeated = repeated_runs(table, frame)
-        problems.update(f"{run}: {name} rows are there twice; not counted" for run in repeated)
-        tables[name] = _without_runs(frame, repeated)
-    return Collated(tables, tuple(sorted(problems)))
+
+def padded(table: Table, frame: Frame, names: Sequence[str]) -> Frame:
+    """The frame with the columns `names`: those that only other runs have (a metric switched on later) are empty."""
+    import pyarrow as pa
+
+    schema = _schema(table, names[len(table.columns) :])
+    empty = pa.Table.from_pylist([], schema=schema)
+    return pa.concat_tables([empty, frame], promote_options="default").select(schema.names).combine_chunks()
+
+
+def misplaced(frame: Frame, run: str, evaluation: str) -> list[str]:
+    """Other runs and evaluations that rows of this one claim to be of, sorted."""
+    own = {"run": run, "eval": evaluation}
+    found = {name: set(frame.column(name).unique().to_pylist()) - {value} for name, value in own.items()}
+    return sorted(f"{name} {value or 'nothing'}" for name, values in found.items() for value in values)
 
 
 def sorted_by_key(table: Table, frame: Frame) -> Frame:
@@ -111,35 +105,60 @@ def sorted_by_key(table: Table, frame: Frame) -> Frame:
     return frame.take(pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in table.key_names()]))
 
 
-def repeated_runs(table: Table, frame: Frame) -> list[str]:
-    """Runs with two rows of one key, sorted; `frame` must be sorted by key."""
+def repeated_key(table: Table, frame: Frame) -> str:
+    """The key of a row that is there twice, as text, empty when none is; `frame` must be sorted by key."""
     import pyarrow.compute as pc
 
     if frame.num_rows < 2:
-        return []
+        return ""
     same = None
-    for name in table.key_names():
+    # From the last column on, in which neighbours differ most.
+    for name in reversed(table.key_names()):
         first, second = frame.column(name).slice(0, frame.num_rows - 1), frame.column(name).slice(1)
         equal = pc.or_(pc.fill_null(pc.equal(first, second), False), pc.and_(pc.is_null(first), pc.is_null(second)))
         same = equal if same is None else pc.and_(same, equal)
-    return sorted(frame.slice(1).filter(same).column("run").unique().to_pylist())
+        if not pc.any(same).as_py():
+            return ""
+    row = frame.slice(1).filter(same).slice(0, 1).select(table.key_names()).to_pylist()[0]
+    return ", ".join(f"{name} {value}" for name, value in row.items() if value not in (None, ""))
 
 
-def csv_chunks(table: Table, frame: Frame) -> Iterator[bytes]:
-    """The CSV file of a sorted frame in pieces: the bytes that `core.rows.format_csv` makes of its rows."""
+def csv_header(names: Sequence[str]) -> bytes:
+    """The first line of a CSV file."""
+    return (",".join(_quoted_name(name) for name in names) + "\n").encode()
+
+
+def csv_body(frame: Frame) -> Iterator[memoryview]:
+    """The lines of a sorted frame in pieces: the bytes that `core.rows.format_csv` makes of its rows."""
     import pyarrow.compute as pc
 
-    names = [*table.column_names(), *sorted(set(frame.column_names) - set(table.column_names()))]
-    yield (",".join(_quoted_name(name) for name in names) + "\n").encode()
     for start in range(0, frame.num_rows, CSV_CHUNK_ROWS):
         part = frame.slice(start, CSV_CHUNK_ROWS).combine_chunks()
-        lines = pc.binary_join_element_wise(*(_column_text(part.column(name)) for name in names), ",")
-        yield ("\n".join(lines.to_pylist()) + "\n").encode()
+        *texts, last = (_column_text(_array(column)) for column in part.columns)
+        last = pc.binary_join_element_wise(last, "\n", "")
+        # The texts of an array lie one behind the other in its last buffer: that is the file.
+        lines = _array(pc.binary_join_element_wise(*texts, last, ","))
+        _, ends, content = lines.buffers()
+        yield memoryview(content)[: memoryview(ends).cast("i")[len(lines)]]
 
 
 def csv_bytes(table: Table, frame: Frame) -> bytes:
-    """The CSV file of a sorted frame."""
-    return b"".join(csv_chunks(table, frame))
+    """The CSV file of a sorted frame, its columns in the order that files have."""
+    names = all_names(table, [frame.column_names])
+    return b"".join((csv_header(names), *csv_body(frame.select(names))))
+
+
+def is_canonical(data: bytes, frame: Frame, names: Sequence[str]) -> bool:
+    """Whether a file's bytes are those that its rows, sorted, are written as."""
+    header = csv_header(names)
+    if not data.startswith(header):
+        return False
+    position = len(header)
+    for piece in csv_body(frame):
+        if data[position : position + len(piece)] != piece:
+            return False
+        position += len(piece)
+    return position == len(data)
 
 
 def parquet_bytes(frame: Frame) -> bytes:
@@ -181,21 +200,25 @@ def _header(data: bytes) -> list[str]:
     return next(csv.reader([line]), [])
 
 
-def _concatenated(table: Table, frames: Sequence[Frame]) -> Frame:
-    import pyarrow as pa
-
-    extra = sorted({name for frame in frames for name in frame.column_names} - set(table.column_names()))
-    schema = _schema(table, extra)
-    # Columns that only some runs have (a metric switched on later) are empty for the others.
-    padded = [pa.Table.from_pylist([], schema=schema), *frames]
-    return pa.concat_tables(padded, promote_options="default").select(schema.names)
-
-
-def _without_runs(frame: Frame, runs: Sequence[str]) -> Frame:
+def _without_nan(frame: Frame) -> Frame:
+    """`nan` written out is an empty cell too."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    return frame.filter(pc.invert(pc.is_in(frame.column("run"), pa.array(runs, pa.string())))) if runs else frame
+    for number, column in enumerate(frame.columns):
+        if pa.types.is_floating(column.type) and pc.any(pc.is_nan(column)).as_py():
+            plain = pc.if_else(pc.is_nan(column), pa.scalar(None, pa.float64()), column)
+            frame = frame.set_column(number, frame.field(number), plain)
+    return frame
+
+
+def _array(column: Any) -> Any:
+    """A column as one array that begins at the start of its buffers."""
+    import pyarrow as pa
+
+    chunked = isinstance(column, pa.ChunkedArray)
+    array = column.combine_chunks() if chunked else column
+    return pa.concat_arrays([array]) if array.offset else array
 
 
 def _quoted_name(name: str) -> str:
@@ -212,9 +235,12 @@ def _column_text(column: Any) -> Any:
     elif pa.types.is_integer(column.type):
         text = pc.cast(column, pa.string())
     else:
-        doubled = pc.replace_substring(column, '"', '""')
-        quoted = pc.binary_join_element_wise('"', doubled, '"', "")
-        text = pc.if_else(pc.match_substring_regex(column, '[,"\r\n]'), quoted, column)
+        text = column
+        # Few different values, and hardly ever one that needs quotes.
+        if pc.any(pc.match_substring_regex(pc.unique(column), _QUOTED)).as_py():
+            doubled = pc.replace_substring(column, '"', '""')
+            quoted = pc.binary_join_element_wise('"', doubled, '"', "")
+            text = pc.if_else(pc.match_substring_regex(column, _QUOTED), quoted, column)
     return pc.fill_null(text, "")
 
 

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sam2ft.core.folders import link_tree, replacing_folder
-from sam2ft.core.layout import ReportLayout
+from sam2ft.core.report_layout import ReportLayout
 from sam2ft.core.rows import TABLES
+from sam2ft.run.report_splice import Before
 
-COMPARED = "compare"
+COMPARED = ("compare", "point_tests")
 
 
 @contextmanager
@@ -37,9 +38,10 @@ def next_report(layout: ReportLayout) -> Iterator[ReportLayout]:
 
 
 def _carry_over(old: ReportLayout, new: ReportLayout) -> None:
-    """What is in the old folder under a name that no report has."""
-    ours = {path.name for path in (new.coverage, new.page, new.assets, new.figures)}
-    for name in (*TABLES, COMPARED):
+    """What is in the old folder under a name that aggregation never used."""
+    ours = set(Before.read(old).files)
+    ours |= {path.name for path in (new.coverage, new.page, new.assets, new.figures)}
+    for name in (*TABLES, *COMPARED):
         ours |= {new.table(name).name, new.parquet(name).name}
     for path in old.folder.iterdir() if old.folder.is_dir() else ():
         if path.name not in ours and not (new.folder / path.name).exists():

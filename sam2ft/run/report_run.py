@@ -6,24 +6,28 @@ place of the report when it is whole (core/folders).
 """
 
 import shutil
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import replacing, write_json, write_text
-from sam2ft.core.layout import ReportLayout
+from sam2ft.core.report_layout import ReportLayout
 from sam2ft.core.rows import write_csv
 from sam2ft.report.compare import COMPARE, Comparison, PointRun, compare, compare_rows
-from sam2ft.report.coverage import Coverage
+from sam2ft.report.coverage import UNCOUNTED, Coverage
 from sam2ft.report.coverage import PlannedRun as CoveredRun
 from sam2ft.report.html import render
+from sam2ft.report.point_tests import POINT_TESTS
+from sam2ft.run import report_papers
 from sam2ft.run.report_collect import collect
 from sam2ft.run.report_folder import next_report
 from sam2ft.run.report_page import page_of
 from sam2ft.run.report_state import Files, Gathered, ReportOutcome, ReportRequest, ReportTables, RunState
 from sam2ft.run.report_tables import collated
+from sam2ft.run.report_tests import point_tests
 
-PAPERS: tuple[Callable[[Gathered], Files], ...] = ()
+PAPERS: tuple[Callable[[Gathered], Files], ...] = (report_papers.texts, report_papers.tables)
 """What is made for papers and models beside the page: each gives files by their path in the report."""
 
 
@@ -35,31 +39,50 @@ def report(request: ReportRequest) -> ReportOutcome:
     """
     if not request.states:
         raise DataError(f"{request.title}: no planned run, there is nothing to report")
+    watch = _Watch()
     with next_report(request.layout) as new:
-        counted = collect(request.states)
-        tables = collated(counted, new)
+        tables = collated(collect(request.states), request.layout, new)
+        watch("tables")
         comparison = comparison_of(request.states, tables)
-        coverage = Coverage(tuple(_covered(state) for state in request.states))
-        problems = (*request.problems, *counted.problems, *tables.problems)
-        gathered = Gathered(request, tables, comparison, coverage, problems)
+        tests = point_tests(comparison, list(tables.rows("volume")), request.layout.work)
+        watch("comparison")
+        coverage = Coverage(tuple(_covered(state, tables.refused) for state in request.states))
+        refused = [text for texts in tables.refused.values() for text in texts]
+        problems = tuple(dict.fromkeys([*request.problems, *sorted(refused), *tables.notes]))
+        gathered = Gathered(request, tables, comparison, coverage, problems, tests)
         write_csv(new.table("compare"), COMPARE, compare_rows(comparison))
+        write_csv(new.table("point_tests"), POINT_TESTS, tests)
         write_json(new.coverage, coverage.to_json(problems))
         for make in PAPERS:
             _put_all(new, make(gathered))
         page = page_of(gathered)
         _put_all(new, page.assets)
         write_text(new.page, render(page.data))
-    return ReportOutcome(comparison, coverage, problems, request.layout.page)
+        watch("page")
+    return ReportOutcome(comparison, coverage, problems, request.layout.page, watch.seconds)
+
+
+class _Watch:
+    """Seconds since it was asked last."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def __call__(self, what: str) -> None:
+        now = time.monotonic()
+        self.seconds[what], self._last = now - self._last, now
 
 
 def comparison_of(states: Sequence[RunState], tables: ReportTables) -> Comparison:
     """One line per point of the runs."""
-    points = [point for state in states for point in points_of(state)]
+    baselines = {state.experiment: state.planned.run_id for state in states if state.planned.baseline}
+    points = [point for state in states for point in points_of(state, baselines.get(state.experiment, ""))]
     return compare(points, tables.rows("global"))
 
 
-def points_of(state: RunState) -> list[PointRun]:
-    """The points of the sweep that a run stands for; the baseline has no index."""
+def points_of(state: RunState, baseline: str = "") -> list[PointRun]:
+    """The points of the sweep that a run stands for; the baseline, whose run_id is `baseline`, has no index."""
     status, planned = state.status, state.planned
     return [
         PointRun(
@@ -73,17 +96,20 @@ def points_of(state: RunState) -> list[PointRun]:
             monitor=(status.monitor if status else None) or "val_loss",
             mode="max" if status is not None and status.mode == "max" else "min",
             validation=None if status is None or planned.baseline else status.best_value,
+            baseline="" if planned.baseline else baseline,
         )
         for point in planned.points
     ]
 
 
-def _covered(state: RunState) -> CoveredRun:
+def _covered(state: RunState, refused: Mapping[str, Sequence[str]]) -> CoveredRun:
+    """A run that is done, but of which an evaluation does not count, is not called done."""
+    why = refused.get(state.planned.run_id, ())
     return CoveredRun(
         name=state.planned.name,
         run=state.planned.run_id,
-        state=state.state,
-        reason=state.reason,
+        state=UNCOUNTED if why and state.state == "done" else state.state,
+        reason=state.reason or "; ".join(why),
         failure_class=state.failure_class,
         gpu_hours_planned=state.gpu_hours_planned,
         gpu_hours_used=state.gpu_hours_used,

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from sam2ft.core.layout import ReportLayout, RunLayout
+from sam2ft.core.layout import EvalLayout, RunLayout
+from sam2ft.core.report_layout import ReportLayout
 from sam2ft.core.rows import Row
 from sam2ft.report.compare import Comparison
 from sam2ft.report.coverage import Coverage
@@ -31,6 +32,12 @@ class RunState:
     gpu_hours_planned: float | None = None
     gpu_hours_used: float | None = None
     """Of all its attempts, by Slurm's accounting; None where there is none."""
+    folder: Path | None = None
+    """Of an evaluation of weights or masks that no run here made; None for those of a run."""
+
+    def evaluation(self, eval_id: str) -> EvalLayout:
+        """Where one of its evaluations lies."""
+        return self.layout.evaluation(eval_id) if self.folder is None else EvalLayout(self.folder)
 
     @property
     def experiment(self) -> str:
@@ -83,6 +90,8 @@ class Gathered:
     comparison: Comparison
     coverage: Coverage
     problems: tuple[str, ...]
+    tests: Sequence[Row] = ()
+    """Rows of point_tests.csv."""
 
     @property
     def states(self) -> Sequence[RunState]:
@@ -106,3 +115,5 @@ class ReportOutcome:
     coverage: Coverage
     problems: tuple[str, ...]
     page: Path
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """What was done -> how long it took."""

@@ -1,4 +1,3 @@
-from itertools import permutations
 from typing import Any
 
 import pytest
@@ -9,12 +8,18 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.rows import TABLES, format_csv
 from sam2ft.report.recount import recount
 from sam2ft.report.tables import (
-    collate,
+    all_names,
+    csv_body,
     csv_bytes,
+    csv_header,
     frame_of_csv,
     frame_of_parquet,
     frame_of_rows,
+    is_canonical,
+    misplaced,
+    padded,
     parquet_bytes,
+    repeated_key,
     rows_of,
 )
 from sam2ft.report.tables import sorted_by_key as by_key
@@ -22,45 +27,48 @@ from sam2ft.report.tables import sorted_by_key as by_key
 SLICE, VOLUME = TABLES["slice"], TABLES["volume"]
 
 
-def test_collated_bytes_do_not_depend_on_the_order_of_runs_or_rows(slice_row: Any) -> None:
-    rows = {
-        run: [slice_row(run, s, i, 1, tp=i, fp=1, fn=2) for s in "BA" for i in (10, 9)] for run in ("r2", "r1", "r3")
-    }
-    frames = [(run, {"slice": frame_of_rows(SLICE, given)}) for run, given in rows.items()]
-    backwards = [(run, {"slice": frame_of_rows(SLICE, given[::-1])}) for run, given in rows.items()]
-    made = {csv_bytes(SLICE, collate(order).tables["slice"]) for order in permutations([*frames])}
-    made |= {csv_bytes(SLICE, collate(backwards).tables["slice"])}
-    everything = [row for given in rows.values() for row in given]
-    assert made == {format_csv(SLICE, everything).encode()}
-
-
 def test_a_metric_column_that_only_one_run_has_is_empty_for_the_other(slice_row: Any) -> None:
     plain = slice_row("r1", "A", 0, 1, tp=1, fp=0, fn=0)
     richer = slice_row("r2", "A", 0, 1, tp=1, fp=0, fn=0) | {"boundary": 0.25}
-    collated = collate([(row["run"], {"slice": frame_of_rows(SLICE, [row])}) for row in (richer, plain)])
-    assert [row["boundary"] for row in rows_of(collated.tables["slice"])] == [None, 0.25]
-
-
-def test_a_run_that_is_there_twice_is_left_out_and_named(slice_row: Any) -> None:
-    row, other = (slice_row(run, "A", 0, 1, tp=1, fp=0, fn=0) for run in ("twice", "once"))
-    frame = frame_of_rows(SLICE, [row])
-    collated = collate(
-        [("twice", {"slice": frame}), ("once", {"slice": frame_of_rows(SLICE, [other])}), ("twice", {"slice": frame})]
+    frames = [frame_of_rows(SLICE, [row]) for row in (plain, richer)]
+    names = all_names(SLICE, [frame.column_names for frame in frames[::-1]])
+    assert names == (*SLICE.column_names(), "boundary")
+    together = csv_header(names) + b"".join(
+        piece for frame in frames for piece in csv_body(padded(SLICE, frame, names))
     )
-    assert collated.problems == ("twice: slice rows are there twice; not counted",)
-    assert [row["run"] for row in rows_of(collated.tables["slice"])] == ["once"]
+    assert together == format_csv(SLICE, [richer, plain]).encode()
 
 
-def test_rows_of_another_run_are_not_counted(slice_row: Any) -> None:
-    frame = frame_of_rows(SLICE, [slice_row("copied", "A", 0, 1, tp=1, fp=0, fn=0)])
-    collated = collate([("mine", {"slice": frame})])
-    assert collated.problems == ("mine: slice rows belong to copied; not counted",)
-    assert collated.tables["slice"].num_rows == 0
+def test_rows_of_other_runs_and_evaluations_are_named(slice_row: Any) -> None:
+    rows = [slice_row(run, "A", index, 1, tp=1, fp=0, fn=0) for index, run in enumerate(("mine", "copied", "mine"))]
+    assert misplaced(frame_of_rows(SLICE, rows), "mine", "e" * 12) == ["run copied"]
+    assert misplaced(frame_of_rows(SLICE, rows[:1]), "mine", "f" * 12) == [f"eval {'e' * 12}"]
+    assert misplaced(frame_of_rows(SLICE, rows[:1]), "mine", "e" * 12) == []
 
 
-def test_no_runs_give_headers_only() -> None:
-    tables = collate([]).tables
-    assert csv_bytes(VOLUME, tables["volume"]) == format_csv(VOLUME, []).encode()
+def test_a_key_that_is_there_twice_is_named(slice_row: Any) -> None:
+    rows = [slice_row("r", subject, 3, 1, tp=1, fp=0, fn=0) for subject in ("A", "B", "B", "C")]
+    assert "subject B, volume t2" in repeated_key(SLICE, frame_of_rows(SLICE, rows))
+    assert repeated_key(SLICE, frame_of_rows(SLICE, rows[1:4:2])) == ""
+    assert repeated_key(VOLUME, frame_of_rows(VOLUME, [])) == ""
+
+
+def test_a_file_is_canonical_when_it_is_what_its_sorted_rows_are_written_as(slice_row: Any) -> None:
+    rows = [slice_row("r", "A", index, 1, tp=3, fp=1, fn=index) for index in (2, 10)]
+    data = format_csv(SLICE, rows).encode()
+    frame = by_key(SLICE, frame_of_csv(SLICE, data, "slice.csv"))
+    assert is_canonical(data, frame, SLICE.column_names())
+    header, first, second = data.splitlines(keepends=True)
+    dice = str(rows[0]["dice"]).encode()
+    others = (header + second + first, data.replace(b"\n", b"\r\n"), data[:-1], data.replace(dice, dice + b"0"))
+    for other in others:
+        assert by_key(SLICE, frame_of_csv(SLICE, other, "slice.csv")).equals(frame)
+        assert not is_canonical(other, frame, SLICE.column_names())
+
+
+def test_nan_written_out_is_an_empty_cell(slice_row: Any) -> None:
+    data = format_csv(SLICE, [slice_row("r", "A", 0, 1, tp=1, fp=0, fn=0)]).replace(",1.0,1.0,", ",nan,1.0,", 1)
+    assert rows_of(frame_of_csv(SLICE, data.encode(), "slice.csv"))[0]["dice"] is None
 
 
 @given(

@@ -1,0 +1,53 @@
+"""Evaluations in one report that should not be compared without a word: of other data, or of other labels."""
+
+from collections import defaultdict
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+MOST_NAMED = 3
+
+Labels = tuple[tuple[str, int, str], ...]
+"""(dataset, label, label_name)."""
+Evaluated = tuple[tuple[str, str, str], ...]
+"""(dataset, split, protocol)."""
+
+
+def unlike(labels: Mapping[str, Labels], evaluated: Mapping[str, Evaluated]) -> list[str]:
+    """One sentence each when runs (by name) were evaluated on different data, or with different label tables."""
+    data = {name: tuple(sorted({(dataset, split) for dataset, split, _ in of})) for name, of in evaluated.items()}
+    found = []
+    if len(groups := _groups(data)) > 1:
+        text = "; ".join(
+            f"{_listed(of)} on {', '.join(f'{dataset} {split}' for dataset, split in on)}" for on, of in groups.items()
+        )
+        found.append(f"runs were evaluated on different data, their means are not comparable: {text}")
+    return found + _label_tables(labels)
+
+
+def _label_tables(labels: Mapping[str, Labels]) -> list[str]:
+    """For each dataset that runs name the labels of in different ways."""
+    of_dataset: dict[str, dict[str, tuple[Any, ...]]] = defaultdict(dict)
+    for name, rows in labels.items():
+        for dataset in {row[0] for row in rows}:
+            of_dataset[dataset][name] = tuple((label, text) for other, label, text in rows if other == dataset)
+    found = []
+    for dataset, tables in sorted(of_dataset.items()):
+        if len(groups := _groups(tables)) > 1:
+            text = "; ".join(
+                f"{_listed(of)} with {', '.join(f'{label} {text}' for label, text in table)}"
+                for table, of in groups.items()
+            )
+            found.append(f"{dataset}: runs were evaluated with different label tables: {text}")
+    return found
+
+
+def _groups(values: Mapping[str, Hashable]) -> dict[Any, list[str]]:
+    groups: dict[Hashable, list[str]] = defaultdict(list)
+    for name, value in sorted(values.items()):
+        groups[value].append(name)
+    return groups
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return f"{', '.join(names[:MOST_NAMED])}{more}"
