@@ -15,9 +15,10 @@ def code_text(name: object) -> str:
 
 
 def plain_text(name: object) -> str:
-    """A name as running text: every sign that Markdown or HTML could read otherwise is escaped."""
+    """A name as running text: what Markdown or HTML could read otherwise is escaped."""
     text = printable(name).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_{}\[\]()#+!|~$^=-])", r"\\\1", text)
+    # Headings and rules begin at the start of a line alone.
+    return re.sub(r"([\\`*_\[\]|~$^]|^[#+=-])", r"\\\1", text)
 
 
 def markdown_table(heads: Sequence[str], lines: Iterable[Sequence[str]], numbers: Sequence[str] = ()) -> str:

@@ -108,6 +108,7 @@ def _training(study: Study) -> Iterator[str]:
     ]
     shift = study.datamodule.bbox_shift
     moved = f", each side of a box moved outward by 0 to {shift} pixels" if prompts.box and shift else ""
+    asked = asked if len(asked) > 1 else [name.partition(" ")[0] for name in asked]
     yield f"Instances were prompted by {listed(asked)}{moved}."
     if study.datamodule.augmentation:
         names = listed(f"`{one.type}`" for one in study.datamodule.augmentation)
@@ -140,8 +141,8 @@ def _choice(study: Study) -> Iterator[str]:
     stopping = study.module.early_stopping
     ran = f"{study.epochs} epochs" if study.epochs else f"at most {study.module.num_epochs} epochs"
     early = (
-        f" (at most {study.module.num_epochs}; training stopped after {stopping.patience} epochs without an "
-        f"improvement of more than {stopping.min_delta:g})"
+        f" (of at most {study.module.num_epochs}; {stopping.patience} epochs without an improvement of more than "
+        f"{stopping.min_delta:g} would end it)"
         if stopping.enabled
         else ""
     )

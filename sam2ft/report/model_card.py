@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
-from sam2ft.core.rows import Row
+from sam2ft.core.rows import MEAN_OF_LABELS, POOLED, Row
 from sam2ft.report.markdown import code_text, listed, markdown_table, plain_text
+from sam2ft.report.paper_tables import MEASURE_WORDS
 from sam2ft.report.study import SPLITS, Study
 from sam2ft.report.words import number
 
+MEASURES = ("dice_slice_mean", "dice")
 LIMITS = (
     "It is a research model: no regulatory body has cleared it, and it must not be used for diagnosis or treatment.",
     "It segments what it is prompted for. It does not find structures, and a wrong prompt gives a wrong mask without "
@@ -30,7 +32,8 @@ def model_card(study: Study, global_rows: Sequence[Row], best_sha256: str | None
             "## Intended use",
             "",
             f"Segmentation of {listed(_labels(study)) or 'the labels it was trained on'} in images like those below, "
-            f"prompted with {study.evaluation.protocol.replace('_', ' ')} prompts, for research.",
+            f"prompted as it was evaluated ({study.evaluation.protocol}), for research.",
+            "",
             "☐ author: intended users and clinical question.",
             "",
             "## Data",
@@ -49,9 +52,7 @@ def model_card(study: Study, global_rows: Sequence[Row], best_sha256: str | None
             "",
             "## How to load it",
             "",
-            "The file is in the stock layout of SAM 2: "
-            f"`build_sam2({study.module.sam2_model_cfg!r}, 'best.pt')` takes it as it is"
-            f"{_load_note(study)}",
+            _loading(study),
             "",
         ]
     )
@@ -99,19 +100,30 @@ def _ends(ends: tuple[float, float] | None) -> str:
 
 
 def _results(study: Study, rows: Sequence[Row]) -> Iterator[str]:
-    shown = [row for row in rows if row["run"] == study.shown and row["measure"] in ("dice_slice_mean", "dice", "iou")]
+    own = [row for row in rows if row["run"] == study.shown and row["measure"] in MEASURES]
+    # Labels first, their mean last.
+    shown = sorted((row for row in own if row["label_name"] != POOLED), key=lambda row: row["label"] is None)
     if not shown:
         yield "It was not evaluated."
         return
     heads = ["dataset", "protocol", "label", "measure", "mean ± sd", "95 % CI", "n", "missed", "spurious"]
     lines = [
-        [plain_text(row["dataset"]), plain_text(row["protocol"]), plain_text(row["label_name"]), str(row["measure"])]
+        [
+            plain_text(row["dataset"]),
+            plain_text(row["protocol"]),
+            plain_text(_label(row)),
+            MEASURE_WORDS[str(row["measure"])],
+        ]
         + [f"{_number(row, 'mean')} ± {_number(row, 'sd')}", f"{_number(row, 'ci_low')}–{_number(row, 'ci_high')}"]
         + [str(row[name]) for name in ("n", "n_missed", "n_spurious")]
         for row in shown
     ]
     yield markdown_table(heads, lines, heads[4:])
     yield f"Evaluated on the {study.evaluation.split} split; intervals are bootstrap intervals over subjects."
+
+
+def _label(row: Row) -> str:
+    return "mean of labels" if row["label_name"] == MEAN_OF_LABELS else str(row["label_name"])
 
 
 def _number(row: Row, name: str) -> str:
@@ -125,7 +137,11 @@ def _missed(study: Study) -> Iterator[str]:
         yield f"- In the evaluation above it missed {missed} labels altogether."
 
 
-def _load_note(study: Study) -> str:
-    if study.module.sam2_model_cfg == "sam2_nano":
-        return " for a stock configuration; sam2_nano is built by sam2ft.model.segmenter."
-    return f" (image_size {study.module.image_size})."
+def _loading(study: Study) -> str:
+    name = study.module.sam2_model_cfg
+    if name == "sam2_nano":
+        return (
+            "`sam2ft.model.segmenter.build_segmenter('sam2_nano', ...)`: sam2_nano is the small model of this project, "
+            "which stock SAM 2 has no configuration of."
+        )
+    return f"The file is in the stock layout: `build_sam2({name!r}, 'best.pt')` of SAM 2 takes it as it is."

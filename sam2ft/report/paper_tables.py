@@ -207,7 +207,9 @@ def _latex_of(table: PaperTable, number: int) -> str:
     return "\n".join(lines)
 
 
+# A line of a table that begins with a bracket would be read as an argument of the line end before it.
 _LATEX = {
+    "[": "{[}",
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",

@@ -57,6 +57,7 @@ class Study:
     versions: Mapping[str, str] = field(default_factory=dict)
     """Package -> version, `python` among them."""
     commits: tuple[str, ...] = ()
+    """Each says so where the checkout had uncommitted changes."""
     hardware: tuple[str, ...] = ()
     measures: tuple[str, ...] = ()
     """Columns of global.csv that the shown run has."""

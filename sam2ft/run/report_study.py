@@ -49,7 +49,7 @@ def study_of(gathered: Gathered) -> Study | None:
         **_identity(shown),
         epochs=None if shown.status is None or shown.status.epoch is None else shown.status.epoch + 1,
         versions=_versions(attempts),
-        commits=tuple(sorted({str(one["code"]["commit"]) for one in attempts if one["code"].get("commit")})),
+        commits=tuple(sorted({_commit(one["code"]) for one in attempts if one["code"].get("commit")})),
         hardware=tuple(sorted({_machine(one) for one in attempts})),
         measures=tuple(dict.fromkeys(str(row["measure"]) for row in global_rows)),
         biomarkers=tuple(
@@ -171,6 +171,10 @@ def _versions(attempts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         for name, version in {"python": attempt["python"], **attempt["packages"]}.items():
             found.setdefault(name, {})[str(version)] = None
     return {name: " and ".join(versions) for name, versions in found.items()}
+
+
+def _commit(code: Mapping[str, Any]) -> str:
+    return f"{code['commit']}{' with uncommitted changes' if code.get('modified') else ''}"
 
 
 def _machine(attempt: Mapping[str, Any]) -> str:

@@ -154,7 +154,7 @@ def test_the_checklist_has_all_44_items_and_leaves_the_authors_to_the_author(stu
     by_item = {int(line.split("|")[1]): line for line in lines}
     assert "☐ author" in by_item[44]
     assert "seed 42" in by_item[19]
-    assert "field strength (T): 3 and 1\\.5" in by_item[13] or "field strength (T): 3 and 1.5" in by_item[13]
+    assert "field strength (T): 3 and 1.5" in by_item[13]
     assert "☑" not in by_item[30]
     noisy = experiment_with_noise()
     assert "0, 2 and 5 pixels" in claim_checklist(study(noisy))
@@ -216,7 +216,7 @@ def test_latex_compiles_where_there_is_a_latex(comparison, rows, tmp_path):
 
 
 def test_latex_prints_every_sign_of_a_name():
-    assert latex_text("50%_a&b$#{}~^\\") == r"50\%\_a\&b\$\#\{\}\textasciitilde{}\textasciicircum{}\textbackslash{}"
+    assert latex_text("[50%_a&b$#{}~^\\") == r"{[}50\%\_a\&b\$\#\{\}\textasciitilde{}\textasciicircum{}\textbackslash{}"
 
 
 def test_formulas_in_names_stay_text_in_the_workbook(comparison, rows):
