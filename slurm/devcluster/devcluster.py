@@ -16,6 +16,7 @@ import os
 import secrets
 import shlex
 import shutil
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ def up(settings: Settings, *, may_install: bool) -> None:
         if not may_install:
             sys.exit(f"devcluster: {', '.join(missing)} not found; run with --install, or install {' '.join(PACKAGES)}")
         install()
+    _check_ports(settings)
     _write_folder(settings)
     _start_munge(settings)
     start_accounting(settings)
@@ -63,6 +65,14 @@ def _write_folder(settings: Settings) -> None:
         path.touch(mode=0o600)
         path.write_text(text, encoding="utf-8")
     settings.slurm_conf.chmod(0o644)
+
+
+def _check_ports(settings: Settings) -> None:
+    alive = running(settings)
+    for name, port in settings.ports.items():
+        with socket.socket() as trial:
+            if name not in alive and trial.connect_ex(("127.0.0.1", port)) == 0:
+                sys.exit(f"devcluster: port {port} of {name} is taken; set SAM2FT_DEVCLUSTER_PORT to others")
 
 
 def _start_munge(settings: Settings) -> None:

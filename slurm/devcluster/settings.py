@@ -41,6 +41,12 @@ class Settings:
         return cls(folder, port, max_array)
 
     @property
+    def ports(self) -> dict[str, int]:
+        """Daemon -> port that it listens on."""
+        nodes = {f"slurmd-{node}": self.port + 4 + number for number, node in enumerate(NODES)}
+        return {"slurmctld": self.port, "slurmdbd": self.port + 1} | nodes
+
+    @property
     def slurm_conf(self) -> Path:
         return self.folder / "slurm.conf"
 
@@ -105,12 +111,12 @@ def memory_mb() -> int:
 
 def _slurm_conf(settings: Settings) -> str:
     """Each line that is not obvious has its reason in slurm/README.md."""
-    folder, port, host = settings.folder, settings.port, socket.gethostname()
-    first_node = port + 4
+    folder, ports, host = settings.folder, settings.ports, socket.gethostname()
+    node_ports = f"{ports[f'slurmd-{NODES[0]}']}-{ports[f'slurmd-{NODES[-1]}']}"
     return f"""\
 ClusterName={CLUSTER}
 SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort={port}
+SlurmctldPort={ports["slurmctld"]}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
@@ -140,13 +146,13 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
-AccountingStoragePort={port + 1}
+AccountingStoragePort={ports["slurmdbd"]}
 AccountingStoragePass={settings.munge_socket}
 AccountingStorageTRES=gres/gpu
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
 JobAcctGatherParams=OverMemoryKill
-NodeName={",".join(NODES)} NodeHostname={host} NodeAddr=127.0.0.1 Port={first_node}-{first_node + len(NODES) - 1} \
+NodeName={",".join(NODES)} NodeHostname={host} NodeAddr=127.0.0.1 Port={node_ports} \
 CPUs={len(os.sched_getaffinity(0))} RealMemory={memory_mb()} Gres=gpu:{GPUS_PER_NODE} State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=60 PriorityTier=1 PreemptMode=REQUEUE GraceTime={GRACE_S} State=UP
 PartitionName=high Nodes=ALL MaxTime=60 PriorityTier=10 PreemptMode=OFF State=UP
@@ -160,7 +166,7 @@ AuthType=auth/munge
 AuthInfo=socket={settings.munge_socket}
 DbdHost=localhost
 DbdAddr=127.0.0.1
-DbdPort={settings.port + 1}
+DbdPort={settings.ports["slurmdbd"]}
 SlurmUser=root
 PidFile={settings.folder}/run/slurmdbd.pid
 LogFile={settings.logs}/slurmdbd.log
