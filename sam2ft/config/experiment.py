@@ -53,8 +53,13 @@ class LoadedExperiment:
     tree: Tree
 
     def where(self, dotted: str) -> str:
-        """`path:line` of a key, for problems found after loading (run/preflight.py)."""
-        return self.tree.where(split_key(dotted))
+        """`path:line` of a key, or of what sweeps it, for problems found after loading (run/preflight.py)."""
+        key, sweep = split_key(dotted), self.experiment.sweep
+        if key not in self.tree.origins and sweep is not None:
+            for swept, place in keys_of(sweep).items():
+                if _is_within(key, split_key(swept)):
+                    return self.tree.where(place)
+        return self.tree.where(key)
 
 
 def validated(model: type[S], tree: Tree) -> S | list[Problem]:

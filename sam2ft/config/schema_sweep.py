@@ -1,6 +1,6 @@
 """`sweep:`: which points an experiment has (docs/sweep.md)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, PositiveInt, Tag, model_validator
@@ -46,14 +46,15 @@ class Series(Section):
         return self
 
 
-def _kind(value: object) -> str:
-    return "a series" if isinstance(value, Mapping | Series) else "a list"
-
-
-# Told apart by what stands there, so that a wrong value is judged as the one it was meant to be.
+# Unions are told apart by what stands there, so that a wrong value is judged as the one it was meant to be.
 Values = Annotated[
-    Annotated[tuple[Frozen, ...], Field(min_length=1), Tag("a list")] | Annotated[Series, Tag("a series")],
-    Discriminator(_kind),
+    Annotated[tuple[Frozen, ...], Field(min_length=1), Tag("values")] | Annotated[Series, Tag("a series")],
+    Discriminator(lambda value: "a series" if isinstance(value, Mapping | Series) else "values"),
+]
+Seeds = Annotated[
+    Annotated[int, Field(ge=1, le=100_000), Tag("a number")]
+    | Annotated[tuple[Seed, ...], Field(min_length=1), Tag("seeds")],
+    Discriminator(lambda value: "seeds" if isinstance(value, Sequence) and not isinstance(value, str) else "a number"),
 ]
 Grid = Annotated[Mapping[str, Values], Field(min_length=1), AfterValidator(ReadOnlyDict)]
 Overrides = ReadOnly[Frozen]
@@ -148,7 +149,7 @@ class Sweep(Axes):
 
     random: Random | None = Field(None, description="points drawn at random, one axis")
     when: tuple[When, ...] = leaf((), "axes that only points with certain values have", affects="nothing")
-    seeds: Annotated[int, Field(ge=1, le=100_000)] | Annotated[tuple[Seed, ...], Field(min_length=1)] | None = leaf(
+    seeds: Seeds | None = leaf(
         None,
         "experiment.seed as the last axis: a list, or how many, counted up from experiment.seed",
         affects="nothing",

@@ -12,11 +12,12 @@ from typing import Any
 from sam2ft.config.schema_sweep import Sweep
 from sam2ft.config.sweep_axes import SEED, Axis, axes_of, overrides, seed_rows
 from sam2ft.config.sweep_conditions import holds, unknown_key_problem
-from sam2ft.config.sweep_names import point_name, short_names, unique
-from sam2ft.config.sweep_point import Combination, Misfit, Place, Point
+from sam2ft.config.sweep_names import point_name, short_names, unique, value_name
+from sam2ft.config.sweep_point import MISSING, Combination, Misfit, Place, Point, value_at
 
 MAX_POINTS = 100_000
 BASELINE = "baseline"
+_VALUES_SHOWN = 8
 
 
 def combinations(sweep: Sweep, first_seed: int = 0) -> tuple[list[Combination], list[Misfit]]:
@@ -85,14 +86,14 @@ class _Building:
         return points
 
     def _can_hold(
-        self, condition: Mapping[str, Any], place: Place, known: Sequence[str], points: Iterable[Point]
+        self, condition: Mapping[str, Any], place: Place, known: Sequence[str], points: Sequence[Point]
     ) -> bool:
         """Whether a condition asks for known keys and holds for a point."""
         if message := unknown_key_problem(condition, known):
             self.misfit(place, message)
             return False
         if not any(holds(condition, point) for point in points):
-            self.misfit(place, "holds for no point")
+            self.misfit(place, f"holds for no point; {_values_met(condition, points)}")
             return False
         return True
 
@@ -118,7 +119,7 @@ class _Building:
                 left = [point for point in left if not holds(condition, point)]
         if points and not left:
             self.misfit(("sweep", "exclude"), f"leaves none of the {len(points)} points of the product")
-        return left
+        return left or points
 
     def check_keys(self, points: Iterable[Point]) -> None:
         """No key of a point is set twice, or replaced by a later one that holds it."""
@@ -150,6 +151,16 @@ class _Building:
             for key, place in swept.items():
                 if key == override.key or key.startswith(f"{override.key}."):
                     self.misfit(override.place, f"would change {key}, which these points take from {'.'.join(place)}")
+
+
+def _values_met(condition: Mapping[str, Any], points: Sequence[Point]) -> str:
+    """The values that points have where a condition asks: `module.optimizer.type is SGD, AdamW`."""
+    found = []
+    for key in condition:
+        names = dict.fromkeys(value_name(value) for point in points if (value := value_at(point, key)) is not MISSING)
+        more = ", ..." if len(names) > _VALUES_SHOWN else ""
+        found.append(f"{key} is {', '.join(list(names)[:_VALUES_SHOWN])}{more}")
+    return "; ".join(found)
 
 
 def _laid_over(point: Point, added: Point) -> Point:

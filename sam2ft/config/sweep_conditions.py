@@ -56,4 +56,4 @@ def unknown_key_problem(condition: Mapping[str, Any], known: Collection[str]) ->
     if not unknown:
         return None
     names = ", ".join(f"{key}{did_you_mean(key, known)}" for key in unknown)
-    return f"asks for {names}, which no point sets before it; set so far: {', '.join(known) or 'nothing'}"
+    return f"asks for {names}, which nothing before it sets; set: {', '.join(known) or 'nothing'}"

@@ -24,7 +24,8 @@ class Override:
     @property
     def key_place(self) -> Place:
         """Where the key stands in the file; its value may be one of a list below it."""
-        return self.place[: self.place.index(self.key) + 1] if self.key in self.place else self.place
+        # `sweep.seeds` does not name the key that it sets.
+        return self.place[: self.place.index(self.key) + 1] if self.key in self.place else self.place[:2]
 
 
 Point = tuple[Override, ...]
