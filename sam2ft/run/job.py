@@ -50,6 +50,8 @@ class PointJob:
     attempt: Attempt
     fresh: bool = False
     """Train from the start whatever is there; a requeued job goes on with what it made itself."""
+    strict_code: bool = False
+    """The run is named by its code too: other code must not train it."""
 
     @property
     def log(self) -> Path:
@@ -81,6 +83,7 @@ def planned_job(experiment_dir: Path, plan_id: str, index: int, stage: Stage) ->
         stage,
         attempt,
         fresh=plan.fresh and attempt.restart == 0,
+        strict_code=plan.code is not None,
     )
 
 
@@ -190,6 +193,7 @@ def _train(job: PointJob, experiment: Experiment, stop: interrupt.StopFlag) -> N
         stop=stop,
         fresh=job.fresh,
         planned_world_size=planned,
+        strict_code=job.strict_code,
     )
     # Not the file: with --fresh the best.pt of an earlier training stays until there is another.
     if ended.best_epoch is None:
