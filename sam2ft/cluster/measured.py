@@ -85,7 +85,7 @@ def _training(run: TimedRun, step_s: float) -> TrainingSpeed:
     return TrainingSpeed(
         step_s=step_s,
         epoch_rest_s=median(rests) if rests else None,
-        save_s=getattr(run.status, "save_s", None),
+        save_s=run.status.save_s,
         best_bytes=best.stat().st_size if best.is_file() else None,
         resume_bytes=max(resume, default=None),
     )
@@ -145,10 +145,15 @@ def read_calibrations(layout: ExperimentLayout) -> Speeds:
     training: dict[str, TrainingSpeed] = {}
     evaluation: dict[str, EvaluationSpeed] = {}
     for path in sorted(layout.calibrations.glob("*.json")):
+        place = layout.calibration(path.stem)
+        if path != place.result or path.stem.endswith(".task"):
+            continue
         value = read_json(path)
         try:
-            training[value["training_key"]] = TrainingSpeed(**value["training"], source="calibration")
-            evaluation[value["evaluation_key"]] = EvaluationSpeed(**value["evaluation"], source="calibration")
+            if value["stage"] == "train":
+                training[place.key] = TrainingSpeed(**value["measured"], source="calibration")
+            else:
+                evaluation[place.key] = EvaluationSpeed(**value["measured"], source="calibration")
         except (KeyError, TypeError) as error:
             raise DataError(f"{path}: not a calibration ({error}); remove it and measure again") from None
     return Speeds(training, evaluation)

@@ -9,9 +9,9 @@ from sam2ft.run.planned import Plan
 from sam2ft.run.preflight import ResolvedSweep
 
 
-def make_plan(resolved: ResolvedSweep, *, fresh: bool = False) -> Plan:
-    """The plan of a sweep whose points all have an id."""
-    return Plan(resolved.name, str(resolved.source), fresh, tuple(point.planned for point in resolved.runs))
+def make_plan(resolved: ResolvedSweep, *, fresh: bool = False, code: str | None = None) -> Plan:
+    """The plan of a sweep whose points all have an id. `code`: the digest that is part of these (--strict-code)."""
+    return Plan(resolved.name, str(resolved.source), fresh, tuple(point.planned for point in resolved.runs), code)
 
 
 def write_configs(layout: ExperimentLayout, resolved: ResolvedSweep, indices: Iterable[int]) -> None:

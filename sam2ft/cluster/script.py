@@ -99,12 +99,13 @@ def _common(batch: Batch, site: Site, scripts: Path) -> dict[str, Any]:
         "stderr_to_stdout": True,
         # ALL: sites with SBATCH_EXPORT=NONE lose the environment in srun. A dead rank must end the job at once.
         "srun_args": ["--export=ALL", "--kill-on-bad-exit=1"],
-        "setup": [*_site_lines(site, resources), *_our_lines(batch, scripts)],
+        "setup": [*site_lines(site, resources), *_our_lines(batch, scripts)],
         "additional_parameters": more,
     }
 
 
-def _site_lines(site: Site, resources: Resources) -> list[str]:
+def site_lines(site: Site, resources: Resources) -> list[str]:
+    """The shell lines that a site wants before the work."""
     slurm = site.slurm
     lines = [f"module load {name}" for name in slurm.modules]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in slurm.environment.items()]

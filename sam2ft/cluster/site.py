@@ -11,10 +11,11 @@ from sam2ft.config.base import ReadOnly, Section, problem, problems
 from sam2ft.config.loading import load_yaml
 from sam2ft.config.problems import problems_of
 from sam2ft.config.schema import Experiment
+from sam2ft.config.schema_eval import Resources as AskedResources
 from sam2ft.core.errors import ConfigError, Problem, ProblemsError
 from sam2ft.core.files import canonical_json
 from sam2ft.run.planned import Resources
-from sam2ft.run.resources import resources_of
+from sam2ft.run.resources import complete
 
 SITES = Path("slurm") / "sites"
 
@@ -105,11 +106,15 @@ class Site(Section):
 
     def fill(self, experiment: Experiment) -> Resources:
         """What a point asks for: its own words first, then this site's, then the schema's defaults."""
-        said = experiment.resources.model_fields_set
+        return self.filled(experiment.resources)
+
+    def filled(self, asked: AskedResources) -> Resources:
+        """`fill` for the resources alone."""
+        said = asked.model_fields_set
         chosen = {
             name: value for name, value in self.resources.model_dump(exclude_none=True).items() if name not in said
         }
-        return resources_of(experiment.model_copy(update={"resources": experiment.resources.model_copy(update=chosen)}))
+        return complete(asked.model_copy(update=chosen))
 
 
 def load_site(name: str, folder: Path = SITES) -> Site:

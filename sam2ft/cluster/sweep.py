@@ -1,33 +1,34 @@
 """A sweep from its YAML to its jobs: plan, show, run here or submit; a second call finds nothing to do."""
 
-import json
+import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from sam2ft.cluster.adopt import adopt
 from sam2ft.cluster.chain import wanted_of
 from sam2ft.cluster.collect import aggregate, standings_of
-from sam2ft.cluster.evidence import look, look_for
-from sam2ft.cluster.local import LocalTask, Pool
-from sam2ft.cluster.partitions import read_limits
+from sam2ft.cluster.estimate import Where
+from sam2ft.cluster.evidence import Evidence, look_for
+from sam2ft.cluster.local import LocalTask, Pool, visible_gpus
+from sam2ft.cluster.lock import locked, writable
+from sam2ft.cluster.partitions import ClusterLimits, read_limits
 from sam2ft.cluster.plan import make_plan, write_configs
+from sam2ft.cluster.proposal import Proposal, print_json, propose
 from sam2ft.cluster.queue import cluster_name, slurm_is_here
 from sam2ft.cluster.site import Site, detect_site, load_site
-from sam2ft.cluster.standing import Retry, Standing, reconcile, sentence, to_submit
-from sam2ft.cluster.status import status_rows, status_table
+from sam2ft.cluster.standing import Retry
 from sam2ft.config.experiment import load_experiment
 from sam2ft.core.errors import DONE, FAILED, UserError
 from sam2ft.core.layout import ExperimentLayout
-from sam2ft.report.terminal import show
 from sam2ft.run.planned import Plan, PlannedRun, save_plan
 from sam2ft.run.preflight import ResolvedSweep, resolve
+from sam2ft.run.provenance import code_digest
 
 MAX_RUNS_UNASKED = 100
 """More runs than this are started only with --yes."""
-_LOCK_WAIT_S = 10
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,10 @@ class SweepRequest:
     dry_run: bool = False
     retry: Retry | None = None
     force: bool = False
+    calibrate: bool = False
+    """Measure instead of starting anything."""
+    strict_code: bool = False
+    max_gpu_hours: float | None = None
     yes: bool = False
     as_json: bool = False
 
@@ -51,51 +56,122 @@ def sweep(request: SweepRequest) -> int:
 
     Errors: ProblemsError with everything that is wrong with any point, before anything is changed.
     """
+    _refuse_contradictions(request)
+    site = _site(request)
+    loaded = load_experiment(request.experiment, request.overrides)
+    code = code_digest() if request.strict_code else None
+    resolved = resolve(loaded, dry_run=request.dry_run, fill=site.fill if site else None, code=code)
+    for text in (*resolved.warnings, *resolved.merged):
+        say(text)
+    if not resolved.runs:
+        _show_points(resolved, request)
+        return DONE
+    layout, where = ExperimentLayout.of(resolved.name), _where(site, request)
+    if request.calibrate:
+        from sam2ft.cluster.calibrating import calibrate_sweep
+
+        with locked(layout), writable(layout.folder):
+            return calibrate_sweep(layout, resolved, where, request.local or 1)
+    plan = make_plan(resolved, fresh=request.force, code=code)
+    if request.dry_run:
+        return _show_only(request, layout, resolved, plan, where)
+    return _start(request, layout, resolved, plan, where)
+
+
+def _show_only(
+    request: SweepRequest, layout: ExperimentLayout, resolved: ResolvedSweep, plan: Plan, where: Where
+) -> int:
+    proposal = propose(layout, resolved, plan, look_for(layout), where, retry=request.retry, ask_sbatch=True)
+    if request.as_json:
+        print_json(proposal.to_json(layout) | {"dry_run": True})
+    else:
+        proposal.show(layout)
+    proposal.refuse(request.max_gpu_hours)
+    return DONE
+
+
+def _start(request: SweepRequest, layout: ExperimentLayout, resolved: ResolvedSweep, plan: Plan, where: Where) -> int:
+    """Plan under the lock, refuse or show, then submit, or run here after the lock is given back."""
+    with locked(layout):
+        if where.site is not None:
+            for adopted in adopt(layout):
+                say(adopted)
+        evidence = look_for(layout)
+        proposal = propose(layout, resolved, plan, evidence, where, retry=request.retry, ask_sbatch=False)
+        _refuse(proposal, request, where)
+        if not request.as_json:
+            proposal.show(layout)
+        with writable(layout.folder):
+            submitted = _hand_over(layout, resolved, proposal, evidence, where)
+    if request.as_json:
+        print_json(proposal.to_json(layout) | {"dry_run": False, "submitted": submitted})
+    if where.site is not None:
+        return DONE
+    return run_here(layout, plan, proposal.runs, request.local or 1)
+
+
+def _hand_over(
+    layout: ExperimentLayout, resolved: ResolvedSweep, proposal: Proposal, evidence: Evidence, where: Where
+) -> dict[str, Any] | None:
+    """Write the plan and what its jobs read, and submit to the site where there is one."""
+    plan, runs = proposal.plan, proposal.runs
+    wanted = wanted_of(layout, plan, proposal.standings, runs, evidence.queue) if where.site is not None else ()
+    save_plan(layout, plan)
+    write_configs(layout, resolved, {run.index for run in (*runs, *(entry.run for entry in wanted))})
+    if where.site is None or where.limits is None:
+        return None
+    # Also with nothing wanted: it submits a report that an earlier call could not.
+    from sam2ft.cluster.submit import submit
+
+    done = submit(layout, plan, wanted, where.site, where.limits.arrays)
+    say(done.sentence())
+    return asdict(done)
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def _refuse_contradictions(request: SweepRequest) -> None:
+    """Errors: UserError for options that exclude each other or make no sense."""
     if request.site is not None and request.local is not None:
         raise UserError("--site and --local exclude each other")
     if request.local is not None and request.local < 1:
         raise UserError(f"--local {request.local}; allowed: 1 or more workers")
-    site = _site(request)
-    loaded = load_experiment(request.experiment, request.overrides)
-    resolved = resolve(loaded, dry_run=request.dry_run, fill=site.fill if site else None)
-    for warning in resolved.warnings:
-        say(warning)
-    for merged in resolved.merged:
-        say(merged)
-    if not resolved.runs:
-        _show_points(resolved, request)
-        return DONE
-    return _sweep_resolved(request, resolved, site)
+    if request.max_gpu_hours is not None and not request.max_gpu_hours >= 0:
+        raise UserError(f"--max-gpu-hours {request.max_gpu_hours:g}; allowed: 0 or more")
+    if request.calibrate and request.dry_run:
+        raise UserError("--calibrate and --dry-run exclude each other; a plan shows what was measured")
 
 
-def _sweep_resolved(request: SweepRequest, resolved: ResolvedSweep, site: Site | None) -> int:
-    layout = ExperimentLayout.of(resolved.name)
-    plan = make_plan(resolved, fresh=request.force)
-    if request.dry_run:
-        standings = reconcile(layout, plan, look())
-        _show(layout, plan, standings, to_submit(standings, retry=request.retry, force=request.force), request)
-        return DONE
-    with locked(layout):
-        if site is not None:
-            for adopted in adopt(layout):
-                say(adopted)
-        evidence = look_for(layout)
-        standings = reconcile(layout, plan, evidence)
-        runs = to_submit(standings, retry=request.retry, force=request.force)
-        if len(runs) > MAX_RUNS_UNASKED and not request.yes:
-            raise UserError(f"{len(runs)} runs to start, more than {MAX_RUNS_UNASKED}; say --yes if that is meant")
-        _show(layout, plan, standings, runs, request)
-        save_plan(layout, plan)
-        wanted = wanted_of(layout, plan, standings, runs, evidence.queue) if site is not None else ()
-        write_configs(layout, resolved, {run.index for run in (*runs, *(entry.run for entry in wanted))})
-        if site is not None:
-            # Also with nothing wanted: it submits a report that an earlier call could not.
-            from sam2ft.cluster.submit import submit
+def _refuse(proposal: Proposal, request: SweepRequest, where: Where) -> None:
+    """Errors: UserError when what would be started is too much, or more than the partition takes."""
+    count = len(proposal.runs)
+    if where.site is not None and proposal.cost.problems:
+        listed = "\n".join(f"  {problem}" for problem in proposal.cost.problems)
+        raise UserError(f"site {where.site.name}: Slurm will not run this; nothing was submitted\n{listed}")
+    proposal.refuse(request.max_gpu_hours)
+    if count > MAX_RUNS_UNASKED and not request.yes:
+        raise UserError(f"{count} runs to start, more than {MAX_RUNS_UNASKED}; say --yes if that is meant")
 
-            say(submit(layout, plan, wanted, site, read_limits().arrays).sentence())
-    if site is not None:
-        return DONE
-    return run_here(layout, plan, runs, request.local or 1)
+
+# --- where it runs ----------------------------------------------------------------------------------------------------
+
+
+def _where(site: Site | None, request: SweepRequest) -> Where:
+    if site is None:
+        return Where(None, None, min(1, len(visible_gpus(os.environ, Path("/dev")))))
+    return Where(site, _limits(request))
+
+
+def _limits(request: SweepRequest) -> ClusterLimits | None:
+    """What the cluster allows. Errors: UserError when it does not answer and something is to be submitted."""
+    if not request.dry_run:
+        return read_limits()
+    try:
+        return read_limits()
+    except UserError as error:
+        say(f"limits of the cluster are not checked: {error}")
+        return None
 
 
 def run_here(layout: ExperimentLayout, plan: Plan, runs: Sequence[PlannedRun], workers: int) -> int:
@@ -136,49 +212,13 @@ def _site(request: SweepRequest) -> Site | None:
     return None
 
 
-@contextmanager
-def locked(layout: ExperimentLayout) -> Iterator[None]:
-    """One launcher at a time plans an experiment; the lock ends with its holder. Errors: UserError when it is taken."""
-    from filelock import FileLock, Timeout
-
-    layout.folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(layout.lock, timeout=_LOCK_WAIT_S):
-            yield
-    except Timeout:
-        raise UserError(f"{layout.folder}: another launcher is planning this experiment; try again") from None
-
-
-def _show(
-    layout: ExperimentLayout,
-    plan: Plan,
-    standings: Sequence[Standing],
-    runs: Sequence[PlannedRun],
-    request: SweepRequest,
-) -> None:
-    """The plan: a table for people on stderr, its sentence (or JSON) on stdout."""
-    rows = status_rows(layout, standings)
-    if request.as_json:
-        chosen = {run.run_id for run in runs}
-        value = {
-            "experiment": plan.experiment,
-            "plan": plan.plan_id,
-            "dry_run": request.dry_run,
-            "runs": [row | {"submit": row["run"] in chosen} for row in rows],
-        }
-        print(json.dumps(value, indent=2))
-        return
-    show([status_table(rows)])
-    print(sentence(standings, len(runs)), flush=True)
-
-
 def _show_points(resolved: ResolvedSweep, request: SweepRequest) -> None:
     """Points that have no id yet (a dry run before the data is there)."""
     if request.as_json:
         points = [
             {"index": point.point.index, "name": point.point.name, "run": point.run_id} for point in resolved.points
         ]
-        print(json.dumps({"experiment": resolved.name, "plan": None, "dry_run": True, "runs": points}, indent=2))
+        print_json({"experiment": resolved.name, "plan": None, "dry_run": True, "runs": points})
         return
     for point in resolved.points:
         print(f"{point.point.index}  {point.point.name}  {point.run_id or 'no id yet'}")

@@ -45,6 +45,10 @@ class Workloads:
             keep=module.checkpoint.keep,
         )
 
+    def slices_of(self, experiment: Experiment) -> int:
+        """Slices of one evaluation."""
+        return self._of_evaluation(experiment)[0]
+
     def _open(self, experiment: Experiment) -> tuple[Store, ...]:
         if (known := self._stores.get(experiment.dataset)) is None:
             known = self._stores[experiment.dataset] = open_stores(experiment)

@@ -3,12 +3,17 @@
 from dataclasses import replace
 
 from sam2ft.config.schema import Experiment
+from sam2ft.config.schema_eval import Resources as AskedResources
 from sam2ft.run.planned import Resources
 
 
 def resources_of(experiment: Experiment) -> Resources:
     """What an experiment asks for on its own, without a site."""
-    asked = experiment.resources
+    return complete(experiment.resources)
+
+
+def complete(asked: AskedResources) -> Resources:
+    """Resources of which nothing is left to a default."""
     return Resources(
         nodes=asked.nodes,
         tasks_per_node=asked.tasks_per_node or max(1, asked.gpus_per_node),

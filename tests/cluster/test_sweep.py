@@ -1,6 +1,7 @@
 """launch/sweep.py and its sisters up to the point where a job would start."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sam2ft.cluster import lock as lock_module
 from sam2ft.cluster import sweep as sweep_module
 from sam2ft.cluster.here import train_here
 from sam2ft.cluster.local import Ended
@@ -132,8 +134,8 @@ def test_contradictions_and_unknown_sites_are_refused(workplace, pool):
 
 
 def test_two_launchers_do_not_plan_at_the_same_moment(workplace, pool, monkeypatch):
-    monkeypatch.setattr(sweep_module, "_LOCK_WAIT_S", 0.1)
-    with locked(workplace.layout), pytest.raises(UserError, match="another launcher"):
+    monkeypatch.setattr(lock_module, "LOCK_WAIT_S", 0.1)
+    with locked(workplace.layout), pytest.raises(UserError, match=rf"another launcher .*process {os.getpid()} on "):
         sweep(request(workplace))
 
 
