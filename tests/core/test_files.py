@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from sam2ft.core.errors import DataError
+from sam2ft.core.errors import ClaimedError, DataError
 from sam2ft.core.files import (
     DigestCache,
     canonical_json,
+    fenced,
     read_json,
     replacing,
     sha256_file,
@@ -86,3 +87,23 @@ def test_a_remembered_digest_is_not_computed_again(tmp_path: Path, monkeypatch):
     known = DigestCache(cache).sha256(file)
     monkeypatch.setattr("sam2ft.core.files.sha256_file", lambda path: pytest.fail("read again"))
     assert DigestCache(cache).sha256(file) == known
+
+
+def test_a_fence_is_asked_before_anything_appears_behind_it(tmp_path: Path) -> None:
+    """Right before: when the new file is whole. One that says no leaves everything as it was."""
+    asked: list[str] = []
+    write_text(tmp_path / "run" / "kept", "old")
+
+    def check() -> None:
+        asked.append((tmp_path / "run" / "kept").read_text())
+        if len(asked) > 1:
+            raise ClaimedError("somebody else's")
+
+    with fenced(tmp_path / "run", check):
+        write_text(tmp_path / "elsewhere", "free")
+        write_text(tmp_path / "run" / "kept", "new")
+        with pytest.raises(ClaimedError), replacing(tmp_path / "run" / "below" / "more") as partial:
+            partial.write_text("whole")
+    assert asked == ["old", "new"]
+    assert [path.name for path in (tmp_path / "run").rglob("*") if path.is_file()] == ["kept"]
+    write_text(tmp_path / "run" / "kept", "after it")

@@ -1,5 +1,7 @@
 import os
 import socket
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,7 +11,7 @@ import pytest
 from sam2ft.core.errors import ClaimedError, DataError
 from sam2ft.core.files import write_json
 from sam2ft.core.layout import RunLayout
-from sam2ft.run.claim import Attempt, check_claim, claim, holder
+from sam2ft.run.claim import Attempt, check_claim, check_job, claim, holder
 from sam2ft.run.status import RunStatus, heartbeat, read_status, update_status
 
 ELSEWHERE = Attempt("17_3", 0, "node1", 4242, "2026-01-01T00:00:00+00:00")
@@ -61,6 +63,66 @@ def test_a_living_local_process_is_not_pushed_aside_but_a_dead_one_is(layout):
     claim(RunLayout(layout.folder / "other"), replace(here, pid=DEAD_PID))
     claim(RunLayout(layout.folder / "other"), mine)
     assert holder(RunLayout(layout.folder / "other")) == mine
+
+
+def test_of_two_jobs_whoever_claims_last_holds_the_run(layout):
+    """No clock decides: the one that began earlier by its own clock may be the newer one."""
+    other = replace(ELSEWHERE, job="18", host="node2", started="2020-01-01T00:00:00+00:00")
+    claim(layout, ELSEWHERE)
+    claim(layout, other)
+    check_claim(layout, other)
+    with pytest.raises(ClaimedError, match=r"now held by job 18 \(restart 0, node2"):
+        check_claim(layout, ELSEWHERE)
+    requeued = replace(ELSEWHERE, restart=1)
+    claim(layout, requeued)
+    with pytest.raises(ClaimedError):
+        check_claim(layout, other)
+    check_job(layout, replace(requeued, pid=7, host="node3"))
+
+
+def test_an_older_restart_does_not_come_back_behind_another_job(layout):
+    """Its first attempt hung in its imports on a dead node while it was requeued, and another job came."""
+    claim(layout, replace(ELSEWHERE, restart=1))
+    claim(layout, other := replace(ELSEWHERE, job="18"))
+    with pytest.raises(ClaimedError, match="a later restart has taken over from job 17_3"):
+        claim(layout, ELSEWHERE)
+    assert holder(layout) == other
+
+
+def test_two_processes_of_one_allocation_do_not_push_each_other_aside(layout):
+    here = replace(ELSEWHERE, host=socket.gethostname(), pid=os.getppid())
+    claim(layout, here)
+    with pytest.raises(ClaimedError, match="is working on it"):
+        claim(layout, replace(here, pid=os.getpid()))
+
+
+def test_a_pid_that_belongs_to_another_process_by_now_is_dead(layout):
+    """After a reboot the pid of a killed run may be anybody's: it must not hold the run for ever."""
+    now = Attempt.current({})
+    assert now.birth
+    assert now.is_alive_here()
+    before_the_reboot = replace(now, birth="another boot:17")
+    assert before_the_reboot.is_dead()
+    assert not replace(now, birth="").is_dead(), "of an older version: the pid is all that is known"
+    claim(layout, replace(before_the_reboot, pid=os.getppid()))
+    claim(layout, now)
+    assert holder(layout) == now
+
+
+def test_a_zombie_is_dead():
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    deadline = time.monotonic() + 60
+    while not replace(Attempt.current({}), pid=child.pid, birth="").is_dead():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert child.wait() == 0
+
+
+def test_a_claim_of_an_older_version_is_read(layout):
+    old = {name: value for name, value in ELSEWHERE.to_json().items() if name != "birth"}
+    write_json(layout.claim, old)
+    assert holder(layout) == ELSEWHERE
+    claim(layout, replace(ELSEWHERE, restart=1))
 
 
 def test_an_update_keeps_what_it_does_not_name(layout):
