@@ -128,7 +128,7 @@ def csv_header(names: Sequence[str]) -> bytes:
     return (",".join(_quoted_name(name) for name in names) + "\n").encode()
 
 
-def csv_body(frame: Frame) -> Iterator[memoryview]:
+def csv_body(frame: Frame) -> Iterator[bytes]:
     """The lines of a sorted frame in pieces: the bytes that `core.rows.format_csv` makes of its rows."""
     import pyarrow.compute as pc
 
@@ -139,7 +139,7 @@ def csv_body(frame: Frame) -> Iterator[memoryview]:
         # The texts of an array lie one behind the other in its last buffer: that is the file.
         lines = _array(pc.binary_join_element_wise(*texts, last, ","))
         _, ends, content = lines.buffers()
-        yield memoryview(content)[: memoryview(ends).cast("i")[len(lines)]]
+        yield content.slice(0, memoryview(ends).cast("i")[len(lines)]).to_pybytes()
 
 
 def csv_bytes(table: Table, frame: Frame) -> bytes:
