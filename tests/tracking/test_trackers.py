@@ -1,7 +1,6 @@
 import json
 import logging
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -237,40 +236,6 @@ def test_a_tracker_that_fails_at_a_table_does_not_end_the_run(caplog: pytest.Log
     assert "the run goes on: OSError: no network" in caplog.text
 
 
-def records_in(path: Path) -> list[Any]:
-    """The protobuf records of a .wandb file: a header of 7 bytes, then LevelDB's log format (32 KiB blocks)."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    content = path.read_bytes()
-    assert content[:4] == b":W&B"
-    records, joined, at = [], b"", 7
-    while at + 7 <= len(content):
-        if (left := 32768 - at % 32768) < 7:
-            at += left
-            continue
-        length, kind = int.from_bytes(content[at + 4 : at + 6], "little"), content[at + 6]
-        if kind == 0:
-            break
-        joined += content[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # whole, or the last piece
-            record = Record()
-            record.ParseFromString(joined)
-            records.append(record)
-            joined = b""
-    return records
-
-
-def all_records_in(path: Path, within_s: float = 60.0) -> list[Any]:
-    """The records once the last one (`exit`) is there: wandb's own process writes on after `finish` has returned."""
-    deadline = time.monotonic() + within_s
-    while True:
-        records = records_in(path)
-        if any(record.WhichOneof("record_type") == "exit" for record in records) or time.monotonic() > deadline:
-            return records
-        time.sleep(0.05)
-
-
 def nested(items: Iterable[Any]) -> dict[str, Any]:
     """Items of `a.b = json` as a tree; the last value of each."""
     tree: dict[str, Any] = {}
@@ -284,7 +249,12 @@ def nested(items: Iterable[Any]) -> dict[str, Any]:
 
 
 def test_the_real_wandb_keeps_offline_what_can_be_read_back(
-    step: Steps, epoch: Epochs, sample: SlicePrediction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    step: Steps,
+    epoch: Epochs,
+    sample: SlicePrediction,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    wandb_records: Callable[[Path], list[Any]],
 ) -> None:
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
@@ -296,7 +266,7 @@ def test_the_real_wandb_keeps_offline_what_can_be_read_back(
     tracker.on_table(TABLE)
     tracker.close()
     (path,) = tmp_path.rglob("*exp-01.wandb")
-    records = all_records_in(path)
+    records = wandb_records(path)
     (run,) = [record.run for record in records if record.WhichOneof("record_type") == "run"]
     assert (run.run_id, run.run_group, run.project, run.display_name) == ("exp-01", "exp", "exp", "point 0")
     assert {item.key: item.value_json for item in run.config.update}["module"] == '{"num_epochs":3}'

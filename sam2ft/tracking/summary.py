@@ -1,0 +1,81 @@
+"""One page for a whole sweep in TensorBoard or Weights & Biases: the tables and figures of its report."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sam2ft.core.errors import UserError
+from sam2ft.tracking.base import ResultTable
+from sam2ft.tracking.tensorboard import markdown
+from sam2ft.tracking.wandb import WandbSettings
+
+
+@dataclass(frozen=True)
+class SweepSummary:
+    """What a report came to, as trackers take it."""
+
+    tables: Sequence[ResultTable]
+    figures: Mapping[str, Path]
+    """Name -> PNG file."""
+
+
+class TrackerError(UserError):
+    """A tracker did not take the summary; the report is there all the same."""
+
+
+def to_tensorboard(folder: Path, summary: SweepSummary) -> None:
+    """Event files in `folder`, in the place of those of an earlier summary. Errors: TrackerError.
+
+    Imports torch, whose writer makes the images.
+    """
+    try:
+        import numpy as np
+        from PIL import Image
+        from torch.utils.tensorboard import SummaryWriter
+
+        for earlier in folder.glob("events.out.tfevents.*"):
+            earlier.unlink()
+        writer: Any = SummaryWriter(str(folder))
+        for table in summary.tables:
+            writer.add_text(table.name, markdown(table), 0)
+            for name, value in table.summary.items():
+                writer.add_scalar(f"{table.name}/{name}", value, 0)
+        for name, path in summary.figures.items():
+            with Image.open(path) as picture:
+                writer.add_image(name, np.asarray(picture.convert("RGB")), 0, dataformats="HWC")
+        writer.close()
+    except Exception as error:
+        raise _refused("TensorBoard", error) from error
+
+
+def to_wandb(settings: WandbSettings, summary: SweepSummary) -> None:
+    """One W&B run with the id of `settings`, which a later summary continues. Errors: TrackerError."""
+    try:
+        import wandb
+
+        settings.folder.mkdir(parents=True, exist_ok=True)
+        run = wandb.init(
+            id=settings.run_id,
+            resume="allow",
+            name=settings.name,
+            group=settings.experiment,
+            job_type="summary",
+            project=settings.project or settings.experiment,
+            mode=settings.mode,
+            dir=str(settings.folder),
+            settings=wandb.Settings(silent=True, console="off"),
+        )
+        for table in summary.tables:
+            data = [list(row) for row in table.rows]
+            run.log({table.name: wandb.Table(columns=list(table.columns), data=data)})
+            for name, value in table.summary.items():
+                run.summary[f"{table.name}/{name}"] = value
+        run.log({name: wandb.Image(str(path)) for name, path in summary.figures.items()})
+        run.finish()
+    except Exception as error:
+        raise _refused("Weights & Biases", error) from error
+
+
+def _refused(name: str, error: Exception) -> TrackerError:
+    return TrackerError(f"{name} did not take the summary ({type(error).__name__}: {error}); the report is written")
