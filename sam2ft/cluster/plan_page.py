@@ -16,7 +16,7 @@ from sam2ft.run.planned import Resources
 
 UNKNOWN = "unknown"
 _GB, _MB = 2**30, 2**20
-_STATES = ("done", "running", "failed")
+_STATES = ("new", "done", "running", "failed")
 
 
 def plan_page(estimate: Estimate, sentences: Sequence[str]) -> RenderableType:
@@ -39,9 +39,9 @@ def _cells(row: ClassRow) -> dict[str, str]:
     cells = {
         "stage": row.stage,
         "asks for": described(row.resources),
-        "to submit": str(cost.num_tasks if cost else 0),
         **{state: str(row.states.get(state, 0)) for state in _STATES},
         "others": ", ".join(f"{count} {state}" for state, count in others.items()),
+        "to start": str(cost.num_tasks if cost else 0),
     }
     if cost is None:
         return cells | dict.fromkeys(
@@ -53,7 +53,7 @@ def _cells(row: ClassRow) -> dict[str, str]:
         "steps": span(*cost.steps, digits=0) if train else "",
         "GPU-h": "" if row.resources.gpus_per_node == 0 else amount_text(cost.gpu_hours),
         "core-h": amount_text(cost.cpu_hours),
-        "requeues": amount_text(cost.requeues, digits=0),
+        "requeues": amount_text(cost.requeues, digits=0) if cost.num_arrays else "",
         "arrays": str(cost.num_arrays) if cost.num_arrays else "",
         "known from": ", ".join(cost.sources),
         "Slurm": "refuses" if row.problems or (row.answer and row.answer.accepted is False) else _start(row),
@@ -80,23 +80,29 @@ def totals(estimate: Estimate) -> list[str]:
     """What it costs together; empty when nothing is to be started."""
     if not any(row.cost for row in estimate.rows):
         return []
+    if estimate.cpu_hours.num_unknown and not estimate.cpu_hours.known:
+        unknown = "how long it takes is not known: the first runs will tell, or --calibrate before them"
+        return [f"{unknown}; {_disk(estimate)}", *_too_small(estimate)]
     has_gpus = any(row.cost and row.resources.gpus_per_node for row in estimate.rows)
     hours = [f"{amount_text(estimate.gpu_hours)} GPU-hours"] if has_gpus else []
     hours.append(f"{amount_text(estimate.cpu_hours)} core-hours")
-    disk = [
-        f"checkpoints {size_text(estimate.checkpoint_bytes)}",
-        f"predictions {size_text(estimate.prediction_bytes)}",
-    ]
-    free = "" if estimate.free_bytes is None else f"; {estimate.free_bytes / _GB:.0f} GB are free"
-    lines = [f"at most {' and '.join(hours)}, without start-up; on disk at most {' and '.join(disk)}{free}"]
-    needed = estimate.checkpoint_bytes.known + estimate.prediction_bytes.known
-    if estimate.free_bytes is not None and needed > estimate.free_bytes:
-        lines.append(
-            f"the disk is too small: {needed / _GB:.1f} GB may be needed, {estimate.free_bytes / _GB:.1f} GB are free"
-        )
+    lines = [f"at most {' and '.join(hours)}, without start-up; {_disk(estimate)}", *_too_small(estimate)]
     if estimate.cpu_hours.num_unknown:
         lines.append("what is unknown becomes known from the first runs, or before them with --calibrate")
     return lines
+
+
+def _disk(estimate: Estimate) -> str:
+    checkpoints, predictions = size_text(estimate.checkpoint_bytes), size_text(estimate.prediction_bytes)
+    free = "" if estimate.free_bytes is None else f"; {estimate.free_bytes / _GB:.0f} GB are free"
+    return f"on disk at most checkpoints {checkpoints} and predictions {predictions}{free}"
+
+
+def _too_small(estimate: Estimate) -> list[str]:
+    needed, free = estimate.checkpoint_bytes.known + estimate.prediction_bytes.known, estimate.free_bytes
+    if free is None or needed <= free:
+        return []
+    return [f"the disk is too small: {needed / _GB:.1f} GB may be needed, {free / _GB:.1f} GB are free"]
 
 
 def amount_text(amount: Amount, digits: int = 1) -> str:
