@@ -24,6 +24,7 @@ from sam2ft.cluster.cost import (
 from sam2ft.cluster.limits import Answer, limit_problems, would_take
 from sam2ft.cluster.measured import Speeds, TimedRun, measured
 from sam2ft.cluster.partitions import ClusterLimits
+from sam2ft.cluster.script import report_resources
 from sam2ft.cluster.site import Site
 from sam2ft.cluster.standing import Standing
 from sam2ft.cluster.workload import Workloads
@@ -78,6 +79,8 @@ class Estimate:
     prediction_bytes: Amount
     free_bytes: int | None
     """On the file system of the runs."""
+    report_problems: tuple[str, ...] = ()
+    """Why the job that makes the report could not run."""
 
     @property
     def gpu_hours(self) -> Amount:
@@ -95,6 +98,7 @@ class Estimate:
             refusal = [row.answer.text] if row.answer is not None and row.answer.accepted is False else []
             # sbatch says less of what was found already.
             found += [f"{row.stage}: {text}" for text in (row.problems or refusal)]
+        found += [f"report: {text}" for text in self.report_problems]
         return tuple(dict.fromkeys(found))
 
 
@@ -136,6 +140,7 @@ def estimate(
         checkpoint_bytes=Amount.of(checkpoints),
         prediction_bytes=Amount.of(predictions),
         free_bytes=free_bytes(layout.folder),
+        report_problems=_report_problems(where) if tasks else (),
     )
 
 
@@ -198,6 +203,14 @@ def _rows(
             )
         )
     return tuple(rows)
+
+
+def _report_problems(where: Where) -> tuple[str, ...]:
+    """Found here: a submission whose last sbatch is refused has no report."""
+    site, limits = where.site, where.limits
+    if site is None or limits is None:
+        return ()
+    return tuple(limit_problems(report_resources(site), site, limits, partition_name=site.report.partition))
 
 
 def free_bytes(folder: Path) -> int | None:

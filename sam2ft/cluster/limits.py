@@ -28,12 +28,15 @@ class Answer:
     """The estimated start, or the refusal."""
 
 
-def limit_problems(resources: Resources, site: Site, limits: ClusterLimits) -> list[str]:
-    """Why the partition of a site cannot run tasks of these resources; empty where nothing speaks against it.
+def limit_problems(
+    resources: Resources, site: Site, limits: ClusterLimits, *, partition_name: str | None = None
+) -> list[str]:
+    """Why a partition (the site's own, or another) cannot run tasks of these resources; empty where nothing speaks
+    against it.
 
     sbatch takes a time over the partition's limit without a word, and the job then waits for ever.
     """
-    name = site.slurm.partition
+    name = partition_name or site.slurm.partition
     partition = limits.partition(name)
     if partition is None:
         known = ", ".join(sorted(limits.partitions)) or "none"
@@ -43,7 +46,8 @@ def limit_problems(resources: Resources, site: Site, limits: ClusterLimits) -> l
 
 def _partition_problems(resources: Resources, site: Site, partition: Partition) -> Iterator[str]:
     where = f"partition {partition.name}"
-    if partition.state != "UP":
+    # DOWN takes jobs and runs them later (a maintenance); DRAIN and INACTIVE take none.
+    if partition.state not in ("UP", "DOWN"):
         yield f"{where} is {partition.state}"
     if partition.max_time_min is not None and resources.hours * 60 > partition.max_time_min:
         yield f"resources.hours {resources.hours:g}; {where} allows {partition.max_time_min / 60:g}"
