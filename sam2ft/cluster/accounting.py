@@ -69,7 +69,13 @@ class Accounted:
 
     @property
     def started(self) -> bool:
-        return any(attempt.start is not None and attempt.elapsed_s > 0 for attempt in self.attempts)
+        """Whether it ever got a node; jobs that were removed before may have a start time all the same."""
+        return any(attempt.nodes for attempt in self.attempts)
+
+    @property
+    def removed(self) -> bool:
+        """Whether Slurm took it out of the queue by itself: what it waited for cannot happen any more."""
+        return self.state == "CANCELLED" and self.cancelled_by is None and not self.started
 
     @property
     def ended(self) -> bool:

@@ -55,7 +55,7 @@ class Pool:
         """Run all tasks and return how each ended, in the order given.
 
         Ctrl-C (KeyboardInterrupt) and SIGTERM or a closed terminal (StopRequestedError) ask every child to save and
-        stop, wait for them and are raised again; a second Ctrl-C kills the children.
+        stop, wait for them and are raised again; a second one kills the children.
         """
         with _told_to_stop():
             return self._run(tasks)
@@ -69,7 +69,7 @@ class Pool:
             while waiting or running:
                 while waiting and free:
                     task, slot = waiting.popleft(), free.pop(0)
-                    running[task.name] = slot, self._start(task, slot)
+                    running[task.name] = slot, self._start(task, slot, min(self.workers, len(tasks)))
                 self.on_poll(tuple(running))
                 time.sleep(_POLL_S)
                 for name, (slot, process) in list(running.items()):
@@ -86,9 +86,9 @@ class Pool:
                 task.output.unlink()
         return [Ended(task.name, codes.get(task.name)) for task in tasks]
 
-    def _start(self, task: LocalTask, slot: int) -> subprocess.Popen[bytes]:
+    def _start(self, task: LocalTask, slot: int, children: int) -> subprocess.Popen[bytes]:
         task.output.parent.mkdir(parents=True, exist_ok=True)
-        environment = child_environment(os.environ, self.cores, self.workers)
+        environment = child_environment(os.environ, self.cores, children)
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
         with task.output.open("ab") as output:
@@ -125,7 +125,8 @@ def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
     try:
         for process in processes:
             process.wait()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, StopRequestedError):
+        # Told a second time: whoever asks does not want to wait.
         for process in processes:
             process.kill()
         for process in processes:

@@ -9,7 +9,9 @@ from rich.console import Console
 from rich.live import Live
 
 from sam2ft.cluster.collect import standings_of
-from sam2ft.cluster.status import status_rows, status_table
+from sam2ft.cluster.evidence import look_for
+from sam2ft.cluster.status import status_page, status_rows
+from sam2ft.core.errors import DataError
 from sam2ft.core.layout import ExperimentLayout
 from sam2ft.run.planned import Plan, PlannedRun
 from sam2ft.run.status import RunStatus, read_status
@@ -26,14 +28,20 @@ def progress(layout: ExperimentLayout, plan: Plan, runs: Sequence[PlannedRun]) -
     if not console.is_terminal:
         yield _Lines(layout, runs).show
         return
+    # Slurm is asked once: what works here, its heartbeats tell.
+    evidence = look_for(layout)
     with Live(console=console, auto_refresh=False, transient=True) as live:
-        shown_at = -_REFRESH_S
+        shown_at, wait_s = -_REFRESH_S, _REFRESH_S
 
         def show(_running: Sequence[str]) -> None:
-            nonlocal shown_at
-            if time.monotonic() - shown_at >= _REFRESH_S:
-                shown_at = time.monotonic()
-                live.update(status_table(status_rows(layout, standings_of(layout, plan))), refresh=True)
+            nonlocal shown_at, wait_s
+            if (started := time.monotonic()) - shown_at < wait_s:
+                return
+            rows = status_rows(layout, standings_of(layout, plan, evidence), evidence)
+            live.update(status_page(rows, rows, evidence), refresh=True)
+            shown_at = time.monotonic()
+            # Of thousands of runs a look takes seconds, which the pool waits for.
+            wait_s = max(_REFRESH_S, 10 * (shown_at - started))
 
         yield show
 
@@ -62,7 +70,11 @@ class _Lines:
                 print(f"{self._runs[run_id].name}: {text}", file=sys.stderr, flush=True)
 
     def _text(self, run_id: str) -> str:
-        status = read_status(self._layout.run(run_id))
+        try:
+            status = read_status(self._layout.run(run_id))
+        except DataError as error:
+            # Of one run; raised, it would stop all others.
+            return str(error)
         return "" if status is None else described(status)
 
 

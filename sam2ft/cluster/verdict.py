@@ -5,6 +5,7 @@ says that the last element ended; the heartbeat of an attempt that says it is at
 """
 
 import pwd
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -22,7 +23,8 @@ from sam2ft.run.status import ACTIVE, SILENCE_S, FailureClass, RunStatus
 State = Literal["new", "queued", "running", "stopped", "failed", "lost", "unknown", "done"]
 """What a plan says of a run; `starting`, `training` and `evaluating` of status.json are `running`."""
 
-_KILLED = 128 + 9
+_KILLED = (128 + 9, 9)
+"""Exit codes of a killed process: what a shell makes of signal 9, and what Slurm 22.05 makes of srun's."""
 _ENDS: dict[str, tuple[State, str, FailureClass | None]] = {
     "CANCELLED": ("stopped", "was cancelled{by}", None),
     "PREEMPTED": ("stopped", "was taken away by SLURM (PREEMPTED) and not requeued", None),
@@ -143,8 +145,8 @@ def _by_accounting(case: Case) -> Verdict | None:
             return None
         if _in_queue(case, element) or not accounted.ended:
             continue
-        if not accounted.started and case.status is not None and len(relevant) > 1:
-            # Cancelled before it started: what is known of the attempts before stays true.
+        if accounted.removed or (not accounted.started and case.status is not None and len(relevant) > 1):
+            # It never started: what is known of the jobs before stays true.
             continue
         return _end_of(case, element, accounted)
     return None
@@ -203,10 +205,10 @@ def _by_whom(accounted: Accounted) -> str:
 
 
 def _ran_out_of_memory(case: Case, element: Element, accounted: Accounted, *, killed: bool) -> bool:
-    """Without cgroups Slurm says FAILED 137 (or 0:9), and only its log says why."""
+    """Without cgroups Slurm says FAILED with 137:0, 9:0 or 0:9, and only its log says why."""
     if accounted.state == "OUT_OF_MEMORY":
         return True
-    by_signal = _KILLED in (accounted.code, accounted.signal + 128)
+    by_signal = accounted.code in _KILLED or accounted.signal == signal.SIGKILL
     return (by_signal or not killed) and says_out_of_memory(case.layout, case.run.run_id, element)
 
 

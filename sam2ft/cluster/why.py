@@ -132,6 +132,8 @@ def _job(element: Element, evidence: Evidence) -> Iterator[str]:
             yield f"            SLURM expects to start it at {entry.start} UTC"
     if known is not None:
         yield f"            {_accounting_line(known)}"
+        if known.removed:
+            yield "            SLURM removed it: the training it waited for did not end well"
         for count, attempt in enumerate(known.attempts if len(known.attempts) > 1 else ()):
             after = f"after {duration(attempt.elapsed_s)}{f' on {attempt.nodes}' if attempt.nodes else ''}"
             yield f"            attempt {count}: {attempt.state} {attempt.exit_code} {after}"
