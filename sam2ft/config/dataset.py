@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from sam2ft.config.base import ReadOnlyDict
-from sam2ft.config.experiment import plain, validated
+from sam2ft.config.experiment import plain
 from sam2ft.config.schema_dataset import DatasetFile, DatasetInfo, Intensity, LabelFile, Sources, Split, changes_of
 from sam2ft.config.tree import load_tree
+from sam2ft.config.validation import validated
 from sam2ft.core.errors import ProblemsError
 from sam2ft.core.labels import Label, LabelTable
 

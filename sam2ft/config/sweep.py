@@ -13,7 +13,7 @@ from sam2ft.config.schema_sweep import Sweep
 from sam2ft.config.sweep_axes import SEED, Axis, axes_of, overrides, seed_rows
 from sam2ft.config.sweep_conditions import holds, unknown_key_problem
 from sam2ft.config.sweep_names import point_name, short_names, unique, value_name
-from sam2ft.config.sweep_point import MISSING, Combination, Misfit, Place, Point, value_at
+from sam2ft.config.sweep_point import MISSING, Combination, Draft, Misfit, Place, value_at
 
 MAX_POINTS = 100_000
 BASELINE = "baseline"
@@ -43,7 +43,7 @@ def combinations(sweep: Sweep, first_seed: int = 0) -> tuple[list[Combination], 
     return [Combination(*pair) for pair in zip(unique(names), points, strict=True)], building.found
 
 
-def _seeded(points: Iterable[Point], seeds: Sequence[Point]) -> list[Point]:
+def _seeded(points: Iterable[Draft], seeds: Sequence[Draft]) -> list[Draft]:
     """Each point with each seed; one that says its own seed as it is."""
     return [
         point + seed
@@ -52,7 +52,7 @@ def _seeded(points: Iterable[Point], seeds: Sequence[Point]) -> list[Point]:
     ]
 
 
-def _keys_of(points: Iterable[Point]) -> list[str]:
+def _keys_of(points: Iterable[Draft]) -> list[str]:
     return list(dict.fromkeys(override.key for point in points for override in point))
 
 
@@ -70,8 +70,8 @@ class _Building:
     def misfit(self, place: Place, message: str) -> None:
         self._misfits.append(Misfit(place, message))
 
-    def product(self, axes: Sequence[Axis]) -> list[Point]:
-        points: list[Point] = [()]
+    def product(self, axes: Sequence[Axis]) -> list[Draft]:
+        points: list[Draft] = [()]
         known: list[str] = []
         for axis in axes:
             if axis.condition is not None and not self._can_hold(axis.condition, (*axis.place, "if"), known, points):
@@ -86,7 +86,7 @@ class _Building:
         return points
 
     def _can_hold(
-        self, condition: Mapping[str, Any], place: Place, known: Sequence[str], points: Sequence[Point]
+        self, condition: Mapping[str, Any], place: Place, known: Sequence[str], points: Sequence[Draft]
     ) -> bool:
         """Whether a condition asks for known keys and holds for a point."""
         if message := unknown_key_problem(condition, known):
@@ -103,14 +103,14 @@ class _Building:
             if message := unknown_key_problem(condition, [*known, *keys[: keys.index(key)]]):
                 self.misfit((*axis.place, key, "if"), message)
 
-    def _check_all_set(self, axis: Axis, points: Iterable[Point]) -> None:
+    def _check_all_set(self, axis: Axis, points: Iterable[Draft]) -> None:
         """Every conditional key of an axis is set by some point."""
         if missing := set(axis.conditions):
             missing -= {override.key for point in points for override in point}
         for key in (key for key in axis.conditions if key in missing):
             self.misfit((*axis.place, key, "if"), "holds for no point")
 
-    def without_excluded(self, points: list[Point], excluded: Sequence[Mapping[str, Any]]) -> list[Point]:
+    def without_excluded(self, points: list[Draft], excluded: Sequence[Mapping[str, Any]]) -> list[Draft]:
         known = _keys_of(points)
         left = points
         for index, condition in enumerate(excluded):
@@ -121,7 +121,7 @@ class _Building:
             self.misfit(("sweep", "exclude"), f"leaves none of the {len(points)} points of the product")
         return left or points
 
-    def check_keys(self, points: Iterable[Point]) -> None:
+    def check_keys(self, points: Iterable[Draft]) -> None:
         """No key of a point is set twice, or replaced by a later one that holds it."""
         for point in {tuple(override.key for override in point): point for point in points}.values():
             for position, override in enumerate(point):
@@ -131,7 +131,7 @@ class _Building:
                     elif earlier.key.startswith(f"{override.key}."):
                         self.misfit(override.key_place, f"would replace {earlier.key}; write it before that key")
 
-    def overridden(self, points: list[Point], sweep: Sweep) -> list[Point]:
+    def overridden(self, points: list[Draft], sweep: Sweep) -> list[Draft]:
         """The points with what `overrides` sets in those that match."""
         known = _keys_of(points)
         found = points
@@ -145,7 +145,7 @@ class _Building:
             found = [_laid_over(point, added) if match else point for point, match in zip(found, matches, strict=True)]
         return found
 
-    def _check_added(self, added: Point, points: Iterable[Point]) -> None:
+    def _check_added(self, added: Draft, points: Iterable[Draft]) -> None:
         swept = {override.key: override.key_place for point in points for override in point}
         for override in added:
             for key, place in swept.items():
@@ -153,7 +153,7 @@ class _Building:
                     self.misfit(override.place, f"would change {key}, which these points take from {'.'.join(place)}")
 
 
-def _values_met(condition: Mapping[str, Any], points: Sequence[Point]) -> str:
+def _values_met(condition: Mapping[str, Any], points: Sequence[Draft]) -> str:
     """The values that points have where a condition asks: `module.optimizer.type is SGD, AdamW`."""
     found = []
     for key in condition:
@@ -163,7 +163,7 @@ def _values_met(condition: Mapping[str, Any], points: Sequence[Point]) -> str:
     return "; ".join(found)
 
 
-def _laid_over(point: Point, added: Point) -> Point:
+def _laid_over(point: Draft, added: Draft) -> Draft:
     """A later override of the same key wins."""
     keys = {override.key for override in added}
     return (*(override for override in point if override.key not in keys), *added)

@@ -7,7 +7,7 @@ from typing import Any
 from sam2ft.config.schema_sweep import Axes, Random, Sweep
 from sam2ft.config.sweep_conditions import holds
 from sam2ft.config.sweep_draws import draws
-from sam2ft.config.sweep_point import Misfit, Override, Place, Point
+from sam2ft.config.sweep_point import Draft, Misfit, Override, Place
 from sam2ft.config.sweep_values import values_of
 
 SEED = "experiment.seed"
@@ -17,7 +17,7 @@ SEED = "experiment.seed"
 class Axis:
     """Alternatives, one of which each point takes."""
 
-    rows: Sequence[Point]
+    rows: Sequence[Draft]
     place: Place
     condition: Mapping[str, Any] | None = None
     """Points that it does not hold for do not have this axis."""
@@ -28,7 +28,7 @@ class Axis:
     def keys(self) -> list[str]:
         return list(dict.fromkeys(override.key for row in self.rows for override in row))
 
-    def extended(self, point: Point) -> Iterator[Point]:
+    def extended(self, point: Draft) -> Iterator[Draft]:
         """The points that one point becomes."""
         if self.condition is not None and not holds(self.condition, point):
             yield point
@@ -37,7 +37,7 @@ class Axis:
         else:
             yield from (self._conditional(point, row) for row in self.rows)
 
-    def _conditional(self, point: Point, row: Point) -> Point:
+    def _conditional(self, point: Draft, row: Draft) -> Draft:
         for override in row:
             condition = self.conditions.get(override.key)
             if condition is None or holds(condition, point):
@@ -80,7 +80,7 @@ def _column(key: str, values: Sequence[Any], place: Place) -> list[Override]:
     return [Override(key, value, (*place, str(index))) for index, value in enumerate(values)]
 
 
-def overrides(values: Mapping[str, Any], place: Place) -> Point:
+def overrides(values: Mapping[str, Any], place: Place) -> Draft:
     """A mapping of dotted keys to values as part of a point."""
     return tuple(Override(key, value, (*place, key)) for key, value in values.items())
 
@@ -92,7 +92,7 @@ def _random_axis(search: Random) -> Axis:
     return Axis(list(zip(*columns, strict=True)), place, conditions=conditions)
 
 
-def seed_rows(seeds: int | Sequence[int], first_seed: int) -> list[Point]:
+def seed_rows(seeds: int | Sequence[int], first_seed: int) -> list[Draft]:
     """A point's seed, over all seeds. `first_seed`: what a number of seeds is counted up from."""
     values = range(first_seed, first_seed + seeds) if isinstance(seeds, int) else seeds
     return [(Override(SEED, value, ("sweep", "seeds", str(index))),) for index, value in enumerate(values)]

@@ -28,7 +28,8 @@ class Override:
         return self.place[: self.place.index(self.key) + 1] if self.key in self.place else self.place[:2]
 
 
-Point = tuple[Override, ...]
+Draft = tuple[Override, ...]
+"""A point in the making."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Combination:
     """The overrides of one point, and what people call it."""
 
     name: str
-    overrides: Point
+    overrides: Draft
 
 
 @dataclass(frozen=True)

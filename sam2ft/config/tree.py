@@ -50,6 +50,10 @@ def split_key(dotted: str) -> KeyPath:
     return parts
 
 
+def is_within(key: KeyPath, prefix: KeyPath) -> bool:
+    return key[: len(prefix)] == prefix
+
+
 def load_tree(path: Path, *, extends: bool = True) -> Tree:
     """The mapping of a file, merged onto the one it extends. Errors: ProblemsError."""
     document = load_yaml(path)
@@ -128,6 +132,15 @@ def overridden(tree: Tree, overrides: Sequence[tuple[str, Any, str]]) -> Tree:
         _forget_below(origins, key)
         origins |= dict.fromkeys([*made, key], place)
     return Tree(tree.path, value, origins)
+
+
+def value_with(value: dict[str, Any], overrides: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """The value of `overridden`, without the places; what no override touches is the same object as before."""
+    value = dict(value)
+    for dotted, entry in overrides:
+        key = split_key(dotted)
+        _put(_holder(value, key)[0], key[-1], entry)
+    return value
 
 
 def _holder(value: dict[str, Any], key: KeyPath) -> tuple[Any, list[KeyPath]]:

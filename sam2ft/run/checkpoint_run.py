@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sam2ft.config.experiment import plain, validated
+from sam2ft.config.experiment import plain
 from sam2ft.config.identity import eval_id
 from sam2ft.config.schema import Experiment
 from sam2ft.config.schema_module import NANO
 from sam2ft.config.tree import SET, Tree, load_tree, overridden, parse_overrides
+from sam2ft.config.validation import validated
 from sam2ft.core.errors import CheckpointError, ProblemsError, UserError
 from sam2ft.core.files import sha256_file
 from sam2ft.core.layout import RUNS, EvalLayout, RunLayout, foreign_evaluation

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from importlib import resources as package_files
 from pathlib import Path
 
-from sam2ft.config.experiment import LoadedExperiment, Point
+from sam2ft.config.experiment import LoadedExperiment
 from sam2ft.config.identity import baseline_id, eval_id, run_id
+from sam2ft.config.points import Point
 from sam2ft.config.schema import Experiment
 from sam2ft.config.schema_module import NANO
 from sam2ft.core.errors import DataError, Problem, ProblemsError

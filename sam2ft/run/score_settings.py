@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sam2ft.config.experiment import validated
 from sam2ft.config.schema import Experiment
 from sam2ft.config.schema_module import NANO
 from sam2ft.config.tree import SET, Tree, overridden, parse_overrides
+from sam2ft.config.validation import validated
 from sam2ft.core.errors import Problem, ProblemsError
 from sam2ft.core.files import sha256_file
 from sam2ft.metrics.measurement import ScoreSettings
