@@ -210,7 +210,8 @@ def _report_problems(where: Where) -> tuple[str, ...]:
     site, limits = where.site, where.limits
     if site is None or limits is None:
         return ()
-    return tuple(limit_problems(report_resources(site), site, limits, partition_name=site.report.partition))
+    found = limit_problems(report_resources(site), site, limits, partition_name=site.report.partition)
+    return tuple(text.replace("resources.", "report.") for text in found)
 
 
 def free_bytes(folder: Path) -> int | None:

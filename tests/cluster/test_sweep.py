@@ -5,19 +5,26 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from sam2ft.cluster import estimate as estimate_module
 from sam2ft.cluster import lock as lock_module
 from sam2ft.cluster import sweep as sweep_module
+from sam2ft.cluster.evidence import Evidence
 from sam2ft.cluster.here import train_here
+from sam2ft.cluster.limits import Answer
 from sam2ft.cluster.local import Ended
+from sam2ft.cluster.partitions import ArrayLimits, ClusterLimits, Partition
 from sam2ft.cluster.status import show_status
 from sam2ft.cluster.sweep import SweepRequest, locked, sweep
 from sam2ft.core.errors import ConfigError, DataError, ProblemsError, UserError
+from sam2ft.core.files import write_json
 from sam2ft.engine import interrupt
 from sam2ft.run.planned import load_plan
+from sam2ft.run.speed import evaluation_key, training_key
 
 ROOT = Path(__file__).parents[2]
 
@@ -192,3 +199,159 @@ def test_bad_input_is_a_message_and_2(workplace):
     assert "duplicate key" in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+# --- cost ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_a_gpu(monkeypatch):
+    monkeypatch.setattr(sweep_module, "visible_gpus", lambda *_: ("0",))
+
+
+def calibrated(workplace, step_s):
+    """One GPU of this machine: seconds per step, 36 s of validation per epoch, 0 s per evaluated slice."""
+    run = workplace.resolved().runs[0]
+    asked = replace(run.planned.resources, gpus_per_node=1)
+    for key, stage, found in (
+        (training_key(run.experiment, asked, "here"), "train", {"step_s": step_s, "epoch_rest_s": 36.0}),
+        (evaluation_key(run.experiment, asked, "here"), "eval", {"slice_s": 0.0}),
+    ):
+        write_json(workplace.layout.calibration(key).result, {"stage": stage, "measured": found})
+
+
+def test_more_gpu_hours_than_allowed_are_refused_before_anything_is_written(workplace, pool, with_a_gpu, capsys):
+    # two trainings of 2 epochs x 2 steps: 4 x 891 s + 2 x 36 s = 1.01 h each
+    calibrated(workplace, 891.0)
+    before = sorted(workplace.folder.rglob("*"))
+    with pytest.raises(
+        UserError, match=r"--max-gpu-hours 2: these 3 runs may take 2\.0 GPU-hours; nothing was started"
+    ):
+        sweep(request(workplace, max_gpu_hours=2.0))
+    kept = {path.name for path in set(workplace.folder.rglob("*")) - set(before)}
+    assert kept <= {".digests.json", ".lock", "runs", "toy"}
+    assert pool.given == []
+    with pytest.raises(UserError, match="may take"):
+        sweep(request(workplace, max_gpu_hours=2.0, dry_run=True))
+    assert sweep(request(workplace, max_gpu_hours=2.1)) == 0
+
+
+def test_an_unknown_cost_is_no_small_cost(workplace, pool, with_a_gpu):
+    with pytest.raises(UserError, match=r"what these 3 runs take is not known .*--calibrate; nothing was started"):
+        sweep(request(workplace, max_gpu_hours=1000.0))
+    assert pool.given == []
+
+
+def test_without_gpus_no_gpu_hours_are_spent(workplace, pool):
+    assert sweep(request(workplace, max_gpu_hours=0.0)) == 0
+
+
+def test_the_plan_as_json_holds_classes_totals_and_unknowns_as_null(workplace, pool, with_a_gpu, capsys):
+    sweep(request(workplace, dry_run=True, as_json=True))
+    value = json.loads(capsys.readouterr().out)
+    train, evaluate = value["classes"]
+    assert (train["stage"], train["to_submit"], train["states"], train["steps"]) == ("train", 2, {"new": 2}, [4, 4])
+    assert (train["step_s"], train["gpu_hours"]) == (None, {"total": None, "known": 0, "num_unknown": 2})
+    assert (evaluate["stage"], evaluate["to_submit"]) == ("eval", 3)
+    assert value["total"]["gpu_hours"]["total"] is None
+    assert value["difference"] is None
+    calibrated(workplace, 891.0)
+    sweep(request(workplace, dry_run=True, as_json=True))
+    value = json.loads(capsys.readouterr().out)
+    assert value["total"]["gpu_hours"]["total"] == pytest.approx(2 * (4 * 891 + 72) / 3600)
+    assert value["classes"][0]["known_from"] == ["calibration"]
+
+
+def test_a_plan_says_what_is_different_from_the_last_one(workplace, pool, capsys):
+    sweep(request(workplace))
+    capsys.readouterr()
+    sweep(request(workplace, dry_run=True, overrides=('sweep.grid={"module.optimizer.lr": [1e-3, 1e-5]}',)))
+    shown = capsys.readouterr()
+    assert "1 point added (lr=1e-05); 1 point removed (lr=0.0001)" in shown.err
+    assert shown.out == "1 to submit: 2 done, 0 running, 0 failed, 1 new\n"
+
+
+def test_a_retry_of_a_class_that_no_run_has_is_refused(workplace, pool, monkeypatch):
+    def end(place, run, somebody):
+        place.write_status(run, "failed", somebody, failure_class="oom", reason="OutOfMemoryError")
+
+    monkeypatch.setattr(pool, "end", staticmethod(end))
+    assert sweep(request(workplace)) == 1
+    with pytest.raises(UserError, match="--retry timeout: no run failed so; the 3 that failed are of class oom"):
+        sweep(request(workplace, retry="timeout"))
+    assert sweep(request(workplace, retry="oom")) == 1
+
+
+# --- limits of a cluster ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cluster(monkeypatch, workplace):
+    """A site whose partition allows half an hour, on a Slurm that answers but is never asked to run anything."""
+    (workplace.folder / "slurm" / "sites").mkdir(parents=True)
+    (workplace.folder / "slurm" / "sites" / "here.yaml").write_text(
+        "site: {name: here}\nslurm: {partition: main}\nreport: {hours: 0.5}\n"
+    )
+    main = Partition("main", "UP", True, 30.0, None, None, None, 2)
+    limits = ClusterLimits("big", ArrayLimits(101), {"main": main})
+    monkeypatch.setattr(sweep_module, "slurm_is_here", lambda: True)
+    monkeypatch.setattr(sweep_module, "read_limits", lambda: limits)
+    monkeypatch.setattr(sweep_module, "adopt", lambda layout: ())
+    monkeypatch.setattr(sweep_module, "look_for", lambda layout: Evidence({}))
+    monkeypatch.setattr(estimate_module, "would_take", lambda *_: Answer(True, "would start at once"))
+    return limits
+
+
+def test_a_time_beyond_the_limit_warns_in_a_dry_run_and_is_refused_at_submission(workplace, cluster, capsys):
+    asked = request(workplace, local=None, site="here")
+    assert sweep(replace(asked, dry_run=True)) == 0
+    assert "Slurm will not run this: train: resources.hours 1; partition main allows 0.5" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"nothing was submitted\n  train: resources\.hours 1; .*allows 0\.5"):
+        sweep(asked)
+    assert not list(workplace.layout.folder.glob("plan-*.json"))
+    assert not workplace.layout.submissions.exists()
+
+
+def test_the_report_job_is_checked_before_anything_is_submitted(workplace, cluster):
+    path = workplace.folder / "slurm" / "sites" / "here.yaml"
+    path.write_text("site: {name: here}\nslurm: {partition: main}\n")
+    with pytest.raises(UserError, match=r"report: report\.hours 1; partition main allows 0\.5"):
+        sweep(request(workplace, local=None, site="here", overrides=("resources.hours=0.5",)))
+
+
+def test_a_partition_that_is_not_there_is_refused_with_those_that_are(workplace, cluster):
+    path = workplace.folder / "slurm" / "sites" / "here.yaml"
+    path.write_text("site: {name: here}\nslurm: {partition: gpuu}\n")
+    with pytest.raises(UserError, match=r"slurm\.partition: gpuu; known: main"):
+        sweep(request(workplace, local=None, site="here"))
+
+
+def test_a_cluster_that_does_not_answer_leaves_a_dry_run_without_limits(workplace, cluster, monkeypatch, capsys):
+    def silent():
+        raise UserError("`scontrol show config` does not answer")
+
+    monkeypatch.setattr(sweep_module, "read_limits", silent)
+    asked = request(workplace, local=None, site="here")
+    assert sweep(replace(asked, dry_run=True)) == 0
+    assert "limits of the cluster are not checked" in capsys.readouterr().err
+    with pytest.raises(UserError, match="does not answer"):
+        sweep(asked)
+
+
+def test_what_is_handed_over_comes_back_as_json(workplace, cluster, monkeypatch, capsys):
+    from sam2ft.cluster import submit as submit_module
+
+    given = []
+
+    def submit(layout, plan, wanted, site, limits):
+        given.append((plan.plan_id, [(entry.run.name, entry.train) for entry in wanted], site.name, limits))
+        return submit_module.Submitted(1, ("7", "8"), "9", 2, 3)
+
+    monkeypatch.setattr(submit_module, "submit", submit)
+    assert sweep(request(workplace, local=None, site="here", as_json=True, overrides=("resources.hours=0.5",))) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert value["submitted"]["jobs"] == ["7", "8"]
+    assert given == [
+        (value["plan"], [("lr=0.001", True), ("lr=0.0001", True), ("baseline", False)], "here", ArrayLimits(101))
+    ]
+    assert [entry["arrays"] for entry in value["classes"]] == [1, 1]
