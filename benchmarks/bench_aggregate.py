@@ -143,7 +143,7 @@ def state_of(number: int) -> Any:
     resources = Resources(1, 1, 1, 8, 64.0, 12.0)
     overrides = (("module.optimizer.lr", 10.0 ** -(2 + number % 5)), ("experiment.seed", number // 5))
     points = (PlannedPoint(f"point {number}", overrides, EVAL),)
-    planned = PlannedRun(number, run_id(number), "train_eval", False, points, resources)
+    planned = PlannedRun(number, run_id(number), "train_eval", False, points, resources, resources)
     attempt = Attempt("local", 0, "made", 1, "2026-01-01T00:00:00+00:00")
     loss = 0.2 + (number * 7919 % 1000) / 1000
     status = RunStatus(

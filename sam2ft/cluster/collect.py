@@ -1,19 +1,22 @@
 """What became of every planned run, as plain values, handed to the report."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from sam2ft.cluster.accounting import Accounted
 from sam2ft.cluster.evidence import Evidence, look_for
 from sam2ft.cluster.logs import last_log_lines
 from sam2ft.cluster.standing import Standing, reconcile
 from sam2ft.config.experiment import load_experiment
-from sam2ft.core.errors import DataError, IncompleteError
+from sam2ft.core.errors import DataError
 from sam2ft.core.layout import RUNS, ExperimentLayout
 from sam2ft.core.report_layout import ReportLayout
 from sam2ft.report.terminal import ComparisonTable, coverage_table, show
-from sam2ft.run.planned import Plan, load_plan
+from sam2ft.report.words import printable
+from sam2ft.run.planned import Plan, PlannedRun, load_plan
 from sam2ft.run.report_run import report
 from sam2ft.run.report_state import ReportOutcome, ReportRequest, RunState
 from sam2ft.run.status import ACTIVE
@@ -47,37 +50,68 @@ def standings_of(layout: ExperimentLayout, plan: Plan, evidence: Evidence | None
     return reconcile(layout, replace(plan, fresh=False), look_for(layout) if evidence is None else evidence)
 
 
-def run_states(layout: ExperimentLayout, standings: Sequence[Standing]) -> list[RunState]:
+def plans(layout: ExperimentLayout) -> Iterator[Plan]:
+    """Every plan of an experiment that can be read, the newest first."""
+    paths = sorted(layout.folder.glob("plan-*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    for path in paths:
+        with suppress(DataError):
+            yield load_plan(layout, path.stem.removeprefix("plan-"))
+
+
+def states_of(layout: ExperimentLayout, plan: Plan, evidence: Evidence | None = None) -> list[RunState]:
+    """What became of the runs of a plan, as plain values for the report. Slurm is asked as `standings_of` does."""
+    known = look_for(layout) if evidence is None else evidence
+    return run_states(layout, standings_of(layout, plan, known), known.accounting)
+
+
+def run_states(
+    layout: ExperimentLayout, standings: Sequence[Standing], accounting: Mapping[str, Accounted] | None = None
+) -> list[RunState]:
     """The standings as the report takes them: a run at work is called what it says itself."""
     states = []
     for standing in standings:
         at_work = standing.state == "running" and standing.status is not None and standing.status.state in ACTIVE
-        state = standing.status.state if at_work and standing.status else standing.state
         run = layout.run(standing.run.run_id)
-        log = last_log_lines(layout, run.run_id, standing.jobs) if standing.state in ("failed", "lost") else ()
-        states.append(RunState(standing.run, run, state, standing.reason, standing.status, log, standing.failure_class))
+        failed = standing.state in ("failed", "lost")
+        used = [known.gpu_hours for job in standing.jobs if (known := (accounting or {}).get(job.job)) is not None]
+        states.append(
+            RunState(
+                planned=standing.run,
+                layout=run,
+                state=standing.status.state if at_work and standing.status else standing.state,
+                reason=standing.reason,
+                status=standing.status,
+                log=last_log_lines(layout, run.run_id, standing.jobs) if failed else (),
+                failure_class=standing.failure_class,
+                gpu_hours_planned=_asked_gpu_hours(standing.run),
+                gpu_hours_used=sum(used) if used else None,
+            )
+        )
     return states
 
 
-def aggregate(layout: ExperimentLayout, plan: Plan) -> ReportOutcome:
-    """Tables and report of a plan's runs; the comparison goes to stdout, what is missing to stderr."""
-    states = run_states(layout, standings_of(layout, plan))
-    outcome = report(ReportRequest(layout.folder.name, ReportLayout(layout.report), tuple(states)))
+def _asked_gpu_hours(run: PlannedRun) -> float:
+    """What its tasks may use at most: GPUs x hours of their limit."""
+    tasks = {"train": (run.resources,), "eval": (run.eval_resources,)}
+    both = tasks.get(run.stage, (run.resources, run.eval_resources))
+    return sum(one.nodes * one.gpus_per_node * one.hours for one in both)
+
+
+def show_outcome(outcome: ReportOutcome) -> None:
+    """The comparison goes to stdout, what is missing to stderr."""
     show([ComparisonTable(outcome.comparison)], sys.stdout)
     show([coverage_table(outcome.coverage)])
     for problem in outcome.problems:
-        print(problem, file=sys.stderr)
+        print(printable(problem), file=sys.stderr)
     print(outcome.page, flush=True)
+
+
+def aggregate(layout: ExperimentLayout, plan: Plan) -> ReportOutcome:
+    """Tables and report of a plan's runs."""
+    request = ReportRequest(layout.folder.name, ReportLayout(layout.report), tuple(states_of(layout, plan)))
+    outcome = report(request)
+    show_outcome(outcome)
     return outcome
-
-
-def aggregate_experiment(path: Path, *, require_complete: bool = False) -> int:
-    """What launch/aggregate.py does. Errors: IncompleteError when asked for and a planned run is not done."""
-    layout = experiment_layout(path)
-    outcome = aggregate(layout, newest_plan(layout))
-    if require_complete and not outcome.coverage.complete:
-        raise IncompleteError(f"{layout.folder}: {outcome.coverage.sentence()}")
-    return 0
 
 
 def aggregate_folder(experiment_dir: str, plan_id: str) -> None:

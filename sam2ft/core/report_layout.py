@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from sam2ft.core.layout import RUNS
+
 
 @dataclass(frozen=True)
 class ReportLayout:
@@ -37,6 +39,11 @@ class ReportLayout:
         return self.folder / "figures"
 
     @property
+    def export(self) -> Path:
+        """The best point to take away."""
+        return self.folder / "best"
+
+    @property
     def work(self) -> Path:
         """Beside the report: what aggregation keeps from call to call, and the next report until it is whole."""
         return self.folder.with_name(f".{self.folder.name}")
@@ -57,3 +64,8 @@ class ReportLayout:
 
     def part(self, key: str) -> Path:
         return self.kept_parts / key
+
+
+def reports(report_id: str, runs: Path = RUNS) -> ReportLayout:
+    """Where the report of runs of several experiments goes by default."""
+    return ReportLayout(runs / "_reports" / report_id)
