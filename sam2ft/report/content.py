@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from sam2ft.core.rows import Row
 from sam2ft.report.compare import Comparison, Evaluation, Score, score_of
 from sam2ft.report.coverage import Coverage
+from sam2ft.report.plots import Plot
 
 LABEL_MEASURES = ("dice_slice_mean", "dice", "iou")
 # What stands for a biomarker on the page; of others (those of users) every definition is shown.
@@ -35,6 +36,60 @@ class Picture:
     caption: str
     alt: str = ""
     """What the picture shows, for people who do not see it; the caption when empty."""
+
+
+@dataclass(frozen=True)
+class CaseLabel:
+    """One label on one slice."""
+
+    label: int
+    name: str
+    dice: float | None
+    status: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """One slice of one point: its picture and its numbers."""
+
+    picture: Picture
+    point: str
+    run: str
+    where: str
+    """Dataset, subject, volume and slice."""
+    subject: str = ""
+    why: str = ""
+    """worst, median or best of its evaluation."""
+    dice: float | None = None
+    """Mean over the labels that the slice holds."""
+    labels: tuple[CaseLabel, ...] = ()
+
+
+@dataclass(frozen=True)
+class LabelScores:
+    """A point's summary of one label and measure, for a plot."""
+
+    label: int
+    label_name: str
+    point: str
+    run: str
+    role: str
+    """best, baseline or other."""
+    measure: str
+    score: Score
+
+
+@dataclass(frozen=True)
+class SubjectScores:
+    """The subjects' values of one label and measure, for a plot."""
+
+    label: int
+    label_name: str
+    point: str
+    run: str
+    role: str
+    measure: str
+    values: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -69,7 +124,8 @@ class AgreementSection:
     evaluation: Evaluation
     rows: tuple[Row, ...]
     """Of biomarker_global.csv."""
-    charts: tuple[Picture, ...] = ()
+    plots: tuple[tuple[Plot, ...], ...] = ()
+    """Of each row; none where nothing could be paired."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +137,8 @@ class Failure:
     reason: str
     log: tuple[str, ...] = ()
     """The last lines of its log."""
+    failure_class: str | None = None
+    """error, oom, timeout, ..."""
 
 
 @dataclass(frozen=True)
@@ -95,15 +153,32 @@ class ReportData:
     comparison: Comparison
     facts: tuple[Facts, ...] = ()
     labels: tuple[LabelSection, ...] = ()
-    charts: tuple[Picture, ...] = ()
-    label_charts: tuple[Picture, ...] = ()
+    comparison_plots: tuple[Plot, ...] = ()
+    label_plots: tuple[Plot, ...] = ()
+    distribution_plots: tuple[Plot, ...] = ()
+    learning_plots: tuple[Plot, ...] = ()
     agreement: tuple[AgreementSection, ...] = ()
-    pictures: tuple[Picture, ...] = ()
+    label_sheets: tuple[Picture, ...] = ()
+    """Per label its worst, median and best slices, cut out."""
+    cases: tuple[Case, ...] = ()
+    """Slices with pictures, by point, the best point first, its worst slices first."""
     failures: tuple[Failure, ...] = ()
     problems: tuple[str, ...] = ()
     """Named defects found while collating: what they concern is not in the tables."""
     files: tuple[tuple[str, str], ...] = field(default=())
     """(relative path, what it is) of the tables beside the page."""
+
+    @property
+    def plots(self) -> tuple[Plot, ...]:
+        """All plots of the page, in its order."""
+        of_biomarkers = (plot for section in self.agreement for plots in section.plots for plot in plots)
+        return (
+            *self.comparison_plots,
+            *self.label_plots,
+            *self.distribution_plots,
+            *of_biomarkers,
+            *self.learning_plots,
+        )
 
 
 def label_sections(
@@ -139,19 +214,33 @@ def agreement_sections(point: str, run: str, biomarker_rows: Sequence[Row]) -> t
     return tuple(AgreementSection(point, evaluation, tuple(rows)) for evaluation, rows in found.items())
 
 
-def scores_by_label(
-    names: Mapping[str, str], global_rows: Sequence[Row], measure: str = "dice_slice_mean"
-) -> dict[str, dict[str, Score]]:
-    """point name -> label name -> Score, as `charts.dice_by_label` wants it; `names` maps run_id -> point name.
+def label_scores(
+    names: Mapping[str, str], roles: Mapping[str, str], global_rows: Sequence[Row], evaluation: Evaluation
+) -> list[LabelScores]:
+    """What `result_plots.label_plot` draws: every labelled row of `evaluation`, of the runs in `names`.
 
-    Only for rows of one evaluation: the last row of a label counts.
+    `names` maps run_id -> point name, `roles` run_id -> best or baseline; the rest are others.
     """
-    found: dict[str, dict[str, Score]] = {name: {} for name in names.values()}
-    labelled = [row for row in global_rows if _is_of_label(row) and row["measure"] == measure and row["run"] in names]
-    for row in sorted(labelled, key=lambda row: int(row["label"] or 0)):
-        if (score := score_of(row)) is not None:
-            found[names[str(row["run"])]][str(row["label_name"])] = score
-    return found
+    found = []
+    for row in global_rows:
+        run = str(row["run"])
+        if run in names and _is_of_label(row) and row["measure"] in LABEL_MEASURES and _alike(row, evaluation):
+            score = score_of(row)
+            if score is not None:
+                label, role = int(row["label"] or 0), roles.get(run, "other")
+                found.append(
+                    LabelScores(label, str(row["label_name"]), names[run], run, role, str(row["measure"]), score)
+                )
+    return sorted(found, key=lambda one: (one.label, LABEL_MEASURES.index(one.measure), one.run))
+
+
+def _alike(row: Row, evaluation: Evaluation) -> bool:
+    """Made on the same data in the same way; eval_ids of runs differ with the model."""
+    return (row["dataset"], row["split"], row["protocol"]) == (
+        evaluation.dataset,
+        evaluation.split,
+        evaluation.protocol,
+    )
 
 
 def _label_result(key: tuple[int, str], rows: Mapping[str, Row], baseline: Mapping[str, Row]) -> LabelResult:

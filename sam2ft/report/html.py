@@ -3,7 +3,7 @@
 import hashlib
 import re
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,14 @@ from urllib.parse import quote
 
 from sam2ft.config.sweep_names import short_names
 from sam2ft.report.compare import Comparison, Line, Score, value_text
-from sam2ft.report.content import ReportData
+from sam2ft.report.content import Case, ReportData
+from sam2ft.report.plot_files import page_program
+from sam2ft.report.plots import json_text, page_value
 from sam2ft.report.words import decimals, interval, number, row_interval, signed, unit_text
 
 TEMPLATES = Path(__file__).parent / "templates"
+# Of templates/js, in this order: the first has what the others share.
+MODULES = ("page", "tables", "filters", "cases", "jumps", "plots", "ready")
 
 
 @dataclass(frozen=True)
@@ -48,19 +52,69 @@ def render(data: ReportData) -> str:
     )
     environment.filters |= {"number": number, "signed": signed, "interval": interval}
     environment.filters |= {"row_interval": row_interval, "decimals": decimals, "unit": unit_text}
-    environment.filters |= {"value": value_text, "link": link, "breakable": breakable}
-    style, script = (TEMPLATES / "report.css").read_text("utf-8"), (TEMPLATES / "report.js").read_text("utf-8")
+    environment.filters |= {"value": value_text, "short_value": short_value, "link": link, "breakable": breakable}
+    style, scripts = (TEMPLATES / "report.css").read_text("utf-8"), scripts_of(data)
     return environment.get_template("index.html.j2").render(
         data=data,
         headline=headline(data.comparison),
         short=short_names(data.comparison.override_keys),
         scale=scale_of(data.comparison),
         several_evaluations=len({line.evaluation for line in data.comparison.lines if line.scores}) > 1,
-        policy=content_security_policy(style, script),
-        # Both files are ours; a "</" in them would end the element early, and a test looks for it.
+        sections=sections_of(data),
+        case_of=first_cases(data.cases),
+        row_of=_first_places(line.point.run for line in data.comparison.lines),
+        failure_of=_first_places(failure.run for failure in data.failures),
+        policy=content_security_policy(style, scripts),
+        # These are ours (a "</" in them would end the element early, and a test looks for it); `json_text` leaves no
+        # "<" in what is not.
         style=Markup(style),  # noqa: S704
-        script=Markup(script),  # noqa: S704
+        scripts=[Markup(script) for script in scripts],  # noqa: S704
+        plots=Markup(json_text({plot.name: page_value(plot) for plot in data.plots})),  # noqa: S704
     )
+
+
+def scripts_of(data: ReportData) -> list[str]:
+    """What the page runs: the program that draws plots, where there are any, and the modules of the page in one."""
+    modules = [(TEMPLATES / "js" / f"{name}.js").read_text("utf-8") for name in MODULES]
+    shared, *others = (
+        modules if data.plots else [text for name, text in zip(MODULES, modules, strict=True) if name != "plots"]
+    )
+    page = "\n".join(('"use strict";', "(() => {", shared, *(f"{{\n{text}}}" for text in others), "})();"))
+    return [page_program(), page] if data.plots else [page]
+
+
+def sections_of(data: ReportData) -> list[tuple[str, str]]:
+    """(id and template, heading in the list of sections) of every section that has something to say."""
+    sections: tuple[tuple[str, str, object], ...] = (
+        ("comparison", "Comparison", True),
+        ("labels", "Labels", data.labels),
+        ("distributions", "Distributions", data.distribution_plots),
+        ("cases", "Worst cases", data.cases),
+        ("agreement", "Biomarkers", data.agreement),
+        ("learning", "Training", data.learning_plots),
+        ("what", "What was run", data.facts),
+        ("coverage", "Coverage", True),
+        ("failures", "Failures", data.failures),
+        ("files", "Files", data.files),
+    )
+    return [(name, words) for name, words, content in sections if content]
+
+
+def _first_places(names: Iterable[str]) -> dict[str, int]:
+    """Each name -> the place of its first appearance, from 1."""
+    found: dict[str, int] = {}
+    for place, name in enumerate(names, start=1):
+        found.setdefault(name, place)
+    return found
+
+
+def first_cases(cases: Sequence[Case]) -> Mapping[str, tuple[int, int]]:
+    """run_id -> (place of its first case, how many it has)."""
+    found: dict[str, tuple[int, int]] = {}
+    for place, case in enumerate(cases, start=1):
+        first, count = found.get(case.run, (place, 0))
+        found[case.run] = (first, count + 1)
+    return found
 
 
 def link(path: str) -> str:
@@ -76,13 +130,19 @@ def breakable(name: str) -> str:
     return re.sub(r"([_.,])", "\\1\u200b", name)
 
 
-def content_security_policy(style: str, script: str) -> str:
+def short_value(value: object) -> str:
+    """An override's value with four significant digits."""
+    return f"{value:.4g}" if isinstance(value, float) else value_text(value)
+
+
+def content_security_policy(style: str, scripts: Sequence[str]) -> str:
     """What the page may load: itself. `file:` because a page opened from disk has no origin that 'self' could name."""
+    digests = " ".join(f"'{_digest(script)}'" for script in scripts)
     return "; ".join(
         (
             "default-src 'none'",
             f"style-src '{_digest(style)}'",
-            f"script-src '{_digest(script)}'",
+            f"script-src {digests}",
             "img-src 'self' file: data:",
             "base-uri 'none'",
             "form-action 'none'",

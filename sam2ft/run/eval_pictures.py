@@ -5,7 +5,7 @@ from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -74,8 +74,20 @@ def draw_pictures(
         figure = qc_sheet(sample, store.labels, of_labels, spacing_yx_mm=_spacing_of(store, one.key))
         file = f"{number:03d}.png"
         _write_png(evaluation.qc / file, figure)
-        index.append({"file": file, "caption": f"{one.key}: {one.why}, Dice {one.dice:.3f} (mean over labels)"})
+        index.append(_entry(file, one, rows_of[one.key]))
     write_json(evaluation.qc / "index.json", index)
+
+
+def _entry(file: str, one: Chosen, rows: Sequence[Row]) -> dict[str, Any]:
+    """What index.json says of one slice: a caption, and the numbers for whoever lays them out."""
+    labels = [
+        {"label": row["label"], "name": row["label_name"], "dice": row["dice"], "status": row["status"]}
+        for row in rows
+        if row["status"] != "absent"
+    ]
+    caption = f"{one.key}: {one.why}, Dice {one.dice:.3f} (mean over labels)"
+    where = {"slice": str(one.key), "subject": one.key.subject, "why": one.why, "dice": one.dice, "labels": labels}
+    return {"file": file, "caption": caption, **where}
 
 
 def _own_predictions(evaluation: EvalLayout, stores: Mapping[str, Store]) -> Predicted:
@@ -103,7 +115,7 @@ def _draw_sheet(
     sheet: "LabelRows",
     stores: Mapping[str, Store],
     predictions: Mapping[SliceKey, LabelMap],
-) -> dict[str, str]:
+) -> dict[str, Any]:
     """The entry of index.json."""
     labels = next(iter(stores.values())).labels
     cells = {

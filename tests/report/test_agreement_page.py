@@ -2,18 +2,18 @@
 
 import math
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
-import numpy as np
 import pytest
 
 from sam2ft.core.rows import TABLES
-from sam2ft.report.agreement_chart import agreement_figure
-from sam2ft.report.charts import figure_svg
+from sam2ft.report.agreement_plots import agreement_plots
 from sam2ft.report.compare import Comparison
-from sam2ft.report.content import AgreementSection, Picture, ReportData, agreement_sections
+from sam2ft.report.content import ReportData, agreement_sections
 from sam2ft.report.coverage import Coverage
 from sam2ft.report.html import render
+from sam2ft.report.plot_files import plot_files
 from sam2ft.report.words import decimals, row_interval, unit_text
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -90,47 +90,65 @@ def test_a_reason_stands_beside_its_biomarker_and_empty_numbers_are_dashes():
     assert "nan" not in page
 
 
-def test_charts_after_the_third_are_folded():
-    section = agreement_sections("best", "r", [biomarker_row()])[0]
-    charts = tuple(Picture(f"assets/{number}.svg", f"picture {number}") for number in range(5))
-    page = page_of(AgreementSection(section.point, section.evaluation, section.rows, charts))
+def plots(**other):
+    subjects = {f"s{number}": pair for number, pair in enumerate(zip(REFERENCES, PREDICTIONS, strict=True))}
+    return agreement_plots("agreement-1-1", subjects, biomarker_row(**other))
+
+
+def values_of(plot, field):
+    """What the layers of a plot say of one field of their own small data sets."""
+    return [
+        row[field] for layer in plot.spec["layer"] for row in layer.get("data", {}).get("values", ()) if field in row
+    ]
+
+
+def test_plots_after_the_third_biomarker_are_folded():
+    section = agreement_sections("best", "r", [biomarker_row()] * 5)[0]
+    drawn = tuple(
+        tuple(replace(plot, name=f"agreement-1-{number}-{side}") for side, plot in enumerate(plots()))
+        for number in range(5)
+    )
+    page = page_of(replace(section, plots=drawn))
     assert "<summary>2 more</summary>" in page
-    assert page.index("picture 2") < page.index("<summary>2 more") < page.index("picture 3")
+    assert (
+        page.index('id="plot-agreement-1-2-0"')
+        < page.index("<summary>2 more")
+        < page.index('id="plot-agreement-1-3-0"')
+    )
+    assert page.count('href="#plot-agreement-1-4-0"') == 1
     assert 'href="#agreement"' in page
     assert 'id="agreement"' not in page_of()
 
 
-def test_the_plot_has_a_dot_per_subject_and_a_line_and_band_per_number():
-    figure = agreement_figure(REFERENCES, PREDICTIONS, biomarker_row())
-    left, right = figure.axes
-    (dots,) = [line for line in left.lines if line.get_linestyle() == "None"]
-    assert np.allclose(dots.get_xdata(), [2.05, 2.15, 2.45, 2.65])
-    assert np.allclose(dots.get_ydata(), [0.1, -0.1, 0.1, 0.1])
-    heights = [line.get_ydata()[0] for line in left.lines if line is not dots]
-    assert heights == pytest.approx([0, 0.05, -0.146, 0.246])
-    bands = sorted((patch.get_y(), patch.get_y() + patch.get_height()) for patch in left.patches)
-    assert np.allclose(bands, [(-0.5, -0.05), (-0.11, 0.21), (0.15, 0.6)])
-    identity, points = right.lines
-    assert list(identity.get_xdata()) == list(identity.get_ydata())
-    assert list(points.get_xdata()) == REFERENCES
-    assert list(points.get_ydata()) == PREDICTIONS
-    assert right.get_xlim() == right.get_ylim()
+def test_the_plots_have_a_dot_per_subject_and_a_line_and_band_per_number():
+    difference, both = plots()
+    assert difference.columns["mean"] == pytest.approx([2.05, 2.15, 2.45, 2.65])
+    assert difference.columns["difference"] == pytest.approx([0.1, -0.1, 0.1, 0.1])
+    assert (both.columns["reference"], both.columns["prediction"]) == (REFERENCES, PREDICTIONS)
+    assert set(values_of(difference, "value")) == {0, 0.05, -0.146, 0.246}
+    assert {*zip(values_of(difference, "low"), values_of(difference, "high"), strict=True)} == {
+        (-0.11, 0.21), (-0.5, -0.05), (0.15, 0.6),
+    }  # fmt: skip
+    scales = [both.spec["layer"][1]["encoding"][axis]["scale"]["domain"] for axis in "xy"]
+    assert scales[0] == scales[1]
+    assert scales[0][0] < 2.0 < 2.7 < scales[0][1]
 
 
 @pytest.mark.parametrize("n", [0, 1, 2])
 def test_few_subjects_are_a_plot_without_limits(n):
     empty = dict.fromkeys(name for name in biomarker_row() if name.startswith(("loa", "bias_ci")))
     row = biomarker_row(n=n, **empty, unit="1", definition="_$\\frac{")
-    svg = figure_svg(agreement_figure(REFERENCES[:n], PREDICTIONS[:n], row))
-    ElementTree.fromstring(svg)
-    assert b"var(--accent)" in svg
-    assert svg == figure_svg(agreement_figure(REFERENCES[:n], PREDICTIONS[:n], row))
+    subjects = dict(list({"a": (2.0, 2.1), "b": (2.2, 2.1)}.items())[:n])
+    for plot in agreement_plots("x", subjects, row):
+        files = plot_files(plot)
+        ElementTree.fromstring(files["svg"])
+        assert files == plot_files(plot)
+        assert set(values_of(plot, "line")) <= {"bias"}
 
 
 def test_perfect_agreement_has_no_limits_on_top_of_its_bias():
-    row = biomarker_row(sd_difference=0.0, bias=0.0, loa_low=0.0, loa_high=0.0)
-    left = agreement_figure(REFERENCES, REFERENCES, row).axes[0]
-    assert [text.get_text() for text in left.texts] == ["bias +0.000"]
+    difference, _ = plots(sd_difference=0.0, bias=0.0, loa_low=0.0, loa_high=0.0)
+    assert set(values_of(difference, "said")) == {"bias +0.000"}
 
 
 def test_digits_follow_the_size_of_the_reference():

@@ -6,7 +6,7 @@ import pytest
 
 from sam2ft.core.rows import format_csv
 from sam2ft.report.compare import COMPARE, PointRun, choose_best, compare, compare_rows, value_text
-from sam2ft.report.content import label_sections, scores_by_label
+from sam2ft.report.content import label_scores, label_sections
 
 BASELINE = PointRun(None, "baseline", "base")
 GOLDEN = Path(__file__).with_name("compare.csv")
@@ -111,7 +111,8 @@ def test_labels_of_the_best_point_stand_beside_those_of_the_baseline(global_row:
     femur, tibia = section.labels
     assert [label.name for label in section.labels] == ["femur", "tibia"]
     assert (femur.baseline, tibia.baseline["dice_slice_mean"].mean, tibia.n_missed) == ({}, 0.7, 1)
-    assert scores_by_label({"run-0": "point 0"}, rows)["point 0"]["tibia"].mean == 0.9
+    found = label_scores({"run-0": "point 0"}, {"run-0": "best"}, rows, section.evaluation)
+    assert [(one.label_name, one.role, one.score.mean) for one in found][-1] == ("tibia", "best", 0.9)
 
 
 @pytest.mark.parametrize(

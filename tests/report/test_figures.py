@@ -1,6 +1,5 @@
 import io
 import math
-import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +10,6 @@ from PIL import Image
 from sam2ft.core.events import SlicePrediction
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.core.prompts import Box, Point, box_around
-from sam2ft.report.charts import dice_by_label, figure_svg, learning_curves
-from sam2ft.report.compare import Score
 from sam2ft.report.figures import dice_of_labels, figure_png, figure_rgb, qc_sheet, visualize_input
 
 SQUARE = np.zeros((16, 16), bool)
@@ -133,33 +130,3 @@ def test_equal_sheets_are_equal_bytes_whatever_pyplot_is_told(sample: SlicePredi
     from matplotlib import pyplot
 
     assert pyplot.get_fignums() == []
-
-
-def scores(*means: float) -> dict[str, Score]:
-    return {
-        name: Score(mean, mean - 0.1, mean + 0.05, 4) for name, mean in zip(("femur", r"_$\frac{"), means, strict=True)
-    }
-
-
-def test_charts_are_wellformed_svg_that_follows_the_readers_setting() -> None:
-    history = [{"epoch": epoch, "val_loss": 1 / (epoch + 1), "val_dice": 0.1 * epoch} for epoch in range(3)]
-    curves = learning_curves({"_$one": history, "two": history[:1], "none yet": []}, best="two")
-    dots = dice_by_label(
-        {"baseline": scores(0.5, 0.6), "two": scores(0.8, 0.9), "x": scores(0.7, 0.7)}, "two", "baseline"
-    )
-    for figure in (curves, dots):
-        svg = figure_svg(figure)
-        ElementTree.fromstring(svg)
-        assert b"prefers-color-scheme:dark" in svg
-        assert b"var(--ink)" in svg
-        assert svg == figure_svg(figure)
-
-
-def test_of_many_points_only_the_best_has_a_colour() -> None:
-    history = [{"epoch": epoch, "val_loss": 1.0, "val_dice": 0.5} for epoch in range(2)]
-    figure = learning_curves({f"point {number}": history for number in range(12)}, best="point 3")
-    lines = {line.get_color() for line in figure.axes[0].lines}
-    assert len(lines) == 2
-    assert [text.get_text().strip("\u200b") for text in figure.legends[0].get_texts()] == [
-        "point 3 (best by validation)"
-    ]

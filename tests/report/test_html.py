@@ -1,5 +1,6 @@
 import base64
 import hashlib
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -8,12 +9,14 @@ from typing import Any
 import pytest
 
 from sam2ft.report.compare import PointRun, compare
-from sam2ft.report.content import Facts, Failure, Picture, ReportData, label_sections
+from sam2ft.report.content import Case, CaseLabel, Facts, Failure, Picture, ReportData, label_sections
 from sam2ft.report.coverage import Coverage, PlannedRun
-from sam2ft.report.html import TEMPLATES, link, render
+from sam2ft.report.html import MODULES, TEMPLATES, link, render
+from sam2ft.report.plot_files import page_program
+from sam2ft.report.result_plots import learning_plot
 
 HOSTILE = "<img src=x onerror=alert(1)>"
-ALLOWED_REFERENCES = re.compile(r"#[a-z-]+|\./[^:]*|data:,")
+ALLOWED_REFERENCES = re.compile(r"#[a-z0-9-]+|\./[^:]*|data:,")
 
 
 class Page(HTMLParser):
@@ -46,6 +49,9 @@ def data(global_row: Any) -> ReportData:
         global_row("run-0", 0.875, label=1, label_name=HOSTILE),
     ]
     comparison = compare(points, rows)
+    plot = learning_plot({HOSTILE: [{"epoch": 0, "val_loss": 1.0}], "</script>": [{"epoch": 0, "val_loss": 2.0}]})
+    assert plot is not None
+    picture = Picture(f"assets/{HOSTILE.replace('/', '')}.png", HOSTILE, HOSTILE)
     return ReportData(
         HOSTILE,
         HOSTILE,
@@ -54,9 +60,9 @@ def data(global_row: Any) -> ReportData:
         comparison,
         facts=(Facts(HOSTILE, ((HOSTILE, HOSTILE),)),),
         labels=label_sections(HOSTILE, "run-0", rows, "base"),
-        charts=(Picture("assets/curves.svg", HOSTILE),),
-        label_charts=(Picture("assets/labels.svg", HOSTILE),),
-        pictures=(Picture(f"assets/{HOSTILE.replace('/', '')}.png", HOSTILE, HOSTILE),),
+        learning_plots=(plot,),
+        label_sheets=(Picture("assets/labels.png", HOSTILE),),
+        cases=(Case(picture, HOSTILE, "run-0", HOSTILE, HOSTILE, "worst", 0.5, (CaseLabel(1, HOSTILE, 0.5, "ok"),)),),
         failures=(Failure("two", "run-1", HOSTILE, (f"Traceback {HOSTILE}", "</pre><script>alert(2)</script>")),),
         problems=(HOSTILE,),
         files=(("compare.csv", HOSTILE),),
@@ -67,7 +73,7 @@ def test_hostile_names_are_shown_as_text_and_make_no_element(data: ReportData) -
     page = Page(render(data))
     assert HOSTILE in page.words
     assert page.words.count("</pre><script>alert(2)</script>") == 1
-    assert sum(tag == "script" for tag, _ in page.tags) == 1
+    assert [given.get("type") for tag, given in page.tags if tag == "script"] == ["application/json", None, None]
     images = [given for tag, given in page.tags if tag == "img"]
     assert len(images) == 3
     for _, given in page.tags:
@@ -78,8 +84,9 @@ def test_the_page_refers_to_nothing_but_itself_and_files_beside_it(data: ReportD
     for tag, given in Page(render(data)).tags:
         for name in ("href", "src", "action", "data", "srcset"):
             assert given.get(name) is None or ALLOWED_REFERENCES.fullmatch(given[name] or ""), (tag, given)
-    assert "http:" not in render(data)
-    assert "https:" not in render(data)
+    own = render(data).replace(page_program(), "")
+    assert "http:" not in own
+    assert "https:" not in own
 
 
 def test_the_policy_allows_the_own_style_and_script_by_digest_and_nothing_else(data: ReportData) -> None:
@@ -89,22 +96,41 @@ def test_the_policy_allows_the_own_style_and_script_by_digest_and_nothing_else(d
     ]
     rules = dict(rule.strip().split(" ", 1) for rule in (policy or "").split(";"))
     assert rules["default-src"] == "'none'"
-    for tag in ("style", "script"):
-        (body,) = re.findall(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
-        digest = base64.b64encode(hashlib.sha256(body.encode()).digest()).decode()
-        assert rules[f"{tag}-src"] == f"'sha256-{digest}'"
+    for tag, count in (("style", 1), ("script", 2)):
+        bodies = re.findall(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        digests = [base64.b64encode(hashlib.sha256(body.encode()).digest()).decode() for body in bodies]
+        assert len(digests) == count
+        assert rules[f"{tag}-src"] == " ".join(f"'sha256-{digest}'" for digest in digests)
     assert "unsafe" not in (policy or "")
     assert text.index("Content-Security-Policy") < text.index("<style>")
 
 
 def test_style_and_script_do_not_end_their_element_early() -> None:
-    for name in ("report.css", "report.js"):
+    for name in ("report.css", *(f"js/{module}.js" for module in MODULES)):
         assert "</" not in (TEMPLATES / name).read_text(encoding="utf-8")
+    assert "</script" not in page_program().lower()
+    assert "<!--" not in page_program()
+
+
+def test_the_interpreter_is_the_file_that_its_note_names() -> None:
+    """A change to the vendored file is meant, and written down."""
+    digest = hashlib.sha256((TEMPLATES / "vendor" / "vega-interpreter.js").read_bytes()).hexdigest()
+    assert digest in (TEMPLATES / "vendor" / "README.md").read_text("utf-8")
+
+
+def test_the_data_of_plots_cannot_end_its_element_and_is_the_same_after_reading(data: ReportData) -> None:
+    (body,) = re.findall('<script type="application/json" id="plots">(.*?)</script>', render(data), re.DOTALL)
+    assert "<" not in body
+    assert json.loads(body)["learning"]["columns"]["point"] == [HOSTILE, "</script>"]
+
+
+def test_a_page_without_plots_has_no_program_for_them(data: ReportData) -> None:
+    assert page_program() not in render(replace(data, learning_plots=()))
 
 
 def test_tables_have_captions_and_headings_of_columns_and_rows(data: ReportData) -> None:
     tags = [tag for tag, _ in Page(render(data)).tags]
-    assert tags.count("table") == tags.count("caption") == 3
+    assert tags.count("table") == tags.count("caption") == 4
     scopes = [given.get("scope") for tag, given in Page(render(data)).tags if tag == "th"]
     assert {scope for scope in scopes if scope} == {"col", "row"}
 

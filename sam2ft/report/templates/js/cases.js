@@ -1,0 +1,109 @@
+// Slices with pictures: those of one point at a time, or those with one label, its worst first; pictures open large.
+const FIRST_SHOWN = 6;
+const list = document.getElementById("case-list");
+const cases = list ? [...list.children] : [];
+
+if (cases.length) {
+  const points = new Map(cases.map((one) => [one.dataset.run, one.dataset.point]));
+  const labels = new Map();
+  for (const cell of list.querySelectorAll("tr[data-label]")) labels.set(cell.dataset.label, cell.dataset.name);
+  const point = choice([["*", "all points"], ...points], cases[0].dataset.run);
+  const label = choice([["*", "all labels"], ...[...labels].sort((a, b) => a[0] - b[0])], "*");
+  const text = element("input", { type: "search", placeholder: "part of a subject's name" });
+  const count = element("output", { className: "soft small" });
+  const more = element("button", { type: "button", className: "plain", id: "more-cases" });
+  let most = FIRST_SHOWN;
+  const diceOf = (one) => {
+    const found = label.value === "*" ? one : one.querySelector(`tr[data-label="${label.value}"]`);
+    return found && found.dataset.dice !== "" ? Number(found.dataset.dice) : null;
+  };
+  const apply = () => {
+    const wanted = text.value.trim().toLowerCase();
+    const passes = (one) => {
+      const ofPoint = point.value === "*" || one.dataset.run === point.value;
+      const ofLabel = label.value === "*" || one.querySelector(`tr[data-label="${label.value}"]`);
+      return ofPoint && ofLabel && one.dataset.where.toLowerCase().includes(wanted);
+    };
+    const ranked = label.value === "*" && point.value !== "*";
+    const ordered = ranked ? cases : [...cases].sort((a, b) => (diceOf(a) ?? 2) - (diceOf(b) ?? 2));
+    const found = ordered.filter(passes);
+    for (const one of cases) one.hidden = true;
+    for (const one of found.slice(0, most)) one.hidden = false;
+    list.append(...ordered);
+    more.hidden = found.length <= most;
+    more.textContent = `Show ${found.length - most} more`;
+    count.textContent = `${found.length} of ${cases.length} slices`;
+  };
+  const start = () => {
+    most = FIRST_SHOWN;
+    apply();
+  };
+  for (const field of [point, label, text]) field.addEventListener("input", start);
+  more.addEventListener("click", () => {
+    most = Infinity;
+    apply();
+  });
+  list.after(more);
+  const bar = element("div", { className: "filters", role: "search", "aria-label": "Filter the slices" });
+  bar.append(labelled("Point", point));
+  if (labels.size > 1) bar.append(labelled("Label", label));
+  bar.append(labelled("Subject", text), count);
+  list.before(bar);
+  apply();
+
+  const show = (run, ofLabel, where) => {
+    most = FIRST_SHOWN;
+    point.value = run;
+    label.value = labels.has(ofLabel) ? ofLabel : "*";
+    text.value = where;
+    apply();
+  };
+  document.addEventListener("reveal", (event) => {
+    const hidden = event.detail.closest(".case[hidden]");
+    if (!hidden) return;
+    show(hidden.dataset.run, "*", "");
+    if (hidden.hidden) more.click();
+  });
+  document.addEventListener("subject", (event) => {
+    show(cases[0].dataset.run, "*", event.detail);
+    if (cases.every((one) => one.hidden)) show("*", "*", event.detail);
+    document.getElementById("cases").scrollIntoView();
+  });
+  for (const link of document.querySelectorAll("a[data-cases-of-label]")) {
+    link.addEventListener("click", () => show(cases[0].dataset.run, link.dataset.casesOfLabel, ""));
+  }
+}
+
+const large = element("dialog", { className: "large", "aria-label": "picture in full size" });
+const picture = element("img", { alt: "" });
+const words = element("p");
+const close = element("button", { type: "button", className: "plain" }, "Close");
+const step = (by) => {
+  const shown = [...document.querySelectorAll("a.picture")].filter((link) => link.offsetParent !== null);
+  const next = shown[shown.findIndex((link) => link.href === picture.src) + by];
+  if (next) open(next);
+};
+const open = (link) => {
+  picture.src = link.href;
+  picture.alt = link.querySelector("img").alt;
+  words.textContent = picture.alt;
+  if (!large.open) large.showModal();
+};
+const before = element("button", { type: "button", className: "plain" }, "Previous");
+const after = element("button", { type: "button", className: "plain" }, "Next");
+large.append(picture, words, before, after, close);
+document.body.append(large);
+close.addEventListener("click", () => large.close());
+before.addEventListener("click", () => step(-1));
+after.addEventListener("click", () => step(1));
+large.addEventListener("keydown", (event) => {
+  if (event.key === "ArrowLeft") step(-1);
+  if (event.key === "ArrowRight") step(1);
+});
+for (const link of document.querySelectorAll("a.picture")) {
+  link.addEventListener("click", (event) => {
+    if (event.metaKey || event.ctrlKey || event.shiftKey) return;
+    event.preventDefault();
+    open(link);
+  });
+}

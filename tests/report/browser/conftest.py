@@ -1,0 +1,233 @@
+"""Pages of generated sweeps, and a Chromium to open them in, without a network."""
+
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sam2ft.core.rows import TABLES
+from sam2ft.metrics.agreement import agreement
+from sam2ft.report.agreement_plots import agreement_plots
+from sam2ft.report.compare import PointRun, compare
+from sam2ft.report.content import (
+    AgreementSection,
+    Case,
+    CaseLabel,
+    Facts,
+    Failure,
+    Picture,
+    ReportData,
+    SubjectScores,
+    agreement_sections,
+    label_scores,
+    label_sections,
+)
+from sam2ft.report.coverage import Coverage, PlannedRun
+from sam2ft.report.html import render
+from sam2ft.report.plot_files import plot_files
+from sam2ft.report.result_plots import comparison_plot, distribution_plot, label_plot, learning_plot
+
+LABELS = ("femoral cartilage", "medial tibial cartilage", "lateral tibial cartilage", "patellar cartilage", "meniscus")
+MEASURES = ("dice_slice_mean", "dice", "iou_slice_mean", "iou")
+STAMP = {"eval": "e" * 12, "dataset": "knee", "split": "test", "protocol": "box"}
+SUBJECTS = 24
+
+
+def sweep(folder: Path, points: int, *, hostile: str = "", pictures: bool = True) -> Path:
+    """Write the page of a generated sweep with everything that lies beside it; `hostile` is put into every name."""
+    draw = random.Random(points)
+    runs = [_point(index, hostile, draw) for index in range(points)]
+    baseline = PointRun(None, "baseline", "base")
+    rows = [row for run in [baseline, *runs] for row in _global_rows(run, hostile, draw)]
+    comparison = compare([baseline, *runs], rows)
+    best = comparison.best or "base"
+    sections = label_sections(next(run.name for run in runs if run.run == best), best, rows, "base")
+    names = {run.run: run.name for run in (baseline, *runs)}
+    roles = {"base": "baseline", best: "best"}
+    histories = {run.name: _history(draw) for run in runs if run.state == "done"}
+    cases = _cases(folder, [next(run for run in runs if run.run == best), baseline, *runs], hostile, draw, pictures)
+    plots = (
+        comparison_plot(comparison),
+        label_plot(label_scores(names, roles, rows, sections[0].evaluation)),
+        distribution_plot([*_subjects(best, "best", hostile, draw), *_subjects("base", "baseline", hostile, draw)]),
+        learning_plot(histories, names[best]),
+    )
+    of_comparison, of_labels, of_subjects, of_learning = (() if plot is None else (plot,) for plot in plots)
+    data = ReportData(
+        experiment=f"knee_sweep{hostile}",
+        description=f"learning rates, weight decays and what trains{hostile}",
+        generated="2026-01-02 03:04 UTC",
+        coverage=Coverage(tuple(_planned(run) for run in (baseline, *runs))),
+        comparison=comparison,
+        facts=_facts(hostile),
+        labels=sections,
+        comparison_plots=of_comparison,
+        label_plots=of_labels,
+        distribution_plots=of_subjects,
+        learning_plots=of_learning,
+        agreement=(_agreement(best, hostile, draw),),
+        cases=cases,
+        failures=tuple(
+            Failure(run.name, run.run, run.reason, ("Traceback (most recent call last):", f"  {hostile}nan"), "error")
+            for run in runs
+            if run.state == "failed"
+        ),
+        problems=(f"point {hostile}: volume.csv is cut off; not counted",) if hostile else (),
+        files=(("compare.csv", "one line per point"), ("global.csv", "per label and measure, over subjects")),
+    )  # fmt: skip
+    for name, _ in data.files:
+        (folder / name).write_text("a,b\n")
+    (folder / "figures").mkdir()
+    for plot in data.plots:
+        for suffix, content in plot_files(plot).items():
+            (folder / "figures" / f"{plot.name}.{suffix}").write_bytes(content)
+    page = folder / "index.html"
+    page.write_text(render(data), encoding="utf-8")
+    return page
+
+
+def _point(index: int, hostile: str, draw: random.Random) -> PointRun:
+    overrides = (
+        ("module.optimizer.lr", 10 ** draw.uniform(-5, -2)),
+        ("module.optimizer.weight_decay", (0.0, 0.01, 0.1)[index % 3]),
+        ("module.trainable.image_encoder", index % 2 == 0),
+        (f"datamodule.augmentation{hostile}", (f"none{hostile}", f"flip{hostile}")[index // 2 % 2]),
+    )
+    failed = index % 17 == 11
+    return PointRun(
+        index,
+        f"lr={overrides[0][1]:.3g},decay={overrides[1][1]},encoder={overrides[2][1]}{hostile}",
+        f"knee_sweep-{index:016x}",
+        overrides,
+        state="failed" if failed else "done",
+        reason=f"FloatingPointError: loss was not finite{hostile}" if failed else "",
+        best_epoch=None if failed else draw.randrange(60),
+        validation=None if failed else draw.uniform(0.12, 0.4),
+    )
+
+
+def _planned(run: PointRun) -> PlannedRun:
+    failure_class = "error" if run.state == "failed" else None
+    return PlannedRun(run.name, run.run, run.state, run.reason, failure_class, 2.0, 1.3)
+
+
+def _global_rows(run: PointRun, hostile: str, draw: random.Random) -> list[dict[str, Any]]:
+    if run.state != "done":
+        return []
+    level = 0.95 - (run.validation or 0.6) + draw.gauss(0, 0.02)
+    made = []
+    for measure in MEASURES:
+        for label, name in [(None, "mean_of_labels"), *enumerate(LABELS, start=1)]:
+            mean = min(0.99, max(0.05, level - 0.02 * (label or 0) + draw.gauss(0, 0.01)))
+            numbers = {"mean": mean, "sd": 0.08, "median": mean, "q25": mean - 0.05, "q75": mean + 0.05}
+            ends = {"ci_low": mean - 0.03, "ci_high": mean + 0.03}
+            counts = {"n": SUBJECTS, "n_absent": 0, "n_missed": int(label == 4), "n_spurious": 0}
+            shown = name if label is None else f"{name}{hostile}"
+            key = {"run": run.run, **STAMP, "label": label, "label_name": shown, "measure": measure}
+            made.append({**key, **counts, **numbers, **ends})
+    return made
+
+
+def _subjects(run: str, role: str, hostile: str, draw: random.Random) -> list[SubjectScores]:
+    middle = 0.6 if role == "baseline" else 0.8
+    made = []
+    for measure in MEASURES:
+        for label, name in enumerate(LABELS, start=1):
+            values = {
+                f"subject-{number:02d}{hostile}": min(1.0, draw.gauss(middle, 0.06)) for number in range(SUBJECTS)
+            }
+            made.append(SubjectScores(label, f"{name}{hostile}", run, run, role, measure, values))
+    return made
+
+
+def _history(draw: random.Random) -> list[dict[str, float]]:
+    end, speed = draw.uniform(0.1, 0.4), draw.uniform(0.03, 0.2)
+    return [
+        {
+            "epoch": epoch, "step": epoch * 10, "improved": 1, "seconds": 3.0,
+            "train_loss": end * 0.8 + 0.7 * 2.718 ** (-speed * epoch) + draw.gauss(0, 0.01),
+            "val_loss": end + 0.6 * 2.718 ** (-speed * epoch) + draw.gauss(0, 0.01),
+            "val_dice": 1 - end - 0.6 * 2.718 ** (-speed * epoch) + draw.gauss(0, 0.01),
+        }
+        for epoch in range(draw.randrange(40, 100))
+    ]  # fmt: skip
+
+
+def _agreement(run: str, hostile: str, draw: random.Random) -> AgreementSection:
+    rows, plots = [], []
+    for number, tissue in enumerate(LABELS[:4], start=1):
+        references = [draw.gauss(2.2, 0.3) for _ in range(SUBJECTS)]
+        predictions = [value + draw.gauss(0.04, 0.1) for value in references]
+        found = agreement(references, predictions, yardstick_percent=1.1, resamples=200)
+        kind = {"tissue": f"{tissue}{hostile}", "biomarker": "cartilagethickness", "definition": "ThCcAB", "unit": "mm"}
+        row = dict.fromkeys(TABLES["biomarker_global"].column_names())
+        row |= {"run": run, **STAMP, **kind, **found.columns(), "n_missed": 0, "n_spurious": 0}
+        subjects = {
+            f"subject-{place:02d}{hostile}": pair
+            for place, pair in enumerate(zip(references, predictions, strict=True))
+        }
+        rows.append(row)
+        plots.append(agreement_plots(f"agreement-1-{number}", subjects, row))
+    (section,) = agreement_sections("best", run, rows)
+    return AgreementSection(section.point, section.evaluation, section.rows, tuple(plots))
+
+
+def _cases(
+    folder: Path, runs: list[PointRun], hostile: str, draw: random.Random, pictures: bool
+) -> tuple[Case, ...]:  # fmt: skip
+    (folder / "assets").mkdir()
+    made = []
+    for place, run in enumerate(dict.fromkeys(run for run in runs if run.state == "done")):
+        for number in range(24 if place == 0 else 1):
+            path = f"assets/{run.run}-{number:03d}.png"
+            if pictures:
+                _write_picture(folder / path, place * 24 + number)
+            labels = tuple(
+                CaseLabel(label, f"{name}{hostile}", draw.uniform(0.3, 0.95), "ok")
+                for label, name in enumerate(LABELS, start=1)
+            )
+            subject = f"subject-{number:02d}{hostile}"
+            where = f"knee/{subject}/t2 slice {number}"
+            dice = sum(label.dice or 0 for label in labels) / len(labels)
+            made.append(
+                Case(Picture(path, f"{where}: worst"), run.name, run.run, where, subject, "worst", dice, labels)
+            )
+    return tuple(made)
+
+
+def _write_picture(path: Path, seed: int) -> None:
+    import numpy as np
+    from PIL import Image
+
+    noise = np.random.default_rng(seed).integers(0, 120, (90, 200), dtype=np.uint8)
+    Image.fromarray(noise).resize((800, 360)).save(path)
+
+
+def _facts(hostile: str) -> tuple[Facts, ...]:
+    return (
+        Facts("Data", (("knee", f"data/knee{hostile}"), ("subjects", "train 70, val 15, test 24"))),
+        Facts("Settings", (("model", "sam2_nano, 256 px"), ("epochs", "at most 100"))),
+        Facts("Code and packages", (("commit", "0123456789ab"), ("torch", "2.14.1"))),
+        Facts("GPU-hours", (("planned", "400, asked for by 200 runs"), ("used", "261 by 200 runs, after sacct"))),
+    )
+
+
+def chromium_path() -> str | None:
+    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A headless Chromium; tests are skipped where there is none."""
+    path = chromium_path()
+    if path is None:
+        pytest.skip("no chromium on PATH (Debian: apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
