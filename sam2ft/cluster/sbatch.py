@@ -59,6 +59,9 @@ def _take(descriptor: int, layout: ExperimentLayout) -> None:
             if time.monotonic() > last:
                 raise SubmissionError(f"{layout.folder}: another launcher is submitting; try again") from None
             time.sleep(0.05)
+        except OSError as error:
+            said = f"this file system has no locks ({error.strerror}); on Lustre they come with the mount option flock"
+            raise SubmissionError(f"{layout.submission_lock}: {said}") from None
 
 
 def sbatch(desk: Desk, script: Path, find: Callable[[], str | None]) -> str:
@@ -74,7 +77,7 @@ def sbatch(desk: Desk, script: Path, find: Callable[[], str | None]) -> str:
         )
     except OSError as error:
         raise SubmissionError(f"sbatch does not start ({error})") from None
-    answer = re.search(r"job (\d+)", done.stdout)
+    answer = re.search(r"Submitted batch job (\d+)", done.stdout)
     if done.returncode == 0 and answer:
         return answer[1]
     said = (done.stderr or done.stdout).strip() or f"nothing, and ended with {done.returncode}"

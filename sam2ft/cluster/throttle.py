@@ -52,16 +52,17 @@ def throttle(layout: ExperimentLayout, most: int) -> tuple[str, ...]:
     if queue is None:
         raise UserError("squeue does not answer; the throttle is as it was")
     sizes: dict[str, tuple[int, Stage]] = {}
-    in_arrays, plain = set(), 0
+    in_arrays: set[str] = set()
+    alone: set[str] = set()
     for array in (array for record in records_of(layout) for array in record.arrays if array.job is not None):
         live = [run.run_id for position, run in enumerate(array.runs) if array.element(position) in queue]
         if len(array.runs) == 1:
-            plain += len(live)
+            alone.update(live)
         elif live:
             sizes[str(array.job)] = (len(live), array.stage)
             in_arrays.update(live)
     # A plain job cannot be held back by a throttle: it takes a place.
-    places = shares(max(1, most - plain), list(sizes.values()), num_runs=len(in_arrays))
+    places = shares(max(1, most - len(alone)), list(sizes.values()), num_runs=len(in_arrays))
     said = []
     for (job, (left, stage)), share in zip(sizes.items(), places, strict=True):
         _scontrol("update", f"JobId={job}", f"ArrayTaskThrottle={share}")

@@ -309,8 +309,8 @@ def test_the_throttle_of_what_is_queued_is_changed_and_shared(slurm, runs_of):
     from sam2ft.cluster.throttle import throttle
 
     slurm.sweep(plan_of(runs_of(11)))
-    # The last chunk is one run: two plain jobs.
-    said = throttle(slurm.layout, 8)
+    # The last chunk is one run, which takes one place: six for the arrays.
+    said = throttle(slurm.layout, 7)
     updates = [line for line in (slurm.folder / "control").read_text().splitlines() if line.startswith("update")]
     assert updates == [
         "update JobId=100 ArrayTaskThrottle=2",
@@ -321,3 +321,9 @@ def test_the_throttle_of_what_is_queued_is_changed_and_shared(slurm, runs_of):
     assert said[0] == "array 100 (train, 5 left): 2 at once"
     with pytest.raises(UserError, match="throttle 0; allowed: 1 or more"):
         throttle(slurm.layout, 0)
+
+
+def test_thousands_of_points_take_one_call_of_sbatch_for_each_array(slurm, runs_of):
+    done = slurm.sweep(plan_of(runs_of(2500)), max_array_size=1001)
+    assert [count for _, count, _ in slurm.jobs] == [1001, 1001, 1001, 1001, 498, 498, 0]
+    assert (done.num_trainings, len(slurm.calls)) == (2500, 7)
