@@ -4,9 +4,11 @@ Both names are known before any training: they are hashes of settings and of dig
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from sam2ft.config.base import OpenSection, Section
+from sam2ft.config.base import OpenSection, ReadOnlyDict, Section
 from sam2ft.config.experiment import plain
 from sam2ft.config.schema import Experiment
 from sam2ft.core.files import canonical_json, sha256_text
@@ -72,8 +74,61 @@ def _below(value: Any, what: str) -> Any:
     return None
 
 
-def _digest(value: Mapping[str, Any], length: int) -> str:
-    return sha256_text(canonical_json(dict(value)))[:length]
+@dataclass(frozen=True)
+class _Written:
+    """A value of a content as its canonical JSON."""
+
+    text: str
+
+
+def _digest(content: Mapping[str, Any], length: int) -> str:
+    """The first digits of the sha256 of a content's canonical JSON."""
+    entries = {
+        key: value.text if isinstance(value, _Written) else canonical_json(value) for key, value in content.items()
+    }
+    return sha256_text(_object(entries))[:length]
+
+
+def _object(entries: Mapping[str, str]) -> str:
+    """canonical_json of a mapping whose values are canonical JSON already."""
+    return f"{{{','.join(f'{canonical_json(key)}:{entries[key]}' for key in sorted(entries))}}}"
+
+
+def _settings(experiment: Experiment, what: str) -> _Written:
+    """`affecting`, written; what thousands of points share is written once."""
+    texts = {name: _section_text(_Same(value), what) for name, value in experiment.identity_values().items()}
+    return _Written(_object({name: text for name, text in texts.items() if text}))
+
+
+@dataclass(frozen=True, eq=False)
+class _Same:
+    """A value that cannot change, known by being the same object: 1 and true are equal, but are two settings."""
+
+    value: Any
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+@lru_cache(maxsize=4096)
+def _section_text(section: _Same, what: str) -> str:
+    """Empty when nothing in it affects `what`."""
+    found = _below(section.value, what)
+    return canonical_json(found) if found else ""
+
+
+@lru_cache(maxsize=64)
+def _volumes_text(volumes: _Same) -> str:
+    return canonical_json(volumes.value)
+
+
+def _volumes(digests: Mapping[str, str]) -> _Written:
+    return _Written(
+        _volumes_text(_Same(digests)) if isinstance(digests, ReadOnlyDict) else canonical_json(dict(digests))
+    )
 
 
 def run_content(
@@ -90,10 +145,17 @@ def run_content(
     the initial weights. `slices_per_step`: batch_size x grad_accum x world size.
     """
     return {
-        "version": IDENTITY_VERSION,
         "settings": training_identity(experiment),
-        "slices_per_step": slices_per_step,
         "volumes": dict(train_digests),
+        **_rest(split_digest, weights_sha256, slices_per_step),
+    }
+
+
+def _rest(split_digest: str, weights_sha256: str, slices_per_step: int) -> dict[str, Any]:
+    """A run's content but for its settings and volumes."""
+    return {
+        "version": IDENTITY_VERSION,
+        "slices_per_step": slices_per_step,
         "split": split_digest,
         "weights": weights_sha256,
     }
@@ -109,13 +171,11 @@ def run_id(
     code_version: str | None = None,
 ) -> str:
     """`<experiment.name>-<16 hex>` over a `run_content`. `code_version`: with --strict-code."""
-    content = run_content(
-        experiment,
-        train_digests=train_digests,
-        split_digest=split_digest,
-        weights_sha256=weights_sha256,
-        slices_per_step=slices_per_step,
-    )
+    content = {
+        "settings": _settings(experiment, "training"),
+        "volumes": _volumes(train_digests),
+        **_rest(split_digest, weights_sha256, slices_per_step),
+    }
     return id_of(experiment, content, code_version)
 
 
@@ -152,7 +212,7 @@ def eval_id(
     """
     content = {
         "version": IDENTITY_VERSION,
-        "settings": evaluation_identity(experiment),
+        "settings": _settings(experiment, "evaluation"),
         "split": split_digest,
         **({"files": dict(files_sha256)} if files_sha256 else {}),
         **({"model": dict(model)} if model else {}),

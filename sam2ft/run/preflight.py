@@ -1,6 +1,6 @@
 """All that can be known before a job: every problem of every point at once, and the ids of what will run. No torch."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources as package_files
 from pathlib import Path
@@ -10,23 +10,12 @@ from sam2ft.config.identity import baseline_id, eval_id, run_id
 from sam2ft.config.points import Point
 from sam2ft.config.schema import Experiment
 from sam2ft.config.schema_module import NANO
-from sam2ft.core.errors import DataError, Problem, ProblemsError
+from sam2ft.core.errors import Problem, ProblemsError
 from sam2ft.core.files import DigestCache
 from sam2ft.core.layout import RUNS, digest_cache
-from sam2ft.data.detections import read_detections
-from sam2ft.data.store import Store, VolumeRecord, index_path, records_digest
 from sam2ft.engine.prompting import unavailable_in_evaluation
-from sam2ft.run.inputs import (
-    labelled_records,
-    max_train_subjects,
-    metadata_source,
-    named_files,
-    open_stores,
-    split_records,
-)
-from sam2ft.run.metadata_checks import metadata_problems
-from sam2ft.run.metric_checks import metric_problems
 from sam2ft.run.planned import PlannedPoint, PlannedRun, Resources
+from sam2ft.run.preflight_data import DataChecker
 from sam2ft.run.resources import evaluation_resources, resources_here, slices_per_step
 
 BASELINE = "baseline"
@@ -111,7 +100,7 @@ def resolve(
 
 @dataclass
 class _Checker:
-    """The checks of one experiment's points; stores are opened once each."""
+    """The checks of one experiment's points; what points share is read once."""
 
     loaded: LoadedExperiment
     findings: _Findings
@@ -119,9 +108,9 @@ class _Checker:
     dry_run: bool
     fill: FillResources
     code: str | None
-    _opened: dict[Path, Store | None] = field(default_factory=dict)
-    _fitting: dict[Hashable, tuple[Store, ...]] = field(default_factory=dict)
-    _read_boxes: set[tuple[Path, tuple[str, ...]]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._data = DataChecker(self.problem, self.cache, self.dry_run)
 
     def problem(self, key: str, message: str, *, warning: bool = False) -> None:
         self.findings.add(Problem(self.loaded.where(key), key, message), warning=warning)
@@ -130,64 +119,28 @@ class _Checker:
         experiment, asked = point.experiment, self.fill(point.experiment)
         for key, message in unavailable_in_evaluation(experiment.eval):
             self.problem(key, message)
-        stores, weights = self._stores(experiment), self._weights(experiment)
-        self._detections(experiment, stores)
-        trained, evaluated = self._records(experiment, stores)
+        data, weights = self._data.of(experiment), self._weights(experiment)
         run, evaluation = None, None
-        if trained and evaluated and weights:
+        if data is not None and weights:
             run = run_id(
                 experiment,
-                train_digests={str(record.key): record.digest for record in trained},
-                split_digest=records_digest(trained),
+                train_digests=data.train_digests,
+                split_digest=data.train_split,
                 weights_sha256=weights,
                 slices_per_step=slices_per_step(experiment, asked),
                 code_version=self.code,
             )
-            evaluation = eval_id(experiment, records_digest(evaluated), self._files(experiment))
+            evaluation = eval_id(experiment, data.eval_split, data.files)
         return ResolvedPoint(point, False, asked, run, evaluation)
 
     def baseline(self, index: int) -> ResolvedPoint:
         """The initial weights of the first point, evaluated as it is."""
         first = self.loaded.points[0]
         point = Point(index, BASELINE, (), first.experiment)
-        weights = self._weights(first.experiment)
-        _, evaluated = self._records(first.experiment, self._stores(first.experiment))
+        data, weights = self._data.of(first.experiment), self._weights(first.experiment)
         run = baseline_id(first.experiment, weights_sha256=weights, code_version=self.code) if weights else None
-        digest, files = records_digest(evaluated), self._files(first.experiment)
-        evaluation = eval_id(first.experiment, digest, files) if evaluated else None
+        evaluation = eval_id(first.experiment, data.eval_split, data.files) if data is not None else None
         return ResolvedPoint(point, True, self.fill(first.experiment), run, evaluation)
-
-    def _stores(self, experiment: Experiment) -> tuple[Store, ...]:
-        """The experiment's stores; empty when any is missing or does not fit."""
-        data = experiment.datamodule
-        choices = (experiment.dataset, data.num_classes, data.metric, data.stats_metadata_file)
-        if (known := self._fitting.get((*choices, experiment.eval.split))) is None:
-            known = self._fitting[(*choices, experiment.eval.split)] = self._checked_stores(experiment)
-        return known
-
-    def _checked_stores(self, experiment: Experiment) -> tuple[Store, ...]:
-        opened = [self._store(name, source.store) for name, source in experiment.dataset.items()]
-        if not all(opened):
-            return ()
-        try:
-            stores = open_stores(experiment)
-        except DataError as error:
-            # The message begins with the dotted key that it is about.
-            key, _, message = str(error).partition(": ")
-            self.problem(key if " " not in key else "dataset", message if " " not in key else str(error))
-            return ()
-        self._metrics(experiment, stores)
-        return stores
-
-    def _store(self, name: str, path: Path) -> Store | None:
-        if path not in self._opened:
-            try:
-                self._opened[path] = Store.open(path)
-            except DataError as error:
-                missing = not index_path(path).is_file()
-                self.problem(f"dataset.{name}.store", str(error), warning=missing and self.dry_run)
-                self._opened[path] = None
-        return self._opened[path]
 
     def _weights(self, experiment: Experiment) -> str | None:
         """sha256 of the initial weights, or None when there are none."""
@@ -201,61 +154,6 @@ class _Checker:
             self.problem("module.sam2_checkpoint", message, warning=self.dry_run)
             return None
         return self.cache.sha256(path)
-
-    def _files(self, experiment: Experiment) -> dict[str, str]:
-        """sha256 of each file that the evaluation's settings name."""
-        digests = {}
-        for key, path in named_files(experiment).items():
-            if path.is_file():
-                digests[key] = self.cache.sha256(path)
-            else:
-                self.problem(key, f"found {path}, which is no file", warning=self.dry_run)
-        return digests
-
-    def _detections(self, experiment: Experiment, stores: Sequence[Store]) -> None:
-        """What is in the file of boxes, once per file."""
-        path, names = experiment.eval.boxes_file, tuple(store.name for store in stores)
-        if path is None or not path.is_file() or not stores or (path, names) in self._read_boxes:
-            return
-        self._read_boxes.add((path, names))
-        try:
-            read_detections(path, stores)
-        except DataError as error:
-            self.problem("eval.boxes_file", str(error))
-
-    def _records(
-        self, experiment: Experiment, stores: Sequence[Store]
-    ) -> tuple[tuple[VolumeRecord, ...], tuple[VolumeRecord, ...]]:
-        """Volumes that are trained and validated on, and those that are evaluated; empty when something lacks."""
-        if not stores:
-            return (), ()
-        wanted = (
-            (labelled_records, "train", max_train_subjects(experiment), "dataset"),
-            (labelled_records, "val", None, "dataset"),
-            (split_records, experiment.eval.split, None, "eval.split"),
-        )
-        found: list[tuple[VolumeRecord, ...]] = []
-        for records_of, split, limit, key in wanted:
-            try:
-                found.append(records_of(stores, split, limit))
-            except DataError as error:
-                self.problem(key, str(error))
-        return (found[0] + found[1], found[2]) if len(found) == len(wanted) else ((), ())
-
-    def _metrics(self, experiment: Experiment, stores: Sequence[Store]) -> None:
-        """Metrics by name, what they need of each evaluated volume, and whether those from outside work."""
-        records = [record for store in stores for record in store.volumes if record.split == experiment.eval.split]
-        file = experiment.datamodule.stats_metadata_file
-        try:
-            # A file that is not there is a finding of `_files`.
-            metadata = metadata_source(experiment, file if file is None or file.is_file() else None)
-        except DataError as error:
-            self.problem("datamodule.stats_metadata_file", str(error))
-            return
-        chosen, labels = experiment.datamodule.metric, stores[0].labels
-        for found in (metric_problems, metadata_problems):
-            for key, message, warning in found(chosen, labels, records, metadata):
-                self.problem(key, message, warning=warning)
 
 
 def initial_weights(experiment: Experiment) -> Path | None:
