@@ -15,7 +15,8 @@ SITE ?=
 ARGS ?=
 SWEEP = $(PY) launch/sweep.py $(EXP) $(if $(LOCAL),--local $(LOCAL)) $(if $(SITE),--site $(SITE)) $(ARGS)
 
-.PHONY: help setup demo demo-real test test-slow test-slurm check schema nano weights prepare train eval sweep plan status \
+.PHONY: help setup demo demo-real test test-slow test-slurm check schema nano weights prepare train eval sweep plan \
+        site-check status \
         tail why cancel throttle aggregate bench devcluster-up devcluster-down devcluster-status clean
 
 help: ## this list
@@ -87,8 +88,11 @@ eval: $(READY) ## evaluate a checkpoint: make eval CKPT=runs/.../best.pt
 sweep: $(READY) ## plan, submit or run what is missing: make sweep EXP=experiments/lr_grid.yaml [LOCAL=2 | SITE=name]
 	$(SWEEP)
 
-plan: $(READY) ## what `make sweep` would do
+plan: $(READY) ## what `make sweep` would do, and what it costs
 	$(SWEEP) --dry-run
+
+site-check: $(READY) ## prove a site file without submitting work: make site-check SITE=name [EXP=...]
+	$(PY) launch/sweep.py $(if $(filter-out file,$(origin EXP)),$(EXP)) --check-site $(SITE) $(ARGS)
 
 status: $(READY) ## where everything stands: make status EXP=...
 	$(PY) launch/status.py $(EXP) $(ARGS)

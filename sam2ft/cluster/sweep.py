@@ -179,6 +179,9 @@ def run_here(layout: ExperimentLayout, plan: Plan, runs: Sequence[PlannedRun], w
     from sam2ft.cluster.progress import progress
 
     if runs:
+        at_once, gpus = min(workers, len(runs)), len(visible_gpus(os.environ, Path("/dev")))
+        if 0 < gpus < at_once:
+            say(f"{at_once} points at a time share {gpus} GPUs; with --local {gpus} each has one to itself")
         with progress(layout, plan, runs) as on_poll:
             ended = Pool(workers, on_poll=on_poll).run([_task(layout, plan, run) for run in runs])
         for run, end in zip(runs, ended, strict=True):

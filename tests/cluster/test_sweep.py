@@ -242,6 +242,14 @@ def test_an_unknown_cost_is_no_small_cost(workplace, pool, with_a_gpu):
     assert pool.given == []
 
 
+def test_points_that_share_gpus_are_told_so(workplace, pool, monkeypatch, capsys):
+    monkeypatch.setattr(sweep_module, "visible_gpus", lambda *_: ("0", "1"))
+    sweep(request(workplace, local=2))
+    assert "share" not in capsys.readouterr().err
+    sweep(request(workplace, local=3, force=True))
+    assert "3 points at a time share 2 GPUs; with --local 2 each has one to itself" in capsys.readouterr().err
+
+
 def test_without_gpus_no_gpu_hours_are_spent(workplace, pool):
     assert sweep(request(workplace, max_gpu_hours=0.0)) == 0
 
