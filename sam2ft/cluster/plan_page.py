@@ -93,9 +93,10 @@ def totals(estimate: Estimate) -> list[str]:
 
 
 def _disk(estimate: Estimate) -> str:
-    checkpoints, predictions = size_text(estimate.checkpoint_bytes), size_text(estimate.prediction_bytes)
+    parts = (("checkpoints", estimate.checkpoint_bytes), ("predictions", estimate.prediction_bytes))
+    sizes = [f"{name} {size_text(amount)}" for name, amount in parts if amount != Amount()]
     free = "" if estimate.free_bytes is None else f"; {estimate.free_bytes / _GB:.0f} GB are free"
-    return f"on disk at most checkpoints {checkpoints} and predictions {predictions}{free}"
+    return f"on disk at most {' and '.join(sizes)}{free}"
 
 
 def _too_small(estimate: Estimate) -> list[str]:

@@ -124,16 +124,17 @@ def _training(
         try:
             state = trainer.fit(data.train, data.val)
         except StopRequestedError:
-            pass
+            if stop.requested:
+                raise
         else:
             if ranks.is_main:
                 save(state)
-        return {"epoch_rest_s": _validation_s(trainer, data, stop)} | (
+        return {"epoch_rest_s": _validation_s(trainer, data)} | (
             {"step_s": clock.step_s(), **found} if ranks.is_main else {}
         )
 
 
-def _validation_s(trainer: Any, data: Any, stop: interrupt.StopFlag) -> float:
+def _validation_s(trainer: Any, data: Any) -> float:
     """Seconds of validating once, from its first batches."""
     from sam2ft.engine.validation import validate
 
@@ -142,7 +143,7 @@ def _validation_s(trainer: Any, data: Any, stop: interrupt.StopFlag) -> float:
     def timed() -> Any:
         started = time.perf_counter()
         for number, batch in enumerate(data.val()):
-            if number == _VALIDATION_BATCHES or stop.requested:
+            if number == _VALIDATION_BATCHES:
                 return
             yield batch.to(trainer.ranks.device)
             seconds.append(time.perf_counter() - started)
