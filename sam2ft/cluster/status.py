@@ -22,6 +22,7 @@ from sam2ft.report.terminal import show
 from sam2ft.report.words import printable
 from sam2ft.run.history import history_values
 from sam2ft.run.planned import Plan
+from sam2ft.run.status import ACTIVE
 
 COLOURS = {"done": "green", "failed": "red", "lost": "red", "running": "cyan", "stopped": "yellow", "unknown": "yellow"}
 BAD: tuple[State, ...] = ("failed", "lost")
@@ -78,7 +79,7 @@ def _row(layout: ExperimentLayout, standing: Standing, evidence: Evidence, stale
         "name": standing.run.name,
         "run": standing.run.run_id,
         "state": standing.state,
-        "stage": (status.state if status is not None and spoken else "starting") if running else standing.waits_for,
+        "stage": _stage(standing, spoken=spoken),
         "class": standing.failure_class,
         "epoch": status.epoch if status else None,
         "num_epochs": status.num_epochs if status else None,
@@ -100,6 +101,15 @@ def _row(layout: ExperimentLayout, standing: Standing, evidence: Evidence, stale
         "source": standing.source,
         "log": list(last_log_lines(layout, standing.run.run_id, standing.jobs)) if standing.state in BAD else [],
     }
+
+
+def _stage(standing: Standing, *, spoken: bool) -> str | None:
+    """What a run is at; a job that Slurm still tidies up after its last word is `ending`."""
+    if standing.state != "running":
+        return standing.waits_for
+    if standing.status is None or not spoken:
+        return "starting"
+    return standing.status.state if standing.status.state in ACTIVE else "ending"
 
 
 def eta_s(layout: ExperimentLayout, standing: Standing) -> float | None:
