@@ -1,6 +1,7 @@
 """What was planned, and what became of it."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,9 +53,17 @@ class Coverage:
     def unfinished(self) -> tuple[PlannedRun, ...]:
         return tuple(run for run in self.runs if run.group != "done")
 
+    @property
+    def failed_classes(self) -> dict[str, int]:
+        """Class of failure (error, oom, timeout, ...) -> number of runs, the most frequent first."""
+        found = Counter(run.failure_class or "error" for run in self.runs if run.group == "failed")
+        return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
     def sentence(self) -> str:
-        """`5 planned: 4 done, 1 failed`."""
-        counts = [f"{self.count(group)} {group}" for group in GROUPS if self.count(group)]
+        """`5 planned: 3 done, 2 failed (1 oom, 1 timeout)`."""
+        classes = ", ".join(f"{count} {name}" for name, count in self.failed_classes.items())
+        of_group = {"failed": f" ({classes})" if any(run.failure_class for run in self.runs) else ""}
+        counts = [f"{self.count(group)} {group}{of_group.get(group, '')}" for group in GROUPS if self.count(group)]
         return f"{len(self.runs)} planned: {', '.join(counts) or 'none'}"
 
     def to_json(self, problems: Sequence[str] = ()) -> dict[str, Any]:
@@ -62,10 +71,28 @@ class Coverage:
         return {
             "planned": len(self.runs),
             **{group: self.count(group) for group in GROUPS},
+            "failed_classes": self.failed_classes,
+            "gpu_hours_planned": _total(run.gpu_hours_planned for run in self.runs),
+            "gpu_hours_used": _total(run.gpu_hours_used for run in self.runs),
             "complete": self.complete,
             "runs": [
-                {"name": run.name, "run": run.run, "state": run.state, "group": run.group, "reason": run.reason}
+                {
+                    "name": run.name,
+                    "run": run.run,
+                    "state": run.state,
+                    "group": run.group,
+                    "class": run.failure_class,
+                    "reason": run.reason,
+                    "gpu_hours_planned": run.gpu_hours_planned,
+                    "gpu_hours_used": run.gpu_hours_used,
+                }
                 for run in self.runs
             ],
             "problems": list(problems),
         }
+
+
+def _total(hours: Iterable[float | None]) -> float | None:
+    """None where nothing is known of any run."""
+    known = [value for value in hours if value is not None]
+    return round(sum(known), 4) if known else None

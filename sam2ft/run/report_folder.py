@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sam2ft.core.files import remove_partial
 from sam2ft.core.folders import link_tree, replacing_folder
 from sam2ft.core.report_layout import ReportLayout
 from sam2ft.core.rows import TABLES
@@ -29,6 +30,7 @@ def next_report(layout: ReportLayout) -> Iterator[ReportLayout]:
         print(f"{layout.folder}: another aggregation is at work; waiting for its end", file=sys.stderr, flush=True)
         lock.acquire()
     try:
+        remove_partial(layout.work)
         with replacing_folder(layout.folder, layout.work) as folder:
             new = ReportLayout(folder)
             yield new

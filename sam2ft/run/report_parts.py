@@ -212,6 +212,8 @@ class _Making:
         names = all_names(TABLES[name], [frame.column_names])
         frame = frame.select(names)
         self.frames[name] = frame
+        for path in self.folder.glob(f"{name}.*"):
+            path.unlink()
         is_own = not is_canonical(data, frame, names)
         if is_own:
             data = csv_bytes(TABLES[name], frame)

@@ -8,6 +8,7 @@ place of the report when it is whole (core/folders).
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sam2ft.core.errors import DataError
@@ -39,9 +40,11 @@ def report(request: ReportRequest) -> ReportOutcome:
     """
     if not request.states:
         raise DataError(f"{request.title}: no planned run, there is nothing to report")
-    watch = _Watch()
+    watch, given = _Watch(), request.states
+    # A run that is there twice is one line; whether its evaluations are the same is asked below.
+    request = replace(request, states=tuple({state.planned.run_id: state for state in given[::-1]}.values())[::-1])
     with next_report(request.layout) as new:
-        tables = collated(collect(request.states), request.layout, new)
+        tables = collated(collect(given), request.layout, new)
         watch("tables")
         comparison = comparison_of(request.states, tables)
         tests = point_tests(comparison, list(tables.rows("volume")), request.layout.work)

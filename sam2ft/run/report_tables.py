@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sam2ft.core.errors import DataError
-from sam2ft.core.files import replacing, sync_folder, write_new
+from sam2ft.core.files import remove_partial, replacing, sync_folder, write_new
 from sam2ft.core.folders import link_or_copy
 from sam2ft.core.report_layout import ReportLayout
 from sam2ft.core.rows import TABLES, Row
@@ -118,6 +118,8 @@ def _parts(collected: Collected, layout: ReportLayout) -> tuple[list[Part], dict
             refused.setdefault(found.run, []).append(_refusal(found, str(error)))
     for left in layout.kept_parts.glob(".*"):
         shutil.rmtree(left, ignore_errors=True)
+    for folder in layout.kept_parts.glob("*"):
+        remove_partial(folder)
     missing = [place for place in places if not place[1].is_dir()]
     workers = min(len(os.sched_getaffinity(0)), _MOST_WORKERS, len(missing) // _PARTS_PER_WORKER)
     for number, _ in enumerate(each(make_part, missing, workers), start=1):
@@ -127,7 +129,8 @@ def _parts(collected: Collected, layout: ReportLayout) -> tuple[list[Part], dict
         sync_folder(layout.kept_parts)
     parts = [read_part(found, folder) for found, folder in places]
     for part in parts:
-        refused.setdefault(part.found.run, []).extend(_refusal(part.found, text) for text in part.problems)
+        if part.problems:
+            refused.setdefault(part.found.run, []).append(_refusal(part.found, "; ".join(part.problems)))
     return parts, {run: tuple(texts) for run, texts in refused.items() if texts}
 
 
