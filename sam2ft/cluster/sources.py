@@ -68,7 +68,7 @@ def sources_of(given: Sequence[str]) -> Sources:
         for path in found:
             try:
                 _take(path, sources)
-            except DataError as error:
+            except UserError as error:
                 if len(given) == 1 and len(found) == 1:
                     raise
                 sources.problems.append(f"{error}; left out")
