@@ -17,7 +17,6 @@ from sam2ft.core.report_layout import ReportLayout
 from sam2ft.report.terminal import ComparisonTable, coverage_table, show
 from sam2ft.report.words import printable
 from sam2ft.run.planned import Plan, PlannedRun, load_plan
-from sam2ft.run.report_run import report
 from sam2ft.run.report_state import ReportOutcome, ReportRequest, RunState
 from sam2ft.run.status import ACTIVE
 
@@ -108,6 +107,8 @@ def show_outcome(outcome: ReportOutcome) -> None:
 
 def aggregate(layout: ExperimentLayout, plan: Plan) -> ReportOutcome:
     """Tables and report of a plan's runs."""
+    from sam2ft.run.report_run import report  # its statistics import scipy: 0.25 s that a plan need not wait for
+
     request = ReportRequest(layout.folder.name, ReportLayout(layout.report), tuple(states_of(layout, plan)))
     outcome = report(request)
     show_outcome(outcome)

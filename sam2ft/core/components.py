@@ -2,7 +2,6 @@
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from sam2ft.core.prompts import Mask
 
@@ -12,5 +11,7 @@ def components(mask: Mask) -> tuple[npt.NDArray[np.int32], int]:
 
     Pixels that touch by a corner belong together (8 neighbours in 2-D, 26 in 3-D), as a reader would count them.
     """
+    from scipy import ndimage  # 0.2 s, which a plan on a login node need not wait for
+
     numbered, count = ndimage.label(mask, structure=np.ones((3,) * mask.ndim, dtype=np.int8))
     return numbered.astype(np.int32, copy=False), int(count)

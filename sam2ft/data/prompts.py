@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from sam2ft.core.components import components
 from sam2ft.core.keys import SliceKey
@@ -26,6 +25,8 @@ class Instance:
 
 def instances_of(mask_yx: npt.NDArray[np.integer], label_ids: Collection[int]) -> list[Instance]:
     """Every connected component of every label of `label_ids` in a label map of one slice, by label, then number."""
+    from scipy import ndimage  # 0.2 s, which a plan on a login node need not wait for
+
     found = []
     for label in _present(mask_yx, label_ids):
         of_label = mask_yx == label
@@ -101,6 +102,8 @@ def interior_pixels(instance: Instance, count: int) -> list[Point]:
     Pixels on the border of the instance are taken only where there are too few others. Ties: the first in raster order.
     An instance of fewer than `count` pixels gives all of them.
     """
+    from scipy import ndimage  # 0.2 s, which a plan on a login node need not wait for
+
     inside = instance.mask_yx[_window(instance.box)]
     y, x = np.nonzero(inside)
     depth = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1][y, x]
@@ -138,6 +141,8 @@ def degraded_mask(instance: Instance, shift_px: int, rng: np.random.Generator) -
     inside = reference[window]
     if shift_px == 0 or inside.all():
         return reference
+    from scipy import ndimage
+
     # Pixel centres lie half a pixel off the outline.
     depth = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
     signed_px = depth - 0.5 * np.sign(depth)

@@ -10,7 +10,7 @@ from sam2ft.data.slice_metadata import MetadataSource
 from sam2ft.data.store import VolumeRecord
 from sam2ft.metrics.factory import load_metrics, measured_labels, unmet_needs
 from sam2ft.metrics.measurement import Metric, can_do_without_bone
-from sam2ft.metrics.probe import probe
+from sam2ft.metrics.outside import OutsideMetric
 
 FUNC, TISSUES = "datamodule.metric.func", "datamodule.metric.tissues"
 
@@ -67,6 +67,10 @@ def _without_bones(metric: Metric, labels: LabelTable, chosen: MetricSection) ->
 
 
 def _tried(metric: Metric, record: VolumeRecord, metadata: MetadataSource) -> Iterator[Found]:
+    if not isinstance(metric, OutsideMetric):
+        return
+    from sam2ft.metrics.probe import probe  # scores, and so imports scipy
+
     try:
         yield from ((FUNC, message, True) for message in probe(metric, _fields(metric, record, metadata)))
     except UserError as error:

@@ -108,6 +108,7 @@ class _Checker:
     dry_run: bool
     fill: FillResources
     code: str | None
+    _known_weights: dict[tuple[Path | None, str], str | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._data = DataChecker(self.problem, self.cache, self.dry_run)
@@ -144,6 +145,12 @@ class _Checker:
 
     def _weights(self, experiment: Experiment) -> str | None:
         """sha256 of the initial weights, or None when there are none."""
+        asked = (experiment.module.sam2_checkpoint, experiment.module.sam2_model_cfg)
+        if asked not in self._known_weights:
+            self._known_weights[asked] = self._checked_weights(experiment)
+        return self._known_weights[asked]
+
+    def _checked_weights(self, experiment: Experiment) -> str | None:
         path = initial_weights(experiment)
         if path is None:
             name = experiment.module.sam2_model_cfg
