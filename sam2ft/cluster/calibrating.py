@@ -48,8 +48,8 @@ def items_of(resolved: ResolvedSweep, where: Where) -> list[Item]:
         eval_asked = where.asked(planned.eval_resources if where.site is not None else planned.resources)
         if not planned.baseline:
             add("train", training_key(run.experiment, asked, where.place), run, run.experiment, asked)
-        for experiment in run.evaluations.values():
-            add("eval", evaluation_key(experiment, eval_asked, where.place), run, experiment, eval_asked)
+        for eval_id, experiment in run.evaluations.items():
+            add("eval", evaluation_key(experiment, eval_id, eval_asked, where.place), run, experiment, eval_asked)
     return list(found.values())
 
 

@@ -28,13 +28,18 @@ class Difference:
 
     def sentence(self) -> str:
         """Empty when there is nothing to say."""
+        # A point of the same name that is another run: something that is not swept was changed.
+        gone = set(self.removed)
+        both = tuple(name for name in self.added if name in gone)
+        kinds = (
+            (tuple(name for name in self.added if name not in gone), "added"),
+            (tuple(name for name in self.removed if name not in both), "removed"),
+            (both, "with other settings"),
+            (self.changed, "with other resources"),
+        )
         parts = [
             f"{len(names)} {'point' if len(names) == 1 else 'points'} {what} ({_listed(names)})"
-            for names, what in (
-                (self.added, "added"),
-                (self.removed, "removed"),
-                (self.changed, "with other resources"),
-            )
+            for names, what in kinds
             if names
         ]
         return f"since plan {self.before}: {'; '.join(parts)}" if parts else ""

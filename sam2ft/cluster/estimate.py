@@ -150,11 +150,11 @@ def _eval_resources(planned: PlannedRun, where: Where) -> Resources:
 
 
 def _speeds(run: ResolvedRun, speeds: Speeds, where: Where) -> tuple[TrainingSpeed | None, EvaluationSpeed | None]:
-    planned, first = run.planned, next(iter(run.evaluations.values()))
+    planned, (eval_id, first) = run.planned, next(iter(run.evaluations.items()))
     resources, eval_resources = where.asked(planned.resources), where.asked(_eval_resources(planned, where))
     return (
         speeds.training.get(training_key(run.experiment, resources, where.place)),
-        speeds.evaluation.get(evaluation_key(first, eval_resources, where.place)),
+        speeds.evaluation.get(evaluation_key(first, eval_id, eval_resources, where.place)),
     )
 
 

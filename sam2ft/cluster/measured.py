@@ -59,7 +59,7 @@ def measured(layout: ExperimentLayout, runs: Sequence[TimedRun], slices_of: Call
             if len(found) < ENOUGH_RUNS:
                 found.append(_training(run, run.status.step_s))
         for eval_id, experiment in run.evaluations.items():
-            slots = evaluation.setdefault(evaluation_key(experiment, run.eval_resources, run.place), [])
+            slots = evaluation.setdefault(evaluation_key(experiment, eval_id, run.eval_resources, run.place), [])
             if len(slots) < ENOUGH_RUNS and (speed := _evaluation(run, eval_id, slices_of(experiment))) is not None:
                 slots.append(speed)
     calibrated = read_calibrations(layout)

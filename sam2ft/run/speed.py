@@ -3,7 +3,6 @@
 from typing import Any, Literal
 
 from sam2ft.config.experiment import plain
-from sam2ft.config.identity import evaluation_identity
 from sam2ft.config.schema import Experiment
 from sam2ft.core.files import canonical_json, sha256_text
 from sam2ft.run.planned import Resources
@@ -38,15 +37,14 @@ def training_key(experiment: Experiment, resources: Resources, place: Place) -> 
     )
 
 
-def evaluation_key(experiment: Experiment, resources: Resources, place: Place) -> str:
-    """12 hex over what decides how long the evaluation of one slice takes."""
+def evaluation_key(experiment: Experiment, eval_id: str, resources: Resources, place: Place) -> str:
+    """12 hex over what decides how long the evaluation of one slice takes; `eval_id` stands for settings and data."""
     return _digest(
         {
             "stage": "eval",
             "model": experiment.module.sam2_model_cfg,
             "image_size": experiment.module.image_size,
-            "settings": evaluation_identity(experiment),
-            "dataset": sorted(experiment.dataset),
+            "eval": eval_id,
             "resources": _resources(resources, place),
         }
     )

@@ -30,6 +30,13 @@ def test_points_that_came_went_or_ask_for_something_else(workplace):
     assert difference(before, now).sentence() == f"since plan {before.plan_id}: 1 point added (lr=1e-05)"
 
 
+def test_points_whose_common_settings_changed_are_not_called_new(workplace):
+    before, now = workplace.plan(), workplace.plan(("module.num_epochs=3",))
+    said = difference(before, now).sentence()
+    # the baseline is the same run: epochs do not change the initial weights
+    assert said == f"since plan {before.plan_id}: 2 points with other settings (lr=0.001, lr=0.0001)"
+
+
 def test_a_plan_of_another_version_is_no_reason_to_stop(workplace):
     assert previous_plan(workplace.layout) is None
     write_json(workplace.layout.plan("0" * 12), {"version": 1})

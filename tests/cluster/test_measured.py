@@ -85,7 +85,7 @@ def test_an_evaluation_is_timed_by_its_files_and_a_pause_is_not_counted(workplac
     assert measured(workplace.layout, [timed(workplace, run)], lambda _: 20).evaluation == {}  # not finished
     write_json(place.success, {})
     speeds = measured(workplace.layout, [timed(workplace, run)], lambda _: 20)
-    key = evaluation_key(run.experiment, run.planned.eval_resources, "here")
+    key = evaluation_key(run.experiment, eval_id, run.planned.eval_resources, "here")
     assert speeds.evaluation == {key: EvaluationSpeed(4 * 4 / 20, 200 / 20, "1 run")}
 
 

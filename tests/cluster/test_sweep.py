@@ -215,7 +215,7 @@ def calibrated(workplace, step_s):
     asked = replace(run.planned.resources, gpus_per_node=1)
     for key, stage, found in (
         (training_key(run.experiment, asked, "here"), "train", {"step_s": step_s, "epoch_rest_s": 36.0}),
-        (evaluation_key(run.experiment, asked, "here"), "eval", {"slice_s": 0.0}),
+        (evaluation_key(run.experiment, run.planned.eval_ids[0], asked, "here"), "eval", {"slice_s": 0.0}),
     ):
         write_json(workplace.layout.calibration(key).result, {"stage": stage, "measured": found})
 
