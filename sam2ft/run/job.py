@@ -37,7 +37,7 @@ from sam2ft.run.preflight import initial_weights
 from sam2ft.run.processes import is_main_rank, rank, world_size
 from sam2ft.run.provenance import record_provenance
 from sam2ft.run.restarts import GivenUpError, idle_before, progress_of, refuse_idle
-from sam2ft.run.status import heartbeat, read_status, update_status
+from sam2ft.run.status import RunStatus, heartbeat, read_status, update_status
 
 
 @dataclass(frozen=True)
@@ -104,17 +104,15 @@ def _code_of(job: PointJob, stop: interrupt.StopFlag) -> int:
 def work_on(job: PointJob, stop: interrupt.StopFlag) -> int:
     """Claim the run, do the job, and record in status.json how it ended. Returns the exit code."""
     main = is_main_rank()
+    check = check_claim if main else check_job
     try:
-        num_idle = _begin(job) if main else 0
-        check = check_claim if main else check_job
-        beating = heartbeat(job.layout, job.attempt) if main else nullcontext()
-        with (
-            fenced(job.layout.folder, lambda: check(job.layout, job.attempt)),
-            beating,
-            last_word(job.layout, job.run, job.attempt, stop),
-        ):
-            refuse_idle(num_idle)
-            _do(job, stop)
+        before = _claim(job) if main else None
+        with fenced(job.layout.folder, lambda: check(job.layout, job.attempt)):
+            num_idle = _begin(job, before) if main else 0
+            beating = heartbeat(job.layout, job.attempt) if main else nullcontext()
+            with beating, last_word(job.layout, job.run, job.attempt, stop):
+                refuse_idle(num_idle)
+                _do(job, stop)
     except (StopRequestedError, KeyboardInterrupt) as error:
         print(str(error) or "interrupted", file=sys.stderr)
         return INTERRUPTED if by_keyboard(error, stop) else exit_code_of(error, in_allocation=in_allocation())
@@ -128,11 +126,16 @@ def work_on(job: PointJob, stop: interrupt.StopFlag) -> int:
     return DONE
 
 
-def _begin(job: PointJob) -> int:
-    """Claim the run and say so. Returns the number of restarts in a row, until this one, that brought nothing."""
+def _claim(job: PointJob) -> RunStatus | None:
+    """Claim the run. Returns what the attempt before this one said last."""
     before = read_status(job.layout)
     claim(job.layout, job.attempt)
     job.layout.requeue.unlink(missing_ok=True)
+    return before
+
+
+def _begin(job: PointJob, before: RunStatus | None) -> int:
+    """Say that the run begins. Returns the number of restarts in a row, until this one, that brought nothing."""
     progress = progress_of(job.layout, job.run)
     num_idle = idle_before(before, job.attempt, progress)
     begun = {"state": "starting", "failure_class": None, "reason": "", "progress": progress, "idle_restarts": num_idle}
