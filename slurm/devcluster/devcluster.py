@@ -7,7 +7,8 @@
 Everything (munge key and socket, database of accounting, configuration, state, logs) lives in one folder; only
 SLURM_CONF points to it. Three virtual nodes share the machine. The settings make a requeue take seconds instead of the
 usual two minutes. Several clusters run side by side, each with a folder (SAM2FT_DEVCLUSTER) and ports
-(SAM2FT_DEVCLUSTER_PORT, the first of ten) of its own. SAM2FT_DEVCLUSTER_MAX_ARRAY is its MaxArraySize.
+(SAM2FT_DEVCLUSTER_PORT, the first of ten) of its own. SAM2FT_DEVCLUSTER_MAX_ARRAY is its MaxArraySize,
+SAM2FT_DEVCLUSTER_CPUS what each node claims to have (all cores of the machine else).
 """
 
 import argparse

@@ -28,17 +28,20 @@ class Settings:
     folder: Path
     port: int
     max_array: int
+    cpus: int
+    """Cores that each node claims to have; they share those of the machine."""
 
     @classmethod
     def from_environment(cls, variables: Mapping[str, str]) -> Self:
-        """SAM2FT_DEVCLUSTER, SAM2FT_DEVCLUSTER_PORT and SAM2FT_DEVCLUSTER_MAX_ARRAY, or what stands for them."""
+        """From SAM2FT_DEVCLUSTER (the folder) and SAM2FT_DEVCLUSTER_PORT, _MAX_ARRAY and _CPUS, or defaults."""
         cache = variables.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
         folder = Path(variables.get("SAM2FT_DEVCLUSTER") or str(Path(cache) / "sam2ft-devcluster")).absolute()
         if len(str(folder / "mariadb" / "socket")) > _LONGEST_SOCKET:
             sys.exit(f"devcluster: {folder}: too long a path for sockets; set SAM2FT_DEVCLUSTER to a shorter one")
         port = _number(variables, "SAM2FT_DEVCLUSTER_PORT", DEFAULT_PORT, (1024, _LAST_PORT))
         max_array = _number(variables, "SAM2FT_DEVCLUSTER_MAX_ARRAY", DEFAULT_MAX_ARRAY, (2, 4000001))
-        return cls(folder, port, max_array)
+        cpus = _number(variables, "SAM2FT_DEVCLUSTER_CPUS", len(os.sched_getaffinity(0)), (1, 1024))
+        return cls(folder, port, max_array, cpus)
 
     @property
     def ports(self) -> dict[str, int]:
@@ -153,7 +156,7 @@ JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
 JobAcctGatherParams=OverMemoryKill
 NodeName={",".join(NODES)} NodeHostname={host} NodeAddr=127.0.0.1 Port={node_ports} \
-CPUs={len(os.sched_getaffinity(0))} RealMemory={memory_mb()} Gres=gpu:{GPUS_PER_NODE} State=UNKNOWN
+CPUs={settings.cpus} RealMemory={memory_mb()} Gres=gpu:{GPUS_PER_NODE} State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=60 PriorityTier=1 PreemptMode=REQUEUE GraceTime={GRACE_S} State=UP
 PartitionName=high Nodes=ALL MaxTime=60 PriorityTier=10 PreemptMode=OFF State=UP
 """
