@@ -5,7 +5,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,10 @@ def sha256_file(path: Path) -> str:
 
 
 class DigestCache:
-    """sha256 of large files, remembered by (path, size, mtime) so that a plan does not read gigabytes twice."""
+    """sha256 of large files, remembered by (path, size, mtime) so that a plan does not read gigabytes twice.
+
+    Where nothing can be written it remembers for this process only: looking at a read-only experiment must be possible.
+    """
 
     def __init__(self, path: Path):
         self._path = path
@@ -131,5 +134,6 @@ class DigestCache:
         key = f"{file.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
         if key not in self._known:
             self._known[key] = sha256_file(file)
-            write_json(self._path, self._known)
+            with suppress(OSError):
+                write_json(self._path, self._known)
         return self._known[key]

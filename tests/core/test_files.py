@@ -107,3 +107,10 @@ def test_a_fence_is_asked_before_anything_appears_behind_it(tmp_path: Path) -> N
     assert asked == ["old", "new"]
     assert [path.name for path in (tmp_path / "run").rglob("*") if path.is_file()] == ["kept"]
     write_text(tmp_path / "run" / "kept", "after it")
+
+
+def test_digests_are_found_where_nothing_can_be_remembered(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("weights")
+    (tmp_path / "in the way").write_text("a file, where the cache wants its folder")
+    cache = DigestCache(tmp_path / "in the way" / "digests.json")
+    assert cache.sha256(tmp_path / "data") == sha256_text("weights")
