@@ -94,7 +94,7 @@ def _row(layout: ExperimentLayout, standing: Standing, evidence: Evidence, stale
         "restarts": max([attempt.restart if attempt else 0, accounted.restarts if accounted else 0])
         if attempt or accounted
         else None,
-        "gpu_hours": round(sum(gpu_hours), 4) if gpu_hours else None,
+        "gpu_hours": round(sum(gpu_hours), 6) if gpu_hours else None,
         "heartbeat": status.heartbeat if status else None,
         "stale_code": stale,
         "reason": standing.reason,

@@ -242,3 +242,6 @@ def test_a_baseline_is_evaluated_only(workplace, plan):
     assert told(first(workplace, only, {}, row("30", "FAILED", "1:0")))[:2] == ("failed", "error")
     standing = first(workplace, only, {"30": BEGIN})
     assert (standing.state, standing.reason) == ("queued", "job 30 PENDING: BeginTime")
+    # Nobody cancelled it: what it waited for could not happen any more.
+    assert told(first(workplace, only, {}, never("30", "CANCELLED")))[0] == "new"
+    assert told(first(workplace, only, {}, never("30", "CANCELLED by 0")))[0] == "stopped"
