@@ -7,6 +7,7 @@ from sam2ft.core.rows import Row
 from sam2ft.report.compare import Comparison, Evaluation, Score, score_of
 from sam2ft.report.coverage import Coverage
 from sam2ft.report.plots import Plot
+from sam2ft.report.statistics_section import StatisticsSection
 
 LABEL_MEASURES = ("dice_slice_mean", "dice", "iou")
 # What stands for a biomarker on the page; of others (those of users) every definition is shown.
@@ -157,6 +158,7 @@ class ReportData:
     label_plots: tuple[Plot, ...] = ()
     distribution_plots: tuple[Plot, ...] = ()
     learning_plots: tuple[Plot, ...] = ()
+    statistics: StatisticsSection | None = None
     agreement: tuple[AgreementSection, ...] = ()
     label_sheets: tuple[Picture, ...] = ()
     """Per label its worst, median and best slices, cut out."""
@@ -174,6 +176,7 @@ class ReportData:
         of_biomarkers = (plot for section in self.agreement for plots in section.plots for plot in plots)
         return (
             *self.comparison_plots,
+            *(self.statistics.plots if self.statistics else ()),
             *self.label_plots,
             *self.distribution_plots,
             *of_biomarkers,

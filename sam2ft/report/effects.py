@@ -47,6 +47,8 @@ class Level:
     value: str
     scores: Spread
     validation: Spread | None
+    members: tuple[tuple[str, float], ...]
+    """(name, mean over subjects) of each of the points."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def main_effects(comparison: Comparison, measure: str = "dice_slice_mean") -> tu
             having = [line for line in lines if key in dict(line.point.overrides) and measure in line.scores]
             by_value = _by(having, lambda line, key=key: value_text(dict(line.point.overrides)[key]))  # type: ignore[misc]
             levels = [
-                Level(value, spread, _validation(members))
+                Level(value, spread, _validation(members), _members(members, measure))
                 for value, members in by_value
                 if (spread := _of_measure(members, measure)) is not None
             ]
@@ -174,6 +176,10 @@ def _spread(numbers: Sequence[float]) -> Spread:
 def _of_measure(lines: Sequence[Line], measure: str) -> Spread | None:
     means = [line.scores[measure].mean for line in lines if measure in line.scores]
     return _spread(means) if means else None
+
+
+def _members(lines: Sequence[Line], measure: str) -> tuple[tuple[str, float], ...]:
+    return tuple((line.point.name, line.scores[measure].mean) for line in lines if measure in line.scores)
 
 
 def _validation(lines: Sequence[Line]) -> Spread | None:

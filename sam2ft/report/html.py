@@ -6,7 +6,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from sam2ft.config.sweep_names import short_names
@@ -15,6 +15,9 @@ from sam2ft.report.content import Case, ReportData
 from sam2ft.report.plot_files import page_program
 from sam2ft.report.plots import json_text, page_value
 from sam2ft.report.words import decimals, interval, number, row_interval, signed, unit_text
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 TEMPLATES = Path(__file__).parent / "templates"
 # Of templates/js, in this order: the first has what the others share.
@@ -87,6 +90,7 @@ def sections_of(data: ReportData) -> list[tuple[str, str]]:
     """(id and template, heading in the list of sections) of every section that has something to say."""
     sections: tuple[tuple[str, str, object], ...] = (
         ("comparison", "Comparison", True),
+        ("statistics", "Tests", data.statistics),
         ("labels", "Labels", data.labels),
         ("distributions", "Distributions", data.distribution_plots),
         ("cases", "Worst cases", data.cases),
@@ -125,9 +129,11 @@ def link(path: str) -> str:
     return "./" + "/".join(quote(part, safe="") for part in parts)
 
 
-def breakable(name: str) -> str:
-    """A name that may break after commas, underscores and dots (a zero-width space, so that it stays plain text)."""
-    return re.sub(r"([_.,])", "\\1\u200b", name)
+def breakable(name: str) -> "Markup":
+    """A name that may break after commas, underscores and dots."""
+    from markupsafe import Markup
+
+    return Markup("<wbr>").join(re.split(r"(?<=[_.,])", name))
 
 
 def short_value(value: object) -> str:

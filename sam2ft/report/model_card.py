@@ -4,9 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from sam2ft.core.rows import MEAN_OF_LABELS, POOLED, Row
 from sam2ft.report.markdown import code_text, listed, markdown_table, plain_text
-from sam2ft.report.paper_tables import MEASURE_WORDS
 from sam2ft.report.study import SPLITS, Study
-from sam2ft.report.words import number
+from sam2ft.report.words import MEASURE_WORDS, number
 
 MEASURES = ("dice_slice_mean", "dice")
 LIMITS = (

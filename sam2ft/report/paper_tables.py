@@ -14,18 +14,8 @@ from sam2ft.config.sweep_names import short_names
 from sam2ft.core.rows import MEAN_OF_LABELS, Row, Value
 from sam2ft.report.compare import MEASURES, Comparison, Evaluation, value_text
 from sam2ft.report.markdown import markdown_table, plain_text
-from sam2ft.report.words import NOTHING, printable
+from sam2ft.report.words import MEASURE_WORDS, NOTHING, printable
 
-MEASURE_WORDS = {
-    "dice_slice_mean": "Dice per slice",
-    "dice": "Dice per volume",
-    "iou_slice_mean": "IoU per slice",
-    "iou": "IoU per volume",
-    "hd_mm": "HD (mm)",
-    "hd95_mm": "HD95 (mm)",
-    "assd_mm": "ASSD (mm)",
-    "nsd": "NSD",
-}
 _KEY = ("eval", "dataset", "split", "protocol")
 _SHEET_NAME = 31
 """Longest name of a sheet that workbooks take."""

@@ -20,20 +20,11 @@ from sam2ft.report.plots import (
     ranks_scale,
     when,
 )
+from sam2ft.report.words import MEASURE_WORDS
 
 History = Sequence[Mapping[str, float]]
 """Rows of history.csv: `epoch` (0-based), `train_loss`, `val_loss`, `val_dice`, ..."""
 
-MEASURE_WORDS = {
-    "dice_slice_mean": "Dice per slice",
-    "dice": "Dice per volume",
-    "iou_slice_mean": "IoU per slice",
-    "iou": "IoU per volume",
-    "nsd": "surface Dice (NSD)",
-    "hd95_mm": "HD95 [mm]",
-    "hd_mm": "Hausdorff distance [mm]",
-    "assd_mm": "mean surface distance [mm]",
-}
 MOST_EPOCH_ROWS = 30_000
 """Of longer histories the page shows every second, third, ... epoch."""
 _NOT_MEASURES = ("epoch", "step", "improved", "seconds")
@@ -65,7 +56,7 @@ def comparison_plot(comparison: Comparison, measure: str = "dice_slice_mean") ->
     evaluations = tuple(dict.fromkeys(str(name) for name in columns["evaluation"]))
     words, monitor = MEASURE_WORDS[measure], lines[0].point.monitor
     y = {"field": "y", "type": "quantitative", "title": f"{words}, {first.split} split", "scale": _ROOM}
-    x = {"field": "x", "type": "quantitative", "title": monitor, "scale": _ROOM}
+    x = {"field": "x", "type": "quantitative", "title": monitor.replace("val_", "validation "), "scale": _ROOM}
     colour = {**_role_colour(columns["role"]), "legend": None}
     spans = {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": colour}
     dots = {"x": x, "y": y, "color": colour, "size": when("datum.role === 'best'", 60, 26)}
@@ -118,7 +109,7 @@ def label_plot(scores: Sequence[LabelScores], name: str = "labels") -> Plot | No
     dots = {"x": x, "size": when(other, 16, 42), "opacity": when(other, 0.6, 1)}
     spans = {**encoding, "x": {**x, "field": "low"}, "x2": {"field": "high"}}
     spec = {
-        "height": {"step": 11},
+        "height": 33 * len(labels),
         "transform": [{"filter": "datum.measure === measure"}],
         "layer": [
             layer("rule", spans, strokeWidth=1.6, strokeCap="round"),
@@ -170,7 +161,7 @@ def distribution_plot(values: Sequence[SubjectScores], name: str = "distribution
     summed = {"transform": [{"aggregate": quartiles, "groupby": ["label", "role"]}]}
     box = {**encoding, "x": {**x, "field": "q1"}, "x2": {"field": "q3"}}
     spec = {
-        "height": {"step": 12},
+        "height": 30 * len(labels),
         "transform": [{"filter": "datum.measure === measure"}],
         "layer": [
             {**summed, **layer("bar", box, size=8, opacity=0.22)},
@@ -236,9 +227,11 @@ def _learning_spec(longest: int) -> Spec:
         "legend": {"title": None, "labelExpr": "picked[datum.value]", "values": {"expr": "sequence(length(picked))"}}
     }
     colour: Spec = {"field": "rank", "type": "ordinal", "scale": ranks_scale(), **shown}
-    encoding = {"x": x, "y": y, "detail": {"field": "point"}, "color": colour}
+    encoding = {"x": x, "y": y, "detail": {"field": "point"}}
     dots: Any = {"size": 22, "filled": True} if longest <= 30 else False
     quiet: Any = {"size": 8} if longest == 1 else False
+    # Both layers hold all lines, so that neither is ever empty: an empty one has no extent, and Vega says so.
+    picked = {**encoding, "color": colour, "opacity": when(f"datum.rank > {OTHERS}", 1, 0)}
     return {
         "height": 165,
         "transform": [
@@ -247,14 +240,8 @@ def _learning_spec(longest: int) -> Spec:
             {"filter": "isValid(datum.value)"},
         ],
         "layer": [
-            {
-                "transform": [{"filter": f"datum.rank === {OTHERS}"}],
-                **layer("line", encoding, opacity=0.55, strokeWidth=0.8, point=quiet),
-            },
-            {
-                "transform": [{"filter": f"datum.rank > {OTHERS}"}],
-                **layer("line", encoding, strokeWidth=1.6, point=dots),
-            },
+            layer("line", encoding, opacity=0.55, strokeWidth=0.8, point=quiet, color=ink("faint")),
+            layer("line", picked, strokeWidth=1.6, point=dots),
         ],
     }
 

@@ -6,6 +6,17 @@ from sam2ft.core.rows import Row
 from sam2ft.report.compare import Score
 
 NOTHING = "–"
+MEASURE_WORDS = {
+    "dice_slice_mean": "Dice per slice",
+    "dice": "Dice per volume",
+    "iou_slice_mean": "IoU per slice",
+    "iou": "IoU per volume",
+    "nsd": "surface Dice (NSD)",
+    "hd95_mm": "HD95 [mm]",
+    "hd_mm": "Hausdorff distance [mm]",
+    "assd_mm": "mean surface distance [mm]",
+}
+"""What a measure of global.csv is called in tables and plots."""
 
 
 def number(value: float | None, digits: int = 3) -> str:

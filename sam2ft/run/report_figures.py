@@ -12,7 +12,8 @@ from sam2ft.report.compare import Evaluation
 from sam2ft.report.content import SubjectScores, label_scores
 from sam2ft.report.plot_files import SUFFIXES, plot_files
 from sam2ft.report.plots import Plot, json_text
-from sam2ft.report.result_plots import MEASURE_WORDS, comparison_plot, distribution_plot, label_plot, learning_plot
+from sam2ft.report.result_plots import comparison_plot, distribution_plot, label_plot, learning_plot
+from sam2ft.report.words import MEASURE_WORDS
 from sam2ft.run.history import history_values
 from sam2ft.run.report_state import Gathered
 

@@ -12,7 +12,9 @@ from sam2ft.run.report_agreement import agreement_of
 from sam2ft.run.report_cases import cases_of
 from sam2ft.run.report_facts import facts_of
 from sam2ft.run.report_figures import figure_files, result_plots
+from sam2ft.run.report_papers import PAPER_FILES
 from sam2ft.run.report_state import Gathered, RunState
+from sam2ft.run.report_statistics import statistics_of
 
 TABLE_FILES = (
     ("compare.csv", "one line per point"),
@@ -23,6 +25,8 @@ TABLE_FILES = (
     ("biomarker_global.csv", "agreement of biomarkers"),
     ("biomarker_volume.csv", "biomarkers per volume"),
     ("biomarker_slice.csv", "biomarkers per slice"),
+    ("point_tests.csv", "tests against the best point, and ranks"),
+    *PAPER_FILES,
     ("coverage.json", "what was planned and what became of it"),
 )
 
@@ -36,8 +40,8 @@ class Page:
     """Path relative to the page -> its content, or the file to copy."""
 
 
-def page_of(gathered: Gathered) -> Page:
-    """Everything on the page of a report."""
+def page_of(gathered: Gathered, papers: Sequence[str] = ()) -> Page:
+    """Everything on the page of a report; `papers` names the files for papers that lie beside it."""
     states, tables, comparison = gathered.states, gathered.tables, gathered.comparison
     experiments = _experiments(states)
     baseline = next((state.planned.run_id for state in states if state.planned.baseline), None)
@@ -60,6 +64,7 @@ def page_of(gathered: Gathered) -> Page:
         label_plots=plots.labels,
         distribution_plots=plots.distributions,
         learning_plots=plots.learning,
+        statistics=statistics_of(gathered, (comparison.best, baseline)),
         agreement=agreement_of(names[shown], shown, *of_shown) if shown else (),
         label_sheets=sheets,
         cases=cases,
@@ -68,7 +73,8 @@ def page_of(gathered: Gathered) -> Page:
         files=tuple(
             (name, what)
             for name, what in TABLE_FILES
-            if name.removesuffix(".csv") in (*tables.names, "compare") or name.endswith(".json")
+            if name.removesuffix(".csv") in (*tables.names, "compare", "point_tests")
+            or name in (*papers, "coverage.json")
         ),
     )
     assets |= figure_files(data.plots, gathered.request.layout)

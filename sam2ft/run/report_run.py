@@ -56,9 +56,9 @@ def report(request: ReportRequest) -> ReportOutcome:
         write_csv(new.table("compare"), COMPARE, compare_rows(comparison))
         write_csv(new.table("point_tests"), POINT_TESTS, tests)
         write_json(new.coverage, coverage.to_json(problems))
-        for make in PAPERS:
-            _put_all(new, make(gathered))
-        page = page_of(gathered)
+        papers = {name: content for make in PAPERS for name, content in make(gathered).items()}
+        _put_all(new, papers)
+        page = page_of(gathered, tuple(papers))
         _put_all(new, page.assets)
         write_text(new.page, render(page.data))
         watch("page")
