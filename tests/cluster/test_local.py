@@ -55,6 +55,17 @@ def test_cores_are_divided_among_the_children():
     assert child_environment({}, cores=2, children=4)["OMP_NUM_THREADS"] == "1"
 
 
+def test_fewer_tasks_than_workers_share_all_cores(tmp_path):
+    Pool(8, cores=8, gpus=()).run([task(tmp_path, "a"), task(tmp_path, "b")])
+    assert [(tmp_path / name).read_text().split()[2] for name in "ab"] == ["4", "4"]
+
+
+def test_a_child_that_is_killed_ends_with_its_signal_and_the_others_go_on(tmp_path):
+    killed = [sys.executable, "-S", "-c", "import os; os.kill(os.getpid(), 9)"]
+    ended = Pool(1, gpus=()).run([LocalTask("killed", killed, tmp_path / "killed.out"), task(tmp_path, "next")])
+    assert [end.code for end in ended] == [-signal.SIGKILL, 0]
+
+
 def test_children_get_one_gpu_each_in_turn(tmp_path):
     Pool(2, gpus=("4", "7")).run([task(tmp_path, name, seconds=0.3) for name in ("a", "b")])
     assert [(tmp_path / name).read_text().split()[3] for name in ("a", "b")] == ["4", "7"]
@@ -98,3 +109,30 @@ def test_a_stop_asks_the_children_to_save_and_starts_no_further_one(tmp_path, nu
         Pool(1, gpus=()).run([child("first"), child("second")])
     assert (tmp_path / "first").read_text() == "saved"
     assert not (tmp_path / "second.out").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_stop_kills_children_that_do_not_want_to_end(tmp_path, number):
+    stubborn = (
+        "import os, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: open(sys.argv[1] + '.asked', 'w').close())\n"
+        "open(sys.argv[1], 'w').write(str(os.getpid()))\n"
+        "end = time.monotonic() + 60\n"
+        "while time.monotonic() < end: time.sleep(0.1)\n"
+    )
+    place = tmp_path / "child"
+    child = LocalTask("child", [sys.executable, "-S", "-c", stubborn, str(place)], tmp_path / "child.out")
+
+    def stop_twice():
+        for path in (place, tmp_path / "child.asked"):
+            while not (path.exists() and (path.suffix or path.read_text())):
+                time.sleep(0.02)
+            os.kill(os.getpid(), number)
+
+    threading.Thread(target=stop_twice, daemon=True).start()
+    started = time.monotonic()
+    with pytest.raises((KeyboardInterrupt, StopRequestedError)):
+        Pool(1, gpus=()).run([child])
+    assert time.monotonic() - started < 30
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(place.read_text()), 0)
