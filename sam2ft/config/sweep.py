@@ -76,12 +76,12 @@ class _Building:
         for axis in axes:
             if axis.condition is not None and not self._can_hold(axis.condition, (*axis.place, "if"), known, points):
                 continue
-            self._check_row_conditions(axis, known)
+            askable = self._askable_rows(axis, known)
             points = list(islice(chain.from_iterable(map(axis.extended, points)), MAX_POINTS + 1))
             if len(points) > MAX_POINTS:
                 self.misfit(("sweep",), f"has more than {MAX_POINTS} points")
                 return []
-            self._check_all_set(axis, points)
+            self._check_all_set(axis, askable, points)
             known += [key for key in axis.keys if key not in known]
         return points
 
@@ -97,17 +97,22 @@ class _Building:
             return False
         return True
 
-    def _check_row_conditions(self, axis: Axis, known: Sequence[str]) -> None:
-        keys = axis.keys
+    def _askable_rows(self, axis: Axis, known: Sequence[str]) -> list[str]:
+        """The conditional keys of an axis whose conditions ask for known keys."""
+        keys, askable = axis.keys, []
         for key, condition in axis.conditions.items():
             if message := unknown_key_problem(condition, [*known, *keys[: keys.index(key)]]):
                 self.misfit((*axis.place, key, "if"), message)
+            else:
+                askable.append(key)
+        return askable
 
-    def _check_all_set(self, axis: Axis, points: Iterable[Draft]) -> None:
-        """Every conditional key of an axis is set by some point."""
-        if missing := set(axis.conditions):
+    def _check_all_set(self, axis: Axis, keys: Sequence[str], points: Iterable[Draft]) -> None:
+        """Every one of these conditional keys is set by some point."""
+        missing = set(keys)
+        if missing:
             missing -= {override.key for point in points for override in point}
-        for key in (key for key in axis.conditions if key in missing):
+        for key in (key for key in keys if key in missing):
             self.misfit((*axis.place, key, "if"), "holds for no point")
 
     def without_excluded(self, points: list[Draft], excluded: Sequence[Mapping[str, Any]]) -> list[Draft]:
