@@ -13,11 +13,12 @@ EXP ?= experiments/quickstart.yaml
 LOCAL ?=
 SITE ?=
 ARGS ?=
+LOGDIR ?= runs
 SWEEP = $(PY) launch/sweep.py $(EXP) $(if $(LOCAL),--local $(LOCAL)) $(if $(SITE),--site $(SITE)) $(ARGS)
 
 .PHONY: help setup demo demo-real test test-slow test-slurm check schema nano weights prepare train eval sweep plan \
         site-check status \
-        tail why cancel throttle aggregate bench devcluster-up devcluster-down devcluster-status clean
+        tail why cancel throttle aggregate bench tensorboard devcluster-up devcluster-down devcluster-status clean
 
 help: ## this list
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -120,6 +121,9 @@ devcluster-down: $(READY) ## take it down again
 
 devcluster-status: $(READY) ## its nodes and queue
 	$(PY) slurm/devcluster/devcluster.py status
+
+tensorboard: $(READY) ## curves of all runs under runs/ (LOGDIR=runs/<experiment>: of one, with its summary)
+	$(VENV)/bin/tensorboard --logdir $(LOGDIR)
 
 bench: $(READY) ## side-by-side measurements
 	for script in benchmarks/bench_*.py; do echo "== $$script"; $(PY) "$$script"; done
