@@ -47,7 +47,7 @@ class Plot:
     caption: str
     alt: str
     spec: Spec
-    """Vega-Lite without width, theme and data; its data set is called `rows`."""
+    """Vega-Lite without width, theme and data; its data set is called `rows`, its height is a number of points."""
     columns: Mapping[str, Sequence[Cell]]
     """The data set by columns of equal length; NaN is None."""
     width_mm: float = SINGLE
@@ -102,9 +102,14 @@ def parameters(plot: Plot, theme: Mapping[str, str]) -> list[Spec]:
 
 
 def on_paper(plot: Plot) -> Spec:
-    """The whole specification of a plot's files: one unit is a point, the width that of its column of a journal."""
+    """The whole specification of a plot's files: one unit is a point, the width that of its column of a journal.
+
+    Where the page has a choice, the first option is drawn, and named above.
+    """
+    said = ", ".join(control.options[0][1] for control in plot.controls)
     return {
-        **_sized(plot.spec, 1.0),
+        **plot.spec,
+        **({"title": said} if said else {}),
         "width": round(plot.width_mm * POINTS_PER_MM, 2),
         "autosize": {"type": "fit-x", "contains": "padding"},
         "background": "white",
@@ -119,7 +124,8 @@ def on_paper(plot: Plot) -> Spec:
 def on_page(plot: Plot) -> Spec:
     """The specification for the page, as wide as its place there; the page adds rows and the colours of its theme."""
     return {
-        **_sized(plot.spec, PAGE_SCALE),
+        **plot.spec,
+        "height": round(plot.spec["height"] * PAGE_SCALE),
         "width": "container",
         "autosize": {"type": "fit-x", "contains": "padding"},
         "background": None,
@@ -128,13 +134,6 @@ def on_page(plot: Plot) -> Spec:
         "config": config(PAGE_SCALE * 1.2),
         "data": {"name": "rows"},
     }
-
-
-def _sized(spec: Spec, scale: float) -> Spec:
-    height = spec["height"]
-    if isinstance(height, Mapping):
-        return {**spec, "height": {"step": round(height["step"] * scale, 1)}}
-    return {**spec, "height": round(height * scale)}
 
 
 def config(scale: float) -> Spec:

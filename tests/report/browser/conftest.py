@@ -36,7 +36,13 @@ STAMP = {"eval": "e" * 12, "dataset": "knee", "split": "test", "protocol": "box"
 SUBJECTS = 24
 
 
-def sweep(folder: Path, points: int, *, hostile: str = "", pictures: bool = True) -> Path:
+@pytest.fixture(scope="session", name="sweep")
+def sweep_of(chromium: Any) -> Any:
+    """`write_sweep`, where there is a browser to open its pages in."""
+    return write_sweep
+
+
+def write_sweep(folder: Path, points: int, *, hostile: str = "") -> Path:
     """Write the page of a generated sweep with everything that lies beside it; `hostile` is put into every name."""
     draw = random.Random(points)
     runs = [_point(index, hostile, draw) for index in range(points)]
@@ -48,7 +54,7 @@ def sweep(folder: Path, points: int, *, hostile: str = "", pictures: bool = True
     names = {run.run: run.name for run in (baseline, *runs)}
     roles = {"base": "baseline", best: "best"}
     histories = {run.name: _history(draw) for run in runs if run.state == "done"}
-    cases = _cases(folder, [next(run for run in runs if run.run == best), baseline, *runs], hostile, draw, pictures)
+    cases = _cases(folder, [next(run for run in runs if run.run == best), baseline, *runs], hostile, draw)
     plots = (
         comparison_plot(comparison),
         label_plot(label_scores(names, roles, rows, sections[0].evaluation)),
@@ -176,15 +182,14 @@ def _agreement(run: str, hostile: str, draw: random.Random) -> AgreementSection:
 
 
 def _cases(
-    folder: Path, runs: list[PointRun], hostile: str, draw: random.Random, pictures: bool
+    folder: Path, runs: list[PointRun], hostile: str, draw: random.Random
 ) -> tuple[Case, ...]:  # fmt: skip
     (folder / "assets").mkdir()
     made = []
     for place, run in enumerate(dict.fromkeys(run for run in runs if run.state == "done")):
         for number in range(24 if place == 0 else 1):
             path = f"assets/{run.run}-{number:03d}.png"
-            if pictures:
-                _write_picture(folder / path, place * 24 + number)
+            _write_picture(folder / path, place * 24 + number)
             labels = tuple(
                 CaseLabel(label, f"{name}{hostile}", draw.uniform(0.3, 0.95), "ok")
                 for label, name in enumerate(LABELS, start=1)
@@ -202,8 +207,8 @@ def _write_picture(path: Path, seed: int) -> None:
     import numpy as np
     from PIL import Image
 
-    noise = np.random.default_rng(seed).integers(0, 120, (90, 200), dtype=np.uint8)
-    Image.fromarray(noise).resize((800, 360)).save(path)
+    noise = np.random.default_rng(seed).integers(0, 120, (45, 100), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
 
 
 def _facts(hostile: str) -> tuple[Facts, ...]:
