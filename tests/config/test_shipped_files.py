@@ -82,3 +82,15 @@ def test_the_grid_has_four_points_and_a_baseline() -> None:
     assert loaded.experiment.experiment.baseline
     assert loaded.where("module.num_epochs").startswith(str(ROOT / "experiments" / "quickstart.yaml"))
     assert loaded.where("experiment.name").startswith(str(ROOT / "experiments" / "lr_grid.yaml"))
+
+
+def test_the_search_draws_momentum_for_sgd_only_and_gives_slow_points_time() -> None:
+    points = load_experiment(ROOT / "experiments" / "optimizer_search.yaml").points
+    assert len(points) == (12 + 1) * 2
+    drawn = points[:-2]
+    for point in drawn:
+        optimizer = point.experiment.module.optimizer
+        assert ("momentum" in optimizer.arguments) == (optimizer.type == "SGD")
+        assert (point.experiment.module.num_epochs == 10) == (optimizer.lr <= 1e-4)
+    assert {point.experiment.module.optimizer.type for point in drawn} == {"AdamW", "SGD"}
+    assert [point.name for point in points[-2:]] == ["quickstart,seed=42", "quickstart,seed=43"]

@@ -33,7 +33,7 @@ def values(rule: Mapping[str, Any]) -> list[Any]:
 
 KEYS = st.sampled_from([f"section.key{number}" for number in range(8)])
 SCALARS = st.one_of(st.integers(-5, 5), st.booleans(), st.sampled_from(["SGD", "AdamW"]))
-GRIDS = st.dictionaries(KEYS, st.lists(SCALARS, min_size=1, max_size=4), min_size=1, max_size=4)
+GRIDS = st.dictionaries(KEYS, st.lists(SCALARS, min_size=1, max_size=3), min_size=1, max_size=3)
 DRAWS = st.one_of(
     st.builds(lambda a, b: {"uniform": [a, a + b]}, st.integers(-3, 3), st.integers(1, 5)),
     st.builds(lambda a, b: {"loguniform": [a, a * b]}, st.floats(1e-6, 1.0), st.integers(2, 1000)),
@@ -43,7 +43,7 @@ DRAWS = st.one_of(
 PARAMETERS = st.dictionaries(KEYS, DRAWS, min_size=1, max_size=5)
 
 
-@settings(deadline=None)  # the machine may be busy
+@settings(deadline=None, max_examples=30)
 @given(GRIDS, st.integers(1, 4), st.integers(1, 5))
 def test_counts_multiply(grid: dict[str, list[Any]], num_seeds: int, num_entries: int) -> None:
     sweep = {
@@ -61,7 +61,7 @@ def test_counts_multiply(grid: dict[str, list[Any]], num_seeds: int, num_entries
     assert {(point["a.first"], point["a.second"]) for point in found} == {(0, "x"), (1, "y"), (2, "z")}
 
 
-@settings(deadline=None)  # the machine may be busy
+@settings(deadline=None, max_examples=30)
 @given(GRIDS, st.data())
 def test_what_is_excluded_never_appears_and_nothing_else_is_missing(grid: dict[str, list[Any]], data: Any) -> None:
     everything = points({"grid": grid})
@@ -79,7 +79,7 @@ def test_what_is_excluded_never_appears_and_nothing_else_is_missing(grid: dict[s
     assert len(found) == len(left) + len(everything)
 
 
-@settings(deadline=None)  # the machine may be busy
+@settings(deadline=None, max_examples=30)
 @given(PARAMETERS, DRAWS, st.integers(0, 5), st.integers(1, 6), st.data())
 def test_another_parameter_or_more_draws_change_no_draw(
     parameters: dict[str, Any], more: dict[str, Any], seed: int, num: int, data: Any
@@ -91,7 +91,7 @@ def test_another_parameter_or_more_draws_change_no_draw(
     assert [{key: point[key] for key in parameters} for point in after[:num]] == before
 
 
-@settings(deadline=None)  # the machine may be busy
+@settings(deadline=None, max_examples=30)
 @given(PARAMETERS, DRAWS, st.integers(0, 5), st.integers(1, 6))
 def test_a_sobol_parameter_added_at_the_end_changes_no_draw(
     parameters: dict[str, Any], more: dict[str, Any], seed: int, num: int
@@ -117,7 +117,7 @@ def test_parameters_are_not_correlated_and_fill_their_range(method: str) -> None
         assert all(14 <= sum(x == box for x, _ in boxes) <= 18 for box in range(16))
 
 
-@settings(deadline=None)  # the machine may be busy
+@settings(deadline=None, max_examples=30)
 @given(DRAWS, st.integers(1, 50))
 def test_draws_stay_in_their_ends(draw: dict[str, Any], num: int) -> None:
     ((kind, ends),) = draw.items()
