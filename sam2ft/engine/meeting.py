@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 from torch._C._distributed_c10d import PrefixStore, Store, TCPStore  # torch.distributed re-exports, its types do not
 from torch.distributed import DistError
@@ -16,6 +16,7 @@ from sam2ft.core.errors import ConfigError, StopRequestedError
 from sam2ft.engine.place import Place
 
 _ASK_EVERY_S = 0.1
+_FAREWELL_S = 1.0
 _TRY_S = 2.0
 """How long one port may take to answer."""
 _SERVE_S = 10.0
@@ -170,7 +171,7 @@ def _roll_call(store: Store, place: Place, ends: float, late: str, stop_requeste
     store.set(f"here/{place.rank}", socket.gethostname())
     _wait(store, [f"here/{rank}" for rank in ranks], place, (ends, late), stop_requested)
     if stop_requested():
-        _stop(store)
+        _stop(store, place)
     store.set(f"ready/{place.rank}", "")
     _wait(store, [f"ready/{rank}" for rank in ranks], place, (ends + _TRY_S, late), lambda: False)
 
@@ -182,7 +183,7 @@ def _wait(
     ends, late = until
     while not store.check(keys):
         if stop_requested() or store.check([_STOP]):
-            _stop(store)
+            _stop(store, place)
         if time.monotonic() > ends:
             missing = [place.name_of(rank) for rank, key in enumerate(keys) if not store.check([key])]
             raise MeetingError(
@@ -192,6 +193,9 @@ def _wait(
         time.sleep(_ASK_EVERY_S)
 
 
-def _stop(store: Store) -> None:
+def _stop(store: Store, place: Place) -> NoReturn:
     store.set(_STOP, "")
+    if place.keeps_store:
+        # The others ask every _ASK_EVERY_S, and the store ends with this process.
+        time.sleep(_FAREWELL_S)
     raise StopRequestedError(_STOPPED)

@@ -12,6 +12,10 @@ from typing import Self
 from torch._C._distributed_c10d import Store  # torch.distributed re-exports it, its types do not
 
 _FAILED = "failed"
+_LOST = (
+    "lost another process, which said nothing: it was killed (for its memory, perhaps), or its node or the network "
+    "failed; look at the ends of the other logs"
+)
 _WORDLESS = "rank 0 is gone without a word; look at its log"
 LOOK_EVERY_S = 1.0
 GRACE_S = 3.0
@@ -47,16 +51,16 @@ class Peers:
         self._ended.set()
 
     def tell(self, error: BaseException) -> None:
-        """This process ends with `error`. Errors: PeerError when another one has failed before, with its words."""
+        """This process ends with `error`. Errors: PeerError when another one has failed before, with its words; and
+        instead of what torch says of a connection that broke."""
         self._ended.set()
-        said = "".join(f": {line}" for line in str(error).strip().splitlines()[:1])
-        verb = "lost another one" if _is_lost_connection(error) else f"failed: {type(error).__name__}"
-        words = f"rank {self._rank} ({socket.gethostname()}) {verb}{said}"
+        lost = _is_lost_connection(error)
+        words = f"rank {self._rank} ({socket.gethostname()}) " + (_LOST if lost else f"failed: {_one_line(error)}")
         try:
             first = self._store.compare_set(_FAILED, "", words).decode()
         except RuntimeError:
             raise PeerError(_WORDLESS) from error
-        if first != words:
+        if lost or first != words:
             raise PeerError(first) from error
 
     def leave(self, *, keeps_store: bool) -> None:
@@ -92,4 +96,9 @@ class Peers:
 def _is_lost_connection(error: BaseException) -> bool:
     """gloo's and nccl's words for a peer that is gone."""
     texts = ("Connection closed by peer", "Connection reset by peer", "remote process exited", "ncclRemoteError")
-    return any(text in str(error) for text in texts)
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
+
+
+def _one_line(error: BaseException) -> str:
+    said = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__

@@ -164,6 +164,13 @@ def test_a_rank_that_fails_because_another_did_says_so(ending: Ending) -> None:
     assert ending.codes == []
 
 
+def test_a_rank_that_lost_one_without_a_word_says_what_may_have_happened(ending: Ending) -> None:
+    stores = met(places(2))
+    lost = RuntimeError("[/gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:5516. GLHF!")
+    with pytest.raises(PeerError, match=r"rank 0 \(.*\) lost another process, which said nothing: it was killed"):
+        Peers(stores[0], 0, 2, ending.words.append).tell(lost)
+
+
 def test_ranks_that_are_done_hear_nothing_of_an_end(ending: Ending) -> None:
     """The one that keeps the store waits until the others have said that they are done."""
     stores = met(places(2))
