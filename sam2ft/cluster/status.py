@@ -88,7 +88,8 @@ def _row(layout: ExperimentLayout, standing: Standing, evidence: Evidence, stale
         "best_value": status.best_value if status else None,
         "step_s": status.step_s if status else None,
         "eta_s": eta_s(layout, standing) if running else None,
-        "host": attempt.host if attempt and spoken else (entry.nodes or None if entry else None),
+        "host": attempt.host if attempt and spoken else None,
+        "nodes": (entry.nodes if entry else accounted.nodes if accounted else "") or None,
         "job": standing.job or (attempt.job if attempt else None),
         "jobs": [{"job": job.job, "stage": job.stage, "submission": job.submission} for job in standing.jobs],
         "restarts": max([attempt.restart if attempt else 0, accounted.restarts if accounted else 0])
@@ -201,14 +202,14 @@ def _cells(row: Mapping[str, Any]) -> dict[str, str]:
         "s/step": "" if row["step_s"] is None else f"{row['step_s']:.2f}",
         "ETA": "" if row["eta_s"] is None else f"at most {duration(row['eta_s'])}",
         "restarts": str(row["restarts"] or ""),
-        "node": printable(row["host"] or ""),
+        "node": printable(row["nodes"] or row["host"] or ""),
         "reason": printable(_reason(row)),
     }
 
 
 def _reason(row: Mapping[str, Any]) -> str:
-    """With the last line of the log, unless the reason is that line."""
-    last = row["log"][-1].strip() if row["log"] else ""
+    """With the last line of the log where a run ended in an error that it did not say itself."""
+    last = row["log"][-1].strip() if row["log"] and row["class"] == "error" else ""
     return row["reason"] if not last or last in row["reason"] or row["reason"] in last else f"{row['reason']}: {last}"
 
 
