@@ -44,6 +44,7 @@ def test_a_rank_that_fails_in_an_evaluation_ends_the_others_at_once(finished, po
     (tmp_path / "failing.py").write_text(RANK_1_FAILS)
     job = [str(tmp_path / "failing.py"), "runs/toy", plan.stem.removeprefix("plan-"), "0", "eval"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    point.layout.claim.unlink()  # of the tests' own process, which lives on
     began = time.monotonic()
     if launcher == "torchrun":
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *job]
