@@ -14,6 +14,7 @@ from sam2ft.run.planned import Stage
 _TRAIN_WEIGHT, _EVAL_WEIGHT = 3.0, 1.0
 """Evaluations that follow trainings are shorter and need fewer places."""
 _TIMEOUT_S = 30
+_FINE = (": No error", ": Job has already finished")
 
 
 def shares(total: int, arrays: Sequence[tuple[int, Stage]], *, num_runs: int) -> list[int]:
@@ -76,5 +77,7 @@ def _scontrol(*arguments: str) -> None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UserError(f"`{' '.join(command)}` does not answer ({error})") from None
-    if done.returncode:
-        raise UserError(f"`{' '.join(command)}`: {(done.stderr or done.stdout).strip()}")
+    # Elements that have ended are told with an exit code of 1, although the throttle of the others is changed.
+    answers = (done.stderr or done.stdout).strip().splitlines()
+    if done.returncode and not (answers and all(line.endswith(_FINE) for line in answers)):
+        raise UserError(f"`{' '.join(command)}`: {' '.join(answers)}")
