@@ -1,7 +1,8 @@
 """A real Slurm on this machine, and one working directory from which experiments are submitted to it.
 
 The cluster is brought up once, with a MaxArraySize of 5 and three cores per node, in a folder and on ports of its own:
-a devcluster that somebody uses is left alone. SAM2FT_DEVCLUSTER_KEEP=1 leaves it up for the next call.
+a devcluster that somebody uses is left alone. SAM2FT_DEVCLUSTER_KEEP=1 leaves it up for the next call; with
+SAM2FT_DEVCLUSTER_REQUIRED=1 (CI) a cluster that cannot be had is a failure, not a reason to skip.
 """
 
 import json
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -59,9 +60,17 @@ resources: {{{resources}}}
 RESOURCES = "nodes: 1, gpus_per_node: 0, cpus_per_task: 1, mem_gb: 3, hours: 0.5"
 SITE = """\
 site: {{name: {name}}}
-slurm: {{partition: main, stop_lead_s: 10, max_restarts: {max_restarts}, setup: {setup}}}
+slurm: {{partition: main, stop_lead_s: 10, max_restarts: {max_restarts}{more}}}
 report: {{mem_gb: 2, hours: 0.2}}
 """
+# Name, restarts, other options.
+SITES = (
+    ("tests", 20, ""),
+    ("norestart", 0, ""),
+    ("asleep", 0, ", setup: [sleep 600]"),
+    ("n1n2", 20, ", exclude: n3"),
+    ("n3", 20, ", exclude: 'n1,n2'"),
+)
 SUBJECTS = {"a": "train", "b": "train", "c": "train", "d": "train", "e": "val", "f": "test", "g": "test", "h": "test"}
 
 
@@ -205,11 +214,17 @@ class Experiment:
 # --- the cluster ------------------------------------------------------------------------------------------------------
 
 
+def _without(reason: str) -> NoReturn:
+    if os.environ.get("SAM2FT_DEVCLUSTER_REQUIRED") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
     """Brought up (installing what is absent), and down again at the end. Skips where that cannot be."""
     if os.geteuid() != 0:
-        pytest.skip("the devcluster needs root")
+        _without("the devcluster needs root")
     before = dict(os.environ)
     for name in [name for name in os.environ if name.startswith(("SLURM_", "SBATCH_"))]:
         del os.environ[name]
@@ -221,7 +236,9 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
     code, text = cluster.script("up", "--install")
     if code != 0:
         cluster.script("down")
-        pytest.skip(f"no devcluster here: {text.strip().splitlines()[-1] if text.strip() else code}")
+        os.environ.clear()
+        os.environ.update(before)
+        _without(f"no devcluster here: {text.strip().splitlines()[-1] if text.strip() else code}")
     os.environ["SLURM_CONF"] = cluster.script("env")[1].strip().removeprefix("export SLURM_CONF=").strip("'")
     if keep:
         cluster.run("scancel", "-u", str(os.getuid()))
@@ -247,9 +264,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _write_store(folder / "data" / "toy")
     sites = folder / "slurm" / "sites"
     sites.mkdir(parents=True)
-    (sites / "tests.yaml").write_text(SITE.format(name="tests", max_restarts=20, setup="[]"))
-    (sites / "norestart.yaml").write_text(SITE.format(name="norestart", max_restarts=0, setup="[]"))
-    (sites / "asleep.yaml").write_text(SITE.format(name="asleep", max_restarts=0, setup="[sleep 600]"))
+    for name, max_restarts, more in SITES:
+        (sites / f"{name}.yaml").write_text(SITE.format(name=name, max_restarts=max_restarts, more=more))
     return folder
 
 
