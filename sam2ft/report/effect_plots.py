@@ -113,10 +113,7 @@ def _parallel_spec(words: str) -> Spec:
         "field": "score", "type": "quantitative", "title": words, "scale": {"scheme": "viridis"},
         "legend": {"orient": "right", "gradientLength": 90},
     }  # fmt: skip
-    width = {
-        "field": "best", "type": "nominal", "legend": None, "scale": {"domain": [0, 1], "range": [1, 3]},
-    }  # fmt: skip
-    lines = {"x": x, "y": y, "detail": {"field": "point"}, "color": colour, "size": width}
+    lines = {"x": x, "y": y, "detail": {"field": "point"}, "color": colour, "size": when("datum.best === 1", 3, 1)}
     ticks = {"x": x, "y": y, "text": {"field": "text"}}
     return {
         "height": 170,
@@ -165,27 +162,6 @@ def rank_plot(tests: Sequence[Row], best: str | None, measure: str = "dice_slice
     for order, row in enumerate(shown):
         numbers = (plain(float(row[name] or 0)) for name in ("rank", "rank_low", "rank_high", "first_share"))
         add_row(columns, str(row["name"]), order, *numbers, int(row["run"] == best))
-    y: Spec = {
-        "field": "point",
-        "type": "nominal",
-        "title": None,
-        "sort": {"field": "order"},
-        "axis": {"labelLimit": 230},
-    }
-    x = {
-        "field": "rank",
-        "type": "quantitative",
-        "title": "rank on cohorts drawn anew, 1 = highest",
-        "scale": {"zero": False},
-    }
-    colour = when("datum.best === 1", ink("accent"), ink("soft"))
-    spec = {
-        "height": max(60, 13 * len(shown)),
-        "layer": [
-            layer("rule", {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}, "color": colour}),
-            layer("point", {"y": y, "x": x, "color": colour}, filled=True, opacity=1, size=40),
-        ],
-    }
     more = f" The first {MOST_RANKED} of {len(ranked)}." if len(ranked) > MOST_RANKED else ""
     return Plot(
         "ranks",
@@ -194,7 +170,7 @@ def rank_plot(tests: Sequence[Row], best: str | None, measure: str = "dice_slice
         f"the 95 % of its ranks when the {ranked[0]['n']} subjects are drawn anew; blue: the best by validation.{more} "
         "Overlapping intervals mean that other subjects could turn the order round.",
         f"Ranks of {len(shown)} points with intervals. The numbers are in point_tests.csv.",
-        spec,
+        _rank_spec(len(shown)),
         columns,
         DOUBLE,
         (
@@ -205,6 +181,24 @@ def rank_plot(tests: Sequence[Row], best: str | None, measure: str = "dice_slice
             ("first", "share of first places"),
         ),
     )
+
+
+def _rank_spec(lines: int) -> Spec:
+    y: Spec = {
+        "field": "point", "type": "nominal", "title": None, "sort": {"field": "order"}, "axis": {"labelLimit": 230},
+    }  # fmt: skip
+    x: Spec = {
+        "field": "rank", "type": "quantitative", "title": "rank on cohorts drawn anew, 1 = highest",
+        "scale": {"zero": False}, "axis": {"tickMinStep": 1},
+    }  # fmt: skip
+    colour = when("datum.best === 1", ink("accent"), ink("soft"))
+    return {
+        "height": max(60, 13 * lines),
+        "layer": [
+            layer("rule", {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}, "color": colour}),
+            layer("point", {"y": y, "x": x, "color": colour}, filled=True, opacity=1, size=40),
+        ],
+    }
 
 
 def _first_lines(comparison: Comparison, measure: str) -> list[Line]:
