@@ -18,6 +18,7 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
         ("bench_memory.py", "nano-256"),
         ("bench_loader.py", "nano-256  2 workers"),
         ("bench_evaluation.py", "of the time inside encoder and decoder"),
+        ("bench_plan.py", "100 points, no torch"),
     ],
 )
 def test_a_benchmark_runs(script: str, line: str) -> None:

@@ -5,7 +5,7 @@ Both names are known before any training: they are hashes of settings and of dig
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from sam2ft.config.base import OpenSection, ReadOnlyDict, Section
@@ -91,7 +91,12 @@ def _digest(content: Mapping[str, Any], length: int) -> str:
 
 def _object(entries: Mapping[str, str]) -> str:
     """canonical_json of a mapping whose values are canonical JSON already."""
-    return f"{{{','.join(f'{canonical_json(key)}:{entries[key]}' for key in sorted(entries))}}}"
+    return f"{{{','.join(f'{_key(key)}:{entries[key]}' for key in sorted(entries))}}}"
+
+
+@cache
+def _key(name: str) -> str:
+    return canonical_json(name)
 
 
 def _settings(experiment: Experiment, what: str) -> _Written:
