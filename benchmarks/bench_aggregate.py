@@ -59,7 +59,8 @@ def measure(folder: Path, runs: int, *, write: bool) -> None:
 def line(side: str, count: int, found: dict[str, Any]) -> None:
     parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in found["parts"].items())
     say(
-        f"{side:20} {count:5} runs {count / 100:6.2f} M rows  {found['wall_s']:6.1f} s  peak {found['peak_gb']:5.2f} GB"
+        f"{side:20} {count:5} runs {count / 100:6.2f} M rows  {found['wall_s']:6.1f} s  CPU {found['cpu_s']:6.1f} s"
+        f"  peak {found['peak_gb']:5.2f} GB"
         f"  (load {os.getloadavg()[0]:.1f}{'; ' + parts if parts else ''})"
     )
 
@@ -78,7 +79,7 @@ def in_child(side: str, folder: Path, count: int) -> dict[str, Any]:
     if process.returncode:
         raise SystemExit(errors)
     found = json.loads(output.splitlines()[-1])
-    return {"wall_s": wall_s, "peak_gb": max(peak, 1024 * found["max_rss_kb"]) / 1e9, "parts": found["parts"]}
+    return found | {"wall_s": wall_s, "peak_gb": max(peak, 1024 * found["max_rss_kb"]) / 1e9}
 
 
 def resident(pid: int) -> int:
@@ -95,8 +96,9 @@ def resident(pid: int) -> int:
 def child(side: str, folder: str, count: str) -> None:
     os.chdir(folder)
     parts = plain(int(count), write=side.endswith("write")) if side.startswith("plain") else ours(int(count), side)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps({"parts": parts, "max_rss_kb": peak}), flush=True)
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cpu_s = sum(one.ru_utime + one.ru_stime for one in used)
+    print(json.dumps({"parts": parts, "max_rss_kb": used[0].ru_maxrss, "cpu_s": cpu_s}), flush=True)
 
 
 def plain(count: int, *, write: bool) -> dict[str, float]:

@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from io import BytesIO
 from typing import Any
 
+import numpy as np
+
 from sam2ft.core import rows as row_tables
 from sam2ft.core.errors import DataError
 from sam2ft.core.rows import Row, Table, Value
@@ -22,6 +24,8 @@ COHORT = ("global", "biomarker_global", "prompt_noise_global")
 
 # Of Arrow's own, in which a chunk's text has to stay below 2 GB.
 CSV_CHUNK_ROWS = 200_000
+
+_FEW_VALUES = ("slice", "label", "instance", "num_instances")
 
 _QUOTED = '[,"\r\n]'
 
@@ -101,8 +105,13 @@ def sorted_by_key(table: Table, frame: Frame) -> Frame:
 
     # Integers of a key count from 0 or 1, so that -1 sorts before all of them.
     first = {"text": "", "integer": -1}
-    keys = pa.table({column.name: pc.fill_null(frame.column(column.name), first[column.kind]) for column in table.key})
-    return frame.take(pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in table.key_names()]))
+    columns = {column.name: pc.fill_null(frame.column(column.name), first[column.kind]) for column in table.key}
+    # Of one evaluation most key columns are the same in every row, and comparing texts is what takes the time.
+    keys = pa.table({name: column for name, column in columns.items() if pc.count_distinct(column).as_py() > 1})
+    if not keys.num_columns:
+        return frame
+    indices = pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in keys.column_names])
+    return frame if indices.equals(pa.array(np.arange(len(indices), dtype=np.uint64))) else frame.take(indices)
 
 
 def repeated_key(table: Table, frame: Frame) -> str:
@@ -163,10 +172,13 @@ def is_canonical(data: bytes, frame: Frame, names: Sequence[str]) -> bool:
 
 def parquet_bytes(frame: Frame) -> bytes:
     """The Parquet file of a frame, with a checksum per page: bit flips in default Parquet are read back as data."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     stream = BytesIO()
-    pq.write_table(frame, stream, compression="zstd", write_page_checksum=True)
+    # Counts and measures hardly repeat: a dictionary of them is made in vain.
+    repeating = [field.name for field in frame.schema if pa.types.is_string(field.type) or field.name in _FEW_VALUES]
+    pq.write_table(frame, stream, compression="zstd", write_page_checksum=True, use_dictionary=repeating)
     return stream.getvalue()
 
 

@@ -110,9 +110,8 @@ class Made:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory, and a page that costs nothing."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        report_run, "page_of", lambda gathered: SimpleNamespace(assets={"assets/a.svg": b"<svg>"}, data=0)
-    )
+    page = SimpleNamespace(assets={"assets/a.svg": b"<svg>"}, data=0)
+    monkeypatch.setattr(report_run, "page_of", lambda gathered, papers: page)
     monkeypatch.setattr(report_run, "render", lambda data: "a page")
     monkeypatch.setattr(report_run, "PAPERS", (lambda gathered: {"methods.md": b"text"},))
     return tmp_path
@@ -530,6 +529,23 @@ def test_an_evaluation_that_cannot_be_trusted_is_named_with_its_remedy_and_the_r
     assert reported(runs).problems == outcome.problems, "also when it is remembered"
     runs[1] = Made("made-2", seed=2).write()
     assert reported(runs).problems == ()
+
+
+def test_an_evaluation_that_is_made_anew_meanwhile_is_an_error_and_no_mixture(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = made(2)
+    reported(runs)
+    before = files_of(REPORT.folder)
+    original = report_tables.splice
+
+    def splice(name: str, *others: Any) -> Any:
+        if name == "slice":
+            better(runs[1])
+        return original(name, *others)
+
+    monkeypatch.setattr(report_tables, "splice", splice)
+    with pytest.raises(DataError, match=r"made-2/eval/eeeeeeeeeeee: changed while it was read; aggregate again"):
+        reported(runs)
+    assert files_of(REPORT.folder) == before
 
 
 def test_two_runs_of_one_id_with_different_content_are_named_with_both_places_and_none_counts() -> None:
