@@ -70,13 +70,21 @@ def other_server() -> Iterator[int]:
 
 
 def test_a_port_of_another_program_or_job_is_passed_over(other_server: int) -> None:
-    """By rank 0, which takes the next one, and by the others, who must not meet in the other job."""
+    """By rank 0, which takes the next one, and by the others, who must not meet in the other job that waits there."""
     taken, spare, free, next_one = free_ports(4)
-    other = met(places(1, ports=(taken, spare), identity="other-job"))[0]
+    others = places(2, ports=(taken, spare), identity="other-job")
+    found_there: dict[int, Any] = {}
+    waiting = threading.Thread(target=lambda: found_there.update(met(others[:1])))
+    waiting.start()
+    while socket.socket().connect_ex(("127.0.0.1", taken)):
+        time.sleep(0.02)
     found = met(places(2, ports=(other_server, taken, spare, free, next_one)))
     found[1].set("key", "value")
     assert found[0].get("key") == b"value"
-    assert not other.check(["key"])
+    assert not found_there, "the other job still waits for its own"
+    found_there.update(met(others[1:]))
+    waiting.join(timeout=20)
+    assert not found_there[0].check(["key"])
 
 
 def test_no_free_port_at_all_is_named(other_server: int) -> None:
@@ -112,6 +120,17 @@ def test_a_stop_of_one_rank_before_all_are_there_is_a_stop_of_all(told: int) -> 
     found = met(places(4)[:3], timeout_s=30, stop=flags)
     assert {type(error) for error in found.values()} == {StopRequestedError}
     assert time.monotonic() - began < 10
+
+
+def test_a_rank_that_comes_last_and_was_told_to_stop_stops_all() -> None:
+    first, last = places(2)
+    found: dict[int, Any] = {}
+    waiting = threading.Thread(target=lambda: found.update(met([first])))
+    waiting.start()
+    time.sleep(0.5)
+    found.update(met([last], stop={1: lambda: True}))
+    waiting.join(timeout=20)
+    assert {type(error) for error in found.values()} == {StopRequestedError}
 
 
 def test_the_ranks_of_torchruns_agent_meet_at_its_store() -> None:
