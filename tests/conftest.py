@@ -2,8 +2,10 @@
 
 import os
 import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -131,3 +133,56 @@ def toy(toy_parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy
     folder = Path(shutil.copytree(toy_parts, tmp_path / "toy"))
     monkeypatch.chdir(folder)
     return Toy(folder)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A headless Chromium; tests are skipped where there is none."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no chromium on PATH (Debian: apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    # Not for the whole session: as long as it lives, no other test of the process can run an event loop.
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(chromium: Any) -> Iterator[Callable[..., Any]]:
+    """Opens a page of a report from disk, without a network; fails for any complaint on the console and for any request
+    that leaves the disk."""
+    contexts, complaints = [], []
+
+    def open_page(path: Path, **settings: Any) -> Any:
+        contexts.append(chromium.new_context(offline=True, **({"viewport": {"width": 1300, "height": 900}} | settings)))
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
+        page.on("request", lambda request: request.url.startswith(("file:", "data:")) or complaints.append(request.url))
+        page.goto(path.as_uri())
+        page.wait_for_selector("html[data-ready]")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+@pytest.fixture
+def walk_down() -> Callable[[Any], None]:
+    """Goes through a page as a reader scrolls, with everything unfolded, until all plots and pictures are there."""
+
+    def walk(page: Any) -> None:
+        page.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true })")
+        for y in range(0, page.evaluate("document.documentElement.scrollHeight"), 600):
+            page.evaluate(f"scrollTo(0, {y})")
+            page.wait_for_timeout(30)
+        page.wait_for_function("[...document.querySelectorAll('figure.plot')].every(f => f.querySelector('canvas'))")
+        page.wait_for_function("[...document.images].every(i => !i.offsetParent || (i.complete && i.naturalWidth))")
+
+    return walk

@@ -4,7 +4,9 @@ import csv
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,16 +25,32 @@ def run(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_the_best_point_beats_the_model_it_started_from(tmp_path: Path, seed: int) -> None:
-    store = tmp_path / "data" / "knee"
+@pytest.fixture(scope="module", params=[0, 1, 2])
+def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the demo ran once, with one of three seeds."""
+    folder, seed = tmp_path_factory.mktemp("demo"), request.param
+    store = folder / "data" / "knee"
     cohort = ("--phantom", "knee", "--subjects", "12", "--seed", str(seed))
-    run(tmp_path, str(ROOT / "launch/prepare.py"), *cohort, "--out", str(store))
+    run(folder, str(ROOT / "launch/prepare.py"), *cohort, "--out", str(store))
     sweep = (str(ROOT / "launch/sweep.py"), str(ROOT / "experiments/lr_grid.yaml"), "--local", "2")
-    print(run(tmp_path, *sweep, "--set", f"experiment.seed={42 + seed}"))
+    print(run(folder, *sweep, "--set", f"experiment.seed={42 + seed}"))
+    return folder
 
-    with (tmp_path / "runs/lr_grid/report/compare.csv").open(encoding="utf-8", newline="") as stream:
+
+@pytest.mark.slow
+def test_the_page_is_whole_in_a_browser_and_answers_soon(
+    demo: Path, opened: Callable[..., Any], walk_down: Callable[[Any], None]
+) -> None:
+    page = opened(demo / "runs/lr_grid/report/index.html")
+    assert int(page.get_attribute("html", "data-ready")) < 3000
+    walk_down(page)
+    assert page.locator(".case").count() > 8
+    assert page.locator("#comparison tbody tr").count() == 5
+
+
+@pytest.mark.slow
+def test_the_best_point_beats_the_model_it_started_from(demo: Path) -> None:
+    with (demo / "runs/lr_grid/report/compare.csv").open(encoding="utf-8", newline="") as stream:
         lines = list(csv.DictReader(stream))
     best = next(line for line in lines if line["best"] == "1")
     assert {line["state"] for line in lines} == {"done"}

@@ -45,7 +45,8 @@ def page_program() -> str:
         "window.sam2ftEmbed = (place, spec, options) => vegaEmbed(place, spec, "
         "{...options, ast: true, expr: vegaInterpreter.expressionInterpreter});"
     )
-    return "\n".join((_NOTICE, _INTERPRETER.read_text("utf-8"), made))
+    # Inside of a function, the thousands of short names of the bundle are nobody else's.
+    return "\n".join((_NOTICE, "(() => {", _INTERPRETER.read_text("utf-8"), made, "})();"))
 
 
 _NOTICE = """/*! Vega, Vega-Lite, Vega-Embed and vega-interpreter: Copyright (c) 2015-2025 University of Washington

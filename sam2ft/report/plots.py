@@ -131,7 +131,8 @@ def on_page(plot: Plot) -> Spec:
         "background": None,
         "padding": 2,
         "params": parameters(plot, PAPER) + list(plot.spec.get("params", ())),
-        "config": config(PAGE_SCALE * 1.2),
+        # The page has its own names of what is picked, which take a colour away and give it.
+        "config": config(PAGE_SCALE * 1.2) | ({"legend": {"disable": True}} if plot.picks else {}),
         "data": {"name": "rows"},
     }
 

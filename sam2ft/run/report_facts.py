@@ -32,7 +32,7 @@ def _hours(coverage: Coverage) -> tuple[Facts, ...]:
     if both:
         share = sum(run.gpu_hours_used or 0 for run in both) / sum(run.gpu_hours_planned or 0 for run in both)
         rows.append(("used of planned", f"{100 * share:.0f} % over {_runs(len(both))}"))
-    return (Facts("GPU-hours", tuple(rows)),) if planned or used else ()
+    return (Facts("GPU-hours", tuple(rows)),) if sum(planned) or sum(used) else ()
 
 
 def _runs(count: int) -> str:

@@ -1,8 +1,6 @@
-"""Pages of generated sweeps, and a Chromium to open them in, without a network."""
+"""Pages of generated sweeps."""
 
 import random
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,7 @@ from sam2ft.report.coverage import Coverage, PlannedRun
 from sam2ft.report.html import render
 from sam2ft.report.plot_files import plot_files
 from sam2ft.report.result_plots import comparison_plot, distribution_plot, label_plot, learning_plot
+from sam2ft.report.statistics_section import statistics_section
 
 LABELS = ("femoral cartilage", "medial tibial cartilage", "lateral tibial cartilage", "patellar cartilage", "meniscus")
 MEASURES = ("dice_slice_mean", "dice", "iou_slice_mean", "iou")
@@ -36,7 +35,7 @@ STAMP = {"eval": "e" * 12, "dataset": "knee", "split": "test", "protocol": "box"
 SUBJECTS = 24
 
 
-@pytest.fixture(scope="session", name="sweep")
+@pytest.fixture(scope="module", name="sweep")
 def sweep_of(chromium: Any) -> Any:
     """`write_sweep`, where there is a browser to open its pages in."""
     return write_sweep
@@ -74,6 +73,7 @@ def write_sweep(folder: Path, points: int, *, hostile: str = "") -> Path:
         label_plots=of_labels,
         distribution_plots=of_subjects,
         learning_plots=of_learning,
+        statistics=statistics_section(comparison, (), {}, {}),
         agreement=(_agreement(best, hostile, draw),),
         cases=cases,
         failures=tuple(
@@ -218,21 +218,3 @@ def _facts(hostile: str) -> tuple[Facts, ...]:
         Facts("Code and packages", (("commit", "0123456789ab"), ("torch", "2.14.1"))),
         Facts("GPU-hours", (("planned", "400, asked for by 200 runs"), ("used", "261 by 200 runs, after sacct"))),
     )
-
-
-def chromium_path() -> str | None:
-    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    """A headless Chromium; tests are skipped where there is none."""
-    path = chromium_path()
-    if path is None:
-        pytest.skip("no chromium on PATH (Debian: apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()

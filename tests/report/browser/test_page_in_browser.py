@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,45 +30,15 @@ def hostile(sweep: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
     return sweep(tmp_path_factory.mktemp("hostile"), 5, hostile=HOSTILE)
 
 
-@pytest.fixture
-def opened(chromium: Any) -> Iterator[Open]:
-    """Opens a page from disk; fails for any complaint on the console, any request that leaves the disk."""
-    contexts, complaints = [], []
-
-    def open_page(path: Path, **settings: Any) -> Any:
-        contexts.append(chromium.new_context(offline=True, **({"viewport": {"width": 1300, "height": 900}} | settings)))
-        page = contexts[-1].new_page()
-        page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
-        page.on("request", lambda request: request.url.startswith(("file:", "data:")) or complaints.append(request.url))
-        page.goto(path.as_uri())
-        page.wait_for_selector("html[data-ready]")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert complaints == []
-
-
-def walk_down(page: Any) -> None:
-    """As a reader scrolls, with everything unfolded: plots and pictures are made when they come near the window."""
-    page.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true })")
-    height = page.evaluate("document.documentElement.scrollHeight")
-    for y in range(0, height, 600):
-        page.evaluate(f"scrollTo(0, {y})")
-        page.wait_for_timeout(30)
-    page.wait_for_function("[...document.querySelectorAll('figure.drawn')].every(f => f.querySelector('canvas'))")
-
-
 def points(page: Any) -> list[str]:
     """The shown rows of the comparison, from above."""
     return page.evaluate("[...document.querySelectorAll('#comparison tbody tr:not([hidden])')].map(row => row.id)")
 
 
 @pytest.mark.parametrize("page_of", ["of_twelve", "hostile"])
-def test_everything_is_drawn_and_loaded_and_nothing_complains(page_of: str, request: Any, opened: Open) -> None:
+def test_everything_is_drawn_and_loaded_and_nothing_complains(
+    page_of: str, request: Any, opened: Open, walk_down: Callable[[Any], None]
+) -> None:
     page = opened(request.getfixturevalue(page_of))
     walk_down(page)
     assert page.locator("figure.plot").count() == page.locator("figure.plot canvas").count() >= 8
@@ -210,7 +180,7 @@ def test_plots_follow_the_readers_light_or_dark(of_twelve: Path, opened: Open) -
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 26)"
 
 
-def test_paper_gets_the_static_pictures(of_twelve: Path, opened: Open) -> None:
+def test_paper_gets_the_static_pictures(of_twelve: Path, opened: Open, walk_down: Callable[[Any], None]) -> None:
     page = opened(of_twelve)
     walk_down(page)
     page.emulate_media(media="print")
@@ -239,7 +209,7 @@ def contrast(page: Any, *names: str) -> float:
     return (max(light) + 0.05) / (min(light) + 0.05)
 
 
-def test_fields_and_pictures_have_names(of_twelve: Path, opened: Open) -> None:
+def test_fields_and_pictures_have_names(of_twelve: Path, opened: Open, walk_down: Callable[[Any], None]) -> None:
     page = opened(of_twelve)
     walk_down(page)
     for what, named in (
@@ -253,13 +223,15 @@ def test_fields_and_pictures_have_names(of_twelve: Path, opened: Open) -> None:
     assert len(ids) == len(set(ids))
 
 
-def test_a_phone_shows_it_without_scrolling_sideways(of_twelve: Path, opened: Open) -> None:
+def test_a_phone_shows_it_without_scrolling_sideways(
+    of_twelve: Path, opened: Open, walk_down: Callable[[Any], None]
+) -> None:
     page = opened(of_twelve, viewport={"width": 375, "height": 700}, is_mobile=True, has_touch=True)
     walk_down(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
 
 
-def test_hostile_names_are_text_and_run_nothing(hostile: Path, opened: Open) -> None:
+def test_hostile_names_are_text_and_run_nothing(hostile: Path, opened: Open, walk_down: Callable[[Any], None]) -> None:
     page = opened(hostile)
     walk_down(page)
     for select in page.locator("main select").all():

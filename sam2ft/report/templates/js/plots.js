@@ -34,7 +34,9 @@ const draw = async (figure, plot, settings) => {
   const given = new Map([...colours(), ...settings]);
   const params = plot.spec.params.map((one) => (given.has(one.name) ? { ...one, value: given.get(one.name) } : one));
   const spec = { ...plot.spec, params, datasets: { rows: rowsOf(plot.columns) } };
-  const options = { mode: "vega-lite", renderer: "canvas", actions: false, defaultStyle: false, tooltip: false };
+  // Level 1 tells errors only: that a layer has nothing to show (no interval of any point) is none.
+  const quiet = { actions: false, defaultStyle: false, tooltip: false, logLevel: 1 };
+  const options = { mode: "vega-lite", renderer: "canvas", ...quiet };
   const { view } = await window.sam2ftEmbed(place, spec, options);
   place.setAttribute("role", "img");
   place.setAttribute("aria-label", plot.alt);
