@@ -1,5 +1,6 @@
 """`sweep:`: which points an experiment has (docs/sweep.md)."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
@@ -65,7 +66,7 @@ _IF = "dotted key -> value, list of allowed values or {min, max}; all keys must 
 
 
 def _low_and_high(numbers: tuple[Number, ...]) -> tuple[Number, ...]:
-    if len(numbers) != 2 or not numbers[0] < numbers[1]:
+    if len(numbers) != 2 or not 0 < numbers[1] - numbers[0] < math.inf:
         raise problem(f"found {list(numbers)}; allowed: [lowest, highest]")
     return numbers
 

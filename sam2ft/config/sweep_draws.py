@@ -70,7 +70,7 @@ def _linear(low: float, high: float) -> Callable[[float], float]:
 
 def _logarithmic(low: float, high: float) -> Callable[[float], float]:
     def at(share: float) -> float:
-        number = low * math.exp(share * math.log(high / low))
+        number = math.exp(math.log(low) + share * (math.log(high) - math.log(low)))
         return _between(low, high, readable(number, min(number, high - low)))
 
     return at

@@ -37,7 +37,7 @@ def logrange_values(rule: LogRange) -> tuple[float, ...]:
     """
     start, stop = (Decimal(repr(number)) for number in (rule.start, rule.stop))
     ratio = _EXACT.ln(_EXACT.divide(stop, start)) / (rule.num - 1)
-    digits = max(_DIGITS, 3 - _magnitude(abs(math.expm1(float(ratio)))))
+    digits = max(_DIGITS, 3 - _magnitude(min(abs(float(ratio)), 1.0)))
     inner = [_rounded(_EXACT.multiply(start, _EXACT.exp(ratio * index)), digits) for index in range(1, rule.num - 1)]
     numbers = [start, *inner, stop]
     whole = isinstance(rule.start, int) and isinstance(rule.stop, int)

@@ -106,6 +106,8 @@ def test_a_sobol_parameter_added_at_the_end_changes_no_draw(
 def test_parameters_are_not_correlated_and_fill_their_range(method: str) -> None:
     ends = {"uniform": [0, 1]}
     search = {"num": 256, "method": method, "parameters": {"a.lr": ends, "b.lr": ends, "b.lr2": ends}}
+    far = points({"random": search | {"parameters": {"x": {"loguniform": [1e-300, 1e300]}}}})
+    assert all(1e-300 <= point["x"] <= 1e300 for point in far)
     found = points({"random": search})
     for left, right in (("a.lr", "b.lr"), ("b.lr", "b.lr2"), ("a.lr", "b.lr2")):
         x, y = ([point[key] - 0.5 for point in found] for key in (left, right))
@@ -149,6 +151,8 @@ def test_numbers_of_a_series_are_those_that_a_person_would_write() -> None:
     assert values({"logrange": {"start": 1, "stop": 1024, "num": 11}}) == [2**power for power in range(11)]
     near = values({"logrange": {"start": 1.0, "stop": 1.001, "num": 101}})
     assert len(set(near)) == 101
+    assert values({"logrange": {"start": 1e-300, "stop": 1e300, "num": 3}}) == [1e-300, 1.0, 1e300]
+    assert values({"logrange": {"start": 2, "stop": 2, "num": 2}}) == [2, 2]
     assert values({"range": {"start": 0.1, "stop": 0.7, "step": 0.1}}) == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
     assert values({"range": {"start": 10, "stop": 1, "step": -4}}) == [10, 6, 2]
     assert [type(number) for number in values({"range": {"start": 1, "stop": 2, "step": 1}})] == [int, int]
@@ -260,6 +264,10 @@ SGD = "  grid: {module.optimizer.type: [SGD, AdamW]}\n"
         (
             "  random: {num: 1, parameters: {module.grad_accum: {uniform: [2, 1]}}}\n",
             ["7: sweep.random.parameters.module.grad_accum.uniform: found [2, 1]; allowed: [lowest, highest]"],
+        ),
+        (
+            "  random: {num: 1, parameters: {module.clip_grad: {uniform: [-1e308, 1e308]}}}\n",
+            ["7: sweep.random.parameters.module.clip_grad.uniform: found [-1e+308, 1e+308]; allowed"],
         ),
         (
             "  when: [{grid: {module.grad_accum: [1]}}]\n  seeds: 2\n",
