@@ -27,7 +27,7 @@ from daemons import DAEMONS, ask, holds, kill_left_over, left_over, running, sta
 from packages import PACKAGES, install, missing_programs
 from settings import GPUS_PER_NODE, NODES, Settings
 
-_LAST_JOBS_S = 30.0
+_LAST_JOBS_S = 12.0
 SLURM_DAEMONS = tuple(name for name in DAEMONS if name.startswith(("slurmctld", "slurmd-")))
 
 

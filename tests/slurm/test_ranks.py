@@ -33,9 +33,9 @@ def tasks(job):
 @pytest.fixture(scope="module")
 def ended(slurm, experiment):
     """Trained by four ranks: warned once, then a rank is killed, then retried to the end and evaluated by four."""
-    runs = experiment("ranks", num_epochs=25, batch_size=1, resources=FOUR)
+    runs = experiment("ranks", num_epochs=16, batch_size=1, resources=FOUR)
     runs.sweep()
-    place = runs.named("point")
+    (place,) = runs.runs
     first = runs.job(place)
     runs.wait(lambda: runs.step(place) >= 2)
     facts = {"step_at_warning": runs.step(place), "ranks": sorted(tasks(first))}
@@ -78,7 +78,7 @@ def test_a_dead_rank_ends_the_job_in_under_ten_seconds(ended):
 def test_retry_continues_what_the_dead_rank_ended(ended):
     runs, place, _ = ended
     assert runs.status(place).state == "done"
-    assert runs.status(place).step == 25 * 2, "8 slices, one for each of 4 ranks"
+    assert runs.status(place).step == 16 * 2, "8 slices, one for each of 4 ranks"
     third = (place.logs / f"{runs.job(place)}-0.log").read_text()
     assert "continues" in third
     assert len(runs.records) == 2
