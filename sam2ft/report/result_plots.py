@@ -200,7 +200,7 @@ def learning_plot(histories: Mapping[str, History], best: str | None = None) -> 
     points = tuple(histories)
     first = [best] if best in points else []
     picked = (*first, *(point for point in points if point != best)) if len(points) <= MOST_PICKED else first
-    thinned = f" Every {stride}th epoch is shown." if stride > 1 else ""
+    thinned = f" One epoch in {stride} is shown." if stride > 1 else ""
     longest = max(len(rows) for rows in histories.values())
     return Plot(
         "learning",

@@ -173,10 +173,10 @@ def test_plots_follow_the_readers_light_or_dark(of_twelve: Path, opened: Open) -
     figure.scroll_into_view_if_needed()
     figure.locator("canvas").wait_for()
     page.wait_for_timeout(200)
-    light = figure.locator("canvas").screenshot()
+    light = figure.locator("canvas").evaluate("canvas => canvas.toDataURL()")
     page.emulate_media(color_scheme="dark")
     page.wait_for_timeout(200)
-    assert figure.locator("canvas").screenshot() != light
+    assert figure.locator("canvas").evaluate("canvas => canvas.toDataURL()") != light
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 26)"
 
 

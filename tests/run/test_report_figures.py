@@ -1,0 +1,84 @@
+"""Files of plots are drawn once; pictures have names that no subject can choose."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sam2ft.core.files import write_json
+from sam2ft.core.layout import RunLayout
+from sam2ft.core.report_layout import ReportLayout
+from sam2ft.report.plots import Plot
+from sam2ft.report.result_plots import learning_plot
+from sam2ft.run import report_figures
+from sam2ft.run.planned import PlannedPoint, PlannedRun, Resources
+from sam2ft.run.report_cases import MOST_OF_ANOTHER, cases_of
+from sam2ft.run.report_figures import figure_files
+from sam2ft.run.report_state import RunState
+
+HOSTILE = "../../etc"
+
+
+def plot_of(*losses: float) -> Plot:
+    plot = learning_plot({"one": [{"epoch": at, "val_loss": loss} for at, loss in enumerate(losses)]})
+    assert plot is not None
+    return plot
+
+
+def put(layout: ReportLayout, files: dict[str, bytes | Path]) -> None:
+    for name, content in files.items():
+        path = layout.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.read_bytes() if isinstance(content, Path) else content)
+
+
+def test_a_plot_that_did_not_change_is_not_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout, drawn = ReportLayout(tmp_path), []
+    draw = report_figures.plot_files
+    monkeypatch.setattr(report_figures, "plot_files", lambda plot: (drawn.append(plot.name), draw(plot))[1])
+    put(layout, figure_files([plot_of(1.0, 0.5)], layout))
+    again = figure_files([plot_of(1.0, 0.5)], layout)
+    assert drawn == ["learning"]
+    assert again["figures/learning.svg"] == layout.figures / "learning.svg"
+    figure_files([plot_of(1.0, 0.4)], layout)
+    (layout.figures / "learning.pdf").unlink()
+    figure_files([plot_of(1.0, 0.5)], layout)
+    assert drawn == ["learning"] * 3
+
+
+def state(folder: Path, index: int, pictures: int) -> RunState:
+    """A run with QC pictures of a subject whose name is a path."""
+    run_id = f"toy-{index:016x}"
+    layout = RunLayout(folder / run_id)
+    qc = layout.evaluation("e" * 12).qc
+    qc.mkdir(parents=True)
+    label = {"label": 1, "name": HOSTILE, "dice": 0.25, "status": "ok"}
+    told = {"slice": f"knee/{HOSTILE}/v slice 3", "subject": HOSTILE, "why": "worst", "dice": 0.25, "labels": [label]}
+    entries: list[dict[str, Any]] = [{"file": "label-1.png", "caption": "sheet"}]
+    entries += [{"file": f"{number:03d}.png", "caption": HOSTILE, **told} for number in range(pictures)]
+    write_json(qc / "index.json", entries)
+    points = (PlannedPoint(f"point {index}", (), "e" * 12),)
+    asked = Resources(nodes=1, tasks_per_node=1, gpus_per_node=0, cpus_per_task=1, mem_gb=1, hours=1)
+    planned = PlannedRun(index, run_id, "train_eval", False, points, asked, asked)
+    return RunState(planned, layout, "done", "", None)
+
+
+def test_the_shown_run_has_all_of_its_pictures_the_others_their_first(tmp_path: Path) -> None:
+    states = [state(tmp_path, index, 20) for index in range(3)]
+    assets: dict[str, bytes | Path] = {}
+    cases, sheets = cases_of(states, states[1].planned.run_id, assets)
+    runs = [case.run for case in cases]
+    assert runs[:20] == [states[1].planned.run_id] * 20
+    assert [runs.count(one.planned.run_id) for one in states] == [MOST_OF_ANOTHER, 20, MOST_OF_ANOTHER]
+    assert (len(sheets), cases[0].subject, cases[0].labels[0].name) == (1, HOSTILE, HOSTILE)
+    assert all(".." not in name and name.startswith("assets/toy-") for name in assets)
+
+
+def test_a_picture_is_looked_for_in_its_evaluation_alone(tmp_path: Path) -> None:
+    one = state(tmp_path, 0, 0)
+    qc = one.layout.evaluation("e" * 12).qc
+    write_json(qc / "index.json", [{"file": "../../../../secret.png", "caption": "x"}])
+    assets: dict[str, bytes | Path] = {}
+    (case,), _ = cases_of([one], one.planned.run_id, assets)
+    assert assets == {case.picture.path: qc / "secret.png"}
+    assert case.where == "x"
