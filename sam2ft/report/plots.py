@@ -124,17 +124,23 @@ def on_paper(plot: Plot) -> Spec:
 def on_page(plot: Plot) -> Spec:
     """The specification for the page, as wide as its place there; the page adds rows and the colours of its theme."""
     return {
-        **plot.spec,
+        # The page has its own names of what is picked, which take a colour away and give it.
+        **(_without_legends(plot.spec) if plot.picks else plot.spec),
         "height": round(plot.spec["height"] * PAGE_SCALE),
         "width": "container",
         "autosize": {"type": "fit-x", "contains": "padding"},
         "background": None,
         "padding": 2,
         "params": parameters(plot, PAPER) + list(plot.spec.get("params", ())),
-        # The page has its own names of what is picked, which take a colour away and give it.
-        "config": config(PAGE_SCALE * 1.2) | ({"legend": {"disable": True}} if plot.picks else {}),
+        "config": config(PAGE_SCALE * 1.2),
         "data": {"name": "rows"},
     }
+
+
+def _without_legends(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: None if name == "legend" else _without_legends(part) for name, part in value.items()}
+    return [_without_legends(part) for part in value] if isinstance(value, list) else value
 
 
 def config(scale: float) -> Spec:

@@ -79,6 +79,8 @@ def test_the_comparison_is_of_points_that_validation_and_test_know(global_row: A
 def test_the_page_gets_no_data_in_the_specification_and_paper_gets_all() -> None:
     plot = curves(2, 3)
     assert "datasets" not in on_page(plot)
+    assert '"legend":{' not in json_text(on_page(plot)["layer"])
+    assert '"legend":{' in json_text(on_paper(plot)["layer"])
     assert len(on_paper(plot)["datasets"]["rows"]) == 6
 
 

@@ -81,7 +81,7 @@ def test_tables_sort_by_numbers_both_ways_and_keep_empty_cells_last(of_twelve: P
 def test_tables_filter_by_text_and_by_what_the_sweep_changed(of_twelve: Path, opened: Open) -> None:
     page = opened(of_twelve)
     assert len(points(page)) == 13
-    page.get_by_label("weight_decay").select_option("0.1")
+    page.get_by_label("weight_decay", exact=True).select_option("0.1")
     assert len(points(page)) == 4
     page.get_by_label("Filter", exact=True).fill("encoder=True")
     assert len(points(page)) == 2
