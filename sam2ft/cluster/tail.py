@@ -26,21 +26,8 @@ def requeue_tail(folder: Path, *, max_restarts: int) -> list[str]:
     this its newest restart: after scancel it does not, and in the grace time of a preemption it does. (srun's code
     decides nothing: with --kill-on-bad-exit it may be 143 instead of 75.)
     """
-    markers = f"{shlex.quote(str(folder))}/*/requeue.json"
     return [
-        "rc=$?",
-        "set +eu",
-        'job="$SLURM_JOB_ID"',
-        # An element, never the array: the raw id of its last element is the id of the whole array.
-        'if [ -n "$SLURM_ARRAY_JOB_ID" ]; then job="${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"; fi',
-        'restart="${SLURM_RESTART_COUNT:-0}"',
-        'marker=""',
-        f"for file in {markers}; do",
-        '  if grep -qsF "\\"job\\": \\"$job\\"" "$file" && grep -qsF "\\"restart\\": $restart," "$file"; then',
-        '    marker="$file"',
-        "  fi",
-        "done",
-        'if [ -z "$marker" ]; then exit "$rc"; fi',
+        *_marker_of_this_restart(folder),
         'say() { echo "sam2ft: job $job saved and is to be continued; $1"; }',
         'later="the next make sweep continues it"',
         f'if [ "$restart" -ge {max_restarts} ]; then',
@@ -69,4 +56,24 @@ def requeue_tail(folder: Path, *, max_restarts: int) -> list[str]:
         "  done",
         "fi",
         'exit "$rc"',
+    ]
+
+
+def _marker_of_this_restart(folder: Path) -> list[str]:
+    """Keeps the work's code in `rc`, and ends with it unless there is a marker; sets `job` and `restart`."""
+    markers = f"{shlex.quote(str(folder))}/*/requeue.json"
+    return [
+        "rc=$?",
+        "set +eu",
+        'job="$SLURM_JOB_ID"',
+        # An element, never the array: the raw id of its last element is the id of the whole array.
+        'if [ -n "$SLURM_ARRAY_JOB_ID" ]; then job="${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"; fi',
+        'restart="${SLURM_RESTART_COUNT:-0}"',
+        'marker=""',
+        f"for file in {markers}; do",
+        '  if grep -qsF "\\"job\\": \\"$job\\"" "$file" && grep -qsF "\\"restart\\": $restart," "$file"; then',
+        '    marker="$file"',
+        "  fi",
+        "done",
+        'if [ -z "$marker" ]; then exit "$rc"; fi',
     ]

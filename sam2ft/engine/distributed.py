@@ -80,6 +80,13 @@ def choose_device(name: str = "auto", local_rank: int = 0) -> torch.device:
     return torch.device("cuda", local_rank % torch.cuda.device_count())
 
 
+def _use(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        # fp32 means it: torch would convolve in TF32 (10 bits of mantissa) but multiply matrices in float32.
+        torch.backends.cudnn.allow_tf32 = False
+
+
 def _unsaid(words: str) -> None:
     """Nobody keeps how this process ended."""
 
@@ -106,10 +113,7 @@ def distributed(
     """
     place = place_from_environment(environment)
     chosen = choose_device(device, place.local_rank if place else 0)
-    if chosen.type == "cuda":
-        torch.cuda.set_device(chosen)
-        # fp32 means it: torch would convolve in TF32 (10 bits of mantissa) but multiply matrices in float32.
-        torch.backends.cudnn.allow_tf32 = False
+    _use(chosen)
     if place is None:
         yield Ranks(device=chosen)
         return
