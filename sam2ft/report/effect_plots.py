@@ -12,6 +12,8 @@ from sam2ft.report.words import MEASURE_WORDS
 
 MOST_RANKED = 30
 """Lines of the plot of ranks; all ranks are in point_tests.csv."""
+MOST_LEVELS = 12
+"""Values of a setting above which each has too few points for a mean of its own."""
 FEWEST_PARALLEL = 3
 """Points from which parallel coordinates say more than a table."""
 _LOG_FROM = 50
@@ -22,7 +24,40 @@ _ROOM = {"zero": False, "padding": 6}
 def effect_plots(effects: Sequence[MainEffect]) -> tuple[Plot, ...]:
     """A plot per setting: a faint dot per point, the mean over the points of each value in blue."""
     short = short_names(list(dict.fromkeys(effect.key for effect in effects)))
-    return tuple(_effect_plot(number, effect, short[effect.key]) for number, effect in enumerate(effects, start=1))
+    made = []
+    for number, effect in enumerate(effects, start=1):
+        draw = _effect_plot if len(effect.levels) <= MOST_LEVELS else _drawn_plot
+        made.append(draw(number, effect, short[effect.key]))
+    return tuple(plot for plot in made if plot is not None)
+
+
+def _drawn_plot(number: int, effect: MainEffect, name: str) -> Plot | None:
+    """A dot per point over a setting with many values, as random sweeps draw them; None where they are no numbers."""
+    try:
+        values = [float(level.value) for level in effect.levels]
+    except ValueError:
+        return None
+    columns: dict[str, list[Cell]] = {key: [] for key in ("value", "point", "score")}
+    for value, level in zip(values, effect.levels, strict=True):
+        for point, score in level.members:
+            add_row(columns, plain(value), point, plain(score))
+    wide = min(values) > 0 and max(values) / min(values) >= _LOG_FROM
+    scale = {"type": "log"} if wide else _ROOM
+    x: Spec = {"field": "value", "type": "quantitative", "title": name, "scale": scale, "axis": {"grid": False}}
+    words, evaluation = MEASURE_WORDS[effect.measure], effect.evaluation
+    y = {"field": "score", "type": "quantitative", "title": words, "scale": _ROOM}
+    dots = {"x": x, "y": y, "color": {"value": ink("accent")}}
+    how = f"{evaluation.dataset}, {evaluation.split} split, prompt {evaluation.protocol}"
+    return Plot(
+        f"effect-{number}",
+        f"Effect of {name}",
+        f"{words} ({how}) of every point by its {name}, whatever its other settings are.",
+        f"{words} against {name} of {len(columns['point'])} points. The numbers are in the comparison table.",
+        {"height": 120, **layer("point", dots, filled=True, opacity=0.7)},
+        columns,
+        SINGLE,
+        (("point", "point"), ("value", name), ("score", words)),
+    )
 
 
 def _effect_plot(number: int, effect: MainEffect, name: str) -> Plot:

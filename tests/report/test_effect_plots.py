@@ -29,6 +29,19 @@ def test_an_effect_has_a_dot_per_point_and_a_mean_per_value(comparison):
     assert sorted(row["point"] for row in rows if row["kind"] == "point") == ["p0", "p1", "p2", "p3"]
 
 
+def test_a_setting_drawn_at_random_has_dots_on_an_axis_of_numbers_and_words_have_none(global_row):
+    def plots(*values):
+        points = [PointRun(i, f"p{i}", f"r{i}", (("lr", value),), validation=0.1) for i, value in enumerate(values)]
+        rows = [global_row(f"r{i}", 0.5 + i / 100) for i in range(len(values))]
+        return effect_plots(main_effects(compare(points, rows)))
+
+    (plot,) = plots(*(10.0 ** (-i / 4) for i in range(13)))
+    assert plot.spec["encoding"]["x"]["scale"] == {"type": "log"}
+    assert len(plot.rows()) == 13
+    assert plot_files(plot)["svg"]
+    assert plots(*(f"word{i}" for i in range(13))) == ()
+
+
 def test_parallel_lines_pass_every_axis_at_its_value(comparison):
     plot = parallel_plot(comparison)
     lines = [row for row in plot.rows() if row["kind"] == "line"]
