@@ -55,7 +55,7 @@ test-slow: $(READY) ## the longer proofs: real nano training, demo in three seed
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest -n 2 --dist loadfile -m "slow and not slurm" --timeout 1800 $(ARGS)
 
 test-slurm: $(READY) ## on a real Slurm, brought up on this machine (root, Debian or Ubuntu)
-	$(PY) -m pytest -m slurm --timeout 900 -rs $(ARGS)
+	$(PY) -m pytest tests/slurm -m slurm --timeout 900 -rs $(ARGS)
 
 check: $(READY) ## static only: format, lint, layers, types, generated files, size budgets
 	$(VENV)/bin/ruff format --check .
