@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from sam2ft.core.columns import Column, integer, number, text
@@ -77,7 +78,7 @@ class Comparison:
     choice: str
     """How it was chosen, or why none was, in one sentence."""
 
-    @property
+    @cached_property
     def override_keys(self) -> tuple[str, ...]:
         """What the sweep changed, in the order of the sweep."""
         return tuple(dict.fromkeys(key for line in self.lines for key, _ in line.point.overrides))
@@ -90,10 +91,14 @@ def compare(points: Sequence[PointRun], global_rows: Sequence[Row]) -> Compariso
     """
     ordered = sorted(points, key=lambda point: (-1 if point.index is None else point.index, point.run))
     baselines = [point.run for point in ordered if point.index is None]
+    of_run: dict[Value, list[Row]] = {}
+    for row in _overall(global_rows):
+        of_run.setdefault(row["run"], []).append(row)
     lines = []
     for point in ordered:
         reference = point.baseline or (baselines[0] if len(baselines) == 1 else "")
-        lines += _lines(point, global_rows, reference if point.index is not None else "")
+        of_baseline = of_run.get(reference, []) if point.index is not None else []
+        lines += _lines(point, of_run.get(point.run, []), of_baseline)
     best, choice = choose_best(ordered)
     return Comparison(tuple(lines), best, choice)
 
@@ -124,9 +129,9 @@ def _evaluation(row: Row) -> tuple[Value, ...]:
     return (*(row[name] for name in _EVALUATION), row["measure"])
 
 
-def _lines(point: PointRun, global_rows: Sequence[Row], baseline: str) -> list[Line]:
-    overall = [row for row in _overall(global_rows) if row["run"] == point.run and row["measure"] in MEASURES]
-    references = {_evaluation(row): row for row in _overall(global_rows) if row["run"] == baseline}
+def _lines(point: PointRun, own_rows: Sequence[Row], baseline_rows: Sequence[Row]) -> list[Line]:
+    overall = [row for row in own_rows if row["measure"] in MEASURES]
+    references = {_evaluation(row): row for row in baseline_rows}
     evaluations = sorted({tuple(str(row[name]) for name in _EVALUATION) for row in overall})
     lines = []
     for evaluation in evaluations:

@@ -17,7 +17,7 @@ def plot_files(plot: Plot) -> Mapping[str, bytes]:
     """`svg`, `pdf` and `png` (300 dots per inch) of a plot; equal plots, equal bytes."""
     import vl_convert
 
-    svg = vl_convert.vega_to_svg(vl_convert.vegalite_to_vega(on_paper(plot)))
+    svg = _opacity_of_strokes(vl_convert.vega_to_svg(vl_convert.vegalite_to_vega(on_paper(plot))))
     # Without a unit, SVG lengths are 1/96 inch, and the figure is meant in points.
     sized = re.sub(r'(<svg[^>]*?) width="([\d.]+)" height="([\d.]+)"', r'\1 width="\2pt" height="\3pt"', svg, count=1)
     return {
@@ -25,6 +25,23 @@ def plot_files(plot: Plot) -> Mapping[str, bytes]:
         "pdf": _sorted_names(vl_convert.svg_to_pdf(svg)),
         "png": vl_convert.svg_to_png(svg, ppi=DOTS_PER_INCH),
     }
+
+
+def _opacity_of_strokes(svg: str) -> str:
+    """Of a path that is only a line, the opacity is that of its stroke.
+
+    As the opacity of an element it has the whole picture laid out once more for each line: with 1,000 lines a PNG took
+    33 s instead of 2.
+    """
+
+    def changed(found: re.Match[str]) -> str:
+        return (
+            found[0]
+            if re.search(r' fill="(?!none")', found[0])
+            else found[0].replace(' opacity="', ' stroke-opacity="')
+        )
+
+    return re.sub(r'<path(?: [\w:-]+="[^"]*")*', changed, svg)
 
 
 def _sorted_names(pdf: bytes) -> bytes:

@@ -108,7 +108,8 @@ def on_paper(plot: Plot) -> Spec:
     """
     said = ", ".join(control.options[0][1] for control in plot.controls)
     return {
-        **plot.spec,
+        # Of nothing picked there is no legend: an empty one makes a figure of endless height.
+        **(_without_legends(plot.spec) if plot.picks and not plot.picked else plot.spec),
         **({"title": said} if said else {}),
         "width": round(plot.width_mm * POINTS_PER_MM, 2),
         "autosize": {"type": "fit-x", "contains": "padding"},

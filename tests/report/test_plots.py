@@ -42,6 +42,25 @@ def test_names_are_letters_in_a_file_too() -> None:
     assert b"&lt;img" in svg
 
 
+def test_many_runs_of_which_none_is_the_best_are_a_figure_too() -> None:
+    """A legend of nothing gave it an endless height, and no report."""
+    with Image.open(BytesIO(plot_files(curves(30, 3))["png"])) as image:
+        assert 500 < image.height < 1500
+
+
+def test_the_opacity_of_a_line_is_that_of_its_stroke() -> None:
+    """As one of the element it makes a PNG of a thousand lines take half a minute."""
+    history = [{"epoch": epoch, "val_loss": 1 / (epoch + 1), "val_dice": 0.1} for epoch in range(3)]
+    plot = learning_plot({f"> {number}": history for number in range(30)})
+    assert plot is not None
+    lines = re.findall(
+        r'<path(?: [\w:-]+="[^"]*")* aria-roledescription="line mark"[^>]*>', plot_files(plot)["svg"].decode()
+    )
+    assert len(lines) >= 30
+    assert all(" opacity=" not in line for line in lines)
+    assert any("stroke-opacity=" in line for line in lines)
+
+
 def test_equal_plots_have_equal_digests_and_any_change_another() -> None:
     plot = curves(2, 3)
     assert plot.digest() == curves(2, 3).digest()
