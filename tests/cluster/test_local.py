@@ -22,6 +22,14 @@ sys.exit(code)
 """
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard():
+    """A shell's background job, as a test run may be, begins with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def task(folder, name, *, seconds=0.05, code=0):
     command = [sys.executable, "-S", "-c", CHILD, str(folder / name), str(seconds), str(code)]
     return LocalTask(name, command, folder / "logs" / f"{name}.out")
