@@ -13,8 +13,8 @@ from sam2ft.core.files import read_json, sha256_file, write_json
 from sam2ft.core.layout import ExperimentLayout
 from sam2ft.core.report_layout import ReportLayout
 from sam2ft.core.rows import TABLES, read_csv, write_csv
-from sam2ft.run import report_run
 from sam2ft.report.plot_files import page_program
+from sam2ft.run import report_run
 from sam2ft.run.planned import PlannedPoint
 from sam2ft.run.report_state import ReportOutcome, ReportRequest, RunState
 from sam2ft.run.status import read_status
