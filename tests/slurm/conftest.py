@@ -5,6 +5,7 @@ a devcluster that somebody uses is left alone. SAM2FT_DEVCLUSTER_KEEP=1 leaves i
 SAM2FT_DEVCLUSTER_REQUIRED=1 (CI) a cluster that cannot be had is a failure, not a reason to skip.
 """
 
+import fcntl
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,12 +33,10 @@ from sam2ft.run.status import RunStatus, read_status
 ROOT = Path(__file__).parents[2]
 DEVCLUSTER = ROOT / "slurm" / "devcluster" / "devcluster.py"
 MAX_ARRAY = 5
-OWN = {
-    "SAM2FT_DEVCLUSTER": str(Path.home() / ".cache" / "sam2ft-devcluster-tests"),
-    "SAM2FT_DEVCLUSTER_PORT": "26917",
-    "SAM2FT_DEVCLUSTER_MAX_ARRAY": str(MAX_ARRAY),
-    "SAM2FT_DEVCLUSTER_CPUS": "3",
-}
+PLACES = Path.home() / ".cache" / "sam2ft-devcluster-tests"
+SESSIONS = 8
+"""That many calls of these tests may run at the same time, each with a cluster."""
+FIRST_PORT, PORTS = 26917, 20
 
 YAML = """\
 experiment: {{name: {name}, seed: 42, baseline: false}}
@@ -194,6 +194,12 @@ class Experiment:
         """`<job>-<restart>` of every attempt that opened its log."""
         return sorted(path.stem for path in place.logs.glob("*.log") if ".rank" not in path.name)
 
+    def wait_for_progress(self, place: RunLayout, restart: int) -> None:
+        """Until the run has made a step after that restart (before it, status.json shows the step that was saved)."""
+        self.wait(lambda: self.status(place).attempt.restart >= restart)
+        saved = self.status(place).step
+        self.wait(lambda: self.step(place) > saved)
+
     def logs(self) -> str:
         """The end of everything that the jobs printed, for a test that failed."""
         paths = [*self.layout.folder.glob("submissions/*/*.out"), *self.layout.folder.glob("*/logs/*.log")]
@@ -214,6 +220,32 @@ class Experiment:
 # --- the cluster ------------------------------------------------------------------------------------------------------
 
 
+@contextmanager
+def _own_place() -> Iterator[dict[str, str]]:
+    """Folder and ports that no other session uses; the lock ends with this process, whatever becomes of it."""
+    for number in range(SESSIONS):
+        # The script locks the parent of a cluster's folder.
+        folder = PLACES / str(number) / "home"
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            continue
+        try:
+            yield {
+                "SAM2FT_DEVCLUSTER": str(folder / "c"),
+                "SAM2FT_DEVCLUSTER_PORT": str(FIRST_PORT + PORTS * number),
+                "SAM2FT_DEVCLUSTER_MAX_ARRAY": str(MAX_ARRAY),
+                "SAM2FT_DEVCLUSTER_CPUS": "3",
+            }
+        finally:
+            os.close(descriptor)
+        return
+    _without(f"{SESSIONS} other sessions hold {PLACES}")
+
+
 def _without(reason: str) -> NoReturn:
     if os.environ.get("SAM2FT_DEVCLUSTER_REQUIRED") == "1":
         pytest.fail(reason)
@@ -228,26 +260,28 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
     before = dict(os.environ)
     for name in [name for name in os.environ if name.startswith(("SLURM_", "SBATCH_"))]:
         del os.environ[name]
-    os.environ.update(OWN)
-    cluster = Slurm(tmp_path_factory.mktemp("devcluster") / "log")
     keep = os.environ.get("SAM2FT_DEVCLUSTER_KEEP") == "1"
-    if not keep:
-        cluster.script("down")
-    code, text = cluster.script("up", "--install")
-    if code != 0:
-        cluster.script("down")
+    cluster = Slurm(tmp_path_factory.mktemp("devcluster") / "log")
+    try:
+        with _own_place() as place:
+            os.environ.update(place)
+            # One that a session left which was killed.
+            if not keep:
+                cluster.script("down")
+            code, text = cluster.script("up", "--install")
+            if code != 0:
+                cluster.script("down")
+                _without(f"no devcluster here: {text.strip().splitlines()[-1] if text.strip() else code}")
+            os.environ["SLURM_CONF"] = cluster.script("env")[1].strip().removeprefix("export SLURM_CONF=").strip("'")
+            if keep:
+                cluster.run("scancel", "-u", str(os.getuid()))
+            yield cluster
+            if not keep:
+                code, text = cluster.script("down")
+                assert code == 0, text
+    finally:
         os.environ.clear()
         os.environ.update(before)
-        _without(f"no devcluster here: {text.strip().splitlines()[-1] if text.strip() else code}")
-    os.environ["SLURM_CONF"] = cluster.script("env")[1].strip().removeprefix("export SLURM_CONF=").strip("'")
-    if keep:
-        cluster.run("scancel", "-u", str(os.getuid()))
-    yield cluster
-    if not keep:
-        code, text = cluster.script("down")
-    os.environ.clear()
-    os.environ.update(before)
-    assert code == 0, text
 
 
 @pytest.fixture(scope="session")

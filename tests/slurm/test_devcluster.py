@@ -18,11 +18,11 @@ DAEMONS = ["munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd-n1", "slurmd-n
 class Second:
     """A cluster of its own in `folder`."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, port: int):
         self.folder = folder
         self.conf = folder / "slurm.conf"
         # Sockets need a short path: not pytest's.
-        self.env = {**os.environ, "SAM2FT_DEVCLUSTER": str(folder), "SAM2FT_DEVCLUSTER_PORT": "27917"}
+        self.env = {**os.environ, "SAM2FT_DEVCLUSTER": str(folder), "SAM2FT_DEVCLUSTER_PORT": str(port)}
 
     def __call__(self, action: str) -> tuple[int, str]:
         with tempfile.TemporaryFile("w+") as stream:
@@ -56,7 +56,9 @@ class Second:
 
 @pytest.fixture
 def second(slurm):
-    cluster = Second(Path(tempfile.mkdtemp(prefix="dc-", dir="/tmp")) / "c")
+    cluster = Second(
+        Path(tempfile.mkdtemp(prefix="dc-", dir="/tmp")) / "c", int(os.environ["SAM2FT_DEVCLUSTER_PORT"]) + 10
+    )
     yield cluster
     cluster("down")
     cluster.folder.parent.rmdir()

@@ -40,7 +40,7 @@ def ended(slurm, experiment):
     runs.wait(lambda: runs.step(place) >= 2)
     facts = {"step_at_warning": runs.step(place), "ranks": sorted(tasks(first))}
     slurm.run("scancel", "--signal=USR2", first)
-    runs.wait(lambda: runs.status(place).attempt.restart == 1 and runs.step(place) > facts["step_at_warning"])
+    runs.wait_for_progress(place, restart=1)
 
     facts["checkpoints"] = [int(path.stem) for path in place.checkpoints.glob("*.safetensors")]
     os.kill(tasks(first)[3], signal.SIGKILL)

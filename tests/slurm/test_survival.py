@@ -77,7 +77,7 @@ def story(slurm, experiment):
     _lose_its_node(story)
     _preempt(story)
     _see_the_old_one_stopped(story)
-    story.wait(lambda: story.status("requeued").attempt.restart > 0 and story.step("requeued") > 0)
+    moved.wait_for_progress(story.places["requeued"], restart=1)
     _kill_controller(story)
     moved.wait_for_end(400)
     return story
