@@ -25,6 +25,8 @@ State = Literal["new", "queued", "running", "stopped", "failed", "lost", "unknow
 
 _KILLED = (128 + 9, 9)
 """Exit codes of a killed process: what a shell makes of signal 9, and what Slurm 22.05 makes of srun's."""
+_GIVEN_UP = ("timeout", "no_progress")
+"""What a run says that saved and may not go on by itself; of one that somebody cancelled it means nothing."""
 _ENDS: dict[str, tuple[State, str, FailureClass | None]] = {
     "CANCELLED": ("stopped", "was cancelled{by}", None),
     "PREEMPTED": ("stopped", "was taken away by SLURM (PREEMPTED) and not requeued", None),
@@ -143,13 +145,25 @@ def _by_accounting(case: Case) -> Verdict | None:
         accounted = case.accounted(element)
         if accounted is None or _is_older(case, element, accounted):
             return None
-        if _in_queue(case, element) or not accounted.ended:
+        if _in_queue(case, element) or (not accounted.ended and not accounted.started):
             continue
+        if not accounted.ended:
+            # It has left the queue, and accounting is seconds behind (or its end got lost): what came before is over.
+            return _of_unfinished(case, element, accounted)
         if accounted.removed or (not accounted.started and case.status is not None and len(relevant) > 1):
             # It never started: what is known of the jobs before stays true.
             continue
         return _end_of(case, element, accounted)
     return None
+
+
+def _of_unfinished(case: Case, element: Element, accounted: Accounted) -> Verdict | None:
+    """None where the run itself has spoken in that job."""
+    if case.own(element) is not None:
+        return None
+    source = f"the queue, and accounting: job {element.job} {accounted.state}"
+    told = f"job {element.job} left the queue without a word; accounting still says {accounted.state}"
+    return Verdict("lost", told, None, element.job, source)
 
 
 def _is_older(case: Case, element: Element, accounted: Accounted) -> bool:
@@ -171,7 +185,8 @@ def _end_of(case: Case, element: Element, accounted: Accounted) -> Verdict | Non
     own = case.own(element)
     # The attempt that spoke was requeued since, and the newest one never got that far.
     spoke = own is not None and own.attempt.restart >= accounted.restarts
-    if own is not None and spoke and own.state == "failed":
+    gave_up = accounted.state == "CANCELLED" and own is not None and own.failure_class in _GIVEN_UP
+    if own is not None and spoke and own.state == "failed" and not gave_up:
         out_of_memory = own.failure_class == "error" and _ran_out_of_memory(case, element, accounted, killed=False)
         failure_class = "oom" if out_of_memory else own.failure_class
         return Verdict("failed", own.reason, failure_class, element.job, source)

@@ -32,7 +32,7 @@ def last_word(layout: RunLayout, run: PlannedRun, attempt: Attempt, stop: StopFl
             yield
         except StopRequestedError as error:
             if in_allocation() and not by_keyboard(error, stop):
-                refuse_to_go_on(layout, run, attempt)
+                refuse_to_go_on(layout, run, attempt, warned=stop.signal != signal.SIGTERM)
             raise
     except (StopRequestedError, KeyboardInterrupt) as error:
         say("stopped", reason=str(error))

@@ -62,14 +62,23 @@ def refuse_idle(num_idle: int) -> None:
 
 
 def refuse_to_go_on(
-    layout: RunLayout, run: PlannedRun, attempt: Attempt, environment: Mapping[str, str] | None = None
+    layout: RunLayout,
+    run: PlannedRun,
+    attempt: Attempt,
+    environment: Mapping[str, str] | None = None,
+    *,
+    warned: bool = True,
 ) -> None:
-    """Called inside an allocation, once all is saved. Errors: GivenUpError when the job must not be requeued again."""
+    """Called inside an allocation, once all is saved. Errors: GivenUpError when the job must not be requeued again.
+
+    warned: by Slurm that its time is up. A job that was told to end (SIGTERM: cancelled or preempted) has not run out
+    of time, also on its last restart.
+    """
     status = read_status(layout)
     if status is not None and (status.attempt.job, status.attempt.restart) == (attempt.job, attempt.restart):
         refuse_idle(idle_restarts(status, progress_of(layout, run)))
     allowed = (os.environ if environment is None else environment).get(MAX_RESTARTS)
-    if allowed is not None and attempt.restart >= int(allowed):
+    if warned and allowed is not None and attempt.restart >= int(allowed):
         raise GivenUpError(
             "timeout", f"no restart left ({attempt.restart} of {allowed}); saved: --retry timeout continues it"
         )

@@ -153,6 +153,24 @@ def test_a_cancelled_run_is_stopped_and_the_next_sweep_goes_on_with_it(workplace
     assert missing([standing], retry=None, force=False) == (standing,)
 
 
+def test_a_run_cancelled_on_its_last_restart_has_not_given_up(workplace, plan, chain, attempt):
+    ended = {"failure_class": "no_progress", "reason": "2 restarts in a row"}
+    workplace.write_status(plan.runs[0], "failed", attempt(job="17_0"), **ended)
+    assert told(first(workplace, plan, {}, row("17_0", "CANCELLED by 0")))[:2] == ("stopped", None)
+    assert told(first(workplace, plan, {}, row("17_0", "FAILED", "1:0")))[:2] == ("failed", "no_progress")
+
+
+def test_accounting_that_is_behind_the_queue_leaves_the_last_word_of_the_newest_job(workplace, plan, chain, attempt):
+    chain("27", "28", 2)
+    behind = row("27_0", "RUNNING").replace("2126-11-23T21:10:00", "Unknown")
+    lines = [row("17_0", "TIMEOUT"), never("18_0", "CANCELLED"), behind]
+    workplace.write_status(plan.runs[0], "failed", attempt(job="17_0"), failure_class="timeout", reason="17")
+    state, _, reason = told(first(workplace, plan, {}, *lines))
+    assert (state, reason) == ("lost", "job 27_0 left the queue without a word; accounting still says RUNNING")
+    workplace.write_status(plan.runs[0], "stopped", attempt(job="27_0"), reason="saved")
+    assert told(first(workplace, plan, {}, *lines)) == ("stopped", None, "saved")
+
+
 def test_a_run_that_was_cancelled_in_the_queue_is_stopped_too(workplace, plan, chain):
     standing = first(workplace, plan, {}, never("17_0", "CANCELLED by 987654"), never("18_0", "CANCELLED"))
     assert told(standing) == ("stopped", None, "job 17_0 was cancelled by user 987654 before it started")

@@ -1,5 +1,6 @@
 """How often a run goes on by itself: the job of test_job, with a training that is told what to do."""
 
+import signal
 import sys
 import types
 from collections.abc import Callable
@@ -54,14 +55,24 @@ class Allocation:
 
     def _until_stopped(self, *_: Any, **__: Any) -> None:
         self.work()
+        self._stop.handle(self._told, None)
         raise StopRequestedError("stopped as asked after step 7")
 
-    def run(self, restart: int, *, job: str = "20", stage: Any = "train_eval", limit: int | None = 20) -> int:
+    def run(
+        self,
+        restart: int,
+        *,
+        job: str = "20",
+        stage: Any = "train_eval",
+        limit: int | None = 20,
+        told: signal.Signals = signal.SIGUSR2,
+    ) -> int:
         self._patch.setenv("SLURM_JOB_ID", job)
         self._patch.setenv("SLURM_RESTART_COUNT", str(restart))
         if limit is not None:
             self._patch.setenv(MAX_RESTARTS, str(limit))
-        return work_on(PointJob(self.layout, RUN, stage, Attempt.current()), StopFlag())
+        self._told, self._stop = told, StopFlag()
+        return work_on(PointJob(self.layout, RUN, stage, Attempt.current()), self._stop)
 
     @property
     def ended(self) -> tuple[str, str | None, bool]:
@@ -92,6 +103,13 @@ def test_a_stop_is_continued_until_no_restart_is_left(job: Allocation) -> None:
     assert "no restart left (2 of 2); saved" in read_status(job.layout).reason
     # The next submission is another job, with restarts of its own.
     assert job.run(0, job="21", limit=2) == 75
+
+
+def test_a_cancelled_or_preempted_job_has_not_run_out_of_time_on_its_last_restart(job: Allocation) -> None:
+    """The batch script asks Slurm whether it may go on; restarts that are used up end it there."""
+    job.work = lambda: job.save(10)
+    assert job.run(2, limit=2, told=signal.SIGTERM) == 75
+    assert job.ended == CONTINUED
 
 
 def test_without_a_limit_it_goes_on(job: Allocation) -> None:

@@ -97,11 +97,18 @@ class Slurm:
         return dict(word.split("=", 1) for word in words if "=" in word)
 
     def accounted(self, *jobs: str) -> dict[str, dict[str, str]]:
-        """What the accounting says of jobs and of the elements of arrays: State, ExitCode, Start, End."""
+        """State, ExitCode, Start and End of jobs, and of the elements of arrays, that have left the queue.
+
+        Accounting is seconds behind the queue.
+        """
         fields = ("JobID", "State", "ExitCode", "Start", "End")
-        text = self.run("sacct", "-X", "-P", "-n", "-j", ",".join(jobs), "-o", ",".join(fields))
-        rows = [dict(zip(fields, line.split("|"), strict=True)) for line in text.splitlines()]
-        return {row["JobID"]: row for row in rows}
+        end = time.monotonic() + 60
+        while True:
+            text = self.run("sacct", "-X", "-P", "-n", "-j", ",".join(jobs), "-o", ",".join(fields))
+            rows = [dict(zip(fields, line.split("|"), strict=True)) for line in text.splitlines()]
+            if time.monotonic() > end or not {row["State"] for row in rows} & {"PENDING", "RUNNING", "REQUEUED"}:
+                return {row["JobID"]: row for row in rows}
+            time.sleep(0.5)
 
     def script(self, action: str, *options: str) -> tuple[int, str]:
         """Run devcluster.py. Its output goes to a file: daemons would keep a pipe open for ever."""
