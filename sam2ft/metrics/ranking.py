@@ -1,6 +1,6 @@
 """How firmly a ranking of several predictions stands: the ranks again, on subjects drawn anew."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -37,8 +37,6 @@ class Ranking:
     """By name, in the order given."""
     n: int
     """Those subjects."""
-    kendall_tau: float
-    """Median of Kendall's tau-b between the ranking and those on the drawn cohorts: 1 = never changes."""
 
 
 def ranking(
@@ -63,7 +61,7 @@ def ranking(
     first = (best / best.sum(axis=1, keepdims=True)).mean(axis=0)
     ranks = zip(ours, median, low, high, first, strict=True)
     named = {name: Rank(*(float(number) for number in one)) for name, one in zip(values, ranks, strict=True)}
-    return Ranking(named, len(subjects), _median_tau(ours, theirs))
+    return Ranking(named, len(subjects))
 
 
 def _ranks(means: Values) -> Values:
@@ -75,12 +73,3 @@ def _ranks(means: Values) -> Values:
 
     ranks: Values = rankdata(-np.round(means, 12), axis=1)
     return ranks
-
-
-def _median_tau(ours: Values, theirs: Sequence[Values] | Values) -> float:
-    from scipy.stats import kendalltau
-
-    if len(set(ours.tolist())) < 2:
-        return float("nan")
-    taus = [float(kendalltau(ours, one).statistic) for one in theirs]
-    return float(np.nanmedian(taus))

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,8 +36,8 @@ class Scale:
         return f"{4 + 92 * (value - self.low) / span if span > 0 else 50:.1f}"
 
 
-def render(data: ReportData) -> str:
-    """The page as HTML text.
+def render(data: ReportData, program: Callable[[], str] = page_program) -> str:
+    """The page as HTML text; `program` gives what `plot_files.page_program()` does, and may remember it.
 
     Every value is escaped: label, subject and point names are whatever a data set calls them. The content security
     policy allows the page's own style and script by their digest, images beside it, and nothing else.
@@ -56,7 +56,7 @@ def render(data: ReportData) -> str:
     environment.filters |= {"number": number, "signed": signed, "interval": interval}
     environment.filters |= {"row_interval": row_interval, "decimals": decimals, "unit": unit_text}
     environment.filters |= {"value": value_text, "short_value": short_value, "link": link, "breakable": breakable}
-    style, scripts = (TEMPLATES / "report.css").read_text("utf-8"), scripts_of(data)
+    style, scripts = (TEMPLATES / "report.css").read_text("utf-8"), scripts_of(data, program)
     return environment.get_template("index.html.j2").render(
         data=data,
         headline=headline(data.comparison),
@@ -76,14 +76,14 @@ def render(data: ReportData) -> str:
     )
 
 
-def scripts_of(data: ReportData) -> list[str]:
+def scripts_of(data: ReportData, program: Callable[[], str] = page_program) -> list[str]:
     """What the page runs: the program that draws plots, where there are any, and the modules of the page in one."""
     modules = [(TEMPLATES / "js" / f"{name}.js").read_text("utf-8") for name in MODULES]
     shared, *others = (
         modules if data.plots else [text for name, text in zip(MODULES, modules, strict=True) if name != "plots"]
     )
     page = "\n".join(('"use strict";', "(() => {", shared, *(f"{{\n{text}}}" for text in others), "})();"))
-    return [page_program(), page] if data.plots else [page]
+    return [program(), page] if data.plots else [page]
 
 
 def sections_of(data: ReportData) -> list[tuple[str, str]]:

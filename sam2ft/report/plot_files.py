@@ -1,8 +1,10 @@
 """Plots as files, and the program that draws them in the page: both by vl-convert, without a browser."""
 
 import functools
+import hashlib
 import re
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 
 from sam2ft.report.plots import Plot, on_paper
@@ -10,7 +12,6 @@ from sam2ft.report.plots import Plot, on_paper
 TEMPLATES = Path(__file__).parent / "templates"
 DOTS_PER_INCH = 300
 SUFFIXES = ("svg", "pdf", "png")
-_INTERPRETER = TEMPLATES / "vendor" / "vega-interpreter.js"
 
 
 def plot_files(plot: Plot) -> Mapping[str, bytes]:
@@ -58,14 +59,24 @@ def page_program() -> str:
     """
     import vl_convert
 
-    made = vl_convert.javascript_bundle(
-        "window.sam2ftEmbed = (place, spec, options) => vegaEmbed(place, spec, "
-        "{...options, ast: true, expr: vegaInterpreter.expressionInterpreter});"
-    )
     # Inside of a function, the thousands of short names of the bundle are nobody else's.
-    return "\n".join((_NOTICE, "(() => {", _INTERPRETER.read_text("utf-8"), made, "})();"))
+    return "\n".join((_NOTICE, "(() => {", _interpreter(), vl_convert.javascript_bundle(_EMBED), "})();"))
 
 
+def program_digest() -> str:
+    """Of everything that `page_program`, which takes a second and a half, is made from: 16 hex."""
+    parts = (_NOTICE, _interpreter(), _EMBED, version("vl-convert-python"))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _interpreter() -> str:
+    return (TEMPLATES / "vendor" / "vega-interpreter.js").read_text("utf-8")
+
+
+_EMBED = (
+    "window.sam2ftEmbed = (place, spec, options) => vegaEmbed(place, spec, "
+    "{...options, ast: true, expr: vegaInterpreter.expressionInterpreter});"
+)
 _NOTICE = """/*! Vega, Vega-Lite, Vega-Embed and vega-interpreter: Copyright (c) 2015-2025 University of Washington
 Interactive Data Lab and others, BSD-3-Clause. D3: Copyright Mike Bostock, ISC.
 Licences: sam2ft/report/templates/vendor/. */"""

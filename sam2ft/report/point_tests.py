@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sam2ft.core.columns import MEASURE, integer, number, text
 from sam2ft.core.rows import Row, Table, Value
@@ -57,6 +58,20 @@ class PointValues:
     measure: str
     values: Mapping[Subject, float]
     """Means over the labels of a subject; no NaN."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` reads; floats are exact."""
+        return {
+            "run": self.run,
+            "evaluation": vars(self.evaluation),
+            "measure": self.measure,
+            "values": [[*subject, value] for subject, value in self.values.items()],
+        }
+
+    @staticmethod
+    def from_json(given: Mapping[str, Any]) -> "PointValues":
+        values = {(dataset, subject): value for dataset, subject, value in given["values"]}
+        return PointValues(given["run"], Evaluation(**given["evaluation"]), given["measure"], values)
 
 
 def point_values(volume_rows: Sequence[Row]) -> tuple[PointValues, ...]:

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sam2ft.core.files import read_json
+from sam2ft.core.files import read_json, write_text
 from sam2ft.core.report_layout import ReportLayout
 from sam2ft.core.rows import Row
 from sam2ft.metrics.summary import subject_values
 from sam2ft.report.compare import Evaluation
 from sam2ft.report.content import SubjectScores, label_scores
-from sam2ft.report.plot_files import SUFFIXES, plot_files
+from sam2ft.report.plot_files import SUFFIXES, page_program, plot_files, program_digest
 from sam2ft.report.plots import Plot, json_text
 from sam2ft.report.result_plots import comparison_plot, distribution_plot, label_plot, learning_plot
 from sam2ft.report.words import MEASURE_WORDS
@@ -90,3 +90,13 @@ def figure_files(plots: Sequence[Plot], earlier: ReportLayout) -> dict[str, byte
 def _digests(earlier: ReportLayout) -> Mapping[str, str]:
     path = earlier.folder / DIGESTS
     return read_json(path) if path.is_file() else {}
+
+
+def kept_program(work: Path) -> str:
+    """`plot_files.page_program()`, put together once for all reports of a folder."""
+    path = work / f"vega-{program_digest()}.js"
+    if not path.is_file():
+        for left in work.glob("vega-*.js"):
+            left.unlink()
+        write_text(path, page_program())
+    return path.read_text("utf-8")

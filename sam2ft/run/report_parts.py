@@ -17,6 +17,7 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.files import canonical_json, read_json, sha256_text, sync_folder, write_json, write_new
 from sam2ft.core.rows import TABLES, Row
 from sam2ft.metrics.summary import biomarker_global_rows, global_rows
+from sam2ft.report.point_tests import PointValues, point_values
 from sam2ft.report.recount import recount, recount_agreement, recount_cohort
 from sam2ft.report.tables import (
     Frame,
@@ -34,7 +35,7 @@ from sam2ft.report.tables import (
 )
 from sam2ft.run.report_collect import Found
 
-PART_VERSION = 1
+PART_VERSION = 2
 """Raised when what is checked or kept changes: older parts are made again."""
 
 NEEDED = ("slice", "volume")
@@ -78,6 +79,8 @@ class Part:
     """(dataset, label, label_name), sorted."""
     evaluated: tuple[tuple[str, str, str], ...]
     """(dataset, split, protocol), sorted."""
+    values: tuple[PointValues, ...]
+    """Of its subjects, as points are tested by."""
 
     @property
     def key(self) -> str:
@@ -113,9 +116,16 @@ def read_part(found: Found, folder: Path) -> Part:
     """The part that `make_part` left in `folder`."""
     value = read_json(folder / "part.json")
     tables = {name: TablePart(**{**entry, "names": tuple(entry["names"])}) for name, entry in value["tables"].items()}
-    texts = (tuple(value[name]) for name in ("problems", "notes"))
-    pairs = (tuple(tuple(entry) for entry in value[name]) for name in ("labels", "evaluated"))
-    return Part(folder, found, tables, *texts, *pairs)
+    return Part(
+        folder,
+        found,
+        tables,
+        problems=tuple(value["problems"]),
+        notes=tuple(value["notes"]),
+        labels=tuple((dataset, label, name) for dataset, label, name in value["labels"]),
+        evaluated=tuple((dataset, split, protocol) for dataset, split, protocol in value["evaluated"]),
+        values=tuple(PointValues.from_json(one) for one in value["values"]),
+    )
 
 
 def make_part(task: tuple[Found, Path]) -> None:
@@ -144,17 +154,21 @@ def _content(found: Found, folder: Path) -> dict[str, Any]:
     if problems:
         for path in folder.iterdir():
             path.unlink()
-        return _json({}, problems, [], [], [])
+        return _json({}, problems, [], [], [], [])
     made.compute_cohort()
     volumes = made.frames["volume"]
     labels = volumes.select(["dataset", "label", "label_name"])
     evaluated = volumes.select(["dataset", "split", "protocol"])
-    return _json(made.tables, [], made.notes, _different(labels), _different(evaluated))
+    values = [one.to_json() for one in point_values(rows_of(volumes))]
+    return _json(made.tables, [], made.notes, _different(labels), _different(evaluated), values)
+
+
+_LISTS = ("problems", "notes", "labels", "evaluated", "values")
 
 
 def _json(tables: Mapping[str, TablePart], *lists: list[Any]) -> dict[str, Any]:
     of_tables = {name: asdict(table) for name, table in tables.items()}
-    return {"tables": of_tables, **dict(zip(("problems", "notes", "labels", "evaluated"), lists, strict=True))}
+    return {"tables": of_tables, **dict(zip(_LISTS, lists, strict=True))}
 
 
 def _different(frame: Frame) -> list[list[Any]]:

@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from sam2ft.core.errors import DataError
@@ -22,6 +23,7 @@ from sam2ft.report.html import render
 from sam2ft.report.point_tests import POINT_TESTS
 from sam2ft.run import report_papers
 from sam2ft.run.report_collect import collect
+from sam2ft.run.report_figures import kept_program
 from sam2ft.run.report_folder import next_report
 from sam2ft.run.report_page import page_of
 from sam2ft.run.report_state import Files, Gathered, ReportOutcome, ReportRequest, ReportTables, RunState
@@ -47,7 +49,7 @@ def report(request: ReportRequest) -> ReportOutcome:
         tables = collated(collect(given), request.layout, new)
         watch("tables")
         comparison = comparison_of(request.states, tables)
-        tests = point_tests(comparison, list(tables.rows("volume")), request.layout.work)
+        tests = point_tests(comparison, tables.values, request.layout.work)
         watch("comparison")
         coverage = Coverage(tuple(_covered(state, tables.refused) for state in request.states))
         refused = [text for texts in tables.refused.values() for text in texts]
@@ -60,7 +62,7 @@ def report(request: ReportRequest) -> ReportOutcome:
         _put_all(new, papers)
         page = page_of(gathered, tuple(papers))
         _put_all(new, page.assets)
-        write_text(new.page, render(page.data))
+        write_text(new.page, render(page.data, partial(kept_program, request.layout.work)))
         watch("page")
     return ReportOutcome(comparison, coverage, problems, request.layout.page, watch.seconds)
 
@@ -122,8 +124,8 @@ def _covered(state: RunState, refused: Mapping[str, Sequence[str]]) -> CoveredRu
 def _put_all(new: ReportLayout, files: Files) -> None:
     """Bytes, or copies of other files, at their places in the report."""
     for name, content in files.items():
-        with replacing(new.folder / name) as partial:
+        with replacing(new.folder / name) as unfinished:
             if isinstance(content, Path):
-                shutil.copyfile(content, partial)
+                shutil.copyfile(content, unfinished)
             else:
-                partial.write_bytes(content)
+                unfinished.write_bytes(content)

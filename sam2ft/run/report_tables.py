@@ -13,6 +13,7 @@ from sam2ft.core.folders import link_or_copy
 from sam2ft.core.report_layout import ReportLayout
 from sam2ft.core.rows import TABLES, Row
 from sam2ft.core.workers import each
+from sam2ft.report.point_tests import PointValues
 from sam2ft.report.tables import (
     COHORT,
     COLLATED,
@@ -50,6 +51,8 @@ class CollatedTables:
     refused: Mapping[str, tuple[str, ...]]
     """run_id -> why evaluations of it do not count."""
     notes: tuple[str, ...]
+    values: tuple[PointValues, ...]
+    """Of the subjects of every evaluation that counts."""
     _kept: dict[str, Sequence[Row]] = field(default_factory=dict)
 
     @property
@@ -104,7 +107,8 @@ def collated(collected: Collected, old: ReportLayout, new: ReportLayout) -> Coll
         runs[part.found.run] = (*runs.get(part.found.run, ()), part.key)
     notes = [*collected.notes, *(f"{part.found.name}: {note}" for part in parts for note in part.notes)]
     notes += unlike({part.found.name: part.labels for part in counted}, {p.found.name: p.evaluated for p in counted})
-    return CollatedTables(new, spliced, runs, refused, tuple(notes))
+    values = tuple(one for part in counted for one in part.values)
+    return CollatedTables(new, spliced, runs, refused, tuple(notes), values)
 
 
 def _parts(collected: Collected, layout: ReportLayout) -> tuple[list[Part], dict[str, tuple[str, ...]]]:

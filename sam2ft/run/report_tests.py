@@ -1,7 +1,7 @@
 """The paired tests of a report's points, remembering the pairs that an earlier call has tested. No torch."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ from sam2ft.metrics.paired import Paired, paired
 from sam2ft.metrics.statistics import RESAMPLES
 from sam2ft.metrics.summary import Subject
 from sam2ft.report.compare import Comparison
-from sam2ft.report.point_tests import point_test_rows, point_values
+from sam2ft.report.point_tests import PointValues, point_test_rows
 
 MEMORY = "paired.json"
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass
@@ -25,11 +25,11 @@ class Memory:
 
     known: Mapping[str, Any]
     used: dict[str, Any] = field(default_factory=dict)
+    _digests: dict[int, tuple[str, Mapping[Subject, float]]] = field(default_factory=dict)
 
     def pair(self, first: Mapping[Subject, float], second: Mapping[Subject, float]) -> Paired:
         """`metrics.paired.paired`, computed once for the same values."""
-        values = [sorted([*subject, value] for subject, value in one.items()) for one in (first, second)]
-        key = sha256_text(canonical_json([_VERSION, RESAMPLES, *values]))[:32]
+        key = sha256_text(canonical_json([_VERSION, RESAMPLES, self._digest(first), self._digest(second)]))[:32]
         if key not in self.known:
             found = asdict(paired(first, second))
             self.used[key] = {name: None if math.isnan(value) else value for name, value in found.items()}
@@ -38,12 +38,20 @@ class Memory:
         numbers: dict[str, Any] = {name: math.nan if value is None else value for name, value in self.used[key].items()}
         return Paired(**numbers)
 
+    def _digest(self, values: Mapping[Subject, float]) -> str:
+        """Of one side of a pair; the best point is a side of every pair."""
+        if (known := self._digests.get(id(values))) is None:
+            text = canonical_json(sorted([*subject, value] for subject, value in values.items()))
+            # The values are kept: the id of one that was forgotten could become another's.
+            known = self._digests[id(values)] = (sha256_text(text), values)
+        return known[0]
 
-def point_tests(comparison: Comparison, volume_rows: list[Row], work: Path) -> list[Row]:
+
+def point_tests(comparison: Comparison, values: Sequence[PointValues], work: Path) -> list[Row]:
     """The rows of point_tests.csv; `work` is the folder in which aggregation keeps things from call to call."""
     path = work / MEMORY
     memory = Memory(_remembered(path))
-    rows = point_test_rows(comparison, point_values(volume_rows), memory.pair)
+    rows = point_test_rows(comparison, values, memory.pair)
     if memory.used.keys() != memory.known.keys():
         write_json(path, memory.used)
     return rows

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from scipy.stats import kendalltau, rankdata
+from scipy.stats import rankdata
 
 from sam2ft.metrics.ranking import ranking
 
@@ -26,7 +26,6 @@ def test_who_is_better_in_every_subject_is_first_on_every_cohort():
     low = {number: float(value) for number, value in enumerate(rng.uniform(0.3, 0.8, 12))}
     found = ranking({"low": low, "high": {number: value + 0.01 for number, value in low.items()}})
     assert (found.ranks["high"].first, found.ranks["high"].low, found.ranks["high"].high) == (1, 1, 1)
-    assert found.kendall_tau == 1
 
 
 def test_equal_ones_share_rank_and_first_place():
@@ -45,8 +44,6 @@ def test_the_drawn_ranks_agree_with_ranks_taken_one_cohort_at_a_time():
     ranks = np.array([rankdata(-table[:, cohort].mean(axis=1)) for cohort in drawn])
     for row in range(4):
         assert found.ranks[f"p{row}"].median == np.median(ranks[:, row])
-    ours = rankdata(-table.mean(axis=1))
-    assert found.kendall_tau == pytest.approx(np.median([kendalltau(ours, one).statistic for one in ranks]))
 
 
 def test_only_subjects_that_all_have_count_and_too_few_give_nothing():

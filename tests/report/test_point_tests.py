@@ -1,5 +1,6 @@
 """Paired tests of a sweep's points against the one that validation chose."""
 
+import json
 import math
 
 import pytest
@@ -8,7 +9,7 @@ from sam2ft.core.rows import format_csv
 from sam2ft.metrics.paired import paired
 from sam2ft.metrics.summary import global_rows
 from sam2ft.report.compare import PointRun, compare
-from sam2ft.report.point_tests import POINT_TESTS, point_test_rows, point_values
+from sam2ft.report.point_tests import POINT_TESTS, PointValues, point_test_rows, point_values
 
 SUBJECTS = "abcdefgh"
 
@@ -71,6 +72,11 @@ def test_the_values_are_those_behind_the_mean_of_labels(made):
     for one in values:
         line = next(line for line in comparison.lines if line.point.run == one.run)
         assert math.fsum(one.values.values()) / len(one.values) == pytest.approx(line.scores[one.measure].mean)
+
+
+def test_values_kept_as_json_are_the_same_to_the_last_bit(made):
+    _, values = made
+    assert tuple(PointValues.from_json(json.loads(json.dumps(one.to_json()))) for one in values) == values
 
 
 def test_ranks_are_by_the_test_mean_whatever_validation_says(made):

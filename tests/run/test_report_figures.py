@@ -8,12 +8,13 @@ import pytest
 from sam2ft.core.files import write_json
 from sam2ft.core.layout import RunLayout
 from sam2ft.core.report_layout import ReportLayout
+from sam2ft.report.plot_files import program_digest
 from sam2ft.report.plots import Plot
 from sam2ft.report.result_plots import learning_plot
 from sam2ft.run import report_figures
 from sam2ft.run.planned import PlannedPoint, PlannedRun, Resources
 from sam2ft.run.report_cases import MOST_OF_ANOTHER, cases_of
-from sam2ft.run.report_figures import figure_files
+from sam2ft.run.report_figures import figure_files, kept_program
 from sam2ft.run.report_state import RunState
 
 HOSTILE = "../../etc"
@@ -44,6 +45,15 @@ def test_a_plot_that_did_not_change_is_not_drawn_again(tmp_path: Path, monkeypat
     (layout.figures / "learning.pdf").unlink()
     figure_files([plot_of(1.0, 0.5)], layout)
     assert drawn == ["learning"] * 3
+
+
+def test_the_program_of_the_page_is_put_together_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "vega-0123456789abcdef.js").write_text("of another version")
+    first = kept_program(tmp_path)
+    monkeypatch.setattr(report_figures, "page_program", lambda: pytest.fail("made again"))
+    assert kept_program(tmp_path) == first
+    assert "sam2ftEmbed" in first
+    assert [path.name for path in tmp_path.iterdir()] == [f"vega-{program_digest()}.js"]
 
 
 def state(folder: Path, index: int, pictures: int) -> RunState:

@@ -112,7 +112,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     page = SimpleNamespace(assets={"assets/a.svg": b"<svg>"}, data=0)
     monkeypatch.setattr(report_run, "page_of", lambda gathered, papers: page)
-    monkeypatch.setattr(report_run, "render", lambda data: "a page")
+    monkeypatch.setattr(report_run, "render", lambda data, program: "a page")
     monkeypatch.setattr(report_run, "PAPERS", (lambda gathered: {"methods.md": b"text"},))
     return tmp_path
 
@@ -363,7 +363,7 @@ def test_an_error_while_the_page_is_made_leaves_the_report_as_it_was(monkeypatch
     reported(made(1))
     before = files_of(REPORT.folder)
 
-    def fail(data: Any) -> str:
+    def fail(data: Any, program: Any) -> str:
         raise ValueError("no page")
 
     monkeypatch.setattr(report_run, "render", fail)

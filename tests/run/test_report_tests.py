@@ -4,6 +4,7 @@ import pytest
 
 from sam2ft.core.files import read_json
 from sam2ft.report.compare import Comparison, Evaluation, Line, PointRun, Score
+from sam2ft.report.point_tests import point_values
 from sam2ft.run import report_tests
 from sam2ft.run.report_tests import MEMORY, Memory, point_tests
 
@@ -36,25 +37,25 @@ def rows():
 
 
 def test_what_was_tested_before_is_not_tested_again_and_says_the_same(tmp_path, rows, monkeypatch):
-    first = point_tests(comparison("a", "b", "c"), rows, tmp_path)
+    first = point_tests(comparison("a", "b", "c"), point_values(rows), tmp_path)
     monkeypatch.setattr(report_tests, "paired", lambda *_: pytest.fail("tested again"))
-    assert point_tests(comparison("a", "b", "c"), rows, tmp_path) == first
+    assert point_tests(comparison("a", "b", "c"), point_values(rows), tmp_path) == first
     assert len(read_json(tmp_path / MEMORY)) == 2  # b and c; Dice per slice and per volume are the same values here
 
 
 def test_changed_values_are_tested_again_and_the_old_result_is_forgotten(tmp_path, rows):
-    first = point_tests(comparison("a", "b", "c"), rows, tmp_path)
+    first = point_tests(comparison("a", "b", "c"), point_values(rows), tmp_path)
     before = read_json(tmp_path / MEMORY).keys()
     rows[4] |= {"dice": 0.71, "dice_slice_mean": 0.71}
-    again = point_tests(comparison("a", "b", "c"), rows, tmp_path)
+    again = point_tests(comparison("a", "b", "c"), point_values(rows), tmp_path)
     assert [row["difference"] for row in again] != [row["difference"] for row in first]
     assert len(before ^ read_json(tmp_path / MEMORY).keys()) == 2
 
 
 def test_a_damaged_memory_is_no_memory(tmp_path, rows):
-    first = point_tests(comparison("a", "b", "c"), rows, tmp_path)
+    first = point_tests(comparison("a", "b", "c"), point_values(rows), tmp_path)
     (tmp_path / MEMORY).write_text('{"half')
-    assert point_tests(comparison("a", "b", "c"), rows, tmp_path) == first
+    assert point_tests(comparison("a", "b", "c"), point_values(rows), tmp_path) == first
 
 
 def test_numbers_that_do_not_exist_survive_the_memory(tmp_path):
