@@ -63,7 +63,8 @@ def to_wandb(settings: WandbSettings, summary: SweepSummary) -> None:
             job_type="summary",
             project=settings.project or settings.experiment,
             mode=settings.mode,
-            dir=str(settings.folder),
+            # Its own process, which outlives a run, has a working directory of its own.
+            dir=str(settings.folder.absolute()),
             settings=wandb.Settings(silent=True, console="off"),
         )
         for table in summary.tables:

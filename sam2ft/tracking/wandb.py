@@ -43,7 +43,8 @@ class WandbTracker:
             group=settings.experiment,
             project=settings.project or settings.experiment,
             mode=settings.mode,
-            dir=str(settings.folder),
+            # Its own process, which outlives a run, has a working directory of its own.
+            dir=str(settings.folder.absolute()),
             config=dict(config),
             settings=wandb.Settings(silent=True, console="off"),
         )
