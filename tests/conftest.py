@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,7 +183,12 @@ def walk_down() -> Callable[[Any], None]:
         for y in range(0, page.evaluate("document.documentElement.scrollHeight"), 600):
             page.evaluate(f"scrollTo(0, {y})")
             page.wait_for_timeout(30)
-        page.wait_for_function("[...document.querySelectorAll('figure.plot')].every(f => f.querySelector('canvas'))")
-        page.wait_for_function("[...document.images].every(i => !i.offsetParent || (i.complete && i.naturalWidth))")
+        drawn = "[...document.querySelectorAll('figure.plot')].every(f => f.querySelector('canvas'))"
+        loaded = "[...document.images].every(i => !i.offsetParent || (i.complete && i.naturalWidth))"
+        # Not wait_for_function: it evaluates its text inside of the page, whose policy forbids that.
+        end = time.monotonic() + 30
+        while not (page.evaluate(drawn) and page.evaluate(loaded)):
+            assert time.monotonic() < end, "plots or pictures are missing"
+            page.wait_for_timeout(50)
 
     return walk
