@@ -180,9 +180,12 @@ def walk_down() -> Callable[[Any], None]:
 
     def walk(page: Any) -> None:
         page.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true })")
-        for y in range(0, page.evaluate("document.documentElement.scrollHeight"), 600):
+        y = 0
+        # Asked again at each step: plots are less or more high than the pictures whose place they take.
+        while y < page.evaluate("document.documentElement.scrollHeight"):
             page.evaluate(f"scrollTo(0, {y})")
             page.wait_for_timeout(30)
+            y += 600
         drawn = "[...document.querySelectorAll('figure.plot')].every(f => f.querySelector('canvas'))"
         loaded = "[...document.images].every(i => !i.offsetParent || (i.complete && i.naturalWidth))"
         # Not wait_for_function: it evaluates its text inside of the page, whose policy forbids that.

@@ -37,6 +37,8 @@ class Picture:
     caption: str
     alt: str = ""
     """What the picture shows, for people who do not see it; the caption when empty."""
+    size: tuple[int, int] | None = None
+    """(width, height) in pixels: the page keeps the place of a picture that is not loaded yet."""
 
 
 @dataclass(frozen=True)

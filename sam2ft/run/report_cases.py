@@ -1,8 +1,11 @@
 """Pictures for quality control on the page: slices with their numbers, and a sheet per label. No torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from sam2ft.core.files import read_json
 from sam2ft.report.content import Case, CaseLabel, Picture
@@ -31,13 +34,11 @@ def cases_of(
             if not (folder / "index.json").is_file():
                 continue
             entries = read_json(folder / "index.json")
-            slices = [entry for entry in entries if not _is_sheet(entry)]
-            for entry in slices[:most]:
-                picture = _picture(entry, folder, f"{state.planned.run_id}-{eval_id}", assets)
-                cases.append(_case(entry, picture, state))
+            prefix = f"assets/{state.planned.run_id}-{eval_id}"
+            slices = _pictures((entry for entry in entries if not _is_sheet(entry)), folder, prefix, assets)
+            cases += [_case(entry, picture, state) for entry, picture in islice(slices, most)]
             if is_shown:
-                of_labels = [entry for entry in entries if _is_sheet(entry)]
-                sheets += [_picture(entry, folder, f"{state.planned.run_id}-{eval_id}", assets) for entry in of_labels]
+                sheets += [sheet for _, sheet in _pictures(filter(_is_sheet, entries), folder, prefix, assets)]
         others -= not is_shown
         others = max(1, others)
     return tuple(cases), tuple(sheets)
@@ -47,11 +48,23 @@ def _is_sheet(entry: Mapping[str, Any]) -> bool:
     return str(entry["file"]).startswith("label-")
 
 
-def _picture(entry: Mapping[str, Any], folder: Path, prefix: str, assets: Assets) -> Picture:
-    """File names here are made of ids and numbers only; names of subjects are in the captions."""
-    name = f"assets/{prefix}-{Path(entry['file']).name}"
-    assets[name] = folder / Path(entry["file"]).name
-    return Picture(name, entry["caption"])
+def _pictures(
+    entries: Iterable[Mapping[str, Any]], folder: Path, prefix: str, assets: Assets
+) -> Iterator[tuple[Mapping[str, Any], Picture]]:
+    """(entry, picture) of those that are there (people remove pictures to save space), each entered into `assets`.
+
+    File names beside the page are made of ids and numbers only; names of subjects are in the captions.
+    """
+    for entry in entries:
+        file = folder / Path(entry["file"]).name
+        try:
+            with Image.open(file) as opened:  # reads the header only
+                size = opened.size
+        except OSError:
+            continue
+        name = f"{prefix}-{file.name}"
+        assets[name] = file
+        yield entry, Picture(name, entry["caption"], size=size)
 
 
 def _case(entry: Mapping[str, Any], picture: Picture, state: RunState) -> Case:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from sam2ft.core.files import write_json
 from sam2ft.core.layout import RunLayout
@@ -67,6 +68,8 @@ def state(folder: Path, index: int, pictures: int) -> RunState:
     entries: list[dict[str, Any]] = [{"file": "label-1.png", "caption": "sheet"}]
     entries += [{"file": f"{number:03d}.png", "caption": HOSTILE, **told} for number in range(pictures)]
     write_json(qc / "index.json", entries)
+    for entry in entries:
+        Image.new("L", (30, 20)).save(qc / entry["file"])
     points = (PlannedPoint(f"point {index}", (), "e" * 12),)
     asked = Resources(nodes=1, tasks_per_node=1, gpus_per_node=0, cpus_per_task=1, mem_gb=1, hours=1)
     planned = PlannedRun(index, run_id, "train_eval", False, points, asked, asked)
@@ -88,7 +91,20 @@ def test_a_picture_is_looked_for_in_its_evaluation_alone(tmp_path: Path) -> None
     one = state(tmp_path, 0, 0)
     qc = one.layout.evaluation("e" * 12).qc
     write_json(qc / "index.json", [{"file": "../../../../secret.png", "caption": "x"}])
+    Image.new("L", (30, 20)).save(qc / "secret.png")
     assets: dict[str, bytes | Path] = {}
     (case,), _ = cases_of([one], one.planned.run_id, assets)
     assert assets == {case.picture.path: qc / "secret.png"}
-    assert case.where == "x"
+    assert (case.where, case.picture.size) == ("x", (30, 20))
+
+
+def test_pictures_that_were_removed_or_are_damaged_are_left_out(tmp_path: Path) -> None:
+    one = state(tmp_path, 0, 3)
+    qc = one.layout.evaluation("e" * 12).qc
+    (qc / "label-1.png").unlink()
+    (qc / "000.png").unlink()
+    (qc / "001.png").write_bytes(b"not a picture")
+    assets: dict[str, bytes | Path] = {}
+    cases, sheets = cases_of([one], one.planned.run_id, assets)
+    assert ([case.picture.path for case in cases], sheets) == (list(assets), ())
+    assert list(assets.values()) == [qc / "002.png"]

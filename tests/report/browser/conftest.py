@@ -189,7 +189,7 @@ def _cases(
     for place, run in enumerate(dict.fromkeys(run for run in runs if run.state == "done")):
         for number in range(24 if place == 0 else 1):
             path = f"assets/{run.run}-{number:03d}.png"
-            _write_picture(folder / path, place * 24 + number)
+            size = _write_picture(folder / path, place * 24 + number)
             labels = tuple(
                 CaseLabel(label, f"{name}{hostile}", draw.uniform(0.3, 0.95), "ok")
                 for label, name in enumerate(LABELS, start=1)
@@ -197,18 +197,19 @@ def _cases(
             subject = f"subject-{number:02d}{hostile}"
             where = f"knee/{subject}/t2 slice {number}"
             dice = sum(label.dice or 0 for label in labels) / len(labels)
-            made.append(
-                Case(Picture(path, f"{where}: worst"), run.name, run.run, where, subject, "worst", dice, labels)
-            )
+            picture = Picture(path, f"{where}: worst", size=size)
+            made.append(Case(picture, run.name, run.run, where, subject, "worst", dice, labels))
     return tuple(made)
 
 
-def _write_picture(path: Path, seed: int) -> None:
+def _write_picture(path: Path, seed: int) -> tuple[int, int]:
     import numpy as np
     from PIL import Image
 
     noise = np.random.default_rng(seed).integers(0, 120, (45, 100), dtype=np.uint8)
-    Image.fromarray(noise).save(path)
+    picture = Image.fromarray(noise)
+    picture.save(path)
+    return picture.size
 
 
 def _facts(hostile: str) -> tuple[Facts, ...]:

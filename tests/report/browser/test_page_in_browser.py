@@ -127,6 +127,17 @@ def test_a_labels_worst_slices_come_first(of_twelve: Path, opened: Open) -> None
     assert len(page.evaluate(dice)) == 24
 
 
+def test_pictures_have_their_place_before_they_are_loaded(
+    of_twelve: Path, opened: Open, walk_down: Callable[[Any], None]
+) -> None:
+    page = opened(of_twelve)
+    heights = "[...document.querySelectorAll('.case')].map(c => c.getBoundingClientRect().height)"
+    before = page.evaluate(heights)
+    assert not page.evaluate("[...document.images].every(i => i.complete)")
+    walk_down(page)
+    assert page.evaluate(heights) == before
+
+
 def test_pictures_open_large_and_close_by_keyboard(of_twelve: Path, opened: Open) -> None:
     page = opened(of_twelve)
     page.locator(".case a.picture").first.press("Enter")
