@@ -8,7 +8,7 @@ from typing import Any
 from sam2ft.core.errors import UserError
 from sam2ft.tracking.base import ResultTable
 from sam2ft.tracking.tensorboard import markdown
-from sam2ft.tracking.wandb import WandbSettings
+from sam2ft.tracking.wandb import WandbSettings, started
 
 
 @dataclass(frozen=True)
@@ -54,19 +54,7 @@ def to_wandb(settings: WandbSettings, summary: SweepSummary) -> None:
     try:
         import wandb
 
-        settings.folder.mkdir(parents=True, exist_ok=True)
-        run = wandb.init(
-            id=settings.run_id,
-            resume="allow",
-            name=settings.name,
-            group=settings.experiment,
-            job_type="summary",
-            project=settings.project or settings.experiment,
-            mode=settings.mode,
-            # Its own process, which outlives a run, has a working directory of its own.
-            dir=str(settings.folder.absolute()),
-            settings=wandb.Settings(silent=True, console="off"),
-        )
+        run = started(settings, job_type="summary")
         for table in summary.tables:
             data = [list(row) for row in table.rows]
             run.log({table.name: wandb.Table(columns=list(table.columns), data=data)})

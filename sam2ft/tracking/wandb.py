@@ -25,6 +25,25 @@ class WandbSettings:
     """None = the experiment's name."""
 
 
+def started(settings: WandbSettings, **more: Any) -> Any:
+    """The wandb run of these settings, or its continuation; `more` goes to wandb.init."""
+    import wandb
+
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    return wandb.init(
+        id=settings.run_id,
+        resume="allow",
+        name=settings.name,
+        group=settings.experiment,
+        project=settings.project or settings.experiment,
+        mode=settings.mode,
+        # Its own process, which outlives a run, has a working directory of its own.
+        dir=str(settings.folder.absolute()),
+        settings=wandb.Settings(silent=True, console="off"),
+        **more,
+    )
+
+
 class WandbTracker:
     """Losses, rates and speed per step, all values per epoch, QC pictures, and the configuration."""
 
@@ -35,19 +54,7 @@ class WandbTracker:
         self._wandb = wandb
         self._draw = draw
         self._step = 0
-        settings.folder.mkdir(parents=True, exist_ok=True)
-        self._run = wandb.init(
-            id=settings.run_id,
-            resume="allow",
-            name=settings.name,
-            group=settings.experiment,
-            project=settings.project or settings.experiment,
-            mode=settings.mode,
-            # Its own process, which outlives a run, has a working directory of its own.
-            dir=str(settings.folder.absolute()),
-            config=dict(config),
-            settings=wandb.Settings(silent=True, console="off"),
-        )
+        self._run = started(settings, config=dict(config))
         # Our own step is the axis: wandb's counter refuses the steps that a resumed run does again.
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
