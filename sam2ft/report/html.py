@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent / "templates"
 # Of templates/js, in this order: the first has what the others share.
-MODULES = ("page", "tables", "filters", "cases", "jumps", "plots", "ready")
+MODULES = ("page", "tables", "filters", "cases", "plots", "jumps", "ready")
 
 
 @dataclass(frozen=True)

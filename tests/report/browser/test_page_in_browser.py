@@ -178,6 +178,20 @@ def test_links_lead_to_something(of_twelve: Path, opened: Open) -> None:
             assert (of_twelve.parent / link).is_file(), link
 
 
+@pytest.mark.parametrize("width", [1300, 390])
+def test_a_jump_arrives_where_it_leads_although_plots_are_drawn_on_its_way(
+    of_twelve: Path, opened: Open, width: int
+) -> None:
+    for section in ("labels", "cases", "learning"):
+        page = opened(of_twelve, viewport={"width": width, "height": 900}, reduced_motion="no-preference")
+        page.evaluate(f"document.querySelector('nav a[href=\"#{section}\"]').click()")
+        places = [-1.0, -2.0, -3.0, -4.0]
+        while len(set(places[-4:])) > 1:  # it scrolls smoothly
+            page.wait_for_timeout(150)
+            places.append(page.locator(f"#{section}").bounding_box()["y"])
+        assert 0 <= places[-1] < 40, section
+
+
 def test_plots_follow_the_readers_light_or_dark(of_twelve: Path, opened: Open) -> None:
     page = opened(of_twelve, color_scheme="light")
     figure = page.locator("#plot-learning")

@@ -19,5 +19,6 @@ const choice = (options, chosen) => {
   for (const [value, text] of options) select.append(element("option", { value, selected: value === chosen }, text));
   return select;
 };
-// Modules tell each other by events on the document: "reveal" (an element is about to be looked at), "subject".
+// Modules tell each other by events on the document: "reveal" (an element is about to be looked at), "settle" (what
+// may still push `target` about adds a promise to `until`), "subject".
 const announce = (name, detail) => document.dispatchEvent(new CustomEvent(name, { detail }));

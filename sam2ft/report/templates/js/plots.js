@@ -1,4 +1,5 @@
-// Every plot takes the place of its picture when it comes near the window; on paper the picture stays.
+// Every plot takes the place of its picture when it comes near the window, or when there is time; on paper the picture
+// stays.
 const source = document.getElementById("plots");
 const plots = source ? JSON.parse(source.textContent) : {};
 const THEME = ["ink", "soft", "faint", "line", "accent"];
@@ -112,18 +113,32 @@ const prepare = (figure) => {
   return () => draw(figure, plot, settings).then((made) => (view = made));
 };
 
-const waiting = new Map();
+const figures = [...document.querySelectorAll("figure[data-plot]")];
+const drawers = new Map(figures.map((figure) => [figure, prepare(figure)]));
+const drawn = new Map();
+const drawOnce = (figure) => {
+  if (!drawn.has(figure)) drawn.set(figure, drawers.get(figure)());
+  return drawn.get(figure);
+};
 const near = new IntersectionObserver((entries) => {
-  for (const { isIntersecting, target } of entries) {
-    if (!isIntersecting) continue;
-    near.unobserve(target);
-    waiting.get(target)();
-  }
+  for (const { isIntersecting, target } of entries) if (isIntersecting) drawOnce(target);
 }, { rootMargin: "300px" });
-for (const figure of document.querySelectorAll("figure[data-plot]")) {
-  waiting.set(figure, prepare(figure));
-  near.observe(figure);
-}
+for (const figure of figures) near.observe(figure);
+
+// In a closed part there is no width to draw for.
+const visible = (figure) => figure.offsetParent !== null;
+// A plot is not as high as its picture: those that stand before the aim of a jump are drawn before it.
+document.addEventListener("settle", ({ detail: { target, until } }) => {
+  const before = (figure) => figure.compareDocumentPosition(target) & Node.DOCUMENT_POSITION_FOLLOWING;
+  until.push(...figures.filter((figure) => visible(figure) && before(figure)).map(drawOnce));
+});
+// The rest one after another in idle moments, so that a reader's jump need not wait.
+const idle = window.requestIdleCallback ?? setTimeout;
+const drawNext = () => {
+  const next = figures.find((figure) => visible(figure) && !drawn.has(figure));
+  if (next) drawOnce(next).finally(() => idle(drawNext));
+};
+idle(drawNext);
 
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   for (const view of views) {
