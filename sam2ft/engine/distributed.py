@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from sam2ft.core.errors import ConfigError, StopRequestedError
 from sam2ft.engine.meeting import meet
 from sam2ft.engine.peers import Peers
-from sam2ft.engine.place import place_from_environment
+from sam2ft.engine.place import Place, place_from_environment
 
 
 @dataclass(frozen=True)
@@ -133,13 +133,19 @@ def distributed(
             yield Ranks(place.rank, place.world_size, chosen)
         except StopRequestedError:
             # All ranks agreed on it.
-            peers.leave(keeps_store=place.keeps_store)
+            _part(peers, place)
             raise
         except BaseException as error:
             peers.tell(error)
             # The group is not taken down: that may wait for the others, and ending is what tells them.
             raise
-        peers.leave(keeps_store=place.keeps_store)
+        _part(peers, place)
+
+
+def _part(peers: Peers, place: Place) -> None:
+    """What all ranks come to together ends with their group: of processes that kept it, one in 50 aborted at its end
+    (pytorch issue 190489)."""
+    peers.leave(keeps_store=place.keeps_store)
     torch.distributed.destroy_process_group()
 
 

@@ -54,6 +54,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def of_two_ranks() -> list[dict[str, str]]:
+    """The environments of two tasks of one Slurm step."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
+    clean |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    step = {**SLURM, "SLURM_NTASKS": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    return [clean | step | {"SLURM_PROCID": rank, "SLURM_LOCALID": rank} for rank in ("0", "1")]
+
+
 class Ended(NamedTuple):
     """What the trainings of two_ranks.py said, alone and on either of two ranks, and how the two processes ended."""
 
@@ -70,12 +78,8 @@ class Ended(NamedTuple):
 def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ended]:
     script = Path(__file__).with_name("two_ranks.py")
     folder = tmp_path_factory.mktemp("ranks")
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
-    clean |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    step = {**SLURM, "SLURM_NTASKS": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     children = []
-    for rank in ("0", "1"):
-        environment = clean | step | {"SLURM_PROCID": rank, "SLURM_LOCALID": rank}
+    for rank, environment in enumerate(of_two_ranks()):
         with (folder / f"{rank}.log").open("w") as log:
             command = [sys.executable, str(script), str(folder / "end")]
             children.append(subprocess.Popen(command, env=environment, stderr=log, stdout=log))
@@ -94,6 +98,28 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ended]:
         for child in children:
             child.kill()
             child.wait()
+
+
+STOPPED = """
+import sys, torch
+from sam2ft.core.errors import StopRequestedError
+from sam2ft.engine.distributed import distributed
+try:
+    with distributed(device="cpu") as ranks:
+        ranks.barrier()
+        raise StopRequestedError("stopped as asked")
+except StopRequestedError as error:
+    sys.exit(f"{error}, with a group" if torch.distributed.is_initialized() else 75)
+"""
+
+
+def test_a_stop_takes_the_group_down_before_the_process_ends() -> None:
+    children = [subprocess.Popen([sys.executable, "-c", STOPPED], env=environment) for environment in of_two_ranks()]
+    try:
+        assert [child.wait(timeout=120) for child in children] == [75, 75]
+    finally:
+        for child in children:
+            child.kill()
 
 
 def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
