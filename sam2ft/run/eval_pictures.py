@@ -148,6 +148,7 @@ def _spacing_of(store: Store, key: SliceKey) -> tuple[float, float]:
 
 
 def _dice_of(row: Row) -> float:
+    """NaN of an absent label, which is None in a row that was read and NaN in one that was measured."""
     return math.nan if row["dice"] is None else float(row["dice"])
 
 
@@ -168,8 +169,8 @@ def choose_slices(slice_rows: Iterable[Row], num_slices: int) -> list[Chosen]:
     """Half of the slices are the worst, a quarter lies around the median, the rest are the best; each slice once."""
     dices: dict[SliceKey, list[float]] = {}
     for row in slice_rows:
-        if row["dice"] is not None:
-            dices.setdefault(slice_key(row), []).append(float(row["dice"]))
+        if not math.isnan(dice := _dice_of(row)):
+            dices.setdefault(slice_key(row), []).append(dice)
     ranked = sorted((sum(values) / len(values), key) for key, values in dices.items())
     count = min(num_slices, len(ranked))
     num_worst, num_median = math.ceil(count / 2), count // 4
@@ -205,9 +206,9 @@ def choose_of_labels(slice_rows: Iterable[Row], num_labels: int) -> list[LabelRo
     """The labels of lowest median Dice, each with a few of its worst, median and best slices; each slice once."""
     dices: dict[int, tuple[array[float], array[int]]] = {}
     for number, row in enumerate(slice_rows):
-        if row["dice"] is not None and not math.isnan(float(row["dice"])):
+        if not math.isnan(dice := _dice_of(row)):
             values, numbers = dices.setdefault(int(row["label"] or 0), (array("d"), array("q")))
-            values.append(float(row["dice"]))
+            values.append(dice)
             numbers.append(number)
     medians = sorted((float(np.median(values)), label) for label, (values, _) in dices.items())[:num_labels]
     chosen: dict[int, dict[str, list[int]]] = {}

@@ -1,11 +1,12 @@
 """Which slices of an evaluation are drawn."""
 
 import json
+import math
 
 import pytest
 
 from sam2ft.core.rows import TABLES, read_csv
-from sam2ft.run.eval_pictures import choose_of_labels, slice_key
+from sam2ft.run.eval_pictures import choose_of_labels, choose_slices, slice_key
 
 pytestmark = pytest.mark.sam2
 
@@ -45,6 +46,13 @@ def test_the_labels_of_lowest_median_come_first_and_absent_slices_do_not_count()
     rows = [row(0, 1, 0.9), row(0, 2, 0.1), row(0, 3, 0.5), row(1, 1, None, "absent"), row(1, 2, 0.0, "missed")]
     assert [(sheet.label, sheet.num_slices) for sheet in choose_of_labels(rows, 2)] == [(2, 2), (3, 1)]
     assert choose_of_labels([row(0, 1, None, "absent")], 2) == []
+
+
+@pytest.mark.parametrize("absent", [None, math.nan])
+def test_a_slice_without_one_of_its_labels_is_ranked_by_the_others(absent):
+    """Rows that were read hold None, rows that were just measured NaN: both are no number."""
+    rows = [row(0, 1, 0.8), row(0, 2, absent, "absent"), row(1, 1, 0.4), row(1, 2, 0.2), row(2, 1, absent, "absent")]
+    assert [(one.key.index, one.dice) for one in choose_slices(rows, 4)] == [(1, pytest.approx(0.3)), (0, 0.8)]
 
 
 def test_an_evaluation_draws_a_sheet_per_label_with_the_values_of_its_table(finished):
