@@ -1,4 +1,7 @@
-"""The encoder's pass over stock's layers, against stock's own."""
+"""The encoder's pass over stock's layers, against stock's own.
+
+In float32 they differ by rounding, which depends on the processor's instructions: they are compared in float64.
+"""
 
 import pytest
 import torch
@@ -6,8 +9,6 @@ import torch.nn.functional as F
 
 from sam2ft.model.resizing import resized
 from sam2ft.model.segmenter import build_untrained
-
-CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
 
 def stock_features(model, images_bchw):
@@ -41,29 +42,35 @@ def with_positions(model):
     ],
 )
 def test_features_and_gradients_are_those_of_stock(config, side):
-    """Also where the side is no multiple of a window, and where positions must be stretched unevenly."""
+    """Also where the side is no multiple of a window, and where positions must be stretched unevenly.
+
+    In float64, to rounding; in float32, as it is used, ours is near the float64 of stock.
+    """
     model = with_positions(build_untrained(config, image_size=side, seed=5))
     images = torch.rand((2, 1, side, side), generator=torch.Generator().manual_seed(2))
-    weights = [torch.randn(level.shape, generator=torch.Generator().manual_seed(3)) for level in ours_of(model, images)]
-    gradients = []
-    for features_of in (our_features, stock_features):
-        model.zero_grad(set_to_none=True)
-        levels = features_of(model, images)
-        sum((level * weight).mean() for level, weight in zip(levels, weights, strict=True)).backward()
-        gradients.append(({name: t.grad for name, t in model.named_parameters()}, [level.detach() for level in levels]))
-    (ours, our_levels), (stocks, stock_levels) = gradients
-    for our, stock in zip(our_levels, stock_levels, strict=True):
-        torch.testing.assert_close(our, stock, **CLOSE)
-    assert ours.keys() == stocks.keys()
-    for name, stock in stocks.items():
-        assert (ours[name] is None) == (stock is None), name
-        if stock is not None:
-            torch.testing.assert_close(ours[name], stock, rtol=1e-4, atol=1e-4 * float(stock.abs().max()), msg=name)
+    ours = passed(our_features, model, images)
+    model.double()
+    exact = passed(stock_features, model, images.double())
+    assert ours.keys() == exact.keys()
+    for name, true in exact.items():
+        # Elsewhere 2e-6. Stock pools queries by their maximum: where two are nearly equal, rounding may send a gradient
+        # to the other one, in ours or in stock's, and 1 % of a small tensor's gradient moves.
+        allowed = 1e-5 if name.startswith("level") else 0.05
+        assert float((ours[name] - true).norm()) <= allowed * float(true.norm()), name
+    same = passed(our_features, model, images.double())
+    assert same.keys() == exact.keys()
+    for name, true in exact.items():
+        torch.testing.assert_close(same[name], true, rtol=1e-10, atol=1e-10 * float(true.abs().max()), msg=name)
 
 
-@torch.no_grad()
-def ours_of(model, images):
-    return our_features(model, images)
+def passed(features_of, model, images):
+    """name -> features of each level and gradient of each parameter that has one."""
+    model.zero_grad(set_to_none=True)
+    levels = features_of(model, images)
+    weights = [torch.randn(level.shape, generator=torch.Generator().manual_seed(3)) for level in levels]
+    sum((level * weight).mean() for level, weight in zip(levels, weights, strict=True)).backward()
+    gradients = {name: t.grad for name, t in model.named_parameters() if t.grad is not None}
+    return {**{f"level {number}": level.detach() for number, level in enumerate(levels)}, **gradients}
 
 
 @torch.no_grad()
