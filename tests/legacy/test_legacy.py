@@ -1,0 +1,182 @@
+"""A working directory that an earlier version left: everything in it keeps its name and its numbers, and goes on.
+
+Each archive was made by its version with make.py; a new release adds one. The ids and the bytes of tables in it must
+never move: a change here renames or changes what users have on their disks. Undo it, or raise the version that is part
+of the id and say so in the CHANGELOG under "Results".
+"""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from sam2ft.cluster.plan import make_plan
+from sam2ft.config.experiment import dump_experiment, load_experiment
+from sam2ft.core.files import sha256_file
+from sam2ft.core.layout import ExperimentLayout
+from sam2ft.core.prompts import Prompts
+from sam2ft.engine.interrupt import StopFlag
+from sam2ft.run import eval_pass
+from sam2ft.run.claim import Attempt, claim
+from sam2ft.run.eval_run import evaluate
+from sam2ft.run.planned import load_plan
+from sam2ft.run.preflight import resolve
+from sam2ft.run.resources import resources_of
+
+pytestmark = pytest.mark.sam2
+HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
+ARCHIVES = sorted(HERE.glob("study-*.tar.xz"))
+# Of the evaluation below; the same in every version so far.
+EVALUATION = json.loads((HERE / "evaluation.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module", params=ARCHIVES, ids=lambda path: path.name.removesuffix(".tar.xz"))
+def unpacked(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("legacy")
+    with tarfile.open(request.param) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.fixture
+def study(unpacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The working directory of the earlier version; a copy, removed after the test (70 MB)."""
+    for name in [name for name in os.environ if name.startswith("SLURM_")]:
+        monkeypatch.delenv(name)
+    folder = Path(shutil.copytree(unpacked, tmp_path / "study"))
+    monkeypatch.chdir(folder)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def run(script: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, ROOT / "launch" / script, *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=250, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def csv_files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.csv"))}
+
+
+def without_stamps(path: Path) -> list[dict[str, str]]:
+    """Rows of a table but for which run and evaluation they are of."""
+    with path.open(newline="") as stream:
+        return [
+            {name: value for name, value in row.items() if name not in ("run", "eval", "protocol")}
+            for row in csv.DictReader(stream)
+        ]
+
+
+@pytest.mark.parametrize("name", ["study", "stopped"])
+def test_plans_runs_and_evaluations_have_the_names_that_they_had(study: Path, name: str) -> None:
+    resolved = resolve(load_experiment(Path(f"{name}.yaml")), fill=resources_of)
+    layout = ExperimentLayout.of(name)
+    (path,) = layout.folder.glob("plan-*.json")
+    plan = make_plan(resolved)
+    assert f"plan-{plan.plan_id}.json" == path.name
+    assert load_plan(layout, plan.plan_id).runs == plan.runs
+    for planned in plan.runs:
+        assert layout.run(planned.run_id).config.is_file()
+        for eval_id in planned.eval_ids if name == "study" else ():
+            assert layout.run(planned.run_id).evaluation(eval_id).success.is_file()
+        # What the earlier version wrote beside a run is the same experiment to this one.
+        written = dump_experiment(load_experiment(layout.run(planned.run_id).config).experiment)
+        there = str(Path(load_plan(layout, plan.plan_id).source).parent)
+        assert written.replace(there, str(study)) == dump_experiment(resolved.runs[planned.index].experiment)
+
+
+def test_status_reads_what_is_there_and_a_sweep_finds_nothing_to_do(study: Path) -> None:
+    states = json.loads(run("status.py", "study.yaml", "--json"))
+    assert [entry["state"] for entry in states] == ["done"] * 3
+    assert "0 to submit: 3 done, 0 running, 0 failed" in run("sweep.py", "study.yaml", "--local", "1")
+
+
+def test_aggregation_gives_the_same_bytes_with_what_the_earlier_version_kept_and_without(study: Path) -> None:
+    report = ExperimentLayout.of("study").report
+    before = csv_files(report)
+    assert {"slice.csv", "instance.csv", "volume.csv", "global.csv", "biomarker_volume.csv"} < before.keys()
+    run("aggregate.py", "study.yaml", "--require-complete")
+    assert csv_files(report) == before
+    shutil.rmtree(report)
+    shutil.rmtree(report.with_name(".report"))
+    run("aggregate.py", "study.yaml", "--require-complete")
+    assert csv_files(report) == before
+
+
+def test_predictions_of_the_earlier_version_score_as_they_did(study: Path) -> None:
+    evaluation = next(study.glob("runs/study/*/eval/*"))
+    run("eval.py", "--predictions", str(evaluation / "predictions"), "--data", "data/knees", "--out", "scored",
+        "--set", "datamodule.metric.func=" + json.dumps(METRICS))  # fmt: skip
+    for name in ("slice", "volume", "global", "biomarker_slice", "biomarker_volume", "biomarker_global"):
+        assert without_stamps(study / "scored" / f"{name}.csv") == without_stamps(evaluation / f"{name}.csv"), name
+
+
+METRICS = dict.fromkeys(
+    ["dice", "iou", "precision", "recall", "hd", "hd95", "assd", "nsd", "hd95_surfel", "assd_surfel"]
+    + ["cartilagethickness", "tissuevolume", "t2"],
+    True,
+)
+
+
+class BoxFiller(torch.nn.Module):
+    """Logits 4 inside of a box and -4 outside, in a decoder frame of the image's size: the same on every processor."""
+
+    image_size = 64
+
+    def encode(self, images_bchw: Tensor) -> Tensor:
+        return images_bchw
+
+    def project(self, features: Tensor) -> Tensor:
+        return features
+
+    def decode(self, features: Tensor, prompts: Prompts) -> tuple[Tensor, Tensor]:
+        logits = torch.full((len(prompts), 1, self.image_size, self.image_size), -4.0)
+        for number, (x0, y0, x1, y1) in enumerate(prompts.boxes_n4.round().long().tolist()):
+            logits[number, 0, y0 : y1 + 1, x0 : x1 + 1] = 4.0
+        return logits, torch.zeros(len(prompts))
+
+
+def test_an_evaluation_writes_the_bytes_that_it_wrote(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a store to every table, with a model whose answers are arithmetic."""
+    monkeypatch.setattr(eval_pass, "build_segmenter", lambda *_, **__: BoxFiller())
+    resolved = resolve(load_experiment(Path("study.yaml"), ["experiment.name=golden"]), fill=resources_of)
+    planned, experiment = resolved.runs[0].planned, resolved.runs[0].experiment
+    place, attempt = ExperimentLayout.of("golden").run(planned.run_id), Attempt.current()
+    claim(place, attempt)
+    (eval_id,) = planned.eval_ids
+    given = {"checkpoint": Path("weights/nano.safetensors"), "eval_id": eval_id, "stop": StopFlag()}
+    folder = evaluate(experiment, place, attempt, **given).folder
+    found = {path.name: sha256_file(path) for path in sorted(folder.glob("*.csv"))}
+    assert {"run": planned.run_id, "eval": eval_id, "tables": found} == EVALUATION
+
+
+def test_a_stopped_training_goes_on_to_its_end(study: Path) -> None:
+    (folder,) = study.glob("runs/stopped/stopped-*")
+    before = (folder / "history.csv").read_text(encoding="utf-8")
+    run("sweep.py", "stopped.yaml", "--local", "1")
+    assert json.loads((folder / "status.json").read_text(encoding="utf-8"))["state"] == "done"
+    after = (folder / "history.csv").read_text(encoding="utf-8")
+    assert after.startswith(before), "the epochs before the stop are those that were trained then"
+    assert after.count("\n") == 1 + 3
+    (evaluation,) = folder.glob("eval/*")
+    assert (evaluation / "_SUCCESS").is_file()
+
+
+def test_a_checkpoint_of_the_earlier_version_is_evaluated_on_other_subjects(study: Path) -> None:
+    best = next(study.glob("runs/study/*/checkpoints/best.pt"))
+    out = run("eval.py", "--ckpt", str(best), "--split", "val", "--set", "eval.qc_slices=0")
+    assert (Path(out.splitlines()[-1]) / "slice.csv").is_file()
