@@ -8,8 +8,8 @@ from sam2ft.cluster.queue import QueueEntry
 from sam2ft.cluster.records import Element
 from sam2ft.cluster.standing import Standing
 from sam2ft.core.layout import ExperimentLayout
-from sam2ft.run.job import is_trained
 from sam2ft.run.planned import Plan, PlannedRun, evaluation_is_current
+from sam2ft.run.status import is_trained
 
 
 @dataclass(frozen=True)

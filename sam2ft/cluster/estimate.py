@@ -29,10 +29,10 @@ from sam2ft.cluster.site import Site
 from sam2ft.cluster.standing import Standing
 from sam2ft.cluster.workload import Workloads
 from sam2ft.core.layout import ExperimentLayout
-from sam2ft.run.job import is_trained
 from sam2ft.run.planned import PlannedRun, Resources
 from sam2ft.run.preflight import ResolvedRun, ResolvedSweep
 from sam2ft.run.speed import Place, evaluation_key, training_key
+from sam2ft.run.status import is_trained
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ from sam2ft.core.errors import DONE, INTERRUPTED, TOLD_TO_STOP, UserError
 from sam2ft.core.layout import ExperimentLayout
 from sam2ft.engine import interrupt
 from sam2ft.run.claim import Attempt
-from sam2ft.run.job import PointJob, is_trained, work_on
+from sam2ft.run.job import PointJob, work_on
 from sam2ft.run.output import kept_output
 from sam2ft.run.planned import save_plan
 from sam2ft.run.preflight import ResolvedRun, ResolvedSweep, resolve
 from sam2ft.run.processes import is_main_rank, world_size
 from sam2ft.run.resources import resources_here
+from sam2ft.run.status import is_trained
 
 
 def train_here(path: Path, overrides: Sequence[str], *, point: int | None, fresh: bool) -> int:

@@ -12,7 +12,7 @@ from rich.text import Text
 from sam2ft.cluster.cost import Amount
 from sam2ft.cluster.estimate import ClassRow, Estimate
 from sam2ft.report.words import NOTHING, printable
-from sam2ft.run.planned import Resources
+from sam2ft.run.resources import described
 
 UNKNOWN = "unknown"
 _GB, _MB = 2**30, 2**20
@@ -64,16 +64,6 @@ def _start(row: ClassRow) -> str:
     if row.answer is None:
         return ""
     return row.answer.text.removeprefix("would ") if row.answer.accepted else NOTHING
-
-
-def described(resources: Resources) -> str:
-    """`1 GPU, 8 cores, 64 GB, 12 h`; tasks and nodes where there are several."""
-    parts = [f"{resources.nodes} nodes of"] if resources.nodes > 1 else []
-    gpus, tasks = resources.gpus_per_node, resources.tasks_per_node
-    inner = [f"{gpus} GPU{'s' if gpus != 1 else ''}"] if gpus else []
-    inner += [f"{tasks} x {resources.cpus_per_task} cores" if tasks > 1 else f"{resources.cpus_per_task} cores"]
-    inner += [f"{resources.mem_gb:g} GB", f"{resources.hours:g} h"]
-    return " ".join([*parts, ", ".join(inner)])
 
 
 def totals(estimate: Estimate) -> list[str]:

@@ -15,7 +15,6 @@ from typing import Literal
 
 from sam2ft.cluster.limits import limit_problems, would_take
 from sam2ft.cluster.partitions import ClusterLimits, read_limits
-from sam2ft.cluster.plan_page import described
 from sam2ft.cluster.queue import slurm_is_here
 from sam2ft.cluster.script import python_command, report_resources, site_lines
 from sam2ft.cluster.site import SITES, Site, load_site
@@ -24,7 +23,7 @@ from sam2ft.config.schema_eval import Resources as AskedResources
 from sam2ft.core.errors import DONE, USER_CAN_FIX, ConfigError, UserError
 from sam2ft.core.layout import RUNS
 from sam2ft.run.planned import Resources
-from sam2ft.run.resources import evaluation_resources
+from sam2ft.run.resources import described, evaluation_resources
 
 Verdict = Literal["ok", "problem", "unknown"]
 WORDS: dict[Verdict, str] = {"ok": "ok", "problem": "problem", "unknown": "could not be checked"}

@@ -8,8 +8,9 @@ from pathlib import Path
 from sam2ft.cluster.cost import BYTES_PER_PARAMETER, Workload, optimizer_copies, steps_per_epoch
 from sam2ft.config.schema import Experiment
 from sam2ft.data.store import Store, VolumeRecord
+from sam2ft.run.initial_weights import initial_weights
 from sam2ft.run.inputs import labelled_records, max_train_subjects, open_stores, split_records
-from sam2ft.run.preflight import ResolvedRun, initial_weights
+from sam2ft.run.preflight import ResolvedRun
 
 _HEADER_LENGTH_BYTES = 8
 _LARGEST_LABEL_OF_ONE_BYTE = 255

@@ -4,7 +4,9 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import FrameType
+from typing import Protocol
 
 # USR2: Slurm's `--signal` warning that the time is nearly up; TERM: preemption, scancel or a plain kill; INT: Ctrl-C.
 STOP_SIGNALS = (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
@@ -78,3 +80,17 @@ def install() -> StopFlag:
     for number in STOP_SIGNALS:
         signal.signal(number, flag.handle)
     return flag
+
+
+class StopRequest(Protocol):
+    """Anything that says whether this process was told to stop (engine/interrupt.StopFlag)."""
+
+    @property
+    def requested(self) -> bool: ...
+
+
+@dataclass
+class NeverStop:
+    """Nobody asks for a stop."""
+
+    requested: bool = False

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sam2ft.core.rows import Row
-from sam2ft.engine.prompting import EvaluationSection, Jitter, passes_of, protocol_name
+from sam2ft.engine.prompting import Jitter, passes_of, protocol_name
+from sam2ft.engine.unsupported import EvaluationSection
 from sam2ft.metrics.measurement import Metric, is_biomarker
 from sam2ft.metrics.scoring import PromptedMask, ScoredRows
 

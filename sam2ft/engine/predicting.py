@@ -15,16 +15,10 @@ from sam2ft.data.detections import Detection
 from sam2ft.data.slices import SliceView
 from sam2ft.engine.composition import Composition
 from sam2ft.engine.precision import autocast, full_precision
-from sam2ft.engine.prompting import (
-    EvaluationSection,
-    Target,
-    model_frame_prompts,
-    passes_of,
-    prompt_box,
-    targets_of,
-)
-from sam2ft.engine.validation import to_original_grid
+from sam2ft.engine.prompting import Target, model_frame_prompts, passes_of, prompt_box, targets_of
+from sam2ft.engine.unsupported import EvaluationSection
 from sam2ft.metrics.scoring import PromptedMask
+from sam2ft.model.upsampling import to_original_grid
 
 LabelMap = npt.NDArray[np.integer[Any]]
 Item = TypeVar("Item")

@@ -5,7 +5,7 @@ Everything is in the ORIGINAL frame until `model_frame_prompts`. docs/evaluation
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,12 +23,10 @@ from sam2ft.core.prompts import (
 )
 from sam2ft.data.detections import Detection, around_labels, assigned
 from sam2ft.data.prompts import Instance, draw, instances_of, interior_pixels, label_boxes
+from sam2ft.engine.unsupported import Direction, EvaluationSection, InstanceMode, NoiseSection
 
 # Jitter is the same for every run, whatever its training seed: runs stay comparable. A noise study varies it.
 JITTER_SEED = 0
-
-InstanceMode = Literal["per_instance", "per_label"]
-Direction = Literal["outward", "both"]
 
 
 class Jitter(NamedTuple):
@@ -47,42 +45,6 @@ class Target(NamedTuple):
     """What is given; None where nothing is: a detector missed it."""
 
 
-class NoiseSection(Protocol):
-    """The section `eval.prompt_noise`."""
-
-    @property
-    def shifts(self) -> Sequence[int]: ...
-    @property
-    def seeds(self) -> Sequence[int]: ...
-
-
-class EvaluationSection(Protocol):
-    """What the Tester reads of the section `eval` of an experiment."""
-
-    @property
-    def instances(self) -> InstanceMode: ...
-    @property
-    def protocol(self) -> str: ...
-    @property
-    def points_k(self) -> int: ...
-    @property
-    def propagate_seed(self) -> Literal["largest", "middle"]: ...
-    @property
-    def bbox_shift(self) -> int: ...
-    @property
-    def direction(self) -> Direction: ...
-    @property
-    def include_empty_slices(self) -> bool: ...
-    @property
-    def prompt_chunk(self) -> int: ...
-    @property
-    def encode_batch(self) -> int: ...
-    @property
-    def precision(self) -> Literal["fp32", "bf16", "fp16"]: ...
-    @property
-    def prompt_noise(self) -> NoiseSection | None: ...
-
-
 @dataclass(frozen=True)
 class EvaluationChoice:
     """The same section as plain values, for code and tests without an experiment."""
@@ -98,17 +60,6 @@ class EvaluationChoice:
     encode_batch: int = 1
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     prompt_noise: NoiseSection | None = None
-
-
-def unavailable_in_evaluation(section: EvaluationSection) -> list[tuple[str, str]]:
-    """(key, message) of everything in `eval` that the protocol has no use for; nothing is silently ignored."""
-    found = []
-    if section.bbox_shift and section.protocol != "box":
-        found.append(("eval.bbox_shift", f"it moves boxes of protocol box, not of {section.protocol}; allowed: 0"))
-    if section.prompt_noise is not None and section.protocol != "box":
-        message = f"it moves boxes of protocol box, not of {section.protocol}; allowed: null"
-        found.append(("eval.prompt_noise", message))
-    return found
 
 
 def protocol_name(section: EvaluationSection, jitter: Jitter | None = None) -> str:

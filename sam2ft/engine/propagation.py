@@ -16,7 +16,7 @@ from sam2ft.core.components import components
 from sam2ft.core.prompts import Box, box_around
 from sam2ft.engine.composition import Composition
 from sam2ft.engine.precision import autocast, full_precision
-from sam2ft.engine.prompting import EvaluationSection, InstanceMode
+from sam2ft.engine.unsupported import EvaluationSection, InstanceMode
 from sam2ft.metrics.scoring import PromptedMask
 
 LabelMap = npt.NDArray[np.integer[Any]]

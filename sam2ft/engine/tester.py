@@ -23,13 +23,9 @@ from sam2ft.data.store import Store, VolumeRecord
 from sam2ft.engine import wide_tables
 from sam2ft.engine.noise import NOISE, noise_rows
 from sam2ft.engine.predicting import LabelMap, PreparedSlice, Segmenter, SlicePredictor, one_behind, prompted_masks
-from sam2ft.engine.prompting import (
-    EvaluationSection,
-    InstanceMode,
-    protocol_name,
-    unavailable_in_evaluation,
-)
+from sam2ft.engine.prompting import protocol_name
 from sam2ft.engine.propagation import propagate_volume
+from sam2ft.engine.unsupported import EvaluationSection, InstanceMode, unavailable_in_evaluation
 from sam2ft.metrics.measurement import Metric, ScoreSettings
 from sam2ft.metrics.scoring import PromptedMask, Scene, ScoredRows, score_volume
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
@@ -10,6 +10,7 @@ from sam2ft.core.events import Observer, Observers
 from sam2ft.data.batch import Batch
 from sam2ft.engine.distributed import ALONE, Ranks
 from sam2ft.engine.early_stopping import Stopping, StoppingRule
+from sam2ft.engine.interrupt import NeverStop, StopRequest
 from sam2ft.engine.precision import Precision
 
 TrainBatches = Callable[[int, int], Iterable[Batch]]
@@ -40,20 +41,6 @@ class TrainerSettings:
     """For whoever shows progress; 0: not known."""
     num_samples: int = 4
     """Validation slices announced for pictures after each epoch: always the first ones."""
-
-
-class StopRequest(Protocol):
-    """Anything that says whether this process was told to stop (engine/interrupt.StopFlag)."""
-
-    @property
-    def requested(self) -> bool: ...
-
-
-@dataclass
-class NeverStop:
-    """Nobody asks for a stop."""
-
-    requested: bool = False
 
 
 def _no_save(state: "TrainState") -> None:

@@ -1,7 +1,59 @@
 """What a configuration may ask for and this version does not do: refused by name, never ignored. No torch."""
 
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
 from sam2ft.core.errors import ConfigError
-from sam2ft.engine.prompting import EvaluationSection, unavailable_in_evaluation
+
+InstanceMode = Literal["per_instance", "per_label"]
+Direction = Literal["outward", "both"]
+
+
+class NoiseSection(Protocol):
+    """The section `eval.prompt_noise`."""
+
+    @property
+    def shifts(self) -> Sequence[int]: ...
+    @property
+    def seeds(self) -> Sequence[int]: ...
+
+
+class EvaluationSection(Protocol):
+    """What the Tester reads of the section `eval` of an experiment."""
+
+    @property
+    def instances(self) -> InstanceMode: ...
+    @property
+    def protocol(self) -> str: ...
+    @property
+    def points_k(self) -> int: ...
+    @property
+    def propagate_seed(self) -> Literal["largest", "middle"]: ...
+    @property
+    def bbox_shift(self) -> int: ...
+    @property
+    def direction(self) -> Direction: ...
+    @property
+    def include_empty_slices(self) -> bool: ...
+    @property
+    def prompt_chunk(self) -> int: ...
+    @property
+    def encode_batch(self) -> int: ...
+    @property
+    def precision(self) -> Literal["fp32", "bf16", "fp16"]: ...
+    @property
+    def prompt_noise(self) -> NoiseSection | None: ...
+
+
+def unavailable_in_evaluation(section: EvaluationSection) -> list[tuple[str, str]]:
+    """(key, message) of everything in `eval` that the protocol has no use for; nothing is silently ignored."""
+    found = []
+    if section.bbox_shift and section.protocol != "box":
+        found.append(("eval.bbox_shift", f"it moves boxes of protocol box, not of {section.protocol}; allowed: 0"))
+    if section.prompt_noise is not None and section.protocol != "box":
+        message = f"it moves boxes of protocol box, not of {section.protocol}; allowed: null"
+        found.append(("eval.prompt_noise", message))
+    return found
 
 
 def refuse_unsupported(evaluation: EvaluationSection) -> None:

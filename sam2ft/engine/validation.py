@@ -1,6 +1,6 @@
 """One pass over the validation slices: losses, Dice on the original grid, and a few slices for pictures."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from sam2ft.core.events import SlicePrediction
 from sam2ft.core.prompts import INSIDE, Box, Mask, Point, points_to_original_frame
 from sam2ft.data.batch import Batch
 from sam2ft.engine.distributed import Ranks
+from sam2ft.model.upsampling import to_original_grid, upsampled
 
 
 class Forward(NamedTuple):
@@ -55,20 +56,6 @@ def validate(
     if not count:
         raise DataError("the validation split has no labelled slice; early stopping and the best epoch need some")
     return Validation({f"val_{name}": value / count for name, value in zip(names, totals, strict=True)}, samples)
-
-
-def upsampled(logits_n1hw: Tensor, masks: Sequence[Tensor]) -> Iterator[Tensor]:
-    """Per slice its instances' logits on its own grid (n_i, H_i, W_i), the shape of its masks."""
-    start = 0
-    for masks_nhw in masks:
-        count = len(masks_nhw)
-        yield to_original_grid(logits_n1hw[start : start + count], masks_nhw.shape[-2:])
-        start += count
-
-
-def to_original_grid(logits_n1hw: Tensor, shape_yx: Sequence[int]) -> Tensor:
-    """(n, H, W): decoder-frame logits on a slice's own grid, as the loss and stock SAM 2 upsample them."""
-    return F.interpolate(logits_n1hw, size=tuple(shape_yx), mode="bilinear", align_corners=False)[:, 0]
 
 
 def instance_dice(logits_n1hw: Tensor, masks: Sequence[Tensor]) -> Tensor:

@@ -23,7 +23,7 @@ from sam2ft.core.events import EpochDone, SlicePrediction, StepDone
 from sam2ft.core.files import read_json, write_json
 from sam2ft.core.layout import CalibrationLayout, EvalLayout, ExperimentLayout
 from sam2ft.engine import interrupt
-from sam2ft.run.preflight import initial_weights
+from sam2ft.run.initial_weights import initial_weights
 
 NUM_STEPS = 30
 """Optimizer steps that are measured, at most."""

@@ -14,7 +14,7 @@ from sam2ft.core.errors import CheckpointError, ProblemsError, UserError
 from sam2ft.core.files import sha256_file
 from sam2ft.core.layout import RUNS, EvalLayout, RunLayout, foreign_evaluation
 from sam2ft.data.store import Store, records_digest
-from sam2ft.engine.train_state import StopRequest
+from sam2ft.engine.interrupt import StopRequest
 from sam2ft.engine.unsupported import refuse_unsupported
 from sam2ft.model.weights import OFFICIAL, describe, read_info, read_weights
 from sam2ft.run.eval_pass import Job

@@ -9,7 +9,7 @@ from sam2ft.core.errors import UserError
 from sam2ft.core.files import canonical_json, sha256_text
 from sam2ft.core.layout import RUNS, EvalLayout, compared
 from sam2ft.core.rows import TABLES, Row, read_csv, write_csv
-from sam2ft.engine.train_state import StopRequest
+from sam2ft.engine.interrupt import StopRequest
 from sam2ft.report.checkpoints import COMPARE, Evaluated, compare_rows
 from sam2ft.run.checkpoint_run import CheckpointRequest, job_of
 from sam2ft.run.eval_pass import Job

@@ -15,9 +15,9 @@ from sam2ft.data.detections import read_detections
 from sam2ft.data.slice_metadata import MetadataSource
 from sam2ft.data.store import Store, VolumeRecord
 from sam2ft.engine.distributed import Ranks
+from sam2ft.engine.interrupt import StopRequest
 from sam2ft.engine.shared_volume import SharedVolume
 from sam2ft.engine.tester import StoreVolume, Tester, VolumeResult, VolumeSource
-from sam2ft.engine.train_state import StopRequest
 from sam2ft.metrics.factory import load_metrics
 from sam2ft.metrics.measurement import ScoreSettings
 from sam2ft.model.segmenter import build_segmenter

@@ -12,7 +12,7 @@ from sam2ft.core.layout import EvalLayout, RunLayout
 from sam2ft.core.rows import TABLES, Row, read_csv
 from sam2ft.data.store import VolumeRecord
 from sam2ft.engine.distributed import Ranks, distributed
-from sam2ft.engine.train_state import NeverStop, StopRequest
+from sam2ft.engine.interrupt import NeverStop, StopRequest
 from sam2ft.run.claim import Attempt, check_claim, check_job
 from sam2ft.run.eval_parts import Parts, expect_complete, merge
 from sam2ft.run.eval_pass import Job, Work, evaluate_together, make_tester
@@ -22,7 +22,7 @@ from sam2ft.run.eval_tables import write_tables
 from sam2ft.run.identity import refuse_changed_volumes
 from sam2ft.run.inputs import open_stores, split_records, store_of
 from sam2ft.run.thickness_maps import write_thickness_maps
-from sam2ft.run.watching import show_results
+from sam2ft.run.trackers import show_results
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from sam2ft.core.errors import CheckpointError, DataError
 from sam2ft.core.files import canonical_json, read_json, sha256_file, write_json
 from sam2ft.core.layout import RunLayout
 from sam2ft.data.store import Store, VolumeRecord, records_digest
+from sam2ft.run.initial_weights import initial_weights
 from sam2ft.run.inputs import file_digests
-from sam2ft.run.preflight import initial_weights
 from sam2ft.run.provenance import code_digest
 
 Content = Mapping[str, Any]

@@ -31,13 +31,13 @@ from sam2ft.core.layout import ExperimentLayout, RunLayout
 from sam2ft.engine import interrupt
 from sam2ft.run.claim import Attempt, check_claim, check_job, claim
 from sam2ft.run.ending import by_keyboard, failure_class_of, last_word
+from sam2ft.run.initial_weights import initial_weights
 from sam2ft.run.output import kept_output, redirect_output
 from sam2ft.run.planned import STAGES, PlannedRun, Stage, load_plan
-from sam2ft.run.preflight import initial_weights
 from sam2ft.run.processes import is_main_rank, rank, world_size
 from sam2ft.run.provenance import record_provenance
 from sam2ft.run.restarts import GivenUpError, idle_before, progress_of, refuse_idle
-from sam2ft.run.status import RunStatus, heartbeat, read_status, update_status
+from sam2ft.run.status import RunStatus, heartbeat, is_trained, read_status, update_status
 
 
 @dataclass(frozen=True)
@@ -228,12 +228,6 @@ def _initial_weights(experiment: Experiment) -> Path:
     if path is None:
         raise DataError(f"module.sam2_checkpoint: missing; {experiment.module.sam2_model_cfg} needs its weights")
     return path
-
-
-def is_trained(layout: RunLayout) -> bool:
-    """Whether the run says that its training ended and the weights are there."""
-    status = read_status(layout)
-    return status is not None and status.trained and layout.best.is_file()
 
 
 def _experiment(path: Path) -> Experiment:

@@ -2,18 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources as package_files
 from pathlib import Path
 
 from sam2ft.config.experiment import LoadedExperiment
 from sam2ft.config.identity import baseline_id, eval_id, run_id
 from sam2ft.config.points import Point
 from sam2ft.config.schema import Experiment
-from sam2ft.config.schema_module import NANO
 from sam2ft.core.errors import Problem, ProblemsError
 from sam2ft.core.files import DigestCache
 from sam2ft.core.layout import RUNS, digest_cache
-from sam2ft.engine.prompting import unavailable_in_evaluation
+from sam2ft.engine.unsupported import unavailable_in_evaluation
+from sam2ft.run.initial_weights import initial_weights
 from sam2ft.run.planned import PlannedPoint, PlannedRun, Resources
 from sam2ft.run.preflight_data import DataChecker
 from sam2ft.run.resources import evaluation_resources, resources_here, slices_per_step
@@ -161,16 +160,6 @@ class _Checker:
             self.problem("module.sam2_checkpoint", message, warning=self.dry_run)
             return None
         return self.cache.sha256(path)
-
-
-def initial_weights(experiment: Experiment) -> Path | None:
-    """The file that training starts from: `module.sam2_checkpoint`, the shipped one of the nano, or None."""
-    if experiment.module.sam2_checkpoint is not None:
-        return experiment.module.sam2_checkpoint
-    if experiment.module.sam2_model_cfg == NANO:
-        # Not model.weights.nano_weights_path: that module imports torch, and this one runs on login nodes.
-        return Path(str(package_files.files("sam2ft.model.nano") / "sam2_nano.safetensors"))
-    return None
 
 
 def _merged(points: Sequence[ResolvedPoint]) -> tuple[ResolvedRun, ...]:

@@ -47,3 +47,13 @@ def resources_here(experiment: Experiment, world_size: int = 1) -> Resources:
 def slices_per_step(experiment: Experiment, asked: Resources) -> int:
     """Slices behind one optimizer step, over accumulation and ranks."""
     return experiment.datamodule.batch_size * experiment.module.grad_accum * asked.world_size
+
+
+def described(resources: Resources) -> str:
+    """`1 GPU, 8 cores, 64 GB, 12 h`; tasks and nodes where there are several."""
+    parts = [f"{resources.nodes} nodes of"] if resources.nodes > 1 else []
+    gpus, tasks = resources.gpus_per_node, resources.tasks_per_node
+    inner = [f"{gpus} GPU{'s' if gpus != 1 else ''}"] if gpus else []
+    inner += [f"{tasks} x {resources.cpus_per_task} cores" if tasks > 1 else f"{resources.cpus_per_task} cores"]
+    inner += [f"{resources.mem_gb:g} GB", f"{resources.hours:g} h"]
+    return " ".join([*parts, ", ".join(inner)])

@@ -132,3 +132,9 @@ def heartbeat(layout: RunLayout, attempt: Attempt, every_s: float = HEARTBEAT_S)
     finally:
         ended.set()
         thread.join()
+
+
+def is_trained(layout: RunLayout) -> bool:
+    """Whether the run says that its training ended and the weights are there."""
+    status = read_status(layout)
+    return status is not None and status.trained and layout.best.is_file()

@@ -20,10 +20,11 @@ from sam2ft.engine.activation import checkpoint_activations
 from sam2ft.engine.checkpoint import load_newest_resume, resume_files
 from sam2ft.engine.distributed import Ranks, distributed
 from sam2ft.engine.early_stopping import StoppingRule
+from sam2ft.engine.interrupt import StopRequest
 from sam2ft.engine.optim import build_optimizer
 from sam2ft.engine.precision import resolve_precision
 from sam2ft.engine.schedule import build_scheduler
-from sam2ft.engine.train_state import StopRequest, Surroundings, TrainerSettings, TrainState
+from sam2ft.engine.train_state import Surroundings, TrainerSettings, TrainState
 from sam2ft.engine.trainer import Trainer
 from sam2ft.engine.unsupported import refuse_unsupported
 from sam2ft.model.lora import add_low_rank

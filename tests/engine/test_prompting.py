@@ -7,16 +7,8 @@ from sam2ft.core.errors import ConfigError
 from sam2ft.core.keys import SliceKey
 from sam2ft.core.prompts import Box
 from sam2ft.data.prompts import Instance
-from sam2ft.engine.prompting import (
-    EvaluationChoice,
-    Jitter,
-    model_frame_prompts,
-    passes_of,
-    prompt_box,
-    protocol_name,
-    unavailable_in_evaluation,
-)
-from sam2ft.engine.unsupported import refuse_unsupported
+from sam2ft.engine.prompting import EvaluationChoice, Jitter, model_frame_prompts, passes_of, prompt_box, protocol_name
+from sam2ft.engine.unsupported import refuse_unsupported, unavailable_in_evaluation
 
 
 @pytest.mark.parametrize(

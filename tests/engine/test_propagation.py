@@ -14,9 +14,10 @@ from sam2ft.core.labels import Label, LabelTable
 from sam2ft.core.prompts import Box
 from sam2ft.data.batch import to_model_frame
 from sam2ft.data.slices import SliceView
-from sam2ft.engine.prompting import EvaluationChoice, protocol_name, unavailable_in_evaluation
+from sam2ft.engine.prompting import EvaluationChoice, protocol_name
 from sam2ft.engine.propagation import objects_of, seed_slice
 from sam2ft.engine.tester import Tester
+from sam2ft.engine.unsupported import unavailable_in_evaluation
 from sam2ft.metrics.measurement import ScoreSettings
 from sam2ft.metrics.scoring import Scene
 from sam2ft.model import propagator

@@ -8,7 +8,8 @@ import pytest
 from sam2ft.core.layout import RunLayout
 from sam2ft.run.eval_run import read_global
 from sam2ft.run.output import Tee
-from sam2ft.run.watching import show_results, watchers
+from sam2ft.run.trackers import show_results
+from sam2ft.run.watching import watchers
 
 pytestmark = pytest.mark.sam2
 
@@ -62,7 +63,7 @@ def test_a_tracker_that_cannot_start_leaves_the_results_alone(
     def fail(*given: Any, **named: Any) -> Any:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("sam2ft.run.watching.TensorBoardTracker", fail)
+    monkeypatch.setattr("sam2ft.run.trackers.TensorBoardTracker", fail)
     show_results(finished.experiment, finished.layout, finished.eval_id, read_global(finished.evaluation))
     assert "TensorBoard is given up, the run goes on: OSError: no space left on device" in caplog.text
 

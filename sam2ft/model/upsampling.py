@@ -1,0 +1,20 @@
+"""Logits of the decoder frame on a slice's own grid."""
+
+from collections.abc import Iterator, Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def upsampled(logits_n1hw: Tensor, masks: Sequence[Tensor]) -> Iterator[Tensor]:
+    """Per slice its instances' logits on its own grid (n_i, H_i, W_i), the shape of its masks."""
+    start = 0
+    for masks_nhw in masks:
+        count = len(masks_nhw)
+        yield to_original_grid(logits_n1hw[start : start + count], masks_nhw.shape[-2:])
+        start += count
+
+
+def to_original_grid(logits_n1hw: Tensor, shape_yx: Sequence[int]) -> Tensor:
+    """(n, H, W): decoder-frame logits on a slice's own grid, as the loss and stock SAM 2 upsample them."""
+    return F.interpolate(logits_n1hw, size=tuple(shape_yx), mode="bilinear", align_corners=False)[:, 0]
