@@ -45,7 +45,7 @@ demo: $(READY) ## everything once, on a laptop: phantom DICOM -> store -> 4-poin
 	$(PY) launch/sweep.py experiments/lr_grid.yaml --local 2
 
 demo-real: $(READY) ## the same job on real CT and MR that come with PyPI packages
-	$(PY) -m sam2ft.run.real_data_run --out data/real
+	$(PY) -m sam2ft.tools.real_data --out data/real
 	$(PY) launch/sweep.py experiments/demo_real.yaml --local 2
 
 test: $(READY) ## what a newcomer runs (under 10 minutes on 2 cores)
@@ -55,27 +55,27 @@ test-slow: $(READY) ## the longer proofs: real nano training, demo in three seed
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest -n 2 --dist loadfile -m "slow and not slurm" --timeout 1800 $(ARGS)
 
 test-slurm: $(READY) ## on a real Slurm, brought up on this machine (root, Debian or Ubuntu)
-	$(PY) -m pytest tests/slurm -m slurm --timeout 900 -rs $(ARGS)
+	$(PY) -m pytest tests/devcluster -m slurm --timeout 900 -rs $(ARGS)
 
 check: $(READY) ## static only: format, lint, layers, types, generated files, size budgets
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/mypy
-	$(PY) -m sam2ft.config.signatures --check
-	$(PY) -m sam2ft.core.rows_doc --check
+	$(PY) -m sam2ft.config.generate.signatures --check
+	$(PY) -m sam2ft.core.tables.doc --check
 	$(PY) -m pytest tests/test_budgets.py
 
 schema: $(READY) ## write signatures.json, the JSON Schemas for editors and docs/data.md
-	$(PY) -m sam2ft.config.signatures
-	$(PY) -m sam2ft.core.rows_doc
+	$(PY) -m sam2ft.config.generate.signatures
+	$(PY) -m sam2ft.core.tables.doc
 
 nano: $(READY) ## train the nano SAM 2 of tests and demos (at most 30 minutes on 2 cores)
 	# Waiting threads sleep: on a machine with other work, spinning ones make a step three times slower.
-	OMP_WAIT_POLICY=PASSIVE $(PY) -m sam2ft.run.nano_run $(ARGS)
+	OMP_WAIT_POLICY=PASSIVE $(PY) -m sam2ft.tools.nano_train $(ARGS)
 
 weights: $(READY) ## official weights: make weights MODEL=sam2.1_hiera_tiny, or all; offline: ARGS="--from FOLDER"
-	$(PY) -m sam2ft.run.weights_run $(MODEL) $(ARGS)
+	$(PY) -m sam2ft.tools.download_weights $(MODEL) $(ARGS)
 
 prepare: $(READY) ## raw images -> store: make prepare DATASET=experiments/datasets/oai_knee.yaml OUT=data/knee
 	$(PY) launch/prepare.py $(DATASET) --out $(OUT) $(ARGS)

@@ -121,9 +121,9 @@ def plain(count: int, *, write: bool) -> dict[str, float]:
 def ours(count: int, side: str) -> dict[str, float]:
     import shutil
 
-    from sam2ft.core.report_layout import ReportLayout
-    from sam2ft.run.report_run import report
-    from sam2ft.run.report_state import ReportRequest
+    from sam2ft.report.layout import ReportLayout
+    from sam2ft.report.report import report
+    from sam2ft.report.request import ReportRequest
 
     layout = ReportLayout(Path("runs/made/report"))
     if side != "again":
@@ -136,11 +136,11 @@ def ours(count: int, side: str) -> dict[str, float]:
 
 
 def state_of(number: int) -> Any:
-    from sam2ft.core.layout import RunLayout
-    from sam2ft.run.claim import Attempt
-    from sam2ft.run.planned import PlannedPoint, PlannedRun, Resources
-    from sam2ft.run.report_state import RunState
-    from sam2ft.run.status import RunStatus
+    from sam2ft.report.request import RunState
+    from sam2ft.runs.attempt.claim import Attempt
+    from sam2ft.runs.attempt.status import RunStatus
+    from sam2ft.runs.layout import RunLayout
+    from sam2ft.runs.plan_file import PlannedPoint, PlannedRun, Resources
 
     resources = Resources(1, 1, 1, 8, 64.0, 12.0)
     overrides = (("module.optimizer.lr", 10.0 ** -(2 + number % 5)), ("experiment.seed", number // 5))
@@ -161,9 +161,9 @@ def run_id(number: int) -> str:
 def generate(folder: Path, runs: int) -> None:
     """Runs that are not there yet."""
     from sam2ft.core.files import sha256_file
-    from sam2ft.core.rows import TABLES, write_csv
-    from sam2ft.metrics.summary import global_rows
-    from sam2ft.report.tables import csv_bytes, frame_of_rows
+    from sam2ft.core.tables.rows import TABLES, write_csv
+    from sam2ft.report.tables.frames import csv_bytes, frame_of_rows
+    from sam2ft.statistics.cohort import global_rows
 
     for number in range(runs):
         run = run_id(number)
@@ -186,8 +186,8 @@ def slice_frame(run: str, rng: np.random.Generator) -> Any:
     """SUBJECTS x SLICES x LABELS rows; three slices in ten without the label."""
     import pyarrow as pa
 
-    from sam2ft.core.rows import TABLES
-    from sam2ft.report.tables import frame_of_rows
+    from sam2ft.core.tables.rows import TABLES
+    from sam2ft.report.tables.frames import frame_of_rows
 
     num = SUBJECTS * SLICES * len(LABELS)
     absent = rng.random(num) < 0.3
@@ -216,8 +216,8 @@ def slice_frame(run: str, rng: np.random.Generator) -> Any:
 
 
 def volume_rows(slices: Any) -> list[dict[str, Any]]:
-    from sam2ft.core.rows import TABLES
-    from sam2ft.report.recount import COUNTS, VOLUME_KEY
+    from sam2ft.core.tables.rows import TABLES
+    from sam2ft.report.tables.recount import COUNTS, VOLUME_KEY
 
     sums = [(name, "sum") for name in COUNTS] + [("slice", "count"), ("dice", "mean"), ("iou", "mean")]
     rows = []

@@ -22,18 +22,18 @@ from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.core.prompts import Prompts
-from sam2ft.data.batch import to_model_frame
-from sam2ft.data.prompts import instances_of
-from sam2ft.data.slices import SliceView
-from sam2ft.engine.predicting import Segmenter
-from sam2ft.engine.prompting import EvaluationChoice, model_frame_prompts
-from sam2ft.engine.tester import Tester
+from sam2ft.data.samples.batch import to_model_frame
+from sam2ft.data.samples.instances import instances_of
+from sam2ft.data.samples.slices import SliceView
+from sam2ft.evaluation.prediction.predictor import Segmenter
+from sam2ft.evaluation.prediction.tester import Tester
+from sam2ft.evaluation.protocols import EvaluationChoice, model_frame_prompts
 from sam2ft.metrics.factory import load_metrics
 from sam2ft.metrics.measurement import ScoreSettings
 from sam2ft.metrics.scoring import Scene
 from sam2ft.model.segmenter import FinetunedSAM2, build_segmenter, build_untrained
-from sam2ft.run.nano_pictures import Picture, pictures_of
-from sam2ft.run.nano_quality import UNSEEN_SEED
+from sam2ft.tools.nano_pictures import Picture, pictures_of
+from sam2ft.tools.nano_quality import UNSEEN_SEED
 
 Precision = Literal["fp32", "bf16", "fp16"]
 TINY, SIDE = "configs/sam2.1/sam2.1_hiera_t.yaml", 384

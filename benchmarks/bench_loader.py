@@ -16,14 +16,14 @@ from typing import Any
 from plain_loop import SETTINGS, Setting, make_loss, make_model, make_trainer
 from timing import machine_line, say
 
+from sam2ft.cli.prepare_store import prepare_phantom
 from sam2ft.core.events import Observers, StepDone
-from sam2ft.data.augment import augmentation_of
-from sam2ft.data.batch import Batch
-from sam2ft.data.dataset import SliceDataset, SliceSettings
-from sam2ft.data.loader import LoaderSettings, train_loader
-from sam2ft.data.store import Store
-from sam2ft.engine.train_state import TrainState
-from sam2ft.run.prepare_run import prepare_phantom
+from sam2ft.data.samples.augment import augmentation_of
+from sam2ft.data.samples.batch import Batch
+from sam2ft.data.samples.dataset import SliceDataset, SliceSettings
+from sam2ft.data.samples.loader import LoaderSettings, train_loader
+from sam2ft.data.store.store import Store
+from sam2ft.training.state import TrainState
 
 BATCH_SIZE = 2
 

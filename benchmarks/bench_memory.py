@@ -17,9 +17,9 @@ from plain_loop import SETTINGS, PlainLoop, Setting, make_batch, make_loss, make
 from timing import Stopwatch, machine_line, say
 
 from sam2ft.core.events import Observers
-from sam2ft.data.batch import Batch
-from sam2ft.engine.activation import checkpoint_activations
+from sam2ft.data.samples.batch import Batch
 from sam2ft.model.segmenter import build_untrained
+from sam2ft.training.activation_checkpointing import checkpoint_activations
 
 WAYS = ("plain", "sam2ft", "checkpointing")
 NUM_STEPS = 3

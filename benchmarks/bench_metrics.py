@@ -18,9 +18,9 @@ from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.metrics.factory import load_metrics
+from sam2ft.metrics.masks.surface import surface_distances
 from sam2ft.metrics.regions import block_of
 from sam2ft.metrics.scoring import Scene, ScoreSettings, score_volume
-from sam2ft.metrics.surface import surface_distances
 
 Mask = npt.NDArray[np.bool_]
 SHAPE_ZYX, SPACING_ZYX_MM = (160, 384, 384), (0.7, 0.365, 0.365)

@@ -46,13 +46,13 @@ def stages(path: Path) -> Laps:
         now = (time.perf_counter(), time.process_time())
         laps[name], last = (now[0] - last[0], now[1] - last[1]), now
 
-    from sam2ft.cluster.evidence import Evidence
-    from sam2ft.cluster.plan import make_plan
-    from sam2ft.cluster.standing import reconcile
-    from sam2ft.config.experiment import load_experiment
-    from sam2ft.core.layout import ExperimentLayout
-    from sam2ft.run.planned import save_plan
-    from sam2ft.run.preflight import resolve
+    from sam2ft.config.load_experiment import load_experiment
+    from sam2ft.jobs.preflight.preflight import resolve
+    from sam2ft.runs.layout import ExperimentLayout
+    from sam2ft.runs.plan_file import save_plan
+    from sam2ft.sweeps.plan.plan import make_plan
+    from sam2ft.sweeps.state.reconcile import reconcile
+    from sam2ft.sweeps.state.slurm_snapshot import Evidence
 
     lap("import")
     loaded = load_experiment(path)

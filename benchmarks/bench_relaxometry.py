@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from timing import machine_line, ratio_line, say
 
-from sam2ft.data.dicom_decay import read_echoes
-from sam2ft.data.relaxometry import FitSettings, fit_decay
+from sam2ft.data.dicom.decay import read_echoes
+from sam2ft.data.images.relaxometry import FitSettings, fit_decay
 
 T2 = FitSettings(bounds_ms=(0, 100))
 ECHOES_MS, SPIN_LOCKS_MS = tuple(6.312 * number for number in range(1, 9)), (0.0, 10.0, 40.0, 80.0)

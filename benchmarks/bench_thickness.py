@@ -20,8 +20,8 @@ import numpy.typing as npt
 from timing import machine_line, say
 
 from sam2ft.core.geometry import Geometry
+from sam2ft.metrics.biomarkers.thickness import CartilageThicknessMetric
 from sam2ft.metrics.measurement import MaskPair
-from sam2ft.metrics.thickness import CartilageThicknessMetric
 
 SHAPE_ZYX, SPACING_ZYX_MM = (160, 384, 384), (0.7, 0.365, 0.365)
 RADIUS_MM, THICKNESS_MM = 24.0, 2.5

@@ -22,8 +22,8 @@ from plain_loop import (
 from timing import Stopwatch, machine_line, product_line, say, throughput_line
 
 from sam2ft.core.events import Observers, StepDone
-from sam2ft.data.batch import Batch
-from sam2ft.engine.train_state import TrainState
+from sam2ft.data.samples.batch import Batch
+from sam2ft.training.state import TrainState
 
 WARM_UP = 1
 

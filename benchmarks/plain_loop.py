@@ -10,14 +10,14 @@ from monai.losses import DiceLoss
 
 from sam2ft.core.keys import SliceKey
 from sam2ft.core.prompts import boxes_to_model_frame
-from sam2ft.data.batch import Batch, Sample, collate, to_model_frame
-from sam2ft.engine.optim import OptimizerChoice, build_optimizer
-from sam2ft.engine.train_state import Surroundings, TrainerSettings
-from sam2ft.engine.trainer import Trainer
+from sam2ft.data.samples.batch import Batch, Sample, collate, to_model_frame
 from sam2ft.model.losses import SegmentationLoss, build_loss
 from sam2ft.model.nano import overrides as nano
 from sam2ft.model.parts import freeze_unreachable, set_trainable
 from sam2ft.model.segmenter import IMAGENET_MEAN, IMAGENET_SD, NANO, FinetunedSAM2, build_untrained
+from sam2ft.training.optimizer import OptimizerChoice, build_optimizer
+from sam2ft.training.state import Surroundings, TrainerSettings
+from sam2ft.training.trainer import Trainer
 
 SIDE = 320
 """Pixels of a generated slice: its own grid, on which the loss lives."""

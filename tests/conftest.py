@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""What all tests share; what several folders share besides lies in fixtures/."""
 
 import os
 import shutil
@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+pytest_plugins = tuple(f"fixtures.{name}" for name in ("points", "scoring", "stores", "trainings", "workplace"))
 
 ROOT = Path(__file__).parents[1]
 
@@ -88,7 +90,7 @@ def write_toy_store(folder: Path, labels: dict[int, str] | None = None) -> Path:
     from sam2ft.core.geometry import Geometry
     from sam2ft.core.keys import VolumeKey
     from sam2ft.core.labels import Label, LabelTable
-    from sam2ft.data.store_writer import PreparedVolume, StoreWriter
+    from sam2ft.data.store.writer import PreparedVolume, StoreWriter
 
     table = LabelTable(tuple(Label(number, name) for number, name in (labels or {1: "disc", 2: "bar"}).items()))
     writer = StoreWriter(folder, "toy", "knee", table, split_seed=7)

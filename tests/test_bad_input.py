@@ -127,7 +127,7 @@ def _series(folder: Path, uid: str, positions: range, first: int = 0) -> None:
 
 def _mask(path: Path, depth: int = 6, value: int = 1) -> None:
     from sam2ft.core.geometry import Geometry
-    from sam2ft.data.volumes import write_nifti
+    from sam2ft.data.images.volumes import write_nifti
 
     mask = np.zeros((depth, 8, 8), dtype=np.uint8)
     mask[1, 2:4, 2:4] = value

@@ -2,7 +2,7 @@
 
 import argparse
 import ast
-import importlib.util
+import importlib
 import re
 import shlex
 from functools import cache
@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from sam2ft.cluster.site import load_site
-from sam2ft.config.dataset import load_dataset, load_label_table
-from sam2ft.config.experiment import load_experiment
-from sam2ft.config.loading import load_yaml
+from sam2ft.config.load_dataset import load_dataset, load_label_table
+from sam2ft.config.load_experiment import load_experiment
+from sam2ft.config.yaml.loading import load_yaml
+from sam2ft.slurm.site import load_site
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -86,7 +86,7 @@ def test_a_broken_link_is_seen(tmp_path):
 
 
 def test_named_files_exist():
-    """Files named in full in inline code, such as `sam2ft/core/rows.py`."""
+    """Files named in full in inline code, such as `sam2ft/core/tables/rows.py`."""
     pattern = re.compile(r"`((?:sam2ft|launch|docs|experiments|slurm|benchmarks|tests)/[\w./-]+\.(?:py|md|yaml|json))`")
     named = {(name_of(page), path) for page in PAGES for path in pattern.findall(page.read_text(encoding="utf-8"))}
     assert sorted(entry for entry in named if not (ROOT / entry[1]).is_file()) == []
@@ -98,13 +98,7 @@ def test_named_files_exist():
 
 @cache
 def parser_of(script: str) -> argparse.ArgumentParser:
-    path = ROOT / "launch" / f"{script}.py"
-    spec = importlib.util.spec_from_file_location(f"_docs_{script}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    parser = module.parser()
+    parser = importlib.import_module(f"sam2ft.cli.{script}").parser()
     assert isinstance(parser, argparse.ArgumentParser)
     return parser
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
+COMMANDS = ("prepare", "train", "eval", "sweep", "status", "aggregate")
 HEAVY = ("torch", "torchvision", "sam2", "monai", "pandas", "matplotlib", "skimage")
 HELP_TARGET_S, HELP_LIMIT_S = 0.6, 3.0
 """The promise, and what a busy machine is allowed to make of it."""
@@ -32,8 +33,8 @@ def test_this_test_would_see_torch() -> None:
 
 
 def test_importing_the_launchers_and_the_job_imports_nothing_heavy() -> None:
-    modules = ("launch.sweep", "launch.status", "launch.aggregate", "launch.prepare", "launch.train", "launch.eval",
-               "sam2ft.run.job", "sam2ft.cluster.sweep", "sam2ft.cluster.status", "sam2ft.cluster.collect")  # fmt: skip
+    commands = [f"{package}.{name}" for package in ("launch", "sam2ft.cli") for name in COMMANDS]
+    modules = [*commands, "sam2ft.jobs.job", "sam2ft.sweeps.sweep", "sam2ft.sweeps.state.collect"]
     assert imported_by(f"import {', '.join(modules)}") == ""
 
 
@@ -41,7 +42,7 @@ def test_importing_the_launchers_and_the_job_imports_nothing_heavy() -> None:
 def test_a_dry_run_of_a_sweep_imports_nothing_heavy(toy: Any, arguments: tuple[str, ...]) -> None:
     toy.write(more="sweep: {grid: {module.optimizer.lr: [1e-3, 1e-4]}}\n")
     before = toy.files()
-    code = f"import sys, launch.sweep; sys.argv[1:] = {list(arguments)}; assert not launch.sweep.main()"
+    code = f"import sys, sam2ft.cli.sweep; sys.argv[1:] = {list(arguments)}; assert not sam2ft.cli.sweep.main()"
     assert imported_by(code, toy.folder) == ""
     after = toy.files()
     after.pop("runs/.digests.json", None)  # remembered digests of weights: a cache

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
-from sam2ft.config.base import OpenSection, ReadOnlyDict, Section
-from sam2ft.config.experiment import plain
-from sam2ft.config.schema import Experiment
+from sam2ft.config.load_experiment import plain
+from sam2ft.config.schema.base import OpenSection, ReadOnlyDict, Section
+from sam2ft.config.schema.experiment import Experiment
 from sam2ft.core.files import canonical_json, sha256_text
 
 IDENTITY_VERSION = 1

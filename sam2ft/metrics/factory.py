@@ -7,30 +7,30 @@ from typing import Any, cast
 from sam2ft.core.errors import ConfigError
 from sam2ft.core.labels import LabelTable
 from sam2ft.metrics.measurement import Metric, can_do_without_bone, is_biomarker
-from sam2ft.metrics.outside import OutsideMetric, reason
+from sam2ft.metrics.plugins import OutsideMetric, reason
 
 # Strings, imported on use: a run that asks for dice does not pay for marching cubes.
 METRICS = {
-    "dice": "sam2ft.metrics.overlap:dice",
-    "iou": "sam2ft.metrics.overlap:iou",
-    "precision": "sam2ft.metrics.overlap:precision",
-    "recall": "sam2ft.metrics.overlap:recall",
-    "specificity": "sam2ft.metrics.overlap:specificity",
-    "volume_similarity": "sam2ft.metrics.overlap:volume_similarity",
-    "hd": "sam2ft.metrics.surface:hd",
-    "hd95": "sam2ft.metrics.surface:hd95",
-    "assd": "sam2ft.metrics.surface:assd",
-    "nsd": "sam2ft.metrics.surface:nsd",
-    "hd_surfel": "sam2ft.metrics.surfel:hd_surfel",
-    "hd95_surfel": "sam2ft.metrics.surfel:hd95_surfel",
-    "assd_surfel": "sam2ft.metrics.surfel:assd_surfel",
-    "nsd_surfel": "sam2ft.metrics.surfel:nsd_surfel",
-    "detection": "sam2ft.metrics.detection:detection",
-    "cartilagethickness": "sam2ft.metrics.thickness:CartilageThicknessMetric",
-    "tissuevolume": "sam2ft.metrics.volume:TissueVolumeMetric",
-    "tissueheight": "sam2ft.metrics.height:TissueHeightMetric",
-    "t1rho": "sam2ft.metrics.relaxation:T1rhoMetric",
-    "t2": "sam2ft.metrics.relaxation:T2Metric",
+    "dice": "sam2ft.metrics.masks.overlap:dice",
+    "iou": "sam2ft.metrics.masks.overlap:iou",
+    "precision": "sam2ft.metrics.masks.overlap:precision",
+    "recall": "sam2ft.metrics.masks.overlap:recall",
+    "specificity": "sam2ft.metrics.masks.overlap:specificity",
+    "volume_similarity": "sam2ft.metrics.masks.overlap:volume_similarity",
+    "hd": "sam2ft.metrics.masks.surface:hd",
+    "hd95": "sam2ft.metrics.masks.surface:hd95",
+    "assd": "sam2ft.metrics.masks.surface:assd",
+    "nsd": "sam2ft.metrics.masks.surface:nsd",
+    "hd_surfel": "sam2ft.metrics.masks.surfel:hd_surfel",
+    "hd95_surfel": "sam2ft.metrics.masks.surfel:hd95_surfel",
+    "assd_surfel": "sam2ft.metrics.masks.surfel:assd_surfel",
+    "nsd_surfel": "sam2ft.metrics.masks.surfel:nsd_surfel",
+    "detection": "sam2ft.metrics.masks.detection:detection",
+    "cartilagethickness": "sam2ft.metrics.biomarkers.thickness:CartilageThicknessMetric",
+    "tissuevolume": "sam2ft.metrics.biomarkers.volume:TissueVolumeMetric",
+    "tissueheight": "sam2ft.metrics.biomarkers.height:TissueHeightMetric",
+    "t1rho": "sam2ft.metrics.biomarkers.relaxation:T1rhoMetric",
+    "t2": "sam2ft.metrics.biomarkers.relaxation:T2Metric",
 }
 
 

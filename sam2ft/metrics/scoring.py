@@ -13,12 +13,12 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import Label, LabelTable
+from sam2ft.metrics.biomarkers.sensitivity import with_sensitivity
 from sam2ft.metrics.counts import LabelMap, Overlap, label_overlaps
 from sam2ft.metrics.factory import measured_labels, unmet_needs
 from sam2ft.metrics.measurement import MaskPair, Metric, ScoreSettings, is_biomarker
 from sam2ft.metrics.regions import Block, block_of
-from sam2ft.metrics.row_book import PromptedMask, RowBook, ScoredRows, instance_values, slice_values, volume_values
-from sam2ft.metrics.sensitivity import with_sensitivity
+from sam2ft.metrics.rows import PromptedMask, RowBook, ScoredRows, instance_values, slice_values, volume_values
 
 __all__ = ["PromptedMask", "Scene", "ScoreSettings", "ScoredRows", "score_volume"]
 

@@ -198,7 +198,7 @@ def _reached(
 
 
 def _dry_prompts(shares: PromptShares, side: int, device: torch.device) -> Iterable[Prompts]:
-    """One set of prompts, one per slice, of each configured kind, made as training makes them (data/prompts)."""
+    """One set of prompts, one per slice, of each configured kind, as training makes them (data/samples/instances)."""
     kinds = kinds_of(shares)
     corners = np.array([[side / 4, side / 4, side * 3 / 4 - 1, side / 2 - 1]] * _DRY_SLICES, dtype=np.float32)
     inside = np.array([[side / 2, side / 3]] * _DRY_SLICES, dtype=np.float32)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import TYPE_CHECKING, TextIO
 
-from sam2ft.config.sweep_names import short_names
-from sam2ft.report.compare import MEASURES, Comparison, Line, value_text
-from sam2ft.report.coverage import Coverage
-from sam2ft.report.words import NOTHING, interval, number, printable, signed
+from sam2ft.config.sweep.names import short_names
+from sam2ft.report.comparison.compare import MEASURES, Comparison, Line, value_text
+from sam2ft.report.comparison.words import NOTHING, interval, number, printable, signed
+from sam2ft.report.tables.coverage import Coverage
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult

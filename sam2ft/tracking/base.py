@@ -14,7 +14,7 @@ from sam2ft.core.events import EpochDone, Observer, SlicePrediction, StepDone
 logger = logging.getLogger(__name__)
 
 Draw = Callable[[SlicePrediction], npt.NDArray[np.uint8]]
-"""A picture of one slice, (height, width, 3); run/ passes the one of report/figures, which trackers do not see."""
+"""A picture of one slice, (height, width, 3); run/ passes the one of pictures/figures, which trackers do not see."""
 
 
 @dataclass(frozen=True)

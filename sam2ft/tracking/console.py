@@ -33,7 +33,7 @@ class ConsoleProgress:
     """Shows epoch, step, loss, speed, rate, memory, skipped steps and the time that all epochs will still take.
 
     On a terminal one line is drawn over and over, at most ten times a second, and by this process alone: no thread
-    wakes up between steps. Whoever else prints there calls `clear` first (run/output.Tee does).
+    wakes up between steps. Whoever else prints there calls `clear` first (runs/attempt/log.Tee does).
     """
 
     def __init__(

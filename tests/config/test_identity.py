@@ -5,8 +5,6 @@ from typing import Any
 
 import pytest
 
-from sam2ft.config.base import Section, leaf, section
-from sam2ft.config.experiment import dump_experiment, load_experiment
 from sam2ft.config.identity import (
     affecting,
     baseline_id,
@@ -15,7 +13,9 @@ from sam2ft.config.identity import (
     run_id,
     training_identity,
 )
-from sam2ft.config.schema import Experiment
+from sam2ft.config.load_experiment import dump_experiment, load_experiment
+from sam2ft.config.schema.base import Section, leaf, section
+from sam2ft.config.schema.experiment import Experiment
 
 TEXT = """\
 experiment: {name: tiny, seed: 1}

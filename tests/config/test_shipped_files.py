@@ -7,9 +7,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from sam2ft.config.dataset import load_dataset
-from sam2ft.config.experiment import load_experiment
-from sam2ft.config.loading import load_yaml
+from sam2ft.config.load_dataset import load_dataset
+from sam2ft.config.load_experiment import load_experiment
+from sam2ft.config.yaml.loading import load_yaml
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))

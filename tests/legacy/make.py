@@ -18,22 +18,22 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from sam2ft.cluster.plan import make_plan, write_configs
-from sam2ft.config.experiment import load_experiment
+from sam2ft.config.load_experiment import load_experiment
 from sam2ft.core.errors import StopRequestedError
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import Label, LabelTable
-from sam2ft.core.layout import ExperimentLayout
-from sam2ft.data.store_writer import PreparedVolume, StoreWriter
-from sam2ft.engine.interrupt import StopFlag
+from sam2ft.data.store.writer import PreparedVolume, StoreWriter
+from sam2ft.distributed.stop_signal import StopFlag
+from sam2ft.jobs.preflight.preflight import resolve
 from sam2ft.model.segmenter import build_untrained
-from sam2ft.run.claim import Attempt, claim
-from sam2ft.run.keeping import CheckpointKeeper
-from sam2ft.run.planned import save_plan
-from sam2ft.run.preflight import resolve
-from sam2ft.run.resources import resources_here
-from sam2ft.run.train_run import train
+from sam2ft.runs.attempt.claim import Attempt, claim
+from sam2ft.runs.layout import ExperimentLayout
+from sam2ft.runs.plan_file import save_plan
+from sam2ft.runs.resources.resources import resources_here
+from sam2ft.sweeps.plan.plan import make_plan, write_configs
+from sam2ft.training.run import train
+from sam2ft.training.watching.observers import CheckpointKeeper
 
 ROOT = Path(__file__).parents[2]
 SPLITS = {"a": "train", "b": "train", "c": "val", "d": "test", "e": "test"}

@@ -20,18 +20,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from sam2ft.cluster.plan import make_plan
-from sam2ft.config.experiment import dump_experiment, load_experiment
+from sam2ft.config.load_experiment import dump_experiment, load_experiment
 from sam2ft.core.files import sha256_file
-from sam2ft.core.layout import ExperimentLayout
 from sam2ft.core.prompts import Prompts
-from sam2ft.engine.interrupt import StopFlag
-from sam2ft.run import eval_pass
-from sam2ft.run.claim import Attempt, claim
-from sam2ft.run.eval_run import evaluate
-from sam2ft.run.planned import load_plan
-from sam2ft.run.preflight import resolve
-from sam2ft.run.resources import resources_of
+from sam2ft.distributed.stop_signal import StopFlag
+from sam2ft.evaluation import volumes
+from sam2ft.evaluation.run import evaluate
+from sam2ft.jobs.preflight.preflight import resolve
+from sam2ft.runs.attempt.claim import Attempt, claim
+from sam2ft.runs.layout import ExperimentLayout
+from sam2ft.runs.plan_file import load_plan
+from sam2ft.runs.resources.resources import resources_of
+from sam2ft.sweeps.plan.plan import make_plan
 
 pytestmark = pytest.mark.sam2
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
@@ -148,7 +148,7 @@ class BoxFiller(torch.nn.Module):
 
 def test_an_evaluation_writes_the_bytes_that_it_wrote(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From a store to every table, with a model whose answers are arithmetic."""
-    monkeypatch.setattr(eval_pass, "build_segmenter", lambda *_, **__: BoxFiller())
+    monkeypatch.setattr(volumes, "build_segmenter", lambda *_, **__: BoxFiller())
     resolved = resolve(load_experiment(Path("study.yaml"), ["experiment.name=golden"]), fill=resources_of)
     planned, experiment = resolved.runs[0].planned, resolved.runs[0].experiment
     place, attempt = ExperimentLayout.of("golden").run(planned.run_id), Attempt.current()

@@ -6,12 +6,12 @@ import pytest
 
 from sam2ft.core.errors import ConfigError
 from sam2ft.core.labels import Label, LabelTable
+from sam2ft.metrics.biomarkers.height import TissueHeightMetric
+from sam2ft.metrics.biomarkers.relaxation import T1rhoMetric, T2Metric
+from sam2ft.metrics.biomarkers.thickness import CartilageThicknessMetric
+from sam2ft.metrics.biomarkers.volume import TissueVolumeMetric
 from sam2ft.metrics.factory import METRICS, load_metrics, measured_labels, metric_factory, unmet_needs
-from sam2ft.metrics.height import TissueHeightMetric
 from sam2ft.metrics.measurement import is_biomarker
-from sam2ft.metrics.relaxation import T1rhoMetric, T2Metric
-from sam2ft.metrics.thickness import CartilageThicknessMetric
-from sam2ft.metrics.volume import TissueVolumeMetric
 
 KNEE = LabelTable((Label(1, "femoral cartilage", "femur"), Label(5, "femur"), Label(6, "meniscus")))
 
@@ -129,7 +129,7 @@ def test_overlap_metrics_are_no_biomarkers():
 
 def test_scoring_imports_neither_torch_nor_what_only_thickness_needs():
     program = (
-        "import sys, sam2ft.metrics.scoring, sam2ft.metrics.summary\n"
+        "import sys, sam2ft.metrics.scoring, sam2ft.statistics.cohort\n"
         "from sam2ft.metrics.factory import METRICS, load_metrics\n"
         "load_metrics(dict.fromkeys(METRICS, True))\n"
         "print([name for name in ('torch', 'monai', 'skimage', 'scipy.stats', 'pandas') if name in sys.modules])"

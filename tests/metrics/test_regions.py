@@ -3,8 +3,9 @@ import pytest
 
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.prompts import Box
-from sam2ft.metrics import regions, surface, surfel
+from sam2ft.metrics import regions
 from sam2ft.metrics.factory import load_metrics
+from sam2ft.metrics.masks import surface, surfel
 from sam2ft.metrics.measurement import MaskPair
 from sam2ft.metrics.regions import regions_of
 from sam2ft.metrics.scoring import PromptedMask

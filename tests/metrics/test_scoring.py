@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 from sam2ft.core.errors import DataError
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.core.prompts import Box
-from sam2ft.core.rows import TABLES, format_csv, stamped
+from sam2ft.core.tables.rows import TABLES, format_csv, stamped
 from sam2ft.metrics.counts import Overlap, total
 from sam2ft.metrics.measurement import Measurement, metric
 from sam2ft.metrics.scoring import PromptedMask

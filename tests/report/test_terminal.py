@@ -3,10 +3,10 @@ from typing import Any
 
 import pytest
 
-from sam2ft.report.compare import PointRun, compare
-from sam2ft.report.coverage import Coverage, PlannedRun
+from sam2ft.report.comparison.compare import PointRun, compare
+from sam2ft.report.comparison.words import number, signed
+from sam2ft.report.tables.coverage import Coverage, PlannedRun
 from sam2ft.report.terminal import ComparisonTable, coverage_table, plain_text, show
-from sam2ft.report.words import number, signed
 
 LONG = "a rather long name of a point " * 5
 

@@ -6,11 +6,9 @@ from typing import Any
 
 import pytest
 
-from sam2ft.core.rows import TABLES
-from sam2ft.metrics.agreement import agreement
-from sam2ft.report.agreement_plots import agreement_plots
-from sam2ft.report.compare import PointRun, compare
-from sam2ft.report.content import (
+from sam2ft.core.tables.rows import TABLES
+from sam2ft.report.comparison.compare import PointRun, compare
+from sam2ft.report.page.content import (
     AgreementSection,
     Case,
     CaseLabel,
@@ -23,11 +21,13 @@ from sam2ft.report.content import (
     label_scores,
     label_sections,
 )
-from sam2ft.report.coverage import Coverage, PlannedRun
-from sam2ft.report.html import render
-from sam2ft.report.plot_files import plot_files
-from sam2ft.report.result_plots import comparison_plot, distribution_plot, label_plot, learning_plot
-from sam2ft.report.statistics_section import statistics_section
+from sam2ft.report.page.html import render
+from sam2ft.report.page.statistics import statistics_section
+from sam2ft.report.plots.agreement_plots import agreement_plots
+from sam2ft.report.plots.files import plot_files
+from sam2ft.report.plots.results import comparison_plot, distribution_plot, label_plot, learning_plot
+from sam2ft.report.tables.coverage import Coverage, PlannedRun
+from sam2ft.statistics.agreement import agreement
 
 LABELS = ("femoral cartilage", "medial tibial cartilage", "lateral tibial cartilage", "patellar cartilage", "meniscus")
 MEASURES = ("dice_slice_mean", "dice", "iou_slice_mean", "iou")

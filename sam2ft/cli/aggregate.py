@@ -1,0 +1,59 @@
+"""Collect runs into tables and a report."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from sam2ft.core.command import command
+
+WHAT = """what to collect:
+  EXP.yaml or runs/EXP     the newest plan of an experiment; the report goes to runs/EXP/report
+  several, or runs, or evaluations by their folders, or quoted patterns ('runs/knee_*/knee_*-*')
+                           into one report: --out, default runs/_reports/<12 hex of what was given>
+
+actions:
+  export-best              also write the best point as an experiment that runs as it is, and its weights
+                           (into --out, default: best/ in the report)
+
+ends with 3 when --require-complete was asked for and a planned run is not done or not counted"""
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=WHAT, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("given", nargs="+", metavar="EXP.yaml | RUN", help="see below; export-best may follow")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the report (with export-best: of its files)")
+    parser.add_argument("--require-complete", action="store_true", help="end with 3 when a planned run is not done")
+    parser.add_argument("--latex", action="store_true", help="tables for LaTeX too")
+    parser.add_argument("--markdown", action="store_true", help="tables in Markdown too")
+    parser.add_argument("--excel", action="store_true", help="tables as a workbook too")
+    parser.add_argument("--tensorboard", action="store_true", help="hand a summary to TensorBoard")
+    parser.add_argument("--wandb", nargs="?", const="online", choices=("online", "offline"), help="or to W&B")
+    return parser
+
+
+EXPORT = "export-best"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    # Options may stand between the words: `EXP --latex export-best`.
+    given = parser().parse_intermixed_args(arguments)
+    from sam2ft.report.request import Papers
+    from sam2ft.sweeps.aggregate import AggregateRequest, aggregate_sources
+
+    return aggregate_sources(
+        AggregateRequest(
+            given=tuple(text for text in given.given if text != EXPORT),
+            out=given.out,
+            export=EXPORT in given.given,
+            require_complete=given.require_complete,
+            papers=Papers(given.latex, given.markdown, given.excel),
+            tensorboard=given.tensorboard,
+            wandb=given.wandb,
+        )
+    )
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,165 @@
+"""Evaluate checkpoints, or score masks made elsewhere.
+
+One of these says what is evaluated; the tables go to a folder whose name is the last line printed.
+
+  --ckpt FILE                  a checkpoint: of a run here, official SAM 2 / 2.1, or of another program
+  --compare FILE FILE ...      several, in one pass over the data, each compared with the first
+  --predictions DIR            masks of a store's volumes as NIfTI or NRRD; no model, no torch
+  --reference A --prediction B one mask against another; no model, no torch
+"""
+
+import argparse
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sam2ft.core.command import command
+from sam2ft.core.errors import UserError
+
+if TYPE_CHECKING:
+    from sam2ft.evaluation.checkpoints import CheckpointRequest
+    from sam2ft.evaluation.masks.score import Scored
+
+OF_CHECKPOINT = ("data", "model", "split", "protocol", "instances", "set")
+TAKES = {
+    "ckpt": OF_CHECKPOINT,
+    "compare": OF_CHECKPOINT,
+    "predictions": ("data", "split", "resample", "set", "workers"),
+    "reference": ("prediction", "labels", "resample", "set"),
+}
+"""What is evaluated -> the options that it takes, besides --out."""
+
+EXAMPLES = """examples:
+  python launch/eval.py --ckpt runs/knee/RUN/checkpoints/best.pt
+  python launch/eval.py --ckpt weights/sam2.1_hiera_tiny.pt --data data/oai --protocol point
+  python launch/eval.py --ckpt MedSAM2_latest.pt --data data/oai --set module.image_size=512
+  python launch/eval.py --compare weights/sam2.1_hiera_tiny.pt MedSAM2_latest.pt,module.image_size=512 --data data/oai
+  python launch/eval.py --predictions nnunet_out --data data/oai --split test
+  python launch/eval.py --reference reader.nii.gz --prediction model.nii.gz --labels labels.yaml
+  torchrun --nproc-per-node 2 launch/eval.py --ckpt best.pt --data data/oai
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    what = parser.add_argument_group("what is evaluated (one of)").add_mutually_exclusive_group(required=True)
+    what.add_argument("--ckpt", type=Path, metavar="FILE", help="a checkpoint")
+    what.add_argument(
+        "--compare", nargs="+", metavar="FILE", help="checkpoints; FILE,key=value: with settings of its own"
+    )
+    what.add_argument(
+        "--predictions", type=Path, metavar="DIR", help="masks by volume, or a CSV: subject, volume, path"
+    )
+    what.add_argument("--reference", type=Path, metavar="FILE", help="one mask, to score --prediction against")
+    model = parser.add_argument_group("with --ckpt and --compare")
+    model.add_argument("--model", metavar="NAME", help="module.sam2_model_cfg, where the weights do not say it")
+    model.add_argument("--protocol", help="how the model is prompted (eval.protocol): box, point, points, mask, ...")
+    model.add_argument(
+        "--instances", choices=("per_instance", "per_label"), help="a prompt per component, or per label"
+    )
+    masks = parser.add_argument_group("with --predictions and --reference")
+    masks.add_argument("--prediction", type=Path, metavar="FILE", help="the mask that is scored against --reference")
+    masks.add_argument("--labels", type=Path, metavar="TABLE.yaml", help="what the integers of --reference mean")
+    masks.add_argument("--resample", action="store_true", help="nearest voxel of a mask on another grid, not a refusal")
+    masks.add_argument(
+        "--workers", type=int, metavar="N", help="processes that score the volumes of --predictions (default: 1)"
+    )
+    both = parser.add_argument_group("where and how")
+    both.add_argument("--data", type=Path, action="append", default=[], metavar="STORE", help="prepared store")
+    both.add_argument("--split", choices=("train", "val", "test"), help="subjects that are evaluated (default: test)")
+    both.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
+    both.add_argument("--out", type=Path, metavar="DIR", help="folder of the tables")
+    return parser
+
+
+def main() -> int:
+    given = parser().parse_args()
+    what = next(name for name in TAKES if getattr(given, name) is not None)
+    if surplus := [
+        name for taken in TAKES.values() for name in taken if getattr(given, name) and name not in TAKES[what]
+    ]:
+        raise UserError(f"--{surplus[0]} does not go with --{what}; allowed: --{', --'.join(TAKES[what])}, --out")
+    do = {"ckpt": _checkpoint, "compare": _compare, "predictions": _predictions, "reference": _pair}
+    return do[what](given)
+
+
+def _checkpoint(given: argparse.Namespace) -> int:
+    from sam2ft.distributed import stop_signal
+
+    # Before torch is imported, which takes seconds: a stop in between must not be lost.
+    stop = stop_signal.install()
+    from sam2ft.evaluation.checkpoints import evaluate_checkpoint
+    from sam2ft.evaluation.summary import lines_of
+
+    outcome = evaluate_checkpoint(_request(given), stop)
+    return _show(lines_of(outcome.global_rows), outcome.folder)
+
+
+def _compare(given: argparse.Namespace) -> int:
+    from sam2ft.distributed import stop_signal
+
+    stop = stop_signal.install()
+    from sam2ft.evaluation.compare import compare_checkpoints
+    from sam2ft.evaluation.compare_table import comparison_lines
+
+    found = compare_checkpoints(given.compare, _request(given), stop)
+    return _show(comparison_lines(found.rows), found.table)
+
+
+def _request(given: argparse.Namespace) -> "CheckpointRequest":
+    from sam2ft.evaluation.checkpoints import CheckpointRequest
+
+    chosen = [f"eval.{name}={value}" for name in ("split", "protocol", "instances") if (value := getattr(given, name))]
+    checkpoint = given.ckpt or Path()
+    return CheckpointRequest(checkpoint, tuple(given.data), given.model, (*given.set, *chosen), given.out)
+
+
+def _predictions(given: argparse.Namespace) -> int:
+    from sam2ft.evaluation.masks.score import score_store
+    from sam2ft.evaluation.masks.settings import scoring_of
+
+    if len(given.data) != 1:
+        raise UserError(f"--predictions needs one store, --data STORE; {len(given.data)} are given")
+    scoring = scoring_of(given.set, resample=given.resample)
+    split, workers = given.split or "test", given.workers or 1
+    return _show_scored(
+        score_store(given.predictions, given.data[0], split=split, out=given.out, scoring=scoring, workers=workers)
+    )
+
+
+def _pair(given: argparse.Namespace) -> int:
+    from sam2ft.evaluation.masks.score import score_pair
+    from sam2ft.evaluation.masks.settings import scoring_of
+
+    if given.prediction is None:
+        raise UserError("--reference needs the mask that is scored against it, --prediction FILE")
+    scoring = scoring_of(given.set, resample=given.resample)
+    return _show_scored(
+        score_pair(given.reference, given.prediction, labels=given.labels, out=given.out, scoring=scoring)
+    )
+
+
+def _show_scored(result: "Scored") -> int:
+    from sam2ft.evaluation.summary import biomarker_lines, lines_of
+
+    biomarkers = biomarker_lines(result.tables.get("biomarker_global", ()))
+    return _show(
+        [*lines_of(result.tables["global"]), *([""] if biomarkers else []), *biomarkers], result.evaluation.folder
+    )
+
+
+def _show(lines: Iterable[str], where: Path) -> int:
+    """The numbers for people, the place for programs; once, however many processes there are."""
+    from sam2ft.runs.attempt.rank import is_main_rank
+
+    if is_main_rank():
+        print("\n".join(lines), file=sys.stderr)
+        print(where)
+    return 0
+
+
+if __name__ == "__main__":
+    command(main)

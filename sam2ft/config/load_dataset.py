@@ -1,0 +1,66 @@
+"""A dataset file, or a label table, as a value."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sam2ft.config.load_experiment import plain
+from sam2ft.config.schema.base import ReadOnlyDict
+from sam2ft.config.schema.dataset import DatasetFile, DatasetInfo, Intensity, LabelFile, Sources, Split, changes_of
+from sam2ft.config.yaml.tree import load_tree
+from sam2ft.config.yaml.validation import validated
+from sam2ft.core.errors import ProblemsError
+from sam2ft.core.labels import Label, LabelTable
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    """What launch/prepare.py is told."""
+
+    dataset: DatasetInfo
+    sources: Sources
+    labels: LabelTable
+    changes: Mapping[int, int]
+    """Integer in a mask file -> label id, 0 where it is dropped. An integer that is missing here is not allowed."""
+    intensity: Intensity
+    split: Split
+    keep: tuple[str, ...]
+    """DICOM attributes that the metadata otherwise leave out, such as SeriesDescription."""
+    conversion: Mapping[str, Any]
+    """The settings that the stored arrays and fields of a volume depend on, as plain values."""
+
+
+def load_dataset(path: Path) -> DatasetConfig:
+    """Read a dataset file. Errors: ProblemsError with all of its problems."""
+    file = validated(DatasetFile, load_tree(path, extends=False))
+    if isinstance(file, list):
+        raise ProblemsError(file)
+    conversion = {key: plain(getattr(file, key)) for key in ("labels", "labels_dropped", "intensity", "keep")}
+    maps = {name: dict(file.sources.map_source(name).settings) for name in file.sources.maps}
+    # Only where something is chosen: stores made before there was a choice are what they would be now.
+    conversion |= {f"maps.{name}": plain(chosen) for name, chosen in maps.items() if chosen}
+    return DatasetConfig(
+        dataset=file.dataset,
+        sources=file.sources,
+        labels=_table(file.labels),
+        changes=ReadOnlyDict(changes_of(file)),
+        intensity=file.intensity,
+        split=file.split,
+        keep=file.keep,
+        conversion=ReadOnlyDict(conversion),
+    )
+
+
+def load_label_table(path: Path) -> LabelTable:
+    """Read a label table: a mapping with the one key `labels:`. Errors: ProblemsError with all of its problems."""
+    file = validated(LabelFile, load_tree(path, extends=False))
+    if isinstance(file, list):
+        raise ProblemsError(file)
+    return _table(file.labels)
+
+
+def _table(labels: Mapping[str, Any]) -> LabelTable:
+    return LabelTable(
+        tuple(Label(int(number), entry.name, entry.interface, entry.vertebra) for number, entry in labels.items())
+    )

@@ -1,0 +1,79 @@
+"""An experiment file as a value: every point of its sweep validated, or every problem of it at once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sam2ft.config.schema.base import OpenSection, Section
+from sam2ft.config.schema.experiment import Experiment
+from sam2ft.config.sweep.axes import keys_of
+from sam2ft.config.sweep.points import Point, sweep_of, swept_points
+from sam2ft.config.yaml.loading import dump_yaml
+from sam2ft.config.yaml.tree import SET, Tree, is_within, load_tree, overridden, parse_overrides, split_key
+from sam2ft.config.yaml.validation import validated
+from sam2ft.core.errors import ProblemsError
+
+
+@dataclass(frozen=True)
+class LoadedExperiment:
+    """An experiment file, its points, and where its values stand."""
+
+    path: Path
+    experiment: Experiment
+    """The first point, with the sweep: what all points share can be read here."""
+    points: tuple[Point, ...]
+    tree: Tree
+
+    def where(self, dotted: str) -> str:
+        """`path:line` of a key, or of what sweeps it, for problems found after loading (jobs/preflight)."""
+        key, sweep = split_key(dotted), self.experiment.sweep
+        if key not in self.tree.origins and sweep is not None:
+            for swept, place in keys_of(sweep).items():
+                if is_within(key, split_key(swept)):
+                    return self.tree.where(place)
+        return self.tree.where(key)
+
+
+def load_experiment(path: Path, overrides: Sequence[str] = ()) -> LoadedExperiment:
+    """Read an experiment file. `overrides`: `key=value` texts of --set, which act before the sweep.
+
+    Errors: ProblemsError with all problems of the file, of the overrides and of all points.
+    """
+    tree = load_tree(path)
+    tree = overridden(tree, [(key, value, SET) for key, value in parse_overrides(overrides)])
+    swept = tree.value.get("sweep")
+    if swept is None:
+        found = validated(Experiment, tree)
+        if isinstance(found, list):
+            raise ProblemsError(found)
+        return LoadedExperiment(path, found, (Point(0, found.experiment.name, (), found),), tree)
+    sweep = sweep_of(tree)
+    points = swept_points(sweep, tree)
+    return LoadedExperiment(path, points[0].experiment.model_copy(update={"sweep": sweep}), points, tree)
+
+
+def parse_experiment(value: Mapping[str, Any], where: str = "experiment") -> Experiment:
+    """An experiment from plain values, as strictly as from a file. Errors: ProblemsError."""
+    found = validated(Experiment, Tree(Path(where), dict(value), {}))
+    if isinstance(found, list):
+        raise ProblemsError(found)
+    return found
+
+
+def plain(value: Any) -> Any:
+    """A configuration as mappings, lists and scalars, as it stands in a file."""
+    if isinstance(value, Section):
+        fields = {field.alias or name: plain(getattr(value, name)) for name, field in type(value).model_fields.items()}
+        arguments = fields.pop("constructor_arguments") if isinstance(value, OpenSection) else {}
+        return fields | arguments
+    if isinstance(value, Mapping):
+        return {key: plain(entry) for key, entry in value.items()}
+    if isinstance(value, tuple):
+        return [plain(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def dump_experiment(experiment: Experiment) -> str:
+    """The text of config.yaml: every key, paths absolute; it loads again to an equal experiment."""
+    return dump_yaml(plain(experiment))

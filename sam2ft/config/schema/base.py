@@ -1,0 +1,183 @@
+"""What every section of a configuration is made of: frozen pydantic models, leaves that say what they affect."""
+
+import math
+import os.path
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from sam2ft.config.schema.arguments import argument_problems, resolved, shown, type_problem
+
+V = TypeVar("V")
+K = TypeVar("K")
+
+Affects = Literal["training", "evaluation", "nothing"]
+REQUIRED: Any = ...
+_NO_LEGACY = object()
+
+
+def leaf(
+    default: Any, description: str, *, affects: Affects, unit: str = "", legacy: Any = _NO_LEGACY, **constraints: Any
+) -> Any:
+    """One key that holds a value.
+
+    `affects`: whether the value is part of the identity of a training, of an evaluation, or of none (`identity.py`).
+    `legacy`: for a key added after the first release, the value that earlier runs had without knowing it: equal to
+    it, the key is left out of the identity, so that old ids live on.
+    """
+    extra = (
+        {"affects": affects} | ({"unit": unit} if unit else {}) | ({} if legacy is _NO_LEGACY else {"legacy": legacy})
+    )
+    text = f"{description} [{unit}]" if unit else description
+    return Field(default, description=text, json_schema_extra=extra, **constraints)
+
+
+def section(factory: Callable[[], Any], description: str, **constraints: Any) -> Any:
+    """One key that holds a mapping of further keys, all with defaults."""
+    return Field(default_factory=factory, description=description, **constraints)
+
+
+class Section(BaseModel):
+    """A mapping of known keys, of strict types, that cannot be changed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
+
+    def identity_values(self) -> Mapping[str, Any]:
+        """The value of each field as it enters an identity."""
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
+
+class ReadOnlyDict(dict[K, V]):
+    """A dict whose content cannot be changed; equal to a dict of the same content, hashable, can be pickled."""
+
+    def _refuse(self, *_args: Any, **_kwargs: Any) -> Any:
+        raise TypeError("a configuration cannot be changed")
+
+    __setitem__ = __delitem__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+    __ior__ = _refuse
+
+    def __hash__(self) -> int:  # type: ignore[override]  # dict says None; this one never changes
+        return hash(frozenset(self.items()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (dict(self),))
+
+
+ReadOnly = Annotated[Mapping[str, V], AfterValidator(ReadOnlyDict)]
+
+
+def problem(message: str) -> PydanticCustomError:
+    """What a validator raises when the value at hand is wrong."""
+    return PydanticCustomError("problem", "{message}", {"message": message})
+
+
+def problems(found: Mapping[str, str]) -> PydanticCustomError:
+    """What a validator raises when several keys below the value at hand are wrong: key -> message."""
+    return PydanticCustomError("problems", "{problems}", {"problems": dict(found)})
+
+
+def frozen(value: Any) -> Any:
+    """A JSON value that cannot be changed: tuples for lists, read-only dicts for mappings."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise problem(f"found {value}; allowed: a finite number")
+    if isinstance(value, Mapping):
+        return ReadOnlyDict({key: frozen(entry) for key, entry in value.items()})
+    if isinstance(value, list | tuple):
+        return tuple(frozen(entry) for entry in value)
+    return value
+
+
+Frozen = Annotated[JsonValue, AfterValidator(frozen)]
+Arguments = ReadOnly[Frozen]
+
+
+def _absolute(path: Path) -> Path:
+    """Relative to the working directory of the command; links are kept, as the user wrote them."""
+    if path == Path() or "\0" in str(path):
+        raise problem(f"found {shown(str(path))}; allowed: the path of a file or folder")
+    return Path(os.path.abspath(path))  # Path.resolve would follow links
+
+
+PathFromHere = Annotated[Path, AfterValidator(_absolute)]
+
+
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        allowed = "up to 64 letters, digits, dashes and underscores, beginning with a letter or digit"
+        raise problem(f"found {shown(text)}; allowed: {allowed}")
+    return text
+
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+Name = Annotated[str, AfterValidator(_name)]
+"""Of experiments and datasets: safe in a path, and without the dots that separate keys."""
+
+
+class OpenSection(Section):
+    """A section `type: Name` whose further keys are the arguments of that class (`binding.py`)."""
+
+    table: ClassVar[str]
+    """Table of signatures.json that `type` names a row of."""
+    type: str
+    constructor_arguments: Arguments
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_arguments(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        own = cls.own_keys()
+        known = {key: entry for key, entry in value.items() if key in own}
+        return known | {"constructor_arguments": {key: entry for key, entry in value.items() if key not in own}}
+
+    @classmethod
+    def own_keys(cls) -> list[str]:
+        """Keys that are not arguments of the constructor."""
+        return [name for name in cls.model_fields if name != "constructor_arguments"]
+
+    @field_validator("type")
+    @classmethod
+    def _known_type(cls, value: str) -> str:
+        if message := type_problem(cls.table, value):
+            raise problem(message)
+        return value
+
+    @field_validator("constructor_arguments")
+    @classmethod
+    def _bound_arguments(cls, value: Mapping[str, Any], info: ValidationInfo) -> Mapping[str, Any]:
+        name = info.data.get("type")
+        if name is not None:
+            found = argument_problems(cls.table, name, value, cls.own_keys()) or cls.more_problems(name, value)
+            if found:
+                raise problems(found)
+        return value
+
+    @classmethod
+    def more_problems(cls, _name: str, _arguments: Mapping[str, Any]) -> dict[str, str]:
+        """Argument -> what is wrong with it, where the signature alone does not say."""
+        return {}
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """What the constructor of `type` is given."""
+        return self.constructor_arguments
+
+    def identity_values(self) -> Mapping[str, Any]:
+        return {
+            **super().identity_values(),
+            "constructor_arguments": resolved(self.table, self.type, self.constructor_arguments),
+        }

@@ -1,0 +1,239 @@
+"""The tree of a dataset file, as launch/prepare.py reads it, and of a label table alone."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+
+from sam2ft.config.schema.arguments import did_you_mean, shown
+from sam2ft.config.schema.base import REQUIRED, Name, ReadOnlyDict, Section, leaf, problem, problems, section
+from sam2ft.config.schema.maps import MapName, MapSource, Pattern, map_problems, path_pattern
+
+MOST_LABEL = 65535
+Keepable = Literal["SeriesDescription", "PatientAge", "PatientSex", "PatientWeight", "PatientSize"]
+LabelNumber = Annotated[int, Field(ge=1, le=MOST_LABEL)]
+Percent = Annotated[float, Field(ge=0, le=100)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+_LABEL_ID = re.compile(r"[1-9][0-9]{0,4}")
+
+
+def _images(text: str) -> str:
+    return text if text.endswith(".csv") else path_pattern(text)
+
+
+def _label_id(text: str) -> str:
+    if not _LABEL_ID.fullmatch(text) or int(text) > MOST_LABEL:
+        raise problem(f"found {text}; allowed: a label id, 1 to {MOST_LABEL} (0 is background)")
+    return text
+
+
+LabelId = Annotated[str, AfterValidator(_label_id)]
+
+
+class DatasetInfo(Section):
+    """What a dataset is called."""
+
+    name: Name = leaf(REQUIRED, "name of the store; part of every key", affects="nothing")
+    anatomy: str = leaf("", "what is imaged, for people", affects="nothing")
+
+
+class Sources(Section):
+    """Where images, masks and maps lie: path patterns below the working directory, or a table."""
+
+    images: Annotated[str, AfterValidator(_images)] = leaf(
+        REQUIRED,
+        "pattern of the images (a folder is a DICOM series), or a .csv with the columns subject, image, mask and, "
+        "where needed, volume and map_<name>",
+        affects="nothing",
+    )
+    masks: Pattern | None = leaf(
+        None, "pattern of the masks; not with a table", affects="nothing", validate_default=True
+    )
+    maps: Annotated[Mapping[MapName, Pattern | MapSource], AfterValidator(ReadOnlyDict)] = leaf(
+        ReadOnlyDict(),
+        "pattern of the relaxation maps (a file is a map, a folder a multi-echo DICOM series that it is fitted to), or "
+        "file or series with settings; with a table the settings alone",
+        affects="nothing",
+    )
+
+    @property
+    def is_table(self) -> bool:
+        return self.images.endswith(".csv")
+
+    @property
+    def mask_pattern(self) -> str:
+        """Empty with a table."""
+        return self.masks or ""
+
+    @property
+    def map_patterns(self) -> Mapping[str, str]:
+        """Name of each map -> pattern of its file, or of the series it is fitted to; empty with a table."""
+        patterns = {
+            name: entry if isinstance(entry, str) else entry.file or entry.series for name, entry in self.maps.items()
+        }
+        return {name: pattern for name, pattern in patterns.items() if pattern is not None}
+
+    def map_source(self, name: str) -> MapSource:
+        """The settings of a map; those of a bare pattern are the defaults."""
+        entry = next((given for known, given in self.maps.items() if known == name), None)
+        return entry if isinstance(entry, MapSource) else MapSource()
+
+    @field_validator("masks", "maps")
+    @classmethod
+    def _fits_the_images(cls, value: Any, info: ValidationInfo) -> Any:
+        images = info.data.get("images")
+        if images is None:
+            return value
+        if info.field_name == "maps" and (found := map_problems(value, is_table=images.endswith(".csv"))):
+            raise problems(found)
+        if images.endswith(".csv"):
+            if value and info.field_name == "masks":
+                raise problem("is in the table that images: names; leave the key out")
+        elif value is None:
+            raise problem("missing; pattern of the masks")
+        elif "{volume}" in str(value) and "{volume}" not in images:
+            raise problem("has {volume}, which the pattern of the images has not")
+        return value
+
+
+class LabelName(Section):
+    """One label of a table."""
+
+    name: str = leaf(REQUIRED, "name of the label", affects="nothing", min_length=1)
+    interface: str | None = leaf(
+        None, "name of the bone label from which this cartilage's thickness is measured", affects="nothing"
+    )
+    vertebra: str | None = leaf(
+        None, "name of the label of the vertebrae above and below this disc: gives its height index", affects="nothing"
+    )
+
+
+class LabelEntry(LabelName):
+    """One label of a dataset."""
+
+    merge: tuple[LabelNumber, ...] | None = leaf(
+        None, "integers of the mask files that become this label; null: its own id", affects="nothing", min_length=1
+    )
+
+
+class Intensity(Section):
+    """How intensities become [0, 1]."""
+
+    clip_percentiles: tuple[Percent, Percent] = leaf(
+        (0.5, 99.5), "window over the whole volume", affects="nothing", unit="percent"
+    )
+
+    @field_validator("clip_percentiles")
+    @classmethod
+    def _increasing(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] >= value[1]:
+            raise problem(f"found [{value[0]:g}, {value[1]:g}]; allowed: two increasing percentages")
+        return value
+
+
+class Split(Section):
+    """Which subjects train, validate and test: shares, or a file that says so."""
+
+    train: Share = leaf(0.7, "share of the subjects", affects="nothing", unit="1")
+    val: Share = leaf(0.15, "share of the subjects", affects="nothing", unit="1")
+    test: Share = leaf(0.15, "share of the subjects", affects="nothing", unit="1")
+    seed: int = leaf(
+        42, "of the draw, and of the order in which max_subject_set takes subjects", affects="nothing", ge=0
+    )
+    file: Path | None = leaf(
+        None, "JSON of {train: [subject, ...], val: [...], test: [...]}, instead of shares", affects="nothing"
+    )
+
+    @model_validator(mode="after")
+    def _shares_or_file(self) -> Self:
+        given = [name for name in ("train", "val", "test") if name in self.model_fields_set]
+        if self.file is not None and given:
+            raise problems(dict.fromkeys(given, "the file says who is in which split; leave the key out"))
+        total = self.train + self.val + self.test
+        if self.file is None and abs(total - 1) > 1e-3:
+            raise problem(f"train {self.train:g} + val {self.val:g} + test {self.test:g} is {total:g}; allowed: 1")
+        return self
+
+
+def interface_problems(labels: Mapping[str, LabelName]) -> dict[str, str]:
+    """Key -> what is wrong, over all labels of a table."""
+    names = [label.name for label in labels.values()]
+    found = {}
+    for number, label in labels.items():
+        if names.count(label.name) > 1:
+            found[f"{number}.name"] = f"found {shown(label.name)} twice; allowed: one label of a name"
+        for key, other in (("interface", label.interface), ("vertebra", label.vertebra)):
+            if other is not None and other not in names:
+                others = [name for name in dict.fromkeys(names) if name != label.name]
+                hint = did_you_mean(other, others)
+                allowed = ", ".join(others) or "no name, as there is no other label"
+                found[f"{number}.{key}"] = f"found {shown(other)}{hint}; allowed: {allowed}"
+    return found
+
+
+def _checked_labels(labels: Mapping[str, Any]) -> Mapping[str, Any]:
+    if found := interface_problems(labels):
+        raise problems(found)
+    return ReadOnlyDict(labels)
+
+
+class LabelFile(Section):
+    """A label table alone."""
+
+    labels: Annotated[Mapping[LabelId, LabelName], AfterValidator(_checked_labels)] = Field(
+        description="what the integers of a mask mean", min_length=1
+    )
+
+
+class DatasetFile(Section):
+    """A dataset: where it lies, what its labels mean, how it is split."""
+
+    dataset: DatasetInfo = Field(description="what the dataset is called")
+    sources: Sources = Field(description="where images, masks and maps lie")
+    labels_dropped: Literal["others"] | tuple[LabelNumber, ...] = leaf(
+        (), "integers of the mask files that become background; others: every one not named", affects="nothing"
+    )
+    labels: Annotated[Mapping[LabelId, LabelEntry], AfterValidator(_checked_labels)] = Field(
+        description="what the integers of a mask mean", min_length=1
+    )
+    intensity: Intensity = section(Intensity, "how intensities become [0, 1]")
+    split: Split = section(Split, "which subjects train, validate and test")
+    keep: tuple[Keepable, ...] = leaf((), "DICOM fields that the metadata otherwise leave out", affects="nothing")
+
+    @field_validator("labels")
+    @classmethod
+    def _each_integer_once(cls, value: Mapping[str, LabelEntry], info: ValidationInfo) -> Mapping[str, LabelEntry]:
+        dropped = info.data.get("labels_dropped")
+        if dropped is not None and (found := merge_problems(value, dropped)):
+            raise problems(found)
+        return value
+
+
+def merge_problems(labels: Mapping[str, LabelEntry], dropped: Literal["others"] | tuple[int, ...]) -> dict[str, str]:
+    """Key -> what is wrong with where the integers of the mask files go."""
+    home = {} if dropped == "others" else dict.fromkeys(dropped, "labels_dropped")
+    found: dict[str, str] = {}
+    for number, label in labels.items():
+        key = number if label.merge is None else f"{number}.merge"
+        for raw in label.merge or (int(number),):
+            if raw in home:
+                found[key] = f"{raw} is in {home[raw]} too; allowed: one place for an integer of the masks"
+            home[raw] = f"labels.{key}"
+    for number, label in labels.items():
+        if label.merge is not None and int(number) not in home and dropped != "others":
+            found[f"{number}.merge"] = (
+                f"does not say what the integer {number} in a mask is; list it here, or in labels_dropped"
+            )
+    return found
+
+
+def changes_of(file: DatasetFile) -> dict[int, int]:
+    """Integer in a mask file -> label id, 0 where it is dropped; integers that are missing are not allowed."""
+    everything = range(1, MOST_LABEL + 1) if file.labels_dropped == "others" else file.labels_dropped
+    changes = dict.fromkeys(everything, 0)
+    for number, label in file.labels.items():
+        changes |= dict.fromkeys(label.merge or (int(number),), int(number))
+    return changes

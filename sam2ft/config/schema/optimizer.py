@@ -1,0 +1,102 @@
+"""`module.optimizer`, `module.scheduler`, `module.early_stopping`: how the loss is minimised, and for how long."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+
+from sam2ft.config.schema.base import REQUIRED, Arguments, OpenSection, ReadOnlyDict, Section, leaf, problem
+
+Part = Literal["prompt_encoder", "image_encoder", "mask_decoder"]
+Monitor = Literal[
+    "val_loss", "val_dice", "val_seg", "val_ce", "val_iou", "train_loss", "train_seg", "train_ce", "train_iou"
+]
+Mode = Literal["min", "max"]
+Positive = Annotated[float, Field(gt=0)]
+
+
+def mode_of(monitor: str) -> Mode:
+    """Whether a smaller or a larger monitored value is the better one."""
+    return "max" if monitor.endswith("_dice") else "min"
+
+
+class Optimizer(OpenSection):
+    """A torch.optim class by name; further keys are arguments of its constructor."""
+
+    table: ClassVar[str] = "optimizers"
+    type: str = leaf("AdamW", "name of a torch.optim class", affects="training")
+    constructor_arguments: Arguments = leaf(ReadOnlyDict(), "arguments of the optimizer", affects="training")
+    lr: float = leaf(1e-4, "learning rate", affects="training", gt=0)
+    lr_scale: Annotated[Mapping[Part, Positive], AfterValidator(ReadOnlyDict)] = leaf(
+        ReadOnlyDict(), "factor on lr for single parts, such as {image_encoder: 0.1}", affects="training", unit="1"
+    )
+    layer_decay: float | None = leaf(
+        None, "factor on lr per block of the image encoder, from the last block down", affects="training", gt=0, le=1
+    )
+    no_decay_norms: bool = leaf(False, "no weight decay on norms and biases", affects="training")
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        return ReadOnlyDict({"lr": self.lr, **self.constructor_arguments})
+
+
+class Scheduler(OpenSection):
+    """A torch.optim.lr_scheduler class by name; further keys are arguments of its constructor."""
+
+    table: ClassVar[str] = "schedulers"
+    type: str = leaf(REQUIRED, "name of a torch.optim.lr_scheduler class", affects="training")
+    constructor_arguments: Arguments = leaf(ReadOnlyDict(), "arguments of the scheduler", affects="training")
+    interval: Literal["step", "epoch"] = leaf("epoch", "when the scheduler advances", affects="training")
+    monitor: Monitor | None = leaf(
+        None, "value that ReduceLROnPlateau watches", affects="training", validate_default=True
+    )
+    warmup_steps: int = leaf(0, "steps of linear warm-up before it", affects="training", unit="steps", ge=0)
+
+    @classmethod
+    def more_problems(cls, name: str, arguments: Mapping[str, Any]) -> dict[str, str]:
+        half = {"epochs", "steps_per_epoch"} & arguments.keys()
+        if name == "OneCycleLR" and len(half) == 1 and "total_steps" not in arguments:
+            return {
+                half.pop(): "OneCycleLR takes epochs together with steps_per_epoch; leave out both to span training"
+            }
+        return {}
+
+    @field_validator("interval")
+    @classmethod
+    def _plateau_by_epoch(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("type") == "ReduceLROnPlateau" and value != "epoch":
+            raise problem("found step; allowed: epoch (what ReduceLROnPlateau watches exists once per epoch)")
+        return value
+
+    @field_validator("monitor")
+    @classmethod
+    def _plateau_alone_watches(cls, value: str | None, info: ValidationInfo) -> str | None:
+        name = info.data.get("type")
+        if name == "ReduceLROnPlateau" and value is None:
+            raise problem("missing; ReduceLROnPlateau needs it, such as val_loss")
+        if name not in (None, "ReduceLROnPlateau") and value is not None:
+            raise problem(f"{name} watches no value, only ReduceLROnPlateau does; leave the key out")
+        if value is not None and info.data.get("constructor_arguments", {}).get("mode", "min") != mode_of(value):
+            raise problem(f"{value} is better when {_BETTER[mode_of(value)]}; give mode: {mode_of(value)} too")
+        return value
+
+
+_BETTER = {"min": "smaller", "max": "larger"}
+
+
+class EarlyStopping(Section):
+    """When training ends before num_epochs, and which epoch is the best one."""
+
+    enabled: bool = leaf(True, "stop early; the best epoch is chosen by the same rule either way", affects="training")
+    monitor: Monitor = leaf("val_loss", "value that decides", affects="training")
+    mode: Mode = leaf("min", "min: smaller is better; max: larger is better", affects="training", validate_default=True)
+    patience: int = leaf(10, "epochs without improvement before stopping", affects="training", unit="epochs", ge=1)
+    min_delta: float = leaf(0.001, "an improvement on the best epoch is larger than this", affects="training", ge=0)
+
+    @field_validator("mode")
+    @classmethod
+    def _mode_fits(cls, value: str, info: ValidationInfo) -> str:
+        monitor = info.data.get("monitor")
+        if monitor is not None and value != mode_of(monitor):
+            raise problem(f"{monitor} is better when {_BETTER[mode_of(monitor)]}; allowed: {mode_of(monitor)}")
+        return value

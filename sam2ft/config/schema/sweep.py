@@ -1,0 +1,170 @@
+"""`sweep:`: which points an experiment has (docs/sweep.md)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Discriminator, Field, PositiveInt, Tag, model_validator
+
+from sam2ft.config.schema.base import REQUIRED, Frozen, Name, ReadOnly, ReadOnlyDict, Section, leaf, problem
+
+Number = int | float
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+
+
+class Range(Section):
+    """Numbers at equal distances, both ends included where they are reached."""
+
+    start: Number = leaf(REQUIRED, "first value", affects="nothing")
+    stop: Number = leaf(REQUIRED, "no value lies beyond it", affects="nothing")
+    step: Number = leaf(REQUIRED, "distance from one value to the next; negative to go down", affects="nothing")
+
+    @model_validator(mode="after")
+    def _leads_from_start_to_stop(self) -> "Range":
+        if self.step == 0 or (self.stop - self.start) * self.step < 0:
+            raise problem(f"step {self.step} does not lead from {self.start} to {self.stop}")
+        return self
+
+
+class LogRange(Section):
+    """Numbers at equal ratios, both ends included."""
+
+    start: Annotated[Number, Field(gt=0)] = leaf(REQUIRED, "first value", affects="nothing")
+    stop: Annotated[Number, Field(gt=0)] = leaf(REQUIRED, "last value", affects="nothing")
+    num: int = leaf(REQUIRED, "number of values", affects="nothing", ge=2, le=10_000)
+
+
+class Series(Section):
+    """Values by a rule; one of the keys."""
+
+    range: Range | None = Field(None, description="numbers at equal distances")
+    logrange: LogRange | None = Field(None, description="numbers at equal ratios")
+
+    @model_validator(mode="after")
+    def _is_one(self) -> "Series":
+        if (self.range is None) == (self.logrange is None):
+            raise problem("allowed: a list of values, {range: {start, stop, step}} or {logrange: {start, stop, num}}")
+        return self
+
+
+# Unions are told apart by what stands there, so that a wrong value is judged as the one it was meant to be.
+Values = Annotated[
+    Annotated[tuple[Frozen, ...], Field(min_length=1), Tag("values")] | Annotated[Series, Tag("a series")],
+    Discriminator(lambda value: "a series" if isinstance(value, Mapping | Series) else "values"),
+]
+Seeds = Annotated[
+    Annotated[int, Field(ge=1, le=100_000), Tag("a number")]
+    | Annotated[tuple[Seed, ...], Field(min_length=1), Tag("seeds")],
+    Discriminator(lambda value: "seeds" if isinstance(value, Sequence) and not isinstance(value, str) else "a number"),
+]
+Grid = Annotated[Mapping[str, Values], Field(min_length=1), AfterValidator(ReadOnlyDict)]
+Overrides = ReadOnly[Frozen]
+Condition = Annotated[Mapping[str, Frozen], Field(min_length=1), AfterValidator(ReadOnlyDict)]
+OverridesList = Annotated[tuple[Overrides, ...], Field(min_length=1)]
+
+_IF = "dotted key -> value, list of allowed values or {min, max}; all keys must hold"
+
+
+def _low_and_high(numbers: tuple[Number, ...]) -> tuple[Number, ...]:
+    if len(numbers) != 2 or not 0 < numbers[1] - numbers[0] < math.inf:
+        raise problem(f"found {list(numbers)}; allowed: [lowest, highest]")
+    return numbers
+
+
+def _of_positive_numbers(numbers: tuple[Number, ...]) -> tuple[Number, ...]:
+    if numbers[0] <= 0:
+        raise problem(f"found {list(numbers)}; allowed: [lowest, highest], both more than 0")
+    return numbers
+
+
+Ends = Annotated[tuple[Number, ...], AfterValidator(_low_and_high)]
+
+
+class Draw(Section):
+    """Where one parameter of a random search is drawn from; one of the keys, and `if`."""
+
+    uniform: Ends | None = leaf(None, "a number from [lowest, highest]", affects="nothing")
+    loguniform: Annotated[Ends, AfterValidator(_of_positive_numbers)] | None = leaf(
+        None, "a number from [lowest, highest], each power of ten alike", affects="nothing"
+    )
+    integers: Annotated[tuple[int, ...], AfterValidator(_low_and_high)] | None = leaf(
+        None, "a whole number from [lowest, highest], both included", affects="nothing", alias="int"
+    )
+    choice: Annotated[tuple[Frozen, ...], Field(min_length=1)] | None = leaf(
+        None, "one value of a list", affects="nothing"
+    )
+    condition: Condition | None = leaf(None, f"set only where: {_IF}", affects="nothing", alias="if")
+
+    @model_validator(mode="after")
+    def _is_one(self) -> "Draw":
+        given = [entry for entry in (self.uniform, self.loguniform, self.integers, self.choice) if entry is not None]
+        if len(given) != 1:
+            raise problem("allowed: one of uniform, loguniform, int, choice")
+        return self
+
+
+class Random(Section):
+    """Points drawn at random: one axis of the product."""
+
+    num: PositiveInt = leaf(REQUIRED, "number of draws", affects="nothing", le=100_000)
+    seed: int = leaf(0, "of the draws; each parameter has a generator of its own", affects="nothing", ge=0)
+    method: Literal["independent", "sobol"] = leaf(
+        "independent", "sobol: draws that fill the space evenly", affects="nothing"
+    )
+    parameters: Annotated[Mapping[str, Draw], Field(min_length=1), AfterValidator(ReadOnlyDict)] = leaf(
+        REQUIRED, "dotted key -> where its values are drawn from", affects="nothing"
+    )
+
+
+class Axes(Section):
+    """Ways to say an axis of the product."""
+
+    grid: Grid | None = leaf(None, "dotted key -> values; each key is an axis", affects="nothing")
+    zip: Grid | None = leaf(None, "dotted key -> values, all of one length, changed together", affects="nothing")
+    list: OverridesList | None = leaf(None, "mappings of dotted keys to values, one after the other", affects="nothing")
+
+
+class When(Axes):
+    """Axes that only some points have."""
+
+    condition: Condition = leaf(REQUIRED, _IF, affects="nothing", alias="if")
+
+    @model_validator(mode="after")
+    def _has_an_axis(self) -> "When":
+        if self.grid is None and self.zip is None and self.list is None:
+            raise problem("sweeps nothing; allowed beside if: grid, zip, list")
+        return self
+
+
+class OverridesWhere(Section):
+    """Keys set in the points that match."""
+
+    condition: Condition = leaf(REQUIRED, _IF, affects="nothing", alias="if")
+    values: Annotated[Overrides, Field(min_length=1)] = leaf(
+        REQUIRED, "dotted key -> value, such as resources.mem_gb: 128", affects="nothing", alias="set"
+    )
+
+
+class Sweep(Axes):
+    """Points of an experiment: a product of axes, less what is excluded, and what is added to it."""
+
+    random: Random | None = Field(None, description="points drawn at random, one axis")
+    when: tuple[When, ...] = leaf((), "axes that only points with certain values have", affects="nothing")
+    seeds: Seeds | None = leaf(
+        None,
+        "experiment.seed as the last axis: a list, or how many, counted up from experiment.seed",
+        affects="nothing",
+    )
+    exclude: tuple[Condition, ...] = leaf((), f"points of the product to leave out: {_IF}", affects="nothing")
+    include: tuple[Condition, ...] = leaf((), "points to add: mappings of dotted keys to values", affects="nothing")
+    points: Annotated[Mapping[Name, Overrides], AfterValidator(ReadOnlyDict)] = leaf(
+        ReadOnlyDict(), "points to add: name -> overrides", affects="nothing"
+    )
+    overrides: tuple[OverridesWhere, ...] = leaf((), "keys to set in the points that match", affects="nothing")
+
+    @model_validator(mode="after")
+    def _has_points(self) -> "Sweep":
+        axes = (self.grid, self.zip, self.list, self.random, self.seeds)
+        if all(axis is None for axis in axes) and not self.include and not self.points:
+            raise problem("has no points; allowed: grid, zip, list, random, seeds, include, points")
+        return self

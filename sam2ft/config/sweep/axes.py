@@ -1,0 +1,127 @@
+"""The axes that a sweep is the product of. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sam2ft.config.schema.sweep import Axes, Random, Sweep
+from sam2ft.config.sweep.conditions import holds
+from sam2ft.config.sweep.draws import draws
+from sam2ft.config.sweep.overrides import Draft, Misfit, Override, Place
+from sam2ft.config.sweep.values import values_of
+
+SEED = "experiment.seed"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Alternatives, one of which each point takes."""
+
+    rows: Sequence[Draft]
+    place: Place
+    condition: Mapping[str, Any] | None = None
+    """Points that it does not hold for do not have this axis."""
+    conditions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Key -> where it is set; it may ask for keys that stand before it in the row."""
+
+    @property
+    def keys(self) -> list[str]:
+        return list(dict.fromkeys(override.key for row in self.rows for override in row))
+
+    def extended(self, point: Draft) -> Iterator[Draft]:
+        """The points that one point becomes."""
+        if self.condition is not None and not holds(self.condition, point):
+            yield point
+        elif not self.conditions:
+            yield from (point + row for row in self.rows)
+        else:
+            yield from (self._conditional(point, row) for row in self.rows)
+
+    def _conditional(self, point: Draft, row: Draft) -> Draft:
+        for override in row:
+            condition = self.conditions.get(override.key)
+            if condition is None or holds(condition, point):
+                point = (*point, override)
+        return point
+
+
+def axes_of(sweep: Sweep, first_seed: int) -> tuple[list[Axis], list[Misfit]]:
+    """The axes in their order, the last one changing fastest: grid, zip, list, random, when, seeds."""
+    axes, misfits = _axes(sweep, ("sweep",))
+    if sweep.random is not None:
+        axes.append(_random_axis(sweep.random))
+    for index, when in enumerate(sweep.when):
+        inner, more = _axes(when, ("sweep", "when", str(index)), when.condition)
+        axes += inner
+        misfits += more
+    if sweep.seeds is not None and (axes or not (sweep.include or sweep.points)):
+        axes.append(Axis(seed_rows(sweep.seeds, first_seed), ("sweep", "seeds")))
+    return axes, misfits
+
+
+def _axes(given: Axes, place: Place, condition: Mapping[str, Any] | None = None) -> tuple[list[Axis], list[Misfit]]:
+    axes, misfits = [], []
+    for key, values in (given.grid or {}).items():
+        column = _column(key, values_of(values), (*place, "grid", key))
+        axes.append(Axis([(override,) for override in column], place, condition))
+    if given.zip is not None:
+        columns = [_column(key, values_of(values), (*place, "zip", key)) for key, values in given.zip.items()]
+        if len({len(column) for column in columns}) > 1:
+            lengths = ", ".join(f"{column[0].key} has {len(column)}" for column in columns)
+            misfits.append(Misfit((*place, "zip"), f"values of different number: {lengths}; allowed: one number"))
+        axes.append(Axis(list(zip(*columns, strict=False)), place, condition))
+    if given.list is not None:
+        rows = [overrides(entry, (*place, "list", str(index))) for index, entry in enumerate(given.list)]
+        axes.append(Axis(rows, place, condition))
+    return axes, misfits
+
+
+def _column(key: str, values: Sequence[Any], place: Place) -> list[Override]:
+    return [Override(key, value, (*place, str(index))) for index, value in enumerate(values)]
+
+
+def overrides(values: Mapping[str, Any], place: Place) -> Draft:
+    """A mapping of dotted keys to values as part of a point."""
+    return tuple(Override(key, value, (*place, key)) for key, value in values.items())
+
+
+def _random_axis(search: Random) -> Axis:
+    place = ("sweep", "random", "parameters")
+    columns = [[Override(key, value, (*place, key)) for value in drawn] for key, drawn in draws(search).items()]
+    conditions = {key: draw.condition for key, draw in search.parameters.items() if draw.condition is not None}
+    return Axis(list(zip(*columns, strict=True)), place, conditions=conditions)
+
+
+def seed_rows(seeds: int | Sequence[int], first_seed: int) -> list[Draft]:
+    """A point's seed, over all seeds. `first_seed`: what a number of seeds is counted up from."""
+    values = range(first_seed, first_seed + seeds) if isinstance(seeds, int) else seeds
+    return [(Override(SEED, value, ("sweep", "seeds", str(index))),) for index, value in enumerate(values)]
+
+
+def keys_of(sweep: Sweep) -> dict[str, Place]:
+    """Every dotted key that a sweep sets -> the first place that does."""
+    found: dict[str, Place] = {}
+    for part, place in [
+        (sweep, ("sweep",)),
+        *((when, ("sweep", "when", str(index))) for index, when in enumerate(sweep.when)),
+    ]:
+        for name, grid in (("grid", part.grid), ("zip", part.zip)):
+            _note(found, grid or {}, (*place, name))
+        for index, entry in enumerate(part.list or ()):
+            _note(found, entry, (*place, "list", str(index)))
+    if sweep.random is not None:
+        _note(found, sweep.random.parameters, ("sweep", "random", "parameters"))
+    if sweep.seeds is not None:
+        found.setdefault(SEED, ("sweep", "seeds"))
+    for index, entry in enumerate(sweep.include):
+        _note(found, entry, ("sweep", "include", str(index)))
+    for name, entry in sweep.points.items():
+        _note(found, entry, ("sweep", "points", name))
+    for index, where in enumerate(sweep.overrides):
+        _note(found, where.values, ("sweep", "overrides", str(index), "set"))
+    return found
+
+
+def _note(found: dict[str, Place], keys: Mapping[str, Any], place: Place) -> None:
+    for key in keys:
+        found.setdefault(key, (*place, key))

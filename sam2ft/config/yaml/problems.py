@@ -1,0 +1,181 @@
+"""What pydantic found wrong, as sentences with the place in the file: what was found, what is allowed."""
+
+import types
+from collections.abc import Callable, Mapping
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from sam2ft.config.schema.arguments import did_you_mean, shown
+from sam2ft.config.schema.base import OpenSection, Section
+from sam2ft.config.yaml.loading import KeyPath
+from sam2ft.core.errors import Problem
+
+_ALLOWED: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "bool_type": lambda _: "true or false",
+    "int_type": lambda _: "a whole number",
+    "int_from_float": lambda _: "a whole number",
+    "float_type": lambda _: "a number",
+    "finite_number": lambda _: "a finite number",
+    "string_type": lambda _: "text",
+    "path_type": lambda _: "a path",
+    "none_required": lambda _: "null",
+    "greater_than": lambda ctx: f"more than {ctx['gt']:g}",
+    "greater_than_equal": lambda ctx: f"at least {ctx['ge']:g}",
+    "less_than": lambda ctx: f"less than {ctx['lt']:g}",
+    "less_than_equal": lambda ctx: f"at most {ctx['le']:g}",
+    "multiple_of": lambda ctx: f"a multiple of {ctx['multiple_of']:g}",
+    **dict.fromkeys(("tuple_type", "list_type"), lambda _: "a list"),
+    **dict.fromkeys(("dict_type", "mapping_type", "model_type", "model_attributes_type"), lambda _: "a mapping"),
+}
+
+
+def problems_of(
+    error: ValidationError, value: Any, root: type[BaseModel], where: Callable[[KeyPath], str]
+) -> list[Problem]:
+    """One Problem per wrong key. `value`: what was validated as `root`; `where`: the place of a key."""
+    messages: dict[KeyPath, list[str]] = {}
+    allowed: dict[KeyPath, list[str]] = {}
+    for entry in error.errors(include_url=False, include_input=False):
+        key = _key_in(value, entry, root)
+        kind, context = entry["type"], entry.get("ctx", {})
+        if kind == "problems":
+            for inner, message in context["problems"].items():
+                messages.setdefault((*key, *inner.split(".")), []).append(message)
+        elif kind == "problem":
+            messages.setdefault(key, []).append(context["message"])
+        elif kind == "too_short":
+            message = f"found {context['actual_length']} entries; allowed: at least {context['min_length']}"
+            messages.setdefault(key, []).append(message)
+        elif kind == "missing":
+            messages.setdefault(key, []).append(f"missing; {_description(root, key)}")
+        elif kind == "extra_forbidden":
+            messages.setdefault(key, []).append(_unknown_key(root, key))
+        elif entry["loc"][-1:] == ("[key]",):
+            phrase = _phrase(kind, context, entry["msg"])
+            messages.setdefault(key, []).append(_found(key[-1], [phrase]))
+        else:
+            allowed.setdefault(key, []).append(_phrase(kind, context, entry["msg"]))
+    for key, phrases in allowed.items():
+        # A mapping that fits one alternative of a union is judged by what is inside it.
+        if not any(len(other) > len(key) and other[: len(key)] == key for other in [*messages, *allowed]):
+            messages.setdefault(key, []).append(_found(_at(value, key), phrases))
+    problems = [Problem(where(key), ".".join(key), "; ".join(found)) for key, found in messages.items()]
+    return sorted(problems, key=_place)
+
+
+def _place(problem: Problem) -> tuple[str, int]:
+    """(file, line), so that problems come in the order of the file."""
+    path, _, line = problem.where.rpartition(":")
+    return (path, int(line)) if line.isdecimal() else (problem.where, 0)
+
+
+def _found(value: Any, phrases: list[str]) -> str:
+    hint = ""
+    if isinstance(value, str):
+        hint = did_you_mean(value, [word for phrase in phrases for word in phrase.split(", ")])
+    return f"found {shown(value)}{hint}; allowed: {' or '.join(dict.fromkeys(phrases))}"
+
+
+def _phrase(kind: str, context: Mapping[str, Any], message: str) -> str:
+    if kind == "literal_error":
+        words = str(context["expected"]).replace("'", "").replace(" or ", ", ")
+        return words.replace("True", "true").replace("False", "false")
+    return _ALLOWED[kind](context) if kind in _ALLOWED else message[:1].lower() + message[1:]
+
+
+def _key_in(value: Any, entry: Any, root: type[BaseModel]) -> KeyPath:
+    """The path of an error in the value: pydantic's location without the names of alternatives and validators."""
+    key: tuple[str, ...] = ()
+    for part in entry["loc"]:
+        in_list = isinstance(value, list) and isinstance(part, int) and part < len(value)
+        if in_list or (isinstance(value, Mapping) and part in value):
+            value = value[part]
+        elif (
+            isinstance(value, Mapping) and part != "constructor_arguments" and _is_key_of(part, _section_at(root, key))
+        ):
+            value = None  # a key that is not there: missing, or its default does not fit the other keys
+        else:
+            continue
+        key = (*key, str(part))
+    return key
+
+
+def unknown_key(root: type[Section], key: KeyPath) -> Problem | None:
+    """What is wrong with a key that no file could hold; the place of the Problem is empty."""
+    model: type[BaseModel] | None = root
+    steps = iter(enumerate(key, start=1))
+    for depth, part in steps:
+        field = fields_of(model).get(part) if model is not None else None
+        if model is None or (field is None and issubclass(model, OpenSection)):
+            return None  # inside a value, or an argument of a class that only another key names
+        if field is None:
+            return Problem("", ".".join(key[:depth]), _unknown_key(root, key[:depth]))
+        model = next(iter(_models(field.annotation)), None)
+        if _is_many(field.annotation):
+            next(steps, None)  # a name or a position
+    return None
+
+
+def _is_many(annotation: Any) -> bool:
+    """Whether a value of this type is a mapping or a list of sections."""
+    many = get_origin(annotation) in (Mapping, tuple)
+    return many or any(_is_many(inner) for inner in get_args(annotation))
+
+
+def fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of a section by the keys that a file has."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def _is_key_of(part: Any, model: type[BaseModel] | None) -> bool:
+    return model is not None and part in fields_of(model)
+
+
+def _at(value: Any, key: KeyPath) -> Any:
+    for part in key:
+        value = value[int(part)] if isinstance(value, list) else value[part]
+    return value
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """Sections that a value of this type may be, those inside lists and mappings included."""
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    return [model for argument in get_args(annotation) for model in _models(argument)]
+
+
+def _section_at(root: type[BaseModel], key: KeyPath) -> type[BaseModel] | None:
+    """The section that a path leads to; names and positions inside mappings and lists are stepped over."""
+    model: type[BaseModel] | None = root
+    for part in key:
+        if model is not None and part in (fields := fields_of(model)):
+            inner = _models(fields[part].annotation)
+            model = inner[0] if inner else None
+    return model
+
+
+def _description(root: type[BaseModel], key: KeyPath) -> str:
+    model = _section_at(root, key[:-1])
+    field = fields_of(model).get(key[-1]) if model is not None else None
+    return (field.description if field is not None else None) or "required"
+
+
+def _unknown_key(root: type[BaseModel], key: KeyPath) -> str:
+    model = _section_at(root, key[:-1])
+    known = list(fields_of(model)) if model is not None else []
+    homes = [path.rpartition(".")[0] for path in _leaf_paths(root) if path.split(".")[-1] == key[-1]]
+    belongs = f"; it belongs to {' or '.join(home or 'the top of the file' for home in homes)}"
+    hint = belongs if homes else did_you_mean(key[-1], known)
+    return f"unknown key{hint}; allowed: {', '.join(known)}"
+
+
+def _leaf_paths(root: type[BaseModel], prefix: str = "") -> list[str]:
+    """Dotted paths of all keys of a tree of sections."""
+    paths = []
+    for name, field in fields_of(root).items():
+        paths.append(f"{prefix}{name}")
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            paths += _leaf_paths(field.annotation, f"{prefix}{name}.")
+    return paths

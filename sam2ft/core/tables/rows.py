@@ -1,0 +1,257 @@
+"""The only definition of the tables on disk: their keys, columns, units, NaN rules and text form.
+
+A row is a plain mapping from column name to value. Scorers make rows without the stamp (run, eval, split, protocol);
+`run/` stamps them. Values are str, int, float or None; None and NaN are written as an empty cell.
+"""
+
+import csv
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from io import StringIO
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sam2ft.core.errors import DataError
+from sam2ft.core.files import write_text
+from sam2ft.core.tables.columns import (
+    AGREEMENT,
+    BIOMARKER,
+    COUNTS,
+    DISTANCES,
+    GLOBAL_KEY,
+    INSTANCE,
+    LABEL,
+    MEASURE,
+    NOISE,
+    OVERLAP,
+    PAIR,
+    RATES,
+    SLICE,
+    SPLIT_PROTOCOL,
+    STATUS,
+    SUMMARY,
+    TN,
+    VOLUME_KEY,
+    VOLUME_MEASURES,
+    Column,
+    Kind,
+    integer,
+    number,
+    text,
+)
+
+Value = str | int | float | None
+Row = Mapping[str, Value]
+
+SCHEMA_VERSION = 1
+STATUSES = ("ok", "absent", "missed", "spurious")
+# label_name of the rows of global.csv that are of no single label.
+MEAN_OF_LABELS, POOLED = "mean_of_labels", "pooled"
+
+
+@dataclass(frozen=True)
+class Table:
+    """One CSV: `key` columns identify and sort its rows, `measures` follow; metrics may add columns after them."""
+
+    name: str
+    key: tuple[Column, ...]
+    measures: tuple[Column, ...]
+    description: str
+    extensible: bool = field(default=False)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.key + self.measures
+
+    def column_names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+    def key_names(self) -> list[str]:
+        return [column.name for column in self.key]
+
+
+TABLES: dict[str, Table] = {
+    table.name: table
+    for table in (
+        Table(
+            "slice",
+            (*VOLUME_KEY, SLICE, *LABEL),
+            (
+                integer("num_instances", "connected components of the reference in this slice"),
+                *COUNTS,
+                TN,
+                number("area_reference_mm2", "area of the reference", "mm2"),
+                number("area_prediction_mm2", "area of the prediction", "mm2"),
+                *OVERLAP,
+                *RATES,
+                *DISTANCES,
+                STATUS,
+            ),
+            "One row per evaluated slice and label, measured on the composed label map; absent labels included.",
+            extensible=True,
+        ),
+        Table(
+            "instance",
+            (*VOLUME_KEY, SLICE, *LABEL, INSTANCE),
+            (
+                text("box", "prompt box x0 y0 x1 y1, inclusive pixel indices, original frame; empty where propagated"),
+                *COUNTS,
+                *OVERLAP,
+                STATUS,
+            ),
+            "One row per prompt: its mask before composition against its connected component. With protocol propagate "
+            "one row per object (3-D component) and slice in which it is or was found.",
+            extensible=True,
+        ),
+        Table(
+            "volume",
+            (*VOLUME_KEY, *LABEL),
+            VOLUME_MEASURES,
+            "One row per volume and label; counts are sums of slice rows, dice and iou are computed from them.",
+            extensible=True,
+        ),
+        Table(
+            "prompt_noise",
+            (*VOLUME_KEY[:5], *NOISE, *SPLIT_PROTOCOL, *LABEL),
+            VOLUME_MEASURES,
+            "One row per volume, shift, seed and label of a prompt-noise study (eval.prompt_noise): what volume.csv "
+            "would hold with this jitter of the boxes.",
+            extensible=True,
+        ),
+        Table(
+            "prompt_noise_global",
+            (*GLOBAL_KEY[:3], NOISE[0], *SPLIT_PROTOCOL, *LABEL, MEASURE),
+            (
+                integer("num_seeds", "draws of the jitter"),
+                *SUMMARY,
+                number("sd_seeds", "standard deviation over seeds of the mean over subjects"),
+            ),
+            "One row per shift, label and measure: a subject's values are averaged over its volumes and the seeds "
+            "first. Counts of volumes are of volumes times seeds.",
+        ),
+        Table(
+            "global",
+            (*GLOBAL_KEY, *LABEL, MEASURE),
+            SUMMARY,
+            "One row per label and measure; overall rows have an empty label and the name mean_of_labels or pooled.",
+        ),
+        Table(
+            "biomarker_slice",
+            (*VOLUME_KEY, SLICE, LABEL[0], text("tissue", "label name"), INSTANCE, *BIOMARKER),
+            PAIR,
+            "Biomarkers of single slices, reference against prediction.",
+        ),
+        Table(
+            "biomarker_volume",
+            (*VOLUME_KEY, LABEL[0], text("tissue", "label name"), INSTANCE, *BIOMARKER),
+            PAIR,
+            "Biomarkers of whole volumes, reference against prediction. With datamodule.metric.sensitivity a column "
+            "sensitivity follows: the change of reference, in its unit, per pixel that the outline moves.",
+            extensible=True,
+        ),
+        Table(
+            "biomarker_global",
+            (*GLOBAL_KEY, text("tissue", "label name"), *BIOMARKER),
+            AGREEMENT,
+            "Agreement of prediction and reference over subjects (docs/agreement.md).",
+            extensible=True,
+        ),
+    )
+}
+
+
+def stamped(rows: Iterable[Row], *, run: str, eval: str, split: str, protocol: str) -> list[Row]:  # noqa: A002 (column name)
+    """Rows with the columns that only the caller of a scorer knows."""
+    return [{"run": run, "eval": eval, "split": split, "protocol": protocol, **row} for row in rows]
+
+
+def extra_columns(table: Table, rows: Sequence[Row]) -> list[str]:
+    """Names of columns that metrics added to `table`, sorted. Errors: ValueError for a table that takes none."""
+    known = set(table.column_names())
+    extra = sorted({name for row in rows for name in row if name not in known})
+    if extra and not table.extensible:
+        raise ValueError(f"{table.name}.csv takes no further columns, found {', '.join(extra)}")
+    return extra
+
+
+def cell(value: Any) -> str:
+    """The text of one value: floats as their shortest round-trip form, NaN and None empty."""
+    if value is None:
+        return ""
+    if isinstance(value, bool | np.bool_):
+        raise TypeError("a table holds no booleans; use status or 0/1")
+    if isinstance(value, int | np.integer):
+        return str(int(value))
+    if isinstance(value, float | np.floating):
+        number = float(value)
+        return "" if math.isnan(number) else repr(number)
+    return str(value)
+
+
+def sort_key(table: Table, row: Row) -> tuple[Any, ...]:
+    """Rows are sorted by key, column by column; integers by value, empty before any value."""
+    parts: list[Any] = []
+    for column in table.key:
+        value = row.get(column.name)
+        empty = value is None or value == ""
+        parts.append((0, 0 if column.kind == "integer" else "") if empty else (1, value))
+    return tuple(parts)
+
+
+def format_csv(table: Table, rows: Sequence[Row], extra: Sequence[str] | None = None) -> str:
+    """The CSV text of `rows`: header, then rows sorted by key, LF line ends.
+
+    Errors: ValueError when two rows have one key, or a row lacks a fixed column of the table.
+    """
+    names = table.column_names() + list(extra_columns(table, rows) if extra is None else extra)
+    ordered = sorted(rows, key=lambda row: sort_key(table, row))
+    for first, second in pairwise(ordered):
+        if sort_key(table, first) == sort_key(table, second):
+            raise ValueError(
+                f"{table.name}.csv: two rows for {dict(zip(table.key_names(), sort_key(table, first), strict=True))}"
+            )
+    stream = StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(names)
+    fixed = set(table.column_names())
+    for row in ordered:
+        if missing := fixed - row.keys():
+            raise ValueError(f"{table.name}.csv: row without {', '.join(sorted(missing))}: {dict(row)}")
+        writer.writerow([cell(row.get(name)) for name in names])
+    return stream.getvalue()
+
+
+def write_csv(path: Path, table: Table, rows: Sequence[Row], extra: Sequence[str] | None = None) -> None:
+    """Write `rows` as a whole file, or leave what was there."""
+    write_text(path, format_csv(table, rows, extra))
+
+
+def read_csv(path: Path, table: Table) -> list[dict[str, Value]]:
+    """Rows of a file that `write_csv` made; empty integer and number cells become None.
+
+    Errors: DataError naming the file when it lacks a fixed column or has a cell that is not of the column's type.
+    """
+    kinds = {column.name: column.kind for column in table.columns}
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            reader = csv.DictReader(stream, strict=True)
+            header = list(reader.fieldnames or [])
+            if missing := [name for name in kinds if name not in header]:
+                raise DataError(
+                    f"{path}: no column {', '.join(missing)}; it was written by another version of sam2ft or by hand"
+                )
+            return [{name: _parsed(text, kinds.get(name, "number")) for name, text in line.items()} for line in reader]
+    except (ValueError, TypeError, csv.Error) as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def _parsed(text: str, kind: Kind) -> Value:
+    if kind == "text":
+        return text
+    if text == "":
+        return None
+    return int(text) if kind == "integer" else float(text)

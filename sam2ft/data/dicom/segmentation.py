@@ -1,0 +1,159 @@
+"""A predicted label map as a DICOM segmentation of the series that it was predicted from.
+
+A segmentation is filed in the study of its series and carries the person's attributes, which no store holds: they are
+read from the series itself, which must still lie where the store was prepared from. `highdicom` is imported on use.
+"""
+
+import hashlib
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sam2ft.core.errors import ConfigError, DataError
+from sam2ft.core.files import canonical_json, read_json, replacing, sha256_text
+from sam2ft.core.labels import Label, LabelTable
+from sam2ft.data.store.store import VolumeRecord, record_path
+
+if TYPE_CHECKING:
+    import pydicom
+
+# Attributes that a header must have though they may be empty (PS3.3, type 2); anonymised series lack some.
+MAY_BE_EMPTY = (
+    "PatientID", "PatientName", "PatientBirthDate", "PatientSex",
+    "AccessionNumber", "StudyID", "StudyDate", "StudyTime",
+)  # fmt: skip
+# A short string (VR LO) of DICOM.
+_LONGEST_TEXT = 64
+# Series of one study are told apart by number; those of a scanner do not reach this.
+_FIRST_SERIES = 9000
+
+
+def source_series(record: VolumeRecord) -> Path:
+    """Folder of the DICOM series that a volume was prepared from.
+
+    Errors: DataError when it was prepared from something else, or the folder is no longer there.
+    """
+    found = read_json(record_path(record.folder, record.key))
+    if "source_image" not in found:
+        raise DataError(f"{record.key}: its store does not say where images came from; run launch/prepare.py again")
+    if found["source_image"] is None or "series_uid_sha256" not in found["slices"]:
+        came_from = found["source_image"] or "no file"
+        raise DataError(f"{record.key}: comes from {came_from}; a DICOM segmentation needs a DICOM series")
+    folder = Path(found["source_image"])
+    if not folder.is_dir():
+        raise DataError(f"{record.key}: its series is no longer in {folder}; a DICOM segmentation needs its headers")
+    return folder
+
+
+def refuse_without_highdicom() -> None:
+    """Errors: ConfigError naming the package to install."""
+    if find_spec("highdicom") is None:
+        raise ConfigError("eval.dicom_seg: needs the package highdicom, which is not installed; pip install highdicom")
+
+
+def write_segmentation(
+    path: Path, label_map_zyx: npt.NDArray[np.integer[Any]], labels: LabelTable, record: VolumeRecord, about: str
+) -> bool:
+    """Write `path`, one segment per label of the table in its order; False when it is there already with this content.
+
+    `about`: what made the prediction, for the header (64 characters). Errors: DataError when the series is not, or no
+    longer, the one that the volume was prepared from.
+    """
+    import pydicom
+
+    folder = source_series(record)
+    headers = _same_series(folder, record)
+    mask = hashlib.sha256(label_map_zyx.astype("<u2").tobytes()).hexdigest()
+    content = {"mask": mask, "labels": labels.to_json()}
+    series_uid = str(headers[0].SeriesInstanceUID)
+    uids = [
+        str(pydicom.uid.generate_uid(entropy_srcs=["sam2ft", series_uid, about, canonical_json(content), what]))
+        for what in ("series", "instance")
+    ]
+    if path.is_file() and pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID == uids[1]:
+        return False
+    segmentation = _segmentation(headers, _segments(label_map_zyx, labels), labels, uids, about[:_LONGEST_TEXT])
+    with replacing(path) as partial:
+        segmentation.save_as(partial)
+    return True
+
+
+def _same_series(folder: Path, record: VolumeRecord) -> "list[pydicom.Dataset]":
+    """The headers of the series, slices in the store's order."""
+    from sam2ft.data.dicom.series import read_headers
+
+    headers, geometry = read_headers(folder)
+    if sha256_text(str(headers[0].SeriesInstanceUID)) != record.dicom["series_uid_sha256"][0]:
+        raise DataError(f"{folder}: holds another series than the one that {record.key} was prepared from")
+    if difference := record.geometry.difference(geometry):
+        raise DataError(f"{folder}: is no longer what {record.key} was prepared from: {difference}")
+    for header in headers:
+        if "FrameOfReferenceUID" not in header or "StudyInstanceUID" not in header:
+            raise DataError(
+                f"{folder}: without FrameOfReferenceUID and StudyInstanceUID nothing can be filed beside it"
+            )
+        for keyword in MAY_BE_EMPTY:
+            if keyword not in header:
+                setattr(header, keyword, None)
+    return headers
+
+
+def _segments(label_map_zyx: npt.NDArray[np.integer[Any]], labels: LabelTable) -> npt.NDArray[np.uint16]:
+    """The label map with segment numbers (1 for the first label of the table, and so on) in place of ids."""
+    numbers = np.zeros(max(labels.ids) + 1, dtype=np.uint16)
+    numbers[list(labels.ids)] = np.arange(1, len(labels) + 1)
+    found: npt.NDArray[np.uint16] = numbers[label_map_zyx]
+    return found
+
+
+def _segmentation(
+    headers: "list[pydicom.Dataset]",
+    segments_zyx: npt.NDArray[np.uint16],
+    labels: LabelTable,
+    uids: list[str],
+    about: str,
+) -> Any:
+    from highdicom.seg import Segmentation, SegmentationTypeValues
+
+    return Segmentation(
+        source_images=headers,
+        pixel_array=segments_zyx,
+        segmentation_type=SegmentationTypeValues.BINARY,
+        segment_descriptions=[_description(number, label) for number, label in enumerate(labels, start=1)],
+        series_instance_uid=uids[0],
+        series_number=_FIRST_SERIES + int(headers[0].get("SeriesNumber") or 0),
+        sop_instance_uid=uids[1],
+        instance_number=1,
+        manufacturer="sam2ft",
+        manufacturer_model_name="sam2ft",
+        software_versions=metadata.version("sam2ft"),
+        device_serial_number="none",
+        content_description=about,
+        series_description=about,
+    )
+
+
+def _description(number: int, label: Label) -> Any:
+    from highdicom import AlgorithmIdentificationSequence
+    from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
+    from pydicom.sr.codedict import codes
+
+    algorithm = AlgorithmIdentificationSequence(
+        name="SAM 2", version=metadata.version("sam2"), family=codes.DCM.ArtificialIntelligence
+    )
+    description = SegmentDescription(
+        segment_number=number,
+        segment_label=label.name[:_LONGEST_TEXT],
+        # A label table has names, not codes: these are the general ones, which every label falls under.
+        segmented_property_category=codes.SCT.AnatomicalStructure,
+        segmented_property_type=codes.SCT.AnatomicalStructure,
+        # Prompted: boxes or points came from elsewhere.
+        algorithm_type=SegmentAlgorithmTypeValues.SEMIAUTOMATIC,
+        algorithm_identification=algorithm,
+    )
+    description.SegmentDescription = f"label {label.id}: {label.name}"
+    return description

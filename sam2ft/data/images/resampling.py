@@ -1,0 +1,47 @@
+"""Bringing a map to another grid through the affines; nothing else of a dataset is ever resampled."""
+
+import numpy as np
+import numpy.typing as npt
+
+from sam2ft.core.geometry import Geometry
+from sam2ft.data.images.grids import Volume
+
+# A value is one when at least this much of its weight is: a linear interpolation between a value and none has half.
+_LEAST_WEIGHT = 0.5
+
+
+def resampled(volume: Volume, geometry: Geometry) -> npt.NDArray[np.float32]:
+    """The values of `volume` at the voxel centres of `geometry`, linear in millimetres.
+
+    NaN of the source takes no part: a voxel is the weighted mean of its finite neighbours, and NaN where these have
+    less than half the weight, or outside the source.
+    """
+    from scipy import ndimage
+
+    source = np.asarray(volume.array_zyx, dtype=np.float64)
+    finite = np.isfinite(source)
+    layers = (np.where(finite, source, 0), finite.astype(np.float64))
+    steps = np.linalg.solve(volume.geometry.affine, geometry.affine).astype(np.float64)
+    result = np.full(geometry.shape_zyx, np.nan, dtype=np.float32)
+    for index in range(geometry.shape_zyx[0]):
+        places = _places(steps, index, geometry)
+        # Beyond the outermost centres a voxel of the source still reaches half its width.
+        value, weight = (ndimage.map_coordinates(layer, places, order=1, mode="nearest") for layer in layers)
+        inside = _inside(places, source.shape) & (weight >= _LEAST_WEIGHT)
+        np.divide(value, weight, out=result[index], where=inside, casting="same_kind")
+    return result
+
+
+def _places(steps: npt.NDArray[np.float64], index: int, geometry: Geometry) -> npt.NDArray[np.float64]:
+    """(z, y, x) in the source's voxels of each voxel of one slice, shape (3, rows, columns)."""
+    _, rows, columns = geometry.shape_zyx
+    y, x = np.mgrid[:rows, :columns].astype(np.float64)
+    voxels = np.stack([x, y, np.full_like(x, index), np.ones_like(x)])
+    found: npt.NDArray[np.float64] = np.tensordot(steps[:3], voxels, axes=1)[::-1]
+    return found
+
+
+def _inside(places: npt.NDArray[np.float64], shape_zyx: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    last = np.array(shape_zyx)[:, None, None] - 0.5
+    inside: npt.NDArray[np.bool_] = np.all((places >= -0.5) & (places <= last), axis=0)
+    return inside

@@ -1,0 +1,186 @@
+"""From a dataset file to a store: find, split, convert, write. What is finished and unchanged is not done again."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from sam2ft.config.load_dataset import DatasetConfig
+from sam2ft.core.errors import DataError
+from sam2ft.core.keys import VolumeKey
+from sam2ft.core.workers import each
+from sam2ft.data.images.maps import read_map
+from sam2ft.data.images.volumes import read_on_grid, read_volume
+from sam2ft.data.prepare.relabel import relabel
+from sam2ft.data.prepare.sources import VolumeSource, find_by_patterns, find_by_table, fingerprint
+from sam2ft.data.store.intensity import quantised, window_of
+from sam2ft.data.store.slice_metadata import distance_disagreements, in_short
+from sam2ft.data.store.split import SPLITS, split_by_fractions, split_from_file
+from sam2ft.data.store.store import Store
+from sam2ft.data.store.writer import PreparedVolume, StoreWriter
+
+LOCK = ".prepare.lock"
+STORED, UNCHANGED, REFUSED = "stored", "unchanged", "refused"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one volume."""
+
+    key: VolumeKey
+    result: str
+    """stored, unchanged or refused"""
+    reason: str = ""
+
+
+Progress = Callable[[int, int, Outcome], None]
+"""Called after each volume: how many are done, of how many, what became of it."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What `prepare_dataset` did."""
+
+    store: Path
+    outcomes: tuple[Outcome, ...]
+    splits: Mapping[str, int]
+    """Split -> number of prepared subjects."""
+    unlabelled: tuple[VolumeKey, ...]
+    """Prepared volumes whose mask holds no label at all: allowed, but worth a look."""
+    disagreements: tuple[str, ...] = ()
+    """What headers say of the distance of slices against their positions, where it differs by over 1 %."""
+
+    @property
+    def refused(self) -> tuple[Outcome, ...]:
+        return tuple(outcome for outcome in self.outcomes if outcome.result == REFUSED)
+
+    def count(self, result: str) -> int:
+        return sum(outcome.result == result for outcome in self.outcomes)
+
+
+def prepare_dataset(config: DatasetConfig, base: Path, out: Path, progress: Progress, *, workers: int = 1) -> Summary:
+    """Make or complete the store `out` from what `config` describes; its paths are below `base`.
+
+    `workers` processes share the volumes out; the store is the same for any number. Volumes that cannot be used are
+    refused one by one and named in the summary; the others are prepared. Errors: DataError when the folder is no store
+    of this dataset, when a split is wrong, or when every volume is refused; then nothing is changed.
+    """
+    sources = _find(config, base)
+    split_of = _split(config, sources, base)
+    writer = StoreWriter(out, config.dataset.name, config.dataset.anatomy, config.labels, config.split.seed)
+    writer.check()
+    _refuse_absent_masks(sources)
+    with _alone_in(out):
+        outcomes = []
+        for outcome in each(partial(_prepare_one, writer, config), sources, workers):
+            outcomes.append(outcome)
+            progress(len(outcomes), len(sources), outcome)
+        kept = [outcome.key for outcome in outcomes if outcome.result != REFUSED]
+        if not kept:
+            reasons = "\n".join(f"{outcome.key}: {outcome.reason}" for outcome in outcomes)
+            raise DataError(f"no volume of {config.dataset.name} could be prepared:\n{reasons}")
+        writer.finish(kept, split_of)
+    subjects = {key.subject for key in kept}
+    splits = {split: sum(split_of[subject] == split for subject in subjects) for split in SPLITS}
+    records = Store.open(out).volumes
+    unlabelled = tuple(record.key for record in records if not record.label_runs)
+    distances = {str(record.key): distance_disagreements(record.geometry, record.dicom) for record in records}
+    return Summary(out, tuple(outcomes), splits, unlabelled, tuple(in_short(distances)))
+
+
+def _find(config: DatasetConfig, base: Path) -> list[VolumeSource]:
+    sources = config.sources
+    if sources.is_table:
+        return find_by_table(config.dataset.name, base / sources.images, base)
+    return find_by_patterns(config.dataset.name, sources.images, sources.mask_pattern, sources.map_patterns, base)
+
+
+def _split(config: DatasetConfig, sources: list[VolumeSource], base: Path) -> dict[str, str]:
+    """subject -> split, over all subjects found: one that is refused today does not move the others."""
+    subjects = {source.key.subject for source in sources}
+    split = config.split
+    if split.file is not None:
+        return split_from_file(base / split.file, subjects)
+    return split_by_fractions(subjects, {"train": split.train, "val": split.val, "test": split.test}, split.seed)
+
+
+def _refuse_absent_masks(sources: list[VolumeSource]) -> None:
+    if not any(source.mask.exists() for source in sources):
+        folder = sources[0].mask.parent
+        state = "does not exist" if not folder.is_dir() else "is empty" if not any(folder.iterdir()) else "has none"
+        raise DataError(
+            f"{folder}: {len(sources)} images but no mask; this folder {state}, {sources[0].mask.name} was expected"
+        )
+
+
+@contextmanager
+def _alone_in(out: Path) -> Iterator[None]:
+    """One prepare at a time writes to a store. A folder in which nothing was written is removed again."""
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise DataError(f"{out}: another prepare is writing this store") from None
+    try:
+        yield
+    finally:
+        empty = [path.name for path in out.iterdir()] == [LOCK]
+        if empty:
+            (out / LOCK).unlink()
+        lock.release()
+        if empty:
+            out.rmdir()
+
+
+def _prepare_one(writer: StoreWriter, config: DatasetConfig, source: VolumeSource) -> Outcome:
+    try:
+        for path in source.paths:
+            if not path.exists():
+                raise DataError(f"{path}: no such file or folder")
+        stamp = fingerprint(source, config.conversion)
+        if writer.is_finished(source.key, stamp):
+            return Outcome(source.key, UNCHANGED)
+        writer.write(prepare_volume(source, config), stamp)
+    except DataError as error:
+        return Outcome(source.key, REFUSED, str(error))
+    return Outcome(source.key, STORED)
+
+
+def prepare_volume(source: VolumeSource, config: DatasetConfig) -> PreparedVolume:
+    """Image, mask and maps of one volume on the image's grid. Errors: DataError naming file and reason."""
+    image = read_volume(source.image, config.keep)
+    with _naming(source.image):
+        window = window_of(image.array_zyx, config.intensity.clip_percentiles)
+    mask = read_on_grid(source.mask, image.geometry)
+    with _naming(source.mask):
+        mask = relabel(mask, config.labels, config.changes)
+    maps = {
+        name: read_map(path, name, config.sources.map_source(name), image.geometry)
+        for name, path in sorted(source.maps.items())
+    }
+    return PreparedVolume(
+        key=source.key,
+        geometry=image.geometry,
+        image_zyx=quantised(image.array_zyx, window),
+        mask_zyx=mask,
+        maps={name: one.values_zyx for name, one in maps.items()},
+        map_r2={name: one.r2_zyx for name, one in maps.items() if one.r2_zyx is not None},
+        map_facts={name: one.facts for name, one in maps.items()},
+        window=window,
+        slices=image.slices,
+        subject_fields=image.subject_fields,
+        source_image=str(source.image.resolve()),
+    )
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors from inside begin with the file they are about."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None

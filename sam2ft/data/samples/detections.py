@@ -1,0 +1,215 @@
+"""Boxes that a detector found, read from CSV or JSON, and whose they are. No torch.
+
+A row is one box: dataset (may be left out with one store), subject, volume, slice (0-based), label (integer or name),
+x0, y0, x1, y1 (inclusive pixel indices, ORIGINAL frame) and, unread, score. JSON: a list of objects of these keys.
+"""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sam2ft.core.errors import DataError
+from sam2ft.core.keys import SliceKey
+from sam2ft.core.labels import LabelTable
+from sam2ft.core.prompts import Box
+from sam2ft.data.samples.instances import Instance
+from sam2ft.data.store.store import Store, VolumeRecord
+
+CORNERS = ("x0", "y0", "x1", "y1")
+NEEDED = ("subject", "volume", "slice", "label", *CORNERS)
+COLUMNS = ("dataset", *NEEDED, "score")
+_SHOWN = 8
+
+
+class Detection(NamedTuple):
+    """One box of a detector."""
+
+    label: int
+    box: Box
+    """Inside the picture, ORIGINAL frame."""
+
+
+Detections = Mapping[SliceKey, Sequence[Detection]]
+
+
+def read_detections(path: Path, stores: Sequence[Store]) -> dict[SliceKey, tuple[Detection, ...]]:
+    """The boxes of a file by slice, in the order of the file. A box is clipped to its picture.
+
+    Errors: DataError naming the file and the lines (JSON: the entries) with an unknown or missing column, a volume that
+    no store has, a slice or label that the volume or its store lacks, corners that are no whole numbers or in the
+    wrong order, or a box wholly outside its picture.
+    """
+    known = _Known.of(stores)
+    found: dict[SliceKey, list[Detection]] = {}
+    problems: list[str] = []
+    for where, values in _rows(path):
+        try:
+            key, detection = known.detection(values)
+        except DataError as error:
+            problems.append(f"{where}: {error}")
+        else:
+            found.setdefault(key, []).append(detection)
+    if problems:
+        more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
+        raise DataError("\n".join([*problems[:_SHOWN], *more]))
+    return {key: tuple(boxes) for key, boxes in found.items()}
+
+
+def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(file and line, or file and entry; the values by column) of every box."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from None
+    if path.suffix.lower() == ".json":
+        yield from _json_rows(path, text)
+        return
+    reader = csv.DictReader(StringIO(text, newline=""), strict=True)
+    _check_columns(f"{path}:1", reader.fieldnames or ())
+    try:
+        for row in reader:
+            where = f"{path}:{reader.line_num}"
+            if None in row or None in row.values():
+                raise DataError(f"{where}: not as many cells as the header has")
+            yield where, {name: value.strip() for name, value in row.items()}
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num}: {error}") from None
+
+
+def _json_rows(path: Path, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        raise DataError(f"{path}: expected a list of objects, one per box")
+    for number, entry in enumerate(value, start=1):
+        where = f"{path}: entry {number}"
+        _check_columns(where, list(entry))
+        yield where, entry
+
+
+def _check_columns(where: str, names: Sequence[str]) -> None:
+    missing, unknown = [name for name in NEEDED if name not in names], [name for name in names if name not in COLUMNS]
+    if missing or unknown or len(set(names)) < len(names):
+        found = f"no column {', '.join(missing)}" if missing else f"unknown or repeated columns {', '.join(names)}"
+        raise DataError(f"{where}: {found}; allowed: {', '.join(COLUMNS)} (dataset and score may be left out)")
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What a box may name."""
+
+    labels: Mapping[str, LabelTable]
+    """Of each dataset."""
+    records: Mapping[tuple[str, str, str], VolumeRecord]
+    """Not only those of the evaluated split: a detector may have looked at all."""
+
+    @classmethod
+    def of(cls, stores: Sequence[Store]) -> "_Known":
+        records = (record for store in stores for record in store.volumes)
+        by_name = {(record.key.dataset, record.key.subject, record.key.volume): record for record in records}
+        return cls({store.name: store.labels for store in stores}, by_name)
+
+    def detection(self, values: Mapping[str, Any]) -> tuple[SliceKey, Detection]:
+        """Errors: DataError without its place."""
+        dataset = self._dataset(values.get("dataset"))
+        name = (dataset, str(values["subject"]), str(values["volume"]))
+        if name not in self.records:
+            raise DataError(f"{'/'.join(name[1:])}: the store {dataset} has no such volume")
+        record = self.records[name]
+        num_slices, height, width = record.geometry.shape_zyx
+        index = _whole("slice", values["slice"])
+        if not 0 <= index < num_slices:
+            raise DataError(f"slice {index}: {record.key} has the slices 0 to {num_slices - 1}")
+        x0, y0, x1, y1 = (_whole(name, values[name]) for name in CORNERS)
+        if x0 > x1 or y0 > y1:
+            raise DataError(f"box {x0} {y0} {x1} {y1}: x0 <= x1 and y0 <= y1 are allowed")
+        clipped = Box(max(x0, 0), max(y0, 0), min(x1, width - 1), min(y1, height - 1))
+        if clipped.x0 > clipped.x1 or clipped.y0 > clipped.y1:
+            raise DataError(f"box {x0} {y0} {x1} {y1}: wholly outside the picture of {width} x {height} pixels")
+        return record.key.slice(index), Detection(_label(self.labels[dataset], values["label"]), clipped)
+
+    def _dataset(self, name: Any) -> str:
+        if not name and len(self.labels) == 1:
+            return next(iter(self.labels))
+        if name not in self.labels:
+            raise DataError(f"{f'dataset {name!r}' if name else 'no dataset'}; allowed: {', '.join(self.labels)}")
+        return str(name)
+
+
+def _whole(name: str, value: Any) -> int:
+    try:
+        number = float(value) if not isinstance(value, bool) else None
+    except (TypeError, ValueError):
+        number = None
+    if number is None or not number.is_integer():
+        raise DataError(f"{name}: found {value!r}, allowed: a whole number")
+    return int(number)
+
+
+def _label(labels: LabelTable, value: Any) -> int:
+    named = {label.name: label.id for label in labels} | {str(label.id): label.id for label in labels}
+    if str(value) not in named:
+        raise DataError(f"label {value!r} is not in the label table; known: {labels.describe()}")
+    return named[str(value)]
+
+
+# --- whose a box is ---------------------------------------------------------------------------------------------------
+
+
+def around_labels(detections: Sequence[Detection]) -> list[Detection]:
+    """One box around all boxes of each label (`eval.instances: per_label`), in the order of the labels."""
+    joined = []
+    for label in sorted({one.label for one in detections}):
+        corners = np.array([one.box for one in detections if one.label == label])
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        joined.append(Detection(label, Box(int(low[0]), int(low[1]), int(high[2]), int(high[3]))))
+    return joined
+
+
+def assigned(
+    instances: Sequence[Instance], detections: Sequence[Detection], shape_yx: tuple[int, int]
+) -> list[tuple[Instance, Box | None]]:
+    """Every instance with the box that found it (None: missed), and boxes that found none, each with an empty instance.
+
+    Pairs of one label are made in order of the IoU of the box and the instance's own, the largest first (equal ones:
+    the earlier instance, then the earlier box), each at most once, as long as they touch. Instances of boxes without
+    a pair are numbered after those of the reference. Sorted by label, then number.
+    """
+    pairs = sorted(
+        (-box_iou(instance.box, one.box), number, position)
+        for number, instance in enumerate(instances)
+        for position, one in enumerate(detections)
+        if instance.label == one.label
+    )
+    box_of: dict[int, int] = {}
+    for negative, number, position in pairs:
+        if negative < 0 and number not in box_of and position not in box_of.values():
+            box_of[number] = position
+    found: list[tuple[Instance, Box | None]] = [
+        (instance, detections[box_of[number]].box if number in box_of else None)
+        for number, instance in enumerate(instances)
+    ]
+    counts = {one.label: sum(instance.label == one.label for instance in instances) for one in detections}
+    nothing = np.zeros(shape_yx, dtype=np.bool_)
+    for position, one in enumerate(detections):
+        if position not in box_of.values():
+            counts[one.label] += 1
+            found.append((Instance(one.label, counts[one.label], nothing, one.box), one.box))
+    return sorted(found, key=lambda pair: (pair[0].label, pair[0].instance))
+
+
+def box_iou(first: Box, second: Box) -> float:
+    """Pixels in both boxes by pixels in either."""
+    width = min(first.x1, second.x1) - max(first.x0, second.x0) + 1
+    height = min(first.y1, second.y1) - max(first.y0, second.y0) + 1
+    shared = max(width, 0) * max(height, 0)
+    areas = sum((box.x1 - box.x0 + 1) * (box.y1 - box.y0 + 1) for box in (first, second))
+    return shared / (areas - shared)

@@ -1,0 +1,159 @@
+"""Which slices make which batch on which rank, and the workers that make them.
+
+The order of an epoch is drawn once for all ranks from (seed, epoch) and cut into pieces of batch_size x world_size;
+rank r takes the r-th batch of each piece. So the slices of an optimizer step depend on batch_size x accumulation x
+world_size alone, no slice is doubled or dropped, and every rank makes the same number of batches.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from sam2ft.core.keys import SliceKey
+from sam2ft.data.samples.batch import Batch, Draw, Sample, collate
+from sam2ft.data.samples.dataset import SliceDataset
+
+
+@dataclass(frozen=True)
+class LoaderSettings:
+    """How batches are made; none of it changes a sample."""
+
+    batch_size: int
+    """Slices per forward and rank."""
+    num_workers: int = 0
+    rank: int = 0
+    world_size: int = 1
+    pin_memory: bool = False
+    """For copies to a CUDA device that do not wait."""
+
+
+def epoch_order(keys: Sequence[SliceKey], seed: int, epoch: int, *, balanced: bool = False) -> list[int]:
+    """Positions in `keys` in the order of one epoch.
+
+    `balanced` gives every dataset the weight of the largest: the slices of a smaller one come again, reshuffled,
+    until the counts are equal.
+    """
+    by_dataset: dict[str, list[int]] = {}
+    for position, key in enumerate(keys):
+        by_dataset.setdefault(key.dataset if balanced else "", []).append(position)
+    largest = max(len(positions) for positions in by_dataset.values())
+    chosen: list[int] = []
+    rng = np.random.default_rng([seed, epoch])
+    for _, positions in sorted(by_dataset.items()):
+        passes = -(-largest // len(positions))
+        drawn = np.concatenate([rng.permutation(positions) for _ in range(passes)])
+        chosen += [int(position) for position in drawn[:largest]]
+    return [chosen[i] for i in rng.permutation(len(chosen))]
+
+
+class ShardedBatches:
+    """A rank's batches of the current epoch, as lists of Draw; a batch sampler for DataLoader."""
+
+    def __init__(
+        self,
+        keys: Sequence[SliceKey],
+        settings: LoaderSettings,
+        seed: int | None,
+        *,
+        balanced: bool = False,
+        first: Sequence[int] = (),
+    ):
+        """seed: None for the order of `keys`, epoch after epoch, with `first` on rank 0 before the others."""
+        self._keys = keys
+        self._settings = settings
+        self._seed = seed
+        self._balanced = balanced
+        self._fixed = rank_zero_first(len(keys), first, settings)
+        self._epoch = 0
+        self._skip = 0
+
+    def start(self, epoch: int, skip: int = 0) -> None:
+        """The next pass is `epoch`, without its first `skip` batches (they were done before a resume)."""
+        self._epoch, self._skip = epoch, skip
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._order()) / (self._settings.batch_size * self._settings.world_size))
+
+    def _order(self) -> list[int]:
+        if self._seed is None:
+            return self._fixed
+        return epoch_order(self._keys, self._seed, self._epoch, balanced=self._balanced)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        order = self._order()
+        size, world = self._settings.batch_size, self._settings.world_size
+        mine: list[int] = order[-1:]
+        for number, start in enumerate(range(0, len(order), size * world)):
+            first = start + self._settings.rank * size
+            # A rank without work repeats its last slice with weight 0, so that all ranks make the same collectives.
+            work = order[first : first + size]
+            mine, weight = (work, 1.0) if work else (mine[-1:], 0.0)
+            if number >= self._skip:
+                yield [Draw(index, self._epoch, weight) for index in mine]
+
+
+class EpochBatches:
+    """Call it with an epoch for that epoch's batches; workers live on between epochs."""
+
+    def __init__(self, dataset: SliceDataset, sampler: ShardedBatches, settings: LoaderSettings):
+        workers = settings.num_workers
+        self._sampler = sampler
+        self._loader: DataLoader[Sample] = DataLoader(
+            dataset,
+            batch_sampler=sampler,
+            num_workers=workers,
+            collate_fn=collate,
+            pin_memory=settings.pin_memory,
+            persistent_workers=workers > 0,
+            prefetch_factor=2 if workers > 0 else None,
+            worker_init_fn=_single_thread,
+        )
+
+    def __len__(self) -> int:
+        """Batches per epoch and rank."""
+        return len(self._sampler)
+
+    def __call__(self, epoch: int = 0, skip: int = 0) -> Iterable[Batch]:
+        """The batches of `epoch`, without the first `skip`."""
+        self._sampler.start(epoch, skip)
+        return iter(self._loader)
+
+
+def train_loader(dataset: SliceDataset, settings: LoaderSettings, *, balanced: bool = False) -> EpochBatches:
+    """Batches of the training slices, shuffled anew each epoch by the dataset's seed."""
+    sampler = ShardedBatches(dataset.keys, settings, dataset.settings.seed, balanced=balanced)
+    return EpochBatches(dataset, sampler, settings)
+
+
+def val_loader(dataset: SliceDataset, settings: LoaderSettings, shown: Sequence[SliceKey] = ()) -> EpochBatches:
+    """Batches of the validation slices; called without an epoch, always the same prompts.
+
+    In the order of their keys, but for the slices `shown`: these are the first that rank 0 meets, so that it has them
+    all without asking the other ranks.
+    """
+    return EpochBatches(
+        dataset, ShardedBatches(dataset.keys, settings, None, first=_positions(dataset, shown)), settings
+    )
+
+
+def _positions(dataset: SliceDataset, keys: Sequence[SliceKey]) -> list[int]:
+    wanted = set(keys)
+    return [position for position, key in enumerate(dataset.keys) if key in wanted]
+
+
+def rank_zero_first(count: int, first: Sequence[int], settings: LoaderSettings) -> list[int]:
+    """0 .. count - 1 in an order whose first slices on rank 0 are `first` (as many as rank 0 gets)."""
+    size, world = settings.batch_size, settings.world_size
+    places = [place for place in range(count) if place // size % world == 0]
+    placed = dict(zip(places, first, strict=False))
+    taken = set(placed.values())
+    rest = iter([position for position in range(count) if position not in taken])
+    return [placed[place] if place in placed else next(rest) for place in range(count)]
+
+
+def _single_thread(_worker: int) -> None:
+    torch.set_num_threads(1)

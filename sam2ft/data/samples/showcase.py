@@ -1,0 +1,66 @@
+"""Which slices are drawn after every epoch: few, always the same, and together they show every label well."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from sam2ft.core.keys import SliceKey
+from sam2ft.data.store.store import Store, VolumeRecord
+
+Shares = Mapping[int, float]
+"""Label id -> its area in a slice, relative to the largest that it has in any slice of the volume."""
+
+
+def slices_to_show(stores: Sequence[Store], records: Sequence[VolumeRecord], count: int) -> tuple[SliceKey, ...]:
+    """At most `count` labelled slices of `records`, sorted by key; a function of the volumes' content alone.
+
+    Subjects are taken in turn, spread evenly over their sorted names where there are more than `count`. Of a subject's
+    slices the one is taken that adds most to what is seen already: the sum over labels of the share of the label's
+    largest area, as far as it exceeds the best share shown so far; on a tie the slice with the largest shares in all.
+    (The first slices of a volume are mostly its edge: one or two labels, cut thin.)
+    """
+    store_of = {store.name: store for store in stores}
+    subjects: dict[tuple[str, str], list[VolumeRecord]] = {}
+    for record in sorted(records, key=lambda record: record.key):
+        subjects.setdefault((record.key.dataset, record.key.subject), []).append(record)
+    names = _spread(list(subjects), count)
+    candidates = [
+        {key: share for record in subjects[name] for key, share in _shares(store_of[name[0]], record)} for name in names
+    ]
+    chosen: list[SliceKey] = []
+    best: dict[int, float] = {}
+    while len(chosen) < count and any(candidates):
+        for slices in candidates:
+            if slices and len(chosen) < count:
+                key = _most_telling(slices, best)
+                for label, share in slices.pop(key).items():
+                    best[label] = max(share, best.get(label, 0.0))
+                chosen.append(key)
+    return tuple(sorted(chosen))
+
+
+def _spread(names: list[tuple[str, str]], count: int) -> list[tuple[str, str]]:
+    if len(names) <= count:
+        return names
+    return [names[(2 * i + 1) * len(names) // (2 * count)] for i in range(count)]
+
+
+def _shares(store: Store, record: VolumeRecord) -> Iterator[tuple[SliceKey, Shares]]:
+    mask_zyx = store.mask(record.key)
+    indices = record.labelled_slices
+    size = max(store.labels.ids) + 1
+    areas = {i: np.bincount(np.asarray(mask_zyx[i]).ravel(), minlength=size) for i in indices}
+    largest = {label: max((int(area[label]) for area in areas.values()), default=0) for label in store.labels.ids}
+    for i, area in areas.items():
+        held = {label: int(area[label]) / most for label, most in largest.items() if most and area[label]}
+        yield record.key.slice(i), held
+
+
+def _most_telling(slices: Mapping[SliceKey, Shares], best: Mapping[int, float]) -> SliceKey:
+    gains = {key: _gain(shares, best) for key, shares in slices.items()}
+    return max(gains, key=gains.__getitem__)  # of equal ones the first
+
+
+def _gain(shares: Shares, best: Mapping[int, float]) -> tuple[float, float]:
+    added = sum(max(0.0, share - best.get(label, 0.0)) for label, share in shares.items())
+    return round(added, 9), round(sum(shares.values()), 9)

@@ -1,0 +1,67 @@
+"""The slices of a volume, one after another, as an evaluation needs them."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from sam2ft.core.keys import SliceKey
+from sam2ft.data.samples.batch import to_model_frame
+from sam2ft.data.store.intensity import unit_image
+from sam2ft.data.store.store import Store, VolumeRecord
+
+Item = TypeVar("Item")
+
+
+class _End:
+    """What stands for the end of the items, which is no exception in a thread."""
+
+
+_END = _End()
+
+
+@dataclass(frozen=True)
+class SliceView:
+    """One slice of a volume for evaluation."""
+
+    key: SliceKey
+    image_1hw: Tensor
+    """float32, MODEL frame, in [0, 1]."""
+    reference_yx: npt.NDArray[np.integer]
+    """Label map, ORIGINAL frame."""
+
+
+def volume_slices(
+    store: Store, record: VolumeRecord, image_size: int, *, slices: Sequence[int] | None = None, prefetch: int = 0
+) -> Iterator[SliceView]:
+    """The slices of one volume in order (all of them, or those of `slices`), made one by one when asked for.
+
+    `prefetch` > 0 makes that many slices ahead in a thread: reading and resizing release Python's lock.
+    """
+
+    def view(index: int) -> SliceView:
+        image_1hw = to_model_frame(unit_image(store.image(record.key)[index]), image_size)
+        return SliceView(record.key.slice(index), image_1hw, np.array(store.mask(record.key)[index]))
+
+    return ahead(map(view, range(record.geometry.shape_zyx[0]) if slices is None else slices), prefetch)
+
+
+def ahead(items: Iterable[Item], count: int) -> Iterator[Item]:
+    """`items` in their order; `count` > 0 has them made in one thread, so many ahead of the one that is asked for."""
+    if count < 1:
+        yield from items
+        return
+    source = iter(items)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        waiting = deque(pool.submit(next, source, _END) for _ in range(count))
+        while True:
+            waiting.append(pool.submit(next, source, _END))
+            item = waiting.popleft().result()
+            if isinstance(item, _End):
+                return
+            yield item

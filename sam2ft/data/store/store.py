@@ -1,0 +1,259 @@
+"""A prepared dataset on disk: one array file per volume and kind, an index, and digests of everything.
+
+store.json                            version, dataset, labels, split seed, index of volumes with their digests
+volumes/<subject>__<volume>.image.npy uint16 zyx, 0..65535 means 0..1 after the intensity window
+volumes/<subject>__<volume>.mask.npy  uint8 or uint16 zyx, ids of the label table
+volumes/<subject>__<volume>.map-t2.npy  float32 zyx, NaN where there is no value
+volumes/<subject>__<volume>.r2-t2.npy   float32 zyx, r2 of the fit of a map that was fitted here
+volumes/<subject>__<volume>.json      the volume's own record: geometry, digests, fields per slice, source
+metadata_for_ml.json  metadata_for_stats.json
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sam2ft.core.errors import DataError
+from sam2ft.core.files import canonical_json, read_json, sha256_file, sha256_text
+from sam2ft.core.geometry import Geometry
+from sam2ft.core.keys import VolumeKey
+from sam2ft.core.labels import LabelTable
+from sam2ft.data.store.split import SPLITS, nested_subjects
+
+STORE_VERSION = 1
+IMAGE_LEVELS = 65535
+"""uint16 value that means 1.0."""
+
+METADATA_FOR_ML = "metadata_for_ml.json"
+METADATA_FOR_STATS = "metadata_for_stats.json"
+
+Runs = tuple[tuple[int, int], ...]
+
+
+def index_path(folder: Path) -> Path:
+    return folder / "store.json"
+
+
+def array_path(folder: Path, key: VolumeKey, kind: str) -> Path:
+    """`kind` is image, mask, map-<name> or r2-<name>."""
+    return folder / "volumes" / f"{key.file_stem}.{kind}.npy"
+
+
+def record_path(folder: Path, key: VolumeKey) -> Path:
+    """Written last: a volume whose record is there is complete."""
+    return folder / "volumes" / f"{key.file_stem}.json"
+
+
+@dataclass(frozen=True)
+class VolumeRecord:
+    """What is known of one volume without opening its arrays."""
+
+    key: VolumeKey
+    split: str
+    geometry: Geometry
+    digest: str
+    """sha256 over the arrays, the geometry and the label table: equal exactly when the content is."""
+    arrays: Mapping[str, str] = field(hash=False)
+    """Kind (image, mask, map-<name>, r2-<name>) -> sha256 of its file."""
+    label_runs: Mapping[int, Runs] = field(hash=False)
+    """Label id -> inclusive runs (first, last) of the slices that hold it."""
+    folder: Path
+    """The store."""
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        return tuple(kind.removeprefix("map-") for kind in self.arrays if kind.startswith("map-"))
+
+    @property
+    def labelled_slices(self) -> tuple[int, ...]:
+        """Indices of the slices with at least one label."""
+        runs = (run for runs in self.label_runs.values() for run in runs)
+        return tuple(sorted({index for first, last in runs for index in range(first, last + 1)}))
+
+    def slices_of(self, label_id: int) -> tuple[int, ...]:
+        """Indices of the slices that hold `label_id`."""
+        return tuple(i for first, last in self.label_runs.get(label_id, ()) for i in range(first, last + 1))
+
+    @cached_property
+    def dicom(self) -> dict[str, list[Any]]:
+        """Field -> one value per slice (None where the source had none), read when first asked for."""
+        slices: dict[str, list[Any]] = read_json(record_path(self.folder, self.key))["slices"]
+        return slices
+
+    @cached_property
+    def map_facts(self) -> dict[str, dict[str, Any]]:
+        """Map -> how it came about and how many voxels of each label have a value; empty in older stores."""
+        facts: dict[str, dict[str, Any]] = read_json(record_path(self.folder, self.key)).get("maps", {})
+        return facts
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "subject": self.key.subject,
+            "volume": self.key.volume,
+            "split": self.split,
+            "digest": self.digest,
+            "arrays": dict(self.arrays),
+            "labelled_slices": {str(label): [list(run) for run in runs] for label, runs in self.label_runs.items()},
+            "geometry": self.geometry.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any], dataset: str, folder: Path) -> "VolumeRecord":
+        return cls(
+            key=VolumeKey(dataset, value["subject"], value["volume"]),
+            split=value["split"],
+            geometry=Geometry.from_json(value["geometry"]),
+            digest=value["digest"],
+            arrays=dict(value["arrays"]),
+            label_runs={
+                int(label): tuple((int(first), int(last)) for first, last in runs)
+                for label, runs in value["labelled_slices"].items()
+            },
+            folder=folder,
+        )
+
+
+@dataclass(frozen=True)
+class Store:
+    """One prepared dataset, for reading. Arrays are memory-mapped and read-only."""
+
+    path: Path
+    name: str
+    anatomy: str
+    labels: LabelTable
+    split_seed: int
+    volumes: tuple[VolumeRecord, ...]
+    """Sorted by key."""
+
+    @classmethod
+    def open(cls, path: Path) -> "Store":
+        """The store in folder `path`. Errors: DataError when there is none, or one of another version."""
+        index = read_index(path)
+        if index is None:
+            raise DataError(f"{path}: no store here; make it with launch/prepare.py DATASET.yaml --out {path}")
+        try:
+            volumes = [VolumeRecord.from_json(entry, index["dataset"], path) for entry in index["volumes"]]
+            return cls(
+                path=path,
+                name=index["dataset"],
+                anatomy=index["anatomy"],
+                labels=LabelTable.from_json(index["labels"]),
+                split_seed=index["split_seed"],
+                volumes=tuple(sorted(volumes, key=lambda record: record.key)),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{index_path(path)}: damaged ({error!r}); run launch/prepare.py again") from None
+
+    @cached_property
+    def _by_key(self) -> dict[VolumeKey, VolumeRecord]:
+        return {record.key: record for record in self.volumes}
+
+    def record(self, key: VolumeKey) -> VolumeRecord:
+        if key not in self._by_key:
+            raise DataError(f"{self.path}: no volume {key}; it holds {len(self.volumes)} volumes of {self.name}")
+        return self._by_key[key]
+
+    def split_volumes(self, split: str, max_subjects: int | None = None) -> tuple[VolumeRecord, ...]:
+        """Volumes of a split, sorted by key; of at most `max_subjects` subjects, chosen nested by the split seed.
+
+        Errors: DataError for an unknown split and for one without volumes.
+        """
+        if split not in SPLITS:
+            raise DataError(f"split {split!r}; allowed: {', '.join(SPLITS)}")
+        records = [record for record in self.volumes if record.split == split]
+        if not records:
+            sizes = ", ".join(f"{name} {sum(r.split == name for r in self.volumes)}" for name in SPLITS)
+            raise DataError(f"{self.path}: split {split} has no volume ({sizes})")
+        subjects = set(nested_subjects((record.key.subject for record in records), max_subjects, self.split_seed))
+        return tuple(record for record in records if record.key.subject in subjects)
+
+    def image(self, key: VolumeKey) -> npt.NDArray[np.uint16]:
+        """uint16 zyx; 0..65535 means 0..1 after the intensity window."""
+        return self._array(key, "image", (np.uint16,))
+
+    def mask(self, key: VolumeKey) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
+        """uint8 or uint16 zyx; ids of the label table, 0 background."""
+        return self._array(key, "mask", (np.uint8, np.uint16))
+
+    def map(self, key: VolumeKey, name: str) -> npt.NDArray[np.float32]:
+        """float32 zyx in the map's unit (ms); NaN where there is no value."""
+        if name not in self.record(key).maps:
+            raise DataError(f"{key}: no map {name}; it has {', '.join(self.record(key).maps) or 'none'}")
+        return self._array(key, f"map-{name}", (np.float32,))
+
+    def map_r2(self, key: VolumeKey, name: str) -> npt.NDArray[np.float32] | None:
+        """float32 zyx: r2 of the fit behind a map, NaN where there was nothing to fit; None for one from a file."""
+        kind = f"r2-{name}"
+        return self._array(key, kind, (np.float32,)) if kind in self.record(key).arrays else None
+
+    def _array(self, key: VolumeKey, kind: str, dtypes: Sequence[Any]) -> npt.NDArray[Any]:
+        shape, path = self.record(key).geometry.shape_zyx, array_path(self.path, key, kind)
+        try:
+            array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: not readable ({error}); run launch/prepare.py again") from None
+        if array.shape != shape or array.dtype not in dtypes:
+            raise DataError(
+                f"{path}: holds {array.dtype} {array.shape}, the index says {shape}; run launch/prepare.py again"
+            )
+        return array
+
+    @property
+    def metadata_for_ml(self) -> Path:
+        return self.path / METADATA_FOR_ML
+
+    @property
+    def metadata_for_stats(self) -> Path:
+        return self.path / METADATA_FOR_STATS
+
+    def split_digest(self, splits: Iterable[str], max_subjects: int | None = None) -> str:
+        """Hex digest of who is in which of `splits` and of the content of their volumes."""
+        return records_digest(record for split in splits for record in self.split_volumes(split, max_subjects))
+
+    def verify(self, records: Iterable[VolumeRecord]) -> None:
+        """Read every array of `records` and compare its sha256. Errors: DataError naming the file that changed."""
+        for record in records:
+            for kind, expected in record.arrays.items():
+                path = array_path(self.path, record.key, kind)
+                found = sha256_file(path) if path.is_file() else "no file"
+                if found != expected:
+                    raise DataError(
+                        f"{path}: not the content that was prepared (sha256 {expected[:12]}... then, {found[:12]}... "
+                        f"now, of volume {record.key}); run launch/prepare.py again"
+                    )
+
+
+def records_digest(records: Iterable[VolumeRecord]) -> str:
+    """Hex digest of volumes, their splits and their content, whatever their order."""
+    rows = [(record.split, *_parts(record.key), record.digest) for record in records]
+    return sha256_text(canonical_json(sorted(rows)))
+
+
+def _parts(key: VolumeKey) -> tuple[str, str, str]:
+    return key.dataset, key.subject, key.volume
+
+
+def content_digest(arrays: Mapping[str, str], geometry: Geometry, labels: LabelTable) -> str:
+    """A volume's digest: over the digests of its array files, its geometry and the label table."""
+    return sha256_text(
+        canonical_json({"arrays": dict(arrays), "geometry": geometry.to_json(), "labels": labels.to_json()})
+    )
+
+
+def read_index(folder: Path) -> dict[str, Any] | None:
+    """The checked content of store.json, or None when there is none. Errors: DataError for another version."""
+    path = index_path(folder)
+    if not path.is_file():
+        return None
+    index = read_json(path)
+    version = index.get("version") if isinstance(index, dict) else None
+    if version != STORE_VERSION:
+        raise DataError(
+            f"{path}: store version {version}, this sam2ft reads {STORE_VERSION}; run launch/prepare.py again"
+        )
+    return dict(index)

@@ -1,0 +1,218 @@
+"""Writing a store. Every step leaves a state from which the next call goes on: arrays, then the volume's record, and
+when all volumes are done the metadata and, last, the index."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sam2ft.core.errors import DataError
+from sam2ft.core.files import read_json, replacing, sha256_file, write_json
+from sam2ft.core.geometry import Geometry
+from sam2ft.core.keys import VolumeKey
+from sam2ft.core.labels import LabelTable
+from sam2ft.data.store.metadata import VolumeMetadata, metadata_for_ml, metadata_for_stats
+from sam2ft.data.store.store import (
+    METADATA_FOR_ML,
+    METADATA_FOR_STATS,
+    STORE_VERSION,
+    Runs,
+    VolumeRecord,
+    array_path,
+    content_digest,
+    index_path,
+    record_path,
+)
+
+
+@dataclass(frozen=True)
+class PreparedVolume:
+    """One volume as it is stored."""
+
+    key: VolumeKey
+    geometry: Geometry
+    image_zyx: npt.NDArray[np.uint16]
+    mask_zyx: npt.NDArray[np.unsignedinteger[Any]]
+    maps: Mapping[str, npt.NDArray[np.float32]]
+    window: tuple[float, float]
+    """Intensities that became 0 and 1."""
+    slices: Mapping[str, list[Any]]
+    """Field -> one value per slice."""
+    subject_fields: Mapping[str, Any]
+    """Demographics that the dataset file keeps."""
+    source_image: str | None = None
+    """File or folder that the image was read from; None for an image that never was a file."""
+    map_r2: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    """Map -> r2 of the fit that made it."""
+    map_facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Map -> how it came about."""
+
+
+@dataclass(frozen=True)
+class StoreWriter:
+    """Writes the store of one dataset into `folder`."""
+
+    folder: Path
+    dataset: str
+    anatomy: str
+    labels: LabelTable
+    split_seed: int
+
+    def check(self) -> None:
+        """Errors: DataError when the folder holds something else than a store of this dataset."""
+        if not self.folder.exists():
+            return
+        if not self.folder.is_dir():
+            raise DataError(f"{self.folder}: is a file; --out names a folder")
+        if index_path(self.folder).is_file():
+            found = read_json(index_path(self.folder)).get("dataset")
+            if found != self.dataset:
+                raise DataError(f"{self.folder}: holds the store of dataset {found!r}, not of {self.dataset!r}")
+        elif strangers := self._strangers():
+            raise DataError(f"{self.folder}: is not a store and not empty (it holds {strangers[0]}); give a new folder")
+
+    def _strangers(self) -> list[str]:
+        names = {path.name for path in self.folder.iterdir() if not path.name.startswith(".")}
+        return sorted(names - {"volumes", "source", METADATA_FOR_ML, METADATA_FOR_STATS})
+
+    def is_finished(self, key: VolumeKey, source: str) -> bool:
+        """Whether `key` is stored completely, prepared from exactly `source` (a fingerprint of files and settings)."""
+        record = self._record(key)
+        return record is not None and record["source"] == source and self._arrays_are_there(key, record)
+
+    def _record(self, key: VolumeKey) -> dict[str, Any] | None:
+        path = record_path(self.folder, key)
+        if not path.is_file():
+            return None
+        record: dict[str, Any] = read_json(path)
+        # Records of earlier versions do not say where their image came from.
+        return record if record.get("version") == STORE_VERSION and "source_image" in record else None
+
+    def _arrays_are_there(self, key: VolumeKey, record: Mapping[str, Any]) -> bool:
+        paths = {array_path(self.folder, key, kind): size for kind, size in record["bytes"].items()}
+        return all(path.is_file() and path.stat().st_size == size for path, size in paths.items())
+
+    def write(self, volume: PreparedVolume, source: str) -> None:
+        """Store one volume; its record comes last, so that an interrupted volume is simply made again.
+
+        From here to `finish` there is no index: nobody reads a store whose arrays are being replaced.
+        """
+        index_path(self.folder).unlink(missing_ok=True)
+        record_path(self.folder, volume.key).unlink(missing_ok=True)
+        contents: dict[str, npt.NDArray[Any]] = {"image": volume.image_zyx, "mask": volume.mask_zyx}
+        contents |= {f"map-{name}": values for name, values in sorted(volume.maps.items())}
+        contents |= {f"r2-{name}": values for name, values in sorted(volume.map_r2.items())}
+        digests: dict[str, str] = {}
+        sizes: dict[str, int] = {}
+        for kind, array in contents.items():
+            path = array_path(self.folder, volume.key, kind)
+            with replacing(path) as partial, partial.open("wb") as stream:
+                np.save(stream, np.ascontiguousarray(array), allow_pickle=False)
+            digests[kind], sizes[kind] = sha256_file(path), path.stat().st_size
+        record = VolumeRecord(
+            key=volume.key,
+            split="",
+            geometry=volume.geometry,
+            digest=content_digest(digests, volume.geometry, self.labels),
+            arrays=digests,
+            label_runs=label_runs(volume.mask_zyx),
+            folder=self.folder,
+        ).to_json()
+        record |= {
+            "version": STORE_VERSION,
+            "source": source,
+            "source_image": volume.source_image,
+            "bytes": sizes,
+            "window": list(volume.window),
+            "subject_fields": dict(volume.subject_fields),
+            "slices": dict(volume.slices),
+            "maps": {name: _map_facts(volume, name) for name in sorted(volume.maps)},
+        }
+        write_json(record_path(self.folder, volume.key), record)
+
+    def finish(self, keys: Collection[VolumeKey], split_of: Mapping[str, str]) -> None:
+        """Write metadata and index for exactly the stored volumes `keys`, then remove what belongs to no volume."""
+        entries, metadata = [], []
+        for key in sorted(keys):
+            record = read_json(record_path(self.folder, key)) | {"split": split_of[key.subject]}
+            volume = VolumeRecord.from_json(record, self.dataset, self.folder)
+            entries.append(volume.to_json())
+            metadata.append(
+                VolumeMetadata(
+                    key=key,
+                    anatomy=self.anatomy,
+                    split=volume.split,
+                    labels=tuple(volume.label_runs),
+                    slices=record["slices"],
+                    subject_fields=record["subject_fields"],
+                    maps=_origins(record),
+                )
+            )
+        _write_if_changed(self.folder / METADATA_FOR_ML, metadata_for_ml(metadata))
+        _write_if_changed(self.folder / METADATA_FOR_STATS, metadata_for_stats(metadata))
+        index = {
+            "version": STORE_VERSION,
+            "dataset": self.dataset,
+            "anatomy": self.anatomy,
+            "labels": self.labels.to_json(),
+            "split_seed": self.split_seed,
+            "volumes": entries,
+        }
+        _write_if_changed(index_path(self.folder), index)
+        self._remove_strays(keys)
+
+    def _remove_strays(self, keys: Collection[VolumeKey]) -> None:
+        """Arrays and records of volumes that are no longer in the index (a subject may have been withdrawn)."""
+        known = {record_path(self.folder, key) for key in keys}
+        for key in keys:
+            kinds = read_json(record_path(self.folder, key))["arrays"]
+            known |= {array_path(self.folder, key, kind) for kind in kinds}
+        for path in (self.folder / "volumes").iterdir():
+            if path.suffix in (".npy", ".json") and path not in known:
+                path.unlink()
+
+
+def _origins(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Map -> how it came about, where that is known; records of earlier versions say nothing of maps."""
+    maps = record.get("maps", {})
+    return {
+        name: {fact: value for fact, value in facts.items() if fact != "valid_of_label"}
+        for name, facts in maps.items()
+        if "source" in facts
+    }
+
+
+def _map_facts(volume: PreparedVolume, name: str) -> dict[str, Any]:
+    """How a map came about, and how many voxels of each label of the mask have a value, of how many."""
+    finite = np.isfinite(volume.maps[name])
+    voxels = np.bincount(volume.mask_zyx.ravel())
+    valid = np.bincount(volume.mask_zyx[finite], minlength=len(voxels))
+    labels = np.flatnonzero(voxels)
+    return {
+        **volume.map_facts.get(name, {}),
+        "num_valid": int(finite.sum()),
+        "valid_of_label": {str(label): [int(valid[label]), int(voxels[label])] for label in labels if label},
+    }
+
+
+def label_runs(mask_zyx: npt.NDArray[np.integer]) -> dict[int, Runs]:
+    """Label id -> inclusive runs (first, last) of the slices that hold it, for every label of the mask."""
+    slices_of: dict[int, list[int]] = {}
+    for index, mask_yx in enumerate(mask_zyx):
+        for label in np.flatnonzero(np.bincount(mask_yx.ravel())):
+            slices_of.setdefault(int(label), []).append(index)
+    return {label: _runs(indices) for label, indices in sorted(slices_of.items()) if label}
+
+
+def _runs(indices: list[int]) -> Runs:
+    breaks = [i for i in range(1, len(indices)) if indices[i] != indices[i - 1] + 1]
+    starts, ends = [0, *breaks], [*breaks, len(indices)]
+    return tuple((indices[start], indices[end - 1]) for start, end in zip(starts, ends, strict=True))
+
+
+def _write_if_changed(path: Path, value: Any) -> None:
+    if not path.is_file() or read_json(path) != value:
+        write_json(path, value)

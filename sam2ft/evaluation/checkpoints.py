@@ -1,0 +1,131 @@
+"""Evaluate any checkpoint: one of a run here (its own settings are the default), or one made elsewhere."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sam2ft.config.identity import eval_id
+from sam2ft.config.load_experiment import plain
+from sam2ft.config.schema.evaluation_checks import refuse_unsupported
+from sam2ft.config.schema.experiment import Experiment
+from sam2ft.config.schema.module import NANO
+from sam2ft.config.yaml.tree import SET, Tree, load_tree, overridden, parse_overrides
+from sam2ft.config.yaml.validation import validated
+from sam2ft.core.errors import CheckpointError, ProblemsError, UserError
+from sam2ft.core.files import sha256_file
+from sam2ft.data.store.store import Store, records_digest
+from sam2ft.distributed.stop_signal import StopRequest
+from sam2ft.evaluation.run import EvalOutcome, evaluate_job, evaluated_records
+from sam2ft.evaluation.volumes import Job
+from sam2ft.model.weights import OFFICIAL, describe, read_info, read_weights
+from sam2ft.runs.attempt.fence import fence_of
+from sam2ft.runs.layout import RUNS, EvalLayout, RunLayout, foreign_evaluation
+from sam2ft.runs.stores import file_digests, max_train_subjects
+
+FOREIGN_HEX = 12
+# Weights say which model they are of, not at which size they were used; official ones are of 1024 px.
+IMAGE_SIZES = {NANO: 256}
+OFFICIAL_IMAGE_SIZE = 1024
+
+
+@dataclass(frozen=True)
+class CheckpointRequest:
+    """What launch/eval.py --ckpt was asked."""
+
+    checkpoint: Path
+    data: tuple[Path, ...] = ()
+    """Stores; empty: those of the run that the checkpoint belongs to."""
+    model: str | None = None
+    """module.sam2_model_cfg, where the weights do not say it."""
+    overrides: tuple[str, ...] = ()
+    """`key=value` texts of --set (and of the options that stand for one)."""
+    out: Path | None = None
+
+
+def evaluate_checkpoint(request: CheckpointRequest, stop: StopRequest | None = None) -> EvalOutcome:
+    """Evaluate `request.checkpoint` into its run's folder, or as a foreign one into runs/_foreign/ (or `out`).
+
+    Errors: those of `job_of`; CheckpointError for weights that do not fit, with the keys; UserError while a job is at
+    work on the run.
+    """
+    return evaluate_job(job_of(request), stop)
+
+
+def job_of(request: CheckpointRequest, like: Experiment | None = None) -> Job:
+    """What the request comes to; with `like`, on its data and evaluated as it says.
+
+    Errors: CheckpointError for a file that is no checkpoint or of a model that cannot be told; ProblemsError for
+    settings; UserError for a foreign checkpoint without data.
+    """
+    if not request.checkpoint.is_file():
+        raise CheckpointError(f"{request.checkpoint}: no such file")
+    layout = run_of(request.checkpoint)
+    experiment = _experiment(request, layout, like)
+    refuse_unsupported(experiment.eval)
+    # Where the experiment trained, max_subject_set was about training.
+    records = evaluated_records(experiment, max_train_subjects(experiment) if layout is None else None)
+    files, model = file_digests(experiment), _other_model(experiment, layout)
+    identity = eval_id(experiment, records_digest(records), files, model=model)
+    if layout is not None:
+        run, folder = layout.run_id, layout.evaluation(identity)
+    else:
+        digest = sha256_file(request.checkpoint)[:FOREIGN_HEX]
+        run, folder = f"foreign-{digest}", foreign_evaluation(digest, identity, RUNS)
+    evaluation = EvalLayout(request.out) if request.out else folder
+    # What lies outside of a run has no other writer than the person who starts this.
+    guard = fence_of(layout if request.out is None else None)
+    return Job(experiment, evaluation, run, identity, request.checkpoint, records, guard=guard)
+
+
+def _other_model(experiment: Experiment, layout: RunLayout | None) -> dict[str, Any] | None:
+    """What a run_id says of an evaluation of its own weights: the model that they are put into. None: as trained."""
+    module = experiment.module
+    model = {"sam2_model_cfg": module.sam2_model_cfg, "image_size": module.image_size}
+    trained = {} if layout is None else load_tree(layout.config).value["module"]
+    return None if all(trained.get(name) == value for name, value in model.items()) else model
+
+
+def run_of(checkpoint: Path) -> RunLayout | None:
+    """The run that a checkpoint lies in, or None."""
+    layout = RunLayout(checkpoint.resolve().parent.parent)
+    return layout if layout.config.is_file() and layout.best == checkpoint.resolve() else None
+
+
+def _experiment(request: CheckpointRequest, layout: RunLayout | None, like: Experiment | None) -> Experiment:
+    """The settings of the run, or the defaults for a foreign checkpoint, with what was asked for on top."""
+    if layout is not None:
+        tree = load_tree(layout.config)
+    elif not request.data and like is None:
+        raise UserError(f"{request.checkpoint}: belongs to no run here; name the store with --data")
+    else:
+        tree = Tree(request.checkpoint, _foreign_settings(request), {})
+    changes: list[tuple[str, Any]] = []
+    if like is not None:
+        changes += [("dataset", plain(like.dataset)), ("eval", plain(like.eval))]
+        changes.append(("datamodule.metric", plain(like.datamodule.metric)))
+    elif request.data:
+        changes.append(("dataset", {Store.open(path).name: {"store": str(path)} for path in request.data}))
+    changes += parse_overrides(request.overrides)
+    found = validated(Experiment, overridden(tree, [(key, value, SET) for key, value in changes]))
+    if isinstance(found, list):
+        raise ProblemsError(found)
+    return found
+
+
+def _foreign_settings(request: CheckpointRequest) -> dict[str, Any]:
+    info = read_info(request.checkpoint) if request.checkpoint.suffix != ".safetensors" else {}
+    model = request.model or str(info.get("sam2_model_cfg") or _model_of(request.checkpoint))
+    size = info.get("image_size") or IMAGE_SIZES.get(model, OFFICIAL_IMAGE_SIZE)
+    module = {"sam2_model_cfg": model, "image_size": size, "sam2_checkpoint": str(request.checkpoint)}
+    return {"experiment": {"name": "foreign"}, "dataset": {}, "module": module}
+
+
+def _model_of(checkpoint: Path) -> str:
+    """The stock name of the model that the weights are of. Errors: CheckpointError naming --model."""
+    described = describe(read_weights(checkpoint))
+    names = {official.config.rsplit("/", 1)[1].removesuffix(".yaml"): official.config for official in OFFICIAL.values()}
+    if described == NANO:
+        return described
+    if described is None or described not in names:
+        raise CheckpointError(f"{checkpoint}: its keys do not say which SAM 2 it is; name it with --model")
+    return names[described]

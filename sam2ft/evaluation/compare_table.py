@@ -1,0 +1,131 @@
+"""Several checkpoints on the same subjects: their means, and what each differs from the first by. No torch."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sam2ft.core.tables.columns import GLOBAL_KEY, LABEL, MEASURE, SUMMARY, integer, number, text
+from sam2ft.core.tables.rows import MEAN_OF_LABELS, POOLED, Row, Table, Value
+from sam2ft.statistics.cohort import SubjectValues, global_rows, subject_values
+from sam2ft.statistics.paired import holm, paired
+
+COMPARE = Table(
+    "compare",
+    (integer("checkpoint", "its place on the command line; 1 is what the others are compared with"),
+     *GLOBAL_KEY, *LABEL, MEASURE),
+    (
+        text("file", "the checkpoint"),
+        *SUMMARY,
+        integer("n_paired", "subjects that this checkpoint and the first have a value of"),
+        number("difference", "mean over them of this checkpoint - the first"),
+        number("difference_ci_low", "95 % bootstrap interval of the mean difference over subjects, lower end"),
+        number("difference_ci_high", "upper end"),
+        number("p_wilcoxon", "Wilcoxon's signed-rank test of the differences, two-sided"),
+        number("p_holm", "the same, corrected after Holm over the labels and checkpoints of a measure"),
+    ),
+    "One row per checkpoint, label and measure; the overall rows are corrected over checkpoints alone.",
+)  # fmt: skip
+
+_KEY = ("dataset", "split", "protocol", "label", "label_name", "measure")
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One checkpoint and the rows of its volume.csv."""
+
+    file: str
+    volume_rows: Sequence[Row]
+
+
+def compare_rows(evaluated: Sequence[Evaluated]) -> list[Row]:
+    """The rows of compare.csv, checkpoint by checkpoint, each in the order of its global.csv."""
+    values = [{_key(one.key): one for one in subject_values(each.volume_rows)} for each in evaluated]
+    rows: list[dict[str, Value]] = []
+    for number_, each in enumerate(evaluated, start=1):
+        for row in global_rows(each.volume_rows):
+            differences = _against_first(values[0], values[number_ - 1], row) if number_ > 1 else _NOTHING
+            rows.append({"checkpoint": number_, **row, "file": each.file, **differences, "p_holm": None})
+    families: dict[tuple[Value, ...], list[dict[str, Value]]] = {}
+    for made in rows:
+        if made["p_wilcoxon"] is not None:
+            overall = made["label_name"] if made["label"] is None else ""
+            families.setdefault((*(made[name] for name in ("dataset", "measure")), overall), []).append(made)
+    for family in families.values():
+        for made, corrected in zip(family, holm([_number(made["p_wilcoxon"]) for made in family]), strict=True):
+            made["p_holm"] = corrected
+    return list(rows)
+
+
+_NOTHING: Mapping[str, Value] = dict.fromkeys(
+    ("n_paired", "difference", "difference_ci_low", "difference_ci_high", "p_wilcoxon")
+)
+
+
+def _against_first(
+    first: Mapping[tuple[Value, ...], SubjectValues], second: Mapping[tuple[Value, ...], SubjectValues], row: Row
+) -> dict[str, Value]:
+    reference, own = first.get(_key(row)), second[_key(row)]
+    found = paired({} if reference is None else reference.values, own.values)
+    return {
+        "n_paired": found.n,
+        "difference": found.difference,
+        "difference_ci_low": found.ci_low,
+        "difference_ci_high": found.ci_high,
+        "p_wilcoxon": found.p,
+    }
+
+
+def _key(row: Mapping[str, Value]) -> tuple[Value, ...]:
+    return tuple(row[name] for name in _KEY)
+
+
+def _number(value: Value) -> float:
+    return math.nan if value is None else float(value)
+
+
+def comparison_lines(rows: Sequence[Row], measure: str = "dice") -> list[str]:
+    """The comparison of one measure as lines of text: which checkpoint is which, then a line per label."""
+    files = dict.fromkeys(
+        (int(row["checkpoint"] or 0), str(row["file"]), f"{row['run']}, eval {row['eval']}") for row in rows
+    )
+    lines = [f"{number_}: {file} ({run})" for number_, file, run in files]
+    chosen = [row for row in rows if row["measure"] == measure and row["label_name"] != POOLED]
+    several = len({row["dataset"] for row in chosen}) > 1
+    cells: dict[str, dict[int, Row]] = {}
+    for row in chosen:
+        name = f"{row['dataset']} {row['label_name']}" if several else str(row["label_name"])
+        cells.setdefault(name, {})[int(row["checkpoint"] or 0)] = row
+    head = [f"{measure}, mean ± sd", *(str(number_) for number_, _, _ in files)]
+    head += [f"{number_} - 1 [95 % CI], p (Holm)" for number_, _, _ in list(files)[1:]]
+    table = [head]
+    overall = [name for name in cells if name.endswith(MEAN_OF_LABELS)]
+    for name in [*(one for one in cells if one not in overall), *overall]:
+        of = cells[name]
+        table.append(
+            [name, *(_mean(of.get(n)) for n, _, _ in files), *(_gain(of.get(n)) for n, _, _ in list(files)[1:])]
+        )
+    widths = [max(len(line[column]) for line in table) for column in range(len(head))]
+    return lines + [
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in table
+    ]
+
+
+def _mean(row: Row | None) -> str:
+    if row is None or math.isnan(_number(row["mean"])):
+        return "-"
+    return f"{_number(row['mean']):.3f} ± {_shown(row['sd'])} (n={row['n']})"
+
+
+def _gain(row: Row | None) -> str:
+    if row is None or math.isnan(_number(row["difference"])):
+        return "-"
+    low, high = (_signed(row[f"difference_ci_{end}"]) for end in ("low", "high"))
+    return f"{_signed(row['difference'])} [{low}, {high}], p={_shown(row['p_holm'])}"
+
+
+def _shown(value: Value) -> str:
+    return "-" if math.isnan(_number(value)) else f"{_number(value):.3f}"
+
+
+def _signed(value: Value) -> str:
+    return "-" if math.isnan(_number(value)) else f"{_number(value):+.3f}"

@@ -1,0 +1,154 @@
+"""Masks made elsewhere as files: which belongs to which volume, and its array on the reference's grid. No torch."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from sam2ft.core.errors import DataError
+from sam2ft.core.files import canonical_json, sha256_file, sha256_text
+from sam2ft.core.geometry import Geometry
+from sam2ft.core.keys import VolumeKey, path_component
+from sam2ft.core.labels import LabelTable
+from sam2ft.data.images.grids import nearest_on_grid, on_grid
+from sam2ft.data.images.volumes import read_volume
+from sam2ft.data.prepare.relabel import relabel
+from sam2ft.data.store.store import VolumeRecord
+from sam2ft.metrics.counts import LabelMap
+
+SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr")
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class FoundPredictions:
+    """The files of a folder (or table) that belong to volumes, and the masks in it that belong to none."""
+
+    paths: dict[VolumeKey, Path]
+    others: tuple[str, ...]
+    """Files, or lines of the table, of no evaluated volume."""
+
+
+def find_predictions(predictions: Path, records: Sequence[VolumeRecord]) -> FoundPredictions:
+    """One file per volume of `records`.
+
+    `predictions`: a folder with `<subject>__<volume>.nii.gz` (or .nii, .nrrd; `<subject>` alone where it has one
+    volume; also within a folder named like the dataset, as our own evaluations write them), or a CSV with columns
+    subject, volume, path (relative to the CSV). Errors: DataError naming volumes without a file, or with two.
+    """
+    if predictions.is_dir():
+        found = _of_folder(predictions, records)
+    elif predictions.suffix == ".csv":
+        found = _of_table(predictions, records)
+    else:
+        what = "no such file or folder" if not predictions.exists() else "neither a folder nor a .csv table"
+        raise DataError(f"{predictions}: {what}")
+    if lacking := [str(record.key) for record in records if record.key not in found.paths]:
+        others = f" (masks here of no such volume: {listed(found.others)})" if found.others else ""
+        raise DataError(
+            f"{predictions}: no prediction of {len(lacking)} of {len(records)} volumes: {listed(lacking)}; expected "
+            f"files such as {records[0].key.file_stem}.nii.gz, or a table with columns subject, volume, path{others}"
+        )
+    return found
+
+
+def _of_folder(folder: Path, records: Sequence[VolumeRecord]) -> FoundPredictions:
+    subjects = [record.key.subject for record in records]
+    here = [path for base in _folders(folder, records) for path in sorted(base.iterdir()) if _is_mask(path)]
+    by_stem: dict[str, list[Path]] = {}
+    for path in here:
+        by_stem.setdefault(stem(path), []).append(path)
+    paths, used = {}, set()
+    for record in records:
+        names = [record.key.file_stem]
+        if subjects.count(record.key.subject) == 1:
+            names.append(path_component(record.key.subject))
+        candidates = [path for name in dict.fromkeys(names) for path in by_stem.get(name, ())]
+        if len(candidates) > 1:
+            both = " and ".join(str(path) for path in candidates)
+            raise DataError(f"{record.key}: {len(candidates)} predictions, {both}; keep one")
+        if candidates:
+            paths[record.key] = candidates[0]
+            used.add(candidates[0])
+    return FoundPredictions(paths, tuple(path.name for path in here if path not in used))
+
+
+def _folders(folder: Path, records: Sequence[VolumeRecord]) -> list[Path]:
+    datasets = dict.fromkeys(record.key.dataset for record in records)
+    return [folder, *(inner for name in datasets if (inner := folder / path_component(name)).is_dir())]
+
+
+def _is_mask(path: Path) -> bool:
+    return path.is_file() and path.name.endswith(SUFFIXES) and not path.name.startswith(".")
+
+
+def _of_table(path: Path, records: Sequence[VolumeRecord]) -> FoundPredictions:
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        lines = csv.DictReader(stream)
+        if missing := {"subject", "volume", "path"} - set(lines.fieldnames or ()):
+            raise DataError(f"{path}: no column {', '.join(sorted(missing))}; expected subject, volume, path")
+        key_of = {(record.key.subject, record.key.volume): record.key for record in records}
+        paths: dict[VolumeKey, Path] = {}
+        others = []
+        for line in lines:
+            key = key_of.get((line["subject"], line["volume"]))
+            if key is None:
+                others.append(f"{line['subject']}/{line['volume']}")
+            elif key in paths:
+                raise DataError(f"{path}:{lines.line_num}: {key} is there twice; keep one")
+            else:
+                paths[key] = path.parent / (line["path"] or "")
+    return FoundPredictions(paths, tuple(others))
+
+
+def read_prediction(path: Path, geometry: Geometry, *, resample: bool) -> tuple[npt.NDArray[Any], bool]:
+    """(array of a file in the voxel order of `geometry`, whether it was resampled): axes are permuted and flipped by
+    the affine, and no more is done unless it is asked for.
+
+    `resample`: a mask on another grid takes each voxel's value from its own nearest voxel (0 outside of it). Errors:
+    DataError with both geometries.
+    """
+    volume = read_volume(path)
+    try:
+        return on_grid(volume, geometry, what="prediction"), False
+    except DataError as error:
+        if resample:
+            return nearest_on_grid(volume, geometry), True
+        raise DataError(
+            f"{path}: {error}\n  reference: {geometry.describe()}\n  prediction: {volume.geometry.describe()}\n"
+            "  export it on the grid of the reference, or ask for the nearest voxel with --resample"
+        ) from None
+
+
+def relabelled(path: Path, mask: npt.NDArray[Any], labels: LabelTable) -> LabelMap:
+    """`mask` as a label map. Errors: DataError naming the file and the ids that the table lacks."""
+    try:
+        return relabel(mask, labels, {label: label for label in labels.ids})
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def stem(path: Path) -> str:
+    """The name of a file without what says its format."""
+    for suffix in SUFFIXES:
+        if path.name.endswith(suffix):
+            return path.name.removesuffix(suffix)
+    return path.name
+
+
+def digest(path: Path) -> str:
+    """sha256 of a file, or of the files of a DICOM folder in the order of their names."""
+    if path.is_dir():
+        return sha256_text(canonical_json([sha256_file(one) for one in sorted(path.iterdir()) if one.is_file()]))
+    if not path.is_file():
+        raise DataError(f"{path}: no such file or folder")
+    return sha256_file(path)
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first few of them."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

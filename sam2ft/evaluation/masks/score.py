@@ -1,0 +1,229 @@
+"""Scoring masks made elsewhere: the same tables as an evaluation, without a model or torch."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sam2ft.config.load_dataset import load_label_table
+from sam2ft.core.errors import DataError
+from sam2ft.core.files import canonical_json, sha256_text, write_json
+from sam2ft.core.keys import VolumeKey
+from sam2ft.core.labels import LabelTable
+from sam2ft.core.tables.rows import SCHEMA_VERSION, TABLES, Row, sort_key, stamped
+from sam2ft.core.workers import each
+from sam2ft.data.images.volumes import read_volume
+from sam2ft.data.store.metadata import GRID_FIELDS
+from sam2ft.data.store.slice_metadata import MetadataSource
+from sam2ft.data.store.store import Store, VolumeRecord
+from sam2ft.evaluation.masks.inputs import digest, find_predictions, listed, read_prediction, relabelled, stem
+from sam2ft.evaluation.masks.settings import Scoring
+from sam2ft.evaluation.outputs.pictures import draw_pictures
+from sam2ft.evaluation.outputs.tables import with_cohort, write_cohort
+from sam2ft.metrics.counts import LabelMap
+from sam2ft.metrics.factory import load_metrics, metrics_with_met_needs
+from sam2ft.metrics.measurement import Metric
+from sam2ft.metrics.scoring import Scene, score_volume
+from sam2ft.runs.layout import RUNS, EvalLayout, scored
+
+PROTOCOL = "masks"
+"""Column `protocol` of masks that no prompt of ours made."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a scoring wrote."""
+
+    evaluation: EvalLayout
+    run: str
+    tables: Mapping[str, Sequence[Row]]
+    """Table name -> its rows; biomarker tables only where there is a biomarker."""
+
+
+@dataclass(frozen=True)
+class _Masks:
+    """Both label maps of a volume on its grid, and what surrounds them."""
+
+    prediction_zyx: LabelMap
+    reference_zyx: LabelMap
+    scene: Scene
+    resampled: bool = False
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One volume to be scored; its arrays are read when its turn comes."""
+
+    key: VolumeKey
+    split: str
+    prediction: Path
+    reference_digest: str
+    read: Callable[[], _Masks]
+
+
+@dataclass(frozen=True)
+class _CaseRows:
+    """What a case came to: its rows by table."""
+
+    rows: Mapping[str, Sequence[Row]]
+    resampled: bool
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """What all cases came to, before it is written."""
+
+    run: str
+    eval: str
+    tables: Mapping[str, Sequence[Row]]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+def score_pair(
+    reference: Path,
+    prediction: Path,
+    *,
+    labels: Path | None = None,
+    out: Path | None = None,
+    scoring: Scoring | None = None,
+) -> Scored:
+    """Score one label-map file against another on the same grid.
+
+    `labels`: a YAML file with the one key `labels:`; without it every non-zero integer in either mask is a label.
+    Errors: DataError for unreadable files, other grids, and labels that the table lacks.
+    """
+    table = None if labels is None else load_label_table(labels)
+    chosen = scoring or Scoring()
+    key = VolumeKey("files", stem(reference), stem(prediction))
+
+    def read() -> _Masks:
+        volume = read_volume(reference)
+        predicted, resampled = read_prediction(prediction, volume.geometry, resample=chosen.resample)
+        known = table or _unnamed(volume.array_zyx, predicted, f"{reference} and {prediction}")
+        scene = Scene(volume.geometry, known, dicom=volume.slices)
+        masks = relabelled(prediction, predicted, known), relabelled(reference, volume.array_zyx, known)
+        return _Masks(*masks, scene, resampled)
+
+    scores = _score([_Case(key, "", prediction, digest(reference), read)], table, chosen)
+    evaluation = scored(scores.run, RUNS) if out is None else EvalLayout(out)
+    return _write(evaluation, scores)
+
+
+def score_store(
+    predictions: Path,
+    data: Path,
+    *,
+    split: str = "test",
+    out: Path | None = None,
+    scoring: Scoring | None = None,
+    workers: int = 1,
+) -> Scored:
+    """Score the files that `find_predictions` finds against the masks of a split of the store `data`.
+
+    `workers` processes share the volumes out; the tables are the same for any number.
+    Errors: DataError naming the volumes that have no prediction, or whose prediction cannot be scored; nothing is
+    written then.
+    """
+    store, chosen = Store.open(data), scoring or Scoring()
+    records = sorted(store.split_volumes(split), key=lambda record: record.key)
+    if not records:
+        raise DataError(f"{data}: split {split} has no volume")
+    found = find_predictions(predictions, records)
+    if found.others:
+        print(f"not scored, of no volume of split {split}: {listed(found.others)}", file=sys.stderr)
+
+    cases = []
+    for record in records:
+        path = found.paths[record.key]
+        read = partial(_masks_of_store, store, record, path, chosen)
+        cases.append(_Case(record.key, record.split, path, record.digest, read))
+    scores = _score(cases, store.labels, chosen, workers)
+    evaluation = scored(scores.run, RUNS) if out is None else EvalLayout(out)
+
+    def draw() -> None:
+        def predicted(key: VolumeKey) -> LabelMap:
+            path = found.paths[key]
+            array_zyx, _ = read_prediction(path, store.record(key).geometry, resample=chosen.resample)
+            return relabelled(path, array_zyx, store.labels)
+
+        draw_pictures(evaluation, scores.tables["slice"], {store.name: store}, chosen.num_pictures, predicted)
+
+    return _write(evaluation, scores, draw if chosen.num_pictures else None)
+
+
+def _masks_of_store(store: Store, record: VolumeRecord, prediction: Path, scoring: Scoring) -> _Masks:
+    store.verify([record])
+    maps = {name: store.map(record.key, name) for name in record.maps}
+    every = record.dicom if scoring.stats_metadata_file is None else GRID_FIELDS
+    fields = every if scoring.dicom_fields is None else scoring.dicom_fields
+    described = MetadataSource.of(fields, scoring.representative_slice, scoring.stats_metadata_file).describe(record)
+    reference: LabelMap = np.asarray(store.mask(record.key))
+    slices = None if scoring.include_empty_slices else [i for i, mask in enumerate(reference) if mask.any()]
+    predicted, resampled = read_prediction(prediction, record.geometry, resample=scoring.resample)
+    scene = Scene(described.geometry, store.labels, maps, described.dicom, slices)
+    return _Masks(relabelled(prediction, predicted, store.labels), reference, scene, resampled)
+
+
+def _unnamed(reference: npt.NDArray[Any], prediction: npt.NDArray[Any], where: str) -> LabelTable:
+    """A label per non-zero value of either mask. Errors: DataError when there is none."""
+    values = np.union1d(np.unique(reference), np.unique(prediction))
+    whole = [int(value) for value in values if np.isfinite(value) and value == int(value) and value > 0]
+    if not whole:
+        raise DataError(f"{where}: neither mask holds a label (a whole number above 0)")
+    return LabelTable.unnamed(whole)
+
+
+def _score(cases: Sequence[_Case], labels: LabelTable | None, scoring: Scoring, workers: int = 1) -> _Scores:
+    """Score case by case; nothing is written."""
+    against = {
+        "rows": SCHEMA_VERSION,
+        "references": [[str(case.key), case.reference_digest] for case in cases],
+        "labels": None if labels is None else labels.to_json(),
+        "settings": asdict(scoring.settings),
+        **scoring.identity(),
+    }
+    digests = [digest(case.prediction) for case in cases]
+    evaluation_id = sha256_text(canonical_json(against))[:12]
+    run = f"scored-{sha256_text(canonical_json({**against, 'predictions': digests}))[:12]}"
+    protocol = PROTOCOL if scoring.include_empty_slices else f"{PROTOCOL}+nonempty"
+    rows: dict[str, list[Row]] = {}
+    resampled = []
+    all_found = each(partial(_rows_of, scoring), cases, workers)
+    for number, (case, one) in enumerate(zip(cases, all_found, strict=True), start=1):
+        for name, found in one.rows.items():
+            stamp = {"run": run, "eval": evaluation_id, "split": case.split, "protocol": protocol}
+            rows.setdefault(name, []).extend(stamped(found, **stamp))
+        note = ", resampled from another grid" if one.resampled else ""
+        resampled += [str(case.key)] if one.resampled else []
+        print(f"scored {case.key} ({number}/{len(cases)}){note}", file=sys.stderr)
+    ordered = {name: sorted(found, key=partial(sort_key, TABLES[name])) for name, found in rows.items()}
+    tables = {name: list(found) for name, found in with_cohort(ordered).items()}
+    return _Scores(run, evaluation_id, tables, {"num_volumes": len(cases), "resampled": resampled})
+
+
+def _rows_of(scoring: Scoring, case: _Case) -> _CaseRows:
+    masks = case.read()
+    scene = masks.scene
+    metrics: Sequence[Metric]
+    if scoring.func is not None:
+        metrics = load_metrics(scoring.func)
+    else:
+        tissues = scoring.settings.tissues
+        metrics = metrics_with_met_needs(scene.labels, tissues, maps=scene.maps, dicom_fields=scene.dicom)
+    rows = score_volume(case.key, masks.prediction_zyx, masks.reference_zyx, scene, (), metrics, scoring.settings)
+    return _CaseRows({name: list(found) for name, found in rows.items()}, masks.resampled)
+
+
+def _write(evaluation: EvalLayout, scores: _Scores, draw: Callable[[], None] | None = None) -> Scored:
+    """Every table, the wide views and pictures, then `_SUCCESS` with the digests of the tables."""
+    evaluation.success.unlink(missing_ok=True)
+    tables = write_cohort(evaluation, scores.tables)
+    if draw is not None:
+        draw()
+    write_json(evaluation.success, {"run": scores.run, "eval": scores.eval, **scores.about, "tables": tables})
+    return Scored(evaluation, scores.run, scores.tables)

@@ -1,0 +1,263 @@
+"""QC pictures of an evaluation: the worst, the median and the best slices, drawn from what is on disk. No torch."""
+
+import math
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sam2ft.core.events import SlicePrediction
+from sam2ft.core.files import replacing, write_json
+from sam2ft.core.keys import SliceKey, VolumeKey
+from sam2ft.core.prompts import Box
+from sam2ft.core.tables.rows import TABLES, Row, read_csv
+from sam2ft.data.images.volumes import read_on_grid
+from sam2ft.data.samples.instances import instances_of
+from sam2ft.data.store.intensity import unit_image
+from sam2ft.data.store.store import Store
+from sam2ft.metrics.counts import LabelMap
+from sam2ft.pictures.charts import figure_svg
+from sam2ft.pictures.figures import figure_png, qc_sheet
+from sam2ft.pictures.label_sheet import LabelSlice, label_sheet
+from sam2ft.pictures.noise_chart import noise_curves
+from sam2ft.runs.layout import EvalLayout
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Predicted = Callable[[VolumeKey], LabelMap]
+"""Reads the label map that was predicted for a volume, (z, y, x) on its grid."""
+COLUMNS = 4
+"""Slices of one kind on the sheet of a label, at most."""
+_SAID = {"missed": "missed (Dice 0)", "spurious": "not there, but predicted (Dice 0)"}
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One slice to draw, and why."""
+
+    key: SliceKey
+    dice: float
+    """Mean over the labels that the slice holds, absent ones left out."""
+    why: str
+    """worst, median or best."""
+
+
+def draw_pictures(
+    evaluation: EvalLayout,
+    slice_rows: Iterable[Row],
+    stores: Mapping[str, Store],
+    num_slices: int,
+    predicted: Predicted | None = None,
+) -> None:
+    """Write a sheet per label, `qc/label-<id>.png`, `num_slices` slices, `qc/<n>.png`, and `qc/index.json` (file,
+    caption): labels in the order of their median Dice, then the worst slices first.
+
+    `slice_rows` are those of slice.csv, in its order; they are iterated more than once. At most `num_slices` labels.
+    `predicted` reads the label map of a volume on its grid; by default the evaluation's own prediction.
+    """
+    chosen, sheets = choose_slices(slice_rows, num_slices), choose_of_labels(slice_rows, num_slices)
+    wanted = [one.key for one in chosen] + [slice_key(row) for sheet in sheets for row in sheet.rows]
+    predictions = _predicted_slices(wanted, predicted or _own_predictions(evaluation, stores))
+    index = [_draw_sheet(evaluation, sheet, stores, predictions) for sheet in sheets]
+    rows_of: dict[SliceKey, list[Row]] = {one.key: [] for one in chosen}
+    for row in slice_rows:
+        if (key := slice_key(row)) in rows_of:
+            rows_of[key].append(row)
+    for number, one in enumerate(chosen, start=1):
+        store = stores[one.key.dataset]
+        sample = slice_prediction(store, one.key, predictions[one.key])
+        of_labels = {int(row["label"] or 0): _dice_of(row) for row in rows_of[one.key]}
+        figure = qc_sheet(sample, store.labels, of_labels, spacing_yx_mm=_spacing_of(store, one.key))
+        file = f"{number:03d}.png"
+        _write_png(evaluation.qc / file, figure)
+        index.append(_entry(file, one, rows_of[one.key]))
+    write_json(evaluation.qc / "index.json", index)
+
+
+def _entry(file: str, one: Chosen, rows: Sequence[Row]) -> dict[str, Any]:
+    """What index.json says of one slice: a caption, and the numbers for whoever lays them out."""
+    labels = [
+        {"label": row["label"], "name": row["label_name"], "dice": row["dice"], "status": row["status"]}
+        for row in rows
+        if row["status"] != "absent"
+    ]
+    caption = f"{one.key}: {one.why}, Dice {one.dice:.3f} (mean over labels)"
+    where = {"slice": str(one.key), "subject": one.key.subject, "why": one.why, "dice": one.dice, "labels": labels}
+    return {"file": file, "caption": caption, **where}
+
+
+def _own_predictions(evaluation: EvalLayout, stores: Mapping[str, Store]) -> Predicted:
+    def read(key: VolumeKey) -> LabelMap:
+        geometry = stores[key.dataset].record(key).geometry
+        return read_on_grid(evaluation.prediction(key), geometry, what="prediction")
+
+    return read
+
+
+def _predicted_slices(keys: Iterable[SliceKey], predicted: Predicted) -> dict[SliceKey, LabelMap]:
+    """The slices asked for; every volume is read once, and no more than one is held."""
+    of_volume: dict[VolumeKey, set[SliceKey]] = {}
+    for key in keys:
+        of_volume.setdefault(key.volume_key, set()).add(key)
+    found: dict[SliceKey, LabelMap] = {}
+    for volume, wanted in of_volume.items():
+        label_map_zyx = predicted(volume)
+        found |= {key: np.array(label_map_zyx[key.index]) for key in wanted}
+    return found
+
+
+def _draw_sheet(
+    evaluation: EvalLayout,
+    sheet: "LabelRows",
+    stores: Mapping[str, Store],
+    predictions: Mapping[SliceKey, LabelMap],
+) -> dict[str, Any]:
+    """The entry of index.json."""
+    labels = next(iter(stores.values())).labels
+    cells = {
+        why: [_cell(row, stores, predictions[slice_key(row)], sheet.label) for row in rows]
+        for why, rows in sheet.groups.items()
+    }
+    name = f"{sheet.label}  {labels[sheet.label].name}"
+    about = f"median Dice {sheet.median:.3f} over {sheet.num_slices} slices"
+    _write_png(evaluation.qc / sheet.file, label_sheet(f"{name}   {about}", labels.ids.index(sheet.label), cells))
+    return {"file": sheet.file, "caption": f"{labels[sheet.label].name}: {about}; its worst, median and best slices"}
+
+
+def _cell(row: Row, stores: Mapping[str, Store], predicted_yx: LabelMap, label: int) -> LabelSlice:
+    key = slice_key(row)
+    store = stores[key.dataset]
+    dataset = f"{key.dataset}/" if len(stores) > 1 else ""
+    return LabelSlice(
+        image_yx=unit_image(store.image(key.volume_key)[key.index]),
+        reference_yx=np.asarray(store.mask(key.volume_key)[key.index]) == label,
+        prediction_yx=predicted_yx == label,
+        spacing_yx_mm=_spacing_of(store, key),
+        where=f"{dataset}{key.subject}/{key.volume} slice {key.index}",
+        said=_SAID.get(str(row["status"]), f"Dice {_dice_of(row):.3f}"),
+    )
+
+
+def _spacing_of(store: Store, key: SliceKey) -> tuple[float, float]:
+    dy, dx = store.record(key.volume_key).geometry.spacing_zyx_mm[1:]
+    return dy, dx
+
+
+def _dice_of(row: Row) -> float:
+    """NaN of an absent label, which is None in a row that was read and NaN in one that was measured."""
+    return math.nan if row["dice"] is None else float(row["dice"])
+
+
+def _write_png(path: Path, figure: "Figure") -> None:
+    with replacing(path) as partial:
+        partial.write_bytes(figure_png(figure))
+    figure.clear()  # see training/watching/observers
+
+
+def draw_noise(evaluation: EvalLayout) -> None:
+    """Write the plot of a prompt-noise study from its table."""
+    rows = read_csv(evaluation.table("prompt_noise_global"), TABLES["prompt_noise_global"])
+    with replacing(evaluation.noise_chart) as partial:
+        partial.write_bytes(figure_svg(noise_curves(rows)))
+
+
+def choose_slices(slice_rows: Iterable[Row], num_slices: int) -> list[Chosen]:
+    """Half of the slices are the worst, a quarter lies around the median, the rest are the best; each slice once."""
+    dices: dict[SliceKey, list[float]] = {}
+    for row in slice_rows:
+        if not math.isnan(dice := _dice_of(row)):
+            dices.setdefault(slice_key(row), []).append(dice)
+    ranked = sorted((sum(values) / len(values), key) for key, values in dices.items())
+    count = min(num_slices, len(ranked))
+    num_worst, num_median = math.ceil(count / 2), count // 4
+    middle = max(num_worst, (len(ranked) - num_median) // 2)
+    places = dict.fromkeys(range(num_worst), "worst")
+    places |= dict.fromkeys(range(middle, min(middle + num_median, len(ranked))), "median")
+    best = [position for position in reversed(range(len(ranked))) if position not in places]
+    places |= dict.fromkeys(best[: count - len(places)], "best")
+    return [Chosen(ranked[position][1], ranked[position][0], places[position]) for position in sorted(places)]
+
+
+@dataclass(frozen=True)
+class LabelRows:
+    """What the sheet of a label shows."""
+
+    label: int
+    num_slices: int
+    """With the label in reference or prediction."""
+    median: float
+    groups: Mapping[str, Sequence[Row]]
+    """worst, median, best -> rows of slice.csv, by rising Dice."""
+
+    @property
+    def file(self) -> str:
+        return f"label-{self.label}.png"
+
+    @property
+    def rows(self) -> list[Row]:
+        return [row for rows in self.groups.values() for row in rows]
+
+
+def choose_of_labels(slice_rows: Iterable[Row], num_labels: int) -> list[LabelRows]:
+    """The labels of lowest median Dice, each with a few of its worst, median and best slices; each slice once."""
+    dices: dict[int, tuple[array[float], array[int]]] = {}
+    for number, row in enumerate(slice_rows):
+        if not math.isnan(dice := _dice_of(row)):
+            values, numbers = dices.setdefault(int(row["label"] or 0), (array("d"), array("q")))
+            values.append(dice)
+            numbers.append(number)
+    medians = sorted((float(np.median(values)), label) for label, (values, _) in dices.items())[:num_labels]
+    chosen: dict[int, dict[str, list[int]]] = {}
+    for _, label in medians:
+        values, numbers = dices[label]
+        ranked = np.asarray(numbers)[np.argsort(np.asarray(values), kind="stable")].tolist()
+        chosen[label] = {why: [ranked[i] for i in places] for why, places in _sheet_places(len(ranked)).items()}
+    wanted = {number for groups in chosen.values() for numbers in groups.values() for number in numbers}
+    row_of = {number: row for number, row in enumerate(slice_rows) if number in wanted}
+    return [
+        LabelRows(
+            label,
+            len(dices[label][0]),
+            median,
+            {why: [row_of[number] for number in numbers] for why, numbers in chosen[label].items()},
+        )
+        for median, label in medians
+    ]
+
+
+def _sheet_places(count: int) -> dict[str, list[int]]:
+    """Which of `count` slices in order of their Dice are shown; fewer than three have no median."""
+    each = min(COLUMNS, max(1, count // 3))
+    worst = list(range(min(each, count)))
+    best = list(range(max(count - each, len(worst)), count))
+    between = range(len(worst), count - len(best))
+    start = between.start + max(0, (len(between) - each) // 2)
+    return {"worst": worst, "median": list(range(start, min(start + each, between.stop))), "best": best}
+
+
+def slice_key(row: Row) -> SliceKey:
+    """The key of a row of slice.csv."""
+    return SliceKey(str(row["dataset"]), str(row["subject"]), str(row["volume"]), int(row["slice"] or 0))
+
+
+def slice_prediction(store: Store, key: SliceKey, predicted_yx: LabelMap) -> SlicePrediction:
+    """The slice with its composed prediction: an entry per reference instance, and one per spurious label."""
+    reference_yx = np.asarray(store.mask(key.volume_key)[key.index])
+    instances = instances_of(reference_yx, store.labels.ids)
+    spurious = [one for one in instances_of(predicted_yx, store.labels.ids) if not (reference_yx == one.label).any()]
+    empty = np.zeros(reference_yx.shape, dtype=np.bool_)
+    entries = [(one.label, one.box, one.mask_yx, predicted_yx == one.label) for one in instances]
+    entries += [(one.label, one.box, empty, one.mask_yx) for one in spurious]
+    labels, boxes, references, predictions = zip(*entries, strict=True) if entries else ((), (), (), ())
+    return SlicePrediction(
+        key=key,
+        image_yx=unit_image(store.image(key.volume_key)[key.index]),
+        labels_n=labels,
+        boxes_n=[Box(*box) for box in boxes],
+        references_nyx=np.stack(references) if entries else empty[None][:0],
+        predictions_nyx=np.stack(predictions) if entries else empty[None][:0],
+    )

@@ -1,0 +1,47 @@
+"""Every table of an evaluation, of a model or of masks made elsewhere, from the rows of its volumes. No torch."""
+
+from collections.abc import Iterable, Mapping
+
+from sam2ft.core.files import sha256_file
+from sam2ft.core.tables.row_files import RowFiles
+from sam2ft.core.tables.rows import TABLES, Row, write_csv
+from sam2ft.evaluation.outputs.wide_tables import save_custom_metric_scores, save_metric_scores_to_csv, wide_measures
+from sam2ft.evaluation.prompt_noise import NOISE
+from sam2ft.runs.layout import EvalLayout
+from sam2ft.statistics.cohort import biomarker_global_rows, global_rows
+from sam2ft.statistics.prompt_noise import noise_global_rows
+
+NOISE_GLOBAL = "prompt_noise_global"
+
+
+def write_tables(evaluation: EvalLayout, tables: Mapping[str, Iterable[Row]]) -> dict[str, str]:
+    """The tidy tables, those of the cohort, and the known wide views. Returns the tidy tables' sha256 by name.
+
+    Biomarker tables are written when a biomarker was asked for.
+    """
+    return write_cohort(evaluation, with_cohort(tables))
+
+
+def with_cohort(tables: Mapping[str, Iterable[Row]]) -> dict[str, Iterable[Row]]:
+    """The tidy tables that are written: those given, and what they come to over subjects."""
+    volumes, biomarkers = list(tables["volume"]), list(tables["biomarker_volume"])
+    tidy: dict[str, Iterable[Row]] = {**tables, "global": global_rows(volumes)}
+    if biomarkers:
+        tidy["biomarker_global"] = biomarker_global_rows(biomarkers)
+    if NOISE in tables:
+        tidy[NOISE_GLOBAL] = noise_global_rows(list(tables[NOISE]))
+    return {name: rows for name, rows in tidy.items() if rows or not name.startswith("biomarker")}
+
+
+def write_cohort(evaluation: EvalLayout, tidy: Mapping[str, Iterable[Row]]) -> dict[str, str]:
+    """Write what `with_cohort` made, and the wide views of it. Returns the tidy tables' sha256 by name."""
+    for name, rows in tidy.items():
+        if isinstance(rows, RowFiles):
+            rows.write(evaluation.table(name))
+        else:
+            write_csv(evaluation.table(name), TABLES[name], list(rows))
+    for measure in wide_measures(tidy):
+        save_metric_scores_to_csv(evaluation.folder, measure, tidy)
+    for biomarker in sorted({str(row["biomarker"]) for row in tidy.get("biomarker_volume", ())}):
+        save_custom_metric_scores(evaluation.folder, biomarker, tidy)
+    return {name: sha256_file(evaluation.table(name)) for name in tidy}

@@ -1,0 +1,113 @@
+"""The known wide tables, one column per label name, made from the tidy rows that are the contract. No torch."""
+
+import csv
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+
+from sam2ft.core.files import replacing
+from sam2ft.core.tables.row_files import column_names, in_order
+from sam2ft.core.tables.rows import TABLES, Row, Value, cell, sort_key
+
+LEVELS = ("slice", "volume", "global")
+SUMMARISED_SLICES = ("dice_slice_mean", "iou_slice_mean")
+"""Of no wide table: they are what slice_dice.csv and slice_iou.csv hold."""
+
+
+Tables = Mapping[str, Iterable[Row]]
+"""Stamped rows by table name; iterated more than once, and never held together here."""
+Cells = Iterable[tuple[str, Row, Mapping[str, Value]]]
+"""(label name, row, suffix of a column -> its value), in the order of the table's key."""
+
+
+def wide_measures(tables: Tables) -> list[str]:
+    """Every measure that was asked for: what global.csv summarises, and columns that metrics added to slices only."""
+    asked = dict.fromkeys(str(row["measure"]) for row in tables.get("global", ()))
+    fixed = set(TABLES["slice"].column_names())
+    asked |= dict.fromkeys(sorted(column_names(tables.get("slice", ())) - fixed))
+    return [name for name in asked if name not in SUMMARISED_SLICES]
+
+
+def save_metric_scores_to_csv(folder: Path, measure: str, tables: Tables) -> list[Path]:
+    """Write slice_<measure>.csv, volume_<measure>.csv and global_<measure>.csv; returns the files.
+
+    Levels that are not there, or do not have the measure, are left out. One line per slice, volume or cohort, one
+    column per label name (in global_*: the mean over subjects).
+    """
+    written = []
+    for level in LEVELS:
+        rows, table = tables.get(level, ()), TABLES[level]
+        if level == "global":
+            rows = [{**row, measure: row["mean"]} for row in rows if row["measure"] == measure]
+        having = _Chosen(in_order(table, rows), partial(_has, measure))
+        labels = _labels(having, "label_name")
+        if labels:
+            keys = [name for name in table.key_names() if name not in ("label", "label_name", "measure")]
+            cells = ((str(row["label_name"]), row, {"": row[measure]}) for row in having)
+            written.append(_write(folder / f"{level}_{measure}.csv", keys, labels, cells))
+    return written
+
+
+def save_custom_metric_scores(folder: Path, biomarker: str, tables: Tables) -> list[Path]:
+    """Write slice_<biomarker>.csv, volume_<biomarker>.csv and global_<biomarker>.csv; returns the files.
+
+    One line per slice, volume or cohort and definition, the columns `<tissue> reference` and `<tissue> prediction` per
+    tissue (in global_*: their means over subjects).
+    """
+    written = []
+    for level in LEVELS:
+        table = TABLES[f"biomarker_{level}"]
+        mean = "_mean" if level == "global" else ""
+        rows = [row for row in tables.get(table.name, ()) if row["biomarker"] == biomarker]
+        if rows:
+            keys = [name for name in table.key_names() if name not in ("label", "tissue", "biomarker")]
+            # A line is of all tissues, but the table's key has the tissue before the definition.
+            ordered = sorted(rows, key=lambda row: sort_key(table, {**row, "label": None, "tissue": None}))
+            cells = (
+                (
+                    str(row["tissue"]),
+                    row,
+                    {f" {side}": row[f"{side}{mean}"] for side in ("reference", "prediction")},
+                )
+                for row in ordered
+            )
+            columns = [f"{tissue} {side}" for tissue in _labels(rows, "tissue") for side in ("reference", "prediction")]
+            written.append(_write(folder / f"{level}_{biomarker}.csv", keys, columns, cells))
+    return written
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Those of some rows that are wanted, each time they are iterated."""
+
+    rows: Iterable[Row]
+    wanted: Callable[[Row], bool]
+
+    def __iter__(self) -> Iterator[Row]:
+        return filter(self.wanted, self.rows)
+
+
+def _has(measure: str, row: Row) -> bool:
+    return measure in row
+
+
+def _labels(rows: Iterable[Row], name: str) -> list[str]:
+    """Label names in the order of their integers, those without one (mean_of_labels, pooled) last as they come."""
+    labels: dict[str, tuple[bool, int]] = {}
+    for row in rows:
+        label = row.get("label")
+        labels.setdefault(str(row[name]), (True, 0) if label in (None, "") else (False, int(str(label))))
+    return sorted(labels, key=lambda label_name: labels[label_name])
+
+
+def _write(path: Path, keys: Sequence[str], columns: Sequence[str], cells: Cells) -> Path:
+    """One line per combination of `keys`, whose cells follow each other."""
+    with replacing(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow([*keys, *columns])
+        for key, same in groupby(cells, key=lambda item: [item[1].get(name) for name in keys]):
+            line = {name + suffix: value for name, _, values in same for suffix, value in values.items()}
+            writer.writerow([*map(cell, key), *(cell(line.get(column)) for column in columns)])
+    return path

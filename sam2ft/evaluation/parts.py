@@ -1,0 +1,123 @@
+"""An evaluation on disk while it is made: one part per finished volume, merged into tables at the end."""
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+
+from sam2ft.core.errors import DataError
+from sam2ft.core.files import read_json, sha256_file, write_json
+from sam2ft.core.tables.row_files import RowFiles
+from sam2ft.core.tables.rows import SCHEMA_VERSION, TABLES, Row, Value, write_csv
+from sam2ft.data.images.volumes import write_nifti
+from sam2ft.data.store.store import Store, VolumeRecord
+from sam2ft.evaluation.prediction.tester import VolumeResult, evaluated_slices
+from sam2ft.evaluation.prompt_noise import NOISE
+from sam2ft.runs.layout import EvalLayout
+
+PART_TABLES = ("slice", "instance", "volume", "biomarker_slice", "biomarker_volume")
+
+Tables = Mapping[str, Iterable[Row]]
+"""Those of which an evaluation may have millions of rows are read from the parts each time (RowFiles)."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of one evaluation with one set of weights."""
+
+    evaluation: EvalLayout
+    eval_id: str
+    checkpoint_sha256: str
+    with_noise: bool = False
+    """Whether there is a prompt-noise study."""
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        return (*PART_TABLES, NOISE) if self.with_noise else PART_TABLES
+
+    def write(self, record: VolumeRecord, result: VolumeResult, stamp: Mapping[str, Value]) -> None:
+        """Rows and predicted label map of one volume; the part counts once its json is there."""
+        prediction = self.evaluation.prediction(record.key)
+        write_nifti(prediction, result.label_map_zyx.astype(np.uint16), record.geometry)
+        digests = {}
+        for name in self.tables:
+            path = self.evaluation.part(record.key, name)
+            write_csv(path, TABLES[name], [{**stamp, **row} for row in result.rows[name]])
+            digests[name] = sha256_file(path)
+        content = {**self._identity(record), "prediction": sha256_file(prediction), "tables": digests}
+        write_json(self.evaluation.part_done(record.key), content)
+
+    def is_done(self, record: VolumeRecord) -> bool:
+        """Whether this volume was evaluated with these weights and is as it was then."""
+        path = self.evaluation.part_done(record.key)
+        if not path.is_file():
+            return False
+        found = read_json(path)
+        if {name: found.get(name) for name in self._identity(record)} != self._identity(record):
+            return False
+        files = {self.evaluation.part(record.key, name): found["tables"][name] for name in self.tables}
+        files[self.evaluation.prediction(record.key)] = found["prediction"]
+        return all(path.is_file() and sha256_file(path) == digest for path, digest in files.items())
+
+    def remove(self) -> None:
+        """Once their rows are in the tables."""
+        shutil.rmtree(self.evaluation.parts, ignore_errors=True)
+
+    def _identity(self, record: VolumeRecord) -> dict[str, Value]:
+        return {
+            "rows": SCHEMA_VERSION,
+            "eval": self.eval_id,
+            "volume": record.digest,
+            "checkpoint_sha256": self.checkpoint_sha256,
+        }
+
+
+def merge(parts: Parts, records: Sequence[VolumeRecord]) -> Tables:
+    """All rows of `records`, which are sorted by key. Errors: DataError naming the volumes that have no valid part."""
+    if lacking := [str(record.key) for record in records if not parts.is_done(record)]:
+        raise DataError(
+            f"{parts.evaluation.folder}: {len(lacking)} volumes are not evaluated: {', '.join(lacking[:5])}"
+        )
+    return {
+        name: RowFiles(TABLES[name], tuple(parts.evaluation.part(record.key, name) for record in records))
+        for name in parts.tables
+    }
+
+
+def expect_complete(
+    tables: Tables, records: Sequence[VolumeRecord], stores: Mapping[str, Store], *, include_empty: bool
+) -> None:
+    """Errors: DataError unless every evaluated slice and label has exactly one row, and no other slice has any."""
+    of_volume = {
+        (record.key.dataset, record.key.subject, record.key.volume): (stores[record.key.dataset], record)
+        for record in records
+    }
+    missing, surplus, example = 0, 0, None
+    for volume, rows in groupby(tables["slice"], key=_volume_of):
+        found = [(int(row["slice"] or 0), int(row["label"] or 0)) for row in rows]
+        store, record = of_volume.pop(volume, (None, None))
+        expected = _expected(store, record, include_empty=include_empty) if store and record else set()
+        lacking, extra = expected - set(found), [one for one in found if one not in expected]
+        repeated = len(found) - len(set(found))
+        missing, surplus = missing + len(lacking), surplus + max(len(extra), repeated)
+        if example is None and (lacking or extra or repeated):
+            example = (*volume, *min(lacking or extra or found))
+    for volume, (store, record) in of_volume.items():
+        lacking = _expected(store, record, include_empty=include_empty)
+        missing += len(lacking)
+        example = example or ((*volume, *min(lacking)) if lacking else None)
+    if example is not None:
+        raise DataError(f"slice rows: {missing} missing, {surplus} not expected, for example {example}")
+
+
+def _volume_of(row: Row) -> tuple[str, str, str]:
+    return str(row["dataset"]), str(row["subject"]), str(row["volume"])
+
+
+def _expected(store: Store, record: VolumeRecord, *, include_empty: bool) -> set[tuple[int, int]]:
+    """(slice, label) of every row that a volume should have."""
+    num_slices = record.geometry.shape_zyx[0]
+    slices = range(num_slices) if include_empty else evaluated_slices(store.mask(record.key), include_empty=False)
+    return {(index, label) for index in slices for label in store.labels.ids}

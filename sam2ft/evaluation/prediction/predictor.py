@@ -1,0 +1,196 @@
+"""Predicting slices: one encoder pass per slice, all its prompts in chunks, once per pass of a noise study."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sam2ft.config.schema.evaluation_checks import EvaluationSection
+from sam2ft.core.keys import SliceKey
+from sam2ft.core.prompts import Box, Prompts
+from sam2ft.data.samples.detections import Detection
+from sam2ft.data.samples.slices import SliceView
+from sam2ft.evaluation.prediction.composition import Composition
+from sam2ft.evaluation.protocols import Target, model_frame_prompts, passes_of, prompt_box, targets_of
+from sam2ft.metrics.scoring import PromptedMask
+from sam2ft.model.precision import autocast, full_precision
+from sam2ft.model.upsampling import to_original_grid
+
+LabelMap = npt.NDArray[np.integer[Any]]
+Item = TypeVar("Item")
+
+
+class Segmenter(Protocol):
+    """What a prediction needs of a model (FinetunedSAM2 has it)."""
+
+    image_size: int
+
+    def eval(self) -> Any: ...
+    def encode(self, images_bchw: Tensor) -> Any: ...
+    def project(self, features: Any) -> Any: ...
+    def decode(self, features: Any, prompts: Prompts) -> tuple[Tensor, Tensor]: ...
+
+
+@dataclass(frozen=True)
+class PreparedSlice:
+    """A slice with all that the model is asked about it; made beside the model's work."""
+
+    key: SliceKey
+    image_1hw: Tensor
+    """MODEL frame; in pinned memory where the model is on a GPU."""
+    shape_yx: tuple[int, int]
+    targets: tuple[Target, ...]
+    boxes: tuple[Box | None, ...]
+    """What each target's row names: the box that it was given, None where it was given none."""
+    passes: tuple[Prompts, ...]
+    """Per pass the prompts (numpy, MODEL frame) of the targets that have a box; none without such."""
+
+    @property
+    def labels(self) -> list[int]:
+        """Of the targets that are prompted."""
+        return [one.instance.label for one in self.targets if one.box is not None]
+
+
+@dataclass(frozen=True)
+class PredictedSlice:
+    """What was found in one slice, ORIGINAL grid."""
+
+    index: int
+    label_maps_pyx: Sequence[LabelMap]
+    """The composed label map of each pass; empty when nothing was prompted."""
+    prompted: Sequence[PromptedMask]
+    """Every target of the first pass before composition; an empty mask where it was not prompted."""
+
+
+class SlicePredictor:
+    """A model with the way in which it is asked."""
+
+    def __init__(self, model: Segmenter, section: EvaluationSection, device: torch.device):
+        self.model, self.section, self.device = model, section, device
+        self.passes = passes_of(section)
+
+    def prepared(
+        self, view: SliceView, label_ids: Sequence[int], detections: Sequence[Detection] = ()
+    ) -> PreparedSlice:
+        """The prompts of a slice; its image ready to be moved to the device without waiting."""
+        height, width = view.reference_yx.shape
+        targets = targets_of(self.section, view.reference_yx, label_ids, detections)
+        image_1hw = view.image_1hw.pin_memory() if self.device.type == "cuda" else view.image_1hw
+        given = [one for one in targets if one.box is not None]
+        boxes = [[self._box(one, view.key, number) for one in given] for number in range(len(self.passes))]
+        instances = [one.instance for one in given]
+        passes = (
+            model_frame_prompts(self.section, instances, of_pass, (height, width), self.model.image_size)
+            for of_pass in boxes
+            if given
+        )
+        named = iter(boxes[0] if self.section.protocol in ("box", "boxes_file") else [None] * len(given))
+        rows = tuple(None if one.box is None else next(named) for one in targets)
+        return PreparedSlice(view.key, image_1hw, (height, width), tuple(targets), rows, tuple(passes))
+
+    def _box(self, target: Target, key: SliceKey, number: int) -> Box:
+        assert target.box is not None
+        if self.section.protocol != "box":
+            return target.box
+        return prompt_box(target.instance, key, self.passes[number], self.section.direction)
+
+    def predict(self, slices: Iterable[PreparedSlice]) -> Iterator[PredictedSlice]:
+        """What is found in every slice, in their order; `eval.encode_batch` of them are encoded at once.
+
+        The host is one batch behind: while a GPU works on a batch, the masks of the one before are dealt with.
+        """
+        launched = (self._launched(batch) for batch in in_batches(slices, self.section.encode_batch))
+        for batch in one_behind(launched):
+            yield from batch.finished()
+
+    @torch.inference_mode()
+    def _launched(self, batch: Sequence[PreparedSlice]) -> "_Launched":
+        """Everything that the device has to do for some slices; on a GPU it is done when `finished` returns."""
+        asked = [one for one in batch if one.passes]
+        found: dict[SliceKey, tuple[list[Tensor], Tensor]] = {}
+        if asked:
+            images = torch.stack([one.image_1hw for one in asked]) if len(asked) > 1 else asked[0].image_1hw[None]
+            with autocast(self.device, self.section.precision):
+                features = self.model.project(self.model.encode(images.to(self.device, non_blocking=True)))
+            for position, one in enumerate(asked):
+                found[one.key] = self._decoded(features, position, one)
+        event = torch.cuda.current_stream(self.device).record_event() if self.device.type == "cuda" else None
+        return _Launched(batch, found, event)
+
+    def _decoded(self, features: Any, position: int, one: PreparedSlice) -> tuple[list[Tensor], Tensor]:
+        """(label map of each pass, masks of the first one), on their way to the host."""
+        label_maps, masks = [], []
+        for number, prompts in enumerate(one.passes):
+            composition = Composition(one.shape_yx, self.device)
+            for start in range(0, len(prompts), self.section.prompt_chunk):
+                chunk = slice(start, start + self.section.prompt_chunk)
+                with autocast(self.device, self.section.precision):
+                    logits_n1hw, _ = self.model.decode(features, part_of(prompts, chunk, position, self.device))
+                logits_nyx = to_original_grid(full_precision(logits_n1hw), one.shape_yx)
+                composition.add_all(one.labels[chunk], logits_nyx)
+                if number == 0:
+                    masks.append(logits_nyx > 0)
+            label_maps.append(composition.label_map_yx.to("cpu", non_blocking=True))
+        return label_maps, torch.cat(masks).to("cpu", non_blocking=True)
+
+
+@dataclass(frozen=True)
+class _Launched:
+    """Slices that a device works on."""
+
+    slices: Sequence[PreparedSlice]
+    found: dict[SliceKey, tuple[list[Tensor], Tensor]]
+    event: "torch.cuda.Event | None"
+    """When it happens, the results are in the host's memory."""
+
+    def finished(self) -> Iterator[PredictedSlice]:
+        if self.event is not None:
+            self.event.synchronize()
+        for one in self.slices:
+            label_maps, masks = self.found.get(one.key, ([], torch.zeros(0)))
+            yield PredictedSlice(
+                one.key.index, [each.numpy() for each in label_maps], list(prompted_masks(one, masks.numpy()))
+            )
+
+
+def prompted_masks(one: PreparedSlice, masks_nyx: npt.NDArray[np.bool_]) -> Iterator[PromptedMask]:
+    """A mask per target: the next of those predicted, or an empty one where nothing was prompted."""
+    predicted = iter(masks_nyx)
+    for (instance, given), box in zip(one.targets, one.boxes, strict=True):
+        mask_yx = np.zeros(one.shape_yx, dtype=np.bool_) if given is None else next(predicted)
+        found = PromptedMask(one.key.index, instance.label, instance.instance, box, mask_yx, instance.mask_yx)
+        yield found.cropped()
+
+
+def part_of(prompts: Prompts, chunk: slice, position: int, device: torch.device) -> Prompts:
+    """Some of a slice's prompts as tensors on the device; the slice is at `position` of its batch."""
+    part = prompts.map(lambda array: torch.from_numpy(np.ascontiguousarray(array[chunk])))
+    counts = None if part.num_points_n is None else part.num_points_n[chunk]
+    moved = replace(part, slice_of_n=part.slice_of_n + position, num_points_n=counts)
+    return moved.map(lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def in_batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of `size` items, the last one maybe shorter."""
+    batch: list[Item] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def one_behind(items: Iterable[Item]) -> Iterator[Item]:
+    """The same items; each is given out once the one after it is there."""
+    waiting: list[Item] = []
+    for item in items:
+        waiting.append(item)
+        if len(waiting) > 1:
+            yield waiting.pop(0)
+    yield from waiting

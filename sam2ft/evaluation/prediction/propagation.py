@@ -1,0 +1,114 @@
+"""Protocol `propagate`: each object is prompted in one slice, and the model carries it through the volume both ways.
+
+An object is a 3-D connected component of a label (`eval.instances: per_instance`), or all of a label (`per_label`).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sam2ft.config.schema.evaluation_checks import EvaluationSection, InstanceMode
+from sam2ft.core.components import components
+from sam2ft.core.prompts import Box, box_around
+from sam2ft.evaluation.prediction.composition import Composition
+from sam2ft.metrics.scoring import PromptedMask
+from sam2ft.model.precision import autocast, full_precision
+
+LabelMap = npt.NDArray[np.integer[Any]]
+SeedSlice = Literal["largest", "middle"]
+
+
+@dataclass(frozen=True)
+class VolumeObject:
+    """What is followed through a volume."""
+
+    label: int
+    instance: int
+    """1-based, in raster order of the 3-D components of its label; 1 for all of a label."""
+    seed_slice: int
+    box: Box
+    """Around it in its seed slice, ORIGINAL frame."""
+
+
+@dataclass(frozen=True)
+class Objects:
+    """All objects of a volume, and which voxels are theirs."""
+
+    listed: tuple[VolumeObject, ...]
+    number_zyx: npt.NDArray[np.int32]
+    """0 is none; number n belongs to listed[n - 1]."""
+
+
+def objects_of(reference_zyx: LabelMap, label_ids: Sequence[int], mode: InstanceMode, seed: SeedSlice) -> Objects:
+    """The objects of a reference label map, by label, then number."""
+    number_zyx = np.zeros(reference_zyx.shape, dtype=np.int32)
+    owners: list[tuple[int, int]] = []
+    for label in sorted(label_ids):
+        mask_zyx = reference_zyx == label
+        numbered, count = (
+            components(mask_zyx) if mode == "per_instance" else (mask_zyx.astype(np.int32), int(mask_zyx.any()))
+        )
+        number_zyx[mask_zyx] = numbered[mask_zyx] + len(owners)
+        owners += [(label, number) for number in range(1, count + 1)]
+    areas_zn = np.stack([np.bincount(number_yx.ravel(), minlength=len(owners) + 1) for number_yx in number_zyx])
+    listed = []
+    for number, (label, instance) in enumerate(owners, start=1):
+        index = seed_slice(areas_zn[:, number], seed)
+        listed.append(VolumeObject(label, instance, index, box_around(number_zyx[index] == number)))
+    return Objects(tuple(listed), number_zyx)
+
+
+def seed_slice(areas_z: npt.NDArray[np.integer[Any]], seed: SeedSlice) -> int:
+    """Slice of the largest area, or the middle one of those that hold the object; on a tie the one of lower index."""
+    if seed == "largest":
+        return int(np.argmax(areas_z))
+    held = np.flatnonzero(areas_z)
+    return int(held[(len(held) - 1) // 2])
+
+
+def propagate_volume(
+    model: Any,
+    images: Callable[[Sequence[int]], Iterator[Tensor]],
+    reference_zyx: LabelMap,
+    label_ids: Sequence[int],
+    section: EvaluationSection,
+    device: torch.device,
+) -> tuple[LabelMap, list[PromptedMask]]:
+    """(composed label map, what was found of each object) of one volume.
+
+    `model`: a FinetunedSAM2. `images`: the slices asked for, in that order, in the MODEL frame. One PromptedMask per
+    object and slice in which it is or was found; its box is there in the slice that was prompted.
+    """
+    # Here, not above: sam2 is imported with it, which the other protocols and their tests do without.
+    from sam2ft.model.propagator import Propagator, Seed
+
+    objects = objects_of(reference_zyx, label_ids, section.instances, section.propagate_seed)
+    nz, ny, nx = reference_zyx.shape
+    best_zyx = torch.zeros((nz, ny, nx), device=device)
+    label_map_zyx = torch.zeros((nz, ny, nx), dtype=torch.int32, device=device)
+    seeds = [Seed(number, one.seed_slice, one.box) for number, one in enumerate(objects.listed, start=1)]
+    prompted: list[PromptedMask] = []
+    with autocast(device, section.precision):
+        carried = Propagator(model).propagate(images, seeds, (nz, ny, nx), object_chunk=section.prompt_chunk)
+        for found in carried:
+            composition = Composition.on(best_zyx[found.slice], label_map_zyx[found.slice])
+            logits_nyx = full_precision(found.logits_nyx)
+            for number, logits_yx in zip(found.object_ids, logits_nyx, strict=True):
+                composition.add(objects.listed[number - 1].label, logits_yx)
+            prompted += _masks(objects, found.slice, found.object_ids, logits_nyx)
+    order = sorted(prompted, key=lambda one: (one.slice, one.label, one.instance))
+    return label_map_zyx.cpu().numpy().astype(reference_zyx.dtype), order
+
+
+def _masks(objects: Objects, index: int, numbers: Sequence[int], logits_nyx: Tensor) -> Iterator[PromptedMask]:
+    """What was found of some objects in one slice, where it or the object is not empty."""
+    for number, predicted_yx in zip(numbers, (logits_nyx > 0).cpu().numpy(), strict=True):
+        one, reference_yx = objects.listed[number - 1], objects.number_zyx[index] == number
+        if predicted_yx.any() or reference_yx.any():
+            box = one.box if index == one.seed_slice else None
+            yield PromptedMask(index, one.label, one.instance, box, predicted_yx, reference_yx).cropped()

@@ -1,0 +1,263 @@
+"""Evaluation: one encoder pass per slice, all its instances as prompts, masks on the original grid, rows by scoring.
+
+Masks of instances are composed into one label map per slice (see Composition for the rule). Protocol `propagate`
+prompts one slice of each object instead and carries it through the volume (see propagation).
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sam2ft.config.schema.evaluation_checks import EvaluationSection, InstanceMode, unavailable_in_evaluation
+from sam2ft.core.errors import ConfigError
+from sam2ft.core.keys import VolumeKey
+from sam2ft.data.samples.detections import Detections
+from sam2ft.data.samples.slices import SliceView, ahead, volume_slices
+from sam2ft.data.store.slice_metadata import MetadataSource
+from sam2ft.data.store.store import Store, VolumeRecord
+from sam2ft.evaluation.outputs import wide_tables
+from sam2ft.evaluation.prediction.predictor import (
+    LabelMap,
+    PreparedSlice,
+    Segmenter,
+    SlicePredictor,
+    one_behind,
+    prompted_masks,
+)
+from sam2ft.evaluation.prediction.propagation import propagate_volume
+from sam2ft.evaluation.prompt_noise import NOISE, noise_rows
+from sam2ft.evaluation.protocols import protocol_name
+from sam2ft.metrics.measurement import Metric, ScoreSettings
+from sam2ft.metrics.scoring import PromptedMask, Scene, ScoredRows, score_volume
+
+
+class VolumeSource(Protocol):
+    """One volume to evaluate."""
+
+    @property
+    def key(self) -> VolumeKey: ...
+    @property
+    def scene(self) -> Scene:
+        """Its surroundings; `slices` is chosen by the Tester."""
+
+    @property
+    def reference_zyx(self) -> LabelMap: ...
+    def views(self, image_size: int, slices: Sequence[int], prefetch: int) -> Iterator[SliceView]:
+        """The slices asked for, in that order."""
+
+
+@dataclass(frozen=True)
+class StoreVolume:
+    """A volume of a prepared store."""
+
+    store: Store
+    record: VolumeRecord
+    scene: Scene
+
+    @classmethod
+    def of(cls, store: Store, record: VolumeRecord, metadata: MetadataSource | None = None) -> "StoreVolume":
+        """With the maps of it that the store has, and its grid and fields as `metadata` describes them."""
+        maps = {name: store.map(record.key, name) for name in record.maps}
+        described = (metadata or MetadataSource()).describe(record)
+        return cls(store, record, Scene(described.geometry, store.labels, maps, described.dicom))
+
+    @property
+    def key(self) -> VolumeKey:
+        return self.record.key
+
+    @property
+    def reference_zyx(self) -> LabelMap:
+        return self.store.mask(self.record.key)
+
+    def views(self, image_size: int, slices: Sequence[int], prefetch: int) -> Iterator[SliceView]:
+        return volume_slices(self.store, self.record, image_size, slices=slices, prefetch=prefetch)
+
+
+@dataclass(frozen=True)
+class VolumeResult:
+    """One evaluated volume, ORIGINAL grid."""
+
+    key: VolumeKey
+    label_map_zyx: LabelMap
+    """Composed prediction: one label per voxel."""
+    prompted: tuple[PromptedMask, ...]
+    """What each prompt gave, before composition."""
+    rows: ScoredRows
+    """Rows of every table without their stamp."""
+
+
+@dataclass(frozen=True)
+class _Predicted:
+    """A volume between prediction and scoring."""
+
+    volume: VolumeSource
+    reference_zyx: LabelMap
+    slices: Sequence[int]
+    """Those that are evaluated."""
+    label_maps_pzyx: Sequence[LabelMap]
+    """Composed prediction of every pass, the evaluation's own first."""
+    prompted: Sequence[PromptedMask]
+
+
+class Tester:
+    """Predicts volumes and has them scored. It keeps nothing from one volume to the next."""
+
+    __test__ = False  # pytest takes classes of this name for tests
+
+    def __init__(
+        self,
+        model: Segmenter,
+        section: EvaluationSection,
+        metrics: Sequence[Metric],
+        score: ScoreSettings,
+        *,
+        device: torch.device | str = "cpu",
+        prefetch: int = 2,
+        detections: Detections | None = None,
+    ):
+        """`prefetch`: slices read, resized and prompted in a thread while the model runs. `detections`: the boxes of
+        protocol boxes_file.
+
+        On a GPU a volume is scored in a thread while the model predicts the next one.
+
+        Errors: ConfigError naming what of the section the protocol has no use for; ValueError without detections.
+        """
+        if missing := unavailable_in_evaluation(section):
+            raise ConfigError("; ".join(f"{key}: {message}" for key, message in missing))
+        if (section.protocol == "boxes_file") != (detections is not None):
+            raise ValueError("detections belong to protocol boxes_file, and it needs them")
+        self.model = model
+        self.section = section
+        self.metrics = metrics
+        self.score = score
+        self.device = torch.device(device)
+        self.prefetch = prefetch
+        self.detections: Detections = detections or {}
+        self.scores_beside = self.device.type == "cuda"
+        self._predictor = SlicePredictor(model, section, self.device)
+
+    @property
+    def protocol(self) -> str:
+        """What the rows' column `protocol` says."""
+        return protocol_name(self.section)
+
+    def evaluate(self, volumes: Iterable[VolumeSource]) -> Iterator[VolumeResult]:
+        """Through the door that `eval.instances` names."""
+        if self.section.instances == "per_instance":
+            return self.evaluate_multilabel_test_set(volumes)
+        return self.evaluate_single_label_test_set(volumes)
+
+    def evaluate_multilabel_test_set(self, volumes: Iterable[VolumeSource]) -> Iterator[VolumeResult]:
+        """One prompt per connected component of every label (`eval.instances: per_instance`), volume by volume."""
+        return self._evaluate(volumes, "per_instance")
+
+    def evaluate_single_label_test_set(self, volumes: Iterable[VolumeSource]) -> Iterator[VolumeResult]:
+        """One prompt around all of a label in a slice (`eval.instances: per_label`), volume by volume."""
+        return self._evaluate(volumes, "per_label")
+
+    def _evaluate(self, volumes: Iterable[VolumeSource], door: InstanceMode) -> Iterator[VolumeResult]:
+        if self.section.instances != door:
+            raise ValueError(f"this door is for eval.instances: {door}, the section says {self.section.instances}")
+        if not self.scores_beside:
+            yield from map(self._volume, volumes)
+            return
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            scored: Iterator[Future[VolumeResult]]
+            scored = (pool.submit(self._scored, self._predicted(volume)) for volume in volumes)
+            yield from (one.result() for one in one_behind(scored))
+
+    def _volume(self, volume: VolumeSource) -> VolumeResult:
+        return self._scored(self._predicted(volume))
+
+    def _predicted(self, volume: VolumeSource) -> _Predicted:
+        reference_zyx = np.asarray(volume.reference_zyx)
+        slices = evaluated_slices(reference_zyx, include_empty=self.section.include_empty_slices)
+        predict = self._propagated if self.section.protocol == "propagate" else self._slice_by_slice
+        self.model.eval()
+        label_maps_pzyx, prompted = predict(volume, reference_zyx, slices)
+        return _Predicted(volume, reference_zyx, slices, label_maps_pzyx, prompted)
+
+    def _scored(self, predicted: _Predicted) -> VolumeResult:
+        volume, label_maps = predicted.volume, predicted.label_maps_pzyx
+        scene = _with_slices(volume.scene, predicted.slices)
+
+        def rows_of(label_map_zyx: LabelMap, prompted: Sequence[PromptedMask], metrics: Sequence[Metric]) -> ScoredRows:
+            return score_volume(
+                volume.key, label_map_zyx, predicted.reference_zyx, scene, prompted, metrics, self.score
+            )
+
+        rows = rows_of(label_maps[0], predicted.prompted, self.metrics)
+        if self.section.prompt_noise is not None:
+            rows[NOISE] = noise_rows(self.section, self.metrics, rows["volume"], label_maps, rows_of)
+        return VolumeResult(volume.key, label_maps[0], tuple(predicted.prompted), rows)
+
+    def _slice_by_slice(
+        self, volume: VolumeSource, reference_zyx: LabelMap, slices: Sequence[int]
+    ) -> tuple[list[LabelMap], list[PromptedMask]]:
+        """(composed label map of each pass, what each prompt gave); every slice is prompted by itself."""
+        # Where nothing is prompted the prediction is empty, without an encoder pass.
+        wanted = [index for index in slices if self._is_prompted(volume, reference_zyx, index)]
+        label_maps_pzyx = [np.zeros_like(reference_zyx) for _ in self._predictor.passes]
+        prompted = self._unprompted(volume, reference_zyx, sorted(set(slices) - set(wanted)))
+        views = volume.views(self.model.image_size, wanted, 0)
+        for found in self._predictor.predict(ahead(self._prepared(volume, views), self.prefetch)):
+            for label_map_zyx, label_map_yx in zip(label_maps_pzyx, found.label_maps_pyx, strict=False):
+                label_map_zyx[found.index] = label_map_yx
+            prompted += found.prompted
+        return label_maps_pzyx, sorted(prompted, key=lambda one: (one.slice, one.label, one.instance))
+
+    def _is_prompted(self, volume: VolumeSource, reference_zyx: LabelMap, index: int) -> bool:
+        if self.section.protocol == "boxes_file":
+            return volume.key.slice(index) in self.detections
+        return bool(reference_zyx[index].any())
+
+    def _prepared(self, volume: VolumeSource, views: Iterable[SliceView]) -> Iterator[PreparedSlice]:
+        ids = volume.scene.labels.ids
+        for view in views:
+            yield self._predictor.prepared(view, ids, self.detections.get(view.key, ()))
+
+    def _unprompted(self, volume: VolumeSource, reference_zyx: LabelMap, slices: Sequence[int]) -> list[PromptedMask]:
+        """An empty mask for everything that a detector saw nothing of in whole slices."""
+        if self.section.protocol != "boxes_file":
+            return []
+        nothing = np.zeros((0, *reference_zyx.shape[1:]), dtype=np.bool_)
+        views = (SliceView(volume.key.slice(index), torch.zeros(0), reference_zyx[index]) for index in slices)
+        return [mask for one in self._prepared(volume, views) for mask in prompted_masks(one, nothing)]
+
+    def _propagated(
+        self, volume: VolumeSource, reference_zyx: LabelMap, slices: Sequence[int]
+    ) -> tuple[list[LabelMap], list[PromptedMask]]:
+        """The same; each object is prompted in one slice and carried through all others, empty ones too."""
+
+        def images(order: Sequence[int]) -> Iterator[Tensor]:
+            return (view.image_1hw for view in volume.views(self.model.image_size, order, self.prefetch))
+
+        ids = volume.scene.labels.ids
+        label_map_zyx, masks = propagate_volume(self.model, images, reference_zyx, ids, self.section, self.device)
+        evaluated = set(slices)
+        return [label_map_zyx], [mask for mask in masks if mask.slice in evaluated]
+
+    @staticmethod
+    def save_metric_scores_to_csv(folder: Path, measure: str, tables: wide_tables.Tables) -> list[Path]:
+        """See wide_tables.save_metric_scores_to_csv."""
+        return wide_tables.save_metric_scores_to_csv(folder, measure, tables)
+
+    @staticmethod
+    def save_custom_metric_scores(folder: Path, biomarker: str, tables: wide_tables.Tables) -> list[Path]:
+        """See wide_tables.save_custom_metric_scores."""
+        return wide_tables.save_custom_metric_scores(folder, biomarker, tables)
+
+
+def evaluated_slices(reference_zyx: LabelMap, *, include_empty: bool) -> list[int]:
+    """Indices of all slices, or of those with a label."""
+    return [index for index, mask_yx in enumerate(reference_zyx) if include_empty or mask_yx.any()]
+
+
+def _with_slices(scene: Scene, slices: Sequence[int]) -> Scene:
+    return Scene(scene.geometry, scene.labels, scene.maps, scene.dicom, slices)

@@ -1,0 +1,54 @@
+"""A prompt-noise study: the rows of every volume for every shift and seed of the box jitter. No torch.
+
+Each slice is encoded once for the whole study (see predicting); the rows are those of volume.csv for each pass.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sam2ft.config.schema.evaluation_checks import EvaluationSection
+from sam2ft.core.tables.rows import Row
+from sam2ft.evaluation.protocols import Jitter, passes_of, protocol_name
+from sam2ft.metrics.measurement import Metric, is_biomarker
+from sam2ft.metrics.scoring import PromptedMask, ScoredRows
+
+NOISE = "prompt_noise"
+"""Name of its table."""
+
+LabelMap = npt.NDArray[np.integer[Any]]
+RowsOf = Callable[[LabelMap, Sequence[PromptedMask], Sequence[Metric]], ScoredRows]
+
+
+def noise_rows(
+    section: EvaluationSection,
+    metrics: Sequence[Metric],
+    own_rows: Sequence[Row],
+    label_maps_pzyx: Sequence[LabelMap],
+    rows_of: RowsOf,
+) -> list[Row]:
+    """Rows of the study of one volume: those of volume.csv with shift, seed (empty without a shift) and protocol.
+
+    `own_rows`: the evaluation's own, which the study may ask for too. `label_maps_pzyx`: one per `passes_of(section)`.
+    Biomarkers are left out: they are no columns of volume.csv.
+    """
+    study = section.prompt_noise
+    assert study is not None
+    found: list[Row] = []
+    measured = [one for one in metrics if not is_biomarker(one)]
+    for number, (jitter, label_map_zyx) in enumerate(zip(passes_of(section), label_maps_pzyx, strict=True)):
+        if not (jitter.shift_px in study.shifts and (jitter.shift_px == 0 or jitter.seed in study.seeds)):
+            continue
+        rows = own_rows if number == 0 else rows_of(label_map_zyx, (), measured)["volume"]
+        found += [{**row, **_key_of(section, jitter)} for row in rows]
+    return found
+
+
+def _key_of(section: EvaluationSection, jitter: Jitter) -> dict[str, str | int | None]:
+    return {
+        "shift_px": jitter.shift_px,
+        "seed": jitter.seed if jitter.shift_px else None,
+        "protocol": protocol_name(section, jitter),
+    }

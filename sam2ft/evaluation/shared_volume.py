@@ -1,0 +1,48 @@
+"""A volume that several models look at in one pass: each slice is read and resized once."""
+
+from collections.abc import Iterator, Sequence
+
+from sam2ft.core.keys import VolumeKey
+from sam2ft.data.samples.slices import SliceView, ahead
+from sam2ft.evaluation.prediction.predictor import LabelMap
+from sam2ft.evaluation.prediction.tester import VolumeSource
+from sam2ft.metrics.scoring import Scene
+
+MOST_BYTES = 2 * 2**30
+"""Resized slices held at once, of one volume: 512 of 1024 px. What lies beyond is made again for every model."""
+
+
+class SharedVolume:
+    """The volume given; its slices are held until it is forgotten."""
+
+    def __init__(self, volume: VolumeSource, most_bytes: int = MOST_BYTES):
+        self._volume = volume
+        self._held: dict[tuple[int, int], SliceView] = {}
+        self._bytes_left = most_bytes
+
+    @property
+    def key(self) -> VolumeKey:
+        return self._volume.key
+
+    @property
+    def scene(self) -> Scene:
+        return self._volume.scene
+
+    @property
+    def reference_zyx(self) -> LabelMap:
+        return self._volume.reference_zyx
+
+    def views(self, image_size: int, slices: Sequence[int], prefetch: int) -> Iterator[SliceView]:
+        """The slices asked for, in that order, at each size made once."""
+        return ahead((self._view(image_size, index) for index in slices), prefetch)
+
+    def _view(self, image_size: int, index: int) -> SliceView:
+        known = self._held.get((image_size, index))
+        if known is not None:
+            return known
+        (view,) = self._volume.views(image_size, [index], 0)
+        size = view.image_1hw.numel() * view.image_1hw.element_size() + view.reference_yx.nbytes
+        if size <= self._bytes_left:
+            self._bytes_left -= size
+            self._held[image_size, index] = view
+        return view

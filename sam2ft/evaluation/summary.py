@@ -1,0 +1,42 @@
+"""What an evaluation came to, as lines of text for a terminal. No torch."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from sam2ft.core.tables.rows import Row
+
+
+def lines_of(global_rows: Sequence[Row]) -> list[str]:
+    """Mean of each measure per label (and dataset, when there are several) as lines of text: a table for a terminal,
+    with labels or measures downward, whichever is narrower."""
+    several = len({row["dataset"] for row in global_rows}) > 1
+    means: dict[str, dict[str, Any]] = {}
+    for row in global_rows:
+        name = f"{row['dataset']} {row['label_name']}" if several else str(row["label_name"])
+        means.setdefault(name, {})[str(row["measure"])] = row["mean"]
+    measures = list(dict.fromkeys(str(row["measure"]) for row in global_rows))
+    cells = [["label", *measures]]
+    for name, of_label in means.items():
+        cells.append([name, *(_shown(of_label.get(measure)) for measure in measures)])
+    turned = [["measure", *means], *([*column] for column in list(zip(*cells, strict=True))[1:])]
+    return min(_aligned(cells), _aligned(turned), key=lambda lines: max(map(len, lines)))
+
+
+def biomarker_lines(biomarker_rows: Sequence[Row]) -> list[str]:
+    """Means of reference and prediction over subjects, a line per row of biomarker_global.csv that has any subject."""
+    cells = [["tissue", "biomarker", "definition", "unit", "reference", "prediction", "difference", "n"]]
+    for row in (row for row in biomarker_rows if row["n"]):
+        names = (str(row[name]) for name in ("tissue", "biomarker", "definition", "unit"))
+        numbers = (_shown(row[name]) for name in ("reference_mean", "prediction_mean", "bias"))
+        cells.append([*names, *numbers, str(row["n"])])
+    return _aligned(cells) if len(cells) > 1 else []
+
+
+def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    return ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+
+
+def _shown(value: Any) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.3f}"

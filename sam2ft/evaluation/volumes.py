@@ -1,0 +1,156 @@
+"""One pass over the data: a volume is read once, and every model that is evaluated looks at it."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, tee
+from pathlib import Path
+
+from sam2ft.config.schema.experiment import Experiment
+from sam2ft.core.files import write_text
+from sam2ft.core.keys import VolumeKey
+from sam2ft.core.tables.rows import Row
+from sam2ft.data.samples.detections import read_detections
+from sam2ft.data.store.slice_metadata import MetadataSource
+from sam2ft.data.store.store import Store, VolumeRecord
+from sam2ft.distributed.ranks import Ranks
+from sam2ft.distributed.stop_signal import StopRequest
+from sam2ft.evaluation.parts import Parts
+from sam2ft.evaluation.prediction.tester import StoreVolume, Tester, VolumeResult, VolumeSource
+from sam2ft.evaluation.shared_volume import SharedVolume
+from sam2ft.metrics.factory import load_metrics
+from sam2ft.metrics.measurement import ScoreSettings
+from sam2ft.model.segmenter import build_segmenter
+from sam2ft.runs.layout import EvalLayout
+from sam2ft.runs.stores import metadata_source, open_stores, store_of
+
+
+def _free(is_main: bool) -> None:
+    """Nobody else writes here."""
+
+
+def _untold(rows: Sequence[Row]) -> None:
+    """The tables are enough."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is evaluated, and where it goes."""
+
+    experiment: Experiment
+    evaluation: EvalLayout
+    run: str
+    """The rows' column `run`."""
+    eval_id: str
+    checkpoint: Path
+    """best.pt of a run, or initial weights, or foreign ones."""
+    records: Sequence[VolumeRecord]
+    """The volumes that are evaluated, sorted by key."""
+    tell: Callable[[Sequence[Row]], None] = _untold
+    """Called on the main rank with the rows of global.csv once all is written."""
+    guard: Callable[[bool], None] = _free
+    """Called before every write (whether by the main rank): raises when a newer attempt holds the run."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one rank still has to do for a job."""
+
+    job: Job
+    parts: Parts
+    missing: Sequence[VolumeRecord]
+    tester: Tester | None
+    """None when nothing is missing."""
+
+
+def make_tester(job: Job, ranks: Ranks) -> Tester:
+    """The model with the job's weights, and what it is asked. Errors: CheckpointError when they do not fit; DataError
+    for a file of boxes that cannot be read."""
+    experiment, module = job.experiment, job.experiment.module
+    boxes_file = experiment.eval.boxes_file
+    model = build_segmenter(
+        module.sam2_model_cfg, image_size=module.image_size, checkpoint=job.checkpoint, device=ranks.device
+    )
+    return Tester(
+        model,
+        experiment.eval,
+        load_metrics(experiment.datamodule.metric.func),
+        score_settings(experiment),
+        device=ranks.device,
+        detections=None if boxes_file is None else read_detections(boxes_file, open_stores(experiment)),
+    )
+
+
+def evaluate_together(works: Sequence[Work], stop: StopRequest, ranks: Ranks) -> int:
+    """Evaluate the missing volumes of every work, one by one; each is kept as a part when it is finished. Returns how
+    many were, of all works.
+
+    After a stop request, of this rank or of another, those that were begun are finished.
+    """
+    done, asked = 0, sum(len(work.missing) for work in works)
+    for record, results in _results(works, stop):
+        for work, result in results:
+            work.job.guard(ranks.is_main)
+            protocol = "" if work.tester is None else work.tester.protocol
+            stamp = {"run": work.job.run, "eval": work.job.eval_id, "split": record.split, "protocol": protocol}
+            work.parts.write(record, result, stamp)
+            done += 1
+        print(f"evaluated {record.key} ({done}/{asked})", file=sys.stderr)
+    return done
+
+
+def _results(
+    works: Sequence[Work], stop: StopRequest
+) -> Iterator[tuple[VolumeRecord, list[tuple[Work, VolumeResult]]]]:
+    """Each volume with what the models found that lack it; a model takes a volume as soon as it is read."""
+    lacking: dict[VolumeKey, tuple[VolumeRecord, tuple[int, ...]]] = {}
+    for number, work in enumerate(works):
+        for record in work.missing:
+            lacking[record.key] = (record, (*lacking.get(record.key, (record, ()))[1], number))
+    jobs, begun = [work.job for work in works], False
+    # After an interruption some models may have volumes that others lack.
+    for numbers, entries in groupby((lacking[key] for key in sorted(lacking)), key=lambda entry: entry[1]):
+        records = [record for record, _ in entries]
+        chosen = [(works[number], tester) for number in numbers if (tester := works[number].tester) is not None]
+        volumes: Iterable[VolumeSource] = _until_stopped(jobs, records, stop, begun=begun)
+        if len(chosen) > 1:
+            volumes = map(SharedVolume, volumes)
+        streams = tee(volumes, len(chosen))
+        found = [tester.evaluate(stream) for (_, tester), stream in zip(chosen, streams, strict=True)]
+        for record, *results in zip(records, *found, strict=False):
+            yield record, [(work, result) for (work, _), result in zip(chosen, results, strict=True)]
+        begun = True
+
+
+def _until_stopped(
+    jobs: Sequence[Job], records: Sequence[VolumeRecord], stop: StopRequest, *, begun: bool
+) -> Iterator[StoreVolume]:
+    """The volumes of `records`; after the first one of the pass only as long as no rank was told to stop."""
+    experiment, sign = jobs[0].experiment, jobs[0].evaluation.stop
+    stores, metadata = (
+        store_of(open_stores(experiment)),
+        metadata_source(experiment, experiment.datamodule.stats_metadata_file),
+    )
+    for number, record in enumerate(records):
+        if (number or begun) and stop.requested:
+            # A file, not a collective: ranks have different numbers of volumes, and none waits for another.
+            write_text(sign, "")
+        if (number or begun) and sign.exists():
+            return
+        yield _verified_volume(stores[record.key.dataset], record, metadata)
+
+
+def _verified_volume(store: Store, record: VolumeRecord, metadata: MetadataSource) -> StoreVolume:
+    store.verify([record])
+    return StoreVolume.of(store, record, metadata)
+
+
+def score_settings(experiment: Experiment) -> ScoreSettings:
+    """What the experiment decides about its numbers."""
+    return ScoreSettings(
+        missed_distance=experiment.eval.missed_distance,
+        nsd_tolerance_mm=experiment.eval.nsd_tolerance_mm,
+        tissues=experiment.datamodule.metric.tissues,
+        t1rho_upper_ms=experiment.datamodule.metric.t1rho_upper_ms,
+        sensitivity=experiment.datamodule.metric.sensitivity,
+    )

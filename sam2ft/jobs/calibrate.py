@@ -1,0 +1,176 @@
+"""A few steps and one volume of a point on the code path of real runs, to know how long the rest will take.
+
+`calibrate` is what a Slurm job is given by reference; `python -m sam2ft.jobs.calibrate FOLDER KEY...` is the same
+here. No torch at import; nothing of any run is read or written.
+"""
+
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+from sam2ft.config.load_experiment import load_experiment
+from sam2ft.config.schema.experiment import Experiment
+from sam2ft.core.command import command
+from sam2ft.core.errors import DataError, StopRequestedError
+from sam2ft.core.events import EpochDone, SlicePrediction, StepDone
+from sam2ft.core.files import read_json, write_json
+from sam2ft.distributed import stop_signal
+from sam2ft.runs.initial_weights import initial_weights
+from sam2ft.runs.layout import CalibrationLayout, EvalLayout, ExperimentLayout
+
+NUM_STEPS = 30
+"""Optimizer steps that are measured, at most."""
+WARM_UP_STEPS = 3
+"""The first ones are slow: memory is allocated, kernels are chosen, workers start. They do not count."""
+LONG_ENOUGH_S = 120.0
+"""After so long a few steps are enough (on a CPU a step may take a minute)."""
+FEW_STEPS = 3
+_VALIDATION_BATCHES = 10
+
+
+def calibrate(experiment_dir: str, keys: Sequence[str]) -> None:
+    """Measure what the files `calibration/<key>.task.json` of an experiment's folder ask for.
+
+    Errors: StopRequestedError when told to stop; whatever a real run would raise.
+    """
+    stop = stop_signal.install()
+    layout = ExperimentLayout(Path(experiment_dir))
+    for key in keys:
+        place = layout.calibration(key)
+        task = read_json(place.task)
+        experiment = load_experiment(place.experiment).points[0].experiment
+        try:
+            if task["stage"] == "train":
+                found = _training(experiment, int(task["world_size"]), place, stop)
+            else:
+                found = _evaluation(experiment, place)
+        finally:
+            if _is_main():
+                shutil.rmtree(place.scratch, ignore_errors=True)
+        if stop.requested:
+            raise StopRequestedError("stopped as asked; nothing is kept of an unfinished calibration")
+        if _is_main():
+            about = {"host": socket.gethostname(), "time": datetime.now(UTC).isoformat(timespec="seconds")}
+            write_json(place.result, task | {"measured": found} | about)
+            print(f"calibration {key} ({task['stage']}): {_words(found)}", file=sys.stderr, flush=True)
+
+
+def _is_main() -> bool:
+    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0
+
+
+def _words(found: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in found.items() if value is not None)
+
+
+class _Clock:
+    """Listens to a training, and asks it to stop once enough was seen."""
+
+    def __init__(self, stop: stop_signal.StopFlag, clock: Callable[[], float] = time.monotonic):
+        self.seconds: list[float] = []
+        self._stop, self._clock, self._started = stop, clock, clock()
+
+    @property
+    def requested(self) -> bool:
+        """As a StopRequest of the trainer."""
+        long_enough = self._clock() - self._started > LONG_ENOUGH_S and len(self.seconds) >= FEW_STEPS
+        return self._stop.requested or long_enough or len(self.seconds) >= NUM_STEPS
+
+    def on_step(self, event: StepDone, _state: Any) -> None:
+        self.seconds.append(event.seconds)
+
+    def on_epoch(self, event: EpochDone, _state: Any) -> None: ...
+
+    def on_samples(self, epoch: int, samples: Sequence[SlicePrediction]) -> None: ...
+
+    def step_s(self) -> float:
+        """Median seconds of a step, without the first ones where there are enough others."""
+        return median(self.seconds[WARM_UP_STEPS:] or self.seconds)
+
+
+def _training(
+    experiment: Experiment, planned_world_size: int, place: CalibrationLayout, stop: stop_signal.StopFlag
+) -> dict[str, Any]:
+    """Seconds of a step, of validating, of saving, and what is saved."""
+    from sam2ft.distributed.ranks import distributed
+    from sam2ft.model.losses import build_loss
+    from sam2ft.training.checkpoints.checkpoint import save_best, save_resume
+    from sam2ft.training.run import batches_per_rank, make_trainer, trainable_model, training_data
+    from sam2ft.training.state import Surroundings
+
+    with distributed() as ranks:
+        grad_accum = batches_per_rank(experiment, planned_world_size, ranks.world_size)
+        data = training_data(experiment, ranks)
+        loss = build_loss(experiment.module.loss)
+        model = trainable_model(experiment, loss, ranks)
+        trainer = make_trainer(model, loss, experiment, data, ranks, grad_accum)
+        clock, found = _Clock(stop), dict[str, Any]()
+
+        def save(state: Any) -> None:
+            started, resume, best = time.perf_counter(), place.scratch / "resume.safetensors", place.scratch / "best.pt"
+            save_resume(resume, trainer.snapshot(state), keep=1)
+            found.update(save_s=time.perf_counter() - started, resume_bytes=resume.stat().st_size)
+            save_best(best, trainer.weights(), {})
+            found.update(best_bytes=best.stat().st_size)
+
+        trainer.surroundings = Surroundings(ranks, clock, clock, save)
+        try:
+            state = trainer.fit(data.train, data.val)
+        except StopRequestedError:
+            if stop.requested:
+                raise
+        else:
+            if ranks.is_main:
+                save(state)
+        return {"epoch_rest_s": _validation_s(trainer, data)} | (
+            {"step_s": clock.step_s(), **found} if ranks.is_main else {}
+        )
+
+
+def _validation_s(trainer: Any, data: Any) -> float:
+    """Seconds of validating once, from its first batches."""
+    from sam2ft.training.validation import validate
+
+    seconds: list[float] = []
+
+    def timed() -> Any:
+        started = time.perf_counter()
+        for number, batch in enumerate(data.val()):
+            if number == _VALIDATION_BATCHES:
+                return
+            yield batch.to(trainer.ranks.device)
+            seconds.append(time.perf_counter() - started)
+            started = time.perf_counter()
+
+    trainer.model.eval()
+    validate(timed(), trainer.calculate_loss, trainer.ranks, num_samples=0)
+    return fmean(seconds) * len(data.val)
+
+
+def _evaluation(experiment: Experiment, place: CalibrationLayout) -> dict[str, Any]:
+    """Seconds per slice of the smallest volume, evaluated with the initial weights: loading of the model included."""
+    from sam2ft.evaluation.run import evaluate_job, evaluated_records
+    from sam2ft.evaluation.volumes import Job
+
+    record = min(evaluated_records(experiment), key=lambda one: one.geometry.shape_zyx[0])
+    weights = initial_weights(experiment)
+    if weights is None:
+        raise DataError("module.sam2_checkpoint: missing; an evaluation needs weights")
+    evaluation, num_slices = EvalLayout(place.scratch / "eval"), record.geometry.shape_zyx[0]
+    started = time.perf_counter()
+    evaluate_job(Job(experiment, evaluation, "calibration", place.key, weights, (record,)))
+    seconds = time.perf_counter() - started
+    path = evaluation.prediction(record.key)
+    size = path.stat().st_size / num_slices if path.is_file() else None
+    return {"slice_s": seconds / num_slices, "slice_bytes": size}
+
+
+if __name__ == "__main__":
+    command(lambda: calibrate(sys.argv[1], sys.argv[2:]))

@@ -1,0 +1,249 @@
+"""One run of a plan, from claim to last word: what a Slurm task or a local child executes. No torch at import.
+
+`run_point` is what submitit pickles by reference; `python -m sam2ft.jobs.job EXPERIMENT_FOLDER PLAN INDEX STAGE` is the
+same for the local pool.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from sam2ft.config.load_experiment import load_experiment
+from sam2ft.config.schema.experiment import Experiment
+from sam2ft.core.command import in_allocation
+from sam2ft.core.errors import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    TO_BE_CONTINUED,
+    ClaimedError,
+    DataError,
+    StopRequestedError,
+    UserError,
+    exit_code_of,
+)
+from sam2ft.core.files import fenced, sha256_file
+from sam2ft.distributed import stop_signal
+from sam2ft.runs.attempt.claim import Attempt, check_claim, check_job, claim
+from sam2ft.runs.attempt.ending import by_keyboard, failure_class_of, last_word
+from sam2ft.runs.attempt.log import kept_output, redirect_output
+from sam2ft.runs.attempt.rank import is_main_rank, rank, world_size
+from sam2ft.runs.attempt.restarts import GivenUpError, idle_before, progress_of, refuse_idle
+from sam2ft.runs.attempt.status import RunStatus, heartbeat, is_trained, read_status, update_status
+from sam2ft.runs.initial_weights import initial_weights
+from sam2ft.runs.layout import ExperimentLayout, RunLayout
+from sam2ft.runs.plan_file import STAGES, PlannedRun, Stage, load_plan
+from sam2ft.runs.provenance import record_provenance
+
+
+@dataclass(frozen=True)
+class PointJob:
+    """What is to be done for one run."""
+
+    layout: RunLayout
+    run: PlannedRun
+    stage: Stage
+    attempt: Attempt
+    fresh: bool = False
+    """Train from the start whatever is there; a requeued job goes on with what it made itself."""
+    strict_code: bool = False
+    """The run is named by its code too: other code must not train it."""
+
+    @property
+    def log(self) -> Path:
+        """The attempt's own log, one per rank."""
+        suffix = "" if is_main_rank() else f".rank{rank()}"
+        return self.layout.logs / f"{self.attempt.name}{suffix}.log"
+
+
+def run_point(experiment_dir: str, plan_id: str, index: int, stage: Stage) -> None:
+    """Do `stage` of run `index` of a plan; returns when it is done and leaves the process with another code else."""
+    # First of all: submitit ignores SIGTERM until other handlers are there, and importing torch takes seconds.
+    stop = stop_signal.install()
+    job = planned_job(Path(experiment_dir), plan_id, index, stage)
+    with kept_output(job.log):
+        code = _code_of(job, stop)
+    if code != DONE:
+        sys.exit(code)
+
+
+def planned_job(experiment_dir: Path, plan_id: str, index: int, stage: Stage) -> PointJob:
+    """The job of one run of a plan file."""
+    layout = ExperimentLayout(experiment_dir)
+    plan = load_plan(layout, plan_id)
+    run = plan.run(index)
+    attempt = Attempt.current()
+    return PointJob(
+        layout.run(run.run_id),
+        run,
+        stage,
+        attempt,
+        fresh=plan.fresh and attempt.restart == 0,
+        strict_code=plan.code is not None,
+    )
+
+
+def _code_of(job: PointJob, stop: stop_signal.StopFlag) -> int:
+    """`work_on`, also after a defect. One of several processes that failed is gone at once: the launcher sees it then,
+    and torch's and the workers' own ends could wait for the others."""
+    try:
+        code = work_on(job, stop)
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else FAILED
+    if world_size() > 1 and code not in (DONE, TO_BE_CONTINUED):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def work_on(job: PointJob, stop: stop_signal.StopFlag) -> int:
+    """Claim the run, do the job, and record in status.json how it ended. Returns the exit code."""
+    main = is_main_rank()
+    check = check_claim if main else check_job
+    try:
+        before = _claim(job) if main else None
+        with fenced(job.layout.folder, lambda: check(job.layout, job.attempt)):
+            num_idle = _begin(job, before) if main else 0
+            beating = heartbeat(job.layout, job.attempt) if main else nullcontext()
+            with beating, last_word(job.layout, job.run, job.attempt, stop):
+                refuse_idle(num_idle)
+                _do(job, stop)
+    except (StopRequestedError, KeyboardInterrupt) as error:
+        print(str(error) or "interrupted", file=sys.stderr)
+        return INTERRUPTED if by_keyboard(error, stop) else exit_code_of(error, in_allocation=in_allocation())
+    except (UserError, ClaimedError, GivenUpError) as error:
+        print(error, file=sys.stderr)
+        return exit_code_of(error)
+    except Exception as error:
+        traceback.print_exc()
+        # Not raised further: the traceback is in the log, and printed once is enough.
+        raise SystemExit(FAILED) from error
+    return DONE
+
+
+def _claim(job: PointJob) -> RunStatus | None:
+    """Claim the run. Returns what the attempt before this one said last."""
+    before = read_status(job.layout)
+    claim(job.layout, job.attempt)
+    job.layout.requeue.unlink(missing_ok=True)
+    return before
+
+
+def _begin(job: PointJob, before: RunStatus | None) -> int:
+    """Say that the run begins. Returns the number of restarts in a row, until this one, that brought nothing."""
+    progress = progress_of(job.layout, job.run)
+    num_idle = idle_before(before, job.attempt, progress)
+    begun = {"state": "starting", "failure_class": None, "reason": "", "progress": progress, "idle_restarts": num_idle}
+    update_status(job.layout, job.attempt, **begun, **({"trained": False} if job.fresh else {}))
+    record_provenance(job.layout, job.attempt)
+    return num_idle
+
+
+def _do(job: PointJob, stop: stop_signal.StopFlag) -> None:
+    experiment = _experiment(job.layout.config)
+    with _together(job, stop):
+        if "train" in job.stage and not job.run.baseline:
+            _train(job, experiment, stop)
+        if "eval" in job.stage:
+            _evaluate(job, experiment, stop)
+
+
+@contextmanager
+def _together(job: PointJob, stop: stop_signal.StopFlag) -> Iterator[None]:
+    """One process group for all that the job does: its processes can meet once."""
+    if world_size() == 1:
+        yield
+        return
+    from sam2ft.distributed.ranks import distributed
+
+    def fail(reason: str) -> None:
+        if is_main_rank():
+            failure_class = failure_class_of(RuntimeError(reason))
+            update_status(job.layout, job.attempt, state="failed", failure_class=failure_class, reason=reason)
+
+    with distributed(stop_requested=lambda: stop.requested, last_word=fail):
+        yield
+
+
+def _unless_stopped(stop: stop_signal.StopFlag, what: str) -> None:
+    """After torch was imported, which takes seconds. Errors: StopRequestedError on all ranks when one was told to."""
+    from sam2ft.distributed.ranks import distributed
+
+    with distributed() as ranks:
+        (requested,) = ranks.maxima([float(stop.requested)])
+    if requested:
+        raise StopRequestedError(f"stopped as asked before the {what} began")
+
+
+def _train(job: PointJob, experiment: Experiment, stop: stop_signal.StopFlag) -> None:
+    if is_trained(job.layout) and not job.fresh:
+        return
+    from sam2ft.training.run import train
+
+    _unless_stopped(stop, "training")
+    if is_main_rank():
+        update_status(job.layout, job.attempt, state="training")
+    planned = job.run.resources.world_size
+    ended = train(
+        experiment,
+        job.layout,
+        job.attempt,
+        stop=stop,
+        fresh=job.fresh,
+        planned_world_size=planned,
+        strict_code=job.strict_code,
+    )
+    # Not the file: with --fresh the best.pt of an earlier training stays until there is another.
+    if ended.best_epoch is None:
+        monitor = experiment.module.early_stopping.monitor
+        raise FloatingPointError(f"training ended without a best epoch: {monitor} was finite in none")
+    if is_main_rank():
+        update_status(job.layout, job.attempt, trained=True, best_sha256=sha256_file(job.layout.best))
+
+
+def _evaluate(job: PointJob, experiment: Experiment, stop: stop_signal.StopFlag) -> None:
+    # A Slurm dependency on a job that was purged counts as met: look for the weights, never trust the edge.
+    # Other ranks do not look: they come out of training before the main rank has said that it ended.
+    if is_main_rank() and not job.run.baseline and not is_trained(job.layout):
+        raise DataError(f"{job.layout.folder}: is not trained, there is nothing to evaluate")
+    from sam2ft.evaluation.run import evaluate
+
+    _unless_stopped(stop, "evaluation")
+    if is_main_rank():
+        update_status(job.layout, job.attempt, state="evaluating")
+    for eval_id in job.run.eval_ids:
+        own = job.layout.evaluation(eval_id).config
+        chosen = _experiment(own) if own.is_file() else experiment
+        checkpoint = _initial_weights(chosen) if job.run.baseline else job.layout.best
+        evaluate(chosen, job.layout, job.attempt, checkpoint=checkpoint, eval_id=eval_id, stop=stop)
+
+
+def _initial_weights(experiment: Experiment) -> Path:
+    path = initial_weights(experiment)
+    if path is None:
+        raise DataError(f"module.sam2_checkpoint: missing; {experiment.module.sam2_model_cfg} needs its weights")
+    return path
+
+
+def _experiment(path: Path) -> Experiment:
+    """The resolved experiment that a plan stored beside a run."""
+    return load_experiment(path).points[0].experiment
+
+
+def main(arguments: list[str]) -> None:
+    """The command line of the local pool: all output goes to the attempt's own log."""
+    if len(arguments) != 4 or arguments[3] not in STAGES:
+        sys.exit("usage: python -m sam2ft.jobs.job EXPERIMENT_FOLDER PLAN INDEX {train,eval,train_eval}")
+    stop = stop_signal.install()
+    job = planned_job(Path(arguments[0]), arguments[1], int(arguments[2]), arguments[3])
+    redirect_output(job.log)
+    sys.exit(_code_of(job, stop))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

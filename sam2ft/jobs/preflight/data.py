@@ -1,0 +1,161 @@
+"""What can be known of the data of every point before a job: stores, splits, files, metrics. No torch."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from sam2ft.config.schema.base import ReadOnlyDict
+from sam2ft.config.schema.experiment import Experiment
+from sam2ft.core.errors import DataError
+from sam2ft.core.files import DigestCache
+from sam2ft.data.samples.detections import read_detections
+from sam2ft.data.store.store import Store, VolumeRecord, index_path, records_digest
+from sam2ft.jobs.preflight.metadata import metadata_problems
+from sam2ft.jobs.preflight.metrics import metric_problems
+from sam2ft.runs.stores import (
+    labelled_records,
+    max_train_subjects,
+    metadata_source,
+    named_files,
+    open_stores,
+    split_records,
+)
+
+
+class Report(Protocol):
+    """Where problems go: the dotted key, what is wrong, and whether work can begin all the same."""
+
+    def __call__(self, key: str, message: str, *, warning: bool = False) -> None: ...
+
+
+@dataclass(frozen=True)
+class _Volumes:
+    """Digests of the volumes of an experiment."""
+
+    train_digests: Mapping[str, str]
+    """str(VolumeKey) -> digest, of those that are trained and validated on."""
+    train_split: str
+    eval_split: str
+
+
+@dataclass(frozen=True)
+class CheckedData(_Volumes):
+    """What of the data enters the ids of a point."""
+
+    files: Mapping[str, str]
+    """Dotted key -> sha256 of each file that the settings name."""
+
+
+@dataclass
+class DataChecker:
+    """The checks of the data of many points; what points share is opened, read and digested once."""
+
+    problem: Report
+    cache: DigestCache
+    dry_run: bool
+    _opened: dict[Path, Store | None] = field(default_factory=dict)
+    _fitting: dict[Hashable, tuple[Store, ...]] = field(default_factory=dict)
+    _known_volumes: dict[Hashable, _Volumes | None] = field(default_factory=dict)
+    _read_boxes: set[tuple[Path, tuple[str, ...]]] = field(default_factory=set)
+
+    def of(self, experiment: Experiment) -> CheckedData | None:
+        """What enters the ids; None when something lacks, which has then been said."""
+        stores = self._stores(experiment)
+        self._detections(experiment, stores)
+        files = self._files(experiment)
+        if not stores:
+            return None
+        # The stores themselves stay: `_fitting` holds them.
+        choice = (id(stores), experiment.eval.split, max_train_subjects(experiment))
+        if choice not in self._known_volumes:
+            self._known_volumes[choice] = self._volumes(experiment, stores)
+        known = self._known_volumes[choice]
+        return None if known is None else CheckedData(known.train_digests, known.train_split, known.eval_split, files)
+
+    def _stores(self, experiment: Experiment) -> tuple[Store, ...]:
+        """The experiment's stores; empty when any is missing or does not fit."""
+        data = experiment.datamodule
+        choices = (experiment.dataset, data.num_classes, data.metric, data.stats_metadata_file)
+        if (known := self._fitting.get((*choices, experiment.eval.split))) is None:
+            known = self._fitting[(*choices, experiment.eval.split)] = self._checked_stores(experiment)
+        return known
+
+    def _checked_stores(self, experiment: Experiment) -> tuple[Store, ...]:
+        opened = [self._store(name, source.store) for name, source in experiment.dataset.items()]
+        if not all(opened):
+            return ()
+        try:
+            stores = open_stores(experiment)
+        except DataError as error:
+            # The message begins with the dotted key that it is about.
+            key, _, message = str(error).partition(": ")
+            self.problem(key if " " not in key else "dataset", message if " " not in key else str(error))
+            return ()
+        self._metrics(experiment, stores)
+        return stores
+
+    def _store(self, name: str, path: Path) -> Store | None:
+        if path not in self._opened:
+            try:
+                self._opened[path] = Store.open(path)
+            except DataError as error:
+                missing = not index_path(path).is_file()
+                self.problem(f"dataset.{name}.store", str(error), warning=missing and self.dry_run)
+                self._opened[path] = None
+        return self._opened[path]
+
+    def _files(self, experiment: Experiment) -> dict[str, str]:
+        """sha256 of each file that the evaluation's settings name."""
+        digests = {}
+        for key, path in named_files(experiment).items():
+            if path.is_file():
+                digests[key] = self.cache.sha256(path)
+            else:
+                self.problem(key, f"found {path}, which is no file", warning=self.dry_run)
+        return digests
+
+    def _detections(self, experiment: Experiment, stores: Sequence[Store]) -> None:
+        """What is in the file of boxes, once per file."""
+        path, names = experiment.eval.boxes_file, tuple(store.name for store in stores)
+        if path is None or not path.is_file() or not stores or (path, names) in self._read_boxes:
+            return
+        self._read_boxes.add((path, names))
+        try:
+            read_detections(path, stores)
+        except DataError as error:
+            self.problem("eval.boxes_file", str(error))
+
+    def _volumes(self, experiment: Experiment, stores: tuple[Store, ...]) -> _Volumes | None:
+        """Volumes that are trained, validated and evaluated on; None when something lacks."""
+        wanted = (
+            (labelled_records, "train", max_train_subjects(experiment), "dataset"),
+            (labelled_records, "val", None, "dataset"),
+            (split_records, experiment.eval.split, None, "eval.split"),
+        )
+        found: list[tuple[VolumeRecord, ...]] = []
+        for records_of, split, limit, key in wanted:
+            try:
+                found.append(records_of(stores, split, limit))
+            except DataError as error:
+                self.problem(key, str(error))
+        if len(found) < len(wanted):
+            return None
+        trained = found[0] + found[1]
+        digests = ReadOnlyDict({str(record.key): record.digest for record in trained})
+        return _Volumes(digests, records_digest(trained), records_digest(found[2]))
+
+    def _metrics(self, experiment: Experiment, stores: Sequence[Store]) -> None:
+        """Metrics by name, what they need of each evaluated volume, and whether those from outside work."""
+        records = [record for store in stores for record in store.volumes if record.split == experiment.eval.split]
+        file = experiment.datamodule.stats_metadata_file
+        try:
+            # A file that is not there is a finding of `_files`.
+            metadata = metadata_source(experiment, file if file is None or file.is_file() else None)
+        except DataError as error:
+            self.problem("datamodule.stats_metadata_file", str(error))
+            return
+        chosen, labels = experiment.datamodule.metric, stores[0].labels
+        for found in (metric_problems, metadata_problems):
+            for key, message, warning in found(chosen, labels, records, metadata):
+                self.problem(key, message, warning=warning)

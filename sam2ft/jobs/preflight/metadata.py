@@ -1,0 +1,55 @@
+"""What can be known of slice metadata and maps before a run: whether they are there, fit and say the same."""
+
+from collections.abc import Iterator, Sequence
+
+from sam2ft.config.schema.datamodule import Metric as MetricSection
+from sam2ft.core.errors import DataError, UserError
+from sam2ft.core.labels import LabelTable
+from sam2ft.data.store.slice_metadata import MetadataSource, in_short
+from sam2ft.data.store.store import VolumeRecord
+from sam2ft.jobs.preflight.metrics import FUNC, Found
+from sam2ft.metrics.factory import load_metrics, measured_labels
+from sam2ft.metrics.measurement import Metric, is_biomarker
+
+FILE = "datamodule.stats_metadata_file"
+
+
+def metadata_problems(
+    chosen: MetricSection, labels: LabelTable, records: Sequence[VolumeRecord], source: MetadataSource
+) -> Iterator[Found]:
+    """Volumes that a metadata file does not describe, distances that disagree, tissues in which a map has no value.
+
+    Unknown metrics and tissues are findings of `metric_problems`.
+    """
+    try:
+        biomarkers = [metric for metric in load_metrics(chosen.func) if is_biomarker(metric)]
+    except UserError:
+        return
+    if set(chosen.tissues or ()) - set(labels.ids):
+        return
+    if source.file is None and not biomarkers:
+        return
+    disagreements = {}
+    for record in records:
+        try:
+            disagreements[str(record.key)] = source.describe(record).disagreements
+        except DataError as error:
+            yield FILE, str(error), False
+    if biomarkers:
+        yield from ((FUNC, message, True) for message in in_short(disagreements))
+    for metric in biomarkers:
+        yield from ((FUNC, message, True) for message in _empty_maps(metric, labels, chosen.tissues, records))
+
+
+def _empty_maps(
+    metric: Metric, labels: LabelTable, tissues: Sequence[int] | None, records: Sequence[VolumeRecord]
+) -> Iterator[str]:
+    """Tissues of which no voxel of a volume has a value in the metric's map: their rows will be empty."""
+    for name in (need.removeprefix("map:") for need in metric.needs if need.startswith("map:")):
+        for record in records:
+            of_label = record.map_facts.get(name, {}).get("valid_of_label", {})
+            for label_id in measured_labels(metric, labels, tissues):
+                valid, voxels = of_label.get(str(label_id), (1, 1))
+                if not valid:
+                    where = f"the {voxels} voxels of {labels[label_id].name}"
+                    yield f"{record.key}: map {name} has no value in {where}; its {metric.name} is empty"

@@ -1,0 +1,193 @@
+"""All that can be known before a job: every problem of every point at once, and the ids of what will run. No torch."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sam2ft.config.identity import baseline_id, eval_id, run_id
+from sam2ft.config.load_experiment import LoadedExperiment
+from sam2ft.config.schema.evaluation_checks import unavailable_in_evaluation
+from sam2ft.config.schema.experiment import Experiment
+from sam2ft.config.sweep.points import Point
+from sam2ft.core.errors import Problem, ProblemsError
+from sam2ft.core.files import DigestCache
+from sam2ft.jobs.preflight.data import DataChecker
+from sam2ft.runs.initial_weights import initial_weights
+from sam2ft.runs.layout import RUNS, digest_cache
+from sam2ft.runs.plan_file import PlannedPoint, PlannedRun, Resources
+from sam2ft.runs.resources.resources import evaluation_resources, resources_here, slices_per_step
+
+BASELINE = "baseline"
+
+FillResources = Callable[[Experiment], Resources]
+
+
+@dataclass(frozen=True)
+class ResolvedPoint:
+    """One point with its ids; None while a store or weights are not there yet (dry run only)."""
+
+    point: Point
+    baseline: bool
+    resources: Resources
+    run_id: str | None
+    eval_id: str | None
+
+
+@dataclass(frozen=True)
+class ResolvedRun:
+    """One run: what the plan says of it and the configurations that its job reads."""
+
+    planned: PlannedRun
+    experiment: Experiment
+    evaluations: Mapping[str, Experiment]
+    """eval_id -> the experiment whose `eval:` it is."""
+
+
+@dataclass(frozen=True)
+class ResolvedSweep:
+    """A checked experiment."""
+
+    name: str
+    source: Path
+    points: tuple[ResolvedPoint, ...]
+    runs: tuple[ResolvedRun, ...]
+    """Empty while any point is without an id."""
+    merged: tuple[str, ...]
+    """One sentence for each run that stands for several points."""
+    warnings: tuple[str, ...]
+
+
+@dataclass
+class _Findings:
+    """Problems and warnings of all points, each once."""
+
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+
+    def add(self, problem: Problem, *, warning: bool = False) -> None:
+        found = self.warnings if warning else self.problems
+        if problem not in found:
+            found.append(problem)
+
+
+def resolve(
+    loaded: LoadedExperiment, *, dry_run: bool = False, fill: FillResources | None = None, code: str | None = None
+) -> ResolvedSweep:
+    """Check every point and name its run and evaluation.
+
+    `fill` says what a point gets from a site; without it, one process here. `code`: a digest of the code that is to be
+    part of every run_id. Errors: ProblemsError with every problem of every point; in a dry run a store or weights that
+    do not exist yet are warnings instead.
+    """
+    findings, cache = _Findings(), DigestCache(digest_cache(RUNS))
+    checker = _Checker(loaded, findings, cache, dry_run, fill or resources_here, code)
+    points = [checker.point(point) for point in loaded.points]
+    if loaded.experiment.experiment.baseline:
+        points.append(checker.baseline(len(points)))
+    if findings.problems:
+        raise ProblemsError(findings.problems)
+    runs = _merged(points) if all(point.run_id and point.eval_id for point in points) else ()
+    return ResolvedSweep(
+        name=loaded.experiment.experiment.name,
+        source=loaded.path.resolve(),
+        points=tuple(points),
+        runs=runs,
+        merged=tuple(_merge_sentence(run) for run in runs if len(run.planned.points) > 1),
+        warnings=tuple(str(problem) for problem in findings.warnings),
+    )
+
+
+@dataclass
+class _Checker:
+    """The checks of one experiment's points; what points share is read once."""
+
+    loaded: LoadedExperiment
+    findings: _Findings
+    cache: DigestCache
+    dry_run: bool
+    fill: FillResources
+    code: str | None
+    _known_weights: dict[tuple[Path | None, str], str | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._data = DataChecker(self.problem, self.cache, self.dry_run)
+
+    def problem(self, key: str, message: str, *, warning: bool = False) -> None:
+        self.findings.add(Problem(self.loaded.where(key), key, message), warning=warning)
+
+    def point(self, point: Point) -> ResolvedPoint:
+        experiment, asked = point.experiment, self.fill(point.experiment)
+        for key, message in unavailable_in_evaluation(experiment.eval):
+            self.problem(key, message)
+        data, weights = self._data.of(experiment), self._weights(experiment)
+        run, evaluation = None, None
+        if data is not None and weights:
+            run = run_id(
+                experiment,
+                train_digests=data.train_digests,
+                split_digest=data.train_split,
+                weights_sha256=weights,
+                slices_per_step=slices_per_step(experiment, asked),
+                code_version=self.code,
+            )
+            evaluation = eval_id(experiment, data.eval_split, data.files)
+        return ResolvedPoint(point, False, asked, run, evaluation)
+
+    def baseline(self, index: int) -> ResolvedPoint:
+        """The initial weights of the first point, evaluated as it is."""
+        first = self.loaded.points[0]
+        point = Point(index, BASELINE, (), first.experiment)
+        data, weights = self._data.of(first.experiment), self._weights(first.experiment)
+        run = baseline_id(first.experiment, weights_sha256=weights, code_version=self.code) if weights else None
+        evaluation = eval_id(first.experiment, data.eval_split, data.files) if data is not None else None
+        return ResolvedPoint(point, True, self.fill(first.experiment), run, evaluation)
+
+    def _weights(self, experiment: Experiment) -> str | None:
+        """sha256 of the initial weights, or None when there are none."""
+        asked = (experiment.module.sam2_checkpoint, experiment.module.sam2_model_cfg)
+        if asked not in self._known_weights:
+            self._known_weights[asked] = self._checked_weights(experiment)
+        return self._known_weights[asked]
+
+    def _checked_weights(self, experiment: Experiment) -> str | None:
+        path = initial_weights(experiment)
+        if path is None:
+            name = experiment.module.sam2_model_cfg
+            self.problem("module.sam2_checkpoint", f"missing; {name} needs its weights (`make weights`)")
+            return None
+        if not path.is_file():
+            message = f"found {path}, which is no file; `make weights` fetches the official ones"
+            self.problem("module.sam2_checkpoint", message, warning=self.dry_run)
+            return None
+        return self.cache.sha256(path)
+
+
+def _merged(points: Sequence[ResolvedPoint]) -> tuple[ResolvedRun, ...]:
+    """One run for all points with one run_id, in the order of the points."""
+    groups: dict[str, list[ResolvedPoint]] = {}
+    for point in points:
+        groups.setdefault(str(point.run_id), []).append(point)
+    runs = []
+    for name, members in groups.items():
+        first = members[0]
+        planned = PlannedRun(
+            index=first.point.index,
+            run_id=name,
+            stage="eval" if first.baseline else "train_eval",
+            baseline=first.baseline,
+            points=tuple(
+                PlannedPoint(member.point.name, member.point.overrides, str(member.eval_id)) for member in members
+            ),
+            resources=first.resources,
+            eval_resources=evaluation_resources(first.point.experiment, first.resources),
+        )
+        evaluations = {str(member.eval_id): member.point.experiment for member in reversed(members)}
+        runs.append(ResolvedRun(planned, first.point.experiment, evaluations))
+    return tuple(runs)
+
+
+def _merge_sentence(run: ResolvedRun) -> str:
+    names = [point.name for point in run.planned.points]
+    evaluations = len(run.planned.eval_ids)
+    suffix = f", evaluated {evaluations} times" if evaluations > 1 else ""
+    return f"points {', '.join(names)} are one run ({run.planned.run_id}){suffix}"

@@ -1,0 +1,115 @@
+"""T2 and T1rho of a tissue: statistics of the valid voxels of a map, pooled over the tissue, never a mean of means."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sam2ft.metrics.biomarkers.layers import LAYERS, layers
+from sam2ft.metrics.measurement import MaskPair, Measurement
+
+Values = npt.NDArray[np.float64]
+
+
+def _unless_empty(of: Callable[[Values], float], fewest: int = 1) -> Callable[[Values], float]:
+    return lambda values: float(of(values)) if len(values) >= fewest else math.nan
+
+
+_STATISTICS: dict[str, Callable[[Values], float]] = {
+    "mean": _unless_empty(lambda values: float(values.mean())),
+    "median": _unless_empty(lambda values: float(np.median(values))),
+    "sd": _unless_empty(lambda values: float(values.std(ddof=1)), fewest=2),
+}
+
+
+@dataclass(frozen=True)
+class _RelaxationMetric:
+    """Mean, median and SD (n - 1) in ms over the valid voxels of a mask, their number, and their share of the mask.
+
+    A voxel is valid when its value is finite and in (lower_ms, upper_ms]: a failed fit (0, NaN, a value at a bound
+    beyond) is left out, never counted as 0 and never clipped. An empty mask has NaN and its status. Slices: the mean.
+    Where the tissue has an interface bone, each statistic also of its deep and its superficial half.
+    """
+
+    name: str
+    upper_ms: float | None
+    """None: that of the pair's settings."""
+    lower_ms: float = 0.0
+    biomarker: bool = True
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return (f"map:{self.name}",)
+
+    def measure(self, pair: MaskPair) -> Iterator[Measurement]:
+        times = pair.maps[self.name]
+        upper_ms = pair.settings.upper_ms[self.name] if self.upper_ms is None else self.upper_ms
+        for index, counts in pair.slice_overlaps.items():
+            if counts.status != "absent":
+                inside = (times[index][mask[index]] for mask in (pair.reference_zyx, pair.prediction_zyx))
+                reference, prediction = (self._valid(values, upper_ms) for values in inside)
+                yield self._statistic("mean", "", reference, prediction, slice_index=index)
+        inside_reference, inside_prediction = times[pair.reference_zyx], times[pair.prediction_zyx]
+        reference, prediction = (self._valid(values, upper_ms) for values in (inside_reference, inside_prediction))
+        for definition in _STATISTICS:
+            yield self._statistic(definition, "", reference, prediction)
+        yield self._valid_share(pair, len(reference), len(prediction))
+        if pair.bone_zyx is not None:
+            of_reference, of_prediction = layers(pair)
+            for layer in LAYERS:
+                reference = self._valid(inside_reference[of_reference[layer]], upper_ms)
+                prediction = self._valid(inside_prediction[of_prediction[layer]], upper_ms)
+                for definition in _STATISTICS:
+                    yield self._statistic(definition, f"_{layer}", reference, prediction)
+
+    def _valid(self, inside: npt.NDArray[np.float32], upper_ms: float) -> Values:
+        values = np.asarray(inside, dtype=np.float64)
+        # Comparisons with NaN are false, so NaN and infinity go the same way as values out of bounds.
+        return values[(values > self.lower_ms) & (values <= upper_ms)]
+
+    def _statistic(
+        self, definition: str, layer: str, reference: Values, prediction: Values, *, slice_index: int | None = None
+    ) -> Measurement:
+        of = _STATISTICS[definition]
+        return Measurement(
+            "volume" if slice_index is None else "slice",
+            self.name,
+            reference=of(reference),
+            prediction=of(prediction),
+            slice=slice_index,
+            definition=definition + layer,
+            unit="ms",
+            n_reference=len(reference),
+            n_prediction=len(prediction),
+        )
+
+    def _valid_share(self, pair: MaskPair, valid_reference: int, valid_prediction: int) -> Measurement:
+        masked = pair.overlap
+        return Measurement(
+            "volume",
+            self.name,
+            reference=valid_reference / masked.reference if masked.reference else math.nan,
+            prediction=valid_prediction / masked.prediction if masked.prediction else math.nan,
+            definition="valid_share",
+            unit="1",
+            n_reference=masked.reference,
+            n_prediction=masked.prediction,
+        )
+
+
+@dataclass(frozen=True)
+class T2Metric(_RelaxationMetric):
+    """T2 in ms; beyond 100 ms a value is joint fluid or a failed fit (the bound DOSMA uses), not cartilage."""
+
+    name: str = "t2"
+    upper_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class T1rhoMetric(_RelaxationMetric):
+    """T1rho in ms; the upper bound depends on the spin-lock times (`datamodule.metric.t1rho_upper_ms`)."""
+
+    name: str = "t1rho"
+    upper_ms: float | None = None

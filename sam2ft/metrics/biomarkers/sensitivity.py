@@ -1,0 +1,107 @@
+"""How much a biomarker changes per pixel of the outline: what a difference to the reference is worth in pixels."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from sam2ft.core.geometry import Geometry
+from sam2ft.core.prompts import Mask
+from sam2ft.metrics.biomarkers.rays import blur_mm
+from sam2ft.metrics.measurement import MaskPair, Measurement, Metric
+from sam2ft.metrics.regions import Block, block_of
+
+T = TypeVar("T", bound=np.generic)
+
+_FINER = 2
+# A pixel of the finer grid and its four neighbours in the slice: half a pixel of the volume's.
+_CROSS = ndimage.generate_binary_structure(2, 1)[None]
+
+
+def with_sensitivity(metric: Metric, pair: MaskPair, found: Iterable[Measurement]) -> list[Measurement]:
+    """`found` with the sensitivity of each value of the whole tissue in the volume; the others as they are.
+
+    Sensitivity = value of the reference dilated by half a pixel - value of the reference eroded by half a pixel, in the
+    value's unit per pixel. Half a pixel is exact: each slice is made twice as fine in rows and columns, and the outline
+    moves by one of its pixels (4-neighbourhood, within the slice). NaN where either value is.
+    """
+    measured = list(found)
+    if not any(_is_whole(one) for one in measured) or not pair.reference_zyx.any():
+        return measured
+    larger, smaller = (_values(metric, moved) for moved in _moved(pair))
+    return [
+        replace(one, sensitivity=_change(_key(one), larger, smaller)) if _is_whole(one) else one for one in measured
+    ]
+
+
+def _is_whole(one: Measurement) -> bool:
+    return one.level == "volume" and one.reference is not None and one.instance is None
+
+
+def _key(one: Measurement) -> tuple[str, str, str]:
+    return one.measure, one.definition, one.unit
+
+
+def _values(metric: Metric, pair: MaskPair) -> dict[tuple[str, str, str], float]:
+    return {_key(one): one.reference for one in metric.measure(pair) if _is_whole(one) and one.reference is not None}
+
+
+def _change(
+    key: tuple[str, str, str], larger: dict[tuple[str, str, str], float], smaller: dict[tuple[str, str, str], float]
+) -> float:
+    return larger.get(key, math.nan) - smaller.get(key, math.nan)
+
+
+def _moved(pair: MaskPair) -> list[MaskPair]:
+    """The reference against itself, dilated and eroded by half a pixel, on the finer grid."""
+    return pair.once("moved", _moved_pairs)
+
+
+def _moved_pairs(pair: MaskPair) -> list[MaskPair]:
+    block = _around(pair.reference_zyx, pair.geometry.spacing_zyx_mm)
+    fine = _finer(pair.reference_zyx[block])
+    larger = ndimage.binary_dilation(fine, _CROSS)
+    # Beyond the image a tissue goes on, as everywhere in these metrics.
+    smaller = ndimage.binary_erosion(fine, _CROSS, border_value=1)
+    return [
+        MaskPair(
+            prediction_zyx=mask,
+            reference_zyx=mask,
+            geometry=_finer_geometry(pair.geometry, block),
+            label=pair.label,
+            maps={name: _finer(values[block]) for name, values in pair.maps.items()},
+            bone_zyx=None if pair.bone_zyx is None else _finer(pair.bone_zyx[block]),
+            vertebrae_zyx=None if pair.vertebrae_zyx is None else _finer(pair.vertebrae_zyx[block]),
+            dicom={name: values[block[0]] for name, values in pair.dicom.items()},
+            settings=pair.settings,
+        )
+        for mask in (larger, smaller)
+    ]
+
+
+def _around(mask: Mask, spacing_mm: tuple[float, float, float]) -> Block:
+    """The block of a non-empty mask, with room for the bone's blur and for rays."""
+    room_mm = 4 * blur_mm(spacing_mm) + 2 * float(np.linalg.norm(spacing_mm))
+    rooms = (math.ceil(room_mm / spacing) for spacing in spacing_mm)
+    return tuple(
+        slice(max(0, part.start - room), part.stop + room) for part, room in zip(block_of(mask), rooms, strict=True)
+    )
+
+
+def _finer(values: npt.NDArray[T]) -> npt.NDArray[T]:
+    return values.repeat(_FINER, axis=1).repeat(_FINER, axis=2)
+
+
+def _finer_geometry(geometry: Geometry, block: Block) -> Geometry:
+    """A block of the volume with pixels half as large; slices stay."""
+    shape = [len(range(size)[part]) for size, part in zip(geometry.shape_zyx, block, strict=True)]
+    first_z, first_y, first_x = (part.start for part in block)
+    affine = geometry.affine
+    # The centre of the first finer pixel lies a quarter of a pixel before that of the first pixel.
+    affine[:, 3] = affine @ np.array([first_x - 0.25, first_y - 0.25, first_z, 1.0])
+    affine[:, :2] /= _FINER
+    return Geometry.from_affine((shape[0], shape[1] * _FINER, shape[2] * _FINER), affine, geometry.dz_source)

@@ -1,0 +1,201 @@
+"""Cartilage thickness: the length of cartilage along the normals of the bone it covers (Eckstein et al. 2006)."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from sam2ft.core.prompts import Mask
+from sam2ft.metrics.biomarkers.coverage import Chosen, covered
+from sam2ft.metrics.biomarkers.local_thickness import local_thickness_mm
+from sam2ft.metrics.biomarkers.rays import Lengths, Numbers, Surface, blur_mm, lengths_along_normals, surface_of
+from sam2ft.metrics.measurement import MaskPair, Measurement
+
+LOCAL = "local_thickness"
+UNITS = {
+    "ThCcAB": "mm",
+    "ThCtAB": "mm",
+    "cAB": "mm2",
+    "tAB": "mm2",
+    "dAB": "percent",
+    "P5": "mm",
+    "P95": "mm",
+    "valid_share": "1",
+}
+"""ThCcAB, ThCtAB: mean thickness over the covered area and over the total one (bare bone counts 0); cAB, tAB: covered
+and total area of subchondral bone; dAB: bare share of the total area; P5, P95: percentiles over the covered area;
+valid_share: covered rays that do not leave the image inside cartilage. All weighted by the bone area at each ray."""
+
+
+@dataclass(frozen=True)
+class CartilageThicknessMetric:
+    """Thickness of one cartilage plate in mm, of reference and prediction, both from the REFERENCE's bone surface.
+
+    The total area is the bone that the reference covers (masks do not show where cartilage was lost before), so that a
+    partly missed plate counts 0 mm there in ThCtAB of the prediction. A wholly missed plate is NaN, status missed; of a
+    spurious one, what depends on the total area is NaN. Where the reference has no bone, everything is NaN, status
+    absent. A tissue whose label names no bone has `local_thickness` instead.
+    """
+
+    name: str = "cartilagethickness"
+    needs: tuple[str, ...] = ("bone",)
+    biomarker: bool = True
+    without_bone: bool = True
+
+    def measure(self, pair: MaskPair) -> Iterator[Measurement]:
+        if pair.bone_zyx is None:
+            yield _local(pair, self.name)
+            return
+        reference, prediction = _nothing(), _nothing()
+        status = pair.status if pair.bone_zyx.any() else "absent"
+        if pair.status != "absent" and len((rays := bone_rays(pair)).surface):
+            if pair.status != "spurious":
+                reference = _numbers(rays, rays.reference)
+            if pair.status != "missed":
+                prediction = _numbers(rays, rays.prediction)
+        for definition, unit in UNITS.items():
+            yield Measurement(
+                "volume",
+                self.name,
+                reference=reference.values[definition],
+                prediction=prediction.values[definition],
+                definition=definition,
+                unit=unit,
+                status=status,
+                n_reference=reference.rays(definition),
+                n_prediction=prediction.rays(definition),
+            )
+
+
+def _local(pair: MaskPair, name: str) -> Measurement:
+    spacing = pair.geometry.spacing_zyx_mm
+    (reference, in_reference), (prediction, in_prediction) = (
+        local_thickness_mm(mask, spacing) for mask in (pair.reference_zyx, pair.prediction_zyx)
+    )
+    return Measurement(
+        "volume",
+        name,
+        reference=reference,
+        prediction=prediction,
+        definition=LOCAL,
+        unit="mm",
+        n_reference=in_reference,
+        n_prediction=in_prediction,
+    )
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    values: dict[str, float]
+    num_covered: int
+    num_total: int
+
+    def rays(self, definition: str) -> int:
+        return self.num_total if definition in ("ThCtAB", "tAB", "dAB") else self.num_covered
+
+
+def _nothing() -> _Numbers:
+    return _Numbers(dict.fromkeys(UNITS, math.nan), 0, 0)
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """What one mask gives along the rays of a bone."""
+
+    lengths: Lengths
+    covered_n: Chosen
+
+
+@dataclass(frozen=True)
+class BoneRays:
+    """The reference's bone surface near either plate, and how its normals cross the plate of each mask."""
+
+    surface: Surface
+    """Empty where the reference has no bone near either plate."""
+    reference: Crossing
+    prediction: Crossing
+
+
+def bone_rays(pair: MaskPair) -> BoneRays:
+    """Made once per pair: thickness and the layers of T2 and T1rho share it. `pair.bone_zyx` is not None."""
+    return pair.once("bone_rays", _bone_rays)
+
+
+def _bone_rays(pair: MaskPair) -> BoneRays:
+    assert pair.bone_zyx is not None, "checked by the caller"
+    spacing = pair.geometry.spacing_zyx_mm
+    either = pair.reference_zyx | pair.prediction_zyx
+    block = _around(either, spacing)
+    surface = surface_of(pair.bone_zyx[block], spacing)
+    surface = surface[_near(surface, either[block], spacing)]
+    crossings = []
+    for mask in (pair.reference_zyx, pair.prediction_zyx):
+        lengths = lengths_along_normals(mask[block], surface, spacing)
+        crossings.append(Crossing(lengths, covered(surface, lengths, spacing)))
+    return BoneRays(surface.moved([part.start * step for part, step in zip(block, spacing, strict=True)]), *crossings)
+
+
+def _around(mask: Mask, spacing_mm: tuple[float, float, float]) -> tuple[slice, ...]:
+    """The block of a non-empty mask, with room for rays (a voxel diagonal) and for the blur of the bone (4 sigma)."""
+    room_mm = float(np.linalg.norm(spacing_mm)) + 4 * blur_mm(spacing_mm)
+    block = []
+    for axis, spacing in enumerate(spacing_mm):
+        filled = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
+        room = math.ceil(room_mm / spacing) + 1
+        block.append(slice(max(0, int(filled[0]) - room), int(filled[-1]) + 1 + room))
+    return tuple(block)
+
+
+def _near(surface: Surface, mask: Mask, spacing_mm: tuple[float, float, float]) -> npt.NDArray[np.bool_]:
+    """Vertices that a mask may lie within one voxel diagonal of: rays from the others would meet nothing."""
+    reach_mm = float(np.linalg.norm(spacing_mm))
+    sizes = [2 * (math.ceil(reach_mm / spacing) + 1) + 1 for spacing in spacing_mm]
+    grown = ndimage.maximum_filter(mask.astype(np.uint8), size=sizes, mode="constant")
+    indices = np.rint(surface.vertices_n3 / np.asarray(spacing_mm)).astype(np.intp)
+    near: npt.NDArray[np.bool_] = grown[tuple(indices.T)] > 0
+    return near
+
+
+def _numbers(rays: BoneRays, of: Crossing) -> _Numbers:
+    """Every definition from the rays of one mask; the total area is what the reference covers."""
+    areas, lengths, total = rays.surface.areas_n, of.lengths.lengths_n, rays.reference.covered_n
+    valid = np.isfinite(lengths)
+    covered_valid = of.covered_n & valid
+    total_area = float(areas[total].sum())
+    p5, p95 = _weighted_quantiles(lengths[covered_valid], areas[covered_valid], (0.05, 0.95))
+    values = {
+        "ThCcAB": _mean_over(areas, lengths, of.covered_n, of.lengths.met_n),
+        "ThCtAB": _mean_over(areas, lengths, total, rays.reference.lengths.met_n),
+        "cAB": float(areas[of.covered_n].sum()),
+        "tAB": total_area if total_area else math.nan,
+        "dAB": 100 * float(areas[total & ~of.covered_n].sum()) / total_area if total_area else math.nan,
+        "P5": p5,
+        "P95": p95,
+        "valid_share": int(covered_valid.sum()) / int(of.covered_n.sum()) if of.covered_n.any() else math.nan,
+    }
+    return _Numbers(values, int(covered_valid.sum()), int((total & valid).sum()))
+
+
+def _mean_over(areas: Numbers, lengths: Numbers, covered_n: Chosen, met_n: Chosen) -> float:
+    """Mean length over the covered area.
+
+    What the rays beside the covered area cross at its rim is part of the plate too: it is in the sum of lengths, so
+    that the mean is the volume over the area whatever becomes of the rays at the rim. Rays that leave the image are in
+    neither.
+    """
+    valid = np.isfinite(lengths)
+    crossed, over = (covered_n | met_n) & valid, float(areas[covered_n & valid].sum())
+    return float(areas[crossed] @ lengths[crossed]) / over if over else math.nan
+
+
+def _weighted_quantiles(values: Numbers, weights: Numbers, shares: tuple[float, ...]) -> list[float]:
+    """The smallest value below or at which lies each share of the weight."""
+    if not len(values):
+        return [math.nan] * len(shares)
+    order = np.argsort(values)
+    weight = np.cumsum(weights[order])
+    at = np.searchsorted(weight, np.multiply(shares, weight[-1]))
+    return [float(values[order[min(int(index), len(order) - 1)]]) for index in at]

@@ -1,0 +1,96 @@
+"""Cartilage thickness at every vertex of the bone beneath it: the numbers behind a colour plot."""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+from sam2ft.metrics.biomarkers.rays import Numbers
+from sam2ft.metrics.biomarkers.thickness import Crossing, bone_rays
+from sam2ft.metrics.measurement import MaskPair
+
+# Viridis (matplotlib) at 0, 1/4, 1/2, 3/4 and 1 of the scale; bare bone is grey.
+_COLOURS = np.array([(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)], dtype=np.float64)
+_BARE = (200, 200, 200)
+SCALE_MM = 5.0
+"""Thickness at the bright end of the colours; the dark end is 0."""
+
+
+@dataclass(frozen=True)
+class ThicknessMap:
+    """A bone's surface near its cartilage, and the thickness at its n vertices; `bone_rays` says how it is measured."""
+
+    vertices_ras_mm_n3: Numbers
+    faces_m3: npt.NDArray[np.int64]
+    """Triangles as indices of vertices."""
+    areas_mm2_n: Numbers
+    """Area of bone that each vertex stands for: the weight of means."""
+    reference_mm_n: Numbers
+    """0 where the bone is bare, NaN where the cartilage leaves the image."""
+    prediction_mm_n: Numbers
+
+    def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
+        """Field -> values, as they are kept in an .npz file."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
+    def ply(self) -> bytes:
+        """A PLY file (binary, RAS mm) with reference_mm, prediction_mm and difference_mm, coloured by the prediction.
+
+        Colours: viridis from 0 to 5 mm, grey where the prediction leaves bone bare.
+        """
+        names = ("x", "y", "z", "reference_mm", "prediction_mm", "difference_mm")
+        vertices = np.zeros(
+            len(self.areas_mm2_n),
+            dtype=[*((name, "<f4") for name in names), ("red", "u1"), ("green", "u1"), ("blue", "u1")],
+        )
+        columns = (
+            *self.vertices_ras_mm_n3.T,
+            self.reference_mm_n,
+            self.prediction_mm_n,
+            self.prediction_mm_n - self.reference_mm_n,
+        )
+        for name, values in zip(names, columns, strict=True):
+            vertices[name] = values
+        for name, values in zip(("red", "green", "blue"), _colours(self.prediction_mm_n).T, strict=True):
+            vertices[name] = values
+        faces = np.zeros(len(self.faces_m3), dtype=[("corners", "u1"), ("vertices", "<i4", 3)])
+        faces["corners"], faces["vertices"] = 3, self.faces_m3
+        header = [
+            "ply",
+            "format binary_little_endian 1.0",
+            f"element vertex {len(vertices)}",
+            *(f"property float {name}" for name in names),
+            *(f"property uchar {name}" for name in ("red", "green", "blue")),
+            f"element face {len(faces)}",
+            "property list uchar int vertex_indices",
+            "end_header\n",
+        ]
+        return "\n".join(header).encode("ascii") + vertices.tobytes() + faces.tobytes()
+
+
+def thickness_map(pair: MaskPair) -> ThicknessMap | None:
+    """The map of a plate in both masks; None where there is no plate, or no bone of the reference near it."""
+    if pair.bone_zyx is None or pair.status == "absent" or not len((rays := bone_rays(pair)).surface):
+        return None
+    surface = rays.surface
+    indices_zyx = surface.vertices_n3 / np.asarray(pair.geometry.spacing_zyx_mm)
+    indices = np.column_stack([indices_zyx[:, ::-1], np.ones(len(surface))])
+    return ThicknessMap(
+        (indices @ pair.geometry.affine.T)[:, :3],
+        surface.faces_m3,
+        surface.areas_n,
+        _thickness(rays.reference),
+        _thickness(rays.prediction),
+    )
+
+
+def _thickness(of: Crossing) -> Numbers:
+    return np.where(of.covered_n, of.lengths.lengths_n, 0.0)
+
+
+def _colours(thickness_mm: Numbers) -> npt.NDArray[np.uint8]:
+    share = np.clip(np.nan_to_num(thickness_mm) / SCALE_MM, 0, 1)
+    places = np.linspace(0, 1, len(_COLOURS))
+    mixed = np.stack([np.interp(share, places, channel) for channel in _COLOURS.T], axis=1)
+    mixed[~(thickness_mm > 0)] = _BARE
+    return np.asarray(np.rint(mixed), dtype=np.uint8)

@@ -1,0 +1,76 @@
+"""A metric from outside the package: what it yields is checked, what it raises is reported with its place."""
+
+import math
+import numbers
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sam2ft.core.errors import ConfigError, UserError
+from sam2ft.core.tables.rows import TABLES
+from sam2ft.metrics.measurement import MaskPair, Measurement, Metric, can_do_without_bone, is_biomarker
+
+
+@dataclass(frozen=True)
+class OutsideMetric:
+    """`made`, named `place` (package.module:attribute) in an experiment."""
+
+    place: str
+    made: Metric
+
+    @property
+    def name(self) -> str:
+        return self.made.name
+
+    @property
+    def needs(self) -> Sequence[str]:
+        return self.made.needs
+
+    @property
+    def biomarker(self) -> bool:
+        return is_biomarker(self.made)
+
+    @property
+    def without_bone(self) -> bool:
+        return can_do_without_bone(self.made)
+
+    def measure(self, pair: MaskPair) -> Iterator[Measurement]:
+        """Errors: ConfigError naming the metric, the label, and what is wrong with it or where it raised."""
+        where = f"metric {self.place!r}, label {pair.label.id} {pair.label.name} ({pair.status})"
+        try:
+            for found in self.made.measure(pair):
+                if wrong := _wrong(found, pair):
+                    raise ConfigError(f"{where}: {wrong}")
+                yield found
+        except UserError:
+            raise
+        except Exception as error:
+            raise ConfigError(f"{where}: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """The error and the line outside this package that led to it."""
+    ours = str(Path(__file__).parents[1])
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith((ours, "<frozen")) and Path(frame.filename).parent.name != "importlib"
+    ]
+    where = f" ({Path(frames[0].filename).name}:{frames[0].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{where}"
+
+
+def _wrong(found: object, pair: MaskPair) -> str | None:
+    if not isinstance(found, Measurement):
+        return f"it gave {found!r}; a metric yields Measurement objects"
+    if found.slice is not None and found.slice not in pair.slice_overlaps:
+        return f"{found.measure} is of slice {found.slice}, which is not evaluated"
+    for value in (found.value, found.reference, found.prediction):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
+            return f"{found.measure} is {value!r}; a value is a number, NaN where there is none"
+        if value is not None and math.isinf(value):
+            return f"{found.measure} is {value}; a value is finite, NaN where there is none"
+    if found.value is not None and found.measure in TABLES[found.level].column_names():
+        return f"{found.measure} is a fixed column of {found.level}.csv; give yours another name"
+    return None

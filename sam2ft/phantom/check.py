@@ -1,0 +1,148 @@
+"""launch/prepare.py --phantom-check: what the biomarkers of solids of known size come out as on a user's own grid."""
+
+import json
+import math
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sam2ft.core.errors import ConfigError
+from sam2ft.core.keys import VolumeKey
+from sam2ft.metrics.factory import load_metrics
+from sam2ft.metrics.measurement import ScoreSettings
+from sam2ft.metrics.scoring import Scene, score_volume
+from sam2ft.phantom.solids import NOISE_SHARE, Offset, Solid, solids
+
+NUM_PLACES, FEWER_PLACES = 5, 2
+"""Places of a solid between voxels; the fewer on grids so fine that the solids, small as they are made, are large."""
+_FINE_MM3 = 0.003
+_SEED = 0
+_OF_BONE, _OF_MAPS, _OF_DISC = ("cartilagethickness",), ("t2", "t1rho"), ("tissueheight",)
+Spacing = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Bias:
+    """One number of one solid against its truth, over several places of the solid between voxels."""
+
+    solid: str
+    biomarker: str
+    definition: str
+    unit: str
+    truth: float
+    measured: tuple[float, ...]
+    """One value for each place; NaN where there is none."""
+
+    @property
+    def percents(self) -> tuple[float, ...]:
+        return tuple(100 * (value / self.truth - 1) for value in self.measured)
+
+    def to_json(self) -> dict[str, Any]:
+        known = [value for value in self.percents if math.isfinite(value)]
+        summary = (statistics.fmean(known), min(known), max(known)) if known else (None, None, None)
+        return {
+            "solid": self.solid,
+            "biomarker": self.biomarker,
+            "definition": self.definition,
+            "unit": self.unit,
+            "truth": self.truth,
+            "measured": [value if math.isfinite(value) else None for value in self.measured],
+            **dict(zip(("bias_percent", "bias_percent_low", "bias_percent_high"), summary, strict=True)),
+        }
+
+
+def phantom_check(spacing_yxz_mm: Sequence[float], *, as_json: bool = False) -> list[Bias]:
+    """Measure solids on a grid of (row, column, slice) distances and print the bias of each biomarker to expect.
+
+    The numbers come from the metrics that score predictions. Errors: ConfigError for spacings that are no grid.
+    """
+    rows, columns, slices = checked_spacing(spacing_yxz_mm)
+    found = measure_biases((slices, rows, columns))
+    if as_json:
+        print(
+            json.dumps({"spacing_mm": [rows, columns, slices], "biases": [bias.to_json() for bias in found]}, indent=2)
+        )
+    else:
+        _show(found, (rows, columns, slices))
+    return found
+
+
+def checked_spacing(spacing: Sequence[float]) -> Spacing:
+    """(row, column, slice) distances in mm. Errors: ConfigError unless these are three of 0.1 to 10 mm."""
+    if len(spacing) != 3 or not all(0.1 <= value <= 10 for value in spacing):
+        shown = ",".join(f"{value:g}" for value in spacing)
+        raise ConfigError(f"--spacing {shown}; allowed: row, column and slice distance, each 0.1 to 10 mm")
+    return spacing[0], spacing[1], spacing[2]
+
+
+def measure_biases(spacing_zyx_mm: Spacing) -> list[Bias]:
+    """The biases of every biomarker with a known truth; the same spacing gives the same numbers."""
+    places = FEWER_PLACES if math.prod(spacing_zyx_mm) < _FINE_MM3 else NUM_PLACES
+    offsets = np.random.default_rng(_SEED).uniform(-0.5, 0.5, (places, 3)).tolist()
+    measured: dict[tuple[str, str, str, str], list[float]] = {}
+    truths: dict[tuple[str, str, str, str], float] = {}
+    for number, offset in enumerate(offsets, start=1):
+        for solid in solids(spacing_zyx_mm, _offset(offset)):
+            values = _values(solid)
+            for (biomarker, definition, unit), truth in solid.truth.items():
+                key = (solid.name, biomarker, definition, unit)
+                truths[key] = truth
+                measured.setdefault(key, []).append(values.get((biomarker, definition, unit), math.nan))
+        print(f"measured place {number} of {places} between voxels", file=sys.stderr, flush=True)
+    return [Bias(*key, truth=truths[key], measured=tuple(values)) for key, values in measured.items()]
+
+
+def _offset(values: Sequence[float]) -> Offset:
+    return values[0], values[1], values[2]
+
+
+def _values(solid: Solid) -> dict[tuple[str, str, str], float]:
+    """(biomarker, definition, unit) -> what the metrics say of label 1."""
+    names = {"tissuevolume": True} | dict.fromkeys(_OF_BONE if len(solid.labels) > 1 else _OF_DISC, True)
+    names |= dict.fromkeys(_OF_MAPS, True) if solid.maps else {}
+    scene = Scene(solid.geometry, solid.labels, solid.maps)
+    key = VolumeKey("phantom_check", solid.name, "image")
+    rows = score_volume(
+        key, solid.mask_zyx, solid.mask_zyx, scene, (), load_metrics(names), ScoreSettings(tissues=(1,))
+    )
+    return {
+        (str(row["biomarker"]), str(row["definition"]), str(row["unit"])): float(row["reference"])  # type: ignore[arg-type]
+        for row in rows["biomarker_volume"]
+        if row["instance"] is None
+    }
+
+
+def _show(found: Sequence[Bias], spacing: Spacing) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    rows, columns, slices = spacing
+    table = Table(
+        title=f"bias to expect at {rows:g} x {columns:g} mm pixels (rows x columns), slices {slices:g} mm apart",
+        caption=f"mean and range over {len(found[0].measured)} places between voxels; maps: fits to signals with "
+        f"{100 * NOISE_SHARE:g} % Rician noise",
+    )
+    for name in ("solid", "biomarker", "definition"):
+        table.add_column(name)
+    for name in ("truth", "measured", "bias", "range"):
+        table.add_column(name, justify="right")
+    for bias in found:
+        summary = bias.to_json()
+        known = [value for value in bias.measured if math.isfinite(value)]
+        mean = f"{statistics.fmean(known):.5g} {bias.unit}" if known else "none"
+        middle, low, high = (summary[f"bias_percent{end}"] for end in ("", "_low", "_high"))
+        table.add_row(
+            bias.solid,
+            bias.biomarker,
+            bias.definition,
+            f"{bias.truth:.5g} {bias.unit}",
+            mean,
+            "" if middle is None else f"{middle:+.2f} %",
+            "" if middle is None else f"{low:+.2f} to {high:+.2f} %",
+        )
+    # A log is as wide as it needs to be.
+    Console(width=None if sys.stdout.isatty() else 140).print(table)

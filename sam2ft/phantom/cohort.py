@@ -1,0 +1,141 @@
+"""A phantom cohort as raw data on disk, laid out and described like any other dataset.
+
+dataset.yaml  truth.json
+dicom/<subject>/sag/*.dcm                              the anatomy
+masks/<subject>.nii.gz
+maps/<subject>_{t2,t1rho}.nii.gz                       knee: the true maps, NaN outside cartilage
+echoes/<subject>/sag/*.dcm  spinlock/<subject>/sag/*.dcm   knee: what such maps are fitted to
+"""
+
+import gzip
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from sam2ft.core.errors import DataError
+from sam2ft.core.files import replacing, write_json, write_text
+from sam2ft.core.geometry import Geometry
+from sam2ft.core.labels import LabelTable
+from sam2ft.phantom.dicom import Series, write_series
+from sam2ft.phantom.phantom import (
+    ECHO_TIMES_MS,
+    KNEE_LABELS,
+    KNEE_SEQUENCES,
+    SPIN_LOCK_TIMES_MS,
+    SPINE_LABELS,
+    SPINE_SEQUENCES,
+    PhantomVolume,
+    echo_series,
+    knee_subject,
+    spin_lock_series,
+    spine_subject,
+)
+
+Progress = Callable[[int, int, str], None]
+"""Called after each subject: how many are written, of how many, its name."""
+
+VOLUME = "sag"
+_SUBJECTS: Mapping[str, Callable[[int, int, str], PhantomVolume]] = {"knee": knee_subject, "spine": spine_subject}
+_SEQUENCES: Mapping[str, tuple[str, ...]] = {"knee": tuple(KNEE_SEQUENCES), "spine": tuple(SPINE_SEQUENCES)}
+_LABELS: Mapping[str, LabelTable] = {"knee": KNEE_LABELS, "spine": SPINE_LABELS}
+# Share of the largest signal that is noise in each channel of the relaxation series: what a phantom scan has.
+_SERIES_NOISE = 0.004
+
+
+def write_cohort(kind: str, subjects: int, seed: int, folder: Path, progress: Progress | None = None) -> None:
+    """Write subjects 0 to `subjects` - 1 of cohort `seed` below `folder`, with dataset.yaml and truth.json.
+
+    The same arguments give the same bytes of pixels and headers. Errors: DataError for an unknown kind or no subjects.
+    """
+    if kind not in _SUBJECTS:
+        raise DataError(f"phantom {kind!r}; one of {', '.join(_SUBJECTS)}")
+    if subjects < 1:
+        raise DataError(f"{subjects} subjects; a cohort has at least one")
+    folder.mkdir(parents=True, exist_ok=True)
+    truths: dict[str, Any] = {}
+    work = partial(write_subject, kind, seed, folder)
+    # numpy uses one thread here, so the subjects are shared out among the cores.
+    with ProcessPoolExecutor(min(subjects, len(os.sched_getaffinity(0)))) as pool:
+        for name, truth in pool.map(work, range(subjects)):
+            truths[name] = truth
+            if progress is not None:
+                progress(len(truths), subjects, name)
+    write_json(folder / "truth.json", {"kind": kind, "seed": seed, "subjects": truths})
+    write_text(folder / "dataset.yaml", dataset_yaml(kind, seed))
+
+
+def cohort_sequence(kind: str, seed: int) -> str:
+    """The sequence that all subjects of a cohort are imaged with, as in a study; cohorts take them in turn."""
+    sequences = _SEQUENCES[kind]
+    return sequences[seed % len(sequences)]
+
+
+def write_subject(kind: str, seed: int, folder: Path, index: int) -> tuple[str, dict[str, Any]]:
+    """Write one subject's images, masks and maps; (its name, its truth)."""
+    volume = _SUBJECTS[kind](seed, index, cohort_sequence(kind, seed))
+    subject, geometry = volume.subject, volume.geometry
+    # Every second subject comes from a scanner that rescales, below zero at that.
+    largest = float(volume.image_zyx.max())
+    rescale = (1.0, 0.0) if index % 2 == 0 else (round(largest / 3000, 6), -8.0)
+    anatomy = Series(
+        subject, 2, f"SAG {volume.truth['sequence'].upper()} {subject}", seed, rescale=rescale,
+        frames=({"EchoTime": 12.0 + index % 5},), field_strength=3.0 if index % 3 else 1.5,
+    )  # fmt: skip
+    write_series(folder / "dicom" / subject / VOLUME, volume.image_zyx[None], geometry, anatomy)
+    _write_nifti(folder / "masks" / f"{subject}.nii.gz", volume.mask_zyx, geometry)
+    if volume.t2_ms_zyx is not None and volume.t1rho_ms_zyx is not None:
+        _write_nifti(folder / "maps" / f"{subject}_t2.nii.gz", volume.t2_ms_zyx, geometry)
+        _write_nifti(folder / "maps" / f"{subject}_t1rho.nii.gz", volume.t1rho_ms_zyx, geometry)
+        _write_relaxation(volume, seed + index, folder)
+    return subject, volume.truth
+
+
+def _write_relaxation(volume: PhantomVolume, seed: int, folder: Path) -> None:
+    """The multi-echo and the spin-lock series, at a quarter of a unit per stored step."""
+    subject, fine = volume.subject, (0.25, 0.0)
+    echoes = tuple({"EchoTime": time, "EchoNumbers": number} for number, time in enumerate(ECHO_TIMES_MS, start=1))
+    series = Series(subject, 3, "SAG T2 MULTI ECHO", seed, rescale=fine, frames=echoes)
+    write_series(
+        folder / "echoes" / subject / VOLUME, echo_series(volume, _SERIES_NOISE, seed), volume.geometry, series
+    )
+    locks = tuple(
+        {"EchoTime": 4.0, "AcquisitionNumber": number, "TemporalPositionIdentifier": number}
+        for number in range(1, len(SPIN_LOCK_TIMES_MS) + 1)
+    )
+    series = Series(subject, 4, "SAG T1RHO SPIN LOCK", seed, rescale=fine, frames=locks)
+    frames = spin_lock_series(volume, _SERIES_NOISE, seed)
+    write_series(folder / "spinlock" / subject / VOLUME, frames, volume.geometry, series)
+
+
+def _write_nifti(path: Path, array_zyx: npt.NDArray[Any], geometry: Geometry) -> None:
+    import nibabel as nib
+
+    image = nib.nifti1.Nifti1Image(array_zyx.transpose(2, 1, 0), geometry.affine)
+    image.header.set_xyzt_units("mm")
+    # mtime 0: the same cohort has the same bytes.
+    packed = gzip.compress(image.to_bytes(), compresslevel=3, mtime=0)
+    with replacing(path) as temporary:
+        temporary.write_bytes(packed)
+
+
+def dataset_yaml(kind: str, seed: int) -> str:
+    """The dataset file of a cohort; its paths are below the cohort's folder. 12 subjects split 6 / 2 / 4."""
+    labels = "\n".join(
+        f"  {label.id}: {{name: {label.name}{f', interface: {label.interface}' if label.interface else ''}}}"
+        for label in _LABELS[kind]
+    )
+    maps = '\n  maps: {t2: "maps/{subject}_t2.nii.gz", t1rho: "maps/{subject}_t1rho.nii.gz"}' if kind == "knee" else ""
+    return f"""# A generated cohort; prepare it from this folder: launch/prepare.py dataset.yaml --out STORE
+dataset: {{name: {kind}_phantom, anatomy: {kind}}}
+sources:
+  images: "dicom/{{subject}}/{{volume}}"
+  masks: "masks/{{subject}}.nii.gz"{maps}
+labels:
+{labels}
+split: {{train: 0.5, val: 0.17, test: 0.33, seed: {seed}}}
+"""

@@ -1,0 +1,144 @@
+"""Writing a phantom as DICOM MR series, with the traps that real series have.
+
+SliceThickness is not the distance of slices, InstanceNumber does not follow position, intensities may be rescaled, and
+the header names a (made-up) person: what reads these series must get the grid right and leave the person behind.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.valuerep import format_number_as_ds
+
+from sam2ft.core.geometry import Geometry
+from sam2ft.data.images.grids import LPS_TO_RAS
+
+# Thickness of the slices as a share of their distance: the rest is a gap.
+_THICKNESS = 0.75
+_LARGEST = 65535
+
+
+@dataclass(frozen=True)
+class Series:
+    """What the headers of one series say, besides its pixels and places."""
+
+    subject: str
+    number: int
+    description: str
+    seed: int
+    """With the subject and the number, decides all UIDs, the made-up person and the order of instances."""
+    repetition_time_ms: float = 2800.0
+    flip_angle: float = 90.0
+    field_strength: float = 3.0
+    rescale: tuple[float, float] = (1.0, 0.0)
+    """(slope, intercept); (1, 0) leaves the attributes out."""
+    frames: tuple[dict[str, Any], ...] = field(default=({"EchoTime": 20.0},))
+    """Attributes of each repetition of the volume: its echo time, or the number of its spin lock."""
+
+    def uid(self, *parts: object) -> str:
+        return str(generate_uid(entropy_srcs=["sam2ft phantom", self.subject, str(self.seed), *map(str, parts)]))
+
+
+def write_series(folder: Path, frames_tzyx: npt.NDArray[np.float32], geometry: Geometry, series: Series) -> None:
+    """One file per slice and repetition in `folder`, 16 bits a pixel, numbered in an order unlike position."""
+    folder.mkdir(parents=True, exist_ok=True)
+    slope, intercept = series.rescale
+    stored = np.rint((frames_tzyx - intercept) / slope)
+    pixels = np.clip(stored, 0, _LARGEST).astype("<u2")
+    repetitions, slices = frames_tzyx.shape[:2]
+    order = np.random.default_rng([series.seed, series.number]).permutation(repetitions * slices)
+    affine_lps = LPS_TO_RAS @ geometry.affine
+    header = _header(series, geometry, affine_lps)
+    for instance, place in enumerate(order, start=1):
+        repetition, index = divmod(int(place), slices)
+        position = affine_lps[:3, 3] + affine_lps[:3, 2] * index
+        normal = affine_lps[:3, 2] / geometry.spacing_zyx_mm[0]
+        header.update(_attributes(series.frames[repetition]))
+        header.InstanceNumber = instance
+        header.SOPInstanceUID = series.uid(series.number, instance)
+        header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID
+        header.ImagePositionPatient = _decimals(position)
+        header.SliceLocation = _decimals([position @ normal])[0]
+        header.PixelData = pixels[repetition, index].tobytes()
+        header.save_as(folder / f"IM{instance:04d}.dcm", enforce_file_format=True)
+
+
+def _attributes(values: dict[str, Any]) -> Dataset:
+    result = Dataset()
+    for keyword, value in values.items():
+        setattr(result, keyword, value)
+    return result
+
+
+def _header(series: Series, geometry: Geometry, affine_lps: npt.NDArray[np.float64]) -> FileDataset:
+    """All that the files of a series share."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = MRImageStorage
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = series.uid("implementation")
+    header = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    dz, row_distance, column_distance = geometry.spacing_zyx_mm
+    cosines = affine_lps[:3, :2] / np.array([column_distance, row_distance])
+    values: dict[str, Any] = {
+        "SOPClassUID": MRImageStorage,
+        "Modality": "MR",
+        "Manufacturer": "sam2ft phantom",
+        "StudyInstanceUID": series.uid("study"),
+        "SeriesInstanceUID": series.uid("series", series.number),
+        "FrameOfReferenceUID": series.uid("frame"),
+        "SeriesNumber": series.number,
+        "SeriesDescription": series.description,
+        "StudyDate": "20240229",
+        "SeriesDate": "20240229",
+        "MRAcquisitionType": "2D",
+        "ScanningSequence": "SE",
+        "SequenceVariant": "NONE",
+        "ScanOptions": "",
+        "ImageType": ["ORIGINAL", "PRIMARY", "M"],
+        "RepetitionTime": series.repetition_time_ms,
+        "FlipAngle": series.flip_angle,
+        "MagneticFieldStrength": series.field_strength,
+        "Rows": geometry.shape_zyx[1],
+        "Columns": geometry.shape_zyx[2],
+        "PixelSpacing": _decimals([row_distance, column_distance]),
+        "SliceThickness": _decimals([_THICKNESS * dz])[0],
+        "SpacingBetweenSlices": _decimals([dz])[0],
+        "ImageOrientationPatient": _decimals([*cosines[:, 0], *cosines[:, 1]]),
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "BitsAllocated": 16,
+        "BitsStored": 16,
+        "HighBit": 15,
+        "PixelRepresentation": 0,
+        **_person(series),
+    }
+    if series.rescale != (1.0, 0.0):
+        values |= {"RescaleSlope": series.rescale[0], "RescaleIntercept": series.rescale[1], "RescaleType": "US"}
+    for keyword, value in values.items():
+        setattr(header, keyword, value)
+    return header
+
+
+def _person(series: Series) -> dict[str, str]:
+    """Somebody who does not exist, for the tests that no name leaves a header."""
+    rng = np.random.default_rng([series.seed, *series.subject.encode()])
+    age, woman = int(rng.integers(25, 80)), bool(rng.integers(2))
+    return {
+        "PatientName": f"Invented^{'Paula' if woman else 'Paul'} {series.subject}",
+        "PatientID": f"MRN{int(rng.integers(10**7, 10**8))}",
+        "PatientBirthDate": f"{2024 - age}{int(rng.integers(1, 13)):02d}{int(rng.integers(1, 29)):02d}",
+        "PatientSex": "F" if woman else "M",
+        "PatientAge": f"{age:03d}Y",
+        "PatientWeight": f"{rng.uniform(50, 110):.1f}",
+        "ReferringPhysicianName": "Nobody^Dr",
+        "StudyDescription": "made by sam2ft, not a person",
+    }
+
+
+def _decimals(values: Any) -> list[str]:
+    """Numbers as DICOM decimal strings, which hold at most 16 characters."""
+    return [format_number_as_ds(float(value)) for value in values]

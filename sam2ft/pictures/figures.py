@@ -1,0 +1,248 @@
+"""Pictures for quality control: an image with the contours of reference and prediction on it.
+
+Figures are drawn on matplotlib's Agg canvas without pyplot, so that no global state is kept and none is needed.
+Arrays are `_yx` in the original frame, rows downward as stored; boxes are inclusive pixel indices.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sam2ft.core.events import SlicePrediction
+from sam2ft.core.labels import Label, LabelTable
+from sam2ft.core.prompts import Box, Mask, Point, box_around
+from sam2ft.pictures.palette import colour_of, literal
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BACKGROUND, TEXT, QUIET = "#14171a", "#f2f4f6", "#a9b1b8"
+FAINT_LINE = "#3a4046"
+LONGEST_LEGEND = 8
+PANEL_INCHES = 4.2
+DOTS_PER_INCH = 110
+LEGEND_ROW_INCHES = 0.26
+
+
+def visualize_input(
+    image: npt.NDArray[np.floating[Any]],
+    gt_mask: Mask,
+    box: Box | Point | Mask,
+    pred_mask: Mask,
+    label: Label,
+    image_name: str,
+    spacing_yx_mm: tuple[float, float] = (1.0, 1.0),
+) -> "Figure":
+    """One instance of one slice: the image alone, and with box, reference (dashed) and prediction (solid) contours.
+
+    `box` may be a point or a mask where the prompt was one: a cross or a dotted outline is then drawn in its place.
+    `image` is (y, x) with intensities in [0, 1]; both masks are on its grid. The slice keeps the proportions that its
+    spacing gives it. `figure_png` makes a file of the figure.
+    """
+    _require_one_grid(image, gt_mask, pred_mask)
+    figure, panels = _two_panels(image, spacing_yx_mm, legend_rows=1, title=image_name)
+    colour = colour_of(0)
+    _draw_instance(panels[1], box, gt_mask, pred_mask, colour)
+    value = _dice(pred_mask, gt_mask)
+    _legend(figure, [(colour, f"{label.id}  {label.name}   Dice {_shown(value)}")], legend_rows=1)
+    return figure
+
+
+def qc_sheet(
+    sample: SlicePrediction,
+    labels: LabelTable,
+    dice: Mapping[int, float] | None = None,
+    *,
+    spacing_yx_mm: tuple[float, float] = (1.0, 1.0),
+    title: str | None = None,
+) -> "Figure":
+    """All instances of one slice in one picture, a colour per label, with the Dice of each label below.
+
+    `dice` maps label -> value as written to slice.csv; without it the Dice of the instances' unions is shown. A label
+    keeps its colour over all slices of a dataset, and its place in the legend where the table is not longer than
+    LONGEST_LEGEND: sheets of one dataset have one layout, to flip through. `title` defaults to the slice's key.
+    """
+    _require_one_grid(sample.image_yx, *sample.references_nyx, *sample.predictions_nyx)
+    shown = sorted(set(sample.labels_n))
+    listed = labels.ids if len(labels) <= LONGEST_LEGEND else shown
+    legend_rows = max(1, math.ceil(len(listed) / 2))
+    figure, panels = _two_panels(sample.image_yx, spacing_yx_mm, legend_rows, title or str(sample.key))
+    colours = {label: colour_of(_position(labels, label)) for label in listed}
+    prompts_n = sample.prompts_n or sample.boxes_n
+    instances = zip(sample.labels_n, prompts_n, sample.references_nyx, sample.predictions_nyx, strict=True)
+    for label, prompt, reference, prediction in instances:
+        _draw_instance(panels[1], prompt, reference, prediction, colours[label], name=str(label))
+    values = dice if dice is not None else dice_of_labels(sample)
+    entries = [
+        (colours[label], f"{label}  {_short(labels[label].name)}   Dice {_shown(values.get(label, math.nan))}")
+        if label in shown
+        else (FAINT_LINE, f"{label}  {_short(labels[label].name)}   not in this slice")
+        for label in listed
+    ]
+    _legend(figure, entries, legend_rows)
+    return figure
+
+
+def dice_of_labels(sample: SlicePrediction) -> dict[int, float]:
+    """Dice of each label's union of instances; NaN where both unions are empty."""
+    labels = np.asarray(sample.labels_n)
+    return {
+        int(label): _dice(
+            sample.predictions_nyx[labels == label].any(axis=0), sample.references_nyx[labels == label].any(axis=0)
+        )
+        for label in sorted(set(sample.labels_n))
+    }
+
+
+def figure_png(figure: "Figure") -> bytes:
+    """The figure as a PNG file; equal figures give equal bytes."""
+    stream = BytesIO()
+    figure.savefig(
+        stream, format="png", dpi=DOTS_PER_INCH, facecolor=figure.get_facecolor(), metadata={"Software": None}
+    )
+    return stream.getvalue()
+
+
+def figure_rgb(figure: "Figure") -> npt.NDArray[np.uint8]:
+    """The figure as pixels, (height, width, 3), for trackers."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba(), dtype=np.uint8)[..., :3])
+
+
+def _two_panels(
+    image: npt.NDArray[np.floating[Any]], spacing_yx_mm: tuple[float, float], legend_rows: int, title: str
+) -> tuple["Figure", list["Axes"]]:
+    """The image twice, side by side, with room for a title above and a legend below."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    height_mm, width_mm = image.shape[0] * spacing_yx_mm[0], image.shape[1] * spacing_yx_mm[1]
+    # A slice of extreme proportions is letterboxed instead of making a strip in which no text fits.
+    panel_height = PANEL_INCHES * min(max(height_mm / width_mm, 0.5), 2.0)
+    head, foot = 0.42, 0.34 + LEGEND_ROW_INCHES * legend_rows
+    height = panel_height + head + foot
+    figure = Figure(figsize=(2 * PANEL_INCHES + 0.3, height), dpi=DOTS_PER_INCH, facecolor=BACKGROUND)
+    FigureCanvasAgg(figure)
+    panels = []
+    for left in (0.1, 0.2 + PANEL_INCHES):
+        width = figure.get_figwidth()
+        axes = figure.add_axes((left / width, foot / height, PANEL_INCHES / width, panel_height / height))
+        axes.imshow(image, cmap="gray", vmin=0.0, vmax=1.0, aspect=spacing_yx_mm[0] / spacing_yx_mm[1])
+        axes.set_axis_off()
+        panels.append(axes)
+    figure.text(0.5, 1 - 0.5 * head / height, literal(title), color=TEXT, fontsize=11, ha="center", va="center")
+    return figure, panels
+
+
+def _draw_instance(
+    axes: "Axes", prompt: Box | Point | Mask, reference: Mask, prediction: Mask, colour: str, name: str = ""
+) -> None:
+    from matplotlib.patheffects import withStroke
+
+    corner = _draw_prompt(axes, prompt, colour)
+    draw_contour(axes, prediction, colour, "solid", 1.7)
+    halo = [withStroke(linewidth=2, foreground=BACKGROUND)]
+    # Cartilage and fluid are as white as the line: only its dark rim is seen there.
+    draw_contour(axes, reference, "#ffffff", (0, (3.2, 2.2)), 1.1, halo)
+    if name:
+        axes.text(*corner, name, color=colour, fontsize=8, ha="left", va="bottom", path_effects=halo, clip_on=True)
+
+
+def _draw_prompt(axes: "Axes", prompt: Box | Point | Mask, colour: str) -> tuple[float, float]:
+    """A thin box, a cross at a point, or the dotted outline of a mask; returns where a name goes: its upper left."""
+    from matplotlib.patches import Rectangle
+
+    if isinstance(prompt, Point):
+        axes.plot(
+            [prompt.x],
+            [prompt.y],
+            marker="+",
+            markersize=9,
+            markeredgewidth=1.4,
+            color=colour,
+            scalex=False,
+            scaley=False,
+        )
+        return prompt.x + 1.5, prompt.y - 1.5
+    if isinstance(prompt, Box):
+        # Pixel i covers i - 0.5 .. i + 0.5, and both corners of a box are inside it.
+        width, height = prompt.x1 - prompt.x0 + 1, prompt.y1 - prompt.y0 + 1
+        corner = (prompt.x0 - 0.5, prompt.y0 - 0.5)
+        axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=colour, linewidth=0.7, alpha=0.75))
+        return corner
+    draw_contour(axes, prompt, colour, "dotted", 1.0)
+    box = box_around(prompt) if prompt.any() else Box(0, 0, 0, 0)
+    return box.x0 - 0.5, box.y0 - 0.5
+
+
+def draw_contour(axes: "Axes", mask: Mask, colour: str, style: Any, width: float, effects: Sequence[Any] = ()) -> None:
+    """The outline of a mask; nothing for an empty one."""
+    if not mask.any():
+        return
+    # A margin of one background pixel closes outlines at the border of the picture.
+    padded = np.pad(mask.astype(np.float32), 1)
+    rows, columns = np.arange(-1, mask.shape[0] + 1), np.arange(-1, mask.shape[1] + 1)
+    lines = axes.contour(columns, rows, padded, levels=[0.5], colors=[colour], linestyles=[style], linewidths=[width])
+    lines.set_path_effects(list(effects))
+    axes.set_xlim(-0.5, mask.shape[1] - 0.5)
+    axes.set_ylim(mask.shape[0] - 0.5, -0.5)
+
+
+def _legend(figure: "Figure", entries: Iterable[tuple[str, str]], legend_rows: int) -> None:
+    """Labels in two columns, and below them what the two kinds of line mean."""
+    from matplotlib.lines import Line2D
+
+    width, height = figure.get_figwidth(), figure.get_figheight()
+    for number, (colour, text) in enumerate(entries):
+        left = 0.14 + (number % 2) * (width - 0.2) / 2
+        bottom = 0.36 + LEGEND_ROW_INCHES * (legend_rows - 1 - number // 2) + 0.1
+        _legend_line(figure, (left, bottom), text, colour, "-", QUIET if colour == FAINT_LINE else TEXT)
+    _legend_line(figure, (0.14, 0.18), "prediction (colour of its label)", QUIET, "-", QUIET)
+    _legend_line(figure, (0.14 + (width - 0.2) / 2, 0.18), "reference", "#ffffff", (0, (3.2, 2.2)), QUIET)
+    figure.add_artist(Line2D([0.1 / width, 1 - 0.1 / width], [0.32 / height] * 2, color=FAINT_LINE, linewidth=0.6))
+
+
+def _legend_line(
+    figure: "Figure", at_inches: tuple[float, float], text: str, colour: str, style: Any, ink: str
+) -> None:
+    from matplotlib.lines import Line2D
+
+    width, height = figure.get_figwidth(), figure.get_figheight()
+    left, y = at_inches[0] / width, at_inches[1] / height
+    line = Line2D(
+        [left, left + 0.34 / width], [y, y], color=colour, linestyle=style, linewidth=2.0 if style == "-" else 1.2
+    )
+    figure.add_artist(line)
+    figure.text(left + 0.44 / width, y, literal(text), color=ink, fontsize=9.5, va="center_baseline")
+
+
+def _position(labels: LabelTable, label: int) -> int:
+    return labels.ids.index(labels[label].id)
+
+
+def _short(name: str, most: int = 34) -> str:
+    """A name that fits half a sheet; the page beside the picture has it whole."""
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def _dice(prediction: Mask, reference: Mask) -> float:
+    both = int(np.count_nonzero(prediction)) + int(np.count_nonzero(reference))
+    return 2 * int(np.count_nonzero(prediction & reference)) / both if both else math.nan
+
+
+def _shown(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def _require_one_grid(*arrays: npt.NDArray[Any]) -> None:
+    shapes = {array.shape for array in arrays}
+    if len(shapes) > 1 or any(len(shape) != 2 for shape in shapes):
+        raise ValueError(f"image and masks must be (y, x) on one grid, found {sorted(shapes)}")

@@ -1,0 +1,255 @@
+"""One line per point of an experiment: what was changed, what validation said, what the test split shows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+from sam2ft.core.tables.columns import Column, integer, number, text
+from sam2ft.core.tables.rows import MEAN_OF_LABELS, Row, Table, Value
+
+MEASURES = ("dice_slice_mean", "dice", "iou_slice_mean", "iou")
+_EVALUATION = ("eval", "dataset", "split", "protocol")
+
+
+@dataclass(frozen=True)
+class PointRun:
+    """One point as it was run; the baseline (initial weights, nothing trained) has no index."""
+
+    index: int | None
+    name: str
+    run: str
+    overrides: tuple[tuple[str, object], ...] = ()
+    state: str = "done"
+    reason: str = ""
+    best_epoch: int | None = None
+    """0-based epoch that best.pt holds."""
+    monitor: str = "val_loss"
+    mode: Literal["min", "max"] = "min"
+    validation: float | None = None
+    """The monitored validation value at the best epoch."""
+    baseline: str = ""
+    """run_id of the initial weights it started from; may stay empty when the experiment has at most one baseline."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A measure's mean over subjects with its 95 % confidence interval (bootstrap over subjects)."""
+
+    mean: float
+    ci_low: float | None
+    ci_high: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was evaluated, and how."""
+
+    eval: str
+    dataset: str
+    split: str
+    protocol: str
+
+
+NOT_EVALUATED = Evaluation("", "", "", "")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A point evaluated on one dataset, split and protocol; empty `scores` when it was not evaluated yet."""
+
+    point: PointRun
+    evaluation: Evaluation = NOT_EVALUATED
+    scores: Mapping[str, Score] = field(default_factory=dict)
+    deltas: Mapping[str, float] = field(default_factory=dict)
+    """Difference of means to the baseline, where it was evaluated on as many subjects in the same way."""
+    n_missed: int = 0
+    n_spurious: int = 0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All lines, the baseline first, then points by index."""
+
+    lines: tuple[Line, ...]
+    best: str | None
+    """run_id of the best point by validation, or None."""
+    choice: str
+    """How it was chosen, or why none was, in one sentence."""
+
+    @cached_property
+    def override_keys(self) -> tuple[str, ...]:
+        """What the sweep changed, in the order of the sweep."""
+        return tuple(dict.fromkeys(key for line in self.lines for key, _ in line.point.overrides))
+
+
+def compare(points: Sequence[PointRun], global_rows: Sequence[Row]) -> Comparison:
+    """Lines for `points` from the `mean_of_labels` rows of global.csv; equal for every order of both.
+
+    The best point is chosen by the validation value alone: choosing by the test split would report its maximum.
+    """
+    ordered = sorted(points, key=lambda point: (-1 if point.index is None else point.index, point.run))
+    baselines = [point.run for point in ordered if point.index is None]
+    of_run: dict[Value, list[Row]] = {}
+    for row in _overall(global_rows):
+        of_run.setdefault(row["run"], []).append(row)
+    lines = []
+    for point in ordered:
+        reference = point.baseline or (baselines[0] if len(baselines) == 1 else "")
+        of_baseline = of_run.get(reference, []) if point.index is not None else []
+        lines += _lines(point, of_run.get(point.run, []), of_baseline)
+    best, choice = choose_best(ordered)
+    return Comparison(tuple(lines), best, choice)
+
+
+def choose_best(points: Sequence[PointRun]) -> tuple[str | None, str]:
+    """(run_id of the finished point with the best validation value, how it was chosen); ties go to the first point."""
+    trained = [point for point in points if point.index is not None]
+    candidates = [point for point in trained if point.state == "done" and _number(point.validation) is not None]
+    if not candidates:
+        return None, "no point has finished with a validation value, so none is called the best"
+    if len({(point.monitor, point.mode) for point in candidates}) > 1:
+        monitors = ", ".join(sorted({point.monitor for point in candidates}))
+        return None, f"points watch different validation values ({monitors}), so none is called the best"
+    sign = 1.0 if candidates[0].mode == "min" else -1.0
+    best = min(candidates, key=lambda point: (sign * float(point.validation or 0.0), point.index))
+    extreme = "lowest" if best.mode == "min" else "highest"
+    return (
+        best.run,
+        f"{extreme} {best.monitor} among {len(candidates)} of {len(trained)} points; the test split had no part in it",
+    )
+
+
+def _overall(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row["label_name"] == MEAN_OF_LABELS and row["label"] in (None, "")]
+
+
+def _evaluation(row: Row) -> tuple[Value, ...]:
+    return (*(row[name] for name in _EVALUATION), row["measure"])
+
+
+def _lines(point: PointRun, own_rows: Sequence[Row], baseline_rows: Sequence[Row]) -> list[Line]:
+    overall = [row for row in own_rows if row["measure"] in MEASURES]
+    references = {_evaluation(row): row for row in baseline_rows}
+    evaluations = sorted({tuple(str(row[name]) for name in _EVALUATION) for row in overall})
+    lines = []
+    for evaluation in evaluations:
+        rows = [row for row in overall if tuple(str(row[name]) for name in _EVALUATION) == evaluation]
+        scores = {str(row["measure"]): score for row in rows if (score := score_of(row)) is not None}
+        deltas = _deltas(rows, references)
+        missed, spurious = (max(_count(row, name) for row in rows) for name in ("n_missed", "n_spurious"))
+        named = dict(zip(_EVALUATION, evaluation, strict=True))
+        lines.append(Line(point, Evaluation(**named), scores, deltas, missed, spurious))
+    return lines or [Line(point)]
+
+
+def _deltas(rows: Sequence[Row], references: Mapping[tuple[Value, ...], Row]) -> dict[str, float]:
+    deltas = {}
+    for row in rows:
+        score = score_of(row)
+        other = references.get(_evaluation(row))
+        reference = None if other is None else score_of(other)
+        if score is not None and reference is not None and score.n == reference.n:
+            deltas[str(row["measure"])] = score.mean - reference.mean
+    return deltas
+
+
+def score_of(row: Row) -> Score | None:
+    """The summary in a row of global.csv, or None when no subject had a value."""
+    mean, n = _number(row["mean"]), _count(row, "n")
+    return None if mean is None else Score(mean, _number(row["ci_low"]), _number(row["ci_high"]), n)
+
+
+def _number(value: Value) -> float | None:
+    if value is None or value == "":
+        return None
+    number = float(value)
+    return None if number != number else number  # noqa: PLR0124 (only NaN differs from itself)
+
+
+def _count(row: Row, name: str) -> int:
+    return int(row[name] or 0)
+
+
+def _score_columns() -> list[Column]:
+    words = {
+        "dice_slice_mean": "Dice per slice, averaged over the slices of a volume",
+        "dice": "Dice of whole volumes",
+        "iou_slice_mean": "IoU per slice, averaged over the slices of a volume",
+        "iou": "IoU of whole volumes",
+    }
+    columns = []
+    for measure, what in words.items():
+        columns += [
+            number(measure, f"{what}: mean over labels, then subjects", "1"),
+            number(f"{measure}_ci_low", "its 95 % confidence interval, lower end", "1"),
+            number(f"{measure}_ci_high", "upper end", "1"),
+            number(f"{measure}_delta", "difference to the baseline; empty unless both have the same n", "1"),
+        ]
+    return columns
+
+
+COMPARE = Table(
+    "compare",
+    (
+        integer("point", "index of the point in the sweep; empty = baseline"),
+        text("run", "run_id"),
+        text("eval", "eval_id; empty when there is no finished evaluation"),
+        text("dataset", "name of the prepared store"),
+        text("split", "train, val or test"),
+        text("protocol", "how the model was prompted, with parameters"),
+    ),
+    (
+        text("name", "name of the point"),
+        text("overrides", "what the sweep changed, `key=value` separated by `; `"),
+        text("state", "done, failed, or where the run stands"),
+        text("reason", "why it is not done"),
+        integer("best", "1 for the point with the best validation value, else 0"),
+        integer("best_epoch", "0-based epoch that best.pt holds"),
+        text("monitor", "validation value by which epoch and point were chosen"),
+        number("validation", "its value at the best epoch"),
+        integer("n", "subjects behind the means"),
+        integer("n_missed", "missed labels, counted as 0, summed over labels"),
+        integer("n_spurious", "spurious labels, counted as 0, summed over labels"),
+        *_score_columns(),
+    ),
+    "One row per point and evaluation; the best point is chosen by `validation` only.",
+)
+
+
+def compare_rows(comparison: Comparison) -> list[Row]:
+    """The rows of compare.csv."""
+    rows: list[Row] = []
+    for line in comparison.lines:
+        point = line.point
+        row: dict[str, Value] = dict.fromkeys(COMPARE.column_names())
+        row |= {"point": point.index, "run": point.run, "name": point.name, "overrides": overrides_text(point)}
+        row |= {name: getattr(line.evaluation, name) for name in _EVALUATION}
+        row |= {"state": point.state, "reason": point.reason, "best": int(point.run == comparison.best)}
+        row |= {"best_epoch": point.best_epoch, "monitor": point.monitor, "validation": point.validation}
+        if line.scores:
+            row |= {"n": max(score.n for score in line.scores.values())}
+            row |= {"n_missed": line.n_missed, "n_spurious": line.n_spurious}
+        for measure, score in line.scores.items():
+            row |= {measure: score.mean, f"{measure}_ci_low": score.ci_low, f"{measure}_ci_high": score.ci_high}
+        row |= {f"{measure}_delta": delta for measure, delta in line.deltas.items()}
+        rows.append(row)
+    return rows
+
+
+def overrides_text(point: PointRun) -> str:
+    return "; ".join(f"{key}={value_text(value)}" for key, value in point.overrides)
+
+
+def value_text(value: object) -> str:
+    """An override's value as one would write it in YAML."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.12g}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(value_text(item) for item in value) + "]"
+    return str(value)

@@ -1,0 +1,209 @@
+"""What the settings of a sweep do: spread over seeds, main effects, learning curves. Plain values."""
+
+import math
+import statistics
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sam2ft.report.comparison.compare import MEASURES, Comparison, Evaluation, Line, value_text
+
+SEED = "experiment.seed"
+SUBJECTS = "datamodule.max_subject_set"
+FULL = "full"
+
+T = TypeVar("T", bound=Hashable)
+Overrides = tuple[tuple[str, object], ...]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Numbers of several points."""
+
+    mean: float
+    sd: float | None
+    """Divided by n - 1; None for one number."""
+    n: int
+
+
+@dataclass(frozen=True)
+class SeedGroup:
+    """Points that differ in `experiment.seed` alone, on one evaluation: the spread is over seeds, not over subjects."""
+
+    name: str
+    """What their names share: the overrides without the seed."""
+    overrides: Overrides
+    runs: tuple[str, ...]
+    evaluation: Evaluation
+    validation: Spread | None
+    scores: Mapping[str, Spread]
+    """By measure: of the points' means over subjects."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """All points with one value of one setting."""
+
+    value: str
+    scores: Spread
+    validation: Spread | None
+    members: tuple[tuple[str, float], ...]
+    """(name, mean over subjects) of each of the points."""
+
+
+@dataclass(frozen=True)
+class MainEffect:
+    """A setting of the sweep, and the mean of a measure over all points with each of its values."""
+
+    key: str
+    evaluation: Evaluation
+    measure: str
+    levels: tuple[Level, ...]
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """A point (or several that differ in the seed) trained on so many subjects."""
+
+    num_subjects: int
+    score: Spread
+    low: float | None
+    """Ends of the points' own 95 % intervals over subjects, averaged over seeds."""
+    high: float | None
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """A measure of the evaluated split against the number of subjects that were trained on."""
+
+    name: str
+    """The other overrides; empty where there are none."""
+    evaluation: Evaluation
+    measure: str
+    points: tuple[CurvePoint, ...]
+    """At least two, by increasing number of subjects."""
+
+
+def seed_groups(comparison: Comparison) -> tuple[SeedGroup, ...]:
+    """Groups of two points or more, in the order of their first points; evaluated points only."""
+    found = []
+    for (overrides, evaluation), lines in _by(
+        _trained(comparison), lambda line: (_without(line, SEED), line.evaluation)
+    ):
+        runs = tuple(dict.fromkeys(line.point.run for line in lines))
+        if len(runs) > 1:
+            scores = {measure: spread for measure in MEASURES if (spread := _of_measure(lines, measure)) is not None}
+            found.append(SeedGroup(_name(overrides), overrides, runs, evaluation, _validation(lines), scores))
+    return tuple(found)
+
+
+def main_effects(comparison: Comparison, measure: str = "dice_slice_mean") -> tuple[MainEffect, ...]:
+    """Per setting with two values or more and per evaluation: the mean over all points of each value, in sweep order.
+
+    A mean over unlike points where the sweep is no full grid: the number of points stands beside each.
+    """
+    found = []
+    for evaluation, lines in _by(_trained(comparison), lambda line: Evaluation("", *_how(line))):
+        for key in comparison.override_keys:
+            having = [line for line in lines if key in dict(line.point.overrides) and measure in line.scores]
+            by_value = _by(having, lambda line, key=key: value_text(dict(line.point.overrides)[key]))  # type: ignore[misc]
+            levels = [
+                Level(value, spread, _validation(members), _members(members, measure))
+                for value, members in by_value
+                if (spread := _of_measure(members, measure)) is not None
+            ]
+            if len(levels) > 1:
+                found.append(MainEffect(key, evaluation, measure, tuple(levels)))
+    return tuple(found)
+
+
+def learning_curves(
+    comparison: Comparison, num_subjects: Mapping[str, int], measure: str = "dice_slice_mean"
+) -> tuple[LearningCurve, ...]:
+    """Curves over `datamodule.max_subject_set`, one per combination of the other overrides (but the seed).
+
+    `num_subjects`: run_id -> subjects that it trains on, which says what `full` is; runs that are not in it are left
+    out unless the override itself is a number.
+    """
+    swept = [line for line in _trained(comparison) if SUBJECTS in dict(line.point.overrides) and measure in line.scores]
+    found = []
+    for (others, evaluation), lines in _by(swept, lambda line: (_without(line, SEED, SUBJECTS), line.evaluation)):
+        by_size = _by(
+            [line for line in lines if _size(line, num_subjects) is not None],
+            lambda line: _size(line, num_subjects) or 0,
+        )
+        points = [_curve_point(size, members, measure) for size, members in sorted(by_size, key=lambda entry: entry[0])]
+        if len(points) > 1:
+            found.append(LearningCurve(_name(others), evaluation, measure, tuple(points)))
+    return tuple(found)
+
+
+def _trained(comparison: Comparison) -> list[Line]:
+    """Lines with numbers, without the baseline; a run that stands for several points counts once per evaluation."""
+    lines: dict[tuple[str, Evaluation], Line] = {}
+    for line in comparison.lines:
+        if line.scores and line.point.index is not None:
+            lines.setdefault((line.point.run, line.evaluation), line)
+    return list(lines.values())
+
+
+def _by(lines: Iterable[Line], key: Callable[[Line], T]) -> list[tuple[T, list[Line]]]:
+    groups: dict[T, list[Line]] = {}
+    for line in lines:
+        groups.setdefault(key(line), []).append(line)
+    return list(groups.items())
+
+
+def _how(line: Line) -> tuple[str, str, str]:
+    return line.evaluation.dataset, line.evaluation.split, line.evaluation.protocol
+
+
+def _without(line: Line, *keys: str) -> Overrides:
+    # As text: an override may be a mapping, which is no part of a key.
+    return tuple((key, value_text(value)) for key, value in line.point.overrides if key not in keys)
+
+
+def _name(overrides: Overrides) -> str:
+    return ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in overrides)
+
+
+def _spread(numbers: Sequence[float]) -> Spread:
+    """Of one number at least."""
+    sd = statistics.stdev(numbers) if len(numbers) > 1 else None
+    return Spread(math.fsum(numbers) / len(numbers), sd, len(numbers))
+
+
+def _of_measure(lines: Sequence[Line], measure: str) -> Spread | None:
+    means = [line.scores[measure].mean for line in lines if measure in line.scores]
+    return _spread(means) if means else None
+
+
+def _members(lines: Sequence[Line], measure: str) -> tuple[tuple[str, float], ...]:
+    return tuple((line.point.name, line.scores[measure].mean) for line in lines if measure in line.scores)
+
+
+def _validation(lines: Sequence[Line]) -> Spread | None:
+    """None where points watch different validation values: their mean would mean nothing."""
+    if len({(line.point.monitor, line.point.mode) for line in lines}) != 1:
+        return None
+    values = [line.point.validation for line in lines if line.point.validation is not None]
+    return _spread(values) if values else None
+
+
+def _size(line: Line, num_subjects: Mapping[str, int]) -> int | None:
+    asked = dict(line.point.overrides)[SUBJECTS]
+    known = num_subjects.get(line.point.run)
+    if known is not None:
+        return known
+    return asked if isinstance(asked, int) and not isinstance(asked, bool) else None
+
+
+def _curve_point(size: int, lines: Sequence[Line], measure: str) -> CurvePoint:
+    scores = [line.scores[measure] for line in lines]
+    lows, highs = ([getattr(score, end) for score in scores] for end in ("ci_low", "ci_high"))
+    return CurvePoint(size, _spread([score.mean for score in scores]), _mean_of(lows), _mean_of(highs))
+
+
+def _mean_of(ends: Sequence[float | None]) -> float | None:
+    known = [end for end in ends if end is not None]
+    return math.fsum(known) / len(known) if known and len(known) == len(ends) else None

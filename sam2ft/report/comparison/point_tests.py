@@ -1,0 +1,144 @@
+"""Is the best point better than the others? Paired tests over subjects, and how firmly the ranking stands."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sam2ft.core.tables.columns import MEASURE, integer, number, text
+from sam2ft.core.tables.rows import Row, Table, Value
+from sam2ft.report.comparison.compare import Comparison, Evaluation
+from sam2ft.statistics.cohort import Subject, mean_of_labels_values
+from sam2ft.statistics.paired import Paired, holm, paired
+from sam2ft.statistics.ranking import Rank, ranking
+
+POINT_TESTS = Table(
+    "point_tests",
+    (
+        integer("point", "index of the point in the sweep; empty = baseline"),
+        text("run", "run_id"),
+        text("eval", "eval_id"),
+        text("dataset", "name of the prepared store"),
+        text("split", "train, val or test"),
+        text("protocol", "how the model was prompted, with parameters"),
+        MEASURE,
+    ),
+    (
+        text("name", "name of the point"),
+        integer(
+            "n", "subjects that every point of this dataset, split and protocol has a value of: those of the ranks"
+        ),
+        number("rank", "by the mean over those subjects, 1 = highest"),
+        number("rank_median", "median rank on cohorts drawn anew from them (bootstrap)"),
+        number("rank_low", "2.5 % of those ranks are below"),
+        number("rank_high", "2.5 % of those ranks are above"),
+        number("first_share", "share of those cohorts on which this point is the best"),
+        integer("n_paired", "subjects that this point and the best by validation have a value of"),
+        number("difference", "mean over them of this point - the best by validation"),
+        number("difference_ci_low", "95 % bootstrap interval of the mean difference over subjects, lower end"),
+        number("difference_ci_high", "upper end"),
+        number("effect", "matched-pairs rank-biserial correlation of the differences: -1 = lower in every subject"),
+        number("p_wilcoxon", "Wilcoxon's signed-rank test of the differences, two-sided"),
+        number("p_holm", "the same, corrected after Holm over the points of a measure"),
+    ),
+    "One row per point, evaluation and measure (mean over labels). All are tested against the best point, chosen "
+    "by validation alone; its own tests are empty.",
+)
+MEASURES = ("dice_slice_mean", "dice")
+"""IoU follows Dice subject by subject: testing it too would be asking the same question twice."""
+Pair = Callable[[Mapping[Subject, float], Mapping[Subject, float]], Paired]
+_TESTS = ("n_paired", "difference", "difference_ci_low", "difference_ci_high", "effect", "p_wilcoxon", "p_holm")
+
+
+@dataclass(frozen=True)
+class PointValues:
+    """One value per subject of one evaluated run."""
+
+    run: str
+    evaluation: Evaluation
+    measure: str
+    values: Mapping[Subject, float]
+    """Means over the labels of a subject; no NaN."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` reads; floats are exact."""
+        return {
+            "run": self.run,
+            "evaluation": vars(self.evaluation),
+            "measure": self.measure,
+            "values": [[*subject, value] for subject, value in self.values.items()],
+        }
+
+    @staticmethod
+    def from_json(given: Mapping[str, Any]) -> "PointValues":
+        values = {(dataset, subject): value for dataset, subject, value in given["values"]}
+        return PointValues(given["run"], Evaluation(**given["evaluation"]), given["measure"], values)
+
+
+def point_values(volume_rows: Sequence[Row]) -> tuple[PointValues, ...]:
+    """The subjects' means over labels behind `mean_of_labels` of global.csv, for MEASURES."""
+    found = []
+    for one in mean_of_labels_values(volume_rows, MEASURES):
+        if one.values:
+            evaluation = Evaluation(*(str(one.key[name]) for name in ("eval", "dataset", "split", "protocol")))
+            found.append(PointValues(str(one.key["run"]), evaluation, str(one.key["measure"]), one.values))
+    return tuple(found)
+
+
+def point_test_rows(comparison: Comparison, values: Sequence[PointValues], pair: Pair = paired) -> list[Row]:
+    """The rows of point_tests.csv, points in the order of the comparison. `pair` may remember."""
+    points = {line.point.run: line.point for line in reversed(comparison.lines)}
+    order = {run: position for position, run in enumerate(reversed(points))}
+    families: dict[tuple[str, str, str, str], list[PointValues]] = {}
+    for one in sorted(values, key=lambda one: (order[one.run], one.evaluation.eval, MEASURES.index(one.measure))):
+        evaluation = one.evaluation
+        key = (evaluation.dataset, evaluation.split, evaluation.protocol, one.measure)
+        families.setdefault(key, []).append(one)
+    rows: list[Row] = []
+    for family in families.values():
+        ranks = _ranks(family)
+        tests = _tests(family, comparison.best, pair)
+        for one, tested in zip(family, tests, strict=True):
+            point, evaluation = points[one.run], one.evaluation
+            rows.append(
+                {"point": point.index, "run": one.run, "eval": evaluation.eval, "dataset": evaluation.dataset}
+                | {"split": evaluation.split, "protocol": evaluation.protocol, "measure": one.measure}
+                | {"name": point.name, **ranks[one.run, evaluation.eval], **tested}
+            )
+    return rows
+
+
+def _ranks(family: Sequence[PointValues]) -> dict[tuple[str, str], dict[str, Value]]:
+    names = [(one.run, one.evaluation.eval) for one in family]
+    found = ranking({str(position): one.values for position, one in enumerate(family)})
+    if found is None:
+        empty: dict[str, Value] = dict.fromkeys(("n", "rank", "rank_median", "rank_low", "rank_high", "first_share"))
+        return dict.fromkeys(names, empty)
+    return {name: _columns(found.n, found.ranks[str(position)]) for position, name in enumerate(names)}
+
+
+def _columns(n: int, rank: Rank) -> dict[str, Value]:
+    return {
+        "n": n,
+        "rank": rank.rank,
+        "rank_median": rank.median,
+        "rank_low": rank.low,
+        "rank_high": rank.high,
+        "first_share": rank.first,
+    }
+
+
+def _tests(family: Sequence[PointValues], best: str | None, pair: Pair) -> list[dict[str, Value]]:
+    """Each against the best by validation, where that was evaluated in the same way; corrected over the others."""
+    reference = next((one for one in family if one.run == best), None)
+    made: list[dict[str, Value]] = []
+    for one in family:
+        if reference is None or one is reference:
+            made.append(dict.fromkeys(_TESTS))
+            continue
+        found = pair(reference.values, one.values)
+        numbers = (found.n, found.difference, found.ci_low, found.ci_high, found.effect, found.p, None)
+        made.append(dict(zip(_TESTS, numbers, strict=True)))
+    tested = [row for row in made if row["p_wilcoxon"] is not None]
+    for row, corrected in zip(tested, holm([float(row["p_wilcoxon"] or 0) for row in tested]), strict=True):
+        row["p_holm"] = corrected
+    return made

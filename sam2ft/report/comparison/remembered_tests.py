@@ -1,0 +1,65 @@
+"""The paired tests of a report's points, remembering the pairs that an earlier call has tested. No torch."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sam2ft.core.errors import DataError
+from sam2ft.core.files import canonical_json, read_json, sha256_text, write_json
+from sam2ft.core.tables.rows import Row
+from sam2ft.report.comparison.compare import Comparison
+from sam2ft.report.comparison.point_tests import PointValues, point_test_rows
+from sam2ft.statistics.bootstrap import RESAMPLES
+from sam2ft.statistics.cohort import Subject
+from sam2ft.statistics.paired import Paired, paired
+
+MEMORY = "paired.json"
+_VERSION = 2
+
+
+@dataclass
+class Memory:
+    """Results by the digest of what they are results of: a second report tests only what is new."""
+
+    known: Mapping[str, Any]
+    used: dict[str, Any] = field(default_factory=dict)
+    _digests: dict[int, tuple[str, Mapping[Subject, float]]] = field(default_factory=dict)
+
+    def pair(self, first: Mapping[Subject, float], second: Mapping[Subject, float]) -> Paired:
+        """`metrics.paired.paired`, computed once for the same values."""
+        key = sha256_text(canonical_json([_VERSION, RESAMPLES, self._digest(first), self._digest(second)]))[:32]
+        if key not in self.known:
+            found = asdict(paired(first, second))
+            self.used[key] = {name: None if math.isnan(value) else value for name, value in found.items()}
+        else:
+            self.used[key] = self.known[key]
+        numbers: dict[str, Any] = {name: math.nan if value is None else value for name, value in self.used[key].items()}
+        return Paired(**numbers)
+
+    def _digest(self, values: Mapping[Subject, float]) -> str:
+        """Of one side of a pair; the best point is a side of every pair."""
+        if (known := self._digests.get(id(values))) is None:
+            text = canonical_json(sorted([*subject, value] for subject, value in values.items()))
+            # The values are kept: the id of one that was forgotten could become another's.
+            known = self._digests[id(values)] = (sha256_text(text), values)
+        return known[0]
+
+
+def point_tests(comparison: Comparison, values: Sequence[PointValues], work: Path) -> list[Row]:
+    """The rows of point_tests.csv; `work` is the folder in which aggregation keeps things from call to call."""
+    path = work / MEMORY
+    memory = Memory(_remembered(path))
+    rows = point_test_rows(comparison, values, memory.pair)
+    if memory.used.keys() != memory.known.keys():
+        write_json(path, memory.used)
+    return rows
+
+
+def _remembered(path: Path) -> dict[str, Any]:
+    """Nothing where there is no memory, or none that can be read: it only saves time."""
+    try:
+        return dict(read_json(path)) if path.is_file() else {}
+    except DataError:
+        return {}

@@ -1,0 +1,68 @@
+"""Numbers and names as people read them."""
+
+import math
+
+from sam2ft.core.tables.rows import Row
+from sam2ft.report.comparison.compare import Score
+
+NOTHING = "–"
+MEASURE_WORDS = {
+    "dice_slice_mean": "Dice per slice",
+    "dice": "Dice per volume",
+    "iou_slice_mean": "IoU per slice",
+    "iou": "IoU per volume",
+    "nsd": "surface Dice (NSD)",
+    "hd95_mm": "HD95 [mm]",
+    "hd_mm": "Hausdorff distance [mm]",
+    "assd_mm": "mean surface distance [mm]",
+}
+"""What a measure of global.csv is called in tables and plots."""
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """`0.912`; a small or large value in powers of ten; a dash for none."""
+    if value is None or value != value:  # noqa: PLR0124 (only NaN differs from itself)
+        return NOTHING
+    if value != 0 and not 10**-digits <= abs(value) < 1e6:
+        return f"{value:.3g}"
+    return f"{value:.{digits}f}"
+
+
+def signed(value: float | None, digits: int = 3) -> str:
+    """`+0.051` or `−0.020` (a real minus sign, so that columns align); a dash for none."""
+    if value is None or value != value:  # noqa: PLR0124
+        return NOTHING
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def interval(score: Score | None, digits: int = 3) -> str:
+    """`[0.880, 0.940]`, nothing when there is none."""
+    if score is None or score.ci_low is None or score.ci_high is None:
+        return ""
+    return f"[{number(score.ci_low, digits)}, {number(score.ci_high, digits)}]"
+
+
+def decimals(mean: float | None, significant: int = 4) -> int:
+    """Digits after the point that give `mean`, and everything in its unit, `significant` digits; at most 6."""
+    if mean is None or mean != mean or mean == 0:  # noqa: PLR0124
+        return 3
+    return min(max(significant - 1 - math.floor(math.log10(abs(mean))), 0), 6)
+
+
+def row_interval(row: Row, name: str, digits: int = 3) -> str:
+    """`[−0.07, 0.02]` of an estimate's columns, nothing when there is none."""
+    low, high = (row[f"{name}_ci_{end}"] for end in ("low", "high"))
+    if low is None or high is None or low != low or high != high:  # noqa: PLR0124
+        return ""
+    return f"[{float(low):.{digits}f}, {float(high):.{digits}f}]".replace("-", "−")
+
+
+def unit_text(unit: object) -> str:
+    """`mm³` for mm3, `%` for percent, nothing for 1: a unit of the biomarker tables as people write it."""
+    text = str(unit)
+    return {"mm2": "mm²", "mm3": "mm³", "percent": "%", "1": ""}.get(text, text)
+
+
+def printable(text: object) -> str:
+    """`text` without the control characters that move a terminal's cursor or hide what follows."""
+    return "".join(sign if sign.isprintable() else "�" for sign in str(text))

@@ -1,0 +1,84 @@
+"""Pictures for quality control on the page: slices with their numbers, and a sheet per label. No torch."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from sam2ft.core.files import read_json
+from sam2ft.report.page.content import Case, CaseLabel, Picture
+from sam2ft.report.request import RunState
+
+MOST_PICTURES = 240
+"""Of all points together; the best point has all of its own, the others share the rest, their worst slices first."""
+MOST_OF_ANOTHER = 6
+
+Assets = dict[str, bytes | Path]
+
+
+def cases_of(
+    states: Sequence[RunState], shown: str | None, assets: Assets
+) -> tuple[tuple[Case, ...], tuple[Picture, ...]]:
+    """(slices, sheets of labels): all pictures of the run `shown`, a few of every other; files go into `assets`."""
+    cases: list[Case] = []
+    sheets: list[Picture] = []
+    others = max(1, len(states) - 1)
+    ordered = sorted(states, key=lambda state: (state.planned.run_id != shown, state.planned.index))
+    for state in ordered:
+        is_shown = state.planned.run_id == shown
+        most = None if is_shown else min(MOST_OF_ANOTHER, max(1, (MOST_PICTURES - len(cases)) // others))
+        for eval_id in state.planned.eval_ids:
+            folder = state.layout.evaluation(eval_id).qc
+            if not (folder / "index.json").is_file():
+                continue
+            entries = read_json(folder / "index.json")
+            prefix = f"assets/{state.planned.run_id}-{eval_id}"
+            slices = _pictures((entry for entry in entries if not _is_sheet(entry)), folder, prefix, assets)
+            cases += [_case(entry, picture, state) for entry, picture in islice(slices, most)]
+            if is_shown:
+                sheets += [sheet for _, sheet in _pictures(filter(_is_sheet, entries), folder, prefix, assets)]
+        others -= not is_shown
+        others = max(1, others)
+    return tuple(cases), tuple(sheets)
+
+
+def _is_sheet(entry: Mapping[str, Any]) -> bool:
+    return str(entry["file"]).startswith("label-")
+
+
+def _pictures(
+    entries: Iterable[Mapping[str, Any]], folder: Path, prefix: str, assets: Assets
+) -> Iterator[tuple[Mapping[str, Any], Picture]]:
+    """(entry, picture) of those that are there (people remove pictures to save space), each entered into `assets`.
+
+    File names beside the page are made of ids and numbers only; names of subjects are in the captions.
+    """
+    for entry in entries:
+        file = folder / Path(entry["file"]).name
+        try:
+            with Image.open(file) as opened:  # reads the header only
+                size = opened.size
+        except OSError:
+            continue
+        name = f"{prefix}-{file.name}"
+        assets[name] = file
+        yield entry, Picture(name, entry["caption"], size=size)
+
+
+def _case(entry: Mapping[str, Any], picture: Picture, state: RunState) -> Case:
+    """Evaluations of earlier versions wrote no numbers beside the caption."""
+    if "slice" not in entry:
+        return Case(picture, state.planned.name, state.planned.run_id, str(entry["caption"]))
+    labels = (CaseLabel(one["label"], one["name"], one["dice"], one["status"]) for one in entry["labels"])
+    return Case(
+        picture=picture,
+        point=state.planned.name,
+        run=state.planned.run_id,
+        where=str(entry["slice"]),
+        subject=entry["subject"],
+        why=entry["why"],
+        dice=entry["dice"],
+        labels=tuple(labels),
+    )

@@ -1,0 +1,282 @@
+"""What the page says, as plain values: run/ gathers them, `html.render` lays them out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sam2ft.core.tables.rows import Row
+from sam2ft.report.comparison.compare import Comparison, Evaluation, Score, score_of
+from sam2ft.report.page.statistics import StatisticsSection
+from sam2ft.report.plots.vega import Plot
+from sam2ft.report.tables.coverage import Coverage
+
+LABEL_MEASURES = ("dice_slice_mean", "dice", "iou")
+# What stands for a biomarker on the page; of others (those of users) every definition is shown.
+MAIN_DEFINITIONS = {
+    "cartilagethickness": ("ThCcAB", "mm"),
+    "tissuevolume": ("volume", "mm3"),
+    "tissueheight": ("height", "mm"),
+    "t1rho": ("mean", "ms"),
+    "t2": ("mean", "ms"),
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A group of names and values under one heading: data, configuration, versions, hardware."""
+
+    title: str
+    rows: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image beside the page."""
+
+    path: str
+    """Relative to the page, with `/` between its parts: `assets/qc-001.png`."""
+    caption: str
+    alt: str = ""
+    """What the picture shows, for people who do not see it; the caption when empty."""
+    size: tuple[int, int] | None = None
+    """(width, height) in pixels: the page keeps the place of a picture that is not loaded yet."""
+
+
+@dataclass(frozen=True)
+class CaseLabel:
+    """One label on one slice."""
+
+    label: int
+    name: str
+    dice: float | None
+    status: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """One slice of one point: its picture and its numbers."""
+
+    picture: Picture
+    point: str
+    run: str
+    where: str
+    """Dataset, subject, volume and slice."""
+    subject: str = ""
+    why: str = ""
+    """worst, median or best of its evaluation."""
+    dice: float | None = None
+    """Mean over the labels that the slice holds."""
+    labels: tuple[CaseLabel, ...] = ()
+
+
+@dataclass(frozen=True)
+class LabelScores:
+    """A point's summary of one label and measure, for a plot."""
+
+    label: int
+    label_name: str
+    point: str
+    run: str
+    role: str
+    """best, baseline or other."""
+    measure: str
+    score: Score
+
+
+@dataclass(frozen=True)
+class SubjectScores:
+    """The subjects' values of one label and measure, for a plot."""
+
+    label: int
+    label_name: str
+    point: str
+    run: str
+    role: str
+    measure: str
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class LabelResult:
+    """One label of the best point on one evaluation, the baseline beside it."""
+
+    label: int
+    name: str
+    scores: Mapping[str, Score]
+    """By measure: LABEL_MEASURES."""
+    baseline: Mapping[str, Score]
+    n: int
+    n_absent: int
+    n_missed: int
+    n_spurious: int
+
+
+@dataclass(frozen=True)
+class LabelSection:
+    """All labels of one point on one evaluation."""
+
+    point: str
+    evaluation: Evaluation
+    labels: tuple[LabelResult, ...]
+
+
+@dataclass(frozen=True)
+class AgreementSection:
+    """Biomarkers of one point on one evaluation: the main definition of each."""
+
+    point: str
+    evaluation: Evaluation
+    rows: tuple[Row, ...]
+    """Of biomarker_global.csv."""
+    plots: tuple[tuple[Plot, ...], ...] = ()
+    """Of each row; none where nothing could be paired."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that failed, with the end of its log."""
+
+    name: str
+    run: str
+    reason: str
+    log: tuple[str, ...] = ()
+    """The last lines of its log."""
+    failure_class: str | None = None
+    """error, oom, timeout, ..."""
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything on the page."""
+
+    experiment: str
+    description: str
+    generated: str
+    """When and by which version, for the foot of the page."""
+    coverage: Coverage
+    comparison: Comparison
+    facts: tuple[Facts, ...] = ()
+    labels: tuple[LabelSection, ...] = ()
+    comparison_plots: tuple[Plot, ...] = ()
+    label_plots: tuple[Plot, ...] = ()
+    distribution_plots: tuple[Plot, ...] = ()
+    learning_plots: tuple[Plot, ...] = ()
+    statistics: StatisticsSection | None = None
+    agreement: tuple[AgreementSection, ...] = ()
+    label_sheets: tuple[Picture, ...] = ()
+    """Per label its worst, median and best slices, cut out."""
+    cases: tuple[Case, ...] = ()
+    """Slices with pictures, by point, the best point first, its worst slices first."""
+    failures: tuple[Failure, ...] = ()
+    problems: tuple[str, ...] = ()
+    """Named defects found while collating: what they concern is not in the tables."""
+    files: tuple[tuple[str, str], ...] = field(default=())
+    """(relative path, what it is) of the tables beside the page."""
+
+    @property
+    def plots(self) -> tuple[Plot, ...]:
+        """All plots of the page, in its order."""
+        of_biomarkers = (plot for section in self.agreement for plots in section.plots for plot in plots)
+        return (
+            *self.comparison_plots,
+            *(self.statistics.plots if self.statistics else ()),
+            *self.label_plots,
+            *self.distribution_plots,
+            *of_biomarkers,
+            *self.learning_plots,
+        )
+
+
+def label_sections(
+    point: str, run: str, global_rows: Sequence[Row], baseline_run: str | None = None
+) -> tuple[LabelSection, ...]:
+    """Per-label results of `run` from global.csv, a section per evaluation, with those of the baseline beside them."""
+    evaluations = sorted(
+        {_evaluation(row) for row in global_rows if row["run"] == run},
+        key=lambda evaluation: (evaluation.dataset, evaluation.split, evaluation.protocol, evaluation.eval),
+    )
+    sections = []
+    for evaluation in evaluations:
+        ours = _rows_by_label(global_rows, run, evaluation)
+        theirs = _rows_by_label(global_rows, baseline_run, evaluation) if baseline_run else {}
+        labels = tuple(_label_result(key, ours[key], theirs.get(key, {})) for key in sorted(ours))
+        if labels:
+            sections.append(LabelSection(point, evaluation, labels))
+    return tuple(sections)
+
+
+def agreement_sections(point: str, run: str, biomarker_rows: Sequence[Row]) -> tuple[AgreementSection, ...]:
+    """The main rows of biomarker_global.csv of `run`, a section per evaluation; NaN is None.
+
+    Rows of tissues that nothing was measured on (T2 of a bone) are left out; who has the pairs adds the charts.
+    """
+    found: dict[Evaluation, list[Row]] = {}
+    for row in biomarker_rows:
+        main = MAIN_DEFINITIONS.get(str(row["biomarker"]))
+        measured = any(row[name] for name in ("n", "n_missed", "n_spurious"))
+        if row["run"] == run and measured and (main is None or main == (row["definition"], row["unit"])):
+            plain = {name: None if value != value else value for name, value in row.items()}  # noqa: PLR0124 (NaN)
+            found.setdefault(_evaluation(row), []).append(plain)
+    return tuple(AgreementSection(point, evaluation, tuple(rows)) for evaluation, rows in found.items())
+
+
+def label_scores(
+    names: Mapping[str, str], roles: Mapping[str, str], global_rows: Sequence[Row], evaluation: Evaluation
+) -> list[LabelScores]:
+    """What `result_plots.label_plot` draws: every labelled row of `evaluation`, of the runs in `names`.
+
+    `names` maps run_id -> point name, `roles` run_id -> best or baseline; the rest are others.
+    """
+    found = []
+    for row in global_rows:
+        run = str(row["run"])
+        if run in names and _is_of_label(row) and row["measure"] in LABEL_MEASURES and _alike(row, evaluation):
+            score = score_of(row)
+            if score is not None:
+                label, role = int(row["label"] or 0), roles.get(run, "other")
+                found.append(
+                    LabelScores(label, str(row["label_name"]), names[run], run, role, str(row["measure"]), score)
+                )
+    return sorted(found, key=lambda one: (one.label, LABEL_MEASURES.index(one.measure), one.run))
+
+
+def _alike(row: Row, evaluation: Evaluation) -> bool:
+    """Made on the same data in the same way; eval_ids of runs differ with the model."""
+    return (row["dataset"], row["split"], row["protocol"]) == (
+        evaluation.dataset,
+        evaluation.split,
+        evaluation.protocol,
+    )
+
+
+def _label_result(key: tuple[int, str], rows: Mapping[str, Row], baseline: Mapping[str, Row]) -> LabelResult:
+    first = next(iter(rows.values()))
+    n, absent, missed, spurious = (int(first[name] or 0) for name in ("n", "n_absent", "n_missed", "n_spurious"))
+    return LabelResult(*key, _scores(rows), _scores(baseline), n, absent, missed, spurious)
+
+
+def _scores(rows: Mapping[str, Row]) -> dict[str, Score]:
+    return {measure: score for measure, row in rows.items() if (score := score_of(row)) is not None}
+
+
+def _rows_by_label(
+    global_rows: Sequence[Row], run: str, evaluation: Evaluation
+) -> dict[tuple[int, str], dict[str, Row]]:
+    found: dict[tuple[int, str], dict[str, Row]] = {}
+    for row in global_rows:
+        if (
+            row["run"] == run
+            and _is_of_label(row)
+            and _evaluation(row) == evaluation
+            and row["measure"] in LABEL_MEASURES
+        ):
+            found.setdefault((int(row["label"] or 0), str(row["label_name"])), {})[str(row["measure"])] = row
+    return found
+
+
+def _is_of_label(row: Row) -> bool:
+    """Overall rows (mean_of_labels, pooled) have no label."""
+    return row["label"] not in (None, "")
+
+
+def _evaluation(row: Row) -> Evaluation:
+    return Evaluation(str(row["eval"]), str(row["dataset"]), str(row["split"]), str(row["protocol"]))

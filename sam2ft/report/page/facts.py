@@ -1,0 +1,123 @@
+"""What was run, as the page and the methods text say it: data, settings, code, machines, GPU-hours. No torch."""
+
+from collections.abc import Mapping, Sequence
+
+from sam2ft.config.schema.experiment import Experiment
+from sam2ft.core.files import read_json
+from sam2ft.report.page.content import Facts
+from sam2ft.report.request import RunState
+from sam2ft.report.tables.coverage import Coverage
+from sam2ft.runs.layout import RunLayout
+
+
+def facts_of(states: Sequence[RunState], experiments: Sequence[Experiment], coverage: Coverage) -> tuple[Facts, ...]:
+    """Groups of facts; what differs between runs is named with all its values."""
+    groups = []
+    if experiments:
+        groups += [_data_facts(experiments), _setting_facts(experiments)]
+    attempts = [attempt for state in states for attempt in _attempts(state.layout)]
+    groups += _machine_facts(attempts) if attempts else []
+    return (*groups, *_hours(coverage))
+
+
+def _hours(coverage: Coverage) -> tuple[Facts, ...]:
+    """GPU-hours of all runs together, planned against used."""
+    planned = [run.gpu_hours_planned for run in coverage.runs if run.gpu_hours_planned is not None]
+    used = [run.gpu_hours_used for run in coverage.runs if run.gpu_hours_used is not None]
+    rows = []
+    if planned:
+        rows.append(("planned", f"{sum(planned):.3g}, asked for by {_runs(len(planned))}"))
+    rows.append(("used", f"{sum(used):.3g} by {_runs(len(used))}, after sacct" if used else "no accounting here"))
+    both = [run for run in coverage.runs if run.gpu_hours_planned and run.gpu_hours_used is not None]
+    if both:
+        share = sum(run.gpu_hours_used or 0 for run in both) / sum(run.gpu_hours_planned or 0 for run in both)
+        rows.append(("used of planned", f"{100 * share:.0f} % over {_runs(len(both))}"))
+    return (Facts("GPU-hours", tuple(rows)),) if sum(planned) or sum(used) else ()
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'s' if count != 1 else ''}"
+
+
+def _data_facts(experiments: Sequence[Experiment]) -> Facts:
+    """Counts of the stores as they are now; a store that has gone is named."""
+    from sam2ft.core.errors import DataError
+    from sam2ft.data.store.split import SPLITS
+    from sam2ft.data.store.store import Store
+
+    rows = []
+    sources = dict.fromkeys(item for experiment in experiments for item in experiment.dataset.items())
+    for name, source in sources:
+        try:
+            store = Store.open(source.store)
+        except DataError as error:
+            rows.append((name, str(error)))
+            continue
+        subjects = {split: {v.key.subject for v in store.volumes if v.split == split} for split in SPLITS}
+        counts = ", ".join(f"{split} {len(found)}" for split, found in subjects.items())
+        rows += [(name, str(source.store)), ("subjects", counts), ("labels", store.labels.describe())]
+    return Facts("Data", tuple(rows))
+
+
+def _setting_facts(experiments: Sequence[Experiment]) -> Facts:
+    """The settings that a reader asks for first; what differs between runs has all its values."""
+    found: dict[str, dict[str, None]] = {}
+    for experiment in experiments:
+        for name, value in _settings(experiment).items():
+            found.setdefault(name, {})[value] = None
+    return Facts("Settings", tuple((name, "; ".join(values)) for name, values in found.items()))
+
+
+def _settings(experiment: Experiment) -> dict[str, str]:
+    module, evaluation = experiment.module, experiment.eval
+    trained = [name for name in ("image_encoder", "mask_decoder", "prompt_encoder") if getattr(module.trainable, name)]
+    if module.lora is not None:
+        trained.append(f"low-rank updates of image_encoder (rank {module.lora.rank})")
+    return {
+        "model": f"{module.sam2_model_cfg}, {module.image_size} px",
+        "trained": ", ".join(trained),
+        "optimizer": f"{module.optimizer.type}, lr {module.optimizer.lr:g}",
+        "scheduler": module.scheduler.type if module.scheduler else "none",
+        "epochs": f"at most {module.num_epochs}",
+        "evaluated on": f"{evaluation.split}, prompt {evaluation.protocol}, {evaluation.instances}",
+        "seed": str(experiment.experiment.seed),
+    }
+
+
+def _attempts(run: RunLayout) -> list[dict[str, object]]:
+    return list(read_json(run.provenance)["attempts"]) if run.provenance.is_file() else []
+
+
+def _machine_facts(attempts: Sequence[Mapping[str, object]]) -> list[Facts]:
+    """Versions and machines of all attempts; several values are all named."""
+
+    def values(name: str) -> str:
+        return ", ".join(sorted({str(attempt[name]) for attempt in attempts if attempt.get(name) is not None}))
+
+    commits = sorted({_code(attempt["code"]) for attempt in attempts})
+    packages = {name for attempt in attempts for name in _mapping(attempt["packages"])}
+    versions = [
+        (
+            name,
+            ", ".join(
+                sorted({str(_mapping(a["packages"])[name]) for a in attempts if name in _mapping(a["packages"])})
+            ),
+        )
+        for name in sorted(packages)
+    ]
+    machine = (("hosts", values("host")), ("cores", values("cores")), ("platform", values("platform")))
+    return [
+        Facts("Code and packages", (("commit", ", ".join(commits)), ("python", values("python")), *versions)),
+        Facts("Machine", tuple(row for row in machine if row[1])),
+    ]
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _code(value: object) -> str:
+    code = _mapping(value)
+    if not code.get("commit"):
+        return "not a checkout"
+    return f"{str(code['commit'])[:12]}{' with changes' if code.get('modified') else ''}"

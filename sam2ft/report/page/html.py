@@ -1,0 +1,186 @@
+"""The page: one HTML text without a single external reference, made from plain values."""
+
+import hashlib
+import re
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from sam2ft.config.sweep.names import short_names
+from sam2ft.report.comparison.compare import Comparison, Line, Score, value_text
+from sam2ft.report.comparison.words import decimals, interval, number, row_interval, signed, unit_text
+from sam2ft.report.page.content import Case, ReportData
+from sam2ft.report.plots.files import page_program
+from sam2ft.report.plots.vega import json_text, page_value
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+TEMPLATES = Path(__file__).parents[1] / "templates"
+# Of templates/js, in this order: the first has what the others share.
+MODULES = ("page", "tables", "filters", "cases", "plots", "jumps", "ready")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Where values lie in a drawing 100 units wide, with 4 units of margin."""
+
+    low: float
+    high: float
+
+    def at(self, value: float) -> str:
+        span = self.high - self.low
+        return f"{4 + 92 * (value - self.low) / span if span > 0 else 50:.1f}"
+
+
+def render(data: ReportData, program: Callable[[], str] = page_program) -> str:
+    """The page as HTML text; `program` gives what `plot_files.page_program()` does, and may remember it.
+
+    Every value is escaped: label, subject and point names are whatever a data set calls them. The content security
+    policy allows the page's own style and script by their digest, images beside it, and nothing else.
+    Errors: ValueError for a picture or file whose path leaves the page's folder.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "signed": signed, "interval": interval}
+    environment.filters |= {"row_interval": row_interval, "decimals": decimals, "unit": unit_text}
+    environment.filters |= {"value": value_text, "short_value": short_value, "link": link, "breakable": breakable}
+    style, scripts = (TEMPLATES / "report.css").read_text("utf-8"), scripts_of(data, program)
+    return environment.get_template("index.html.j2").render(
+        data=data,
+        headline=headline(data.comparison),
+        short=short_names(data.comparison.override_keys),
+        scale=scale_of(data.comparison),
+        several_evaluations=len({line.evaluation for line in data.comparison.lines if line.scores}) > 1,
+        sections=sections_of(data),
+        case_of=first_cases(data.cases),
+        row_of=_first_places(line.point.run for line in data.comparison.lines),
+        failure_of=_first_places(failure.run for failure in data.failures),
+        policy=content_security_policy(style, scripts),
+        # These are ours (a "</" in them would end the element early, and a test looks for it); `json_text` leaves no
+        # "<" in what is not.
+        style=Markup(style),  # noqa: S704
+        scripts=[Markup(script) for script in scripts],  # noqa: S704
+        plots=Markup(json_text({plot.name: page_value(plot) for plot in data.plots})),  # noqa: S704
+    )
+
+
+def scripts_of(data: ReportData, program: Callable[[], str] = page_program) -> list[str]:
+    """What the page runs: the program that draws plots, where there are any, and the modules of the page in one."""
+    modules = [(TEMPLATES / "js" / f"{name}.js").read_text("utf-8") for name in MODULES]
+    shared, *others = (
+        modules if data.plots else [text for name, text in zip(MODULES, modules, strict=True) if name != "plots"]
+    )
+    page = "\n".join(('"use strict";', "(() => {", shared, *(f"{{\n{text}}}" for text in others), "})();"))
+    return [program(), page] if data.plots else [page]
+
+
+def sections_of(data: ReportData) -> list[tuple[str, str]]:
+    """(id and template, heading in the list of sections) of every section that has something to say."""
+    sections: tuple[tuple[str, str, object], ...] = (
+        ("comparison", "Comparison", True),
+        ("statistics", "Tests", data.statistics),
+        ("labels", "Labels", data.labels),
+        ("distributions", "Distributions", data.distribution_plots),
+        ("cases", "Worst cases", data.cases),
+        ("agreement", "Biomarkers", data.agreement),
+        ("learning", "Training", data.learning_plots),
+        ("what", "What was run", data.facts),
+        ("coverage", "Coverage", True),
+        ("failures", "Failures", data.failures),
+        ("files", "Files", data.files),
+    )
+    return [(name, words) for name, words, content in sections if content]
+
+
+def _first_places(names: Iterable[str]) -> dict[str, int]:
+    """Each name -> the place of its first appearance, from 1."""
+    found: dict[str, int] = {}
+    for place, name in enumerate(names, start=1):
+        found.setdefault(name, place)
+    return found
+
+
+def first_cases(cases: Sequence[Case]) -> Mapping[str, tuple[int, int]]:
+    """run_id -> (place of its first case, how many it has)."""
+    found: dict[str, tuple[int, int]] = {}
+    for place, case in enumerate(cases, start=1):
+        first, count = found.get(case.run, (place, 0))
+        found[case.run] = (first, count + 1)
+    return found
+
+
+def link(path: str) -> str:
+    """A relative path as a URL. Errors: ValueError when it is absolute or leaves the page's folder."""
+    parts = path.split("/")
+    if "\\" in path or any(part in ("", ".", "..") for part in parts):
+        raise ValueError(f"{path!r} is not a path below the page's folder")
+    return "./" + "/".join(quote(part, safe="") for part in parts)
+
+
+def breakable(name: str) -> "Markup":
+    """A name that may break after commas, underscores and dots."""
+    from markupsafe import Markup
+
+    return Markup("<wbr>").join(re.split(r"(?<=[_.,])", name))
+
+
+def short_value(value: object) -> str:
+    """An override's value with four significant digits."""
+    return f"{value:.4g}" if isinstance(value, float) else value_text(value)
+
+
+def content_security_policy(style: str, scripts: Sequence[str]) -> str:
+    """What the page may load: itself. `file:` because a page opened from disk has no origin that 'self' could name."""
+    digests = " ".join(f"'{_digest(script)}'" for script in scripts)
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"style-src '{_digest(style)}'",
+            f"script-src {digests}",
+            "img-src 'self' file: data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
+
+
+def headline(comparison: Comparison) -> Mapping[str, Any] | None:
+    """The best point's line for the top of the page, or None when there is no best or it was not evaluated."""
+    for line in comparison.lines:
+        if line.point.run == comparison.best and "dice_slice_mean" in line.scores:
+            return {
+                "line": line,
+                "score": line.scores["dice_slice_mean"],
+                "delta": line.deltas.get("dice_slice_mean"),
+            }
+    return None
+
+
+def scale_of(comparison: Comparison) -> Scale:
+    """The common scale of the little interval drawings in the comparison table."""
+    ends = [end for line in comparison.lines for score in _slice_scores(line) for end in _ends(score)]
+    return Scale(min(ends), max(ends)) if ends else Scale(0.0, 1.0)
+
+
+def _slice_scores(line: Line) -> list[Score]:
+    return [score for measure, score in line.scores.items() if measure == "dice_slice_mean"]
+
+
+def _ends(score: Score) -> list[float]:
+    return [value for value in (score.mean, score.ci_low, score.ci_high) if value is not None]
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + b64encode(hashlib.sha256(text.encode()).digest()).decode()

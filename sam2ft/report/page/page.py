@@ -1,0 +1,95 @@
+"""What the page of a report says: values, plots and pictures gathered from its runs. No torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sam2ft.config.load_experiment import load_experiment
+from sam2ft.config.schema.experiment import Experiment
+from sam2ft.report.page.agreement import agreement_of
+from sam2ft.report.page.cases import cases_of
+from sam2ft.report.page.content import Failure, ReportData, label_sections
+from sam2ft.report.page.facts import facts_of
+from sam2ft.report.page.figures import figure_files, result_plots
+from sam2ft.report.page.gather_statistics import statistics_of
+from sam2ft.report.papers.papers import PAPER_FILES
+from sam2ft.report.request import Gathered, RunState
+
+TABLE_FILES = (
+    ("compare.csv", "one line per point"),
+    ("global.csv", "per label and measure, over subjects"),
+    ("volume.csv", "per volume and label"),
+    ("slice.csv", "per slice and label"),
+    ("instance.csv", "per prompt"),
+    ("biomarker_global.csv", "agreement of biomarkers"),
+    ("biomarker_volume.csv", "biomarkers per volume"),
+    ("biomarker_slice.csv", "biomarkers per slice"),
+    ("point_tests.csv", "tests against the best point, and ranks"),
+    *PAPER_FILES,
+    ("coverage.json", "what was planned and what became of it"),
+)
+
+
+@dataclass(frozen=True)
+class Page:
+    """The page's values and the files that lie beside it."""
+
+    data: ReportData
+    assets: Mapping[str, bytes | Path]
+    """Path relative to the page -> its content, or the file to copy."""
+
+
+def page_of(gathered: Gathered, papers: Sequence[str] = ()) -> Page:
+    """Everything on the page of a report; `papers` names the files for papers that lie beside it."""
+    states, tables, comparison = gathered.states, gathered.tables, gathered.comparison
+    experiments = _experiments(states)
+    baseline = next((state.planned.run_id for state in states if state.planned.baseline), None)
+    shown = comparison.best or baseline
+    names = gathered.names
+    assets: dict[str, bytes | Path] = {}
+    sections = label_sections(names[shown], shown, tables.rows("global"), baseline) if shown else ()
+    cases, sheets = cases_of(states, shown, assets)
+    of_shown = (tables.rows("biomarker_global"), tables.rows("biomarker_volume", shown)) if shown else ([], [])
+    plots = result_plots(gathered, shown, baseline, sections[0].evaluation if sections else None)
+    data = ReportData(
+        experiment=gathered.request.title,
+        description=experiments[0].experiment.description if experiments else "",
+        generated=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        coverage=gathered.coverage,
+        comparison=comparison,
+        facts=facts_of(states, experiments, gathered.coverage),
+        labels=sections,
+        comparison_plots=plots.comparison,
+        label_plots=plots.labels,
+        distribution_plots=plots.distributions,
+        learning_plots=plots.learning,
+        statistics=statistics_of(gathered, (comparison.best, baseline)),
+        agreement=agreement_of(names[shown], shown, *of_shown) if shown else (),
+        label_sheets=sheets,
+        cases=cases,
+        failures=_failures(states),
+        problems=gathered.problems,
+        files=tuple(
+            (name, what)
+            for name, what in TABLE_FILES
+            if name.removesuffix(".csv") in (*tables.names, "compare", "point_tests")
+            or name in (*papers, "coverage.json")
+        ),
+    )
+    assets |= figure_files(data.plots, gathered.request.layout)
+    return Page(data, assets)
+
+
+def _experiments(states: Sequence[RunState]) -> list[Experiment]:
+    """The resolved configuration of every run that has one."""
+    configs = (state.layout.config for state in states)
+    return [load_experiment(path).points[0].experiment for path in configs if path.is_file()]
+
+
+def _failures(states: Sequence[RunState]) -> tuple[Failure, ...]:
+    return tuple(
+        Failure(state.planned.name, state.planned.run_id, state.reason, state.log, state.failure_class)
+        for state in states
+        if state.state in ("failed", "lost")
+    )

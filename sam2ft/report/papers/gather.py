@@ -1,0 +1,182 @@
+"""Gathering what was really done for the methods text, the checklist and the model card. No torch."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean, stdev
+from typing import Any
+
+from sam2ft.config.load_experiment import load_experiment
+from sam2ft.config.schema.experiment import Experiment
+from sam2ft.core.errors import DataError
+from sam2ft.core.files import read_json
+from sam2ft.data.store.store import Store, VolumeRecord
+from sam2ft.report.papers.study import SPLITS, Study, StudyData
+from sam2ft.report.request import Gathered, RunState
+from sam2ft.runs.identity import read_identity
+
+FIELDS = {
+    "field_strength": "field strength (T)",
+    "series_desc": "series",
+    "TE": "echo time (ms)",
+    "TR": "repetition time (ms)",
+    "flip_angle": "flip angle (degrees)",
+}
+"""Metadata field -> what it is called in a checklist."""
+_MOST_VALUES = 6
+
+
+def study_of(gathered: Gathered) -> Study | None:
+    """The study, shown by its best point or else its baseline; None where neither has a configuration."""
+    shown = shown_state(gathered)
+    if shown is None or not shown.layout.config.is_file():
+        return None
+    experiment = load_experiment(shown.layout.config).points[0].experiment
+    stores = _stores(experiment)
+    attempts = _attempts(shown)
+    run = shown.planned.run_id
+    global_rows = gathered.tables.rows("global", run)
+    return Study(
+        experiment=gathered.request.title,
+        description=experiment.experiment.description,
+        data=tuple(_data(store) for store in stores),
+        module=experiment.module,
+        evaluation=experiment.eval,
+        datamodule=experiment.datamodule,
+        seed=experiment.experiment.seed,
+        comparison=gathered.comparison,
+        shown=run,
+        **_identity(shown),
+        epochs=None if shown.status is None or shown.status.epoch is None else shown.status.epoch + 1,
+        versions=_versions(attempts),
+        commits=tuple(sorted({_commit(one["code"]) for one in attempts if one["code"].get("commit")})),
+        hardware=tuple(sorted({_machine(one) for one in attempts})),
+        measures=tuple(dict.fromkeys(str(row["measure"]) for row in global_rows)),
+        biomarkers=tuple(
+            dict.fromkeys(
+                (str(row["biomarker"]), str(row["definition"])) for row in gathered.tables.rows("biomarker_global", run)
+            )
+        ),
+        demographics=_demographics(stores),
+    )
+
+
+def shown_state(gathered: Gathered) -> RunState | None:
+    """The best point by validation, or the baseline where there is none."""
+    states = gathered.states
+    best = next((state for state in states if state.planned.run_id == gathered.comparison.best), None)
+    return best or next((state for state in states if state.planned.baseline), None)
+
+
+def _stores(experiment: Experiment) -> list[Store]:
+    """Those that are still there."""
+    found = []
+    for source in experiment.dataset.values():
+        try:
+            found.append(Store.open(source.store))
+        except DataError:
+            continue
+    return found
+
+
+def _data(store: Store) -> StudyData:
+    by_split = {split: [volume for volume in store.volumes if volume.split == split] for split in SPLITS}
+    spacings = [volume.geometry.spacing_zyx_mm for volume in store.volumes]
+    return StudyData(
+        name=store.name,
+        anatomy=store.anatomy,
+        labels=tuple(label.name for label in store.labels),
+        subjects={split: len({one.key.subject for one in volumes}) for split, volumes in by_split.items()},
+        volumes={split: len(volumes) for split, volumes in by_split.items()},
+        slices={split: sum(one.geometry.shape_zyx[0] for one in volumes) for split, volumes in by_split.items()},
+        pixel_mm=_ends(length for _, row, column in spacings for length in (row, column)),
+        slice_mm=_ends(distance for distance, _, _ in spacings),
+        split_seed=store.split_seed,
+        fields=_fields(store.volumes),
+    )
+
+
+def _ends(lengths: Iterable[float]) -> tuple[float, float] | None:
+    known = list(lengths)
+    return (min(known), max(known)) if known else None
+
+
+def _fields(volumes: Sequence[VolumeRecord]) -> dict[str, tuple[str, ...]]:
+    """The values of FIELDS that occur, the most frequent first, at most a handful of each."""
+    counted: dict[str, Counter[str]] = {}
+    for volume in volumes:
+        for name in FIELDS.keys() & volume.dicom.keys():
+            values = {_text(value) for value in volume.dicom[name] if value not in (None, "")}
+            counted.setdefault(name, Counter()).update(values)
+    return {
+        words: tuple(value for value, _ in counted[name].most_common(_MOST_VALUES))
+        for name, words in FIELDS.items()
+        if counted.get(name)
+    }
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _demographics(stores: Sequence[Store]) -> dict[str, dict[str, str]]:
+    """Age and sex of the subjects of each split, as far as metadata_for_ml.json has them."""
+    entries: dict[str, dict[tuple[str, str], Mapping[str, Any]]] = {split: {} for split in SPLITS}
+    for store in stores:
+        for entry in read_json(store.metadata_for_ml).values():
+            if entry.get("split") in entries:
+                entries[entry["split"]].setdefault((store.name, str(entry["subject_id"])), entry)
+    found = {split: _described(list(of.values())) for split, of in entries.items()}
+    return {split: words for split, words in found.items() if words}
+
+
+def _described(entries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    words = {}
+    ages = [age for entry in entries if (age := _years(entry.get("age"))) is not None]
+    if ages:
+        spread = f" ± {stdev(ages):.1f}" if len(ages) > 1 else ""
+        words["age"] = f"{fmean(ages):.1f}{spread} years (n = {len(ages)})"
+    sexes = Counter(str(entry["sex"]) for entry in entries if entry.get("sex"))
+    if sexes:
+        words["sex"] = ", ".join(f"{count} {sex}" for sex, count in sorted(sexes.items()))
+    return words
+
+
+def _years(age: Any) -> float | None:
+    """A number of years, or DICOM's age string (PS3.5, AS) such as `045Y`; shorter units are not averaged with it."""
+    if isinstance(age, int | float):
+        return float(age)
+    found = re.fullmatch(r"(\d{3})Y", str(age or ""))
+    return float(found[1]) if found else None
+
+
+def _identity(state: RunState) -> dict[str, Any]:
+    """What the run's identity says of its weights and steps; a baseline's status holds the digest of its weights."""
+    identity = read_identity(state.layout)
+    if identity is None:
+        return {"weights_sha256": state.status.best_sha256 if state.status and state.planned.baseline else None}
+    content = identity["content"]
+    return {"weights_sha256": content.get("weights"), "slices_per_step": content.get("slices_per_step")}
+
+
+def _attempts(state: RunState) -> list[dict[str, Any]]:
+    path = state.layout.provenance
+    return list(read_json(path)["attempts"]) if path.is_file() else []
+
+
+def _versions(attempts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Package -> version; several, where attempts differ, are all named."""
+    found: dict[str, dict[str, None]] = {}
+    for attempt in attempts:
+        for name, version in {"python": attempt["python"], **attempt["packages"]}.items():
+            found.setdefault(name, {})[str(version)] = None
+    return {name: " and ".join(versions) for name, versions in found.items()}
+
+
+def _commit(code: Mapping[str, Any]) -> str:
+    return f"{code['commit']}{' with uncommitted changes' if code.get('modified') else ''}"
+
+
+def _machine(attempt: Mapping[str, Any]) -> str:
+    gpus = attempt.get("gpus") or ()
+    return ", ".join([f"{attempt['cores']} cores", *gpus, str(attempt["platform"])])

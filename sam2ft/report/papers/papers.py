@@ -1,0 +1,53 @@
+"""What a report holds for papers, and for whoever takes the weights. No torch."""
+
+from sam2ft.report.papers.checklist import claim_checklist
+from sam2ft.report.papers.gather import shown_state, study_of
+from sam2ft.report.papers.methods import methods_text, references
+from sam2ft.report.papers.model_card import model_card
+from sam2ft.report.papers.tables import latex, markdown, paper_tables, workbook
+from sam2ft.report.request import Files, Gathered
+
+PAPER_FILES = (
+    ("methods.md", "methods section, sentence by sentence from what was done (CC0)"),
+    ("references.bib", "what it cites"),
+    ("claim.md", "CLAIM 2024 checklist, filled in as far as the runs can"),
+    ("model_card.md", "the best checkpoint: data, use, results, limits"),
+    ("tables.tex", "tables for LaTeX"),
+    ("tables.md", "tables in Markdown"),
+    ("tables.xlsx", "tables as a workbook"),
+)
+
+
+def texts(gathered: Gathered) -> Files:
+    """methods.md, references.bib, claim.md and model_card.md; nothing where no run has a configuration."""
+    study = study_of(gathered)
+    if study is None:
+        return {}
+    methods, shown = methods_text(study), shown_state(gathered)
+    status = shown.status if shown else None
+    rows = gathered.tables.rows("global", study.shown)
+    made = {
+        "methods.md": methods,
+        "references.bib": references(methods),
+        "claim.md": claim_checklist(study),
+        "model_card.md": model_card(study, rows, status.best_sha256 if status and study.trained else None),
+    }
+    return {name: text.encode() for name, text in made.items()}
+
+
+def tables(gathered: Gathered) -> Files:
+    """Those that were asked for with --latex, --markdown and --excel."""
+    asked = gathered.request.papers
+    if not (asked.latex or asked.markdown or asked.excel):
+        return {}
+    shown = shown_state(gathered)
+    run = shown.planned.run_id if shown else None
+    made = paper_tables(gathered.comparison, gathered.tables.rows("global"), run)
+    found: dict[str, bytes] = {}
+    if asked.latex:
+        found["tables.tex"] = latex(made).encode()
+    if asked.markdown:
+        found["tables.md"] = markdown(made).encode()
+    if asked.excel:
+        found["tables.xlsx"] = workbook(made)
+    return found

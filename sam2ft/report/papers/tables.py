@@ -1,0 +1,262 @@
+"""Tables as they go into a paper: mean ± sd [95 % CI], the best in bold, n and misses in the caption.
+
+One content, three forms: LaTeX (booktabs), Markdown, and a workbook. Numbers of the comparison are means over labels,
+then subjects; bold marks the point that validation chose, never the highest number of the test split.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+from sam2ft.config.sweep.names import short_names
+from sam2ft.core.tables.rows import MEAN_OF_LABELS, Row, Value
+from sam2ft.report.comparison.compare import MEASURES, Comparison, Evaluation, value_text
+from sam2ft.report.comparison.words import MEASURE_WORDS, NOTHING, printable
+from sam2ft.report.papers.markdown import markdown_table, plain_text
+
+_KEY = ("eval", "dataset", "split", "protocol")
+_SHEET_NAME = 31
+"""Longest name of a sheet that workbooks take."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A summary in a cell."""
+
+    mean: float
+    sd: float | None
+    ci_low: float | None
+    ci_high: float | None
+
+    @property
+    def text(self) -> str:
+        """`0.912 ± 0.021 [0.901, 0.923]`."""
+        sd = "" if self.sd is None else f" ± {self.sd:.3f}"
+        ends = "" if self.ci_low is None or self.ci_high is None else f" [{self.ci_low:.3f}, {self.ci_high:.3f}]"
+        return f"{self.mean:.3f}{sd}{ends}"
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """One line: texts, then summaries (None where there is none)."""
+
+    texts: tuple[str, ...]
+    cells: tuple[Cell | None, ...]
+    bold: bool = False
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """One table of a paper."""
+
+    name: str
+    """Short: of a file, a label, a sheet."""
+    caption: str
+    text_heads: tuple[str, ...]
+    cell_heads: tuple[str, ...]
+    rows: tuple[PaperRow, ...]
+
+
+def paper_tables(comparison: Comparison, global_rows: Sequence[Row], shown: str | None) -> tuple[PaperTable, ...]:
+    """The comparison of points and the labels of the run `shown`, a table of each per dataset, split and protocol.
+
+    `global_rows`: those of global.csv of the runs of the comparison.
+    """
+    by_key: dict[tuple[Value, ...], Row] = {
+        (row["run"], *(row[name] for name in _KEY), row["label_name"], row["label"], row["measure"]): row
+        for row in global_rows
+    }
+    evaluations = dict.fromkeys(line.evaluation for line in comparison.lines if line.scores)
+    found: list[PaperTable] = []
+    # Points whose evaluations differ in the eval_id alone stand in one table.
+    for how in dict.fromkeys((one.dataset, one.split, one.protocol) for one in evaluations):
+        found.append(_points_table(comparison, by_key, how))
+    for evaluation in evaluations:
+        rows = [row for row in global_rows if row["run"] == shown and _is_of(row, evaluation)]
+        if rows:
+            found.append(_labels_table(rows, evaluation, _name_of(comparison, shown)))
+    return tuple(found)
+
+
+def _points_table(
+    comparison: Comparison, by_key: Mapping[tuple[Value, ...], Row], how: tuple[str, str, str]
+) -> PaperTable:
+    keys = comparison.override_keys
+    short = short_names(keys)
+    rows, counts, missed, spurious = [], set(), 0, 0
+    for line in comparison.lines:
+        evaluation = line.evaluation
+        if not line.scores or (evaluation.dataset, evaluation.split, evaluation.protocol) != how:
+            continue
+        overrides = dict(line.point.overrides)
+        key = (line.point.run, evaluation.eval, *how, MEAN_OF_LABELS, None)
+        cells = tuple(_cell(by_key.get((*key, measure))) for measure in MEASURES)
+        texts = (line.point.name, *(value_text(overrides[key]) if key in overrides else NOTHING for key in keys))
+        rows.append(PaperRow(texts, cells, bold=line.point.run == comparison.best))
+        counts |= {score.n for score in line.scores.values()}
+        missed, spurious = missed + line.n_missed, spurious + line.n_spurious
+    n = " to ".join(str(one) for one in sorted({min(counts), max(counts)}))
+    caption = (
+        f"{_evaluated(how)}: mean over labels, then over n = {n} subjects, ± standard deviation over subjects "
+        f"[95 % bootstrap confidence interval]. Over all lines {missed} labels were missed and {spurious} were "
+        f"spurious; each counts as 0. Bold: {comparison.choice}."
+    )
+    heads = ("point", *(short[key] for key in keys))
+    return PaperTable("points", caption, heads, tuple(MEASURE_WORDS[name] for name in MEASURES), tuple(rows))
+
+
+def _labels_table(rows: Sequence[Row], evaluation: Evaluation, point: str) -> PaperTable:
+    measures = [name for name in MEASURE_WORDS if any(row["measure"] == name for row in rows)]
+    labels = dict.fromkeys((row["label"], str(row["label_name"])) for row in rows)
+    own = [label for label in labels if label[0] is not None]
+    lines = []
+    for label, name in [*own, (None, MEAN_OF_LABELS)]:
+        of = {str(row["measure"]): row for row in rows if (row["label"], row["label_name"]) == (label, name)}
+        n = next((str(row["n"]) for row in of.values()), "0")
+        words = "mean of labels" if label is None else name
+        lines.append(PaperRow((words, n), tuple(_cell(of.get(measure)) for measure in measures)))
+    dice = [row for row in rows if row["label"] is not None and row["measure"] == "dice"]
+    missed, spurious = (sum(int(row[name] or 0) for row in dice) for name in ("n_missed", "n_spurious"))
+    how = (evaluation.dataset, evaluation.split, evaluation.protocol)
+    caption = (
+        f"{_evaluated(how)}, {point}: mean ± standard deviation over n subjects [95 % bootstrap confidence interval]. "
+        f"{missed} labels were missed and {spurious} were spurious; each counts as 0 (distances: the configured one)."
+    )
+    return PaperTable("labels", caption, ("label", "n"), tuple(MEASURE_WORDS[name] for name in measures), tuple(lines))
+
+
+def _is_of(row: Row, evaluation: Evaluation) -> bool:
+    return all(row[name] == getattr(evaluation, name) for name in _KEY)
+
+
+def _name_of(comparison: Comparison, run: str | None) -> str:
+    return next((line.point.name for line in comparison.lines if line.point.run == run), "")
+
+
+def _evaluated(how: tuple[str, str, str]) -> str:
+    dataset, split, protocol = how
+    return f"Dataset {dataset}, {split} split, prompt {protocol}"
+
+
+def _cell(row: Row | None) -> Cell | None:
+    if row is None or (mean := _number(row["mean"])) is None:
+        return None
+    return Cell(mean, _number(row["sd"]), _number(row["ci_low"]), _number(row["ci_high"]))
+
+
+def _number(value: Value) -> float | None:
+    number = None if value is None or value == "" else float(value)
+    return None if number is None or number != number else number  # noqa: PLR0124 (only NaN differs from itself)
+
+
+def markdown(tables: Sequence[PaperTable]) -> str:
+    """All tables, each with its caption above it."""
+    return "\n".join(part for table in tables for part in _markdown_of(table))
+
+
+def _markdown_of(table: PaperTable) -> Iterator[str]:
+    yield f"{plain_text(table.caption)}\n"
+    lines = []
+    for row in table.rows:
+        cells = [plain_text(text) for text in row.texts]
+        cells += [NOTHING if cell is None else cell.text.replace("[", "\\[") for cell in row.cells]
+        lines.append([f"**{cell}**" for cell in cells] if row.bold else cells)
+    heads = [plain_text(head) for head in (*table.text_heads, *table.cell_heads)]
+    yield markdown_table(heads, lines, heads[len(table.text_heads) :])
+
+
+def latex(tables: Sequence[PaperTable]) -> str:
+    r"""All tables as LaTeX that `\input` takes; needs the package booktabs."""
+    notice = "% made by sam2ft; \\usepackage{booktabs} in the preamble\n"
+    return notice + "\n".join(_latex_of(table, number) for number, table in enumerate(tables, start=1))
+
+
+def _latex_of(table: PaperTable, number: int) -> str:
+    heads = [latex_text(head) for head in (*table.text_heads, *table.cell_heads)]
+    body = []
+    for row in table.rows:
+        cells = [latex_text(text) for text in row.texts]
+        cells += ["--" if cell is None else cell.text.replace("±", "$\\pm$") for cell in row.cells]
+        body.append(" & ".join(f"\\textbf{{{cell}}}" for cell in cells) if row.bold else " & ".join(cells))
+    lines = [
+        "\\begin{table}",
+        f"\\caption{{{latex_text(table.caption)}}}",
+        f"\\label{{tab:{table.name}-{number}}}",
+        f"\\begin{{tabular}}{{{'l' * len(table.text_heads)}{'c' * len(table.cell_heads)}}}",
+        "\\toprule",
+        f"{' & '.join(heads)} \\\\",
+        "\\midrule",
+        *(f"{line} \\\\" for line in body),
+        "\\bottomrule",
+        "\\end{tabular}",
+        "\\end{table}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+# A line of a table that begins with a bracket would be read as an argument of the line end before it.
+_LATEX = {
+    "[": "{[}",
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "–": "--",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+}
+
+
+def latex_text(text: object) -> str:
+    """Any text as LaTeX that prints it."""
+    return re.sub("|".join(map(re.escape, _LATEX)), lambda found: _LATEX[found[0]], printable(text))
+
+
+def workbook(tables: Sequence[PaperTable]) -> bytes:
+    """An Excel workbook, a sheet per table, every number in a cell of its own. Text is never read as a formula."""
+    from openpyxl import Workbook
+
+    book = Workbook()
+    book.remove(book.active)
+    for number, table in enumerate(tables, start=1):
+        _fill(book.create_sheet(f"{number} {table.name}"[:_SHEET_NAME]), table)
+    stream = BytesIO()
+    book.save(stream)
+    return stream.getvalue()
+
+
+def _fill(sheet: Any, table: PaperTable) -> None:
+    from openpyxl.styles import Font
+
+    parts = ("mean", "sd", "ci_low", "ci_high")
+    words = {"mean": "", "sd": " sd", "ci_low": " CI low", "ci_high": " CI high"}
+    heads = [*table.text_heads, *(head + words[part] for head in table.cell_heads for part in parts)]
+    lines: list[Sequence[str | float | None]] = [[table.caption], heads]
+    for row in table.rows:
+        numbers = [None if cell is None else getattr(cell, part) for cell in row.cells for part in parts]
+        lines.append([*row.texts, *numbers])
+    for line, values in enumerate(lines, start=1):
+        for column, value in enumerate(values, start=1):
+            if value is not None:
+                _put(sheet.cell(line, column), value)
+    for line, row in enumerate(table.rows, start=3):
+        if row.bold:
+            for cell in sheet[line]:
+                cell.font = Font(bold=True)
+    for cell in sheet[2]:
+        cell.font = Font(bold=True)
+    sheet.freeze_panes = "A3"
+
+
+def _put(cell: Any, value: str | float) -> None:
+    """Text stays text: openpyxl makes a formula of what begins with `=`."""
+    if isinstance(value, str):
+        cell.value = printable(value)
+        cell.data_type = "s"
+    else:
+        cell.value = value

@@ -1,0 +1,112 @@
+"""The two plots of one biomarker of one tissue: differences against means (Bland and Altman 1986), and both values."""
+
+from collections.abc import Mapping
+
+from sam2ft.core.tables.rows import Row
+from sam2ft.report.comparison.words import decimals, signed, unit_text
+from sam2ft.report.plots.vega import Cell, Plot, Spec, ink, layer, plain, when
+
+LINES = (("bias", "bias"), ("loa_low", "limit"), ("loa_high", "limit"))
+_CROWDED = 60
+_TELLS = tuple((name, name) for name in ("subject", "reference", "prediction", "difference"))
+
+
+def agreement_plots(name: str, subjects: Mapping[str, tuple[float, float]], row: Row) -> tuple[Plot, Plot]:
+    """Left the difference of every subject against the mean of both, with bias, limits and their 95 % intervals as
+    bands; right the prediction against the reference, with the line on which both are equal.
+
+    `subjects` maps a subject's name -> (reference, prediction). `row` is that of biomarker_global.csv; lines that it
+    has no number for are left out.
+    """
+    columns: dict[str, list[Cell]] = {
+        "subject": list(subjects),
+        "reference": [plain(reference) for reference, _ in subjects.values()],
+        "prediction": [plain(prediction) for _, prediction in subjects.values()],
+        "mean": [plain((reference + prediction) / 2) for reference, prediction in subjects.values()],
+        "difference": [plain(prediction - reference) for reference, prediction in subjects.values()],
+    }
+    unit = unit_text(row["unit"])
+    suffix = f" [{unit}]" if unit else ""
+    what = f"{row['tissue']}, {row['definition']}{f' in {unit}' if unit else ''} ({row['biomarker']})"
+    dots: Spec = {
+        "type": "point",
+        "filled": True,
+        "color": ink("accent"),
+        "opacity": 0.5 if len(subjects) > _CROWDED else 0.85,
+    }
+    difference = Plot(
+        f"{name}-difference",
+        what,
+        f"{what}: a dot per subject, the bias, the limits of agreement (dashed) and their 95 % intervals (bands).",
+        f"Bland-Altman plot of {len(subjects)} subjects. Bias and limits are in the table.",
+        _differences(dots, row, suffix),
+        columns,
+        tells=_TELLS,
+    )
+    both = Plot(
+        f"{name}-scatter",
+        what,
+        f"{what}: prediction against reference, a dot per subject; on the line both are equal.",
+        f"Scatter plot of {len(subjects)} subjects: prediction against reference.",
+        _scatter(dots, columns, suffix),
+        columns,
+        tells=_TELLS,
+    )
+    return difference, both
+
+
+def _differences(dots: Spec, row: Row, suffix: str) -> Spec:
+    digits = decimals(_number(row, "reference_mean"))
+    lines = []
+    for column, word in LINES:
+        value, low, high = (plain(_number(row, end)) for end in (column, f"{column}_ci_low", f"{column}_ci_high"))
+        if value is None or (column != "bias" and row["sd_difference"] == 0):
+            continue
+        lines.append(
+            {"value": value, "low": low, "high": high, "line": word, "said": f"{word} {signed(value, digits)}"}
+        )
+    y = {"field": "difference", "type": "quantitative", "title": f"prediction − reference{suffix}"}
+    x = {
+        "field": "mean",
+        "type": "quantitative",
+        "title": f"mean of prediction and reference{suffix}",
+        "scale": {"zero": False},
+    }
+    dash = when("datum.line === 'limit'", [4, 3], [1, 0])
+    colour = when("datum.line === 'bias'", ink("accent"), ink())
+    levels = {"data": {"values": lines}}
+    zero = {"data": {"values": [{"value": 0}]}, **layer("rule", {"y": {**y, "field": "value"}}, color=ink("faint"))}
+    points = {"mark": dots, "encoding": {"x": x, "y": y}}
+    if not lines:
+        return {"height": 145, "layer": [zero, points]}
+    bands = {"y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": colour}
+    rules = {"y": {**y, "field": "value"}, "color": colour, "strokeDash": dash}
+    texts = {"y": {**y, "field": "value"}, "text": {"field": "said"}, "color": colour}
+    return {
+        "height": 145,
+        "layer": [
+            {**levels, **layer("rect", bands, opacity=0.13)},
+            zero,
+            {**levels, **layer("rule", rules)},
+            {**levels, **layer("text", texts, align="right", baseline="bottom", dy=-2, x={"expr": "width"})},
+            points,
+        ],
+    }
+
+
+def _scatter(dots: Spec, columns: Mapping[str, list[Cell]], suffix: str) -> Spec:
+    values = [float(value) for name in ("reference", "prediction") for value in columns[name] if value is not None]
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    room = 0.06 * (high - low) or 0.05 * abs(low) or 1.0
+    ends = [plain(low - room, 4), plain(high + room, 4)]
+    scale = {"domain": ends, "nice": False, "zero": False}
+    y = {"field": "prediction", "type": "quantitative", "title": f"prediction{suffix}", "scale": scale}
+    x = {"field": "reference", "type": "quantitative", "title": f"reference{suffix}", "scale": scale}
+    diagonal = {"x": {**x, "field": "a"}, "y": {**y, "field": "a"}, "x2": {"field": "b"}, "y2": {"field": "b"}}
+    equal = {"data": {"values": [{"a": ends[0], "b": ends[1]}]}, **layer("rule", diagonal, color=ink("faint"))}
+    return {"height": 145, "layer": [equal, {"mark": dots, "encoding": {"x": x, "y": y}}]}
+
+
+def _number(row: Row, name: str) -> float | None:
+    value = row[name]
+    return None if value is None or value != value else float(value)  # noqa: PLR0124 (only NaN differs from itself)

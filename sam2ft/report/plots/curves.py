@@ -1,0 +1,74 @@
+"""The plots of results against an amount: of training subjects, of jitter of the boxes."""
+
+from collections.abc import Mapping, Sequence
+
+from sam2ft.core.tables.rows import MEAN_OF_LABELS, Row
+from sam2ft.pictures.palette import LINES
+from sam2ft.report.comparison.effects import LearningCurve
+from sam2ft.report.comparison.words import MEASURE_WORDS
+from sam2ft.report.plots.effect_plots import add_row
+from sam2ft.report.plots.vega import DOUBLE, Cell, Plot, Spec, layer, plain
+
+
+def curve_plot(curves: Sequence[LearningCurve]) -> Plot | None:
+    """Result against the number of training subjects, a line per combination of the other settings."""
+    if not curves:
+        return None
+    columns: dict[str, list[Cell]] = {key: [] for key in ("curve", "subjects", "score", "low", "high")}
+    for curve in curves:
+        name = " · ".join(part for part in (curve.name, curve.evaluation.dataset, curve.evaluation.protocol) if part)
+        for point in curve.points:
+            add_row(columns, name, point.num_subjects, *map(plain, (point.score.mean, point.low, point.high)))
+    words = MEASURE_WORDS[curves[0].measure]
+    title = f"{words}, {curves[0].evaluation.split} split"
+    return Plot(
+        "subjects",
+        "More training data",
+        f"{words} against the number of training subjects (nested subsets); bands: 95 % intervals over test subjects.",
+        f"{len(set(columns['curve']))} learning curves. The numbers are in the comparison table.",
+        _bands("curve", ("subjects", "training subjects"), title),
+        columns,
+        DOUBLE,
+        (("curve", "settings"), ("subjects", "subjects"), ("score", words), ("low", "95 % from"), ("high", "to")),
+    )
+
+
+def noise_plot(studies: Mapping[str, Sequence[Row]]) -> Plot | None:
+    """Dice per volume against the jitter of the boxes; name of a point -> rows of its prompt_noise_global.csv."""
+    columns: dict[str, list[Cell]] = {key: [] for key in ("point", "shift", "score", "low", "high")}
+    for point, rows in studies.items():
+        for row in rows:
+            if row["label_name"] == MEAN_OF_LABELS and row["measure"] == "dice":
+                ends = (row[name] for name in ("mean", "ci_low", "ci_high"))
+                numbers = (None if end is None else plain(float(end)) for end in ends)
+                add_row(columns, point, int(row["shift_px"] or 0), *numbers)
+    if not columns["point"]:
+        return None
+    return Plot(
+        "prompt-noise",
+        "Boxes that are not exact",
+        "Dice per volume, mean of labels, with boxes whose sides are moved at random; bands: 95 % intervals.",
+        f"Dice against box jitter of {len(studies)} points. The numbers are in prompt_noise_global.csv of the runs.",
+        _bands("point", ("shift", "sides of boxes moved by up to [px]"), "Dice per volume"),
+        columns,
+        DOUBLE,
+        (("point", "point"), ("shift", "jitter"), ("score", "Dice"), ("low", "95 % from"), ("high", "to")),
+    )
+
+
+def _bands(line: str, at: tuple[str, str], title: str) -> Spec:
+    """A line with a band for each value of field `line` over the field and title `at`."""
+    x: Spec = {
+        "field": at[0], "type": "quantitative", "title": at[1], "scale": {"zero": False, "nice": False},
+        "axis": {"grid": False, "tickMinStep": 1},
+    }  # fmt: skip
+    y = {"field": "score", "type": "quantitative", "title": title, "scale": {"zero": False}}
+    colour = {"field": line, "type": "nominal", "legend": {"title": None}, "scale": {"range": list(LINES)}}
+    band = {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": colour}
+    return {
+        "height": 140,
+        "layer": [
+            layer("area", band, opacity=0.15),
+            layer("line", {"x": x, "y": y, "color": colour}, point={"size": 22, "filled": True}),
+        ],
+    }

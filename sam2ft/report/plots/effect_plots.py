@@ -1,0 +1,261 @@
+"""The plots of what settings do: main effects, parallel coordinates, and how firmly the ranking stands."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from sam2ft.config.sweep.names import short_names
+from sam2ft.core.tables.rows import Row
+from sam2ft.report.comparison.compare import Comparison, Line, value_text
+from sam2ft.report.comparison.effects import MainEffect
+from sam2ft.report.comparison.words import MEASURE_WORDS
+from sam2ft.report.plots.vega import DOUBLE, SINGLE, Cell, Plot, Spec, ink, layer, plain, when
+
+MOST_RANKED = 30
+"""Lines of the plot of ranks; all ranks are in point_tests.csv."""
+MOST_LEVELS = 12
+"""Values of a setting above which each has too few points for a mean of its own."""
+FEWEST_PARALLEL = 3
+"""Points from which parallel coordinates say more than a table."""
+_LOG_FROM = 50
+"""Ratio of the largest to the smallest value of a setting from which its axis is logarithmic."""
+_ROOM = {"zero": False, "padding": 6}
+
+
+def effect_plots(effects: Sequence[MainEffect]) -> tuple[Plot, ...]:
+    """A plot per setting: a faint dot per point, the mean over the points of each value in blue."""
+    short = short_names(list(dict.fromkeys(effect.key for effect in effects)))
+    made = []
+    for number, effect in enumerate(effects, start=1):
+        draw = _effect_plot if len(effect.levels) <= MOST_LEVELS else _drawn_plot
+        made.append(draw(number, effect, short[effect.key]))
+    return tuple(plot for plot in made if plot is not None)
+
+
+def _drawn_plot(number: int, effect: MainEffect, name: str) -> Plot | None:
+    """A dot per point over a setting with many values, as random sweeps draw them; None where they are no numbers."""
+    try:
+        values = [float(level.value) for level in effect.levels]
+    except ValueError:
+        return None
+    columns: dict[str, list[Cell]] = {key: [] for key in ("value", "point", "score")}
+    for value, level in zip(values, effect.levels, strict=True):
+        for point, score in level.members:
+            add_row(columns, plain(value), point, plain(score))
+    wide = min(values) > 0 and max(values) / min(values) >= _LOG_FROM
+    scale = {"type": "log"} if wide else _ROOM
+    x: Spec = {"field": "value", "type": "quantitative", "title": name, "scale": scale, "axis": {"grid": False}}
+    words, evaluation = MEASURE_WORDS[effect.measure], effect.evaluation
+    y = {"field": "score", "type": "quantitative", "title": words, "scale": _ROOM}
+    dots = {"x": x, "y": y, "color": {"value": ink("accent")}}
+    how = f"{evaluation.dataset}, {evaluation.split} split, prompt {evaluation.protocol}"
+    return Plot(
+        f"effect-{number}",
+        f"Effect of {name}",
+        f"{words} ({how}) of every point by its {name}, whatever its other settings are.",
+        f"{words} against {name} of {len(columns['point'])} points. The numbers are in the comparison table.",
+        {"height": 120, **layer("point", dots, filled=True, opacity=0.7)},
+        columns,
+        SINGLE,
+        (("point", "point"), ("value", name), ("score", words)),
+    )
+
+
+def _effect_plot(number: int, effect: MainEffect, name: str) -> Plot:
+    columns: dict[str, list[Cell]] = {key: [] for key in ("kind", "level", "order", "point", "score", "low", "high")}
+    for order, level in enumerate(effect.levels):
+        for point, score in level.members:
+            add_row(columns, "point", level.value, order, point, plain(score), None, None)
+        spread = level.scores
+        ends = (None, None) if spread.sd is None else (spread.mean - spread.sd, spread.mean + spread.sd)
+        words = f"mean of {spread.n} point{'s' if spread.n != 1 else ''}"
+        add_row(columns, "mean", level.value, order, words, plain(spread.mean), *(plain(end) for end in ends))
+    words, evaluation = MEASURE_WORDS[effect.measure], effect.evaluation
+    x: Spec = {
+        "field": "level", "type": "ordinal", "title": name, "sort": {"field": "order"},
+        "axis": {"labelAngle": 0 if len(effect.levels) < 6 else -40, "grid": False},
+    }  # fmt: skip
+    y = {"field": "score", "type": "quantitative", "title": words, "scale": _ROOM}
+    quiet, blue = {"value": ink("faint")}, {"value": ink("accent")}
+    span = {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": blue}
+    means = {"x": x, "y": y, "color": blue, "size": {"value": 55}}
+    spec = {
+        "height": 120,
+        "layer": [
+            _of_kind("point", layer("point", {"x": x, "y": y, "color": quiet}, filled=True, opacity=0.8)),
+            _of_kind("mean", layer("rule", span)),
+            _of_kind("mean", layer("point", means, filled=True, opacity=1)),
+        ],
+    }
+    how = f"{evaluation.dataset}, {evaluation.split} split, prompt {evaluation.protocol}"
+    return Plot(
+        f"effect-{number}",
+        f"Effect of {name}",
+        f"{words} ({how}) of every point by its {name}; blue: mean ± standard deviation over the points of a value, "
+        "whatever their other settings are.",
+        f"{words} for {len(effect.levels)} values of {name}: "
+        + ", ".join(f"{level.value}: {level.scores.mean:.3f}" for level in effect.levels),
+        spec,
+        columns,
+        SINGLE,
+        (("point", "point"), ("level", name), ("score", words)),
+    )
+
+
+def parallel_plot(comparison: Comparison, measure: str = "dice_slice_mean") -> Plot | None:
+    """A line per evaluated point through its settings to its validation value and its result; None for small sweeps."""
+    lines = _first_lines(comparison, measure)
+    keys = [key for key in comparison.override_keys if len({_setting(line, key) for line in lines}) > 1]
+    if len(lines) < FEWEST_PARALLEL or len(keys) < 2:
+        return None
+    short, words, monitor = short_names(keys), MEASURE_WORDS[measure], lines[0].point.monitor
+    axes: dict[str, list[object]] = {
+        short[key]: [dict(line.point.overrides).get(key) for line in lines] for key in keys
+    }
+    axes |= {monitor: [line.point.validation for line in lines], words: [line.scores[measure].mean for line in lines]}
+    columns: dict[str, list[Cell]] = {
+        key: [] for key in ("kind", "axis", "order", "point", "at", "text", "score", "best")
+    }
+    for order, (name, values) in enumerate(axes.items()):
+        places, ticks = _places(values)
+        for line, value, place in zip(lines, values, places, strict=True):
+            score = plain(line.scores[measure].mean)
+            best = line.point.run == comparison.best
+            add_row(columns, "line", name, order, line.point.name, plain(place), _shown(value), score, int(best))
+        for text, place in ticks:
+            add_row(columns, "tick", name, order, None, plain(place), text, None, 0)
+    spec = _parallel_spec(words)
+    return Plot(
+        "parallel",
+        "Settings and result",
+        f"Every evaluated point as a line through its settings, coloured by {words}; thick is the best point by "
+        "validation. An axis is logarithmic where its values span a factor of 50 or more.",
+        f"Parallel coordinates of {len(lines)} points over {len(keys)} settings. The numbers are in the comparison.",
+        spec,
+        columns,
+        DOUBLE,
+        (("point", "point"), ("axis", "setting"), ("text", "value"), ("score", words)),
+    )
+
+
+def _parallel_spec(words: str) -> Spec:
+    x: Spec = {
+        "field": "axis", "type": "nominal", "title": None, "sort": {"field": "order"},
+        "axis": {"grid": True, "labelAngle": 0, "domain": False, "ticks": False},
+        "scale": {"type": "point", "padding": 0.4},
+    }  # fmt: skip
+    y = {"field": "at", "type": "quantitative", "axis": None, "scale": {"domain": [-0.05, 1.05]}}
+    colour = {
+        "field": "score", "type": "quantitative", "title": words, "scale": {"scheme": "viridis"},
+        "legend": {"orient": "right", "gradientLength": 90},
+    }  # fmt: skip
+    lines = {"x": x, "y": y, "detail": {"field": "point"}, "color": colour, "size": when("datum.best === 1", 3, 1)}
+    ticks = {"x": x, "y": y, "text": {"field": "text"}}
+    return {
+        "height": 170,
+        "layer": [
+            _of_kind("line", layer("line", lines, opacity=0.75)),
+            _of_kind("tick", layer("text", ticks, align="left", dx=4)),
+        ],
+    }
+
+
+def _of_kind(kind: str, made: Spec) -> Spec:
+    """A layer of the rows of one kind."""
+    return {"transform": [{"filter": f"datum.kind === '{kind}'"}], **made}
+
+
+def _places(values: Sequence[object]) -> tuple[list[float | None], list[tuple[str, float]]]:
+    """Where values lie on an axis from 0 to 1 (None without a value), and its ticks: (text, place)."""
+    numbers = [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    known = [value for value in values if value is not None]
+    if not known or len(numbers) < len(known):
+        names = list(dict.fromkeys(_shown(value) for value in known))
+        at = {name: (index + 0.5) / len(names) for index, name in enumerate(names)}
+        return [None if value is None else at[_shown(value)] for value in values], list(at.items())
+    low, high = min(numbers), max(numbers)
+    scale = math.log if low > 0 and high / low >= _LOG_FROM else float
+    span = scale(high) - scale(low)
+
+    def place(value: object) -> float | None:
+        return None if value is None else (scale(float(str(value))) - scale(low)) / span if span else 0.5
+
+    ticks = sorted(set(numbers)) if len(set(numbers)) <= 6 else [low, high]
+    return [place(value) for value in values], [(_shown(tick), place(tick) or 0.0) for tick in ticks]
+
+
+def rank_plot(tests: Sequence[Row], best: str | None, measure: str = "dice_slice_mean") -> Plot | None:
+    """Ranks by the test mean with the 95 % of their bootstrap; the first dataset, split and protocol. None without."""
+    ranked = [row for row in tests if row["measure"] == measure and row["rank"] is not None]
+    how = [tuple(row[name] for name in ("dataset", "split", "protocol")) for row in ranked]
+    ranked = sorted(
+        (row for row, one in zip(ranked, how, strict=True) if one == how[0]), key=lambda row: float(row["rank"] or 0)
+    )
+    if len(ranked) < 2:
+        return None
+    shown = ranked[:MOST_RANKED]
+    columns: dict[str, list[Cell]] = {key: [] for key in ("point", "order", "rank", "low", "high", "first", "best")}
+    for order, row in enumerate(shown):
+        numbers = (plain(float(row[name] or 0)) for name in ("rank", "rank_low", "rank_high", "first_share"))
+        add_row(columns, str(row["name"]), order, *numbers, int(row["run"] == best))
+    more = f" The first {MOST_RANKED} of {len(ranked)}." if len(ranked) > MOST_RANKED else ""
+    return Plot(
+        "ranks",
+        "How firmly the ranking stands",
+        f"Rank of every point by {MEASURE_WORDS[measure]} on {ranked[0]['dataset']}, {ranked[0]['split']} split, and "
+        f"the 95 % of its ranks when the {ranked[0]['n']} subjects are drawn anew; blue: the best by validation.{more} "
+        "Overlapping intervals mean that other subjects could turn the order round.",
+        f"Ranks of {len(shown)} points with intervals. The numbers are in point_tests.csv.",
+        _rank_spec(len(shown)),
+        columns,
+        DOUBLE,
+        (
+            ("point", "point"),
+            ("rank", "rank"),
+            ("low", "95 % from"),
+            ("high", "to"),
+            ("first", "share of first places"),
+        ),
+    )
+
+
+def _rank_spec(lines: int) -> Spec:
+    y: Spec = {
+        "field": "point", "type": "nominal", "title": None, "sort": {"field": "order"}, "axis": {"labelLimit": 230},
+    }  # fmt: skip
+    x: Spec = {
+        "field": "rank", "type": "quantitative", "title": "rank on cohorts drawn anew, 1 = highest",
+        "scale": {"zero": False}, "axis": {"tickMinStep": 1},
+    }  # fmt: skip
+    colour = when("datum.best === 1", ink("accent"), ink("soft"))
+    return {
+        "height": max(60, 13 * lines),
+        "layer": [
+            layer("rule", {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}, "color": colour}),
+            layer("point", {"y": y, "x": x, "color": colour}, filled=True, opacity=1, size=40),
+        ],
+    }
+
+
+def _first_lines(comparison: Comparison, measure: str) -> list[Line]:
+    """Trained points with the measure, on the evaluation that the first of them has."""
+    lines = [line for line in comparison.lines if line.point.index is not None and measure in line.scores]
+    how = {(line.evaluation.dataset, line.evaluation.split, line.evaluation.protocol): None for line in lines}
+    first = next(iter(how), None)
+    return [
+        line for line in lines if (line.evaluation.dataset, line.evaluation.split, line.evaluation.protocol) == first
+    ]
+
+
+def _setting(line: Line, key: str) -> str | None:
+    overrides = dict(line.point.overrides)
+    return value_text(overrides[key]) if key in overrides else None
+
+
+def _shown(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else value_text(value)
+
+
+def add_row(columns: Mapping[str, list[Cell]], *cells: Cell) -> None:
+    """One more row of a data set by columns."""
+    for column, cell in zip(columns.values(), cells, strict=True):
+        column.append(cell)

@@ -1,0 +1,259 @@
+"""The plots of results: points against each other, labels, subjects, and how points learned."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sam2ft.report.comparison.compare import Comparison, Line
+from sam2ft.report.comparison.words import MEASURE_WORDS
+from sam2ft.report.page.content import LabelScores, SubjectScores
+from sam2ft.report.plots.vega import (
+    DOUBLE,
+    MOST_PICKED,
+    OTHERS,
+    Cell,
+    Control,
+    Plot,
+    Spec,
+    ink,
+    layer,
+    plain,
+    ranks_scale,
+    when,
+)
+
+History = Sequence[Mapping[str, float]]
+"""Rows of history.csv: `epoch` (0-based), `train_loss`, `val_loss`, `val_dice`, ..."""
+
+MOST_EPOCH_ROWS = 30_000
+"""Of longer histories the page shows every second, third, ... epoch."""
+_NOT_MEASURES = ("epoch", "step", "improved", "seconds")
+_ROOM = {"zero": False, "padding": 6}
+"""A scale whose outermost dots are whole."""
+_ROLES = {"best": ink("accent"), "baseline": ink(), "other": ink("faint")}
+
+
+def comparison_plot(comparison: Comparison, measure: str = "dice_slice_mean") -> Plot | None:
+    """What validation said of every point against what the test split shows, with 95 % intervals; None for < 2 points.
+
+    Lines of several evaluations are told apart by a control.
+    """
+    lines = [line for line in comparison.lines if measure in line.scores and line.point.validation is not None]
+    if len({line.point.run for line in lines}) < 2:
+        return None
+    first = lines[0].evaluation
+    columns: dict[str, list[Cell]] = {
+        name: [] for name in ("point", "run", "role", "evaluation", "x", "y", "low", "high")
+    }
+    for line in sorted(lines, key=lambda line: line.point.run == comparison.best):
+        score = line.scores[measure]
+        role = "best" if line.point.run == comparison.best else "other"
+        values = (plain(v) for v in (line.point.validation, score.mean, score.ci_low, score.ci_high))
+        for name, value in zip(
+            columns, (line.point.name, line.point.run, role, evaluated_on(line), *values), strict=True
+        ):
+            columns[name].append(value)
+    evaluations = tuple(dict.fromkeys(str(name) for name in columns["evaluation"]))
+    words, monitor = MEASURE_WORDS[measure], lines[0].point.monitor
+    y = {"field": "y", "type": "quantitative", "title": f"{words}, {first.split} split", "scale": _ROOM}
+    x = {"field": "x", "type": "quantitative", "title": monitor.replace("val_", "validation "), "scale": _ROOM}
+    colour = {**_role_colour(columns["role"]), "legend": None}
+    spans = {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": colour}
+    dots = {"x": x, "y": y, "color": colour, "size": when("datum.role === 'best'", 60, 26)}
+    spec = {
+        "height": 150,
+        "transform": [{"filter": "datum.evaluation === evaluation"}],
+        "layer": [
+            layer("rule", spans, opacity=0.45),
+            layer("point", dots, filled=True, opacity=1, cursor="pointer"),
+        ],
+    }
+    return Plot(
+        "comparison",
+        "Validation and test",
+        f"Every point: {words} on the {first.split} split (95 % interval over subjects) against the {monitor} that it "
+        "was judged by. The best point by validation is blue.",
+        f"Scatter plot of {len(lines)} points: {words} against {monitor}. The numbers are in the comparison table.",
+        spec,
+        columns,
+        DOUBLE,
+        (("point", "point"), ("x", monitor), ("y", words), ("low", "95 % from"), ("high", "to")),
+        (Control("evaluation", "Evaluated on", tuple((name, name) for name in evaluations)),),
+    )
+
+
+def evaluated_on(line: Line) -> str:
+    return f"{line.evaluation.dataset} · {line.evaluation.split} · {line.evaluation.protocol}"
+
+
+def label_plot(scores: Sequence[LabelScores], name: str = "labels") -> Plot | None:
+    """A row per label: a dot per point, the best point and the baseline with their 95 % intervals."""
+    if not scores:
+        return None
+    ordered = sorted(scores, key=lambda one: ("other", "baseline", "best").index(one.role))
+    labels = _label_texts(ordered)
+    columns: dict[str, list[Cell]] = {
+        "label": [_label_text(one) for one in ordered],
+        **{field: [getattr(one, field) for one in ordered] for field in ("point", "run", "role", "measure")},
+        "mean": [plain(one.score.mean) for one in ordered],
+        "low": [plain(one.score.ci_low) if one.role != "other" else None for one in ordered],
+        "high": [plain(one.score.ci_high) if one.role != "other" else None for one in ordered],
+        "n": [one.score.n for one in ordered],
+    }
+    y = {"field": "label", "type": "nominal", "sort": labels, "title": None, "axis": {"grid": True}}
+    offset = {"field": "role", "type": "nominal", "sort": ["best", "other", "baseline"], "scale": {"paddingOuter": 0.6}}
+    x = {"field": "mean", "type": "quantitative", "title": "mean over subjects", "scale": _ROOM}
+    colour = _role_colour(columns["role"])
+    encoding = {"y": y, "yOffset": offset, "color": colour}
+    other = "datum.role === 'other'"
+    dots = {"x": x, "size": when(other, 16, 42), "opacity": when(other, 0.6, 1)}
+    spans = {**encoding, "x": {**x, "field": "low"}, "x2": {"field": "high"}}
+    spec = {
+        "height": 33 * len(labels),
+        "transform": [{"filter": "datum.measure === measure"}],
+        "layer": [
+            layer("rule", spans, strokeWidth=1.6, strokeCap="round"),
+            layer("point", {**encoding, **dots}, filled=True),
+        ],
+    }
+    return Plot(
+        name,
+        "Results per label",
+        "Every label: the best point and the baseline (the initial weights) with their 95 % intervals over subjects; "
+        "other points are grey.",
+        f"Dot plot of {len(labels)} labels. The numbers of the best point and the baseline are in the table below.",
+        spec,
+        columns,
+        DOUBLE,
+        (("point", "point"), ("label", "label"), ("mean", "mean"), ("low", "95 % from"), ("high", "to"), ("n", "n")),
+        (_measures([one.measure for one in ordered]),),
+    )
+
+
+def _role_colour(roles: Sequence[Cell]) -> Spec:
+    """A channel for column `role`, with those roles in its legend that there are."""
+    found = [role for role in _ROLES if role in roles]
+    scale = {"domain": found, "range": [_ROLES[role] for role in found]}
+    legend = {"labelExpr": _ROLE_WORDS}
+    return {"field": "role", "type": "nominal", "scale": scale, "title": None, "legend": legend}
+
+
+_ROLE_WORDS = "datum.label === 'best' ? 'best point' : datum.label === 'other' ? 'other points' : datum.label"
+
+
+def distribution_plot(values: Sequence[SubjectScores], name: str = "distributions") -> Plot | None:
+    """A dot per subject, label and model (best point, baseline) with median and quartiles of the subjects."""
+    columns: dict[str, list[Cell]] = {field: [] for field in ("label", "point", "role", "measure", "subject", "value")}
+    for one in values:
+        for subject, value in one.values.items():
+            cells = (_label_text(one), one.point, one.role, one.measure, subject, plain(value))
+            for field, cell in zip(columns, cells, strict=True):
+                columns[field].append(cell)
+    if not columns["value"]:
+        return None
+    labels = _label_texts(values)
+    y = {"field": "label", "type": "nominal", "sort": labels, "title": None}
+    offset = {"field": "role", "type": "nominal", "sort": ["best", "baseline"], "scale": {"paddingOuter": 0.5}}
+    colour = _role_colour(columns["role"])
+    x = {"type": "quantitative", "title": "one dot per subject", "scale": _ROOM}
+    encoding = {"y": y, "yOffset": offset, "color": colour}
+    quartiles = [{"op": op, "field": "value", "as": op} for op in ("q1", "median", "q3")]
+    summed = {"transform": [{"aggregate": quartiles, "groupby": ["label", "role"]}]}
+    box = {**encoding, "x": {**x, "field": "q1"}, "x2": {"field": "q3"}}
+    spec = {
+        "height": 30 * len(labels),
+        "transform": [{"filter": "datum.measure === measure"}],
+        "layer": [
+            {**summed, **layer("bar", box, size=8, opacity=0.22)},
+            layer("point", {**encoding, "x": {**x, "field": "value"}}, filled=True, opacity=0.7, size=14),
+            {**summed, **layer("tick", {**encoding, "x": {**x, "field": "median"}}, thickness=1.8, size=10)},
+        ],
+    }
+    return Plot(
+        name,
+        "Distributions over subjects",
+        "Every subject is a dot (its volumes averaged first); the bar spans the quartiles, the tick is the median.",
+        f"Strip plot of {len(labels)} labels, one dot per subject. Medians and quartiles are in global.csv.",
+        spec,
+        columns,
+        DOUBLE,
+        (("subject", "subject"), ("value", "value"), ("median", "median"), ("point", "point"), ("label", "label")),
+        (_measures([one.measure for one in values]),),
+    )
+
+
+def learning_plot(histories: Mapping[str, History], best: str | None = None) -> Plot | None:
+    """A line per point over epochs; a control chooses the value, picks the points that have a colour."""
+    names = list(dict.fromkeys(name for rows in histories.values() for row in rows for name in row))
+    measures = [name for name in names if name not in _NOT_MEASURES]
+    measures.sort(key=lambda name: (not name.startswith("val_loss"), not name.startswith("val"), name))
+    if not measures:
+        return None
+    stride = math.ceil(sum(map(len, histories.values())) / MOST_EPOCH_ROWS)
+    columns: dict[str, list[Cell]] = {name: [] for name in ("point", "epoch", *measures)}
+    for point, history in histories.items():
+        for row in (row for number, row in enumerate(history) if number % stride == 0 or number == len(history) - 1):
+            columns["point"].append(point)
+            columns["epoch"].append(int(row["epoch"]) + 1)
+            for name in measures:
+                columns[name].append(plain(row.get(name)))
+    points = tuple(histories)
+    first = [best] if best in points else []
+    picked = (*first, *(point for point in points if point != best)) if len(points) <= MOST_PICKED else first
+    thinned = f" One epoch in {stride} is shown." if stride > 1 else ""
+    longest = max(len(rows) for rows in histories.values())
+    return Plot(
+        "learning",
+        "Training curves",
+        f"The value after every epoch.{thinned} A run's last epoch is where it ended, not its best.",
+        f"Line plot of {len(points)} runs of up to {longest} epochs. The numbers are in every run's history.csv.",
+        _learning_spec(longest),
+        columns,
+        DOUBLE,
+        (("point", "point"), ("epoch", "epoch"), ("value", "value")),
+        (Control("measure", "Value", tuple((name, name.replace("_", " ")) for name in measures)),),
+        points,
+        tuple(picked),
+    )  # fmt: skip
+
+
+def _learning_spec(longest: int) -> Spec:
+    x: Spec = {
+        "field": "epoch", "type": "quantitative", "title": "epoch",
+        "axis": {"tickMinStep": 1, "grid": False, "format": "d"}, "scale": {"nice": False, "zero": False},
+    }  # fmt: skip
+    y = {"field": "value", "type": "quantitative", "title": None, "scale": {"zero": False}}
+    shown = {
+        "legend": {"title": None, "labelExpr": "picked[datum.value]", "values": {"expr": "sequence(length(picked))"}}
+    }
+    colour: Spec = {"field": "rank", "type": "ordinal", "scale": ranks_scale(), **shown}
+    encoding = {"x": x, "y": y, "detail": {"field": "point"}}
+    dots: Any = {"size": 22, "filled": True} if longest <= 30 else False
+    quiet: Any = {"size": 8} if longest == 1 else False
+    # Both layers hold all lines, so that neither is ever empty: an empty one has no extent, and Vega says so.
+    picked = {**encoding, "color": colour, "opacity": when(f"datum.rank > {OTHERS}", 1, 0)}
+    return {
+        "height": 165,
+        "transform": [
+            {"calculate": "datum[measure]", "as": "value"},
+            {"calculate": "indexof(picked, datum.point)", "as": "rank"},
+            {"filter": "isValid(datum.value)"},
+        ],
+        "layer": [
+            layer("line", encoding, opacity=0.55, strokeWidth=0.8, point=quiet, color=ink("faint")),
+            layer("line", picked, strokeWidth=1.6, point=dots),
+        ],
+    }
+
+
+def _measures(found: Sequence[str]) -> Control:
+    known = [name for name in MEASURE_WORDS if name in found]
+    return Control("measure", "Measure", tuple((name, MEASURE_WORDS[name]) for name in known))
+
+
+def _label_text(one: LabelScores | SubjectScores) -> str:
+    return f"{one.label}  {one.label_name}"
+
+
+def _label_texts(found: Iterable[LabelScores | SubjectScores]) -> list[str]:
+    return list(dict.fromkeys(_label_text(one) for one in sorted(found, key=lambda one: one.label)))

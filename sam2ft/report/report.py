@@ -1,0 +1,131 @@
+"""The tables and the page of any number of runs, from what they wrote. No torch.
+
+The order is: which evaluations count (report_collect), their tables put together (report_tables), the comparison, the
+page (report_page), tables for papers (PAPERS), and index.html last. All of it goes into a new folder that takes the
+place of the report when it is whole (core/folders).
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from sam2ft.core.errors import DataError
+from sam2ft.core.files import replacing, write_json, write_text
+from sam2ft.core.tables.rows import write_csv
+from sam2ft.report.comparison.compare import COMPARE, Comparison, PointRun, compare, compare_rows
+from sam2ft.report.comparison.point_tests import POINT_TESTS
+from sam2ft.report.comparison.remembered_tests import point_tests
+from sam2ft.report.layout import ReportLayout
+from sam2ft.report.page.figures import kept_program
+from sam2ft.report.page.html import render
+from sam2ft.report.page.page import page_of
+from sam2ft.report.papers import papers
+from sam2ft.report.request import Files, Gathered, ReportOutcome, ReportRequest, ReportTables, RunState
+from sam2ft.report.tables.collate import collated
+from sam2ft.report.tables.collect import collect
+from sam2ft.report.tables.coverage import UNCOUNTED, Coverage
+from sam2ft.report.tables.coverage import PlannedRun as CoveredRun
+from sam2ft.report.tables.folder import next_report
+
+PAPERS: tuple[Callable[[Gathered], Files], ...] = (papers.texts, papers.tables)
+"""What is made for papers and models beside the page: each gives files by their path in the report."""
+
+
+def report(request: ReportRequest) -> ReportOutcome:
+    """Put every finished evaluation of the request's runs together, in the place of an earlier report.
+
+    Only evaluations with `_SUCCESS` count whose tables are those that it names, made with the weights that the run
+    holds now. What is left out is named in coverage.json and on the page. Errors: DataError when there is no run.
+    """
+    if not request.states:
+        raise DataError(f"{request.title}: no planned run, there is nothing to report")
+    watch, given = _Watch(), request.states
+    # A run that is there twice is one line; whether its evaluations are the same is asked below.
+    request = replace(request, states=tuple({state.planned.run_id: state for state in given[::-1]}.values())[::-1])
+    with next_report(request.layout) as new:
+        tables = collated(collect(given), request.layout, new)
+        watch("tables")
+        comparison = comparison_of(request.states, tables)
+        tests = point_tests(comparison, tables.values, request.layout.work)
+        watch("comparison")
+        coverage = Coverage(tuple(_covered(state, tables.refused) for state in request.states))
+        refused = [text for texts in tables.refused.values() for text in texts]
+        problems = tuple(dict.fromkeys([*request.problems, *sorted(refused), *tables.notes]))
+        gathered = Gathered(request, tables, comparison, coverage, problems, tests)
+        write_csv(new.table("compare"), COMPARE, compare_rows(comparison))
+        write_csv(new.table("point_tests"), POINT_TESTS, tests)
+        write_json(new.coverage, coverage.to_json(problems))
+        papers = {name: content for make in PAPERS for name, content in make(gathered).items()}
+        _put_all(new, papers)
+        page = page_of(gathered, tuple(papers))
+        _put_all(new, page.assets)
+        write_text(new.page, render(page.data, partial(kept_program, request.layout.work)))
+        watch("page")
+    return ReportOutcome(comparison, coverage, problems, request.layout.page, watch.seconds)
+
+
+class _Watch:
+    """Seconds since it was asked last."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def __call__(self, what: str) -> None:
+        now = time.monotonic()
+        self.seconds[what], self._last = now - self._last, now
+
+
+def comparison_of(states: Sequence[RunState], tables: ReportTables) -> Comparison:
+    """One line per point of the runs."""
+    baselines = {state.experiment: state.planned.run_id for state in states if state.planned.baseline}
+    points = [point for state in states for point in points_of(state, baselines.get(state.experiment, ""))]
+    return compare(points, tables.rows("global"))
+
+
+def points_of(state: RunState, baseline: str = "") -> list[PointRun]:
+    """The points of the sweep that a run stands for; the baseline, whose run_id is `baseline`, has no index."""
+    status, planned = state.status, state.planned
+    return [
+        PointRun(
+            index=None if planned.baseline else planned.index,
+            name=point.name,
+            run=planned.run_id,
+            overrides=point.overrides,
+            state=state.state,
+            reason=state.reason,
+            best_epoch=None if status is None else status.best_epoch,
+            monitor=(status.monitor if status else None) or "val_loss",
+            mode="max" if status is not None and status.mode == "max" else "min",
+            validation=None if status is None or planned.baseline else status.best_value,
+            baseline="" if planned.baseline else baseline,
+        )
+        for point in planned.points
+    ]
+
+
+def _covered(state: RunState, refused: Mapping[str, Sequence[str]]) -> CoveredRun:
+    """A run that is done, but of which an evaluation does not count, is not called done."""
+    why = refused.get(state.planned.run_id, ())
+    return CoveredRun(
+        name=state.planned.name,
+        run=state.planned.run_id,
+        state=UNCOUNTED if why and state.state == "done" else state.state,
+        reason=state.reason or "; ".join(why),
+        failure_class=state.failure_class,
+        gpu_hours_planned=state.gpu_hours_planned,
+        gpu_hours_used=state.gpu_hours_used,
+    )
+
+
+def _put_all(new: ReportLayout, files: Files) -> None:
+    """Bytes, or copies of other files, at their places in the report."""
+    for name, content in files.items():
+        with replacing(new.folder / name) as unfinished:
+            if isinstance(content, Path):
+                shutil.copyfile(content, unfinished)
+            else:
+                unfinished.write_bytes(content)

@@ -1,0 +1,110 @@
+"""Which evaluations count: those that ended well, of the weights that a run holds. Their tables: report_parts."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sam2ft.core.errors import DataError
+from sam2ft.core.files import read_json
+from sam2ft.core.tables.rows import TABLES
+from sam2ft.report.request import RunState
+from sam2ft.runs.layout import EvalLayout
+
+
+@dataclass(frozen=True)
+class Found:
+    """One evaluation that says that it ended well."""
+
+    name: str
+    """Of the run, for people."""
+    run: str
+    eval: str
+    layout: EvalLayout
+    digests: Mapping[str, str]
+    """Table name -> sha256 of its CSV, by `_SUCCESS`."""
+    remedy: str = ""
+    """What makes it anew."""
+
+
+@dataclass(frozen=True)
+class Collected:
+    """Evaluations sorted by run and eval, and why others are not among them."""
+
+    found: tuple[Found, ...]
+    refused: Mapping[str, tuple[str, ...]]
+    """run_id -> one sentence for each of its evaluations that does not count."""
+    notes: tuple[str, ...] = ()
+
+
+def collect(states: Sequence[RunState]) -> Collected:
+    """The evaluations of `states` that ended well.
+
+    Left out and named: those without an end that are said to be done, with an end that is no end of ours, of other
+    weights than the run holds now, of another run, and two of one run that differ. Two equal ones count once.
+    """
+    found: dict[tuple[str, str], list[Found]] = defaultdict(list)
+    refused: dict[str, list[str]] = defaultdict(list)
+    for state in states:
+        for eval_id in state.planned.eval_ids:
+            try:
+                if (one := _found(state, eval_id)) is not None:
+                    found[one.run, one.eval].append(one)
+            except DataError as error:
+                refused[state.planned.run_id].append(f"{state.planned.name}: {error}")
+    kept, notes = [], []
+    for key in sorted(found):
+        same = sorted(found[key], key=lambda one: str(one.layout.folder))
+        places = " and ".join(str(one.layout.folder) for one in same)
+        if any(one.digests != same[0].digests for one in same):
+            refused[key[0]].append(
+                f"{same[0].name}: run {key[0]}, evaluation {key[1]} is there with different content: {places}; "
+                "not counted"
+            )
+            continue
+        kept += same[:1]
+        notes += [f"{same[0].name}: evaluation {key[1]} is there {len(same)} times: {places}"] if same[1:] else []
+    return Collected(tuple(kept), {run: tuple(texts) for run, texts in refused.items()}, tuple(notes))
+
+
+def _found(state: RunState, eval_id: str) -> Found | None:
+    """None where nothing is said to have ended. Errors: DataError saying why this evaluation does not count."""
+    evaluation = state.evaluation(eval_id)
+    if not evaluation.success.is_file():
+        if state.state == "done":
+            raise DataError(f"evaluation {eval_id} did not end (no {evaluation.success}); not counted; {again(state)}")
+        return None
+    remedy = again(state, evaluation)
+    try:
+        success = read_json(evaluation.success)
+    except DataError as error:
+        raise DataError(f"{error}; not counted; {remedy}") from None
+    if not _is_ours(success):
+        raise DataError(f"{evaluation.success} is not the end of an evaluation by sam2ft; not counted; {remedy}")
+    if (success["run"], success["eval"]) != (state.planned.run_id, eval_id):
+        raise DataError(
+            f"{evaluation.folder} holds evaluation {success['eval']} of {success['run']}, expected {eval_id} of "
+            f"{state.planned.run_id} (copied or renamed?); not counted; {remedy}"
+        )
+    trained = not state.planned.baseline and state.folder is None
+    if trained and success.get("checkpoint_sha256") != (state.status.best_sha256 if state.status else None):
+        raise DataError(f"evaluation {eval_id} was made with earlier weights; not counted; {again(state)}")
+    known = {name: digest for name, digest in success["tables"].items() if name in TABLES}
+    return Found(state.planned.name, state.planned.run_id, eval_id, evaluation, known, remedy)
+
+
+def _is_ours(success: Any) -> bool:
+    if not isinstance(success, dict) or not {"run", "eval", "tables"} <= success.keys():
+        return False
+    texts = [success["run"], success["eval"]]
+    if not isinstance(success["tables"], dict):
+        return False
+    return all(isinstance(value, str) for value in [*texts, *success["tables"].values()])
+
+
+def again(state: RunState, damaged: EvalLayout | None = None) -> str:
+    """What makes an evaluation anew, as a command where there is one."""
+    first = f"remove {damaged.success} and " if damaged else ""
+    if state.folder is not None:
+        return f"{first}evaluate or score again into {state.folder}"
+    return f"{first}run launch/sweep.py on the experiment again"

@@ -1,0 +1,50 @@
+"""The report's folder while it is made: one aggregation at a time, and a new folder that takes the old one's place."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sam2ft.core.files import remove_partial
+from sam2ft.core.folders import link_tree, replacing_folder
+from sam2ft.core.tables.rows import TABLES
+from sam2ft.report.layout import ReportLayout
+from sam2ft.report.tables.splice import Before
+
+COMPARED = ("compare", "point_tests")
+
+
+@contextmanager
+def next_report(layout: ReportLayout) -> Iterator[ReportLayout]:
+    """A new, empty report, which takes the place of `layout` when the block ends well; one at a time.
+
+    A second aggregation waits for the first: the last one wins. The lock is the kernel's, so that it ends with its
+    holder. What people put into the report's folder is carried over.
+    """
+    from filelock import FileLock, Timeout
+
+    layout.work.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(layout.lock)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"{layout.folder}: another aggregation is at work; waiting for its end", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        remove_partial(layout.work)
+        with replacing_folder(layout.folder, layout.work) as folder:
+            new = ReportLayout(folder)
+            yield new
+            _carry_over(layout, new)
+    finally:
+        lock.release()
+
+
+def _carry_over(old: ReportLayout, new: ReportLayout) -> None:
+    """What is in the old folder under a name that aggregation never used."""
+    ours = set(Before.read(old).files)
+    ours |= {path.name for path in (new.coverage, new.page, new.assets, new.figures)}
+    for name in (*TABLES, *COMPARED):
+        ours |= {new.table(name).name, new.parquet(name).name}
+    for path in old.folder.iterdir() if old.folder.is_dir() else ():
+        if path.name not in ours and not (new.folder / path.name).exists():
+            link_tree(path, new.folder / path.name)

@@ -1,0 +1,69 @@
+"""How an attempt ends: what it says in status.json, and whether the batch script is asked to requeue it. No torch."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sam2ft.core.command import in_allocation
+from sam2ft.core.errors import ClaimedError, StopRequestedError
+from sam2ft.core.files import write_json
+from sam2ft.distributed.stop_signal import StopFlag
+from sam2ft.runs.attempt.claim import Attempt
+from sam2ft.runs.attempt.rank import is_main_rank
+from sam2ft.runs.attempt.restarts import GivenUpError, refuse_to_go_on
+from sam2ft.runs.attempt.status import FailureClass, update_status
+from sam2ft.runs.layout import RunLayout
+from sam2ft.runs.plan_file import PlannedRun
+
+
+@contextmanager
+def last_word(layout: RunLayout, run: PlannedRun, attempt: Attempt, stop: StopFlag) -> Iterator[None]:
+    """Write to status.json how the block ended (rank 0), then let the exception go on.
+
+    Errors: GivenUpError instead of a stop after which the job may not go on.
+    """
+
+    def say(state: str, failure_class: FailureClass | None = None, reason: str = "") -> None:
+        if is_main_rank():
+            update_status(layout, attempt, state=state, failure_class=failure_class, reason=reason)
+
+    try:
+        try:
+            yield
+        except StopRequestedError as error:
+            if in_allocation() and not by_keyboard(error, stop):
+                refuse_to_go_on(layout, run, attempt, warned=stop.signal != signal.SIGTERM)
+            raise
+    except (StopRequestedError, KeyboardInterrupt) as error:
+        say("stopped", reason=str(error))
+        # Not after Ctrl-C in an interactive allocation: somebody wants it to end.
+        if is_main_rank() and in_allocation() and not by_keyboard(error, stop):
+            write_json(layout.requeue, attempt.to_json())
+        raise
+    except ClaimedError:
+        raise
+    except GivenUpError as error:
+        say("failed", error.failure_class, str(error))
+        raise
+    except Exception as error:
+        say("failed", failure_class_of(error), _one_line(error))
+        raise
+    say("done")
+
+
+def by_keyboard(error: BaseException, stop: StopFlag) -> bool:
+    return isinstance(error, KeyboardInterrupt) or stop.signal == signal.SIGINT
+
+
+def failure_class_of(error: BaseException) -> FailureClass:
+    # torch.OutOfMemoryError by name: torch may not be imported, and need not be for this.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "oom"
+    # What torch says on the CPU, CUDA's libraries, and of a loader's worker that the kernel killed.
+    texts = ("can't allocate memory", "out of memory", "MemoryError", "ALLOC_FAILED", "is killed by signal: Killed")
+    return "oom" if any(text in str(error) for text in texts) else "error"
+
+
+def _one_line(error: BaseException) -> str:
+    first = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {first[0]}" if first else type(error).__name__

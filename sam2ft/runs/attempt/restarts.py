@@ -1,0 +1,84 @@
+"""Whether a run that was told to stop may go on: restarts that are left, and what the last ones brought. No torch."""
+
+import os
+from collections.abc import Mapping
+
+from sam2ft.core.files import read_json
+from sam2ft.runs.attempt.claim import LOCAL, MAX_RESTARTS, Attempt
+from sam2ft.runs.attempt.status import FailureClass, Progress, RunStatus, read_status
+from sam2ft.runs.layout import RunLayout
+from sam2ft.runs.plan_file import PlannedRun, evaluation_is_current
+
+MAX_IDLE_RESTARTS = 2
+"""Restarts in a row without a new optimizer step, or without a newly finished volume, after which a run gives up."""
+
+
+class GivenUpError(Exception):
+    """The run saved, but goes on no more by itself. Exit code 1."""
+
+    def __init__(self, failure_class: FailureClass, message: str):
+        super().__init__(message)
+        self.failure_class: FailureClass = failure_class
+
+
+def progress_of(layout: RunLayout, run: PlannedRun) -> Progress:
+    """(1 when trained, newest saved step, finished evaluations, finished volumes of the others); it only grows."""
+    status = read_status(layout)
+    trained, best = (status.trained, status.best_sha256) if status else (False, None)
+    steps = [int(path.stem) for path in layout.checkpoints.glob("*.safetensors") if path.stem.isdigit()]
+    current = [eval_id for eval_id in run.eval_ids if evaluation_is_current(layout, run, eval_id, best)]
+    volumes = sum(_num_parts(layout, eval_id, best) for eval_id in run.eval_ids if eval_id not in current)
+    return int(trained), max(steps, default=0), len(current), volumes
+
+
+def _num_parts(layout: RunLayout, eval_id: str, best_sha256: str | None) -> int:
+    """Finished volumes of an evaluation that is not complete; those made with other weights do not count."""
+    found = (read_json(path) for path in layout.evaluation(eval_id).parts.glob("*/*.json"))
+    return sum(best_sha256 in (None, part.get("checkpoint_sha256")) for part in found)
+
+
+def idle_restarts(status: RunStatus, now: Progress) -> int:
+    """Restarts in a row, the attempt of `status` the last of them, that brought nothing, when `now` is its end."""
+    if status.attempt.restart == 0 or status.progress is None or now > status.progress:
+        return 0
+    return status.idle_restarts + 1
+
+
+def idle_before(before: RunStatus | None, attempt: Attempt, now: Progress) -> int:
+    """`idle_restarts` at the begin of `attempt`, also when the attempt before it could not say a last word."""
+    if before is None or attempt.job == LOCAL or before.attempt.job != attempt.job:
+        return 0
+    return idle_restarts(before, now) if before.attempt.restart < attempt.restart else before.idle_restarts
+
+
+def refuse_idle(num_idle: int) -> None:
+    """Errors: GivenUpError (no_progress) when the last restarts brought nothing."""
+    if num_idle >= MAX_IDLE_RESTARTS:
+        raise GivenUpError(
+            "no_progress",
+            f"{num_idle} restarts in a row without a new step or a newly evaluated volume; not continued by itself: "
+            "give it more time, a larger stop lead (slurm.stop_lead_s of the site), or checkpoints more often",
+        )
+
+
+def refuse_to_go_on(
+    layout: RunLayout,
+    run: PlannedRun,
+    attempt: Attempt,
+    environment: Mapping[str, str] | None = None,
+    *,
+    warned: bool = True,
+) -> None:
+    """Called inside an allocation, once all is saved. Errors: GivenUpError when the job must not be requeued again.
+
+    warned: by Slurm that its time is up. A job that was told to end (SIGTERM: cancelled or preempted) has not run out
+    of time, also on its last restart.
+    """
+    status = read_status(layout)
+    if status is not None and (status.attempt.job, status.attempt.restart) == (attempt.job, attempt.restart):
+        refuse_idle(idle_restarts(status, progress_of(layout, run)))
+    allowed = (os.environ if environment is None else environment).get(MAX_RESTARTS)
+    if warned and allowed is not None and attempt.restart >= int(allowed):
+        raise GivenUpError(
+            "timeout", f"no restart left ({attempt.restart} of {allowed}); saved: --retry timeout continues it"
+        )

@@ -1,0 +1,96 @@
+"""Where a run's results come from: code version, packages, machine, command.
+
+Recorded; part of an id is only the digest of the code, and only with --strict-code.
+"""
+
+import os
+import platform
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import sam2ft
+from sam2ft.core.files import canonical_json, read_json, sha256_file, sha256_text, write_json
+from sam2ft.runs.attempt.claim import Attempt
+from sam2ft.runs.layout import RunLayout
+
+PACKAGES = ("sam2ft", "torch", "torchvision", "sam2", "monai", "numpy", "scipy", "pandas", "pydicom", "pydantic")
+CODE_FOLDERS = (
+    *("core", "config", "distributed", "metrics", "model", "statistics", "data", "runs", "training", "evaluation"),
+    "jobs",
+)
+CODE_SUFFIXES = (".py", ".json")
+_GIT_TIMEOUT_S = 10
+
+
+def code_version() -> dict[str, Any]:
+    """`digest` of the code; commit of the checkout that it runs from, and whether tracked files differ from that.
+
+    Commit and difference are None outside of a checkout.
+    """
+    root, digest = Path(sam2ft.__path__[0]).parent, code_digest()
+    commit = _git(root, "rev-parse", "HEAD")
+    if commit is None:
+        return {"commit": None, "modified": None, "digest": digest}
+    modified = bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
+    return {"commit": commit, "modified": modified, "digest": digest}
+
+
+def code_digest(package: Path | None = None) -> str:
+    """16 hex over the sources that can move a number: not those of reports, trackers and launching.
+
+    A commit would not do: uncommitted changes count, and a commit of documentation does not.
+    """
+    root = package or Path(sam2ft.__path__[0])
+    files = (path for folder in CODE_FOLDERS for path in (root / folder).rglob("*") if path.suffix in CODE_SUFFIXES)
+    return sha256_text(canonical_json({path.relative_to(root).as_posix(): sha256_file(path) for path in files}))[:16]
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    if not (root / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=_GIT_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def package_versions() -> dict[str, str]:
+    """Installed versions of the packages that can move a number."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def provenance(attempt: Attempt) -> dict[str, Any]:
+    """What one attempt ran with."""
+    return {
+        "attempt": attempt.to_json(),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "code": code_version(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": package_versions(),
+        "command": sys.argv,
+        "host": socket.gethostname(),
+        "cores": os.cpu_count(),
+        "partition": os.environ.get("SLURM_JOB_PARTITION"),
+        "nodes": os.environ.get("SLURM_JOB_NODELIST"),
+    }
+
+
+def record_provenance(layout: RunLayout, attempt: Attempt) -> None:
+    """Add this attempt to provenance.json; the attempts before it stay."""
+    before = read_json(layout.provenance)["attempts"] if layout.provenance.is_file() else []
+    write_json(layout.provenance, {"attempts": [*before, provenance(attempt)]})

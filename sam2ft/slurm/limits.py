@@ -1,0 +1,132 @@
+"""Whether Slurm takes what a class of tasks asks for: against the limits of its partition, and by asking sbatch."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from os import environ
+from pathlib import Path
+
+from sam2ft.runs.plan_file import Resources
+from sam2ft.slurm.partitions import ClusterLimits, Partition
+from sam2ft.slurm.sbatch import outside_of_any_job
+from sam2ft.slurm.script import Batch, report_parameters, work_parameters
+from sam2ft.slurm.site import Site
+
+_TIMEOUT_S = 30
+_JOB_NAME = "sam2ft-test-only"
+_MB_PER_GB = 1024
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What `sbatch --test-only` says; nothing is submitted by it."""
+
+    accepted: bool | None
+    """None: there was no answer."""
+    text: str
+    """The estimated start, or the refusal."""
+
+
+def limit_problems(
+    resources: Resources, site: Site, limits: ClusterLimits, *, partition_name: str | None = None
+) -> list[str]:
+    """Why a partition (the site's own, or another) cannot run tasks of these resources; empty where nothing speaks
+    against it.
+
+    sbatch takes a time over the partition's limit without a word, and the job then waits for ever.
+    """
+    name = partition_name or site.slurm.partition
+    partition = limits.partition(name)
+    if partition is None:
+        known = ", ".join(sorted(limits.partitions)) or "none"
+        return [f"slurm.partition: {name or 'none given, and there is no default'}; known: {known}"]
+    return list(_partition_problems(resources, site, partition))
+
+
+def _partition_problems(resources: Resources, site: Site, partition: Partition) -> Iterator[str]:
+    where = f"partition {partition.name}"
+    # DOWN takes jobs and runs them later (a maintenance); DRAIN and INACTIVE take none.
+    if partition.state not in ("UP", "DOWN"):
+        yield f"{where} is {partition.state}"
+    if partition.max_time_min is not None and resources.hours * 60 > partition.max_time_min:
+        yield f"resources.hours {resources.hours:g}; {where} allows {partition.max_time_min / 60:g}"
+    most_nodes = min(partition.num_nodes, partition.max_nodes or partition.num_nodes)
+    if resources.nodes > most_nodes:
+        yield f"resources.nodes {resources.nodes}; {where} allows {most_nodes}"
+    yield from _node_problems(resources, partition)
+    slurm = site.slurm
+    if partition.accounts is not None and slurm.account is not None and slurm.account not in partition.accounts:
+        yield f"slurm.account {slurm.account}; {where} allows {', '.join(partition.accounts)}"
+    if partition.qos is not None and slurm.qos is not None and slurm.qos not in partition.qos:
+        yield f"slurm.qos {slurm.qos}; {where} allows {', '.join(partition.qos)}"
+
+
+def _node_problems(resources: Resources, partition: Partition) -> Iterator[str]:
+    where = f"partition {partition.name}"
+    cpus, mem_mb = resources.tasks_per_node * resources.cpus_per_task, resources.mem_gb * _MB_PER_GB
+    if partition.max_cpus_per_node is not None and cpus > partition.max_cpus_per_node:
+        yield f"{cpus} cores per node; {where} allows {partition.max_cpus_per_node}"
+    if partition.max_mem_per_node_mb is not None and mem_mb > partition.max_mem_per_node_mb:
+        yield f"resources.mem_gb {resources.mem_gb:g}; {where} allows {partition.max_mem_per_node_mb / _MB_PER_GB:g}"
+    if not partition.nodes:
+        return
+    asked = ((cpus, "cores"), (mem_mb, "memory"), (resources.gpus_per_node, "GPUs"))
+    large_enough = [
+        kind.cpus >= cpus and kind.memory_mb >= mem_mb and kind.gpus >= resources.gpus_per_node
+        for kind in partition.nodes
+    ]
+    if any(large_enough):
+        return
+    largest = {
+        "cores": max(kind.cpus for kind in partition.nodes),
+        "memory": max(kind.memory_mb for kind in partition.nodes),
+        "GPUs": max(kind.gpus for kind in partition.nodes),
+    }
+    beyond = [(what, value) for value, what in asked if value > largest[what]]
+    if not beyond:
+        all_of_it = f"{cpus} cores, {resources.mem_gb:g} GB and {resources.gpus_per_node} GPUs at once"
+        yield f"{where} has no node with {all_of_it}"
+    for what, value in beyond:
+        scale = _MB_PER_GB if what == "memory" else 1
+        unit = " GB" if what == "memory" else ""
+        most = f"{largest[what] / scale:g}{unit}"
+        yield f"{value / scale:g}{unit} {what} per node; the largest node of {where} has {most}"
+
+
+def would_take(resources: Resources, site: Site, *, report: bool = False) -> Answer:
+    """Ask sbatch whether it would take such a job, and when it would start; it submits nothing."""
+    batch, here = Batch(_JOB_NAME, resources, 1, stop_lead_s=site.slurm.stop_lead_s), Path()
+    chosen = report_parameters(batch, site, here) if report else work_parameters(batch, site, here, here)
+    command = ["sbatch", "--test-only", *options(chosen), "--wrap=true"]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S, env=outside_of_any_job(environ)
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Answer(None, f"sbatch --test-only does not answer ({error})")
+    return parse_test_only(done.returncode, done.stderr + done.stdout)
+
+
+def parse_test_only(code: int, said: str) -> Answer:
+    """The answer in what `sbatch --test-only` printed."""
+    if code == 0:
+        found = re.search(r"to start at (\S+)", said)
+        return Answer(True, f"would start at {found[1].replace('T', ' ')}" if found else said.strip())
+    lines = [
+        line.strip().removeprefix("sbatch: error: ").removeprefix("allocation failure: ") for line in said.splitlines()
+    ]
+    return Answer(False, "; ".join(dict.fromkeys(filter(None, lines))) or f"refused with code {code}")
+
+
+_OPTIONS = ("partition", "account", "qos", "constraint", "exclude", "wckey", "time", "nodes", "ntasks_per_node",
+            "cpus_per_task", "mem", "gres", "gpus_per_node")  # fmt: skip
+
+
+def options(chosen: dict[str, object]) -> list[str]:
+    """The options of sbatch, of submitit's parameters, that decide whether a job is taken."""
+    picked = {name: chosen[name] for name in _OPTIONS if chosen.get(name) is not None}
+    more = chosen.get("additional_parameters")
+    if isinstance(more, dict) and "reservation" in more:
+        picked["reservation"] = more["reservation"]
+    return [f"--{name.replace('_', '-')}={value}" for name, value in picked.items()]

@@ -1,0 +1,133 @@
+"""What sbatch is told: submitit's parameters for an array and for the report job. Pure; every line has its reason."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sam2ft.runs.plan_file import Resources
+from sam2ft.slurm.requeue import requeue_setup, requeue_tail
+from sam2ft.slurm.site import Site
+
+PICKLE = "{job_name}.{position}.pkl"
+"""What element `position` (0 for a plain job) is started with; written before sbatch is called."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One sbatch call, apart from what the site says."""
+
+    job_name: str
+    resources: Resources
+    size: int
+    """Elements; one is a plain job."""
+    parallel: int = 1
+    dependency: str = ""
+    stop_lead_s: int = 0
+
+
+def work_parameters(batch: Batch, site: Site, runs: Path, scripts: Path) -> dict[str, Any]:
+    """For an array (or plain job) of runs whose directories lie in `runs`; its files are in `scripts` (absolute)."""
+    chosen = _common(batch, site, scripts)
+    chosen["signal_delay_s"] = batch.stop_lead_s
+    chosen["teardown"] = requeue_tail(runs, max_restarts=site.slurm.max_restarts)
+    # Last before srun, as the tail wants it.
+    chosen["setup"] += requeue_setup(site.slurm.max_restarts)
+    if batch.size > 1:
+        chosen |= {"map_count": batch.size, "array_parallelism": batch.parallel}
+    resources = batch.resources
+    if resources.gpus_per_node:
+        # Per node, not per task: from 24.11 some select plugins refuse GRES per task.
+        if site.slurm.gpu_option == "gres":
+            chosen["gres"] = f"gpu:{resources.gpus_per_node}"
+        else:
+            chosen["gpus_per_node"] = resources.gpus_per_node
+    return chosen
+
+
+def report_parameters(batch: Batch, site: Site, scripts: Path) -> dict[str, Any]:
+    """For the job that makes tables and report; the only one that sends mail."""
+    chosen = _common(batch, site, scripts)
+    # Without the last line the job would end with the code of its last command, and Slurm call a failure COMPLETED.
+    chosen["teardown"] = ["rc=$?", 'exit "$rc"']
+    if site.report.partition is not None:
+        # Features, reservation and nodes to avoid are those of the points' partition.
+        chosen |= {"partition": site.report.partition, "constraint": None, "exclude": None}
+        chosen["additional_parameters"].pop("reservation", None)
+    if site.report.qos is not None:
+        chosen["qos"] = site.report.qos
+    if site.slurm.mail is not None:
+        chosen |= {"mail_user": site.slurm.mail, "mail_type": "END,FAIL"}
+    return chosen
+
+
+def report_resources(site: Site) -> Resources:
+    asked = site.report
+    return Resources(1, 1, 0, asked.cpus_per_task, asked.mem_gb, asked.hours)
+
+
+def python_command(site: Site, default: str) -> str:
+    """The shell command that starts Python in a job; the container is around it alone, never around the requeueing."""
+    python = site.slurm.python or shlex.quote(default)
+    return f"{site.slurm.container} {python}" if site.slurm.container else python
+
+
+def _common(batch: Batch, site: Site, scripts: Path) -> dict[str, Any]:
+    slurm, resources = site.slurm, batch.resources
+    more: dict[str, Any] = {"requeue": True}
+    if slurm.reservation is not None:
+        more["reservation"] = slurm.reservation
+    if batch.dependency.startswith("after") and batch.dependency.partition(":")[0] != "afterany":
+        # Else what waits for a training that failed stays in the queue for ever, and the report behind it.
+        more["kill-on-invalid-dep"] = "yes"
+    return {
+        "job_name": batch.job_name,
+        "partition": slurm.partition,
+        "account": slurm.account,
+        "qos": slurm.qos,
+        "constraint": slurm.constraint,
+        "exclude": slurm.exclude,
+        # submitit would name one of its own; clusters that check workload keys refuse what they do not know.
+        "wckey": slurm.wckey,
+        "time": max(1, round(resources.hours * 60)),
+        "nodes": resources.nodes,
+        # Unset, srun may start as many tasks as fit: the payload then runs several times.
+        "ntasks_per_node": resources.tasks_per_node,
+        "cpus_per_task": resources.cpus_per_task,
+        "mem": f"{max(1, round(resources.mem_gb * 1024))}MB",
+        "dependency": batch.dependency or None,
+        "stderr_to_stdout": True,
+        # ALL: sites with SBATCH_EXPORT=NONE lose the environment in srun. A dead rank must end the job at once.
+        "srun_args": ["--export=ALL", "--kill-on-bad-exit=1"],
+        "setup": [*site_lines(site, resources), *_our_lines(batch, scripts)],
+        "additional_parameters": more,
+    }
+
+
+def site_lines(site: Site, resources: Resources) -> list[str]:
+    """The shell lines that a site wants before the work."""
+    slurm = site.slurm
+    lines = [f"module load {name}" for name in slurm.modules]
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in slurm.environment.items()]
+    if slurm.scratch is not None:
+        # In double quotes: $USER and $SLURM_JOB_ID are meant.
+        lines.append(f'export TMPDIR="{slurm.scratch}"')
+        count = resources.nodes
+        everywhere = f"srun --nodes={count} --ntasks={count} --ntasks-per-node=1 " if count > 1 else ""
+        lines.append(f'{everywhere}mkdir -p "$TMPDIR"')
+    return [*lines, *slurm.setup]
+
+
+def _our_lines(batch: Batch, scripts: Path) -> list[str]:
+    element = "${SLURM_ARRAY_TASK_ID}" if batch.size > 1 else "0"
+    job = "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}" if batch.size > 1 else "${SLURM_JOB_ID}"
+    pickle = PICKLE.format(job_name=batch.job_name, position=element)
+    return [
+        # srun of Slurm 22.05 to 23.11 ignores SLURM_CPUS_PER_TASK.
+        "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK",
+        f"export OMP_NUM_THREADS={batch.resources.cpus_per_task}",
+        # squeue and sacct cut lists of array elements at 64 characters otherwise.
+        "export SLURM_BITSTR_LEN=0",
+        # The job names its own pickle as submitit expects it: the launcher may be dead by now.
+        f'ln -sfn "{pickle}" {shlex.quote(str(scripts))}/"{job}_submitted.pkl"',
+    ]

@@ -1,0 +1,149 @@
+"""What a cluster wants to be told: `slurm/sites/<name>.yaml`, as strict as an experiment."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, ValidationError, field_validator
+
+from sam2ft.config.schema.base import ReadOnly, Section, problem, problems
+from sam2ft.config.schema.evaluation import Resources as AskedResources
+from sam2ft.config.schema.experiment import Experiment
+from sam2ft.config.yaml.loading import load_yaml
+from sam2ft.config.yaml.problems import problems_of
+from sam2ft.core.errors import ConfigError, Problem, ProblemsError
+from sam2ft.core.files import canonical_json
+from sam2ft.runs.plan_file import Resources
+from sam2ft.runs.resources.resources import complete
+
+SITES = Path("slurm") / "sites"
+
+Positive = Annotated[int, Field(ge=1)]
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def _module_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+/-]*", text):
+        raise problem(f"found {text!r}; allowed: the name of a module, such as cuda/12.4 (other lines belong to setup)")
+    return text
+
+
+ModuleName = Annotated[str, AfterValidator(_module_name)]
+
+
+class SiteResources(Section):
+    """What a point asks for where its experiment says nothing."""
+
+    nodes: Positive | None = Field(None, description="nodes of a task")
+    tasks_per_node: Positive | None = Field(None, description="processes per node; default one per GPU, or one")
+    gpus_per_node: Annotated[int, Field(ge=0)] | None = Field(None, description="GPUs per node")
+    cpus_per_task: Positive | None = Field(None, description="cores per process")
+    mem_gb: Annotated[float, Field(gt=0)] | None = Field(None, description="memory per node, GB")
+    hours: Annotated[float, Field(gt=0)] | None = Field(None, description="time limit of one allocation, hours")
+
+
+class SlurmOptions(Section):
+    """What every job of this site is submitted with."""
+
+    partition: str | None = Field(None, description="queue; the cluster's default when absent")
+    account: str | None = Field(None, description="account that is charged")
+    qos: str | None = Field(None, description="quality of service")
+    constraint: str | None = Field(None, description="node features, as for sbatch --constraint")
+    exclude: str | None = Field(None, description="nodes that are not used, as for sbatch --exclude")
+    reservation: str | None = Field(None, description="reservation that jobs run in")
+    gpu_option: Literal["gpus_per_node", "gres"] = Field("gpus_per_node", description="how GPUs are asked for")
+    wckey: str | None = Field(None, description="workload key, where the site wants one")
+    modules: tuple[ModuleName, ...] = Field((), description="environment modules that each job loads, in this order")
+    environment: ReadOnly[str] = Field({}, description="variables of each job, values as they are (no shell)")
+    setup: tuple[str, ...] = Field((), description="shell lines before the job, after modules and environment")
+    python: str | None = Field(None, description="shell command that starts Python in the job; default this one")
+    container: str | None = Field(None, description="command in front of Python, such as `apptainer exec --nv x.sif`")
+    scratch: str | None = Field(None, description="folder on the nodes for temporary files; becomes TMPDIR")
+    mail: str | None = Field(None, description="address that Slurm tells when the report has ended; no other mail")
+    max_parallel: Positive = Field(64, description="elements of an array that run at once")
+    max_restarts: Annotated[int, Field(ge=0)] = Field(20, description="requeues of one task")
+    stop_lead_s: Positive = Field(180, description="seconds between the warning signal and the time limit, at least")
+
+    @field_validator("environment")
+    @classmethod
+    def _are_variables(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+        bad = {name: "allowed: letters, digits and underscores" for name in value if not _VARIABLE.fullmatch(name)}
+        if bad:
+            raise problems(bad)
+        return value
+
+
+class ReportResources(Section):
+    """What the job that makes tables and report asks for; it uses one core and no GPU."""
+
+    partition: str | None = Field(None, description="queue, where that of the points takes GPU jobs only")
+    qos: str | None = Field(None, description="quality of service, where it differs from the points'")
+    cpus_per_task: Positive = Field(1, description="cores")
+    mem_gb: Annotated[float, Field(gt=0)] = Field(4, description="memory, GB")
+    hours: Annotated[float, Field(gt=0)] = Field(1, description="time limit, hours")
+
+
+class SiteName(Section):
+    """Which site this is."""
+
+    name: str = Field(description="equal to the file's name")
+    cluster_name: str | None = Field(None, description="ClusterName of `scontrol show config`")
+    description: str = Field("", description="for people")
+
+
+class Site(Section):
+    """One site file."""
+
+    site: SiteName
+    slurm: SlurmOptions = SlurmOptions()
+    resources: SiteResources = SiteResources()
+    report: ReportResources = ReportResources()
+
+    @property
+    def name(self) -> str:
+        return self.site.name
+
+    def fill(self, experiment: Experiment) -> Resources:
+        """What a point asks for: its own words first, then this site's, then the schema's defaults."""
+        return self.filled(experiment.resources)
+
+    def filled(self, asked: AskedResources) -> Resources:
+        """`fill` for the resources alone."""
+        said = asked.model_fields_set
+        chosen = {
+            name: value for name, value in self.resources.model_dump(exclude_none=True).items() if name not in said
+        }
+        return complete(asked.model_copy(update=chosen))
+
+
+def load_site(name: str, folder: Path = SITES) -> Site:
+    """The site called `name`.
+
+    Errors: ConfigError naming the known sites, or ProblemsError with all problems of the file.
+    """
+    path = folder / f"{name}.yaml"
+    known = sorted(entry.stem for entry in folder.glob("*.yaml"))
+    if name not in known:
+        raise ConfigError(f"site {name!r}: no {path}; known: {', '.join(known) or 'none'}")
+    document = load_yaml(path)
+    try:
+        # Through JSON: strict models take lists for tuples only from there.
+        site = Site.model_validate_json(canonical_json(document.value))
+    except ValidationError as error:
+        raise ProblemsError(problems_of(error, document.value, Site, document.where)) from None
+    if site.name != name:
+        raise ProblemsError([Problem(document.where(("site", "name")), "site.name", f"is {site.name!r}, not {name!r}")])
+    return site
+
+
+def detect_site(cluster_name: str, folder: Path = SITES) -> Site:
+    """The site whose `cluster_name` is that of the Slurm at hand. Errors: ConfigError naming what --site may be."""
+    known = sorted(entry.stem for entry in folder.glob("*.yaml"))
+    for name in known:
+        site = load_site(name, folder)
+        if site.site.cluster_name == cluster_name:
+            return site
+    raise ConfigError(
+        f"no file in {folder} has the cluster_name {cluster_name!r}; choose with --site: {', '.join(known) or 'none'}"
+    )

@@ -1,0 +1,269 @@
+"""`make site-check`: prove a site file on the cluster at hand, line by line, without submitting work."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from sam2ft.config.load_experiment import load_experiment
+from sam2ft.config.schema.evaluation import Resources as AskedResources
+from sam2ft.core.errors import DONE, USER_CAN_FIX, ConfigError, UserError
+from sam2ft.runs.layout import RUNS
+from sam2ft.runs.plan_file import Resources
+from sam2ft.runs.resources.resources import described, evaluation_resources
+from sam2ft.slurm.limits import limit_problems, would_take
+from sam2ft.slurm.partitions import ClusterLimits, read_limits
+from sam2ft.slurm.queue import slurm_is_here
+from sam2ft.slurm.script import python_command, report_resources, site_lines
+from sam2ft.slurm.site import SITES, Site, load_site
+
+Verdict = Literal["ok", "problem", "unknown"]
+WORDS: dict[Verdict, str] = {"ok": "ok", "problem": "problem", "unknown": "could not be checked"}
+_TIMEOUT_S = 120
+_NETWORK_FILES = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "fuse", "smb", "cifs", "afs", "panfs", "pvfs", "wekafs")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the check."""
+
+    subject: str
+    verdict: Verdict
+    text: str
+
+
+def show_site_check(name: str, experiment: Path | None, overrides: Sequence[str], *, as_json: bool = False) -> int:
+    """Print every finding as soon as it is known. Returns 2 when there is a problem.
+
+    `experiment`: whose resources are tried, too. Errors: ProblemsError for an experiment that cannot be loaded.
+    """
+    found = []
+    for finding in check_site(name, experiment, overrides):
+        found.append(finding)
+        if not as_json:
+            print(f"{WORDS[finding.verdict]:<21} {finding.subject}: {finding.text}", flush=True)
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in found], indent=2))
+    counts = {verdict: sum(finding.verdict == verdict for finding in found) for verdict in WORDS}
+    said = ", ".join(f"{count} {WORDS[verdict]}" for verdict, count in counts.items() if count)
+    print(f"site {name}: {said}", file=sys.stderr)
+    return USER_CAN_FIX if counts["problem"] else DONE
+
+
+def check_site(name: str, experiment: Path | None = None, overrides: Sequence[str] = ()) -> Iterator[Finding]:
+    """Every finding; later ones rest on earlier ones, and are left out where those failed."""
+    try:
+        site = load_site(name)
+    except ConfigError as error:
+        yield Finding("file", "problem", str(error))
+        return
+    yield Finding("file", "ok", f"{SITES / name}.yaml is valid")
+    classes = resource_classes(site, experiment, overrides)
+    if slurm_is_here():
+        yield from _on_slurm(site, classes)
+    else:
+        yield Finding("Slurm", "unknown", "no sbatch and squeue on this machine; run this on a login node")
+    yield from _on_this_machine(site)
+
+
+def resource_classes(site: Site, experiment: Path | None, overrides: Sequence[str]) -> dict[str, Resources]:
+    """What is tried: what the site gives a point that says nothing, and what every point of the experiment gets."""
+    if experiment is None:
+        # What an experiment gets that says nothing at all: the schema's defaults, filled by the site.
+        return {"points": site.filled(AskedResources())}
+    found: dict[str, Resources] = {}
+    for point in load_experiment(experiment, overrides).points:
+        asked = site.fill(point.experiment)
+        for stage, resources in (("train", asked), ("eval", evaluation_resources(point.experiment, asked))):
+            if resources not in found.values():
+                found[f"{stage} of {point.name}"] = resources
+    return found
+
+
+# --- Slurm ------------------------------------------------------------------------------------------------------------
+
+
+def _on_slurm(site: Site, classes: dict[str, Resources]) -> Iterator[Finding]:
+    try:
+        limits = read_limits()
+    except UserError as error:
+        yield Finding("Slurm", "problem", str(error))
+        return
+    yield _cluster_name(site, limits)
+    for what, partition in (
+        ("points", site.slurm.partition),
+        ("report", site.report.partition or site.slurm.partition),
+    ):
+        yield _partition(what, partition, limits)
+    yield from _associations(site, limits)
+    for name, resources in classes.items():
+        yield from _class(name, resources, site, limits)
+    answer = would_take(report_resources(site), site, report=True)
+    yield Finding("report job", _verdict(answer.accepted), answer.text)
+
+
+def _cluster_name(site: Site, limits: ClusterLimits) -> Finding:
+    said, found = site.site.cluster_name, limits.cluster_name
+    if said is None:
+        return Finding("cluster", "ok", f"is {found}; with `cluster_name: {found}` it is found without SITE=")
+    if said != found:
+        return Finding("cluster", "problem", f"site.cluster_name is {said!r}, this Slurm is {found!r}")
+    return Finding("cluster", "ok", f"is {found}")
+
+
+def _partition(what: str, name: str | None, limits: ClusterLimits) -> Finding:
+    partition, subject = limits.partition(name), f"partition of {what}"
+    if partition is None:
+        known = ", ".join(sorted(limits.partitions)) or "none"
+        return Finding(subject, "problem", f"{name or 'none given, and no default'}; known: {known}")
+    if partition.state != "UP":
+        return Finding(subject, "problem", f"{partition.name} is {partition.state}")
+    most = "no limit of time" if partition.max_time_min is None else f"at most {partition.max_time_min / 60:g} h"
+    gpus = sum(kind.count * kind.gpus for kind in partition.nodes)
+    has = f", {gpus} GPUs" if gpus else ""
+    return Finding(subject, "ok", f"{partition.name} is up: {partition.num_nodes} nodes{has}, {most}")
+
+
+def _associations(site: Site, limits: ClusterLimits) -> Iterator[Finding]:
+    """Whether the accounting knows account and quality of service; sites without one cannot be asked."""
+    slurm = site.slurm
+    for subject, value, command in (
+        ("account", slurm.account, ["associations", "where", f"account={slurm.account}", "format=account"]),
+        ("qos", slurm.qos, ["qos", "where", f"name={slurm.qos}", "format=name"]),
+        ("qos of report", site.report.qos, ["qos", "where", f"name={site.report.qos}", "format=name"]),
+    ):
+        if value is None:
+            continue
+        if not limits.accounting or shutil.which("sacctmgr") is None:
+            yield Finding(subject, "unknown", f"{value}: this Slurm has no accounting to ask")
+            continue
+        done = _run(["sacctmgr", "-n", "-P", "show", *command])
+        if done is None or done.returncode:
+            yield Finding(subject, "unknown", f"{value}: sacctmgr does not answer")
+        elif value in done.stdout.split():
+            yield Finding(subject, "ok", f"{value} is known")
+        else:
+            yield Finding(subject, "problem", f"{value}: the accounting knows none of this name")
+
+
+def _class(name: str, resources: Resources, site: Site, limits: ClusterLimits) -> Iterator[Finding]:
+    subject = f"{name} ({described(resources)})"
+    problems = limit_problems(resources, site, limits)
+    for problem in problems:
+        yield Finding(subject, "problem", problem)
+    if resources.hours * 3600 <= 2 * site.slurm.stop_lead_s:
+        lead = f"slurm.stop_lead_s {site.slurm.stop_lead_s}"
+        yield Finding(subject, "problem", f"{lead} is half of its time or more; a run would hardly get on")
+    answer = would_take(resources, site)
+    # sbatch says nothing of a time over the limit, and says again what was found already.
+    if answer.accepted is not False or not problems:
+        yield Finding(subject, _verdict(answer.accepted), answer.text)
+
+
+def _verdict(accepted: bool | None) -> Verdict:
+    return "unknown" if accepted is None else "ok" if accepted else "problem"
+
+
+# --- this machine -----------------------------------------------------------------------------------------------------
+
+
+def _on_this_machine(site: Site) -> Iterator[Finding]:
+    for check in (_shared_folder, _container, _scratch, _python):
+        yield check(site)
+    if site.slurm.mail is not None:
+        is_one = re.fullmatch(r"[^@\s,]+@[^@\s,]+|[A-Za-z0-9._-]+", site.slurm.mail) is not None
+        text = site.slurm.mail if is_one else f"{site.slurm.mail!r} is neither an address nor a user"
+        yield Finding("mail", "ok" if is_one else "problem", text)
+
+
+def _shared_folder(_site: Site) -> Finding:
+    """Where runs go: writable here, and on a file system that nodes may see."""
+    folder = RUNS if RUNS.is_dir() else Path.cwd()
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        return Finding("runs", "problem", f"{folder.absolute()}: cannot be written ({error.strerror})")
+    kind = _file_system(folder.absolute())
+    free = shutil.disk_usage(folder).free / 2**30
+    if kind is not None and any(kind.startswith(name) for name in _NETWORK_FILES):
+        return Finding("runs", "ok", f"{folder.absolute()} can be written, on {kind}, {free:.0f} GB free")
+    text = (
+        f"{folder.absolute()} can be written, {free:.0f} GB free; whether the nodes see it: {kind or 'a file system'}"
+    )
+    return Finding("runs", "unknown", f"{text} is no network file system by name")
+
+
+def _file_system(path: Path) -> str | None:
+    done = _run(["stat", "-f", "-c", "%T", str(path)])
+    return done.stdout.strip() or None if done is not None and done.returncode == 0 else None
+
+
+def _container(site: Site) -> Finding:
+    if site.slurm.container is None:
+        return Finding("container", "ok", "none")
+    words = _words(site.slurm.container)
+    if not words:
+        return Finding("container", "problem", f"{site.slurm.container!r} is no command")
+    images = [word for word in words[1:] if word.endswith((".sif", ".sqsh", ".img")) and "$" not in word]
+    missing = [image for image in images if not Path(image).exists()]
+    if missing:
+        return Finding("container", "problem", f"{missing[0]}: no such image")
+    if shutil.which(words[0]) is None:
+        loaded = " (modules may bring it on the nodes)" if site.slurm.modules or site.slurm.setup else ""
+        return Finding("container", "unknown" if loaded else "problem", f"{words[0]}: no such command here{loaded}")
+    return Finding("container", "ok", f"{shutil.which(words[0])}{', ' + images[0] if images else ''}")
+
+
+def _scratch(site: Site) -> Finding:
+    scratch = site.slurm.scratch
+    if scratch is None:
+        return Finding("scratch", "ok", "none; temporary files go where the nodes put them")
+    expanded = os.path.expandvars(scratch)
+    if "$" in expanded:
+        return Finding("scratch", "unknown", f"{scratch} is known in a job only")
+    parent = next((place for place in (Path(expanded), *Path(expanded).parents) if place.exists()), Path("/"))
+    if os.access(parent, os.W_OK):
+        return Finding("scratch", "ok", f"{expanded} can be made here; whether on the nodes too shows in a job")
+    return Finding("scratch", "unknown", f"{expanded} cannot be made here; it may be there on the nodes alone")
+
+
+def _python(site: Site) -> Finding:
+    """Start the job's Python here, behind the job's own lines, and let it import what a job imports."""
+    python = python_command(site, sys.executable)
+    code = "import sam2ft.jobs.job, submitit, torch; print(sam2ft.__path__[0])"
+    # Temporary files and several nodes are matters of a job.
+    bare = site.model_copy(update={"slurm": site.slurm.model_copy(update={"scratch": None})})
+    lines = [*site_lines(bare, report_resources(site)), f"{python} -c {shlex.quote(code)}"]
+    done = _run(["bash", "-lc", "\n".join(lines)])
+    if done is None:
+        return Finding("python", "unknown", f"{python} did not answer within {_TIMEOUT_S} s")
+    if done.returncode == 0:
+        return Finding("python", "ok", f"{python} imports sam2ft from {done.stdout.split()[-1]}")
+    said = (done.stderr.strip().splitlines() or ["nothing"])[-1]
+    # A module or a container of the nodes need not work on a login node.
+    only_there = bool(site.slurm.modules or site.slurm.container or site.slurm.setup)
+    hint = "; it may work on the nodes, whose modules and container it wants" if only_there else ""
+    return Finding("python", "unknown" if only_there else "problem", f"{python}: {said}{hint}")
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError:
+        return []
+
+
+def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str] | None:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None

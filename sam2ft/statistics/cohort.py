@@ -1,0 +1,188 @@
+"""Rows of global.csv and biomarker_global.csv from rows of volumes."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
+from typing import cast
+
+from sam2ft.core.tables.rows import MEAN_OF_LABELS, POOLED, TABLES, Row, Value
+from sam2ft.metrics.counts import Overlap, total
+from sam2ft.statistics.agreement import agreement
+from sam2ft.statistics.bootstrap import RESAMPLES, subject_means, summary
+from sam2ft.statistics.yardsticks import yardstick_percent
+
+_ALWAYS = ("dice", "iou", "dice_slice_mean", "iou_slice_mean")
+_IF_MEASURED = ("hd_mm", "hd95_mm", "assd_mm", "nsd")
+_POOLED: dict[str, Callable[[Overlap], float]] = {
+    "dice": lambda counts: counts.dice,
+    "iou": lambda counts: counts.iou,
+    "precision": lambda counts: counts.precision,
+    "recall": lambda counts: counts.recall,
+    "specificity": lambda counts: counts.specificity,
+    "volume_similarity": lambda counts: counts.volume_similarity,
+}
+"""What a ratio of summed counts exists for."""
+
+Subject = tuple[Value, Value]
+"""(dataset, subject)."""
+
+
+def global_rows(volume_rows: Sequence[Row], *, seed: int = 0, resamples: int = RESAMPLES) -> list[Row]:
+    """One row per label and measure, then `mean_of_labels` and (ratios of counts) `pooled` over all labels.
+
+    A subject's volumes are averaged first. mean_of_labels: the mean over a subject's labels, then over subjects.
+    pooled: dice of the counts summed over the labels of a volume. Absent labels are NaN and not counted; missed and
+    spurious ones count with 0 (distances: the configured one); how many there were stands beside every mean. Rows of
+    several runs, datasets, splits or protocols are kept apart; the stamp may be absent.
+    """
+    return [
+        {
+            **one.key,
+            **_status_counts(one.rows),
+            **asdict(summary(list(one.values.values()), seed=seed, resamples=resamples)),
+        }
+        for one in subject_values(volume_rows)
+    ]
+
+
+@dataclass(frozen=True)
+class SubjectValues:
+    """What a row of global.csv summarises."""
+
+    key: Mapping[str, Value]
+    """The row's key columns."""
+    rows: Sequence[Row]
+    """Of volumes."""
+    values: Mapping[Subject, float]
+    """One per subject that has any; no NaN."""
+
+
+def subject_values(volume_rows: Sequence[Row]) -> Iterator[SubjectValues]:
+    """The subjects' values behind each row of `global_rows`."""
+    for key, rows in _grouped(volume_rows, _shared_key("global", volume_rows)):
+        for measure in _measures(rows):
+            parts = [(of, group, _of_subjects(group, measure)) for of, group in _grouped(rows, ("label", "label_name"))]
+            parts.append((_overall(MEAN_OF_LABELS), rows, _mean_of_labels(rows, measure)))
+            if measure in _POOLED:
+                parts.append((_overall(POOLED), rows, _pooled(rows, _POOLED[measure])))
+            for of, group, values in parts:
+                yield SubjectValues({**key, **of, "measure": measure}, group, values)
+
+
+def mean_of_labels_values(volume_rows: Sequence[Row], measures: Sequence[str]) -> Iterator[SubjectValues]:
+    """Of `subject_values` only those of `mean_of_labels`, of the measures named."""
+    for key, rows in _grouped(volume_rows, _shared_key("global", volume_rows)):
+        for measure in measures:
+            of = {**key, **_overall(MEAN_OF_LABELS), "measure": measure}
+            yield SubjectValues(of, rows, _mean_of_labels(rows, measure))
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """One biomarker of one tissue: a reference and a prediction per subject, and how many volumes had only one."""
+
+    key: Mapping[str, Value]
+    """Key columns of biomarker_global.csv."""
+    references: Mapping[Subject, float]
+    predictions: Mapping[Subject, float]
+    """Of the same subjects, in the same order."""
+    n_missed: int
+    n_spurious: int
+    sensitivities: tuple[float, ...] = ()
+    """Of those subjects, where it was asked for."""
+
+
+def biomarker_global_rows(biomarker_rows: Sequence[Row], *, seed: int = 0, resamples: int = RESAMPLES) -> list[Row]:
+    """Agreement of prediction and reference per tissue, biomarker and definition, one pair of values per subject."""
+    made: list[Row] = []
+    for pairs in subject_pairs(biomarker_rows):
+        names = (str(pairs.key[name]) for name in ("tissue", "biomarker", "definition"))
+        found = agreement(
+            list(pairs.references.values()),
+            list(pairs.predictions.values()),
+            yardstick_percent=yardstick_percent(*names),
+            seed=seed,
+            resamples=resamples,
+        )
+        made.append({**pairs.key, **found.columns(), "n_missed": pairs.n_missed, "n_spurious": pairs.n_spurious})
+        if pairs.sensitivities:
+            made[-1] = {**made[-1], "sensitivity_mean": math.fsum(pairs.sensitivities) / len(pairs.sensitivities)}
+    return made
+
+
+def subject_pairs(biomarker_rows: Sequence[Row]) -> list[Pairs]:
+    """Rows of biomarker_volume.csv as pairs of subject means, in the order of first appearance.
+
+    Rows of the whole tissue are used; of a biomarker that has only rows of instances, the mean over a subject's
+    instances. Values of one side only (missed, spurious) and absent tissues are left out; the former are counted.
+    """
+    made = []
+    for key, rows in _grouped(biomarker_rows, _shared_key("biomarker_global", biomarker_rows)):
+        whole = [row for row in rows if row["instance"] is None] or rows
+        both = [row for row in whole if row["status"] != "absent" and not math.isnan(_number(row, "difference"))]
+        counts = Counter(row["status"] for row in whole)
+        references, predictions = _of_subjects(both, "reference"), _of_subjects(both, "prediction")
+        sensitivities = _of_subjects(both, "sensitivity").values() if "sensitivity" in {*chain(*both)} else ()
+        made.append(Pairs(key, references, predictions, counts["missed"], counts["spurious"], tuple(sensitivities)))
+    return made
+
+
+def _grouped(rows: Iterable[Row], names: Sequence[str]) -> list[tuple[dict[str, Value], list[Row]]]:
+    """(key columns, rows that share them), in the order of first appearance."""
+    groups: dict[tuple[Value, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in names), []).append(row)
+    return [(dict(zip(names, key, strict=True)), members) for key, members in groups.items()]
+
+
+def _shared_key(table: str, rows: Sequence[Row]) -> list[str]:
+    """Key columns of a global table, without those of labels, that the rows have."""
+    own = ("label", "label_name", "measure")
+    return [name for name in TABLES[table].key_names() if name not in own and rows and name in rows[0]]
+
+
+def _overall(name: str) -> dict[str, Value]:
+    return {"label": None, "label_name": name}
+
+
+def _measures(rows: Sequence[Row]) -> list[str]:
+    """Dice and IoU, the distances that were asked for, and every column that metrics added."""
+    fixed = set(TABLES["volume"].column_names())
+    added = sorted({name for row in rows for name in row} - fixed)
+    asked = [name for name in (*_IF_MEASURED, *added) if any(not math.isnan(_number(row, name)) for row in rows)]
+    return [*_ALWAYS, *asked]
+
+
+def _number(row: Row, name: str) -> float:
+    """A number of a row; NaN when the cell is empty or the row has no such column."""
+    value = row.get(name)
+    return math.nan if value is None else float(value)
+
+
+def _subject(row: Row) -> Subject:
+    return row["dataset"], row["subject"]
+
+
+def _of_subjects(rows: Iterable[Row], measure: str) -> dict[Subject, float]:
+    return subject_means((_subject(row), _number(row, measure)) for row in rows)
+
+
+def _mean_of_labels(rows: Sequence[Row], measure: str) -> dict[Subject, float]:
+    per_label = (_of_subjects(group, measure) for _, group in _grouped(rows, ("label",)))
+    return subject_means(item for values in per_label for item in values.items())
+
+
+def _pooled(rows: Sequence[Row], ratio_of: Callable[[Overlap], float]) -> dict[Subject, float]:
+    volumes = (group for _, group in _grouped(rows, ("dataset", "subject", "volume")))
+    return subject_means((_subject(group[0]), ratio_of(total([_counts(row) for row in group]))) for group in volumes)
+
+
+def _counts(row: Row) -> Overlap:
+    return Overlap(*(cast(int, row[name]) for name in ("tp", "fp", "fn", "tn")))
+
+
+def _status_counts(rows: Iterable[Row]) -> dict[str, Value]:
+    found = Counter(row["status"] for row in rows)
+    return {f"n_{status}": found[status] for status in ("absent", "missed", "spurious")}

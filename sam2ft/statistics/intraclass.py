@@ -1,0 +1,83 @@
+"""Intraclass correlations of n subjects measured by k raters, with the intervals of McGraw and Wong 1996."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from sam2ft.statistics.bootstrap import CONFIDENCE, Estimate
+
+Ratings = npt.NDArray[np.float64]
+UPPER = (1 + CONFIDENCE) / 2
+
+
+@dataclass(frozen=True)
+class MeanSquares:
+    """Two-way analysis of variance of a table without repeats."""
+
+    n: int
+    """Subjects (rows)."""
+    k: int
+    """Raters (columns)."""
+    subjects: float
+    raters: float
+    error: float
+    within: float
+    """Of one-way analysis: raters and error together."""
+
+
+def mean_squares(ratings_nk: Ratings) -> MeanSquares:
+    """The mean squares of (subjects, raters); at least 2 of each."""
+    n, k = ratings_nk.shape
+    of_subjects, of_raters = ratings_nk.mean(axis=1, keepdims=True), ratings_nk.mean(axis=0, keepdims=True)
+    mean = of_raters.mean()
+    rest = ratings_nk - of_subjects - of_raters + mean
+    raters, error = float(n * ((of_raters - mean) ** 2).sum()), float((rest**2).sum())
+    return MeanSquares(
+        n=n,
+        k=k,
+        subjects=float(k * ((of_subjects - mean) ** 2).sum()) / (n - 1),
+        raters=raters / (k - 1),
+        error=error / ((n - 1) * (k - 1)),
+        within=(raters + error) / (n * (k - 1)),
+    )
+
+
+def icc_1(squares: MeanSquares) -> Estimate:
+    """ICC(1,1): one-way random effects. All of these need subjects that differ."""
+    return _of_ratio(squares, squares.within, squares.n * (squares.k - 1))
+
+
+def icc_c1(squares: MeanSquares) -> Estimate:
+    """ICC(C,1), Shrout and Fleiss' ICC(3,1): consistency, blind to a difference that all subjects share."""
+    return _of_ratio(squares, squares.error, (squares.n - 1) * (squares.k - 1))
+
+
+def icc_a1(squares: MeanSquares) -> Estimate:
+    """ICC(A,1), Shrout and Fleiss' ICC(2,1): absolute agreement of single measurements, two-way model."""
+    n, k, raters, error = squares.n, squares.k, squares.raters, squares.error
+    between = k * raters + (k * n - k - n) * error
+    value = n * (squares.subjects - error) / (n * squares.subjects + between)
+    if raters == 0 and error == 0:
+        return Estimate(1.0, 1.0, 1.0)
+    # Satterthwaite's degrees of freedom; multiplied out, so that no error at all divides nothing by zero.
+    weight = n * (1 + (k - 1) * value) - k * value
+    of_raters, of_error = k * value * raters, weight * error
+    freedom = (n - 1) * (k - 1) * (of_raters + of_error) ** 2 / ((n - 1) * of_raters**2 + of_error**2)
+    below, above = special.fdtri(n - 1, freedom, UPPER), special.fdtri(freedom, n - 1, UPPER)
+    return Estimate(
+        value,
+        float(n * (squares.subjects - below * error) / (below * between + n * squares.subjects)),
+        float(n * (above * squares.subjects - error) / (between + n * above * squares.subjects)),
+    )
+
+
+def _of_ratio(squares: MeanSquares, rest: float, freedom: int) -> Estimate:
+    """(F - 1) / (F + k - 1) and the same of the ends of F's interval; 1 where nothing is left over."""
+    if rest == 0:
+        return Estimate(1.0, 1.0, 1.0)
+    ratio, numerator = squares.subjects / rest, squares.n - 1
+    ends = ratio / special.fdtri(numerator, freedom, UPPER), ratio * special.fdtri(freedom, numerator, UPPER)
+    value, low, high = ((end - 1) / (end + squares.k - 1) for end in (ratio, *ends))
+    return Estimate(float(value), float(low), float(high))

@@ -1,0 +1,46 @@
+"""The cohort's rows of a prompt-noise study."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import cast
+
+from sam2ft.core.tables.rows import Row
+from sam2ft.statistics.bootstrap import RESAMPLES
+from sam2ft.statistics.cohort import global_rows
+
+# Of single seeds only the mean is read.
+_RESAMPLES_OF_A_SEED = 100
+
+
+def noise_global_rows(noise_rows: Sequence[Row], *, seed: int = 0, resamples: int = RESAMPLES) -> list[Row]:
+    """Rows of prompt_noise_global.csv: those of `global_rows` per shift, each seed as one more volume of a subject.
+
+    `protocol` is without the seed; `sd_seeds` is NaN for a single one.
+    """
+    made: list[Row] = []
+    for shift in sorted({int(row["shift_px"] or 0) for row in noise_rows}):
+        of_shift = [row for row in noise_rows if row["shift_px"] == shift]
+        seeds = sorted({int(row["seed"] or 0) for row in of_shift})
+        together = [_as_volume(row) for row in of_shift]
+        means: dict[tuple[object, ...], list[float]] = {}
+        for one in seeds:
+            alone = [row for row, drawn in zip(together, of_shift, strict=True) if (drawn["seed"] or 0) == one]
+            for row in global_rows(alone, seed=seed, resamples=_RESAMPLES_OF_A_SEED):
+                means.setdefault(_key(row), []).append(cast(float, row["mean"]))
+        for row in global_rows(together, seed=seed, resamples=resamples):
+            of_seeds = [mean for mean in means.get(_key(row), []) if not math.isnan(mean)]
+            spread = statistics.stdev(of_seeds) if len(of_seeds) > 1 else math.nan
+            made.append({**row, "shift_px": shift, "num_seeds": len(seeds), "sd_seeds": spread})
+    return made
+
+
+def _key(row: Row) -> tuple[object, ...]:
+    return tuple(row[name] for name in ("dataset", "protocol", "label", "label_name", "measure"))
+
+
+def _as_volume(row: Row) -> Row:
+    """A row of volume.csv: the seed is part of the volume's name."""
+    protocol = str(row["protocol"]).replace(f",seed={row['seed']}", "")
+    shared = {name: value for name, value in row.items() if name not in ("shift_px", "seed")}
+    return {**shared, "protocol": protocol, "volume": f"{row['volume']} {row['seed']}"}

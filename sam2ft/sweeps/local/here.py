@@ -1,0 +1,63 @@
+"""One point in this process, with a person watching."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sam2ft.config.load_experiment import load_experiment
+from sam2ft.core.errors import DONE, INTERRUPTED, TOLD_TO_STOP, UserError
+from sam2ft.distributed import stop_signal
+from sam2ft.jobs.job import PointJob, work_on
+from sam2ft.jobs.preflight.preflight import ResolvedRun, ResolvedSweep, resolve
+from sam2ft.runs.attempt.claim import Attempt
+from sam2ft.runs.attempt.log import kept_output
+from sam2ft.runs.attempt.rank import is_main_rank, world_size
+from sam2ft.runs.attempt.status import is_trained
+from sam2ft.runs.layout import ExperimentLayout
+from sam2ft.runs.plan_file import save_plan
+from sam2ft.runs.resources.resources import resources_here
+from sam2ft.sweeps.plan.plan import make_plan, write_configs
+
+
+def train_here(path: Path, overrides: Sequence[str], *, point: int | None, fresh: bool) -> int:
+    """Train a point of the experiment file `path` in this process. Returns the exit code.
+
+    Errors: UserError when the file has several points and none is chosen.
+    """
+    # Before torch is imported, which takes seconds: a stop in between must not be lost.
+    stop = stop_signal.install()
+    ranks = world_size()
+    resolved = resolve(load_experiment(path, overrides), fill=lambda experiment: resources_here(experiment, ranks))
+    chosen = _chosen(resolved, point)
+    layout = ExperimentLayout.of(resolved.name)
+    place = layout.run(chosen.planned.run_id)
+    # Every rank of a torchrun writes the same files, so that none waits for another here.
+    save_plan(layout, make_plan(resolved))
+    write_configs(layout, resolved, [chosen.planned.index])
+    job = PointJob(place, chosen.planned, "train", Attempt.current(), fresh=fresh)
+    if is_trained(place) and not fresh:
+        print(f"already trained: {place.best}; --fresh starts again", file=sys.stderr)
+        return 0
+    with kept_output(job.log):
+        code = work_on(job, stop)
+    if is_main_rank():
+        if code == DONE:
+            print(f"next        python launch/eval.py --ckpt {place.best}", file=sys.stderr)
+            print(place.best)
+        elif code in (INTERRUPTED, TOLD_TO_STOP):
+            print("call the same command again to continue", file=sys.stderr)
+    return code
+
+
+def _chosen(resolved: ResolvedSweep, point: int | None) -> ResolvedRun:
+    trainable = [run for run in resolved.runs if not run.planned.baseline]
+    if point is None and len(trainable) == 1:
+        return trainable[0]
+    known = [entry for entry in resolved.points if not entry.baseline]
+    if point is None:
+        names = ", ".join(f"{entry.point.index} {entry.point.name}" for entry in known)
+        raise UserError(f"this experiment has {len(known)} points; choose one with --point: {names}")
+    if point not in range(len(known)):
+        raise UserError(f"--point {point}; this experiment has the points 0 to {len(known) - 1}")
+    wanted = known[point].run_id
+    return next(run for run in trainable if run.planned.run_id == wanted)

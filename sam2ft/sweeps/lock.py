@@ -1,0 +1,85 @@
+"""One launcher at a time plans an experiment; the lock ends with its holder, whatever became of it."""
+
+import errno
+import getpass
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sam2ft.core.errors import DataError, UserError
+from sam2ft.core.files import read_json, write_json
+from sam2ft.runs.layout import ExperimentLayout
+
+LOCK_WAIT_S = 10.0
+_USER_CAN_FIX = frozenset(
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.ENOTDIR,
+        errno.EEXIST,
+        errno.ENAMETOOLONG,
+    }
+)
+
+
+@contextmanager
+def locked(layout: ExperimentLayout, wait_s: float | None = None) -> Iterator[None]:
+    """Hold the experiment's lock while the block runs.
+
+    The kernel holds it for this process (flock), so it cannot outlive it. Errors: UserError naming who holds it, or
+    where nothing can be written.
+    """
+    from filelock import FileLock, Timeout
+
+    with writable(layout.folder):
+        layout.folder.mkdir(parents=True, exist_ok=True)
+        # Others of the group may launch too, as far as their umask lets them.
+        lock = FileLock(layout.lock, timeout=LOCK_WAIT_S if wait_s is None else wait_s, mode=0o666)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise UserError(
+                f"{layout.folder}: another launcher is planning this experiment{_holder(layout)}; try again"
+            ) from None
+    try:
+        with writable(layout.folder):
+            write_json(layout.launcher, _self())
+        yield
+    finally:
+        layout.launcher.unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
+def writable(folder: Path) -> Iterator[None]:
+    """Turn what a read-only or full file system answers into a message that says where."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _USER_CAN_FIX:
+            raise
+        where = error.filename or folder
+        raise UserError(f"{where}: cannot be written ({(error.strerror or str(error)).lower()})") from None
+
+
+def _self() -> dict[str, str | int]:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"user": user, "host": socket.gethostname(), "pid": os.getpid(), "since": now}
+
+
+def _holder(layout: ExperimentLayout) -> str:
+    """`: ada, process 12 on login1, since ...`; empty where it is not known."""
+    with suppress(DataError, KeyError, TypeError, OSError):
+        value = read_json(layout.launcher)
+        return f": {value['user']}, process {value['pid']} on {value['host']}, since {value['since']}"
+    return ""

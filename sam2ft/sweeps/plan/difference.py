@@ -1,0 +1,110 @@
+"""What is different from the plan before: points that came, went, or ask for other resources."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sam2ft.core.errors import DataError
+from sam2ft.runs.layout import ExperimentLayout
+from sam2ft.runs.plan_file import Plan, PlannedRun
+from sam2ft.sweeps.state.collect import newest_plan
+from sam2ft.sweeps.state.reconcile import reconcile
+from sam2ft.sweeps.state.slurm_snapshot import Evidence
+from sam2ft.sweeps.submit.records import elements_of
+
+_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of a plan from the one before it."""
+
+    before: str
+    """Id of the plan before."""
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    """Names of points; `changed` ones ask for other resources."""
+
+    def sentence(self) -> str:
+        """Empty when there is nothing to say."""
+        # A point of the same name that is another run: something that is not swept was changed.
+        gone = set(self.removed)
+        both = tuple(name for name in self.added if name in gone)
+        kinds = (
+            (tuple(name for name in self.added if name not in gone), "added"),
+            (tuple(name for name in self.removed if name not in both), "removed"),
+            (both, "with other settings"),
+            (self.changed, "with other resources"),
+        )
+        parts = [
+            f"{len(names)} {'point' if len(names) == 1 else 'points'} {what} ({_listed(names)})"
+            for names, what in kinds
+            if names
+        ]
+        return f"since plan {self.before}: {'; '.join(parts)}" if parts else ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"before": self.before, "added": self.added, "removed": self.removed, "changed": self.changed}
+
+
+def previous_plan(layout: ExperimentLayout) -> Plan | None:
+    """The plan made last, or None where there is none that can be read (another version's is no reason to stop)."""
+    try:
+        return newest_plan(layout)
+    except DataError:
+        return None
+
+
+def difference(before: Plan, now: Plan) -> Difference:
+    """Runs are the same when their run_ids are; names are what people call them."""
+    old = {run.run_id: run for run in before.runs}
+    new = {run.run_id: run for run in now.runs}
+    return Difference(
+        before.plan_id,
+        added=tuple(run.name for key, run in new.items() if key not in old),
+        removed=tuple(run.name for key, run in old.items() if key not in new),
+        changed=tuple(run.name for key, run in new.items() if key in old and _asks(old[key]) != _asks(run)),
+    )
+
+
+def _asks(run: PlannedRun) -> tuple[object, object]:
+    return run.resources, run.eval_resources
+
+
+def orphans(layout: ExperimentLayout, before: Plan | None, now: Plan, evidence: Evidence) -> dict[str, str]:
+    """Runs that are in no plan any more and still run or wait: name (or run_id) -> what they do and in which job.
+
+    They are never cancelled: whoever took a point out of a file may still want what it finds.
+    """
+    kept = {run.run_id for run in now.runs}
+    found: dict[str, str] = {}
+    gone = [run for run in (before.runs if before else ()) if run.run_id not in kept]
+    known = {run.run_id for run in gone}
+    if before is not None and gone:
+        old = Plan(before.experiment, before.source, False, tuple(gone))
+        for standing in reconcile(layout, old, evidence):
+            if standing.state in ("running", "queued"):
+                found[standing.run.name] = f"{standing.state}{_in_job(standing.job)}"
+    queue: Mapping[str, object] = evidence.queue or {}
+    for run_id, elements in elements_of(layout).items():
+        live = [element.job for element in elements if element.job in queue]
+        if run_id not in kept and run_id not in known and live:
+            found[run_id] = f"in the queue{_in_job(live[-1])}"
+    return found
+
+
+def _in_job(job: str | None) -> str:
+    return f" (job {job})" if job else ""
+
+
+def orphan_sentence(found: Mapping[str, str]) -> str:
+    if not found:
+        return ""
+    listed = _listed([f"{name} {doing}" for name, doing in found.items()])
+    return f"not in the experiment any more, and not cancelled: {listed}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

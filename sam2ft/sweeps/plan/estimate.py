@@ -1,0 +1,222 @@
+"""What a sweep will cost: what is to be started, how fast its like went, and whether the cluster takes it."""
+
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sam2ft.jobs.preflight.preflight import ResolvedRun, ResolvedSweep
+from sam2ft.runs.attempt.status import is_trained
+from sam2ft.runs.layout import ExperimentLayout
+from sam2ft.runs.plan_file import PlannedRun, Resources
+from sam2ft.runs.resources.timing_key import Place, evaluation_key, training_key
+from sam2ft.slurm.limits import Answer, limit_problems, would_take
+from sam2ft.slurm.partitions import ClusterLimits
+from sam2ft.slurm.script import report_resources
+from sam2ft.slurm.site import Site
+from sam2ft.sweeps.plan.cost import (
+    Amount,
+    ClassCost,
+    EvaluationSpeed,
+    Stage,
+    Task,
+    TrainingSpeed,
+    Workload,
+    checkpoint_bytes,
+    class_costs,
+    evaluation_seconds,
+    prediction_bytes,
+    steps_left,
+    training_seconds,
+)
+from sam2ft.sweeps.plan.measured import Speeds, TimedRun, measured
+from sam2ft.sweeps.plan.workload import Workloads
+from sam2ft.sweeps.state.reconcile import Standing
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a sweep would run."""
+
+    site: Site | None
+    """None: on this machine."""
+    limits: ClusterLimits | None
+    """None where no Slurm answers."""
+    gpus_here: int = 0
+    """GPUs of this machine that a point would get."""
+
+    @property
+    def place(self) -> Place:
+        return "here" if self.site is None else "slurm"
+
+    def asked(self, resources: Resources) -> Resources:
+        """What a point really gets: on this machine the GPU it sees, whatever it would ask of a cluster."""
+        return resources if self.site is not None else replace(resources, gpus_per_node=self.gpus_here)
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One stage and resource class: where its runs stand, and what is to be started of it."""
+
+    stage: Stage
+    resources: Resources
+    states: Mapping[str, int]
+    cost: ClassCost | None
+    """None when nothing is to be started."""
+    problems: tuple[str, ...] = ()
+    """Why the partition cannot run it."""
+    answer: Answer | None = None
+    """Of sbatch, where it was asked."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """All of it."""
+
+    rows: tuple[ClassRow, ...]
+    checkpoint_bytes: Amount
+    prediction_bytes: Amount
+    free_bytes: int | None
+    """On the file system of the runs."""
+    report_problems: tuple[str, ...] = ()
+    """Why the job that makes the report could not run."""
+
+    @property
+    def gpu_hours(self) -> Amount:
+        return sum((row.cost.gpu_hours for row in self.rows if row.cost), Amount())
+
+    @property
+    def cpu_hours(self) -> Amount:
+        return sum((row.cost.cpu_hours for row in self.rows if row.cost), Amount())
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What the cluster would refuse, or never start, each with its class."""
+        found = []
+        for row in self.rows:
+            refusal = [row.answer.text] if row.answer is not None and row.answer.accepted is False else []
+            # sbatch says less of what was found already.
+            found += [f"{row.stage}: {text}" for text in (row.problems or refusal)]
+        found += [f"report: {text}" for text in self.report_problems]
+        return tuple(dict.fromkeys(found))
+
+
+def estimate(
+    layout: ExperimentLayout,
+    resolved: ResolvedSweep,
+    standings: Sequence[Standing],
+    started: Iterable[PlannedRun],
+    where: Where,
+    *,
+    fresh: bool = False,
+    ask_sbatch: bool = False,
+) -> Estimate:
+    """What starting the runs `started` costs. `ask_sbatch`: whether it would take each class, where there is one."""
+    workloads, resolved_runs = Workloads(), {run.planned.run_id: run for run in resolved.runs}
+    status = {standing.run.run_id: standing.status for standing in standings}
+    timed = [
+        TimedRun(layout.run(run_id), known, run.experiment, run.evaluations, where.asked(run.planned.resources),
+                 where.asked(_eval_resources(run.planned, where)))
+        for run_id, run in resolved_runs.items()
+        if (known := status.get(run_id)) is not None
+    ]  # fmt: skip
+    speeds = measured(layout, timed, workloads.slices_of)
+    tasks: list[Task] = []
+    checkpoints, predictions = [], []
+    for planned in started:
+        run = resolved_runs[planned.run_id]
+        work, known = workloads.of(run), status.get(planned.run_id)
+        trained = planned.baseline or (is_trained(layout.run(planned.run_id)) and not fresh)
+        train_speed, eval_speed = _speeds(run, speeds, where)
+        if not trained:
+            done = known.step if known is not None and not fresh else None
+            tasks.append(_training_task(work, where.asked(planned.resources), done, train_speed))
+            checkpoints.append(checkpoint_bytes(work, train_speed))
+        tasks.append(_evaluation_task(work, where.asked(_eval_resources(planned, where)), eval_speed))
+        predictions.append(prediction_bytes(work, eval_speed))
+    return Estimate(
+        rows=_rows(standings, tasks, where, ask_sbatch=ask_sbatch),
+        checkpoint_bytes=Amount.of(checkpoints),
+        prediction_bytes=Amount.of(predictions),
+        free_bytes=free_bytes(layout.folder),
+        report_problems=_report_problems(where) if tasks else (),
+    )
+
+
+def _eval_resources(planned: PlannedRun, where: Where) -> Resources:
+    """On this machine one process trains and evaluates."""
+    return planned.eval_resources if where.site is not None else planned.resources
+
+
+def _speeds(run: ResolvedRun, speeds: Speeds, where: Where) -> tuple[TrainingSpeed | None, EvaluationSpeed | None]:
+    planned, (eval_id, first) = run.planned, next(iter(run.evaluations.items()))
+    resources, eval_resources = where.asked(planned.resources), where.asked(_eval_resources(planned, where))
+    return (
+        speeds.training.get(training_key(run.experiment, resources, where.place)),
+        speeds.evaluation.get(evaluation_key(first, eval_id, eval_resources, where.place)),
+    )
+
+
+def _training_task(work: Workload, resources: Resources, done: int | None, speed: TrainingSpeed | None) -> Task:
+    steps = steps_left(work, done)
+    known = (None, "") if speed is None else (speed.step_s, speed.source)
+    return Task("train", resources, steps, known[0], training_seconds(work, steps, speed), known[1])
+
+
+def _evaluation_task(work: Workload, resources: Resources, speed: EvaluationSpeed | None) -> Task:
+    seconds = evaluation_seconds(work, speed, resources.world_size)
+    return Task("eval", resources, seconds=seconds, source="" if speed is None else speed.source)
+
+
+def _rows(
+    standings: Sequence[Standing], tasks: Sequence[Task], where: Where, *, ask_sbatch: bool
+) -> tuple[ClassRow, ...]:
+    site, limits = where.site, where.limits
+    costs = class_costs(
+        tasks,
+        limited=site is not None,
+        stop_lead_s=site.slurm.stop_lead_s if site is not None else 0,
+        elements_per_array=limits.arrays.elements if site is not None and limits is not None else None,
+    )
+    by_class = {(cost.stage, cost.resources): cost for cost in costs}
+    states: dict[tuple[Stage, Resources], Counter[str]] = {}
+    for standing in standings:
+        run = standing.run
+        keys: list[tuple[Stage, Resources]] = [("eval", where.asked(_eval_resources(run, where)))]
+        if not run.baseline:
+            keys.insert(0, ("train", where.asked(run.resources)))
+        for key in keys:
+            states.setdefault(key, Counter())[standing.state] += 1
+    rows = []
+    for (stage, resources), counted in sorted(states.items(), key=lambda item: item[0][0] == "eval"):
+        cost = by_class.get((stage, resources))
+        checked = site is not None and limits is not None and cost is not None
+        rows.append(
+            ClassRow(
+                stage,
+                resources,
+                dict(counted),
+                cost,
+                tuple(limit_problems(resources, site, limits)) if checked and site and limits else (),
+                would_take(resources, site) if checked and site and ask_sbatch else None,
+            )
+        )
+    return tuple(rows)
+
+
+def _report_problems(where: Where) -> tuple[str, ...]:
+    """Found here: a submission whose last sbatch is refused has no report."""
+    site, limits = where.site, where.limits
+    if site is None or limits is None:
+        return ()
+    found = limit_problems(report_resources(site), site, limits, partition_name=site.report.partition)
+    return tuple(text.replace("resources.", "report.") for text in found)
+
+
+def free_bytes(folder: Path) -> int | None:
+    """Free space where `folder` is or will be."""
+    for place in (folder, *folder.absolute().parents):
+        if place.is_dir():
+            return shutil.disk_usage(place).free
+    return None

@@ -1,0 +1,159 @@
+"""How fast the runs of an experiment went, from what they left: status.json, history.csv, sizes and times of files."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+from sam2ft.config.schema.experiment import Experiment
+from sam2ft.core.errors import DataError
+from sam2ft.core.files import read_json
+from sam2ft.runs.attempt.claim import LOCAL
+from sam2ft.runs.attempt.status import RunStatus
+from sam2ft.runs.history import history_values
+from sam2ft.runs.layout import EvalLayout, ExperimentLayout, RunLayout
+from sam2ft.runs.plan_file import Resources
+from sam2ft.runs.resources.timing_key import Place, evaluation_key, training_key
+from sam2ft.sweeps.plan.cost import EvaluationSpeed, TrainingSpeed
+
+ENOUGH_RUNS = 5
+"""The newest runs of one kind that are looked at: the median of them is not moved by one slow node."""
+
+
+@dataclass(frozen=True)
+class TimedRun:
+    """A run that has worked."""
+
+    layout: RunLayout
+    status: RunStatus
+    experiment: Experiment
+    evaluations: Mapping[str, Experiment]
+    resources: Resources
+    eval_resources: Resources
+
+    @property
+    def place(self) -> Place:
+        return "here" if self.status.attempt.job == LOCAL else "slurm"
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Key (runs/resources/timing_key) -> how fast that kind of work goes."""
+
+    training: Mapping[str, TrainingSpeed] = field(default_factory=dict)
+    evaluation: Mapping[str, EvaluationSpeed] = field(default_factory=dict)
+
+
+def measured(layout: ExperimentLayout, runs: Sequence[TimedRun], slices_of: Callable[[Experiment], int]) -> Speeds:
+    """What is known of the experiment's speeds: from its runs, else from its calibrations.
+
+    `slices_of`: evaluated slices of an experiment.
+    """
+    newest = sorted(runs, key=lambda run: run.status.heartbeat, reverse=True)
+    training: dict[str, list[TrainingSpeed]] = {}
+    evaluation: dict[str, list[EvaluationSpeed]] = {}
+    for run in newest:
+        if run.status.step_s is not None:
+            found = training.setdefault(training_key(run.experiment, run.resources, run.place), [])
+            if len(found) < ENOUGH_RUNS:
+                found.append(_training(run, run.status.step_s))
+        for eval_id, experiment in run.evaluations.items():
+            slots = evaluation.setdefault(evaluation_key(experiment, eval_id, run.eval_resources, run.place), [])
+            if len(slots) < ENOUGH_RUNS and (speed := _evaluation(run, eval_id, slices_of(experiment))) is not None:
+                slots.append(speed)
+    calibrated = read_calibrations(layout)
+    return Speeds(
+        {**calibrated.training, **{key: _typical_training(found) for key, found in training.items()}},
+        {**calibrated.evaluation, **{key: _typical_evaluation(found) for key, found in evaluation.items() if found}},
+    )
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+def _training(run: TimedRun, step_s: float) -> TrainingSpeed:
+    rows = history_values(run.layout)
+    ends = [0.0, *(row["step"] for row in rows)]
+    rests = [
+        max(0.0, row["seconds"] - (end - begin) * step_s)
+        for row, (begin, end) in zip(rows, pairwise(ends), strict=True)
+        if "seconds" in row
+    ]
+    best = run.layout.best
+    resume = [path.stat().st_size for path in run.layout.checkpoints.glob("*.safetensors")]
+    return TrainingSpeed(
+        step_s=step_s,
+        epoch_rest_s=median(rests) if rests else None,
+        save_s=run.status.save_s,
+        best_bytes=best.stat().st_size if best.is_file() else None,
+        resume_bytes=max(resume, default=None),
+    )
+
+
+def _evaluation(run: TimedRun, eval_id: str, num_slices: int) -> EvaluationSpeed | None:
+    """From the times at which the volumes of a finished evaluation were written; None where these say nothing."""
+    layout = run.layout.evaluation(eval_id)
+    if not layout.success.is_file():
+        return None
+    stats = [path.stat() for path in _predictions(layout)]
+    gaps = [later - earlier for earlier, later in pairwise(sorted(stat.st_mtime for stat in stats))]
+    if not gaps or not num_slices:
+        return None
+    # The median is blind to the pause of an interrupted evaluation. Ranks write at the same time: seconds per process.
+    seconds = median(gaps) * len(stats) * run.eval_resources.world_size
+    return EvaluationSpeed(seconds / num_slices, sum(stat.st_size for stat in stats) / num_slices)
+
+
+def _predictions(layout: EvalLayout) -> Iterable[Path]:
+    return (layout.folder / "predictions").glob("*/*.nii.gz")
+
+
+def _typical_training(found: Sequence[TrainingSpeed]) -> TrainingSpeed:
+    return TrainingSpeed(
+        step_s=median(speed.step_s for speed in found),
+        epoch_rest_s=_median([speed.epoch_rest_s for speed in found]),
+        save_s=_median([speed.save_s for speed in found]),
+        best_bytes=max((speed.best_bytes for speed in found if speed.best_bytes is not None), default=None),
+        resume_bytes=max((speed.resume_bytes for speed in found if speed.resume_bytes is not None), default=None),
+        source=_runs(len(found)),
+    )
+
+
+def _typical_evaluation(found: Sequence[EvaluationSpeed]) -> EvaluationSpeed:
+    return EvaluationSpeed(
+        slice_s=median(speed.slice_s for speed in found),
+        slice_bytes=_median([speed.slice_bytes for speed in found]),
+        source=_runs(len(found)),
+    )
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
+
+
+# --- calibrations -----------------------------------------------------------------------------------------------------
+
+
+def read_calibrations(layout: ExperimentLayout) -> Speeds:
+    """What `--calibrate` measured. Errors: DataError for a file that is not ours."""
+    training: dict[str, TrainingSpeed] = {}
+    evaluation: dict[str, EvaluationSpeed] = {}
+    for path in sorted(layout.calibrations.glob("*.json")):
+        place = layout.calibration(path.stem)
+        if path != place.result or path.stem.endswith(".task"):
+            continue
+        value = read_json(path)
+        try:
+            if value["stage"] == "train":
+                training[place.key] = TrainingSpeed(**value["measured"], source="calibration")
+            else:
+                evaluation[place.key] = EvaluationSpeed(**value["measured"], source="calibration")
+        except (KeyError, TypeError) as error:
+            raise DataError(f"{path}: not a calibration ({error}); remove it and measure again") from None
+    return Speeds(training, evaluation)

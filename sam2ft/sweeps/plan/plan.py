@@ -1,0 +1,25 @@
+"""The frozen plan of an experiment: which runs its points are, and the configurations that their jobs read."""
+
+from collections.abc import Iterable
+
+from sam2ft.config.load_experiment import dump_experiment
+from sam2ft.core.files import write_text
+from sam2ft.jobs.preflight.preflight import ResolvedSweep
+from sam2ft.runs.layout import ExperimentLayout
+from sam2ft.runs.plan_file import Plan
+
+
+def make_plan(resolved: ResolvedSweep, *, fresh: bool = False, code: str | None = None) -> Plan:
+    """The plan of a sweep whose points all have an id. `code`: the digest that is part of these (--strict-code)."""
+    return Plan(resolved.name, str(resolved.source), fresh, tuple(point.planned for point in resolved.runs), code)
+
+
+def write_configs(layout: ExperimentLayout, resolved: ResolvedSweep, indices: Iterable[int]) -> None:
+    """Write the resolved configuration of the runs `indices` where their jobs read it."""
+    wanted = set(indices)
+    for run in resolved.runs:
+        if run.planned.index in wanted:
+            folder = layout.run(run.planned.run_id)
+            write_text(folder.config, dump_experiment(run.experiment))
+            for eval_id, experiment in run.evaluations.items():
+                write_text(folder.evaluation(eval_id).config, dump_experiment(experiment))

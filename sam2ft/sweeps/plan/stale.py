@@ -1,0 +1,49 @@
+"""Runs that were made with other code than the code that is here now: said, never acted on."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sam2ft.core.files import read_json
+from sam2ft.runs.layout import ExperimentLayout, RunLayout
+from sam2ft.runs.provenance import code_version
+from sam2ft.sweeps.state.reconcile import Standing, State
+
+_MADE: tuple[State, ...] = ("done", "running")
+_SHOWN = 4
+
+
+def stale_runs(layout: ExperimentLayout, standings: Sequence[Standing]) -> tuple[str, ...]:
+    """Names of done and running runs of which any attempt ran with other code than this."""
+    now = code_version()
+    return tuple(
+        standing.run.name
+        for standing in standings
+        if standing.state in _MADE
+        and any(is_other(code, now) for code in recorded_code(layout.run(standing.run.run_id)))
+    )
+
+
+def stale_note(names: Sequence[str]) -> str:
+    """One sentence, empty when there is nothing to say."""
+    if not names:
+        return ""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    shown = ", ".join(names[:_SHOWN])
+    runs = "1 run was" if len(names) == 1 else f"{len(names)} runs were"
+    return f"stale code: {runs} made with other code than this ({shown}{more}); kept unless --force or --strict-code"
+
+
+def recorded_code(layout: RunLayout) -> list[Mapping[str, Any]]:
+    """The code version of every attempt; empty where nothing was recorded."""
+    if not layout.provenance.is_file():
+        return []
+    return [attempt["code"] for attempt in read_json(layout.provenance)["attempts"]]
+
+
+def is_other(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether two code versions are known to differ."""
+    if "digest" in then:
+        return bool(then["digest"] != now["digest"])
+    # Recorded before there were digests: a checkout with changes is no known version.
+    known = then["commit"] is not None and now["commit"] is not None and not then["modified"] and not now["modified"]
+    return known and then["commit"] != now["commit"]

@@ -1,0 +1,72 @@
+"""The logs of a run: one per attempt in its own folder, and what Slurm keeps beside the submission."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from sam2ft.runs.layout import ExperimentLayout, RunLayout
+from sam2ft.sweeps.submit.records import Element
+
+LOG_LINES = 8
+_TAIL_BYTES = 64 * 1024
+_OUT_OF_MEMORY = re.compile(rb"exceeded (job|step|virtual)?\s*memory limit|oom[-_ ]?kill", re.IGNORECASE)
+"""slurmstepd's words with and without cgroups: `Exceeded job memory limit`, `Detected 1 oom_kill event in StepId=`."""
+
+
+def tail_bytes(path: Path, count: int = _TAIL_BYTES) -> bytes:
+    """The end of a file; empty when it cannot be read (another user's, or gone)."""
+    try:
+        with path.open("rb") as stream:
+            size = stream.seek(0, 2)
+            stream.seek(max(0, size - count))
+            return stream.read()
+    except OSError:
+        return b""
+
+
+def last_lines(path: Path, count: int) -> tuple[str, ...]:
+    """The last `count` lines of a file that are not empty."""
+    lines = tail_bytes(path, max(_TAIL_BYTES, 400 * count)).decode("utf-8", errors="replace").splitlines()
+    return tuple([line.rstrip() for line in lines if line.strip()][-count:])
+
+
+def logs_of_run(layout: RunLayout) -> list[Path]:
+    """Logs of the run's attempts and ranks, the newest last."""
+    found = []
+    for path in layout.logs.glob("*.log"):
+        try:
+            found.append((path.stat().st_mtime_ns, path))
+        except FileNotFoundError:
+            continue
+    return [path for _, path in sorted(found)]
+
+
+def slurm_logs(layout: ExperimentLayout, element: Element) -> list[Path]:
+    """What the batch script and its tasks printed: `submissions/<n>/<job>_<task>_log.out`."""
+    folder = layout.submission(element.submission).with_suffix("")
+    return sorted(folder.glob(f"{element.job}_*log.out"))
+
+
+def newest_log(layout: ExperimentLayout, run_id: str, jobs: Sequence[Element]) -> Path | None:
+    """The newest log with any text: the attempt's own, else Slurm's."""
+    return next((path for path in _newest_first(layout, run_id, jobs) if last_lines(path, 1)), None)
+
+
+def last_log_lines(
+    layout: ExperimentLayout, run_id: str, jobs: Sequence[Element] = (), count: int = LOG_LINES
+) -> tuple[str, ...]:
+    """The last lines of `newest_log`."""
+    path = newest_log(layout, run_id, jobs)
+    return () if path is None else last_lines(path, count)
+
+
+def says_out_of_memory(layout: ExperimentLayout, run_id: str, element: Element) -> bool:
+    """Whether Slurm wrote into a log of this job that its memory limit was exceeded."""
+    paths = [*slurm_logs(layout, element), *layout.run(run_id).logs.glob(f"{element.job}-*.log")]
+    return any(_OUT_OF_MEMORY.search(tail_bytes(path)) for path in paths)
+
+
+def _newest_first(layout: ExperimentLayout, run_id: str, jobs: Sequence[Element]) -> Iterator[Path]:
+    yield from reversed(logs_of_run(layout.run(run_id)))
+    for element in reversed(jobs):
+        yield from slurm_logs(layout, element)

@@ -1,0 +1,168 @@
+"""What a report is made of, from what stands on the command line: experiments, runs, evaluations, patterns of them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from glob import glob, has_magic
+from pathlib import Path
+
+from sam2ft.core.errors import DataError, UserError
+from sam2ft.core.files import canonical_json, read_json, sha256_text
+from sam2ft.report.layout import ReportLayout, reports
+from sam2ft.report.request import RunState
+from sam2ft.runs.attempt.status import read_status
+from sam2ft.runs.layout import EvalLayout, ExperimentLayout, RunLayout
+from sam2ft.runs.plan_file import Plan, PlannedPoint, PlannedRun, Resources
+from sam2ft.sweeps.state.collect import experiment_layout, newest_plan, plans, states_of
+from sam2ft.sweeps.state.slurm_snapshot import look_for
+
+ALLOWED = "an experiment file, the folder of an experiment, of a run or of an evaluation, or a pattern of such"
+MOST_NAMED = 5
+_UNKNOWN = Resources(1, 1, 0, 1, 0.0, 0.0)
+
+
+@dataclass
+class Sources:
+    """Runs by their folders, in the order in which they were given, and what was given but is none."""
+
+    states: dict[Path, RunState] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    experiments: dict[Path, ExperimentLayout] = field(default_factory=dict)
+    """Those that were given as a whole."""
+    planned: dict[Path, dict[str, RunState]] = field(default_factory=dict)
+    """Experiment's folder -> its runs by run_id, where single ones were given."""
+
+    def add(self, state: RunState) -> None:
+        self.states.setdefault((state.folder or state.layout.folder).resolve(), state)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the experiments that the runs belong to."""
+        return tuple(dict.fromkeys(state.experiment for state in self.states.values()))
+
+    @property
+    def only(self) -> ExperimentLayout | None:
+        """The one experiment that was given, and nothing beside it."""
+        if len(self.experiments) != 1:
+            return None
+        ((folder, layout),) = self.experiments.items()
+        return layout if all(place.parent == folder for place in self.states) else None
+
+    def named(self) -> tuple[RunState, ...]:
+        """The runs; of several experiments their points are called `<experiment>/<point>` and counted through."""
+        states = tuple(self.states.values())
+        if len(self.names) < 2:
+            return states
+        return tuple(_renamed(state, index) for index, state in enumerate(states))
+
+
+def sources_of(given: Sequence[str]) -> Sources:
+    """What `given` stands for. What is nothing of ours is named in `problems`, unless nothing else is left.
+
+    Errors: UserError then.
+    """
+    sources = Sources()
+    for text in given:
+        found = _expanded(text)
+        if not found:
+            sources.problems.append(f"{text}: no such file or folder; left out")
+        for path in found:
+            try:
+                _take(path, sources)
+            except UserError as error:
+                if len(given) == 1 and len(found) == 1:
+                    raise
+                sources.problems.append(f"{error}; left out")
+    if not sources.states:
+        raise UserError("\n".join([*sources.problems, f"nothing to report; give {ALLOWED}"]))
+    return sources
+
+
+def default_report(sources: Sources, given: Sequence[str]) -> ReportLayout:
+    """An experiment's own report, or for other choices a folder named by a digest of what was given."""
+    if sources.only is not None:
+        return ReportLayout(sources.only.report)
+    places = sorted(str(Path(text).resolve()) for text in given)
+    return reports(sha256_text(canonical_json(places))[:12])
+
+
+def _expanded(text: str) -> list[Path]:
+    if Path(text).exists() or not has_magic(text):
+        return [Path(text)]
+    return [Path(found) for found in sorted(glob(text)) if not _is_beside_runs(Path(found))]
+
+
+def _is_beside_runs(path: Path) -> bool:
+    """What an experiment's folder holds beside its runs, and a pattern of runs finds too."""
+    return path.is_file() or path.name in ("report", "submissions") or path.name.startswith((".", "_"))
+
+
+def _take(path: Path, sources: Sources) -> None:
+    if path.is_dir() and not any(path.glob("plan-*.json")):
+        run = path.parent.parent if path.parent.name == "eval" else path
+        if RunLayout(run).status.is_file() or RunLayout(run).evaluations.is_dir():
+            sources.add(_run(RunLayout(run), sources))
+        elif EvalLayout(path).success.is_file():
+            sources.add(_evaluation(EvalLayout(path)))
+        else:
+            raise DataError(f"{path}: is none of {ALLOWED}; an experiment has a plan (launch/sweep.py makes it)")
+        return
+    layout = experiment_layout(path)
+    plan = newest_plan(layout)
+    sources.experiments[layout.folder.resolve()] = layout
+    for state in states_of(layout, plan):
+        sources.add(state)
+    sources.problems += _not_planned(layout, plan)
+
+
+def _not_planned(layout: ExperimentLayout, plan: Plan) -> Iterator[str]:
+    """Runs with results in the folder that the newest plan knows nothing of."""
+    planned = {run.run_id for run in plan.runs}
+    others = sorted(path.parts[-4] for path in layout.folder.glob("*/eval/*/_SUCCESS"))
+    if left := list(dict.fromkeys(name for name in others if name not in planned)):
+        more = f" and {len(left) - MOST_NAMED} more" if len(left) > MOST_NAMED else ""
+        yield (
+            f"{layout.folder}: {len(left)} evaluated runs are not in the newest plan and left out: "
+            f"{', '.join(left[:MOST_NAMED])}{more}; give their folders to have them in a report"
+        )
+
+
+def _run(layout: RunLayout, sources: Sources) -> RunState:
+    """One run of an experiment, as the newest plan that has it says, else as its folder does."""
+    experiment = layout.folder.parent.resolve()
+    if experiment not in sources.planned:
+        sources.planned[experiment] = _planned(ExperimentLayout(layout.folder.parent))
+    if (state := sources.planned[experiment].get(layout.run_id)) is not None:
+        return state
+    status = read_status(layout)
+    evaluations = sorted(path.name for path in layout.evaluations.glob("*") if path.is_dir()) or ["none"]
+    points = tuple(PlannedPoint(layout.run_id, (), eval_id) for eval_id in evaluations)
+    planned = PlannedRun(0, layout.run_id, "train_eval", False, points, _UNKNOWN, _UNKNOWN)
+    return RunState(planned, layout, status.state if status else "unknown", "", status)
+
+
+def _planned(layout: ExperimentLayout) -> dict[str, RunState]:
+    """The runs of all plans of an experiment; Slurm is asked once."""
+    states: dict[str, RunState] = {}
+    evidence = look_for(layout)
+    for plan in plans(layout):
+        new = tuple(run for run in plan.runs if run.run_id not in states)
+        states |= {state.planned.run_id: state for state in states_of(layout, replace(plan, runs=new), evidence)}
+    return states
+
+
+def _evaluation(layout: EvalLayout) -> RunState:
+    """An evaluation of weights or masks that no run here made."""
+    success = read_json(layout.success)
+    try:
+        run, eval_id = str(success["run"]), str(success["eval"])
+    except (KeyError, TypeError):
+        raise DataError(f"{layout.success}: is not the end of an evaluation by sam2ft") from None
+    points = (PlannedPoint(run, (), eval_id),)
+    planned = PlannedRun(0, run, "eval", False, points, _UNKNOWN, _UNKNOWN)
+    return RunState(planned, RunLayout(layout.folder), "done", "", None, folder=layout.folder)
+
+
+def _renamed(state: RunState, index: int) -> RunState:
+    name = state.experiment
+    points = tuple(replace(point, name=f"{name}/{point.name}") for point in state.planned.points)
+    return replace(state, planned=replace(state.planned, index=index, points=points))

@@ -1,0 +1,126 @@
+"""Cancelling what an experiment has in the queue or at work, and nothing else."""
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from sam2ft.core.errors import UserError
+from sam2ft.runs.attempt.claim import LOCAL
+from sam2ft.runs.attempt.status import ACTIVE
+from sam2ft.sweeps.state.collect import experiment_layout, newest_plan, standings_of
+from sam2ft.sweeps.state.reconcile import Standing
+from sam2ft.sweeps.state.slurm_snapshot import look, submitters
+from sam2ft.sweeps.status.choose import find_run
+from sam2ft.sweeps.submit.records import Element, elements_of
+
+_JOBS_PER_CALL = 500
+_TIMEOUT_S = 60
+
+
+def cancel(path: Path, text: str | None = None, *, yes: bool = False) -> int:
+    """What `status.py EXP cancel [RUN]` does: scancel the run's queued and running jobs, tell a local process to stop.
+
+    Without `text` all runs of the experiment, those of earlier plans included; that wants `yes`. The job of the report
+    stays: it tells what there is. Errors: UserError when Slurm does not answer or refuses, or `yes` is missing.
+    """
+    layout = experiment_layout(path)
+    plan = newest_plan(layout)
+    chosen = None if text is None else find_run(plan.runs, text).run_id
+    evidence = look(users=submitters(layout))
+    queue = evidence.queue or {}
+    names = {run.run_id: run.name for run in plan.runs}
+    live = [
+        (run_id, element)
+        for run_id, elements in elements_of(layout).items()
+        for element in elements
+        if element.job in queue and chosen in (None, run_id)
+    ]
+    standings = [entry for entry in standings_of(layout, plan, evidence) if chosen in (None, entry.run.run_id)]
+    processes = [entry for entry in standings if _is_local(entry)]
+    if text is None and not yes and (live or processes):
+        raise UserError(
+            f"{len(live)} jobs and {len(processes)} local processes would be cancelled; say --yes, or name a run"
+        )
+    if evidence.queue is None and any(entry.jobs and entry.state == "unknown" for entry in standings):
+        raise UserError("SLURM's queue does not answer here; cancel where it does")
+    _scancel(sorted({element.job for _, element in live}))
+    for run_id, element in live:
+        print(
+            f"cancelled {names.get(run_id, run_id)}: job {element.job} ({_what(element)}, {queue[element.job].state})"
+        )
+    for line in _stop_processes(processes, everything=text is None):
+        print(line)
+    if not live and not processes:
+        print("nothing to cancel: no job in the queue and no process of this machine works on it")
+    return 0
+
+
+def _what(element: Element) -> str:
+    return {"train": "training", "eval": "evaluation", "train_eval": "training and evaluation"}[element.stage]
+
+
+def _scancel(jobs: Sequence[str]) -> None:
+    for start in range(0, len(jobs), _JOBS_PER_CALL):
+        command = ["scancel", *jobs[start : start + _JOBS_PER_CALL]]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise UserError(f"scancel does not answer ({error}); nothing is known to be cancelled") from None
+        if done.returncode:
+            raise UserError(f"scancel refused: {done.stderr.strip()}")
+
+
+def _is_local(standing: Standing) -> bool:
+    """Whether a process of a local pool (or of launch/train.py) says that it is at work."""
+    status = standing.status
+    return (
+        standing.state in ("running", "unknown")
+        and status is not None
+        and status.state in ACTIVE
+        and status.attempt.job == LOCAL
+    )
+
+
+def _stop_processes(standings: Sequence[Standing], *, everything: bool) -> Iterator[str]:
+    """Tell each process to save and stop; with `everything` first the pools, so that they start no further point."""
+    told: set[int] = set()
+    for standing in standings:
+        assert standing.status is not None
+        attempt = standing.status.attempt
+        if attempt.host != socket.gethostname():
+            yield f"{standing.run.name}: runs on {attempt.host} (process {attempt.pid}); cancel it there"
+        elif not _is_ours(attempt.pid):
+            yield f"{standing.run.name}: process {attempt.pid} is gone"
+        else:
+            pool = _parent(attempt.pid)
+            of_pool = pool is not None and "launch/sweep.py" in _command(pool)
+            target = pool if everything and of_pool and pool is not None else attempt.pid
+            if target not in told:
+                told.add(target)
+                os.kill(target, signal.SIGTERM)
+            ending = "; its pool goes on with the next point" if of_pool and not everything else ""
+            yield f"{standing.run.name}: told process {target} to save and stop{ending}"
+
+
+def _is_ours(pid: int) -> bool:
+    """Whether `pid` is (still) a process of sam2ft: ids are given again."""
+    command = _command(pid)
+    return "sam2ft" in command or "launch/" in command
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        # The name in parentheses may hold anything; state and parent follow it.
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return None

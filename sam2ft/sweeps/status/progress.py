@@ -1,0 +1,90 @@
+"""What a person sees while the local pool works: a live table on a terminal, a line per change elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.live import Live
+
+from sam2ft.core.errors import DataError
+from sam2ft.runs.attempt.status import RunStatus, read_status
+from sam2ft.runs.layout import ExperimentLayout
+from sam2ft.runs.plan_file import Plan, PlannedRun
+from sam2ft.sweeps.state.collect import standings_of
+from sam2ft.sweeps.state.slurm_snapshot import look_for
+from sam2ft.sweeps.status.table import status_page, status_rows
+
+_REFRESH_S = 1.0
+
+OnPoll = Callable[[Sequence[str]], None]
+
+
+@contextmanager
+def progress(layout: ExperimentLayout, plan: Plan, runs: Sequence[PlannedRun]) -> Iterator[OnPoll]:
+    """Yield the function that the pool calls while it works; it shows on stderr how the runs get on."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _Lines(layout, runs).show
+        return
+    # Slurm is asked once: what works here, its heartbeats tell.
+    evidence = look_for(layout)
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        shown_at, wait_s = -_REFRESH_S, _REFRESH_S
+
+        def show(_running: Sequence[str]) -> None:
+            nonlocal shown_at, wait_s
+            if (started := time.monotonic()) - shown_at < wait_s:
+                return
+            rows = status_rows(layout, standings_of(layout, plan, evidence), evidence)
+            live.update(status_page(rows, rows, evidence), refresh=True)
+            shown_at = time.monotonic()
+            # Of thousands of runs a look takes seconds, which the pool waits for.
+            wait_s = max(_REFRESH_S, 10 * (shown_at - started))
+
+        yield show
+
+
+class _Lines:
+    """One line on stderr whenever a run enters another state or ends an epoch."""
+
+    def __init__(self, layout: ExperimentLayout, runs: Sequence[PlannedRun]):
+        self._layout = layout
+        self._runs: Mapping[str, PlannedRun] = {run.run_id: run for run in runs}
+        # What an earlier attempt said last is no news.
+        self._shown: dict[str, str] = {run.run_id: self._text(run.run_id) for run in runs}
+        self._looked: set[str] = set()
+        self._last_s = -_REFRESH_S
+
+    def show(self, running: Sequence[str]) -> None:
+        """`running` holds the run_ids at work; runs that ended are looked at once more."""
+        if running and time.monotonic() - self._last_s < _REFRESH_S:
+            return
+        self._last_s = time.monotonic()
+        self._looked.update(running)
+        for run_id in sorted(self._looked, key=list(self._runs).index):
+            text = self._text(run_id)
+            if text and self._shown.get(run_id) != text:
+                self._shown[run_id] = text
+                print(f"{self._runs[run_id].name}: {text}", file=sys.stderr, flush=True)
+
+    def _text(self, run_id: str) -> str:
+        try:
+            status = read_status(self._layout.run(run_id))
+        except DataError as error:
+            # Of one run; raised, it would stop all others.
+            return str(error)
+        return "" if status is None else described(status)
+
+
+def described(status: RunStatus) -> str:
+    """`training, epoch 3/12, val_loss 0.1234`."""
+    parts: list[str] = [status.state]
+    if status.epoch is not None and status.state == "training":
+        parts.append(f"epoch {status.epoch + 1}" + (f"/{status.num_epochs}" if status.num_epochs else ""))
+        if status.best_value is not None:
+            parts.append(f"best {status.monitor} {status.best_value:.4f}")
+    if status.state in ("stopped", "failed"):
+        return f"{status.state}: {status.reason}" if status.reason else status.state
+    return ", ".join(parts)

@@ -1,0 +1,231 @@
+"""One table: where every run of an experiment stands."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from sam2ft.report.comparison.words import printable
+from sam2ft.report.terminal import show
+from sam2ft.runs.attempt.status import ACTIVE
+from sam2ft.runs.history import history_values
+from sam2ft.runs.layout import ExperimentLayout
+from sam2ft.runs.plan_file import Plan
+from sam2ft.sweeps.plan.stale import stale_runs
+from sam2ft.sweeps.state.collect import experiment_layout, newest_plan, standings_of
+from sam2ft.sweeps.state.logs import last_log_lines
+from sam2ft.sweeps.state.reconcile import Standing, State
+from sam2ft.sweeps.state.slurm_snapshot import NOTHING_KNOWN, Evidence, look_for
+
+COLOURS = {"done": "green", "failed": "red", "lost": "red", "running": "cyan", "stopped": "yellow", "unknown": "yellow"}
+BAD: tuple[State, ...] = ("failed", "lost")
+MOST_ROWS = 200
+"""A terminal shows no more runs than this: those that need somebody first. Files and --json get all."""
+_HEADINGS = ("#", "point", "state", "epoch", "best", "s/step", "ETA", "restarts", "node", "reason")
+_NUMBERS = frozenset({"#", "epoch", "best", "s/step", "ETA", "restarts"})
+_URGENCY = ("failed", "lost", "unknown", "running", "stopped", "queued", "new", "done")
+_RECENT_EPOCHS = 5
+
+
+def show_status(path: Path, *, only_failed: bool = False, as_json: bool = False) -> int:
+    """What launch/status.py does: the table (or JSON) of an experiment's newest plan on stdout."""
+    layout = experiment_layout(path)
+    plan = newest_plan(layout)
+    rows, evidence = look_at(layout, plan, look_for(layout))
+    shown = [row for row in rows if row["state"] in BAD] if only_failed else rows
+    if as_json:
+        print(json.dumps(shown, indent=2))
+    elif sys.stdout.isatty():
+        show([status_page(shown, rows, evidence)], sys.stdout)
+    else:
+        # Not by rich, which takes seconds for thousands of rows.
+        print(plain_table(shown), footer(rows, evidence), sep="\n")
+    return 0
+
+
+def look_at(layout: ExperimentLayout, plan: Plan, evidence: Evidence) -> tuple[list[dict[str, Any]], Evidence]:
+    """The rows of a plan as of `evidence`, stale code marked."""
+    standings = standings_of(layout, plan, evidence)
+    return status_rows(layout, standings, evidence, frozenset(stale_runs(layout, standings))), evidence
+
+
+def status_rows(
+    layout: ExperimentLayout,
+    standings: Sequence[Standing],
+    evidence: Evidence = NOTHING_KNOWN,
+    stale: Collection[str] = (),
+) -> list[dict[str, Any]]:
+    """One plain mapping per run, for `--json` and for the table. `stale`: names of runs made with other code."""
+    return [_row(layout, standing, evidence, standing.run.name in stale) for standing in standings]
+
+
+def _row(layout: ExperimentLayout, standing: Standing, evidence: Evidence, stale: bool) -> dict[str, Any]:
+    status, attempt = standing.status, standing.status.attempt if standing.status else None
+    running = standing.state == "running"
+    accounted = (evidence.accounting or {}).get(standing.job or "")
+    entry = (evidence.queue or {}).get(standing.job or "")
+    # Before a job has spoken, what the run says of its last attempt is about another one.
+    spoken = attempt is not None and (entry is None or attempt.job == standing.job)
+    gpu_hours = [known.gpu_hours for job in standing.jobs if (known := (evidence.accounting or {}).get(job.job))]
+    return {
+        "index": standing.run.index,
+        "name": standing.run.name,
+        "run": standing.run.run_id,
+        "state": standing.state,
+        "stage": _stage(standing, spoken=spoken),
+        "class": standing.failure_class,
+        "epoch": status.epoch if status else None,
+        "num_epochs": status.num_epochs if status else None,
+        "step": status.step if status else None,
+        "monitor": status.monitor if status else None,
+        "best_value": status.best_value if status else None,
+        "step_s": status.step_s if status else None,
+        "eta_s": eta_s(layout, standing) if running else None,
+        "host": attempt.host if attempt and spoken else None,
+        "nodes": (entry.nodes if entry else accounted.nodes if accounted else "") or None,
+        "job": standing.job or (attempt.job if attempt else None),
+        "jobs": [{"job": job.job, "stage": job.stage, "submission": job.submission} for job in standing.jobs],
+        "restarts": max([attempt.restart if attempt else 0, accounted.restarts if accounted else 0])
+        if attempt or accounted
+        else None,
+        "gpu_hours": round(sum(gpu_hours), 6) if gpu_hours else None,
+        "heartbeat": status.heartbeat if status else None,
+        "stale_code": stale,
+        "reason": standing.reason,
+        "source": standing.source,
+        "log": list(last_log_lines(layout, standing.run.run_id, standing.jobs)) if standing.state in BAD else [],
+    }
+
+
+def _stage(standing: Standing, *, spoken: bool) -> str | None:
+    """What a run is at; a job that Slurm still tidies up after its last word is `ending`."""
+    if standing.state != "running":
+        return standing.waits_for
+    if standing.status is None or not spoken:
+        return "starting"
+    return standing.status.state if standing.status.state in ACTIVE else "ending"
+
+
+def eta_s(layout: ExperimentLayout, standing: Standing) -> float | None:
+    """Seconds until a training has done all its epochs, validations included; None before its first epoch ended.
+
+    Early stopping may end it sooner; time in the queue and the evaluation come on top.
+    """
+    status = standing.status
+    if status is None or status.state != "training" or status.step is None or not status.num_epochs:
+        return None
+    epochs = history_values(layout.run(standing.run.run_id))
+    if not epochs or not epochs[-1]["step"]:
+        return None
+    steps_per_epoch = epochs[-1]["step"] / (epochs[-1]["epoch"] + 1)
+    # A few of the last epochs: the first is slow, and a requeue may have brought another node.
+    epoch_s = median(epoch["seconds"] for epoch in epochs[-_RECENT_EPOCHS:])
+    return max(0.0, status.num_epochs - status.step / steps_per_epoch) * epoch_s
+
+
+def status_page(shown: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], evidence: Evidence) -> Group:
+    """Table and sentence for a terminal; of very many runs those first that need somebody."""
+    chosen = (
+        sorted(shown, key=lambda row: _URGENCY.index(row["state"]))[:MOST_ROWS] if len(shown) > MOST_ROWS else shown
+    )
+    left = len(shown) - len(chosen)
+    more = f"{left} more runs not shown; `--json`, or a pipe, has them all" if left else ""
+    lines = [Text(line, style="dim") for line in (more, footer(rows, evidence)) if line]
+    return Group(status_table(sorted(chosen, key=lambda row: row["index"])), *lines)
+
+
+def footer(rows: Sequence[Mapping[str, Any]], evidence: Evidence) -> str:
+    """`12 runs: 9 done, 2 running, 1 failed (oom); 3.2 GPU-hours so far`."""
+    counts = Counter(row["state"] for row in rows)
+    classes = Counter(row["class"] for row in rows if row["class"])
+    parts = [f"{counts[state]} {state}" for state in reversed(_URGENCY) if counts[state]]
+    text = f"{len(rows)} runs: {', '.join(parts)}" if rows else "no runs"
+    if classes:
+        text += f" ({', '.join(f'{count} {name}' for name, count in sorted(classes.items()))})"
+    hours = [row["gpu_hours"] for row in rows if row["gpu_hours"]]
+    if hours:
+        text += f"; {sum(hours):.1f} GPU-hours so far"
+    if evidence.queue is None and any(row["jobs"] for row in rows):
+        text += "; SLURM's queue does not answer here"
+    return text
+
+
+def status_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The rows for a terminal; the full reason of a failure is in `--json` and in the run's log."""
+    table = Table(box=None, pad_edge=False)
+    used = _used(rows)
+    for heading in used:
+        table.add_column(heading, justify="right" if heading in _NUMBERS else "left", overflow="fold")
+    for row in rows:
+        cells = _cells(row)
+        styled = [Text(cells[name], style=COLOURS.get(row["state"], "") if name == "state" else "") for name in used]
+        table.add_row(*styled)
+    return table
+
+
+def plain_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The same as text: as wide as it needs to be, for files, pipes and thousands of rows."""
+    used, cells = _used(rows), [_cells(row) for row in rows]
+    lines = [dict(zip(used, used, strict=True)), *cells]
+    widths = {name: max(len(line[name]) for line in lines) for name in used}
+    return "\n".join(
+        "  ".join(
+            line[name].rjust(widths[name]) if name in _NUMBERS else line[name].ljust(widths[name]) for name in used
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _used(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Headings of the columns that hold anything; restarts only when there were any."""
+    optional = {"ETA": any(row["eta_s"] for row in rows), "restarts": any(row["restarts"] for row in rows)}
+    return [name for name in _HEADINGS if optional.get(name, True)]
+
+
+def _cells(row: Mapping[str, Any]) -> dict[str, str]:
+    state = row["stage"] if row["state"] == "running" else row["state"]
+    return {
+        "#": str(row["index"]),
+        "point": printable(row["name"]),
+        "state": f"{state} ({row['class']})"
+        if row["class"]
+        else f"{state}{', stale code' if row['stale_code'] else ''}",
+        "epoch": _epoch(row),
+        "best": "" if row["best_value"] is None else f"{row['best_value']:.4f}",
+        "s/step": "" if row["step_s"] is None else f"{row['step_s']:.2f}",
+        "ETA": "" if row["eta_s"] is None else f"at most {duration(row['eta_s'])}",
+        "restarts": str(row["restarts"] or ""),
+        "node": printable(row["nodes"] or row["host"] or ""),
+        "reason": printable(_reason(row)),
+    }
+
+
+def _reason(row: Mapping[str, Any]) -> str:
+    """With the last line of the log where a run ended in an error that it did not say itself."""
+    last = row["log"][-1].strip() if row["log"] and row["class"] == "error" else ""
+    return row["reason"] if not last or last in row["reason"] or row["reason"] in last else f"{row['reason']}: {last}"
+
+
+def _epoch(row: Mapping[str, Any]) -> str:
+    """1-based, as people count: `3/12`."""
+    if row["epoch"] is None:
+        return ""
+    return f"{row['epoch'] + 1}/{row['num_epochs']}" if row["num_epochs"] else str(row["epoch"] + 1)
+
+
+def duration(seconds: float) -> str:
+    """`50 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    return f"{hours} h {rest:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"

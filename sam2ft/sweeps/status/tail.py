@@ -1,0 +1,66 @@
+"""The end of a run's newest log, and what is added to it."""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sam2ft.core.errors import DataError
+from sam2ft.runs.attempt.status import ACTIVE, SILENCE_S, read_status
+from sam2ft.runs.layout import ExperimentLayout
+from sam2ft.runs.plan_file import PlannedRun
+from sam2ft.sweeps.state.collect import experiment_layout, newest_plan
+from sam2ft.sweeps.state.logs import last_lines, newest_log
+from sam2ft.sweeps.status.choose import find_run
+from sam2ft.sweeps.submit.records import elements_of
+
+TAIL_LINES = 20
+_POLL_S = 1.0
+
+
+def show_tail(path: Path, text: str, *, lines: int = TAIL_LINES, follow: bool = False) -> int:
+    """What `status.py EXP tail RUN` does: the log on stdout, its name on stderr.
+
+    Errors: DataError when the run has no log yet.
+    """
+    layout = experiment_layout(path)
+    run = find_run(newest_plan(layout).runs, text)
+    log = _log_of(layout, run)
+    if log is None:
+        raise DataError(f"{run.name}: no log yet in {layout.run(run.run_id).logs}; `why` says what it waits for")
+    print(log, file=sys.stderr, flush=True)
+    for line in last_lines(log, lines):
+        print(line)
+    sys.stdout.flush()
+    if follow:
+        _follow(layout, run, log, lambda: time.sleep(_POLL_S))
+    return 0
+
+
+def _log_of(layout: ExperimentLayout, run: PlannedRun) -> Path | None:
+    return newest_log(layout, run.run_id, elements_of(layout).get(run.run_id, ()))
+
+
+def _follow(layout: ExperimentLayout, run: PlannedRun, log: Path, wait: Callable[[], None]) -> None:
+    """Print what is added, also by attempts that come after; ends when the run is not at work any more."""
+    position = log.stat().st_size
+    while True:
+        at_work = _is_at_work(layout, run)
+        with log.open("rb") as stream:
+            stream.seek(position)
+            added = stream.read()
+        position += len(added)
+        sys.stdout.write(added.decode("utf-8", errors="replace"))
+        sys.stdout.flush()
+        newer = _log_of(layout, run)
+        if newer is not None and newer != log:
+            log, position = newer, 0
+            print(log, file=sys.stderr, flush=True)
+        elif not at_work:
+            return
+        wait()
+
+
+def _is_at_work(layout: ExperimentLayout, run: PlannedRun) -> bool:
+    status = read_status(layout.run(run.run_id))
+    return status is not None and status.state in ACTIVE and status.silence_s() < SILENCE_S

@@ -1,0 +1,80 @@
+"""The table that keeps itself up to date, without asking Slurm more often than a cluster's admins like."""
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+
+from sam2ft.runs.layout import ExperimentLayout
+from sam2ft.sweeps.state.collect import experiment_layout, newest_plan
+from sam2ft.sweeps.state.slurm_snapshot import Evidence, look_for
+from sam2ft.sweeps.status.table import BAD, footer, look_at, status_page
+
+LEAST_S, MOST_S = 10.0, 120.0
+"""Slurm is asked at most every 10 s, and every 2 minutes where nothing changes."""
+_GROWTH = 1.5
+_SHARE = 0.05
+"""A Slurm that needs long to answer is asked rarely: answers take no more than this share of the time."""
+_LIVE = ("running", "queued")
+
+
+@dataclass
+class Lookout:
+    """Remembers what Slurm said, and asks again when it is time to."""
+
+    ask: Callable[[], Evidence]
+    clock: Callable[[], float] = time.monotonic
+    _seen: Evidence | None = None
+    _asked_at: float = 0.0
+    _wait_s: float = LEAST_S
+
+    def look(self) -> Evidence:
+        """What Slurm says now, or said when it was asked last."""
+        if self._seen is None or self.clock() - self._asked_at >= self._wait_s:
+            started = self.clock()
+            new = self.ask()
+            took = self.clock() - started
+            same = self._seen is not None and new.queue == self._seen.queue
+            wait_s = self._wait_s * _GROWTH if same else LEAST_S
+            self._wait_s = min(MOST_S, max(LEAST_S, wait_s, took / _SHARE))
+            self._asked_at, self._seen = self.clock(), new
+        return self._seen
+
+
+def watch(path: Path, every_s: float, *, only_failed: bool = False) -> int:
+    """Show the table until nothing runs or waits: in place on a terminal, a line per change elsewhere."""
+    layout = experiment_layout(path)
+    lookout = Lookout(lambda: look_for(layout))
+    if not sys.stdout.isatty():
+        _print_changes(layout, lookout, every_s)
+        return 0
+    with Live(console=Console(), auto_refresh=False) as live:
+        while True:
+            rows, evidence = look_at(layout, newest_plan(layout), lookout.look())
+            shown = [row for row in rows if row["state"] in BAD] if only_failed else rows
+            live.update(status_page(shown, rows, evidence), refresh=True)
+            if not is_live(rows):
+                return 0
+            time.sleep(every_s)
+
+
+def _print_changes(layout: ExperimentLayout, lookout: Lookout, every_s: float) -> None:
+    said = ""
+    while True:
+        rows, evidence = look_at(layout, newest_plan(layout), lookout.look())
+        if (text := footer(rows, evidence)) != said:
+            said = text
+            print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
+        if not is_live(rows):
+            return
+        time.sleep(every_s)
+
+
+def is_live(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether there is anything to wait for."""
+    return any(row["state"] in _LIVE for row in rows)

@@ -1,0 +1,151 @@
+"""Everything that is known about one run, for people: its state and why, its jobs, its last lines, what to do next."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from sam2ft.report.comparison.words import printable
+from sam2ft.runs.attempt.status import RunStatus
+from sam2ft.runs.layout import ExperimentLayout
+from sam2ft.slurm.accounting import Accounted
+from sam2ft.slurm.queue import QueueEntry
+from sam2ft.sweeps.state.collect import experiment_layout, newest_plan, standings_of
+from sam2ft.sweeps.state.logs import last_lines, newest_log
+from sam2ft.sweeps.state.reconcile import Standing
+from sam2ft.sweeps.state.slurm_snapshot import Evidence, look_for
+from sam2ft.sweeps.status.choose import find_run
+from sam2ft.sweeps.status.table import duration
+from sam2ft.sweeps.submit.records import Element
+
+REASONS = {
+    "Priority": "other jobs come first",
+    "Resources": "waits until enough is free",
+    "Dependency": "waits for other jobs",
+    "DependencyNeverSatisfied": "what it waits for failed or was cancelled; it can never start",
+    "BeginTime": "was requeued; SLURM lets it wait about two minutes before it starts again",
+    "JobArrayTaskLimit": "as many of its array run as the throttle allows (make throttle changes it)",
+    "JobHeldUser": "you hold it (scontrol release lets it go)",
+    "JobHeldAdmin": "an administrator holds it",
+    "QOSMaxJobsPerUserLimit": "as many of your jobs run as the quality of service allows",
+    "QOSMaxGRESPerUser": "you have as many GPUs as the quality of service allows",
+    "QOSGrpGRES": "the group has as many GPUs as the quality of service allows",
+    "AssocGrpGRES": "the account has as many GPUs as it may",
+    "AssocMaxJobsLimit": "the account has as many jobs as it may",
+    "AssocGrpCpuLimit": "the account has as many cores as it may",
+    "MaxCpuPerAccount": "the account has as many cores as it may",
+    "PartitionTimeLimit": "asks for more time than the partition allows (resources.hours)",
+    "PartitionNodeLimit": "asks for more nodes than the partition has (resources.nodes)",
+    "PartitionDown": "the partition is down",
+    "PartitionInactive": "the partition takes no jobs now",
+    "ReqNodeNotAvail": "nodes that it asked for are down, drained or reserved",
+    "Reservation": "waits for its reservation",
+    "BadConstraints": "no node fits what it asks for (resources, slurm.constraint)",
+    "NodeDown": "a node that it needs is down",
+    "Licenses": "waits for a licence",
+    "Cleaning": "its last attempt is being cleaned up",
+    "launch failed requeued held": "could not be started on its node; held (scontrol release tries again)",
+}
+"""SLURM's reasons for waiting, in words."""
+
+NEXT = {
+    "new": "`make sweep` starts it",
+    "queued": "nothing to do; `status --watch` follows it",
+    "running": "nothing to do; `tail -f` shows its log",
+    "stopped": "`make sweep` continues it from its newest checkpoint",
+    "lost": "`make sweep` starts it again from its newest checkpoint",
+    "unknown": "ask where SLURM answers; `make sweep ARGS='--retry all'` starts it again, if it is surely gone",
+    "done": "nothing to do",
+    "error": "fix what the log says, then `make sweep ARGS='--retry error'`",
+    "oom": "more memory (resources.mem_gb), a smaller batch or image, then `make sweep ARGS='--retry oom'`",
+    "timeout": "more time (resources.hours) or checkpoints more often, then `make sweep ARGS='--retry timeout'`",
+    "no_progress": "its restarts brought no new step: look into the log, then `make sweep ARGS='--retry no_progress'`",
+    "claimed": "another attempt took over; `make sweep ARGS='--retry failed'` starts it again",
+}
+"""State, or class of failure -> what to do."""
+
+_LINES = 15
+
+
+def show_why(path: Path, text: str) -> int:
+    """What `status.py EXP why RUN` does."""
+    layout = experiment_layout(path)
+    plan = newest_plan(layout)
+    chosen = find_run(plan.runs, text)
+    evidence = look_for(layout)
+    standings = standings_of(layout, plan, evidence)
+    standing = next(entry for entry in standings if entry.run.run_id == chosen.run_id)
+    for line in explanation(layout, standing, evidence):
+        print(printable(line))
+    return 0
+
+
+def explanation(layout: ExperimentLayout, standing: Standing, evidence: Evidence) -> Iterator[str]:
+    """Line by line, what is known."""
+    run, status = standing.run, standing.status
+    yield f"{run.name}  (index {run.index}, {layout.run(run.run_id).folder})"
+    kind = f" ({standing.failure_class})" if standing.failure_class else ""
+    waits = f", before its {standing.waits_for}" if standing.waits_for else ""
+    yield f"state       {standing.state}{kind}{waits}"
+    if standing.reason:
+        yield f"reason      {standing.reason}"
+    yield f"known from  {standing.source}"
+    if status is not None:
+        yield from _own_words(status)
+    for element in standing.jobs:
+        yield from _job(element, evidence)
+    if evidence.queue is None and standing.jobs:
+        yield "            SLURM's queue does not answer here"
+    elif evidence.accounting is None and standing.jobs:
+        yield "            no accounting here: how jobs ended is known only from the run itself"
+    log = newest_log(layout, run.run_id, standing.jobs)
+    if log is not None and standing.state not in ("done", "new"):
+        yield f"log         {log}"
+        yield from (f"  | {line}" for line in last_lines(log, _LINES))
+    yield f"next        {NEXT[standing.failure_class or standing.state]}"
+
+
+def _own_words(status: RunStatus) -> Iterator[str]:
+    parts: list[str] = [status.state]
+    if status.epoch is not None:
+        parts.append(f"epoch {status.epoch + 1}" + (f" of {status.num_epochs}" if status.num_epochs else ""))
+    if status.step is not None:
+        parts.append(f"step {status.step}")
+    if status.best_value is not None:
+        parts.append(f"best {status.monitor} {status.best_value:.4f}")
+    if status.trained:
+        parts.append("training has ended")
+    yield f"it says     {', '.join(parts)}"
+    silence_s = status.silence_s()
+    when = f"{duration(silence_s)} ago" if silence_s >= 0 else f"{duration(-silence_s)} in the future"
+    yield f"attempt     {status.attempt}, last heartbeat {when}"
+
+
+def _job(element: Element, evidence: Evidence) -> Iterator[str]:
+    stage = {"train": "training", "eval": "evaluation"}.get(element.stage, "training and evaluation")
+    entry, known = (evidence.queue or {}).get(element.job), (evidence.accounting or {}).get(element.job)
+    yield f"job         {element.job}  {stage}, submission {element.submission}{_in_queue(entry, evidence)}"
+    if entry is not None and entry.waits:
+        words = REASONS.get(entry.reason.partition(",")[0], "")
+        yield f"            {entry.reason}{': ' + words if words else ''}"
+        if entry.dependency:
+            yield f"            waits for {entry.dependency}"
+        if entry.start:
+            yield f"            SLURM expects to start it at {entry.start} UTC"
+    if known is not None:
+        yield f"            {_accounting_line(known)}"
+        if known.removed:
+            yield "            SLURM removed it: the training it waited for did not end well"
+        for count, attempt in enumerate(known.attempts if len(known.attempts) > 1 else ()):
+            after = f"after {duration(attempt.elapsed_s)}{f' on {attempt.nodes}' if attempt.nodes else ''}"
+            yield f"            attempt {count}: {attempt.state} {attempt.exit_code} {after}"
+
+
+def _in_queue(entry: QueueEntry | None, evidence: Evidence) -> str:
+    if entry is not None:
+        return f": {entry.state}{f' on {entry.nodes}' if entry.nodes else ''}"
+    return ": not in the queue" if evidence.queue is not None else ""
+
+
+def _accounting_line(known: Accounted) -> str:
+    hours = f"{known.gpu_hours:.2f} GPU-hours" if known.gpu_hours else f"{known.cpu_hours:.2f} core-hours"
+    restarts = f", {known.restarts} restarts" if known.restarts else ""
+    return f"accounting: {known.state} {known.exit_code}, {duration(known.elapsed_s)} at work{restarts}, {hours}"

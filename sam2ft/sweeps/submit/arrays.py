@@ -1,0 +1,116 @@
+"""How what is wanted becomes arrays: one per stage, resource class and chunk, in the order of sbatch calls. Pure."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sam2ft.core.files import sha256_text
+from sam2ft.runs.plan_file import PlannedRun, Resources, Stage
+from sam2ft.slurm.partitions import ArrayLimits
+from sam2ft.sweeps.submit.chain import Wanted
+from sam2ft.sweeps.submit.records import Record, RecordedArray
+from sam2ft.sweeps.submit.throttle import shares
+
+
+@dataclass(frozen=True)
+class Array:
+    """Runs that ask for the same resources; element k of the Slurm array is `runs[k]`, one run is a plain job."""
+
+    stage: Stage
+    resources: Resources
+    runs: tuple[PlannedRun, ...]
+    follows: int | None = None
+    """Position, in the same submission, of the trainings that its elements wait for one by one."""
+    depends: str = ""
+    """Dependency on jobs of earlier submissions, as for sbatch."""
+    parallel: int = 1
+    """Elements that may run at once."""
+
+    def dependency(self, training: str | None) -> str:
+        """What sbatch is given as --dependency, when the trainings it follows have the job id `training`."""
+        if self.follows is None:
+            return self.depends
+        # After a plain job aftercorr means the same, but only by accident of Slurm's code.
+        return f"{'aftercorr' if len(self.runs) > 1 else 'afterok'}:{training}"
+
+
+def arrays_of(
+    wanted: Sequence[Wanted], earlier: Sequence[Record], limits: ArrayLimits, max_parallel: int
+) -> tuple[Array, ...]:
+    """The arrays of one submission: each chunk of trainings with its evaluations behind it, then evaluations alone.
+
+    `earlier` says what the jobs are that evaluations wait for. Over all arrays together at most `max_parallel` elements
+    run at once, except that each array gets one.
+    """
+    most = max(1, limits.elements)
+    arrays: list[Array] = []
+    classes: dict[tuple[Resources, Resources], list[PlannedRun]] = {}
+    for entry in wanted:
+        if entry.train:
+            classes.setdefault((entry.run.resources, entry.run.eval_resources), []).append(entry.run)
+    for (resources, eval_resources), runs in classes.items():
+        for chunk in _chunks(runs, most):
+            # The same runs at the same positions: aftercorr pairs elements by their index.
+            arrays.append(Array("train", resources, chunk))
+            arrays.append(Array("eval", eval_resources, chunk, follows=len(arrays) - 1))
+    arrays += _evaluations([entry for entry in wanted if not entry.train], earlier, most)
+    sizes = [(len(array.runs), array.stage) for array in arrays]
+    parallel = shares(max_parallel, sizes, num_runs=len(wanted))
+    return tuple(replace(array, parallel=share) for array, share in zip(arrays, parallel, strict=True))
+
+
+def _evaluations(wanted: Sequence[Wanted], earlier: Sequence[Record], most: int) -> list[Array]:
+    """Evaluations alone: those that wait for the same thing, or for nothing, share arrays."""
+    known = {array.job: array for record in earlier for array in record.arrays if array.job is not None}
+    paired = _paired(wanted, known)
+    groups: dict[tuple[str, Resources], list[PlannedRun]] = {}
+    for entry in wanted:
+        depends = paired.get(entry.run.run_id) or _depends(entry, known)
+        groups.setdefault((depends, entry.run.eval_resources), []).append(entry.run)
+    return [
+        Array("eval", resources, chunk, depends=depends)
+        for (depends, resources), runs in groups.items()
+        for chunk in _chunks(runs, most)
+    ]
+
+
+def _paired(wanted: Sequence[Wanted], known: Mapping[str, RecordedArray]) -> dict[str, str]:
+    """run_id -> `aftercorr:A` where all elements of a training array A, in their order, are waited for."""
+    followers: dict[str, list[tuple[int, PlannedRun]]] = {}
+    for entry in wanted:
+        if len(entry.after) == 1 and "_" in entry.after[0] and _stage(entry.after[0], known) != "eval":
+            array, _, position = entry.after[0].partition("_")
+            followers.setdefault(array, []).append((int(position), entry.run))
+    paired: dict[str, str] = {}
+    for array, found in followers.items():
+        whole = [position for position, _ in found] == list(range(len(known[array].runs)))
+        if whole and len({run.eval_resources for _, run in found}) == 1:
+            paired |= {run.run_id: f"aftercorr:{array}" for _, run in found}
+    return paired
+
+
+def _depends(entry: Wanted, known: Mapping[str, RecordedArray]) -> str:
+    trainings = [job for job in entry.after if _stage(job, known) != "eval"]
+    evaluations = [job for job in entry.after if _stage(job, known) == "eval"]
+    parts = [f"afterok:{':'.join(trainings)}"] if trainings else []
+    # A run has one writer: another evaluation of it has to end first, well or not.
+    return ",".join([*parts, f"afterany:{':'.join(evaluations)}"] if evaluations else parts)
+
+
+def _stage(job: str, known: Mapping[str, RecordedArray]) -> Stage:
+    return known[job.partition("_")[0]].stage
+
+
+def _chunks(runs: Sequence[PlannedRun], most: int) -> list[tuple[PlannedRun, ...]]:
+    return [tuple(runs[start : start + most]) for start in range(0, len(runs), most)]
+
+
+def name_prefix(experiment: str, folder: str, number: int, token: str) -> str:
+    """What the names of all jobs of one submission begin with.
+
+    Unique over submissions (`number`), working directories and experiments (`folder`, absolute), and over a folder that
+    was removed and made again while its jobs were still queued (`token`, drawn for each submission).
+    """
+    # Commas and blanks would part names for squeue; a name is a column of 255 bytes in the accounting.
+    readable = re.sub(r"[^A-Za-z0-9_.-]", "-", experiment)[:60]
+    return f"s2ft-{readable}-{sha256_text(folder)[:8]}-{number}-{token}"

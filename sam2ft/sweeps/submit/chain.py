@@ -1,0 +1,76 @@
+"""What a sweep hands to Slurm for each run: a training with its evaluation, or an evaluation and what it waits for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sam2ft.runs.attempt.status import is_trained
+from sam2ft.runs.layout import ExperimentLayout
+from sam2ft.runs.plan_file import Plan, PlannedRun, evaluation_is_current
+from sam2ft.slurm.lookup import NO_QUEUE, SubmissionError
+from sam2ft.slurm.queue import QueueEntry
+from sam2ft.sweeps.state.reconcile import Standing
+from sam2ft.sweeps.submit.records import Element
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be submitted for one run."""
+
+    run: PlannedRun
+    train: bool
+    """True: a training, and an evaluation that starts when it has ended well. False: an evaluation alone."""
+    after: tuple[str, ...] = ()
+    """Queued or running Slurm jobs of the same run that an evaluation alone waits for: its training has to end well,
+    other evaluations have to end (claim.json allows one writer)."""
+
+
+def wanted_of(
+    layout: ExperimentLayout,
+    plan: Plan,
+    standings: Sequence[Standing],
+    chosen: Sequence[PlannedRun],
+    queue: Mapping[str, QueueEntry] | None,
+) -> tuple[Wanted, ...]:
+    """What to submit, in the order of the plan, given all standings of the plan and the runs that a sweep starts now.
+
+    To the `chosen` ones this adds the evaluations that nobody makes although their training (or another evaluation of
+    the run) is queued or running: what a launcher that died, or other `eval:` settings, have left to do.
+    Errors: SubmissionError when the queue could not be asked, because what is there could be submitted twice.
+    """
+    if queue is None:
+        raise SubmissionError(NO_QUEUE)
+    started = {run.run_id for run in chosen}
+    found = (_wanted(layout, plan, standing, queue, chosen=standing.run.run_id in started) for standing in standings)
+    return tuple(wanted for wanted in found if wanted is not None)
+
+
+def _wanted(
+    layout: ExperimentLayout, plan: Plan, standing: Standing, queue: Mapping[str, QueueEntry], *, chosen: bool
+) -> Wanted | None:
+    run = standing.run
+    live = [element for element in standing.jobs if element.job in queue and not queue[element.job].stuck]
+    evaluations = [element for element in live if element.stage == "eval"]
+    after = tuple(element.job for element in evaluations)
+    if trainings := [element for element in live if element.stage != "eval"]:
+        last = trainings[-1]
+        makers = [element for element in live if element.submission >= last.submission and element.stage != "train"]
+        return None if _cover(makers, run.eval_ids) else Wanted(run, train=False, after=(last.job, *after))
+    trained = run.baseline or (is_trained(layout.run(run.run_id)) and not (plan.fresh and chosen))
+    if not trained:
+        return Wanted(run, train=True) if chosen else None
+    if evaluations:
+        return None if _cover(evaluations, _missing(layout, standing)) else Wanted(run, train=False, after=after)
+    return Wanted(run, train=False) if chosen else None
+
+
+def _missing(layout: ExperimentLayout, standing: Standing) -> list[str]:
+    """Evaluations of a run that are not there, or were made with other weights."""
+    run, best = standing.run, standing.status.best_sha256 if standing.status else None
+    place = layout.run(run.run_id)
+    return [eval_id for eval_id in run.eval_ids if not evaluation_is_current(place, run, eval_id, best)]
+
+
+def _cover(makers: Sequence[Element], needed: Sequence[str]) -> bool:
+    """Whether the jobs make all `needed` evaluations; one whose record does not say which makes all."""
+    made = {eval_id for element in makers for eval_id in element.eval_ids}
+    return any(not element.eval_ids for element in makers) or set(needed) <= made

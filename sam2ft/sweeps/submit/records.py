@@ -1,0 +1,155 @@
+"""What was handed to Slurm: the files `submissions/<n>.json`, written before each sbatch and again after it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from sam2ft.core.errors import DataError
+from sam2ft.core.files import read_json, write_text
+from sam2ft.runs.layout import ExperimentLayout
+from sam2ft.runs.plan_file import Stage
+
+RECORD_VERSION = 2
+
+
+@dataclass(frozen=True)
+class Element:
+    """One Slurm job that was submitted for a run: an element of an array, or a plain job."""
+
+    job: str
+    """`<array>_<k>`, or the plain id where the array has one element (submitit submits those as plain jobs)."""
+    stage: Stage
+    submission: int
+    eval_ids: tuple[str, ...] = ()
+    """Evaluations that it makes, where it makes any and its record says which."""
+
+    @property
+    def array(self) -> str:
+        """Slurm's id of the whole array (of the job itself for a plain one)."""
+        return self.job.partition("_")[0]
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """The run behind one element: its index in the plan is what the job is started with."""
+
+    index: int
+    run_id: str
+    eval_ids: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        return cls(value["index"], value["run_id"], tuple(value.get("eval_ids", ())))
+
+
+@dataclass(frozen=True)
+class RecordedArray:
+    """One sbatch call; element k is `runs[k]`, frozen for good."""
+
+    job_name: str
+    """Unique over submissions, experiments and working directories: by it a lost job id is found again."""
+    stage: Stage
+    job: str | None
+    """Slurm's id; None until sbatch has answered."""
+    depends: str
+    """What sbatch was given as --dependency; before it was called, job names stand for ids that are not known yet."""
+    runs: tuple[RecordedRun, ...]
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        runs = tuple(RecordedRun.from_json(run) for run in value["runs"])
+        return cls(value["job_name"], value["stage"], value["job"], value.get("depends", ""), runs)
+
+    def element(self, position: int) -> str | None:
+        """Job id of element `position`, or None while nobody knows it."""
+        return self.job if self.job is None or len(self.runs) == 1 else f"{self.job}_{position}"
+
+
+@dataclass(frozen=True)
+class RecordedReport:
+    """The job that makes tables and report after everything else."""
+
+    job_name: str
+    job: str | None
+
+
+@dataclass(frozen=True)
+class Record:
+    """One submission: what it meant to hand over, and what Slurm called it."""
+
+    number: int
+    plan: str
+    """Plan id; its file says what the indices mean."""
+    site: str
+    time: str
+    """UTC, ISO 8601: when the intent was written."""
+    arrays: tuple[RecordedArray, ...]
+    report: RecordedReport
+
+    def to_json(self) -> dict[str, Any]:
+        # dataclasses.asdict copies every value: seconds for ten thousand runs, and a record is written many times.
+        arrays = [vars(array) | {"runs": [vars(run) for run in array.runs]} for array in self.arrays]
+        return {"version": RECORD_VERSION} | vars(self) | {"arrays": arrays, "report": vars(self.report)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        if value.get("version", 1) not in (1, RECORD_VERSION):
+            raise ValueError(f"version {value['version']}, this sam2ft reads 1 and {RECORD_VERSION}")
+        arrays = tuple(RecordedArray.from_json(array) for array in value["arrays"])
+        # Version 1 had the report's job id alone.
+        report = value["report"] if "report" in value else {"job_name": "", "job": value["aggregate"]}
+        return cls(value["number"], value["plan"], value["site"], value["time"], arrays, RecordedReport(**report))
+
+    def with_array(self, position: int, **changes: Any) -> Self:
+        """The record with another word on array `position`."""
+        arrays = list(self.arrays)
+        arrays[position] = replace(arrays[position], **changes)
+        return replace(self, arrays=tuple(arrays))
+
+    def with_report(self, job: str) -> Self:
+        return replace(self, report=replace(self.report, job=job))
+
+
+def write_record(layout: ExperimentLayout, record: Record) -> None:
+    """Whole or not at all; one line for each array, because the encoder that indents is ten times slower."""
+    value = record.to_json()
+    arrays = ",\n".join(json.dumps(array, ensure_ascii=False, allow_nan=False) for array in value.pop("arrays"))
+    head = json.dumps(value, ensure_ascii=False, allow_nan=False).removesuffix("}")
+    write_text(layout.submission(record.number), f'{head}, "arrays": [\n{arrays}\n]}}\n')
+
+
+def read_record(layout: ExperimentLayout, number: int) -> Record:
+    """Errors: DataError for a file that is no record of a submission."""
+    path = layout.submission(number)
+    value = read_json(path)
+    try:
+        return Record.from_json(value)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: not the record of a submission ({error})") from None
+
+
+def records_of(layout: ExperimentLayout) -> tuple[Record, ...]:
+    """Every submission of an experiment, oldest first."""
+    return tuple(read_record(layout, number) for number in _numbers(layout))
+
+
+def next_number(layout: ExperimentLayout) -> int:
+    """The number of the next submission."""
+    return max(_numbers(layout), default=0) + 1
+
+
+def _numbers(layout: ExperimentLayout) -> list[int]:
+    return sorted(int(path.stem) for path in layout.submissions.glob("*.json") if path.stem.isdecimal())
+
+
+def elements_of(layout: ExperimentLayout) -> dict[str, tuple[Element, ...]]:
+    """run_id -> the Slurm jobs that were ever submitted for it, oldest first; none for arrays that never were."""
+    elements: dict[str, list[Element]] = {}
+    for record in records_of(layout):
+        for array in record.arrays:
+            for position, run in enumerate(array.runs):
+                if (job := array.element(position)) is not None:
+                    element = Element(job, array.stage, record.number, run.eval_ids)
+                    elements.setdefault(run.run_id, []).append(element)
+    return {run_id: tuple(found) for run_id, found in elements.items()}

@@ -1,0 +1,238 @@
+"""Handing runs to Slurm: arrays of trainings with their evaluations behind them, then one report after everything.
+
+The only importer of submitit, which writes the script's text and the pickles, and starts the function inside the job.
+States, names, stopping and requeueing are ours.
+"""
+
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sam2ft.core.errors import DataError
+from sam2ft.core.files import write_text
+from sam2ft.jobs.job import run_point
+from sam2ft.runs.attempt.status import RunStatus, read_status
+from sam2ft.runs.layout import ExperimentLayout, RunLayout
+from sam2ft.runs.plan_file import Plan
+from sam2ft.slurm.lookup import NO_QUEUE, SubmissionError, ids_by_name
+from sam2ft.slurm.partitions import ArrayLimits
+from sam2ft.slurm.queue import QueueEntry, read_queue
+from sam2ft.slurm.sbatch import Desk, desk, sbatch
+from sam2ft.slurm.script import PICKLE, Batch, python_command, report_parameters, report_resources, work_parameters
+from sam2ft.slurm.site import Site
+from sam2ft.sweeps.state.collect import aggregate_folder
+from sam2ft.sweeps.state.slurm_snapshot import submitters
+from sam2ft.sweeps.submit.arrays import Array, arrays_of, name_prefix
+from sam2ft.sweeps.submit.chain import Wanted
+from sam2ft.sweeps.submit.records import (
+    Record,
+    RecordedArray,
+    RecordedReport,
+    RecordedRun,
+    next_number,
+    records_of,
+    write_record,
+)
+from sam2ft.sweeps.submit.stop_lead import stop_lead_s
+
+Arguments = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """What one call handed to Slurm."""
+
+    number: int | None
+    """Of the submission; None when there was nothing to submit."""
+    jobs: tuple[str, ...]
+    """One id per array, in the order of the calls."""
+    report: str | None
+    """Job id of the report, when it needed a new one."""
+    num_trainings: int = 0
+    num_evaluations: int = 0
+
+    def sentence(self) -> str:
+        """For people."""
+        if self.number is None:
+            return "nothing to submit"
+        what = f"{self.num_trainings} trainings and {self.num_evaluations} evaluations as job {', '.join(self.jobs)}"
+        return f"submitted {what if self.jobs else 'no runs'}; the report follows as {self.report}"
+
+
+def submit(
+    layout: ExperimentLayout, plan: Plan, wanted: Sequence[Wanted], site: Site, limits: ArrayLimits
+) -> Submitted:
+    """Submit what is wanted and a report after everything that is queued or running; returns at once.
+
+    To be called with nothing wanted, too: a report that an earlier call could not submit is submitted then. The record
+    is written before the first sbatch (what is about to happen, under unique job names) and after each one (its id).
+    Errors: SubmissionError with what sbatch said; what was submitted before stays, and the next call does the rest.
+    """
+    if shutil.which("srun") is None:
+        raise SubmissionError("no srun on this machine; a sweep is submitted from where sbatch and srun are")
+    with desk(layout) as here:
+        queue = read_queue(submitters(layout))
+        if queue is None:
+            raise SubmissionError(NO_QUEUE)
+        earlier = records_of(layout)
+        arrays = arrays_of(wanted, earlier, limits, site.slurm.max_parallel)
+        if not arrays and not _report_is_due(earlier, queue):
+            return Submitted(None, (), None)
+        record = _intent(layout, plan, site, arrays, earlier)
+        write_record(layout, record)
+        office = _Office(layout, site, here)
+        for position, array in enumerate(arrays):
+            record = office.submit_array(record, position, array)
+        own = [str(array.job) for array in record.arrays] if arrays else []
+        record = office.submit_report(record, [*_live_arrays(earlier, queue), *own])
+        _cancel_superseded(earlier, queue)
+    trained = sum(len(array.runs) for array in arrays if array.stage == "train")
+    evaluated = sum(len(array.runs) for array in arrays if array.stage == "eval")
+    return Submitted(record.number, tuple(own), record.report.job, trained, evaluated)
+
+
+def _report_is_due(earlier: Sequence[Record], queue: Mapping[str, QueueEntry]) -> bool:
+    """Whether something was submitted that no report waits for, or will wait for when it runs."""
+    last = max((record.number for record in earlier if record.report.job is not None), default=0)
+    later = any(array.job is not None for record in earlier if record.number > last for array in record.arrays)
+    ahead = any(record.report.job in queue for record in earlier if record.number == last)
+    return later or (bool(_live_arrays(earlier, queue)) and not ahead)
+
+
+def _live_arrays(records: Sequence[Record], queue: Mapping[str, QueueEntry]) -> list[str]:
+    """Ids of the arrays of `records` that have an element in the queue."""
+    listed = {job.partition("_")[0] for job in queue}
+    return [array.job for record in records for array in record.arrays if array.job in listed and array.job]
+
+
+def _intent(
+    layout: ExperimentLayout, plan: Plan, site: Site, arrays: Sequence[Array], earlier: Sequence[Record]
+) -> Record:
+    """What is about to happen. Where only a report is missing, its submission's own record is completed."""
+    if (
+        not arrays
+        and earlier[-1].report.job is None
+        and earlier[-1].report.job_name
+        and earlier[-1].plan == plan.plan_id
+    ):
+        return earlier[-1]
+    number = next_number(layout)
+    prefix = name_prefix(plan.experiment, str(layout.folder.resolve()), number, secrets.token_hex(3))
+    names = [f"{prefix}-{count}" for count in range(len(arrays))]
+    recorded = tuple(
+        RecordedArray(
+            job_name=name,
+            stage=array.stage,
+            job=None,
+            depends=array.dependency(None if array.follows is None else names[array.follows]),
+            runs=tuple(
+                RecordedRun(run.index, run.run_id, run.eval_ids if array.stage == "eval" else ()) for run in array.runs
+            ),
+        )
+        for name, array in zip(names, arrays, strict=True)
+    )
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return Record(number, plan.plan_id, site.name, now, recorded, RecordedReport(f"{prefix}-report", None))
+
+
+@dataclass(frozen=True)
+class _Office:
+    """What all sbatch calls of one submission share."""
+
+    layout: ExperimentLayout
+    site: Site
+    desk: Desk
+
+    def submit_array(self, record: Record, position: int, array: Array) -> Record:
+        """One sbatch call, then the record with its id."""
+        name, scripts = record.arrays[position].job_name, self.layout.scripts(record.number).resolve()
+        runs = self.layout.folder.resolve()
+        depends = array.dependency(None if array.follows is None else record.arrays[array.follows].job)
+        lead_s = stop_lead_s(
+            self.site.slurm.stop_lead_s,
+            array.resources,
+            [_status(self.layout.run(run.run_id)) for run in array.runs],
+        )
+        batch = Batch(name, array.resources, len(array.runs), array.parallel, depends, lead_s)
+        chosen = work_parameters(batch, self.site, runs, scripts)
+        arguments = [(str(runs), record.plan, run.index, array.stage) for run in array.runs]
+        job = self._submit(scripts, chosen, run_point, arguments, record.time)
+        record = record.with_array(position, job=job, depends=depends)
+        write_record(self.layout, record)
+        return record
+
+    def submit_report(self, record: Record, after: Collection[str]) -> Record:
+        """The report. afterany: with afterok it would wait for ever behind one failure."""
+        scripts = self.layout.scripts(record.number).resolve()
+        depends = f"afterany:{':'.join(after)}" if after else ""
+        batch = Batch(record.report.job_name, report_resources(self.site), 1, dependency=depends)
+        chosen = report_parameters(batch, self.site, scripts)
+        arguments = [(str(self.layout.folder.resolve()), record.plan)]
+        record = record.with_report(self._submit(scripts, chosen, aggregate_folder, arguments, record.time))
+        write_record(self.layout, record)
+        return record
+
+    def _submit(
+        self,
+        scripts: Path,
+        chosen: dict[str, Any],
+        function: Callable[..., None],
+        arguments: Sequence[Arguments],
+        since: str,
+    ) -> str:
+        script = write_batch(scripts, chosen, function, arguments, self.site)
+        name = str(chosen["job_name"])
+        return sbatch(self.desk, script, lambda: ids_by_name([name], since, submitters(self.layout)).get(name))
+
+
+def _status(layout: RunLayout) -> RunStatus | None:
+    """What the run says; a file that cannot be read says nothing about times."""
+    try:
+        return read_status(layout)
+    except DataError:
+        return None
+
+
+def write_batch(
+    scripts: Path, chosen: Mapping[str, Any], function: Callable[..., None], arguments: Sequence[Arguments], site: Site
+) -> Path:
+    """Write the script of one sbatch call and a pickle per element into `scripts`; returns the script's path.
+
+    A pickle holds the function by its name, and plain ids: code is what is installed when the job starts.
+    """
+    import submitit
+    from submitit.core.utils import DelayedSubmission
+
+    parameters = dict(chosen)
+    elements = parameters.pop("map_count", None)
+    executor = submitit.SlurmExecutor(folder=scripts, python=python_command(site, sys.executable))
+    executor.update_parameters(**parameters)
+    # submitit sets these two when it submits itself: it would name pickles only after sbatch, when it may be dead.
+    if elements is not None:
+        executor.parameters["map_count"] = elements
+    text = executor._make_submission_file_text(executor._submitit_command_str, "")
+    scripts.mkdir(parents=True, exist_ok=True)
+    for position, values in enumerate(arguments):
+        delayed = DelayedSubmission(function, *values)
+        delayed.set_timeout(parameters["time"], 0)
+        delayed.dump(scripts / PICKLE.format(job_name=parameters["job_name"], position=position))
+    script = scripts / f"{parameters['job_name']}.sh"
+    write_text(script, text + "\n")
+    return script
+
+
+def _cancel_superseded(earlier: Sequence[Record], queue: Mapping[str, QueueEntry]) -> None:
+    """Reports that wait and that the one just submitted replaces: a sweep has one report, and sends one mail.
+
+    Nothing depends on it: one that cannot be cancelled makes a report of what is there by then.
+    """
+    reports = [record.report.job for record in earlier if record.report.job is not None]
+    if waiting := [job for job in reports if job in queue and queue[job].waits]:
+        command = ["scancel", "--state=PENDING", *waiting]
+        subprocess.run(command, capture_output=True, check=False, timeout=60)

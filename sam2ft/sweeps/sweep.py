@@ -1,0 +1,233 @@
+"""A sweep from its YAML to its jobs: plan, show, run here or submit; a second call finds nothing to do."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sam2ft.config.load_experiment import load_experiment
+from sam2ft.core.errors import DONE, FAILED, UserError
+from sam2ft.jobs.preflight.preflight import ResolvedSweep, resolve
+from sam2ft.runs.layout import ExperimentLayout
+from sam2ft.runs.plan_file import Plan, PlannedRun, save_plan
+from sam2ft.runs.provenance import code_digest
+from sam2ft.slurm.partitions import ClusterLimits, read_limits
+from sam2ft.slurm.queue import cluster_name, slurm_is_here
+from sam2ft.slurm.site import Site, detect_site, load_site
+from sam2ft.sweeps.local.pool import LocalTask, Pool, visible_gpus
+from sam2ft.sweeps.lock import locked, writable
+from sam2ft.sweeps.plan.estimate import Where
+from sam2ft.sweeps.plan.plan import make_plan, write_configs
+from sam2ft.sweeps.plan.proposal import Proposal, print_json, propose
+from sam2ft.sweeps.state.collect import aggregate, standings_of
+from sam2ft.sweeps.state.reconcile import Retry
+from sam2ft.sweeps.state.slurm_snapshot import Evidence, look_for
+from sam2ft.sweeps.submit.adopt import adopt
+from sam2ft.sweeps.submit.chain import wanted_of
+
+MAX_RUNS_UNASKED = 100
+"""More runs than this are started only with --yes."""
+
+
+@dataclass(frozen=True)
+class SweepRequest:
+    """What launch/sweep.py was asked."""
+
+    experiment: Path
+    overrides: Sequence[str] = ()
+    site: str | None = None
+    local: int | None = None
+    """Workers on this machine, or None for Slurm (or, without one, a single worker)."""
+    dry_run: bool = False
+    retry: Retry | None = None
+    force: bool = False
+    calibrate: bool = False
+    """Measure instead of starting anything."""
+    strict_code: bool = False
+    max_gpu_hours: float | None = None
+    yes: bool = False
+    as_json: bool = False
+
+
+def sweep(request: SweepRequest) -> int:
+    """Do what is missing. Returns the exit code: 1 when a point failed in the local pool.
+
+    Errors: ProblemsError with everything that is wrong with any point, before anything is changed.
+    """
+    _refuse_contradictions(request)
+    site = _site(request)
+    loaded = load_experiment(request.experiment, request.overrides)
+    code = code_digest() if request.strict_code else None
+    resolved = resolve(loaded, dry_run=request.dry_run, fill=site.fill if site else None, code=code)
+    for text in (*resolved.warnings, *resolved.merged):
+        say(text)
+    if not resolved.runs:
+        _show_points(resolved, request)
+        return DONE
+    layout, where = ExperimentLayout.of(resolved.name), _where(site, request)
+    if request.calibrate:
+        from sam2ft.sweeps.plan.calibrate import calibrate_sweep
+
+        with locked(layout), writable(layout.folder):
+            return calibrate_sweep(layout, resolved, where, request.local or 1)
+    plan = make_plan(resolved, fresh=request.force, code=code)
+    if request.dry_run:
+        return _show_only(request, layout, resolved, plan, where)
+    return _start(request, layout, resolved, plan, where)
+
+
+def _show_only(
+    request: SweepRequest, layout: ExperimentLayout, resolved: ResolvedSweep, plan: Plan, where: Where
+) -> int:
+    proposal = propose(layout, resolved, plan, look_for(layout), where, retry=request.retry, ask_sbatch=True)
+    if request.as_json:
+        print_json(proposal.to_json(layout) | {"dry_run": True})
+    else:
+        proposal.show(layout)
+    proposal.refuse(request.max_gpu_hours)
+    return DONE
+
+
+def _start(request: SweepRequest, layout: ExperimentLayout, resolved: ResolvedSweep, plan: Plan, where: Where) -> int:
+    """Plan under the lock, refuse or show, then submit, or run here after the lock is given back."""
+    with locked(layout):
+        if where.site is not None:
+            for adopted in adopt(layout):
+                say(adopted)
+        evidence = look_for(layout)
+        proposal = propose(layout, resolved, plan, evidence, where, retry=request.retry, ask_sbatch=False)
+        _refuse(proposal, request, where)
+        if not request.as_json:
+            proposal.show(layout)
+        with writable(layout.folder):
+            submitted = _hand_over(layout, resolved, proposal, evidence, where)
+    if request.as_json:
+        print_json(proposal.to_json(layout) | {"dry_run": False, "submitted": submitted})
+    if where.site is not None:
+        return DONE
+    return run_here(layout, plan, proposal.runs, request.local or 1)
+
+
+def _hand_over(
+    layout: ExperimentLayout, resolved: ResolvedSweep, proposal: Proposal, evidence: Evidence, where: Where
+) -> dict[str, Any] | None:
+    """Write the plan and what its jobs read, and submit to the site where there is one."""
+    plan, runs = proposal.plan, proposal.runs
+    wanted = wanted_of(layout, plan, proposal.standings, runs, evidence.queue) if where.site is not None else ()
+    save_plan(layout, plan)
+    write_configs(layout, resolved, {run.index for run in (*runs, *(entry.run for entry in wanted))})
+    if where.site is None or where.limits is None:
+        return None
+    # Also with nothing wanted: it submits a report that an earlier call could not.
+    from sam2ft.sweeps.submit.submit import submit
+
+    done = submit(layout, plan, wanted, where.site, where.limits.arrays)
+    say(done.sentence())
+    return asdict(done)
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def _refuse_contradictions(request: SweepRequest) -> None:
+    """Errors: UserError for options that exclude each other or make no sense."""
+    if request.site is not None and request.local is not None:
+        raise UserError("--site and --local exclude each other")
+    if request.local is not None and request.local < 1:
+        raise UserError(f"--local {request.local}; allowed: 1 or more workers")
+    if request.max_gpu_hours is not None and not request.max_gpu_hours >= 0:
+        raise UserError(f"--max-gpu-hours {request.max_gpu_hours:g}; allowed: 0 or more")
+    if request.calibrate and request.dry_run:
+        raise UserError("--calibrate and --dry-run exclude each other; a plan shows what was measured")
+
+
+def _refuse(proposal: Proposal, request: SweepRequest, where: Where) -> None:
+    """Errors: UserError when what would be started is too much, or more than the partition takes."""
+    count = len(proposal.runs)
+    if where.site is not None and proposal.cost.problems:
+        listed = "\n".join(f"  {problem}" for problem in proposal.cost.problems)
+        raise UserError(f"site {where.site.name}: Slurm will not run this; nothing was submitted\n{listed}")
+    proposal.refuse(request.max_gpu_hours)
+    if count > MAX_RUNS_UNASKED and not request.yes:
+        raise UserError(f"{count} runs to start, more than {MAX_RUNS_UNASKED}; say --yes if that is meant")
+
+
+# --- where it runs ----------------------------------------------------------------------------------------------------
+
+
+def _where(site: Site | None, request: SweepRequest) -> Where:
+    if site is None:
+        return Where(None, None, min(1, len(visible_gpus(os.environ, Path("/dev")))))
+    return Where(site, _limits(request))
+
+
+def _limits(request: SweepRequest) -> ClusterLimits | None:
+    """What the cluster allows. Errors: UserError when it does not answer and something is to be submitted."""
+    if not request.dry_run:
+        return read_limits()
+    try:
+        return read_limits()
+    except UserError as error:
+        say(f"limits of the cluster are not checked: {error}")
+        return None
+
+
+def run_here(layout: ExperimentLayout, plan: Plan, runs: Sequence[PlannedRun], workers: int) -> int:
+    """Run `runs` with the local pool, then aggregate. Returns 1 when any of them failed."""
+    from sam2ft.sweeps.status.progress import progress
+
+    if runs:
+        at_once, gpus = min(workers, len(runs)), len(visible_gpus(os.environ, Path("/dev")))
+        if 0 < gpus < at_once:
+            say(f"{at_once} points at a time share {gpus} GPUs; with --local {gpus} each has one to itself")
+        with progress(layout, plan, runs) as on_poll:
+            ended = Pool(workers, on_poll=on_poll).run([_task(layout, plan, run) for run in runs])
+        for run, end in zip(runs, ended, strict=True):
+            if end.code:
+                say(f"{run.name}: ended with code {end.code}; see {layout.run(run.run_id).logs}")
+    aggregate(layout, plan)
+    started = {run.run_id for run in runs}
+    missing = [entry for entry in standings_of(layout, plan) if entry.run.run_id in started and entry.state != "done"]
+    return FAILED if missing else DONE
+
+
+def _task(layout: ExperimentLayout, plan: Plan, run: PlannedRun) -> LocalTask:
+    place = layout.run(run.run_id)
+    command = [sys.executable, "-m", "sam2ft.jobs.job", str(layout.folder), plan.plan_id, str(run.index), run.stage]
+    return LocalTask(run.run_id, command, place.child_output)
+
+
+def _site(request: SweepRequest) -> Site | None:
+    """The site to submit to, or None for this machine."""
+    if request.local is not None:
+        return None
+    if request.site is not None:
+        site = load_site(request.site)
+        if not slurm_is_here() and not request.dry_run:
+            raise UserError(f"--site {request.site}: no sbatch and squeue on this machine; use --local N here")
+        return site
+    # Slurm's programs may be installed where no Slurm answers.
+    if slurm_is_here() and (cluster := cluster_name()) is not None:
+        return detect_site(cluster)
+    say("no --site and no Slurm on this machine: planned for --local 1")
+    return None
+
+
+def _show_points(resolved: ResolvedSweep, request: SweepRequest) -> None:
+    """Points that have no id yet (a dry run before the data is there)."""
+    if request.as_json:
+        points = [
+            {"index": point.point.index, "name": point.point.name, "run": point.run_id} for point in resolved.points
+        ]
+        print_json({"experiment": resolved.name, "plan": None, "dry_run": True, "runs": points})
+        return
+    for point in resolved.points:
+        print(f"{point.point.index}  {point.point.name}  {point.run_id or 'no id yet'}")
+    print(f"{len(resolved.points)} points, not to be submitted before the warnings above are settled", flush=True)
+
+
+def say(text: str) -> None:
+    """Talk to people."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,255 @@
+"""Official weights: `python -m sam2ft.tools.download_weights sam2.1_hiera_tiny` (make weights MODEL=sam2.1_hiera_tiny).
+
+Beside each file lies `<file>.json`: its URL, size and sha256 as of the first download, which later runs verify. On a
+node without a network, `--from FOLDER` (or SAM2FT_WEIGHTS=FOLDER) takes files that were put there before; nothing is
+fetched.
+"""
+
+import argparse
+import http.client
+import os
+import shutil
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from sam2ft.core.command import command
+from sam2ft.core.errors import CheckpointError, ConfigError
+from sam2ft.core.files import read_json, replacing, sha256_file, sync_folder, write_json
+from sam2ft.model.weights import OFFICIAL, OfficialWeights, describe, read_weights
+
+STAGED = "SAM2FT_WEIGHTS"
+"""Environment variable: the folder of --from."""
+
+_CHUNK_BYTES = 1 << 20
+_TIMEOUT_S = 60
+_FIRST = (
+    "size and sha256 are recorded now, at the first download: none are published, so they check the file "
+    "from now on, not this download"
+)
+
+Check = Callable[[Path], None]
+"""Raises CheckpointError for a file that is not what was asked for."""
+
+
+def _unchecked(path: Path) -> None:
+    """Whatever arrived is what was asked for."""
+
+
+def download(url: str, path: Path, check: Check = _unchecked) -> dict[str, Any]:
+    """Fetch `url` to `path`, continuing a download that was cut off; returns the record written beside it.
+
+    A file that is there is only verified. Errors: CheckpointError when it differs from its record, when the server
+    sends fewer bytes than it announced, or cannot be reached (run again: what has arrived is kept in `<file>.part`);
+    what `check` raises of the whole file, which is then not kept.
+    """
+    record_path = _record_path(path)
+    if path.is_file() and record_path.is_file():
+        return _verified(path, read_json(record_path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_file():
+        check(path)
+    else:
+        partial = path.with_name(path.name + ".part")
+        _fetch(url, partial)
+        try:
+            check(partial)
+        except CheckpointError:
+            partial.unlink()
+            raise
+        partial.replace(path)
+        sync_folder(path.parent)
+    record = _record(url, path)
+    write_json(record_path, record)
+    print(_FIRST, file=sys.stderr)
+    return record
+
+
+def take_staged(staged: Path, url: str, path: Path, check: Check = _unchecked) -> dict[str, Any]:
+    """Copy a file that was put into a folder before, with its record where it has one; nothing is fetched.
+
+    Errors: CheckpointError when it is not there, or is not what its record or `check` says.
+    """
+    if path.is_file() and _record_path(path).is_file():
+        return _verified(path, read_json(_record_path(path)))
+    source = staged / path.name
+    if not source.is_file():
+        raise CheckpointError(f"{source}: no such file; fetch it where there is a network: {url}")
+    known = _record_path(source)
+    if known.is_file():
+        _verified(source, read_json(known))
+    else:
+        check(source)
+    if source.resolve() != path.resolve():
+        with replacing(path) as partial:
+            shutil.copyfile(source, partial)
+    record = read_json(known) if known.is_file() else _record(url, path)
+    write_json(_record_path(path), record)
+    if not known.is_file():
+        print(f"{source} has no {known.name}: {_FIRST}", file=sys.stderr)
+    return _verified(path, record)
+
+
+def _record_path(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def _record(url: str, path: Path) -> dict[str, Any]:
+    return {"url": url, "size": path.stat().st_size, "sha256": sha256_file(path)}
+
+
+def _verified(path: Path, record: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(record, dict) or not {"size", "sha256"} <= record.keys():
+        raise CheckpointError(f"{_record_path(path)}: not the record of a download; remove it and run again")
+    size = path.stat().st_size
+    if size != record["size"]:
+        raise CheckpointError(
+            f"{path}: {size} bytes, but {record['size']} were recorded at the first download; "
+            "remove both files and download again"
+        )
+    found = sha256_file(path)
+    if found != record["sha256"]:
+        raise CheckpointError(
+            f"{path}: sha256 {found[:12]}... but {record['sha256'][:12]}... was recorded at the first download; "
+            "remove both files and download again"
+        )
+    return record
+
+
+def _fetch(url: str, partial: Path) -> None:
+    """Complete `partial`. The server's tag is kept beside it: bytes of two versions are never joined (If-Range)."""
+    tag_path = partial.with_name(partial.name + ".etag")
+    tag = tag_path.read_text() if tag_path.is_file() else ""
+    have = partial.stat().st_size if partial.is_file() and tag else 0
+    headers = {"Range": f"bytes={have}-", "If-Range": tag} if have else {}
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 (URLs come from OFFICIAL)
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
+            fits = not have or response.status != HTTPStatus.PARTIAL_CONTENT or _continues(response, have, tag)
+            if fits:
+                _receive(url, response, partial, tag_path)
+    except urllib.error.HTTPError as error:
+        if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not have:
+            raise CheckpointError(f"{url}: the server says {error.code} {error.reason}") from None
+        fits = _is_all(error, have, tag)
+    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
+        raise CheckpointError(f"{url}: {error}; run again to continue from {_megabytes(partial)}") from None
+    tag_path.unlink(missing_ok=True)
+    if not fits:  # another version is there now; without the tag nothing is continued
+        _fetch(url, partial)
+
+
+def _receive(url: str, response: Any, partial: Path, tag_path: Path) -> None:
+    """Write what the server sends, behind what is there or, when it sends the whole file, in its place."""
+    continues = response.status == HTTPStatus.PARTIAL_CONTENT
+    have = partial.stat().st_size if continues else 0
+    length = response.headers.get("Content-Length")
+    if length is None:
+        raise CheckpointError(f"{url}: the server does not say how long the file is")
+    expected = have + int(length)
+    tag_path.write_text(_tag_of(response))
+    with partial.open("ab" if continues else "wb") as stream:
+        have += _copy(response, stream, have, expected)
+    if have != expected:
+        raise CheckpointError(f"{url}: {have} of {expected} bytes arrived; run again to continue")
+
+
+def _continues(response: Any, have: int, tag: str) -> bool:
+    """Whether a partial answer is the rest of this version: `Content-Range: bytes 300-999/1000`, the same tag."""
+    unit, _, rest = (response.headers.get("Content-Range") or "").partition(" ")
+    return unit == "bytes" and rest.partition("-")[0] == str(have) and _tag_of(response) in ("", tag)
+
+
+def _tag_of(response: Any) -> str:
+    """What names this version of the file; a weak ETag may not be used with If-Range (RFC 9110, 13.1.5)."""
+    tag = response.headers.get("ETag") or ""
+    return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified") or ""
+
+
+def _is_all(error: urllib.error.HTTPError, have: int, tag: str) -> bool:
+    """Whether the server refused the range because all of this version had arrived: `Content-Range: bytes */1000`."""
+    total = (error.headers.get("Content-Range") or "").rpartition("/")[2]
+    return total == str(have) and _tag_of(error) in ("", tag)
+
+
+def _copy(response: Any, stream: Any, have: int, expected: int) -> int:
+    copied, shown = 0, -1
+    while block := response.read(_CHUNK_BYTES):
+        stream.write(block)
+        copied += len(block)
+        percent = 100 * (have + copied) // max(expected, 1)
+        if percent != shown and sys.stderr.isatty():
+            print(f"\r{percent:3d} % of {expected / 1e6:.0f} MB", end="", file=sys.stderr, flush=True)
+            shown = percent
+    if shown >= 0:
+        print(file=sys.stderr)
+    return copied
+
+
+def _megabytes(path: Path) -> str:
+    return f"{path.stat().st_size / 1e6:.0f} MB" if path.is_file() else "the start"
+
+
+def fetch_official(names: Sequence[str], folder: Path, staged: Path | None = None) -> list[Path]:
+    """The files of official models by name, from the network or from the folder `staged`.
+
+    Errors: ConfigError for an unknown name; CheckpointError for a file that is not whole or of another model.
+    """
+    if unknown := [name for name in names if name not in OFFICIAL]:
+        raise ConfigError(f"{unknown[0]!r} is no official model; known: {', '.join(OFFICIAL)}")
+    if staged is not None and not staged.is_dir():
+        raise ConfigError(f"{staged}: no such folder (--from, or {STAGED})")
+    paths = []
+    for name in names:
+        official, path = OFFICIAL[name], folder / OFFICIAL[name].file_name
+        check = _is_of(official)
+        if staged is None:
+            record = download(official.url, path, check)
+        else:
+            record = take_staged(staged, official.url, path, check)
+        print(f"{path}: {record['size'] / 1e6:.0f} MB, sha256 {record['sha256']}", file=sys.stderr)
+        print(f"use it with module.sam2_model_cfg: {official.config}", file=sys.stderr)
+        print(path)
+        paths.append(path)
+    return paths
+
+
+def _is_of(official: OfficialWeights) -> Check:
+    """A check that a file is a checkpoint of the model: a proxy's log-in page arrives whole and is none."""
+    wanted = official.config.rsplit("/", 1)[1].removesuffix(".yaml")
+
+    def check(path: Path) -> None:
+        found = describe(read_weights(path))
+        if found != wanted:
+            raise CheckpointError(f"{path}: expected the weights of {wanted}, found {found or 'something else'}")
+
+    return check
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description="Download official SAM 2 weights, or take them from a folder.",
+        epilog=f"models: {', '.join(OFFICIAL)}",
+    )
+    parser.add_argument("models", nargs="*", default=["sam2.1_hiera_tiny"], metavar="MODEL", help="one or more, or all")
+    parser.add_argument("--out", type=Path, default=Path("weights"), help="folder for the files (default: weights)")
+    parser.add_argument(
+        "--from",
+        dest="staged",
+        type=Path,
+        default=Path(os.environ[STAGED]) if os.environ.get(STAGED) else None,
+        metavar="FOLDER",
+        help=f"take the files from FOLDER, verify them and fetch nothing (default: ${STAGED})",
+    )
+    options = parser.parse_args(arguments)
+    names = list(OFFICIAL) if options.models == ["all"] else options.models
+    fetch_official(names, options.out, options.staged)
+    return 0
+
+
+if __name__ == "__main__":
+    command(main)

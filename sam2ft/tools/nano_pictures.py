@@ -1,0 +1,188 @@
+"""What the nano model is trained on: slices of phantoms and drawings of shapes, seeded, with random appearance."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sam2ft.core.keys import SliceKey
+from sam2ft.core.prompts import box_around, boxes_to_model_frame
+from sam2ft.data.samples.batch import Batch, Sample, collate, to_model_frame
+from sam2ft.data.samples.instances import Instance, instances_of
+from sam2ft.phantom.drawings import shapes_slice
+from sam2ft.phantom.phantom import PhantomVolume, knee_subject, spine_subject
+
+Image = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.uint8]
+
+# Components below this are specks of a label at the rim of a volume: nothing to learn from at 1/4 resolution.
+_SMALLEST_INSTANCE_PX = 24
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One slice: intensities in [0, 1] and its label map, on one grid."""
+
+    key: SliceKey
+    image_yx: Image
+    labels_yx: Labels
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Where the slices of a batch come from."""
+
+    shares: Mapping[str, float]
+    """Source (a key of SOURCES) -> probability; they sum to 1."""
+    subjects: int
+    """Phantom subjects per source; as many pictures of shapes as slices of one source."""
+    max_instances: int
+    """Prompts per slice."""
+    bbox_shift_px: int
+    """Each side of a box moves outward by 0..bbox_shift_px on every second slice."""
+
+
+def _window(volume_zyx: Image) -> Image:
+    """[0.5, 99.5] percentiles of the volume become [0, 1], as `prepare` does."""
+    low, high = (float(value) for value in np.percentile(volume_zyx, [0.5, 99.5]))
+    unit = (volume_zyx - low) / max(high - low, 1e-6)
+    return np.asarray(np.clip(unit, 0, 1), dtype=np.float32)
+
+
+def _phantom_slices(kind: str, make: Callable[[int, int], PhantomVolume], seed: int, index: int) -> list[Picture]:
+    subject = make(seed, index)
+    image_zyx, labels_zyx = _window(subject.image_zyx), subject.mask_zyx.astype(np.uint8)
+    return [
+        Picture(SliceKey("nano", f"{kind}{index}", "anatomy", z), image_zyx[z], labels_zyx[z])
+        for z in range(len(image_zyx))
+        if labels_zyx[z].any()
+    ]
+
+
+def knee_pictures(seed: int, index: int) -> list[Picture]:
+    return _phantom_slices("knee", knee_subject, seed, index)
+
+
+def spine_pictures(seed: int, index: int) -> list[Picture]:
+    return _phantom_slices("spine", spine_subject, seed, index)
+
+
+def shape_pictures(seed: int, index: int) -> list[Picture]:
+    """Twenty drawings, as many as a phantom has slices."""
+    rng = np.random.default_rng([seed, index])
+    drawn = (shapes_slice(rng) for _ in range(20))
+    return [Picture(SliceKey("nano", f"shapes{index}", "drawn", z), *pair) for z, pair in enumerate(drawn)]
+
+
+SOURCES: dict[str, Callable[[int, int], list[Picture]]] = {
+    "shapes": shape_pictures,
+    "knee": knee_pictures,
+    "spine": spine_pictures,
+}
+
+
+def pictures_of(source: str, *, seed: int, indices: Sequence[int], processes: int = 1) -> list[list[Picture]]:
+    """The slices of each subject `indices` of a source; the same for every number of processes."""
+    make = SOURCES[source]
+    if processes == 1:
+        return [make(seed, index) for index in indices]
+    with ProcessPoolExecutor(processes) as pool:
+        return list(pool.map(make, [seed] * len(indices), indices))
+
+
+def batches(
+    pool: Mapping[str, Sequence[Picture]], mixture: Mixture, *, batch_size: int, image_size: int, seed: int, first: int
+) -> Iterator[Batch]:
+    """Batches from number `first` on, without end; the n-th depends on the seed and n alone."""
+    names, shares = list(mixture.shares), list(mixture.shares.values())
+    step = first
+    while True:
+        rng = np.random.default_rng([seed, step])
+        samples: list[Sample] = []
+        while len(samples) < batch_size:
+            source = pool[names[rng.choice(len(names), p=shares)]]
+            sample = _sample(source[int(rng.integers(len(source)))], mixture, image_size, rng)
+            if sample is not None:
+                samples.append(sample)
+        yield collate(samples)
+        step += 1
+
+
+def _sample(picture: Picture, mixture: Mixture, image_size: int, rng: np.random.Generator) -> Sample | None:
+    """One picture turned, cropped and recoloured, with some of its instances; None when none is large enough."""
+    image, labels = _placed(picture.image_yx, picture.labels_yx, rng)
+    present = [int(label) for label in np.unique(labels) if label]
+    found = [each for each in instances_of(labels, present) if each.mask_yx.sum() >= _SMALLEST_INSTANCE_PX]
+    if not found:
+        return None
+    chosen = [found[i] for i in sorted(rng.permutation(len(found))[: mixture.max_instances])]
+    shift = mixture.bbox_shift_px if rng.random() < 0.5 else 0
+    return as_sample(picture.key, recoloured(image, rng), chosen, image_size, shift, rng)
+
+
+def as_sample(
+    key: SliceKey,
+    image_yx: Image,
+    instances: Sequence[Instance],
+    image_size: int,
+    shift_px: int = 0,
+    rng: np.random.Generator | None = None,
+) -> Sample:
+    """The model's sample of a slice with a box around each instance."""
+    boxes = [box_around(each.mask_yx, shift_px=shift_px, rng=rng) for each in instances]
+    height, width = image_yx.shape
+    in_model = boxes_to_model_frame(boxes, height=height, width=width, image_size=image_size)
+    return Sample(
+        key=key,
+        image_1hw=to_model_frame(image_yx, image_size),
+        masks_nhw=torch.from_numpy(np.stack([each.mask_yx for each in instances])),
+        labels_n=torch.tensor([each.label for each in instances]),
+        instances_n=torch.tensor([each.instance for each in instances]),
+        boxes_n4=torch.from_numpy(in_model),
+        original_boxes_n4=torch.tensor(boxes),
+    )
+
+
+def boxed(picture: Picture, image_size: int) -> Sample:
+    """The whole picture as it is, with an exact box around every instance."""
+    return as_sample(picture.key, picture.image_yx, instances_of(picture.labels_yx, present(picture)), image_size)
+
+
+def present(picture: Picture) -> list[int]:
+    """Labels of the picture, in order."""
+    return [int(label) for label in np.unique(picture.labels_yx) if label]
+
+
+def joined(subjects: Iterable[Sequence[Picture]]) -> list[Picture]:
+    return [picture for pictures in subjects for picture in pictures]
+
+
+def _placed(image: Image, labels: Labels, rng: np.random.Generator) -> tuple[Image, Labels]:
+    """A random crop of 65 to 100 % of the picture; half are flipped, some turned by right angles."""
+    height, width = image.shape
+    share = rng.uniform(0.65, 1.0) if rng.random() < 0.5 else 1.0
+    rows, columns = int(height * share), int(width * share)
+    top, left = rng.integers(height - rows + 1), rng.integers(width - columns + 1)
+    window = np.s_[top : top + rows, left : left + columns]
+    turns, flip = int(rng.integers(4)) if rng.random() < 0.25 else 0, bool(rng.integers(2))
+
+    def placed(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        turned = np.rot90(array[window], turns)
+        return np.ascontiguousarray(turned[:, ::-1] if flip else turned)
+
+    return placed(image).astype(np.float32), placed(labels).astype(np.uint8)
+
+
+def recoloured(image: Image, rng: np.random.Generator) -> Image:
+    """Random gamma, contrast, brightness and noise; one picture in five is inverted. Stays in [0, 1]."""
+    changed = image ** np.float32(np.exp(rng.uniform(-0.5, 0.5)))
+    if rng.random() < 0.2:
+        changed = 1 - changed
+    contrast, brightness = rng.uniform(0.6, 1.2), rng.uniform(-0.15, 0.15)
+    changed = (changed - 0.5) * contrast + 0.5 + brightness
+    sigma = rng.uniform(0, 0.06)
+    noise = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(sigma)
+    return np.clip(changed + noise, 0, 1).astype(np.float32)

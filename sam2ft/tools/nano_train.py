@@ -1,0 +1,188 @@
+"""Train the nano SAM 2 of tests and demos from nothing: `python -m sam2ft.tools.nano_train` (make nano)."""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sam2ft.core.command import command
+from sam2ft.core.events import EpochDone, Observers, SlicePrediction, StepDone
+from sam2ft.core.files import replacing
+from sam2ft.data.samples.batch import Batch, collate
+from sam2ft.model.losses import LOSSES, SegmentationLoss
+from sam2ft.model.nano.overrides import IMAGE_SIZE
+from sam2ft.model.parts import freeze_unreachable, set_trainable
+from sam2ft.model.segmenter import NANO, FinetunedSAM2, build_segmenter, build_untrained
+from sam2ft.model.weights import nano_weights_path
+from sam2ft.tools.nano_pictures import Mixture, batches, boxed, joined, pictures_of
+from sam2ft.tools.nano_quality import describe, evaluate, mean_over_labels, shortfalls
+from sam2ft.training.early_stopping import StoppingRule
+from sam2ft.training.optimizer import OptimizerChoice, build_optimizer
+from sam2ft.training.schedule import SchedulerChoice, build_scheduler
+from sam2ft.training.state import Surroundings, TrainerSettings
+from sam2ft.training.trainer import Trainer
+
+# Two threads make other bytes than one (sums run in another order), so their number belongs to the recipe.
+THREADS = 2
+
+
+def _mixture() -> Mixture:
+    return Mixture(shares={"shapes": 0.25, "knee": 0.4, "spine": 0.35}, subjects=40, max_instances=3, bbox_shift_px=3)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the weights, versions of torch and numpy apart."""
+
+    seed: int = 20_250
+    steps: int = 1200
+    """A multiple of steps_per_epoch."""
+    scheduled_steps: int = 2000
+    """Length of the one-cycle rate. Training ends before it has fallen: good enough, with room left for fine-tuning."""
+    steps_per_epoch: int = 100
+    """Progress is shown, and unfinished weights are kept, so often."""
+    batch_size: int = 12
+    peak_lr: float = 6e-4
+    rising_share: float = 0.1
+    """Of the steps: torch's default of 0.3 only puts off the moment at which boxes are understood."""
+    weight_decay: float = 0.01
+    clip_grad: float = 1.0
+    iou_weight: float = 0.05
+    ema_decay: float | None = 0.99
+    mixture: Mixture = field(default_factory=_mixture)
+
+
+class Log:
+    """Progress as lines, for a file rather than a terminal; keeps the weights of the last epoch on disk."""
+
+    def __init__(self, path: Path | None):
+        self.trainer: Trainer | None = None
+        self._path = path
+        self._began = time.monotonic()
+
+    def on_step(self, event: StepDone, state: Any) -> None:
+        """Epochs are short; steps are not shown."""
+
+    def on_epoch(self, event: EpochDone, state: Any) -> None:
+        shown = "  ".join(f"{name} {event.values[name]:.4f}" for name in ("train_loss", "val_loss", "val_dice"))
+        wall, cpu = time.monotonic() - self._began, time.process_time()
+        _say(f"step {event.step}  {shown}  {wall:.0f} s, cpu {cpu:.0f} s")
+        if self._path is not None and self.trainer is not None:
+            save(self.trainer.weights(), self._path)
+
+    def on_samples(self, epoch: int, samples: Sequence[SlicePrediction]) -> None:
+        """Pictures are not kept."""
+
+
+def train(recipe: Recipe, *, processes: int, unfinished: Path | None = None) -> dict[str, Tensor]:
+    """The stock state dict of the trained model; the same bytes for the same recipe, THREADS and versions."""
+    began = time.monotonic()
+    pool = {
+        source: joined(
+            pictures_of(source, seed=recipe.seed, indices=range(recipe.mixture.subjects), processes=processes)
+        )
+        for source in recipe.mixture.shares
+    }
+    held_out = joined(
+        pictures_of(source, seed=recipe.seed, indices=[recipe.mixture.subjects])[0] for source in recipe.mixture.shares
+    )
+    counts = ", ".join(f"{len(pictures)} {source}" for source, pictures in pool.items())
+    _say(f"pictures: {counts}; {time.monotonic() - began:.0f} s")
+
+    def train_batches(epoch: int, skip: int) -> Iterator[Batch]:
+        stream = batches(
+            pool, recipe.mixture, batch_size=recipe.batch_size, image_size=IMAGE_SIZE, seed=recipe.seed,
+            first=epoch * recipe.steps_per_epoch + skip,
+        )  # fmt: skip
+        return (batch for _, batch in zip(range(recipe.steps_per_epoch - skip), stream, strict=False))
+
+    def val_batches() -> Iterator[Batch]:
+        return (collate([boxed(picture, IMAGE_SIZE)]) for picture in held_out[::3])
+
+    log = Log(unfinished)
+    trainer = log.trainer = _trainer(recipe, Surroundings(observer=Observers((log,))))
+    trainer.fit(train_batches, val_batches)
+    return trainer.weights()
+
+
+def _trainer(recipe: Recipe, surroundings: Surroundings) -> Trainer:
+    model = build_untrained(NANO, image_size=IMAGE_SIZE, seed=recipe.seed)
+    _say_present(model)
+    loss = SegmentationLoss(LOSSES["DiceLoss"](), LOSSES["BCE"](), iou_weight=recipe.iou_weight)
+    set_trainable(model, SimpleNamespace(image_encoder=True, prompt_encoder=True, mask_decoder=True))
+    freeze_unreachable(model, loss, SimpleNamespace(box=1.0, point=0.0, mask=0.0))
+    epochs = recipe.steps // recipe.steps_per_epoch
+    optimizer = build_optimizer(model, OptimizerChoice("AdamW", recipe.peak_lr, {"weight_decay": recipe.weight_decay}))
+    rates = {"max_lr": recipe.peak_lr, "total_steps": recipe.scheduled_steps, "pct_start": recipe.rising_share}
+    one_cycle = SchedulerChoice("OneCycleLR", rates, interval="step")
+    schedule = build_scheduler(optimizer, one_cycle, steps_per_epoch=recipe.steps_per_epoch, num_epochs=epochs)
+    settings = TrainerSettings(
+        num_epochs=epochs,
+        seed=recipe.seed,
+        clip_grad=recipe.clip_grad,
+        ema_decay=recipe.ema_decay,
+        stopping=StoppingRule(enabled=False),
+        steps_per_epoch=recipe.steps_per_epoch,
+        num_samples=0,
+    )
+    return Trainer(model, loss, optimizer, schedule, settings, surroundings)
+
+
+@torch.no_grad()
+def _say_present(model: FinetunedSAM2) -> None:
+    """Single slices never teach whether an object is there; without this, random weights would decide it in 3-D."""
+    last = model.sam2_model.sam_mask_decoder.pred_obj_score_head.layers[-1]
+    last.weight.zero_()
+    last.bias.fill_(10.0)
+
+
+def save(weights: Mapping[str, Tensor], path: Path) -> None:
+    """A stock state dict in 16 bit."""
+    halves = {key: tensor.detach().half().contiguous() for key, tensor in weights.items()}
+    with replacing(path) as partial:
+        save_file(halves, partial, metadata={"made_by": "sam2ft.tools.nano_train", "for": "tests and demos only"})
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=nano_weights_path().parent, help="folder of weights and README")
+    parser.add_argument("--steps", type=int, default=Recipe.steps, help=f"a multiple of {Recipe.steps_per_epoch}")
+    parser.add_argument("--processes", type=int, default=THREADS, help="for making the phantoms")
+    given = parser.parse_args()
+    torch.set_num_threads(THREADS)
+    began, recipe = time.monotonic(), Recipe(steps=given.steps)
+    path = given.out / nano_weights_path().name
+    save(train(recipe, processes=given.processes, unfinished=path.with_suffix(".unfinished.safetensors")), path)
+    path.with_suffix(".unfinished.safetensors").unlink(missing_ok=True)
+    made = {
+        "recipe": asdict(recipe),
+        "threads": THREADS,
+        "versions": {"torch": torch.__version__, "numpy": np.__version__},
+        "seconds": {"wall": round(time.monotonic() - began), "cpu": round(time.process_time())},
+    }
+    model = build_segmenter(NANO, image_size=IMAGE_SIZE, checkpoint=path)
+    measured = evaluate(model, processes=given.processes)
+    describe(path, model, measured, made)
+    for source, values in measured.items():
+        _say(f"{source}: mean {mean_over_labels(values):.3f}  {values}")
+    if missing := shortfalls(measured):
+        _say("\n".join(missing))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,140 @@
+"""Optimizers by the name of their torch class, over what trains, with rates per part."""
+
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from sam2ft.config.schema.arguments import REFUSED
+from sam2ft.core.errors import ConfigError
+from sam2ft.model.parts import PARTS
+
+REFUSED_OPTIMIZERS = {**REFUSED["optimizers"], "Optimizer": "it is the abstract base class"}
+# Of a parameter group: the factor on its rate that Schedule.rates_of applies.
+SCALE = "lr_scale"
+
+_TRUNK_BLOCK = re.compile(r"image_encoder\.trunk\.blocks\.(\d+)\.")
+
+
+class OptimizerSection(Protocol):
+    """`module.optimizer` of the experiment."""
+
+    @property
+    def type(self) -> str: ...
+    @property
+    def lr(self) -> float: ...
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """For the constructor, besides lr."""
+
+    @property
+    def lr_scale(self) -> Mapping[Any, float]: ...
+    @property
+    def layer_decay(self) -> float | None: ...
+    @property
+    def no_decay_norms(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class OptimizerChoice:
+    """The same section as plain values, for code and tests without an experiment."""
+
+    type: str = "AdamW"
+    lr: float = 1e-4
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    lr_scale: Mapping[str, float] = field(default_factory=dict)
+    layer_decay: float | None = None
+    no_decay_norms: bool = False
+
+
+def build_optimizer(model: nn.Module, section: OptimizerSection) -> torch.optim.Optimizer:
+    """The optimizer over all parameters of `model` that require a gradient.
+
+    Errors: ConfigError for an unknown or unfit class, an argument that the class does not take, a part in lr_scale of
+    which nothing trains, and a model of which nothing trains.
+    """
+    kind = optimizer_class(section.type)
+    arguments = {"lr": section.lr, **section.arguments}
+    groups = parameter_groups(model, section)
+    try:
+        inspect.signature(kind).bind(groups, **arguments)
+        optimizer: torch.optim.Optimizer = kind(groups, **arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"module.optimizer: {section.type}: {error}") from None
+    return optimizer
+
+
+def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
+    """The class torch.optim.<name>. Errors: ConfigError naming what is allowed or why it is not."""
+    found = getattr(torch.optim, name, None)
+    if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
+        raise ConfigError(f"module.optimizer.type: torch.optim has no optimizer {name!r}")
+    if name in REFUSED_OPTIMIZERS:
+        raise ConfigError(f"module.optimizer.type: {name} cannot be used: {REFUSED_OPTIMIZERS[name]}")
+    return found
+
+
+def parameter_groups(model: nn.Module, section: OptimizerSection) -> list[dict[str, Any]]:
+    """One group per learning rate and weight decay, in order of first appearance in the model.
+
+    All have the rate of the section, and their factor on it beside it: a scheduler that was handed scaled rates would
+    pull them to its own absolute ones (eta_min, max_lr, min_lr), and what is to train slowest would end as fast as all.
+    """
+    trained = [(name, tensor) for name, tensor in model.named_parameters() if tensor.requires_grad]
+    if not trained:
+        raise ConfigError("module.trainable: nothing would be trained")
+    _refuse_idle_scales(section.lr_scale, [name for name, _ in trained])
+    num_blocks = 1 + max((_block_of(name) or 0 for name, _ in model.named_parameters()), default=0)
+    groups: dict[tuple[float, bool], dict[str, Any]] = {}
+    for name, tensor in trained:
+        scale = _part_scale(name, section.lr_scale) * _depth_scale(name, section.layer_decay, num_blocks)
+        decays = not (section.no_decay_norms and tensor.ndim <= 1)
+        settings = {"lr": section.lr, SCALE: scale} | ({} if decays else {"weight_decay": 0.0})
+        groups.setdefault((scale, decays), {"params": [], **settings})["params"].append(tensor)
+    return list(groups.values())
+
+
+def _refuse_idle_scales(scales: Mapping[str, float], trained: list[str]) -> None:
+    for part in scales:
+        if part not in PARTS:
+            raise ConfigError(f"module.optimizer.lr_scale: unknown part {part!r}; known: {', '.join(PARTS)}")
+        if not any(_part_of(name) == part for name in trained):
+            raise ConfigError(f"module.optimizer.lr_scale.{part}: nothing of this part is trained")
+
+
+def _part_of(name: str) -> str | None:
+    """The part that a parameter belongs to, also below `sam2_model.`; None for what is in no part."""
+    top = name.removeprefix("sam2_model.").partition(".")[0]
+    return next((part for part, module in PARTS.items() if module == top), None)
+
+
+def _part_scale(name: str, scales: Mapping[str, float]) -> float:
+    part = _part_of(name)
+    return scales[part] if part is not None and part in scales else 1.0
+
+
+def _block_of(name: str) -> int | None:
+    match = _TRUNK_BLOCK.search(name)
+    return int(match[1]) if match else None
+
+
+def _depth_scale(name: str, decay: float | None, num_blocks: int) -> float:
+    """decay ** (distance from the top of the Hiera trunk): 1 for all but the trunk, the least for patch embedding.
+
+    Layer-wise decay as BEiT and SAM 2's own training code have it (training/optimizer.py: layer_decay_param_modifier).
+    """
+    if decay is None or "image_encoder.trunk." not in name:
+        return 1.0
+    block = _block_of(name)
+    depth = 0 if block is None else block + 1
+    return float(decay ** (num_blocks + 1 - depth))
+
+
+def trained_parameters(optimizer: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
+    """Everything that the optimizer moves."""
+    for group in optimizer.param_groups:
+        yield from group["params"]

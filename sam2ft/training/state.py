@@ -1,0 +1,125 @@
+"""Where a training is: what the trainer is told, what it remembers, and who it talks to."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from torch import Tensor
+
+from sam2ft.core.events import Observer, Observers
+from sam2ft.data.samples.batch import Batch
+from sam2ft.distributed.ranks import ALONE, Ranks
+from sam2ft.distributed.stop_signal import NeverStop, StopRequest
+from sam2ft.model.precision import Precision
+from sam2ft.training.early_stopping import Stopping, StoppingRule
+
+TrainBatches = Callable[[int, int], Iterable[Batch]]
+"""(epoch, skip) -> this rank's batches of `epoch` without the first `skip`; a function of its arguments alone."""
+ValBatches = Callable[[], Iterable[Batch]]
+"""This rank's validation batches, the same at every call. Every rank makes the same number of batches, in both."""
+Loss = Callable[[Tensor, Tensor, Batch], Mapping[str, Tensor]]
+"""(logits (n, 1, h, w), predicted IoU (n,), batch) -> `loss` and its terms, one value per instance (n,)."""
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """What decides the course of a training, besides model, loss, optimizer and schedule."""
+
+    num_epochs: int
+    seed: int
+    precision: Precision = "fp32"
+    grad_accum: int = 1
+    """Batches per optimizer step; the last group of an epoch may be shorter and is stepped too."""
+    clip_grad: float | None = None
+    """Largest norm of the gradient, None: as it comes."""
+    max_skipped_steps: int = 10
+    """Steps in a row with a loss or gradient that is not finite, after which training fails."""
+    ema_decay: float | None = None
+    """Weight average that is validated and exported, None: the weights themselves."""
+    stopping: StoppingRule = field(default_factory=StoppingRule)
+    steps_per_epoch: int = 0
+    """For whoever shows progress; 0: not known."""
+    num_samples: int = 4
+    """Validation slices announced for pictures after each epoch: always the first ones."""
+
+
+def _no_save(state: "TrainState") -> None:
+    """Nobody keeps checkpoints."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a trainer is connected to. The defaults are a unit test's: one process, nobody listening."""
+
+    ranks: Ranks = ALONE
+    observer: Observer = field(default_factory=Observers)
+    """Called on rank 0 only."""
+    stop: StopRequest = field(default_factory=NeverStop)
+    save: Callable[["TrainState"], None] = _no_save
+    """Called on rank 0 when training stops on request, before StopRequestedError is raised."""
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """Everything that a training remembers outside model, optimizer and schedule. Steps count skipped ones too."""
+
+    epoch: int = 0
+    """Epoch being trained, 0-based: also the number of finished epochs, that is of rows in history.csv."""
+    step_in_epoch: int = 0
+    """Steps made in it."""
+    step: int = 0
+    """Steps made in all."""
+    skipped_steps: int = 0
+    skipped_in_a_row: int = 0
+    loss_sums: Mapping[str, float] = field(default_factory=dict)
+    """Sums of `loss` and its terms over the instances of this epoch so far, all ranks."""
+    num_instances: int = 0
+    """Instances behind loss_sums."""
+    num_vanished: int = 0
+    """Instances of this epoch so far that augmentation moved out of the picture, all ranks."""
+    epoch_seconds: float = 0.0
+    stopping: Stopping = field(default_factory=Stopping)
+
+    def after_step(
+        self, sums: Mapping[str, float], num_instances: int, seconds: float, *, num_vanished: int = 0, skipped: bool
+    ) -> "TrainState":
+        """One step later; the losses of a skipped step are not finite and are left out."""
+        state = replace(
+            self,
+            step_in_epoch=self.step_in_epoch + 1,
+            step=self.step + 1,
+            epoch_seconds=self.epoch_seconds + seconds,
+            num_vanished=self.num_vanished + num_vanished,
+            skipped_steps=self.skipped_steps + skipped,
+            skipped_in_a_row=self.skipped_in_a_row + 1 if skipped else 0,
+        )
+        if skipped:
+            return state
+        added = {name: self.loss_sums.get(name, 0.0) + value for name, value in sums.items()}
+        return replace(state, loss_sums=added, num_instances=self.num_instances + num_instances)
+
+    def train_values(self) -> dict[str, float]:
+        """`train_<term>`: mean over the instances of the epoch so far, NaN when every step was skipped; and
+        `train_vanished`, the number of instances that augmentation moved out of the picture."""
+        count = self.num_instances or float("nan")
+        means = {f"train_{name}": value / count for name, value in self.loss_sums.items()}
+        return {**(means or {"train_loss": float("nan")}), "train_vanished": float(self.num_vanished)}
+
+    def after_epoch(self, stopping: Stopping) -> "TrainState":
+        return replace(
+            self,
+            epoch=self.epoch + 1,
+            step_in_epoch=0,
+            loss_sums={},
+            num_instances=0,
+            num_vanished=0,
+            epoch_seconds=0.0,
+            stopping=stopping,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_state_dict(cls, value: Mapping[str, Any]) -> "TrainState":
+        return cls(**{**value, "stopping": Stopping(**value["stopping"])})

@@ -1,0 +1,290 @@
+"""The training loop: steps of accumulated batches, validation after every epoch, early stopping."""
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from sam2ft.core.errors import CheckpointError, ConfigError, DataError, StopRequestedError
+from sam2ft.core.events import EpochDone, StepDone
+from sam2ft.data.samples.batch import Batch
+from sam2ft.distributed.ranks import seed_step
+from sam2ft.distributed.stop_signal import ASK_EVERY_S, Asking
+from sam2ft.model.precision import autocast, full_precision
+from sam2ft.training.accumulation import Group, add_sums, groups_of, slice_names
+from sam2ft.training.checkpoints.checkpoint import stock_weights
+from sam2ft.training.early_stopping import Stopping
+from sam2ft.training.ema import WeightAverage
+from sam2ft.training.memory import peak_memory_bytes
+from sam2ft.training.optimizer import trained_parameters
+from sam2ft.training.schedule import Schedule
+from sam2ft.training.state import Loss, Surroundings, TrainBatches, TrainerSettings, TrainState, ValBatches
+from sam2ft.training.validation import Forward, Validation, validate
+
+
+class Trainer:
+    """Trains a model of prompts: any module `(images_bchw, prompts) -> (logits_n1hw, iou_n)`.
+
+    Effects are those of its Surroundings; without them it computes. `fit` resumes exactly from `restore(snapshot())`:
+    batches are a function of (epoch, position), and every other draw is reseeded from (seed, step, rank).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        optimizer: torch.optim.Optimizer,
+        schedule: Schedule | None,
+        settings: TrainerSettings,
+        surroundings: Surroundings | None = None,
+    ):
+        self.surroundings = surroundings or Surroundings()
+        self.ranks = self.surroundings.ranks
+        self.model = model.to(self.ranks.device)
+        self.loss = loss
+        self.optimizer = optimizer
+        self.schedule = schedule or Schedule(optimizer)
+        self.settings = settings
+        self.scaler = torch.amp.GradScaler(self.ranks.device.type, enabled=settings.precision == "fp16")
+        self.average = None if settings.ema_decay is None else WeightAverage(self.model, settings.ema_decay)
+        self._parallel = self.ranks.wrap(self.model)
+        self._monitors_are_known = False
+
+    # --- the loop -----------------------------------------------------------------------------------------------------
+
+    def fit(self, train_batches: TrainBatches, val_batches: ValBatches, state: TrainState | None = None) -> TrainState:
+        """Train until num_epochs or early stopping, from `state` on when given; returns where it ended.
+
+        Errors: StopRequestedError after `surroundings.save`; FloatingPointError after max_skipped_steps skips in a row;
+        whatever the model, the loss, the batches or the observer raise.
+        """
+        state = state or TrainState()
+        rule = self.settings.stopping
+        while state.epoch < self.settings.num_epochs and not state.stopping.says_stop(rule):
+            self.model.train()
+            batches = train_batches(state.epoch, state.step_in_epoch * self.settings.grad_accum)
+            for group in groups_of(batches, self.settings.grad_accum):
+                state = self._step(group, state)
+            started = time.perf_counter()
+            self._refuse_empty_epoch(state)
+            validation = self._validate(val_batches, state)
+            values = {**state.train_values(), **validation.values, "lr": self.schedule.largest_rate()}
+            stopping = self.check_early_stopping(state.stopping, state.epoch, values)
+            self.schedule.after_epoch(values)
+            seconds = state.epoch_seconds + time.perf_counter() - started
+            done = EpochDone(state.epoch, state.step, values, stopping.best_epoch == state.epoch, seconds)
+            state = state.after_epoch(stopping)
+            if self.ranks.is_main:
+                self.surroundings.observer.on_samples(done.epoch, validation.samples)
+                self.surroundings.observer.on_epoch(done, state)
+        return state
+
+    def _step(self, group: Group, state: TrainState) -> TrainState:
+        """One optimizer update from the batches of `group`: the mean over their instances, on all ranks together."""
+        started = time.perf_counter()
+        num_instances, num_slices, num_vanished = self._counts_unless_stopped(group.batches, state)
+        seed_step(self.settings.seed, state.step, self.ranks.rank)
+        self.optimizer.zero_grad(set_to_none=True)
+        sums: dict[str, Tensor] = {}
+        for number, batch in enumerate(group.batches, start=1):
+            with self._averaging(last=number == len(group.batches)):
+                losses = self.calculate_loss(self._on_device(batch)).losses
+                # DDP averages gradients over ranks. Times world size, over the instances of all ranks and batches: the
+                # step is the mean over instances, however they are spread.
+                share = losses["loss"].sum() * (batch.weight * self.ranks.world_size / num_instances)
+                self.scaler.scale(share).backward()  # type: ignore[no-untyped-call]  # torch's own is untyped
+            add_sums(sums, losses, batch.weight)
+        totals, norm = self._read(sums, self._clip())
+        finite = all(math.isfinite(value) for value in (*totals.values(), norm))
+        with self.schedule.rates_of(state.step) as rates:
+            self._update(finite=finite)
+        self.schedule.after_step()
+        seconds = group.data_seconds + time.perf_counter() - started
+        state = state.after_step(totals, num_instances, seconds, num_vanished=num_vanished, skipped=not finite)
+        event = StepDone(
+            epoch=state.epoch,
+            step=state.step,
+            steps_in_epoch=self.settings.steps_per_epoch,
+            losses={name: value / num_instances for name, value in totals.items()},
+            learning_rates=rates,
+            num_slices=num_slices,
+            seconds=seconds,
+            data_seconds=group.data_seconds,
+            gradient_norm=norm,
+            skipped=not finite,
+            num_vanished=num_vanished,
+            memory_bytes=peak_memory_bytes(self.ranks.device) if self.ranks.is_main else 0,
+        )
+        self._after_step(event, state, group.batches)
+        return state
+
+    # --- its named steps ----------------------------------------------------------------------------------------------
+
+    def calculate_loss(self, batch: Batch) -> Forward:
+        """Logits and losses of one batch; the model in the chosen precision, the losses in full."""
+        # Without gradients there is nothing to average, and DDP's forward is left to training.
+        model = self._parallel if torch.is_grad_enabled() else self.model
+        with autocast(self.ranks.device, self.settings.precision):
+            logits_n1hw, iou_n = model(batch.images_bchw, batch.prompts)
+        logits_n1hw, iou_n = full_precision(logits_n1hw), full_precision(iou_n)
+        return Forward(logits_n1hw, self.loss(logits_n1hw, iou_n, batch))
+
+    def check_early_stopping(self, stopping: Stopping, epoch: int, values: Mapping[str, float]) -> Stopping:
+        """The memory of best values after `epoch`; whether to go on is `says_stop`. Equal values give equal answers.
+
+        Values are sums over ranks, the same bits on each, so every rank decides alike without asking.
+        """
+        return stopping.after(self.settings.stopping, epoch, values[self.settings.stopping.monitor])
+
+    def _counts_unless_stopped(self, batches: Sequence[Batch], state: TrainState) -> tuple[int, int, int]:
+        """(instances, slices, vanished instances) of the step over all ranks.
+
+        A stop request of any rank ends training here, on all.
+        """
+        working = [batch for batch in batches if batch.weight]
+        instances = sum(batch.num_instances for batch in working)
+        slices = sum(len(batch.keys) for batch in working)
+        vanished = sum(batch.num_vanished for batch in working)
+        total_instances, total_slices, total_vanished, stop = self.ranks.total(
+            [instances, slices, vanished, float(self.surroundings.stop.requested)]
+        )
+        if stop:
+            self._stop(state)
+        if not total_instances:
+            raise DataError(f"epoch {state.epoch}: a step without any instance ({slice_names(batches)})")
+        return int(total_instances), int(total_slices), int(total_vanished)
+
+    def _stop(self, state: TrainState) -> NoReturn:
+        if self.ranks.is_main:
+            self.surroundings.save(state)
+        self.ranks.barrier()
+        raise StopRequestedError(
+            f"stopped as asked after step {state.step} (epoch {state.epoch + 1}); saved to continue"
+        )
+
+    def _averaging(self, *, last: bool) -> AbstractContextManager[None]:
+        """Gradients are averaged over ranks once per step: in the backward pass of its last batch."""
+        if isinstance(self._parallel, DistributedDataParallel) and not last:
+            context: AbstractContextManager[None] = self._parallel.no_sync()
+            return context
+        return nullcontext()
+
+    def _on_device(self, batch: Batch) -> Batch:
+        return batch.to(self.ranks.device, non_blocking=True)
+
+    def _clip(self) -> Tensor:
+        """The norm of the whole gradient before clipping; clipped at clip_grad where that is set."""
+        self.scaler.unscale_(self.optimizer)
+        parameters = [tensor for tensor in trained_parameters(self.optimizer) if tensor.grad is not None]
+        norm = nn.utils.get_total_norm([tensor.grad for tensor in parameters if tensor.grad is not None])
+        if self.settings.clip_grad is not None:
+            nn.utils.clip_grads_with_norm_(parameters, self.settings.clip_grad, norm)
+        return norm
+
+    def _read(self, sums: Mapping[str, Tensor], norm: Tensor) -> tuple[dict[str, float], float]:
+        """Sums of the losses over all ranks, and the norm. The only place of a step that waits for the device.
+
+        The ranks' gradients are the same; their norms are averaged so that one that is not finite is seen by all.
+        """
+        names = sorted(sums)
+        *totals, norms = self.ranks.total(torch.stack([*(sums[name] for name in names), norm.to(sums["loss"])]))
+        return dict(zip(names, totals, strict=True)), norms / self.ranks.world_size
+
+    def _update(self, *, finite: bool) -> None:
+        if finite:
+            self.scaler.step(self.optimizer)
+            if self.average is not None:
+                self.average.update()
+        self.scaler.update()
+
+    def _after_step(self, event: StepDone, state: TrainState, batches: Sequence[Batch]) -> None:
+        if not self._monitors_are_known:
+            self._refuse_unknown_monitors(event.losses)
+        if self.ranks.is_main:
+            self.surroundings.observer.on_step(event, state)
+        if state.skipped_in_a_row >= self.settings.max_skipped_steps:
+            raise FloatingPointError(
+                f"step {state.step}: loss or gradient was not finite in {state.skipped_in_a_row} steps in a row "
+                f"(module.max_skipped_steps); the last one held {slice_names(batches)}"
+            )
+
+    def _refuse_unknown_monitors(self, terms: Mapping[str, float]) -> None:
+        """After the first step it is known what an epoch will announce: no need to train a whole one to find out."""
+        known = [*(f"{stage}_{term}" for stage in ("train", "val") for term in terms), "val_dice", "lr"]
+        for key, monitor in (
+            ("module.early_stopping.monitor", self.settings.stopping.monitor),
+            ("module.scheduler.monitor", self.schedule.monitor),
+        ):
+            if monitor is not None and monitor not in known:
+                raise ConfigError(f"{key}: {monitor!r} is not a value of an epoch; known: {', '.join(sorted(known))}")
+        self._monitors_are_known = True
+
+    def _refuse_empty_epoch(self, state: TrainState) -> None:
+        if state.step_in_epoch == 0:
+            raise DataError(f"epoch {state.epoch}: no training batch; the train split has no labelled slice")
+
+    def _validate(self, val_batches: ValBatches, state: TrainState) -> Validation:
+        """With fixed prompts, in the precision of training, with the averaged weights where there are some."""
+        self.model.eval()
+        try:
+            with nullcontext() if self.average is None else self.average.applied():
+                return validate(
+                    (self._on_device(batch) for batch in self._until_stopped(val_batches())),
+                    self.calculate_loss,
+                    self.ranks,
+                    num_samples=self.settings.num_samples if self.ranks.is_main else 0,
+                )
+        except StopRequestedError:
+            # Not before: only now the model has its own weights again, and they are what is saved.
+            self._stop(state)
+
+    def _until_stopped(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The batches, unless a rank is told to stop: a long validation must not outlast Slurm's grace time."""
+        # Alone, asking costs nothing.
+        asking = Asking(self.ranks.maxima, every_s=ASK_EVERY_S if self.ranks.world_size > 1 else 0.0)
+        for batch in batches:
+            if asking.says_stop(self.surroundings.stop.requested):
+                raise StopRequestedError("during validation")
+            yield batch
+
+    # --- what is kept -------------------------------------------------------------------------------------------------
+
+    def weights(self) -> dict[str, Tensor]:
+        """What best.pt holds: stock names, averaged where there is an average. Not copies: write them at once."""
+        return stock_weights(self.model, None if self.average is None else self.average.tensors)
+
+    def snapshot(self, state: TrainState) -> dict[str, Any]:
+        """All that `restore` needs, for checkpoint.save_resume. Not copies: write it before the next step."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": None if self.average is None else self.average.tensors,
+            "state": state.state_dict(),
+        }
+
+    def restore(self, snapshot: Mapping[str, Any]) -> TrainState:
+        """Go back to where `snapshot` was taken; `fit` continues from the returned state.
+
+        Errors: CheckpointError when it was taken from another model or optimizer.
+        """
+        if (snapshot["average"] is None) != (self.average is None):
+            raise CheckpointError("the resume file was written with another module.ema; use --fresh to start anew")
+        try:
+            self.model.load_state_dict(snapshot["model"])
+            self.optimizer.load_state_dict(snapshot["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            raise CheckpointError(
+                f"the resume file is of another model or optimizer; use --fresh to start anew ({error})"
+            ) from None
+        self.schedule.load_state_dict(snapshot["scheduler"])
+        self.scaler.load_state_dict(snapshot["scaler"])
+        if self.average is not None:
+            self.average.load(snapshot["average"])
+        return TrainState.from_state_dict(snapshot["state"])

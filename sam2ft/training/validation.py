@@ -1,0 +1,107 @@
+"""One pass over the validation slices: losses, Dice on the original grid, and a few slices for pictures."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sam2ft.core.errors import DataError
+from sam2ft.core.events import SlicePrediction
+from sam2ft.core.prompts import INSIDE, Box, Mask, Point, points_to_original_frame
+from sam2ft.data.samples.batch import Batch
+from sam2ft.distributed.ranks import Ranks
+from sam2ft.model.upsampling import to_original_grid, upsampled
+
+
+class Forward(NamedTuple):
+    """What the model and the loss say about one batch."""
+
+    logits_n1hw: Tensor
+    """Decoder frame, float32 (float64 for a float64 model)."""
+    losses: Mapping[str, Tensor]
+    """`loss` and its terms, (n,) each."""
+
+
+class Validation(NamedTuple):
+    """Means over all instances of all ranks, and the first slices of this rank."""
+
+    values: dict[str, float]
+    """`val_loss`, `val_<term>`, `val_dice`."""
+    samples: list[SlicePrediction]
+
+
+@torch.no_grad()
+def validate(
+    batches: Iterable[Batch], forward: Callable[[Batch], Forward], ranks: Ranks, *, num_samples: int
+) -> Validation:
+    """Validation values; every instance counts once, whatever the batches. Errors: DataError without any instance."""
+    sums: dict[str, Tensor] = {}
+    num_instances = 0
+    samples: list[SlicePrediction] = []
+    for batch in batches:
+        result = forward(batch)
+        terms = {**result.losses, "dice": instance_dice(result.logits_n1hw, batch.masks)}
+        for name, values in terms.items():
+            total = values.double().sum() * batch.weight
+            sums[name] = sums[name] + total if name in sums else total
+        num_instances += batch.num_instances if batch.weight else 0
+        if len(samples) < num_samples and batch.weight:
+            samples += slice_predictions(batch, result.logits_n1hw)[: num_samples - len(samples)]
+    names = sorted(sums)
+    counted = [*(sums[name] for name in names), torch.tensor(num_instances, dtype=torch.float64, device=ranks.device)]
+    *totals, count = ranks.total(torch.stack(counted))
+    if not count:
+        raise DataError("the validation split has no labelled slice; early stopping and the best epoch need some")
+    return Validation({f"val_{name}": value / count for name, value in zip(names, totals, strict=True)}, samples)
+
+
+def instance_dice(logits_n1hw: Tensor, masks: Sequence[Tensor]) -> Tensor:
+    """(n,) Dice of each instance's mask (logits > 0) and its reference, ORIGINAL grid; 1 where both are empty."""
+    scores = []
+    for logits_nhw, masks_nhw in zip(upsampled(logits_n1hw, masks), masks, strict=True):
+        predicted = logits_nhw > 0
+        shared = (predicted & masks_nhw).sum((1, 2)).double()
+        sizes = (predicted.sum((1, 2)) + masks_nhw.sum((1, 2))).double()
+        scores.append(torch.where(sizes > 0, 2 * shared / sizes.clamp(min=1), 1.0))
+    return torch.cat(scores)
+
+
+def slice_predictions(batch: Batch, logits_n1hw: Tensor) -> list[SlicePrediction]:
+    """The slices of a batch with predictions, ORIGINAL frame; the image is resampled from the MODEL frame."""
+    found = []
+    start = 0
+    for key, image_chw, masks_nhw, logits_nhw in zip(
+        batch.keys, batch.images_bchw, batch.masks, upsampled(logits_n1hw, batch.masks), strict=True
+    ):
+        own = slice(start, start + len(masks_nhw))
+        start = own.stop
+        size = masks_nhw.shape[-2:]
+        image = F.interpolate(image_chw[None, :1].float(), size=size, mode="bilinear", antialias=True)[0, 0]
+        found.append(
+            SlicePrediction(
+                key=key,
+                image_yx=image.clamp(0, 1).cpu().numpy(),
+                labels_n=[int(label) for label in batch.labels_n[own]],
+                boxes_n=[Box(*(int(value) for value in box)) for box in batch.original_boxes_n4[own]],
+                references_nyx=masks_nhw.cpu().numpy(),
+                predictions_nyx=np.asarray((logits_nhw > 0).cpu().numpy()),
+                prompts_n=[prompt_of(batch, number, size) for number in range(own.start, own.stop)],
+            )
+        )
+    return found
+
+
+def prompt_of(batch: Batch, number: int, shape_yx: Sequence[int]) -> Box | Point | Mask:
+    """What instance `number` was prompted with, in the ORIGINAL frame; a mask as its outline in the decoder's frame."""
+    prompts, (height, width) = batch.prompts, shape_yx
+    if prompts.masks_n1hw is not None and (prompts.has_mask_n is None or bool(prompts.has_mask_n[number])):
+        mask: Mask = (to_original_grid(prompts.masks_n1hw[number : number + 1], shape_yx)[0] > 0).cpu().numpy()
+        return mask
+    if prompts.points_nk2 is not None and int(prompts.point_labels_nk[number, 0]) == INSIDE:
+        point, side = prompts.points_nk2[number, 0].cpu().numpy(), batch.images_bchw.shape[-1]
+        x, y = points_to_original_frame(point, height=height, width=width, image_size=side)[0]
+        return Point(int(x), int(y))
+    return Box(*(int(value) for value in batch.original_boxes_n4[number]))

@@ -1,0 +1,178 @@
+"""What is kept of a training while it runs: history, checkpoints, the run's status, pictures. All are Observers."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sam2ft.config.schema.experiment import Experiment
+from sam2ft.core.events import EpochDone, SlicePrediction, StepDone
+from sam2ft.core.files import replacing, write_text
+from sam2ft.core.labels import LabelTable
+from sam2ft.core.tables.rows import cell
+from sam2ft.data.store.store import Store
+from sam2ft.runs.attempt.claim import Attempt, check_claim
+from sam2ft.runs.attempt.status import update_status
+from sam2ft.runs.history import history_text, read_history
+from sam2ft.runs.identity import Content
+from sam2ft.runs.layout import RunLayout
+from sam2ft.training.checkpoints.checkpoint import save_best, save_resume
+from sam2ft.training.state import TrainState
+from sam2ft.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+STATUS_EVERY_S = 5.0
+
+
+class Quiet:
+    """An observer that listens to nothing; the others override what they need."""
+
+    def on_step(self, event: StepDone, state: TrainState) -> None: ...
+
+    def on_epoch(self, event: EpochDone, state: TrainState) -> None: ...
+
+    def on_samples(self, epoch: int, samples: Sequence[SlicePrediction]) -> None: ...
+
+
+class History(Quiet):
+    """history.csv: one row per epoch, `epoch, step, improved, seconds`, then the epoch's values by name."""
+
+    def __init__(self, layout: RunLayout, attempt: Attempt, first_epoch: int = 0):
+        self._layout, self._attempt = layout, attempt
+        # Epochs that are trained again after a crash replace what the crashed attempt wrote of them.
+        self._rows = [row for row in read_history(layout) if int(row["epoch"]) < first_epoch]
+
+    def on_epoch(self, event: EpochDone, state: TrainState) -> None:
+        fixed = {"epoch": event.epoch, "step": event.step, "improved": int(event.improved), "seconds": event.seconds}
+        self._rows.append({name: cell(value) for name, value in (fixed | dict(event.values)).items()})
+        check_claim(self._layout, self._attempt)
+        write_text(self._layout.history, history_text(self._rows))
+
+
+@dataclass
+class CheckpointKeeper(Quiet):
+    """best.pt when an epoch is the best so far, and resume files by the clock, by steps, by epochs and at a stop."""
+
+    layout: RunLayout
+    attempt: Attempt
+    experiment: Experiment
+    labels: LabelTable
+    content: Content
+    trainer: Trainer | None = None
+    """Set once the trainer exists: it is made with this keeper among its surroundings."""
+    _saved_at: float = field(default_factory=time.monotonic)
+
+    def on_step(self, event: StepDone, state: TrainState) -> None:
+        settings = self.experiment.module.checkpoint
+        by_steps = settings.every_steps is not None and event.step % settings.every_steps == 0
+        by_clock = (
+            settings.every_minutes is not None and time.monotonic() - self._saved_at >= 60 * settings.every_minutes
+        )
+        if by_steps or by_clock:
+            self.save(state)
+
+    def on_epoch(self, event: EpochDone, state: TrainState) -> None:
+        if event.improved:
+            check_claim(self.layout, self.attempt)
+            save_best(self.layout.best, self._trainer.weights(), self.info(event))
+        # An epoch that changed best.pt is always resumable: a crash must not train behind its own best epoch again.
+        if event.improved or self.experiment.module.checkpoint.every_epoch or self._is_last(state):
+            self.save(state)
+
+    def save(self, state: TrainState) -> None:
+        """Write the resume file of `state`."""
+        check_claim(self.layout, self.attempt)
+        # What the run is named after: a file that got into another run's folder says in which keys it differs.
+        began = time.monotonic()
+        snapshot = {**self._trainer.snapshot(state), "run": self.layout.run_id, "content": self.content}
+        save_resume(self.layout.resume(state.step), snapshot, keep=self.experiment.module.checkpoint.keep)
+        self._saved_at = time.monotonic()
+        # The launcher adds it to the time before the limit at which Slurm warns the job.
+        update_status(self.layout, self.attempt, step=state.step, save_s=round(self._saved_at - began, 3))
+
+    def info(self, event: EpochDone) -> dict[str, Any]:
+        """What best.pt says about itself; enough to evaluate it without the run."""
+        module = self.experiment.module
+        return {
+            "run": self.layout.run_id,
+            "sam2_model_cfg": module.sam2_model_cfg,
+            "image_size": module.image_size,
+            "labels": self.labels.to_json(),
+            "epoch": event.epoch,
+            "step": event.step,
+            "monitor": module.early_stopping.monitor,
+            "value": event.values[module.early_stopping.monitor],
+        }
+
+    @property
+    def _trainer(self) -> Trainer:
+        if self.trainer is None:
+            raise RuntimeError("CheckpointKeeper.trainer must be set before training starts")
+        return self.trainer
+
+    def _is_last(self, state: TrainState) -> bool:
+        settings = self._trainer.settings
+        return state.epoch >= settings.num_epochs or state.stopping.says_stop(settings.stopping)
+
+
+class StatusKeeper(Quiet):
+    """status.json: epoch, step, best value and speed, at most every few seconds."""
+
+    def __init__(self, layout: RunLayout, attempt: Attempt, num_epochs: int, monitor: str, mode: str):
+        self._layout, self._attempt = layout, attempt
+        self._fixed = {"num_epochs": num_epochs, "monitor": monitor, "mode": mode}
+        self._written_at = -STATUS_EVERY_S
+        self._step_s: float | None = None
+
+    def on_step(self, event: StepDone, state: TrainState) -> None:
+        # A running mean over about the last ten steps: the first ones of a process are slow.
+        self._step_s = event.seconds if self._step_s is None else 0.9 * self._step_s + 0.1 * event.seconds
+        if time.monotonic() - self._written_at >= STATUS_EVERY_S:
+            self._write(step=event.step, peak_memory_gb=round(event.memory_bytes / 1e9, 3) or None)
+
+    def on_epoch(self, event: EpochDone, state: TrainState) -> None:
+        self._write(
+            step=event.step,
+            epoch=event.epoch,
+            best_value=state.stopping.best,
+            best_epoch=state.stopping.best_epoch,
+        )
+
+    def _write(self, **changes: Any) -> None:
+        update_status(self._layout, self._attempt, step_s=self._step_s, **self._fixed, **changes)
+        self._written_at = time.monotonic()
+
+
+class PictureKeeper(Quiet):
+    """qc/<slice>/epoch-<n>.png: the same validation slices after every epoch, a folder each to flip through.
+
+    Epochs are counted from 1 here, as everywhere that people read.
+    """
+
+    def __init__(self, layout: RunLayout, attempt: Attempt, stores: Mapping[str, Store]):
+        self._layout, self._attempt, self._stores = layout, attempt, stores
+
+    def on_samples(self, epoch: int, samples: Sequence[SlicePrediction]) -> None:
+        from sam2ft.pictures.figures import dice_of_labels, figure_png
+
+        check_claim(self._layout, self._attempt)
+        for sample in samples:
+            dice = [value for value in dice_of_labels(sample).values() if not math.isnan(value)]
+            mean = f", mean Dice {sum(dice) / len(dice):.3f}" if dice else ""
+            figure = picture_of(sample, self._stores, f"{sample.key}, epoch {epoch + 1}{mean}")
+            with replacing(self._layout.picture(sample.key, epoch + 1)) as partial:
+                partial.write_bytes(figure_png(figure))
+            # A figure is a knot of references that only the collector unties, seldom: 0.4 GB of them would wait.
+            figure.clear()
+
+
+def picture_of(sample: SlicePrediction, stores: Mapping[str, Store], title: str | None = None) -> "Figure":
+    """The QC sheet of a slice with the label names and proportions that its store says."""
+    from sam2ft.pictures.figures import qc_sheet
+
+    store = stores[sample.key.dataset]
+    spacing_yx_mm = store.record(sample.key.volume_key).geometry.spacing_zyx_mm[1:]
+    return qc_sheet(sample, store.labels, spacing_yx_mm=spacing_yx_mm, title=title)

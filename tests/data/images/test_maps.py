@@ -1,0 +1,167 @@
+"""Maps of a volume: read or fitted, on the image's grid or brought there when asked, and what is refused."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sam2ft.config.schema.maps import MapSource
+from sam2ft.core.errors import DataError
+from sam2ft.core.geometry import Geometry
+from sam2ft.core.keys import VolumeKey
+from sam2ft.data.images.grids import Volume
+from sam2ft.data.images.maps import read_map
+from sam2ft.data.images.resampling import resampled
+from sam2ft.data.images.volumes import write_nifti
+from sam2ft.data.store.store import Store
+from sam2ft.phantom.dicom import Series, write_series
+
+GRID = Geometry.axis_aligned((3, 16, 20), (3.0, 0.5, 0.5))
+ECHOES_MS, SPIN_LOCKS_MS = (10.0, 20.0, 30.0, 40.0, 50.0), (0.0, 10.0, 40.0, 80.0)
+
+
+def true_map() -> np.ndarray:
+    """ms: 25 to 50 in the middle of the grid, NaN (air) around."""
+    values = np.full(GRID.shape_zyx, np.nan)
+    values[:, 3:12, 4:16] = np.linspace(25, 50, 12)
+    return values
+
+
+def echoes(folder: Path, true: np.ndarray, geometry: Geometry = GRID, times_ms: tuple[float, ...] = ECHOES_MS) -> Path:
+    decays = 20_000 * np.exp(-np.array(times_ms)[:, None, None, None] / np.where(np.isnan(true), 1e-3, true))
+    frames = tuple({"EchoTime": t, "AcquisitionNumber": i} for i, t in enumerate(times_ms))
+    write_series(folder, decays.astype(np.float32), geometry, Series("a", 3, "echoes", 1, frames=frames))
+    return folder
+
+
+def test_a_multi_echo_series_becomes_a_map_that_says_how(tmp_path: Path) -> None:
+    made = read_map(echoes(tmp_path / "e", true_map()), "t2", MapSource(), GRID)
+    assert np.array_equal(np.isnan(made.values_zyx), np.isnan(true_map()))
+    assert np.nanmax(np.abs(made.values_zyx - true_map())) < 0.01  # pixels are whole numbers
+    assert made.r2_zyx is not None
+    assert made.facts == {
+        "source": "series",
+        "model": "S0 exp(-t / T)",
+        "times_ms": list(ECHOES_MS),
+        "times_from": "EchoTime",
+        "skip_first": False,
+        "bounds_ms": [0.0, 100.0],
+        "r2_min": 0.9,
+        "resampled": False,
+    }
+
+
+def test_settings_reach_the_fit_and_the_record(tmp_path: Path) -> None:
+    source = MapSource(series="{subject}", spin_lock_ms=SPIN_LOCKS_MS, bounds_ms=(30, 45), r2_min=0.5, skip_first=True)
+    made = read_map(echoes(tmp_path / "e", true_map(), times_ms=SPIN_LOCKS_MS), "t1rho", source, GRID)
+    within = (true_map() > 30) & (true_map() <= 45)
+    assert np.array_equal(np.isfinite(made.values_zyx), within)
+    assert made.facts["times_from"] == "spin_lock_ms in the order of AcquisitionNumber"
+    assert (made.facts["skip_first"], made.facts["bounds_ms"], made.facts["r2_min"]) == (True, [30, 45], 0.5)
+
+
+def test_a_map_on_another_grid_is_refused_with_both_grids_unless_resampling_is_asked_for(tmp_path: Path) -> None:
+    coarse = Geometry.axis_aligned((3, 8, 10), (3.0, 1.0, 1.0))
+    path = tmp_path / "t2.nii.gz"
+    write_nifti(path, np.full(coarse.shape_zyx, 40, dtype=np.float32), coarse)
+    with pytest.raises(DataError, match=r"t2\.nii\.gz.*different grids.*\(3, 16, 20\) against \(3, 8, 10\).*resample"):
+        read_map(path, "t2", MapSource(), GRID)
+    made = read_map(path, "t2", MapSource(file="{subject}", resample=True), GRID)
+    assert (made.values_zyx[:, :15, :19] == 40).all()
+    assert made.facts == {"source": "file", "resampled": True}
+
+
+def test_a_fitted_map_is_resampled_with_its_r2(tmp_path: Path) -> None:
+    c, s = np.cos(0.2), np.sin(0.2)
+    turned = Geometry.from_affine(
+        (4, 30, 20), [[0.4 * c, 0, -2.5 * s, 1], [0, 0.4, 0, -0.3], [0.4 * s, 0, 2.5 * c, -1], [0, 0, 0, 1]]
+    )
+    folder = echoes(tmp_path / "e", np.full(turned.shape_zyx, 40.0), turned)
+    made = read_map(folder, "t2", MapSource(series="{subject}", resample=True), GRID)
+    finite = np.isfinite(made.values_zyx)
+    assert 0.3 < finite.mean() < 1
+    assert np.abs(made.values_zyx[finite] - 40).max() < 0.01
+    assert made.r2_zyx is not None
+    assert np.array_equal(np.isfinite(made.r2_zyx), finite)
+
+
+def test_resampling_is_linear_in_millimetres_and_invents_nothing_where_values_end() -> None:
+    source = Geometry.axis_aligned((2, 4, 6), (3.0, 1.0, 1.0))
+    ramp = np.broadcast_to(10.0 * np.arange(6), source.shape_zyx).copy()
+    target = Geometry.from_affine((1, 4, 9), [[0.5, 0, 0, 0.25], [0, 1, 0, 0], [0, 0, 3, 1.5], [0, 0, 0, 1]])
+    expected = 10 * (0.25 + 0.5 * np.arange(9))
+    assert resampled(Volume(ramp, source), target)[0, 1] == pytest.approx(expected)
+    ramp[:, :, 3:] = np.nan
+    # Up to half way between the last value (x = 2 mm) and the first that is none.
+    assert np.isfinite(resampled(Volume(ramp, source), target)[0, 1]).tolist() == [True] * 5 + [False] * 4
+    far = Geometry.from_affine((1, 4, 9), [[0.5, 0, 0, 50], [0, 1, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]])
+    assert np.isnan(resampled(Volume(ramp, source), far)).all()
+
+
+def test_maps_without_a_single_value_are_refused_by_name(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "t2.nii.gz", np.full(GRID.shape_zyx, np.nan, dtype=np.float32), GRID)
+    with pytest.raises(DataError, match=r"t2\.nii\.gz: map t2 has no finite value in any of its 960 voxels"):
+        read_map(tmp_path / "t2.nii.gz", "t2", MapSource(), GRID)
+    growing = echoes(tmp_path / "e", np.full(GRID.shape_zyx, 40.0), times_ms=ECHOES_MS)
+    wrong = MapSource(series="{subject}", bounds_ms=(60, 100))
+    with pytest.raises(DataError, match=r"none of its 960 voxels has a valid fit \(60 to 100 ms, r2 from 0\.9\)"):
+        read_map(growing, "t2", wrong, GRID)
+    far = Geometry.from_affine((3, 16, 20), [[1, 0, 0, 900], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    write_nifti(tmp_path / "far.nii.gz", np.ones(far.shape_zyx, dtype=np.float32), far)
+    with pytest.raises(DataError, match="no finite value on the image's grid"):
+        read_map(tmp_path / "far.nii.gz", "t2", MapSource(file="{subject}", resample=True), GRID)
+
+
+def test_a_folder_for_t1rho_needs_its_times_and_a_file_pattern_a_file(tmp_path: Path) -> None:
+    folder = echoes(tmp_path / "e", true_map())
+    with pytest.raises(DataError, match=r"give sources\.maps\.t1rho\.spin_lock_ms, which no tag holds"):
+        read_map(folder, "t1rho", MapSource(), GRID)
+    with pytest.raises(DataError, match=r"sources\.maps\.t2\.file takes map files"):
+        read_map(folder, "t2", MapSource(file="{subject}"), GRID)
+
+
+def test_a_store_holds_map_r2_and_how_they_came_about(tmp_path: Path, prepare_raw: Callable[..., Store]) -> None:
+    store = prepare_raw('{t2: "echoes/{subject}"}')
+    record = store.record(VolumeKey("toy", "a", "image"))
+    assert record.maps == ("t2",)
+    r2 = store.map_r2(record.key, "t2")
+    assert r2 is not None
+    assert r2[:, 5, 6].min() > 0.999
+    assert record.map_facts["t2"]["valid_of_label"] == {"1": [2 * 8 * 10, 2 * 8 * 10], "2": [0, 20]}
+    assert json.loads(store.metadata_for_ml.read_text())["a"]["maps"]["t2"]["times_ms"] == list(ECHOES_MS)
+    store.verify(store.volumes)
+
+
+def test_another_setting_of_a_map_prepares_again_and_the_same_does_not(prepare_raw: Callable[..., Store]) -> None:
+    first = prepare_raw('{t2: "echoes/{subject}"}').volumes[0].digest
+    assert prepare_raw('{t2: {series: "echoes/{subject}"}}').volumes[0].digest == first
+    assert prepare_raw('{t2: {series: "echoes/{subject}", bounds_ms: [0, 40]}}').volumes[0].digest != first
+
+
+@pytest.fixture
+def prepare_raw(tmp_path: Path) -> Callable[..., Store]:
+    """prepare_raw(maps): the store of one subject whose series lies in echoes/a."""
+    from sam2ft.config.load_dataset import load_dataset
+    from sam2ft.data.prepare.prepare import prepare_dataset
+
+    mask = np.zeros(GRID.shape_zyx, dtype=np.uint8)
+    mask[:2, 4:12, 5:15], mask[0, 14:16, 0:10] = 1, 2
+    image = np.random.default_rng(0).normal(size=GRID.shape_zyx).astype(np.float32)
+    write_nifti(tmp_path / "images" / "a.nii.gz", image, GRID)
+    write_nifti(tmp_path / "masks" / "a.nii.gz", mask, GRID)
+    echoes(tmp_path / "echoes" / "a", true_map())
+
+    def prepared(maps: str) -> Store:
+        (tmp_path / "d.yaml").write_text(
+            f"""dataset: {{name: toy}}
+sources: {{images: "images/{{subject}}.nii.gz", masks: "masks/{{subject}}.nii.gz", maps: {maps}}}
+labels: {{1: {{name: cartilage}}, 2: {{name: air}}}}
+split: {{train: 1, val: 0, test: 0}}
+"""
+        )
+        prepare_dataset(load_dataset(tmp_path / "d.yaml"), tmp_path, tmp_path / "store", lambda *_: None)
+        return Store.open(tmp_path / "store")
+
+    return prepared

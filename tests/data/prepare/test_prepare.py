@@ -1,0 +1,374 @@
+"""From raw files to a store: right, resumable, and each kind of bad input refused by name."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+
+from sam2ft.config.load_dataset import load_dataset
+from sam2ft.core.errors import DataError
+from sam2ft.core.keys import VolumeKey
+from sam2ft.data.images.volumes import read_volume, write_nifti
+from sam2ft.data.prepare import prepare as module
+from sam2ft.data.prepare.prepare import Outcome, Summary, prepare_dataset
+from sam2ft.data.store.store import Store
+
+DATASET = """\
+dataset: {name: toy, anatomy: knee}
+sources: {images: "dicom/{subject}/{volume}", masks: "masks/{subject}_{volume}.nii.gz"}
+labels:
+  1: {name: cartilage, interface: bone, merge: [1, 11]}
+  5: {name: bone}
+labels_dropped: [9]
+split: {train: 0.5, val: 0.17, test: 0.33, seed: 1}
+"""
+
+
+@pytest.fixture
+def raw(tmp_path: Path, write_series: Callable[..., Path]) -> Path:
+    """Three subjects a, b, c with a DICOM series, its mask and a dataset file."""
+    folder = tmp_path / "raw"
+    for subject in "abc":
+        image = read_volume(write_series(folder / "dicom" / subject / "left"))
+        write_nifti(folder / "masks" / f"{subject}_left.nii.gz", mask_of(image.array_zyx.shape), image.geometry)
+    (folder / "dataset.yaml").write_text(DATASET)
+    return folder
+
+
+def mask_of(shape: tuple[int, ...]) -> np.ndarray:
+    mask = np.zeros(shape, dtype=np.uint8)
+    mask[1, 1, 1:3], mask[2, 2, 2], mask[3, 3, 3], mask[3, 0, 0] = 1, 11, 5, 9
+    return mask
+
+
+def run(raw: Path, out: Path) -> Summary:
+    return prepare_dataset(load_dataset(raw / "dataset.yaml"), raw, out, lambda *_: None)
+
+
+def tree(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Name -> (time of modification, content) of every file."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in paths}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {name: content for name, (_, content) in tree(folder).items()}
+
+
+def test_a_series_and_its_mask_become_a_volume(raw: Path, tmp_path: Path) -> None:
+    summary = run(raw, tmp_path / "store")
+    assert [outcome.result for outcome in summary.outcomes] == ["stored"] * 3
+    store = Store.open(tmp_path / "store")
+    key = VolumeKey("toy", "a", "left")
+    assert store.record(key).geometry.spacing_zyx_mm == (2.0, 0.5, 0.75)
+    assert store.mask(key)[[1, 2, 3, 3], [1, 2, 3, 0], [1, 2, 3, 0]].tolist() == [1, 1, 5, 0]
+    image = store.image(key)
+    assert (image.min(), image.max()) == (0, 65535)
+    assert image[2, 3, 4] == pytest.approx(65535 * (234 - 2) / (455 - 2), abs=300)
+    meta = json.loads(store.metadata_for_stats.read_text())["a"]["slices"]["002"]
+    assert (meta["slice_spacing"], meta["slice_thickness"], meta["TE"], meta["rows"]) == (2.0, 3.0, 10.0, 6)
+    store.verify(store.volumes)
+
+
+def test_subjects_are_split_by_the_largest_remainder(raw: Path, tmp_path: Path) -> None:
+    # 1.5, 0.51 and 0.99 of three subjects.
+    assert run(raw, tmp_path / "store").splits == {"train": 1, "val": 1, "test": 1}
+
+
+def test_no_name_birth_date_or_free_text_reaches_the_store(raw: Path, tmp_path: Path) -> None:
+    run(raw, tmp_path / "store")
+    everything = b"".join(content for name, content in contents(tmp_path / "store").items() if name.endswith(".json"))
+    for secret in (b"Jane", b"PID-12345", b"19700101", b"Hospital", b"Who", b"053Y"):
+        assert secret not in everything
+
+
+def test_what_keep_names_is_kept(raw: Path, tmp_path: Path) -> None:
+    (raw / "dataset.yaml").write_text(DATASET + "keep: [PatientAge, SeriesDescription]\n")
+    run(raw, tmp_path / "store")
+    assert json.loads((tmp_path / "store" / "metadata_for_ml.json").read_text())["a"]["age"] == "053Y"
+
+
+def test_a_second_call_changes_no_file(raw: Path, tmp_path: Path) -> None:
+    run(raw, tmp_path / "store")
+    before = tree(tmp_path / "store")
+    summary = run(raw, tmp_path / "store")
+    assert [outcome.result for outcome in summary.outcomes] == ["unchanged"] * 3
+    assert tree(tmp_path / "store") == before
+
+
+def test_only_what_changed_is_prepared_again(raw: Path, tmp_path: Path) -> None:
+    run(raw, tmp_path / "store")
+    image = read_volume(raw / "dicom" / "b" / "left")
+    write_nifti(raw / "masks" / "b_left.nii.gz", np.flip(mask_of(image.array_zyx.shape)), image.geometry)
+    digests = {record.key.subject: record.digest for record in Store.open(tmp_path / "store").volumes}
+    assert [outcome.result for outcome in run(raw, tmp_path / "store").outcomes] == ["unchanged", "stored", "unchanged"]
+    store = Store.open(tmp_path / "store")
+    assert [record.key.subject for record in store.volumes if record.digest != digests[record.key.subject]] == ["b"]
+    store.verify(store.volumes)
+
+
+def test_changed_settings_prepare_everything_again(raw: Path, tmp_path: Path) -> None:
+    run(raw, tmp_path / "store")
+    (raw / "dataset.yaml").write_text(DATASET + "intensity: {clip_percentiles: [0, 100]}\n")
+    assert run(raw, tmp_path / "store").count("stored") == 3
+
+
+def test_another_split_seed_prepares_nothing_again(raw: Path, tmp_path: Path) -> None:
+    run(raw, tmp_path / "store")
+    (raw / "dataset.yaml").write_text(DATASET.replace("seed: 1", "seed: 2"))
+    assert run(raw, tmp_path / "store").count("unchanged") == 3
+    assert Store.open(tmp_path / "store").split_seed == 2
+
+
+@pytest.mark.parametrize("at", range(1, 12))
+def test_a_prepare_killed_anywhere_goes_on_and_ends_as_one_that_was_not(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    from sam2ft.core import files
+
+    renames = 0
+    sync = files.sync_folder
+
+    def sync_or_die(folder: Path) -> None:
+        nonlocal renames
+        renames += 1
+        if renames == at:
+            raise Killed
+        sync(folder)
+
+    monkeypatch.setattr(files, "sync_folder", sync_or_die)
+    with pytest.raises(Killed):
+        run(raw, tmp_path / "killed")
+    monkeypatch.undo()
+    finished = max(0, (at - 1) // 3)  # image, mask, record of each volume
+    summary = run(raw, tmp_path / "killed")
+    assert summary.count("unchanged") >= min(finished, 3)
+    run(raw, tmp_path / "whole")
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+def test_a_store_that_is_being_changed_cannot_be_opened(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(raw, tmp_path / "store")
+    spoil_mask(raw, lambda array, affine: (np.where(array == 5, 1, array).astype(np.uint8), affine))
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module.StoreWriter, "finish", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(raw, tmp_path / "store")
+    with pytest.raises(DataError, match="no store here"):
+        Store.open(tmp_path / "store")
+    monkeypatch.undo()
+    assert run(raw, tmp_path / "store").count("unchanged") == 3
+    Store.open(tmp_path / "store")
+
+
+def test_a_withdrawn_subject_leaves_the_store(raw: Path, tmp_path: Path) -> None:
+    run(raw, tmp_path / "store")
+    shutil.rmtree(raw / "dicom" / "b")
+    run(raw, tmp_path / "store")
+    assert [record.key.subject for record in Store.open(tmp_path / "store").volumes] == ["a", "c"]
+    assert not [name for name in contents(tmp_path / "store") if "b__left" in name]
+
+
+def spoil_mask(raw: Path, change: Callable[[np.ndarray, Any], tuple[np.ndarray, Any]], subject: str = "b") -> None:
+    path = raw / "masks" / f"{subject}_left.nii.gz"
+    stored = nibabel.load(path)
+    array, affine = change(np.asarray(stored.dataobj).copy(), stored.affine.copy())
+    nibabel.save(nibabel.Nifti1Image(array, affine), path)
+
+
+def with_unknown_label(array: np.ndarray, affine: Any) -> tuple[np.ndarray, Any]:
+    array[0, 0, :2] = 77
+    return array, affine
+
+
+def shifted(array: np.ndarray, affine: Any) -> tuple[np.ndarray, Any]:
+    affine[0, 3] += 5
+    return array, affine
+
+
+def cropped(array: np.ndarray, affine: Any) -> tuple[np.ndarray, Any]:
+    return array[:-1], affine
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (
+            with_unknown_label,
+            r"b_left\.nii\.gz: unknown label id 77 \(2 voxels\); the label table has 1 cartilage, 5 bone",
+        ),
+        (shifted, r"b_left\.nii\.gz: image and mask are on different grids: corners lie up to 5 mm apart"),
+        (cropped, r"b_left\.nii\.gz: image and mask are on different grids: shape"),
+    ],
+)
+def test_a_bad_mask_is_refused_and_the_others_are_prepared(raw: Path, tmp_path: Path, change: Any, reason: str) -> None:
+    spoil_mask(raw, change)
+    summary = run(raw, tmp_path / "store")
+    assert [(outcome.key.subject, outcome.result) for outcome in summary.outcomes] == [
+        ("a", "stored"),
+        ("b", "refused"),
+        ("c", "stored"),
+    ]
+    assert re.search(reason, summary.refused[0].reason)
+    assert len(Store.open(tmp_path / "store").volumes) == 2
+
+
+def test_a_refused_subject_does_not_move_the_others_between_splits(raw: Path, tmp_path: Path) -> None:
+    run(raw, tmp_path / "whole")
+    spoil_mask(raw, with_unknown_label)
+    run(raw, tmp_path / "part")
+    splits = [
+        {record.key.subject: record.split for record in Store.open(tmp_path / name).volumes}
+        for name in ("whole", "part")
+    ]
+    assert splits[1].items() < splits[0].items()
+
+
+def missing_slice(raw: Path) -> None:
+    for subject in "abc":
+        (raw / "dicom" / subject / "left" / "003.dcm").unlink()
+
+
+def mixed_series(raw: Path) -> None:
+    for subject, other in ("ab", "bc", "ca"):
+        shutil.copy(raw / "dicom" / other / "left" / "003.dcm", raw / "dicom" / subject / "left" / "other.dcm")
+
+
+def no_masks(raw: Path) -> None:
+    for path in (raw / "masks").iterdir():
+        path.unlink()
+
+
+def unknown_labels(raw: Path) -> None:
+    for subject in "abc":
+        spoil_mask(raw, with_unknown_label, subject)
+
+
+def two_splits(raw: Path) -> None:
+    (raw / "splits.json").write_text('{"train": ["a", "b"], "val": ["b"], "test": ["c"]}')
+    start, _, _ = DATASET.partition("split:")
+    (raw / "dataset.yaml").write_text(f"{start}split: {{file: {raw}/splits.json}}\n")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (missing_slice, r"toy/a/left: .*1 missing slice"),
+        (mixed_series, r"toy/a/left: .*holds 2 series"),
+        (no_masks, r"masks: 3 images but no mask; this folder is empty, a_left\.nii\.gz was expected"),
+        (unknown_labels, r"toy/c/left: .*unknown label id 77"),
+        (two_splits, "subject b is in two splits, train and val"),
+    ],
+)
+def test_when_nothing_can_be_prepared_a_store_stays_as_it_was(
+    raw: Path, tmp_path: Path, spoil: Callable[[Path], None], message: str
+) -> None:
+    run(raw, tmp_path / "store")
+    before = tree(tmp_path / "store")
+    spoil(raw)
+    with pytest.raises(DataError, match=message):
+        run(raw, tmp_path / "store")
+    assert tree(tmp_path / "store") == before
+    with pytest.raises(DataError, match=message):
+        run(raw, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_maps_are_stored_on_the_images_grid(raw: Path, tmp_path: Path) -> None:
+    for subject in "abc":
+        image = read_volume(raw / "dicom" / subject / "left")
+        values = np.full(image.array_zyx.shape, 40, dtype=np.float32)
+        values[0] = np.nan
+        write_nifti(raw / "t2" / f"{subject}.nii.gz", values, image.geometry)
+    patterns = 'masks: "masks/{subject}_{volume}.nii.gz", maps: {t2: "t2/{subject}.nii.gz"}}'
+    (raw / "dataset.yaml").write_text(DATASET.replace('masks: "masks/{subject}_{volume}.nii.gz"}', patterns))
+    run(raw, tmp_path / "store")
+    store = Store.open(tmp_path / "store")
+    assert store.volumes[0].maps == ("t2",)
+    t2 = store.map(store.volumes[0].key, "t2")
+    assert np.isnan(t2[0]).all()
+    assert (t2[1:] == 40).all()
+
+
+def test_a_file_is_never_taken_for_a_series_to_fit(raw: Path, tmp_path: Path) -> None:
+    lock = "maps: {t1rho: {series: 'masks/{subject}_{volume}.nii.gz', spin_lock_ms: [0, 10, 40]}}}"
+    (raw / "dataset.yaml").write_text(DATASET.replace('_{volume}.nii.gz"}', '_{volume}.nii.gz", ' + lock))
+    with pytest.raises(DataError, match=r"is a file; sources\.maps\.t1rho\.series takes a folder"):
+        run(raw, tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_mask_without_any_label_is_prepared_and_pointed_out(raw: Path, tmp_path: Path) -> None:
+    spoil_mask(raw, lambda array, affine: (np.zeros_like(array), affine))
+    assert run(raw, tmp_path / "store").unlabelled == (VolumeKey("toy", "b", "left"),)
+
+
+def test_workers_make_the_same_store_and_refuse_the_same_volumes(raw: Path, tmp_path: Path) -> None:
+    (raw / "dicom" / "b" / "left" / "003.dcm").unlink()
+    alone = run(raw, tmp_path / "alone")
+    seen: list[tuple[int, int, str]] = []
+
+    def tell(done: int, total: int, outcome: Outcome) -> None:
+        seen.append((done, total, str(outcome.key)))
+
+    shared = prepare_dataset(load_dataset(raw / "dataset.yaml"), raw, tmp_path / "shared", tell, workers=2)
+    assert shared.outcomes == alone.outcomes
+    assert seen == [(number, 3, f"toy/{subject}/left") for number, subject in enumerate("abc", start=1)]
+    assert contents(tmp_path / "shared") == contents(tmp_path / "alone")
+
+
+def test_distances_that_headers_tell_otherwise_are_reported(raw: Path, tmp_path: Path) -> None:
+    # The series are 2 mm apart and 3 mm thick.
+    assert run(raw, tmp_path / "store").disagreements == (
+        "slice_thickness says 3 mm, positions 2 mm (used) in toy/a/left and 2 more of 3 volumes",
+    )
+
+
+def test_one_prepare_at_a_time_writes_a_store(raw: Path, tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    run(raw, tmp_path / "store")
+    with FileLock(tmp_path / "store" / module.LOCK), pytest.raises(DataError, match="another prepare is writing"):
+        run(raw, tmp_path / "store")
+
+
+def test_progress_is_told_of_every_volume(raw: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int, str]] = []
+
+    def progress(done: int, total: int, outcome: Outcome) -> None:
+        seen.append((done, total, outcome.key.subject))
+
+    prepare_dataset(load_dataset(raw / "dataset.yaml"), raw, tmp_path / "store", progress)
+    assert seen == [(1, 3, "a"), (2, 3, "b"), (3, 3, "c")]
+
+
+@pytest.mark.real
+def test_a_real_ct_series_with_its_labels_becomes_a_store(real_data: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    case = real_data / "ct_dicom"
+    (raw / "cases.csv").write_text(f"subject,image,mask\nct,{case / 'dicom'},{case / 'labels.nii.gz'}\n")
+    (raw / "dataset.yaml").write_text(
+        "dataset: {name: real}\nsources: {images: cases.csv}\n"
+        "labels: {1: {name: vertebra, merge: [26, 27, 28, 29, 30, 31, 32, 33, 34]}}\nlabels_dropped: others\n"
+        "split: {train: 1, val: 0, test: 0}\n"
+    )
+    run(raw, tmp_path / "store")
+    record = Store.open(tmp_path / "store").volumes[0]
+    assert record.geometry.spacing_zyx_mm == (2.0, 0.9765625, 0.9765625)
+    assert record.labelled_slices
+    assert record.dicom["slice_thickness"][0] == 3.0

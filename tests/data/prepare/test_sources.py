@@ -1,0 +1,116 @@
+"""Subjects and volumes are found by pattern or by table, and never guessed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from sam2ft.core.errors import ConfigError, DataError
+from sam2ft.core.keys import VolumeKey
+from sam2ft.data.prepare.sources import VolumeSource, find_by_patterns, find_by_table, fingerprint
+
+
+def files(folder: Path, names: Sequence[str]) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+
+
+def test_folders_and_files_are_found_and_masks_follow_from_their_names(tmp_path: Path) -> None:
+    files(tmp_path, ["dicom/b/right/1.dcm", "dicom/a/left/1.dcm", "dicom/a/right/1.dcm", "dicom/.hidden/x/1.dcm"])
+    found = find_by_patterns(
+        "oai", "dicom/{subject}/{volume}", "masks/{subject}_{volume}.nii.gz", {"t2": "t2/{subject}.nii"}, tmp_path
+    )
+    assert [str(source.key) for source in found] == ["oai/a/left", "oai/a/right", "oai/b/right"]
+    assert found[1].image == tmp_path / "dicom/a/right"
+    assert found[1].mask == tmp_path / "masks/a_right.nii.gz"
+    assert found[1].maps == {"t2": tmp_path / "t2/a.nii"}
+
+
+def test_a_pattern_without_volume_names_it_image(tmp_path: Path) -> None:
+    files(tmp_path, ["images/OAI_12.nii.gz", "images/OAI_123.nii.gz", "images/readme.txt"])
+    found = find_by_patterns("oai", "images/{subject}.nii.gz", "masks/{subject}.nii.gz", {}, tmp_path)
+    assert [source.key for source in found] == [VolumeKey("oai", name, "image") for name in ("OAI_12", "OAI_123")]
+
+
+def test_an_absolute_pattern_is_taken_as_it_is(tmp_path: Path) -> None:
+    files(tmp_path, ["images/a.nii"])
+    found = find_by_patterns("oai", f"{tmp_path}/images/{{subject}}.nii", "m/{subject}", {}, Path("elsewhere"))
+    assert found[0].image == tmp_path / "images/a.nii"
+
+
+def test_a_placeholder_that_comes_twice_stands_for_the_same(tmp_path: Path) -> None:
+    files(tmp_path, ["a/a.nii", "a/b.nii", "b/b.nii"])
+    found = find_by_patterns("oai", "{subject}/{subject}.nii", "m/{subject}", {}, tmp_path)
+    assert [source.image.relative_to(tmp_path).as_posix() for source in found] == ["a/a.nii", "b/b.nii"]
+
+
+def test_a_name_that_can_be_read_in_two_ways_is_refused(tmp_path: Path) -> None:
+    files(tmp_path, ["images/OAI_12_left.nii.gz"])
+    with pytest.raises(DataError, match=r"OAI_12_left\.nii\.gz: .*can be read as .*OAI_12.* and as .*'OAI'.*table"):
+        find_by_patterns("oai", "images/{subject}_{volume}.nii.gz", "m/{subject}", {}, tmp_path)
+
+
+def test_names_that_look_alike_when_joined_are_two_volumes(tmp_path: Path) -> None:
+    files(tmp_path, ["a/b__c/1.dcm", "a__b/c/1.dcm"])
+    found = find_by_patterns("oai", "{subject}/{volume}", "m/{subject}", {}, tmp_path)
+    assert len({source.key.file_stem for source in found}) == 2
+
+
+@pytest.mark.parametrize("pattern", ["images/all.nii", "images/{volume}.nii", "{subject}/{side}"])
+def test_a_pattern_without_subject_or_with_other_placeholders_is_refused(tmp_path: Path, pattern: str) -> None:
+    with pytest.raises(ConfigError, match=r"sources\.images: .*it needs \{subject\}"):
+        find_by_patterns("oai", pattern, "m/{subject}", {}, tmp_path)
+
+
+def test_nothing_found_says_what_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"sources\.images: nothing matches .*/dicom/\{subject\}"):
+        find_by_patterns("oai", "dicom/{subject}", "m/{subject}", {}, tmp_path)
+
+
+def table(folder: Path, text: str) -> list[VolumeSource]:
+    (folder / "cases.csv").write_text(text)
+    return find_by_table("oai", folder / "cases.csv", folder)
+
+
+def test_a_table_names_everything(tmp_path: Path) -> None:
+    found = table(tmp_path, "subject,volume,image,mask,map_t2\n0012,left,i/x.nii,m/y.nii,t/z.nii\n")
+    assert found == [
+        VolumeSource(
+            VolumeKey("oai", "0012", "left"), tmp_path / "i/x.nii", tmp_path / "m/y.nii", {"t2": tmp_path / "t/z.nii"}
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("subject,image\na,b\n", "columns subject, image; needed: subject, image, mask"),
+        ("subject,image,mask,sex\na,b,c,f\n", "columns subject, image, mask, sex"),
+        ("subject,image,mask\na,b,c\nd,,f\n", r"cases\.csv:3: image is empty"),
+        ("subject,image,mask\na,b\n", r"cases\.csv:2: mask is empty"),
+        ("subject,image,mask\na,b,c\na,d,e\n", "are both oai/a/image; a key names one volume"),
+        ("subject,image,mask\n", "no line below the header"),
+    ],
+)
+def test_a_table_that_is_wrong_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        table(tmp_path, text)
+
+
+def test_a_missing_table_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cases\.csv: no such file"):
+        find_by_table("oai", tmp_path / "cases.csv", tmp_path)
+
+
+def test_a_fingerprint_changes_with_files_and_settings(tmp_path: Path) -> None:
+    files(tmp_path, ["dicom/a/1.dcm", "dicom/a/2.dcm", "masks/a.nii"])
+    (source,) = find_by_patterns("oai", "dicom/{subject}", "masks/{subject}.nii", {}, tmp_path)
+    seen = [fingerprint(source, {"keep": []}), fingerprint(source, {"keep": []})]
+    assert seen[0] == seen[1]
+    seen.append(fingerprint(source, {"keep": ["PatientAge"]}))
+    (tmp_path / "masks/a.nii").write_text("another mask")
+    seen.append(fingerprint(source, {"keep": []}))
+    (tmp_path / "dicom/a/3.dcm").write_text("x")
+    seen.append(fingerprint(source, {"keep": []}))
+    assert len(set(seen)) == 4

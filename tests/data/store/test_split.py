@@ -1,0 +1,99 @@
+"""Subjects are split once, by name and seed."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sam2ft.core.errors import DataError
+from sam2ft.data.store.split import nested_subjects, split_by_fractions, split_from_file
+
+SUBJECTS = [f"s{i:02d}" for i in range(12)]
+
+
+def sizes(split_of: dict[str, str]) -> tuple[int, ...]:
+    return tuple(list(split_of.values()).count(name) for name in ("train", "val", "test"))
+
+
+@pytest.mark.parametrize(
+    ("count", "fractions", "expected"),
+    [
+        (12, (0.5, 0.17, 0.33), (6, 2, 4)),
+        (10, (0.7, 0.15, 0.15), (7, 2, 1)),
+        (3, (0.6, 0.2, 0.2), (2, 1, 0)),
+        (5, (1.0, 0.0, 0.0), (5, 0, 0)),
+        (12, (0.3333, 0.3333, 0.3333), (4, 4, 4)),
+    ],
+)
+def test_sizes_follow_the_largest_remainder(
+    count: int, fractions: tuple[float, float, float], expected: tuple[int, ...]
+) -> None:
+    shares = dict(zip(("train", "val", "test"), fractions, strict=True))
+    assert sizes(split_by_fractions(SUBJECTS[:count], shares, seed=1)) == expected
+
+
+def test_the_order_in_which_subjects_are_found_changes_nothing() -> None:
+    shares = {"train": 0.5, "val": 0.25, "test": 0.25}
+    assert split_by_fractions(SUBJECTS, shares, 3) == split_by_fractions(reversed(SUBJECTS), shares, 3)
+
+
+def test_another_seed_gives_another_split() -> None:
+    shares = {"train": 0.5, "val": 0.25, "test": 0.25}
+    assert len({tuple(split_by_fractions(SUBJECTS, shares, seed).items()) for seed in range(5)}) == 5
+
+
+@pytest.mark.parametrize("shares", [{"train": 0.5, "val": 0.2, "test": 0.2}, {"train": 1.2, "val": -0.2, "test": 0}])
+def test_fractions_that_are_none_are_refused(shares: dict[str, float]) -> None:
+    with pytest.raises(DataError, match="fractions are 0 to 1 and add up to 1"):
+        split_by_fractions(SUBJECTS, shares, 0)
+
+
+def from_file(tmp_path: Path, content: object, subjects: list[str]) -> dict[str, str]:
+    path = tmp_path / "splits.json"
+    path.write_text(json.dumps(content))
+    return split_from_file(path, subjects)
+
+
+def test_a_given_split_is_honoured(tmp_path: Path) -> None:
+    given_splits = {"train": ["a", "c"], "val": ["b"], "test": ["d"]}
+    assert from_file(tmp_path, given_splits, ["d", "c", "b", "a"]) == {
+        "a": "train",
+        "b": "val",
+        "c": "train",
+        "d": "test",
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"train": ["a", "b"], "test": ["b"]}, "subject b is in two splits, train and test"),
+        ({"train": ["a"]}, "in no split: b"),
+        ({"train": ["a", "b", "z"]}, "no images were found of z"),
+        ({"train": ["a"], "tset": ["b"]}, "unknown split tset; allowed: train, val, test"),
+        ({"train": [1, "a", "b"]}, "subject 1 is not text"),
+        (["a", "b"], "expected a mapping"),
+    ],
+)
+def test_a_given_split_that_is_wrong_is_refused_with_the_file(tmp_path: Path, content: object, message: str) -> None:
+    with pytest.raises(DataError, match=rf"splits\.json: .*{message}"):
+        from_file(tmp_path, content, ["a", "b"])
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 50))
+def test_subsets_are_nested(first: int, second: int, seed: int) -> None:
+    small, large = sorted((first, second))
+    inner, outer = (set(nested_subjects(SUBJECTS, size, seed)) for size in (small, large))
+    assert inner <= outer
+    assert len(inner) == small
+
+
+def test_a_subset_may_be_larger_than_what_there_is() -> None:
+    assert nested_subjects(SUBJECTS, 99, 0) == tuple(SUBJECTS) == nested_subjects(SUBJECTS, None, 0)
+
+
+def test_an_empty_subset_is_refused() -> None:
+    with pytest.raises(DataError, match="max_subject_set: 0"):
+        nested_subjects(SUBJECTS, 0, 0)

@@ -1,0 +1,174 @@
+"""What is stored is what is read, and nothing else is taken for it."""
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sam2ft.core.errors import DataError
+from sam2ft.core.keys import VolumeKey
+from sam2ft.data.store.store import Store, records_digest
+from sam2ft.data.store.writer import PreparedVolume, StoreWriter, label_runs
+
+Prepared = Callable[..., PreparedVolume]
+Writing = Callable[..., Store]
+
+
+def test_arrays_come_back_as_they_were_written(tmp_path: Path, prepared: Prepared, write_store: Writing) -> None:
+    volume = prepared("a")
+    store = write_store(tmp_path / "s", [volume])
+    assert np.array_equal(store.image(volume.key), volume.image_zyx)
+    assert np.array_equal(store.mask(volume.key), volume.mask_zyx)
+    assert store.map(volume.key, "t2")[0, 0, 0] == 40
+    assert isinstance(store.image(volume.key), np.memmap)
+    assert not store.image(volume.key).flags.writeable
+
+
+def test_the_index_knows_geometry_labels_and_fields(store: Store) -> None:
+    record = store.record(VolumeKey("toy", "a", "image"))
+    assert record.geometry.spacing_zyx_mm == (3.0, 0.5, 0.5)
+    assert record.labelled_slices == (1, 2, 3)
+    assert record.slices_of(5) == (1, 2, 3)
+    assert record.slices_of(2) == ()
+    assert record.maps == ("t2",)
+    assert record.dicom["TE"] == [10.0, 11.0, 12.0, 13.0]
+    assert store.labels.describe() == "1 cartilage, 5 bone"
+    assert (store.name, store.anatomy, store.split_seed) == ("toy", "knee", 7)
+
+
+def test_runs_of_slices_name_every_slice_with_a_label() -> None:
+    mask = np.zeros((6, 2, 2), dtype=np.uint8)
+    mask[[0, 1, 4], 0, 0] = 3
+    assert label_runs(mask) == {3: ((0, 1), (4, 4))}
+
+
+def test_splits_hold_their_subjects_and_subsets_are_nested(store: Store) -> None:
+    assert [record.key.subject for record in store.split_volumes("train")] == ["a", "b", "c"]
+    one, two = (store.split_volumes("train", limit) for limit in (1, 2))
+    assert set(one) < set(two) < set(store.split_volumes("train"))
+
+
+def test_a_split_without_volumes_says_what_there_is(tmp_path: Path, prepared: Prepared, write_store: Writing) -> None:
+    store = write_store(tmp_path / "s", [prepared("a")])
+    with pytest.raises(DataError, match=r"split test has no volume \(train 1, val 0, test 0\)"):
+        store.split_volumes("test")
+    with pytest.raises(DataError, match="split 'tset'; allowed: train, val, test"):
+        store.split_volumes("tset")
+
+
+def test_equal_content_has_an_equal_digest_wherever_it_lies(
+    tmp_path: Path, prepared: Prepared, write_store: Writing
+) -> None:
+    here, there = (write_store(tmp_path / name, [prepared("b"), prepared("a")]) for name in ("x", "y"))
+    assert here.split_digest(["train"]) == there.split_digest(["train"])
+    assert [record.digest for record in here.volumes] == [record.digest for record in there.volumes]
+
+
+@pytest.mark.parametrize("what", ["image", "mask", "map", "geometry", "split"])
+def test_any_change_of_content_changes_the_digest(
+    tmp_path: Path, prepared: Prepared, write_store: Writing, what: str
+) -> None:
+    volume = prepared("a")
+    changed = {
+        "image": lambda: prepared("a", image_zyx=volume.image_zyx ^ 1),
+        "mask": lambda: prepared("a", mask_zyx=np.roll(volume.mask_zyx, 1, axis=2)),
+        "map": lambda: prepared("a", maps={"t2": np.full(volume.mask_zyx.shape, 41, dtype=np.float32)}),
+        "geometry": lambda: prepared("a", geometry=type(volume.geometry).axis_aligned((4, 24, 32), (3.5, 0.5, 0.5))),
+        "split": lambda: volume,
+    }[what]()
+    before = write_store(tmp_path / "x", [volume])
+    after = write_store(tmp_path / "y", [changed], {"a": "val"} if what == "split" else {})
+    assert records_digest(before.volumes) != records_digest(after.volumes)
+
+
+def test_a_changed_byte_is_found(store: Store) -> None:
+    store.verify(store.volumes)
+    path = store.path / "volumes" / "c__image.mask.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"c__image\.mask\.npy: not the content that was prepared"):
+        store.verify(store.volumes)
+
+
+def test_no_store_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no store here; make it with launch/prepare\.py"):
+        Store.open(tmp_path / "nowhere")
+
+
+def test_a_store_of_another_version_is_refused(store: Store) -> None:
+    index = json.loads((store.path / "store.json").read_text())
+    (store.path / "store.json").write_text(json.dumps(index | {"version": 0}))
+    with pytest.raises(DataError, match=r"store version 0, this sam2ft reads 1; run launch/prepare\.py again"):
+        Store.open(store.path)
+
+
+@pytest.mark.parametrize("content", ["[]", '{"version": 1}', "{"])
+def test_a_damaged_index_is_refused(store: Store, content: str) -> None:
+    (store.path / "store.json").write_text(content)
+    with pytest.raises(DataError, match=r"store\.json"):
+        Store.open(store.path)
+
+
+def test_an_array_of_another_shape_is_refused(store: Store) -> None:
+    np.save(store.path / "volumes" / "a__image.image.npy", np.zeros((4, 24, 31), dtype=np.uint16))
+    with pytest.raises(DataError, match=r"holds uint16 \(4, 24, 31\), the index says \(4, 24, 32\)"):
+        store.image(VolumeKey("toy", "a", "image"))
+
+
+def test_a_missing_array_a_missing_map_and_a_missing_volume_are_named(store: Store) -> None:
+    key = VolumeKey("toy", "a", "image")
+    (store.path / "volumes" / "a__image.image.npy").unlink()
+    with pytest.raises(DataError, match=r"a__image\.image\.npy: not readable"):
+        store.image(key)
+    with pytest.raises(DataError, match="no map t1rho; it has t2"):
+        store.map(key, "t1rho")
+    with pytest.raises(DataError, match="no volume toy/z/image"):
+        store.image(VolumeKey("toy", "z", "image"))
+
+
+def test_a_store_can_travel_to_a_worker(store: Store) -> None:
+    assert pickle.loads(pickle.dumps(store)).volumes == store.volumes
+
+
+def test_a_volume_is_finished_only_with_all_its_files_and_for_its_source(store: Store, prepared: Prepared) -> None:
+    writer = StoreWriter(store.path, "toy", "knee", store.labels, 7)
+    key = VolumeKey("toy", "a", "image")
+    assert writer.is_finished(key, "test")
+    assert not writer.is_finished(key, "another source")
+    (store.path / "volumes" / "a__image.mask.npy").unlink()
+    assert not writer.is_finished(key, "test")
+
+
+def test_a_volume_that_was_interrupted_is_not_finished(
+    store: Store, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = StoreWriter(store.path, "toy", "knee", store.labels, 7)
+    broken = prepared("a", maps={"t2": object()})  # cannot be written: the image is new by then, the rest is not
+    with pytest.raises(ValueError, match=r"[Oo]bject"):
+        writer.write(broken, "new source")
+    assert not writer.is_finished(broken.key, "new source")
+    assert not writer.is_finished(broken.key, "test")
+    writer.write(prepared("a"), "new source")
+    assert writer.is_finished(broken.key, "new source")
+
+
+def test_what_belongs_to_no_volume_any_more_is_removed(store: Store) -> None:
+    writer = StoreWriter(store.path, "toy", "knee", store.labels, 7)
+    (store.path / "volumes" / ".b__image.image.npy.77-abc.partial.npy").write_bytes(b"half")
+    keys = [VolumeKey("toy", name, "image") for name in "ab"]
+    writer.finish(keys, {"a": "train", "b": "test"})
+    assert sorted({path.name.split(".")[0] for path in (store.path / "volumes").iterdir()}) == ["a__image", "b__image"]
+    assert Store.open(store.path).split_volumes("test")[0].key == keys[1]
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path, store: Store) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.tex").write_text("text")
+    with pytest.raises(DataError, match=r"is not a store and not empty \(it holds thesis\.tex\)"):
+        StoreWriter(tmp_path / "home", "toy", "knee", store.labels, 7).check()
+    with pytest.raises(DataError, match="holds the store of dataset 'toy', not of 'oai'"):
+        StoreWriter(store.path, "oai", "knee", store.labels, 7).check()

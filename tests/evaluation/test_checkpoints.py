@@ -1,0 +1,204 @@
+"""launch/eval.py --ckpt: a checkpoint of a run here, one from elsewhere, and what is refused."""
+
+import os
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sam2ft.core.errors import CheckpointError, ClaimedError, ConfigError, UserError
+from sam2ft.core.files import read_json, sha256_file, write_json
+from sam2ft.core.tables.rows import TABLES, read_csv
+from sam2ft.evaluation.checkpoints import CheckpointRequest, evaluate_checkpoint
+from sam2ft.evaluation.parts import Parts
+from sam2ft.runs.attempt.claim import Attempt, holder
+
+pytestmark = pytest.mark.sam2
+STOCK = "configs/sam2.1/sam2.1_hiera_t.yaml"
+QUICK = ("eval.qc_slices=0", "eval.precision=fp32")
+
+
+def volume_rows(folder):
+    return read_csv(folder / "volume.csv", TABLES["volume"])
+
+
+def dices(folder):
+    return {(row["subject"], row["label"]): row["dice"] for row in volume_rows(folder)}
+
+
+def test_a_checkpoint_of_a_run_is_evaluated_with_the_runs_own_settings_and_found_done(finished, toy):
+    before = toy.files()
+    outcome = evaluate_checkpoint(CheckpointRequest(finished.layout.best))
+    assert outcome.folder.resolve() == finished.evaluation.folder.resolve()
+    assert toy.files() == before
+
+
+def test_other_settings_go_beside_the_runs_own_evaluation(finished):
+    request = CheckpointRequest(finished.layout.best, overrides=("eval.split=val", "eval.qc_slices=0"))
+    outcome = evaluate_checkpoint(request)
+    assert outcome.folder.parent.resolve() == finished.layout.evaluations.resolve()
+    assert {(row["run"], row["subject"], row["split"]) for row in volume_rows(outcome.folder)} == {
+        (finished.layout.run_id, "d", "val")
+    }
+    assert finished.evaluation.success.is_file()
+
+
+def test_a_best_pt_that_was_carried_elsewhere_says_its_model_and_gives_the_same_numbers(finished, toy):
+    foreign = Path(shutil.copy(finished.layout.best, toy.folder / "from-a-friend.pt"))
+    outcome = evaluate_checkpoint(CheckpointRequest(foreign, data=(toy.store,), overrides=QUICK))
+    digest = sha256_file(foreign)[:12]
+    assert outcome.folder.parent == Path("runs/_foreign") / digest
+    assert {row["run"] for row in volume_rows(outcome.folder)} == {f"foreign-{digest}"}
+    assert dices(outcome.folder) == dices(finished.evaluation.folder)
+
+
+def test_out_says_where_it_goes(finished, toy):
+    foreign = Path(shutil.copy(finished.layout.best, toy.folder / "from-a-friend.pt"))
+    out = toy.folder / "elsewhere"
+    assert evaluate_checkpoint(CheckpointRequest(foreign, (toy.store,), overrides=QUICK, out=out)).folder == out
+    assert (out / "_SUCCESS").is_file()
+
+
+def test_weights_that_do_not_fit_leave_what_lies_at_out(finished, toy):
+    out = toy.folder / "elsewhere"
+    shutil.copytree(finished.evaluation.folder, out)
+    before = toy.files()
+    with pytest.raises(CheckpointError, match="looks like sam2_nano"):
+        evaluate_checkpoint(CheckpointRequest(toy.weights, (toy.store,), model=STOCK, overrides=QUICK, out=out))
+    assert toy.files() == before
+
+
+def test_weights_of_a_nano_need_no_name(toy):
+    size = ("module.image_size=64",)
+    outcome = evaluate_checkpoint(CheckpointRequest(toy.weights, (toy.store,), overrides=(*QUICK, *size)))
+    assert volume_rows(outcome.folder)
+
+
+def test_a_foreign_checkpoint_without_data_is_refused(toy):
+    before = toy.files()
+    with pytest.raises(UserError, match="belongs to no run here; name the store with --data"):
+        evaluate_checkpoint(CheckpointRequest(toy.weights))
+    assert toy.files() == before
+
+
+def test_a_checkpoint_of_another_model_size_names_both(toy):
+    before = toy.files()
+    with pytest.raises(
+        CheckpointError, match=r"looks like sam2_nano, but module\.sam2_model_cfg builds sam2\.1_hiera_t"
+    ):
+        evaluate_checkpoint(CheckpointRequest(toy.weights, (toy.store,), model=STOCK, overrides=QUICK))
+    assert toy.files() == before
+
+
+def test_a_model_that_no_one_knows_is_refused(toy):
+    with pytest.raises((CheckpointError, ConfigError), match="sam9"):
+        evaluate_checkpoint(CheckpointRequest(toy.weights, (toy.store,), model="configs/sam9.yaml", overrides=QUICK))
+
+
+@pytest.mark.parametrize("name", ["garbage.pt", "garbage.safetensors", "missing.pt"])
+def test_a_file_that_is_no_checkpoint_is_refused_by_name(toy, name):
+    if name != "missing.pt":
+        (toy.folder / name).write_bytes(b"this is text")
+    before = toy.files()
+    with pytest.raises(CheckpointError, match=name):
+        evaluate_checkpoint(CheckpointRequest(toy.folder / name, (toy.store,)))
+    assert toy.files() == before
+
+
+def test_a_state_dict_of_something_else_asks_for_the_model(toy):
+    torch.save({"model": {"weight": torch.zeros(1)}}, toy.folder / "other.pt")
+    with pytest.raises(CheckpointError, match="do not say which SAM 2 it is; name it with --model"):
+        evaluate_checkpoint(CheckpointRequest(toy.folder / "other.pt", (toy.store,)))
+
+
+def test_a_checkpoint_without_our_info_is_recognised_by_its_keys(toy):
+    torch.save({"model": load_file(toy.weights)}, toy.folder / "plain.pt")
+    overrides = (*QUICK, "module.image_size=64")
+    assert evaluate_checkpoint(CheckpointRequest(toy.folder / "plain.pt", (toy.store,), overrides=overrides)).folder
+
+
+def test_a_wrong_override_is_named_and_nothing_is_written(finished, toy):
+    before = toy.files()
+    with pytest.raises(UserError, match=r"eval\.splitt"):
+        evaluate_checkpoint(CheckpointRequest(finished.layout.best, overrides=("eval.splitt=val",)))
+    assert toy.files() == before
+
+
+def test_another_image_size_is_another_evaluation(finished, toy):
+    foreign = Path(shutil.copy(finished.layout.best, toy.folder / "from-a-friend.pt"))
+    sizes = [(), ("module.image_size=96",)]
+    folders = [
+        evaluate_checkpoint(CheckpointRequest(foreign, (toy.store,), overrides=QUICK + size)).folder for size in sizes
+    ]
+    assert len(set(folders)) == 2
+    assert dices(folders[0]) != dices(folders[1])
+    own = evaluate_checkpoint(CheckpointRequest(finished.layout.best, overrides=("module.image_size=96",))).folder
+    assert own.resolve() != finished.evaluation.folder.resolve()
+
+
+def test_a_folder_that_holds_another_evaluation_of_the_weights_is_not_taken_for_done(finished, toy):
+    out = toy.folder / "elsewhere"
+    for split, subjects in (("val", {"d"}), ("test", {"e", "f"})):
+        request = CheckpointRequest(finished.layout.best, overrides=(*QUICK, f"eval.split={split}"), out=out)
+        assert {row["subject"] for row in volume_rows(evaluate_checkpoint(request).folder)} == subjects
+
+
+def test_max_subject_set_limits_the_evaluated_subjects_of_a_foreign_checkpoint(finished, toy):
+    foreign = Path(shutil.copy(finished.layout.best, toy.folder / "from-a-friend.pt"))
+    limited = (*QUICK, "datamodule.max_subject_set=1")
+    outcome = evaluate_checkpoint(CheckpointRequest(foreign, (toy.store,), overrides=limited))
+    assert len({row["subject"] for row in volume_rows(outcome.folder)}) == 1
+
+
+VAL = (*QUICK, "eval.split=val")
+ELSEWHERE = Attempt("77", 0, "another-node", 1, "2030-01-01T00:00:00+00:00")
+
+
+def held_by_a_job(layout, seconds_ago: float, state: str = "evaluating") -> None:
+    """Claim and status of a job on another node that was heard of `seconds_ago`."""
+    heartbeat = (datetime.now(UTC) - timedelta(seconds=seconds_ago)).isoformat(timespec="seconds")
+    write_json(layout.claim, ELSEWHERE.to_json())
+    status = read_json(layout.status) | {"attempt": ELSEWHERE.to_json(), "state": state, "heartbeat": heartbeat}
+    write_json(layout.status, status)
+
+
+def test_an_evaluation_holds_the_run_that_it_writes_into(finished):
+    before = holder(finished.layout)
+    evaluate_checkpoint(CheckpointRequest(finished.layout.best, overrides=VAL))
+    assert holder(finished.layout) != before
+    assert holder(finished.layout).pid == os.getpid()
+
+
+def test_a_run_that_a_job_works_on_is_left_alone(finished, toy):
+    held_by_a_job(finished.layout, seconds_ago=30)
+    before = toy.files()
+    with pytest.raises(
+        UserError, match=r"job 77 .*another-node.* is working on this run; wait for its end, or .* --out"
+    ):
+        evaluate_checkpoint(CheckpointRequest(finished.layout.best, overrides=VAL))
+    assert toy.files() == before
+    out = toy.folder / "beside"
+    assert evaluate_checkpoint(CheckpointRequest(finished.layout.best, overrides=VAL, out=out)).folder == out
+    assert holder(finished.layout) == ELSEWHERE
+
+
+@pytest.mark.parametrize(("seconds_ago", "state"), [(3600, "evaluating"), (30, "done")])
+def test_a_job_that_ended_or_fell_silent_holds_nothing(finished, seconds_ago, state):
+    held_by_a_job(finished.layout, seconds_ago, state)
+    assert evaluate_checkpoint(CheckpointRequest(finished.layout.best, overrides=VAL)).global_rows
+
+
+def test_an_evaluation_stops_when_a_job_takes_the_run(finished, monkeypatch):
+    original = Parts.write
+
+    def write(self, *arguments):
+        held_by_a_job(finished.layout, seconds_ago=0)
+        original(self, *arguments)
+
+    monkeypatch.setattr(Parts, "write", write)
+    with pytest.raises(ClaimedError, match="now held by job 77"):
+        evaluate_checkpoint(CheckpointRequest(finished.layout.best, overrides=VAL))
+    assert not list(finished.layout.evaluations.glob("*/_SUCCESS"))[1:]

@@ -1,0 +1,110 @@
+"""Files of plots are drawn once; pictures have names that no subject can choose."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from sam2ft.core.files import write_json
+from sam2ft.report.layout import ReportLayout
+from sam2ft.report.page import figures
+from sam2ft.report.page.cases import MOST_OF_ANOTHER, cases_of
+from sam2ft.report.page.figures import figure_files, kept_program
+from sam2ft.report.plots.files import program_digest
+from sam2ft.report.plots.results import learning_plot
+from sam2ft.report.plots.vega import Plot
+from sam2ft.report.request import RunState
+from sam2ft.runs.layout import RunLayout
+from sam2ft.runs.plan_file import PlannedPoint, PlannedRun, Resources
+
+HOSTILE = "../../etc"
+
+
+def plot_of(*losses: float) -> Plot:
+    plot = learning_plot({"one": [{"epoch": at, "val_loss": loss} for at, loss in enumerate(losses)]})
+    assert plot is not None
+    return plot
+
+
+def put(layout: ReportLayout, files: dict[str, bytes | Path]) -> None:
+    for name, content in files.items():
+        path = layout.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.read_bytes() if isinstance(content, Path) else content)
+
+
+def test_a_plot_that_did_not_change_is_not_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout, drawn = ReportLayout(tmp_path), []
+    draw = figures.plot_files
+    monkeypatch.setattr(figures, "plot_files", lambda plot: (drawn.append(plot.name), draw(plot))[1])
+    put(layout, figure_files([plot_of(1.0, 0.5)], layout))
+    again = figure_files([plot_of(1.0, 0.5)], layout)
+    assert drawn == ["learning"]
+    assert again["figures/learning.svg"] == layout.figures / "learning.svg"
+    figure_files([plot_of(1.0, 0.4)], layout)
+    (layout.figures / "learning.pdf").unlink()
+    figure_files([plot_of(1.0, 0.5)], layout)
+    assert drawn == ["learning"] * 3
+
+
+def test_the_program_of_the_page_is_put_together_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "vega-0123456789abcdef.js").write_text("of another version")
+    first = kept_program(tmp_path)
+    monkeypatch.setattr(figures, "page_program", lambda: pytest.fail("made again"))
+    assert kept_program(tmp_path) == first
+    assert "sam2ftEmbed" in first
+    assert [path.name for path in tmp_path.iterdir()] == [f"vega-{program_digest()}.js"]
+
+
+def state(folder: Path, index: int, pictures: int) -> RunState:
+    """A run with QC pictures of a subject whose name is a path."""
+    run_id = f"toy-{index:016x}"
+    layout = RunLayout(folder / run_id)
+    qc = layout.evaluation("e" * 12).qc
+    qc.mkdir(parents=True)
+    label = {"label": 1, "name": HOSTILE, "dice": 0.25, "status": "ok"}
+    told = {"slice": f"knee/{HOSTILE}/v slice 3", "subject": HOSTILE, "why": "worst", "dice": 0.25, "labels": [label]}
+    entries: list[dict[str, Any]] = [{"file": "label-1.png", "caption": "sheet"}]
+    entries += [{"file": f"{number:03d}.png", "caption": HOSTILE, **told} for number in range(pictures)]
+    write_json(qc / "index.json", entries)
+    for entry in entries:
+        Image.new("L", (30, 20)).save(qc / entry["file"])
+    points = (PlannedPoint(f"point {index}", (), "e" * 12),)
+    asked = Resources(nodes=1, tasks_per_node=1, gpus_per_node=0, cpus_per_task=1, mem_gb=1, hours=1)
+    planned = PlannedRun(index, run_id, "train_eval", False, points, asked, asked)
+    return RunState(planned, layout, "done", "", None)
+
+
+def test_the_shown_run_has_all_of_its_pictures_the_others_their_first(tmp_path: Path) -> None:
+    states = [state(tmp_path, index, 20) for index in range(3)]
+    assets: dict[str, bytes | Path] = {}
+    cases, sheets = cases_of(states, states[1].planned.run_id, assets)
+    runs = [case.run for case in cases]
+    assert runs[:20] == [states[1].planned.run_id] * 20
+    assert [runs.count(one.planned.run_id) for one in states] == [MOST_OF_ANOTHER, 20, MOST_OF_ANOTHER]
+    assert (len(sheets), cases[0].subject, cases[0].labels[0].name) == (1, HOSTILE, HOSTILE)
+    assert all(".." not in name and name.startswith("assets/toy-") for name in assets)
+
+
+def test_a_picture_is_looked_for_in_its_evaluation_alone(tmp_path: Path) -> None:
+    one = state(tmp_path, 0, 0)
+    qc = one.layout.evaluation("e" * 12).qc
+    write_json(qc / "index.json", [{"file": "../../../../secret.png", "caption": "x"}])
+    Image.new("L", (30, 20)).save(qc / "secret.png")
+    assets: dict[str, bytes | Path] = {}
+    (case,), _ = cases_of([one], one.planned.run_id, assets)
+    assert assets == {case.picture.path: qc / "secret.png"}
+    assert (case.where, case.picture.size) == ("x", (30, 20))
+
+
+def test_pictures_that_were_removed_or_are_damaged_are_left_out(tmp_path: Path) -> None:
+    one = state(tmp_path, 0, 3)
+    qc = one.layout.evaluation("e" * 12).qc
+    (qc / "label-1.png").unlink()
+    (qc / "000.png").unlink()
+    (qc / "001.png").write_bytes(b"not a picture")
+    assets: dict[str, bytes | Path] = {}
+    cases, sheets = cases_of([one], one.planned.run_id, assets)
+    assert ([case.picture.path for case in cases], sheets) == (list(assets), ())
+    assert list(assets.values()) == [qc / "002.png"]

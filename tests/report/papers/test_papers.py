@@ -1,0 +1,240 @@
+"""Methods text, checklist, model card and tables for papers: said is what was done, and names stay text."""
+
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from io import BytesIO
+
+import pytest
+
+from sam2ft.config.load_experiment import parse_experiment
+from sam2ft.report.comparison.compare import PointRun, compare
+from sam2ft.report.papers.checklist import TOPICS, claim_checklist
+from sam2ft.report.papers.citations import REFERENCES, bibliography
+from sam2ft.report.papers.markdown import code_text, listed, markdown_table, plain_text
+from sam2ft.report.papers.methods import cited, methods_text, references
+from sam2ft.report.papers.model_card import model_card
+from sam2ft.report.papers.study import Study, StudyData
+from sam2ft.report.papers.tables import latex, latex_text, markdown, paper_tables, workbook
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+def experiment(**module):
+    given = {"sam2_model_cfg": "sam2_nano", "image_size": 256, "optimizer": {"type": "SGD", "lr": 0.01}}
+    value = {"experiment": {"name": "knee"}, "dataset": {"oai": {"store": "data/oai"}}, "module": given | module}
+    return parse_experiment(value)
+
+
+DATA = StudyData(
+    name="oai",
+    anatomy="knee",
+    labels=("femoral cartilage", HOSTILE),
+    subjects={"train": 6, "val": 2, "test": 4},
+    volumes={"train": 7, "val": 2, "test": 4},
+    slices={"train": 119, "val": 34, "test": 68},
+    pixel_mm=(0.31, 0.36),
+    slice_mm=(0.7, 0.7),
+    split_seed=42,
+    fields={"field strength (T)": ("3", "1.5")},
+)
+
+
+@pytest.fixture
+def rows(global_row):
+    found = []
+    for run, mean in (("base", 0.70), ("run-0", 0.91), ("run-1", 0.93)):
+        for measure in ("dice_slice_mean", "dice"):
+            found.append(global_row(run, mean, measure=measure, n_missed=2))
+            found.append(global_row(run, mean - 0.1, measure=measure, label=1, label_name=HOSTILE, n_missed=2))
+    return found
+
+
+@pytest.fixture
+def comparison(rows):
+    points = [
+        PointRun(None, "baseline", "base"),
+        PointRun(0, "lr=0.1", "run-0", (("module.optimizer.lr", 0.1),), validation=0.2),
+        PointRun(1, "lr=0.01_x", "run-1", (("module.optimizer.lr", 0.01),), validation=0.3),
+    ]
+    return compare(points, rows)
+
+
+@pytest.fixture
+def study(comparison):
+    def make(given=None, **changes):
+        chosen = given or experiment()
+        made = Study(
+            experiment="knee",
+            description="",
+            data=(DATA,),
+            module=chosen.module,
+            evaluation=chosen.eval,
+            datamodule=chosen.datamodule,
+            seed=42,
+            comparison=comparison,
+            shown=comparison.best,
+            slices_per_step=4,
+            epochs=8,
+            weights_sha256="a" * 64,
+            versions={"python": "3.11", "sam2ft": "0.1", "torch": "2.14"},
+            measures=("dice", "dice_slice_mean"),
+        )
+        return replace(made, **changes)
+
+    return make
+
+
+def test_the_text_says_what_the_configuration_says(study):
+    text = methods_text(study(experiment(trainable={"image_encoder": False, "mask_decoder": True}, clip_grad=None)))
+    assert "We fine-tuned the mask decoder; everything else was frozen." in text
+    assert "minimised it with SGD (learning rate 0.01" in text
+    assert "4 slices per step" in text
+    assert "clipped" not in text
+    assert "12 subjects: training 6 subjects (7 volumes, 119 slices); validation 2" in text
+    assert "SHA-256 digest `aaaaaaaaaaaaaaaa...`" in text
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ({"clip_grad": 1.0}, "clipped to a norm of 1."),
+        ({"scheduler": {"type": "StepLR", "step_size": 3}}, "followed `StepLR` (step_size 3"),
+        ({"ema": {"decay": 0.99}}, "exponential moving average (decay 0.99)"),
+        ({"optimizer": {"type": "AdamW", "lr": 0.1}}, "AdamW [@loshchilov2019adamw]"),
+        ({"loss": {"iou_weight": 0.5}}, "0.5 x error of the predicted IoU"),
+        ({"loss": {"frame": "decoder"}}, "on the grid of the mask decoder"),
+        ({"early_stopping": {"enabled": False}}, "Training ran for 8 epochs; the epoch with the lowest `val_loss`"),
+        ({"prompts": {"box": 0.5, "point": 0.5}}, "boxes (50%) and points (50%)"),
+        ({"lora": {"rank": 4}, "trainable": {"image_encoder": False}}, "low-rank updates (rank 4)"),
+    ],
+)
+def test_each_setting_has_its_sentence_only_when_it_is_on(study, module, words):
+    plain = {"clip_grad": None, "optimizer": {"type": "SGD", "lr": 0.01}}
+    assert words in methods_text(study(experiment(**(plain | module))))
+    if "enabled" not in str(module):
+        assert words not in methods_text(study(experiment(**plain)))
+
+
+def test_what_was_only_evaluated_was_not_trained(study, comparison):
+    text = methods_text(study(shown="base", comparison=replace(comparison, best=None)))
+    assert "nothing was trained" in text
+    assert "### Training" not in text
+    assert "Wilcoxon" not in text
+
+
+def test_every_citation_has_its_entry_and_nothing_else_is_listed(study):
+    text = methods_text(study(biomarkers=(("cartilagethickness", "ThCcAB"), ("t2", "mean")), measures=("hd95_mm",)))
+    keys = cited(text)
+    assert {"ravi2024sam2", "eckstein2006", "efron1987", "nikolov2021surface"} <= set(keys)
+    entries = re.findall(r"^@\w+\{(\w+),", references(text), re.MULTILINE)
+    assert entries == sorted(keys)
+
+
+def test_the_bibliography_is_valid_bibtex():
+    for entry in bibliography(REFERENCES).strip().split("\n}\n"):
+        assert entry.count("{") == entry.count("}") + (0 if entry.endswith("}") else 1), entry
+    years = re.findall(r"year = \{(\d{4})\}", bibliography(REFERENCES))
+    assert len(years) == len(REFERENCES)
+
+
+def test_every_sentence_ends(study):
+    for line in methods_text(study()).splitlines():
+        if line and not line.startswith(("#", "*")):
+            assert line.endswith("."), line
+            assert "  " not in line
+
+
+def test_the_checklist_has_all_44_items_and_leaves_the_authors_to_the_author(study):
+    text = claim_checklist(study())
+    lines = [line for line in text.splitlines() if re.match(r"\| \d", line)]
+    assert len(TOPICS) == 44
+    assert [int(line.split("|")[1]) for line in lines] == list(range(1, 45))
+    by_item = {int(line.split("|")[1]): line for line in lines}
+    assert "☐ author" in by_item[44]
+    assert "seed 42" in by_item[19]
+    assert "field strength (T): 3 and 1.5" in by_item[13]
+    assert "☑" not in by_item[30]
+    noisy = experiment_with_noise()
+    assert "0, 2 and 5 pixels" in claim_checklist(study(noisy))
+
+
+def experiment_with_noise():
+    value = {
+        "experiment": {"name": "knee"},
+        "dataset": {"oai": {"store": "d"}},
+        "eval": {"prompt_noise": {"shifts": [0, 2, 5]}},
+    }
+    return parse_experiment(value | {"module": {"sam2_model_cfg": "sam2_nano", "image_size": 256}})
+
+
+def test_the_card_shows_results_of_the_chosen_point_alone(study, rows):
+    text = model_card(study(), rows, "b" * 64)
+    assert "0.910 ± 0.100" in text
+    assert "0.930" not in text
+    assert "b" * 64 in text
+    assert "must not be used for diagnosis" in text
+
+
+def test_names_of_users_are_text_everywhere(study, rows, comparison):
+    made = paper_tables(comparison, rows, comparison.best)
+    for text in (methods_text(study()), claim_checklist(study()), model_card(study(), rows, None), markdown(made)):
+        outside_code = re.sub(r"`+[^`]*`+", "", text)
+        assert "<img" not in outside_code
+    assert "<img" not in latex(made)
+
+
+def test_the_table_of_points_is_bold_where_validation_chose(comparison, rows):
+    points, labels = paper_tables(comparison, rows, comparison.best)
+    assert [row.bold for row in points.rows] == [False, True, False]
+    assert points.rows[1].cells[0].text == "0.910 ± 0.100 [0.500, 0.900]"
+    assert points.rows[1].cells[2] is None
+    assert "n = 4 subjects" in points.caption
+    assert "6 labels were missed" in points.caption
+    assert [row.texts for row in labels.rows] == [(HOSTILE, "4"), ("mean of labels", "4")]
+    assert "2 labels were missed" in labels.caption
+
+
+def test_markdown_tables_have_as_many_cells_in_every_line(comparison, rows):
+    text = markdown(paper_tables(comparison, rows, comparison.best))
+    for block in re.split(r"\n\n", text):
+        lines = [line for line in block.splitlines() if line.startswith("|")]
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) <= 1
+
+
+def test_latex_compiles_where_there_is_a_latex(comparison, rows, tmp_path):
+    text = latex(paper_tables(comparison, rows, comparison.best))
+    assert text.count("\\begin{tabular}") == text.count("\\end{tabular}") == 2
+    body = [line for line in text.splitlines() if line.endswith("\\\\")]
+    assert all(line.count("{") == line.count("}") for line in body)
+    if shutil.which("pdflatex") is None or subprocess.run(["kpsewhich", "booktabs.sty"], check=False).returncode:
+        pytest.skip("no pdflatex with booktabs here")
+    whole = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n" + text + "\\end{document}\n"
+    (tmp_path / "t.tex").write_text(whole)
+    subprocess.run(["pdflatex", "-halt-on-error", "t.tex"], cwd=tmp_path, check=True, capture_output=True, timeout=60)
+
+
+def test_latex_prints_every_sign_of_a_name():
+    assert latex_text("[50%_a&b$#{}~^\\") == r"{[}50\%\_a\&b\$\#\{\}\textasciitilde{}\textasciicircum{}\textbackslash{}"
+
+
+def test_formulas_in_names_stay_text_in_the_workbook(comparison, rows):
+    from openpyxl import load_workbook
+
+    evil = replace(
+        comparison, lines=tuple(replace(line, point=replace(line.point, name="=1+1")) for line in comparison.lines)
+    )
+    book = load_workbook(BytesIO(workbook(paper_tables(evil, rows, comparison.best))))
+    cells = [cell for sheet in book for line in sheet.iter_rows() for cell in line]
+    assert [cell for cell in cells if cell.data_type == "f"] == []
+    assert sum(cell.value == "=1+1" for cell in cells) >= 3
+    assert any(isinstance(cell.value, float) and cell.value == pytest.approx(0.91) for cell in cells)
+
+
+def test_inline_code_holds_backticks_and_tables_hold_bars():
+    assert code_text("a`b") == "``a`b``"
+    assert code_text("`a") == "`` `a ``"
+    assert plain_text("a|b*c<d") == r"a\|b\*c&lt;d"
+    assert markdown_table(["a"], [["`x|y`"]]) == "| a |\n| --- |\n| `x\\|y` |\n"
+    assert [listed(words) for words in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]
