@@ -64,11 +64,13 @@ check: $(READY) ## static only: format, lint, layers, types, generated files, si
 	$(VENV)/bin/mypy
 	$(PY) -m sam2ft.config.generate.signatures --check
 	$(PY) -m sam2ft.core.tables.doc --check
+	$(PY) -m sam2ft.tools.tree --check
 	$(PY) -m pytest tests/test_budgets.py
 
-schema: $(READY) ## write signatures.json, the JSON Schemas for editors and docs/data.md
+schema: $(READY) ## write signatures.json, the JSON Schemas for editors, docs/data.md, the tree and index of modules
 	$(PY) -m sam2ft.config.generate.signatures
 	$(PY) -m sam2ft.core.tables.doc
+	$(PY) -m sam2ft.tools.tree
 
 nano: $(READY) ## train the nano SAM 2 of tests and demos (at most 30 minutes on 2 cores)
 	# Waiting threads sleep: on a machine with other work, spinning ones make a step three times slower.

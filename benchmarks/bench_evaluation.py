@@ -32,7 +32,7 @@ from sam2ft.metrics.factory import load_metrics
 from sam2ft.metrics.measurement import ScoreSettings
 from sam2ft.metrics.scoring import Scene
 from sam2ft.model.segmenter import FinetunedSAM2, build_segmenter, build_untrained
-from sam2ft.tools.nano_pictures import Picture, pictures_of
+from sam2ft.tools.nano_pictures import TrainingPicture, pictures_of
 from sam2ft.tools.nano_quality import UNSEEN_SEED
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -240,7 +240,7 @@ def compare(bench: Bench, repetitions: int, per_box_at_most: int, *, with_stock:
 class Drawn:
     """Slices of one phantom subject, as a volume."""
 
-    pictures: Sequence[Picture]
+    pictures: Sequence[TrainingPicture]
 
     key = VolumeKey("phantom", "s", "v")
 

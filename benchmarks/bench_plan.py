@@ -52,7 +52,7 @@ def stages(path: Path) -> Laps:
     from sam2ft.runs.plan_file import save_plan
     from sam2ft.sweeps.plan.plan import make_plan
     from sam2ft.sweeps.state.reconcile import reconcile
-    from sam2ft.sweeps.state.slurm_snapshot import Evidence
+    from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot
 
     lap("import")
     loaded = load_experiment(path)
@@ -62,7 +62,7 @@ def stages(path: Path) -> Laps:
     plan, layout = make_plan(resolved), ExperimentLayout.of(resolved.name)
     save_plan(layout, plan)
     lap("plan and write")
-    reconcile(layout, plan, Evidence(None))
+    reconcile(layout, plan, SlurmSnapshot(None))
     lap("reconcile")
     if imported := [name for name in HEAVY if name in sys.modules]:
         raise SystemExit(f"planning imported {', '.join(imported)}")

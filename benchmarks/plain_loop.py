@@ -16,7 +16,7 @@ from sam2ft.model.nano import overrides as nano
 from sam2ft.model.parts import freeze_unreachable, set_trainable
 from sam2ft.model.segmenter import IMAGENET_MEAN, IMAGENET_SD, NANO, FinetunedSAM2, build_untrained
 from sam2ft.training.optimizer import OptimizerChoice, build_optimizer
-from sam2ft.training.state import Surroundings, TrainerSettings
+from sam2ft.training.state import TrainerContext, TrainerSettings
 from sam2ft.training.trainer import Trainer
 
 SIDE = 320
@@ -86,7 +86,7 @@ def make_model(setting: Setting, loss: SegmentationLoss) -> FinetunedSAM2:
 def make_trainer(model: FinetunedSAM2, loss: SegmentationLoss, observer: Any, *, bf16: bool) -> Trainer:
     choice = OptimizerChoice(lr=LEARNING_RATE, arguments={"lr": LEARNING_RATE})
     settings = TrainerSettings(num_epochs=1, seed=0, precision="bf16" if bf16 else "fp32", num_samples=0)
-    return Trainer(model, loss, build_optimizer(model, choice), None, settings, Surroundings(observer=observer))
+    return Trainer(model, loss, build_optimizer(model, choice), None, settings, TrainerContext(observer=observer))
 
 
 class PlainLoop:

@@ -90,7 +90,7 @@ def _checkpoint(given: argparse.Namespace) -> int:
     from sam2ft.distributed import stop_signal
 
     # Before torch is imported, which takes seconds: a stop in between must not be lost.
-    stop = stop_signal.install()
+    stop = stop_signal.install_stop_handlers()
     from sam2ft.evaluation.checkpoints import evaluate_checkpoint
     from sam2ft.evaluation.summary import lines_of
 
@@ -101,7 +101,7 @@ def _checkpoint(given: argparse.Namespace) -> int:
 def _compare(given: argparse.Namespace) -> int:
     from sam2ft.distributed import stop_signal
 
-    stop = stop_signal.install()
+    stop = stop_signal.install_stop_handlers()
     from sam2ft.evaluation.compare import compare_checkpoints
     from sam2ft.evaluation.compare_table import comparison_lines
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from sam2ft.config.load_dataset import load_dataset
 from sam2ft.core.errors import DataError, IncompleteError
 from sam2ft.core.files import read_json, write_json
-from sam2ft.data.prepare.prepare import REFUSED, STORED, UNCHANGED, Outcome, Summary, prepare_dataset
+from sam2ft.data.prepare.prepare import REFUSED, STORED, UNCHANGED, PrepareSummary, VolumeOutcome, prepare_dataset
 
 
-def prepare(dataset_file: Path, out: Path, base: Path = Path(), workers: int = 1) -> Summary:
+def prepare(dataset_file: Path, out: Path, base: Path = Path(), workers: int = 1) -> PrepareSummary:
     """Prepare what `dataset_file` describes into the store `out`; its paths are below `base`, the working directory.
 
     `workers` processes share the volumes out.
@@ -22,7 +22,7 @@ def prepare(dataset_file: Path, out: Path, base: Path = Path(), workers: int = 1
     config = load_dataset(dataset_file)
     with _progress("preparing") as show:
 
-        def tell(done: int, total: int, outcome: Outcome) -> None:
+        def tell(done: int, total: int, outcome: VolumeOutcome) -> None:
             if outcome.result != UNCHANGED:
                 show(done, total, f"{outcome.key} {outcome.result}")
 
@@ -35,7 +35,7 @@ def prepare(dataset_file: Path, out: Path, base: Path = Path(), workers: int = 1
     return summary
 
 
-def prepare_phantom(kind: str, subjects: int, seed: int, out: Path, workers: int = 1) -> Summary:
+def prepare_phantom(kind: str, subjects: int, seed: int, out: Path, workers: int = 1) -> PrepareSummary:
     """Make a phantom cohort as raw DICOM and NIfTI in `out`/source, and prepare it like any other dataset.
 
     A cohort that is already there is not made again. Errors: DataError when `out` holds anything but a phantom store.
@@ -56,7 +56,7 @@ def prepare_phantom(kind: str, subjects: int, seed: int, out: Path, workers: int
     return prepare(source / "dataset.yaml", out, base=source, workers=workers)
 
 
-def _text(summary: Summary) -> str:
+def _text(summary: PrepareSummary) -> str:
     counts = {"prepared": STORED, "unchanged": UNCHANGED, "refused": REFUSED}
     volumes = ", ".join(f"{summary.count(result)} {name}" for name, result in counts.items() if summary.count(result))
     splits = ", ".join(f"{split} {count}" for split, count in summary.splits.items())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
-from sam2ft.config.load_experiment import plain
+from sam2ft.config.load_experiment import plain_values
 from sam2ft.config.schema.base import OpenSection, ReadOnlyDict, Section
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.core.files import canonical_json, sha256_text
@@ -53,7 +53,7 @@ def _acting(value: Any) -> Any:
         return _flat(value, {name: _acting(entry) for name, entry in value.identity_values().items()})
     if isinstance(value, tuple):
         return [_acting(entry) for entry in value]
-    return plain(value)
+    return plain_values(value)
 
 
 def _flat(node: Section, found: dict[str, Any]) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def _flat(node: Section, found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_legacy(extra: Mapping[str, Any], value: Any) -> bool:
-    return "legacy" in extra and canonical_json(plain(value)) == canonical_json(extra["legacy"])
+    return "legacy" in extra and canonical_json(plain_values(value)) == canonical_json(extra["legacy"])
 
 
 def _below(value: Any, what: str) -> Any:

@@ -5,9 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sam2ft.config.load_experiment import plain
+from sam2ft.config.load_experiment import plain_values
 from sam2ft.config.schema.base import ReadOnlyDict
-from sam2ft.config.schema.dataset import DatasetFile, DatasetInfo, Intensity, LabelFile, Sources, Split, changes_of
+from sam2ft.config.schema.dataset import (
+    DatasetFile,
+    DatasetInfo,
+    Intensity,
+    LabelFile,
+    SourcePatterns,
+    Split,
+    changes_of,
+)
 from sam2ft.config.yaml.tree import load_tree
 from sam2ft.config.yaml.validation import validated
 from sam2ft.core.errors import ProblemsError
@@ -19,7 +27,7 @@ class DatasetConfig:
     """What launch/prepare.py is told."""
 
     dataset: DatasetInfo
-    sources: Sources
+    sources: SourcePatterns
     labels: LabelTable
     changes: Mapping[int, int]
     """Integer in a mask file -> label id, 0 where it is dropped. An integer that is missing here is not allowed."""
@@ -36,10 +44,10 @@ def load_dataset(path: Path) -> DatasetConfig:
     file = validated(DatasetFile, load_tree(path, extends=False))
     if isinstance(file, list):
         raise ProblemsError(file)
-    conversion = {key: plain(getattr(file, key)) for key in ("labels", "labels_dropped", "intensity", "keep")}
+    conversion = {key: plain_values(getattr(file, key)) for key in ("labels", "labels_dropped", "intensity", "keep")}
     maps = {name: dict(file.sources.map_source(name).settings) for name in file.sources.maps}
     # Only where something is chosen: stores made before there was a choice are what they would be now.
-    conversion |= {f"maps.{name}": plain(chosen) for name, chosen in maps.items() if chosen}
+    conversion |= {f"maps.{name}": plain_values(chosen) for name, chosen in maps.items() if chosen}
     return DatasetConfig(
         dataset=file.dataset,
         sources=file.sources,

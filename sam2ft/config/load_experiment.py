@@ -7,8 +7,8 @@ from typing import Any
 
 from sam2ft.config.schema.base import OpenSection, Section
 from sam2ft.config.schema.experiment import Experiment
-from sam2ft.config.sweep.axes import keys_of
-from sam2ft.config.sweep.points import Point, sweep_of, swept_points
+from sam2ft.config.sweep.axes import swept_keys
+from sam2ft.config.sweep.points import SweepPoint, sweep_of, swept_points
 from sam2ft.config.yaml.loading import dump_yaml
 from sam2ft.config.yaml.tree import SET, Tree, is_within, load_tree, overridden, parse_overrides, split_key
 from sam2ft.config.yaml.validation import validated
@@ -22,16 +22,16 @@ class LoadedExperiment:
     path: Path
     experiment: Experiment
     """The first point, with the sweep: what all points share can be read here."""
-    points: tuple[Point, ...]
+    points: tuple[SweepPoint, ...]
     tree: Tree
 
     def where(self, dotted: str) -> str:
         """`path:line` of a key, or of what sweeps it, for problems found after loading (jobs/preflight)."""
         key, sweep = split_key(dotted), self.experiment.sweep
         if key not in self.tree.origins and sweep is not None:
-            for swept, place in keys_of(sweep).items():
+            for swept, location in swept_keys(sweep).items():
                 if is_within(key, split_key(swept)):
-                    return self.tree.where(place)
+                    return self.tree.where(location)
         return self.tree.where(key)
 
 
@@ -47,7 +47,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> LoadedExperime
         found = validated(Experiment, tree)
         if isinstance(found, list):
             raise ProblemsError(found)
-        return LoadedExperiment(path, found, (Point(0, found.experiment.name, (), found),), tree)
+        return LoadedExperiment(path, found, (SweepPoint(0, found.experiment.name, (), found),), tree)
     sweep = sweep_of(tree)
     points = swept_points(sweep, tree)
     return LoadedExperiment(path, points[0].experiment.model_copy(update={"sweep": sweep}), points, tree)
@@ -61,19 +61,21 @@ def parse_experiment(value: Mapping[str, Any], where: str = "experiment") -> Exp
     return found
 
 
-def plain(value: Any) -> Any:
+def plain_values(value: Any) -> Any:
     """A configuration as mappings, lists and scalars, as it stands in a file."""
     if isinstance(value, Section):
-        fields = {field.alias or name: plain(getattr(value, name)) for name, field in type(value).model_fields.items()}
+        fields = {
+            field.alias or name: plain_values(getattr(value, name)) for name, field in type(value).model_fields.items()
+        }
         arguments = fields.pop("constructor_arguments") if isinstance(value, OpenSection) else {}
         return fields | arguments
     if isinstance(value, Mapping):
-        return {key: plain(entry) for key, entry in value.items()}
+        return {key: plain_values(entry) for key, entry in value.items()}
     if isinstance(value, tuple):
-        return [plain(entry) for entry in value]
+        return [plain_values(entry) for entry in value]
     return str(value) if isinstance(value, Path) else value
 
 
 def dump_experiment(experiment: Experiment) -> str:
     """The text of config.yaml: every key, paths absolute; it loads again to an equal experiment."""
-    return dump_yaml(plain(experiment))
+    return dump_yaml(plain_values(experiment))

@@ -1,0 +1,1 @@
+"""From raw images to training samples: reading files, the prepared store, and what a data loader yields."""

@@ -17,7 +17,7 @@ _BRACKETS = re.compile(r"\[([^\]]*)\]")
 
 
 @dataclass(frozen=True)
-class Place:
+class LauncherEnvironment:
     """This process among those of the job, and where they meet."""
 
     rank: int
@@ -44,7 +44,7 @@ class Place:
         return f"{rank} (node {self.nodes[rank]})" if self.nodes else str(rank)
 
 
-def place_from_environment(environment: Mapping[str, str] | None = None) -> Place | None:
+def read_launcher_environment(environment: Mapping[str, str] | None = None) -> LauncherEnvironment | None:
     """The place that torchrun (RANK, WORLD_SIZE, ...) or srun (SLURM_PROCID, ...) gave, or None for a process alone.
 
     SLURM_PROCID is set in batch scripts too; only inside a step (SLURM_STEP_ID) do the other tasks exist.
@@ -57,8 +57,8 @@ def place_from_environment(environment: Mapping[str, str] | None = None) -> Plac
     return None
 
 
-def _place_of_torchrun(environment: Mapping[str, str]) -> Place:
-    return Place(
+def _place_of_torchrun(environment: Mapping[str, str]) -> LauncherEnvironment:
+    return LauncherEnvironment(
         int(environment["RANK"]),
         int(environment["WORLD_SIZE"]),
         int(environment["LOCAL_RANK"]),
@@ -69,9 +69,9 @@ def _place_of_torchrun(environment: Mapping[str, str]) -> Place:
     )
 
 
-def _place_of_slurm(environment: Mapping[str, str]) -> Place:
+def _place_of_slurm(environment: Mapping[str, str]) -> LauncherEnvironment:
     given = environment.get("MASTER_PORT")
-    return Place(
+    return LauncherEnvironment(
         int(environment["SLURM_PROCID"]),
         int(environment["SLURM_NTASKS"]),
         int(environment["SLURM_LOCALID"]),
@@ -98,7 +98,7 @@ def _address(environment: Mapping[str, str]) -> str:
 
     Without scontrol (in a container): the address from which srun was called, which is the first node of the job.
     """
-    nodes = expanded(environment["SLURM_STEP_NODELIST"])
+    nodes = expanded_node_list(environment["SLURM_STEP_NODELIST"])
     if len(nodes) == 1:
         return "127.0.0.1"
     command = ["scontrol", "show", "node", nodes[0]]
@@ -120,13 +120,13 @@ def nodes_of_ranks(environment: Mapping[str, str]) -> tuple[str, ...]:
         if not (match := re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", text)):
             return ()
         counts += [int(match[1])] * int(match[2] or 1)
-    nodes = expanded(environment.get("SLURM_STEP_NODELIST", ""))
+    nodes = expanded_node_list(environment.get("SLURM_STEP_NODELIST", ""))
     if len(nodes) != len(counts) or sum(counts) != int(environment["SLURM_NTASKS"]):
         return ()
     return tuple(node for node, count in zip(nodes, counts, strict=True) for _ in range(count))
 
 
-def expanded(nodes: str) -> tuple[str, ...]:
+def expanded_node_list(nodes: str) -> tuple[str, ...]:
     """The names of a Slurm node list: `n[1-2,07],m3` is n1, n2, n07, m3."""
     names: list[str] = []
     for part in re.findall(r"(?:[^,\[]|\[[^\]]*\])+", nodes):

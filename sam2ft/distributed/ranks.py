@@ -13,9 +13,9 @@ from torch._C._distributed_c10d import PrefixStore  # torch.distributed re-expor
 from torch.nn.parallel import DistributedDataParallel
 
 from sam2ft.core.errors import ConfigError, StopRequestedError
-from sam2ft.distributed.failures import Peers
-from sam2ft.distributed.launcher_environment import Place, place_from_environment
-from sam2ft.distributed.rendezvous import meet
+from sam2ft.distributed.failure_watch import FailureWatch
+from sam2ft.distributed.launcher_environment import LauncherEnvironment, read_launcher_environment
+from sam2ft.distributed.rendezvous import rendezvous
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _use(device: torch.device) -> None:
         torch.backends.cudnn.allow_tf32 = False
 
 
-def _unsaid(words: str) -> None:
+def _do_nothing(words: str) -> None:
     """Nobody keeps how this process ended."""
 
 
@@ -99,7 +99,7 @@ def distributed(
     init_timeout_s: float = 300,
     collective_timeout_s: float = 3600,
     stop_requested: Callable[[], bool] = lambda: False,
-    last_word: Callable[[str], None] = _unsaid,
+    on_failure: Callable[[str], None] = _do_nothing,
 ) -> Iterator[Ranks]:
     """This process's Ranks; a process group exists inside the block when the launcher started more than one process.
 
@@ -111,41 +111,41 @@ def distributed(
 
     Errors: those of meeting.meet; PeerError instead of what torch says when another process failed first.
     """
-    place = place_from_environment(environment)
-    chosen = choose_device(device, place.local_rank if place else 0)
+    launcher = read_launcher_environment(environment)
+    chosen = choose_device(device, launcher.local_rank if launcher else 0)
     _use(chosen)
-    if place is None:
+    if launcher is None:
         yield Ranks(device=chosen)
         return
     if torch.distributed.is_initialized():
-        yield Ranks(place.rank, place.world_size, chosen)
+        yield Ranks(launcher.rank, launcher.world_size, chosen)
         return
-    store = meet(place, init_timeout_s, stop_requested)
+    store = rendezvous(launcher, init_timeout_s, stop_requested)
     torch.distributed.init_process_group(
         "nccl" if chosen.type == "cuda" else "gloo",
         store=PrefixStore("group", store),
-        rank=place.rank,
-        world_size=place.world_size,
+        rank=launcher.rank,
+        world_size=launcher.world_size,
         timeout=timedelta(seconds=collective_timeout_s),
     )
-    with Peers(store, place.rank, place.world_size, last_word) as peers:
+    with FailureWatch(store, launcher.rank, launcher.world_size, on_failure) as watch:
         try:
-            yield Ranks(place.rank, place.world_size, chosen)
+            yield Ranks(launcher.rank, launcher.world_size, chosen)
         except StopRequestedError:
             # All ranks agreed on it.
-            _part(peers, place)
+            _leave_together(watch, launcher)
             raise
         except BaseException as error:
-            peers.tell(error)
+            watch.tell(error)
             # The group is not taken down: that may wait for the others, and ending is what tells them.
             raise
-        _part(peers, place)
+        _leave_together(watch, launcher)
 
 
-def _part(peers: Peers, place: Place) -> None:
+def _leave_together(watch: FailureWatch, launcher: LauncherEnvironment) -> None:
     """What all ranks come to together ends with their group: of processes that kept it, one in 50 aborted at its end
     (pytorch issue 190489)."""
-    peers.leave(keeps_store=place.keeps_store)
+    watch.leave(keeps_store=launcher.keeps_store)
     torch.distributed.destroy_process_group()
 
 

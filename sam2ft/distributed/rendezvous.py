@@ -13,7 +13,7 @@ from torch._C._distributed_c10d import PrefixStore, Store, TCPStore  # torch.dis
 from torch.distributed import DistError
 
 from sam2ft.core.errors import ConfigError, StopRequestedError
-from sam2ft.distributed.launcher_environment import Place
+from sam2ft.distributed.launcher_environment import LauncherEnvironment
 
 _ASK_EVERY_S = 0.1
 _FAREWELL_S = 1.0
@@ -25,11 +25,11 @@ _STOP = "stop"
 _STOPPED = "stopped as asked before the processes had met"
 
 
-class MeetingError(Exception):
+class RendezvousError(Exception):
     """Not all processes of the job appeared."""
 
 
-def meet(place: Place, timeout_s: float, stop_requested: Callable[[], bool]) -> Store:
+def rendezvous(launcher: LauncherEnvironment, timeout_s: float, stop_requested: Callable[[], bool]) -> Store:
     """The store at which all ranks have met; rank 0 or torchrun's agent keeps it.
 
     Errors: MeetingError naming who is missing after `timeout_s`; StopRequestedError on every rank when one of them was
@@ -37,45 +37,49 @@ def meet(place: Place, timeout_s: float, stop_requested: Callable[[], bool]) -> 
     """
     ends = time.monotonic() + timeout_s
     late = f"within {timeout_s:g} s"
-    if place.rank == 0 and stop_requested():
+    if launcher.rank == 0 and stop_requested():
         raise StopRequestedError(_STOPPED)
-    with _serve(place) if place.keeps_store else nullcontext(_connect(place, ends, late, stop_requested)) as store:
+    with (
+        _serve(launcher)
+        if launcher.keeps_store
+        else nullcontext(_connect(launcher, ends, late, stop_requested)) as store
+    ):
         store.set_timeout(timedelta(seconds=max(timeout_s, _TRY_S)))
-        shared = PrefixStore(place.identity, store)
+        shared = PrefixStore(launcher.identity, store)
         try:
-            _roll_call(shared, place, ends, late, stop_requested)
+            _wait_for_all(shared, launcher, ends, late, stop_requested)
         except DistError:
             if stop_requested():
                 raise StopRequestedError(_STOPPED) from None
-            everyone = f"all {place.world_size} processes"
-            raise MeetingError(f"rank {place.name_of(0)} left before {everyone} had met") from None
+            everyone = f"all {launcher.world_size} processes"
+            raise RendezvousError(f"rank {launcher.name_of(0)} left before {everyone} had met") from None
     return shared
 
 
 @contextmanager
-def _serve(place: Place) -> Iterator[TCPStore]:
+def _serve(launcher: LauncherEnvironment) -> Iterator[TCPStore]:
     """Rank 0's store. Inside the block the others learn where it is.
 
     A port that was given is the store's own. Else the first free one of the place's says who listens, and at which port
     the store is: a client of torch's store waits for ever for the answer of a program of another kind, and would meet
     gladly in the store of another job.
     """
-    if len(place.ports) == 1:
-        yield _store_at(place, place.ports)
+    if len(launcher.ports) == 1:
+        yield _store_at(launcher, launcher.ports)
         return
-    lobby = _lobby_at(place)
-    with lobby:
-        store = _store_at(place, [port for port in place.ports if port != lobby.server_address[1]])
-        lobby.answer = f"{_GREETING} {place.identity} {store.port}\n".encode()
-        thread = threading.Thread(target=lobby.serve_forever, args=(_ASK_EVERY_S,), daemon=True)
+    announcer = _announcer_at(launcher)
+    with announcer:
+        store = _store_at(launcher, [port for port in launcher.ports if port != announcer.server_address[1]])
+        announcer.answer = f"{_GREETING} {launcher.identity} {store.port}\n".encode()
+        thread = threading.Thread(target=announcer.serve_forever, args=(_ASK_EVERY_S,), daemon=True)
         thread.start()
         try:
             yield store
         finally:
-            lobby.shutdown()
+            announcer.shutdown()
 
 
-class _Lobby(socketserver.TCPServer):
+class _PortAnnouncer(socketserver.TCPServer):
     """Says one line to everybody who comes."""
 
     allow_reuse_address = True
@@ -86,16 +90,16 @@ class _Lobby(socketserver.TCPServer):
         request.sendall(self.answer)
 
 
-def _lobby_at(place: Place) -> _Lobby:
-    for port in place.ports:
+def _announcer_at(launcher: LauncherEnvironment) -> _PortAnnouncer:
+    for port in launcher.ports:
         try:
-            return _Lobby(("", port), socketserver.BaseRequestHandler)
+            return _PortAnnouncer(("", port), socketserver.BaseRequestHandler)
         except OSError:
             continue
-    raise _no_port(place)
+    raise _no_port(launcher)
 
 
-def _store_at(place: Place, ports: Sequence[int]) -> TCPStore:
+def _store_at(launcher: LauncherEnvironment, ports: Sequence[int]) -> TCPStore:
     """A store at the first of `ports` that is free."""
     for port in ports:
         # Asked first: torch writes warnings.
@@ -106,13 +110,13 @@ def _store_at(place: Place, ports: Sequence[int]) -> TCPStore:
         except DistError:
             # Another process was faster.
             continue
-    raise _no_port(place)
+    raise _no_port(launcher)
 
 
-def _no_port(place: Place) -> ConfigError:
-    ports = ", ".join(map(str, place.ports))
-    some = "port" if len(place.ports) == 1 else "each of the ports"
-    return ConfigError(f"{some} {ports} on {place.address} is in use; set MASTER_PORT to a free port below 32768")
+def _no_port(launcher: LauncherEnvironment) -> ConfigError:
+    ports = ", ".join(map(str, launcher.ports))
+    some = "port" if len(launcher.ports) == 1 else "each of the ports"
+    return ConfigError(f"{some} {ports} on {launcher.address} is in use; set MASTER_PORT to a free port below 32768")
 
 
 def _port_is_free(port: int) -> bool:
@@ -125,77 +129,83 @@ def _port_is_free(port: int) -> bool:
     return True
 
 
-def _connect(place: Place, ends: float, late: str, stop_requested: Callable[[], bool]) -> TCPStore:
+def _connect(launcher: LauncherEnvironment, ends: float, late: str, stop_requested: Callable[[], bool]) -> TCPStore:
     """The store of this attempt's rank 0, or of torchrun's agent."""
-    while (store := _found(place)) is None:
+    while (store := _found(launcher)) is None:
         if time.monotonic() > ends:
-            ports = ", ".join(map(str, place.ports))
+            ports = ", ".join(map(str, launcher.ports))
             meanwhile = " (told to stop meanwhile)" if stop_requested() else ""
-            raise MeetingError(
-                f"rank {place.name_of(place.rank)}: rank {place.name_of(0)} does not answer at {place.address}, "
-                f"port {ports}, {late}{meanwhile}; look at its log; when it runs, the nodes do not reach each other: "
-                "set MASTER_ADDR to an address that they do"
+            raise RendezvousError(
+                f"rank {launcher.name_of(launcher.rank)}: rank {launcher.name_of(0)} does not answer at "
+                f"{launcher.address}, port {ports}, {late}{meanwhile}; look at its log; when it runs, the nodes "
+                "do not reach each other: set MASTER_ADDR to an address that they do"
             )
         time.sleep(_ASK_EVERY_S)
     return store
 
 
-def _found(place: Place) -> TCPStore | None:
-    for number in place.ports:
+def _found(launcher: LauncherEnvironment) -> TCPStore | None:
+    for number in launcher.ports:
         try:
-            with socket.create_connection((place.address, number), _TRY_S) as door:
-                port = number if len(place.ports) == 1 else _told(door, place)
+            with socket.create_connection((launcher.address, number), _TRY_S) as connection:
+                port = number if len(launcher.ports) == 1 else _announced_port(connection, launcher)
             if port is not None:
                 timeout = timedelta(seconds=_SERVE_S)
-                return TCPStore(place.address, port, None, False, timeout, wait_for_workers=False)
+                return TCPStore(launcher.address, port, None, False, timeout, wait_for_workers=False)
         except (OSError, DistError):
             continue
     return None
 
 
-def _told(door: socket.socket, place: Place) -> int | None:
+def _announced_port(connection: socket.socket, launcher: LauncherEnvironment) -> int | None:
     """The port of the store, when it is this attempt's rank 0 who says it."""
-    with door.makefile("rb") as stream:
+    with connection.makefile("rb") as stream:
         words = stream.readline(4096).decode(errors="replace").split()
-    return int(words[2]) if words[:2] == [_GREETING, place.identity] else None
+    return int(words[2]) if words[:2] == [_GREETING, launcher.identity] else None
 
 
-def _roll_call(store: Store, place: Place, ends: float, late: str, stop_requested: Callable[[], bool]) -> None:
+def _wait_for_all(
+    store: Store, launcher: LauncherEnvironment, ends: float, late: str, stop_requested: Callable[[], bool]
+) -> None:
     """Wait for all ranks, unless one of them was told to stop: then all stop.
 
     First every rank says that it is here. Who has seen all of them, and was not told to stop until then, says that it
     is ready, and from then on heeds only the others' wish to stop: so either all become ready, or somebody never will
     be and all stop.
     """
-    ranks = range(place.world_size)
-    store.set(f"here/{place.rank}", socket.gethostname())
-    _wait(store, [f"here/{rank}" for rank in ranks], place, (ends, late), stop_requested)
+    ranks = range(launcher.world_size)
+    store.set(f"here/{launcher.rank}", socket.gethostname())
+    _wait(store, [f"here/{rank}" for rank in ranks], launcher, (ends, late), stop_requested)
     if stop_requested():
-        _stop(store, place)
-    store.set(f"ready/{place.rank}", "")
-    _wait(store, [f"ready/{rank}" for rank in ranks], place, (ends + _TRY_S, late), lambda: False)
+        _stop(store, launcher)
+    store.set(f"ready/{launcher.rank}", "")
+    _wait(store, [f"ready/{rank}" for rank in ranks], launcher, (ends + _TRY_S, late), lambda: False)
 
 
 def _wait(
-    store: Store, keys: list[str], place: Place, until: tuple[float, str], stop_requested: Callable[[], bool]
+    store: Store,
+    keys: list[str],
+    launcher: LauncherEnvironment,
+    until: tuple[float, str],
+    stop_requested: Callable[[], bool],
 ) -> None:
     """Until all `keys` (one of each rank) are there."""
     ends, late = until
     while not store.check(keys):
         if stop_requested() or store.check([_STOP]):
-            _stop(store, place)
+            _stop(store, launcher)
         if time.monotonic() > ends:
-            missing = [place.name_of(rank) for rank, key in enumerate(keys) if not store.check([key])]
-            raise MeetingError(
-                f"{len(missing)} of {place.world_size} processes did not appear {late}: rank {', '.join(missing)}; "
+            missing = [launcher.name_of(rank) for rank, key in enumerate(keys) if not store.check([key])]
+            raise RendezvousError(
+                f"{len(missing)} of {launcher.world_size} processes did not appear {late}: rank {', '.join(missing)}; "
                 "look at their logs"
             )
         time.sleep(_ASK_EVERY_S)
 
 
-def _stop(store: Store, place: Place) -> NoReturn:
+def _stop(store: Store, launcher: LauncherEnvironment) -> NoReturn:
     store.set(_STOP, "")
-    if place.keeps_store:
+    if launcher.keeps_store:
         # The others ask every _ASK_EVERY_S, and the store ends with this process.
         time.sleep(_FAREWELL_S)
     raise StopRequestedError(_STOPPED)

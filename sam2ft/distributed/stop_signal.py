@@ -15,7 +15,7 @@ STOP_SIGNALS = (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
 ASK_EVERY_S = 1.0
 
 
-class Asking:
+class StopConsensus:
     """Ranks that ask each other whether any of them was told to stop: a collective, so all at the same batches.
 
     The signal reaches ranks at different times, and a rank that stopped alone would leave the others waiting in their
@@ -70,7 +70,7 @@ class StopFlag:
             self.signal = signal.Signals(number)
 
 
-def install() -> StopFlag:
+def install_stop_handlers() -> StopFlag:
     """Replace the handlers of STOP_SIGNALS by ones that set the returned flag. Main thread only.
 
     Call it before torch is imported: submitit ignores SIGTERM until other handlers are installed, and importing torch

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sam2ft.config.identity import eval_id
-from sam2ft.config.load_experiment import plain
+from sam2ft.config.load_experiment import plain_values
 from sam2ft.config.schema.evaluation_checks import refuse_unsupported
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.config.schema.module import NANO
@@ -16,8 +16,8 @@ from sam2ft.core.files import sha256_file
 from sam2ft.data.store.store import Store, records_digest
 from sam2ft.distributed.stop_signal import StopRequest
 from sam2ft.evaluation.run import EvalOutcome, evaluate_job, evaluated_records
-from sam2ft.evaluation.volumes import Job
-from sam2ft.model.weights import OFFICIAL, describe, read_info, read_weights
+from sam2ft.evaluation.volumes import EvaluationJob
+from sam2ft.model.weights import OFFICIAL, describe_weights, read_info, read_weights
 from sam2ft.runs.attempt.fence import fence_of
 from sam2ft.runs.layout import RUNS, EvalLayout, RunLayout, foreign_evaluation
 from sam2ft.runs.stores import file_digests, max_train_subjects
@@ -51,7 +51,7 @@ def evaluate_checkpoint(request: CheckpointRequest, stop: StopRequest | None = N
     return evaluate_job(job_of(request), stop)
 
 
-def job_of(request: CheckpointRequest, like: Experiment | None = None) -> Job:
+def job_of(request: CheckpointRequest, like: Experiment | None = None) -> EvaluationJob:
     """What the request comes to; with `like`, on its data and evaluated as it says.
 
     Errors: CheckpointError for a file that is no checkpoint or of a model that cannot be told; ProblemsError for
@@ -74,7 +74,7 @@ def job_of(request: CheckpointRequest, like: Experiment | None = None) -> Job:
     evaluation = EvalLayout(request.out) if request.out else folder
     # What lies outside of a run has no other writer than the person who starts this.
     guard = fence_of(layout if request.out is None else None)
-    return Job(experiment, evaluation, run, identity, request.checkpoint, records, guard=guard)
+    return EvaluationJob(experiment, evaluation, run, identity, request.checkpoint, records, guard=guard)
 
 
 def _other_model(experiment: Experiment, layout: RunLayout | None) -> dict[str, Any] | None:
@@ -101,8 +101,8 @@ def _experiment(request: CheckpointRequest, layout: RunLayout | None, like: Expe
         tree = Tree(request.checkpoint, _foreign_settings(request), {})
     changes: list[tuple[str, Any]] = []
     if like is not None:
-        changes += [("dataset", plain(like.dataset)), ("eval", plain(like.eval))]
-        changes.append(("datamodule.metric", plain(like.datamodule.metric)))
+        changes += [("dataset", plain_values(like.dataset)), ("eval", plain_values(like.eval))]
+        changes.append(("datamodule.metric", plain_values(like.datamodule.metric)))
     elif request.data:
         changes.append(("dataset", {Store.open(path).name: {"store": str(path)} for path in request.data}))
     changes += parse_overrides(request.overrides)
@@ -122,7 +122,7 @@ def _foreign_settings(request: CheckpointRequest) -> dict[str, Any]:
 
 def _model_of(checkpoint: Path) -> str:
     """The stock name of the model that the weights are of. Errors: CheckpointError naming --model."""
-    described = describe(read_weights(checkpoint))
+    described = describe_weights(read_weights(checkpoint))
     names = {official.config.rsplit("/", 1)[1].removesuffix(".yaml"): official.config for official in OFFICIAL.values()}
     if described == NANO:
         return described

@@ -10,9 +10,9 @@ from sam2ft.core.files import canonical_json, sha256_text
 from sam2ft.core.tables.rows import TABLES, Row, read_csv, write_csv
 from sam2ft.distributed.stop_signal import StopRequest
 from sam2ft.evaluation.checkpoints import CheckpointRequest, job_of
-from sam2ft.evaluation.compare_table import COMPARE, Evaluated, compare_rows
+from sam2ft.evaluation.compare_table import COMPARE, Evaluated, checkpoint_rows
 from sam2ft.evaluation.run import evaluate_jobs
-from sam2ft.evaluation.volumes import Job
+from sam2ft.evaluation.volumes import EvaluationJob
 from sam2ft.runs.attempt.rank import is_main_rank
 from sam2ft.runs.layout import RUNS, EvalLayout, compared
 
@@ -34,7 +34,7 @@ def compare_checkpoints(
     alone; all models are in memory together. Errors: UserError for fewer than two, one that is given twice, and
     checkpoints that would be evaluated in different ways or on different volumes.
     """
-    jobs: list[Job] = []
+    jobs: list[EvaluationJob] = []
     for text in checkpoints:
         path, own = _parsed(text)
         asked = replace(request, checkpoint=path, overrides=(*request.overrides, *own), out=None)
@@ -45,7 +45,7 @@ def compare_checkpoints(
         jobs = [replace(job, evaluation=folder) for job, folder in zip(jobs, folders, strict=True)]
     outcomes = evaluate_jobs(jobs, stop)
     volumes = [read_csv(outcome.folder / "volume.csv", TABLES["volume"]) for outcome in outcomes]
-    rows = compare_rows([Evaluated(str(job.checkpoint), found) for job, found in zip(jobs, volumes, strict=True)])
+    rows = checkpoint_rows([Evaluated(str(job.checkpoint), found) for job, found in zip(jobs, volumes, strict=True)])
     identity = sha256_text(canonical_json([[job.run, job.eval_id] for job in jobs]))[:12]
     table = (request.out or compared(identity, RUNS)) / "compare.csv"
     if is_main_rank():
@@ -61,7 +61,7 @@ def _parsed(text: str) -> tuple[Path, list[str]]:
     return Path(name), own
 
 
-def _refuse_unlike(checkpoints: Sequence[str], jobs: Sequence[Job]) -> None:
+def _refuse_unlike(checkpoints: Sequence[str], jobs: Sequence[EvaluationJob]) -> None:
     if len(jobs) < 2:
         raise UserError(f"--compare needs two checkpoints or more; found {', '.join(checkpoints) or 'none'}")
     folders = [job.evaluation.folder.resolve() for job in jobs]

@@ -4,24 +4,24 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sam2ft.core.tables.columns import GLOBAL_KEY, LABEL, MEASURE, SUMMARY, integer, number, text
+from sam2ft.core.tables.columns import GLOBAL_KEY, LABEL, MEASURE, SUMMARY, integer_column, number_column, text_column
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, POOLED, Row, Table, Value
 from sam2ft.statistics.cohort import SubjectValues, global_rows, subject_values
 from sam2ft.statistics.paired import holm, paired
 
 COMPARE = Table(
     "compare",
-    (integer("checkpoint", "its place on the command line; 1 is what the others are compared with"),
+    (integer_column("checkpoint", "its place on the command line; 1 is what the others are compared with"),
      *GLOBAL_KEY, *LABEL, MEASURE),
     (
-        text("file", "the checkpoint"),
+        text_column("file", "the checkpoint"),
         *SUMMARY,
-        integer("n_paired", "subjects that this checkpoint and the first have a value of"),
-        number("difference", "mean over them of this checkpoint - the first"),
-        number("difference_ci_low", "95 % bootstrap interval of the mean difference over subjects, lower end"),
-        number("difference_ci_high", "upper end"),
-        number("p_wilcoxon", "Wilcoxon's signed-rank test of the differences, two-sided"),
-        number("p_holm", "the same, corrected after Holm over the labels and checkpoints of a measure"),
+        integer_column("n_paired", "subjects that this checkpoint and the first have a value of"),
+        number_column("difference", "mean over them of this checkpoint - the first"),
+        number_column("difference_ci_low", "95 % bootstrap interval of the mean difference over subjects, lower end"),
+        number_column("difference_ci_high", "upper end"),
+        number_column("p_wilcoxon", "Wilcoxon's signed-rank test of the differences, two-sided"),
+        number_column("p_holm", "the same, corrected after Holm over the labels and checkpoints of a measure"),
     ),
     "One row per checkpoint, label and measure; the overall rows are corrected over checkpoints alone.",
 )  # fmt: skip
@@ -37,7 +37,7 @@ class Evaluated:
     volume_rows: Sequence[Row]
 
 
-def compare_rows(evaluated: Sequence[Evaluated]) -> list[Row]:
+def checkpoint_rows(evaluated: Sequence[Evaluated]) -> list[Row]:
     """The rows of compare.csv, checkpoint by checkpoint, each in the order of its global.csv."""
     values = [{_key(one.key): one for one in subject_values(each.volume_rows)} for each in evaluated]
     rows: list[dict[str, Value]] = []

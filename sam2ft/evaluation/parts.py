@@ -24,7 +24,7 @@ Tables = Mapping[str, Iterable[Row]]
 
 
 @dataclass(frozen=True)
-class Parts:
+class EvaluationParts:
     """The parts of one evaluation with one set of weights."""
 
     evaluation: EvalLayout
@@ -74,7 +74,7 @@ class Parts:
         }
 
 
-def merge(parts: Parts, records: Sequence[VolumeRecord]) -> Tables:
+def merge(parts: EvaluationParts, records: Sequence[VolumeRecord]) -> Tables:
     """All rows of `records`, which are sorted by key. Errors: DataError naming the volumes that have no valid part."""
     if lacking := [str(record.key) for record in records if not parts.is_done(record)]:
         raise DataError(

@@ -22,7 +22,7 @@ from sam2ft.core.prompts import (
     points_to_model_frame,
     shifted_box,
 )
-from sam2ft.data.samples.detections import Detection, around_labels, assigned
+from sam2ft.data.samples.detections import DetectedBox, around_labels, assigned
 from sam2ft.data.samples.instances import Instance, draw, instances_of, interior_pixels, label_boxes
 
 # Jitter is the same for every run, whatever its training seed: runs stay comparable. A noise study varies it.
@@ -99,7 +99,7 @@ def targets_of(
     section: EvaluationSection,
     mask_yx: npt.NDArray[Any],
     label_ids: Collection[int],
-    detections: Sequence[Detection] = (),
+    detections: Sequence[DetectedBox] = (),
 ) -> list[Target]:
     """What is prompted in one slice, by label, then number. `detections`: its boxes of protocol boxes_file."""
     instances = prompted_instances(section.instances, mask_yx, label_ids)

@@ -16,8 +16,8 @@ from sam2ft.evaluation.outputs.pictures import draw_noise, draw_pictures
 from sam2ft.evaluation.outputs.segmentations import refuse_impossible, write_segmentations
 from sam2ft.evaluation.outputs.tables import write_tables
 from sam2ft.evaluation.outputs.thickness_maps import write_thickness_maps
-from sam2ft.evaluation.parts import Parts, expect_complete, merge
-from sam2ft.evaluation.volumes import Job, Work, evaluate_together, make_tester
+from sam2ft.evaluation.parts import EvaluationParts, expect_complete, merge
+from sam2ft.evaluation.volumes import EvaluationJob, RankWork, evaluate_together, make_tester
 from sam2ft.runs.attempt.claim import Attempt, check_claim, check_job
 from sam2ft.runs.identity import refuse_changed_volumes
 from sam2ft.runs.layout import EvalLayout, RunLayout
@@ -48,17 +48,19 @@ def evaluate(
     def tell(rows: Sequence[Row]) -> None:
         show_results(experiment, layout, eval_id, rows)
 
-    job = Job(experiment, layout.evaluation(eval_id), layout.run_id, eval_id, checkpoint, records, tell, guard)
+    job = EvaluationJob(
+        experiment, layout.evaluation(eval_id), layout.run_id, eval_id, checkpoint, records, tell, guard
+    )
     return evaluate_job(job, stop)
 
 
-def evaluate_job(job: Job, stop: StopRequest | None = None) -> EvalOutcome:
+def evaluate_job(job: EvaluationJob, stop: StopRequest | None = None) -> EvalOutcome:
     """`evaluate_jobs` for one."""
     (outcome,) = evaluate_jobs([job], stop)
     return outcome
 
 
-def evaluate_jobs(jobs: Sequence[Job], stop: StopRequest | None = None) -> list[EvalOutcome]:
+def evaluate_jobs(jobs: Sequence[EvaluationJob], stop: StopRequest | None = None) -> list[EvalOutcome]:
     """Evaluate each of `jobs`, all of the same volumes, in one pass over them; each as if it were alone.
 
     Nothing is done for a job whose `_SUCCESS` says that exactly these weights were evaluated already. Errors:
@@ -93,40 +95,40 @@ def evaluate_jobs(jobs: Sequence[Job], stop: StopRequest | None = None) -> list[
     return [EvalOutcome(job.evaluation.folder, read_global(job.evaluation)) for job in jobs]
 
 
-def _work(job: Job, ranks: Ranks) -> Work | None:
+def _work(job: EvaluationJob, ranks: Ranks) -> RankWork | None:
     """What this rank has to do for a job; None for a job that is done."""
     checkpoint_sha256 = sha256_file(job.checkpoint)
     if is_current(job, checkpoint_sha256):
         return None
     with_noise = job.experiment.eval.prompt_noise is not None
-    parts = Parts(job.evaluation, job.eval_id, checkpoint_sha256, with_noise)
+    parts = EvaluationParts(job.evaluation, job.eval_id, checkpoint_sha256, with_noise)
     missing = [one for one in _of_rank(job.records, ranks) if not parts.is_done(one)]
     # Before anything is written: weights that do not fit leave an earlier evaluation as it was.
-    return Work(job, parts, missing, make_tester(job, ranks) if missing else None)
+    return RankWork(job, parts, missing, make_tester(job, ranks) if missing else None)
 
 
-def _begin(job: Job) -> None:
+def _begin(job: EvaluationJob) -> None:
     job.guard(True)
     job.evaluation.success.unlink(missing_ok=True)
     job.evaluation.stop.unlink(missing_ok=True)
     write_text(job.evaluation.config, dump_experiment(job.experiment))
 
 
-def _map_thickness(job: Job, ranks: Ranks) -> None:
+def _map_thickness(job: EvaluationJob, ranks: Ranks) -> None:
     job.guard(ranks.is_main)
     stores, metric = store_of(open_stores(job.experiment)), job.experiment.datamodule.metric
     write_thickness_maps(job.evaluation, _of_rank(job.records, ranks), stores, metric)
     ranks.barrier()
 
 
-def _segment(job: Job, ranks: Ranks) -> None:
+def _segment(job: EvaluationJob, ranks: Ranks) -> None:
     job.guard(ranks.is_main)
     stores, about = store_of(open_stores(job.experiment)), f"eval {job.eval_id} of {job.run}"
     write_segmentations(job.evaluation, _of_rank(job.records, ranks), stores, about=about)
     ranks.barrier()
 
 
-def is_current(job: Job, checkpoint_sha256: str) -> bool:
+def is_current(job: EvaluationJob, checkpoint_sha256: str) -> bool:
     """Whether `_SUCCESS` says that this was evaluated with these weights, and the tables are those that it names.
 
     A folder given with --out may hold another evaluation, or the scoring of masks made elsewhere.
@@ -159,7 +161,7 @@ def _of_rank(records: Sequence[VolumeRecord], ranks: Ranks) -> list[VolumeRecord
     return [record for record in records if (record.key.dataset, record.key.subject) in mine]
 
 
-def _finish(job: Job, parts: Parts) -> None:
+def _finish(job: EvaluationJob, parts: EvaluationParts) -> None:
     """Merge the parts, check them, write tables and pictures, and say that all went well."""
     experiment = job.experiment
     stores = store_of(open_stores(experiment))

@@ -15,7 +15,7 @@ from sam2ft.data.store.slice_metadata import MetadataSource
 from sam2ft.data.store.store import Store, VolumeRecord
 from sam2ft.distributed.ranks import Ranks
 from sam2ft.distributed.stop_signal import StopRequest
-from sam2ft.evaluation.parts import Parts
+from sam2ft.evaluation.parts import EvaluationParts
 from sam2ft.evaluation.prediction.tester import StoreVolume, Tester, VolumeResult, VolumeSource
 from sam2ft.evaluation.shared_volume import SharedVolume
 from sam2ft.metrics.factory import load_metrics
@@ -34,7 +34,7 @@ def _untold(rows: Sequence[Row]) -> None:
 
 
 @dataclass(frozen=True)
-class Job:
+class EvaluationJob:
     """What is evaluated, and where it goes."""
 
     experiment: Experiment
@@ -53,17 +53,17 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Work:
+class RankWork:
     """What one rank still has to do for a job."""
 
-    job: Job
-    parts: Parts
+    job: EvaluationJob
+    parts: EvaluationParts
     missing: Sequence[VolumeRecord]
     tester: Tester | None
     """None when nothing is missing."""
 
 
-def make_tester(job: Job, ranks: Ranks) -> Tester:
+def make_tester(job: EvaluationJob, ranks: Ranks) -> Tester:
     """The model with the job's weights, and what it is asked. Errors: CheckpointError when they do not fit; DataError
     for a file of boxes that cannot be read."""
     experiment, module = job.experiment, job.experiment.module
@@ -81,7 +81,7 @@ def make_tester(job: Job, ranks: Ranks) -> Tester:
     )
 
 
-def evaluate_together(works: Sequence[Work], stop: StopRequest, ranks: Ranks) -> int:
+def evaluate_together(works: Sequence[RankWork], stop: StopRequest, ranks: Ranks) -> int:
     """Evaluate the missing volumes of every work, one by one; each is kept as a part when it is finished. Returns how
     many were, of all works.
 
@@ -100,8 +100,8 @@ def evaluate_together(works: Sequence[Work], stop: StopRequest, ranks: Ranks) ->
 
 
 def _results(
-    works: Sequence[Work], stop: StopRequest
-) -> Iterator[tuple[VolumeRecord, list[tuple[Work, VolumeResult]]]]:
+    works: Sequence[RankWork], stop: StopRequest
+) -> Iterator[tuple[VolumeRecord, list[tuple[RankWork, VolumeResult]]]]:
     """Each volume with what the models found that lack it; a model takes a volume as soon as it is read."""
     lacking: dict[VolumeKey, tuple[VolumeRecord, tuple[int, ...]]] = {}
     for number, work in enumerate(works):
@@ -123,7 +123,7 @@ def _results(
 
 
 def _until_stopped(
-    jobs: Sequence[Job], records: Sequence[VolumeRecord], stop: StopRequest, *, begun: bool
+    jobs: Sequence[EvaluationJob], records: Sequence[VolumeRecord], stop: StopRequest, *, begun: bool
 ) -> Iterator[StoreVolume]:
     """The volumes of `records`; after the first one of the pass only as long as no rank was told to stop."""
     experiment, sign = jobs[0].experiment, jobs[0].evaluation.stop

@@ -40,25 +40,25 @@ def calibrate(experiment_dir: str, keys: Sequence[str]) -> None:
 
     Errors: StopRequestedError when told to stop; whatever a real run would raise.
     """
-    stop = stop_signal.install()
+    stop = stop_signal.install_stop_handlers()
     layout = ExperimentLayout(Path(experiment_dir))
     for key in keys:
-        place = layout.calibration(key)
-        task = read_json(place.task)
-        experiment = load_experiment(place.experiment).points[0].experiment
+        layout_of_key = layout.calibration(key)
+        task = read_json(layout_of_key.task)
+        experiment = load_experiment(layout_of_key.experiment).points[0].experiment
         try:
             if task["stage"] == "train":
-                found = _training(experiment, int(task["world_size"]), place, stop)
+                found = _training(experiment, int(task["world_size"]), layout_of_key, stop)
             else:
-                found = _evaluation(experiment, place)
+                found = _evaluation(experiment, layout_of_key)
         finally:
             if _is_main():
-                shutil.rmtree(place.scratch, ignore_errors=True)
+                shutil.rmtree(layout_of_key.scratch, ignore_errors=True)
         if stop.requested:
             raise StopRequestedError("stopped as asked; nothing is kept of an unfinished calibration")
         if _is_main():
             about = {"host": socket.gethostname(), "time": datetime.now(UTC).isoformat(timespec="seconds")}
-            write_json(place.result, task | {"measured": found} | about)
+            write_json(layout_of_key.result, task | {"measured": found} | about)
             print(f"calibration {key} ({task['stage']}): {_words(found)}", file=sys.stderr, flush=True)
 
 
@@ -96,14 +96,14 @@ class _Clock:
 
 
 def _training(
-    experiment: Experiment, planned_world_size: int, place: CalibrationLayout, stop: stop_signal.StopFlag
+    experiment: Experiment, planned_world_size: int, layout_of_key: CalibrationLayout, stop: stop_signal.StopFlag
 ) -> dict[str, Any]:
     """Seconds of a step, of validating, of saving, and what is saved."""
     from sam2ft.distributed.ranks import distributed
     from sam2ft.model.losses import build_loss
     from sam2ft.training.checkpoints.checkpoint import save_best, save_resume
     from sam2ft.training.run import batches_per_rank, make_trainer, trainable_model, training_data
-    from sam2ft.training.state import Surroundings
+    from sam2ft.training.state import TrainerContext
 
     with distributed() as ranks:
         grad_accum = batches_per_rank(experiment, planned_world_size, ranks.world_size)
@@ -114,13 +114,17 @@ def _training(
         clock, found = _Clock(stop), dict[str, Any]()
 
         def save(state: Any) -> None:
-            started, resume, best = time.perf_counter(), place.scratch / "resume.safetensors", place.scratch / "best.pt"
+            started, resume, best = (
+                time.perf_counter(),
+                layout_of_key.scratch / "resume.safetensors",
+                layout_of_key.scratch / "best.pt",
+            )
             save_resume(resume, trainer.snapshot(state), keep=1)
             found.update(save_s=time.perf_counter() - started, resume_bytes=resume.stat().st_size)
             save_best(best, trainer.weights(), {})
             found.update(best_bytes=best.stat().st_size)
 
-        trainer.surroundings = Surroundings(ranks, clock, clock, save)
+        trainer.context = TrainerContext(ranks, clock, clock, save)
         try:
             state = trainer.fit(data.train, data.val)
         except StopRequestedError:
@@ -154,18 +158,18 @@ def _validation_s(trainer: Any, data: Any) -> float:
     return fmean(seconds) * len(data.val)
 
 
-def _evaluation(experiment: Experiment, place: CalibrationLayout) -> dict[str, Any]:
+def _evaluation(experiment: Experiment, layout_of_key: CalibrationLayout) -> dict[str, Any]:
     """Seconds per slice of the smallest volume, evaluated with the initial weights: loading of the model included."""
     from sam2ft.evaluation.run import evaluate_job, evaluated_records
-    from sam2ft.evaluation.volumes import Job
+    from sam2ft.evaluation.volumes import EvaluationJob
 
     record = min(evaluated_records(experiment), key=lambda one: one.geometry.shape_zyx[0])
     weights = initial_weights(experiment)
     if weights is None:
         raise DataError("module.sam2_checkpoint: missing; an evaluation needs weights")
-    evaluation, num_slices = EvalLayout(place.scratch / "eval"), record.geometry.shape_zyx[0]
+    evaluation, num_slices = EvalLayout(layout_of_key.scratch / "eval"), record.geometry.shape_zyx[0]
     started = time.perf_counter()
-    evaluate_job(Job(experiment, evaluation, "calibration", place.key, weights, (record,)))
+    evaluate_job(EvaluationJob(experiment, evaluation, "calibration", layout_of_key.key, weights, (record,)))
     seconds = time.perf_counter() - started
     path = evaluation.prediction(record.key)
     size = path.stat().st_size / num_slices if path.is_file() else None

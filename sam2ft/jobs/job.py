@@ -29,7 +29,7 @@ from sam2ft.core.errors import (
 from sam2ft.core.files import fenced, sha256_file
 from sam2ft.distributed import stop_signal
 from sam2ft.runs.attempt.claim import Attempt, check_claim, check_job, claim
-from sam2ft.runs.attempt.ending import by_keyboard, failure_class_of, last_word
+from sam2ft.runs.attempt.ending import by_keyboard, failure_class_of, record_ending
 from sam2ft.runs.attempt.log import kept_output, redirect_output
 from sam2ft.runs.attempt.rank import is_main_rank, rank, world_size
 from sam2ft.runs.attempt.restarts import GivenUpError, idle_before, progress_of, refuse_idle
@@ -63,7 +63,7 @@ class PointJob:
 def run_point(experiment_dir: str, plan_id: str, index: int, stage: Stage) -> None:
     """Do `stage` of run `index` of a plan; returns when it is done and leaves the process with another code else."""
     # First of all: submitit ignores SIGTERM until other handlers are there, and importing torch takes seconds.
-    stop = stop_signal.install()
+    stop = stop_signal.install_stop_handlers()
     job = planned_job(Path(experiment_dir), plan_id, index, stage)
     with kept_output(job.log):
         code = _code_of(job, stop)
@@ -110,7 +110,7 @@ def work_on(job: PointJob, stop: stop_signal.StopFlag) -> int:
         with fenced(job.layout.folder, lambda: check(job.layout, job.attempt)):
             num_idle = _begin(job, before) if main else 0
             beating = heartbeat(job.layout, job.attempt) if main else nullcontext()
-            with beating, last_word(job.layout, job.run, job.attempt, stop):
+            with beating, record_ending(job.layout, job.run, job.attempt, stop):
                 refuse_idle(num_idle)
                 _do(job, stop)
     except (StopRequestedError, KeyboardInterrupt) as error:
@@ -166,7 +166,7 @@ def _together(job: PointJob, stop: stop_signal.StopFlag) -> Iterator[None]:
             failure_class = failure_class_of(RuntimeError(reason))
             update_status(job.layout, job.attempt, state="failed", failure_class=failure_class, reason=reason)
 
-    with distributed(stop_requested=lambda: stop.requested, last_word=fail):
+    with distributed(stop_requested=lambda: stop.requested, on_failure=fail):
         yield
 
 
@@ -239,7 +239,7 @@ def main(arguments: list[str]) -> None:
     """The command line of the local pool: all output goes to the attempt's own log."""
     if len(arguments) != 4 or arguments[3] not in STAGES:
         sys.exit("usage: python -m sam2ft.jobs.job EXPERIMENT_FOLDER PLAN INDEX {train,eval,train_eval}")
-    stop = stop_signal.install()
+    stop = stop_signal.install_stop_handlers()
     job = planned_job(Path(arguments[0]), arguments[1], int(arguments[2]), arguments[3])
     redirect_output(job.log)
     sys.exit(_code_of(job, stop))

@@ -7,7 +7,7 @@ from typing import Any, cast
 from sam2ft.core.errors import ConfigError
 from sam2ft.core.labels import LabelTable
 from sam2ft.metrics.measurement import Metric, can_do_without_bone, is_biomarker
-from sam2ft.metrics.plugins import OutsideMetric, reason
+from sam2ft.metrics.plugins import PluginMetric, reason
 
 # Strings, imported on use: a run that asks for dice does not pay for marching cubes.
 METRICS = {
@@ -53,7 +53,7 @@ def metric_factory(name: str, **settings: Any) -> Metric:
             "@metric(name, needs) of sam2ft.metrics.measurement"
         )
     own = where.startswith("sam2ft.")
-    return cast(Metric, made) if own else OutsideMetric(where, cast(Metric, made))
+    return cast(Metric, made) if own else PluginMetric(where, cast(Metric, made))
 
 
 def _imported(name: str, where: str) -> Any:

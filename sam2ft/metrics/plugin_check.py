@@ -11,7 +11,7 @@ from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.core.tables.rows import TABLES
 from sam2ft.metrics.measurement import Metric, ScoreSettings
-from sam2ft.metrics.plugins import OutsideMetric
+from sam2ft.metrics.plugins import PluginMetric
 from sam2ft.metrics.scoring import Scene, score_volume
 
 _SHAPE_ZYX, _SPACING_ZYX_MM = (4, 32, 32), (3.0, 0.5, 0.75)
@@ -23,13 +23,13 @@ _LABELS = LabelTable(
 _MAP_MS = 40.0
 
 
-def probe(metric: Metric, dicom: Mapping[str, Sequence[Any]]) -> list[str]:
+def try_plugin(metric: Metric, dicom: Mapping[str, Sequence[Any]]) -> list[str]:
     """Warnings about a metric from outside; none for the package's own.
 
     `dicom`: fields of some volume, of which the first value is handed on. Errors: ConfigError when the metric raises on
     a label that is in both masks, in one or in none, or gives what no table takes.
     """
-    if not isinstance(metric, OutsideMetric):
+    if not isinstance(metric, PluginMetric):
         return []
     maps = {
         need.removeprefix("map:"): np.full(_SHAPE_ZYX, _MAP_MS, np.float32)

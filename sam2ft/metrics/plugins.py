@@ -13,7 +13,7 @@ from sam2ft.metrics.measurement import MaskPair, Measurement, Metric, can_do_wit
 
 
 @dataclass(frozen=True)
-class OutsideMetric:
+class PluginMetric:
     """`made`, named `place` (package.module:attribute) in an experiment."""
 
     place: str

@@ -50,7 +50,7 @@ class PromptedMask:
         )
 
 
-class RowBook:
+class VolumeRows:
     """The rows of one volume while they are made, found again by their key within the volume."""
 
     def __init__(self, key: VolumeKey, dz_source: str) -> None:

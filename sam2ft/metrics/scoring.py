@@ -18,7 +18,7 @@ from sam2ft.metrics.counts import LabelMap, Overlap, label_overlaps
 from sam2ft.metrics.factory import measured_labels, unmet_needs
 from sam2ft.metrics.measurement import MaskPair, Metric, ScoreSettings, is_biomarker
 from sam2ft.metrics.regions import Block, block_of
-from sam2ft.metrics.rows import PromptedMask, RowBook, ScoredRows, instance_values, slice_values, volume_values
+from sam2ft.metrics.rows import PromptedMask, ScoredRows, VolumeRows, instance_values, slice_values, volume_values
 
 __all__ = ["PromptedMask", "Scene", "ScoreSettings", "ScoredRows", "score_volume"]
 
@@ -56,7 +56,7 @@ def score_volume(
     masks = _checked_masks(key, prediction_zyx, reference_zyx, scene)
     _check_needs(key, scene, metrics, settings)
     counts = _count_slices(key, *masks, scene)
-    rows = RowBook(key, scene.geometry.dz_source)
+    rows = VolumeRows(key, scene.geometry.dz_source)
     for index, of_labels in counts.items():
         instances = _num_instances(masks[1][index], scene.labels)
         for label, found, num in zip(scene.labels, of_labels, instances, strict=True):
@@ -185,7 +185,7 @@ def _pair_of(
     )
 
 
-def _measure(rows: RowBook, pair: MaskPair, metrics: Iterable[Metric]) -> None:
+def _measure(rows: VolumeRows, pair: MaskPair, metrics: Iterable[Metric]) -> None:
     for one in metrics:
         measured = one.measure(pair)
         if pair.settings.sensitivity and is_biomarker(one):

@@ -25,7 +25,7 @@ LORA = "lora"
 _DRY_SLICES = 1
 
 
-class Only(Protocol):
+class MatchingOnly(Protocol):
     """Train what one of these patterns finds (re.search) in the names of a part's tensors."""
 
     @property
@@ -36,11 +36,11 @@ class TrainableConfig(Protocol):
     """The section `module.trainable` of an experiment."""
 
     @property
-    def image_encoder(self) -> bool | Only: ...
+    def image_encoder(self) -> bool | MatchingOnly: ...
     @property
-    def prompt_encoder(self) -> bool | Only: ...
+    def prompt_encoder(self) -> bool | MatchingOnly: ...
     @property
-    def mask_decoder(self) -> bool | Only: ...
+    def mask_decoder(self) -> bool | MatchingOnly: ...
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def set_trainable(model: FinetunedSAM2, trainable: TrainableConfig, *, low_rank:
             tensors[name].requires_grad_(True)
 
 
-def _matching(part: str, names: Iterable[str], choice: bool | Only) -> set[str]:
+def _matching(part: str, names: Iterable[str], choice: bool | MatchingOnly) -> set[str]:
     if isinstance(choice, bool):
         return set()
     found = set()

@@ -87,7 +87,7 @@ def load_weights(model: HoldsSam2, path: Path) -> None:
     unexpected and misshapen keys.
     """
     read, expected = _read(path), model.sam2_model.state_dict()
-    if problem := difference(read.tensors, expected):
+    if problem := weights_difference(read.tensors, expected):
         raise CheckpointError(f"{path}: {problem}" + (f"\n  ({read.note})" if read.note else ""))
     model.sam2_model.load_state_dict(read.tensors)
     if read.note:
@@ -135,9 +135,9 @@ def read_info(path: Path) -> dict[str, object]:
     return dict(json.loads(content["sam2ft"])) if isinstance(content, dict) and "sam2ft" in content else {}
 
 
-def difference(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:
+def weights_difference(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:
     """Why `found` is not a state dict of this model, in words, or None when it is."""
-    looks_like, built = describe(found), describe(expected)
+    looks_like, built = describe_weights(found), describe_weights(expected)
     if looks_like and built and looks_like != built:
         return f"this looks like {looks_like}, but module.sam2_model_cfg builds {built}"
     lines = []
@@ -159,7 +159,7 @@ def difference(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> s
     return "its keys are not those of the model\n  " + "\n  ".join(lines) + hint
 
 
-def describe(state: Mapping[str, Tensor]) -> str | None:
+def describe_weights(state: Mapping[str, Tensor]) -> str | None:
     """Name of the model a state dict belongs to (`sam2.1_hiera_b+`, `sam2_nano`), or None without a Hiera trunk."""
     patch, embedding = "image_encoder.trunk.patch_embed.proj.weight", "no_mem_embed"
     if patch not in state or embedding not in state:

@@ -21,7 +21,7 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.files import replacing, write_json, write_text
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.labels import LabelTable
-from sam2ft.phantom.dicom import Series, write_series
+from sam2ft.phantom.dicom import DicomSeries, write_series
 from sam2ft.phantom.phantom import (
     ECHO_TIMES_MS,
     KNEE_LABELS,
@@ -82,7 +82,7 @@ def write_subject(kind: str, seed: int, folder: Path, index: int) -> tuple[str, 
     # Every second subject comes from a scanner that rescales, below zero at that.
     largest = float(volume.image_zyx.max())
     rescale = (1.0, 0.0) if index % 2 == 0 else (round(largest / 3000, 6), -8.0)
-    anatomy = Series(
+    anatomy = DicomSeries(
         subject, 2, f"SAG {volume.truth['sequence'].upper()} {subject}", seed, rescale=rescale,
         frames=({"EchoTime": 12.0 + index % 5},), field_strength=3.0 if index % 3 else 1.5,
     )  # fmt: skip
@@ -99,7 +99,7 @@ def _write_relaxation(volume: PhantomVolume, seed: int, folder: Path) -> None:
     """The multi-echo and the spin-lock series, at a quarter of a unit per stored step."""
     subject, fine = volume.subject, (0.25, 0.0)
     echoes = tuple({"EchoTime": time, "EchoNumbers": number} for number, time in enumerate(ECHO_TIMES_MS, start=1))
-    series = Series(subject, 3, "SAG T2 MULTI ECHO", seed, rescale=fine, frames=echoes)
+    series = DicomSeries(subject, 3, "SAG T2 MULTI ECHO", seed, rescale=fine, frames=echoes)
     write_series(
         folder / "echoes" / subject / VOLUME, echo_series(volume, _SERIES_NOISE, seed), volume.geometry, series
     )
@@ -107,7 +107,7 @@ def _write_relaxation(volume: PhantomVolume, seed: int, folder: Path) -> None:
         {"EchoTime": 4.0, "AcquisitionNumber": number, "TemporalPositionIdentifier": number}
         for number in range(1, len(SPIN_LOCK_TIMES_MS) + 1)
     )
-    series = Series(subject, 4, "SAG T1RHO SPIN LOCK", seed, rescale=fine, frames=locks)
+    series = DicomSeries(subject, 4, "SAG T1RHO SPIN LOCK", seed, rescale=fine, frames=locks)
     frames = spin_lock_series(volume, _SERIES_NOISE, seed)
     write_series(folder / "spinlock" / subject / VOLUME, frames, volume.geometry, series)
 

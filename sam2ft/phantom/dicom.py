@@ -23,7 +23,7 @@ _LARGEST = 65535
 
 
 @dataclass(frozen=True)
-class Series:
+class DicomSeries:
     """What the headers of one series say, besides its pixels and places."""
 
     subject: str
@@ -43,7 +43,7 @@ class Series:
         return str(generate_uid(entropy_srcs=["sam2ft phantom", self.subject, str(self.seed), *map(str, parts)]))
 
 
-def write_series(folder: Path, frames_tzyx: npt.NDArray[np.float32], geometry: Geometry, series: Series) -> None:
+def write_series(folder: Path, frames_tzyx: npt.NDArray[np.float32], geometry: Geometry, series: DicomSeries) -> None:
     """One file per slice and repetition in `folder`, 16 bits a pixel, numbered in an order unlike position."""
     folder.mkdir(parents=True, exist_ok=True)
     slope, intercept = series.rescale
@@ -74,7 +74,7 @@ def _attributes(values: dict[str, Any]) -> Dataset:
     return result
 
 
-def _header(series: Series, geometry: Geometry, affine_lps: npt.NDArray[np.float64]) -> FileDataset:
+def _header(series: DicomSeries, geometry: Geometry, affine_lps: npt.NDArray[np.float64]) -> FileDataset:
     """All that the files of a series share."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = MRImageStorage
@@ -123,7 +123,7 @@ def _header(series: Series, geometry: Geometry, affine_lps: npt.NDArray[np.float
     return header
 
 
-def _person(series: Series) -> dict[str, str]:
+def _person(series: DicomSeries) -> dict[str, str]:
     """Somebody who does not exist, for the tests that no name leaves a header."""
     rng = np.random.default_rng([series.seed, *series.subject.encode()])
     age, woman = int(rng.integers(25, 80)), bool(rng.integers(2))

@@ -16,7 +16,7 @@ from sam2ft.phantom.drawings import shapes_slice
 from sam2ft.phantom.frames import anatomy_frame, sagittal_grid
 from sam2ft.phantom.knee import KNEE_LABELS, KNEE_TISSUES, paint_knee
 from sam2ft.phantom.knee_subject import KNEE_SEQUENCES, draw_knee, knee_signal
-from sam2ft.phantom.render import Rendered, Scene, render, rician
+from sam2ft.phantom.render import PhantomScene, Rendered, render_scene, rician
 from sam2ft.phantom.shapes import Field
 from sam2ft.phantom.spine import SPINE_LABELS, SPINE_TISSUES, paint_spine
 from sam2ft.phantom.spine_subject import SPINE_SEQUENCES, body_volume_mm3, draw_spine, spine_signal
@@ -85,7 +85,7 @@ def knee_subject(seed: int, index: int, sequence: str | None = None) -> PhantomV
     left_knee = bool(rng.integers(2))
     geometry = sagittal_grid(rng, (num_slices, rows, columns), (spacing_z, spacing_y, spacing_x))
     centre = (rng.uniform(-2, 5) + knee.patella_origin[0] * 0.15, rng.uniform(-12, -6), 0.0)
-    scene = Scene(
+    scene = PhantomScene(
         lambda canvas, a, s, m: paint_knee(knee, canvas, a, s, m),
         KNEE_TISSUES,
         knee_signal(rng, sequence),
@@ -95,7 +95,7 @@ def knee_subject(seed: int, index: int, sequence: str | None = None) -> PhantomV
         gain=float(rng.uniform(300, 1500)),
         to_anatomy=anatomy_frame(rng, geometry, centre, mirrored=left_knee),
     )
-    rendered = render(scene, geometry, rng)
+    rendered = render_scene(scene, geometry, rng)
     truth: dict[str, Any] = {
         "kind": "knee",
         "sequence": sequence,
@@ -130,7 +130,7 @@ def spine_subject(seed: int, index: int, sequence: str | None = None) -> Phantom
         (top + bottom) / 2 + float(rng.uniform(-2, 4)),
         float(rng.uniform(-1.5, 1.5)),
     )
-    scene = Scene(
+    scene = PhantomScene(
         lambda canvas, a, s, m: paint_spine(spine, canvas, a, s, m),
         SPINE_TISSUES,
         spine_signal(rng, sequence),
@@ -140,7 +140,7 @@ def spine_subject(seed: int, index: int, sequence: str | None = None) -> Phantom
         gain=float(rng.uniform(300, 1500)),
         to_anatomy=anatomy_frame(rng, geometry, centre, mirrored=False, turn_degrees=4.0),
     )
-    rendered = render(scene, geometry, rng)
+    rendered = render_scene(scene, geometry, rng)
     known = [disc.truth() for disc in discs]
     truth: dict[str, Any] = {
         "kind": "spine",
@@ -176,7 +176,7 @@ def _decay(
 def _volume(
     subject: str,
     rendered: Rendered,
-    scene: Scene,
+    scene: PhantomScene,
     geometry: Geometry,
     labels: LabelTable,
     truth: dict[str, Any],

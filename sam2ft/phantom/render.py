@@ -80,7 +80,7 @@ Paint = Callable[[Canvas, Field, Field, Field], None]
 
 
 @dataclass(frozen=True)
-class Scene:
+class PhantomScene:
     """What there is to see, and how it looks in one sequence."""
 
     paint: Paint
@@ -111,7 +111,7 @@ class Rendered:
     image: Field = field(init=False)
 
 
-def render(scene: Scene, geometry: Geometry, rng: np.random.Generator) -> Rendered:
+def render_scene(scene: PhantomScene, geometry: Geometry, rng: np.random.Generator) -> Rendered:
     """Paint every slice of the grid (three planes each, averaged), then add what a scanner adds."""
     order = {tissue.name: number for number, tissue in enumerate(scene.tissues)}
     depth, height, width = geometry.shape_zyx
@@ -152,7 +152,7 @@ def plane_coordinates(
     return a, s, m
 
 
-def _scanned(rendered: Rendered, scene: Scene, geometry: Geometry, rng: np.random.Generator) -> Field:
+def _scanned(rendered: Rendered, scene: PhantomScene, geometry: Geometry, rng: np.random.Generator) -> Field:
     texture = np.array([tissue.texture for tissue in scene.tissues], dtype=np.float32)[rendered.tissue]
     clean = rendered.signal * (1 + texture * smooth_noise(rng, geometry.shape_zyx, scene.texture_px))
     clean *= receive_field(rng, geometry.shape_zyx, scene.bias)

@@ -20,14 +20,13 @@ from sam2ft.report.comparison.point_tests import POINT_TESTS
 from sam2ft.report.comparison.remembered_tests import point_tests
 from sam2ft.report.layout import ReportLayout
 from sam2ft.report.page.figures import kept_program
-from sam2ft.report.page.html import render
+from sam2ft.report.page.html import render_page
 from sam2ft.report.page.page import page_of
 from sam2ft.report.papers import papers
 from sam2ft.report.request import Files, Gathered, ReportOutcome, ReportRequest, ReportTables, RunState
 from sam2ft.report.tables.collate import collated
-from sam2ft.report.tables.collect import collect
-from sam2ft.report.tables.coverage import UNCOUNTED, Coverage
-from sam2ft.report.tables.coverage import PlannedRun as CoveredRun
+from sam2ft.report.tables.collect import collect_evaluations
+from sam2ft.report.tables.coverage import UNCOUNTED, Coverage, CoveredRun
 from sam2ft.report.tables.folder import next_report
 
 PAPERS: tuple[Callable[[Gathered], Files], ...] = (papers.texts, papers.tables)
@@ -46,7 +45,7 @@ def report(request: ReportRequest) -> ReportOutcome:
     # A run that is there twice is one line; whether its evaluations are the same is asked below.
     request = replace(request, states=tuple({state.planned.run_id: state for state in given[::-1]}.values())[::-1])
     with next_report(request.layout) as new:
-        tables = collated(collect(given), request.layout, new)
+        tables = collated(collect_evaluations(given), request.layout, new)
         watch("tables")
         comparison = comparison_of(request.states, tables)
         tests = point_tests(comparison, tables.values, request.layout.work)
@@ -62,7 +61,7 @@ def report(request: ReportRequest) -> ReportOutcome:
         _put_all(new, papers)
         page = page_of(gathered, tuple(papers))
         _put_all(new, page.assets)
-        write_text(new.page, render(page.data, partial(kept_program, request.layout.work)))
+        write_text(new.page, render_page(page.data, partial(kept_program, request.layout.work)))
         watch("page")
     return ReportOutcome(comparison, coverage, problems, request.layout.page, watch.seconds)
 

@@ -7,8 +7,8 @@ from io import StringIO
 from typing import TYPE_CHECKING, TextIO
 
 from sam2ft.config.sweep.names import short_names
-from sam2ft.report.comparison.compare import MEASURES, Comparison, Line, value_text
-from sam2ft.report.comparison.words import NOTHING, interval, number, printable, signed
+from sam2ft.report.comparison.compare import MEASURES, Comparison, ComparisonRow, value_text
+from sam2ft.report.comparison.words import NOTHING, interval, number_text, printable, signed
 from sam2ft.report.tables.coverage import Coverage
 
 if TYPE_CHECKING:
@@ -65,10 +65,10 @@ def show(renderables: Sequence["RenderableType"], stream: TextIO | None = None) 
         for renderable in renderables:
             console.print(renderable)
     else:
-        target.writelines(plain_text(renderable) for renderable in renderables)
+        target.writelines(terminal_text(renderable) for renderable in renderables)
 
 
-def plain_text(renderable: "RenderableType") -> str:
+def terminal_text(renderable: "RenderableType") -> str:
     """What `show` writes into a file."""
     from rich.console import Console
 
@@ -104,19 +104,19 @@ def _comparison_table(comparison: Comparison, without: Sequence[str]) -> "Table"
     return table
 
 
-def _cells(line: Line, comparison: Comparison) -> dict[str, str]:
+def _cells(line: ComparisonRow, comparison: Comparison) -> dict[str, str]:
     """Column name -> text; equal names for all lines of a comparison."""
     point, evaluation, scores = line.point, line.evaluation, line.scores
     overrides, short = dict(point.overrides), short_names(comparison.override_keys)
     slices = scores.get("dice_slice_mean")
-    means = {name: number(scores[name].mean if name in scores else None) for name in MEASURES}
+    means = {name: number_text(scores[name].mean if name in scores else None) for name in MEASURES}
     cells = {"point": f"{'* ' if point.run == comparison.best else '  '}{point.name}"}
     for key in comparison.override_keys:
         cells[short[key]] = value_text(overrides[key]) if key in overrides else NOTHING
     if len({other.evaluation for other in comparison.lines if other.scores}) > 1:
         cells["evaluated on"] = f"{evaluation.dataset} {evaluation.split} {evaluation.protocol}" if scores else NOTHING
     return cells | {
-        "validation": number(point.validation, 4),
+        "validation": number_text(point.validation, 4),
         "epoch": NOTHING if point.best_epoch is None else str(point.best_epoch + 1),
         "Dice per slice": means["dice_slice_mean"],
         "95 % CI": interval(slices) or NOTHING,

@@ -10,7 +10,7 @@ from pathlib import Path
 from sam2ft.runs.plan_file import Resources
 from sam2ft.slurm.partitions import ClusterLimits, Partition
 from sam2ft.slurm.sbatch import outside_of_any_job
-from sam2ft.slurm.script import Batch, report_parameters, work_parameters
+from sam2ft.slurm.script import BatchJob, report_parameters, work_parameters
 from sam2ft.slurm.site import Site
 
 _TIMEOUT_S = 30
@@ -19,7 +19,7 @@ _MB_PER_GB = 1024
 
 
 @dataclass(frozen=True)
-class Answer:
+class SbatchAnswer:
     """What `sbatch --test-only` says; nothing is submitted by it."""
 
     accepted: bool | None
@@ -94,9 +94,9 @@ def _node_problems(resources: Resources, partition: Partition) -> Iterator[str]:
         yield f"{value / scale:g}{unit} {what} per node; the largest node of {where} has {most}"
 
 
-def would_take(resources: Resources, site: Site, *, report: bool = False) -> Answer:
+def would_take(resources: Resources, site: Site, *, report: bool = False) -> SbatchAnswer:
     """Ask sbatch whether it would take such a job, and when it would start; it submits nothing."""
-    batch, here = Batch(_JOB_NAME, resources, 1, stop_lead_s=site.slurm.stop_lead_s), Path()
+    batch, here = BatchJob(_JOB_NAME, resources, 1, stop_lead_s=site.slurm.stop_lead_s), Path()
     chosen = report_parameters(batch, site, here) if report else work_parameters(batch, site, here, here)
     command = ["sbatch", "--test-only", *options(chosen), "--wrap=true"]
     try:
@@ -104,19 +104,19 @@ def would_take(resources: Resources, site: Site, *, report: bool = False) -> Ans
             command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S, env=outside_of_any_job(environ)
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return Answer(None, f"sbatch --test-only does not answer ({error})")
+        return SbatchAnswer(None, f"sbatch --test-only does not answer ({error})")
     return parse_test_only(done.returncode, done.stderr + done.stdout)
 
 
-def parse_test_only(code: int, said: str) -> Answer:
+def parse_test_only(code: int, said: str) -> SbatchAnswer:
     """The answer in what `sbatch --test-only` printed."""
     if code == 0:
         found = re.search(r"to start at (\S+)", said)
-        return Answer(True, f"would start at {found[1].replace('T', ' ')}" if found else said.strip())
+        return SbatchAnswer(True, f"would start at {found[1].replace('T', ' ')}" if found else said.strip())
     lines = [
         line.strip().removeprefix("sbatch: error: ").removeprefix("allocation failure: ") for line in said.splitlines()
     ]
-    return Answer(False, "; ".join(dict.fromkeys(filter(None, lines))) or f"refused with code {code}")
+    return SbatchAnswer(False, "; ".join(dict.fromkeys(filter(None, lines))) or f"refused with code {code}")
 
 
 _OPTIONS = ("partition", "account", "qos", "constraint", "exclude", "wckey", "time", "nodes", "ntasks_per_node",

@@ -26,15 +26,15 @@ PAUSES_S = (0.0, 1.0, 3.0, 6.0)
 
 
 @dataclass(frozen=True)
-class Desk:
-    """The right to talk to sbatch for one experiment."""
+class SubmissionLock:
+    """Held while sbatch is called for one experiment."""
 
-    lock: int
+    descriptor: int
     """File descriptor that holds the lock."""
 
 
 @contextmanager
-def desk(layout: ExperimentLayout) -> Iterator[Desk]:
+def submission_lock(layout: ExperimentLayout) -> Iterator[SubmissionLock]:
     """Hold the lock of an experiment's submissions while the block runs.
 
     The descriptor is handed on to each sbatch: when a launcher is killed, the lock ends with the sbatch that it leaves
@@ -44,7 +44,7 @@ def desk(layout: ExperimentLayout) -> Iterator[Desk]:
     descriptor = os.open(layout.submission_lock, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         _take(descriptor, layout)
-        yield Desk(descriptor)
+        yield SubmissionLock(descriptor)
     finally:
         os.close(descriptor)
 
@@ -64,7 +64,7 @@ def _take(descriptor: int, layout: ExperimentLayout) -> None:
             raise SubmissionError(f"{layout.submission_lock}: {said}") from None
 
 
-def sbatch(desk: Desk, script: Path, find: Callable[[], str | None]) -> str:
+def sbatch(lock: SubmissionLock, script: Path, find: Callable[[], str | None]) -> str:
     """Submit a script; returns Slurm's job id. `find` looks the job up by its name.
 
     Errors: SubmissionError with what sbatch said, after making sure that there is no job all the same.
@@ -73,7 +73,7 @@ def sbatch(desk: Desk, script: Path, find: Callable[[], str | None]) -> str:
     environment = outside_of_any_job(os.environ)
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, check=False, env=environment, pass_fds=(desk.lock,)
+            command, capture_output=True, text=True, check=False, env=environment, pass_fds=(lock.descriptor,)
         )
     except OSError as error:
         raise SubmissionError(f"sbatch does not start ({error})") from None

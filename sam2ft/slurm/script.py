@@ -14,7 +14,7 @@ PICKLE = "{job_name}.{position}.pkl"
 
 
 @dataclass(frozen=True)
-class Batch:
+class BatchJob:
     """One sbatch call, apart from what the site says."""
 
     job_name: str
@@ -26,7 +26,7 @@ class Batch:
     stop_lead_s: int = 0
 
 
-def work_parameters(batch: Batch, site: Site, runs: Path, scripts: Path) -> dict[str, Any]:
+def work_parameters(batch: BatchJob, site: Site, runs: Path, scripts: Path) -> dict[str, Any]:
     """For an array (or plain job) of runs whose directories lie in `runs`; its files are in `scripts` (absolute)."""
     chosen = _common(batch, site, scripts)
     chosen["signal_delay_s"] = batch.stop_lead_s
@@ -45,7 +45,7 @@ def work_parameters(batch: Batch, site: Site, runs: Path, scripts: Path) -> dict
     return chosen
 
 
-def report_parameters(batch: Batch, site: Site, scripts: Path) -> dict[str, Any]:
+def report_parameters(batch: BatchJob, site: Site, scripts: Path) -> dict[str, Any]:
     """For the job that makes tables and report; the only one that sends mail."""
     chosen = _common(batch, site, scripts)
     # Without the last line the job would end with the code of its last command, and Slurm call a failure COMPLETED.
@@ -72,7 +72,7 @@ def python_command(site: Site, default: str) -> str:
     return f"{site.slurm.container} {python}" if site.slurm.container else python
 
 
-def _common(batch: Batch, site: Site, scripts: Path) -> dict[str, Any]:
+def _common(batch: BatchJob, site: Site, scripts: Path) -> dict[str, Any]:
     slurm, resources = site.slurm, batch.resources
     more: dict[str, Any] = {"requeue": True}
     if slurm.reservation is not None:
@@ -118,7 +118,7 @@ def site_lines(site: Site, resources: Resources) -> list[str]:
     return [*lines, *slurm.setup]
 
 
-def _our_lines(batch: Batch, scripts: Path) -> list[str]:
+def _our_lines(batch: BatchJob, scripts: Path) -> list[str]:
     element = "${SLURM_ARRAY_TASK_ID}" if batch.size > 1 else "0"
     job = "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}" if batch.size > 1 else "${SLURM_JOB_ID}"
     pickle = PICKLE.format(job_name=batch.job_name, position=element)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationError, field_validator
 
 from sam2ft.config.schema.base import ReadOnly, Section, problem, problems
-from sam2ft.config.schema.evaluation import Resources as AskedResources
+from sam2ft.config.schema.evaluation import AskedResources
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.config.yaml.loading import load_yaml
 from sam2ft.config.yaml.problems import problems_of

@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Literal
 
 from sam2ft.config.load_experiment import load_experiment
-from sam2ft.config.schema.evaluation import Resources as AskedResources
+from sam2ft.config.schema.evaluation import AskedResources
 from sam2ft.core.errors import DONE, USER_CAN_FIX, ConfigError, UserError
 from sam2ft.runs.layout import RUNS
 from sam2ft.runs.plan_file import Resources
-from sam2ft.runs.resources.resources import described, evaluation_resources
+from sam2ft.runs.resources.resources import evaluation_resources, resources_text
 from sam2ft.slurm.limits import limit_problems, would_take
 from sam2ft.slurm.partitions import ClusterLimits, read_limits
 from sam2ft.slurm.queue import slurm_is_here
 from sam2ft.slurm.script import python_command, report_resources, site_lines
 from sam2ft.slurm.site import SITES, Site, load_site
 
-Verdict = Literal["ok", "problem", "unknown"]
-WORDS: dict[Verdict, str] = {"ok": "ok", "problem": "problem", "unknown": "could not be checked"}
+CheckResult = Literal["ok", "problem", "unknown"]
+WORDS: dict[CheckResult, str] = {"ok": "ok", "problem": "problem", "unknown": "could not be checked"}
 _TIMEOUT_S = 120
 _NETWORK_FILES = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "fuse", "smb", "cifs", "afs", "panfs", "pvfs", "wekafs")
 
@@ -36,7 +36,7 @@ class Finding:
     """One line of the check."""
 
     subject: str
-    verdict: Verdict
+    result: CheckResult
     text: str
 
 
@@ -49,11 +49,11 @@ def show_site_check(name: str, experiment: Path | None, overrides: Sequence[str]
     for finding in check_site(name, experiment, overrides):
         found.append(finding)
         if not as_json:
-            print(f"{WORDS[finding.verdict]:<21} {finding.subject}: {finding.text}", flush=True)
+            print(f"{WORDS[finding.result]:<21} {finding.subject}: {finding.text}", flush=True)
     if as_json:
         print(json.dumps([asdict(finding) for finding in found], indent=2))
-    counts = {verdict: sum(finding.verdict == verdict for finding in found) for verdict in WORDS}
-    said = ", ".join(f"{count} {WORDS[verdict]}" for verdict, count in counts.items() if count)
+    counts = {result: sum(finding.result == result for finding in found) for result in WORDS}
+    said = ", ".join(f"{count} {WORDS[result]}" for result, count in counts.items() if count)
     print(f"site {name}: {said}", file=sys.stderr)
     return USER_CAN_FIX if counts["problem"] else DONE
 
@@ -107,7 +107,7 @@ def _on_slurm(site: Site, classes: dict[str, Resources]) -> Iterator[Finding]:
     for name, resources in classes.items():
         yield from _class(name, resources, site, limits)
     answer = would_take(report_resources(site), site, report=True)
-    yield Finding("report job", _verdict(answer.accepted), answer.text)
+    yield Finding("report job", _result(answer.accepted), answer.text)
 
 
 def _cluster_name(site: Site, limits: ClusterLimits) -> Finding:
@@ -155,7 +155,7 @@ def _associations(site: Site, limits: ClusterLimits) -> Iterator[Finding]:
 
 
 def _class(name: str, resources: Resources, site: Site, limits: ClusterLimits) -> Iterator[Finding]:
-    subject = f"{name} ({described(resources)})"
+    subject = f"{name} ({resources_text(resources)})"
     problems = limit_problems(resources, site, limits)
     for problem in problems:
         yield Finding(subject, "problem", problem)
@@ -165,10 +165,10 @@ def _class(name: str, resources: Resources, site: Site, limits: ClusterLimits) -
     answer = would_take(resources, site)
     # sbatch says nothing of a time over the limit, and says again what was found already.
     if answer.accepted is not False or not problems:
-        yield Finding(subject, _verdict(answer.accepted), answer.text)
+        yield Finding(subject, _result(answer.accepted), answer.text)
 
 
-def _verdict(accepted: bool | None) -> Verdict:
+def _result(accepted: bool | None) -> CheckResult:
     return "unknown" if accepted is None else "ok" if accepted else "problem"
 
 

@@ -11,7 +11,7 @@ from sam2ft.report.report import report
 from sam2ft.report.request import Papers, ReportOutcome, ReportRequest
 from sam2ft.report.tracked_summary import Mode, log_summary
 from sam2ft.sweeps.state.collect import show_outcome
-from sam2ft.sweeps.state.sources import Sources, default_report, sources_of
+from sam2ft.sweeps.state.sources import ReportSources, default_report, sources_of
 
 _MOST_NAMES = 3
 
@@ -60,7 +60,7 @@ def _refuse_incomplete(title: str, outcome: ReportOutcome) -> None:
         raise IncompleteError(f"{title}: {outcome.coverage.sentence()}")
 
 
-def _title(sources: Sources) -> str:
+def _title(sources: ReportSources) -> str:
     names = sources.names
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     return f"{', '.join(names[:_MOST_NAMES])}{more}"

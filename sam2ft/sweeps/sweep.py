@@ -18,12 +18,12 @@ from sam2ft.slurm.queue import cluster_name, slurm_is_here
 from sam2ft.slurm.site import Site, detect_site, load_site
 from sam2ft.sweeps.local.pool import LocalTask, Pool, visible_gpus
 from sam2ft.sweeps.lock import locked, writable
-from sam2ft.sweeps.plan.estimate import Where
+from sam2ft.sweeps.plan.estimate import SweepTarget
 from sam2ft.sweeps.plan.plan import make_plan, write_configs
 from sam2ft.sweeps.plan.proposal import Proposal, print_json, propose
-from sam2ft.sweeps.state.collect import aggregate, standings_of
+from sam2ft.sweeps.state.collect import aggregate, reconciled_runs_of
 from sam2ft.sweeps.state.reconcile import Retry
-from sam2ft.sweeps.state.slurm_snapshot import Evidence, look_for
+from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot, snapshot_of
 from sam2ft.sweeps.submit.adopt import adopt
 from sam2ft.sweeps.submit.chain import wanted_of
 
@@ -79,9 +79,9 @@ def sweep(request: SweepRequest) -> int:
 
 
 def _show_only(
-    request: SweepRequest, layout: ExperimentLayout, resolved: ResolvedSweep, plan: Plan, where: Where
+    request: SweepRequest, layout: ExperimentLayout, resolved: ResolvedSweep, plan: Plan, where: SweepTarget
 ) -> int:
-    proposal = propose(layout, resolved, plan, look_for(layout), where, retry=request.retry, ask_sbatch=True)
+    proposal = propose(layout, resolved, plan, snapshot_of(layout), where, retry=request.retry, ask_sbatch=True)
     if request.as_json:
         print_json(proposal.to_json(layout) | {"dry_run": True})
     else:
@@ -90,19 +90,21 @@ def _show_only(
     return DONE
 
 
-def _start(request: SweepRequest, layout: ExperimentLayout, resolved: ResolvedSweep, plan: Plan, where: Where) -> int:
+def _start(
+    request: SweepRequest, layout: ExperimentLayout, resolved: ResolvedSweep, plan: Plan, where: SweepTarget
+) -> int:
     """Plan under the lock, refuse or show, then submit, or run here after the lock is given back."""
     with locked(layout):
         if where.site is not None:
             for adopted in adopt(layout):
                 say(adopted)
-        evidence = look_for(layout)
-        proposal = propose(layout, resolved, plan, evidence, where, retry=request.retry, ask_sbatch=False)
+        snapshot = snapshot_of(layout)
+        proposal = propose(layout, resolved, plan, snapshot, where, retry=request.retry, ask_sbatch=False)
         _refuse(proposal, request, where)
         if not request.as_json:
             proposal.show(layout)
         with writable(layout.folder):
-            submitted = _hand_over(layout, resolved, proposal, evidence, where)
+            submitted = _hand_over(layout, resolved, proposal, snapshot, where)
     if request.as_json:
         print_json(proposal.to_json(layout) | {"dry_run": False, "submitted": submitted})
     if where.site is not None:
@@ -111,11 +113,11 @@ def _start(request: SweepRequest, layout: ExperimentLayout, resolved: ResolvedSw
 
 
 def _hand_over(
-    layout: ExperimentLayout, resolved: ResolvedSweep, proposal: Proposal, evidence: Evidence, where: Where
+    layout: ExperimentLayout, resolved: ResolvedSweep, proposal: Proposal, snapshot: SlurmSnapshot, where: SweepTarget
 ) -> dict[str, Any] | None:
     """Write the plan and what its jobs read, and submit to the site where there is one."""
     plan, runs = proposal.plan, proposal.runs
-    wanted = wanted_of(layout, plan, proposal.standings, runs, evidence.queue) if where.site is not None else ()
+    wanted = wanted_of(layout, plan, proposal.reconciled_runs, runs, snapshot.queue) if where.site is not None else ()
     save_plan(layout, plan)
     write_configs(layout, resolved, {run.index for run in (*runs, *(entry.run for entry in wanted))})
     if where.site is None or where.limits is None:
@@ -143,7 +145,7 @@ def _refuse_contradictions(request: SweepRequest) -> None:
         raise UserError("--calibrate and --dry-run exclude each other; a plan shows what was measured")
 
 
-def _refuse(proposal: Proposal, request: SweepRequest, where: Where) -> None:
+def _refuse(proposal: Proposal, request: SweepRequest, where: SweepTarget) -> None:
     """Errors: UserError when what would be started is too much, or more than the partition takes."""
     count = len(proposal.runs)
     if where.site is not None and proposal.cost.problems:
@@ -157,10 +159,10 @@ def _refuse(proposal: Proposal, request: SweepRequest, where: Where) -> None:
 # --- where it runs ----------------------------------------------------------------------------------------------------
 
 
-def _where(site: Site | None, request: SweepRequest) -> Where:
+def _where(site: Site | None, request: SweepRequest) -> SweepTarget:
     if site is None:
-        return Where(None, None, min(1, len(visible_gpus(os.environ, Path("/dev")))))
-    return Where(site, _limits(request))
+        return SweepTarget(None, None, min(1, len(visible_gpus(os.environ, Path("/dev")))))
+    return SweepTarget(site, _limits(request))
 
 
 def _limits(request: SweepRequest) -> ClusterLimits | None:
@@ -189,14 +191,16 @@ def run_here(layout: ExperimentLayout, plan: Plan, runs: Sequence[PlannedRun], w
                 say(f"{run.name}: ended with code {end.code}; see {layout.run(run.run_id).logs}")
     aggregate(layout, plan)
     started = {run.run_id for run in runs}
-    missing = [entry for entry in standings_of(layout, plan) if entry.run.run_id in started and entry.state != "done"]
+    missing = [
+        entry for entry in reconciled_runs_of(layout, plan) if entry.run.run_id in started and entry.state != "done"
+    ]
     return FAILED if missing else DONE
 
 
 def _task(layout: ExperimentLayout, plan: Plan, run: PlannedRun) -> LocalTask:
-    place = layout.run(run.run_id)
+    run_layout = layout.run(run.run_id)
     command = [sys.executable, "-m", "sam2ft.jobs.job", str(layout.folder), plan.plan_id, str(run.index), run.stage]
-    return LocalTask(run.run_id, command, place.child_output)
+    return LocalTask(run.run_id, command, run_layout.child_output)
 
 
 def _site(request: SweepRequest) -> Site | None:

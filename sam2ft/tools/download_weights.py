@@ -20,7 +20,7 @@ from typing import Any
 from sam2ft.core.command import command
 from sam2ft.core.errors import CheckpointError, ConfigError
 from sam2ft.core.files import read_json, replacing, sha256_file, sync_folder, write_json
-from sam2ft.model.weights import OFFICIAL, OfficialWeights, describe, read_weights
+from sam2ft.model.weights import OFFICIAL, OfficialWeights, describe_weights, read_weights
 
 STAGED = "SAM2FT_WEIGHTS"
 """Environment variable: the folder of --from."""
@@ -223,7 +223,7 @@ def _is_of(official: OfficialWeights) -> Check:
     wanted = official.config.rsplit("/", 1)[1].removesuffix(".yaml")
 
     def check(path: Path) -> None:
-        found = describe(read_weights(path))
+        found = describe_weights(read_weights(path))
         if found != wanted:
             raise CheckpointError(f"{path}: expected the weights of {wanted}, found {found or 'something else'}")
 

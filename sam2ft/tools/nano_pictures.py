@@ -23,7 +23,7 @@ _SMALLEST_INSTANCE_PX = 24
 
 
 @dataclass(frozen=True)
-class Picture:
+class TrainingPicture:
     """One slice: intensities in [0, 1] and its label map, on one grid."""
 
     key: SliceKey
@@ -52,39 +52,41 @@ def _window(volume_zyx: Image) -> Image:
     return np.asarray(np.clip(unit, 0, 1), dtype=np.float32)
 
 
-def _phantom_slices(kind: str, make: Callable[[int, int], PhantomVolume], seed: int, index: int) -> list[Picture]:
+def _phantom_slices(
+    kind: str, make: Callable[[int, int], PhantomVolume], seed: int, index: int
+) -> list[TrainingPicture]:
     subject = make(seed, index)
     image_zyx, labels_zyx = _window(subject.image_zyx), subject.mask_zyx.astype(np.uint8)
     return [
-        Picture(SliceKey("nano", f"{kind}{index}", "anatomy", z), image_zyx[z], labels_zyx[z])
+        TrainingPicture(SliceKey("nano", f"{kind}{index}", "anatomy", z), image_zyx[z], labels_zyx[z])
         for z in range(len(image_zyx))
         if labels_zyx[z].any()
     ]
 
 
-def knee_pictures(seed: int, index: int) -> list[Picture]:
+def knee_pictures(seed: int, index: int) -> list[TrainingPicture]:
     return _phantom_slices("knee", knee_subject, seed, index)
 
 
-def spine_pictures(seed: int, index: int) -> list[Picture]:
+def spine_pictures(seed: int, index: int) -> list[TrainingPicture]:
     return _phantom_slices("spine", spine_subject, seed, index)
 
 
-def shape_pictures(seed: int, index: int) -> list[Picture]:
+def shape_pictures(seed: int, index: int) -> list[TrainingPicture]:
     """Twenty drawings, as many as a phantom has slices."""
     rng = np.random.default_rng([seed, index])
     drawn = (shapes_slice(rng) for _ in range(20))
-    return [Picture(SliceKey("nano", f"shapes{index}", "drawn", z), *pair) for z, pair in enumerate(drawn)]
+    return [TrainingPicture(SliceKey("nano", f"shapes{index}", "drawn", z), *pair) for z, pair in enumerate(drawn)]
 
 
-SOURCES: dict[str, Callable[[int, int], list[Picture]]] = {
+SOURCES: dict[str, Callable[[int, int], list[TrainingPicture]]] = {
     "shapes": shape_pictures,
     "knee": knee_pictures,
     "spine": spine_pictures,
 }
 
 
-def pictures_of(source: str, *, seed: int, indices: Sequence[int], processes: int = 1) -> list[list[Picture]]:
+def pictures_of(source: str, *, seed: int, indices: Sequence[int], processes: int = 1) -> list[list[TrainingPicture]]:
     """The slices of each subject `indices` of a source; the same for every number of processes."""
     make = SOURCES[source]
     if processes == 1:
@@ -94,7 +96,13 @@ def pictures_of(source: str, *, seed: int, indices: Sequence[int], processes: in
 
 
 def batches(
-    pool: Mapping[str, Sequence[Picture]], mixture: Mixture, *, batch_size: int, image_size: int, seed: int, first: int
+    pool: Mapping[str, Sequence[TrainingPicture]],
+    mixture: Mixture,
+    *,
+    batch_size: int,
+    image_size: int,
+    seed: int,
+    first: int,
 ) -> Iterator[Batch]:
     """Batches from number `first` on, without end; the n-th depends on the seed and n alone."""
     names, shares = list(mixture.shares), list(mixture.shares.values())
@@ -111,7 +119,7 @@ def batches(
         step += 1
 
 
-def _sample(picture: Picture, mixture: Mixture, image_size: int, rng: np.random.Generator) -> Sample | None:
+def _sample(picture: TrainingPicture, mixture: Mixture, image_size: int, rng: np.random.Generator) -> Sample | None:
     """One picture turned, cropped and recoloured, with some of its instances; None when none is large enough."""
     image, labels = _placed(picture.image_yx, picture.labels_yx, rng)
     present = [int(label) for label in np.unique(labels) if label]
@@ -146,17 +154,17 @@ def as_sample(
     )
 
 
-def boxed(picture: Picture, image_size: int) -> Sample:
+def boxed(picture: TrainingPicture, image_size: int) -> Sample:
     """The whole picture as it is, with an exact box around every instance."""
     return as_sample(picture.key, picture.image_yx, instances_of(picture.labels_yx, present(picture)), image_size)
 
 
-def present(picture: Picture) -> list[int]:
+def present(picture: TrainingPicture) -> list[int]:
     """Labels of the picture, in order."""
     return [int(label) for label in np.unique(picture.labels_yx) if label]
 
 
-def joined(subjects: Iterable[Sequence[Picture]]) -> list[Picture]:
+def joined(subjects: Iterable[Sequence[TrainingPicture]]) -> list[TrainingPicture]:
     return [picture for pictures in subjects for picture in pictures]
 
 

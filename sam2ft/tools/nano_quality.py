@@ -10,7 +10,7 @@ import torch
 from sam2ft.core.files import sha256_file, write_json, write_text
 from sam2ft.data.samples.batch import collate
 from sam2ft.model.segmenter import FinetunedSAM2
-from sam2ft.tools.nano_pictures import Picture, boxed, joined, pictures_of, present
+from sam2ft.tools.nano_pictures import TrainingPicture, boxed, joined, pictures_of, present
 
 # Subjects that no training sees: another seed than the recipe's and than any shipped experiment's.
 UNSEEN_SEED = 977_001
@@ -23,7 +23,7 @@ Measured = Mapping[str, Mapping[int, float]]
 
 
 @torch.inference_mode()
-def slice_dice(model: FinetunedSAM2, slices: Sequence[Picture]) -> dict[int, float]:
+def slice_dice(model: FinetunedSAM2, slices: Sequence[TrainingPicture]) -> dict[int, float]:
     """Mean slice Dice per label: one box per instance, composed by the larger logit, on the original grid."""
     scores: dict[int, list[float]] = {}
     for picture in slices:
@@ -41,7 +41,7 @@ def slice_dice(model: FinetunedSAM2, slices: Sequence[Picture]) -> dict[int, flo
     return {label: float(np.mean(values)) for label, values in sorted(scores.items())}
 
 
-def evaluate(
+def evaluate_nano(
     model: FinetunedSAM2, *, subjects: int = UNSEEN_SUBJECTS, processes: int = 1
 ) -> dict[str, dict[int, float]]:
     """Phantom -> label -> mean slice Dice on subjects that no training saw."""
@@ -92,7 +92,7 @@ Mean slice Dice on {subjects} unseen subjects of each phantom, one box per insta
 """
 
 
-def describe(path: Path, model: FinetunedSAM2, measured: Measured, made: Mapping[str, Any]) -> None:
+def describe_quality(path: Path, model: FinetunedSAM2, measured: Measured, made: Mapping[str, Any]) -> None:
     """Write README.md and sam2_nano.json beside the weights at `path`; `made`: recipe, versions and time."""
     sha256 = sha256_file(path)
     scores = {source: {str(label): value for label, value in values.items()} for source, values in measured.items()}

@@ -24,11 +24,11 @@ from sam2ft.model.parts import freeze_unreachable, set_trainable
 from sam2ft.model.segmenter import NANO, FinetunedSAM2, build_segmenter, build_untrained
 from sam2ft.model.weights import nano_weights_path
 from sam2ft.tools.nano_pictures import Mixture, batches, boxed, joined, pictures_of
-from sam2ft.tools.nano_quality import describe, evaluate, mean_over_labels, shortfalls
+from sam2ft.tools.nano_quality import describe_quality, evaluate_nano, mean_over_labels, shortfalls
 from sam2ft.training.early_stopping import StoppingRule
 from sam2ft.training.optimizer import OptimizerChoice, build_optimizer
 from sam2ft.training.schedule import SchedulerChoice, build_scheduler
-from sam2ft.training.state import Surroundings, TrainerSettings
+from sam2ft.training.state import TrainerContext, TrainerSettings
 from sam2ft.training.trainer import Trainer
 
 # Two threads make other bytes than one (sums run in another order), so their number belongs to the recipe.
@@ -83,7 +83,7 @@ class Log:
         """Pictures are not kept."""
 
 
-def train(recipe: Recipe, *, processes: int, unfinished: Path | None = None) -> dict[str, Tensor]:
+def train_nano(recipe: Recipe, *, processes: int, unfinished: Path | None = None) -> dict[str, Tensor]:
     """The stock state dict of the trained model; the same bytes for the same recipe, THREADS and versions."""
     began = time.monotonic()
     pool = {
@@ -109,12 +109,12 @@ def train(recipe: Recipe, *, processes: int, unfinished: Path | None = None) -> 
         return (collate([boxed(picture, IMAGE_SIZE)]) for picture in held_out[::3])
 
     log = Log(unfinished)
-    trainer = log.trainer = _trainer(recipe, Surroundings(observer=Observers((log,))))
+    trainer = log.trainer = _trainer(recipe, TrainerContext(observer=Observers((log,))))
     trainer.fit(train_batches, val_batches)
     return trainer.weights()
 
 
-def _trainer(recipe: Recipe, surroundings: Surroundings) -> Trainer:
+def _trainer(recipe: Recipe, context: TrainerContext) -> Trainer:
     model = build_untrained(NANO, image_size=IMAGE_SIZE, seed=recipe.seed)
     _say_present(model)
     loss = SegmentationLoss(LOSSES["DiceLoss"](), LOSSES["BCE"](), iou_weight=recipe.iou_weight)
@@ -134,7 +134,7 @@ def _trainer(recipe: Recipe, surroundings: Surroundings) -> Trainer:
         steps_per_epoch=recipe.steps_per_epoch,
         num_samples=0,
     )
-    return Trainer(model, loss, optimizer, schedule, settings, surroundings)
+    return Trainer(model, loss, optimizer, schedule, settings, context)
 
 
 @torch.no_grad()
@@ -165,7 +165,7 @@ def main() -> int:
     torch.set_num_threads(THREADS)
     began, recipe = time.monotonic(), Recipe(steps=given.steps)
     path = given.out / nano_weights_path().name
-    save(train(recipe, processes=given.processes, unfinished=path.with_suffix(".unfinished.safetensors")), path)
+    save(train_nano(recipe, processes=given.processes, unfinished=path.with_suffix(".unfinished.safetensors")), path)
     path.with_suffix(".unfinished.safetensors").unlink(missing_ok=True)
     made = {
         "recipe": asdict(recipe),
@@ -174,8 +174,8 @@ def main() -> int:
         "seconds": {"wall": round(time.monotonic() - began), "cpu": round(time.process_time())},
     }
     model = build_segmenter(NANO, image_size=IMAGE_SIZE, checkpoint=path)
-    measured = evaluate(model, processes=given.processes)
-    describe(path, model, measured, made)
+    measured = evaluate_nano(model, processes=given.processes)
+    describe_quality(path, model, measured, made)
     for source, values in measured.items():
         _say(f"{source}: mean {mean_over_labels(values):.3f}  {values}")
     if missing := shortfalls(measured):

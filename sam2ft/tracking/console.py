@@ -22,7 +22,7 @@ ERASE = "\r\x1b[2K"
 
 
 @dataclass(frozen=True)
-class Piece:
+class LinePart:
     """A few words of a line. Those of a high rank are left out first where the line is too long; 0 always stays."""
 
     text: str
@@ -99,41 +99,41 @@ class ConsoleProgress:
         width = self._columns() - 1  # a character in the last column would wrap
         done, steps = self._pace.step_in_epoch, event.steps_in_epoch
         phase = "validating" if self._pace.is_last_of_epoch else f"{self._pace.slices_per_s:.1f} slices/s"
-        head = Piece(f"epoch {self._epoch(event.epoch)}")
+        head = LinePart(f"epoch {self._epoch(event.epoch)}")
         tail = [
-            Piece(f"{done:>{len(str(steps))}}/{steps}" if steps else f"step {event.step}"),
-            Piece("" if self._loss is None else f"loss {self._loss:.4f}"),
-            Piece(f"{phase:>14}", 2),
+            LinePart(f"{done:>{len(str(steps))}}/{steps}" if steps else f"step {event.step}"),
+            LinePart("" if self._loss is None else f"loss {self._loss:.4f}"),
+            LinePart(f"{phase:>14}", 2),
             *self._details(event.learning_rates, event.memory_bytes),
-            Piece(f"eta {self._pace.left_text():<7}"),
+            LinePart(f"eta {self._pace.left_text():<7}"),
         ]
         room = width - len(fitted([head, *tail], width - LEAST_BAR - 2)) - 2
         if not steps or room < LEAST_BAR:
             return fitted([head, *tail], width)[:width]
         filled = round(min(room, LONGEST_BAR) * done / steps)
         bar = self._full * filled + self._empty * (min(room, LONGEST_BAR) - filled)
-        return fitted([head, Piece(bar), *tail], width)
+        return fitted([head, LinePart(bar), *tail], width)
 
-    def _epoch_pieces(self, event: EpochDone, slices_per_s: float) -> list[Piece]:
-        scores = [Piece(f"{name} {event.values[name]:.4f}") for name in SHOWN if name in event.values]
+    def _epoch_pieces(self, event: EpochDone, slices_per_s: float) -> list[LinePart]:
+        scores = [LinePart(f"{name} {event.values[name]:.4f}") for name in SHOWN if name in event.values]
         rates = (event.values["lr"],) if "lr" in event.values else ()
         memory = self._last.memory_bytes if self._last else 0
         return [
-            Piece(f"epoch {self._epoch(event.epoch)}"),
+            LinePart(f"epoch {self._epoch(event.epoch)}"),
             *scores,
-            Piece("best" if event.improved else " " * len("best")),
-            Piece(f"{slices_per_s:.1f} slices/s" if slices_per_s else "", 3),
+            LinePart("best" if event.improved else " " * len("best")),
+            LinePart(f"{slices_per_s:.1f} slices/s" if slices_per_s else "", 3),
             *self._details(rates, memory),
-            Piece(f"eta {self._pace.left_text()}", 1),
+            LinePart(f"eta {self._pace.left_text()}", 1),
         ]
 
-    def _details(self, rates: Sequence[float], memory_bytes: int) -> list[Piece]:
+    def _details(self, rates: Sequence[float], memory_bytes: int) -> list[LinePart]:
         """Learning rate (the largest of the groups'), memory, and what went wrong in the epoch, where anything did."""
         return [
-            Piece(f"lr {rate_text(max(rates))}" if rates else "", 4),
-            Piece(f"{memory_bytes / 1e9:.1f} GB" if memory_bytes else "", 5),
-            Piece(f"{self._skipped} skipped" if self._skipped else "", 1),
-            Piece(f"{self._vanished} vanished" if self._vanished else "", 6),
+            LinePart(f"lr {rate_text(max(rates))}" if rates else "", 4),
+            LinePart(f"{memory_bytes / 1e9:.1f} GB" if memory_bytes else "", 5),
+            LinePart(f"{self._skipped} skipped" if self._skipped else "", 1),
+            LinePart(f"{self._vanished} vanished" if self._vanished else "", 6),
         ]
 
     def _epoch(self, epoch: int) -> str:
@@ -195,7 +195,7 @@ class Pace:
         return duration_text(seconds) + ("+" if self._between_s is None else "")
 
 
-def fitted(pieces: Sequence[Piece], width: int | None = None) -> str:
+def fitted(pieces: Sequence[LinePart], width: int | None = None) -> str:
     """The pieces as one line, without as many of the highest ranks as it takes to fit `width`; rank 0 always stays."""
     kept = [piece for piece in pieces if piece.text]
     while True:

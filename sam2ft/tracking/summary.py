@@ -7,7 +7,7 @@ from typing import Any
 
 from sam2ft.core.errors import UserError
 from sam2ft.tracking.base import ResultTable
-from sam2ft.tracking.tensorboard import markdown
+from sam2ft.tracking.tensorboard import table_markdown
 from sam2ft.tracking.wandb import WandbSettings, started
 
 
@@ -38,7 +38,7 @@ def to_tensorboard(folder: Path, summary: SweepSummary) -> None:
             earlier.unlink()
         writer: Any = SummaryWriter(str(folder))
         for table in summary.tables:
-            writer.add_text(table.name, markdown(table), 0)
+            writer.add_text(table.name, table_markdown(table), 0)
             for name, value in table.summary.items():
                 writer.add_scalar(f"{table.name}/{name}", value, 0)
         for name, path in summary.figures.items():

@@ -40,7 +40,7 @@ class TensorBoardTracker:
         self._writer.flush()
 
     def on_table(self, table: ResultTable) -> None:
-        self._writer.add_text(f"results/{table.name}", markdown(table), self._step)
+        self._writer.add_text(f"results/{table.name}", table_markdown(table), self._step)
         for name, value in table.summary.items():
             self._writer.add_scalar(f"{table.name}/{name}", value, self._step)
 
@@ -52,7 +52,7 @@ class TensorBoardTracker:
             self._writer.add_scalar(name, value, self._step)
 
 
-def markdown(table: ResultTable) -> str:
+def table_markdown(table: ResultTable) -> str:
     """The table as TensorBoard renders it; numbers with four decimals."""
 
     def cell(value: str | int | float | None) -> str:

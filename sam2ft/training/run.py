@@ -32,7 +32,7 @@ from sam2ft.training.checkpoints.checkpoint import load_newest_resume, resume_fi
 from sam2ft.training.early_stopping import StoppingRule
 from sam2ft.training.optimizer import build_optimizer
 from sam2ft.training.schedule import build_scheduler
-from sam2ft.training.state import Surroundings, TrainerSettings, TrainState
+from sam2ft.training.state import TrainerContext, TrainerSettings, TrainState
 from sam2ft.training.trainer import Trainer
 from sam2ft.training.watching.messages import beginning, continuing, ending
 from sam2ft.training.watching.observers import CheckpointKeeper, History, PictureKeeper, StatusKeeper
@@ -106,7 +106,7 @@ def train(
             kept = keepers(experiment, layout, attempt, data, state.epoch if state else 0) if ranks.is_main else ()
             # The resume file last: a crash between two of them repeats the epoch, and nothing is missing.
             observers = Observers((*watching, *kept, keeper))
-            trainer.surroundings = Surroundings(ranks, observers, stop, keeper.save)
+            trainer.context = TrainerContext(ranks, observers, stop, keeper.save)
             ended = trainer.fit(data.train, data.val, state)
         if ranks.is_main:
             _say(ending(experiment, layout, ended))
@@ -237,7 +237,7 @@ def make_trainer(
     schedule = build_scheduler(
         optimizer, module.scheduler, steps_per_epoch=steps_per_epoch, num_epochs=module.num_epochs
     )
-    return Trainer(model, loss, optimizer, schedule, settings, Surroundings(ranks))
+    return Trainer(model, loss, optimizer, schedule, settings, TrainerContext(ranks))
 
 
 def resumed(trainer: Trainer, layout: RunLayout, content: Content) -> TrainState | None:

@@ -48,7 +48,7 @@ def _no_save(state: "TrainState") -> None:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class TrainerContext:
     """What a trainer is connected to. The defaults are a unit test's: one process, nobody listening."""
 
     ranks: Ranks = ALONE

@@ -14,7 +14,7 @@ from sam2ft.core.errors import CheckpointError, ConfigError, DataError, StopRequ
 from sam2ft.core.events import EpochDone, StepDone
 from sam2ft.data.samples.batch import Batch
 from sam2ft.distributed.ranks import seed_step
-from sam2ft.distributed.stop_signal import ASK_EVERY_S, Asking
+from sam2ft.distributed.stop_signal import ASK_EVERY_S, StopConsensus
 from sam2ft.model.precision import autocast, full_precision
 from sam2ft.training.accumulation import Group, add_sums, groups_of, slice_names
 from sam2ft.training.checkpoints.checkpoint import stock_weights
@@ -23,14 +23,14 @@ from sam2ft.training.ema import WeightAverage
 from sam2ft.training.memory import peak_memory_bytes
 from sam2ft.training.optimizer import trained_parameters
 from sam2ft.training.schedule import Schedule
-from sam2ft.training.state import Loss, Surroundings, TrainBatches, TrainerSettings, TrainState, ValBatches
+from sam2ft.training.state import Loss, TrainBatches, TrainerContext, TrainerSettings, TrainState, ValBatches
 from sam2ft.training.validation import Forward, Validation, validate
 
 
 class Trainer:
     """Trains a model of prompts: any module `(images_bchw, prompts) -> (logits_n1hw, iou_n)`.
 
-    Effects are those of its Surroundings; without them it computes. `fit` resumes exactly from `restore(snapshot())`:
+    Effects are those of its TrainerContext; without them it computes. `fit` resumes exactly from `restore(snapshot())`:
     batches are a function of (epoch, position), and every other draw is reseeded from (seed, step, rank).
     """
 
@@ -41,10 +41,10 @@ class Trainer:
         optimizer: torch.optim.Optimizer,
         schedule: Schedule | None,
         settings: TrainerSettings,
-        surroundings: Surroundings | None = None,
+        context: TrainerContext | None = None,
     ):
-        self.surroundings = surroundings or Surroundings()
-        self.ranks = self.surroundings.ranks
+        self.context = context or TrainerContext()
+        self.ranks = self.context.ranks
         self.model = model.to(self.ranks.device)
         self.loss = loss
         self.optimizer = optimizer
@@ -80,8 +80,8 @@ class Trainer:
             done = EpochDone(state.epoch, state.step, values, stopping.best_epoch == state.epoch, seconds)
             state = state.after_epoch(stopping)
             if self.ranks.is_main:
-                self.surroundings.observer.on_samples(done.epoch, validation.samples)
-                self.surroundings.observer.on_epoch(done, state)
+                self.context.observer.on_samples(done.epoch, validation.samples)
+                self.context.observer.on_epoch(done, state)
         return state
 
     def _step(self, group: Group, state: TrainState) -> TrainState:
@@ -151,7 +151,7 @@ class Trainer:
         slices = sum(len(batch.keys) for batch in working)
         vanished = sum(batch.num_vanished for batch in working)
         total_instances, total_slices, total_vanished, stop = self.ranks.total(
-            [instances, slices, vanished, float(self.surroundings.stop.requested)]
+            [instances, slices, vanished, float(self.context.stop.requested)]
         )
         if stop:
             self._stop(state)
@@ -161,7 +161,7 @@ class Trainer:
 
     def _stop(self, state: TrainState) -> NoReturn:
         if self.ranks.is_main:
-            self.surroundings.save(state)
+            self.context.save(state)
         self.ranks.barrier()
         raise StopRequestedError(
             f"stopped as asked after step {state.step} (epoch {state.epoch + 1}); saved to continue"
@@ -206,7 +206,7 @@ class Trainer:
         if not self._monitors_are_known:
             self._refuse_unknown_monitors(event.losses)
         if self.ranks.is_main:
-            self.surroundings.observer.on_step(event, state)
+            self.context.observer.on_step(event, state)
         if state.skipped_in_a_row >= self.settings.max_skipped_steps:
             raise FloatingPointError(
                 f"step {state.step}: loss or gradient was not finite in {state.skipped_in_a_row} steps in a row "
@@ -246,9 +246,9 @@ class Trainer:
     def _until_stopped(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """The batches, unless a rank is told to stop: a long validation must not outlast Slurm's grace time."""
         # Alone, asking costs nothing.
-        asking = Asking(self.ranks.maxima, every_s=ASK_EVERY_S if self.ranks.world_size > 1 else 0.0)
+        asking = StopConsensus(self.ranks.maxima, every_s=ASK_EVERY_S if self.ranks.world_size > 1 else 0.0)
         for batch in batches:
-            if asking.says_stop(self.surroundings.stop.requested):
+            if asking.says_stop(self.context.stop.requested):
                 raise StopRequestedError("during validation")
             yield batch
 

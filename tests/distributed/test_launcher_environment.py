@@ -3,7 +3,13 @@ from pathlib import Path
 
 import pytest
 
-from sam2ft.distributed.launcher_environment import Place, expanded, nodes_of_ranks, place_from_environment, ports_of
+from sam2ft.distributed.launcher_environment import (
+    LauncherEnvironment,
+    expanded_node_list,
+    nodes_of_ranks,
+    ports_of,
+    read_launcher_environment,
+)
 
 SLURM = {
     "SLURM_JOB_ID": "77", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1",
@@ -13,37 +19,37 @@ TORCHRUN = {"RANK": "2", "WORLD_SIZE": "4", "LOCAL_RANK": "0", "MASTER_ADDR": "a
 
 
 def test_places_come_from_torchrun_or_from_a_slurm_step() -> None:
-    place = place_from_environment(TORCHRUN)
-    assert place == Place(2, 4, 0, "a", (1,), "|")
-    assert place_from_environment({**TORCHRUN, "WORLD_SIZE": "1", "RANK": "0"}) is None
-    place = place_from_environment({**SLURM, "MASTER_PORT": "31000"})
-    assert place == Place(3, 4, 1, "10.0.0.1", (31000,), "0|77|0|0", ("n1", "n1", "n2", "n2"))
-    assert place.name_of(3) == "3 (node n2)"
+    launcher = read_launcher_environment(TORCHRUN)
+    assert launcher == LauncherEnvironment(2, 4, 0, "a", (1,), "|")
+    assert read_launcher_environment({**TORCHRUN, "WORLD_SIZE": "1", "RANK": "0"}) is None
+    launcher = read_launcher_environment({**SLURM, "MASTER_PORT": "31000"})
+    assert launcher == LauncherEnvironment(3, 4, 1, "10.0.0.1", (31000,), "0|77|0|0", ("n1", "n1", "n2", "n2"))
+    assert launcher.name_of(3) == "3 (node n2)"
 
 
 def test_whoever_listens_is_rank_0_or_torchruns_agent() -> None:
     agent = {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "1", "TORCHELASTIC_RUN_ID": "x"}
-    first = place_from_environment({**TORCHRUN, "RANK": "0"})
-    served = place_from_environment({**TORCHRUN, "RANK": "0", **agent})
+    first = read_launcher_environment({**TORCHRUN, "RANK": "0"})
+    served = read_launcher_environment({**TORCHRUN, "RANK": "0", **agent})
     assert first is not None
     assert served is not None
     assert (first.keeps_store, served.keeps_store, served.identity) == (True, False, "x|1")
-    rank_0 = place_from_environment({**SLURM, "SLURM_PROCID": "0"})
+    rank_0 = read_launcher_environment({**SLURM, "SLURM_PROCID": "0"})
     assert rank_0 is not None
     assert rank_0.keeps_store
 
 
 def test_the_batch_script_of_a_job_of_many_tasks_is_alone() -> None:
     without_step = {name: value for name, value in SLURM.items() if not name.startswith("SLURM_STEP")}
-    assert place_from_environment(without_step) is None
-    assert place_from_environment({**SLURM, "SLURM_NTASKS": "1", "SLURM_PROCID": "0"}) is None
+    assert read_launcher_environment(without_step) is None
+    assert read_launcher_environment({**SLURM, "SLURM_NTASKS": "1", "SLURM_PROCID": "0"}) is None
 
 
 def test_the_ports_lie_below_32768_and_differ_between_jobs_and_restarts() -> None:
-    place = place_from_environment(SLURM)
-    assert place is not None
-    assert place.ports == ports_of({**SLURM, "SLURM_PROCID": "0"}), "all tasks derive the same"
-    assert len(set(place.ports)) == 8
+    launcher = read_launcher_environment(SLURM)
+    assert launcher is not None
+    assert launcher.ports == ports_of({**SLURM, "SLURM_PROCID": "0"}), "all tasks derive the same"
+    assert len(set(launcher.ports)) == 8
     found = [ports_of({**SLURM, "SLURM_JOB_ID": str(job)}) for job in range(200)]
     assert len({ports[0] for ports in found}) > 190
     assert all(12000 <= port < 32768 for ports in found for port in ports)
@@ -57,9 +63,9 @@ def scontrol(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None
 
 
 def address(**changes: str) -> str:
-    place = place_from_environment({**{name: SLURM[name] for name in SLURM if name != "MASTER_ADDR"}, **changes})
-    assert place is not None
-    return place.address
+    launcher = read_launcher_environment({**{name: SLURM[name] for name in SLURM if name != "MASTER_ADDR"}, **changes})
+    assert launcher is not None
+    return launcher.address
 
 
 def test_the_address_is_the_first_nodes_as_slurm_knows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,10 +89,10 @@ def test_without_scontrol_the_address_is_where_srun_was_called(
 
 
 def test_node_lists_are_expanded() -> None:
-    assert expanded("n[1-2,07],m3") == ("n1", "n2", "n07", "m3")
-    assert expanded("n[08-11]") == ("n08", "n09", "n10", "n11")
-    assert expanded("r[1-2]c[1,3]-ib") == ("r1c1-ib", "r1c3-ib", "r2c1-ib", "r2c3-ib")
-    assert expanded("gpu-a") == ("gpu-a",)
+    assert expanded_node_list("n[1-2,07],m3") == ("n1", "n2", "n07", "m3")
+    assert expanded_node_list("n[08-11]") == ("n08", "n09", "n10", "n11")
+    assert expanded_node_list("r[1-2]c[1,3]-ib") == ("r1c1-ib", "r1c3-ib", "r2c1-ib", "r2c3-ib")
+    assert expanded_node_list("gpu-a") == ("gpu-a",)
 
 
 def test_the_node_of_a_rank_is_known_where_slurm_fills_node_by_node() -> None:

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from sam2ft.core.errors import ConfigError, StopRequestedError
-from sam2ft.distributed.failures import PeerError, Peers
-from sam2ft.distributed.launcher_environment import Place
+from sam2ft.distributed.failure_watch import FailureWatch, PeerFailedError
+from sam2ft.distributed.launcher_environment import LauncherEnvironment
 from sam2ft.distributed.ranks import distributed
-from sam2ft.distributed.rendezvous import MeetingError, meet
+from sam2ft.distributed.rendezvous import RendezvousError, rendezvous
 
 
 def free_ports(number: int) -> tuple[int, ...]:
@@ -26,25 +26,29 @@ def free_ports(number: int) -> tuple[int, ...]:
         return tuple(int(probe.getsockname()[1]) for probe in probes)
 
 
-def places(world_size: int, *, ports: tuple[int, ...] | None = None, identity: str = "job") -> list[Place]:
+def places(
+    world_size: int, *, ports: tuple[int, ...] | None = None, identity: str = "job"
+) -> list[LauncherEnvironment]:
     chosen = ports or free_ports(3)
     nodes = tuple(f"n{rank}" for rank in range(world_size))
-    return [Place(rank, world_size, rank, "127.0.0.1", chosen, identity, nodes) for rank in range(world_size)]
+    return [
+        LauncherEnvironment(rank, world_size, rank, "127.0.0.1", chosen, identity, nodes) for rank in range(world_size)
+    ]
 
 
 def met(
-    of_ranks: list[Place], timeout_s: float = 20, stop: dict[int, Callable[[], bool]] | None = None
+    of_ranks: list[LauncherEnvironment], timeout_s: float = 20, stop: dict[int, Callable[[], bool]] | None = None
 ) -> dict[int, Any]:
     """Store or error of each rank of `of_ranks`."""
     found: dict[int, Any] = {}
 
-    def run(place: Place) -> None:
+    def run(launcher: LauncherEnvironment) -> None:
         try:
-            found[place.rank] = meet(place, timeout_s, (stop or {}).get(place.rank, lambda: False))
+            found[launcher.rank] = rendezvous(launcher, timeout_s, (stop or {}).get(launcher.rank, lambda: False))
         except Exception as error:  # noqa: BLE001 (whatever it is)
-            found[place.rank] = error
+            found[launcher.rank] = error
 
-    threads = [threading.Thread(target=run, args=(place,), daemon=True) for place in of_ranks]
+    threads = [threading.Thread(target=run, args=(launcher,), daemon=True) for launcher in of_ranks]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -88,15 +92,15 @@ def test_a_port_of_another_program_or_job_is_passed_over(other_server: int) -> N
 
 
 def test_no_free_port_at_all_is_named(other_server: int) -> None:
-    (place,) = places(1, ports=(other_server,))
+    (launcher,) = places(1, ports=(other_server,))
     with pytest.raises(ConfigError, match=f"port {other_server} on 127.0.0.1 is in use; set MASTER_PORT"):
-        meet(place, 1, lambda: False)
+        rendezvous(launcher, 1, lambda: False)
 
 
 def test_who_is_missing_is_named_with_the_nodes() -> None:
     found = met(places(5)[:3], timeout_s=1)
     for error in found.values():
-        assert isinstance(error, MeetingError)
+        assert isinstance(error, RendezvousError)
         assert str(error).startswith("2 of 5 processes did not appear within 1 s: rank 3 (node n3), 4 (node n4);")
 
 
@@ -104,7 +108,7 @@ def test_a_missing_rank_0_is_named_with_its_address() -> None:
     second = places(2)[1]
     began = time.monotonic()
     error = met([second], timeout_s=1)[1]
-    assert isinstance(error, MeetingError)
+    assert isinstance(error, RendezvousError)
     assert str(error).startswith(
         f"rank 1 (node n1): rank 0 (node n0) does not answer at 127.0.0.1, port {second.ports[0]}, "
     )
@@ -136,21 +140,21 @@ def test_a_rank_that_comes_last_and_was_told_to_stop_stops_all() -> None:
 def test_the_ranks_of_torchruns_agent_meet_at_its_store() -> None:
     agent = met(places(1, identity="agent"))[0]
     port = agent.underlying_store.port
-    served = [replace(place, ports=(port,), served=True) for place in places(2)]
+    served = [replace(launcher, ports=(port,), served=True) for launcher in places(2)]
     found = met(served)
     found[0].set("key", "value")
     assert found[1].get("key") == b"value"
 
 
 class Ending:
-    """What Peers would have done to the process."""
+    """What FailureWatch would have done to the process."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch):
         self.codes: list[int] = []
         self.words: list[str] = []
-        monkeypatch.setattr("sam2ft.distributed.failures.LOOK_EVERY_S", 0.05)
-        monkeypatch.setattr("sam2ft.distributed.failures.GRACE_S", 0.2)
-        monkeypatch.setattr("sam2ft.distributed.failures.os._exit", self.codes.append)
+        monkeypatch.setattr("sam2ft.distributed.failure_watch.LOOK_EVERY_S", 0.05)
+        monkeypatch.setattr("sam2ft.distributed.failure_watch.GRACE_S", 0.2)
+        monkeypatch.setattr("sam2ft.distributed.failure_watch.os._exit", self.codes.append)
 
     def wait(self) -> None:
         ends = time.monotonic() + 20
@@ -166,7 +170,7 @@ def ending(monkeypatch: pytest.MonkeyPatch) -> Ending:
 
 def test_a_rank_at_work_ends_with_the_words_of_the_one_that_failed(ending: Ending) -> None:
     stores = met(places(2))
-    with Peers(stores[0], 0, 2, ending.words.append), Peers(stores[1], 1, 2, lambda _: None) as failing:
+    with FailureWatch(stores[0], 0, 2, ending.words.append), FailureWatch(stores[1], 1, 2, lambda _: None) as failing:
         failing.tell(ValueError("no such slice\nand more"))
         ending.wait()
     assert ending.codes[0] == 1
@@ -175,10 +179,10 @@ def test_a_rank_at_work_ends_with_the_words_of_the_one_that_failed(ending: Endin
 
 def test_a_rank_that_fails_because_another_did_says_so(ending: Ending) -> None:
     stores = met(places(3))
-    one, two, three = (Peers(stores[rank], rank, 3, ending.words.append) for rank in range(3))
+    one, two, three = (FailureWatch(stores[rank], rank, 3, ending.words.append) for rank in range(3))
     two.tell(MemoryError())
     for other in (one, three):
-        with pytest.raises(PeerError, match=r"rank 1 \(.*\) failed: MemoryError"):
+        with pytest.raises(PeerFailedError, match=r"rank 1 \(.*\) failed: MemoryError"):
             other.tell(RuntimeError("Connection closed by peer [127.0.0.1]:5"))
     assert ending.codes == []
 
@@ -186,14 +190,17 @@ def test_a_rank_that_fails_because_another_did_says_so(ending: Ending) -> None:
 def test_a_rank_that_lost_one_without_a_word_says_what_may_have_happened(ending: Ending) -> None:
     stores = met(places(2))
     lost = RuntimeError("[/gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:5516. GLHF!")
-    with pytest.raises(PeerError, match=r"rank 0 \(.*\) lost another process, which said nothing: it was killed"):
-        Peers(stores[0], 0, 2, ending.words.append).tell(lost)
+    with pytest.raises(PeerFailedError, match=r"rank 0 \(.*\) lost another process, which said nothing: it was killed"):
+        FailureWatch(stores[0], 0, 2, ending.words.append).tell(lost)
 
 
 def test_ranks_that_are_done_hear_nothing_of_an_end(ending: Ending) -> None:
     """The one that keeps the store waits until the others have said that they are done."""
     stores = met(places(2))
-    with Peers(stores[0], 0, 2, ending.words.append) as first, Peers(stores[1], 1, 2, ending.words.append) as second:
+    with (
+        FailureWatch(stores[0], 0, 2, ending.words.append) as first,
+        FailureWatch(stores[1], 1, 2, ending.words.append) as second,
+    ):
         waiting = threading.Thread(target=first.leave, kwargs={"keeps_store": True})
         waiting.start()
         time.sleep(0.3)
@@ -209,7 +216,7 @@ def test_the_wish_to_stop_reaches_the_meeting_of_a_group() -> None:
     (port,) = free_ports(1)
     environment = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1"}
     with (
-        pytest.raises(MeetingError, match="told to stop meanwhile"),
+        pytest.raises(RendezvousError, match="told to stop meanwhile"),
         distributed(
             device="cpu",
             environment={**environment, "MASTER_PORT": str(port)},

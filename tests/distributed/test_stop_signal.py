@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from sam2ft.distributed.stop_signal import STOP_SIGNALS, Asking, StopFlag, install
+from sam2ft.distributed.stop_signal import STOP_SIGNALS, StopConsensus, StopFlag, install_stop_handlers
 
 
 @pytest.fixture
 def flag() -> Iterator[StopFlag]:
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    yield install()
+    yield install_stop_handlers()
     for number, handler in before.items():
         signal.signal(number, handler)
 
@@ -54,7 +54,7 @@ def asked_before(mine_s: float, slowest_s: float, every_s: float = 1.0) -> list[
         asked.append(done)
         return [0.0, values[1] * slowest_s / mine_s]
 
-    asking = Asking(maxima, every_s, clock=lambda: now)
+    asking = StopConsensus(maxima, every_s, clock=lambda: now)
     for done in range(40):  # noqa: B007 (maxima reads it)
         assert not asking.says_stop(False)
         now += mine_s
@@ -73,7 +73,7 @@ def test_slow_batches_are_all_asked_about_and_so_are_those_of_a_rank_alone() -> 
 
 def test_one_rank_that_is_told_to_stop_stops_all() -> None:
     told = [False, True, False]
-    assert [Asking(lambda _: [float(any(told)), 0.0]).says_stop(mine) for mine in told] == [True, True, True]
+    assert [StopConsensus(lambda _: [float(any(told)), 0.0]).says_stop(mine) for mine in told] == [True, True, True]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from sam2ft.core.errors import StopRequestedError
 from sam2ft.data.samples.batch import Batch
 from sam2ft.distributed.ranks import Ranks, distributed
 from sam2ft.training.early_stopping import StoppingRule
-from sam2ft.training.state import Surroundings, TrainerSettings, TrainState
+from sam2ft.training.state import TrainerContext, TrainerSettings, TrainState
 from sam2ft.training.trainer import Trainer
 
 TOY = SimpleNamespace(**run_path(str(Path(__file__).parents[1] / "fixtures" / "trainings.py")))
@@ -59,10 +59,10 @@ def trainer_of(
     model = TOY.TwoConvolutions(dtype)
     seen, saved = KeepSteps(model), []
     given = {} if stop is None else {"stop": stop}
-    surroundings = Surroundings(ranks=ranks, observer=seen, save=saved.append, **given)
+    context = TrainerContext(ranks=ranks, observer=seen, save=saved.append, **given)
     chosen = TrainerSettings(**{"num_epochs": 2, "seed": 0, **settings})
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-    return Trainer(model, loss or TOY.PlainLoss(), optimizer, None, chosen, surroundings), seen, saved
+    return Trainer(model, loss or TOY.PlainLoss(), optimizer, None, chosen, context), seen, saved
 
 
 def accumulated(ranks: Ranks, batch_size: int, dtype: torch.dtype) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from sam2ft.core.errors import CheckpointError, ClaimedError, ConfigError, UserE
 from sam2ft.core.files import read_json, sha256_file, write_json
 from sam2ft.core.tables.rows import TABLES, read_csv
 from sam2ft.evaluation.checkpoints import CheckpointRequest, evaluate_checkpoint
-from sam2ft.evaluation.parts import Parts
+from sam2ft.evaluation.parts import EvaluationParts
 from sam2ft.runs.attempt.claim import Attempt, holder
 
 pytestmark = pytest.mark.sam2
@@ -192,13 +192,13 @@ def test_a_job_that_ended_or_fell_silent_holds_nothing(finished, seconds_ago, st
 
 
 def test_an_evaluation_stops_when_a_job_takes_the_run(finished, monkeypatch):
-    original = Parts.write
+    original = EvaluationParts.write
 
     def write(self, *arguments):
         held_by_a_job(finished.layout, seconds_ago=0)
         original(self, *arguments)
 
-    monkeypatch.setattr(Parts, "write", write)
+    monkeypatch.setattr(EvaluationParts, "write", write)
     with pytest.raises(ClaimedError, match="now held by job 77"):
         evaluate_checkpoint(CheckpointRequest(finished.layout.best, overrides=VAL))
     assert not list(finished.layout.evaluations.glob("*/_SUCCESS"))[1:]

@@ -12,7 +12,7 @@ from sam2ft.core.files import read_json, sha256_file
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.tables.rows import TABLES, read_csv
 from sam2ft.evaluation.checkpoints import CheckpointRequest, evaluate_checkpoint
-from sam2ft.evaluation.parts import Parts
+from sam2ft.evaluation.parts import EvaluationParts
 from sam2ft.evaluation.prediction.tester import Tester
 from sam2ft.model.segmenter import FinetunedSAM2
 
@@ -182,7 +182,7 @@ def test_a_full_disk_leaves_what_was_finished_and_the_next_start_goes_on(finishe
             finished.evaluate()
     assert tested == ["e", "f"]
     assert not finished.evaluation.success.exists()
-    parts = Parts(finished.evaluation, finished.eval_id, sha256_file(finished.layout.best))
+    parts = EvaluationParts(finished.evaluation, finished.eval_id, sha256_file(finished.layout.best))
     keys = [VolumeKey("toy", subject, "image") for subject in "ef"]
     assert parts.evaluation.part_done(keys[0]).is_file()
     assert not parts.evaluation.part_done(keys[1]).is_file()
@@ -195,14 +195,14 @@ def test_a_full_disk_leaves_what_was_finished_and_the_next_start_goes_on(finishe
 def test_a_rank_stops_after_its_volume_when_another_was_told_to(finished, tested, monkeypatch):
     before = contents(finished.evaluation)
     finished.evaluation.success.unlink()
-    original = Parts.write
+    original = EvaluationParts.write
 
     def write(self, *given):
         original(self, *given)
         finished.evaluation.stop.touch()  # as another rank would
 
     with monkeypatch.context() as told:
-        told.setattr(Parts, "write", write)
+        told.setattr(EvaluationParts, "write", write)
         with pytest.raises(StopRequestedError, match="after 1 of 2 volumes"):
             finished.evaluate()
     # What an earlier attempt was told is nothing to this one.

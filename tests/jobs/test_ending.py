@@ -19,12 +19,12 @@ from sam2ft.core.errors import (
     UserError,
 )
 from sam2ft.core.files import write_json
-from sam2ft.distributed.failures import PeerError
-from sam2ft.distributed.rendezvous import MeetingError
+from sam2ft.distributed.failure_watch import PeerFailedError
+from sam2ft.distributed.rendezvous import RendezvousError
 from sam2ft.distributed.stop_signal import StopFlag
 from sam2ft.jobs.job import PointJob, _code_of
 from sam2ft.runs.attempt.claim import MAX_RESTARTS, Attempt
-from sam2ft.runs.attempt.ending import failure_class_of, last_word
+from sam2ft.runs.attempt.ending import failure_class_of, record_ending
 from sam2ft.runs.attempt.restarts import GivenUpError
 from sam2ft.runs.attempt.status import read_status
 from sam2ft.runs.layout import ExperimentLayout, RunLayout
@@ -78,8 +78,13 @@ STOP = StopRequestedError("stopped as asked after step 7")
         (INSIDE, None, 0, ("done", None, False)),
         (INSIDE, ZeroDivisionError(), 1, ("failed", "error", False)),
         (INSIDE, MemoryError(), 1, ("failed", "oom", False)),
-        (INSIDE, MeetingError("1 of 2 processes did not appear"), 1, ("failed", "error", False)),
-        (INSIDE, PeerError("rank 1 (n2) failed: OutOfMemoryError: CUDA out of memory"), 1, ("failed", "oom", False)),
+        (INSIDE, RendezvousError("1 of 2 processes did not appear"), 1, ("failed", "error", False)),
+        (
+            INSIDE,
+            PeerFailedError("rank 1 (n2) failed: OutOfMemoryError: CUDA out of memory"),
+            1,
+            ("failed", "oom", False),
+        ),
         (INSIDE, ConfigError("no such loss"), 2, ("failed", "error", False)),
         (OUTSIDE, CheckpointError("of another model"), 2, ("failed", "error", False)),
         (OUTSIDE, IncompleteError("2 subjects refused"), 1, ("failed", "error", False)),
@@ -166,7 +171,7 @@ def test_one_of_several_processes_that_failed_is_gone_at_once(
 
 def test_only_rank_0_speaks_for_the_run(layout: RunLayout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
-    with pytest.raises(ZeroDivisionError), last_word(layout, RUN, Attempt.current(), StopFlag()):
+    with pytest.raises(ZeroDivisionError), record_ending(layout, RUN, Attempt.current(), StopFlag()):
         raise ZeroDivisionError
     assert not layout.folder.exists()
 

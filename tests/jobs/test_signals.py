@@ -34,7 +34,7 @@ STAGES = {
 @pytest.fixture
 def stop():
     before = {number: signal.getsignal(number) for number in stop_signal.STOP_SIGNALS}
-    yield stop_signal.install()
+    yield stop_signal.install_stop_handlers()
     for number, handler in before.items():
         signal.signal(number, handler)
 

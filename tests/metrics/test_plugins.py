@@ -13,7 +13,7 @@ from sam2ft.core.errors import ConfigError, DataError
 from sam2ft.core.tables.rows import TABLES, format_csv, stamped
 from sam2ft.metrics.factory import load_metrics, metric_factory
 from sam2ft.metrics.measurement import Measurement, metric
-from sam2ft.metrics.plugin_check import probe
+from sam2ft.metrics.plugin_check import try_plugin
 from sam2ft.statistics.cohort import global_rows
 
 ROOT = Path(__file__).parents[2]
@@ -73,7 +73,7 @@ def test_the_worked_example_runs_from_the_experiment_to_the_global_table(tmp_pat
     experiment = load_experiment(tmp_path / "own.yaml").experiment
     metrics = load_metrics(experiment.datamodule.metric.func)
     assert [one.name for one in metrics] == ["dice", "centroid_shift"]
-    assert [probe(one, {}) for one in metrics] == [[], []]
+    assert [try_plugin(one, {}) for one in metrics] == [[], []]
     rows = score(*pictures(), names=(), metrics=metrics, spacing=(3.0, 0.5, 0.75), missed_distance=9.0)
     assert [row["centroid_shift_mm"] for row in rows["volume"]] == [1.5, 9.0]
     volume_rows = stamped(rows["volume"], run="r", eval="e", split="test", protocol="box")
@@ -120,7 +120,7 @@ def test_a_module_that_cannot_be_imported_is_refused_with_the_line(write, text, 
 def test_what_no_table_takes_is_refused_before_a_run_and_in_it(make, score, body, message):
     own = make(body)
     with pytest.raises(ConfigError, match=message):
-        probe(own, {})
+        try_plugin(own, {})
     with pytest.raises(ConfigError, match=message):
         score(*pictures(), metrics=(own,))
 
@@ -128,12 +128,12 @@ def test_what_no_table_takes_is_refused_before_a_run_and_in_it(make, score, body
 def test_a_metric_that_raises_on_an_empty_mask_is_found_before_a_run(make):
     own = make("yield Measurement('volume', 'top', float(pair.prediction_zyx.nonzero()[0].min()))")
     with pytest.raises(ConfigError, match=r"label 2 missed \(missed\): ValueError: zero-size array.* \(mod\.py:5\)"):
-        probe(own, {})
+        try_plugin(own, {})
 
 
 def test_a_nan_where_the_label_is_is_a_warning_and_an_empty_cell(make, score):
     own = make("yield Measurement('volume', 'x', 1.0 if pair.status == 'ok' else math.nan)")
-    warnings = probe(own, {})
+    warnings = try_plugin(own, {})
     assert [line.split(": ", 1)[1] for line in warnings] == [
         "x is NaN for a label that is missed; means leave it out",
         "x is NaN for a label that is spurious; means leave it out",
@@ -149,7 +149,7 @@ def test_needs_are_met_on_the_made_up_masks(make):
         " prediction=float(pair.maps['t2'][pair.bone_zyx].mean()))",
         "metric('own', needs=('map:t2', 'bone', 'dicom:rows'), biomarker=True)",
     )
-    assert probe(own, {"rows": [8, 8]}) == []
+    assert try_plugin(own, {"rows": [8, 8]}) == []
 
 
 def test_two_metrics_that_write_one_column_are_refused(score):

@@ -10,7 +10,7 @@ from sam2ft.core.errors import CheckpointError
 from sam2ft.model.segmenter import build_untrained
 from sam2ft.model.weights import (
     OFFICIAL,
-    describe,
+    describe_weights,
     load_weights,
     read_info,
     read_weights,
@@ -129,7 +129,7 @@ def test_a_file_without_tensors_by_name_is_refused(tmp_path, content):
 )
 def test_a_checkpoint_of_another_size_names_both(nano, tmp_path, config, name):
     other = build_untrained(config, image_size=256)
-    assert describe(state_of(other)) == name
+    assert describe_weights(state_of(other)) == name
     path = saved(state_of(nano), tmp_path / "nano.pt")
     with pytest.raises(CheckpointError, match=r"this looks like sam2_nano, but module.sam2_model_cfg builds sam2") as e:
         load_weights(other, path)

@@ -13,7 +13,7 @@ from sam2ft.phantom.frames import anatomy_frame
 from sam2ft.phantom.knee import KNEE_TISSUES, paint_knee
 from sam2ft.phantom.knee_subject import draw_knee, knee_signal
 from sam2ft.phantom.phantom import PhantomVolume, echo_series, knee_subject, spin_lock_series, spine_subject
-from sam2ft.phantom.render import Scene, render
+from sam2ft.phantom.render import PhantomScene, render_scene
 
 CARTILAGES = (1, 2, 3, 4)
 # Three planes per slice against the integral of the anatomy: flat ends of a plate fall between planes.
@@ -133,10 +133,10 @@ def test_on_thin_slices_the_voxels_hold_the_analytic_volume() -> None:
     geometry = Geometry.axis_aligned((80, 128, 128), (0.85, 0.9, 0.9))
     frame = anatomy_frame(rng, geometry, (5.0, -8.0, 0.0), mirrored=False)
     signal = knee_signal(rng, "pd")
-    scene = Scene(
+    scene = PhantomScene(
         lambda canvas, a, s, m: paint_knee(anatomy, canvas, a, s, m), KNEE_TISSUES, signal, 0.2, 0.02, 1.0, 1.0, frame
     )
-    drawn = render(scene, geometry, rng)
+    drawn = render_scene(scene, geometry, rng)
     for plate in anatomy.plates:
         number = [tissue.name for tissue in KNEE_TISSUES].index(plate.tissue)
         voxels = (drawn.tissue == number).sum() * geometry.voxel_volume_mm3

@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 
 from sam2ft.report.comparison.compare import PointRun, compare
-from sam2ft.report.comparison.words import number, signed
-from sam2ft.report.tables.coverage import Coverage, PlannedRun
-from sam2ft.report.terminal import ComparisonTable, coverage_table, plain_text, show
+from sam2ft.report.comparison.words import number_text, signed
+from sam2ft.report.tables.coverage import Coverage, CoveredRun
+from sam2ft.report.terminal import ComparisonTable, coverage_table, show, terminal_text
 
 LONG = "a rather long name of a point " * 5
 
@@ -22,7 +22,7 @@ def table(global_row: Any) -> ComparisonTable:
 
 
 def test_a_table_in_a_log_is_whole(table: ComparisonTable) -> None:
-    text = plain_text(table)
+    text = terminal_text(table)
     assert LONG.strip() in text
     assert "…" not in text
     assert "..." not in text
@@ -31,12 +31,12 @@ def test_a_table_in_a_log_is_whole(table: ComparisonTable) -> None:
 
 
 def test_the_best_point_has_a_star_and_its_difference_to_the_baseline(table: ComparisonTable) -> None:
-    (line,) = [line for line in plain_text(table).splitlines() if line.lstrip().startswith("* a rather")]
+    (line,) = [line for line in terminal_text(table).splitlines() if line.lstrip().startswith("* a rather")]
     assert line.split()[-11:-1] == ["0.0001", "0.2500", "4", "0.875", "[0.500,", "0.900]", "+0.125", "–", "–", "4"]
 
 
 def test_names_are_neither_markup_nor_control_sequences(table: ComparisonTable) -> None:
-    assert "[red]two�[2J" in plain_text(table)
+    assert "[red]two�[2J" in terminal_text(table)
 
 
 def test_a_narrow_terminal_loses_columns_before_digits(table: ComparisonTable, global_row: Any) -> None:
@@ -52,22 +52,22 @@ def test_a_narrow_terminal_loses_columns_before_digits(table: ComparisonTable, g
 
 def test_what_is_missing_is_listed_with_its_reason_and_complete_is_one_line() -> None:
     runs = (
-        PlannedRun("one", "r1", "done"),
-        PlannedRun("two", "r2", "failed", "out of memory"),
-        PlannedRun("three", "r3", "queued"),
+        CoveredRun("one", "r1", "done"),
+        CoveredRun("two", "r2", "failed", "out of memory"),
+        CoveredRun("three", "r3", "queued"),
     )
-    text = plain_text(coverage_table(Coverage(runs)))
+    text = terminal_text(coverage_table(Coverage(runs)))
     assert "out of memory" in text
     assert "3 planned: 1 done, 1 failed, 1 missing" in text
-    assert plain_text(coverage_table(Coverage(runs[:1]))) == "1 planned: 1 done\n"
+    assert terminal_text(coverage_table(Coverage(runs[:1]))) == "1 planned: 1 done\n"
 
 
 def test_coverage_json_names_every_run_that_is_not_done() -> None:
     runs = (
-        PlannedRun("one", "r1", "done"),
-        PlannedRun("two", "r2", "training"),
-        PlannedRun("three", "r3", "lost", "gone"),
-        PlannedRun("four", "r4", "running"),
+        CoveredRun("one", "r1", "done"),
+        CoveredRun("two", "r2", "training"),
+        CoveredRun("three", "r3", "lost", "gone"),
+        CoveredRun("four", "r4", "running"),
     )
     value = Coverage(runs).to_json(problems=["r9: slice rows are there twice; not counted"])
     assert (value["planned"], value["done"], value["running"], value["failed"], value["missing"]) == (4, 1, 2, 0, 1)
@@ -80,11 +80,11 @@ def test_coverage_json_names_every_run_that_is_not_done() -> None:
 def test_show_writes_plain_text_into_a_file(table: ComparisonTable) -> None:
     stream = StringIO()
     show([table, "done"], stream)
-    assert stream.getvalue() == plain_text(table) + "done\n"
+    assert stream.getvalue() == terminal_text(table) + "done\n"
 
 
 def test_numbers_are_read_by_people() -> None:
-    assert [number(0.9123), number(None), number(float("nan")), number(1e-5), number(0.0)] == [
+    assert [number_text(0.9123), number_text(None), number_text(float("nan")), number_text(1e-5), number_text(0.0)] == [
         "0.912",
         "–",
         "–",

@@ -9,7 +9,7 @@ import pytest
 
 from sam2ft.core.errors import UserError
 from sam2ft.slurm import site_check
-from sam2ft.slurm.limits import Answer
+from sam2ft.slurm.limits import SbatchAnswer
 from sam2ft.slurm.partitions import ArrayLimits, ClusterLimits, NodeKind, Partition
 from sam2ft.slurm.site_check import check_site, show_site_check
 
@@ -35,7 +35,7 @@ def slurm(monkeypatch, sites):
 
     def would_take(resources, site, *, report=False):
         asked.append((resources, report))
-        return Answer(True, "would start now")
+        return SbatchAnswer(True, "would start now")
 
     gpu = Partition("gpu", "UP", True, 240.0, None, None, None, 2, (NodeKind(2, 16, 65536, 4),))
     monkeypatch.setattr(site_check, "slurm_is_here", lambda: True)
@@ -47,7 +47,7 @@ def slurm(monkeypatch, sites):
 
 
 def verdicts(*arguments):
-    return {finding.subject: (finding.verdict, finding.text) for finding in check_site(*arguments)}
+    return {finding.subject: (finding.conclusion, finding.text) for finding in check_site(*arguments)}
 
 
 def test_a_good_site_has_no_problem(slurm, capsys):
@@ -77,7 +77,7 @@ def test_every_problem_is_a_line_and_the_code_is_2(slurm, sites, capsys):
 def test_times_over_the_limit_are_found_although_sbatch_takes_them(slurm, sites):
     sites("slurm: {partition: gpu}\nresources: {hours: 5, mem_gb: 4}\n")
     findings = list(check_site("here"))
-    assert ("problem", "resources.hours 5; partition gpu allows 4") in [(one.verdict, one.text) for one in findings]
+    assert ("problem", "resources.hours 5; partition gpu allows 4") in [(one.conclusion, one.text) for one in findings]
 
 
 def test_the_points_of_an_experiment_are_tried_each_kind_once(slurm, workplace):
@@ -118,10 +118,10 @@ def test_an_unknown_site_names_the_known_ones_and_a_bad_file_its_lines(slurm, si
 def test_the_python_of_the_job_is_started_behind_the_jobs_own_lines(sites, workplace):
     sites(f"slurm: {{environment: {{PYTHONPATH: {ROOT}}}, python: '{sys.executable}'}}\n")
     finding = next(one for one in check_site("here") if one.subject == "python")
-    assert finding.verdict == "ok", finding.text
+    assert finding.conclusion == "ok", finding.text
     sites("slurm: {python: /no/python}\n")
     finding = next(one for one in check_site("here") if one.subject == "python")
-    assert finding.verdict == "problem"
+    assert finding.conclusion == "problem"
     assert "/no/python" in finding.text
 
 

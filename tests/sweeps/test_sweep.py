@@ -15,14 +15,14 @@ from sam2ft.core.files import write_json
 from sam2ft.distributed import stop_signal
 from sam2ft.runs.plan_file import load_plan
 from sam2ft.runs.resources.timing_key import evaluation_key, training_key
-from sam2ft.slurm.limits import Answer
+from sam2ft.slurm.limits import SbatchAnswer
 from sam2ft.slurm.partitions import ArrayLimits, ClusterLimits, Partition
 from sam2ft.sweeps import lock as lock_module
 from sam2ft.sweeps import sweep as sweep_module
 from sam2ft.sweeps.local.here import train_here
-from sam2ft.sweeps.local.pool import Ended
+from sam2ft.sweeps.local.pool import EndedTask
 from sam2ft.sweeps.plan import estimate as estimate_module
-from sam2ft.sweeps.state.slurm_snapshot import Evidence
+from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot
 from sam2ft.sweeps.status.table import show_status
 from sam2ft.sweeps.sweep import SweepRequest, locked, sweep
 
@@ -52,7 +52,7 @@ def pool(monkeypatch, workplace, attempt):
             plan = load_plan(workplace.layout, tasks[0].command[-3])
             for task in tasks:
                 Pool.end(workplace, plan.run(int(task.command[-2])), attempt())
-            return [Ended(task.name, 0) for task in tasks]
+            return [EndedTask(task.name, 0) for task in tasks]
 
         end = staticmethod(lambda place, run, somebody: place.finish(run, somebody))
 
@@ -166,7 +166,7 @@ def test_status_shows_the_newest_plan(workplace, pool, capsys):
 
 def test_training_one_of_several_points_needs_to_know_which(workplace, monkeypatch):
     # The handlers of a training would outlive this test.
-    monkeypatch.setattr(stop_signal, "install", stop_signal.StopFlag)
+    monkeypatch.setattr(stop_signal, "install_stop_handlers", stop_signal.StopFlag)
     with pytest.raises(UserError, match=r"choose one with --point: 0 lr=0\.001, 1 lr=0\.0001"):
         train_here(workplace.experiment, (), point=None, fresh=False)
     with pytest.raises(UserError, match="--point 2; this experiment has the points 0 to 1"):
@@ -305,8 +305,8 @@ def cluster(monkeypatch, workplace):
     monkeypatch.setattr(sweep_module, "slurm_is_here", lambda: True)
     monkeypatch.setattr(sweep_module, "read_limits", lambda: limits)
     monkeypatch.setattr(sweep_module, "adopt", lambda layout: ())
-    monkeypatch.setattr(sweep_module, "look_for", lambda layout: Evidence({}))
-    monkeypatch.setattr(estimate_module, "would_take", lambda *_: Answer(True, "would start at once"))
+    monkeypatch.setattr(sweep_module, "look_for", lambda layout: SlurmSnapshot({}))
+    monkeypatch.setattr(estimate_module, "would_take", lambda *_: SbatchAnswer(True, "would start at once"))
     return limits
 
 

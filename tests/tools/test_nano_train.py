@@ -10,9 +10,9 @@ from sam2ft.core.files import read_json, sha256_file
 from sam2ft.core.keys import SliceKey
 from sam2ft.model.segmenter import NANO, build_segmenter
 from sam2ft.model.weights import nano_weights_path, read_weights
-from sam2ft.tools.nano_pictures import SOURCES, Mixture, Picture, batches, boxed, pictures_of
-from sam2ft.tools.nano_quality import UNSEEN_SEED, evaluate, shortfalls, slice_dice
-from sam2ft.tools.nano_train import Recipe, train
+from sam2ft.tools.nano_pictures import SOURCES, Mixture, TrainingPicture, batches, boxed, pictures_of
+from sam2ft.tools.nano_quality import UNSEEN_SEED, evaluate_nano, shortfalls, slice_dice
+from sam2ft.tools.nano_train import Recipe, train_nano
 
 SMALL = Mixture(shares={"shapes": 1.0}, subjects=1, max_instances=2, bbox_shift_px=3)
 
@@ -68,8 +68,8 @@ def test_every_source_gives_slices_in_the_unit_range():
 def test_the_same_recipe_makes_the_same_weights_on_the_same_number_of_threads(threads):
     """Slices of three instances: two gradients have the same sum in either order, three need not."""
     recipe = Recipe(steps=12, steps_per_epoch=6, batch_size=4, mixture=replace(SMALL, max_instances=3))
-    first, second = train(recipe, processes=1), train(recipe, processes=1)
-    other = train(replace(recipe, seed=1), processes=1)
+    first, second = train_nano(recipe, processes=1), train_nano(recipe, processes=1)
+    other = train_nano(replace(recipe, seed=1), processes=1)
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert not all(torch.equal(first[key], other[key]) for key in first)
 
@@ -94,7 +94,7 @@ def test_slice_dice_is_a_mean_over_slices_per_label():
     full[0:4, 0:4] = 1
     half[10:14, 10] = half[10, 10:14] = half[13, 13] = 1  # 4 + 3 + 1 pixels that span a 4 x 4 box
     key = SliceKey("d", "s", "v", 0)
-    pictures = [Picture(key, np.zeros((64, 64), np.float32), labels) for labels in (full, half)]
+    pictures = [TrainingPicture(key, np.zeros((64, 64), np.float32), labels) for labels in (full, half)]
     # the single pixel at (13, 13) is a component of its own: its box is inside the other's
     assert slice_dice(KnowsTheBox(), pictures) == {1: pytest.approx((1 + 2 / 3) / 2)}
 
@@ -128,7 +128,7 @@ def test_the_shipped_nano_finds_what_a_box_is_around(nano):
 @pytest.mark.sam2
 @pytest.mark.slow
 def test_the_shipped_nano_is_good_enough_on_eight_unseen_subjects_of_each_phantom(nano):
-    assert shortfalls(evaluate(nano)) == []
+    assert shortfalls(evaluate_nano(nano)) == []
 
 
 def test_a_whole_picture_is_prompted_with_every_instance(drawings):

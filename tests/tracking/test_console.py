@@ -5,7 +5,7 @@ from io import StringIO
 import pytest
 
 from sam2ft.core.events import EpochDone, StepDone
-from sam2ft.tracking.console import ERASE, ConsoleProgress, Piece, duration_text, fitted, rate_text
+from sam2ft.tracking.console import ERASE, ConsoleProgress, LinePart, duration_text, fitted, rate_text
 
 Steps = Callable[..., StepDone]
 Epochs = Callable[..., EpochDone]
@@ -156,7 +156,7 @@ def test_watching_costs_a_step_next_to_nothing(step: Steps) -> None:
 
 
 def test_words_of_a_high_rank_are_left_out_first() -> None:
-    pieces = [Piece("abc"), Piece("de", 2), Piece("f", 1), Piece("")]
+    pieces = [LinePart("abc"), LinePart("de", 2), LinePart("f", 1), LinePart("")]
     assert fitted(pieces) == "abc  de  f"
     assert fitted(pieces, 9) == "abc  f"
     assert fitted(pieces, 2) == "abc"

@@ -12,7 +12,7 @@ import pytest
 
 from sam2ft.core.events import EpochDone, Observers, SlicePrediction, StepDone
 from sam2ft.tracking.base import Guarded, ResultTable, scalars_of_step
-from sam2ft.tracking.tensorboard import TensorBoardTracker, markdown
+from sam2ft.tracking.tensorboard import TensorBoardTracker, table_markdown
 from sam2ft.tracking.wandb import WandbSettings, WandbTracker
 
 Steps = Callable[..., StepDone]
@@ -211,7 +211,7 @@ def test_tensorboard_shows_final_tables_and_the_numbers_to_compare_by(step: Step
     found = events_in(tmp_path)
     assert found["results/test-0123456789ab/text_summary"] == [8]
     assert found["test-0123456789ab/knee/dice/mean_of_labels"] == [8]
-    assert markdown(TABLE).splitlines() == [
+    assert table_markdown(TABLE).splitlines() == [
         "| label_name | measure | n | mean |",
         "| --- | --- | --- | --- |",
         "| femoral \\| cartilage | dice | 2 | 0.8765 |",

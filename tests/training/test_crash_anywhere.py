@@ -24,7 +24,7 @@ from sam2ft.core.events import Observers
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.data.samples.batch import Batch
 from sam2ft.distributed.ranks import ALONE
-from sam2ft.distributed.stop_signal import STOP_SIGNALS, StopFlag, install
+from sam2ft.distributed.stop_signal import STOP_SIGNALS, StopFlag, install_stop_handlers
 from sam2ft.runs.attempt.claim import Attempt, claim
 from sam2ft.runs.attempt.status import read_status
 from sam2ft.runs.history import read_history
@@ -34,10 +34,10 @@ from sam2ft.training.checkpoints.nested_state import pack
 from sam2ft.training.early_stopping import StoppingRule
 from sam2ft.training.run import resumed
 from sam2ft.training.schedule import SchedulerChoice, build_scheduler
-from sam2ft.training.state import Surroundings, TrainerSettings, TrainState
+from sam2ft.training.state import TrainerContext, TrainerSettings, TrainState
 from sam2ft.training.trainer import Trainer
 from sam2ft.training.watching import observers
-from sam2ft.training.watching.observers import CheckpointKeeper, History, Quiet, StatusKeeper
+from sam2ft.training.watching.observers import CheckpointKeeper, History, SilentObserver, StatusKeeper
 
 TOYS = run_path(str(Path(__file__).parents[1] / "fixtures" / "trainings.py"))
 RUN = "toy-0123456789abcdef"
@@ -52,7 +52,7 @@ module:
 Files = dict[str, bytes]
 
 
-class AtEveryStep(Quiet):
+class AtEveryStep(SilentObserver):
     def __init__(self, action: Callable[[str], None]):
         self._action = action
 
@@ -95,7 +95,7 @@ class Toy:
             History(layout, attempt, state.epoch if state else 0),
         )
         observers = Observers((AtEveryStep(seen), *kept, keeper))
-        trainer.surroundings = Surroundings(ALONE, observers, stop or StopFlag(), keeper.save)
+        trainer.context = TrainerContext(ALONE, observers, stop or StopFlag(), keeper.save)
         return trainer.fit(self._batches, self._val.val, state)
 
 
@@ -245,7 +245,7 @@ def test_a_damaged_newest_resume_file_costs_steps_but_changes_nothing(
 @pytest.fixture
 def stop() -> Iterator[StopFlag]:
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    yield install()
+    yield install_stop_handlers()
     for number, handler in before.items():
         signal.signal(number, handler)
 

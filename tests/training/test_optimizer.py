@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from sam2ft.config.schema.arguments import names, signatures, type_problem
+from sam2ft.config.schema.arguments import known_names, signatures, type_problem
 from sam2ft.core.errors import ConfigError
 from sam2ft.training.checkpoints.nested_state import pack, unpack
 from sam2ft.training.optimizer import REFUSED_OPTIMIZERS, OptimizerChoice, build_optimizer, parameter_groups
 from sam2ft.training.schedule import REFUSED_SCHEDULERS, Schedule, SchedulerChoice, build_scheduler
-from sam2ft.training.state import Surroundings, TrainerSettings
+from sam2ft.training.state import TrainerContext, TrainerSettings
 from sam2ft.training.trainer import Trainer
 
 OPTIMIZERS = sorted(
@@ -72,7 +72,7 @@ def test_every_optimizer_and_scheduler_of_torch_trains_three_steps_or_is_refused
     optimizer = build_optimizer(model, chosen)
     schedule = build_scheduler(optimizer, rule, steps_per_epoch=3, num_epochs=2)
     settings = TrainerSettings(num_epochs=2, seed=0)
-    Trainer(model, plain_loss, optimizer, schedule, settings, Surroundings(observer=seen)).fit(data.train, data.val)
+    Trainer(model, plain_loss, optimizer, schedule, settings, TrainerContext(observer=seen)).fit(data.train, data.val)
     assert [event.skipped for event in seen.steps] == [False] * 6
     assert all(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
     rates = [event.learning_rates[0] for event in seen.steps]
@@ -92,7 +92,7 @@ def test_what_is_refused_is_refused_alike_when_the_file_is_read() -> None:
             assert message is not None
             assert message.startswith(f"{name} cannot be used: {refused[name]}; allowed: ")
         usable = OPTIMIZERS if table == "optimizers" else SCHEDULERS
-        assert names(table) == [name for name in usable if name not in refused]
+        assert known_names(table) == [name for name in usable if name not in refused]
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -12,14 +12,14 @@ from sam2ft.data.samples.batch import Batch, collate
 from sam2ft.training.checkpoints.nested_state import pack, unpack
 from sam2ft.training.early_stopping import StoppingRule
 from sam2ft.training.schedule import SchedulerChoice, build_scheduler
-from sam2ft.training.state import Surroundings, TrainerSettings, TrainState
+from sam2ft.training.state import TrainerContext, TrainerSettings, TrainState
 from sam2ft.training.trainer import Trainer
 
 
 @pytest.fixture
 def make_trainer(two_convolutions: Any, plain_loss: Any) -> Callable[..., Trainer]:
     def make(
-        surroundings: Surroundings | None = None,
+        context: TrainerContext | None = None,
         *,
         loss: Any = None,
         dtype: torch.dtype = torch.float32,
@@ -32,7 +32,7 @@ def make_trainer(two_convolutions: Any, plain_loss: Any) -> Callable[..., Traine
         optimizer = kind(model.parameters(), lr=0.05)
         built = build_scheduler(optimizer, schedule, steps_per_epoch=4, num_epochs=3) if schedule else None
         chosen = TrainerSettings(**{"num_epochs": 3, "seed": 1, **settings})
-        return Trainer(model, loss or plain_loss, optimizer, built, chosen, surroundings)
+        return Trainer(model, loss or plain_loss, optimizer, built, chosen, context)
 
     return make
 
@@ -71,7 +71,7 @@ def test_instances_weigh_alike_however_they_are_spread_over_batches(
 ) -> None:
     uneven = [collate([sample(1, 5)]), collate([sample(2, 1)])]
     seen = recorder()
-    trainer = make_trainer(Surroundings(observer=seen), num_epochs=1, grad_accum=2)
+    trainer = make_trainer(TrainerContext(observer=seen), num_epochs=1, grad_accum=2)
     with torch.no_grad():
         losses = torch.cat([plain_loss(*trainer.model(b.images_bchw, b.prompts), b)["loss"] for b in uneven])
     trainer.fit(lambda epoch, skip: uneven, lambda: uneven)
@@ -82,7 +82,7 @@ def test_instances_weigh_alike_however_they_are_spread_over_batches(
 def test_the_last_short_group_of_an_epoch_is_stepped(make_trainer: Any, toy_data: Any, recorder: Any) -> None:
     seen = recorder()
     data = toy_data(7, 1)
-    make_trainer(Surroundings(observer=seen), num_epochs=2, grad_accum=3).fit(data.train, data.val)
+    make_trainer(TrainerContext(observer=seen), num_epochs=2, grad_accum=3).fit(data.train, data.val)
     assert [event.num_slices for event in seen.steps] == [3, 3, 1] * 2
     assert [event.step for event in seen.steps] == [1, 2, 3, 4, 5, 6]
 
@@ -92,7 +92,7 @@ def test_every_epoch_is_validated_and_announced_with_pictures_of_the_same_slices
 ) -> None:
     seen = recorder()
     data = toy_data(5, 2)
-    make_trainer(Surroundings(observer=seen), num_samples=3).fit(data.train, data.val)
+    make_trainer(TrainerContext(observer=seen), num_samples=3).fit(data.train, data.val)
     assert [event.epoch for event in seen.epochs] == [0, 1, 2]
     expected = {f"{stage}_{term}" for stage in ("train", "val") for term in ("loss", "ce", "seg")}
     expected |= {"val_dice", "lr", "train_vanished"}
@@ -107,12 +107,12 @@ def test_instances_that_augmentation_moved_away_are_counted_per_epoch_and_throug
     batches = [replace(collate([sample(n, 1)]), num_vanished=n) for n in (1, 0, 3)]
     padding = replace(batches[-1], weight=0.0)  # the last sample again, on a rank without work: already counted
     seen = recorder()
-    trainer = make_trainer(Surroundings(observer=seen), num_epochs=2, grad_accum=2)
+    trainer = make_trainer(TrainerContext(observer=seen), num_epochs=2, grad_accum=2)
     trainer.fit(lambda epoch, skip: [*batches, padding][skip:], lambda: batches)
     assert [event.values["train_vanished"] for event in seen.epochs] == [4.0, 4.0]
     halfway = TrainState.from_state_dict(TrainState(step_in_epoch=1, num_vanished=1).state_dict())
     again = recorder()
-    trainer = make_trainer(Surroundings(observer=again), num_epochs=1, grad_accum=2)
+    trainer = make_trainer(TrainerContext(observer=again), num_epochs=1, grad_accum=2)
     trainer.fit(lambda epoch, skip: [*batches, padding][skip:], lambda: batches, halfway)
     assert [event.values["train_vanished"] for event in again.epochs] == [4.0]
 
@@ -135,7 +135,7 @@ def test_val_dice_is_the_mean_over_instances_on_the_original_grid(make_trainer: 
 
     trainer.model = trainer._parallel = Halves()
     done: dict[str, float] = {}
-    trainer.surroundings = Surroundings(
+    trainer.context = TrainerContext(
         observer=type("Keep", (), {
             "on_step": lambda *_: None,
             "on_samples": lambda *_: None,
@@ -162,7 +162,7 @@ def test_resume_equals_the_uninterrupted_run_bit_for_bit(
         "schedule": SchedulerChoice("CosineAnnealingLR", {"T_max": 9}, interval=interval, warmup_steps=3),
     }
     whole = recorder()
-    uninterrupted = make_trainer(Surroundings(observer=whole), **options)
+    uninterrupted = make_trainer(TrainerContext(observer=whole), **options)
     end = uninterrupted.fit(data.train, data.val)
     assert end.step == 12
 
@@ -174,11 +174,11 @@ def test_resume_equals_the_uninterrupted_run_bit_for_bit(
             raise KeyboardInterrupt
 
     before = recorder(crash)
-    first = make_trainer(Surroundings(observer=before), **options)
+    first = make_trainer(TrainerContext(observer=before), **options)
     with pytest.raises(KeyboardInterrupt):
         first.fit(data.train, data.val)
     after = recorder()
-    second = make_trainer(Surroundings(observer=after), **options)
+    second = make_trainer(TrainerContext(observer=after), **options)
     state = second.restore(kept[0])
     again = second.fit(data.train, data.val, state)
     assert same(weights_of(second), weights_of(uninterrupted))
@@ -205,10 +205,10 @@ def test_a_stop_request_saves_the_state_of_the_last_step_and_continues_to_the_sa
     def ask(event: Any, state: TrainState) -> None:
         flag.requested = event.step == 9
 
-    surroundings = Surroundings(
+    context = TrainerContext(
         observer=recorder(ask), stop=flag, save=lambda state: saved.append(written(stopped, state))
     )
-    stopped = make_trainer(surroundings)
+    stopped = make_trainer(context)
     with pytest.raises(StopRequestedError, match="step 9"):
         stopped.fit(data.train, data.val)
     continued = make_trainer()
@@ -239,14 +239,14 @@ def test_a_stop_request_during_validation_saves_before_the_next_batch_what_is_tr
             yield batch
 
     seen = recorder()
-    surroundings = Surroundings(observer=seen, stop=flag, save=lambda state: saved.append(written(stopped, state)))
-    stopped = make_trainer(surroundings, ema_decay=ema_decay)
+    context = TrainerContext(observer=seen, stop=flag, save=lambda state: saved.append(written(stopped, state)))
+    stopped = make_trainer(context, ema_decay=ema_decay)
     with pytest.raises(StopRequestedError):
         stopped.fit(data.train, val)
     assert numbers == [0, 1]
     assert not seen.epochs
     # What is left of the epoch is its validation.
-    continued = make_trainer(Surroundings(observer=seen), ema_decay=ema_decay)
+    continued = make_trainer(TrainerContext(observer=seen), ema_decay=ema_decay)
     state = continued.restore(saved[0])
     assert (state.epoch, state.step_in_epoch) == (0, 3)
     continued.fit(data.train, data.val, state)
@@ -277,7 +277,7 @@ def test_a_step_whose_loss_is_not_finite_changes_nothing_and_is_counted(
 ) -> None:
     data = toy_data(4, 1)
     seen = recorder()
-    trainer = make_trainer(Surroundings(observer=seen), loss=poisoned(plain_loss, {2}), num_epochs=1)
+    trainer = make_trainer(TrainerContext(observer=seen), loss=poisoned(plain_loss, {2}), num_epochs=1)
     weights: list[dict[str, torch.Tensor]] = [weights_of(trainer)]
     seen._on_step = lambda event, state: weights.append(weights_of(trainer))
     state = trainer.fit(data.train, data.val)
@@ -300,7 +300,7 @@ def test_early_stopping_ends_training_and_disabled_does_not(make_trainer: Any, t
     for enabled, epochs in ((True, 3), (False, 6)):
         rule = StoppingRule(enabled=enabled, monitor="val_dice", mode="max", patience=2, min_delta=2.0)
         seen = recorder()
-        trainer = make_trainer(Surroundings(observer=seen), num_epochs=6, stopping=rule)
+        trainer = make_trainer(TrainerContext(observer=seen), num_epochs=6, stopping=rule)
         state = trainer.fit(data.train, data.val)
         assert state.epoch == epochs
         assert [event.improved for event in seen.epochs] == [True] + [False] * (epochs - 1)
@@ -310,7 +310,7 @@ def test_early_stopping_ends_training_and_disabled_does_not(make_trainer: Any, t
 def test_an_unknown_monitor_is_refused_after_the_first_step(make_trainer: Any, toy_data: Any, recorder: Any) -> None:
     data = toy_data(4, 1)
     seen = recorder()
-    trainer = make_trainer(Surroundings(observer=seen), stopping=StoppingRule(monitor="val_focal"))
+    trainer = make_trainer(TrainerContext(observer=seen), stopping=StoppingRule(monitor="val_focal"))
     with pytest.raises(ConfigError, match=r"'val_focal' is not a value of an epoch; known: lr, train_ce"):
         trainer.fit(data.train, data.val)
 
@@ -318,8 +318,8 @@ def test_an_unknown_monitor_is_refused_after_the_first_step(make_trainer: Any, t
 def test_the_gradient_is_clipped_to_its_norm(make_trainer: Any, toy_data: Any, recorder: Any) -> None:
     data = toy_data(4, 4)
     free, clipped = recorder(), recorder()
-    make_trainer(Surroundings(observer=free), num_epochs=1).fit(data.train, data.val)
-    trainer = make_trainer(Surroundings(observer=clipped), num_epochs=1, clip_grad=1e-3)
+    make_trainer(TrainerContext(observer=free), num_epochs=1).fit(data.train, data.val)
+    trainer = make_trainer(TrainerContext(observer=clipped), num_epochs=1, clip_grad=1e-3)
     trainer.fit(data.train, data.val)
     norm = torch.nn.utils.get_total_norm([tensor.grad for tensor in trainer.model.parameters()])
     assert float(norm) == pytest.approx(1e-3, rel=1e-3)
@@ -332,7 +332,7 @@ def test_half_precision_trains_and_keeps_weights_and_losses_in_full(
 ) -> None:
     data = toy_data(6, 2)
     seen = recorder()
-    trainer = make_trainer(Surroundings(observer=seen), precision=precision, num_epochs=8, max_skipped_steps=20)
+    trainer = make_trainer(TrainerContext(observer=seen), precision=precision, num_epochs=8, max_skipped_steps=20)
     trainer.fit(data.train, data.val)
     assert {tensor.dtype for tensor in trainer.model.parameters()} == {torch.float32}
     assert seen.epochs[-1].values["val_loss"] < seen.epochs[0].values["val_loss"]
@@ -361,7 +361,7 @@ def test_a_loss_scale_that_is_too_large_for_fp16_is_halved_by_skipped_steps_and_
     kept: list[Any] = []
     # In the middle of the skipped steps.
     seen = recorder(lambda event, state: kept.append(written(whole, state)) if event.step == 2 else None)
-    whole = make_trainer(Surroundings(observer=seen), loss=loss, precision="fp16", num_epochs=2)
+    whole = make_trainer(TrainerContext(observer=seen), loss=loss, precision="fp16", num_epochs=2)
     state = whole.fit(data.train, data.val)
     skipped = [event.skipped for event in seen.steps]
     assert state.skipped_steps == sum(skipped) > 2

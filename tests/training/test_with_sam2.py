@@ -25,7 +25,7 @@ from sam2ft.model.weights import load_weights
 from sam2ft.training.activation_checkpointing import checkpoint_activations
 from sam2ft.training.checkpoints.checkpoint import load_newest_resume, save_best, save_resume
 from sam2ft.training.optimizer import OptimizerChoice, build_optimizer
-from sam2ft.training.state import Surroundings, TrainerSettings
+from sam2ft.training.state import TrainerContext, TrainerSettings
 from sam2ft.training.trainer import Trainer
 
 pytestmark = pytest.mark.sam2
@@ -76,10 +76,10 @@ def batch(*numbers: int) -> Batch:
     return collate(samples)
 
 
-def trainer_of(model: FinetunedSAM2, loss: Any, surroundings: Surroundings | None = None, **changes: Any) -> Trainer:
+def trainer_of(model: FinetunedSAM2, loss: Any, context: TrainerContext | None = None, **changes: Any) -> Trainer:
     optimizer = build_optimizer(model, OptimizerChoice(lr=1e-3))
     settings = TrainerSettings(**{"num_epochs": 3, "seed": 0, "grad_accum": 2, **changes})
-    return Trainer(model, loss, optimizer, None, settings, surroundings)
+    return Trainer(model, loss, optimizer, None, settings, context)
 
 
 def test_training_learns_resumes_bit_for_bit_and_exports_stock_weights(
@@ -91,7 +91,7 @@ def test_training_learns_resumes_bit_for_bit_and_exports_stock_weights(
         return batches[skip:]
 
     seen = recorder()
-    whole = trainer_of(trainable(), loss, Surroundings(observer=seen))
+    whole = trainer_of(trainable(), loss, TrainerContext(observer=seen))
     whole.fit(train, lambda: batches[:1])
     assert seen.epochs[-1].values["val_loss"] < seen.epochs[0].values["val_loss"]
 
@@ -100,7 +100,7 @@ def test_training_learns_resumes_bit_for_bit_and_exports_stock_weights(
             save_resume(tmp_path / "3.safetensors", first.snapshot(state), keep=1)
             raise KeyboardInterrupt
 
-    first = trainer_of(trainable(), loss, Surroundings(observer=recorder(crash)))
+    first = trainer_of(trainable(), loss, TrainerContext(observer=recorder(crash)))
     with pytest.raises(KeyboardInterrupt):
         first.fit(train, lambda: batches[:1])
     second = trainer_of(trainable(), loss)

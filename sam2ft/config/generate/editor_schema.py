@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
-from sam2ft.config.load_experiment import plain
+from sam2ft.config.load_experiment import plain_values
 from sam2ft.config.schema.arguments import DECIDED, REFUSED
 from sam2ft.config.schema.dataset import DatasetFile, LabelFile
 from sam2ft.config.schema.experiment import Experiment
@@ -29,7 +29,7 @@ class _PlainDefaults(GenerateJsonSchema):
     """Defaults as a file would write them."""
 
     def encode_default(self, dft: Any) -> Any:
-        return plain(dft)
+        return plain_values(dft)
 
 
 def _schema(model: type[BaseModel], title: str) -> dict[str, Any]:

@@ -143,7 +143,7 @@ def _sam2_configs() -> list[str]:
     )
 
 
-def collect() -> dict[str, Any]:
+def collect_signatures() -> dict[str, Any]:
     """Everything signatures.json holds, from the installed packages."""
     import monai.losses
     import monai.transforms
@@ -175,7 +175,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m sam2ft.config.generate.signatures", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when a file is stale")
     options = parser.parse_args(arguments)
-    signatures = collect()
+    signatures = collect_signatures()
     expected = {FOLDER / "signatures.json": _text(signatures)}
     expected |= {FOLDER / name: _text(schema) for name, schema in editor_schemas(signatures).items()}
     stale = stale_files(expected)

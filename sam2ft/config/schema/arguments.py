@@ -84,13 +84,13 @@ def signatures() -> Mapping[str, Any]:
 
 
 @cache
-def names(table: str) -> list[str]:
+def known_names(table: str) -> list[str]:
     """Names of the classes of a table that can be used."""
     return [name for name in signatures()[table] if name not in REFUSED.get(table, {})]
 
 
 @cache
-def parameters(table: str, name: str) -> Signature:
+def signature_parameters(table: str, name: str) -> Signature:
     """The arguments that a configuration may give to a class."""
     return {
         key: entry
@@ -99,7 +99,7 @@ def parameters(table: str, name: str) -> Signature:
     }
 
 
-def shown(value: Any) -> str:
+def shown_value(value: Any) -> str:
     """A value of a configuration as a message shows it."""
     if isinstance(value, Mapping):
         return "a mapping"
@@ -118,17 +118,17 @@ def did_you_mean(word: str, known: Collection[str]) -> str:
 
 def type_problem(table: str, name: str) -> str | None:
     """Why `name` cannot be used as a class of `table`, or None."""
-    known = names(table)
+    known = known_names(table)
     if name in known:
         return None
     if name in REFUSED.get(table, {}):
         return f"{name} cannot be used: {REFUSED[table][name]}; allowed: {', '.join(known)}"
-    return f"found {shown(name)}{did_you_mean(name, known)}; allowed: {', '.join(known)}"
+    return f"found {shown_value(name)}{did_you_mean(name, known)}; allowed: {', '.join(known)}"
 
 
 def argument_problems(table: str, name: str, given: Mapping[str, Any], own: Collection[str] = ()) -> dict[str, str]:
     """Argument -> what is wrong with it, for a class that can be used. `own`: keys beside them."""
-    accepted = parameters(table, name)
+    accepted = signature_parameters(table, name)
     found = {key: _unknown(table, name, key, own) for key in given if key not in accepted}
     for key in given.keys() & accepted.keys():
         if message := _value_problem(accepted[key], given[key]):
@@ -142,9 +142,9 @@ def argument_problems(table: str, name: str, given: Mapping[str, Any], own: Coll
 def _unknown(table: str, name: str, key: str, own: Collection[str]) -> str:
     if key in DECIDED[table] and key in signatures()[table][name]:
         return f"cannot be given: {DECIDED[table][key]}"
-    accepted = parameters(table, name)
+    accepted = signature_parameters(table, name)
     allowed = list(dict.fromkeys([*accepted, *own]))
-    others = [other for other in names(table) if other != name and key in parameters(table, other)]
+    others = [other for other in known_names(table) if other != name and key in signature_parameters(table, other)]
     needed = [other for other, entry in accepted.items() if entry["required"]]
     message = f"{name} takes no {key}"
     if others:
@@ -191,7 +191,7 @@ def _value_problem(entry: Mapping[str, Any], value: Any) -> str | None:
         fits = all(_fits(inner, _items(entry)) for inner in value)
     if fits and not ("choices" in entry and kind == "string" and value not in entry["choices"]):
         return None
-    return f"found {shown(value)}; allowed: {_allowed(entry)}"
+    return f"found {shown_value(value)}; allowed: {_allowed(entry)}"
 
 
 def resolved(table: str, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,6 +200,6 @@ def resolved(table: str, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     A run is identified by the values that acted, so that a default that changes in torch or MONAI makes a new run.
     An argument left at null or false is left out: that is how a later version adds an option nobody asked for.
     """
-    defaults = {key: entry.get("default") for key, entry in parameters(table, name).items()}
+    defaults = {key: entry.get("default") for key, entry in signature_parameters(table, name).items()}
     values = {**defaults, **given}
     return {key: value for key, value in values.items() if not (value is None or value is False)}

@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from sam2ft.config.schema.arguments import argument_problems, resolved, shown, type_problem
+from sam2ft.config.schema.arguments import argument_problems, resolved, shown_value, type_problem
 
 V = TypeVar("V")
 K = TypeVar("K")
@@ -108,7 +108,7 @@ Arguments = ReadOnly[Frozen]
 def _absolute(path: Path) -> Path:
     """Relative to the working directory of the command; links are kept, as the user wrote them."""
     if path == Path() or "\0" in str(path):
-        raise problem(f"found {shown(str(path))}; allowed: the path of a file or folder")
+        raise problem(f"found {shown_value(str(path))}; allowed: the path of a file or folder")
     return Path(os.path.abspath(path))  # Path.resolve would follow links
 
 
@@ -118,7 +118,7 @@ PathFromHere = Annotated[Path, AfterValidator(_absolute)]
 def _name(text: str) -> str:
     if not _NAME.fullmatch(text):
         allowed = "up to 64 letters, digits, dashes and underscores, beginning with a letter or digit"
-        raise problem(f"found {shown(text)}; allowed: {allowed}")
+        raise problem(f"found {shown_value(text)}; allowed: {allowed}")
     return text
 
 

@@ -31,7 +31,7 @@ class Transform(OpenSection):
     constructor_arguments: Arguments = leaf(ReadOnlyDict(), "arguments of the transform", affects="training")
 
 
-class Metric(Section):
+class MetricSection(Section):
     """What is measured on masks, and from which metadata."""
 
     func: ReadOnly[bool] = leaf(
@@ -94,4 +94,4 @@ class Datamodule(Section):
     stats_metadata_file: PathFromHere | None = leaf(
         None, "slice metadata to use instead of the store's own", affects="nothing"
     )
-    metric: Metric = section(Metric, "what is measured")
+    metric: MetricSection = section(MetricSection, "what is measured")

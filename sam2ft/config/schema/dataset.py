@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from sam2ft.config.schema.arguments import did_you_mean, shown
+from sam2ft.config.schema.arguments import did_you_mean, shown_value
 from sam2ft.config.schema.base import REQUIRED, Name, ReadOnlyDict, Section, leaf, problem, problems, section
 from sam2ft.config.schema.maps import MapName, MapSource, Pattern, map_problems, path_pattern
 
@@ -40,7 +40,7 @@ class DatasetInfo(Section):
     anatomy: str = leaf("", "what is imaged, for people", affects="nothing")
 
 
-class Sources(Section):
+class SourcePatterns(Section):
     """Where images, masks and maps lie: path patterns below the working directory, or a table."""
 
     images: Annotated[str, AfterValidator(_images)] = leaf(
@@ -164,13 +164,13 @@ def interface_problems(labels: Mapping[str, LabelName]) -> dict[str, str]:
     found = {}
     for number, label in labels.items():
         if names.count(label.name) > 1:
-            found[f"{number}.name"] = f"found {shown(label.name)} twice; allowed: one label of a name"
+            found[f"{number}.name"] = f"found {shown_value(label.name)} twice; allowed: one label of a name"
         for key, other in (("interface", label.interface), ("vertebra", label.vertebra)):
             if other is not None and other not in names:
                 others = [name for name in dict.fromkeys(names) if name != label.name]
                 hint = did_you_mean(other, others)
                 allowed = ", ".join(others) or "no name, as there is no other label"
-                found[f"{number}.{key}"] = f"found {shown(other)}{hint}; allowed: {allowed}"
+                found[f"{number}.{key}"] = f"found {shown_value(other)}{hint}; allowed: {allowed}"
     return found
 
 
@@ -192,7 +192,7 @@ class DatasetFile(Section):
     """A dataset: where it lies, what its labels mean, how it is split."""
 
     dataset: DatasetInfo = Field(description="what the dataset is called")
-    sources: Sources = Field(description="where images, masks and maps lie")
+    sources: SourcePatterns = Field(description="where images, masks and maps lie")
     labels_dropped: Literal["others"] | tuple[LabelNumber, ...] = leaf(
         (), "integers of the mask files that become background; others: every one not named", affects="nothing"
     )

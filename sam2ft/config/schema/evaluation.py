@@ -113,7 +113,7 @@ class EvaluationResources(Section):
     hours: Positive | None = leaf(None, "longest time of one allocation", affects="nothing", unit="h")
 
 
-class Resources(Section):
+class AskedResources(Section):
     """What one point asks of a cluster; a site preset fills what a file does not give."""
 
     nodes: PositiveInt = leaf(1, "machines", affects="nothing")

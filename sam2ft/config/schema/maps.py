@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from sam2ft.config.schema.arguments import shown
+from sam2ft.config.schema.arguments import shown_value
 from sam2ft.config.schema.base import Section, leaf, problem, problems
 
 MapName = Literal["t2", "t1rho"]
@@ -19,7 +19,9 @@ def path_pattern(text: str) -> str:
     names = _PLACEHOLDER.findall(text)
     rest = _PLACEHOLDER.sub("", text)
     if "subject" not in names or set(names) - {"subject", "volume"} or "{" in rest or "}" in rest:
-        raise problem(f"found {shown(text)}; allowed: a path with {{subject}}, and {{volume}} where there are several")
+        raise problem(
+            f"found {shown_value(text)}; allowed: a path with {{subject}}, and {{volume}} where there are several"
+        )
     return text
 
 

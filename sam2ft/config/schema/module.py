@@ -6,7 +6,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from sam2ft.config.schema.arguments import argument_problems, did_you_mean, resolved, shown, signatures, type_problem
+from sam2ft.config.schema.arguments import (
+    argument_problems,
+    did_you_mean,
+    resolved,
+    shown_value,
+    signatures,
+    type_problem,
+)
 from sam2ft.config.schema.base import (
     REQUIRED,
     Arguments,
@@ -28,7 +35,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 def _stock_model(name: str) -> str:
     known = [NANO, *signatures()["sam2_configs"]]
     if name not in known:
-        raise problem(f"found {shown(name)}{did_you_mean(name, known)}; allowed: {', '.join(known)}")
+        raise problem(f"found {shown_value(name)}{did_you_mean(name, known)}; allowed: {', '.join(known)}")
     return name
 
 
@@ -36,11 +43,11 @@ def _pattern(text: str) -> str:
     try:
         re.compile(text)
     except re.error as error:
-        raise problem(f"found {shown(text)}, not a regular expression: {error}") from None
+        raise problem(f"found {shown_value(text)}, not a regular expression: {error}") from None
     return text
 
 
-class Only(Section):
+class TrainableOnly(Section):
     """Some parameters of a part."""
 
     only: tuple[Annotated[str, AfterValidator(_pattern)], ...] = leaf(
@@ -54,9 +61,9 @@ class Only(Section):
 class Trainable(Section):
     """Which parts of SAM 2 train: true, false, or {only: [regular expression, ...]}."""
 
-    prompt_encoder: bool | Only = leaf(False, "whether the prompt encoder trains", affects="training")
-    image_encoder: bool | Only = leaf(True, "whether the image encoder trains", affects="training")
-    mask_decoder: bool | Only = leaf(True, "whether the mask decoder trains", affects="training")
+    prompt_encoder: bool | TrainableOnly = leaf(False, "whether the prompt encoder trains", affects="training")
+    image_encoder: bool | TrainableOnly = leaf(True, "whether the image encoder trains", affects="training")
+    mask_decoder: bool | TrainableOnly = leaf(True, "whether the mask decoder trains", affects="training")
 
 
 class Loss(Section):

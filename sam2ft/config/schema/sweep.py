@@ -34,14 +34,14 @@ class LogRange(Section):
     num: int = leaf(REQUIRED, "number of values", affects="nothing", ge=2, le=10_000)
 
 
-class Series(Section):
+class ValueSeries(Section):
     """Values by a rule; one of the keys."""
 
     range: Range | None = Field(None, description="numbers at equal distances")
     logrange: LogRange | None = Field(None, description="numbers at equal ratios")
 
     @model_validator(mode="after")
-    def _is_one(self) -> "Series":
+    def _is_one(self) -> "ValueSeries":
         if (self.range is None) == (self.logrange is None):
             raise problem("allowed: a list of values, {range: {start, stop, step}} or {logrange: {start, stop, num}}")
         return self
@@ -49,8 +49,8 @@ class Series(Section):
 
 # Unions are told apart by what stands there, so that a wrong value is judged as the one it was meant to be.
 Values = Annotated[
-    Annotated[tuple[Frozen, ...], Field(min_length=1), Tag("values")] | Annotated[Series, Tag("a series")],
-    Discriminator(lambda value: "a series" if isinstance(value, Mapping | Series) else "values"),
+    Annotated[tuple[Frozen, ...], Field(min_length=1), Tag("values")] | Annotated[ValueSeries, Tag("a series")],
+    Discriminator(lambda value: "a series" if isinstance(value, Mapping | ValueSeries) else "values"),
 ]
 Seeds = Annotated[
     Annotated[int, Field(ge=1, le=100_000), Tag("a number")]
@@ -80,7 +80,7 @@ def _of_positive_numbers(numbers: tuple[Number, ...]) -> tuple[Number, ...]:
 Ends = Annotated[tuple[Number, ...], AfterValidator(_low_and_high)]
 
 
-class Draw(Section):
+class ParameterDraw(Section):
     """Where one parameter of a random search is drawn from; one of the keys, and `if`."""
 
     uniform: Ends | None = leaf(None, "a number from [lowest, highest]", affects="nothing")
@@ -96,7 +96,7 @@ class Draw(Section):
     condition: Condition | None = leaf(None, f"set only where: {_IF}", affects="nothing", alias="if")
 
     @model_validator(mode="after")
-    def _is_one(self) -> "Draw":
+    def _is_one(self) -> "ParameterDraw":
         given = [entry for entry in (self.uniform, self.loguniform, self.integers, self.choice) if entry is not None]
         if len(given) != 1:
             raise problem("allowed: one of uniform, loguniform, int, choice")
@@ -111,7 +111,7 @@ class Random(Section):
     method: Literal["independent", "sobol"] = leaf(
         "independent", "sobol: draws that fill the space evenly", affects="nothing"
     )
-    parameters: Annotated[Mapping[str, Draw], Field(min_length=1), AfterValidator(ReadOnlyDict)] = leaf(
+    parameters: Annotated[Mapping[str, ParameterDraw], Field(min_length=1), AfterValidator(ReadOnlyDict)] = leaf(
         REQUIRED, "dotted key -> where its values are drawn from", affects="nothing"
     )
 

@@ -1,0 +1,3 @@
+"""The `sweep:` section: grids, random draws, conditions and seeds expanded into points with names. Pure; which runs
+the points become is in jobs/preflight.
+"""

@@ -7,7 +7,7 @@ from typing import Any
 from sam2ft.config.schema.sweep import Axes, Random, Sweep
 from sam2ft.config.sweep.conditions import holds
 from sam2ft.config.sweep.draws import draws
-from sam2ft.config.sweep.overrides import Draft, Misfit, Override, Place
+from sam2ft.config.sweep.overrides import Draft, Location, Misfit, Override
 from sam2ft.config.sweep.values import values_of
 
 SEED = "experiment.seed"
@@ -18,7 +18,7 @@ class Axis:
     """Alternatives, one of which each point takes."""
 
     rows: Sequence[Draft]
-    place: Place
+    location: Location
     condition: Mapping[str, Any] | None = None
     """Points that it does not hold for do not have this axis."""
     conditions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -59,37 +59,39 @@ def axes_of(sweep: Sweep, first_seed: int) -> tuple[list[Axis], list[Misfit]]:
     return axes, misfits
 
 
-def _axes(given: Axes, place: Place, condition: Mapping[str, Any] | None = None) -> tuple[list[Axis], list[Misfit]]:
+def _axes(
+    given: Axes, location: Location, condition: Mapping[str, Any] | None = None
+) -> tuple[list[Axis], list[Misfit]]:
     axes, misfits = [], []
     for key, values in (given.grid or {}).items():
-        column = _column(key, values_of(values), (*place, "grid", key))
-        axes.append(Axis([(override,) for override in column], place, condition))
+        column = _column(key, values_of(values), (*location, "grid", key))
+        axes.append(Axis([(override,) for override in column], location, condition))
     if given.zip is not None:
-        columns = [_column(key, values_of(values), (*place, "zip", key)) for key, values in given.zip.items()]
+        columns = [_column(key, values_of(values), (*location, "zip", key)) for key, values in given.zip.items()]
         if len({len(column) for column in columns}) > 1:
             lengths = ", ".join(f"{column[0].key} has {len(column)}" for column in columns)
-            misfits.append(Misfit((*place, "zip"), f"values of different number: {lengths}; allowed: one number"))
-        axes.append(Axis(list(zip(*columns, strict=False)), place, condition))
+            misfits.append(Misfit((*location, "zip"), f"values of different number: {lengths}; allowed: one number"))
+        axes.append(Axis(list(zip(*columns, strict=False)), location, condition))
     if given.list is not None:
-        rows = [overrides(entry, (*place, "list", str(index))) for index, entry in enumerate(given.list)]
-        axes.append(Axis(rows, place, condition))
+        rows = [overrides(entry, (*location, "list", str(index))) for index, entry in enumerate(given.list)]
+        axes.append(Axis(rows, location, condition))
     return axes, misfits
 
 
-def _column(key: str, values: Sequence[Any], place: Place) -> list[Override]:
-    return [Override(key, value, (*place, str(index))) for index, value in enumerate(values)]
+def _column(key: str, values: Sequence[Any], location: Location) -> list[Override]:
+    return [Override(key, value, (*location, str(index))) for index, value in enumerate(values)]
 
 
-def overrides(values: Mapping[str, Any], place: Place) -> Draft:
+def overrides(values: Mapping[str, Any], location: Location) -> Draft:
     """A mapping of dotted keys to values as part of a point."""
-    return tuple(Override(key, value, (*place, key)) for key, value in values.items())
+    return tuple(Override(key, value, (*location, key)) for key, value in values.items())
 
 
 def _random_axis(search: Random) -> Axis:
-    place = ("sweep", "random", "parameters")
-    columns = [[Override(key, value, (*place, key)) for value in drawn] for key, drawn in draws(search).items()]
+    location = ("sweep", "random", "parameters")
+    columns = [[Override(key, value, (*location, key)) for value in drawn] for key, drawn in draws(search).items()]
     conditions = {key: draw.condition for key, draw in search.parameters.items() if draw.condition is not None}
-    return Axis(list(zip(*columns, strict=True)), place, conditions=conditions)
+    return Axis(list(zip(*columns, strict=True)), location, conditions=conditions)
 
 
 def seed_rows(seeds: int | Sequence[int], first_seed: int) -> list[Draft]:
@@ -98,17 +100,17 @@ def seed_rows(seeds: int | Sequence[int], first_seed: int) -> list[Draft]:
     return [(Override(SEED, value, ("sweep", "seeds", str(index))),) for index, value in enumerate(values)]
 
 
-def keys_of(sweep: Sweep) -> dict[str, Place]:
+def swept_keys(sweep: Sweep) -> dict[str, Location]:
     """Every dotted key that a sweep sets -> the first place that does."""
-    found: dict[str, Place] = {}
-    for part, place in [
+    found: dict[str, Location] = {}
+    for part, location in [
         (sweep, ("sweep",)),
         *((when, ("sweep", "when", str(index))) for index, when in enumerate(sweep.when)),
     ]:
         for name, grid in (("grid", part.grid), ("zip", part.zip)):
-            _note(found, grid or {}, (*place, name))
+            _note(found, grid or {}, (*location, name))
         for index, entry in enumerate(part.list or ()):
-            _note(found, entry, (*place, "list", str(index)))
+            _note(found, entry, (*location, "list", str(index)))
     if sweep.random is not None:
         _note(found, sweep.random.parameters, ("sweep", "random", "parameters"))
     if sweep.seeds is not None:
@@ -122,6 +124,6 @@ def keys_of(sweep: Sweep) -> dict[str, Place]:
     return found
 
 
-def _note(found: dict[str, Place], keys: Mapping[str, Any], place: Place) -> None:
+def _note(found: dict[str, Location], keys: Mapping[str, Any], location: Location) -> None:
     for key in keys:
-        found.setdefault(key, (*place, key))
+        found.setdefault(key, (*location, key))

@@ -13,7 +13,7 @@ from sam2ft.config.schema.sweep import Sweep
 from sam2ft.config.sweep.axes import SEED, Axis, axes_of, overrides, seed_rows
 from sam2ft.config.sweep.conditions import holds, unknown_key_problem
 from sam2ft.config.sweep.names import point_name, short_names, unique, value_name
-from sam2ft.config.sweep.overrides import MISSING, Combination, Draft, Misfit, Place, value_at
+from sam2ft.config.sweep.overrides import MISSING, Combination, Draft, Location, Misfit, value_at
 
 MAX_POINTS = 100_000
 BASELINE = "baseline"
@@ -67,14 +67,14 @@ class _Building:
         """Each once."""
         return list(dict.fromkeys(self._misfits))
 
-    def misfit(self, place: Place, message: str) -> None:
-        self._misfits.append(Misfit(place, message))
+    def misfit(self, location: Location, message: str) -> None:
+        self._misfits.append(Misfit(location, message))
 
     def product(self, axes: Sequence[Axis]) -> list[Draft]:
         points: list[Draft] = [()]
         known: list[str] = []
         for axis in axes:
-            if axis.condition is not None and not self._can_hold(axis.condition, (*axis.place, "if"), known, points):
+            if axis.condition is not None and not self._can_hold(axis.condition, (*axis.location, "if"), known, points):
                 continue
             askable = self._askable_rows(axis, known)
             points = list(islice(chain.from_iterable(map(axis.extended, points)), MAX_POINTS + 1))
@@ -86,14 +86,14 @@ class _Building:
         return points
 
     def _can_hold(
-        self, condition: Mapping[str, Any], place: Place, known: Sequence[str], points: Sequence[Draft]
+        self, condition: Mapping[str, Any], location: Location, known: Sequence[str], points: Sequence[Draft]
     ) -> bool:
         """Whether a condition asks for known keys and holds for a point."""
         if message := unknown_key_problem(condition, known):
-            self.misfit(place, message)
+            self.misfit(location, message)
             return False
         if not any(holds(condition, point) for point in points):
-            self.misfit(place, f"holds for no point; {_values_met(condition, points)}")
+            self.misfit(location, f"holds for no point; {_values_met(condition, points)}")
             return False
         return True
 
@@ -102,7 +102,7 @@ class _Building:
         keys, askable = axis.keys, []
         for key, condition in axis.conditions.items():
             if message := unknown_key_problem(condition, [*known, *keys[: keys.index(key)]]):
-                self.misfit((*axis.place, key, "if"), message)
+                self.misfit((*axis.location, key, "if"), message)
             else:
                 askable.append(key)
         return askable
@@ -113,7 +113,7 @@ class _Building:
         if missing:
             missing -= {override.key for point in points for override in point}
         for key in (key for key in keys if key in missing):
-            self.misfit((*axis.place, key, "if"), "holds for no point")
+            self.misfit((*axis.location, key, "if"), "holds for no point")
 
     def without_excluded(self, points: list[Draft], excluded: Sequence[Mapping[str, Any]]) -> list[Draft]:
         known = _keys_of(points)
@@ -141,10 +141,10 @@ class _Building:
         known = _keys_of(points)
         found = points
         for index, where in enumerate(sweep.overrides):
-            place = ("sweep", "overrides", str(index))
-            if not self._can_hold(where.condition, (*place, "if"), known, points):
+            location = ("sweep", "overrides", str(index))
+            if not self._can_hold(where.condition, (*location, "if"), known, points):
                 continue
-            added = overrides(where.values, (*place, "set"))
+            added = overrides(where.values, (*location, "set"))
             matches = [holds(where.condition, point) for point in points]
             self._check_added(added, [point for point, match in zip(points, matches, strict=True) if match])
             found = [_laid_over(point, added) if match else point for point, match in zip(found, matches, strict=True)]
@@ -153,9 +153,11 @@ class _Building:
     def _check_added(self, added: Draft, points: Iterable[Draft]) -> None:
         swept = {override.key: override.key_place for point in points for override in point}
         for override in added:
-            for key, place in swept.items():
+            for key, location in swept.items():
                 if key == override.key or key.startswith(f"{override.key}."):
-                    self.misfit(override.place, f"would change {key}, which these points take from {'.'.join(place)}")
+                    self.misfit(
+                        override.location, f"would change {key}, which these points take from {'.'.join(location)}"
+                    )
 
 
 def _values_met(condition: Mapping[str, Any], points: Sequence[Draft]) -> str:

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from sam2ft.config.schema.sweep import Draw, Random
+from sam2ft.config.schema.sweep import ParameterDraw, Random
 from sam2ft.config.sweep.values import readable
 
 _SOBOL_BITS = 30
@@ -53,7 +53,7 @@ def _sobol_shares(search: Random) -> list[list[float]]:
     return [[(step ^ shift) / _SOBOL_STEPS for step in column] for column, shift in zip(columns, shifts, strict=True)]
 
 
-def _at_share(draw: Draw) -> Callable[[float], Any]:
+def _at_share(draw: ParameterDraw) -> Callable[[float], Any]:
     """The value at a share in [0, 1) of what is drawn from."""
     if draw.uniform is not None:
         return _linear(*map(float, draw.uniform))

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-Place = tuple[str, ...]
+Location = tuple[str, ...]
 """Path of keys in the file, such as ("sweep", "grid", "module.optimizer.lr", "0")."""
 
 MISSING: Final = object()
@@ -18,14 +18,14 @@ class Override:
     key: str
     """Dotted."""
     value: Any
-    place: Place
+    location: Location
     """Where the value stands in the file."""
 
     @property
-    def key_place(self) -> Place:
+    def key_place(self) -> Location:
         """Where the key stands in the file; its value may be one of a list below it."""
         # `sweep.seeds` does not name the key that it sets.
-        return self.place[: self.place.index(self.key) + 1] if self.key in self.place else self.place[:2]
+        return self.location[: self.location.index(self.key) + 1] if self.key in self.location else self.location[:2]
 
 
 Draft = tuple[Override, ...]
@@ -44,7 +44,7 @@ class Combination:
 class Misfit:
     """What is wrong with a sweep that has the form of one."""
 
-    place: Place
+    location: Location
     message: str
 
 

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sam2ft.config.schema.arguments import shown
+from sam2ft.config.schema.arguments import shown_value
 from sam2ft.config.schema.base import Section
 from sam2ft.config.schema.evaluation import ExperimentInfo
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.config.schema.sweep import Sweep
-from sam2ft.config.sweep.axes import SEED, keys_of
+from sam2ft.config.sweep.axes import SEED, swept_keys
 from sam2ft.config.sweep.combinations import combinations
-from sam2ft.config.sweep.overrides import Combination, Place
+from sam2ft.config.sweep.overrides import Combination, Location
 from sam2ft.config.yaml.problems import unknown_key
 from sam2ft.config.yaml.tree import SET, Tree, is_within, overridden, split_key, value_with
 from sam2ft.config.yaml.validation import SharedSections, validated
@@ -23,7 +23,7 @@ _NOT_SWEPT = (("experiment", "name"), ("sweep",), ("extends",))
 
 
 @dataclass(frozen=True)
-class Point:
+class SweepPoint:
     """One combination of a sweep, or the only one of an experiment without a sweep."""
 
     index: int
@@ -56,13 +56,13 @@ def _combinations(sweep: Sweep, tree: Tree) -> list[Combination]:
         given = tree.value.get("experiment")
         seed = given.get("seed", seed) if isinstance(given, dict) else seed
         if not isinstance(seed, int) or isinstance(seed, bool):
-            problems.append(Problem(tree.where(_SEED), SEED, f"found {shown(seed)}; allowed: a whole number"))
+            problems.append(Problem(tree.where(_SEED), SEED, f"found {shown_value(seed)}; allowed: a whole number"))
             seed = _DEFAULT_SEED
-    keys = keys_of(sweep)
-    for dotted, place in keys.items():
-        problems += _key_problems(dotted, place, tree, counted=isinstance(sweep.seeds, int))
+    keys = swept_keys(sweep)
+    for dotted, location in keys.items():
+        problems += _key_problems(dotted, location, tree, counted=isinstance(sweep.seeds, int))
     points, misfits = combinations(sweep, seed)
-    problems += [Problem(tree.where(misfit.place), ".".join(misfit.place), misfit.message) for misfit in misfits]
+    problems += [Problem(tree.where(misfit.location), ".".join(misfit.location), misfit.message) for misfit in misfits]
     if problems:
         rest = validated(Experiment, tree.without("sweep"))
         swept = [split_key(dotted) for dotted in keys]
@@ -75,9 +75,9 @@ def _combinations(sweep: Sweep, tree: Tree) -> list[Combination]:
     return points
 
 
-def _key_problems(dotted: str, place: Place, tree: Tree, *, counted: bool) -> list[Problem]:
+def _key_problems(dotted: str, location: Location, tree: Tree, *, counted: bool) -> list[Problem]:
     """Why a key cannot be swept: nothing has it, it may not be, or --set gives it too."""
-    key, where, name = split_key(dotted), tree.where(place), ".".join(place)
+    key, where, name = split_key(dotted), tree.where(location), ".".join(location)
     if any(is_within(key, prefix) for prefix in _NOT_SWEPT):
         return [Problem(where, name, f"{dotted} cannot be swept")]
     if unknown := unknown_key(Experiment, key):
@@ -86,7 +86,7 @@ def _key_problems(dotted: str, place: Place, tree: Tree, *, counted: bool) -> li
         return []
     instead = (
         f"use --set {name}=[...], or --set sweep=null"
-        if place[1] == "grid"
+        if location[1] == "grid"
         else "leave it out, or use --set sweep=null"
     )
     return [
@@ -96,16 +96,16 @@ def _key_problems(dotted: str, place: Place, tree: Tree, *, counted: bool) -> li
     ]
 
 
-def swept_points(sweep: Sweep, tree: Tree) -> tuple[Point, ...]:
+def swept_points(sweep: Sweep, tree: Tree) -> tuple[SweepPoint, ...]:
     """Every point, validated. Errors: ProblemsError; a problem that not all points have names the first that has it."""
     combined, shared = _combinations(sweep, tree), tree.without("sweep")
-    sections, points = SharedSections(shared.value), list[Point]()
+    sections, points = SharedSections(shared.value), list[SweepPoint]()
     found: dict[Problem, list[str]] = {}
     for index, combination in enumerate(combined):
         overrides = tuple((entry.key, entry.value) for entry in combination.overrides)
         result = sections.experiment(value_with(shared.value, overrides)) or _judged(combination, shared, tree)
         if isinstance(result, Experiment):
-            points.append(Point(index, combination.name, overrides, result))
+            points.append(SweepPoint(index, combination.name, overrides, result))
             continue
         for problem in result:
             found.setdefault(problem, []).append(combination.name)
@@ -116,7 +116,7 @@ def swept_points(sweep: Sweep, tree: Tree) -> tuple[Point, ...]:
 
 def _judged(combination: Combination, shared: Tree, tree: Tree) -> Experiment | list[Problem]:
     """A point as a whole, its problems with the places of its values in the file."""
-    changes = [(entry.key, entry.value, tree.where(entry.place)) for entry in combination.overrides]
+    changes = [(entry.key, entry.value, tree.where(entry.location)) for entry in combination.overrides]
     return validated(Experiment, overridden(shared, changes))
 
 

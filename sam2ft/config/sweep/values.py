@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from decimal import Context, Decimal
 from typing import Any
 
-from sam2ft.config.schema.sweep import LogRange, Range, Series, Values
+from sam2ft.config.schema.sweep import LogRange, Range, Values, ValueSeries
 
 MAX_VALUES = 100_000
 _DIGITS = 4
@@ -14,7 +14,7 @@ _EXACT = Context(prec=40)
 
 def values_of(values: Values) -> Sequence[Any]:
     """The list that stands in the file, or that its rule gives; at most MAX_VALUES + 1 numbers."""
-    if not isinstance(values, Series):
+    if not isinstance(values, ValueSeries):
         return values
     if values.range is not None:
         return range_values(values.range)

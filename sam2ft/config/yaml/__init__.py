@@ -1,0 +1,1 @@
+"""YAML files as plain values with line numbers: scalars, `extends:`, overrides, and validation errors as sentences."""

@@ -7,7 +7,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from sam2ft.config.schema.arguments import did_you_mean, shown
+from sam2ft.config.schema.arguments import did_you_mean, shown_value
 from sam2ft.config.schema.base import OpenSection, Section
 from sam2ft.config.yaml.loading import KeyPath
 from sam2ft.core.errors import Problem
@@ -75,7 +75,7 @@ def _found(value: Any, phrases: list[str]) -> str:
     hint = ""
     if isinstance(value, str):
         hint = did_you_mean(value, [word for phrase in phrases for word in phrase.split(", ")])
-    return f"found {shown(value)}{hint}; allowed: {' or '.join(dict.fromkeys(phrases))}"
+    return f"found {shown_value(value)}{hint}; allowed: {' or '.join(dict.fromkeys(phrases))}"
 
 
 def _phrase(kind: str, context: Mapping[str, Any], message: str) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sam2ft.config.schema.arguments import shown
+from sam2ft.config.schema.arguments import shown_value
 from sam2ft.config.yaml.loading import Document, KeyPath, load_yaml, parse_value
 from sam2ft.core.errors import Problem, ProblemsError
 
@@ -62,7 +62,7 @@ def load_tree(path: Path, *, extends: bool = True) -> Tree:
         return tree
     base_name = tree.value["extends"]
     if not isinstance(base_name, str):
-        problem = f"found {shown(base_name)}; allowed: the path of another file, relative to this one"
+        problem = f"found {shown_value(base_name)}; allowed: the path of another file, relative to this one"
         raise ProblemsError([Problem(tree.where(("extends",)), "extends", problem)])
     base_path = path.parent / base_name
     if not base_path.is_file():
@@ -78,7 +78,7 @@ def load_tree(path: Path, *, extends: bool = True) -> Tree:
 
 def _tree_of(document: Document) -> Tree:
     if not isinstance(document.value, dict):
-        found = "is empty" if document.value is None else f"found {shown(document.value)}"
+        found = "is empty" if document.value is None else f"found {shown_value(document.value)}"
         raise ProblemsError([Problem(str(document.path), "", f"{found}; allowed: a mapping of keys")])
     return Tree(document.path, document.value, {key: document.where(key) for key in document.lines})
 
@@ -111,7 +111,9 @@ def parse_overrides(texts: Sequence[str]) -> list[tuple[str, Any]]:
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            problems.append(Problem(SET, "", f"found {shown(text)}; allowed: key=value, such as module.num_epochs=10"))
+            problems.append(
+                Problem(SET, "", f"found {shown_value(text)}; allowed: key=value, such as module.num_epochs=10")
+            )
             continue
         try:
             found.append((key.strip(), parse_value(value, SET)))

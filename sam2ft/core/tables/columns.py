@@ -16,137 +16,139 @@ class Column:
     unit: str = ""
 
 
-def text(name: str, description: str) -> Column:
+def text_column(name: str, description: str) -> Column:
     return Column(name, "text", description)
 
 
-def integer(name: str, description: str, unit: str = "") -> Column:
+def integer_column(name: str, description: str, unit: str = "") -> Column:
     return Column(name, "integer", description, unit)
 
 
-def number(name: str, description: str, unit: str = "") -> Column:
+def number_column(name: str, description: str, unit: str = "") -> Column:
     return Column(name, "number", description, unit)
 
 
 STAMP = (
-    text("run", "run_id of the run that made the prediction"),
-    text("eval", "eval_id: identity of the evaluation's settings and data"),
+    text_column("run", "run_id of the run that made the prediction"),
+    text_column("eval", "eval_id: identity of the evaluation's settings and data"),
 )
-DATASET = text("dataset", "name of the prepared store")
+DATASET = text_column("dataset", "name of the prepared store")
 SUBJECT_VOLUME = (
-    text("subject", "the person: unit of splitting and statistics"),
-    text("volume", "one 3-D image of a subject"),
+    text_column("subject", "the person: unit of splitting and statistics"),
+    text_column("volume", "one 3-D image of a subject"),
 )
 SPLIT_PROTOCOL = (
-    text("split", "train, val or test"),
-    text("protocol", "how the model was prompted, with parameters"),
+    text_column("split", "train, val or test"),
+    text_column("protocol", "how the model was prompted, with parameters"),
 )
-SLICE = integer("slice", "0-based index along the slice normal")
-LABEL = (integer("label", "integer in the mask"), text("label_name", "its name in the label table"))
-INSTANCE = integer("instance", "1-based connected component; empty = the whole tissue")
+SLICE = integer_column("slice", "0-based index along the slice normal")
+LABEL = (integer_column("label", "integer in the mask"), text_column("label_name", "its name in the label table"))
+INSTANCE = integer_column("instance", "1-based connected component; empty = the whole tissue")
 COUNTS = (
-    integer("tp", "pixels in both masks"),
-    integer("fp", "pixels only in the prediction"),
-    integer("fn", "pixels only in the reference"),
+    integer_column("tp", "pixels in both masks"),
+    integer_column("fp", "pixels only in the prediction"),
+    integer_column("fn", "pixels only in the reference"),
 )
-TN = integer("tn", "pixels in neither mask")
+TN = integer_column("tn", "pixels in neither mask")
 OVERLAP = (
-    number("dice", "2 tp / (2 tp + fp + fn)", "1"),
-    number("iou", "tp / (tp + fp + fn)", "1"),
+    number_column("dice", "2 tp / (2 tp + fp + fn)", "1"),
+    number_column("iou", "tp / (tp + fp + fn)", "1"),
 )
 RATES = (
-    number("precision", "tp / (tp + fp)", "1"),
-    number("recall", "tp / (tp + fn)", "1"),
+    number_column("precision", "tp / (tp + fp)", "1"),
+    number_column("recall", "tp / (tp + fn)", "1"),
 )
 DISTANCES = (
-    number("hd_mm", "Hausdorff distance of the voxel boundaries; empty unless the metric is asked for", "mm"),
-    number("hd95_mm", "its 95th percentile, the larger of both directions", "mm"),
-    number("assd_mm", "average symmetric distance of the voxel boundaries", "mm"),
-    number("nsd", "share of both boundaries within eval.nsd_tolerance_mm of the other", "1"),
+    number_column("hd_mm", "Hausdorff distance of the voxel boundaries; empty unless the metric is asked for", "mm"),
+    number_column("hd95_mm", "its 95th percentile, the larger of both directions", "mm"),
+    number_column("assd_mm", "average symmetric distance of the voxel boundaries", "mm"),
+    number_column("nsd", "share of both boundaries within eval.nsd_tolerance_mm of the other", "1"),
 )
-STATUS = text(
+STATUS = text_column(
     "status",
     "ok; absent: label in neither mask (ratios empty, not counted); missed: only in the reference; "
     "spurious: only in the prediction",
 )
 BIOMARKER = (
-    text("biomarker", "cartilagethickness, tissuevolume, tissueheight, t1rho or t2"),
-    text("definition", "which number of the biomarker (docs/biomarkers.md)"),
-    text("unit", "mm, mm2, mm3, mL, ms, percent or 1"),
+    text_column("biomarker", "cartilagethickness, tissuevolume, tissueheight, t1rho or t2"),
+    text_column("definition", "which number of the biomarker (docs/biomarkers.md)"),
+    text_column("unit", "mm, mm2, mm3, mL, ms, percent or 1"),
 )
 PAIR = (
-    number("reference", "value measured on the reference mask; empty when there is none"),
-    number("prediction", "value measured on the predicted mask; empty when there is none"),
-    number("difference", "prediction - reference"),
-    integer("n_reference", "voxels, rays or instances behind the reference value"),
-    integer("n_prediction", "the same for the prediction"),
-    text("dz_source", "positions, slice_spacing or slice_thickness: where the slice distance comes from"),
+    number_column("reference", "value measured on the reference mask; empty when there is none"),
+    number_column("prediction", "value measured on the predicted mask; empty when there is none"),
+    number_column("difference", "prediction - reference"),
+    integer_column("n_reference", "voxels, rays or instances behind the reference value"),
+    integer_column("n_prediction", "the same for the prediction"),
+    text_column("dz_source", "positions, slice_spacing or slice_thickness: where the slice distance comes from"),
     STATUS,
 )
 VOLUME_KEY = (*STAMP, DATASET, *SUBJECT_VOLUME, *SPLIT_PROTOCOL)
 GLOBAL_KEY = (*STAMP, DATASET, *SPLIT_PROTOCOL)
-MEASURE = text("measure", "column of volume.csv that is summarised")
+MEASURE = text_column("measure", "column of volume.csv that is summarised")
 NOISE = (
-    integer("shift_px", "pixels that the sides of boxes were moved by at most", "px"),
-    integer("seed", "seed of the jitter; empty without a shift"),
+    integer_column("shift_px", "pixels that the sides of boxes were moved by at most", "px"),
+    integer_column("seed", "seed of the jitter; empty without a shift"),
 )
 VOLUME_MEASURES = (
     *COUNTS,
     TN,
     *OVERLAP,
-    number("dice_slice_mean", "mean of slice Dice over slices that are not absent", "1"),
-    number("iou_slice_mean", "mean of slice IoU over slices that are not absent", "1"),
-    number("volume_reference_mm3", "volume of the reference", "mm3"),
-    number("volume_prediction_mm3", "volume of the prediction", "mm3"),
+    number_column("dice_slice_mean", "mean of slice Dice over slices that are not absent", "1"),
+    number_column("iou_slice_mean", "mean of slice IoU over slices that are not absent", "1"),
+    number_column("volume_reference_mm3", "volume of the reference", "mm3"),
+    number_column("volume_prediction_mm3", "volume of the prediction", "mm3"),
     *DISTANCES,
-    integer("num_slices", "evaluated slices"),
+    integer_column("num_slices", "evaluated slices"),
     STATUS,
 )
 SUMMARY = (
-    integer("n", "subjects behind the mean"),
-    integer("n_absent", "volumes without this label in either mask, not counted"),
-    integer("n_missed", "volumes in which the label was missed, counted as 0"),
-    integer("n_spurious", "volumes in which the label was predicted but is not there, counted as 0"),
-    number("mean", "mean over subjects"),
-    number("sd", "standard deviation over subjects (n - 1)"),
-    number("median", "median over subjects"),
-    number("q25", "first quartile"),
-    number("q75", "third quartile"),
-    number("ci_low", "95 % confidence interval of the mean by bootstrap over subjects, lower end"),
-    number("ci_high", "upper end"),
+    integer_column("n", "subjects behind the mean"),
+    integer_column("n_absent", "volumes without this label in either mask, not counted"),
+    integer_column("n_missed", "volumes in which the label was missed, counted as 0"),
+    integer_column("n_spurious", "volumes in which the label was predicted but is not there, counted as 0"),
+    number_column("mean", "mean over subjects"),
+    number_column("sd", "standard deviation over subjects (n - 1)"),
+    number_column("median", "median over subjects"),
+    number_column("q25", "first quartile"),
+    number_column("q75", "third quartile"),
+    number_column("ci_low", "95 % confidence interval of the mean by bootstrap over subjects, lower end"),
+    number_column("ci_high", "upper end"),
 )
 
 
-def estimate(name: str, description: str, unit: str = "") -> tuple[Column, ...]:
+def estimate_column(name: str, description: str, unit: str = "") -> tuple[Column, ...]:
     """A number and the ends of its 95 % confidence interval."""
     return (
-        number(name, description, unit),
-        number(f"{name}_ci_low", f"95 % confidence interval of {name}, lower end", unit),
-        number(f"{name}_ci_high", "upper end", unit),
+        number_column(name, description, unit),
+        number_column(f"{name}_ci_low", f"95 % confidence interval of {name}, lower end", unit),
+        number_column(f"{name}_ci_high", "upper end", unit),
     )
 
 
 AGREEMENT = (
-    integer("n", "subjects with both values"),
-    integer("n_missed", "volumes in which the tissue was missed"),
-    integer("n_spurious", "volumes in which the tissue was predicted but is not there"),
-    number("reference_mean", "mean of the reference values"),
-    number("prediction_mean", "mean of the predicted values"),
-    *estimate("bias", "mean of prediction - reference"),
-    number("sd_difference", "standard deviation of the differences (n - 1)"),
-    *estimate("loa_low", "bias - 1.96 sd_difference"),
-    *estimate("loa_high", "bias + 1.96 sd_difference"),
-    *estimate("mae", "mean absolute difference"),
-    *estimate("rmse", "root mean square difference"),
-    *estimate("icc_a1", "intraclass correlation ICC(A,1), absolute agreement", "1"),
-    *estimate("icc_c1", "intraclass correlation ICC(C,1), consistency", "1"),
-    *estimate("ccc", "Lin's concordance correlation", "1"),
-    *estimate("pearson_r", "Pearson's correlation", "1"),
-    *estimate("rms_cv_percent", "root mean square coefficient of variation of prediction and reference", "percent"),
-    number("yardstick_percent", "the same when a knee is scanned again, where it is known", "percent"),
-    integer("within_yardstick", "1: rms_cv_percent is at most the yardstick; 0: it is not; empty: not known"),
-    number("margin", "yardstick_percent of reference_mean: the margin of the equivalence test"),
-    number("tost_p", "p of two one-sided tests that the bias is within the margin", "1"),
-    number("equivalent_within", "smallest margin at which tost_p would be 0.05"),
-    text("reason", "why numbers are empty that subjects or values are too few or too equal for"),
+    integer_column("n", "subjects with both values"),
+    integer_column("n_missed", "volumes in which the tissue was missed"),
+    integer_column("n_spurious", "volumes in which the tissue was predicted but is not there"),
+    number_column("reference_mean", "mean of the reference values"),
+    number_column("prediction_mean", "mean of the predicted values"),
+    *estimate_column("bias", "mean of prediction - reference"),
+    number_column("sd_difference", "standard deviation of the differences (n - 1)"),
+    *estimate_column("loa_low", "bias - 1.96 sd_difference"),
+    *estimate_column("loa_high", "bias + 1.96 sd_difference"),
+    *estimate_column("mae", "mean absolute difference"),
+    *estimate_column("rmse", "root mean square difference"),
+    *estimate_column("icc_a1", "intraclass correlation ICC(A,1), absolute agreement", "1"),
+    *estimate_column("icc_c1", "intraclass correlation ICC(C,1), consistency", "1"),
+    *estimate_column("ccc", "Lin's concordance correlation", "1"),
+    *estimate_column("pearson_r", "Pearson's correlation", "1"),
+    *estimate_column(
+        "rms_cv_percent", "root mean square coefficient of variation of prediction and reference", "percent"
+    ),
+    number_column("yardstick_percent", "the same when a knee is scanned again, where it is known", "percent"),
+    integer_column("within_yardstick", "1: rms_cv_percent is at most the yardstick; 0: it is not; empty: not known"),
+    number_column("margin", "yardstick_percent of reference_mean: the margin of the equivalence test"),
+    number_column("tost_p", "p of two one-sided tests that the bias is within the margin", "1"),
+    number_column("equivalent_within", "smallest margin at which tost_p would be 0.05"),
+    text_column("reason", "why numbers are empty that subjects or values are too few or too equal for"),
 )

@@ -39,9 +39,9 @@ from sam2ft.core.tables.columns import (
     VOLUME_MEASURES,
     Column,
     Kind,
-    integer,
-    number,
-    text,
+    integer_column,
+    number_column,
+    text_column,
 )
 
 Value = str | int | float | None
@@ -81,11 +81,11 @@ TABLES: dict[str, Table] = {
             "slice",
             (*VOLUME_KEY, SLICE, *LABEL),
             (
-                integer("num_instances", "connected components of the reference in this slice"),
+                integer_column("num_instances", "connected components of the reference in this slice"),
                 *COUNTS,
                 TN,
-                number("area_reference_mm2", "area of the reference", "mm2"),
-                number("area_prediction_mm2", "area of the prediction", "mm2"),
+                number_column("area_reference_mm2", "area of the reference", "mm2"),
+                number_column("area_prediction_mm2", "area of the prediction", "mm2"),
                 *OVERLAP,
                 *RATES,
                 *DISTANCES,
@@ -98,7 +98,9 @@ TABLES: dict[str, Table] = {
             "instance",
             (*VOLUME_KEY, SLICE, *LABEL, INSTANCE),
             (
-                text("box", "prompt box x0 y0 x1 y1, inclusive pixel indices, original frame; empty where propagated"),
+                text_column(
+                    "box", "prompt box x0 y0 x1 y1, inclusive pixel indices, original frame; empty where propagated"
+                ),
                 *COUNTS,
                 *OVERLAP,
                 STATUS,
@@ -126,9 +128,9 @@ TABLES: dict[str, Table] = {
             "prompt_noise_global",
             (*GLOBAL_KEY[:3], NOISE[0], *SPLIT_PROTOCOL, *LABEL, MEASURE),
             (
-                integer("num_seeds", "draws of the jitter"),
+                integer_column("num_seeds", "draws of the jitter"),
                 *SUMMARY,
-                number("sd_seeds", "standard deviation over seeds of the mean over subjects"),
+                number_column("sd_seeds", "standard deviation over seeds of the mean over subjects"),
             ),
             "One row per shift, label and measure: a subject's values are averaged over its volumes and the seeds "
             "first. Counts of volumes are of volumes times seeds.",
@@ -141,13 +143,13 @@ TABLES: dict[str, Table] = {
         ),
         Table(
             "biomarker_slice",
-            (*VOLUME_KEY, SLICE, LABEL[0], text("tissue", "label name"), INSTANCE, *BIOMARKER),
+            (*VOLUME_KEY, SLICE, LABEL[0], text_column("tissue", "label name"), INSTANCE, *BIOMARKER),
             PAIR,
             "Biomarkers of single slices, reference against prediction.",
         ),
         Table(
             "biomarker_volume",
-            (*VOLUME_KEY, LABEL[0], text("tissue", "label name"), INSTANCE, *BIOMARKER),
+            (*VOLUME_KEY, LABEL[0], text_column("tissue", "label name"), INSTANCE, *BIOMARKER),
             PAIR,
             "Biomarkers of whole volumes, reference against prediction. With datamodule.metric.sensitivity a column "
             "sensitivity follows: the change of reference, in its unit, per pixel that the outline moves.",
@@ -155,7 +157,7 @@ TABLES: dict[str, Table] = {
         ),
         Table(
             "biomarker_global",
-            (*GLOBAL_KEY, text("tissue", "label name"), *BIOMARKER),
+            (*GLOBAL_KEY, text_column("tissue", "label name"), *BIOMARKER),
             AGREEMENT,
             "Agreement of prediction and reference over subjects (docs/agreement.md).",
             extensible=True,

@@ -1,0 +1,1 @@
+"""DICOM: reading series and their headers, relaxometry series, and writing DICOM segmentations."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from sam2ft.core.errors import DataError
 from sam2ft.core.geometry import Geometry
-from sam2ft.data.dicom.file import Image, dicom_files, pixels, read_image
+from sam2ft.data.dicom.file import DicomImage, dicom_files, pixels, read_image
 from sam2ft.data.dicom.series import SAME_POSITION_MM, place, refuse_mixed_planes
 
 # What may say in which order the images of one position were made: the first that tells them apart at all positions.
@@ -43,7 +43,7 @@ def read_echoes(folder: Path) -> DecaySeries:
     missing or twice at a position, echoes on different grids, times that do not increase with EchoNumbers.
     """
     images = _images(folder)
-    echoes: dict[float, list[Image]] = {}
+    echoes: dict[float, list[DicomImage]] = {}
     for image in images:
         echoes.setdefault(_value(image, "EchoTime"), []).append(image)
     _refuse_disorder(folder, images)
@@ -74,13 +74,13 @@ def read_spin_locks(folder: Path, times_ms: Sequence[float]) -> DecaySeries:
     return _stacked(folder, stacks, tuple(times_ms), order)
 
 
-def _images(folder: Path) -> list[Image]:
+def _images(folder: Path) -> list[DicomImage]:
     images = [read_image(path) for path in dicom_files(folder)]
     refuse_mixed_planes(folder, images)
     return images
 
 
-def _value(image: Image, attribute: str) -> float:
+def _value(image: DicomImage, attribute: str) -> float:
     value = image.header.get(attribute)
     try:
         return float(value)
@@ -88,7 +88,7 @@ def _value(image: Image, attribute: str) -> float:
         raise DataError(f"{image.path}: its {attribute} is {value!r}; expected a number") from None
 
 
-def _offsets(images: Sequence[Image]) -> list[float]:
+def _offsets(images: Sequence[DicomImage]) -> list[float]:
     """Place of each image along the common normal, mm."""
     normal = images[0].normal / np.linalg.norm(images[0].normal)
     return [float(image.position_mm @ normal) for image in images]
@@ -103,7 +103,7 @@ def _positions(offsets: Sequence[float]) -> list[float]:
     return found
 
 
-def _refuse_disorder(folder: Path, images: Sequence[Image]) -> None:
+def _refuse_disorder(folder: Path, images: Sequence[DicomImage]) -> None:
     """Echo times must increase with the numbers of the echoes, where the headers have them."""
     if any(image.header.get("EchoNumbers") in (None, "") for image in images):
         return
@@ -121,7 +121,7 @@ def _refuse_disorder(folder: Path, images: Sequence[Image]) -> None:
             )
 
 
-def _order(folder: Path, at_positions: Sequence[Sequence[Image]]) -> str:
+def _order(folder: Path, at_positions: Sequence[Sequence[DicomImage]]) -> str:
     for attribute in ORDERS:
         values = [[image.header.get(attribute) for image in at_one] for at_one in at_positions]
         if all(None not in at_one and "" not in at_one and len(set(at_one)) == len(at_one) for at_one in values):
@@ -130,7 +130,7 @@ def _order(folder: Path, at_positions: Sequence[Sequence[Image]]) -> str:
 
 
 def _stacked(
-    folder: Path, stacks: Mapping[str, list[Image]], times_ms: tuple[float, ...], ordered_by: str
+    folder: Path, stacks: Mapping[str, list[DicomImage]], times_ms: tuple[float, ...], ordered_by: str
 ) -> DecaySeries:
     """The stacks of all times on one grid, slices sorted along the normal."""
     every = _positions(_offsets([image for stack in stacks.values() for image in stack]))

@@ -13,7 +13,7 @@ from sam2ft.core.errors import DataError
 
 
 @dataclass(frozen=True)
-class Image:
+class DicomImage:
     """One file of a series with the header values that place it."""
 
     path: Path
@@ -43,7 +43,9 @@ def dicom_files(folder: Path) -> list[Path]:
     if len(strangers) == len(files):
         raise DataError(f"{folder}: no DICOM file among {len(files)} files")
     if strangers:
-        raise DataError(f"{folder}: not DICOM: {some(strangers)}; a folder holds the files of one series and no others")
+        raise DataError(
+            f"{folder}: not DICOM: {first_names(strangers)}; a folder holds the files of one series and no others"
+        )
     return files
 
 
@@ -52,7 +54,7 @@ def _is_dicom(path: Path) -> bool:
         return stream.read(132)[128:] == b"DICM"
 
 
-def read_image(path: Path) -> Image:
+def read_image(path: Path) -> DicomImage:
     try:
         header = pydicom.dcmread(path)
     except (InvalidDicomError, OSError, ValueError, AttributeError, NotImplementedError) as error:
@@ -71,7 +73,7 @@ def read_image(path: Path) -> Image:
             raise DataError(f"{path}: has no {name}; without it the image has no place in space")
         values[name] = [float(value) for value in given]
     rows, columns = values["PixelSpacing"]
-    return Image(
+    return DicomImage(
         path,
         header,
         np.array(values["ImagePositionPatient"]),
@@ -80,7 +82,7 @@ def read_image(path: Path) -> Image:
     )
 
 
-def pixels(image: Image) -> npt.NDArray[np.float32]:
+def pixels(image: DicomImage) -> npt.NDArray[np.float32]:
     """Rescaled intensities of one file (RescaleSlope and RescaleIntercept may differ from slice to slice)."""
     header = image.header
     try:
@@ -94,9 +96,9 @@ def pixels(image: Image) -> npt.NDArray[np.float32]:
     return rescaled
 
 
-def shown(values: Sequence[float] | npt.NDArray[np.float64]) -> str:
+def joined_values(values: Sequence[float] | npt.NDArray[np.float64]) -> str:
     return ", ".join(f"{value:.6g}" for value in values)
 
 
-def some(names: Sequence[str], most: int = 5) -> str:
+def first_names(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -16,7 +16,7 @@ import pydicom
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import sha256_text
 from sam2ft.core.geometry import Geometry
-from sam2ft.data.dicom.file import Image, dicom_files, pixels, read_image, shown
+from sam2ft.data.dicom.file import DicomImage, dicom_files, joined_values, pixels, read_image
 from sam2ft.data.images.grids import LPS_TO_RAS, Volume
 
 # Positions are written with few digits: distances that differ by less than this share of the median are equal.
@@ -60,7 +60,7 @@ def read_headers(folder: Path) -> tuple[list[pydicom.Dataset], Geometry]:
     return [image.header for image in images], geometry
 
 
-def _placed_images(folder: Path) -> tuple[list[Image], Geometry]:
+def _placed_images(folder: Path) -> tuple[list[DicomImage], Geometry]:
     images = [read_image(path) for path in dicom_files(folder)]
     series = Counter(str(image.header.get("SeriesInstanceUID", "none")) for image in images)
     if len(series) > 1:
@@ -70,7 +70,7 @@ def _placed_images(folder: Path) -> tuple[list[Image], Geometry]:
     return place(folder, images)
 
 
-def place(folder: Path, images: list[Image]) -> tuple[list[Image], Geometry]:
+def place(folder: Path, images: list[DicomImage]) -> tuple[list[DicomImage], Geometry]:
     """The images of one stack of equal planes, sorted along the normal, and its grid. Errors: DataError."""
     images = list(images)
     normal = images[0].normal / np.linalg.norm(images[0].normal)
@@ -84,14 +84,14 @@ def place(folder: Path, images: list[Image]) -> tuple[list[Image], Geometry]:
     return images, _geometry(images[0], len(images), step, (dz, dz_source))
 
 
-def refuse_mixed_planes(folder: Path, images: Sequence[Image]) -> None:
+def refuse_mixed_planes(folder: Path, images: Sequence[DicomImage]) -> None:
     """Errors: DataError for several orientations, sizes or pixel spacings, naming a file of each."""
     first = images[0]
     for image in images[1:]:
         if np.abs(image.cosines - first.cosines).max() > COSINE_TOLERANCE:
             raise DataError(
-                f"{folder}: mixed orientations, {shown(first.cosines)} in {first.path.name} "
-                f"and {shown(image.cosines)} in {image.path.name}; a localizer does not belong here"
+                f"{folder}: mixed orientations, {joined_values(first.cosines)} in {first.path.name} "
+                f"and {joined_values(image.cosines)} in {image.path.name}; a localizer does not belong here"
             )
         if image.size != first.size:
             raise DataError(
@@ -100,12 +100,12 @@ def refuse_mixed_planes(folder: Path, images: Sequence[Image]) -> None:
             )
         if not np.allclose(image.spacing, first.spacing, rtol=1e-3):
             raise DataError(
-                f"{folder}: mixed pixel spacings, {shown(first.spacing)} mm in {first.path.name} "
-                f"and {shown(image.spacing)} mm in {image.path.name}"
+                f"{folder}: mixed pixel spacings, {joined_values(first.spacing)} mm in {first.path.name} "
+                f"and {joined_values(image.spacing)} mm in {image.path.name}"
             )
 
 
-def _refuse_repeated_positions(folder: Path, images: Sequence[Image], offsets: npt.NDArray[np.float64]) -> None:
+def _refuse_repeated_positions(folder: Path, images: Sequence[DicomImage], offsets: npt.NDArray[np.float64]) -> None:
     repeated = np.flatnonzero(np.diff(offsets) < SAME_POSITION_MM)
     if not len(repeated):
         return
@@ -119,13 +119,13 @@ def _refuse_repeated_positions(folder: Path, images: Sequence[Image], offsets: n
         values = sorted({float(image.header[attribute].value or 0) for image in images if attribute in image.header})
         if len(values) > 1:
             raise DataError(
-                f"{message}; {attribute} takes {len(values)} values ({shown(values)}), so these are {what}: "
+                f"{message}; {attribute} takes {len(values)} values ({joined_values(values)}), so these are {what}: "
                 "keep one of them per folder"
             )
     raise DataError(f"{message}; an image is there twice, or two acquisitions are mixed")
 
 
-def _refuse_gaps(folder: Path, images: Sequence[Image], offsets: npt.NDArray[np.float64]) -> None:
+def _refuse_gaps(folder: Path, images: Sequence[DicomImage], offsets: npt.NDArray[np.float64]) -> None:
     gaps = np.diff(offsets)
     if len(gaps) < 2 or gaps.max() - gaps.min() <= DISTANCE_TOLERANCE * np.median(gaps):
         return
@@ -142,7 +142,7 @@ def _refuse_gaps(folder: Path, images: Sequence[Image], offsets: npt.NDArray[np.
     raise DataError(f"{folder}: slice distances vary from {gaps.min():.3g} to {gaps.max():.3g} mm: {where}")
 
 
-def _refuse_tilt(folder: Path, images: Sequence[Image], normal: npt.NDArray[np.float64]) -> None:
+def _refuse_tilt(folder: Path, images: Sequence[DicomImage], normal: npt.NDArray[np.float64]) -> None:
     """Positions must run along the normal: a tilted gantry makes a sheared volume, for which spacings mean nothing."""
     step = images[-1].position_mm - images[0].position_mm
     sideways = float(np.linalg.norm(step - (step @ normal) * normal))
@@ -153,7 +153,7 @@ def _refuse_tilt(folder: Path, images: Sequence[Image], normal: npt.NDArray[np.f
         )
 
 
-def _slice_distance(folder: Path, images: Sequence[Image], offsets: npt.NDArray[np.float64]) -> tuple[float, str]:
+def _slice_distance(folder: Path, images: Sequence[DicomImage], offsets: npt.NDArray[np.float64]) -> tuple[float, str]:
     """(dz in mm, where it comes from): positions decide; SliceThickness is not a distance and only the last resort."""
     if len(images) > 1:
         return float(np.median(np.diff(offsets))), "positions"
@@ -164,7 +164,9 @@ def _slice_distance(folder: Path, images: Sequence[Image], offsets: npt.NDArray[
     raise DataError(f"{folder}: one slice without SpacingBetweenSlices and SliceThickness; its depth is unknown")
 
 
-def _geometry(first: Image, count: int, step_lps: npt.NDArray[np.float64], distance: tuple[float, str]) -> Geometry:
+def _geometry(
+    first: DicomImage, count: int, step_lps: npt.NDArray[np.float64], distance: tuple[float, str]
+) -> Geometry:
     """`step_lps` is the mean step between slices, which places the last one; `distance` is dz with its source."""
     affine = np.eye(4)
     affine[:3, 0] = first.cosines[:3] * first.spacing[1]
@@ -176,9 +178,9 @@ def _geometry(first: Image, count: int, step_lps: npt.NDArray[np.float64], dista
     return replace(geometry, spacing_zyx_mm=(dz, *first.spacing))
 
 
-def _slice_fields(images: Sequence[Image], dz: float, keep: Sequence[str]) -> dict[str, list[Any]]:
+def _slice_fields(images: Sequence[DicomImage], dz: float, keep: Sequence[str]) -> dict[str, list[Any]]:
     """Field -> one value per slice, by allow-list."""
-    readers: dict[str, Callable[[Image], Any]] = {
+    readers: dict[str, Callable[[DicomImage], Any]] = {
         "pixel_spacing": lambda image: list(image.spacing),
         "slice_spacing": lambda _image: dz,
         "rows": lambda image: image.size[0],

@@ -15,7 +15,7 @@ from sam2ft.core.workers import each
 from sam2ft.data.images.maps import read_map
 from sam2ft.data.images.volumes import read_on_grid, read_volume
 from sam2ft.data.prepare.relabel import relabel
-from sam2ft.data.prepare.sources import VolumeSource, find_by_patterns, find_by_table, fingerprint
+from sam2ft.data.prepare.sources import VolumeFiles, find_by_patterns, find_by_table, fingerprint
 from sam2ft.data.store.intensity import quantised, window_of
 from sam2ft.data.store.slice_metadata import distance_disagreements, in_short
 from sam2ft.data.store.split import SPLITS, split_by_fractions, split_from_file
@@ -27,7 +27,7 @@ STORED, UNCHANGED, REFUSED = "stored", "unchanged", "refused"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class VolumeOutcome:
     """What became of one volume."""
 
     key: VolumeKey
@@ -36,16 +36,16 @@ class Outcome:
     reason: str = ""
 
 
-Progress = Callable[[int, int, Outcome], None]
+Progress = Callable[[int, int, VolumeOutcome], None]
 """Called after each volume: how many are done, of how many, what became of it."""
 
 
 @dataclass(frozen=True)
-class Summary:
+class PrepareSummary:
     """What `prepare_dataset` did."""
 
     store: Path
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[VolumeOutcome, ...]
     splits: Mapping[str, int]
     """Split -> number of prepared subjects."""
     unlabelled: tuple[VolumeKey, ...]
@@ -54,14 +54,16 @@ class Summary:
     """What headers say of the distance of slices against their positions, where it differs by over 1 %."""
 
     @property
-    def refused(self) -> tuple[Outcome, ...]:
+    def refused(self) -> tuple[VolumeOutcome, ...]:
         return tuple(outcome for outcome in self.outcomes if outcome.result == REFUSED)
 
     def count(self, result: str) -> int:
         return sum(outcome.result == result for outcome in self.outcomes)
 
 
-def prepare_dataset(config: DatasetConfig, base: Path, out: Path, progress: Progress, *, workers: int = 1) -> Summary:
+def prepare_dataset(
+    config: DatasetConfig, base: Path, out: Path, progress: Progress, *, workers: int = 1
+) -> PrepareSummary:
     """Make or complete the store `out` from what `config` describes; its paths are below `base`.
 
     `workers` processes share the volumes out; the store is the same for any number. Volumes that cannot be used are
@@ -88,17 +90,17 @@ def prepare_dataset(config: DatasetConfig, base: Path, out: Path, progress: Prog
     records = Store.open(out).volumes
     unlabelled = tuple(record.key for record in records if not record.label_runs)
     distances = {str(record.key): distance_disagreements(record.geometry, record.dicom) for record in records}
-    return Summary(out, tuple(outcomes), splits, unlabelled, tuple(in_short(distances)))
+    return PrepareSummary(out, tuple(outcomes), splits, unlabelled, tuple(in_short(distances)))
 
 
-def _find(config: DatasetConfig, base: Path) -> list[VolumeSource]:
+def _find(config: DatasetConfig, base: Path) -> list[VolumeFiles]:
     sources = config.sources
     if sources.is_table:
         return find_by_table(config.dataset.name, base / sources.images, base)
     return find_by_patterns(config.dataset.name, sources.images, sources.mask_pattern, sources.map_patterns, base)
 
 
-def _split(config: DatasetConfig, sources: list[VolumeSource], base: Path) -> dict[str, str]:
+def _split(config: DatasetConfig, sources: list[VolumeFiles], base: Path) -> dict[str, str]:
     """subject -> split, over all subjects found: one that is refused today does not move the others."""
     subjects = {source.key.subject for source in sources}
     split = config.split
@@ -107,7 +109,7 @@ def _split(config: DatasetConfig, sources: list[VolumeSource], base: Path) -> di
     return split_by_fractions(subjects, {"train": split.train, "val": split.val, "test": split.test}, split.seed)
 
 
-def _refuse_absent_masks(sources: list[VolumeSource]) -> None:
+def _refuse_absent_masks(sources: list[VolumeFiles]) -> None:
     if not any(source.mask.exists() for source in sources):
         folder = sources[0].mask.parent
         state = "does not exist" if not folder.is_dir() else "is empty" if not any(folder.iterdir()) else "has none"
@@ -136,21 +138,21 @@ def _alone_in(out: Path) -> Iterator[None]:
             out.rmdir()
 
 
-def _prepare_one(writer: StoreWriter, config: DatasetConfig, source: VolumeSource) -> Outcome:
+def _prepare_one(writer: StoreWriter, config: DatasetConfig, source: VolumeFiles) -> VolumeOutcome:
     try:
         for path in source.paths:
             if not path.exists():
                 raise DataError(f"{path}: no such file or folder")
         stamp = fingerprint(source, config.conversion)
         if writer.is_finished(source.key, stamp):
-            return Outcome(source.key, UNCHANGED)
+            return VolumeOutcome(source.key, UNCHANGED)
         writer.write(prepare_volume(source, config), stamp)
     except DataError as error:
-        return Outcome(source.key, REFUSED, str(error))
-    return Outcome(source.key, STORED)
+        return VolumeOutcome(source.key, REFUSED, str(error))
+    return VolumeOutcome(source.key, STORED)
 
 
-def prepare_volume(source: VolumeSource, config: DatasetConfig) -> PreparedVolume:
+def prepare_volume(source: VolumeFiles, config: DatasetConfig) -> PreparedVolume:
     """Image, mask and maps of one volume on the image's grid. Errors: DataError naming file and reason."""
     image = read_volume(source.image, config.keep)
     with _naming(source.image):

@@ -19,7 +19,7 @@ _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
 @dataclass(frozen=True)
-class VolumeSource:
+class VolumeFiles:
     """Where one volume is read from."""
 
     key: VolumeKey
@@ -32,7 +32,7 @@ class VolumeSource:
         return (self.image, self.mask, *(self.maps[name] for name in sorted(self.maps)))
 
 
-def find_by_patterns(dataset: str, images: str, masks: str, maps: Mapping[str, str], base: Path) -> list[VolumeSource]:
+def find_by_patterns(dataset: str, images: str, masks: str, maps: Mapping[str, str], base: Path) -> list[VolumeFiles]:
     """One source per file or folder that `images` matches, sorted by key; masks and maps follow from its names.
 
     A pattern is a path below `base` with {subject}, and {volume} where subjects have several. Errors: ConfigError for
@@ -50,7 +50,7 @@ def find_by_patterns(dataset: str, images: str, masks: str, maps: Mapping[str, s
     for path, names in _matches(base, images):
         key = VolumeKey(dataset, names["subject"], names.get("volume", DEFAULT_VOLUME))
         map_paths = {name: base / _filled(pattern, key) for name, pattern in maps.items()}
-        sources.append(VolumeSource(key, path, base / _filled(masks, key), map_paths))
+        sources.append(VolumeFiles(key, path, base / _filled(masks, key), map_paths))
     if not sources:
         raise DataError(f"sources.images: nothing matches {base / images}")
     return _checked(sources, f"sources.images: {images}")
@@ -104,7 +104,7 @@ def _expression(component: str, most: str) -> str:
     return "".join([*pieces, re.escape(component[last:])])
 
 
-def find_by_table(dataset: str, table: Path, base: Path) -> list[VolumeSource]:
+def find_by_table(dataset: str, table: Path, base: Path) -> list[VolumeFiles]:
     """One source per line of a CSV with the columns subject, image, mask, and where needed volume and map_<name>.
 
     Paths are below `base`. Errors: DataError naming the file, and the line of what is wrong.
@@ -128,13 +128,13 @@ def find_by_table(dataset: str, table: Path, base: Path) -> list[VolumeSource]:
                 raise DataError(f"{table}:{number}: {', '.join(empty)} is empty")
             key = VolumeKey(dataset, line["subject"], line.get("volume", DEFAULT_VOLUME))
             maps = {name[4:]: base / line[name] for name in columns if name.startswith("map_")}
-            sources.append(VolumeSource(key, base / line["image"], base / line["mask"], maps))
+            sources.append(VolumeFiles(key, base / line["image"], base / line["mask"], maps))
     if not sources:
         raise DataError(f"{table}: no line below the header")
     return _checked(sources, str(table))
 
 
-def _checked(sources: list[VolumeSource], where: str) -> list[VolumeSource]:
+def _checked(sources: list[VolumeFiles], where: str) -> list[VolumeFiles]:
     """`sources` sorted by key. Errors: DataError when two have one key."""
     ordered = sorted(sources, key=lambda source: source.key)
     for first, second in pairwise(ordered):
@@ -143,7 +143,7 @@ def _checked(sources: list[VolumeSource], where: str) -> list[VolumeSource]:
     return ordered
 
 
-def fingerprint(source: VolumeSource, settings: Mapping[str, Any]) -> str:
+def fingerprint(source: VolumeFiles, settings: Mapping[str, Any]) -> str:
     """Changes when a source file is replaced (path, size, modification time) or a setting is another."""
     files = [path for given in source.paths for path in (sorted(given.rglob("*")) if given.is_dir() else [given])]
     stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.is_file()]

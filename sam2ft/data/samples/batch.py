@@ -14,7 +14,7 @@ from sam2ft.core.keys import SliceKey
 from sam2ft.core.prompts import Prompts, joined_prompts
 
 
-class Draw(NamedTuple):
+class SampleDraw(NamedTuple):
     """What a sampler asks for: slice `position` of the dataset as it is in `epoch`; weight 0 fills up a rank's step."""
 
     position: int

@@ -27,7 +27,7 @@ from sam2ft.core.prompts import (
     shifted_box,
 )
 from sam2ft.data.samples.augment import Augmentation
-from sam2ft.data.samples.batch import Draw, Sample, to_model_frame
+from sam2ft.data.samples.batch import Sample, SampleDraw, to_model_frame
 from sam2ft.data.samples.instances import (
     Instance,
     choose,
@@ -85,8 +85,8 @@ class SliceDataset(torch.utils.data.Dataset[Sample]):
     def set_epoch(self, epoch: int) -> None:
         self._epoch = epoch
 
-    def __getitem__(self, item: int | Draw) -> Sample:
-        wanted = item if isinstance(item, Draw) else Draw(item, self._epoch)
+    def __getitem__(self, item: int | SampleDraw) -> Sample:
+        wanted = item if isinstance(item, SampleDraw) else SampleDraw(item, self._epoch)
         key = self.keys[wanted.position]
         store = self._stores[key.dataset]
         image_yx = unit_image(store.image(key.volume_key)[key.index])

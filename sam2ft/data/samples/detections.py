@@ -27,7 +27,7 @@ COLUMNS = ("dataset", *NEEDED, "score")
 _SHOWN = 8
 
 
-class Detection(NamedTuple):
+class DetectedBox(NamedTuple):
     """One box of a detector."""
 
     label: int
@@ -35,10 +35,10 @@ class Detection(NamedTuple):
     """Inside the picture, ORIGINAL frame."""
 
 
-Detections = Mapping[SliceKey, Sequence[Detection]]
+Detections = Mapping[SliceKey, Sequence[DetectedBox]]
 
 
-def read_detections(path: Path, stores: Sequence[Store]) -> dict[SliceKey, tuple[Detection, ...]]:
+def read_detections(path: Path, stores: Sequence[Store]) -> dict[SliceKey, tuple[DetectedBox, ...]]:
     """The boxes of a file by slice, in the order of the file. A box is clipped to its picture.
 
     Errors: DataError naming the file and the lines (JSON: the entries) with an unknown or missing column, a volume that
@@ -46,7 +46,7 @@ def read_detections(path: Path, stores: Sequence[Store]) -> dict[SliceKey, tuple
     wrong order, or a box wholly outside its picture.
     """
     known = _Known.of(stores)
-    found: dict[SliceKey, list[Detection]] = {}
+    found: dict[SliceKey, list[DetectedBox]] = {}
     problems: list[str] = []
     for where, values in _rows(path):
         try:
@@ -117,7 +117,7 @@ class _Known:
         by_name = {(record.key.dataset, record.key.subject, record.key.volume): record for record in records}
         return cls({store.name: store.labels for store in stores}, by_name)
 
-    def detection(self, values: Mapping[str, Any]) -> tuple[SliceKey, Detection]:
+    def detection(self, values: Mapping[str, Any]) -> tuple[SliceKey, DetectedBox]:
         """Errors: DataError without its place."""
         dataset = self._dataset(values.get("dataset"))
         name = (dataset, str(values["subject"]), str(values["volume"]))
@@ -134,7 +134,7 @@ class _Known:
         clipped = Box(max(x0, 0), max(y0, 0), min(x1, width - 1), min(y1, height - 1))
         if clipped.x0 > clipped.x1 or clipped.y0 > clipped.y1:
             raise DataError(f"box {x0} {y0} {x1} {y1}: wholly outside the picture of {width} x {height} pixels")
-        return record.key.slice(index), Detection(_label(self.labels[dataset], values["label"]), clipped)
+        return record.key.slice(index), DetectedBox(_label(self.labels[dataset], values["label"]), clipped)
 
     def _dataset(self, name: Any) -> str:
         if not name and len(self.labels) == 1:
@@ -164,18 +164,18 @@ def _label(labels: LabelTable, value: Any) -> int:
 # --- whose a box is ---------------------------------------------------------------------------------------------------
 
 
-def around_labels(detections: Sequence[Detection]) -> list[Detection]:
+def around_labels(detections: Sequence[DetectedBox]) -> list[DetectedBox]:
     """One box around all boxes of each label (`eval.instances: per_label`), in the order of the labels."""
     joined = []
     for label in sorted({one.label for one in detections}):
         corners = np.array([one.box for one in detections if one.label == label])
         low, high = corners.min(axis=0), corners.max(axis=0)
-        joined.append(Detection(label, Box(int(low[0]), int(low[1]), int(high[2]), int(high[3]))))
+        joined.append(DetectedBox(label, Box(int(low[0]), int(low[1]), int(high[2]), int(high[3]))))
     return joined
 
 
 def assigned(
-    instances: Sequence[Instance], detections: Sequence[Detection], shape_yx: tuple[int, int]
+    instances: Sequence[Instance], detections: Sequence[DetectedBox], shape_yx: tuple[int, int]
 ) -> list[tuple[Instance, Box | None]]:
     """Every instance with the box that found it (None: missed), and boxes that found none, each with an empty instance.
 

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from sam2ft.core.keys import SliceKey
-from sam2ft.data.samples.batch import Batch, Draw, Sample, collate
+from sam2ft.data.samples.batch import Batch, Sample, SampleDraw, collate
 from sam2ft.data.samples.dataset import SliceDataset
 
 
@@ -83,7 +83,7 @@ class ShardedBatches:
             return self._fixed
         return epoch_order(self._keys, self._seed, self._epoch, balanced=self._balanced)
 
-    def __iter__(self) -> Iterator[list[Draw]]:
+    def __iter__(self) -> Iterator[list[SampleDraw]]:
         order = self._order()
         size, world = self._settings.batch_size, self._settings.world_size
         mine: list[int] = order[-1:]
@@ -93,7 +93,7 @@ class ShardedBatches:
             work = order[first : first + size]
             mine, weight = (work, 1.0) if work else (mine[-1:], 0.0)
             if number >= self._skip:
-                yield [Draw(index, self._epoch, weight) for index in mine]
+                yield [SampleDraw(index, self._epoch, weight) for index in mine]
 
 
 class EpochBatches:

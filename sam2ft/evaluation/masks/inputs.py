@@ -47,10 +47,11 @@ def find_predictions(predictions: Path, records: Sequence[VolumeRecord]) -> Foun
         what = "no such file or folder" if not predictions.exists() else "neither a folder nor a .csv table"
         raise DataError(f"{predictions}: {what}")
     if lacking := [str(record.key) for record in records if record.key not in found.paths]:
-        others = f" (masks here of no such volume: {listed(found.others)})" if found.others else ""
+        others = f" (masks here of no such volume: {listed_names(found.others)})" if found.others else ""
         raise DataError(
-            f"{predictions}: no prediction of {len(lacking)} of {len(records)} volumes: {listed(lacking)}; expected "
-            f"files such as {records[0].key.file_stem}.nii.gz, or a table with columns subject, volume, path{others}"
+            f"{predictions}: no prediction of {len(lacking)} of {len(records)} volumes: {listed_names(lacking)}; "
+            f"expected files such as {records[0].key.file_stem}.nii.gz, or a table with columns subject, volume, path"
+            f"{others}"
         )
     return found
 
@@ -148,7 +149,7 @@ def digest(path: Path) -> str:
     return sha256_file(path)
 
 
-def listed(names: Sequence[str]) -> str:
+def listed_names(names: Sequence[str]) -> str:
     """The first few of them."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more

@@ -21,10 +21,10 @@ from sam2ft.data.images.volumes import read_volume
 from sam2ft.data.store.metadata import GRID_FIELDS
 from sam2ft.data.store.slice_metadata import MetadataSource
 from sam2ft.data.store.store import Store, VolumeRecord
-from sam2ft.evaluation.masks.inputs import digest, find_predictions, listed, read_prediction, relabelled, stem
+from sam2ft.evaluation.masks.inputs import digest, find_predictions, listed_names, read_prediction, relabelled, stem
 from sam2ft.evaluation.masks.settings import Scoring
 from sam2ft.evaluation.outputs.pictures import draw_pictures
-from sam2ft.evaluation.outputs.tables import with_cohort, write_cohort
+from sam2ft.evaluation.outputs.tables import with_cohort, write_cohort_tables
 from sam2ft.metrics.counts import LabelMap
 from sam2ft.metrics.factory import load_metrics, metrics_with_met_needs
 from sam2ft.metrics.measurement import Metric
@@ -135,7 +135,7 @@ def score_store(
         raise DataError(f"{data}: split {split} has no volume")
     found = find_predictions(predictions, records)
     if found.others:
-        print(f"not scored, of no volume of split {split}: {listed(found.others)}", file=sys.stderr)
+        print(f"not scored, of no volume of split {split}: {listed_names(found.others)}", file=sys.stderr)
 
     cases = []
     for record in records:
@@ -222,7 +222,7 @@ def _rows_of(scoring: Scoring, case: _Case) -> _CaseRows:
 def _write(evaluation: EvalLayout, scores: _Scores, draw: Callable[[], None] | None = None) -> Scored:
     """Every table, the wide views and pictures, then `_SUCCESS` with the digests of the tables."""
     evaluation.success.unlink(missing_ok=True)
-    tables = write_cohort(evaluation, scores.tables)
+    tables = write_cohort_tables(evaluation, scores.tables)
     if draw is not None:
         draw()
     write_json(evaluation.success, {"run": scores.run, "eval": scores.eval, **scores.about, "tables": tables})

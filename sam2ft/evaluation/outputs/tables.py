@@ -19,7 +19,7 @@ def write_tables(evaluation: EvalLayout, tables: Mapping[str, Iterable[Row]]) ->
 
     Biomarker tables are written when a biomarker was asked for.
     """
-    return write_cohort(evaluation, with_cohort(tables))
+    return write_cohort_tables(evaluation, with_cohort(tables))
 
 
 def with_cohort(tables: Mapping[str, Iterable[Row]]) -> dict[str, Iterable[Row]]:
@@ -33,7 +33,7 @@ def with_cohort(tables: Mapping[str, Iterable[Row]]) -> dict[str, Iterable[Row]]
     return {name: rows for name, rows in tidy.items() if rows or not name.startswith("biomarker")}
 
 
-def write_cohort(evaluation: EvalLayout, tidy: Mapping[str, Iterable[Row]]) -> dict[str, str]:
+def write_cohort_tables(evaluation: EvalLayout, tidy: Mapping[str, Iterable[Row]]) -> dict[str, str]:
     """Write what `with_cohort` made, and the wide views of it. Returns the tidy tables' sha256 by name."""
     for name, rows in tidy.items():
         if isinstance(rows, RowFiles):

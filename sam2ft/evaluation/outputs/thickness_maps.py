@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from sam2ft.config.schema.datamodule import Metric as MetricSection
+from sam2ft.config.schema.datamodule import MetricSection
 from sam2ft.core.files import replacing
 from sam2ft.core.keys import path_component
 from sam2ft.data.images.volumes import read_on_grid

@@ -12,7 +12,7 @@ from torch import Tensor
 from sam2ft.config.schema.evaluation_checks import EvaluationSection
 from sam2ft.core.keys import SliceKey
 from sam2ft.core.prompts import Box, Prompts
-from sam2ft.data.samples.detections import Detection
+from sam2ft.data.samples.detections import DetectedBox
 from sam2ft.data.samples.slices import SliceView
 from sam2ft.evaluation.prediction.composition import Composition
 from sam2ft.evaluation.protocols import Target, model_frame_prompts, passes_of, prompt_box, targets_of
@@ -74,7 +74,7 @@ class SlicePredictor:
         self.passes = passes_of(section)
 
     def prepared(
-        self, view: SliceView, label_ids: Sequence[int], detections: Sequence[Detection] = ()
+        self, view: SliceView, label_ids: Sequence[int], detections: Sequence[DetectedBox] = ()
     ) -> PreparedSlice:
         """The prompts of a slice; its image ready to be moved to the device without waiting."""
         height, width = view.reference_yx.shape

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from sam2ft.config.schema.datamodule import Metric as MetricSection
+from sam2ft.config.schema.datamodule import MetricSection
 from sam2ft.core.errors import DataError, UserError
 from sam2ft.core.labels import LabelTable
 from sam2ft.data.store.slice_metadata import MetadataSource, in_short

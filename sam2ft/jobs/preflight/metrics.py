@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sam2ft.config.schema.datamodule import Metric as MetricSection
+from sam2ft.config.schema.datamodule import MetricSection
 from sam2ft.core.errors import DataError, UserError
 from sam2ft.core.labels import LabelTable
 from sam2ft.data.store.slice_metadata import MetadataSource
 from sam2ft.data.store.store import VolumeRecord
 from sam2ft.metrics.factory import load_metrics, measured_labels, unmet_needs
 from sam2ft.metrics.measurement import Metric, can_do_without_bone
-from sam2ft.metrics.plugins import OutsideMetric
+from sam2ft.metrics.plugins import PluginMetric
 
 FUNC, TISSUES = "datamodule.metric.func", "datamodule.metric.tissues"
 
@@ -67,12 +67,12 @@ def _without_bones(metric: Metric, labels: LabelTable, chosen: MetricSection) ->
 
 
 def _tried(metric: Metric, record: VolumeRecord, metadata: MetadataSource) -> Iterator[Found]:
-    if not isinstance(metric, OutsideMetric):
+    if not isinstance(metric, PluginMetric):
         return
-    from sam2ft.metrics.plugin_check import probe  # scores, and so imports scipy
+    from sam2ft.metrics.plugin_check import try_plugin  # scores, and so imports scipy
 
     try:
-        yield from ((FUNC, message, True) for message in probe(metric, _fields(metric, record, metadata)))
+        yield from ((FUNC, message, True) for message in try_plugin(metric, _fields(metric, record, metadata)))
     except UserError as error:
         yield FUNC, f"tried on made-up masks: {error}", False
 

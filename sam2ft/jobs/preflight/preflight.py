@@ -8,7 +8,7 @@ from sam2ft.config.identity import baseline_id, eval_id, run_id
 from sam2ft.config.load_experiment import LoadedExperiment
 from sam2ft.config.schema.evaluation_checks import unavailable_in_evaluation
 from sam2ft.config.schema.experiment import Experiment
-from sam2ft.config.sweep.points import Point
+from sam2ft.config.sweep.points import SweepPoint
 from sam2ft.core.errors import Problem, ProblemsError
 from sam2ft.core.files import DigestCache
 from sam2ft.jobs.preflight.data import DataChecker
@@ -26,7 +26,7 @@ FillResources = Callable[[Experiment], Resources]
 class ResolvedPoint:
     """One point with its ids; None while a store or weights are not there yet (dry run only)."""
 
-    point: Point
+    point: SweepPoint
     baseline: bool
     resources: Resources
     run_id: str | None
@@ -115,7 +115,7 @@ class _Checker:
     def problem(self, key: str, message: str, *, warning: bool = False) -> None:
         self.findings.add(Problem(self.loaded.where(key), key, message), warning=warning)
 
-    def point(self, point: Point) -> ResolvedPoint:
+    def point(self, point: SweepPoint) -> ResolvedPoint:
         experiment, asked = point.experiment, self.fill(point.experiment)
         for key, message in unavailable_in_evaluation(experiment.eval):
             self.problem(key, message)
@@ -136,7 +136,7 @@ class _Checker:
     def baseline(self, index: int) -> ResolvedPoint:
         """The initial weights of the first point, evaluated as it is."""
         first = self.loaded.points[0]
-        point = Point(index, BASELINE, (), first.experiment)
+        point = SweepPoint(index, BASELINE, (), first.experiment)
         data, weights = self._data.of(first.experiment), self._weights(first.experiment)
         run = baseline_id(first.experiment, weights_sha256=weights, code_version=self.code) if weights else None
         evaluation = eval_id(first.experiment, data.eval_split, data.files) if data is not None else None

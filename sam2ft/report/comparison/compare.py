@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-from sam2ft.core.tables.columns import Column, integer, number, text
+from sam2ft.core.tables.columns import Column, integer_column, number_column, text_column
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, Row, Table, Value
 
 MEASURES = ("dice_slice_mean", "dice", "iou_slice_mean", "iou")
@@ -43,7 +43,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class ComparedEvaluation:
     """What was evaluated, and how."""
 
     eval: str
@@ -52,15 +52,15 @@ class Evaluation:
     protocol: str
 
 
-NOT_EVALUATED = Evaluation("", "", "", "")
+NOT_EVALUATED = ComparedEvaluation("", "", "", "")
 
 
 @dataclass(frozen=True)
-class Line:
+class ComparisonRow:
     """A point evaluated on one dataset, split and protocol; empty `scores` when it was not evaluated yet."""
 
     point: PointRun
-    evaluation: Evaluation = NOT_EVALUATED
+    evaluation: ComparedEvaluation = NOT_EVALUATED
     scores: Mapping[str, Score] = field(default_factory=dict)
     deltas: Mapping[str, float] = field(default_factory=dict)
     """Difference of means to the baseline, where it was evaluated on as many subjects in the same way."""
@@ -72,7 +72,7 @@ class Line:
 class Comparison:
     """All lines, the baseline first, then points by index."""
 
-    lines: tuple[Line, ...]
+    lines: tuple[ComparisonRow, ...]
     best: str | None
     """run_id of the best point by validation, or None."""
     choice: str
@@ -129,7 +129,7 @@ def _evaluation(row: Row) -> tuple[Value, ...]:
     return (*(row[name] for name in _EVALUATION), row["measure"])
 
 
-def _lines(point: PointRun, own_rows: Sequence[Row], baseline_rows: Sequence[Row]) -> list[Line]:
+def _lines(point: PointRun, own_rows: Sequence[Row], baseline_rows: Sequence[Row]) -> list[ComparisonRow]:
     overall = [row for row in own_rows if row["measure"] in MEASURES]
     references = {_evaluation(row): row for row in baseline_rows}
     evaluations = sorted({tuple(str(row[name]) for name in _EVALUATION) for row in overall})
@@ -140,8 +140,8 @@ def _lines(point: PointRun, own_rows: Sequence[Row], baseline_rows: Sequence[Row
         deltas = _deltas(rows, references)
         missed, spurious = (max(_count(row, name) for row in rows) for name in ("n_missed", "n_spurious"))
         named = dict(zip(_EVALUATION, evaluation, strict=True))
-        lines.append(Line(point, Evaluation(**named), scores, deltas, missed, spurious))
-    return lines or [Line(point)]
+        lines.append(ComparisonRow(point, ComparedEvaluation(**named), scores, deltas, missed, spurious))
+    return lines or [ComparisonRow(point)]
 
 
 def _deltas(rows: Sequence[Row], references: Mapping[tuple[Value, ...], Row]) -> dict[str, float]:
@@ -182,10 +182,10 @@ def _score_columns() -> list[Column]:
     columns = []
     for measure, what in words.items():
         columns += [
-            number(measure, f"{what}: mean over labels, then subjects", "1"),
-            number(f"{measure}_ci_low", "its 95 % confidence interval, lower end", "1"),
-            number(f"{measure}_ci_high", "upper end", "1"),
-            number(f"{measure}_delta", "difference to the baseline; empty unless both have the same n", "1"),
+            number_column(measure, f"{what}: mean over labels, then subjects", "1"),
+            number_column(f"{measure}_ci_low", "its 95 % confidence interval, lower end", "1"),
+            number_column(f"{measure}_ci_high", "upper end", "1"),
+            number_column(f"{measure}_delta", "difference to the baseline; empty unless both have the same n", "1"),
         ]
     return columns
 
@@ -193,25 +193,25 @@ def _score_columns() -> list[Column]:
 COMPARE = Table(
     "compare",
     (
-        integer("point", "index of the point in the sweep; empty = baseline"),
-        text("run", "run_id"),
-        text("eval", "eval_id; empty when there is no finished evaluation"),
-        text("dataset", "name of the prepared store"),
-        text("split", "train, val or test"),
-        text("protocol", "how the model was prompted, with parameters"),
+        integer_column("point", "index of the point in the sweep; empty = baseline"),
+        text_column("run", "run_id"),
+        text_column("eval", "eval_id; empty when there is no finished evaluation"),
+        text_column("dataset", "name of the prepared store"),
+        text_column("split", "train, val or test"),
+        text_column("protocol", "how the model was prompted, with parameters"),
     ),
     (
-        text("name", "name of the point"),
-        text("overrides", "what the sweep changed, `key=value` separated by `; `"),
-        text("state", "done, failed, or where the run stands"),
-        text("reason", "why it is not done"),
-        integer("best", "1 for the point with the best validation value, else 0"),
-        integer("best_epoch", "0-based epoch that best.pt holds"),
-        text("monitor", "validation value by which epoch and point were chosen"),
-        number("validation", "its value at the best epoch"),
-        integer("n", "subjects behind the means"),
-        integer("n_missed", "missed labels, counted as 0, summed over labels"),
-        integer("n_spurious", "spurious labels, counted as 0, summed over labels"),
+        text_column("name", "name of the point"),
+        text_column("overrides", "what the sweep changed, `key=value` separated by `; `"),
+        text_column("state", "done, failed, or where the run stands"),
+        text_column("reason", "why it is not done"),
+        integer_column("best", "1 for the point with the best validation value, else 0"),
+        integer_column("best_epoch", "0-based epoch that best.pt holds"),
+        text_column("monitor", "validation value by which epoch and point were chosen"),
+        number_column("validation", "its value at the best epoch"),
+        integer_column("n", "subjects behind the means"),
+        integer_column("n_missed", "missed labels, counted as 0, summed over labels"),
+        integer_column("n_spurious", "spurious labels, counted as 0, summed over labels"),
         *_score_columns(),
     ),
     "One row per point and evaluation; the best point is chosen by `validation` only.",

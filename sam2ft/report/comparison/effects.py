@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sam2ft.report.comparison.compare import MEASURES, Comparison, Evaluation, Line, value_text
+from sam2ft.report.comparison.compare import MEASURES, ComparedEvaluation, Comparison, ComparisonRow, value_text
 
 SEED = "experiment.seed"
 SUBJECTS = "datamodule.max_subject_set"
@@ -34,7 +34,7 @@ class SeedGroup:
     """What their names share: the overrides without the seed."""
     overrides: Overrides
     runs: tuple[str, ...]
-    evaluation: Evaluation
+    evaluation: ComparedEvaluation
     validation: Spread | None
     scores: Mapping[str, Spread]
     """By measure: of the points' means over subjects."""
@@ -56,7 +56,7 @@ class MainEffect:
     """A setting of the sweep, and the mean of a measure over all points with each of its values."""
 
     key: str
-    evaluation: Evaluation
+    evaluation: ComparedEvaluation
     measure: str
     levels: tuple[Level, ...]
 
@@ -78,7 +78,7 @@ class LearningCurve:
 
     name: str
     """The other overrides; empty where there are none."""
-    evaluation: Evaluation
+    evaluation: ComparedEvaluation
     measure: str
     points: tuple[CurvePoint, ...]
     """At least two, by increasing number of subjects."""
@@ -103,7 +103,7 @@ def main_effects(comparison: Comparison, measure: str = "dice_slice_mean") -> tu
     A mean over unlike points where the sweep is no full grid: the number of points stands beside each.
     """
     found = []
-    for evaluation, lines in _by(_trained(comparison), lambda line: Evaluation("", *_how(line))):
+    for evaluation, lines in _by(_trained(comparison), lambda line: ComparedEvaluation("", *_how(line))):
         for key in comparison.override_keys:
             having = [line for line in lines if key in dict(line.point.overrides) and measure in line.scores]
             by_value = _by(having, lambda line, key=key: value_text(dict(line.point.overrides)[key]))  # type: ignore[misc]
@@ -138,27 +138,27 @@ def learning_curves(
     return tuple(found)
 
 
-def _trained(comparison: Comparison) -> list[Line]:
+def _trained(comparison: Comparison) -> list[ComparisonRow]:
     """Lines with numbers, without the baseline; a run that stands for several points counts once per evaluation."""
-    lines: dict[tuple[str, Evaluation], Line] = {}
+    lines: dict[tuple[str, ComparedEvaluation], ComparisonRow] = {}
     for line in comparison.lines:
         if line.scores and line.point.index is not None:
             lines.setdefault((line.point.run, line.evaluation), line)
     return list(lines.values())
 
 
-def _by(lines: Iterable[Line], key: Callable[[Line], T]) -> list[tuple[T, list[Line]]]:
-    groups: dict[T, list[Line]] = {}
+def _by(lines: Iterable[ComparisonRow], key: Callable[[ComparisonRow], T]) -> list[tuple[T, list[ComparisonRow]]]:
+    groups: dict[T, list[ComparisonRow]] = {}
     for line in lines:
         groups.setdefault(key(line), []).append(line)
     return list(groups.items())
 
 
-def _how(line: Line) -> tuple[str, str, str]:
+def _how(line: ComparisonRow) -> tuple[str, str, str]:
     return line.evaluation.dataset, line.evaluation.split, line.evaluation.protocol
 
 
-def _without(line: Line, *keys: str) -> Overrides:
+def _without(line: ComparisonRow, *keys: str) -> Overrides:
     # As text: an override may be a mapping, which is no part of a key.
     return tuple((key, value_text(value)) for key, value in line.point.overrides if key not in keys)
 
@@ -173,16 +173,16 @@ def _spread(numbers: Sequence[float]) -> Spread:
     return Spread(math.fsum(numbers) / len(numbers), sd, len(numbers))
 
 
-def _of_measure(lines: Sequence[Line], measure: str) -> Spread | None:
+def _of_measure(lines: Sequence[ComparisonRow], measure: str) -> Spread | None:
     means = [line.scores[measure].mean for line in lines if measure in line.scores]
     return _spread(means) if means else None
 
 
-def _members(lines: Sequence[Line], measure: str) -> tuple[tuple[str, float], ...]:
+def _members(lines: Sequence[ComparisonRow], measure: str) -> tuple[tuple[str, float], ...]:
     return tuple((line.point.name, line.scores[measure].mean) for line in lines if measure in line.scores)
 
 
-def _validation(lines: Sequence[Line]) -> Spread | None:
+def _validation(lines: Sequence[ComparisonRow]) -> Spread | None:
     """None where points watch different validation values: their mean would mean nothing."""
     if len({(line.point.monitor, line.point.mode) for line in lines}) != 1:
         return None
@@ -190,7 +190,7 @@ def _validation(lines: Sequence[Line]) -> Spread | None:
     return _spread(values) if values else None
 
 
-def _size(line: Line, num_subjects: Mapping[str, int]) -> int | None:
+def _size(line: ComparisonRow, num_subjects: Mapping[str, int]) -> int | None:
     asked = dict(line.point.overrides)[SUBJECTS]
     known = num_subjects.get(line.point.run)
     if known is not None:
@@ -198,7 +198,7 @@ def _size(line: Line, num_subjects: Mapping[str, int]) -> int | None:
     return asked if isinstance(asked, int) and not isinstance(asked, bool) else None
 
 
-def _curve_point(size: int, lines: Sequence[Line], measure: str) -> CurvePoint:
+def _curve_point(size: int, lines: Sequence[ComparisonRow], measure: str) -> CurvePoint:
     scores = [line.scores[measure] for line in lines]
     lows, highs = ([getattr(score, end) for score in scores] for end in ("ci_low", "ci_high"))
     return CurvePoint(size, _spread([score.mean for score in scores]), _mean_of(lows), _mean_of(highs))

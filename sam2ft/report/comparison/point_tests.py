@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sam2ft.core.tables.columns import MEASURE, integer, number, text
+from sam2ft.core.tables.columns import MEASURE, integer_column, number_column, text_column
 from sam2ft.core.tables.rows import Row, Table, Value
-from sam2ft.report.comparison.compare import Comparison, Evaluation
+from sam2ft.report.comparison.compare import ComparedEvaluation, Comparison
 from sam2ft.statistics.cohort import Subject, mean_of_labels_values
 from sam2ft.statistics.paired import Paired, holm, paired
 from sam2ft.statistics.ranking import Rank, ranking
@@ -14,31 +14,33 @@ from sam2ft.statistics.ranking import Rank, ranking
 POINT_TESTS = Table(
     "point_tests",
     (
-        integer("point", "index of the point in the sweep; empty = baseline"),
-        text("run", "run_id"),
-        text("eval", "eval_id"),
-        text("dataset", "name of the prepared store"),
-        text("split", "train, val or test"),
-        text("protocol", "how the model was prompted, with parameters"),
+        integer_column("point", "index of the point in the sweep; empty = baseline"),
+        text_column("run", "run_id"),
+        text_column("eval", "eval_id"),
+        text_column("dataset", "name of the prepared store"),
+        text_column("split", "train, val or test"),
+        text_column("protocol", "how the model was prompted, with parameters"),
         MEASURE,
     ),
     (
-        text("name", "name of the point"),
-        integer(
+        text_column("name", "name of the point"),
+        integer_column(
             "n", "subjects that every point of this dataset, split and protocol has a value of: those of the ranks"
         ),
-        number("rank", "by the mean over those subjects, 1 = highest"),
-        number("rank_median", "median rank on cohorts drawn anew from them (bootstrap)"),
-        number("rank_low", "2.5 % of those ranks are below"),
-        number("rank_high", "2.5 % of those ranks are above"),
-        number("first_share", "share of those cohorts on which this point is the best"),
-        integer("n_paired", "subjects that this point and the best by validation have a value of"),
-        number("difference", "mean over them of this point - the best by validation"),
-        number("difference_ci_low", "95 % bootstrap interval of the mean difference over subjects, lower end"),
-        number("difference_ci_high", "upper end"),
-        number("effect", "matched-pairs rank-biserial correlation of the differences: -1 = lower in every subject"),
-        number("p_wilcoxon", "Wilcoxon's signed-rank test of the differences, two-sided"),
-        number("p_holm", "the same, corrected after Holm over the points of a measure"),
+        number_column("rank", "by the mean over those subjects, 1 = highest"),
+        number_column("rank_median", "median rank on cohorts drawn anew from them (bootstrap)"),
+        number_column("rank_low", "2.5 % of those ranks are below"),
+        number_column("rank_high", "2.5 % of those ranks are above"),
+        number_column("first_share", "share of those cohorts on which this point is the best"),
+        integer_column("n_paired", "subjects that this point and the best by validation have a value of"),
+        number_column("difference", "mean over them of this point - the best by validation"),
+        number_column("difference_ci_low", "95 % bootstrap interval of the mean difference over subjects, lower end"),
+        number_column("difference_ci_high", "upper end"),
+        number_column(
+            "effect", "matched-pairs rank-biserial correlation of the differences: -1 = lower in every subject"
+        ),
+        number_column("p_wilcoxon", "Wilcoxon's signed-rank test of the differences, two-sided"),
+        number_column("p_holm", "the same, corrected after Holm over the points of a measure"),
     ),
     "One row per point, evaluation and measure (mean over labels). All are tested against the best point, chosen "
     "by validation alone; its own tests are empty.",
@@ -54,7 +56,7 @@ class PointValues:
     """One value per subject of one evaluated run."""
 
     run: str
-    evaluation: Evaluation
+    evaluation: ComparedEvaluation
     measure: str
     values: Mapping[Subject, float]
     """Means over the labels of a subject; no NaN."""
@@ -71,7 +73,7 @@ class PointValues:
     @staticmethod
     def from_json(given: Mapping[str, Any]) -> "PointValues":
         values = {(dataset, subject): value for dataset, subject, value in given["values"]}
-        return PointValues(given["run"], Evaluation(**given["evaluation"]), given["measure"], values)
+        return PointValues(given["run"], ComparedEvaluation(**given["evaluation"]), given["measure"], values)
 
 
 def point_values(volume_rows: Sequence[Row]) -> tuple[PointValues, ...]:
@@ -79,7 +81,7 @@ def point_values(volume_rows: Sequence[Row]) -> tuple[PointValues, ...]:
     found = []
     for one in mean_of_labels_values(volume_rows, MEASURES):
         if one.values:
-            evaluation = Evaluation(*(str(one.key[name]) for name in ("eval", "dataset", "split", "protocol")))
+            evaluation = ComparedEvaluation(*(str(one.key[name]) for name in ("eval", "dataset", "split", "protocol")))
             found.append(PointValues(str(one.key["run"]), evaluation, str(one.key["measure"]), one.values))
     return tuple(found)
 

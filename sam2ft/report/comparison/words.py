@@ -19,7 +19,7 @@ MEASURE_WORDS = {
 """What a measure of global.csv is called in tables and plots."""
 
 
-def number(value: float | None, digits: int = 3) -> str:
+def number_text(value: float | None, digits: int = 3) -> str:
     """`0.912`; a small or large value in powers of ten; a dash for none."""
     if value is None or value != value:  # noqa: PLR0124 (only NaN differs from itself)
         return NOTHING
@@ -39,7 +39,7 @@ def interval(score: Score | None, digits: int = 3) -> str:
     """`[0.880, 0.940]`, nothing when there is none."""
     if score is None or score.ci_low is None or score.ci_high is None:
         return ""
-    return f"[{number(score.ci_low, digits)}, {number(score.ci_high, digits)}]"
+    return f"[{number_text(score.ci_low, digits)}, {number_text(score.ci_high, digits)}]"
 
 
 def decimals(mean: float | None, significant: int = 4) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from sam2ft.core.files import read_json
-from sam2ft.report.page.content import Case, CaseLabel, Picture
+from sam2ft.report.page.content import CaseLabel, Picture, SliceCase
 from sam2ft.report.request import RunState
 
 MOST_PICTURES = 240
@@ -20,9 +20,9 @@ Assets = dict[str, bytes | Path]
 
 def cases_of(
     states: Sequence[RunState], shown: str | None, assets: Assets
-) -> tuple[tuple[Case, ...], tuple[Picture, ...]]:
+) -> tuple[tuple[SliceCase, ...], tuple[Picture, ...]]:
     """(slices, sheets of labels): all pictures of the run `shown`, a few of every other; files go into `assets`."""
-    cases: list[Case] = []
+    cases: list[SliceCase] = []
     sheets: list[Picture] = []
     others = max(1, len(states) - 1)
     ordered = sorted(states, key=lambda state: (state.planned.run_id != shown, state.planned.index))
@@ -67,12 +67,12 @@ def _pictures(
         yield entry, Picture(name, entry["caption"], size=size)
 
 
-def _case(entry: Mapping[str, Any], picture: Picture, state: RunState) -> Case:
+def _case(entry: Mapping[str, Any], picture: Picture, state: RunState) -> SliceCase:
     """Evaluations of earlier versions wrote no numbers beside the caption."""
     if "slice" not in entry:
-        return Case(picture, state.planned.name, state.planned.run_id, str(entry["caption"]))
+        return SliceCase(picture, state.planned.name, state.planned.run_id, str(entry["caption"]))
     labels = (CaseLabel(one["label"], one["name"], one["dice"], one["status"]) for one in entry["labels"])
-    return Case(
+    return SliceCase(
         picture=picture,
         point=state.planned.name,
         run=state.planned.run_id,

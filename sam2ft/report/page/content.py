@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sam2ft.core.tables.rows import Row
-from sam2ft.report.comparison.compare import Comparison, Evaluation, Score, score_of
+from sam2ft.report.comparison.compare import ComparedEvaluation, Comparison, Score, score_of
 from sam2ft.report.page.statistics import StatisticsSection
 from sam2ft.report.plots.vega import Plot
 from sam2ft.report.tables.coverage import Coverage
@@ -52,7 +52,7 @@ class CaseLabel:
 
 
 @dataclass(frozen=True)
-class Case:
+class SliceCase:
     """One slice of one point: its picture and its numbers."""
 
     picture: Picture
@@ -115,7 +115,7 @@ class LabelSection:
     """All labels of one point on one evaluation."""
 
     point: str
-    evaluation: Evaluation
+    evaluation: ComparedEvaluation
     labels: tuple[LabelResult, ...]
 
 
@@ -124,7 +124,7 @@ class AgreementSection:
     """Biomarkers of one point on one evaluation: the main definition of each."""
 
     point: str
-    evaluation: Evaluation
+    evaluation: ComparedEvaluation
     rows: tuple[Row, ...]
     """Of biomarker_global.csv."""
     plots: tuple[tuple[Plot, ...], ...] = ()
@@ -164,7 +164,7 @@ class ReportData:
     agreement: tuple[AgreementSection, ...] = ()
     label_sheets: tuple[Picture, ...] = ()
     """Per label its worst, median and best slices, cut out."""
-    cases: tuple[Case, ...] = ()
+    cases: tuple[SliceCase, ...] = ()
     """Slices with pictures, by point, the best point first, its worst slices first."""
     failures: tuple[Failure, ...] = ()
     problems: tuple[str, ...] = ()
@@ -209,7 +209,7 @@ def agreement_sections(point: str, run: str, biomarker_rows: Sequence[Row]) -> t
 
     Rows of tissues that nothing was measured on (T2 of a bone) are left out; who has the pairs adds the charts.
     """
-    found: dict[Evaluation, list[Row]] = {}
+    found: dict[ComparedEvaluation, list[Row]] = {}
     for row in biomarker_rows:
         main = MAIN_DEFINITIONS.get(str(row["biomarker"]))
         measured = any(row[name] for name in ("n", "n_missed", "n_spurious"))
@@ -220,7 +220,7 @@ def agreement_sections(point: str, run: str, biomarker_rows: Sequence[Row]) -> t
 
 
 def label_scores(
-    names: Mapping[str, str], roles: Mapping[str, str], global_rows: Sequence[Row], evaluation: Evaluation
+    names: Mapping[str, str], roles: Mapping[str, str], global_rows: Sequence[Row], evaluation: ComparedEvaluation
 ) -> list[LabelScores]:
     """What `result_plots.label_plot` draws: every labelled row of `evaluation`, of the runs in `names`.
 
@@ -239,7 +239,7 @@ def label_scores(
     return sorted(found, key=lambda one: (one.label, LABEL_MEASURES.index(one.measure), one.run))
 
 
-def _alike(row: Row, evaluation: Evaluation) -> bool:
+def _alike(row: Row, evaluation: ComparedEvaluation) -> bool:
     """Made on the same data in the same way; eval_ids of runs differ with the model."""
     return (row["dataset"], row["split"], row["protocol"]) == (
         evaluation.dataset,
@@ -259,7 +259,7 @@ def _scores(rows: Mapping[str, Row]) -> dict[str, Score]:
 
 
 def _rows_by_label(
-    global_rows: Sequence[Row], run: str, evaluation: Evaluation
+    global_rows: Sequence[Row], run: str, evaluation: ComparedEvaluation
 ) -> dict[tuple[int, str], dict[str, Row]]:
     found: dict[tuple[int, str], dict[str, Row]] = {}
     for row in global_rows:
@@ -278,5 +278,5 @@ def _is_of_label(row: Row) -> bool:
     return row["label"] not in (None, "")
 
 
-def _evaluation(row: Row) -> Evaluation:
-    return Evaluation(str(row["eval"]), str(row["dataset"]), str(row["split"]), str(row["protocol"]))
+def _evaluation(row: Row) -> ComparedEvaluation:
+    return ComparedEvaluation(str(row["eval"]), str(row["dataset"]), str(row["split"]), str(row["protocol"]))

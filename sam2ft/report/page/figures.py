@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sam2ft.core.files import read_json, write_text
 from sam2ft.core.tables.rows import Row
-from sam2ft.report.comparison.compare import Evaluation
+from sam2ft.report.comparison.compare import ComparedEvaluation
 from sam2ft.report.comparison.words import MEASURE_WORDS
 from sam2ft.report.layout import ReportLayout
 from sam2ft.report.page.content import SubjectScores, label_scores
@@ -31,7 +31,7 @@ class ResultPlots:
 
 
 def result_plots(
-    gathered: Gathered, shown: str | None, baseline: str | None, evaluation: Evaluation | None
+    gathered: Gathered, shown: str | None, baseline: str | None, evaluation: ComparedEvaluation | None
 ) -> ResultPlots:
     """Of the run that is shown, with the baseline beside it; `evaluation` is that of the labels' plots."""
     names, tables = gathered.names, gathered.tables
@@ -58,7 +58,7 @@ def _some(plot: Plot | None) -> tuple[Plot, ...]:
 
 
 def _of_subjects(
-    volume_rows: Sequence[Row], run: str, point: str, role: str, evaluation: Evaluation
+    volume_rows: Sequence[Row], run: str, point: str, role: str, evaluation: ComparedEvaluation
 ) -> list[SubjectScores]:
     """Every labelled measure of the volumes of one run that were evaluated alike."""
     alike = (evaluation.dataset, evaluation.split, evaluation.protocol)

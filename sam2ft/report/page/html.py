@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from sam2ft.config.sweep.names import short_names
-from sam2ft.report.comparison.compare import Comparison, Line, Score, value_text
-from sam2ft.report.comparison.words import decimals, interval, number, row_interval, signed, unit_text
-from sam2ft.report.page.content import Case, ReportData
+from sam2ft.report.comparison.compare import Comparison, ComparisonRow, Score, value_text
+from sam2ft.report.comparison.words import decimals, interval, number_text, row_interval, signed, unit_text
+from sam2ft.report.page.content import ReportData, SliceCase
 from sam2ft.report.plots.files import page_program
 from sam2ft.report.plots.vega import json_text, page_value
 
@@ -36,7 +36,7 @@ class Scale:
         return f"{4 + 92 * (value - self.low) / span if span > 0 else 50:.1f}"
 
 
-def render(data: ReportData, program: Callable[[], str] = page_program) -> str:
+def render_page(data: ReportData, program: Callable[[], str] = page_program) -> str:
     """The page as HTML text; `program` gives what `plot_files.page_program()` does, and may remember it.
 
     Every value is escaped: label, subject and point names are whatever a data set calls them. The content security
@@ -53,7 +53,7 @@ def render(data: ReportData, program: Callable[[], str] = page_program) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "signed": signed, "interval": interval}
+    environment.filters |= {"number": number_text, "signed": signed, "interval": interval}
     environment.filters |= {"row_interval": row_interval, "decimals": decimals, "unit": unit_text}
     environment.filters |= {"value": value_text, "short_value": short_value, "link": link, "breakable": breakable}
     style, scripts = (TEMPLATES / "report.css").read_text("utf-8"), scripts_of(data, program)
@@ -112,7 +112,7 @@ def _first_places(names: Iterable[str]) -> dict[str, int]:
     return found
 
 
-def first_cases(cases: Sequence[Case]) -> Mapping[str, tuple[int, int]]:
+def first_cases(cases: Sequence[SliceCase]) -> Mapping[str, tuple[int, int]]:
     """run_id -> (place of its first case, how many it has)."""
     found: dict[str, tuple[int, int]] = {}
     for place, case in enumerate(cases, start=1):
@@ -174,7 +174,7 @@ def scale_of(comparison: Comparison) -> Scale:
     return Scale(min(ends), max(ends)) if ends else Scale(0.0, 1.0)
 
 
-def _slice_scores(line: Line) -> list[Score]:
+def _slice_scores(line: ComparisonRow) -> list[Score]:
     return [score for measure, score in line.scores.items() if measure == "dice_slice_mean"]
 
 

@@ -1,0 +1,1 @@
+"""For a paper: methods text, CLAIM checklist, model card, citations, tables in LaTeX, Markdown and Excel."""

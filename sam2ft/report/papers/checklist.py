@@ -7,8 +7,8 @@ Items are named by number and topic in our words; the wording that counts is in 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from sam2ft.report.comparison.words import interval, number
-from sam2ft.report.papers.markdown import code_text, listed, markdown_table, plain_text
+from sam2ft.report.comparison.words import interval, number_text
+from sam2ft.report.papers.markdown import code_text, escaped_text, markdown_list, markdown_table
 from sam2ft.report.papers.study import SPLITS, Study, StudyData
 
 AUTHOR = "☐ author"
@@ -38,7 +38,7 @@ TOPICS: Mapping[int, str] = {
 
 
 @dataclass(frozen=True)
-class Answer:
+class ChecklistAnswer:
     """What the runs say to an item."""
 
     text: str
@@ -58,7 +58,7 @@ def claim_checklist(study: Study) -> str:
     filled = sum(answer.whole for answer in answers.values())
     return "\n".join(
         [
-            f"# CLAIM 2024 checklist of {plain_text(study.experiment)}",
+            f"# CLAIM 2024 checklist of {escaped_text(study.experiment)}",
             "",
             f"{filled} of {len(TOPICS)} items are answered by the runs, {len(answers) - filled} in part; the marked "
             "boxes are the author's. The binding wording is in Tejani et al. 2024, doi:10.1148/ryai.240300.",
@@ -68,159 +68,161 @@ def claim_checklist(study: Study) -> str:
     )
 
 
-def _sources(study: Study) -> Answer | None:
-    names = [f"{code_text(one.name)} ({plain_text(one.anatomy)}, {one.num_subjects} subjects)" for one in study.data]
-    return Answer(f"Prepared datasets: {listed(names)}.", whole=False) if names else None
+def _sources(study: Study) -> ChecklistAnswer | None:
+    names = [f"{code_text(one.name)} ({escaped_text(one.anatomy)}, {one.num_subjects} subjects)" for one in study.data]
+    return ChecklistAnswer(f"Prepared datasets: {markdown_list(names)}.", whole=False) if names else None
 
 
-def _preprocessing(study: Study) -> Answer | None:
+def _preprocessing(study: Study) -> ChecklistAnswer | None:
     if not study.data:
         return None
     size = study.module.image_size
-    return Answer(
+    return ChecklistAnswer(
         "Intensities were windowed and scaled to 0..1 when the data were prepared; slices were resized to "
         f"{size} x {size} pixels for the model; masks were compared on the grid of the original image."
     )
 
 
-def _subsets(study: Study) -> Answer | None:
+def _subsets(study: Study) -> ChecklistAnswer | None:
     limit = study.datamodule.max_subject_set
     if not study.data:
         return None
     chosen = "All subjects of each partition were used" if limit == "full" else f"{limit} training subjects were used"
     empty = "with" if study.evaluation.include_empty_slices else "without"
-    return Answer(f"{chosen}; evaluation {empty} slices that hold no reference.")
+    return ChecklistAnswer(f"{chosen}; evaluation {empty} slices that hold no reference.")
 
 
-def _missing(study: Study) -> Answer | None:
+def _missing(study: Study) -> ChecklistAnswer | None:
     if not study.lines:
         return None
-    return Answer(
+    return ChecklistAnswer(
         "A label absent from reference and prediction is not counted; missed and spurious ones count as 0; biomarkers "
         "that cannot be measured are left out and counted beside each result.",
         whole=False,
     )
 
 
-def _acquisition(study: Study) -> Answer | None:
+def _acquisition(study: Study) -> ChecklistAnswer | None:
     found = [
-        f"{name}: {listed(plain_text(value) for value in values)}"
+        f"{name}: {markdown_list(escaped_text(value) for value in values)}"
         for one in study.data
         for name, values in one.fields.items()
     ]
-    return Answer("; ".join(found) + ".", whole=False) if found else None
+    return ChecklistAnswer("; ".join(found) + ".", whole=False) if found else None
 
 
-def _partitions(study: Study) -> Answer | None:
+def _partitions(study: Study) -> ChecklistAnswer | None:
     def counts(one: StudyData) -> str:
-        return listed(f"{split} {one.subjects[split]}" for split in SPLITS if one.subjects.get(split))
+        return markdown_list(f"{split} {one.subjects[split]}" for split in SPLITS if one.subjects.get(split))
 
     parts = [f"{code_text(one.name)}: {counts(one)} subjects (seed {one.split_seed})" for one in study.data]
-    return Answer("; ".join(parts) + ".") if parts else None
+    return ChecklistAnswer("; ".join(parts) + ".") if parts else None
 
 
-def _level(study: Study) -> Answer | None:
-    return Answer("Subject: no subject is in two partitions.") if study.data else None
+def _level(study: Study) -> ChecklistAnswer | None:
+    return ChecklistAnswer("Subject: no subject is in two partitions.") if study.data else None
 
 
-def _model(study: Study) -> Answer:
-    return Answer(f"SAM 2, {code_text(study.module.sam2_model_cfg)}; see the methods text.")
+def _model(study: Study) -> ChecklistAnswer:
+    return ChecklistAnswer(f"SAM 2, {code_text(study.module.sam2_model_cfg)}; see the methods text.")
 
 
-def _software(study: Study) -> Answer | None:
+def _software(study: Study) -> ChecklistAnswer | None:
     return (
-        Answer(listed(f"{name} {version}" for name, version in study.versions.items()) + ".")
+        ChecklistAnswer(markdown_list(f"{name} {version}" for name, version in study.versions.items()) + ".")
         if study.versions
         else None
     )
 
 
-def _initialization(study: Study) -> Answer | None:
+def _initialization(study: Study) -> ChecklistAnswer | None:
     if not study.weights_sha256:
         return None
-    return Answer(f"Weights with SHA-256 {code_text(study.weights_sha256)}.", whole=False)
+    return ChecklistAnswer(f"Weights with SHA-256 {code_text(study.weights_sha256)}.", whole=False)
 
 
-def _training(study: Study) -> Answer | None:
-    return Answer("See the methods text, section Training.") if study.trained else None
+def _training(study: Study) -> ChecklistAnswer | None:
+    return ChecklistAnswer("See the methods text, section Training.") if study.trained else None
 
 
-def _selection(study: Study) -> Answer | None:
-    return Answer(f"{plain_text(study.comparison.choice)}.") if study.comparison.best else None
+def _selection(study: Study) -> ChecklistAnswer | None:
+    return ChecklistAnswer(f"{escaped_text(study.comparison.choice)}.") if study.comparison.best else None
 
 
-def _ensembling(study: Study) -> Answer:
-    return Answer("None: one model.")
+def _ensembling(study: Study) -> ChecklistAnswer:
+    return ChecklistAnswer("None: one model.")
 
 
-def _metrics(study: Study) -> Answer | None:
+def _metrics(study: Study) -> ChecklistAnswer | None:
     return (
-        Answer(f"{listed(code_text(name) for name in study.measures)}; see the methods text.")
+        ChecklistAnswer(f"{markdown_list(code_text(name) for name in study.measures)}; see the methods text.")
         if study.measures
         else None
     )
 
 
-def _uncertainty(study: Study) -> Answer | None:
+def _uncertainty(study: Study) -> ChecklistAnswer | None:
     return (
-        Answer("95 % bootstrap intervals over subjects; see the methods text, section Statistics.")
+        ChecklistAnswer("95 % bootstrap intervals over subjects; see the methods text, section Statistics.")
         if study.lines
         else None
     )
 
 
-def _robustness(study: Study) -> Answer | None:
+def _robustness(study: Study) -> ChecklistAnswer | None:
     noise = study.evaluation.prompt_noise
     if noise is None:
         return None
-    return Answer(
-        f"Boxes moved by up to {listed(str(shift) for shift in noise.shifts)} pixels: prompt_noise_global.csv."
+    return ChecklistAnswer(
+        f"Boxes moved by up to {markdown_list(str(shift) for shift in noise.shifts)} pixels: prompt_noise_global.csv."
     )
 
 
-def _internal(study: Study) -> Answer | None:
+def _internal(study: Study) -> ChecklistAnswer | None:
     if not study.lines:
         return None
-    return Answer(f"Held-out {study.evaluation.split} subjects of the same datasets.", whole=False)
+    return ChecklistAnswer(f"Held-out {study.evaluation.split} subjects of the same datasets.", whole=False)
 
 
-def _counts(study: Study) -> Answer | None:
+def _counts(study: Study) -> ChecklistAnswer | None:
     text = [
         f"{code_text(one.name)}: {one.num_subjects} subjects, {sum(one.volumes.values())} volumes" for one in study.data
     ]
-    return Answer(f"Included: {'; '.join(text)}.", whole=False) if text else None
+    return ChecklistAnswer(f"Included: {'; '.join(text)}.", whole=False) if text else None
 
 
-def _demographics(study: Study) -> Answer | None:
+def _demographics(study: Study) -> ChecklistAnswer | None:
     def words(split: str) -> str:
-        return listed(f"{plain_text(name)} {plain_text(text)}" for name, text in study.demographics[split].items())
+        return markdown_list(
+            f"{escaped_text(name)} {escaped_text(text)}" for name, text in study.demographics[split].items()
+        )
 
     found = [f"{split}: {words(split)}" for split in SPLITS if study.demographics.get(split)]
-    return Answer("; ".join(found) + ".", whole=False) if found else None
+    return ChecklistAnswer("; ".join(found) + ".", whole=False) if found else None
 
 
-def _performance(study: Study) -> Answer | None:
+def _performance(study: Study) -> ChecklistAnswer | None:
     found = [
-        f"{plain_text(line.evaluation.dataset)} ({plain_text(line.evaluation.protocol)}): Dice per slice "
-        f"{number(score.mean)} {interval(score)} in {score.n} subjects"
+        f"{escaped_text(line.evaluation.dataset)} ({escaped_text(line.evaluation.protocol)}): Dice per slice "
+        f"{number_text(score.mean)} {interval(score)} in {score.n} subjects"
         for line in study.lines
         if (score := line.scores.get("dice_slice_mean")) is not None
     ]
-    return Answer("; ".join(found).replace("[", "\\[") + ".") if found else None
+    return ChecklistAnswer("; ".join(found).replace("[", "\\[") + ".") if found else None
 
 
-def _failures(study: Study) -> Answer | None:
+def _failures(study: Study) -> ChecklistAnswer | None:
     if not study.lines:
         return None
-    return Answer("Missed and spurious labels and the worst cases are on the report's page.", whole=False)
+    return ChecklistAnswer("Missed and spurious labels and the worst cases are on the report's page.", whole=False)
 
 
-def _availability(study: Study) -> Answer:
-    commits = f", commit {listed(code_text(commit) for commit in study.commits)}" if study.commits else ""
-    return Answer(f"Software: sam2ft {study.versions.get('sam2ft', '')}{commits}.", whole=False)
+def _availability(study: Study) -> ChecklistAnswer:
+    commits = f", commit {markdown_list(code_text(commit) for commit in study.commits)}" if study.commits else ""
+    return ChecklistAnswer(f"Software: sam2ft {study.versions.get('sam2ft', '')}{commits}.", whole=False)
 
 
-_ANSWERS: Mapping[int, Callable[[Study], Answer | None]] = {
+_ANSWERS: Mapping[int, Callable[[Study], ChecklistAnswer | None]] = {
     7: _sources,
     9: _preprocessing,
     10: _subsets,

@@ -14,7 +14,7 @@ def code_text(name: object) -> str:
     return f"{fence}{padding}{text}{padding}{fence}"
 
 
-def plain_text(name: object) -> str:
+def escaped_text(name: object) -> str:
     """A name as running text: what Markdown or HTML could read otherwise is escaped."""
     text = printable(name).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     # Headings and rules begin at the start of a line alone.
@@ -29,7 +29,7 @@ def markdown_table(heads: Sequence[str], lines: Iterable[Sequence[str]], numbers
     return "\n".join(f"| {' | '.join(cells)} |" for cells in safe) + "\n"
 
 
-def listed(words: Iterable[str]) -> str:
+def markdown_list(words: Iterable[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     found = list(words)
     return " and ".join([", ".join(found[:-1]), found[-1]]) if len(found) > 1 else "".join(found)

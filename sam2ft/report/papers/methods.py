@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from sam2ft.report.papers.citations import bibliography
-from sam2ft.report.papers.markdown import code_text, listed
+from sam2ft.report.papers.markdown import code_text, markdown_list
 from sam2ft.report.papers.study import SPLITS, Study, StudyData
 from sam2ft.statistics.bootstrap import CONFIDENCE, FEWEST_FOR_BCA, RESAMPLES
 
@@ -67,7 +67,7 @@ def _one_dataset(data: StudyData) -> Iterator[str]:
         if data.subjects.get(split)
     )
     yield f"Dataset {code_text(data.name)} ({data.anatomy}) has {data.num_subjects} subjects: {counts}."
-    yield f"The reference masks have {_count(len(data.labels), 'label')}: {listed(map(code_text, data.labels))}."
+    yield f"The reference masks have {_count(len(data.labels), 'label')}: {markdown_list(map(code_text, data.labels))}."
     if data.pixel_mm and data.slice_mm:
         yield f"Pixels are {_range(data.pixel_mm)} mm wide and slices {_range(data.slice_mm)} mm apart."
 
@@ -93,7 +93,7 @@ def _training(study: Study) -> Iterator[str]:
     trained = [f"the {words}" for words in whole] + [f"chosen tensors of the {words}" for words in some]
     if module.lora is not None:
         trained.append(f"low-rank updates (rank {module.lora.rank}) of the image encoder [@hu2022lora]")
-    yield f"We fine-tuned {listed(trained)}; everything else was frozen."
+    yield f"We fine-tuned {markdown_list(trained)}; everything else was frozen."
     loss = module.loss
     terms = [(loss.seg_loss_weight, loss.seg), (loss.ce_loss_weight, _LOSS_WORDS.get(loss.ce, loss.ce))]
     weighted = [f"{weight:g} x {_LOSS_WORDS.get(name, name)}" for weight, name in terms if weight]
@@ -109,9 +109,9 @@ def _training(study: Study) -> Iterator[str]:
     shift = study.datamodule.bbox_shift
     moved = f", each side of a box moved outward by 0 to {shift} pixels" if prompts.box and shift else ""
     asked = asked if len(asked) > 1 else [name.partition(" ")[0] for name in asked]
-    yield f"Instances were prompted by {listed(asked)}{moved}."
+    yield f"Instances were prompted by {markdown_list(asked)}{moved}."
     if study.datamodule.augmentation:
-        names = listed(f"`{one.type}`" for one in study.datamodule.augmentation)
+        names = markdown_list(f"`{one.type}`" for one in study.datamodule.augmentation)
         yield f"Images and masks were augmented together by {names} of MONAI [@cardoso2022monai]."
     yield from _choice(study)
 
@@ -152,7 +152,7 @@ def _choice(study: Study) -> Iterator[str]:
         "subjects was kept."
     )
     if study.num_points > 1:
-        keys = listed(code_text(key) for key in study.comparison.override_keys)
+        keys = markdown_list(code_text(key) for key in study.comparison.override_keys)
         yield (
             f"{study.num_points} combinations of {keys} were trained, and the one with the best validation value was "
             "chosen; the test subjects had no part in this choice."
@@ -182,7 +182,7 @@ def _evaluation(study: Study) -> Iterator[str]:
         "for whole volumes (3-D); both are reported."
     )
     if names := [words for measure, words in DISTANCES.items() if measure in study.measures]:
-        yield f"Distances between surfaces ({listed(names)}) are in 3-D [@nikolov2021surface]."
+        yield f"Distances between surfaces ({markdown_list(names)}) are in 3-D [@nikolov2021surface]."
     empty = "included" if chosen.include_empty_slices else "left out"
     yield (
         "A label that is in the reference but not in the prediction (missed), or the other way round (spurious), "
@@ -195,7 +195,7 @@ def _evaluation(study: Study) -> Iterator[str]:
 
 def _biomarkers(study: Study) -> Iterator[str]:
     for name in dict.fromkeys(name for name, _ in study.biomarkers):
-        definitions = listed(dict.fromkeys(definition for one, definition in study.biomarkers if one == name))
+        definitions = markdown_list(dict.fromkeys(definition for one, definition in study.biomarkers if one == name))
         if name in _BIOMARKERS:
             yield _BIOMARKERS[name].format(definitions=definitions)
     if study.biomarkers:
@@ -226,14 +226,14 @@ def _software(study: Study) -> Iterator[str]:
     if not study.versions:
         return
     others = {name: version for name, version in study.versions.items() if name not in ("python", "sam2ft")}
-    packages = listed(f"{name} {version}" for name, version in others.items())
-    commit = f" (commit {listed(code_text(one) for one in study.commits)})" if study.commits else ""
+    packages = markdown_list(f"{name} {version}" for name, version in others.items())
+    commit = f" (commit {markdown_list(code_text(one) for one in study.commits)})" if study.commits else ""
     yield (
         f"Everything was done with sam2ft {study.versions.get('sam2ft', '')}{commit} on Python "
         f"{study.versions.get('python', '')}, PyTorch [@paszke2019pytorch] and MONAI [@cardoso2022monai] ({packages})."
     )
     if study.hardware:
-        yield f"Machines: {listed(map(code_text, study.hardware))}."
+        yield f"Machines: {markdown_list(map(code_text, study.hardware))}."
 
 
 _SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test"}

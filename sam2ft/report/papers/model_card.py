@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, POOLED, Row
-from sam2ft.report.comparison.words import MEASURE_WORDS, number
-from sam2ft.report.papers.markdown import code_text, listed, markdown_table, plain_text
+from sam2ft.report.comparison.words import MEASURE_WORDS, number_text
+from sam2ft.report.papers.markdown import code_text, escaped_text, markdown_list, markdown_table
 from sam2ft.report.papers.study import SPLITS, Study
 
 MEASURES = ("dice_slice_mean", "dice")
@@ -24,14 +24,14 @@ def model_card(study: Study, global_rows: Sequence[Row], best_sha256: str | None
     """
     return "\n".join(
         [
-            f"# Model card: {plain_text(study.experiment)}",
+            f"# Model card: {escaped_text(study.experiment)}",
             "",
             *_details(study, best_sha256),
             "",
             "## Intended use",
             "",
-            f"Segmentation of {listed(_labels(study)) or 'the labels it was trained on'} in images like those below, "
-            f"prompted as it was evaluated ({study.evaluation.protocol}), for research.",
+            f"Segmentation of {markdown_list(_labels(study)) or 'the labels it was trained on'} in images like those "
+            f"below, prompted as it was evaluated ({study.evaluation.protocol}), for research.",
             "",
             "☐ author: intended users and clinical question.",
             "",
@@ -59,7 +59,7 @@ def model_card(study: Study, global_rows: Sequence[Row], best_sha256: str | None
 
 def _details(study: Study, best_sha256: str | None) -> Iterator[str]:
     if study.description:
-        yield plain_text(study.description)
+        yield escaped_text(study.description)
         yield ""
     yield f"- architecture: SAM 2, {code_text(study.module.sam2_model_cfg)}, {study.module.image_size} px"
     if best_sha256:
@@ -69,14 +69,14 @@ def _details(study: Study, best_sha256: str | None) -> Iterator[str]:
     if study.shown:
         yield f"- run: {code_text(study.shown)}"
     if study.trained:
-        yield f"- chosen: {plain_text(study.comparison.choice)}"
+        yield f"- chosen: {escaped_text(study.comparison.choice)}"
     versions = [f"{name} {version}" for name, version in study.versions.items()]
     if versions:
-        yield f"- made with: {listed(versions)}"
+        yield f"- made with: {markdown_list(versions)}"
 
 
 def _labels(study: Study) -> list[str]:
-    return [plain_text(name) for name in dict.fromkeys(label for one in study.data for label in one.labels)]
+    return [escaped_text(name) for name in dict.fromkeys(label for one in study.data for label in one.labels)]
 
 
 def _data(study: Study) -> Iterator[str]:
@@ -84,7 +84,7 @@ def _data(study: Study) -> Iterator[str]:
     lines = [
         [
             code_text(one.name),
-            plain_text(one.anatomy),
+            escaped_text(one.anatomy),
             *(str(one.subjects.get(split, 0)) for split in SPLITS),
             _ends(one.pixel_mm),
             _ends(one.slice_mm),
@@ -108,9 +108,9 @@ def _results(study: Study, rows: Sequence[Row]) -> Iterator[str]:
     heads = ["dataset", "protocol", "label", "measure", "mean ± sd", "95 % CI", "n", "missed", "spurious"]
     lines = [
         [
-            plain_text(row["dataset"]),
-            plain_text(row["protocol"]),
-            plain_text(_label(row)),
+            escaped_text(row["dataset"]),
+            escaped_text(row["protocol"]),
+            escaped_text(_label(row)),
             MEASURE_WORDS[str(row["measure"])],
         ]
         + [f"{_number(row, 'mean')} ± {_number(row, 'sd')}", f"{_number(row, 'ci_low')}–{_number(row, 'ci_high')}"]
@@ -127,7 +127,7 @@ def _label(row: Row) -> str:
 
 def _number(row: Row, name: str) -> str:
     value = row[name]
-    return number(None if value is None else float(value))
+    return number_text(None if value is None else float(value))
 
 
 def _missed(study: Study) -> Iterator[str]:

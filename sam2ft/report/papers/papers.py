@@ -4,7 +4,7 @@ from sam2ft.report.papers.checklist import claim_checklist
 from sam2ft.report.papers.gather import shown_state, study_of
 from sam2ft.report.papers.methods import methods_text, references
 from sam2ft.report.papers.model_card import model_card
-from sam2ft.report.papers.tables import latex, markdown, paper_tables, workbook
+from sam2ft.report.papers.tables import latex, paper_tables, tables_markdown, workbook
 from sam2ft.report.request import Files, Gathered
 
 PAPER_FILES = (
@@ -47,7 +47,7 @@ def tables(gathered: Gathered) -> Files:
     if asked.latex:
         found["tables.tex"] = latex(made).encode()
     if asked.markdown:
-        found["tables.md"] = markdown(made).encode()
+        found["tables.md"] = tables_markdown(made).encode()
     if asked.excel:
         found["tables.xlsx"] = workbook(made)
     return found

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from sam2ft.config.schema.datamodule import Datamodule
 from sam2ft.config.schema.evaluation import Evaluation
 from sam2ft.config.schema.module import Module
-from sam2ft.report.comparison.compare import Comparison, Line
+from sam2ft.report.comparison.compare import Comparison, ComparisonRow
 
 SPLITS = ("train", "val", "test")
 
@@ -67,7 +67,7 @@ class Study:
     """Split -> what the metadata says of its subjects, in words: age, sex."""
 
     @property
-    def lines(self) -> tuple[Line, ...]:
+    def lines(self) -> tuple[ComparisonRow, ...]:
         """The evaluations of the run that is shown."""
         return tuple(line for line in self.comparison.lines if line.point.run == self.shown and line.scores)
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from sam2ft.config.sweep.names import short_names
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, Row, Value
-from sam2ft.report.comparison.compare import MEASURES, Comparison, Evaluation, value_text
+from sam2ft.report.comparison.compare import MEASURES, ComparedEvaluation, Comparison, value_text
 from sam2ft.report.comparison.words import MEASURE_WORDS, NOTHING, printable
-from sam2ft.report.papers.markdown import markdown_table, plain_text
+from sam2ft.report.papers.markdown import escaped_text, markdown_table
 
 _KEY = ("eval", "dataset", "split", "protocol")
 _SHEET_NAME = 31
@@ -107,7 +107,7 @@ def _points_table(
     return PaperTable("points", caption, heads, tuple(MEASURE_WORDS[name] for name in MEASURES), tuple(rows))
 
 
-def _labels_table(rows: Sequence[Row], evaluation: Evaluation, point: str) -> PaperTable:
+def _labels_table(rows: Sequence[Row], evaluation: ComparedEvaluation, point: str) -> PaperTable:
     measures = [name for name in MEASURE_WORDS if any(row["measure"] == name for row in rows)]
     labels = dict.fromkeys((row["label"], str(row["label_name"])) for row in rows)
     own = [label for label in labels if label[0] is not None]
@@ -127,7 +127,7 @@ def _labels_table(rows: Sequence[Row], evaluation: Evaluation, point: str) -> Pa
     return PaperTable("labels", caption, ("label", "n"), tuple(MEASURE_WORDS[name] for name in measures), tuple(lines))
 
 
-def _is_of(row: Row, evaluation: Evaluation) -> bool:
+def _is_of(row: Row, evaluation: ComparedEvaluation) -> bool:
     return all(row[name] == getattr(evaluation, name) for name in _KEY)
 
 
@@ -151,19 +151,19 @@ def _number(value: Value) -> float | None:
     return None if number is None or number != number else number  # noqa: PLR0124 (only NaN differs from itself)
 
 
-def markdown(tables: Sequence[PaperTable]) -> str:
+def tables_markdown(tables: Sequence[PaperTable]) -> str:
     """All tables, each with its caption above it."""
     return "\n".join(part for table in tables for part in _markdown_of(table))
 
 
 def _markdown_of(table: PaperTable) -> Iterator[str]:
-    yield f"{plain_text(table.caption)}\n"
+    yield f"{escaped_text(table.caption)}\n"
     lines = []
     for row in table.rows:
-        cells = [plain_text(text) for text in row.texts]
+        cells = [escaped_text(text) for text in row.texts]
         cells += [NOTHING if cell is None else cell.text.replace("[", "\\[") for cell in row.cells]
         lines.append([f"**{cell}**" for cell in cells] if row.bold else cells)
-    heads = [plain_text(head) for head in (*table.text_heads, *table.cell_heads)]
+    heads = [escaped_text(head) for head in (*table.text_heads, *table.cell_heads)]
     yield markdown_table(heads, lines, heads[len(table.text_heads) :])
 
 

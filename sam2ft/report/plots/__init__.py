@@ -1,0 +1,1 @@
+"""Plots of the page as Vega-Lite specifications, and the same as SVG, PDF and PNG files."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from sam2ft.core.tables.rows import Row
 from sam2ft.report.comparison.words import decimals, signed, unit_text
-from sam2ft.report.plots.vega import Cell, Plot, Spec, ink, layer, plain, when
+from sam2ft.report.plots.vega import Cell, Plot, Spec, ink, layer, plot_value, when
 
 LINES = (("bias", "bias"), ("loa_low", "limit"), ("loa_high", "limit"))
 _CROWDED = 60
@@ -20,10 +20,10 @@ def agreement_plots(name: str, subjects: Mapping[str, tuple[float, float]], row:
     """
     columns: dict[str, list[Cell]] = {
         "subject": list(subjects),
-        "reference": [plain(reference) for reference, _ in subjects.values()],
-        "prediction": [plain(prediction) for _, prediction in subjects.values()],
-        "mean": [plain((reference + prediction) / 2) for reference, prediction in subjects.values()],
-        "difference": [plain(prediction - reference) for reference, prediction in subjects.values()],
+        "reference": [plot_value(reference) for reference, _ in subjects.values()],
+        "prediction": [plot_value(prediction) for _, prediction in subjects.values()],
+        "mean": [plot_value((reference + prediction) / 2) for reference, prediction in subjects.values()],
+        "difference": [plot_value(prediction - reference) for reference, prediction in subjects.values()],
     }
     unit = unit_text(row["unit"])
     suffix = f" [{unit}]" if unit else ""
@@ -59,7 +59,7 @@ def _differences(dots: Spec, row: Row, suffix: str) -> Spec:
     digits = decimals(_number(row, "reference_mean"))
     lines = []
     for column, word in LINES:
-        value, low, high = (plain(_number(row, end)) for end in (column, f"{column}_ci_low", f"{column}_ci_high"))
+        value, low, high = (plot_value(_number(row, end)) for end in (column, f"{column}_ci_low", f"{column}_ci_high"))
         if value is None or (column != "bias" and row["sd_difference"] == 0):
             continue
         lines.append(
@@ -98,7 +98,7 @@ def _scatter(dots: Spec, columns: Mapping[str, list[Cell]], suffix: str) -> Spec
     values = [float(value) for name in ("reference", "prediction") for value in columns[name] if value is not None]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     room = 0.06 * (high - low) or 0.05 * abs(low) or 1.0
-    ends = [plain(low - room, 4), plain(high + room, 4)]
+    ends = [plot_value(low - room, 4), plot_value(high + room, 4)]
     scale = {"domain": ends, "nice": False, "zero": False}
     y = {"field": "prediction", "type": "quantitative", "title": f"prediction{suffix}", "scale": scale}
     x = {"field": "reference", "type": "quantitative", "title": f"reference{suffix}", "scale": scale}

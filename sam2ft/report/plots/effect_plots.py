@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 
 from sam2ft.config.sweep.names import short_names
 from sam2ft.core.tables.rows import Row
-from sam2ft.report.comparison.compare import Comparison, Line, value_text
+from sam2ft.report.comparison.compare import Comparison, ComparisonRow, value_text
 from sam2ft.report.comparison.effects import MainEffect
 from sam2ft.report.comparison.words import MEASURE_WORDS
-from sam2ft.report.plots.vega import DOUBLE, SINGLE, Cell, Plot, Spec, ink, layer, plain, when
+from sam2ft.report.plots.vega import DOUBLE, SINGLE, Cell, Plot, Spec, ink, layer, plot_value, when
 
 MOST_RANKED = 30
 """Lines of the plot of ranks; all ranks are in point_tests.csv."""
@@ -40,7 +40,7 @@ def _drawn_plot(number: int, effect: MainEffect, name: str) -> Plot | None:
     columns: dict[str, list[Cell]] = {key: [] for key in ("value", "point", "score")}
     for value, level in zip(values, effect.levels, strict=True):
         for point, score in level.members:
-            add_row(columns, plain(value), point, plain(score))
+            add_row(columns, plot_value(value), point, plot_value(score))
     wide = min(values) > 0 and max(values) / min(values) >= _LOG_FROM
     scale = {"type": "log"} if wide else _ROOM
     x: Spec = {"field": "value", "type": "quantitative", "title": name, "scale": scale, "axis": {"grid": False}}
@@ -64,11 +64,11 @@ def _effect_plot(number: int, effect: MainEffect, name: str) -> Plot:
     columns: dict[str, list[Cell]] = {key: [] for key in ("kind", "level", "order", "point", "score", "low", "high")}
     for order, level in enumerate(effect.levels):
         for point, score in level.members:
-            add_row(columns, "point", level.value, order, point, plain(score), None, None)
+            add_row(columns, "point", level.value, order, point, plot_value(score), None, None)
         spread = level.scores
         ends = (None, None) if spread.sd is None else (spread.mean - spread.sd, spread.mean + spread.sd)
         words = f"mean of {spread.n} point{'s' if spread.n != 1 else ''}"
-        add_row(columns, "mean", level.value, order, words, plain(spread.mean), *(plain(end) for end in ends))
+        add_row(columns, "mean", level.value, order, words, plot_value(spread.mean), *(plot_value(end) for end in ends))
     words, evaluation = MEASURE_WORDS[effect.measure], effect.evaluation
     x: Spec = {
         "field": "level", "type": "ordinal", "title": name, "sort": {"field": "order"},
@@ -118,11 +118,11 @@ def parallel_plot(comparison: Comparison, measure: str = "dice_slice_mean") -> P
     for order, (name, values) in enumerate(axes.items()):
         places, ticks = _places(values)
         for line, value, place in zip(lines, values, places, strict=True):
-            score = plain(line.scores[measure].mean)
+            score = plot_value(line.scores[measure].mean)
             best = line.point.run == comparison.best
-            add_row(columns, "line", name, order, line.point.name, plain(place), _shown(value), score, int(best))
+            add_row(columns, "line", name, order, line.point.name, plot_value(place), _shown(value), score, int(best))
         for text, place in ticks:
-            add_row(columns, "tick", name, order, None, plain(place), text, None, 0)
+            add_row(columns, "tick", name, order, None, plot_value(place), text, None, 0)
     spec = _parallel_spec(words)
     return Plot(
         "parallel",
@@ -195,7 +195,7 @@ def rank_plot(tests: Sequence[Row], best: str | None, measure: str = "dice_slice
     shown = ranked[:MOST_RANKED]
     columns: dict[str, list[Cell]] = {key: [] for key in ("point", "order", "rank", "low", "high", "first", "best")}
     for order, row in enumerate(shown):
-        numbers = (plain(float(row[name] or 0)) for name in ("rank", "rank_low", "rank_high", "first_share"))
+        numbers = (plot_value(float(row[name] or 0)) for name in ("rank", "rank_low", "rank_high", "first_share"))
         add_row(columns, str(row["name"]), order, *numbers, int(row["run"] == best))
     more = f" The first {MOST_RANKED} of {len(ranked)}." if len(ranked) > MOST_RANKED else ""
     return Plot(
@@ -236,7 +236,7 @@ def _rank_spec(lines: int) -> Spec:
     }
 
 
-def _first_lines(comparison: Comparison, measure: str) -> list[Line]:
+def _first_lines(comparison: Comparison, measure: str) -> list[ComparisonRow]:
     """Trained points with the measure, on the evaluation that the first of them has."""
     lines = [line for line in comparison.lines if line.point.index is not None and measure in line.scores]
     how = {(line.evaluation.dataset, line.evaluation.split, line.evaluation.protocol): None for line in lines}
@@ -246,7 +246,7 @@ def _first_lines(comparison: Comparison, measure: str) -> list[Line]:
     ]
 
 
-def _setting(line: Line, key: str) -> str | None:
+def _setting(line: ComparisonRow, key: str) -> str | None:
     overrides = dict(line.point.overrides)
     return value_text(overrides[key]) if key in overrides else None
 

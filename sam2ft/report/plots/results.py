@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sam2ft.report.comparison.compare import Comparison, Line
+from sam2ft.report.comparison.compare import Comparison, ComparisonRow
 from sam2ft.report.comparison.words import MEASURE_WORDS
 from sam2ft.report.page.content import LabelScores, SubjectScores
 from sam2ft.report.plots.vega import (
@@ -17,7 +17,7 @@ from sam2ft.report.plots.vega import (
     Spec,
     ink,
     layer,
-    plain,
+    plot_value,
     ranks_scale,
     when,
 )
@@ -48,7 +48,7 @@ def comparison_plot(comparison: Comparison, measure: str = "dice_slice_mean") ->
     for line in sorted(lines, key=lambda line: line.point.run == comparison.best):
         score = line.scores[measure]
         role = "best" if line.point.run == comparison.best else "other"
-        values = (plain(v) for v in (line.point.validation, score.mean, score.ci_low, score.ci_high))
+        values = (plot_value(v) for v in (line.point.validation, score.mean, score.ci_low, score.ci_high))
         for name, value in zip(
             columns, (line.point.name, line.point.run, role, evaluated_on(line), *values), strict=True
         ):
@@ -82,7 +82,7 @@ def comparison_plot(comparison: Comparison, measure: str = "dice_slice_mean") ->
     )
 
 
-def evaluated_on(line: Line) -> str:
+def evaluated_on(line: ComparisonRow) -> str:
     return f"{line.evaluation.dataset} · {line.evaluation.split} · {line.evaluation.protocol}"
 
 
@@ -95,9 +95,9 @@ def label_plot(scores: Sequence[LabelScores], name: str = "labels") -> Plot | No
     columns: dict[str, list[Cell]] = {
         "label": [_label_text(one) for one in ordered],
         **{field: [getattr(one, field) for one in ordered] for field in ("point", "run", "role", "measure")},
-        "mean": [plain(one.score.mean) for one in ordered],
-        "low": [plain(one.score.ci_low) if one.role != "other" else None for one in ordered],
-        "high": [plain(one.score.ci_high) if one.role != "other" else None for one in ordered],
+        "mean": [plot_value(one.score.mean) for one in ordered],
+        "low": [plot_value(one.score.ci_low) if one.role != "other" else None for one in ordered],
+        "high": [plot_value(one.score.ci_high) if one.role != "other" else None for one in ordered],
         "n": [one.score.n for one in ordered],
     }
     y = {"field": "label", "type": "nominal", "sort": labels, "title": None, "axis": {"grid": True}}
@@ -146,7 +146,7 @@ def distribution_plot(values: Sequence[SubjectScores], name: str = "distribution
     columns: dict[str, list[Cell]] = {field: [] for field in ("label", "point", "role", "measure", "subject", "value")}
     for one in values:
         for subject, value in one.values.items():
-            cells = (_label_text(one), one.point, one.role, one.measure, subject, plain(value))
+            cells = (_label_text(one), one.point, one.role, one.measure, subject, plot_value(value))
             for field, cell in zip(columns, cells, strict=True):
                 columns[field].append(cell)
     if not columns["value"]:
@@ -196,7 +196,7 @@ def learning_plot(histories: Mapping[str, History], best: str | None = None) -> 
             columns["point"].append(point)
             columns["epoch"].append(int(row["epoch"]) + 1)
             for name in measures:
-                columns[name].append(plain(row.get(name)))
+                columns[name].append(plot_value(row.get(name)))
     points = tuple(histories)
     first = [best] if best in points else []
     picked = (*first, *(point for point in points if point != best)) if len(points) <= MOST_PICKED else first

@@ -92,7 +92,7 @@ def ranks_scale() -> Spec:
 MOST_PICKED = 7
 
 
-def parameters(plot: Plot, theme: Mapping[str, str]) -> list[Spec]:
+def plot_parameters(plot: Plot, theme: Mapping[str, str]) -> list[Spec]:
     """Those of the theme, of the controls (their first option) and of the picks."""
     made: list[Spec] = [{"name": name, "value": value} for name, value in theme.items()]
     made += [{"name": control.parameter, "value": control.options[0][0]} for control in plot.controls]
@@ -115,7 +115,7 @@ def on_paper(plot: Plot) -> Spec:
         "autosize": {"type": "fit-x", "contains": "padding"},
         "background": "white",
         "padding": 2,
-        "params": parameters(plot, PAPER) + list(plot.spec.get("params", ())),
+        "params": plot_parameters(plot, PAPER) + list(plot.spec.get("params", ())),
         "config": config(1.0),
         "datasets": {"rows": plot.rows()},
         "data": {"name": "rows"},
@@ -132,7 +132,7 @@ def on_page(plot: Plot) -> Spec:
         "autosize": {"type": "fit-x", "contains": "padding"},
         "background": None,
         "padding": 2,
-        "params": parameters(plot, PAPER) + list(plot.spec.get("params", ())),
+        "params": plot_parameters(plot, PAPER) + list(plot.spec.get("params", ())),
         "config": config(PAGE_SCALE * 1.2),
         "data": {"name": "rows"},
     }
@@ -186,7 +186,7 @@ def page_value(plot: Plot) -> dict[str, Any]:
     }
 
 
-def plain(value: float | None, digits: int = 5) -> float | None:
+def plot_value(value: float | None, digits: int = 5) -> float | None:
     """A number for a plot: `digits` significant digits are more than eyes see; NaN and infinity are None."""
     if value is None or not math.isfinite(value):
         return None

@@ -1,0 +1,1 @@
+"""Tables of many evaluations as one: collected, checked, recounted, and written incrementally."""

@@ -14,7 +14,7 @@ from sam2ft.core.tables.rows import TABLES, Row
 from sam2ft.core.workers import each
 from sam2ft.report.comparison.point_tests import PointValues
 from sam2ft.report.layout import ReportLayout
-from sam2ft.report.tables.collect import Collected, Found
+from sam2ft.report.tables.collect import CollectedEvaluations, FoundEvaluation
 from sam2ft.report.tables.frames import (
     COHORT,
     COLLATED,
@@ -28,8 +28,8 @@ from sam2ft.report.tables.frames import (
     parquet_bytes,
     rows_of,
 )
-from sam2ft.report.tables.parts import Part, make_part, part_key, read_part
-from sam2ft.report.tables.splice import Before, Spliced, splice
+from sam2ft.report.tables.parts import EvaluationPart, make_part, part_key, read_part
+from sam2ft.report.tables.splice import EarlierTables, Spliced, splice
 from sam2ft.report.tables.unlike import unlike
 
 ALWAYS = ("slice", "instance", "volume", "global")
@@ -83,11 +83,11 @@ class CollatedTables:
         return self._kept[name]
 
 
-def collated(collected: Collected, old: ReportLayout, new: ReportLayout) -> CollatedTables:
+def collated(collected: CollectedEvaluations, old: ReportLayout, new: ReportLayout) -> CollatedTables:
     """Write the tables of all evaluations that count into `new`; unchanged ones are not read again."""
     parts, refused = _parts(collected, old)
     counted = [part for part in parts if not part.problems]
-    before = Before.read(old)
+    before = EarlierTables.read(old)
     spliced = {}
     for name in (*COLLATED, *COHORT):
         having = [part for part in counted if name in part.tables]
@@ -111,10 +111,12 @@ def collated(collected: Collected, old: ReportLayout, new: ReportLayout) -> Coll
     return CollatedTables(new, spliced, runs, refused, tuple(notes), values)
 
 
-def _parts(collected: Collected, layout: ReportLayout) -> tuple[list[Part], dict[str, tuple[str, ...]]]:
+def _parts(
+    collected: CollectedEvaluations, layout: ReportLayout
+) -> tuple[list[EvaluationPart], dict[str, tuple[str, ...]]]:
     """The part of every evaluation, those that are not kept yet made now; and why others do not count."""
     refused = {run: list(texts) for run, texts in collected.refused.items()}
-    places: list[tuple[Found, Path]] = []
+    places: list[tuple[FoundEvaluation, Path]] = []
     for found in collected.found:
         try:
             places.append((found, layout.part(part_key(found))))
@@ -138,7 +140,7 @@ def _parts(collected: Collected, layout: ReportLayout) -> tuple[list[Part], dict
     return parts, {run: tuple(texts) for run, texts in refused.items() if texts}
 
 
-def _refusal(found: Found, why: str) -> str:
+def _refusal(found: FoundEvaluation, why: str) -> str:
     return f"{found.name}: {why}; not counted; {found.remedy}"
 
 
@@ -149,7 +151,7 @@ def _forget(layout: ReportLayout, used: set[str]) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write_folder(name: str, names: Sequence[str], parts: Sequence[Part], new: ReportLayout) -> None:
+def _write_folder(name: str, names: Sequence[str], parts: Sequence[EvaluationPart], new: ReportLayout) -> None:
     """Parquet as a folder: a file per evaluation, in the order of the CSV; all with the same columns."""
     folder = new.parquet(name)
     folder.mkdir()
@@ -160,7 +162,7 @@ def _write_folder(name: str, names: Sequence[str], parts: Sequence[Part], new: R
         write_new(folder / "00000.parquet", parquet_bytes(padded(TABLES[name], frame_of_rows(TABLES[name], []), names)))
 
 
-def _with_columns(name: str, names: Sequence[str], part: Part) -> Path:
+def _with_columns(name: str, names: Sequence[str], part: EvaluationPart) -> Path:
     """The part's Parquet file, with columns that only other evaluations have where there are such."""
     if part.tables[name].names == tuple(names):
         return part.parquet(name)
@@ -172,7 +174,7 @@ def _with_columns(name: str, names: Sequence[str], part: Part) -> Path:
     return path
 
 
-def _write_file(name: str, names: Sequence[str], parts: Sequence[Part], new: ReportLayout) -> None:
+def _write_file(name: str, names: Sequence[str], parts: Sequence[EvaluationPart], new: ReportLayout) -> None:
     """Parquet as one file: tables over subjects are small."""
     frame = frame_of_csv(TABLES[name], new.table(name).read_bytes(), str(new.table(name)))
     write_new(new.parquet(name), parquet_bytes(frame.select(names)))

@@ -13,7 +13,7 @@ from sam2ft.runs.layout import EvalLayout
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundEvaluation:
     """One evaluation that says that it ended well."""
 
     name: str
@@ -28,22 +28,22 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Collected:
+class CollectedEvaluations:
     """Evaluations sorted by run and eval, and why others are not among them."""
 
-    found: tuple[Found, ...]
+    found: tuple[FoundEvaluation, ...]
     refused: Mapping[str, tuple[str, ...]]
     """run_id -> one sentence for each of its evaluations that does not count."""
     notes: tuple[str, ...] = ()
 
 
-def collect(states: Sequence[RunState]) -> Collected:
+def collect_evaluations(states: Sequence[RunState]) -> CollectedEvaluations:
     """The evaluations of `states` that ended well.
 
     Left out and named: those without an end that are said to be done, with an end that is no end of ours, of other
     weights than the run holds now, of another run, and two of one run that differ. Two equal ones count once.
     """
-    found: dict[tuple[str, str], list[Found]] = defaultdict(list)
+    found: dict[tuple[str, str], list[FoundEvaluation]] = defaultdict(list)
     refused: dict[str, list[str]] = defaultdict(list)
     for state in states:
         for eval_id in state.planned.eval_ids:
@@ -64,10 +64,10 @@ def collect(states: Sequence[RunState]) -> Collected:
             continue
         kept += same[:1]
         notes += [f"{same[0].name}: evaluation {key[1]} is there {len(same)} times: {places}"] if same[1:] else []
-    return Collected(tuple(kept), {run: tuple(texts) for run, texts in refused.items()}, tuple(notes))
+    return CollectedEvaluations(tuple(kept), {run: tuple(texts) for run, texts in refused.items()}, tuple(notes))
 
 
-def _found(state: RunState, eval_id: str) -> Found | None:
+def _found(state: RunState, eval_id: str) -> FoundEvaluation | None:
     """None where nothing is said to have ended. Errors: DataError saying why this evaluation does not count."""
     evaluation = state.evaluation(eval_id)
     if not evaluation.success.is_file():
@@ -90,7 +90,7 @@ def _found(state: RunState, eval_id: str) -> Found | None:
     if trained and success.get("checkpoint_sha256") != (state.status.best_sha256 if state.status else None):
         raise DataError(f"evaluation {eval_id} was made with earlier weights; not counted; {again(state)}")
     known = {name: digest for name, digest in success["tables"].items() if name in TABLES}
-    return Found(state.planned.name, state.planned.run_id, eval_id, evaluation, known, remedy)
+    return FoundEvaluation(state.planned.name, state.planned.run_id, eval_id, evaluation, known, remedy)
 
 
 def _is_ours(success: Any) -> bool:

@@ -12,7 +12,7 @@ UNCOUNTED = "uncounted"
 
 
 @dataclass(frozen=True)
-class PlannedRun:
+class CoveredRun:
     """One planned run and where it stands."""
 
     name: str
@@ -40,7 +40,7 @@ class PlannedRun:
 class Coverage:
     """All planned runs, the baseline included."""
 
-    runs: tuple[PlannedRun, ...]
+    runs: tuple[CoveredRun, ...]
 
     @property
     def complete(self) -> bool:
@@ -50,7 +50,7 @@ class Coverage:
         return sum(run.group == group for run in self.runs)
 
     @property
-    def unfinished(self) -> tuple[PlannedRun, ...]:
+    def unfinished(self) -> tuple[CoveredRun, ...]:
         return tuple(run for run in self.runs if run.group != "done")
 
     @property

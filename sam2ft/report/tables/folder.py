@@ -8,7 +8,7 @@ from sam2ft.core.files import remove_partial
 from sam2ft.core.folders import link_tree, replacing_folder
 from sam2ft.core.tables.rows import TABLES
 from sam2ft.report.layout import ReportLayout
-from sam2ft.report.tables.splice import Before
+from sam2ft.report.tables.splice import EarlierTables
 
 COMPARED = ("compare", "point_tests")
 
@@ -41,7 +41,7 @@ def next_report(layout: ReportLayout) -> Iterator[ReportLayout]:
 
 def _carry_over(old: ReportLayout, new: ReportLayout) -> None:
     """What is in the old folder under a name that aggregation never used."""
-    ours = set(Before.read(old).files)
+    ours = set(EarlierTables.read(old).files)
     ours |= {path.name for path in (new.coverage, new.page, new.assets, new.figures)}
     for name in (*TABLES, *COMPARED):
         ours |= {new.table(name).name, new.parquet(name).name}

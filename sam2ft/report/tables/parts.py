@@ -17,7 +17,7 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.files import canonical_json, read_json, sha256_text, sync_folder, write_json, write_new
 from sam2ft.core.tables.rows import TABLES, Row
 from sam2ft.report.comparison.point_tests import PointValues, point_values
-from sam2ft.report.tables.collect import Found
+from sam2ft.report.tables.collect import FoundEvaluation
 from sam2ft.report.tables.frames import (
     Frame,
     all_names,
@@ -65,11 +65,11 @@ class TablePart:
 
 
 @dataclass(frozen=True)
-class Part:
+class EvaluationPart:
     """One evaluation as it goes into reports; no tables when it does not count."""
 
     folder: Path
-    found: Found
+    found: FoundEvaluation
     tables: Mapping[str, TablePart]
     problems: tuple[str, ...]
     """Why it does not count."""
@@ -98,7 +98,7 @@ class Part:
         return self.folder / f"{name}.{sha256_text(canonical_json(list(names)))[:12]}.parquet"
 
 
-def part_key(found: Found) -> str:
+def part_key(found: FoundEvaluation) -> str:
     """16 hex over what a part is made from. Errors: DataError when a table is missing."""
     files = {}
     for name in found.digests:
@@ -112,11 +112,11 @@ def part_key(found: Found) -> str:
     return sha256_text(canonical_json(content | {"files": files, "tables": dict(found.digests)}))[:16]
 
 
-def read_part(found: Found, folder: Path) -> Part:
+def read_part(found: FoundEvaluation, folder: Path) -> EvaluationPart:
     """The part that `make_part` left in `folder`."""
     value = read_json(folder / "part.json")
     tables = {name: TablePart(**{**entry, "names": tuple(entry["names"])}) for name, entry in value["tables"].items()}
-    return Part(
+    return EvaluationPart(
         folder,
         found,
         tables,
@@ -128,7 +128,7 @@ def read_part(found: Found, folder: Path) -> Part:
     )
 
 
-def make_part(task: tuple[Found, Path]) -> None:
+def make_part(task: tuple[FoundEvaluation, Path]) -> None:
     """Read and check an evaluation, and leave its part at a path; whole or not at all."""
     found, folder = task
     new = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
@@ -142,7 +142,7 @@ def make_part(task: tuple[Found, Path]) -> None:
         shutil.rmtree(new, ignore_errors=True)
 
 
-def _content(found: Found, folder: Path) -> dict[str, Any]:
+def _content(found: FoundEvaluation, folder: Path) -> dict[str, Any]:
     made = _Making(found, folder, {}, {}, [])
     problems: list[str] = []
     for name in sorted(found.digests, key=list(TABLES).index):
@@ -180,7 +180,7 @@ def _different(frame: Frame) -> list[list[Any]]:
 class _Making:
     """A part while it is made."""
 
-    found: Found
+    found: FoundEvaluation
     folder: Path
     frames: dict[str, Frame]
     tables: dict[str, TablePart]

@@ -16,7 +16,7 @@ from sam2ft.core.files import read_json, replacing, write_json
 from sam2ft.core.tables.rows import TABLES
 from sam2ft.report.layout import ReportLayout
 from sam2ft.report.tables.frames import csv_body, csv_header, frame_of_parquet, padded
-from sam2ft.report.tables.parts import Part
+from sam2ft.report.tables.parts import EvaluationPart
 
 LAST_VERSION = 1
 # Bytes copied at a time where the kernel cannot copy from file to file.
@@ -39,7 +39,7 @@ class Spliced:
 
 
 @dataclass(frozen=True)
-class Piece:
+class FileRange:
     """Bytes of a file, or (without one) rows that have to be written anew."""
 
     source: Path | None
@@ -48,7 +48,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Before:
+class EarlierTables:
     """The report before, as far as its files are still those that aggregation wrote."""
 
     layout: ReportLayout
@@ -57,7 +57,7 @@ class Before:
     """Every name that aggregation ever put into this report's folder."""
 
     @classmethod
-    def read(cls, layout: ReportLayout) -> "Before":
+    def read(cls, layout: ReportLayout) -> "EarlierTables":
         if not layout.last.is_file():
             return cls(layout)
         value = read_json(layout.last)
@@ -76,12 +76,12 @@ class Before:
         spliced = {name: table.to_json() for name, table in tables.items()}
         write_json(self.layout.last, {"version": LAST_VERSION, "files": sorted(files | self.files), "tables": spliced})
 
-    def piece(self, name: str, names: Sequence[str], part: Part) -> Piece | None:
+    def piece(self, name: str, names: Sequence[str], part: EvaluationPart) -> FileRange | None:
         """Where the rows of a part lie in the report before, with the same columns."""
         table = self.tables.get(name)
         if table is None or table.names != tuple(names) or part.key not in table.places:
             return None
-        return Piece(self.layout.table(name), *table.places[part.key])
+        return FileRange(self.layout.table(name), *table.places[part.key])
 
 
 def stat_of(path: Path) -> tuple[int, ...]:
@@ -93,7 +93,9 @@ def stat_of(path: Path) -> tuple[int, ...]:
     return (stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
-def splice(name: str, names: Sequence[str], parts: Sequence[Part], before: Before, target: Path) -> Spliced:
+def splice(
+    name: str, names: Sequence[str], parts: Sequence[EvaluationPart], before: EarlierTables, target: Path
+) -> Spliced:
     """Write the rows of `parts`, which are sorted by run and evaluation, with the columns `names` into `target`.
 
     Errors: DataError for an evaluation's file that changed since it was checked.
@@ -118,16 +120,18 @@ def splice(name: str, names: Sequence[str], parts: Sequence[Part], before: Befor
     return Spliced(tuple(names), places, stat)
 
 
-def _piece(name: str, names: Sequence[str], part: Part, before: Before) -> Piece:
+def _piece(name: str, names: Sequence[str], part: EvaluationPart, before: EarlierTables) -> FileRange:
     if (found := before.piece(name, names, part)) is not None:
         return found
     table = part.tables[name]
-    return Piece(part.csv(name) if table.names == tuple(names) else None, table.first, table.length)
+    return FileRange(part.csv(name) if table.names == tuple(names) else None, table.first, table.length)
 
 
-def _neighbours(pieces: Sequence[tuple[Part, Piece]]) -> Iterator[tuple[Path | None, list[tuple[Part, Piece]]]]:
+def _neighbours(
+    pieces: Sequence[tuple[EvaluationPart, FileRange]],
+) -> Iterator[tuple[Path | None, list[tuple[EvaluationPart, FileRange]]]]:
     """Pieces that lie one behind the other in one file, together."""
-    run: list[tuple[Part, Piece]] = []
+    run: list[tuple[EvaluationPart, FileRange]] = []
     for part, piece in pieces:
         last = run[-1][1] if run else None
         if last and (piece.source is None or (last.source, last.first + last.length) != (piece.source, piece.first)):
@@ -138,7 +142,7 @@ def _neighbours(pieces: Sequence[tuple[Part, Piece]]) -> Iterator[tuple[Path | N
         yield run[-1][1].source, run
 
 
-def _write_rows(name: str, names: Sequence[str], part: Part, stream: BinaryIO) -> int:
+def _write_rows(name: str, names: Sequence[str], part: EvaluationPart, stream: BinaryIO) -> int:
     """Rows of a part that lacks columns of others; the number of bytes."""
     if not part.tables[name].num_rows:
         return 0

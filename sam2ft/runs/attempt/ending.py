@@ -17,7 +17,7 @@ from sam2ft.runs.plan_file import PlannedRun
 
 
 @contextmanager
-def last_word(layout: RunLayout, run: PlannedRun, attempt: Attempt, stop: StopFlag) -> Iterator[None]:
+def record_ending(layout: RunLayout, run: PlannedRun, attempt: Attempt, stop: StopFlag) -> Iterator[None]:
     """Write to status.json how the block ended (rank 0), then let the exception go on.
 
     Errors: GivenUpError instead of a stop after which the job may not go on.

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from sam2ft.config.schema.evaluation import Resources as AskedResources
+from sam2ft.config.schema.evaluation import AskedResources
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.runs.plan_file import Resources
 
@@ -49,7 +49,7 @@ def slices_per_step(experiment: Experiment, asked: Resources) -> int:
     return experiment.datamodule.batch_size * experiment.module.grad_accum * asked.world_size
 
 
-def described(resources: Resources) -> str:
+def resources_text(resources: Resources) -> str:
     """`1 GPU, 8 cores, 64 GB, 12 h`; tasks and nodes where there are several."""
     parts = [f"{resources.nodes} nodes of"] if resources.nodes > 1 else []
     gpus, tasks = resources.gpus_per_node, resources.tasks_per_node

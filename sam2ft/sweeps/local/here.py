@@ -25,25 +25,25 @@ def train_here(path: Path, overrides: Sequence[str], *, point: int | None, fresh
     Errors: UserError when the file has several points and none is chosen.
     """
     # Before torch is imported, which takes seconds: a stop in between must not be lost.
-    stop = stop_signal.install()
+    stop = stop_signal.install_stop_handlers()
     ranks = world_size()
     resolved = resolve(load_experiment(path, overrides), fill=lambda experiment: resources_here(experiment, ranks))
     chosen = _chosen(resolved, point)
     layout = ExperimentLayout.of(resolved.name)
-    place = layout.run(chosen.planned.run_id)
+    run_layout = layout.run(chosen.planned.run_id)
     # Every rank of a torchrun writes the same files, so that none waits for another here.
     save_plan(layout, make_plan(resolved))
     write_configs(layout, resolved, [chosen.planned.index])
-    job = PointJob(place, chosen.planned, "train", Attempt.current(), fresh=fresh)
-    if is_trained(place) and not fresh:
-        print(f"already trained: {place.best}; --fresh starts again", file=sys.stderr)
+    job = PointJob(run_layout, chosen.planned, "train", Attempt.current(), fresh=fresh)
+    if is_trained(run_layout) and not fresh:
+        print(f"already trained: {run_layout.best}; --fresh starts again", file=sys.stderr)
         return 0
     with kept_output(job.log):
         code = work_on(job, stop)
     if is_main_rank():
         if code == DONE:
-            print(f"next        python launch/eval.py --ckpt {place.best}", file=sys.stderr)
-            print(place.best)
+            print(f"next        python launch/eval.py --ckpt {run_layout.best}", file=sys.stderr)
+            print(run_layout.best)
         elif code in (INTERRUPTED, TOLD_TO_STOP):
             print("call the same command again to continue", file=sys.stderr)
     return code

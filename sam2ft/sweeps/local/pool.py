@@ -34,7 +34,7 @@ class LocalTask:
 
 
 @dataclass(frozen=True)
-class Ended:
+class EndedTask:
     """How a child ended; `code` is negative for the signal that killed it, None when it was never started."""
 
     name: str
@@ -51,7 +51,7 @@ class Pool:
     on_poll: Callable[[Sequence[str]], None] = lambda running: None
     """Called a few times a second with the names of the tasks that run."""
 
-    def run(self, tasks: Sequence[LocalTask]) -> list[Ended]:
+    def run(self, tasks: Sequence[LocalTask]) -> list[EndedTask]:
         """Run all tasks and return how each ended, in the order given.
 
         Ctrl-C (KeyboardInterrupt) and SIGTERM or a closed terminal (StopRequestedError) ask every child to save and
@@ -60,7 +60,7 @@ class Pool:
         with _told_to_stop():
             return self._run(tasks)
 
-    def _run(self, tasks: Sequence[LocalTask]) -> list[Ended]:
+    def _run(self, tasks: Sequence[LocalTask]) -> list[EndedTask]:
         waiting = deque(tasks)
         free = list(range(self.workers))
         running: dict[str, tuple[int, subprocess.Popen[bytes]]] = {}
@@ -84,7 +84,7 @@ class Pool:
         for task in tasks:
             if task.output.is_file() and task.output.stat().st_size == 0:
                 task.output.unlink()
-        return [Ended(task.name, codes.get(task.name)) for task in tasks]
+        return [EndedTask(task.name, codes.get(task.name)) for task in tasks]
 
     def _start(self, task: LocalTask, slot: int, children: int) -> subprocess.Popen[bytes]:
         task.output.parent.mkdir(parents=True, exist_ok=True)

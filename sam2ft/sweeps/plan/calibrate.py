@@ -14,17 +14,17 @@ from sam2ft.jobs.preflight.preflight import ResolvedRun, ResolvedSweep
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import Resources
 from sam2ft.runs.resources.timing_key import evaluation_key, training_key
-from sam2ft.slurm.script import Batch, work_parameters
+from sam2ft.slurm.script import BatchJob, work_parameters
 from sam2ft.slurm.site import Site
 from sam2ft.sweeps.local.pool import LocalTask, Pool
-from sam2ft.sweeps.plan.estimate import Where
+from sam2ft.sweeps.plan.estimate import SweepTarget
 
 JOB_HOURS = 1.0
 """At most: steps end after two minutes, and the rest is loading and one volume."""
 
 
 @dataclass(frozen=True)
-class Item:
+class CalibrationItem:
     """One speed that is not measured yet."""
 
     stage: str
@@ -35,86 +35,90 @@ class Item:
     resources: Resources
 
 
-def items_of(resolved: ResolvedSweep, where: Where) -> list[Item]:
+def items_of(resolved: ResolvedSweep, target: SweepTarget) -> list[CalibrationItem]:
     """A training and an evaluation of each kind, on the first point that has it."""
-    found: dict[str, Item] = {}
+    found: dict[str, CalibrationItem] = {}
 
     def add(stage: str, key: str, run: ResolvedRun, experiment: Experiment, resources: Resources) -> None:
-        found.setdefault(key, Item(stage, key, run.planned.name, experiment, resources))
+        found.setdefault(key, CalibrationItem(stage, key, run.planned.name, experiment, resources))
 
     for run in resolved.runs:
         planned = run.planned
-        asked = where.asked(planned.resources)
-        eval_asked = where.asked(planned.eval_resources if where.site is not None else planned.resources)
+        asked = target.asked(planned.resources)
+        eval_asked = target.asked(planned.eval_resources if target.site is not None else planned.resources)
         if not planned.baseline:
-            add("train", training_key(run.experiment, asked, where.place), run, run.experiment, asked)
+            add("train", training_key(run.experiment, asked, target.kind), run, run.experiment, asked)
         for eval_id, experiment in run.evaluations.items():
-            add("eval", evaluation_key(experiment, eval_id, eval_asked, where.place), run, experiment, eval_asked)
+            add("eval", evaluation_key(experiment, eval_id, eval_asked, target.kind), run, experiment, eval_asked)
     return list(found.values())
 
 
-def calibrate_sweep(layout: ExperimentLayout, resolved: ResolvedSweep, where: Where, workers: int) -> int:
+def calibrate_sweep(layout: ExperimentLayout, resolved: ResolvedSweep, target: SweepTarget, workers: int) -> int:
     """Measure here (returns 1 when that failed), or submit a short job per kind of resources and return.
 
     What was measured before is measured again. Errors: SubmissionError when Slurm refuses.
     """
-    items = items_of(resolved, where)
+    items = items_of(resolved, target)
     for item in items:
-        place = layout.calibration(item.key)
-        write_text(place.experiment, dump_experiment(item.experiment))
+        calibration = layout.calibration(item.key)
+        write_text(calibration.experiment, dump_experiment(item.experiment))
         asked = {"stage": item.stage, "point": item.name, "world_size": item.resources.world_size}
-        write_json(place.task, asked)
-    if where.site is None:
+        write_json(calibration.task, asked)
+    if target.site is None:
         return _measure_here(layout, items, workers)
-    jobs = [_submit(layout, group, where.site) for group in _groups(items)]
+    jobs = [_submit(layout, group, target.site) for group in _groups(items)]
     _say(f"submitted {len(items)} measurements as job {', '.join(jobs)}; plan again when they have ended")
     return DONE
 
 
-def _groups(items: Sequence[Item]) -> list[list[Item]]:
+def _groups(items: Sequence[CalibrationItem]) -> list[list[CalibrationItem]]:
     """By resources: one job each."""
-    groups: dict[Resources, list[Item]] = {}
+    groups: dict[Resources, list[CalibrationItem]] = {}
     for item in items:
         groups.setdefault(item.resources, []).append(item)
     return list(groups.values())
 
 
-def _measure_here(layout: ExperimentLayout, items: Sequence[Item], workers: int) -> int:
+def _measure_here(layout: ExperimentLayout, items: Sequence[CalibrationItem], workers: int) -> int:
     """One after the other, each with the share of the cores that it would have in a pool of `workers`."""
     code = DONE
     for item in items:
         _say(f"measuring {item.stage} of {item.name} ...")
-        place = layout.calibration(item.key)
-        place.log.unlink(missing_ok=True)
+        calibration = layout.calibration(item.key)
+        calibration.log.unlink(missing_ok=True)
         command = [sys.executable, "-m", "sam2ft.jobs.calibrate", str(layout.folder), item.key]
-        (ended,) = Pool(workers).run([LocalTask(item.key, command, place.log)])
-        said = place.log.read_text(encoding="utf-8", errors="replace").splitlines() if place.log.is_file() else []
+        (ended,) = Pool(workers).run([LocalTask(item.key, command, calibration.log)])
+        said = (
+            calibration.log.read_text(encoding="utf-8", errors="replace").splitlines()
+            if calibration.log.is_file()
+            else []
+        )
         if ended.code:
-            _say(f"{item.name}: ended with code {ended.code}; see {place.log}")
+            _say(f"{item.name}: ended with code {ended.code}; see {calibration.log}")
             code = FAILED
         elif said:
             _say(said[-1])
     return code
 
 
-def _submit(layout: ExperimentLayout, items: Sequence[Item], site: Site) -> str:
-    from sam2ft.slurm.sbatch import desk, sbatch
+def _submit(layout: ExperimentLayout, items: Sequence[CalibrationItem], site: Site) -> str:
+    from sam2ft.slurm.sbatch import sbatch, submission_lock
     from sam2ft.sweeps.submit.submit import write_batch
 
     first = items[0].resources
     resources = replace(first, hours=min(first.hours, JOB_HOURS))
     scripts = (layout.calibrations / "jobs").resolve()
-    place = sha256_text(str(layout.folder.resolve()))[:6]
-    name = f"s2ft-calibrate-{place}-{secrets.token_hex(3)}"
-    chosen = work_parameters(Batch(name, resources, 1), site, layout.calibrations.resolve(), scripts)
+    folder_digest = sha256_text(str(layout.folder.resolve()))[:6]
+    name = f"s2ft-calibrate-{folder_digest}-{secrets.token_hex(3)}"
+    chosen = work_parameters(BatchJob(name, resources, 1), site, layout.calibrations.resolve(), scripts)
     # A measurement that meets its time limit is not worth going on with.
     chosen |= {"signal_delay_s": 60, "teardown": ["rc=$?", 'exit "$rc"']}
     more = {name: value for name, value in chosen["additional_parameters"].items() if name != "requeue"}
     chosen["additional_parameters"] = more | {"no-requeue": True}
     arguments = [(str(layout.folder.resolve()), [item.key for item in items])]
     script = write_batch(scripts, chosen, calibrate, arguments, site)
-    with desk(layout) as here:
-        return sbatch(here, script, lambda: None)
+    with submission_lock(layout) as lock:
+        return sbatch(lock, script, lambda: None)
 
 
 def _say(text: str) -> None:

@@ -9,7 +9,7 @@ from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import Plan, PlannedRun
 from sam2ft.sweeps.state.collect import newest_plan
 from sam2ft.sweeps.state.reconcile import reconcile
-from sam2ft.sweeps.state.slurm_snapshot import Evidence
+from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot
 from sam2ft.sweeps.submit.records import elements_of
 
 _SHOWN = 4
@@ -56,7 +56,7 @@ def previous_plan(layout: ExperimentLayout) -> Plan | None:
         return None
 
 
-def difference(before: Plan, now: Plan) -> Difference:
+def plan_difference(before: Plan, now: Plan) -> Difference:
     """Runs are the same when their run_ids are; names are what people call them."""
     old = {run.run_id: run for run in before.runs}
     new = {run.run_id: run for run in now.runs}
@@ -72,7 +72,7 @@ def _asks(run: PlannedRun) -> tuple[object, object]:
     return run.resources, run.eval_resources
 
 
-def orphans(layout: ExperimentLayout, before: Plan | None, now: Plan, evidence: Evidence) -> dict[str, str]:
+def orphans(layout: ExperimentLayout, before: Plan | None, now: Plan, snapshot: SlurmSnapshot) -> dict[str, str]:
     """Runs that are in no plan any more and still run or wait: name (or run_id) -> what they do and in which job.
 
     They are never cancelled: whoever took a point out of a file may still want what it finds.
@@ -83,10 +83,10 @@ def orphans(layout: ExperimentLayout, before: Plan | None, now: Plan, evidence: 
     known = {run.run_id for run in gone}
     if before is not None and gone:
         old = Plan(before.experiment, before.source, False, tuple(gone))
-        for standing in reconcile(layout, old, evidence):
-            if standing.state in ("running", "queued"):
-                found[standing.run.name] = f"{standing.state}{_in_job(standing.job)}"
-    queue: Mapping[str, object] = evidence.queue or {}
+        for reconciled in reconcile(layout, old, snapshot):
+            if reconciled.state in ("running", "queued"):
+                found[reconciled.run.name] = f"{reconciled.state}{_in_job(reconciled.job)}"
+    queue: Mapping[str, object] = snapshot.queue or {}
     for run_id, elements in elements_of(layout).items():
         live = [element.job for element in elements if element.job in queue]
         if run_id not in kept and run_id not in known and live:

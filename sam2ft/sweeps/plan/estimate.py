@@ -10,8 +10,8 @@ from sam2ft.jobs.preflight.preflight import ResolvedRun, ResolvedSweep
 from sam2ft.runs.attempt.status import is_trained
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import PlannedRun, Resources
-from sam2ft.runs.resources.timing_key import Place, evaluation_key, training_key
-from sam2ft.slurm.limits import Answer, limit_problems, would_take
+from sam2ft.runs.resources.timing_key import TargetKind, evaluation_key, training_key
+from sam2ft.slurm.limits import SbatchAnswer, limit_problems, would_take
 from sam2ft.slurm.partitions import ClusterLimits
 from sam2ft.slurm.script import report_resources
 from sam2ft.slurm.site import Site
@@ -32,11 +32,11 @@ from sam2ft.sweeps.plan.cost import (
 )
 from sam2ft.sweeps.plan.measured import Speeds, TimedRun, measured
 from sam2ft.sweeps.plan.workload import Workloads
-from sam2ft.sweeps.state.reconcile import Standing
+from sam2ft.sweeps.state.reconcile import ReconciledRun
 
 
 @dataclass(frozen=True)
-class Where:
+class SweepTarget:
     """Where a sweep would run."""
 
     site: Site | None
@@ -47,7 +47,7 @@ class Where:
     """GPUs of this machine that a point would get."""
 
     @property
-    def place(self) -> Place:
+    def kind(self) -> TargetKind:
         return "here" if self.site is None else "slurm"
 
     def asked(self, resources: Resources) -> Resources:
@@ -66,12 +66,12 @@ class ClassRow:
     """None when nothing is to be started."""
     problems: tuple[str, ...] = ()
     """Why the partition cannot run it."""
-    answer: Answer | None = None
+    answer: SbatchAnswer | None = None
     """Of sbatch, where it was asked."""
 
 
 @dataclass(frozen=True)
-class Estimate:
+class CostEstimate:
     """All of it."""
 
     rows: tuple[ClassRow, ...]
@@ -102,22 +102,22 @@ class Estimate:
         return tuple(dict.fromkeys(found))
 
 
-def estimate(
+def estimate_cost(
     layout: ExperimentLayout,
     resolved: ResolvedSweep,
-    standings: Sequence[Standing],
+    reconciled_runs: Sequence[ReconciledRun],
     started: Iterable[PlannedRun],
-    where: Where,
+    target: SweepTarget,
     *,
     fresh: bool = False,
     ask_sbatch: bool = False,
-) -> Estimate:
+) -> CostEstimate:
     """What starting the runs `started` costs. `ask_sbatch`: whether it would take each class, where there is one."""
     workloads, resolved_runs = Workloads(), {run.planned.run_id: run for run in resolved.runs}
-    status = {standing.run.run_id: standing.status for standing in standings}
+    status = {reconciled.run.run_id: reconciled.status for reconciled in reconciled_runs}
     timed = [
-        TimedRun(layout.run(run_id), known, run.experiment, run.evaluations, where.asked(run.planned.resources),
-                 where.asked(_eval_resources(run.planned, where)))
+        TimedRun(layout.run(run_id), known, run.experiment, run.evaluations, target.asked(run.planned.resources),
+                 target.asked(_eval_resources(run.planned, target)))
         for run_id, run in resolved_runs.items()
         if (known := status.get(run_id)) is not None
     ]  # fmt: skip
@@ -128,33 +128,35 @@ def estimate(
         run = resolved_runs[planned.run_id]
         work, known = workloads.of(run), status.get(planned.run_id)
         trained = planned.baseline or (is_trained(layout.run(planned.run_id)) and not fresh)
-        train_speed, eval_speed = _speeds(run, speeds, where)
+        train_speed, eval_speed = _speeds(run, speeds, target)
         if not trained:
             done = known.step if known is not None and not fresh else None
-            tasks.append(_training_task(work, where.asked(planned.resources), done, train_speed))
+            tasks.append(_training_task(work, target.asked(planned.resources), done, train_speed))
             checkpoints.append(checkpoint_bytes(work, train_speed))
-        tasks.append(_evaluation_task(work, where.asked(_eval_resources(planned, where)), eval_speed))
+        tasks.append(_evaluation_task(work, target.asked(_eval_resources(planned, target)), eval_speed))
         predictions.append(prediction_bytes(work, eval_speed))
-    return Estimate(
-        rows=_rows(standings, tasks, where, ask_sbatch=ask_sbatch),
+    return CostEstimate(
+        rows=_rows(reconciled_runs, tasks, target, ask_sbatch=ask_sbatch),
         checkpoint_bytes=Amount.of(checkpoints),
         prediction_bytes=Amount.of(predictions),
         free_bytes=free_bytes(layout.folder),
-        report_problems=_report_problems(where) if tasks else (),
+        report_problems=_report_problems(target) if tasks else (),
     )
 
 
-def _eval_resources(planned: PlannedRun, where: Where) -> Resources:
+def _eval_resources(planned: PlannedRun, target: SweepTarget) -> Resources:
     """On this machine one process trains and evaluates."""
-    return planned.eval_resources if where.site is not None else planned.resources
+    return planned.eval_resources if target.site is not None else planned.resources
 
 
-def _speeds(run: ResolvedRun, speeds: Speeds, where: Where) -> tuple[TrainingSpeed | None, EvaluationSpeed | None]:
+def _speeds(
+    run: ResolvedRun, speeds: Speeds, target: SweepTarget
+) -> tuple[TrainingSpeed | None, EvaluationSpeed | None]:
     planned, (eval_id, first) = run.planned, next(iter(run.evaluations.items()))
-    resources, eval_resources = where.asked(planned.resources), where.asked(_eval_resources(planned, where))
+    resources, eval_resources = target.asked(planned.resources), target.asked(_eval_resources(planned, target))
     return (
-        speeds.training.get(training_key(run.experiment, resources, where.place)),
-        speeds.evaluation.get(evaluation_key(first, eval_id, eval_resources, where.place)),
+        speeds.training.get(training_key(run.experiment, resources, target.kind)),
+        speeds.evaluation.get(evaluation_key(first, eval_id, eval_resources, target.kind)),
     )
 
 
@@ -170,9 +172,9 @@ def _evaluation_task(work: Workload, resources: Resources, speed: EvaluationSpee
 
 
 def _rows(
-    standings: Sequence[Standing], tasks: Sequence[Task], where: Where, *, ask_sbatch: bool
+    reconciled_runs: Sequence[ReconciledRun], tasks: Sequence[Task], target: SweepTarget, *, ask_sbatch: bool
 ) -> tuple[ClassRow, ...]:
-    site, limits = where.site, where.limits
+    site, limits = target.site, target.limits
     costs = class_costs(
         tasks,
         limited=site is not None,
@@ -181,13 +183,13 @@ def _rows(
     )
     by_class = {(cost.stage, cost.resources): cost for cost in costs}
     states: dict[tuple[Stage, Resources], Counter[str]] = {}
-    for standing in standings:
-        run = standing.run
-        keys: list[tuple[Stage, Resources]] = [("eval", where.asked(_eval_resources(run, where)))]
+    for reconciled in reconciled_runs:
+        run = reconciled.run
+        keys: list[tuple[Stage, Resources]] = [("eval", target.asked(_eval_resources(run, target)))]
         if not run.baseline:
-            keys.insert(0, ("train", where.asked(run.resources)))
+            keys.insert(0, ("train", target.asked(run.resources)))
         for key in keys:
-            states.setdefault(key, Counter())[standing.state] += 1
+            states.setdefault(key, Counter())[reconciled.state] += 1
     rows = []
     for (stage, resources), counted in sorted(states.items(), key=lambda item: item[0][0] == "eval"):
         cost = by_class.get((stage, resources))
@@ -205,9 +207,9 @@ def _rows(
     return tuple(rows)
 
 
-def _report_problems(where: Where) -> tuple[str, ...]:
+def _report_problems(target: SweepTarget) -> tuple[str, ...]:
     """Found here: a submission whose last sbatch is refused has no report."""
-    site, limits = where.site, where.limits
+    site, limits = target.site, target.limits
     if site is None or limits is None:
         return ()
     found = limit_problems(report_resources(site), site, limits, partition_name=site.report.partition)
@@ -216,7 +218,7 @@ def _report_problems(where: Where) -> tuple[str, ...]:
 
 def free_bytes(folder: Path) -> int | None:
     """Free space where `folder` is or will be."""
-    for place in (folder, *folder.absolute().parents):
-        if place.is_dir():
-            return shutil.disk_usage(place).free
+    for parent in (folder, *folder.absolute().parents):
+        if parent.is_dir():
+            return shutil.disk_usage(parent).free
     return None

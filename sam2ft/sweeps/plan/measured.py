@@ -14,7 +14,7 @@ from sam2ft.runs.attempt.status import RunStatus
 from sam2ft.runs.history import history_values
 from sam2ft.runs.layout import EvalLayout, ExperimentLayout, RunLayout
 from sam2ft.runs.plan_file import Resources
-from sam2ft.runs.resources.timing_key import Place, evaluation_key, training_key
+from sam2ft.runs.resources.timing_key import TargetKind, evaluation_key, training_key
 from sam2ft.sweeps.plan.cost import EvaluationSpeed, TrainingSpeed
 
 ENOUGH_RUNS = 5
@@ -33,7 +33,7 @@ class TimedRun:
     eval_resources: Resources
 
     @property
-    def place(self) -> Place:
+    def target(self) -> TargetKind:
         return "here" if self.status.attempt.job == LOCAL else "slurm"
 
 
@@ -55,11 +55,11 @@ def measured(layout: ExperimentLayout, runs: Sequence[TimedRun], slices_of: Call
     evaluation: dict[str, list[EvaluationSpeed]] = {}
     for run in newest:
         if run.status.step_s is not None:
-            found = training.setdefault(training_key(run.experiment, run.resources, run.place), [])
+            found = training.setdefault(training_key(run.experiment, run.resources, run.target), [])
             if len(found) < ENOUGH_RUNS:
                 found.append(_training(run, run.status.step_s))
         for eval_id, experiment in run.evaluations.items():
-            slots = evaluation.setdefault(evaluation_key(experiment, eval_id, run.eval_resources, run.place), [])
+            slots = evaluation.setdefault(evaluation_key(experiment, eval_id, run.eval_resources, run.target), [])
             if len(slots) < ENOUGH_RUNS and (speed := _evaluation(run, eval_id, slices_of(experiment))) is not None:
                 slots.append(speed)
     calibrated = read_calibrations(layout)
@@ -145,15 +145,15 @@ def read_calibrations(layout: ExperimentLayout) -> Speeds:
     training: dict[str, TrainingSpeed] = {}
     evaluation: dict[str, EvaluationSpeed] = {}
     for path in sorted(layout.calibrations.glob("*.json")):
-        place = layout.calibration(path.stem)
-        if path != place.result or path.stem.endswith(".task"):
+        calibration = layout.calibration(path.stem)
+        if path != calibration.result or path.stem.endswith(".task"):
             continue
         value = read_json(path)
         try:
             if value["stage"] == "train":
-                training[place.key] = TrainingSpeed(**value["measured"], source="calibration")
+                training[calibration.key] = TrainingSpeed(**value["measured"], source="calibration")
             else:
-                evaluation[place.key] = EvaluationSpeed(**value["measured"], source="calibration")
+                evaluation[calibration.key] = EvaluationSpeed(**value["measured"], source="calibration")
         except (KeyError, TypeError) as error:
             raise DataError(f"{path}: not a calibration ({error}); remove it and measure again") from None
     return Speeds(training, evaluation)

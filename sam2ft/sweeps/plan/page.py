@@ -10,16 +10,16 @@ from rich.table import Table
 from rich.text import Text
 
 from sam2ft.report.comparison.words import NOTHING, printable
-from sam2ft.runs.resources.resources import described
+from sam2ft.runs.resources.resources import resources_text
 from sam2ft.sweeps.plan.cost import Amount
-from sam2ft.sweeps.plan.estimate import ClassRow, Estimate
+from sam2ft.sweeps.plan.estimate import ClassRow, CostEstimate
 
 UNKNOWN = "unknown"
 _GB, _MB = 2**30, 2**20
 _STATES = ("new", "done", "running", "failed")
 
 
-def plan_page(estimate: Estimate, sentences: Sequence[str]) -> RenderableType:
+def plan_page(estimate: CostEstimate, sentences: Sequence[str]) -> RenderableType:
     """The classes as a table, then what else is to be said."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     rows = [_cells(row) for row in estimate.rows]
@@ -38,7 +38,7 @@ def _cells(row: ClassRow) -> dict[str, str]:
     others = {state: count for state, count in row.states.items() if state not in _STATES}
     cells = {
         "stage": row.stage,
-        "asks for": described(row.resources),
+        "asks for": resources_text(row.resources),
         **{state: str(row.states.get(state, 0)) for state in _STATES},
         "others": ", ".join(f"{count} {state}" for state, count in others.items()),
         "to start": str(cost.num_tasks if cost else 0),
@@ -66,7 +66,7 @@ def _start(row: ClassRow) -> str:
     return row.answer.text.removeprefix("would ") if row.answer.accepted else NOTHING
 
 
-def totals(estimate: Estimate) -> list[str]:
+def totals(estimate: CostEstimate) -> list[str]:
     """What it costs together; empty when nothing is to be started."""
     if not any(row.cost for row in estimate.rows):
         return []
@@ -82,14 +82,14 @@ def totals(estimate: Estimate) -> list[str]:
     return lines
 
 
-def _disk(estimate: Estimate) -> str:
+def _disk(estimate: CostEstimate) -> str:
     parts = (("checkpoints", estimate.checkpoint_bytes), ("predictions", estimate.prediction_bytes))
     sizes = [f"{name} {size_text(amount)}" for name, amount in parts if amount != Amount()]
     free = "" if estimate.free_bytes is None else f"; {estimate.free_bytes / _GB:.0f} GB are free"
     return f"on disk at most {' and '.join(sizes)}{free}"
 
 
-def _too_small(estimate: Estimate) -> list[str]:
+def _too_small(estimate: CostEstimate) -> list[str]:
     needed, free = estimate.checkpoint_bytes.known + estimate.prediction_bytes.known, estimate.free_bytes
     if free is None or needed <= free:
         return []
@@ -122,7 +122,7 @@ def span(low: float, high: float, *, digits: int) -> str:
 # --- for programs -----------------------------------------------------------------------------------------------------
 
 
-def estimate_json(estimate: Estimate) -> dict[str, Any]:
+def estimate_json(estimate: CostEstimate) -> dict[str, Any]:
     """Plain values; null is unknown."""
     return {
         "classes": [_class_json(row) for row in estimate.rows],

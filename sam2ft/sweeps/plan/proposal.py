@@ -12,12 +12,12 @@ from sam2ft.jobs.preflight.preflight import ResolvedSweep
 from sam2ft.report.terminal import show
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import Plan, PlannedRun
-from sam2ft.sweeps.plan.difference import Difference, difference, orphan_sentence, orphans, previous_plan
-from sam2ft.sweeps.plan.estimate import Estimate, Where, estimate
+from sam2ft.sweeps.plan.difference import Difference, orphan_sentence, orphans, plan_difference, previous_plan
+from sam2ft.sweeps.plan.estimate import CostEstimate, SweepTarget, estimate_cost
 from sam2ft.sweeps.plan.page import amount_text, estimate_json, plan_page
 from sam2ft.sweeps.plan.stale import stale_note, stale_runs
-from sam2ft.sweeps.state.reconcile import Retry, Standing, reconcile, sentence, to_submit
-from sam2ft.sweeps.state.slurm_snapshot import Evidence
+from sam2ft.sweeps.state.reconcile import ReconciledRun, Retry, reconcile, sentence, to_submit
+from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot
 from sam2ft.sweeps.status.table import status_rows, status_table
 
 MAX_RUNS_SHOWN = 40
@@ -29,10 +29,10 @@ class Proposal:
     """A plan, where its runs stand, what would be started, and what that costs."""
 
     plan: Plan
-    standings: tuple[Standing, ...]
+    reconciled_runs: tuple[ReconciledRun, ...]
     runs: tuple[PlannedRun, ...]
     """That are started now."""
-    cost: Estimate
+    cost: CostEstimate
     difference: Difference | None
     """From the plan before; None where there is none."""
     orphans: dict[str, str]
@@ -58,7 +58,7 @@ class Proposal:
             )
 
     def sentence(self) -> str:
-        return sentence(self.standings, len(self.runs))
+        return sentence(self.reconciled_runs, len(self.runs))
 
     def notes(self) -> list[str]:
         """What else a person has to know."""
@@ -69,14 +69,14 @@ class Proposal:
     def show(self, layout: ExperimentLayout) -> None:
         """Tables and notes for people on stderr, the sentence on stdout."""
         tables: list[RenderableType] = []
-        if len(self.standings) <= MAX_RUNS_SHOWN:
-            tables.append(status_table(status_rows(layout, self.standings, stale=self.stale)))
+        if len(self.reconciled_runs) <= MAX_RUNS_SHOWN:
+            tables.append(status_table(status_rows(layout, self.reconciled_runs, stale=self.stale)))
         show([*tables, plan_page(self.cost, self.notes())])
         print(self.sentence(), flush=True)
 
     def to_json(self, layout: ExperimentLayout) -> dict[str, Any]:
         chosen = {run.run_id for run in self.runs}
-        rows = status_rows(layout, self.standings, stale=self.stale)
+        rows = status_rows(layout, self.reconciled_runs, stale=self.stale)
         return {
             "experiment": self.plan.experiment,
             "plan": self.plan.plan_id,
@@ -92,34 +92,34 @@ def propose(
     layout: ExperimentLayout,
     resolved: ResolvedSweep,
     plan: Plan,
-    evidence: Evidence,
-    where: Where,
+    snapshot: SlurmSnapshot,
+    where: SweepTarget,
     *,
     retry: Retry | None,
     ask_sbatch: bool,
 ) -> Proposal:
     """Look at every run and price what is missing. `ask_sbatch`: whether it would take each class, too."""
-    standings = reconcile(layout, plan, evidence)
-    runs = to_submit(standings, retry=retry, force=plan.fresh)
-    refuse_retry_of_nothing(standings, retry)
+    reconciled_runs = reconcile(layout, plan, snapshot)
+    runs = to_submit(reconciled_runs, retry=retry, force=plan.fresh)
+    refuse_retry_of_nothing(reconciled_runs, retry)
     before = previous_plan(layout)
     return Proposal(
         plan=plan,
-        standings=standings,
+        reconciled_runs=reconciled_runs,
         runs=runs,
-        cost=estimate(layout, resolved, standings, runs, where, fresh=plan.fresh, ask_sbatch=ask_sbatch),
-        difference=None if before is None or before.plan_id == plan.plan_id else difference(before, plan),
-        orphans=orphans(layout, before, plan, evidence),
-        stale=stale_runs(layout, standings),
+        cost=estimate_cost(layout, resolved, reconciled_runs, runs, where, fresh=plan.fresh, ask_sbatch=ask_sbatch),
+        difference=None if before is None or before.plan_id == plan.plan_id else plan_difference(before, plan),
+        orphans=orphans(layout, before, plan, snapshot),
+        stale=stale_runs(layout, reconciled_runs),
     )
 
 
-def refuse_retry_of_nothing(standings: Sequence[Standing], retry: Retry | None) -> None:
+def refuse_retry_of_nothing(reconciled_runs: Sequence[ReconciledRun], retry: Retry | None) -> None:
     """Errors: UserError when `--retry` names a class that no failed run has, with the classes that there are."""
-    failed = [standing for standing in standings if standing.state == "failed"]
+    failed = [reconciled for reconciled in reconciled_runs if reconciled.state == "failed"]
     if retry in (None, "all") or not failed or retry == "failed":
         return
-    classes = sorted({standing.failure_class or "unknown" for standing in failed})
+    classes = sorted({reconciled.failure_class or "unknown" for reconciled in failed})
     if retry not in classes:
         raise UserError(
             f"--retry {retry}: no run failed so; the {len(failed)} that failed are of class {', '.join(classes)}"

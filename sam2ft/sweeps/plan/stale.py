@@ -6,20 +6,20 @@ from typing import Any
 from sam2ft.core.files import read_json
 from sam2ft.runs.layout import ExperimentLayout, RunLayout
 from sam2ft.runs.provenance import code_version
-from sam2ft.sweeps.state.reconcile import Standing, State
+from sam2ft.sweeps.state.reconcile import ReconciledRun, State
 
 _MADE: tuple[State, ...] = ("done", "running")
 _SHOWN = 4
 
 
-def stale_runs(layout: ExperimentLayout, standings: Sequence[Standing]) -> tuple[str, ...]:
+def stale_runs(layout: ExperimentLayout, reconciled_runs: Sequence[ReconciledRun]) -> tuple[str, ...]:
     """Names of done and running runs of which any attempt ran with other code than this."""
     now = code_version()
     return tuple(
-        standing.run.name
-        for standing in standings
-        if standing.state in _MADE
-        and any(is_other(code, now) for code in recorded_code(layout.run(standing.run.run_id)))
+        reconciled.run.name
+        for reconciled in reconciled_runs
+        if reconciled.state in _MADE
+        and any(is_other(code, now) for code in recorded_code(layout.run(reconciled.run.run_id)))
     )
 
 

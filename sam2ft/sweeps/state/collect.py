@@ -17,8 +17,8 @@ from sam2ft.runs.layout import RUNS, ExperimentLayout
 from sam2ft.runs.plan_file import Plan, PlannedRun, load_plan
 from sam2ft.slurm.accounting import Accounted
 from sam2ft.sweeps.state.logs import last_log_lines
-from sam2ft.sweeps.state.reconcile import Standing, reconcile
-from sam2ft.sweeps.state.slurm_snapshot import Evidence, look_for
+from sam2ft.sweeps.state.reconcile import ReconciledRun, reconcile
+from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot, snapshot_of
 
 
 def newest_plan(layout: ExperimentLayout) -> Plan:
@@ -41,12 +41,14 @@ def experiment_layout(path: Path) -> ExperimentLayout:
     return ExperimentLayout.of(load_experiment(path).experiment.experiment.name)
 
 
-def standings_of(layout: ExperimentLayout, plan: Plan, evidence: Evidence | None = None) -> tuple[Standing, ...]:
+def reconciled_runs_of(
+    layout: ExperimentLayout, plan: Plan, snapshot: SlurmSnapshot | None = None
+) -> tuple[ReconciledRun, ...]:
     """Where the runs of a plan stand now; what a plan made with --force has finished counts as done.
 
-    Slurm is asked once, unless `evidence` says what it would answer.
+    Slurm is asked once, unless `snapshot` says what it would answer.
     """
-    return reconcile(layout, replace(plan, fresh=False), look_for(layout) if evidence is None else evidence)
+    return reconcile(layout, replace(plan, fresh=False), snapshot_of(layout) if snapshot is None else snapshot)
 
 
 def plans(layout: ExperimentLayout) -> Iterator[Plan]:
@@ -57,32 +59,34 @@ def plans(layout: ExperimentLayout) -> Iterator[Plan]:
             yield load_plan(layout, path.stem.removeprefix("plan-"))
 
 
-def states_of(layout: ExperimentLayout, plan: Plan, evidence: Evidence | None = None) -> list[RunState]:
+def states_of(layout: ExperimentLayout, plan: Plan, snapshot: SlurmSnapshot | None = None) -> list[RunState]:
     """What became of the runs of a plan, as plain values for the report. Slurm is asked as `standings_of` does."""
-    known = look_for(layout) if evidence is None else evidence
-    return run_states(layout, standings_of(layout, plan, known), known.accounting)
+    known = snapshot_of(layout) if snapshot is None else snapshot
+    return run_states(layout, reconciled_runs_of(layout, plan, known), known.accounting)
 
 
 def run_states(
-    layout: ExperimentLayout, standings: Sequence[Standing], accounting: Mapping[str, Accounted] | None = None
+    layout: ExperimentLayout,
+    reconciled_runs: Sequence[ReconciledRun],
+    accounting: Mapping[str, Accounted] | None = None,
 ) -> list[RunState]:
     """The standings as the report takes them: a run at work is called what it says itself."""
     states = []
-    for standing in standings:
-        at_work = standing.state == "running" and standing.status is not None and standing.status.state in ACTIVE
-        run = layout.run(standing.run.run_id)
-        failed = standing.state in ("failed", "lost")
-        used = [known.gpu_hours for job in standing.jobs if (known := (accounting or {}).get(job.job)) is not None]
+    for reconciled in reconciled_runs:
+        at_work = reconciled.state == "running" and reconciled.status is not None and reconciled.status.state in ACTIVE
+        run = layout.run(reconciled.run.run_id)
+        failed = reconciled.state in ("failed", "lost")
+        used = [known.gpu_hours for job in reconciled.jobs if (known := (accounting or {}).get(job.job)) is not None]
         states.append(
             RunState(
-                planned=standing.run,
+                planned=reconciled.run,
                 layout=run,
-                state=standing.status.state if at_work and standing.status else standing.state,
-                reason=standing.reason,
-                status=standing.status,
-                log=last_log_lines(layout, run.run_id, standing.jobs) if failed else (),
-                failure_class=standing.failure_class,
-                gpu_hours_planned=_asked_gpu_hours(standing.run),
+                state=reconciled.status.state if at_work and reconciled.status else reconciled.state,
+                reason=reconciled.reason,
+                status=reconciled.status,
+                log=last_log_lines(layout, run.run_id, reconciled.jobs) if failed else (),
+                failure_class=reconciled.failure_class,
+                gpu_hours_planned=_asked_gpu_hours(reconciled.run),
                 gpu_hours_used=sum(used) if used else None,
             )
         )

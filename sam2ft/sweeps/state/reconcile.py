@@ -8,11 +8,11 @@ from sam2ft.core.errors import DataError
 from sam2ft.runs.attempt.status import FailureClass, RunStatus, read_status
 from sam2ft.runs.layout import ExperimentLayout, RunLayout
 from sam2ft.runs.plan_file import Plan, PlannedRun, evaluation_is_current
-from sam2ft.sweeps.state.run_state import Case, State, Verdict, judge
-from sam2ft.sweeps.state.slurm_snapshot import Evidence
+from sam2ft.sweeps.state.run_state import Conclusion, RunFacts, State, conclude
+from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot
 from sam2ft.sweeps.submit.records import Element, elements_of
 
-__all__ = ["Standing", "State", "missing", "reconcile", "sentence", "to_submit"]
+__all__ = ["ReconciledRun", "State", "missing", "reconcile", "sentence", "to_submit"]
 
 WANTED: frozenset[State] = frozenset({"new", "stopped", "lost"})
 """States that a sweep submits without being asked."""
@@ -21,7 +21,7 @@ Retry = Literal["failed", "error", "oom", "timeout", "no_progress", "all"]
 
 
 @dataclass(frozen=True)
-class Standing:
+class ReconciledRun:
     """Where one planned run stands."""
 
     run: PlannedRun
@@ -40,7 +40,7 @@ class Standing:
     """Of a queued run: `training` or `evaluation`, whichever comes next."""
 
 
-def reconcile(layout: ExperimentLayout, plan: Plan, evidence: Evidence) -> tuple[Standing, ...]:
+def reconcile(layout: ExperimentLayout, plan: Plan, snapshot: SlurmSnapshot) -> tuple[ReconciledRun, ...]:
     """Where every run of the plan stands.
 
     In this order: what the run itself says when it is done; the queue; how accounting says its last job ended; the
@@ -48,35 +48,37 @@ def reconcile(layout: ExperimentLayout, plan: Plan, evidence: Evidence) -> tuple
     `unknown`. A status.json that cannot be read is the reason of its own run alone.
     """
     elements = elements_of(layout)
-    return tuple(_standing(layout, run, elements.get(run.run_id, ()), evidence, fresh=plan.fresh) for run in plan.runs)
+    return tuple(
+        _reconciled(layout, run, elements.get(run.run_id, ()), snapshot, fresh=plan.fresh) for run in plan.runs
+    )
 
 
-def _standing(
-    layout: ExperimentLayout, run: PlannedRun, jobs: tuple[Element, ...], evidence: Evidence, *, fresh: bool
-) -> Standing:
-    place, status, damage = layout.run(run.run_id), None, ""
+def _reconciled(
+    layout: ExperimentLayout, run: PlannedRun, jobs: tuple[Element, ...], snapshot: SlurmSnapshot, *, fresh: bool
+) -> ReconciledRun:
+    run_layout, status, damage = layout.run(run.run_id), None, ""
     last = jobs[-1].job if jobs else None
     try:
-        status = read_status(place)
-        if status is not None and status.state == "done" and not fresh and _evaluated(place, run, status):
-            return Standing(run, "done", "", status, None, jobs, last, "its own last word")
+        status = read_status(run_layout)
+        if status is not None and status.state == "done" and not fresh and _evaluated(run_layout, run, status):
+            return ReconciledRun(run, "done", "", status, None, jobs, last, "its own last word")
     except DataError as error:
         damage = str(error)
-    verdict = judge(Case(layout, run, status, jobs, evidence))
-    if damage and verdict.state not in ("queued", "running"):
-        verdict = Verdict("unknown", damage, None, last, "nothing that can be read")
-    elif fresh and verdict.state == "new" and status is not None:
-        verdict = Verdict("new", "to be trained again", None, last, verdict.source)
-    return Standing(
+    conclusion = conclude(RunFacts(layout, run, status, jobs, snapshot))
+    if damage and conclusion.state not in ("queued", "running"):
+        conclusion = Conclusion("unknown", damage, None, last, "nothing that can be read")
+    elif fresh and conclusion.state == "new" and status is not None:
+        conclusion = Conclusion("new", "to be trained again", None, last, conclusion.source)
+    return ReconciledRun(
         run,
-        verdict.state,
-        verdict.reason,
+        conclusion.state,
+        conclusion.reason,
         status,
-        verdict.failure_class,
+        conclusion.failure_class,
         jobs,
-        verdict.job or last,
-        verdict.source,
-        verdict.waits_for,
+        conclusion.job or last,
+        conclusion.source,
+        conclusion.waits_for,
     )
 
 
@@ -84,31 +86,31 @@ def _evaluated(layout: RunLayout, run: PlannedRun, status: RunStatus) -> bool:
     return all(evaluation_is_current(layout, run, eval_id, status.best_sha256) for eval_id in run.eval_ids)
 
 
-def missing(standings: Sequence[Standing], *, retry: Retry | None, force: bool) -> tuple[Standing, ...]:
+def missing(reconciled_runs: Sequence[ReconciledRun], *, retry: Retry | None, force: bool) -> tuple[ReconciledRun, ...]:
     """What a sweep starts now.
 
     Without `retry`: new, stopped and lost ones. `failed` (or a class of failure) adds failed ones, `all` also unknown
     ones; `force` takes everything that is neither queued nor running.
     """
 
-    def wanted(standing: Standing) -> bool:
+    def wanted(reconciled: ReconciledRun) -> bool:
         if force:
-            return standing.state not in ("queued", "running")
-        if standing.state == "failed":
-            return retry in ("failed", "all") or (retry is not None and retry == standing.failure_class)
-        return standing.state in WANTED or (standing.state == "unknown" and retry == "all")
+            return reconciled.state not in ("queued", "running")
+        if reconciled.state == "failed":
+            return retry in ("failed", "all") or (retry is not None and retry == reconciled.failure_class)
+        return reconciled.state in WANTED or (reconciled.state == "unknown" and retry == "all")
 
-    return tuple(standing for standing in standings if wanted(standing))
+    return tuple(reconciled for reconciled in reconciled_runs if wanted(reconciled))
 
 
-def to_submit(standings: Sequence[Standing], *, retry: Retry | None, force: bool) -> tuple[PlannedRun, ...]:
+def to_submit(reconciled_runs: Sequence[ReconciledRun], *, retry: Retry | None, force: bool) -> tuple[PlannedRun, ...]:
     """The runs of `missing`."""
-    return tuple(standing.run for standing in missing(standings, retry=retry, force=force))
+    return tuple(reconciled.run for reconciled in missing(reconciled_runs, retry=retry, force=force))
 
 
-def sentence(standings: Sequence[Standing], num_to_submit: int) -> str:
+def sentence(reconciled_runs: Sequence[ReconciledRun], num_to_submit: int) -> str:
     """`0 to submit: 4 done, 0 running, 0 failed`; other states are named when there are any."""
-    counts = {state: sum(standing.state == state for standing in standings) for state in get_args(State)}
+    counts = {state: sum(reconciled.state == state for reconciled in reconciled_runs) for state in get_args(State)}
     shown: tuple[State, ...] = ("done", "running", "failed")
     parts = [f"{counts[state]} {state}" for state in shown]
     parts += [f"{count} {state}" for state, count in counts.items() if count and state not in shown]

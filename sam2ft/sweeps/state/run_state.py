@@ -17,7 +17,7 @@ from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import PlannedRun
 from sam2ft.slurm.accounting import Accounted
 from sam2ft.sweeps.state.logs import says_out_of_memory
-from sam2ft.sweeps.state.slurm_snapshot import Evidence
+from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot
 from sam2ft.sweeps.submit.records import Element
 
 State = Literal["new", "queued", "running", "stopped", "failed", "lost", "unknown", "done"]
@@ -42,7 +42,7 @@ _ENDS: dict[str, tuple[State, str, FailureClass | None]] = {
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Conclusion:
     """A state with its reason, and where it comes from."""
 
     state: State
@@ -55,14 +55,14 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Case:
+class RunFacts:
     """What there is to judge one run by."""
 
     layout: ExperimentLayout
     run: PlannedRun
     status: RunStatus | None
     jobs: tuple[Element, ...]
-    evidence: Evidence
+    snapshot: SlurmSnapshot
 
     @property
     def trained(self) -> bool:
@@ -70,46 +70,48 @@ class Case:
         return self.run.baseline or (self.status is not None and self.status.trained)
 
     def accounted(self, element: Element) -> Accounted | None:
-        return (self.evidence.accounting or {}).get(element.job)
+        return (self.snapshot.accounting or {}).get(element.job)
 
     def own(self, element: Element) -> RunStatus | None:
         """What the run says, if `element` was the last that said anything."""
         return self.status if self.status is not None and self.status.attempt.job == element.job else None
 
 
-def judge(case: Case) -> Verdict:
+def conclude(facts: RunFacts) -> Conclusion:
     """The verdict on a run that is not done."""
-    if (verdict := _by_queue(case)) is not None:
-        return verdict
-    verdict = _by_accounting(case) or _by_itself(case)
-    if stuck := [element.job for element in case.jobs if _in_queue(case, element)]:
+    if (conclusion := _by_queue(facts)) is not None:
+        return conclusion
+    conclusion = _by_accounting(facts) or _by_itself(facts)
+    if stuck := [element.job for element in facts.jobs if _in_queue(facts, element)]:
         note = f"job {', '.join(stuck)} waits for what cannot happen any more"
-        return replace(verdict, reason=f"{verdict.reason}; {note}" if verdict.reason else note)
-    return verdict
+        return replace(conclusion, reason=f"{conclusion.reason}; {note}" if conclusion.reason else note)
+    return conclusion
 
 
-def _in_queue(case: Case, element: Element) -> bool:
-    return element.job in (case.evidence.queue or {})
+def _in_queue(facts: RunFacts, element: Element) -> bool:
+    return element.job in (facts.snapshot.queue or {})
 
 
-def _by_queue(case: Case) -> Verdict | None:
+def _by_queue(facts: RunFacts) -> Conclusion | None:
     """An element that is at work, or waits for something that can still happen."""
-    queue = case.evidence.queue or {}
-    live = [element for element in case.jobs if element.job in queue]
+    queue = facts.snapshot.queue or {}
+    live = [element for element in facts.jobs if element.job in queue]
     if working := [element for element in live if not queue[element.job].waits]:
         job = working[-1].job
-        return Verdict("running", _hanging(case, working[-1]), None, job, f"the queue: job {job} {queue[job].state}")
-    waiting = [element for element in live if not _is_doomed(case, element)]
+        return Conclusion(
+            "running", _hanging(facts, working[-1]), None, job, f"the queue: job {job} {queue[job].state}"
+        )
+    waiting = [element for element in live if not _is_doomed(facts, element)]
     if not waiting:
         return None
     # Trainings first: their evaluations wait for them.
     first = min(waiting, key=lambda element: element.stage == "eval")
     entry = queue[first.job]
-    after_training = first.stage == "eval" or case.trained
+    after_training = first.stage == "eval" or facts.trained
     reason = f"job {first.job} {entry.state}: {entry.reason}"
-    return Verdict(
+    return Conclusion(
         "queued",
-        f"evaluation, {reason}" if after_training and not case.run.baseline else reason,
+        f"evaluation, {reason}" if after_training and not facts.run.baseline else reason,
         None,
         first.job,
         f"the queue: job {first.job} {entry.state}",
@@ -117,61 +119,61 @@ def _by_queue(case: Case) -> Verdict | None:
     )
 
 
-def _hanging(case: Case, element: Element) -> str:
-    own = case.own(element)
+def _hanging(facts: RunFacts, element: Element) -> str:
+    own = facts.own(element)
     silence_s = own.silence_s() if own is not None and own.state in ACTIVE else 0.0
     return f"no heartbeat for {silence_s / 60:.0f} min" if silence_s > SILENCE_S else ""
 
 
-def _is_doomed(case: Case, element: Element) -> bool:
+def _is_doomed(facts: RunFacts, element: Element) -> bool:
     """Whether a waiting element can never start: its training has ended badly, and Slurm has not removed it yet."""
-    assert case.evidence.queue is not None
-    if case.evidence.queue[element.job].stuck:
+    assert facts.snapshot.queue is not None
+    if facts.snapshot.queue[element.job].stuck:
         return True
-    if element.stage != "eval" or case.trained:
+    if element.stage != "eval" or facts.trained:
         return False
-    trainings = [job for job in case.jobs if job.stage != "eval" and job.submission <= element.submission]
-    if not trainings or trainings[-1].job in case.evidence.queue:
+    trainings = [job for job in facts.jobs if job.stage != "eval" and job.submission <= element.submission]
+    if not trainings or trainings[-1].job in facts.snapshot.queue:
         return False
-    own, accounted = case.own(trainings[-1]), case.accounted(trainings[-1])
+    own, accounted = facts.own(trainings[-1]), facts.accounted(trainings[-1])
     ended_badly = accounted is not None and accounted.ended and accounted.state != "COMPLETED"
     return ended_badly or (own is not None and own.state in ("failed", "stopped"))
 
 
-def _by_accounting(case: Case) -> Verdict | None:
+def _by_accounting(facts: RunFacts) -> Conclusion | None:
     """How the element that decides ended: the last training until there is one that ended well, then evaluations."""
-    relevant = [element for element in case.jobs if case.trained or element.stage != "eval"]
+    relevant = [element for element in facts.jobs if facts.trained or element.stage != "eval"]
     for element in reversed(relevant):
-        accounted = case.accounted(element)
-        if accounted is None or _is_older(case, element, accounted):
+        accounted = facts.accounted(element)
+        if accounted is None or _is_older(facts, element, accounted):
             return None
-        if _in_queue(case, element) or (not accounted.ended and not accounted.started):
+        if _in_queue(facts, element) or (not accounted.ended and not accounted.started):
             continue
         if not accounted.ended:
             # It has left the queue, and accounting is seconds behind (or its end got lost): what came before is over.
-            return _of_unfinished(case, element, accounted)
-        if accounted.removed or (not accounted.started and case.status is not None and len(relevant) > 1):
+            return _of_unfinished(facts, element, accounted)
+        if accounted.removed or (not accounted.started and facts.status is not None and len(relevant) > 1):
             # It never started: what is known of the jobs before stays true.
             continue
-        return _end_of(case, element, accounted)
+        return _end_of(facts, element, accounted)
     return None
 
 
-def _of_unfinished(case: Case, element: Element, accounted: Accounted) -> Verdict | None:
+def _of_unfinished(facts: RunFacts, element: Element, accounted: Accounted) -> Conclusion | None:
     """None where the run itself has spoken in that job."""
-    if case.own(element) is not None:
+    if facts.own(element) is not None:
         return None
     source = f"the queue, and accounting: job {element.job} {accounted.state}"
     told = f"job {element.job} left the queue without a word; accounting still says {accounted.state}"
-    return Verdict("lost", told, None, element.job, source)
+    return Conclusion("lost", told, None, element.job, source)
 
 
-def _is_older(case: Case, element: Element, accounted: Accounted) -> bool:
+def _is_older(facts: RunFacts, element: Element, accounted: Accounted) -> bool:
     """Whether the run has spoken since, in an attempt that is not this job's (in the local pool, for example)."""
-    if case.status is None or case.own(element) is not None:
+    if facts.status is None or facts.own(element) is not None:
         return False
     end = accounted.attempts[-1].end
-    return end is not None and _utc(case.status.heartbeat) > _utc(end)
+    return end is not None and _utc(facts.status.heartbeat) > _utc(end)
 
 
 def _utc(text: str) -> datetime:
@@ -179,25 +181,25 @@ def _utc(text: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _end_of(case: Case, element: Element, accounted: Accounted) -> Verdict | None:
+def _end_of(facts: RunFacts, element: Element, accounted: Accounted) -> Conclusion | None:
     """What an element that ended makes of the run; None when its end says nothing about that (COMPLETED)."""
     source = f"accounting: job {element.job} {accounted.state} {accounted.exit_code}"
-    own = case.own(element)
+    own = facts.own(element)
     # The attempt that spoke was requeued since, and the newest one never got that far.
     spoke = own is not None and own.attempt.restart >= accounted.restarts
     gave_up = accounted.state == "CANCELLED" and own is not None and own.failure_class in _GIVEN_UP
     if own is not None and spoke and own.state == "failed" and not gave_up:
-        out_of_memory = own.failure_class == "error" and _ran_out_of_memory(case, element, accounted, killed=False)
+        out_of_memory = own.failure_class == "error" and _ran_out_of_memory(facts, element, accounted, killed=False)
         failure_class = "oom" if out_of_memory else own.failure_class
-        return Verdict("failed", own.reason, failure_class, element.job, source)
+        return Conclusion("failed", own.reason, failure_class, element.job, source)
     if own is not None and spoke and own.state == "stopped" and accounted.state != "CANCELLED":
-        return Verdict("stopped", own.reason or "saved, to be continued", None, element.job, source)
+        return Conclusion("stopped", own.reason or "saved, to be continued", None, element.job, source)
     word = accounted.state
-    if word == "FAILED" and _ran_out_of_memory(case, element, accounted, killed=True):
+    if word == "FAILED" and _ran_out_of_memory(facts, element, accounted, killed=True):
         word = "OUT_OF_MEMORY"
-    if word == "COMPLETED" and case.status is None:
+    if word == "COMPLETED" and facts.status is None:
         reason = f"job {element.job} COMPLETED, but the run's folder says nothing: was it removed?"
-        return Verdict("new", reason, None, element.job, source)
+        return Conclusion("new", reason, None, element.job, source)
     if word not in _ENDS:
         return None
     state, told, failure_class = _ENDS[word]
@@ -206,7 +208,7 @@ def _end_of(case: Case, element: Element, accounted: Accounted) -> Verdict | Non
         by=_by_whom(accounted) + ("" if accounted.started else " before it started"),
         nodes=f" on {accounted.nodes}" if accounted.nodes else "",
     )
-    return Verdict(state, f"job {element.job} {told}", failure_class, element.job, source)
+    return Conclusion(state, f"job {element.job} {told}", failure_class, element.job, source)
 
 
 def _by_whom(accounted: Accounted) -> str:
@@ -219,54 +221,54 @@ def _by_whom(accounted: Accounted) -> str:
         return f" by user {accounted.cancelled_by}"
 
 
-def _ran_out_of_memory(case: Case, element: Element, accounted: Accounted, *, killed: bool) -> bool:
+def _ran_out_of_memory(facts: RunFacts, element: Element, accounted: Accounted, *, killed: bool) -> bool:
     """Without cgroups Slurm says FAILED with 137:0, 9:0 or 0:9, and only its log says why."""
     if accounted.state == "OUT_OF_MEMORY":
         return True
     by_signal = accounted.code in _KILLED or accounted.signal == signal.SIGKILL
-    return (by_signal or not killed) and says_out_of_memory(case.layout, case.run.run_id, element)
+    return (by_signal or not killed) and says_out_of_memory(facts.layout, facts.run.run_id, element)
 
 
-def _by_itself(case: Case) -> Verdict:
+def _by_itself(facts: RunFacts) -> Conclusion:
     """By heartbeat and last word alone."""
-    status = case.status
+    status = facts.status
     if status is None:
-        return _of_unstarted(case.jobs, asked=case.evidence.queue is not None)
+        return _of_unstarted(facts.jobs, asked=facts.snapshot.queue is not None)
     if status.state in ACTIVE:
-        return _of_active(status, asked=case.evidence.queue is not None)
+        return _of_active(status, asked=facts.snapshot.queue is not None)
     if status.state == "done":
-        return Verdict("new", "evaluation is missing or stale", None, None, "its folder")
+        return Conclusion("new", "evaluation is missing or stale", None, None, "its folder")
     state: State = "failed" if status.state == "failed" else "stopped"
     job = None if status.attempt.job == LOCAL else status.attempt.job
-    return Verdict(state, status.reason, status.failure_class, job, "its own last word")
+    return Conclusion(state, status.reason, status.failure_class, job, "its own last word")
 
 
-def _of_unstarted(jobs: Sequence[Element], *, asked: bool) -> Verdict:
+def _of_unstarted(jobs: Sequence[Element], *, asked: bool) -> Conclusion:
     if not jobs:
-        return Verdict("new", "", None, None, "its folder")
+        return Conclusion("new", "", None, None, "its folder")
     # The training, where there is one: its evaluation waited for it.
     last = next((element for element in reversed(jobs) if element.stage != "eval"), jobs[-1]).job
     if not asked:
         reason = f"job {last} was submitted, and there is no queue to ask here"
-        return Verdict("unknown", reason, None, last, "the record of its submission alone")
-    return Verdict("new", f"job {last} left the queue before it started", None, last, "the queue")
+        return Conclusion("unknown", reason, None, last, "the record of its submission alone")
+    return Conclusion("new", f"job {last} left the queue before it started", None, last, "the queue")
 
 
-def _of_active(status: RunStatus, *, asked: bool) -> Verdict:
+def _of_active(status: RunStatus, *, asked: bool) -> Conclusion:
     attempt, silence_s = status.attempt, status.silence_s()
     of_slurm = attempt.job != LOCAL
     job = attempt.job if of_slurm else None
     if attempt.is_dead():
-        return Verdict("lost", f"{attempt} is gone without a last word", None, job, "the process is gone")
+        return Conclusion("lost", f"{attempt} is gone without a last word", None, job, "the process is gone")
     if abs(silence_s) < SILENCE_S:
-        return Verdict("running", "", None, job, "its heartbeat")
+        return Conclusion("running", "", None, job, "its heartbeat")
     if silence_s < 0:
         told = f"the heartbeat of {attempt} is {-silence_s:.0f} s in the future: one of two clocks is wrong"
         known = of_slurm and asked
-        return Verdict("lost" if known else "unknown", told, None, job, "the queue" if known else "its heartbeat")
+        return Conclusion("lost" if known else "unknown", told, None, job, "the queue" if known else "its heartbeat")
     told = f"{attempt} is silent for {silence_s:.0f} s"
     if of_slurm and not asked:
-        return Verdict("unknown", f"{told}, and there is no queue here", None, job, "its heartbeat")
+        return Conclusion("unknown", f"{told}, and there is no queue here", None, job, "its heartbeat")
     if of_slurm:
         told += " and not in the queue"
-    return Verdict("lost", told, None, job, "its heartbeat")
+    return Conclusion("lost", told, None, job, "its heartbeat")

@@ -11,7 +11,7 @@ from sam2ft.sweeps.submit.records import elements_of
 
 
 @dataclass(frozen=True)
-class Evidence:
+class SlurmSnapshot:
     """One look at Slurm."""
 
     queue: Mapping[str, QueueEntry] | None
@@ -20,24 +20,24 @@ class Evidence:
     """Job id -> what the accounting says; None where a site has none, or it does not answer."""
 
 
-NOTHING_KNOWN = Evidence(None)
+NOTHING_KNOWN = SlurmSnapshot(None)
 """No Slurm was asked: what runs say themselves has to do."""
 
 
-def look(jobs: Collection[str] = (), users: Collection[int] = ()) -> Evidence:
+def take_snapshot(jobs: Collection[str] = (), users: Collection[int] = ()) -> SlurmSnapshot:
     """Ask Slurm once: the queue of this user (and of `users`), and the accounting of `jobs`.
 
     `users` are those who submitted, where an experiment belongs to several people.
     """
     queue = read_queue(users)
     # Where no queue answers there is no Slurm, or none that could be trusted to be the right one.
-    return Evidence(queue, read_accounting(jobs) if jobs and queue is not None else None)
+    return SlurmSnapshot(queue, read_accounting(jobs) if jobs and queue is not None else None)
 
 
-def look_for(layout: ExperimentLayout) -> Evidence:
+def snapshot_of(layout: ExperimentLayout) -> SlurmSnapshot:
     """Ask Slurm once about everything that was ever submitted for an experiment."""
     jobs = {element.job for elements in elements_of(layout).values() for element in elements}
-    return look(jobs, submitters(layout))
+    return take_snapshot(jobs, submitters(layout))
 
 
 def submitters(layout: ExperimentLayout) -> frozenset[int]:

@@ -13,7 +13,7 @@ from sam2ft.runs.attempt.status import read_status
 from sam2ft.runs.layout import EvalLayout, ExperimentLayout, RunLayout
 from sam2ft.runs.plan_file import Plan, PlannedPoint, PlannedRun, Resources
 from sam2ft.sweeps.state.collect import experiment_layout, newest_plan, plans, states_of
-from sam2ft.sweeps.state.slurm_snapshot import look_for
+from sam2ft.sweeps.state.slurm_snapshot import snapshot_of
 
 ALLOWED = "an experiment file, the folder of an experiment, of a run or of an evaluation, or a pattern of such"
 MOST_NAMED = 5
@@ -21,7 +21,7 @@ _UNKNOWN = Resources(1, 1, 0, 1, 0.0, 0.0)
 
 
 @dataclass
-class Sources:
+class ReportSources:
     """Runs by their folders, in the order in which they were given, and what was given but is none."""
 
     states: dict[Path, RunState] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class Sources:
         if len(self.experiments) != 1:
             return None
         ((folder, layout),) = self.experiments.items()
-        return layout if all(place.parent == folder for place in self.states) else None
+        return layout if all(run.parent == folder for run in self.states) else None
 
     def named(self) -> tuple[RunState, ...]:
         """The runs; of several experiments their points are called `<experiment>/<point>` and counted through."""
@@ -55,12 +55,12 @@ class Sources:
         return tuple(_renamed(state, index) for index, state in enumerate(states))
 
 
-def sources_of(given: Sequence[str]) -> Sources:
+def sources_of(given: Sequence[str]) -> ReportSources:
     """What `given` stands for. What is nothing of ours is named in `problems`, unless nothing else is left.
 
     Errors: UserError then.
     """
-    sources = Sources()
+    sources = ReportSources()
     for text in given:
         found = _expanded(text)
         if not found:
@@ -77,7 +77,7 @@ def sources_of(given: Sequence[str]) -> Sources:
     return sources
 
 
-def default_report(sources: Sources, given: Sequence[str]) -> ReportLayout:
+def default_report(sources: ReportSources, given: Sequence[str]) -> ReportLayout:
     """An experiment's own report, or for other choices a folder named by a digest of what was given."""
     if sources.only is not None:
         return ReportLayout(sources.only.report)
@@ -96,7 +96,7 @@ def _is_beside_runs(path: Path) -> bool:
     return path.is_file() or path.name in ("report", "submissions") or path.name.startswith((".", "_"))
 
 
-def _take(path: Path, sources: Sources) -> None:
+def _take(path: Path, sources: ReportSources) -> None:
     if path.is_dir() and not any(path.glob("plan-*.json")):
         run = path.parent.parent if path.parent.name == "eval" else path
         if RunLayout(run).status.is_file() or RunLayout(run).evaluations.is_dir():
@@ -126,7 +126,7 @@ def _not_planned(layout: ExperimentLayout, plan: Plan) -> Iterator[str]:
         )
 
 
-def _run(layout: RunLayout, sources: Sources) -> RunState:
+def _run(layout: RunLayout, sources: ReportSources) -> RunState:
     """One run of an experiment, as the newest plan that has it says, else as its folder does."""
     experiment = layout.folder.parent.resolve()
     if experiment not in sources.planned:
@@ -143,10 +143,10 @@ def _run(layout: RunLayout, sources: Sources) -> RunState:
 def _planned(layout: ExperimentLayout) -> dict[str, RunState]:
     """The runs of all plans of an experiment; Slurm is asked once."""
     states: dict[str, RunState] = {}
-    evidence = look_for(layout)
+    snapshot = snapshot_of(layout)
     for plan in plans(layout):
         new = tuple(run for run in plan.runs if run.run_id not in states)
-        states |= {state.planned.run_id: state for state in states_of(layout, replace(plan, runs=new), evidence)}
+        states |= {state.planned.run_id: state for state in states_of(layout, replace(plan, runs=new), snapshot)}
     return states
 
 

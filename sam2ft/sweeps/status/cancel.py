@@ -10,9 +10,9 @@ from pathlib import Path
 from sam2ft.core.errors import UserError
 from sam2ft.runs.attempt.claim import LOCAL
 from sam2ft.runs.attempt.status import ACTIVE
-from sam2ft.sweeps.state.collect import experiment_layout, newest_plan, standings_of
-from sam2ft.sweeps.state.reconcile import Standing
-from sam2ft.sweeps.state.slurm_snapshot import look, submitters
+from sam2ft.sweeps.state.collect import experiment_layout, newest_plan, reconciled_runs_of
+from sam2ft.sweeps.state.reconcile import ReconciledRun
+from sam2ft.sweeps.state.slurm_snapshot import submitters, take_snapshot
 from sam2ft.sweeps.status.choose import find_run
 from sam2ft.sweeps.submit.records import Element, elements_of
 
@@ -29,8 +29,8 @@ def cancel(path: Path, text: str | None = None, *, yes: bool = False) -> int:
     layout = experiment_layout(path)
     plan = newest_plan(layout)
     chosen = None if text is None else find_run(plan.runs, text).run_id
-    evidence = look(users=submitters(layout))
-    queue = evidence.queue or {}
+    snapshot = take_snapshot(users=submitters(layout))
+    queue = snapshot.queue or {}
     names = {run.run_id: run.name for run in plan.runs}
     live = [
         (run_id, element)
@@ -38,13 +38,15 @@ def cancel(path: Path, text: str | None = None, *, yes: bool = False) -> int:
         for element in elements
         if element.job in queue and chosen in (None, run_id)
     ]
-    standings = [entry for entry in standings_of(layout, plan, evidence) if chosen in (None, entry.run.run_id)]
-    processes = [entry for entry in standings if _is_local(entry)]
+    reconciled_runs = [
+        entry for entry in reconciled_runs_of(layout, plan, snapshot) if chosen in (None, entry.run.run_id)
+    ]
+    processes = [entry for entry in reconciled_runs if _is_local(entry)]
     if text is None and not yes and (live or processes):
         raise UserError(
             f"{len(live)} jobs and {len(processes)} local processes would be cancelled; say --yes, or name a run"
         )
-    if evidence.queue is None and any(entry.jobs and entry.state == "unknown" for entry in standings):
+    if snapshot.queue is None and any(entry.jobs and entry.state == "unknown" for entry in reconciled_runs):
         raise UserError("SLURM's queue does not answer here; cancel where it does")
     _scancel(sorted({element.job for _, element in live}))
     for run_id, element in live:
@@ -73,27 +75,27 @@ def _scancel(jobs: Sequence[str]) -> None:
             raise UserError(f"scancel refused: {done.stderr.strip()}")
 
 
-def _is_local(standing: Standing) -> bool:
+def _is_local(reconciled: ReconciledRun) -> bool:
     """Whether a process of a local pool (or of launch/train.py) says that it is at work."""
-    status = standing.status
+    status = reconciled.status
     return (
-        standing.state in ("running", "unknown")
+        reconciled.state in ("running", "unknown")
         and status is not None
         and status.state in ACTIVE
         and status.attempt.job == LOCAL
     )
 
 
-def _stop_processes(standings: Sequence[Standing], *, everything: bool) -> Iterator[str]:
+def _stop_processes(reconciled_runs: Sequence[ReconciledRun], *, everything: bool) -> Iterator[str]:
     """Tell each process to save and stop; with `everything` first the pools, so that they start no further point."""
     told: set[int] = set()
-    for standing in standings:
-        assert standing.status is not None
-        attempt = standing.status.attempt
+    for reconciled in reconciled_runs:
+        assert reconciled.status is not None
+        attempt = reconciled.status.attempt
         if attempt.host != socket.gethostname():
-            yield f"{standing.run.name}: runs on {attempt.host} (process {attempt.pid}); cancel it there"
+            yield f"{reconciled.run.name}: runs on {attempt.host} (process {attempt.pid}); cancel it there"
         elif not _is_ours(attempt.pid):
-            yield f"{standing.run.name}: process {attempt.pid} is gone"
+            yield f"{reconciled.run.name}: process {attempt.pid} is gone"
         else:
             pool = _parent(attempt.pid)
             of_pool = pool is not None and "launch/sweep.py" in _command(pool)
@@ -102,7 +104,7 @@ def _stop_processes(standings: Sequence[Standing], *, everything: bool) -> Itera
                 told.add(target)
                 os.kill(target, signal.SIGTERM)
             ending = "; its pool goes on with the next point" if of_pool and not everything else ""
-            yield f"{standing.run.name}: told process {target} to save and stop{ending}"
+            yield f"{reconciled.run.name}: told process {target} to save and stop{ending}"
 
 
 def _is_ours(pid: int) -> bool:

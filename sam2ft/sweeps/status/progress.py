@@ -12,8 +12,8 @@ from sam2ft.core.errors import DataError
 from sam2ft.runs.attempt.status import RunStatus, read_status
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import Plan, PlannedRun
-from sam2ft.sweeps.state.collect import standings_of
-from sam2ft.sweeps.state.slurm_snapshot import look_for
+from sam2ft.sweeps.state.collect import reconciled_runs_of
+from sam2ft.sweeps.state.slurm_snapshot import snapshot_of
 from sam2ft.sweeps.status.table import status_page, status_rows
 
 _REFRESH_S = 1.0
@@ -29,7 +29,7 @@ def progress(layout: ExperimentLayout, plan: Plan, runs: Sequence[PlannedRun]) -
         yield _Lines(layout, runs).show
         return
     # Slurm is asked once: what works here, its heartbeats tell.
-    evidence = look_for(layout)
+    snapshot = snapshot_of(layout)
     with Live(console=console, auto_refresh=False, transient=True) as live:
         shown_at, wait_s = -_REFRESH_S, _REFRESH_S
 
@@ -37,8 +37,8 @@ def progress(layout: ExperimentLayout, plan: Plan, runs: Sequence[PlannedRun]) -
             nonlocal shown_at, wait_s
             if (started := time.monotonic()) - shown_at < wait_s:
                 return
-            rows = status_rows(layout, standings_of(layout, plan, evidence), evidence)
-            live.update(status_page(rows, rows, evidence), refresh=True)
+            rows = status_rows(layout, reconciled_runs_of(layout, plan, snapshot), snapshot)
+            live.update(status_page(rows, rows, snapshot), refresh=True)
             shown_at = time.monotonic()
             # Of thousands of runs a look takes seconds, which the pool waits for.
             wait_s = max(_REFRESH_S, 10 * (shown_at - started))
@@ -75,10 +75,10 @@ class _Lines:
         except DataError as error:
             # Of one run; raised, it would stop all others.
             return str(error)
-        return "" if status is None else described(status)
+        return "" if status is None else status_text(status)
 
 
-def described(status: RunStatus) -> str:
+def status_text(status: RunStatus) -> str:
     """`training, epoch 3/12, val_loss 0.1234`."""
     parts: list[str] = [status.state]
     if status.epoch is not None and status.state == "training":

@@ -19,10 +19,10 @@ from sam2ft.runs.history import history_values
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import Plan
 from sam2ft.sweeps.plan.stale import stale_runs
-from sam2ft.sweeps.state.collect import experiment_layout, newest_plan, standings_of
+from sam2ft.sweeps.state.collect import experiment_layout, newest_plan, reconciled_runs_of
 from sam2ft.sweeps.state.logs import last_log_lines
-from sam2ft.sweeps.state.reconcile import Standing, State
-from sam2ft.sweeps.state.slurm_snapshot import NOTHING_KNOWN, Evidence, look_for
+from sam2ft.sweeps.state.reconcile import ReconciledRun, State
+from sam2ft.sweeps.state.slurm_snapshot import NOTHING_KNOWN, SlurmSnapshot, snapshot_of
 
 COLOURS = {"done": "green", "failed": "red", "lost": "red", "running": "cyan", "stopped": "yellow", "unknown": "yellow"}
 BAD: tuple[State, ...] = ("failed", "lost")
@@ -38,90 +38,92 @@ def show_status(path: Path, *, only_failed: bool = False, as_json: bool = False)
     """What launch/status.py does: the table (or JSON) of an experiment's newest plan on stdout."""
     layout = experiment_layout(path)
     plan = newest_plan(layout)
-    rows, evidence = look_at(layout, plan, look_for(layout))
+    rows, snapshot = reconciled_rows(layout, plan, snapshot_of(layout))
     shown = [row for row in rows if row["state"] in BAD] if only_failed else rows
     if as_json:
         print(json.dumps(shown, indent=2))
     elif sys.stdout.isatty():
-        show([status_page(shown, rows, evidence)], sys.stdout)
+        show([status_page(shown, rows, snapshot)], sys.stdout)
     else:
         # Not by rich, which takes seconds for thousands of rows.
-        print(plain_table(shown), footer(rows, evidence), sep="\n")
+        print(plain_table(shown), footer(rows, snapshot), sep="\n")
     return 0
 
 
-def look_at(layout: ExperimentLayout, plan: Plan, evidence: Evidence) -> tuple[list[dict[str, Any]], Evidence]:
-    """The rows of a plan as of `evidence`, stale code marked."""
-    standings = standings_of(layout, plan, evidence)
-    return status_rows(layout, standings, evidence, frozenset(stale_runs(layout, standings))), evidence
+def reconciled_rows(
+    layout: ExperimentLayout, plan: Plan, snapshot: SlurmSnapshot
+) -> tuple[list[dict[str, Any]], SlurmSnapshot]:
+    """The rows of a plan as of `snapshot`, stale code marked."""
+    reconciled_runs = reconciled_runs_of(layout, plan, snapshot)
+    return status_rows(layout, reconciled_runs, snapshot, frozenset(stale_runs(layout, reconciled_runs))), snapshot
 
 
 def status_rows(
     layout: ExperimentLayout,
-    standings: Sequence[Standing],
-    evidence: Evidence = NOTHING_KNOWN,
+    reconciled_runs: Sequence[ReconciledRun],
+    snapshot: SlurmSnapshot = NOTHING_KNOWN,
     stale: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """One plain mapping per run, for `--json` and for the table. `stale`: names of runs made with other code."""
-    return [_row(layout, standing, evidence, standing.run.name in stale) for standing in standings]
+    return [_row(layout, reconciled, snapshot, reconciled.run.name in stale) for reconciled in reconciled_runs]
 
 
-def _row(layout: ExperimentLayout, standing: Standing, evidence: Evidence, stale: bool) -> dict[str, Any]:
-    status, attempt = standing.status, standing.status.attempt if standing.status else None
-    running = standing.state == "running"
-    accounted = (evidence.accounting or {}).get(standing.job or "")
-    entry = (evidence.queue or {}).get(standing.job or "")
+def _row(layout: ExperimentLayout, reconciled: ReconciledRun, snapshot: SlurmSnapshot, stale: bool) -> dict[str, Any]:
+    status, attempt = reconciled.status, reconciled.status.attempt if reconciled.status else None
+    running = reconciled.state == "running"
+    accounted = (snapshot.accounting or {}).get(reconciled.job or "")
+    entry = (snapshot.queue or {}).get(reconciled.job or "")
     # Before a job has spoken, what the run says of its last attempt is about another one.
-    spoken = attempt is not None and (entry is None or attempt.job == standing.job)
-    gpu_hours = [known.gpu_hours for job in standing.jobs if (known := (evidence.accounting or {}).get(job.job))]
+    spoken = attempt is not None and (entry is None or attempt.job == reconciled.job)
+    gpu_hours = [known.gpu_hours for job in reconciled.jobs if (known := (snapshot.accounting or {}).get(job.job))]
     return {
-        "index": standing.run.index,
-        "name": standing.run.name,
-        "run": standing.run.run_id,
-        "state": standing.state,
-        "stage": _stage(standing, spoken=spoken),
-        "class": standing.failure_class,
+        "index": reconciled.run.index,
+        "name": reconciled.run.name,
+        "run": reconciled.run.run_id,
+        "state": reconciled.state,
+        "stage": _stage(reconciled, spoken=spoken),
+        "class": reconciled.failure_class,
         "epoch": status.epoch if status else None,
         "num_epochs": status.num_epochs if status else None,
         "step": status.step if status else None,
         "monitor": status.monitor if status else None,
         "best_value": status.best_value if status else None,
         "step_s": status.step_s if status else None,
-        "eta_s": eta_s(layout, standing) if running else None,
+        "eta_s": eta_s(layout, reconciled) if running else None,
         "host": attempt.host if attempt and spoken else None,
         "nodes": (entry.nodes if entry else accounted.nodes if accounted else "") or None,
-        "job": standing.job or (attempt.job if attempt else None),
-        "jobs": [{"job": job.job, "stage": job.stage, "submission": job.submission} for job in standing.jobs],
+        "job": reconciled.job or (attempt.job if attempt else None),
+        "jobs": [{"job": job.job, "stage": job.stage, "submission": job.submission} for job in reconciled.jobs],
         "restarts": max([attempt.restart if attempt else 0, accounted.restarts if accounted else 0])
         if attempt or accounted
         else None,
         "gpu_hours": round(sum(gpu_hours), 6) if gpu_hours else None,
         "heartbeat": status.heartbeat if status else None,
         "stale_code": stale,
-        "reason": standing.reason,
-        "source": standing.source,
-        "log": list(last_log_lines(layout, standing.run.run_id, standing.jobs)) if standing.state in BAD else [],
+        "reason": reconciled.reason,
+        "source": reconciled.source,
+        "log": list(last_log_lines(layout, reconciled.run.run_id, reconciled.jobs)) if reconciled.state in BAD else [],
     }
 
 
-def _stage(standing: Standing, *, spoken: bool) -> str | None:
+def _stage(reconciled: ReconciledRun, *, spoken: bool) -> str | None:
     """What a run is at; a job that Slurm still tidies up after its last word is `ending`."""
-    if standing.state != "running":
-        return standing.waits_for
-    if standing.status is None or not spoken:
+    if reconciled.state != "running":
+        return reconciled.waits_for
+    if reconciled.status is None or not spoken:
         return "starting"
-    return standing.status.state if standing.status.state in ACTIVE else "ending"
+    return reconciled.status.state if reconciled.status.state in ACTIVE else "ending"
 
 
-def eta_s(layout: ExperimentLayout, standing: Standing) -> float | None:
+def eta_s(layout: ExperimentLayout, reconciled: ReconciledRun) -> float | None:
     """Seconds until a training has done all its epochs, validations included; None before its first epoch ended.
 
     Early stopping may end it sooner; time in the queue and the evaluation come on top.
     """
-    status = standing.status
+    status = reconciled.status
     if status is None or status.state != "training" or status.step is None or not status.num_epochs:
         return None
-    epochs = history_values(layout.run(standing.run.run_id))
+    epochs = history_values(layout.run(reconciled.run.run_id))
     if not epochs or not epochs[-1]["step"]:
         return None
     steps_per_epoch = epochs[-1]["step"] / (epochs[-1]["epoch"] + 1)
@@ -130,18 +132,20 @@ def eta_s(layout: ExperimentLayout, standing: Standing) -> float | None:
     return max(0.0, status.num_epochs - status.step / steps_per_epoch) * epoch_s
 
 
-def status_page(shown: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], evidence: Evidence) -> Group:
+def status_page(
+    shown: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], snapshot: SlurmSnapshot
+) -> Group:
     """Table and sentence for a terminal; of very many runs those first that need somebody."""
     chosen = (
         sorted(shown, key=lambda row: _URGENCY.index(row["state"]))[:MOST_ROWS] if len(shown) > MOST_ROWS else shown
     )
     left = len(shown) - len(chosen)
     more = f"{left} more runs not shown; `--json`, or a pipe, has them all" if left else ""
-    lines = [Text(line, style="dim") for line in (more, footer(rows, evidence)) if line]
+    lines = [Text(line, style="dim") for line in (more, footer(rows, snapshot)) if line]
     return Group(status_table(sorted(chosen, key=lambda row: row["index"])), *lines)
 
 
-def footer(rows: Sequence[Mapping[str, Any]], evidence: Evidence) -> str:
+def footer(rows: Sequence[Mapping[str, Any]], snapshot: SlurmSnapshot) -> str:
     """`12 runs: 9 done, 2 running, 1 failed (oom); 3.2 GPU-hours so far`."""
     counts = Counter(row["state"] for row in rows)
     classes = Counter(row["class"] for row in rows if row["class"])
@@ -152,7 +156,7 @@ def footer(rows: Sequence[Mapping[str, Any]], evidence: Evidence) -> str:
     hours = [row["gpu_hours"] for row in rows if row["gpu_hours"]]
     if hours:
         text += f"; {sum(hours):.1f} GPU-hours so far"
-    if evidence.queue is None and any(row["jobs"] for row in rows):
+    if snapshot.queue is None and any(row["jobs"] for row in rows):
         text += "; SLURM's queue does not answer here"
     return text
 

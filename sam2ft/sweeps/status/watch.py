@@ -12,8 +12,8 @@ from rich.live import Live
 
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.sweeps.state.collect import experiment_layout, newest_plan
-from sam2ft.sweeps.state.slurm_snapshot import Evidence, look_for
-from sam2ft.sweeps.status.table import BAD, footer, look_at, status_page
+from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot, snapshot_of
+from sam2ft.sweeps.status.table import BAD, footer, reconciled_rows, status_page
 
 LEAST_S, MOST_S = 10.0, 120.0
 """Slurm is asked at most every 10 s, and every 2 minutes where nothing changes."""
@@ -24,16 +24,16 @@ _LIVE = ("running", "queued")
 
 
 @dataclass
-class Lookout:
+class SnapshotCache:
     """Remembers what Slurm said, and asks again when it is time to."""
 
-    ask: Callable[[], Evidence]
+    ask: Callable[[], SlurmSnapshot]
     clock: Callable[[], float] = time.monotonic
-    _seen: Evidence | None = None
+    _seen: SlurmSnapshot | None = None
     _asked_at: float = 0.0
     _wait_s: float = LEAST_S
 
-    def look(self) -> Evidence:
+    def look(self) -> SlurmSnapshot:
         """What Slurm says now, or said when it was asked last."""
         if self._seen is None or self.clock() - self._asked_at >= self._wait_s:
             started = self.clock()
@@ -49,25 +49,25 @@ class Lookout:
 def watch(path: Path, every_s: float, *, only_failed: bool = False) -> int:
     """Show the table until nothing runs or waits: in place on a terminal, a line per change elsewhere."""
     layout = experiment_layout(path)
-    lookout = Lookout(lambda: look_for(layout))
+    cache = SnapshotCache(lambda: snapshot_of(layout))
     if not sys.stdout.isatty():
-        _print_changes(layout, lookout, every_s)
+        _print_changes(layout, cache, every_s)
         return 0
     with Live(console=Console(), auto_refresh=False) as live:
         while True:
-            rows, evidence = look_at(layout, newest_plan(layout), lookout.look())
+            rows, snapshot = reconciled_rows(layout, newest_plan(layout), cache.look())
             shown = [row for row in rows if row["state"] in BAD] if only_failed else rows
-            live.update(status_page(shown, rows, evidence), refresh=True)
+            live.update(status_page(shown, rows, snapshot), refresh=True)
             if not is_live(rows):
                 return 0
             time.sleep(every_s)
 
 
-def _print_changes(layout: ExperimentLayout, lookout: Lookout, every_s: float) -> None:
+def _print_changes(layout: ExperimentLayout, cache: SnapshotCache, every_s: float) -> None:
     said = ""
     while True:
-        rows, evidence = look_at(layout, newest_plan(layout), lookout.look())
-        if (text := footer(rows, evidence)) != said:
+        rows, snapshot = reconciled_rows(layout, newest_plan(layout), cache.look())
+        if (text := footer(rows, snapshot)) != said:
             said = text
             print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
         if not is_live(rows):

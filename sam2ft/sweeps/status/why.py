@@ -8,10 +8,10 @@ from sam2ft.runs.attempt.status import RunStatus
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.slurm.accounting import Accounted
 from sam2ft.slurm.queue import QueueEntry
-from sam2ft.sweeps.state.collect import experiment_layout, newest_plan, standings_of
+from sam2ft.sweeps.state.collect import experiment_layout, newest_plan, reconciled_runs_of
 from sam2ft.sweeps.state.logs import last_lines, newest_log
-from sam2ft.sweeps.state.reconcile import Standing
-from sam2ft.sweeps.state.slurm_snapshot import Evidence, look_for
+from sam2ft.sweeps.state.reconcile import ReconciledRun
+from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot, snapshot_of
 from sam2ft.sweeps.status.choose import find_run
 from sam2ft.sweeps.status.table import duration
 from sam2ft.sweeps.submit.records import Element
@@ -70,37 +70,37 @@ def show_why(path: Path, text: str) -> int:
     layout = experiment_layout(path)
     plan = newest_plan(layout)
     chosen = find_run(plan.runs, text)
-    evidence = look_for(layout)
-    standings = standings_of(layout, plan, evidence)
-    standing = next(entry for entry in standings if entry.run.run_id == chosen.run_id)
-    for line in explanation(layout, standing, evidence):
+    snapshot = snapshot_of(layout)
+    reconciled_runs = reconciled_runs_of(layout, plan, snapshot)
+    reconciled = next(entry for entry in reconciled_runs if entry.run.run_id == chosen.run_id)
+    for line in explanation(layout, reconciled, snapshot):
         print(printable(line))
     return 0
 
 
-def explanation(layout: ExperimentLayout, standing: Standing, evidence: Evidence) -> Iterator[str]:
+def explanation(layout: ExperimentLayout, reconciled: ReconciledRun, snapshot: SlurmSnapshot) -> Iterator[str]:
     """Line by line, what is known."""
-    run, status = standing.run, standing.status
+    run, status = reconciled.run, reconciled.status
     yield f"{run.name}  (index {run.index}, {layout.run(run.run_id).folder})"
-    kind = f" ({standing.failure_class})" if standing.failure_class else ""
-    waits = f", before its {standing.waits_for}" if standing.waits_for else ""
-    yield f"state       {standing.state}{kind}{waits}"
-    if standing.reason:
-        yield f"reason      {standing.reason}"
-    yield f"known from  {standing.source}"
+    kind = f" ({reconciled.failure_class})" if reconciled.failure_class else ""
+    waits = f", before its {reconciled.waits_for}" if reconciled.waits_for else ""
+    yield f"state       {reconciled.state}{kind}{waits}"
+    if reconciled.reason:
+        yield f"reason      {reconciled.reason}"
+    yield f"known from  {reconciled.source}"
     if status is not None:
         yield from _own_words(status)
-    for element in standing.jobs:
-        yield from _job(element, evidence)
-    if evidence.queue is None and standing.jobs:
+    for element in reconciled.jobs:
+        yield from _job(element, snapshot)
+    if snapshot.queue is None and reconciled.jobs:
         yield "            SLURM's queue does not answer here"
-    elif evidence.accounting is None and standing.jobs:
+    elif snapshot.accounting is None and reconciled.jobs:
         yield "            no accounting here: how jobs ended is known only from the run itself"
-    log = newest_log(layout, run.run_id, standing.jobs)
-    if log is not None and standing.state not in ("done", "new"):
+    log = newest_log(layout, run.run_id, reconciled.jobs)
+    if log is not None and reconciled.state not in ("done", "new"):
         yield f"log         {log}"
         yield from (f"  | {line}" for line in last_lines(log, _LINES))
-    yield f"next        {NEXT[standing.failure_class or standing.state]}"
+    yield f"next        {NEXT[reconciled.failure_class or reconciled.state]}"
 
 
 def _own_words(status: RunStatus) -> Iterator[str]:
@@ -119,10 +119,10 @@ def _own_words(status: RunStatus) -> Iterator[str]:
     yield f"attempt     {status.attempt}, last heartbeat {when}"
 
 
-def _job(element: Element, evidence: Evidence) -> Iterator[str]:
+def _job(element: Element, snapshot: SlurmSnapshot) -> Iterator[str]:
     stage = {"train": "training", "eval": "evaluation"}.get(element.stage, "training and evaluation")
-    entry, known = (evidence.queue or {}).get(element.job), (evidence.accounting or {}).get(element.job)
-    yield f"job         {element.job}  {stage}, submission {element.submission}{_in_queue(entry, evidence)}"
+    entry, known = (snapshot.queue or {}).get(element.job), (snapshot.accounting or {}).get(element.job)
+    yield f"job         {element.job}  {stage}, submission {element.submission}{_in_queue(entry, snapshot)}"
     if entry is not None and entry.waits:
         words = REASONS.get(entry.reason.partition(",")[0], "")
         yield f"            {entry.reason}{': ' + words if words else ''}"
@@ -139,10 +139,10 @@ def _job(element: Element, evidence: Evidence) -> Iterator[str]:
             yield f"            attempt {count}: {attempt.state} {attempt.exit_code} {after}"
 
 
-def _in_queue(entry: QueueEntry | None, evidence: Evidence) -> str:
+def _in_queue(entry: QueueEntry | None, snapshot: SlurmSnapshot) -> str:
     if entry is not None:
         return f": {entry.state}{f' on {entry.nodes}' if entry.nodes else ''}"
-    return ": not in the queue" if evidence.queue is not None else ""
+    return ": not in the queue" if snapshot.queue is not None else ""
 
 
 def _accounting_line(known: Accounted) -> str:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.slurm.lookup import ids_by_name
-from sam2ft.slurm.sbatch import desk
+from sam2ft.slurm.sbatch import submission_lock
 from sam2ft.sweeps.state.slurm_snapshot import submitters
 from sam2ft.sweeps.submit.records import Record, RecordedArray, next_number, read_record, write_record
 
@@ -24,7 +24,7 @@ def adopt(layout: ExperimentLayout) -> tuple[str, ...]:
     """
     if not _unknown(_newest(layout)):
         return ()
-    with desk(layout):
+    with submission_lock(layout):
         # Again, now that nobody else writes. Those before it were looked up before it was begun.
         record = _newest(layout)
         if record is None or not (names := _unknown(record)):

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from sam2ft.core.files import sha256_text
 from sam2ft.runs.plan_file import PlannedRun, Resources, Stage
 from sam2ft.slurm.partitions import ArrayLimits
-from sam2ft.sweeps.submit.chain import Wanted
+from sam2ft.sweeps.submit.chain import WantedJobs
 from sam2ft.sweeps.submit.records import Record, RecordedArray
 from sam2ft.sweeps.submit.throttle import shares
 
 
 @dataclass(frozen=True)
-class Array:
+class JobArray:
     """Runs that ask for the same resources; element k of the Slurm array is `runs[k]`, one run is a plain job."""
 
     stage: Stage
@@ -35,15 +35,15 @@ class Array:
 
 
 def arrays_of(
-    wanted: Sequence[Wanted], earlier: Sequence[Record], limits: ArrayLimits, max_parallel: int
-) -> tuple[Array, ...]:
+    wanted: Sequence[WantedJobs], earlier: Sequence[Record], limits: ArrayLimits, max_parallel: int
+) -> tuple[JobArray, ...]:
     """The arrays of one submission: each chunk of trainings with its evaluations behind it, then evaluations alone.
 
     `earlier` says what the jobs are that evaluations wait for. Over all arrays together at most `max_parallel` elements
     run at once, except that each array gets one.
     """
     most = max(1, limits.elements)
-    arrays: list[Array] = []
+    arrays: list[JobArray] = []
     classes: dict[tuple[Resources, Resources], list[PlannedRun]] = {}
     for entry in wanted:
         if entry.train:
@@ -51,15 +51,15 @@ def arrays_of(
     for (resources, eval_resources), runs in classes.items():
         for chunk in _chunks(runs, most):
             # The same runs at the same positions: aftercorr pairs elements by their index.
-            arrays.append(Array("train", resources, chunk))
-            arrays.append(Array("eval", eval_resources, chunk, follows=len(arrays) - 1))
+            arrays.append(JobArray("train", resources, chunk))
+            arrays.append(JobArray("eval", eval_resources, chunk, follows=len(arrays) - 1))
     arrays += _evaluations([entry for entry in wanted if not entry.train], earlier, most)
     sizes = [(len(array.runs), array.stage) for array in arrays]
     parallel = shares(max_parallel, sizes, num_runs=len(wanted))
     return tuple(replace(array, parallel=share) for array, share in zip(arrays, parallel, strict=True))
 
 
-def _evaluations(wanted: Sequence[Wanted], earlier: Sequence[Record], most: int) -> list[Array]:
+def _evaluations(wanted: Sequence[WantedJobs], earlier: Sequence[Record], most: int) -> list[JobArray]:
     """Evaluations alone: those that wait for the same thing, or for nothing, share arrays."""
     known = {array.job: array for record in earlier for array in record.arrays if array.job is not None}
     paired = _paired(wanted, known)
@@ -68,13 +68,13 @@ def _evaluations(wanted: Sequence[Wanted], earlier: Sequence[Record], most: int)
         depends = paired.get(entry.run.run_id) or _depends(entry, known)
         groups.setdefault((depends, entry.run.eval_resources), []).append(entry.run)
     return [
-        Array("eval", resources, chunk, depends=depends)
+        JobArray("eval", resources, chunk, depends=depends)
         for (depends, resources), runs in groups.items()
         for chunk in _chunks(runs, most)
     ]
 
 
-def _paired(wanted: Sequence[Wanted], known: Mapping[str, RecordedArray]) -> dict[str, str]:
+def _paired(wanted: Sequence[WantedJobs], known: Mapping[str, RecordedArray]) -> dict[str, str]:
     """run_id -> `aftercorr:A` where all elements of a training array A, in their order, are waited for."""
     followers: dict[str, list[tuple[int, PlannedRun]]] = {}
     for entry in wanted:
@@ -89,7 +89,7 @@ def _paired(wanted: Sequence[Wanted], known: Mapping[str, RecordedArray]) -> dic
     return paired
 
 
-def _depends(entry: Wanted, known: Mapping[str, RecordedArray]) -> str:
+def _depends(entry: WantedJobs, known: Mapping[str, RecordedArray]) -> str:
     trainings = [job for job in entry.after if _stage(job, known) != "eval"]
     evaluations = [job for job in entry.after if _stage(job, known) == "eval"]
     parts = [f"afterok:{':'.join(trainings)}"] if trainings else []

@@ -8,12 +8,12 @@ from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import Plan, PlannedRun, evaluation_is_current
 from sam2ft.slurm.lookup import NO_QUEUE, SubmissionError
 from sam2ft.slurm.queue import QueueEntry
-from sam2ft.sweeps.state.reconcile import Standing
+from sam2ft.sweeps.state.reconcile import ReconciledRun
 from sam2ft.sweeps.submit.records import Element
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedJobs:
     """What is to be submitted for one run."""
 
     run: PlannedRun
@@ -27,10 +27,10 @@ class Wanted:
 def wanted_of(
     layout: ExperimentLayout,
     plan: Plan,
-    standings: Sequence[Standing],
+    reconciled_runs: Sequence[ReconciledRun],
     chosen: Sequence[PlannedRun],
     queue: Mapping[str, QueueEntry] | None,
-) -> tuple[Wanted, ...]:
+) -> tuple[WantedJobs, ...]:
     """What to submit, in the order of the plan, given all standings of the plan and the runs that a sweep starts now.
 
     To the `chosen` ones this adds the evaluations that nobody makes although their training (or another evaluation of
@@ -40,34 +40,37 @@ def wanted_of(
     if queue is None:
         raise SubmissionError(NO_QUEUE)
     started = {run.run_id for run in chosen}
-    found = (_wanted(layout, plan, standing, queue, chosen=standing.run.run_id in started) for standing in standings)
+    found = (
+        _wanted(layout, plan, reconciled, queue, chosen=reconciled.run.run_id in started)
+        for reconciled in reconciled_runs
+    )
     return tuple(wanted for wanted in found if wanted is not None)
 
 
 def _wanted(
-    layout: ExperimentLayout, plan: Plan, standing: Standing, queue: Mapping[str, QueueEntry], *, chosen: bool
-) -> Wanted | None:
-    run = standing.run
-    live = [element for element in standing.jobs if element.job in queue and not queue[element.job].stuck]
+    layout: ExperimentLayout, plan: Plan, reconciled: ReconciledRun, queue: Mapping[str, QueueEntry], *, chosen: bool
+) -> WantedJobs | None:
+    run = reconciled.run
+    live = [element for element in reconciled.jobs if element.job in queue and not queue[element.job].stuck]
     evaluations = [element for element in live if element.stage == "eval"]
     after = tuple(element.job for element in evaluations)
     if trainings := [element for element in live if element.stage != "eval"]:
         last = trainings[-1]
         makers = [element for element in live if element.submission >= last.submission and element.stage != "train"]
-        return None if _cover(makers, run.eval_ids) else Wanted(run, train=False, after=(last.job, *after))
+        return None if _cover(makers, run.eval_ids) else WantedJobs(run, train=False, after=(last.job, *after))
     trained = run.baseline or (is_trained(layout.run(run.run_id)) and not (plan.fresh and chosen))
     if not trained:
-        return Wanted(run, train=True) if chosen else None
+        return WantedJobs(run, train=True) if chosen else None
     if evaluations:
-        return None if _cover(evaluations, _missing(layout, standing)) else Wanted(run, train=False, after=after)
-    return Wanted(run, train=False) if chosen else None
+        return None if _cover(evaluations, _missing(layout, reconciled)) else WantedJobs(run, train=False, after=after)
+    return WantedJobs(run, train=False) if chosen else None
 
 
-def _missing(layout: ExperimentLayout, standing: Standing) -> list[str]:
+def _missing(layout: ExperimentLayout, reconciled: ReconciledRun) -> list[str]:
     """Evaluations of a run that are not there, or were made with other weights."""
-    run, best = standing.run, standing.status.best_sha256 if standing.status else None
-    place = layout.run(run.run_id)
-    return [eval_id for eval_id in run.eval_ids if not evaluation_is_current(place, run, eval_id, best)]
+    run, best = reconciled.run, reconciled.status.best_sha256 if reconciled.status else None
+    run_layout = layout.run(run.run_id)
+    return [eval_id for eval_id in run.eval_ids if not evaluation_is_current(run_layout, run, eval_id, best)]
 
 
 def _cover(makers: Sequence[Element], needed: Sequence[str]) -> bool:

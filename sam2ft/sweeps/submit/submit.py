@@ -23,13 +23,13 @@ from sam2ft.runs.plan_file import Plan
 from sam2ft.slurm.lookup import NO_QUEUE, SubmissionError, ids_by_name
 from sam2ft.slurm.partitions import ArrayLimits
 from sam2ft.slurm.queue import QueueEntry, read_queue
-from sam2ft.slurm.sbatch import Desk, desk, sbatch
-from sam2ft.slurm.script import PICKLE, Batch, python_command, report_parameters, report_resources, work_parameters
+from sam2ft.slurm.sbatch import SubmissionLock, sbatch, submission_lock
+from sam2ft.slurm.script import PICKLE, BatchJob, python_command, report_parameters, report_resources, work_parameters
 from sam2ft.slurm.site import Site
 from sam2ft.sweeps.state.collect import aggregate_folder
 from sam2ft.sweeps.state.slurm_snapshot import submitters
-from sam2ft.sweeps.submit.arrays import Array, arrays_of, name_prefix
-from sam2ft.sweeps.submit.chain import Wanted
+from sam2ft.sweeps.submit.arrays import JobArray, arrays_of, name_prefix
+from sam2ft.sweeps.submit.chain import WantedJobs
 from sam2ft.sweeps.submit.records import (
     Record,
     RecordedArray,
@@ -66,7 +66,7 @@ class Submitted:
 
 
 def submit(
-    layout: ExperimentLayout, plan: Plan, wanted: Sequence[Wanted], site: Site, limits: ArrayLimits
+    layout: ExperimentLayout, plan: Plan, wanted: Sequence[WantedJobs], site: Site, limits: ArrayLimits
 ) -> Submitted:
     """Submit what is wanted and a report after everything that is queued or running; returns at once.
 
@@ -76,7 +76,7 @@ def submit(
     """
     if shutil.which("srun") is None:
         raise SubmissionError("no srun on this machine; a sweep is submitted from where sbatch and srun are")
-    with desk(layout) as here:
+    with submission_lock(layout) as lock:
         queue = read_queue(submitters(layout))
         if queue is None:
             raise SubmissionError(NO_QUEUE)
@@ -86,11 +86,11 @@ def submit(
             return Submitted(None, (), None)
         record = _intent(layout, plan, site, arrays, earlier)
         write_record(layout, record)
-        office = _Office(layout, site, here)
+        submitter = _Submitter(layout, site, lock)
         for position, array in enumerate(arrays):
-            record = office.submit_array(record, position, array)
+            record = submitter.submit_array(record, position, array)
         own = [str(array.job) for array in record.arrays] if arrays else []
-        record = office.submit_report(record, [*_live_arrays(earlier, queue), *own])
+        record = submitter.submit_report(record, [*_live_arrays(earlier, queue), *own])
         _cancel_superseded(earlier, queue)
     trained = sum(len(array.runs) for array in arrays if array.stage == "train")
     evaluated = sum(len(array.runs) for array in arrays if array.stage == "eval")
@@ -112,7 +112,7 @@ def _live_arrays(records: Sequence[Record], queue: Mapping[str, QueueEntry]) -> 
 
 
 def _intent(
-    layout: ExperimentLayout, plan: Plan, site: Site, arrays: Sequence[Array], earlier: Sequence[Record]
+    layout: ExperimentLayout, plan: Plan, site: Site, arrays: Sequence[JobArray], earlier: Sequence[Record]
 ) -> Record:
     """What is about to happen. Where only a report is missing, its submission's own record is completed."""
     if (
@@ -142,14 +142,14 @@ def _intent(
 
 
 @dataclass(frozen=True)
-class _Office:
+class _Submitter:
     """What all sbatch calls of one submission share."""
 
     layout: ExperimentLayout
     site: Site
-    desk: Desk
+    lock: SubmissionLock
 
-    def submit_array(self, record: Record, position: int, array: Array) -> Record:
+    def submit_array(self, record: Record, position: int, array: JobArray) -> Record:
         """One sbatch call, then the record with its id."""
         name, scripts = record.arrays[position].job_name, self.layout.scripts(record.number).resolve()
         runs = self.layout.folder.resolve()
@@ -159,7 +159,7 @@ class _Office:
             array.resources,
             [_status(self.layout.run(run.run_id)) for run in array.runs],
         )
-        batch = Batch(name, array.resources, len(array.runs), array.parallel, depends, lead_s)
+        batch = BatchJob(name, array.resources, len(array.runs), array.parallel, depends, lead_s)
         chosen = work_parameters(batch, self.site, runs, scripts)
         arguments = [(str(runs), record.plan, run.index, array.stage) for run in array.runs]
         job = self._submit(scripts, chosen, run_point, arguments, record.time)
@@ -171,7 +171,7 @@ class _Office:
         """The report. afterany: with afterok it would wait for ever behind one failure."""
         scripts = self.layout.scripts(record.number).resolve()
         depends = f"afterany:{':'.join(after)}" if after else ""
-        batch = Batch(record.report.job_name, report_resources(self.site), 1, dependency=depends)
+        batch = BatchJob(record.report.job_name, report_resources(self.site), 1, dependency=depends)
         chosen = report_parameters(batch, self.site, scripts)
         arguments = [(str(self.layout.folder.resolve()), record.plan)]
         record = record.with_report(self._submit(scripts, chosen, aggregate_folder, arguments, record.time))
@@ -188,7 +188,7 @@ class _Office:
     ) -> str:
         script = write_batch(scripts, chosen, function, arguments, self.site)
         name = str(chosen["job_name"])
-        return sbatch(self.desk, script, lambda: ids_by_name([name], since, submitters(self.layout)).get(name))
+        return sbatch(self.lock, script, lambda: ids_by_name([name], since, submitters(self.layout)).get(name))
 
 
 def _status(layout: RunLayout) -> RunStatus | None:

@@ -18,23 +18,25 @@ def beginning(experiment: Experiment, layout: RunLayout, records: Sequence[Volum
     train = [record for record in records if record.split == "train"]
     val = [record for record in records if record.split == "val"]
     stopping = f" at most; stops after {rule.patience} without a better {rule.monitor}" if rule.enabled else ""
-    return table(
+    return settings_table(
         ("run", layout.run_id),
-        ("folder", shown(layout.folder)),
+        ("folder", shown_path(layout.folder)),
         ("training", _counted(train)),
         ("validation", _counted(val)),
         ("epochs", f"{module.num_epochs}{stopping}"),
         ("steps", f"{trainer.settings.steps_per_epoch} per epoch, of {_plural(size, 'slice')}"),
         ("on", _where(trainer)),
-        ("log", shown(layout.logs)),
-        ("curves", f"tensorboard --logdir {shown(layout.folder.parent)}"),
-        *([("pictures", f"{shown(layout.qc)}, after every epoch")] if module.visualize else []),
+        ("log", shown_path(layout.logs)),
+        ("curves", f"tensorboard --logdir {shown_path(layout.folder.parent)}"),
+        *([("pictures", f"{shown_path(layout.qc)}, after every epoch")] if module.visualize else []),
     )
 
 
 def continuing(state: TrainState, file: Path) -> str:
     """Where a training that was cut short goes on."""
-    return table(("continues", f"after step {state.step}, in epoch {state.epoch + 1}, from {shown(file)}"))
+    return settings_table(
+        ("continues", f"after step {state.step}, in epoch {state.epoch + 1}, from {shown_path(file)}")
+    )
 
 
 def ending(experiment: Experiment, layout: RunLayout, state: TrainState) -> str:
@@ -45,16 +47,16 @@ def ending(experiment: Experiment, layout: RunLayout, state: TrainState) -> str:
     rows = [("trained", f"{_plural(state.epoch, 'epoch')}{early}; {_plural(state.step, 'step')}{skipped}")]
     if stopping.best_epoch is not None and stopping.best is not None:
         rows.append(("best", f"epoch {stopping.best_epoch + 1}: {module.early_stopping.monitor} {stopping.best:.4f}"))
-        rows.append(("weights", f"{shown(layout.best)} (loads in stock SAM 2)"))
-    return table(*rows, ("history", shown(layout.history)))
+        rows.append(("weights", f"{shown_path(layout.best)} (loads in stock SAM 2)"))
+    return settings_table(*rows, ("history", shown_path(layout.history)))
 
 
-def table(*rows: tuple[str, str]) -> str:
+def settings_table(*rows: tuple[str, str]) -> str:
     """`name  text` lines, texts in one column."""
     return "\n".join(f"{name:<11} {text}" for name, text in rows)
 
 
-def shown(path: Path) -> str:
+def shown_path(path: Path) -> str:
     """A path as a person would type it: relative to the working directory where it lies below it."""
     absolute = Path(os.path.abspath(path))
     return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(absolute)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 STATUS_EVERY_S = 5.0
 
 
-class Quiet:
+class SilentObserver:
     """An observer that listens to nothing; the others override what they need."""
 
     def on_step(self, event: StepDone, state: TrainState) -> None: ...
@@ -37,7 +37,7 @@ class Quiet:
     def on_samples(self, epoch: int, samples: Sequence[SlicePrediction]) -> None: ...
 
 
-class History(Quiet):
+class History(SilentObserver):
     """history.csv: one row per epoch, `epoch, step, improved, seconds`, then the epoch's values by name."""
 
     def __init__(self, layout: RunLayout, attempt: Attempt, first_epoch: int = 0):
@@ -53,7 +53,7 @@ class History(Quiet):
 
 
 @dataclass
-class CheckpointKeeper(Quiet):
+class CheckpointKeeper(SilentObserver):
     """best.pt when an epoch is the best so far, and resume files by the clock, by steps, by epochs and at a stop."""
 
     layout: RunLayout
@@ -118,7 +118,7 @@ class CheckpointKeeper(Quiet):
         return state.epoch >= settings.num_epochs or state.stopping.says_stop(settings.stopping)
 
 
-class StatusKeeper(Quiet):
+class StatusKeeper(SilentObserver):
     """status.json: epoch, step, best value and speed, at most every few seconds."""
 
     def __init__(self, layout: RunLayout, attempt: Attempt, num_epochs: int, monitor: str, mode: str):
@@ -146,7 +146,7 @@ class StatusKeeper(Quiet):
         self._written_at = time.monotonic()
 
 
-class PictureKeeper(Quiet):
+class PictureKeeper(SilentObserver):
     """qc/<slice>/epoch-<n>.png: the same validation slices after every epoch, a folder each to flip through.
 
     Epochs are counted from 1 here, as everywhere that people read.

@@ -9,7 +9,7 @@ import pytest
 
 from sam2ft.config.generate import signatures as generator
 from sam2ft.config.load_experiment import load_experiment
-from sam2ft.config.schema.arguments import argument_problems, names, resolved, signatures, type_problem
+from sam2ft.config.schema.arguments import argument_problems, known_names, resolved, signatures, type_problem
 
 
 def with_scheduler(minimal: str, scheduler: str) -> str:
@@ -51,7 +51,7 @@ def test_classes_that_do_not_fit_are_refused_with_the_reason(table: str, name: s
     assert message is not None
     assert message.startswith(f"{name} cannot be used: ")
     assert reason in message
-    assert name not in names(table)
+    assert name not in known_names(table)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_transform_is_bound_like_an_optimizer(write: Any, problems_of: Any, mi
 
 @pytest.mark.parametrize("argument", ["maximize", "differentiable", "capturable"])
 def test_optimizer_arguments_that_training_cannot_obey_are_refused(argument: str) -> None:
-    for name in names("optimizers"):
+    for name in known_names("optimizers"):
         if argument in signatures()["optimizers"][name]:
             assert argument_problems("optimizers", name, {argument: True})[argument].startswith("cannot be given: ")
 
@@ -134,7 +134,7 @@ def test_arguments_that_act_are_the_given_ones_and_the_defaults_that_are_not_off
 
 def test_every_usable_class_has_only_arguments_that_yaml_can_give() -> None:
     for table in ("optimizers", "schedulers", "losses", "transforms"):
-        for name in names(table):
+        for name in known_names(table):
             for key, entry in signatures()[table][name].items():
                 assert "default" in entry or "default_text" in entry or entry["required"], (name, key)
                 assert not (entry["required"] and not entry["kinds"]), f"{name} needs {key}, which YAML cannot give"

@@ -13,7 +13,7 @@ from sam2ft.config.load_experiment import load_experiment, parse_experiment
 from sam2ft.config.schema.base import ReadOnlyDict, Section, leaf
 from sam2ft.config.schema.dataset import DatasetFile, LabelFile
 from sam2ft.config.schema.experiment import Experiment
-from sam2ft.config.schema.module import Only
+from sam2ft.config.schema.module import TrainableOnly
 from sam2ft.config.schema.optimizer import Optimizer, Scheduler, mode_of
 from sam2ft.core.errors import ProblemsError
 
@@ -117,7 +117,7 @@ def test_the_documented_vocabulary_loads(write: Any) -> None:
     assert experiment.module.optimizer.arguments == {"lr": 1e-5, "weight_decay": 0.01, "betas": (0.9, 0.99)}
     assert experiment.module.scheduler is not None
     assert experiment.module.scheduler.arguments == {"T_0": 10, "eta_min": 1e-5}
-    assert experiment.module.trainable.image_encoder == Only(only=("trunk.blocks.[89]",))
+    assert experiment.module.trainable.image_encoder == TrainableOnly(only=("trunk.blocks.[89]",))
     assert experiment.datamodule.augmentation[0].type == "RandFlip"
     assert experiment.datamodule.metric.func["mypkg.mymod:my_metric"] is True
     assert experiment.dataset["oai"].store == Path.cwd() / "data/oai"

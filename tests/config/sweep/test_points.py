@@ -19,7 +19,7 @@ def test_the_last_key_changes_fastest_and_names_say_what_changed() -> None:
         "lr=0.0001,seed=1",
         "lr=0.0001,seed=2",
     ]
-    assert points[1].overrides[1].place == ("sweep", "grid", "experiment.seed", "1")
+    assert points[1].overrides[1].location == ("sweep", "grid", "experiment.seed", "1")
 
 
 def test_names_are_as_short_as_they_can_be_told_apart() -> None:

@@ -18,7 +18,7 @@ from sam2ft.data.dicom.segmentation import refuse_without_highdicom, source_seri
 from sam2ft.data.images.volumes import write_nifti
 from sam2ft.data.prepare.prepare import prepare_dataset
 from sam2ft.data.store.store import Store, VolumeRecord, record_path
-from sam2ft.phantom.dicom import Series, write_series
+from sam2ft.phantom.dicom import DicomSeries, write_series
 
 SHAPE = (5, 12, 10)
 DATASET = """\
@@ -45,7 +45,7 @@ def store(tmp_path: Path) -> Store:
     """One subject with an oblique series, whose instances are numbered in an order unlike position."""
     geometry = oblique()
     image = np.random.default_rng(0).integers(0, 900, size=(1, *SHAPE)).astype(np.float32)
-    write_series(tmp_path / "dicom" / "a", image, geometry, Series("a", 4, "PD", seed=11))
+    write_series(tmp_path / "dicom" / "a", image, geometry, DicomSeries("a", 4, "PD", seed=11))
     mask = np.zeros(SHAPE, dtype=np.uint8)
     mask[2, 3:6, 3:6] = 3
     write_nifti(tmp_path / "masks" / "a.nii.gz", mask, geometry)
@@ -171,7 +171,7 @@ def test_another_series_in_its_place_is_refused(store: Store, tmp_path: Path) ->
     (record,) = store.volumes
     shutil.rmtree(tmp_path / "dicom" / "a")
     image = np.ones((1, *SHAPE), dtype=np.float32)
-    write_series(tmp_path / "dicom" / "a", image, oblique(), Series("a", 5, "PD", seed=11))
+    write_series(tmp_path / "dicom" / "a", image, oblique(), DicomSeries("a", 5, "PD", seed=11))
     with pytest.raises(DataError, match="another series than the one that toy/a/image was prepared from"):
         write_segmentation(tmp_path / "a.dcm", prediction(), store.labels, record, "x")
     shutil.rmtree(tmp_path / "dicom" / "a")
@@ -180,8 +180,8 @@ def test_another_series_in_its_place_is_refused(store: Store, tmp_path: Path) ->
         write_segmentation(tmp_path / "a.dcm", prediction(), store.labels, record, "x")
 
 
-def same() -> Series:
-    return Series("a", 4, "PD", seed=11)
+def same() -> DicomSeries:
+    return DicomSeries("a", 4, "PD", seed=11)
 
 
 def test_a_volume_that_was_no_series_is_refused(six_subjects: Path) -> None:

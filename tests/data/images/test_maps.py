@@ -16,7 +16,7 @@ from sam2ft.data.images.maps import read_map
 from sam2ft.data.images.resampling import resampled
 from sam2ft.data.images.volumes import write_nifti
 from sam2ft.data.store.store import Store
-from sam2ft.phantom.dicom import Series, write_series
+from sam2ft.phantom.dicom import DicomSeries, write_series
 
 GRID = Geometry.axis_aligned((3, 16, 20), (3.0, 0.5, 0.5))
 ECHOES_MS, SPIN_LOCKS_MS = (10.0, 20.0, 30.0, 40.0, 50.0), (0.0, 10.0, 40.0, 80.0)
@@ -32,7 +32,7 @@ def true_map() -> np.ndarray:
 def echoes(folder: Path, true: np.ndarray, geometry: Geometry = GRID, times_ms: tuple[float, ...] = ECHOES_MS) -> Path:
     decays = 20_000 * np.exp(-np.array(times_ms)[:, None, None, None] / np.where(np.isnan(true), 1e-3, true))
     frames = tuple({"EchoTime": t, "AcquisitionNumber": i} for i, t in enumerate(times_ms))
-    write_series(folder, decays.astype(np.float32), geometry, Series("a", 3, "echoes", 1, frames=frames))
+    write_series(folder, decays.astype(np.float32), geometry, DicomSeries("a", 3, "echoes", 1, frames=frames))
     return folder
 
 

@@ -16,7 +16,7 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.keys import VolumeKey
 from sam2ft.data.images.volumes import read_volume, write_nifti
 from sam2ft.data.prepare import prepare as module
-from sam2ft.data.prepare.prepare import Outcome, Summary, prepare_dataset
+from sam2ft.data.prepare.prepare import PrepareSummary, VolumeOutcome, prepare_dataset
 from sam2ft.data.store.store import Store
 
 DATASET = """\
@@ -47,7 +47,7 @@ def mask_of(shape: tuple[int, ...]) -> np.ndarray:
     return mask
 
 
-def run(raw: Path, out: Path) -> Summary:
+def run(raw: Path, out: Path) -> PrepareSummary:
     return prepare_dataset(load_dataset(raw / "dataset.yaml"), raw, out, lambda *_: None)
 
 
@@ -322,7 +322,7 @@ def test_workers_make_the_same_store_and_refuse_the_same_volumes(raw: Path, tmp_
     alone = run(raw, tmp_path / "alone")
     seen: list[tuple[int, int, str]] = []
 
-    def tell(done: int, total: int, outcome: Outcome) -> None:
+    def tell(done: int, total: int, outcome: VolumeOutcome) -> None:
         seen.append((done, total, str(outcome.key)))
 
     shared = prepare_dataset(load_dataset(raw / "dataset.yaml"), raw, tmp_path / "shared", tell, workers=2)
@@ -349,7 +349,7 @@ def test_one_prepare_at_a_time_writes_a_store(raw: Path, tmp_path: Path) -> None
 def test_progress_is_told_of_every_volume(raw: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int, str]] = []
 
-    def progress(done: int, total: int, outcome: Outcome) -> None:
+    def progress(done: int, total: int, outcome: VolumeOutcome) -> None:
         seen.append((done, total, outcome.key.subject))
 
     prepare_dataset(load_dataset(raw / "dataset.yaml"), raw, tmp_path / "store", progress)

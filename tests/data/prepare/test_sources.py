@@ -7,7 +7,7 @@ import pytest
 
 from sam2ft.core.errors import ConfigError, DataError
 from sam2ft.core.keys import VolumeKey
-from sam2ft.data.prepare.sources import VolumeSource, find_by_patterns, find_by_table, fingerprint
+from sam2ft.data.prepare.sources import VolumeFiles, find_by_patterns, find_by_table, fingerprint
 
 
 def files(folder: Path, names: Sequence[str]) -> None:
@@ -68,7 +68,7 @@ def test_nothing_found_says_what_was_looked_for(tmp_path: Path) -> None:
         find_by_patterns("oai", "dicom/{subject}", "m/{subject}", {}, tmp_path)
 
 
-def table(folder: Path, text: str) -> list[VolumeSource]:
+def table(folder: Path, text: str) -> list[VolumeFiles]:
     (folder / "cases.csv").write_text(text)
     return find_by_table("oai", folder / "cases.csv", folder)
 
@@ -76,7 +76,7 @@ def table(folder: Path, text: str) -> list[VolumeSource]:
 def test_a_table_names_everything(tmp_path: Path) -> None:
     found = table(tmp_path, "subject,volume,image,mask,map_t2\n0012,left,i/x.nii,m/y.nii,t/z.nii\n")
     assert found == [
-        VolumeSource(
+        VolumeFiles(
             VolumeKey("oai", "0012", "left"), tmp_path / "i/x.nii", tmp_path / "m/y.nii", {"t2": tmp_path / "t/z.nii"}
         )
     ]

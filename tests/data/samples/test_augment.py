@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 from scipy import ndimage
 
-from sam2ft.config.schema.arguments import argument_problems, names
+from sam2ft.config.schema.arguments import argument_problems, known_names
 from sam2ft.core.errors import ConfigError
 from sam2ft.data.samples.augment import augmentation_of
 from sam2ft.data.samples.dataset import augmented
@@ -73,7 +73,7 @@ def scene() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
 
 
 def test_each_transform_offered_is_tested_here() -> None:
-    assert sorted({**SPATIAL, **INTENSITY}) == sorted(names("transforms"))
+    assert sorted({**SPATIAL, **INTENSITY}) == sorted(known_names("transforms"))
     for name, arguments in {**SPATIAL, **INTENSITY}.items():
         assert argument_problems("transforms", name, {"prob": 1.0, **arguments}) == {}
 

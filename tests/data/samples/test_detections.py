@@ -10,7 +10,7 @@ import pytest
 from sam2ft.core.errors import DataError
 from sam2ft.core.keys import SliceKey
 from sam2ft.core.prompts import Box
-from sam2ft.data.samples.detections import Detection, around_labels, assigned, box_iou, read_detections
+from sam2ft.data.samples.detections import DetectedBox, around_labels, assigned, box_iou, read_detections
 from sam2ft.data.samples.instances import instances_of
 from sam2ft.data.store.store import Store
 
@@ -48,17 +48,17 @@ def test_boxes_are_read_by_slice_with_labels_by_integer_or_name_and_clipped(
     key = store.volumes[0].key
     assert found == {
         key.slice(1): (
-            Detection(label.id, Box(2, 3, 10, 11)),
-            Detection(label.id, Box(0, 0, shape[2] - 1, 5)),
+            DetectedBox(label.id, Box(2, 3, 10, 11)),
+            DetectedBox(label.id, Box(0, 0, shape[2] - 1, 5)),
         ),
-        key.slice(0): (Detection(label.id, Box(0, 0, 0, 0)),),
+        key.slice(0): (DetectedBox(label.id, Box(0, 0, 0, 0)),),
     }
     with_all = file_of(
         tmp_path,
         f"0.9,{store.name},{subject},{volume},1,{label.id},2,3,10,11",
         header="score,dataset,subject,volume,slice,label,x0,y0,x1,y1\n",
     )
-    assert read_detections(with_all, [store]) == {key.slice(1): (Detection(label.id, Box(2, 3, 10, 11)),)}
+    assert read_detections(with_all, [store]) == {key.slice(1): (DetectedBox(label.id, Box(2, 3, 10, 11)),)}
 
 
 def test_json_is_a_list_of_the_same_keys(store: Store, tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_json_is_a_list_of_the_same_keys(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "boxes.json"
     path.write_text(json.dumps([entry]))
     assert read_detections(path, [store]) == {
-        store.volumes[0].key.slice(2): (Detection(store.labels.ids[0], Box(1, 2, 3, 4)),)
+        store.volumes[0].key.slice(2): (DetectedBox(store.labels.ids[0], Box(1, 2, 3, 4)),)
     }
     path.write_text(json.dumps([entry, entry | {"slice": True}]))
     with pytest.raises(DataError, match=r"boxes\.json: entry 2: slice: found True, allowed: a whole number"):
@@ -141,10 +141,10 @@ def test_each_box_goes_to_the_component_it_fits_best_and_the_rest_is_missed_or_s
     mask[12:16, 10:14] = 2
     instances = instances_of(mask, (1, 2))
     boxes = [
-        Detection(1, Box(9, 1, 13, 4)),  # component 2, one column too many
-        Detection(1, Box(10, 1, 13, 4)),  # component 2 exactly: takes it from the first
-        Detection(1, Box(1, 12, 2, 15)),  # half of component 3
-        Detection(2, Box(1, 1, 4, 4)),  # where label 1 is: not of its label
+        DetectedBox(1, Box(9, 1, 13, 4)),  # component 2, one column too many
+        DetectedBox(1, Box(10, 1, 13, 4)),  # component 2 exactly: takes it from the first
+        DetectedBox(1, Box(1, 12, 2, 15)),  # half of component 3
+        DetectedBox(2, Box(1, 1, 4, 4)),  # where label 1 is: not of its label
     ]
     found = assigned(instances, boxes, (20, 20))
     assert [(one.label, one.instance, bool(one.mask_yx.any()), box) for one, box in found] == [
@@ -162,14 +162,14 @@ def test_the_order_of_the_file_decides_nothing_but_ties() -> None:
     mask = np.zeros((20, 20), dtype=np.uint8)
     mask[1:9, 1:9] = 1
     (instance,) = instances_of(mask, (1,))
-    good, better = Detection(1, Box(1, 1, 8, 6)), Detection(1, Box(1, 1, 8, 7))
+    good, better = DetectedBox(1, Box(1, 1, 8, 6)), DetectedBox(1, Box(1, 1, 8, 7))
     for order in ([good, better], [better, good]):
         assert assigned([instance], order, (20, 20))[0] == (instance, better.box)
 
 
 def test_one_box_per_label_is_around_all_of_its_boxes() -> None:
-    boxes = [Detection(2, Box(5, 5, 6, 6)), Detection(1, Box(1, 8, 4, 9)), Detection(1, Box(3, 2, 9, 4))]
-    assert around_labels(boxes) == [Detection(1, Box(1, 2, 9, 9)), Detection(2, Box(5, 5, 6, 6))]
+    boxes = [DetectedBox(2, Box(5, 5, 6, 6)), DetectedBox(1, Box(1, 8, 4, 9)), DetectedBox(1, Box(3, 2, 9, 4))]
+    assert around_labels(boxes) == [DetectedBox(1, Box(1, 2, 9, 9)), DetectedBox(2, Box(5, 5, 6, 6))]
 
 
 def test_keys_of_detections_are_those_of_views(store: Store, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from sam2ft.core.keys import SliceKey
 from sam2ft.core.prompts import Shares
 from sam2ft.data.samples.augment import augmentation_of
-from sam2ft.data.samples.batch import Batch, Draw, collate
+from sam2ft.data.samples.batch import Batch, SampleDraw, collate
 from sam2ft.data.samples.dataset import SliceDataset, SliceSettings
 from sam2ft.data.samples.loader import LoaderSettings, ShardedBatches, epoch_order, train_loader, val_loader
 from sam2ft.data.store.store import Store
@@ -21,7 +21,9 @@ from sam2ft.data.store.writer import PreparedVolume
 KEYS = [SliceKey("one", "a", "image", i) for i in range(11)]
 
 
-def rank_batches(world_size: int, batch_size: int, seed: int | None = 3, epoch: int = 0) -> list[list[list[Draw]]]:
+def rank_batches(
+    world_size: int, batch_size: int, seed: int | None = 3, epoch: int = 0
+) -> list[list[list[SampleDraw]]]:
     """Per rank the batches of one epoch."""
     ranks = []
     for rank in range(world_size):

@@ -14,7 +14,7 @@ from sam2ft.data.images.volumes import write_nifti
 from sam2ft.data.prepare.prepare import prepare_dataset
 from sam2ft.data.store.store import Store
 from sam2ft.evaluation.checkpoints import CheckpointRequest, evaluate_checkpoint
-from sam2ft.phantom.dicom import Series, write_series
+from sam2ft.phantom.dicom import DicomSeries, write_series
 
 pytestmark = pytest.mark.sam2
 DATASET = """\
@@ -31,7 +31,7 @@ def from_series(toy):
     store = Store.open(toy.store)
     for record in store.volumes:
         image = np.asarray(store.image(record.key), dtype=np.float32)[None]
-        series = Series(record.key.subject, 1, "PD", seed=3)
+        series = DicomSeries(record.key.subject, 1, "PD", seed=3)
         write_series(toy.folder / "dicom" / record.key.subject, image, record.geometry, series)
         write_nifti(toy.folder / "masks" / f"{record.key.subject}.nii.gz", store.mask(record.key), record.geometry)
     splits = {name: [r.key.subject for r in store.volumes if r.split == name] for name in ("train", "val", "test")}

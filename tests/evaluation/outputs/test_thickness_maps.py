@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sam2ft.config.schema.datamodule import Metric
+from sam2ft.config.schema.datamodule import MetricSection
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import Label, LabelTable
@@ -37,7 +37,7 @@ def place(tmp_path):
 
 def test_every_plate_of_every_volume_has_its_map_as_numbers_and_as_a_mesh(place, capsys):
     evaluation, store = place
-    write_thickness_maps(evaluation, store.volumes, {"toy": store}, Metric())
+    write_thickness_maps(evaluation, store.volumes, {"toy": store}, MetricSection())
     folder = evaluation.prediction(store.volumes[0].key).parent
     names = sorted(path.name for path in folder.iterdir())
     assert len(names) == 3
@@ -54,5 +54,5 @@ def test_every_plate_of_every_volume_has_its_map_as_numbers_and_as_a_mesh(place,
 
 def test_only_the_tissues_asked_for_have_maps(place):
     evaluation, store = place
-    write_thickness_maps(evaluation, store.volumes, {"toy": store}, Metric(tissues=(2, 3)))
+    write_thickness_maps(evaluation, store.volumes, {"toy": store}, MetricSection(tissues=(2, 3)))
     assert not list(evaluation.folder.rglob("*.thickness.*"))

@@ -18,7 +18,7 @@ from sam2ft.core.labels import Label, LabelTable
 from sam2ft.core.prompts import Box, Prompts
 from sam2ft.core.tables.rows import stamped
 from sam2ft.data.samples.batch import to_model_frame
-from sam2ft.data.samples.detections import Detection
+from sam2ft.data.samples.detections import DetectedBox
 from sam2ft.data.samples.slices import SliceView
 from sam2ft.evaluation.prediction.composition import Composition
 from sam2ft.evaluation.prediction.tester import Tester
@@ -200,7 +200,7 @@ def test_the_mask_protocol_hands_over_the_reference() -> None:
 
 def test_every_protocol_works_through_both_doors() -> None:
     volume = ArrayVolume(rectangles([(1, 0, 0, 3, 3), (1, 8, 8, 11, 11)]))
-    boxes = {volume.key.slice(0): (Detection(1, Box(0, 0, 3, 3)), Detection(1, Box(8, 8, 11, 11)))}
+    boxes = {volume.key.slice(0): (DetectedBox(1, Box(0, 0, 3, 3)), DetectedBox(1, Box(8, 8, 11, 11)))}
     for protocol in ("box", "point", "points", "mask", "boxes_file"):
         given = boxes if protocol == "boxes_file" else None
         per_label = evaluator(BoxFiller(), protocol=protocol, instances="per_label", detections=given)
@@ -221,9 +221,9 @@ def test_boxes_of_a_detector_find_miss_and_invent() -> None:
         )
     )
     boxes = {
-        volume.key.slice(0): (Detection(1, Box(0, 0, 3, 2)), Detection(1, Box(13, 0, 14, 1))),
-        volume.key.slice(2): (Detection(2, Box(4, 4, 5, 5)),),
-        VolumeKey("toy", "other", "v1").slice(0): (Detection(1, Box(0, 0, 9, 9)),),
+        volume.key.slice(0): (DetectedBox(1, Box(0, 0, 3, 2)), DetectedBox(1, Box(13, 0, 14, 1))),
+        volume.key.slice(2): (DetectedBox(2, Box(4, 4, 5, 5)),),
+        VolumeKey("toy", "other", "v1").slice(0): (DetectedBox(1, Box(0, 0, 9, 9)),),
     }
     model = BoxFiller()
     (result,) = evaluator(model, protocol="boxes_file", detections=boxes).evaluate([volume])

@@ -10,23 +10,23 @@ from sam2ft.core.tables.rows import TABLES
 from sam2ft.report.comparison.compare import PointRun, compare
 from sam2ft.report.page.content import (
     AgreementSection,
-    Case,
     CaseLabel,
     Facts,
     Failure,
     Picture,
     ReportData,
+    SliceCase,
     SubjectScores,
     agreement_sections,
     label_scores,
     label_sections,
 )
-from sam2ft.report.page.html import render
+from sam2ft.report.page.html import render_page
 from sam2ft.report.page.statistics import statistics_section
 from sam2ft.report.plots.agreement_plots import agreement_plots
 from sam2ft.report.plots.files import plot_files
 from sam2ft.report.plots.results import comparison_plot, distribution_plot, label_plot, learning_plot
-from sam2ft.report.tables.coverage import Coverage, PlannedRun
+from sam2ft.report.tables.coverage import Coverage, CoveredRun
 from sam2ft.statistics.agreement import agreement
 
 LABELS = ("femoral cartilage", "medial tibial cartilage", "lateral tibial cartilage", "patellar cartilage", "meniscus")
@@ -91,7 +91,7 @@ def write_sweep(folder: Path, points: int, *, hostile: str = "") -> Path:
         for suffix, content in plot_files(plot).items():
             (folder / "figures" / f"{plot.name}.{suffix}").write_bytes(content)
     page = folder / "index.html"
-    page.write_text(render(data), encoding="utf-8")
+    page.write_text(render_page(data), encoding="utf-8")
     return page
 
 
@@ -115,9 +115,9 @@ def _point(index: int, hostile: str, draw: random.Random) -> PointRun:
     )
 
 
-def _planned(run: PointRun) -> PlannedRun:
+def _planned(run: PointRun) -> CoveredRun:
     failure_class = "error" if run.state == "failed" else None
-    return PlannedRun(run.name, run.run, run.state, run.reason, failure_class, 2.0, 1.3)
+    return CoveredRun(run.name, run.run, run.state, run.reason, failure_class, 2.0, 1.3)
 
 
 def _global_rows(run: PointRun, hostile: str, draw: random.Random) -> list[dict[str, Any]]:
@@ -183,7 +183,7 @@ def _agreement(run: str, hostile: str, draw: random.Random) -> AgreementSection:
 
 def _cases(
     folder: Path, runs: list[PointRun], hostile: str, draw: random.Random
-) -> tuple[Case, ...]:  # fmt: skip
+) -> tuple[SliceCase, ...]:  # fmt: skip
     (folder / "assets").mkdir()
     made = []
     for place, run in enumerate(dict.fromkeys(run for run in runs if run.state == "done")):
@@ -198,7 +198,7 @@ def _cases(
             where = f"knee/{subject}/t2 slice {number}"
             dice = sum(label.dice or 0 for label in labels) / len(labels)
             picture = Picture(path, f"{where}: worst", size=size)
-            made.append(Case(picture, run.name, run.run, where, subject, "worst", dice, labels))
+            made.append(SliceCase(picture, run.name, run.run, where, subject, "worst", dice, labels))
     return tuple(made)
 
 

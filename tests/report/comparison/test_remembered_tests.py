@@ -4,7 +4,7 @@ import pytest
 
 from sam2ft.core.files import read_json
 from sam2ft.report.comparison import remembered_tests
-from sam2ft.report.comparison.compare import Comparison, Evaluation, Line, PointRun, Score
+from sam2ft.report.comparison.compare import ComparedEvaluation, Comparison, ComparisonRow, PointRun, Score
 from sam2ft.report.comparison.point_tests import point_values
 from sam2ft.report.comparison.remembered_tests import MEMORY, Memory, point_tests
 
@@ -21,7 +21,7 @@ def volume_rows(run, values):
 
 def comparison(*runs):
     lines = [
-        Line(PointRun(index, f"p{index}", run), Evaluation(**HOW), {"dice": Score(0.5, None, None, 4)})
+        ComparisonRow(PointRun(index, f"p{index}", run), ComparedEvaluation(**HOW), {"dice": Score(0.5, None, None, 4)})
         for index, run in enumerate(runs)
     ]
     return Comparison(tuple(lines), runs[0], "by validation")

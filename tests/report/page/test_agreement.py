@@ -11,7 +11,7 @@ from sam2ft.core.tables.rows import TABLES
 from sam2ft.report.comparison.compare import Comparison
 from sam2ft.report.comparison.words import decimals, row_interval, unit_text
 from sam2ft.report.page.content import ReportData, agreement_sections
-from sam2ft.report.page.html import render
+from sam2ft.report.page.html import render_page
 from sam2ft.report.plots.agreement_plots import agreement_plots
 from sam2ft.report.plots.files import plot_files
 from sam2ft.report.tables.coverage import Coverage
@@ -33,7 +33,7 @@ def biomarker_row(**other):
 
 def page_of(*sections):
     data = ReportData("x", "", "now", Coverage(()), Comparison((), None, "none"), agreement=sections)
-    return re.sub(r"\s+", " ", render(data))
+    return re.sub(r"\s+", " ", render_page(data))
 
 
 def test_the_main_definition_of_a_biomarker_is_shown_and_all_of_a_users_own():

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from sam2ft.report.comparison.compare import PointRun, compare
-from sam2ft.report.page.content import Case, CaseLabel, Facts, Failure, Picture, ReportData, label_sections
-from sam2ft.report.page.html import MODULES, TEMPLATES, link, render
+from sam2ft.report.page.content import CaseLabel, Facts, Failure, Picture, ReportData, SliceCase, label_sections
+from sam2ft.report.page.html import MODULES, TEMPLATES, link, render_page
 from sam2ft.report.plots.files import page_program
 from sam2ft.report.plots.results import learning_plot
-from sam2ft.report.tables.coverage import Coverage, PlannedRun
+from sam2ft.report.tables.coverage import Coverage, CoveredRun
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 ALLOWED_REFERENCES = re.compile(r"#[a-z0-9-]+|\./[^:]*|data:,")
@@ -56,13 +56,15 @@ def data(global_row: Any) -> ReportData:
         HOSTILE,
         HOSTILE,
         HOSTILE,
-        Coverage(tuple(PlannedRun(point.name, point.run, point.state, point.reason) for point in points)),
+        Coverage(tuple(CoveredRun(point.name, point.run, point.state, point.reason) for point in points)),
         comparison,
         facts=(Facts(HOSTILE, ((HOSTILE, HOSTILE),)),),
         labels=label_sections(HOSTILE, "run-0", rows, "base"),
         learning_plots=(plot,),
         label_sheets=(Picture("assets/labels.png", HOSTILE),),
-        cases=(Case(picture, HOSTILE, "run-0", HOSTILE, HOSTILE, "worst", 0.5, (CaseLabel(1, HOSTILE, 0.5, "ok"),)),),
+        cases=(
+            SliceCase(picture, HOSTILE, "run-0", HOSTILE, HOSTILE, "worst", 0.5, (CaseLabel(1, HOSTILE, 0.5, "ok"),)),
+        ),
         failures=(Failure("two", "run-1", HOSTILE, (f"Traceback {HOSTILE}", "</pre><script>alert(2)</script>")),),
         problems=(HOSTILE,),
         files=(("compare.csv", HOSTILE),),
@@ -70,7 +72,7 @@ def data(global_row: Any) -> ReportData:
 
 
 def test_hostile_names_are_shown_as_text_and_make_no_element(data: ReportData) -> None:
-    page = Page(render(data))
+    page = Page(render_page(data))
     assert HOSTILE in page.words
     assert page.words.count("</pre><script>alert(2)</script>") == 1
     assert [given.get("type") for tag, given in page.tags if tag == "script"] == ["application/json", None, None]
@@ -81,16 +83,16 @@ def test_hostile_names_are_shown_as_text_and_make_no_element(data: ReportData) -
 
 
 def test_the_page_refers_to_nothing_but_itself_and_files_beside_it(data: ReportData) -> None:
-    for tag, given in Page(render(data)).tags:
+    for tag, given in Page(render_page(data)).tags:
         for name in ("href", "src", "action", "data", "srcset"):
             assert given.get(name) is None or ALLOWED_REFERENCES.fullmatch(given[name] or ""), (tag, given)
-    own = render(data).replace(page_program(), "")
+    own = render_page(data).replace(page_program(), "")
     assert "http:" not in own
     assert "https:" not in own
 
 
 def test_the_policy_allows_the_own_style_and_script_by_digest_and_nothing_else(data: ReportData) -> None:
-    text = render(data)
+    text = render_page(data)
     (policy,) = [
         given["content"] for tag, given in Page(text).tags if given.get("http-equiv") == "Content-Security-Policy"
     ]
@@ -119,45 +121,45 @@ def test_the_interpreter_is_the_file_that_its_note_names() -> None:
 
 
 def test_the_data_of_plots_cannot_end_its_element_and_is_the_same_after_reading(data: ReportData) -> None:
-    (body,) = re.findall('<script type="application/json" id="plots">(.*?)</script>', render(data), re.DOTALL)
+    (body,) = re.findall('<script type="application/json" id="plots">(.*?)</script>', render_page(data), re.DOTALL)
     assert "<" not in body
     assert json.loads(body)["learning"]["columns"]["point"] == [HOSTILE, "</script>"]
 
 
 def test_a_page_without_plots_has_no_program_for_them(data: ReportData) -> None:
-    assert page_program() not in render(replace(data, learning_plots=()))
+    assert page_program() not in render_page(replace(data, learning_plots=()))
 
 
 def test_tables_have_captions_and_headings_of_columns_and_rows(data: ReportData) -> None:
-    tags = [tag for tag, _ in Page(render(data)).tags]
+    tags = [tag for tag, _ in Page(render_page(data)).tags]
     assert tags.count("table") == tags.count("caption") == 4
-    scopes = [given.get("scope") for tag, given in Page(render(data)).tags if tag == "th"]
+    scopes = [given.get("scope") for tag, given in Page(render_page(data)).tags if tag == "th"]
     assert {scope for scope in scopes if scope} == {"col", "row"}
 
 
 def test_every_row_of_the_comparison_has_a_cell_for_every_column(data: ReportData) -> None:
-    for table in re.findall("<table.*?</table>", render(data), re.DOTALL):
+    for table in re.findall("<table.*?</table>", render_page(data), re.DOTALL):
         columns = {len(re.findall("<t[dh][ >]", row)) for row in re.findall("<tr.*?</tr>", table, re.DOTALL)}
         assert len(columns) == 1
 
 
 def test_the_headline_is_the_best_point_by_validation(data: ReportData) -> None:
-    words = " ".join(Page(render(data)).words.split())
+    words = " ".join(Page(render_page(data)).words.split())
     assert "0.875[0.500, 0.900] · 4 subjects" in words
     assert "+0.125" in words
 
 
 def test_an_incomplete_experiment_says_so_first(data: ReportData) -> None:
-    assert "Incomplete." in render(data)
-    done = replace(data, coverage=Coverage((PlannedRun("one", "run-0", "done"),)))
-    assert "Incomplete." not in render(done)
+    assert "Incomplete." in render_page(data)
+    done = replace(data, coverage=Coverage((CoveredRun("one", "run-0", "done"),)))
+    assert "Incomplete." not in render_page(done)
 
 
 def test_nothing_finished_still_makes_a_page() -> None:
     empty = ReportData(
-        "x", "", "", Coverage((PlannedRun("one", "r", "new"),)), compare([PointRun(0, "one", "r", state="new")], [])
+        "x", "", "", Coverage((CoveredRun("one", "r", "new"),)), compare([PointRun(0, "one", "r", state="new")], [])
     )
-    words = Page(render(empty)).words
+    words = Page(render_page(empty)).words
     assert "no point has finished" in words
     assert "0 of 1" in words
 

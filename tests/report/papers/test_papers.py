@@ -12,11 +12,11 @@ from sam2ft.config.load_experiment import parse_experiment
 from sam2ft.report.comparison.compare import PointRun, compare
 from sam2ft.report.papers.checklist import TOPICS, claim_checklist
 from sam2ft.report.papers.citations import REFERENCES, bibliography
-from sam2ft.report.papers.markdown import code_text, listed, markdown_table, plain_text
+from sam2ft.report.papers.markdown import code_text, escaped_text, markdown_list, markdown_table
 from sam2ft.report.papers.methods import cited, methods_text, references
 from sam2ft.report.papers.model_card import model_card
 from sam2ft.report.papers.study import Study, StudyData
-from sam2ft.report.papers.tables import latex, latex_text, markdown, paper_tables, workbook
+from sam2ft.report.papers.tables import latex, latex_text, paper_tables, tables_markdown, workbook
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -179,7 +179,12 @@ def test_the_card_shows_results_of_the_chosen_point_alone(study, rows):
 
 def test_names_of_users_are_text_everywhere(study, rows, comparison):
     made = paper_tables(comparison, rows, comparison.best)
-    for text in (methods_text(study()), claim_checklist(study()), model_card(study(), rows, None), markdown(made)):
+    for text in (
+        methods_text(study()),
+        claim_checklist(study()),
+        model_card(study(), rows, None),
+        tables_markdown(made),
+    ):
         outside_code = re.sub(r"`+[^`]*`+", "", text)
         assert "<img" not in outside_code
     assert "<img" not in latex(made)
@@ -197,7 +202,7 @@ def test_the_table_of_points_is_bold_where_validation_chose(comparison, rows):
 
 
 def test_markdown_tables_have_as_many_cells_in_every_line(comparison, rows):
-    text = markdown(paper_tables(comparison, rows, comparison.best))
+    text = tables_markdown(paper_tables(comparison, rows, comparison.best))
     for block in re.split(r"\n\n", text):
         lines = [line for line in block.splitlines() if line.startswith("|")]
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) <= 1
@@ -235,6 +240,11 @@ def test_formulas_in_names_stay_text_in_the_workbook(comparison, rows):
 def test_inline_code_holds_backticks_and_tables_hold_bars():
     assert code_text("a`b") == "``a`b``"
     assert code_text("`a") == "`` `a ``"
-    assert plain_text("a|b*c<d") == r"a\|b\*c&lt;d"
+    assert escaped_text("a|b*c<d") == r"a\|b\*c&lt;d"
     assert markdown_table(["a"], [["`x|y`"]]) == "| a |\n| --- |\n| `x\\|y` |\n"
-    assert [listed(words) for words in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]
+    assert [markdown_list(words) for words in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == [
+        "",
+        "a",
+        "a and b",
+        "a, b and c",
+    ]

@@ -5,8 +5,8 @@ from dataclasses import replace
 from sam2ft.core.files import write_json
 from sam2ft.runs.plan_file import save_plan
 from sam2ft.slurm.queue import QueueEntry
-from sam2ft.sweeps.plan.difference import Difference, difference, orphan_sentence, orphans, previous_plan
-from sam2ft.sweeps.state.slurm_snapshot import Evidence
+from sam2ft.sweeps.plan.difference import Difference, orphan_sentence, orphans, plan_difference, previous_plan
+from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot
 
 THREE = ('sweep.grid={"module.optimizer.lr": [1e-3, 1e-4, 1e-5]}',)
 
@@ -22,17 +22,17 @@ def submitted(workplace, run, job, number=1):
 
 def test_points_that_came_went_or_ask_for_something_else(workplace):
     before, now = workplace.plan(), workplace.plan(THREE)
-    assert difference(before, now) == Difference(before.plan_id, added=("lr=1e-05",))
-    assert difference(now, before).removed == ("lr=1e-05",)
+    assert plan_difference(before, now) == Difference(before.plan_id, added=("lr=1e-05",))
+    assert plan_difference(now, before).removed == ("lr=1e-05",)
     more = replace(now, runs=tuple(replace(run, resources=replace(run.resources, hours=2)) for run in now.runs))
-    assert difference(now, more).changed == tuple(run.name for run in now.runs)
-    assert difference(now, now).sentence() == ""
-    assert difference(before, now).sentence() == f"since plan {before.plan_id}: 1 point added (lr=1e-05)"
+    assert plan_difference(now, more).changed == tuple(run.name for run in now.runs)
+    assert plan_difference(now, now).sentence() == ""
+    assert plan_difference(before, now).sentence() == f"since plan {before.plan_id}: 1 point added (lr=1e-05)"
 
 
 def test_points_whose_common_settings_changed_are_not_called_new(workplace):
     before, now = workplace.plan(), workplace.plan(("module.num_epochs=3",))
-    said = difference(before, now).sentence()
+    said = plan_difference(before, now).sentence()
     # the baseline is the same run: epochs do not change the initial weights
     assert said == f"since plan {before.plan_id}: 2 points with other settings (lr=0.001, lr=0.0001)"
 
@@ -47,19 +47,19 @@ def test_a_removed_point_that_still_runs_is_named_with_its_job(workplace, attemp
     before, now = workplace.plan(THREE), workplace.plan()
     save_plan(workplace.layout, before)
     gone = next(run for run in before.runs if run.name == "lr=1e-05")
-    assert orphans(workplace.layout, before, now, Evidence({})) == {}
+    assert orphans(workplace.layout, before, now, SlurmSnapshot({})) == {}
     submitted(workplace, gone, "12")
-    evidence = Evidence({"12": QueueEntry("RUNNING", "None", "n1")})
-    found = orphans(workplace.layout, before, now, evidence)
+    snapshot = SlurmSnapshot({"12": QueueEntry("RUNNING", "None", "n1")})
+    found = orphans(workplace.layout, before, now, snapshot)
     assert list(found) == ["lr=1e-05"]
     assert found["lr=1e-05"] == "running (job 12)"
     assert orphan_sentence(found) == "not in the experiment any more, and not cancelled: lr=1e-05 running (job 12)"
-    assert orphans(workplace.layout, before, before, evidence) == {}
+    assert orphans(workplace.layout, before, before, snapshot) == {}
 
 
 def test_what_was_removed_two_plans_ago_is_still_found_in_the_queue(workplace):
     oldest, now = workplace.plan(THREE), workplace.plan()
     gone = next(run for run in oldest.runs if run.name == "lr=1e-05")
     submitted(workplace, gone, "12")
-    found = orphans(workplace.layout, now, now, Evidence({"12": QueueEntry("PENDING", "Priority", "")}))
+    found = orphans(workplace.layout, now, now, SlurmSnapshot({"12": QueueEntry("PENDING", "Priority", "")}))
     assert found == {gone.run_id: "in the queue (job 12)"}

@@ -11,16 +11,16 @@ from sam2ft.core.files import write_json
 from sam2ft.runs.plan_file import load_plan, save_plan
 from sam2ft.slurm.queue import QueueEntry
 from sam2ft.sweeps.plan.plan import make_plan, write_configs
-from sam2ft.sweeps.state.reconcile import Standing, reconcile, sentence, to_submit
-from sam2ft.sweeps.state.slurm_snapshot import Evidence
+from sam2ft.sweeps.state.reconcile import ReconciledRun, reconcile, sentence, to_submit
+from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot
 
 RUNNING = QueueEntry("RUNNING", "None", "n1")
 PENDING = QueueEntry("PENDING", "Resources", "")
 DEAD_PID = 2**22 + 1
 
 
-def states(standings):
-    return [standing.state for standing in standings]
+def states(reconciled_runs):
+    return [reconciled.state for reconciled in reconciled_runs]
 
 
 def submitted(workplace, plan, job):
@@ -55,19 +55,19 @@ def test_two_points_and_the_baseline_are_three_runs(workplace):
 
 def test_what_nobody_started_is_new_and_submitted(workplace):
     plan = workplace.plan()
-    standings = reconcile(workplace.layout, plan, Evidence({}))
-    assert states(standings) == ["new", "new", "new"]
-    assert to_submit(standings, retry=None, force=False) == plan.runs
-    assert sentence(standings, 3) == "3 to submit: 0 done, 0 running, 0 failed, 3 new"
+    reconciled_runs = reconcile(workplace.layout, plan, SlurmSnapshot({}))
+    assert states(reconciled_runs) == ["new", "new", "new"]
+    assert to_submit(reconciled_runs, retry=None, force=False) == plan.runs
+    assert sentence(reconciled_runs, 3) == "3 to submit: 0 done, 0 running, 0 failed, 3 new"
 
 
 def test_a_finished_experiment_has_nothing_to_submit(workplace, attempt):
     plan = workplace.plan()
     for run in plan.runs:
         workplace.finish(run, attempt())
-    standings = reconcile(workplace.layout, plan, Evidence(None))
-    runs = to_submit(standings, retry="all", force=False)
-    assert sentence(standings, len(runs)) == "0 to submit: 3 done, 0 running, 0 failed"
+    reconciled_runs = reconcile(workplace.layout, plan, SlurmSnapshot(None))
+    runs = to_submit(reconciled_runs, retry="all", force=False)
+    assert sentence(reconciled_runs, len(runs)) == "0 to submit: 3 done, 0 running, 0 failed"
 
 
 def test_an_evaluation_of_other_weights_than_the_run_holds_is_done_again(workplace, attempt):
@@ -75,17 +75,17 @@ def test_an_evaluation_of_other_weights_than_the_run_holds_is_done_again(workpla
     run = plan.runs[0]
     workplace.finish(run, attempt())
     write_json(workplace.run(run).evaluation(run.eval_ids[0]).success, {"checkpoint_sha256": "other", "tables": {}})
-    standing = reconcile(workplace.layout, plan, Evidence({}))[0]
-    assert (standing.state, standing.reason) == ("new", "evaluation is missing or stale")
+    reconciled = reconcile(workplace.layout, plan, SlurmSnapshot({}))[0]
+    assert (reconciled.state, reconciled.reason) == ("new", "evaluation is missing or stale")
 
 
 def test_a_failed_run_waits_for_retry(workplace, attempt):
     plan = workplace.plan()
     workplace.write_status(plan.runs[0], "failed", attempt(), failure_class="oom", reason="OutOfMemoryError: 12 GB")
-    standings = reconcile(workplace.layout, plan, Evidence({}))
-    assert standings[0].state == "failed"
+    reconciled_runs = reconcile(workplace.layout, plan, SlurmSnapshot({}))
+    assert reconciled_runs[0].state == "failed"
     names = {
-        retry: [run.name for run in to_submit(standings, retry=retry, force=False)]
+        retry: [run.name for run in to_submit(reconciled_runs, retry=retry, force=False)]
         for retry in (None, "failed", "oom", "timeout", "all")
     }
     others = ["lr=0.0001", "baseline"]
@@ -96,26 +96,26 @@ def test_a_failed_run_waits_for_retry(workplace, attempt):
 def test_the_queue_says_queued_and_running(workplace):
     plan = workplace.plan()
     submitted(workplace, plan, "17")
-    standings = reconcile(workplace.layout, plan, Evidence({"17_0": RUNNING, "17_1": PENDING}))
-    assert states(standings) == ["running", "queued", "new"]
-    assert standings[1].reason == "job 17_1 PENDING: Resources"
-    assert "left the queue" in standings[2].reason
-    assert [run.name for run in to_submit(standings, retry="all", force=True)] == ["baseline"]
+    reconciled_runs = reconcile(workplace.layout, plan, SlurmSnapshot({"17_0": RUNNING, "17_1": PENDING}))
+    assert states(reconciled_runs) == ["running", "queued", "new"]
+    assert reconciled_runs[1].reason == "job 17_1 PENDING: Resources"
+    assert "left the queue" in reconciled_runs[2].reason
+    assert [run.name for run in to_submit(reconciled_runs, retry="all", force=True)] == ["baseline"]
 
 
 def test_a_submission_of_one_run_is_no_array(workplace):
     plan = workplace.plan()
     submitted(workplace, replace(plan, runs=plan.runs[:1]), "17")
-    assert states(reconcile(workplace.layout, plan, Evidence({"17": RUNNING})))[0] == "running"
+    assert states(reconcile(workplace.layout, plan, SlurmSnapshot({"17": RUNNING})))[0] == "running"
 
 
 def test_without_a_queue_a_submitted_run_that_never_spoke_is_unknown(workplace):
     plan = workplace.plan()
     submitted(workplace, plan, "17")
-    standings = reconcile(workplace.layout, plan, Evidence(None))
-    assert states(standings) == ["unknown"] * 3
-    assert to_submit(standings, retry="failed", force=False) == ()
-    assert len(to_submit(standings, retry="all", force=False)) == 3
+    reconciled_runs = reconcile(workplace.layout, plan, SlurmSnapshot(None))
+    assert states(reconciled_runs) == ["unknown"] * 3
+    assert to_submit(reconciled_runs, retry="failed", force=False) == ()
+    assert len(to_submit(reconciled_runs, retry="all", force=False)) == 3
 
 
 def test_a_run_with_a_heartbeat_is_running_and_a_silent_one_is_lost(workplace, attempt):
@@ -123,9 +123,9 @@ def test_a_run_with_a_heartbeat_is_running_and_a_silent_one_is_lost(workplace, a
     silent = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
     workplace.write_status(plan.runs[0], "training", attempt())
     workplace.write_status(plan.runs[1], "training", attempt(job="17_1"), heartbeat=silent)
-    assert states(reconcile(workplace.layout, plan, Evidence({}))) == ["running", "lost", "new"]
+    assert states(reconcile(workplace.layout, plan, SlurmSnapshot({}))) == ["running", "lost", "new"]
     # Without a queue to ask, a silent Slurm job may be alive on a node whose clock or file system lags.
-    assert states(reconcile(workplace.layout, plan, Evidence(None))) == ["running", "unknown", "new"]
+    assert states(reconcile(workplace.layout, plan, SlurmSnapshot(None))) == ["running", "unknown", "new"]
 
 
 def test_a_process_of_this_machine_that_is_gone_is_lost_at_once(workplace, attempt):
@@ -133,24 +133,24 @@ def test_a_process_of_this_machine_that_is_gone_is_lost_at_once(workplace, attem
     here = socket.gethostname()
     workplace.write_status(plan.runs[0], "training", attempt(host=here, pid=DEAD_PID))
     workplace.write_status(plan.runs[1], "training", attempt(host=here, pid=os.getpid()))
-    assert states(reconcile(workplace.layout, plan, Evidence({}))) == ["lost", "running", "new"]
+    assert states(reconcile(workplace.layout, plan, SlurmSnapshot({}))) == ["lost", "running", "new"]
 
 
 def test_a_stopped_run_is_submitted_again(workplace, attempt):
     plan = workplace.plan()
     workplace.write_status(plan.runs[0], "stopped", attempt())
-    standings = reconcile(workplace.layout, plan, Evidence({}))
-    assert states(standings) == ["stopped", "new", "new"]
-    assert plan.runs[0] in to_submit(standings, retry=None, force=False)
+    reconciled_runs = reconcile(workplace.layout, plan, SlurmSnapshot({}))
+    assert states(reconciled_runs) == ["stopped", "new", "new"]
+    assert plan.runs[0] in to_submit(reconciled_runs, retry=None, force=False)
 
 
 def test_force_trains_again_what_is_done(workplace, attempt):
     plan = workplace.plan(fresh=True)
     for run in plan.runs:
         workplace.finish(run, attempt())
-    standings = reconcile(workplace.layout, plan, Evidence({}))
-    assert {standing.reason for standing in standings} == {"to be trained again"}
-    assert to_submit(standings, retry=None, force=True) == plan.runs
+    reconciled_runs = reconcile(workplace.layout, plan, SlurmSnapshot({}))
+    assert {reconciled.reason for reconciled in reconciled_runs} == {"to be trained again"}
+    assert to_submit(reconciled_runs, retry=None, force=True) == plan.runs
 
 
 def test_the_configuration_beside_a_run_loads_again_to_the_point(workplace):
@@ -164,6 +164,6 @@ def test_the_configuration_beside_a_run_loads_again_to_the_point(workplace):
 
 def test_standings_name_the_run(workplace):
     plan = workplace.plan()
-    standing = reconcile(workplace.layout, plan, Evidence({}))[0]
-    assert isinstance(standing, Standing)
-    assert standing.run.run_id.startswith("toy-")
+    reconciled = reconcile(workplace.layout, plan, SlurmSnapshot({}))[0]
+    assert isinstance(reconciled, ReconciledRun)
+    assert reconciled.run.run_id.startswith("toy-")

@@ -8,7 +8,7 @@ import pytest
 from sam2ft.slurm.accounting import parse_sacct
 from sam2ft.slurm.queue import QueueEntry
 from sam2ft.sweeps.state.reconcile import missing, reconcile
-from sam2ft.sweeps.state.slurm_snapshot import Evidence
+from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot
 from sam2ft.sweeps.submit.records import Record, RecordedArray, RecordedReport, RecordedRun, write_record
 
 RUNNING = QueueEntry("RUNNING", "None", "n1")
@@ -52,31 +52,31 @@ def chain(workplace, plan):
 
 def first(workplace, plan, queue, *lines):
     """Where the first point stands; no accounting when there are no lines."""
-    evidence = Evidence(queue, parse_sacct(lines) if lines else None)
-    return reconcile(workplace.layout, plan, evidence)[0]
+    snapshot = SlurmSnapshot(queue, parse_sacct(lines) if lines else None)
+    return reconcile(workplace.layout, plan, snapshot)[0]
 
 
-def told(standing):
-    return standing.state, standing.failure_class, standing.reason
+def told(reconciled):
+    return reconciled.state, reconciled.failure_class, reconciled.reason
 
 
 def test_a_waiting_chain_is_queued_for_its_training(workplace, plan, chain):
-    standing = first(workplace, plan, {"17_0": BEGIN, "18_0": WAITS})
-    assert (standing.state, standing.job, standing.waits_for) == ("queued", "17_0", "training")
-    assert standing.reason == "job 17_0 PENDING: BeginTime"
-    assert [element.job for element in standing.jobs] == ["17_0", "18_0"]
+    reconciled = first(workplace, plan, {"17_0": BEGIN, "18_0": WAITS})
+    assert (reconciled.state, reconciled.job, reconciled.waits_for) == ("queued", "17_0", "training")
+    assert reconciled.reason == "job 17_0 PENDING: BeginTime"
+    assert [element.job for element in reconciled.jobs] == ["17_0", "18_0"]
 
 
 def test_an_element_at_work_counts_before_one_that_waits(workplace, plan, chain):
-    standing = first(workplace, plan, {"18_0": WAITS, "17_0": RUNNING})
-    assert (standing.state, standing.job) == ("running", "17_0")
+    reconciled = first(workplace, plan, {"18_0": WAITS, "17_0": RUNNING})
+    assert (reconciled.state, reconciled.job) == ("running", "17_0")
 
 
 def test_a_trained_run_waits_for_its_evaluation(workplace, plan, chain, attempt):
     workplace.write_status(plan.runs[0], "done", attempt(job="17_0"), trained=True, best_sha256="b")
-    standing = first(workplace, plan, {"18_0": WAITS}, row("17_0", "COMPLETED"))
-    assert (standing.state, standing.job, standing.waits_for) == ("queued", "18_0", "evaluation")
-    assert standing.reason.startswith("evaluation, job 18_0 PENDING")
+    reconciled = first(workplace, plan, {"18_0": WAITS}, row("17_0", "COMPLETED"))
+    assert (reconciled.state, reconciled.job, reconciled.waits_for) == ("queued", "18_0", "evaluation")
+    assert reconciled.reason.startswith("evaluation, job 18_0 PENDING")
 
 
 @pytest.mark.parametrize("entry", [WAITS, STUCK])
@@ -84,15 +84,15 @@ def test_a_training_that_failed_leaves_its_evaluation_no_hope(workplace, plan, c
     status = {"failure_class": "error", "reason": "ValueError: odd"}
     workplace.write_status(plan.runs[0], "failed", attempt(job="17_0"), **status)
     assert told(first(workplace, plan, {"18_0": entry}))[:2] == ("failed", "error")
-    standing = first(workplace, plan, {"18_0": entry}, row("17_0", "FAILED", "1:0"))
-    assert told(standing)[:2] == ("failed", "error")
-    assert standing.reason == "ValueError: odd; job 18_0 waits for what cannot happen any more"
+    reconciled = first(workplace, plan, {"18_0": entry}, row("17_0", "FAILED", "1:0"))
+    assert told(reconciled)[:2] == ("failed", "error")
+    assert reconciled.reason == "ValueError: odd; job 18_0 waits for what cannot happen any more"
 
 
 def test_an_evaluation_that_slurm_removed_leaves_the_reason_to_its_training(workplace, plan, chain):
-    standing = first(workplace, plan, {}, row("17_0", "FAILED", "1:0"), never("18_0", "CANCELLED"))
-    assert told(standing) == ("failed", "error", "job 17_0 ended with code 1 without a last word")
-    assert standing.job == "17_0"
+    reconciled = first(workplace, plan, {}, row("17_0", "FAILED", "1:0"), never("18_0", "CANCELLED"))
+    assert told(reconciled) == ("failed", "error", "job 17_0 ended with code 1 without a last word")
+    assert reconciled.job == "17_0"
 
 
 @pytest.mark.parametrize("code", ["137:0", "9:0", "0:9"])
@@ -135,9 +135,9 @@ def test_the_time_limit_is_a_failure_unless_the_run_saved(workplace, plan, chain
 
 def test_a_dead_node_is_lost_and_started_again(workplace, plan, chain, attempt):
     workplace.write_status(plan.runs[0], "training", attempt(job="17_0"))
-    standing = first(workplace, plan, {}, row("17_0", "NODE_FAIL", nodes="n3"))
-    assert told(standing) == ("lost", None, "job 17_0 lost its node (NODE_FAIL on n3)")
-    assert missing([standing], retry=None, force=False) == (standing,)
+    reconciled = first(workplace, plan, {}, row("17_0", "NODE_FAIL", nodes="n3"))
+    assert told(reconciled) == ("lost", None, "job 17_0 lost its node (NODE_FAIL on n3)")
+    assert missing([reconciled], retry=None, force=False) == (reconciled,)
 
 
 def test_a_node_that_failed_and_a_job_that_waits_again_is_queued(workplace, plan, chain, attempt):
@@ -148,9 +148,9 @@ def test_a_node_that_failed_and_a_job_that_waits_again_is_queued(workplace, plan
 
 def test_a_cancelled_run_is_stopped_and_the_next_sweep_goes_on_with_it(workplace, plan, chain, attempt):
     workplace.write_status(plan.runs[0], "stopped", attempt(job="17_0"), reason="saved")
-    standing = first(workplace, plan, {}, row("17_0", "CANCELLED by 0"), never("18_0", "CANCELLED by 0"))
-    assert told(standing) == ("stopped", None, "job 17_0 was cancelled by root")
-    assert missing([standing], retry=None, force=False) == (standing,)
+    reconciled = first(workplace, plan, {}, row("17_0", "CANCELLED by 0"), never("18_0", "CANCELLED by 0"))
+    assert told(reconciled) == ("stopped", None, "job 17_0 was cancelled by root")
+    assert missing([reconciled], retry=None, force=False) == (reconciled,)
 
 
 def test_a_run_cancelled_on_its_last_restart_has_not_given_up(workplace, plan, chain, attempt):
@@ -172,8 +172,8 @@ def test_accounting_that_is_behind_the_queue_leaves_the_last_word_of_the_newest_
 
 
 def test_a_run_that_was_cancelled_in_the_queue_is_stopped_too(workplace, plan, chain):
-    standing = first(workplace, plan, {}, never("17_0", "CANCELLED by 987654"), never("18_0", "CANCELLED"))
-    assert told(standing) == ("stopped", None, "job 17_0 was cancelled by user 987654 before it started")
+    reconciled = first(workplace, plan, {}, never("17_0", "CANCELLED by 987654"), never("18_0", "CANCELLED"))
+    assert told(reconciled) == ("stopped", None, "job 17_0 was cancelled by user 987654 before it started")
 
 
 def test_a_retry_that_was_cancelled_in_the_queue_leaves_the_failure_before(workplace, plan, chain, attempt):
@@ -185,8 +185,8 @@ def test_a_retry_that_was_cancelled_in_the_queue_leaves_the_failure_before(workp
 
 def test_an_evaluation_that_dies_without_a_word_is_a_failure_of_a_trained_run(workplace, plan, chain, attempt):
     workplace.write_status(plan.runs[0], "done", attempt(job="17_0"), trained=True, best_sha256="b")
-    standing = first(workplace, plan, {}, row("17_0", "COMPLETED"), row("18_0", "FAILED", "0:9"))
-    assert told(standing) == ("failed", "error", "job 18_0 was killed by signal 9 without a last word")
+    reconciled = first(workplace, plan, {}, row("17_0", "COMPLETED"), row("18_0", "FAILED", "0:9"))
+    assert told(reconciled) == ("failed", "error", "job 18_0 was killed by signal 9 without a last word")
 
 
 def test_what_ran_elsewhere_since_is_not_judged_by_an_old_job(workplace, plan, chain, attempt):
@@ -213,32 +213,32 @@ def test_a_job_that_slurm_calls_completed_says_nothing_about_a_run(workplace, pl
 
 def test_accounting_that_knows_nothing_leaves_the_heartbeat(workplace, plan, chain, attempt):
     workplace.write_status(plan.runs[0], "training", attempt(job="17_0"))
-    standing = first(workplace, plan, {}, row("99", "COMPLETED"))
-    assert (standing.state, standing.source) == ("running", "its heartbeat")
+    reconciled = first(workplace, plan, {}, row("99", "COMPLETED"))
+    assert (reconciled.state, reconciled.source) == ("running", "its heartbeat")
 
 
 def test_a_heartbeat_from_the_future_is_no_sign_of_life(workplace, plan, chain, attempt):
     ahead = (datetime.now(UTC) + timedelta(hours=2)).isoformat()
     workplace.write_status(plan.runs[0], "training", attempt(job="17_0"), heartbeat=ahead)
     assert first(workplace, plan, {}).state == "lost"
-    standing = first(workplace, plan, None)
-    assert standing.state == "unknown"
-    assert "one of two clocks is wrong" in standing.reason
+    reconciled = first(workplace, plan, None)
+    assert reconciled.state == "unknown"
+    assert "one of two clocks is wrong" in reconciled.reason
     assert first(workplace, plan, {"17_0": RUNNING}).state == "running"
 
 
 def test_a_job_at_work_that_is_silent_is_told(workplace, plan, chain, attempt):
     silent = (datetime.now(UTC) - timedelta(minutes=30)).isoformat()
     workplace.write_status(plan.runs[0], "training", attempt(job="17_0"), heartbeat=silent)
-    standing = first(workplace, plan, {"17_0": RUNNING})
-    assert (standing.state, standing.reason) == ("running", "no heartbeat for 30 min")
+    reconciled = first(workplace, plan, {"17_0": RUNNING})
+    assert (reconciled.state, reconciled.reason) == ("running", "no heartbeat for 30 min")
 
 
 def test_a_damaged_status_is_the_reason_of_its_own_run_alone(workplace, plan, chain, attempt):
     workplace.run(plan.runs[0]).status.parent.mkdir(parents=True)
     workplace.run(plan.runs[0]).status.write_text('{"state": "trai')
     workplace.finish(plan.runs[1], attempt())
-    damaged, done, _ = reconcile(workplace.layout, plan, Evidence({}))
+    damaged, done, _ = reconcile(workplace.layout, plan, SlurmSnapshot({}))
     assert (damaged.state, done.state) == ("unknown", "done")
     assert "status.json" in damaged.reason
     assert missing([damaged], retry=None, force=False) == ()
@@ -258,8 +258,8 @@ def test_a_baseline_is_evaluated_only(workplace, plan):
     write_record(workplace.layout, Record(1, plan.plan_id, "here", "", arrays, RecordedReport("r", None)))
     only = replace(plan, runs=(baseline,))
     assert told(first(workplace, only, {}, row("30", "FAILED", "1:0")))[:2] == ("failed", "error")
-    standing = first(workplace, only, {"30": BEGIN})
-    assert (standing.state, standing.reason) == ("queued", "job 30 PENDING: BeginTime")
+    reconciled = first(workplace, only, {"30": BEGIN})
+    assert (reconciled.state, reconciled.reason) == ("queued", "job 30 PENDING: BeginTime")
     # Nobody cancelled it: what it waited for could not happen any more.
     assert told(first(workplace, only, {}, never("30", "CANCELLED")))[0] == "new"
     assert told(first(workplace, only, {}, never("30", "CANCELLED by 0")))[0] == "stopped"

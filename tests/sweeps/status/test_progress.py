@@ -10,7 +10,7 @@ from sam2ft.core.files import write_text
 from sam2ft.runs.plan_file import save_plan
 from sam2ft.sweeps import sweep as sweep_module
 from sam2ft.sweeps.local.pool import LocalTask
-from sam2ft.sweeps.state.slurm_snapshot import Evidence
+from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot
 from sam2ft.sweeps.status import progress as progress_module
 from sam2ft.sweeps.status.progress import progress
 from sam2ft.sweeps.status.table import show_status
@@ -61,7 +61,7 @@ def terminal(monkeypatch):
 
 def test_the_live_table_asks_slurm_once(workplace, terminal, monkeypatch):
     asked = []
-    monkeypatch.setattr(progress_module, "look_for", lambda layout: asked.append(layout) or Evidence({}))
+    monkeypatch.setattr(progress_module, "look_for", lambda layout: asked.append(layout) or SlurmSnapshot({}))
     monkeypatch.setattr("sam2ft.sweeps.state.collect.look_for", lambda layout: pytest.fail("asked again"))
     monkeypatch.setattr(progress_module, "_REFRESH_S", 0.0)
     plan = workplace.plan()

@@ -17,12 +17,12 @@ import pytest
 
 from sam2ft.core.errors import DataError, UserError
 from sam2ft.core.files import write_json, write_text
-from sam2ft.report.terminal import plain_text
+from sam2ft.report.terminal import terminal_text
 from sam2ft.runs.plan_file import save_plan
 from sam2ft.slurm.accounting import parse_sacct
 from sam2ft.slurm.queue import QueueEntry
 from sam2ft.sweeps.state.reconcile import reconcile
-from sam2ft.sweeps.state.slurm_snapshot import Evidence
+from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot
 from sam2ft.sweeps.status import cancel as cancel_module
 from sam2ft.sweeps.status import watch as watch_module
 from sam2ft.sweeps.status.cancel import cancel
@@ -38,14 +38,14 @@ from sam2ft.sweeps.status.table import (
     status_rows,
 )
 from sam2ft.sweeps.status.tail import show_tail
-from sam2ft.sweeps.status.watch import LEAST_S, MOST_S, Lookout, watch
+from sam2ft.sweeps.status.watch import LEAST_S, MOST_S, SnapshotCache, watch
 from sam2ft.sweeps.status.why import explanation, show_why
 from sam2ft.sweeps.submit.records import Record, RecordedArray, RecordedReport, RecordedRun, write_record
 
 ROOT = Path(__file__).parents[3]
 RUNNING = QueueEntry("RUNNING", "None", "n1")
 WAITS = QueueEntry("PENDING", "Dependency", "", "aftercorr:17_*(unfulfilled)")
-EMPTY = Evidence({})
+EMPTY = SlurmSnapshot({})
 
 
 @pytest.fixture
@@ -63,8 +63,8 @@ def chain(workplace, plan):
     write_record(workplace.layout, Record(1, plan.plan_id, "here", "", arrays, RecordedReport("r", "19")))
 
 
-def rows_of(workplace, plan, evidence=EMPTY):
-    return status_rows(workplace.layout, reconcile(workplace.layout, plan, evidence), evidence)
+def rows_of(workplace, plan, snapshot=EMPTY):
+    return status_rows(workplace.layout, reconcile(workplace.layout, plan, snapshot), snapshot)
 
 
 @pytest.fixture
@@ -111,8 +111,8 @@ def test_a_training_says_when_it_ends_at_the_latest(workplace, plan, attempt):
 
 def test_nobody_knows_the_end_before_the_first_epoch_ended(workplace, plan, attempt):
     workplace.write_status(plan.runs[0], "training", attempt(), num_epochs=5, step=3, step_s=1.0)
-    standing = reconcile(workplace.layout, plan, Evidence({}))[0]
-    assert eta_s(workplace.layout, standing) is None
+    reconciled = reconcile(workplace.layout, plan, SlurmSnapshot({}))[0]
+    assert eta_s(workplace.layout, reconciled) is None
 
 
 def test_durations_are_words():
@@ -127,35 +127,35 @@ def test_restarts_hours_and_node_come_from_slurm_where_the_run_has_not_spoken(wo
         f"17_0|NODE_FAIL|0:0|1800|cpu=1,gres/gpu=2|{day}00:00|{day}00:00|{day}30:00|n3|None|x",
         f"17_0|RUNNING|0:0|900|cpu=1,gres/gpu=2|{day}30:00|{day}30:00|Unknown|n1|None|x",
     ]
-    row = rows_of(workplace, plan, Evidence({"17_0": RUNNING, "18_0": WAITS}, parse_sacct(lines)))[0]
+    row = rows_of(workplace, plan, SlurmSnapshot({"17_0": RUNNING, "18_0": WAITS}, parse_sacct(lines)))[0]
     assert (row["state"], row["stage"], row["restarts"]) == ("running", "starting", 1)
     assert (row["nodes"], row["host"]) == ("n1", None)
     assert row["gpu_hours"] == pytest.approx(1.5)
     assert row["jobs"][1] == {"job": "18_0", "stage": "eval", "submission": 1}
-    assert "1.5 GPU-hours so far" in footer([row], Evidence({}))
+    assert "1.5 GPU-hours so far" in footer([row], SlurmSnapshot({}))
 
 
 def test_a_job_after_the_last_word_of_its_run_is_ending(workplace, plan, chain, attempt):
     workplace.write_status(plan.runs[0], "stopped", attempt(job="17_0"))
-    evidence = Evidence({"17_0": replace(RUNNING, state="COMPLETING")})
-    assert rows_of(workplace, plan, evidence)[0]["stage"] == "ending"
+    snapshot = SlurmSnapshot({"17_0": replace(RUNNING, state="COMPLETING")})
+    assert rows_of(workplace, plan, snapshot)[0]["stage"] == "ending"
 
 
 def test_a_failure_shows_its_class_and_the_last_line_of_its_log(workplace, plan, chain):
     log = workplace.layout.submission(1).with_suffix("") / "17_0_0_log.out"
     write_text(log, "Traceback\nImportError: no module named torch\n\n")
     line = "17_0|FAILED|1:0|1|cpu=1|2026-11-23T21:00:00|2026-11-23T21:00:00|2026-11-23T21:00:01|n1|None|x"
-    rows = rows_of(workplace, plan, Evidence({}, parse_sacct([line])))
+    rows = rows_of(workplace, plan, SlurmSnapshot({}, parse_sacct([line])))
     text = plain_table(rows)
     assert "failed (error)" in text
     assert "job 17_0 ended with code 1 without a last word: ImportError: no module named torch" in text
-    assert "1 failed (1 error)" in footer(rows, Evidence({}))
+    assert "1 failed (1 error)" in footer(rows, SlurmSnapshot({}))
 
 
 def test_stale_code_is_marked(workplace, plan, attempt):
     workplace.finish(plan.runs[0], attempt())
-    standings = reconcile(workplace.layout, plan, Evidence({}))
-    rows = status_rows(workplace.layout, standings, stale={plan.runs[0].name})
+    reconciled_runs = reconcile(workplace.layout, plan, SlurmSnapshot({}))
+    rows = status_rows(workplace.layout, reconciled_runs, stale={plan.runs[0].name})
     assert [row["stale_code"] for row in rows] == [True, False, False]
     assert "done, stale code" in plain_table(rows)
 
@@ -169,7 +169,7 @@ def test_a_terminal_gets_those_runs_of_very_many_that_need_somebody(workplace, p
     row = rows_of(workplace, plan)[0]
     many = [row | {"index": index, "name": f"p{index}", "state": "done"} for index in range(MOST_ROWS + 50)]
     many[-1] |= {"state": "failed", "class": "oom"}
-    text = plain_text(status_page(many, many, Evidence({})))
+    text = terminal_text(status_page(many, many, SlurmSnapshot({})))
     assert f"p{MOST_ROWS + 49} " in text
     assert "50 more runs not shown" in text
     assert f"{MOST_ROWS + 50} runs: {MOST_ROWS + 49} done, 1 failed (1 oom)" in text
@@ -280,9 +280,9 @@ def test_why_tells_state_queue_dependency_accounting_log_and_what_to_do(workplac
         "17_0|TIMEOUT|0:0|3600|cpu=1,gres/gpu=2|2126-01-01T00:00:00|2126-01-01T00:00:00|2126-01-01T01:00:00|n1|None|x",
         "18_0|CANCELLED|0:0|0||2126-01-01T00:00:00|None|2126-01-01T01:00:00|None assigned|Dependency|y",
     ]
-    evidence = Evidence({"18_1": WAITS}, parse_sacct(lines))
-    failed, waiting, _ = reconcile(workplace.layout, plan, evidence)
-    text = "\n".join(explanation(workplace.layout, failed, evidence))
+    snapshot = SlurmSnapshot({"18_1": WAITS}, parse_sacct(lines))
+    failed, waiting, _ = reconcile(workplace.layout, plan, snapshot)
+    text = "\n".join(explanation(workplace.layout, failed, snapshot))
     for part in (
         "state       failed (timeout)",
         "known from  accounting: job 17_0 TIMEOUT 0:0",
@@ -293,7 +293,7 @@ def test_why_tells_state_queue_dependency_accounting_log_and_what_to_do(workplac
         "next        more time (resources.hours)",
     ):
         assert part in text
-    text = "\n".join(explanation(workplace.layout, waiting, evidence))
+    text = "\n".join(explanation(workplace.layout, waiting, snapshot))
     assert "Dependency: waits for other jobs" in text
     assert "waits for aftercorr:17_*(unfulfilled)" in text
 
@@ -404,11 +404,11 @@ def test_slurm_is_asked_every_ten_seconds_at_most_and_less_where_nothing_changes
 
     def ask():
         asked.append(clock.now)
-        return Evidence(dict(answers))
+        return SlurmSnapshot(dict(answers))
 
-    lookout = Lookout(ask, clock)
+    cache = SnapshotCache(ask, clock)
     for _ in range(600):
-        lookout.look()
+        cache.look()
         clock.now += 1
     gaps = [later - sooner for sooner, later in pairwise(asked)]
     assert gaps[0] == LEAST_S
@@ -418,9 +418,9 @@ def test_slurm_is_asked_every_ten_seconds_at_most_and_less_where_nothing_changes
     answers.clear()
     clock.now += MOST_S
     before = len(asked)
-    lookout.look()
+    cache.look()
     clock.now += LEAST_S
-    lookout.look()
+    cache.look()
     assert len(asked) == before + 2
 
 
@@ -430,11 +430,11 @@ def test_a_slow_slurm_is_asked_rarely():
     def ask():
         asked.append(clock.now)
         clock.now += 4
-        return Evidence({str(len(asked)): RUNNING})
+        return SlurmSnapshot({str(len(asked)): RUNNING})
 
-    lookout = Lookout(ask, clock)
+    cache = SnapshotCache(ask, clock)
     for _ in range(200):
-        lookout.look()
+        cache.look()
         clock.now += 1
     assert min(later - sooner for sooner, later in pairwise(asked)) >= 80
 
@@ -454,7 +454,7 @@ def test_watch_ends_by_itself_when_nothing_runs_or_waits(
                 workplace.finish(run, attempt())
 
     monkeypatch.setattr(watch_module, "time", SimpleNamespace(sleep=nap, strftime=time.strftime))
-    monkeypatch.setattr(watch_module, "Lookout", lambda ask: Lookout(ask, clock))
+    monkeypatch.setattr(watch_module, "SnapshotCache", lambda ask: SnapshotCache(ask, clock))
     assert watch(workplace.experiment, 2.5) == 0
     assert naps == [2.5, 2.5]
     lines = [line.partition("  ")[2] for line in capsys.readouterr().out.splitlines()]

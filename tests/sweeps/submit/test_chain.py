@@ -10,8 +10,8 @@ from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import Plan
 from sam2ft.slurm.lookup import SubmissionError
 from sam2ft.slurm.queue import QueueEntry
-from sam2ft.sweeps.state.reconcile import Standing
-from sam2ft.sweeps.submit.chain import Wanted, wanted_of
+from sam2ft.sweeps.state.reconcile import ReconciledRun
+from sam2ft.sweeps.submit.chain import WantedJobs, wanted_of
 from sam2ft.sweeps.submit.records import Element
 
 PENDING = QueueEntry("PENDING", "Dependency", "")
@@ -26,17 +26,17 @@ def wanted(tmp_path, runs_of):
 
     def make(state, *, jobs=(), queue=None, chosen=True, trained=False, fresh=False, baseline=False):
         run = replace(runs_of(1)[0], baseline=baseline)
-        place = layout.run(run.run_id)
+        run_layout = layout.run(run.run_id)
         if trained:
             now = "2026-01-01T00:00:00+00:00"
             attempt = {"job": "7_0", "restart": 0, "host": "n1", "pid": 1, "started": now}
-            write_json(place.status, {"state": "done", "attempt": attempt, "heartbeat": now, "trained": True,
+            write_json(run_layout.status, {"state": "done", "attempt": attempt, "heartbeat": now, "trained": True,
                                       "best_sha256": "b"})  # fmt: skip
-            place.best.parent.mkdir(parents=True)
-            place.best.write_bytes(b"best")
-        standing = Standing(run, state, "", read_status(place), jobs=tuple(jobs))
+            run_layout.best.parent.mkdir(parents=True)
+            run_layout.best.write_bytes(b"best")
+        reconciled = ReconciledRun(run, state, "", read_status(run_layout), jobs=tuple(jobs))
         plan = Plan("toy", "/toy.yaml", fresh, (run,))
-        found = wanted_of(layout, plan, [standing], [run] if chosen else [], queue or {})
+        found = wanted_of(layout, plan, [reconciled], [run] if chosen else [], queue or {})
         return [(entry.train, entry.after) for entry in found]
 
     return make
@@ -86,5 +86,5 @@ def test_without_a_queue_nothing_is_wanted_because_it_might_be_there_already(tmp
     run = runs_of(1)[0]
     plan = Plan("toy", "/toy.yaml", False, (run,))
     with pytest.raises(SubmissionError, match="squeue does not answer"):
-        wanted_of(ExperimentLayout(tmp_path), plan, [Standing(run, "new", "", None)], [run], None)
-    assert Wanted(run, train=True).after == ()
+        wanted_of(ExperimentLayout(tmp_path), plan, [ReconciledRun(run, "new", "", None)], [run], None)
+    assert WantedJobs(run, train=True).after == ()

@@ -14,7 +14,7 @@ from sam2ft.runs.plan_file import Plan, Resources
 from sam2ft.slurm.lookup import SubmissionError, ids_by_name
 from sam2ft.slurm.partitions import ArrayLimits
 from sam2ft.sweeps.submit.arrays import arrays_of, name_prefix
-from sam2ft.sweeps.submit.chain import Wanted
+from sam2ft.sweeps.submit.chain import WantedJobs
 from sam2ft.sweeps.submit.records import elements_of, next_number, read_record, records_of
 
 GPU = Resources(nodes=1, tasks_per_node=1, gpus_per_node=1, cpus_per_task=8, mem_gb=64.0, hours=12.0)
@@ -26,12 +26,12 @@ def plan_of(*runs, fresh=False):
 
 def finish_training(slurm, run):
     """What a training leaves."""
-    place = slurm.layout.run(run.run_id)
+    run_layout = slurm.layout.run(run.run_id)
     attempt = {"job": "100_0", "restart": 0, "host": "elsewhere", "pid": 1, "started": "2026-01-01T00:00:00+00:00"}
     status = {"state": "done", "attempt": attempt, "heartbeat": attempt["started"], "trained": True, "best_sha256": "b"}
-    write_json(place.status, status)
-    place.best.parent.mkdir(parents=True)
-    place.best.write_bytes(b"best")
+    write_json(run_layout.status, status)
+    run_layout.best.parent.mkdir(parents=True)
+    run_layout.best.write_bytes(b"best")
 
 
 def test_twelve_points_become_chunks_of_five_each_with_its_evaluations_behind_it_and_one_report(slurm, runs_of):
@@ -209,7 +209,7 @@ def test_at_most_as_many_elements_as_asked_run_at_once_over_all_arrays(slurm, ru
 
 @pytest.mark.parametrize("most", [1, 3, 4, 7, 20, 23, 24, 100])
 def test_places_are_divided_over_arrays_and_never_exceed_what_was_asked(runs_of, most):
-    wanted = [Wanted(run, train=True) for run in runs_of(24)]
+    wanted = [WantedJobs(run, train=True) for run in runs_of(24)]
     arrays = arrays_of(wanted, (), ArrayLimits(10), most)
     places = [array.parallel for array in arrays]
     assert all(1 <= array.parallel <= len(array.runs) for array in arrays)
@@ -223,7 +223,7 @@ def test_places_are_divided_over_arrays_and_never_exceed_what_was_asked(runs_of,
 
 
 def test_an_array_is_as_long_as_both_limits_allow(runs_of):
-    wanted = [Wanted(run, train=False) for run in runs_of(12)]
+    wanted = [WantedJobs(run, train=False) for run in runs_of(12)]
     sizes = [len(array.runs) for array in arrays_of(wanted, (), ArrayLimits(8, 5), 4)]
     assert sizes == [5, 5, 2]
     # A cluster without arrays.

@@ -25,23 +25,23 @@ FAREWELL_S = 60.0
 _FAREWELL_EVERY_S = 0.02
 
 
-class PeerError(Exception):
+class PeerFailedError(Exception):
     """Another process of the job failed first."""
 
 
-class Peers:
+class FailureWatch:
     """Tells the other ranks that this one failed, and listens whether one of them did.
 
     In a collective a rank learns this from torch, with words that name nobody. Outside of one, in a volume that is
     evaluated for minutes, it would go on until the launcher kills it: torchrun waits 30 s, Slurm its KillWait.
     """
 
-    def __init__(self, store: Store, rank: int, world_size: int, last_word: Callable[[str], None]):
+    def __init__(self, store: Store, rank: int, world_size: int, on_failure: Callable[[str], None]):
         """last_word: called with what is known before the process is ended from outside its main thread."""
         # A connection of its own: the process group may be waiting on the other.
-        self._store, self._rank, self._world_size, self._last_word = store.clone(), rank, world_size, last_word
+        self._store, self._rank, self._world_size, self._on_failure = store.clone(), rank, world_size, on_failure
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._listen, name="peers", daemon=True)
+        self._thread = threading.Thread(target=self._listen, name="failure watch", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -59,9 +59,9 @@ class Peers:
         try:
             first = self._store.compare_set(_FAILED, "", words).decode()
         except RuntimeError:
-            raise PeerError(_WORDLESS) from error
+            raise PeerFailedError(_WORDLESS) from error
         if lost or first != words:
-            raise PeerError(first) from error
+            raise PeerFailedError(first) from error
 
     def leave(self, *, keeps_store: bool) -> None:
         """This process is done; the one that keeps the store waits for the others to say so."""
@@ -86,7 +86,7 @@ class Peers:
                 words = _WORDLESS
             if self._ended.wait(GRACE_S):
                 return
-            self._last_word(words)
+            self._on_failure(words)
             print(f"{words}; this one ends too", file=sys.stderr, flush=True)
             sys.stdout.flush()
             # From a thread there is no other way: the main thread may be in the middle of anything.
