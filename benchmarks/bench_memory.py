@@ -1,9 +1,10 @@
-"""Peak memory of training steps: a plain loop of stock calls, the Trainer, the Trainer with activation checkpointing.
+"""Benchmark of the peak memory of training steps: plain loop of stock calls, Trainer, Trainer with checkpointing.
 
 python benchmarks/bench_memory.py [--only nano-256 ...] [--quick]
 
-Every number comes from a process of its own: its largest resident set during three steps, less what it held before the
-first (imports, weights), so gradients and optimizer state are counted and the libraries are not.
+Every value comes from a process of its own: its largest resident set during three steps, minus the resident set before
+the first step (imports, weights), so gradients and optimizer state are counted and the libraries are not. The last side
+uses activation checkpointing.
 """
 
 import argparse
@@ -26,13 +27,13 @@ NUM_STEPS = 3
 
 
 def status_mib(field: str) -> float:
-    """VmRSS: resident now; VmHWM: the most so far. Unlike getrusage's, it does not begin with the parent's."""
+    """VmRSS: resident memory now; VmHWM: its peak. Unlike getrusage's value, it excludes the parent's peak."""
     (line,) = (row for row in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if field in row)
     return int(line.split()[1]) / 1024
 
 
 def measure(setting: Setting, way: str, trained: Collection[str], *, bf16: bool) -> dict[str, float]:
-    """In this process, which must be fresh: MiB above the start, and CPU seconds of the quickest step but the first."""
+    """Peak MiB above the start and CPU seconds of the fastest step after the first, measured in this new process."""
     loss, batch = make_loss(), make_batch(setting.image_size, setting.num_slices)
     ours = None if way == "plain" else build_untrained(setting.config, image_size=setting.image_size, seed=1)
     sam2 = stock_model(setting) if ours is None else ours.sam2_model
@@ -62,7 +63,7 @@ def measure(setting: Setting, way: str, trained: Collection[str], *, bf16: bool)
 
 
 def trained_names(setting: Setting) -> list[str]:
-    """Found here, not in the measured processes: the step that finds them needs memory too."""
+    """Names of trained tensors, found outside the measured processes: the step that finds them needs memory too."""
     sam2 = make_model(setting, make_loss()).sam2_model
     return [name for name, tensor in sam2.named_parameters() if tensor.requires_grad]
 
@@ -80,7 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     known = {setting.name: setting for setting in SETTINGS}
     parser.add_argument("--only", nargs="+", choices=known, default=list(known), help="settings to measure")
-    parser.add_argument("--quick", action="store_true", help="the nano in fp32: does it still run?")
+    parser.add_argument("--quick", action="store_true", help="the nano in fp32: a short trial")
     parser.add_argument("--measure", nargs=3, metavar=("SETTING", "WAY", "PRECISION"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.measure:

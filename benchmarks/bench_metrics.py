@@ -1,4 +1,4 @@
-"""Every overlap and surface metric of one volume against MONAI's four calls (HD, HD95, ASSD, NSD).
+"""Benchmark of all overlap and surface metrics of one volume against MONAI's four calls (HD, HD95, ASSD, NSD).
 
 python benchmarks/bench_metrics.py [--repetitions N]      one label like femoral cartilage, 384 x 384 x 160 voxels
 """
@@ -41,7 +41,7 @@ def cartilage() -> Mask:
 
 
 def shifted(mask: Mask) -> Mask:
-    """The mask, one voxel to the side and thickened by one slice."""
+    """The mask shifted by one column, joined with the mask shifted by one slice."""
     return np.roll(mask, 1, axis=2) | np.roll(mask, 1, axis=0)
 
 
@@ -57,7 +57,7 @@ def monai_four(prediction: Mask, reference: Mask) -> dict[str, float]:
 
 
 def scored(prediction: Mask, reference: Mask, names: Sequence[str]) -> dict[str, float]:
-    """The volume's row of `score_volume`, which makes the rows of all 160 slices as well."""
+    """The volume row of `score_volume`, which also makes the rows of all 160 slices."""
     scene = Scene(Geometry.axis_aligned(SHAPE_ZYX, SPACING_ZYX_MM), LabelTable((Label(1, "femoral cartilage"),)))
     maps = (prediction.view(np.uint8), reference.view(np.uint8))
     metrics = load_metrics(dict.fromkeys(names, True))
@@ -66,7 +66,7 @@ def scored(prediction: Mask, reference: Mask, names: Sequence[str]) -> dict[str,
 
 
 def distances_alone(prediction: Mask, reference: Mask) -> dict[str, float]:
-    """HD, HD95, ASSD and NSD in 3-D and nothing else: what MONAI's four calls compute."""
+    """HD, HD95, ASSD and NSD in 3-D only, as computed by MONAI's four calls."""
     block = block_of(prediction | reference)
     found = surface_distances(prediction[block], reference[block], SPACING_ZYX_MM)
     return {"hd_mm": found.hd_mm, "hd95_mm": found.hd95_mm, "assd_mm": found.assd_mm, "nsd": found.nsd(1.0)}
@@ -94,7 +94,7 @@ def compare(name: str, ours: Callable[[Mask, Mask], dict[str, float]], repetitio
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repetitions", type=int, default=7, help="of each, in turn")
+    parser.add_argument("--repetitions", type=int, default=7, help="measurements of each side, alternating")
     given = parser.parse_args()
     # MONAI warns of an option that it sets itself.
     warnings.filterwarnings("ignore", message=".*always_return_as_numpy")

@@ -1,10 +1,10 @@
-"""How long a login node takes to plan a sweep: points per second of each stage, and a whole dry run.
+"""Benchmark of planning a sweep on a login node: points per second of each stage, and a complete dry run.
 
 python benchmarks/bench_plan.py [--points 10000] [--repeat 3] [--quick]
 
 The aim: 10,000 points validated, checked against a store, named, planned and reconciled in under 10 s in one process,
-and a dry run of 100 points in under 1 s with the start of the interpreter; neither imports torch. Best of the
-repetitions, because other work on the machine can only add. Each repetition is an interpreter of its own.
+and a dry run of 100 points in under 1 s including the start of the interpreter; neither imports torch. The best
+repetition counts, because other work on the machine can only add time. Each repetition is a new interpreter.
 """
 
 import argparse
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "scipy", "pandas", "monai", "sam2", "submitit")
 
 Laps = dict[str, tuple[float, float]]
-"""Stage -> seconds on the clock, and seconds that the process computed: what is left of a busy machine."""
+"""Stage -> wall seconds and CPU seconds of the process; CPU seconds depend little on other work of the machine."""
 
 EXPERIMENT = """\
 experiment: {name: plan}
@@ -38,7 +38,7 @@ sweep:
 
 
 def stages(path: Path) -> Laps:
-    """Seconds of each stage. Runs in a fresh interpreter, so that importing is one of them."""
+    """Seconds of each stage. Runs in a new interpreter, so that importing is one of the stages."""
     laps, last = {}, (time.perf_counter(), time.process_time())
 
     def lap(name: str) -> None:
@@ -70,7 +70,7 @@ def stages(path: Path) -> Laps:
 
 
 def in_new_interpreter(folder: Path) -> Laps:
-    """`stages` of exp.yaml in `folder`."""
+    """Run `stages` on exp.yaml in `folder`."""
     code = (
         f"import sys, json; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'benchmarks')!r}]\n"
         "from pathlib import Path; from bench_plan import stages; print(json.dumps(stages(Path('exp.yaml'))))"
@@ -81,7 +81,7 @@ def in_new_interpreter(folder: Path) -> Laps:
 
 
 def dry_run(folder: Path) -> tuple[float, float]:
-    """Seconds of `launch/sweep.py --dry-run --local 1`, from nothing to its exit."""
+    """(wall, CPU) seconds of `launch/sweep.py --dry-run --local 1`, from process start to exit."""
     started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, str(ROOT / "launch" / "sweep.py"), "exp.yaml", "--dry-run", "--local", "1"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
@@ -91,18 +91,18 @@ def dry_run(folder: Path) -> tuple[float, float]:
 
 
 def write(folder: Path, num_points: int) -> None:
-    """exp.yaml with so many points, and nothing planned yet."""
+    """Write exp.yaml with `num_points` points and remove earlier plans."""
     (folder / "exp.yaml").write_text(EXPERIMENT % f"{num_points // 10 * 1e-6:.6f}")
     shutil.rmtree(folder / "runs", ignore_errors=True)
 
 
 def main() -> None:
-    from timing import machine_line, say  # imports torch, which the process that plans must not
+    from timing import machine_line, say  # imports torch, which the planning process must not
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--points", type=int, default=10_000, help="a multiple of 10")
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="100 points once: does it still run?")
+    parser.add_argument("--quick", action="store_true", help="100 points once: a short trial")
     given = parser.parse_args()
     num_points, repeat = (100, 1) if given.quick else (given.points, given.repeat)
     say(machine_line())

@@ -1,4 +1,4 @@
-"""T2 fits: what noise does to them, and speed and agreement against DOSMA on real knee echoes.
+"""Benchmark of T2 and T1rho fits: effect of noise, and speed and agreement against DOSMA on real knee echoes.
 
 python benchmarks/bench_relaxometry.py                               bias and SD of fits to decays with Rician noise
 python benchmarks/bench_relaxometry.py --echoes DICOM_FOLDER --dosma PYTHON [--voxels N] [--repetitions N]
@@ -42,7 +42,7 @@ np.savez(sys.argv[2], t2=t2.volume.ravel(), seconds=time.perf_counter() - start)
 def with_noise(
     times_ms: tuple[float, ...], true_ms: float, snr: float, voxels: int = 50_000
 ) -> npt.NDArray[np.float32]:
-    """Magnitudes of decays from 1000, whose channels carry Gaussian noise of 1000 / snr."""
+    """Magnitudes of decays that start at 1000; both channels have Gaussian noise with an SD of 1000 / snr."""
     rng = np.random.default_rng([int(10 * true_ms), int(snr)])
     real, imaginary = rng.normal(0, 1000 / snr, (2, len(times_ms), voxels))
     decay = 1000 * np.exp(-np.array(times_ms) / true_ms)[:, None]

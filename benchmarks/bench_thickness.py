@@ -1,8 +1,8 @@
-"""Cartilage thickness of one femur in 384 x 384 x 160 voxels against pyMSKT.
+"""Benchmark of cartilage thickness of one femur in 384 x 384 x 160 voxels against pyMSKT.
 
 python benchmarks/bench_thickness.py [--peer-python ENV/bin/python] [--repetitions N]
 
-pyMSKT wants an environment of its own: python -m venv ENV && ENV/bin/pip install mskt nibabel pydicom
+pyMSKT needs an environment of its own: python -m venv ENV && ENV/bin/pip install mskt nibabel pydicom
 Without --peer-python only sam2ft is measured.
 """
 
@@ -30,7 +30,7 @@ PEER = Path(__file__).with_name("mskt_thickness.py")
 
 
 def femur() -> npt.NDArray[np.uint8]:
-    """1: cartilage, 2: bone. Two condyles (balls) under a shaft, a shell of 2.5 mm on their undersides."""
+    """Labels 1: cartilage, 2: bone. Two condyles (spheres) under a shaft, a shell of 2.5 mm on their lower half."""
     z, y, x = (
         np.arange(size, dtype=np.float32) * np.float32(step)
         for size, step in zip(SHAPE_ZYX, SPACING_ZYX_MM, strict=True)
@@ -41,14 +41,14 @@ def femur() -> npt.NDArray[np.uint8]:
     middle = sum(CONDYLES_Z_MM) / 2
     shaft = ((z - middle) ** 2 + (x - CENTRE_YX_MM[1]) ** 2 < 18**2) & (y < CENTRE_YX_MM[0] - 8)
     labels = np.zeros(SHAPE_ZYX, np.uint8)
-    # 3 mm of bare bone where the condyles meet: there a normal would meet the other condyle's cartilage.
+    # 3 mm of bone without cartilage where the condyles meet: normals there would meet the other condyle's cartilage.
     labels[(radius < RADIUS_MM + THICKNESS_MM) & (y > CENTRE_YX_MM[0]) & (np.abs(z - middle) > 3)] = 1
     labels[(radius < RADIUS_MM) | shaft] = 2
     return labels
 
 
 def ours(labels: npt.NDArray[np.uint8]) -> dict[str, Any]:
-    """Every definition, of reference and prediction: the rays of a perfect prediction are made again."""
+    """Every definition, for reference and prediction: the rays of a perfect prediction are computed again."""
     wall, cpu = time.perf_counter(), time.process_time()
     plate = labels == 1
     pair = MaskPair(plate, plate, Geometry.axis_aligned(SHAPE_ZYX, SPACING_ZYX_MM), bone_zyx=labels == 2)
@@ -78,7 +78,7 @@ def line(name: str, runs: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer-python", metavar="FILE", help="python of an environment that has mskt")
-    parser.add_argument("--repetitions", type=int, default=1, help="of each, in turn")
+    parser.add_argument("--repetitions", type=int, default=1, help="measurements of each side, alternating")
     given = parser.parse_args()
     labels = femur()
     say(machine_line())

@@ -1,4 +1,6 @@
-"""One training step: the Trainer against a plain loop of stock SAM 2 calls. Same weights, batch, loss and optimizer.
+"""Benchmark of one training step: Trainer against a plain loop of stock SAM 2 calls, with equal weights and batch.
+
+Loss and optimizer are equal, too.
 
 python benchmarks/bench_training_step.py [--only nano-256 ...] [--repetitions N] [--quick]
 """
@@ -29,7 +31,7 @@ WARM_UP = 1
 
 
 class Losses:
-    """An observer that keeps the losses of the Trainer's steps."""
+    """Observer that stores the losses of the Trainer's steps."""
 
     def __init__(self) -> None:
         self.of_steps: list[float] = []
@@ -43,7 +45,7 @@ class Losses:
 
 
 def compare(setting: Setting, repetitions: int, *, bf16: bool) -> Iterator[str]:
-    """All train the same weights on the same batch, in turn: plain steps run while the Trainer waits for data."""
+    """Train the same weights on the same batch, alternating: plain steps run while the Trainer waits for data."""
     loss, batch = make_loss(), make_batch(setting.image_size, setting.num_slices)
     ours = make_model(setting, loss)
     names = ("plain fp32", "plain bf16") if bf16 else ("plain fp32",)
@@ -60,7 +62,7 @@ def compare(setting: Setting, repetitions: int, *, bf16: bool) -> Iterator[str]:
             losses.append(value)
             watch = Stopwatch.now()
             yield batch
-            # Here the Trainer asks for its next batch: all that it does around a step is counted.
+            # The Trainer requests its next batch at this line: everything that it does around a step is counted.
             spent["sam2ft"].append(watch.elapsed())
 
     make_trainer(ours, loss, Observers((our_losses,)), bf16=bf16).fit(batches, lambda: [batch])
@@ -69,7 +71,7 @@ def compare(setting: Setting, repetitions: int, *, bf16: bool) -> Iterator[str]:
 
 
 def lines(setting: Setting, spent: Mapping[str, Sequence[Stopwatch]], apart: float) -> list[str]:
-    """One per peer, the one in the precision of ours first."""
+    """One line per peer, first the peer with the precision of sam2ft."""
     *others, same, _ = spent
     title = f"{setting.name} {same.removeprefix('plain ')}"
 
@@ -84,8 +86,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     known = [setting.name for setting in SETTINGS]
     parser.add_argument("--only", nargs="+", choices=known, default=known, help="settings to measure")
-    parser.add_argument("--repetitions", type=int, default=None, help="of each, in turn")
-    parser.add_argument("--quick", action="store_true", help="the nano once: does it still run?")
+    parser.add_argument("--repetitions", type=int, default=None, help="measurements of each side, alternating")
+    parser.add_argument("--quick", action="store_true", help="the nano once: a short trial")
     given = parser.parse_args()
     chosen = [setting for setting in SETTINGS if setting.name in given.only]
     if given.quick:

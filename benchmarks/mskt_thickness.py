@@ -1,4 +1,4 @@
-"""Thickness by pyMSKT, in an environment of its own: `python mskt_thickness.py VOLUME.npz`, for bench_thickness.py.
+"""Cartilage thickness by pyMSKT, for bench_thickness.py: `python mskt_thickness.py VOLUME.npz` in its own environment.
 
 Prints one JSON object: seconds (wall and CPU) from label map to thickness at every vertex, their mean over the covered
 area, and the vertices. With `--bare` cartilage meshes are not repaired (fix_method=None), which is not the default.

@@ -1,4 +1,4 @@
-"""What the training benchmarks share: their settings, a batch, and the peer, a plain loop of stock SAM 2 calls."""
+"""Shared parts of the training benchmarks: settings, a batch, and the peer, a plain loop of stock SAM 2 calls."""
 
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from sam2ft.training.state import TrainerContext, TrainerSettings
 from sam2ft.training.trainer import Trainer
 
 SIDE = 320
-"""Pixels of a generated slice: its own grid, on which the loss lives."""
+"""Pixels per side of a generated slice: the original grid, on which the loss is computed."""
 NUM_INSTANCES = 4
 LEARNING_RATE = 1e-4
 TINY = "configs/sam2.1/sam2.1_hiera_t.yaml"
@@ -76,7 +76,7 @@ def make_loss() -> SegmentationLoss:
 
 
 def make_model(setting: Setting, loss: SegmentationLoss) -> FinetunedSAM2:
-    """Image encoder and mask decoder train, as far as the loss reaches."""
+    """Model whose image encoder and mask decoder train, as far as the loss reaches."""
     model = build_untrained(setting.config, image_size=setting.image_size, seed=1)
     set_trainable(model, SimpleNamespace(image_encoder=True, prompt_encoder=False, mask_decoder=True))
     freeze_unreachable(model, loss, SimpleNamespace(box=1.0, point=0.0, mask=0.0))
@@ -90,9 +90,9 @@ def make_trainer(model: FinetunedSAM2, loss: SegmentationLoss, observer: Any, *,
 
 
 class PlainLoop:
-    """What one writes with stock calls, the fast way: build_sam2, forward_image once for the batch, then prompt encoder
-    and decoder slice by slice with all boxes of the slice, as SAM2ImagePredictor calls them; MONAI's Dice and torch's
-    BCE over the batch (its slices have one grid); AdamW as it comes.
+    """Fast training loop of stock calls: build_sam2, forward_image once for the batch, then prompt encoder and decoder
+    slice by slice with all boxes of the slice, as SAM2ImagePredictor calls them; MONAI's Dice and torch's BCE over the
+    batch (its slices have one grid); AdamW with its defaults.
     """
 
     def __init__(self, sam2: Any, *, bf16: bool):
@@ -136,7 +136,7 @@ class PlainLoop:
 
 
 def stock_like(setting: Setting, model: FinetunedSAM2) -> Any:
-    """Stock's model with the same weights, of which the same train."""
+    """Stock model with the weights of `model`; the same tensors train."""
     sam2 = stock_model(setting)
     sam2.load_state_dict(model.sam2_model.state_dict())
     for mine, other in zip(sam2.parameters(), model.sam2_model.parameters(), strict=True):
@@ -145,7 +145,7 @@ def stock_like(setting: Setting, model: FinetunedSAM2) -> Any:
 
 
 def stock_model(setting: Setting) -> Any:
-    """From stock's own builder; the nano is stock's tiny with other numbers."""
+    """Model from the stock builder; the nano is the stock tiny model with other sizes."""
     from sam2.build_sam import build_sam2
 
     config, changes = (nano.BASE_CONFIG, nano.OVERRIDES) if setting.config == NANO else (setting.config, ())

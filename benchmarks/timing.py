@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine, repetitions in turn, medians and their ratio."""
+"""Timing of benchmarks: description of the machine, stopwatch, medians and ratios of alternating repetitions."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ import torch
 
 
 def machine_line() -> str:
-    """CPU, cores and versions; what a number means nothing without."""
+    """CPU, cores and versions, which every measured value needs."""
     names = [line.partition(":")[2].strip() for line in _cpu_info() if line.startswith("model name")]
     features = {word for line in _cpu_info() if line.startswith("flags") for word in line.split()}
     bf16 = ", ".join(name for name in ("avx512_bf16", "amx_bf16") if name in features) or "no bf16"
@@ -30,7 +30,7 @@ def _cpu_info() -> list[str]:
 
 
 def ratio_line(name: str, peer_s: Sequence[float], ours_s: Sequence[float], unit: str) -> str:
-    """Medians of both, and the median of the ratios of neighbouring repetitions (they share the machine's mood)."""
+    """Medians of both, and the median of the ratios of neighbouring repetitions (measured under the same load)."""
     ratios = sorted(peer / ours for peer, ours in zip(peer_s, ours_s, strict=True))
     low, high = ratios[len(ratios) // 4], ratios[(3 * len(ratios)) // 4]
     peer_ms, ours_ms = (1000 * statistics.median(seconds) for seconds in (peer_s, ours_s))
@@ -41,7 +41,7 @@ def ratio_line(name: str, peer_s: Sequence[float], ours_s: Sequence[float], unit
 
 
 class Stopwatch(NamedTuple):
-    """Seconds on the clock, and seconds that this process computed: what is left of a measurement on a busy machine."""
+    """Wall seconds and CPU seconds of this process; CPU seconds depend little on other work of the machine."""
 
     wall_s: float
     cpu_s: float
@@ -74,7 +74,7 @@ def _spread(ratios: Sequence[float]) -> str:
 
 
 def product_line() -> str:
-    """How fast this machine multiplies matrices in each type: the bound of what bf16 can gain."""
+    """Speed of matrix products in each type on this machine: the upper bound of the gain by bf16."""
     side, found = 1024, {}
     for dtype in (torch.float32, torch.bfloat16):
         matrix = torch.rand((side, side)).to(dtype)

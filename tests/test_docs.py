@@ -14,6 +14,7 @@ from sam2ft.config.load_dataset import load_dataset, load_label_table
 from sam2ft.config.load_experiment import load_experiment
 from sam2ft.config.yaml.loading import load_yaml
 from sam2ft.slurm.site import load_site
+from sam2ft.tools.tree import BEGIN, END, expected, with_tree
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -254,13 +255,27 @@ def test_every_known_name_lives_where_the_design_page_says(names, places):
     assert set(wanted) - {name for path in files for name in defined_in(path)} == set()
 
 
-def test_the_tree_of_the_design_page_names_every_module():
-    tree = section(3)
-    families = re.findall(r"\b(\w+)\*", tree)
-    names = set(re.findall(r"\w+", tree))
-    modules = [path for path in (ROOT / "sam2ft").rglob("*.py") if path.stem not in ("__init__", "overrides")]
-    lacking = [path for path in modules if path.stem not in names and not path.stem.startswith(tuple(families))]
-    assert sorted(name_of(path) for path in lacking) == []
+def test_the_tree_of_the_design_page_and_the_index_are_what_the_docstrings_say():
+    assert [name_of(path) for path, text in expected().items() if path.read_text(encoding="utf-8") != text] == []
+
+
+def test_a_page_without_the_marks_of_the_tree_is_refused():
+    assert with_tree(f"a\n{BEGIN}\nold\n{END}\nb", ["new"]).split("\n") == [
+        "a", BEGIN, "", "```", "new", "```", "", END, "b",
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="no lines"):
+        with_tree("a page", ["new"])
+
+
+def too_long(page: Path) -> list[int]:
+    """Numbers of lines of more than 120 characters; a row of a table and a link cannot be broken."""
+    lines = enumerate(page.read_text(encoding="utf-8").splitlines(), start=1)
+    return [number for number, line in lines if len(line) > 120 and line[0] != "|" and "](" not in line]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=name_of)
+def test_lines_are_short_enough_to_be_read_in_a_terminal(page):
+    assert too_long(page) == []
 
 
 def test_decisions_are_numbered_without_gaps():

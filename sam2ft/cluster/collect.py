@@ -1,4 +1,4 @@
-"""Forwards to sam2ft.sweeps.state.collect for one release: report jobs queued by sam2ft 0.1.0 name this module."""
+"""Forwarding module to sam2ft.sweeps.state.collect, for one release: report jobs queued by sam2ft 0.1.0 import it."""
 
 from sam2ft.sweeps.state.collect import aggregate_folder
 

@@ -1,4 +1,4 @@
-"""Configuration: an experiment file or a dataset file becomes frozen, typed values, or one report of every problem
-in it. Also the identity of runs and evaluations, which is a hash of such values. What the values do lies in the
-domains that use them; site files of a cluster are in slurm/site.py.
+"""Configuration: loading and validation of experiment and dataset files (YAML) into frozen, typed values, with one
+report of all problems of a file; also run ids and eval ids, which are hashes of such values. The values are used in the
+other domains; site files of a cluster are in slurm/site.py.
 """

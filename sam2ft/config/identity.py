@@ -1,6 +1,6 @@
-"""Runs and evaluations are named by the content that determines their numbers (docs/contracts.md, identity).
+"""Run ids and eval ids: hashes of the settings and data that determine the results (docs/contracts.md, identity).
 
-Both names are known before any training: they are hashes of settings and of digests, never of paths, times or results.
+Both ids are known before any training. They depend on settings and content digests, never on paths, times or results.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ RUN_HEX, EVAL_HEX = 16, 12
 
 
 def training_identity(experiment: Experiment) -> dict[str, Any]:
-    """The settings that determine the weights a training ends with."""
+    """The settings that determine the final weights of a training."""
     return affecting(experiment, "training")
 
 
@@ -30,10 +30,10 @@ def evaluation_identity(experiment: Experiment) -> dict[str, Any]:
 
 
 def affecting(node: Section, what: str) -> dict[str, Any]:
-    """The leaves below a section that affect `what`, as nested plain values.
+    """The settings in a section that affect `what` ("training" or "evaluation"), as nested plain values.
 
-    A key added later is left out while it has the value that earlier versions had without knowing it (its `legacy`
-    value), and so is a section of which nothing is left: old ids live on.
+    A key that a later version added is left out while it has its `legacy` value, which is how earlier versions behaved
+    without the key. A section with nothing left is left out too. So old ids stay the same.
     """
     found: dict[str, Any] = {}
     values = node.identity_values()
@@ -41,24 +41,24 @@ def affecting(node: Section, what: str) -> dict[str, Any]:
         extra = field.json_schema_extra
         if isinstance(extra, dict) and "affects" in extra:
             if extra["affects"] == what and not _is_legacy(extra, values[name]):
-                found[name] = _acting(values[name])
+                found[name] = _effective(values[name])
         elif kept := _below(values[name], what):
             found[name] = kept
     return _flat(node, found)
 
 
-def _acting(value: Any) -> Any:
-    """A leaf's value as plain values, the defaults of the classes that it names filled in."""
+def _effective(value: Any) -> Any:
+    """The value of one key as plain values, with the defaults of the classes that it names filled in."""
     if isinstance(value, Section):
-        return _flat(value, {name: _acting(entry) for name, entry in value.identity_values().items()})
+        return _flat(value, {name: _effective(entry) for name, entry in value.identity_values().items()})
     if isinstance(value, tuple):
-        return [_acting(entry) for entry in value]
+        return [_effective(entry) for entry in value]
     return plain_values(value)
 
 
 def _flat(node: Section, found: dict[str, Any]) -> dict[str, Any]:
     arguments = found.pop("constructor_arguments", {}) if isinstance(node, OpenSection) else {}
-    # A key of ours that the constructor takes too (lr) wins over the class's own default for it.
+    # A key of sam2ft that is also an argument of the constructor (lr) takes precedence over the default of the class.
     return arguments | found
 
 
@@ -75,22 +75,23 @@ def _below(value: Any, what: str) -> Any:
 
 
 @dataclass(frozen=True)
-class _Written:
-    """A value of a content as its canonical JSON."""
+class _CanonicalJson:
+    """A value of a content mapping that is already canonical JSON."""
 
     text: str
 
 
 def _digest(content: Mapping[str, Any], length: int) -> str:
-    """The first digits of the sha256 of a content's canonical JSON."""
+    """The first `length` hexadecimal digits of the sha256 of the canonical JSON of a content mapping."""
     entries = {
-        key: value.text if isinstance(value, _Written) else canonical_json(value) for key, value in content.items()
+        key: value.text if isinstance(value, _CanonicalJson) else canonical_json(value)
+        for key, value in content.items()
     }
     return sha256_text(_object(entries))[:length]
 
 
 def _object(entries: Mapping[str, str]) -> str:
-    """canonical_json of a mapping whose values are canonical JSON already."""
+    """canonical_json of a mapping whose values are already canonical JSON."""
     return f"{{{','.join(f'{_key(key)}:{entries[key]}' for key in sorted(entries))}}}"
 
 
@@ -99,40 +100,40 @@ def _key(name: str) -> str:
     return canonical_json(name)
 
 
-def _settings(experiment: Experiment, what: str) -> _Written:
-    """`affecting`, written; what thousands of points share is written once."""
-    texts = {name: _section_text(_Same(value), what) for name, value in experiment.identity_values().items()}
-    return _Written(_object({name: text for name, text in texts.items() if text}))
+def _settings(experiment: Experiment, what: str) -> _CanonicalJson:
+    """`affecting` as canonical JSON; sections that many points share are converted once."""
+    texts = {name: _section_text(_ByIdentity(value), what) for name, value in experiment.identity_values().items()}
+    return _CanonicalJson(_object({name: text for name, text in texts.items() if text}))
 
 
 @dataclass(frozen=True, eq=False)
-class _Same:
-    """A value that cannot change, known by being the same object: 1 and true are equal, but are two settings."""
+class _ByIdentity:
+    """An immutable value compared by object identity, because 1 and true are equal but are different settings."""
 
     value: Any
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.value is other.value
+        return isinstance(other, _ByIdentity) and self.value is other.value
 
     def __hash__(self) -> int:
         return id(self.value)
 
 
 @lru_cache(maxsize=4096)
-def _section_text(section: _Same, what: str) -> str:
-    """Empty when nothing in it affects `what`."""
+def _section_text(section: _ByIdentity, what: str) -> str:
+    """Canonical JSON of a section; empty when nothing in it affects `what`."""
     found = _below(section.value, what)
     return canonical_json(found) if found else ""
 
 
 @lru_cache(maxsize=64)
-def _volumes_text(volumes: _Same) -> str:
+def _volumes_text(volumes: _ByIdentity) -> str:
     return canonical_json(volumes.value)
 
 
-def _volumes(digests: Mapping[str, str]) -> _Written:
-    return _Written(
-        _volumes_text(_Same(digests)) if isinstance(digests, ReadOnlyDict) else canonical_json(dict(digests))
+def _volumes(digests: Mapping[str, str]) -> _CanonicalJson:
+    return _CanonicalJson(
+        _volumes_text(_ByIdentity(digests)) if isinstance(digests, ReadOnlyDict) else canonical_json(dict(digests))
     )
 
 
@@ -144,10 +145,13 @@ def run_content(
     weights_sha256: str,
     slices_per_step: int,
 ) -> dict[str, Any]:
-    """What a run's name is the hash of.
+    """The content whose hash is the run_id.
 
-    `train_digests`: str(VolumeKey) -> content digest of every train and val volume that is used. `weights_sha256`: of
-    the initial weights. `slices_per_step`: batch_size x grad_accum x world size.
+    Args:
+        train_digests: str(VolumeKey) -> content digest of every train and val volume that is used.
+        split_digest: digest of the split.
+        weights_sha256: sha256 of the initial weights.
+        slices_per_step: batch_size x grad_accum x world size.
     """
     return {
         "settings": training_identity(experiment),
@@ -157,7 +161,7 @@ def run_content(
 
 
 def _rest(split_digest: str, weights_sha256: str, slices_per_step: int) -> dict[str, Any]:
-    """A run's content but for its settings and volumes."""
+    """The content of a run without its settings and volumes."""
     return {
         "version": IDENTITY_VERSION,
         "slices_per_step": slices_per_step,
@@ -175,7 +179,11 @@ def run_id(
     slices_per_step: int,
     code_version: str | None = None,
 ) -> str:
-    """`<experiment.name>-<16 hex>` over a `run_content`. `code_version`: with --strict-code."""
+    """The run_id: `<experiment.name>-<16 hex>`, a hash of the `run_content` of the same arguments.
+
+    Args:
+        code_version: part of the hash with --strict-code; None: not part of it.
+    """
     content = {
         "settings": _settings(experiment, "training"),
         "volumes": _volumes(train_digests),
@@ -185,13 +193,13 @@ def run_id(
 
 
 def id_of(experiment: Experiment, content: Mapping[str, Any], code_version: str | None = None) -> str:
-    """The run_id that a content gives."""
+    """The run_id of a content mapping, such as that of `run_content`."""
     code = {} if code_version is None else {"code": code_version}
     return f"{experiment.experiment.name}-{_digest({**content, **code}, RUN_HEX)}"
 
 
 def baseline_id(experiment: Experiment, *, weights_sha256: str, code_version: str | None = None) -> str:
-    """The run_id of the initial weights as they are: `<experiment.name>-<16 hex>`."""
+    """The run_id of the baseline, the untrained initial weights: `<experiment.name>-<16 hex>`."""
     module = experiment.module
     content = {
         "version": IDENTITY_VERSION,
@@ -210,10 +218,13 @@ def eval_id(
     *,
     model: Mapping[str, Any] | None = None,
 ) -> str:
-    """12 hex over the settings that affect an evaluation and the content of the evaluated split.
+    """The eval_id: 12 hex, a hash of the settings that affect an evaluation and of the content of the evaluated split.
 
-    `files_sha256`: dotted key -> sha256 of each file that the settings name (`eval.boxes_file`); paths never count.
-    `model`: model settings, where no run_id stands for them (a foreign checkpoint, or a run's at another image size).
+    Args:
+        split_digest: digest of the evaluated split.
+        files_sha256: dotted key -> sha256 of each file that the settings name (`eval.boxes_file`); paths never count.
+        model: model settings, where the run_id does not determine them (a checkpoint that is not from a run, or a run
+            evaluated at another image size).
     """
     content = {
         "version": IDENTITY_VERSION,

@@ -1,4 +1,4 @@
-"""A dataset file, or a label table, as a value."""
+"""Loading of dataset files and label tables (YAML) into typed values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,29 +24,33 @@ from sam2ft.core.labels import Label, LabelTable
 
 @dataclass(frozen=True)
 class DatasetConfig:
-    """What launch/prepare.py is told."""
+    """The settings of a dataset file, as launch/prepare.py uses them."""
 
     dataset: DatasetInfo
     sources: SourcePatterns
     labels: LabelTable
     changes: Mapping[int, int]
-    """Integer in a mask file -> label id, 0 where it is dropped. An integer that is missing here is not allowed."""
+    """Integer in a mask file -> label id, or 0 if dropped. Integers that are not listed are not allowed in masks."""
     intensity: Intensity
     split: Split
     keep: tuple[str, ...]
-    """DICOM attributes that the metadata otherwise leave out, such as SeriesDescription."""
+    """DICOM attributes to keep in the metadata that are left out by default, such as SeriesDescription."""
     conversion: Mapping[str, Any]
     """The settings that the stored arrays and fields of a volume depend on, as plain values."""
 
 
 def load_dataset(path: Path) -> DatasetConfig:
-    """Read a dataset file. Errors: ProblemsError with all of its problems."""
+    """Read a dataset file.
+
+    Raises:
+        ProblemsError: all problems of the file.
+    """
     file = validated(DatasetFile, load_tree(path, extends=False))
     if isinstance(file, list):
         raise ProblemsError(file)
     conversion = {key: plain_values(getattr(file, key)) for key in ("labels", "labels_dropped", "intensity", "keep")}
     maps = {name: dict(file.sources.map_source(name).settings) for name in file.sources.maps}
-    # Only where something is chosen: stores made before there was a choice are what they would be now.
+    # Only settings that differ from the defaults, so that stores made before these settings existed stay valid.
     conversion |= {f"maps.{name}": plain_values(chosen) for name, chosen in maps.items() if chosen}
     return DatasetConfig(
         dataset=file.dataset,
@@ -61,7 +65,11 @@ def load_dataset(path: Path) -> DatasetConfig:
 
 
 def load_label_table(path: Path) -> LabelTable:
-    """Read a label table: a mapping with the one key `labels:`. Errors: ProblemsError with all of its problems."""
+    """Read a label table: a mapping with the single key `labels:`.
+
+    Raises:
+        ProblemsError: all problems of the file.
+    """
     file = validated(LabelFile, load_tree(path, extends=False))
     if isinstance(file, list):
         raise ProblemsError(file)

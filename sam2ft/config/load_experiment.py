@@ -1,4 +1,4 @@
-"""An experiment file as a value: every point of its sweep validated, or every problem of it at once."""
+"""Loading of experiment files (YAML): every point of the sweep is validated, and all problems are reported at once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ from sam2ft.core.errors import ProblemsError
 
 @dataclass(frozen=True)
 class LoadedExperiment:
-    """An experiment file, its points, and where its values stand."""
+    """An experiment file, the points of its sweep, and the file and line of its values."""
 
     path: Path
     experiment: Experiment
-    """The first point, with the sweep: what all points share can be read here."""
+    """The first point, with the sweep. For settings that all points share."""
     points: tuple[SweepPoint, ...]
     tree: Tree
 
     def where(self, dotted: str) -> str:
-        """`path:line` of a key, or of what sweeps it, for problems found after loading (jobs/preflight)."""
+        """`path:line` of a key, or of the sweep entry that sets it; for problems found after loading."""
         key, sweep = split_key(dotted), self.experiment.sweep
         if key not in self.tree.origins and sweep is not None:
             for swept, location in swept_keys(sweep).items():
@@ -36,9 +36,13 @@ class LoadedExperiment:
 
 
 def load_experiment(path: Path, overrides: Sequence[str] = ()) -> LoadedExperiment:
-    """Read an experiment file. `overrides`: `key=value` texts of --set, which act before the sweep.
+    """Read an experiment file.
 
-    Errors: ProblemsError with all problems of the file, of the overrides and of all points.
+    Args:
+        overrides: `key=value` texts of --set, applied before the sweep.
+
+    Raises:
+        ProblemsError: all problems of the file, of the overrides and of all points.
     """
     tree = load_tree(path)
     tree = overridden(tree, [(key, value, SET) for key, value in parse_overrides(overrides)])
@@ -54,7 +58,14 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> LoadedExperime
 
 
 def parse_experiment(value: Mapping[str, Any], where: str = "experiment") -> Experiment:
-    """An experiment from plain values, as strictly as from a file. Errors: ProblemsError."""
+    """An experiment from plain values, validated as strictly as a file.
+
+    Args:
+        where: name of the source in messages.
+
+    Raises:
+        ProblemsError: all problems of the values.
+    """
     found = validated(Experiment, Tree(Path(where), dict(value), {}))
     if isinstance(found, list):
         raise ProblemsError(found)
@@ -62,7 +73,7 @@ def parse_experiment(value: Mapping[str, Any], where: str = "experiment") -> Exp
 
 
 def plain_values(value: Any) -> Any:
-    """A configuration as mappings, lists and scalars, as it stands in a file."""
+    """A configuration as mappings, lists and scalars, in the form of a file."""
     if isinstance(value, Section):
         fields = {
             field.alias or name: plain_values(getattr(value, name)) for name, field in type(value).model_fields.items()
@@ -77,5 +88,5 @@ def plain_values(value: Any) -> Any:
 
 
 def dump_experiment(experiment: Experiment) -> str:
-    """The text of config.yaml: every key, paths absolute; it loads again to an equal experiment."""
+    """The text of config.yaml: every key, with absolute paths. Loading it gives an equal experiment."""
     return dump_yaml(plain_values(experiment))

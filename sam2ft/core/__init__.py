@@ -1,3 +1,3 @@
-"""What every domain shares and nothing else: keys, geometry, labels, prompts, errors with exit codes, atomic files.
-Standard library, numpy and scipy.ndimage alone; nothing here knows about models, metrics or jobs.
+"""Code shared by all domains: keys, geometry, labels, prompts, table schemas, exit codes, atomic file writes.
+Uses only the standard library, numpy and scipy.ndimage; does not depend on models, metrics or jobs.
 """

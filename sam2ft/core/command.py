@@ -1,4 +1,7 @@
-"""How every command of launch/ ends: a message for what the user can fix, a traceback for a defect, the right code."""
+"""Entry point wrapper of the commands in launch/: error messages, tracebacks and process exit codes.
+
+An error that the user can fix is shown as a message; any other exception is a defect and shows its traceback.
+"""
 
 import os
 import sys
@@ -17,15 +20,15 @@ from sam2ft.core.errors import (
 
 
 def in_allocation() -> bool:
-    """Whether this process runs inside a Slurm job (interactive ones included)."""
+    """Whether this process runs inside a Slurm job, interactive jobs included."""
     return "SLURM_JOB_ID" in os.environ
 
 
 def command(main: Callable[[], int | None]) -> NoReturn:
-    """Run `main` and leave the process with its exit code (None is 0).
+    """Run `main` and exit the process with its exit code (None is 0).
 
-    Errors made for people are shown as their message alone; any other exception is a defect and keeps its traceback
-    (the interpreter prints it and exits with 1).
+    The error classes of core/errors are printed as a message without a traceback; any other exception is a defect and
+    keeps its traceback (the interpreter prints it and exits with 1).
     """
     try:
         code = main() or DONE
@@ -37,7 +40,7 @@ def command(main: Callable[[], int | None]) -> NoReturn:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        # The reader of a pipe (`status.py | head`) went away; the interpreter must not flush into it again.
+        # The reader of the pipe (`status.py | head`) has closed it; the interpreter must not flush into it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(DONE)
     sys.exit(code)

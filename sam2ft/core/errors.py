@@ -1,11 +1,11 @@
-"""What can go wrong, and the exit code each kind ends a command with."""
+"""Exception classes and the process exit code of each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 
 class UserError(Exception):
-    """Something the user can fix. Commands show the message without a traceback and exit with 2."""
+    """An error that the user can fix. Commands show the message without a traceback and exit with 2."""
 
 
 class ConfigError(UserError):
@@ -17,29 +17,29 @@ class DataError(UserError):
 
 
 class CheckpointError(UserError):
-    """Weights that cannot be loaded as asked."""
+    """Weights that cannot be loaded as requested."""
 
 
 class IncompleteError(Exception):
-    """The work ended, but a part of what was asked for is missing. Exit code 3."""
+    """The work ended, but a part of the requested results is missing. Exit code 3."""
 
 
 class ClaimedError(Exception):
-    """A newer attempt owns this run directory; this one must not write to it any more. Exit code 1."""
+    """A newer attempt owns this run directory; this attempt must not write to it any more. Exit code 1."""
 
 
 class StopRequestedError(Exception):
-    """The run was told to stop and saved what is needed to continue. Exit code 75 inside an allocation, else 143."""
+    """The run was asked to stop and saved what it needs to resume. Exit code 75 inside a Slurm allocation, else 143."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a file that a user wrote."""
+    """One error in a file or setting that a user wrote."""
 
     where: str
-    """`path:line`, or only the path (or `--set`) when there is no line."""
+    """`path:line`, or only the path (or `--set`) when the line is not known."""
     key: str
-    """Dotted path of the key, empty when the problem is the whole file."""
+    """Dotted path of the key; empty when the problem concerns the whole file."""
     message: str
     """What was found and what is allowed."""
 
@@ -48,7 +48,7 @@ class Problem:
 
 
 class ProblemsError(ConfigError):
-    """All problems of a file (or of all points of a sweep) at once."""
+    """All problems of a file, or of all points of a sweep, in one error."""
 
     def __init__(self, problems: Sequence[Problem]):
         super().__init__("\n".join(str(problem) for problem in problems))
@@ -65,7 +65,7 @@ TOLD_TO_STOP = 143
 
 
 def exit_code_of(error: BaseException, *, in_allocation: bool = False) -> int:
-    """The exit code a command ends with when `error` reaches the top (docs/design.md, exit codes)."""
+    """Exit code of a command that ends with the uncaught exception `error` (docs/design.md, exit codes)."""
     if isinstance(error, UserError):
         return USER_CAN_FIX
     if isinstance(error, IncompleteError):

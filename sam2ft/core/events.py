@@ -1,4 +1,7 @@
-"""What the engine announces and what `run/` does about it (history, checkpoints, trackers, QC pictures, progress)."""
+"""Training events (step done, epoch done, sample predictions) and the observer protocol (callbacks) that receives them.
+
+Observers write the history, checkpoints, tracker logs and pictures of predictions, and show progress.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +16,11 @@ from sam2ft.core.prompts import Box, Mask, Point
 
 @dataclass(frozen=True)
 class StepDone:
-    """One optimizer update."""
+    """Event after one optimizer update."""
 
     epoch: int
     step: int
-    """Number of steps made in all, this one and skipped ones included."""
+    """Total number of steps so far, including this one and skipped ones."""
     steps_in_epoch: int
     losses: Mapping[str, float]
     """`loss` and each of its terms, averaged over the instances of the step (all ranks)."""
@@ -25,33 +28,33 @@ class StepDone:
     num_slices: int
     seconds: float
     data_seconds: float
-    """Share of `seconds` spent waiting for the loader."""
+    """Part of `seconds` spent waiting for the data loader."""
     gradient_norm: float | None = None
     skipped: bool = False
     num_vanished: int = 0
-    """Instances of the step that augmentation moved out of the picture (all ranks)."""
+    """Instances of the step that augmentation moved out of the image (all ranks)."""
     memory_bytes: int = 0
-    """Largest memory of the main rank until now: allocated on its GPU, or resident without one; 0: not known."""
+    """Peak memory of the main rank so far: allocated on its GPU, or resident memory without a GPU; 0: not known."""
 
 
 @dataclass(frozen=True)
 class EpochDone:
-    """One pass over the training slices, validated."""
+    """Event after one epoch (a pass over the training slices) and its validation."""
 
     epoch: int
     """0-based number of the epoch that ended."""
     step: int
     values: Mapping[str, float]
     """`train_loss`, `val_loss`, `val_dice`, each loss term as `train_<term>` / `val_<term>`, `lr`; `train_vanished`:
-    instances that augmentation moved out of the picture, which were then left out."""
+    number of instances that augmentation moved out of the image and that were therefore left out."""
     improved: bool
-    """Whether the monitored value is the best so far: this is the epoch that best.pt holds."""
+    """Whether the monitored value is the best so far; then best.pt contains the weights of this epoch."""
     seconds: float
 
 
 @dataclass(frozen=True)
 class SlicePrediction:
-    """One slice with its instances, in the ORIGINAL frame, for pictures."""
+    """One slice with the masks of its instances, in the ORIGINAL frame, for pictures."""
 
     key: SliceKey
     image_yx: npt.NDArray[np.float32]
@@ -61,11 +64,11 @@ class SlicePrediction:
     references_nyx: Mask
     predictions_nyx: Mask
     prompts_n: Sequence[Box | Point | Mask] = ()
-    """What each instance was prompted with; empty: its box."""
+    """The prompt of each instance; empty: each was prompted with its box."""
 
 
 class Observer(Protocol):
-    """Whoever wants to know. Methods return nothing; an exception in one ends the run."""
+    """Receiver (callback) of training events: steps, epochs and sample predictions. An exception in it ends the run."""
 
     def on_step(self, event: StepDone, state: Any) -> None: ...
 
@@ -76,7 +79,7 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Observers:
-    """Several observers as one, called in order."""
+    """Several observers combined into one; they are called in order."""
 
     members: Sequence[Observer] = ()
 

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, and what is read back is the file that was written."""
+"""Atomic file writes with fsync, JSON reading and writing, and sha256 digests."""
 
 import hashlib
 import json
@@ -11,15 +11,15 @@ from typing import Any
 
 from sam2ft.core.errors import DataError
 
-# Folder -> what is asked before a file appears in it or below.
+# Folder -> check that runs before a file is put in or below it.
 _FENCES: dict[Path, Callable[[], None]] = {}
 
 
 @contextmanager
 def fenced(folder: Path, check: Callable[[], None]) -> Iterator[None]:
-    """Inside the block, `check` runs right before any file appears in or below `folder`, whoever writes it.
+    """Run `check` inside the block before every `replacing` of a file in or below `folder`, from any caller.
 
-    When it raises, the new file is removed and the old one is what it was.
+    When `check` raises, the new file is removed and the old file is unchanged.
     """
     folder = folder.absolute()
     _FENCES[folder] = check
@@ -31,10 +31,10 @@ def fenced(folder: Path, check: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the folder of `path`; when the block ends well it becomes `path`, whole and on disk.
+    """Replace `path` atomically: yield a temporary path in its folder, which is renamed to `path` after the block.
 
-    Write beside, fsync, rename, fsync of the folder: a rename without the syncs can survive a power loss while the
-    content does not. When the block raises, the temporary file is removed and `path` is what it was.
+    Steps: write the temporary file, fsync, rename, fsync of the folder. Without the fsyncs, the rename can survive a
+    power loss while the content does not. When the block raises, the temporary file is removed and `path` is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial{path.suffix}")
@@ -52,7 +52,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_new(path: Path, data: bytes) -> None:
-    """A file in a folder that nobody reads yet: on disk, but neither beside nor renamed."""
+    """Write a new file with fsync but without a temporary file; for a folder that no process reads yet."""
     with path.open("xb") as stream:
         stream.write(data)
         stream.flush()
@@ -60,13 +60,13 @@ def write_new(path: Path, data: bytes) -> None:
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove what killed writers left in `folder` (not below it). Only for a folder that has one writer: the caller."""
+    """Remove temporary files of killed writers in `folder` (not below it). The caller must be its only writer."""
     for leftover in folder.glob(".*.partial*"):
         leftover.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames and new names in `folder` survive a power loss."""
+    """fsync `folder`, so that renames and new files in it survive a power loss."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -75,17 +75,22 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically (`replacing`), with LF line ends."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """UTF-8, two spaces, keys in the order given; NaN and infinity are refused (they are not JSON)."""
+    """Write JSON: UTF-8, indent of two spaces, keys in the given order; NaN and infinity are refused (not JSON)."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """The value of a JSON file. Errors: DataError naming the file, and the line of a syntax error."""
+    """The value of a JSON file.
+
+    Raises:
+        DataError: the file is missing or is not JSON; the message names the file, and the line of a syntax error.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -95,7 +100,7 @@ def read_json(path: Path) -> Any:
 
 
 def canonical_json(value: Any) -> str:
-    """One text for one value: sorted keys, no spaces, and whole floats written as integers (1.0 and 1 are one)."""
+    """JSON text that is the same for equal values: sorted keys, no spaces, integral floats as integers (1.0 as 1)."""
 
     def plain(item: Any) -> Any:
         if isinstance(item, dict):
@@ -110,19 +115,21 @@ def canonical_json(value: Any) -> str:
 
 
 def sha256_text(text: str) -> str:
+    """Hexadecimal sha256 of a text in UTF-8."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
-    """Hex sha256 of a file's bytes."""
+    """Hexadecimal sha256 of the bytes of a file."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 class DigestCache:
-    """sha256 of large files, remembered by (path, size, mtime) so that a plan does not read gigabytes twice.
+    """Cache of sha256 digests of large files by (path, size, mtime), so that a plan does not read gigabytes twice.
 
-    Where nothing can be written it remembers for this process only: looking at a read-only experiment must be possible.
+    When the cache file cannot be written, digests are cached for this process only, so that a read-only experiment can
+    be inspected.
     """
 
     def __init__(self, path: Path):
@@ -130,6 +137,7 @@ class DigestCache:
         self._known: dict[str, str] = read_json(path) if path.is_file() else {}
 
     def sha256(self, file: Path) -> str:
+        """Hexadecimal sha256 of a file, from the cache if size and modification time are unchanged."""
         stat = file.stat()
         key = f"{file.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
         if key not in self._known:

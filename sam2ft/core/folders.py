@@ -1,4 +1,4 @@
-"""A folder that is replaced as a whole: a reader finds the old one or the new one, never a mixture."""
+"""Atomic replacement of a folder (readers find the old or the new one, never a mixture), and hard links of folders."""
 
 import ctypes
 import errno
@@ -14,18 +14,22 @@ from sam2ft.core.files import sync_folder
 _NEW, _OLD = "new-", "old"
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
-# What a file system or kernel without an exchange answers (NFS and Lustre are such; ext4, XFS, Btrfs and tmpfs can).
+# Error numbers of a file system or kernel without exchange (such as NFS and Lustre; ext4, XFS, Btrfs and tmpfs can).
 _CANNOT = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM}
 
 
 @contextmanager
 def replacing_folder(path: Path, work: Path) -> Iterator[Path]:
-    """Yield a new, empty folder inside `work`; when the block ends well it becomes `path`, and what was there goes.
+    """Yield a new, empty folder inside `work`; when the block ends without error it replaces the folder `path`.
 
-    `work` lies on the same file system and has one user: the caller, who holds a lock. What a killed process left in it
-    is removed first. The files in the new folder are expected to be on disk (core/files). When the block raises, or the
-    process is killed, `path` is what it was. Where the file system cannot exchange two folders in one step, `path` is
-    missing between two renames; a process killed there has the old folder put back by the next call.
+    When the block raises, or the process is killed, `path` is unchanged. Where the file system cannot exchange two
+    folders in one step, `path` is missing between two renames; if the process is killed between them, the next call
+    restores the old folder. The files in the new folder must already be synced to disk (core/files).
+
+    Args:
+        path: folder to replace.
+        work: folder on the same file system, used only by the caller, who holds a lock. Leftovers of a killed process
+            are removed from it first.
     """
     recover_folder(path, work)
     new = work / f"{_NEW}{os.getpid()}-{secrets.token_hex(4)}"
@@ -41,7 +45,7 @@ def replacing_folder(path: Path, work: Path) -> Iterator[Path]:
 
 
 def recover_folder(path: Path, work: Path) -> None:
-    """Put back what a killed process took away, and remove what it left half made."""
+    """Restore the folder that a killed process had moved away, and remove its unfinished new folders."""
     work.mkdir(parents=True, exist_ok=True)
     if (work / _OLD).exists() and not path.exists():
         (work / _OLD).rename(path)
@@ -60,7 +64,14 @@ def _put(new: Path, path: Path, old: Path) -> None:
 
 
 def exchange(first: Path, second: Path) -> bool:
-    """Let two folders change names in one step; whether this file system can. Errors: OSError for anything else."""
+    """Exchange the names of two folders in one step.
+
+    Returns:
+        False when the file system or kernel cannot do this; nothing was changed then.
+
+    Raises:
+        OSError: for any other failure.
+    """
     try:
         renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
     except AttributeError:
@@ -75,7 +86,7 @@ def exchange(first: Path, second: Path) -> bool:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """`target` as another name of the same file where the file system has such, else as a copy of it."""
+    """Create `target` as a hard link to `source`, or as a copy where the file system has no hard links."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, target, follow_symlinks=False)
@@ -84,7 +95,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def link_tree(source: Path, target: Path) -> None:
-    """`link_or_copy` for a file or everything in a folder; symbolic links stay what they are."""
+    """Apply `link_or_copy` to a file or to all files in a folder; symbolic links stay symbolic links."""
     if source.is_dir() and not source.is_symlink():
         target.mkdir(parents=True, exist_ok=True)
         for entry in source.iterdir():

@@ -1,4 +1,4 @@
-"""Where a grid lies in space.
+"""Geometry of an image grid: shape, voxel spacing, affine matrix in RAS millimetres, and comparison of grids.
 
 Arrays are `_zyx`: z counts slices along their normal, y rows, x columns. `affine_ras` maps a voxel index (x, y, z, 1)
 of such an array to millimetres in the RAS frame of NIfTI (x to the right of the subject, y anterior, z superior).
@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from sam2ft.core.errors import DataError
 
-# Two grids are one when corners agree within this share of the smallest voxel edge: header round trips through
-# float32 move corners by about 1e-5 of a voxel, a resampled grid by much more than 1 %.
+# Two grids are the same when their corners agree within this fraction of the smallest voxel edge: saving a header in
+# float32 moves corners by about 1e-5 of a voxel, resampling by much more than 1 %.
 SAME_GRID_TOLERANCE_VOXELS = 0.01
 
 DZ_SOURCES = ("positions", "slice_spacing", "slice_thickness")
@@ -21,15 +21,20 @@ DZ_SOURCES = ("positions", "slice_spacing", "slice_thickness")
 
 @dataclass(frozen=True)
 class Geometry:
-    """Shape, spacing and placement of one volume."""
+    """Shape, spacing and position of one volume.
+
+    Raises:
+        DataError: a spacing is not finite or not above 0.
+        ValueError: unknown `dz_source`.
+    """
 
     shape_zyx: tuple[int, int, int]
     spacing_zyx_mm: tuple[float, float, float]
-    """(dz, row distance, column distance); dz: distance of slice centres, SliceThickness only if dz_source says so."""
+    """(dz, row distance, column distance); dz: distance of slice centres; SliceThickness only with that dz_source."""
     affine_ras: tuple[tuple[float, float, float, float], ...]
     """4 x 4, voxel index (x, y, z, 1) -> RAS mm."""
     dz_source: str = "positions"
-    """positions | slice_spacing | slice_thickness: where dz comes from."""
+    """positions | slice_spacing | slice_thickness: the source of dz."""
 
     def __post_init__(self) -> None:
         if min(self.spacing_zyx_mm) <= 0 or not all(np.isfinite(self.spacing_zyx_mm)):
@@ -49,7 +54,7 @@ class Geometry:
 
     @classmethod
     def axis_aligned(cls, shape_zyx: tuple[int, int, int], spacing_zyx_mm: tuple[float, float, float]) -> "Geometry":
-        """A grid along the axes of the RAS frame with its first voxel at the origin."""
+        """A grid parallel to the axes of the RAS frame, with its first voxel at the origin."""
         return cls.from_affine(shape_zyx, np.diag([*spacing_zyx_mm[::-1], 1.0]))
 
     @property
@@ -67,11 +72,11 @@ class Geometry:
 
     @property
     def diagonal_mm(self) -> float:
-        """Length of the volume's diagonal, voxel edges included: the default distance of a missed tissue."""
+        """Length of the volume's diagonal, whole voxels included: the default distance of a missed tissue."""
         return float(np.linalg.norm(np.multiply(self.shape_zyx, self.spacing_zyx_mm)))
 
     def difference(self, other: "Geometry") -> str | None:
-        """Why `other` is not the same grid, in words with numbers, or None when it is."""
+        """Description of how `other` differs from this grid, with numbers, or None when both are the same grid."""
         if self.shape_zyx != other.shape_zyx:
             return f"shape (z, y, x) {self.shape_zyx} against {other.shape_zyx}"
         nz, ny, nx = self.shape_zyx
@@ -85,7 +90,7 @@ class Geometry:
         return None
 
     def describe(self) -> str:
-        """Shape, spacing and place, for a message."""
+        """Shape, spacing and position as text, for a message."""
         first, last = self.affine[:3, 3], self.affine @ (*(n - 1 for n in self.shape_zyx[::-1]), 1)
         corners = f"from {_short(tuple(first.tolist()))} to {_short(tuple(last[:3].tolist()))} mm (RAS)"
         return f"shape (z, y, x) {self.shape_zyx}, spacing {_short(self.spacing_zyx_mm)} mm, {corners}"

@@ -1,4 +1,7 @@
-"""Who an image belongs to. A key is made when an image is read, travels with it, and is columns of a written CSV."""
+"""Keys of volumes and slices: dataset, subject, volume and slice index; and safe file names made from them.
+
+A key is created when an image is read, is passed on with the image, and becomes columns of the CSV tables.
+"""
 
 import re
 from dataclasses import dataclass
@@ -9,20 +12,24 @@ from urllib.parse import quote
 from sam2ft.core.errors import DataError
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
-# Underscores that could be taken for the separator of a file stem: at an end of a name, or after another one.
+# Underscores that could be confused with the separator of a file stem: at an end of a name, or after another one.
 _LONGEST_STEM = 180
 _EDGE_OR_DOUBLE = re.compile(r"^_|_$|(?<=_)_")
 
 
 def checked_name(kind: str, name: str) -> str:
-    """`name`, if it can be a name in tables, paths and pages. Errors: DataError saying what is allowed."""
+    """Return `name` if it can be used as a name in tables, paths and pages.
+
+    Raises:
+        DataError: it cannot; the message states what is allowed.
+    """
     if not name or name != name.strip() or len(name) > 128 or _UNPRINTABLE.search(name):
         raise DataError(f"{kind} {name!r}: a name is 1 to 128 printable characters without spaces at its ends")
     return name
 
 
 def path_component(name: str) -> str:
-    """`name` as one component of a path: reversible, and never a path of its own (`../x` becomes `..%2Fx`)."""
+    """`name` quoted as one component of a path: reversible, and never a path itself (`../x` becomes `..%2Fx`)."""
     quoted = quote(name, safe=" ")
     return quoted.replace(".", "%2E") if set(quoted) == {"."} else quoted
 
@@ -50,9 +57,9 @@ class VolumeKey:
 
     @property
     def file_stem(self) -> str:
-        """A file name that is unique within the dataset: `<subject>__<volume>`, each part quoted.
+        """A file name without suffix, unique within the dataset: `<subject>__<volume>`, each part quoted.
 
-        Of names too long for a file system (255 bytes, endings included) the beginning and a digest.
+        A name too long for a file system (255 bytes, suffixes included) is shortened to its beginning and a digest.
         """
         stem = "__".join(_EDGE_OR_DOUBLE.sub("%5F", path_component(part)) for part in (self.subject, self.volume))
         return (
@@ -62,7 +69,7 @@ class VolumeKey:
 
 @dataclass(frozen=True, order=True)
 class SliceKey:
-    """One plane of a volume; `index` is 0-based along the slice normal."""
+    """One slice of a volume; `index` is 0-based along the slice normal."""
 
     dataset: str
     subject: str
@@ -80,7 +87,7 @@ class SliceKey:
 
     @property
     def metadata_key(self) -> str:
-        """This slice's key in metadata_for_stats.json, which counts from 001."""
+        """Key of this slice in metadata_for_stats.json, which counts from 001."""
         return f"{self.index + 1:03d}"
 
 
@@ -90,8 +97,11 @@ _LEGACY_IMAGE_NAME = re.compile(r"(?P<subject>.+)-(?P<index>\d+)(?:\.[A-Za-z0-9.
 def parse_image_name(image_name: str) -> tuple[str, str]:
     """(subject, metadata slice key) of a legacy slice file name: `OAI_3454-006.npy` -> (`OAI_3454`, `007`).
 
-    Legacy files count slices from 0, metadata files from 001. Only for reading such file names; nothing that
-    sam2ft makes is ever parsed back from a name.
+    Legacy files count slices from 0, metadata files from 001. Only for reading such file names: sam2ft never parses
+    the names of files that it wrote itself.
+
+    Raises:
+        DataError: the name does not have this form.
     """
     match = _LEGACY_IMAGE_NAME.fullmatch(image_name)
     if match is None:

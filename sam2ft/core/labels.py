@@ -1,4 +1,4 @@
-"""What the integers of a mask mean."""
+"""Label table of a dataset: the integer ids in a mask and the names of their labels."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,25 +10,29 @@ from sam2ft.core.keys import checked_name
 
 @dataclass(frozen=True)
 class Label:
-    """One label of a mask; 0 is background and never a Label."""
+    """One label of a mask. 0 is background and never a Label."""
 
     id: int
     name: str
     interface: str | None = None
     """Name of the bone label from which this cartilage's thickness is measured, or None."""
     vertebra: str | None = None
-    """Name of the label of the vertebrae above and below this disc, or None."""
+    """Name of the label of the vertebrae above and below this intervertebral disc, or None."""
 
     @property
     def others(self) -> dict[str, str]:
-        """Key -> name of another label, for the keys that are given."""
+        """Names of the other labels that this label refers to, by key (interface, vertebra), if set."""
         named = {"interface": self.interface, "vertebra": self.vertebra}
         return {key: name for key, name in named.items() if name}
 
 
 @dataclass(frozen=True)
 class LabelTable:
-    """The labels of a dataset, in increasing order of id."""
+    """The labels of a dataset, in increasing order of id.
+
+    Raises:
+        DataError: an id or name is given twice, an id is not in 1..65535, or a label refers to an unknown name.
+    """
 
     labels: tuple[Label, ...]
 
@@ -63,34 +67,38 @@ class LabelTable:
         raise DataError(f"label {label_id} is not in the label table; known: {self.describe()}")
 
     def named(self, name: str) -> Label:
+        """The label with this name; raises DataError if there is none."""
         for label in self.labels:
             if label.name == name:
                 return label
         raise DataError(f"no label is named {name!r}; known: {self.describe()}")
 
     def interface_of(self, label_id: int) -> Label | None:
-        """The bone label of a cartilage label, or None when it has none."""
+        """The bone label of a cartilage label, or None when it has none (`Label.interface`)."""
         name = self[label_id].interface
         return None if name is None else self.named(name)
 
     def vertebra_of(self, label_id: int) -> Label | None:
-        """The label of the vertebrae beside a disc, or None when the table names none."""
+        """The label of the vertebrae next to a disc, or None when the table gives none (`Label.vertebra`)."""
         name = self[label_id].vertebra
         return None if name is None else self.named(name)
 
     def describe(self) -> str:
+        """Ids and names as text, for a message."""
         return ", ".join(f"{label.id} {label.name}" for label in self.labels)
 
     @classmethod
     def unnamed(cls, ids: Iterable[int]) -> "LabelTable":
-        """A table for masks that come without one: every id is a label, its name the integer."""
+        """A label table for masks without one: every id is a label, and its name is the integer."""
         return cls(tuple(Label(int(number), str(int(number))) for number in ids))
 
     def to_json(self) -> dict[str, Any]:
+        """JSON value: id as text -> name, and interface and vertebra if set."""
         return {str(label.id): {"name": label.name, **label.others} for label in self.labels}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "LabelTable":
+        """The table of a value of `to_json`."""
         return cls(
             tuple(
                 Label(int(key), entry["name"], entry.get("interface"), entry.get("vertebra"))

@@ -1,4 +1,4 @@
-"""What SAM 2 is given besides the image: boxes, points, masks, and which slice of a batch each belongs to."""
+"""Prompts of SAM 2 (boxes, points, masks): types, box jitter, conversion between frames, batches, mixed kinds."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -11,7 +11,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 class Box(NamedTuple):
-    """(x0, y0, x1, y1), inclusive pixel indices: a box around one pixel has x0 == x1 and y0 == y1."""
+    """Box (x0, y0, x1, y1), inclusive pixel indices: a box around one pixel has x0 == x1 and y0 == y1."""
 
     x0: int
     y0: int
@@ -20,7 +20,7 @@ class Box(NamedTuple):
 
 
 class Point(NamedTuple):
-    """(x, y), pixel index."""
+    """Point (x, y), pixel indices."""
 
     x: int
     y: int
@@ -29,7 +29,10 @@ class Point(NamedTuple):
 def box_around(mask_yx: Mask, *, shift_px: int = 0, rng: np.random.Generator | None = None) -> Box:
     """Inclusive pixel box around a non-empty mask, each side moved outward by an integer 0..shift_px drawn from `rng`.
 
-    The box stays inside the picture. Errors: ValueError for an empty mask, or for shift_px > 0 without `rng`.
+    The box stays inside the image.
+
+    Raises:
+        ValueError: the mask is empty, or shift_px > 0 without `rng`.
     """
     rows, columns = np.flatnonzero(mask_yx.any(axis=1)), np.flatnonzero(mask_yx.any(axis=0))
     if not len(rows):
@@ -46,10 +49,14 @@ def shifted_box(
     rng: np.random.Generator | None,
     direction: Literal["outward", "both"] = "outward",
 ) -> Box:
-    """`box` in a picture of `shape_yx`, each side moved by an integer drawn from `rng`; it stays inside the picture.
+    """`box` in an image of `shape_yx`, each side moved by an integer drawn from `rng`; it stays inside the image.
 
-    outward: by 0..shift_px outward. both: by -shift_px..shift_px, inward at most to the middle of the box, which is
-    never empty so. Errors: ValueError without `rng`.
+    Args:
+        direction: "outward": each side moves outward by 0..shift_px. "both": by -shift_px..shift_px, inward at most to
+            the middle of the box, so that the box is never empty.
+
+    Raises:
+        ValueError: `rng` is None.
     """
     if rng is None:
         raise ValueError("shift_px > 0 needs a random generator")
@@ -67,7 +74,7 @@ def shifted_box(
 def boxes_to_model_frame(
     boxes_n4: npt.ArrayLike, *, height: int, width: int, image_size: int
 ) -> npt.NDArray[np.float32]:
-    """Original-frame inclusive boxes -> model-frame inclusive boxes: the box that the resized mask would have.
+    """Convert inclusive boxes from the ORIGINAL to the MODEL frame: the box that the resized mask would have.
 
     X0 = x0 * sx, X1 = (x1 + 1) * sx - 1 with sx = image_size / width, and the same for y. SAM adds 0.5 to box corners
     (prompt_encoder._embed_boxes), so corners are pixel indices, not edges.
@@ -80,9 +87,9 @@ def boxes_to_model_frame(
 def points_to_model_frame(
     points_n2: npt.ArrayLike, *, height: int, width: int, image_size: int
 ) -> npt.NDArray[np.float32]:
-    """Original-frame pixel indices (x, y) -> model-frame ones of the same place.
+    """Convert pixel indices (x, y) from the ORIGINAL to the MODEL frame.
 
-    A pixel index names the pixel's centre in both frames, because SAM adds 0.5 (prompt_encoder._embed_points):
+    A pixel index means the centre of the pixel in both frames, because SAM adds 0.5 (prompt_encoder._embed_points):
     X = (x + 0.5) * sx - 0.5 with sx = image_size / width, and the same for y.
     """
     points = np.asarray(points_n2, dtype=np.float64).reshape(-1, 2)
@@ -93,7 +100,7 @@ def points_to_model_frame(
 def points_to_original_frame(
     points_n2: npt.ArrayLike, *, height: int, width: int, image_size: int
 ) -> npt.NDArray[np.int64]:
-    """The inverse of `points_to_model_frame`: exact pixel indices."""
+    """Convert points from the MODEL to the ORIGINAL frame: the exact inverse of `points_to_model_frame`."""
     points = np.asarray(points_n2, dtype=np.float64).reshape(-1, 2)
     scale = np.array([image_size / width, image_size / height])
     return np.asarray(np.rint((points + 0.5) / scale - 0.5), dtype=np.int64)
@@ -101,7 +108,7 @@ def points_to_original_frame(
 
 @dataclass(frozen=True)
 class Prompts:
-    """n prompts for a batch of slices, in the MODEL frame; arrays of numpy or tensors of torch."""
+    """n prompts for a batch of slices, in the MODEL frame; numpy arrays or torch tensors."""
 
     slice_of_n: Any
     """(n,) int64: the position in the batch of the slice that each prompt belongs to; non-decreasing."""
@@ -114,22 +121,22 @@ class Prompts:
     masks_n1hw: Any = None
     """(n, 1, image_size / 4, image_size / 4) float32 logits as stock SAM 2 takes them, or None."""
     has_mask_n: Any = None
-    """(n,) bool: who has a mask; None: all, where there are masks. What stands in `masks_n1hw` of others is unread."""
+    """(n,) bool: which prompts have a mask; None: all, if masks are given. Other entries of `masks_n1hw` are unused."""
     num_points_n: tuple[int, ...] | None = None
-    """How many of its k points each prompt has, those before its padding; None: all k. Not an array: it decides how
-    the decoder is called, and the host would have to wait for a device to tell."""
+    """Number of points of each prompt, before its padding; None: all k. Not an array: it decides how the decoder is
+    called, and reading it from a device would make the host wait."""
 
     def __len__(self) -> int:
         return int(self.slice_of_n.shape[0])
 
     def map(self, change: Callable[[Any], Any]) -> "Prompts":
-        """The same prompts with every array changed, such as moved to a device."""
+        """Copy with `change` applied to every array, for example to move them to a device."""
         changed = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "num_points_n"}
         return replace(self, **{name: change(array) for name, array in changed.items() if array is not None})
 
 
 def joined_prompts(parts: Sequence[Prompts], slice_of_n: Any, concatenate: Callable[[list[Any]], Any]) -> Prompts:
-    """The prompts of several slices as those of a batch; all parts hold the same arrays."""
+    """Combine the prompts of several slices into those of a batch; all parts must have the same arrays."""
     names = [field.name for field in fields(Prompts) if field.name not in ("slice_of_n", "num_points_n")]
     columns = {name: [getattr(part, name) for part in parts] for name in names}
     arrays = {name: concatenate(column) for name, column in columns.items() if column[0] is not None}
@@ -141,14 +148,14 @@ def joined_prompts(parts: Sequence[Prompts], slice_of_n: Any, concatenate: Calla
 # --- mixtures of kinds ------------------------------------------------------------------------------------------------
 
 KINDS = ("box", "point", "mask")
-# How stock SAM 2 takes a box: as two points, its corners (sam2_image_predictor._predict); and a point inside.
+# Point labels of stock SAM 2: the two corners of a box (sam2_image_predictor._predict), a point inside, padding.
 UPPER_LEFT, LOWER_RIGHT, INSIDE, PADDING = 2, 3, 1, -1
-# What stock SAM 2 makes of a mask of 0 and 1 (sam2_base._use_mask_as_output: out_scale, out_bias).
+# How stock SAM 2 converts a mask of 0 and 1 to logits (sam2_base._use_mask_as_output: out_scale, out_bias).
 MASK_SCALE, MASK_BIAS = 20.0, -10.0
 
 
 class PromptShares(Protocol):
-    """The section `module.prompts`: how often each kind of prompt is given, 0 = never."""
+    """The section `module.prompts`: share of instances prompted by each kind of prompt; 0: never."""
 
     @property
     def box(self) -> float: ...
@@ -160,7 +167,7 @@ class PromptShares(Protocol):
 
 @dataclass(frozen=True)
 class Shares:
-    """The same section as plain values."""
+    """The shares of `PromptShares` as plain values."""
 
     box: float = 1.0
     point: float = 0.0
@@ -171,19 +178,19 @@ BOXES_ONLY = Shares()
 
 
 def kinds_of(shares: PromptShares) -> tuple[str, ...]:
-    """The kinds that are given at all."""
+    """The kinds of prompt with a share above 0."""
     return tuple(kind for kind in KINDS if getattr(shares, kind) > 0)
 
 
 def drawn_kind(shares: PromptShares, rng: np.random.Generator) -> str:
-    """One kind, by the shares."""
+    """One kind of prompt, drawn with the shares as probabilities."""
     kinds = kinds_of(shares)
     bounds = np.cumsum([getattr(shares, kind) for kind in kinds])
     return kinds[int(np.searchsorted(bounds[:-1], rng.random() * bounds[-1], side="right"))]
 
 
 def main_kind(shares: PromptShares) -> str:
-    """The kind with the largest share; on a tie box, then point, then mask."""
+    """The kind with the largest share; ties are resolved in the order box, point, mask."""
     return max(KINDS, key=lambda kind: getattr(shares, kind))
 
 
@@ -195,11 +202,18 @@ def mixed_prompts(
     points_n2: npt.NDArray[np.float32],
     masks_n1hw: npt.NDArray[np.float32] | None,
 ) -> Prompts:
-    """Prompts of which each is one of the kinds `offered`: instance i is prompted by the `kinds_n[i]` of its arrays.
+    """Prompts of mixed kinds: instance i is prompted by its box, point or mask according to `kinds_n[i]`.
 
-    All arrays are in the MODEL frame; `masks_n1hw` (may be None when no mask is offered) and `points_n2` are read where
-    the kind says so. Which arrays the result has depends on `offered` alone, not on what was drawn: so every part of
-    the model that a configuration reaches is in the graph of every batch, as DDP needs it.
+    Which arrays the result has depends only on `offered`, not on the drawn kinds. So every part of the model that a
+    configuration uses is in the graph of every batch, as DDP requires.
+
+    Args:
+        offered: kinds that can occur in a batch.
+        kinds_n: kind of each instance.
+        slice_of_n: position of each instance's slice in the batch.
+        boxes_n4: boxes in the MODEL frame, read for instances of kind box.
+        points_n2: points in the MODEL frame, read for instances of kind point.
+        masks_n1hw: mask logits in the MODEL frame, used for instances of kind mask; None when no mask is offered.
     """
     if tuple(offered) == ("box",):
         return Prompts(slice_of_n, boxes_n4=boxes_n4)

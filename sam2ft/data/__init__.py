@@ -1,1 +1,1 @@
-"""From raw images to training samples: reading files, the prepared store, and what a data loader yields."""
+"""Data: reading image files, the prepared store on disk, and the samples and batches of the data loaders."""

@@ -1,3 +1,3 @@
-"""Processes of one job: their ranks, how they find each other, how they stop together, and how a failure of one
-ends all. Slurm's queue and batch scripts are in slurm/.
+"""Distributed training (DDP): ranks, rendezvous of the processes of a job, stop signals, and detection of a failed
+process. Slurm's queue and batch scripts are in slurm/.
 """

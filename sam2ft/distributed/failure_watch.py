@@ -1,4 +1,4 @@
-"""When one process of a job fails the others end too: at once, and with its words."""
+"""Failure watch: when one process (rank) of a job fails, the others end at once and report its error."""
 
 import os
 import socket
@@ -9,20 +9,22 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
 
-from torch._C._distributed_c10d import Store  # torch.distributed re-exports it, its types do not
+from torch._C._distributed_c10d import Store  # torch.distributed re-exports it, but not in its type stubs
 
 _FAILED = "failed"
-_LOST = (
-    "lost another process, which said nothing: it was killed (for its memory, perhaps), or its node or the network "
-    "failed; look at the ends of the other logs"
+_CONNECTION_LOST = (
+    "lost the connection to another process, which reported no error: it was killed (perhaps out of memory), or its "
+    "node or the network failed; see the last lines of the other logs"
 )
-_WORDLESS = "rank 0 is gone without a word; look at its log"
+_NO_REPORT = "rank 0 ended without reporting an error; see its log"
 LOOK_EVERY_S = 1.0
+"""Interval at which a process checks whether another one failed."""
 GRACE_S = 3.0
-"""How long a process may take to end by itself (it does when it waits for the one that failed)."""
+"""Time for a process to end by itself, which it does when it waits for the failed one in a collective."""
 
 FAREWELL_S = 60.0
-_FAREWELL_EVERY_S = 0.02
+"""How long the process that runs the store waits for the others to finish."""
+_LEAVE_POLL_S = 0.02
 
 
 class PeerFailedError(Exception):
@@ -30,15 +32,16 @@ class PeerFailedError(Exception):
 
 
 class FailureWatch:
-    """Tells the other ranks that this one failed, and listens whether one of them did.
+    """Reports a failure of this rank to the other ranks, and ends this process when another rank failed.
 
-    In a collective a rank learns this from torch, with words that name nobody. Outside of one, in a volume that is
-    evaluated for minutes, it would go on until the launcher kills it: torchrun waits 30 s, Slurm its KillWait.
+    In a collective, torch raises an error that does not name the failed rank. Outside of a collective, for example
+    while a volume is evaluated for minutes, a rank would continue until the launcher kills it: torchrun waits 30 s,
+    Slurm waits KillWait.
     """
 
     def __init__(self, store: Store, rank: int, world_size: int, on_failure: Callable[[str], None]):
-        """last_word: called with what is known before the process is ended from outside its main thread."""
-        # A connection of its own: the process group may be waiting on the other.
+        """`on_failure` is called with the failure message before the watch thread ends the process."""
+        # A separate connection: the process group may be waiting on the other one.
         self._store, self._rank, self._world_size, self._on_failure = store.clone(), rank, world_size, on_failure
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._listen, name="failure watch", daemon=True)
@@ -51,54 +54,60 @@ class FailureWatch:
         self._ended.set()
 
     def tell(self, error: BaseException) -> None:
-        """This process ends with `error`. Errors: PeerError when another one has failed before, with its words; and
-        instead of what torch says of a connection that broke."""
+        """Report that this process ends with `error`.
+
+        Raises:
+            PeerFailedError: when another process failed first, with its message; also in place of torch's error about
+                a lost connection.
+        """
         self._ended.set()
         lost = _is_lost_connection(error)
-        words = f"rank {self._rank} ({socket.gethostname()}) " + (_LOST if lost else f"failed: {_one_line(error)}")
+        message = f"rank {self._rank} ({socket.gethostname()}) " + (
+            _CONNECTION_LOST if lost else f"failed: {_one_line(error)}"
+        )
         try:
-            first = self._store.compare_set(_FAILED, "", words).decode()
+            first = self._store.compare_set(_FAILED, "", message).decode()
         except RuntimeError:
-            raise PeerFailedError(_WORDLESS) from error
-        if lost or first != words:
+            raise PeerFailedError(_NO_REPORT) from error
+        if lost or first != message:
             raise PeerFailedError(first) from error
 
     def leave(self, *, keeps_store: bool) -> None:
-        """This process is done; the one that keeps the store waits for the others to say so."""
+        """Report that this process has finished; the process that runs the store waits until the others have too."""
         self._ended.set()
         ends = time.monotonic() + FAREWELL_S
-        # Without an answer there is nobody to wait for.
+        # Without an answer from the store there is no process to wait for.
         with suppress(RuntimeError):
             self._store.set(f"left/{self._rank}", "")
             everyone = [f"left/{rank}" for rank in range(self._world_size)]
             while keeps_store and not self._store.check(everyone) and time.monotonic() < ends:
                 if self._store.check([_FAILED]):
                     return
-                time.sleep(_FAREWELL_EVERY_S)
+                time.sleep(_LEAVE_POLL_S)
 
     def _listen(self) -> None:
         while not self._ended.wait(LOOK_EVERY_S):
             try:
                 if not self._store.check([_FAILED]):
                     continue
-                words = self._store.get(_FAILED).decode()
+                message = self._store.get(_FAILED).decode()
             except RuntimeError:
-                words = _WORDLESS
+                message = _NO_REPORT
             if self._ended.wait(GRACE_S):
                 return
-            self._on_failure(words)
-            print(f"{words}; this one ends too", file=sys.stderr, flush=True)
+            self._on_failure(message)
+            print(f"{message}; this process ends too", file=sys.stderr, flush=True)
             sys.stdout.flush()
-            # From a thread there is no other way: the main thread may be in the middle of anything.
+            # A thread has no other way to end the process: the main thread may be blocked in any call.
             os._exit(1)
 
 
 def _is_lost_connection(error: BaseException) -> bool:
-    """gloo's and nccl's words for a peer that is gone."""
+    """Whether the message is one of gloo or nccl for a peer that has ended."""
     texts = ("Connection closed by peer", "Connection reset by peer", "remote process exited", "ncclRemoteError")
     return isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
 
 
 def _one_line(error: BaseException) -> str:
-    said = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

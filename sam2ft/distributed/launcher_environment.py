@@ -1,4 +1,4 @@
-"""Where a launcher put this process among the others, from its environment. No torch."""
+"""Rank, world size and rendezvous address from the environment variables of torchrun or srun (Slurm). No torch."""
 
 import itertools
 import os
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sam2ft.core.files import sha256_text
 
-# Below Linux's ephemeral range (32768 and up), so that no outgoing connection of the node holds the port by chance.
+# Below Linux's ephemeral range (32768 and up), so that no outgoing connection of the node uses the port by chance.
 _FIRST_PORT, _LAST_PORT = 12000, 32767
 NUM_PORTS = 8
 _SCONTROL_TIMEOUT_S = 30
@@ -18,46 +18,46 @@ _BRACKETS = re.compile(r"\[([^\]]*)\]")
 
 @dataclass(frozen=True)
 class LauncherEnvironment:
-    """This process among those of the job, and where they meet."""
+    """Rank of this process in its job, and the address and ports of the rendezvous."""
 
     rank: int
     world_size: int
     local_rank: int
     address: str
-    """Of the node of rank 0."""
+    """Address of the node of rank 0."""
     ports: tuple[int, ...]
-    """Rank 0 listens at the first that is free; the others look at all of them. A single one is the store's own."""
+    """Rank 0 listens on the first free port; the others try all of them. A single port is the port of the store."""
     identity: str
-    """Of this attempt: another job may listen at one of the ports."""
+    """Identifies this attempt, because another job may listen on one of the ports."""
     nodes: tuple[str, ...] = ()
-    """Of each rank; empty where it is not known."""
+    """Node name of each rank; empty when unknown."""
     served: bool = False
-    """Whether the launcher itself listens (torchrun's agent), and not rank 0."""
+    """Whether the launcher (torchrun's agent) runs the store instead of rank 0."""
 
     @property
     def keeps_store(self) -> bool:
-        """Whether the others can meet, and hear of each other, only as long as this process lives."""
+        """Whether this process runs the store, without which the other ranks can neither connect nor communicate."""
         return self.rank == 0 and not self.served
 
     def name_of(self, rank: int) -> str:
-        """`2 (node n7)`."""
+        """Rank with its node for messages, such as `2 (node n7)`."""
         return f"{rank} (node {self.nodes[rank]})" if self.nodes else str(rank)
 
 
 def read_launcher_environment(environment: Mapping[str, str] | None = None) -> LauncherEnvironment | None:
-    """The place that torchrun (RANK, WORLD_SIZE, ...) or srun (SLURM_PROCID, ...) gave, or None for a process alone.
+    """Settings from torchrun (RANK, WORLD_SIZE, ...) or srun (SLURM_PROCID, ...), or None for a single process.
 
-    SLURM_PROCID is set in batch scripts too; only inside a step (SLURM_STEP_ID) do the other tasks exist.
+    SLURM_PROCID is set in batch scripts too, but the other tasks exist only inside a job step (SLURM_STEP_ID).
     """
     variables = os.environ if environment is None else environment
     if "RANK" in variables and "WORLD_SIZE" in variables:
-        return _place_of_torchrun(variables) if int(variables["WORLD_SIZE"]) > 1 else None
+        return _from_torchrun(variables) if int(variables["WORLD_SIZE"]) > 1 else None
     if "SLURM_STEP_ID" in variables and int(variables["SLURM_NTASKS"]) > 1:
-        return _place_of_slurm(variables)
+        return _from_slurm(variables)
     return None
 
 
-def _place_of_torchrun(environment: Mapping[str, str]) -> LauncherEnvironment:
+def _from_torchrun(environment: Mapping[str, str]) -> LauncherEnvironment:
     return LauncherEnvironment(
         int(environment["RANK"]),
         int(environment["WORLD_SIZE"]),
@@ -69,7 +69,7 @@ def _place_of_torchrun(environment: Mapping[str, str]) -> LauncherEnvironment:
     )
 
 
-def _place_of_slurm(environment: Mapping[str, str]) -> LauncherEnvironment:
+def _from_slurm(environment: Mapping[str, str]) -> LauncherEnvironment:
     given = environment.get("MASTER_PORT")
     return LauncherEnvironment(
         int(environment["SLURM_PROCID"]),
@@ -88,15 +88,15 @@ def _identity(environment: Mapping[str, str]) -> str:
 
 
 def ports_of(environment: Mapping[str, str]) -> tuple[int, ...]:
-    """Ports that all tasks of one attempt of one Slurm step derive alike, and other jobs on the node rarely share."""
+    """Candidate ports derived from the Slurm step: equal for all its tasks, rarely equal for other jobs on the node."""
     identity, span = _identity(environment), _LAST_PORT - _FIRST_PORT + 1
     return tuple(_FIRST_PORT + int(sha256_text(f"{identity}|{number}")[:8], 16) % span for number in range(NUM_PORTS))
 
 
 def _address(environment: Mapping[str, str]) -> str:
-    """Of the first node of the step: NodeAddr, because node names need not resolve.
+    """NodeAddr of the first node of the step, because node names need not resolve.
 
-    Without scontrol (in a container): the address from which srun was called, which is the first node of the job.
+    Without scontrol (in a container): the address where srun was called, which is the first node of the job.
     """
     nodes = expanded_node_list(environment["SLURM_STEP_NODELIST"])
     if len(nodes) == 1:
@@ -111,12 +111,12 @@ def _address(environment: Mapping[str, str]) -> str:
 
 
 def nodes_of_ranks(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """The node of each rank of a Slurm step; nothing where Slurm was told to spread them otherwise than in blocks."""
+    """The node of each rank of a Slurm step; empty when the step's task distribution is not `block`."""
     if environment.get("SLURM_DISTRIBUTION", "block").split(",")[0].split(":")[0] != "block":
         return ()
     counts: list[int] = []
     for text in environment.get("SLURM_STEP_TASKS_PER_NODE", "").split(","):
-        # `2(x3)` is three nodes of two tasks
+        # `2(x3)` means three nodes with two tasks each
         if not (match := re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", text)):
             return ()
         counts += [int(match[1])] * int(match[2] or 1)
@@ -127,7 +127,7 @@ def nodes_of_ranks(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def expanded_node_list(nodes: str) -> tuple[str, ...]:
-    """The names of a Slurm node list: `n[1-2,07],m3` is n1, n2, n07, m3."""
+    """The node names in a Slurm node list: `n[1-2,07],m3` is n1, n2, n07, m3."""
     names: list[str] = []
     for part in re.findall(r"(?:[^,\[]|\[[^\]]*\])+", nodes):
         pieces = _BRACKETS.split(part)

@@ -1,4 +1,4 @@
-"""Ranks: which process this is, its device, and the few things that all processes do together."""
+"""Ranks of a distributed job: process group, device of this process, collectives, and random seeds per step."""
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,7 +9,7 @@ from datetime import timedelta
 import numpy as np
 import torch
 from torch import nn
-from torch._C._distributed_c10d import PrefixStore  # torch.distributed re-exports it, its types do not
+from torch._C._distributed_c10d import PrefixStore  # torch.distributed re-exports it, but not in its type stubs
 from torch.nn.parallel import DistributedDataParallel
 
 from sam2ft.core.errors import ConfigError, StopRequestedError
@@ -20,7 +20,7 @@ from sam2ft.distributed.rendezvous import rendezvous
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among all; a single process without a process group by default."""
+    """Rank, world size and device of this process; by default a single process without a process group."""
 
     rank: int = 0
     world_size: int = 1
@@ -28,13 +28,13 @@ class Ranks:
 
     @property
     def is_main(self) -> bool:
-        """Whether this rank writes files and talks to people."""
+        """Whether this rank writes files and prints messages."""
         return self.rank == 0
 
     def gather(self, values: Sequence[float] | torch.Tensor) -> list[list[float]]:
-        """The same number of values from every rank, in rank order and as the same bits on every rank (float64).
+        """Gather the same number of values from every rank, in rank order (float64), bitwise equal on every rank.
 
-        One collective; a tensor on the device is read once, by all that happens here.
+        Uses one collective; a tensor on the device is copied to the host once.
         """
         if self.world_size == 1:
             return [values.tolist() if isinstance(values, torch.Tensor) else list(values)]
@@ -45,11 +45,11 @@ class Ranks:
         return gathered
 
     def total(self, values: Sequence[float] | torch.Tensor) -> list[float]:
-        """Sums over ranks, added in rank order."""
+        """Sum of each value over the ranks, added in rank order."""
         return [sum(column) for column in zip(*self.gather(values), strict=True)]
 
     def maxima(self, values: Sequence[float]) -> list[float]:
-        """The largest of the ranks' numbers, one by one."""
+        """Maximum of each value over the ranks."""
         return [max(column) for column in zip(*self.gather(values), strict=True)]
 
     def barrier(self) -> None:
@@ -57,10 +57,10 @@ class Ranks:
             torch.distributed.barrier()
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The model whose forward averages gradients over ranks; the model itself for one rank."""
+        """The model in DistributedDataParallel, which averages gradients over ranks; the model itself for one rank."""
         if self.world_size == 1:
             return model
-        # SAM 2 has no running statistics: its buffers never change, so they need not be broadcast every step.
+        # SAM 2 has no running statistics: its buffers never change and need no broadcast in every step.
         return DistributedDataParallel(
             model, device_ids=[self.device] if self.device.type == "cuda" else None, broadcast_buffers=False
         )
@@ -70,7 +70,11 @@ ALONE = Ranks()
 
 
 def choose_device(name: str = "auto", local_rank: int = 0) -> torch.device:
-    """`auto` is this rank's GPU, or the CPU without one. CUDA_VISIBLE_DEVICES is left as the launcher set it."""
+    """The torch device of this rank: `auto` is its GPU, or the CPU without one. CUDA_VISIBLE_DEVICES does not change.
+
+    Raises:
+        ConfigError: for `cuda` when no GPU is visible.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name != "cuda":
@@ -80,15 +84,15 @@ def choose_device(name: str = "auto", local_rank: int = 0) -> torch.device:
     return torch.device("cuda", local_rank % torch.cuda.device_count())
 
 
-def _use(device: torch.device) -> None:
+def _set_up(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
-        # fp32 means it: torch would convolve in TF32 (10 bits of mantissa) but multiply matrices in float32.
+        # fp32 means float32: by default torch convolves in TF32 (10 bits of mantissa), unlike matrix products.
         torch.backends.cudnn.allow_tf32 = False
 
 
-def _do_nothing(words: str) -> None:
-    """Nobody keeps how this process ended."""
+def _do_nothing(message: str) -> None:
+    """Default of on_failure: the message is not stored."""
 
 
 @contextmanager
@@ -101,19 +105,23 @@ def distributed(
     stop_requested: Callable[[], bool] = lambda: False,
     on_failure: Callable[[str], None] = _do_nothing,
 ) -> Iterator[Ranks]:
-    """This process's Ranks; a process group exists inside the block when the launcher started more than one process.
+    """Context that yields the Ranks of this process, with a process group when the launcher started several processes.
 
-    Inside another such block it is that block's group: processes cannot meet twice where they met once (torchrun's
-    store still holds the old addresses, and a Slurm task may find the store of the group that is just ending).
-    init_timeout_s: how long to wait for the other ranks to appear; collective_timeout_s: for them to join a collective
-    (rank 0 writes checkpoints and pictures meanwhile). stop_requested is asked until all have met. last_word is called
-    with the reason before a process that works outside of a collective is ended because another one failed.
+    A nested block uses the outer group: processes cannot connect twice at one address (torchrun's store still contains
+    the old addresses, and a Slurm task may find the store of the group that is just ending).
 
-    Errors: those of meeting.meet; PeerError instead of what torch says when another process failed first.
+    Args:
+        init_timeout_s, collective_timeout_s: how long to wait for the other ranks to connect, and for them to join a
+            collective (rank 0 writes checkpoints and pictures meanwhile).
+        stop_requested: called until all ranks have connected.
+        on_failure: called with the reason before this process, outside of a collective, ends because another failed.
+
+    Raises:
+        PeerFailedError: in place of torch's error when another process failed first; others as in `rendezvous`.
     """
     launcher = read_launcher_environment(environment)
     chosen = choose_device(device, launcher.local_rank if launcher else 0)
-    _use(chosen)
+    _set_up(chosen)
     if launcher is None:
         yield Ranks(device=chosen)
         return
@@ -131,28 +139,26 @@ def distributed(
     with FailureWatch(store, launcher.rank, launcher.world_size, on_failure) as watch:
         try:
             yield Ranks(launcher.rank, launcher.world_size, chosen)
-        except StopRequestedError:
-            # All ranks agreed on it.
+        except StopRequestedError:  # all ranks agreed to stop
             _leave_together(watch, launcher)
             raise
         except BaseException as error:
             watch.tell(error)
-            # The group is not taken down: that may wait for the others, and ending is what tells them.
-            raise
+            raise  # without destroying the group: that may wait for the others, which detect the end of this process
         _leave_together(watch, launcher)
 
 
 def _leave_together(watch: FailureWatch, launcher: LauncherEnvironment) -> None:
-    """What all ranks come to together ends with their group: of processes that kept it, one in 50 aborted at its end
-    (pytorch issue 190489)."""
+    """Destroy the process group on all ranks: of processes that kept it, one in 50 aborted at exit (pytorch
+    issue 190489)."""
     watch.leave(keeps_store=launcher.keeps_store)
     torch.distributed.destroy_process_group()
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Reseed every global generator from (seed, step, rank), so that a resumed run draws what the whole run drew.
+    """Seed all global random generators from (seed, step, rank), so that a resumed run repeats an uninterrupted one.
 
-    NumPy's and Python's too: MONAI and transforms of users may draw from them.
+    This includes NumPy's and Python's generators, which MONAI and users' transforms may use.
     """
     words = np.random.SeedSequence([seed, step, rank]).generate_state(4)
     torch.manual_seed(int(words[0]) << 32 | int(words[1]))

@@ -1,4 +1,4 @@
-"""How the processes of a job find each other, and who is missing when they do not. The same for gloo and nccl."""
+"""Rendezvous of the processes of a job: TCP store, port announcement, report of missing ranks (gloo and nccl)."""
 
 import socket
 import socketserver
@@ -9,60 +9,62 @@ from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, NoReturn
 
-from torch._C._distributed_c10d import PrefixStore, Store, TCPStore  # torch.distributed re-exports, its types do not
+from torch._C._distributed_c10d import PrefixStore, Store, TCPStore  # torch.distributed's type stubs lack them
 from torch.distributed import DistError
 
 from sam2ft.core.errors import ConfigError, StopRequestedError
 from sam2ft.distributed.launcher_environment import LauncherEnvironment
 
-_ASK_EVERY_S = 0.1
-_FAREWELL_S = 1.0
-_TRY_S = 2.0
-"""How long one port may take to answer."""
-_SERVE_S = 10.0
+_POLL_EVERY_S = 0.1
+_STOP_NOTICE_S = 1.0
+_CONNECT_TIMEOUT_S = 2.0
+"""Timeout for a connection to one port."""
+_STORE_TIMEOUT_S = 10.0
 _GREETING = "sam2ft"
 _STOP = "stop"
-_STOPPED = "stopped as asked before the processes had met"
+_STOPPED = "stopped as asked before all processes had connected"
 
 
 class RendezvousError(Exception):
-    """Not all processes of the job appeared."""
+    """Not all processes of the job connected in time."""
 
 
 def rendezvous(launcher: LauncherEnvironment, timeout_s: float, stop_requested: Callable[[], bool]) -> Store:
-    """The store at which all ranks have met; rank 0 or torchrun's agent keeps it.
+    """Connect all ranks to one store, which rank 0 or torchrun's agent runs, and return it.
 
-    Errors: MeetingError naming who is missing after `timeout_s`; StopRequestedError on every rank when one of them was
-    told to stop before all had met; ConfigError when other programs hold all ports.
+    Raises:
+        RendezvousError: with the missing ranks after `timeout_s`.
+        StopRequestedError: on every rank, when one of them was asked to stop before all had connected.
+        ConfigError: when other programs use all ports.
     """
     ends = time.monotonic() + timeout_s
-    late = f"within {timeout_s:g} s"
+    within = f"within {timeout_s:g} s"
     if launcher.rank == 0 and stop_requested():
         raise StopRequestedError(_STOPPED)
     with (
         _serve(launcher)
         if launcher.keeps_store
-        else nullcontext(_connect(launcher, ends, late, stop_requested)) as store
+        else nullcontext(_connect(launcher, ends, within, stop_requested)) as store
     ):
-        store.set_timeout(timedelta(seconds=max(timeout_s, _TRY_S)))
+        store.set_timeout(timedelta(seconds=max(timeout_s, _CONNECT_TIMEOUT_S)))
         shared = PrefixStore(launcher.identity, store)
         try:
-            _wait_for_all(shared, launcher, ends, late, stop_requested)
+            _wait_for_all(shared, launcher, ends, within, stop_requested)
         except DistError:
             if stop_requested():
                 raise StopRequestedError(_STOPPED) from None
             everyone = f"all {launcher.world_size} processes"
-            raise RendezvousError(f"rank {launcher.name_of(0)} left before {everyone} had met") from None
+            raise RendezvousError(f"rank {launcher.name_of(0)} ended before {everyone} had connected") from None
     return shared
 
 
 @contextmanager
 def _serve(launcher: LauncherEnvironment) -> Iterator[TCPStore]:
-    """Rank 0's store. Inside the block the others learn where it is.
+    """Start rank 0's store; inside the block its port is announced to the other ranks.
 
-    A port that was given is the store's own. Else the first free one of the place's says who listens, and at which port
-    the store is: a client of torch's store waits for ever for the answer of a program of another kind, and would meet
-    gladly in the store of another job.
+    A single given port is the port of the store. Otherwise the first free port of `launcher.ports` announces the job's
+    identity and the port of the store: a client of torch's store would wait for ever for a program of another kind,
+    and would connect to the store of another job.
     """
     if len(launcher.ports) == 1:
         yield _store_at(launcher, launcher.ports)
@@ -71,7 +73,7 @@ def _serve(launcher: LauncherEnvironment) -> Iterator[TCPStore]:
     with announcer:
         store = _store_at(launcher, [port for port in launcher.ports if port != announcer.server_address[1]])
         announcer.answer = f"{_GREETING} {launcher.identity} {store.port}\n".encode()
-        thread = threading.Thread(target=announcer.serve_forever, args=(_ASK_EVERY_S,), daemon=True)
+        thread = threading.Thread(target=announcer.serve_forever, args=(_POLL_EVERY_S,), daemon=True)
         thread.start()
         try:
             yield store
@@ -80,7 +82,7 @@ def _serve(launcher: LauncherEnvironment) -> Iterator[TCPStore]:
 
 
 class _PortAnnouncer(socketserver.TCPServer):
-    """Says one line to everybody who comes."""
+    """TCP server that sends one line to every client."""
 
     allow_reuse_address = True
     request_queue_size = 1024
@@ -100,15 +102,15 @@ def _announcer_at(launcher: LauncherEnvironment) -> _PortAnnouncer:
 
 
 def _store_at(launcher: LauncherEnvironment, ports: Sequence[int]) -> TCPStore:
-    """A store at the first of `ports` that is free."""
+    """Start a store on the first free port of `ports`."""
     for port in ports:
-        # Asked first: torch writes warnings.
+        # Checked first, because torch writes warnings.
         if not _port_is_free(port):
             continue
         try:
-            return TCPStore("127.0.0.1", port, None, True, timedelta(seconds=_SERVE_S), wait_for_workers=False)
+            return TCPStore("127.0.0.1", port, None, True, timedelta(seconds=_STORE_TIMEOUT_S), wait_for_workers=False)
         except DistError:
-            # Another process was faster.
+            # Another process took the port in the meantime.
             continue
     raise _no_port(launcher)
 
@@ -129,28 +131,28 @@ def _port_is_free(port: int) -> bool:
     return True
 
 
-def _connect(launcher: LauncherEnvironment, ends: float, late: str, stop_requested: Callable[[], bool]) -> TCPStore:
-    """The store of this attempt's rank 0, or of torchrun's agent."""
-    while (store := _found(launcher)) is None:
+def _connect(launcher: LauncherEnvironment, ends: float, within: str, stop_requested: Callable[[], bool]) -> TCPStore:
+    """Connect to the store of this attempt's rank 0, or of torchrun's agent."""
+    while (store := _try_ports(launcher)) is None:
         if time.monotonic() > ends:
             ports = ", ".join(map(str, launcher.ports))
-            meanwhile = " (told to stop meanwhile)" if stop_requested() else ""
+            meanwhile = " (asked to stop meanwhile)" if stop_requested() else ""
             raise RendezvousError(
                 f"rank {launcher.name_of(launcher.rank)}: rank {launcher.name_of(0)} does not answer at "
-                f"{launcher.address}, port {ports}, {late}{meanwhile}; look at its log; when it runs, the nodes "
-                "do not reach each other: set MASTER_ADDR to an address that they do"
+                f"{launcher.address}, port {ports}, {within}{meanwhile}; see its log; if it runs, the nodes "
+                "cannot reach each other: set MASTER_ADDR to an address of rank 0 that all nodes can reach"
             )
-        time.sleep(_ASK_EVERY_S)
+        time.sleep(_POLL_EVERY_S)
     return store
 
 
-def _found(launcher: LauncherEnvironment) -> TCPStore | None:
+def _try_ports(launcher: LauncherEnvironment) -> TCPStore | None:
     for number in launcher.ports:
         try:
-            with socket.create_connection((launcher.address, number), _TRY_S) as connection:
+            with socket.create_connection((launcher.address, number), _CONNECT_TIMEOUT_S) as connection:
                 port = number if len(launcher.ports) == 1 else _announced_port(connection, launcher)
             if port is not None:
-                timeout = timedelta(seconds=_SERVE_S)
+                timeout = timedelta(seconds=_STORE_TIMEOUT_S)
                 return TCPStore(launcher.address, port, None, False, timeout, wait_for_workers=False)
         except (OSError, DistError):
             continue
@@ -158,28 +160,28 @@ def _found(launcher: LauncherEnvironment) -> TCPStore | None:
 
 
 def _announced_port(connection: socket.socket, launcher: LauncherEnvironment) -> int | None:
-    """The port of the store, when it is this attempt's rank 0 who says it."""
+    """The port of the store, if the announcement is from rank 0 of this attempt; else None."""
     with connection.makefile("rb") as stream:
-        words = stream.readline(4096).decode(errors="replace").split()
-    return int(words[2]) if words[:2] == [_GREETING, launcher.identity] else None
+        fields = stream.readline(4096).decode(errors="replace").split()
+    return int(fields[2]) if fields[:2] == [_GREETING, launcher.identity] else None
 
 
 def _wait_for_all(
-    store: Store, launcher: LauncherEnvironment, ends: float, late: str, stop_requested: Callable[[], bool]
+    store: Store, launcher: LauncherEnvironment, ends: float, within: str, stop_requested: Callable[[], bool]
 ) -> None:
-    """Wait for all ranks, unless one of them was told to stop: then all stop.
+    """Wait for all ranks; when one of them was asked to stop, all stop.
 
-    First every rank says that it is here. Who has seen all of them, and was not told to stop until then, says that it
-    is ready, and from then on heeds only the others' wish to stop: so either all become ready, or somebody never will
-    be and all stop.
+    First every rank sets its `here` key. A rank that has seen all of them, and was not asked to stop until then, sets
+    its `ready` key, and from then on reacts only to stop requests of other ranks. So either all ranks become ready, or
+    one never does and all stop.
     """
     ranks = range(launcher.world_size)
     store.set(f"here/{launcher.rank}", socket.gethostname())
-    _wait(store, [f"here/{rank}" for rank in ranks], launcher, (ends, late), stop_requested)
+    _wait(store, [f"here/{rank}" for rank in ranks], launcher, (ends, within), stop_requested)
     if stop_requested():
         _stop(store, launcher)
     store.set(f"ready/{launcher.rank}", "")
-    _wait(store, [f"ready/{rank}" for rank in ranks], launcher, (ends + _TRY_S, late), lambda: False)
+    _wait(store, [f"ready/{rank}" for rank in ranks], launcher, (ends + _CONNECT_TIMEOUT_S, within), lambda: False)
 
 
 def _wait(
@@ -189,23 +191,23 @@ def _wait(
     until: tuple[float, str],
     stop_requested: Callable[[], bool],
 ) -> None:
-    """Until all `keys` (one of each rank) are there."""
-    ends, late = until
+    """Wait until all `keys` (one of each rank) are set."""
+    ends, within = until
     while not store.check(keys):
         if stop_requested() or store.check([_STOP]):
             _stop(store, launcher)
         if time.monotonic() > ends:
             missing = [launcher.name_of(rank) for rank, key in enumerate(keys) if not store.check([key])]
             raise RendezvousError(
-                f"{len(missing)} of {launcher.world_size} processes did not appear {late}: rank {', '.join(missing)}; "
-                "look at their logs"
+                f"{len(missing)} of {launcher.world_size} processes did not connect {within}: rank "
+                f"{', '.join(missing)}; see their logs"
             )
-        time.sleep(_ASK_EVERY_S)
+        time.sleep(_POLL_EVERY_S)
 
 
 def _stop(store: Store, launcher: LauncherEnvironment) -> NoReturn:
     store.set(_STOP, "")
     if launcher.keeps_store:
-        # The others ask every _ASK_EVERY_S, and the store ends with this process.
-        time.sleep(_FAREWELL_S)
+        # The others check every _POLL_EVERY_S, and the store ends with this process.
+        time.sleep(_STOP_NOTICE_S)
     raise StopRequestedError(_STOPPED)

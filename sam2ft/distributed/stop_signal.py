@@ -1,4 +1,4 @@
-"""Being told to stop: handlers that only set a flag, and the agreement of all ranks on it. No torch."""
+"""Stop signals (SIGTERM, SIGUSR2, SIGINT, preemption): handlers that set a flag, agreement of all ranks. No torch."""
 
 import os
 import signal
@@ -8,18 +8,19 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Protocol
 
-# USR2: Slurm's `--signal` warning that the time is nearly up; TERM: preemption, scancel or a plain kill; INT: Ctrl-C.
+# USR2: Slurm's `--signal` warning before the time limit; TERM: preemption, scancel or kill; INT: Ctrl-C.
 STOP_SIGNALS = (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
 
 
 ASK_EVERY_S = 1.0
+"""Interval at which the ranks exchange stop requests."""
 
 
 class StopConsensus:
-    """Ranks that ask each other whether any of them was told to stop: a collective, so all at the same batches.
+    """Agreement of all ranks whether any of them was asked to stop; a collective, so all check at the same batches.
 
-    The signal reaches ranks at different times, and a rank that stopped alone would leave the others waiting in their
-    next collective. They ask every few batches: as many as the slowest rank does in `every_s`.
+    The signal reaches the ranks at different times, and a rank that stopped alone would leave the others waiting in
+    their next collective. The interval is the number of batches that the slowest rank processes in `every_s`.
     """
 
     def __init__(
@@ -28,13 +29,13 @@ class StopConsensus:
         every_s: float = ASK_EVERY_S,
         clock: Callable[[], float] = time.perf_counter,
     ):
-        """maxima: the largest of the ranks' numbers, one by one (distributed/ranks.Ranks.maxima)."""
+        """`maxima` returns the maximum of each value over the ranks (distributed/ranks.Ranks.maxima)."""
         self._maxima, self._every_s, self._clock = maxima, every_s, clock
         self._asked_at: float | None = None
         self._every, self._left = 1, 1
 
     def says_stop(self, requested: bool) -> bool:
-        """Called by every rank before each batch; every rank gets the same answer."""
+        """Whether to stop; every rank must call it before each batch, and all get the same answer."""
         self._left -= 1
         if self._left:
             return False
@@ -48,11 +49,11 @@ class StopConsensus:
 
 
 class StopFlag:
-    """Set by a signal, read by the trainer after each step."""
+    """Flag that a signal handler sets and the trainer reads after each step."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
-        """The first signal that asked for a stop, or None."""
+        """The first stop signal received, or None."""
         self._pid = os.getpid()
 
     @property
@@ -60,8 +61,8 @@ class StopFlag:
         return self.signal is not None
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """The signal handler. A second Ctrl-C does not wait for the end of the step."""
-        # Forked loader workers inherit the handler; they must not react to a signal meant for the job.
+        """Signal handler that sets the flag; a second Ctrl-C raises KeyboardInterrupt at once."""
+        # Forked data loader workers inherit the handler but must not react to a signal for the job.
         if os.getpid() != self._pid:
             return
         if number == signal.SIGINT and self.signal == signal.SIGINT:
@@ -71,10 +72,10 @@ class StopFlag:
 
 
 def install_stop_handlers() -> StopFlag:
-    """Replace the handlers of STOP_SIGNALS by ones that set the returned flag. Main thread only.
+    """Install handlers for STOP_SIGNALS that set the returned flag. Call it in the main thread.
 
-    Call it before torch is imported: submitit ignores SIGTERM until other handlers are installed, and importing torch
-    takes seconds.
+    Call it before torch is imported: submitit ignores SIGTERM until other handlers are installed, and the import of
+    torch takes seconds.
     """
     flag = StopFlag()
     for number in STOP_SIGNALS:
@@ -83,7 +84,7 @@ def install_stop_handlers() -> StopFlag:
 
 
 class StopRequest(Protocol):
-    """Anything that says whether this process was told to stop (distributed/stop_signal.StopFlag)."""
+    """Protocol of an object that reports whether this process was asked to stop, such as StopFlag."""
 
     @property
     def requested(self) -> bool: ...
@@ -91,6 +92,6 @@ class StopRequest(Protocol):
 
 @dataclass
 class NeverStop:
-    """Nobody asks for a stop."""
+    """A StopRequest that never requests a stop."""
 
     requested: bool = False

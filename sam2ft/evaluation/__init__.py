@@ -1,3 +1,3 @@
-"""Evaluation of a checkpoint or of masks made elsewhere: prompt protocols, prediction, and everything an evaluation
-writes. Metrics are in metrics/, cohort statistics in statistics/, tables of several runs in report/.
+"""Evaluation of a checkpoint or of masks made elsewhere (by another program): prompt protocols, prediction, and all
+outputs of an evaluation. Metrics are in metrics/, cohort statistics in statistics/, tables of several runs in report/.
 """

@@ -1,4 +1,4 @@
-"""Evaluate any checkpoint: one of a run here (its own settings are the default), or one made elsewhere."""
+"""Evaluation of any checkpoint: best.pt of a run (with the settings of the run as defaults) or a foreign checkpoint."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,46 +23,51 @@ from sam2ft.runs.layout import RUNS, EvalLayout, RunLayout, foreign_evaluation
 from sam2ft.runs.stores import file_digests, max_train_subjects
 
 FOREIGN_HEX = 12
-# Weights say which model they are of, not at which size they were used; official ones are of 1024 px.
+# Weights show the model but not the image size they were used with; official weights use 1024 px.
 IMAGE_SIZES = {NANO: 256}
 OFFICIAL_IMAGE_SIZE = 1024
 
 
 @dataclass(frozen=True)
 class CheckpointRequest:
-    """What launch/eval.py --ckpt was asked."""
+    """The request of launch/eval.py --ckpt."""
 
     checkpoint: Path
     data: tuple[Path, ...] = ()
-    """Stores; empty: those of the run that the checkpoint belongs to."""
+    """Stores; empty: the stores of the run that the checkpoint belongs to."""
     model: str | None = None
-    """module.sam2_model_cfg, where the weights do not say it."""
+    """module.sam2_model_cfg, if it cannot be derived from the weights."""
     overrides: tuple[str, ...] = ()
-    """`key=value` texts of --set (and of the options that stand for one)."""
+    """`key=value` texts of --set (and of options that are short forms of it)."""
     out: Path | None = None
 
 
 def evaluate_checkpoint(request: CheckpointRequest, stop: StopRequest | None = None) -> EvalOutcome:
-    """Evaluate `request.checkpoint` into its run's folder, or as a foreign one into runs/_foreign/ (or `out`).
+    """Evaluate `request.checkpoint` into the folder of its run, or into runs/_foreign/ (or `out`) if it has no run.
 
-    Errors: those of `job_of`; CheckpointError for weights that do not fit, with the keys; UserError while a job is at
-    work on the run.
+    The errors of `job_of` are raised, too.
+
+    Raises:
+        CheckpointError: the weights do not fit; the message names the keys.
+        UserError: a job is working on the run.
     """
     return evaluate_job(job_of(request), stop)
 
 
 def job_of(request: CheckpointRequest, like: Experiment | None = None) -> EvaluationJob:
-    """What the request comes to; with `like`, on its data and evaluated as it says.
+    """Return the evaluation job of a request; with `like`, on the data and with the evaluation settings of `like`.
 
-    Errors: CheckpointError for a file that is no checkpoint or of a model that cannot be told; ProblemsError for
-    settings; UserError for a foreign checkpoint without data.
+    Raises:
+        CheckpointError: the file does not exist, is not a checkpoint, or its model cannot be determined.
+        ProblemsError: settings are invalid.
+        UserError: a foreign checkpoint without data.
     """
     if not request.checkpoint.is_file():
         raise CheckpointError(f"{request.checkpoint}: no such file")
     layout = run_of(request.checkpoint)
     experiment = _experiment(request, layout, like)
     refuse_unsupported(experiment.eval)
-    # Where the experiment trained, max_subject_set was about training.
+    # For the checkpoint of a run, max_subject_set limited only the training.
     records = evaluated_records(experiment, max_train_subjects(experiment) if layout is None else None)
     files, model = file_digests(experiment), _other_model(experiment, layout)
     identity = eval_id(experiment, records_digest(records), files, model=model)
@@ -72,13 +77,13 @@ def job_of(request: CheckpointRequest, like: Experiment | None = None) -> Evalua
         digest = sha256_file(request.checkpoint)[:FOREIGN_HEX]
         run, folder = f"foreign-{digest}", foreign_evaluation(digest, identity, RUNS)
     evaluation = EvalLayout(request.out) if request.out else folder
-    # What lies outside of a run has no other writer than the person who starts this.
+    # A folder outside of a run has no other writer than this process.
     guard = fence_of(layout if request.out is None else None)
     return EvaluationJob(experiment, evaluation, run, identity, request.checkpoint, records, guard=guard)
 
 
 def _other_model(experiment: Experiment, layout: RunLayout | None) -> dict[str, Any] | None:
-    """What a run_id says of an evaluation of its own weights: the model that they are put into. None: as trained."""
+    """Model and image size, if they differ from those of the training (then part of the eval_id); None: as trained."""
     module = experiment.module
     model = {"sam2_model_cfg": module.sam2_model_cfg, "image_size": module.image_size}
     trained = {} if layout is None else load_tree(layout.config).value["module"]
@@ -86,17 +91,17 @@ def _other_model(experiment: Experiment, layout: RunLayout | None) -> dict[str, 
 
 
 def run_of(checkpoint: Path) -> RunLayout | None:
-    """The run that a checkpoint lies in, or None."""
+    """Return the run whose best.pt this checkpoint is, or None."""
     layout = RunLayout(checkpoint.resolve().parent.parent)
     return layout if layout.config.is_file() and layout.best == checkpoint.resolve() else None
 
 
 def _experiment(request: CheckpointRequest, layout: RunLayout | None, like: Experiment | None) -> Experiment:
-    """The settings of the run, or the defaults for a foreign checkpoint, with what was asked for on top."""
+    """The settings of the run, or the defaults for a foreign checkpoint, with the requested changes."""
     if layout is not None:
         tree = load_tree(layout.config)
     elif not request.data and like is None:
-        raise UserError(f"{request.checkpoint}: belongs to no run here; name the store with --data")
+        raise UserError(f"{request.checkpoint}: belongs to no run in this folder; name the store with --data")
     else:
         tree = Tree(request.checkpoint, _foreign_settings(request), {})
     changes: list[tuple[str, Any]] = []
@@ -121,11 +126,11 @@ def _foreign_settings(request: CheckpointRequest) -> dict[str, Any]:
 
 
 def _model_of(checkpoint: Path) -> str:
-    """The stock name of the model that the weights are of. Errors: CheckpointError naming --model."""
+    """The stock name of the model of these weights; CheckpointError when the keys do not show it."""
     described = describe_weights(read_weights(checkpoint))
     names = {official.config.rsplit("/", 1)[1].removesuffix(".yaml"): official.config for official in OFFICIAL.values()}
     if described == NANO:
         return described
     if described is None or described not in names:
-        raise CheckpointError(f"{checkpoint}: its keys do not say which SAM 2 it is; name it with --model")
+        raise CheckpointError(f"{checkpoint}: its keys do not show which SAM 2 model it is; name it with --model")
     return names[described]

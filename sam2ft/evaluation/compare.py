@@ -1,4 +1,4 @@
-"""Several checkpoints evaluated in one pass over the data with one protocol, and compared with the first of them."""
+"""Comparison of checkpoints: several are evaluated in one pass over the data and compared with the first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from sam2ft.runs.layout import RUNS, EvalLayout, compared
 
 @dataclass(frozen=True)
 class Compared:
-    """What a comparison wrote."""
+    """Output of a comparison: the table and its rows."""
 
     table: Path
     rows: Sequence[Row]
@@ -28,11 +28,17 @@ class Compared:
 def compare_checkpoints(
     checkpoints: Sequence[str], request: CheckpointRequest, stop: StopRequest | None = None
 ) -> Compared:
-    """Evaluate `checkpoints` (`FILE`, or `FILE,key=value,...` with settings of its own) as `request` says.
+    """Evaluate several checkpoints as requested and compare them with the first.
 
-    Data, protocol and metrics are those of the first one for all. Each is evaluated into its own folder, exactly as
-    alone; all models are in memory together. Errors: UserError for fewer than two, one that is given twice, and
-    checkpoints that would be evaluated in different ways or on different volumes.
+    Data, protocol and metrics of the first checkpoint are used for all. Each is evaluated into its own folder, exactly
+    as without a comparison; all models are in memory at the same time.
+
+    Args:
+        checkpoints: `FILE`, or `FILE,key=value,...` with its own settings.
+
+    Raises:
+        UserError: fewer than two checkpoints, one is given twice, or they would be evaluated in different ways or on
+            different volumes.
     """
     jobs: list[EvaluationJob] = []
     for text in checkpoints:
@@ -54,7 +60,7 @@ def compare_checkpoints(
 
 
 def _parsed(text: str) -> tuple[Path, list[str]]:
-    """The file and its own settings; a name with a comma is a file when there is one."""
+    """The file and its own settings; a text with a comma is a file name if that file exists."""
     if Path(text).exists():
         return Path(text), []
     name, *own = text.split(",")
@@ -75,5 +81,5 @@ def _refuse_unlike(checkpoints: Sequence[str], jobs: Sequence[EvaluationJob]) ->
         if [(one.key, one.digest) for one in job.records] != [(one.key, one.digest) for one in jobs[0].records]:
             raise UserError(
                 f"{job.checkpoint}: is evaluated on {len(job.records)} volumes, {jobs[0].checkpoint} on "
-                f"{len(jobs[0].records)} (others); a comparison needs the same"
+                f"{len(jobs[0].records)} other volumes; a comparison needs the same volumes"
             )

@@ -1,4 +1,7 @@
-"""Several checkpoints on the same subjects: their means, and what each differs from the first by. No torch."""
+"""Table of a comparison of checkpoints (compare.csv): means, and paired differences from the first. No torch.
+
+Intervals are bootstrap intervals; p-values are of Wilcoxon's signed-rank test, corrected after Holm.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +14,7 @@ from sam2ft.statistics.paired import holm, paired
 
 COMPARE = Table(
     "compare",
-    (integer_column("checkpoint", "its place on the command line; 1 is what the others are compared with"),
+    (integer_column("checkpoint", "its position on the command line; the others are compared with number 1"),
      *GLOBAL_KEY, *LABEL, MEASURE),
     (
         text_column("file", "the checkpoint"),
@@ -38,7 +41,7 @@ class Evaluated:
 
 
 def checkpoint_rows(evaluated: Sequence[Evaluated]) -> list[Row]:
-    """The rows of compare.csv, checkpoint by checkpoint, each in the order of its global.csv."""
+    """Return the rows of compare.csv, by checkpoint, then in the order of its global.csv."""
     values = [{_key(one.key): one for one in subject_values(each.volume_rows)} for each in evaluated]
     rows: list[dict[str, Value]] = []
     for number_, each in enumerate(evaluated, start=1):
@@ -84,7 +87,7 @@ def _number(value: Value) -> float:
 
 
 def comparison_lines(rows: Sequence[Row], measure: str = "dice") -> list[str]:
-    """The comparison of one measure as lines of text: which checkpoint is which, then a line per label."""
+    """Return the comparison of one measure as lines of text: numbered list of checkpoints, then a line per label."""
     files = dict.fromkeys(
         (int(row["checkpoint"] or 0), str(row["file"]), f"{row['run']}, eval {row['eval']}") for row in rows
     )

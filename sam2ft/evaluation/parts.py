@@ -1,4 +1,4 @@
-"""An evaluation on disk while it is made: one part per finished volume, merged into tables at the end."""
+"""Parts of an unfinished evaluation: one per finished volume, with digests; merged into the tables at the end."""
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ from sam2ft.runs.layout import EvalLayout
 PART_TABLES = ("slice", "instance", "volume", "biomarker_slice", "biomarker_volume")
 
 Tables = Mapping[str, Iterable[Row]]
-"""Those of which an evaluation may have millions of rows are read from the parts each time (RowFiles)."""
+"""Rows by table name. Tables that may have millions of rows are read from the parts at each iteration (RowFiles)."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class EvaluationParts:
     eval_id: str
     checkpoint_sha256: str
     with_noise: bool = False
-    """Whether there is a prompt-noise study."""
+    """Whether the evaluation has a prompt-noise study."""
 
     @property
     def tables(self) -> tuple[str, ...]:
         return (*PART_TABLES, NOISE) if self.with_noise else PART_TABLES
 
     def write(self, record: VolumeRecord, result: VolumeResult, stamp: Mapping[str, Value]) -> None:
-        """Rows and predicted label map of one volume; the part counts once its json is there."""
+        """Write rows and predicted label map of one volume; the part is valid once its JSON file exists."""
         prediction = self.evaluation.prediction(record.key)
         write_nifti(prediction, result.label_map_zyx.astype(np.uint16), record.geometry)
         digests = {}
@@ -50,7 +50,7 @@ class EvaluationParts:
         write_json(self.evaluation.part_done(record.key), content)
 
     def is_done(self, record: VolumeRecord) -> bool:
-        """Whether this volume was evaluated with these weights and is as it was then."""
+        """Whether this volume was evaluated with these weights, and volume and part are unchanged since."""
         path = self.evaluation.part_done(record.key)
         if not path.is_file():
             return False
@@ -62,7 +62,7 @@ class EvaluationParts:
         return all(path.is_file() and sha256_file(path) == digest for path, digest in files.items())
 
     def remove(self) -> None:
-        """Once their rows are in the tables."""
+        """Remove all parts, after their rows were merged into the tables."""
         shutil.rmtree(self.evaluation.parts, ignore_errors=True)
 
     def _identity(self, record: VolumeRecord) -> dict[str, Value]:
@@ -75,7 +75,11 @@ class EvaluationParts:
 
 
 def merge(parts: EvaluationParts, records: Sequence[VolumeRecord]) -> Tables:
-    """All rows of `records`, which are sorted by key. Errors: DataError naming the volumes that have no valid part."""
+    """Return all rows of `records`, which must be sorted by key.
+
+    Raises:
+        DataError: volumes have no valid part; the message names them.
+    """
     if lacking := [str(record.key) for record in records if not parts.is_done(record)]:
         raise DataError(
             f"{parts.evaluation.folder}: {len(lacking)} volumes are not evaluated: {', '.join(lacking[:5])}"
@@ -89,7 +93,11 @@ def merge(parts: EvaluationParts, records: Sequence[VolumeRecord]) -> Tables:
 def expect_complete(
     tables: Tables, records: Sequence[VolumeRecord], stores: Mapping[str, Store], *, include_empty: bool
 ) -> None:
-    """Errors: DataError unless every evaluated slice and label has exactly one row, and no other slice has any."""
+    """Check that every evaluated slice and label has exactly one row, and that no other slice has a row.
+
+    Raises:
+        DataError: rows are missing or not expected.
+    """
     of_volume = {
         (record.key.dataset, record.key.subject, record.key.volume): (stores[record.key.dataset], record)
         for record in records

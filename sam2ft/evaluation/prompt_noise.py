@@ -1,6 +1,6 @@
-"""A prompt-noise study: the rows of every volume for every shift and seed of the box jitter. No torch.
+"""Prompt-noise study: the rows of every volume for every shift and seed of the box jitter. No torch.
 
-Each slice is encoded once for the whole study (see predicting); the rows are those of volume.csv for each pass.
+Each slice is encoded once for the whole study (see prediction/predictor); each pass has the rows of volume.csv.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from sam2ft.metrics.measurement import Metric, is_biomarker
 from sam2ft.metrics.scoring import PromptedMask, ScoredRows
 
 NOISE = "prompt_noise"
-"""Name of its table."""
+"""Name of the table of the study."""
 
 LabelMap = npt.NDArray[np.integer[Any]]
 RowsOf = Callable[[LabelMap, Sequence[PromptedMask], Sequence[Metric]], ScoredRows]
@@ -29,10 +29,14 @@ def noise_rows(
     label_maps_pzyx: Sequence[LabelMap],
     rows_of: RowsOf,
 ) -> list[Row]:
-    """Rows of the study of one volume: those of volume.csv with shift, seed (empty without a shift) and protocol.
+    """Return the rows of the study for one volume: rows of volume.csv with shift, seed and protocol.
 
-    `own_rows`: the evaluation's own, which the study may ask for too. `label_maps_pzyx`: one per `passes_of(section)`.
-    Biomarkers are left out: they are no columns of volume.csv.
+    The seed is empty without a shift. Biomarkers are left out, because they are not columns of volume.csv.
+
+    Args:
+        own_rows: rows of the evaluation itself; the study may contain the same jitter.
+        label_maps_pzyx: predicted label maps, one per `passes_of(section)`.
+        rows_of: computes the rows of a label map.
     """
     study = section.prompt_noise
     assert study is not None

@@ -1,6 +1,7 @@
-"""How an evaluation prompts the model: from a reference slice to prompts, and what tables call it. No torch at import.
+"""Prompt protocols of an evaluation (box, points, mask, ...): prompts from a reference slice, and protocol names.
 
-Everything is in the ORIGINAL frame until `model_frame_prompts`. docs/evaluation.md has the table of protocols.
+Everything is in the ORIGINAL frame until `model_frame_prompts`. docs/evaluation.md has the table of protocols. No torch
+at import.
 """
 
 from collections.abc import Collection, Sequence
@@ -25,29 +26,29 @@ from sam2ft.core.prompts import (
 from sam2ft.data.samples.detections import DetectedBox, around_labels, assigned
 from sam2ft.data.samples.instances import Instance, draw, instances_of, interior_pixels, label_boxes
 
-# Jitter is the same for every run, whatever its training seed: runs stay comparable. A noise study varies it.
+# Jitter is independent of the training seed, so that runs stay comparable. A noise study varies it.
 JITTER_SEED = 0
 
 
 class Jitter(NamedTuple):
-    """How boxes are moved in one pass over a slice's prompts."""
+    """Random shift of boxes in one pass over the prompts of a slice."""
 
     shift_px: int = 0
     seed: int = JITTER_SEED
 
 
 class Target(NamedTuple):
-    """What one prompt is for."""
+    """One target of a prompt."""
 
     instance: Instance
-    """Its mask is the reference, empty for a detector's box that found nothing."""
+    """Its mask is the reference; empty for a detected box without a reference instance."""
     box: Box | None
-    """What is given; None where nothing is: a detector missed it."""
+    """Box of the prompt; None when a detector missed the instance, which is then not prompted."""
 
 
 @dataclass(frozen=True)
 class EvaluationChoice:
-    """The same section as plain values, for code and tests without an experiment."""
+    """The evaluation section as plain values, for code and tests without an experiment."""
 
     instances: InstanceMode = "per_instance"
     protocol: str = "box"
@@ -63,9 +64,10 @@ class EvaluationChoice:
 
 
 def protocol_name(section: EvaluationSection, jitter: Jitter | None = None) -> str:
-    """How rows name the protocol: box, box_jitter(px=5,seed=0), points(k=3), propagate(seed=largest), +nonempty, ...
+    """Return the protocol name in rows: box, box_jitter(px=5,seed=0), points(k=3), propagate(seed=largest), +nonempty.
 
-    `jitter`: that of a pass of a noise study; without it the evaluation's own.
+    Args:
+        jitter: jitter of a pass of a noise study; None: jitter of the evaluation itself.
     """
     moved = Jitter(section.bbox_shift) if jitter is None else jitter
     parameters = []
@@ -83,7 +85,10 @@ def protocol_name(section: EvaluationSection, jitter: Jitter | None = None) -> s
 
 
 def passes_of(section: EvaluationSection) -> tuple[Jitter, ...]:
-    """The evaluation's own jitter, then those of the noise study, each once; without a shift nothing is drawn."""
+    """Return the jitter of the evaluation, then those of the noise study, without duplicates.
+
+    Without a shift nothing is random, so all seeds are one pass.
+    """
     own = Jitter(section.bbox_shift)
     study = section.prompt_noise
     asked = () if study is None else tuple(Jitter(px, seed) for px in study.shifts for seed in study.seeds)
@@ -91,7 +96,7 @@ def passes_of(section: EvaluationSection) -> tuple[Jitter, ...]:
 
 
 def prompted_instances(mode: InstanceMode, mask_yx: npt.NDArray[Any], label_ids: Collection[int]) -> list[Instance]:
-    """What is prompted in one slice: every connected component, or all of a label at once."""
+    """Return the prompted instances of one slice: every connected component, or each label as a whole."""
     return instances_of(mask_yx, label_ids) if mode == "per_instance" else label_boxes(mask_yx, label_ids)
 
 
@@ -101,7 +106,7 @@ def targets_of(
     label_ids: Collection[int],
     detections: Sequence[DetectedBox] = (),
 ) -> list[Target]:
-    """What is prompted in one slice, by label, then number. `detections`: its boxes of protocol boxes_file."""
+    """Return the targets of one slice, by label, then number. `detections`: its boxes in protocol boxes_file."""
     instances = prompted_instances(section.instances, mask_yx, label_ids)
     if section.protocol != "boxes_file":
         return [Target(instance, instance.box) for instance in instances]
@@ -111,7 +116,7 @@ def targets_of(
 
 
 def prompt_box(instance: Instance, key: SliceKey, jitter: Jitter, direction: Direction = "outward") -> Box:
-    """The instance's box, each side moved by the jitter, which is keyed by (seed, slice, instance)."""
+    """Return the box of the instance, each side shifted by the jitter, which depends on (seed, slice, instance)."""
     if jitter.shift_px == 0:
         return instance.box
     rng = draw("box", jitter.seed, 0, key, instance.label, instance.instance)
@@ -126,7 +131,7 @@ def model_frame_prompts(
     shape_yx: tuple[int, int],
     image_size: int,
 ) -> Prompts:
-    """Prompts (numpy) for the instances of one slice of `shape_yx`, in the MODEL frame."""
+    """Return prompts (numpy, MODEL frame) for the instances of one slice of `shape_yx`; `boxes`: ORIGINAL frame."""
     height, width = shape_yx
     slice_of_n = np.zeros(len(instances), dtype=np.int64)
     if section.protocol in ("box", "boxes_file"):
@@ -150,7 +155,7 @@ def model_frame_prompts(
 
 
 def _mask_logits(mask_yx: Mask, side: int) -> npt.NDArray[np.float32]:
-    # Here, not above: this module is read on login nodes, and resizing a mask takes torch.
+    # Imported here: this module is imported on login nodes, and resizing a mask needs torch.
     from sam2ft.data.samples.dataset import mask_logits
 
     return mask_logits(mask_yx, side)

@@ -1,4 +1,4 @@
-"""One evaluation: whole subjects over ranks, finished volumes kept, parts merged by their keys, `_SUCCESS` last."""
+"""Run of an evaluation: subjects distributed over ranks, finished volumes kept, parts merged, `_SUCCESS` last."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from sam2ft.runs.trackers import show_results
 
 @dataclass(frozen=True)
 class EvalOutcome:
-    """What an evaluation wrote."""
+    """Output of an evaluation: its folder and the rows of global.csv."""
 
     folder: Path
     global_rows: Sequence[Row]
@@ -36,7 +36,13 @@ class EvalOutcome:
 def evaluate(
     experiment: Experiment, layout: RunLayout, attempt: Attempt, *, checkpoint: Path, eval_id: str, stop: StopRequest
 ) -> EvalOutcome:
-    """Evaluate a run of ours into its own folder; the job calls this."""
+    """Evaluate a run into its own folder; called by the job.
+
+    The errors of `evaluate_jobs` are raised, too.
+
+    Raises:
+        DataError: the volumes are not those of `eval_id`.
+    """
 
     def guard(is_main: bool) -> None:
         check = check_claim if is_main else check_job
@@ -55,20 +61,22 @@ def evaluate(
 
 
 def evaluate_job(job: EvaluationJob, stop: StopRequest | None = None) -> EvalOutcome:
-    """`evaluate_jobs` for one."""
+    """Run `evaluate_jobs` for one job."""
     (outcome,) = evaluate_jobs([job], stop)
     return outcome
 
 
 def evaluate_jobs(jobs: Sequence[EvaluationJob], stop: StopRequest | None = None) -> list[EvalOutcome]:
-    """Evaluate each of `jobs`, all of the same volumes, in one pass over them; each as if it were alone.
+    """Evaluate all `jobs` in one pass over their common volumes; the results are those of separate evaluations.
 
-    Nothing is done for a job whose `_SUCCESS` says that exactly these weights were evaluated already. Errors:
-    StopRequestedError between two volumes, finished ones are kept; DataError when the merged rows are not every
-    expected slice and label exactly once.
+    A job is skipped if its `_SUCCESS` shows that exactly these weights were already evaluated.
+
+    Raises:
+        StopRequestedError: stopped between two volumes; finished volumes are kept.
+        DataError: the merged rows do not contain every expected slice and label exactly once.
     """
     with distributed() as ranks:
-        # Until here the main rank may still be writing the weights that the training before this ended with.
+        # Up to this barrier the main rank may still be writing the final weights of the preceding training.
         ranks.barrier()
         for job in jobs:
             if job.experiment.eval.dicom_seg:
@@ -79,7 +87,7 @@ def evaluate_jobs(jobs: Sequence[EvaluationJob], stop: StopRequest | None = None
                 _begin(work.job)
             ranks.barrier()
             done = evaluate_together(works, stop or NeverStop(), ranks)
-            # Every rank comes here, whether it was told to stop or not: so all of them stop, or none.
+            # Every rank reaches this line, whether it was asked to stop or not; so either all ranks stop or none.
             done, asked = (int(number) for number in ranks.total([done, sum(len(work.missing) for work in works)]))
             if done < asked:
                 raise StopRequestedError(f"stopped as asked after {done} of {asked} volumes; they are kept")
@@ -96,14 +104,14 @@ def evaluate_jobs(jobs: Sequence[EvaluationJob], stop: StopRequest | None = None
 
 
 def _work(job: EvaluationJob, ranks: Ranks) -> RankWork | None:
-    """What this rank has to do for a job; None for a job that is done."""
+    """The work of this rank for a job; None for a finished job."""
     checkpoint_sha256 = sha256_file(job.checkpoint)
     if is_current(job, checkpoint_sha256):
         return None
     with_noise = job.experiment.eval.prompt_noise is not None
     parts = EvaluationParts(job.evaluation, job.eval_id, checkpoint_sha256, with_noise)
     missing = [one for one in _of_rank(job.records, ranks) if not parts.is_done(one)]
-    # Before anything is written: weights that do not fit leave an earlier evaluation as it was.
+    # The model is built before anything is written, so unfitting weights do not change an earlier evaluation.
     return RankWork(job, parts, missing, make_tester(job, ranks) if missing else None)
 
 
@@ -129,9 +137,9 @@ def _segment(job: EvaluationJob, ranks: Ranks) -> None:
 
 
 def is_current(job: EvaluationJob, checkpoint_sha256: str) -> bool:
-    """Whether `_SUCCESS` says that this was evaluated with these weights, and the tables are those that it names.
+    """Whether `_SUCCESS` belongs to this evaluation with these weights, and the tables match its digests.
 
-    A folder given with --out may hold another evaluation, or the scoring of masks made elsewhere.
+    A folder given with --out may contain another evaluation, or the scoring of masks made elsewhere.
     """
     evaluation = job.evaluation
     if not evaluation.success.is_file():
@@ -144,25 +152,25 @@ def is_current(job: EvaluationJob, checkpoint_sha256: str) -> bool:
 
 
 def read_global(evaluation: EvalLayout) -> list[dict[str, str | int | float | None]]:
-    """Rows of an evaluation's global.csv."""
+    """Return the rows of global.csv of an evaluation."""
     return read_csv(evaluation.table("global"), TABLES["global"])
 
 
 def evaluated_records(experiment: Experiment, max_subjects: int | None = None) -> tuple[VolumeRecord, ...]:
-    """Volumes of the evaluated split, sorted by key; of at most `max_subjects` subjects of each store."""
+    """Return the volumes of the evaluated split, sorted by key; of at most `max_subjects` subjects per store."""
     records = split_records(open_stores(experiment), experiment.eval.split, max_subjects)
     return tuple(sorted(records, key=lambda record: record.key))
 
 
 def _of_rank(records: Sequence[VolumeRecord], ranks: Ranks) -> list[VolumeRecord]:
-    """Whole subjects, dealt out in turn."""
+    """The volumes of this rank: whole subjects, distributed over the ranks in turn."""
     subjects = sorted({(record.key.dataset, record.key.subject) for record in records})
     mine = set(subjects[ranks.rank :: ranks.world_size])
     return [record for record in records if (record.key.dataset, record.key.subject) in mine]
 
 
 def _finish(job: EvaluationJob, parts: EvaluationParts) -> None:
-    """Merge the parts, check them, write tables and pictures, and say that all went well."""
+    """Merge the parts, check them, write tables and pictures, then `_SUCCESS`."""
     experiment = job.experiment
     stores = store_of(open_stores(experiment))
     tables = merge(parts, job.records)

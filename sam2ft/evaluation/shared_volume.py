@@ -1,4 +1,4 @@
-"""A volume that several models look at in one pass: each slice is read and resized once."""
+"""Cache of resized slices of a volume that several models evaluate in one pass."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,11 +9,11 @@ from sam2ft.evaluation.prediction.tester import VolumeSource
 from sam2ft.metrics.scoring import Scene
 
 MOST_BYTES = 2 * 2**30
-"""Resized slices held at once, of one volume: 512 of 1024 px. What lies beyond is made again for every model."""
+"""Maximum bytes of cached slices of one volume: 512 slices of 1024 px. Further slices are resized for every model."""
 
 
 class SharedVolume:
-    """The volume given; its slices are held until it is forgotten."""
+    """A VolumeSource that caches its slices as long as it exists."""
 
     def __init__(self, volume: VolumeSource, most_bytes: int = MOST_BYTES):
         self._volume = volume
@@ -33,7 +33,7 @@ class SharedVolume:
         return self._volume.reference_zyx
 
     def views(self, image_size: int, slices: Sequence[int], prefetch: int) -> Iterator[SliceView]:
-        """The slices asked for, in that order, at each size made once."""
+        """Return the requested slices in this order; each is made once per image size."""
         return ahead((self._view(image_size, index) for index in slices), prefetch)
 
     def _view(self, image_size: int, index: int) -> SliceView:

@@ -1,4 +1,4 @@
-"""What an evaluation came to, as lines of text for a terminal. No torch."""
+"""Text summary of an evaluation for a terminal: means of measures and biomarkers. No torch."""
 
 import math
 from collections.abc import Sequence
@@ -8,8 +8,10 @@ from sam2ft.core.tables.rows import Row
 
 
 def lines_of(global_rows: Sequence[Row]) -> list[str]:
-    """Mean of each measure per label (and dataset, when there are several) as lines of text: a table for a terminal,
-    with labels or measures downward, whichever is narrower."""
+    """Return a text table: mean of each measure per label (and dataset, when there are several).
+
+    Labels or measures are the rows, whichever makes the table narrower.
+    """
     several = len({row["dataset"] for row in global_rows}) > 1
     means: dict[str, dict[str, Any]] = {}
     for row in global_rows:
@@ -24,7 +26,7 @@ def lines_of(global_rows: Sequence[Row]) -> list[str]:
 
 
 def biomarker_lines(biomarker_rows: Sequence[Row]) -> list[str]:
-    """Means of reference and prediction over subjects, a line per row of biomarker_global.csv that has any subject."""
+    """Return a text table: means of reference and prediction over subjects, per row of biomarker_global.csv (n > 0)."""
     cells = [["tissue", "biomarker", "definition", "unit", "reference", "prediction", "difference", "n"]]
     for row in (row for row in biomarker_rows if row["n"]):
         names = (str(row[name]) for name in ("tissue", "biomarker", "definition", "unit"))

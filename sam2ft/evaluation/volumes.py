@@ -1,4 +1,4 @@
-"""One pass over the data: a volume is read once, and every model that is evaluated looks at it."""
+"""Evaluation of volumes: one pass over the data, in which each volume is read once for all evaluated models."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,36 +25,36 @@ from sam2ft.runs.layout import EvalLayout
 from sam2ft.runs.stores import metadata_source, open_stores, store_of
 
 
-def _free(is_main: bool) -> None:
-    """Nobody else writes here."""
+def _no_guard(is_main: bool) -> None:
+    """Default guard: no other process writes to this folder."""
 
 
-def _untold(rows: Sequence[Row]) -> None:
-    """The tables are enough."""
+def _no_listener(rows: Sequence[Row]) -> None:
+    """Default of `tell`: do nothing."""
 
 
 @dataclass(frozen=True)
 class EvaluationJob:
-    """What is evaluated, and where it goes."""
+    """One evaluation: checkpoint, volumes, settings and output folder."""
 
     experiment: Experiment
     evaluation: EvalLayout
     run: str
-    """The rows' column `run`."""
+    """Value of the column `run` in all rows."""
     eval_id: str
     checkpoint: Path
-    """best.pt of a run, or initial weights, or foreign ones."""
+    """best.pt of a run, initial weights, or a foreign checkpoint."""
     records: Sequence[VolumeRecord]
     """The volumes that are evaluated, sorted by key."""
-    tell: Callable[[Sequence[Row]], None] = _untold
-    """Called on the main rank with the rows of global.csv once all is written."""
-    guard: Callable[[bool], None] = _free
-    """Called before every write (whether by the main rank): raises when a newer attempt holds the run."""
+    tell: Callable[[Sequence[Row]], None] = _no_listener
+    """Called on the main rank with the rows of global.csv after everything is written."""
+    guard: Callable[[bool], None] = _no_guard
+    """Called before every write, with whether this is the main rank; raises when a newer attempt holds the run."""
 
 
 @dataclass(frozen=True)
 class RankWork:
-    """What one rank still has to do for a job."""
+    """Remaining work of one rank for a job."""
 
     job: EvaluationJob
     parts: EvaluationParts
@@ -64,8 +64,12 @@ class RankWork:
 
 
 def make_tester(job: EvaluationJob, ranks: Ranks) -> Tester:
-    """The model with the job's weights, and what it is asked. Errors: CheckpointError when they do not fit; DataError
-    for a file of boxes that cannot be read."""
+    """Return the Tester: the model with the weights and the evaluation settings of the job.
+
+    Raises:
+        CheckpointError: the weights do not fit the model.
+        DataError: the file of boxes cannot be read.
+    """
     experiment, module = job.experiment, job.experiment.module
     boxes_file = experiment.eval.boxes_file
     model = build_segmenter(
@@ -82,10 +86,12 @@ def make_tester(job: EvaluationJob, ranks: Ranks) -> Tester:
 
 
 def evaluate_together(works: Sequence[RankWork], stop: StopRequest, ranks: Ranks) -> int:
-    """Evaluate the missing volumes of every work, one by one; each is kept as a part when it is finished. Returns how
-    many were, of all works.
+    """Evaluate the missing volumes of all `works`, one by one; each finished volume is stored as a part.
 
-    After a stop request, of this rank or of another, those that were begun are finished.
+    After a stop request on this or another rank, volumes that have started are finished.
+
+    Returns:
+        number of evaluated volumes, summed over `works`.
     """
     done, asked = 0, sum(len(work.missing) for work in works)
     for record, results in _results(works, stop):
@@ -102,13 +108,13 @@ def evaluate_together(works: Sequence[RankWork], stop: StopRequest, ranks: Ranks
 def _results(
     works: Sequence[RankWork], stop: StopRequest
 ) -> Iterator[tuple[VolumeRecord, list[tuple[RankWork, VolumeResult]]]]:
-    """Each volume with what the models found that lack it; a model takes a volume as soon as it is read."""
+    """Each volume with the results of the models that lack it; a model receives a volume as soon as it is read."""
     lacking: dict[VolumeKey, tuple[VolumeRecord, tuple[int, ...]]] = {}
     for number, work in enumerate(works):
         for record in work.missing:
             lacking[record.key] = (record, (*lacking.get(record.key, (record, ()))[1], number))
     jobs, begun = [work.job for work in works], False
-    # After an interruption some models may have volumes that others lack.
+    # After an interruption some models may have results of volumes that other models lack.
     for numbers, entries in groupby((lacking[key] for key in sorted(lacking)), key=lambda entry: entry[1]):
         records = [record for record, _ in entries]
         chosen = [(works[number], tester) for number in numbers if (tester := works[number].tester) is not None]
@@ -125,7 +131,7 @@ def _results(
 def _until_stopped(
     jobs: Sequence[EvaluationJob], records: Sequence[VolumeRecord], stop: StopRequest, *, begun: bool
 ) -> Iterator[StoreVolume]:
-    """The volumes of `records`; after the first one of the pass only as long as no rank was told to stop."""
+    """The volumes of `records`; after the first one of the pass, only until a rank is asked to stop."""
     experiment, sign = jobs[0].experiment, jobs[0].evaluation.stop
     stores, metadata = (
         store_of(open_stores(experiment)),
@@ -133,7 +139,7 @@ def _until_stopped(
     )
     for number, record in enumerate(records):
         if (number or begun) and stop.requested:
-            # A file, not a collective: ranks have different numbers of volumes, and none waits for another.
+            # A file instead of a collective: ranks have different numbers of volumes and do not wait for each other.
             write_text(sign, "")
         if (number or begun) and sign.exists():
             return
@@ -146,7 +152,7 @@ def _verified_volume(store: Store, record: VolumeRecord, metadata: MetadataSourc
 
 
 def score_settings(experiment: Experiment) -> ScoreSettings:
-    """What the experiment decides about its numbers."""
+    """Return the settings of an experiment that change how metrics are computed."""
     return ScoreSettings(
         missed_distance=experiment.eval.missed_distance,
         nsd_tolerance_mm=experiment.eval.nsd_tolerance_mm,

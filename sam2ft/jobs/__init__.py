@@ -1,3 +1,3 @@
-"""One run of a plan as a process executes it: claim, training, evaluation, how it ends; and short calibration jobs.
-Submitting and watching jobs is in sweeps/.
+"""Execution of one run of a plan in a process (claim, training, evaluation, ending), and short calibration jobs.
+Submission and monitoring of jobs are in sweeps/.
 """

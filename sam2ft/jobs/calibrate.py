@@ -1,7 +1,7 @@
-"""A few steps and one volume of a point on the code path of real runs, to know how long the rest will take.
+"""Calibration job: time a few optimizer steps and one evaluated volume of a point, to estimate run times.
 
-`calibrate` is what a Slurm job is given by reference; `python -m sam2ft.jobs.calibrate FOLDER KEY...` is the same
-here. No torch at import; nothing of any run is read or written.
+The code path is that of real runs. Slurm jobs call `calibrate` by reference; `python -m sam2ft.jobs.calibrate FOLDER
+KEY...` does the same on this machine. No torch at import; no file of a run is read or written.
 """
 
 import os
@@ -26,19 +26,22 @@ from sam2ft.runs.initial_weights import initial_weights
 from sam2ft.runs.layout import CalibrationLayout, EvalLayout, ExperimentLayout
 
 NUM_STEPS = 30
-"""Optimizer steps that are measured, at most."""
+"""Maximum number of measured optimizer steps."""
 WARM_UP_STEPS = 3
-"""The first ones are slow: memory is allocated, kernels are chosen, workers start. They do not count."""
+"""The first steps are slow (memory allocation, choice of kernels, start of workers) and are not counted."""
 LONG_ENOUGH_S = 120.0
-"""After so long a few steps are enough (on a CPU a step may take a minute)."""
+"""Seconds after which FEW_STEPS steps are enough (on a CPU a step may take a minute)."""
 FEW_STEPS = 3
 _VALIDATION_BATCHES = 10
 
 
 def calibrate(experiment_dir: str, keys: Sequence[str]) -> None:
-    """Measure what the files `calibration/<key>.task.json` of an experiment's folder ask for.
+    """Run the measurements described by `calibration/<key>.task.json` in the folder of an experiment.
 
-    Errors: StopRequestedError when told to stop; whatever a real run would raise.
+    Any error of a real run can be raised, too.
+
+    Raises:
+        StopRequestedError: the job was asked to stop.
     """
     stop = stop_signal.install_stop_handlers()
     layout = ExperimentLayout(Path(experiment_dir))
@@ -55,23 +58,23 @@ def calibrate(experiment_dir: str, keys: Sequence[str]) -> None:
             if _is_main():
                 shutil.rmtree(layout_of_key.scratch, ignore_errors=True)
         if stop.requested:
-            raise StopRequestedError("stopped as asked; nothing is kept of an unfinished calibration")
+            raise StopRequestedError("stopped as asked; an unfinished calibration is discarded")
         if _is_main():
             about = {"host": socket.gethostname(), "time": datetime.now(UTC).isoformat(timespec="seconds")}
             write_json(layout_of_key.result, task | {"measured": found} | about)
-            print(f"calibration {key} ({task['stage']}): {_words(found)}", file=sys.stderr, flush=True)
+            print(f"calibration {key} ({task['stage']}): {_as_text(found)}", file=sys.stderr, flush=True)
 
 
 def _is_main() -> bool:
     return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0
 
 
-def _words(found: dict[str, Any]) -> str:
+def _as_text(found: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in found.items() if value is not None)
 
 
 class _Clock:
-    """Listens to a training, and asks it to stop once enough was seen."""
+    """Training observer that records the seconds per step and requests a stop after enough steps."""
 
     def __init__(self, stop: stop_signal.StopFlag, clock: Callable[[], float] = time.monotonic):
         self.seconds: list[float] = []
@@ -79,7 +82,7 @@ class _Clock:
 
     @property
     def requested(self) -> bool:
-        """As a StopRequest of the trainer."""
+        """Whether the trainer should stop (implements StopRequest)."""
         long_enough = self._clock() - self._started > LONG_ENOUGH_S and len(self.seconds) >= FEW_STEPS
         return self._stop.requested or long_enough or len(self.seconds) >= NUM_STEPS
 
@@ -91,14 +94,14 @@ class _Clock:
     def on_samples(self, epoch: int, samples: Sequence[SlicePrediction]) -> None: ...
 
     def step_s(self) -> float:
-        """Median seconds of a step, without the first ones where there are enough others."""
+        """Median seconds per step, without the warm-up steps when there are enough others."""
         return median(self.seconds[WARM_UP_STEPS:] or self.seconds)
 
 
 def _training(
     experiment: Experiment, planned_world_size: int, layout_of_key: CalibrationLayout, stop: stop_signal.StopFlag
 ) -> dict[str, Any]:
-    """Seconds of a step, of validating, of saving, and what is saved."""
+    """Seconds per step, per validation and per checkpoint, and the sizes of the checkpoints."""
     from sam2ft.distributed.ranks import distributed
     from sam2ft.model.losses import build_loss
     from sam2ft.training.checkpoints.checkpoint import save_best, save_resume
@@ -139,7 +142,7 @@ def _training(
 
 
 def _validation_s(trainer: Any, data: Any) -> float:
-    """Seconds of validating once, from its first batches."""
+    """Seconds of one validation, estimated from its first batches."""
     from sam2ft.training.validation import validate
 
     seconds: list[float] = []
@@ -159,7 +162,7 @@ def _validation_s(trainer: Any, data: Any) -> float:
 
 
 def _evaluation(experiment: Experiment, layout_of_key: CalibrationLayout) -> dict[str, Any]:
-    """Seconds per slice of the smallest volume, evaluated with the initial weights: loading of the model included."""
+    """Seconds per slice of the smallest volume, with the initial weights; loading of the model is included."""
     from sam2ft.evaluation.run import evaluate_job, evaluated_records
     from sam2ft.evaluation.volumes import EvaluationJob
 

@@ -1,7 +1,7 @@
-"""One run of a plan, from claim to last word: what a Slurm task or a local child executes. No torch at import.
+"""Job: executes one run of a plan in a Slurm task or a local child process, from claim to final status.
 
-`run_point` is what submitit pickles by reference; `python -m sam2ft.jobs.job EXPERIMENT_FOLDER PLAN INDEX STAGE` is the
-same for the local pool.
+submitit pickles `run_point` by reference; `python -m sam2ft.jobs.job EXPERIMENT_FOLDER PLAN INDEX STAGE` does the same
+for the local pool. No torch at import.
 """
 
 import os
@@ -42,27 +42,27 @@ from sam2ft.runs.provenance import record_provenance
 
 @dataclass(frozen=True)
 class PointJob:
-    """What is to be done for one run."""
+    """The work for one run: stage, attempt and folder."""
 
     layout: RunLayout
     run: PlannedRun
     stage: Stage
     attempt: Attempt
     fresh: bool = False
-    """Train from the start whatever is there; a requeued job goes on with what it made itself."""
+    """Train from the start even if results exist; a requeued job continues its own checkpoints."""
     strict_code: bool = False
-    """The run is named by its code too: other code must not train it."""
+    """The run_id includes the digest of the code, so different code must not train the run."""
 
     @property
     def log(self) -> Path:
-        """The attempt's own log, one per rank."""
+        """Log file of this attempt, one per rank."""
         suffix = "" if is_main_rank() else f".rank{rank()}"
         return self.layout.logs / f"{self.attempt.name}{suffix}.log"
 
 
 def run_point(experiment_dir: str, plan_id: str, index: int, stage: Stage) -> None:
-    """Do `stage` of run `index` of a plan; returns when it is done and leaves the process with another code else."""
-    # First of all: submitit ignores SIGTERM until other handlers are there, and importing torch takes seconds.
+    """Execute `stage` of run `index` of a plan; return when it is done, else exit the process with another code."""
+    # First statement: submitit ignores SIGTERM until other handlers are installed, and importing torch takes seconds.
     stop = stop_signal.install_stop_handlers()
     job = planned_job(Path(experiment_dir), plan_id, index, stage)
     with kept_output(job.log):
@@ -72,7 +72,7 @@ def run_point(experiment_dir: str, plan_id: str, index: int, stage: Stage) -> No
 
 
 def planned_job(experiment_dir: Path, plan_id: str, index: int, stage: Stage) -> PointJob:
-    """The job of one run of a plan file."""
+    """Return the job of one run of a plan file."""
     layout = ExperimentLayout(experiment_dir)
     plan = load_plan(layout, plan_id)
     run = plan.run(index)
@@ -88,8 +88,8 @@ def planned_job(experiment_dir: Path, plan_id: str, index: int, stage: Stage) ->
 
 
 def _code_of(job: PointJob, stop: stop_signal.StopFlag) -> int:
-    """`work_on`, also after a defect. One of several processes that failed is gone at once: the launcher sees it then,
-    and torch's and the workers' own ends could wait for the others."""
+    """Exit code of `work_on`. A failed rank of several exits at once, so that the launcher detects it: the shutdown of
+    torch and of its workers could wait for the other ranks."""
     try:
         code = work_on(job, stop)
     except SystemExit as ended:
@@ -102,7 +102,7 @@ def _code_of(job: PointJob, stop: stop_signal.StopFlag) -> int:
 
 
 def work_on(job: PointJob, stop: stop_signal.StopFlag) -> int:
-    """Claim the run, do the job, and record in status.json how it ended. Returns the exit code."""
+    """Claim the run, do the job, and write the final state to status.json. Returns the exit code."""
     main = is_main_rank()
     check = check_claim if main else check_job
     try:
@@ -121,13 +121,13 @@ def work_on(job: PointJob, stop: stop_signal.StopFlag) -> int:
         return exit_code_of(error)
     except Exception as error:
         traceback.print_exc()
-        # Not raised further: the traceback is in the log, and printed once is enough.
+        # Not raised again: the traceback is printed once, to the log.
         raise SystemExit(FAILED) from error
     return DONE
 
 
 def _claim(job: PointJob) -> RunStatus | None:
-    """Claim the run. Returns what the attempt before this one said last."""
+    """Claim the run. Returns the last status of the previous attempt."""
     before = read_status(job.layout)
     claim(job.layout, job.attempt)
     job.layout.requeue.unlink(missing_ok=True)
@@ -135,7 +135,7 @@ def _claim(job: PointJob) -> RunStatus | None:
 
 
 def _begin(job: PointJob, before: RunStatus | None) -> int:
-    """Say that the run begins. Returns the number of restarts in a row, until this one, that brought nothing."""
+    """Write the state `starting`. Returns the number of consecutive restarts without progress, up to this one."""
     progress = progress_of(job.layout, job.run)
     num_idle = idle_before(before, job.attempt, progress)
     begun = {"state": "starting", "failure_class": None, "reason": "", "progress": progress, "idle_restarts": num_idle}
@@ -146,7 +146,7 @@ def _begin(job: PointJob, before: RunStatus | None) -> int:
 
 def _do(job: PointJob, stop: stop_signal.StopFlag) -> None:
     experiment = _experiment(job.layout.config)
-    with _together(job, stop):
+    with _process_group(job, stop):
         if "train" in job.stage and not job.run.baseline:
             _train(job, experiment, stop)
         if "eval" in job.stage:
@@ -154,8 +154,8 @@ def _do(job: PointJob, stop: stop_signal.StopFlag) -> None:
 
 
 @contextmanager
-def _together(job: PointJob, stop: stop_signal.StopFlag) -> Iterator[None]:
-    """One process group for all that the job does: its processes can meet once."""
+def _process_group(job: PointJob, stop: stop_signal.StopFlag) -> Iterator[None]:
+    """One process group for the whole job, because the rendezvous of its processes is possible only once."""
     if world_size() == 1:
         yield
         return
@@ -171,7 +171,8 @@ def _together(job: PointJob, stop: stop_signal.StopFlag) -> Iterator[None]:
 
 
 def _unless_stopped(stop: stop_signal.StopFlag, what: str) -> None:
-    """After torch was imported, which takes seconds. Errors: StopRequestedError on all ranks when one was told to."""
+    """StopRequestedError on all ranks when one was asked to stop; called after the import of torch, which takes
+    seconds."""
     from sam2ft.distributed.ranks import distributed
 
     with distributed() as ranks:
@@ -198,19 +199,19 @@ def _train(job: PointJob, experiment: Experiment, stop: stop_signal.StopFlag) ->
         planned_world_size=planned,
         strict_code=job.strict_code,
     )
-    # Not the file: with --fresh the best.pt of an earlier training stays until there is another.
+    # Do not test for the file: with --fresh the best.pt of an earlier training exists until it is replaced.
     if ended.best_epoch is None:
         monitor = experiment.module.early_stopping.monitor
-        raise FloatingPointError(f"training ended without a best epoch: {monitor} was finite in none")
+        raise FloatingPointError(f"training ended without a best epoch: {monitor} was not finite in any epoch")
     if is_main_rank():
         update_status(job.layout, job.attempt, trained=True, best_sha256=sha256_file(job.layout.best))
 
 
 def _evaluate(job: PointJob, experiment: Experiment, stop: stop_signal.StopFlag) -> None:
-    # A Slurm dependency on a job that was purged counts as met: look for the weights, never trust the edge.
-    # Other ranks do not look: they come out of training before the main rank has said that it ended.
+    # A Slurm dependency on a purged job counts as met, so check for the weights and do not rely on the dependency.
+    # Only the main rank checks: other ranks leave training before the main rank has written that it ended.
     if is_main_rank() and not job.run.baseline and not is_trained(job.layout):
-        raise DataError(f"{job.layout.folder}: is not trained, there is nothing to evaluate")
+        raise DataError(f"{job.layout.folder}: is not trained, so it cannot be evaluated")
     from sam2ft.evaluation.run import evaluate
 
     _unless_stopped(stop, "evaluation")
@@ -231,12 +232,12 @@ def _initial_weights(experiment: Experiment) -> Path:
 
 
 def _experiment(path: Path) -> Experiment:
-    """The resolved experiment that a plan stored beside a run."""
+    """The resolved experiment that planning stored in the folder of the run."""
     return load_experiment(path).points[0].experiment
 
 
 def main(arguments: list[str]) -> None:
-    """The command line of the local pool: all output goes to the attempt's own log."""
+    """Command line of the local pool; all output is written to the log of the attempt."""
     if len(arguments) != 4 or arguments[3] not in STAGES:
         sys.exit("usage: python -m sam2ft.jobs.job EXPERIMENT_FOLDER PLAN INDEX {train,eval,train_eval}")
     stop = stop_signal.install_stop_handlers()

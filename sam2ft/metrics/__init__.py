@@ -1,3 +1,4 @@
-"""Metrics of one volume: pure functions of two masks and their geometry, the table of metrics by name, and the only
-path from masks to rows. No torch. Statistics over subjects are in statistics/.
+"""Segmentation metrics (Dice, Hausdorff, biomarkers) of one volume: pure functions of two masks and their geometry, the
+registry of metrics by name, and the only path from masks to table rows. Does not import torch. Statistics over subjects
+are in statistics/.
 """

@@ -1,4 +1,4 @@
-"""Counts of two masks, and the ratios that know their own 0/0."""
+"""Confusion counts (TP, FP, FN, TN) of two masks, and Dice, IoU, precision and recall with defined 0/0 cases."""
 
 import math
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ def ratio(numerator: float, denominator: float) -> float:
 
 @dataclass(frozen=True)
 class Overlap:
-    """Pixels in both masks, only in the prediction, only in the reference, in neither.
+    """Confusion counts: pixels in both masks, only in the prediction, only in the reference, in neither.
 
-    Ratios of two empty masks are NaN; of one empty mask 0.
+    Ratios are NaN when both masks are empty, and 0 when exactly one mask is empty.
     """
 
     tp: int
@@ -34,49 +34,55 @@ class Overlap:
 
     @property
     def reference(self) -> int:
+        """Pixels of the reference: tp + fn."""
         return self.tp + self.fn
 
     @property
     def prediction(self) -> int:
+        """Pixels of the prediction: tp + fp."""
         return self.tp + self.fp
 
     @property
     def status(self) -> str:
-        """ok, absent (in neither mask), missed (only in the reference) or spurious (only in the prediction)."""
+        """One of: ok, absent (in neither mask), missed (only in the reference), spurious (only in the prediction)."""
         if not self.reference:
             return "spurious" if self.prediction else "absent"
         return "ok" if self.prediction else "missed"
 
     def _unless_absent(self, numerator: int, denominator: int) -> float:
-        # A missed label has precision 0, not 0/0: what was not found was not found well (a spurious one recall 0).
+        # A missed label has precision 0 and a spurious label has recall 0, instead of 0/0: both are failures.
         if self.status == "absent":
             return math.nan
         return numerator / denominator if denominator else 0.0
 
     @property
     def dice(self) -> float:
+        """2 tp / (2 tp + fp + fn)."""
         return self._unless_absent(2 * self.tp, self.reference + self.prediction)
 
     @property
     def iou(self) -> float:
+        """Intersection over union (Jaccard index): tp / (tp + fp + fn)."""
         return self._unless_absent(self.tp, self.tp + self.fp + self.fn)
 
     @property
     def precision(self) -> float:
+        """tp / (tp + fp)."""
         return self._unless_absent(self.tp, self.prediction)
 
     @property
     def recall(self) -> float:
+        """Sensitivity: tp / (tp + fn)."""
         return self._unless_absent(self.tp, self.reference)
 
     @property
     def specificity(self) -> float:
-        """tn / (tn + fp), NaN where the reference fills the picture; of an absent label NaN like every other ratio."""
+        """tn / (tn + fp); NaN where the reference fills the whole image, and for an absent label like every ratio."""
         return math.nan if self.status == "absent" else ratio(self.tn, self.tn + self.fp)
 
     @property
     def volume_similarity(self) -> float:
-        """1 - |prediction - reference| / (prediction + reference), after Taha and Hanbury 2015."""
+        """1 - |prediction - reference| / (prediction + reference) (Taha and Hanbury 2015)."""
         return self._unless_absent(
             self.prediction + self.reference - abs(self.prediction - self.reference), self.prediction + self.reference
         )
@@ -86,7 +92,11 @@ NOTHING = Overlap(0, 0, 0, 0)
 
 
 def overlap(prediction: Mask, reference: Mask) -> Overlap:
-    """Counts of two boolean masks of one shape. Errors: ValueError for different shapes."""
+    """Confusion counts of two boolean masks of the same shape.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
     if prediction.shape != reference.shape:
         raise ValueError(
             f"prediction is {prediction.shape} but reference is {reference.shape}; both must be on one grid"
@@ -98,7 +108,7 @@ def overlap(prediction: Mask, reference: Mask) -> Overlap:
 
 
 def label_overlaps(prediction: LabelMap, reference: LabelMap, num_labels: int) -> tuple[Overlap, ...]:
-    """Counts of every label 1..num_labels of two label maps of one shape, from one pass over both."""
+    """Confusion counts of every label 1..num_labels of two label maps of the same shape, from one pass over both."""
     size = num_labels + 1
     pairs = np.bincount((reference.astype(np.int64) * size + prediction).ravel(), minlength=size * size)
     table = pairs.reshape(size, size)
@@ -111,5 +121,5 @@ def label_overlaps(prediction: LabelMap, reference: LabelMap, num_labels: int) -
 
 
 def total(overlaps: Sequence[Overlap]) -> Overlap:
-    """The sum of counts, from which every ratio of a coarser table is computed."""
+    """Sum of counts; ratios of a coarser table (volume, pooled labels) are computed from it."""
     return sum(overlaps, NOTHING)

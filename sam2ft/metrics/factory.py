@@ -1,4 +1,7 @@
-"""Metrics by name; one of your own is named `package.module:attribute` in `datamodule.metric.func`."""
+"""Registry of metrics by name, and import of custom metrics (plugins).
+
+A custom metric is named `package.module:attribute` in `datamodule.metric.func`.
+"""
 
 import importlib
 from collections.abc import Collection, Mapping, Sequence
@@ -9,7 +12,7 @@ from sam2ft.core.labels import LabelTable
 from sam2ft.metrics.measurement import Metric, can_do_without_bone, is_biomarker
 from sam2ft.metrics.plugins import PluginMetric, reason
 
-# Strings, imported on use: a run that asks for dice does not pay for marching cubes.
+# Strings, imported on use: a run that computes only Dice does not import marching cubes.
 METRICS = {
     "dice": "sam2ft.metrics.masks.overlap:dice",
     "iou": "sam2ft.metrics.masks.overlap:iou",
@@ -35,9 +38,15 @@ METRICS = {
 
 
 def metric_factory(name: str, **settings: Any) -> Metric:
-    """The metric called `name` (any case), or the one at `package.module:attribute`.
+    """The built-in metric called `name` (any case), or the custom metric at `package.module:attribute`.
 
-    `settings` go to the constructor of a metric that is a class. Errors: ConfigError naming what is known.
+    Args:
+        name: metric name or import path.
+        settings: passed to the constructor where the metric is a class.
+
+    Raises:
+        ConfigError: The name is unknown (the message lists the known names), the import or construction fails, or the
+            object is not a metric.
     """
     where = name if ":" in name else METRICS.get(name.lower())
     if where is None:
@@ -57,7 +66,7 @@ def metric_factory(name: str, **settings: Any) -> Metric:
 
 
 def _imported(name: str, where: str) -> Any:
-    """What stands at package.module:attribute. Errors: ConfigError for a module that cannot be imported or lacks it."""
+    """The object at package.module:attribute; ConfigError when the module cannot be imported or has no such name."""
     module_name, _, attribute = where.partition(":")
     try:
         module = importlib.import_module(module_name)
@@ -74,7 +83,11 @@ def _imported(name: str, where: str) -> Any:
 
 
 def load_metrics(func: Mapping[str, bool]) -> tuple[Metric, ...]:
-    """The metrics of `datamodule.metric.func` that are switched on, in the order given."""
+    """The metrics that `datamodule.metric.func` enables, in the given order.
+
+    Raises:
+        ConfigError: A metric is given twice or cannot be loaded.
+    """
     folded = [name if ":" in name else name.lower() for name in func]
     if repeated := sorted({name for name in folded if folded.count(name) > 1}):
         raise ConfigError(f"metric {', '.join(repeated)} is given twice; names are compared without case")
@@ -84,8 +97,11 @@ def load_metrics(func: Mapping[str, bool]) -> tuple[Metric, ...]:
 def measured_labels(metric: Metric, labels: LabelTable, tissues: Sequence[int] | None) -> tuple[int, ...]:
     """Ids of the labels that `metric` is measured on.
 
-    Biomarkers: `tissues`, or without it every label (thickness: every label with an interface). Others: every label.
-    Errors: ConfigError for a tissue that is not in the table.
+    Biomarkers: `tissues`, or every label if it is None (thickness: every label with an interface). Other metrics:
+    every label.
+
+    Raises:
+        ConfigError: A tissue is not in the label table.
     """
     if not is_biomarker(metric):
         return labels.ids
@@ -104,7 +120,7 @@ def unmet_needs(
     maps: Collection[str],
     dicom_fields: Collection[str],
 ) -> list[str]:
-    """What `metric` needs and a volume with these maps and DICOM fields lacks, one phrase each."""
+    """Requirements of `metric` that a volume with these maps and DICOM fields does not meet, one message each."""
     missing = []
     for need in metric.needs:
         kind, _, name = need.partition(":")
@@ -128,6 +144,6 @@ def unmet_needs(
 def metrics_with_met_needs(
     labels: LabelTable, tissues: Sequence[int] | None, *, maps: Collection[str], dicom_fields: Collection[str]
 ) -> tuple[Metric, ...]:
-    """Every metric of the table that a volume with these maps and DICOM fields can be measured with."""
+    """Every built-in metric that can be computed on a volume with these maps and DICOM fields."""
     made = (metric_factory(name) for name in METRICS)
     return tuple(one for one in made if not unmet_needs(one, labels, tissues, maps=maps, dicom_fields=dicom_fields))

@@ -1,4 +1,4 @@
-"""What a metric is given (MaskPair), what it answers (Measurement), and how a plain function becomes one."""
+"""Metric interface: input (MaskPair), output (Measurement), settings, and the decorator for custom metrics."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,39 +20,42 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ScoreSettings:
-    """What an evaluation decides about its numbers (section `eval` and `datamodule.metric` of an experiment)."""
+    """Settings of metric computation (sections `eval` and `datamodule.metric` of an experiment)."""
 
     missed_distance: float | Literal["diagonal"] = "diagonal"
-    """Distance in mm that a missed or spurious label gets; `diagonal` is that of the volume."""
+    """Distance in mm that a missed or spurious label gets; `diagonal`: the diagonal of the volume."""
     nsd_tolerance_mm: float = 1.0
     tissues: tuple[int, ...] | None = None
-    """Labels that biomarkers are measured on; None: all (thickness: those with an interface)."""
+    """Ids of the labels that biomarkers are measured on; None: all (thickness: those with an interface)."""
     t1rho_upper_ms: float = 500.0
-    """Longer T1rho is a failed fit or fluid."""
+    """Longest valid T1rho in ms; a longer one is a failed fit or fluid."""
     sensitivity: bool = False
-    """Whether biomarkers of volumes are measured again with the reference's outline moved (`sensitivity.py`)."""
+    """Whether volume biomarkers are also measured with the reference's outline moved (`sensitivity.py`)."""
 
     @property
     def upper_ms(self) -> Mapping[str, float]:
-        """Map -> its longest valid relaxation time. T2: the bound of DOSMA."""
+        """Map name -> longest valid relaxation time in ms. T2: the bound of DOSMA."""
         return {"t2": 100.0, "t1rho": self.t1rho_upper_ms}
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One number of one metric: a `value` becomes a column, a `reference` and a `prediction` a biomarker row."""
+    """One result of one metric.
+
+    A `value` becomes a table column; a `reference` with a `prediction` becomes a biomarker row.
+    """
 
     level: Level
     measure: str
-    """Name of the column, unit included (`hd_mm`); of a biomarker its name (`t2`)."""
+    """Column name including the unit (`hd_mm`), or the name of the biomarker (`t2`)."""
     value: float | None = None
     reference: float | None = None
     """NaN when the reference mask has no such value."""
     prediction: float | None = None
     slice: int | None = None
-    """0-based index; required at slice level, and at instance level when the instance is one of a slice."""
+    """0-based index; required at slice level, and at instance level when the instance belongs to a slice."""
     instance: int | None = None
-    """1-based number of the component; None = the whole tissue."""
+    """1-based number of the connected component; None: the whole tissue."""
     definition: str = ""
     unit: str = ""
     status: str | None = None
@@ -61,7 +64,7 @@ class Measurement:
     """Voxels, rays or instances behind the reference value."""
     n_prediction: int | None = None
     sensitivity: float | None = None
-    """Of a biomarker: by how much the reference value changes per pixel that the outline moves outwards."""
+    """Biomarkers only: change of the reference value per pixel that the outline moves outwards."""
 
     def __post_init__(self) -> None:
         if (self.value is None) == (self.reference is None) or (self.reference is None) != (self.prediction is None):
@@ -72,50 +75,52 @@ class Measurement:
 
 @dataclass(frozen=True)
 class MaskPair:
-    """One label of one volume, predicted and true, with everything that a metric may need."""
+    """Predicted and reference mask of one label of one volume, with the data that a metric may need."""
 
     prediction_zyx: Mask
     reference_zyx: Mask
     geometry: Geometry
     label: Label = field(default_factory=lambda: Label(1, "1"))
     slices: tuple[int, ...] | None = None
-    """Evaluated slices; None: all. Both masks are empty in the others."""
+    """Indices of the evaluated slices; None: all. Both masks are empty in all other slices."""
     maps: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
-    """Maps on the same grid by name (`t2`, `t1rho`, in ms)."""
+    """Map name -> map on the same grid (`t2`, `t1rho`, in ms)."""
     bone_zyx: Mask | None = None
-    """The bone of the REFERENCE from which thickness is measured, for both masks."""
+    """Bone of the REFERENCE from which thickness is measured, used for both masks."""
     vertebrae_zyx: Mask | None = None
-    """The vertebrae of the REFERENCE beside a disc, for both masks."""
+    """Vertebrae of the REFERENCE next to a disc, used for both masks."""
     dicom: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    """Field -> one value per slice of the volume."""
+    """DICOM field -> one value per slice of the volume."""
     settings: ScoreSettings = field(default_factory=ScoreSettings)
     known_overlaps: Mapping[int, Overlap] | None = None
-    """Counts per evaluated slice where the caller has them already."""
+    """Slice index -> counts, if the caller has already computed them."""
     _memory: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def evaluated(self) -> tuple[int, ...]:
+        """Indices of the evaluated slices."""
         return tuple(range(self.reference_zyx.shape[0])) if self.slices is None else self.slices
 
     @cached_property
     def slice_overlaps(self) -> Mapping[int, Overlap]:
-        """Counts of each evaluated slice."""
+        """Evaluated slice -> confusion counts."""
         if self.known_overlaps is not None:
             return self.known_overlaps
         return {i: overlap(self.prediction_zyx[i], self.reference_zyx[i]) for i in self.evaluated}
 
     @cached_property
     def overlap(self) -> Overlap:
-        """Counts of the volume: the sum of those of its slices."""
+        """Confusion counts of the volume: the sum over its evaluated slices."""
         return total(tuple(self.slice_overlaps.values()))
 
     @property
     def status(self) -> str:
+        """Status of the label in the volume: ok, absent, missed or spurious."""
         return self.overlap.status
 
     @property
     def missed_distance_mm(self) -> float:
-        """The distance of a label that is in one mask only, in slice and volume rows alike."""
+        """Distance in mm of a label that is in one mask only; the same in slice and volume rows."""
         chosen = self.settings.missed_distance
         return self.geometry.diagonal_mm if chosen == "diagonal" else float(chosen)
 
@@ -128,7 +133,7 @@ class MaskPair:
     def prediction_instances_zyx(self) -> npt.NDArray[np.int32]:
         """3-D connected components of the prediction, each with the number of the reference instance it overlaps most.
 
-        Components that meet no reference instance are numbered on, after the last of the reference.
+        Components that overlap no reference instance get the numbers after the last reference instance.
         """
         numbered, count = components(self.prediction_zyx)
         last = int(self.reference_instances_zyx.max(initial=0))
@@ -146,17 +151,20 @@ class MaskPair:
         return instances
 
     def once(self, name: str, compute: Callable[["MaskPair"], T]) -> T:
-        """`compute(self)`, made once for all metrics that ask for `name` (four share one distance transform)."""
+        """Result of `compute(self)`, cached under `name` and shared by all metrics that request this name.
+
+        For example, four surface metrics share one distance computation.
+        """
         if name not in self._memory:
             self._memory[name] = compute(self)
         return cast(T, self._memory[name])
 
 
 class Metric(Protocol):
-    """A name, what it needs, and `measure`.
+    """Interface of a metric: its name, its requirements, and `measure`.
 
-    Optional attributes: `biomarker = True` limits it to the tissues; `without_bone = True` says that it can do without
-    the `bone` it needs where a tissue that was asked for by its id has no interface.
+    Optional attributes: `biomarker = True` restricts the metric to the tissues; `without_bone = True` means that the
+    `bone` it needs is optional for a tissue that is listed by its id and has no interface.
     """
 
     @property
@@ -164,9 +172,10 @@ class Metric(Protocol):
 
     @property
     def needs(self) -> Sequence[str]:
-        """Of `map:t1rho`, `map:t2`, `bone`, `dicom:<field>`: checked before a run."""
+        """Requirements, checked before a run: `map:t1rho`, `map:t2`, `bone`, `dicom:<field>`."""
 
-    def measure(self, pair: MaskPair) -> Iterable[Measurement]: ...
+    def measure(self, pair: MaskPair) -> Iterable[Measurement]:
+        """All measurements of one label of one volume."""
 
 
 Measure = Callable[[MaskPair], Iterable[Measurement]]
@@ -174,7 +183,7 @@ Measure = Callable[[MaskPair], Iterable[Measurement]]
 
 @dataclass(frozen=True)
 class FunctionMetric:
-    """A plain function as a metric; calling it calls the function."""
+    """Metric made from a plain function; calling the object calls the function."""
 
     name: str
     needs: tuple[str, ...]
@@ -186,15 +195,15 @@ class FunctionMetric:
 
 
 def metric(name: str, needs: Sequence[str] = (), *, biomarker: bool = False) -> Callable[[Measure], FunctionMetric]:
-    """Decorator: `function(pair) -> Iterable[Measurement]` becomes a metric that `datamodule.metric.func` can name."""
+    """Decorator that makes a metric (for `datamodule.metric.func`) from `function(pair) -> Iterable[Measurement]`."""
     return lambda function: FunctionMetric(name, tuple(needs), function, biomarker)
 
 
 def is_biomarker(candidate: Metric) -> bool:
-    """Whether the metric is measured on tissues only. The attribute is optional: most metrics are of every label."""
+    """Whether the metric is measured on tissues only; the attribute is optional, as most metrics use every label."""
     return bool(getattr(candidate, "biomarker", False))
 
 
 def can_do_without_bone(candidate: Metric) -> bool:
-    """Whether the metric measures tissues without an interface too, when they are asked for."""
+    """Whether the metric also measures tissues without an interface, if they are listed in metric.tissues."""
     return bool(getattr(candidate, "without_bone", False))

@@ -1,4 +1,7 @@
-"""A metric from outside is tried on small made-up masks before a run: better now than after the training."""
+"""Trial of a custom metric (plugin) on small synthetic masks before a run.
+
+Errors in the metric are then found before the training and not after it.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +19,7 @@ from sam2ft.metrics.scoring import Scene, score_volume
 
 _SHAPE_ZYX, _SPACING_ZYX_MM = (4, 32, 32), (3.0, 0.5, 0.75)
 _BONE = Label(5, "bone")
-# One label for each status, all beside one bone.
+# One label for each status, all next to one bone.
 _LABELS = LabelTable(
     (*(Label(i, name, _BONE.name) for i, name in enumerate(("ok", "missed", "spurious", "absent"), 1)), _BONE)
 )
@@ -24,10 +27,15 @@ _MAP_MS = 40.0
 
 
 def try_plugin(metric: Metric, dicom: Mapping[str, Sequence[Any]]) -> list[str]:
-    """Warnings about a metric from outside; none for the package's own.
+    """Try a custom metric and return warnings about it; built-in metrics are not tried.
 
-    `dicom`: fields of some volume, of which the first value is handed on. Errors: ConfigError when the metric raises on
-    a label that is in both masks, in one or in none, or gives what no table takes.
+    Args:
+        metric: the metric to try.
+        dicom: DICOM fields of any volume; the metric gets the first value of each field for every slice.
+
+    Raises:
+        ConfigError: The metric raises for a label that is in both masks, in one mask or in none, or yields a result
+            that no table accepts.
     """
     if not isinstance(metric, PluginMetric):
         return []
@@ -49,13 +57,13 @@ def try_plugin(metric: Metric, dicom: Mapping[str, Sequence[Any]]) -> list[str]:
         if column not in known and row["status"] != "absent" and isinstance(value, float) and math.isnan(value)
     }
     return [
-        f"metric {metric.place!r}: {column} is NaN for a label that is {status}; means leave it out"
+        f"metric {metric.place!r}: {column} is NaN for a label with status {status}; it is excluded from means"
         for column, status in lost
     ]
 
 
 def _masks() -> tuple[np.ndarray, np.ndarray]:
-    """(prediction, reference): plates of each label on a slab of bone."""
+    """(prediction, reference): one plate per label on a slab of bone."""
     prediction, reference = np.zeros(_SHAPE_ZYX, np.uint8), np.zeros(_SHAPE_ZYX, np.uint8)
     for mask in (prediction, reference):
         mask[:, :10] = _BONE.id

@@ -1,4 +1,4 @@
-"""A metric from outside the package: what it yields is checked, what it raises is reported with its place."""
+"""Custom metrics (plugins): checks of the results they yield, and error messages with file and line."""
 
 import math
 import numbers
@@ -14,7 +14,7 @@ from sam2ft.metrics.measurement import MaskPair, Measurement, Metric, can_do_wit
 
 @dataclass(frozen=True)
 class PluginMetric:
-    """`made`, named `place` (package.module:attribute) in an experiment."""
+    """Custom metric `made`, imported from `place` (package.module:attribute in an experiment), with checked results."""
 
     place: str
     made: Metric
@@ -36,12 +36,17 @@ class PluginMetric:
         return can_do_without_bone(self.made)
 
     def measure(self, pair: MaskPair) -> Iterator[Measurement]:
-        """Errors: ConfigError naming the metric, the label, and what is wrong with it or where it raised."""
+        """Measurements of the custom metric, each of them checked.
+
+        Raises:
+            ConfigError: A result is invalid, or the metric raised; the message names the metric, the label and the
+                problem or the line that raised.
+        """
         where = f"metric {self.place!r}, label {pair.label.id} {pair.label.name} ({pair.status})"
         try:
             for found in self.made.measure(pair):
-                if wrong := _wrong(found, pair):
-                    raise ConfigError(f"{where}: {wrong}")
+                if problem := _problem_in(found, pair):
+                    raise ConfigError(f"{where}: {problem}")
                 yield found
         except UserError:
             raise
@@ -50,7 +55,7 @@ class PluginMetric:
 
 
 def reason(error: Exception) -> str:
-    """The error and the line outside this package that led to it."""
+    """Error type, message, and the first line outside this package in its traceback."""
     ours = str(Path(__file__).parents[1])
     frames = [
         frame
@@ -61,16 +66,16 @@ def reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}{where}"
 
 
-def _wrong(found: object, pair: MaskPair) -> str | None:
+def _problem_in(found: object, pair: MaskPair) -> str | None:
     if not isinstance(found, Measurement):
-        return f"it gave {found!r}; a metric yields Measurement objects"
+        return f"yielded {found!r}; a metric must yield Measurement objects"
     if found.slice is not None and found.slice not in pair.slice_overlaps:
-        return f"{found.measure} is of slice {found.slice}, which is not evaluated"
+        return f"{found.measure} belongs to slice {found.slice}, which is not evaluated"
     for value in (found.value, found.reference, found.prediction):
         if value is not None and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
-            return f"{found.measure} is {value!r}; a value is a number, NaN where there is none"
+            return f"{found.measure} is {value!r}; a value must be a number (NaN if there is none)"
         if value is not None and math.isinf(value):
-            return f"{found.measure} is {value}; a value is finite, NaN where there is none"
+            return f"{found.measure} is {value}; a value must be finite (NaN if there is none)"
     if found.value is not None and found.measure in TABLES[found.level].column_names():
-        return f"{found.measure} is a fixed column of {found.level}.csv; give yours another name"
+        return f"{found.measure} is a fixed column of {found.level}.csv; choose another name"
     return None

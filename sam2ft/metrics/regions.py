@@ -1,4 +1,4 @@
-"""Where a label is: one crop per slice and one of the volume, shared by all metrics that look at shapes."""
+"""Crops (bounding boxes) of one label per slice and for the volume, shared by all shape metrics."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,24 +13,24 @@ Block = tuple[slice, ...]
 
 @dataclass(frozen=True)
 class Region:
-    """One label in one slice (2-D, spacing in the plane) or in the volume (3-D), cut to the smallest common block."""
+    """One label in one slice (2-D, in-plane spacing) or in the volume (3-D), cropped to the smallest common block."""
 
     level: Level
     slice: int | None
     status: str
     prediction: Mask
-    """No pixels at all where the status is absent."""
+    """Empty array (no pixels) if the status is absent."""
     reference: Mask
     spacing_mm: tuple[float, ...]
 
 
 def regions_of(pair: MaskPair) -> list[Region]:
-    """Every evaluated slice, then the volume; made once per pair, whoever asks."""
+    """Region of every evaluated slice, then of the volume; computed once per pair."""
     return pair.once("regions", _regions_of)
 
 
 def block_of(mask: Mask) -> Block:
-    """The smallest block that holds a non-empty mask."""
+    """Bounding box of a non-empty mask: the smallest block that contains it."""
     axes = range(mask.ndim)
     projections = (mask.any(axis=tuple(other for other in axes if other != axis)) for axis in axes)
     filled = (np.flatnonzero(projection) for projection in projections)
@@ -57,7 +57,7 @@ def _regions_of(pair: MaskPair) -> list[Region]:
 
 
 def _around(blocks: dict[int, Block]) -> Block:
-    """The block of the volume that holds those of its slices."""
+    """Bounding box in the volume of the boxes of its slices."""
     if not blocks:
         return (slice(0, 0),) * 3
     rows, columns = zip(*blocks.values(), strict=True)

@@ -1,4 +1,4 @@
-"""The rows of one volume while they are made: what each table's row holds, and where a measurement goes."""
+"""Result rows of one volume: contents of slice, instance, volume and biomarker rows, and assignment of measurements."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,31 +15,34 @@ from sam2ft.metrics.measurement import Measurement
 from sam2ft.metrics.regions import block_of
 
 ScoredRows = dict[str, list[Row]]
-"""Table name (slice, instance, volume, biomarker_slice, biomarker_volume) -> rows without their stamp."""
+"""Table name (slice, instance, volume, biomarker_slice, biomarker_volume) -> rows without their stamp.
+
+The stamp is the columns run, eval, split and protocol.
+"""
 
 _DISTANCES = ("hd_mm", "hd95_mm", "assd_mm", "nsd")
 
 
 @dataclass(frozen=True)
 class PromptedMask:
-    """What one prompt gave, before composition, on the original grid of its slice.
+    """Predicted and reference mask of one prompt, before composition, on the ORIGINAL grid of its slice.
 
-    Both masks are of one window of the slice, and empty outside it: whole slices of every instance of a volume do not
-    fit into memory (1,000 slices x 20 instances of 512 x 512 pixels are 10 GB).
+    Both masks cover one window of the slice and are empty outside it: whole slices for every instance of a volume do
+    not fit into memory (1,000 slices x 20 instances of 512 x 512 pixels are 10 GB).
     """
 
     slice: int
     label: int
     instance: int
     box: Box | None
-    """None in a slice that an object was carried into (protocol propagate)."""
+    """None in a slice to which an object was propagated (protocol propagate)."""
     prediction_yx: Mask
     reference_yx: Mask
     window: tuple[int, int] = (0, 0)
-    """(y0, x0): the pixel of the slice at which the masks begin."""
+    """(y0, x0): pixel of the slice at which the masks begin."""
 
     def cropped(self) -> "PromptedMask":
-        """With copies of the masks, no larger than what they hold."""
+        """Copy whose masks are cropped to their common bounding box."""
         either = self.prediction_yx | self.reference_yx
         rows, columns = block_of(either) if either.any() else (slice(0, 0), slice(0, 0))
         return replace(
@@ -51,7 +54,7 @@ class PromptedMask:
 
 
 class VolumeRows:
-    """The rows of one volume while they are made, found again by their key within the volume."""
+    """Builder of the rows of one volume; rows are addressed by their key within the volume."""
 
     def __init__(self, key: VolumeKey, dz_source: str) -> None:
         self._stamp: dict[str, Value] = {name: getattr(key, name) for name in VolumeKey.COLUMNS}
@@ -63,14 +66,21 @@ class VolumeRows:
         self._metric_of: dict[tuple[str, str], str] = {}
 
     def add(self, table: str, key: tuple[int | None, ...], values: Mapping[str, Value]) -> None:
+        """Add a row to a table.
+
+        Raises:
+            ValueError: The table has a row with this key already.
+        """
         if key in self.tables[table]:
             raise ValueError(f"two {table} rows for {key}")
         self.tables[table][key] = {**self._stamp, **values}
 
     def put(self, found: Measurement, label: Label, status: str, metric: str) -> None:
-        """File one measurement: a value as a column of its row, a pair as a biomarker row.
+        """Store one measurement: a value as a column of its row, a reference with a prediction as a biomarker row.
 
-        Errors: DataError when another metric has written this column.
+        Raises:
+            DataError: Another metric has written this column.
+            ValueError: The table has no row for the value.
         """
         if found.value is None:
             self._put_biomarker(found, label, status)
@@ -109,6 +119,7 @@ class VolumeRows:
         )
 
     def finished(self) -> ScoredRows:
+        """All rows by table name."""
         return {**{name: list(rows.values()) for name, rows in self.tables.items()}, **self.biomarkers}
 
 
@@ -118,18 +129,19 @@ def _row_key(found: Measurement, label: Label) -> tuple[int | None, ...]:
     return (found.slice, label.id) if found.level == "slice" else (found.slice, label.id, found.instance)
 
 
-def _named(label: Label) -> dict[str, Value]:
+def _label_columns(label: Label) -> dict[str, Value]:
     return {"label": label.id, "label_name": label.name}
 
 
-def _no_distances() -> dict[str, Value]:
+def _nan_distances() -> dict[str, Value]:
     return dict.fromkeys(_DISTANCES, math.nan)
 
 
 def slice_values(index: int, label: Label, counts: Overlap, num_instances: int, geometry: Geometry) -> dict[str, Value]:
+    """Columns of one row of slice.csv; distances are NaN until a metric sets them."""
     return {
         "slice": index,
-        **_named(label),
+        **_label_columns(label),
         "num_instances": num_instances,
         "tp": counts.tp,
         "fp": counts.fp,
@@ -141,16 +153,17 @@ def slice_values(index: int, label: Label, counts: Overlap, num_instances: int, 
         "iou": counts.iou,
         "precision": counts.precision,
         "recall": counts.recall,
-        **_no_distances(),
+        **_nan_distances(),
         "status": counts.status,
     }
 
 
 def volume_values(label: Label, of_slices: Sequence[Overlap], geometry: Geometry) -> dict[str, Value]:
+    """Columns of one row of volume.csv; slice means exclude absent slices; distances are NaN until a metric runs."""
     counts = total(of_slices)
     counted = [one for one in of_slices if one.status != "absent"]
     return {
-        **_named(label),
+        **_label_columns(label),
         "tp": counts.tp,
         "fp": counts.fp,
         "fn": counts.fn,
@@ -161,17 +174,18 @@ def volume_values(label: Label, of_slices: Sequence[Overlap], geometry: Geometry
         "iou_slice_mean": math.fsum(one.iou for one in counted) / len(counted) if counted else math.nan,
         "volume_reference_mm3": counts.reference * geometry.voxel_volume_mm3,
         "volume_prediction_mm3": counts.prediction * geometry.voxel_volume_mm3,
-        **_no_distances(),
+        **_nan_distances(),
         "num_slices": len(of_slices),
         "status": counts.status,
     }
 
 
 def instance_values(one: PromptedMask, label: Label) -> dict[str, Value]:
+    """Columns of one row of instance.csv."""
     counts = overlap(one.prediction_yx, one.reference_yx)
     return {
         "slice": one.slice,
-        **_named(label),
+        **_label_columns(label),
         "instance": one.instance,
         "box": None if one.box is None else " ".join(str(corner) for corner in one.box),
         "tp": counts.tp,

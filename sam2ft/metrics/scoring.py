@@ -1,4 +1,7 @@
-"""The only path from masks to rows: slice, instance, volume and biomarker rows of one volume, from arrays alone."""
+"""Scoring (evaluation) of one volume: from label maps to slice, instance, volume and biomarker rows.
+
+This is the only path from masks to rows; it takes arrays and reads no files.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,16 +28,16 @@ __all__ = ["PromptedMask", "Scene", "ScoreSettings", "ScoredRows", "score_volume
 
 @dataclass(frozen=True)
 class Scene:
-    """What surrounds the masks of one volume."""
+    """Geometry, label table, maps and DICOM fields of the volume that is scored."""
 
     geometry: Geometry
     labels: LabelTable
     maps: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
-    """Maps on the volume's grid by name (`t2`, `t1rho`), in ms."""
+    """Map name (`t2`, `t1rho`) -> map on the volume's grid, in ms."""
     dicom: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     """DICOM field -> one value per slice."""
     slices: Sequence[int] | None = None
-    """Evaluated slices, increasing; None: all. What lies in other slices is not looked at."""
+    """Indices of the evaluated slices, increasing; None: all. Other slices are ignored."""
 
 
 def score_volume(
@@ -46,12 +49,15 @@ def score_volume(
     metrics: Sequence[Metric],
     settings: ScoreSettings,
 ) -> ScoredRows:
-    """Every row of one volume except its stamp (run, eval, split, protocol).
+    """All rows of one volume, without their stamp (run, eval, split, protocol).
 
-    Masks are integer label maps on the grid of `scene.geometry`. One slice row per evaluated slice and label, absent
-    labels included; one volume row per label, its counts the sums of its slice rows; one instance row per prompt.
-    Distance columns are NaN unless a metric fills them. Errors: DataError naming the volume for another grid, a label
-    that the table lacks, or a metric whose needs this volume does not meet.
+    There is one slice row per evaluated slice and label, absent labels included; one volume row per label, whose
+    counts are the sums of its slice rows; one instance row per prompt. Distance columns are NaN unless a metric fills
+    them. Both masks are integer label maps on the grid of `scene.geometry`.
+
+    Raises:
+        DataError: A mask or map is on another grid, a label is not in the label table, or the volume does not meet
+            the requirements of a metric. The message names the volume.
     """
     masks = _checked_masks(key, prediction_zyx, reference_zyx, scene)
     _check_needs(key, scene, metrics, settings)
@@ -77,14 +83,14 @@ def score_volume(
 def _checked_masks(
     key: VolumeKey, prediction_zyx: LabelMap, reference_zyx: LabelMap, scene: Scene
 ) -> tuple[LabelMap, LabelMap]:
-    """Both label maps, empty outside the evaluated slices."""
+    """Both label maps, set to 0 outside the evaluated slices."""
     checked = []
     left_out = sorted(set(range(scene.geometry.shape_zyx[0])) - set(_evaluated(scene)))
     for name, mask in (("prediction", prediction_zyx), ("reference", reference_zyx)):
         if mask.shape != scene.geometry.shape_zyx:
-            raise DataError(f"{key}: {name} is {mask.shape} (z, y, x), the volume {scene.geometry.shape_zyx}")
+            raise DataError(f"{key}: {name} has shape {mask.shape} (z, y, x), the volume {scene.geometry.shape_zyx}")
         if not np.issubdtype(mask.dtype, np.integer):
-            raise DataError(f"{key}: {name} holds {mask.dtype}; a label map holds integers")
+            raise DataError(f"{key}: {name} has type {mask.dtype}; a label map must contain integers")
         whole = np.asarray(mask)
         if left_out:
             whole = whole.copy()
@@ -92,7 +98,9 @@ def _checked_masks(
         checked.append(whole)
     for name, values in scene.maps.items():
         if values.shape != scene.geometry.shape_zyx:
-            raise DataError(f"{key}: map {name} is {values.shape} (z, y, x), the volume {scene.geometry.shape_zyx}")
+            raise DataError(
+                f"{key}: map {name} has shape {values.shape} (z, y, x), the volume {scene.geometry.shape_zyx}"
+            )
     return checked[0], checked[1]
 
 
@@ -109,11 +117,11 @@ def _evaluated(scene: Scene) -> Sequence[int]:
 def _count_slices(
     key: VolumeKey, prediction: LabelMap, reference: LabelMap, scene: Scene
 ) -> dict[int, tuple[Overlap, ...]]:
-    """Evaluated slice -> counts of every label of the table, in its order."""
+    """Evaluated slice -> counts of every label, in the order of the label table."""
     positions = _positions(scene.labels)
     counts = {}
     for index in _evaluated(scene):
-        # Counted where anything is; the rest of the slice is background of both.
+        # Only the block with labels is counted; the rest of the slice is background in both masks.
         block = _filled_block(prediction[index], reference[index])
         found = label_overlaps(
             _as_positions(prediction[index][block], positions, scene.labels, f"{key.slice(index)}: prediction"),
@@ -131,7 +139,7 @@ def _filled_block(prediction_yx: LabelMap, reference_yx: LabelMap) -> Block:
 
 
 def _positions(labels: LabelTable) -> npt.NDArray[np.int32]:
-    """Label id -> 1-based position in the table, 0 -> 0, other ids -> -1."""
+    """Lookup table: label id -> 1-based position in the label table, 0 -> 0, other ids -> -1."""
     positions = np.full(max(labels.ids, default=0) + 1, -1, dtype=np.int32)
     positions[0] = 0
     positions[list(labels.ids)] = np.arange(1, len(labels) + 1)
@@ -150,7 +158,7 @@ def _as_positions(
 
 
 def _num_instances(reference_yx: LabelMap, labels: LabelTable) -> list[int]:
-    """Connected components of every label of the table in one slice."""
+    """Number of connected components of every label of the table in one slice."""
     filled = reference_yx != 0
     if not filled.any():
         return [0] * len(labels)

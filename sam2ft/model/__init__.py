@@ -1,3 +1,3 @@
-"""SAM 2 as a module: building it, what of it trains, losses, LoRA, weights, faster layers. `sam2` is imported in
-segmenter.py and propagator.py alone. The training loop is in training/, prediction in evaluation/prediction.
+"""SAM 2 as a torch module: model building, trainable parameters, losses, LoRA, pretrained weights, faster layers. Only
+segmenter.py and propagator.py import `sam2`. The training loop is in training/, prediction in evaluation/prediction.
 """

@@ -1,7 +1,7 @@
-"""Attention in float32 where a CPU computes it faster so, although autocast asks for bfloat16.
+"""Scaled dot-product attention in float32 under bfloat16 autocast, on CPUs that compute float32 faster.
 
-torch's kernel for the CPU is the same in both types, but its backward pass over small windows takes 2 to 5 times as
-long in bfloat16, and without AMX the large ones take nearly twice as long too (benchmarks/README.md).
+torch's CPU kernel is the same for both types, but its backward pass over small windows takes 2 to 5 times as long in
+bfloat16, and without AMX large windows take nearly twice as long too (benchmarks/README.md).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-# Hiera's windows hold 16 to 196 tokens, and its global blocks the whole grid.
+# Hiera's windows have 16 to 196 tokens; its global blocks have the whole grid.
 _SMALL = 256
 
 
 class _Float32Attention(TorchFunctionMode):
-    """Within it, scaled_dot_product_attention of bfloat16 on a CPU is computed in float32; the result is bfloat16."""
+    """Compute scaled_dot_product_attention of bfloat16 CPU tensors in float32; the result is bfloat16."""
 
     def __torch_function__(
         self,
@@ -38,7 +38,7 @@ class _Float32Attention(TorchFunctionMode):
 
 
 def fastest_attention(device_type: str) -> AbstractContextManager[Any]:
-    """For the forward pass of a model on such a device; changes nothing but bfloat16 autocast on a CPU."""
+    """Context for a forward pass on a device of this type; it only has an effect under bfloat16 autocast on a CPU."""
     wanted = device_type == "cpu" and torch.is_autocast_enabled("cpu")
     return _Float32Attention() if wanted else nullcontext()
 
@@ -50,5 +50,5 @@ def _is_faster_in_float32(query: Tensor, key: Tensor) -> bool:
 
 @cache
 def has_amx() -> bool:
-    """Whether this CPU has the instructions without which matrix products in bfloat16 are slower than in float32."""
+    """Whether this CPU has AMX for bfloat16; without it, bfloat16 matrix products are slower than float32."""
     return bool(torch.cpu.get_capabilities()["amx_bf16"])

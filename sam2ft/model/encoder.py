@@ -1,8 +1,9 @@
-"""The image encoder's forward pass over stock's own layers, without what a slice never needs.
+"""Faster forward pass of the SAM 2 image encoder (Hiera trunk and FPN neck) with the stock layers.
 
-Left out of stock's (Hiera.forward, FpnNeck.forward, SAM2Base.forward_image): positions of every level, which only
-memory attention reads, and the two finest levels at full width. Those are one 1x1 convolution after another (neck, then
-decoder); the product of their weights does both at once, with an eighth of the channels in between.
+It omits the parts of stock's Hiera.forward, FpnNeck.forward and SAM2Base.forward_image that single slices do not need:
+the position encodings of every level, which only memory attention reads, and the two finest levels at full width.
+On those levels two 1x1 convolutions follow each other (neck, then decoder). One convolution with the product of their
+weights replaces both; it needs an eighth of the channels in between.
 """
 
 from typing import Any
@@ -15,8 +16,11 @@ from sam2ft.model.resizing import resized
 
 
 def trunk_levels(trunk: Any, images_b3hw: Tensor) -> list[Tensor]:
-    """What Hiera.forward returns, finest first: (b, c, side / 4, side / 4), and half the side, twice the c each."""
-    # The blocks work on (b, h, w, c): convolving in that layout saves them copies.
+    """Feature maps of the trunk as Hiera.forward returns them, finest first.
+
+    The first is (b, c, side / 4, side / 4); each next one has half the side and twice the channels.
+    """
+    # The blocks use the layout (b, h, w, c): convolving in the same layout avoids copies.
     x: Tensor = trunk.patch_embed(images_b3hw.contiguous(memory_format=torch.channels_last))
     x = x + _positions(trunk, x.shape[1], x.shape[2])
     levels = []
@@ -28,7 +32,7 @@ def trunk_levels(trunk: Any, images_b3hw: Tensor) -> list[Tensor]:
 
 
 def _positions(trunk: Any, height: int, width: int) -> Tensor:
-    """What Hiera._get_pos_embed returns, (1, h, w, c)."""
+    """Position embedding (1, h, w, c), as Hiera._get_pos_embed returns it."""
     whole_chw = resized(trunk.pos_embed[0], (height, width), "bicubic")
     window_chw: Tensor = trunk.pos_embed_window[0]
     channels, rows, columns = window_chw.shape
@@ -38,14 +42,15 @@ def _positions(trunk: Any, height: int, width: int) -> Tensor:
 
 
 def split_levels(image_encoder: Any, levels: list[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """The embedding, as FpnNeck.forward makes it, and the finer levels as they are.
+    """The image embedding, computed as in FpnNeck.forward, and the finer levels unchanged.
 
-    Errors: ValueError for a neck that mixes coarser levels into the finer ones, which no stock configuration has.
+    Raises:
+        ValueError: for a neck that adds coarser levels to the finer ones; no stock configuration has one.
     """
     neck, coarsest = image_encoder.neck, len(levels) - 1
     embedded = coarsest - image_encoder.scalp
     if neck.fuse_type != "sum" or any(level < embedded for level in neck.fpn_top_down_levels):
-        raise ValueError("a neck that sums coarser levels into the embedding alone is expected")
+        raise ValueError("expected a neck that adds coarser levels to the embedding only")
     embedding: Tensor = lateral(neck, coarsest)(levels[coarsest])
     for level in range(coarsest - 1, embedded - 1, -1):
         beside = lateral(neck, level)(levels[level])
@@ -58,12 +63,12 @@ def split_levels(image_encoder: Any, levels: list[Tensor]) -> tuple[Tensor, tupl
 
 
 def lateral(neck: Any, level: int) -> Any:
-    """The neck's 1x1 convolution of a level, 0 the finest; the neck keeps them coarsest first."""
+    """The neck's 1x1 convolution of a level (0 is the finest); the neck stores them coarsest first."""
     return neck.convs[len(neck.convs) - 1 - level].conv
 
 
 def both_convolutions(first: Any, second: Any, values_bchw: Tensor) -> Tensor:
-    """`second(first(values))` of two 1x1 convolutions, as one. Their weights meet in full precision."""
+    """`second(first(values))` of two 1x1 convolutions as one convolution; weights are multiplied in full precision."""
     with torch.autocast(values_bchw.device.type, enabled=False):
         inner, outer = first.weight.flatten(1), second.weight.flatten(1)
         weight, bias = outer @ inner, outer @ first.bias + second.bias

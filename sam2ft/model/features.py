@@ -1,4 +1,4 @@
-"""What the image encoder knows about a batch of slices, kept so that any number of prompts can use it."""
+"""Image encoder features (embeddings) of a batch of slices, which any number of prompts can reuse."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +9,11 @@ from torch import Tensor
 
 
 class _OfSlices(torch.autograd.Function):
-    """`tensor_bchw[slice_of_n]` with a gradient of the same bits every time.
+    """`tensor_bchw[slice_of_n]` with a bitwise reproducible gradient.
 
-    Its gradient adds the prompts of a slice. Indexing does that with atomics on the CPU, in whatever order the threads
-    come, and several times slower; index_add_ does it so on CUDA. Each device has the other one, which keeps the order.
+    The gradient sums over the prompts of a slice. On the CPU, the gradient of indexing uses atomic additions in an
+    arbitrary order of threads and is several times slower; on CUDA, index_add_ uses atomic additions. So the CPU uses
+    index_add_ and CUDA uses index_put_: each adds in a fixed order.
     """
 
     @staticmethod
@@ -27,7 +28,9 @@ class _OfSlices(torch.autograd.Function):
         channels_last = of_prompts.ndim == 4 and of_prompts.is_contiguous(memory_format=torch.channels_last)
         of_slices = torch.empty(
             (ctx.num_slices, *of_prompts.shape[1:]),
-            dtype=torch.promote_types(of_prompts.dtype, torch.float32),  # sums of 16-bit numbers are kept in 32
+            dtype=torch.promote_types(
+                of_prompts.dtype, torch.float32
+            ),  # sums of 16-bit numbers are accumulated in 32 bits
             device=of_prompts.device,
             memory_format=torch.channels_last if channels_last else torch.contiguous_format,
         ).zero_()
@@ -41,17 +44,19 @@ class _OfSlices(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class Features:
-    """The encoder's half of a forward pass, for b slices; side s = image_size / 16.
+    """Encoder outputs of a forward pass for b slices; side s = image_size / 16.
 
     `encode` stops before the two 1x1 convolutions (`conv_s0`, `conv_s1`) that stock SAM 2 runs with the encoder
     although they belong to the decoder: features of a frozen encoder stay valid while the decoder trains. The neck's
-    1x1 convolutions of the same levels wait for them, to be applied as one. `projected` says whether they have been.
+    1x1 convolutions of the same levels are postponed too, so that each pair is applied as one convolution.
+    `projected` is true when they have been applied.
     """
 
     embedding_bchw: Tensor
-    """(b, d_model, s, s), `no_mem_embed` added as on stock's image path."""
+    """(b, d_model, s, s), with `no_mem_embed` added as stock does for images."""
     high_resolution: tuple[Tensor, ...]
-    """Finest first, of the trunk: (b, c, 4s, 4s), (b, 2c, 2s, 2s); projected, d_model / 8 and d_model / 4 channels."""
+    """Finer levels of the trunk, finest first: (b, c, 4s, 4s), (b, 2c, 2s, 2s); d_model / 8 and d_model / 4 channels
+    when projected."""
     projected: bool = False
 
     def __len__(self) -> int:
@@ -64,7 +69,7 @@ class Features:
         return Features(tensors[0], tuple(tensors[1:]), self.projected)
 
     def select(self, slice_of_n: Tensor) -> "Features":
-        """Features with the slice of each prompt: b becomes n."""
+        """Features of the slice of each prompt; the batch size changes from b slices to n prompts."""
         return self._of([_OfSlices.apply(tensor, slice_of_n) for tensor in self.tensors()])
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Features":
@@ -75,7 +80,11 @@ class Features:
 
 
 def stacked(features: Sequence[Features]) -> Features:
-    """One batch of several; all must be projected or none. Errors: ValueError otherwise."""
+    """Concatenate several batches of features into one.
+
+    Raises:
+        ValueError: when some are projected and others are not.
+    """
     if len({each.projected for each in features}) != 1:
         raise ValueError("features before and after projection cannot share a batch")
     columns = zip(*(each.tensors() for each in features), strict=True)

@@ -1,4 +1,4 @@
-"""Where a file that torch.save wrote holds its state dict, and what wrappers have put before its keys."""
+"""State dict layouts of checkpoint files: the entry with the state dict, and key prefixes added by wrappers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,37 +7,37 @@ from typing import Any
 from torch import Tensor
 
 CONTAINERS = ("model", "model_state_dict", "state_dict", "module", "net", "network")
-"""Where programs keep a state dict: stock SAM 2 and MedSAM2, plain PyTorch, Lightning, DeepSpeed."""
+"""Keys under which programs store a state dict: stock SAM 2 and MedSAM2, plain PyTorch, Lightning, DeepSpeed."""
 PREFIXES = ("module.", "_orig_mod.", "sam2_model.", "model.", "sam2.", "sam.", "net.", "network.")
-"""What wrappers put before every key: DataParallel, torch.compile, and modules that hold the model in an attribute."""
+"""Key prefixes that wrappers add: DataParallel, torch.compile, and modules with the model in an attribute."""
 _SHOWN_KEYS = 8
 
 
 @dataclass(frozen=True)
 class Unwrapped:
-    """A state dict, and what had to be taken off to find it."""
+    """A state dict, with the containers and the key prefix that were removed to find it."""
 
     tensors: dict[str, Tensor]
     path: tuple[str, ...] = ()
-    """Keys that led to it: ("model",) in stock SAM 2's layout."""
+    """Keys of the nested containers: ("model",) in stock SAM 2's layout."""
     prefix: str = ""
-    """What stood before every key."""
+    """The prefix removed from every key."""
 
     @property
     def note(self) -> str | None:
-        """In words, or None for stock SAM 2's layout as it is."""
-        said = []
+        """What was removed, as text; None for stock SAM 2's own layout."""
+        notes = []
         if self.path != ("model",) and self.path:
-            said.append(f"taken from {' > '.join(self.path)}")
+            notes.append(f"read from {' > '.join(self.path)}")
         if self.prefix:
-            said.append(f"the prefix {self.prefix!r} taken off {len(self.tensors)} keys")
-        return "weights " + ", ".join(said) if said else None
+            notes.append(f"the prefix {self.prefix!r} removed from {len(self.tensors)} keys")
+        return "weights " + ", ".join(notes) if notes else None
 
 
 def unwrapped(content: Any) -> Unwrapped | None:
-    """The state dict in what a file holds; None when there is none (a mapping of names to tensors, not empty).
+    """Find the state dict (a non-empty mapping of names to tensors) in the content of a file; None without one.
 
-    A prefix is taken off only where every key has it: no key is ever dropped.
+    A prefix is removed only when every key has it, so no key is ever dropped.
     """
     path: list[str] = []
     while not _is_state_dict(content):
@@ -51,15 +51,17 @@ def unwrapped(content: Any) -> Unwrapped | None:
 
 
 def without_prefixes(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
-    """(the tensors by their keys without known wrappers' prefixes, the prefixes as one text)."""
-    taken = ""
-    while prefix := next((known for known in PREFIXES if all(key.startswith(taken + known) for key in tensors)), None):
-        taken += prefix
-    return {key.removeprefix(taken): tensor for key, tensor in tensors.items()}, taken
+    """The tensors with known wrapper prefixes removed from their keys, and the removed prefixes as one string."""
+    removed = ""
+    while prefix := next(
+        (known for known in PREFIXES if all(key.startswith(removed + known) for key in tensors)), None
+    ):
+        removed += prefix
+    return {key.removeprefix(removed): tensor for key, tensor in tensors.items()}, removed
 
 
 def keys_of(content: Any) -> str:
-    """What a file holds instead, for a message."""
+    """The first keys of a file's content, or its type, for an error message."""
     if not isinstance(content, Mapping):
         return type(content).__name__
     more = f" and {len(content) - _SHOWN_KEYS} more" if len(content) > _SHOWN_KEYS else ""

@@ -1,4 +1,4 @@
-"""Low-rank updates (LoRA) of the image encoder: weight + alpha / rank * up @ down, merged into the weight on export."""
+"""LoRA (low-rank updates) of the image encoder: weight + alpha / rank * up @ down, merged into the weight on export."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -12,7 +12,7 @@ from sam2ft.core.files import sha256_text
 from sam2ft.model.segmenter import FinetunedSAM2
 
 TRUNK_BLOCKS = "image_encoder.trunk.blocks"
-# Where torch.nn.utils.parametrize keeps the weight of a layer and what updates it.
+# Key suffixes under which torch.nn.utils.parametrize stores a layer's weight and its update.
 _BASE, _UPDATE = ".parametrizations.weight.original", ".parametrizations.weight.0."
 DOWN, UP = f"{_UPDATE}down", f"{_UPDATE}up"
 
@@ -27,15 +27,16 @@ class LoraConfig(Protocol):
 
 
 class LowRank(nn.Module):
-    """(out, in) weight -> weight + scale * up @ down, with down (rank, in) drawn and up (out, rank) zero at first.
+    """Parametrization that maps an (out, in) weight to weight + scale * up @ down.
 
-    Zero at first, so that training starts from the initial weights (Hu et al. 2021, LoRA, section 4.1).
+    `down` (rank, in) is initialised at random and `up` (out, rank) with zeros, so that training starts from the initial
+    weights (Hu et al. 2021, LoRA, section 4.1).
     """
 
     def __init__(self, weight: Tensor, rank: int, scale: float, generator: torch.Generator):
         super().__init__()
         out, width = weight.shape
-        # The uniform Kaiming draw of nn.Linear's own weight, as in the authors' loralib.
+        # Kaiming uniform initialisation, as for nn.Linear's own weight and in the authors' loralib.
         drawn = torch.empty(rank, width).uniform_(-(width**-0.5), width**-0.5, generator=generator)
         self.down = nn.Parameter(drawn.to(weight))
         self.up = nn.Parameter(weight.new_zeros(out, rank))
@@ -46,18 +47,24 @@ class LowRank(nn.Module):
 
 
 def updated(weight: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
-    """The sum in the weight's own precision, also under autocast: what is exported is what was trained, bit for bit."""
+    """weight + scale * up @ down in the weight's own precision, also under autocast.
+
+    The exported weights are therefore bitwise equal to the trained ones.
+    """
     with torch.autocast(device_type=weight.device.type, enabled=False):
         return torch.addmm(weight, up, down, alpha=scale)
 
 
 def add_low_rank(model: FinetunedSAM2, lora: LoraConfig, seed: int) -> None:
-    """Give every linear layer of the trunk's blocks a trainable low-rank update; its own weight stays frozen.
+    """Add a trainable low-rank update to every linear layer of the trunk's blocks; the layer's own weight stays frozen.
 
-    Every one (attention, MLP, and the projection where a stage widens): what matters is that all layers have an update
-    more than its rank (Dettmers et al. 2023, QLoRA, section 4). A layer's draw depends on the seed and its name alone,
-    so ranks agree without asking. Call it after set_trainable and before freeze_unreachable.
-    Errors: ConfigError for a rank that no layer's update can have, or a layer whose weight was chosen to train.
+    The layers are those of attention and MLP, and the projection where a stage widens: adapting all layers matters more
+    than the rank (Dettmers et al. 2023, QLoRA, section 4). The initial values depend only on the seed and the layer's
+    name, so they are equal on all ranks without communication. Call this after set_trainable and before
+    freeze_unreachable.
+
+    Raises:
+        ConfigError: for a rank larger than a layer's weight allows, or a layer whose weight was selected for training.
     """
     layers = {
         f"{TRUNK_BLOCKS}.{name}": layer
@@ -72,8 +79,8 @@ def add_low_rank(model: FinetunedSAM2, lora: LoraConfig, seed: int) -> None:
         )
     if chosen := [name for name, layer in layers.items() if layer.weight.requires_grad]:
         raise ConfigError(
-            f"module.trainable.image_encoder: chooses {chosen[0]}.weight, which module.lora updates with low rank and "
-            f"keeps frozen; name only what module.lora does not update, such as norms, biases, pos_embed or neck"
+            f"module.trainable.image_encoder: selects {chosen[0]}.weight, which module.lora updates with low rank and "
+            f"keeps frozen; select only what module.lora does not update, such as norms, biases, pos_embed or neck"
         )
     for name, layer in layers.items():
         generator = torch.Generator().manual_seed(int(sha256_text(f"lora|{seed}|{name}")[:15], 16))
@@ -82,15 +89,20 @@ def add_low_rank(model: FinetunedSAM2, lora: LoraConfig, seed: int) -> None:
 
 
 def is_low_rank(name: str) -> bool:
-    """Whether a tensor of this name is half of a low-rank update."""
+    """Whether a parameter of this name is the `down` or `up` matrix of a low-rank update."""
     return name.endswith((DOWN, UP))
 
 
 @torch.no_grad()
 def merged(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`tensors` (a state dict of `model`, or averages in its place) with each update added to its weight.
+    """Add each low-rank update to its weight.
 
-    The result has the names that the model had before `add_low_rank`.
+    Args:
+        model: the model with its low-rank updates.
+        tensors: a state dict of `model`, or averages under the same names.
+
+    Returns:
+        Tensors under the names that the model had before `add_low_rank`.
     """
     whole = dict(tensors)
     for name, layer in model.named_modules():

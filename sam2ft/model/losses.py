@@ -1,4 +1,4 @@
-"""The training loss: a region term and a pixel term, one value per instance, on the slice's own grid."""
+"""Segmentation training loss: a region term (such as Dice) and a pixel term (such as BCE), one value per instance."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ Frame = Literal["original", "decoder"]
 InstanceLoss = Callable[[Tensor, Tensor], Tensor]
 """(logits (n, 1, h, w), reference (n, 1, h, w) of 0 and 1) -> one value per instance (n,)."""
 
-# What the engine itself decides: logits of one class per instance, one value per instance, no mixing over the batch.
+# Arguments that sam2ft sets itself: logits of one class per instance, one value per instance, no sums over the batch.
 _DECIDED = ("sigmoid", "softmax", "use_softmax", "other_act", "to_onehot_y", "reduction", "batch", "include_background")
-# What MONAI does nothing with where there is one class, or fails on in the first step.
+# Arguments that MONAI ignores for a single class, or that make the first step fail.
 _OF_SEVERAL_CLASSES = ("weight", "label_smoothing", "ignore_index")
 
 
@@ -43,7 +43,7 @@ class LossConfig(Protocol):
 
 
 class HasMasks(Protocol):
-    """A batch as the loss needs it: bool (n_i, H_i, W_i) per slice, in the order of the prompts."""
+    """A batch with reference masks: bool (n_i, H_i, W_i) per slice, in the order of the prompts."""
 
     @property
     def masks(self) -> Sequence[Tensor]: ...
@@ -51,10 +51,10 @@ class HasMasks(Protocol):
 
 def _monai(name: str, **fixed: Any) -> Callable[..., InstanceLoss]:
     def factory(**arguments: Any) -> InstanceLoss:
-        from monai import losses  # 4 s to import: only when a loss is built
+        from monai import losses  # takes 4 s to import, so only when a loss is built
 
         loss = getattr(losses, name)(**fixed, reduction="none", **arguments)
-        # Region losses come as (n, 1, 1, 1), pixel losses as (n, 1, h, w).
+        # Region losses have the shape (n, 1, 1, 1), pixel losses (n, 1, h, w).
         return lambda logits, reference: loss(logits, reference).flatten(1).mean(1)
 
     return factory
@@ -70,9 +70,9 @@ def _bce(pos_weight: float | None = None) -> InstanceLoss:
 
 
 def _dice_ce(lambda_dice: float = 1.0, lambda_ce: float = 1.0, **arguments: Any) -> InstanceLoss:
-    """MONAI's DiceCELoss of one channel, whose cross entropy is then the binary one (losses/dice.py: forward).
+    """MONAI's DiceCELoss for one channel, where its cross entropy is binary (losses/dice.py: forward).
 
-    Built from its parts, because MONAI's own has no `reduction="none"`.
+    Built from its two terms, because MONAI's class has no `reduction="none"`.
     """
     if lambda_dice < 0 or lambda_ce < 0:
         raise ValueError("lambda_dice and lambda_ce must not be negative")
@@ -93,10 +93,10 @@ LOSSES: dict[str, Callable[..., InstanceLoss]] = {
 
 @dataclass(frozen=True)
 class SegmentationLoss:
-    """seg_loss_weight * seg + ce_loss_weight * ce (+ iou_weight * |predicted IoU - IoU|), each per instance.
+    """Loss seg_loss_weight * seg + ce_loss_weight * ce (+ iou_weight * |predicted IoU - IoU|) per instance.
 
-    An instance's value does not depend on the others of its batch: the loss of a step is their mean over ranks and
-    micro-batches, weighted by instances.
+    The value of an instance does not depend on the other instances of its batch: the loss of a step is the mean over
+    the instances of all ranks and micro-batches.
     """
 
     seg: InstanceLoss
@@ -107,9 +107,19 @@ class SegmentationLoss:
     iou_weight: float = 0.0
 
     def __call__(self, logits_n1hw: Tensor, iou_n: Tensor, batch: HasMasks) -> dict[str, Tensor]:
-        """`loss` and its terms `seg`, `ce` (and `iou` when it is weighted), (n,) each, in the order of the prompts.
+        """Losses of n instances.
 
-        `logits_n1hw`: decoder frame; with `frame: original` those of slice i are upsampled to `batch.masks[i]`'s grid.
+        Args:
+            logits_n1hw: decoder frame; with `frame: original`, those of slice i are upsampled to the grid of
+                `batch.masks[i]`.
+            iou_n: predicted IoU.
+            batch: reference masks.
+
+        Returns:
+            `loss` and its terms `seg` and `ce` (and `iou` when iou_weight is not 0), (n,) each, in prompt order.
+
+        Raises:
+            ValueError: when the numbers of predictions and masks differ.
         """
         groups = _groups(logits_n1hw, batch.masks, self.frame)
         order = torch.cat([positions for positions, _, _ in groups]).argsort()
@@ -120,17 +130,14 @@ class SegmentationLoss:
         terms = {"seg": per_instance(self.seg), "ce": per_instance(self.ce)}
         total = self.seg_loss_weight * terms["seg"] + self.ce_loss_weight * terms["ce"]
         if self.iou_weight:
-            # L1 against the IoU of the thresholded mask, as SAM 2 trains its head (training/loss_fns.py: iou_loss)
+            # L1 loss against the IoU of the thresholded mask, as in SAM 2's code (training/loss_fns.py: iou_loss)
             terms["iou"] = (iou_n - per_instance(_iou)).abs()
             total = total + self.iou_weight * terms["iou"]
         return {"loss": total, **terms}
 
 
 def _groups(logits_n1hw: Tensor, masks: Sequence[Tensor], frame: Frame) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """(positions, logits, reference) of the instances of each grid size: one call per size instead of one per slice.
-
-    Errors: ValueError when prompts and masks differ in number.
-    """
+    """(positions, logits, reference) of the instances of each grid size: one call per size instead of one per slice."""
     counts = [len(mask) for mask in masks]
     if sum(counts) != len(logits_n1hw):
         raise ValueError(f"{len(logits_n1hw)} predictions for {sum(counts)} reference masks")
@@ -139,7 +146,7 @@ def _groups(logits_n1hw: Tensor, masks: Sequence[Tensor], frame: Frame) -> list[
     groups = []
     for shape in shapes:
         members = [i for i, mask in enumerate(masks) if mask.shape[1:] == shape]
-        # Made on the device: a copy from the host would make the host wait for all that is queued there.
+        # Created on the device: a copy from the host would make the host wait for all work queued on the device.
         ranges = [torch.arange(starts[i], starts[i] + counts[i], device=logits_n1hw.device) for i in members]
         positions = torch.cat(ranges)
         reference = torch.cat([masks[i] for i in members])[:, None].float()
@@ -153,14 +160,18 @@ def _groups(logits_n1hw: Tensor, masks: Sequence[Tensor], frame: Frame) -> list[
 
 
 def _iou(logits: Tensor, reference: Tensor) -> Tensor:
-    """IoU of each thresholded mask; 1 where both are empty."""
+    """IoU of each thresholded mask; 1 where prediction and reference are empty."""
     prediction, truth = (logits.detach() > 0).flatten(1), (reference > 0.5).flatten(1)
     intersection, union = (prediction & truth).sum(1), (prediction | truth).sum(1)
     return torch.where(union > 0, intersection / union.clamp(min=1), torch.ones_like(union, dtype=logits.dtype))
 
 
 def build_loss(config: LossConfig) -> SegmentationLoss:
-    """The loss that `module.loss` describes. Errors: ConfigError for an unknown name or a refused argument."""
+    """Build the loss of the section `module.loss`.
+
+    Raises:
+        ConfigError: for an unknown loss name or an argument that is not allowed.
+    """
     return SegmentationLoss(
         seg=_named("seg", config.seg, config.seg_args),
         ce=_named("ce", config.ce, config.ce_args),
@@ -176,16 +187,16 @@ def _named(term: str, name: str, arguments: Mapping[str, Any]) -> InstanceLoss:
         raise ConfigError(f"module.loss.{term}: {name!r} is unknown; known: {', '.join(LOSSES)}")
     if decided := [key for key in arguments if key in _DECIDED]:
         raise ConfigError(
-            f"module.loss.{term}_args.{decided[0]}: the engine decides it (one value per instance); remove it"
+            f"module.loss.{term}_args.{decided[0]}: sam2ft sets this argument (one value per instance); remove it"
         )
     if idle := [key for key in arguments if key in _OF_SEVERAL_CLASSES]:
         raise ConfigError(
-            f"module.loss.{term}_args.{idle[0]}: it is about several classes, and each instance is one; remove it"
+            f"module.loss.{term}_args.{idle[0]}: it applies to several classes, and each instance has one; remove it"
         )
     try:
         loss = LOSSES[name](**arguments)
-        # MONAI looks at some arguments only when it is called.
+        # MONAI checks some arguments only when the loss is called.
         loss(torch.zeros(2, 1, 4, 4), torch.ones(2, 1, 4, 4))
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"module.loss.{term}_args: {name} refuses {dict(arguments)}: {error}") from None
+        raise ConfigError(f"module.loss.{term}_args: {name} does not accept {dict(arguments)}: {error}") from None
     return loss

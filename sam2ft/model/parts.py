@@ -1,4 +1,4 @@
-"""What trains: the parts a user asked for, less what the configured loss and prompts cannot reach."""
+"""Trainable and frozen parameters: the configured parts, without those that get no gradient from loss and prompts."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,18 +15,18 @@ from sam2ft.model.lora import DOWN, UP, is_low_rank
 from sam2ft.model.losses import SegmentationLoss
 from sam2ft.model.segmenter import FinetunedSAM2
 
-# Where the three parts of module.trainable live in stock SAM 2.
+# The modules of stock SAM 2 for the three parts of module.trainable.
 PARTS = {"image_encoder": "image_encoder", "prompt_encoder": "sam_prompt_encoder", "mask_decoder": "sam_mask_decoder"}
-# memory attention, memory encoder, object pointers and no_mem_embed: never trained on single slices
+# memory attention, memory encoder, object pointers and no_mem_embed: not trained on single slices
 REST = "memory"
-# low-rank updates of the image encoder; a row of their own, besides the part that they are in
+# low-rank updates of the image encoder; they have their own row in the report, not that of their part
 LORA = "lora"
-# One, so that the dry step needs less memory than a step of training.
+# One slice, so that the trial step needs less memory than a training step.
 _DRY_SLICES = 1
 
 
 class MatchingOnly(Protocol):
-    """Train what one of these patterns finds (re.search) in the names of a part's tensors."""
+    """Train the tensors of a part whose names match (re.search) one of these patterns."""
 
     @property
     def only(self) -> Sequence[str]: ...
@@ -45,32 +45,32 @@ class TrainableConfig(Protocol):
 
 @dataclass(frozen=True)
 class DryBatch:
-    """The references of a dry step."""
+    """Reference masks of the trial step."""
 
     masks: tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
 class PartRow:
-    """Numbers of parameters (scalars) of one part."""
+    """Numbers of parameters (scalars) of one part of the model."""
 
     part: str
     trained: int
     frozen: int
-    """Not asked for."""
+    """Not selected by the configuration."""
     unreachable: int
-    """Asked for, but no configured loss or prompt has a gradient there; frozen too."""
+    """Selected, but without a gradient from the configured loss and prompts; frozen too."""
 
 
 @dataclass(frozen=True)
 class PartsReport:
-    """What trains, part by part; `str()` is the table of a run's start."""
+    """Trained and frozen parameters per part; `str()` is the table printed when a run starts."""
 
     rows: tuple[PartRow, ...]
     unreachable: tuple[str, ...]
-    """Names of the tensors that were asked for and cannot be reached."""
+    """Names of the tensors that were selected but get no gradient."""
     reached: tuple[str, ...] = ()
-    """Names of the tensors that train."""
+    """Names of the tensors that are trained."""
 
     @property
     def trained(self) -> int:
@@ -84,7 +84,7 @@ class PartsReport:
 
 
 def _listed(unreachable: Sequence[str], reached: Sequence[str]) -> list[str]:
-    """One line for each tensor out of reach, or for a whole module of them."""
+    """One line for each unreachable tensor, or for a module in which all selected tensors are unreachable."""
     modules: dict[str, int] = {}
     for name in unreachable:
         above = [f"{name[: dot.start()]}." for dot in re.finditer(r"\.", name)]
@@ -94,10 +94,15 @@ def _listed(unreachable: Sequence[str], reached: Sequence[str]) -> list[str]:
 
 
 def set_trainable(model: FinetunedSAM2, trainable: TrainableConfig, *, low_rank: bool = False) -> None:
-    """`requires_grad` for what `module.trainable` asks for, and for nothing else.
+    """Set `requires_grad` for the tensors that `module.trainable` selects, and clear it for all others.
 
-    `low_rank`: whether low-rank updates follow, so that nothing need be asked for here.
-    Errors: ConfigError when nothing is asked for, or a pattern finds no tensor of its part.
+    Args:
+        model: the model to change.
+        trainable: the section `module.trainable`.
+        low_rank: whether low-rank updates are added afterwards; then `trainable` may select nothing.
+
+    Raises:
+        ConfigError: when nothing is selected, or a pattern matches no tensor of its part.
     """
     wanted = {
         "image_encoder": trainable.image_encoder,
@@ -122,19 +127,24 @@ def _matching(part: str, names: Iterable[str], choice: bool | MatchingOnly) -> s
         matches = {name for name in known if re.search(pattern, name)}
         if not matches:
             raise ConfigError(
-                f"module.trainable.{part}.only: {pattern!r} finds none of its tensors, such as {', '.join(known[:3])}"
+                f"module.trainable.{part}.only: {pattern!r} matches none of its tensors, such as {', '.join(known[:3])}"
             )
         found |= matches
     return found
 
 
 def freeze_unreachable(model: FinetunedSAM2, loss: SegmentationLoss, prompts: PromptShares) -> PartsReport:
-    """Freeze tensors that get no gradient, or only zeros, from a step with each kind of prompt; tell what is left.
+    """Freeze selected tensors that get no gradient, or only zeros, from a step with each configured kind of prompt.
 
-    Decided by a dry step on made-up slices instead of a list of names, so that it holds for every configuration, loss
-    and version: AdamW would otherwise decay what nothing teaches, and DDP would wait for gradients that never come.
-    Call it after `lora.add_low_rank`, whose updates are reached as the weights are that they are added to.
-    Errors: ConfigError when a part that was asked for gets nothing.
+    A trial step on synthetic slices decides this instead of a list of names, so that it holds for every configuration,
+    loss and version. Otherwise AdamW would apply weight decay to tensors without a gradient, and DDP would wait for
+    gradients that are never computed. Call this after `lora.add_low_rank`: an update is reachable when its weight is.
+
+    Returns:
+        The numbers of trained and frozen parameters, and the names of the unreachable tensors.
+
+    Raises:
+        ConfigError: when none of a part's selected tensors gets a gradient.
     """
     named = dict(model.sam2_model.named_parameters())
     wanted = {name: tensor for name, tensor in named.items() if tensor.requires_grad}
@@ -146,8 +156,8 @@ def freeze_unreachable(model: FinetunedSAM2, loss: SegmentationLoss, prompts: Pr
         if row.unreachable and not row.trained:
             key = f"module.{row.part}" if row.part == LORA else f"module.trainable.{row.part}"
             raise ConfigError(
-                f"{key}: asked for, but the configured prompts and loss give it no gradient; "
-                "set it to false, or configure prompts or a loss that reach it"
+                f"{key}: selected for training, but the configured prompts and loss give it no gradient; "
+                "set it to false, or configure prompts or a loss that depend on it"
             )
     for name in unreachable:
         named[name].requires_grad_(False)
@@ -162,7 +172,7 @@ def _row(part: str, named: Mapping[str, Tensor], reached: set[str], unreachable:
 
 
 def _row_of(name: str) -> str:
-    """The row of the report that a tensor is counted in."""
+    """The report row in which a tensor is counted."""
     if is_low_rank(name):
         return LORA
     top = name.partition(".")[0]
@@ -172,7 +182,7 @@ def _row_of(name: str) -> str:
 def _reached(
     model: FinetunedSAM2, loss: SegmentationLoss, shares: PromptShares, wanted: Mapping[str, nn.Parameter]
 ) -> set[str]:
-    """Names of the tensors that some kind of prompt sends a gradient to; changes no weight, gradient or seed."""
+    """Names of the tensors that get a gradient from some kind of prompt; no weight, gradient or seed changes."""
     names, tensors = list(wanted), list(wanted.values())
     reached: set[str] = set()
     device = model.mean_c11.device
@@ -198,7 +208,7 @@ def _reached(
 
 
 def _dry_prompts(shares: PromptShares, side: int, device: torch.device) -> Iterable[Prompts]:
-    """One set of prompts, one per slice, of each configured kind, as training makes them (data/samples/instances)."""
+    """One set of prompts per configured kind, one prompt per slice, as in training (data/samples/instances)."""
     kinds = kinds_of(shares)
     corners = np.array([[side / 4, side / 4, side * 3 / 4 - 1, side / 2 - 1]] * _DRY_SLICES, dtype=np.float32)
     inside = np.array([[side / 2, side / 3]] * _DRY_SLICES, dtype=np.float32)

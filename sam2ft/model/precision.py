@@ -1,4 +1,4 @@
-"""Which numbers the model computes in."""
+"""Mixed precision (fp32, bf16, fp16) and autocast of the forward pass."""
 
 from contextlib import AbstractContextManager
 from typing import Literal
@@ -13,9 +13,12 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve_precision(use_amp: bool | str, device: torch.device) -> Precision:
-    """`module.use_amp` as a precision: false is fp32, true is the fastest of the device.
+    """Precision for the setting `module.use_amp`: false is fp32, true is the fastest precision of the device.
 
-    That is bf16 where it multiplies matrices faster so; else fp16 on a GPU, and fp32 on a CPU.
+    The fastest is bf16 where the device multiplies bf16 matrices faster; otherwise fp16 on a GPU and fp32 on a CPU.
+
+    Raises:
+        ValueError: for a value other than false, true, fp16 or bf16.
     """
     if use_amp is False:
         return "fp32"
@@ -27,15 +30,15 @@ def resolve_precision(use_amp: bool | str, device: torch.device) -> Precision:
         return "bf16"
     if use_amp == "fp16":
         return "fp16"
-    raise ValueError(f"use_amp {use_amp!r}; false, true, fp16 or bf16")
+    raise ValueError(f"use_amp {use_amp!r}; allowed: false, true, fp16 or bf16")
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
-    """Mixed precision for the forward pass; does nothing for fp32."""
+    """Autocast context for the forward pass; it has no effect for fp32."""
     enabled = precision != "fp32"
     return torch.autocast(device.type, dtype=_DTYPES.get(precision), enabled=enabled)
 
 
 def full_precision(tensor: torch.Tensor) -> torch.Tensor:
-    """Half precision results as float32; float32 and float64 as they are. Losses and masks are computed in these."""
+    """Convert half precision to float32, keep float32 and float64; losses and masks are computed in these."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

@@ -1,8 +1,8 @@
-"""SAM 2's video predictor on a volume: an object prompted in one slice is carried through the others, both ways.
+"""Propagation of prompted objects through a volume with SAM 2's video predictor (memory attention), in both directions.
 
-The stock predictor reads videos from files only, and follows all objects from the earliest prompt on: before its own
-prompt, an object would be sought with a memory from the future. Here each object starts from its own slice in each
-direction, and every slice that a direction reaches is encoded once for all objects.
+The stock predictor reads videos only from files and tracks all objects from the earliest prompt on: in slices before
+its own prompt, an object would be segmented with memory from later slices. This module starts each object at its own
+slice in each direction, and encodes every slice of a direction once for all objects.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,18 +17,18 @@ from sam2ft.core.prompts import Box, Mask, boxes_to_model_frame, points_to_model
 from sam2ft.model.segmenter import FinetunedSAM2
 
 ImagesOf = Callable[[Sequence[int]], Iterator[Tensor]]
-"""The slices asked for, in that order: (1 or 3, image_size, image_size) in [0, 1], MODEL frame."""
+"""Slice indices -> the slices in the same order: (1 or 3, image_size, image_size) in [0, 1], MODEL frame."""
 
 
 @dataclass(frozen=True)
 class Seed:
-    """What prompts one object, ORIGINAL frame of its slice: exactly one of box, points and mask."""
+    """Prompt of one object in the ORIGINAL frame of its slice: exactly one of box, points and mask."""
 
     object_id: int
     slice: int
     box: Box | None = None
     points: tuple[tuple[float, float, int], ...] = ()
-    """(x, y, label) of pixel indices; label 1 inside, 0 outside."""
+    """(x, y, label) in pixel indices; label 1 is inside the object, 0 outside."""
     mask_yx: Mask | None = None
 
     def __post_init__(self) -> None:
@@ -39,18 +39,18 @@ class Seed:
 
 @dataclass(frozen=True)
 class SliceLogits:
-    """What was found of some objects in one slice."""
+    """Predicted logits of some objects in one slice."""
 
     slice: int
     object_ids: tuple[int, ...]
     logits_nyx: Tensor
-    """float32 (n, H, W), ORIGINAL grid; -1024 where the model says that the object is not in this slice."""
+    """float32 (n, H, W), ORIGINAL grid; -1024 where the model predicts that the object is not in this slice."""
 
 
 class Propagator:
-    """Carries objects through volumes with the modules and weights of a FinetunedSAM2, none of its own.
+    """Propagates objects through volumes with the modules and weights of a FinetunedSAM2; it has no weights of its own.
 
-    Like every inference it puts the model in eval mode.
+    It sets the model to eval mode.
     """
 
     def __init__(self, model: FinetunedSAM2):
@@ -61,11 +61,19 @@ class Propagator:
     def propagate(
         self, images: ImagesOf, seeds: Sequence[Seed], shape_zyx: tuple[int, int, int], *, object_chunk: int = 64
     ) -> Iterator[SliceLogits]:
-        """Every slice of every object exactly once: per chunk of objects first from the seeds on, then from them back.
+        """Yield every slice of every object exactly once: per chunk of objects first forward from the seeds, then back.
 
-        The directions know nothing of each other, so a mirrored volume gives the mirrored result. At most
-        `object_chunk` objects are followed at once: each holds the memory of its last slices, whatever the length of
-        the volume. Errors: ValueError for a seed outside the volume or an object that is seeded twice.
+        The two directions are independent, so a mirrored volume gives the mirrored result.
+
+        Args:
+            images: function that loads slices.
+            seeds: one prompt per object.
+            shape_zyx: shape of the volume.
+            object_chunk: largest number of objects tracked at once; each keeps the memory of its last slices, whatever
+                the length of the volume.
+
+        Raises:
+            ValueError: for a seed outside the volume or an object with two seeds.
         """
         _check(seeds, shape_zyx)
         for module in (self._model, self._predictor):
@@ -79,7 +87,7 @@ class Propagator:
     def _pass(
         self, images: ImagesOf, seeds: Sequence[Seed], shape_zyx: tuple[int, int, int], *, reverse: bool
     ) -> Iterator[SliceLogits]:
-        """One direction. Backwards the seeds' own slices are not given again."""
+        """Propagate in one direction; the reverse direction does not yield the seeds' own slices again."""
         starts = [seed.slice for seed in seeds]
         order = range(max(starts), -1, -1) if reverse else range(min(starts), shape_zyx[0])
         state = self._predictor.new_state(shape_zyx)
@@ -104,17 +112,17 @@ class Propagator:
 
 
 class VolumePredictor(SAM2VideoPredictor):  # type: ignore[misc]  # the sam2 package is untyped
-    """The stock video predictor around the modules of an existing SAM 2, its state made without files.
+    """The stock video predictor with the modules of an existing SAM 2 model; its state is created without files.
 
-    Post-processing is off as in training and evaluation of slices (see build_untrained), which are its defaults here.
+    Post-processing is off, as in training and evaluation of slices (see build_untrained).
     """
 
     pred_obj_scores: bool
 
     def __init__(self, sam2_model: Any):
         nn.Module.__init__(self)
-        # SAM2VideoPredictor adds settings to SAM2Base and no module: with the attributes of a SAM2Base (the very
-        # modules and parameters, so that no weight is there twice) and these settings it is complete.
+        # SAM2VideoPredictor adds settings to SAM2Base but no module: the attributes of a SAM2Base (the same modules and
+        # parameters, so that no weight is stored twice) and these settings are sufficient.
         self.__dict__.update(sam2_model.__dict__)
         self.fill_hole_area = 0
         self.non_overlap_masks = False
@@ -123,11 +131,11 @@ class VolumePredictor(SAM2VideoPredictor):  # type: ignore[misc]  # the sam2 pac
 
     @property
     def reach(self) -> int:
-        """How many slices back memory is read, see SAM2Base._prepare_memory_conditioned_features."""
+        """Number of earlier slices whose memory is read, see SAM2Base._prepare_memory_conditioned_features."""
         return int(max(self.num_maskmem * self.memory_temporal_stride_for_eval, self.max_obj_ptrs_in_encoder))
 
     def new_state(self, shape_zyx: tuple[int, int, int]) -> dict[str, Any]:
-        """What SAM2VideoPredictor.init_state makes of a file, without slices and objects."""
+        """A state as SAM2VideoPredictor.init_state creates it from a file, without slices and objects."""
         num_slices, height, width = shape_zyx
         per_object = ("point_inputs_per_obj", "mask_inputs_per_obj", "output_dict_per_obj", "temp_output_dict_per_obj")
         return {
@@ -149,11 +157,11 @@ class VolumePredictor(SAM2VideoPredictor):  # type: ignore[misc]  # the sam2 pac
         }
 
     def prompt(self, state: dict[str, Any], seed: Seed) -> None:
-        """Add the object of a seed, whose slice is the one in the state."""
+        """Add the object of a seed; the image of the seed's slice must be in the state."""
         if seed.mask_yx is not None:
             self.add_new_mask(state, seed.slice, seed.object_id, torch.from_numpy(seed.mask_yx.copy()))
             return
-        # The stock predictor would scale box corners as points; the box of the resized mask ends one pixel earlier.
+        # The stock predictor would scale box corners like points; the box of the resized mask ends one pixel earlier.
         height, width, side = state["video_height"], state["video_width"], self.image_size
         where: dict[str, Any]
         if seed.box is not None:
@@ -167,9 +175,9 @@ class VolumePredictor(SAM2VideoPredictor):  # type: ignore[misc]  # the sam2 pac
         self.add_new_points_or_box(state, seed.slice, seed.object_id, normalize_coords=False, **where)
 
     def step(self, state: dict[str, Any], index: int, *, reverse: bool) -> dict[int, Tensor]:
-        """Object id -> logits (1, 1, h, w) in slice `index`, decoder frame, of all objects that the state holds.
+        """Object id -> logits (1, 1, h, w) in slice `index`, decoder frame, for all objects of the state.
 
-        The body of SAM2VideoPredictor.propagate_in_video for one slice; memory out of reach is let go.
+        This is the body of SAM2VideoPredictor.propagate_in_video for one slice; memory beyond `reach` is freed.
         """
         found = {}
         for object_id, position in state["obj_id_to_idx"].items():
@@ -193,7 +201,7 @@ class VolumePredictor(SAM2VideoPredictor):  # type: ignore[misc]  # the sam2 pac
         return found
 
     def on_original_grid(self, state: dict[str, Any], logits_n1hw: Tensor) -> Tensor:
-        """(n, H, W) float32"""
+        """Resize logits to the ORIGINAL grid: float32 (n, H, W)."""
         logits: Tensor = self._get_orig_video_res_output(state, logits_n1hw)[1]
         return logits[:, 0].float()
 
@@ -205,13 +213,13 @@ class VolumePredictor(SAM2VideoPredictor):  # type: ignore[misc]  # the sam2 pac
         high_res_features: Any = None,
         multimask_output: bool = False,
     ) -> Any:
-        """As stock, but float32 throughout: in bf16 a coordinate keeps 8 bits (see FinetunedSAM2._embed).
+        """As stock, but in float32: in bf16 a coordinate has only 8 bits of precision (see FinetunedSAM2._embed).
 
-        And where the object is prompted it is there: the head that says otherwise (its word empties the mask) gets no
-        gradient from a segmentation loss, so fine-tuned weights may say anything.
+        In a prompted slice the object counts as present. The head that predicts its presence (and empties the mask when
+        it predicts absence) gets no gradient from a segmentation loss, so its output is arbitrary after fine-tuning.
         """
         prompted = point_inputs is not None or mask_inputs is not None
-        believed, self.pred_obj_scores = self.pred_obj_scores, self.pred_obj_scores and not prompted
+        configured, self.pred_obj_scores = self.pred_obj_scores, self.pred_obj_scores and not prompted
         fine = None if high_res_features is None else [features.float() for features in high_res_features]
         try:
             with torch.autocast(device_type=backbone_features.device.type, enabled=False):
@@ -223,13 +231,15 @@ class VolumePredictor(SAM2VideoPredictor):  # type: ignore[misc]  # the sam2 pac
                     multimask_output=multimask_output,
                 )
         finally:
-            self.pred_obj_scores = believed
+            self.pred_obj_scores = configured
         return (*outputs, object_score_logits.clamp(min=1.0) if prompted else object_score_logits)
 
 
 def _check(seeds: Sequence[Seed], shape_zyx: tuple[int, int, int]) -> None:
     outside = [seed for seed in seeds if not 0 <= seed.slice < shape_zyx[0]]
     if outside:
-        raise ValueError(f"object {outside[0].object_id}: slice {outside[0].slice} is not among {shape_zyx[0]}")
+        raise ValueError(
+            f"object {outside[0].object_id}: slice {outside[0].slice} is outside the volume of {shape_zyx[0]} slices"
+        )
     if len({seed.object_id for seed in seeds}) != len(seeds):
-        raise ValueError("an object is seeded twice; each has one seed")
+        raise ValueError("an object has two seeds; each object must have one seed")

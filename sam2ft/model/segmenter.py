@@ -1,4 +1,4 @@
-"""Stock SAM 2 as a trainable segmenter of slices: one encoder pass per slice, any number of prompts each."""
+"""SAM 2 as a trainable segmentation model for slices: one encoder pass per slice, any number of prompts per slice."""
 
 from importlib import resources
 from pathlib import Path
@@ -16,17 +16,17 @@ from sam2ft.model.nano import overrides as nano
 from sam2ft.model.weights import load_weights, nano_weights_path
 
 NANO = "sam2_nano"
-# The trunk halves a patch grid of stride 4 three times; other sizes would need padding that stock does not do.
+# The trunk halves a patch grid of stride 4 three times; other sizes would need padding, which stock does not apply.
 IMAGE_SIZE_MULTIPLE = 32
-# sam2/utils/transforms.py: stock inference normalises so, on images in [0, 1]
+# normalisation of stock inference for images in [0, 1] (sam2/utils/transforms.py)
 IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class FinetunedSAM2(nn.Module):
-    """A stock SAM 2 model with a forward pass made for training: `forward = decode(encode())`.
+    """A stock SAM 2 model with a forward pass for training: `forward = decode(encode())`.
 
-    Training goes through `forward` (under DDP, calling `module.encode` averages no gradients and says nothing);
-    `encode` and `decode` are for inference and for cached features.
+    Use `forward` for training: under DDP, `module.encode` would silently skip the averaging of gradients. `encode` and
+    `decode` are for inference and for cached features.
     """
 
     sam2_model: Any  # the sam2 package is untyped
@@ -41,15 +41,23 @@ class FinetunedSAM2(nn.Module):
         self.register_buffer("sd_c11", torch.tensor(IMAGENET_SD).reshape(3, 1, 1), persistent=False)
 
     def forward(self, images_bchw: Tensor, prompts: Prompts) -> tuple[Tensor, Tensor]:
-        """Logits (n, 1, image_size / 4, image_size / 4) in the decoder frame, and predicted IoU (n,), both float32.
+        """Predict masks and IoU for n prompts on b slices.
 
-        `images_bchw`: (b, 1 or 3, image_size, image_size) in [0, 1]. `prompts`: tensors in the MODEL frame on the same
-        device; n prompts of many slices share one decoder batch.
+        Args:
+            images_bchw: (b, 1 or 3, image_size, image_size) in [0, 1].
+            prompts: tensors in the MODEL frame on the same device; n prompts of many slices share one decoder batch.
+
+        Returns:
+            Logits (n, 1, image_size / 4, image_size / 4) in the decoder frame and predicted IoU (n,), both float32.
         """
         return self.decode(self.encode(images_bchw), prompts)
 
     def encode(self, images_bchw: Tensor) -> Features:
-        """Features of b slices. Errors: ValueError for images of another side or channel count than the model takes."""
+        """Image encoder features of b slices.
+
+        Raises:
+            ValueError: for images of another size or number of channels than the model accepts.
+        """
         channels, height, width = images_bchw.shape[1:]
         if channels not in (1, 3) or (height, width) != (self.image_size, self.image_size):
             raise ValueError(
@@ -65,7 +73,10 @@ class FinetunedSAM2(nn.Module):
         return Features(embedding, finer)
 
     def project(self, features: Features) -> Features:
-        """Features after the neck's and the decoder's 1x1 convolutions. In chunks of a slice, project once before."""
+        """Features after the 1x1 convolutions of neck and decoder.
+
+        Call it once before decoding the prompts of a slice in chunks; projected features are returned unchanged.
+        """
         if features.projected:
             return features
         decoder, neck = self.sam2_model.sam_mask_decoder, self.sam2_model.image_encoder.neck
@@ -75,7 +86,7 @@ class FinetunedSAM2(nn.Module):
         return Features(features.embedding_bchw, tuple(projected), projected=True)
 
     def decode(self, features: Features, prompts: Prompts) -> tuple[Tensor, Tensor]:
-        """The pair that `forward` returns, for n prompts on encoded slices."""
+        """Logits and predicted IoU as `forward` returns them, for n prompts on encoded slices."""
         features = self.project(features)
         if len(prompts) == 0:
             side = 4 * features.embedding_bchw.shape[-1]
@@ -88,7 +99,7 @@ class FinetunedSAM2(nn.Module):
             return self._decode(features.select(prompts.slice_of_n), sparse[:, : groups[0][0]], dense, positions)
         parts, order = [], []
         for num_tokens, members in groups:
-            # Not waiting: the driver takes a list this small along at once, without a look at the device.
+            # Non-blocking: the driver copies such a small list at once, without waiting for the device.
             index = torch.tensor(members).to(prompts.slice_of_n.device, non_blocking=True)
             order.append(index)
             of_prompts = features.select(prompts.slice_of_n[index])
@@ -97,7 +108,7 @@ class FinetunedSAM2(nn.Module):
         return torch.cat([logits for logits, _ in parts])[back], torch.cat([iou for _, iou in parts])[back]
 
     def _decode(self, of_prompts: Features, sparse: Tensor, dense: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """One call of stock's decoder, for prompts of equally many tokens."""
+        """One call of stock's decoder, for prompts with the same number of tokens."""
         with fastest_attention(sparse.device.type):
             logits_n1hw, iou_n1, _, _ = self.sam2_model.sam_mask_decoder(
                 image_embeddings=of_prompts.embedding_bchw,
@@ -111,9 +122,9 @@ class FinetunedSAM2(nn.Module):
         return logits_n1hw.float(), iou_n1[:, 0].float()
 
     def _embed(self, prompts: Prompts) -> tuple[Tensor, Tensor, Tensor]:
-        """Sparse and dense embeddings of n prompts, and the positions of the image grid, in float32.
+        """Sparse and dense embeddings of n prompts, and the position encoding of the image grid, in float32.
 
-        Autocast is off here: in bf16 a coordinate keeps 8 bits, and the corners of a thin box at 1024 px fall together.
+        Autocast is off: in bf16 a coordinate has only 8 bits, and the corners of a thin box at 1024 px become equal.
         """
         points, labels = _points_of(prompts)
         encoder = self.sam2_model.sam_prompt_encoder
@@ -122,19 +133,19 @@ class FinetunedSAM2(nn.Module):
                 points=None if points is None else (points, labels), boxes=None, masks=prompts.masks_n1hw
             )
             if prompts.has_mask_n is not None:
-                # As stock embeds a prompt without a mask. Both branches stay in the graph whoever has one: under DDP
-                # every trained tensor must be there in every step.
+                # As stock embeds a prompt without a mask. Both branches always stay in the graph: under DDP every
+                # trained tensor must take part in every step.
                 without = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
                 dense = torch.where(prompts.has_mask_n[:, None, None, None], dense, without)
             return sparse, dense, encoder.get_dense_pe()
 
 
 def _token_groups(prompts: Prompts, num_tokens: int) -> list[tuple[int, list[int]]]:
-    """(tokens, positions of the prompts that have so many): each group is one call of the decoder.
+    """(number of tokens, positions of the prompts with that number): each group is one call of the decoder.
 
-    Stock gives c points c + 1 tokens, the last one saying "not a point" (prompt_encoder._embed_points: pad), and none
-    to a mask alone. Padding is no way to give a point as many tokens as a box has: the decoder attends to each of
-    them, and the mask of the point would be another one.
+    Stock gives c points c + 1 tokens, where the last means "not a point" (prompt_encoder._embed_points: pad), and a
+    mask alone none. Padding a point to the number of tokens of a box is not possible: the decoder attends to every
+    token, so the mask of the point would change.
     """
     if prompts.num_points_n is None:
         return [(num_tokens, list(range(len(prompts))))]
@@ -147,10 +158,7 @@ def _token_groups(prompts: Prompts, num_tokens: int) -> list[tuple[int, list[int
 
 
 def _points_of(prompts: Prompts) -> tuple[Tensor | None, Tensor | None]:
-    """All points of each prompt, box corners first as stock orders them: (n, k, 2) and labels (n, k).
-
-    Errors: ValueError for prompts without box, point or mask.
-    """
+    """All points of each prompt, box corners first as in stock: (n, k, 2) and labels (n, k)."""
     coordinates, labels = [], []
     if prompts.boxes_n4 is not None:
         corners = prompts.boxes_n4.float().reshape(-1, 2, 2)
@@ -162,7 +170,7 @@ def _points_of(prompts: Prompts) -> tuple[Tensor | None, Tensor | None]:
         labels.append(prompts.point_labels_nk.to(torch.int32))
     if not coordinates:
         if prompts.masks_n1hw is None:
-            raise ValueError("prompts hold neither boxes nor points nor masks")
+            raise ValueError("prompts contain neither boxes nor points nor masks")
         return None, None
     return torch.cat(coordinates, dim=1), torch.cat(labels, dim=1)
 
@@ -170,16 +178,17 @@ def _points_of(prompts: Prompts) -> tuple[Tensor | None, Tensor | None]:
 def build_segmenter(
     sam2_model_cfg: str, *, image_size: int, checkpoint: Path | None, device: torch.device | str = "cpu"
 ) -> FinetunedSAM2:
-    """A segmenter with its weights loaded; `sam2_nano` without a checkpoint uses the shipped ones.
+    """Build a segmenter and load its weights; `sam2_nano` without a checkpoint uses the weights of the package.
 
-    Errors: ConfigError for an unknown name or an impossible image size; CheckpointError for weights that are not of
-    this model, or none given for a stock model.
+    Raises:
+        ConfigError: for an unknown model name or an image size that is not allowed.
+        CheckpointError: for weights of another model, or without a checkpoint for a stock model.
     """
     if checkpoint is None:
         if sam2_model_cfg != NANO:
             raise CheckpointError(
-                f"module.sam2_checkpoint: none given for {sam2_model_cfg}; only {NANO} ships its weights, "
-                "`make weights` fetches the official ones"
+                f"module.sam2_checkpoint: none given for {sam2_model_cfg}; the package contains weights only for "
+                f"{NANO}, `make weights` downloads the official ones"
             )
         checkpoint = nano_weights_path()
     model = build_untrained(sam2_model_cfg, image_size=image_size)
@@ -190,7 +199,11 @@ def build_segmenter(
 def build_untrained(
     sam2_model_cfg: str, *, image_size: int, seed: int = 0, overrides: tuple[str, ...] = ()
 ) -> FinetunedSAM2:
-    """A segmenter with random weights drawn from `seed`; torch's global generator is left as it was."""
+    """Build a segmenter with random weights from `seed`; the state of torch's global generator does not change.
+
+    Raises:
+        ConfigError: for an unknown model name or an image size that is not allowed.
+    """
     from sam2.build_sam import build_sam2
 
     if image_size < 1 or image_size % IMAGE_SIZE_MULTIPLE:
@@ -198,8 +211,8 @@ def build_untrained(
     config, changes = _stock_name(sam2_model_cfg)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        # apply_postprocessing would switch the decoder to dynamic multimask in eval() only: training and evaluation
-        # would then disagree.
+        # apply_postprocessing would enable dynamic multimask output in eval() only, so training and evaluation would
+        # differ.
         sam2_model = build_sam2(
             config,
             ckpt_path=None,
@@ -211,7 +224,7 @@ def build_untrained(
 
 
 def stock_names() -> tuple[str, ...]:
-    """The configurations that the sam2 package ships, and ours."""
+    """Names of the model configurations of the sam2 package, and `sam2_nano`."""
     root = resources.files("sam2") / "configs"
     found = [
         f"configs/{family.name}/{file.name}"
@@ -223,7 +236,7 @@ def stock_names() -> tuple[str, ...]:
 
 
 def _stock_name(sam2_model_cfg: str) -> tuple[str, tuple[str, ...]]:
-    """Name of a stock configuration and the overrides on it."""
+    """Name of a stock configuration and the Hydra overrides for it."""
     if sam2_model_cfg == NANO:
         return nano.BASE_CONFIG, nano.OVERRIDES
     if sam2_model_cfg not in stock_names():

@@ -1,4 +1,4 @@
-"""Logits of the decoder frame on a slice's own grid."""
+"""Upsampling of decoder logits to the ORIGINAL grid of a slice."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def upsampled(logits_n1hw: Tensor, masks: Sequence[Tensor]) -> Iterator[Tensor]:
-    """Per slice its instances' logits on its own grid (n_i, H_i, W_i), the shape of its masks."""
+    """Per slice, the logits of its instances on its ORIGINAL grid (n_i, H_i, W_i), the shape of its masks."""
     start = 0
     for masks_nhw in masks:
         count = len(masks_nhw)
@@ -16,5 +16,5 @@ def upsampled(logits_n1hw: Tensor, masks: Sequence[Tensor]) -> Iterator[Tensor]:
 
 
 def to_original_grid(logits_n1hw: Tensor, shape_yx: Sequence[int]) -> Tensor:
-    """(n, H, W): decoder-frame logits on a slice's own grid, as the loss and stock SAM 2 upsample them."""
+    """Upsample decoder-frame logits to a slice's ORIGINAL grid (n, H, W), as the loss and stock SAM 2 do."""
     return F.interpolate(logits_n1hw, size=tuple(shape_yx), mode="bilinear", align_corners=False)[:, 0]

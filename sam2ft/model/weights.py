@@ -1,4 +1,4 @@
-"""Weights in and out of SAM 2: read without pickle's powers, loaded strictly, mismatches named."""
+"""Loading of pretrained SAM 2 weights (.pt, .safetensors): safe reading without pickle, strict check of every key."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ from sam2ft.model.layouts import CONTAINERS, Unwrapped, keys_of, unwrapped
 
 logger = logging.getLogger(__name__)
 
-# Given bytes that are no pickle at all, torch's safe unpickler stumbles in whatever way they make it.
+# For bytes that are not a pickle, torch's safe unpickler can raise any of these.
 UNREADABLE = (
     SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError,
     AttributeError, AssertionError, OverflowError, MemoryError,
@@ -31,10 +31,10 @@ _META = "https://dl.fbaipublicfiles.com/segment_anything_2"
 
 @dataclass(frozen=True)
 class OfficialWeights:
-    """One of Meta's published checkpoints."""
+    """A checkpoint published by Meta."""
 
     config: str
-    """The stock name that builds its model (`module.sam2_model_cfg`)."""
+    """Name of its stock model configuration (`module.sam2_model_cfg`)."""
     url: str
 
     @property
@@ -62,7 +62,7 @@ OFFICIAL: dict[str, OfficialWeights] = {
     ),
 }
 
-# (trunk width, trunk blocks, model width) -> size: what a state dict tells about the configuration that made it
+# (trunk width, trunk blocks, model width) of a state dict -> model size
 _SIZES = {
     (96, 12, 256): "hiera_t",
     (96, 16, 256): "hiera_s",
@@ -73,18 +73,20 @@ _SIZES = {
 
 
 class HoldsSam2(Protocol):
-    """FinetunedSAM2, or anything else around a stock model."""
+    """FinetunedSAM2 or another object with a stock model in `sam2_model`."""
 
     @property
     def sam2_model(self) -> nn.Module: ...
 
 
 def load_weights(model: HoldsSam2, path: Path) -> None:
-    """Copy the weights of a file into the stock model, every key of it and no other.
+    """Load the weights of a file into the stock model; the keys must be exactly those of the model.
 
-    Takes the official `.pt`, our `best.pt` (one layout), `.safetensors`, and what layouts.unwrapped takes, saying what
-    it took off; 16-bit values become the model's type. Errors: CheckpointError naming both model sizes, or the missing,
-    unexpected and misshapen keys.
+    Accepts official `.pt` files, `best.pt` of sam2ft (same layout), `.safetensors`, and the layouts that
+    layouts.unwrapped finds; then it logs what was removed. 16-bit values are converted to the model's dtype.
+
+    Raises:
+        CheckpointError: with both model sizes, or with the missing and unexpected keys and those of another shape.
     """
     read, expected = _read(path), model.sam2_model.state_dict()
     if problem := weights_difference(read.tensors, expected):
@@ -95,16 +97,17 @@ def load_weights(model: HoldsSam2, path: Path) -> None:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by stock key, on the CPU. Nothing in the file is executed (weights_only).
+    """The tensors of a checkpoint by stock key, on the CPU. No code in the file is executed (weights_only).
 
-    Errors: CheckpointError for a file that is missing, damaged, or of another layout.
+    Raises:
+        CheckpointError: for a file that is missing, damaged, or has an unknown layout.
     """
     return _read(path).tensors
 
 
 def _read(path: Path) -> Unwrapped:
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; `make weights` fetches the official ones")
+        raise CheckpointError(f"{path}: no such file; `make weights` downloads the official ones")
     content = _content(path)
     found = unwrapped(content)
     if found is None:
@@ -116,7 +119,7 @@ def _read(path: Path) -> Unwrapped:
 
 
 def _content(path: Path) -> Any:
-    """The tensors of a .safetensors file, or what torch.save wrote."""
+    """The tensors of a .safetensors file, or the content of a file written by torch.save."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -127,16 +130,17 @@ def _content(path: Path) -> Any:
 
 
 def read_info(path: Path) -> dict[str, object]:
-    """What sam2ft wrote beside the weights of a `best.pt`; empty for a foreign checkpoint.
+    """The metadata that sam2ft stores with the weights in `best.pt`; empty for checkpoints of other programs.
 
-    Errors: CheckpointError for a file that is no checkpoint.
+    Raises:
+        CheckpointError: for a file that is not a checkpoint.
     """
     content = _content(path)
     return dict(json.loads(content["sam2ft"])) if isinstance(content, dict) and "sam2ft" in content else {}
 
 
 def weights_difference(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:
-    """Why `found` is not a state dict of this model, in words, or None when it is."""
+    """Why `found` is not a state dict of this model, as text; None when it is."""
     looks_like, built = describe_weights(found), describe_weights(expected)
     if looks_like and built and looks_like != built:
         return f"this looks like {looks_like}, but module.sam2_model_cfg builds {built}"
@@ -155,12 +159,12 @@ def weights_difference(found: Mapping[str, Tensor], expected: Mapping[str, Tenso
     if not lines:
         return None
     prefix = _common_prefix(found, expected)
-    hint = f"\n  its keys begin with {prefix!r}: save the state dict of the inner model" if prefix else ""
-    return "its keys are not those of the model\n  " + "\n  ".join(lines) + hint
+    hint = f"\n  its keys begin with {prefix!r}; save the state dict of the inner model" if prefix else ""
+    return "its keys differ from those of the model\n  " + "\n  ".join(lines) + hint
 
 
 def describe_weights(state: Mapping[str, Tensor]) -> str | None:
-    """Name of the model a state dict belongs to (`sam2.1_hiera_b+`, `sam2_nano`), or None without a Hiera trunk."""
+    """Name of the model of a state dict (`sam2.1_hiera_b+`, `sam2_nano`), or None without a Hiera trunk."""
     patch, embedding = "image_encoder.trunk.patch_embed.proj.weight", "no_mem_embed"
     if patch not in state or embedding not in state:
         return None
@@ -182,7 +186,7 @@ def _listed(what: str, names: list[str]) -> str:
 
 
 def _common_prefix(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:
-    """What stands before the stock keys, when that is all that is wrong."""
+    """The prefix before the stock keys, when it is the only difference; else None."""
     for key in found:
         for stock in expected:
             if key.endswith("." + stock):
@@ -192,12 +196,16 @@ def _common_prefix(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) 
 
 
 def weights_sha256(path: Path) -> str:
-    """Hex sha256 of a weights file. Errors: CheckpointError when it is not there."""
+    """Hex sha256 of a weights file.
+
+    Raises:
+        CheckpointError: when the file does not exist.
+    """
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; `make weights` fetches the official ones")
+        raise CheckpointError(f"{path}: no such file; `make weights` downloads the official ones")
     return sha256_file(path)
 
 
 def nano_weights_path() -> Path:
-    """The weights of `sam2_nano` that ship with the package."""
+    """Path of the `sam2_nano` weights in the package."""
     return Path(str(resources.files("sam2ft.model.nano") / "sam2_nano.safetensors"))

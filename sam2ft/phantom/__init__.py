@@ -1,1 +1,1 @@
-"""Phantoms: cohorts of knees and spines whose every biomarker is known, and the check of biomarkers on a grid."""
+"""Digital phantoms: knee and lumbar spine cohorts with known biomarkers, and a bias check of biomarkers on a grid."""

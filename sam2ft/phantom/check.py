@@ -1,4 +1,4 @@
-"""launch/prepare.py --phantom-check: what the biomarkers of solids of known size come out as on a user's own grid."""
+"""Expected bias of biomarkers on a given voxel grid, from solids of known size (launch/prepare.py --phantom-check)."""
 
 import json
 import math
@@ -18,7 +18,7 @@ from sam2ft.metrics.scoring import Scene, score_volume
 from sam2ft.phantom.solids import NOISE_SHARE, Offset, Solid, solids
 
 NUM_PLACES, FEWER_PLACES = 5, 2
-"""Places of a solid between voxels; the fewer on grids so fine that the solids, small as they are made, are large."""
+"""Number of sub-voxel positions of each solid; fewer on fine grids, where even small solids have many voxels."""
 _FINE_MM3 = 0.003
 _SEED = 0
 _OF_BONE, _OF_MAPS, _OF_DISC = ("cartilagethickness",), ("t2", "t1rho"), ("tissueheight",)
@@ -27,7 +27,7 @@ Spacing = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Bias:
-    """One number of one solid against its truth, over several places of the solid between voxels."""
+    """Bias of one biomarker of one solid against its true value, over several sub-voxel positions of the solid."""
 
     solid: str
     biomarker: str
@@ -35,10 +35,11 @@ class Bias:
     unit: str
     truth: float
     measured: tuple[float, ...]
-    """One value for each place; NaN where there is none."""
+    """One value per position; NaN where there is no value."""
 
     @property
     def percents(self) -> tuple[float, ...]:
+        """Bias at each position, percent of the true value."""
         return tuple(100 * (value / self.truth - 1) for value in self.measured)
 
     def to_json(self) -> dict[str, Any]:
@@ -56,9 +57,16 @@ class Bias:
 
 
 def phantom_check(spacing_yxz_mm: Sequence[float], *, as_json: bool = False) -> list[Bias]:
-    """Measure solids on a grid of (row, column, slice) distances and print the bias of each biomarker to expect.
+    """Measure solids on a grid with (row, column, slice) distances and print the expected bias of each biomarker.
 
-    The numbers come from the metrics that score predictions. Errors: ConfigError for spacings that are no grid.
+    The values come from the same metrics that score predictions.
+
+    Args:
+        spacing_yxz_mm: distance between rows, columns and slices, mm.
+        as_json: print as JSON instead of a table.
+
+    Raises:
+        ConfigError: when the spacing is not three values of 0.1 to 10 mm.
     """
     rows, columns, slices = checked_spacing(spacing_yxz_mm)
     found = measure_biases((slices, rows, columns))
@@ -72,7 +80,11 @@ def phantom_check(spacing_yxz_mm: Sequence[float], *, as_json: bool = False) -> 
 
 
 def checked_spacing(spacing: Sequence[float]) -> Spacing:
-    """(row, column, slice) distances in mm. Errors: ConfigError unless these are three of 0.1 to 10 mm."""
+    """(row, column, slice) distances in mm.
+
+    Raises:
+        ConfigError: when these are not three values of 0.1 to 10 mm.
+    """
     if len(spacing) != 3 or not all(0.1 <= value <= 10 for value in spacing):
         shown = ",".join(f"{value:g}" for value in spacing)
         raise ConfigError(f"--spacing {shown}; allowed: row, column and slice distance, each 0.1 to 10 mm")
@@ -80,7 +92,7 @@ def checked_spacing(spacing: Sequence[float]) -> Spacing:
 
 
 def measure_biases(spacing_zyx_mm: Spacing) -> list[Bias]:
-    """The biases of every biomarker with a known truth; the same spacing gives the same numbers."""
+    """The bias of every biomarker with a known true value; the same spacing gives the same numbers."""
     places = FEWER_PLACES if math.prod(spacing_zyx_mm) < _FINE_MM3 else NUM_PLACES
     offsets = np.random.default_rng(_SEED).uniform(-0.5, 0.5, (places, 3)).tolist()
     measured: dict[tuple[str, str, str, str], list[float]] = {}
@@ -92,7 +104,7 @@ def measure_biases(spacing_zyx_mm: Spacing) -> list[Bias]:
                 key = (solid.name, biomarker, definition, unit)
                 truths[key] = truth
                 measured.setdefault(key, []).append(values.get((biomarker, definition, unit), math.nan))
-        print(f"measured place {number} of {places} between voxels", file=sys.stderr, flush=True)
+        print(f"measured sub-voxel position {number} of {places}", file=sys.stderr, flush=True)
     return [Bias(*key, truth=truths[key], measured=tuple(values)) for key, values in measured.items()]
 
 
@@ -101,7 +113,7 @@ def _offset(values: Sequence[float]) -> Offset:
 
 
 def _values(solid: Solid) -> dict[tuple[str, str, str], float]:
-    """(biomarker, definition, unit) -> what the metrics say of label 1."""
+    """(biomarker, definition, unit) -> value of the metrics for label 1."""
     names = {"tissuevolume": True} | dict.fromkeys(_OF_BONE if len(solid.labels) > 1 else _OF_DISC, True)
     names |= dict.fromkeys(_OF_MAPS, True) if solid.maps else {}
     scene = Scene(solid.geometry, solid.labels, solid.maps)
@@ -122,8 +134,8 @@ def _show(found: Sequence[Bias], spacing: Spacing) -> None:
 
     rows, columns, slices = spacing
     table = Table(
-        title=f"bias to expect at {rows:g} x {columns:g} mm pixels (rows x columns), slices {slices:g} mm apart",
-        caption=f"mean and range over {len(found[0].measured)} places between voxels; maps: fits to signals with "
+        title=f"expected bias at {rows:g} x {columns:g} mm pixels (rows x columns), slices {slices:g} mm apart",
+        caption=f"mean and range over {len(found[0].measured)} sub-voxel positions; maps: fits to signals with "
         f"{100 * NOISE_SHARE:g} % Rician noise",
     )
     for name in ("solid", "biomarker", "definition"):
@@ -144,5 +156,5 @@ def _show(found: Sequence[Bias], spacing: Spacing) -> None:
             "" if middle is None else f"{middle:+.2f} %",
             "" if middle is None else f"{low:+.2f} to {high:+.2f} %",
         )
-    # A log is as wide as it needs to be.
+    # In a log file the width is fixed, independent of a terminal.
     Console(width=None if sys.stdout.isatty() else 140).print(table)

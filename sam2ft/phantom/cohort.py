@@ -1,10 +1,10 @@
-"""A phantom cohort as raw data on disk, laid out and described like any other dataset.
+"""Writing a phantom cohort as raw data (DICOM, NIfTI) with a dataset file, in the form of any other dataset.
 
 dataset.yaml  truth.json
-dicom/<subject>/sag/*.dcm                              the anatomy
+dicom/<subject>/sag/*.dcm                              the anatomical series
 masks/<subject>.nii.gz
 maps/<subject>_{t2,t1rho}.nii.gz                       knee: the true maps, NaN outside cartilage
-echoes/<subject>/sag/*.dcm  spinlock/<subject>/sag/*.dcm   knee: what such maps are fitted to
+echoes/<subject>/sag/*.dcm  spinlock/<subject>/sag/*.dcm   knee: series to fit such maps to
 """
 
 import gzip
@@ -37,29 +37,32 @@ from sam2ft.phantom.phantom import (
 )
 
 Progress = Callable[[int, int, str], None]
-"""Called after each subject: how many are written, of how many, its name."""
+"""Called after each subject with: number of written subjects, number of all subjects, name."""
 
 VOLUME = "sag"
 _SUBJECTS: Mapping[str, Callable[[int, int, str], PhantomVolume]] = {"knee": knee_subject, "spine": spine_subject}
 _SEQUENCES: Mapping[str, tuple[str, ...]] = {"knee": tuple(KNEE_SEQUENCES), "spine": tuple(SPINE_SEQUENCES)}
 _LABELS: Mapping[str, LabelTable] = {"knee": KNEE_LABELS, "spine": SPINE_LABELS}
-# Share of the largest signal that is noise in each channel of the relaxation series: what a phantom scan has.
+# Noise of each channel of the relaxation series, as a fraction of the largest signal: that of a scan of a phantom.
 _SERIES_NOISE = 0.004
 
 
 def write_cohort(kind: str, subjects: int, seed: int, folder: Path, progress: Progress | None = None) -> None:
     """Write subjects 0 to `subjects` - 1 of cohort `seed` below `folder`, with dataset.yaml and truth.json.
 
-    The same arguments give the same bytes of pixels and headers. Errors: DataError for an unknown kind or no subjects.
+    The same arguments give the same bytes of pixels and headers.
+
+    Raises:
+        DataError: when the kind is unknown or there are no subjects.
     """
     if kind not in _SUBJECTS:
-        raise DataError(f"phantom {kind!r}; one of {', '.join(_SUBJECTS)}")
+        raise DataError(f"phantom {kind!r}; allowed: {', '.join(_SUBJECTS)}")
     if subjects < 1:
         raise DataError(f"{subjects} subjects; a cohort has at least one")
     folder.mkdir(parents=True, exist_ok=True)
     truths: dict[str, Any] = {}
     work = partial(write_subject, kind, seed, folder)
-    # numpy uses one thread here, so the subjects are shared out among the cores.
+    # numpy uses one thread in this code, so the subjects are distributed over the cores.
     with ProcessPoolExecutor(min(subjects, len(os.sched_getaffinity(0)))) as pool:
         for name, truth in pool.map(work, range(subjects)):
             truths[name] = truth
@@ -70,16 +73,16 @@ def write_cohort(kind: str, subjects: int, seed: int, folder: Path, progress: Pr
 
 
 def cohort_sequence(kind: str, seed: int) -> str:
-    """The sequence that all subjects of a cohort are imaged with, as in a study; cohorts take them in turn."""
+    """The sequence of all subjects of a cohort; it cycles with the seed of the cohort."""
     sequences = _SEQUENCES[kind]
     return sequences[seed % len(sequences)]
 
 
 def write_subject(kind: str, seed: int, folder: Path, index: int) -> tuple[str, dict[str, Any]]:
-    """Write one subject's images, masks and maps; (its name, its truth)."""
+    """Write images, masks and maps of one subject; returns (its name, its truth)."""
     volume = _SUBJECTS[kind](seed, index, cohort_sequence(kind, seed))
     subject, geometry = volume.subject, volume.geometry
-    # Every second subject comes from a scanner that rescales, below zero at that.
+    # Every second subject has RescaleSlope and a negative RescaleIntercept.
     largest = float(volume.image_zyx.max())
     rescale = (1.0, 0.0) if index % 2 == 0 else (round(largest / 3000, 6), -8.0)
     anatomy = DicomSeries(
@@ -96,7 +99,7 @@ def write_subject(kind: str, seed: int, folder: Path, index: int) -> tuple[str, 
 
 
 def _write_relaxation(volume: PhantomVolume, seed: int, folder: Path) -> None:
-    """The multi-echo and the spin-lock series, at a quarter of a unit per stored step."""
+    """Write the multi-echo and the spin-lock series with RescaleSlope 0.25."""
     subject, fine = volume.subject, (0.25, 0.0)
     echoes = tuple({"EchoTime": time, "EchoNumbers": number} for number, time in enumerate(ECHO_TIMES_MS, start=1))
     series = DicomSeries(subject, 3, "SAG T2 MULTI ECHO", seed, rescale=fine, frames=echoes)
@@ -117,14 +120,14 @@ def _write_nifti(path: Path, array_zyx: npt.NDArray[Any], geometry: Geometry) ->
 
     image = nib.nifti1.Nifti1Image(array_zyx.transpose(2, 1, 0), geometry.affine)
     image.header.set_xyzt_units("mm")
-    # mtime 0: the same cohort has the same bytes.
+    # mtime 0, so that the same cohort has the same bytes.
     packed = gzip.compress(image.to_bytes(), compresslevel=3, mtime=0)
     with replacing(path) as temporary:
         temporary.write_bytes(packed)
 
 
 def dataset_yaml(kind: str, seed: int) -> str:
-    """The dataset file of a cohort; its paths are below the cohort's folder. 12 subjects split 6 / 2 / 4."""
+    """Content of the dataset file of a cohort; paths are relative to its folder. 12 subjects are split 6 / 2 / 4."""
     labels = "\n".join(
         f"  {label.id}: {{name: {label.name}{f', interface: {label.interface}' if label.interface else ''}}}"
         for label in _LABELS[kind]

@@ -1,7 +1,7 @@
-"""Writing a phantom as DICOM MR series, with the traps that real series have.
+"""Writing a phantom as DICOM MR series with the difficulties of real series.
 
-SliceThickness is not the distance of slices, InstanceNumber does not follow position, intensities may be rescaled, and
-the header names a (made-up) person: what reads these series must get the grid right and leave the person behind.
+SliceThickness is not the slice distance, InstanceNumber does not follow position, intensities may be rescaled, and the
+header contains a fictitious patient. They test that a reader gets the grid right and does not keep patient data.
 """
 
 from dataclasses import dataclass, field
@@ -17,34 +17,35 @@ from pydicom.valuerep import format_number_as_ds
 from sam2ft.core.geometry import Geometry
 from sam2ft.data.images.grids import LPS_TO_RAS
 
-# Thickness of the slices as a share of their distance: the rest is a gap.
+# Slice thickness as a fraction of the slice distance; the rest is a gap.
 _THICKNESS = 0.75
 _LARGEST = 65535
 
 
 @dataclass(frozen=True)
 class DicomSeries:
-    """What the headers of one series say, besides its pixels and places."""
+    """Header values of one series, except pixels and positions."""
 
     subject: str
     number: int
     description: str
     seed: int
-    """With the subject and the number, decides all UIDs, the made-up person and the order of instances."""
+    """With subject and number, determines all UIDs, the fictitious patient and the order of instances."""
     repetition_time_ms: float = 2800.0
     flip_angle: float = 90.0
     field_strength: float = 3.0
     rescale: tuple[float, float] = (1.0, 0.0)
-    """(slope, intercept); (1, 0) leaves the attributes out."""
+    """(slope, intercept); for (1, 0) the attributes are omitted."""
     frames: tuple[dict[str, Any], ...] = field(default=({"EchoTime": 20.0},))
     """Attributes of each repetition of the volume: its echo time, or the number of its spin lock."""
 
     def uid(self, *parts: object) -> str:
+        """Reproducible DICOM UID of an object of the series."""
         return str(generate_uid(entropy_srcs=["sam2ft phantom", self.subject, str(self.seed), *map(str, parts)]))
 
 
 def write_series(folder: Path, frames_tzyx: npt.NDArray[np.float32], geometry: Geometry, series: DicomSeries) -> None:
-    """One file per slice and repetition in `folder`, 16 bits a pixel, numbered in an order unlike position."""
+    """Write one file per slice and repetition to `folder`: 16 bits per pixel, numbered in random order."""
     folder.mkdir(parents=True, exist_ok=True)
     slope, intercept = series.rescale
     stored = np.rint((frames_tzyx - intercept) / slope)
@@ -75,7 +76,7 @@ def _attributes(values: dict[str, Any]) -> Dataset:
 
 
 def _header(series: DicomSeries, geometry: Geometry, affine_lps: npt.NDArray[np.float64]) -> FileDataset:
-    """All that the files of a series share."""
+    """Header values that are common to all files of a series."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = MRImageStorage
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -114,7 +115,7 @@ def _header(series: DicomSeries, geometry: Geometry, affine_lps: npt.NDArray[np.
         "BitsStored": 16,
         "HighBit": 15,
         "PixelRepresentation": 0,
-        **_person(series),
+        **_patient(series),
     }
     if series.rescale != (1.0, 0.0):
         values |= {"RescaleSlope": series.rescale[0], "RescaleIntercept": series.rescale[1], "RescaleType": "US"}
@@ -123,8 +124,8 @@ def _header(series: DicomSeries, geometry: Geometry, affine_lps: npt.NDArray[np.
     return header
 
 
-def _person(series: DicomSeries) -> dict[str, str]:
-    """Somebody who does not exist, for the tests that no name leaves a header."""
+def _patient(series: DicomSeries) -> dict[str, str]:
+    """Fictitious patient, to test that patient data of a header are not stored."""
     rng = np.random.default_rng([series.seed, *series.subject.encode()])
     age, woman = int(rng.integers(25, 80)), bool(rng.integers(2))
     return {
@@ -140,5 +141,5 @@ def _person(series: DicomSeries) -> dict[str, str]:
 
 
 def _decimals(values: Any) -> list[str]:
-    """Numbers as DICOM decimal strings, which hold at most 16 characters."""
+    """Numbers as DICOM decimal strings, which have at most 16 characters."""
     return [format_number_as_ds(float(value)) for value in values]

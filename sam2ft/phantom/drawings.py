@@ -1,4 +1,4 @@
-"""Drawings without anatomy: blobs, plates and rings of random contrast, to teach that a box means one object."""
+"""Synthetic images of random shapes (blobs, plates, rings) without anatomy, to train that a box means one object."""
 
 from collections.abc import Callable
 
@@ -9,18 +9,18 @@ from scipy import ndimage
 from sam2ft.phantom.shapes import Field, norm
 
 _GAP_PX = 3.0
-# Whether a candidate fits is decided on every fourth pixel, which is sixteen times cheaper than drawing it.
+# Whether a candidate fits is tested on every fourth pixel per axis, which costs a sixteenth of drawing it.
 _COARSE = 4
 
 Shape = Callable[[Field, Field], Field]
-"""About the distance (px, negative inside) at offsets (u, v) from the object's centre, along its own axes."""
+"""Function: approximate signed distance (px, negative inside) at offsets (u, v) from the centre, along its axes."""
 
 
 def shapes_slice(rng: np.random.Generator, size: int = 256) -> tuple[Field, npt.NDArray[np.uint8]]:
-    """(image_yx float32 in [0, 1], mask_yx uint8) of 1 to 6 objects that do not touch; object i is label i, from 1.
+    """A random image with 1 to 6 objects that do not touch, and its mask: (image_yx, mask_yx).
 
-    Objects are blobs (wavy ellipses), plates (bent bands at least 5 px thick at 256 px) and rings, on a smooth
-    background.
+    The image is float32 in [0, 1]; the mask is uint8, object i has label i, from 1. Objects are blobs (wavy ellipses),
+    plates (bent bands at least 5 px thick at 256 px) and rings, on a smooth background.
     """
     scale = size / 256
     background = 0.15 + 0.6 * float(rng.random())
@@ -46,7 +46,7 @@ def _grid(size: int, rows: slice, columns: slice) -> tuple[Field, Field]:
 
 
 def _fits(shape: Shape, mask: npt.NDArray[np.uint8], size: int, scale: float) -> bool:
-    """Whether enough of an object is inside the picture, away from those that are there."""
+    """Whether enough of an object is inside the image and away from the objects already drawn."""
     every = slice(0, size, _COARSE)
     distance = shape(*_grid(size, every, every))
     near = distance < (_GAP_PX + _COARSE) * scale
@@ -74,7 +74,7 @@ def _span(hit: npt.NDArray[np.bool_], size: int) -> slice:
 
 
 def _finished(rng: np.random.Generator, image: Field) -> Field:
-    """Slight blur, noise, stretched to [0, 1]."""
+    """The image with slight blur and noise, rescaled to [0, 1]."""
     image = ndimage.gaussian_filter(image, float(rng.uniform(0.3, 0.9)), truncate=3)
     image = image + np.float32(rng.uniform(0.01, 0.06)) * rng.standard_normal(image.shape, dtype=np.float32)
     low, high = np.percentile(image[::4, ::4], [0.5, 99.5])
@@ -83,7 +83,7 @@ def _finished(rng: np.random.Generator, image: Field) -> Field:
 
 
 def _contrasting(rng: np.random.Generator, background: float) -> float:
-    """A signal in [0.02, 1] at least 0.12 from the background."""
+    """A signal in [0.02, 1] that differs by at least 0.12 from the background."""
     level = background
     while abs(level - background) < 0.12:
         level = float(rng.uniform(0.02, 1.0))
@@ -122,13 +122,13 @@ def _ring(rng: np.random.Generator, scale: float) -> Shape:
 
 
 def _blob(rng: np.random.Generator, scale: float) -> Shape:
-    """An ellipse with a wavy rim."""
+    """An ellipse with a wavy outline."""
     first, second = (np.float32(value) for value in rng.uniform(8, 48, size=2) * scale)
     swing, smaller = np.float32(rng.uniform(-0.12, 0.12)), np.float32(min(first, second))
 
     def distance(u: Field, v: Field) -> Field:
         share = norm(u / first, v / second)
-        # cos(3 angle) of the direction, without trigonometry.
+        # cos(3 * angle) of the direction, without trigonometric functions.
         direction = u / np.maximum(norm(u, v), np.float32(1e-3))
         wave = 4 * direction**3 - 3 * direction
         return np.asarray((share - 1 - swing * wave) * smaller, dtype=np.float32)
@@ -137,7 +137,7 @@ def _blob(rng: np.random.Generator, scale: float) -> Shape:
 
 
 def _plate(rng: np.random.Generator, scale: float) -> Shape:
-    """A band bent to a parabola, with varying thickness."""
+    """A band along a parabola, with varying thickness."""
     length, half = float(rng.uniform(22, 75)) * scale, np.float32(rng.uniform(3.4, 8.0) * scale)
     bend = np.float32(rng.uniform(-0.45, 0.45) / length)
 

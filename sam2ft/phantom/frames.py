@@ -1,4 +1,4 @@
-"""Where a phantom lies: an oblique sagittal grid, and the anatomy a few degrees turned inside it."""
+"""Position and orientation of a phantom: an oblique sagittal grid, and the anatomy frame rotated slightly in it."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +9,7 @@ from sam2ft.core.geometry import Geometry
 def sagittal_grid(
     rng: np.random.Generator, shape_zyx: tuple[int, int, int], spacing_zyx_mm: tuple[float, float, float]
 ) -> Geometry:
-    """Slices from left to right, rows from superior to inferior, columns from anterior to posterior; a bit oblique."""
+    """Slightly oblique grid: slices left to right, rows superior to inferior, columns anterior to posterior."""
     dz, dy, dx = spacing_zyx_mm
     sagittal = np.array([[0, 0, 1], [-1, 0, 0], [0, -1, 0]], dtype=np.float64)  # columns: x, y, z of the grid in RAS
     turned = _rotation(np.radians(rng.uniform(-6, 6, size=3))) @ sagittal
@@ -27,10 +27,12 @@ def anatomy_frame(
     mirrored: bool,
     turn_degrees: float = 9.0,
 ) -> npt.NDArray[np.float64]:
-    """4 x 4, RAS mm -> (a, s, m, 1): the anatomy lies in the grid a few degrees turned, `centre_asm` at its middle.
+    """4 x 4 matrix, RAS mm -> (a, s, m, 1): the anatomy rotated by a few degrees, `centre_asm` at the grid centre.
 
-    `turn_degrees` limits the turn in the sagittal plane. m points to the subject's left, as medial does in a right
-    knee; `mirrored` turns it to the right (a left knee).
+    Args:
+        centre_asm: point of the anatomy frame (a, s, m) in mm.
+        mirrored: m points to the right (medial in a left knee) instead of to the left (medial in a right knee).
+        turn_degrees: limit of the rotation in the sagittal plane.
     """
     affine = geometry.affine
     axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)

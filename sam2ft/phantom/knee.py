@@ -1,4 +1,4 @@
-"""The anatomy of the knee phantom: what varies between subjects, and how one sagittal plane is painted."""
+"""Anatomy of the knee phantom: shape parameters of bones and cartilage, and painting of one sagittal plane."""
 
 from dataclasses import dataclass
 
@@ -60,7 +60,7 @@ class Knee:
     notch_half_width: float
     tibia_origin: tuple[float, float]
     tibia_turn: float
-    """Degrees; the tibial plateau is the line s' = 0 of the frame at tibia_origin turned by this."""
+    """Degrees; the tibial plateau is the line s' = 0 of the frame at tibia_origin rotated by this angle."""
     tibia_half_depth: float
     patella_origin: tuple[float, float]
     patella_turn: float
@@ -80,7 +80,7 @@ class Knee:
 
 @dataclass(frozen=True)
 class _Plane:
-    """Coordinates and distances of one plane that several tissues need."""
+    """Coordinates and distances of one plane that several tissues use."""
 
     a: Field
     s: Field
@@ -111,7 +111,7 @@ def paint_knee(knee: Knee, canvas: Canvas, a: Field, s: Field, m: Field) -> None
 
 
 def _femur_outline(knee: Knee, a: Field, s: Field, m: Field) -> tuple[Field, Field]:
-    """(distance, arc length of the foot point) in the sagittal plane, for whichever condyle a pixel belongs to."""
+    """(distance, arc length of the foot point) in the sagittal plane, for the condyle to which each pixel belongs."""
     if m.min() >= 0:
         return knee.medial.distance_and_arc(a, s)
     if m.max() < 0:
@@ -157,7 +157,7 @@ def _paint_joint(knee: Knee, canvas: Canvas, p: _Plane) -> None:
     canvas.paint(pouch, "fluid")
     quadriceps = capsule(p.patella_a, p.patella_s, (top * 0.5, half - 2), (top * 0.1 - 4, half + 60), 3.0)
     canvas.paint(np.maximum(quadriceps, middle), "tendon")
-    # The tuberosity lies in front of and below the plateau.
+    # The tibial tuberosity is anterior to and below the plateau.
     ta, ts = np.radians(knee.tibia_turn), knee.tibia_half_depth
     foot_a, foot_s = ts - 1.0, -29.0
     foot = (
@@ -168,7 +168,7 @@ def _paint_joint(knee: Knee, canvas: Canvas, p: _Plane) -> None:
     pole_a, pole_s = top * 0.55, -half + 4
     pole = (px + pole_a * np.cos(tp) - pole_s * np.sin(tp), py + pole_a * np.sin(tp) + pole_s * np.cos(tp))
     canvas.paint(np.maximum(capsule(p.a, p.s, pole, foot, 2.4), middle), "tendon")
-    # Two wedges in the middle of a condyle; at its outer side one band, as the meniscus bends around it.
+    # Two wedges in the middle of a condyle; one band at its outer side, where the meniscus bends around it.
     horns = np.abs(np.abs(p.tibia_a) - np.float32(16)) - np.float32(8)
     horns = np.where(np.abs(p.m) > knee.half_width - 8, np.abs(p.tibia_a) - np.float32(22), horns)
     wedge = np.maximum(horns, p.femur - np.float32(10))
@@ -194,7 +194,7 @@ def _paint_cartilage(knee: Knee, canvas: Canvas, p: _Plane) -> None:
         (knee.patellar, -p.patella_a, p.patella_s),
     )
     for plate, from_bone, u in surfaces:
-        # Behind the bone's surface lies bone, or nothing where the plane of a flat plate leaves it.
+        # Below the surface is bone, which is painted later, or nothing where a flat plate extends beyond the bone.
         distance = np.maximum(plate.distance(from_bone, u, p.m), -from_bone - np.float32(0.5))
         inside = canvas.paint(distance, plate.tissue)
         if inside.any():

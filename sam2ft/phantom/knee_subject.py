@@ -1,4 +1,4 @@
-"""Drawing one knee from a random generator: sizes, poses, plate thickness, sequence, grid."""
+"""Random parameters of one knee phantom: sizes, poses, cartilage thickness, signals of each sequence."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from sam2ft.phantom.knee import Knee
 from sam2ft.phantom.plates import Plate
 from sam2ft.phantom.shapes import Hull
 
-# Signals of common sequences, about 0 to 1; the marrow of all bones has one signal.
+# Signals of common sequences, about 0 to 1; the marrow of all bones has the same signal.
 KNEE_SEQUENCES: Mapping[str, Mapping[str, float]] = {
     "dess": {
         "skin": 0.35, "fat": 0.28, "muscle": 0.36, "vessel": 0.62, "fluid": 1.0, "synovium": 0.50, "tendon": 0.13,
@@ -33,7 +33,7 @@ _CARTILAGES = ("femoral", "medial tibial", "lateral tibial", "patellar")
 
 
 def knee_signal(rng: np.random.Generator, sequence: str) -> dict[str, float]:
-    """Signal of each tissue, each varied by a few percent."""
+    """Signal of each tissue, each randomly varied by a few percent."""
     base = {name: value * float(rng.uniform(0.92, 1.08)) for name, value in KNEE_SEQUENCES[sequence].items()}
     cartilage, cortex, marrow = base.pop("cartilage"), base.pop("cortex"), base.pop("marrow")
     signal = base | {"air": 0.0}
@@ -43,7 +43,7 @@ def knee_signal(rng: np.random.Generator, sequence: str) -> dict[str, float]:
 
 
 def draw_knee(rng: np.random.Generator, thinnest_mm: float) -> Knee:
-    """A knee whose plates are at least `thinnest_mm` thick (their rims apart)."""
+    """A random knee whose cartilage plates are at least `thinnest_mm` thick, except at their rims."""
     size = float(rng.uniform(0.92, 1.08))
     trochlea = (12.5 * size, float(rng.uniform(0, 2)), 17.5 * size * float(rng.uniform(0.95, 1.05)))
     medial = Hull(*trochlea, -12.5 * size, float(rng.uniform(-1, 1)), 19.5 * size * float(rng.uniform(0.95, 1.05)))
@@ -62,9 +62,9 @@ def draw_knee(rng: np.random.Generator, thinnest_mm: float) -> Knee:
         for side, extent in (("medial", (notch + 1.5, edge + 2)), ("lateral", (-edge - 2, -notch - 1.5)))
     )
     patellar = _plate(rng, "patellar cartilage", thinnest_mm, (-14.0 * size, 16.0 * size), (-15.0 * size, 15.0 * size))
-    tibia_origin = _below(medial, lateral, femoral, plates, turn, float(rng.uniform(0.3, 0.9)), half_depth)
+    tibia_origin = _tibia_position(medial, lateral, femoral, plates, turn, float(rng.uniform(0.3, 0.9)), half_depth)
     patella_turn = float(rng.uniform(-12, 2))
-    patella_origin = _in_front(medial, femoral, patellar, patella_turn, float(rng.uniform(2, 11)), size)
+    patella_origin = _patella_position(medial, femoral, patellar, patella_turn, float(rng.uniform(2, 11)), size)
     depth = 17.5 * size * float(rng.uniform(0.93, 1.05))
     return Knee(
         medial, lateral, half_width, rounding, notch, tibia_origin, turn, half_depth, patella_origin, patella_turn,
@@ -92,7 +92,9 @@ def _plate(
     )  # fmt: skip
 
 
-def _outer(outlines: tuple[Hull, ...], plate: Plate, v_values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _femoral_surface(
+    outlines: tuple[Hull, ...], plate: Plate, v_values: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(a, s, v) of points on the articular surface of the femur."""
     u = np.linspace(plate.extent_u[0] + 0.1, plate.extent_u[1] - 0.1, 400)
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
@@ -104,11 +106,11 @@ def _outer(outlines: tuple[Hull, ...], plate: Plate, v_values: np.ndarray) -> tu
     return a, s, v
 
 
-def _below(
+def _tibia_position(
     medial: Hull, lateral: Hull, femoral: Plate, plates: tuple[Plate, ...], turn: float, gap_mm: float, half: float
 ) -> tuple[float, float]:
-    """Where the plateau lies so that femoral and tibial cartilage come no closer than `gap_mm`."""
-    a, s, v = _outer((medial, lateral), femoral, np.linspace(*femoral.extent_v, 24))
+    """Origin of the tibial plateau, so that femoral and tibial cartilage are at least `gap_mm` apart."""
+    a, s, v = _femoral_surface((medial, lateral), femoral, np.linspace(*femoral.extent_v, 24))
     centre_a = (medial.a0 + medial.a1) / 2
     cosine, sine = np.cos(np.radians(turn)), np.sin(np.radians(turn))
     along, height = (a - centre_a) * cosine + s * sine, s * cosine - (a - centre_a) * sine
@@ -123,11 +125,11 @@ def _below(
     return centre_a - shift * sine, shift * cosine
 
 
-def _in_front(
+def _patella_position(
     outline: Hull, femoral: Plate, patellar: Plate, turn: float, height: float, size: float
 ) -> tuple[float, float]:
-    """Where the patella's posterior face lies so that its cartilage comes no closer than 0.5 mm to the femur's."""
-    a, s, v = _outer((outline, outline), femoral, np.linspace(*patellar.extent_v, 16))
+    """Origin of the posterior face of the patella, so that its cartilage is at least 0.5 mm from that of the femur."""
+    a, s, v = _femoral_surface((outline, outline), femoral, np.linspace(*patellar.extent_v, 16))
     cosine, sine = np.cos(np.radians(turn)), np.sin(np.radians(turn))
     origin_s = outline.s0 + height * size
     front, along = a * cosine + (s - origin_s) * sine, (s - origin_s) * cosine - a * sine

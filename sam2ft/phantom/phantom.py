@@ -1,7 +1,7 @@
-"""Phantoms: knees and lumbar spines whose every biomarker is known, drawn from (seed, index).
+"""Digital phantoms of knees and lumbar spines with known biomarkers, generated from (seed, index).
 
-Subject `index` of a seed never depends on how many subjects are made. Arrays are zyx; the anatomy frame is
-a = anterior, s = superior, m = medial (knee) or left (spine), in mm. phantom_cohort writes files from these.
+Subject `index` of a seed does not depend on the number of subjects. Arrays are zyx; the anatomy frame is a = anterior,
+s = superior, m = medial (knee) or left (spine), in mm. cohort.py writes them as files.
 """
 
 from dataclasses import dataclass
@@ -39,13 +39,13 @@ __all__ = [
 ECHO_TIMES_MS = (10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0)
 SPIN_LOCK_TIMES_MS = (0.0, 10.0, 40.0, 80.0)
 
-# The nano decodes masks on a grid four times coarser than 256 px, where plates under 5 px vanish.
+# The nano model decodes masks on a grid four times coarser than 256 px, where plates thinner than 5 px vanish.
 _THINNEST_PX_AT_256 = 5.3
 
 
 @dataclass(frozen=True)
 class PhantomVolume:
-    """One subject, with what is known about it."""
+    """One subject with its true mask, maps and biomarkers."""
 
     subject: str
     image_zyx: Field
@@ -56,20 +56,20 @@ class PhantomVolume:
     """Knee: ms inside cartilage, NaN elsewhere. Spine: None."""
     t1rho_ms_zyx: Field | None
     truth: dict[str, Any]
-    """JSON-able; see `knee_subject` and `spine_subject`."""
+    """JSON-serializable; see `knee_subject` and `spine_subject`."""
     labels: LabelTable
     tissue_t2_ms_zyx: Field
-    """What every voxel decays with, cartilage or not."""
+    """T2 of every voxel, of all tissues."""
     tissue_t1rho_ms_zyx: Field
     proton_zyx: Field
     """Noise-free signal at echo time 0 of the relaxation series, 0 in air."""
 
 
 def knee_subject(seed: int, index: int, sequence: str | None = None) -> PhantomVolume:
-    """Knee `index` of cohort `seed`; `sequence` (a key of KNEE_SEQUENCES) is drawn when not given.
+    """Knee `index` of cohort `seed`; `sequence` (a key of KNEE_SEQUENCES) is drawn if not given.
 
-    `truth` holds `kind`, `sequence`, `side`, `spacing_zyx_mm` and, under `tissues`, for each cartilage the numbers of
-    `phantom_plates.Plate.truth`, and for every label `volume_in_view_mm3` (bones leave the field of view), counted on
+    `truth` contains `kind`, `sequence`, `side`, `spacing_zyx_mm` and, under `tissues`, for each cartilage the values of
+    `plates.Plate.truth`, and for every label `volume_in_view_mm3` (bones extend beyond the field of view), counted on
     three planes per slice.
     """
     rng = np.random.default_rng([seed, index, 1])
@@ -107,9 +107,9 @@ def knee_subject(seed: int, index: int, sequence: str | None = None) -> PhantomV
 
 
 def spine_subject(seed: int, index: int, sequence: str | None = None) -> PhantomVolume:
-    """Lumbar spine `index` of cohort `seed`; `sequence` (a key of SPINE_SEQUENCES) is drawn when not given.
+    """Lumbar spine `index` of cohort `seed`; `sequence` (a key of SPINE_SEQUENCES) is drawn if not given.
 
-    `truth` holds `kind`, `sequence`, `spacing_zyx_mm`, `discs` (top to bottom, each `phantom_spine.Disc.truth`) and,
+    `truth` contains `kind`, `sequence`, `spacing_zyx_mm`, `discs` (top to bottom, each `spine.Disc.truth`) and,
     under `tissues`, `volume_mm3` of `vertebra` and `disc`, and their `volume_in_view_mm3` as for knees.
     """
     rng = np.random.default_rng([seed, index, 4])
@@ -161,7 +161,7 @@ def echo_series(volume: PhantomVolume, noise: float = 0.0, seed: int = 0) -> Fie
 
 
 def spin_lock_series(volume: PhantomVolume, noise: float = 0.0, seed: int = 0) -> Field:
-    """(time, z, y, x) magnitudes at SPIN_LOCK_TIMES_MS: S0 exp(-TSL / T1rho)."""
+    """(time, z, y, x) magnitudes at SPIN_LOCK_TIMES_MS: S0 exp(-TSL / T1rho), noise as in `echo_series`."""
     return _decay(volume, volume.tissue_t1rho_ms_zyx, SPIN_LOCK_TIMES_MS, noise, np.random.default_rng([seed, 3]))
 
 
@@ -191,7 +191,7 @@ def _volume(
     mask = np.array([tissue.label for tissue in scene.tissues], dtype=np.uint8)[rendered.tissue]
     t2 = per_tissue([tissue.t2_ms for tissue in scene.tissues])
     t1rho = per_tissue([tissue.t1rho_ms for tissue in scene.tissues])
-    # A bone painted over cartilage takes its relaxation times too.
+    # Bone painted over cartilage replaces its relaxation times too.
     known = ~np.isnan(rendered.t2_ms) & (mask > 0) & np.isin(mask, _plate_labels(labels))
     t2_map, t1rho_map = (np.where(known, values, np.nan) for values in (rendered.t2_ms, rendered.t1rho_ms))
     proton = np.where(rendered.tissue == 0, np.float32(0), 1000 * rendered.signal)

@@ -1,9 +1,9 @@
-"""Cartilage plates whose thickness along the normal of the bone is known at every point of the bone.
+"""Cartilage plates of the knee phantom, whose thickness along the bone normal is known at every point of the bone.
 
-A plate lies on a surface that is a curve in the sagittal plane, stretched along m. A point of the surface is (u, v): u
-the arc length along the curve, v = m, both mm. Tissue above the bone is cartilage while its distance from the bone is
-less than thickness(u, v). Offsets of the surfaces used (planes, cylinders) keep their normals, so thickness(u, v) is
-the exact length of the normal ray through the plate.
+A plate lies on a surface that is a curve in the sagittal plane, extruded along m. A point of the surface is (u, v): u
+is the arc length along the curve, v = m, both in mm. Tissue above the bone is cartilage where its distance from the
+bone is less than thickness(u, v). Offsets of the surfaces used (planes, cylinders) have the same normals, so
+thickness(u, v) is the exact length of the normal ray through the plate.
 """
 
 from dataclasses import dataclass
@@ -28,20 +28,20 @@ class Plate:
     extent_u: tuple[float, float]
     extent_v: tuple[float, float]
     thin_mm: float
-    """Thickness where it is thinnest, its tapered rim (1.5 mm wide, in u only) apart."""
+    """Smallest thickness, without the tapered rim (1.5 mm wide, in u only)."""
     swell_mm: float
-    """How much thicker it is where it is thickest."""
+    """Largest increase of the thickness over `thin_mm`."""
     wave: tuple[float, float, float, float]
-    """(centre u, half period u, centre v, half period v) of the smooth swelling."""
+    """(centre u, half period u, centre v, half period v) of the smooth thickness variation."""
     t2_deep_superficial_ms: tuple[float, float]
     t1rho_deep_superficial_ms: tuple[float, float]
     curves: tuple[Hull, Hull] | None = None
-    """The curves in the sagittal plane for v >= 0 and v < 0; None is a straight line (a plane surface)."""
+    """Curves in the sagittal plane for v >= 0 and v < 0; None: a straight line (a plane surface)."""
     gap: tuple[float, float, float] | None = None
-    """(u from which on, v low, v high): no cartilage there (the intercondylar notch)."""
+    """(u start, v low, v high) of the area without cartilage (the intercondylar notch)."""
 
     def thickness(self, u: Field, v: Field) -> Field:
-        """mm at each point (u, v) inside the extent; without meaning outside it. NaN u gives NaN."""
+        """Thickness in mm at each point (u, v) inside the extent; undefined outside it. NaN u gives NaN."""
         centre_u, period_u, centre_v, period_v = (np.float32(value) for value in self.wave)
         swell = np.cos((u - centre_u) * (np.float32(np.pi) / period_u)) * np.float32(0.3) + np.float32(0.3)
         swell = swell + np.cos((v - centre_v) * (np.float32(np.pi) / period_v)) * np.float32(0.2) + np.float32(0.2)
@@ -61,14 +61,14 @@ class Plate:
         return np.where(np.isnan(result), np.float32(np.inf), result)
 
     def distance(self, from_bone: Field, u: Field, v: Field) -> Field:
-        """Negative inside the plate (the bone's inside included: bone is painted over it)."""
+        """Distance, negative inside the plate and also inside the bone, which is painted over the plate."""
         result: Field = np.maximum(
             np.nan_to_num(from_bone - self.thickness(u, v), nan=np.inf), self.outside_extent(u, v)
         )
         return result
 
     def relaxation(self, from_bone: Field, u: Field, v: Field) -> tuple[Field, Field]:
-        """(T2, T1rho) in ms: linear in relative depth from bone to articular surface, with a slow change along u."""
+        """(T2, T1rho) in ms: linear in relative depth from bone to articular surface, with a slow variation along u."""
         depth: Field = np.clip(from_bone / np.maximum(self.thickness(u, v), np.float32(1e-3)), 0, 1)
         return self._times(depth, u)
 
@@ -79,12 +79,12 @@ class Plate:
         return t2, (np.float32(deep1) + np.float32(top1 - deep1) * depth) * slow
 
     def truth(self) -> dict[str, Any]:
-        """The numbers that biomarkers estimate, by midpoint quadrature over (u, v, depth).
+        """True values of the biomarkers, by midpoint quadrature over (u, v, depth).
 
-        `area_mm2`: bone-cartilage interface; `thickness_mean_mm`: its area-weighted mean thickness (ThCcAB; nothing is
-        denuded, so ThCtAB too); `thickness_p5_mm`, `thickness_p95_mm`: area-weighted percentiles; `volume_mm3`;
-        `t2_mean_ms`, `t1rho_mean_ms`: means over the volume; `t2_mean_deep_ms` and so on: over the half (by relative
-        depth) at the bone or at the articular surface. Cells are 0.2 mm x 0.2 mm x thickness / 8.
+        `area_mm2`: bone-cartilage interface; `thickness_mean_mm`: its area-weighted mean thickness (ThCcAB; equal to
+        ThCtAB, because no bone is denuded); `thickness_p5_mm`, `thickness_p95_mm`: area-weighted percentiles;
+        `volume_mm3`; `t2_mean_ms`, `t1rho_mean_ms`: means over the volume; `t2_mean_deep_ms` and so on: over the half
+        (by relative depth) at the bone or at the articular surface. Cells are 0.2 mm x 0.2 mm x thickness / 8.
         """
         u, v = _midpoints(self.extent_u), _midpoints(self.extent_v)
         step_u = (self.extent_u[1] - self.extent_u[0]) / len(u)
@@ -102,7 +102,7 @@ class Plate:
             "thickness_mean_mm": float(thickness.mean()),
             "thickness_p5_mm": float(np.percentile(thickness, 5)),
             "thickness_p95_mm": float(np.percentile(thickness, 95)),
-            # The volume of a normal column of height t over a cell of a cylinder of curvature k is (t + k t^2 / 2) dA.
+            # Volume of a normal column of height t over a cell dA of a cylinder with curvature k: (t + k t^2 / 2) dA.
             "volume_mm3": float((cell * (thickness + bend * thickness**2 / 2)).sum()),
         }
         return result | self._relaxation_truth(uu, thickness, bend)

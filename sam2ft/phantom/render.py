@@ -1,4 +1,4 @@
-"""From implicit tissues to an MR-like picture: coverage, partial volume, texture, bias field, Rician noise."""
+"""Rendering of implicit tissue shapes as an MR-like image: partial volume, texture, bias field, Rician noise."""
 
 from collections.abc import Callable, Mapping
 from copy import copy
@@ -11,7 +11,7 @@ from scipy import ndimage
 from sam2ft.core.geometry import Geometry
 from sam2ft.phantom.shapes import Field, norm
 
-# Three planes per slice: partial volume across a thick slice, at three times the cost of none.
+# Three planes per slice, for partial volume across a thick slice; this takes three times as long as one plane.
 _SUBSLICES = (0.0, -1 / 3, 1 / 3)
 
 
@@ -23,14 +23,14 @@ class Tissue:
     label: int = 0
     """Label of the mask, 0 for a tissue that is not labelled."""
     texture: float = 0.05
-    """Standard deviation of the signal inside, as a share of it."""
+    """Standard deviation of the signal inside, as a fraction of the signal."""
     t2_ms: float = 40.0
     t1rho_ms: float = 45.0
-    """Relaxation outside cartilage, whose own maps vary in space."""
+    """Relaxation times, except of cartilage, whose relaxation times vary in space."""
 
 
 class Canvas:
-    """One plane that tissues are painted on, later ones over earlier ones."""
+    """One plane on which tissues are painted; later ones cover earlier ones."""
 
     def __init__(
         self,
@@ -49,20 +49,21 @@ class Canvas:
         self._signal, self._order = signal, order
 
     def rows(self, part: slice) -> "Canvas":
-        """A canvas that paints on these rows of this one."""
+        """A view of these rows: painting on it changes this canvas."""
         result = copy(self)
         for name in ("signal_yx", "tissue_yx", "t2_yx", "t1rho_yx"):
             setattr(result, name, getattr(self, name)[part])
         return result
 
     def beyond(self, m: Field, limit: Field | float) -> Field:
-        """|m| - limit, scaled so that `paint` fades a face parallel to the slices over the slice, not over a pixel."""
+        """|m| - limit, scaled so that `paint` blends a face parallel to the slices over the slice, not over a pixel."""
         return (np.abs(m) - np.asarray(limit, dtype=np.float32)) * self._across
 
     def paint(self, distance: Field, tissue: str, shade: Field | float = 1.0) -> npt.NDArray[np.bool_]:
-        """Cover what lies inside (`distance` < 0, mm), softly over one pixel edge; `shade` scales the signal.
+        """Paint `tissue` where `distance` (mm) is below 0, blended over one pixel width; `shade` scales the signal.
 
-        Returns where the tissue is the one with the largest coverage at the pixel's centre.
+        Returns:
+            Pixels whose centre is inside the tissue.
         """
         inside: npt.NDArray[np.bool_] = distance < 0
         if float(distance.min()) < self._edge_mm:
@@ -72,23 +73,24 @@ class Canvas:
         return inside
 
     def set_relaxation(self, where: npt.NDArray[np.bool_], t2_ms: Field, t1rho_ms: Field) -> None:
+        """Set T2 and T1rho of the pixels `where`."""
         self.t2_yx[where], self.t1rho_yx[where] = t2_ms[where], t1rho_ms[where]
 
 
 Paint = Callable[[Canvas, Field, Field, Field], None]
-"""Paints one plane, given the coordinates (a, s, m) in mm of its pixels."""
+"""Function that paints one plane, given the coordinates (a, s, m) in mm of its pixels."""
 
 
 @dataclass(frozen=True)
 class PhantomScene:
-    """What there is to see, and how it looks in one sequence."""
+    """Tissues of a phantom, and their appearance in one sequence."""
 
     paint: Paint
     tissues: tuple[Tissue, ...]
     signal: Mapping[str, float]
     """Signal of each tissue, about 0 to 1."""
     bias: float
-    """Strength of the receive field: the signal varies by exp(+-bias)."""
+    """Strength of the receive (bias) field: the signal varies by exp(+-bias)."""
     noise: float
     """Standard deviation of the noise of each channel, in the units of `signal`."""
     texture_px: float
@@ -107,12 +109,12 @@ class Rendered:
     t2_ms: Field
     t1rho_ms: Field
     volumes_mm3: Mapping[int, float]
-    """Label -> its volume inside the field of view, with three planes counted per slice."""
+    """Label -> its volume inside the field of view, counted on three planes per slice."""
     image: Field = field(init=False)
 
 
 def render_scene(scene: PhantomScene, geometry: Geometry, rng: np.random.Generator) -> Rendered:
-    """Paint every slice of the grid (three planes each, averaged), then add what a scanner adds."""
+    """Paint every slice of the grid (mean of three planes), then add texture, bias field, blur and noise."""
     order = {tissue.name: number for number, tissue in enumerate(scene.tissues)}
     depth, height, width = geometry.shape_zyx
     planes = [np.empty(geometry.shape_zyx, dtype=np.float32) for _ in range(3)]
@@ -134,7 +136,7 @@ def render_scene(scene: PhantomScene, geometry: Geometry, rng: np.random.Generat
         volume = counts[number] * geometry.voxel_volume_mm3 / len(_SUBSLICES)
         volumes[kind.label] = volumes.get(kind.label, 0.0) + float(volume)
     result = Rendered(planes[0], tissue, planes[1], planes[2], volumes)
-    result.image = _scanned(result, scene, geometry, rng)
+    result.image = _scanner_image(result, scene, geometry, rng)
     return result
 
 
@@ -152,7 +154,7 @@ def plane_coordinates(
     return a, s, m
 
 
-def _scanned(rendered: Rendered, scene: PhantomScene, geometry: Geometry, rng: np.random.Generator) -> Field:
+def _scanner_image(rendered: Rendered, scene: PhantomScene, geometry: Geometry, rng: np.random.Generator) -> Field:
     texture = np.array([tissue.texture for tissue in scene.tissues], dtype=np.float32)[rendered.tissue]
     clean = rendered.signal * (1 + texture * smooth_noise(rng, geometry.shape_zyx, scene.texture_px))
     clean *= receive_field(rng, geometry.shape_zyx, scene.bias)

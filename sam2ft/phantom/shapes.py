@@ -1,4 +1,4 @@
-"""Implicit shapes in millimetres: distance functions whose normals, and so whose offsets, are known exactly.
+"""Signed distance functions of plane shapes in millimetres, with exactly known normals and offsets.
 
 Frame of the phantoms: a = anterior, s = superior, m = medial (knee) or left (spine), all in mm.
 """
@@ -13,7 +13,7 @@ Field = npt.NDArray[np.float32]
 
 
 def norm(x: Field, y: Field) -> Field:
-    """Length of (x, y). Several times faster than np.hypot, whose care for overflow millimetres do not need."""
+    """Length of (x, y). Several times faster than np.hypot, whose overflow protection is not needed for millimetres."""
     return np.sqrt(x * x + y * y)
 
 
@@ -22,8 +22,8 @@ class Hull:
     """The convex hull of two circles in a plane (a stadium with unequal ends).
 
     `distance` is the exact Euclidean signed distance (negative inside). `arc` is the arc length of the foot point along
-    the side that lies to the right when walking from circle 0 to circle 1 (the lower side when 1 is anterior of 0).
-    Offsets of the outline have the same normals, so `arc` is constant along each normal.
+    the side to the right in the direction from circle 0 to circle 1 (the lower side if 1 is anterior of 0). Offsets of
+    the outline have the same normals, so `arc` is constant along each normal.
     """
 
     a0: float
@@ -35,6 +35,7 @@ class Hull:
 
     @cached_property
     def length(self) -> float:
+        """Distance between the two centres, mm."""
         return float(np.hypot(self.a1 - self.a0, self.s1 - self.s0))
 
     @cached_property
@@ -45,16 +46,17 @@ class Hull:
 
     @property
     def flat_length(self) -> float:
-        """Length of the straight side, which `arc` runs along from 0."""
+        """Length of the straight side, where `arc` is 0 to this length."""
         return self._slant[1] * self.length
 
     def _axes(self, a: Field, s: Field) -> tuple[Field, Field]:
-        """(across, along): coordinates from circle 0, across positive on the side that `arc` runs along."""
+        """(across, along): coordinates from circle 0, across is positive on the side of `arc`."""
         ea, es = (self.a1 - self.a0) / self.length, (self.s1 - self.s0) / self.length
         da, ds = a - np.float32(self.a0), s - np.float32(self.s0)
         return da * np.float32(-es) + ds * np.float32(ea), da * np.float32(ea) + ds * np.float32(es)
 
     def distance(self, a: Field, s: Field) -> Field:
+        """Exact signed distance in mm, negative inside."""
         across, along = self._axes(a, s)
         return self._distance(np.abs(across), along)
 
@@ -67,7 +69,7 @@ class Hull:
         return np.where(k < 0, first, np.where(k > c * np.float32(self.length), second, flat))
 
     def distance_and_arc(self, a: Field, s: Field) -> tuple[Field, Field]:
-        """(signed distance, arc length of the foot point in mm; NaN on the other side)."""
+        """(signed distance, arc length of the foot point), both mm; the arc length is NaN on the other side."""
         x, y = self._axes(a, s)
         b, c = (np.float32(value) for value in self._slant)
         length, flat = np.float32(self.length), np.float32(self.flat_length)
@@ -79,7 +81,7 @@ class Hull:
         return self._distance(np.abs(x), y), arc
 
     def curvature(self, arc: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """1 / radius at each arc length, 1/mm."""
+        """Curvature (1 / radius) at each arc length, 1/mm."""
         return np.where(arc < 0, 1 / self.r0, np.where(arc > self.flat_length, 1 / self.r1, 0.0))
 
     def outline(
@@ -102,7 +104,7 @@ class Hull:
 
 
 def capsule(a: Field, s: Field, start: tuple[float, float], end: tuple[float, float], radius: float) -> Field:
-    """Signed distance to a band with round ends around a segment."""
+    """Signed distance to a band of half width `radius` with round ends around a line segment."""
     da, ds = end[0] - start[0], end[1] - start[1]
     pa, ps = a - np.float32(start[0]), s - np.float32(start[1])
     share: Field = np.clip((pa * np.float32(da) + ps * np.float32(ds)) / np.float32(da * da + ds * ds), 0, 1)
@@ -110,15 +112,15 @@ def capsule(a: Field, s: Field, start: tuple[float, float], end: tuple[float, fl
 
 
 def ellipse(a: Field, s: Field, centre: tuple[float, float], radii: tuple[float, float]) -> Field:
-    """About the distance to an ellipse: exact on it and in sign, right in scale near it."""
+    """Approximate signed distance to an ellipse: exact zero and sign, approximate scale near it."""
     pa, ps = (a - np.float32(centre[0])) / np.float32(radii[0]), (s - np.float32(centre[1])) / np.float32(radii[1])
     return (norm(pa, ps) - 1) * np.float32(min(radii))
 
 
 def extruded(plane_distance: Field, across: Field, half_width: float, rounding: float) -> Field:
-    """A plane shape stretched over |across| <= half_width with edges rounded by `rounding` mm.
+    """Signed distance to a plane shape extruded over |across| <= half_width, with edges rounded by `rounding` mm.
 
-    Exact outside where the plane distance is exact and every convex corner of the shape is rounder than `rounding`.
+    Exact outside if the plane distance is exact and the radius of every convex corner exceeds `rounding`.
     """
     q = plane_distance + np.float32(rounding)
     w = np.abs(across) - np.float32(half_width - rounding)
@@ -128,7 +130,7 @@ def extruded(plane_distance: Field, across: Field, half_width: float, rounding: 
 
 
 def rounded_box(a: Field, s: Field, half_a: Field | float, half_s: float, rounding: float) -> Field:
-    """Exact signed distance to a rectangle around 0 with rounded corners (about exact for a varying width)."""
+    """Exact signed distance to a rectangle around 0 with rounded corners (approximate for a varying width)."""
     qa = np.abs(a) - np.asarray(half_a - rounding, dtype=np.float32)
     qs = np.abs(s) - np.float32(half_s - rounding)
     outside = norm(np.maximum(qa, 0), np.maximum(qs, 0))
@@ -137,7 +139,7 @@ def rounded_box(a: Field, s: Field, half_a: Field | float, half_s: float, roundi
 
 
 def turned(a: Field, s: Field, origin: tuple[float, float], degrees: float) -> tuple[Field, Field]:
-    """Coordinates in a frame at `origin` whose first axis is turned by `degrees` from a towards s."""
+    """Coordinates in a frame at `origin` whose first axis is rotated by `degrees` from a towards s."""
     cosine, sine = np.float32(np.cos(np.radians(degrees))), np.float32(np.sin(np.radians(degrees)))
     pa, ps = a - np.float32(origin[0]), s - np.float32(origin[1])
     return pa * cosine + ps * sine, ps * cosine - pa * sine

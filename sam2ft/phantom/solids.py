@@ -1,7 +1,7 @@
-"""Solids whose every biomarker is known, on any grid and off its raster: a shell, a plate, a disc and decaying signals.
+"""Digital solids with known biomarkers (shell, plate, disc, relaxation signals) on any grid, at sub-voxel positions.
 
-A solid is centred at a point inside the middle voxel of its grid; the columns of the grid run towards anterior and the
-rows towards inferior, as in a sagittal series.
+The centre of a solid is a point inside the middle voxel of its grid. Increasing columns go to anterior and increasing
+rows to inferior, as in a sagittal series.
 """
 
 import math
@@ -19,13 +19,13 @@ from sam2ft.phantom.render import rician
 Truth = Mapping[tuple[str, str, str], float]
 """(biomarker, definition, unit) -> the true value."""
 Offset = tuple[float, float, float]
-"""Shares of a voxel (z, y, x) that the centre lies off the middle of its voxel."""
+"""Offset (z, y, x) of the centre of a solid from the centre of its voxel, in fractions of a voxel."""
 
 THICKNESS_MM = 2.4
 SIGNAL, NOISE_SHARE = 1000.0, 1 / 50
 T2_MS, T1RHO_MS = 40.0, 45.0
 ECHOES_MS, SPIN_LOCKS_MS = tuple(10.0 * number for number in range(1, 8)), (0.0, 10.0, 40.0, 80.0)
-# Of a scene: finer grids get smaller solids.
+# Maximum size of a scene: solids on finer grids are smaller.
 _MOST_VOXELS = 1_500_000
 _LEAST_RADIUS_MM, _RADIUS_MM, _ROOM_MM = 5.0, 16.0, 5.0
 _DISC_MM = (34.0, 8.0, 30.0)
@@ -35,7 +35,7 @@ _TILT = math.radians(12)
 
 @dataclass(frozen=True)
 class Solid:
-    """One scene with its truth."""
+    """One scene with its true biomarker values."""
 
     name: str
     geometry: Geometry
@@ -46,7 +46,7 @@ class Solid:
 
 
 def solids(spacing_zyx_mm: tuple[float, float, float], offset: Offset) -> list[Solid]:
-    """Every solid on a grid of this spacing, its centre moved by `offset`."""
+    """All solids on a grid with this spacing, their centres shifted by `offset`."""
     return [_shell(spacing_zyx_mm, offset), _plate(spacing_zyx_mm, offset), _disc(spacing_zyx_mm, offset)]
 
 
@@ -54,7 +54,7 @@ Points = npt.NDArray[np.float64]
 
 
 def _scene(spacing: tuple[float, float, float], size_mm: Offset, offset: Offset) -> tuple[Geometry, list[Points]]:
-    """(grid that holds `size_mm` around the centre, its coordinates z, y, x in mm from the centre, open)."""
+    """(grid that contains `size_mm` around the centre, its sparse coordinates z, y, x in mm from the centre)."""
     counts = [math.ceil(size / step) + 2 for size, step in zip(size_mm, spacing, strict=True)]
     dz, dy, dx = spacing
     affine = np.array([[0, 0, dz, 0], [dx, 0, 0, 0], [0, -dy, 0, 0], [0, 0, 0, 1]], dtype=np.float64)
@@ -78,7 +78,7 @@ def _disc_scale(spacing: tuple[float, float, float]) -> float:
 
 
 def _shell(spacing: tuple[float, float, float], offset: Offset) -> Solid:
-    """A ball of bone inside a shell of cartilage, in which signals decay with T2 and T1rho under noise."""
+    """A ball of bone inside a shell of cartilage whose noisy signals decay with T2 and T1rho."""
     radius = _radius_mm(spacing)
     outer = radius + THICKNESS_MM
     side = 2 * (radius + _ROOM_MM)
@@ -93,7 +93,7 @@ def _shell(spacing: tuple[float, float, float], offset: Offset) -> Solid:
 
 
 def _plate(spacing: tuple[float, float, float], offset: Offset) -> Solid:
-    """A flat round plate of cartilage on bone, tilted to all axes of the grid."""
+    """A flat round plate of cartilage on bone, tilted against all axes of the grid."""
     radius = min(12.0, _radius_mm(spacing))
     height = 6.0
     side = 2 * (radius + _ROOM_MM)
@@ -125,7 +125,7 @@ def _disc(spacing: tuple[float, float, float], offset: Offset) -> Solid:
 
 
 def _thickness(area_mm2: float) -> dict[tuple[str, str, str], float]:
-    """Of an even plate that covers `area_mm2` of bone."""
+    """Truth of a plate of constant thickness that covers `area_mm2` of bone."""
     lengths = dict.fromkeys(("ThCcAB", "ThCtAB", "P5", "P95"), THICKNESS_MM)
     of_thickness = {("cartilagethickness", name, "mm"): value for name, value in lengths.items()}
     return of_thickness | {("cartilagethickness", name, "mm2"): area_mm2 for name in ("cAB", "tAB")}
@@ -141,7 +141,7 @@ def _relaxation() -> dict[tuple[str, str, str], float]:
 
 
 def _maps(tissue_zyx: npt.NDArray[np.bool_], offset: Offset) -> dict[str, npt.NDArray[np.float32]]:
-    """Maps fitted to noisy signals of the tissue, NaN around it."""
+    """Maps fitted to noisy signals of the tissue, NaN outside it."""
     rng = np.random.default_rng([round(1e6 * share) + 10**6 for share in offset])
     found = {}
     for name, true_ms, times, highest in (("t2", T2_MS, ECHOES_MS, 100.0), ("t1rho", T1RHO_MS, SPIN_LOCKS_MS, 500.0)):

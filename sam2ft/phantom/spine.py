@@ -1,4 +1,4 @@
-"""The anatomy of the lumbar spine phantom: what varies between subjects, and how one sagittal plane is painted."""
+"""Anatomy of the lumbar spine phantom: parameters of bodies and discs, and painting of one sagittal plane."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -31,14 +31,14 @@ SPINE_TISSUES = (
     Tissue("nucleus", 2, 0.06, t2_ms=90),
 )
 
-# Elliptical ends of a disc, seen from the side.
+# Length of the elliptical ends of a disc in the sagittal plane.
 _RIM_MM = 2.5
 _CORTEX_MM = 1.0
 
 
 @dataclass(frozen=True)
 class Body:
-    """One vertebral body; its frame has the origin at its centre and is turned by `turn` degrees."""
+    """One vertebral body; its frame has its origin at the centre and is rotated by `turn` degrees."""
 
     centre: tuple[float, float]
     turn: float
@@ -51,15 +51,15 @@ class Body:
 
 @dataclass(frozen=True)
 class Disc:
-    """One disc between two end plates that open forwards; its frame lies midway between them."""
+    """One disc between two end plates that diverge anteriorly; its frame is midway between them."""
 
     level: str
     centre: tuple[float, float]
     turn: float
     height: float
-    """Distance of the end plates half-way between front and back, mm."""
+    """Distance between the end plates midway between front and back, mm."""
     wedge: float
-    """Degrees between the end plates."""
+    """Angle between the end plates, degrees."""
     half_depth: float
     half_width: float
     hydration: float
@@ -67,7 +67,7 @@ class Disc:
     labelled: bool
 
     def height_at(self, a: Field, m: Field | float = 0.0) -> Field:
-        """mm along s' at a' = a in the sagittal plane m; 0 beyond the disc. The last 2.5 mm of each end are round."""
+        """Height along s' (mm) at a' = a in the sagittal plane m; 0 outside the disc. Ends are round over 2.5 mm."""
         depth = half_depth_at(self.half_depth, self.half_width, m)
         into_rim = np.clip((np.abs(a) - (depth - np.float32(_RIM_MM))) / np.float32(_RIM_MM), 0, 1)
         open_forwards = np.float32(2 * np.tan(np.radians(self.wedge / 2)))
@@ -75,9 +75,11 @@ class Disc:
         return result
 
     def truth(self) -> dict[str, Any]:
-        """Of the mid-sagittal plane: `area_mm2`, `length_mm` (front to back), `height_mean_mm` = area / length, mean
-        heights of the anterior, middle and posterior third of the length, `height_profile_mm` (at 41 equal steps from
-        back to front); and `volume_mm3`, by midpoint quadrature in steps of about 0.1 mm.
+        """True values, by midpoint quadrature in steps of about 0.1 mm.
+
+        In the mid-sagittal plane: `area_mm2`, `length_mm` (front to back), `height_mean_mm` = area / length, mean
+        heights of the anterior, middle and posterior third of the length, `height_profile_mm` (41 equally spaced points
+        from back to front). Of the whole disc: `volume_mm3`.
         """
         length = 2 * self.half_depth
         a = (-self.half_depth + (np.arange(3000) + 0.5) * length / 3000).astype(np.float32)
@@ -107,11 +109,11 @@ class Spine:
     canal: float
     """Half width of the spinal canal."""
     skin_back: float
-    """Distance of the skin behind the spinous processes."""
+    """Distance between the skin and the spinous processes."""
 
 
 def half_depth_at(half_depth: float, half_width: float, m: Field | float) -> Field:
-    """Half extent along a of a body or disc in the sagittal plane m: a rounded rectangle seen from above."""
+    """Half extent along a of a body or disc in the sagittal plane m (axial cross-section: a rounded rectangle)."""
     square = (np.asarray(m, dtype=np.float32) / np.float32(half_width)) ** 2
     result: Field = np.float32(half_depth) * np.sqrt(np.maximum(1 - square * square, 0))
     return result
@@ -139,7 +141,7 @@ def _rows_near(s: Field, centre: float, reach: float) -> slice:
 
 
 def _axis_at(spine: Spine, s: Field) -> Field:
-    """Position along a of the column's centre at each height."""
+    """Position along a of the centre of the spine at each height."""
     centres = np.array([body.centre for body in spine.bodies])[::-1]
     result: Field = np.interp(s, centres[:, 1], centres[:, 0]).astype(np.float32)
     return result
@@ -211,7 +213,7 @@ def _paint_posterior(spine: Spine, body: Body, canvas: Canvas, a: Field, s: Fiel
 
 
 def body_distance(body: Body, x: Field, y: Field, m: Field) -> Field:
-    """About the distance to a body, in its own frame: rounded corners, a waist in front and behind."""
+    """Approximate signed distance to a body in its own frame: rounded corners, a waist in front and behind."""
     waist = np.float32(body.waist) * np.clip(1 - (y / np.float32(body.height / 2)) ** 2, 0, 1)
     depth = half_depth_at(body.half_depth, body.half_width, m)
     return rounded_box(x, y, depth - waist, body.height / 2, 2.0)

@@ -1,4 +1,4 @@
-"""Drawing one lumbar spine from a random generator: sizes, curvature, disc heights, sequence."""
+"""Random parameters of one lumbar spine phantom: sizes, curvature, disc heights, signals of each sequence."""
 
 from collections.abc import Mapping
 
@@ -22,7 +22,7 @@ _DISC_HEIGHTS = (5.5, 6.5, 8.2, 9.2, 10.0, 10.6, 9.6, 3.0)
 
 
 def spine_signal(rng: np.random.Generator, sequence: str) -> dict[str, float]:
-    """Signal of each tissue, each varied by a few percent."""
+    """Signal of each tissue, randomly varied by up to 10 %."""
     base = {name: value * float(rng.uniform(0.9, 1.1)) for name, value in SPINE_SEQUENCES[sequence].items()}
     marrow = base.pop("marrow")
     same = {"other marrow": marrow, "vertebral marrow": marrow, "vertebral cortex": base["cortex"]}
@@ -30,7 +30,7 @@ def spine_signal(rng: np.random.Generator, sequence: str) -> dict[str, float]:
 
 
 def draw_spine(rng: np.random.Generator) -> Spine:
-    """A column of nine bodies (L1 to L5 are labelled) whose third lumbar body is near the origin."""
+    """A random spine of nine vertebral bodies (L1 to L5 are labelled) with L3 near the origin."""
     size = float(rng.uniform(0.92, 1.08))
     curve = float(rng.uniform(0.6, 1.25))
     half_depth, half_width = 16.5 * size * float(rng.uniform(0.96, 1.06)), 22.5 * size
@@ -45,13 +45,13 @@ def draw_spine(rng: np.random.Generator) -> Spine:
         if bodies:
             wedge = _WEDGES[number - 1] * curve * float(rng.uniform(0.75, 1.25))
             # Degenerated discs are lower and darker.
-            worn = float(rng.beta(1.3, 2.5))
-            disc_height = _DISC_HEIGHTS[number - 1] * disc_size * (1 - 0.28 * worn) * float(rng.uniform(0.94, 1.06))
+            wear = float(rng.beta(1.3, 2.5))
+            disc_height = _DISC_HEIGHTS[number - 1] * disc_size * (1 - 0.28 * wear) * float(rng.uniform(0.94, 1.06))
             middle = centre - up * (bodies[-1].height / 2) - _up(turn - wedge / 2) * (disc_height / 2)
             name = f"{_LEVELS[number - 1]}/{level}"
             labelled = 3 <= number <= 7
             discs.append(
-                Disc(name, _pair(middle), turn - wedge / 2, disc_height, wedge, half_depth, half_width, 1 - 0.75 * worn,
+                Disc(name, _pair(middle), turn - wedge / 2, disc_height, wedge, half_depth, half_width, 1 - 0.75 * wear,
                      labelled)
             )  # fmt: skip
             centre = middle - _up(turn - wedge / 2) * (disc_height / 2)
@@ -65,12 +65,12 @@ def draw_spine(rng: np.random.Generator) -> Spine:
 
 
 def body_volume_mm3(body: Body) -> float:
-    """By midpoint quadrature in steps of about 0.5 mm."""
+    """Volume of a vertebral body, mm3, by midpoint quadrature in steps of about 0.5 mm."""
     x = np.arange(-body.half_depth - 0.75, body.half_depth + 1, 0.5, dtype=np.float32)
     y = np.arange(-body.height / 2 - 0.75, body.height / 2 + 1, 0.5, dtype=np.float32)
     m = (-body.half_width + (np.arange(45) + 0.5) * body.half_width / 22.5).astype(np.float32)
     distance = body_distance(body, x[None, None, :], y[None, :, None], m[:, None, None])
-    # A cell that the surface cuts counts by the share of it that lies inside.
+    # A cell that the surface cuts counts with the fraction that is inside.
     inside = np.clip(0.5 - distance / 0.5, 0, 1).mean()
     return float(inside * (len(x) * 0.5) * (len(y) * 0.5) * 2 * body.half_width)
 

@@ -1,3 +1,3 @@
-"""Pictures by matplotlib: slices with contours, label sheets, charts, and the palette. Interactive plots of the
-report are in report/plots.
+"""Matplotlib figures: slices with contours (QC overlays), label sheets, charts, colour palette. Interactive plots
+of the report are in report/plots.
 """

@@ -1,4 +1,4 @@
-"""The canvas of charts that an evaluation draws for itself: SVG that follows light and dark."""
+"""Base of SVG charts of an evaluation: empty figure, plain axes, and export with light and dark mode."""
 
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def figure_svg(figure: "Figure") -> bytes:
-    """The figure as SVG whose three inks change with the reader's light or dark setting; equal figures, equal bytes."""
+    """The figure as SVG whose three ink colours follow the light or dark mode; equal figures give equal bytes."""
     import matplotlib as mpl
 
     stream = BytesIO()
@@ -27,6 +27,7 @@ def figure_svg(figure: "Figure") -> bytes:
 
 
 def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure with a transparent background; width and height in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -36,6 +37,7 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def plain_axes(axes: "Axes", title: str) -> None:
+    """Style axes: title at the left, faint grid, no top and right spines."""
     axes.set_facecolor("none")
     axes.set_title(title, color=INK, fontsize=10, loc="left")
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,7 +1,7 @@
-"""Pictures for quality control: an image with the contours of reference and prediction on it.
+"""Quality control (QC) figures: an image slice with the contours of reference and prediction.
 
-Figures are drawn on matplotlib's Agg canvas without pyplot, so that no global state is kept and none is needed.
-Arrays are `_yx` in the original frame, rows downward as stored; boxes are inclusive pixel indices.
+Figures are drawn on matplotlib's Agg canvas without pyplot and therefore without global state. Arrays are `_yx` in the
+ORIGINAL frame, rows downward as stored; boxes are inclusive pixel indices.
 """
 
 import math
@@ -40,9 +40,19 @@ def visualize_input(
 ) -> "Figure":
     """One instance of one slice: the image alone, and with box, reference (dashed) and prediction (solid) contours.
 
-    `box` may be a point or a mask where the prompt was one: a cross or a dotted outline is then drawn in its place.
-    `image` is (y, x) with intensities in [0, 1]; both masks are on its grid. The slice keeps the proportions that its
-    spacing gives it. `figure_png` makes a file of the figure.
+    `figure_png` converts the figure to a PNG file.
+
+    Args:
+        image: (y, x) intensities in [0, 1].
+        gt_mask: reference mask on the grid of the image.
+        box: prompt; a point is drawn as a cross, a mask as a dotted outline.
+        pred_mask: predicted mask on the grid of the image.
+        label: its id and name are shown with the Dice.
+        image_name: title of the figure.
+        spacing_yx_mm: pixel spacing, which gives the aspect ratio.
+
+    Raises:
+        ValueError: Image and masks are not on the same 2-D grid.
     """
     _require_one_grid(image, gt_mask, pred_mask)
     figure, panels = _two_panels(image, spacing_yx_mm, legend_rows=1, title=image_name)
@@ -61,11 +71,20 @@ def qc_sheet(
     spacing_yx_mm: tuple[float, float] = (1.0, 1.0),
     title: str | None = None,
 ) -> "Figure":
-    """All instances of one slice in one picture, a colour per label, with the Dice of each label below.
+    """QC overlay of all instances of one slice, with one colour per label and the Dice of each label in the legend.
 
-    `dice` maps label -> value as written to slice.csv; without it the Dice of the instances' unions is shown. A label
-    keeps its colour over all slices of a dataset, and its place in the legend where the table is not longer than
-    LONGEST_LEGEND: sheets of one dataset have one layout, to flip through. `title` defaults to the slice's key.
+    A label has the same colour in all slices of a dataset. If the label table has at most LONGEST_LEGEND labels, it
+    also has the same place in the legend, so that all sheets of a dataset have the same layout.
+
+    Args:
+        sample: prediction of the slice.
+        labels: label table of the dataset.
+        dice: label id -> Dice as in slice.csv; None: the Dice of the union of a label's instances.
+        spacing_yx_mm: pixel spacing, which gives the aspect ratio.
+        title: None: the key of the slice.
+
+    Raises:
+        ValueError: Image and masks are not on the same 2-D grid.
     """
     _require_one_grid(sample.image_yx, *sample.references_nyx, *sample.predictions_nyx)
     shown = sorted(set(sample.labels_n))
@@ -89,7 +108,7 @@ def qc_sheet(
 
 
 def dice_of_labels(sample: SlicePrediction) -> dict[int, float]:
-    """Dice of each label's union of instances; NaN where both unions are empty."""
+    """Label id -> Dice of the unions of its instances; NaN if both unions are empty."""
     labels = np.asarray(sample.labels_n)
     return {
         int(label): _dice(
@@ -109,7 +128,7 @@ def figure_png(figure: "Figure") -> bytes:
 
 
 def figure_rgb(figure: "Figure") -> npt.NDArray[np.uint8]:
-    """The figure as pixels, (height, width, 3), for trackers."""
+    """The figure as RGB pixels (height, width, 3), for trackers."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
@@ -120,12 +139,12 @@ def figure_rgb(figure: "Figure") -> npt.NDArray[np.uint8]:
 def _two_panels(
     image: npt.NDArray[np.floating[Any]], spacing_yx_mm: tuple[float, float], legend_rows: int, title: str
 ) -> tuple["Figure", list["Axes"]]:
-    """The image twice, side by side, with room for a title above and a legend below."""
+    """Figure with the image twice, side by side, a title above, and room for a legend below."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     height_mm, width_mm = image.shape[0] * spacing_yx_mm[0], image.shape[1] * spacing_yx_mm[1]
-    # A slice of extreme proportions is letterboxed instead of making a strip in which no text fits.
+    # A slice of extreme proportions gets empty borders: a very narrow figure would leave no room for text.
     panel_height = PANEL_INCHES * min(max(height_mm / width_mm, 0.5), 2.0)
     head, foot = 0.42, 0.34 + LEGEND_ROW_INCHES * legend_rows
     height = panel_height + head + foot
@@ -150,14 +169,14 @@ def _draw_instance(
     corner = _draw_prompt(axes, prompt, colour)
     draw_contour(axes, prediction, colour, "solid", 1.7)
     halo = [withStroke(linewidth=2, foreground=BACKGROUND)]
-    # Cartilage and fluid are as white as the line: only its dark rim is seen there.
+    # Cartilage and fluid are as white as the line: on them only its dark rim is visible.
     draw_contour(axes, reference, "#ffffff", (0, (3.2, 2.2)), 1.1, halo)
     if name:
         axes.text(*corner, name, color=colour, fontsize=8, ha="left", va="bottom", path_effects=halo, clip_on=True)
 
 
 def _draw_prompt(axes: "Axes", prompt: Box | Point | Mask, colour: str) -> tuple[float, float]:
-    """A thin box, a cross at a point, or the dotted outline of a mask; returns where a name goes: its upper left."""
+    """Draw a thin box, a cross at a point, or the dotted outline of a mask; returns its upper left, for a name."""
     from matplotlib.patches import Rectangle
 
     if isinstance(prompt, Point):
@@ -184,10 +203,10 @@ def _draw_prompt(axes: "Axes", prompt: Box | Point | Mask, colour: str) -> tuple
 
 
 def draw_contour(axes: "Axes", mask: Mask, colour: str, style: Any, width: float, effects: Sequence[Any] = ()) -> None:
-    """The outline of a mask; nothing for an empty one."""
+    """Draw the outline of a mask; nothing for an empty mask."""
     if not mask.any():
         return
-    # A margin of one background pixel closes outlines at the border of the picture.
+    # A margin of one background pixel closes outlines at the border of the image.
     padded = np.pad(mask.astype(np.float32), 1)
     rows, columns = np.arange(-1, mask.shape[0] + 1), np.arange(-1, mask.shape[1] + 1)
     lines = axes.contour(columns, rows, padded, levels=[0.5], colors=[colour], linestyles=[style], linewidths=[width])
@@ -197,7 +216,7 @@ def draw_contour(axes: "Axes", mask: Mask, colour: str, style: Any, width: float
 
 
 def _legend(figure: "Figure", entries: Iterable[tuple[str, str]], legend_rows: int) -> None:
-    """Labels in two columns, and below them what the two kinds of line mean."""
+    """Labels in two columns, and below them the meaning of the two line styles."""
     from matplotlib.lines import Line2D
 
     width, height = figure.get_figwidth(), figure.get_figheight()
@@ -229,7 +248,7 @@ def _position(labels: LabelTable, label: int) -> int:
 
 
 def _short(name: str, most: int = 34) -> str:
-    """A name that fits half a sheet; the page beside the picture has it whole."""
+    """The name, shortened to fit half of the sheet; the page next to the figure shows it in full."""
     return name if len(name) <= most else name[: most - 1] + "…"
 
 

@@ -1,4 +1,4 @@
-"""One picture per label: its worst, median and best slices, cut out around it, contours of reference and prediction."""
+"""Label sheet: one figure per label with crops of its worst, median and best slices, and contours of both masks."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,29 +18,34 @@ if TYPE_CHECKING:
 
 CELL_INCHES, CAPTION_INCHES, GAP_INCHES = 2.5, 0.46, 0.12
 HEAD_INCHES, FOOT_INCHES, SIDE_INCHES = 0.5, 0.3, 0.34
-# Around the label stays half of its size, and never less than this, so that one sees where it lies.
+# The crop is larger than the label by this share, and never smaller than this side, to show the surroundings.
 MARGIN_SHARE, LEAST_SIDE_MM = 0.5, 24.0
 _LONGEST_CAPTION = 34
 
 
 @dataclass(frozen=True)
 class LabelSlice:
-    """One slice of a label: intensities in [0, 1] and both masks, ORIGINAL frame, one grid."""
+    """One slice of a label: image with intensities in [0, 1] and both masks, ORIGINAL frame, on the same grid."""
 
     image_yx: npt.NDArray[np.floating[Any]]
     reference_yx: Mask
     prediction_yx: Mask
     spacing_yx_mm: tuple[float, float]
     where: str
-    """Subject, volume and slice."""
+    """Caption: subject, volume and slice."""
     said: str
-    """`Dice 0.912`, with the status where there is one to speak of."""
+    """Caption: `Dice 0.912`; for a missed or spurious label its status."""
 
 
 def label_sheet(title: str, position: int, groups: Mapping[str, Sequence[LabelSlice]]) -> "Figure":
-    """A row per group (`worst`, `median`, `best`), a column per slice; `position` of the label gives the colour.
+    """Figure with one row per group (`worst`, `median`, `best`) and one column per slice.
 
-    A slice is cut to a square in mm around both masks; cells of one sheet have scales of their own.
+    Each slice is cropped to a square in mm around both masks; cells of one sheet can have different scales.
+
+    Args:
+        title: title of the sheet.
+        position: position of the label in its table, which gives the colour.
+        groups: group name -> slices; groups without slices are omitted.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -65,7 +70,7 @@ def label_sheet(title: str, position: int, groups: Mapping[str, Sequence[LabelSl
             left = SIDE_INCHES + column * (CELL_INCHES + GAP_INCHES)
             place = (left / width, (top - CELL_INCHES) / height, CELL_INCHES / width, CELL_INCHES / height)
             _draw_cell(figure.add_axes(place), one, colour)
-    _explain(figure, colour)
+    _draw_legend(figure, colour)
     return figure
 
 
@@ -88,7 +93,7 @@ def _draw_cell(axes: "Axes", one: LabelSlice, colour: str) -> None:
 
 
 def window_around(mask_yx: Mask, spacing_yx_mm: tuple[float, float]) -> tuple[slice, slice]:
-    """(rows, columns) of a square in mm around a mask, kept inside of the picture; the whole picture for no mask."""
+    """(rows, columns) of a square in mm around a mask, clipped to the image; the whole image for an empty mask."""
     if not mask_yx.any():
         return slice(0, mask_yx.shape[0]), slice(0, mask_yx.shape[1])
     box = box_around(mask_yx)
@@ -102,12 +107,12 @@ def window_around(mask_yx: Mask, spacing_yx_mm: tuple[float, float]) -> tuple[sl
 
 
 def _inside(middle: float, length: int, most: int) -> slice:
-    """`length` pixels around `middle`, moved (and, where there are fewer, cut) into 0 .. most."""
+    """`length` pixels around `middle`, moved into 0 .. most, and shortened if there are fewer pixels."""
     start = max(0, min(round(middle - length / 2), most - length))
     return slice(start, min(start + length, most))
 
 
-def _explain(figure: "Figure", colour: str) -> None:
+def _draw_legend(figure: "Figure", colour: str) -> None:
     from matplotlib.lines import Line2D
 
     width, height = figure.get_figwidth(), figure.get_figheight()
@@ -121,5 +126,5 @@ def _explain(figure: "Figure", colour: str) -> None:
 
 
 def _shortened(text: str) -> str:
-    """The end of a long key is what tells slices apart."""
+    """The end of a long text, because the ends of keys distinguish slices."""
     return text if len(text) <= _LONGEST_CAPTION else "…" + text[-_LONGEST_CAPTION + 1 :]

@@ -1,4 +1,4 @@
-"""The plot of a prompt-noise study: Dice against how far the sides of the boxes were moved."""
+"""Plot of a prompt-noise study: Dice against the shift of the box sides in pixels."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,8 +14,10 @@ MEASURE = "dice"
 
 
 def noise_curves(rows: Sequence[Row]) -> "Figure":
-    """A line per label over the shifts, from rows of prompt_noise_global.csv; the mean of labels thick, with its 95 %
-    interval. Several datasets have one panel each."""
+    """One line per label over the shifts, from rows of prompt_noise_global.csv, with one panel per dataset.
+
+    The mean of labels is a thick line with its 95 % interval.
+    """
     datasets = sorted({str(row["dataset"]) for row in rows})
     figure = new_figure(width=1.6 + 5.2 * len(datasets), height=3.9)
     for axes, dataset in zip(figure.subplots(1, len(datasets), squeeze=False)[0], datasets, strict=True):
@@ -30,9 +32,9 @@ def noise_curves(rows: Sequence[Row]) -> "Figure":
             colour = ACCENT if overall else line_colour(number)
             shifts = [float(row["shift_px"] or 0) for row in line]
             means, lows, highs = ([_number(row, column) for row in line] for column in ("mean", "ci_low", "ci_high"))
-            words = "mean of labels, 95 % interval" if overall else "\u200b" + literal(name)
+            legend_text = "mean of labels, 95 % interval" if overall else "\u200b" + literal(name)
             axes.plot(
-                shifts, means, "o-", color=colour, linewidth=2.4 if overall else 1.1, markersize=4, label=words,
+                shifts, means, "o-", color=colour, linewidth=2.4 if overall else 1.1, markersize=4, label=legend_text,
                 zorder=3 if overall else 2,
             )  # fmt: skip
             if overall:

@@ -1,3 +1,3 @@
-"""The report of an experiment: tables of all runs, their comparison, the page, plots and texts for papers. It is
-handed what became of each run as plain values; finding that out is in sweeps/state.
+"""The report of an experiment: result tables of all runs, their comparison, the HTML page, plots and texts for
+papers. The state of each run is passed in as plain values; sweeps/state determines it.
 """

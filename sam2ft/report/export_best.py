@@ -1,4 +1,7 @@
-"""The best point to take away: its settings as an experiment that runs as it is, and its weights. No torch."""
+"""Export of the best point of a sweep: best.yaml (its settings as a complete experiment) and best.pt (its weights).
+
+No torch.
+"""
 
 import shutil
 from collections.abc import Sequence
@@ -18,26 +21,30 @@ _NAME_CHARACTERS = 60
 
 @dataclass(frozen=True)
 class Exported:
-    """Where the parts of the best point are."""
+    """Paths of the exported files of the best point."""
 
     experiment: Path
-    """`best.yaml`: launch/train.py and launch/sweep.py take it."""
+    """`best.yaml`: an experiment file for launch/train.py and launch/sweep.py."""
     weights: Path
-    """`best.pt`, in the stock layout."""
+    """`best.pt`, in the layout of stock SAM 2 checkpoints."""
 
 
 def export_best(comparison: Comparison, states: Sequence[RunState], out: Path) -> Exported:
-    """Write `best.yaml` and `best.pt` into `out`; files of those names are replaced, others stay.
+    """Write `best.yaml` and `best.pt` into `out`; existing files with these names are replaced, other files are kept.
 
-    The experiment is called `<name>-best`: it trains anew, in a folder of its own, and the sweep stays as it is.
-    Errors: DataError when no point is the best, or its weights are not those that it says it has.
+    The exported experiment is called `<name>-best`: it trains again in its own folder, and the sweep is not changed.
+
+    Raises:
+        DataError: when there is no best point, or best.pt is missing or does not have the SHA-256 in the run's status.
     """
     state = next((state for state in states if state.planned.run_id == comparison.best), None)
     if state is None:
         raise DataError(f"no point to export: {comparison.choice}")
     layout, status = state.layout, state.status
     if not layout.best.is_file() or status is None or sha256_file(layout.best) != status.best_sha256:
-        raise DataError(f"{layout.best}: not the weights that {layout.status} names; evaluate or train the run again")
+        raise DataError(
+            f"{layout.best}: missing, or not the weights recorded in {layout.status}; evaluate or train the run again"
+        )
     chosen = load_experiment(layout.config).points[0].experiment
     info = chosen.experiment.model_copy(
         update={
@@ -49,7 +56,7 @@ def export_best(comparison: Comparison, states: Sequence[RunState], out: Path) -
     out.mkdir(parents=True, exist_ok=True)
     head = f"# Point {printable(state.planned.name)} ({state.planned.run_id}), as it was trained.\n"
     write_text(experiment, head + dump_experiment(chosen.model_copy(update={"experiment": info})))
-    # A copy, not a link: what is given away does not change with the run.
+    # A copy, not a link: the exported file must not change when the run changes.
     with replacing(weights) as partial:
         shutil.copyfile(layout.best, partial)
     return Exported(experiment, weights)

@@ -1,4 +1,4 @@
-"""Every path of a report. No other module joins these names."""
+"""Paths of all files and folders of a report. No other module joins these names."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,16 +8,16 @@ from sam2ft.runs.layout import RUNS
 
 @dataclass(frozen=True)
 class ReportLayout:
-    """One report: `runs/<experiment>/report/`, or any folder given with --out."""
+    """Paths of one report: `runs/<experiment>/report/`, or any folder given with --out."""
 
     folder: Path
 
     def table(self, name: str) -> Path:
-        """`name` is a key of rows.TABLES, or compare."""
+        """Path of a table as CSV; `name` is a key of core.tables.rows.TABLES, or compare or point_tests."""
         return self.folder / f"{name}.csv"
 
     def parquet(self, name: str) -> Path:
-        """The same rows; pandas and pyarrow read it by this name whether it is a file or a folder of files."""
+        """Path of the same table as Parquet: a file or a folder of files; pandas and pyarrow read both by this path."""
         return self.folder / f"{name}.parquet"
 
     @property
@@ -30,7 +30,7 @@ class ReportLayout:
 
     @property
     def assets(self) -> Path:
-        """What the page shows beside itself."""
+        """Images that the page shows."""
         return self.folder / "assets"
 
     @property
@@ -40,12 +40,12 @@ class ReportLayout:
 
     @property
     def export(self) -> Path:
-        """The best point to take away."""
+        """Exported files of the best point."""
         return self.folder / "best"
 
     @property
     def work(self) -> Path:
-        """Beside the report: what aggregation keeps from call to call, and the next report until it is whole."""
+        """Hidden folder beside the report: caches of aggregation, and the new report until it is complete."""
         return self.folder.with_name(f".{self.folder.name}")
 
     @property
@@ -54,12 +54,12 @@ class ReportLayout:
 
     @property
     def last(self) -> Path:
-        """What the report holds now, and where in it."""
+        """Index of the current report: its files, and the byte ranges of each evaluation in its CSV files."""
         return self.work / "last.json"
 
     @property
     def kept_parts(self) -> Path:
-        """The checked tables of every evaluation that the report was made of."""
+        """Cached, checked tables of every evaluation in the report."""
         return self.work / "parts"
 
     def part(self, key: str) -> Path:
@@ -67,5 +67,5 @@ class ReportLayout:
 
 
 def reports(report_id: str, runs: Path = RUNS) -> ReportLayout:
-    """Where the report of runs of several experiments goes by default."""
+    """Default paths of a report that combines runs of several experiments."""
     return ReportLayout(runs / "_reports" / report_id)

@@ -1,8 +1,8 @@
-"""The tables and the page of any number of runs, from what they wrote. No torch.
+"""Creation of a report from the output files of any number of runs: result tables, comparison, HTML page. No torch.
 
-The order is: which evaluations count (report_collect), their tables put together (report_tables), the comparison, the
-page (report_page), tables for papers (PAPERS), and index.html last. All of it goes into a new folder that takes the
-place of the report when it is whole (core/folders).
+The order is: select the evaluations that count (tables/collect), combine their tables (tables/collate), compare the
+points, write the files for papers (PAPERS), and write index.html last. Everything is written into a new folder that
+replaces the old report when it is complete (core/folders).
 """
 
 import shutil
@@ -30,26 +30,29 @@ from sam2ft.report.tables.coverage import UNCOUNTED, Coverage, CoveredRun
 from sam2ft.report.tables.folder import next_report
 
 PAPERS: tuple[Callable[[Gathered], Files], ...] = (papers.texts, papers.tables)
-"""What is made for papers and models beside the page: each gives files by their path in the report."""
+"""Functions that make files for papers and models: each returns files by their path in the report."""
 
 
 def report(request: ReportRequest) -> ReportOutcome:
-    """Put every finished evaluation of the request's runs together, in the place of an earlier report.
+    """Combine all finished evaluations of the requested runs into a report, which replaces an earlier one.
 
-    Only evaluations with `_SUCCESS` count whose tables are those that it names, made with the weights that the run
-    holds now. What is left out is named in coverage.json and on the page. Errors: DataError when there is no run.
+    An evaluation counts if it has `_SUCCESS`, its tables have the digests stored in `_SUCCESS`, and it was made with
+    the weights that the run holds now. Everything that is left out is named in coverage.json and on the page.
+
+    Raises:
+        DataError: when the request contains no run, or files of an evaluation change while they are read.
     """
     if not request.states:
         raise DataError(f"{request.title}: no planned run, there is nothing to report")
-    watch, given = _Watch(), request.states
-    # A run that is there twice is one line; whether its evaluations are the same is asked below.
+    stopwatch, given = _Stopwatch(), request.states
+    # A run that is given twice becomes one line; collect_evaluations checks that its evaluations are equal.
     request = replace(request, states=tuple({state.planned.run_id: state for state in given[::-1]}.values())[::-1])
     with next_report(request.layout) as new:
         tables = collated(collect_evaluations(given), request.layout, new)
-        watch("tables")
+        stopwatch("tables")
         comparison = comparison_of(request.states, tables)
         tests = point_tests(comparison, tables.values, request.layout.work)
-        watch("comparison")
+        stopwatch("comparison")
         coverage = Coverage(tuple(_covered(state, tables.refused) for state in request.states))
         refused = [text for texts in tables.refused.values() for text in texts]
         problems = tuple(dict.fromkeys([*request.problems, *sorted(refused), *tables.notes]))
@@ -62,12 +65,12 @@ def report(request: ReportRequest) -> ReportOutcome:
         page = page_of(gathered, tuple(papers))
         _put_all(new, page.assets)
         write_text(new.page, render_page(page.data, partial(kept_program, request.layout.work)))
-        watch("page")
-    return ReportOutcome(comparison, coverage, problems, request.layout.page, watch.seconds)
+        stopwatch("page")
+    return ReportOutcome(comparison, coverage, problems, request.layout.page, stopwatch.seconds)
 
 
-class _Watch:
-    """Seconds since it was asked last."""
+class _Stopwatch:
+    """Stopwatch: each call stores the seconds since the previous call."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -79,14 +82,14 @@ class _Watch:
 
 
 def comparison_of(states: Sequence[RunState], tables: ReportTables) -> Comparison:
-    """One line per point of the runs."""
+    """Comparison of all points of the runs, one line per point and evaluation."""
     baselines = {state.experiment: state.planned.run_id for state in states if state.planned.baseline}
     points = [point for state in states for point in points_of(state, baselines.get(state.experiment, ""))]
     return compare(points, tables.rows("global"))
 
 
 def points_of(state: RunState, baseline: str = "") -> list[PointRun]:
-    """The points of the sweep that a run stands for; the baseline, whose run_id is `baseline`, has no index."""
+    """Points of the sweep that share this run; the baseline, whose run_id is `baseline`, has no index."""
     status, planned = state.status, state.planned
     return [
         PointRun(
@@ -107,7 +110,7 @@ def points_of(state: RunState, baseline: str = "") -> list[PointRun]:
 
 
 def _covered(state: RunState, refused: Mapping[str, Sequence[str]]) -> CoveredRun:
-    """A run that is done, but of which an evaluation does not count, is not called done."""
+    """Coverage of a run; a run that is done but has an evaluation that does not count is `uncounted`."""
     why = refused.get(state.planned.run_id, ())
     return CoveredRun(
         name=state.planned.name,
@@ -121,7 +124,7 @@ def _covered(state: RunState, refused: Mapping[str, Sequence[str]]) -> CoveredRu
 
 
 def _put_all(new: ReportLayout, files: Files) -> None:
-    """Bytes, or copies of other files, at their places in the report."""
+    """Write bytes, or copies of other files, to their paths in the report."""
     for name, content in files.items():
         with replacing(new.folder / name) as unfinished:
             if isinstance(content, Path):

@@ -1,4 +1,4 @@
-"""What the rooms of a report hand to each other: what was asked, what became of each run, what was gathered of it."""
+"""Data classes shared by the modules of a report: request, state of each run, collected tables, outcome."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from sam2ft.runs.plan_file import PlannedRun
 
 @dataclass(frozen=True)
 class RunState:
-    """A planned run and what became of it, as the cluster layer found it; plain values only."""
+    """A planned run and its current state, as determined by sweeps/state; plain values only."""
 
     planned: PlannedRun
     layout: RunLayout
@@ -31,12 +31,12 @@ class RunState:
     failure_class: str | None = None
     gpu_hours_planned: float | None = None
     gpu_hours_used: float | None = None
-    """Of all its attempts, by Slurm's accounting; None where there is none."""
+    """Total over all its attempts, from Slurm accounting; None where there is no accounting."""
     folder: Path | None = None
-    """Of an evaluation of weights or masks that no run here made; None for those of a run."""
+    """Folder of an evaluation whose weights or masks do not come from a run; None for the evaluations of a run."""
 
     def evaluation(self, eval_id: str) -> EvalLayout:
-        """Where one of its evaluations lies."""
+        """Paths of one of its evaluations."""
         return self.layout.evaluation(eval_id) if self.folder is None else EvalLayout(self.folder)
 
     @property
@@ -47,7 +47,7 @@ class RunState:
 
 @dataclass(frozen=True)
 class Papers:
-    """Which tables for papers were asked for."""
+    """Formats in which tables for papers were requested."""
 
     latex: bool = False
     markdown: bool = False
@@ -56,34 +56,34 @@ class Papers:
 
 @dataclass(frozen=True)
 class ReportRequest:
-    """What a report is made of."""
+    """Input of a report."""
 
     title: str
-    """Name of the experiment, or of what was put together."""
+    """Name of the experiment, or of the combined set of runs."""
     layout: ReportLayout
     states: tuple[RunState, ...]
     problems: tuple[str, ...] = ()
-    """What was found wrong before: folders that hold no run, ..."""
+    """Problems found before the report started, such as folders that hold no run."""
     papers: Papers = field(default_factory=Papers)
 
 
 class ReportTables(Protocol):
-    """The collated tables of all counted evaluations; rows are read when they are asked for, never all kept."""
+    """The collated tables of all counted evaluations; rows are read on request and not all kept in memory."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Those that have a CSV in the report: keys of core.rows.TABLES."""
+        """Names of the tables with a CSV in the report: keys of core.tables.rows.TABLES."""
 
     def rows(self, name: str, run: str | None = None) -> Sequence[Row]:
-        """Rows of a table (of one run), sorted by key; none of a table that is not there."""
+        """Rows of a table (only those of `run` if given), sorted by key; empty for a table without a CSV."""
 
     def frame(self, name: str, run: str | None = None) -> Frame:
-        """The same as a pyarrow.Table."""
+        """The same rows as a pyarrow.Table."""
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """Everything that the page and the tables for papers are made from."""
+    """All data from which the page and the files for papers are made."""
 
     request: ReportRequest
     tables: ReportTables
@@ -109,11 +109,11 @@ Files = Mapping[str, bytes | Path]
 
 @dataclass(frozen=True)
 class ReportOutcome:
-    """What was written, for whoever shows it."""
+    """Result of `report`, for display by the caller."""
 
     comparison: Comparison
     coverage: Coverage
     problems: tuple[str, ...]
     page: Path
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """What was done -> how long it took."""
+    """Step -> its duration in seconds."""

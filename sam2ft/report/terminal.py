@@ -1,4 +1,4 @@
-"""The comparison and the coverage as tables for a terminal, a log or a file."""
+"""Text tables of the comparison and the coverage for a terminal, a log or a file (rich)."""
 
 import sys
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-# A table is never cut to fit a log: readers of logs scroll sideways, and "..." hides what they look for.
+# A table is never cut to fit a log: readers can scroll sideways, but "..." would hide values.
 PLAIN_WIDTH = 400
 LEAST_NEEDED = ("IoU per slice", "Dice per volume", "n", "epoch", "validation")
 NUMBERS = ("validation", "epoch", "Dice per slice", "95 % CI", "delta", "Dice per volume", "IoU per slice", "n")
@@ -25,9 +25,9 @@ STATE_STYLES = {"done": "green", "failed": "red"}
 
 @dataclass(frozen=True)
 class ComparisonTable:
-    """One line per point; the best one bold and marked `*`, the baseline first.
+    """One line per point; the best point is bold and marked `*`, the baseline comes first.
 
-    On a narrow terminal the columns of LEAST_NEEDED go, one by one, before anything is folded.
+    On a narrow terminal the columns of LEAST_NEEDED are dropped one by one before any text is wrapped.
     """
 
     comparison: Comparison
@@ -44,7 +44,7 @@ class ComparisonTable:
 
 
 def coverage_table(coverage: Coverage) -> "RenderableType":
-    """A sentence when everything is done, else the runs that are not, with the reason of each."""
+    """One sentence when all runs are done, else a table of the unfinished runs with their reasons."""
     if coverage.complete:
         return _text(coverage.sentence())
     table = _table("Not done", coverage.sentence())
@@ -56,7 +56,7 @@ def coverage_table(coverage: Coverage) -> "RenderableType":
 
 
 def show(renderables: Sequence["RenderableType"], stream: TextIO | None = None) -> None:
-    """Print to `stream` (default stderr): in colour on a terminal, else plain and as wide as it needs to be."""
+    """Print to `stream` (default stderr): in colour on a terminal, else as plain text up to PLAIN_WIDTH wide."""
     from rich.console import Console
 
     target = stream or sys.stderr
@@ -69,7 +69,7 @@ def show(renderables: Sequence["RenderableType"], stream: TextIO | None = None) 
 
 
 def terminal_text(renderable: "RenderableType") -> str:
-    """What `show` writes into a file."""
+    """The plain text that `show` writes when the stream is not a terminal."""
     from rich.console import Console
 
     stream = StringIO()
@@ -105,7 +105,7 @@ def _comparison_table(comparison: Comparison, without: Sequence[str]) -> "Table"
 
 
 def _cells(line: ComparisonRow, comparison: Comparison) -> dict[str, str]:
-    """Column name -> text; equal names for all lines of a comparison."""
+    """Column name -> text; all lines of a comparison have the same columns."""
     point, evaluation, scores = line.point, line.evaluation, line.scores
     overrides, short = dict(point.overrides), short_names(comparison.override_keys)
     slices = scores.get("dice_slice_mean")
@@ -129,7 +129,7 @@ def _cells(line: ComparisonRow, comparison: Comparison) -> dict[str, str]:
 
 
 def _text(value: str) -> "Text":
-    """Text that rich shows as it is: names may hold its markup, or the control sequences of a terminal."""
+    """Text that rich prints literally: names may contain rich markup or terminal control sequences."""
     from rich.text import Text
 
     return Text(printable(value))

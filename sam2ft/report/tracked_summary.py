@@ -1,4 +1,4 @@
-"""The tables and figures of a report that is there, handed to a tracker as one summary of the sweep."""
+"""Logging of a finished report to TensorBoard or Weights & Biases as one summary of the sweep: tables and figures."""
 
 import re
 from pathlib import Path
@@ -14,35 +14,44 @@ from sam2ft.tracking.wandb import WandbSettings
 
 Mode = Literal["online", "offline"]
 _MOST_ROWS = 10_000
-"""Trackers show tables in a browser."""
+"""Limit of rows per table, because trackers show tables in a browser."""
 
 
 def log_summary(layout: ReportLayout, name: str, folder: Path, *, tensorboard: bool, wandb: Mode | None) -> list[str]:
-    """Hand the report in `layout` of experiment `name` on; returns a sentence for each tracker that took it.
+    """Log the report in `layout` to the requested trackers.
 
-    `folder`: where the event files and wandb's own files go. Errors: tracking.summary.TrackerError.
+    Args:
+        layout: paths of the report.
+        name: name of the experiment.
+        folder: where the event files and the files of wandb are written.
+
+    Returns:
+        one sentence for each tracker that received the summary.
+
+    Raises:
+        TrackerError: of tracking.summary, when a tracker cannot be used.
     """
     summary = summary_of(layout)
-    said = []
+    sentences = []
     if tensorboard:
         to_tensorboard(folder, summary)
-        said.append(f"summary for tensorboard --logdir {folder.parent}")
+        sentences.append(f"summary for tensorboard --logdir {folder.parent}")
     if wandb is not None:
         settings = WandbSettings(f"{name}-summary", f"{name} summary", name, folder, mode=wandb)
         to_wandb(settings, summary)
-        said.append(
+        sentences.append(
             f"summary in wandb run {settings.run_id}" + (f", to be synced from {folder}" if wandb == "offline" else "")
         )
-    return said
+    return sentences
 
 
 def summary_folder(layout: ExperimentLayout) -> Path:
-    """Beside the report, which is replaced as a whole."""
+    """Folder of the summary: beside the report, because the report folder is replaced as a whole."""
     return layout.folder / "summary"
 
 
 def summary_of(layout: ReportLayout) -> SweepSummary:
-    """compare.csv and global.csv as tables, the numbers of every point, and the figures."""
+    """The summary: compare.csv and global.csv as tables, the scores of every point, and the figures."""
     compared = read_csv(layout.table("compare"), COMPARE)
     numbers = {
         f"{_key(str(row['name']))}/{row['dataset']}/{measure}": float(row[measure] or 0)
@@ -60,5 +69,5 @@ def summary_of(layout: ReportLayout) -> SweepSummary:
 
 
 def _key(name: str) -> str:
-    """A point's name as a part of a tracker's path."""
+    """A point's name as one component of a tracker's metric name."""
     return re.sub(r"[^\w.=,+-]+", "_", name)

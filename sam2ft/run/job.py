@@ -1,4 +1,4 @@
-"""Forwards to sam2ft.jobs.job for one release: jobs queued by sam2ft 0.1.0 name their function by this module."""
+"""Forwarding module to sam2ft.jobs.job, kept for one release: jobs queued by sam2ft 0.1.0 import it."""
 
 import sys
 

@@ -1,3 +1,1 @@
-"""A run on disk: every path in it, its plan file, identity, history, provenance, stores and trackers. No model and
-no scheduler.
-"""
+"""Run directory: paths, plan file, identity, history, provenance, stores and trackers. No model and no scheduler."""

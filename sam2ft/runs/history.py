@@ -1,4 +1,4 @@
-"""history.csv of a run: one row per epoch, `epoch, step, improved, seconds`, then the epoch's values by name."""
+"""Training history (history.csv): one row per epoch, `epoch, step, improved, seconds`, then its values by name."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ FIXED = ("epoch", "step", "improved", "seconds")
 
 
 def read_history(layout: RunLayout) -> list[dict[str, str]]:
-    """Rows as text, or none."""
+    """Return the rows as text; an empty list when the file does not exist."""
     if not layout.history.is_file():
         return []
     with layout.history.open(encoding="utf-8", newline="") as stream:
@@ -18,12 +18,12 @@ def read_history(layout: RunLayout) -> list[dict[str, str]]:
 
 
 def history_values(layout: RunLayout) -> list[dict[str, float]]:
-    """Rows as numbers; empty cells (NaN) are left out."""
+    """Return the rows as numbers; empty cells (NaN) are left out."""
     return [{name: float(text) for name, text in row.items() if text} for row in read_history(layout)]
 
 
 def history_text(rows: Sequence[Mapping[str, str]]) -> str:
-    """The text of history.csv; columns that some epochs lack are empty there."""
+    """Return the text of history.csv; a value that an epoch does not have is an empty cell."""
     names = [*FIXED, *sorted({name for row in rows for name in row} - set(FIXED))]
     stream = StringIO()
     writer = csv.DictWriter(stream, names, restval="", lineterminator="\n")

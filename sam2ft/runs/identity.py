@@ -1,7 +1,7 @@
-"""What a run's name is the hash of, kept beside it (identity.json), and what of it is different now. No torch.
+"""Identity of a run (identity.json): the content that its run_id is the hash of, and how it differs now. No torch.
 
-A name says that something changed, not what: the file does. It also lists the content digest of every volume of the
-run's stores, so that a store that is prepared again while a run waits or trains is noticed volume by volume.
+The run_id shows only that something changed; the file shows what. It also lists the content digest of every volume of
+the run's stores, so a store that is prepared again while a run waits or trains is detected volume by volume.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +21,8 @@ from sam2ft.runs.stores import file_digests
 Content = Mapping[str, Any]
 """A `run_content`, without the digests of single volumes."""
 
-_ABSENT = "nothing"
-_ANEW = "remove it to go on without it, or start anew with --fresh (launch/train.py) or --force (launch/sweep.py)"
+_ABSENT = "not set"
+_ANEW = "remove it to continue without it, or start again with --fresh (launch/train.py) or --force (launch/sweep.py)"
 _SHOWN = 8
 _DIGEST_CHARACTERS = 12
 _NAMES = {
@@ -37,13 +37,18 @@ _NAMES = {
 def content_here(
     experiment: Experiment, trained: Sequence[VolumeRecord], slices_per_step: int, *, strict_code: bool = False
 ) -> tuple[str, dict[str, Any]]:
-    """(run_id, what it is the hash of) for the settings, the volumes (train and val) and the weights that are here.
+    """Return the run_id and the content that it is the hash of, from the current settings, volumes and weights.
 
-    `strict_code`: and for the code that is here.
+    Args:
+        trained: volumes of the train and val splits.
+        strict_code: include the digest of the current code.
+
+    Raises:
+        DataError: the file of initial weights does not exist.
     """
     weights = initial_weights(experiment)
     if weights is None or not weights.is_file():
-        raise DataError(f"module.sam2_checkpoint: {weights or 'missing'}; training starts from weights that are there")
+        raise DataError(f"module.sam2_checkpoint: {weights or 'missing'}; training needs a file of initial weights")
     content = run_content(
         experiment,
         train_digests={str(record.key): record.digest for record in trained},
@@ -58,17 +63,21 @@ def content_here(
 
 
 def volumes_of(stores: Sequence[Store]) -> dict[str, dict[str, str]]:
-    """str(VolumeKey) -> split and content digest, of every volume."""
+    """Return str(VolumeKey) -> split and content digest, for every volume."""
     records = [record for store in stores for record in store.volumes]
     return {str(record.key): {"split": record.split, "digest": record.digest} for record in records}
 
 
 def begin(layout: RunLayout, name: str, content: Content, stores: Sequence[Store], *, fresh: bool) -> str | None:
-    """Write identity.json at a run's first attempt; at a later one, or when the name is another, refuse what changed.
+    """Write identity.json at the first attempt of a run; at a later attempt compare it and refuse any change.
 
-    Returns in what a run that is new differs from the one that began before it, for whoever expected to continue that.
-    Errors: DataError naming every key and volume that is not what it was, CheckpointError for a folder that holds the
-    files of another run (which `fresh` replaces); nothing is written then.
+    Returns:
+        for a new run, how it differs from the newest other run of the experiment (for a user who expected to continue
+        that run); else None.
+
+    Raises:
+        DataError: a setting or volume changed; the message names every one. Nothing is written.
+        CheckpointError: the folder contains the files of another run (`fresh` replaces them). Nothing is written.
     """
     now = {"run": name, "content": content, "volumes": volumes_of(stores)}
     then = None if fresh and name == layout.run_id else read_identity(layout)
@@ -81,7 +90,7 @@ def begin(layout: RunLayout, name: str, content: Content, stores: Sequence[Store
     if then is None:
         raise DataError(
             f"{layout.folder}: its stores, weights or configuration{', or the code,' if 'code' in content else ''} "
-            f"changed after it was planned (what is here now makes the run {name}); plan again with launch/sweep.py "
+            f"changed after it was planned (they now give the run {name}); plan again with launch/sweep.py "
             "or launch/train.py"
         )
     lines = [*content_differences(then["content"], content), *volume_differences(then, now)]
@@ -91,15 +100,20 @@ def begin(layout: RunLayout, name: str, content: Content, stores: Sequence[Store
             f"{layout.identity}: belongs to the run {then['run']}, not to {layout.run_id}{listed}{_ANEW}"
         )
     raise DataError(
-        f"{layout.folder}: not what this run began with{listed}"
-        f"put it back to go on, or start launch/sweep.py or launch/train.py again: what is here now is the run {name}"
+        f"{layout.folder}: not what this run started with{listed}"
+        "restore it to continue, or start launch/sweep.py or launch/train.py again: the current state gives the "
+        f"run {name}"
     )
 
 
 def refuse_changed_volumes(
     layout: RunLayout, experiment: Experiment, planned: str, records: Sequence[VolumeRecord], stores: Sequence[Store]
 ) -> None:
-    """Errors: DataError when the volumes to be evaluated are not those that the eval_id `planned` was made from."""
+    """Check that the volumes to be evaluated are those of the eval_id `planned`.
+
+    Raises:
+        DataError: volumes, settings or files changed; the message names the volumes.
+    """
     found = eval_id(experiment, records_digest(records), file_digests(experiment))
     if found == planned:
         return
@@ -108,12 +122,12 @@ def refuse_changed_volumes(
     listed = _indented(changed) if changed else "  the evaluated split, a setting of eval:, or the file of boxes"
     raise DataError(
         f"{layout.evaluation(planned).folder}: not what this evaluation was planned for\n{listed}\n"
-        f"put it back, or start launch/sweep.py again: what is here now is the evaluation {found}"
+        f"restore it, or start launch/sweep.py again: the current state gives the evaluation {found}"
     )
 
 
 def of_another_run(path: Path, snapshot: Mapping[str, Any], layout: RunLayout, content: Content) -> str:
-    """Why a resume file that was written by another run cannot be continued here, key by key."""
+    """Return the message why a resume file of another run cannot be continued by this run, key by key."""
     known = snapshot.get("content")
     lines = [] if known is None else content_differences(known, content, "in the checkpoint")
     differs = f"; it differs in\n{_indented(lines)}\n" if lines else "; "
@@ -121,19 +135,23 @@ def of_another_run(path: Path, snapshot: Mapping[str, Any], layout: RunLayout, c
 
 
 def another_run(layout: RunLayout, now: Mapping[str, Any]) -> str | None:
-    """In what `now` differs from the newest other run of the experiment; None for the first run."""
+    """Return how `now` differs from the newest other run of the experiment; None for the first run."""
     paths = [path for path in layout.folder.parent.glob("*/identity.json") if path != layout.identity]
     if not paths:
         return None
     before = RunLayout(max(paths, key=lambda path: path.stat().st_mtime_ns).parent)
     if (then := read_identity(before)) is None:
         return None
-    lines = [*content_differences(then["content"], now["content"], "there"), *volume_differences(then, now)]
-    return f"a new run: {before.run_id}, the last one here, differs in\n{_indented(lines)}" if lines else None
+    lines = [*content_differences(then["content"], now["content"], "in that run"), *volume_differences(then, now)]
+    return f"a new run: {before.run_id}, the previous run, differs in\n{_indented(lines)}" if lines else None
 
 
 def read_identity(layout: RunLayout) -> dict[str, Any] | None:
-    """The record of a run, or None for one that never began. Errors: DataError for a file that is not ours."""
+    """Return the content of identity.json; None for a run that never started.
+
+    Raises:
+        DataError: the file is not the identity of a run.
+    """
     if not layout.identity.is_file():
         return None
     value = read_json(layout.identity)
@@ -143,9 +161,9 @@ def read_identity(layout: RunLayout) -> dict[str, Any] | None:
 
 
 def content_differences(then: Content, now: Content, there: str = "then") -> list[str]:
-    """`key: value <there>, value now` for every setting or digest that differs, in order of keys.
+    """Return `key: value <there>, value now` for every setting or digest that differs, sorted by key.
 
-    Differing digests of whole splits are left to `volume_differences` where the volumes are known.
+    Where the volumes are known, `volume_differences` explains differing digests of whole splits.
     """
     before, after = dict(_leaves(then)), dict(_leaves(now))
     return [
@@ -156,15 +174,15 @@ def content_differences(then: Content, now: Content, there: str = "then") -> lis
 
 
 def volume_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """A line for every volume that came, went, moved to another split or has another content."""
+    """Return a line for every volume that was added, removed, moved to another split or changed in content."""
     before, after = then["volumes"], now["volumes"]
     lines = []
     for key in sorted(before.keys() | after.keys()):
         old, new = before.get(key), after.get(key)
         if old is None:
-            lines.append(f"volume {key}: not there then, in split {new['split']} now")
+            lines.append(f"volume {key}: absent then, in split {new['split']} now")
         elif new is None:
-            lines.append(f"volume {key}: in split {old['split']} then, not there now")
+            lines.append(f"volume {key}: in split {old['split']} then, absent now")
         elif old["digest"] != new["digest"]:
             lines.append(f"volume {key}: content {_shown(old['digest'])} then, {_shown(new['digest'])} now")
         elif old["split"] != new["split"]:
@@ -173,7 +191,7 @@ def volume_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[
 
 
 def _leaves(content: Content) -> Iterator[tuple[str, Any]]:
-    """(what a person calls it, value): settings by their dotted keys, the rest in words."""
+    """(readable name, value): settings by their dotted keys, everything else by `_NAMES`."""
     for name, value in content.items():
         if name == "settings":
             yield from _dotted(value, "")

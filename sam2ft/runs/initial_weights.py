@@ -1,4 +1,4 @@
-"""The weights that a training starts from."""
+"""Initial weights (checkpoint) from which training starts."""
 
 from importlib import resources as package_files
 from pathlib import Path
@@ -8,7 +8,7 @@ from sam2ft.config.schema.module import NANO
 
 
 def initial_weights(experiment: Experiment) -> Path | None:
-    """The file that training starts from: `module.sam2_checkpoint`, the shipped one of the nano, or None."""
+    """Return the file that training starts from: `module.sam2_checkpoint`, the nano file of the package, or None."""
     if experiment.module.sam2_checkpoint is not None:
         return experiment.module.sam2_checkpoint
     if experiment.module.sam2_model_cfg == NANO:

@@ -1,4 +1,4 @@
-"""Every path of runs and experiments. No other module joins these names."""
+"""Run directory layout: every path of runs and experiments. No other module builds these paths."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,27 +24,27 @@ class EvalLayout:
 
     @property
     def parts(self) -> Path:
-        """Rows of finished volumes, until the evaluation is complete."""
+        """Table rows of finished volumes; removed when the evaluation is complete."""
         return self.folder / "parts"
 
     @property
     def stop(self) -> Path:
-        """There when a rank was told to stop: the others stop after the volume they are at."""
+        """Exists when a rank was asked to stop: the other ranks stop after their current volume."""
         return self.parts / "stop"
 
     def part(self, key: VolumeKey, name: str) -> Path:
-        """One finished volume's rows of one table."""
+        """Return the file with the rows of one table for one finished volume."""
         return self.parts / path_component(key.dataset) / f"{key.file_stem}.{name}.csv"
 
     def part_done(self, key: VolumeKey) -> Path:
-        """Written last: the digests of this volume's parts."""
+        """Return the file with the digests of this volume's parts; it is written last."""
         return self.parts / path_component(key.dataset) / f"{key.file_stem}.json"
 
     def prediction(self, key: VolumeKey) -> Path:
         return self.folder / "predictions" / path_component(key.dataset) / f"{key.file_stem}.nii.gz"
 
     def segmentation(self, key: VolumeKey) -> Path:
-        """The prediction as DICOM-SEG (eval.dicom_seg)."""
+        """Return the file of the prediction as DICOM-SEG (eval.dicom_seg)."""
         return self.folder / "predictions" / path_component(key.dataset) / f"{key.file_stem}.seg.dcm"
 
     @property
@@ -58,7 +58,7 @@ class EvalLayout:
 
     @property
     def config(self) -> Path:
-        """The resolved experiment whose `eval:` this evaluation is."""
+        """Resolved experiment with the `eval:` section of this evaluation."""
         return self.folder / "config.yaml"
 
 
@@ -78,7 +78,7 @@ class RunLayout:
 
     @property
     def identity(self) -> Path:
-        """What the run's name is the hash of, and the volumes of its stores, as of its first attempt."""
+        """Content that the run_id is the hash of, and the volumes of the stores, at the first attempt."""
         return self.folder / "identity.json"
 
     @property
@@ -95,7 +95,7 @@ class RunLayout:
 
     @property
     def requeue(self) -> Path:
-        """Stop marker: the attempt that saved and wants to be continued."""
+        """Requeue marker: the attempt that saved its state and requests to be continued."""
         return self.folder / "requeue.json"
 
     @property
@@ -118,7 +118,7 @@ class RunLayout:
         return self.folder / "qc"
 
     def picture(self, key: SliceKey, epoch: int) -> Path:
-        """A validation slice after an epoch (counted from 1): a folder per slice, in which to flip through epochs."""
+        """Return the picture of a validation slice after an epoch (counted from 1); one folder per slice."""
         folder = self.qc / path_component(key.dataset) / f"{key.volume_key.file_stem}__{key.index:03d}"
         return folder / f"epoch-{epoch:03d}.png"
 
@@ -128,7 +128,7 @@ class RunLayout:
 
     @property
     def child_output(self) -> Path:
-        """What a child of the local pool prints before it opens its own log."""
+        """Output of a child process of the local pool before it opens its own log."""
         return self.logs / "child.out"
 
     @property
@@ -145,19 +145,19 @@ class RunLayout:
 
 @dataclass(frozen=True)
 class CalibrationLayout:
-    """One measured speed: `<experiment>/calibration/<key>.*`."""
+    """One calibration (measured timing): `<experiment>/calibration/<key>.*`."""
 
     folder: Path
     key: str
 
     @property
     def task(self) -> Path:
-        """What is to be measured."""
+        """Description of the measurement."""
         return self.folder / f"{self.key}.task.json"
 
     @property
     def experiment(self) -> Path:
-        """The point that it is measured on."""
+        """Resolved experiment of the point that is measured."""
         return self.folder / f"{self.key}.yaml"
 
     @property
@@ -166,7 +166,7 @@ class CalibrationLayout:
 
     @property
     def scratch(self) -> Path:
-        """Checkpoints and tables that are written to be timed; removed after it."""
+        """Checkpoints and tables that are written only for timing; removed afterwards."""
         return self.folder / f"{self.key}.tmp"
 
     @property
@@ -195,12 +195,12 @@ class ExperimentLayout:
         return self.folder / "submissions"
 
     def scripts(self, number: int) -> Path:
-        """What a submission gave to Slurm: scripts, pickles and, later, what the jobs print before their own logs."""
+        """Return the Slurm folder of a submission: scripts, pickles, output of jobs before they open their logs."""
         return self.submissions / str(number)
 
     @property
     def submission_lock(self) -> Path:
-        """Held by whoever talks to sbatch, and by a running sbatch itself when its launcher is killed."""
+        """Held by the process that calls sbatch, and by a running sbatch when its launcher is killed."""
         return self.submissions / ".lock"
 
     @property
@@ -209,12 +209,12 @@ class ExperimentLayout:
 
     @property
     def launcher(self) -> Path:
-        """Who holds the lock, for the message to whoever has to wait."""
+        """Holder of the lock, for the message to a process that waits."""
         return self.folder / ".launcher.json"
 
     @property
     def calibrations(self) -> Path:
-        """Measured speeds."""
+        """Folder of all calibrations (measured timings)."""
         return self.folder / "calibration"
 
     def calibration(self, key: str) -> CalibrationLayout:
@@ -229,20 +229,20 @@ class ExperimentLayout:
 
 
 def foreign_evaluation(checkpoint_id: str, eval_id: str, runs: Path = RUNS) -> EvalLayout:
-    """Where the evaluation of a checkpoint that no run here made goes by default."""
+    """Return the default folder for the evaluation of a foreign checkpoint (one that belongs to no run)."""
     return EvalLayout(runs / "_foreign" / checkpoint_id / eval_id)
 
 
 def scored(run_id: str, runs: Path = RUNS) -> EvalLayout:
-    """Where the scoring of masks made elsewhere goes by default."""
+    """Return the default folder for the scoring of masks made elsewhere (by another program)."""
     return EvalLayout(runs / "_scored" / run_id)
 
 
 def compared(comparison_id: str, runs: Path = RUNS) -> Path:
-    """Folder of a comparison of checkpoints; their evaluations lie where they would alone."""
+    """Return the folder of a comparison of checkpoints; each evaluation is stored as without the comparison."""
     return runs / "_compared" / comparison_id
 
 
 def digest_cache(runs: Path = RUNS) -> Path:
-    """Digests of large files that are known already."""
+    """Return the cache file with digests of large files."""
     return runs / ".digests.json"

@@ -1,4 +1,4 @@
-"""What was planned, as a job reads it: the frozen map from index to run of one plan, `plan-<id>.json`."""
+"""Plan file (`plan-<id>.json`): the fixed map from index to run that jobs read."""
 
 import json
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ PLAN_VERSION = 2
 
 @dataclass(frozen=True)
 class Resources:
-    """What one task array asks Slurm for; complete, nothing left to a default."""
+    """Resources that one task array requests from Slurm; complete, without defaults."""
 
     nodes: int
     tasks_per_node: int
@@ -34,7 +34,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class PlannedPoint:
-    """One point of the sweep that this run stands for (several when points resolve to one run)."""
+    """One sweep point of a run (a run has several points when they resolve to the same run)."""
 
     name: str
     overrides: tuple[tuple[str, Any], ...]
@@ -50,11 +50,11 @@ class PlannedRun:
     stage: Stage
     baseline: bool
     points: tuple[PlannedPoint, ...]
-    """At least one; the first gives the run its name."""
+    """At least one; the run has the name of the first."""
     resources: Resources
-    """Of the training, and of everything where one process does both."""
+    """Of the training; of the whole run when one process trains and evaluates."""
     eval_resources: Resources
-    """Of the evaluation, which is a Slurm job of its own; equal to `resources` unless `resources.eval` differs."""
+    """Of the evaluation, which is a separate Slurm job; equal to `resources` unless `resources.eval` differs."""
 
     @property
     def name(self) -> str:
@@ -62,11 +62,11 @@ class PlannedRun:
 
     @property
     def eval_ids(self) -> tuple[str, ...]:
-        """Every evaluation of this run, each once, in the order of the points."""
+        """Evaluation ids of this run, without duplicates, in the order of the points."""
         return tuple(dict.fromkeys(point.eval_id for point in self.points))
 
     def to_json(self) -> dict[str, Any]:
-        # dataclasses.asdict copies every value: seconds for a plan of ten thousand runs.
+        # dataclasses.asdict copies every value, which takes seconds for a plan of ten thousand runs.
         points = [vars(point) for point in self.points]
         asked = {"resources": vars(self.resources), "eval_resources": vars(self.eval_resources)}
         return vars(self) | {"points": points} | asked
@@ -91,14 +91,14 @@ class Plan:
     source: str
     """Absolute path of the experiment file."""
     fresh: bool
-    """Train again from the start, whatever a run directory holds."""
+    """Train again from the start, whatever a run directory contains."""
     runs: tuple[PlannedRun, ...]
     code: str | None = None
-    """With --strict-code: the digest of the code (runs/provenance), which then is part of every run_id."""
+    """With --strict-code: the digest of the code (runs/provenance); it is then part of every run_id."""
 
     @cached_property
     def plan_id(self) -> str:
-        """12 hex over the content (the place of the experiment file is not part of it)."""
+        """12 hex digits over the content; the path of the experiment file is not part of it."""
         content = {"version": PLAN_VERSION, "experiment": self.experiment, "fresh": self.fresh}
         runs = [run.to_json() for run in self.runs]
         return sha256_text(canonical_json(content | self._strict() | {"runs": runs}))[:12]
@@ -107,6 +107,7 @@ class Plan:
         return {} if self.code is None else {"code": self.code}
 
     def run(self, index: int) -> PlannedRun:
+        """Return the run with this index; DataError when the plan has none."""
         for run in self.runs:
             if run.index == index:
                 return run
@@ -114,21 +115,25 @@ class Plan:
 
 
 def save_plan(layout: ExperimentLayout, plan: Plan) -> Path:
-    """Write the plan into its experiment's folder; one that is there already is the same, and becomes the newest."""
+    """Write the plan into its experiment's folder; an existing file has the same content and becomes the newest."""
     path = layout.plan(plan.plan_id)
     if path.is_file():
         path.touch()
     else:
         value = {"version": PLAN_VERSION, "plan": plan.plan_id, "experiment": plan.experiment, "source": plan.source}
         head = json.dumps(value | {"fresh": plan.fresh, "code": plan.code}, ensure_ascii=False).removesuffix("}")
-        # One line for each run: the encoder that indents is ten times slower.
+        # One line per run: the encoder with indentation is ten times slower.
         runs = ",\n".join(json.dumps(run.to_json(), ensure_ascii=False, allow_nan=False) for run in plan.runs)
         write_text(path, f'{head},\n"runs": [\n{runs}\n]}}\n')
     return path
 
 
 def load_plan(layout: ExperimentLayout, plan_id: str) -> Plan:
-    """Errors: DataError when the file is missing, of another version, or is not what its name says."""
+    """Read a plan file.
+
+    Raises:
+        DataError: the file is missing, has another version, or its content does not match the id in its name.
+    """
     path = layout.plan(plan_id)
     value = read_json(path)
     if value.get("version") != PLAN_VERSION:
@@ -142,9 +147,9 @@ def load_plan(layout: ExperimentLayout, plan_id: str) -> Plan:
 
 
 def evaluation_is_current(layout: RunLayout, run: PlannedRun, eval_id: str, best_sha256: str | None) -> bool:
-    """Whether an evaluation ended well, and was made with the weights that the run holds now."""
+    """Whether an evaluation is complete and was computed with the current weights of the run."""
     success = layout.evaluation(eval_id).success
     if not success.is_file():
         return False
-    # A baseline's run_id holds the digest of its weights: they cannot be others.
+    # The run_id of a baseline contains the digest of its weights, so they cannot differ.
     return run.baseline or read_json(success)["checkpoint_sha256"] == best_sha256

@@ -1,6 +1,6 @@
-"""Where a run's results come from: code version, packages, machine, command.
+"""Provenance of a run: code version, package versions, machine and command of every attempt (provenance.json).
 
-Recorded; part of an id is only the digest of the code, and only with --strict-code.
+Only the digest of the code can be part of an id, and only with --strict-code.
 """
 
 import os
@@ -28,9 +28,9 @@ _GIT_TIMEOUT_S = 10
 
 
 def code_version() -> dict[str, Any]:
-    """`digest` of the code; commit of the checkout that it runs from, and whether tracked files differ from that.
+    """Return the `digest` of the code, the git commit, and whether tracked files were modified.
 
-    Commit and difference are None outside of a checkout.
+    `commit` and `modified` are None outside a git checkout.
     """
     root, digest = Path(sam2ft.__path__[0]).parent, code_digest()
     commit = _git(root, "rev-parse", "HEAD")
@@ -41,9 +41,9 @@ def code_version() -> dict[str, Any]:
 
 
 def code_digest(package: Path | None = None) -> str:
-    """16 hex over the sources that can move a number: not those of reports, trackers and launching.
+    """Return 16 hex digits over the sources that can change a result: not reports, trackers and launchers.
 
-    A commit would not do: uncommitted changes count, and a commit of documentation does not.
+    The git commit is not enough: uncommitted changes count, and a commit of documentation does not.
     """
     root = package or Path(sam2ft.__path__[0])
     files = (path for folder in CODE_FOLDERS for path in (root / folder).rglob("*") if path.suffix in CODE_SUFFIXES)
@@ -63,7 +63,7 @@ def _git(root: Path, *arguments: str) -> str | None:
 
 
 def package_versions() -> dict[str, str]:
-    """Installed versions of the packages that can move a number."""
+    """Return the installed versions of the packages that can change a result."""
     versions = {}
     for name in PACKAGES:
         try:
@@ -74,7 +74,7 @@ def package_versions() -> dict[str, str]:
 
 
 def provenance(attempt: Attempt) -> dict[str, Any]:
-    """What one attempt ran with."""
+    """Return the code, packages, command and machine of one attempt."""
     return {
         "attempt": attempt.to_json(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -91,6 +91,6 @@ def provenance(attempt: Attempt) -> dict[str, Any]:
 
 
 def record_provenance(layout: RunLayout, attempt: Attempt) -> None:
-    """Add this attempt to provenance.json; the attempts before it stay."""
+    """Append this attempt to provenance.json; earlier attempts are kept."""
     before = read_json(layout.provenance)["attempts"] if layout.provenance.is_file() else []
     write_json(layout.provenance, {"attempts": [*before, provenance(attempt)]})

@@ -1,4 +1,4 @@
-"""The volumes an experiment works on: its stores opened, and who is in which split. No torch."""
+"""Stores of an experiment: opening, volumes of each split, digests of files. No torch."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,17 +12,18 @@ from sam2ft.data.store.store import Store, VolumeRecord
 
 
 def open_stores(experiment: Experiment) -> tuple[Store, ...]:
-    """Every store of `dataset:`, in the order of the file.
+    """Open every store of `dataset:`, in the order of the file.
 
-    Errors: DataError for a missing store, for one whose own dataset name is not its key, and for label tables that
-    differ: one model is scored on one table.
+    Raises:
+        DataError: a store is missing, its dataset name differs from its key, or the label tables of the stores differ
+            (one model is scored with one table).
     """
     stores = tuple(_open(name, source.store) for name, source in experiment.dataset.items())
     for store in stores[1:]:
         if store.labels != stores[0].labels:
             raise DataError(
                 f"dataset.{store.name} has the labels {store.labels.describe()}, but dataset.{stores[0].name} "
-                f"{stores[0].labels.describe()}; prepare them with one label table"
+                f"{stores[0].labels.describe()}; prepare them with the same label table"
             )
     num_classes = experiment.datamodule.num_classes
     if num_classes is not None and num_classes != len(stores[0].labels):
@@ -36,14 +37,17 @@ def open_stores(experiment: Experiment) -> tuple[Store, ...]:
 def _open(name: str, path: Path) -> Store:
     store = Store.open(path)
     if store.name != name:
-        raise DataError(f"dataset.{name}: the store {path} holds the dataset {store.name!r}; name the key so")
+        raise DataError(f"dataset.{name}: the store {path} contains the dataset {store.name!r}; use this name as key")
     return store
 
 
 def split_records(stores: Sequence[Store], split: str, max_subjects: int | None = None) -> tuple[VolumeRecord, ...]:
-    """Volumes of one split over all stores; of at most `max_subjects` subjects of each store.
+    """Return the volumes of one split over all stores, of at most `max_subjects` subjects per store.
 
-    A store may lack a split that another has. Errors: DataError when none has it.
+    A split may be missing in some of the stores.
+
+    Raises:
+        DataError: the name of the split is unknown, or no store has a volume in it.
     """
     if split not in SPLITS:
         raise DataError(f"split {split!r}; allowed: {', '.join(SPLITS)}")
@@ -54,28 +58,33 @@ def split_records(stores: Sequence[Store], split: str, max_subjects: int | None 
 
 
 def labelled_records(stores: Sequence[Store], split: str, max_subjects: int | None = None) -> tuple[VolumeRecord, ...]:
-    """`split_records` of a split to learn from, or to choose the best epoch by. Errors: DataError without any label."""
+    """Return `split_records` of a split that is used for training or for choosing the best epoch.
+
+    Raises:
+        DataError: as `split_records`, or no volume has a label.
+    """
     records = split_records(stores, split, max_subjects)
     if not any(record.labelled_slices for record in records):
-        raise DataError(f"split {split}: none of its {len(records)} volumes holds a label, and training needs some")
+        raise DataError(f"split {split}: none of its {len(records)} volumes holds a label, and training needs labels")
     return records
 
 
 def max_train_subjects(experiment: Experiment) -> int | None:
-    """`datamodule.max_subject_set` as a number, or None for all."""
+    """Return `datamodule.max_subject_set` as a number; None means all subjects."""
     limit = experiment.datamodule.max_subject_set
     return None if limit == "full" else int(limit)
 
 
 def store_of(stores: Sequence[Store]) -> Mapping[str, Store]:
-    """Dataset name -> store."""
+    """Return a map from dataset name to store."""
     return {store.name: store for store in stores}
 
 
 def verify(stores: Sequence[Store], records: Iterable[VolumeRecord]) -> None:
-    """Read every array of `records` once and compare its digest: bit flips pass silently through .npy files.
+    """Read every array of `records` once and compare its digest, because .npy files do not detect bit errors.
 
-    Errors: DataError naming the file that is not what was prepared.
+    Raises:
+        DataError: a file differs from the prepared one; the message names it.
     """
     of_dataset = store_of(stores)
     for record in records:
@@ -83,13 +92,17 @@ def verify(stores: Sequence[Store], records: Iterable[VolumeRecord]) -> None:
 
 
 def metadata_source(experiment: Experiment, file: Path | None) -> MetadataSource:
-    """What metrics are told of slices, by the store or by `file`. Errors: DataError for a file that is no metadata."""
+    """Return the slice metadata for metrics, from the store or from `file`.
+
+    Raises:
+        DataError: `file` is not a metadata file.
+    """
     chosen = experiment.datamodule.metric
     return MetadataSource.of(chosen.dicom_fields, chosen.representative_slice, file)
 
 
 def named_files(experiment: Experiment) -> dict[str, Path]:
-    """Dotted key -> file, of every file whose content enters the eval_id."""
+    """Return dotted key -> file, for every file whose content is part of the eval_id."""
     named = {
         "eval.boxes_file": experiment.eval.boxes_file,
         "datamodule.stats_metadata_file": experiment.datamodule.stats_metadata_file,
@@ -98,8 +111,12 @@ def named_files(experiment: Experiment) -> dict[str, Path]:
 
 
 def file_digests(experiment: Experiment) -> dict[str, str]:
-    """Dotted key -> sha256 of `named_files`. Errors: DataError for one that is not there."""
+    """Return dotted key -> sha256, for the files of `named_files`.
+
+    Raises:
+        DataError: a file does not exist.
+    """
     for key, path in named_files(experiment).items():
         if not path.is_file():
-            raise DataError(f"{key}: found {path}, which is no file")
+            raise DataError(f"{key}: found {path}, which is not a file")
     return {key: sha256_file(path) for key, path in named_files(experiment).items()}

@@ -1,4 +1,4 @@
-"""The trackers of a run, and what they are given of an evaluation."""
+"""Trackers of a run (TensorBoard, Weights & Biases) and the results of an evaluation that they receive."""
 
 import json
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ COMPARED = ("dice", "iou")
 
 
 def show_results(experiment: Experiment, layout: RunLayout, eval_id: str, rows: Sequence[Row]) -> None:
-    """Give the rows of an evaluation's global.csv to the trackers of its run; as always, they cannot fail a run."""
+    """Send the rows of an evaluation's global.csv to the trackers of its run; errors in a tracker never fail a run."""
     status = read_status(layout)
     table = ResultTable(
         f"{experiment.eval.split}-{eval_id}",
@@ -43,6 +43,7 @@ def show_results(experiment: Experiment, layout: RunLayout, eval_id: str, rows: 
 
 
 def trackers_of(experiment: Experiment, layout: RunLayout, draw: Draw, first_step: int) -> list[Guarded]:
+    """Return the trackers of a run: TensorBoard, and Weights & Biases with `module.use_wandb`."""
     text = dump_experiment(experiment)
     trackers = [
         Guarded(
@@ -56,7 +57,7 @@ def trackers_of(experiment: Experiment, layout: RunLayout, draw: Draw, first_ste
 
 
 def _no_pictures(sample: SlicePrediction) -> npt.NDArray[np.uint8]:
-    raise ValueError(f"{sample.key}: an evaluation's pictures are files in its folder")
+    raise ValueError(f"{sample.key}: pictures of an evaluation are files in its folder")
 
 
 def _wandb(experiment: Experiment, layout: RunLayout, draw: Draw) -> WandbTracker:

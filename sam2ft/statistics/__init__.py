@@ -1,1 +1,1 @@
-"""Statistics over subjects: bootstrap intervals, cohort tables, agreement, paired tests, rankings. Pure."""
+"""Statistics over subjects: bootstrap intervals, cohort tables, agreement, paired tests, rankings. Pure functions."""

@@ -1,4 +1,7 @@
-"""Agreement of prediction and reference over subjects, as papers report it (docs/agreement.md has the sources)."""
+"""Agreement of prediction and reference over subjects: Bland-Altman limits, ICC, CCC, Pearson's r, TOST.
+
+Sources are listed in docs/agreement.md.
+"""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +14,7 @@ from sam2ft.statistics.bootstrap import CONFIDENCE, RESAMPLES, SAME, Estimate, V
 from sam2ft.statistics.intraclass import icc_a1, icc_c1, mean_squares
 
 FEWEST = 3
-"""Subjects that anything about spread needs."""
+"""Smallest number of subjects for any measure of spread."""
 LIMIT = 1.96
 TOST_LEVEL = 0.05
 _NONE = Estimate(math.nan)
@@ -19,7 +22,7 @@ _NONE = Estimate(math.nan)
 
 @dataclass(frozen=True)
 class Agreement:
-    """Numbers of one biomarker; NaN where they do not exist, and then `reason` says why."""
+    """Agreement statistics of one biomarker; a value that cannot be computed is NaN, and `reason` gives the cause."""
 
     n: int
     reference_mean: float
@@ -28,7 +31,7 @@ class Agreement:
     """Mean of prediction - reference."""
     sd_difference: float
     loa_low: Estimate
-    """bias - 1.96 sd_difference (Bland and Altman 1986)."""
+    """Lower limit of agreement: bias - 1.96 sd_difference (Bland and Altman 1986)."""
     loa_high: Estimate
     mae: Estimate
     rmse: Estimate
@@ -38,23 +41,23 @@ class Agreement:
     pearson_r: Estimate
     rms_cv_percent: Estimate
     yardstick_percent: float
-    """Noise of measuring again, as given."""
+    """Scan-rescan (repeatability) coefficient of variation in percent, as given by the caller."""
     margin: float
-    """The yardstick's share of the mean reference: what a bias must surely be within to be equivalent."""
+    """yardstick_percent of the mean reference: the margin of the equivalence test."""
     tost_p: float
     equivalent_within: float
-    """The smallest margin at which tost_p would be 0.05."""
+    """Smallest margin for which tost_p would be 0.05."""
     reason: str
 
     @property
     def within_yardstick(self) -> int | None:
-        """1 when rms_cv_percent is at most the yardstick, 0 when not, None when either is missing."""
+        """1 if rms_cv_percent is at most yardstick_percent, 0 if it is larger, None if either is NaN."""
         if math.isnan(self.rms_cv_percent.value) or math.isnan(self.yardstick_percent):
             return None
         return int(self.rms_cv_percent.value <= self.yardstick_percent)
 
     def columns(self) -> dict[str, str | int | float | None]:
-        """The cells of biomarker_global.csv: an estimate is three of them."""
+        """Column -> cell of biomarker_global.csv; an estimate has three columns (value, ci_low, ci_high)."""
         found: dict[str, str | int | float | None] = {"within_yardstick": self.within_yardstick}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -74,10 +77,15 @@ def agreement(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Agreement:
-    """Agreement of one pair of values per subject; neither side holds NaN.
+    """Agreement of one reference and one prediction per subject.
 
-    Below three subjects only means and mean errors exist; correlations need both sides to vary over subjects, and
+    With fewer than three subjects only means and mean errors exist. Correlations need both sides to vary over subjects,
     rms_cv_percent needs values above 0. Intervals of mae, rmse and rms_cv_percent are bootstraps over subjects.
+
+    Args:
+        references: one value per subject, no NaN.
+        predictions: those of the same subjects in the same order, no NaN.
+        yardstick_percent: scan-rescan coefficient of variation; NaN if unknown.
     """
     reference, prediction = np.asarray(references, dtype=np.float64), np.asarray(predictions, dtype=np.float64)
     difference, n = prediction - reference, len(reference)
@@ -86,7 +94,7 @@ def agreement(
     standard_error = sd / math.sqrt(n) if enough else math.nan
     margin = yardstick_percent / 100 * abs(_mean(reference))
     low, high = limits(bias, sd, n)
-    same = _what_is_same(reference, prediction) if enough else f"{n} subjects, {FEWEST} are needed"
+    same = _constant_sides(reference, prediction) if enough else f"{n} subjects, {FEWEST} are needed"
     squares = mean_squares(np.stack([prediction, reference], axis=1)) if not same else None
     variation, no_variation = _variation(reference, prediction) if enough else (None, "")
     mae, rmse = _bootstrapped(np.abs(difference), seed, resamples), _bootstrapped(difference**2, seed, resamples).root()
@@ -94,7 +102,7 @@ def agreement(
         n=n,
         reference_mean=_mean(reference),
         prediction_mean=_mean(prediction),
-        bias=_around(bias, standard_error, n),
+        bias=_t_interval(bias, standard_error, n),
         sd_difference=sd,
         loa_low=low,
         loa_high=high,
@@ -114,10 +122,10 @@ def agreement(
 
 
 def limits(bias: float, sd: float, n: int) -> tuple[Estimate, Estimate]:
-    """Limits of agreement, each with its exact interval for normal differences (Carkeet 2015, Shieh 2018).
+    """Lower and upper limit of agreement, with exact intervals for normal differences (Carkeet 2015, Shieh 2018).
 
-    (limit - bias) / (sd / sqrt(n)) has a noncentral t distribution; the usual approximation is symmetric, which
-    comes out too narrow outwards and too wide inwards.
+    (limit - bias) / (sd / sqrt(n)) has a noncentral t distribution. The usual approximation is symmetric; its interval
+    is too narrow on the outer and too wide on the inner side. NaN for fewer than three subjects.
     """
     if n < FEWEST or math.isnan(sd):
         return _NONE, _NONE
@@ -132,7 +140,7 @@ def limits(bias: float, sd: float, n: int) -> tuple[Estimate, Estimate]:
 
 
 def tost(bias: float, standard_error: float, n: int, margin: float) -> float:
-    """p of two one-sided paired t tests that the mean difference is within +- margin (Schuirmann 1987)."""
+    """p of equivalence (TOST): two one-sided paired t tests, mean difference within +- margin (Schuirmann 1987)."""
     if math.isnan(standard_error) or math.isnan(margin):
         return math.nan
     if standard_error == 0:
@@ -141,7 +149,7 @@ def tost(bias: float, standard_error: float, n: int, margin: float) -> float:
 
 
 def concordance(reference: Values, prediction: Values) -> Estimate:
-    """Lin's concordance correlation (1989, erratum 2000); variances divided by n, interval through Fisher's z."""
+    """Lin's concordance correlation (CCC; 1989, erratum 2000): variances divided by n, interval by Fisher's z."""
     spreads = float(reference.std()), float(prediction.std())
     r = correlation(reference, prediction).value
     offset = float(prediction.mean() - reference.mean()) ** 2
@@ -153,33 +161,33 @@ def concordance(reference: Values, prediction: Values) -> Estimate:
     variance = (1 - r**2) * accuracy**2 / rest + value**2 * accuracy * shift * (
         2 * (1 - value) - accuracy * shift / 2
     ) / rest**2
-    return _through_z(value, math.sqrt(max(variance, 0.0) / (len(reference) - 2)))
+    return _fisher_interval(value, math.sqrt(max(variance, 0.0) / (len(reference) - 2)))
 
 
 def correlation(reference: Values, prediction: Values) -> Estimate:
-    """Pearson's r, interval through Fisher's z (the whole range with three subjects)."""
+    """Pearson's r with its interval by Fisher's z; with three subjects the interval is -1 to 1."""
     first, second = reference - reference.mean(), prediction - prediction.mean()
     value = float((first / np.linalg.norm(first)) @ (second / np.linalg.norm(second)))
     value = min(max(value, -1.0), 1.0)
     if 1 - abs(value) <= SAME:
         return Estimate(value, value, value)
-    return _through_z(value, 1 / math.sqrt(len(reference) - 3) if len(reference) > FEWEST else math.inf)
+    return _fisher_interval(value, 1 / math.sqrt(len(reference) - 3) if len(reference) > FEWEST else math.inf)
 
 
-def _through_z(value: float, standard_error: float) -> Estimate:
+def _fisher_interval(value: float, standard_error: float) -> Estimate:
     center, reach = math.atanh(value), float(special.ndtri((1 + CONFIDENCE) / 2)) * standard_error
     return Estimate(value, math.tanh(center - reach), math.tanh(center + reach))
 
 
 def _variation(reference: Values, prediction: Values) -> tuple[Values | None, str]:
-    """Squared coefficient of variation of each subject's two values (Gluer 1995), or why there is none."""
+    """(squared coefficient of variation of each subject's two values (Gluer 1995), ""), or (None, reason)."""
     means = (reference + prediction) / 2
     if not (means > 0).all():
         return None, "rms_cv_percent needs values above 0"
     return (prediction - reference) ** 2 / 2 / means**2, ""
 
 
-def _what_is_same(reference: Values, prediction: Values) -> str:
+def _constant_sides(reference: Values, prediction: Values) -> str:
     sides = {"references": reference, "predictions": prediction}
     same = [name for name, values in sides.items() if are_equal(values)]
     return f"all {' and '.join(same)} are equal" if same else ""
@@ -191,7 +199,7 @@ def _bootstrapped(values: Values, seed: int, resamples: int) -> Estimate:
     return Estimate(_mean(values), *bootstrap_interval(values, seed=seed, resamples=resamples))
 
 
-def _around(value: float, standard_error: float, n: int) -> Estimate:
+def _t_interval(value: float, standard_error: float, n: int) -> Estimate:
     reach = _t((1 + CONFIDENCE) / 2, n) * standard_error
     return Estimate(value, value - reach, value + reach)
 

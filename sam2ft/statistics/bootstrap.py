@@ -1,4 +1,4 @@
-"""Statistics over subjects: a summary with a bootstrap confidence interval."""
+"""Bootstrap confidence intervals (BCa) of means over subjects, and summary statistics."""
 
 import math
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -17,49 +17,49 @@ Subject = TypeVar("Subject", bound=Hashable)
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
 SAME = 1e-12
-# Below this many subjects the jackknife says too little about skewness: plain percentiles instead of BCa.
+# With fewer subjects the jackknife estimate of skewness is unreliable: plain percentiles are used instead of BCa.
 FEWEST_FOR_BCA = 5
-# Drawn indices held at once: 32 MB, however many subjects there are.
+# Number of drawn indices in memory at once: 32 MB, for any number of subjects.
 _BLOCK = 4_000_000
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Numbers of one measure over subjects; NaN where n is too small (sd and interval: below 2)."""
+    """Summary statistics of one measure over subjects; NaN if n is too small (sd and interval: below 2)."""
 
     n: int
     mean: float
     sd: float
-    """Divided by n - 1."""
+    """Standard deviation with divisor n - 1."""
     median: float
     q25: float
     q75: float
     ci_low: float
-    """Confidence interval of the mean."""
+    """Lower end of the 95 % confidence interval of the mean."""
     ci_high: float
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and its 95 % confidence interval, NaN where there is none."""
+    """A value and its 95 % confidence interval; NaN where there is none."""
 
     value: float
     low: float = math.nan
     high: float = math.nan
 
     def root(self) -> "Estimate":
-        """Square roots of all three."""
+        """Square root of the value and of both ends of the interval."""
         return Estimate(math.sqrt(self.value), math.sqrt(self.low), math.sqrt(self.high))
 
     def times(self, factor: float) -> "Estimate":
-        """All three times a factor above 0."""
+        """Value and interval multiplied by a factor above 0."""
         return Estimate(self.value * factor, self.low * factor, self.high * factor)
 
 
 def subject_means(values: Iterable[tuple[Subject, float]]) -> dict[Subject, float]:
-    """Subject -> mean of its values, NaN left out; subjects without a value are left out, the rest in sorted order.
+    """Subject -> mean of its values without NaN; subjects without a value are excluded, the others are sorted.
 
-    A subject with many volumes counts as much as one with a single volume.
+    A subject with many volumes has the same weight as a subject with a single volume.
     """
     found: dict[Subject, list[float]] = {}
     for subject, value in values:
@@ -70,7 +70,7 @@ def subject_means(values: Iterable[tuple[Subject, float]]) -> dict[Subject, floa
 
 
 def summary(values: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES) -> Summary:
-    """Summary of one value per subject; the values hold no NaN. Without `resamples` (0) the interval is NaN."""
+    """Summary of one value per subject; values contain no NaN. With `resamples` = 0 the interval is NaN."""
     array = np.asarray(values, dtype=np.float64)
     if not len(array):
         return Summary(0, *(math.nan,) * 7)
@@ -81,9 +81,10 @@ def summary(values: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLE
 
 
 def bootstrap_interval(values: Values, *, seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float]:
-    """95 % interval of the mean: bias-corrected and accelerated (Efron 1987), plain percentiles for few values.
+    """95 % bootstrap interval of the mean: bias-corrected and accelerated (BCa; Efron 1987).
 
-    NaN below two values; the value itself when all are equal, to rounding.
+    Plain percentiles for fewer than 5 values, NaN for fewer than two. If all values are equal up to rounding, both
+    ends are this value.
     """
     if len(values) < 2:
         return math.nan, math.nan
@@ -92,19 +93,19 @@ def bootstrap_interval(values: Values, *, seed: int = 0, resamples: int = RESAMP
     means = resampled_means(values, seed=seed, resamples=resamples)
     shares = np.array([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     if len(values) >= FEWEST_FOR_BCA:
-        shares = _corrected_shares(values, means, shares)
+        shares = _bca_shares(values, means, shares)
     low, high = np.quantile(means, shares)
     return float(low), float(high)
 
 
 def are_equal(values: Values) -> bool:
-    """Whether nothing but rounding tells the values apart: a spread of rounding errors would be about nothing."""
+    """Whether all values are equal up to rounding errors, so that their spread has no meaning."""
     return bool(np.ptp(values) <= SAME * np.abs(values).max())
 
 
 def resampled_means(values: Values, *, seed: int, resamples: int) -> Values:
-    """(resamples,) means of values drawn with replacement; the same draws for the same seed and number of values."""
-    drawn = _kept_draws if len(values) * resamples <= _BLOCK else _draws
+    """(resamples,) means of values drawn with replacement; draws depend only on the seed and the number of values."""
+    drawn = _cached_draws if len(values) * resamples <= _BLOCK else _draws
     return np.concatenate([values[rows].mean(axis=1) for rows in drawn(seed, len(values), resamples)])
 
 
@@ -117,13 +118,13 @@ def _draws(seed: int, n: int, resamples: int) -> Iterator[Indices]:
 
 
 @lru_cache(maxsize=2)
-def _kept_draws(seed: int, n: int, resamples: int) -> tuple[Indices, ...]:
-    """The same for few subjects: drawing takes six times as long as the means, and a table has many measures."""
+def _cached_draws(seed: int, n: int, resamples: int) -> tuple[Indices, ...]:
+    """Cached `_draws` for few subjects: drawing is six times slower than the means, and a table has many measures."""
     return tuple(_draws(seed, n, resamples))
 
 
-def _corrected_shares(values: Values, means: Values, shares: Values) -> Values:
-    """The percentiles to read instead of `shares`: BCa's correction for bias and skewness."""
+def _bca_shares(values: Values, means: Values, shares: Values) -> Values:
+    """Percentiles to use instead of `shares`: BCa correction for bias and skewness."""
     center = values.mean()
     below = (np.count_nonzero(means < center) + np.count_nonzero(means <= center)) / (2 * len(means))
     bias = special.ndtri(below)

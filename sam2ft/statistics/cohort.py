@@ -1,4 +1,4 @@
-"""Rows of global.csv and biomarker_global.csv from rows of volumes."""
+"""Cohort tables: rows of global.csv and biomarker_global.csv (means, pooled ratios, agreement) from volume rows."""
 
 import math
 from collections import Counter
@@ -23,19 +23,19 @@ _POOLED: dict[str, Callable[[Overlap], float]] = {
     "specificity": lambda counts: counts.specificity,
     "volume_similarity": lambda counts: counts.volume_similarity,
 }
-"""What a ratio of summed counts exists for."""
+"""Measures that can be computed from counts summed over labels (pooled)."""
 
 Subject = tuple[Value, Value]
 """(dataset, subject)."""
 
 
 def global_rows(volume_rows: Sequence[Row], *, seed: int = 0, resamples: int = RESAMPLES) -> list[Row]:
-    """One row per label and measure, then `mean_of_labels` and (ratios of counts) `pooled` over all labels.
+    """Rows of global.csv: per measure one per label, one `mean_of_labels`, and (ratios of counts) one `pooled`.
 
-    A subject's volumes are averaged first. mean_of_labels: the mean over a subject's labels, then over subjects.
-    pooled: dice of the counts summed over the labels of a volume. Absent labels are NaN and not counted; missed and
-    spurious ones count with 0 (distances: the configured one); how many there were stands beside every mean. Rows of
-    several runs, datasets, splits or protocols are kept apart; the stamp may be absent.
+    A subject's volumes are averaged first. mean_of_labels: mean over the labels of a subject, then over subjects.
+    pooled: ratio (e.g. Dice) of the counts summed over the labels of a volume. Absent labels are NaN and are excluded;
+    missed and spurious labels count as 0 (distances: the configured distance), and each row gives their number. Rows
+    of different runs, datasets, splits or protocols are kept apart; the stamp columns may be absent.
     """
     return [
         {
@@ -49,53 +49,53 @@ def global_rows(volume_rows: Sequence[Row], *, seed: int = 0, resamples: int = R
 
 @dataclass(frozen=True)
 class SubjectValues:
-    """What a row of global.csv summarises."""
+    """The values per subject that one row of global.csv summarises."""
 
     key: Mapping[str, Value]
-    """The row's key columns."""
+    """Key columns of the row."""
     rows: Sequence[Row]
-    """Of volumes."""
+    """Rows of volume.csv."""
     values: Mapping[Subject, float]
-    """One per subject that has any; no NaN."""
+    """Subject -> value; no NaN, subjects without a value are excluded."""
 
 
 def subject_values(volume_rows: Sequence[Row]) -> Iterator[SubjectValues]:
-    """The subjects' values behind each row of `global_rows`."""
+    """Values per subject for each row of `global_rows`."""
     for key, rows in _grouped(volume_rows, _shared_key("global", volume_rows)):
         for measure in _measures(rows):
             parts = [(of, group, _of_subjects(group, measure)) for of, group in _grouped(rows, ("label", "label_name"))]
-            parts.append((_overall(MEAN_OF_LABELS), rows, _mean_of_labels(rows, measure)))
+            parts.append((_all_labels(MEAN_OF_LABELS), rows, _mean_of_labels(rows, measure)))
             if measure in _POOLED:
-                parts.append((_overall(POOLED), rows, _pooled(rows, _POOLED[measure])))
+                parts.append((_all_labels(POOLED), rows, _pooled(rows, _POOLED[measure])))
             for of, group, values in parts:
                 yield SubjectValues({**key, **of, "measure": measure}, group, values)
 
 
 def mean_of_labels_values(volume_rows: Sequence[Row], measures: Sequence[str]) -> Iterator[SubjectValues]:
-    """Of `subject_values` only those of `mean_of_labels`, of the measures named."""
+    """Like `subject_values`, but only the rows `mean_of_labels` of the given measures."""
     for key, rows in _grouped(volume_rows, _shared_key("global", volume_rows)):
         for measure in measures:
-            of = {**key, **_overall(MEAN_OF_LABELS), "measure": measure}
+            of = {**key, **_all_labels(MEAN_OF_LABELS), "measure": measure}
             yield SubjectValues(of, rows, _mean_of_labels(rows, measure))
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """One biomarker of one tissue: a reference and a prediction per subject, and how many volumes had only one."""
+    """One biomarker of one tissue: a reference and a prediction per subject, and counts of missed and spurious."""
 
     key: Mapping[str, Value]
     """Key columns of biomarker_global.csv."""
     references: Mapping[Subject, float]
     predictions: Mapping[Subject, float]
-    """Of the same subjects, in the same order."""
+    """Predictions of the same subjects, in the same order as references."""
     n_missed: int
     n_spurious: int
     sensitivities: tuple[float, ...] = ()
-    """Of those subjects, where it was asked for."""
+    """Sensitivities of those subjects; empty if not measured."""
 
 
 def biomarker_global_rows(biomarker_rows: Sequence[Row], *, seed: int = 0, resamples: int = RESAMPLES) -> list[Row]:
-    """Agreement of prediction and reference per tissue, biomarker and definition, one pair of values per subject."""
+    """Rows of biomarker_global.csv: agreement per tissue, biomarker and definition, one pair of values per subject."""
     made: list[Row] = []
     for pairs in subject_pairs(biomarker_rows):
         names = (str(pairs.key[name]) for name in ("tissue", "biomarker", "definition"))
@@ -113,10 +113,10 @@ def biomarker_global_rows(biomarker_rows: Sequence[Row], *, seed: int = 0, resam
 
 
 def subject_pairs(biomarker_rows: Sequence[Row]) -> list[Pairs]:
-    """Rows of biomarker_volume.csv as pairs of subject means, in the order of first appearance.
+    """Pairs of subject means from rows of biomarker_volume.csv, in the order of first appearance.
 
-    Rows of the whole tissue are used; of a biomarker that has only rows of instances, the mean over a subject's
-    instances. Values of one side only (missed, spurious) and absent tissues are left out; the former are counted.
+    Rows of the whole tissue are used; for a biomarker with instance rows only, the mean over a subject's instances.
+    Rows with a value in one mask only (missed, spurious) are excluded and counted; absent tissues are excluded.
     """
     made = []
     for key, rows in _grouped(biomarker_rows, _shared_key("biomarker_global", biomarker_rows)):
@@ -138,21 +138,21 @@ def _grouped(rows: Iterable[Row], names: Sequence[str]) -> list[tuple[dict[str, 
 
 
 def _shared_key(table: str, rows: Sequence[Row]) -> list[str]:
-    """Key columns of a global table, without those of labels, that the rows have."""
+    """Key columns of a global table that the rows have, without the label and measure columns."""
     own = ("label", "label_name", "measure")
     return [name for name in TABLES[table].key_names() if name not in own and rows and name in rows[0]]
 
 
-def _overall(name: str) -> dict[str, Value]:
+def _all_labels(name: str) -> dict[str, Value]:
     return {"label": None, "label_name": name}
 
 
 def _measures(rows: Sequence[Row]) -> list[str]:
-    """Dice and IoU, the distances that were asked for, and every column that metrics added."""
+    """Dice and IoU, the distances that were measured, and every column that metrics added."""
     fixed = set(TABLES["volume"].column_names())
     added = sorted({name for row in rows for name in row} - fixed)
-    asked = [name for name in (*_IF_MEASURED, *added) if any(not math.isnan(_number(row, name)) for row in rows)]
-    return [*_ALWAYS, *asked]
+    measured = [name for name in (*_IF_MEASURED, *added) if any(not math.isnan(_number(row, name)) for row in rows)]
+    return [*_ALWAYS, *measured]
 
 
 def _number(row: Row, name: str) -> float:

@@ -1,4 +1,4 @@
-"""Intraclass correlations of n subjects measured by k raters, with the intervals of McGraw and Wong 1996."""
+"""Intraclass correlation coefficients (ICC) of n subjects and k raters, with the intervals of McGraw and Wong 1996."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ UPPER = (1 + CONFIDENCE) / 2
 
 @dataclass(frozen=True)
 class MeanSquares:
-    """Two-way analysis of variance of a table without repeats."""
+    """Mean squares of a two-way analysis of variance (ANOVA) without replicates."""
 
     n: int
     """Subjects (rows)."""
@@ -24,11 +24,11 @@ class MeanSquares:
     raters: float
     error: float
     within: float
-    """Of one-way analysis: raters and error together."""
+    """Within-subject mean square of the one-way analysis: raters and error together."""
 
 
 def mean_squares(ratings_nk: Ratings) -> MeanSquares:
-    """The mean squares of (subjects, raters); at least 2 of each."""
+    """Mean squares of a table (subjects, raters) with at least 2 of each."""
     n, k = ratings_nk.shape
     of_subjects, of_raters = ratings_nk.mean(axis=1, keepdims=True), ratings_nk.mean(axis=0, keepdims=True)
     mean = of_raters.mean()
@@ -45,23 +45,23 @@ def mean_squares(ratings_nk: Ratings) -> MeanSquares:
 
 
 def icc_1(squares: MeanSquares) -> Estimate:
-    """ICC(1,1): one-way random effects. All of these need subjects that differ."""
-    return _of_ratio(squares, squares.within, squares.n * (squares.k - 1))
+    """ICC(1,1): one-way random effects. Like the other ICCs, it needs subjects that differ."""
+    return _icc_of_ratio(squares, squares.within, squares.n * (squares.k - 1))
 
 
 def icc_c1(squares: MeanSquares) -> Estimate:
-    """ICC(C,1), Shrout and Fleiss' ICC(3,1): consistency, blind to a difference that all subjects share."""
-    return _of_ratio(squares, squares.error, (squares.n - 1) * (squares.k - 1))
+    """ICC(C,1), ICC(3,1) of Shrout and Fleiss: consistency; ignores a constant difference between raters."""
+    return _icc_of_ratio(squares, squares.error, (squares.n - 1) * (squares.k - 1))
 
 
 def icc_a1(squares: MeanSquares) -> Estimate:
-    """ICC(A,1), Shrout and Fleiss' ICC(2,1): absolute agreement of single measurements, two-way model."""
+    """ICC(A,1), ICC(2,1) of Shrout and Fleiss: absolute agreement of single measurements, two-way model."""
     n, k, raters, error = squares.n, squares.k, squares.raters, squares.error
     between = k * raters + (k * n - k - n) * error
     value = n * (squares.subjects - error) / (n * squares.subjects + between)
     if raters == 0 and error == 0:
         return Estimate(1.0, 1.0, 1.0)
-    # Satterthwaite's degrees of freedom; multiplied out, so that no error at all divides nothing by zero.
+    # Satterthwaite's degrees of freedom, multiplied out to avoid a division by zero if the error is 0.
     weight = n * (1 + (k - 1) * value) - k * value
     of_raters, of_error = k * value * raters, weight * error
     freedom = (n - 1) * (k - 1) * (of_raters + of_error) ** 2 / ((n - 1) * of_raters**2 + of_error**2)
@@ -73,8 +73,8 @@ def icc_a1(squares: MeanSquares) -> Estimate:
     )
 
 
-def _of_ratio(squares: MeanSquares, rest: float, freedom: int) -> Estimate:
-    """(F - 1) / (F + k - 1) and the same of the ends of F's interval; 1 where nothing is left over."""
+def _icc_of_ratio(squares: MeanSquares, rest: float, freedom: int) -> Estimate:
+    """(F - 1) / (F + k - 1), and the same for the ends of the interval of F; 1 if the residual is 0."""
     if rest == 0:
         return Estimate(1.0, 1.0, 1.0)
     ratio, numerator = squares.subjects / rest, squares.n - 1

@@ -1,4 +1,4 @@
-"""Two predictions of the same subjects: their paired difference, how sure it is, and correction for many looks."""
+"""Paired comparison of two predictions: mean difference, Wilcoxon signed-rank test, effect size, Holm correction."""
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
@@ -14,24 +14,24 @@ Subject = TypeVar("Subject", bound=Hashable)
 
 @dataclass(frozen=True)
 class Paired:
-    """Second minus first, over the subjects that both have a value of; NaN where n is too small."""
+    """Comparison second - first over the subjects with a value in both; NaN if n is too small."""
 
     n: int
     difference: float
     ci_low: float
-    """95 % bootstrap interval of the mean difference, over subjects."""
+    """Lower end of the 95 % bootstrap interval (over subjects) of the mean difference."""
     ci_high: float
     p: float
-    """Wilcoxon's signed-rank test, two-sided; differences of 0 are left out, and 1 where there is no other."""
+    """p value of the two-sided Wilcoxon signed-rank test without differences of 0; 1 if all differences are 0."""
     effect: float = math.nan
-    """Matched-pairs rank-biserial correlation (Kerby 2014), -1 to 1: the share of the ranks of the differences that
-    favour the second minus the share that favour the first; 0 where nothing differs."""
+    """Matched-pairs rank-biserial correlation (Kerby 2014), -1 to 1: share of the rank sum that positive differences
+    have, minus the share of negative differences; 0 if all differences are 0."""
 
 
 def paired(
     first: Mapping[Subject, float], second: Mapping[Subject, float], *, seed: int = 0, resamples: int = RESAMPLES
 ) -> Paired:
-    """Compare one value per subject; neither mapping holds NaN."""
+    """Compare two predictions with one value per subject; neither mapping contains NaN."""
     both = sorted(first.keys() & second.keys(), key=str)
     if not both:
         return Paired(0, *(math.nan,) * 4)
@@ -49,18 +49,18 @@ def _wilcoxon(differences: np.ndarray) -> float:
 
 
 def rank_biserial(differences: np.ndarray) -> float:
-    """Kerby's simple difference formula on the ranks that Wilcoxon's test sums; differences of 0 are left out."""
+    """Rank-biserial correlation by Kerby's simple difference formula, on the Wilcoxon ranks; ignores zeros."""
     from scipy.stats import rankdata
 
-    moved = differences[differences != 0]
-    if not len(moved):
+    nonzero = differences[differences != 0]
+    if not len(nonzero):
         return 0.0
-    ranks = rankdata(np.abs(moved))
-    return float((ranks * np.sign(moved)).sum() / ranks.sum())
+    ranks = rankdata(np.abs(nonzero))
+    return float((ranks * np.sign(nonzero)).sum() / ranks.sum())
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The p values corrected after Holm (1979), in their order; NaN stays and counts for nothing."""
+    """p values with Holm correction for multiple tests (1979), in the given order; NaN stays and is not counted."""
     order = sorted((p, position) for position, p in enumerate(p_values) if not math.isnan(p))
     corrected, largest = list(p_values), 0.0
     for rank, (p, position) in enumerate(order):

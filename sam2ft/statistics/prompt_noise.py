@@ -1,4 +1,4 @@
-"""The cohort's rows of a prompt-noise study."""
+"""Prompt noise (robustness to shifted boxes): rows of prompt_noise_global.csv over subjects and seeds."""
 
 import math
 import statistics
@@ -9,26 +9,26 @@ from sam2ft.core.tables.rows import Row
 from sam2ft.statistics.bootstrap import RESAMPLES
 from sam2ft.statistics.cohort import global_rows
 
-# Of single seeds only the mean is read.
+# Only the mean is used of single seeds.
 _RESAMPLES_OF_A_SEED = 100
 
 
 def noise_global_rows(noise_rows: Sequence[Row], *, seed: int = 0, resamples: int = RESAMPLES) -> list[Row]:
-    """Rows of prompt_noise_global.csv: those of `global_rows` per shift, each seed as one more volume of a subject.
+    """Rows of prompt_noise_global.csv: `global_rows` per shift, where each seed counts as one more volume of a subject.
 
-    `protocol` is without the seed; `sd_seeds` is NaN for a single one.
+    `protocol` does not contain the seed; `sd_seeds` is NaN for a single seed.
     """
     made: list[Row] = []
     for shift in sorted({int(row["shift_px"] or 0) for row in noise_rows}):
         of_shift = [row for row in noise_rows if row["shift_px"] == shift]
         seeds = sorted({int(row["seed"] or 0) for row in of_shift})
-        together = [_as_volume(row) for row in of_shift]
+        all_seeds = [_as_volume(row) for row in of_shift]
         means: dict[tuple[object, ...], list[float]] = {}
         for one in seeds:
-            alone = [row for row, drawn in zip(together, of_shift, strict=True) if (drawn["seed"] or 0) == one]
-            for row in global_rows(alone, seed=seed, resamples=_RESAMPLES_OF_A_SEED):
+            of_seed = [row for row, drawn in zip(all_seeds, of_shift, strict=True) if (drawn["seed"] or 0) == one]
+            for row in global_rows(of_seed, seed=seed, resamples=_RESAMPLES_OF_A_SEED):
                 means.setdefault(_key(row), []).append(cast(float, row["mean"]))
-        for row in global_rows(together, seed=seed, resamples=resamples):
+        for row in global_rows(all_seeds, seed=seed, resamples=resamples):
             of_seeds = [mean for mean in means.get(_key(row), []) if not math.isnan(mean)]
             spread = statistics.stdev(of_seeds) if len(of_seeds) > 1 else math.nan
             made.append({**row, "shift_px": shift, "num_seeds": len(seeds), "sd_seeds": spread})
@@ -40,7 +40,7 @@ def _key(row: Row) -> tuple[object, ...]:
 
 
 def _as_volume(row: Row) -> Row:
-    """A row of volume.csv: the seed is part of the volume's name."""
+    """The row as a row of volume.csv, with the seed in the name of the volume."""
     protocol = str(row["protocol"]).replace(f",seed={row['seed']}", "")
     shared = {name: value for name, value in row.items() if name not in ("shift_px", "seed")}
     return {**shared, "protocol": protocol, "volume": f"{row['volume']} {row['seed']}"}

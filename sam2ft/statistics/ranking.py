@@ -1,4 +1,4 @@
-"""How firmly a ranking of several predictions stands: the ranks again, on subjects drawn anew."""
+"""Stability (uncertainty) of a ranking: bootstrap over subjects of the ranks of several predictions."""
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
@@ -12,31 +12,31 @@ Values = npt.NDArray[np.float64]
 
 RESAMPLES = 1_000
 FEWEST = 3
-"""Subjects below which drawing again says nothing about a ranking."""
+"""Smallest number of subjects for which a bootstrap of a ranking is meaningful."""
 
 
 @dataclass(frozen=True)
 class Rank:
-    """One of the ranked; rank 1 has the highest mean, ties share the mean of their ranks."""
+    """Rank of one prediction; rank 1 has the highest mean, ties get the mean of their ranks."""
 
     rank: float
     median: float
-    """Of the ranks on the drawn cohorts."""
+    """Median of the ranks on the bootstrap cohorts."""
     low: float
-    """2.5 % of those ranks are below."""
+    """2.5th percentile of those ranks; `high` is the 97.5th."""
     high: float
     first: float
-    """Share of the drawn cohorts on which it is the best; of a tie for the best, its part."""
+    """Share of the bootstrap cohorts on which it is the best; a tie for the best is divided equally."""
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Ranks by the mean over the subjects that all have a value of."""
+    """Ranks by the mean over the subjects that have a value for every prediction."""
 
     ranks: Mapping[str, Rank]
-    """By name, in the order given."""
+    """Name -> rank, in the given order."""
     n: int
-    """Those subjects."""
+    """Number of these subjects."""
 
 
 def ranking(
@@ -44,7 +44,13 @@ def ranking(
 ) -> Ranking | None:
     """Bootstrap of a ranking over subjects (Wiesenfarth et al. 2021, doi:10.1038/s41598-021-82017-6); higher is better.
 
-    None with fewer than two names, or fewer than FEWEST subjects that all of them have a value of. No NaN in `values`.
+    Args:
+        values: name -> subject -> value, without NaN.
+        seed: seed of the bootstrap.
+        resamples: number of bootstrap cohorts.
+
+    Returns:
+        None for fewer than two names, or fewer than FEWEST subjects with a value for every name.
     """
     shared = set.intersection(*(set(one) for one in values.values())) if values else set()
     if len(values) < 2 or len(shared) < FEWEST:
@@ -52,14 +58,14 @@ def ranking(
     subjects = sorted(shared, key=str)
     table = np.array([[one[subject] for subject in subjects] for one in values.values()], dtype=np.float64)
     drawn = np.random.default_rng([seed, len(subjects)]).integers(0, len(subjects), size=(resamples, len(subjects)))
-    # Counts instead of indices: the means of all names on all cohorts are then one matrix product.
+    # Counts instead of indices, so that one matrix product gives the means of all names on all cohorts.
     counts = np.apply_along_axis(np.bincount, 1, drawn, minlength=len(subjects))
-    ours = _ranks(table.mean(axis=1)[None])[0]
-    theirs = _ranks((counts @ table.T) / len(subjects))
-    low, median, high = np.quantile(theirs, (0.025, 0.5, 0.975), axis=0)
-    best = theirs == theirs.min(axis=1, keepdims=True)
+    observed = _ranks(table.mean(axis=1)[None])[0]
+    resampled = _ranks((counts @ table.T) / len(subjects))
+    low, median, high = np.quantile(resampled, (0.025, 0.5, 0.975), axis=0)
+    best = resampled == resampled.min(axis=1, keepdims=True)
     first = (best / best.sum(axis=1, keepdims=True)).mean(axis=0)
-    ranks = zip(ours, median, low, high, first, strict=True)
+    ranks = zip(observed, median, low, high, first, strict=True)
     named = {name: Rank(*(float(number) for number in one)) for name, one in zip(values, ranks, strict=True)}
     return Ranking(named, len(subjects))
 
@@ -67,7 +73,7 @@ def ranking(
 def _ranks(means: Values) -> Values:
     """(cohorts, names) means -> ranks along the names, 1 for the highest.
 
-    Rounding to 12 digits: the order of summation must not tell equal means apart.
+    Means are rounded to 12 digits, so that the order of summation does not break ties.
     """
     from scipy.stats import rankdata
 

@@ -1,3 +1,3 @@
-"""Maintainer's tools: training the nano, its quality, downloading official weights, real data for the demo, and the
-tree of docs/design.md.
+"""Maintainer's tools: training and quality of the nano model, download of official weights, real data for the demo, and
+generation of the module lists in docs/.
 """

@@ -1,8 +1,8 @@
-"""Official weights: `python -m sam2ft.tools.download_weights sam2.1_hiera_tiny` (make weights MODEL=sam2.1_hiera_tiny).
+"""Download of official SAM 2 weights: `python -m sam2ft.tools.download_weights sam2.1_hiera_tiny` (make weights).
 
-Beside each file lies `<file>.json`: its URL, size and sha256 as of the first download, which later runs verify. On a
-node without a network, `--from FOLDER` (or SAM2FT_WEIGHTS=FOLDER) takes files that were put there before; nothing is
-fetched.
+Each file has a record `<file>.json` with its URL, size and sha256 at the first download; later runs verify the file
+against it. On a node without a network, `--from FOLDER` (or SAM2FT_WEIGHTS=FOLDER) copies files that were put into
+FOLDER before, and downloads nothing.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from sam2ft.core.files import read_json, replacing, sha256_file, sync_folder, wr
 from sam2ft.model.weights import OFFICIAL, OfficialWeights, describe_weights, read_weights
 
 STAGED = "SAM2FT_WEIGHTS"
-"""Environment variable: the folder of --from."""
+"""Environment variable with the default folder of --from."""
 
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_S = 60
@@ -33,19 +33,21 @@ _FIRST = (
 )
 
 Check = Callable[[Path], None]
-"""Raises CheckpointError for a file that is not what was asked for."""
+"""Raises CheckpointError for a file that is not the requested one."""
 
 
 def _unchecked(path: Path) -> None:
-    """Whatever arrived is what was asked for."""
+    """Accept any file."""
 
 
 def download(url: str, path: Path, check: Check = _unchecked) -> dict[str, Any]:
-    """Fetch `url` to `path`, continuing a download that was cut off; returns the record written beside it.
+    """Download `url` to `path`, resuming an interrupted download, and return the record written next to it.
 
-    A file that is there is only verified. Errors: CheckpointError when it differs from its record, when the server
-    sends fewer bytes than it announced, or cannot be reached (run again: what has arrived is kept in `<file>.part`);
-    what `check` raises of the whole file, which is then not kept.
+    An existing file is only verified. A partial download stays in `<file>.part`; a file that fails `check` is deleted.
+
+    Raises:
+        CheckpointError: when the file differs from its record, when the server sends fewer bytes than announced or
+            cannot be reached (run again to resume), or when `check` fails.
     """
     record_path = _record_path(path)
     if path.is_file() and record_path.is_file():
@@ -70,15 +72,16 @@ def download(url: str, path: Path, check: Check = _unchecked) -> dict[str, Any]:
 
 
 def take_staged(staged: Path, url: str, path: Path, check: Check = _unchecked) -> dict[str, Any]:
-    """Copy a file that was put into a folder before, with its record where it has one; nothing is fetched.
+    """Copy a file from the folder `staged`, with its record if it has one, without a download.
 
-    Errors: CheckpointError when it is not there, or is not what its record or `check` says.
+    Raises:
+        CheckpointError: when the file does not exist, differs from its record or fails `check`.
     """
     if path.is_file() and _record_path(path).is_file():
         return _verified(path, read_json(_record_path(path)))
     source = staged / path.name
     if not source.is_file():
-        raise CheckpointError(f"{source}: no such file; fetch it where there is a network: {url}")
+        raise CheckpointError(f"{source}: no such file; download it on a machine with a network: {url}")
     known = _record_path(source)
     if known.is_file():
         _verified(source, read_json(known))
@@ -121,7 +124,7 @@ def _verified(path: Path, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fetch(url: str, partial: Path) -> None:
-    """Complete `partial`. The server's tag is kept beside it: bytes of two versions are never joined (If-Range)."""
+    """Complete `partial`. The server's ETag is stored next to it, so two versions are never combined (If-Range)."""
     tag_path = partial.with_name(partial.name + ".etag")
     tag = tag_path.read_text() if tag_path.is_file() else ""
     have = partial.stat().st_size if partial.is_file() and tag else 0
@@ -134,22 +137,22 @@ def _fetch(url: str, partial: Path) -> None:
                 _receive(url, response, partial, tag_path)
     except urllib.error.HTTPError as error:
         if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not have:
-            raise CheckpointError(f"{url}: the server says {error.code} {error.reason}") from None
+            raise CheckpointError(f"{url}: the server returned {error.code} {error.reason}") from None
         fits = _is_all(error, have, tag)
     except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
         raise CheckpointError(f"{url}: {error}; run again to continue from {_megabytes(partial)}") from None
     tag_path.unlink(missing_ok=True)
-    if not fits:  # another version is there now; without the tag nothing is continued
+    if not fits:  # the server has another version now; without the ETag the download starts again
         _fetch(url, partial)
 
 
 def _receive(url: str, response: Any, partial: Path, tag_path: Path) -> None:
-    """Write what the server sends, behind what is there or, when it sends the whole file, in its place."""
+    """Append the server's bytes to `partial`, or replace it when the server sends the whole file."""
     continues = response.status == HTTPStatus.PARTIAL_CONTENT
     have = partial.stat().st_size if continues else 0
     length = response.headers.get("Content-Length")
     if length is None:
-        raise CheckpointError(f"{url}: the server does not say how long the file is")
+        raise CheckpointError(f"{url}: the server does not report the length of the file")
     expected = have + int(length)
     tag_path.write_text(_tag_of(response))
     with partial.open("ab" if continues else "wb") as stream:
@@ -159,19 +162,19 @@ def _receive(url: str, response: Any, partial: Path, tag_path: Path) -> None:
 
 
 def _continues(response: Any, have: int, tag: str) -> bool:
-    """Whether a partial answer is the rest of this version: `Content-Range: bytes 300-999/1000`, the same tag."""
+    """Whether a partial response is the rest of this version: `Content-Range: bytes 300-999/1000`, the same ETag."""
     unit, _, rest = (response.headers.get("Content-Range") or "").partition(" ")
     return unit == "bytes" and rest.partition("-")[0] == str(have) and _tag_of(response) in ("", tag)
 
 
 def _tag_of(response: Any) -> str:
-    """What names this version of the file; a weak ETag may not be used with If-Range (RFC 9110, 13.1.5)."""
+    """ETag or Last-Modified of this version of the file; If-Range does not allow a weak ETag (RFC 9110, 13.1.5)."""
     tag = response.headers.get("ETag") or ""
     return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified") or ""
 
 
 def _is_all(error: urllib.error.HTTPError, have: int, tag: str) -> bool:
-    """Whether the server refused the range because all of this version had arrived: `Content-Range: bytes */1000`."""
+    """Whether the range was refused because this version is complete: `Content-Range: bytes */1000`."""
     total = (error.headers.get("Content-Range") or "").rpartition("/")[2]
     return total == str(have) and _tag_of(error) in ("", tag)
 
@@ -195,12 +198,14 @@ def _megabytes(path: Path) -> str:
 
 
 def fetch_official(names: Sequence[str], folder: Path, staged: Path | None = None) -> list[Path]:
-    """The files of official models by name, from the network or from the folder `staged`.
+    """Get the files of official models by name, from the network or from the folder `staged`.
 
-    Errors: ConfigError for an unknown name; CheckpointError for a file that is not whole or of another model.
+    Raises:
+        ConfigError: for an unknown name or a missing folder.
+        CheckpointError: for a file that is incomplete or of another model.
     """
     if unknown := [name for name in names if name not in OFFICIAL]:
-        raise ConfigError(f"{unknown[0]!r} is no official model; known: {', '.join(OFFICIAL)}")
+        raise ConfigError(f"{unknown[0]!r} is not an official model; known: {', '.join(OFFICIAL)}")
     if staged is not None and not staged.is_dir():
         raise ConfigError(f"{staged}: no such folder (--from, or {STAGED})")
     paths = []
@@ -219,7 +224,7 @@ def fetch_official(names: Sequence[str], folder: Path, staged: Path | None = Non
 
 
 def _is_of(official: OfficialWeights) -> Check:
-    """A check that a file is a checkpoint of the model: a proxy's log-in page arrives whole and is none."""
+    """A check that a file is a checkpoint of the model, and not, for example, the log-in page of a proxy."""
     wanted = official.config.rsplit("/", 1)[1].removesuffix(".yaml")
 
     def check(path: Path) -> None:
@@ -232,7 +237,7 @@ def _is_of(official: OfficialWeights) -> Check:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        description="Download official SAM 2 weights, or take them from a folder.",
+        description="Download official SAM 2 weights, or copy them from a folder.",
         epilog=f"models: {', '.join(OFFICIAL)}",
     )
     parser.add_argument("models", nargs="*", default=["sam2.1_hiera_tiny"], metavar="MODEL", help="one or more, or all")
@@ -243,7 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=Path,
         default=Path(os.environ[STAGED]) if os.environ.get(STAGED) else None,
         metavar="FOLDER",
-        help=f"take the files from FOLDER, verify them and fetch nothing (default: ${STAGED})",
+        help=f"copy the files from FOLDER and verify them, without a download (default: ${STAGED})",
     )
     options = parser.parse_args(arguments)
     names = list(OFFICIAL) if options.models == ["all"] else options.models

@@ -1,4 +1,4 @@
-"""What the nano model is trained on: slices of phantoms and drawings of shapes, seeded, with random appearance."""
+"""Training images of the nano model: seeded slices of phantoms and drawings of shapes, with random augmentation."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -18,13 +18,13 @@ from sam2ft.phantom.phantom import PhantomVolume, knee_subject, spine_subject
 Image = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.uint8]
 
-# Components below this are specks of a label at the rim of a volume: nothing to learn from at 1/4 resolution.
+# Smaller components are fragments of a label at the border of a volume, too small for masks at 1/4 resolution.
 _SMALLEST_INSTANCE_PX = 24
 
 
 @dataclass(frozen=True)
 class TrainingPicture:
-    """One slice: intensities in [0, 1] and its label map, on one grid."""
+    """One slice: intensities in [0, 1] and its label map on the same grid."""
 
     key: SliceKey
     image_yx: Image
@@ -33,20 +33,20 @@ class TrainingPicture:
 
 @dataclass(frozen=True)
 class Mixture:
-    """Where the slices of a batch come from."""
+    """Sources of the slices of a batch, and their prompts."""
 
     shares: Mapping[str, float]
     """Source (a key of SOURCES) -> probability; they sum to 1."""
     subjects: int
-    """Phantom subjects per source; as many pictures of shapes as slices of one source."""
+    """Phantom subjects per source; the number of shape images is that of the slices of one source."""
     max_instances: int
     """Prompts per slice."""
     bbox_shift_px: int
-    """Each side of a box moves outward by 0..bbox_shift_px on every second slice."""
+    """In half of the slices, each side of a box moves outward by 0..bbox_shift_px."""
 
 
 def _window(volume_zyx: Image) -> Image:
-    """[0.5, 99.5] percentiles of the volume become [0, 1], as `prepare` does."""
+    """Map the [0.5, 99.5] percentiles of the volume to [0, 1], as `prepare` does."""
     low, high = (float(value) for value in np.percentile(volume_zyx, [0.5, 99.5]))
     unit = (volume_zyx - low) / max(high - low, 1e-6)
     return np.asarray(np.clip(unit, 0, 1), dtype=np.float32)
@@ -73,7 +73,7 @@ def spine_pictures(seed: int, index: int) -> list[TrainingPicture]:
 
 
 def shape_pictures(seed: int, index: int) -> list[TrainingPicture]:
-    """Twenty drawings, as many as a phantom has slices."""
+    """Twenty drawings, the number of slices of a phantom."""
     rng = np.random.default_rng([seed, index])
     drawn = (shapes_slice(rng) for _ in range(20))
     return [TrainingPicture(SliceKey("nano", f"shapes{index}", "drawn", z), *pair) for z, pair in enumerate(drawn)]
@@ -87,7 +87,7 @@ SOURCES: dict[str, Callable[[int, int], list[TrainingPicture]]] = {
 
 
 def pictures_of(source: str, *, seed: int, indices: Sequence[int], processes: int = 1) -> list[list[TrainingPicture]]:
-    """The slices of each subject `indices` of a source; the same for every number of processes."""
+    """The slices of each subject in `indices` of a source; independent of the number of processes."""
     make = SOURCES[source]
     if processes == 1:
         return [make(seed, index) for index in indices]
@@ -104,7 +104,7 @@ def batches(
     seed: int,
     first: int,
 ) -> Iterator[Batch]:
-    """Batches from number `first` on, without end; the n-th depends on the seed and n alone."""
+    """Endless batches, starting with number `first`; the n-th depends only on the seed and n."""
     names, shares = list(mixture.shares), list(mixture.shares.values())
     step = first
     while True:
@@ -120,7 +120,7 @@ def batches(
 
 
 def _sample(picture: TrainingPicture, mixture: Mixture, image_size: int, rng: np.random.Generator) -> Sample | None:
-    """One picture turned, cropped and recoloured, with some of its instances; None when none is large enough."""
+    """One augmented image with some of its instances; None when no instance is large enough."""
     image, labels = _placed(picture.image_yx, picture.labels_yx, rng)
     present = [int(label) for label in np.unique(labels) if label]
     found = [each for each in instances_of(labels, present) if each.mask_yx.sum() >= _SMALLEST_INSTANCE_PX]
@@ -139,7 +139,7 @@ def as_sample(
     shift_px: int = 0,
     rng: np.random.Generator | None = None,
 ) -> Sample:
-    """The model's sample of a slice with a box around each instance."""
+    """The model sample of a slice with a box around each instance."""
     boxes = [box_around(each.mask_yx, shift_px=shift_px, rng=rng) for each in instances]
     height, width = image_yx.shape
     in_model = boxes_to_model_frame(boxes, height=height, width=width, image_size=image_size)
@@ -155,12 +155,12 @@ def as_sample(
 
 
 def boxed(picture: TrainingPicture, image_size: int) -> Sample:
-    """The whole picture as it is, with an exact box around every instance."""
+    """The whole image without augmentation, with an exact box around every instance."""
     return as_sample(picture.key, picture.image_yx, instances_of(picture.labels_yx, present(picture)), image_size)
 
 
 def present(picture: TrainingPicture) -> list[int]:
-    """Labels of the picture, in order."""
+    """Labels in the image, in ascending order."""
     return [int(label) for label in np.unique(picture.labels_yx) if label]
 
 
@@ -169,7 +169,7 @@ def joined(subjects: Iterable[Sequence[TrainingPicture]]) -> list[TrainingPictur
 
 
 def _placed(image: Image, labels: Labels, rng: np.random.Generator) -> tuple[Image, Labels]:
-    """A random crop of 65 to 100 % of the picture; half are flipped, some turned by right angles."""
+    """A random crop of 65 to 100 % of the image; half are flipped, some are rotated by multiples of 90 degrees."""
     height, width = image.shape
     share = rng.uniform(0.65, 1.0) if rng.random() < 0.5 else 1.0
     rows, columns = int(height * share), int(width * share)
@@ -185,7 +185,7 @@ def _placed(image: Image, labels: Labels, rng: np.random.Generator) -> tuple[Ima
 
 
 def recoloured(image: Image, rng: np.random.Generator) -> Image:
-    """Random gamma, contrast, brightness and noise; one picture in five is inverted. Stays in [0, 1]."""
+    """Random gamma, contrast, brightness and noise; one image in five is inverted. The result is in [0, 1]."""
     changed = image ** np.float32(np.exp(rng.uniform(-0.5, 0.5)))
     if rng.random() < 0.2:
         changed = 1 - changed

@@ -1,4 +1,4 @@
-"""How good the nano model is, and the page that says so."""
+"""Quality of the nano model: mean slice Dice on unseen phantoms, and its README (model card)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from sam2ft.data.samples.batch import collate
 from sam2ft.model.segmenter import FinetunedSAM2
 from sam2ft.tools.nano_pictures import TrainingPicture, boxed, joined, pictures_of, present
 
-# Subjects that no training sees: another seed than the recipe's and than any shipped experiment's.
+# Subjects that no training uses: the seed differs from those of the recipe and of all shipped experiments.
 UNSEEN_SEED = 977_001
 UNSEEN_SUBJECTS = 8
 MEAN_AT_LEAST, LABEL_AT_LEAST = 0.80, 0.60
@@ -24,7 +24,7 @@ Measured = Mapping[str, Mapping[int, float]]
 
 @torch.inference_mode()
 def slice_dice(model: FinetunedSAM2, slices: Sequence[TrainingPicture]) -> dict[int, float]:
-    """Mean slice Dice per label: one box per instance, composed by the larger logit, on the original grid."""
+    """Mean slice Dice per label on the ORIGINAL grid; one box per instance, overlaps go to the larger logit."""
     scores: dict[int, list[float]] = {}
     for picture in slices:
         batch = collate([boxed(picture, model.image_size)])
@@ -44,7 +44,7 @@ def slice_dice(model: FinetunedSAM2, slices: Sequence[TrainingPicture]) -> dict[
 def evaluate_nano(
     model: FinetunedSAM2, *, subjects: int = UNSEEN_SUBJECTS, processes: int = 1
 ) -> dict[str, dict[int, float]]:
-    """Phantom -> label -> mean slice Dice on subjects that no training saw."""
+    """Phantom -> label -> mean slice Dice on subjects that no training used."""
     return {
         source: slice_dice(
             model, joined(pictures_of(source, seed=UNSEEN_SEED, indices=range(subjects), processes=processes))
@@ -58,7 +58,7 @@ def mean_over_labels(by_label: Mapping[int, float]) -> float:
 
 
 def shortfalls(measured: Measured) -> list[str]:
-    """What the nano does not reach, in words; empty when it is good enough for tests and demos."""
+    """Messages for scores below the thresholds; empty when the model is good enough for tests and demos."""
     found = []
     for source, by_label in measured.items():
         mean = mean_over_labels(by_label)
@@ -93,7 +93,7 @@ Mean slice Dice on {subjects} unseen subjects of each phantom, one box per insta
 
 
 def describe_quality(path: Path, model: FinetunedSAM2, measured: Measured, made: Mapping[str, Any]) -> None:
-    """Write README.md and sam2_nano.json beside the weights at `path`; `made`: recipe, versions and time."""
+    """Write README.md and sam2_nano.json next to the weights at `path`; `made` has the recipe, versions and time."""
     sha256 = sha256_file(path)
     scores = {source: {str(label): value for label, value in values.items()} for source, values in measured.items()}
     rows = [

@@ -1,4 +1,4 @@
-"""Train the nano SAM 2 of tests and demos from nothing: `python -m sam2ft.tools.nano_train` (make nano)."""
+"""Train the nano SAM 2 of tests and demos from random weights: `python -m sam2ft.tools.nano_train` (make nano)."""
 
 import argparse
 import sys
@@ -31,7 +31,7 @@ from sam2ft.training.schedule import SchedulerChoice, build_scheduler
 from sam2ft.training.state import TrainerContext, TrainerSettings
 from sam2ft.training.trainer import Trainer
 
-# Two threads make other bytes than one (sums run in another order), so their number belongs to the recipe.
+# The number of threads is part of the recipe: it changes the order of sums, and so the bytes of the weights.
 THREADS = 2
 
 
@@ -41,19 +41,20 @@ def _mixture() -> Mixture:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the weights, versions of torch and numpy apart."""
+    """All settings that determine the weights, apart from the versions of torch and numpy."""
 
     seed: int = 20_250
     steps: int = 1200
     """A multiple of steps_per_epoch."""
     scheduled_steps: int = 2000
-    """Length of the one-cycle rate. Training ends before it has fallen: good enough, with room left for fine-tuning."""
+    """Length of the one-cycle schedule. Training ends before the rate has decayed: the model is good enough by
+    then, and fine-tuning can still improve it."""
     steps_per_epoch: int = 100
-    """Progress is shown, and unfinished weights are kept, so often."""
+    """Interval at which progress is printed and unfinished weights are saved."""
     batch_size: int = 12
     peak_lr: float = 6e-4
     rising_share: float = 0.1
-    """Of the steps: torch's default of 0.3 only puts off the moment at which boxes are understood."""
+    """Fraction of steps with a rising rate: torch's default of 0.3 only delays the learning of box prompts."""
     weight_decay: float = 0.01
     clip_grad: float = 1.0
     iou_weight: float = 0.05
@@ -62,7 +63,7 @@ class Recipe:
 
 
 class Log:
-    """Progress as lines, for a file rather than a terminal; keeps the weights of the last epoch on disk."""
+    """Observer that prints progress as lines (for a log file) and saves the weights of the last epoch."""
 
     def __init__(self, path: Path | None):
         self.trainer: Trainer | None = None
@@ -70,21 +71,21 @@ class Log:
         self._began = time.monotonic()
 
     def on_step(self, event: StepDone, state: Any) -> None:
-        """Epochs are short; steps are not shown."""
+        """Steps are not printed, because epochs are short."""
 
     def on_epoch(self, event: EpochDone, state: Any) -> None:
         shown = "  ".join(f"{name} {event.values[name]:.4f}" for name in ("train_loss", "val_loss", "val_dice"))
         wall, cpu = time.monotonic() - self._began, time.process_time()
-        _say(f"step {event.step}  {shown}  {wall:.0f} s, cpu {cpu:.0f} s")
+        _print_stderr(f"step {event.step}  {shown}  {wall:.0f} s, cpu {cpu:.0f} s")
         if self._path is not None and self.trainer is not None:
             save(self.trainer.weights(), self._path)
 
     def on_samples(self, epoch: int, samples: Sequence[SlicePrediction]) -> None:
-        """Pictures are not kept."""
+        """Pictures are not saved."""
 
 
 def train_nano(recipe: Recipe, *, processes: int, unfinished: Path | None = None) -> dict[str, Tensor]:
-    """The stock state dict of the trained model; the same bytes for the same recipe, THREADS and versions."""
+    """Train the model and return its stock state dict; bitwise equal for equal recipe, THREADS and versions."""
     began = time.monotonic()
     pool = {
         source: joined(
@@ -96,7 +97,7 @@ def train_nano(recipe: Recipe, *, processes: int, unfinished: Path | None = None
         pictures_of(source, seed=recipe.seed, indices=[recipe.mixture.subjects])[0] for source in recipe.mixture.shares
     )
     counts = ", ".join(f"{len(pictures)} {source}" for source, pictures in pool.items())
-    _say(f"pictures: {counts}; {time.monotonic() - began:.0f} s")
+    _print_stderr(f"pictures: {counts}; {time.monotonic() - began:.0f} s")
 
     def train_batches(epoch: int, skip: int) -> Iterator[Batch]:
         stream = batches(
@@ -116,7 +117,7 @@ def train_nano(recipe: Recipe, *, processes: int, unfinished: Path | None = None
 
 def _trainer(recipe: Recipe, context: TrainerContext) -> Trainer:
     model = build_untrained(NANO, image_size=IMAGE_SIZE, seed=recipe.seed)
-    _say_present(model)
+    _set_object_present(model)
     loss = SegmentationLoss(LOSSES["DiceLoss"](), LOSSES["BCE"](), iou_weight=recipe.iou_weight)
     set_trainable(model, SimpleNamespace(image_encoder=True, prompt_encoder=True, mask_decoder=True))
     freeze_unreachable(model, loss, SimpleNamespace(box=1.0, point=0.0, mask=0.0))
@@ -138,21 +139,21 @@ def _trainer(recipe: Recipe, context: TrainerContext) -> Trainer:
 
 
 @torch.no_grad()
-def _say_present(model: FinetunedSAM2) -> None:
-    """Single slices never teach whether an object is there; without this, random weights would decide it in 3-D."""
+def _set_object_present(model: FinetunedSAM2) -> None:
+    """Set the presence head to "present": single slices do not train it, and in 3-D its output would be random."""
     last = model.sam2_model.sam_mask_decoder.pred_obj_score_head.layers[-1]
     last.weight.zero_()
     last.bias.fill_(10.0)
 
 
 def save(weights: Mapping[str, Tensor], path: Path) -> None:
-    """A stock state dict in 16 bit."""
+    """Write a stock state dict in 16 bit to a safetensors file."""
     halves = {key: tensor.detach().half().contiguous() for key, tensor in weights.items()}
     with replacing(path) as partial:
         save_file(halves, partial, metadata={"made_by": "sam2ft.tools.nano_train", "for": "tests and demos only"})
 
 
-def _say(text: str) -> None:
+def _print_stderr(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
@@ -160,7 +161,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=nano_weights_path().parent, help="folder of weights and README")
     parser.add_argument("--steps", type=int, default=Recipe.steps, help=f"a multiple of {Recipe.steps_per_epoch}")
-    parser.add_argument("--processes", type=int, default=THREADS, help="for making the phantoms")
+    parser.add_argument("--processes", type=int, default=THREADS, help="processes that generate the phantoms")
     given = parser.parse_args()
     torch.set_num_threads(THREADS)
     began, recipe = time.monotonic(), Recipe(steps=given.steps)
@@ -177,9 +178,9 @@ def main() -> int:
     measured = evaluate_nano(model, processes=given.processes)
     describe_quality(path, model, measured, made)
     for source, values in measured.items():
-        _say(f"{source}: mean {mean_over_labels(values):.3f}  {values}")
+        _print_stderr(f"{source}: mean {mean_over_labels(values):.3f}  {values}")
     if missing := shortfalls(measured):
-        _say("\n".join(missing))
+        _print_stderr("\n".join(missing))
         return 1
     return 0
 

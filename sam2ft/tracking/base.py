@@ -1,4 +1,4 @@
-"""What every tracker has in common: it watches a run and must never be the reason that the run ends."""
+"""Common parts of all trackers: interface, protection of the run from tracker errors, and names of logged values."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -14,41 +14,44 @@ from sam2ft.core.events import EpochDone, Observer, SlicePrediction, StepDone
 logger = logging.getLogger(__name__)
 
 Draw = Callable[[SlicePrediction], npt.NDArray[np.uint8]]
-"""A picture of one slice, (height, width, 3); run/ passes the one of pictures/figures, which trackers do not see."""
+"""Draws one slice as (height, width, 3). The run passes a function, so that trackers do not import pictures/figures."""
 
 
 @dataclass(frozen=True)
 class ResultTable:
-    """What an evaluation came to: the rows of a table of numbers."""
+    """Result table of an evaluation."""
 
     name: str
-    """`test-<eval_id>`: equal for all runs that were evaluated alike on the same volumes."""
+    """`test-<eval_id>`: equal for all runs that were evaluated with the same settings on the same volumes."""
     columns: Sequence[str]
     rows: Sequence[Sequence[str | int | float | None]]
     summary: Mapping[str, float]
-    """The few numbers by which runs are compared: `knee/dice/mean_of_labels`."""
+    """Name -> main result by which runs are compared, e.g. `knee/dice/mean_of_labels`."""
 
 
 class Tracker(Observer, Protocol):
-    """An observer that also takes final tables, with something to close at the end of a run."""
+    """An observer that also receives the final tables and is closed at the end of a run."""
 
-    def on_table(self, table: ResultTable) -> None: ...
+    def on_table(self, table: ResultTable) -> None:
+        """Log a result table."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Finish the tracker at the end of a run."""
 
 
 class Guarded:
-    """A tracker that cannot end a run: made at the first event, given up with one warning at its first exception.
+    """Wrapper of a tracker whose errors do not end the run.
 
-    Training for a night must not be lost to a full disk of event files, a server that is down or a package that is
-    not installed; what the run owes its user (checkpoints, tables) is written by run/, not by trackers.
+    The tracker is created at the first event, and disabled with one warning at its first exception: a training must not
+    be lost because the disk is full, a server is down or a package is not installed. Results of the run (checkpoints,
+    tables) are not written by trackers.
     """
 
     def __init__(self, name: str, make: Callable[[], Tracker]):
         self._name = name
         self._make = make
         self._tracker: Tracker | None = None
-        self._given_up = False
+        self._disabled = False
 
     def on_step(self, event: StepDone, state: Any) -> None:
         self._try(lambda tracker: tracker.on_step(event, state))
@@ -67,22 +70,22 @@ class Guarded:
             self._try(lambda tracker: tracker.close())
 
     def _try(self, act: Callable[[Tracker], None]) -> None:
-        if self._given_up:
+        if self._disabled:
             return
         try:
             if self._tracker is None:
                 self._tracker = self._make()
             act(self._tracker)
-        except Exception as error:  # noqa: BLE001 (whatever a tracker raises, the run goes on)
-            self._given_up = True
-            logger.warning("%s is given up, the run goes on: %s: %s", self._name, type(error).__name__, error)
+        except Exception as error:  # noqa: BLE001 (the run continues after any tracker error)
+            self._disabled = True
+            logger.warning("%s is disabled, the run continues: %s: %s", self._name, type(error).__name__, error)
             with suppress(Exception):
                 if self._tracker is not None:
                     self._tracker.close()
 
 
 def scalars_of_step(event: StepDone) -> dict[str, float]:
-    """Name -> value of one update: `train/<loss term>`, `lr/<group>`, `train/gradient_norm`, `speed/...`."""
+    """Name -> value of one optimizer step: `train/<loss term>`, `lr/<group>`, `train/gradient_norm`, `speed/...`."""
     values = {f"train/{name}": float(value) for name, value in event.losses.items()}
     values |= {"train/skipped": float(event.skipped), "train/vanished": float(event.num_vanished)}
     values |= {f"lr/group_{number}": float(rate) for number, rate in enumerate(event.learning_rates)}

@@ -1,4 +1,4 @@
-"""What a person sees while a run trains: one live line on a terminal, one plain line per epoch in a log."""
+"""Console progress bar of a training: one live line on a terminal, one plain line per epoch in a log."""
 
 import math
 import os
@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from sam2ft.core.events import EpochDone, SlicePrediction, StepDone
 
-# A mean over about the last twenty steps: one step alone jumps too much to be read.
+# Running mean over about the last twenty steps, because values of single steps vary too much.
 SMOOTHING = 0.05
 SHOWN = ("train_loss", "val_loss", "val_dice")
 REDRAW_S = 0.1
@@ -18,22 +18,22 @@ LEAST_BAR, LONGEST_BAR = 8, 30
 _FULL, _EMPTY = "━╌"
 _FULL_ASCII, _EMPTY_ASCII = "#-"
 ERASE = "\r\x1b[2K"
-"""To the beginning of the terminal's line, and nothing on it."""
+"""Control sequence: go to the start of the terminal line and erase it."""
 
 
 @dataclass(frozen=True)
 class LinePart:
-    """A few words of a line. Those of a high rank are left out first where the line is too long; 0 always stays."""
+    """A part of the line; if the line is too long, parts with the highest rank are omitted first, rank 0 never."""
 
     text: str
     rank: int = 0
 
 
 class ConsoleProgress:
-    """Shows epoch, step, loss, speed, rate, memory, skipped steps and the time that all epochs will still take.
+    """Shows epoch, step, loss, speed, learning rate, memory, skipped steps and the remaining time (eta).
 
-    On a terminal one line is drawn over and over, at most ten times a second, and by this process alone: no thread
-    wakes up between steps. Whoever else prints there calls `clear` first (runs/attempt/log.Tee does).
+    On a terminal one line is redrawn at most ten times per second, without an extra thread. Other code that prints to
+    the same terminal must call `clear` first (runs/attempt/log.Tee does).
     """
 
     def __init__(
@@ -83,10 +83,10 @@ class ConsoleProgress:
         self._skipped = self._vanished = 0
 
     def on_samples(self, epoch: int, samples: Sequence[SlicePrediction]) -> None:
-        """Pictures are not for the console."""
+        """Do nothing: pictures are not shown on the console."""
 
     def clear(self) -> None:
-        """Take the live line off the terminal; the next step draws it again."""
+        """Erase the live line from the terminal; the next step draws it again."""
         if self._is_drawn:
             self._stream.write(ERASE)
             self._stream.flush()
@@ -128,7 +128,7 @@ class ConsoleProgress:
         ]
 
     def _details(self, rates: Sequence[float], memory_bytes: int) -> list[LinePart]:
-        """Learning rate (the largest of the groups'), memory, and what went wrong in the epoch, where anything did."""
+        """Largest learning rate of the groups, memory, and numbers of skipped steps and vanished instances, if any."""
         return [
             LinePart(f"lr {rate_text(max(rates))}" if rates else "", 4),
             LinePart(f"{memory_bytes / 1e9:.1f} GB" if memory_bytes else "", 5),
@@ -141,7 +141,7 @@ class ConsoleProgress:
 
 
 class Pace:
-    """How fast training is, and how long all of its epochs will still take (early stopping may end it before)."""
+    """Training speed, and remaining time for all epochs (early stopping may end the training earlier)."""
 
     def __init__(self, num_epochs: int):
         self._num_epochs = num_epochs
@@ -150,7 +150,7 @@ class Pace:
         self._num_seen = 0
         self._step_s = 0.0
         self._between_s: float | None = None
-        """Mean seconds per epoch outside of steps: validation, pictures, checkpoints."""
+        """Mean seconds per epoch outside the steps: validation, pictures, checkpoints."""
         self._num_epochs_seen = 0
         self._epoch_began: float | None = None
         self._epoch_step_s = 0.0
@@ -160,14 +160,14 @@ class Pace:
 
     @property
     def slices_per_s(self) -> float:
-        """Over the epoch so far, waiting for data included."""
+        """Slices per second in the current epoch so far, including waiting for data."""
         return self._slices / self._seconds if self._seconds > 0 else 0.0
 
     def after_step(self, event: StepDone, now: float) -> None:
         if self._epoch_began is None:
             self._epoch_began = now - event.seconds
         self._num_seen += 1
-        # A plain mean at first; the first step of a process is slow and must not be believed for long.
+        # A plain mean at first, so that the slow first step of a process loses its weight quickly.
         share = max(SMOOTHING, 1 / self._num_seen)
         self._step_s += share * (event.seconds - self._step_s)
         self._epoch_step_s += event.seconds
@@ -188,7 +188,7 @@ class Pace:
         self._slices, self._seconds = 0, 0.0
 
     def left_text(self) -> str:
-        """`2h05m`; in a process's first epoch `2h05m+`: how long validation takes is not known yet."""
+        """Remaining time as `2h05m`; `2h05m+` in the first epoch of a process, when the validation time is unknown."""
         if not self._num_seen or self._steps_left < 0:
             return "?"
         seconds = self._steps_left * self._step_s + self._epochs_left * (self._between_s or 0.0)
@@ -196,7 +196,7 @@ class Pace:
 
 
 def fitted(pieces: Sequence[LinePart], width: int | None = None) -> str:
-    """The pieces as one line, without as many of the highest ranks as it takes to fit `width`; rank 0 always stays."""
+    """The parts as one line; parts with the highest ranks are omitted until it fits `width`, but never rank 0."""
     kept = [piece for piece in pieces if piece.text]
     while True:
         line = "  ".join(piece.text for piece in kept)
@@ -207,13 +207,13 @@ def fitted(pieces: Sequence[LinePart], width: int | None = None) -> str:
 
 
 def rate_text(rate: float) -> str:
-    """`5.0e-4`."""
+    """Learning rate as text: `5.0e-4`."""
     mantissa, exponent = f"{rate:.1e}".split("e")
     return f"{mantissa}e{int(exponent)}"
 
 
 def duration_text(seconds: float) -> str:
-    """`45s`, `4m10s`, `2h05m`, `3d04h`."""
+    """Duration as text: `45s`, `4m10s`, `2h05m`, `3d04h`."""
     whole = max(0, round(seconds))
     days, hours, minutes, rest = whole // 86400, whole // 3600 % 24, whole // 60 % 60, whole % 60
     if days:
@@ -224,7 +224,7 @@ def duration_text(seconds: float) -> str:
 
 
 def terminal_columns(stream: TextIO) -> int:
-    """Width of the terminal behind `stream`; 80 where it does not say (COLUMNS wins, as everywhere)."""
+    """Width of the terminal of `stream`: environment variable COLUMNS if set, else its own; 80 if unknown."""
     if (given := os.environ.get("COLUMNS", "")).isdigit() and int(given):
         return int(given)
     try:

@@ -1,4 +1,4 @@
-"""One page for a whole sweep in TensorBoard or Weights & Biases: the tables and figures of its report."""
+"""Summary of a sweep in TensorBoard or Weights & Biases: tables and figures of its report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from sam2ft.tracking.wandb import WandbSettings, started
 
 @dataclass(frozen=True)
 class SweepSummary:
-    """What a report came to, as trackers take it."""
+    """Tables and figures of a report for trackers."""
 
     tables: Sequence[ResultTable]
     figures: Mapping[str, Path]
@@ -21,13 +21,16 @@ class SweepSummary:
 
 
 class TrackerError(UserError):
-    """A tracker did not take the summary; the report is there all the same."""
+    """A tracker could not store the summary; the report itself has been written."""
 
 
 def to_tensorboard(folder: Path, summary: SweepSummary) -> None:
-    """Event files in `folder`, in the place of those of an earlier summary. Errors: TrackerError.
+    """Write the summary as TensorBoard event files to `folder`; they replace those of an earlier summary.
 
-    Imports torch, whose writer makes the images.
+    Imports torch for its event writer.
+
+    Raises:
+        TrackerError: The summary could not be written.
     """
     try:
         import numpy as np
@@ -46,11 +49,15 @@ def to_tensorboard(folder: Path, summary: SweepSummary) -> None:
                 writer.add_image(name, np.asarray(picture.convert("RGB")), 0, dataformats="HWC")
         writer.close()
     except Exception as error:
-        raise _refused("TensorBoard", error) from error
+        raise _tracker_error("TensorBoard", error) from error
 
 
 def to_wandb(settings: WandbSettings, summary: SweepSummary) -> None:
-    """One W&B run with the id of `settings`, which a later summary continues. Errors: TrackerError."""
+    """Log the summary to the W&B run with the id of `settings`; a later summary continues this run.
+
+    Raises:
+        TrackerError: The summary could not be logged.
+    """
     try:
         import wandb
 
@@ -63,8 +70,10 @@ def to_wandb(settings: WandbSettings, summary: SweepSummary) -> None:
         run.log({name: wandb.Image(str(path)) for name, path in summary.figures.items()})
         run.finish()
     except Exception as error:
-        raise _refused("Weights & Biases", error) from error
+        raise _tracker_error("Weights & Biases", error) from error
 
 
-def _refused(name: str, error: Exception) -> TrackerError:
-    return TrackerError(f"{name} did not take the summary ({type(error).__name__}: {error}); the report is written")
+def _tracker_error(name: str, error: Exception) -> TrackerError:
+    return TrackerError(
+        f"{name} could not store the summary ({type(error).__name__}: {error}); the report itself was written"
+    )

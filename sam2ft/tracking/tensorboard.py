@@ -1,4 +1,4 @@
-"""TensorBoard event files in the run's own folder."""
+"""TensorBoard tracker: event files in the folder of the run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,10 +9,11 @@ from sam2ft.tracking.base import Draw, ResultTable, scalars_of_epoch, scalars_of
 
 
 class TensorBoardTracker:
-    """Losses, rates and speed per step, all values per epoch, QC pictures, and the configuration as text.
+    """Logs losses, learning rates and speed per step, all values per epoch, QC pictures, and the configuration as text.
 
-    `first_step` is the number of updates already made: on resume, events of later steps that an earlier attempt wrote
-    (after its last checkpoint) are hidden, so that no curve runs back on itself; so are all of them with --fresh.
+    `first_step` is the number of optimizer steps already made. On resume, events that an earlier attempt wrote for
+    later steps (after its last checkpoint) are hidden, so that steps do not appear twice; with --fresh all earlier
+    events are hidden.
     """
 
     def __init__(self, folder: Path, *, config_text: str, draw: Draw, first_step: int = 0):
@@ -53,7 +54,7 @@ class TensorBoardTracker:
 
 
 def table_markdown(table: ResultTable) -> str:
-    """The table as TensorBoard renders it; numbers with four decimals."""
+    """The table as Markdown, which TensorBoard renders; numbers with four decimals."""
 
     def cell(value: str | int | float | None) -> str:
         text = "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""Weights & Biases: the same values as TensorBoard, under the run's own id."""
+"""Weights & Biases (wandb, W&B) tracker: the same values as TensorBoard, under the id of the run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,22 +11,22 @@ from sam2ft.tracking.base import Draw, ResultTable, scalars_of_epoch, scalars_of
 
 @dataclass(frozen=True)
 class WandbSettings:
-    """Where a run goes. Its id is the run_id, so that a resumed or requeued run continues the same page."""
+    """Destination of a run in W&B. The W&B id is the run_id, so that a resumed or requeued run continues its page."""
 
     run_id: str
     name: str
-    """What people see: the point's name."""
+    """Displayed name: the name of the point."""
     experiment: str
     """Groups the points of one experiment."""
     folder: Path
-    """Where wandb keeps its local files."""
+    """Folder for the local files of wandb."""
     mode: Literal["online", "offline", "disabled"] = "online"
     project: str | None = None
-    """None = the experiment's name."""
+    """None: the name of the experiment."""
 
 
 def started(settings: WandbSettings, **more: Any) -> Any:
-    """The wandb run of these settings, or its continuation; `more` goes to wandb.init."""
+    """Start or continue the wandb run of these settings; `more` is passed to wandb.init."""
     import wandb
 
     settings.folder.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def started(settings: WandbSettings, **more: Any) -> Any:
         group=settings.experiment,
         project=settings.project or settings.experiment,
         mode=settings.mode,
-        # Its own process, which outlives a run, has a working directory of its own.
+        # The separate process of wandb has its own working directory, so the path must be absolute.
         dir=str(settings.folder.absolute()),
         settings=wandb.Settings(silent=True, console="off"),
         **more,
@@ -45,17 +45,17 @@ def started(settings: WandbSettings, **more: Any) -> Any:
 
 
 class WandbTracker:
-    """Losses, rates and speed per step, all values per epoch, QC pictures, and the configuration."""
+    """Logs losses, learning rates and speed per step, all values per epoch, QC pictures, and the configuration."""
 
     def __init__(self, settings: WandbSettings, *, config: Mapping[str, Any], draw: Draw):
-        # The package, not this module; an extra that may not be installed.
+        # The wandb package, not this module; it is an optional dependency.
         import wandb
 
         self._wandb = wandb
         self._draw = draw
         self._step = 0
         self._run = started(settings, config=dict(config))
-        # Our own step is the axis: wandb's counter refuses the steps that a resumed run does again.
+        # The optimizer step is the axis: the step counter of wandb rejects steps that a resumed run repeats.
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
 

@@ -1,3 +1,3 @@
-"""Training: the loop and all it is made of. The model is in model/, samples in data/samples, the job around it in
-jobs/.
+"""Training: training loop, optimizer, learning rate schedule, EMA, early stopping, validation, checkpoints. The model
+is in model/, samples are in data/samples, the job that runs a training is in jobs/.
 """

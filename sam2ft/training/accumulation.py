@@ -1,4 +1,4 @@
-"""The batches of one optimizer step."""
+"""Gradient accumulation: the batches of one optimizer step."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,11 +15,11 @@ class Group(NamedTuple):
 
     batches: list[Batch]
     data_seconds: float
-    """Time spent waiting for them."""
+    """Time spent waiting for the batches."""
 
 
 def groups_of(batches: Iterable[Batch], size: int) -> Iterator[Group]:
-    """Batches in groups of `size`; the last one may be shorter."""
+    """Split batches into groups of `size`; the last group may be shorter."""
     remaining = iter(batches)
     while True:
         started = time.perf_counter()

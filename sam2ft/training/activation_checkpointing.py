@@ -1,4 +1,4 @@
-"""Activation checkpointing: the image encoder's blocks are computed again in the backward pass instead of kept."""
+"""Activation (gradient) checkpointing: recompute the image encoder's blocks in the backward pass to save memory."""
 
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -14,14 +14,17 @@ _BLOCKS = "image_encoder.trunk.blocks"
 
 
 def checkpoint_activations(model: nn.Module) -> int:
-    """Switch it on for every block of the Hiera trunk; returns their number. State dict keys stay as they are.
+    """Enable it for every block of the Hiera trunk and return their number; state dict keys do not change.
 
-    Bit-equal to training without it. Errors: ConfigError when the image encoder does not train: nothing would be saved.
+    The results are bitwise equal to training without it.
+
+    Raises:
+        ConfigError: when the image encoder is not trained, so that no memory would be saved.
     """
     blocks = next((module for name, module in model.named_modules() if name.endswith(_BLOCKS)), None)
     if not isinstance(blocks, nn.ModuleList) or not any(tensor.requires_grad for tensor in blocks.parameters()):
         raise ConfigError(
-            "module.activation_checkpointing: no block of the image encoder trains, it would save nothing"
+            "module.activation_checkpointing: no block of the image encoder is trained, so it would save no memory"
         )
     for block in blocks:
         contexts = partial(_contexts, block)
@@ -30,5 +33,5 @@ def checkpoint_activations(model: nn.Module) -> int:
 
 
 def _contexts(block: nn.Module) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
-    """Of the first pass and of the second: attention is computed in the same type again."""
+    """Contexts of the first and second forward pass: attention is computed in the same dtype in both."""
     return nullcontext(), fastest_attention(next(block.parameters()).device.type)

@@ -1,4 +1,4 @@
-"""Which epoch is the best so far, and whether to go on. No torch, no state of its own."""
+"""Early stopping and selection of the best epoch (patience, monitored value). No torch, no side effects."""
 
 import math
 from dataclasses import dataclass, replace
@@ -7,19 +7,19 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class StoppingRule:
-    """`early_stopping:` of the experiment. The best epoch is chosen by it whether or not it may stop the run."""
+    """The section `early_stopping`; it selects the best epoch even when early stopping is disabled."""
 
     enabled: bool = True
     monitor: str = "val_loss"
-    """Any value that EpochDone carries."""
+    """Name of a value in EpochDone."""
     mode: Literal["min", "max"] = "min"
     patience: int = 10
-    """Epochs in a row without improvement after which training stops."""
+    """Number of consecutive epochs without improvement after which training stops."""
     min_delta: float = 0.0
-    """A value counts as better only if it beats the best by more than this."""
+    """A value is better only if it improves on the best by more than this."""
 
     def is_better(self, value: float, best: float | None) -> bool:
-        """Whether `value` improves on `best` (None: nothing yet). NaN never does."""
+        """Whether `value` improves on `best` (None: no best value yet). NaN never does."""
         if math.isnan(value):
             return False
         if best is None:
@@ -29,17 +29,18 @@ class StoppingRule:
 
 @dataclass(frozen=True)
 class Stopping:
-    """What the rule remembers between epochs."""
+    """State of early stopping between epochs."""
 
     best: float | None = None
     best_epoch: int | None = None
     epochs_without_improvement: int = 0
 
     def after(self, rule: StoppingRule, epoch: int, value: float) -> "Stopping":
-        """The memory after `epoch` ended with `value`."""
+        """The state after `epoch` ended with the monitored `value`."""
         if rule.is_better(value, self.best):
             return Stopping(value, epoch, 0)
         return replace(self, epochs_without_improvement=self.epochs_without_improvement + 1)
 
     def says_stop(self, rule: StoppingRule) -> bool:
+        """Whether training should stop."""
         return rule.enabled and self.epochs_without_improvement >= rule.patience

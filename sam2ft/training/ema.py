@@ -1,4 +1,4 @@
-"""A running average of the weights, which is what is validated and exported when it is asked for."""
+"""Exponential moving average (EMA) of the weights; when enabled, it is validated and exported instead."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from torch import nn
 
 
 class WeightAverage:
-    """average <- decay * average + (1 - decay) * weights after every step, over the parameters that train."""
+    """EMA of the trained parameters: average <- decay * average + (1 - decay) * weights after every step."""
 
     def __init__(self, model: nn.Module, decay: float):
         self.decay = decay
@@ -26,7 +26,7 @@ class WeightAverage:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The model has the averages inside the block and its own weights again after it."""
+        """Context in which the model has the averages; its own weights are restored afterwards."""
         own = {name: tensor.detach().clone() for name, tensor in self._trained()}
         self._copy_in(self.tensors)
         try:

@@ -1,4 +1,4 @@
-"""How much memory training has needed so far: what decides whether a larger batch would fit."""
+"""Peak memory use of training (GPU or resident set), which shows whether a larger batch would fit."""
 
 import resource
 import sys
@@ -10,7 +10,7 @@ _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """Largest memory of this process until now: what torch allocated on a CUDA device, else the resident set."""
+    """Peak memory of this process so far: allocated by torch on a CUDA device, otherwise the resident set size."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT

@@ -1,4 +1,4 @@
-"""Optimizers by the name of their torch class, over what trains, with rates per part."""
+"""torch optimizers by class name, with parameter groups: learning rates per part, layer decay, weight decay."""
 
 import inspect
 import re
@@ -14,14 +14,14 @@ from sam2ft.core.errors import ConfigError
 from sam2ft.model.parts import PARTS
 
 REFUSED_OPTIMIZERS = {**REFUSED["optimizers"], "Optimizer": "it is the abstract base class"}
-# Of a parameter group: the factor on its rate that Schedule.rates_of applies.
+# Key in a parameter group: the factor on its learning rate, which Schedule.rates_of applies.
 SCALE = "lr_scale"
 
 _TRUNK_BLOCK = re.compile(r"image_encoder\.trunk\.blocks\.(\d+)\.")
 
 
 class OptimizerSection(Protocol):
-    """`module.optimizer` of the experiment."""
+    """The section `module.optimizer` of an experiment."""
 
     @property
     def type(self) -> str: ...
@@ -29,7 +29,7 @@ class OptimizerSection(Protocol):
     def lr(self) -> float: ...
     @property
     def arguments(self) -> Mapping[str, Any]:
-        """For the constructor, besides lr."""
+        """Arguments of the constructor besides lr."""
 
     @property
     def lr_scale(self) -> Mapping[Any, float]: ...
@@ -52,10 +52,11 @@ class OptimizerChoice:
 
 
 def build_optimizer(model: nn.Module, section: OptimizerSection) -> torch.optim.Optimizer:
-    """The optimizer over all parameters of `model` that require a gradient.
+    """Build the optimizer of all parameters of `model` that require a gradient.
 
-    Errors: ConfigError for an unknown or unfit class, an argument that the class does not take, a part in lr_scale of
-    which nothing trains, and a model of which nothing trains.
+    Raises:
+        ConfigError: for an unknown or unsuitable class, an argument that the class does not accept, a part in lr_scale
+            without trained parameters, or a model without trained parameters.
     """
     kind = optimizer_class(section.type)
     arguments = {"lr": section.lr, **section.arguments}
@@ -69,7 +70,11 @@ def build_optimizer(model: nn.Module, section: OptimizerSection) -> torch.optim.
 
 
 def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
-    """The class torch.optim.<name>. Errors: ConfigError naming what is allowed or why it is not."""
+    """The class torch.optim.<name>.
+
+    Raises:
+        ConfigError: when torch has no such optimizer or it cannot be used, with the reason.
+    """
     found = getattr(torch.optim, name, None)
     if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
         raise ConfigError(f"module.optimizer.type: torch.optim has no optimizer {name!r}")
@@ -81,8 +86,11 @@ def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
 def parameter_groups(model: nn.Module, section: OptimizerSection) -> list[dict[str, Any]]:
     """One group per learning rate and weight decay, in order of first appearance in the model.
 
-    All have the rate of the section, and their factor on it beside it: a scheduler that was handed scaled rates would
-    pull them to its own absolute ones (eta_min, max_lr, min_lr), and what is to train slowest would end as fast as all.
+    Every group has the learning rate of the section and, separately, its factor: with scaled rates, a scheduler would
+    set all groups to its absolute rates (eta_min, max_lr, min_lr), so slow groups would end as fast as the others.
+
+    Raises:
+        ConfigError: for an unknown part in lr_scale or one without trained parameters, or a model without any.
     """
     trained = [(name, tensor) for name, tensor in model.named_parameters() if tensor.requires_grad]
     if not trained:
@@ -107,7 +115,7 @@ def _refuse_idle_scales(scales: Mapping[str, float], trained: list[str]) -> None
 
 
 def _part_of(name: str) -> str | None:
-    """The part that a parameter belongs to, also below `sam2_model.`; None for what is in no part."""
+    """The part of a parameter, with or without the prefix `sam2_model.`; None for a parameter in no part."""
     top = name.removeprefix("sam2_model.").partition(".")[0]
     return next((part for part, module in PARTS.items() if module == top), None)
 
@@ -123,9 +131,9 @@ def _block_of(name: str) -> int | None:
 
 
 def _depth_scale(name: str, decay: float | None, num_blocks: int) -> float:
-    """decay ** (distance from the top of the Hiera trunk): 1 for all but the trunk, the least for patch embedding.
+    """decay ** (distance from the top of the Hiera trunk): 1 outside the trunk, smallest for the patch embedding.
 
-    Layer-wise decay as BEiT and SAM 2's own training code have it (training/optimizer.py: layer_decay_param_modifier).
+    Layer-wise decay as in BEiT and in SAM 2's training code (training/optimizer.py: layer_decay_param_modifier).
     """
     if decay is None or "image_encoder.trunk." not in name:
         return 1.0
@@ -135,6 +143,6 @@ def _depth_scale(name: str, decay: float | None, num_blocks: int) -> float:
 
 
 def trained_parameters(optimizer: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
-    """Everything that the optimizer moves."""
+    """All parameters that the optimizer updates."""
     for group in optimizer.param_groups:
         yield from group["params"]

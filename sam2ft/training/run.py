@@ -1,4 +1,4 @@
-"""One training: the experiment's parts put together, and what is kept of it. Everything else is in engine/."""
+"""Training of one run: builds data, model, loss, optimizer and trainer from the experiment, resumes and trains."""
 
 import math
 import sys
@@ -39,15 +39,15 @@ from sam2ft.training.watching.observers import CheckpointKeeper, History, Pictur
 from sam2ft.training.watching.trackers import watchers
 
 NUM_PICTURES = 4
-"""Validation slices that are drawn after every epoch: always the same ones (data/samples/showcase says which)."""
+"""Number of validation slices drawn after every epoch: always the same ones (selected in data/samples/showcase)."""
 
 
 @dataclass(frozen=True)
 class TrainOutcome:
-    """How a training ended."""
+    """Result of a training."""
 
     num_epochs: int
-    """Epochs trained, those of earlier attempts included."""
+    """Trained epochs, including those of earlier attempts."""
     num_steps: int
     best_epoch: int | None
     best_value: float | None
@@ -56,13 +56,13 @@ class TrainOutcome:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The batches of this rank."""
+    """Training and validation batches of this rank, with their stores and volumes."""
 
     train: EpochBatches
     val: EpochBatches
     stores: tuple[Store, ...]
     records: tuple[VolumeRecord, ...]
-    """The volumes behind both."""
+    """The volumes of both."""
 
     @property
     def labels(self) -> LabelTable:
@@ -81,10 +81,12 @@ def train(
 ) -> TrainOutcome:
     """Train the experiment's point into `layout`, continuing from its newest resume file unless `fresh`.
 
-    A step has the slices that were planned for `planned_world_size` processes, however many there are; with
-    `strict_code` the code must be that of the plan. Errors:
-    ConfigError when these cannot share a step evenly; StopRequestedError after saving; ClaimedError when a newer
-    attempt holds the run; whatever training raises.
+    A step has the slices planned for `planned_world_size` processes; `strict_code` requires the code of the plan.
+
+    Raises:
+        ConfigError: when the processes cannot share a step evenly.
+        StopRequestedError: after saving.
+        ClaimedError: when a newer attempt has claimed the run.
     """
     with distributed() as ranks:
         grad_accum = batches_per_rank(experiment, planned_world_size, ranks.world_size)
@@ -98,18 +100,18 @@ def train(
         state = None if fresh else resumed(trainer, layout, content)
         refuse_different_starts(ranks, state)
         if ranks.is_main:
-            _say(beginning(experiment, layout, data.records, trainer))
+            _print_stderr(beginning(experiment, layout, data.records, trainer))
         keeper = CheckpointKeeper(layout, attempt, experiment, data.labels, content, trainer)
         with (
             watchers(experiment, layout, store_of(data.stores), state) if ranks.is_main else nullcontext(()) as watching
         ):
             kept = keepers(experiment, layout, attempt, data, state.epoch if state else 0) if ranks.is_main else ()
-            # The resume file last: a crash between two of them repeats the epoch, and nothing is missing.
+            # The resume file is last: a crash between two observers repeats the epoch, so no output is missing.
             observers = Observers((*watching, *kept, keeper))
             trainer.context = TrainerContext(ranks, observers, stop, keeper.save)
             ended = trainer.fit(data.train, data.val, state)
         if ranks.is_main:
-            _say(ending(experiment, layout, ended))
+            _print_stderr(ending(experiment, layout, ended))
     return TrainOutcome(
         num_epochs=ended.epoch,
         num_steps=ended.step,
@@ -120,9 +122,10 @@ def train(
 
 
 def batches_per_rank(experiment: Experiment, planned_world_size: int, world_size: int) -> int:
-    """Batches that each rank accumulates for one step, so that the step has the planned number of slices.
+    """Number of batches that each rank accumulates for one step, so that the step has the planned number of slices.
 
-    Errors: ConfigError with the numbers when the ranks cannot share them evenly.
+    Raises:
+        ConfigError: with the numbers, when the ranks cannot share the batches evenly.
     """
     batches = experiment.module.grad_accum * planned_world_size
     if batches % world_size:
@@ -136,7 +139,11 @@ def batches_per_rank(experiment: Experiment, planned_world_size: int, world_size
 
 
 def training_data(experiment: Experiment, ranks: Ranks) -> TrainingData:
-    """Loaders of the train and val splits. Errors: DataError for a store or split that cannot be used."""
+    """Data loaders of the train and val splits.
+
+    Raises:
+        DataError: for a store or split that cannot be used.
+    """
     stores = open_stores(experiment)
     datamodule, module, seed = experiment.datamodule, experiment.module, experiment.experiment.seed
     settings = LoaderSettings(
@@ -162,7 +169,7 @@ def training_data(experiment: Experiment, ranks: Ranks) -> TrainingData:
     val_records = labelled_records(stores, "val")
     if ranks.is_main:
         verify(stores, (*train_records, *val_records))
-    # Also where none are drawn: they decide the order of validation, and with it the last bits of its values.
+    # Needed even when no pictures are drawn: they set the order of validation, and so the last bits of its values.
     pictures = slices_to_show(stores, val_records, NUM_PICTURES)
     return TrainingData(
         train=train_loader(SliceDataset(stores, train_records, jittered), settings, balanced=datamodule.balanced),
@@ -182,16 +189,20 @@ def begun(
     fresh: bool,
     strict_code: bool,
 ) -> Content:
-    """What the run is named after. Errors: DataError, on the main rank, when it is not what the run began with."""
+    """The content that defines the run's name.
+
+    Raises:
+        DataError: on the main rank, when it differs from the content with which the run began.
+    """
     size = experiment.datamodule.batch_size * experiment.module.grad_accum * planned_world_size
     name, content = content_here(experiment, data.records, size, strict_code=strict_code)
-    if ranks.is_main and (news := begin(layout, name, content, data.stores, fresh=fresh)):
-        _say(news)
+    if ranks.is_main and (message := begin(layout, name, content, data.stores, fresh=fresh)):
+        _print_stderr(message)
     return content
 
 
 def trainable_model(experiment: Experiment, loss: SegmentationLoss, ranks: Ranks) -> FinetunedSAM2:
-    """The model with its initial weights, of which what the experiment asks for, and can be reached, trains."""
+    """The model with its initial weights; the selected parameters that get a gradient require one."""
     module = experiment.module
     refuse_unsupported(experiment.eval)
     model = build_segmenter(
@@ -201,11 +212,11 @@ def trainable_model(experiment: Experiment, loss: SegmentationLoss, ranks: Ranks
     if module.lora is not None:
         add_low_rank(model, module.lora, experiment.experiment.seed)
     if module.activation_checkpointing:
-        # Before the first step on made-up slices, which would need the memory that this is to save.
+        # Before the trial step of freeze_unreachable, which would otherwise need the memory that this saves.
         checkpoint_activations(model)
     report = freeze_unreachable(model, loss, module.prompts)
     if ranks.is_main:
-        _say(str(report))
+        _print_stderr(str(report))
     return model
 
 
@@ -217,7 +228,7 @@ def make_trainer(
     ranks: Ranks,
     grad_accum: int,
 ) -> Trainer:
-    """The trainer with optimizer and schedule, not yet connected to anything that is kept."""
+    """The trainer with optimizer and schedule, but without observers."""
     module = experiment.module
     rule = module.early_stopping
     steps_per_epoch = math.ceil(len(data.train) / grad_accum)
@@ -241,9 +252,10 @@ def make_trainer(
 
 
 def resumed(trainer: Trainer, layout: RunLayout, content: Content) -> TrainState | None:
-    """Where the run's newest resume file was taken, restored into `trainer`; None when there is none.
+    """Restore the run's newest resume file into `trainer` and return its state; None when there is no such file.
 
-    Errors: CheckpointError naming every key in which a file of another run differs.
+    Raises:
+        CheckpointError: for a file of another run, with every key in which it differs.
     """
     newest = load_newest_resume(layout.checkpoints)
     if newest is None:
@@ -252,25 +264,26 @@ def resumed(trainer: Trainer, layout: RunLayout, content: Content) -> TrainState
         raise CheckpointError(of_another_run(newest.path, newest.snapshot, layout, content))
     state = trainer.restore(newest.snapshot)
     if trainer.ranks.is_main:
-        _say(continuing(state, newest.path))
+        _print_stderr(continuing(state, newest.path))
     return state
 
 
 def refuse_different_starts(ranks: Ranks, state: TrainState | None) -> None:
-    """Every process reads the resume file itself; a network file system may show an older one to another node.
+    """Check that all ranks resume from the same step: a network file system may show an older file to another node.
 
-    Errors: CheckpointError with the steps, on all ranks.
+    Raises:
+        CheckpointError: with the steps, on all ranks.
     """
     steps = [int(step) for (step,) in ranks.gather([0 if state is None else state.step])]
     if len(set(steps)) > 1:
         raise CheckpointError(
-            f"the processes see different resume files, of the steps {', '.join(map(str, steps))} in order of rank; "
-            "start again when the file system shows all nodes the same"
+            f"the processes read different resume files, of steps {', '.join(map(str, steps))} in order of rank; "
+            "start again when all nodes see the same files"
         )
 
 
 def forget(layout: RunLayout, attempt: Attempt) -> None:
-    """Remove what a fresh training must not go on from when it is interrupted; best.pt stays until there is another."""
+    """Remove resume files and history before a fresh training; best.pt stays until a new one replaces it."""
     check_claim(layout, attempt)
     for path in resume_files(layout.checkpoints):
         path.unlink()
@@ -280,12 +293,12 @@ def forget(layout: RunLayout, attempt: Attempt) -> None:
 def keepers(
     experiment: Experiment, layout: RunLayout, attempt: Attempt, data: TrainingData, first_epoch: int
 ) -> tuple[Observer, ...]:
-    """What is kept besides checkpoints: pictures, the run's status, its history."""
+    """Observers that write pictures, status and history."""
     module, rule = experiment.module, experiment.module.early_stopping
     pictures = (PictureKeeper(layout, attempt, store_of(data.stores)),) if module.visualize else ()
     status = StatusKeeper(layout, attempt, module.num_epochs, rule.monitor, rule.mode)
     return (*pictures, status, History(layout, attempt, first_epoch))
 
 
-def _say(text: str) -> None:
+def _print_stderr(text: str) -> None:
     print(text, file=sys.stderr, flush=True)

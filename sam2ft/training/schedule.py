@@ -1,4 +1,4 @@
-"""Learning rate schedules by the name of their torch class, stepped per step or per epoch, with a warm-up."""
+"""Learning rate schedules: torch schedulers by class name, advanced per step or per epoch, with linear warm-up."""
 
 import inspect
 import warnings
@@ -24,7 +24,7 @@ _LENGTH = {"total_steps", "epochs", "steps_per_epoch"}
 
 
 class SchedulerSection(Protocol):
-    """`module.scheduler` of the experiment."""
+    """The section `module.scheduler` of an experiment."""
 
     @property
     def type(self) -> str: ...
@@ -50,9 +50,9 @@ class SchedulerChoice:
 
 
 class Schedule:
-    """How learning rates change: a torch scheduler (or none: constant), and a linear warm-up over the first steps.
+    """Learning rate schedule: a torch scheduler (None: constant rate) and a linear warm-up over the first steps.
 
-    Between steps every group of the optimizer has the scheduler's rate; `rates_of` makes it the group's own.
+    Between steps every parameter group has the scheduler's rate; `rates_of` applies warm-up and the group's factor.
     """
 
     def __init__(
@@ -68,19 +68,19 @@ class Schedule:
         self.scheduler = scheduler
         self.interval = interval
         self.monitor = monitor
-        """The value of an epoch that ReduceLROnPlateau watches; None for every other scheduler."""
+        """The epoch value that ReduceLROnPlateau monitors; None for every other scheduler."""
         self.warmup_steps = warmup_steps
 
     def warmup_factor(self, step: int) -> float:
-        """Share of the scheduled rate that the 0-based `step` is made with."""
+        """Fraction of the scheduled rate that the 0-based `step` uses."""
         return min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
 
     @contextmanager
     def rates_of(self, step: int) -> Iterator[list[float]]:
-        """The optimizer has the rates of the 0-based `step` inside the block, the scheduler's own again after it.
+        """Context in which the optimizer has the rates of the 0-based `step`; the scheduler's are restored afterwards.
 
-        torch's schedulers compute the next rate from the group's present one, so neither the warm-up nor a group's
-        scale may stay in it.
+        torch's schedulers compute the next rate from the group's current one, so neither the warm-up nor a group's
+        factor may remain in it.
         """
         scheduled = [group["lr"] for group in self.optimizer.param_groups]
         factor = self.warmup_factor(step)
@@ -93,22 +93,23 @@ class Schedule:
                 group["lr"] = rate
 
     def largest_rate(self) -> float:
-        """Of the groups' own rates, without warm-up."""
+        """Largest learning rate of the groups with their factors, without warm-up."""
         return max(float(group["lr"]) * _scale_of(group) for group in self.optimizer.param_groups)
 
     def after_step(self) -> None:
+        """Advance a scheduler of interval `step`."""
         if self.scheduler is not None and self.interval == "step":
             self._advance()
 
     def after_epoch(self, values: Mapping[str, float]) -> None:
-        """`values`: what EpochDone carries."""
+        """Advance a scheduler of interval `epoch`; `values` are those of EpochDone."""
         if self.scheduler is not None and self.interval == "epoch":
             self._advance(*(() if self.monitor is None else (values[self.monitor],)))
 
     def _advance(self, *monitored: float) -> None:
         with warnings.catch_warnings():
             # The optimizer has not stepped yet in this process when a run resumes at the end of an epoch, or when its
-            # first step is skipped. The order is right all the same.
+            # first step is skipped. The order of calls is correct nevertheless.
             warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
             self.scheduler.step(*monitored)
 
@@ -123,11 +124,13 @@ class Schedule:
 def build_scheduler(
     optimizer: torch.optim.Optimizer, section: SchedulerSection | None, *, steps_per_epoch: int, num_epochs: int
 ) -> Schedule:
-    """The schedule of the experiment; a constant rate without `module.scheduler`.
+    """Build the schedule of an experiment; the rate is constant without `module.scheduler`.
 
-    A OneCycleLR that is not told its length spans the whole training, at its own interval.
-    Errors: ConfigError for an unknown or unfit class, an argument it does not take, a missing or unused monitor, and a
-    OneCycleLR that ends before training does (torch would raise in the middle of it).
+    A OneCycleLR without a length covers the whole training at its interval.
+
+    Raises:
+        ConfigError: for an unknown or unsuitable class, an argument that it does not accept, a missing or unused
+            monitor, or a OneCycleLR that is shorter than the training (torch would raise during training).
     """
     if section is None:
         return Schedule(optimizer)
@@ -135,7 +138,7 @@ def build_scheduler(
     if section.type == _PLATEAU and (section.monitor is None or section.interval != "epoch"):
         raise ConfigError(f"module.scheduler: {_PLATEAU} needs monitor (a value of the epoch) and interval: epoch")
     if section.type != _PLATEAU and section.monitor is not None:
-        raise ConfigError(f"module.scheduler.monitor: only {_PLATEAU} watches a value, not {section.type}")
+        raise ConfigError(f"module.scheduler.monitor: only {_PLATEAU} monitors a value, not {section.type}")
     arguments = dict(section.arguments)
     advances = num_epochs * (steps_per_epoch if section.interval == "step" else 1)
     if section.type == "OneCycleLR" and not _LENGTH & arguments.keys():
@@ -160,7 +163,11 @@ def build_scheduler(
 
 
 def scheduler_class(name: str) -> Any:
-    """The class torch.optim.lr_scheduler.<name>. Errors: ConfigError naming what is allowed or why it is not."""
+    """The class torch.optim.lr_scheduler.<name>.
+
+    Raises:
+        ConfigError: when torch has no such scheduler or it cannot be used, with the reason.
+    """
     found = getattr(lr_scheduler, name, None)
     if not (isinstance(found, type) and issubclass(found, lr_scheduler.LRScheduler)):
         raise ConfigError(f"module.scheduler.type: torch.optim.lr_scheduler has no scheduler {name!r}")
@@ -170,5 +177,5 @@ def scheduler_class(name: str) -> Any:
 
 
 def _scale_of(group: Mapping[str, Any]) -> float:
-    """1 for a group that build_optimizer did not make."""
+    """Factor of a parameter group; 1 for a group that build_optimizer did not create."""
     return float(group[SCALE]) if SCALE in group else 1.0

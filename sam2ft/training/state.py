@@ -1,4 +1,4 @@
-"""Where a training is: what the trainer is told, what it remembers, and who it talks to."""
+"""Training state, settings and context: the trainer's progress, its parameters, and its observers and callbacks."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -14,42 +14,42 @@ from sam2ft.model.precision import Precision
 from sam2ft.training.early_stopping import Stopping, StoppingRule
 
 TrainBatches = Callable[[int, int], Iterable[Batch]]
-"""(epoch, skip) -> this rank's batches of `epoch` without the first `skip`; a function of its arguments alone."""
+"""(epoch, skip) -> this rank's batches of `epoch` without the first `skip`; depends only on these arguments."""
 ValBatches = Callable[[], Iterable[Batch]]
-"""This rank's validation batches, the same at every call. Every rank makes the same number of batches, in both."""
+"""This rank's validation batches, the same at every call. In both, every rank has the same number of batches."""
 Loss = Callable[[Tensor, Tensor, Batch], Mapping[str, Tensor]]
 """(logits (n, 1, h, w), predicted IoU (n,), batch) -> `loss` and its terms, one value per instance (n,)."""
 
 
 @dataclass(frozen=True)
 class TrainerSettings:
-    """What decides the course of a training, besides model, loss, optimizer and schedule."""
+    """Settings of a training besides model, loss, optimizer and schedule."""
 
     num_epochs: int
     seed: int
     precision: Precision = "fp32"
     grad_accum: int = 1
-    """Batches per optimizer step; the last group of an epoch may be shorter and is stepped too."""
+    """Batches per optimizer step; the last group of an epoch may be shorter and makes a step too."""
     clip_grad: float | None = None
-    """Largest norm of the gradient, None: as it comes."""
+    """Largest norm of the gradient; None: no clipping."""
     max_skipped_steps: int = 10
-    """Steps in a row with a loss or gradient that is not finite, after which training fails."""
+    """Number of consecutive steps with a non-finite loss or gradient after which training fails."""
     ema_decay: float | None = None
-    """Weight average that is validated and exported, None: the weights themselves."""
+    """Decay of the EMA that is validated and exported; None: the weights themselves."""
     stopping: StoppingRule = field(default_factory=StoppingRule)
     steps_per_epoch: int = 0
-    """For whoever shows progress; 0: not known."""
+    """For progress displays; 0: unknown."""
     num_samples: int = 4
-    """Validation slices announced for pictures after each epoch: always the first ones."""
+    """Number of validation slices passed to the observers for pictures after each epoch: always the first ones."""
 
 
 def _no_save(state: "TrainState") -> None:
-    """Nobody keeps checkpoints."""
+    """Default of TrainerContext.save: no checkpoint is written."""
 
 
 @dataclass(frozen=True)
 class TrainerContext:
-    """What a trainer is connected to. The defaults are a unit test's: one process, nobody listening."""
+    """Ranks, observer, stop request and save function of a trainer; by default one process without observers."""
 
     ranks: Ranks = ALONE
     observer: Observer = field(default_factory=Observers)
@@ -61,29 +61,29 @@ class TrainerContext:
 
 @dataclass(frozen=True)
 class TrainState:
-    """Everything that a training remembers outside model, optimizer and schedule. Steps count skipped ones too."""
+    """Progress of a training, apart from model, optimizer and schedule. Step counts include skipped steps."""
 
     epoch: int = 0
-    """Epoch being trained, 0-based: also the number of finished epochs, that is of rows in history.csv."""
+    """Current epoch, 0-based: also the number of finished epochs, that is of rows in history.csv."""
     step_in_epoch: int = 0
-    """Steps made in it."""
+    """Steps made in the current epoch."""
     step: int = 0
-    """Steps made in all."""
+    """Steps made in total."""
     skipped_steps: int = 0
     skipped_in_a_row: int = 0
     loss_sums: Mapping[str, float] = field(default_factory=dict)
     """Sums of `loss` and its terms over the instances of this epoch so far, all ranks."""
     num_instances: int = 0
-    """Instances behind loss_sums."""
+    """Number of instances in loss_sums."""
     num_vanished: int = 0
-    """Instances of this epoch so far that augmentation moved out of the picture, all ranks."""
+    """Instances of this epoch so far that augmentation moved out of the image, all ranks."""
     epoch_seconds: float = 0.0
     stopping: Stopping = field(default_factory=Stopping)
 
     def after_step(
         self, sums: Mapping[str, float], num_instances: int, seconds: float, *, num_vanished: int = 0, skipped: bool
     ) -> "TrainState":
-        """One step later; the losses of a skipped step are not finite and are left out."""
+        """The state after one more step; the losses of a skipped step are not finite and are not added."""
         state = replace(
             self,
             step_in_epoch=self.step_in_epoch + 1,
@@ -99,13 +99,17 @@ class TrainState:
         return replace(state, loss_sums=added, num_instances=self.num_instances + num_instances)
 
     def train_values(self) -> dict[str, float]:
-        """`train_<term>`: mean over the instances of the epoch so far, NaN when every step was skipped; and
-        `train_vanished`, the number of instances that augmentation moved out of the picture."""
+        """Training values of the epoch so far.
+
+        `train_<term>` is the mean over instances, NaN when every step was skipped; `train_vanished` is the number of
+        instances that augmentation moved out of the image.
+        """
         count = self.num_instances or float("nan")
         means = {f"train_{name}": value / count for name, value in self.loss_sums.items()}
         return {**(means or {"train_loss": float("nan")}), "train_vanished": float(self.num_vanished)}
 
     def after_epoch(self, stopping: Stopping) -> "TrainState":
+        """The state at the begin of the next epoch."""
         return replace(
             self,
             epoch=self.epoch + 1,

@@ -1,4 +1,4 @@
-"""The training loop: steps of accumulated batches, validation after every epoch, early stopping."""
+"""Training loop: steps of accumulated batches (AMP, DDP, EMA), validation after every epoch, early stopping."""
 
 import math
 import time
@@ -28,10 +28,10 @@ from sam2ft.training.validation import Forward, Validation, validate
 
 
 class Trainer:
-    """Trains a model of prompts: any module `(images_bchw, prompts) -> (logits_n1hw, iou_n)`.
+    """Trains a promptable model: any module `(images_bchw, prompts) -> (logits_n1hw, iou_n)`.
 
-    Effects are those of its TrainerContext; without them it computes. `fit` resumes exactly from `restore(snapshot())`:
-    batches are a function of (epoch, position), and every other draw is reseeded from (seed, step, rank).
+    All side effects are in its TrainerContext. `fit` resumes exactly from `restore(snapshot())`: batches are a function
+    of (epoch, position), and the random generators are seeded from (seed, step, rank) in every step.
     """
 
     def __init__(
@@ -53,15 +53,18 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.ranks.device.type, enabled=settings.precision == "fp16")
         self.average = None if settings.ema_decay is None else WeightAverage(self.model, settings.ema_decay)
         self._parallel = self.ranks.wrap(self.model)
-        self._monitors_are_known = False
+        self._monitors_checked = False
 
     # --- the loop -----------------------------------------------------------------------------------------------------
 
     def fit(self, train_batches: TrainBatches, val_batches: ValBatches, state: TrainState | None = None) -> TrainState:
-        """Train until num_epochs or early stopping, from `state` on when given; returns where it ended.
+        """Train until num_epochs or early stopping, starting at `state` when given, and return the final state.
 
-        Errors: StopRequestedError after `surroundings.save`; FloatingPointError after max_skipped_steps skips in a row;
-        whatever the model, the loss, the batches or the observer raise.
+        Raises:
+            StopRequestedError: after `context.save`.
+            FloatingPointError: after max_skipped_steps consecutive skipped steps.
+            ConfigError: when early stopping or the scheduler monitors an unknown value.
+            DataError: for an epoch without a batch or a step without an instance.
         """
         state = state or TrainState()
         rule = self.settings.stopping
@@ -85,7 +88,7 @@ class Trainer:
         return state
 
     def _step(self, group: Group, state: TrainState) -> TrainState:
-        """One optimizer update from the batches of `group`: the mean over their instances, on all ranks together."""
+        """One optimizer update from the batches of `group`: the mean over their instances, over all ranks."""
         started = time.perf_counter()
         num_instances, num_slices, num_vanished = self._counts_unless_stopped(group.batches, state)
         seed_step(self.settings.seed, state.step, self.ranks.rank)
@@ -94,8 +97,8 @@ class Trainer:
         for number, batch in enumerate(group.batches, start=1):
             with self._averaging(last=number == len(group.batches)):
                 losses = self.calculate_loss(self._on_device(batch)).losses
-                # DDP averages gradients over ranks. Times world size, over the instances of all ranks and batches: the
-                # step is the mean over instances, however they are spread.
+                # DDP averages gradients over ranks. Multiplied by the world size and divided by the instances of all
+                # ranks and batches, the step is the mean over instances, whatever their distribution over ranks.
                 share = losses["loss"].sum() * (batch.weight * self.ranks.world_size / num_instances)
                 self.scaler.scale(share).backward()  # type: ignore[no-untyped-call]  # torch's own is untyped
             add_sums(sums, losses, batch.weight)
@@ -123,11 +126,11 @@ class Trainer:
         self._after_step(event, state, group.batches)
         return state
 
-    # --- its named steps ----------------------------------------------------------------------------------------------
+    # --- parts of a step ----------------------------------------------------------------------------------------------
 
     def calculate_loss(self, batch: Batch) -> Forward:
-        """Logits and losses of one batch; the model in the chosen precision, the losses in full."""
-        # Without gradients there is nothing to average, and DDP's forward is left to training.
+        """Logits and losses of one batch; the model runs in the configured precision, the losses in full precision."""
+        # Without gradients there is nothing to average, so DDP's forward is used only in training.
         model = self._parallel if torch.is_grad_enabled() else self.model
         with autocast(self.ranks.device, self.settings.precision):
             logits_n1hw, iou_n = model(batch.images_bchw, batch.prompts)
@@ -135,16 +138,17 @@ class Trainer:
         return Forward(logits_n1hw, self.loss(logits_n1hw, iou_n, batch))
 
     def check_early_stopping(self, stopping: Stopping, epoch: int, values: Mapping[str, float]) -> Stopping:
-        """The memory of best values after `epoch`; whether to go on is `says_stop`. Equal values give equal answers.
+        """The early stopping state after `epoch`; its `says_stop` decides whether training continues.
 
-        Values are sums over ranks, the same bits on each, so every rank decides alike without asking.
+        The values are sums over ranks and bitwise equal on all of them, so all ranks decide the same without
+        communication.
         """
         return stopping.after(self.settings.stopping, epoch, values[self.settings.stopping.monitor])
 
     def _counts_unless_stopped(self, batches: Sequence[Batch], state: TrainState) -> tuple[int, int, int]:
         """(instances, slices, vanished instances) of the step over all ranks.
 
-        A stop request of any rank ends training here, on all.
+        A stop request on any rank ends training on all ranks.
         """
         working = [batch for batch in batches if batch.weight]
         instances = sum(batch.num_instances for batch in working)
@@ -178,7 +182,7 @@ class Trainer:
         return batch.to(self.ranks.device, non_blocking=True)
 
     def _clip(self) -> Tensor:
-        """The norm of the whole gradient before clipping; clipped at clip_grad where that is set."""
+        """Clip the gradient to clip_grad when that is set; return the norm of the whole gradient before clipping."""
         self.scaler.unscale_(self.optimizer)
         parameters = [tensor for tensor in trained_parameters(self.optimizer) if tensor.grad is not None]
         norm = nn.utils.get_total_norm([tensor.grad for tensor in parameters if tensor.grad is not None])
@@ -187,9 +191,9 @@ class Trainer:
         return norm
 
     def _read(self, sums: Mapping[str, Tensor], norm: Tensor) -> tuple[dict[str, float], float]:
-        """Sums of the losses over all ranks, and the norm. The only place of a step that waits for the device.
+        """Sums of the losses over all ranks, and the norm. The only part of a step that waits for the device.
 
-        The ranks' gradients are the same; their norms are averaged so that one that is not finite is seen by all.
+        The ranks' gradients are equal; their norms are averaged so that a non-finite one is seen by all ranks.
         """
         names = sorted(sums)
         *totals, norms = self.ranks.total(torch.stack([*(sums[name] for name in names), norm.to(sums["loss"])]))
@@ -203,7 +207,7 @@ class Trainer:
         self.scaler.update()
 
     def _after_step(self, event: StepDone, state: TrainState, batches: Sequence[Batch]) -> None:
-        if not self._monitors_are_known:
+        if not self._monitors_checked:
             self._refuse_unknown_monitors(event.losses)
         if self.ranks.is_main:
             self.context.observer.on_step(event, state)
@@ -214,7 +218,7 @@ class Trainer:
             )
 
     def _refuse_unknown_monitors(self, terms: Mapping[str, float]) -> None:
-        """After the first step it is known what an epoch will announce: no need to train a whole one to find out."""
+        """Check the monitored names after the first step: the names of an epoch's values are known from then on."""
         known = [*(f"{stage}_{term}" for stage in ("train", "val") for term in terms), "val_dice", "lr"]
         for key, monitor in (
             ("module.early_stopping.monitor", self.settings.stopping.monitor),
@@ -222,14 +226,14 @@ class Trainer:
         ):
             if monitor is not None and monitor not in known:
                 raise ConfigError(f"{key}: {monitor!r} is not a value of an epoch; known: {', '.join(sorted(known))}")
-        self._monitors_are_known = True
+        self._monitors_checked = True
 
     def _refuse_empty_epoch(self, state: TrainState) -> None:
         if state.step_in_epoch == 0:
             raise DataError(f"epoch {state.epoch}: no training batch; the train split has no labelled slice")
 
     def _validate(self, val_batches: ValBatches, state: TrainState) -> Validation:
-        """With fixed prompts, in the precision of training, with the averaged weights where there are some."""
+        """Validate with fixed prompts, in the precision of training, with the averaged weights when EMA is enabled."""
         self.model.eval()
         try:
             with nullcontext() if self.average is None else self.average.applied():
@@ -240,26 +244,26 @@ class Trainer:
                     num_samples=self.settings.num_samples if self.ranks.is_main else 0,
                 )
         except StopRequestedError:
-            # Not before: only now the model has its own weights again, and they are what is saved.
+            # Only at this point the model has its own weights again, which are saved.
             self._stop(state)
 
     def _until_stopped(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """The batches, unless a rank is told to stop: a long validation must not outlast Slurm's grace time."""
-        # Alone, asking costs nothing.
-        asking = StopConsensus(self.ranks.maxima, every_s=ASK_EVERY_S if self.ranks.world_size > 1 else 0.0)
+        """The batches, until a rank was asked to stop: a long validation must not exceed Slurm's grace time."""
+        # For a single rank the check has no cost.
+        consensus = StopConsensus(self.ranks.maxima, every_s=ASK_EVERY_S if self.ranks.world_size > 1 else 0.0)
         for batch in batches:
-            if asking.says_stop(self.context.stop.requested):
+            if consensus.says_stop(self.context.stop.requested):
                 raise StopRequestedError("during validation")
             yield batch
 
-    # --- what is kept -------------------------------------------------------------------------------------------------
+    # --- saved state --------------------------------------------------------------------------------------------------
 
     def weights(self) -> dict[str, Tensor]:
-        """What best.pt holds: stock names, averaged where there is an average. Not copies: write them at once."""
+        """Weights for best.pt under stock names, averaged with EMA. They are not copies: write them at once."""
         return stock_weights(self.model, None if self.average is None else self.average.tensors)
 
     def snapshot(self, state: TrainState) -> dict[str, Any]:
-        """All that `restore` needs, for checkpoint.save_resume. Not copies: write it before the next step."""
+        """State for `restore` and checkpoint.save_resume. It contains no copies: write it before the next step."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -270,18 +274,19 @@ class Trainer:
         }
 
     def restore(self, snapshot: Mapping[str, Any]) -> TrainState:
-        """Go back to where `snapshot` was taken; `fit` continues from the returned state.
+        """Restore the state of `snapshot`; `fit` continues from the returned state.
 
-        Errors: CheckpointError when it was taken from another model or optimizer.
+        Raises:
+            CheckpointError: when the snapshot is of another model or optimizer, or another EMA setting.
         """
         if (snapshot["average"] is None) != (self.average is None):
-            raise CheckpointError("the resume file was written with another module.ema; use --fresh to start anew")
+            raise CheckpointError("the resume file was written with another module.ema; use --fresh to start again")
         try:
             self.model.load_state_dict(snapshot["model"])
             self.optimizer.load_state_dict(snapshot["optimizer"])
         except (RuntimeError, ValueError) as error:
             raise CheckpointError(
-                f"the resume file is of another model or optimizer; use --fresh to start anew ({error})"
+                f"the resume file is of another model or optimizer; use --fresh to start again ({error})"
             ) from None
         self.schedule.load_state_dict(snapshot["scheduler"])
         self.scaler.load_state_dict(snapshot["scaler"])

@@ -1,4 +1,4 @@
-"""One pass over the validation slices: losses, Dice on the original grid, and a few slices for pictures."""
+"""Validation pass after an epoch: losses, Dice on the ORIGINAL grid, and a few slices for pictures."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from sam2ft.model.upsampling import to_original_grid, upsampled
 
 
 class Forward(NamedTuple):
-    """What the model and the loss say about one batch."""
+    """Logits and losses of one batch."""
 
     logits_n1hw: Tensor
     """Decoder frame, float32 (float64 for a float64 model)."""
@@ -37,7 +37,11 @@ class Validation(NamedTuple):
 def validate(
     batches: Iterable[Batch], forward: Callable[[Batch], Forward], ranks: Ranks, *, num_samples: int
 ) -> Validation:
-    """Validation values; every instance counts once, whatever the batches. Errors: DataError without any instance."""
+    """Compute the validation values; every instance counts once, whatever its batch.
+
+    Raises:
+        DataError: when there is no instance.
+    """
     sums: dict[str, Tensor] = {}
     num_instances = 0
     samples: list[SlicePrediction] = []
@@ -54,12 +58,14 @@ def validate(
     counted = [*(sums[name] for name in names), torch.tensor(num_instances, dtype=torch.float64, device=ranks.device)]
     *totals, count = ranks.total(torch.stack(counted))
     if not count:
-        raise DataError("the validation split has no labelled slice; early stopping and the best epoch need some")
+        raise DataError(
+            "the validation split has no labelled slice; early stopping and the best epoch need at least one"
+        )
     return Validation({f"val_{name}": value / count for name, value in zip(names, totals, strict=True)}, samples)
 
 
 def instance_dice(logits_n1hw: Tensor, masks: Sequence[Tensor]) -> Tensor:
-    """(n,) Dice of each instance's mask (logits > 0) and its reference, ORIGINAL grid; 1 where both are empty."""
+    """Dice (n,) of each instance's mask (logits > 0) and its reference, ORIGINAL grid; 1 where both are empty."""
     scores = []
     for logits_nhw, masks_nhw in zip(upsampled(logits_n1hw, masks), masks, strict=True):
         predicted = logits_nhw > 0
@@ -70,7 +76,7 @@ def instance_dice(logits_n1hw: Tensor, masks: Sequence[Tensor]) -> Tensor:
 
 
 def slice_predictions(batch: Batch, logits_n1hw: Tensor) -> list[SlicePrediction]:
-    """The slices of a batch with predictions, ORIGINAL frame; the image is resampled from the MODEL frame."""
+    """The slices of a batch with their predictions, ORIGINAL frame; the image is resampled from the MODEL frame."""
     found = []
     start = 0
     for key, image_chw, masks_nhw, logits_nhw in zip(
@@ -95,7 +101,7 @@ def slice_predictions(batch: Batch, logits_n1hw: Tensor) -> list[SlicePrediction
 
 
 def prompt_of(batch: Batch, number: int, shape_yx: Sequence[int]) -> Box | Point | Mask:
-    """What instance `number` was prompted with, in the ORIGINAL frame; a mask as its outline in the decoder's frame."""
+    """The prompt of instance `number` in the ORIGINAL frame; a mask prompt is upsampled from the decoder's frame."""
     prompts, (height, width) = batch.prompts, shape_yx
     if prompts.masks_n1hw is not None and (prompts.has_mask_n is None or bool(prompts.has_mask_n[number])):
         mask: Mask = (to_original_grid(prompts.masks_n1hw[number : number + 1], shape_yx)[0] > 0).cpu().numpy()

@@ -1,4 +1,4 @@
-"""Accounting of a devcluster: a MariaDB of its own that listens on a socket only, and slurmdbd."""
+"""Slurm accounting of a devcluster: slurmdbd, and a MariaDB of its own that listens on a socket only."""
 
 import shutil
 
@@ -9,14 +9,14 @@ ACCOUNT = "devcluster"
 
 
 def start_accounting(settings: Settings) -> None:
-    """Start both, and tell slurmdbd of the cluster, an account and this user. Idempotent."""
+    """Start both, and register the cluster, an account and this user in slurmdbd. Idempotent."""
     _make_database(settings)
     places = (
         f"--datadir={settings.database}",
         f"--socket={settings.database_socket}",
         f"--pid-file={settings.folder}/run/mariadbd.pid",
     )
-    # Small; and a commit need not reach the disk: nothing of this outlives the machine. slurmdbd asks for the timeout.
+    # Small sizes. A commit need not reach the disk: the data is temporary. slurmdbd requires the lock timeout.
     sizes = (
         "--innodb-buffer-pool-size=64M",
         "--innodb-log-file-size=16M",
@@ -33,7 +33,7 @@ def start_accounting(settings: Settings) -> None:
 
 
 def _make_database(settings: Settings) -> None:
-    """Fill the data folder; it has its name only when it is complete."""
+    """Create the data folder; it gets its name only when it is complete."""
     if settings.database.is_dir():
         return
     making = settings.database.with_name("making")
@@ -46,7 +46,7 @@ def _make_database(settings: Settings) -> None:
 
 
 def _register(settings: Settings) -> None:
-    """Jobs of an unknown cluster are not recorded."""
+    """Register cluster, account and user: jobs of an unknown cluster are not recorded."""
     things = {
         "cluster": (CLUSTER,),
         "account": (ACCOUNT, f"Cluster={CLUSTER}", "Description=devcluster", "Organization=sam2ft"),

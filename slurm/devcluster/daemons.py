@@ -1,4 +1,7 @@
-"""The processes of a devcluster, found by the environment they were started with: no pid file can mislead."""
+"""Daemons of a devcluster: start, stop, and search by the environment that they were started with.
+
+The environment is used because a pid file may be out of date.
+"""
 
 import os
 import shlex
@@ -28,13 +31,13 @@ def running(settings: Settings) -> dict[str, int]:
         if name == "slurmd" and "-N" in arguments:
             name = f"slurmd-{arguments[arguments.index('-N') + 1]}"
         if name in DAEMONS and _ours(settings, variables):
-            # A daemon that has just forked exists twice: the elder goes in a moment.
+            # A daemon that has just forked exists twice: the older process ends after a moment.
             found[name] = max(pid, found.get(name, 0))
     return found
 
 
 def left_over(settings: Settings) -> list[int]:
-    """Process ids of what jobs of this cluster still run, beside their slurmstepd."""
+    """Process ids of jobs of this cluster that still run, and of their slurmstepd."""
     return [
         pid
         for pid, arguments, variables in _processes()
@@ -49,7 +52,7 @@ def _ours(settings: Settings, variables: dict[str, str]) -> bool:
 
 
 def _processes() -> Iterator[tuple[int, list[str], dict[str, str]]]:
-    """Id, command line and environment of each process that has them: a zombie has none."""
+    """Id, command line and environment of each process; zombies, which have none, are left out."""
     for folder in Path("/proc").iterdir():
         if not folder.name.isdecimal():
             continue
@@ -70,7 +73,7 @@ def start(settings: Settings, name: str, command: Sequence[str]) -> None:
 
 
 def start_in_background(settings: Settings, name: str, command: Sequence[str]) -> None:
-    """The same for one that does not."""
+    """Start a daemon that does not go to the background by itself, unless it runs."""
     if name in running(settings):
         return
     with (settings.logs / f"{name}.out").open("ab") as log:
@@ -85,7 +88,7 @@ def start_in_background(settings: Settings, name: str, command: Sequence[str]) -
 
 
 def stop(settings: Settings, name: str) -> None:
-    """End a daemon; one that does not end is killed."""
+    """End a daemon; if it does not end, kill it."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         pid = running(settings).get(name)
         if pid is None:
@@ -94,20 +97,20 @@ def stop(settings: Settings, name: str) -> None:
             os.kill(pid, number)
         if holds(lambda: name not in running(settings), _STOP_S):
             return
-    sys.exit(f"devcluster: {name} does not end")
+    sys.exit(f"devcluster: {name} cannot be stopped")
 
 
 def kill_left_over(settings: Settings) -> None:
-    """What outlives the daemons, e.g. the job of a slurmd that was killed."""
+    """Kill processes that remain after the daemons, e.g. the job of a slurmd that was killed."""
     for pid in left_over(settings):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     if not holds(lambda: not left_over(settings), _STOP_S):
-        sys.exit(f"devcluster: processes {left_over(settings)} of jobs do not end")
+        sys.exit(f"devcluster: processes {left_over(settings)} of jobs cannot be stopped")
 
 
 def holds(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether it comes to hold in that time."""
+    """Whether the condition becomes true within that time."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -117,6 +120,7 @@ def holds(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def wait(settings: Settings, what: str, condition: Callable[[], bool]) -> None:
+    """Wait for the condition; exit with the last lines of the logs if it is not met in time."""
     if not holds(condition, _START_S):
         tail = "\n".join(_last_lines(path) for path in sorted(settings.logs.glob("*")))
         sys.exit(f"{tail}\ndevcluster: no {what} after {_START_S:.0f} s; see the logs in {settings.logs}")
@@ -128,15 +132,15 @@ def _last_lines(log: Path) -> str:
 
 
 def run(command: Sequence[str], env: dict[str, str] | None = None, output: IO[str] | None = None) -> None:
-    """Run a command that has to succeed."""
-    # Daemons keep an inherited pipe open for ever: their output goes to this terminal, never to a pipe of ours.
+    """Run a command and exit with a message if it fails."""
+    # Daemons keep an inherited pipe open for ever: their output goes to this terminal, not to a pipe.
     done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)
     if done.returncode != 0:
         sys.exit(f"devcluster: {shlex.join(command)} ended with {done.returncode}")
 
 
 def ask(settings: Settings, command: Sequence[str]) -> str | None:
-    """What one of Slurm's commands writes; None when it fails."""
+    """Standard output of a Slurm command; None when the command fails."""
     try:
         done = subprocess.run(
             command, env=settings.environment(), capture_output=True, text=True, timeout=30, check=False

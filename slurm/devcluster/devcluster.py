@@ -1,14 +1,14 @@
-"""A private, real Slurm on one Debian or Ubuntu machine, for tests and trials. Needs root; leaves a system Slurm alone.
+"""A private, real Slurm on one Debian or Ubuntu machine, for tests and trials. Needs root.
 
     python slurm/devcluster/devcluster.py up [--install]    # idempotent
-    eval "$(python slurm/devcluster/devcluster.py env)"     # sbatch, squeue ... now talk to it
+    eval "$(python slurm/devcluster/devcluster.py env)"     # sbatch, squeue ... now use it
     python slurm/devcluster/devcluster.py status | down
 
-Everything (munge key and socket, database of accounting, configuration, state, logs) lives in one folder; only
-SLURM_CONF points to it. Three virtual nodes share the machine. The settings make a requeue take seconds instead of the
-usual two minutes. Several clusters run side by side, each with a folder (SAM2FT_DEVCLUSTER) and ports
-(SAM2FT_DEVCLUSTER_PORT, the first of ten) of its own. SAM2FT_DEVCLUSTER_MAX_ARRAY is its MaxArraySize,
-SAM2FT_DEVCLUSTER_CPUS what each node claims to have (all cores of the machine else).
+A Slurm of the system is not changed. Everything (munge key and socket, database of accounting, configuration, state,
+logs) is in one folder; only SLURM_CONF points to it. Three virtual nodes share the machine. With these settings a
+requeue takes seconds instead of the usual two minutes. Several clusters can run at the same time, each with a folder
+(SAM2FT_DEVCLUSTER) and ports (SAM2FT_DEVCLUSTER_PORT, the first of ten) of its own. SAM2FT_DEVCLUSTER_MAX_ARRAY is its
+MaxArraySize, SAM2FT_DEVCLUSTER_CPUS the number of cores that each node reports (default: all cores of the machine).
 """
 
 import argparse
@@ -32,7 +32,7 @@ SLURM_DAEMONS = tuple(name for name in DAEMONS if name.startswith(("slurmctld", 
 
 
 def up(settings: Settings, *, may_install: bool) -> None:
-    """Bring the cluster up; what runs already with the same configuration is left alone."""
+    """Start the cluster; daemons that already run with the same configuration are kept."""
     if os.geteuid() != 0:
         sys.exit("devcluster: needs root, because Slurm's daemons do")
     if missing := missing_programs():
@@ -50,7 +50,7 @@ def up(settings: Settings, *, may_install: bool) -> None:
 
 
 def _write_folder(settings: Settings) -> None:
-    """Folders and configuration. Daemons that run with another configuration are ended, jobs go on."""
+    """Write folders and configuration. Daemons with another configuration are stopped, jobs continue."""
     for name in ("munge", "controller", "run", "log", "gpu", *(f"spool-{node}" for node in NODES)):
         (settings.folder / name).mkdir(parents=True, exist_ok=True)
         (settings.folder / name).chmod(0o755)
@@ -73,7 +73,7 @@ def _check_ports(settings: Settings) -> None:
     for name, port in settings.ports.items():
         with socket.socket() as trial:
             if name not in alive and trial.connect_ex(("127.0.0.1", port)) == 0:
-                sys.exit(f"devcluster: port {port} of {name} is taken; set SAM2FT_DEVCLUSTER_PORT to others")
+                sys.exit(f"devcluster: port {port} of {name} is in use; set SAM2FT_DEVCLUSTER_PORT to other ports")
 
 
 def _start_munge(settings: Settings) -> None:
@@ -93,7 +93,7 @@ def _start_munge(settings: Settings) -> None:
 
 
 def _ready(settings: Settings) -> bool:
-    """Whether all nodes take jobs; one that was drained is resumed."""
+    """Whether all nodes accept jobs; a drained node is resumed."""
     states = dict(
         line.split() for line in (ask(settings, ("sinfo", "-h", "-N", "-p", "main", "-o", "%N %T")) or "").splitlines()
     )
@@ -104,7 +104,7 @@ def _ready(settings: Settings) -> bool:
 
 
 def down(settings: Settings) -> None:
-    """Cancel all jobs, end the daemons and what jobs left running, remove the folder."""
+    """Cancel all jobs, stop the daemons and remaining processes of jobs, remove the folder."""
     if "slurmctld" in running(settings):
         ask(settings, ("scancel", "--state=PENDING", "-u", str(os.getuid())))
         ask(settings, ("scancel", "-u", str(os.getuid())))
@@ -127,7 +127,7 @@ def status(settings: Settings) -> None:
 
 @contextmanager
 def _alone(settings: Settings) -> Iterator[None]:
-    """One `up` or `down` at a time. The lock is on the folder's parent: it leaves no file, and ends with its holder."""
+    """Allow one `up` or `down` at a time. The lock on the folder's parent needs no file and ends with its process."""
     settings.folder.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(settings.folder.parent, os.O_RDONLY)
     try:
@@ -140,9 +140,7 @@ def _alone(settings: Settings) -> Iterator[None]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="a private Slurm on this machine")
     parser.add_argument("action", choices=("up", "down", "status", "env"))
-    parser.add_argument(
-        "--install", action="store_true", help=f"install {' '.join(PACKAGES)} with apt-get where absent"
-    )
+    parser.add_argument("--install", action="store_true", help=f"install {' '.join(PACKAGES)} with apt-get if missing")
     arguments = parser.parse_args()
     settings = Settings.from_environment(os.environ)
     if arguments.action == "up":

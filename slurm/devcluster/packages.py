@@ -1,4 +1,4 @@
-"""Installing Slurm and MariaDB with apt-get, without a service of the system being started or enabled by it."""
+"""Installation of Slurm and MariaDB with apt-get, without starting or enabling services of the system."""
 
 import os
 import shutil
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from daemons import run
 
-# MariaDB without its service, its system user and its data folder: server-core has the programs, client-core one that
-# the first of them needs.
+# MariaDB without its service, its system user and its data folder: server-core has the programs, client-core one
+# program that mariadb-server-core needs.
 PACKAGES = ("slurm-wlm", "slurmdbd", "munge", "mariadb-server-core", "mariadb-client-core")
 PROGRAMS = (
     "munged",
@@ -35,9 +35,9 @@ def missing_programs() -> list[str]:
 
 
 def install() -> None:
-    """Install what is missing. What the packages would start or enable stays off."""
+    """Install what is missing. Services that the packages would start or enable stay off."""
     if shutil.which("apt-get") is None:
-        sys.exit(f"devcluster: no apt-get here; install {', '.join(missing_programs())} by hand")
+        sys.exit(f"devcluster: apt-get not found; install {', '.join(missing_programs())} yourself")
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1"}
     run(["apt-get", "update", "-qq"], env)
     enabled = _enabled()
@@ -56,7 +56,7 @@ def _enabled() -> set[Path]:
 
 @contextmanager
 def _no_service_starts() -> Iterator[None]:
-    """policy-rc.d is Debian's way to forbid maintainer scripts to start services; one that is there comes back."""
+    """Forbid maintainer scripts to start services (Debian's policy-rc.d); an existing policy is restored afterwards."""
     ours = "#!/bin/sh\n# of a devcluster's installation, may be removed\nexit 101\n"
     kept = POLICY.with_name("policy-rc.d.devcluster")
     if POLICY.exists() and POLICY.read_text(encoding="utf-8") != ours:

@@ -1,4 +1,4 @@
-"""What a devcluster is made of: its folder, ports and sizes, and the configuration files written from them."""
+"""Settings of a devcluster: folder, ports and sizes, and the text of slurm.conf, slurmdbd.conf and gres.conf."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from typing import Self
 CLUSTER = "sam2ft-dev"
 NODES = ("n1", "n2", "n3")
 GPUS_PER_NODE = 2
-DEFAULT_PORT = 26817  # below the range that Linux gives to outgoing connections
+DEFAULT_PORT = 26817  # below the range that Linux uses for outgoing connections
 DEFAULT_MAX_ARRAY = 101
 GRACE_S = 20
 _LONGEST_SOCKET = 107  # characters of a path that a Unix socket may have
@@ -23,21 +23,21 @@ _LAST_PORT = 65535 - 10
 
 @dataclass(frozen=True)
 class Settings:
-    """One cluster. Everything it writes is in `folder`; `port` is the first of ten that it may listen on."""
+    """Settings of one cluster. All its files are in `folder`; `port` is the first of ten that it may listen on."""
 
     folder: Path
     port: int
     max_array: int
     cpus: int
-    """Cores that each node claims to have; they share those of the machine."""
+    """Cores that each node reports; the nodes share the cores of the machine."""
 
     @classmethod
     def from_environment(cls, variables: Mapping[str, str]) -> Self:
-        """From SAM2FT_DEVCLUSTER (the folder) and SAM2FT_DEVCLUSTER_PORT, _MAX_ARRAY and _CPUS, or defaults."""
+        """Settings from SAM2FT_DEVCLUSTER (the folder), SAM2FT_DEVCLUSTER_PORT, _MAX_ARRAY and _CPUS, or defaults."""
         cache = variables.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
         folder = Path(variables.get("SAM2FT_DEVCLUSTER") or str(Path(cache) / "sam2ft-devcluster")).absolute()
         if len(str(folder / "mariadb" / "socket")) > _LONGEST_SOCKET:
-            sys.exit(f"devcluster: {folder}: too long a path for sockets; set SAM2FT_DEVCLUSTER to a shorter one")
+            sys.exit(f"devcluster: {folder}: path too long for sockets; set SAM2FT_DEVCLUSTER to a shorter path")
         port = _number(variables, "SAM2FT_DEVCLUSTER_PORT", DEFAULT_PORT, (1024, _LAST_PORT))
         max_array = _number(variables, "SAM2FT_DEVCLUSTER_MAX_ARRAY", DEFAULT_MAX_ARRAY, (2, 4000001))
         cpus = _number(variables, "SAM2FT_DEVCLUSTER_CPUS", len(os.sched_getaffinity(0)), (1, 1024))
@@ -71,9 +71,9 @@ class Settings:
         return self.folder / "log"
 
     def environment(self) -> dict[str, str]:
-        """For the daemons and for commands: this cluster's configuration and sockets, and where root's programs are.
+        """Environment of daemons and commands: this cluster's configuration and sockets, folders of root's programs.
 
-        What a job of another Slurm has in its environment is left out.
+        Variables of a job of another Slurm are left out.
         """
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_"))}
         path = os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"
@@ -87,7 +87,7 @@ class Settings:
             self.folder / "gres.conf": _gres_conf(self),
         }
         if slurm_version() >= (23, 2):
-            # Newer ones know this word, and else ask systemd for a cgroup at their start, whatever ProctrackType says.
+            # Newer versions have this option. Without it they request a cgroup from systemd with any ProctrackType.
             files[self.folder / "cgroup.conf"] = "CgroupPlugin=disabled\n"
         return files
 
@@ -100,7 +100,7 @@ def _number(variables: Mapping[str, str], name: str, default: int, allowed: tupl
 
 
 def slurm_version() -> tuple[int, int]:
-    """Year and month of the installed Slurm."""
+    """Version (year, month) of the installed Slurm."""
     program = shutil.which("slurmctld", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") or "slurmctld"
     text = subprocess.run([program, "-V"], capture_output=True, text=True, timeout=30, check=True).stdout
     found = re.search(r"(\d+)\.(\d+)", text)
@@ -108,12 +108,12 @@ def slurm_version() -> tuple[int, int]:
 
 
 def memory_mb() -> int:
-    """Memory of the machine."""
+    """Memory of the machine in MiB."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
 
 
 def _slurm_conf(settings: Settings) -> str:
-    """Each line that is not obvious has its reason in slurm/README.md."""
+    """Text of slurm.conf. slurm/README.md gives the reason for each line that is not obvious."""
     folder, ports, host = settings.folder, settings.ports, socket.gethostname()
     node_ports = f"{ports[f'slurmd-{NODES[0]}']}-{ports[f'slurmd-{NODES[-1]}']}"
     return f"""\
@@ -163,7 +163,7 @@ PartitionName=high Nodes=ALL MaxTime=60 PriorityTier=10 PreemptMode=OFF State=UP
 
 
 def _slurmdbd_conf(settings: Settings) -> str:
-    """The database has no TCP port: slurmdbd finds its socket by MYSQL_UNIX_PORT."""
+    """Text of slurmdbd.conf. The database has no TCP port: slurmdbd finds its socket by MYSQL_UNIX_PORT."""
     return f"""\
 AuthType=auth/munge
 AuthInfo=socket={settings.munge_socket}
@@ -181,5 +181,5 @@ StorageLoc=slurm_acct_db
 
 
 def _gres_conf(settings: Settings) -> str:
-    """A GPU has to be a device; gpu0 and gpu1 in the folder are links to /dev/null."""
+    """Text of gres.conf. A GPU has to be a device; gpu0 and gpu1 in the folder are links to /dev/null."""
     return f"NodeName={','.join(NODES)} Name=gpu File={settings.folder}/gpu/gpu[0-{GPUS_PER_NODE - 1}]\n"

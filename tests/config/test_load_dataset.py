@@ -72,7 +72,7 @@ def test_a_table_of_cases_stands_for_patterns(write: Any, problems_of: Any) -> N
     assert config.split.file == Path("s.json")
     text = text.replace("images: cases.csv", "images: cases.csv, masks: 'm/{subject}'")
     assert problems_of(load_dataset, write(text)) == [
-        "file.yaml:2: sources.masks: is in the table that images: names; leave the key out"
+        "file.yaml:2: sources.masks: masks are listed in the table that images: names; leave the key out"
     ]
 
 
@@ -81,28 +81,28 @@ def test_a_table_of_cases_stands_for_patterns(write: Any, problems_of: Any) -> N
     [
         ("oai_knee", "oai knee", '1: dataset.name: found "oai knee"; allowed: up to 64 letters'),
         ("{subject}/{volume}", "{subjct}", '3: sources.images: found "dicom/{subjct}"; allowed: a path with {subject}'),
-        ("dicom/{subject}/{volume}", "dicom/{subject}", "4: sources.masks: has {volume}, which the pattern of the images"),
+        ("dicom/{subject}/{volume}", "dicom/{subject}", "4: sources.masks: has {volume}, but the pattern of the images does not"),
         ('  masks: "masks/{subject}_{volume}.nii.gz"\n', "", "2: sources.masks: missing; pattern of the masks"),
         ("t2:", "t3:", '5: sources.maps.t3: found "t3"; allowed: t2, t1rho'),
         ("spin_lock_ms", "spin_lock", "5: sources.maps.t1rho.spin_lock: unknown key (did you mean spin_lock_ms?)"),
         ("[0, 10, 40, 80]", "[0, 40, 10]", "5: sources.maps.t1rho.spin_lock_ms: found [0, 40, 10]; allowed: increasing"),
         ("[0, 10, 40, 80]", "[0, 10, 10]", "5: sources.maps.t1rho.spin_lock_ms: found [0, 10, 10]; allowed: increasing"),
-        (", spin_lock_ms: [0, 10, 40, 80]", "", "5: sources.maps.t1rho.spin_lock_ms: missing; no standard tag holds"),
-        ("{series:", "{file:", "5: sources.maps.t1rho.spin_lock_ms: is of a fit, and file is a finished map"),
+        (", spin_lock_ms: [0, 10, 40, 80]", "", "5: sources.maps.t1rho.spin_lock_ms: missing; no standard DICOM tag contains"),
+        ("{series:", "{file:", "5: sources.maps.t1rho.spin_lock_ms: is a setting of a fit, but file is a finished map"),
         ("{series: \"lock/{subject}/{volume}\", ", "{", "5: sources.maps.t1rho: missing: file or series"),
-        ("{series:", "{file: \"m/{subject}\", series:", "5: sources.maps.t1rho: has file and series; allowed: one"),
-        ("t2: \"echoes/{subject}/{volume}\"", "t2: {series: \"e/{subject}\", spin_lock_ms: [0, 1]}", "5: sources.maps.t2.spin_lock_ms: is of t1rho"),
+        ("{series:", "{file: \"m/{subject}\", series:", "5: sources.maps.t1rho: has both file and series; allowed: one"),
+        ("t2: \"echoes/{subject}/{volume}\"", "t2: {series: \"e/{subject}\", spin_lock_ms: [0, 1]}", "5: sources.maps.t2.spin_lock_ms: applies to t1rho only"),
         ("interface: femur}", "interface: femr}", '7: labels.1.interface: found "femr" (did you mean femur?); allowed: femur'),
         ("name: femur,", "name: femoral cartilage,", '7: labels.1.name: found "femoral cartilage" twice'),
         ("  5:", "  0:", '8: labels.0: found 0; allowed: a label id, 1 to 65535 (0 is background)'),
         ("  5:", "  05:", '8: labels.05: found 05; allowed: a label id'),
-        ("[5, 25]", "[25]", "8: labels.5.merge: does not say what the integer 5 in a mask is; list it here, or in"),
-        ("[5, 25]", "[5, 9]", "8: labels.5.merge: 9 is in labels_dropped too; allowed: one place"),
-        ("[5, 25]", "[5, 1]", "8: labels.5.merge: 1 is in labels.1 too; allowed: one place"),
+        ("[5, 25]", "[25]", "8: labels.5.merge: does not define what the integer 5 in a mask means; list it here"),
+        ("[5, 25]", "[5, 9]", "8: labels.5.merge: 9 is also in labels_dropped; allowed: one place"),
+        ("[5, 25]", "[5, 1]", "8: labels.5.merge: 1 is also in labels.1; allowed: one place"),
         ("[9]", "other", '9: labels_dropped: found "other" (did you mean others?); allowed: others or a list'),
         ("[0.5, 99.5]", "[99.5, 0.5]", "10: intensity.clip_percentiles: found [99.5, 0.5]; allowed: two increasing"),
         ("train: 0.7", "train: 0.8", "11: split: train 0.8 + val 0.15 + test 0.15 is 1.1; allowed: 1"),
-        ("seed: 42", "file: s.json", "11: split.train: the file says who is in which split; leave the key out"),
+        ("seed: 42", "file: s.json", "11: split.train: the file defines the splits; leave the key out"),
         ("SeriesDescription", "PatientName", '12: keep.0: found "PatientName"'),
     ],
 )  # fmt: skip

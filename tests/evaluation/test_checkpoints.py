@@ -79,7 +79,7 @@ def test_weights_of_a_nano_need_no_name(toy):
 
 def test_a_foreign_checkpoint_without_data_is_refused(toy):
     before = toy.files()
-    with pytest.raises(UserError, match="belongs to no run here; name the store with --data"):
+    with pytest.raises(UserError, match="belongs to no run in this folder; name the store with --data"):
         evaluate_checkpoint(CheckpointRequest(toy.weights))
     assert toy.files() == before
 
@@ -110,7 +110,7 @@ def test_a_file_that_is_no_checkpoint_is_refused_by_name(toy, name):
 
 def test_a_state_dict_of_something_else_asks_for_the_model(toy):
     torch.save({"model": {"weight": torch.zeros(1)}}, toy.folder / "other.pt")
-    with pytest.raises(CheckpointError, match="do not say which SAM 2 it is; name it with --model"):
+    with pytest.raises(CheckpointError, match="do not show which SAM 2 model it is; name it with --model"):
         evaluate_checkpoint(CheckpointRequest(toy.folder / "other.pt", (toy.store,)))
 
 

@@ -161,7 +161,7 @@ def test_a_file_of_boxes_that_names_unknown_slices_is_refused_before_anything_ru
     with pytest.raises(DataError, match=r"boxes\.csv:3: slice 9"):
         evaluate_checkpoint(CheckpointRequest(finished.layout.best, overrides=asked))
     missing = ("eval.protocol=boxes_file", "eval.boxes_file=none.csv")
-    with pytest.raises(DataError, match=r"eval\.boxes_file: found .*none\.csv, which is no file"):
+    with pytest.raises(DataError, match=r"eval\.boxes_file: found .*none\.csv, which is not a file"):
         evaluate_checkpoint(CheckpointRequest(finished.layout.best, overrides=missing))
 
 

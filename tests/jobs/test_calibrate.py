@@ -14,7 +14,7 @@ from sam2ft.jobs.calibrate import _Clock, calibrate
 from sam2ft.jobs.preflight.preflight import resolve
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.sweeps.plan.calibrate import items_of
-from sam2ft.sweeps.plan.estimate import Target
+from sam2ft.sweeps.plan.estimate import SweepTarget
 from sam2ft.sweeps.plan.measured import read_calibrations
 
 
@@ -28,7 +28,7 @@ def items(toy, monkeypatch):
     """What is to be measured of the toy experiment; no signal handler outlives the test."""
     monkeypatch.setattr(stop_signal, "install_stop_handlers", stop_signal.StopFlag)
     resolved = resolve(load_experiment(Path("toy.yaml"), ("module.visualize=false",)))
-    found = items_of(resolved, Target(None, None))
+    found = items_of(resolved, SweepTarget(None, None))
     layout = ExperimentLayout.of("toy")
     for item in found:
         write_text(layout.calibration(item.key).experiment, dump_experiment(item.experiment))
@@ -93,7 +93,7 @@ def test_first_steps_do_not_count_and_enough_is_enough():
 def test_points_that_take_alike_are_measured_once(toy):
     grid = ('sweep={"grid": {"module.optimizer.lr": [1e-3, 1e-4], "module.image_size": [64, 128]}}',)
     resolved = resolve(load_experiment(Path("toy.yaml"), grid))
-    found = items_of(resolved, Target(None, None))
+    found = items_of(resolved, SweepTarget(None, None))
     assert json.dumps(sorted((item.stage, item.experiment.module.image_size) for item in found)) == json.dumps(
         [("eval", 64), ("eval", 128), ("train", 64), ("train", 128)]
     )

@@ -78,7 +78,7 @@ STOP = StopRequestedError("stopped as asked after step 7")
         (INSIDE, None, 0, ("done", None, False)),
         (INSIDE, ZeroDivisionError(), 1, ("failed", "error", False)),
         (INSIDE, MemoryError(), 1, ("failed", "oom", False)),
-        (INSIDE, RendezvousError("1 of 2 processes did not appear"), 1, ("failed", "error", False)),
+        (INSIDE, RendezvousError("1 of 2 processes did not connect"), 1, ("failed", "error", False)),
         (
             INSIDE,
             PeerFailedError("rank 1 (n2) failed: OutOfMemoryError: CUDA out of memory"),

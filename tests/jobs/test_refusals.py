@@ -115,7 +115,7 @@ def assert_refused(called: Called, *parts: str) -> None:
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("module.ema={decay: 0.9}", "module.ema.decay: nothing in the checkpoint, 0.9 now"),
+        ("module.ema={decay: 0.9}", "module.ema.decay: not set in the checkpoint, 0.9 now"),
         ("module.optimizer.lr=0.01", "module.optimizer.lr: 0.001 in the checkpoint, 0.01 now"),
         ("module.optimizer={type: SGD, lr: 0.001}", "module.optimizer.type: AdamW in the checkpoint, SGD now"),
         ("datamodule.batch_size=3", "slices per step: 2 in the checkpoint, 3 now"),
@@ -198,7 +198,7 @@ def test_a_volume_that_changed_since_the_run_began_is_named_with_both_digests(st
 def test_a_subject_that_moved_to_another_split_is_named(stopped: Any, toy: Any, job: Any) -> None:
     before = results(stopped.layout)
     move(toy.store, "a", "test")
-    assert_refused(job("train"), "volume toy/a/image: split train then, test now", "put it back")
+    assert_refused(job("train"), "volume toy/a/image: split train then, test now", "restore it")
     assert results(stopped.layout) == before
 
 
@@ -236,9 +236,9 @@ def test_a_run_that_is_new_because_something_changed_says_what(toy: Any, stopped
     move(toy.store, "a", "test")
     code, said = train("--set", "module.num_epochs=1", "--set", "module.optimizer.lr=0.01")
     assert code == 0, said
-    assert f"a new run: {stopped.layout.run_id}, the last one here, differs in" in said
-    assert "  module.optimizer.lr: 0.001 there, 0.01 now" in said
-    assert "  module.num_epochs: 2 there, 1 now" in said
+    assert f"a new run: {stopped.layout.run_id}, the previous run, differs in" in said
+    assert "  module.optimizer.lr: 0.001 in that run, 0.01 now" in said
+    assert "  module.num_epochs: 2 in that run, 1 now" in said
     assert "  volume toy/a/image: split train then, test now" in said
 
 
@@ -246,8 +246,8 @@ def test_volumes_that_came_and_went_are_said() -> None:
     then = {"volumes": {"k/a/i": {"split": "train", "digest": "1"}, "k/b/i": {"split": "val", "digest": "2"}}}
     now = {"volumes": {"k/b/i": {"split": "val", "digest": "2"}, "k/c/i": {"split": "test", "digest": "3"}}}
     assert volume_differences(then, now) == [
-        "volume k/a/i: in split train then, not there now",
-        "volume k/c/i: not there then, in split test now",
+        "volume k/a/i: in split train then, absent now",
+        "volume k/c/i: absent then, in split test now",
     ]
 
 

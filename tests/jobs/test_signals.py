@@ -162,6 +162,6 @@ def test_a_signal_while_the_processes_wait_for_each_other_stops_those_that_are_t
     ranks[told].send_signal(signal.SIGTERM)
     assert [process.wait(timeout=60) for process in ranks] == [75, 75]
     assert time.monotonic() - began < 20
-    assert read_status(point.layout).reason == "stopped as asked before the processes had met"
+    assert read_status(point.layout).reason == "stopped as asked before all processes had connected"
     assert point.layout.requeue.exists()
     nothing_half_written(point.layout)

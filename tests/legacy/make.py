@@ -1,9 +1,9 @@
-"""Makes the fixture of the version at hand, once per release: `python tests/legacy/make.py FOLDER` (on a CPU).
+"""Creates the legacy fixture of the current version, once per release: `python tests/legacy/make.py FOLDER` (on a CPU).
 
-FOLDER becomes a working directory as a user of this version leaves it: a store with every kind of table in its
-evaluations, an experiment `study` of two points and a baseline that is done and reported, and a training `stopped` in
-its middle. It is packed as FOLDER.tar.xz; tests/legacy/test_legacy.py asks it of every later version. The weights are a
-short pattern and few tensors train, so that the archive is small.
+FOLDER becomes a working directory as a user of this version leaves it: a prepared store, an experiment `study` (two
+points and a baseline, evaluated with every kind of table and reported) and an experiment `stopped` whose training was
+stopped midway. It is packed as FOLDER.tar.xz, with the pickles of queued jobs beside it; test_legacy.py reads them with
+every later version. The weights repeat a short pattern and few tensors are trained, so that the archive stays small.
 """
 
 import os
@@ -11,12 +11,14 @@ import signal
 import subprocess
 import sys
 import tarfile
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from submitit.core.utils import DelayedSubmission
 
 from sam2ft.config.load_experiment import load_experiment
 from sam2ft.core.errors import StopRequestedError
@@ -25,6 +27,8 @@ from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.data.store.writer import PreparedVolume, StoreWriter
 from sam2ft.distributed.stop_signal import StopFlag
+from sam2ft.jobs.calibrate import calibrate
+from sam2ft.jobs.job import run_point
 from sam2ft.jobs.preflight.preflight import resolve
 from sam2ft.model.segmenter import build_untrained
 from sam2ft.runs.attempt.claim import Attempt, claim
@@ -32,6 +36,7 @@ from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import save_plan
 from sam2ft.runs.resources.resources import resources_here
 from sam2ft.sweeps.plan.plan import make_plan, write_configs
+from sam2ft.sweeps.state.collect import aggregate_folder
 from sam2ft.training.run import train
 from sam2ft.training.watching.observers import CheckpointKeeper
 
@@ -68,6 +73,12 @@ module: {num_epochs: 3}
 sweep: null
 """
 STOP_AFTER_STEP = 6
+QUEUED = {
+    "run": (run_point, ("runs/study", "0123456789ab", 0, "train_eval")),
+    "report": (aggregate_folder, ("runs/study", "0123456789ab")),
+    "calibrate": (calibrate, ("runs/study", ["0123456789abcdef"])),
+}
+"""Functions that are submitted by reference, as a queue keeps them."""
 
 
 def write_store(folder: Path) -> None:
@@ -134,6 +145,11 @@ def main() -> None:
     Path("stopped.yaml").write_text(STOPPED, encoding="utf-8")
     subprocess.run([sys.executable, str(ROOT / "launch/sweep.py"), "study.yaml", "--local", "1"], check=True)
     stop_a_training(Path("stopped.yaml"))
+    version = metadata.version("sam2ft")
+    for name, (function, arguments) in QUEUED.items():
+        delayed = DelayedSubmission(function, *arguments)
+        delayed.set_timeout(60, 0)
+        delayed.dump(folder.with_name(f"{name}-{version}.pkl"))
     with tarfile.open(folder.with_name(f"{folder.name}.tar.xz"), "w:xz", preset=9) as archive:
         archive.add(folder, arcname="", filter=small)
 

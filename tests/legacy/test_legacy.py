@@ -12,26 +12,30 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from submitit.core.utils import DelayedSubmission
 from torch import Tensor
 
-from sam2ft.config.load_experiment import dump_experiment, load_experiment
+from sam2ft.config.load_experiment import load_experiment
 from sam2ft.core.files import sha256_file
 from sam2ft.core.prompts import Prompts
 from sam2ft.distributed.stop_signal import StopFlag
 from sam2ft.evaluation import volumes
 from sam2ft.evaluation.run import evaluate
+from sam2ft.jobs.calibrate import calibrate
+from sam2ft.jobs.job import run_point
 from sam2ft.jobs.preflight.preflight import resolve
 from sam2ft.runs.attempt.claim import Attempt, claim
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import load_plan
 from sam2ft.runs.resources.resources import resources_of
 from sam2ft.sweeps.plan.plan import make_plan
+from sam2ft.sweeps.state.collect import aggregate_folder
 
 pytestmark = pytest.mark.sam2
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
@@ -97,9 +101,9 @@ def test_plans_runs_and_evaluations_have_the_names_that_they_had(study: Path, na
         for eval_id in planned.eval_ids if name == "study" else ():
             assert layout.run(planned.run_id).evaluation(eval_id).success.is_file()
         # What the earlier version wrote beside a run is the same experiment to this one.
-        written = dump_experiment(load_experiment(layout.run(planned.run_id).config).experiment)
+        written = load_experiment(layout.run(planned.run_id).config).experiment.model_dump_json()
         there = str(Path(load_plan(layout, plan.plan_id).source).parent)
-        assert written.replace(there, str(study)) == dump_experiment(resolved.runs[planned.index].experiment)
+        assert written.replace(there, str(study)) == resolved.runs[planned.index].experiment.model_dump_json()
 
 
 def test_status_reads_what_is_there_and_a_sweep_finds_nothing_to_do(study: Path) -> None:
@@ -176,3 +180,17 @@ def test_a_checkpoint_of_the_earlier_version_is_evaluated_on_other_subjects(stud
     best = next(study.glob("runs/study/*/checkpoints/best.pt"))
     out = run("eval.py", "--ckpt", str(best), "--split", "val", "--set", "eval.qc_slices=0")
     assert (Path(out.splitlines()[-1]) / "slice.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "function"), [("run", run_point), ("report", aggregate_folder), ("calibrate", calibrate)]
+)
+def test_a_job_that_the_earlier_version_queued_finds_its_function(name: str, function: Callable[..., None]) -> None:
+    """Slurm keeps a job for days: its pickle names the function by the module of the version that submitted it."""
+    assert DelayedSubmission.load(HERE / f"{name}-0.1.0.pkl").function is function
+
+
+def test_a_local_child_of_the_earlier_version_is_answered() -> None:
+    done = subprocess.run([sys.executable, "-m", "sam2ft.run.job"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "EXPERIMENT_FOLDER PLAN INDEX" in done.stderr

@@ -108,12 +108,12 @@ def test_a_module_that_cannot_be_imported_is_refused_with_the_line(write, text, 
     ("body", "message"),
     [
         ("yield 1 / 0", r"label 1 \w+ \(ok\): ZeroDivisionError: division by zero \(mod\.py:5\)"),
-        ("yield 0.5", r"it gave 0\.5; a metric yields Measurement objects"),
+        ("yield 0.5", r"yielded 0\.5; a metric must yield Measurement objects"),
         ("yield Measurement('volume', 'dice', 0.5)", r"dice is a fixed column of volume\.csv"),
-        ("yield Measurement('volume', 'x', math.inf)", "x is inf; a value is finite"),
-        ("yield Measurement('volume', 'x', True)", "x is True; a value is a number"),
-        ("yield Measurement('volume', 'x', 'a')", "x is 'a'; a value is a number"),
-        ("yield Measurement('slice', 'x', 1.0, slice=9)", "x is of slice 9, which is not evaluated"),
+        ("yield Measurement('volume', 'x', math.inf)", "x is inf; a value must be finite"),
+        ("yield Measurement('volume', 'x', True)", "x is True; a value must be a number"),
+        ("yield Measurement('volume', 'x', 'a')", "x is 'a'; a value must be a number"),
+        ("yield Measurement('slice', 'x', 1.0, slice=9)", "x belongs to slice 9, which is not evaluated"),
         ("yield Measurement('slice', 'x', 1.0)", "ValueError: x: a measurement of a slice names its slice"),
     ],
 )
@@ -135,8 +135,8 @@ def test_a_nan_where_the_label_is_is_a_warning_and_an_empty_cell(make, score):
     own = make("yield Measurement('volume', 'x', 1.0 if pair.status == 'ok' else math.nan)")
     warnings = try_plugin(own, {})
     assert [line.split(": ", 1)[1] for line in warnings] == [
-        "x is NaN for a label that is missed; means leave it out",
-        "x is NaN for a label that is spurious; means leave it out",
+        "x is NaN for a label with status missed; it is excluded from means",
+        "x is NaN for a label with status spurious; it is excluded from means",
     ]
     one, two = score(*pictures(), metrics=(own,))["volume"]
     assert one["x"] == 1.0

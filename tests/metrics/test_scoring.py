@@ -171,12 +171,12 @@ def test_every_count_of_a_row_is_a_whole_number_and_they_add_up_to_the_slice(sco
 
 
 def test_masks_on_another_grid_are_refused_with_both_shapes(score):
-    with pytest.raises(DataError, match=r"prediction is \(1, 4, 4\) \(z, y, x\), the volume \(2, 4, 4\)"):
+    with pytest.raises(DataError, match=r"prediction has shape \(1, 4, 4\) \(z, y, x\), the volume \(2, 4, 4\)"):
         score(two_slices()[0][:1], two_slices()[1])
 
 
 def test_masks_of_floats_are_refused(score):
-    with pytest.raises(DataError, match="prediction holds float64"):
+    with pytest.raises(DataError, match="prediction has type float64"):
         score(two_slices()[0].astype(float), two_slices()[1])
 
 

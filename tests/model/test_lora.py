@@ -170,7 +170,7 @@ def test_a_pattern_that_chooses_the_weight_of_an_updated_layer_is_refused_by_nam
     assert {name.split(".")[1] for name in trained_names(model)} == {"neck", "trunk"}
     only = Only((r"neck", r"blocks\.6\."))
     with pytest.raises(
-        ConfigError, match=r"image_encoder: chooses image_encoder.trunk.blocks.6.attn.qkv.weight, which"
+        ConfigError, match=r"image_encoder: selects image_encoder.trunk.blocks.6.attn.qkv.weight, which"
     ):
         adapted(SimpleNamespace(image_encoder=only, prompt_encoder=False, mask_decoder=False))
 

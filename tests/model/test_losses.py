@@ -151,15 +151,15 @@ def test_positive_pixels_can_weigh_more():
 def test_what_cannot_be_used_is_refused_with_the_key():
     with pytest.raises(ConfigError, match=r"module.loss.seg: 'Dice' is unknown; known: DiceLoss, "):
         build_loss(config(seg="Dice"))
-    with pytest.raises(ConfigError, match=r"module.loss.seg_args.batch: the engine decides it"):
+    with pytest.raises(ConfigError, match=r"module.loss.seg_args.batch: sam2ft sets this argument"):
         build_loss(config(seg_args={"batch": True}))
-    with pytest.raises(ConfigError, match=r"module.loss.seg_args.weight: it is about several classes"):
+    with pytest.raises(ConfigError, match=r"module.loss.seg_args.weight: it applies to several classes"):
         build_loss(config(seg_args={"weight": 2.0}))
-    with pytest.raises(ConfigError, match=r"module.loss.seg_args.label_smoothing: it is about several classes"):
+    with pytest.raises(ConfigError, match=r"module.loss.seg_args.label_smoothing: it applies to several classes"):
         build_loss(config(seg="DiceCELoss", seg_args={"label_smoothing": 0.1}))
-    with pytest.raises(ConfigError, match=r"module.loss.ce_args: FocalLoss refuses {'alpha': \[0.2, 0.8\]}: .*length"):
+    with pytest.raises(ConfigError, match=r"ce_args: FocalLoss does not accept {'alpha': \[0.2, 0.8\]}: .*length"):
         build_loss(config(ce="FocalLoss", ce_args={"alpha": [0.2, 0.8]}))
-    with pytest.raises(ConfigError, match=r"module.loss.ce_args: BCE refuses {'gamma': 2}"):
+    with pytest.raises(ConfigError, match=r"module.loss.ce_args: BCE does not accept {'gamma': 2}"):
         build_loss(config(ce_args={"gamma": 2}))
     with pytest.raises(ValueError, match="2 predictions for 3 reference masks"):
         build_loss(config())(torch.zeros(2, 1, 8, 8), torch.zeros(2), batch(blocks(1, 1, 1)))

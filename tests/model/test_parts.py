@@ -53,7 +53,7 @@ def test_only_trains_what_its_patterns_find(nano):
     names = training_names(nano)
     assert {name.split(".")[1] for name in names} == {"trunk", "neck"}
     assert {name.split(".")[3] for name in names if ".blocks." in name} == {"5", "6"}
-    with pytest.raises(ConfigError, match=r"module.trainable.image_encoder.only: 'block_9' finds none of its tensors"):
+    with pytest.raises(ConfigError, match=r"trainable.image_encoder.only: 'block_9' matches none of its tensors"):
         set_trainable(nano, asked(image_encoder=Only(("neck", "block_9"))))
 
 
@@ -135,7 +135,7 @@ def test_every_mixture_of_prompts_puts_all_that_trains_into_the_graph_of_every_b
 
 def test_a_part_that_gets_nothing_is_an_error(nano):
     set_trainable(nano, asked(mask_decoder=Only(("iou_prediction_head",))))
-    with pytest.raises(ConfigError, match=r"module.trainable.mask_decoder: asked for, but the configured prompts"):
+    with pytest.raises(ConfigError, match=r"module.trainable.mask_decoder: selected for training, but the configured"):
         freeze_unreachable(nano, LOSS, BOXES)
 
 

@@ -86,13 +86,13 @@ def prefixed(state, prefix):
 LAYOUTS = {
     "as MedSAM2's training writes it": (lambda state: {"model": state, "optimizer": {"state": {}}, "epoch": 9}, None),
     "bare": (lambda state: state, None),
-    "DataParallel": (lambda state: {"model": prefixed(state, "module.")}, "the prefix 'module.' taken off"),
+    "DataParallel": (lambda state: {"model": prefixed(state, "module.")}, "the prefix 'module.' removed from"),
     "Lightning": (
         lambda state: {"state_dict": prefixed(state, "model.sam2_model."), "epoch": 1},
-        "taken from state_dict, the prefix 'model.sam2_model.' taken off",
+        "read from state_dict, the prefix 'model.sam2_model.' removed from",
     ),
-    "nested": (lambda state: {"model": {"state_dict": state, "step": 4}}, "taken from model > state_dict"),
-    "plain PyTorch": (lambda state: {"model_state_dict": state, "loss": 0.1}, "taken from model_state_dict"),
+    "nested": (lambda state: {"model": {"state_dict": state, "step": 4}}, "read from model > state_dict"),
+    "plain PyTorch": (lambda state: {"model_state_dict": state, "loss": 0.1}, "read from model_state_dict"),
 }
 
 

@@ -62,7 +62,7 @@ def test_the_command_takes_rows_columns_slices_in_this_order_and_prints_json() -
     result = json.loads(done.stdout)
     assert result["spacing_mm"] == [0.8, 0.9, 3]
     assert len(result["biases"]) > 15
-    assert "measured place 5 of 5 between voxels" in done.stderr
+    assert "measured sub-voxel position 5 of 5" in done.stderr
     assert "torch" not in done.stderr
 
 
@@ -70,7 +70,7 @@ def test_the_command_prints_a_table() -> None:
     done = check("--spacing", "1.5,1.5,3")
     assert done.returncode == 0, done.stderr
     assert "1.5 x 1.5 mm pixels (rows x columns), slices 3 mm apart" in done.stdout
-    assert "mean and range over 5 places between voxels" in done.stdout
+    assert "mean and range over 5 sub-voxel positions" in done.stdout
     assert "%" in next(line for line in done.stdout.splitlines() if "ThCcAB" in line)
 
 
@@ -78,7 +78,7 @@ def test_the_command_prints_a_table() -> None:
     ("arguments", "message"),
     [
         ((), "needs --spacing"),
-        (("--spacing", "0.5,x,3"), "'0.5,x,3' is not three numbers"),
+        (("--spacing", "0.5,x,3"), "'0.5,x,3'; allowed: three numbers"),
         (("--spacing", "0.5,3"), "--spacing 0.5,3; allowed: row, column and slice distance, each 0.1 to 10 mm"),
         (("--spacing", "0.5,0.5,0"), "--spacing 0.5,0.5,0; allowed"),
         (("--spacing", "0.5,0.5,nan"), "allowed: row, column and slice"),

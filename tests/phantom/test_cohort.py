@@ -171,7 +171,9 @@ def test_a_spine_cohort_has_masks_and_no_maps(tmp_path: Path) -> None:
     assert np.array_equal(mask, spine_subject(SEED, 0).mask_zyx)
 
 
-@pytest.mark.parametrize(("kind", "subjects", "words"), [("hip", 2, "one of knee, spine"), ("knee", 0, "at least one")])
+@pytest.mark.parametrize(
+    ("kind", "subjects", "words"), [("hip", 2, "allowed: knee, spine"), ("knee", 0, "at least one")]
+)
 def test_unknown_kinds_and_empty_cohorts_are_refused(kind: str, subjects: int, words: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=words):
         write_cohort(kind, subjects, SEED, tmp_path)

@@ -50,5 +50,5 @@ def test_without_a_best_point_nothing_is_written(finished, tmp_path):
 
 def test_weights_that_are_not_the_runs_are_not_given_away(finished, tmp_path):
     Path(finished.layout.best).write_bytes(b"other")
-    with pytest.raises(DataError, match=r"best\.pt: not the weights"):
+    with pytest.raises(DataError, match=r"best\.pt: missing, or not the weights recorded in"):
         export_best(comparison_of(finished), [state_of(finished)], tmp_path / "out")

@@ -129,10 +129,10 @@ def test_a_table_that_was_changed_is_named_and_not_counted(states):
     changed.write_text(changed.read_text().replace(",ok", ",ok ", 1))
     outcome = report(states)
     (problem,) = outcome.problems
-    assert "slice.csv is not what the evaluation wrote; not counted" in problem
+    assert "slice.csv was changed after the evaluation wrote it; not counted" in problem
     assert {row["run"] for row in table("slice")} == {states[1].planned.run_id}
     assert read_json(LAYOUT.report / "coverage.json")["problems"] == [problem]
-    assert "not what the evaluation wrote" in outcome.page.read_text()
+    assert "was changed after the evaluation wrote it" in outcome.page.read_text()
 
 
 def test_an_evaluation_of_earlier_weights_is_named_and_not_counted(states):

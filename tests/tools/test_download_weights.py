@@ -167,7 +167,7 @@ def test_all_of_it_had_arrived_when_the_connection_broke(server, cut):
 
 def test_a_server_that_does_not_say_how_long_the_file_is_is_refused(server, tmp_path):
     server.says_length = False
-    with pytest.raises(CheckpointError, match="does not say how long the file is"):
+    with pytest.raises(CheckpointError, match="does not report the length of the file"):
         download(server.url, tmp_path / "model.pt")
     assert not (tmp_path / "model.pt").exists()
 
@@ -196,7 +196,7 @@ def test_a_file_that_changed_since_its_record_is_refused(server, tmp_path):
 
 
 def test_what_the_server_refuses_or_cannot_be_reached_is_a_sentence(server, tmp_path):
-    with pytest.raises(CheckpointError, match="the server says 404"):
+    with pytest.raises(CheckpointError, match="the server returned 404"):
         download(server.url.replace("model", "none"), tmp_path / "model.pt")
     server.shutdown()
     server.server_close()
@@ -255,7 +255,9 @@ def test_every_official_model_is_fetched_by_its_name_and_is_what_it_says(local, 
 
 
 def test_an_unknown_name_lists_the_known_ones(local, tmp_path):
-    with pytest.raises(ConfigError, match=r"'sam3' is no official model; known: sam2_hiera_tiny, .*sam2.1_hiera_large"):
+    with pytest.raises(
+        ConfigError, match=r"'sam3' is not an official model; known: sam2_hiera_tiny, .*sam2.1_hiera_large"
+    ):
         main(["sam3", "--out", str(tmp_path)])
     assert local.paths == []
 
@@ -313,7 +315,7 @@ def test_a_staged_file_without_a_record_is_looked_at_and_recorded(local, staged,
         (lambda path: path.write_bytes(path.read_bytes()[:-1]), "were recorded at the first download"),
         (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"!"), "was recorded at the first download"),
         (lambda path: (path.with_name(path.name + ".json").unlink(), path.write_bytes(b"PK")), "not a checkpoint"),
-        (lambda path: path.unlink(), "no such file; fetch it where there is a network: http"),
+        (lambda path: path.unlink(), "no such file; download it on a machine with a network: http"),
         (lambda path: path.with_name(path.name + ".json").write_text("[]"), "not the record of a download"),
     ],
 )  # fmt: skip

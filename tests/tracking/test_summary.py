@@ -57,5 +57,5 @@ def test_wandb_takes_it_offline_under_an_id_of_its_own(
 
 def test_a_tracker_that_refuses_says_so_and_that_the_report_is_there(summary: SweepSummary, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(TrackerError, match=r"TensorBoard did not take the summary .* the report is written"):
+    with pytest.raises(TrackerError, match=r"TensorBoard could not store the summary .* the report itself was written"):
         to_tensorboard(tmp_path / "file" / "tb", summary)

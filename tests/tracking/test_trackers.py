@@ -61,7 +61,7 @@ def test_a_tracker_that_fails_warns_once_and_is_not_asked_again(
     assert fake.told == [1, "closed"]
     assert len(other.told) == 4
     assert [record.getMessage() for record in caplog.records] == [
-        "W&B is given up, the run goes on: OSError: no space left on device"
+        "W&B is disabled, the run continues: OSError: no space left on device"
     ]
 
 
@@ -233,7 +233,7 @@ def test_a_tracker_that_fails_at_a_table_does_not_end_the_run(caplog: pytest.Log
         raise OSError("no network")
 
     Guarded("W&B", fail).on_table(TABLE)
-    assert "the run goes on: OSError: no network" in caplog.text
+    assert "the run continues: OSError: no network" in caplog.text
 
 
 def nested(items: Iterable[Any]) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def test_low_rank_training_stops_continues_and_ends_in_weights_of_stock_sam2(poi
         ("module.lora.rank=40", r"module.lora.rank: 40, but .*attn.qkv.weight is 48 x 16; .* at most 16"),
         (
             "module.trainable.image_encoder={only: [trunk]}",
-            r"chooses image_encoder.trunk.blocks.0.attn.qkv.weight, which",
+            r"selects image_encoder.trunk.blocks.0.attn.qkv.weight, which",
         ),
     ],
 )

@@ -162,7 +162,7 @@ def test_what_an_optimizer_does_not_take_is_refused(choice: OptimizerChoice, mes
     [
         (SchedulerChoice("CosineAnnealingWarmRestarts", {"T_max": 10}), "CosineAnnealingWarmRestarts: .*'?T_0'?"),
         (SchedulerChoice("ReduceLROnPlateau"), "needs monitor"),
-        (SchedulerChoice("StepLR", {"step_size": 1}, monitor="val_loss"), "only ReduceLROnPlateau watches a value"),
+        (SchedulerChoice("StepLR", {"step_size": 1}, monitor="val_loss"), "only ReduceLROnPlateau monitors a value"),
         (SchedulerChoice("Cosine"), "no scheduler 'Cosine'"),
         (SchedulerChoice("OneCycleLR", {"max_lr": 1.0, "epochs": 3}), "OneCycleLR: You must define either total_steps"),
         (

@@ -1,3 +1,3 @@
-"""Generated files: constructor signatures of torch and MONAI, and JSON Schemas for editors. They import what the
-loader must not; `make schema` runs them.
+"""Generators of signatures.json (constructor signatures of torch and MONAI) and of the JSON Schemas for editors. They
+import torch and MONAI, which the loader must not; `make schema` runs them.
 """

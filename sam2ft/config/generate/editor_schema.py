@@ -1,4 +1,4 @@
-"""JSON Schemas for editors: the pydantic models, with the arguments of each torch and MONAI class spelled out."""
+"""JSON Schemas for editors: the pydantic models, extended by the arguments of each torch and MONAI class."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ _JSON_TYPES = {"mapping": "object", "list": "array"}
 
 
 def editor_schemas(signatures: Mapping[str, Any]) -> dict[str, Any]:
-    """File name -> schema."""
+    """File name -> JSON Schema."""
     return {
         "experiment.schema.json": _experiment(signatures),
         "dataset.schema.json": _schema(DatasetFile, "sam2ft dataset"),
@@ -26,7 +26,7 @@ def editor_schemas(signatures: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _PlainDefaults(GenerateJsonSchema):
-    """Defaults as a file would write them."""
+    """JSON Schema generator that writes defaults as they would be in a file."""
 
     def encode_default(self, dft: Any) -> Any:
         return plain_values(dft)
@@ -45,14 +45,17 @@ def _experiment(signatures: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("seg", "ce"):
         definitions["Loss"]["properties"][key]["enum"] = list(losses)
     definitions["Module"]["properties"]["sam2_model_cfg"]["enum"] = ["sam2_nano", *signatures["sam2_configs"]]
-    base = {"type": "string", "description": "another experiment file, relative to this one, that this one changes"}
+    base = {
+        "type": "string",
+        "description": "another experiment file, relative to this one, whose values this file changes",
+    }
     schema["properties"] = {"extends": base, **schema["properties"]}
     _require_unless_extended(schema, ("ExperimentInfo", "Module"))
     return schema
 
 
 def _usable(signatures: Mapping[str, Any], table: str) -> dict[str, dict[str, Any]]:
-    """Class -> arguments that a file may give."""
+    """Class -> arguments that a file may contain."""
     refused, decided = REFUSED.get(table, {}), DECIDED[table]
     return {
         name: {key: entry for key, entry in found.items() if key not in decided}
@@ -62,7 +65,7 @@ def _usable(signatures: Mapping[str, Any], table: str) -> dict[str, dict[str, An
 
 
 def _spell_out(definition: dict[str, Any], classes: Mapping[str, Mapping[str, Any]]) -> None:
-    """`type` becomes a choice, and the keys that may stand beside it depend on it."""
+    """Make `type` an enum, and make the other allowed keys depend on its value."""
     own = definition["properties"]
     del own["constructor_arguments"]
     definition["required"] = [name for name in definition.get("required", []) if name != "constructor_arguments"]
@@ -93,7 +96,7 @@ def _argument(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _require_unless_extended(schema: dict[str, Any], sections: tuple[str, ...]) -> None:
-    """A file that extends another may leave out what that one holds."""
+    """Require keys only without `extends`: a file that extends another may leave out keys of that file."""
     required = {name: schema["$defs"][name].pop("required") for name in sections}
     by_key = {
         key: required[reference]

@@ -1,7 +1,7 @@
-"""Writes what the loader knows without importing torch: `python -m sam2ft.config.generate.signatures [--check]`.
+"""Generator of signatures.json and of the *.schema.json files: `python -m sam2ft.config.generate.signatures [--check]`.
 
-signatures.json holds the constructor arguments of torch's optimizers and schedulers and of MONAI's losses and
-transforms, as installed here; the *.schema.json files beside it are for editors.
+signatures.json contains the constructor arguments of the installed torch optimizers and schedulers and MONAI losses and
+transforms, so that the loader need not import torch. The *.schema.json files beside it are for editors.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from sam2ft.core.files import write_text
 
 FOLDER = Path(__file__).parents[1]
 
-# Region losses of one class per instance that have a value per instance; the pixel loss BCE is torch's own.
+# Region losses for one class per instance that give a value per instance; the pixel loss BCE is from torch.
 LOSSES = ("DiceCELoss", "DiceFocalLoss", "DiceLoss", "FocalLoss", "GeneralizedDiceLoss", "TverskyLoss")
 TRANSFORMS = (
     *("RandFlip", "RandRotate90", "RandRotate", "RandZoom", "RandAffine", "Rand2DElastic", "RandGridDistortion"),
@@ -38,7 +38,7 @@ _KINDS = {
     "dict": "mapping",
     **dict.fromkeys(("tuple", "list", "Sequence", "Iterable", "collections.abc.Sequence"), "list"),
 }
-# An alias of MONAI (monai.config.type_definitions): one word for all keys, or one for each; here there is one.
+# An alias of MONAI (monai.config.type_definitions): one string for all keys, or one for each; sam2ft has one.
 _ALIASES = {"SequenceStr": "str"}
 
 
@@ -55,7 +55,7 @@ def _alternatives(annotation: str, separator: str = "|") -> list[str]:
 
 
 def _kinds(annotation: str) -> list[str]:
-    """The kinds of YAML values that fit an annotation; none for one that YAML cannot hold, such as a callable."""
+    """The kinds of YAML values that fit an annotation; none for a type that YAML cannot contain, such as a callable."""
     found: list[str] = []
     for alternative in _alternatives(annotation):
         if alternative in _ALIASES:
@@ -68,7 +68,7 @@ def _kinds(annotation: str) -> list[str]:
 
 
 def _item_kinds(annotation: str) -> list[str]:
-    """The kinds of values inside a list, where the annotation says: `tuple[float, float | None]` -> null, number."""
+    """The kinds of values inside a list, if annotated: `tuple[float, float | None]` -> null, number."""
     found: list[str] = []
     for alternative in _alternatives(_ALIASES.get(annotation, annotation)):
         head, _, inner = alternative.partition("[")
@@ -85,7 +85,7 @@ def _choices(annotation: str) -> list[str]:
 
 
 def _jsonable(value: Any) -> Any:
-    """A default as JSON. Errors: TypeError for one that JSON cannot hold."""
+    """A default as a JSON value; raises TypeError for a value that JSON cannot contain."""
     if isinstance(value, Enum):
         value = value.value
     return json.loads(json.dumps(value, allow_nan=False))
@@ -126,12 +126,12 @@ def _classes(module: Any, base: type) -> dict[str, Any]:
 
 
 def _transform(dictionary_form: Any) -> dict[str, Any]:
-    """Arguments of the form that moves image and masks together (data/samples/augment.py)."""
+    """Arguments of the dictionary transform, which changes image and masks together (data/samples/augment.py)."""
     return _parameters(dictionary_form, ("keys", "allow_missing_keys", "factor_key", "meta_keys", "meta_key_postfix"))
 
 
 def _sam2_configs() -> list[str]:
-    """Stock configs that the installed sam2 package can find, without importing it."""
+    """Names of the stock configs in the installed sam2 package, found without importing it."""
     spec = find_spec("sam2")
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError("sam2 is not installed")
@@ -144,7 +144,7 @@ def _sam2_configs() -> list[str]:
 
 
 def collect_signatures() -> dict[str, Any]:
-    """Everything signatures.json holds, from the installed packages."""
+    """The content of signatures.json, from the installed packages."""
     import monai.losses
     import monai.transforms
     import torch
@@ -167,13 +167,13 @@ def _text(value: Any) -> str:
 
 
 def stale_files(expected: dict[Path, str]) -> list[Path]:
-    """Files that are missing or do not hold what is expected."""
+    """The files that are missing or do not have the expected content."""
     return [path for path, text in expected.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m sam2ft.config.generate.signatures", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when a file is stale")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when a file is out of date")
     options = parser.parse_args(arguments)
     signatures = collect_signatures()
     expected = {FOLDER / "signatures.json": _text(signatures)}
@@ -181,7 +181,7 @@ def main(arguments: list[str] | None = None) -> int:
     stale = stale_files(expected)
     if options.check:
         for path in stale:
-            print(f"{path}: stale; run make schema", file=sys.stderr)
+            print(f"{path}: out of date; run make schema", file=sys.stderr)
         return 1 if stale else 0
     for path in stale:
         write_text(path, expected[path])

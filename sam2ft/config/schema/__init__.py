@@ -1,3 +1,3 @@
-"""The settings: every key of an experiment or dataset file, its type, unit, default and allowed values, declared
-here and nowhere else. One file per section of the YAML.
+"""Configuration schema (pydantic models): every key of an experiment or dataset file, with its type, unit, default
+and allowed values. No other place defines them. One file per section of the YAML.
 """

@@ -1,4 +1,4 @@
-"""Arguments of torch and MONAI classes checked against their recorded signatures, without importing either."""
+"""Check of the arguments of torch and MONAI classes against recorded signatures (signatures.json), without imports."""
 
 import difflib
 import json
@@ -11,45 +11,45 @@ Signature = Mapping[str, Mapping[str, Any]]
 
 REFUSED = {
     "optimizers": {
-        "LBFGS": "it runs the model several times per step through a closure, the training loop once",
-        "SparseAdam": "it takes sparse gradients only, and those of SAM 2 are dense",
-        "Muon": "it takes 2-D parameters only, and SAM 2 also has biases, norms and convolutions",
+        "LBFGS": "it runs the model several times per step through a closure, but the training loop runs it once",
+        "SparseAdam": "it takes sparse gradients only, but those of SAM 2 are dense",
+        "Muon": "it takes 2-D parameters only, but SAM 2 also has biases, norms and convolutions",
     },
     "schedulers": {
-        "LambdaLR": "it needs a Python function, which YAML cannot hold",
-        "MultiplicativeLR": "it needs a Python function, which YAML cannot hold",
+        "LambdaLR": "it needs a Python function, which YAML cannot contain",
+        "MultiplicativeLR": "it needs a Python function, which YAML cannot contain",
         "SequentialLR": "it needs other schedulers as objects; for a warm-up use warmup_steps",
         "ChainedScheduler": "it needs other schedulers as objects; for a warm-up use warmup_steps",
     },
     "transforms": {
-        "Rand3DElastic": "it bends volumes, and a sample is one slice; use Rand2DElastic",
-        "RandGridPatch": "it cuts a slice into several, and a sample stays one",
+        "Rand3DElastic": "it deforms volumes, but a sample is one slice; use Rand2DElastic",
+        "RandGridPatch": "it cuts a slice into several patches, but a sample is one slice",
         "RandSimulateLowResolution": "as a spatial transform it would coarsen the masks too; use RandGaussianSmooth",
         "RandCoarseShuffle": "it moves pieces of the image away from their masks; use RandCoarseDropout",
-        "RandAxisFlip": "it draws the axis too; use RandFlip with spatial_axis",
+        "RandAxisFlip": "it also draws the axis at random; use RandFlip with spatial_axis",
         **dict.fromkeys(
             ("Resize", "Spacing", "SpatialResample", "ResampleToMatch", "Orientation"),
-            "the engine decides the grid: the slice's own, resized to module.image_size",
+            "the engine decides the grid: that of the slice, resized to module.image_size",
         ),
         **dict.fromkeys(
             ("Flip", "Rotate", "Rotate90", "Zoom", "Affine", "GridDistortion", "AdjustContrast", "GaussianSmooth"),
-            "it changes every slice alike; its random form begins with Rand",
+            "it changes every slice alike; use its random form, whose name begins with Rand",
         ),
         **dict.fromkeys(
             ("NormalizeIntensity", "ScaleIntensityRange", "ScaleIntensityRangePercentiles", "ClipIntensityPercentiles"),
-            "intensities are windowed to [0, 1] by prepare; see intensity.clip_percentiles of the dataset",
+            "intensities are windowed to [0, 1] by prepare; see intensity.clip_percentiles of the dataset file",
         ),
     },
 }
 
-# What the engine itself decides, and why.
-_LOSS_REASON = "the engine sets it: each instance is one class, given as logits, with a value of its own"
-_ONE_CLASS = "and each instance is one class"
+# Arguments that sam2ft sets itself, and why.
+_LOSS_REASON = "the engine sets it: each instance is one class, given as logits, with its own loss value"
+_ONE_CLASS = "but each instance is one class"
 DECIDED = {
     "optimizers": {
-        "maximize": "the loss is minimised",
-        "differentiable": "nothing needs a gradient through the optimizer, and training would fail with it",
-        "capturable": "it is for steps recorded as CUDA graphs, and they are not",
+        "maximize": "the loss is always minimised",
+        "differentiable": "no gradient through the optimizer is needed, and training would fail with it",
+        "capturable": "it is for steps recorded as CUDA graphs, which training does not use",
     },
     "schedulers": {"last_epoch": "the engine sets it when a run is resumed"},
     "losses": {
@@ -58,7 +58,7 @@ DECIDED = {
         ),
         "include_background": _LOSS_REASON,
         # MONAI ignores these for one channel, or fails in the first step.
-        "weight": f"it weighs classes against each other, {_ONE_CLASS}; use seg_loss_weight and ce_loss_weight",
+        "weight": f"it weights classes against each other, {_ONE_CLASS}; use seg_loss_weight and ce_loss_weight",
         "label_smoothing": f"it smooths the labels of several classes, {_ONE_CLASS}",
         "ignore_index": f"it leaves out a class, {_ONE_CLASS}",
     },
@@ -85,13 +85,13 @@ def signatures() -> Mapping[str, Any]:
 
 @cache
 def known_names(table: str) -> list[str]:
-    """Names of the classes of a table that can be used."""
+    """Names of the classes in a table of signatures.json that can be used."""
     return [name for name in signatures()[table] if name not in REFUSED.get(table, {})]
 
 
 @cache
 def signature_parameters(table: str, name: str) -> Signature:
-    """The arguments that a configuration may give to a class."""
+    """The arguments of a class that a configuration may set."""
     return {
         key: entry
         for key, entry in signatures()[table][name].items()
@@ -100,7 +100,7 @@ def signature_parameters(table: str, name: str) -> Signature:
 
 
 def shown_value(value: Any) -> str:
-    """A value of a configuration as a message shows it."""
+    """A value of a configuration as short text for messages."""
     if isinstance(value, Mapping):
         return "a mapping"
     if isinstance(value, list | tuple) and len(value) > 4:
@@ -110,7 +110,7 @@ def shown_value(value: Any) -> str:
 
 
 def did_you_mean(word: str, known: Collection[str]) -> str:
-    """` (did you mean X?)`, or nothing when no known word is near."""
+    """Text ` (did you mean X?)` with the most similar known word, or empty text when none is similar."""
     lower = {name.lower(): name for name in known}
     near = difflib.get_close_matches(word.lower(), lower, n=1, cutoff=0.6)
     return f" (did you mean {lower[near[0]]}?)" if near else ""
@@ -127,7 +127,11 @@ def type_problem(table: str, name: str) -> str | None:
 
 
 def argument_problems(table: str, name: str, given: Mapping[str, Any], own: Collection[str] = ()) -> dict[str, str]:
-    """Argument -> what is wrong with it, for a class that can be used. `own`: keys beside them."""
+    """Argument -> message, for the wrong, unknown or missing arguments of a class that can be used.
+
+    Args:
+        own: keys of the section that are not arguments; unknown keys are reported with them as allowed.
+    """
     accepted = signature_parameters(table, name)
     found = {key: _unknown(table, name, key, own) for key in given if key not in accepted}
     for key in given.keys() & accepted.keys():
@@ -174,7 +178,7 @@ def _allowed(entry: Mapping[str, Any]) -> str:
 
 
 def _items(entry: Mapping[str, Any]) -> list[str]:
-    """Kinds that may stand in a list; empty when the signature does not say."""
+    """Kinds of values allowed in a list; empty when the signature does not specify them."""
     found: list[str] = entry.get("items", [])
     return found
 
@@ -195,10 +199,10 @@ def _value_problem(entry: Mapping[str, Any], value: Any) -> str | None:
 
 
 def resolved(table: str, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Given arguments together with the defaults that act.
+    """The given arguments, completed with the defaults of the class.
 
-    A run is identified by the values that acted, so that a default that changes in torch or MONAI makes a new run.
-    An argument left at null or false is left out: that is how a later version adds an option nobody asked for.
+    The run_id depends on the values that were effective, so a default that changes in torch or MONAI gives a new run.
+    Arguments that are null or false are left out, because a later version of a class may add an option that is off.
     """
     defaults = {key: entry.get("default") for key, entry in signature_parameters(table, name).items()}
     values = {**defaults, **given}

@@ -1,4 +1,4 @@
-"""What every section of a configuration is made of: frozen pydantic models, leaves that say what they affect."""
+"""Building blocks of the schema: frozen pydantic sections, keys with metadata (affects, unit), names, paths, values."""
 
 import math
 import os.path
@@ -32,11 +32,13 @@ _NO_LEGACY = object()
 def leaf(
     default: Any, description: str, *, affects: Affects, unit: str = "", legacy: Any = _NO_LEGACY, **constraints: Any
 ) -> Any:
-    """One key that holds a value.
+    """Declare one key that has a value (a pydantic Field).
 
-    `affects`: whether the value is part of the identity of a training, of an evaluation, or of none (`identity.py`).
-    `legacy`: for a key added after the first release, the value that earlier runs had without knowing it: equal to
-    it, the key is left out of the identity, so that old ids live on.
+    Args:
+        affects: whether the value is part of the identity of a training, of an evaluation, or of none (`identity.py`).
+        legacy: for a key added after the first release, the value that corresponds to earlier runs. A key with this
+            value is left out of the identity, so that old ids stay the same.
+        constraints: constraints of the pydantic Field, such as gt or le.
     """
     extra = (
         {"affects": affects} | ({"unit": unit} if unit else {}) | ({} if legacy is _NO_LEGACY else {"legacy": legacy})
@@ -46,12 +48,12 @@ def leaf(
 
 
 def section(factory: Callable[[], Any], description: str, **constraints: Any) -> Any:
-    """One key that holds a mapping of further keys, all with defaults."""
+    """Declare one key whose value is a mapping of further keys, all with defaults."""
     return Field(default_factory=factory, description=description, **constraints)
 
 
 class Section(BaseModel):
-    """A mapping of known keys, of strict types, that cannot be changed."""
+    """An immutable mapping of known keys with strict types."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
 
@@ -61,7 +63,7 @@ class Section(BaseModel):
 
 
 class ReadOnlyDict(dict[K, V]):
-    """A dict whose content cannot be changed; equal to a dict of the same content, hashable, can be pickled."""
+    """An immutable dict: hashable, picklable, and equal to a dict with the same content."""
 
     def _refuse(self, *_args: Any, **_kwargs: Any) -> Any:
         raise TypeError("a configuration cannot be changed")
@@ -70,7 +72,7 @@ class ReadOnlyDict(dict[K, V]):
     clear = pop = popitem = setdefault = update = _refuse
     __ior__ = _refuse
 
-    def __hash__(self) -> int:  # type: ignore[override]  # dict says None; this one never changes
+    def __hash__(self) -> int:  # type: ignore[override]  # None in dict; this one is immutable
         return hash(frozenset(self.items()))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -81,17 +83,21 @@ ReadOnly = Annotated[Mapping[str, V], AfterValidator(ReadOnlyDict)]
 
 
 def problem(message: str) -> PydanticCustomError:
-    """What a validator raises when the value at hand is wrong."""
+    """Error for a validator to raise when its value is wrong."""
     return PydanticCustomError("problem", "{message}", {"message": message})
 
 
 def problems(found: Mapping[str, str]) -> PydanticCustomError:
-    """What a validator raises when several keys below the value at hand are wrong: key -> message."""
+    """Error for a validator to raise when keys inside its value are wrong: key -> message."""
     return PydanticCustomError("problems", "{problems}", {"problems": dict(found)})
 
 
 def frozen(value: Any) -> Any:
-    """A JSON value that cannot be changed: tuples for lists, read-only dicts for mappings."""
+    """Immutable copy of a JSON value: tuples for lists, read-only dicts for mappings.
+
+    Raises:
+        PydanticCustomError: a number is NaN or infinite.
+    """
     if isinstance(value, float) and not math.isfinite(value):
         raise problem(f"found {value}; allowed: a finite number")
     if isinstance(value, Mapping):
@@ -106,10 +112,10 @@ Arguments = ReadOnly[Frozen]
 
 
 def _absolute(path: Path) -> Path:
-    """Relative to the working directory of the command; links are kept, as the user wrote them."""
+    """Absolute path, relative to the working directory of the command; symbolic links are not resolved."""
     if path == Path() or "\0" in str(path):
         raise problem(f"found {shown_value(str(path))}; allowed: the path of a file or folder")
-    return Path(os.path.abspath(path))  # Path.resolve would follow links
+    return Path(os.path.abspath(path))  # Path.resolve would follow symbolic links
 
 
 PathFromHere = Annotated[Path, AfterValidator(_absolute)]
@@ -124,14 +130,14 @@ def _name(text: str) -> str:
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 Name = Annotated[str, AfterValidator(_name)]
-"""Of experiments and datasets: safe in a path, and without the dots that separate keys."""
+"""Name of an experiment, dataset or point: safe in a path, and without dots, which separate keys."""
 
 
 class OpenSection(Section):
-    """A section `type: Name` whose further keys are the arguments of that class (`binding.py`)."""
+    """A section `type: Name` whose further keys are the arguments of the constructor of that class."""
 
     table: ClassVar[str]
-    """Table of signatures.json that `type` names a row of."""
+    """Table of signatures.json that contains the class `type`."""
     type: str
     constructor_arguments: Arguments
 
@@ -146,7 +152,7 @@ class OpenSection(Section):
 
     @classmethod
     def own_keys(cls) -> list[str]:
-        """Keys that are not arguments of the constructor."""
+        """Keys of the section that are not arguments of the constructor."""
         return [name for name in cls.model_fields if name != "constructor_arguments"]
 
     @field_validator("type")
@@ -168,12 +174,12 @@ class OpenSection(Section):
 
     @classmethod
     def more_problems(cls, _name: str, _arguments: Mapping[str, Any]) -> dict[str, str]:
-        """Argument -> what is wrong with it, where the signature alone does not say."""
+        """Argument -> message, for problems that cannot be found with the signature alone."""
         return {}
 
     @property
     def arguments(self) -> Mapping[str, Any]:
-        """What the constructor of `type` is given."""
+        """Arguments that are passed to the constructor of `type`."""
         return self.constructor_arguments
 
     def identity_values(self) -> Mapping[str, Any]:

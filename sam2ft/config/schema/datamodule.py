@@ -1,4 +1,4 @@
-"""`dataset:` and `datamodule:`: what is read, how it is batched and augmented, what is measured."""
+"""Schema of the sections `dataset:` and `datamodule:`: stores, batches, augmentation (MONAI transforms) and metrics."""
 
 from typing import ClassVar, Literal
 
@@ -20,7 +20,7 @@ from sam2ft.config.schema.base import (
 class DatasetSource(Section):
     """One prepared store."""
 
-    store: PathFromHere = leaf(REQUIRED, "folder that launch/prepare.py made", affects="nothing")
+    store: PathFromHere = leaf(REQUIRED, "folder written by launch/prepare.py", affects="nothing")
 
 
 class Transform(OpenSection):
@@ -32,48 +32,56 @@ class Transform(OpenSection):
 
 
 class MetricSection(Section):
-    """What is measured on masks, and from which metadata."""
+    """Metrics measured on masks, and the metadata used for them."""
 
     func: ReadOnly[bool] = leaf(
         ReadOnlyDict(dice=True, iou=True),
-        "metric names of the factory, or package.module:name of your own, each true or false",
+        "names of built-in metrics, or package.module:name of your own metric, each true or false",
         affects="evaluation",
     )
     tissues: tuple[int, ...] | None = leaf(
-        None, "label ids that biomarkers are measured on; null: all that a biomarker fits", affects="evaluation"
+        None, "label ids on which biomarkers are measured; null: all to which a biomarker applies", affects="evaluation"
     )
     dicom_fields: tuple[str, ...] = leaf(
         ("pixel_spacing", "slice_thickness", "rows", "columns"),
-        "metadata fields handed to metrics",
+        "metadata fields passed to metrics",
         affects="evaluation",
     )
     representative_slice: bool = leaf(
         True,
-        "metrics are handed the middle slice's metadata for all slices (metadata_for_ml), or each slice's own",
+        "true: metrics use the metadata of the middle slice for all slices (metadata_for_ml); false: of each slice",
         affects="evaluation",
     )
     t1rho_upper_ms: float = leaf(
-        500.0, "longest T1rho that is no failed fit", affects="evaluation", unit="ms", legacy=500.0, gt=0
+        500.0,
+        "largest T1rho that is valid; larger values are failed fits",
+        affects="evaluation",
+        unit="ms",
+        legacy=500.0,
+        gt=0,
     )
     sensitivity: bool = leaf(
         False,
-        "measure biomarkers also with the reference's outline moved by half a pixel: column sensitivity, ten times "
-        "the time",
+        "also measure biomarkers with the outline of the reference moved by half a pixel: adds the column sensitivity, "
+        "takes ten times as long",
         affects="evaluation",
         legacy=False,
     )
     thickness_maps: bool = leaf(
         False,
-        "also write cartilage thickness at every vertex of the bone, as .npz and as a coloured mesh (.ply)",
+        "also write the cartilage thickness at every vertex of the bone, as .npz and as a coloured mesh (.ply)",
         affects="nothing",
     )
 
 
 class Datamodule(Section):
-    """How slices become batches."""
+    """Data module: how slices are batched, augmented and measured."""
 
     max_subject_set: Literal["full"] | PositiveInt = leaf(
-        "full", "full, or how many subjects to use; subsets are nested and seeded", affects="training", unit="subjects"
+        "full",
+        "full, or the number of subjects to use; subsets are nested and seeded",
+        affects="training",
+        unit="subjects",
     )
     balanced: bool = leaf(False, "give every dataset the same weight in training", affects="training")
     bbox_shift: int = leaf(
@@ -81,17 +89,17 @@ class Datamodule(Section):
     )
     batch_size: int = leaf(
         4,
-        "slices per forward pass and rank; enters a run's identity as slices_per_step",
+        "slices per forward pass and rank; part of the run_id as slices_per_step",
         affects="nothing",
         unit="slices",
         ge=1,
     )
-    num_workers: int = leaf(4, "loader processes per rank", affects="nothing", unit="processes", ge=0)
+    num_workers: int = leaf(4, "data loader processes per rank", affects="nothing", unit="processes", ge=0)
     augmentation: tuple[Transform, ...] = leaf((), "MONAI transforms, in order", affects="training")
     num_classes: int | None = leaf(
-        None, "number of labels; must equal the label table's count when given", affects="nothing", ge=1
+        None, "number of labels; if given, must equal the number of labels in the label table", affects="nothing", ge=1
     )
     stats_metadata_file: PathFromHere | None = leaf(
-        None, "slice metadata to use instead of the store's own", affects="nothing"
+        None, "file with slice metadata to use instead of the metadata of the store", affects="nothing"
     )
-    metric: MetricSection = section(MetricSection, "what is measured")
+    metric: MetricSection = section(MetricSection, "which metrics are measured")

@@ -1,4 +1,4 @@
-"""The tree of a dataset file, as launch/prepare.py reads it, and of a label table alone."""
+"""Schema of dataset files (sources, labels, intensity, split), as launch/prepare.py reads them, and of label tables."""
 
 import re
 from collections.abc import Mapping
@@ -34,19 +34,19 @@ LabelId = Annotated[str, AfterValidator(_label_id)]
 
 
 class DatasetInfo(Section):
-    """What a dataset is called."""
+    """Name and anatomy of a dataset."""
 
     name: Name = leaf(REQUIRED, "name of the store; part of every key", affects="nothing")
-    anatomy: str = leaf("", "what is imaged, for people", affects="nothing")
+    anatomy: str = leaf("", "imaged anatomy, as free text", affects="nothing")
 
 
 class SourcePatterns(Section):
-    """Where images, masks and maps lie: path patterns below the working directory, or a table."""
+    """Paths of images, masks and maps: patterns relative to the working directory, or a table."""
 
     images: Annotated[str, AfterValidator(_images)] = leaf(
         REQUIRED,
         "pattern of the images (a folder is a DICOM series), or a .csv with the columns subject, image, mask and, "
-        "where needed, volume and map_<name>",
+        "if needed, volume and map_<name>",
         affects="nothing",
     )
     masks: Pattern | None = leaf(
@@ -54,8 +54,8 @@ class SourcePatterns(Section):
     )
     maps: Annotated[Mapping[MapName, Pattern | MapSource], AfterValidator(ReadOnlyDict)] = leaf(
         ReadOnlyDict(),
-        "pattern of the relaxation maps (a file is a map, a folder a multi-echo DICOM series that it is fitted to), or "
-        "file or series with settings; with a table the settings alone",
+        "pattern of the relaxation maps (a file is a map, a folder a multi-echo DICOM series to fit the map to), or a "
+        "mapping of file or series and settings; with a table only the settings",
         affects="nothing",
     )
 
@@ -65,19 +65,19 @@ class SourcePatterns(Section):
 
     @property
     def mask_pattern(self) -> str:
-        """Empty with a table."""
+        """Pattern of the masks; empty with a table."""
         return self.masks or ""
 
     @property
     def map_patterns(self) -> Mapping[str, str]:
-        """Name of each map -> pattern of its file, or of the series it is fitted to; empty with a table."""
+        """Name of each map -> pattern of its file, or of the series that it is fitted to; empty with a table."""
         patterns = {
             name: entry if isinstance(entry, str) else entry.file or entry.series for name, entry in self.maps.items()
         }
         return {name: pattern for name, pattern in patterns.items() if pattern is not None}
 
     def map_source(self, name: str) -> MapSource:
-        """The settings of a map; those of a bare pattern are the defaults."""
+        """The settings of a map; the defaults if the file gives only a pattern."""
         entry = next((given for known, given in self.maps.items() if known == name), None)
         return entry if isinstance(entry, MapSource) else MapSource()
 
@@ -91,11 +91,11 @@ class SourcePatterns(Section):
             raise problems(found)
         if images.endswith(".csv"):
             if value and info.field_name == "masks":
-                raise problem("is in the table that images: names; leave the key out")
+                raise problem("masks are listed in the table that images: names; leave the key out")
         elif value is None:
             raise problem("missing; pattern of the masks")
         elif "{volume}" in str(value) and "{volume}" not in images:
-            raise problem("has {volume}, which the pattern of the images has not")
+            raise problem("has {volume}, but the pattern of the images does not")
         return value
 
 
@@ -107,7 +107,9 @@ class LabelName(Section):
         None, "name of the bone label from which this cartilage's thickness is measured", affects="nothing"
     )
     vertebra: str | None = leaf(
-        None, "name of the label of the vertebrae above and below this disc: gives its height index", affects="nothing"
+        None,
+        "name of the label of the vertebrae above and below this disc; needed for the height index",
+        affects="nothing",
     )
 
 
@@ -120,10 +122,13 @@ class LabelEntry(LabelName):
 
 
 class Intensity(Section):
-    """How intensities become [0, 1]."""
+    """How intensities are scaled to [0, 1]."""
 
     clip_percentiles: tuple[Percent, Percent] = leaf(
-        (0.5, 99.5), "window over the whole volume", affects="nothing", unit="percent"
+        (0.5, 99.5),
+        "lower and upper percentile of the intensity window, over the whole volume",
+        affects="nothing",
+        unit="percent",
     )
 
     @field_validator("clip_percentiles")
@@ -135,23 +140,23 @@ class Intensity(Section):
 
 
 class Split(Section):
-    """Which subjects train, validate and test: shares, or a file that says so."""
+    """Split of the subjects into train, val and test: by shares, or from a file."""
 
     train: Share = leaf(0.7, "share of the subjects", affects="nothing", unit="1")
     val: Share = leaf(0.15, "share of the subjects", affects="nothing", unit="1")
     test: Share = leaf(0.15, "share of the subjects", affects="nothing", unit="1")
     seed: int = leaf(
-        42, "of the draw, and of the order in which max_subject_set takes subjects", affects="nothing", ge=0
+        42, "seed of the draw, and of the order in which max_subject_set takes subjects", affects="nothing", ge=0
     )
     file: Path | None = leaf(
-        None, "JSON of {train: [subject, ...], val: [...], test: [...]}, instead of shares", affects="nothing"
+        None, "JSON file {train: [subject, ...], val: [...], test: [...]}, instead of shares", affects="nothing"
     )
 
     @model_validator(mode="after")
     def _shares_or_file(self) -> Self:
         given = [name for name in ("train", "val", "test") if name in self.model_fields_set]
         if self.file is not None and given:
-            raise problems(dict.fromkeys(given, "the file says who is in which split; leave the key out"))
+            raise problems(dict.fromkeys(given, "the file defines the splits; leave the key out"))
         total = self.train + self.val + self.test
         if self.file is None and abs(total - 1) > 1e-3:
             raise problem(f"train {self.train:g} + val {self.val:g} + test {self.test:g} is {total:g}; allowed: 1")
@@ -159,17 +164,17 @@ class Split(Section):
 
 
 def interface_problems(labels: Mapping[str, LabelName]) -> dict[str, str]:
-    """Key -> what is wrong, over all labels of a table."""
+    """Key -> message, for names and references of the labels of a table that are wrong."""
     names = [label.name for label in labels.values()]
     found = {}
     for number, label in labels.items():
         if names.count(label.name) > 1:
-            found[f"{number}.name"] = f"found {shown_value(label.name)} twice; allowed: one label of a name"
+            found[f"{number}.name"] = f"found {shown_value(label.name)} twice; allowed: one label of each name"
         for key, other in (("interface", label.interface), ("vertebra", label.vertebra)):
             if other is not None and other not in names:
                 others = [name for name in dict.fromkeys(names) if name != label.name]
                 hint = did_you_mean(other, others)
-                allowed = ", ".join(others) or "no name, as there is no other label"
+                allowed = ", ".join(others) or "no name, because there is no other label"
                 found[f"{number}.{key}"] = f"found {shown_value(other)}{hint}; allowed: {allowed}"
     return found
 
@@ -181,27 +186,31 @@ def _checked_labels(labels: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 class LabelFile(Section):
-    """A label table alone."""
+    """A file with only a label table."""
 
     labels: Annotated[Mapping[LabelId, LabelName], AfterValidator(_checked_labels)] = Field(
-        description="what the integers of a mask mean", min_length=1
+        description="label table: meaning of the integers of a mask", min_length=1
     )
 
 
 class DatasetFile(Section):
-    """A dataset: where it lies, what its labels mean, how it is split."""
+    """A dataset: paths of its files, meaning of its labels, and its split."""
 
-    dataset: DatasetInfo = Field(description="what the dataset is called")
-    sources: SourcePatterns = Field(description="where images, masks and maps lie")
+    dataset: DatasetInfo = Field(description="name of the dataset")
+    sources: SourcePatterns = Field(description="paths of images, masks and maps")
     labels_dropped: Literal["others"] | tuple[LabelNumber, ...] = leaf(
-        (), "integers of the mask files that become background; others: every one not named", affects="nothing"
+        (),
+        "integers of the mask files that become background; others: all that labels does not list",
+        affects="nothing",
     )
     labels: Annotated[Mapping[LabelId, LabelEntry], AfterValidator(_checked_labels)] = Field(
-        description="what the integers of a mask mean", min_length=1
+        description="label table: meaning of the integers of a mask", min_length=1
     )
-    intensity: Intensity = section(Intensity, "how intensities become [0, 1]")
-    split: Split = section(Split, "which subjects train, validate and test")
-    keep: tuple[Keepable, ...] = leaf((), "DICOM fields that the metadata otherwise leave out", affects="nothing")
+    intensity: Intensity = section(Intensity, "how intensities are scaled to [0, 1]")
+    split: Split = section(Split, "which subjects are in train, val and test")
+    keep: tuple[Keepable, ...] = leaf(
+        (), "DICOM fields to keep in the metadata that are left out by default", affects="nothing"
+    )
 
     @field_validator("labels")
     @classmethod
@@ -213,25 +222,25 @@ class DatasetFile(Section):
 
 
 def merge_problems(labels: Mapping[str, LabelEntry], dropped: Literal["others"] | tuple[int, ...]) -> dict[str, str]:
-    """Key -> what is wrong with where the integers of the mask files go."""
+    """Key -> message, for integers of the mask files that are mapped twice or not at all."""
     home = {} if dropped == "others" else dict.fromkeys(dropped, "labels_dropped")
     found: dict[str, str] = {}
     for number, label in labels.items():
         key = number if label.merge is None else f"{number}.merge"
         for raw in label.merge or (int(number),):
             if raw in home:
-                found[key] = f"{raw} is in {home[raw]} too; allowed: one place for an integer of the masks"
+                found[key] = f"{raw} is also in {home[raw]}; allowed: one place for each integer of the masks"
             home[raw] = f"labels.{key}"
     for number, label in labels.items():
         if label.merge is not None and int(number) not in home and dropped != "others":
             found[f"{number}.merge"] = (
-                f"does not say what the integer {number} in a mask is; list it here, or in labels_dropped"
+                f"does not define what the integer {number} in a mask means; list it here, or in labels_dropped"
             )
     return found
 
 
 def changes_of(file: DatasetFile) -> dict[int, int]:
-    """Integer in a mask file -> label id, 0 where it is dropped; integers that are missing are not allowed."""
+    """Integer in a mask file -> label id, or 0 if dropped; integers that are not listed are not allowed in masks."""
     everything = range(1, MOST_LABEL + 1) if file.labels_dropped == "others" else file.labels_dropped
     changes = dict.fromkeys(everything, 0)
     for number, label in file.labels.items():

@@ -1,4 +1,4 @@
-"""`experiment:`, `eval:` and `resources:`."""
+"""Schema of the sections `experiment:`, `eval:` (evaluation, protocol, prompt noise) and `resources:` (cluster)."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,19 +12,25 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class ExperimentInfo(Section):
-    """What an experiment is called, and its seed."""
+    """Name, description and seed of an experiment."""
 
     name: Name = leaf(REQUIRED, "folder under runs/ and first part of every run_id", affects="nothing")
-    description: str = leaf("", "one sentence for the report", affects="nothing")
-    seed: int = leaf(42, "of every random draw", affects="training", ge=0, le=2**32 - 1)
-    baseline: bool = leaf(True, "also evaluate the initial weights, as point baseline", affects="nothing")
+    description: str = leaf("", "one sentence, shown in the report", affects="nothing")
+    seed: int = leaf(42, "seed of every random draw", affects="training", ge=0, le=2**32 - 1)
+    baseline: bool = leaf(
+        True, "also evaluate the untrained initial weights, as the point named baseline", affects="nothing"
+    )
 
 
 class PromptNoise(Section):
-    """Evaluate once per shift and seed, encoding each slice once."""
+    """Prompt-noise study: one evaluation per shift and seed; each slice is encoded once."""
 
     shifts: tuple[Count, ...] = leaf(
-        (0, 2, 5, 10, 20), "jitters of the box, original frame", affects="evaluation", unit="px", min_length=1
+        (0, 2, 5, 10, 20),
+        "largest shifts of the box sides, original frame",
+        affects="evaluation",
+        unit="px",
+        min_length=1,
     )
     seeds: tuple[Count, ...] = leaf((0, 1, 2), "seeds of the jitter", affects="evaluation", min_length=1)
 
@@ -32,10 +38,10 @@ class PromptNoise(Section):
 class Evaluation(Section):
     """How a checkpoint is evaluated."""
 
-    split: Literal["train", "val", "test"] = leaf("test", "subjects that are evaluated", affects="evaluation")
+    split: Literal["train", "val", "test"] = leaf("test", "split whose subjects are evaluated", affects="evaluation")
     checkpoint: Literal["best"] = leaf("best", "which checkpoint of a run", affects="evaluation")
     instances: Literal["per_instance", "per_label"] = leaf(
-        "per_instance", "one prompt per connected component, or one around all of a label", affects="evaluation"
+        "per_instance", "one prompt per connected component, or one prompt for the whole label", affects="evaluation"
     )
     protocol: Literal["box", "point", "points", "mask", "boxes_file", "propagate"] = leaf(
         "box", "how the model is prompted", affects="evaluation"
@@ -43,89 +49,95 @@ class Evaluation(Section):
     points_k: int = leaf(3, "points per instance of protocol points", affects="evaluation", unit="points", ge=1)
     boxes_file: PathFromHere | None = leaf(
         None,
-        "CSV or JSON of a detector's boxes, for protocol boxes_file; in the identity by content",
+        "CSV or JSON with the boxes of a detector, for protocol boxes_file; its content is part of the eval_id",
         affects="nothing",
         validate_default=True,
     )
     propagate_seed: Literal["largest", "middle"] = leaf(
-        "largest", "slice that protocol propagate prompts", affects="evaluation"
+        "largest", "slice that is prompted with protocol propagate", affects="evaluation"
     )
     bbox_shift: int = leaf(
         0,
-        "box jitter in the original frame; more than 0 makes box into box_jitter",
+        "box jitter in the original frame; above 0, protocol box is called box_jitter in tables",
         affects="evaluation",
         unit="px",
         ge=0,
     )
-    direction: Literal["outward", "both"] = leaf("outward", "where jitter moves a side", affects="evaluation")
-    include_empty_slices: bool = leaf(True, "evaluate slices without reference too", affects="evaluation")
+    direction: Literal["outward", "both"] = leaf(
+        "outward", "direction in which the jitter moves a side of the box", affects="evaluation"
+    )
+    include_empty_slices: bool = leaf(True, "also evaluate slices without a reference mask", affects="evaluation")
     missed_distance: Literal["diagonal"] | Positive = leaf(
         "diagonal",
-        "distance that counts for a missed tissue: the volume's diagonal, or a number",
+        "distance used for a missed or spurious tissue: the diagonal of the volume, or a number",
         affects="evaluation",
         unit="mm",
     )
-    nsd_tolerance_mm: Positive = leaf(1.0, "tolerance of the surface Dice", affects="evaluation", unit="mm")
-    prompt_chunk: int = leaf(64, "prompts decoded at once", affects="nothing", unit="prompts", ge=1)
+    nsd_tolerance_mm: Positive = leaf(1.0, "tolerance of the normalised surface Dice", affects="evaluation", unit="mm")
+    prompt_chunk: int = leaf(64, "prompts per call of the mask decoder", affects="nothing", unit="prompts", ge=1)
     encode_batch: int = leaf(
         1,
-        "slices of a volume encoded at once; more is faster on a GPU and moves the last digits",
+        "slices of a volume per call of the image encoder; more is faster on a GPU and changes the last digits",
         affects="evaluation",
         unit="slices",
         legacy=1,
         ge=1,
     )
-    precision: Literal["fp32", "bf16", "fp16"] = leaf("bf16", "number format of the model", affects="evaluation")
-    qc_slices: int = leaf(24, "pictures drawn", affects="nothing", unit="slices", ge=0)
+    precision: Literal["fp32", "bf16", "fp16"] = leaf(
+        "bf16", "floating-point format of the model", affects="evaluation"
+    )
+    qc_slices: int = leaf(24, "number of pictures of predictions to draw", affects="nothing", unit="slices", ge=0)
     dicom_seg: bool = leaf(
         False,
-        "also write predictions as DICOM-SEG, beside the DICOM series that the store was prepared from",
+        "also write predictions as DICOM-SEG; needs the DICOM series that the store was prepared from",
         affects="nothing",
     )
-    prompt_noise: PromptNoise | None = Field(None, description="a prompt-noise study; null: none")
+    prompt_noise: PromptNoise | None = Field(None, description="prompt-noise study; null: none")
 
     @field_validator("protocol", mode="before")
     @classmethod
     def _not_box_jitter(cls, value: object) -> object:
         if value == "box_jitter":
-            raise problem("box_jitter is how tables call protocol box with eval.bbox_shift > 0; set that instead")
+            raise problem(
+                "box_jitter is the name in tables for protocol box with eval.bbox_shift > 0; set that instead"
+            )
         return value
 
     @field_validator("boxes_file")
     @classmethod
     def _boxes_are_given(cls, value: Path | None, info: ValidationInfo) -> Path | None:
-        asked = info.data.get("protocol") == "boxes_file"
-        if asked and value is None:
+        uses_boxes_file = info.data.get("protocol") == "boxes_file"
+        if uses_boxes_file and value is None:
             raise problem("missing; protocol boxes_file needs it")
-        if value is not None and "protocol" in info.data and not asked:
-            raise problem("is read by protocol boxes_file only; leave the key out")
+        if value is not None and "protocol" in info.data and not uses_boxes_file:
+            raise problem("is used by protocol boxes_file only; leave the key out")
         return value
 
 
 class EvaluationResources(Section):
-    """What the evaluation of a run asks of a cluster; null: as its training."""
+    """Resources that the evaluation of a run requests from a cluster; null: the same as for training."""
 
-    nodes: PositiveInt | None = leaf(None, "machines", affects="nothing")
-    tasks_per_node: PositiveInt | None = leaf(None, "processes per machine", affects="nothing")
-    gpus_per_node: Count | None = leaf(None, "GPUs per machine", affects="nothing")
-    cpus_per_task: PositiveInt | None = leaf(None, "cores per process", affects="nothing")
-    mem_gb: Positive | None = leaf(None, "memory per machine", affects="nothing", unit="GB")
-    hours: Positive | None = leaf(None, "longest time of one allocation", affects="nothing", unit="h")
+    nodes: PositiveInt | None = leaf(None, "nodes (machines)", affects="nothing")
+    tasks_per_node: PositiveInt | None = leaf(None, "processes per node", affects="nothing")
+    gpus_per_node: Count | None = leaf(None, "GPUs per node", affects="nothing")
+    cpus_per_task: PositiveInt | None = leaf(None, "CPU cores per process", affects="nothing")
+    mem_gb: Positive | None = leaf(None, "memory per node", affects="nothing", unit="GB")
+    hours: Positive | None = leaf(None, "time limit of one allocation", affects="nothing", unit="h")
 
 
 class AskedResources(Section):
-    """What one point asks of a cluster; a site preset fills what a file does not give."""
+    """Resources that one point requests from a cluster; a site preset fills in what the file does not give."""
 
-    nodes: PositiveInt = leaf(1, "machines", affects="nothing")
+    nodes: PositiveInt = leaf(1, "nodes (machines)", affects="nothing")
     tasks_per_node: PositiveInt | None = leaf(
-        None, "processes per machine; null: one per GPU, or 1 without GPUs", affects="nothing"
+        None, "processes per node; null: one per GPU, or 1 without GPUs", affects="nothing"
     )
-    gpus_per_node: Count = leaf(1, "GPUs per machine", affects="nothing")
-    cpus_per_task: PositiveInt = leaf(8, "cores per process", affects="nothing")
-    mem_gb: Positive = leaf(64.0, "memory per machine", affects="nothing", unit="GB")
+    gpus_per_node: Count = leaf(1, "GPUs per node", affects="nothing")
+    cpus_per_task: PositiveInt = leaf(8, "CPU cores per process", affects="nothing")
+    mem_gb: Positive = leaf(64.0, "memory per node", affects="nothing", unit="GB")
     hours: Positive = leaf(
-        12.0, "longest time of one allocation; a longer training continues", affects="nothing", unit="h"
+        12.0, "time limit of one allocation; a longer training continues in the next", affects="nothing", unit="h"
     )
     eval: EvaluationResources | None = Field(
-        None, description="what differs for the evaluation, a job of its own on a cluster; null: nothing"
+        None, description="resources that differ for the evaluation, which is a separate job on a cluster; null: none"
     )

@@ -1,4 +1,4 @@
-"""What a configuration may ask for and this version does not do: refused by name, never ignored. No torch."""
+"""Refusal of `eval` settings that the protocol does not use, and the types of these settings. No torch."""
 
 from collections.abc import Sequence
 from typing import Literal, Protocol
@@ -19,7 +19,7 @@ class NoiseSection(Protocol):
 
 
 class EvaluationSection(Protocol):
-    """What the Tester reads of the section `eval` of an experiment."""
+    """The keys of the section `eval` that the Tester reads."""
 
     @property
     def instances(self) -> InstanceMode: ...
@@ -46,10 +46,15 @@ class EvaluationSection(Protocol):
 
 
 def unavailable_in_evaluation(section: EvaluationSection) -> list[tuple[str, str]]:
-    """(key, message) of everything in `eval` that the protocol has no use for; nothing is silently ignored."""
+    """(key, message) for every setting in `eval` that the protocol does not use; no setting is ignored silently."""
     found = []
     if section.bbox_shift and section.protocol != "box":
-        found.append(("eval.bbox_shift", f"it moves boxes of protocol box, not of {section.protocol}; allowed: 0"))
+        found.append(
+            (
+                "eval.bbox_shift",
+                f"it moves boxes of protocol box, not of {section.protocol}; allowed: 0",
+            )
+        )
     if section.prompt_noise is not None and section.protocol != "box":
         message = f"it moves boxes of protocol box, not of {section.protocol}; allowed: null"
         found.append(("eval.prompt_noise", message))
@@ -57,6 +62,10 @@ def unavailable_in_evaluation(section: EvaluationSection) -> list[tuple[str, str
 
 
 def refuse_unsupported(evaluation: EvaluationSection) -> None:
-    """Errors: ConfigError naming every key that asks for what this version does not do."""
+    """Check that the protocol uses every setting in `eval`.
+
+    Raises:
+        ConfigError: it does not; the message names every such key.
+    """
     if found := unavailable_in_evaluation(evaluation):
         raise ConfigError("; ".join(f"{key}: {message}" for key, message in found))

@@ -1,4 +1,4 @@
-"""The tree of an experiment file (docs/design.md, configuration)."""
+"""Schema of an experiment file: the root with all sections (docs/design.md, configuration)."""
 
 from collections.abc import Mapping
 from typing import Annotated
@@ -13,14 +13,14 @@ from sam2ft.config.schema.sweep import Sweep
 
 
 class Experiment(Section):
-    """One experiment: after loading there is no other place for a setting or a default."""
+    """One experiment. After loading it contains every setting and default; there is no other source of them."""
 
-    experiment: ExperimentInfo = Field(description="what the experiment is called, and its seed")
+    experiment: ExperimentInfo = Field(description="name, description and seed of the experiment")
     dataset: Annotated[Mapping[Name, DatasetSource], AfterValidator(ReadOnlyDict)] = Field(
         description="prepared stores by name", min_length=1
     )
-    datamodule: Datamodule = section(Datamodule, "how slices become batches, and what is measured")
-    module: Module = Field(description="the model, what of it trains, and how")
+    datamodule: Datamodule = section(Datamodule, "how slices are batched and augmented, and which metrics are measured")
+    module: Module = Field(description="the model, which parts of it are trained, and how")
     eval: Evaluation = section(Evaluation, "how a checkpoint is evaluated")
-    resources: AskedResources = section(AskedResources, "what one point asks of a cluster")
+    resources: AskedResources = section(AskedResources, "resources that one point requests from a cluster")
     sweep: Sweep | None = Field(None, description="points of the experiment; null: a single one")

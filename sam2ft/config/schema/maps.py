@@ -1,4 +1,4 @@
-"""Where relaxation maps come from: finished files, or series that they are fitted to."""
+"""Schema of the sources of relaxation maps (T2, T1rho): map files, or DICOM series to which maps are fitted."""
 
 import re
 from collections.abc import Mapping
@@ -15,12 +15,12 @@ _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
 def path_pattern(text: str) -> str:
-    """A path with {subject}, and {volume} where a subject has several."""
+    """Check a path pattern: it has {subject}, and {volume} where a subject has several volumes."""
     names = _PLACEHOLDER.findall(text)
     rest = _PLACEHOLDER.sub("", text)
     if "subject" not in names or set(names) - {"subject", "volume"} or "{" in rest or "}" in rest:
         raise problem(
-            f"found {shown_value(text)}; allowed: a path with {{subject}}, and {{volume}} where there are several"
+            f"found {shown_value(text)}; allowed: a path with {{subject}}, and {{volume}} if there are several"
         )
     return text
 
@@ -28,30 +28,40 @@ def path_pattern(text: str) -> str:
 Pattern = Annotated[str, AfterValidator(path_pattern)]
 Milliseconds = Annotated[float, Field(ge=0)]
 MAP_BOUNDS_MS: Mapping[str, tuple[float, float]] = {"t2": (0.0, 100.0), "t1rho": (0.0, 500.0)}
-"""Beyond them a fitted value is joint fluid or a failed fit."""
+"""Outside these bounds a fitted value is joint fluid or a failed fit."""
 _FIT_KEYS = ("spin_lock_ms", "skip_first", "bounds_ms", "r2_min")
 
 
 class MapSource(Section):
-    """A relaxation map: a file that holds it, or a DICOM series that it is fitted to."""
+    """Source of a relaxation map: a map file, or a DICOM series to which the map is fitted."""
 
-    file: Pattern | None = leaf(None, "map file (NIfTI or NRRD) of a volume, in ms", affects="nothing")
+    file: Pattern | None = leaf(None, "map file (NIfTI or NRRD) of a volume, values in ms", affects="nothing")
     series: Pattern | None = leaf(
-        None, "folder of the DICOM series of a volume that the map is fitted to", affects="nothing"
+        None, "folder of the DICOM series of a volume to which the map is fitted", affects="nothing"
     )
     spin_lock_ms: tuple[Milliseconds, ...] | None = leaf(
-        None, "spin-lock times in the order of acquisition; no standard tag holds them", affects="nothing", unit="ms"
+        None,
+        "spin-lock times in the order of acquisition; no standard DICOM tag contains them",
+        affects="nothing",
+        unit="ms",
     )
     skip_first: bool = leaf(False, "fit without the first image", affects="nothing")
     bounds_ms: tuple[Milliseconds, Milliseconds] | None = leaf(
         None,
-        "fitted values are valid above the first and up to the second; null: 0 to 100 for t2, 0 to 500 for t1rho",
+        "fitted values are valid above the first bound, up to the second; null: 0 to 100 for t2, 0 to 500 for t1rho",
         affects="nothing",
         unit="ms",
     )
-    r2_min: float = leaf(0.9, "least share of the signal's variance that a valid fit explains", affects="nothing", le=1)
+    r2_min: float = leaf(
+        0.9,
+        "smallest r2 of a valid fit: share of the variance of the signal that the fit explains",
+        affects="nothing",
+        le=1,
+    )
     resample: bool = leaf(
-        False, "bring a map on another grid to the image's through the affines, linearly", affects="nothing"
+        False,
+        "resample a map on another grid to the grid of the image, by linear interpolation through the affines",
+        affects="nothing",
     )
 
     @field_validator("spin_lock_ms", "bounds_ms")
@@ -64,31 +74,33 @@ class MapSource(Section):
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
         if self.file is not None and self.series is not None:
-            raise problem("has file and series; allowed: one of them")
+            raise problem("has both file and series; allowed: one of them")
         useless = [key for key in _FIT_KEYS if key in self.model_fields_set and self.file is not None]
         if useless:
-            raise problems(dict.fromkeys(useless, "is of a fit, and file is a finished map; leave the key out"))
+            raise problems(
+                dict.fromkeys(useless, "is a setting of a fit, but file is a finished map; leave the key out")
+            )
         return self
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What differs from the defaults, apart from where the source lies."""
+        """The settings that differ from the defaults, without the paths of the source."""
         chosen = {name: getattr(self, name) for name in (*_FIT_KEYS, "resample")}
         usual = type(self).model_fields
         return {name: value for name, value in chosen.items() if value != usual[name].default}
 
 
 def map_problems(maps: Mapping[str, str | MapSource], *, is_table: bool) -> dict[str, str]:
-    """Key -> what is wrong with where maps come from."""
+    """Key -> message, for wrong sources of maps. `is_table`: images are listed in a .csv table."""
     found = {}
     for name, entry in maps.items():
         place = entry if isinstance(entry, str) else entry.file or entry.series
         if is_table and place:
-            found[name] = f"its place is in column map_{name} of the table that images: names; allowed: settings alone"
+            found[name] = f"its path is in column map_{name} of the table that images: names; allowed: only settings"
         if not is_table and not place:
             found[name] = "missing: file or series"
         if name != "t1rho" and isinstance(entry, MapSource) and entry.spin_lock_ms is not None:
-            found[f"{name}.spin_lock_ms"] = "is of t1rho alone; t2 is fitted to the echo times of the headers"
+            found[f"{name}.spin_lock_ms"] = "applies to t1rho only; t2 is fitted to the echo times in the headers"
         if name == "t1rho" and isinstance(entry, MapSource) and entry.series and entry.spin_lock_ms is None:
-            found[f"{name}.spin_lock_ms"] = "missing; no standard tag holds the times of spin locks"
+            found[f"{name}.spin_lock_ms"] = "missing; no standard DICOM tag contains the spin-lock times"
     return found

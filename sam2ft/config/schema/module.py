@@ -1,4 +1,4 @@
-"""`module:`: the model, what of it trains, and how."""
+"""Schema of the section `module:`: SAM 2 model, trainable parts, LoRA, loss, prompts, EMA, checkpoints, W&B."""
 
 import re
 from collections.abc import Mapping
@@ -48,26 +48,26 @@ def _pattern(text: str) -> str:
 
 
 class TrainableOnly(Section):
-    """Some parameters of a part."""
+    """Selection of some parameters of a part of the model, by regular expressions."""
 
     only: tuple[Annotated[str, AfterValidator(_pattern)], ...] = leaf(
         REQUIRED,
-        "regular expressions; a parameter of the part trains when one of them is found in its name",
+        "regular expressions; a parameter of the part is trained if one of them matches anywhere in its name",
         affects="training",
         min_length=1,
     )
 
 
 class Trainable(Section):
-    """Which parts of SAM 2 train: true, false, or {only: [regular expression, ...]}."""
+    """Which parts of SAM 2 are trained: true, false, or {only: [regular expression, ...]}."""
 
-    prompt_encoder: bool | TrainableOnly = leaf(False, "whether the prompt encoder trains", affects="training")
-    image_encoder: bool | TrainableOnly = leaf(True, "whether the image encoder trains", affects="training")
-    mask_decoder: bool | TrainableOnly = leaf(True, "whether the mask decoder trains", affects="training")
+    prompt_encoder: bool | TrainableOnly = leaf(False, "whether the prompt encoder is trained", affects="training")
+    image_encoder: bool | TrainableOnly = leaf(True, "whether the image encoder is trained", affects="training")
+    mask_decoder: bool | TrainableOnly = leaf(True, "whether the mask decoder is trained", affects="training")
 
 
 class Loss(Section):
-    """seg_loss_weight x region loss + ce_loss_weight x pixel loss (+ iou_weight x IoU head loss)."""
+    """Training loss: seg_loss_weight x region loss + ce_loss_weight x pixel loss (+ iou_weight x IoU head loss)."""
 
     seg: str = leaf("DiceLoss", "region loss: a MONAI loss by name, or BCE", affects="training")
     seg_args: Arguments = leaf(ReadOnlyDict(), "its arguments", affects="training", validate_default=True)
@@ -76,9 +76,13 @@ class Loss(Section):
     seg_loss_weight: float = leaf(0.5, "weight of the region loss", affects="training", unit="1", ge=0)
     ce_loss_weight: float = leaf(0.5, "weight of the pixel loss", affects="training", unit="1", ge=0)
     frame: Literal["original", "decoder"] = leaf(
-        "original", "grid of the loss: the slice's own, or the decoder's (image_size / 4)", affects="training"
+        "original",
+        "grid on which the loss is computed: that of the slice, or that of the decoder output (image_size / 4)",
+        affects="training",
     )
-    iou_weight: float = leaf(0.0, "weight of the regression of the predicted IoU", affects="training", unit="1", ge=0)
+    iou_weight: float = leaf(
+        0.0, "weight of the loss of the IoU head (regression of the predicted IoU)", affects="training", unit="1", ge=0
+    )
 
     @field_validator("seg", "ce")
     @classmethod
@@ -98,7 +102,7 @@ class Loss(Section):
     @model_validator(mode="after")
     def _something_is_weighted(self) -> Self:
         if self.seg_loss_weight == self.ce_loss_weight == self.iou_weight == 0:
-            raise problem("all weights are 0, nothing would be learnt; allowed: at least one weight more than 0")
+            raise problem("all weights are 0, so nothing would be trained; allowed: at least one weight above 0")
         return self
 
     def identity_values(self) -> Mapping[str, Any]:
@@ -109,13 +113,17 @@ class Loss(Section):
 
 
 class PromptMixture(Section):
-    """How instances are prompted in training."""
+    """How instances are prompted in training: shares of the kinds of prompts."""
 
-    box: Probability = leaf(1.0, "share of instances prompted by their box", affects="training", unit="1")
-    point: Probability = leaf(0.0, "share prompted by a point inside", affects="training", unit="1")
-    mask: Probability = leaf(0.0, "share prompted by a mask", affects="training", unit="1")
+    box: Probability = leaf(1.0, "share of instances prompted with their box", affects="training", unit="1")
+    point: Probability = leaf(0.0, "share of instances prompted with a point inside", affects="training", unit="1")
+    mask: Probability = leaf(0.0, "share of instances prompted with a mask", affects="training", unit="1")
     max_instances_per_slice: int = leaf(
-        16, "instances used of a slice that has more, drawn at random", affects="training", unit="instances", ge=1
+        16,
+        "largest number of instances used per slice; drawn at random from a slice with more",
+        affects="training",
+        unit="instances",
+        ge=1,
     )
 
     @model_validator(mode="after")
@@ -127,75 +135,85 @@ class PromptMixture(Section):
 
 
 class Ema(Section):
-    """An exponential moving average of the weights, evaluated in their place."""
+    """Exponential moving average (EMA) of the weights; it is evaluated instead of the weights."""
 
-    decay: float = leaf(0.999, "share kept of the average per step", affects="training", unit="1", gt=0, lt=1)
+    decay: float = leaf(0.999, "decay of the average per step", affects="training", unit="1", gt=0, lt=1)
 
 
 class Lora(Section):
-    """Low-rank updates of every linear layer of the image encoder's blocks, merged into it on export."""
+    """Low-rank adaptation (LoRA) of every linear layer in the blocks of the image encoder; merged into it on export."""
 
     rank: int = leaf(
-        8, "rank of the update, at most the smallest side of any of these layers", affects="training", ge=1
+        8, "rank of the update; at most the smallest dimension of any of these layers", affects="training", ge=1
     )
-    alpha: float = leaf(16.0, "scale of the update; it is multiplied by alpha / rank", affects="training", gt=0)
+    alpha: float = leaf(16.0, "scale of the update, which is multiplied by alpha / rank", affects="training", gt=0)
 
 
 class WandB(Section):
-    """Weights & Biases."""
+    """Weights & Biases logging."""
 
     mode: Literal["online", "offline"] = leaf(
-        "online", "offline: written to disk for a later wandb sync", affects="nothing"
+        "online", "offline: write to disk for a later wandb sync", affects="nothing"
     )
-    project: str | None = leaf(None, "project name; null: the experiment's name", affects="nothing")
+    project: str | None = leaf(None, "project name; null: name of the experiment", affects="nothing")
 
 
 class Checkpoints(Section):
-    """When a run writes the file it can be resumed from."""
+    """When a run writes a checkpoint from which it can be resumed."""
 
-    every_minutes: Positive | None = leaf(15.0, "longest time between two", affects="nothing", unit="min")
-    every_steps: int | None = leaf(None, "steps between two", affects="nothing", unit="steps", ge=1)
-    every_epoch: bool = leaf(False, "also after every epoch", affects="nothing")
-    keep: int = leaf(2, "how many are kept, the newest ones", affects="nothing", ge=1)
+    every_minutes: Positive | None = leaf(15.0, "longest time between two checkpoints", affects="nothing", unit="min")
+    every_steps: int | None = leaf(None, "steps between two checkpoints", affects="nothing", unit="steps", ge=1)
+    every_epoch: bool = leaf(False, "also write one after every epoch", affects="nothing")
+    keep: int = leaf(2, "number of checkpoints to keep, the newest ones", affects="nothing", ge=1)
 
 
 class Module(Section):
-    """The model, what of it trains, and how."""
+    """The model, which parts of it are trained, and how."""
 
     sam2_model_cfg: Annotated[str, AfterValidator(_stock_model)] = leaf(
-        REQUIRED, "config of the sam2 package by name, or sam2_nano", affects="training"
+        REQUIRED, "name of a config of the sam2 package, or sam2_nano", affects="training"
     )
     sam2_checkpoint: PathFromHere | None = leaf(
-        None, "initial weights, in the identity by content; null: those shipped with sam2_nano", affects="nothing"
+        None,
+        "initial weights, whose content is part of the run_id; null: those shipped with sam2_nano",
+        affects="nothing",
     )
     image_size: int = leaf(
-        1024, "side of the square a slice is resized to", affects="training", unit="px", ge=64, multiple_of=32
+        1024, "side of the square to which a slice is resized", affects="training", unit="px", ge=64, multiple_of=32
     )
-    lora: Lora | None = Field(None, description="low-rank training of the image encoder; null: none")
-    trainable: Trainable = section(Trainable, "which parts train", validate_default=True)
-    loss: Loss = section(Loss, "what is minimised")
-    optimizer: Optimizer = section(Optimizer, "how it is minimised")
-    scheduler: Scheduler | None = Field(None, description="how the learning rate changes; null: it does not")
-    num_epochs: int = leaf(100, "passes over the training slices", affects="training", unit="epochs", ge=1)
+    lora: Lora | None = Field(None, description="low-rank adaptation (LoRA) of the image encoder; null: none")
+    trainable: Trainable = section(Trainable, "which parts are trained", validate_default=True)
+    loss: Loss = section(Loss, "loss that is minimised")
+    optimizer: Optimizer = section(Optimizer, "optimizer that minimises the loss")
+    scheduler: Scheduler | None = Field(None, description="learning rate schedule; null: constant")
+    num_epochs: int = leaf(
+        100, "largest number of passes over the training slices", affects="training", unit="epochs", ge=1
+    )
     use_amp: bool | Literal["fp16", "bf16"] = leaf(
         "bf16",
-        "mixed precision; true: bf16 where the device is faster so, else fp16 (GPU), fp32 (CPU)",
+        "mixed precision; true: bf16 if it is faster on the device, else fp16 (GPU) or fp32 (CPU)",
         affects="training",
     )
     grad_accum: int = leaf(
-        1, "batches per step; enters a run's identity as slices_per_step", affects="nothing", unit="batches", ge=1
+        1, "batches per optimizer step; part of the run_id as slices_per_step", affects="nothing", unit="batches", ge=1
     )
-    clip_grad: Positive | None = leaf(1.0, "largest norm of the gradient; null: not clipped", affects="training")
-    early_stopping: EarlyStopping = section(EarlyStopping, "when training ends early")
+    clip_grad: Positive | None = leaf(
+        1.0, "largest norm of the gradient, clipped above; null: not clipped", affects="training"
+    )
+    early_stopping: EarlyStopping = section(EarlyStopping, "early stopping, and choice of the best epoch")
     prompts: PromptMixture = section(PromptMixture, "how instances are prompted in training")
-    ema: Ema | None = Field(None, description="averaged weights; null: none")
+    ema: Ema | None = Field(None, description="exponential moving average (EMA) of the weights; null: none")
     max_skipped_steps: int = leaf(
-        10, "steps in a row with a non-finite loss or gradient that end the run", affects="nothing", unit="steps", ge=1
+        10,
+        "number of consecutive steps with a non-finite loss or gradient that ends the run",
+        affects="nothing",
+        unit="steps",
+        ge=1,
     )
     activation_checkpointing: bool = leaf(False, "recompute activations to save memory", affects="nothing")
-    checkpoint: Checkpoints = section(Checkpoints, "when a run can be resumed from")
+    checkpoint: Checkpoints = section(Checkpoints, "when checkpoints for resuming are written")
     use_wandb: bool = leaf(False, "log to Weights & Biases", affects="nothing")
-    wandb: WandB = section(WandB, "how to log there")
+    wandb: WandB = section(WandB, "settings of Weights & Biases")
     visualize: bool = leaf(True, "draw pictures of predictions during training", affects="nothing")
 
     @field_validator("trainable")
@@ -203,10 +221,10 @@ class Module(Section):
     def _something_trains(cls, value: Trainable, info: ValidationInfo) -> Trainable:
         lora = info.data.get("lora", True)
         if lora is None and not any(getattr(value, part) for part in PARTS):
-            raise problem("no part trains; allowed: true, or {only: [...]}, for at least one part")
+            raise problem("no part is trained; allowed: true, or {only: [...]}, for at least one part")
         if isinstance(lora, Lora) and value.image_encoder is True:
-            found = "found true, which trains the whole encoder and leaves module.lora nothing to do"
-            message = f"{found}; allowed: false, or {{only: [...]}} for what trains besides its low-rank updates"
+            found = "found true, which trains the whole encoder, so that module.lora has no effect"
+            message = f"{found}; allowed: false, or {{only: [...]}} for parameters trained besides the low-rank updates"
             raise problems({"image_encoder": message})
         return value
 

@@ -1,4 +1,4 @@
-"""`module.optimizer`, `module.scheduler`, `module.early_stopping`: how the loss is minimised, and for how long."""
+"""Schema of optimizer, learning rate scheduler and early stopping (in `module:`)."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
@@ -16,7 +16,7 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 def mode_of(monitor: str) -> Mode:
-    """Whether a smaller or a larger monitored value is the better one."""
+    """The direction in which a monitored value is better: "min" or "max"."""
     return "max" if monitor.endswith("_dice") else "min"
 
 
@@ -28,10 +28,14 @@ class Optimizer(OpenSection):
     constructor_arguments: Arguments = leaf(ReadOnlyDict(), "arguments of the optimizer", affects="training")
     lr: float = leaf(1e-4, "learning rate", affects="training", gt=0)
     lr_scale: Annotated[Mapping[Part, Positive], AfterValidator(ReadOnlyDict)] = leaf(
-        ReadOnlyDict(), "factor on lr for single parts, such as {image_encoder: 0.1}", affects="training", unit="1"
+        ReadOnlyDict(), "factor on lr for single parts, for example {image_encoder: 0.1}", affects="training", unit="1"
     )
     layer_decay: float | None = leaf(
-        None, "factor on lr per block of the image encoder, from the last block down", affects="training", gt=0, le=1
+        None,
+        "layer-wise decay: factor on lr per block of the image encoder, from the last block to the first",
+        affects="training",
+        gt=0,
+        le=1,
     )
     no_decay_norms: bool = leaf(False, "no weight decay on norms and biases", affects="training")
 
@@ -48,16 +52,16 @@ class Scheduler(OpenSection):
     constructor_arguments: Arguments = leaf(ReadOnlyDict(), "arguments of the scheduler", affects="training")
     interval: Literal["step", "epoch"] = leaf("epoch", "when the scheduler advances", affects="training")
     monitor: Monitor | None = leaf(
-        None, "value that ReduceLROnPlateau watches", affects="training", validate_default=True
+        None, "value that ReduceLROnPlateau monitors", affects="training", validate_default=True
     )
-    warmup_steps: int = leaf(0, "steps of linear warm-up before it", affects="training", unit="steps", ge=0)
+    warmup_steps: int = leaf(0, "steps of linear warm-up before the scheduler", affects="training", unit="steps", ge=0)
 
     @classmethod
     def more_problems(cls, name: str, arguments: Mapping[str, Any]) -> dict[str, str]:
         half = {"epochs", "steps_per_epoch"} & arguments.keys()
         if name == "OneCycleLR" and len(half) == 1 and "total_steps" not in arguments:
             return {
-                half.pop(): "OneCycleLR takes epochs together with steps_per_epoch; leave out both to span training"
+                half.pop(): "OneCycleLR takes epochs together with steps_per_epoch; leave out both to cover all epochs"
             }
         return {}
 
@@ -65,7 +69,9 @@ class Scheduler(OpenSection):
     @classmethod
     def _plateau_by_epoch(cls, value: str, info: ValidationInfo) -> str:
         if info.data.get("type") == "ReduceLROnPlateau" and value != "epoch":
-            raise problem("found step; allowed: epoch (what ReduceLROnPlateau watches exists once per epoch)")
+            raise problem(
+                "found step; allowed: epoch (the value that ReduceLROnPlateau monitors is computed once per epoch)"
+            )
         return value
 
     @field_validator("monitor")
@@ -75,9 +81,9 @@ class Scheduler(OpenSection):
         if name == "ReduceLROnPlateau" and value is None:
             raise problem("missing; ReduceLROnPlateau needs it, such as val_loss")
         if name not in (None, "ReduceLROnPlateau") and value is not None:
-            raise problem(f"{name} watches no value, only ReduceLROnPlateau does; leave the key out")
+            raise problem(f"{name} monitors no value, only ReduceLROnPlateau does; leave the key out")
         if value is not None and info.data.get("constructor_arguments", {}).get("mode", "min") != mode_of(value):
-            raise problem(f"{value} is better when {_BETTER[mode_of(value)]}; give mode: {mode_of(value)} too")
+            raise problem(f"{value} is better when {_BETTER[mode_of(value)]}; also set mode: {mode_of(value)}")
         return value
 
 
@@ -85,13 +91,20 @@ _BETTER = {"min": "smaller", "max": "larger"}
 
 
 class EarlyStopping(Section):
-    """When training ends before num_epochs, and which epoch is the best one."""
+    """Early stopping: when training ends before num_epochs, and which epoch is the best."""
 
-    enabled: bool = leaf(True, "stop early; the best epoch is chosen by the same rule either way", affects="training")
-    monitor: Monitor = leaf("val_loss", "value that decides", affects="training")
+    enabled: bool = leaf(
+        True, "stop early; the best epoch is chosen by the same rule in both cases", affects="training"
+    )
+    monitor: Monitor = leaf("val_loss", "monitored value", affects="training")
     mode: Mode = leaf("min", "min: smaller is better; max: larger is better", affects="training", validate_default=True)
     patience: int = leaf(10, "epochs without improvement before stopping", affects="training", unit="epochs", ge=1)
-    min_delta: float = leaf(0.001, "an improvement on the best epoch is larger than this", affects="training", ge=0)
+    min_delta: float = leaf(
+        0.001,
+        "an epoch is an improvement if it is better than the best epoch by more than this",
+        affects="training",
+        ge=0,
+    )
 
     @field_validator("mode")
     @classmethod

@@ -1,4 +1,4 @@
-"""`sweep:`: which points an experiment has (docs/sweep.md)."""
+"""Schema of the section `sweep:`: grid, zip, list, random search, conditions, seeds, points (docs/sweep.md)."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,11 +13,13 @@ Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
 
 class Range(Section):
-    """Numbers at equal distances, both ends included where they are reached."""
+    """Numbers at equal distances, from start to stop; stop is included if a step reaches it."""
 
     start: Number = leaf(REQUIRED, "first value", affects="nothing")
-    stop: Number = leaf(REQUIRED, "no value lies beyond it", affects="nothing")
-    step: Number = leaf(REQUIRED, "distance from one value to the next; negative to go down", affects="nothing")
+    stop: Number = leaf(REQUIRED, "limit: no value lies beyond it", affects="nothing")
+    step: Number = leaf(
+        REQUIRED, "distance from one value to the next; negative for decreasing values", affects="nothing"
+    )
 
     @model_validator(mode="after")
     def _leads_from_start_to_stop(self) -> "Range":
@@ -35,7 +37,7 @@ class LogRange(Section):
 
 
 class ValueSeries(Section):
-    """Values by a rule; one of the keys."""
+    """Values given by a rule: exactly one of the keys."""
 
     range: Range | None = Field(None, description="numbers at equal distances")
     logrange: LogRange | None = Field(None, description="numbers at equal ratios")
@@ -47,7 +49,7 @@ class ValueSeries(Section):
         return self
 
 
-# Unions are told apart by what stands there, so that a wrong value is judged as the one it was meant to be.
+# The members of a union are distinguished by the form of the value, so that messages refer to the intended form.
 Values = Annotated[
     Annotated[tuple[Frozen, ...], Field(min_length=1), Tag("values")] | Annotated[ValueSeries, Tag("a series")],
     Discriminator(lambda value: "a series" if isinstance(value, Mapping | ValueSeries) else "values"),
@@ -81,11 +83,11 @@ Ends = Annotated[tuple[Number, ...], AfterValidator(_low_and_high)]
 
 
 class ParameterDraw(Section):
-    """Where one parameter of a random search is drawn from; one of the keys, and `if`."""
+    """Distribution of one parameter of a random search: exactly one of uniform, loguniform, int, choice; and `if`."""
 
-    uniform: Ends | None = leaf(None, "a number from [lowest, highest]", affects="nothing")
+    uniform: Ends | None = leaf(None, "a number from [lowest, highest], uniform", affects="nothing")
     loguniform: Annotated[Ends, AfterValidator(_of_positive_numbers)] | None = leaf(
-        None, "a number from [lowest, highest], each power of ten alike", affects="nothing"
+        None, "a number from [lowest, highest], uniform in its logarithm", affects="nothing"
     )
     integers: Annotated[tuple[int, ...], AfterValidator(_low_and_high)] | None = leaf(
         None, "a whole number from [lowest, highest], both included", affects="nothing", alias="int"
@@ -104,55 +106,57 @@ class ParameterDraw(Section):
 
 
 class Random(Section):
-    """Points drawn at random: one axis of the product."""
+    """Random search: points drawn at random, as one axis of the product."""
 
     num: PositiveInt = leaf(REQUIRED, "number of draws", affects="nothing", le=100_000)
-    seed: int = leaf(0, "of the draws; each parameter has a generator of its own", affects="nothing", ge=0)
+    seed: int = leaf(0, "seed of the draws; each parameter has its own generator", affects="nothing", ge=0)
     method: Literal["independent", "sobol"] = leaf(
-        "independent", "sobol: draws that fill the space evenly", affects="nothing"
+        "independent", "independent draws, or sobol: a Sobol sequence, which covers the space evenly", affects="nothing"
     )
     parameters: Annotated[Mapping[str, ParameterDraw], Field(min_length=1), AfterValidator(ReadOnlyDict)] = leaf(
-        REQUIRED, "dotted key -> where its values are drawn from", affects="nothing"
+        REQUIRED, "dotted key -> distribution of its values", affects="nothing"
     )
 
 
 class Axes(Section):
-    """Ways to say an axis of the product."""
+    """Ways to define axes of the product of a sweep."""
 
     grid: Grid | None = leaf(None, "dotted key -> values; each key is an axis", affects="nothing")
-    zip: Grid | None = leaf(None, "dotted key -> values, all of one length, changed together", affects="nothing")
-    list: OverridesList | None = leaf(None, "mappings of dotted keys to values, one after the other", affects="nothing")
+    zip: Grid | None = leaf(
+        None, "dotted key -> values; all lists have the same length and change together", affects="nothing"
+    )
+    list: OverridesList | None = leaf(None, "mappings of dotted keys to values; one axis", affects="nothing")
 
 
 class When(Axes):
-    """Axes that only some points have."""
+    """Conditional axes: only the points that match `if` have them."""
 
     condition: Condition = leaf(REQUIRED, _IF, affects="nothing", alias="if")
 
     @model_validator(mode="after")
     def _has_an_axis(self) -> "When":
         if self.grid is None and self.zip is None and self.list is None:
-            raise problem("sweeps nothing; allowed beside if: grid, zip, list")
+            raise problem("has no axis; allowed beside if: grid, zip, list")
         return self
 
 
 class OverridesWhere(Section):
-    """Keys set in the points that match."""
+    """Keys to set in the points that match `if`."""
 
     condition: Condition = leaf(REQUIRED, _IF, affects="nothing", alias="if")
     values: Annotated[Overrides, Field(min_length=1)] = leaf(
-        REQUIRED, "dotted key -> value, such as resources.mem_gb: 128", affects="nothing", alias="set"
+        REQUIRED, "dotted key -> value, for example resources.mem_gb: 128", affects="nothing", alias="set"
     )
 
 
 class Sweep(Axes):
-    """Points of an experiment: a product of axes, less what is excluded, and what is added to it."""
+    """Points of an experiment: a product of axes without the excluded points, and added points."""
 
-    random: Random | None = Field(None, description="points drawn at random, one axis")
-    when: tuple[When, ...] = leaf((), "axes that only points with certain values have", affects="nothing")
+    random: Random | None = Field(None, description="random search: points drawn at random, as one axis")
+    when: tuple[When, ...] = leaf((), "axes that only the points with certain values have", affects="nothing")
     seeds: Seeds | None = leaf(
         None,
-        "experiment.seed as the last axis: a list, or how many, counted up from experiment.seed",
+        "experiment.seed as the last axis: a list, or the number of seeds, counted up from experiment.seed",
         affects="nothing",
     )
     exclude: tuple[Condition, ...] = leaf((), f"points of the product to leave out: {_IF}", affects="nothing")

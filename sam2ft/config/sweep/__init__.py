@@ -1,3 +1,3 @@
-"""The `sweep:` section: grids, random draws, conditions and seeds expanded into points with names. Pure; which runs
-the points become is in jobs/preflight.
+"""Expansion of the `sweep:` section into named points: grid, zip, list, random search, conditions and seeds. Pure:
+reads and writes no files; jobs/preflight derives the runs from the points.
 """

@@ -1,4 +1,4 @@
-"""The axes that a sweep is the product of. Pure."""
+"""Axes of a sweep: grid, zip, list, random, when and seeds. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,21 +15,22 @@ SEED = "experiment.seed"
 
 @dataclass(frozen=True)
 class Axis:
-    """Alternatives, one of which each point takes."""
+    """One axis of a sweep: alternative rows, of which each point takes one."""
 
     rows: Sequence[Draft]
     location: Location
     condition: Mapping[str, Any] | None = None
-    """Points that it does not hold for do not have this axis."""
+    """Points for which it does not hold do not have this axis."""
     conditions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Key -> where it is set; it may ask for keys that stand before it in the row."""
+    """Key -> condition for setting it; the condition may use keys that come earlier in the row."""
 
     @property
     def keys(self) -> list[str]:
+        """Dotted keys that the axis sets, each once."""
         return list(dict.fromkeys(override.key for row in self.rows for override in row))
 
     def extended(self, point: Draft) -> Iterator[Draft]:
-        """The points that one point becomes."""
+        """The points that result from extending one point by this axis."""
         if self.condition is not None and not holds(self.condition, point):
             yield point
         elif not self.conditions:
@@ -46,7 +47,7 @@ class Axis:
 
 
 def axes_of(sweep: Sweep, first_seed: int) -> tuple[list[Axis], list[Misfit]]:
-    """The axes in their order, the last one changing fastest: grid, zip, list, random, when, seeds."""
+    """Axes of a sweep in order (grid, zip, list, random, when, seeds; the last changes fastest), and its misfits."""
     axes, misfits = _axes(sweep, ("sweep",))
     if sweep.random is not None:
         axes.append(_random_axis(sweep.random))
@@ -70,7 +71,9 @@ def _axes(
         columns = [_column(key, values_of(values), (*location, "zip", key)) for key, values in given.zip.items()]
         if len({len(column) for column in columns}) > 1:
             lengths = ", ".join(f"{column[0].key} has {len(column)}" for column in columns)
-            misfits.append(Misfit((*location, "zip"), f"values of different number: {lengths}; allowed: one number"))
+            misfits.append(
+                Misfit((*location, "zip"), f"lists of different length: {lengths}; allowed: the same length")
+            )
         axes.append(Axis(list(zip(*columns, strict=False)), location, condition))
     if given.list is not None:
         rows = [overrides(entry, (*location, "list", str(index))) for index, entry in enumerate(given.list)]
@@ -83,7 +86,7 @@ def _column(key: str, values: Sequence[Any], location: Location) -> list[Overrid
 
 
 def overrides(values: Mapping[str, Any], location: Location) -> Draft:
-    """A mapping of dotted keys to values as part of a point."""
+    """The overrides of a mapping of dotted keys to values, as part of a point."""
     return tuple(Override(key, value, (*location, key)) for key, value in values.items())
 
 
@@ -95,13 +98,13 @@ def _random_axis(search: Random) -> Axis:
 
 
 def seed_rows(seeds: int | Sequence[int], first_seed: int) -> list[Draft]:
-    """A point's seed, over all seeds. `first_seed`: what a number of seeds is counted up from."""
+    """One row per seed; a number of seeds is counted up from `first_seed`."""
     values = range(first_seed, first_seed + seeds) if isinstance(seeds, int) else seeds
     return [(Override(SEED, value, ("sweep", "seeds", str(index))),) for index, value in enumerate(values)]
 
 
 def swept_keys(sweep: Sweep) -> dict[str, Location]:
-    """Every dotted key that a sweep sets -> the first place that does."""
+    """Every dotted key that a sweep sets -> the first location that sets it."""
     found: dict[str, Location] = {}
     for part, location in [
         (sweep, ("sweep",)),

@@ -1,4 +1,4 @@
-"""Which points of a sweep a condition holds for. Pure."""
+"""Conditions of a sweep (`if`, `exclude`): test whether they hold for a point. Pure."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ _BOUNDS = frozenset({"min", "max"})
 
 
 def holds(condition: Mapping[str, Any], overrides: Sequence[Override]) -> bool:
-    """Whether every key of the condition has an allowed value in a point; one that the point does not set has none."""
+    """Whether a point sets every key of the condition to an allowed value; False for a key that it does not set."""
     return all(_is_allowed(allowed, value_at(overrides, key)) for key, allowed in condition.items())
 
 
@@ -26,7 +26,7 @@ def _is_allowed(allowed: Any, value: Any) -> bool:
 
 
 def is_bounds(allowed: Any) -> bool:
-    """Whether a value of a condition is `{min, max}`, or one of the two."""
+    """Whether a value of a condition is a range: `{min, max}`, `{min}` or `{max}`."""
     return (
         isinstance(allowed, Mapping)
         and bool(allowed)
@@ -40,7 +40,7 @@ def is_number(value: Any) -> bool:
 
 
 def same(left: Any, right: Any) -> bool:
-    """Equal as values of a configuration: 1 and 1.0 are one, 1 and true are two."""
+    """Equality of values of a configuration: 1 equals 1.0, but 1 does not equal true."""
     if isinstance(left, bool) or isinstance(right, bool):
         return left is right
     if isinstance(left, Mapping) and isinstance(right, Mapping):
@@ -51,9 +51,9 @@ def same(left: Any, right: Any) -> bool:
 
 
 def unknown_key_problem(condition: Mapping[str, Any], known: Collection[str]) -> str | None:
-    """What is wrong with a condition's keys, given the keys that the points set."""
+    """Message about keys of a condition that no point sets, given the keys that points set; None if there are none."""
     unknown = [key for key in condition if not any(key == other or key.startswith(f"{other}.") for other in known)]
     if not unknown:
         return None
     names = ", ".join(f"{key}{did_you_mean(key, known)}" for key in unknown)
-    return f"asks for {names}, which nothing before it sets; set: {', '.join(known) or 'nothing'}"
+    return f"uses {names}, which no earlier part of the sweep sets; set: {', '.join(known) or 'nothing'}"

@@ -1,6 +1,7 @@
-"""Random points of a sweep: each parameter is drawn by its own name. Pure.
+"""Random search of a sweep: independent or Sobol draws, with one random generator per parameter name. Pure.
 
-Python's own generator: numpy may change its streams between versions, `random.Random.random` may not.
+Uses the generator of Python, because numpy may change its random streams between versions, but `random.Random.random`
+may not.
 """
 
 import math
@@ -16,10 +17,10 @@ _SOBOL_STEPS = 2**_SOBOL_BITS
 
 
 def draws(search: Random) -> dict[str, tuple[Any, ...]]:
-    """Dotted key -> its `num` values.
+    """Dotted key -> its `num` drawn values.
 
-    A parameter's values follow from the seed, its name and its own ends or choices alone: another parameter, or more
-    draws, change none of them. With `sobol` they also follow from its position among the parameters.
+    The values of a parameter depend only on the seed, its name and its bounds or choices: they do not change when other
+    parameters or more draws are added. With `sobol` they also depend on its position among the parameters.
     """
     shares = _sobol_shares(search) if search.method == "sobol" else _independent_shares(search)
     return {
@@ -29,22 +30,22 @@ def draws(search: Random) -> dict[str, tuple[Any, ...]]:
 
 
 def _generator(search: Random, key: str) -> random.Random:
-    # Seeded by text, that is by its sha512: neighbouring seeds and similar names share nothing.
+    # Seeded with text, that is with its sha512, so that neighbouring seeds and similar names give unrelated numbers.
     return random.Random(f"{search.seed} {key}")  # noqa: S311 (nothing secret is drawn)
 
 
 def _independent_shares(search: Random) -> list[list[float]]:
-    """For each parameter `num` numbers in [0, 1)."""
+    """`num` numbers in [0, 1) for each parameter."""
     generators = [_generator(search, key) for key in search.parameters]
     return [[generator.random() for _ in range(search.num)] for generator in generators]
 
 
 def _sobol_shares(search: Random) -> list[list[float]]:
-    """The same from a Sobol sequence, each dimension shifted digit by digit by the generator of its name.
+    """Like `_independent_shares`, from a Sobol sequence with a digital shift per dimension from its own generator.
 
-    scipy's own scrambling would draw the shift of one dimension from the number of all.
+    With the scrambling of scipy, the shift of a dimension would depend on the number of dimensions.
     """
-    from scipy.stats import qmc  # 0.6 s, and only needed here
+    from scipy.stats import qmc  # the import takes 0.6 s and is only needed here
 
     engine = qmc.Sobol(len(search.parameters), scramble=False, bits=_SOBOL_BITS)
     rows = engine.random_base2(max(search.num - 1, 1).bit_length())[: search.num]
@@ -54,7 +55,7 @@ def _sobol_shares(search: Random) -> list[list[float]]:
 
 
 def _at_share(draw: ParameterDraw) -> Callable[[float], Any]:
-    """The value at a share in [0, 1) of what is drawn from."""
+    """Function from a share in [0, 1) to a value of the distribution."""
     if draw.uniform is not None:
         return _linear(*map(float, draw.uniform))
     if draw.loguniform is not None:
@@ -77,5 +78,5 @@ def _logarithmic(low: float, high: float) -> Callable[[float], float]:
 
 
 def _between(low: float, high: float, number: float) -> float:
-    """Rounding may step over an end."""
+    """`number` limited to [low, high], because rounding may exceed a bound."""
     return min(max(number, low), high)

@@ -1,4 +1,4 @@
-"""What keys, values and points of a sweep are called."""
+"""Short names of the keys, values and points of a sweep, such as `lr=0.0001,seed=1`."""
 
 import json
 from collections import Counter
@@ -10,7 +10,7 @@ from sam2ft.config.sweep.overrides import Override
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """Each dotted key's shortest ending that no other key shares: `module.optimizer.lr` -> `lr`."""
+    """Dotted key -> its shortest ending that no other key has: `module.optimizer.lr` -> `lr`."""
 
     def ending(key: str, length: int) -> str:
         return ".".join(key.split(".")[-length:])
@@ -27,7 +27,7 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
 
 
 def value_name(value: Any) -> str:
-    """A value as a part of a point's name: text as it is, `{type: SGD, lr: 0.1}` as `SGD(lr=0.1)`."""
+    """A value as part of the name of a point: text unchanged, `{type: SGD, lr: 0.1}` as `SGD(lr=0.1)`."""
     if isinstance(value, str):
         return value
     if isinstance(value, Mapping):
@@ -39,12 +39,12 @@ def value_name(value: Any) -> str:
 
 
 def point_name(overrides: Iterable[Override], short: Mapping[str, str]) -> str:
-    """`lr=0.0001,seed=1`; a point that changes nothing is `base`."""
+    """Name of a point, such as `lr=0.0001,seed=1`; `base` for a point that changes nothing."""
     return ",".join(f"{short[entry.key]}={value_name(entry.value)}" for entry in overrides) or "base"
 
 
 def unique(names: Sequence[str]) -> list[str]:
-    """The names, each repeated one with a number: `lr=0.1`, `lr=0.1 (2)`."""
+    """The names, with a number added to repeated ones: `lr=0.1`, `lr=0.1 (2)`."""
     seen: Counter[str] = Counter()
     taken = set(names)
     found = []

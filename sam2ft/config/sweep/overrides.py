@@ -1,11 +1,11 @@
-"""One point of a sweep: the keys it sets."""
+"""Data types for one point of a sweep: the overrides (key, value, location) that it sets; and misfits."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 Location = tuple[str, ...]
-"""Path of keys in the file, such as ("sweep", "grid", "module.optimizer.lr", "0")."""
+"""Key path in the file, such as ("sweep", "grid", "module.optimizer.lr", "0")."""
 
 MISSING: Final = object()
 """The value of a key that a point does not set."""
@@ -13,28 +13,28 @@ MISSING: Final = object()
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """One key of a point."""
+    """One key that a point sets, and its value."""
 
     key: str
-    """Dotted."""
+    """Dotted key, such as `module.optimizer.lr`."""
     value: Any
     location: Location
-    """Where the value stands in the file."""
+    """Key path of the value in the file."""
 
     @property
     def key_place(self) -> Location:
-        """Where the key stands in the file; its value may be one of a list below it."""
-        # `sweep.seeds` does not name the key that it sets.
+        """Key path of the key in the file; its value may be an entry of a list below it."""
+        # `sweep.seeds` does not contain the key that it sets (experiment.seed).
         return self.location[: self.location.index(self.key) + 1] if self.key in self.location else self.location[:2]
 
 
 Draft = tuple[Override, ...]
-"""A point in the making."""
+"""The overrides of an unfinished point."""
 
 
 @dataclass(frozen=True, slots=True)
 class Combination:
-    """The overrides of one point, and what people call it."""
+    """The overrides of one point, and its name."""
 
     name: str
     overrides: Draft
@@ -42,14 +42,14 @@ class Combination:
 
 @dataclass(frozen=True)
 class Misfit:
-    """What is wrong with a sweep that has the form of one."""
+    """One problem of a sweep whose form is valid."""
 
     location: Location
     message: str
 
 
 def value_at(overrides: Sequence[Override], key: str) -> Any:
-    """The value that a point gives a key, also inside a mapping that it sets; MISSING when it gives none."""
+    """The value that a point sets for a key, also inside a mapping that it sets; MISSING if it sets none."""
     for override in reversed(overrides):
         if override.key == key:
             return override.value

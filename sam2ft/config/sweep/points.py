@@ -1,4 +1,4 @@
-"""The points of an experiment's sweep, each validated as strictly as a file of its own."""
+"""Sweep points of an experiment, each validated as strictly as an experiment file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,27 +16,31 @@ from sam2ft.config.yaml.tree import SET, Tree, is_within, overridden, split_key,
 from sam2ft.config.yaml.validation import SharedSections, validated
 from sam2ft.core.errors import Problem, ProblemsError
 
-# A point that changed these would not be a point of this experiment.
 _SEED = split_key(SEED)
 _DEFAULT_SEED: int = ExperimentInfo.model_fields["seed"].default
+# A point that changed these would not belong to this experiment.
 _NOT_SWEPT = (("experiment", "name"), ("sweep",), ("extends",))
 
 
 @dataclass(frozen=True)
 class SweepPoint:
-    """One combination of a sweep, or the only one of an experiment without a sweep."""
+    """One point of a sweep, or the only point of an experiment without a sweep."""
 
     index: int
     name: str
-    """Such as `lr=0.0001,seed=1`; the experiment's name where nothing is swept."""
+    """Such as `lr=0.0001,seed=1`; the name of the experiment if there is no sweep."""
     overrides: tuple[tuple[str, object], ...]
-    """(dotted key, value) of what the sweep sets, in file order."""
+    """(dotted key, value) of every key that the sweep sets, in the order of the file."""
     experiment: Experiment
-    """Resolved: holds the overrides, and no sweep."""
+    """The experiment of this point: with the overrides applied, without the sweep."""
 
 
 def sweep_of(tree: Tree) -> Sweep:
-    """The `sweep:` of a tree. Errors: ProblemsError, together with the problems of what is not swept."""
+    """The section `sweep:` of a tree.
+
+    Raises:
+        ProblemsError: all problems of the section, together with those of the other sections.
+    """
     inner = Tree(tree.path, {"sweep": tree.value["sweep"]}, tree.origins)
     sweep = validated(_OnlySweep, inner)
     if isinstance(sweep, list):
@@ -50,7 +54,7 @@ class _OnlySweep(Section):
 
 
 def _combinations(sweep: Sweep, tree: Tree) -> list[Combination]:
-    """The points of a sweep, not validated yet. Errors: ProblemsError, together with the problems of what it leaves."""
+    """The points of a sweep, not yet validated; raises ProblemsError, with the problems of keys that are not swept."""
     seed, problems = _DEFAULT_SEED, []
     if isinstance(sweep.seeds, int):
         given = tree.value.get("experiment")
@@ -76,13 +80,13 @@ def _combinations(sweep: Sweep, tree: Tree) -> list[Combination]:
 
 
 def _key_problems(dotted: str, location: Location, tree: Tree, *, counted: bool) -> list[Problem]:
-    """Why a key cannot be swept: nothing has it, it may not be, or --set gives it too."""
+    """Problems of a key that cannot be swept: it is unknown, must not be swept, or is also given by --set."""
     key, where, name = split_key(dotted), tree.where(location), ".".join(location)
     if any(is_within(key, prefix) for prefix in _NOT_SWEPT):
         return [Problem(where, name, f"{dotted} cannot be swept")]
     if unknown := unknown_key(Experiment, key):
         return [replace(unknown, where=where)]
-    if counted and dotted == SEED:  # the seeds are counted up from what --set gives
+    if counted and dotted == SEED:  # the seeds are counted up from the value of --set
         return []
     instead = (
         f"use --set {name}=[...], or --set sweep=null"
@@ -97,13 +101,17 @@ def _key_problems(dotted: str, location: Location, tree: Tree, *, counted: bool)
 
 
 def swept_points(sweep: Sweep, tree: Tree) -> tuple[SweepPoint, ...]:
-    """Every point, validated. Errors: ProblemsError; a problem that not all points have names the first that has it."""
+    """Every point of a sweep, validated.
+
+    Raises:
+        ProblemsError: all problems. A problem that not all points have names the first point that has it.
+    """
     combined, shared = _combinations(sweep, tree), tree.without("sweep")
     sections, points = SharedSections(shared.value), list[SweepPoint]()
     found: dict[Problem, list[str]] = {}
     for index, combination in enumerate(combined):
         overrides = tuple((entry.key, entry.value) for entry in combination.overrides)
-        result = sections.experiment(value_with(shared.value, overrides)) or _judged(combination, shared, tree)
+        result = sections.experiment(value_with(shared.value, overrides)) or _validated_point(combination, shared, tree)
         if isinstance(result, Experiment):
             points.append(SweepPoint(index, combination.name, overrides, result))
             continue
@@ -114,8 +122,8 @@ def swept_points(sweep: Sweep, tree: Tree) -> tuple[SweepPoint, ...]:
     return tuple(points)
 
 
-def _judged(combination: Combination, shared: Tree, tree: Tree) -> Experiment | list[Problem]:
-    """A point as a whole, its problems with the places of its values in the file."""
+def _validated_point(combination: Combination, shared: Tree, tree: Tree) -> Experiment | list[Problem]:
+    """Validate a whole point; its problems refer to the file and line of its values."""
     changes = [(entry.key, entry.value, tree.where(entry.location)) for entry in combination.overrides]
     return validated(Experiment, overridden(shared, changes))
 

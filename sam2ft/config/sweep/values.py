@@ -1,4 +1,4 @@
-"""Values of a sweep given by a rule, as the numbers that a person would write. Pure."""
+"""Values of `range` and `logrange` in a sweep, rounded to readable numbers. Pure."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ _EXACT = Context(prec=40)
 
 
 def values_of(values: Values) -> Sequence[Any]:
-    """The list that stands in the file, or that its rule gives; at most MAX_VALUES + 1 numbers."""
+    """The list of values in the file, or the numbers given by its rule; at most MAX_VALUES + 1 numbers."""
     if not isinstance(values, ValueSeries):
         return values
     if values.range is not None:
@@ -22,7 +22,7 @@ def values_of(values: Values) -> Sequence[Any]:
 
 
 def range_values(rule: Range) -> tuple[float, ...]:
-    """start, start + step, ... up to and including stop, without the errors of binary sums; whole where all are."""
+    """start, start + step, ... up to and including stop, without binary rounding errors; integers if all keys are."""
     start, stop, step = (Decimal(repr(number)) for number in (rule.start, rule.stop, rule.step))
     count = min(int((stop - start) / step) + 1, MAX_VALUES + 1)
     whole = all(isinstance(number, int) for number in (rule.start, rule.stop, rule.step))
@@ -31,9 +31,9 @@ def range_values(rule: Range) -> tuple[float, ...]:
 
 
 def logrange_values(rule: LogRange) -> tuple[float, ...]:
-    """`num` numbers from start to stop, each the same multiple of the one before it, rounded to 4 digits.
+    """`num` numbers from start to stop with a constant ratio between neighbours, rounded to 4 significant digits.
 
-    More digits where neighbours would be less than 1000 roundings apart. Whole where all of them are.
+    More digits if neighbours would otherwise differ by less than 1000 rounding steps. Integers if all numbers are.
     """
     start, stop = (Decimal(repr(number)) for number in (rule.start, rule.stop))
     ratio = _EXACT.ln(_EXACT.divide(stop, start)) / (rule.num - 1)
@@ -47,7 +47,7 @@ def logrange_values(rule: LogRange) -> tuple[float, ...]:
 
 
 def readable(number: float, distance: float) -> float:
-    """`number` to 4 digits of `distance`: what tells it apart in an interval of that length."""
+    """`number` rounded to the 4th significant digit of `distance`, the length of its interval."""
     return round(number, _DIGITS - 1 - _magnitude(distance))
 
 
@@ -56,5 +56,5 @@ def _rounded(number: Decimal, digits: int) -> Decimal:
 
 
 def _magnitude(number: float) -> int:
-    """The power of ten of the first digit: -3 for 0.00123; 0 for 0."""
+    """Power of ten of the first significant digit: -3 for 0.00123; 0 for 0."""
     return math.floor(math.log10(number)) if number else 0

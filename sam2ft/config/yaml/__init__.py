@@ -1,1 +1,1 @@
-"""YAML files as plain values with line numbers: scalars, `extends:`, overrides, and validation errors as sentences."""
+"""Reading of YAML files into plain values with line numbers: scalars, `extends:`, overrides and validation messages."""

@@ -1,8 +1,8 @@
-"""YAML files as plain values: scalars as YAML 1.2 reads them, one line number per key, every problem of a file at once.
+"""YAML 1.2 loader and dumper: plain values, a line number for each key, and all problems of a file in one error.
 
-PyYAML implements YAML 1.1, where `1e-4` is text, `no` false, `12:00:00` 43200 and a repeated key wins silently; so only
-its parser is used here, and scalars are read by the rules of YAML 1.2.2 section 10.3.2 (core schema). One deviation: a
-number with leading zeros stays text, because `0001234` is a subject and not 1234.
+PyYAML implements YAML 1.1, where `1e-4` is text, `no` is false, `12:00:00` is 43200 and a repeated key replaces the
+first silently. So only its parser is used, and scalars are read by the rules of YAML 1.2.2, section 10.3.2 (core
+schema). One deviation: a number with leading zeros stays text, because `0001234` is a subject and not 1234.
 """
 
 import math
@@ -25,7 +25,7 @@ except ImportError:  # PyYAML built without libyaml
     from yaml.reader import Reader
     from yaml.scanner import Scanner
 
-    class _Parser(Reader, Scanner, Parser):  # type: ignore[no-redef]  # the same four steps in Python
+    class _Parser(Reader, Scanner, Parser):  # type: ignore[no-redef]  # the same four steps in pure Python
         def __init__(self, stream: str):
             Reader.__init__(self, stream)
             Scanner.__init__(self)
@@ -33,9 +33,9 @@ except ImportError:  # PyYAML built without libyaml
 
 
 KeyPath = tuple[str, ...]
-"""Keys from the root to a value; the position in a list counts as a key ("0", "1", ...)."""
+"""Keys from the root to a value; an index in a list counts as a key ("0", "1", ...)."""
 
-# Aliases let a short text stand for an exponentially large value; no file of ours comes near this many values.
+# With aliases a short text can expand to an exponentially large value; configuration files have far fewer values.
 MAX_VALUES = 200_000
 MAX_DEPTH = 60
 
@@ -54,23 +54,23 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+
 
 @dataclass(frozen=True)
 class Document:
-    """The value of one file, and where each of its values stands."""
+    """The value of one YAML file, and the line of each of its values."""
 
     path: Path
     value: Any
     """Mappings have text keys (a key `1:` is "1"), lists are lists, scalars are None, bool, int, float or str."""
     lines: Mapping[KeyPath, int]
-    """1-based line of every key and list entry; the line of the root is that of the first value."""
+    """1-based line of every key and list entry; the root has the line of the first value."""
 
     def where(self, key: KeyPath) -> str:
-        """`path:line` of the innermost value on the way to `key` that the file holds."""
+        """`path:line` of `key`, or of the closest parent of it that the file contains."""
         while key and key not in self.lines:
             key = key[:-1]
         return f"{self.path}:{self.lines[key]}" if key in self.lines else str(self.path)
 
 
 def parse_scalar(text: str) -> bool | int | float | str | None:
-    """The value of an unquoted scalar."""
+    """The value of an unquoted scalar, by the YAML 1.2 core schema."""
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.fullmatch(text) or _OCTAL_OR_HEX.fullmatch(text):
@@ -81,9 +81,9 @@ def parse_scalar(text: str) -> bool | int | float | str | None:
 
 
 class _Nodes(Composer, _Parser):
-    """Nodes whose tag says how a scalar was written, so that an explicit tag is told from none.
+    """Composer of nodes whose tag stores how a scalar was written, so that explicit tags can be recognised.
 
-    The composer is the Python one: that of libyaml overruns the stack on deep nesting and takes the process with it.
+    The Python composer is used, because the composer of libyaml overflows the stack on deep nesting and crashes.
     """
 
     def __init__(self, text: str):
@@ -96,14 +96,14 @@ class _Nodes(Composer, _Parser):
         return _PLAIN if implicit[0] else _QUOTED
 
     def descend_resolver(self, current_node: Node | None, current_index: Any) -> None:
-        """Called by the composer; tags do not depend on the place here."""
+        """Called by the composer; does nothing, because tags do not depend on the position."""
 
     def ascend_resolver(self) -> None:
-        """Called by the composer; tags do not depend on the place here."""
+        """Called by the composer; does nothing, because tags do not depend on the position."""
 
 
 class _Reading:
-    """Turns the nodes of one text into values, collecting problems."""
+    """Converts the nodes of one text to values and collects problems."""
 
     def __init__(self, where: str, numbered: bool):
         self.where = where
@@ -124,10 +124,10 @@ class _Reading:
             self.problem(node, key, f"tag {_shown_tag(node.tag)}; tags are not allowed, write the value itself")
             return None
         if id(node) in self._open:
-            self.problem(node, key, "an alias inside the value it stands for")
+            self.problem(node, key, "an alias inside the value that it refers to")
             return None
         if len(key) > MAX_DEPTH:
-            self.problem(node, key[:1], f"more than {MAX_DEPTH} values inside each other")
+            self.problem(node, key[:1], f"more than {MAX_DEPTH} levels of nesting")
             return None
         if self._count > MAX_VALUES:
             return None
@@ -169,7 +169,7 @@ def _shown_tag(tag: str) -> str:
 
 
 def _parse(text: str, where: str, *, numbered: bool) -> tuple[Any, dict[KeyPath, int]]:
-    """(value, lines) of a text. Errors: ProblemsError with every duplicate key and tag, or the one syntax error."""
+    """(value, lines) of a text; raises ProblemsError with every duplicate key and tag, or with the one syntax error."""
     reading = _Reading(where, numbered)
     try:
         node = _Nodes(text).get_single_node()
@@ -182,19 +182,23 @@ def _parse(text: str, where: str, *, numbered: bool) -> tuple[Any, dict[KeyPath,
     except yaml.reader.ReaderError as error:
         message = f"not valid YAML: character {error.character!r} is not allowed"
         raise ProblemsError([Problem(where, "", message)]) from None
-    except UnicodeEncodeError as error:  # bytes of the command line that are no text
+    except UnicodeEncodeError as error:  # bytes of the command line that are not text
         raise ProblemsError([Problem(where, "", f"not UTF-8: {error.object!a}")]) from None
     except RecursionError:
         raise ProblemsError([Problem(where, "", "values are nested too deeply")]) from None
     if reading._count > MAX_VALUES:
-        reading.problems.append(Problem(where, "", f"more than {MAX_VALUES} values, aliases counted"))
+        reading.problems.append(Problem(where, "", f"more than {MAX_VALUES} values, counting aliases"))
     if reading.problems:
         raise ProblemsError(reading.problems)
     return value, reading.lines
 
 
 def load_yaml(path: Path) -> Document:
-    """The value of a YAML file. Errors: ProblemsError naming the file and the line."""
+    """The value of a YAML file.
+
+    Raises:
+        ProblemsError: all problems of the file, each with file and line.
+    """
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -210,12 +214,16 @@ def load_yaml(path: Path) -> Document:
 
 
 def parse_value(text: str, where: str) -> Any:
-    """The value of a one-line text such as `1e-4`, `[1, 2]` or `{type: SGD}`. Errors: ProblemsError at `where`."""
+    """The value of a one-line text such as `1e-4`, `[1, 2]` or `{type: SGD}`.
+
+    Raises:
+        ProblemsError: all problems of the text, with `where` as their place.
+    """
     return _parse(text, where, numbered=False)[0]
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes text in quotes where YAML 1.1 or 1.2 would read something else than text."""
+    """YAML writer that quotes text which YAML 1.1 or 1.2 would read as another type."""
 
     def ignore_aliases(self, _data: Any) -> bool:
         return True
@@ -224,12 +232,12 @@ class _Dumper(yaml.SafeDumper):
 def _text(dumper: yaml.SafeDumper, text: str) -> ScalarNode:
     style = "'" if not isinstance(parse_scalar(text), str) or text == "<<" else None
     if not text.isprintable():
-        style = '"'  # the only one that can escape; line ends such as U+0085 become spaces otherwise
+        style = '"'  # the only style with escapes; in others, line ends such as U+0085 become spaces
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 def _mapping(dumper: yaml.SafeDumper, mapping: Mapping[str, Any]) -> MappingNode:
-    """On one line when it is short and flat."""
+    """On one line if it is short and not nested."""
     flat = not any(isinstance(value, dict | list) and value for value in mapping.values())
     flow = flat and len(str(mapping)) <= 100
     return dumper.represent_mapping("tag:yaml.org,2002:map", mapping, flow_style=flow)
@@ -246,5 +254,5 @@ _Dumper.add_representer(list, _list)
 
 
 def dump_yaml(value: Any) -> str:
-    """YAML text of mappings, lists and scalars that `load_yaml` reads back as the same value; keys keep their order."""
+    """YAML text of mappings, lists and scalars; `load_yaml` reads it back as the same value. Keys keep their order."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)

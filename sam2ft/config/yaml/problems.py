@@ -1,4 +1,4 @@
-"""What pydantic found wrong, as sentences with the place in the file: what was found, what is allowed."""
+"""Messages for pydantic validation errors: file and line, what was found, what is allowed; also for unknown keys."""
 
 import types
 from collections.abc import Callable, Mapping
@@ -34,7 +34,12 @@ _ALLOWED: dict[str, Callable[[Mapping[str, Any]], str]] = {
 def problems_of(
     error: ValidationError, value: Any, root: type[BaseModel], where: Callable[[KeyPath], str]
 ) -> list[Problem]:
-    """One Problem per wrong key. `value`: what was validated as `root`; `where`: the place of a key."""
+    """One Problem for each wrong key, in the order of the file.
+
+    Args:
+        value: the value that was validated as `root`.
+        where: function from a key to its place (`path:line`).
+    """
     messages: dict[KeyPath, list[str]] = {}
     allowed: dict[KeyPath, list[str]] = {}
     for entry in error.errors(include_url=False, include_input=False):
@@ -58,7 +63,7 @@ def problems_of(
         else:
             allowed.setdefault(key, []).append(_phrase(kind, context, entry["msg"]))
     for key, phrases in allowed.items():
-        # A mapping that fits one alternative of a union is judged by what is inside it.
+        # For a mapping that fits one alternative of a union, only the problems inside it are reported.
         if not any(len(other) > len(key) and other[: len(key)] == key for other in [*messages, *allowed]):
             messages.setdefault(key, []).append(_found(_at(value, key), phrases))
     problems = [Problem(where(key), ".".join(key), "; ".join(found)) for key, found in messages.items()]
@@ -66,7 +71,7 @@ def problems_of(
 
 
 def _place(problem: Problem) -> tuple[str, int]:
-    """(file, line), so that problems come in the order of the file."""
+    """(file, line): sorts problems in the order of the file."""
     path, _, line = problem.where.rpartition(":")
     return (path, int(line)) if line.isdecimal() else (problem.where, 0)
 
@@ -86,7 +91,7 @@ def _phrase(kind: str, context: Mapping[str, Any], message: str) -> str:
 
 
 def _key_in(value: Any, entry: Any, root: type[BaseModel]) -> KeyPath:
-    """The path of an error in the value: pydantic's location without the names of alternatives and validators."""
+    """The key path of an error: pydantic's location without the names of union members and validators."""
     key: tuple[str, ...] = ()
     for part in entry["loc"]:
         in_list = isinstance(value, list) and isinstance(part, int) and part < len(value)
@@ -95,7 +100,7 @@ def _key_in(value: Any, entry: Any, root: type[BaseModel]) -> KeyPath:
         elif (
             isinstance(value, Mapping) and part != "constructor_arguments" and _is_key_of(part, _section_at(root, key))
         ):
-            value = None  # a key that is not there: missing, or its default does not fit the other keys
+            value = None  # the key is not in the file: it is required, or its default does not fit the other keys
         else:
             continue
         key = (*key, str(part))
@@ -103,18 +108,18 @@ def _key_in(value: Any, entry: Any, root: type[BaseModel]) -> KeyPath:
 
 
 def unknown_key(root: type[Section], key: KeyPath) -> Problem | None:
-    """What is wrong with a key that no file could hold; the place of the Problem is empty."""
+    """The Problem of a key that no file can contain, with an empty place; None for a possible key."""
     model: type[BaseModel] | None = root
     steps = iter(enumerate(key, start=1))
     for depth, part in steps:
         field = fields_of(model).get(part) if model is not None else None
         if model is None or (field is None and issubclass(model, OpenSection)):
-            return None  # inside a value, or an argument of a class that only another key names
+            return None  # inside a value, or an argument of a class whose name is in another key
         if field is None:
             return Problem("", ".".join(key[:depth]), _unknown_key(root, key[:depth]))
         model = next(iter(_models(field.annotation)), None)
         if _is_many(field.annotation):
-            next(steps, None)  # a name or a position
+            next(steps, None)  # skip a name or a list index
     return None
 
 
@@ -125,7 +130,7 @@ def _is_many(annotation: Any) -> bool:
 
 
 def fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    """The fields of a section by the keys that a file has."""
+    """The fields of a section, by the key used in files (the alias, if there is one)."""
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
@@ -140,14 +145,14 @@ def _at(value: Any, key: KeyPath) -> Any:
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
-    """Sections that a value of this type may be, those inside lists and mappings included."""
+    """Section classes that occur in a type, including those inside lists and mappings."""
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
         return [annotation] if issubclass(annotation, BaseModel) else []
     return [model for argument in get_args(annotation) for model in _models(argument)]
 
 
 def _section_at(root: type[BaseModel], key: KeyPath) -> type[BaseModel] | None:
-    """The section that a path leads to; names and positions inside mappings and lists are stepped over."""
+    """The section class at a key path; names and list indices inside mappings and lists are skipped."""
     model: type[BaseModel] | None = root
     for part in key:
         if model is not None and part in (fields := fields_of(model)):
@@ -172,7 +177,7 @@ def _unknown_key(root: type[BaseModel], key: KeyPath) -> str:
 
 
 def _leaf_paths(root: type[BaseModel], prefix: str = "") -> list[str]:
-    """Dotted paths of all keys of a tree of sections."""
+    """Dotted paths of all keys of a section and of its nested sections."""
     paths = []
     for name, field in fields_of(root).items():
         paths.append(f"{prefix}{name}")

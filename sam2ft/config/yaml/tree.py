@@ -1,4 +1,4 @@
-"""The values of a file after `extends:` and overrides, each with the place it came from."""
+"""Merged configuration values after `extends:` and --set overrides, each with its origin (file and line, or --set)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from sam2ft.core.errors import Problem, ProblemsError
 
 SET = "--set"
 
-# Keys of these mappings may hold dots, so that the rest of a dotted key is one key.
+# Keys of these mappings may contain dots, so the rest of a dotted key is a single key.
 _DOTTED_BELOW: tuple[KeyPath, ...] = (
     ("datamodule", "metric", "func"),
     ("sweep", "grid"),
@@ -22,7 +22,7 @@ _DOTTED_BELOW: tuple[KeyPath, ...] = (
 
 @dataclass(frozen=True)
 class Tree:
-    """A mapping that is to be validated, and where its values stand. Never changed in place."""
+    """A mapping to validate, and the origin of its values. Never changed in place."""
 
     path: Path
     value: dict[str, Any]
@@ -30,19 +30,19 @@ class Tree:
     """`path:line`, or `--set`, of every key."""
 
     def where(self, key: KeyPath) -> str:
-        """The place of the innermost known value on the way to `key`."""
+        """The origin of `key`, or of its closest parent with a known origin."""
         while key and key not in self.origins:
             key = key[:-1]
         return self.origins.get(key, str(self.path))
 
     def without(self, name: str) -> "Tree":
-        """The tree without one key of its top."""
+        """The tree without one of its top-level keys."""
         value = {key: entry for key, entry in self.value.items() if key != name}
         return Tree(self.path, value, {key: place for key, place in self.origins.items() if key[:1] != (name,)})
 
 
 def split_key(dotted: str) -> KeyPath:
-    """`module.optimizer.lr` -> its path. Names of metrics (`package.module:name`) and swept keys stay whole."""
+    """Key path of a dotted key; names of metrics (`package.module:name`) and swept keys are not split."""
     parts = tuple(dotted.split("."))
     for prefix in _DOTTED_BELOW:
         if parts[: len(prefix)] == prefix and len(parts) > len(prefix):
@@ -51,11 +51,19 @@ def split_key(dotted: str) -> KeyPath:
 
 
 def is_within(key: KeyPath, prefix: KeyPath) -> bool:
+    """Whether `key` is `prefix` or lies below it."""
     return key[: len(prefix)] == prefix
 
 
 def load_tree(path: Path, *, extends: bool = True) -> Tree:
-    """The mapping of a file, merged onto the one it extends. Errors: ProblemsError."""
+    """The mapping of a file, merged with the mapping of the file that it extends.
+
+    Args:
+        extends: whether to follow the key `extends`; False: it stays a key of the mapping.
+
+    Raises:
+        ProblemsError: all problems of the YAML, or the problem with `extends`.
+    """
     document = load_yaml(path)
     tree = _tree_of(document)
     if "extends" not in tree.value or not extends:
@@ -86,7 +94,7 @@ def _tree_of(document: Document) -> Tree:
 def _merged(
     base: Any, child: Any, key: KeyPath, origins: dict[KeyPath, str], child_origins: Mapping[KeyPath, str]
 ) -> Any:
-    """`child` laid over `base`; updates `origins`, which begin as those of the base."""
+    """`base` updated with `child`; also updates `origins`, which are those of the base at first."""
     if key in child_origins:
         origins[key] = child_origins[key]
     mappings = isinstance(base, dict) and isinstance(child, dict)
@@ -106,7 +114,11 @@ def _forget_below(origins: dict[KeyPath, str], key: KeyPath) -> None:
 
 
 def parse_overrides(texts: Sequence[str]) -> list[tuple[str, Any]]:
-    """`key=value` texts of `--set`; the value is YAML. Errors: ProblemsError for all texts at once."""
+    """(dotted key, value) of each `key=value` text of `--set`; the value is YAML.
+
+    Raises:
+        ProblemsError: the problems of all texts.
+    """
     found, problems = [], []
     for text in texts:
         key, equals, value = text.partition("=")
@@ -125,7 +137,7 @@ def parse_overrides(texts: Sequence[str]) -> list[tuple[str, Any]]:
 
 
 def overridden(tree: Tree, overrides: Sequence[tuple[str, Any, str]]) -> Tree:
-    """`tree` with (dotted key, value, place) set, each replacing what was at its key. The tree given stays as it is."""
+    """Copy of `tree` with overrides (dotted key, value, origin); each replaces the whole value at its key."""
     value, origins = dict(tree.value), dict(tree.origins)
     for dotted, entry, place in overrides:
         key = split_key(dotted)
@@ -137,7 +149,7 @@ def overridden(tree: Tree, overrides: Sequence[tuple[str, Any, str]]) -> Tree:
 
 
 def value_with(value: dict[str, Any], overrides: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """The value of `overridden`, without the places; what no override touches is the same object as before."""
+    """Like `overridden` for the value alone, without origins; parts that no override changes stay the same objects."""
     value = dict(value)
     for dotted, entry in overrides:
         key = split_key(dotted)
@@ -146,7 +158,7 @@ def value_with(value: dict[str, Any], overrides: Sequence[tuple[str, Any]]) -> d
 
 
 def _holder(value: dict[str, Any], key: KeyPath) -> tuple[Any, list[KeyPath]]:
-    """(what holds the last part of `key`, keys that had to be made); everything on the way is copied first."""
+    """(container of the last part of `key`, keys that had to be created); all containers above it are copied first."""
     holder: Any = value
     made = []
     for depth, part in enumerate(key[:-1]):

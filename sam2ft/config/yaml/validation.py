@@ -1,4 +1,4 @@
-"""A tree of values as a frozen model, or all its problems."""
+"""Validation of a tree of values with pydantic: a frozen section, or all problems; shared sections only once."""
 
 import json
 from collections.abc import Mapping
@@ -16,33 +16,33 @@ S = TypeVar("S", bound=Section)
 
 
 def validated(model: type[S], tree: Tree) -> S | list[Problem]:
-    """The tree's value as a frozen model, or all its problems."""
+    """The value of the tree as a frozen `model`, or the list of all its problems."""
     try:
-        # From JSON, because strict pydantic takes neither lists for tuples nor text for paths from Python objects.
+        # From JSON, because strict pydantic accepts neither lists for tuples nor text for paths from Python objects.
         return model.model_validate_json(json.dumps(tree.value))
     except ValidationError as error:
         return problems_of(error, tree.value, model, tree.where)
 
 
 class SharedSections:
-    """Points of one experiment; a section that several have alike is validated once, and is then one object.
+    """Validation of the points of one sweep: a section that several points share is validated once and is one object.
 
-    As strict as `validated`, because no validator of Experiment itself looks at more than one section (a test holds
-    that), and each section passes the validator of its own field.
+    This is as strict as `validated`, because no validator of Experiment reads more than one section (a test checks
+    this), and each section passes the validator of its own field.
     """
 
     def __init__(self, shared: Mapping[str, Any]):
-        """`shared`: the value that the points are made of."""
+        """Prepare for points that differ from `shared`, the mapping of the experiment, in some sections."""
         self._shared = shared
         self._texts = {name: json.dumps(entry) for name, entry in shared.items()}
         self._known: dict[tuple[str, str | None], Any] = {}
 
     def experiment(self, value: Mapping[str, Any]) -> Experiment | None:
-        """The experiment that a value is, or None when it is none; `validated` then says why."""
-        if not value.keys() <= _ALONE.keys():
+        """The experiment of a mapping, or None when it is not valid; `validated` then gives the problems."""
+        if not value.keys() <= _SINGLE_SECTION_MODELS.keys():
             return None
         try:
-            sections = {name: self._section(name, value) for name in _ALONE}
+            sections = {name: self._section(name, value) for name in _SINGLE_SECTION_MODELS}
         except ValidationError:
             return None
         return Experiment.model_construct(_fields_set=set(value), **sections)
@@ -50,16 +50,16 @@ class SharedSections:
     def _section(self, name: str, value: Mapping[str, Any]) -> Any:
         text = self._text(name, value[name]) if name in value else None
         if (name, text) not in self._known:
-            alone = _ALONE[name].model_validate_json("{}" if text is None else f'{{"{name}": {text}}}')
-            self._known[name, text] = getattr(alone, name)
+            model = _SINGLE_SECTION_MODELS[name].model_validate_json("{}" if text is None else f'{{"{name}": {text}}}')
+            self._known[name, text] = getattr(model, name)
         return self._known[name, text]
 
     def _text(self, name: str, entry: Any) -> str:
         return self._texts[name] if entry is self._shared.get(name) else json.dumps(entry)
 
 
-_ALONE: dict[str, type[BaseModel]] = {
-    name: create_model(f"{name}_alone", __base__=Section, **{name: (field.annotation, field)})  # type: ignore[call-overload]  # the name is a value
+_SINGLE_SECTION_MODELS: dict[str, type[BaseModel]] = {
+    name: create_model(f"{name}_alone", __base__=Section, **{name: (field.annotation, field)})  # type: ignore[call-overload]  # the field name is a variable
     for name, field in Experiment.model_fields.items()
 }
-"""Section -> a model of that section alone."""
+"""Name of a section -> a model with that section as its only field."""

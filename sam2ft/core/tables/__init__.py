@@ -1,3 +1,3 @@
-"""The tables on disk: columns, units, NaN rules, text form, and docs/data.md which is generated from them. What the
-numbers mean is in metrics/, how tables of many runs are put together in report/tables.
+"""Schema of the CSV tables: keys, columns, units, NaN rules and text form; docs/data.md is generated from it. The
+numbers are computed in metrics/ and statistics/; report/tables combines the tables of many runs.
 """

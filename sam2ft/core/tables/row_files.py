@@ -1,4 +1,7 @@
-"""The rows of one table that lie in several files: read again each time they are asked for, never held together."""
+"""Streaming access to the rows of one table in several CSV files.
+
+The files are read again on each iteration; the rows of all files are never in memory together.
+"""
 
 import csv
 from collections.abc import Iterable, Iterator
@@ -12,13 +15,17 @@ from sam2ft.core.tables.rows import Row, Table, read_csv, sort_key
 
 @dataclass(frozen=True)
 class RowFiles:
-    """Files that `write_csv` made, in the order of their keys: every key of one lies before every key of the next."""
+    """CSV files written by `write_csv`, in key order: every key of one file sorts before every key of the next file."""
 
     table: Table
     paths: tuple[Path, ...]
 
     def __iter__(self) -> Iterator[Row]:
-        """All rows in the order of the table's key. Errors: DataError as of `read_csv`."""
+        """Yield all rows in the order of the table's key.
+
+        Raises:
+            DataError: a file cannot be read, see `read_csv`.
+        """
         for path in self.paths:
             yield from read_csv(path, self.table)
 
@@ -27,13 +34,13 @@ class RowFiles:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """The table's columns, then those that metrics added in any of the files, sorted."""
+        """The columns of the table, then the columns that metrics added in any of the files, sorted."""
         fixed = self.table.column_names()
         found = {name for path in self.paths for name in _header(path)}
         return (*fixed, *sorted(found - set(fixed)))
 
     def write(self, target: Path) -> None:
-        """All rows as one file, the one that `write_csv` would make of them. Cells are copied as they stand."""
+        """Write all rows to one file, as `write_csv` would write them; the text of the cells is copied unchanged."""
         with replacing(target) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(self.names)
@@ -44,12 +51,12 @@ class RowFiles:
 
 
 def column_names(rows: Iterable[Row]) -> set[str]:
-    """The columns that any of the rows has."""
+    """Names of the columns that occur in any of the rows."""
     return set(rows.names) if isinstance(rows, RowFiles) else {name for row in rows for name in row}
 
 
 def in_order(table: Table, rows: Iterable[Row]) -> Iterable[Row]:
-    """The rows sorted by the table's key; those of files are."""
+    """The rows sorted by the key of the table; `RowFiles` are sorted already."""
     return rows if isinstance(rows, RowFiles) else sorted(rows, key=lambda row: sort_key(table, row))
 
 

@@ -1,7 +1,7 @@
-"""The only definition of the tables on disk: their keys, columns, units, NaN rules and text form.
+"""Definition of every CSV table (slice, instance, volume, global, biomarkers), and reading and writing of CSV files.
 
-A row is a plain mapping from column name to value. Scorers make rows without the stamp (run, eval, split, protocol);
-`run/` stamps them. Values are str, int, float or None; None and NaN are written as an empty cell.
+A row is a plain mapping from column name to value. Scorers make rows without the columns run, eval, split and protocol;
+`stamped` adds these. Values are str, int, float or None; None and NaN are written as an empty cell.
 """
 
 import csv
@@ -49,13 +49,16 @@ Row = Mapping[str, Value]
 
 SCHEMA_VERSION = 1
 STATUSES = ("ok", "absent", "missed", "spurious")
-# label_name of the rows of global.csv that are of no single label.
+# label_name of the rows of global.csv that summarise several labels.
 MEAN_OF_LABELS, POOLED = "mean_of_labels", "pooled"
 
 
 @dataclass(frozen=True)
 class Table:
-    """One CSV: `key` columns identify and sort its rows, `measures` follow; metrics may add columns after them."""
+    """One CSV table: `key` columns identify and sort its rows, then follow `measures`.
+
+    Metrics may add further columns after them if it is `extensible`.
+    """
 
     name: str
     key: tuple[Column, ...]
@@ -81,7 +84,7 @@ TABLES: dict[str, Table] = {
             "slice",
             (*VOLUME_KEY, SLICE, *LABEL),
             (
-                integer_column("num_instances", "connected components of the reference in this slice"),
+                integer_column("num_instances", "number of connected components of the reference in this slice"),
                 *COUNTS,
                 TN,
                 number_column("area_reference_mm2", "area of the reference", "mm2"),
@@ -91,7 +94,7 @@ TABLES: dict[str, Table] = {
                 *DISTANCES,
                 STATUS,
             ),
-            "One row per evaluated slice and label, measured on the composed label map; absent labels included.",
+            "One row per evaluated slice and label, measured on the composed label map; absent labels are included.",
             extensible=True,
         ),
         Table(
@@ -99,60 +102,60 @@ TABLES: dict[str, Table] = {
             (*VOLUME_KEY, SLICE, *LABEL, INSTANCE),
             (
                 text_column(
-                    "box", "prompt box x0 y0 x1 y1, inclusive pixel indices, original frame; empty where propagated"
+                    "box", "prompt box x0 y0 x1 y1, inclusive pixel indices, original frame; empty: propagated"
                 ),
                 *COUNTS,
                 *OVERLAP,
                 STATUS,
             ),
-            "One row per prompt: its mask before composition against its connected component. With protocol propagate "
-            "one row per object (3-D component) and slice in which it is or was found.",
+            "One row per prompt: its mask before composition, compared with its connected component. With protocol "
+            "propagate: one row per object (3-D component) and slice in which it is present or was predicted.",
             extensible=True,
         ),
         Table(
             "volume",
             (*VOLUME_KEY, *LABEL),
             VOLUME_MEASURES,
-            "One row per volume and label; counts are sums of slice rows, dice and iou are computed from them.",
+            "One row per volume and label. Counts are sums over slice rows; dice and iou are computed from these sums.",
             extensible=True,
         ),
         Table(
             "prompt_noise",
             (*VOLUME_KEY[:5], *NOISE, *SPLIT_PROTOCOL, *LABEL),
             VOLUME_MEASURES,
-            "One row per volume, shift, seed and label of a prompt-noise study (eval.prompt_noise): what volume.csv "
-            "would hold with this jitter of the boxes.",
+            "One row per volume, shift, seed and label of a prompt-noise study (eval.prompt_noise): the values that "
+            "volume.csv would have with this jitter of the boxes.",
             extensible=True,
         ),
         Table(
             "prompt_noise_global",
             (*GLOBAL_KEY[:3], NOISE[0], *SPLIT_PROTOCOL, *LABEL, MEASURE),
             (
-                integer_column("num_seeds", "draws of the jitter"),
+                integer_column("num_seeds", "number of seeds of the jitter"),
                 *SUMMARY,
-                number_column("sd_seeds", "standard deviation over seeds of the mean over subjects"),
+                number_column("sd_seeds", "standard deviation, over seeds, of the mean over subjects"),
             ),
-            "One row per shift, label and measure: a subject's values are averaged over its volumes and the seeds "
-            "first. Counts of volumes are of volumes times seeds.",
+            "One row per shift, label and measure: the values of a subject are first averaged over its volumes and the "
+            "seeds. Counts of volumes are numbers of volumes times seeds.",
         ),
         Table(
             "global",
             (*GLOBAL_KEY, *LABEL, MEASURE),
             SUMMARY,
-            "One row per label and measure; overall rows have an empty label and the name mean_of_labels or pooled.",
+            "One row per label and measure. Overall rows: label empty, label_name mean_of_labels or pooled.",
         ),
         Table(
             "biomarker_slice",
             (*VOLUME_KEY, SLICE, LABEL[0], text_column("tissue", "label name"), INSTANCE, *BIOMARKER),
             PAIR,
-            "Biomarkers of single slices, reference against prediction.",
+            "Biomarkers of single slices: values of reference and prediction.",
         ),
         Table(
             "biomarker_volume",
             (*VOLUME_KEY, LABEL[0], text_column("tissue", "label name"), INSTANCE, *BIOMARKER),
             PAIR,
-            "Biomarkers of whole volumes, reference against prediction. With datamodule.metric.sensitivity a column "
-            "sensitivity follows: the change of reference, in its unit, per pixel that the outline moves.",
+            "Biomarkers of whole volumes: values of reference and prediction. datamodule.metric.sensitivity adds the "
+            "column sensitivity: change of the reference value, in its unit, per pixel that the outline moves.",
             extensible=True,
         ),
         Table(
@@ -167,12 +170,16 @@ TABLES: dict[str, Table] = {
 
 
 def stamped(rows: Iterable[Row], *, run: str, eval: str, split: str, protocol: str) -> list[Row]:  # noqa: A002 (column name)
-    """Rows with the columns that only the caller of a scorer knows."""
+    """Rows with the columns run, eval, split and protocol, which a scorer does not set."""
     return [{"run": run, "eval": eval, "split": split, "protocol": protocol, **row} for row in rows]
 
 
 def extra_columns(table: Table, rows: Sequence[Row]) -> list[str]:
-    """Names of columns that metrics added to `table`, sorted. Errors: ValueError for a table that takes none."""
+    """Names of columns that metrics added to `table`, sorted.
+
+    Raises:
+        ValueError: there are such columns, and the table is not extensible.
+    """
     known = set(table.column_names())
     extra = sorted({name for row in rows for name in row if name not in known})
     if extra and not table.extensible:
@@ -181,7 +188,11 @@ def extra_columns(table: Table, rows: Sequence[Row]) -> list[str]:
 
 
 def cell(value: Any) -> str:
-    """The text of one value: floats as their shortest round-trip form, NaN and None empty."""
+    """The text of one value: floats in their shortest round-trip form; NaN and None are empty.
+
+    Raises:
+        TypeError: the value is a boolean.
+    """
     if value is None:
         return ""
     if isinstance(value, bool | np.bool_):
@@ -195,7 +206,7 @@ def cell(value: Any) -> str:
 
 
 def sort_key(table: Table, row: Row) -> tuple[Any, ...]:
-    """Rows are sorted by key, column by column; integers by value, empty before any value."""
+    """Sort key of a row: its key, column by column; integers by value, empty before any value."""
     parts: list[Any] = []
     for column in table.key:
         value = row.get(column.name)
@@ -207,7 +218,11 @@ def sort_key(table: Table, row: Row) -> tuple[Any, ...]:
 def format_csv(table: Table, rows: Sequence[Row], extra: Sequence[str] | None = None) -> str:
     """The CSV text of `rows`: header, then rows sorted by key, LF line ends.
 
-    Errors: ValueError when two rows have one key, or a row lacks a fixed column of the table.
+    Args:
+        extra: names of the added columns; None: those found in `rows` (`extra_columns`).
+
+    Raises:
+        ValueError: two rows have the same key, or a row lacks a fixed column of the table.
     """
     names = table.column_names() + list(extra_columns(table, rows) if extra is None else extra)
     ordered = sorted(rows, key=lambda row: sort_key(table, row))
@@ -228,14 +243,15 @@ def format_csv(table: Table, rows: Sequence[Row], extra: Sequence[str] | None = 
 
 
 def write_csv(path: Path, table: Table, rows: Sequence[Row], extra: Sequence[str] | None = None) -> None:
-    """Write `rows` as a whole file, or leave what was there."""
+    """Write `rows` to a CSV file atomically: after an error the old file is unchanged. Arguments as of `format_csv`."""
     write_text(path, format_csv(table, rows, extra))
 
 
 def read_csv(path: Path, table: Table) -> list[dict[str, Value]]:
-    """Rows of a file that `write_csv` made; empty integer and number cells become None.
+    """Rows of a file written by `write_csv`; empty integer and number cells become None.
 
-    Errors: DataError naming the file when it lacks a fixed column or has a cell that is not of the column's type.
+    Raises:
+        DataError: the file lacks a fixed column or has a cell of the wrong type; the message names the file.
     """
     kinds = {column.name: column.kind for column in table.columns}
     try:

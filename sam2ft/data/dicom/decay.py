@@ -1,4 +1,4 @@
-"""A series of decaying images from a folder of DICOM files: the echoes of a train, or images after spin locks."""
+"""Relaxometry series (multi-echo for T2, spin-lock for T1rho) from a folder of DICOM files."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,8 @@ from sam2ft.core.geometry import Geometry
 from sam2ft.data.dicom.file import DicomImage, dicom_files, pixels, read_image
 from sam2ft.data.dicom.series import SAME_POSITION_MM, place, refuse_mixed_planes
 
-# What may say in which order the images of one position were made: the first that tells them apart at all positions.
+# Attributes that may give the acquisition order of the images at one position: the first one whose values differ
+# within every position is used.
 ORDERS = (
     "AcquisitionNumber",
     "TemporalPositionIdentifier",
@@ -33,14 +34,17 @@ class DecaySeries:
     times_ms: tuple[float, ...]
     geometry: Geometry
     ordered_by: str
-    """DICOM attribute that the times are of, or that says which image has which time."""
+    """DICOM attribute that contains the times, or that assigns the images to the times."""
 
 
 def read_echoes(folder: Path) -> DecaySeries:
-    """A multi-echo series, its times the EchoTime of the headers.
+    """A multi-echo series; its times are the EchoTime values of the headers.
 
-    The echoes may be one series or one each. Errors: DataError naming the folder and what is wrong: an echo that is
-    missing or twice at a position, echoes on different grids, times that do not increase with EchoNumbers.
+    All echoes may be in one series, or each echo in its own series.
+
+    Raises:
+        DataError: naming the folder; when an echo is missing or repeated at a position, echoes are on different grids,
+            or times do not increase with EchoNumbers.
     """
     images = _images(folder)
     echoes: dict[float, list[DicomImage]] = {}
@@ -52,9 +56,10 @@ def read_echoes(folder: Path) -> DecaySeries:
 
 
 def read_spin_locks(folder: Path, times_ms: Sequence[float]) -> DecaySeries:
-    """Images after spin locks of `times_ms`, which no standard tag holds, in the order of acquisition.
+    """Images after spin locks of `times_ms` (no standard DICOM tag contains them), in the order of acquisition.
 
-    Errors: DataError as `read_echoes`, and for a position that has not one image for each time.
+    Raises:
+        DataError: as in `read_echoes`, and when a position does not have one image for each time.
     """
     images = _images(folder)
     offsets = _offsets(images)
@@ -89,13 +94,13 @@ def _value(image: DicomImage, attribute: str) -> float:
 
 
 def _offsets(images: Sequence[DicomImage]) -> list[float]:
-    """Place of each image along the common normal, mm."""
+    """Position of each image along the common normal, mm."""
     normal = images[0].normal / np.linalg.norm(images[0].normal)
     return [float(image.position_mm @ normal) for image in images]
 
 
 def _positions(offsets: Sequence[float]) -> list[float]:
-    """The different ones, increasing."""
+    """Distinct positions, increasing."""
     found: list[float] = []
     for offset in sorted(offsets):
         if not found or offset - found[-1] >= SAME_POSITION_MM:
@@ -126,7 +131,7 @@ def _order(folder: Path, at_positions: Sequence[Sequence[DicomImage]]) -> str:
         values = [[image.header.get(attribute) for image in at_one] for at_one in at_positions]
         if all(None not in at_one and "" not in at_one and len(set(at_one)) == len(at_one) for at_one in values):
             return attribute
-    raise DataError(f"{folder}: nothing tells in which order its images were made; looked at {', '.join(ORDERS)}")
+    raise DataError(f"{folder}: no DICOM attribute gives the order of its images; tried {', '.join(ORDERS)}")
 
 
 def _stacked(
@@ -148,11 +153,11 @@ def _stacked(
 
 
 def _refuse_holes(folder: Path, name: str, offsets: Sequence[float], every: Sequence[float]) -> None:
-    there = np.array(sorted(offsets))
+    present = np.array(sorted(offsets))
     for position in every:
-        count = int((np.abs(there - position) < SAME_POSITION_MM).sum())
+        count = int((np.abs(present - position) < SAME_POSITION_MM).sum())
         if count != 1:
-            what = "is missing" if count == 0 else f"is there {count} times"
+            what = "is missing" if count == 0 else f"occurs {count} times"
             raise DataError(
                 f"{folder}: {name} {what} at {position:.2f} mm along the normal (position "
                 f"{list(every).index(position) + 1} of {len(every)}); allowed: each time once at each position"

@@ -1,4 +1,4 @@
-"""One DICOM file: its image, and the header values that place it."""
+"""Reading one DICOM image file: pixel values, and the header values that give its position and orientation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from sam2ft.core.errors import DataError
 
 @dataclass(frozen=True)
 class DicomImage:
-    """One file of a series with the header values that place it."""
+    """One file of a series with the header values that give its position and orientation."""
 
     path: Path
     header: pydicom.Dataset
     position_mm: npt.NDArray[np.float64]
     """ImagePositionPatient: centre of the first voxel, LPS."""
     cosines: npt.NDArray[np.float64]
-    """ImageOrientationPatient: direction of growing column index, then of growing row index, LPS."""
+    """ImageOrientationPatient: direction of increasing column index, then of increasing row index, LPS."""
     spacing: tuple[float, float]
-    """PixelSpacing: distance of rows, distance of columns."""
+    """PixelSpacing: distance between rows, distance between columns, mm."""
 
     @property
     def normal(self) -> npt.NDArray[np.float64]:
@@ -35,16 +35,20 @@ class DicomImage:
 
 
 def dicom_files(folder: Path) -> list[Path]:
-    """Files of the folder that start as DICOM files do; hidden files and folders are not looked at."""
+    """Sorted DICOM files of the folder; hidden files and subfolders are ignored.
+
+    Raises:
+        DataError: when there is no such folder, it has no DICOM file, or it contains other files.
+    """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    strangers = [path.name for path in files if not _is_dicom(path)]
-    if len(strangers) == len(files):
+    foreign = [path.name for path in files if not _is_dicom(path)]
+    if len(foreign) == len(files):
         raise DataError(f"{folder}: no DICOM file among {len(files)} files")
-    if strangers:
+    if foreign:
         raise DataError(
-            f"{folder}: not DICOM: {first_names(strangers)}; a folder holds the files of one series and no others"
+            f"{folder}: not DICOM: {first_names(foreign)}; a folder holds the files of one series and no others"
         )
     return files
 
@@ -55,6 +59,11 @@ def _is_dicom(path: Path) -> bool:
 
 
 def read_image(path: Path) -> DicomImage:
+    """One single-frame, single-channel DICOM image.
+
+    Raises:
+        DataError: naming the file, when it is not readable, has no pixels, several frames or colours, or no position.
+    """
     try:
         header = pydicom.dcmread(path)
     except (InvalidDicomError, OSError, ValueError, AttributeError, NotImplementedError) as error:
@@ -70,7 +79,7 @@ def read_image(path: Path) -> DicomImage:
     for name, count in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2)):
         given = header.get(name)
         if given is None or len(given) != count:
-            raise DataError(f"{path}: has no {name}; without it the image has no place in space")
+            raise DataError(f"{path}: has no {name}; without it the position of the image is unknown")
         values[name] = [float(value) for value in given]
     rows, columns = values["PixelSpacing"]
     return DicomImage(
@@ -83,7 +92,11 @@ def read_image(path: Path) -> DicomImage:
 
 
 def pixels(image: DicomImage) -> npt.NDArray[np.float32]:
-    """Rescaled intensities of one file (RescaleSlope and RescaleIntercept may differ from slice to slice)."""
+    """Rescaled intensities of one file (RescaleSlope and RescaleIntercept may differ between slices).
+
+    Raises:
+        DataError: when the pixel data cannot be decoded.
+    """
     header = image.header
     try:
         stored = header.pixel_array

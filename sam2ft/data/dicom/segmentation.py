@@ -1,7 +1,7 @@
-"""A predicted label map as a DICOM segmentation of the series that it was predicted from.
+"""Export of a predicted label map as DICOM segmentation (SEG) of the series that it was predicted from.
 
-A segmentation is filed in the study of its series and carries the person's attributes, which no store holds: they are
-read from the series itself, which must still lie where the store was prepared from. `highdicom` is imported on use.
+A segmentation belongs to the study of its series and has the patient attributes, which the store does not contain: they
+are read from the series, which must still be in the folder it was prepared from. `highdicom` is imported on use.
 """
 
 import hashlib
@@ -28,18 +28,19 @@ MAY_BE_EMPTY = (
 )  # fmt: skip
 # A short string (VR LO) of DICOM.
 _LONGEST_TEXT = 64
-# Series of one study are told apart by number; those of a scanner do not reach this.
+# Series of one study differ by SeriesNumber; the numbers of a scanner are below this one.
 _FIRST_SERIES = 9000
 
 
 def source_series(record: VolumeRecord) -> Path:
     """Folder of the DICOM series that a volume was prepared from.
 
-    Errors: DataError when it was prepared from something else, or the folder is no longer there.
+    Raises:
+        DataError: when the volume was not prepared from a DICOM series, or the folder no longer exists.
     """
     found = read_json(record_path(record.folder, record.key))
     if "source_image" not in found:
-        raise DataError(f"{record.key}: its store does not say where images came from; run launch/prepare.py again")
+        raise DataError(f"{record.key}: its store does not record the source image; run launch/prepare.py again")
     if found["source_image"] is None or "series_uid_sha256" not in found["slices"]:
         came_from = found["source_image"] or "no file"
         raise DataError(f"{record.key}: comes from {came_from}; a DICOM segmentation needs a DICOM series")
@@ -50,7 +51,11 @@ def source_series(record: VolumeRecord) -> Path:
 
 
 def refuse_without_highdicom() -> None:
-    """Errors: ConfigError naming the package to install."""
+    """Check that the package highdicom is installed.
+
+    Raises:
+        ConfigError: naming the package to install.
+    """
     if find_spec("highdicom") is None:
         raise ConfigError("eval.dicom_seg: needs the package highdicom, which is not installed; pip install highdicom")
 
@@ -58,10 +63,13 @@ def refuse_without_highdicom() -> None:
 def write_segmentation(
     path: Path, label_map_zyx: npt.NDArray[np.integer[Any]], labels: LabelTable, record: VolumeRecord, about: str
 ) -> bool:
-    """Write `path`, one segment per label of the table in its order; False when it is there already with this content.
+    """Write `path` with one segment per label, in the order of the table; False when it already has this content.
 
-    `about`: what made the prediction, for the header (64 characters). Errors: DataError when the series is not, or no
-    longer, the one that the volume was prepared from.
+    Args:
+        about: description of what produced the prediction, for the header (cut to 64 characters).
+
+    Raises:
+        DataError: when the series is not, or no longer, the one that the volume was prepared from.
     """
     import pydicom
 
@@ -83,7 +91,7 @@ def write_segmentation(
 
 
 def _same_series(folder: Path, record: VolumeRecord) -> "list[pydicom.Dataset]":
-    """The headers of the series, slices in the store's order."""
+    """The headers of the series, in the slice order of the store."""
     from sam2ft.data.dicom.series import read_headers
 
     headers, geometry = read_headers(folder)
@@ -94,7 +102,7 @@ def _same_series(folder: Path, record: VolumeRecord) -> "list[pydicom.Dataset]":
     for header in headers:
         if "FrameOfReferenceUID" not in header or "StudyInstanceUID" not in header:
             raise DataError(
-                f"{folder}: without FrameOfReferenceUID and StudyInstanceUID nothing can be filed beside it"
+                f"{folder}: without FrameOfReferenceUID and StudyInstanceUID no segmentation can be added to the study"
             )
         for keyword in MAY_BE_EMPTY:
             if keyword not in header:
@@ -148,10 +156,10 @@ def _description(number: int, label: Label) -> Any:
     description = SegmentDescription(
         segment_number=number,
         segment_label=label.name[:_LONGEST_TEXT],
-        # A label table has names, not codes: these are the general ones, which every label falls under.
+        # A label table has names, not codes: these general codes are valid for every label.
         segmented_property_category=codes.SCT.AnatomicalStructure,
         segmented_property_type=codes.SCT.AnatomicalStructure,
-        # Prompted: boxes or points came from elsewhere.
+        # The prompts (boxes or points) are input, so the algorithm is not fully automatic.
         algorithm_type=SegmentAlgorithmTypeValues.SEMIAUTOMATIC,
         algorithm_identification=algorithm,
     )

@@ -1,6 +1,6 @@
-"""One DICOM series from a folder: slices sorted along the normal, dz from positions, intensities rescaled.
+"""Reading one DICOM series from a folder: slices sorted along the normal, dz from positions, intensities rescaled.
 
-What leaves a header is the allow-list below: numbers of the grid and the sequence.
+Only the header attributes of the allow-list below are kept: numbers that describe the grid and the sequence.
 """
 
 from collections import Counter
@@ -19,14 +19,14 @@ from sam2ft.core.geometry import Geometry
 from sam2ft.data.dicom.file import DicomImage, dicom_files, joined_values, pixels, read_image
 from sam2ft.data.images.grids import LPS_TO_RAS, Volume
 
-# Positions are written with few digits: distances that differ by less than this share of the median are equal.
+# Positions are written with few digits: distances that differ by less than this fraction of the median are equal.
 DISTANCE_TOLERANCE = 0.1
-# Slices of one orientation differ by rounding of the direction cosines only.
+# Direction cosines of slices with the same orientation differ only by rounding.
 COSINE_TOLERANCE = 1e-3
-# Two images closer than this lie at one position.
+# Two images closer than this are at the same position.
 SAME_POSITION_MM = 0.01
 
-# Our field -> DICOM attribute (PS3.6), one number each.
+# Field of the store -> DICOM attribute (PS3.6), one number each.
 NUMBER_FIELDS = {
     "slice_thickness": "SliceThickness",
     "spacing_between_slices": "SpacingBetweenSlices",
@@ -37,7 +37,7 @@ NUMBER_FIELDS = {
     "instanceNumber": "InstanceNumber",
     "slice_location": "SliceLocation",
 }
-# Only when the dataset file keeps them: our field -> DICOM attribute.
+# Kept only if the dataset file lists them: DICOM attribute -> field of the store.
 SLICE_FIELDS_TO_KEEP = {"SeriesDescription": "series_desc"}
 SUBJECT_FIELDS_TO_KEEP = {"PatientAge": "age", "PatientSex": "sex", "PatientWeight": "weight", "PatientSize": "size"}
 
@@ -45,8 +45,12 @@ SUBJECT_FIELDS_TO_KEEP = {"PatientAge": "age", "PatientSex": "sex", "PatientWeig
 def read_series(folder: Path, keep: Sequence[str] = ()) -> Volume:
     """The series in `folder` as float32 zyx with its geometry and the allowed fields per slice.
 
-    `keep` names DICOM attributes to let through beyond the allow-list (SeriesDescription, PatientAge, PatientSex,
-    PatientWeight, PatientSize). Errors: DataError, one kind for each way in which a series can be broken.
+    Args:
+        keep: DICOM attributes to keep in addition to the allow-list (SeriesDescription, PatientAge, PatientSex,
+            PatientWeight, PatientSize).
+
+    Raises:
+        DataError: when the series is incomplete, mixed, unreadable or not on a regular grid, with the specific reason.
     """
     images, geometry = _placed_images(folder)
     array = np.stack([pixels(image) for image in images])
@@ -55,7 +59,7 @@ def read_series(folder: Path, keep: Sequence[str] = ()) -> Volume:
 
 
 def read_headers(folder: Path) -> tuple[list[pydicom.Dataset], Geometry]:
-    """Whole headers of the series, slices in the order of `read_series`: they name the person, see segmentation.py."""
+    """Complete headers of the series in the order of `read_series`; they identify the patient (see segmentation.py)."""
     images, geometry = _placed_images(folder)
     return [image.header for image in images], geometry
 
@@ -71,7 +75,12 @@ def _placed_images(folder: Path) -> tuple[list[DicomImage], Geometry]:
 
 
 def place(folder: Path, images: list[DicomImage]) -> tuple[list[DicomImage], Geometry]:
-    """The images of one stack of equal planes, sorted along the normal, and its grid. Errors: DataError."""
+    """The images of one stack of parallel planes, sorted along the normal, and its grid.
+
+    Raises:
+        DataError: when positions repeat, slices are missing or unevenly spaced, the stack is sheared (tilted gantry),
+            or the slice distance is unknown.
+    """
     images = list(images)
     normal = images[0].normal / np.linalg.norm(images[0].normal)
     images.sort(key=lambda image: float(image.position_mm @ normal))
@@ -85,13 +94,17 @@ def place(folder: Path, images: list[DicomImage]) -> tuple[list[DicomImage], Geo
 
 
 def refuse_mixed_planes(folder: Path, images: Sequence[DicomImage]) -> None:
-    """Errors: DataError for several orientations, sizes or pixel spacings, naming a file of each."""
+    """Check that all images have the same orientation, size and pixel spacing.
+
+    Raises:
+        DataError: naming one file of each kind.
+    """
     first = images[0]
     for image in images[1:]:
         if np.abs(image.cosines - first.cosines).max() > COSINE_TOLERANCE:
             raise DataError(
                 f"{folder}: mixed orientations, {joined_values(first.cosines)} in {first.path.name} "
-                f"and {joined_values(image.cosines)} in {image.path.name}; a localizer does not belong here"
+                f"and {joined_values(image.cosines)} in {image.path.name}; a localizer does not belong in this folder"
             )
         if image.size != first.size:
             raise DataError(
@@ -122,7 +135,7 @@ def _refuse_repeated_positions(folder: Path, images: Sequence[DicomImage], offse
                 f"{message}; {attribute} takes {len(values)} values ({joined_values(values)}), so these are {what}: "
                 "keep one of them per folder"
             )
-    raise DataError(f"{message}; an image is there twice, or two acquisitions are mixed")
+    raise DataError(f"{message}; an image is duplicated, or two acquisitions are mixed")
 
 
 def _refuse_gaps(folder: Path, images: Sequence[DicomImage], offsets: npt.NDArray[np.float64]) -> None:
@@ -143,18 +156,18 @@ def _refuse_gaps(folder: Path, images: Sequence[DicomImage], offsets: npt.NDArra
 
 
 def _refuse_tilt(folder: Path, images: Sequence[DicomImage], normal: npt.NDArray[np.float64]) -> None:
-    """Positions must run along the normal: a tilted gantry makes a sheared volume, for which spacings mean nothing."""
+    """Positions must lie along the normal: spacings have no meaning in the sheared volume of a tilted gantry."""
     step = images[-1].position_mm - images[0].position_mm
     sideways = float(np.linalg.norm(step - (step @ normal) * normal))
     if sideways > max(0.01 * float(np.linalg.norm(step)), 0.5 * min(images[0].spacing)):
         raise DataError(
             f"{folder}: slices shift sideways by {sideways:.3g} mm over {np.linalg.norm(step):.3g} mm "
-            "(tilted gantry); resample the series to a straight one"
+            "(tilted gantry); resample the series to an orthogonal grid"
         )
 
 
 def _slice_distance(folder: Path, images: Sequence[DicomImage], offsets: npt.NDArray[np.float64]) -> tuple[float, str]:
-    """(dz in mm, where it comes from): positions decide; SliceThickness is not a distance and only the last resort."""
+    """(dz in mm, its source): from positions; SliceThickness is not a distance and is used only as the last resort."""
     if len(images) > 1:
         return float(np.median(np.diff(offsets))), "positions"
     for attribute, source in (("SpacingBetweenSlices", "slice_spacing"), ("SliceThickness", "slice_thickness")):
@@ -167,7 +180,7 @@ def _slice_distance(folder: Path, images: Sequence[DicomImage], offsets: npt.NDA
 def _geometry(
     first: DicomImage, count: int, step_lps: npt.NDArray[np.float64], distance: tuple[float, str]
 ) -> Geometry:
-    """`step_lps` is the mean step between slices, which places the last one; `distance` is dz with its source."""
+    """`step_lps` is the mean step between slices, exact at the last slice; `distance` is dz with its source."""
     affine = np.eye(4)
     affine[:3, 0] = first.cosines[:3] * first.spacing[1]
     affine[:3, 1] = first.cosines[3:] * first.spacing[0]
@@ -179,7 +192,7 @@ def _geometry(
 
 
 def _slice_fields(images: Sequence[DicomImage], dz: float, keep: Sequence[str]) -> dict[str, list[Any]]:
-    """Field -> one value per slice, by allow-list."""
+    """Field -> one value per slice, for the fields of the allow-list."""
     readers: dict[str, Callable[[DicomImage], Any]] = {
         "pixel_spacing": lambda image: list(image.spacing),
         "slice_spacing": lambda _image: dz,

@@ -1,4 +1,4 @@
-"""A volume on its grid, and bringing one into the voxel order of another's."""
+"""Image volume on its voxel grid; reordering its axes (permute, flip) or nearest-neighbour transfer to another grid."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.geometry import Geometry
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-# Spacings that differ by less than this share are equal: headers hold them in float32.
+# Spacings whose relative difference is smaller than this are equal: headers store them as float32.
 EQUAL_SPACING = 1e-3
 
 
@@ -22,27 +22,32 @@ class Volume:
     array_zyx: npt.NDArray[Any]
     geometry: Geometry
     slices: Mapping[str, list[Any]] = field(default_factory=dict)
-    """Field -> one value per slice, of a DICOM series (see data/store/metadata.SLICE_FIELDS)."""
+    """Field -> one value per slice (DICOM series: see data/store/metadata.SLICE_FIELDS; files: fields of the grid)."""
     subject_fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 def slice_axis(spacing_mm: npt.NDArray[np.float64]) -> int:
-    """Index of the largest spacing, on a tie the last."""
+    """Index of the largest spacing; of equal spacings the last."""
     largest = np.flatnonzero(spacing_mm >= spacing_mm.max() * (1 - EQUAL_SPACING))
     return int(largest[-1])
 
 
 def permuted_geometry(shape: tuple[int, ...], affine: npt.NDArray[np.float64], xyz: tuple[int, int, int]) -> Geometry:
-    """Geometry of an array of `shape` on `affine` whose axes xyz[0], xyz[1], xyz[2] are taken for x, y, z."""
+    """Geometry of an array of `shape` with `affine` when its axes xyz[0], xyz[1], xyz[2] are used as x, y, z."""
     permuted = affine[:, [*xyz, 3]]
     return Geometry.from_affine((shape[xyz[2]], shape[xyz[1]], shape[xyz[0]]), permuted)
 
 
 def on_grid(volume: Volume, geometry: Geometry, *, what: str = "mask") -> npt.NDArray[Any]:
-    """The array of `volume` in the voxel order of `geometry`, brought there by permuting and flipping axes alone.
+    """The array of `volume` in the voxel order of `geometry`; axes are only permuted and flipped, never resampled.
 
-    A mask stored with other axes but on the same physical grid is thereby exact; anything else is refused with
-    numbers and never resampled. Errors: DataError.
+    A mask on the same physical grid but with another axis order is therefore transferred exactly.
+
+    Args:
+        what: name of the volume in error messages.
+
+    Raises:
+        DataError: when the volume is on another physical grid; the message gives the difference in numbers.
     """
     # Voxel steps of the volume in voxel steps of the target: a signed permutation when the axes are parallel.
     steps = np.linalg.solve(geometry.affine, volume.geometry.affine)[:3, :3]
@@ -63,14 +68,14 @@ def on_grid(volume: Volume, geometry: Geometry, *, what: str = "mask") -> npt.ND
 
 
 def nearest_on_grid(volume: Volume, geometry: Geometry) -> npt.NDArray[Any]:
-    """The array of `volume` on the grid of `geometry`: each voxel takes the value of the voxel that its centre lies in.
+    """Nearest-neighbour resampling of `volume` to the grid of `geometry`, for label maps.
 
-    Outside of `volume` it is 0. For label maps: no value appears that was not there.
+    Each voxel gets the value of the source voxel that contains its centre, and 0 outside `volume`; no new values occur.
     """
     from scipy import ndimage
 
     steps = np.linalg.solve(volume.geometry.affine, geometry.affine)
-    # Affines count x, y, z; arrays are z, y, x.
+    # Affines are in the order x, y, z; arrays in the order z, y, x.
     matrix, offset = steps[2::-1, 2::-1], steps[2::-1, 3]
     moved: npt.NDArray[Any] = ndimage.affine_transform(
         np.ascontiguousarray(volume.array_zyx), matrix, offset, geometry.shape_zyx, order=0, mode="grid-constant"

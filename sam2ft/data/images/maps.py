@@ -1,4 +1,4 @@
-"""The relaxation map of a volume: read from a file, or fitted to a series, and brought to the volume's grid."""
+"""Relaxation map (T2, T1rho) of a volume: read from a file or fitted to a DICOM series, on the grid of the volume."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,16 +27,17 @@ class PreparedMap:
     values_zyx: Values
     """ms; NaN where there is no value."""
     r2_zyx: Values | None
-    """How well the fit explains the signal, of invalid voxels too; None for a map that came as a file."""
+    """r2 (goodness of fit), also of invalid voxels; None for a map that was read from a file."""
     facts: Mapping[str, Any]
-    """How it came about, as the volume's record keeps it."""
+    """Origin of the map (source, model, times, bounds), as stored in the record of the volume."""
 
 
 def read_map(path: Path, name: str, source: MapSource, geometry: Geometry) -> PreparedMap:
-    """The map `name` on the grid of `geometry`: a file is read, a folder is a series that it is fitted to.
+    """The map `name` on the grid of `geometry`: a file is read; a folder is a DICOM series to which the map is fitted.
 
-    Errors: DataError naming the path for another grid without `resample`, a series that cannot be fitted, and a map
-    without a single value.
+    Raises:
+        DataError: naming the path; when the map is on another grid and `resample` is off, when the series cannot be
+            fitted, or when the map has no finite value.
     """
     if path.is_dir() and source.file:
         raise DataError(f"{path}: is a folder; sources.maps.{name}.file takes map files (NIfTI or NRRD)")
@@ -81,8 +82,8 @@ def _fitted(path: Path, name: str, source: MapSource, geometry: Geometry) -> Pre
         low, high = settings.bounds_ms
         raise DataError(
             f"map {name}: none of its {decay.t_ms.size} voxels has a valid fit ({low:g} to {high:g} ms, r2 from "
-            f"{settings.r2_min:g}) to {len(series.times_ms)} images; are these the times of a decay: "
-            f"{', '.join(f'{time:g}' for time in series.times_ms)} ms?"
+            f"{settings.r2_min:g}) to {len(series.times_ms)} images; check the times of the decay: "
+            f"{', '.join(f'{time:g}' for time in series.times_ms)} ms"
         )
     values, moved = _moved(Volume(decay.t_ms, series.geometry), name, source, geometry)
     r2, _ = _moved(Volume(decay.r2, series.geometry), name, source, geometry)
@@ -95,7 +96,9 @@ def _read_series(path: Path, name: str, source: MapSource) -> DecaySeries:
     if source.spin_lock_ms is not None:
         return read_spin_locks(path, source.spin_lock_ms)
     if name == "t1rho":
-        raise DataError(f"{path}: is a folder; to fit t1rho, give sources.maps.t1rho.spin_lock_ms, which no tag holds")
+        raise DataError(
+            f"{path}: is a folder; to fit t1rho, give sources.maps.t1rho.spin_lock_ms, which no DICOM tag contains"
+        )
     return read_echoes(path)
 
 
@@ -106,6 +109,6 @@ def _moved(volume: Volume, name: str, source: MapSource, geometry: Geometry) -> 
     except DataError as error:
         if not source.resample:
             raise DataError(
-                f"{error}; sources.maps.{name}.resample: true brings the map to the image's grid through the affines"
+                f"{error}; sources.maps.{name}.resample: true resamples the map to the image's grid with the affines"
             ) from None
     return resampled(volume, geometry), True

@@ -1,9 +1,9 @@
-"""Relaxation maps from a series of decaying images: S = S0 exp(-t / T) by non-linear least squares in every voxel.
+"""T2 and T1rho mapping: fit of S = S0 exp(-t / T) to a series of images by non-linear least squares in every voxel.
 
-For a given T the best S0 is known in closed form, so that each voxel is a problem in one variable, the rate 1 / T
-(variable projection: Golub and Pereyra, SIAM J. Numer. Anal. 1973). It is solved for all voxels together by damped
-Gauss-Newton steps (Levenberg 1944, Marquardt 1963; Jacobian as Kaufman, BIT 1975) from a log-linear start whose
-weights are the squared signals, as the logarithm asks for.
+For a given T the best S0 has a closed form, so each voxel is a problem in one variable, the rate 1 / T (variable
+projection: Golub and Pereyra, SIAM J. Numer. Anal. 1973). It is solved for all voxels together by damped Gauss-Newton
+steps (Levenberg 1944, Marquardt 1963; Jacobian as in Kaufman, BIT 1975). The start is a log-linear fit weighted with
+the squared signals, because the logarithm scales the noise by 1 / signal.
 """
 
 import math
@@ -19,54 +19,56 @@ from sam2ft.core.errors import DataError
 
 MODEL = "S0 exp(-t / T)"
 FEWEST_TIMES = 3
-"""With two times a decay always fits, and r2 says nothing."""
+"""With two times the fit is always exact, and r2 carries no information."""
 
-# Voxels at a time: the arrays of one piece stay in the processor's cache.
+# Voxels that are fitted together: the arrays of one piece fit into the CPU cache.
 _PIECE = 4096
 _MOST_STEPS = 60
-# A voxel is done when a step changes its rate by less than this share: 1e-7 ms of a T of 100 ms.
+# A voxel has converged when a step changes its rate by less than this relative amount: 1e-7 ms at T = 100 ms.
 _SMALL_STEP = 1e-9
-# The search stays within rates that the times can tell apart: at the fastest, a millionth is left after the shortest
-# time; at the slowest, a negative one, the signal grows a millionfold over all of them.
+# Limits of the rate: at the largest, the signal falls to a millionth within the shortest interval; at the smallest
+# (a negative rate), it grows by a factor of a million over all times. Rates beyond cannot be distinguished.
 _LARGEST_CHANGE = math.log(1e6)
-# A step that makes the residual larger is tried again at a quarter of its length, the way of Levenberg and Marquardt.
+# A step that increases the residual is repeated at a quarter of its length (Levenberg and Marquardt).
 _SHORTER, _LONGER = 0.25, 4.0
-# Newton's curvature is taken where it is at least this share of the Gauss-Newton one, which is never negative.
-_FLAT = 0.1
-# Voxels that are done are put aside when they are more than the rest of this.
-_CROWDED = 0.8
+# The Newton curvature is used where it is at least this fraction of the Gauss-Newton one, which is never negative.
+_MIN_CURVATURE_RATIO = 0.1
+# Converged voxels are removed from the arrays once the unconverged ones are less than this fraction.
+_COMPACT_BELOW = 0.8
 
 Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class FitSettings:
-    """What decides whether a fitted voxel is valid, and which times are used."""
+    """Validity limits of a fitted voxel, and which times are used."""
 
     bounds_ms: tuple[float, float]
-    """T is valid above the first and up to the second."""
+    """T is valid if first < T <= second."""
     r2_min: float = 0.9
     skip_first: bool = False
-    """Leave the first image out: stimulated echoes make the first of a multi-echo train too dark."""
+    """Leave out the first image: stimulated echoes make the first image of a multi-echo train too dark."""
 
 
 @dataclass(frozen=True)
 class Decay:
-    """A fitted series, on the grid of its images."""
+    """Result of the fit, on the grid of the images."""
 
     t_ms: npt.NDArray[np.float32]
     """T in ms, NaN where the voxel is not valid: no finite fit, T out of bounds, or r2 too low. Never clipped."""
     s0: npt.NDArray[np.float32]
-    """Signal at time 0, in the unit of the images; NaN where T is."""
+    """Signal at time 0, in the unit of the images; NaN where T is NaN."""
     r2: npt.NDArray[np.float32]
-    """1 - residual / total sum of squares, of invalid voxels too; NaN where there was nothing to fit."""
+    """1 - residual / total sum of squares, also of invalid voxels; NaN where no fit was possible."""
 
 
 def fit_decay(images: npt.NDArray[Any], times_ms: Sequence[float], settings: FitSettings) -> Decay:
     """Fit every voxel of `images`, shape (times, ...), in float64.
 
-    A voxel with a value that is not finite, or without a positive one, is not fitted. Errors: DataError for times that
-    do not increase or are too few.
+    A voxel with a non-finite value, or without a positive value, is not fitted.
+
+    Raises:
+        DataError: when times do not increase, are too few, or are not as many as the images.
     """
     times = checked_times(times_ms, settings)
     if len(times_ms) != len(images):
@@ -83,7 +85,11 @@ def fit_decay(images: npt.NDArray[Any], times_ms: Sequence[float], settings: Fit
 
 
 def checked_times(times_ms: Sequence[float], settings: FitSettings) -> Values:
-    """The times that are used. Errors: DataError for times that do not increase or are too few."""
+    """The times used for the fit, ms (without the first when `skip_first` is set).
+
+    Raises:
+        DataError: when times do not increase or are too few.
+    """
     shown = ", ".join(f"{time:g}" for time in times_ms)
     if any(second <= first for first, second in pairwise(times_ms)):
         raise DataError(f"times {shown} ms do not increase; allowed: increasing times, each once")
@@ -101,18 +107,18 @@ def _pieces(count: int) -> Iterator[slice]:
 def _valid(t_ms: Values, s0: Values, r2: Values, settings: FitSettings) -> Values:
     """(T, S0, r2) with NaN for T and S0 of invalid voxels."""
     low, high = settings.bounds_ms
-    # Comparisons with NaN are false. What will be stored in 32 bit is what is compared with the bounds.
+    # Comparisons with NaN are false. The bounds are compared with the value that is stored as float32.
     stored = t_ms.astype(np.float32)
     valid = (stored > low) & (stored <= high) & (r2 >= settings.r2_min) & (s0 > 0)
     return np.stack([np.where(valid, t_ms, np.nan), np.where(valid, s0, np.nan), r2])
 
 
 def _fit(signals: Values, times: Values) -> tuple[Values, Values, Values]:
-    """(T, S0, r2) of `signals`, shape (times, voxels), of which each voxel has a positive one.
+    """(T, S0, r2) of `signals`, shape (times, voxels); each voxel has at least one positive value.
 
-    T is NaN where the search ended at the edge of its range: only the first time, or none, saw a signal.
+    T is NaN where the search ended at the limit of its range: at most the first time has signal.
     """
-    # Counted from the first time a decay is at most as large as its start, and nothing overflows.
+    # With times relative to the first one the decay factor starts at 1, and nothing overflows.
     since_first = times - times[0]
     limits = (-_LARGEST_CHANGE / float(since_first[-1]), _LARGEST_CHANGE / float(np.diff(times).min()))
     state = _search(signals, since_first, np.clip(_start(signals, since_first), *limits), limits)
@@ -124,7 +130,7 @@ def _fit(signals: Values, times: Values) -> tuple[Values, Values, Values]:
 
 
 def _start(signals: Values, times: Values) -> Values:
-    """Rates of the weighted straight lines through the logarithms; 0 where only one value is positive."""
+    """Rates of weighted log-linear fits; 0 where only one value is positive."""
     weight = np.square(np.maximum(signals, 0))
     logarithm = np.log(np.where(signals > 0, signals, 1))
     scale = weight.sum(axis=0)
@@ -137,15 +143,15 @@ def _start(signals: Values, times: Values) -> Values:
 
 @dataclass
 class _State:
-    """Where the search stands in each of some voxels."""
+    """State of the search in each voxel."""
 
     rate: Values
     first: Values
     """The best signal at the first time for this rate."""
     residual: Values
-    """Sum of squares that is left."""
+    """Residual sum of squares."""
     step: Values
-    """Step of the rate at full length; 0 where there is none."""
+    """Full-length step of the rate; 0 where no step is possible."""
 
     def where(self, chosen: npt.NDArray[np.bool_], other: "_State") -> "_State":
         pairs = zip(self.values, other.values, strict=True)
@@ -164,21 +170,21 @@ class _State:
 
 
 def _search(signals: Values, times: Values, rate: Values, limits: tuple[float, float]) -> _State:
-    """Steps until none of any size makes the residual smaller; a voxel's path does not depend on the others."""
+    """Iterate until no step reduces the residual; the result of a voxel does not depend on the other voxels."""
     result = _state(signals, times, rate)
-    open_, state, length = np.arange(len(rate)), result, np.ones(len(rate))
+    active, state, length = np.arange(len(rate)), result, np.ones(len(rate))
     for _ in range(_MOST_STEPS):
         trial = _state(signals, times, np.clip(state.rate + length * state.step, *limits))
         small = np.abs(trial.rate - state.rate) <= _SMALL_STEP * np.abs(state.rate)
         better = trial.residual <= state.residual
         state = trial.where(better, state)
         length = np.where(better, np.minimum(length * _LONGER, 1), length * _SHORTER)
-        result.put(open_, state)
-        going = np.flatnonzero(~small)
-        if not len(going):
+        result.put(active, state)
+        open_ = np.flatnonzero(~small)
+        if not len(open_):
             break
-        if len(going) < _CROWDED * len(open_):
-            open_, signals, state, length = open_[going], signals[:, going], state.take(going), length[going]
+        if len(open_) < _COMPACT_BELOW * len(active):
+            active, signals, state, length = active[open_], signals[:, open_], state.take(open_), length[open_]
     return result
 
 
@@ -188,12 +194,12 @@ def _state(signals: Values, times: Values, rate: Values) -> _State:
     power = np.square(decay).sum(axis=0)
     first = (decay * signals).sum(axis=0) / power
     remaining = signals - first * decay
-    # First and second derivative of the residual after the rate, halved, where S0 follows the rate.
+    # Half the first and second derivative of the residual with respect to the rate, with S0 optimal for each rate.
     slope = first * (falling * remaining).sum(axis=0)
     shared, fallen = (falling * decay).sum(axis=0), np.square(falling).sum(axis=0)
     mixed = (falling * remaining).sum(axis=0) - first * shared
     newton = first * (first * fallen - (times @ (falling * remaining))) - np.square(mixed) / power
     gauss = np.square(first) * (fallen - np.square(shared) / power)
-    curvature = np.where(newton > _FLAT * gauss, newton, gauss)
+    curvature = np.where(newton > _MIN_CURVATURE_RATIO * gauss, newton, gauss)
     step = np.divide(-slope, curvature, out=np.zeros_like(rate), where=curvature > 0)
     return _State(rate, first, np.square(remaining).sum(axis=0), step)

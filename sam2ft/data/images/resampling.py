@@ -1,4 +1,4 @@
-"""Bringing a map to another grid through the affines; nothing else of a dataset is ever resampled."""
+"""Linear resampling of a relaxation map to another grid with the affines; no other data of a dataset is resampled."""
 
 import numpy as np
 import numpy.typing as npt
@@ -6,15 +6,15 @@ import numpy.typing as npt
 from sam2ft.core.geometry import Geometry
 from sam2ft.data.images.grids import Volume
 
-# A value is one when at least this much of its weight is: a linear interpolation between a value and none has half.
+# A voxel gets a value when finite neighbours have at least this interpolation weight: 0.5 is halfway to a NaN voxel.
 _LEAST_WEIGHT = 0.5
 
 
 def resampled(volume: Volume, geometry: Geometry) -> npt.NDArray[np.float32]:
-    """The values of `volume` at the voxel centres of `geometry`, linear in millimetres.
+    """The values of `volume` at the voxel centres of `geometry`, by linear interpolation in millimetres.
 
-    NaN of the source takes no part: a voxel is the weighted mean of its finite neighbours, and NaN where these have
-    less than half the weight, or outside the source.
+    NaN voxels of the source are ignored: the result is the weighted mean of the finite neighbours. It is NaN where
+    these have less than half of the weight, and outside the source.
     """
     from scipy import ndimage
 
@@ -25,7 +25,7 @@ def resampled(volume: Volume, geometry: Geometry) -> npt.NDArray[np.float32]:
     result = np.full(geometry.shape_zyx, np.nan, dtype=np.float32)
     for index in range(geometry.shape_zyx[0]):
         places = _places(steps, index, geometry)
-        # Beyond the outermost centres a voxel of the source still reaches half its width.
+        # A source voxel extends half its width beyond its centre, also at the border of the volume.
         value, weight = (ndimage.map_coordinates(layer, places, order=1, mode="nearest") for layer in layers)
         inside = _inside(places, source.shape) & (weight >= _LEAST_WEIGHT)
         np.divide(value, weight, out=result[index], where=inside, casting="same_kind")
@@ -33,7 +33,7 @@ def resampled(volume: Volume, geometry: Geometry) -> npt.NDArray[np.float32]:
 
 
 def _places(steps: npt.NDArray[np.float64], index: int, geometry: Geometry) -> npt.NDArray[np.float64]:
-    """(z, y, x) in the source's voxels of each voxel of one slice, shape (3, rows, columns)."""
+    """Source voxel coordinates (z, y, x) of each voxel of one slice, shape (3, rows, columns)."""
     _, rows, columns = geometry.shape_zyx
     y, x = np.mgrid[:rows, :columns].astype(np.float64)
     voxels = np.stack([x, y, np.full_like(x, index), np.ones_like(x)])

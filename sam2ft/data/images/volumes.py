@@ -1,4 +1,4 @@
-"""Volumes from files (NIfTI, NRRD) and folders (DICOM), as zyx arrays whose place in space is known exactly."""
+"""Reading volumes from NIfTI and NRRD files and DICOM folders as zyx arrays with an exact affine; writing NIfTI."""
 
 import gzip
 import zlib
@@ -15,17 +15,23 @@ from sam2ft.core.geometry import Geometry
 from sam2ft.data.dicom.series import read_series
 from sam2ft.data.images.grids import Volume, on_grid, permuted_geometry, slice_axis
 
-# Axes of a grid must be at right angles within this cosine (about 0.6 degrees): voxel sizes mean nothing otherwise.
+# Axes of a grid must be orthogonal within this cosine (about 0.6 degrees): otherwise voxel sizes have no meaning.
 RIGHT_ANGLE = 0.01
 
 FORMATS = "NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr) or a folder with one DICOM series"
 
 
 def read_volume(path: Path, keep: Sequence[str] = ()) -> Volume:
-    """The volume in a file or in a folder of DICOM slices; `keep` as in dicom.read_series.
+    """The volume in a file or in a folder of DICOM slices.
 
-    A file's slice axis is the one of largest spacing, on a tie the last; of the other two the first is x. Axes are
-    permuted, never flipped, and the affine with them. Errors: DataError for anything that cannot be read exactly.
+    The slice axis of a file is the axis with the largest spacing (of equal ones the last); of the other two the first
+    is x. Axes and affine are permuted together and never flipped.
+
+    Args:
+        keep: DICOM attributes to keep, as in dicom.read_series.
+
+    Raises:
+        DataError: when the file or folder cannot be read exactly.
     """
     if path.is_dir():
         return read_series(path, keep)
@@ -60,12 +66,12 @@ def _refuse_bad_axes(path: Path, affine: npt.NDArray[np.float64]) -> None:
     cosine = float(np.abs(directions.T @ directions - np.eye(3)).max())
     if cosine > RIGHT_ANGLE:
         raise DataError(
-            f"{path}: its axes are not at right angles (cosine {cosine:.3g}); resample it to a straight grid"
+            f"{path}: its axes are not at right angles (cosine {cosine:.3g}); resample it to an orthogonal grid"
         )
 
 
 def _read_file(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
-    """(array indexed by the file's own axes, RAS affine of these axes)."""
+    """(array in the axis order of the file, RAS affine of these axes)."""
     if path.name.endswith((".nii", ".nii.gz")):
         return _read_nifti(path)
     if path.suffix in (".nrrd", ".nhdr"):
@@ -80,7 +86,7 @@ def _read_nifti(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
 
     try:
         image = nibabel.load(path)
-        # dataobj applies the header's slope and intercept; integers without any stay integers.
+        # dataobj applies slope and intercept of the header; integers without them stay integers.
         array = np.asanyarray(image.dataobj)
     except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:
         raise DataError(f"{path}: not a readable NIfTI file ({error})") from None
@@ -121,7 +127,11 @@ _TO_RAS = {
 
 
 def read_on_grid(path: Path, geometry: Geometry, *, what: str = "mask") -> npt.NDArray[Any]:
-    """The array in `path` in the voxel order of `geometry`. Errors: DataError naming the file."""
+    """The array in `path` in the voxel order of `geometry` (see `on_grid`).
+
+    Raises:
+        DataError: naming the file, when it cannot be read or is on another grid.
+    """
     try:
         return on_grid(read_volume(path), geometry, what=what)
     except DataError as error:
@@ -129,11 +139,11 @@ def read_on_grid(path: Path, geometry: Geometry, *, what: str = "mask") -> npt.N
 
 
 def write_nifti(path: Path, array_zyx: npt.NDArray[Any], geometry: Geometry) -> None:
-    """Write `array_zyx` (bool as uint8) as .nii.gz with the geometry's affine; the same input gives the same bytes."""
+    """Write `array_zyx` (bool as uint8) as .nii.gz with the affine of `geometry`; equal input gives equal bytes."""
     import nibabel
 
     if array_zyx.shape != geometry.shape_zyx:
-        raise ValueError(f"array is {array_zyx.shape} but the geometry says {geometry.shape_zyx}")
+        raise ValueError(f"array is {array_zyx.shape} but the geometry has {geometry.shape_zyx}")
     values = array_zyx.astype(np.uint8) if array_zyx.dtype == bool else array_zyx
     image = nibabel.Nifti1Image(values.transpose(2, 1, 0), geometry.affine)
     image.set_sform(geometry.affine, code="scanner")

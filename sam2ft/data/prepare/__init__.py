@@ -1,3 +1,1 @@
-"""`prepare`: which file belongs to which subject, mask integers to label ids, one volume after another into the
-store.
-"""
+"""Preparation of a dataset: finding the files of each subject, mapping mask values to label ids, writing the store."""

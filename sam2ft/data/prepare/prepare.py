@@ -1,4 +1,7 @@
-"""From a dataset file to a store: find, split, convert, write. What is finished and unchanged is not done again."""
+"""Preparation of a dataset: find files, split subjects, convert and write volumes to the store.
+
+Volumes that are finished and unchanged are not prepared again.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,7 +31,7 @@ STORED, UNCHANGED, REFUSED = "stored", "unchanged", "refused"
 
 @dataclass(frozen=True)
 class VolumeOutcome:
-    """What became of one volume."""
+    """Result for one volume."""
 
     key: VolumeKey
     result: str
@@ -37,21 +40,21 @@ class VolumeOutcome:
 
 
 Progress = Callable[[int, int, VolumeOutcome], None]
-"""Called after each volume: how many are done, of how many, what became of it."""
+"""Called after each volume with: number of finished volumes, number of all volumes, result."""
 
 
 @dataclass(frozen=True)
 class PrepareSummary:
-    """What `prepare_dataset` did."""
+    """Result of `prepare_dataset`."""
 
     store: Path
     outcomes: tuple[VolumeOutcome, ...]
     splits: Mapping[str, int]
     """Split -> number of prepared subjects."""
     unlabelled: tuple[VolumeKey, ...]
-    """Prepared volumes whose mask holds no label at all: allowed, but worth a look."""
+    """Prepared volumes whose mask contains no label: allowed, but should be checked."""
     disagreements: tuple[str, ...] = ()
-    """What headers say of the distance of slices against their positions, where it differs by over 1 %."""
+    """Sentences about slice distances in headers that differ by more than 1 % from the distance used."""
 
     @property
     def refused(self) -> tuple[VolumeOutcome, ...]:
@@ -64,18 +67,24 @@ class PrepareSummary:
 def prepare_dataset(
     config: DatasetConfig, base: Path, out: Path, progress: Progress, *, workers: int = 1
 ) -> PrepareSummary:
-    """Make or complete the store `out` from what `config` describes; its paths are below `base`.
+    """Create or complete the store `out` of the dataset described by `config`.
 
-    `workers` processes share the volumes out; the store is the same for any number. Volumes that cannot be used are
-    refused one by one and named in the summary; the others are prepared. Errors: DataError when the folder is no store
-    of this dataset, when a split is wrong, or when every volume is refused; then nothing is changed.
+    Volumes that cannot be used are refused and named in the summary; the others are prepared.
+
+    Args:
+        base: folder to which the paths in `config` are relative.
+        workers: number of processes; the store is the same for any number.
+
+    Raises:
+        DataError: when the folder is not a store of this dataset, the split is wrong, or every volume is refused; then
+            nothing is changed.
     """
     sources = _find(config, base)
     split_of = _split(config, sources, base)
     writer = StoreWriter(out, config.dataset.name, config.dataset.anatomy, config.labels, config.split.seed)
     writer.check()
     _refuse_absent_masks(sources)
-    with _alone_in(out):
+    with _store_lock(out):
         outcomes = []
         for outcome in each(partial(_prepare_one, writer, config), sources, workers):
             outcomes.append(outcome)
@@ -101,7 +110,7 @@ def _find(config: DatasetConfig, base: Path) -> list[VolumeFiles]:
 
 
 def _split(config: DatasetConfig, sources: list[VolumeFiles], base: Path) -> dict[str, str]:
-    """subject -> split, over all subjects found: one that is refused today does not move the others."""
+    """subject -> split of all subjects found, so that a refused subject does not change the split of the others."""
     subjects = {source.key.subject for source in sources}
     split = config.split
     if split.file is not None:
@@ -119,14 +128,14 @@ def _refuse_absent_masks(sources: list[VolumeFiles]) -> None:
 
 
 @contextmanager
-def _alone_in(out: Path) -> Iterator[None]:
-    """One prepare at a time writes to a store. A folder in which nothing was written is removed again."""
+def _store_lock(out: Path) -> Iterator[None]:
+    """Lock: only one prepare process writes to a store. The folder is removed again if nothing was written."""
     out.mkdir(parents=True, exist_ok=True)
     lock = FileLock(out / LOCK, timeout=0)
     try:
         lock.acquire()
     except Timeout:
-        raise DataError(f"{out}: another prepare is writing this store") from None
+        raise DataError(f"{out}: another prepare process is writing to this store") from None
     try:
         yield
     finally:
@@ -153,12 +162,16 @@ def _prepare_one(writer: StoreWriter, config: DatasetConfig, source: VolumeFiles
 
 
 def prepare_volume(source: VolumeFiles, config: DatasetConfig) -> PreparedVolume:
-    """Image, mask and maps of one volume on the image's grid. Errors: DataError naming file and reason."""
+    """Image, mask and maps of one volume on the grid of the image.
+
+    Raises:
+        DataError: naming the file and the reason.
+    """
     image = read_volume(source.image, config.keep)
-    with _naming(source.image):
+    with _add_path_to_errors(source.image):
         window = window_of(image.array_zyx, config.intensity.clip_percentiles)
     mask = read_on_grid(source.mask, image.geometry)
-    with _naming(source.mask):
+    with _add_path_to_errors(source.mask):
         mask = relabel(mask, config.labels, config.changes)
     maps = {
         name: read_map(path, name, config.sources.map_source(name), image.geometry)
@@ -180,8 +193,8 @@ def prepare_volume(source: VolumeFiles, config: DatasetConfig) -> PreparedVolume
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Errors from inside begin with the file they are about."""
+def _add_path_to_errors(path: Path) -> Iterator[None]:
+    """Prefix the message of a DataError with the file."""
     try:
         yield
     except DataError as error:

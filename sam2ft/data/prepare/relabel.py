@@ -1,4 +1,4 @@
-"""From the integers in a mask file to the ids of the label table."""
+"""Relabelling of masks: integers in a mask file to the ids of the label table."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,24 +13,25 @@ MOST = np.iinfo(np.uint16).max
 
 
 def mask_dtype(labels: LabelTable) -> type[np.uint8] | type[np.uint16]:
-    """The smallest type that holds every id of the table."""
+    """The smallest unsigned integer type for all ids of the table."""
     return np.uint8 if max(labels.ids) <= np.iinfo(np.uint8).max else np.uint16
 
 
 def relabel(
     mask_zyx: npt.NDArray[Any], labels: LabelTable, changes: Mapping[int, int]
 ) -> npt.NDArray[np.unsignedinteger[Any]]:
-    """`mask_zyx` in the ids of `labels`: every value becomes what `changes` says, 0 where it is dropped; 0 stays.
+    """`mask_zyx` with the ids of `labels`.
 
-    Errors: DataError when the mask holds anything but whole numbers >= 0, or one that is not in `changes`, naming ids
-    and voxel counts.
+    Args:
+        changes: value in the file -> label id, 0 to drop it; the value 0 stays 0.
+
+    Raises:
+        DataError: naming ids and voxel counts; when a value is not an integer >= 0, or is not in `changes`.
     """
     if mask_zyx.dtype.kind == "f":
         whole = np.isfinite(mask_zyx) & (mask_zyx == np.floor(mask_zyx))
         if not whole.all():
-            raise DataError(
-                f"the mask holds {int((~whole).sum())} values that are no whole numbers; expected label ids"
-            )
+            raise DataError(f"the mask has {int((~whole).sum())} values that are not whole numbers; expected label ids")
     counts = _counts(mask_zyx)
     new_id = {**changes, 0: 0}
     if unknown := [value for value in counts if value not in new_id]:
@@ -46,6 +47,6 @@ def _counts(mask_zyx: npt.NDArray[Any]) -> dict[int, int]:
     """Value -> number of voxels."""
     if mask_zyx.min() < 0 or mask_zyx.max() > MOST:
         found = np.unique(mask_zyx)
-        raise DataError(f"the mask holds values from {found[0]:g} to {found[-1]:g}; label ids are 0 to {MOST}")
+        raise DataError(f"the mask has values from {found[0]:g} to {found[-1]:g}; label ids are 0 to {MOST}")
     counts = np.bincount(mask_zyx.astype(np.int64).ravel())
     return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}

@@ -1,4 +1,4 @@
-"""Which image, mask and maps belong to which subject: from path patterns, or from a table."""
+"""Finding the image, mask and map files of each subject, from path patterns or from a CSV table."""
 
 import csv
 import re
@@ -20,7 +20,7 @@ _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 @dataclass(frozen=True)
 class VolumeFiles:
-    """Where one volume is read from."""
+    """Files of one volume."""
 
     key: VolumeKey
     image: Path
@@ -33,10 +33,14 @@ class VolumeFiles:
 
 
 def find_by_patterns(dataset: str, images: str, masks: str, maps: Mapping[str, str], base: Path) -> list[VolumeFiles]:
-    """One source per file or folder that `images` matches, sorted by key; masks and maps follow from its names.
+    """One source per file or folder that matches the pattern `images`, sorted by key.
 
-    A pattern is a path below `base` with {subject}, and {volume} where subjects have several. Errors: ConfigError for
-    a pattern that is none; DataError when nothing matches, or a name can be read in two ways.
+    A pattern is a path below `base` with {subject}, and {volume} where subjects have several volumes. The paths of
+    masks and maps follow from the subject and volume of the image; they need not exist.
+
+    Raises:
+        ConfigError: when a pattern has no {subject} or another placeholder.
+        DataError: when nothing matches, a name can be read in two ways, or two files have one key.
     """
     patterns = {"images": images, "masks": masks, **{f"maps.{name}": pattern for name, pattern in maps.items()}}
     for where, pattern in patterns.items():
@@ -44,7 +48,7 @@ def find_by_patterns(dataset: str, images: str, masks: str, maps: Mapping[str, s
         if "subject" not in placeholders or set(placeholders) - set(PLACEHOLDERS):
             raise ConfigError(
                 f"sources.{where}: {pattern!r} has {', '.join(placeholders) or 'no placeholder'}; "
-                "it needs {subject}, may have {volume} and no others"
+                "it needs {subject} and may have {volume}, no others"
             )
     sources = []
     for path, names in _matches(base, images):
@@ -52,7 +56,7 @@ def find_by_patterns(dataset: str, images: str, masks: str, maps: Mapping[str, s
         map_paths = {name: base / _filled(pattern, key) for name, pattern in maps.items()}
         sources.append(VolumeFiles(key, path, base / _filled(masks, key), map_paths))
     if not sources:
-        raise DataError(f"sources.images: nothing matches {base / images}")
+        raise DataError(f"sources.images: no file matches {base / images}")
     return _checked(sources, f"sources.images: {images}")
 
 
@@ -61,7 +65,7 @@ def _filled(pattern: str, key: VolumeKey) -> str:
 
 
 def _matches(base: Path, pattern: str) -> Iterator[tuple[Path, dict[str, str]]]:
-    """Existing paths that a pattern describes, with what its placeholders stand for."""
+    """Existing paths that match a pattern, with the values of its placeholders."""
     start, components = (Path("/"), pattern[1:]) if pattern.startswith("/") else (base, pattern)
     found: list[tuple[Path, dict[str, str]]] = [(start, {})]
     for component in (part for part in components.split("/") if part not in ("", ".")):
@@ -91,7 +95,7 @@ def _step(folder: Path, names: Mapping[str, str], component: str) -> Iterator[tu
 
 
 def _expression(component: str, most: str) -> str:
-    """A regular expression for one path component; a placeholder that comes again must stand for the same."""
+    """A regular expression for one path component; a repeated placeholder must have the same value."""
     pieces, last, seen = [], 0, set()
     for match in _PLACEHOLDER.finditer(component):
         name = match[1]
@@ -105,12 +109,15 @@ def _expression(component: str, most: str) -> str:
 
 
 def find_by_table(dataset: str, table: Path, base: Path) -> list[VolumeFiles]:
-    """One source per line of a CSV with the columns subject, image, mask, and where needed volume and map_<name>.
+    """One source per line of a CSV with the columns subject, image, mask, and optionally volume and map_<name>.
 
-    Paths are below `base`. Errors: DataError naming the file, and the line of what is wrong.
+    Paths are relative to `base`.
+
+    Raises:
+        DataError: naming the file and the line with the problem.
     """
     if not table.is_file():
-        raise DataError(f"{table}: no such file; sources.images names a table that is not there")
+        raise DataError(f"{table}: no such file; sources.images names a table that does not exist")
     with table.open(encoding="utf-8-sig", newline="") as stream:
         reader = csv.DictReader(stream)
         columns = list(reader.fieldnames or [])
@@ -135,16 +142,18 @@ def find_by_table(dataset: str, table: Path, base: Path) -> list[VolumeFiles]:
 
 
 def _checked(sources: list[VolumeFiles], where: str) -> list[VolumeFiles]:
-    """`sources` sorted by key. Errors: DataError when two have one key."""
+    """`sources` sorted by key; raise DataError if two have the same key."""
     ordered = sorted(sources, key=lambda source: source.key)
     for first, second in pairwise(ordered):
         if first.key == second.key:
-            raise DataError(f"{where}: {first.image} and {second.image} are both {first.key}; a key names one volume")
+            raise DataError(
+                f"{where}: {first.image} and {second.image} both have the key {first.key}; a key must name one volume"
+            )
     return ordered
 
 
 def fingerprint(source: VolumeFiles, settings: Mapping[str, Any]) -> str:
-    """Changes when a source file is replaced (path, size, modification time) or a setting is another."""
+    """Hash of the source files (path, size, modification time) and settings, to detect changes."""
     files = [path for given in source.paths for path in (sorted(given.rglob("*")) if given.is_dir() else [given])]
     stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.is_file()]
     return sha256_text(canonical_json({"files": stats, "settings": dict(settings)}))

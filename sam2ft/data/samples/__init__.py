@@ -1,3 +1,3 @@
-"""Samples and batches: slices with their instances, prompts and augmentation, divided among ranks and workers; and
-the boxes of a detector.
+"""Samples and batches: slices with instances, prompts and augmentation, distributed over ranks and workers; detector
+boxes.
 """

@@ -1,4 +1,4 @@
-"""MONAI transforms by name, applied to a slice and its instance masks together."""
+"""Data augmentation with MONAI transforms, applied jointly to a slice and its instance masks."""
 
 import importlib
 import inspect
@@ -11,10 +11,10 @@ import numpy.typing as npt
 from sam2ft.core.errors import ConfigError
 from sam2ft.core.prompts import Mask
 
-# Spatial transforms move image and masks alike; intensity transforms touch the image alone.
+# Spatial transforms change image and masks; intensity transforms change only the image.
 SPATIAL = "monai.transforms.spatial.dictionary"
 INTENSITY = "monai.transforms.intensity.dictionary"
-# torch's "nearest" takes the pixel above and left of the right one, which would move masks by up to a pixel.
+# torch's "nearest" rounds the source index down, which would shift masks by up to one pixel.
 MASK_MODES = {"RandZoom": "nearest-exact"}
 
 
@@ -29,7 +29,7 @@ class TransformSpec(Protocol):
 
 
 class Augmentation:
-    """A chain of MONAI transforms. Calling it twice with one seed gives one result."""
+    """A chain of MONAI transforms; the same seed gives the same result."""
 
     def __init__(self, specs: Sequence[TransformSpec]):
         from monai.transforms import Compose
@@ -39,39 +39,39 @@ class Augmentation:
     def __call__(
         self, image_yx: npt.NDArray[np.float32], masks_nyx: Mask, seed: int
     ) -> tuple[npt.NDArray[np.float32], Mask]:
-        """Image (bilinear, clipped to [0, 1]) and masks (nearest) on one grid; their size may be another afterwards.
+        """Image (bilinear, clipped to [0, 1]) and masks (nearest) on one grid; their size may change.
 
-        The masks are instances of one slice: no two hold the same pixel.
+        The masks are instances of one slice and must not overlap.
         """
         self._chain.set_random_state(seed=seed)
-        # Taking the nearest pixel of one map of numbers is taking it of each mask, at the price of one.
+        # Nearest-neighbour sampling of one numbered map equals that of every mask, at the cost of one mask.
         numbers_n11 = np.arange(1, len(masks_nyx) + 1, dtype=np.float32)[:, None, None]
         numbered = (masks_nyx * numbers_n11).sum(axis=0, dtype=np.float32)
-        # Some transforms write into the image they are given (RandCoarseDropout): the caller's stays as it is.
+        # Some transforms modify their input in place (RandCoarseDropout); the copy protects the image of the caller.
         result = self._chain({"image": image_yx[None].copy(), "masks": numbered[None]})
         image = np.clip(np.asarray(result["image"], dtype=np.float32)[0], 0, 1)
         return image, np.asarray(result["masks"]) == numbers_n11
 
 
 def augmentation_of(specs: Sequence[TransformSpec]) -> Augmentation | None:
-    """The chain of `specs`, or None for an empty one (MONAI is then never imported: it takes four seconds)."""
+    """The chain of `specs`, or None if it is empty (MONAI, whose import takes four seconds, is then not imported)."""
     return Augmentation(specs) if specs else None
 
 
 def _transform(name: str, arguments: Mapping[str, Any]) -> Any:
-    """MONAI's dictionary form of transform `name`. Errors: ConfigError for an unknown name or argument."""
+    """The MONAI dictionary transform `name`; raise ConfigError for an unknown name or argument."""
     spatial: Any = getattr(importlib.import_module(SPATIAL), f"{name}d", None)
     chosen: Any = spatial or getattr(importlib.import_module(INTENSITY), f"{name}d", None)
     if chosen is None:
         raise ConfigError(
-            f"datamodule.augmentation: {name!r} is no spatial or intensity transform of MONAI; "
+            f"datamodule.augmentation: {name!r} is not a spatial or intensity transform of MONAI; "
             "examples: RandFlip, RandRotate, RandAffine, RandZoom, RandGaussianNoise, RandAdjustContrast, RandBiasField"
         )
     settings = dict(arguments)
     if spatial and "mode" in inspect.signature(chosen).parameters:
         settings["mode"] = (settings.get("mode", "bilinear"), MASK_MODES.get(name, "nearest"))
     if name == "RandZoom" and "align_corners" in settings:
-        settings["align_corners"] = (settings["align_corners"], None)  # torch has it for interpolating modes alone
+        settings["align_corners"] = (settings["align_corners"], None)  # torch allows it only for interpolating modes
     try:
         return chosen(keys=("image", "masks") if spatial else ("image",), **settings)
     except (TypeError, ValueError) as error:

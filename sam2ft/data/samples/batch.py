@@ -1,4 +1,4 @@
-"""What passes from the data to the engine: a sample is one slice with its instances, a batch some slices."""
+"""Sample (one slice with its instances) and batch (several slices) as passed to training; collation."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -15,7 +15,7 @@ from sam2ft.core.prompts import Prompts, joined_prompts
 
 
 class SampleDraw(NamedTuple):
-    """What a sampler asks for: slice `position` of the dataset as it is in `epoch`; weight 0 fills up a rank's step."""
+    """Request of a sampler: slice `position` of the dataset in `epoch`; weight 0 pads a rank without slices."""
 
     position: int
     epoch: int
@@ -30,7 +30,7 @@ class Sample:
     image_1hw: Tensor
     """float32 (1, image_size, image_size), MODEL frame, in [0, 1]."""
     masks_nhw: Tensor
-    """bool (n, H, W), ORIGINAL grid (after augmentation, where there is any)."""
+    """bool (n, H, W), ORIGINAL grid (after augmentation, if any)."""
     labels_n: Tensor
     """int64"""
     instances_n: Tensor
@@ -40,28 +40,28 @@ class Sample:
     original_boxes_n4: Tensor
     """int64, ORIGINAL frame, inclusive pixel indices."""
     prompts: Prompts | None = None
-    """MODEL frame, where prompts are not boxes alone; None: `boxes_n4`."""
+    """MODEL frame; None if all prompts are boxes (`boxes_n4`)."""
     weight: float = 1.0
     num_vanished: int = 0
-    """Instances that augmentation moved out of the picture."""
+    """Number of instances that augmentation moved out of the image."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some slices with all their instances; instance tensors are concatenated over the slices in order."""
+    """Several slices with all their instances; instance tensors are concatenated in the order of the slices."""
 
     keys: tuple[SliceKey, ...]
     images_bchw: Tensor
     """float32 (b, 1, image_size, image_size), MODEL frame, in [0, 1]."""
     prompts: Prompts
-    """MODEL frame; `prompts.slice_of_n` says which slice an instance belongs to."""
+    """MODEL frame; `prompts.slice_of_n` is the index of the slice of each instance."""
     masks: tuple[Tensor, ...]
     """Per slice: bool (n_i, H_i, W_i), ORIGINAL grid."""
     labels_n: Tensor
     instances_n: Tensor
     original_boxes_n4: Tensor
     weight: float = 1.0
-    """0 for a batch that only keeps a rank without work in step with the others (its last sample again)."""
+    """0 for a padding batch of a rank without slices (its last sample repeated), for equal numbers of batches."""
     num_vanished: int = 0
 
     @property
@@ -69,13 +69,15 @@ class Batch:
         return int(self.labels_n.shape[0])
 
     def pin_memory(self) -> "Batch":
+        """The batch in page-locked memory."""
         return self._each(lambda tensor: tensor.pin_memory())
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
+        """The batch on `device`."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        """Every tensor changed, whatever field holds it."""
+        """Apply `change` to the tensors of all fields."""
 
         def changed(value: Any) -> Any:
             if isinstance(value, Tensor):
@@ -115,7 +117,7 @@ def _prompts_of(sample: Sample) -> Prompts:
 
 
 def to_model_frame(image_yx: npt.NDArray[np.float32], image_size: int) -> Tensor:
-    """(1, image_size, image_size) float32 of one slice: a square without keeping aspect, bilinear, antialiased."""
+    """One slice resized to (1, image_size, image_size) float32: bilinear, antialiased, aspect ratio not kept."""
     image = torch.from_numpy(np.ascontiguousarray(image_yx))[None, None]
     size = (image_size, image_size)
     return F.interpolate(image, size=size, mode="bilinear", antialias=True, align_corners=False)[0]

@@ -1,4 +1,7 @@
-"""Slices with their instances, as the model is fed them: one sample per slice, made from its key alone."""
+"""PyTorch dataset of training and validation slices: one sample per slice with instances, prompts and augmentation.
+
+A sample depends only on its slice, the epoch and the settings.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -43,39 +46,42 @@ from sam2ft.data.store.store import Store, VolumeRecord
 
 @dataclass(frozen=True)
 class SliceSettings:
-    """How slices become samples."""
+    """Settings that determine the sample of a slice."""
 
     image_size: int
     """Side of the MODEL frame in pixels."""
     seed: int
     bbox_shift_px: int = 0
-    """ORIGINAL pixels: each side of a box moves outward by 0..bbox_shift_px, the outline of a mask by at most so much
-    either way; keyed by (seed, epoch, slice, instance)."""
+    """ORIGINAL pixels: each side of a box moves outward by 0..bbox_shift_px, the outline of a mask by at most
+    bbox_shift_px inward or outward; drawn from (seed, epoch, slice, instance)."""
     max_instances: int | None = None
-    """Instances per slice at most, chosen anew each epoch; None: all."""
+    """Maximum number of instances per slice, drawn anew in each epoch; None: all."""
     augmentation: Augmentation | None = None
     shares: PromptShares = BOXES_ONLY
-    """How often an instance is prompted by its box, a point in it, or a mask; drawn anew each epoch."""
+    """Probability that an instance is prompted by its box, a point inside it, or a mask; drawn anew in each epoch."""
     fixed_prompts: bool = False
-    """Prompts without a draw, for validation: all of the kind with the largest share; a tight box, the most interior
+    """Deterministic prompts, for validation: all of the kind with the largest share; a tight box, the most interior
     pixel, or the degraded mask of seed 0 and epoch 0."""
 
 
 class SliceDataset(torch.utils.data.Dataset[Sample]):
-    """Every slice of `records` that holds a label, in the order of their keys.
+    """Every slice of `records` that contains a label, in the order of their keys.
 
-    `dataset[i]` is slice i in the epoch given to `set_epoch`; `dataset[Draw(i, epoch)]` says the epoch itself, which is
-    what samplers do: workers that live on between epochs have their own copy of the dataset.
+    `dataset[i]` is slice i in the epoch given to `set_epoch`. `dataset[SampleDraw(i, epoch)]` contains the epoch;
+    samplers use this form because persistent workers have their own copy of the dataset.
+
+    Raises:
+        DataError: when two stores have the same dataset name, or no slice contains a label.
     """
 
     def __init__(self, stores: Sequence[Store], records: Sequence[VolumeRecord], settings: SliceSettings):
         self._stores: Mapping[str, Store] = {store.name: store for store in stores}
         if len(self._stores) < len(stores):
             names = ", ".join(sorted(store.name for store in stores))
-            raise DataError(f"two stores have one dataset name ({names}); names are part of every key")
+            raise DataError(f"two stores have the same dataset name ({names}); names are part of every key")
         self.keys = tuple(record.key.slice(i) for record in sorted(records, key=_key) for i in record.labelled_slices)
         if not self.keys:
-            raise DataError(f"none of the {len(records)} volumes holds a label; there is nothing to learn from")
+            raise DataError(f"none of the {len(records)} volumes holds a label; at least one labelled slice is needed")
         self.settings = settings
         self._epoch = 0
 
@@ -83,6 +89,7 @@ class SliceDataset(torch.utils.data.Dataset[Sample]):
         return len(self.keys)
 
     def set_epoch(self, epoch: int) -> None:
+        """Set the epoch of samples that are accessed by an integer."""
         self._epoch = epoch
 
     def __getitem__(self, item: int | SampleDraw) -> Sample:
@@ -124,7 +131,7 @@ class SliceDataset(torch.utils.data.Dataset[Sample]):
     def _prompt_draw(
         self, key: SliceKey, epoch: int, instance: Instance, offered: Sequence[str]
     ) -> tuple[str, np.random.Generator | None]:
-        """The kind of prompt that an instance is given, and what a point or a mask is drawn with."""
+        """Kind of prompt of an instance, and the random generator for a point or a mask."""
         if tuple(offered) == ("box",):
             return "box", None
         if self.settings.fixed_prompts:
@@ -146,7 +153,7 @@ class SliceDataset(torch.utils.data.Dataset[Sample]):
         model_boxes: npt.NDArray[np.float32],
         offered: Sequence[str],
     ) -> Prompts:
-        """The prompts of one slice where they are not boxes alone: each instance is given one of the kinds offered."""
+        """The prompts of one slice if not all are boxes: each instance gets one of the kinds `offered`."""
         settings, side = self.settings, self.settings.image_size // 4
         height, width = instances[0].mask_yx.shape
         points_n2 = np.zeros((len(instances), 2), dtype=np.int64)
@@ -163,11 +170,14 @@ class SliceDataset(torch.utils.data.Dataset[Sample]):
 
 
 def mask_logits(mask_yx: Mask, side: int) -> npt.NDArray[np.float32]:
-    """(side, side) logits of a mask prompt in the frame that SAM 2 takes it in: the share of each pixel that is inside,
-    as -10 for none to 10 for all of it, as stock makes of a mask (sam2_base._use_mask_as_output)."""
+    """(side, side) logits of a mask prompt in the frame of SAM 2's mask input.
+
+    The fraction of each pixel that is inside the mask is mapped linearly from -10 (none) to 10 (all), as in the
+    original SAM 2 (sam2_base._use_mask_as_output).
+    """
     box = box_around(mask_yx)
     (above, below), (left, right) = (_area_windows(size, side) for size in mask_yx.shape)
-    # Counts by a table of sums, of the mask's own box alone.
+    # Pixel counts from a summed-area table, only within the bounding box of the mask.
     inside = mask_yx[box.y0 : box.y1 + 1, box.x0 : box.x1 + 1]
     sums = np.pad(inside.cumsum(axis=0, dtype=np.int32).cumsum(axis=1, dtype=np.int32), ((1, 0), (1, 0)))
     rows = [np.clip(edge - box.y0, 0, inside.shape[0]) for edge in (above, below)]
@@ -179,7 +189,7 @@ def mask_logits(mask_yx: Mask, side: int) -> npt.NDArray[np.float32]:
 
 
 def _area_windows(size: int, side: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """First and last + 1 of the `size` pixels that each of `side` covers, as torch's mode "area" takes them."""
+    """First and last + 1 of the `size` pixels that each of `side` pixels covers, as in torch's mode "area"."""
     numbers = np.arange(side, dtype=np.intp)
     return numbers * size // side, -(-(numbers + 1) * size // side)
 
@@ -187,9 +197,9 @@ def _area_windows(size: int, side: int) -> tuple[npt.NDArray[np.intp], npt.NDArr
 def augmented(
     augmentation: Augmentation, image_yx: npt.NDArray[np.float32], instances: Sequence[Instance], seed: int
 ) -> tuple[npt.NDArray[np.float32], list[Instance]]:
-    """The slice with its instances after augmentation; instances that left the picture are dropped.
+    """The slice with its instances after augmentation; instances that moved out of the image are dropped.
 
-    A slice that would be left without any instance is given back as it was: a step needs something to learn from.
+    If no instance would remain, the slice is returned without augmentation, because a training step needs an instance.
     """
     image, masks = augmentation(image_yx, np.stack([instance.mask_yx for instance in instances]), seed)
     kept = [

@@ -1,7 +1,8 @@
-"""Boxes that a detector found, read from CSV or JSON, and whose they are. No torch.
+"""Bounding boxes of an external detector: reading from CSV or JSON, and matching to reference instances. No torch.
 
-A row is one box: dataset (may be left out with one store), subject, volume, slice (0-based), label (integer or name),
-x0, y0, x1, y1 (inclusive pixel indices, ORIGINAL frame) and, unread, score. JSON: a list of objects of these keys.
+A row is one box: dataset (may be omitted if there is one store), subject, volume, slice (0-based), label (integer or
+name), x0, y0, x1, y1 (inclusive pixel indices, ORIGINAL frame) and score (ignored). JSON: a list of objects with these
+keys.
 """
 
 import csv
@@ -32,20 +33,21 @@ class DetectedBox(NamedTuple):
 
     label: int
     box: Box
-    """Inside the picture, ORIGINAL frame."""
+    """Clipped to the image, ORIGINAL frame."""
 
 
 Detections = Mapping[SliceKey, Sequence[DetectedBox]]
 
 
 def read_detections(path: Path, stores: Sequence[Store]) -> dict[SliceKey, tuple[DetectedBox, ...]]:
-    """The boxes of a file by slice, in the order of the file. A box is clipped to its picture.
+    """The boxes of a file by slice, in the order of the file. Boxes are clipped to the image.
 
-    Errors: DataError naming the file and the lines (JSON: the entries) with an unknown or missing column, a volume that
-    no store has, a slice or label that the volume or its store lacks, corners that are no whole numbers or in the
-    wrong order, or a box wholly outside its picture.
+    Raises:
+        DataError: naming the file and the lines (JSON: entries) with an unknown or missing column, a volume that no
+            store has, a slice or label that does not exist in the volume or its store, corners that are not integers
+            or in the wrong order, or a box entirely outside its image.
     """
-    known = _Known.of(stores)
+    known = _RowReader.of(stores)
     found: dict[SliceKey, list[DetectedBox]] = {}
     problems: list[str] = []
     for where, values in _rows(path):
@@ -62,7 +64,7 @@ def read_detections(path: Path, stores: Sequence[Store]) -> dict[SliceKey, tuple
 
 
 def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(file and line, or file and entry; the values by column) of every box."""
+    """(file and line or entry; values by column) of every box."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -76,7 +78,7 @@ def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for row in reader:
             where = f"{path}:{reader.line_num}"
             if None in row or None in row.values():
-                raise DataError(f"{where}: not as many cells as the header has")
+                raise DataError(f"{where}: the number of cells differs from the header")
             yield where, {name: value.strip() for name, value in row.items()}
     except csv.Error as error:
         raise DataError(f"{path}:{reader.line_num}: {error}") from None
@@ -99,26 +101,26 @@ def _check_columns(where: str, names: Sequence[str]) -> None:
     missing, unknown = [name for name in NEEDED if name not in names], [name for name in names if name not in COLUMNS]
     if missing or unknown or len(set(names)) < len(names):
         found = f"no column {', '.join(missing)}" if missing else f"unknown or repeated columns {', '.join(names)}"
-        raise DataError(f"{where}: {found}; allowed: {', '.join(COLUMNS)} (dataset and score may be left out)")
+        raise DataError(f"{where}: {found}; allowed: {', '.join(COLUMNS)} (dataset and score are optional)")
 
 
 @dataclass(frozen=True)
-class _Known:
-    """What a box may name."""
+class _RowReader:
+    """Conversion of rows to boxes, with the labels and volumes that a row may name."""
 
     labels: Mapping[str, LabelTable]
-    """Of each dataset."""
+    """Label table of each dataset."""
     records: Mapping[tuple[str, str, str], VolumeRecord]
-    """Not only those of the evaluated split: a detector may have looked at all."""
+    """All volumes, not only those of the evaluated split: a detector may have processed all of them."""
 
     @classmethod
-    def of(cls, stores: Sequence[Store]) -> "_Known":
+    def of(cls, stores: Sequence[Store]) -> "_RowReader":
         records = (record for store in stores for record in store.volumes)
         by_name = {(record.key.dataset, record.key.subject, record.key.volume): record for record in records}
         return cls({store.name: store.labels for store in stores}, by_name)
 
     def detection(self, values: Mapping[str, Any]) -> tuple[SliceKey, DetectedBox]:
-        """Errors: DataError without its place."""
+        """Slice and box of one row; raise DataError without the location in the file."""
         dataset = self._dataset(values.get("dataset"))
         name = (dataset, str(values["subject"]), str(values["volume"]))
         if name not in self.records:
@@ -130,10 +132,10 @@ class _Known:
             raise DataError(f"slice {index}: {record.key} has the slices 0 to {num_slices - 1}")
         x0, y0, x1, y1 = (_whole(name, values[name]) for name in CORNERS)
         if x0 > x1 or y0 > y1:
-            raise DataError(f"box {x0} {y0} {x1} {y1}: x0 <= x1 and y0 <= y1 are allowed")
+            raise DataError(f"box {x0} {y0} {x1} {y1}; allowed: x0 <= x1 and y0 <= y1")
         clipped = Box(max(x0, 0), max(y0, 0), min(x1, width - 1), min(y1, height - 1))
         if clipped.x0 > clipped.x1 or clipped.y0 > clipped.y1:
-            raise DataError(f"box {x0} {y0} {x1} {y1}: wholly outside the picture of {width} x {height} pixels")
+            raise DataError(f"box {x0} {y0} {x1} {y1}: entirely outside the image of {width} x {height} pixels")
         return record.key.slice(index), DetectedBox(_label(self.labels[dataset], values["label"]), clipped)
 
     def _dataset(self, name: Any) -> str:
@@ -161,11 +163,11 @@ def _label(labels: LabelTable, value: Any) -> int:
     return named[str(value)]
 
 
-# --- whose a box is ---------------------------------------------------------------------------------------------------
+# --- matching of boxes to instances -----------------------------------------------------------------------------------
 
 
 def around_labels(detections: Sequence[DetectedBox]) -> list[DetectedBox]:
-    """One box around all boxes of each label (`eval.instances: per_label`), in the order of the labels."""
+    """One box around all boxes of each label (`eval.instances: per_label`), sorted by label."""
     joined = []
     for label in sorted({one.label for one in detections}):
         corners = np.array([one.box for one in detections if one.label == label])
@@ -177,11 +179,14 @@ def around_labels(detections: Sequence[DetectedBox]) -> list[DetectedBox]:
 def assigned(
     instances: Sequence[Instance], detections: Sequence[DetectedBox], shape_yx: tuple[int, int]
 ) -> list[tuple[Instance, Box | None]]:
-    """Every instance with the box that found it (None: missed), and boxes that found none, each with an empty instance.
+    """Match detected boxes to instances of the same label.
 
-    Pairs of one label are made in order of the IoU of the box and the instance's own, the largest first (equal ones:
-    the earlier instance, then the earlier box), each at most once, as long as they touch. Instances of boxes without
-    a pair are numbered after those of the reference. Sorted by label, then number.
+    Pairs are formed greedily in order of decreasing IoU of the detected box and the box of the instance (equal IoU: the
+    earlier instance, then the earlier box). Each is used at most once, and the IoU must be above 0.
+
+    Returns:
+        Every instance with its detected box (None: missed), and every unmatched box with an empty instance that is
+        numbered after those of the reference. Sorted by label, then number.
     """
     pairs = sorted(
         (-box_iou(instance.box, one.box), number, position)
@@ -207,7 +212,7 @@ def assigned(
 
 
 def box_iou(first: Box, second: Box) -> float:
-    """Pixels in both boxes by pixels in either."""
+    """Intersection over union of two boxes, in pixels (inclusive indices)."""
     width = min(first.x1, second.x1) - max(first.x0, second.x0) + 1
     height = min(first.y1, second.y1) - max(first.y0, second.y0) + 1
     shared = max(width, 0) * max(height, 0)

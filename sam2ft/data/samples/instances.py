@@ -1,4 +1,7 @@
-"""From a reference mask of one slice to what SAM 2 is prompted with. All in the ORIGINAL frame."""
+"""Instances (connected components) of a reference mask of one slice, and their box, point and mask prompts.
+
+All coordinates are in the ORIGINAL frame.
+"""
 
 import hashlib
 from collections.abc import Collection, Sequence
@@ -14,11 +17,11 @@ from sam2ft.core.prompts import Box, Mask, Point, box_around
 
 @dataclass(frozen=True)
 class Instance:
-    """One connected component of one label in one slice (or, from `label_boxes`, all of the label)."""
+    """One connected component of one label in one slice (from `label_boxes`: all pixels of the label)."""
 
     label: int
     instance: int
-    """1-based, in raster order of the components of its label."""
+    """1-based number, in raster order of the components of the label."""
     mask_yx: Mask
     box: Box
 
@@ -30,7 +33,7 @@ def instances_of(mask_yx: npt.NDArray[np.integer], label_ids: Collection[int]) -
     found = []
     for label in _present(mask_yx, label_ids):
         of_label = mask_yx == label
-        # Within the label's own box: the rest of a slice costs time and holds nothing.
+        # Only within the bounding box of the label, which is faster than the whole slice.
         around = box_around(of_label)
         numbered, _ = components(of_label[_window(around)])
         for number, (rows, columns) in enumerate(ndimage.find_objects(numbered), start=1):
@@ -47,21 +50,25 @@ def instances_of(mask_yx: npt.NDArray[np.integer], label_ids: Collection[int]) -
 
 
 def label_boxes(mask_yx: npt.NDArray[np.integer], label_ids: Collection[int]) -> list[Instance]:
-    """One prompt per label present: all of the label, in one box, as instance 1."""
+    """One instance per label present: all pixels of the label, in one box, with number 1."""
     masks = ((label, mask_yx == label) for label in _present(mask_yx, label_ids))
     return [Instance(label, 1, mask, box_around(mask)) for label, mask in masks]
 
 
 def _present(mask_yx: npt.NDArray[np.integer], label_ids: Collection[int]) -> list[int]:
-    # A count of each value is ten times as fast as sorting them out; a stored mask has at most 16 bits.
+    # Counting the values is ten times faster than np.unique, which sorts; a stored mask has at most 16 bits.
     wanted = set(label_ids)
     return [int(label) for label in np.flatnonzero(np.bincount(mask_yx.ravel())) if int(label) in wanted]
 
 
 def draw(purpose: str, seed: int, epoch: int, key: SliceKey, *instance: int) -> np.random.Generator:
-    """The generator of one draw: a function of what is drawn, for whom and when, and of nothing else.
+    """Random number generator of one draw, seeded only by the arguments.
 
-    Neither the number of workers, nor ranks, nor the point of resumption changes it. `instance` is (label, number).
+    It is independent of the number of workers, the number of ranks and the step at which a run resumes.
+
+    Args:
+        purpose: what is drawn, such as "box".
+        instance: (label, number), or nothing for a draw of the whole slice.
     """
     name = "\0".join((purpose, str(seed), str(epoch), key.dataset, key.subject, key.volume, str(key.index)))
     digest = hashlib.sha256("\0".join((name, *map(str, instance))).encode()).digest()
@@ -69,18 +76,18 @@ def draw(purpose: str, seed: int, epoch: int, key: SliceKey, *instance: int) -> 
 
 
 def choose(instances: Sequence[Instance], most: int | None, rng: np.random.Generator) -> list[Instance]:
-    """At most `most` of the instances (None: all), drawn without replacement, in their given order."""
+    """At most `most` of the instances (None: all), drawn without replacement; their order is kept."""
     if most is None or len(instances) <= most:
         return list(instances)
     chosen = rng.choice(len(instances), size=most, replace=False)
     return [instances[i] for i in sorted(chosen)]
 
 
-# --- prompts of training other than a box -----------------------------------------------------------------------------
+# --- point and mask prompts for training ------------------------------------------------------------------------------
 
 
 def random_pixel(instance: Instance, rng: np.random.Generator) -> Point:
-    """One of the instance's pixels, each as likely as any other."""
+    """One pixel of the instance, drawn uniformly."""
     window = _window(instance.box)
     rows, columns = np.nonzero(instance.mask_yx[window])
     number = int(rng.integers(len(rows)))
@@ -88,26 +95,26 @@ def random_pixel(instance: Instance, rng: np.random.Generator) -> Point:
 
 
 def interior_pixel(instance: Instance) -> Point:
-    """The pixel that is farthest from everything that is not the instance; no draw in it.
+    """The pixel of the instance that is farthest from its outside; deterministic.
 
-    The border of the picture counts as outside. Of several such pixels the nearest to the centroid is taken, of several
-    of these the first in raster order.
+    The border of the image counts as outside. Of several such pixels the one nearest to the centroid is used, then the
+    first in raster order.
     """
     return interior_pixels(instance, 1)[0]
 
 
 def interior_pixels(instance: Instance, count: int) -> list[Point]:
-    """`interior_pixel`, then one after another the pixel that is farthest from all before it; no draw in it.
+    """`interior_pixel`, then repeatedly the pixel that is farthest from all previous ones; deterministic.
 
-    Pixels on the border of the instance are taken only where there are too few others. Ties: the first in raster order.
-    An instance of fewer than `count` pixels gives all of them.
+    Pixels on the border of the instance are used only if there are too few others. Ties: the first in raster order.
+    An instance with fewer than `count` pixels gives all of them.
     """
     from scipy import ndimage  # 0.2 s, which a plan on a login node need not wait for
 
     inside = instance.mask_yx[_window(instance.box)]
     y, x = np.nonzero(inside)
     depth = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1][y, x]
-    # Times the number of pixels the distances to the centroid are differences of integers: ties are exact.
+    # Multiplied by the number of pixels, distances to the centroid are differences of integers, so ties are exact.
     off_centre = (y * len(y) - y.sum()).astype(np.float64) ** 2 + (x * len(x) - x.sum()).astype(np.float64) ** 2
     first = int(np.lexsort((off_centre, -depth))[0])
     off_border = np.flatnonzero(depth > 1)
@@ -121,10 +128,10 @@ def interior_pixels(instance: Instance, count: int) -> list[Point]:
 
 
 def degraded_mask(instance: Instance, shift_px: int, rng: np.random.Generator) -> Mask:
-    """The instance's mask with its outline moved smoothly in and out, by at most `shift_px` pixels; never empty.
+    """The mask of the instance with its outline moved smoothly inward and outward by at most `shift_px` pixels.
 
-    The signed distance to the outline plus a smooth field of values within [-shift_px, shift_px] is thresholded at 0.
-    Where nothing would be left, the reference itself is given back. `instance.box` is tight.
+    The signed distance to the outline plus a smooth random field with values in [-shift_px, shift_px] is thresholded at
+    0. If the result would be empty, the reference mask is returned. `instance.box` must be tight.
     """
     reference = instance.mask_yx
     height, width = reference.shape
@@ -143,7 +150,7 @@ def degraded_mask(instance: Instance, shift_px: int, rng: np.random.Generator) -
         return reference
     from scipy import ndimage
 
-    # Pixel centres lie half a pixel off the outline.
+    # Pixel centres are half a pixel away from the outline.
     depth = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
     signed_px = depth - 0.5 * np.sign(depth)
     moved = signed_px + shift_px * _smooth_field(inside.shape, max(8, 4 * shift_px), rng) > 0
@@ -157,14 +164,14 @@ def degraded_mask(instance: Instance, shift_px: int, rng: np.random.Generator) -
 def _smooth_field(shape_yx: tuple[int, ...], spacing_px: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
     """Values in [-1, 1]: drawn on a grid of `spacing_px`, linear between its points.
 
-    With a spacing of four times the amplitude it changes by at most half a pixel per pixel: outlines do not tear.
+    With a spacing of four times the amplitude it changes by at most half a pixel per pixel, so outlines stay connected.
     """
     height, width = shape_yx
     knots = rng.uniform(-1, 1, size=(height // spacing_px + 2, width // spacing_px + 2))
     y, x = np.arange(height) / spacing_px, np.arange(width) / spacing_px
     row, column = y.astype(np.intp), x.astype(np.intp)
     down, right = (y - row)[:, None], x - column
-    # Row by row first: every value is one sum of two products, the same on every machine and number of threads.
+    # Rows first: every value is a sum of two products, identical on every machine and number of threads.
     rows = knots[row] * (1 - down) + knots[row + 1] * down
     return np.asarray(rows[:, column] * (1 - right) + rows[:, column + 1] * right)
 

@@ -1,8 +1,8 @@
-"""Which slices make which batch on which rank, and the workers that make them.
+"""Data loaders for training and validation, with distributed (multi-rank) batch sampling.
 
-The order of an epoch is drawn once for all ranks from (seed, epoch) and cut into pieces of batch_size x world_size;
-rank r takes the r-th batch of each piece. So the slices of an optimizer step depend on batch_size x accumulation x
-world_size alone, no slice is doubled or dropped, and every rank makes the same number of batches.
+The order of an epoch is drawn once for all ranks from (seed, epoch) and divided into blocks of batch_size x world_size;
+rank r takes the r-th batch of each block. Therefore the slices of an optimizer step depend only on batch_size x
+accumulation x world_size, no slice is repeated or dropped, and every rank has the same number of batches.
 """
 
 import math
@@ -20,22 +20,23 @@ from sam2ft.data.samples.dataset import SliceDataset
 
 @dataclass(frozen=True)
 class LoaderSettings:
-    """How batches are made; none of it changes a sample."""
+    """Settings of the batches; they do not change the samples."""
 
     batch_size: int
-    """Slices per forward and rank."""
+    """Slices per forward pass and rank."""
     num_workers: int = 0
     rank: int = 0
     world_size: int = 1
     pin_memory: bool = False
-    """For copies to a CUDA device that do not wait."""
+    """For asynchronous copies to a CUDA device."""
 
 
 def epoch_order(keys: Sequence[SliceKey], seed: int, epoch: int, *, balanced: bool = False) -> list[int]:
     """Positions in `keys` in the order of one epoch.
 
-    `balanced` gives every dataset the weight of the largest: the slices of a smaller one come again, reshuffled,
-    until the counts are equal.
+    Args:
+        balanced: give every dataset the weight of the largest: slices of smaller ones are repeated, in a new random
+            order, until the counts are equal.
     """
     by_dataset: dict[str, list[int]] = {}
     for position, key in enumerate(keys):
@@ -51,7 +52,7 @@ def epoch_order(keys: Sequence[SliceKey], seed: int, epoch: int, *, balanced: bo
 
 
 class ShardedBatches:
-    """A rank's batches of the current epoch, as lists of Draw; a batch sampler for DataLoader."""
+    """Batch sampler for DataLoader: the batches of one rank in the current epoch, as lists of SampleDraw."""
 
     def __init__(
         self,
@@ -62,7 +63,7 @@ class ShardedBatches:
         balanced: bool = False,
         first: Sequence[int] = (),
     ):
-        """seed: None for the order of `keys`, epoch after epoch, with `first` on rank 0 before the others."""
+        """With `seed` None every epoch has the order of `keys`, except that rank 0 starts with `first`."""
         self._keys = keys
         self._settings = settings
         self._seed = seed
@@ -72,7 +73,7 @@ class ShardedBatches:
         self._skip = 0
 
     def start(self, epoch: int, skip: int = 0) -> None:
-        """The next pass is `epoch`, without its first `skip` batches (they were done before a resume)."""
+        """Set the epoch of the next pass; skip its first `skip` batches (done before the run was resumed)."""
         self._epoch, self._skip = epoch, skip
 
     def __len__(self) -> int:
@@ -89,7 +90,7 @@ class ShardedBatches:
         mine: list[int] = order[-1:]
         for number, start in enumerate(range(0, len(order), size * world)):
             first = start + self._settings.rank * size
-            # A rank without work repeats its last slice with weight 0, so that all ranks make the same collectives.
+            # A rank without slices repeats its last one with weight 0, so that all ranks call the same collectives.
             work = order[first : first + size]
             mine, weight = (work, 1.0) if work else (mine[-1:], 0.0)
             if number >= self._skip:
@@ -97,7 +98,7 @@ class ShardedBatches:
 
 
 class EpochBatches:
-    """Call it with an epoch for that epoch's batches; workers live on between epochs."""
+    """Batches of an epoch, by calling the object with the epoch; workers persist between epochs."""
 
     def __init__(self, dataset: SliceDataset, sampler: ShardedBatches, settings: LoaderSettings):
         workers = settings.num_workers
@@ -124,16 +125,16 @@ class EpochBatches:
 
 
 def train_loader(dataset: SliceDataset, settings: LoaderSettings, *, balanced: bool = False) -> EpochBatches:
-    """Batches of the training slices, shuffled anew each epoch by the dataset's seed."""
+    """Batches of the training slices, shuffled in each epoch with the seed of the dataset."""
     sampler = ShardedBatches(dataset.keys, settings, dataset.settings.seed, balanced=balanced)
     return EpochBatches(dataset, sampler, settings)
 
 
 def val_loader(dataset: SliceDataset, settings: LoaderSettings, shown: Sequence[SliceKey] = ()) -> EpochBatches:
-    """Batches of the validation slices; called without an epoch, always the same prompts.
+    """Batches of the validation slices; called without an epoch they always have the same prompts.
 
-    In the order of their keys, but for the slices `shown`: these are the first that rank 0 meets, so that it has them
-    all without asking the other ranks.
+    Slices are in the order of their keys, except that the slices `shown` come first on rank 0, so that it has all of
+    them without communication.
     """
     return EpochBatches(
         dataset, ShardedBatches(dataset.keys, settings, None, first=_positions(dataset, shown)), settings
@@ -146,7 +147,7 @@ def _positions(dataset: SliceDataset, keys: Sequence[SliceKey]) -> list[int]:
 
 
 def rank_zero_first(count: int, first: Sequence[int], settings: LoaderSettings) -> list[int]:
-    """0 .. count - 1 in an order whose first slices on rank 0 are `first` (as many as rank 0 gets)."""
+    """0 .. count - 1 in an order in which rank 0 starts with `first` (as many of them as rank 0 gets)."""
     size, world = settings.batch_size, settings.world_size
     places = [place for place in range(count) if place // size % world == 0]
     placed = dict(zip(places, first, strict=False))

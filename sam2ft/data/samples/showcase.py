@@ -1,4 +1,4 @@
-"""Which slices are drawn after every epoch: few, always the same, and together they show every label well."""
+"""Selection of the example slices that are drawn after every epoch: few, fixed, and together showing every label."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -8,16 +8,16 @@ from sam2ft.core.keys import SliceKey
 from sam2ft.data.store.store import Store, VolumeRecord
 
 Shares = Mapping[int, float]
-"""Label id -> its area in a slice, relative to the largest that it has in any slice of the volume."""
+"""Label id -> its area in a slice, relative to its largest area in any slice of the volume."""
 
 
 def slices_to_show(stores: Sequence[Store], records: Sequence[VolumeRecord], count: int) -> tuple[SliceKey, ...]:
-    """At most `count` labelled slices of `records`, sorted by key; a function of the volumes' content alone.
+    """At most `count` labelled slices of `records`, sorted by key; depends only on the content of the volumes.
 
-    Subjects are taken in turn, spread evenly over their sorted names where there are more than `count`. Of a subject's
-    slices the one is taken that adds most to what is seen already: the sum over labels of the share of the label's
-    largest area, as far as it exceeds the best share shown so far; on a tie the slice with the largest shares in all.
-    (The first slices of a volume are mostly its edge: one or two labels, cut thin.)
+    Subjects take turns; if there are more than `count`, they are chosen evenly over their sorted names. Of each subject
+    the slice with the largest gain is chosen: the sum over labels of the increase of the label's relative area over the
+    best one shown so far; on a tie the slice with the largest sum of relative areas. (The first slices of a volume are
+    mostly its edge and show one or two labels with a small area.)
     """
     store_of = {store.name: store for store in stores}
     subjects: dict[tuple[str, str], list[VolumeRecord]] = {}
@@ -32,7 +32,7 @@ def slices_to_show(stores: Sequence[Store], records: Sequence[VolumeRecord], cou
     while len(chosen) < count and any(candidates):
         for slices in candidates:
             if slices and len(chosen) < count:
-                key = _most_telling(slices, best)
+                key = _most_informative(slices, best)
                 for label, share in slices.pop(key).items():
                     best[label] = max(share, best.get(label, 0.0))
                 chosen.append(key)
@@ -56,9 +56,9 @@ def _shares(store: Store, record: VolumeRecord) -> Iterator[tuple[SliceKey, Shar
         yield record.key.slice(i), held
 
 
-def _most_telling(slices: Mapping[SliceKey, Shares], best: Mapping[int, float]) -> SliceKey:
+def _most_informative(slices: Mapping[SliceKey, Shares], best: Mapping[int, float]) -> SliceKey:
     gains = {key: _gain(shares, best) for key, shares in slices.items()}
-    return max(gains, key=gains.__getitem__)  # of equal ones the first
+    return max(gains, key=gains.__getitem__)  # on a tie the first
 
 
 def _gain(shares: Shares, best: Mapping[int, float]) -> tuple[float, float]:

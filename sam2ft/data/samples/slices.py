@@ -1,4 +1,4 @@
-"""The slices of a volume, one after another, as an evaluation needs them."""
+"""Iteration over the slices of a volume for evaluation, with prefetching in a thread."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +19,7 @@ Item = TypeVar("Item")
 
 
 class _End:
-    """What stands for the end of the items, which is no exception in a thread."""
+    """Sentinel for the end of the items, used instead of StopIteration."""
 
 
 _END = _End()
@@ -39,9 +39,11 @@ class SliceView:
 def volume_slices(
     store: Store, record: VolumeRecord, image_size: int, *, slices: Sequence[int] | None = None, prefetch: int = 0
 ) -> Iterator[SliceView]:
-    """The slices of one volume in order (all of them, or those of `slices`), made one by one when asked for.
+    """The slices of one volume in order (all, or the indices `slices`), created lazily.
 
-    `prefetch` > 0 makes that many slices ahead in a thread: reading and resizing release Python's lock.
+    Args:
+        image_size: side of the MODEL frame in pixels.
+        prefetch: number of slices that a thread prepares in advance; reading and resizing release the GIL.
     """
 
     def view(index: int) -> SliceView:
@@ -52,7 +54,7 @@ def volume_slices(
 
 
 def ahead(items: Iterable[Item], count: int) -> Iterator[Item]:
-    """`items` in their order; `count` > 0 has them made in one thread, so many ahead of the one that is asked for."""
+    """`items` in their order; with `count` > 0 a thread computes up to that many items in advance."""
     if count < 1:
         yield from items
         return

@@ -1,1 +1,1 @@
-"""The prepared store on disk: layout, index, digests, metadata files, splits and intensity windows."""
+"""The prepared store on disk: layout, index, digests, metadata files, train/val/test splits and intensity windows."""

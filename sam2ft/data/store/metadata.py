@@ -1,4 +1,4 @@
-"""The two metadata files of a store, and reading them back.
+"""Metadata files of a store (DICOM fields per subject and slice): writing and reading.
 
 metadata_for_ml.json     one entry per subject with the fields of a representative slice
 metadata_for_stats.json  one entry per subject with the fields of every slice, `"slices": {"001": {...}}`
@@ -16,7 +16,7 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.files import read_json
 from sam2ft.core.keys import VolumeKey
 
-# What may leave a DICOM header: numbers that describe the grid and the sequence, never a name, date or free text.
+# DICOM attributes that may be stored: numbers that describe the grid and the sequence, never a name, date or free text.
 GRID_FIELDS = ("pixel_spacing", "slice_thickness", "slice_spacing", "rows", "columns")
 SLICE_FIELDS = (
     *GRID_FIELDS,
@@ -35,30 +35,30 @@ SLICE_FIELDS = (
 
 ML_NAMES = ("metadata_for_ml.json", "volume_metadata_for_ml.json")
 STATS_NAMES = ("metadata_for_stats.json", "volume_metadata_for_stats.json")
-"""Ours first, then the predecessor's."""
+"""File name of this program first, then the one of its predecessor."""
 
 
 @dataclass(frozen=True)
 class VolumeMetadata:
-    """What the metadata files say of one volume."""
+    """Content of the metadata files for one volume."""
 
     key: VolumeKey
     anatomy: str
     split: str
     labels: tuple[int, ...]
-    """Ids present in its mask."""
+    """Label ids that are present in its mask."""
     slices: Mapping[str, Sequence[Any]]
     """Field of SLICE_FIELDS -> one value per slice."""
     subject_fields: Mapping[str, Any]
     maps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Map -> how it came about."""
+    """Map -> its origin."""
 
     @property
     def num_slices(self) -> int:
         return len(self.slices["rows"])
 
     def fields_of(self, index: int) -> dict[str, Any]:
-        """The fields of one slice; those that the source did not have are left out."""
+        """The fields of one slice; fields that the source did not have are left out."""
         known = {name: self.slices[name][index] for name in SLICE_FIELDS if name in self.slices}
         return {name: value for name, value in known.items() if value is not None}
 
@@ -104,10 +104,10 @@ def metadata_for_stats(volumes: Sequence[VolumeMetadata]) -> dict[str, Any]:
 def metadata_of(
     fields: Mapping[str, Sequence[Any]], wanted: Sequence[str], num_slices: int, *, representative_slice: bool
 ) -> dict[str, list[Any]]:
-    """Those of a volume's `fields` that are `wanted`, as metrics are handed them: field -> one value per slice.
+    """The `wanted` fields of a volume, as they are passed to metrics: field -> one value per slice.
 
-    Each slice has its own value (as in metadata_for_stats.json) or, with `representative_slice`, that of the middle
-    slice (as in metadata_for_ml.json). Fields that the source did not have are left out.
+    Each slice has its own value (as in metadata_for_stats.json) or, with `representative_slice`, the value of the
+    middle slice (as in metadata_for_ml.json). Fields that the source did not have are left out.
     """
     known = {name: list(fields[name]) for name in wanted if name in fields}
     if not representative_slice:
@@ -119,9 +119,12 @@ def metadata_of(
 def load_meta(source: Path | str | Mapping[str, Any], representative_slice: bool) -> dict[str, Any]:
     """The metadata of all subjects: one representative slice each, or slice by slice.
 
-    `source` is a store's folder, one of its two files (its sibling is taken when the other is needed; the
-    predecessor's names `volume_metadata_for_{ml,stats}.json` are read too), another JSON file, or the mapping itself.
-    Errors: DataError when there is no such file or its entries are of the other kind.
+    Args:
+        source: folder of a store, one of its two metadata files (the other one is read instead if it is needed; the
+            predecessor's names `volume_metadata_for_{ml,stats}.json` work too), another JSON file, or the mapping.
+
+    Raises:
+        DataError: when there is no such file, or its entries are of the other kind.
     """
     if isinstance(source, Mapping):
         meta, where = dict(source), "metadata"
@@ -152,9 +155,12 @@ def _metadata_file(path: Path, names: tuple[str, ...]) -> Path:
 def extract_meta(
     meta: Mapping[str, Any], subject: str, dicom_fields: Sequence[str], slice_id: str | None = None
 ) -> dict[str, Any]:
-    """The wanted fields of exactly this subject (or `<subject>/<volume>`); of slice `slice_id` (`"001"`) if given.
+    """The fields `dicom_fields` of this subject (or `<subject>/<volume>`); of slice `slice_id` (`"001"`) if given.
 
-    Errors: DataError for an unknown subject, slice or field; names are never matched by their beginning.
+    Subject names must match completely, not only at the beginning.
+
+    Raises:
+        DataError: when the subject, slice or field is unknown, or metadata of slices need a `slice_id`.
     """
     if subject not in meta:
         raise DataError(f"metadata: no subject {subject!r} among {len(meta)}")

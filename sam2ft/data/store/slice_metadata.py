@@ -1,4 +1,4 @@
-"""What metrics are told of a volume's slices, from its store or from a metadata file, and whether it fits the image."""
+"""Slice metadata for metrics, from the store or a metadata file; check against the image grid and slice distance."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,42 +14,47 @@ from sam2ft.core.geometry import Geometry
 from sam2ft.data.store.metadata import GRID_FIELDS, extract_meta, metadata_of
 from sam2ft.data.store.store import VolumeRecord
 
-# Sources of one distance that differ by more than this share disagree.
+# Sources of the slice distance disagree if they differ by more than this fraction.
 DISAGREEMENT = 0.01
 DISTANCES = ("slice_spacing", "spacing_between_slices", "slice_thickness")
-"""Fields that may hold a distance of slices. slice_spacing: of the store from positions, of another file what it says;
-spacing_between_slices: the header's."""
+"""Fields that may contain a slice distance. slice_spacing: in the store from positions, in another file its own value;
+spacing_between_slices: from the DICOM header."""
 
 
 @dataclass(frozen=True)
 class Described:
-    """What is known of one volume's slices."""
+    """Geometry and metadata fields of the slices of one volume."""
 
     geometry: Geometry
     dicom: Mapping[str, Sequence[Any]]
-    """Field -> one value per slice, as metrics are handed them."""
+    """Field -> one value per slice, as passed to metrics."""
     disagreements: tuple[str, ...]
-    """One sentence for each source that says another distance than the one that is used."""
+    """One sentence for each source whose slice distance differs from the one that is used."""
 
 
 @dataclass(frozen=True)
 class MetadataSource:
-    """Which fields are handed to metrics, and where they come from.
+    """Which fields are passed to metrics, and their source.
 
-    Without `file` they are the store's, and those that it lacks are left out. With `file` (metadata_for_stats.json,
-    metadata_for_ml.json, or a file of that form) they are that file's, and it must have them all.
+    Without `file` the fields come from the store; fields that it lacks are left out. With `file`
+    (metadata_for_stats.json, metadata_for_ml.json, or a file of that form) they come from this file, which must contain
+    all of them.
     """
 
     wanted: tuple[str, ...] = ()
     representative_slice: bool = True
-    """One value for all slices: of a file that describes slice by slice that of the middle one."""
+    """One value for all slices; from a file with values per slice, the value of the middle slice."""
     file: Path | None = None
     entries: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """Content of `file`."""
 
     @classmethod
     def of(cls, wanted: Iterable[str], representative_slice: bool, file: Path | None) -> "MetadataSource":
-        """With the content of `file` read. Errors: DataError for a file that is no metadata."""
+        """The source with the content of `file`.
+
+        Raises:
+            DataError: when the file is not a metadata file.
+        """
         entries = {} if file is None else read_json(file)
         if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
             raise DataError(f"{file}: expected a mapping subject -> fields")
@@ -58,9 +63,11 @@ class MetadataSource:
     def describe(self, record: VolumeRecord) -> Described:
         """Grid and fields of one volume.
 
-        Where the distance of slices is not known from positions, it is that of a slice_spacing, then of a
-        slice_thickness. Errors: DataError naming file, subject and values for a subject, slice or field that is
-        missing, and for rows, columns or pixel spacings that are not the image's.
+        If the slice distance is not known from positions, it is taken from slice_spacing, else from slice_thickness.
+
+        Raises:
+            DataError: naming file, subject and values; when a subject, slice or field is missing, or rows, columns or
+                pixel spacings differ from the image.
         """
         if self.file is None:
             own = metadata_of(
@@ -85,7 +92,7 @@ class MetadataSource:
         return whole if whole in self.entries else record.key.subject
 
     def _fields(self, record: VolumeRecord) -> dict[str, list[Any]]:
-        """The wanted fields, and those of the grid that the file has: one value per slice."""
+        """The wanted fields, and the grid fields that the file contains: one value per slice."""
         name, num_slices = self._name(record), record.geometry.shape_zyx[0]
         entry = self.entries[name]
         if "slices" not in entry and not self.representative_slice:
@@ -107,12 +114,12 @@ class MetadataSource:
                 raise DataError(f"{self.file}: {error}") from None
             for key, value in found.items():
                 fields.setdefault(key, []).append(value)
-        # A field of the grid that some slices lack says nothing of the volume.
+        # A grid field that is missing in some slices is not used for the volume.
         return {key: values for key, values in fields.items() if len(values) == num_slices}
 
 
 def _refuse_another_grid(where: str, geometry: Geometry, fields: Mapping[str, Sequence[Any]]) -> None:
-    """Errors: DataError where rows, columns or pixel spacings are not those of the image."""
+    """Raise DataError if rows, columns or pixel spacings differ from the image."""
     _, rows, columns = geometry.shape_zyx
     if "rows" in fields and "columns" in fields:
         for found in dict.fromkeys(zip(fields["rows"], fields["columns"], strict=True)):
@@ -144,7 +151,7 @@ def _is_length(value: Any) -> bool:
 
 
 def _with_distance(geometry: Geometry, fields: Mapping[str, Sequence[Any]]) -> Geometry:
-    """`geometry`, its dz the fields' where they know better than it: positions, slice_spacing, slice_thickness."""
+    """`geometry`, dz replaced if the fields have a better source: positions, slice_spacing, slice_thickness."""
     sources = ("positions", "slice_spacing", "slice_thickness")
     for source in sources[1 : sources.index(geometry.dz_source) + 1]:
         value = fields[source][0] if source in fields else None
@@ -158,19 +165,23 @@ def _with_distance(geometry: Geometry, fields: Mapping[str, Sequence[Any]]) -> G
 
 
 def distance_disagreements(geometry: Geometry, fields: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
-    """One sentence for each field that says another distance of slices than the one that is used, by over 1 %."""
+    """One sentence for each field whose slice distance differs by more than 1 % from the one that is used."""
     dz = geometry.spacing_zyx_mm[0]
     found = []
     for source in DISTANCES:
         values = [value for value in fields[source] if _is_length(value)] if source in fields else []
         worst = max(values, key=lambda value: abs(value / dz - 1), default=dz)
         if abs(worst / dz - 1) > DISAGREEMENT:
-            found.append(f"{source} says {worst:g} mm, {geometry.dz_source} {dz:g} mm")
+            found.append(f"{source} gives {worst:g} mm, {geometry.dz_source} {dz:g} mm")
     return tuple(found)
 
 
 def in_short(disagreements: Mapping[str, Sequence[str]]) -> list[str]:
-    """Volume -> its sentences, as one sentence for each source: in how many volumes, and the first of them."""
+    """One sentence for each source of disagreements, with the first volume and the number of volumes.
+
+    Args:
+        disagreements: volume -> its sentences (see `distance_disagreements`).
+    """
     of_source: dict[str, list[tuple[str, str]]] = {}
     for volume, sentences in disagreements.items():
         for sentence in sentences:

@@ -1,4 +1,4 @@
-"""Which subject is used for what. Splits are by subject, always; orders come from hashes, never from file order."""
+"""Train, validation and test split, always by subject. Random orders come from hashes, never from the file order."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,15 +9,17 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.files import read_json
 
 SPLITS = ("train", "val", "test")
-# Thirds are written as 0.333; what is missing to 1 is spread over the splits.
+# Thirds are written as 0.333; the rest to 1 is distributed over the splits.
 ROUNDING = 1e-3
 
 
 def split_by_fractions(subjects: Iterable[str], fractions: Mapping[str, float], seed: int) -> dict[str, str]:
     """subject -> split, drawn from `seed`; the sizes follow the largest remainder (12 at 0.5/0.17/0.33 -> 6/2/4).
 
-    The same subjects give the same split in whatever order they are found. Errors: DataError for fractions that do
-    not add up to 1 or lie outside 0..1.
+    The same subjects give the same split, independent of their order.
+
+    Raises:
+        DataError: when fractions are outside 0..1 or do not add up to 1, or a split name is unknown.
     """
     if unknown := sorted(set(fractions) - set(SPLITS)):
         raise DataError(f"split: unknown {', '.join(unknown)}; allowed: {', '.join(SPLITS)}")
@@ -40,14 +42,18 @@ def _sizes(total: int, fractions: Sequence[float]) -> list[int]:
 
 
 def split_from_file(path: Path, subjects: Iterable[str]) -> dict[str, str]:
-    """subject -> split as a JSON file gives it: `{"train": [subject, ...], "val": [...], "test": [...]}`."""
+    """subject -> split from a JSON file `{"train": [subject, ...], "val": [...], "test": [...]}`; see `given_split`."""
     return given_split(read_json(path), subjects, where=str(path))
 
 
 def given_split(splits: Any, subjects: Iterable[str], *, where: str) -> dict[str, str]:
     """subject -> split from a mapping split -> subjects, checked against the subjects that exist.
 
-    Errors: DataError for an unknown split name, a subject in two splits, in none, or one that was not found.
+    Args:
+        where: source of the mapping, for error messages.
+
+    Raises:
+        DataError: when a split name is unknown, or a subject is in two splits, in no split, or has no images.
     """
     if not isinstance(splits, dict) or not all(isinstance(names, list) for names in splits.values()):
         raise DataError(f"{where}: expected a mapping split -> list of subjects")
@@ -63,14 +69,18 @@ def given_split(splits: Any, subjects: Iterable[str], *, where: str) -> dict[str
             split_of[name] = split
     found = set(subjects)
     if missing := sorted(found - split_of.keys()):
-        raise DataError(f"{where}: in no split: {_listed(missing)}; every subject found belongs to one")
+        raise DataError(f"{where}: in no split: {_listed(missing)}; every subject found must be in one")
     if absent := sorted(split_of.keys() - found):
-        raise DataError(f"{where}: no images were found of {_listed(absent)}")
+        raise DataError(f"{where}: no images were found for {_listed(absent)}")
     return dict(sorted(split_of.items()))
 
 
 def nested_subjects(subjects: Iterable[str], limit: int | None, seed: int) -> tuple[str, ...]:
-    """At most `limit` subjects (None: all), sorted. Subsets are nested: the 10 of a seed are inside its 20."""
+    """At most `limit` subjects (None: all), sorted. Subsets are nested: the 10 subjects of a seed are among its 20.
+
+    Raises:
+        DataError: when `limit` is below 1.
+    """
     names = set(subjects)
     if limit is not None and limit < 1:
         raise DataError(f"max_subject_set: {limit}; allowed: full, or a number of subjects from 1")

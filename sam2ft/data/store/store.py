@@ -1,11 +1,11 @@
-"""A prepared dataset on disk: one array file per volume and kind, an index, and digests of everything.
+"""Prepared dataset (store) on disk: one array file per volume and kind, an index, and digests of all content.
 
 store.json                            version, dataset, labels, split seed, index of volumes with their digests
-volumes/<subject>__<volume>.image.npy uint16 zyx, 0..65535 means 0..1 after the intensity window
+volumes/<subject>__<volume>.image.npy uint16 zyx, 0..65535 represents 0..1 after the intensity window
 volumes/<subject>__<volume>.mask.npy  uint8 or uint16 zyx, ids of the label table
 volumes/<subject>__<volume>.map-t2.npy  float32 zyx, NaN where there is no value
-volumes/<subject>__<volume>.r2-t2.npy   float32 zyx, r2 of the fit of a map that was fitted here
-volumes/<subject>__<volume>.json      the volume's own record: geometry, digests, fields per slice, source
+volumes/<subject>__<volume>.r2-t2.npy   float32 zyx, r2 of the fit, for maps fitted to a series
+volumes/<subject>__<volume>.json      the record of the volume: geometry, digests, fields per slice, source
 metadata_for_ml.json  metadata_for_stats.json
 """
 
@@ -27,7 +27,7 @@ from sam2ft.data.store.split import SPLITS, nested_subjects
 
 STORE_VERSION = 1
 IMAGE_LEVELS = 65535
-"""uint16 value that means 1.0."""
+"""uint16 value that represents 1.0."""
 
 METADATA_FOR_ML = "metadata_for_ml.json"
 METADATA_FOR_STATS = "metadata_for_stats.json"
@@ -36,32 +36,33 @@ Runs = tuple[tuple[int, int], ...]
 
 
 def index_path(folder: Path) -> Path:
+    """Path of the index file store.json."""
     return folder / "store.json"
 
 
 def array_path(folder: Path, key: VolumeKey, kind: str) -> Path:
-    """`kind` is image, mask, map-<name> or r2-<name>."""
+    """Path of an array file; `kind` is image, mask, map-<name> or r2-<name>."""
     return folder / "volumes" / f"{key.file_stem}.{kind}.npy"
 
 
 def record_path(folder: Path, key: VolumeKey) -> Path:
-    """Written last: a volume whose record is there is complete."""
+    """Path of the record of a volume. It is written last: if it exists, the volume is complete."""
     return folder / "volumes" / f"{key.file_stem}.json"
 
 
 @dataclass(frozen=True)
 class VolumeRecord:
-    """What is known of one volume without opening its arrays."""
+    """One volume of the index: everything known without opening its arrays."""
 
     key: VolumeKey
     split: str
     geometry: Geometry
     digest: str
-    """sha256 over the arrays, the geometry and the label table: equal exactly when the content is."""
+    """sha256 over the arrays, the geometry and the label table: equal if and only if the content is equal."""
     arrays: Mapping[str, str] = field(hash=False)
     """Kind (image, mask, map-<name>, r2-<name>) -> sha256 of its file."""
     label_runs: Mapping[int, Runs] = field(hash=False)
-    """Label id -> inclusive runs (first, last) of the slices that hold it."""
+    """Label id -> inclusive ranges (first, last) of the slices that contain it."""
     folder: Path
     """The store."""
 
@@ -76,18 +77,18 @@ class VolumeRecord:
         return tuple(sorted({index for first, last in runs for index in range(first, last + 1)}))
 
     def slices_of(self, label_id: int) -> tuple[int, ...]:
-        """Indices of the slices that hold `label_id`."""
+        """Indices of the slices that contain `label_id`."""
         return tuple(i for first, last in self.label_runs.get(label_id, ()) for i in range(first, last + 1))
 
     @cached_property
     def dicom(self) -> dict[str, list[Any]]:
-        """Field -> one value per slice (None where the source had none), read when first asked for."""
+        """Field -> one value per slice (None where the source had none); read on first access."""
         slices: dict[str, list[Any]] = read_json(record_path(self.folder, self.key))["slices"]
         return slices
 
     @cached_property
     def map_facts(self) -> dict[str, dict[str, Any]]:
-        """Map -> how it came about and how many voxels of each label have a value; empty in older stores."""
+        """Map -> its origin, and how many voxels of each label have a value; empty in older stores."""
         facts: dict[str, dict[str, Any]] = read_json(record_path(self.folder, self.key)).get("maps", {})
         return facts
 
@@ -120,7 +121,7 @@ class VolumeRecord:
 
 @dataclass(frozen=True)
 class Store:
-    """One prepared dataset, for reading. Arrays are memory-mapped and read-only."""
+    """Read access to one prepared dataset. Arrays are memory-mapped and read-only."""
 
     path: Path
     name: str
@@ -132,10 +133,16 @@ class Store:
 
     @classmethod
     def open(cls, path: Path) -> "Store":
-        """The store in folder `path`. Errors: DataError when there is none, or one of another version."""
+        """The store in folder `path`.
+
+        Raises:
+            DataError: when there is no store, its index is damaged, or it has another version.
+        """
         index = read_index(path)
         if index is None:
-            raise DataError(f"{path}: no store here; make it with launch/prepare.py DATASET.yaml --out {path}")
+            raise DataError(
+                f"{path}: no store in this folder; create it with launch/prepare.py DATASET.yaml --out {path}"
+            )
         try:
             volumes = [VolumeRecord.from_json(entry, index["dataset"], path) for entry in index["volumes"]]
             return cls(
@@ -154,14 +161,23 @@ class Store:
         return {record.key: record for record in self.volumes}
 
     def record(self, key: VolumeKey) -> VolumeRecord:
+        """The record of volume `key`.
+
+        Raises:
+            DataError: when the store has no such volume.
+        """
         if key not in self._by_key:
             raise DataError(f"{self.path}: no volume {key}; it holds {len(self.volumes)} volumes of {self.name}")
         return self._by_key[key]
 
     def split_volumes(self, split: str, max_subjects: int | None = None) -> tuple[VolumeRecord, ...]:
-        """Volumes of a split, sorted by key; of at most `max_subjects` subjects, chosen nested by the split seed.
+        """Volumes of a split, sorted by key.
 
-        Errors: DataError for an unknown split and for one without volumes.
+        Args:
+            max_subjects: at most this many subjects (None: all); subsets of one split seed are nested.
+
+        Raises:
+            DataError: when the split is unknown or has no volumes.
         """
         if split not in SPLITS:
             raise DataError(f"split {split!r}; allowed: {', '.join(SPLITS)}")
@@ -173,21 +189,25 @@ class Store:
         return tuple(record for record in records if record.key.subject in subjects)
 
     def image(self, key: VolumeKey) -> npt.NDArray[np.uint16]:
-        """uint16 zyx; 0..65535 means 0..1 after the intensity window."""
+        """Image: uint16 zyx; 0..65535 represents 0..1 after the intensity window."""
         return self._array(key, "image", (np.uint16,))
 
     def mask(self, key: VolumeKey) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
-        """uint8 or uint16 zyx; ids of the label table, 0 background."""
+        """Mask: uint8 or uint16 zyx; ids of the label table, 0 background."""
         return self._array(key, "mask", (np.uint8, np.uint16))
 
     def map(self, key: VolumeKey, name: str) -> npt.NDArray[np.float32]:
-        """float32 zyx in the map's unit (ms); NaN where there is no value."""
+        """Map `name`: float32 zyx, ms; NaN where there is no value.
+
+        Raises:
+            DataError: when the volume has no such map.
+        """
         if name not in self.record(key).maps:
             raise DataError(f"{key}: no map {name}; it has {', '.join(self.record(key).maps) or 'none'}")
         return self._array(key, f"map-{name}", (np.float32,))
 
     def map_r2(self, key: VolumeKey, name: str) -> npt.NDArray[np.float32] | None:
-        """float32 zyx: r2 of the fit behind a map, NaN where there was nothing to fit; None for one from a file."""
+        """r2 of the fit of a map: float32 zyx, NaN where no fit was possible; None for a map read from a file."""
         kind = f"r2-{name}"
         return self._array(key, kind, (np.float32,)) if kind in self.record(key).arrays else None
 
@@ -199,7 +219,7 @@ class Store:
             raise DataError(f"{path}: not readable ({error}); run launch/prepare.py again") from None
         if array.shape != shape or array.dtype not in dtypes:
             raise DataError(
-                f"{path}: holds {array.dtype} {array.shape}, the index says {shape}; run launch/prepare.py again"
+                f"{path}: holds {array.dtype} {array.shape}, the index has {shape}; run launch/prepare.py again"
             )
         return array
 
@@ -212,24 +232,28 @@ class Store:
         return self.path / METADATA_FOR_STATS
 
     def split_digest(self, splits: Iterable[str], max_subjects: int | None = None) -> str:
-        """Hex digest of who is in which of `splits` and of the content of their volumes."""
+        """Hex digest of the subjects in `splits` and of the content of their volumes."""
         return records_digest(record for split in splits for record in self.split_volumes(split, max_subjects))
 
     def verify(self, records: Iterable[VolumeRecord]) -> None:
-        """Read every array of `records` and compare its sha256. Errors: DataError naming the file that changed."""
+        """Read every array of `records` and compare its sha256.
+
+        Raises:
+            DataError: naming the first file that changed or is missing.
+        """
         for record in records:
             for kind, expected in record.arrays.items():
                 path = array_path(self.path, record.key, kind)
                 found = sha256_file(path) if path.is_file() else "no file"
                 if found != expected:
                     raise DataError(
-                        f"{path}: not the content that was prepared (sha256 {expected[:12]}... then, {found[:12]}... "
-                        f"now, of volume {record.key}); run launch/prepare.py again"
+                        f"{path}: the content changed after preparation (sha256 {expected[:12]}... then, "
+                        f"{found[:12]}... now, volume {record.key}); run launch/prepare.py again"
                     )
 
 
 def records_digest(records: Iterable[VolumeRecord]) -> str:
-    """Hex digest of volumes, their splits and their content, whatever their order."""
+    """Hex digest of volumes, their splits and their content; independent of their order."""
     rows = [(record.split, *_parts(record.key), record.digest) for record in records]
     return sha256_text(canonical_json(sorted(rows)))
 
@@ -239,14 +263,18 @@ def _parts(key: VolumeKey) -> tuple[str, str, str]:
 
 
 def content_digest(arrays: Mapping[str, str], geometry: Geometry, labels: LabelTable) -> str:
-    """A volume's digest: over the digests of its array files, its geometry and the label table."""
+    """Digest of a volume: over the digests of its array files, its geometry and the label table."""
     return sha256_text(
         canonical_json({"arrays": dict(arrays), "geometry": geometry.to_json(), "labels": labels.to_json()})
     )
 
 
 def read_index(folder: Path) -> dict[str, Any] | None:
-    """The checked content of store.json, or None when there is none. Errors: DataError for another version."""
+    """The checked content of store.json, or None when the file does not exist.
+
+    Raises:
+        DataError: when the store has another version.
+    """
     path = index_path(folder)
     if not path.is_file():
         return None

@@ -1,5 +1,7 @@
-"""Writing a store. Every step leaves a state from which the next call goes on: arrays, then the volume's record, and
-when all volumes are done the metadata and, last, the index."""
+"""Writing a prepared store, resumable after every step.
+
+Order: for each volume the arrays, then its record; after all volumes the metadata files and, last, the index.
+"""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -30,7 +32,7 @@ from sam2ft.data.store.store import (
 
 @dataclass(frozen=True)
 class PreparedVolume:
-    """One volume as it is stored."""
+    """One volume in the form in which it is stored."""
 
     key: VolumeKey
     geometry: Geometry
@@ -38,17 +40,17 @@ class PreparedVolume:
     mask_zyx: npt.NDArray[np.unsignedinteger[Any]]
     maps: Mapping[str, npt.NDArray[np.float32]]
     window: tuple[float, float]
-    """Intensities that became 0 and 1."""
+    """Intensities that are mapped to 0 and 1."""
     slices: Mapping[str, list[Any]]
     """Field -> one value per slice."""
     subject_fields: Mapping[str, Any]
-    """Demographics that the dataset file keeps."""
+    """Demographic fields that the dataset file lists under `keep`."""
     source_image: str | None = None
-    """File or folder that the image was read from; None for an image that never was a file."""
+    """File or folder that the image was read from; None for an image that was not read from a file."""
     map_r2: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
-    """Map -> r2 of the fit that made it."""
+    """Map -> r2 of its fit."""
     map_facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Map -> how it came about."""
+    """Map -> its origin."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,11 @@ class StoreWriter:
     split_seed: int
 
     def check(self) -> None:
-        """Errors: DataError when the folder holds something else than a store of this dataset."""
+        """Check that the folder is new, empty or a store of this dataset.
+
+        Raises:
+            DataError: when the folder contains anything else.
+        """
         if not self.folder.exists():
             return
         if not self.folder.is_dir():
@@ -71,34 +77,34 @@ class StoreWriter:
             found = read_json(index_path(self.folder)).get("dataset")
             if found != self.dataset:
                 raise DataError(f"{self.folder}: holds the store of dataset {found!r}, not of {self.dataset!r}")
-        elif strangers := self._strangers():
-            raise DataError(f"{self.folder}: is not a store and not empty (it holds {strangers[0]}); give a new folder")
+        elif others := self._other_files():
+            raise DataError(f"{self.folder}: is not a store and not empty (it contains {others[0]}); give a new folder")
 
-    def _strangers(self) -> list[str]:
+    def _other_files(self) -> list[str]:
         names = {path.name for path in self.folder.iterdir() if not path.name.startswith(".")}
         return sorted(names - {"volumes", "source", METADATA_FOR_ML, METADATA_FOR_STATS})
 
     def is_finished(self, key: VolumeKey, source: str) -> bool:
-        """Whether `key` is stored completely, prepared from exactly `source` (a fingerprint of files and settings)."""
+        """Whether `key` is stored completely and was prepared from `source` (a fingerprint of files and settings)."""
         record = self._record(key)
-        return record is not None and record["source"] == source and self._arrays_are_there(key, record)
+        return record is not None and record["source"] == source and self._arrays_exist(key, record)
 
     def _record(self, key: VolumeKey) -> dict[str, Any] | None:
         path = record_path(self.folder, key)
         if not path.is_file():
             return None
         record: dict[str, Any] = read_json(path)
-        # Records of earlier versions do not say where their image came from.
+        # Records of earlier versions do not contain the source of the image.
         return record if record.get("version") == STORE_VERSION and "source_image" in record else None
 
-    def _arrays_are_there(self, key: VolumeKey, record: Mapping[str, Any]) -> bool:
+    def _arrays_exist(self, key: VolumeKey, record: Mapping[str, Any]) -> bool:
         paths = {array_path(self.folder, key, kind): size for kind, size in record["bytes"].items()}
         return all(path.is_file() and path.stat().st_size == size for path, size in paths.items())
 
     def write(self, volume: PreparedVolume, source: str) -> None:
-        """Store one volume; its record comes last, so that an interrupted volume is simply made again.
+        """Store one volume; its record is written last, so an interrupted volume is prepared again.
 
-        From here to `finish` there is no index: nobody reads a store whose arrays are being replaced.
+        The index is removed until `finish`, so that a store whose arrays are being replaced cannot be read.
         """
         index_path(self.folder).unlink(missing_ok=True)
         record_path(self.folder, volume.key).unlink(missing_ok=True)
@@ -134,7 +140,11 @@ class StoreWriter:
         write_json(record_path(self.folder, volume.key), record)
 
     def finish(self, keys: Collection[VolumeKey], split_of: Mapping[str, str]) -> None:
-        """Write metadata and index for exactly the stored volumes `keys`, then remove what belongs to no volume."""
+        """Write metadata and index for exactly the stored volumes `keys`, then remove files of other volumes.
+
+        Args:
+            split_of: subject -> split.
+        """
         entries, metadata = [], []
         for key in sorted(keys):
             record = read_json(record_path(self.folder, key)) | {"split": split_of[key.subject]}
@@ -162,10 +172,10 @@ class StoreWriter:
             "volumes": entries,
         }
         _write_if_changed(index_path(self.folder), index)
-        self._remove_strays(keys)
+        self._remove_unlisted(keys)
 
-    def _remove_strays(self, keys: Collection[VolumeKey]) -> None:
-        """Arrays and records of volumes that are no longer in the index (a subject may have been withdrawn)."""
+    def _remove_unlisted(self, keys: Collection[VolumeKey]) -> None:
+        """Remove arrays and records of volumes that are not in the index (a subject may have been withdrawn)."""
         known = {record_path(self.folder, key) for key in keys}
         for key in keys:
             kinds = read_json(record_path(self.folder, key))["arrays"]
@@ -176,7 +186,7 @@ class StoreWriter:
 
 
 def _origins(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Map -> how it came about, where that is known; records of earlier versions say nothing of maps."""
+    """Map -> its origin, where known; records of earlier versions contain nothing about maps."""
     maps = record.get("maps", {})
     return {
         name: {fact: value for fact, value in facts.items() if fact != "valid_of_label"}
@@ -186,7 +196,7 @@ def _origins(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _map_facts(volume: PreparedVolume, name: str) -> dict[str, Any]:
-    """How a map came about, and how many voxels of each label of the mask have a value, of how many."""
+    """Origin of a map, and for each label of the mask the number of voxels with a value and of all voxels."""
     finite = np.isfinite(volume.maps[name])
     voxels = np.bincount(volume.mask_zyx.ravel())
     valid = np.bincount(volume.mask_zyx[finite], minlength=len(voxels))
@@ -199,7 +209,7 @@ def _map_facts(volume: PreparedVolume, name: str) -> dict[str, Any]:
 
 
 def label_runs(mask_zyx: npt.NDArray[np.integer]) -> dict[int, Runs]:
-    """Label id -> inclusive runs (first, last) of the slices that hold it, for every label of the mask."""
+    """Label id -> inclusive ranges (first, last) of the slices that contain it, for every label of the mask."""
     slices_of: dict[int, list[int]] = {}
     for index, mask_yx in enumerate(mask_zyx):
         for label in np.flatnonzero(np.bincount(mask_yx.ravel())):

@@ -1,1 +1,1 @@
-"""Scoring masks made elsewhere (`eval --predictions`, `--reference`): without a model and without torch."""
+"""Scoring of masks made elsewhere, by another program (`eval --predictions`, `--reference`): no model and no torch."""

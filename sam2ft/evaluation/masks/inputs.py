@@ -1,4 +1,4 @@
-"""Masks made elsewhere as files: which belongs to which volume, and its array on the reference's grid. No torch."""
+"""Files of masks made elsewhere: assignment to volumes, and arrays on the grid of the reference. No torch."""
 
 import csv
 from collections.abc import Sequence
@@ -25,19 +25,23 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class FoundPredictions:
-    """The files of a folder (or table) that belong to volumes, and the masks in it that belong to none."""
+    """The files of a folder (or table) that belong to volumes, and the files that belong to none."""
 
     paths: dict[VolumeKey, Path]
     others: tuple[str, ...]
-    """Files, or lines of the table, of no evaluated volume."""
+    """Files, or lines of the table, that belong to no evaluated volume."""
 
 
 def find_predictions(predictions: Path, records: Sequence[VolumeRecord]) -> FoundPredictions:
-    """One file per volume of `records`.
+    """Find one prediction file per volume of `records`.
 
-    `predictions`: a folder with `<subject>__<volume>.nii.gz` (or .nii, .nrrd; `<subject>` alone where it has one
-    volume; also within a folder named like the dataset, as our own evaluations write them), or a CSV with columns
-    subject, volume, path (relative to the CSV). Errors: DataError naming volumes without a file, or with two.
+    Args:
+        predictions: a folder with `<subject>__<volume>.nii.gz` (or .nii, .nrrd, .nhdr; `<subject>` alone if it has one
+            volume; also in an inner folder with the name of the dataset, as written by sam2ft evaluations), or a CSV
+            with columns subject, volume, path (relative to the CSV).
+
+    Raises:
+        DataError: volumes have no file or two files; the message names them.
     """
     if predictions.is_dir():
         found = _of_folder(predictions, records)
@@ -47,7 +51,7 @@ def find_predictions(predictions: Path, records: Sequence[VolumeRecord]) -> Foun
         what = "no such file or folder" if not predictions.exists() else "neither a folder nor a .csv table"
         raise DataError(f"{predictions}: {what}")
     if lacking := [str(record.key) for record in records if record.key not in found.paths]:
-        others = f" (masks here of no such volume: {listed_names(found.others)})" if found.others else ""
+        others = f" (masks of other volumes: {listed_names(found.others)})" if found.others else ""
         raise DataError(
             f"{predictions}: no prediction of {len(lacking)} of {len(records)} volumes: {listed_names(lacking)}; "
             f"expected files such as {records[0].key.file_stem}.nii.gz, or a table with columns subject, volume, path"
@@ -58,9 +62,9 @@ def find_predictions(predictions: Path, records: Sequence[VolumeRecord]) -> Foun
 
 def _of_folder(folder: Path, records: Sequence[VolumeRecord]) -> FoundPredictions:
     subjects = [record.key.subject for record in records]
-    here = [path for base in _folders(folder, records) for path in sorted(base.iterdir()) if _is_mask(path)]
+    masks = [path for base in _folders(folder, records) for path in sorted(base.iterdir()) if _is_mask(path)]
     by_stem: dict[str, list[Path]] = {}
-    for path in here:
+    for path in masks:
         by_stem.setdefault(stem(path), []).append(path)
     paths, used = {}, set()
     for record in records:
@@ -74,7 +78,7 @@ def _of_folder(folder: Path, records: Sequence[VolumeRecord]) -> FoundPrediction
         if candidates:
             paths[record.key] = candidates[0]
             used.add(candidates[0])
-    return FoundPredictions(paths, tuple(path.name for path in here if path not in used))
+    return FoundPredictions(paths, tuple(path.name for path in masks if path not in used))
 
 
 def _folders(folder: Path, records: Sequence[VolumeRecord]) -> list[Path]:
@@ -99,18 +103,23 @@ def _of_table(path: Path, records: Sequence[VolumeRecord]) -> FoundPredictions:
             if key is None:
                 others.append(f"{line['subject']}/{line['volume']}")
             elif key in paths:
-                raise DataError(f"{path}:{lines.line_num}: {key} is there twice; keep one")
+                raise DataError(f"{path}:{lines.line_num}: {key} is listed twice; keep one")
             else:
                 paths[key] = path.parent / (line["path"] or "")
     return FoundPredictions(paths, tuple(others))
 
 
 def read_prediction(path: Path, geometry: Geometry, *, resample: bool) -> tuple[npt.NDArray[Any], bool]:
-    """(array of a file in the voxel order of `geometry`, whether it was resampled): axes are permuted and flipped by
-    the affine, and no more is done unless it is asked for.
+    """Read a mask in the voxel order of `geometry`; axes are permuted and flipped by the affine, without resampling.
 
-    `resample`: a mask on another grid takes each voxel's value from its own nearest voxel (0 outside of it). Errors:
-    DataError with both geometries.
+    Args:
+        resample: a mask on another grid is resampled with nearest neighbours (0 outside of its grid).
+
+    Returns:
+        (array (z, y, x), whether it was resampled).
+
+    Raises:
+        DataError: the mask is on another grid, without `resample`; the message contains both geometries.
     """
     volume = read_volume(path)
     try:
@@ -120,12 +129,16 @@ def read_prediction(path: Path, geometry: Geometry, *, resample: bool) -> tuple[
             return nearest_on_grid(volume, geometry), True
         raise DataError(
             f"{path}: {error}\n  reference: {geometry.describe()}\n  prediction: {volume.geometry.describe()}\n"
-            "  export it on the grid of the reference, or ask for the nearest voxel with --resample"
+            "  export it on the grid of the reference, or resample it to the nearest voxel with --resample"
         ) from None
 
 
 def relabelled(path: Path, mask: npt.NDArray[Any], labels: LabelTable) -> LabelMap:
-    """`mask` as a label map. Errors: DataError naming the file and the ids that the table lacks."""
+    """Return `mask` as a label map.
+
+    Raises:
+        DataError: the mask has ids that the label table lacks; the message names them and the file.
+    """
     try:
         return relabel(mask, labels, {label: label for label in labels.ids})
     except DataError as error:
@@ -133,7 +146,7 @@ def relabelled(path: Path, mask: npt.NDArray[Any], labels: LabelTable) -> LabelM
 
 
 def stem(path: Path) -> str:
-    """The name of a file without what says its format."""
+    """Return the name of a file without its suffix (.nii.gz, .nii, .nrrd, .nhdr)."""
     for suffix in SUFFIXES:
         if path.name.endswith(suffix):
             return path.name.removesuffix(suffix)
@@ -141,7 +154,11 @@ def stem(path: Path) -> str:
 
 
 def digest(path: Path) -> str:
-    """sha256 of a file, or of the files of a DICOM folder in the order of their names."""
+    """Return the sha256 of a file, or of the files of a DICOM folder in the order of their names.
+
+    Raises:
+        DataError: the path does not exist.
+    """
     if path.is_dir():
         return sha256_text(canonical_json([sha256_file(one) for one in sorted(path.iterdir()) if one.is_file()]))
     if not path.is_file():
@@ -150,6 +167,6 @@ def digest(path: Path) -> str:
 
 
 def listed_names(names: Sequence[str]) -> str:
-    """The first few of them."""
+    """Return the first few names as text, and the number of the others."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more

@@ -1,4 +1,4 @@
-"""Scoring masks made elsewhere: the same tables as an evaluation, without a model or torch."""
+"""Scoring of masks made elsewhere (by another program): the same tables as an evaluation. No model, no torch."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -32,22 +32,22 @@ from sam2ft.metrics.scoring import Scene, score_volume
 from sam2ft.runs.layout import RUNS, EvalLayout, scored
 
 PROTOCOL = "masks"
-"""Column `protocol` of masks that no prompt of ours made."""
+"""Column `protocol` of masks that were not predicted from prompts of sam2ft."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What a scoring wrote."""
+    """Output of a scoring: folder, run and tables."""
 
     evaluation: EvalLayout
     run: str
     tables: Mapping[str, Sequence[Row]]
-    """Table name -> its rows; biomarker tables only where there is a biomarker."""
+    """Table name -> its rows; biomarker tables only if a biomarker was computed."""
 
 
 @dataclass(frozen=True)
 class _Masks:
-    """Both label maps of a volume on its grid, and what surrounds them."""
+    """Both label maps of a volume on its grid, and its scene (geometry, labels, maps)."""
 
     prediction_zyx: LabelMap
     reference_zyx: LabelMap
@@ -57,7 +57,7 @@ class _Masks:
 
 @dataclass(frozen=True)
 class _Case:
-    """One volume to be scored; its arrays are read when its turn comes."""
+    """One volume to be scored; its arrays are read only when it is scored."""
 
     key: VolumeKey
     split: str
@@ -68,7 +68,7 @@ class _Case:
 
 @dataclass(frozen=True)
 class _CaseRows:
-    """What a case came to: its rows by table."""
+    """Result of a case: its rows by table."""
 
     rows: Mapping[str, Sequence[Row]]
     resampled: bool
@@ -76,7 +76,7 @@ class _CaseRows:
 
 @dataclass(frozen=True)
 class _Scores:
-    """What all cases came to, before it is written."""
+    """Results of all cases, before they are written."""
 
     run: str
     eval: str
@@ -94,8 +94,11 @@ def score_pair(
 ) -> Scored:
     """Score one label-map file against another on the same grid.
 
-    `labels`: a YAML file with the one key `labels:`; without it every non-zero integer in either mask is a label.
-    Errors: DataError for unreadable files, other grids, and labels that the table lacks.
+    Args:
+        labels: a YAML file with the single key `labels:`; without it every non-zero integer in either mask is a label.
+
+    Raises:
+        DataError: a file is unreadable, the grids differ, or the label table lacks a label.
     """
     table = None if labels is None else load_label_table(labels)
     chosen = scoring or Scoring()
@@ -123,11 +126,14 @@ def score_store(
     scoring: Scoring | None = None,
     workers: int = 1,
 ) -> Scored:
-    """Score the files that `find_predictions` finds against the masks of a split of the store `data`.
+    """Score the files found by `find_predictions` against the masks of a split of the store `data`.
 
-    `workers` processes share the volumes out; the tables are the same for any number.
-    Errors: DataError naming the volumes that have no prediction, or whose prediction cannot be scored; nothing is
-    written then.
+    Args:
+        workers: number of processes; the tables do not depend on it.
+
+    Raises:
+        DataError: volumes have no prediction, or their prediction cannot be scored; the message names them. Nothing is
+            written.
     """
     store, chosen = Store.open(data), scoring or Scoring()
     records = sorted(store.split_volumes(split), key=lambda record: record.key)
@@ -170,7 +176,7 @@ def _masks_of_store(store: Store, record: VolumeRecord, prediction: Path, scorin
 
 
 def _unnamed(reference: npt.NDArray[Any], prediction: npt.NDArray[Any], where: str) -> LabelTable:
-    """A label per non-zero value of either mask. Errors: DataError when there is none."""
+    """A label per non-zero value of either mask; DataError when there is none."""
     values = np.union1d(np.unique(reference), np.unique(prediction))
     whole = [int(value) for value in values if np.isfinite(value) and value == int(value) and value > 0]
     if not whole:

@@ -1,4 +1,4 @@
-"""What --set may say about scoring masks made elsewhere: the settings of an evaluation that are not about a model."""
+"""Settings for the scoring of masks made elsewhere: the --set keys of an evaluation that do not concern a model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,23 +30,23 @@ ALLOWED = (
 
 @dataclass(frozen=True)
 class Scoring:
-    """How masks made elsewhere are scored."""
+    """Settings for the scoring of masks made elsewhere."""
 
     settings: ScoreSettings = field(default_factory=ScoreSettings)
     resample: bool = False
     """Take the nearest voxel of a mask on another grid instead of refusing it."""
     include_empty_slices: bool = True
     func: Mapping[str, bool] | None = None
-    """As datamodule.metric.func; None: every metric whose needs are met."""
+    """As datamodule.metric.func; None: every metric whose required inputs are available."""
     dicom_fields: Sequence[str] | None = None
-    """None: all that the store has; of a metadata file the spacings, rows and columns."""
+    """None: all fields of the store; with a metadata file: spacings, rows and columns."""
     representative_slice: bool = True
     stats_metadata_file: Path | None = None
     """Slice metadata instead of the store's own."""
     num_pictures: int = 24
 
     def identity(self) -> dict[str, Any]:
-        """What else than `settings` decides the numbers, where it is not the default."""
+        """Return the non-default values, besides `settings`, that change results."""
         chosen: dict[str, Any] = {}
         if self.resample:
             chosen["resample"] = "nearest"
@@ -64,11 +64,15 @@ class Scoring:
 
 
 def scoring_of(overrides: Sequence[str], *, resample: bool = False) -> Scoring:
-    """The settings that `key=value` texts ask for, checked as those of an experiment. Errors: ProblemsError."""
+    """Return the settings of `key=value` texts, checked as settings of an experiment.
+
+    Raises:
+        ProblemsError: a key is not allowed, a value is invalid, or the metadata file does not exist.
+    """
     changes = parse_overrides(overrides)
     asked = {key for key, _ in changes}
     if foreign := [key for key in asked if not any(key == one or key.startswith(f"{one}.") for one in ALLOWED)]:
-        message = f"is not about masks made elsewhere; allowed: {', '.join(ALLOWED)}"
+        message = f"does not apply to masks made elsewhere; allowed: {', '.join(ALLOWED)}"
         raise ProblemsError([Problem(SET, key, message) for key in sorted(foreign)])
     value: dict[str, Any] = {
         "experiment": {"name": "scored"},
@@ -88,12 +92,12 @@ def scoring_of(overrides: Sequence[str], *, resample: bool = False) -> Scoring:
         func=dict(metric.func) if any(key.startswith("datamodule.metric.func") for key in asked) else None,
         dicom_fields=metric.dicom_fields if "datamodule.metric.dicom_fields" in asked else None,
         representative_slice=metric.representative_slice,
-        stats_metadata_file=_there(found.datamodule.stats_metadata_file),
+        stats_metadata_file=_existing(found.datamodule.stats_metadata_file),
         num_pictures=chosen.qc_slices,
     )
 
 
-def _there(file: Path | None) -> Path | None:
+def _existing(file: Path | None) -> Path | None:
     if file is not None and not file.is_file():
-        raise ProblemsError([Problem(SET, "datamodule.stats_metadata_file", f"found {file}, which is no file")])
+        raise ProblemsError([Problem(SET, "datamodule.stats_metadata_file", f"found {file}, which is not a file")])
     return file

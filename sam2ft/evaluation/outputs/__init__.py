@@ -1,1 +1,1 @@
-"""What an evaluation leaves on disk: tables, wide tables, QC pictures, DICOM segmentations, thickness maps."""
+"""Output files of an evaluation: tables, wide tables, QC pictures, DICOM segmentations, thickness maps."""

@@ -1,4 +1,4 @@
-"""QC pictures of an evaluation: the worst, the median and the best slices, drawn from what is on disk. No torch."""
+"""QC pictures of an evaluation: the worst, median and best slices, drawn from its files. No torch."""
 
 import math
 from array import array
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Predicted = Callable[[VolumeKey], LabelMap]
-"""Reads the label map that was predicted for a volume, (z, y, x) on its grid."""
+"""Reads the predicted label map of a volume, (z, y, x) on its grid."""
 COLUMNS = 4
-"""Slices of one kind on the sheet of a label, at most."""
-_SAID = {"missed": "missed (Dice 0)", "spurious": "not there, but predicted (Dice 0)"}
+"""Maximum number of slices of one kind (worst, median, best) on the sheet of a label."""
+_ZERO_DICE = {"missed": "missed (Dice 0)", "spurious": "absent, but predicted (Dice 0)"}
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """One slice to draw, and why."""
+    """One slice to draw, and the reason."""
 
     key: SliceKey
     dice: float
-    """Mean over the labels that the slice holds, absent ones left out."""
+    """Mean over the labels of the slice; absent labels (NaN) are left out."""
     why: str
     """worst, median or best."""
 
@@ -53,11 +53,14 @@ def draw_pictures(
     num_slices: int,
     predicted: Predicted | None = None,
 ) -> None:
-    """Write a sheet per label, `qc/label-<id>.png`, `num_slices` slices, `qc/<n>.png`, and `qc/index.json` (file,
-    caption): labels in the order of their median Dice, then the worst slices first.
+    """Write QC pictures: a sheet per label, `qc/label-<id>.png`, and single slices, `qc/<n>.png`.
 
-    `slice_rows` are those of slice.csv, in its order; they are iterated more than once. At most `num_slices` labels.
-    `predicted` reads the label map of a volume on its grid; by default the evaluation's own prediction.
+    `qc/index.json` lists file and caption: labels in the order of their median Dice, then slices, the worst first.
+
+    Args:
+        slice_rows: rows of slice.csv, in its order; iterated more than once.
+        num_slices: number of slices, and maximum number of labels.
+        predicted: reads the label map of a volume on its grid; by default the prediction of the evaluation.
     """
     chosen, sheets = choose_slices(slice_rows, num_slices), choose_of_labels(slice_rows, num_slices)
     wanted = [one.key for one in chosen] + [slice_key(row) for sheet in sheets for row in sheet.rows]
@@ -79,7 +82,7 @@ def draw_pictures(
 
 
 def _entry(file: str, one: Chosen, rows: Sequence[Row]) -> dict[str, Any]:
-    """What index.json says of one slice: a caption, and the numbers for whoever lays them out."""
+    """Entry of one slice in index.json: a caption, and the numbers for other layouts."""
     labels = [
         {"label": row["label"], "name": row["label_name"], "dice": row["dice"], "status": row["status"]}
         for row in rows
@@ -99,7 +102,7 @@ def _own_predictions(evaluation: EvalLayout, stores: Mapping[str, Store]) -> Pre
 
 
 def _predicted_slices(keys: Iterable[SliceKey], predicted: Predicted) -> dict[SliceKey, LabelMap]:
-    """The slices asked for; every volume is read once, and no more than one is held."""
+    """The requested slices; every volume is read once, and at most one is in memory."""
     of_volume: dict[VolumeKey, set[SliceKey]] = {}
     for key in keys:
         of_volume.setdefault(key.volume_key, set()).add(key)
@@ -138,7 +141,7 @@ def _cell(row: Row, stores: Mapping[str, Store], predicted_yx: LabelMap, label: 
         prediction_yx=predicted_yx == label,
         spacing_yx_mm=_spacing_of(store, key),
         where=f"{dataset}{key.subject}/{key.volume} slice {key.index}",
-        said=_SAID.get(str(row["status"]), f"Dice {_dice_of(row):.3f}"),
+        said=_ZERO_DICE.get(str(row["status"]), f"Dice {_dice_of(row):.3f}"),
     )
 
 
@@ -148,7 +151,7 @@ def _spacing_of(store: Store, key: SliceKey) -> tuple[float, float]:
 
 
 def _dice_of(row: Row) -> float:
-    """NaN of an absent label, which is None in a row that was read and NaN in one that was measured."""
+    """Dice of a row; NaN for an absent label, which is None in a row read from a file and NaN in a computed row."""
     return math.nan if row["dice"] is None else float(row["dice"])
 
 
@@ -166,7 +169,7 @@ def draw_noise(evaluation: EvalLayout) -> None:
 
 
 def choose_slices(slice_rows: Iterable[Row], num_slices: int) -> list[Chosen]:
-    """Half of the slices are the worst, a quarter lies around the median, the rest are the best; each slice once."""
+    """Choose slices by mean Dice: half are the worst, a quarter around the median, the rest the best; no duplicates."""
     dices: dict[SliceKey, list[float]] = {}
     for row in slice_rows:
         if not math.isnan(dice := _dice_of(row)):
@@ -184,14 +187,14 @@ def choose_slices(slice_rows: Iterable[Row], num_slices: int) -> list[Chosen]:
 
 @dataclass(frozen=True)
 class LabelRows:
-    """What the sheet of a label shows."""
+    """Content of the sheet of one label."""
 
     label: int
     num_slices: int
     """With the label in reference or prediction."""
     median: float
     groups: Mapping[str, Sequence[Row]]
-    """worst, median, best -> rows of slice.csv, by rising Dice."""
+    """worst, median, best -> rows of slice.csv, by increasing Dice."""
 
     @property
     def file(self) -> str:
@@ -203,7 +206,7 @@ class LabelRows:
 
 
 def choose_of_labels(slice_rows: Iterable[Row], num_labels: int) -> list[LabelRows]:
-    """The labels of lowest median Dice, each with a few of its worst, median and best slices; each slice once."""
+    """Choose the labels of lowest median Dice, each with some of its worst, median and best slices; no duplicates."""
     dices: dict[int, tuple[array[float], array[int]]] = {}
     for number, row in enumerate(slice_rows):
         if not math.isnan(dice := _dice_of(row)):
@@ -230,7 +233,7 @@ def choose_of_labels(slice_rows: Iterable[Row], num_labels: int) -> list[LabelRo
 
 
 def _sheet_places(count: int) -> dict[str, list[int]]:
-    """Which of `count` slices in order of their Dice are shown; fewer than three have no median."""
+    """Indices of the shown slices among `count` slices sorted by Dice; fewer than three have no median group."""
     each = min(COLUMNS, max(1, count // 3))
     worst = list(range(min(each, count)))
     best = list(range(max(count - each, len(worst)), count))
@@ -240,12 +243,12 @@ def _sheet_places(count: int) -> dict[str, list[int]]:
 
 
 def slice_key(row: Row) -> SliceKey:
-    """The key of a row of slice.csv."""
+    """Return the slice key of a row of slice.csv."""
     return SliceKey(str(row["dataset"]), str(row["subject"]), str(row["volume"]), int(row["slice"] or 0))
 
 
 def slice_prediction(store: Store, key: SliceKey, predicted_yx: LabelMap) -> SlicePrediction:
-    """The slice with its composed prediction: an entry per reference instance, and one per spurious label."""
+    """Return the slice with its composed prediction: an entry per reference instance, and one per spurious label."""
     reference_yx = np.asarray(store.mask(key.volume_key)[key.index])
     instances = instances_of(reference_yx, store.labels.ids)
     spurious = [one for one in instances_of(predicted_yx, store.labels.ids) if not (reference_yx == one.label).any()]

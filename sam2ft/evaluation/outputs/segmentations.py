@@ -1,4 +1,4 @@
-"""Predictions of an evaluation as DICOM segmentations (`eval.dicom_seg`), written from its NIfTI files."""
+"""DICOM segmentations (DICOM-SEG, `eval.dicom_seg`) of the predictions, written from their NIfTI files."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,12 @@ from sam2ft.runs.layout import EvalLayout
 
 
 def refuse_impossible(records: Sequence[VolumeRecord]) -> None:
-    """Before hours of prediction. Errors: ConfigError without highdicom; DataError for a volume without its series."""
+    """Check before the prediction that DICOM-SEG files can be written.
+
+    Raises:
+        ConfigError: highdicom is not installed.
+        DataError: a volume has no DICOM series.
+    """
     refuse_without_highdicom()
     for record in records:
         source_series(record)
@@ -19,13 +24,14 @@ def refuse_impossible(records: Sequence[VolumeRecord]) -> None:
 def write_segmentations(
     evaluation: EvalLayout, records: Sequence[VolumeRecord], stores: Mapping[str, Store], *, about: str
 ) -> None:
-    """Beside every prediction of `records` its segmentation; those that are there already are left as they are.
+    """Write the DICOM-SEG of every prediction of `records` to the folder of the prediction; existing files are kept.
 
-    Errors: DataError when a series is no longer the one that its volume was prepared from.
+    Raises:
+        DataError: a series is no longer the one that its volume was prepared from.
     """
     written = 0
     for record in records:
         label_map_zyx = read_on_grid(evaluation.prediction(record.key), record.geometry, what="prediction")
         path, labels = evaluation.segmentation(record.key), stores[record.key.dataset].labels
         written += write_segmentation(path, label_map_zyx, labels, record, about)
-    print(f"{written} of {len(records)} predictions written as DICOM-SEG, the others were there", file=sys.stderr)
+    print(f"{written} of {len(records)} predictions written as DICOM-SEG, the others already existed", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Every table of an evaluation, of a model or of masks made elsewhere, from the rows of its volumes. No torch."""
+"""Tables of an evaluation (of a model or of masks made elsewhere), from the rows of its volumes. No torch."""
 
 from collections.abc import Iterable, Mapping
 
@@ -15,15 +15,15 @@ NOISE_GLOBAL = "prompt_noise_global"
 
 
 def write_tables(evaluation: EvalLayout, tables: Mapping[str, Iterable[Row]]) -> dict[str, str]:
-    """The tidy tables, those of the cohort, and the known wide views. Returns the tidy tables' sha256 by name.
+    """Write the tidy tables, the cohort tables and the wide tables. Returns the sha256 of the tidy tables by name.
 
-    Biomarker tables are written when a biomarker was asked for.
+    Biomarker tables are written only if a biomarker was requested.
     """
     return write_cohort_tables(evaluation, with_cohort(tables))
 
 
 def with_cohort(tables: Mapping[str, Iterable[Row]]) -> dict[str, Iterable[Row]]:
-    """The tidy tables that are written: those given, and what they come to over subjects."""
+    """Return the tidy tables to write: the given tables, and their statistics over subjects."""
     volumes, biomarkers = list(tables["volume"]), list(tables["biomarker_volume"])
     tidy: dict[str, Iterable[Row]] = {**tables, "global": global_rows(volumes)}
     if biomarkers:
@@ -34,7 +34,7 @@ def with_cohort(tables: Mapping[str, Iterable[Row]]) -> dict[str, Iterable[Row]]
 
 
 def write_cohort_tables(evaluation: EvalLayout, tidy: Mapping[str, Iterable[Row]]) -> dict[str, str]:
-    """Write what `with_cohort` made, and the wide views of it. Returns the tidy tables' sha256 by name."""
+    """Write the tables of `with_cohort` and their wide tables. Returns the sha256 of the tidy tables by name."""
     for name, rows in tidy.items():
         if isinstance(rows, RowFiles):
             rows.write(evaluation.table(name))

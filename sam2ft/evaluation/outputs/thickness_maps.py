@@ -1,4 +1,4 @@
-"""Thickness at every vertex of the bones of an evaluation (`metric.thickness_maps`), from its predictions' files."""
+"""Cartilage thickness maps (`metric.thickness_maps`): thickness at every vertex of the bones, from prediction files."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ from sam2ft.runs.layout import EvalLayout
 def write_thickness_maps(
     evaluation: EvalLayout, records: Sequence[VolumeRecord], stores: Mapping[str, Store], chosen: MetricSection
 ) -> None:
-    """Beside every prediction `<subject>__<volume>.<tissue>.thickness.npz` and `.ply`."""
+    """Write `<subject>__<volume>.<tissue>.thickness.npz` and `.ply` to the folder of every prediction."""
     written = 0
     for record in records:
         for tissue, found in _maps(evaluation, record, stores[record.key.dataset], chosen):

@@ -1,4 +1,4 @@
-"""The known wide tables, one column per label name, made from the tidy rows that are the contract. No torch."""
+"""Wide tables: one column per label name, derived from the tidy tables (which are the contract). No torch."""
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,17 +13,17 @@ from sam2ft.core.tables.rows import TABLES, Row, Value, cell, sort_key
 
 LEVELS = ("slice", "volume", "global")
 SUMMARISED_SLICES = ("dice_slice_mean", "iou_slice_mean")
-"""Of no wide table: they are what slice_dice.csv and slice_iou.csv hold."""
+"""Measures without a wide table: slice_dice.csv and slice_iou.csv contain their values."""
 
 
 Tables = Mapping[str, Iterable[Row]]
-"""Stamped rows by table name; iterated more than once, and never held together here."""
+"""Stamped rows by table name; iterated more than once, and never all in memory."""
 Cells = Iterable[tuple[str, Row, Mapping[str, Value]]]
 """(label name, row, suffix of a column -> its value), in the order of the table's key."""
 
 
 def wide_measures(tables: Tables) -> list[str]:
-    """Every measure that was asked for: what global.csv summarises, and columns that metrics added to slices only."""
+    """Return every requested measure: those of global.csv, and columns that metrics added only to slice.csv."""
     asked = dict.fromkeys(str(row["measure"]) for row in tables.get("global", ()))
     fixed = set(TABLES["slice"].column_names())
     asked |= dict.fromkeys(sorted(column_names(tables.get("slice", ())) - fixed))
@@ -33,7 +33,7 @@ def wide_measures(tables: Tables) -> list[str]:
 def save_metric_scores_to_csv(folder: Path, measure: str, tables: Tables) -> list[Path]:
     """Write slice_<measure>.csv, volume_<measure>.csv and global_<measure>.csv; returns the files.
 
-    Levels that are not there, or do not have the measure, are left out. One line per slice, volume or cohort, one
+    Levels without a table, or without the measure, are left out. One line per slice, volume or cohort, one
     column per label name (in global_*: the mean over subjects).
     """
     written = []
@@ -63,7 +63,7 @@ def save_custom_metric_scores(folder: Path, biomarker: str, tables: Tables) -> l
         rows = [row for row in tables.get(table.name, ()) if row["biomarker"] == biomarker]
         if rows:
             keys = [name for name in table.key_names() if name not in ("label", "tissue", "biomarker")]
-            # A line is of all tissues, but the table's key has the tissue before the definition.
+            # A line contains all tissues, but the key of the table has the tissue before the definition.
             ordered = sorted(rows, key=lambda row: sort_key(table, {**row, "label": None, "tissue": None}))
             cells = (
                 (
@@ -80,7 +80,7 @@ def save_custom_metric_scores(folder: Path, biomarker: str, tables: Tables) -> l
 
 @dataclass(frozen=True)
 class _Chosen:
-    """Those of some rows that are wanted, each time they are iterated."""
+    """The rows that fulfil `wanted`; filtered again at each iteration."""
 
     rows: Iterable[Row]
     wanted: Callable[[Row], bool]
@@ -94,7 +94,7 @@ def _has(measure: str, row: Row) -> bool:
 
 
 def _labels(rows: Iterable[Row], name: str) -> list[str]:
-    """Label names in the order of their integers, those without one (mean_of_labels, pooled) last as they come."""
+    """Label names in the order of their integers; names without one (mean_of_labels, pooled) last, in row order."""
     labels: dict[str, tuple[bool, int]] = {}
     for row in rows:
         label = row.get("label")
@@ -103,7 +103,7 @@ def _labels(rows: Iterable[Row], name: str) -> list[str]:
 
 
 def _write(path: Path, keys: Sequence[str], columns: Sequence[str], cells: Cells) -> Path:
-    """One line per combination of `keys`, whose cells follow each other."""
+    """Write one line per combination of `keys`; the cells of a line must be consecutive."""
     with replacing(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow([*keys, *columns])

@@ -1,1 +1,1 @@
-"""From prompts to masks: encoding and decoding slices, propagation through a volume, composition into one label map."""
+"""Prediction of masks from prompts: encoder and decoder per slice, propagation through a volume, composition."""

@@ -1,4 +1,4 @@
-"""Predicting slices: one encoder pass per slice, all its prompts in chunks, once per pass of a noise study."""
+"""Prediction of slices: one encoder pass per slice, decoding of its prompts in chunks, for each noise-study pass."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ Item = TypeVar("Item")
 
 
 class Segmenter(Protocol):
-    """What a prediction needs of a model (FinetunedSAM2 has it)."""
+    """Interface of a model for prediction (implemented by FinetunedSAM2)."""
 
     image_size: int
 
@@ -37,37 +37,37 @@ class Segmenter(Protocol):
 
 @dataclass(frozen=True)
 class PreparedSlice:
-    """A slice with all that the model is asked about it; made beside the model's work."""
+    """A slice with all its prompts; prepared in a thread while the model runs."""
 
     key: SliceKey
     image_1hw: Tensor
-    """MODEL frame; in pinned memory where the model is on a GPU."""
+    """MODEL frame; in pinned memory if the model is on a GPU."""
     shape_yx: tuple[int, int]
     targets: tuple[Target, ...]
     boxes: tuple[Box | None, ...]
-    """What each target's row names: the box that it was given, None where it was given none."""
+    """Box for the row of each target: the box of its prompt, or None."""
     passes: tuple[Prompts, ...]
-    """Per pass the prompts (numpy, MODEL frame) of the targets that have a box; none without such."""
+    """Prompts of each pass (numpy, MODEL frame), of the targets with a box; empty if no target has one."""
 
     @property
     def labels(self) -> list[int]:
-        """Of the targets that are prompted."""
+        """Labels of the prompted targets."""
         return [one.instance.label for one in self.targets if one.box is not None]
 
 
 @dataclass(frozen=True)
 class PredictedSlice:
-    """What was found in one slice, ORIGINAL grid."""
+    """Prediction of one slice, ORIGINAL grid."""
 
     index: int
     label_maps_pyx: Sequence[LabelMap]
-    """The composed label map of each pass; empty when nothing was prompted."""
+    """Composed label map of each pass; empty if nothing was prompted."""
     prompted: Sequence[PromptedMask]
-    """Every target of the first pass before composition; an empty mask where it was not prompted."""
+    """Mask of every target in the first pass, before composition; empty for a target without a prompt."""
 
 
 class SlicePredictor:
-    """A model with the way in which it is asked."""
+    """Predicts slices with a model and the prompts of the evaluation section."""
 
     def __init__(self, model: Segmenter, section: EvaluationSection, device: torch.device):
         self.model, self.section, self.device = model, section, device
@@ -76,7 +76,7 @@ class SlicePredictor:
     def prepared(
         self, view: SliceView, label_ids: Sequence[int], detections: Sequence[DetectedBox] = ()
     ) -> PreparedSlice:
-        """The prompts of a slice; its image ready to be moved to the device without waiting."""
+        """Return the prompts of a slice and its image (in pinned memory for an asynchronous copy to a GPU)."""
         height, width = view.reference_yx.shape
         targets = targets_of(self.section, view.reference_yx, label_ids, detections)
         image_1hw = view.image_1hw.pin_memory() if self.device.type == "cuda" else view.image_1hw
@@ -99,9 +99,9 @@ class SlicePredictor:
         return prompt_box(target.instance, key, self.passes[number], self.section.direction)
 
     def predict(self, slices: Iterable[PreparedSlice]) -> Iterator[PredictedSlice]:
-        """What is found in every slice, in their order; `eval.encode_batch` of them are encoded at once.
+        """Predict all slices, in their order; `eval.encode_batch` slices are encoded in one batch.
 
-        The host is one batch behind: while a GPU works on a batch, the masks of the one before are dealt with.
+        The host is one batch behind: while a GPU computes a batch, the masks of the previous batch are processed.
         """
         launched = (self._launched(batch) for batch in in_batches(slices, self.section.encode_batch))
         for batch in one_behind(launched):
@@ -109,7 +109,7 @@ class SlicePredictor:
 
     @torch.inference_mode()
     def _launched(self, batch: Sequence[PreparedSlice]) -> "_Launched":
-        """Everything that the device has to do for some slices; on a GPU it is done when `finished` returns."""
+        """Start the computation of a batch on the device; on a GPU the results are complete after `finished`."""
         asked = [one for one in batch if one.passes]
         found: dict[SliceKey, tuple[list[Tensor], Tensor]] = {}
         if asked:
@@ -122,7 +122,7 @@ class SlicePredictor:
         return _Launched(batch, found, event)
 
     def _decoded(self, features: Any, position: int, one: PreparedSlice) -> tuple[list[Tensor], Tensor]:
-        """(label map of each pass, masks of the first one), on their way to the host."""
+        """(label map of each pass, masks of the first pass); their copy to the host may still be running."""
         label_maps, masks = [], []
         for number, prompts in enumerate(one.passes):
             composition = Composition(one.shape_yx, self.device)
@@ -140,14 +140,15 @@ class SlicePredictor:
 
 @dataclass(frozen=True)
 class _Launched:
-    """Slices that a device works on."""
+    """Slices whose computation on the device was started."""
 
     slices: Sequence[PreparedSlice]
     found: dict[SliceKey, tuple[list[Tensor], Tensor]]
     event: "torch.cuda.Event | None"
-    """When it happens, the results are in the host's memory."""
+    """CUDA event after which the results are in host memory; None on the CPU."""
 
     def finished(self) -> Iterator[PredictedSlice]:
+        """Wait for the device and yield the predictions."""
         if self.event is not None:
             self.event.synchronize()
         for one in self.slices:
@@ -158,7 +159,7 @@ class _Launched:
 
 
 def prompted_masks(one: PreparedSlice, masks_nyx: npt.NDArray[np.bool_]) -> Iterator[PromptedMask]:
-    """A mask per target: the next of those predicted, or an empty one where nothing was prompted."""
+    """Yield a mask per target: its predicted mask, or an empty mask if it was not prompted."""
     predicted = iter(masks_nyx)
     for (instance, given), box in zip(one.targets, one.boxes, strict=True):
         mask_yx = np.zeros(one.shape_yx, dtype=np.bool_) if given is None else next(predicted)
@@ -167,7 +168,7 @@ def prompted_masks(one: PreparedSlice, masks_nyx: npt.NDArray[np.bool_]) -> Iter
 
 
 def part_of(prompts: Prompts, chunk: slice, position: int, device: torch.device) -> Prompts:
-    """Some of a slice's prompts as tensors on the device; the slice is at `position` of its batch."""
+    """Return a chunk of the prompts of a slice as tensors on the device; `position`: slice index in its batch."""
     part = prompts.map(lambda array: torch.from_numpy(np.ascontiguousarray(array[chunk])))
     counts = None if part.num_points_n is None else part.num_points_n[chunk]
     moved = replace(part, slice_of_n=part.slice_of_n + position, num_points_n=counts)
@@ -175,7 +176,7 @@ def part_of(prompts: Prompts, chunk: slice, position: int, device: torch.device)
 
 
 def in_batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Lists of `size` items, the last one maybe shorter."""
+    """Yield lists of `size` items; the last list may be shorter."""
     batch: list[Item] = []
     for item in items:
         batch.append(item)
@@ -187,7 +188,7 @@ def in_batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 def one_behind(items: Iterable[Item]) -> Iterator[Item]:
-    """The same items; each is given out once the one after it is there."""
+    """Yield the same items, each only after the next item was created."""
     waiting: list[Item] = []
     for item in items:
         waiting.append(item)

@@ -1,4 +1,4 @@
-"""Protocol `propagate`: each object is prompted in one slice, and the model carries it through the volume both ways.
+"""Propagation (protocol `propagate`): each object is prompted in one slice and tracked through the volume both ways.
 
 An object is a 3-D connected component of a label (`eval.instances: per_instance`), or all of a label (`per_label`).
 """
@@ -25,27 +25,27 @@ SeedSlice = Literal["largest", "middle"]
 
 @dataclass(frozen=True)
 class VolumeObject:
-    """What is followed through a volume."""
+    """An object that is tracked through a volume."""
 
     label: int
     instance: int
     """1-based, in raster order of the 3-D components of its label; 1 for all of a label."""
     seed_slice: int
     box: Box
-    """Around it in its seed slice, ORIGINAL frame."""
+    """Box around the object in its seed slice, ORIGINAL frame."""
 
 
 @dataclass(frozen=True)
 class Objects:
-    """All objects of a volume, and which voxels are theirs."""
+    """All objects of a volume, and their voxels."""
 
     listed: tuple[VolumeObject, ...]
     number_zyx: npt.NDArray[np.int32]
-    """0 is none; number n belongs to listed[n - 1]."""
+    """0: no object; n: object listed[n - 1]."""
 
 
 def objects_of(reference_zyx: LabelMap, label_ids: Sequence[int], mode: InstanceMode, seed: SeedSlice) -> Objects:
-    """The objects of a reference label map, by label, then number."""
+    """Return the objects of a reference label map, by label, then number."""
     number_zyx = np.zeros(reference_zyx.shape, dtype=np.int32)
     owners: list[tuple[int, int]] = []
     for label in sorted(label_ids):
@@ -64,7 +64,7 @@ def objects_of(reference_zyx: LabelMap, label_ids: Sequence[int], mode: Instance
 
 
 def seed_slice(areas_z: npt.NDArray[np.integer[Any]], seed: SeedSlice) -> int:
-    """Slice of the largest area, or the middle one of those that hold the object; on a tie the one of lower index."""
+    """Return the slice of the largest area, or the middle slice of the object; on a tie the lower index."""
     if seed == "largest":
         return int(np.argmax(areas_z))
     held = np.flatnonzero(areas_z)
@@ -79,12 +79,17 @@ def propagate_volume(
     section: EvaluationSection,
     device: torch.device,
 ) -> tuple[LabelMap, list[PromptedMask]]:
-    """(composed label map, what was found of each object) of one volume.
+    """Propagate all objects of one volume.
 
-    `model`: a FinetunedSAM2. `images`: the slices asked for, in that order, in the MODEL frame. One PromptedMask per
-    object and slice in which it is or was found; its box is there in the slice that was prompted.
+    Args:
+        model: a FinetunedSAM2.
+        images: yields the requested slices in their order, MODEL frame.
+
+    Returns:
+        (composed label map, masks of the objects). There is one PromptedMask per object and slice in which reference or
+        prediction is not empty; only the one of the prompted slice has a box.
     """
-    # Here, not above: sam2 is imported with it, which the other protocols and their tests do without.
+    # Imported here because it imports sam2, which the other protocols and their tests do not need.
     from sam2ft.model.propagator import Propagator, Seed
 
     objects = objects_of(reference_zyx, label_ids, section.instances, section.propagate_seed)
@@ -106,7 +111,7 @@ def propagate_volume(
 
 
 def _masks(objects: Objects, index: int, numbers: Sequence[int], logits_nyx: Tensor) -> Iterator[PromptedMask]:
-    """What was found of some objects in one slice, where it or the object is not empty."""
+    """Masks of some objects in one slice, where prediction or reference is not empty."""
     for number, predicted_yx in zip(numbers, (logits_nyx > 0).cpu().numpy(), strict=True):
         one, reference_yx = objects.listed[number - 1], objects.number_zyx[index] == number
         if predicted_yx.any() or reference_yx.any():

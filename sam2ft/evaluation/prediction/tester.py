@@ -1,7 +1,7 @@
-"""Evaluation: one encoder pass per slice, all its instances as prompts, masks on the original grid, rows by scoring.
+"""Tester: predicts volumes with prompts of all instances, on the original grid, and scores them (rows of tables).
 
-Masks of instances are composed into one label map per slice (see Composition for the rule). Protocol `propagate`
-prompts one slice of each object instead and carries it through the volume (see propagation).
+There is one encoder pass per slice. Masks of instances are composed into one label map per slice (rule: Composition).
+Protocol `propagate` instead prompts one slice of each object and tracks it through the volume (see propagation).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -44,12 +44,12 @@ class VolumeSource(Protocol):
     def key(self) -> VolumeKey: ...
     @property
     def scene(self) -> Scene:
-        """Its surroundings; `slices` is chosen by the Tester."""
+        """Geometry, labels, maps and metadata of the volume; the Tester sets `slices`."""
 
     @property
     def reference_zyx(self) -> LabelMap: ...
     def views(self, image_size: int, slices: Sequence[int], prefetch: int) -> Iterator[SliceView]:
-        """The slices asked for, in that order."""
+        """Yield the requested slices, in this order."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class StoreVolume:
 
     @classmethod
     def of(cls, store: Store, record: VolumeRecord, metadata: MetadataSource | None = None) -> "StoreVolume":
-        """With the maps of it that the store has, and its grid and fields as `metadata` describes them."""
+        """Return the volume with its maps in the store, and with grid and fields as described by `metadata`."""
         maps = {name: store.map(record.key, name) for name in record.maps}
         described = (metadata or MetadataSource()).describe(record)
         return cls(store, record, Scene(described.geometry, store.labels, maps, described.dicom))
@@ -87,9 +87,9 @@ class VolumeResult:
     label_map_zyx: LabelMap
     """Composed prediction: one label per voxel."""
     prompted: tuple[PromptedMask, ...]
-    """What each prompt gave, before composition."""
+    """Mask of each prompt, before composition."""
     rows: ScoredRows
-    """Rows of every table without their stamp."""
+    """Rows of every table, without the stamp (run, eval, split, protocol)."""
 
 
 @dataclass(frozen=True)
@@ -99,16 +99,16 @@ class _Predicted:
     volume: VolumeSource
     reference_zyx: LabelMap
     slices: Sequence[int]
-    """Those that are evaluated."""
+    """Indices of the evaluated slices."""
     label_maps_pzyx: Sequence[LabelMap]
-    """Composed prediction of every pass, the evaluation's own first."""
+    """Composed prediction of every pass; the first is that of the evaluation itself."""
     prompted: Sequence[PromptedMask]
 
 
 class Tester:
-    """Predicts volumes and has them scored. It keeps nothing from one volume to the next."""
+    """Predicts and scores volumes. It keeps no state between volumes."""
 
-    __test__ = False  # pytest takes classes of this name for tests
+    __test__ = False  # pytest would collect a class of this name as tests
 
     def __init__(
         self,
@@ -121,17 +121,20 @@ class Tester:
         prefetch: int = 2,
         detections: Detections | None = None,
     ):
-        """`prefetch`: slices read, resized and prompted in a thread while the model runs. `detections`: the boxes of
-        protocol boxes_file.
+        """Check the section. On a GPU a volume is scored in a thread while the model predicts the next volume.
 
-        On a GPU a volume is scored in a thread while the model predicts the next one.
+        Args:
+            prefetch: number of slices that a thread reads, resizes and prompts while the model runs.
+            detections: boxes of protocol boxes_file.
 
-        Errors: ConfigError naming what of the section the protocol has no use for; ValueError without detections.
+        Raises:
+            ConfigError: the section has settings that the protocol does not use.
+            ValueError: protocol boxes_file without detections, or detections with another protocol.
         """
         if missing := unavailable_in_evaluation(section):
             raise ConfigError("; ".join(f"{key}: {message}" for key, message in missing))
         if (section.protocol == "boxes_file") != (detections is not None):
-            raise ValueError("detections belong to protocol boxes_file, and it needs them")
+            raise ValueError("detections are required by protocol boxes_file and allowed only with it")
         self.model = model
         self.section = section
         self.metrics = metrics
@@ -144,26 +147,26 @@ class Tester:
 
     @property
     def protocol(self) -> str:
-        """What the rows' column `protocol` says."""
+        """Value of the column `protocol`."""
         return protocol_name(self.section)
 
     def evaluate(self, volumes: Iterable[VolumeSource]) -> Iterator[VolumeResult]:
-        """Through the door that `eval.instances` names."""
+        """Evaluate volumes with the method for `eval.instances`."""
         if self.section.instances == "per_instance":
             return self.evaluate_multilabel_test_set(volumes)
         return self.evaluate_single_label_test_set(volumes)
 
     def evaluate_multilabel_test_set(self, volumes: Iterable[VolumeSource]) -> Iterator[VolumeResult]:
-        """One prompt per connected component of every label (`eval.instances: per_instance`), volume by volume."""
+        """Evaluate volumes with one prompt per connected component of every label (`eval.instances: per_instance`)."""
         return self._evaluate(volumes, "per_instance")
 
     def evaluate_single_label_test_set(self, volumes: Iterable[VolumeSource]) -> Iterator[VolumeResult]:
-        """One prompt around all of a label in a slice (`eval.instances: per_label`), volume by volume."""
+        """Evaluate volumes with one prompt around each whole label in a slice (`eval.instances: per_label`)."""
         return self._evaluate(volumes, "per_label")
 
-    def _evaluate(self, volumes: Iterable[VolumeSource], door: InstanceMode) -> Iterator[VolumeResult]:
-        if self.section.instances != door:
-            raise ValueError(f"this door is for eval.instances: {door}, the section says {self.section.instances}")
+    def _evaluate(self, volumes: Iterable[VolumeSource], mode: InstanceMode) -> Iterator[VolumeResult]:
+        if self.section.instances != mode:
+            raise ValueError(f"this method is for eval.instances: {mode}; found {self.section.instances}")
         if not self.scores_beside:
             yield from map(self._volume, volumes)
             return
@@ -200,8 +203,8 @@ class Tester:
     def _slice_by_slice(
         self, volume: VolumeSource, reference_zyx: LabelMap, slices: Sequence[int]
     ) -> tuple[list[LabelMap], list[PromptedMask]]:
-        """(composed label map of each pass, what each prompt gave); every slice is prompted by itself."""
-        # Where nothing is prompted the prediction is empty, without an encoder pass.
+        """(composed label map of each pass, mask of each prompt); every slice is prompted separately."""
+        # A slice without a prompt has an empty prediction and needs no encoder pass.
         wanted = [index for index in slices if self._is_prompted(volume, reference_zyx, index)]
         label_maps_pzyx = [np.zeros_like(reference_zyx) for _ in self._predictor.passes]
         prompted = self._unprompted(volume, reference_zyx, sorted(set(slices) - set(wanted)))
@@ -223,7 +226,7 @@ class Tester:
             yield self._predictor.prepared(view, ids, self.detections.get(view.key, ()))
 
     def _unprompted(self, volume: VolumeSource, reference_zyx: LabelMap, slices: Sequence[int]) -> list[PromptedMask]:
-        """An empty mask for everything that a detector saw nothing of in whole slices."""
+        """Empty masks for the instances in slices in which a detector found nothing."""
         if self.section.protocol != "boxes_file":
             return []
         nothing = np.zeros((0, *reference_zyx.shape[1:]), dtype=np.bool_)
@@ -233,7 +236,7 @@ class Tester:
     def _propagated(
         self, volume: VolumeSource, reference_zyx: LabelMap, slices: Sequence[int]
     ) -> tuple[list[LabelMap], list[PromptedMask]]:
-        """The same; each object is prompted in one slice and carried through all others, empty ones too."""
+        """The same; each object is prompted in one slice and tracked through all others, empty slices too."""
 
         def images(order: Sequence[int]) -> Iterator[Tensor]:
             return (view.image_1hw for view in volume.views(self.model.image_size, order, self.prefetch))
@@ -255,7 +258,7 @@ class Tester:
 
 
 def evaluated_slices(reference_zyx: LabelMap, *, include_empty: bool) -> list[int]:
-    """Indices of all slices, or of those with a label."""
+    """Return the indices of all slices, or of those with a label."""
     return [index for index, mask_yx in enumerate(reference_zyx) if include_empty or mask_yx.any()]
 
 

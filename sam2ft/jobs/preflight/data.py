@@ -1,4 +1,4 @@
-"""What can be known of the data of every point before a job: stores, splits, files, metrics. No torch."""
+"""Checks of the data of every point before a job starts: stores, splits, files, metrics. No torch."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ from sam2ft.runs.stores import (
 
 
 class Report(Protocol):
-    """Where problems go: the dotted key, what is wrong, and whether work can begin all the same."""
+    """Receives problems: the dotted key, a message, and whether it is only a warning (the job can start)."""
 
     def __call__(self, key: str, message: str, *, warning: bool = False) -> None: ...
 
@@ -34,22 +34,22 @@ class _Volumes:
     """Digests of the volumes of an experiment."""
 
     train_digests: Mapping[str, str]
-    """str(VolumeKey) -> digest, of those that are trained and validated on."""
+    """str(VolumeKey) -> digest, for the volumes of training and validation."""
     train_split: str
     eval_split: str
 
 
 @dataclass(frozen=True)
 class CheckedData(_Volumes):
-    """What of the data enters the ids of a point."""
+    """The part of the data that enters the ids of a point."""
 
     files: Mapping[str, str]
-    """Dotted key -> sha256 of each file that the settings name."""
+    """Dotted key -> sha256, for each file named in the settings."""
 
 
 @dataclass
 class DataChecker:
-    """The checks of the data of many points; what points share is opened, read and digested once."""
+    """Checks the data of many points; data shared by points are opened, read and digested once."""
 
     problem: Report
     cache: DigestCache
@@ -60,13 +60,13 @@ class DataChecker:
     _read_boxes: set[tuple[Path, tuple[str, ...]]] = field(default_factory=set)
 
     def of(self, experiment: Experiment) -> CheckedData | None:
-        """What enters the ids; None when something lacks, which has then been said."""
+        """Check the data of a point and return what enters its ids; None after a problem, which is reported."""
         stores = self._stores(experiment)
         self._detections(experiment, stores)
         files = self._files(experiment)
         if not stores:
             return None
-        # The stores themselves stay: `_fitting` holds them.
+        # `id` is safe: `_fitting` keeps the stores alive.
         choice = (id(stores), experiment.eval.split, max_train_subjects(experiment))
         if choice not in self._known_volumes:
             self._known_volumes[choice] = self._volumes(experiment, stores)
@@ -88,7 +88,7 @@ class DataChecker:
         try:
             stores = open_stores(experiment)
         except DataError as error:
-            # The message begins with the dotted key that it is about.
+            # The message starts with the dotted key of the setting.
             key, _, message = str(error).partition(": ")
             self.problem(key if " " not in key else "dataset", message if " " not in key else str(error))
             return ()
@@ -106,17 +106,17 @@ class DataChecker:
         return self._opened[path]
 
     def _files(self, experiment: Experiment) -> dict[str, str]:
-        """sha256 of each file that the evaluation's settings name."""
+        """sha256 of each file named in the evaluation settings."""
         digests = {}
         for key, path in named_files(experiment).items():
             if path.is_file():
                 digests[key] = self.cache.sha256(path)
             else:
-                self.problem(key, f"found {path}, which is no file", warning=self.dry_run)
+                self.problem(key, f"found {path}, which is not a file", warning=self.dry_run)
         return digests
 
     def _detections(self, experiment: Experiment, stores: Sequence[Store]) -> None:
-        """What is in the file of boxes, once per file."""
+        """Check the file of boxes, once per file."""
         path, names = experiment.eval.boxes_file, tuple(store.name for store in stores)
         if path is None or not path.is_file() or not stores or (path, names) in self._read_boxes:
             return
@@ -127,7 +127,7 @@ class DataChecker:
             self.problem("eval.boxes_file", str(error))
 
     def _volumes(self, experiment: Experiment, stores: tuple[Store, ...]) -> _Volumes | None:
-        """Volumes that are trained, validated and evaluated on; None when something lacks."""
+        """Volumes of training, validation and evaluation; None when some are missing."""
         wanted = (
             (labelled_records, "train", max_train_subjects(experiment), "dataset"),
             (labelled_records, "val", None, "dataset"),
@@ -146,11 +146,11 @@ class DataChecker:
         return _Volumes(digests, records_digest(trained), records_digest(found[2]))
 
     def _metrics(self, experiment: Experiment, stores: Sequence[Store]) -> None:
-        """Metrics by name, what they need of each evaluated volume, and whether those from outside work."""
+        """Check metric names, their requirements in each evaluated volume, and plug-in metrics."""
         records = [record for store in stores for record in store.volumes if record.split == experiment.eval.split]
         file = experiment.datamodule.stats_metadata_file
         try:
-            # A file that is not there is a finding of `_files`.
+            # A missing file is reported by `_files`.
             metadata = metadata_source(experiment, file if file is None or file.is_file() else None)
         except DataError as error:
             self.problem("datamodule.stats_metadata_file", str(error))

@@ -1,4 +1,4 @@
-"""What can be known of slice metadata and maps before a run: whether they are there, fit and say the same."""
+"""Checks of slice metadata and quantitative maps before a run: existence, fit to the volumes, agreement."""
 
 from collections.abc import Iterator, Sequence
 
@@ -17,9 +17,9 @@ FILE = "datamodule.stats_metadata_file"
 def metadata_problems(
     chosen: MetricSection, labels: LabelTable, records: Sequence[VolumeRecord], source: MetadataSource
 ) -> Iterator[Found]:
-    """Volumes that a metadata file does not describe, distances that disagree, tissues in which a map has no value.
+    """Yield volumes missing from the metadata file, slice distances that disagree, and tissues without map values.
 
-    Unknown metrics and tissues are findings of `metric_problems`.
+    Unknown metrics and tissues are reported by `metric_problems`.
     """
     try:
         biomarkers = [metric for metric in load_metrics(chosen.func) if is_biomarker(metric)]
@@ -44,7 +44,7 @@ def metadata_problems(
 def _empty_maps(
     metric: Metric, labels: LabelTable, tissues: Sequence[int] | None, records: Sequence[VolumeRecord]
 ) -> Iterator[str]:
-    """Tissues of which no voxel of a volume has a value in the metric's map: their rows will be empty."""
+    """Tissues in which no voxel of a volume has a value in the metric's map; their rows will be empty."""
     for name in (need.removeprefix("map:") for need in metric.needs if need.startswith("map:")):
         for record in records:
             of_label = record.map_facts.get(name, {}).get("valid_of_label", {})

@@ -1,4 +1,4 @@
-"""What can be known of `datamodule.metric` before a run: names, needs of every volume, metrics from outside."""
+"""Checks of `datamodule.metric` before a run: names, requirements in every volume, plug-in metrics."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,13 +15,13 @@ from sam2ft.metrics.plugins import PluginMetric
 FUNC, TISSUES = "datamodule.metric.func", "datamodule.metric.tissues"
 
 Found = tuple[str, str, bool]
-"""(dotted key, what is wrong with it, whether it is only a warning)."""
+"""(dotted key, message, whether it is only a warning)."""
 
 
 def metric_problems(
     chosen: MetricSection, labels: LabelTable, records: Sequence[VolumeRecord], metadata: MetadataSource
 ) -> Iterator[Found]:
-    """Everything that is wrong with the metrics for these volumes, and what is odd about those from outside."""
+    """Yield every problem of the metrics with these volumes, and warnings about plug-in metrics."""
     try:
         metrics = load_metrics(chosen.func)
     except UserError as error:
@@ -48,7 +48,7 @@ def metric_problems(
 
 
 def _lost_bones(metric: Metric, labels: LabelTable, chosen: MetricSection, record: VolumeRecord) -> Iterator[str]:
-    """Tissues that are in a volume whose mask lacks the bone that the metric needs of them."""
+    """Tissues of a volume whose mask lacks the bone that the metric needs for them."""
     if "bone" not in metric.needs:
         return
     for label_id in measured_labels(metric, labels, chosen.tissues):
@@ -58,7 +58,7 @@ def _lost_bones(metric: Metric, labels: LabelTable, chosen: MetricSection, recor
 
 
 def _without_bones(metric: Metric, labels: LabelTable, chosen: MetricSection) -> Iterator[str]:
-    """Tissues asked for that a metric that needs a bone will measure without one, by another definition."""
+    """Requested tissues without a bone interface; a metric that needs a bone measures them by another definition."""
     if "bone" in metric.needs and can_do_without_bone(metric):
         for label_id in chosen.tissues or ():
             if labels[label_id].interface is None:
@@ -78,11 +78,11 @@ def _tried(metric: Metric, record: VolumeRecord, metadata: MetadataSource) -> It
 
 
 def _fields(metric: Metric, record: VolumeRecord, metadata: MetadataSource) -> Mapping[str, Sequence[Any]]:
-    """What the metric will be handed of the volume; its record is read only for a metric that needs any of it."""
+    """DICOM fields of the volume for the metric; the record is read only if the metric needs such fields."""
     if not any(need.startswith("dicom:") for need in metric.needs):
         return {}
     try:
         return metadata.describe(record).dicom
     except DataError:
-        # A metadata file must have all that is wanted; that it has not is a problem of its own.
+        # A metadata file must have all wanted fields; a missing field is reported separately.
         return dict.fromkeys(metadata.wanted, ())

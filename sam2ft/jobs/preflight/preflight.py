@@ -1,4 +1,4 @@
-"""All that can be known before a job: every problem of every point at once, and the ids of what will run. No torch."""
+"""Preflight: report every problem of every point at once and compute run_id and eval_id before a job. No torch."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ FillResources = Callable[[Experiment], Resources]
 
 @dataclass(frozen=True)
 class ResolvedPoint:
-    """One point with its ids; None while a store or weights are not there yet (dry run only)."""
+    """One point with its ids; they are None while a store or weights do not exist yet (dry run only)."""
 
     point: SweepPoint
     baseline: bool
@@ -35,31 +35,31 @@ class ResolvedPoint:
 
 @dataclass(frozen=True)
 class ResolvedRun:
-    """One run: what the plan says of it and the configurations that its job reads."""
+    """One run: its entry in the plan and the configurations that its job reads."""
 
     planned: PlannedRun
     experiment: Experiment
     evaluations: Mapping[str, Experiment]
-    """eval_id -> the experiment whose `eval:` it is."""
+    """eval_id -> the experiment with the `eval:` section of that evaluation."""
 
 
 @dataclass(frozen=True)
 class ResolvedSweep:
-    """A checked experiment."""
+    """A checked experiment with its runs."""
 
     name: str
     source: Path
     points: tuple[ResolvedPoint, ...]
     runs: tuple[ResolvedRun, ...]
-    """Empty while any point is without an id."""
+    """Empty while any point has no id."""
     merged: tuple[str, ...]
-    """One sentence for each run that stands for several points."""
+    """One sentence for each run that is shared by several points."""
     warnings: tuple[str, ...]
 
 
 @dataclass
 class _Findings:
-    """Problems and warnings of all points, each once."""
+    """Problems and warnings of all points, without duplicates."""
 
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
@@ -73,11 +73,15 @@ class _Findings:
 def resolve(
     loaded: LoadedExperiment, *, dry_run: bool = False, fill: FillResources | None = None, code: str | None = None
 ) -> ResolvedSweep:
-    """Check every point and name its run and evaluation.
+    """Check every point and compute the ids of its run and evaluation.
 
-    `fill` says what a point gets from a site; without it, one process here. `code`: a digest of the code that is to be
-    part of every run_id. Errors: ProblemsError with every problem of every point; in a dry run a store or weights that
-    do not exist yet are warnings instead.
+    Args:
+        fill: returns the resources of a point from a site file; by default one process on this machine.
+        code: digest of the code that becomes part of every run_id.
+
+    Raises:
+        ProblemsError: contains every problem of every point. In a dry run, a store or weights that do not exist yet
+            are warnings instead.
     """
     findings, cache = _Findings(), DigestCache(digest_cache(RUNS))
     checker = _Checker(loaded, findings, cache, dry_run, fill or resources_here, code)
@@ -99,7 +103,7 @@ def resolve(
 
 @dataclass
 class _Checker:
-    """The checks of one experiment's points; what points share is read once."""
+    """Checks the points of one experiment; files shared by points are read once."""
 
     loaded: LoadedExperiment
     findings: _Findings
@@ -134,7 +138,7 @@ class _Checker:
         return ResolvedPoint(point, False, asked, run, evaluation)
 
     def baseline(self, index: int) -> ResolvedPoint:
-        """The initial weights of the first point, evaluated as it is."""
+        """The baseline: the initial weights of the first point, with its evaluation settings."""
         first = self.loaded.points[0]
         point = SweepPoint(index, BASELINE, (), first.experiment)
         data, weights = self._data.of(first.experiment), self._weights(first.experiment)
@@ -143,7 +147,7 @@ class _Checker:
         return ResolvedPoint(point, True, self.fill(first.experiment), run, evaluation)
 
     def _weights(self, experiment: Experiment) -> str | None:
-        """sha256 of the initial weights, or None when there are none."""
+        """sha256 of the initial weights; None when they do not exist."""
         asked = (experiment.module.sam2_checkpoint, experiment.module.sam2_model_cfg)
         if asked not in self._known_weights:
             self._known_weights[asked] = self._checked_weights(experiment)
@@ -156,14 +160,14 @@ class _Checker:
             self.problem("module.sam2_checkpoint", f"missing; {name} needs its weights (`make weights`)")
             return None
         if not path.is_file():
-            message = f"found {path}, which is no file; `make weights` fetches the official ones"
+            message = f"found {path}, which is not a file; `make weights` fetches the official ones"
             self.problem("module.sam2_checkpoint", message, warning=self.dry_run)
             return None
         return self.cache.sha256(path)
 
 
 def _merged(points: Sequence[ResolvedPoint]) -> tuple[ResolvedRun, ...]:
-    """One run for all points with one run_id, in the order of the points."""
+    """One run for all points with the same run_id, in the order of the points."""
     groups: dict[str, list[ResolvedPoint]] = {}
     for point in points:
         groups.setdefault(str(point.run_id), []).append(point)

@@ -1,1 +1,1 @@
-"""Biomarkers with a physical unit: thickness, height, volume, T2 and T1rho, and what they are measured with."""
+"""Biomarkers with a physical unit: cartilage thickness, disc height, tissue volume, T2, T1rho, and shared geometry."""

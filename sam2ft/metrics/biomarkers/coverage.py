@@ -1,4 +1,4 @@
-"""Which part of a bone a plate covers: where its rays cross it, decided at the rim and between slices."""
+"""Cartilage coverage: which part of a bone surface a plate covers, including its rim and gaps between slices."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,20 +10,20 @@ Chosen = npt.NDArray[np.bool_]
 
 _HALF = 0.5
 _DIAGONAL = 3**0.5
-# Inner rays that say how thick the plate is beside a ray at its rim.
+# Number of inner rays from which the plate's thickness next to a rim ray is estimated.
 _NUM_NEIGHBOURS = 8
 
 
 def covered(surface: Surface, lengths: Lengths, spacing_mm: tuple[float, float, float]) -> Chosen:
-    """Whether each vertex of the surface is covered: its ray crosses the plate.
+    """Whether each vertex of the bone surface is covered, i.e. whether its ray crosses the plate.
 
-    At the rim (a bare vertex within one voxel diagonal) rays pass through the stairs of the raster and cross parts of
-    the plate: covered are those that cross at least half of what the inner rays beside them do, so that as much area is
-    lost as is won. Between slices: where the plate is thinner than the voxels are along its normal, the raster leaves
-    gaps in it; gaps narrower than a voxel's extent along the normal are covered, with what their rays cross.
+    Rim (vertices with a bare vertex within one voxel diagonal): voxel steps let rays cross only part of the plate. A
+    rim vertex is covered if its ray crosses at least half of the length that the inner rays next to it cross, so that
+    gained and lost area balance. Gaps between slices: a plate that is thinner than the voxel extent along its normal
+    has gaps in the voxel grid. Gaps narrower than this extent count as covered; their lengths stay as measured.
     """
     found = lengths.largest_n >= _HALF
-    # In voxels: stairs, and so rims, are as wide along each axis as a voxel is.
+    # In voxels, because voxel steps, and therefore rims, are one voxel wide along each axis.
     places = surface.vertices_n3 / np.asarray(spacing_mm)
     rim = found & _within(places, ~found, _DIAGONAL)
     inner = found & ~rim & np.isfinite(lengths.lengths_n)
@@ -35,13 +35,13 @@ def covered(surface: Surface, lengths: Lengths, spacing_mm: tuple[float, float, 
 
 
 def _closed(places_n3: Numbers, chosen: Chosen, radius_n: Numbers) -> Chosen:
-    """Morphological closing of a set of places, its radius given at each place."""
+    """Morphological closing of a set of points with a radius per point."""
     grown = chosen | _within(places_n3, chosen, radius_n)
     return chosen | (grown & ~_within(places_n3, ~grown, radius_n))
 
 
 def _within(places_n3: Numbers, chosen: Chosen, radius: float | Numbers) -> Chosen:
-    """Places no farther than a radius from a chosen one."""
+    """Points that are within a radius of a chosen point."""
     if not chosen.any():
         return np.zeros(len(places_n3), dtype=np.bool_)
     farthest = float(np.max(radius)) * (1 + 1e-9)

@@ -1,4 +1,4 @@
-"""Height of a disc: area over length along its axis in the image plane, in mm, of every instance."""
+"""Intervertebral disc height in mm (area / axis length in the image plane) and disc height index, per instance."""
 
 import math
 from collections.abc import Iterator
@@ -21,19 +21,19 @@ UNITS = {
     "height_posterior": "mm",
     "area": "mm2",
 }
-"""height: area / length of the disc's axis; anterior, middle, posterior: the same in the thirds of the axis; area: of
-the disc in the slice. Each the median over the three most central slices of the instance."""
+"""height: area / length of the disc's axis; anterior, middle, posterior: the same in each third of the axis; area: area
+of the disc in the slice. Each value is the median over the three most central slices of the instance."""
 INDEX_UNITS = {"DHI": "1"}
-"""DHI: height over the mean height of the vertebrae above and below (disc height index; Masuda et al. 2005)."""
+"""DHI, disc height index: height / mean height of the vertebrae above and below (Masuda et al. 2005)."""
 
 
 @dataclass(frozen=True)
 class TissueHeightMetric:
-    """Height of each 3-D component, one row per instance, and their mean as the row of the whole tissue.
+    """Height of each 3-D component (one row per instance), and the mean over instances as the row of the whole tissue.
 
-    Instances are numbered by the reference; a predicted component belongs to the one it overlaps most. An instance in
-    one mask only is NaN on the other side, with its own status. Where the label table names the vertebrae of a disc,
-    also its height index.
+    Instances are numbered by the reference; a predicted component gets the number of the instance it overlaps most. An
+    instance that is in one mask only is NaN for the other mask and has its own status. If the label table names the
+    vertebrae of a disc, its height index (DHI) is measured too.
     """
 
     name: str = "tissueheight"
@@ -44,7 +44,7 @@ class TissueHeightMetric:
         units = UNITS if pair.vertebrae_zyx is None else UNITS | INDEX_UNITS
         references = _of_instances(pair.reference_instances_zyx, pair)
         predictions = _of_instances(pair.prediction_instances_zyx, pair)
-        nothing = dict.fromkeys(units, math.nan)
+        all_nan = dict.fromkeys(units, math.nan)
         for instance in sorted(references.keys() | predictions.keys()):
             reference, prediction = references.get(instance), predictions.get(instance)
             status = "missed" if prediction is None else "spurious" if reference is None else "ok"
@@ -52,8 +52,8 @@ class TissueHeightMetric:
                 yield Measurement(
                     "instance",
                     self.name,
-                    reference=(reference or nothing)[definition],
-                    prediction=(prediction or nothing)[definition],
+                    reference=(reference or all_nan)[definition],
+                    prediction=(prediction or all_nan)[definition],
                     instance=instance,
                     definition=definition,
                     unit=unit,
@@ -75,13 +75,13 @@ class TissueHeightMetric:
 
 
 def _mean(values: list[float]) -> float:
-    """Over the instances that have a value."""
+    """Mean over the instances that have a value."""
     found = [value for value in values if not math.isnan(value)]
     return math.fsum(found) / len(found) if found else math.nan
 
 
 def _of_instances(instances_zyx: npt.NDArray[np.int32], pair: MaskPair) -> dict[int, dict[str, float]]:
-    """Instance number -> its numbers, each the median over its most central slices."""
+    """Instance number -> name -> value, the median over the most central slices of the instance."""
     towards_front = anterior_direction_yx(pair.geometry)
     spacing = pair.geometry.spacing_zyx_mm[1:]
     vertebrae = None if pair.vertebrae_zyx is None else pair.once("vertebrae", _vertebra_instances)
@@ -105,13 +105,13 @@ def _vertebra_instances(pair: MaskPair) -> npt.NDArray[np.int32]:
 
 
 def _median(values: list[float]) -> float:
-    """Over the slices that have a value."""
+    """Median over the slices that have a value."""
     found = [value for value in values if not math.isnan(value)]
     return float(np.median(found)) if found else math.nan
 
 
 def _central_slices(mask_zyx: Mask) -> list[int]:
-    """The three slices of a component nearest to the middle of its extent, in order; fewer when it has fewer."""
+    """The three slices (or fewer) of a component that are nearest to the middle of its extent, in order."""
     filled = np.flatnonzero(mask_zyx.any(axis=(1, 2)))
     middle = (filled[0] + filled[-1]) / 2
     nearest = sorted(filled.tolist(), key=lambda index: (abs(index - middle), index))
@@ -119,7 +119,7 @@ def _central_slices(mask_zyx: Mask) -> list[int]:
 
 
 def anterior_direction_yx(geometry: Geometry) -> tuple[float, float]:
-    """How far one goes towards anterior (RAS +y) per mm along the rows' axis y and the columns' axis x."""
+    """Component towards anterior (RAS +y) of one mm along the image axes y and x."""
     columns = geometry.affine[1, :3]
     _, dy, dx = geometry.spacing_zyx_mm
     return float(columns[1] / dy), float(columns[0] / dx)
@@ -128,10 +128,15 @@ def anterior_direction_yx(geometry: Geometry) -> tuple[float, float]:
 def disc_heights(
     mask_yx: Mask, spacing_yx_mm: tuple[float, float], towards_front_yx: tuple[float, float]
 ) -> dict[str, float]:
-    """Height, heights of thirds and area of one disc in one slice; the mask is not empty.
+    """Height (mm), heights of the thirds (mm) and area (mm2) of one disc in one slice.
 
-    The disc's axis is the direction of largest spread in mm; its length is from the first pixel to the last, both
-    included. Its front is the end towards anterior.
+    The disc's axis is the direction of largest spread in mm (principal axis); its length is measured from the first to
+    the last pixel, both included. Its front is the anterior end.
+
+    Args:
+        mask_yx: mask of the disc, not empty.
+        spacing_yx_mm: pixel spacing.
+        towards_front_yx: anterior direction in the image, from `anterior_direction_yx`.
     """
     pixel_mm2 = spacing_yx_mm[0] * spacing_yx_mm[1]
     points = np.argwhere(mask_yx) * np.asarray(spacing_yx_mm)
@@ -156,16 +161,16 @@ def disc_heights(
 
 
 def _share_within(centres: npt.NDArray[np.float64], half_width: float, low: float, high: float) -> float:
-    """Number of pixels between `low` and `high`, a pixel across an edge counted by the part inside."""
+    """Number of pixels between `low` and `high`; a pixel across an edge counts with its fraction inside."""
     inside = np.minimum(centres + half_width, high) - np.maximum(centres - half_width, low)
     return float(np.clip(inside, 0, None).sum() / (2 * half_width))
 
 
 def vertebra_height(disc_yx: Mask, vertebrae_yx: npt.NDArray[np.int32], spacing_yx_mm: tuple[float, float]) -> float:
-    """Mean height in mm of the vertebrae next above and next below a disc in one slice; NaN when there is neither.
+    """Mean height in mm of the vertebrae directly above and below a disc in one slice; NaN if there is neither.
 
-    Only what of a vertebra lies over the disc counts (not its arch): its height is the area there over the length of
-    the disc's axis that it takes up. Where the slice shows one of the two, its height stands for both.
+    Only the part of a vertebra that lies over the disc counts (not its arch): the height is the area of this part
+    divided by its length along the disc's axis. If the slice shows only one of the two, its height is used alone.
     """
     spacing = np.asarray(spacing_yx_mm)
     points = np.argwhere(disc_yx) * spacing
@@ -189,10 +194,10 @@ def vertebra_height(disc_yx: Mask, vertebrae_yx: npt.NDArray[np.int32], spacing_
 
 
 def _axis(centred_n2: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Unit direction of largest spread."""
+    """Unit vector of the direction of largest spread (first principal axis)."""
     return np.asarray(np.linalg.eigh(centred_n2.T @ centred_n2)[1][:, -1], dtype=np.float64)
 
 
 def _half_pixel(axis: npt.NDArray[np.float64], spacing_yx_mm: tuple[float, float]) -> float:
-    """How far a pixel reaches along an axis to either side of its centre."""
+    """Half extent of a pixel along an axis in mm."""
     return float(np.abs(axis) @ np.asarray(spacing_yx_mm)) / 2

@@ -1,4 +1,4 @@
-"""Deep and superficial half of a plate: which voxels lie nearer to the bone than the middle of its thickness there."""
+"""Cartilage layers: deep and superficial half of a plate, split at half of its local thickness."""
 
 import numpy as np
 import numpy.typing as npt
@@ -11,22 +11,25 @@ from sam2ft.metrics.measurement import MaskPair
 LAYERS = ("deep", "superficial")
 
 Halves = dict[str, npt.NDArray[np.bool_]]
-"""Layer -> which of the voxels of a mask, in the order of `mask[mask]`, are in it."""
+"""Layer -> boolean per voxel of a mask, in the order of `mask[mask]`: whether the voxel is in the layer."""
 
 
 def layers(pair: MaskPair) -> tuple[Halves, Halves]:
-    """(of the reference, of the prediction), both from the reference's bone; made once per pair.
+    """Layers of the reference and of the prediction, both from the reference's bone; computed once per pair.
 
-    Relative depth is 0 at the bone and 1 at the articular surface, along the normal of the bone that is nearest; deep
-    is 0 to 0.5, superficial 0.5 to 1. No voxel is in either where no ray meets the mask.
+    Relative depth is 0 at the bone and 1 at the articular surface, along the nearest normal of the bone; deep is 0 to
+    0.5, superficial 0.5 to 1. If no ray meets the mask, no voxel is in a layer.
+
+    Returns:
+        (layers of the reference, layers of the prediction).
     """
     return pair.once("layers", _layers)
 
 
 def _layers(pair: MaskPair) -> tuple[Halves, Halves]:
     if pair.status == "absent":
-        nowhere: Halves = {layer: np.zeros(0, dtype=np.bool_) for layer in LAYERS}
-        return nowhere, nowhere
+        empty: Halves = {layer: np.zeros(0, dtype=np.bool_) for layer in LAYERS}
+        return empty, empty
     rays = bone_rays(pair)
     spacing = np.asarray(pair.geometry.spacing_zyx_mm)
     return (

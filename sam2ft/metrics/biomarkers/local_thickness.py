@@ -1,4 +1,4 @@
-"""Thickness of a plate without a bone: twice the distance to its surface on its medial surface, in 3-D and in mm."""
+"""Local thickness in mm of a plate without a bone: twice the distance from its 3-D medial surface to its boundary."""
 
 import math
 
@@ -12,22 +12,25 @@ from sam2ft.metrics.regions import block_of
 Numbers = npt.NDArray[np.float64]
 Spacing = tuple[float, float, float]
 
-# How steeply the distance may rise along the medial surface. At a square rim the medial surface splits into branches
-# that run into the edges, along which it rises by 0.5 (what is left when its part across the branch is taken off):
-# these are of the rim and not of the plate.
-_STEEPEST = 0.3
+# Largest slope of the distance along the medial surface. At a square rim the medial surface splits into branches that
+# run into the edges; along a branch the distance rises with slope 0.5 (after its part across the branch is removed).
+# Such branches belong to the rim and not to the plate.
+_MAX_SLOPE = 0.3
 _BLUR_VOXELS = 0.7
 _SAMPLES_PER_VOXEL = 4
-_NOTHING, _HALF = 1e-6, 0.5
+_MIN_TISSUE, _HALF = 1e-6, 0.5
 
 
 def local_thickness_mm(mask_zyx: Mask, spacing_mm: Spacing) -> tuple[float, int]:
-    """(mean thickness over the medial surface in mm, number of its voxels); (NaN, 0) for an empty mask.
+    """Mean thickness of a mask over its medial surface.
 
-    Twice the distance is measured as the length of the mask along the plate's normal through each voxel of the medial
-    surface: distances between voxel centres are 8 to 12 % too short on tilted plates, as the nearest of many voxels
-    outside is always one that sticks out. Beyond the image there is no tissue. The mean is weighted by area, of which
-    a voxel has the less the longer it is across the medial surface.
+    Thickness is measured as the length of the mask along the plate's normal through each voxel of the medial surface:
+    distances between voxel centres are 8 to 12 % too short on tilted plates, because the nearest voxel outside is
+    always one that protrudes into the plate. Outside the image there is no tissue. The mean is weighted by area: the
+    longer a voxel is across the medial surface, the smaller is its area on it.
+
+    Returns:
+        (mean thickness in mm, number of voxels of the medial surface); (NaN, 0) for an empty mask.
     """
     if not mask_zyx.any():
         return math.nan, 0
@@ -44,29 +47,29 @@ def local_thickness_mm(mask_zyx: Mask, spacing_mm: Spacing) -> tuple[float, int]
 def _medial_voxels(mask: Mask, spacing: Numbers) -> tuple[npt.NDArray[np.intp], float]:
     """(voxels of the medial surface, their median distance to the outside in mm).
 
-    A voxel is medial when one voxel farther from the surface the distance to it is no longer larger.
+    A voxel is medial if the distance to the boundary does not increase one voxel further inwards.
     """
     distance, nearest = ndimage.distance_transform_edt(mask, sampling=spacing, return_indices=True)
     voxels = np.argwhere(mask)
     at = tuple(voxels.T)
-    here = distance[at]
-    inwards = (voxels - nearest[(slice(None), *at)].T) * spacing / here[:, None]
+    depth = distance[at]
+    inwards = (voxels - nearest[(slice(None), *at)].T) * spacing / depth[:, None]
     across = np.linalg.norm(inwards * spacing, axis=1)
-    beyond = _sampled(distance, voxels + inwards * across[:, None] / spacing)
+    further_in = _sampled(distance, voxels + inwards * across[:, None] / spacing)
     gradient = np.stack([slope[at] for slope in np.gradient(distance, *spacing)], axis=1)
     along = gradient - (gradient * inwards).sum(axis=1, keepdims=True) * inwards
-    top = beyond <= here * (1 + 1e-9)
-    flat = top & (np.linalg.norm(along, axis=1) <= _STEEPEST)
-    # A tissue no wider than thick is all rim.
+    top = further_in <= depth * (1 + 1e-9)
+    flat = top & (np.linalg.norm(along, axis=1) <= _MAX_SLOPE)
+    # A tissue that is not wider than thick consists of rim only.
     medial = flat if flat.any() else top
-    return voxels[medial], float(np.median(here[medial]))
+    return voxels[medial], float(np.median(depth[medial]))
 
 
 def _normals(mask: Mask, voxels: npt.NDArray[np.intp], spacing: Numbers, half_mm: float) -> Numbers:
-    """Unit normals of the plate at voxels: the main direction of the surface's normals around each.
+    """Unit normals of the plate at voxels: main direction of the boundary's normals near each voxel (structure tensor).
 
-    Around: a Gaussian window of half the plate's thickness, and at least half of the largest spacing. A surface counts
-    by its area, whatever the spacing across it.
+    The Gaussian window has a sigma of half the plate's thickness, and at least half of the largest spacing. The
+    boundary is weighted by its area, independent of the spacing across it.
     """
     slopes = np.gradient(ndimage.gaussian_filter(mask.astype(np.float32), _BLUR_VOXELS), *spacing)
     root = np.sqrt(np.sqrt(sum(slope * slope for slope in slopes)) + 1e-12)
@@ -80,7 +83,7 @@ def _normals(mask: Mask, voxels: npt.NDArray[np.intp], spacing: Numbers, half_mm
 
 
 def _lengths_through(mask: Mask, voxels: npt.NDArray[np.intp], directions: Numbers) -> Numbers:
-    """mm of `mask`, interpolated linearly, along lines through voxels in it; directions in voxels per mm."""
+    """Length in mm of `mask` (linear interpolation) along lines through its voxels; directions in voxels per mm."""
     tissue = mask.astype(np.float32)
     steps = 1 / (_SAMPLES_PER_VOXEL * np.abs(directions).max(axis=1))
     lengths = steps.copy()
@@ -89,13 +92,13 @@ def _lengths_through(mask: Mask, voxels: npt.NDArray[np.intp], directions: Numbe
         positions, previous = voxels + moves, np.ones(len(voxels))
         active = np.arange(len(voxels))
         while len(active):
-            here = _sampled(tissue, positions[active])
-            # Behind the surface, or the next piece begins.
-            behind = (here <= _NOTHING) | ((here < _HALF) & (here > previous[active]))
-            lengths[active] += np.where(behind, 0.0, here * steps[active])
-            previous[active] = here
+            value = _sampled(tissue, positions[active])
+            # The sample is beyond the boundary, or another part of the mask begins.
+            ended = (value <= _MIN_TISSUE) | ((value < _HALF) & (value > previous[active]))
+            lengths[active] += np.where(ended, 0.0, value * steps[active])
+            previous[active] = value
             positions[active] += moves[active]
-            active = active[~behind]
+            active = active[~ended]
     return np.asarray(lengths, dtype=np.float64)
 
 

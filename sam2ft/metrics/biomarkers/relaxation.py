@@ -1,4 +1,7 @@
-"""T2 and T1rho of a tissue: statistics of the valid voxels of a map, pooled over the tissue, never a mean of means."""
+"""T2 and T1rho relaxation times of a tissue: statistics of the valid voxels of a map.
+
+Voxels are pooled over the whole tissue; a mean of slice means is never used.
+"""
 
 import math
 from collections.abc import Callable, Iterator
@@ -13,14 +16,14 @@ from sam2ft.metrics.measurement import MaskPair, Measurement
 Values = npt.NDArray[np.float64]
 
 
-def _unless_empty(of: Callable[[Values], float], fewest: int = 1) -> Callable[[Values], float]:
+def _nan_if_fewer(of: Callable[[Values], float], fewest: int = 1) -> Callable[[Values], float]:
     return lambda values: float(of(values)) if len(values) >= fewest else math.nan
 
 
 _STATISTICS: dict[str, Callable[[Values], float]] = {
-    "mean": _unless_empty(lambda values: float(values.mean())),
-    "median": _unless_empty(lambda values: float(np.median(values))),
-    "sd": _unless_empty(lambda values: float(values.std(ddof=1)), fewest=2),
+    "mean": _nan_if_fewer(lambda values: float(values.mean())),
+    "median": _nan_if_fewer(lambda values: float(np.median(values))),
+    "sd": _nan_if_fewer(lambda values: float(values.std(ddof=1)), fewest=2),
 }
 
 
@@ -28,14 +31,15 @@ _STATISTICS: dict[str, Callable[[Values], float]] = {
 class _RelaxationMetric:
     """Mean, median and SD (n - 1) in ms over the valid voxels of a mask, their number, and their share of the mask.
 
-    A voxel is valid when its value is finite and in (lower_ms, upper_ms]: a failed fit (0, NaN, a value at a bound
-    beyond) is left out, never counted as 0 and never clipped. An empty mask has NaN and its status. Slices: the mean.
-    Where the tissue has an interface bone, each statistic also of its deep and its superficial half.
+    A voxel is valid if its value is finite and in (lower_ms, upper_ms]: a failed fit (0, NaN, or a fit limit out of
+    this range) is excluded, never counted as 0 and never clipped. An empty mask has NaN and its status. Slices have
+    the mean only. For a tissue with an interface bone, each statistic is also computed for its deep and its
+    superficial half.
     """
 
     name: str
     upper_ms: float | None
-    """None: that of the pair's settings."""
+    """None: the bound in the settings of the pair."""
     lower_ms: float = 0.0
     biomarker: bool = True
 
@@ -66,7 +70,7 @@ class _RelaxationMetric:
 
     def _valid(self, inside: npt.NDArray[np.float32], upper_ms: float) -> Values:
         values = np.asarray(inside, dtype=np.float64)
-        # Comparisons with NaN are false, so NaN and infinity go the same way as values out of bounds.
+        # Comparisons with NaN are false, so NaN and infinity are excluded like values out of bounds.
         return values[(values > self.lower_ms) & (values <= upper_ms)]
 
     def _statistic(
@@ -101,7 +105,7 @@ class _RelaxationMetric:
 
 @dataclass(frozen=True)
 class T2Metric(_RelaxationMetric):
-    """T2 in ms; beyond 100 ms a value is joint fluid or a failed fit (the bound DOSMA uses), not cartilage."""
+    """T2 in ms; a value above 100 ms (the bound of DOSMA) is joint fluid or a failed fit, not cartilage."""
 
     name: str = "t2"
     upper_ms: float | None = None

@@ -1,4 +1,7 @@
-"""How much a biomarker changes per pixel of the outline: what a difference to the reference is worth in pixels."""
+"""Sensitivity of a biomarker to the outline: its change per pixel of dilation or erosion of the reference mask.
+
+With it, a difference to the reference can be expressed in pixels.
+"""
 
 import math
 from collections.abc import Iterable
@@ -18,16 +21,21 @@ from sam2ft.metrics.regions import Block, block_of
 T = TypeVar("T", bound=np.generic)
 
 _FINER = 2
-# A pixel of the finer grid and its four neighbours in the slice: half a pixel of the volume's.
+# A pixel of the finer grid and its four neighbours in the slice: half a pixel of the volume's grid.
 _CROSS = ndimage.generate_binary_structure(2, 1)[None]
 
 
 def with_sensitivity(metric: Metric, pair: MaskPair, found: Iterable[Measurement]) -> list[Measurement]:
-    """`found` with the sensitivity of each value of the whole tissue in the volume; the others as they are.
+    """Add the sensitivity to each measurement of the whole tissue in the volume; other measurements stay unchanged.
 
     Sensitivity = value of the reference dilated by half a pixel - value of the reference eroded by half a pixel, in the
-    value's unit per pixel. Half a pixel is exact: each slice is made twice as fine in rows and columns, and the outline
-    moves by one of its pixels (4-neighbourhood, within the slice). NaN where either value is.
+    value's unit per pixel. Half a pixel is exact: each slice is upsampled by 2 in rows and columns, and the outline
+    moves by one pixel of this grid (4-neighbourhood, within the slice). NaN if one of the two values is NaN.
+
+    Args:
+        metric: the metric that gave `found`.
+        pair: the masks it was measured on.
+        found: its measurements.
     """
     measured = list(found)
     if not any(_is_whole(one) for one in measured) or not pair.reference_zyx.any():
@@ -57,7 +65,7 @@ def _change(
 
 
 def _moved(pair: MaskPair) -> list[MaskPair]:
-    """The reference against itself, dilated and eroded by half a pixel, on the finer grid."""
+    """Pairs of the reference with itself on the finer grid, dilated and eroded by half a pixel."""
     return pair.once("moved", _moved_pairs)
 
 
@@ -65,7 +73,7 @@ def _moved_pairs(pair: MaskPair) -> list[MaskPair]:
     block = _around(pair.reference_zyx, pair.geometry.spacing_zyx_mm)
     fine = _finer(pair.reference_zyx[block])
     larger = ndimage.binary_dilation(fine, _CROSS)
-    # Beyond the image a tissue goes on, as everywhere in these metrics.
+    # A tissue continues beyond the image, as everywhere in these metrics.
     smaller = ndimage.binary_erosion(fine, _CROSS, border_value=1)
     return [
         MaskPair(
@@ -84,7 +92,7 @@ def _moved_pairs(pair: MaskPair) -> list[MaskPair]:
 
 
 def _around(mask: Mask, spacing_mm: tuple[float, float, float]) -> Block:
-    """The block of a non-empty mask, with room for the bone's blur and for rays."""
+    """Bounding box of a non-empty mask, with a margin for the blur of the bone and for rays."""
     room_mm = 4 * blur_mm(spacing_mm) + 2 * float(np.linalg.norm(spacing_mm))
     rooms = (math.ceil(room_mm / spacing) for spacing in spacing_mm)
     return tuple(
@@ -97,11 +105,11 @@ def _finer(values: npt.NDArray[T]) -> npt.NDArray[T]:
 
 
 def _finer_geometry(geometry: Geometry, block: Block) -> Geometry:
-    """A block of the volume with pixels half as large; slices stay."""
+    """Geometry of a block of the volume with half the pixel size; slices are unchanged."""
     shape = [len(range(size)[part]) for size, part in zip(geometry.shape_zyx, block, strict=True)]
     first_z, first_y, first_x = (part.start for part in block)
     affine = geometry.affine
-    # The centre of the first finer pixel lies a quarter of a pixel before that of the first pixel.
+    # The centre of the first finer pixel lies a quarter of a pixel before the centre of the first pixel.
     affine[:, 3] = affine @ np.array([first_x - 0.25, first_y - 0.25, first_z, 1.0])
     affine[:, :2] /= _FINER
     return Geometry.from_affine((shape[0], shape[1] * _FINER, shape[2] * _FINER), affine, geometry.dz_source)

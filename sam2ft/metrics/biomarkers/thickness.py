@@ -1,4 +1,4 @@
-"""Cartilage thickness: the length of cartilage along the normals of the bone it covers (Eckstein et al. 2006)."""
+"""Cartilage thickness (ThCtAB, ThCcAB): length of cartilage along the normals of the bone (Eckstein et al. 2006)."""
 
 import math
 from collections.abc import Iterator
@@ -25,19 +25,20 @@ UNITS = {
     "P95": "mm",
     "valid_share": "1",
 }
-"""ThCcAB, ThCtAB: mean thickness over the covered area and over the total one (bare bone counts 0); cAB, tAB: covered
-and total area of subchondral bone; dAB: bare share of the total area; P5, P95: percentiles over the covered area;
-valid_share: covered rays that do not leave the image inside cartilage. All weighted by the bone area at each ray."""
+"""ThCcAB, ThCtAB: mean thickness over the covered and over the total bone area (bare bone counts as 0); cAB, tAB:
+covered and total area of subchondral bone; dAB: bare (denuded) share of the total area; P5, P95: percentiles over the
+covered area; valid_share: share of covered rays that do not leave the image inside cartilage. All but valid_share are
+weighted by the bone area at each ray."""
 
 
 @dataclass(frozen=True)
 class CartilageThicknessMetric:
     """Thickness of one cartilage plate in mm, of reference and prediction, both from the REFERENCE's bone surface.
 
-    The total area is the bone that the reference covers (masks do not show where cartilage was lost before), so that a
-    partly missed plate counts 0 mm there in ThCtAB of the prediction. A wholly missed plate is NaN, status missed; of a
-    spurious one, what depends on the total area is NaN. Where the reference has no bone, everything is NaN, status
-    absent. A tissue whose label names no bone has `local_thickness` instead.
+    The total area is the bone that the reference covers (masks do not show where cartilage was lost earlier), so that
+    a missed part of a plate counts as 0 mm in ThCtAB of the prediction. A completely missed plate is NaN with status
+    missed; for a spurious plate, values that depend on the total area are NaN. If the reference has no bone, all
+    values are NaN with status absent. A tissue whose label names no bone has `local_thickness` instead.
     """
 
     name: str = "cartilagethickness"
@@ -49,13 +50,13 @@ class CartilageThicknessMetric:
         if pair.bone_zyx is None:
             yield _local(pair, self.name)
             return
-        reference, prediction = _nothing(), _nothing()
+        reference, prediction = _all_nan(), _all_nan()
         status = pair.status if pair.bone_zyx.any() else "absent"
         if pair.status != "absent" and len((rays := bone_rays(pair)).surface):
             if pair.status != "spurious":
-                reference = _numbers(rays, rays.reference)
+                reference = _values_of(rays, rays.reference)
             if pair.status != "missed":
-                prediction = _numbers(rays, rays.prediction)
+                prediction = _values_of(rays, rays.prediction)
         for definition, unit in UNITS.items():
             yield Measurement(
                 "volume",
@@ -88,7 +89,7 @@ def _local(pair: MaskPair, name: str) -> Measurement:
 
 
 @dataclass(frozen=True)
-class _Numbers:
+class _Values:
     values: dict[str, float]
     num_covered: int
     num_total: int
@@ -97,13 +98,13 @@ class _Numbers:
         return self.num_total if definition in ("ThCtAB", "tAB", "dAB") else self.num_covered
 
 
-def _nothing() -> _Numbers:
-    return _Numbers(dict.fromkeys(UNITS, math.nan), 0, 0)
+def _all_nan() -> _Values:
+    return _Values(dict.fromkeys(UNITS, math.nan), 0, 0)
 
 
 @dataclass(frozen=True)
 class Crossing:
-    """What one mask gives along the rays of a bone."""
+    """Lengths of one mask along the rays of a bone, and coverage of the bone by the mask."""
 
     lengths: Lengths
     covered_n: Chosen
@@ -111,16 +112,16 @@ class Crossing:
 
 @dataclass(frozen=True)
 class BoneRays:
-    """The reference's bone surface near either plate, and how its normals cross the plate of each mask."""
+    """Bone surface of the reference near the plates, and how its normals cross the plate of each mask."""
 
     surface: Surface
-    """Empty where the reference has no bone near either plate."""
+    """Without vertices if the reference has no bone near either plate."""
     reference: Crossing
     prediction: Crossing
 
 
 def bone_rays(pair: MaskPair) -> BoneRays:
-    """Made once per pair: thickness and the layers of T2 and T1rho share it. `pair.bone_zyx` is not None."""
+    """Bone rays of a pair with a bone mask; computed once, shared by thickness and the layers of T2 and T1rho."""
     return pair.once("bone_rays", _bone_rays)
 
 
@@ -139,7 +140,7 @@ def _bone_rays(pair: MaskPair) -> BoneRays:
 
 
 def _around(mask: Mask, spacing_mm: tuple[float, float, float]) -> tuple[slice, ...]:
-    """The block of a non-empty mask, with room for rays (a voxel diagonal) and for the blur of the bone (4 sigma)."""
+    """Bounding box of a non-empty mask, with a margin for rays (voxel diagonal) and the blur of the bone (4 sigma)."""
     room_mm = float(np.linalg.norm(spacing_mm)) + 4 * blur_mm(spacing_mm)
     block = []
     for axis, spacing in enumerate(spacing_mm):
@@ -150,7 +151,7 @@ def _around(mask: Mask, spacing_mm: tuple[float, float, float]) -> tuple[slice, 
 
 
 def _near(surface: Surface, mask: Mask, spacing_mm: tuple[float, float, float]) -> npt.NDArray[np.bool_]:
-    """Vertices that a mask may lie within one voxel diagonal of: rays from the others would meet nothing."""
+    """Vertices within about one voxel diagonal of a mask; rays from other vertices cannot meet the mask."""
     reach_mm = float(np.linalg.norm(spacing_mm))
     sizes = [2 * (math.ceil(reach_mm / spacing) + 1) + 1 for spacing in spacing_mm]
     grown = ndimage.maximum_filter(mask.astype(np.uint8), size=sizes, mode="constant")
@@ -159,8 +160,8 @@ def _near(surface: Surface, mask: Mask, spacing_mm: tuple[float, float, float]) 
     return near
 
 
-def _numbers(rays: BoneRays, of: Crossing) -> _Numbers:
-    """Every definition from the rays of one mask; the total area is what the reference covers."""
+def _values_of(rays: BoneRays, of: Crossing) -> _Values:
+    """Values of all definitions from the rays of one mask; the total area is the area that the reference covers."""
     areas, lengths, total = rays.surface.areas_n, of.lengths.lengths_n, rays.reference.covered_n
     valid = np.isfinite(lengths)
     covered_valid = of.covered_n & valid
@@ -176,15 +177,14 @@ def _numbers(rays: BoneRays, of: Crossing) -> _Numbers:
         "P95": p95,
         "valid_share": int(covered_valid.sum()) / int(of.covered_n.sum()) if of.covered_n.any() else math.nan,
     }
-    return _Numbers(values, int(covered_valid.sum()), int((total & valid).sum()))
+    return _Values(values, int(covered_valid.sum()), int((total & valid).sum()))
 
 
 def _mean_over(areas: Numbers, lengths: Numbers, covered_n: Chosen, met_n: Chosen) -> float:
     """Mean length over the covered area.
 
-    What the rays beside the covered area cross at its rim is part of the plate too: it is in the sum of lengths, so
-    that the mean is the volume over the area whatever becomes of the rays at the rim. Rays that leave the image are in
-    neither.
+    Lengths of rays just outside the covered area are part of the plate too and are added to the sum, so that the mean
+    equals volume / area, independent of how rim rays are classified. Rays that leave the image are excluded from both.
     """
     valid = np.isfinite(lengths)
     crossed, over = (covered_n | met_n) & valid, float(areas[covered_n & valid].sum())
@@ -192,7 +192,7 @@ def _mean_over(areas: Numbers, lengths: Numbers, covered_n: Chosen, met_n: Chose
 
 
 def _weighted_quantiles(values: Numbers, weights: Numbers, shares: tuple[float, ...]) -> list[float]:
-    """The smallest value below or at which lies each share of the weight."""
+    """Weighted quantiles: for each share, the smallest value at or below which this share of the weight lies."""
     if not len(values):
         return [math.nan] * len(shares)
     order = np.argsort(values)

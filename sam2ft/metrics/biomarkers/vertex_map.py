@@ -1,4 +1,4 @@
-"""Cartilage thickness at every vertex of the bone beneath it: the numbers behind a colour plot."""
+"""Thickness maps: cartilage thickness at every vertex of the bone surface, as arrays and as coloured PLY mesh."""
 
 from dataclasses import dataclass, fields
 
@@ -13,30 +13,30 @@ from sam2ft.metrics.measurement import MaskPair
 _COLOURS = np.array([(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)], dtype=np.float64)
 _BARE = (200, 200, 200)
 SCALE_MM = 5.0
-"""Thickness at the bright end of the colours; the dark end is 0."""
+"""Thickness in mm at the bright end of the colour scale; the dark end is 0."""
 
 
 @dataclass(frozen=True)
 class ThicknessMap:
-    """A bone's surface near its cartilage, and the thickness at its n vertices; `bone_rays` says how it is measured."""
+    """Bone surface near its cartilage, with the thickness at its n vertices as measured by `thickness.bone_rays`."""
 
     vertices_ras_mm_n3: Numbers
     faces_m3: npt.NDArray[np.int64]
-    """Triangles as indices of vertices."""
+    """Triangles as vertex indices."""
     areas_mm2_n: Numbers
-    """Area of bone that each vertex stands for: the weight of means."""
+    """Bone area of each vertex: the weight in means."""
     reference_mm_n: Numbers
     """0 where the bone is bare, NaN where the cartilage leaves the image."""
     prediction_mm_n: Numbers
 
     def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
-        """Field -> values, as they are kept in an .npz file."""
+        """Field name -> values, as stored in the .npz file."""
         return {one.name: getattr(self, one.name) for one in fields(self)}
 
     def ply(self) -> bytes:
-        """A PLY file (binary, RAS mm) with reference_mm, prediction_mm and difference_mm, coloured by the prediction.
+        """Content of a PLY file (binary, RAS mm) with reference_mm, prediction_mm and difference_mm per vertex.
 
-        Colours: viridis from 0 to 5 mm, grey where the prediction leaves bone bare.
+        Vertices are coloured by the prediction: viridis from 0 to 5 mm, grey where the prediction leaves bone bare.
         """
         names = ("x", "y", "z", "reference_mm", "prediction_mm", "difference_mm")
         vertices = np.zeros(
@@ -69,7 +69,7 @@ class ThicknessMap:
 
 
 def thickness_map(pair: MaskPair) -> ThicknessMap | None:
-    """The map of a plate in both masks; None where there is no plate, or no bone of the reference near it."""
+    """Thickness map of a plate in both masks; None if there is no plate, or no bone of the reference near it."""
     if pair.bone_zyx is None or pair.status == "absent" or not len((rays := bone_rays(pair)).surface):
         return None
     surface = rays.surface

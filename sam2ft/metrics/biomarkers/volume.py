@@ -1,4 +1,4 @@
-"""How much of a tissue there is: voxels times their volume."""
+"""Tissue volume in mm3 and mL: number of voxels x voxel volume."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,9 +11,10 @@ MM3_PER_ML = 1000.0
 
 @dataclass(frozen=True)
 class TissueVolumeMetric:
-    """Voxels x row distance x column distance x dz, in mm3 and mL; in a slice its pixels times the same, in mm3.
+    """Voxels x row spacing x column spacing x dz: per volume in mm3 and mL, per slice in mm3.
 
-    A missed tissue has volume 0 and keeps its status: 0 mm3 is a measured value here, unlike a thickness of nothing.
+    A missed tissue has volume 0 and keeps its status: 0 mm3 is a valid measurement, unlike the thickness of an empty
+    mask.
     """
 
     name: str = "tissuevolume"

@@ -1,1 +1,1 @@
-"""Comparison of two masks: overlap, distances between surfaces (voxel boundaries and surfels), detected instances."""
+"""Comparison of two masks: overlap (Dice), surface distances (voxel boundaries, surfels), detection of instances."""

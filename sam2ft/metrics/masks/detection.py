@@ -1,6 +1,6 @@
-"""Instances found: connected components of both masks, matched where they overlap by more than half of their union.
+"""Detection of instances and panoptic quality (PQ): connected components of both masks, matched by IoU > 0.5.
 
-Kirillov et al. 2019 (Panoptic Segmentation, CVPR): above an IoU of 0.5 a component has at most one partner, so that no
+Kirillov et al. 2019 (Panoptic Segmentation, CVPR): above an IoU of 0.5 a component has at most one match, so no
 assignment has to be chosen.
 """
 
@@ -18,9 +18,9 @@ from sam2ft.metrics.regions import regions_of
 
 @dataclass(frozen=True)
 class Detection:
-    """Matched pairs, predicted components without and reference components without a partner, and how well pairs fit.
+    """Matched pairs (tp), unmatched predicted (fp) and unmatched reference components (fn), and sum of pair IoUs.
 
-    SQ and PQ of no matched pair are 0, as in the authors' code, not 0/0: a miss never leaves a mean.
+    Without a matched pair SQ and PQ are 0, as in the authors' code, and not 0/0: a miss is never excluded from a mean.
     """
 
     tp: int
@@ -35,7 +35,7 @@ class Detection:
 
     @property
     def rq(self) -> float:
-        """Recognition quality: F1 of the components."""
+        """Recognition quality: F1 score of the components."""
         return 2 * self.tp / (2 * self.tp + self.fp + self.fn)
 
     @property
@@ -45,7 +45,7 @@ class Detection:
 
 
 def detect(prediction: Mask, reference: Mask) -> Detection:
-    """Components of two masks of one shape (corners join, 8 or 26 neighbours), at least one of them not empty."""
+    """Match the components of two masks of the same shape, at least one not empty (8 or 26 neighbours)."""
     predicted, num_predicted = components(prediction)
     true, num_true = components(reference)
     pairs = np.bincount(
@@ -54,7 +54,7 @@ def detect(prediction: Mask, reference: Mask) -> Detection:
     ).reshape(num_true + 1, num_predicted + 1)
     both = pairs[1:, 1:]
     unions = pairs.sum(axis=1)[1:, None] + pairs.sum(axis=0)[None, 1:] - both
-    # In whole pixels: exactly one half is no match.
+    # Computed in whole pixels: an IoU of exactly one half is no match.
     matched = 2 * both > unions
     tp = int(matched.sum())
     return Detection(tp, num_predicted - tp, num_true - tp, math.fsum((both[matched] / unions[matched]).tolist()))
@@ -62,7 +62,7 @@ def detect(prediction: Mask, reference: Mask) -> Detection:
 
 @metric("detection")
 def detection(pair: MaskPair) -> Iterator[Measurement]:
-    """2-D components in each slice, 3-D components in the volume; empty where the label is in neither mask."""
+    """Detection measures of 2-D components per slice and of 3-D components in the volume; NaN for an absent label."""
     for region in regions_of(pair):
         found = None if region.status == "absent" else detect(region.prediction, region.reference)
         for name in ("tp", "fp", "fn"):

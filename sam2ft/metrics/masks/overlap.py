@@ -1,4 +1,4 @@
-"""Metrics that are functions of tp, fp, fn and tn."""
+"""Overlap metrics (Dice, IoU, precision, recall, specificity, volume similarity): functions of tp, fp, fn and tn."""
 
 from collections.abc import Callable, Iterator
 
@@ -6,7 +6,7 @@ from sam2ft.metrics.counts import Overlap
 from sam2ft.metrics.measurement import FunctionMetric, MaskPair, Measurement, metric
 
 
-def _of_counts(name: str, ratio_of: Callable[[Overlap], float]) -> FunctionMetric:
+def _overlap_metric(name: str, ratio_of: Callable[[Overlap], float]) -> FunctionMetric:
     @metric(name)
     def measure(pair: MaskPair) -> Iterator[Measurement]:
         for index, counts in pair.slice_overlaps.items():
@@ -16,9 +16,9 @@ def _of_counts(name: str, ratio_of: Callable[[Overlap], float]) -> FunctionMetri
     return measure
 
 
-dice = _of_counts("dice", lambda counts: counts.dice)
-iou = _of_counts("iou", lambda counts: counts.iou)
-precision = _of_counts("precision", lambda counts: counts.precision)
-recall = _of_counts("recall", lambda counts: counts.recall)
-specificity = _of_counts("specificity", lambda counts: counts.specificity)
-volume_similarity = _of_counts("volume_similarity", lambda counts: counts.volume_similarity)
+dice = _overlap_metric("dice", lambda counts: counts.dice)
+iou = _overlap_metric("iou", lambda counts: counts.iou)
+precision = _overlap_metric("precision", lambda counts: counts.precision)
+recall = _overlap_metric("recall", lambda counts: counts.recall)
+specificity = _overlap_metric("specificity", lambda counts: counts.specificity)
+volume_similarity = _overlap_metric("volume_similarity", lambda counts: counts.volume_similarity)

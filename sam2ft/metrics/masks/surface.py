@@ -1,4 +1,7 @@
-"""Distances between the voxel boundaries of two masks, in mm; one crop and one pair of searches serve all four."""
+"""Surface distances in mm between the voxel boundaries of two masks: Hausdorff (HD, HD95), ASSD and NSD.
+
+All four metrics share one crop and one pair of distance computations.
+"""
 
 import math
 from collections.abc import Callable, Iterator
@@ -16,11 +19,11 @@ from sam2ft.metrics.regions import Region, regions_of
 Distances = npt.NDArray[np.float64]
 
 TREE_BELOW_SHARE = 1 / 16
-"""Share of a block that is target voxels, below which a tree is faster than a distance transform."""
+"""Share of target voxels in a block below which a search tree is faster than a distance transform."""
 
 
 class TwoSurfaces(Protocol):
-    """What is asked of two boundaries, however they are defined."""
+    """Interface of the distances between two boundaries, for any definition of a boundary."""
 
     @property
     def hd_mm(self) -> float: ...
@@ -33,29 +36,30 @@ class TwoSurfaces(Protocol):
 
 @dataclass(frozen=True)
 class SurfaceDistances:
-    """For every boundary voxel of one mask, the distance in mm to the nearest boundary voxel of the other."""
+    """Distance in mm of every boundary voxel of one mask to the nearest boundary voxel of the other mask."""
 
     to_reference: Distances
-    """One per boundary voxel of the prediction."""
+    """One value per boundary voxel of the prediction."""
     to_prediction: Distances
-    """One per boundary voxel of the reference."""
+    """One value per boundary voxel of the reference."""
 
     @property
     def hd_mm(self) -> float:
+        """Hausdorff distance: the larger of the two directed maxima."""
         return float(max(self.to_reference.max(), self.to_prediction.max()))
 
     @property
     def hd95_mm(self) -> float:
-        """The larger of the two directed 95th percentiles (MONAI's definition; others pool both directions)."""
+        """Larger of the two directed 95th percentiles (the definition of MONAI; others pool both directions)."""
         return float(max(np.percentile(self.to_reference, 95), np.percentile(self.to_prediction, 95)))
 
     @property
     def assd_mm(self) -> float:
-        """Mean over the boundary voxels of both masks together."""
+        """Average symmetric surface distance: mean over the boundary voxels of both masks together."""
         return self._of_both(lambda distances: float(distances.sum())) / self._count
 
     def nsd(self, tolerance_mm: float) -> float:
-        """Share of the boundary voxels of both masks that lie within the tolerance of the other boundary."""
+        """Normalized surface Dice: share of boundary voxels of both masks within tolerance of the other boundary."""
         return self._of_both(lambda distances: int((distances <= tolerance_mm).sum())) / self._count
 
     @property
@@ -67,7 +71,7 @@ class SurfaceDistances:
 
 
 def boundary(mask: Mask) -> Mask:
-    """Voxels of the mask with a face neighbour outside it; beyond the array's edge is outside."""
+    """Voxels of the mask that have a face neighbour outside it; everything beyond the array counts as outside."""
     # Shifted views: ten times as fast as ndimage.binary_erosion.
     padded = np.pad(mask, 1)
     middle = (slice(1, -1),) * mask.ndim
@@ -79,14 +83,17 @@ def boundary(mask: Mask) -> Mask:
 
 
 def distances_to(targets: Mask, points: Mask, spacing_mm: tuple[float, ...]) -> Distances:
-    """(n,) distance in mm of each set voxel of `points` to the nearest of `targets`, in raster order.
+    """Distance in mm of each set voxel of `points` to the nearest set voxel of `targets`.
 
-    A search tree finds the nearest target where targets are few in their block, as boundaries in three dimensions are
-    (three times as fast as a distance transform, without its arrays of the block's size); else a distance transform.
-    Lengths are computed from whole voxels either way, so that a distance of two 0.7 mm voxels is 1.4 mm exactly.
+    A search tree is used if targets are few in their block, as 3-D boundaries are (three times as fast as a distance
+    transform, and without arrays of the block's size), else a distance transform. In both cases distances are computed
+    from whole voxels, so that a distance of two 0.7 mm voxels is exactly 1.4 mm.
+
+    Returns:
+        (n,) distances in raster order of `points`.
     """
     distances = np.zeros(np.count_nonzero(points))
-    elsewhere = ~targets[points]
+    is_apart = ~targets[points]
     at = np.argwhere(points & ~targets)
     if not len(at):
         return distances
@@ -100,14 +107,15 @@ def distances_to(targets: Mask, points: Mask, spacing_mm: tuple[float, ...]) -> 
             ~targets, sampling=spacing_mm, return_distances=False, return_indices=True
         )
         nearest = found[(slice(None), *at.T)].T
-    distances[elsewhere] = np.sqrt((((nearest - at) * spacing_mm) ** 2).sum(axis=1))
+    distances[is_apart] = np.sqrt((((nearest - at) * spacing_mm) ** 2).sum(axis=1))
     return distances
 
 
 def surface_distances(prediction: Mask, reference: Mask, spacing_mm: tuple[float, ...]) -> SurfaceDistances:
-    """Distances of two non-empty masks of one shape, 2-D or 3-D, with one spacing per axis.
+    """Surface distances of two non-empty masks of the same shape, 2-D or 3-D, with one spacing per axis.
 
-    Errors: ValueError for an empty mask, which has no boundary to measure to.
+    Raises:
+        ValueError: A mask is empty and has no boundary.
     """
     check_not_empty(prediction, reference)
     of_prediction, of_reference = boundary(prediction), boundary(reference)
@@ -117,17 +125,30 @@ def surface_distances(prediction: Mask, reference: Mask, spacing_mm: tuple[float
 
 
 def check_not_empty(prediction: Mask, reference: Mask) -> None:
+    """Check that both masks have a surface.
+
+    Raises:
+        ValueError: A mask is empty.
+    """
     if not prediction.any() or not reference.any():
-        raise ValueError("surface distances need two non-empty masks; an empty one has a status instead")
+        raise ValueError("surface distances need two non-empty masks; an empty mask is reported by its status instead")
 
 
 Measured = list[tuple[Region, TwoSurfaces | None]]
-"""Every slice and the volume; None where the label is not in both masks."""
+"""Every slice, then the volume, with its distances; None where the label is not in both masks."""
 SurfacesOf = Callable[[Mask, Mask, tuple[float, ...]], TwoSurfaces]
 
 
 def surface_metrics(definition: str, surfaces_of: SurfacesOf) -> dict[str, FunctionMetric]:
-    """hd, hd95, assd and nsd of one definition of the boundary; `definition` follows the name in metric and column."""
+    """The metrics hd, hd95, assd and nsd for one definition of the boundary.
+
+    Args:
+        definition: suffix of the metric names and of the columns.
+        surfaces_of: computes the distances from (prediction, reference, spacing in mm).
+
+    Returns:
+        Name without suffix -> metric.
+    """
 
     def measure_all(pair: MaskPair) -> Measured:
         return [
@@ -135,7 +156,7 @@ def surface_metrics(definition: str, surfaces_of: SurfacesOf) -> dict[str, Funct
             for one in regions_of(pair)
         ]
 
-    def made(name: str, unit: str, of: Callable[[TwoSurfaces, MaskPair], float]) -> FunctionMetric:
+    def metric_of(name: str, unit: str, of: Callable[[TwoSurfaces, MaskPair], float]) -> FunctionMetric:
         column = f"{name}{definition}_mm" if unit == "mm" else f"{name}{definition}"
 
         @metric(f"{name}{definition}")
@@ -151,10 +172,10 @@ def surface_metrics(definition: str, surfaces_of: SurfacesOf) -> dict[str, Funct
         return measure
 
     return {
-        "hd": made("hd", "mm", lambda surfaces, _: surfaces.hd_mm),
-        "hd95": made("hd95", "mm", lambda surfaces, _: surfaces.hd95_mm),
-        "assd": made("assd", "mm", lambda surfaces, _: surfaces.assd_mm),
-        "nsd": made("nsd", "1", lambda surfaces, pair: surfaces.nsd(pair.settings.nsd_tolerance_mm)),
+        "hd": metric_of("hd", "mm", lambda surfaces, _: surfaces.hd_mm),
+        "hd95": metric_of("hd95", "mm", lambda surfaces, _: surfaces.hd95_mm),
+        "assd": metric_of("assd", "mm", lambda surfaces, _: surfaces.assd_mm),
+        "nsd": metric_of("nsd", "1", lambda surfaces, pair: surfaces.nsd(pair.settings.nsd_tolerance_mm)),
     }
 
 

@@ -1,8 +1,8 @@
-"""Distances between surfaces of area-weighted elements: lines in a slice, surfels in a volume.
+"""Surface distances weighted by area (surfels): HD, HD95, ASSD and NSD from lines in a slice and surfels in a volume.
 
-The definition of Nikolov et al. 2021 (J Med Internet Res 23:e26151) and of their package surface-distance (Apache-2.0):
-an element at every corner of the voxel grid whose 2 x 2 (x 2) neighbours are not all alike, as long or as large as the
-marching-squares line or marching-cubes patch between them. Lengths and areas are computed here for the spacing at hand.
+Definition of Nikolov et al. 2021 (J Med Internet Res 23:e26151) and of their package surface-distance (Apache-2.0):
+one element at every corner of the voxel grid whose 2 x 2 (x 2) neighbours are not all equal, with the length or area of
+the marching-squares line or marching-cubes patch between them. Lengths and areas are computed for the given spacing.
 """
 
 from dataclasses import dataclass
@@ -21,23 +21,24 @@ _EDGES_OF_A_SQUARE = (((0, 0), (0, 1)), ((0, 0), (1, 0)), ((0, 1), (1, 1)), ((1,
 
 @dataclass(frozen=True)
 class SurfelDistances:
-    """For every element of one surface its size and its distance in mm to the nearest element of the other."""
+    """Size of every element of one surface, and its distance in mm to the nearest element of the other surface."""
 
     to_reference: Distances
-    """One per element of the prediction."""
+    """One value per element of the prediction."""
     to_prediction: Distances
-    """One per element of the reference."""
+    """One value per element of the reference."""
     sizes_of_prediction: Distances
     """Lengths in mm (2-D) or areas in mm2 (3-D)."""
     sizes_of_reference: Distances
 
     @property
     def hd_mm(self) -> float:
+        """Hausdorff distance: the larger of the two directed maxima."""
         return float(max(self.to_reference.max(), self.to_prediction.max()))
 
     @property
     def hd95_mm(self) -> float:
-        """The larger of the two directed distances that 95 % of the surface does not exceed."""
+        """Larger of the two directed distances that 95 % of the surface does not exceed."""
         return max(
             _weighted_percentile(self.to_reference, self.sizes_of_prediction, 0.95),
             _weighted_percentile(self.to_prediction, self.sizes_of_reference, 0.95),
@@ -45,14 +46,14 @@ class SurfelDistances:
 
     @property
     def assd_mm(self) -> float:
-        """Mean over both surfaces together."""
+        """Average symmetric surface distance: mean over both surfaces together, weighted by size."""
         sums = (self.to_reference * self.sizes_of_prediction).sum() + (
             self.to_prediction * self.sizes_of_reference
         ).sum()
         return float(sums / self._size)
 
     def nsd(self, tolerance_mm: float) -> float:
-        """Share of both surfaces that lies within the tolerance of the other one."""
+        """Normalized surface Dice: share of both surfaces that lies within the tolerance of the other surface."""
         near = self.sizes_of_prediction[self.to_reference <= tolerance_mm].sum()
         near += self.sizes_of_reference[self.to_prediction <= tolerance_mm].sum()
         return float(near / self._size)
@@ -63,9 +64,10 @@ class SurfelDistances:
 
 
 def surfel_distances(prediction: Mask, reference: Mask, spacing_mm: tuple[float, ...]) -> SurfelDistances:
-    """Distances of two non-empty masks of one shape, 2-D or 3-D, with one spacing per axis.
+    """Surfel distances of two non-empty masks of the same shape, 2-D or 3-D, with one spacing per axis.
 
-    Errors: ValueError for an empty mask, which has no surface to measure to.
+    Raises:
+        ValueError: A mask is empty and has no surface.
     """
     check_not_empty(prediction, reference)
     sizes = contour_lengths(spacing_mm) if prediction.ndim == 2 else surface_areas(spacing_mm)
@@ -80,9 +82,13 @@ def surfel_distances(prediction: Mask, reference: Mask, spacing_mm: tuple[float,
 
 
 def neighbour_codes(mask: Mask) -> Codes:
-    """For every corner of the grid, one more along each axis than there are voxels, the voxels around it as bits.
+    """Neighbourhood code of every grid corner: which of the voxels around it are set, as bits.
 
-    The voxel at offset (z, y, x) of 0 or 1 is bit 4 z + 2 y + x (2 y + x in a slice); beyond the array is outside.
+    The voxel at offset (z, y, x) of 0 or 1 is bit 4 z + 2 y + x (2 y + x in a slice). Voxels beyond the array count as
+    outside.
+
+    Returns:
+        One code per corner; each axis has one corner more than voxels.
     """
     codes: Codes = np.pad(mask, 1).astype(np.uint8)
     for step, axis in enumerate(reversed(range(mask.ndim))):
@@ -93,7 +99,7 @@ def neighbour_codes(mask: Mask) -> Codes:
 
 @lru_cache(maxsize=64)
 def contour_lengths(spacing_yx: tuple[float, ...]) -> Distances:
-    """(16,) length in mm of the marching-squares lines of each code: they cross edges of the square in the middle."""
+    """(16,) length in mm of the marching-squares lines of each code; lines cross square edges at midpoints."""
     lengths = np.zeros(16)
     for code in range(16):
         crossed = [
@@ -101,7 +107,7 @@ def contour_lengths(spacing_yx: tuple[float, ...]) -> Distances:
             for one, other in _EDGES_OF_A_SQUARE
             if _is_inside(code, one) != _is_inside(code, other)
         ]
-        # Four crossings, two opposite corners: a line around each of them, each half a diagonal long.
+        # Four crossings (two opposite corners set): one line around each corner, each half a diagonal long.
         ends = crossed if len(crossed) == 2 else [np.zeros(2), np.asarray(spacing_yx) * (len(crossed) == 4)]
         lengths[code] = np.linalg.norm(ends[0] - ends[1])
     return lengths
@@ -120,12 +126,12 @@ def surface_areas(spacing_zyx: tuple[float, ...]) -> Distances:
 
 @lru_cache(maxsize=1)
 def _patches() -> tuple[npt.NDArray[np.float64], ...]:
-    """Triangles (n, 3, zyx) of every code in a cube of unit spacing."""
+    """Triangles (n, 3, zyx) of each of the 256 codes, in a cube of unit spacing."""
     from skimage.measure import marching_cubes
 
     patches = [np.zeros((0, 3, 3))] * 256
     for code in range(1, 255):
-        # Lorensen and Cline: a cube and its complement have the same patches, those of the one with fewer corners.
+        # Lorensen and Cline: a cube and its complement have the same patches; the code with fewer corners is used.
         fewer = code if code.bit_count() <= 4 else 255 - code
         cube = np.zeros((2, 2, 2))
         for corner in product((0, 1), repeat=3):
@@ -141,7 +147,7 @@ def _is_inside(code: int, corner: tuple[int, ...]) -> bool:
 
 
 def _weighted_percentile(distances: Distances, sizes: Distances, share: float) -> float:
-    """The smallest distance that a share of the surface does not exceed."""
+    """Smallest distance that the given share of the surface does not exceed."""
     order = np.lexsort((sizes, distances))
     reached = np.cumsum(sizes[order]) / sizes[order].sum()
     return float(distances[order[min(int(np.searchsorted(reached, share)), len(order) - 1)]])

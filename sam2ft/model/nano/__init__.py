@@ -1,1 +1,1 @@
-"""The nano SAM 2 of tests and demos: its configuration, weights and model card. tools/nano_train.py makes them."""
+"""The nano SAM 2 model for tests and demos: configuration, weights and model card, written by tools/nano_train.py."""

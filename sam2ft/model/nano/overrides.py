@@ -1,11 +1,11 @@
-"""The nano model as values: a stock configuration and what is changed in it.
+"""Architecture of the nano SAM 2 model: a stock configuration and Hydra overrides.
 
-`build_sam2` finds configurations only inside the sam2 package, so a model of ours is a stock name plus Hydra overrides.
+`build_sam2` finds configurations only inside the sam2 package, so the nano model is a stock name plus Hydra overrides.
 """
 
 BASE_CONFIG = "configs/sam2.1/sam2.1_hiera_t.yaml"
 IMAGE_SIZE = 256
-"""Side of the square that the shipped weights were trained on, in pixels."""
+"""Side in pixels of the square images that the shipped weights were trained on."""
 
 _WIDTH = 128  # d_model: 64 did not learn box prompts in 900 steps, 256 makes the file 2.4 times larger
 _TRUNK = "++model.image_encoder.trunk"

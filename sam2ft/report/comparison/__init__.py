@@ -1,3 +1,3 @@
-"""Points of a sweep against each other: scores, paired tests, effects of settings, learning curves, and how numbers
-are written.
+"""Comparison of the points of a sweep: scores, paired tests, effects of settings, learning curves, and number
+formatting.
 """

@@ -1,4 +1,6 @@
-"""One line per point of an experiment: what was changed, what validation said, what the test split shows."""
+"""Comparison table of the points of an experiment (compare.csv): overrides, validation value, scores on the evaluated
+split, and choice of the best point.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +16,7 @@ _EVALUATION = ("eval", "dataset", "split", "protocol")
 
 @dataclass(frozen=True)
 class PointRun:
-    """One point as it was run; the baseline (initial weights, nothing trained) has no index."""
+    """One point and the outcome of its run; the baseline (initial weights, nothing trained) has no index."""
 
     index: int | None
     name: str
@@ -23,13 +25,13 @@ class PointRun:
     state: str = "done"
     reason: str = ""
     best_epoch: int | None = None
-    """0-based epoch that best.pt holds."""
+    """0-based epoch of the weights in best.pt."""
     monitor: str = "val_loss"
     mode: Literal["min", "max"] = "min"
     validation: float | None = None
     """The monitored validation value at the best epoch."""
     baseline: str = ""
-    """run_id of the initial weights it started from; may stay empty when the experiment has at most one baseline."""
+    """run_id of the initial weights it started from; may be empty when the experiment has at most one baseline."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Score:
 
 @dataclass(frozen=True)
 class ComparedEvaluation:
-    """What was evaluated, and how."""
+    """Identity of an evaluation: eval_id, dataset, split and prompt protocol."""
 
     eval: str
     dataset: str
@@ -57,37 +59,37 @@ NOT_EVALUATED = ComparedEvaluation("", "", "", "")
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """A point evaluated on one dataset, split and protocol; empty `scores` when it was not evaluated yet."""
+    """A point evaluated on one dataset, split and protocol; `scores` is empty when it was not evaluated yet."""
 
     point: PointRun
     evaluation: ComparedEvaluation = NOT_EVALUATED
     scores: Mapping[str, Score] = field(default_factory=dict)
     deltas: Mapping[str, float] = field(default_factory=dict)
-    """Difference of means to the baseline, where it was evaluated on as many subjects in the same way."""
+    """Mean minus the baseline's mean, where both were evaluated in the same way on the same number of subjects."""
     n_missed: int = 0
     n_spurious: int = 0
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All lines, the baseline first, then points by index."""
+    """All lines: the baseline first, then the points by index."""
 
     lines: tuple[ComparisonRow, ...]
     best: str | None
     """run_id of the best point by validation, or None."""
     choice: str
-    """How it was chosen, or why none was, in one sentence."""
+    """How the best point was chosen, or why none was chosen, in one sentence."""
 
     @cached_property
     def override_keys(self) -> tuple[str, ...]:
-        """What the sweep changed, in the order of the sweep."""
+        """Keys of the settings that the sweep changed, in the order of the sweep."""
         return tuple(dict.fromkeys(key for line in self.lines for key, _ in line.point.overrides))
 
 
 def compare(points: Sequence[PointRun], global_rows: Sequence[Row]) -> Comparison:
-    """Lines for `points` from the `mean_of_labels` rows of global.csv; equal for every order of both.
+    """Lines for `points` from the `mean_of_labels` rows of global.csv; the result does not depend on the input order.
 
-    The best point is chosen by the validation value alone: choosing by the test split would report its maximum.
+    The best point is chosen only by the validation value: a choice by the test split would report its maximum.
     """
     ordered = sorted(points, key=lambda point: (-1 if point.index is None else point.index, point.run))
     baselines = [point.run for point in ordered if point.index is None]
@@ -104,7 +106,7 @@ def compare(points: Sequence[PointRun], global_rows: Sequence[Row]) -> Compariso
 
 
 def choose_best(points: Sequence[PointRun]) -> tuple[str | None, str]:
-    """(run_id of the finished point with the best validation value, how it was chosen); ties go to the first point."""
+    """(run_id of the finished point with the best validation value or None, reason); ties go to the first point."""
     trained = [point for point in points if point.index is not None]
     candidates = [point for point in trained if point.state == "done" and _number(point.validation) is not None]
     if not candidates:
@@ -239,11 +241,12 @@ def compare_rows(comparison: Comparison) -> list[Row]:
 
 
 def overrides_text(point: PointRun) -> str:
+    """The overrides of a point as `key=value`, separated by `; `."""
     return "; ".join(f"{key}={value_text(value)}" for key, value in point.overrides)
 
 
 def value_text(value: object) -> str:
-    """An override's value as one would write it in YAML."""
+    """The value of an override in YAML notation."""
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""What the settings of a sweep do: spread over seeds, main effects, learning curves. Plain values."""
+"""Effects of the settings of a sweep: spread over random seeds, main effects, learning curves. Plain values."""
 
 import math
 import statistics
@@ -18,26 +18,26 @@ Overrides = tuple[tuple[str, object], ...]
 
 @dataclass(frozen=True)
 class Spread:
-    """Numbers of several points."""
+    """Mean and standard deviation of a value over several points."""
 
     mean: float
     sd: float | None
-    """Divided by n - 1; None for one number."""
+    """Sample standard deviation (divisor n - 1); None for one number."""
     n: int
 
 
 @dataclass(frozen=True)
 class SeedGroup:
-    """Points that differ in `experiment.seed` alone, on one evaluation: the spread is over seeds, not over subjects."""
+    """Points that differ only in `experiment.seed`, on one evaluation: the spread is over seeds, not over subjects."""
 
     name: str
-    """What their names share: the overrides without the seed."""
+    """Common part of their names: the overrides without the seed."""
     overrides: Overrides
     runs: tuple[str, ...]
     evaluation: ComparedEvaluation
     validation: Spread | None
     scores: Mapping[str, Spread]
-    """By measure: of the points' means over subjects."""
+    """Measure -> spread of the points' means over subjects."""
 
 
 @dataclass(frozen=True)
@@ -63,29 +63,29 @@ class MainEffect:
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """A point (or several that differ in the seed) trained on so many subjects."""
+    """Result of one point, or of several that differ in the seed, trained on `num_subjects` subjects."""
 
     num_subjects: int
     score: Spread
     low: float | None
-    """Ends of the points' own 95 % intervals over subjects, averaged over seeds."""
+    """Lower and upper (`high`) end of the points' 95 % intervals over subjects, averaged over seeds."""
     high: float | None
 
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """A measure of the evaluated split against the number of subjects that were trained on."""
+    """A measure on the evaluated split against the number of training subjects."""
 
     name: str
-    """The other overrides; empty where there are none."""
+    """The other overrides as text; empty when there are none."""
     evaluation: ComparedEvaluation
     measure: str
     points: tuple[CurvePoint, ...]
-    """At least two, by increasing number of subjects."""
+    """At least two, in increasing order of the number of subjects."""
 
 
 def seed_groups(comparison: Comparison) -> tuple[SeedGroup, ...]:
-    """Groups of two points or more, in the order of their first points; evaluated points only."""
+    """Groups of at least two evaluated points that differ only in the seed, in the order of their first points."""
     found = []
     for (overrides, evaluation), lines in _by(
         _trained(comparison), lambda line: (_without(line, SEED), line.evaluation)
@@ -98,9 +98,10 @@ def seed_groups(comparison: Comparison) -> tuple[SeedGroup, ...]:
 
 
 def main_effects(comparison: Comparison, measure: str = "dice_slice_mean") -> tuple[MainEffect, ...]:
-    """Per setting with two values or more and per evaluation: the mean over all points of each value, in sweep order.
+    """Mean of `measure` over all points of each value, per evaluation and per setting with at least two values.
 
-    A mean over unlike points where the sweep is no full grid: the number of points stands beside each.
+    The order is that of the sweep. If the sweep is not a full grid, the means are over points that differ in other
+    settings too; therefore each mean has its number of points.
     """
     found = []
     for evaluation, lines in _by(_trained(comparison), lambda line: ComparedEvaluation("", *_how(line))):
@@ -120,10 +121,13 @@ def main_effects(comparison: Comparison, measure: str = "dice_slice_mean") -> tu
 def learning_curves(
     comparison: Comparison, num_subjects: Mapping[str, int], measure: str = "dice_slice_mean"
 ) -> tuple[LearningCurve, ...]:
-    """Curves over `datamodule.max_subject_set`, one per combination of the other overrides (but the seed).
+    """Curves over `datamodule.max_subject_set`, one per combination of the other overrides except the seed.
 
-    `num_subjects`: run_id -> subjects that it trains on, which says what `full` is; runs that are not in it are left
-    out unless the override itself is a number.
+    Args:
+        comparison: the compared points.
+        num_subjects: run_id -> number of training subjects, needed for the value `full`; runs that are missing in it
+            are left out unless the override itself is a number.
+        measure: the measure of the curves.
     """
     swept = [line for line in _trained(comparison) if SUBJECTS in dict(line.point.overrides) and measure in line.scores]
     found = []
@@ -139,7 +143,7 @@ def learning_curves(
 
 
 def _trained(comparison: Comparison) -> list[ComparisonRow]:
-    """Lines with numbers, without the baseline; a run that stands for several points counts once per evaluation."""
+    """Lines with scores, without the baseline; a run that is shared by several points counts once per evaluation."""
     lines: dict[tuple[str, ComparedEvaluation], ComparisonRow] = {}
     for line in comparison.lines:
         if line.scores and line.point.index is not None:
@@ -159,7 +163,7 @@ def _how(line: ComparisonRow) -> tuple[str, str, str]:
 
 
 def _without(line: ComparisonRow, *keys: str) -> Overrides:
-    # As text: an override may be a mapping, which is no part of a key.
+    # As text: an override may be a mapping, which cannot be hashed as part of a key.
     return tuple((key, value_text(value)) for key, value in line.point.overrides if key not in keys)
 
 
@@ -168,7 +172,7 @@ def _name(overrides: Overrides) -> str:
 
 
 def _spread(numbers: Sequence[float]) -> Spread:
-    """Of one number at least."""
+    """Spread of at least one number."""
     sd = statistics.stdev(numbers) if len(numbers) > 1 else None
     return Spread(math.fsum(numbers) / len(numbers), sd, len(numbers))
 
@@ -183,7 +187,7 @@ def _members(lines: Sequence[ComparisonRow], measure: str) -> tuple[tuple[str, f
 
 
 def _validation(lines: Sequence[ComparisonRow]) -> Spread | None:
-    """None where points watch different validation values: their mean would mean nothing."""
+    """None where points monitor different validation values, because their mean has no meaning."""
     if len({(line.point.monitor, line.point.mode) for line in lines}) != 1:
         return None
     values = [line.point.validation for line in lines if line.point.validation is not None]

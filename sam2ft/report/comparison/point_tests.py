@@ -1,4 +1,4 @@
-"""Is the best point better than the others? Paired tests over subjects, and how firmly the ranking stands."""
+"""Paired significance tests of the best point against the others, and stability of the ranking (point_tests.csv)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,14 +46,14 @@ POINT_TESTS = Table(
     "by validation alone; its own tests are empty.",
 )
 MEASURES = ("dice_slice_mean", "dice")
-"""IoU follows Dice subject by subject: testing it too would be asking the same question twice."""
+"""IoU changes with Dice in every subject, so testing it too would repeat the same test."""
 Pair = Callable[[Mapping[Subject, float], Mapping[Subject, float]], Paired]
 _TESTS = ("n_paired", "difference", "difference_ci_low", "difference_ci_high", "effect", "p_wilcoxon", "p_holm")
 
 
 @dataclass(frozen=True)
 class PointValues:
-    """One value per subject of one evaluated run."""
+    """One value per subject of one evaluated run and measure."""
 
     run: str
     evaluation: ComparedEvaluation
@@ -62,7 +62,7 @@ class PointValues:
     """Means over the labels of a subject; no NaN."""
 
     def to_json(self) -> dict[str, Any]:
-        """What `from_json` reads; floats are exact."""
+        """JSON value that `from_json` reads; floats are stored exactly."""
         return {
             "run": self.run,
             "evaluation": vars(self.evaluation),
@@ -77,7 +77,7 @@ class PointValues:
 
 
 def point_values(volume_rows: Sequence[Row]) -> tuple[PointValues, ...]:
-    """The subjects' means over labels behind `mean_of_labels` of global.csv, for MEASURES."""
+    """Means over labels per subject, from which `mean_of_labels` in global.csv is computed, for MEASURES."""
     found = []
     for one in mean_of_labels_values(volume_rows, MEASURES):
         if one.values:
@@ -87,7 +87,7 @@ def point_values(volume_rows: Sequence[Row]) -> tuple[PointValues, ...]:
 
 
 def point_test_rows(comparison: Comparison, values: Sequence[PointValues], pair: Pair = paired) -> list[Row]:
-    """The rows of point_tests.csv, points in the order of the comparison. `pair` may remember."""
+    """The rows of point_tests.csv, points in the order of the comparison; `pair` is the paired test and may cache."""
     points = {line.point.run: line.point for line in reversed(comparison.lines)}
     order = {run: position for position, run in enumerate(reversed(points))}
     families: dict[tuple[str, str, str, str], list[PointValues]] = {}
@@ -130,7 +130,7 @@ def _columns(n: int, rank: Rank) -> dict[str, Value]:
 
 
 def _tests(family: Sequence[PointValues], best: str | None, pair: Pair) -> list[dict[str, Value]]:
-    """Each against the best by validation, where that was evaluated in the same way; corrected over the others."""
+    """Tests of each point against the best by validation, if both were evaluated alike; Holm-corrected."""
     reference = next((one for one in family if one.run == best), None)
     made: list[dict[str, Value]] = []
     for one in family:

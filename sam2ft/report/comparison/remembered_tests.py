@@ -1,4 +1,4 @@
-"""The paired tests of a report's points, remembering the pairs that an earlier call has tested. No torch."""
+"""Cache of paired tests: pairs that an earlier report has tested are not tested again. No torch."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,14 +21,14 @@ _VERSION = 2
 
 @dataclass
 class Memory:
-    """Results by the digest of what they are results of: a second report tests only what is new."""
+    """Test results by the digest of their inputs: a second report tests only new pairs."""
 
     known: Mapping[str, Any]
     used: dict[str, Any] = field(default_factory=dict)
     _digests: dict[int, tuple[str, Mapping[Subject, float]]] = field(default_factory=dict)
 
     def pair(self, first: Mapping[Subject, float], second: Mapping[Subject, float]) -> Paired:
-        """`metrics.paired.paired`, computed once for the same values."""
+        """Result of `statistics.paired.paired`, computed only once for the same values."""
         key = sha256_text(canonical_json([_VERSION, RESAMPLES, self._digest(first), self._digest(second)]))[:32]
         if key not in self.known:
             found = asdict(paired(first, second))
@@ -39,16 +39,16 @@ class Memory:
         return Paired(**numbers)
 
     def _digest(self, values: Mapping[Subject, float]) -> str:
-        """Of one side of a pair; the best point is a side of every pair."""
+        """Digest of one side of a pair, cached because the best point is a side of every pair."""
         if (known := self._digests.get(id(values))) is None:
             text = canonical_json(sorted([*subject, value] for subject, value in values.items()))
-            # The values are kept: the id of one that was forgotten could become another's.
+            # The values are kept too: Python could give the id of a deleted mapping to another one.
             known = self._digests[id(values)] = (sha256_text(text), values)
         return known[0]
 
 
 def point_tests(comparison: Comparison, values: Sequence[PointValues], work: Path) -> list[Row]:
-    """The rows of point_tests.csv; `work` is the folder in which aggregation keeps things from call to call."""
+    """The rows of point_tests.csv; `work` is the folder where aggregation keeps its caches between calls."""
     path = work / MEMORY
     memory = Memory(_remembered(path))
     rows = point_test_rows(comparison, values, memory.pair)
@@ -58,7 +58,7 @@ def point_tests(comparison: Comparison, values: Sequence[PointValues], work: Pat
 
 
 def _remembered(path: Path) -> dict[str, Any]:
-    """Nothing where there is no memory, or none that can be read: it only saves time."""
+    """Cached results; empty for a missing or unreadable file, because the cache only saves time."""
     try:
         return dict(read_json(path)) if path.is_file() else {}
     except DataError:

@@ -1,4 +1,4 @@
-"""Numbers and names as people read them."""
+"""Formatting of numbers, intervals, units and measure names for tables and plots."""
 
 import math
 
@@ -16,11 +16,11 @@ MEASURE_WORDS = {
     "hd_mm": "Hausdorff distance [mm]",
     "assd_mm": "mean surface distance [mm]",
 }
-"""What a measure of global.csv is called in tables and plots."""
+"""Measure of global.csv -> its name in tables and plots."""
 
 
 def number_text(value: float | None, digits: int = 3) -> str:
-    """`0.912`; a small or large value in powers of ten; a dash for none."""
+    """A number such as `0.912`; very small or large values in exponential notation; a dash for None or NaN."""
     if value is None or value != value:  # noqa: PLR0124 (only NaN differs from itself)
         return NOTHING
     if value != 0 and not 10**-digits <= abs(value) < 1e6:
@@ -29,28 +29,28 @@ def number_text(value: float | None, digits: int = 3) -> str:
 
 
 def signed(value: float | None, digits: int = 3) -> str:
-    """`+0.051` or `−0.020` (a real minus sign, so that columns align); a dash for none."""
+    """`+0.051` or `−0.020` (with the minus sign U+2212, so that columns align); a dash for None or NaN."""
     if value is None or value != value:  # noqa: PLR0124
         return NOTHING
     return f"{value:+.{digits}f}".replace("-", "−")
 
 
 def interval(score: Score | None, digits: int = 3) -> str:
-    """`[0.880, 0.940]`, nothing when there is none."""
+    """A confidence interval such as `[0.880, 0.940]`; empty text when there is none."""
     if score is None or score.ci_low is None or score.ci_high is None:
         return ""
     return f"[{number_text(score.ci_low, digits)}, {number_text(score.ci_high, digits)}]"
 
 
 def decimals(mean: float | None, significant: int = 4) -> int:
-    """Digits after the point that give `mean`, and everything in its unit, `significant` digits; at most 6."""
+    """Decimal places that show `mean` with `significant` digits, for all values in its unit; at most 6."""
     if mean is None or mean != mean or mean == 0:  # noqa: PLR0124
         return 3
     return min(max(significant - 1 - math.floor(math.log10(abs(mean))), 0), 6)
 
 
 def row_interval(row: Row, name: str, digits: int = 3) -> str:
-    """`[−0.07, 0.02]` of an estimate's columns, nothing when there is none."""
+    """The interval in the columns `<name>_ci_low` and `<name>_ci_high`, such as `[−0.07, 0.02]`; empty without one."""
     low, high = (row[f"{name}_ci_{end}"] for end in ("low", "high"))
     if low is None or high is None or low != low or high != high:  # noqa: PLR0124
         return ""
@@ -58,11 +58,11 @@ def row_interval(row: Row, name: str, digits: int = 3) -> str:
 
 
 def unit_text(unit: object) -> str:
-    """`mm³` for mm3, `%` for percent, nothing for 1: a unit of the biomarker tables as people write it."""
+    """A unit of the biomarker tables for display: `mm³` for mm3, `%` for percent, empty text for 1."""
     text = str(unit)
     return {"mm2": "mm²", "mm3": "mm³", "percent": "%", "1": ""}.get(text, text)
 
 
 def printable(text: object) -> str:
-    """`text` without the control characters that move a terminal's cursor or hide what follows."""
+    """`text` with control characters, which could move the cursor or hide text in a terminal, replaced by `�`."""
     return "".join(sign if sign.isprintable() else "�" for sign in str(text))

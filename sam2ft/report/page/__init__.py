@@ -1,1 +1,1 @@
-"""The HTML page: what it says, gathered from the runs, and how it is laid out (templates/)."""
+"""The HTML page of a report: its content, gathered from the runs, and its rendering (templates/)."""

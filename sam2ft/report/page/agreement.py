@@ -1,4 +1,4 @@
-"""The agreement of biomarkers on the page: table rows, and plots of the pairs behind each. No torch."""
+"""Agreement of biomarkers (Bland-Altman) on the page: table rows, and plots of the pairs of each row. No torch."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ KEY = TABLES["biomarker_global"].key_names()
 def agreement_of(
     point: str, run: str, global_rows: Sequence[Row], volume_rows: Sequence[Row]
 ) -> tuple[AgreementSection, ...]:
-    """Sections of `run`, from rows of biomarker_global.csv and biomarker_volume.csv."""
+    """Agreement sections of `run` with plots, from rows of biomarker_global.csv and biomarker_volume.csv."""
     own = subject_pairs([row for row in volume_rows if row["run"] == run])
     pairs = {tuple(one.key[name] for name in KEY): one for one in own}
     made: list[AgreementSection] = []

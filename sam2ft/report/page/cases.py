@@ -1,4 +1,4 @@
-"""Pictures for quality control on the page: slices with their numbers, and a sheet per label. No torch."""
+"""Quality control (QC) pictures on the page: slices with their scores, and one sheet per label. No torch."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -12,7 +12,7 @@ from sam2ft.report.page.content import CaseLabel, Picture, SliceCase
 from sam2ft.report.request import RunState
 
 MOST_PICTURES = 240
-"""Of all points together; the best point has all of its own, the others share the rest, their worst slices first."""
+"""Limit over all points: the best point shows all its pictures, the others share the rest, worst slices first."""
 MOST_OF_ANOTHER = 6
 
 Assets = dict[str, bytes | Path]
@@ -21,7 +21,10 @@ Assets = dict[str, bytes | Path]
 def cases_of(
     states: Sequence[RunState], shown: str | None, assets: Assets
 ) -> tuple[tuple[SliceCase, ...], tuple[Picture, ...]]:
-    """(slices, sheets of labels): all pictures of the run `shown`, a few of every other; files go into `assets`."""
+    """Slices and sheets of labels: all pictures of the run `shown`, a few of each other run.
+
+    The picture files are added to `assets`, which maps a path beside the page to a file.
+    """
     cases: list[SliceCase] = []
     sheets: list[Picture] = []
     others = max(1, len(states) - 1)
@@ -51,9 +54,9 @@ def _is_sheet(entry: Mapping[str, Any]) -> bool:
 def _pictures(
     entries: Iterable[Mapping[str, Any]], folder: Path, prefix: str, assets: Assets
 ) -> Iterator[tuple[Mapping[str, Any], Picture]]:
-    """(entry, picture) of those that are there (people remove pictures to save space), each entered into `assets`.
+    """(entry, picture) of the existing files (users may delete pictures to save space); adds each file to `assets`.
 
-    File names beside the page are made of ids and numbers only; names of subjects are in the captions.
+    File names beside the page contain only ids and numbers; names of subjects are only in the captions.
     """
     for entry in entries:
         file = folder / Path(entry["file"]).name
@@ -68,7 +71,7 @@ def _pictures(
 
 
 def _case(entry: Mapping[str, Any], picture: Picture, state: RunState) -> SliceCase:
-    """Evaluations of earlier versions wrote no numbers beside the caption."""
+    """A slice with its scores; evaluations of earlier versions stored only the caption."""
     if "slice" not in entry:
         return SliceCase(picture, state.planned.name, state.planned.run_id, str(entry["caption"]))
     labels = (CaseLabel(one["label"], one["name"], one["dice"], one["status"]) for one in entry["labels"])

@@ -1,4 +1,4 @@
-"""What the page says, as plain values: run/ gathers them, `html.render` lays them out."""
+"""Content of the HTML page as plain data classes; `page.page_of` fills them and `html.render_page` renders them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from sam2ft.report.plots.vega import Plot
 from sam2ft.report.tables.coverage import Coverage
 
 LABEL_MEASURES = ("dice_slice_mean", "dice", "iou")
-# What stands for a biomarker on the page; of others (those of users) every definition is shown.
+# The definition of each biomarker that the page shows; for other biomarkers (of users) all definitions are shown.
 MAIN_DEFINITIONS = {
     "cartilagethickness": ("ThCcAB", "mm"),
     "tissuevolume": ("volume", "mm3"),
@@ -30,15 +30,15 @@ class Facts:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image beside the page."""
+    """An image file beside the page."""
 
     path: str
-    """Relative to the page, with `/` between its parts: `assets/qc-001.png`."""
+    """Path relative to the page with `/` as separator, such as `assets/qc-001.png`."""
     caption: str
     alt: str = ""
-    """What the picture shows, for people who do not see it; the caption when empty."""
+    """Alternative text of the image; the caption is used when it is empty."""
     size: tuple[int, int] | None = None
-    """(width, height) in pixels: the page keeps the place of a picture that is not loaded yet."""
+    """(width, height) in pixels, so that the page can reserve space before the image is loaded."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class CaseLabel:
 
 @dataclass(frozen=True)
 class SliceCase:
-    """One slice of one point: its picture and its numbers."""
+    """One slice of one point: its picture and its scores."""
 
     picture: Picture
     point: str
@@ -62,15 +62,15 @@ class SliceCase:
     """Dataset, subject, volume and slice."""
     subject: str = ""
     why: str = ""
-    """worst, median or best of its evaluation."""
+    """worst, median or best slice of its evaluation."""
     dice: float | None = None
-    """Mean over the labels that the slice holds."""
+    """Mean over the labels on the slice."""
     labels: tuple[CaseLabel, ...] = ()
 
 
 @dataclass(frozen=True)
 class LabelScores:
-    """A point's summary of one label and measure, for a plot."""
+    """Summary of one label and measure of a point, for a plot."""
 
     label: int
     label_name: str
@@ -84,7 +84,7 @@ class LabelScores:
 
 @dataclass(frozen=True)
 class SubjectScores:
-    """The subjects' values of one label and measure, for a plot."""
+    """Values per subject of one label and measure, for a plot."""
 
     label: int
     label_name: str
@@ -97,12 +97,12 @@ class SubjectScores:
 
 @dataclass(frozen=True)
 class LabelResult:
-    """One label of the best point on one evaluation, the baseline beside it."""
+    """Scores of one label of the best point on one evaluation, and of the baseline."""
 
     label: int
     name: str
     scores: Mapping[str, Score]
-    """By measure: LABEL_MEASURES."""
+    """Measure (of LABEL_MEASURES) -> score."""
     baseline: Mapping[str, Score]
     n: int
     n_absent: int
@@ -126,9 +126,9 @@ class AgreementSection:
     point: str
     evaluation: ComparedEvaluation
     rows: tuple[Row, ...]
-    """Of biomarker_global.csv."""
+    """Rows of biomarker_global.csv."""
     plots: tuple[tuple[Plot, ...], ...] = ()
-    """Of each row; none where nothing could be paired."""
+    """Plots of each row; empty for a row without pairs."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class ReportData:
     experiment: str
     description: str
     generated: str
-    """When and by which version, for the foot of the page."""
+    """Time of creation, for the foot of the page."""
     coverage: Coverage
     comparison: Comparison
     facts: tuple[Facts, ...] = ()
@@ -163,18 +163,18 @@ class ReportData:
     statistics: StatisticsSection | None = None
     agreement: tuple[AgreementSection, ...] = ()
     label_sheets: tuple[Picture, ...] = ()
-    """Per label its worst, median and best slices, cut out."""
+    """Per label the cropped worst, median and best slices."""
     cases: tuple[SliceCase, ...] = ()
-    """Slices with pictures, by point, the best point first, its worst slices first."""
+    """Slices with pictures, sorted by point; the best point and the worst slices come first."""
     failures: tuple[Failure, ...] = ()
     problems: tuple[str, ...] = ()
-    """Named defects found while collating: what they concern is not in the tables."""
+    """Defects found while collating; the refused data are not in the tables."""
     files: tuple[tuple[str, str], ...] = field(default=())
-    """(relative path, what it is) of the tables beside the page."""
+    """(relative path, description) of the files beside the page."""
 
     @property
     def plots(self) -> tuple[Plot, ...]:
-        """All plots of the page, in its order."""
+        """All plots in the order of the page."""
         of_biomarkers = (plot for section in self.agreement for plots in section.plots for plot in plots)
         return (
             *self.comparison_plots,
@@ -189,7 +189,7 @@ class ReportData:
 def label_sections(
     point: str, run: str, global_rows: Sequence[Row], baseline_run: str | None = None
 ) -> tuple[LabelSection, ...]:
-    """Per-label results of `run` from global.csv, a section per evaluation, with those of the baseline beside them."""
+    """Results per label of `run` from global.csv, one section per evaluation, together with those of the baseline."""
     evaluations = sorted(
         {_evaluation(row) for row in global_rows if row["run"] == run},
         key=lambda evaluation: (evaluation.dataset, evaluation.split, evaluation.protocol, evaluation.eval),
@@ -205,9 +205,10 @@ def label_sections(
 
 
 def agreement_sections(point: str, run: str, biomarker_rows: Sequence[Row]) -> tuple[AgreementSection, ...]:
-    """The main rows of biomarker_global.csv of `run`, a section per evaluation; NaN is None.
+    """The main rows of biomarker_global.csv of `run`, one section per evaluation; NaN becomes None.
 
-    Rows of tissues that nothing was measured on (T2 of a bone) are left out; who has the pairs adds the charts.
+    Rows of tissues without any measurement (T2 of a bone) are left out. The sections have no plots;
+    `agreement.agreement_of` adds them.
     """
     found: dict[ComparedEvaluation, list[Row]] = {}
     for row in biomarker_rows:
@@ -222,9 +223,9 @@ def agreement_sections(point: str, run: str, biomarker_rows: Sequence[Row]) -> t
 def label_scores(
     names: Mapping[str, str], roles: Mapping[str, str], global_rows: Sequence[Row], evaluation: ComparedEvaluation
 ) -> list[LabelScores]:
-    """What `result_plots.label_plot` draws: every labelled row of `evaluation`, of the runs in `names`.
+    """Input of `plots.results.label_plot`: every row with a label of `evaluation`, of the runs in `names`.
 
-    `names` maps run_id -> point name, `roles` run_id -> best or baseline; the rest are others.
+    `names` maps run_id -> point name, `roles` maps run_id -> best or baseline; all other runs have the role other.
     """
     found = []
     for row in global_rows:
@@ -240,7 +241,7 @@ def label_scores(
 
 
 def _alike(row: Row, evaluation: ComparedEvaluation) -> bool:
-    """Made on the same data in the same way; eval_ids of runs differ with the model."""
+    """Same dataset, split and protocol; the eval_id is not compared because it depends on the model."""
     return (row["dataset"], row["split"], row["protocol"]) == (
         evaluation.dataset,
         evaluation.split,
@@ -274,7 +275,7 @@ def _rows_by_label(
 
 
 def _is_of_label(row: Row) -> bool:
-    """Overall rows (mean_of_labels, pooled) have no label."""
+    """Whether a row is of one label; overall rows (mean_of_labels, pooled) have none."""
     return row["label"] not in (None, "")
 
 

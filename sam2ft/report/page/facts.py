@@ -1,4 +1,4 @@
-"""What was run, as the page and the methods text say it: data, settings, code, machines, GPU-hours. No torch."""
+"""Facts about the runs for the page: data, settings, code and package versions, machines, GPU-hours. No torch."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +11,7 @@ from sam2ft.runs.layout import RunLayout
 
 
 def facts_of(states: Sequence[RunState], experiments: Sequence[Experiment], coverage: Coverage) -> tuple[Facts, ...]:
-    """Groups of facts; what differs between runs is named with all its values."""
+    """Groups of facts; a fact that differs between runs lists all its values."""
     groups = []
     if experiments:
         groups += [_data_facts(experiments), _setting_facts(experiments)]
@@ -21,7 +21,7 @@ def facts_of(states: Sequence[RunState], experiments: Sequence[Experiment], cove
 
 
 def _hours(coverage: Coverage) -> tuple[Facts, ...]:
-    """GPU-hours of all runs together, planned against used."""
+    """Planned and used GPU-hours of all runs together."""
     planned = [run.gpu_hours_planned for run in coverage.runs if run.gpu_hours_planned is not None]
     used = [run.gpu_hours_used for run in coverage.runs if run.gpu_hours_used is not None]
     rows = []
@@ -40,7 +40,7 @@ def _runs(count: int) -> str:
 
 
 def _data_facts(experiments: Sequence[Experiment]) -> Facts:
-    """Counts of the stores as they are now; a store that has gone is named."""
+    """Current counts of the stores; for a store that cannot be opened, the error."""
     from sam2ft.core.errors import DataError
     from sam2ft.data.store.split import SPLITS
     from sam2ft.data.store.store import Store
@@ -60,7 +60,7 @@ def _data_facts(experiments: Sequence[Experiment]) -> Facts:
 
 
 def _setting_facts(experiments: Sequence[Experiment]) -> Facts:
-    """The settings that a reader asks for first; what differs between runs has all its values."""
+    """The most important settings; a setting that differs between runs lists all its values."""
     found: dict[str, dict[str, None]] = {}
     for experiment in experiments:
         for name, value in _settings(experiment).items():
@@ -89,7 +89,7 @@ def _attempts(run: RunLayout) -> list[dict[str, object]]:
 
 
 def _machine_facts(attempts: Sequence[Mapping[str, object]]) -> list[Facts]:
-    """Versions and machines of all attempts; several values are all named."""
+    """Versions and machines of all attempts; different values are all listed."""
 
     def values(name: str) -> str:
         return ", ".join(sorted({str(attempt[name]) for attempt in attempts if attempt.get(name) is not None}))

@@ -1,4 +1,4 @@
-"""The plots of a report, and their files; a file whose plot did not change is taken from the earlier report."""
+"""Plots of a report and their figure files; files of unchanged plots are reused from the earlier report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ DIGESTS = "figures/digests.json"
 
 @dataclass(frozen=True)
 class ResultPlots:
-    """The plots of the page's sections."""
+    """Plots by section of the page."""
 
     comparison: tuple[Plot, ...]
     labels: tuple[Plot, ...]
@@ -33,7 +33,7 @@ class ResultPlots:
 def result_plots(
     gathered: Gathered, shown: str | None, baseline: str | None, evaluation: ComparedEvaluation | None
 ) -> ResultPlots:
-    """Of the run that is shown, with the baseline beside it; `evaluation` is that of the labels' plots."""
+    """Plots of the run `shown` together with the baseline; `evaluation` is the one used for the plots of labels."""
     names, tables = gathered.names, gathered.tables
     roles = {run: role for run, role in ((baseline, "baseline"), (gathered.comparison.best, "best")) if run}
     labels: tuple[Plot, ...] = ()
@@ -60,7 +60,7 @@ def _some(plot: Plot | None) -> tuple[Plot, ...]:
 def _of_subjects(
     volume_rows: Sequence[Row], run: str, point: str, role: str, evaluation: ComparedEvaluation
 ) -> list[SubjectScores]:
-    """Every labelled measure of the volumes of one run that were evaluated alike."""
+    """Values per subject of every label and measure of one run, for the dataset, split and protocol of `evaluation`."""
     alike = (evaluation.dataset, evaluation.split, evaluation.protocol)
     rows = [row for row in volume_rows if (row["dataset"], row["split"], row["protocol"]) == alike]
     found = []
@@ -73,7 +73,7 @@ def _of_subjects(
 
 
 def figure_files(plots: Sequence[Plot], earlier: ReportLayout) -> dict[str, bytes | Path]:
-    """`figures/<name>.{svg,pdf,png}` of every plot, and their digests."""
+    """Path -> content of `figures/<name>.{svg,pdf,png}` of every plot, and of the file with their digests."""
     known = _digests(earlier)
     made: dict[str, bytes | Path] = {}
     digests = {plot.name: plot.digest() for plot in plots}
@@ -93,7 +93,7 @@ def _digests(earlier: ReportLayout) -> Mapping[str, str]:
 
 
 def kept_program(work: Path) -> str:
-    """`plot_files.page_program()`, put together once for all reports of a folder."""
+    """The script of `plots.files.page_program()`, cached in `work` for all later reports."""
     path = work / f"vega-{program_digest()}.js"
     if not path.is_file():
         for left in work.glob("vega-*.js"):

@@ -1,4 +1,4 @@
-"""What the section on statistics needs of the runs: training subjects, prompt-noise studies. No torch."""
+"""Input of the statistics section from the runs: number of training subjects, prompt-noise studies. No torch."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +14,7 @@ NOISE = "prompt_noise_global"
 
 
 def statistics_of(gathered: Gathered, shown: Sequence[str | None]) -> StatisticsSection | None:
-    """`shown`: run_ids of the best point and of the baseline, whose prompt-noise studies are drawn."""
+    """The statistics section; `shown`: run_ids (best point, baseline) whose prompt-noise studies are plotted."""
     states = {state.planned.run_id: state for state in gathered.states}
     counted = gathered.tables.rows("global")
     noise = {states[run].planned.name: _noise(states[run], counted) for run in dict.fromkeys(shown) if run in states}
@@ -22,7 +22,7 @@ def statistics_of(gathered: Gathered, shown: Sequence[str | None]) -> Statistics
 
 
 def _subjects(gathered: Gathered, states: Mapping[str, RunState]) -> dict[str, int]:
-    """run_id -> number of subjects it trains on, where the sweep changes that and the stores are still there."""
+    """run_id -> number of training subjects, if the sweep changes it and the stores still exist."""
     if SUBJECTS not in gathered.comparison.override_keys:
         return {}
     found = {}
@@ -39,7 +39,7 @@ def _subjects(gathered: Gathered, states: Mapping[str, RunState]) -> dict[str, i
 
 
 def _noise(state: RunState, counted: Sequence[Row]) -> list[Row]:
-    """The rows of the run's studies; only of evaluations that are counted in the report."""
+    """Rows of the prompt-noise studies of a run; only of evaluations that count in the report."""
     evaluations = {str(row["eval"]) for row in counted if row["run"] == state.planned.run_id}
     paths = [state.layout.evaluation(evaluation).table(NOISE) for evaluation in sorted(evaluations)]
     return [row for path in paths if path.is_file() for row in read_csv(path, TABLES[NOISE])]

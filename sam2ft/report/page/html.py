@@ -1,4 +1,4 @@
-"""The page: one HTML text without a single external reference, made from plain values."""
+"""Rendering of the HTML page with Jinja templates: one self-contained file without external references."""
 
 import hashlib
 import re
@@ -20,28 +20,31 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
-# Of templates/js, in this order: the first has what the others share.
+# Modules of templates/js in this order: the first one holds the code that the others share.
 MODULES = ("page", "tables", "filters", "cases", "plots", "jumps", "ready")
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Where values lie in a drawing 100 units wide, with 4 units of margin."""
+    """Linear scale of a drawing that is 100 units wide, with margins of 4 units."""
 
     low: float
     high: float
 
     def at(self, value: float) -> str:
+        """Horizontal position of `value` as text with one decimal place."""
         span = self.high - self.low
         return f"{4 + 92 * (value - self.low) / span if span > 0 else 50:.1f}"
 
 
 def render_page(data: ReportData, program: Callable[[], str] = page_program) -> str:
-    """The page as HTML text; `program` gives what `plot_files.page_program()` does, and may remember it.
+    """The page as HTML text; `program` returns the script of `plots.files.page_program()`, for example from a cache.
 
-    Every value is escaped: label, subject and point names are whatever a data set calls them. The content security
-    policy allows the page's own style and script by their digest, images beside it, and nothing else.
-    Errors: ValueError for a picture or file whose path leaves the page's folder.
+    Every value is escaped, because label, subject and point names come from the data. The content security policy
+    allows only the page's own style and scripts, by their digests, and images beside the page.
+
+    Raises:
+        ValueError: for a picture or file whose path leaves the folder of the page.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -68,8 +71,8 @@ def render_page(data: ReportData, program: Callable[[], str] = page_program) -> 
         row_of=_first_places(line.point.run for line in data.comparison.lines),
         failure_of=_first_places(failure.run for failure in data.failures),
         policy=content_security_policy(style, scripts),
-        # These are ours (a "</" in them would end the element early, and a test looks for it); `json_text` leaves no
-        # "<" in what is not.
+        # Style and scripts are part of sam2ft (a test checks that they contain no "</", which would end the element);
+        # `json_text` leaves no "<" in data.
         style=Markup(style),  # noqa: S704
         scripts=[Markup(script) for script in scripts],  # noqa: S704
         plots=Markup(json_text({plot.name: page_value(plot) for plot in data.plots})),  # noqa: S704
@@ -77,7 +80,7 @@ def render_page(data: ReportData, program: Callable[[], str] = page_program) -> 
 
 
 def scripts_of(data: ReportData, program: Callable[[], str] = page_program) -> list[str]:
-    """What the page runs: the program that draws plots, where there are any, and the modules of the page in one."""
+    """Scripts of the page: the program that draws plots (if there are plots), and all modules of the page as one."""
     modules = [(TEMPLATES / "js" / f"{name}.js").read_text("utf-8") for name in MODULES]
     shared, *others = (
         modules if data.plots else [text for name, text in zip(MODULES, modules, strict=True) if name != "plots"]
@@ -87,7 +90,7 @@ def scripts_of(data: ReportData, program: Callable[[], str] = page_program) -> l
 
 
 def sections_of(data: ReportData) -> list[tuple[str, str]]:
-    """(id and template, heading in the list of sections) of every section that has something to say."""
+    """(id and name of the template, heading) of every section that has content."""
     sections: tuple[tuple[str, str, object], ...] = (
         ("comparison", "Comparison", True),
         ("statistics", "Tests", data.statistics),
@@ -105,7 +108,7 @@ def sections_of(data: ReportData) -> list[tuple[str, str]]:
 
 
 def _first_places(names: Iterable[str]) -> dict[str, int]:
-    """Each name -> the place of its first appearance, from 1."""
+    """Name -> position of its first occurrence, counted from 1."""
     found: dict[str, int] = {}
     for place, name in enumerate(names, start=1):
         found.setdefault(name, place)
@@ -113,7 +116,7 @@ def _first_places(names: Iterable[str]) -> dict[str, int]:
 
 
 def first_cases(cases: Sequence[SliceCase]) -> Mapping[str, tuple[int, int]]:
-    """run_id -> (place of its first case, how many it has)."""
+    """run_id -> (position of its first case, counted from 1, number of its cases)."""
     found: dict[str, tuple[int, int]] = {}
     for place, case in enumerate(cases, start=1):
         first, count = found.get(case.run, (place, 0))
@@ -122,7 +125,11 @@ def first_cases(cases: Sequence[SliceCase]) -> Mapping[str, tuple[int, int]]:
 
 
 def link(path: str) -> str:
-    """A relative path as a URL. Errors: ValueError when it is absolute or leaves the page's folder."""
+    """A relative path as a URL.
+
+    Raises:
+        ValueError: when the path is absolute or leaves the folder of the page.
+    """
     parts = path.split("/")
     if "\\" in path or any(part in ("", ".", "..") for part in parts):
         raise ValueError(f"{path!r} is not a path below the page's folder")
@@ -130,7 +137,7 @@ def link(path: str) -> str:
 
 
 def breakable(name: str) -> "Markup":
-    """A name that may break after commas, underscores and dots."""
+    """A name with optional line breaks (`<wbr>`) after commas, underscores and dots."""
     from markupsafe import Markup
 
     return Markup("<wbr>").join(re.split(r"(?<=[_.,])", name))
@@ -142,7 +149,10 @@ def short_value(value: object) -> str:
 
 
 def content_security_policy(style: str, scripts: Sequence[str]) -> str:
-    """What the page may load: itself. `file:` because a page opened from disk has no origin that 'self' could name."""
+    """Content security policy of the page: own style, scripts and images only.
+
+    `file:` is allowed because a page that is opened from disk has no origin to which 'self' could refer.
+    """
     digests = " ".join(f"'{_digest(script)}'" for script in scripts)
     return "; ".join(
         (
@@ -157,7 +167,7 @@ def content_security_policy(style: str, scripts: Sequence[str]) -> str:
 
 
 def headline(comparison: Comparison) -> Mapping[str, Any] | None:
-    """The best point's line for the top of the page, or None when there is no best or it was not evaluated."""
+    """Line, score and delta of the best point for the top of the page; None without an evaluated best point."""
     for line in comparison.lines:
         if line.point.run == comparison.best and "dice_slice_mean" in line.scores:
             return {
@@ -169,7 +179,7 @@ def headline(comparison: Comparison) -> Mapping[str, Any] | None:
 
 
 def scale_of(comparison: Comparison) -> Scale:
-    """The common scale of the little interval drawings in the comparison table."""
+    """Common scale of the small interval drawings in the comparison table."""
     ends = [end for line in comparison.lines for score in _slice_scores(line) for end in _ends(score)]
     return Scale(min(ends), max(ends)) if ends else Scale(0.0, 1.0)
 

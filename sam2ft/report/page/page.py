@@ -1,4 +1,4 @@
-"""What the page of a report says: values, plots and pictures gathered from its runs. No torch."""
+"""Assembly of the page of a report: values, plots and pictures gathered from the runs. No torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,15 +33,15 @@ TABLE_FILES = (
 
 @dataclass(frozen=True)
 class Page:
-    """The page's values and the files that lie beside it."""
+    """Values of the page and the files beside it."""
 
     data: ReportData
     assets: Mapping[str, bytes | Path]
-    """Path relative to the page -> its content, or the file to copy."""
+    """Path relative to the page -> content, or the file to copy."""
 
 
 def page_of(gathered: Gathered, papers: Sequence[str] = ()) -> Page:
-    """Everything on the page of a report; `papers` names the files for papers that lie beside it."""
+    """Everything on the page of a report; `papers` holds the names of the files for papers beside it."""
     states, tables, comparison = gathered.states, gathered.tables, gathered.comparison
     experiments = _experiments(states)
     baseline = next((state.planned.run_id for state in states if state.planned.baseline), None)

@@ -1,4 +1,4 @@
-"""The section of the page that says how sure the comparison is, and what the settings of the sweep did."""
+"""Statistics section of the page: tests between points, ranks, spread over seeds and effects of settings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ MEASURE = "dice_slice_mean"
 
 @dataclass(frozen=True)
 class StatisticsSection:
-    """Of a comparison of two evaluated points or more."""
+    """Statistics of a comparison of at least two evaluated points."""
 
     tests: tuple[Row, ...]
-    """Of point_tests.csv: those of MEASURE, by rank; NaN is None."""
+    """Rows of point_tests.csv for MEASURE, sorted by rank; NaN becomes None."""
     best: str | None
-    """run_id of the point that the others are tested against."""
+    """run_id of the point against which the others are tested."""
     groups: tuple[SeedGroup, ...]
     wide: tuple[Plot, ...]
     """Ranks, parallel coordinates, curves."""
@@ -37,10 +37,13 @@ def statistics_section(
     num_subjects: Mapping[str, int],
     noise: Mapping[str, Sequence[Row]],
 ) -> StatisticsSection | None:
-    """None where nothing was compared.
+    """The statistics section, or None when there is nothing to compare.
 
-    tests: rows of point_tests.csv; num_subjects: run_id -> subjects it trains on; noise: name of a point -> rows of its
-    prompt_noise_global.csv.
+    Args:
+        comparison: the compared points.
+        tests: rows of point_tests.csv.
+        num_subjects: run_id -> number of training subjects.
+        noise: name of a point -> rows of its prompt_noise_global.csv.
     """
     shown = sorted(
         (_plain(row) for row in tests if row["measure"] == MEASURE),

@@ -1,1 +1,1 @@
-"""For a paper: methods text, CLAIM checklist, model card, citations, tables in LaTeX, Markdown and Excel."""
+"""Files for papers: methods text, CLAIM checklist, model card, citations, tables in LaTeX, Markdown and Excel."""

@@ -1,6 +1,6 @@
-"""CLAIM 2024, the checklist for AI in medical imaging: what the runs answer is filled in, the rest is the author's.
+"""CLAIM 2024 checklist for AI in medical imaging (claim.md): answers from the runs, other items are left to the author.
 
-Items are named by number and topic in our words; the wording that counts is in Tejani et al. 2024
+Items have their number and a paraphrased topic; the binding wording is in Tejani et al. 2024
 (doi:10.1148/ryai.240300).
 """
 
@@ -39,16 +39,16 @@ TOPICS: Mapping[int, str] = {
 
 @dataclass(frozen=True)
 class ChecklistAnswer:
-    """What the runs say to an item."""
+    """Answer to an item from the files of the runs."""
 
     text: str
     """Markdown."""
     whole: bool = True
-    """Whether the item needs nothing more from the author."""
+    """Whether the answer is complete, so that the author need not add anything."""
 
 
 def claim_checklist(study: Study) -> str:
-    """The checklist as Markdown: 44 items, each filled in from the runs, to be completed, or left to the author."""
+    """The checklist as Markdown: 44 items, each answered from the runs, answered in part, or left to the author."""
     answers = {item: answer for item, ask in _ANSWERS.items() if (answer := ask(study)) is not None}
     lines = []
     for item, topic in TOPICS.items():

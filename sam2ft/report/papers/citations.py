@@ -1,4 +1,4 @@
-"""What a methods text cites, as BibTeX. Facts of publication only; the keys are what `[@key]` in the text names."""
+"""References of the methods text as BibTeX; the keys are those of the citations `[@key]` in the text."""
 
 from collections.abc import Iterable
 
@@ -84,7 +84,11 @@ REFERENCES: dict[str, tuple[str, dict[str, str]]] = {
 
 
 def bibliography(keys: Iterable[str]) -> str:
-    """The BibTeX entries of `keys`, each once, sorted. Errors: KeyError for a key that is not in REFERENCES."""
+    """The BibTeX entries of `keys`, each once, sorted.
+
+    Raises:
+        KeyError: for a key that is not in REFERENCES.
+    """
     return "\n".join(_entry(key, *REFERENCES[key]) for key in sorted(set(keys)))
 
 

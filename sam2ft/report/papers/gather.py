@@ -1,4 +1,7 @@
-"""Gathering what was really done for the methods text, the checklist and the model card. No torch."""
+"""Collection of the facts for the methods text, the CLAIM checklist and the model card from the files of the runs.
+
+No torch.
+"""
 
 import re
 from collections import Counter
@@ -22,12 +25,12 @@ FIELDS = {
     "TR": "repetition time (ms)",
     "flip_angle": "flip angle (degrees)",
 }
-"""Metadata field -> what it is called in a checklist."""
+"""Metadata field -> its name in the checklist."""
 _MOST_VALUES = 6
 
 
 def study_of(gathered: Gathered) -> Study | None:
-    """The study, shown by its best point or else its baseline; None where neither has a configuration."""
+    """The study, described by its best point or else its baseline; None when that run has no configuration."""
     shown = shown_state(gathered)
     if shown is None or not shown.layout.config.is_file():
         return None
@@ -62,14 +65,14 @@ def study_of(gathered: Gathered) -> Study | None:
 
 
 def shown_state(gathered: Gathered) -> RunState | None:
-    """The best point by validation, or the baseline where there is none."""
+    """The best point by validation, else the baseline, else None."""
     states = gathered.states
     best = next((state for state in states if state.planned.run_id == gathered.comparison.best), None)
     return best or next((state for state in states if state.planned.baseline), None)
 
 
 def _stores(experiment: Experiment) -> list[Store]:
-    """Those that are still there."""
+    """The stores that can still be opened."""
     found = []
     for source in experiment.dataset.values():
         try:
@@ -102,7 +105,7 @@ def _ends(lengths: Iterable[float]) -> tuple[float, float] | None:
 
 
 def _fields(volumes: Sequence[VolumeRecord]) -> dict[str, tuple[str, ...]]:
-    """The values of FIELDS that occur, the most frequent first, at most a handful of each."""
+    """The values of FIELDS that occur, the most frequent first, at most _MOST_VALUES per field."""
     counted: dict[str, Counter[str]] = {}
     for volume in volumes:
         for name in FIELDS.keys() & volume.dicom.keys():
@@ -120,7 +123,7 @@ def _text(value: Any) -> str:
 
 
 def _demographics(stores: Sequence[Store]) -> dict[str, dict[str, str]]:
-    """Age and sex of the subjects of each split, as far as metadata_for_ml.json has them."""
+    """Age and sex of the subjects of each split, where metadata_for_ml.json contains them."""
     entries: dict[str, dict[tuple[str, str], Mapping[str, Any]]] = {split: {} for split in SPLITS}
     for store in stores:
         for entry in read_json(store.metadata_for_ml).values():
@@ -143,7 +146,7 @@ def _described(entries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _years(age: Any) -> float | None:
-    """A number of years, or DICOM's age string (PS3.5, AS) such as `045Y`; shorter units are not averaged with it."""
+    """Age in years from a number or a DICOM age string (PS3.5, VR AS) such as `045Y`; None for other units."""
     if isinstance(age, int | float):
         return float(age)
     found = re.fullmatch(r"(\d{3})Y", str(age or ""))
@@ -151,7 +154,7 @@ def _years(age: Any) -> float | None:
 
 
 def _identity(state: RunState) -> dict[str, Any]:
-    """What the run's identity says of its weights and steps; a baseline's status holds the digest of its weights."""
+    """Digest of the weights and slices per step from the run's identity; a baseline has the digest in its status."""
     identity = read_identity(state.layout)
     if identity is None:
         return {"weights_sha256": state.status.best_sha256 if state.status and state.planned.baseline else None}
@@ -165,7 +168,7 @@ def _attempts(state: RunState) -> list[dict[str, Any]]:
 
 
 def _versions(attempts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Package -> version; several, where attempts differ, are all named."""
+    """Package -> version; all versions are listed when attempts differ."""
     found: dict[str, dict[str, None]] = {}
     for attempt in attempts:
         for name, version in {"python": attempt["python"], **attempt["packages"]}.items():

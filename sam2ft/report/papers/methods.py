@@ -1,6 +1,6 @@
-"""The methods section of a paper, sentence by sentence from what the runs did, and nothing about what they did not.
+"""Methods section of a paper (methods.md), written only from facts in the files of the runs.
 
-The text is Markdown with pandoc's citations (`[@key]`), given away under CC0 so that it may be copied as it is.
+The text is Markdown with pandoc citations (`[@key]`), released under CC0 so that it may be copied unchanged.
 """
 
 import re
@@ -20,7 +20,7 @@ DISTANCES = {"hd_mm": "Hausdorff distance", "hd95_mm": "its 95th percentile", "a
 
 
 def methods_text(study: Study) -> str:
-    """Markdown with one heading per subject: data, model, training, evaluation, statistics, software."""
+    """The methods section as Markdown: data, model, training, evaluation, biomarkers, statistics, software."""
     parts: dict[str, Callable[[Study], Iterator[str]]] = {
         "Data": _data,
         "Model": _model,
@@ -38,12 +38,12 @@ def methods_text(study: Study) -> str:
 
 
 def cited(text: str) -> list[str]:
-    """Keys of the citations in a text, in the order of first appearance."""
+    """Keys of the citations in a text, in the order of their first occurrence."""
     return list(dict.fromkeys(re.findall(r"@([a-z]+\d{4}[a-z0-9]*)", text)))
 
 
 def references(text: str) -> str:
-    """The BibTeX file of a text."""
+    """The BibTeX file with the references that a text cites."""
     return bibliography(cited(text))
 
 

@@ -1,4 +1,4 @@
-"""The model card of a checkpoint: what it is, what it was made from, how well it does, and what it is not for."""
+"""Model card of a checkpoint (model_card.md): details, intended use, data, results, limits and loading."""
 
 from collections.abc import Iterator, Sequence
 
@@ -18,9 +18,9 @@ LIMITS = (
 
 
 def model_card(study: Study, global_rows: Sequence[Row], best_sha256: str | None) -> str:
-    """Markdown, headings after Mitchell et al. 2019 (doi:10.1145/3287560.3287596).
+    """The model card as Markdown, with headings after Mitchell et al. 2019 (doi:10.1145/3287560.3287596).
 
-    `global_rows`: those of global.csv of the shown run.
+    `global_rows` are the rows of global.csv of the shown run; `best_sha256` is the SHA-256 of its best.pt.
     """
     return "\n".join(
         [

@@ -1,4 +1,4 @@
-"""What a report holds for papers, and for whoever takes the weights. No torch."""
+"""Files of a report for papers and for users of the weights: texts and tables by file name. No torch."""
 
 from sam2ft.report.papers.checklist import claim_checklist
 from sam2ft.report.papers.gather import shown_state, study_of
@@ -19,7 +19,7 @@ PAPER_FILES = (
 
 
 def texts(gathered: Gathered) -> Files:
-    """methods.md, references.bib, claim.md and model_card.md; nothing where no run has a configuration."""
+    """methods.md, references.bib, claim.md and model_card.md; empty when no run has a configuration."""
     study = study_of(gathered)
     if study is None:
         return {}
@@ -36,7 +36,7 @@ def texts(gathered: Gathered) -> Files:
 
 
 def tables(gathered: Gathered) -> Files:
-    """Those that were asked for with --latex, --markdown and --excel."""
+    """The tables that were requested with --latex, --markdown and --excel."""
     asked = gathered.request.papers
     if not (asked.latex or asked.markdown or asked.excel):
         return {}

@@ -1,4 +1,4 @@
-"""What was really done, as plain values: the source of the methods text, the checklist and the model card."""
+"""Facts of a study as plain data classes: the source of the methods text, the CLAIM checklist and the model card."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,22 +13,22 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class StudyData:
-    """One prepared dataset as it was read."""
+    """One prepared dataset."""
 
     name: str
     anatomy: str
     labels: tuple[str, ...]
     subjects: Mapping[str, int]
-    """Split -> number of subjects; also volumes and slices."""
+    """Split -> number of subjects; `volumes` and `slices` have the same form."""
     volumes: Mapping[str, int]
     slices: Mapping[str, int]
     pixel_mm: tuple[float, float] | None
-    """Smallest and largest distance of rows or columns."""
+    """Smallest and largest distance between rows or columns."""
     slice_mm: tuple[float, float] | None
-    """Smallest and largest distance of slices, from their positions where those are known."""
+    """Smallest and largest distance between slices, from the slice positions where these are known."""
     split_seed: int
     fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Of the DICOM header: manufacturer, field strength, series, ... -> the values that occur."""
+    """Field of the DICOM header (field strength, series, ...) -> the values that occur."""
 
     @property
     def num_subjects(self) -> int:
@@ -37,7 +37,7 @@ class StudyData:
 
 @dataclass(frozen=True)
 class Study:
-    """An experiment after it ran; `module`, `evaluation` and `datamodule` are those of the run that is shown."""
+    """An experiment after its runs; `module`, `evaluation` and `datamodule` are the settings of the shown run."""
 
     experiment: str
     description: str
@@ -48,27 +48,27 @@ class Study:
     seed: int
     comparison: Comparison
     shown: str | None
-    """run_id of the best point, or of the baseline where there is none."""
+    """run_id of the best point, or of the baseline when there is no best point."""
     slices_per_step: int | None = None
     epochs: int | None = None
-    """That the shown run trained; best_epoch of its point says which one it kept."""
+    """Number of epochs that the shown run trained; best_epoch of its point is the one whose weights it kept."""
     weights_sha256: str | None = None
-    """Of the initial weights."""
+    """SHA-256 of the initial weights."""
     versions: Mapping[str, str] = field(default_factory=dict)
-    """Package -> version, `python` among them."""
+    """Package -> version, including `python`."""
     commits: tuple[str, ...] = ()
-    """Each says so where the checkout had uncommitted changes."""
+    """Commits of the code; the text of a commit notes uncommitted changes."""
     hardware: tuple[str, ...] = ()
     measures: tuple[str, ...] = ()
-    """Columns of global.csv that the shown run has."""
+    """Measures in global.csv of the shown run."""
     biomarkers: tuple[tuple[str, str], ...] = ()
-    """(biomarker, definition) that were measured."""
+    """(biomarker, definition) of all measured biomarkers."""
     demographics: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Split -> what the metadata says of its subjects, in words: age, sex."""
+    """Split -> description of its subjects from the metadata as text: age, sex."""
 
     @property
     def lines(self) -> tuple[ComparisonRow, ...]:
-        """The evaluations of the run that is shown."""
+        """The evaluations of the shown run."""
         return tuple(line for line in self.comparison.lines if line.point.run == self.shown and line.scores)
 
     @property
@@ -77,5 +77,5 @@ class Study:
 
     @property
     def trained(self) -> bool:
-        """Whether what is shown was fine-tuned here."""
+        """Whether the shown run was fine-tuned: it is the best point and not the baseline."""
         return self.shown is not None and self.shown == self.comparison.best

@@ -1,7 +1,7 @@
-"""Tables as they go into a paper: mean ± sd [95 % CI], the best in bold, n and misses in the caption.
+"""Result tables for a paper in LaTeX (booktabs), Markdown and Excel: mean ± sd [95 % CI].
 
-One content, three forms: LaTeX (booktabs), Markdown, and a workbook. Numbers of the comparison are means over labels,
-then subjects; bold marks the point that validation chose, never the highest number of the test split.
+The numbers of the comparison are means over labels, then over subjects. Bold marks the point chosen by validation,
+never the highest number on the test split; n and the missed labels are in the caption.
 """
 
 import re
@@ -18,12 +18,12 @@ from sam2ft.report.papers.markdown import escaped_text, markdown_table
 
 _KEY = ("eval", "dataset", "split", "protocol")
 _SHEET_NAME = 31
-"""Longest name of a sheet that workbooks take."""
+"""Maximum length of a sheet name in Excel."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A summary in a cell."""
+    """Mean, standard deviation and confidence interval in one cell."""
 
     mean: float
     sd: float | None
@@ -32,7 +32,7 @@ class Cell:
 
     @property
     def text(self) -> str:
-        """`0.912 ± 0.021 [0.901, 0.923]`."""
+        """The cell as text, such as `0.912 ± 0.021 [0.901, 0.923]`."""
         sd = "" if self.sd is None else f" ± {self.sd:.3f}"
         ends = "" if self.ci_low is None or self.ci_high is None else f" [{self.ci_low:.3f}, {self.ci_high:.3f}]"
         return f"{self.mean:.3f}{sd}{ends}"
@@ -40,7 +40,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One line: texts, then summaries (None where there is none)."""
+    """One line: text cells, then summaries (None for an empty cell)."""
 
     texts: tuple[str, ...]
     cells: tuple[Cell | None, ...]
@@ -52,7 +52,7 @@ class PaperTable:
     """One table of a paper."""
 
     name: str
-    """Short: of a file, a label, a sheet."""
+    """Short name, used in LaTeX labels and sheet names."""
     caption: str
     text_heads: tuple[str, ...]
     cell_heads: tuple[str, ...]
@@ -60,9 +60,9 @@ class PaperTable:
 
 
 def paper_tables(comparison: Comparison, global_rows: Sequence[Row], shown: str | None) -> tuple[PaperTable, ...]:
-    """The comparison of points and the labels of the run `shown`, a table of each per dataset, split and protocol.
+    """The comparison of points and the results per label of the run `shown`, per dataset, split and protocol.
 
-    `global_rows`: those of global.csv of the runs of the comparison.
+    `global_rows` are the rows of global.csv of all runs in the comparison.
     """
     by_key: dict[tuple[Value, ...], Row] = {
         (row["run"], *(row[name] for name in _KEY), row["label_name"], row["label"], row["measure"]): row
@@ -70,7 +70,7 @@ def paper_tables(comparison: Comparison, global_rows: Sequence[Row], shown: str 
     }
     evaluations = dict.fromkeys(line.evaluation for line in comparison.lines if line.scores)
     found: list[PaperTable] = []
-    # Points whose evaluations differ in the eval_id alone stand in one table.
+    # Points whose evaluations differ only in the eval_id are in one table.
     for how in dict.fromkeys((one.dataset, one.split, one.protocol) for one in evaluations):
         found.append(_points_table(comparison, by_key, how))
     for evaluation in evaluations:
@@ -152,7 +152,7 @@ def _number(value: Value) -> float | None:
 
 
 def tables_markdown(tables: Sequence[PaperTable]) -> str:
-    """All tables, each with its caption above it."""
+    """All tables as Markdown, each with its caption above it."""
     return "\n".join(part for table in tables for part in _markdown_of(table))
 
 
@@ -168,7 +168,7 @@ def _markdown_of(table: PaperTable) -> Iterator[str]:
 
 
 def latex(tables: Sequence[PaperTable]) -> str:
-    r"""All tables as LaTeX that `\input` takes; needs the package booktabs."""
+    r"""All tables as LaTeX for `\input`; requires the package booktabs."""
     notice = "% made by sam2ft; \\usepackage{booktabs} in the preamble\n"
     return notice + "\n".join(_latex_of(table, number) for number, table in enumerate(tables, start=1))
 
@@ -197,7 +197,7 @@ def _latex_of(table: PaperTable, number: int) -> str:
     return "\n".join(lines)
 
 
-# A line of a table that begins with a bracket would be read as an argument of the line end before it.
+# LaTeX would read a bracket at the start of a table row as an argument of the preceding row end (two backslashes).
 _LATEX = {
     "[": "{[}",
     "\\": r"\textbackslash{}",
@@ -213,12 +213,12 @@ _LATEX = {
 
 
 def latex_text(text: object) -> str:
-    """Any text as LaTeX that prints it."""
+    """Any text with all LaTeX special characters escaped."""
     return re.sub("|".join(map(re.escape, _LATEX)), lambda found: _LATEX[found[0]], printable(text))
 
 
 def workbook(tables: Sequence[PaperTable]) -> bytes:
-    """An Excel workbook, a sheet per table, every number in a cell of its own. Text is never read as a formula."""
+    """An Excel workbook: one sheet per table, each number in its own cell. Text is never interpreted as a formula."""
     from openpyxl import Workbook
 
     book = Workbook()
@@ -254,7 +254,7 @@ def _fill(sheet: Any, table: PaperTable) -> None:
 
 
 def _put(cell: Any, value: str | float) -> None:
-    """Text stays text: openpyxl makes a formula of what begins with `=`."""
+    """Write text with data type string, because openpyxl makes a formula of text that starts with `=`."""
     if isinstance(value, str):
         cell.value = printable(value)
         cell.data_type = "s"

@@ -1,1 +1,1 @@
-"""Plots of the page as Vega-Lite specifications, and the same as SVG, PDF and PNG files."""
+"""Plots of the HTML page as Vega-Lite specifications, and the same plots as SVG, PDF and PNG files."""

@@ -1,4 +1,4 @@
-"""The two plots of one biomarker of one tissue: differences against means (Bland and Altman 1986), and both values."""
+"""Agreement plots of one biomarker of one tissue: Bland-Altman plot (Bland and Altman 1986) and scatter plot."""
 
 from collections.abc import Mapping
 
@@ -8,15 +8,19 @@ from sam2ft.report.plots.vega import Cell, Plot, Spec, ink, layer, plot_value, w
 
 LINES = (("bias", "bias"), ("loa_low", "limit"), ("loa_high", "limit"))
 _CROWDED = 60
-_TELLS = tuple((name, name) for name in ("subject", "reference", "prediction", "difference"))
+_TOOLTIP = tuple((name, name) for name in ("subject", "reference", "prediction", "difference"))
 
 
 def agreement_plots(name: str, subjects: Mapping[str, tuple[float, float]], row: Row) -> tuple[Plot, Plot]:
-    """Left the difference of every subject against the mean of both, with bias, limits and their 95 % intervals as
-    bands; right the prediction against the reference, with the line on which both are equal.
+    """Bland-Altman plot and scatter plot of reference and prediction, one dot per subject.
 
-    `subjects` maps a subject's name -> (reference, prediction). `row` is that of biomarker_global.csv; lines that it
-    has no number for are left out.
+    The Bland-Altman plot shows the difference against the mean of both values, with bias, limits of agreement and
+    their 95 % intervals as bands. The scatter plot shows the prediction against the reference and the identity line.
+
+    Args:
+        name: prefix of the names of both plots.
+        subjects: name of a subject -> (reference, prediction).
+        row: row of biomarker_global.csv; lines for which it has no value are left out.
     """
     columns: dict[str, list[Cell]] = {
         "subject": list(subjects),
@@ -41,7 +45,7 @@ def agreement_plots(name: str, subjects: Mapping[str, tuple[float, float]], row:
         f"Bland-Altman plot of {len(subjects)} subjects. Bias and limits are in the table.",
         _differences(dots, row, suffix),
         columns,
-        tells=_TELLS,
+        tells=_TOOLTIP,
     )
     both = Plot(
         f"{name}-scatter",
@@ -50,7 +54,7 @@ def agreement_plots(name: str, subjects: Mapping[str, tuple[float, float]], row:
         f"Scatter plot of {len(subjects)} subjects: prediction against reference.",
         _scatter(dots, columns, suffix),
         columns,
-        tells=_TELLS,
+        tells=_TOOLTIP,
     )
     return difference, both
 

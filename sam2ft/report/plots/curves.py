@@ -1,4 +1,4 @@
-"""The plots of results against an amount: of training subjects, of jitter of the boxes."""
+"""Learning curves (result against number of training subjects) and robustness to box jitter (prompt noise) as plots."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +11,7 @@ from sam2ft.report.plots.vega import DOUBLE, Cell, Plot, Spec, layer, plot_value
 
 
 def curve_plot(curves: Sequence[LearningCurve]) -> Plot | None:
-    """Result against the number of training subjects, a line per combination of the other settings."""
+    """Result against the number of training subjects, one line per combination of the other settings."""
     if not curves:
         return None
     columns: dict[str, list[Cell]] = {key: [] for key in ("curve", "subjects", "score", "low", "high")}
@@ -34,7 +34,7 @@ def curve_plot(curves: Sequence[LearningCurve]) -> Plot | None:
 
 
 def noise_plot(studies: Mapping[str, Sequence[Row]]) -> Plot | None:
-    """Dice per volume against the jitter of the boxes; name of a point -> rows of its prompt_noise_global.csv."""
+    """Dice per volume against the jitter of the boxes; `studies`: point name -> rows of prompt_noise_global.csv."""
     columns: dict[str, list[Cell]] = {key: [] for key in ("point", "shift", "score", "low", "high")}
     for point, rows in studies.items():
         for row in rows:
@@ -57,7 +57,7 @@ def noise_plot(studies: Mapping[str, Sequence[Row]]) -> Plot | None:
 
 
 def _bands(line: str, at: tuple[str, str], title: str) -> Spec:
-    """A line with a band for each value of field `line` over the field and title `at`."""
+    """A line with a band for each value of field `line`; `at` is (field, title) of the x axis."""
     x: Spec = {
         "field": at[0], "type": "quantitative", "title": at[1], "scale": {"zero": False, "nice": False},
         "axis": {"grid": False, "tickMinStep": 1},

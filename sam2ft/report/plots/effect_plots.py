@@ -1,4 +1,4 @@
-"""The plots of what settings do: main effects, parallel coordinates, and how firmly the ranking stands."""
+"""Plots of the effects of settings: main effects, parallel coordinates, and ranks with bootstrap intervals."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,18 +11,18 @@ from sam2ft.report.comparison.words import MEASURE_WORDS
 from sam2ft.report.plots.vega import DOUBLE, SINGLE, Cell, Plot, Spec, ink, layer, plot_value, when
 
 MOST_RANKED = 30
-"""Lines of the plot of ranks; all ranks are in point_tests.csv."""
+"""Maximum number of points in the rank plot; all ranks are in point_tests.csv."""
 MOST_LEVELS = 12
-"""Values of a setting above which each has too few points for a mean of its own."""
+"""Maximum number of values of a setting for a mean per value; with more, each value has too few points."""
 FEWEST_PARALLEL = 3
-"""Points from which parallel coordinates say more than a table."""
+"""Minimum number of points for a parallel coordinates plot; for fewer, a table is enough."""
 _LOG_FROM = 50
-"""Ratio of the largest to the smallest value of a setting from which its axis is logarithmic."""
+"""Minimum ratio of the largest to the smallest value of a setting for a logarithmic axis."""
 _ROOM = {"zero": False, "padding": 6}
 
 
 def effect_plots(effects: Sequence[MainEffect]) -> tuple[Plot, ...]:
-    """A plot per setting: a faint dot per point, the mean over the points of each value in blue."""
+    """One plot per setting: a grey dot per point, and the mean over the points of each value in blue."""
     short = short_names(list(dict.fromkeys(effect.key for effect in effects)))
     made = []
     for number, effect in enumerate(effects, start=1):
@@ -32,7 +32,7 @@ def effect_plots(effects: Sequence[MainEffect]) -> tuple[Plot, ...]:
 
 
 def _drawn_plot(number: int, effect: MainEffect, name: str) -> Plot | None:
-    """A dot per point over a setting with many values, as random sweeps draw them; None where they are no numbers."""
+    """A dot per point for a setting with many values (random sweeps); None where the values are not numbers."""
     try:
         values = [float(level.value) for level in effect.levels]
     except ValueError:
@@ -102,7 +102,10 @@ def _effect_plot(number: int, effect: MainEffect, name: str) -> Plot:
 
 
 def parallel_plot(comparison: Comparison, measure: str = "dice_slice_mean") -> Plot | None:
-    """A line per evaluated point through its settings to its validation value and its result; None for small sweeps."""
+    """Parallel coordinates: a line per evaluated point over its settings, validation value and result.
+
+    None for fewer than FEWEST_PARALLEL points or two settings.
+    """
     lines = _first_lines(comparison, measure)
     keys = [key for key in comparison.override_keys if len({_setting(line, key) for line in lines}) > 1]
     if len(lines) < FEWEST_PARALLEL or len(keys) < 2:
@@ -160,12 +163,12 @@ def _parallel_spec(words: str) -> Spec:
 
 
 def _of_kind(kind: str, made: Spec) -> Spec:
-    """A layer of the rows of one kind."""
+    """A layer that shows only the rows of one kind."""
     return {"transform": [{"filter": f"datum.kind === '{kind}'"}], **made}
 
 
 def _places(values: Sequence[object]) -> tuple[list[float | None], list[tuple[str, float]]]:
-    """Where values lie on an axis from 0 to 1 (None without a value), and its ticks: (text, place)."""
+    """Positions of values on an axis from 0 to 1 (None without a value), and its ticks as (text, position)."""
     numbers = [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     known = [value for value in values if value is not None]
     if not known or len(numbers) < len(known):
@@ -184,7 +187,10 @@ def _places(values: Sequence[object]) -> tuple[list[float | None], list[tuple[st
 
 
 def rank_plot(tests: Sequence[Row], best: str | None, measure: str = "dice_slice_mean") -> Plot | None:
-    """Ranks by the test mean with the 95 % of their bootstrap; the first dataset, split and protocol. None without."""
+    """Ranks by the mean over subjects with 95 % bootstrap intervals; None for fewer than two ranked points.
+
+    Only the first dataset, split and protocol in `tests` are shown.
+    """
     ranked = [row for row in tests if row["measure"] == measure and row["rank"] is not None]
     how = [tuple(row[name] for name in ("dataset", "split", "protocol")) for row in ranked]
     ranked = sorted(
@@ -237,7 +243,7 @@ def _rank_spec(lines: int) -> Spec:
 
 
 def _first_lines(comparison: Comparison, measure: str) -> list[ComparisonRow]:
-    """Trained points with the measure, on the evaluation that the first of them has."""
+    """Trained points with the measure, on the same dataset, split and protocol as the first of them."""
     lines = [line for line in comparison.lines if line.point.index is not None and measure in line.scores]
     how = {(line.evaluation.dataset, line.evaluation.split, line.evaluation.protocol): None for line in lines}
     first = next(iter(how), None)
@@ -256,6 +262,6 @@ def _shown(value: object) -> str:
 
 
 def add_row(columns: Mapping[str, list[Cell]], *cells: Cell) -> None:
-    """One more row of a data set by columns."""
+    """Append one row to a data set that is stored by columns."""
     for column, cell in zip(columns.values(), cells, strict=True):
         column.append(cell)

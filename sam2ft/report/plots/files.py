@@ -1,4 +1,7 @@
-"""Plots as files, and the program that draws them in the page: both by vl-convert, without a browser."""
+"""Conversion of plots to SVG, PDF and PNG files, and the JavaScript that draws them in the page (vl-convert).
+
+No browser is needed.
+"""
 
 import functools
 import hashlib
@@ -15,11 +18,11 @@ SUFFIXES = ("svg", "pdf", "png")
 
 
 def plot_files(plot: Plot) -> Mapping[str, bytes]:
-    """`svg`, `pdf` and `png` (300 dots per inch) of a plot; equal plots, equal bytes."""
+    """Suffix -> content: `svg`, `pdf` and `png` (300 dots per inch) of a plot; equal plots give equal bytes."""
     import vl_convert
 
     svg = _opacity_of_strokes(vl_convert.vega_to_svg(vl_convert.vegalite_to_vega(on_paper(plot))))
-    # Without a unit, SVG lengths are 1/96 inch, and the figure is meant in points.
+    # SVG lengths without a unit are 1/96 inch, but the sizes of the figure are in points.
     sized = re.sub(r'(<svg[^>]*?) width="([\d.]+)" height="([\d.]+)"', r'\1 width="\2pt" height="\3pt"', svg, count=1)
     return {
         "svg": sized.encode(),
@@ -29,10 +32,10 @@ def plot_files(plot: Plot) -> Mapping[str, bytes]:
 
 
 def _opacity_of_strokes(svg: str) -> str:
-    """Of a path that is only a line, the opacity is that of its stroke.
+    """Replace the opacity of paths without fill by stroke-opacity.
 
-    As the opacity of an element it has the whole picture laid out once more for each line: with 1,000 lines a PNG took
-    33 s instead of 2.
+    The opacity of an element makes the renderer compose the whole picture again for each line: with 1,000 lines, a PNG
+    took 33 s instead of 2 s.
     """
 
     def changed(found: re.Match[str]) -> str:
@@ -46,25 +49,26 @@ def _opacity_of_strokes(svg: str) -> str:
 
 
 def _sorted_names(pdf: bytes) -> bytes:
-    """The names of a page's parts stand in the order of a random hash; sorting lines moves no byte offset outside."""
+    """Sort lines of names that are in the order of a random hash; byte offsets outside of these lines do not change."""
     return re.sub(rb"(?m)(?:^ +/\w+ \d+ 0 R\n){2,}", lambda found: b"".join(sorted(found[0].splitlines(True))), pdf)
 
 
 @functools.cache
 def page_program() -> str:
-    """Vega, Vega-Lite and the interpreter of Vega's expressions as one script; it sets `window.sam2ftEmbed`.
+    """Vega, Vega-Lite and the interpreter of Vega expressions as one script, which sets `window.sam2ftEmbed`.
 
-    The interpreter evaluates what Vega otherwise compiles with `Function`, which the page's policy forbids. Of what
-    vl-convert 1.9 can bundle, only Vega-Embed works: its Vega and Vega-Lite by themselves are empty objects.
+    The interpreter evaluates expressions that Vega otherwise compiles with `Function`, which the page's content
+    security policy forbids. Of the bundles of vl-convert 1.9 only Vega-Embed works: its separate bundles of Vega and
+    Vega-Lite are empty objects.
     """
     import vl_convert
 
-    # Inside of a function, the thousands of short names of the bundle are nobody else's.
+    # The function scope keeps the thousands of short names of the bundle out of the global scope.
     return "\n".join((_NOTICE, "(() => {", _interpreter(), vl_convert.javascript_bundle(_EMBED), "})();"))
 
 
 def program_digest() -> str:
-    """Of everything that `page_program`, which takes a second and a half, is made from: 16 hex."""
+    """Digest (16 hexadecimal digits) of the sources of `page_program`, which itself takes 1.5 s."""
     parts = (_NOTICE, _interpreter(), _EMBED, version("vl-convert-python"))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 

@@ -1,4 +1,4 @@
-"""The plots of results: points against each other, labels, subjects, and how points learned."""
+"""Plots of results: validation against test, results per label, distributions over subjects, and training curves."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,17 +26,17 @@ History = Sequence[Mapping[str, float]]
 """Rows of history.csv: `epoch` (0-based), `train_loss`, `val_loss`, `val_dice`, ..."""
 
 MOST_EPOCH_ROWS = 30_000
-"""Of longer histories the page shows every second, third, ... epoch."""
+"""Maximum number of epochs of all runs; for more, the page shows only every second, third, ... epoch."""
 _NOT_MEASURES = ("epoch", "step", "improved", "seconds")
 _ROOM = {"zero": False, "padding": 6}
-"""A scale whose outermost dots are whole."""
+"""A scale with padding, so that the outermost dots are not cut."""
 _ROLES = {"best": ink("accent"), "baseline": ink(), "other": ink("faint")}
 
 
 def comparison_plot(comparison: Comparison, measure: str = "dice_slice_mean") -> Plot | None:
-    """What validation said of every point against what the test split shows, with 95 % intervals; None for < 2 points.
+    """Score on the evaluated split, with 95 % interval, against the validation value of every point.
 
-    Lines of several evaluations are told apart by a control.
+    Returns None for fewer than two points. With several evaluations, a control selects one.
     """
     lines = [line for line in comparison.lines if measure in line.scores and line.point.validation is not None]
     if len({line.point.run for line in lines}) < 2:
@@ -83,11 +83,12 @@ def comparison_plot(comparison: Comparison, measure: str = "dice_slice_mean") ->
 
 
 def evaluated_on(line: ComparisonRow) -> str:
+    """Dataset, split and protocol of a line as text."""
     return f"{line.evaluation.dataset} · {line.evaluation.split} · {line.evaluation.protocol}"
 
 
 def label_plot(scores: Sequence[LabelScores], name: str = "labels") -> Plot | None:
-    """A row per label: a dot per point, the best point and the baseline with their 95 % intervals."""
+    """One row per label: a dot per point; the best point and the baseline also have 95 % intervals."""
     if not scores:
         return None
     ordered = sorted(scores, key=lambda one: ("other", "baseline", "best").index(one.role))
@@ -131,7 +132,7 @@ def label_plot(scores: Sequence[LabelScores], name: str = "labels") -> Plot | No
 
 
 def _role_colour(roles: Sequence[Cell]) -> Spec:
-    """A channel for column `role`, with those roles in its legend that there are."""
+    """A colour channel for column `role`; its legend has only the roles that occur."""
     found = [role for role in _ROLES if role in roles]
     scale = {"domain": found, "range": [_ROLES[role] for role in found]}
     legend = {"labelExpr": _ROLE_WORDS}
@@ -142,7 +143,7 @@ _ROLE_WORDS = "datum.label === 'best' ? 'best point' : datum.label === 'other' ?
 
 
 def distribution_plot(values: Sequence[SubjectScores], name: str = "distributions") -> Plot | None:
-    """A dot per subject, label and model (best point, baseline) with median and quartiles of the subjects."""
+    """A dot per subject, label and model (best point, baseline), with median and quartiles over the subjects."""
     columns: dict[str, list[Cell]] = {field: [] for field in ("label", "point", "role", "measure", "subject", "value")}
     for one in values:
         for subject, value in one.values.items():
@@ -183,7 +184,7 @@ def distribution_plot(values: Sequence[SubjectScores], name: str = "distribution
 
 
 def learning_plot(histories: Mapping[str, History], best: str | None = None) -> Plot | None:
-    """A line per point over epochs; a control chooses the value, picks the points that have a colour."""
+    """Training curves: a line per point over epochs. A control selects the value; `best` is highlighted first."""
     names = list(dict.fromkeys(name for rows in histories.values() for row in rows for name in row))
     measures = [name for name in names if name not in _NOT_MEASURES]
     measures.sort(key=lambda name: (not name.startswith("val_loss"), not name.startswith("val"), name))
@@ -230,7 +231,7 @@ def _learning_spec(longest: int) -> Spec:
     encoding = {"x": x, "y": y, "detail": {"field": "point"}}
     dots: Any = {"size": 22, "filled": True} if longest <= 30 else False
     quiet: Any = {"size": 8} if longest == 1 else False
-    # Both layers hold all lines, so that neither is ever empty: an empty one has no extent, and Vega says so.
+    # Both layers hold all lines, so that no layer is empty: Vega warns about the missing extent of an empty layer.
     picked = {**encoding, "color": colour, "opacity": when(f"datum.rank > {OTHERS}", 1, 0)}
     return {
         "height": 165,

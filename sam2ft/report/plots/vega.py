@@ -1,7 +1,7 @@
-"""What a plot of the report is: one Vega-Lite specification, drawn by the page and, in print size, into files.
+"""Vega-Lite specification of a plot, which the page draws and which is converted to files in print size.
 
-Colours are names (`ink()`), whose values a theme gives: the page's follow light and dark, the files' are those of
-paper. Names of a data set are only ever data or titles, never field names or expressions.
+Colours are names (`ink()`) whose values come from a theme: the page has a light and a dark theme, files use the colours
+for paper. Names from a data set are only used as data or titles, never as field names or expressions.
 """
 
 import hashlib
@@ -17,74 +17,74 @@ Spec = dict[str, Any]
 Cell = str | int | float | None
 
 POINTS_PER_MM = 72 / 25.4
-# Widths of one and of two columns of the journals of the field, in mm.
+# Widths of one and of two journal columns, in mm.
 SINGLE, DOUBLE = 85.0, 170.0
 FONT = "Arial, Helvetica, Liberation Sans, DejaVu Sans, sans-serif"
 PAPER = {"ink": "#1f2328", "soft": "#59636e", "faint": "#a3abb3", "line": "#dcdfe3", "accent": "#0b61a4"}
-# The page draws larger than paper: sizes in a specification are points on paper.
+# The page draws plots larger than on paper; sizes in a specification are points on paper.
 PAGE_SCALE = 1.3
 OTHERS = -1
-"""The rank of what has no colour of its own."""
+"""Rank of points without a colour of their own."""
 
 
 @dataclass(frozen=True)
 class Control:
-    """A choice beside a plot: a parameter of its specification and the values that it may take."""
+    """A selection control beside a plot: a parameter of its specification and its possible values."""
 
     parameter: str
     label: str
     options: tuple[tuple[str, str], ...]
-    """(value, what it is called)."""
+    """(value, displayed name)."""
 
 
 @dataclass(frozen=True)
 class Plot:
-    """One figure: in the page, and as `figures/<name>.{svg,pdf,png}`."""
+    """One figure, shown in the page and written to `figures/<name>.{svg,pdf,png}`."""
 
     name: str
-    """Of its files: letters, digits and hyphens, never a name from a data set."""
+    """Name of its files: letters, digits and hyphens, never a name from a data set."""
     title: str
     caption: str
     alt: str
     spec: Spec
-    """Vega-Lite without width, theme and data; its data set is called `rows`, its height is a number of points."""
+    """Vega-Lite without width, theme and data; its data set is called `rows`, its height is in points."""
     columns: Mapping[str, Sequence[Cell]]
-    """The data set by columns of equal length; NaN is None."""
+    """The data set as columns of equal length; NaN is stored as None."""
     width_mm: float = SINGLE
     tells: tuple[tuple[str, str], ...] = ()
-    """(column, what it is called): what a mark says when it is pointed at."""
+    """(column, displayed name) of the values in the tooltip of a mark."""
     controls: tuple[Control, ...] = ()
     picks: tuple[str, ...] = ()
-    """Values of column `point` that a reader may pick out by colour; empty: no such choice."""
+    """Values of column `point` that a reader can highlight by colour; empty for a plot without this choice."""
     picked: tuple[str, ...] = ()
-    """Those that are picked at first."""
+    """The values that are highlighted when the page opens."""
 
     def rows(self) -> list[dict[str, Cell]]:
-        """The data set as Vega wants it."""
+        """The data set as a list of rows, the form that Vega reads."""
         return [dict(zip(self.columns, cells, strict=True)) for cells in zip(*self.columns.values(), strict=True)]
 
     def digest(self) -> str:
-        """Changes whenever a file of the plot would."""
+        """SHA-256 of the print specification; it changes whenever a file of the plot would change."""
         return hashlib.sha256(json_text(on_paper(self)).encode()).hexdigest()
 
 
 def ink(name: str = "ink") -> Spec:
-    """A colour of the theme, for a property of a mark: ink, soft, faint, line or accent."""
+    """A theme colour for a property of a mark; `name` is ink, soft, faint, line or accent."""
     return {"expr": name}
 
 
 def layer(kind: str, encoding: Spec, **mark: Any) -> Spec:
-    """A mark of a layered specification."""
+    """One layer of a layered specification, with one mark."""
     return {"mark": {"type": kind, **mark}, "encoding": encoding}
 
 
 def when(test: str, value: object, otherwise: object) -> Spec:
-    """A channel that has one of two values."""
+    """A channel with `value` where the expression `test` holds and with `otherwise` elsewhere."""
     return {"condition": {"test": test, "value": value}, "value": otherwise}
 
 
 def ranks_scale() -> Spec:
-    """Colours by rank of being picked: a plot's first pick has the accent."""
+    """Colour scale over the rank of highlighted points: the first one has the accent colour."""
     colours = [{"expr": "faint"}, {"expr": "accent"}, *LINES[: MOST_PICKED - 1]]
     return {"domain": [OTHERS, *range(MOST_PICKED)], "range": colours, "type": "ordinal"}
 
@@ -93,7 +93,7 @@ MOST_PICKED = 7
 
 
 def plot_parameters(plot: Plot, theme: Mapping[str, str]) -> list[Spec]:
-    """Those of the theme, of the controls (their first option) and of the picks."""
+    """Vega parameters of the theme, of the controls (first option) and of the highlighted points."""
     made: list[Spec] = [{"name": name, "value": value} for name, value in theme.items()]
     made += [{"name": control.parameter, "value": control.options[0][0]} for control in plot.controls]
     if plot.picks:
@@ -102,15 +102,15 @@ def plot_parameters(plot: Plot, theme: Mapping[str, str]) -> list[Spec]:
 
 
 def on_paper(plot: Plot) -> Spec:
-    """The whole specification of a plot's files: one unit is a point, the width that of its column of a journal.
+    """Complete specification for the files of a plot: one unit is a point, the width is that of a journal column.
 
-    Where the page has a choice, the first option is drawn, and named above.
+    Where the page has a control, the files show the first option and name it in the title.
     """
-    said = ", ".join(control.options[0][1] for control in plot.controls)
+    options = ", ".join(control.options[0][1] for control in plot.controls)
     return {
-        # Of nothing picked there is no legend: an empty one makes a figure of endless height.
+        # No legend when nothing is highlighted: an empty legend would make the figure infinitely high.
         **(_without_legends(plot.spec) if plot.picks and not plot.picked else plot.spec),
-        **({"title": said} if said else {}),
+        **({"title": options} if options else {}),
         "width": round(plot.width_mm * POINTS_PER_MM, 2),
         "autosize": {"type": "fit-x", "contains": "padding"},
         "background": "white",
@@ -123,9 +123,9 @@ def on_paper(plot: Plot) -> Spec:
 
 
 def on_page(plot: Plot) -> Spec:
-    """The specification for the page, as wide as its place there; the page adds rows and the colours of its theme."""
+    """The specification for the page, as wide as its container; the page adds rows and the colours of its theme."""
     return {
-        # The page has its own names of what is picked, which take a colour away and give it.
+        # The page has its own list of highlighted points, in which a reader adds and removes points.
         **(_without_legends(plot.spec) if plot.picks else plot.spec),
         "height": round(plot.spec["height"] * PAGE_SCALE),
         "width": "container",
@@ -145,7 +145,7 @@ def _without_legends(value: Any) -> Any:
 
 
 def config(scale: float) -> Spec:
-    """The look of all plots: a quiet grid, no frame, letters of 7.5 points on paper."""
+    """Common style of all plots: a light grid, no frame, font size 7.5 points on paper."""
     size = round(7.5 * scale, 1)
     axis = {
         "labelColor": ink(), "titleColor": ink(), "gridColor": ink("line"), "domainColor": ink("faint"),
@@ -173,7 +173,7 @@ def config(scale: float) -> Spec:
 
 
 def page_value(plot: Plot) -> dict[str, Any]:
-    """What the page's script gets of a plot."""
+    """Values of a plot that are passed to the script of the page."""
     return {
         "spec": on_page(plot),
         "columns": plot.columns,
@@ -187,13 +187,17 @@ def page_value(plot: Plot) -> dict[str, Any]:
 
 
 def plot_value(value: float | None, digits: int = 5) -> float | None:
-    """A number for a plot: `digits` significant digits are more than eyes see; NaN and infinity are None."""
+    """A number rounded to `digits` significant digits for a plot; NaN and infinity become None."""
     if value is None or not math.isfinite(value):
         return None
     return float(f"{value:.{digits}g}")
 
 
 def json_text(value: object) -> str:
-    """JSON that can stand inside of a script element: no `<` in it, no NaN."""
+    """JSON text that is safe inside a script element: it contains no `<`.
+
+    Raises:
+        ValueError: for NaN or infinity.
+    """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

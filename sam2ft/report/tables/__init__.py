@@ -1,1 +1,1 @@
-"""Tables of many evaluations as one: collected, checked, recounted, and written incrementally."""
+"""Result tables of many evaluations combined: collected, checked, computed again and written incrementally."""

@@ -1,4 +1,4 @@
-"""The collated tables of the evaluations that count, written into the report and read back by whoever needs them."""
+"""Collation: result tables of all evaluations that count, written into the report as CSV and Parquet and read back."""
 
 import os
 import shutil
@@ -33,26 +33,26 @@ from sam2ft.report.tables.splice import EarlierTables, Spliced, splice
 from sam2ft.report.tables.unlike import unlike
 
 ALWAYS = ("slice", "instance", "volume", "global")
-"""Tables of every report; of the others there is a file when there are rows."""
+"""Tables that every report has; the other tables have a file only when they have rows."""
 
-# A process that reads evaluations takes about a second to start, an evaluation of 10,000 rows 0.06 s.
+# Starting a worker process takes about a second, reading an evaluation of 10,000 rows 0.06 s.
 _PARTS_PER_WORKER = 16
 _MOST_WORKERS = 8
 
 
 @dataclass(frozen=True)
 class CollatedTables:
-    """`report_state.ReportTables`, on the files of a report."""
+    """Implementation of `report.request.ReportTables` on the files of a report."""
 
     layout: ReportLayout
     spliced: Mapping[str, Spliced]
     runs: Mapping[str, tuple[str, ...]]
     """run_id -> keys of its parts."""
     refused: Mapping[str, tuple[str, ...]]
-    """run_id -> why evaluations of it do not count."""
+    """run_id -> reasons why evaluations of this run do not count."""
     notes: tuple[str, ...]
     values: tuple[PointValues, ...]
-    """Of the subjects of every evaluation that counts."""
+    """Values per subject of every evaluation that counts."""
     _kept: dict[str, Sequence[Row]] = field(default_factory=dict)
 
     @property
@@ -60,7 +60,11 @@ class CollatedTables:
         return tuple(self.spliced)
 
     def frame(self, name: str, run: str | None = None) -> Frame:
-        """Errors: KeyError for a name that is no table."""
+        """Rows as a pyarrow.Table, empty for a table without a CSV.
+
+        Raises:
+            KeyError: for an unknown table name.
+        """
         if name not in self.spliced:
             return frame_of_rows(TABLES[name], [])
         path, table = self.layout.table(name), self.spliced[name]
@@ -77,14 +81,18 @@ class CollatedTables:
     def rows(self, name: str, run: str | None = None) -> Sequence[Row]:
         if run is not None:
             return rows_of(self.frame(name, run))
-        # Of the tables of all runs those of volumes are asked for more than once; slices are asked for by run.
+        # Tables of all runs, such as volumes, are requested more than once; slice rows are only requested per run.
         if name not in self._kept:
             self._kept[name] = rows_of(self.frame(name))
         return self._kept[name]
 
 
 def collated(collected: CollectedEvaluations, old: ReportLayout, new: ReportLayout) -> CollatedTables:
-    """Write the tables of all evaluations that count into `new`; unchanged ones are not read again."""
+    """Write the tables of all evaluations that count into `new`; unchanged evaluations are not read again.
+
+    Raises:
+        DataError: when the files of an evaluation change while they are read.
+    """
     parts, refused = _parts(collected, old)
     counted = [part for part in parts if not part.problems]
     before = EarlierTables.read(old)
@@ -99,7 +107,7 @@ def collated(collected: CollectedEvaluations, old: ReportLayout, new: ReportLayo
     for part in counted:
         if part_key(part.found) != part.key:
             raise DataError(f"{part.found.layout.folder}: changed while it was read; aggregate again")
-    _forget(old, {part.key for part in parts})
+    _remove_unused_parts(old, {part.key for part in parts})
     files = {path.name for path in new.folder.iterdir()}
     before.remember(spliced, frozenset(files))
     runs: dict[str, tuple[str, ...]] = {}
@@ -114,7 +122,7 @@ def collated(collected: CollectedEvaluations, old: ReportLayout, new: ReportLayo
 def _parts(
     collected: CollectedEvaluations, layout: ReportLayout
 ) -> tuple[list[EvaluationPart], dict[str, tuple[str, ...]]]:
-    """The part of every evaluation, those that are not kept yet made now; and why others do not count."""
+    """The part of every evaluation (missing parts are made), and the reasons why evaluations do not count."""
     refused = {run: list(texts) for run, texts in collected.refused.items()}
     places: list[tuple[FoundEvaluation, Path]] = []
     for found in collected.found:
@@ -144,15 +152,15 @@ def _refusal(found: FoundEvaluation, why: str) -> str:
     return f"{found.name}: {why}; not counted; {found.remedy}"
 
 
-def _forget(layout: ReportLayout, used: set[str]) -> None:
-    """Remove parts of evaluations that are not in this report."""
+def _remove_unused_parts(layout: ReportLayout, used: set[str]) -> None:
+    """Remove cached parts of evaluations that are not in this report."""
     for folder in layout.kept_parts.glob("*"):
         if folder.name not in used:
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write_folder(name: str, names: Sequence[str], parts: Sequence[EvaluationPart], new: ReportLayout) -> None:
-    """Parquet as a folder: a file per evaluation, in the order of the CSV; all with the same columns."""
+    """Write Parquet as a folder: one file per evaluation in the order of the CSV, all with the same columns."""
     folder = new.parquet(name)
     folder.mkdir()
     having = [part for part in parts if part.tables[name].num_rows]
@@ -163,7 +171,7 @@ def _write_folder(name: str, names: Sequence[str], parts: Sequence[EvaluationPar
 
 
 def _with_columns(name: str, names: Sequence[str], part: EvaluationPart) -> Path:
-    """The part's Parquet file, with columns that only other evaluations have where there are such."""
+    """The part's Parquet file, extended by the columns that only other evaluations have."""
     if part.tables[name].names == tuple(names):
         return part.parquet(name)
     path = part.padded(name, names)
@@ -175,6 +183,6 @@ def _with_columns(name: str, names: Sequence[str], part: EvaluationPart) -> Path
 
 
 def _write_file(name: str, names: Sequence[str], parts: Sequence[EvaluationPart], new: ReportLayout) -> None:
-    """Parquet as one file: tables over subjects are small."""
+    """Write Parquet as one file, because tables over subjects are small."""
     frame = frame_of_csv(TABLES[name], new.table(name).read_bytes(), str(new.table(name)))
     write_new(new.parquet(name), parquet_bytes(frame.select(names)))

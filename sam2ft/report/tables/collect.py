@@ -1,4 +1,7 @@
-"""Which evaluations count: those that ended well, of the weights that a run holds. Their tables: report_parts."""
+"""Selection of the evaluations that count: those that finished successfully with the weights that a run holds now.
+
+Reading and checking their tables is in tables/parts.
+"""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -14,22 +17,22 @@ from sam2ft.runs.layout import EvalLayout
 
 @dataclass(frozen=True)
 class FoundEvaluation:
-    """One evaluation that says that it ended well."""
+    """One evaluation that has a valid `_SUCCESS` file."""
 
     name: str
-    """Of the run, for people."""
+    """Readable name of the run."""
     run: str
     eval: str
     layout: EvalLayout
     digests: Mapping[str, str]
-    """Table name -> sha256 of its CSV, by `_SUCCESS`."""
+    """Table name -> SHA-256 of its CSV, from `_SUCCESS`."""
     remedy: str = ""
-    """What makes it anew."""
+    """How to create it again, as text for messages."""
 
 
 @dataclass(frozen=True)
 class CollectedEvaluations:
-    """Evaluations sorted by run and eval, and why others are not among them."""
+    """Evaluations sorted by run and eval, and the reasons why others were refused."""
 
     found: tuple[FoundEvaluation, ...]
     refused: Mapping[str, tuple[str, ...]]
@@ -38,10 +41,11 @@ class CollectedEvaluations:
 
 
 def collect_evaluations(states: Sequence[RunState]) -> CollectedEvaluations:
-    """The evaluations of `states` that ended well.
+    """The evaluations of `states` that finished successfully.
 
-    Left out and named: those without an end that are said to be done, with an end that is no end of ours, of other
-    weights than the run holds now, of another run, and two of one run that differ. Two equal ones count once.
+    Refused with a reason: evaluations without `_SUCCESS` of a run that is done, with a `_SUCCESS` that sam2ft did not
+    write, made with other weights than the run holds now, or of another run; and two copies of one evaluation that
+    differ. Two equal copies count once.
     """
     found: dict[tuple[str, str], list[FoundEvaluation]] = defaultdict(list)
     refused: dict[str, list[str]] = defaultdict(list)
@@ -58,21 +62,23 @@ def collect_evaluations(states: Sequence[RunState]) -> CollectedEvaluations:
         places = " and ".join(str(one.layout.folder) for one in same)
         if any(one.digests != same[0].digests for one in same):
             refused[key[0]].append(
-                f"{same[0].name}: run {key[0]}, evaluation {key[1]} is there with different content: {places}; "
+                f"{same[0].name}: run {key[0]}, evaluation {key[1]} exists with different content: {places}; "
                 "not counted"
             )
             continue
         kept += same[:1]
-        notes += [f"{same[0].name}: evaluation {key[1]} is there {len(same)} times: {places}"] if same[1:] else []
+        notes += [f"{same[0].name}: evaluation {key[1]} exists {len(same)} times: {places}"] if same[1:] else []
     return CollectedEvaluations(tuple(kept), {run: tuple(texts) for run, texts in refused.items()}, tuple(notes))
 
 
 def _found(state: RunState, eval_id: str) -> FoundEvaluation | None:
-    """None where nothing is said to have ended. Errors: DataError saying why this evaluation does not count."""
+    """None for an unfinished evaluation of an unfinished run; raises DataError with the reason for a refusal."""
     evaluation = state.evaluation(eval_id)
     if not evaluation.success.is_file():
         if state.state == "done":
-            raise DataError(f"evaluation {eval_id} did not end (no {evaluation.success}); not counted; {again(state)}")
+            raise DataError(
+                f"evaluation {eval_id} did not finish (no {evaluation.success}); not counted; {again(state)}"
+            )
         return None
     remedy = again(state, evaluation)
     try:
@@ -80,7 +86,7 @@ def _found(state: RunState, eval_id: str) -> FoundEvaluation | None:
     except DataError as error:
         raise DataError(f"{error}; not counted; {remedy}") from None
     if not _is_ours(success):
-        raise DataError(f"{evaluation.success} is not the end of an evaluation by sam2ft; not counted; {remedy}")
+        raise DataError(f"{evaluation.success} was not written by an evaluation of sam2ft; not counted; {remedy}")
     if (success["run"], success["eval"]) != (state.planned.run_id, eval_id):
         raise DataError(
             f"{evaluation.folder} holds evaluation {success['eval']} of {success['run']}, expected {eval_id} of "
@@ -103,7 +109,7 @@ def _is_ours(success: Any) -> bool:
 
 
 def again(state: RunState, damaged: EvalLayout | None = None) -> str:
-    """What makes an evaluation anew, as a command where there is one."""
+    """How to create an evaluation again, as text for messages; the `_SUCCESS` of `damaged` must be removed first."""
     first = f"remove {damaged.success} and " if damaged else ""
     if state.folder is not None:
         return f"{first}evaluate or score again into {state.folder}"

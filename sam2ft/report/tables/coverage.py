@@ -1,4 +1,4 @@
-"""What was planned, and what became of it."""
+"""Coverage of an experiment: planned runs and their states, counts per state, GPU-hours (coverage.json)."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -8,12 +8,12 @@ from typing import Any
 RUNNING = ("running", "starting", "training", "evaluating")
 GROUPS = ("done", "running", "failed", "missing")
 UNCOUNTED = "uncounted"
-"""State of a run that says that it is done while its tables are not what it wrote."""
+"""State of a run that is done but has an evaluation that does not count, for example because a table was changed."""
 
 
 @dataclass(frozen=True)
 class CoveredRun:
-    """One planned run and where it stands."""
+    """One planned run and its state."""
 
     name: str
     """Name of its point, or `baseline`."""
@@ -23,10 +23,10 @@ class CoveredRun:
     reason: str = ""
     """Why it is not done, in one sentence; empty when it is."""
     failure_class: str | None = None
-    """error, oom, timeout, ...: of a run that failed."""
+    """Class of the failure of a failed run: error, oom, timeout, ..."""
     gpu_hours_planned: float | None = None
     gpu_hours_used: float | None = None
-    """Of all its attempts; None where there is no accounting."""
+    """Total over all its attempts; None where there is no accounting."""
 
     @property
     def group(self) -> str:
@@ -60,14 +60,14 @@ class Coverage:
         return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
     def sentence(self) -> str:
-        """`5 planned: 3 done, 2 failed (1 oom, 1 timeout)`."""
+        """Counts as text, such as `5 planned: 3 done, 2 failed (1 oom, 1 timeout)`."""
         classes = ", ".join(f"{count} {name}" for name, count in self.failed_classes.items())
         of_group = {"failed": f" ({classes})" if any(run.failure_class for run in self.runs) else ""}
         counts = [f"{self.count(group)} {group}{of_group.get(group, '')}" for group in GROUPS if self.count(group)]
         return f"{len(self.runs)} planned: {', '.join(counts) or 'none'}"
 
     def to_json(self, problems: Sequence[str] = ()) -> dict[str, Any]:
-        """The value of coverage.json; `problems` are named defects of tables that were found while collating."""
+        """Content of coverage.json; `problems` are the defects of tables that were found while collating."""
         return {
             "planned": len(self.runs),
             **{group: self.count(group) for group in GROUPS},
@@ -93,6 +93,6 @@ class Coverage:
 
 
 def _total(hours: Iterable[float | None]) -> float | None:
-    """None where nothing is known of any run."""
+    """Sum of the known values; None where no run has one."""
     known = [value for value in hours if value is not None]
     return round(sum(known), 4) if known else None

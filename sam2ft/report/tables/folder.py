@@ -1,4 +1,6 @@
-"""The report's folder while it is made: one aggregation at a time, and a new folder that takes the old one's place."""
+"""Atomic replacement of the report folder: one aggregation at a time (file lock), and a new folder that replaces the
+old one when it is complete.
+"""
 
 import sys
 from collections.abc import Iterator
@@ -15,10 +17,10 @@ COMPARED = ("compare", "point_tests")
 
 @contextmanager
 def next_report(layout: ReportLayout) -> Iterator[ReportLayout]:
-    """A new, empty report, which takes the place of `layout` when the block ends well; one at a time.
+    """Context manager: a new, empty report that replaces `layout` when the block ends without an error.
 
-    A second aggregation waits for the first: the last one wins. The lock is the kernel's, so that it ends with its
-    holder. What people put into the report's folder is carried over.
+    A second aggregation waits for the first, so the report of the last one remains. The lock is held by the kernel and
+    is released when its process ends. Files that users put into the report folder are kept.
     """
     from filelock import FileLock, Timeout
 
@@ -27,7 +29,7 @@ def next_report(layout: ReportLayout) -> Iterator[ReportLayout]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        print(f"{layout.folder}: another aggregation is at work; waiting for its end", file=sys.stderr, flush=True)
+        print(f"{layout.folder}: another aggregation is running; waiting until it ends", file=sys.stderr, flush=True)
         lock.acquire()
     try:
         remove_partial(layout.work)
@@ -40,7 +42,7 @@ def next_report(layout: ReportLayout) -> Iterator[ReportLayout]:
 
 
 def _carry_over(old: ReportLayout, new: ReportLayout) -> None:
-    """What is in the old folder under a name that aggregation never used."""
+    """Keep everything in the old folder whose name aggregation never used."""
     ours = set(EarlierTables.read(old).files)
     ours |= {path.name for path in (new.coverage, new.page, new.assets, new.figures)}
     for name in (*TABLES, *COMPARED):

@@ -1,7 +1,8 @@
-"""Rows of many runs as one table: collated, sorted, checked, and as the bytes of a CSV or Parquet file.
+"""Frames (pyarrow tables) of result rows: reading, sorting, checking, and conversion to CSV and Parquet bytes.
 
-A frame is a `pyarrow.Table` with the columns of one `core.rows.Table`, metric columns after them in alphabetical order.
-Empty cells are nulls, NaN is never stored. Frames instead of lists of rows because a sweep has millions of slice rows.
+A frame is a `pyarrow.Table` with the columns of one `core.tables.rows.Table`, followed by metric columns in
+alphabetical order. Empty cells are nulls; NaN is never stored. Frames are used instead of lists of rows because a
+sweep has millions of slice rows.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -15,27 +16,31 @@ from sam2ft.core.tables import rows as row_tables
 from sam2ft.core.tables.rows import Row, Table, Value
 
 Frame = Any
-"""A pyarrow.Table; pyarrow is imported where it is used because it costs the command line 0.2 s."""
+"""A pyarrow.Table; pyarrow is imported inside functions because its import takes 0.2 s of every command."""
 
 COLLATED = ("slice", "instance", "volume", "biomarker_slice", "biomarker_volume", "prompt_noise")
-"""Tables of measurements; those of COHORT are computed from them."""
+"""Tables of measurements; the tables of COHORT are computed from them."""
 
 COHORT = ("global", "biomarker_global", "prompt_noise_global")
 
-# Of Arrow's own, in which a chunk's text has to stay below 2 GB.
+# Rows per chunk, because the text of one Arrow array must stay below 2 GB.
 CSV_CHUNK_ROWS = 200_000
 
 _FEW_VALUES = ("slice", "label", "instance", "num_instances")
 
 _QUOTED = '[,"\r\n]'
 
-# Between these, Arrow's text of a float is Python's repr but for the ".0" of whole numbers (both are the shortest text
-# that reads back as the same number); outside, the two switch to exponents at other places.
+# Between these limits, Arrow writes a float like Python's repr except for the ".0" of whole numbers (both write the
+# shortest text that reads back as the same number); outside, the two switch to exponents at different values.
 PLAIN_FROM, PLAIN_BELOW = 1e-4, 1e9
 
 
 def frame_of_rows(table: Table, rows: Sequence[Row]) -> Frame:
-    """A frame of `rows`, in their order. Errors: ValueError for a metric column in a table that takes none."""
+    """A frame of `rows`, in their order.
+
+    Raises:
+        ValueError: for a metric column in a table that allows none.
+    """
     import pyarrow as pa
 
     extra = row_tables.extra_columns(table, rows)
@@ -44,10 +49,11 @@ def frame_of_rows(table: Table, rows: Sequence[Row]) -> Frame:
 
 
 def frame_of_csv(table: Table, data: bytes, source: str) -> Frame:
-    """The frame in the bytes of a CSV file; `source` names the file in errors.
+    """The frame in the bytes of a CSV file; `source` is the file name for error messages.
 
-    Errors: DataError when a fixed column is missing, a table without metric columns has others, or a cell is not of
-    its column's type.
+    Raises:
+        DataError: when a fixed column is missing, a table that allows no metric columns has other columns, or a cell
+            does not have the type of its column.
     """
     import pyarrow as pa
     from pyarrow import csv
@@ -57,12 +63,12 @@ def frame_of_csv(table: Table, data: bytes, source: str) -> Frame:
         raise DataError(f"{source}: no column {', '.join(missing)}; it was written by another version of sam2ft")
     extra = sorted(set(names) - set(table.column_names()))
     if extra and not table.extensible:
-        raise DataError(f"{source}: column {', '.join(extra)} does not belong into {table.name}.csv")
+        raise DataError(f"{source}: column {', '.join(extra)} is not allowed in {table.name}.csv")
     schema = _schema(table, extra)
     convert = csv.ConvertOptions(
         column_types=schema, null_values=[""], strings_can_be_null=False, include_columns=schema.names
     )
-    # One thread for one file: many are read at a time.
+    # One thread per file, because many files are read in parallel.
     read, parse = csv.ReadOptions(use_threads=False), csv.ParseOptions(newlines_in_values=True)
     try:
         frame = csv.read_csv(pa.py_buffer(data), read_options=read, parse_options=parse, convert_options=convert)
@@ -72,18 +78,18 @@ def frame_of_csv(table: Table, data: bytes, source: str) -> Frame:
 
 
 def rows_of(frame: Frame) -> list[dict[str, Value]]:
-    """The rows of a frame as `core.rows.read_csv` would give them."""
+    """The rows of a frame, as `core.tables.rows.read_csv` would return them."""
     return list(frame.to_pylist())
 
 
 def all_names(table: Table, headers: Iterable[Collection[str]]) -> tuple[str, ...]:
-    """The columns of a table with the rows of all these: the fixed ones, then those that metrics added, sorted."""
+    """Column names of the combined table: the fixed columns, then all metric columns in `headers`, sorted."""
     fixed = table.column_names()
     return (*fixed, *sorted({name for header in headers for name in header} - set(fixed)))
 
 
 def padded(table: Table, frame: Frame, names: Sequence[str]) -> Frame:
-    """The frame with the columns `names`: those that only other runs have (a metric switched on later) are empty."""
+    """The frame with the columns `names`; columns that only other runs have (a metric enabled later) are empty."""
     import pyarrow as pa
 
     schema = _schema(table, names[len(table.columns) :])
@@ -92,21 +98,21 @@ def padded(table: Table, frame: Frame, names: Sequence[str]) -> Frame:
 
 
 def misplaced(frame: Frame, run: str, evaluation: str) -> list[str]:
-    """Other runs and evaluations that rows of this one claim to be of, sorted."""
+    """Other run and eval ids that occur in the rows of this evaluation, as text, sorted."""
     own = {"run": run, "eval": evaluation}
     found = {name: set(frame.column(name).unique().to_pylist()) - {value} for name, value in own.items()}
     return sorted(f"{name} {value or 'nothing'}" for name, values in found.items() for value in values)
 
 
 def sorted_by_key(table: Table, frame: Frame) -> Frame:
-    """The rows in the order of `core.rows.sort_key`: by key columns, integers by value, empty first."""
+    """The rows in the order of `core.tables.rows.sort_key`: by key columns, integers by value, empty cells first."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     # Integers of a key count from 0 or 1, so that -1 sorts before all of them.
     first = {"text": "", "integer": -1}
     columns = {column.name: pc.fill_null(frame.column(column.name), first[column.kind]) for column in table.key}
-    # Of one evaluation most key columns are the same in every row, and comparing texts is what takes the time.
+    # Most key columns of one evaluation have the same value in every row, and comparing texts takes most of the time.
     keys = pa.table({name: column for name, column in columns.items() if pc.count_distinct(column).as_py() > 1})
     if not keys.num_columns:
         return frame
@@ -115,13 +121,13 @@ def sorted_by_key(table: Table, frame: Frame) -> Frame:
 
 
 def repeated_key(table: Table, frame: Frame) -> str:
-    """The key of a row that is there twice, as text, empty when none is; `frame` must be sorted by key."""
+    """The key of the first duplicate row as text, empty when there is none; `frame` must be sorted by key."""
     import pyarrow.compute as pc
 
     if frame.num_rows < 2:
         return ""
     same = None
-    # From the last column on, in which neighbours differ most.
+    # Starts with the last column, in which adjacent rows differ most.
     for name in reversed(table.key_names()):
         first, second = frame.column(name).slice(0, frame.num_rows - 1), frame.column(name).slice(1)
         equal = pc.or_(pc.fill_null(pc.equal(first, second), False), pc.and_(pc.is_null(first), pc.is_null(second)))
@@ -138,27 +144,27 @@ def csv_header(names: Sequence[str]) -> bytes:
 
 
 def csv_body(frame: Frame) -> Iterator[bytes]:
-    """The lines of a sorted frame in pieces: the bytes that `core.rows.format_csv` makes of its rows."""
+    """The lines of a sorted frame in chunks: the same bytes as `core.tables.rows.format_csv` writes for its rows."""
     import pyarrow.compute as pc
 
     for start in range(0, frame.num_rows, CSV_CHUNK_ROWS):
         part = frame.slice(start, CSV_CHUNK_ROWS).combine_chunks()
         *texts, last = (_column_text(_array(column)) for column in part.columns)
         last = pc.binary_join_element_wise(last, "\n", "")
-        # The texts of an array lie one behind the other in its last buffer: that is the file.
+        # The last buffer of a text array holds its texts one after the other: these are the bytes of the file.
         lines = _array(pc.binary_join_element_wise(*texts, last, ","))
         _, ends, content = lines.buffers()
         yield content.slice(0, memoryview(ends).cast("i")[len(lines)]).to_pybytes()
 
 
 def csv_bytes(table: Table, frame: Frame) -> bytes:
-    """The CSV file of a sorted frame, its columns in the order that files have."""
+    """The CSV file of a sorted frame, with the columns in the order of the files."""
     names = all_names(table, [frame.column_names])
     return b"".join((csv_header(names), *csv_body(frame.select(names))))
 
 
 def is_canonical(data: bytes, frame: Frame, names: Sequence[str]) -> bool:
-    """Whether a file's bytes are those that its rows, sorted, are written as."""
+    """Whether the bytes of a file equal the CSV that would be written for its sorted rows."""
     header = csv_header(names)
     if not data.startswith(header):
         return False
@@ -171,19 +177,23 @@ def is_canonical(data: bytes, frame: Frame, names: Sequence[str]) -> bool:
 
 
 def parquet_bytes(frame: Frame) -> bytes:
-    """The Parquet file of a frame, with a checksum per page: bit flips in default Parquet are read back as data."""
+    """The Parquet file of a frame, with a checksum per page: default Parquet would not detect flipped bits."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     stream = BytesIO()
-    # Counts and measures hardly repeat: a dictionary of them is made in vain.
+    # Counts and measures rarely repeat, so dictionary encoding would not help them.
     repeating = [field.name for field in frame.schema if pa.types.is_string(field.type) or field.name in _FEW_VALUES]
     pq.write_table(frame, stream, compression="zstd", write_page_checksum=True, use_dictionary=repeating)
     return stream.getvalue()
 
 
 def frame_of_parquet(data: bytes, source: str) -> Frame:
-    """What `parquet_bytes` made. Errors: DataError when a page does not have its checksum."""
+    """The frame in the bytes that `parquet_bytes` wrote; `source` is the file name for error messages.
+
+    Raises:
+        DataError: when the data are not valid Parquet or the checksum of a page is wrong.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -213,7 +223,7 @@ def _header(data: bytes) -> list[str]:
 
 
 def _without_nan(frame: Frame) -> Frame:
-    """`nan` written out is an empty cell too."""
+    """Replace NaN by null: a cell with the text `nan` is an empty cell too."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -225,7 +235,7 @@ def _without_nan(frame: Frame) -> Frame:
 
 
 def _array(column: Any) -> Any:
-    """A column as one array that begins at the start of its buffers."""
+    """A column as one array without offset into its buffers."""
     import pyarrow as pa
 
     chunked = isinstance(column, pa.ChunkedArray)
@@ -238,7 +248,7 @@ def _quoted_name(name: str) -> str:
 
 
 def _column_text(column: Any) -> Any:
-    """The cells of one column as CSV text, null as nothing."""
+    """The cells of one column as CSV text, null as empty text."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -248,7 +258,7 @@ def _column_text(column: Any) -> Any:
         text = pc.cast(column, pa.string())
     else:
         text = column
-        # Few different values, and hardly ever one that needs quotes.
+        # There are few different values, and quotes are rarely needed.
         if pc.any(pc.match_substring_regex(pc.unique(column), _QUOTED)).as_py():
             doubled = pc.replace_substring(column, '"', '""')
             quoted = pc.binary_join_element_wise('"', doubled, '"', "")

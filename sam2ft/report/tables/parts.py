@@ -1,8 +1,8 @@
-"""One evaluation's share of a report: its tables, read and checked once, kept for every later report.
+"""Cache of checked evaluation tables: each evaluation is read and checked once and kept for later reports as a part.
 
-A part is a folder named by a digest of what it was made from (the digests in `_SUCCESS`, and size and time of each
-table): as long as that is the same, nothing of the evaluation is read again. It holds the rows as Parquet, and as CSV
-only where the evaluation's own file is not written as the report writes it.
+A part is a folder named by a digest of its sources (the digests in `_SUCCESS`, and size and modification time of each
+table). As long as the digest is the same, the evaluation is not read again. The folder holds the rows as Parquet, and
+as CSV only where the evaluation's own CSV differs from the form that the report writes.
 """
 
 import secrets
@@ -36,7 +36,7 @@ from sam2ft.report.tables.recount import recount, recount_agreement, recount_coh
 from sam2ft.statistics.cohort import biomarker_global_rows, global_rows
 
 PART_VERSION = 2
-"""Raised when what is checked or kept changes: older parts are made again."""
+"""Increased when the checks or the stored content change: older parts are then made again."""
 
 NEEDED = ("slice", "volume")
 MOST_NAMED = 5
@@ -46,60 +46,64 @@ _COHORT = {
     "global": ("volume", recount_cohort, global_rows),
     "biomarker_global": ("biomarker_volume", recount_agreement, biomarker_global_rows),
 }
-"""Table over subjects -> the table that it is computed from, whether it is, and how."""
+"""Table over subjects -> (source table, check that it matches its source, function that computes it)."""
 
 
 @dataclass(frozen=True)
 class TablePart:
-    """One table of an evaluation."""
+    """One table of a part."""
 
     names: tuple[str, ...]
     """Its columns."""
     num_rows: int
     first: int
-    """Bytes of its CSV before the first row."""
+    """Offset of the first row in its CSV, in bytes."""
     length: int
-    """Bytes of the rows."""
+    """Number of bytes of the rows."""
     is_own: bool
-    """Whether that CSV lies in the part; else it is the evaluation's."""
+    """Whether the CSV is in the folder of the part; otherwise it is the evaluation's own file."""
 
 
 @dataclass(frozen=True)
 class EvaluationPart:
-    """One evaluation as it goes into reports; no tables when it does not count."""
+    """One evaluation as it is used in reports; it has no tables when it does not count."""
 
     folder: Path
     found: FoundEvaluation
     tables: Mapping[str, TablePart]
     problems: tuple[str, ...]
-    """Why it does not count."""
+    """Reasons why it does not count."""
     notes: tuple[str, ...]
-    """What was found wrong though it counts."""
+    """Problems of an evaluation that counts nevertheless."""
     labels: tuple[tuple[str, int, str], ...]
     """(dataset, label, label_name), sorted."""
     evaluated: tuple[tuple[str, str, str], ...]
     """(dataset, split, protocol), sorted."""
     values: tuple[PointValues, ...]
-    """Of its subjects, as points are tested by."""
+    """Values per subject, used for the tests between points."""
 
     @property
     def key(self) -> str:
         return self.folder.name
 
     def csv(self, name: str) -> Path:
-        """The file that holds the rows of a table at `first`."""
+        """The CSV file that holds the rows of a table, from the offset `first`."""
         return self.folder / f"{name}.csv" if self.tables[name].is_own else self.found.layout.table(name)
 
     def parquet(self, name: str) -> Path:
         return self.folder / f"{name}.parquet"
 
     def padded(self, name: str, names: Sequence[str]) -> Path:
-        """The same rows with the columns `names`."""
+        """Path of a Parquet file of the same rows with the columns `names`."""
         return self.folder / f"{name}.{sha256_text(canonical_json(list(names)))[:12]}.parquet"
 
 
 def part_key(found: FoundEvaluation) -> str:
-    """16 hex over what a part is made from. Errors: DataError when a table is missing."""
+    """Digest of the sources of a part, 16 hexadecimal digits.
+
+    Raises:
+        DataError: when a table is missing.
+    """
     files = {}
     for name in found.digests:
         path = found.layout.table(name)
@@ -113,7 +117,7 @@ def part_key(found: FoundEvaluation) -> str:
 
 
 def read_part(found: FoundEvaluation, folder: Path) -> EvaluationPart:
-    """The part that `make_part` left in `folder`."""
+    """The part that `make_part` wrote into `folder`."""
     value = read_json(folder / "part.json")
     tables = {name: TablePart(**{**entry, "names": tuple(entry["names"])}) for name, entry in value["tables"].items()}
     return EvaluationPart(
@@ -129,7 +133,7 @@ def read_part(found: FoundEvaluation, folder: Path) -> EvaluationPart:
 
 
 def make_part(task: tuple[FoundEvaluation, Path]) -> None:
-    """Read and check an evaluation, and leave its part at a path; whole or not at all."""
+    """Read and check an evaluation and write its part to a folder atomically; `task` is (evaluation, folder)."""
     found, folder = task
     new = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     new.mkdir(parents=True)
@@ -143,7 +147,7 @@ def make_part(task: tuple[FoundEvaluation, Path]) -> None:
 
 
 def _content(found: FoundEvaluation, folder: Path) -> dict[str, Any]:
-    made = _Making(found, folder, {}, {}, [])
+    made = _PartBuilder(found, folder, {}, {}, [])
     problems: list[str] = []
     for name in sorted(found.digests, key=list(TABLES).index):
         try:
@@ -172,13 +176,13 @@ def _json(tables: Mapping[str, TablePart], *lists: list[Any]) -> dict[str, Any]:
 
 
 def _different(frame: Frame) -> list[list[Any]]:
-    """The different rows of a frame, sorted."""
+    """The distinct rows of a frame, sorted."""
     return sorted(list(row.values()) for row in frame.group_by(frame.column_names).aggregate([]).to_pylist())
 
 
 @dataclass(frozen=True)
-class _Making:
-    """A part while it is made."""
+class _PartBuilder:
+    """A part that is being made."""
 
     found: FoundEvaluation
     folder: Path
@@ -187,11 +191,11 @@ class _Making:
     notes: list[str]
 
     def read(self, name: str) -> None:
-        """One table as the evaluation wrote it. Errors: DataError naming what is wrong with the file."""
+        """Read and check one table of the evaluation; raises DataError that describes a defect of the file."""
         path, table = self.found.layout.table(name), TABLES[name]
         data = path.read_bytes()
         if sha256(data).hexdigest() != self.found.digests[name]:
-            raise DataError(f"{path} is not what the evaluation wrote")
+            raise DataError(f"{path} was changed after the evaluation wrote it")
         frame = sorted_by_key(table, frame_of_csv(table, data, str(path)))
         if others := misplaced(frame, self.found.run, self.found.eval):
             raise DataError(f"{path} holds rows of {', '.join(others[:MOST_NAMED])}")
@@ -200,7 +204,7 @@ class _Making:
         self._keep(name, frame, data)
 
     def contradictions(self) -> list[str]:
-        """What makes an evaluation worthless though every file of it is in order."""
+        """Contradictions between tables that are valid on their own; any of them excludes the evaluation."""
         if lacking := [f"{name}.csv" for name in NEEDED if name not in self.frames or not self.frames[name].num_rows]:
             return [f"evaluation {self.found.eval} has no rows in {' and '.join(lacking)}"]
         found = recount(self.frames["slice"], self.frames["volume"])
@@ -208,14 +212,14 @@ class _Making:
         return [*found[:MOST_NAMED], *more]
 
     def compute_cohort(self) -> None:
-        """Tables over subjects: the evaluation's own when they are what its volumes give, else computed again."""
+        """Tables over subjects: the evaluation's own if they match its volume rows, else computed again."""
         for name, (source, agrees, compute) in _COHORT.items():
             if source not in self.frames or not self.frames[source].num_rows:
                 continue
             rows = rows_of(self.frames[source])
             given = rows_of(self.frames[name]) if name in self.frames else []
             if not agrees(rows, given):
-                self.notes.append(f"{name}.csv is not what {source}.csv gives; computed again")
+                self.notes.append(f"{name}.csv does not match {source}.csv; it was computed again")
                 self._keep(name, sorted_by_key(TABLES[name], frame_of_rows(TABLES[name], compute(rows))), b"")
         import pyarrow.compute as pc
 

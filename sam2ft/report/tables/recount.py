@@ -1,4 +1,7 @@
-"""Coarser tables, computed again from finer ones: a report never shows two numbers that disagree."""
+"""Consistency checks of result tables: volume rows against slice rows, and tables over subjects against volume rows.
+
+A report never shows two numbers that disagree.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,24 +14,24 @@ from sam2ft.statistics.cohort import global_rows, subject_pairs
 VOLUME_KEY = ("run", "eval", "dataset", "subject", "volume", "split", "protocol", "label")
 COUNTS = ("tp", "fp", "fn", "tn")
 RATIOS = {"dice": (2.0, 1.0), "iou": (1.0, 1.0)}
-"""weight * tp / (weight * tp + fp + fn), as (weight of tp above, weight of the errors)."""
+"""Ratio -> (weight of tp, weight of the errors): w * tp / (w * tp + e * (fp + fn))."""
 MEANS = {"dice_slice_mean": "dice", "iou_slice_mean": "iou"}
-"""Column of volume.csv -> column of slice.csv whose mean it is."""
+"""Column of volume.csv -> column of slice.csv of which it is the mean."""
 GLOBAL_KEY = ("dataset", "split", "protocol", "label", "label_name", "measure")
 SUMS = ("n", "n_absent", "n_missed", "n_spurious", "mean", "sd", "median", "q25", "q75")
-"""Columns of global.csv that cost little to compute again; the interval is drawn from the same subjects."""
+"""Columns of global.csv that are cheap to compute again; the bootstrap interval comes from the same subjects."""
 AGREEMENT_KEY = ("dataset", "split", "protocol", "tissue", "biomarker", "definition", "unit")
 AGREEMENTS = ("n", "n_missed", "reference_mean", "prediction_mean", "bias")
 
-# A ratio of counts is one division, a mean one sum: anything beyond rounding of the text form is another number.
+# A ratio of counts is one division and a mean one sum: a larger difference than text rounding is a different number.
 TOLERANCE = 1e-9
 
 
 def recount(slices: Frame, volumes: Frame) -> list[str]:
-    """One sentence for each number of a volume row that its slice rows contradict, sorted; none when all agree.
+    """One sentence for each number of a volume row that disagrees with its slice rows, sorted; empty when all agree.
 
-    Checked are tp, fp, fn, tn (sums), num_slices (rows), that dice and iou are those of the counts, and that their
-    means over slices are those of the slices.
+    Checks that tp, fp, fn, tn are the sums and num_slices is the number of the slice rows, that dice and iou follow
+    from the counts, and that dice_slice_mean and iou_slice_mean are the means over the slices.
     """
     import pyarrow.compute as pc
 
@@ -44,7 +47,7 @@ def recount(slices: Frame, volumes: Frame) -> list[str]:
 
 
 def _pairs() -> list[tuple[str, str, str, str]]:
-    """(name of a number, its column, column of what it has to be, what that was computed from)."""
+    """(name of a number, its column, column of the expected value, source of the expected value)."""
     return [
         *((name, name, f"{name}_sum", "slice rows") for name in COUNTS),
         ("num_slices", "num_slices", "slice_count", "slice rows"),
@@ -54,7 +57,7 @@ def _pairs() -> list[tuple[str, str, str, str]]:
 
 
 def _joined(slices: Frame, volumes: Frame) -> Frame:
-    """Volume rows beside the sums of their slice rows; where one of both is lacking, nulls."""
+    """Volume rows joined with the sums of their slice rows; nulls where one of the two is missing."""
     import pyarrow.compute as pc
 
     sums = [(name, "sum") for name in COUNTS] + [(name, "mean") for name in MEANS.values()] + [("slice", "count")]
@@ -69,9 +72,9 @@ def _joined(slices: Frame, volumes: Frame) -> Frame:
 
 
 def _differ(both: Frame, ours: str, theirs: str, *, exact: bool) -> Any:
-    """Rows that have a volume row and slice rows, and two different numbers.
+    """Mask of joined rows that have a volume row and slice rows but two different numbers.
 
-    An empty mean over slices is another's choice not to give it; an empty ratio of counts that are there is not.
+    An empty mean over slices is accepted as not given; an empty ratio whose counts are given is not.
     """
     import pyarrow.compute as pc
 
@@ -83,12 +86,12 @@ def _differ(both: Frame, ours: str, theirs: str, *, exact: bool) -> Any:
 
 
 def recount_cohort(volume_rows: Sequence[Row], given: Sequence[Row]) -> bool:
-    """Whether rows of global.csv are those of the volume rows: the same keys, counts, means and quantiles."""
+    """Whether rows of global.csv match the volume rows: the same keys, counts, means and quantiles."""
     return _agree(given, global_rows(volume_rows, resamples=0), GLOBAL_KEY, SUMS)
 
 
 def recount_agreement(biomarker_rows: Sequence[Row], given: Sequence[Row]) -> bool:
-    """Whether rows of biomarker_global.csv are of the pairs of the rows: the same keys, counts, means and bias."""
+    """Whether rows of biomarker_global.csv match the pairs in the biomarker rows: same keys, counts, means and bias."""
     computed = []
     for pairs in subject_pairs(biomarker_rows):
         values = (list(pairs.references.values()), list(pairs.predictions.values()))

@@ -1,7 +1,7 @@
-"""The big CSV files of a report: rows of evaluations one behind the other, copied inside the kernel.
+"""Concatenation of the CSV rows of all evaluations into the large CSV files of a report (copy_file_range).
 
 Rows are sorted by run first, so that the file is the concatenation of the evaluations' own rows in the order of their
-ids. What the report before holds of an unchanged evaluation is copied from there, neighbours in one piece.
+ids. Rows of an unchanged evaluation are copied from the previous report, adjacent ranges in one call.
 """
 
 import os
@@ -25,13 +25,13 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Spliced:
-    """A CSV file of a report, and where in it the rows of each part lie."""
+    """A CSV file of a report, with the byte range of each part in it."""
 
     names: tuple[str, ...]
     places: Mapping[str, tuple[int, int]]
     """Key of the part -> (first byte, number of bytes), in the order of the file."""
     stat: tuple[int, ...] = ()
-    """What the file is recognised by: inode, size and time."""
+    """Inode, size and modification time by which the file is recognised."""
 
     def to_json(self) -> dict[str, Any]:
         places = [[key, *place] for key, place in self.places.items()]
@@ -40,7 +40,7 @@ class Spliced:
 
 @dataclass(frozen=True)
 class FileRange:
-    """Bytes of a file, or (without one) rows that have to be written anew."""
+    """A byte range of a file; without `source`, rows that must be written again."""
 
     source: Path | None
     first: int
@@ -49,12 +49,12 @@ class FileRange:
 
 @dataclass(frozen=True)
 class EarlierTables:
-    """The report before, as far as its files are still those that aggregation wrote."""
+    """The previous report, limited to the files that were not changed since aggregation wrote them."""
 
     layout: ReportLayout
     tables: Mapping[str, Spliced] = field(default_factory=dict)
     files: frozenset[str] = frozenset()
-    """Every name that aggregation ever put into this report's folder."""
+    """All file names that aggregation ever wrote into this report's folder."""
 
     @classmethod
     def read(cls, layout: ReportLayout) -> "EarlierTables":
@@ -72,12 +72,12 @@ class EarlierTables:
         return cls(layout, tables, frozenset(value["files"]))
 
     def remember(self, tables: Mapping[str, Spliced], files: frozenset[str]) -> None:
-        """What the next call needs to know of the report that takes this one's place."""
+        """Store the index of the new report, which the next call reads."""
         spliced = {name: table.to_json() for name, table in tables.items()}
         write_json(self.layout.last, {"version": LAST_VERSION, "files": sorted(files | self.files), "tables": spliced})
 
     def piece(self, name: str, names: Sequence[str], part: EvaluationPart) -> FileRange | None:
-        """Where the rows of a part lie in the report before, with the same columns."""
+        """Byte range of a part's rows in the previous report; None where it is missing or has other columns."""
         table = self.tables.get(name)
         if table is None or table.names != tuple(names) or part.key not in table.places:
             return None
@@ -85,7 +85,7 @@ class EarlierTables:
 
 
 def stat_of(path: Path) -> tuple[int, ...]:
-    """Nothing for a file that is not there."""
+    """(inode, size, modification time in ns) of a file; empty for a missing file."""
     try:
         stat = path.stat()
     except FileNotFoundError:
@@ -96,9 +96,10 @@ def stat_of(path: Path) -> tuple[int, ...]:
 def splice(
     name: str, names: Sequence[str], parts: Sequence[EvaluationPart], before: EarlierTables, target: Path
 ) -> Spliced:
-    """Write the rows of `parts`, which are sorted by run and evaluation, with the columns `names` into `target`.
+    """Write the rows of `parts`, which must be sorted by run and evaluation, with the columns `names` into `target`.
 
-    Errors: DataError for an evaluation's file that changed since it was checked.
+    Raises:
+        DataError: when a source file became shorter after it was checked, or a cached Parquet file is damaged.
     """
     places: dict[str, tuple[int, int]] = {}
     with replacing(target) as partial:
@@ -115,7 +116,7 @@ def splice(
                 for part, piece in run:
                     places[part.key] = (position, piece.length)
                     position += piece.length
-        # The time of the last write, which a rename keeps.
+        # Modification time of the last write; a rename keeps it.
         stat = stat_of(partial)
     return Spliced(tuple(names), places, stat)
 
@@ -130,7 +131,7 @@ def _piece(name: str, names: Sequence[str], part: EvaluationPart, before: Earlie
 def _neighbours(
     pieces: Sequence[tuple[EvaluationPart, FileRange]],
 ) -> Iterator[tuple[Path | None, list[tuple[EvaluationPart, FileRange]]]]:
-    """Pieces that lie one behind the other in one file, together."""
+    """Group consecutive pieces that are adjacent byte ranges of the same file."""
     run: list[tuple[EvaluationPart, FileRange]] = []
     for part, piece in pieces:
         last = run[-1][1] if run else None
@@ -143,7 +144,7 @@ def _neighbours(
 
 
 def _write_rows(name: str, names: Sequence[str], part: EvaluationPart, stream: BinaryIO) -> int:
-    """Rows of a part that lacks columns of others; the number of bytes."""
+    """Write the rows of a part that lacks columns of other parts; returns the number of bytes."""
     if not part.tables[name].num_rows:
         return 0
     path = part.parquet(name)
@@ -154,7 +155,7 @@ def _write_rows(name: str, names: Sequence[str], part: EvaluationPart, stream: B
 
 
 def _copy(source: Path, first: int, length: int, stream: BinaryIO) -> None:
-    """Append bytes of a file to `stream`, whose own buffer is empty."""
+    """Append bytes of a file to `stream`, whose buffer must be empty."""
     if not length:
         return
     with source.open("rb", buffering=0) as given:
@@ -163,7 +164,7 @@ def _copy(source: Path, first: int, length: int, stream: BinaryIO) -> None:
         while left:
             done = _copy_some(given, stream, left)
             if not done:
-                raise DataError(f"{source}: became shorter while it was read; aggregate again")
+                raise DataError(f"{source}: was truncated while it was read; aggregate again")
             left -= done
         stream.seek(position + length)
 

@@ -1,4 +1,4 @@
-"""Evaluations in one report that should not be compared without a word: of other data, or of other labels."""
+"""Warnings about evaluations that are not directly comparable: different data or different label tables."""
 
 from collections import defaultdict
 from collections.abc import Hashable, Mapping
@@ -13,7 +13,7 @@ Evaluated = tuple[tuple[str, str, str], ...]
 
 
 def unlike(labels: Mapping[str, Labels], evaluated: Mapping[str, Evaluated]) -> list[str]:
-    """One sentence each when runs (by name) were evaluated on different data, or with different label tables."""
+    """Warning sentences for runs (by name) that were evaluated on different data or with different label tables."""
     data = {name: tuple(sorted({(dataset, split) for dataset, split, _ in of})) for name, of in evaluated.items()}
     found = []
     if len(groups := _groups(data)) > 1:
@@ -25,7 +25,7 @@ def unlike(labels: Mapping[str, Labels], evaluated: Mapping[str, Evaluated]) -> 
 
 
 def _label_tables(labels: Mapping[str, Labels]) -> list[str]:
-    """For each dataset that runs name the labels of in different ways."""
+    """One sentence for each dataset whose label table differs between runs."""
     of_dataset: dict[str, dict[str, tuple[Any, ...]]] = defaultdict(dict)
     for name, rows in labels.items():
         for dataset in {row[0] for row in rows}:

@@ -1,1 +1,1 @@
-"""One attempt at a run: who holds the claim, status and heartbeat, restarts, log, and how it ends."""
+"""One attempt at a run: claim (exclusive write access), status and heartbeat, restarts, log, and ending."""

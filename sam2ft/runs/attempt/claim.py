@@ -1,14 +1,14 @@
-"""One writer per run directory: who holds it, and the fence that stops an attempt that a newer one has replaced.
+"""Claim (lock with one writer per run directory): which attempt holds a run, and checks that stop a replaced attempt.
 
-A node whose slurmd died keeps running its old script beside the requeued one, so the claim is read again before every
-checkpoint, row or status write: by whoever writes, and once more by core/files between the sync of the new file and its
-rename (`fenced`). No clock decides: within a job the restart count does, between jobs whoever claimed last.
+A node whose slurmd died keeps running its old script beside the requeued one. Therefore the claim is read again before
+every write of a checkpoint, row or status: by the writer, and once more by core/files between the sync of the new file
+and its rename (`fenced`). Clocks are not compared: within a job the restart count decides, between jobs the last claim.
 
-What is left is the moment between that last look and the rename, a few microseconds of one process. An attempt that
-is held up exactly there while it is replaced may still put one whole file in place afterwards, and finds out at its
-next write. A resume file carries its step in its name, a part the digest of its weights, and both are the bytes that
-the newer attempt would write; status.json and history.csv are written again by the newer attempt; best.pt could be an
-older epoch's until the next better one. Half a file, or rows of two attempts in one file, cannot be.
+One gap remains: the few microseconds between this last check and the rename. An attempt that is delayed exactly then,
+while it is replaced, may still write one complete file; it is stopped at its next write. The name of a resume file
+contains its step, a part contains the digest of its weights, and both have the bytes that the newer attempt would
+write; status.json and history.csv are written again by the newer attempt; best.pt could be of an older epoch until the
+next better one. Incomplete files, or rows of two attempts in one file, are impossible.
 """
 
 import os
@@ -26,27 +26,27 @@ from sam2ft.runs.layout import RunLayout
 
 LOCAL = "local"
 MAX_RESTARTS = "SAM2FT_MAX_RESTARTS"
-"""The variable from which the work knows how often its job may be requeued."""
+"""Environment variable with the number of times that the job may be requeued."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One process (rank 0 of it) that works on a run."""
+    """One execution of a run, identified by the process of rank 0."""
 
     job: str
-    """Slurm's id of the job, `<array>_<task>` inside an array, or `local`."""
+    """Slurm job id, `<array>_<task>` inside an array, or `local`."""
     restart: int
-    """How often Slurm has requeued this job."""
+    """Number of times that Slurm has requeued this job."""
     host: str
     pid: int
     started: str
     """UTC, ISO 8601."""
     birth: str = ""
-    """Boot of the machine and start of the process: a pid may be another process by now. Empty: not known."""
+    """Boot id of the machine and start time of the process, because a pid can be reused. Empty: unknown."""
 
     @classmethod
     def current(cls, environment: Mapping[str, str] | None = None) -> Self:
-        """The attempt that this process is, from Slurm's variables."""
+        """Return the attempt of this process, from the environment variables of Slurm."""
         variables = os.environ if environment is None else environment
         return cls(
             job=slurm_job_id(variables) or LOCAL,
@@ -66,15 +66,16 @@ class Attempt:
 
     @property
     def name(self) -> str:
-        """Unique among the attempts of a run; a file name."""
+        """Name that is unique among the attempts of a run and valid as a file name."""
         when = re.sub(r"[^0-9]", "", self.started)[:14]
         return f"{self.job}-{self.restart}" if self.job != LOCAL else f"{LOCAL}-{when}-{self.pid}"
 
     def is_dead(self) -> bool:
-        """Whether this attempt is known to be gone: it ran on this host and its process is no more."""
+        """Whether this attempt has certainly ended: it ran on this host and its process no longer exists."""
         return self.host == socket.gethostname() and not _alive(self.pid, self.birth)
 
     def is_alive_here(self) -> bool:
+        """Whether the process of this attempt is running on this host."""
         return self.host == socket.gethostname() and _alive(self.pid, self.birth)
 
     def __str__(self) -> str:
@@ -82,7 +83,7 @@ class Attempt:
 
 
 def slurm_job_id(environment: Mapping[str, str]) -> str | None:
-    """`<array>_<task>` inside an array, the plain id else, None outside Slurm."""
+    """Return `<array>_<task>` inside a job array, else the plain job id; None outside Slurm."""
     if "SLURM_ARRAY_JOB_ID" in environment and "SLURM_ARRAY_TASK_ID" in environment:
         return f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
     return environment.get("SLURM_JOB_ID")
@@ -98,15 +99,15 @@ def _alive(pid: int, birth: str) -> bool:
         return False
     except PermissionError:
         return True
-    # Without /proc the pid is all that is known; with it, a process that has no birth is a zombie.
+    # Without /proc only the pid is known; with /proc, a process without a birth is a zombie.
     return not Path("/proc/self/stat").exists()
 
 
 def _birth(pid: int) -> str | None:
-    """Boot and start time of a process that runs, where Linux's /proc tells; None else."""
+    """Boot id and start time of a running process from /proc (Linux); else None."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        # proc(5): the name, field 2, may hold anything; after it field 3 is the state, field 22 the start.
+        # proc(5): field 2, the name, may contain any character; field 3 is the state, field 22 the start time.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
@@ -114,15 +115,16 @@ def _birth(pid: int) -> str | None:
 
 
 def holder(layout: RunLayout) -> Attempt | None:
-    """The attempt that holds the run, or None when nobody ever did."""
+    """Return the attempt that holds the run, or None when no attempt ever claimed it."""
     return Attempt.from_json(read_json(layout.claim)) if layout.claim.is_file() else None
 
 
 def claim(layout: RunLayout, attempt: Attempt) -> None:
-    """Make `attempt` the only writer of the run, and remove what killed writers before it left half written.
+    """Make `attempt` the only writer of the run, and remove incomplete files of earlier killed writers.
 
-    Errors: ClaimedError when a later restart of the same job holds it or held it, or when another process of this host,
-    of the same job or both outside Slurm, is at work on it.
+    Raises:
+        ClaimedError: a later restart of the same job holds or held the run, or another process of this host (of the
+            same job, or both outside Slurm) is working on it.
     """
     current = holder(layout)
     replaced = _replaced(layout)
@@ -137,7 +139,7 @@ def claim(layout: RunLayout, attempt: Attempt) -> None:
 
 
 def _replaced(layout: RunLayout) -> dict[str, int]:
-    """The newest restart of every job of Slurm that ever held the run."""
+    """The newest restart of every Slurm job that ever held the run."""
     if not layout.claim.is_file():
         return {}
     found = read_json(layout.claim)
@@ -147,14 +149,22 @@ def _replaced(layout: RunLayout) -> dict[str, int]:
 
 
 def check_job(layout: RunLayout, attempt: Attempt) -> None:
-    """`check_claim` for the processes beside the one that claimed: theirs is another process of the same job."""
+    """Check the claim from another process (rank) of the job that claimed the run.
+
+    Raises:
+        ClaimedError: another job or restart holds the run.
+    """
     current = holder(layout)
     if current is None or (current.job, current.restart) != (attempt.job, attempt.restart):
-        raise ClaimedError(f"{layout.folder}: now held by {current or 'nobody'}; {attempt} stops without writing")
+        raise ClaimedError(f"{layout.folder}: now held by {current or 'no attempt'}; {attempt} stops without writing")
 
 
 def check_claim(layout: RunLayout, attempt: Attempt) -> None:
-    """Errors: ClaimedError when `attempt` no longer holds the run; nothing may be written to it then."""
+    """Check that `attempt` still holds the run.
+
+    Raises:
+        ClaimedError: another attempt holds the run; `attempt` may not write to it.
+    """
     current = holder(layout)
     if current != attempt:
-        raise ClaimedError(f"{layout.folder}: now held by {current or 'nobody'}; {attempt} stops without writing")
+        raise ClaimedError(f"{layout.folder}: now held by {current or 'no attempt'}; {attempt} stops without writing")

@@ -1,4 +1,4 @@
-"""How an attempt ends: what it says in status.json, and whether the batch script is asked to requeue it. No torch."""
+"""Ending of an attempt: final state in status.json, and the requeue request to the batch script. No torch."""
 
 import signal
 from collections.abc import Iterator
@@ -18,12 +18,13 @@ from sam2ft.runs.plan_file import PlannedRun
 
 @contextmanager
 def record_ending(layout: RunLayout, run: PlannedRun, attempt: Attempt, stop: StopFlag) -> Iterator[None]:
-    """Write to status.json how the block ended (rank 0), then let the exception go on.
+    """Write to status.json how the block ended (rank 0), then raise its exception again.
 
-    Errors: GivenUpError instead of a stop after which the job may not go on.
+    Raises:
+        GivenUpError: the run was stopped, and the job may not be continued.
     """
 
-    def say(state: str, failure_class: FailureClass | None = None, reason: str = "") -> None:
+    def write_state(state: str, failure_class: FailureClass | None = None, reason: str = "") -> None:
         if is_main_rank():
             update_status(layout, attempt, state=state, failure_class=failure_class, reason=reason)
 
@@ -35,31 +36,33 @@ def record_ending(layout: RunLayout, run: PlannedRun, attempt: Attempt, stop: St
                 refuse_to_go_on(layout, run, attempt, warned=stop.signal != signal.SIGTERM)
             raise
     except (StopRequestedError, KeyboardInterrupt) as error:
-        say("stopped", reason=str(error))
-        # Not after Ctrl-C in an interactive allocation: somebody wants it to end.
+        write_state("stopped", reason=str(error))
+        # Not after Ctrl-C in an interactive allocation: the user wants the run to end.
         if is_main_rank() and in_allocation() and not by_keyboard(error, stop):
             write_json(layout.requeue, attempt.to_json())
         raise
     except ClaimedError:
         raise
     except GivenUpError as error:
-        say("failed", error.failure_class, str(error))
+        write_state("failed", error.failure_class, str(error))
         raise
     except Exception as error:
-        say("failed", failure_class_of(error), _one_line(error))
+        write_state("failed", failure_class_of(error), _one_line(error))
         raise
-    say("done")
+    write_state("done")
 
 
 def by_keyboard(error: BaseException, stop: StopFlag) -> bool:
+    """Whether the user ended the run with Ctrl-C (SIGINT)."""
     return isinstance(error, KeyboardInterrupt) or stop.signal == signal.SIGINT
 
 
 def failure_class_of(error: BaseException) -> FailureClass:
-    # torch.OutOfMemoryError by name: torch may not be imported, and need not be for this.
+    """Return `oom` for an error of exhausted memory, else `error`."""
+    # torch.OutOfMemoryError is compared by name, so that torch need not be imported.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return "oom"
-    # What torch says on the CPU, CUDA's libraries, and of a loader's worker that the kernel killed.
+    # Messages of torch on the CPU, of the CUDA libraries, and about a DataLoader worker that the kernel killed.
     texts = ("can't allocate memory", "out of memory", "MemoryError", "ALLOC_FAILED", "is killed by signal: Killed")
     return "oom" if any(text in str(error) for text in texts) else "error"
 

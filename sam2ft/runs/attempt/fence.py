@@ -1,4 +1,4 @@
-"""An evaluation that a person starts in a run's folder is one more writer of it: it claims the run like a job does."""
+"""Write guard for an evaluation that a user starts in the folder of a run: it claims the run as a job does."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from sam2ft.runs.layout import RunLayout
 
 
 class Fence:
-    """Claims the run before the first write and looks at the claim again before each later one (Job.guard)."""
+    """Claims the run before the first write and checks the claim before each later write (EvaluationJob.guard)."""
 
     def __init__(self, layout: RunLayout):
         self.layout = layout
@@ -17,7 +17,12 @@ class Fence:
         self._holds = False
 
     def __call__(self, is_main: bool) -> None:
-        """Errors: UserError while a job is at work on the run; ClaimedError when another attempt has taken it since."""
+        """Claim the run at the first call of the main rank, later check the claim.
+
+        Raises:
+            UserError: another process or job is working on the run.
+            ClaimedError: another attempt has claimed the run since.
+        """
         if not is_main:
             check_job(self.layout, self.attempt)
             return
@@ -29,22 +34,26 @@ class Fence:
 
 
 def fence_of(layout: RunLayout | None) -> Callable[[bool], None]:
-    """A fence around the run's folder; none around a folder that belongs to no run."""
+    """Return a guard for the folder of a run, or a guard that allows everything for a folder outside of a run."""
     return _unfenced if layout is None else Fence(layout)
 
 
 def _unfenced(is_main: bool) -> None:
-    """Nobody else writes there."""
+    """No other process writes to this folder."""
 
 
 def refuse_while_held(layout: RunLayout, attempt: Attempt) -> None:
-    """Errors: UserError naming who is at work on the run: a process of this host, or a job that was heard of lately."""
+    """Refuse a run that another process of this host, or a job with a recent heartbeat, is working on.
+
+    Raises:
+        UserError: the message names the other attempt.
+    """
     current = holder(layout)
     if current is None or (current.host, current.pid) == (attempt.host, attempt.pid) or current.is_dead():
         return
     status = read_status(layout)
-    heard = status is not None and status.state in ACTIVE and status.silence_s() < SILENCE_S
-    if current.is_alive_here() or heard:
+    is_recent = status is not None and status.state in ACTIVE and status.silence_s() < SILENCE_S
+    if current.is_alive_here() or is_recent:
         raise UserError(
             f"{layout.folder}: {current} is working on this run; wait for its end, or name another folder with --out"
         )

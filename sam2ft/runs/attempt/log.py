@@ -1,4 +1,4 @@
-"""What a run prints is kept in its own log, also when nobody watches."""
+"""Log of an attempt: copy or redirect everything that a run prints to its own log file."""
 
 import io
 import os
@@ -10,13 +10,13 @@ from typing import TextIO
 
 
 class Tee(io.TextIOBase):
-    """A text stream that writes to two: the terminal (or Slurm's log) and the run's log."""
+    """Text stream that writes to two streams: the terminal (or the log of Slurm) and the log of the run."""
 
     def __init__(self, terminal: TextIO, log: TextIO):
         self.terminal = terminal
         self.log = log
         self.before_terminal: Callable[[], None] | None = None
-        """Called before text goes to the terminal: whoever draws a live line there takes it away."""
+        """Called before text is written to the terminal, so that a progress line can be removed."""
 
     @property
     def encoding(self) -> str:  # type: ignore[override]  # typeshed has a plain attribute, the base class a property
@@ -41,7 +41,7 @@ class Tee(io.TextIOBase):
 
 @contextmanager
 def kept_output(log: Path) -> Iterator[TextIO]:
-    """Copy everything that Python prints while the block runs to `log` as well; yields the log."""
+    """Also copy everything that Python prints while the block runs to `log`; yields the log."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8", buffering=1) as stream:
         before = sys.stdout, sys.stderr
@@ -53,7 +53,7 @@ def kept_output(log: Path) -> Iterator[TextIO]:
 
 
 def redirect_output(log: Path) -> None:
-    """From now on all output of this process and its children goes to `log` only, that of libraries in C included."""
+    """Redirect all further output of this process and its children to `log`, including output of C libraries."""
     log.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Whether a run that was told to stop may go on: restarts that are left, and what the last ones brought. No torch."""
+"""Restart limits: whether a stopped run may be requeued, by restarts left and progress of the last ones. No torch."""
 
 import os
 from collections.abc import Mapping
@@ -10,11 +10,11 @@ from sam2ft.runs.layout import RunLayout
 from sam2ft.runs.plan_file import PlannedRun, evaluation_is_current
 
 MAX_IDLE_RESTARTS = 2
-"""Restarts in a row without a new optimizer step, or without a newly finished volume, after which a run gives up."""
+"""Consecutive restarts without a new optimizer step or a newly finished volume after which a run fails."""
 
 
 class GivenUpError(Exception):
-    """The run saved, but goes on no more by itself. Exit code 1."""
+    """The run saved its state but is not continued automatically. Exit code 1."""
 
     def __init__(self, failure_class: FailureClass, message: str):
         super().__init__(message)
@@ -22,7 +22,7 @@ class GivenUpError(Exception):
 
 
 def progress_of(layout: RunLayout, run: PlannedRun) -> Progress:
-    """(1 when trained, newest saved step, finished evaluations, finished volumes of the others); it only grows."""
+    """Return (1 when trained, last saved step, finished evaluations, finished volumes of the others); it only grows."""
     status = read_status(layout)
     trained, best = (status.trained, status.best_sha256) if status else (False, None)
     steps = [int(path.stem) for path in layout.checkpoints.glob("*.safetensors") if path.stem.isdigit()]
@@ -32,32 +32,40 @@ def progress_of(layout: RunLayout, run: PlannedRun) -> Progress:
 
 
 def _num_parts(layout: RunLayout, eval_id: str, best_sha256: str | None) -> int:
-    """Finished volumes of an evaluation that is not complete; those made with other weights do not count."""
+    """Number of finished volumes of an incomplete evaluation; volumes of other weights do not count."""
     found = (read_json(path) for path in layout.evaluation(eval_id).parts.glob("*/*.json"))
     return sum(best_sha256 in (None, part.get("checkpoint_sha256")) for part in found)
 
 
 def idle_restarts(status: RunStatus, now: Progress) -> int:
-    """Restarts in a row, the attempt of `status` the last of them, that brought nothing, when `now` is its end."""
+    """Return the number of consecutive restarts without progress.
+
+    The last of them is the attempt of `status`, which ends with the progress `now`.
+    """
     if status.attempt.restart == 0 or status.progress is None or now > status.progress:
         return 0
     return status.idle_restarts + 1
 
 
 def idle_before(before: RunStatus | None, attempt: Attempt, now: Progress) -> int:
-    """`idle_restarts` at the begin of `attempt`, also when the attempt before it could not say a last word."""
+    """Return `idle_restarts` at the start of `attempt`, also when the previous attempt wrote no final status."""
     if before is None or attempt.job == LOCAL or before.attempt.job != attempt.job:
         return 0
     return idle_restarts(before, now) if before.attempt.restart < attempt.restart else before.idle_restarts
 
 
 def refuse_idle(num_idle: int) -> None:
-    """Errors: GivenUpError (no_progress) when the last restarts brought nothing."""
+    """Refuse to continue after too many restarts without progress.
+
+    Raises:
+        GivenUpError: class `no_progress`, from MAX_IDLE_RESTARTS on.
+    """
     if num_idle >= MAX_IDLE_RESTARTS:
         raise GivenUpError(
             "no_progress",
-            f"{num_idle} restarts in a row without a new step or a newly evaluated volume; not continued by itself: "
-            "give it more time, a larger stop lead (slurm.stop_lead_s of the site), or checkpoints more often",
+            f"{num_idle} restarts in a row without a new step or a newly evaluated volume; not continued "
+            "automatically: increase its time limit or the stop lead (slurm.stop_lead_s of the site), or save more "
+            "checkpoints",
         )
 
 
@@ -69,10 +77,14 @@ def refuse_to_go_on(
     *,
     warned: bool = True,
 ) -> None:
-    """Called inside an allocation, once all is saved. Errors: GivenUpError when the job must not be requeued again.
+    """Refuse to requeue the job again; called inside a Slurm allocation after everything was saved.
 
-    warned: by Slurm that its time is up. A job that was told to end (SIGTERM: cancelled or preempted) has not run out
-    of time, also on its last restart.
+    Args:
+        warned: Slurm announced the time limit. A job that received SIGTERM (cancelled or preempted) has not run out of
+            time, even on its last restart.
+
+    Raises:
+        GivenUpError: the job must not be requeued again.
     """
     status = read_status(layout)
     if status is not None and (status.attempt.job, status.attempt.restart) == (attempt.job, attempt.restart):

@@ -1,4 +1,7 @@
-"""`status.json` of a run: what the run itself says. Only the attempt that holds the claim writes it."""
+"""Status file of a run (status.json): state, heartbeat, progress and failure class.
+
+Only the attempt that holds the claim writes it.
+"""
 
 import threading
 from collections.abc import Iterator, Mapping
@@ -17,14 +20,14 @@ FailureClass = Literal["error", "oom", "timeout", "claimed", "no_progress"]
 
 ACTIVE: tuple[State, ...] = ("starting", "training", "evaluating")
 HEARTBEAT_S = 20.0
-"""Seconds between two heartbeats of a run that is at work."""
+"""Seconds between two heartbeats of a running attempt."""
 SILENCE_S = 180.0
-"""A run that is silent for longer is not known to be alive (file systems may show a heartbeat up to 60 s late)."""
+"""Seconds without a heartbeat after which a run may be dead (a file system may show a heartbeat up to 60 s late)."""
 
 Progress = tuple[int, int, int, int]
-"""What a run has to show, in order of weight (runs/attempt/restarts.progress_of)."""
+"""Progress of a run, the most important number first (runs/attempt/restarts.progress_of)."""
 
-# The heartbeat thread and the training loop change one file.
+# The heartbeat thread and the training loop write the same file.
 _LOCK = threading.RLock()
 
 
@@ -35,10 +38,10 @@ class RunStatus:
     state: State
     attempt: Attempt
     heartbeat: str
-    """UTC, ISO 8601: the last time this attempt said that it is alive."""
+    """Time of the last heartbeat of this attempt; UTC, ISO 8601."""
     failure_class: FailureClass | None = None
     reason: str = ""
-    """Of a failure: the exception in one line."""
+    """Exception of a failure, in one line."""
     epoch: int | None = None
     """0-based number of the last validated epoch."""
     num_epochs: int | None = None
@@ -51,22 +54,22 @@ class RunStatus:
     mode: str | None = None
     """min or max: which end of `monitor` is better."""
     step_s: float | None = None
-    """Seconds per optimizer step, recent mean."""
+    """Seconds per optimizer step, mean of the most recent steps."""
     save_s: float | None = None
-    """Seconds that the last checkpoint took to write."""
+    """Seconds for writing the last checkpoint."""
     peak_memory_gb: float | None = None
-    """Largest memory of training so far, of the device of rank 0 (on the CPU: of its process); GB."""
+    """Peak memory of training so far on the device of rank 0 (on the CPU: of its process); GB."""
     trained: bool = False
     """Whether training ended (the last epoch or early stopping)."""
     best_sha256: str | None = None
     """Of best.pt, or of the initial weights for a baseline."""
     progress: Progress | None = None
-    """What there was when this attempt began."""
+    """Progress at the start of this attempt."""
     idle_restarts: int = 0
-    """Restarts in a row before this attempt that brought nothing."""
+    """Consecutive restarts without progress before this attempt."""
 
     def silence_s(self, now: datetime | None = None) -> float:
-        """Seconds since the last heartbeat."""
+        """Return the seconds since the last heartbeat."""
         return ((now or datetime.now(UTC)) - datetime.fromisoformat(self.heartbeat)).total_seconds()
 
     def to_json(self) -> dict[str, Any]:
@@ -84,7 +87,11 @@ class RunStatus:
 
 
 def read_status(layout: RunLayout) -> RunStatus | None:
-    """What the run says, or None when it never started. Errors: DataError for a file that is not ours."""
+    """Read status.json; None when the run never started.
+
+    Raises:
+        DataError: the file is not the status of a run.
+    """
     if not layout.status.is_file():
         return None
     value = read_json(layout.status)
@@ -95,9 +102,10 @@ def read_status(layout: RunLayout) -> RunStatus | None:
 
 
 def update_status(layout: RunLayout, attempt: Attempt, **changes: Any) -> RunStatus:
-    """Write the status with `changes` and a fresh heartbeat; what is not named stays.
+    """Write the status with `changes` and a new heartbeat; other fields keep their values.
 
-    Errors: ClaimedError when `attempt` does not hold the run any more.
+    Raises:
+        ClaimedError: `attempt` no longer holds the run.
     """
     with _LOCK:
         check_claim(layout, attempt)
@@ -111,7 +119,7 @@ def update_status(layout: RunLayout, attempt: Attempt, **changes: Any) -> RunSta
 
 @contextmanager
 def heartbeat(layout: RunLayout, attempt: Attempt, every_s: float = HEARTBEAT_S) -> Iterator[None]:
-    """Keep the heartbeat of `attempt` fresh while the block runs, however long one step or one volume takes."""
+    """Update the heartbeat of `attempt` in a thread while the block runs, however long a step or a volume takes."""
     ended = threading.Event()
 
     def beat() -> None:
@@ -122,7 +130,7 @@ def heartbeat(layout: RunLayout, attempt: Attempt, every_s: float = HEARTBEAT_S)
                 try:
                     update_status(layout, attempt)
                 except ClaimedError:
-                    # The work itself finds this out before its next write, and ends the process.
+                    # The main thread detects this before its next write and ends the process.
                     return
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
@@ -135,6 +143,6 @@ def heartbeat(layout: RunLayout, attempt: Attempt, every_s: float = HEARTBEAT_S)
 
 
 def is_trained(layout: RunLayout) -> bool:
-    """Whether the run says that its training ended and the weights are there."""
+    """Whether the training has ended according to status.json and best.pt exists."""
     status = read_status(layout)
     return status is not None and status.trained and layout.best.is_file()

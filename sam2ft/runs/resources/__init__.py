@@ -1,1 +1,1 @@
-"""What a point asks for (GPUs, cores, memory, hours), and which runs have comparable timings."""
+"""Requested resources of a point (GPUs, cores, memory, hours), and the key of runs with comparable timings."""

@@ -1,4 +1,4 @@
-"""What a point gets to run with, and how many slices one of its steps then takes."""
+"""Resources of a point (nodes, GPUs, cores, memory, hours) and its number of slices per optimizer step."""
 
 from dataclasses import replace
 
@@ -8,12 +8,12 @@ from sam2ft.runs.plan_file import Resources
 
 
 def resources_of(experiment: Experiment) -> Resources:
-    """What an experiment asks for on its own, without a site."""
+    """Return the resources that an experiment requests, without a site file."""
     return complete(experiment.resources)
 
 
 def complete(asked: AskedResources) -> Resources:
-    """Resources of which nothing is left to a default."""
+    """Return `asked` with `tasks_per_node` filled in: one process per GPU, at least one."""
     return Resources(
         nodes=asked.nodes,
         tasks_per_node=asked.tasks_per_node or max(1, asked.gpus_per_node),
@@ -25,32 +25,32 @@ def complete(asked: AskedResources) -> Resources:
 
 
 def evaluation_resources(experiment: Experiment, asked: Resources) -> Resources:
-    """What the evaluation of a run asks for: `asked` (its training, site included) with what `resources.eval` says."""
-    said = experiment.resources.eval
-    if said is None:
+    """Return the resources of a run's evaluation: `asked` (training, site included) changed by `resources.eval`."""
+    own = experiment.resources.eval
+    if own is None:
         return asked
-    chosen = said.model_dump(exclude_none=True)
+    chosen = own.model_dump(exclude_none=True)
     if "gpus_per_node" in chosen:
-        # The default of tasks_per_node follows from the GPUs, here as for the training.
+        # The default of tasks_per_node follows from the GPUs, as for the training.
         chosen.setdefault("tasks_per_node", max(1, chosen["gpus_per_node"]))
     return replace(asked, **chosen)
 
 
 def resources_here(experiment: Experiment, world_size: int = 1) -> Resources:
-    """What a point gets on this machine: `world_size` processes, whatever it would ask of a cluster.
+    """Return the resources of a point on this machine: `world_size` processes, whatever it requests on a cluster.
 
-    The number of processes is part of a run's identity (slices per step), so it must be the one that will train.
+    The number of processes is part of a run's identity (slices per step), so it must be the number that will train.
     """
     return replace(resources_of(experiment), nodes=1, tasks_per_node=world_size)
 
 
 def slices_per_step(experiment: Experiment, asked: Resources) -> int:
-    """Slices behind one optimizer step, over accumulation and ranks."""
+    """Return the number of slices per optimizer step, over gradient accumulation and ranks."""
     return experiment.datamodule.batch_size * experiment.module.grad_accum * asked.world_size
 
 
 def resources_text(resources: Resources) -> str:
-    """`1 GPU, 8 cores, 64 GB, 12 h`; tasks and nodes where there are several."""
+    """Return resources as text: `1 GPU, 8 cores, 64 GB, 12 h`; tasks and nodes only where there are several."""
     parts = [f"{resources.nodes} nodes of"] if resources.nodes > 1 else []
     gpus, tasks = resources.gpus_per_node, resources.tasks_per_node
     inner = [f"{gpus} GPU{'s' if gpus != 1 else ''}"] if gpus else []

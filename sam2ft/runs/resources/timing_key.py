@@ -1,4 +1,7 @@
-"""What the seconds of a step and of an evaluated slice depend on: runs that agree in it are timed alike. No torch."""
+"""Timing key: digest of everything that decides the seconds per step or per evaluated slice. No torch.
+
+Runs with the same key have comparable timings.
+"""
 
 from typing import Any, Literal
 
@@ -8,13 +11,13 @@ from sam2ft.core.files import canonical_json, sha256_text
 from sam2ft.runs.plan_file import Resources
 
 TargetKind = Literal["here", "slurm"]
-"""Times of this machine say nothing of the cluster's, and the other way round."""
+"""Timings of this machine are not valid for the cluster, and the reverse."""
 
 _KEY_CHARACTERS = 12
 
 
 def training_key(experiment: Experiment, resources: Resources, target: TargetKind) -> str:
-    """12 hex over what decides how long one optimizer step takes."""
+    """Return 12 hex digits over everything that decides how long one optimizer step takes."""
     module, datamodule = experiment.module, experiment.datamodule
     return _digest(
         {
@@ -38,7 +41,7 @@ def training_key(experiment: Experiment, resources: Resources, target: TargetKin
 
 
 def evaluation_key(experiment: Experiment, eval_id: str, resources: Resources, target: TargetKind) -> str:
-    """12 hex over what decides how long the evaluation of one slice takes; `eval_id` stands for settings and data."""
+    """Return 12 hex digits over everything that decides the evaluation time of a slice (`eval_id`: settings, data)."""
     return _digest(
         {
             "stage": "eval",
@@ -51,7 +54,7 @@ def evaluation_key(experiment: Experiment, eval_id: str, resources: Resources, t
 
 
 def _resources(resources: Resources, target: TargetKind) -> dict[str, Any]:
-    # Here the cores are divided among however many points run; on a cluster memory and time change no speed.
+    # On this machine the running points share the cores; on a cluster memory and time do not change the speed.
     asked = {"nodes": resources.nodes, "tasks_per_node": resources.tasks_per_node, "gpus": resources.gpus_per_node}
     return {"place": target, **asked} | ({"cpus": resources.cpus_per_task} if target == "slurm" else {})
 

@@ -1,1 +1,1 @@
-"""Checkpoint files: best.pt, which stock SAM 2 loads, and the file from which a training resumes."""
+"""Checkpoint files: best.pt, which stock SAM 2 loads, and resume files, from which training continues."""

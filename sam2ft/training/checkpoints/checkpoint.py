@@ -1,7 +1,7 @@
-"""The two kinds of checkpoint files: best.pt, which stock SAM 2 loads as it is, and the resume file.
+"""Writing and reading of checkpoint files: best.pt, which stock SAM 2 loads unchanged, and resume files.
 
-A resume file is one safetensors file: tensors by name, everything else as tagged JSON in its header, and a sha256 over
-both that is checked whenever it is read (bit flips pass silently through safetensors). Nothing of ours is unpickled.
+A resume file is one safetensors file: tensors by name, all other values as tagged JSON in its header, and a sha256 of
+both, which is checked at every read (safetensors does not detect flipped bits). Resume files contain no pickle.
 """
 
 import hashlib
@@ -32,10 +32,13 @@ _log = logging.getLogger(__name__)
 
 
 def stock_weights(model: nn.Module, replaced: Mapping[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
-    """The state dict under stock SAM 2 names, on the CPU: no `module.` (DDP), no `sam2_model.` (FinetunedSAM2).
+    """The state dict under stock SAM 2 names, on the CPU: without `module.` (DDP) and `sam2_model.` (FinetunedSAM2).
 
-    replaced: tensors by the model's own names that are exported instead (the averaged weights of an EMA). Low-rank
-    updates are merged into the weights that they belong to, averaged ones where they are averaged.
+    Low-rank updates are merged into their weights, averaged updates where they are averaged.
+
+    Args:
+        model: the trained model, also in DistributedDataParallel.
+        replaced: tensors by the model's own names to export instead (the averaged weights of an EMA).
     """
     bare = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
     tensors = merged(bare, {**bare.state_dict(), **(replaced or {})})
@@ -45,17 +48,21 @@ def stock_weights(model: nn.Module, replaced: Mapping[str, torch.Tensor] | None 
 def save_best(path: Path, weights: Mapping[str, torch.Tensor], info: Mapping[str, Any]) -> str:
     """Write `{"model": weights, "sam2ft": "<json of info>"}` and return the sha256 of the file.
 
-    Loadable with weights_only and by stock `build_sam2`, which reads "model" and ignores the rest.
+    The file loads with weights_only and in stock `build_sam2`, which reads "model" and ignores the rest.
     """
     content = {"model": dict(weights), "sam2ft": json.dumps(info, allow_nan=False, ensure_ascii=False)}
-    # Through a stream: given a path, torch.save writes the file's own (here random) name into the archive.
+    # Through a stream: given a path, torch.save writes the file's name (random for a partial file) into the archive.
     with replacing(path) as partial, partial.open("wb") as stream:
         torch.save(content, stream)
     return sha256_file(path)
 
 
 def read_best(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """(weights, info) of a best.pt. Errors: CheckpointError naming the file and what is wrong with it."""
+    """Read the weights and the info of a best.pt.
+
+    Raises:
+        CheckpointError: with the file and the problem.
+    """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -73,7 +80,7 @@ def read_best(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 
 class Resume(NamedTuple):
-    """A resume file that was read and verified."""
+    """A verified resume file and its content."""
 
     path: Path
     snapshot: dict[str, Any]
@@ -82,8 +89,8 @@ class Resume(NamedTuple):
 def save_resume(path: Path, snapshot: Mapping[str, Any], *, keep: int) -> None:
     """Write a snapshot (nested mappings, lists, numbers, text, tensors), then remove all but the last `keep` files.
 
-    Only files of this and of earlier steps are removed: a later one is damaged (else it would have been resumed from)
-    and will be replaced when training passes its step again.
+    Only files of this and earlier steps are removed: a file of a later step is damaged (otherwise training would have
+    resumed from it) and is replaced when training reaches its step again.
     """
     tensors, text = pack(snapshot)
     tensors = {name: _on_cpu(tensor) for name, tensor in tensors.items()}
@@ -93,12 +100,16 @@ def save_resume(path: Path, snapshot: Mapping[str, Any], *, keep: int) -> None:
     until_now = [old for old in resume_files(path.parent) if _step_of(old) <= _step_of(path)]
     for old in until_now[keep:]:
         old.unlink()
-    # The run directory has one writer (claim.json), and it is done.
+    # The run directory has one writer (claim.json), which has finished writing at this point.
     remove_partial(path.parent)
 
 
 def read_resume(path: Path) -> dict[str, Any]:
-    """The snapshot of one resume file. Errors: CheckpointError for a file that is damaged or of another version."""
+    """Read and verify the snapshot of one resume file.
+
+    Raises:
+        CheckpointError: for a file that is missing, damaged or of another version.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -112,21 +123,22 @@ def read_resume(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: resume file of version {found}, this sam2ft reads version {RESUME_VERSION}")
     text = metadata.get("state", "")
     if _digest(tensors, text) != metadata.get("sha256"):
-        raise CheckpointError(f"{path}: damaged (its content does not have the sha256 that it was written with)")
+        raise CheckpointError(f"{path}: damaged (the sha256 of its content differs from the recorded one)")
     snapshot: dict[str, Any] = unpack(tensors, text)
     return snapshot
 
 
 def resume_files(folder: Path) -> list[Path]:
-    """The resume files of a checkpoints folder, newest step first."""
+    """The resume files in a checkpoints folder, newest step first."""
     files = [path for path in folder.glob("*.safetensors") if _RESUME_NAME.fullmatch(path.name)]
     return sorted(files, key=_step_of, reverse=True)
 
 
 def load_newest_resume(folder: Path) -> Resume | None:
-    """The newest resume file that verifies, or None when there is none; damaged newer ones are named in a warning.
+    """The newest valid resume file, or None when the folder has none; a warning names each damaged newer file.
 
-    Errors: CheckpointError when there are files and none of them verifies.
+    Raises:
+        CheckpointError: when there are resume files but none is valid.
     """
     damaged: list[str] = []
     for path in resume_files(folder):
@@ -139,7 +151,7 @@ def load_newest_resume(folder: Path) -> Resume | None:
             _log.warning("%s; falling back to %s", problem, path.name)
         return Resume(path, snapshot)
     if damaged:
-        raise CheckpointError("no resume file can be used, start anew with --fresh: " + "; ".join(damaged))
+        raise CheckpointError("no resume file is valid; start again with --fresh: " + "; ".join(damaged))
     return None
 
 
@@ -152,7 +164,7 @@ def _on_cpu(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _digest(tensors: Mapping[str, torch.Tensor], text: str) -> str:
-    """sha256 over the state's text and each tensor's name, type, shape and bytes, in order of names."""
+    """sha256 of the state's text and each tensor's name, dtype, shape and bytes, in order of names."""
     digest = hashlib.sha256(f"{len(text)}:{text}".encode())
     for name in sorted(tensors):
         tensor = tensors[name]

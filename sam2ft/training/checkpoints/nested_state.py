@@ -1,7 +1,7 @@
-"""Nested state as tensors by name plus JSON: what a safetensors file can hold.
+"""Serialisation of nested optimizer and scheduler state as named tensors and JSON, for a safetensors file.
 
-torch's optimizer and scheduler state holds tuples, integer keys, infinities and MultiStepLR's Counter, none of which
-JSON has; each is written as an object with one tag. A mapping that itself has such a key is written as pairs.
+torch's optimizer and scheduler states contain tuples, integer keys, infinities and MultiStepLR's Counter, which JSON
+does not support; each is written as an object with one tag. A mapping that contains such a key is written as pairs.
 """
 
 import json
@@ -16,14 +16,18 @@ _TENSOR, _TUPLE, _PAIRS, _COUNTER, _FLOAT = "__tensor__", "__tuple__", "__pairs_
 
 
 def pack(value: Any) -> tuple[dict[str, torch.Tensor], str]:
-    """(tensors by dotted path, JSON text of the rest). Errors: TypeError naming the path of what cannot be written."""
+    """Split a nested value into tensors by dotted path and a JSON text of the rest.
+
+    Raises:
+        TypeError: with the path of a value of an unsupported type.
+    """
     tensors: dict[str, torch.Tensor] = {}
     packed = _packed(value, "", tensors)
     return tensors, json.dumps(packed, allow_nan=False, ensure_ascii=False)
 
 
 def unpack(tensors: Mapping[str, torch.Tensor], text: str) -> Any:
-    """The value that `pack` was given."""
+    """Restore the value that was given to `pack`."""
     return _unpacked(json.loads(text), tensors)
 
 

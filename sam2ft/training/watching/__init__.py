@@ -1,1 +1,1 @@
-"""Observers of a training: checkpoints, history, status, pictures, trackers, and messages for a person."""
+"""Observers of a training: checkpoints, history, status, pictures, trackers, and start and end messages."""

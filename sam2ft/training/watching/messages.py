@@ -1,4 +1,4 @@
-"""What a training tells a person before it begins and after it ended: what, on what, where it goes, what comes next."""
+"""Summary texts printed when a training starts, resumes and ends: data, settings, device, output paths, best epoch."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ from sam2ft.training.trainer import Trainer
 
 
 def beginning(experiment: Experiment, layout: RunLayout, records: Sequence[VolumeRecord], trainer: Trainer) -> str:
-    """The lines above the first step."""
+    """The lines printed before the first step."""
     module, rule = experiment.module, experiment.module.early_stopping
     size = experiment.datamodule.batch_size * trainer.settings.grad_accum * trainer.ranks.world_size
     train = [record for record in records if record.split == "train"]
@@ -21,11 +21,11 @@ def beginning(experiment: Experiment, layout: RunLayout, records: Sequence[Volum
     return settings_table(
         ("run", layout.run_id),
         ("folder", shown_path(layout.folder)),
-        ("training", _counted(train)),
-        ("validation", _counted(val)),
+        ("training", _counts_text(train)),
+        ("validation", _counts_text(val)),
         ("epochs", f"{module.num_epochs}{stopping}"),
         ("steps", f"{trainer.settings.steps_per_epoch} per epoch, of {_plural(size, 'slice')}"),
-        ("on", _where(trainer)),
+        ("on", _device_text(trainer)),
         ("log", shown_path(layout.logs)),
         ("curves", f"tensorboard --logdir {shown_path(layout.folder.parent)}"),
         *([("pictures", f"{shown_path(layout.qc)}, after every epoch")] if module.visualize else []),
@@ -33,14 +33,14 @@ def beginning(experiment: Experiment, layout: RunLayout, records: Sequence[Volum
 
 
 def continuing(state: TrainState, file: Path) -> str:
-    """Where a training that was cut short goes on."""
+    """The line printed when an interrupted training resumes."""
     return settings_table(
         ("continues", f"after step {state.step}, in epoch {state.epoch + 1}, from {shown_path(file)}")
     )
 
 
 def ending(experiment: Experiment, layout: RunLayout, state: TrainState) -> str:
-    """The lines below the last epoch of a training that ended well."""
+    """The lines printed after the last epoch of a completed training."""
     module, stopping = experiment.module, state.stopping
     early = f" of {module.num_epochs}, stopped early" if state.epoch < module.num_epochs else ""
     skipped = f", {state.skipped_steps} of them skipped" if state.skipped_steps else ""
@@ -52,23 +52,23 @@ def ending(experiment: Experiment, layout: RunLayout, state: TrainState) -> str:
 
 
 def settings_table(*rows: tuple[str, str]) -> str:
-    """`name  text` lines, texts in one column."""
+    """Lines of `name  text` with the texts aligned in one column."""
     return "\n".join(f"{name:<11} {text}" for name, text in rows)
 
 
 def shown_path(path: Path) -> str:
-    """A path as a person would type it: relative to the working directory where it lies below it."""
+    """A path relative to the working directory when it lies below it, otherwise absolute."""
     absolute = Path(os.path.abspath(path))
     return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(absolute)
 
 
-def _where(trainer: Trainer) -> str:
+def _device_text(trainer: Trainer) -> str:
     ranks = trainer.ranks
     return f"{ranks.device}, {trainer.settings.precision}, {_plural(ranks.world_size, 'process', 'es')}"
 
 
-def _counted(records: Iterable[VolumeRecord]) -> str:
-    """`52 slices with labels of 3 subjects`."""
+def _counts_text(records: Iterable[VolumeRecord]) -> str:
+    """Text such as `52 slices with labels of 3 subjects`."""
     listed = list(records)
     subjects = {(record.key.dataset, record.key.subject) for record in listed}
     slices = sum(len(record.labelled_slices) for record in listed)

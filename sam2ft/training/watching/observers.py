@@ -1,4 +1,4 @@
-"""What is kept of a training while it runs: history, checkpoints, the run's status, pictures. All are Observers."""
+"""Observers that write the files of a run: history.csv, checkpoints, status.json, validation pictures."""
 
 import math
 import time
@@ -28,7 +28,7 @@ STATUS_EVERY_S = 5.0
 
 
 class SilentObserver:
-    """An observer that listens to nothing; the others override what they need."""
+    """An observer that ignores all events; subclasses override the methods they need."""
 
     def on_step(self, event: StepDone, state: TrainState) -> None: ...
 
@@ -42,7 +42,7 @@ class History(SilentObserver):
 
     def __init__(self, layout: RunLayout, attempt: Attempt, first_epoch: int = 0):
         self._layout, self._attempt = layout, attempt
-        # Epochs that are trained again after a crash replace what the crashed attempt wrote of them.
+        # Epochs that are trained again after a crash replace the rows of the crashed attempt.
         self._rows = [row for row in read_history(layout) if int(row["epoch"]) < first_epoch]
 
     def on_epoch(self, event: EpochDone, state: TrainState) -> None:
@@ -54,7 +54,7 @@ class History(SilentObserver):
 
 @dataclass
 class CheckpointKeeper(SilentObserver):
-    """best.pt when an epoch is the best so far, and resume files by the clock, by steps, by epochs and at a stop."""
+    """Writes best.pt after the best epoch so far, and resume files by time, steps, epochs and on a stop request."""
 
     layout: RunLayout
     attempt: Attempt
@@ -62,7 +62,7 @@ class CheckpointKeeper(SilentObserver):
     labels: LabelTable
     content: Content
     trainer: Trainer | None = None
-    """Set once the trainer exists: it is made with this keeper among its surroundings."""
+    """Must be set before training starts."""
     _saved_at: float = field(default_factory=time.monotonic)
 
     def on_step(self, event: StepDone, state: TrainState) -> None:
@@ -78,23 +78,23 @@ class CheckpointKeeper(SilentObserver):
         if event.improved:
             check_claim(self.layout, self.attempt)
             save_best(self.layout.best, self._trainer.weights(), self.info(event))
-        # An epoch that changed best.pt is always resumable: a crash must not train behind its own best epoch again.
+        # After a change of best.pt a resume file is always written: a crash must not restart before the best epoch.
         if event.improved or self.experiment.module.checkpoint.every_epoch or self._is_last(state):
             self.save(state)
 
     def save(self, state: TrainState) -> None:
         """Write the resume file of `state`."""
         check_claim(self.layout, self.attempt)
-        # What the run is named after: a file that got into another run's folder says in which keys it differs.
+        # The content that defines the run's name: with it, a file in another run's folder can be reported key by key.
         began = time.monotonic()
         snapshot = {**self._trainer.snapshot(state), "run": self.layout.run_id, "content": self.content}
         save_resume(self.layout.resume(state.step), snapshot, keep=self.experiment.module.checkpoint.keep)
         self._saved_at = time.monotonic()
-        # The launcher adds it to the time before the limit at which Slurm warns the job.
+        # The launcher adds save_s to the time before the limit at which Slurm sends the warning signal.
         update_status(self.layout, self.attempt, step=state.step, save_s=round(self._saved_at - began, 3))
 
     def info(self, event: EpochDone) -> dict[str, Any]:
-        """What best.pt says about itself; enough to evaluate it without the run."""
+        """Metadata stored in best.pt; sufficient to evaluate it without the run."""
         module = self.experiment.module
         return {
             "run": self.layout.run_id,
@@ -119,7 +119,7 @@ class CheckpointKeeper(SilentObserver):
 
 
 class StatusKeeper(SilentObserver):
-    """status.json: epoch, step, best value and speed, at most every few seconds."""
+    """Writes epoch, step, best value and speed to status.json, at most every few seconds."""
 
     def __init__(self, layout: RunLayout, attempt: Attempt, num_epochs: int, monitor: str, mode: str):
         self._layout, self._attempt = layout, attempt
@@ -128,7 +128,7 @@ class StatusKeeper(SilentObserver):
         self._step_s: float | None = None
 
     def on_step(self, event: StepDone, state: TrainState) -> None:
-        # A running mean over about the last ten steps: the first ones of a process are slow.
+        # A running mean over about the last ten steps, because the first steps of a process are slow.
         self._step_s = event.seconds if self._step_s is None else 0.9 * self._step_s + 0.1 * event.seconds
         if time.monotonic() - self._written_at >= STATUS_EVERY_S:
             self._write(step=event.step, peak_memory_gb=round(event.memory_bytes / 1e9, 3) or None)
@@ -147,9 +147,9 @@ class StatusKeeper(SilentObserver):
 
 
 class PictureKeeper(SilentObserver):
-    """qc/<slice>/epoch-<n>.png: the same validation slices after every epoch, a folder each to flip through.
+    """Writes qc/<slice>/epoch-<n>.png: the same validation slices after every epoch, one folder per slice.
 
-    Epochs are counted from 1 here, as everywhere that people read.
+    Epochs in file names and titles are counted from 1, as in all output for users.
     """
 
     def __init__(self, layout: RunLayout, attempt: Attempt, stores: Mapping[str, Store]):
@@ -165,12 +165,12 @@ class PictureKeeper(SilentObserver):
             figure = picture_of(sample, self._stores, f"{sample.key}, epoch {epoch + 1}{mean}")
             with replacing(self._layout.picture(sample.key, epoch + 1)) as partial:
                 partial.write_bytes(figure_png(figure))
-            # A figure is a knot of references that only the collector unties, seldom: 0.4 GB of them would wait.
+            # A figure has reference cycles, which the garbage collector frees late: up to 0.4 GB would accumulate.
             figure.clear()
 
 
 def picture_of(sample: SlicePrediction, stores: Mapping[str, Store], title: str | None = None) -> "Figure":
-    """The QC sheet of a slice with the label names and proportions that its store says."""
+    """The QC sheet of a slice with the label names and pixel spacing of its store."""
     from sam2ft.pictures.figures import qc_sheet
 
     store = stores[sample.key.dataset]

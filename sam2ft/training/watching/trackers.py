@@ -1,4 +1,4 @@
-"""Who watches a training besides what is kept of it: the console, TensorBoard, Weights & Biases."""
+"""Progress display and experiment trackers of a training: console, TensorBoard, Weights & Biases."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -24,11 +24,11 @@ from sam2ft.training.watching.observers import picture_of
 def watchers(
     experiment: Experiment, layout: RunLayout, stores: Mapping[str, Store], state: TrainState | None
 ) -> Iterator[tuple[Observer, ...]]:
-    """The watchers of a training that begins (or goes on) at `state`; closed when the block ends, however it ends."""
+    """Context with the console and tracker observers of a training that starts or resumes at `state`; closes them."""
     consoles = [ConsoleProgress(experiment.module.num_epochs, stream=stream) for stream in _streams()]
     trackers = trackers_of(experiment, layout, _drawing(stores), state.step if state else 0)
     try:
-        with _undisturbed(consoles[0]):
+        with _progress_line_cleared(consoles[0]):
             yield (*consoles, *trackers)
     finally:
         for console in consoles:
@@ -50,8 +50,8 @@ def _drawing(stores: Mapping[str, Store]) -> Draw:
 
 
 @contextmanager
-def _undisturbed(console: ConsoleProgress) -> Iterator[None]:
-    """Whatever else is printed on the terminal meanwhile (a warning) first takes the live line away."""
+def _progress_line_cleared(console: ConsoleProgress) -> Iterator[None]:
+    """Clear the progress line before other output (such as a warning) is printed on the terminal."""
     outputs = [stream for stream in (sys.stdout, sys.stderr) if isinstance(stream, Tee)]
     for output in outputs:
         output.before_terminal = console.clear
@@ -63,7 +63,7 @@ def _undisturbed(console: ConsoleProgress) -> Iterator[None]:
 
 
 def _streams() -> tuple[TextIO, ...]:
-    """Where progress goes: the terminal and the log apart, so that no log holds the control sequences of a bar."""
+    """Streams for progress: terminal and log separately, so that the log has no control sequences of a progress bar."""
     if isinstance(sys.stderr, Tee) and sys.stderr.isatty():
         return (sys.stderr.terminal, sys.stderr.log)
     return (sys.stderr,)

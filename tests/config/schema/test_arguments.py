@@ -63,10 +63,10 @@ def test_classes_that_do_not_fit_are_refused_with_the_reason(table: str, name: s
         ("{type: StepLR, step_size: 1, last_epoch: 3}", "module.scheduler.last_epoch: cannot be given: the engine sets it"),
         ("{type: StepLR, step_size: 1, gama: 0.1}", "module.scheduler.gama: StepLR takes no gama (did you mean gamma?)"),
         ("{type: StepLR, step_size: 1, constructor: {}}", "module.scheduler.constructor: StepLR takes no constructor"),
-        ("{type: StepLR, step_size: 1, monitor: val_loss}", "module.scheduler.monitor: StepLR watches no value"),
+        ("{type: StepLR, step_size: 1, monitor: val_loss}", "module.scheduler.monitor: StepLR monitors no value"),
         ("{type: ReduceLROnPlateau}", "module.scheduler.monitor: missing; ReduceLROnPlateau needs it, such as val_loss"),
         ("{type: ReduceLROnPlateau, monitor: val_los}", 'module.scheduler.monitor: found "val_los" (did you mean val_loss?)'),
-        ("{type: ReduceLROnPlateau, monitor: val_dice}", "module.scheduler.monitor: val_dice is better when larger; give mode: max too"),
+        ("{type: ReduceLROnPlateau, monitor: val_dice}", "module.scheduler.monitor: val_dice is better when larger; also set mode: max"),
         ("{type: ReduceLROnPlateau, monitor: val_loss, interval: step}", "module.scheduler.interval: found step; allowed: epoch"),
         ("{type: ReduceLROnPlateau, monitor: val_loss, mode: mini}", 'module.scheduler.mode: found "mini"; allowed: min or max'),
         ("{type: OneCycleLR, max_lr: 0.1, epochs: 3}", "module.scheduler.epochs: OneCycleLR takes epochs together with"),
@@ -157,13 +157,13 @@ def test_the_shipped_signatures_and_schemas_are_current_and_a_stale_one_is_named
     assert generator.main([]) == 0
     (tmp_path / "signatures.json").write_text("{}")
     assert generator.main(["--check"]) == 1
-    assert "signatures.json: stale; run make schema" in capsys.readouterr().err
+    assert "signatures.json: out of date; run make schema" in capsys.readouterr().err
 
 
 def test_loading_an_experiment_imports_neither_torch_nor_other_slow_packages() -> None:
     code = (
         "import sys; from pathlib import Path; from sam2ft.config.load_experiment import load_experiment;"
-        "from sam2ft.config import dataset, identity;"
+        "from sam2ft.config import identity, load_dataset;"
         "load_experiment(Path('experiments/lr_grid.yaml'));"
         "print(sorted({'torch', 'monai', 'numpy', 'pandas', 'scipy'} & sys.modules.keys()))"
     )

@@ -206,7 +206,7 @@ SGD = "  grid: {module.optimizer.type: [SGD, AdamW]}\n"
     [
         (
             "  zip:\n    module.optimizer.lr: [1, 2, 3]\n    datamodule.batch_size: [1, 2]\n",
-            ["7: sweep.zip: values of different number: module.optimizer.lr has 3, datamodule.batch_size has 2"],
+            ["7: sweep.zip: lists of different length: module.optimizer.lr has 3, datamodule.batch_size has 2"],
         ),
         (
             SGD + "  when:\n  - if: {module.optimizer.type: Adam}\n    grid: {module.grad_accum: [1]}\n",
@@ -214,16 +214,16 @@ SGD = "  grid: {module.optimizer.type: [SGD, AdamW]}\n"
         ),
         (
             SGD + "  when:\n  - if: {module.optimizer.typ: SGD}\n    grid: {module.grad_accum: [1]}\n",
-            ["9: sweep.when.0.if: asks for module.optimizer.typ (did you mean module.optimizer.type?), which nothing"],
+            ["9: sweep.when.0.if: uses module.optimizer.typ (did you mean module.optimizer.type?), which no earlier"],
         ),
         (SGD + "  exclude:\n  - {module.optimizer.type: Adam}\n", ["9: sweep.exclude.0: holds for no point"]),
         (
             SGD + "  exclude: [{module.optimizer.type: [SGD, AdamW]}]\n",
-            ["8: sweep.exclude: leaves none of the 2 points"],
+            ["8: sweep.exclude: excludes all 2 points"],
         ),
         (
             SGD + "  overrides:\n  - if: {module.optimizer.type: SGD}\n    set: {module.optimizer.type: AdamW}\n",
-            ["10: sweep.overrides.0.set.module.optimizer.type: would change module.optimizer.type, which these"],
+            ["10: sweep.overrides.0.set.module.optimizer.type: would change module.optimizer.type, which is set in"],
         ),
         (
             SGD + "  overrides: [{if: {module.optimizer.type: x}, set: {resources.hours: 1}}]\n",
@@ -231,7 +231,7 @@ SGD = "  grid: {module.optimizer.type: [SGD, AdamW]}\n"
         ),
         (
             "  random: {num: 2, parameters: {module.grad_accum: {int: [1, 2], if: {module.clip_grad: 1}}}}\n",
-            ["7: sweep.random.parameters.module.grad_accum.if: asks for module.clip_grad"],
+            ["7: sweep.random.parameters.module.grad_accum.if: uses module.clip_grad"],
         ),
         (
             "  grid: {experiment.seed: [1]}\n  seeds: 2\n",
@@ -302,7 +302,7 @@ sweep:
     assert [problem.split("; ")[0] for problem in found] == [
         "file.yaml:9: module.optimiser: unknown key (did you mean optimizer?)",
         "file.yaml:12: dataset.knee.stor: unknown key (did you mean store?)",
-        "file.yaml:13: sweep.zip: values of different number: module.grad_accum has 1, module.clip_grad has 2",
+        "file.yaml:13: sweep.zip: lists of different length: module.grad_accum has 1, module.clip_grad has 2",
         'file.yaml:6: module.num_epochs: found "x"',
     ]
 

@@ -107,7 +107,7 @@ def test_aliases_stand_for_their_value(write: Any) -> None:
     [
         ("<<: {a: 1}", "file.yaml:1: `<<` is not part of YAML 1.2; write the keys, or use extends:"),
         ("a: 1\n? [x]\n: 2", "file.yaml:2: a key must be a word or a number, without a tag"),
-        ("a: &x [*x]", "file.yaml:1: a.0: an alias inside the value it stands for"),
+        ("a: &x [*x]", "file.yaml:1: a.0: an alias inside the value that it refers to"),
     ],
 )
 def test_what_yaml_allows_and_we_do_not(write: Any, problems_of: Any, text: str, message: str) -> None:
@@ -138,7 +138,7 @@ def test_a_missing_file_and_a_folder_are_named(in_empty_folder: Path, problems_o
 def test_a_short_text_cannot_stand_for_an_endless_value(write: Any, problems_of: Any) -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)]
-    assert problems_of(load_yaml, write("\n".join(lines))) == ["file.yaml: more than 200000 values, aliases counted"]
+    assert problems_of(load_yaml, write("\n".join(lines))) == ["file.yaml: more than 200000 values, counting aliases"]
 
 
 def test_deep_nesting_is_an_error_and_not_a_crash(write: Any, problems_of: Any) -> None:

@@ -122,7 +122,7 @@ def test_names_of_metrics_may_hold_dots(write: Any) -> None:
         ("=3", '--set: found "=3"; allowed: key=value, such as module.num_epochs=10'),
         ("module.num_epochs=[1", "--set: module.num_epochs: not valid YAML: "),
         ("module.optimizer.betas=[a]", "--set: module.optimizer.betas: SGD takes no betas"),
-        ("module.loss.seg_args=" + "[" * 70 + "]" * 70, "--set: module.loss.seg_args: more than 60 values inside each"),
+        ("module.loss.seg_args=" + "[" * 70 + "]" * 70, "--set: module.loss.seg_args: more than 60 levels of nesting"),
         ("experiment.description=\udce4", "--set: experiment.description: not UTF-8: '\\udce4'"),
         ("module.num_epochs=!!int 3", "--set: module.num_epochs: tag !!int; tags are not allowed"),
     ],

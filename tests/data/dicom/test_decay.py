@@ -75,7 +75,7 @@ BROKEN = {
     ),
     "an echo is there twice": (
         lambda folder, edit: [edit(path, EchoTime=10.0, EchoNumbers=1) for path in folder.glob("2-*3.dcm")],
-        "echo 10 ms is there 2 times at 5.00 mm",
+        "echo 10 ms occurs 2 times at 5.00 mm",
     ),
     "two echoes have one time": (
         lambda folder, edit: [edit(path, EchoTime=10.0) for path in folder.glob("2-*")],
@@ -124,5 +124,5 @@ def test_spin_locks_that_do_not_fit_their_times_are_refused_by_name(echoes: Path
         read_spin_locks(echoes, (0.0, 10.0, 40.0, 80.0))
     for path in echoes.iterdir():
         edit(path, AcquisitionNumber=1, EchoNumbers=1, InstanceNumber=1)
-    with pytest.raises(DataError, match="nothing tells in which order its images were made; looked at Acq"):
+    with pytest.raises(DataError, match="no DICOM attribute gives the order of its images; tried Acq"):
         read_spin_locks(echoes, (0.0, 10.0, 40.0))

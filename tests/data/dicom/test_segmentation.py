@@ -196,7 +196,7 @@ def test_a_store_that_does_not_know_its_images_says_so_and_is_prepared_again(sto
     content = json.loads(path.read_text())
     del content["source_image"]
     path.write_text(json.dumps(content))
-    with pytest.raises(DataError, match="does not say where images came from"):
+    with pytest.raises(DataError, match="does not record the source image"):
         source_series(record)
     prepare_dataset(load_dataset(tmp_path / "dataset.yaml"), tmp_path, tmp_path / "store", lambda *_: None)
     assert source_series(record) == tmp_path / "dicom" / "a"

@@ -91,7 +91,7 @@ def test_two_series_in_a_folder_are_listed(tmp_path: Path, write_series: Writer,
 def test_a_file_that_is_there_twice_is_found(tmp_path: Path, write_series: Writer) -> None:
     folder = write_series(tmp_path / "s")
     shutil.copy(folder / "003.dcm", folder / "copy.dcm")
-    with pytest.raises(DataError, match=r"6 images at 5 positions.*003\.dcm and copy\.dcm.*an image is there twice"):
+    with pytest.raises(DataError, match=r"6 images at 5 positions.*003\.dcm and copy\.dcm.*an image is duplicated"):
         read_series(folder)
 
 

@@ -116,7 +116,7 @@ def test_maps_without_a_single_value_are_refused_by_name(tmp_path: Path) -> None
 
 def test_a_folder_for_t1rho_needs_its_times_and_a_file_pattern_a_file(tmp_path: Path) -> None:
     folder = echoes(tmp_path / "e", true_map())
-    with pytest.raises(DataError, match=r"give sources\.maps\.t1rho\.spin_lock_ms, which no tag holds"):
+    with pytest.raises(DataError, match=r"give sources\.maps\.t1rho\.spin_lock_ms, which no DICOM tag contains"):
         read_map(folder, "t1rho", MapSource(), GRID)
     with pytest.raises(DataError, match=r"sources\.maps\.t2\.file takes map files"):
         read_map(folder, "t2", MapSource(file="{subject}"), GRID)

@@ -168,7 +168,7 @@ def test_a_store_that_is_being_changed_cannot_be_opened(
     monkeypatch.setattr(module.StoreWriter, "finish", stop)
     with pytest.raises(KeyboardInterrupt):
         run(raw, tmp_path / "store")
-    with pytest.raises(DataError, match="no store here"):
+    with pytest.raises(DataError, match="no store in this folder"):
         Store.open(tmp_path / "store")
     monkeypatch.undo()
     assert run(raw, tmp_path / "store").count("unchanged") == 3
@@ -334,7 +334,7 @@ def test_workers_make_the_same_store_and_refuse_the_same_volumes(raw: Path, tmp_
 def test_distances_that_headers_tell_otherwise_are_reported(raw: Path, tmp_path: Path) -> None:
     # The series are 2 mm apart and 3 mm thick.
     assert run(raw, tmp_path / "store").disagreements == (
-        "slice_thickness says 3 mm, positions 2 mm (used) in toy/a/left and 2 more of 3 volumes",
+        "slice_thickness gives 3 mm, positions 2 mm (used) in toy/a/left and 2 more of 3 volumes",
     )
 
 
@@ -342,7 +342,10 @@ def test_one_prepare_at_a_time_writes_a_store(raw: Path, tmp_path: Path) -> None
     from filelock import FileLock
 
     run(raw, tmp_path / "store")
-    with FileLock(tmp_path / "store" / module.LOCK), pytest.raises(DataError, match="another prepare is writing"):
+    with (
+        FileLock(tmp_path / "store" / module.LOCK),
+        pytest.raises(DataError, match="another prepare process is writing"),
+    ):
         run(raw, tmp_path / "store")
 
 

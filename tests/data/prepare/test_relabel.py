@@ -44,8 +44,8 @@ def test_whole_numbers_stored_as_floats_are_labels() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ([0.0, 1.5], "1 values that are no whole numbers"),
-        ([0.0, np.nan], "1 values that are no whole numbers"),
+        ([0.0, 1.5], "1 values that are not whole numbers"),
+        ([0.0, np.nan], "1 values that are not whole numbers"),
         ([-1, 0], "values from -1 to 0; label ids are 0 to 65535"),
         ([0, 70000], "values from 0 to 70000"),
     ],

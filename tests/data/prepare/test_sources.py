@@ -64,7 +64,7 @@ def test_a_pattern_without_subject_or_with_other_placeholders_is_refused(tmp_pat
 
 
 def test_nothing_found_says_what_was_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"sources\.images: nothing matches .*/dicom/\{subject\}"):
+    with pytest.raises(DataError, match=r"sources\.images: no file matches .*/dicom/\{subject\}"):
         find_by_patterns("oai", "dicom/{subject}", "m/{subject}", {}, tmp_path)
 
 
@@ -89,7 +89,7 @@ def test_a_table_names_everything(tmp_path: Path) -> None:
         ("subject,image,mask,sex\na,b,c,f\n", "columns subject, image, mask, sex"),
         ("subject,image,mask\na,b,c\nd,,f\n", r"cases\.csv:3: image is empty"),
         ("subject,image,mask\na,b\n", r"cases\.csv:2: mask is empty"),
-        ("subject,image,mask\na,b,c\na,d,e\n", "are both oai/a/image; a key names one volume"),
+        ("subject,image,mask\na,b,c\na,d,e\n", "both have the key oai/a/image; a key must name one volume"),
         ("subject,image,mask\n", "no line below the header"),
     ],
 )

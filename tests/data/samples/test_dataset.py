@@ -101,7 +101,7 @@ def test_at_most_so_many_instances_are_prompted(store: Store) -> None:
 
 
 def test_two_stores_of_one_name_are_refused(store: Store) -> None:
-    with pytest.raises(DataError, match="two stores have one dataset name"):
+    with pytest.raises(DataError, match="two stores have the same dataset name"):
         SliceDataset([store, store], store.volumes, PLAIN)
 
 
@@ -309,7 +309,7 @@ def test_a_slice_left_without_instances_is_used_as_it_was(store: Store) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        (Spec("RandFlipp"), "'RandFlipp' is no spatial or intensity transform of MONAI; examples: RandFlip"),
+        (Spec("RandFlipp"), "'RandFlipp' is not a spatial or intensity transform of MONAI; examples: RandFlip"),
         (Spec("RandFlip", {"probability": 1}), "RandFlip: .*probability"),
     ],
 )

@@ -87,10 +87,10 @@ def test_json_is_a_list_of_the_same_keys(store: Store, tmp_path: Path) -> None:
         ("{s},{v},1,77,2,3,4,5", r"boxes\.csv:3: label '77' is not in the label table"),
         ("{s},{v},1,1,2,3,4.5,5", r"boxes\.csv:3: x1: found '4.5', allowed: a whole number"),
         ("{s},{v},1,1,nan,3,4,5", r"boxes\.csv:3: x0: found 'nan'"),
-        ("{s},{v},1,1,5,3,4,5", r"boxes\.csv:3: box 5 3 4 5: x0 <= x1"),
-        ("{s},{v},1,1,900,3,901,5", r"boxes\.csv:3: box 900 3 901 5: wholly outside the picture"),
-        ("{s},{v},1,1,2,3,4", r"boxes\.csv:3: not as many cells"),
-        ("{s},{v},1,1,2,3,4,5,6", r"boxes\.csv:3: not as many cells"),
+        ("{s},{v},1,1,5,3,4,5", r"boxes\.csv:3: box 5 3 4 5; allowed: x0 <= x1"),
+        ("{s},{v},1,1,900,3,901,5", r"boxes\.csv:3: box 900 3 901 5: entirely outside the image"),
+        ("{s},{v},1,1,2,3,4", r"boxes\.csv:3: the number of cells differs"),
+        ("{s},{v},1,1,2,3,4,5,6", r"boxes\.csv:3: the number of cells differs"),
     ],
 )
 def test_what_cannot_be_is_refused_with_file_and_line(store: Store, tmp_path: Path, line: str, message: str) -> None:

@@ -102,8 +102,8 @@ def test_the_distance_of_slices_is_that_of_positions_then_spacing_then_thickness
     found = given.describe(record)
     assert (found.geometry.spacing_zyx_mm[0], found.geometry.dz_source) == (3.0, "positions")
     assert found.disagreements == (
-        "slice_spacing says 3.5 mm, positions 3 mm",
-        "slice_thickness says 5 mm, positions 3 mm",
+        "slice_spacing gives 3.5 mm, positions 3 mm",
+        "slice_thickness gives 5 mm, positions 3 mm",
     )
     thick = replace(record, geometry=replace(record.geometry, dz_source="slice_thickness"))
     found = given.describe(thick)
@@ -121,6 +121,6 @@ def test_disagreements_below_one_percent_are_none_and_many_are_one_sentence() ->
         for name, thickness in (("a", 4.0), ("b", 3.0), ("c", 2.0))
     }
     assert in_short(of_volume) == [
-        "spacing_between_slices says 3.3 mm, positions 3 mm (used) in a and 2 more of 3 volumes",
-        "slice_thickness says 4 mm, positions 3 mm (used) in a and 1 more of 3 volumes",
+        "spacing_between_slices gives 3.3 mm, positions 3 mm (used) in a and 2 more of 3 volumes",
+        "slice_thickness gives 4 mm, positions 3 mm (used) in a and 1 more of 3 volumes",
     ]

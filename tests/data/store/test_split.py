@@ -71,7 +71,7 @@ def test_a_given_split_is_honoured(tmp_path: Path) -> None:
     [
         ({"train": ["a", "b"], "test": ["b"]}, "subject b is in two splits, train and test"),
         ({"train": ["a"]}, "in no split: b"),
-        ({"train": ["a", "b", "z"]}, "no images were found of z"),
+        ({"train": ["a", "b", "z"]}, "no images were found for z"),
         ({"train": ["a"], "tset": ["b"]}, "unknown split tset; allowed: train, val, test"),
         ({"train": [1, "a", "b"]}, "subject 1 is not text"),
         (["a", "b"], "expected a mapping"),

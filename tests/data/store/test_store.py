@@ -90,12 +90,12 @@ def test_a_changed_byte_is_found(store: Store) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"c__image\.mask\.npy: not the content that was prepared"):
+    with pytest.raises(DataError, match=r"c__image\.mask\.npy: the content changed after preparation"):
         store.verify(store.volumes)
 
 
 def test_no_store_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no store here; make it with launch/prepare\.py"):
+    with pytest.raises(DataError, match=r"no store in this folder; create it with launch/prepare\.py"):
         Store.open(tmp_path / "nowhere")
 
 
@@ -115,7 +115,7 @@ def test_a_damaged_index_is_refused(store: Store, content: str) -> None:
 
 def test_an_array_of_another_shape_is_refused(store: Store) -> None:
     np.save(store.path / "volumes" / "a__image.image.npy", np.zeros((4, 24, 31), dtype=np.uint16))
-    with pytest.raises(DataError, match=r"holds uint16 \(4, 24, 31\), the index says \(4, 24, 32\)"):
+    with pytest.raises(DataError, match=r"holds uint16 \(4, 24, 31\), the index has \(4, 24, 32\)"):
         store.image(VolumeKey("toy", "a", "image"))
 
 
@@ -168,7 +168,7 @@ def test_what_belongs_to_no_volume_any_more_is_removed(store: Store) -> None:
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path, store: Store) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.tex").write_text("text")
-    with pytest.raises(DataError, match=r"is not a store and not empty \(it holds thesis\.tex\)"):
+    with pytest.raises(DataError, match=r"is not a store and not empty \(it contains thesis\.tex\)"):
         StoreWriter(tmp_path / "home", "toy", "knee", store.labels, 7).check()
     with pytest.raises(DataError, match="holds the store of dataset 'toy', not of 'oai'"):
         StoreWriter(store.path, "oai", "knee", store.labels, 7).check()

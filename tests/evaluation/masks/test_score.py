@@ -224,7 +224,7 @@ def test_two_masks_of_one_volume_are_refused(tmp_path: Path):
         score_store(tmp_path / "masks", tmp_path / "store", out=tmp_path / "out")
     line = "anna,v1,masks/anna.nii.gz\n"
     (tmp_path / "table.csv").write_text("subject,volume,path\n" + 2 * line)
-    with pytest.raises(DataError, match=r"table\.csv:3: toy/anna/v1 is there twice"):
+    with pytest.raises(DataError, match=r"table\.csv:3: toy/anna/v1 is listed twice"):
         score_store(tmp_path / "table.csv", tmp_path / "store", out=tmp_path / "out")
 
 
@@ -277,7 +277,7 @@ def test_the_settings_of_biomarkers_are_obeyed():
 
 def test_settings_of_a_model_are_refused():
     with pytest.raises(
-        ProblemsError, match=r"--set: eval\.protocol: is not about masks made elsewhere; allowed: eval\."
+        ProblemsError, match=r"--set: eval\.protocol: does not apply to masks made elsewhere; allowed: eval\."
     ):
         scoring_of(("eval.protocol=point",))
     with pytest.raises(ProblemsError, match=r"eval\.missed_distance"):
@@ -304,7 +304,7 @@ def test_slice_metadata_of_another_file_are_checked_and_part_of_what_a_scoring_i
     assert score(rows, "one") not in ("", plain)
     with pytest.raises(DataError, match=r"m\.json: anna has 1 rows x"):
         score(1, "two")
-    with pytest.raises(ProblemsError, match=r"stats_metadata_file: found .*none\.json, which is no file"):
+    with pytest.raises(ProblemsError, match=r"stats_metadata_file: found .*none\.json, which is not a file"):
         scoring_of((f"datamodule.stats_metadata_file={tmp_path / 'none.json'}",))
 
 

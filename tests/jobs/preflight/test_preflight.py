@@ -150,7 +150,7 @@ def test_a_missing_store_is_an_error_and_only_a_warning_in_a_dry_run(place):
     assert shown.points[0].run_id is None
     assert [point.eval_id for point in shown.points] == [None, None]
     assert shown.runs == ()
-    assert "no store here" in shown.warnings[0]
+    assert "no store in this folder" in shown.warnings[0]
 
 
 def test_a_store_of_another_version_is_an_error_in_a_dry_run_too(place):
@@ -214,7 +214,7 @@ def test_distances_of_slices_that_disagree_are_a_warning_where_a_biomarker_is_me
     assert resolved(file).warnings == ()
     volume = "datamodule.metric.func={tissuevolume: true}"
     (warning,) = resolved(file, volume).warnings
-    assert "slice_thickness says 2 mm, positions 3 mm (used) in toy/d/image" in warning
+    assert "slice_thickness gives 2 mm, positions 3 mm (used) in toy/d/image" in warning
     assert resolved(metadata_file(slice_thickness=3.02), volume).warnings == ()
 
 
@@ -279,7 +279,7 @@ def test_a_metric_from_outside_is_tried_on_made_up_masks_before_a_run(place, mon
     assert found.runs
     where = "toy.yaml:7: datamodule.metric.func: "
     assert set(found.warnings) == {
-        f"{where}metric 'of_others:loses': lost is NaN for a label that is {status}; means leave it out"
+        f"{where}metric 'of_others:loses': lost is NaN for a label with status {status}; it is excluded from means"
         for status in ("missed", "spurious")
     }
     ask("of_others:raises", "of_others:clashes")
@@ -287,7 +287,7 @@ def test_a_metric_from_outside_is_tried_on_made_up_masks_before_a_run(place, mon
     tried = where + "tried on made-up masks: metric 'of_others:"
     assert raised.startswith(tried + "raises', label 2 missed (missed): ZeroDivisionError")
     assert raised.endswith("(of_others.py:7)")
-    assert clash == f"{tried}clashes', label 1 ok (ok): dice is a fixed column of slice.csv; give yours another name"
+    assert clash == f"{tried}clashes', label 1 ok (ok): dice is a fixed column of slice.csv; choose another name"
     ask("nowhere.at:all")
     assert problems() == [
         f"{where}metric 'nowhere.at:all': no module named 'nowhere' can be imported here; install it, or name its "

@@ -114,7 +114,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     page = SimpleNamespace(assets={"assets/a.svg": b"<svg>"}, data=0)
     monkeypatch.setattr(report_module, "page_of", lambda gathered, papers: page)
-    monkeypatch.setattr(report_module, "render", lambda data, program: "a page")
+    monkeypatch.setattr(report_module, "render_page", lambda data, program: "a page")
     monkeypatch.setattr(report_module, "PAPERS", (lambda gathered: {"methods.md": b"text"},))
     return tmp_path
 
@@ -368,7 +368,7 @@ def test_an_error_while_the_page_is_made_leaves_the_report_as_it_was(monkeypatch
     def fail(data: Any, program: Any) -> str:
         raise ValueError("no page")
 
-    monkeypatch.setattr(report_module, "render", fail)
+    monkeypatch.setattr(report_module, "render_page", fail)
     with pytest.raises(ValueError, match="no page"):
         reported(made(2))
     assert files_of(REPORT.folder) == before
@@ -408,7 +408,7 @@ def test_a_second_aggregation_waits_for_the_first_and_wins(capsys: pytest.Captur
     first = holding(1.0)
     reported(made(1))
     assert first.wait(timeout=20) == 0
-    assert "another aggregation is at work; waiting" in capsys.readouterr().err
+    assert "another aggregation is running; waiting" in capsys.readouterr().err
     assert read_json(REPORT.coverage)["planned"] == 1
 
 
@@ -495,15 +495,15 @@ def words_for_numbers(one: Made) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[Made], None], str]] = {
-    "a table was changed": (damaged, "slice.csv is not what the evaluation wrote"),
+    "a table was changed": (damaged, "slice.csv was changed after the evaluation wrote it"),
     "a table is missing": (without_table, "volume.csv is missing"),
     "_SUCCESS is half written": (half_written_end, "_SUCCESS: not a JSON file"),
-    "_SUCCESS is not ours": (end_of_something_else, "is not the end of an evaluation by sam2ft"),
-    "no _SUCCESS": (never_ended, "did not end"),
+    "_SUCCESS is not ours": (end_of_something_else, "was not written by an evaluation of sam2ft"),
+    "no _SUCCESS": (never_ended, "did not finish"),
     "a copied folder": (copied_folder, "holds evaluation eeeeeeeeeeee of made-7, expected eeeeeeeeeeee of made-2"),
     "earlier weights": (other_weights, "was made with earlier weights"),
     "a column is missing": (older_columns, "volume.csv: no column num_slices; it was written by another version"),
-    "a column too many": (unknown_columns, "column author does not belong into global.csv"),
+    "a column too many": (unknown_columns, "column author is not allowed in global.csv"),
     "rows of another run": (rows_of_another_run, "holds rows of run made-1"),
     "a row twice": (a_row_twice, "slice.csv holds two rows for run made-2"),
     "sums that disagree": (other_sums, "fp is 50, its slice rows give 1"),
@@ -554,7 +554,7 @@ def test_two_runs_of_one_id_with_different_content_are_named_with_both_places_an
     runs = made(2)
     other = Made("made-2", seed=5, folder=Path("runs/copies")).write()
     (problem,) = reported([*runs, other]).problems
-    assert "run made-2, evaluation eeeeeeeeeeee is there with different content" in problem
+    assert "run made-2, evaluation eeeeeeeeeeee exists with different content" in problem
     assert f"{other.evaluation.folder} and {runs[1].evaluation.folder}; not counted" in problem
     assert len(read_json(REPORT.coverage)["runs"]) == 2
     assert runs_in("slice") == {"made-1"}
@@ -565,7 +565,7 @@ def test_a_run_that_is_there_twice_with_equal_content_counts_once() -> None:
     shutil.copytree("runs/made/made-2", "runs/copies/made-2")
     twin = replace(runs[1], folder=Path("runs/copies"))
     (note,) = reported([*runs, twin]).problems
-    assert "is there 2 times" in note
+    assert "exists 2 times" in note
     assert len(rows("slice")) == 16
 
 
@@ -574,7 +574,7 @@ def test_numbers_over_subjects_that_are_not_those_of_the_volumes_are_computed_ag
     runs[1].tables["global"] = [{**row, "mean": 0.99} for row in runs[1].tables["global"]]
     runs[1].write()
     (note,) = reported(runs).problems
-    assert "global.csv is not what volume.csv gives; computed again" in note
+    assert "global.csv does not match volume.csv; it was computed again" in note
     computed = sorted(global_rows(runs[1].tables["volume"]), key=lambda row: sort_key(TABLES["global"], row))
     assert [row for row in rows("global") if row["run"] == "made-2"] == computed
 

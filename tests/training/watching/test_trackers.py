@@ -65,7 +65,7 @@ def test_a_tracker_that_cannot_start_leaves_the_results_alone(
 
     monkeypatch.setattr("sam2ft.runs.trackers.TensorBoardTracker", fail)
     show_results(finished.experiment, finished.layout, finished.eval_id, read_global(finished.evaluation))
-    assert "TensorBoard is given up, the run goes on: OSError: no space left on device" in caplog.text
+    assert "TensorBoard is disabled, the run continues: OSError: no space left on device" in caplog.text
 
 
 def test_a_warning_takes_the_live_line_away_and_is_in_the_log(
