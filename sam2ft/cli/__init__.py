@@ -1,3 +1,3 @@
-"""The commands: one file each, `sam2ft.cli.sweep` for `launch/sweep.py`. They parse arguments, call one function
-and print; anything that a second caller could want lies in the domain below.
+"""Command-line interface: one module per command, `sam2ft.cli.sweep` for `launch/sweep.py`. A command parses arguments,
+calls one function and prints; code for other callers is in the other packages.
 """

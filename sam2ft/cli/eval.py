@@ -1,8 +1,8 @@
-"""Evaluate checkpoints, or score masks made elsewhere.
+"""Evaluate checkpoints, or score masks that another program produced.
 
-One of these says what is evaluated; the tables go to a folder whose name is the last line printed.
+One of these options selects what is evaluated; the last line printed is the folder of the tables.
 
-  --ckpt FILE                  a checkpoint: of a run here, official SAM 2 / 2.1, or of another program
+  --ckpt FILE                  a checkpoint: of a sam2ft run, official SAM 2 / 2.1, or of another program
   --compare FILE FILE ...      several, in one pass over the data, each compared with the first
   --predictions DIR            masks of a store's volumes as NIfTI or NRRD; no model, no torch
   --reference A --prediction B one mask against another; no model, no torch
@@ -28,7 +28,7 @@ TAKES = {
     "predictions": ("data", "split", "resample", "set", "workers"),
     "reference": ("prediction", "labels", "resample", "set"),
 }
-"""What is evaluated -> the options that it takes, besides --out."""
+"""Kind of evaluation -> its options, besides --out."""
 
 EXAMPLES = """examples:
   python launch/eval.py --ckpt runs/knee/RUN/checkpoints/best.pt
@@ -42,30 +42,33 @@ EXAMPLES = """examples:
 
 
 def parser() -> argparse.ArgumentParser:
+    """Return the argument parser of launch/eval.py."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     what = parser.add_argument_group("what is evaluated (one of)").add_mutually_exclusive_group(required=True)
     what.add_argument("--ckpt", type=Path, metavar="FILE", help="a checkpoint")
     what.add_argument(
-        "--compare", nargs="+", metavar="FILE", help="checkpoints; FILE,key=value: with settings of its own"
+        "--compare", nargs="+", metavar="FILE", help="checkpoints; FILE,key=value: a checkpoint with its own settings"
     )
     what.add_argument(
-        "--predictions", type=Path, metavar="DIR", help="masks by volume, or a CSV: subject, volume, path"
+        "--predictions", type=Path, metavar="DIR", help="one mask per volume, or a CSV: subject, volume, path"
     )
-    what.add_argument("--reference", type=Path, metavar="FILE", help="one mask, to score --prediction against")
+    what.add_argument(
+        "--reference", type=Path, metavar="FILE", help="reference mask that --prediction is compared with"
+    )
     model = parser.add_argument_group("with --ckpt and --compare")
-    model.add_argument("--model", metavar="NAME", help="module.sam2_model_cfg, where the weights do not say it")
+    model.add_argument("--model", metavar="NAME", help="module.sam2_model_cfg, when the weights do not contain it")
     model.add_argument("--protocol", help="how the model is prompted (eval.protocol): box, point, points, mask, ...")
     model.add_argument(
-        "--instances", choices=("per_instance", "per_label"), help="a prompt per component, or per label"
+        "--instances", choices=("per_instance", "per_label"), help="one prompt per component, or per label"
     )
     masks = parser.add_argument_group("with --predictions and --reference")
-    masks.add_argument("--prediction", type=Path, metavar="FILE", help="the mask that is scored against --reference")
-    masks.add_argument("--labels", type=Path, metavar="TABLE.yaml", help="what the integers of --reference mean")
-    masks.add_argument("--resample", action="store_true", help="nearest voxel of a mask on another grid, not a refusal")
+    masks.add_argument("--prediction", type=Path, metavar="FILE", help="mask that is scored against --reference")
+    masks.add_argument("--labels", type=Path, metavar="TABLE.yaml", help="label table of the values in --reference")
+    masks.add_argument("--resample", action="store_true", help="resample a mask on another grid (nearest voxel)")
     masks.add_argument(
-        "--workers", type=int, metavar="N", help="processes that score the volumes of --predictions (default: 1)"
+        "--workers", type=int, metavar="N", help="parallel processes for the volumes of --predictions (default: 1)"
     )
     both = parser.add_argument_group("where and how")
     both.add_argument("--data", type=Path, action="append", default=[], metavar="STORE", help="prepared store")
@@ -76,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
+    """Run launch/eval.py; returns the exit code."""
     given = parser().parse_args()
     what = next(name for name in TAKES if getattr(given, name) is not None)
     if surplus := [
@@ -89,7 +93,7 @@ def main() -> int:
 def _checkpoint(given: argparse.Namespace) -> int:
     from sam2ft.distributed import stop_signal
 
-    # Before torch is imported, which takes seconds: a stop in between must not be lost.
+    # Before torch is imported, which takes seconds: a stop signal during the import must not be lost.
     stop = stop_signal.install_stop_handlers()
     from sam2ft.evaluation.checkpoints import evaluate_checkpoint
     from sam2ft.evaluation.summary import lines_of
@@ -152,7 +156,7 @@ def _show_scored(result: "Scored") -> int:
 
 
 def _show(lines: Iterable[str], where: Path) -> int:
-    """The numbers for people, the place for programs; once, however many processes there are."""
+    """Print the numbers to stderr and the folder to stdout, only in the main process."""
     from sam2ft.runs.attempt.rank import is_main_rank
 
     if is_main_rank():

@@ -1,4 +1,4 @@
-"""Make a store from raw images, or from a phantom cohort; or check the biomarkers on a grid of yours."""
+"""Prepare a store from raw images or a phantom cohort, or check the biomarkers on a voxel grid (--phantom-check)."""
 
 import argparse
 from pathlib import Path
@@ -7,36 +7,42 @@ from sam2ft.core.command import command
 
 
 def parser() -> argparse.ArgumentParser:
+    """Return the argument parser of launch/prepare.py."""
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog="what is finished and unchanged is not done again; exit code 3: some were refused"
+        description=__doc__,
+        epilog="volumes that are finished and unchanged are not prepared again; exit code 3: some were refused",
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "dataset", type=Path, nargs="?", help="dataset file, such as experiments/datasets/oai_knee.yaml"
     )
-    source.add_argument("--phantom", choices=("knee", "spine"), help="make subjects whose every biomarker is known")
+    source.add_argument("--phantom", choices=("knee", "spine"), help="make a cohort whose biomarkers are known")
     source.add_argument(
         "--phantom-check",
         action="store_true",
         help="measure solids of known size on the grid of --spacing and print the bias of each biomarker; no store",
     )
     parser.add_argument("--out", type=Path, metavar="STORE", help="folder of the store")
-    parser.add_argument("--workers", type=_count, default=1, metavar="N", help="processes that share the volumes out")
+    parser.add_argument(
+        "--workers", type=_count, default=1, metavar="N", help="parallel processes, which share the volumes"
+    )
     parser.add_argument(
         "--spacing",
         type=_spacing,
         metavar="ROW,COLUMN,SLICE",
-        help="of --phantom-check: distance of rows, of columns and of slices in mm, such as 0.36,0.36,0.7",
+        help="with --phantom-check: distance of rows, columns and slices in mm, such as 0.36,0.36,0.7",
     )
-    parser.add_argument("--json", action="store_true", help="of --phantom-check: as JSON on stdout")
-    parser.add_argument("--subjects", type=_count, default=8, metavar="N", help="of the phantom cohort (default: 8)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the phantom cohort (default: 0)")
+    parser.add_argument("--json", action="store_true", help="with --phantom-check: print JSON to stdout")
+    parser.add_argument(
+        "--subjects", type=_count, default=8, metavar="N", help="subjects of the phantom cohort (default: 8)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the phantom cohort (default: 0)")
     return parser
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed: a whole number of 1 or more")
     return int(text)
 
 
@@ -44,10 +50,11 @@ def _spacing(text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers such as 0.36,0.36,0.7") from None
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed: three numbers such as 0.36,0.36,0.7") from None
 
 
 def main() -> int:
+    """Run launch/prepare.py; returns the exit code."""
     arguments = parser()
     given = arguments.parse_args()
     if given.phantom_check:
@@ -60,7 +67,7 @@ def main() -> int:
     if given.out is None:
         arguments.error("--out STORE is missing")
     if given.spacing is not None or given.json:
-        arguments.error("--spacing and --json are of --phantom-check")
+        arguments.error("--spacing and --json need --phantom-check")
     from sam2ft.cli.prepare_store import prepare, prepare_phantom
 
     if given.phantom:

@@ -1,4 +1,4 @@
-"""launch/prepare.py: a dataset file, or a phantom cohort, becomes a store."""
+"""Preparation of a store from a dataset file or a phantom cohort, with a progress display (launch/prepare.py)."""
 
 import shutil
 import sys
@@ -13,20 +13,24 @@ from sam2ft.data.prepare.prepare import REFUSED, STORED, UNCHANGED, PrepareSumma
 
 
 def prepare(dataset_file: Path, out: Path, base: Path = Path(), workers: int = 1) -> PrepareSummary:
-    """Prepare what `dataset_file` describes into the store `out`; its paths are below `base`, the working directory.
+    """Prepare the images that `dataset_file` describes into the store `out`.
 
-    `workers` processes share the volumes out.
+    Args:
+        base: folder that the paths of the dataset file are relative to; the working directory by default.
+        workers: number of parallel processes, which share the volumes.
 
-    Errors: UserError when nothing could be prepared; IncompleteError, naming each, when some volumes were refused.
+    Raises:
+        UserError: nothing could be prepared.
+        IncompleteError: some volumes were refused; names each of them.
     """
     config = load_dataset(dataset_file)
     with _progress("preparing") as show:
 
-        def tell(done: int, total: int, outcome: VolumeOutcome) -> None:
+        def report(done: int, total: int, outcome: VolumeOutcome) -> None:
             if outcome.result != UNCHANGED:
                 show(done, total, f"{outcome.key} {outcome.result}")
 
-        summary = prepare_dataset(config, base, out, tell, workers=workers)
+        summary = prepare_dataset(config, base, out, report, workers=workers)
     print(_text(summary), file=sys.stderr)
     if summary.refused:
         counts = f"{len(summary.refused)} of {len(summary.outcomes)} volumes were refused, the others are prepared"
@@ -36,9 +40,12 @@ def prepare(dataset_file: Path, out: Path, base: Path = Path(), workers: int = 1
 
 
 def prepare_phantom(kind: str, subjects: int, seed: int, out: Path, workers: int = 1) -> PrepareSummary:
-    """Make a phantom cohort as raw DICOM and NIfTI in `out`/source, and prepare it like any other dataset.
+    """Write a phantom cohort as raw DICOM and NIfTI to `out`/source, and prepare it like any other dataset.
 
-    A cohort that is already there is not made again. Errors: DataError when `out` holds anything but a phantom store.
+    A complete cohort with the same kind, number of subjects and seed is not made again.
+
+    Raises:
+        DataError: `out` contains anything but a phantom store.
     """
     from sam2ft.phantom.cohort import write_cohort
 
@@ -70,7 +77,7 @@ def _text(summary: PrepareSummary) -> str:
 
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[int, int, str], None]]:
-    """Yields show(done, total, name): a bar on a terminal, elsewhere one line each."""
+    """Yield show(done, total, name): a progress bar on a terminal, otherwise one line per call."""
     if not sys.stderr.isatty():
         yield lambda done, total, name: print(f"{what} {done}/{total}: {name}", file=sys.stderr, flush=True)
         return

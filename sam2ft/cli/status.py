@@ -1,4 +1,4 @@
-"""Where every run of an experiment stands; the log of one, why it stands there, cancelling, the throttle."""
+"""Show the state of every run of an experiment; show the log of a run, explain its state, cancel or throttle runs."""
 
 import argparse
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ from sam2ft.core.command import command
 from sam2ft.core.errors import UserError
 
 ACTIONS = """actions:
-  (none)         the table
+  (none)         the table of all runs
   tail RUN       the end of a run's newest log (-n LINES, -f to follow it)
-  why RUN        everything that is known about a run, and what to do next
+  why RUN        explain the state of a run, and what to do next
   cancel [RUN]   cancel a run's jobs, or with --yes all of the experiment
   throttle N     let at most N elements of its arrays run at once
 
@@ -18,6 +18,7 @@ RUN is an index, a name, or the start of a run_id."""
 
 
 def parser() -> argparse.ArgumentParser:
+    """Return the argument parser of launch/status.py."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=ACTIONS, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -25,18 +26,24 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("action", nargs="?", choices=("tail", "why", "cancel", "throttle"), help="see below")
     parser.add_argument("target", nargs="?", metavar="RUN", help="see below")
     parser.add_argument("--failed", action="store_true", help="only runs that failed or were lost")
-    parser.add_argument("--json", action="store_true", help="as JSON on stdout")
+    parser.add_argument("--json", action="store_true", help="print JSON to stdout")
     parser.add_argument(
-        "--watch", nargs="?", type=float, const=5.0, metavar="SECONDS", help="keep it up to date until nothing runs"
+        "--watch",
+        nargs="?",
+        type=float,
+        const=5.0,
+        metavar="SECONDS",
+        help="update the table until no run is running or queued",
     )
-    parser.add_argument("-n", type=int, default=20, metavar="LINES", dest="lines", help="of tail: this many lines")
-    parser.add_argument("-f", "--follow", action="store_true", help="of tail: go on while the run is at work")
-    parser.add_argument("--yes", action="store_true", help="of cancel: all runs")
+    parser.add_argument("-n", type=int, default=20, metavar="LINES", dest="lines", help="with tail: number of lines")
+    parser.add_argument("-f", "--follow", action="store_true", help="with tail: follow the log while the run is active")
+    parser.add_argument("--yes", action="store_true", help="with cancel: confirm that all runs are cancelled")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    # Options may stand between the words: `EXP --yes cancel`.
+    """Run launch/status.py; returns the exit code."""
+    # Options may be between positional arguments: `EXP --yes cancel`.
     given = parser().parse_intermixed_args(arguments)
     if given.action is not None:
         return _act(given)
@@ -45,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return show_status(given.experiment, only_failed=given.failed, as_json=given.json)
     if given.json or given.watch <= 0:
-        raise UserError("--watch takes seconds above 0, and not --json")
+        raise UserError("--watch takes seconds above 0, and cannot be combined with --json")
     from sam2ft.sweeps.status.watch import watch
 
     return watch(given.experiment, given.watch, only_failed=given.failed)
@@ -53,7 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _act(given: argparse.Namespace) -> int:
     if given.target is None and given.action != "cancel":
-        raise UserError(f"{given.action}: which one? {given.action} {'N' if given.action == 'throttle' else 'RUN'}")
+        raise UserError(
+            f"{given.action}: argument missing; {given.action} {'N' if given.action == 'throttle' else 'RUN'}"
+        )
     if given.action == "tail":
         from sam2ft.sweeps.status.tail import show_tail
 

@@ -1,3 +1,3 @@
-"""Slurm itself: site files, batch scripts, sbatch, queue, accounting, limits. What is submitted, and what becomes
-of it, is in sweeps/.
+"""Interface to Slurm: site files, batch scripts, sbatch, queue (squeue), accounting (sacct), partition limits. Which
+jobs are submitted, and the state of each run, is in sweeps/.
 """

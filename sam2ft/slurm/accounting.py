@@ -1,6 +1,6 @@
-"""What Slurm's accounting says about jobs that have ended, where a site keeps one (`sacct`, text formats only).
+"""Slurm accounting of jobs, read from the text output of `sacct`, where a site keeps an accounting database.
 
-`sacct --json` changes its shape between releases; the `-P` columns asked for here have been the same since 20.02.
+`sacct --json` changes its structure between releases; the `-P` columns used in this module are unchanged since 20.02.
 """
 
 import os
@@ -13,18 +13,18 @@ from dataclasses import dataclass
 FIELDS = (
     "JobID", "State", "ExitCode", "ElapsedRaw", "AllocTRES", "Submit", "Start", "End", "NodeList", "Reason", "JobName"
 )  # fmt: skip
-"""JobName comes last: it is the only one that may hold the separator."""
+"""JobName comes last: it is the only column that may contain the separator."""
 _TIMEOUT_S = 60
 _JOBS_PER_CALL = 200
-"""Keeps a command line far below every limit; sweeps have few arrays, so one call is the rule."""
+"""Keeps a command line far below every length limit; sweeps have few arrays, so one call is usually enough."""
 
 
 @dataclass(frozen=True)
 class AccountedAttempt:
-    """One start of a job; a requeued job has several."""
+    """One attempt (start) of a job; a requeued job has several."""
 
     state: str
-    """Slurm's word, without what follows it: REQUEUED, PREEMPTED, NODE_FAIL, COMPLETED, ..."""
+    """Slurm's job state, without the words after it: REQUEUED, PREEMPTED, NODE_FAIL, COMPLETED, ..."""
     exit_code: str
     """`<code>:<signal>`."""
     elapsed_s: int
@@ -38,48 +38,50 @@ class AccountedAttempt:
 
 @dataclass(frozen=True)
 class Accounted:
-    """One job, or one element of an array, over all its attempts."""
+    """Accounting of one job, or of one element of an array, over all its attempts."""
 
     state: str
-    """Slurm's word for the newest attempt: PENDING, RUNNING, COMPLETED, FAILED, TIMEOUT, CANCELLED, ..."""
+    """Slurm's job state of the newest attempt: PENDING, RUNNING, COMPLETED, FAILED, TIMEOUT, CANCELLED, ..."""
     exit_code: str
     """`<code>:<signal>` of the newest attempt."""
     elapsed_s: int
-    """Of all attempts."""
+    """Sum over all attempts, seconds."""
     gpu_hours: float
-    """Allocated GPUs x elapsed time, of all attempts."""
+    """Allocated GPUs x elapsed time, summed over all attempts."""
     cpu_hours: float
     restarts: int
-    """How often it was requeued."""
+    """Number of requeues."""
     nodes: str
     reason: str
-    """Slurm's reason, empty for None."""
+    """Slurm's reason; empty for `None`."""
     attempts: tuple[AccountedAttempt, ...]
     """Oldest first; at least one."""
     cancelled_by: str | None = None
-    """User id of whoever cancelled it, as sacct writes it; 0 is root or Slurm itself."""
+    """User id of the user who cancelled it, as sacct writes it; 0 is root or Slurm itself."""
 
     @property
     def code(self) -> int:
+        """Exit code of the newest attempt."""
         return int(self.exit_code.partition(":")[0] or 0)
 
     @property
     def signal(self) -> int:
+        """Signal that ended the newest attempt; 0 for none."""
         return int(self.exit_code.partition(":")[2] or 0)
 
     @property
     def started(self) -> bool:
-        """Whether it ever got a node; jobs that were removed before may have a start time all the same."""
+        """Whether it ever ran on a node; a job that was removed before that may still have a start time."""
         return any(attempt.nodes for attempt in self.attempts)
 
     @property
     def removed(self) -> bool:
-        """Whether Slurm took it out of the queue by itself: what it waited for cannot happen any more."""
+        """Whether Slurm itself removed it from the queue because its dependency can never be satisfied."""
         return self.state == "CANCELLED" and self.cancelled_by is None and not self.started
 
     @property
     def ended(self) -> bool:
-        """Whether Slurm will not touch it again."""
+        """Whether its state is final for Slurm."""
         return self.state in TERMINAL
 
 
@@ -92,13 +94,13 @@ TERMINAL = frozenset(
 
 
 def read_accounting(jobs: Collection[str]) -> Mapping[str, Accounted] | None:
-    """Accounting of the jobs (or array elements) `jobs`, by id; None where there is no accounting to ask.
+    """Read the accounting of the jobs (or array elements) `jobs`, by id; None where no accounting is available.
 
-    Ids of elements stand for their whole array, so that a command line stays short.
+    For an element, its whole array is read, so that the command line stays short.
     """
     if shutil.which("sacct") is None:
         return None
-    # Client programs write times in the local zone; the lengths of lists of tasks are cut at 64 without the second.
+    # TZ: sacct writes times in the local zone. SLURM_BITSTR_LEN: otherwise it cuts task lists at 64 characters.
     environment = {**os.environ, "TZ": "UTC0", "SLURM_BITSTR_LEN": "0", "SLURM_TIME_FORMAT": "standard"}
     arrays = sorted({job.partition("_")[0] for job in jobs})
     lines: list[str] = []
@@ -119,7 +121,7 @@ def read_accounting(jobs: Collection[str]) -> Mapping[str, Accounted] | None:
 
 
 def parse_sacct(lines: Sequence[str]) -> dict[str, Accounted]:
-    """Job id (`<array>_<task>` for elements) to what is known, from lines of FIELDS in any order."""
+    """Parse lines of FIELDS, in any order; returns job id (`<array>_<task>` for elements) -> accounting."""
     rows: dict[str, list[dict[str, str]]] = {}
     for line in lines:
         if line.count("|") >= len(FIELDS) - 1:
@@ -130,7 +132,10 @@ def parse_sacct(lines: Sequence[str]) -> dict[str, Accounted]:
 
 
 def job_ids(text: str) -> Iterator[str]:
-    """`17_[3,5-7%2]` -> 17_3, 17_5, 17_6, 17_7: elements that wait share one line. Other ids as they are."""
+    """Expand an id of sacct: `17_[3,5-7%2]` -> 17_3, 17_5, 17_6, 17_7. Other ids are returned unchanged.
+
+    Pending elements of an array share one line.
+    """
     found = re.fullmatch(r"(\d+)_\[([\d,:-]+)(?:%\d+)?\]", text)
     if found is None:
         yield text
@@ -143,8 +148,8 @@ def job_ids(text: str) -> Iterator[str]:
 
 
 def _accounted(rows: Sequence[Mapping[str, str]]) -> Accounted:
-    # ISO times sort as text. A cluster that was set up anew numbers its jobs from 1 again: the old database then has
-    # other jobs of the same number, which had other names.
+    # ISO times sort as text. A cluster that was installed again numbers its jobs from 1: an old accounting database
+    # then contains other jobs with the same id, which have other names.
     ordered = sorted(rows, key=lambda row: row["Submit"])
     newest = ordered[-1]
     attempts = tuple(_attempt(row) for row in ordered if row["JobName"] == newest["JobName"])

@@ -1,4 +1,4 @@
-"""Whether Slurm takes what a class of tasks asks for: against the limits of its partition, and by asking sbatch."""
+"""Check of requested resources against the limits of a Slurm partition and with `sbatch --test-only`."""
 
 import re
 import subprocess
@@ -20,21 +20,23 @@ _MB_PER_GB = 1024
 
 @dataclass(frozen=True)
 class SbatchAnswer:
-    """What `sbatch --test-only` says; nothing is submitted by it."""
+    """Result of `sbatch --test-only`, which submits nothing."""
 
     accepted: bool | None
-    """None: there was no answer."""
+    """None: sbatch gave no answer."""
     text: str
-    """The estimated start, or the refusal."""
+    """The estimated start time, or the reason of the refusal."""
 
 
 def limit_problems(
     resources: Resources, site: Site, limits: ClusterLimits, *, partition_name: str | None = None
 ) -> list[str]:
-    """Why a partition (the site's own, or another) cannot run tasks of these resources; empty where nothing speaks
-    against it.
+    """Return the reasons why a partition cannot run tasks of these resources; empty when it can.
 
-    sbatch takes a time over the partition's limit without a word, and the job then waits for ever.
+    sbatch accepts a time over the partition's limit without a message, and the job then waits for ever.
+
+    Args:
+        partition_name: partition to check; None for that of the site, or the cluster's default.
     """
     name = partition_name or site.slurm.partition
     partition = limits.partition(name)
@@ -46,7 +48,7 @@ def limit_problems(
 
 def _partition_problems(resources: Resources, site: Site, partition: Partition) -> Iterator[str]:
     where = f"partition {partition.name}"
-    # DOWN takes jobs and runs them later (a maintenance); DRAIN and INACTIVE take none.
+    # DOWN accepts jobs and runs them later (a maintenance); DRAIN and INACTIVE accept none.
     if partition.state not in ("UP", "DOWN"):
         yield f"{where} is {partition.state}"
     if partition.max_time_min is not None and resources.hours * 60 > partition.max_time_min:
@@ -95,7 +97,11 @@ def _node_problems(resources: Resources, partition: Partition) -> Iterator[str]:
 
 
 def would_take(resources: Resources, site: Site, *, report: bool = False) -> SbatchAnswer:
-    """Ask sbatch whether it would take such a job, and when it would start; it submits nothing."""
+    """Ask `sbatch --test-only` whether it would accept such a job and when it would start; submits nothing.
+
+    Args:
+        report: whether the job is the report job, which has its own partition and options.
+    """
     batch, here = BatchJob(_JOB_NAME, resources, 1, stop_lead_s=site.slurm.stop_lead_s), Path()
     chosen = report_parameters(batch, site, here) if report else work_parameters(batch, site, here, here)
     command = ["sbatch", "--test-only", *options(chosen), "--wrap=true"]
@@ -109,7 +115,7 @@ def would_take(resources: Resources, site: Site, *, report: bool = False) -> Sba
 
 
 def parse_test_only(code: int, said: str) -> SbatchAnswer:
-    """The answer in what `sbatch --test-only` printed."""
+    """Parse the exit code and the output of `sbatch --test-only`."""
     if code == 0:
         found = re.search(r"to start at (\S+)", said)
         return SbatchAnswer(True, f"would start at {found[1].replace('T', ' ')}" if found else said.strip())
@@ -124,7 +130,7 @@ _OPTIONS = ("partition", "account", "qos", "constraint", "exclude", "wckey", "ti
 
 
 def options(chosen: dict[str, object]) -> list[str]:
-    """The options of sbatch, of submitit's parameters, that decide whether a job is taken."""
+    """Return the sbatch options, out of submitit's parameters, that decide whether a job is accepted."""
     picked = {name: chosen[name] for name in _OPTIONS if chosen.get(name) is not None}
     more = chosen.get("additional_parameters")
     if isinstance(more, dict) and "reservation" in more:

@@ -1,4 +1,4 @@
-"""Slurm's ids of jobs whose names are known: how a submission that was not written down is found again."""
+"""Lookup of Slurm job ids by job name, used to find jobs whose submission was not recorded."""
 
 import re
 import subprocess
@@ -12,16 +12,22 @@ _TIMEOUT_S = 60
 
 
 class SubmissionError(UserError):
-    """Slurm refused a job, or cannot be asked what became of one."""
+    """Slurm refused a job, or does not answer when the jobs of an experiment are looked up."""
 
 
 def ids_by_name(names: Collection[str], since: str, users: Collection[int]) -> dict[str, str]:
-    """Job name -> id (of the whole array), for those of `names` that `users` (ids) have submitted since `since` (UTC).
+    """Return job name -> job id (of the whole array) for those of `names` that were submitted.
 
-    The queue is asked, with jobs that ended a moment ago, and then the accounting where there is one. A job that
-    neither knows was never submitted, or ended long ago without accounting: then the run's own files say what became
-    of it.
-    Errors: SubmissionError when the queue cannot be asked.
+    squeue is asked first (including jobs that ended a moment ago), then sacct where there is accounting. A job that
+    neither lists was never submitted, or ended long ago on a cluster without accounting; then the run's own files
+    contain its final state.
+
+    Args:
+        since: earliest submission time, UTC, ISO 8601.
+        users: user ids of those who may have submitted the jobs.
+
+    Raises:
+        SubmissionError: squeue does not answer.
     """
     whose = ",".join(str(user) for user in sorted(users))
     queued = _asked("squeue", "-h", "-u", whose, "-t", "all", "-o", "%F|%j")
@@ -29,7 +35,7 @@ def ids_by_name(names: Collection[str], since: str, users: Collection[int]) -> d
         raise SubmissionError(NO_QUEUE)
     found = _parsed(queued, names)
     if missing := set(names) - found.keys():
-        # Local time; two days for clocks that differ, and because the default begins today at midnight.
+        # sacct reads local time. Two days earlier, because clocks may differ; its default start is today at midnight.
         start = (datetime.fromisoformat(since).astimezone() - timedelta(days=2)).strftime("%Y-%m-%dT%H:%M:%S")
         wanted = ",".join(sorted(missing))
         command = ("sacct", "-X", "-n", "-P", "-u", whose, "-S", start, f"--name={wanted}", "-o", "JobID,JobName")
@@ -48,7 +54,7 @@ def _parsed(text: str, names: Collection[str]) -> dict[str, str]:
 
 
 def _asked(*command: str) -> str | None:
-    """What a program of Slurm prints, or None when it is not there or does not answer."""
+    """Standard output of a Slurm program, or None when it is not installed or fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""What a cluster allows: array sizes, and the limits, state and nodes of its partitions, asked once."""
+"""Limits of a Slurm cluster: job array sizes, and the limits, state and nodes of its partitions (scontrol, sinfo)."""
 
 import re
 import subprocess
@@ -8,29 +8,29 @@ from dataclasses import dataclass, field
 from sam2ft.core.errors import UserError
 
 DEFAULT_MAX_ARRAY_SIZE = 1001
-"""Slurm's own, for a plan that is made where no Slurm answers."""
+"""Slurm's default of MaxArraySize, for a plan that is made where no Slurm answers."""
 _TIMEOUT_S = 30
 _NODE_FORMAT = "%R|%D|%c|%m|%G"
 
 
 @dataclass(frozen=True)
 class ArrayLimits:
-    """How large one array may be."""
+    """Largest size of one job array."""
 
     max_array_size: int = DEFAULT_MAX_ARRAY_SIZE
-    """Largest index + 1: it limits the index, not the number of elements."""
+    """MaxArraySize: largest index + 1. It limits the index, not the number of elements."""
     max_array_tasks: int | None = None
-    """`max_array_tasks` of SchedulerParameters, where a site sets it: limits the number of elements."""
+    """`max_array_tasks` of SchedulerParameters, where a site sets it. It limits the number of elements."""
 
     @property
     def elements(self) -> int:
-        """Elements that an array with the indices 0, 1, 2 ... may have."""
+        """Largest number of elements of an array with the indices 0, 1, 2, ..."""
         return min(self.max_array_size, self.max_array_tasks or self.max_array_size)
 
 
 @dataclass(frozen=True)
 class NodeKind:
-    """Nodes of one partition that are alike."""
+    """Nodes of one partition with equal hardware."""
 
     count: int
     cpus: int
@@ -40,7 +40,7 @@ class NodeKind:
 
 @dataclass(frozen=True)
 class Partition:
-    """One partition; None is no limit."""
+    """One partition; None means no limit."""
 
     name: str
     state: str
@@ -52,40 +52,46 @@ class Partition:
     max_mem_per_node_mb: int | None
     num_nodes: int
     nodes: tuple[NodeKind, ...] = ()
-    """Empty where sinfo does not say."""
+    """Empty where sinfo does not list them."""
     accounts: tuple[str, ...] | None = None
     """Accounts that may use it; None: all."""
     qos: tuple[str, ...] | None = None
-    """Qualities of service that it takes; None: all."""
+    """Qualities of service that it accepts; None: all."""
 
 
 @dataclass(frozen=True)
 class ClusterLimits:
-    """What one Slurm allows."""
+    """Limits of one Slurm cluster."""
 
     cluster_name: str
     arrays: ArrayLimits
     partitions: Mapping[str, Partition] = field(default_factory=dict)
     accounting: bool = False
-    """Whether it has a database that sacct and sacctmgr can ask."""
+    """Whether the cluster has an accounting database for sacct and sacctmgr."""
 
     @property
     def max_array_size(self) -> int:
+        """MaxArraySize, see ArrayLimits."""
         return self.arrays.max_array_size
 
     @property
     def max_array_tasks(self) -> int | None:
+        """`max_array_tasks` of SchedulerParameters, see ArrayLimits."""
         return self.arrays.max_array_tasks
 
     def partition(self, name: str | None) -> Partition | None:
-        """The partition of that name, the default one for None, or None when there is no such."""
+        """Return the partition of that name (None: the default one), or None when it does not exist."""
         if name is not None:
             return self.partitions.get(name)
         return next((partition for partition in self.partitions.values() if partition.is_default), None)
 
 
 def read_limits() -> ClusterLimits:
-    """Ask the Slurm that this machine talks to. Errors: UserError when it does not answer."""
+    """Read the limits of the cluster that this machine belongs to.
+
+    Raises:
+        UserError: Slurm does not answer.
+    """
     config = parse_config(_asked("scontrol", "show", "config"))
     nodes = parse_nodes(_asked("sinfo", "-h", "-e", "-o", _NODE_FORMAT))
     partitions = parse_partitions(_asked("scontrol", "-o", "show", "partition", "--all"), nodes)
@@ -110,13 +116,13 @@ def _asked(*command: str) -> str:
 
 
 def parse_config(text: str) -> dict[str, str]:
-    """`Name = value` lines of `scontrol show config`."""
+    """Parse the `Name = value` lines of `scontrol show config`."""
     found = (re.match(r"(\w+)\s*=\s*(.*?)\s*$", line) for line in text.splitlines())
     return {match[1]: match[2] for match in found if match}
 
 
 def parse_partitions(text: str, nodes: Mapping[str, tuple[NodeKind, ...]]) -> list[Partition]:
-    """Lines of `scontrol -o show partition`, one partition each."""
+    """Parse the lines of `scontrol -o show partition`, one partition each."""
     partitions = []
     for line in filter(None, map(str.strip, text.splitlines())):
         words = dict(word.split("=", 1) for word in line.split() if "=" in word)
@@ -139,7 +145,7 @@ def parse_partitions(text: str, nodes: Mapping[str, tuple[NodeKind, ...]]) -> li
 
 
 def parse_nodes(text: str) -> dict[str, tuple[NodeKind, ...]]:
-    """Partition -> its kinds of nodes, from lines of `sinfo -h -e` in our format."""
+    """Parse lines of `sinfo -h -e` in the format `_NODE_FORMAT`; returns partition -> its kinds of nodes."""
     kinds: dict[str, list[NodeKind]] = {}
     for line in filter(None, map(str.strip, text.splitlines())):
         name, count, cpus, memory_mb, gres = line.split("|", 4)
@@ -148,7 +154,7 @@ def parse_nodes(text: str) -> dict[str, tuple[NodeKind, ...]]:
 
 
 def gpus_of(gres: str) -> int:
-    """GPUs in a text such as `gpu:a100:4(S:0-1),gpu:2,shard:8`."""
+    """Return the number of GPUs in a GRES text such as `gpu:a100:4(S:0-1),gpu:2,shard:8`."""
     plain = re.sub(r"\([^)]*\)", "", gres)
     counts: Iterable[re.Match[str] | None] = (
         re.fullmatch(r"gpu(?::[^:,]*?)??(?::(\d+))?", entry) for entry in plain.split(",")
@@ -157,7 +163,7 @@ def gpus_of(gres: str) -> int:
 
 
 def minutes(text: str) -> float | None:
-    """Minutes of a time as Slurm writes it (`1-12:00:00`, `01:00:00`, `30`); None for no limit."""
+    """Return the minutes of a time as Slurm writes it (`1-12:00:00`, `01:00:00`, `30`); None for no limit."""
     if text in ("UNLIMITED", "INFINITE", "NONE"):
         return None
     days, _, clock = text.rpartition("-")

@@ -1,4 +1,4 @@
-"""What Slurm's queue says about the jobs of this user."""
+"""Slurm's job queue: state, reason and dependency of the jobs of this user, read from `squeue`."""
 
 import os
 import re
@@ -18,34 +18,35 @@ ENDING = frozenset(
 
 @dataclass(frozen=True)
 class QueueEntry:
-    """One job, or one element of an array, that the queue lists."""
+    """One job, or one element of an array, that squeue lists."""
 
     state: str
-    """Slurm's word, such as PENDING or RUNNING."""
+    """Slurm's job state, such as PENDING or RUNNING."""
     reason: str
     nodes: str
     dependency: str = ""
-    """What it waits for, as squeue writes it: `afterok:17_3(unfulfilled)`; empty for nothing."""
+    """Jobs that it waits for, as squeue writes them: `afterok:17_3(unfulfilled)`; empty for none."""
     start: str = ""
-    """When Slurm expects to start it (or started it), UTC; empty when it does not say."""
+    """Expected (or actual) start time, UTC; empty when Slurm gives none."""
 
     @property
     def waits(self) -> bool:
+        """Whether the job has not started, or is waiting to start again."""
         return self.state in WAITING
 
     @property
     def stuck(self) -> bool:
-        """Whether it waits for something that cannot happen any more."""
+        """Whether it waits for a dependency that can never be satisfied."""
         return self.waits and self.reason == "DependencyNeverSatisfied"
 
 
 def slurm_is_here() -> bool:
-    """Whether this machine can submit to a Slurm."""
+    """Whether sbatch and squeue are installed on this machine."""
     return shutil.which("sbatch") is not None and shutil.which("squeue") is not None
 
 
 def cluster_name() -> str | None:
-    """ClusterName of the Slurm that this machine talks to, or None when it does not answer."""
+    """ClusterName of the Slurm that this machine belongs to, or None when it does not answer."""
     try:
         done = subprocess.run(
             ["scontrol", "show", "config"], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
@@ -57,10 +58,10 @@ def cluster_name() -> str | None:
 
 
 def parse_squeue(text: str) -> dict[str, QueueEntry]:
-    """Job id (`<array>_<task>` for elements) to entry, from lines of `_FORMAT`; jobs that ended are left out."""
+    """Parse lines of `_FORMAT`; returns job id (`<array>_<task>` for elements) -> entry, without ended jobs."""
     entries = {}
     for line in text.splitlines():
-        # Lines of the four columns of before are read too.
+        # Lines of the older format with four columns are read too.
         job, state, reason, nodes, dependency, start, *_ = [*line.strip().split("|"), "", ""]
         if state not in ENDING:
             known = ["" if value in ("(null)", "N/A") else value for value in (dependency, start)]
@@ -69,11 +70,14 @@ def parse_squeue(text: str) -> dict[str, QueueEntry]:
 
 
 def read_queue(users: Collection[int] = ()) -> Mapping[str, QueueEntry] | None:
-    """The jobs of this user (and of `users`), or None when the queue cannot be asked: then absence means nothing."""
+    """Read the queued and running jobs of this user (and of the user ids `users`).
+
+    None when squeue does not answer: then a missing job means nothing.
+    """
     if not slurm_is_here():
         return None
     asked = ",".join(str(user) for user in sorted({os.getuid(), *users}))
-    # -r gives pending arrays one line per element: sparse index lists are cut at 64 characters otherwise.
+    # -r: one line per element of a pending array; otherwise sparse index lists are cut at 64 characters.
     command = ["squeue", "-h", "-r", "-u", asked, "-o", _FORMAT]
     environment = {**os.environ, "TZ": "UTC0", "SLURM_BITSTR_LEN": "0", "SLURM_TIME_FORMAT": "standard"}
     try:

@@ -1,7 +1,8 @@
-"""The end of a batch script: keep the work's exit code, and requeue a job that saved and wants to go on. Pure text.
+"""Requeueing: the shell lines of a batch script that requeue a job that was stopped and saved. Pure text.
 
-Only the batch script requeues, never the work: inside a signal handler a requeue would resurrect a cancelled job, and
-the work may run in a container without scontrol.
+The lines after srun keep the exit code of the work and requeue a job whose run is to be continued. Only the batch
+script requeues, never the work itself: a requeue inside a signal handler would start a cancelled job again, and the
+work may run in a container without scontrol.
 """
 
 import shlex
@@ -9,22 +10,22 @@ from pathlib import Path
 
 from sam2ft.runs.attempt.claim import MAX_RESTARTS
 
-# 12 x 10 s: a controller that is being restarted. A refusal is not asked again.
+# 12 x 10 s: enough for a controller that is being restarted. A refused requeue is not tried again.
 _TRIES, _PAUSE_S = 12, 10
 
 
 def requeue_setup(max_restarts: int) -> list[str]:
-    """Lines before srun: with them the work knows its last restart, and a failing srun still reaches the tail."""
+    """Return the lines before srun: the work reads its restart limit, and a failing srun still reaches the tail."""
     return [f"export {MAX_RESTARTS}={max_restarts}", "set +e"]
 
 
 def requeue_tail(folder: Path, *, max_restarts: int) -> list[str]:
-    """Lines after srun, of every task array whose runs lie in `folder` (absolute); pass nothing behind them.
+    """Return the lines after srun for the jobs whose runs are in `folder` (absolute); no line may follow them.
 
-    A run that stopped leaves `<run>/requeue.json` with the attempt; the job's id and restart count choose the marker,
-    so that one left by an earlier restart or another element means nothing. Slurm must still call the job RUNNING, and
-    this its newest restart: after scancel it does not, and in the grace time of a preemption it does. (srun's code
-    decides nothing: with --kill-on-bad-exit it may be 143 instead of 75.)
+    A run that was stopped writes the marker `<run>/requeue.json` with its attempt. Only a marker with this job's id and
+    restart count is used, so that a marker of an earlier restart or of another element has no effect. Slurm must still
+    report the job as RUNNING with this restart count: after scancel it does not, during the grace time of a preemption
+    it does. The exit code of srun is not used: with --kill-on-bad-exit it may be 143 instead of 75.
     """
     return [
         *_marker_of_this_restart(folder),
@@ -45,7 +46,7 @@ def requeue_tail(folder: Path, *, max_restarts: int) -> list[str]:
         "      break",
         '    elif answer=$(scontrol requeue "$job" 2>&1); then',
         f'      say "requeued after restart $restart of {max_restarts}"',
-        # Slurm ends this script; an exit before that would be taken for the job's end.
+        # Slurm ends this script; if it exited before that, Slurm would count the job as ended.
         "      sleep 60",
         "      break",
         "    else",
@@ -60,13 +61,13 @@ def requeue_tail(folder: Path, *, max_restarts: int) -> list[str]:
 
 
 def _marker_of_this_restart(folder: Path) -> list[str]:
-    """Keeps the work's code in `rc`, and ends with it unless there is a marker; sets `job` and `restart`."""
+    """Lines that keep the work's exit code in `rc`, set `job` and `restart`, and exit when there is no marker."""
     markers = f"{shlex.quote(str(folder))}/*/requeue.json"
     return [
         "rc=$?",
         "set +eu",
         'job="$SLURM_JOB_ID"',
-        # An element, never the array: the raw id of its last element is the id of the whole array.
+        # The element's id: SLURM_JOB_ID of the last element equals the id of the whole array.
         'if [ -n "$SLURM_ARRAY_JOB_ID" ]; then job="${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"; fi',
         'restart="${SLURM_RESTART_COUNT:-0}"',
         'marker=""',

@@ -1,4 +1,7 @@
-"""Calling sbatch so that a launcher may be killed at any moment: one at a time, and the call itself holds the lock."""
+"""Safe calls of sbatch: the submission lock, the environment of the call, and the check for an uncertain result.
+
+The launcher may be killed at any moment: only one sbatch runs at a time, and the sbatch process itself holds the lock.
+"""
 
 import fcntl
 import os
@@ -14,20 +17,20 @@ from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.slurm.lookup import SubmissionError
 
 _LOCK_WAIT_S = 120.0
-"""A controller that is restarted answers sbatch after a minute or two."""
+"""A controller that is being restarted answers sbatch after one or two minutes."""
 _KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT")
-"""Variables that say where the cluster is and who asks."""
+"""Variables with the address of the cluster and the user's token."""
 _DROPPED = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_")
 _DROPPED_NAMES = frozenset({"MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"})
-# sbatch gave up waiting, which does not say that the controller did not make the job.
+# sbatch stopped waiting for the controller, which may have created the job all the same.
 _UNCERTAIN = re.compile(r"timed? ?out|unable to contact|zero bytes|connection|communication|try again", re.IGNORECASE)
 PAUSES_S = (0.0, 1.0, 3.0, 6.0)
-"""Waits before each look for a job that an uncertain sbatch may have made."""
+"""Waits, in seconds, before each lookup of a job that a call of sbatch without a clear answer may have created."""
 
 
 @dataclass(frozen=True)
 class SubmissionLock:
-    """Held while sbatch is called for one experiment."""
+    """Lock that is held while sbatch is called for one experiment."""
 
     descriptor: int
     """File descriptor that holds the lock."""
@@ -37,8 +40,11 @@ class SubmissionLock:
 def submission_lock(layout: ExperimentLayout) -> Iterator[SubmissionLock]:
     """Hold the lock of an experiment's submissions while the block runs.
 
-    The descriptor is handed on to each sbatch: when a launcher is killed, the lock ends with the sbatch that it leaves
-    behind, and nobody looks for a job that is just being made. Errors: SubmissionError when somebody else holds it.
+    Each sbatch process inherits the file descriptor: when a launcher is killed, the lock ends with the sbatch process
+    that it started, so that no other launcher looks for a job that is just being created.
+
+    Raises:
+        SubmissionError: another launcher holds the lock, or the file system has no locks.
     """
     layout.submissions.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(layout.submission_lock, os.O_RDWR | os.O_CREAT, 0o666)
@@ -60,14 +66,18 @@ def _take(descriptor: int, layout: ExperimentLayout) -> None:
                 raise SubmissionError(f"{layout.folder}: another launcher is submitting; try again") from None
             time.sleep(0.05)
         except OSError as error:
-            said = f"this file system has no locks ({error.strerror}); on Lustre they come with the mount option flock"
-            raise SubmissionError(f"{layout.submission_lock}: {said}") from None
+            text = f"this file system has no locks ({error.strerror}); Lustre needs the mount option flock"
+            raise SubmissionError(f"{layout.submission_lock}: {text}") from None
 
 
 def sbatch(lock: SubmissionLock, script: Path, find: Callable[[], str | None]) -> str:
-    """Submit a script; returns Slurm's job id. `find` looks the job up by its name.
+    """Submit a batch script; returns Slurm's job id.
 
-    Errors: SubmissionError with what sbatch said, after making sure that there is no job all the same.
+    Args:
+        find: looks the job up by its name; returns its id, or None.
+
+    Raises:
+        SubmissionError: the message of sbatch, after checking that no job was created.
     """
     command = ["sbatch", str(script)]
     environment = outside_of_any_job(os.environ)
@@ -76,20 +86,23 @@ def sbatch(lock: SubmissionLock, script: Path, find: Callable[[], str | None]) -
             command, capture_output=True, text=True, check=False, env=environment, pass_fds=(lock.descriptor,)
         )
     except OSError as error:
-        raise SubmissionError(f"sbatch does not start ({error})") from None
+        raise SubmissionError(f"sbatch cannot be started ({error})") from None
     answer = re.search(r"Submitted batch job (\d+)", done.stdout)
     if done.returncode == 0 and answer:
         return answer[1]
-    said = (done.stderr or done.stdout).strip() or f"nothing, and ended with {done.returncode}"
-    for pause_s in PAUSES_S if done.returncode == 0 or _UNCERTAIN.search(said) else PAUSES_S[:1]:
+    message = (done.stderr or done.stdout).strip() or f"no message, exit code {done.returncode}"
+    for pause_s in PAUSES_S if done.returncode == 0 or _UNCERTAIN.search(message) else PAUSES_S[:1]:
         time.sleep(pause_s)
         if (job := find()) is not None:
             return job
-    raise SubmissionError(f"sbatch refused {script.stem}: {said}")
+    raise SubmissionError(f"sbatch refused {script.stem}: {message}")
 
 
 def outside_of_any_job(environment: Mapping[str, str]) -> dict[str, str]:
-    """`environment` without what an allocation would hand on to the new job, and what would overrule its script."""
+    """Return `environment` without the variables that a new job would inherit from an allocation.
+
+    Variables that would override the options in the batch script (SBATCH_...) are removed too.
+    """
     return {
         name: value
         for name, value in environment.items()

@@ -1,4 +1,4 @@
-"""What sbatch is told: submitit's parameters for an array and for the report job. Pure; every line has its reason."""
+"""sbatch options and shell lines of batch scripts, as submitit's parameters, for job arrays and report job. Pure."""
 
 import shlex
 from dataclasses import dataclass
@@ -10,28 +10,33 @@ from sam2ft.slurm.requeue import requeue_setup, requeue_tail
 from sam2ft.slurm.site import Site
 
 PICKLE = "{job_name}.{position}.pkl"
-"""What element `position` (0 for a plain job) is started with; written before sbatch is called."""
+"""Name of the pickle that element `position` (0 for a plain job) starts from; written before sbatch is called."""
 
 
 @dataclass(frozen=True)
 class BatchJob:
-    """One sbatch call, apart from what the site says."""
+    """One sbatch call, without the options of the site."""
 
     job_name: str
     resources: Resources
     size: int
-    """Elements; one is a plain job."""
+    """Number of elements; a job with one is a plain job."""
     parallel: int = 1
     dependency: str = ""
     stop_lead_s: int = 0
 
 
 def work_parameters(batch: BatchJob, site: Site, runs: Path, scripts: Path) -> dict[str, Any]:
-    """For an array (or plain job) of runs whose directories lie in `runs`; its files are in `scripts` (absolute)."""
+    """Return submitit's parameters for a job array (or plain job) of runs.
+
+    Args:
+        runs: folder that contains the directories of the runs, absolute.
+        scripts: folder of the job's script, pickles and logs, absolute.
+    """
     chosen = _common(batch, site, scripts)
     chosen["signal_delay_s"] = batch.stop_lead_s
     chosen["teardown"] = requeue_tail(runs, max_restarts=site.slurm.max_restarts)
-    # Last before srun, as the tail wants it.
+    # Last before srun, as requeue_tail needs it.
     chosen["setup"] += requeue_setup(site.slurm.max_restarts)
     if batch.size > 1:
         chosen |= {"map_count": batch.size, "array_parallelism": batch.parallel}
@@ -46,12 +51,12 @@ def work_parameters(batch: BatchJob, site: Site, runs: Path, scripts: Path) -> d
 
 
 def report_parameters(batch: BatchJob, site: Site, scripts: Path) -> dict[str, Any]:
-    """For the job that makes tables and report; the only one that sends mail."""
+    """Return submitit's parameters for the job that writes tables and report; the only one that sends mail."""
     chosen = _common(batch, site, scripts)
-    # Without the last line the job would end with the code of its last command, and Slurm call a failure COMPLETED.
+    # Without these lines the job would end with the code of its last command, and Slurm would report COMPLETED.
     chosen["teardown"] = ["rc=$?", 'exit "$rc"']
     if site.report.partition is not None:
-        # Features, reservation and nodes to avoid are those of the points' partition.
+        # Features, reservation and excluded nodes of the site belong to the partition of the points.
         chosen |= {"partition": site.report.partition, "constraint": None, "exclude": None}
         chosen["additional_parameters"].pop("reservation", None)
     if site.report.qos is not None:
@@ -62,12 +67,13 @@ def report_parameters(batch: BatchJob, site: Site, scripts: Path) -> dict[str, A
 
 
 def report_resources(site: Site) -> Resources:
+    """Return the resources of the report job: one task without a GPU."""
     asked = site.report
     return Resources(1, 1, 0, asked.cpus_per_task, asked.mem_gb, asked.hours)
 
 
 def python_command(site: Site, default: str) -> str:
-    """The shell command that starts Python in a job; the container is around it alone, never around the requeueing."""
+    """Return the shell command that starts Python in a job; only Python runs in the container, never the requeueing."""
     python = site.slurm.python or shlex.quote(default)
     return f"{site.slurm.container} {python}" if site.slurm.container else python
 
@@ -78,7 +84,7 @@ def _common(batch: BatchJob, site: Site, scripts: Path) -> dict[str, Any]:
     if slurm.reservation is not None:
         more["reservation"] = slurm.reservation
     if batch.dependency.startswith("after") and batch.dependency.partition(":")[0] != "afterany":
-        # Else what waits for a training that failed stays in the queue for ever, and the report behind it.
+        # Otherwise a job that waits for a failed training stays in the queue for ever, and so does the report after it.
         more["kill-on-invalid-dep"] = "yes"
     return {
         "job_name": batch.job_name,
@@ -87,17 +93,17 @@ def _common(batch: BatchJob, site: Site, scripts: Path) -> dict[str, Any]:
         "qos": slurm.qos,
         "constraint": slurm.constraint,
         "exclude": slurm.exclude,
-        # submitit would name one of its own; clusters that check workload keys refuse what they do not know.
+        # submitit would set one of its own; clusters that check workload keys refuse unknown ones.
         "wckey": slurm.wckey,
         "time": max(1, round(resources.hours * 60)),
         "nodes": resources.nodes,
-        # Unset, srun may start as many tasks as fit: the payload then runs several times.
+        # If unset, srun may start as many tasks as fit on the node: the work would then run several times.
         "ntasks_per_node": resources.tasks_per_node,
         "cpus_per_task": resources.cpus_per_task,
         "mem": f"{max(1, round(resources.mem_gb * 1024))}MB",
         "dependency": batch.dependency or None,
         "stderr_to_stdout": True,
-        # ALL: sites with SBATCH_EXPORT=NONE lose the environment in srun. A dead rank must end the job at once.
+        # ALL: sites with SBATCH_EXPORT=NONE lose the environment in srun. A failed rank must end the job at once.
         "srun_args": ["--export=ALL", "--kill-on-bad-exit=1"],
         "setup": [*site_lines(site, resources), *_our_lines(batch, scripts)],
         "additional_parameters": more,
@@ -105,12 +111,12 @@ def _common(batch: BatchJob, site: Site, scripts: Path) -> dict[str, Any]:
 
 
 def site_lines(site: Site, resources: Resources) -> list[str]:
-    """The shell lines that a site wants before the work."""
+    """Return the shell lines of the site before the work: modules, environment, scratch folder, setup."""
     slurm = site.slurm
     lines = [f"module load {name}" for name in slurm.modules]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in slurm.environment.items()]
     if slurm.scratch is not None:
-        # In double quotes: $USER and $SLURM_JOB_ID are meant.
+        # In double quotes, so that $USER and $SLURM_JOB_ID are expanded.
         lines.append(f'export TMPDIR="{slurm.scratch}"')
         count = resources.nodes
         everywhere = f"srun --nodes={count} --ntasks={count} --ntasks-per-node=1 " if count > 1 else ""
@@ -126,8 +132,8 @@ def _our_lines(batch: BatchJob, scripts: Path) -> list[str]:
         # srun of Slurm 22.05 to 23.11 ignores SLURM_CPUS_PER_TASK.
         "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK",
         f"export OMP_NUM_THREADS={batch.resources.cpus_per_task}",
-        # squeue and sacct cut lists of array elements at 64 characters otherwise.
+        # Otherwise squeue and sacct cut lists of array elements at 64 characters.
         "export SLURM_BITSTR_LEN=0",
-        # The job names its own pickle as submitit expects it: the launcher may be dead by now.
+        # The job itself links its pickle under the name that submitit expects: the launcher may have ended by now.
         f'ln -sfn "{pickle}" {shlex.quote(str(scripts))}/"{job}_submitted.pkl"',
     ]

@@ -1,4 +1,7 @@
-"""What a cluster wants to be told: `slurm/sites/<name>.yaml`, as strict as an experiment."""
+"""Site files `slurm/sites/<name>.yaml`: Slurm options, resources and report job of a cluster.
+
+They are validated as strictly as experiment files.
+"""
 
 import re
 from collections.abc import Mapping
@@ -33,7 +36,7 @@ ModuleName = Annotated[str, AfterValidator(_module_name)]
 
 
 class SiteResources(Section):
-    """What a point asks for where its experiment says nothing."""
+    """Resources of a point, for the keys that its experiment does not set."""
 
     nodes: Positive | None = Field(None, description="nodes of a task")
     tasks_per_node: Positive | None = Field(None, description="processes per node; default one per GPU, or one")
@@ -44,7 +47,7 @@ class SiteResources(Section):
 
 
 class SlurmOptions(Section):
-    """What every job of this site is submitted with."""
+    """Slurm options of every job of this site."""
 
     partition: str | None = Field(None, description="queue; the cluster's default when absent")
     account: str | None = Field(None, description="account that is charged")
@@ -52,15 +55,15 @@ class SlurmOptions(Section):
     constraint: str | None = Field(None, description="node features, as for sbatch --constraint")
     exclude: str | None = Field(None, description="nodes that are not used, as for sbatch --exclude")
     reservation: str | None = Field(None, description="reservation that jobs run in")
-    gpu_option: Literal["gpus_per_node", "gres"] = Field("gpus_per_node", description="how GPUs are asked for")
-    wckey: str | None = Field(None, description="workload key, where the site wants one")
+    gpu_option: Literal["gpus_per_node", "gres"] = Field("gpus_per_node", description="how GPUs are requested")
+    wckey: str | None = Field(None, description="workload key, where the site needs one")
     modules: tuple[ModuleName, ...] = Field((), description="environment modules that each job loads, in this order")
     environment: ReadOnly[str] = Field({}, description="variables of each job, values as they are (no shell)")
     setup: tuple[str, ...] = Field((), description="shell lines before the job, after modules and environment")
     python: str | None = Field(None, description="shell command that starts Python in the job; default this one")
     container: str | None = Field(None, description="command in front of Python, such as `apptainer exec --nv x.sif`")
     scratch: str | None = Field(None, description="folder on the nodes for temporary files; becomes TMPDIR")
-    mail: str | None = Field(None, description="address that Slurm tells when the report has ended; no other mail")
+    mail: str | None = Field(None, description="address of Slurm's mail when the report has ended; no other mail")
     max_parallel: Positive = Field(64, description="elements of an array that run at once")
     max_restarts: Annotated[int, Field(ge=0)] = Field(20, description="requeues of one task")
     stop_lead_s: Positive = Field(180, description="seconds between the warning signal and the time limit, at least")
@@ -75,9 +78,9 @@ class SlurmOptions(Section):
 
 
 class ReportResources(Section):
-    """What the job that makes tables and report asks for; it uses one core and no GPU."""
+    """Resources of the job that writes tables and report; it uses one core and no GPU."""
 
-    partition: str | None = Field(None, description="queue, where that of the points takes GPU jobs only")
+    partition: str | None = Field(None, description="queue, where that of the points accepts GPU jobs only")
     qos: str | None = Field(None, description="quality of service, where it differs from the points'")
     cpus_per_task: Positive = Field(1, description="cores")
     mem_gb: Annotated[float, Field(gt=0)] = Field(4, description="memory, GB")
@@ -85,11 +88,11 @@ class ReportResources(Section):
 
 
 class SiteName(Section):
-    """Which site this is."""
+    """Name and description of the site."""
 
     name: str = Field(description="equal to the file's name")
     cluster_name: str | None = Field(None, description="ClusterName of `scontrol show config`")
-    description: str = Field("", description="for people")
+    description: str = Field("", description="free text")
 
 
 class Site(Section):
@@ -102,25 +105,28 @@ class Site(Section):
 
     @property
     def name(self) -> str:
+        """Name of the site."""
         return self.site.name
 
     def fill(self, experiment: Experiment) -> Resources:
-        """What a point asks for: its own words first, then this site's, then the schema's defaults."""
+        """Return the resources of a point: keys of the experiment, then of this site, then the schema's defaults."""
         return self.filled(experiment.resources)
 
     def filled(self, asked: AskedResources) -> Resources:
-        """`fill` for the resources alone."""
-        said = asked.model_fields_set
+        """The same as `fill`, given only the `resources` section of the experiment."""
+        set_keys = asked.model_fields_set
         chosen = {
-            name: value for name, value in self.resources.model_dump(exclude_none=True).items() if name not in said
+            name: value for name, value in self.resources.model_dump(exclude_none=True).items() if name not in set_keys
         }
         return complete(asked.model_copy(update=chosen))
 
 
 def load_site(name: str, folder: Path = SITES) -> Site:
-    """The site called `name`.
+    """Load the site file called `name`.
 
-    Errors: ConfigError naming the known sites, or ProblemsError with all problems of the file.
+    Raises:
+        ConfigError: no such file; names the known sites.
+        ProblemsError: all problems of the file.
     """
     path = folder / f"{name}.yaml"
     known = sorted(entry.stem for entry in folder.glob("*.yaml"))
@@ -128,7 +134,7 @@ def load_site(name: str, folder: Path = SITES) -> Site:
         raise ConfigError(f"site {name!r}: no {path}; known: {', '.join(known) or 'none'}")
     document = load_yaml(path)
     try:
-        # Through JSON: strict models take lists for tuples only from there.
+        # Through JSON: pydantic's strict mode accepts a list for a tuple only in JSON.
         site = Site.model_validate_json(canonical_json(document.value))
     except ValidationError as error:
         raise ProblemsError(problems_of(error, document.value, Site, document.where)) from None
@@ -138,7 +144,11 @@ def load_site(name: str, folder: Path = SITES) -> Site:
 
 
 def detect_site(cluster_name: str, folder: Path = SITES) -> Site:
-    """The site whose `cluster_name` is that of the Slurm at hand. Errors: ConfigError naming what --site may be."""
+    """Load the site whose `cluster_name` is the given one.
+
+    Raises:
+        ConfigError: no site has this cluster name; names the allowed values of --site.
+    """
     known = sorted(entry.stem for entry in folder.glob("*.yaml"))
     for name in known:
         site = load_site(name, folder)

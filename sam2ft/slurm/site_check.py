@@ -1,4 +1,4 @@
-"""`make site-check`: prove a site file on the cluster at hand, line by line, without submitting work."""
+"""Check of a site file on the cluster (`make site-check`), line by line, without submitting work."""
 
 import json
 import os
@@ -33,7 +33,7 @@ _NETWORK_FILES = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "fuse", "smb", "cif
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the check."""
+    """One line of the site check."""
 
     subject: str
     result: CheckResult
@@ -41,9 +41,13 @@ class Finding:
 
 
 def show_site_check(name: str, experiment: Path | None, overrides: Sequence[str], *, as_json: bool = False) -> int:
-    """Print every finding as soon as it is known. Returns 2 when there is a problem.
+    """Print every finding of the check as soon as it is known; returns the exit code, 2 when there is a problem.
 
-    `experiment`: whose resources are tried, too. Errors: ProblemsError for an experiment that cannot be loaded.
+    Args:
+        experiment: experiment file whose resources are checked too.
+
+    Raises:
+        ProblemsError: the experiment cannot be loaded.
     """
     found = []
     for finding in check_site(name, experiment, overrides):
@@ -53,13 +57,13 @@ def show_site_check(name: str, experiment: Path | None, overrides: Sequence[str]
     if as_json:
         print(json.dumps([asdict(finding) for finding in found], indent=2))
     counts = {result: sum(finding.result == result for finding in found) for result in WORDS}
-    said = ", ".join(f"{count} {WORDS[result]}" for result, count in counts.items() if count)
-    print(f"site {name}: {said}", file=sys.stderr)
+    summary = ", ".join(f"{count} {WORDS[result]}" for result, count in counts.items() if count)
+    print(f"site {name}: {summary}", file=sys.stderr)
     return USER_CAN_FIX if counts["problem"] else DONE
 
 
 def check_site(name: str, experiment: Path | None = None, overrides: Sequence[str] = ()) -> Iterator[Finding]:
-    """Every finding; later ones rest on earlier ones, and are left out where those failed."""
+    """Yield every finding; checks that need an earlier one are left out where that failed."""
     try:
         site = load_site(name)
     except ConfigError as error:
@@ -75,9 +79,9 @@ def check_site(name: str, experiment: Path | None = None, overrides: Sequence[st
 
 
 def resource_classes(site: Site, experiment: Path | None, overrides: Sequence[str]) -> dict[str, Resources]:
-    """What is tried: what the site gives a point that says nothing, and what every point of the experiment gets."""
+    """Return name -> resources to check: those of the experiment's points, else the defaults of site and schema."""
     if experiment is None:
-        # What an experiment gets that says nothing at all: the schema's defaults, filled by the site.
+        # Resources of an experiment without a `resources` section: the schema's defaults, filled by the site.
         return {"points": site.filled(AskedResources())}
     found: dict[str, Resources] = {}
     for point in load_experiment(experiment, overrides).points:
@@ -111,11 +115,11 @@ def _on_slurm(site: Site, classes: dict[str, Resources]) -> Iterator[Finding]:
 
 
 def _cluster_name(site: Site, limits: ClusterLimits) -> Finding:
-    said, found = site.site.cluster_name, limits.cluster_name
-    if said is None:
+    configured, found = site.site.cluster_name, limits.cluster_name
+    if configured is None:
         return Finding("cluster", "ok", f"is {found}; with `cluster_name: {found}` it is found without SITE=")
-    if said != found:
-        return Finding("cluster", "problem", f"site.cluster_name is {said!r}, this Slurm is {found!r}")
+    if configured != found:
+        return Finding("cluster", "problem", f"site.cluster_name is {configured!r}, this Slurm is {found!r}")
     return Finding("cluster", "ok", f"is {found}")
 
 
@@ -126,14 +130,14 @@ def _partition(what: str, name: str | None, limits: ClusterLimits) -> Finding:
         return Finding(subject, "problem", f"{name or 'none given, and no default'}; known: {known}")
     if partition.state != "UP":
         return Finding(subject, "problem", f"{partition.name} is {partition.state}")
-    most = "no limit of time" if partition.max_time_min is None else f"at most {partition.max_time_min / 60:g} h"
+    most = "no time limit" if partition.max_time_min is None else f"at most {partition.max_time_min / 60:g} h"
     gpus = sum(kind.count * kind.gpus for kind in partition.nodes)
     has = f", {gpus} GPUs" if gpus else ""
     return Finding(subject, "ok", f"{partition.name} is up: {partition.num_nodes} nodes{has}, {most}")
 
 
 def _associations(site: Site, limits: ClusterLimits) -> Iterator[Finding]:
-    """Whether the accounting knows account and quality of service; sites without one cannot be asked."""
+    """Whether account and quality of service exist in the accounting; unknown on clusters without accounting."""
     slurm = site.slurm
     for subject, value, command in (
         ("account", slurm.account, ["associations", "where", f"account={slurm.account}", "format=account"]),
@@ -143,15 +147,15 @@ def _associations(site: Site, limits: ClusterLimits) -> Iterator[Finding]:
         if value is None:
             continue
         if not limits.accounting or shutil.which("sacctmgr") is None:
-            yield Finding(subject, "unknown", f"{value}: this Slurm has no accounting to ask")
+            yield Finding(subject, "unknown", f"{value}: this Slurm has no accounting database")
             continue
         done = _run(["sacctmgr", "-n", "-P", "show", *command])
         if done is None or done.returncode:
             yield Finding(subject, "unknown", f"{value}: sacctmgr does not answer")
         elif value in done.stdout.split():
-            yield Finding(subject, "ok", f"{value} is known")
+            yield Finding(subject, "ok", f"{value} exists")
         else:
-            yield Finding(subject, "problem", f"{value}: the accounting knows none of this name")
+            yield Finding(subject, "problem", f"{value}: does not exist in the accounting")
 
 
 def _class(name: str, resources: Resources, site: Site, limits: ClusterLimits) -> Iterator[Finding]:
@@ -161,9 +165,9 @@ def _class(name: str, resources: Resources, site: Site, limits: ClusterLimits) -
         yield Finding(subject, "problem", problem)
     if resources.hours * 3600 <= 2 * site.slurm.stop_lead_s:
         lead = f"slurm.stop_lead_s {site.slurm.stop_lead_s}"
-        yield Finding(subject, "problem", f"{lead} is half of its time or more; a run would hardly get on")
+        yield Finding(subject, "problem", f"{lead} is half of its time limit or more; a run would hardly make progress")
     answer = would_take(resources, site)
-    # sbatch says nothing of a time over the limit, and says again what was found already.
+    # sbatch does not report a time over the limit, and it repeats problems that were found above.
     if answer.accepted is not False or not problems:
         yield Finding(subject, _result(answer.accepted), answer.text)
 
@@ -180,12 +184,12 @@ def _on_this_machine(site: Site) -> Iterator[Finding]:
         yield check(site)
     if site.slurm.mail is not None:
         is_one = re.fullmatch(r"[^@\s,]+@[^@\s,]+|[A-Za-z0-9._-]+", site.slurm.mail) is not None
-        text = site.slurm.mail if is_one else f"{site.slurm.mail!r} is neither an address nor a user"
+        text = site.slurm.mail if is_one else f"{site.slurm.mail!r} is neither a mail address nor a user name"
         yield Finding("mail", "ok" if is_one else "problem", text)
 
 
 def _shared_folder(_site: Site) -> Finding:
-    """Where runs go: writable here, and on a file system that nodes may see."""
+    """Whether the folder of the runs can be written, and is on a network file system, which nodes may see."""
     folder = RUNS if RUNS.is_dir() else Path.cwd()
     try:
         with tempfile.TemporaryFile(dir=folder):
@@ -196,10 +200,8 @@ def _shared_folder(_site: Site) -> Finding:
     free = shutil.disk_usage(folder).free / 2**30
     if kind is not None and any(kind.startswith(name) for name in _NETWORK_FILES):
         return Finding("runs", "ok", f"{folder.absolute()} can be written, on {kind}, {free:.0f} GB free")
-    text = (
-        f"{folder.absolute()} can be written, {free:.0f} GB free; whether the nodes see it: {kind or 'a file system'}"
-    )
-    return Finding("runs", "unknown", f"{text} is no network file system by name")
+    text = f"{folder.absolute()} can be written, {free:.0f} GB free; the nodes may not see it: file system type"
+    return Finding("runs", "unknown", f"{text} {kind or 'unknown'}, not a known network file system")
 
 
 def _file_system(path: Path) -> str | None:
@@ -212,14 +214,16 @@ def _container(site: Site) -> Finding:
         return Finding("container", "ok", "none")
     words = _words(site.slurm.container)
     if not words:
-        return Finding("container", "problem", f"{site.slurm.container!r} is no command")
+        return Finding("container", "problem", f"{site.slurm.container!r} is not a command")
     images = [word for word in words[1:] if word.endswith((".sif", ".sqsh", ".img")) and "$" not in word]
     missing = [image for image in images if not Path(image).exists()]
     if missing:
         return Finding("container", "problem", f"{missing[0]}: no such image")
     if shutil.which(words[0]) is None:
-        loaded = " (modules may bring it on the nodes)" if site.slurm.modules or site.slurm.setup else ""
-        return Finding("container", "unknown" if loaded else "problem", f"{words[0]}: no such command here{loaded}")
+        loaded = " (modules may provide it on the nodes)" if site.slurm.modules or site.slurm.setup else ""
+        return Finding(
+            "container", "unknown" if loaded else "problem", f"{words[0]}: no such command on this machine{loaded}"
+        )
     return Finding("container", "ok", f"{shutil.which(words[0])}{', ' + images[0] if images else ''}")
 
 
@@ -229,18 +233,18 @@ def _scratch(site: Site) -> Finding:
         return Finding("scratch", "ok", "none; temporary files go where the nodes put them")
     expanded = os.path.expandvars(scratch)
     if "$" in expanded:
-        return Finding("scratch", "unknown", f"{scratch} is known in a job only")
+        return Finding("scratch", "unknown", f"{scratch} is defined only inside a job")
     parent = next((place for place in (Path(expanded), *Path(expanded).parents) if place.exists()), Path("/"))
     if os.access(parent, os.W_OK):
-        return Finding("scratch", "ok", f"{expanded} can be made here; whether on the nodes too shows in a job")
-    return Finding("scratch", "unknown", f"{expanded} cannot be made here; it may be there on the nodes alone")
+        return Finding("scratch", "ok", f"{expanded} can be created on this machine; not checked on the nodes")
+    return Finding("scratch", "unknown", f"{expanded} cannot be created on this machine; it may exist on the nodes")
 
 
 def _python(site: Site) -> Finding:
-    """Start the job's Python here, behind the job's own lines, and let it import what a job imports."""
+    """Start the job's Python on this machine, after the job's shell lines, and import what a job imports."""
     python = python_command(site, sys.executable)
     code = "import sam2ft.jobs.job, submitit, torch; print(sam2ft.__path__[0])"
-    # Temporary files and several nodes are matters of a job.
+    # The scratch folder exists only inside a job.
     bare = site.model_copy(update={"slurm": site.slurm.model_copy(update={"scratch": None})})
     lines = [*site_lines(bare, report_resources(site)), f"{python} -c {shlex.quote(code)}"]
     done = _run(["bash", "-lc", "\n".join(lines)])
@@ -248,11 +252,11 @@ def _python(site: Site) -> Finding:
         return Finding("python", "unknown", f"{python} did not answer within {_TIMEOUT_S} s")
     if done.returncode == 0:
         return Finding("python", "ok", f"{python} imports sam2ft from {done.stdout.split()[-1]}")
-    said = (done.stderr.strip().splitlines() or ["nothing"])[-1]
-    # A module or a container of the nodes need not work on a login node.
+    message = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    # A module or a container of the nodes may not work on a login node.
     only_there = bool(site.slurm.modules or site.slurm.container or site.slurm.setup)
-    hint = "; it may work on the nodes, whose modules and container it wants" if only_there else ""
-    return Finding("python", "unknown" if only_there else "problem", f"{python}: {said}{hint}")
+    hint = "; it may work on the nodes, with their modules and container" if only_there else ""
+    return Finding("python", "unknown" if only_there else "problem", f"{python}: {message}{hint}")
 
 
 def _words(text: str) -> list[str]:

@@ -1,1 +1,1 @@
-"""A sweep as a user sees it: plan, submit or run here, state of every run, status commands, aggregation."""
+"""Hyperparameter sweeps: plan, submission to Slurm or local pool, state of every run, status commands, aggregation."""

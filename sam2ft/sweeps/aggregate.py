@@ -1,4 +1,4 @@
-"""What launch/aggregate.py does: any number of runs into one report, and what is made from it."""
+"""Aggregation (launch/aggregate.py): one report of any number of runs, and the exports made from it."""
 
 import sys
 from dataclasses import dataclass, field
@@ -18,12 +18,12 @@ _MOST_NAMES = 3
 
 @dataclass(frozen=True)
 class AggregateRequest:
-    """The command line of launch/aggregate.py."""
+    """Command line of launch/aggregate.py."""
 
     given: tuple[str, ...]
     """Experiment files, folders of experiments, runs and evaluations, patterns."""
     out: Path | None = None
-    """Folder of the report, with `export` that of the best point."""
+    """Folder of the report; with `export` that of the exported best point."""
     export: bool = False
     require_complete: bool = False
     papers: Papers = field(default_factory=Papers)
@@ -32,7 +32,12 @@ class AggregateRequest:
 
 
 def aggregate_sources(asked: AggregateRequest) -> int:
-    """Errors: UserError when nothing given is ours, IncompleteError when asked for and a planned run is not done."""
+    """Write the report of all given runs and the requested exports; returns the exit code.
+
+    Raises:
+        UserError: no argument is an experiment, run or evaluation, or --out holds other files.
+        IncompleteError: --require-complete was given and a planned run is not done.
+    """
     sources = sources_of(asked.given)
     layout = default_report(sources, asked.given)
     if asked.out is not None and not asked.export:
@@ -48,8 +53,8 @@ def aggregate_sources(asked: AggregateRequest) -> int:
         print(f"{exported.experiment}\n{exported.weights}", flush=True)
     if asked.tensorboard or asked.wandb:
         folder = layout.folder.with_name(f"{layout.folder.name}-summary")
-        for said in log_summary(layout, title, folder, tensorboard=asked.tensorboard, wandb=asked.wandb):
-            print(said, file=sys.stderr)
+        for message in log_summary(layout, title, folder, tensorboard=asked.tensorboard, wandb=asked.wandb):
+            print(message, file=sys.stderr)
     if asked.require_complete:
         _refuse_incomplete(title, outcome)
     return 0
@@ -67,7 +72,7 @@ def _title(sources: ReportSources) -> str:
 
 
 def _refuse_others_folder(layout: ReportLayout) -> ReportLayout:
-    """A report takes the place of a whole folder: never of one that holds something else."""
+    """Refuse a folder that holds anything but a report, because a report replaces its whole folder."""
     folder = layout.folder
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out {folder}: is a file; allowed: a new or empty folder, or that of an earlier report")
@@ -77,5 +82,5 @@ def _refuse_others_folder(layout: ReportLayout) -> ReportLayout:
             "earlier report"
         )
     if folder.resolve() == Path.cwd():
-        raise UserError(f"--out {folder}: is the working directory, which a report would take the place of")
+        raise UserError(f"--out {folder}: is the working directory, which a report would replace")
     return layout

@@ -1,4 +1,4 @@
-"""One launcher at a time plans an experiment; the lock ends with its holder, whatever became of it."""
+"""File lock of an experiment: only one launcher plans it at a time; the lock ends with the process that holds it."""
 
 import errno
 import getpass
@@ -32,14 +32,16 @@ _USER_CAN_FIX = frozenset(
 def locked(layout: ExperimentLayout, wait_s: float | None = None) -> Iterator[None]:
     """Hold the experiment's lock while the block runs.
 
-    The kernel holds it for this process (flock), so it cannot outlive it. Errors: UserError naming who holds it, or
-    where nothing can be written.
+    The lock belongs to this process (flock), so it cannot outlive it.
+
+    Raises:
+        UserError: another launcher holds the lock, which is named, or the folder cannot be written.
     """
     from filelock import FileLock, Timeout
 
     with writable(layout.folder):
         layout.folder.mkdir(parents=True, exist_ok=True)
-        # Others of the group may launch too, as far as their umask lets them.
+        # Other users of the group may launch too, if the umask allows it.
         lock = FileLock(layout.lock, timeout=LOCK_WAIT_S if wait_s is None else wait_s, mode=0o666)
         try:
             lock.acquire()
@@ -58,7 +60,11 @@ def locked(layout: ExperimentLayout, wait_s: float | None = None) -> Iterator[No
 
 @contextmanager
 def writable(folder: Path) -> Iterator[None]:
-    """Turn what a read-only or full file system answers into a message that says where."""
+    """Turn the OSError of a read-only or full file system into a message with the path.
+
+    Raises:
+        UserError: the block could not write.
+    """
     try:
         yield
     except OSError as error:
@@ -78,7 +84,7 @@ def _self() -> dict[str, str | int]:
 
 
 def _holder(layout: ExperimentLayout) -> str:
-    """`: ada, process 12 on login1, since ...`; empty where it is not known."""
+    """`: ada, process 12 on login1, since ...`; empty when it is not known."""
     with suppress(DataError, KeyError, TypeError, OSError):
         value = read_json(layout.launcher)
         return f": {value['user']}, process {value['pid']} on {value['host']}, since {value['since']}"

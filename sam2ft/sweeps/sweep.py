@@ -1,4 +1,7 @@
-"""A sweep from its YAML to its jobs: plan, show, run here or submit; a second call finds nothing to do."""
+"""Hyperparameter sweep (launch/sweep.py) from its YAML to its jobs: plan, show the plan, run locally or submit.
+
+A second call finds nothing to do.
+"""
 
 import os
 import sys
@@ -33,18 +36,18 @@ MAX_RUNS_UNASKED = 100
 
 @dataclass(frozen=True)
 class SweepRequest:
-    """What launch/sweep.py was asked."""
+    """Command line of launch/sweep.py."""
 
     experiment: Path
     overrides: Sequence[str] = ()
     site: str | None = None
     local: int | None = None
-    """Workers on this machine, or None for Slurm (or, without one, a single worker)."""
+    """Workers on this machine; None for Slurm (or, without Slurm, one worker)."""
     dry_run: bool = False
     retry: Retry | None = None
     force: bool = False
     calibrate: bool = False
-    """Measure instead of starting anything."""
+    """Measure the seconds per step instead of starting runs."""
     strict_code: bool = False
     max_gpu_hours: float | None = None
     yes: bool = False
@@ -52,9 +55,11 @@ class SweepRequest:
 
 
 def sweep(request: SweepRequest) -> int:
-    """Do what is missing. Returns the exit code: 1 when a point failed in the local pool.
+    """Plan the experiment and start the missing runs; returns the exit code, 1 when a point failed in the local pool.
 
-    Errors: ProblemsError with everything that is wrong with any point, before anything is changed.
+    Raises:
+        ProblemsError: all problems of all points, before anything is changed.
+        UserError: options that exclude each other, or a sweep that Slurm or an option refuses.
     """
     _refuse_contradictions(request)
     site = _site(request)
@@ -93,7 +98,7 @@ def _show_only(
 def _start(
     request: SweepRequest, layout: ExperimentLayout, resolved: ResolvedSweep, plan: Plan, where: SweepTarget
 ) -> int:
-    """Plan under the lock, refuse or show, then submit, or run here after the lock is given back."""
+    """Plan and submit under the lock; local runs start after the lock is released."""
     with locked(layout):
         if where.site is not None:
             for adopted in adopt(layout):
@@ -115,14 +120,14 @@ def _start(
 def _hand_over(
     layout: ExperimentLayout, resolved: ResolvedSweep, proposal: Proposal, snapshot: SlurmSnapshot, where: SweepTarget
 ) -> dict[str, Any] | None:
-    """Write the plan and what its jobs read, and submit to the site where there is one."""
+    """Write the plan and the configurations of its jobs, and submit to the site if there is one."""
     plan, runs = proposal.plan, proposal.runs
     wanted = wanted_of(layout, plan, proposal.reconciled_runs, runs, snapshot.queue) if where.site is not None else ()
     save_plan(layout, plan)
     write_configs(layout, resolved, {run.index for run in (*runs, *(entry.run for entry in wanted))})
     if where.site is None or where.limits is None:
         return None
-    # Also with nothing wanted: it submits a report that an earlier call could not.
+    # Also with nothing wanted: it submits a report that an earlier call could not submit.
     from sam2ft.sweeps.submit.submit import submit
 
     done = submit(layout, plan, wanted, where.site, where.limits.arrays)
@@ -134,7 +139,7 @@ def _hand_over(
 
 
 def _refuse_contradictions(request: SweepRequest) -> None:
-    """Errors: UserError for options that exclude each other or make no sense."""
+    """Raise UserError for options that exclude each other or are out of range."""
     if request.site is not None and request.local is not None:
         raise UserError("--site and --local exclude each other")
     if request.local is not None and request.local < 1:
@@ -146,17 +151,17 @@ def _refuse_contradictions(request: SweepRequest) -> None:
 
 
 def _refuse(proposal: Proposal, request: SweepRequest, where: SweepTarget) -> None:
-    """Errors: UserError when what would be started is too much, or more than the partition takes."""
+    """Raise UserError when too many runs would be started, or the partition cannot run them."""
     count = len(proposal.runs)
     if where.site is not None and proposal.cost.problems:
         listed = "\n".join(f"  {problem}" for problem in proposal.cost.problems)
         raise UserError(f"site {where.site.name}: Slurm will not run this; nothing was submitted\n{listed}")
     proposal.refuse(request.max_gpu_hours)
     if count > MAX_RUNS_UNASKED and not request.yes:
-        raise UserError(f"{count} runs to start, more than {MAX_RUNS_UNASKED}; say --yes if that is meant")
+        raise UserError(f"{count} runs to start, more than {MAX_RUNS_UNASKED}; add --yes to start them")
 
 
-# --- where it runs ----------------------------------------------------------------------------------------------------
+# --- site or this machine ---------------------------------------------------------------------------------------------
 
 
 def _where(site: Site | None, request: SweepRequest) -> SweepTarget:
@@ -166,7 +171,7 @@ def _where(site: Site | None, request: SweepRequest) -> SweepTarget:
 
 
 def _limits(request: SweepRequest) -> ClusterLimits | None:
-    """What the cluster allows. Errors: UserError when it does not answer and something is to be submitted."""
+    """Limits of the cluster; None in a dry run when it does not answer (otherwise UserError)."""
     if not request.dry_run:
         return read_limits()
     try:
@@ -177,13 +182,13 @@ def _limits(request: SweepRequest) -> ClusterLimits | None:
 
 
 def run_here(layout: ExperimentLayout, plan: Plan, runs: Sequence[PlannedRun], workers: int) -> int:
-    """Run `runs` with the local pool, then aggregate. Returns 1 when any of them failed."""
+    """Run `runs` with the local pool, then aggregate; returns the exit code, 1 when any run failed."""
     from sam2ft.sweeps.status.progress import progress
 
     if runs:
         at_once, gpus = min(workers, len(runs)), len(visible_gpus(os.environ, Path("/dev")))
         if 0 < gpus < at_once:
-            say(f"{at_once} points at a time share {gpus} GPUs; with --local {gpus} each has one to itself")
+            say(f"{at_once} points at a time share {gpus} GPUs; with --local {gpus} each has its own GPU")
         with progress(layout, plan, runs) as on_poll:
             ended = Pool(workers, on_poll=on_poll).run([_task(layout, plan, run) for run in runs])
         for run, end in zip(runs, ended, strict=True):
@@ -210,9 +215,11 @@ def _site(request: SweepRequest) -> Site | None:
     if request.site is not None:
         site = load_site(request.site)
         if not slurm_is_here() and not request.dry_run:
-            raise UserError(f"--site {request.site}: no sbatch and squeue on this machine; use --local N here")
+            raise UserError(
+                f"--site {request.site}: no sbatch and squeue on this machine; use --local N on this machine"
+            )
         return site
-    # Slurm's programs may be installed where no Slurm answers.
+    # Slurm's programs may be installed on a machine where no Slurm answers.
     if slurm_is_here() and (cluster := cluster_name()) is not None:
         return detect_site(cluster)
     say("no --site and no Slurm on this machine: planned for --local 1")
@@ -220,7 +227,7 @@ def _site(request: SweepRequest) -> Site | None:
 
 
 def _show_points(resolved: ResolvedSweep, request: SweepRequest) -> None:
-    """Points that have no id yet (a dry run before the data is there)."""
+    """Print points that have no run_id yet (a dry run before the data exists)."""
     if request.as_json:
         points = [
             {"index": point.point.index, "name": point.point.name, "run": point.run_id} for point in resolved.points
@@ -229,9 +236,9 @@ def _show_points(resolved: ResolvedSweep, request: SweepRequest) -> None:
         return
     for point in resolved.points:
         print(f"{point.point.index}  {point.point.name}  {point.run_id or 'no id yet'}")
-    print(f"{len(resolved.points)} points, not to be submitted before the warnings above are settled", flush=True)
+    print(f"{len(resolved.points)} points; they can be submitted when the warnings above are resolved", flush=True)
 
 
 def say(text: str) -> None:
-    """Talk to people."""
+    """Print a message to stderr."""
     print(text, file=sys.stderr, flush=True)

@@ -13,7 +13,7 @@ from sam2ft.core.errors import UserError
     [
         (["--ckpt", "a.pt", "--labels", "l.yaml"], "--labels does not go with --ckpt"),
         (["--predictions", "p", "--data", "s", "--model", "sam2_nano"], "--model does not go with --predictions"),
-        (["--predictions", "p", "--data", "s", "--set", "a=1"], "--set: a: is not about masks made elsewhere"),
+        (["--predictions", "p", "--data", "s", "--set", "a=1"], "--set: a: does not apply to masks made elsewhere"),
     ],
 )
 def test_options_that_do_not_belong_together_are_refused(given, message, monkeypatch):

@@ -127,7 +127,15 @@ def test_a_phantom_is_not_made_in_a_folder_that_holds_something_else(raw: Path) 
 
 @pytest.mark.parametrize(
     "name",
-    ["run.prepare_run", "data.store", "data.volumes", "data.labels", "data.metadata", "data.split", "data.prompts"],
+    [
+        "cli.prepare_store",
+        "data.images.volumes",
+        "data.prepare.relabel",
+        "data.samples.instances",
+        "data.store.metadata",
+        "data.store.split",
+        "data.store.store",
+    ],
 )
 def test_what_a_login_node_uses_does_not_import_torch(name: str) -> None:
     code = f"import sys, sam2ft.{name}; sys.exit('torch' in sys.modules)"

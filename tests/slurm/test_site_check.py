@@ -130,4 +130,4 @@ def test_the_command_line_needs_no_experiment(sites, workplace):
     done = subprocess.run([*command, "--check-site", "nowhere"], capture_output=True, text=True, check=False)
     assert (done.returncode, "known: here" in done.stdout) == (2, True)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (2, "which experiment? launch/sweep.py experiments/NAME.yaml\n")
+    assert (done.returncode, done.stderr) == (2, "experiment file missing; launch/sweep.py experiments/NAME.yaml\n")

@@ -126,7 +126,7 @@ def test_slurm_programs_without_a_slurm_that_answers_are_no_slurm(workplace, poo
 
 def test_many_runs_need_a_yes(workplace, pool, monkeypatch):
     monkeypatch.setattr(sweep_module, "MAX_RUNS_UNASKED", 2)
-    with pytest.raises(UserError, match="3 runs to start, more than 2; say --yes"):
+    with pytest.raises(UserError, match="3 runs to start, more than 2; add --yes"):
         sweep(request(workplace))
     assert sweep(request(workplace, yes=True)) == 0
 
@@ -237,7 +237,7 @@ def test_more_gpu_hours_than_allowed_are_refused_before_anything_is_written(work
 
 
 def test_an_unknown_cost_is_no_small_cost(workplace, pool, with_a_gpu):
-    with pytest.raises(UserError, match=r"what these 3 runs take is not known .*--calibrate; nothing was started"):
+    with pytest.raises(UserError, match=r"the cost of these 3 runs is not known .*--calibrate; nothing was started"):
         sweep(request(workplace, max_gpu_hours=1000.0))
     assert pool.given == []
 
@@ -247,7 +247,7 @@ def test_points_that_share_gpus_are_told_so(workplace, pool, monkeypatch, capsys
     sweep(request(workplace, local=2))
     assert "share" not in capsys.readouterr().err
     sweep(request(workplace, local=3, force=True))
-    assert "3 points at a time share 2 GPUs; with --local 2 each has one to itself" in capsys.readouterr().err
+    assert "3 points at a time share 2 GPUs; with --local 2 each has its own GPU" in capsys.readouterr().err
 
 
 def test_without_gpus_no_gpu_hours_are_spent(workplace, pool):
@@ -285,7 +285,7 @@ def test_a_retry_of_a_class_that_no_run_has_is_refused(workplace, pool, monkeypa
 
     monkeypatch.setattr(pool, "end", staticmethod(end))
     assert sweep(request(workplace)) == 1
-    with pytest.raises(UserError, match="--retry timeout: no run failed so; the 3 that failed are of class oom"):
+    with pytest.raises(UserError, match="--retry timeout: no failed run has this class; the 3 failed runs have oom"):
         sweep(request(workplace, retry="timeout"))
     assert sweep(request(workplace, retry="oom")) == 1
 
@@ -305,7 +305,7 @@ def cluster(monkeypatch, workplace):
     monkeypatch.setattr(sweep_module, "slurm_is_here", lambda: True)
     monkeypatch.setattr(sweep_module, "read_limits", lambda: limits)
     monkeypatch.setattr(sweep_module, "adopt", lambda layout: ())
-    monkeypatch.setattr(sweep_module, "look_for", lambda layout: SlurmSnapshot({}))
+    monkeypatch.setattr(sweep_module, "snapshot_of", lambda layout: SlurmSnapshot({}))
     monkeypatch.setattr(estimate_module, "would_take", lambda *_: SbatchAnswer(True, "would start at once"))
     return limits
 

@@ -4,6 +4,7 @@
 """
 
 import argparse
+import textwrap
 from pathlib import Path
 
 from sam2ft.core.command import command
@@ -92,7 +93,7 @@ def _section(table: Table) -> str:
     lines = [
         f"## {table.name}.csv",
         "",
-        table.description,
+        *textwrap.wrap(table.description, 120, break_on_hyphens=False),
         "",
         "| column | type | unit | meaning |",
         "|---|---|---|---|",

@@ -1,1 +1,1 @@
-"""Runs on this machine: a pool of child processes, and one point in this process."""
+"""Runs on this machine: a pool of child processes, and the training of one point in this process."""

@@ -1,4 +1,4 @@
-"""One point in this process, with a person watching."""
+"""Training of one point in this process, in the foreground (launch/train.py)."""
 
 import sys
 from collections.abc import Sequence
@@ -20,18 +20,23 @@ from sam2ft.sweeps.plan.plan import make_plan, write_configs
 
 
 def train_here(path: Path, overrides: Sequence[str], *, point: int | None, fresh: bool) -> int:
-    """Train a point of the experiment file `path` in this process. Returns the exit code.
+    """Train a point of the experiment file `path` in this process; returns the exit code.
 
-    Errors: UserError when the file has several points and none is chosen.
+    Args:
+        point: index of the point; None when the file has only one.
+        fresh: train again from the start, also when the point is trained.
+
+    Raises:
+        UserError: the file has several points and none is chosen, or no such point.
     """
-    # Before torch is imported, which takes seconds: a stop in between must not be lost.
+    # Before torch is imported, which takes seconds: a stop signal during the import must not be lost.
     stop = stop_signal.install_stop_handlers()
     ranks = world_size()
     resolved = resolve(load_experiment(path, overrides), fill=lambda experiment: resources_here(experiment, ranks))
     chosen = _chosen(resolved, point)
     layout = ExperimentLayout.of(resolved.name)
     run_layout = layout.run(chosen.planned.run_id)
-    # Every rank of a torchrun writes the same files, so that none waits for another here.
+    # Every rank of a torchrun writes the same files, so that no rank has to wait for another one.
     save_plan(layout, make_plan(resolved))
     write_configs(layout, resolved, [chosen.planned.index])
     job = PointJob(run_layout, chosen.planned, "train", Attempt.current(), fresh=fresh)

@@ -1,4 +1,4 @@
-"""Running points on this machine: first in, first out, never more than `workers` at a time, sharing the cores."""
+"""Local pool of child processes: first in, first out, at most `workers` at a time, with divided cores and GPUs."""
 
 import os
 import re
@@ -30,12 +30,12 @@ class LocalTask:
     name: str
     command: Sequence[str]
     output: Path
-    """Where whatever the child prints before it opens its own log goes."""
+    """File for the output of the child before it opens its own log."""
 
 
 @dataclass(frozen=True)
 class EndedTask:
-    """How a child ended; `code` is negative for the signal that killed it, None when it was never started."""
+    """End of a child; `code` is its exit code, negative for the signal that killed it, None when it was not started."""
 
     name: str
     code: int | None
@@ -49,15 +49,18 @@ class Pool:
     cores: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
     gpus: Sequence[str] = field(default_factory=lambda: visible_gpus(os.environ, Path("/dev")))
     on_poll: Callable[[Sequence[str]], None] = lambda running: None
-    """Called a few times a second with the names of the tasks that run."""
+    """Called a few times per second with the names of the running tasks."""
 
     def run(self, tasks: Sequence[LocalTask]) -> list[EndedTask]:
-        """Run all tasks and return how each ended, in the order given.
+        """Run all tasks; returns the end of each, in the order given.
 
-        Ctrl-C (KeyboardInterrupt) and SIGTERM or a closed terminal (StopRequestedError) ask every child to save and
-        stop, wait for them and are raised again; a second one kills the children.
+        At a stop every child is asked to save and stop, and the pool waits for them; a second stop kills the children.
+
+        Raises:
+            KeyboardInterrupt: stopped by Ctrl-C.
+            StopRequestedError: stopped by SIGTERM or SIGHUP (a closed terminal).
         """
-        with _told_to_stop():
+        with _raise_at_stop_signal():
             return self._run(tasks)
 
     def _run(self, tasks: Sequence[LocalTask]) -> list[EndedTask]:
@@ -92,7 +95,7 @@ class Pool:
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
         with task.output.open("ab") as output:
-            # A session of its own: Ctrl-C reaches the pool only, which then asks its children to save.
+            # A session of its own: Ctrl-C reaches only the pool, which then asks its children to save.
             return subprocess.Popen(
                 task.command,
                 stdin=subprocess.DEVNULL,
@@ -104,11 +107,11 @@ class Pool:
 
 
 @contextmanager
-def _told_to_stop() -> Iterator[None]:
+def _raise_at_stop_signal() -> Iterator[None]:
     """Raise StopRequestedError at SIGTERM and SIGHUP while the block runs: children must not outlive their pool."""
 
     def stop(number: int, _frame: object) -> None:
-        raise StopRequestedError(f"told to stop ({signal.Signals(number).name}); the children saved and stopped")
+        raise StopRequestedError(f"stopped by {signal.Signals(number).name}; the children saved and stopped")
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
@@ -126,7 +129,7 @@ def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
         for process in processes:
             process.wait()
     except (KeyboardInterrupt, StopRequestedError):
-        # Told a second time: whoever asks does not want to wait.
+        # A second stop: do not wait any longer.
         for process in processes:
             process.kill()
         for process in processes:
@@ -134,13 +137,20 @@ def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def child_environment(environment: Mapping[str, str], cores: int, children: int) -> dict[str, str]:
-    """`environment` with the cores divided: two children with default threads on two cores ran 6 times slower."""
+    """Return `environment` with the thread counts of one child: `cores` divided by `children`, at least 1.
+
+    Two children with the default number of threads on two cores ran 6 times slower.
+    """
     threads = str(max(1, cores // children))
     return {**environment, **dict.fromkeys(THREAD_VARIABLES, threads)}
 
 
 def visible_gpus(environment: Mapping[str, str], devices: Path) -> tuple[str, ...]:
-    """Ids of the GPUs that children may use: those of CUDA_VISIBLE_DEVICES, else every NVIDIA device of the machine."""
+    """Return the ids of the GPUs that children may use: those of CUDA_VISIBLE_DEVICES, else all NVIDIA devices.
+
+    Args:
+        devices: folder of the device files, `/dev`.
+    """
     if (given := environment.get("CUDA_VISIBLE_DEVICES")) is not None:
         return tuple(name.strip() for name in given.split(",") if name.strip())
     found = (re.fullmatch(r"nvidia(\d+)", entry.name) for entry in devices.iterdir())

@@ -1,1 +1,1 @@
-"""The plan of a sweep and its cost: what is missing, what differs from the earlier plan, time and disk estimates."""
+"""The plan of a sweep and its cost: missing runs, difference from the earlier plan, estimates of time and disk."""

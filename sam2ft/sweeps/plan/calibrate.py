@@ -1,4 +1,4 @@
-"""`--calibrate`: measure a point of each kind, here or in short jobs of a site, so that a plan knows what it costs."""
+"""Calibration of run times (`--calibrate`): measurement of one point of each kind, locally or in short Slurm jobs."""
 
 import secrets
 import sys
@@ -20,23 +20,23 @@ from sam2ft.sweeps.local.pool import LocalTask, Pool
 from sam2ft.sweeps.plan.estimate import SweepTarget
 
 JOB_HOURS = 1.0
-"""At most: steps end after two minutes, and the rest is loading and one volume."""
+"""Time limit of a calibration job: steps end after two minutes; the rest is loading and one volume."""
 
 
 @dataclass(frozen=True)
 class CalibrationItem:
-    """One speed that is not measured yet."""
+    """One speed to measure."""
 
     stage: str
     key: str
     name: str
-    """Of the point that it is measured on."""
+    """Name of the point on which it is measured."""
     experiment: Experiment
     resources: Resources
 
 
 def items_of(resolved: ResolvedSweep, target: SweepTarget) -> list[CalibrationItem]:
-    """A training and an evaluation of each kind, on the first point that has it."""
+    """Return the measurements to make: a training and an evaluation of each kind, on the first point of that kind."""
     found: dict[str, CalibrationItem] = {}
 
     def add(stage: str, key: str, run: ResolvedRun, experiment: Experiment, resources: Resources) -> None:
@@ -54,9 +54,15 @@ def items_of(resolved: ResolvedSweep, target: SweepTarget) -> list[CalibrationIt
 
 
 def calibrate_sweep(layout: ExperimentLayout, resolved: ResolvedSweep, target: SweepTarget, workers: int) -> int:
-    """Measure here (returns 1 when that failed), or submit a short job per kind of resources and return.
+    """Measure on this machine, or submit one short job per kind of resources; returns the exit code.
 
-    What was measured before is measured again. Errors: SubmissionError when Slurm refuses.
+    The code is 1 when a local measurement failed. Speeds that were measured before are measured again.
+
+    Args:
+        workers: size of the local pool whose share of the cores is simulated.
+
+    Raises:
+        SubmissionError: Slurm refuses.
     """
     items = items_of(resolved, target)
     for item in items:
@@ -72,7 +78,7 @@ def calibrate_sweep(layout: ExperimentLayout, resolved: ResolvedSweep, target: S
 
 
 def _groups(items: Sequence[CalibrationItem]) -> list[list[CalibrationItem]]:
-    """By resources: one job each."""
+    """Items grouped by resources; each group is one job."""
     groups: dict[Resources, list[CalibrationItem]] = {}
     for item in items:
         groups.setdefault(item.resources, []).append(item)
@@ -80,7 +86,7 @@ def _groups(items: Sequence[CalibrationItem]) -> list[list[CalibrationItem]]:
 
 
 def _measure_here(layout: ExperimentLayout, items: Sequence[CalibrationItem], workers: int) -> int:
-    """One after the other, each with the share of the cores that it would have in a pool of `workers`."""
+    """Measure one item after the other, each with the share of the cores that it would have in a pool of `workers`."""
     code = DONE
     for item in items:
         _say(f"measuring {item.stage} of {item.name} ...")
@@ -88,7 +94,7 @@ def _measure_here(layout: ExperimentLayout, items: Sequence[CalibrationItem], wo
         calibration.log.unlink(missing_ok=True)
         command = [sys.executable, "-m", "sam2ft.jobs.calibrate", str(layout.folder), item.key]
         (ended,) = Pool(workers).run([LocalTask(item.key, command, calibration.log)])
-        said = (
+        lines = (
             calibration.log.read_text(encoding="utf-8", errors="replace").splitlines()
             if calibration.log.is_file()
             else []
@@ -96,8 +102,8 @@ def _measure_here(layout: ExperimentLayout, items: Sequence[CalibrationItem], wo
         if ended.code:
             _say(f"{item.name}: ended with code {ended.code}; see {calibration.log}")
             code = FAILED
-        elif said:
-            _say(said[-1])
+        elif lines:
+            _say(lines[-1])
     return code
 
 
@@ -111,7 +117,7 @@ def _submit(layout: ExperimentLayout, items: Sequence[CalibrationItem], site: Si
     folder_digest = sha256_text(str(layout.folder.resolve()))[:6]
     name = f"s2ft-calibrate-{folder_digest}-{secrets.token_hex(3)}"
     chosen = work_parameters(BatchJob(name, resources, 1), site, layout.calibrations.resolve(), scripts)
-    # A measurement that meets its time limit is not worth going on with.
+    # A measurement that reaches its time limit is not continued.
     chosen |= {"signal_delay_s": 60, "teardown": ["rc=$?", 'exit "$rc"']}
     more = {name: value for name, value in chosen["additional_parameters"].items() if name != "requeue"}
     chosen["additional_parameters"] = more | {"no-requeue": True}

@@ -1,4 +1,7 @@
-"""What a plan costs: steps, hours, requeues, disk. Pure arithmetic; what is not known is None, and a sum says so."""
+"""Cost of a plan: optimizer steps, GPU-hours, requeues, disk space. Pure arithmetic.
+
+Unknown values are None, and a sum counts its unknown terms.
+"""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,73 +20,74 @@ _DEFAULT_COPIES = 2
 
 @dataclass(frozen=True)
 class TrainingSpeed:
-    """How fast trainings of one kind went."""
+    """Measured speed of trainings of one kind."""
 
     step_s: float
     """Seconds per optimizer step."""
     epoch_rest_s: float | None
-    """Seconds of an epoch beside its steps: validation; None: no epoch was measured."""
+    """Seconds of an epoch without its steps (validation); None: no epoch was measured."""
     save_s: float | None = None
-    """Seconds that writing a resume file takes."""
+    """Seconds to write a resume file."""
     best_bytes: int | None = None
     resume_bytes: int | None = None
     """Size of best.pt and of one resume file."""
     source: str = ""
-    """Where this is known from, for people: `2 runs`, `calibration`."""
+    """Origin of the values, as text: `2 runs`, `calibration`."""
 
 
 @dataclass(frozen=True)
 class EvaluationSpeed:
-    """How fast evaluations of one kind went."""
+    """Measured speed of evaluations of one kind."""
 
     slice_s: float
     """Seconds per evaluated slice, metrics and writing included."""
     slice_bytes: float | None = None
-    """Stored prediction per slice."""
+    """Bytes of the stored prediction per slice."""
     source: str = ""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What one run has to do from start to end, as its settings and stores say."""
+    """Work of one run from start to end, from its settings and stores."""
 
     steps_per_epoch: int
     num_epochs: int
     eval_slices: int
-    """Slices of all its evaluations together."""
+    """Slices of all its evaluations."""
     eval_bytes: int
-    """Predictions of these, uncompressed."""
+    """Bytes of the predictions of these slices, uncompressed."""
     num_parameters: int | None
-    """Of the model; None where its initial weights do not say."""
+    """Parameters of the model; None when there is no file of initial weights."""
     resume_copies: int
-    """Values that a resume file holds per parameter, at most: weights, optimizer states, average."""
+    """Largest number of values per parameter in a resume file: weights, optimizer states, average."""
     keep: int
-    """Resume files that are kept."""
+    """Number of resume files that are kept."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One stage of one run that is to be started: what is left of it."""
+    """Remaining work of one stage of one run that is to be started."""
 
     stage: Stage
     resources: Resources
     steps: int = 0
-    """Optimizer steps left, at most (early stopping may end a training before)."""
+    """Largest number of remaining optimizer steps (early stopping may end a training before)."""
     step_s: float | None = None
     seconds: float | None = None
-    """Of work left, at most; None: unknown."""
+    """Largest remaining time; None: unknown."""
     source: str = ""
 
 
 @dataclass(frozen=True)
 class Amount:
-    """A sum of which some terms may be unknown."""
+    """A sum in which terms may be unknown."""
 
     known: float = 0.0
     num_unknown: int = 0
 
     @classmethod
     def of(cls, terms: Iterable[float | None]) -> "Amount":
+        """Return the sum of `terms`; None is an unknown term."""
         listed = list(terms)
         return cls(sum(term for term in listed if term is not None), sum(term is None for term in listed))
 
@@ -98,15 +102,15 @@ class Amount:
 
 @dataclass(frozen=True)
 class ClassCost:
-    """What the tasks of one stage that ask for the same resources cost together."""
+    """Total cost of the tasks of one stage with the same resources."""
 
     stage: Stage
     resources: Resources
     num_tasks: int
     step_s: tuple[float, float] | None
-    """Smallest and largest of the tasks; None when any is unknown, or for evaluations."""
+    """Smallest and largest seconds per step of the tasks; None when any is unknown, or for evaluations."""
     steps: tuple[int, int]
-    """Smallest and largest number of steps left."""
+    """Smallest and largest number of remaining steps."""
     gpu_hours: Amount
     cpu_hours: Amount
     requeues: Amount
@@ -118,17 +122,17 @@ class ClassCost:
 
 
 def steps_per_epoch(num_slices: int, *, batch_size: int, world_size: int, grad_accum: int) -> int:
-    """Optimizer steps of one epoch; the last group may be smaller and is stepped too (training/accumulation)."""
+    """Return the optimizer steps of one epoch; a smaller last group is a step too (training/accumulation)."""
     return math.ceil(math.ceil(num_slices / (batch_size * world_size)) / grad_accum)
 
 
 def steps_left(workload: Workload, steps_done: int | None) -> int:
-    """Steps from `steps_done` to the last epoch."""
+    """Return the number of steps from `steps_done` to the end of the last epoch."""
     return max(0, workload.steps_per_epoch * workload.num_epochs - (steps_done or 0))
 
 
 def training_seconds(workload: Workload, steps: int, speed: TrainingSpeed | None) -> float | None:
-    """Seconds for `steps` more steps with a validation after each epoch; None when the speed is not known."""
+    """Return the seconds for `steps` more steps with a validation after each epoch; None when the speed is unknown."""
     if steps == 0:
         return 0.0
     if speed is None or speed.epoch_rest_s is None:
@@ -137,24 +141,28 @@ def training_seconds(workload: Workload, steps: int, speed: TrainingSpeed | None
 
 
 def evaluation_seconds(workload: Workload, speed: EvaluationSpeed | None, world_size: int = 1) -> float | None:
-    """Seconds to evaluate all slices, which are dealt out to `world_size` processes."""
+    """Return the seconds to evaluate all slices, which are divided between `world_size` processes."""
     return None if speed is None else workload.eval_slices * speed.slice_s / world_size
 
 
 def gpu_hours(seconds: float | None, resources: Resources) -> float | None:
-    """Without GPUs none are used, however long it takes."""
+    """Return seconds x GPUs in hours; 0 without GPUs, also when the time is unknown."""
     gpus = resources.nodes * resources.gpus_per_node
     return 0.0 if gpus == 0 else None if seconds is None else seconds / 3600 * gpus
 
 
 def cpu_hours(seconds: float | None, resources: Resources) -> float | None:
+    """Return seconds x cores of all processes in hours; None when the time is unknown."""
     return None if seconds is None else seconds / 3600 * resources.world_size * resources.cpus_per_task
 
 
 def requeues(seconds: float | None, limit_hours: float | None, stop_lead_s: float) -> int | None:
-    """How often work of `seconds` meets a time limit, of which `stop_lead_s` are left for saving.
+    """Return how often work of `seconds` reaches its time limit; None when unknown.
 
-    None: unknown, also where the lead leaves nothing to work in. `limit_hours` None: there is no limit.
+    Args:
+        limit_hours: time limit of one allocation; None: no limit.
+        stop_lead_s: seconds of each allocation that are reserved for saving. The result is also None when no time for
+            work remains.
     """
     if limit_hours is None:
         return 0
@@ -168,7 +176,10 @@ def requeues(seconds: float | None, limit_hours: float | None, stop_lead_s: floa
 
 
 def optimizer_copies(kind: str, arguments: Mapping[str, Any]) -> int:
-    """Values that torch's optimizer `kind` keeps per trained parameter (two, as Adam does, for one not known here)."""
+    """Return the number of values that torch's optimizer `kind` stores per trained parameter.
+
+    An optimizer without an entry in the table counts as two, like Adam.
+    """
     if kind == "SGD":
         return 1 if arguments.get("momentum") else 0
     if kind == "RMSprop":
@@ -177,7 +188,10 @@ def optimizer_copies(kind: str, arguments: Mapping[str, Any]) -> int:
 
 
 def checkpoint_bytes(workload: Workload, speed: TrainingSpeed | None) -> float | None:
-    """best.pt and the resume files of one run: as measured, else at most, as if all parameters were trained."""
+    """Return the bytes of best.pt and the resume files of one run; None when unknown.
+
+    Measured sizes are used where they exist; otherwise an upper bound, as if all parameters were trained.
+    """
     if speed is not None and speed.best_bytes is not None and speed.resume_bytes is not None:
         return float(speed.best_bytes + workload.keep * speed.resume_bytes)
     if workload.num_parameters is None:
@@ -186,22 +200,23 @@ def checkpoint_bytes(workload: Workload, speed: TrainingSpeed | None) -> float |
 
 
 def prediction_bytes(workload: Workload, speed: EvaluationSpeed | None) -> float:
-    """Stored predictions of one run: as measured, else at most, as if nothing could be compressed."""
+    """Return the bytes of the stored predictions of one run: measured, else the uncompressed size."""
     if speed is not None and speed.slice_bytes is not None:
         return workload.eval_slices * speed.slice_bytes
     return float(workload.eval_bytes)
 
 
-# --- together ---------------------------------------------------------------------------------------------------------
+# --- sums by stage and resources --------------------------------------------------------------------------------------
 
 
 def class_costs(
     tasks: Sequence[Task], *, limited: bool, stop_lead_s: float, elements_per_array: int | None
 ) -> tuple[ClassCost, ...]:
-    """The tasks by stage and resources, in the order of their first ones.
+    """Sum the cost of the tasks by stage and resources, in the order of the first task of each.
 
-    `limited`: whether allocations end at the resources' hours (not on this machine). `elements_per_array`: None where
-    there are no arrays.
+    Args:
+        limited: whether an allocation ends at the resources' hours (not the case on this machine).
+        elements_per_array: largest size of a job array; None where there are no arrays.
     """
     groups: dict[tuple[Stage, Resources], list[Task]] = {}
     for task in tasks:

@@ -1,4 +1,4 @@
-"""What is different from the plan before: points that came, went, or ask for other resources."""
+"""Difference of a plan from the previous one: points added, removed, or with other resources; orphaned runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,18 +17,18 @@ _SHOWN = 4
 
 @dataclass(frozen=True)
 class Difference:
-    """Of a plan from the one before it."""
+    """Difference of a plan from the previous one."""
 
     before: str
-    """Id of the plan before."""
+    """Id of the previous plan."""
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
-    """Names of points; `changed` ones ask for other resources."""
+    """Names of points that request other resources."""
 
     def sentence(self) -> str:
-        """Empty when there is nothing to say."""
-        # A point of the same name that is another run: something that is not swept was changed.
+        """Return the difference as text; empty when there is none."""
+        # A point of the same name with another run_id: a setting that is not swept was changed.
         gone = set(self.removed)
         both = tuple(name for name in self.added if name in gone)
         kinds = (
@@ -45,11 +45,12 @@ class Difference:
         return f"since plan {self.before}: {'; '.join(parts)}" if parts else ""
 
     def to_json(self) -> dict[str, Any]:
+        """Return the difference as plain values for JSON."""
         return {"before": self.before, "added": self.added, "removed": self.removed, "changed": self.changed}
 
 
 def previous_plan(layout: ExperimentLayout) -> Plan | None:
-    """The plan made last, or None where there is none that can be read (another version's is no reason to stop)."""
+    """Return the previous plan; None when there is none, or it cannot be read (a plan of another version)."""
     try:
         return newest_plan(layout)
     except DataError:
@@ -57,7 +58,7 @@ def previous_plan(layout: ExperimentLayout) -> Plan | None:
 
 
 def plan_difference(before: Plan, now: Plan) -> Difference:
-    """Runs are the same when their run_ids are; names are what people call them."""
+    """Compare two plans: runs are identified by run_id and listed by name."""
     old = {run.run_id: run for run in before.runs}
     new = {run.run_id: run for run in now.runs}
     return Difference(
@@ -73,9 +74,9 @@ def _asks(run: PlannedRun) -> tuple[object, object]:
 
 
 def orphans(layout: ExperimentLayout, before: Plan | None, now: Plan, snapshot: SlurmSnapshot) -> dict[str, str]:
-    """Runs that are in no plan any more and still run or wait: name (or run_id) -> what they do and in which job.
+    """Return runs that are no longer in the plan but still run or wait: name (or run_id) -> state and job.
 
-    They are never cancelled: whoever took a point out of a file may still want what it finds.
+    They are never cancelled, because their results may still be wanted.
     """
     kept = {run.run_id for run in now.runs}
     found: dict[str, str] = {}
@@ -99,10 +100,11 @@ def _in_job(job: str | None) -> str:
 
 
 def orphan_sentence(found: Mapping[str, str]) -> str:
+    """Return the result of `orphans` as text; empty when there are none."""
     if not found:
         return ""
     listed = _listed([f"{name} {doing}" for name, doing in found.items()])
-    return f"not in the experiment any more, and not cancelled: {listed}"
+    return f"no longer in the experiment, and not cancelled: {listed}"
 
 
 def _listed(names: Sequence[str]) -> str:

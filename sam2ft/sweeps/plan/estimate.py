@@ -1,4 +1,4 @@
-"""What a sweep will cost: what is to be started, how fast its like went, and whether the cluster takes it."""
+"""Cost estimate of a sweep before it starts: time and disk estimated from earlier runs, and check of Slurm limits."""
 
 import shutil
 from collections import Counter
@@ -37,10 +37,10 @@ from sam2ft.sweeps.state.reconcile import ReconciledRun
 
 @dataclass(frozen=True)
 class SweepTarget:
-    """Where a sweep would run."""
+    """Place where a sweep would run: a Slurm site, or this machine."""
 
     site: Site | None
-    """None: on this machine."""
+    """None: this machine."""
     limits: ClusterLimits | None
     """None where no Slurm answers."""
     gpus_here: int = 0
@@ -48,55 +48,58 @@ class SweepTarget:
 
     @property
     def kind(self) -> TargetKind:
+        """Kind of the target in the keys of measured speeds."""
         return "here" if self.site is None else "slurm"
 
     def asked(self, resources: Resources) -> Resources:
-        """What a point really gets: on this machine the GPU it sees, whatever it would ask of a cluster."""
+        """Return the resources that a point gets: on this machine `gpus_here` GPUs instead of those requested."""
         return resources if self.site is not None else replace(resources, gpus_per_node=self.gpus_here)
 
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One stage and resource class: where its runs stand, and what is to be started of it."""
+    """One stage with one set of resources: the states of its runs, and the cost of those to start."""
 
     stage: Stage
     resources: Resources
     states: Mapping[str, int]
     cost: ClassCost | None
-    """None when nothing is to be started."""
+    """None when no run is to be started."""
     problems: tuple[str, ...] = ()
     """Why the partition cannot run it."""
     answer: SbatchAnswer | None = None
-    """Of sbatch, where it was asked."""
+    """Answer of `sbatch --test-only`; None when it was not asked."""
 
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """All of it."""
+    """Cost of all runs that a sweep would start."""
 
     rows: tuple[ClassRow, ...]
     checkpoint_bytes: Amount
     prediction_bytes: Amount
     free_bytes: int | None
-    """On the file system of the runs."""
+    """Free bytes on the file system of the runs."""
     report_problems: tuple[str, ...] = ()
-    """Why the job that makes the report could not run."""
+    """Why the report job cannot run."""
 
     @property
     def gpu_hours(self) -> Amount:
+        """GPU-hours of all runs to start."""
         return sum((row.cost.gpu_hours for row in self.rows if row.cost), Amount())
 
     @property
     def cpu_hours(self) -> Amount:
+        """Core-hours of all runs to start."""
         return sum((row.cost.cpu_hours for row in self.rows if row.cost), Amount())
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What the cluster would refuse, or never start, each with its class."""
+        """Jobs that the cluster would refuse or never start, as texts with their stage."""
         found = []
         for row in self.rows:
             refusal = [row.answer.text] if row.answer is not None and row.answer.accepted is False else []
-            # sbatch says less of what was found already.
+            # Problems found by the limits are more precise than sbatch's message.
             found += [f"{row.stage}: {text}" for text in (row.problems or refusal)]
         found += [f"report: {text}" for text in self.report_problems]
         return tuple(dict.fromkeys(found))
@@ -112,7 +115,12 @@ def estimate_cost(
     fresh: bool = False,
     ask_sbatch: bool = False,
 ) -> CostEstimate:
-    """What starting the runs `started` costs. `ask_sbatch`: whether it would take each class, where there is one."""
+    """Estimate the cost of starting the runs `started`.
+
+    Args:
+        fresh: whether trained runs are trained again from the start.
+        ask_sbatch: whether to ask `sbatch --test-only` about each class of resources.
+    """
     workloads, resolved_runs = Workloads(), {run.planned.run_id: run for run in resolved.runs}
     status = {reconciled.run.run_id: reconciled.status for reconciled in reconciled_runs}
     timed = [
@@ -145,7 +153,7 @@ def estimate_cost(
 
 
 def _eval_resources(planned: PlannedRun, target: SweepTarget) -> Resources:
-    """On this machine one process trains and evaluates."""
+    """Resources of the evaluation; on this machine one process trains and evaluates."""
     return planned.eval_resources if target.site is not None else planned.resources
 
 
@@ -208,7 +216,7 @@ def _rows(
 
 
 def _report_problems(target: SweepTarget) -> tuple[str, ...]:
-    """Found here: a submission whose last sbatch is refused has no report."""
+    """Problems of the report job, found early: a submission whose last sbatch is refused has no report."""
     site, limits = target.site, target.limits
     if site is None or limits is None:
         return ()
@@ -217,7 +225,7 @@ def _report_problems(target: SweepTarget) -> tuple[str, ...]:
 
 
 def free_bytes(folder: Path) -> int | None:
-    """Free space where `folder` is or will be."""
+    """Return the free space in bytes on the file system where `folder` is or will be; None when unknown."""
     for parent in (folder, *folder.absolute().parents):
         if parent.is_dir():
             return shutil.disk_usage(parent).free

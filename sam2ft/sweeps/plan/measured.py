@@ -1,4 +1,4 @@
-"""How fast the runs of an experiment went, from what they left: status.json, history.csv, sizes and times of files."""
+"""Measured speeds of the runs of an experiment, from status.json, history.csv, and sizes and times of their files."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,12 +18,12 @@ from sam2ft.runs.resources.timing_key import TargetKind, evaluation_key, trainin
 from sam2ft.sweeps.plan.cost import EvaluationSpeed, TrainingSpeed
 
 ENOUGH_RUNS = 5
-"""The newest runs of one kind that are looked at: the median of them is not moved by one slow node."""
+"""Number of newest runs of one kind that are used; their median does not depend on one slow node."""
 
 
 @dataclass(frozen=True)
 class TimedRun:
-    """A run that has worked."""
+    """A run that has written a status, with its experiment and resources."""
 
     layout: RunLayout
     status: RunStatus
@@ -34,21 +34,23 @@ class TimedRun:
 
     @property
     def target(self) -> TargetKind:
+        """Where it ran: on Slurm or on this machine."""
         return "here" if self.status.attempt.job == LOCAL else "slurm"
 
 
 @dataclass(frozen=True)
 class Speeds:
-    """Key (runs/resources/timing_key) -> how fast that kind of work goes."""
+    """Measured speeds by kind of work: key (runs/resources/timing_key) -> speed."""
 
     training: Mapping[str, TrainingSpeed] = field(default_factory=dict)
     evaluation: Mapping[str, EvaluationSpeed] = field(default_factory=dict)
 
 
 def measured(layout: ExperimentLayout, runs: Sequence[TimedRun], slices_of: Callable[[Experiment], int]) -> Speeds:
-    """What is known of the experiment's speeds: from its runs, else from its calibrations.
+    """Return the speeds of an experiment, from its runs, else from its calibrations.
 
-    `slices_of`: evaluated slices of an experiment.
+    Args:
+        slices_of: returns the number of evaluated slices of an experiment.
     """
     newest = sorted(runs, key=lambda run: run.status.heartbeat, reverse=True)
     training: dict[str, list[TrainingSpeed]] = {}
@@ -92,7 +94,7 @@ def _training(run: TimedRun, step_s: float) -> TrainingSpeed:
 
 
 def _evaluation(run: TimedRun, eval_id: str, num_slices: int) -> EvaluationSpeed | None:
-    """From the times at which the volumes of a finished evaluation were written; None where these say nothing."""
+    """Speed from the times at which a finished evaluation wrote its volumes; None with fewer than two volumes."""
     layout = run.layout.evaluation(eval_id)
     if not layout.success.is_file():
         return None
@@ -100,7 +102,7 @@ def _evaluation(run: TimedRun, eval_id: str, num_slices: int) -> EvaluationSpeed
     gaps = [later - earlier for earlier, later in pairwise(sorted(stat.st_mtime for stat in stats))]
     if not gaps or not num_slices:
         return None
-    # The median is blind to the pause of an interrupted evaluation. Ranks write at the same time: seconds per process.
+    # The median ignores the pause of an interrupted evaluation. Ranks write at the same time: seconds per process.
     seconds = median(gaps) * len(stats) * run.eval_resources.world_size
     return EvaluationSpeed(seconds / num_slices, sum(stat.st_size for stat in stats) / num_slices)
 
@@ -141,7 +143,11 @@ def _runs(count: int) -> str:
 
 
 def read_calibrations(layout: ExperimentLayout) -> Speeds:
-    """What `--calibrate` measured. Errors: DataError for a file that is not ours."""
+    """Read the speeds that `--calibrate` measured.
+
+    Raises:
+        DataError: a file is not a calibration.
+    """
     training: dict[str, TrainingSpeed] = {}
     evaluation: dict[str, EvaluationSpeed] = {}
     for path in sorted(layout.calibrations.glob("*.json")):

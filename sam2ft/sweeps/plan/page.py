@@ -1,4 +1,4 @@
-"""A plan for people (a table and a few sentences) and for programs (plain values)."""
+"""Output of a plan with its cost: table and sentences for a terminal, and plain values for JSON."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -20,13 +20,13 @@ _STATES = ("new", "done", "running", "failed")
 
 
 def plan_page(estimate: CostEstimate, sentences: Sequence[str]) -> RenderableType:
-    """The classes as a table, then what else is to be said."""
+    """Return the classes of resources as a table, followed by totals and `sentences`."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     rows = [_cells(row) for row in estimate.rows]
-    # A column that says nothing of any class is left out.
+    # A column without any value is left out.
     shown = [name for name in rows[0] if any(row[name] for row in rows)] if rows else []
     for name in shown:
-        table.add_column(name, justify="left" if name in ("stage", "asks for", "known from", "Slurm") else "right")
+        table.add_column(name, justify="left" if name in ("stage", "requests", "known from", "Slurm") else "right")
     for row in rows:
         table.add_row(*(Text(row[name]) for name in shown))
     lines = [*totals(estimate), *sentences]
@@ -38,7 +38,7 @@ def _cells(row: ClassRow) -> dict[str, str]:
     others = {state: count for state, count in row.states.items() if state not in _STATES}
     cells = {
         "stage": row.stage,
-        "asks for": resources_text(row.resources),
+        "requests": resources_text(row.resources),
         **{state: str(row.states.get(state, 0)) for state in _STATES},
         "others": ", ".join(f"{count} {state}" for state, count in others.items()),
         "to start": str(cost.num_tasks if cost else 0),
@@ -67,18 +67,18 @@ def _start(row: ClassRow) -> str:
 
 
 def totals(estimate: CostEstimate) -> list[str]:
-    """What it costs together; empty when nothing is to be started."""
+    """Return the total cost as text lines; empty when nothing is to be started."""
     if not any(row.cost for row in estimate.rows):
         return []
     if estimate.cpu_hours.num_unknown and not estimate.cpu_hours.known:
-        unknown = "how long it takes is not known: the first runs will tell, or --calibrate before them"
+        unknown = "run times are unknown: the first runs measure them, or --calibrate before that"
         return [f"{unknown}; {_disk(estimate)}", *_too_small(estimate)]
     has_gpus = any(row.cost and row.resources.gpus_per_node for row in estimate.rows)
     hours = [f"{amount_text(estimate.gpu_hours)} GPU-hours"] if has_gpus else []
     hours.append(f"{amount_text(estimate.cpu_hours)} core-hours")
     lines = [f"at most {' and '.join(hours)}, without start-up; {_disk(estimate)}", *_too_small(estimate)]
     if estimate.cpu_hours.num_unknown:
-        lines.append("what is unknown becomes known from the first runs, or before them with --calibrate")
+        lines.append("unknown values are measured by the first runs, or before that with --calibrate")
     return lines
 
 
@@ -97,7 +97,7 @@ def _too_small(estimate: CostEstimate) -> list[str]:
 
 
 def amount_text(amount: Amount, digits: int = 1) -> str:
-    """`12.3`, `unknown`, or `12.3 + 4 unknown`; small ones with as many digits as they need."""
+    """Return an amount as text: `12.3`, `unknown`, or `12.3 + 4 unknown`; below 1 with two significant digits."""
     known = (
         f"{amount.known:.{digits}f}" if amount.known >= 1 or amount.known == 0 or digits == 0 else f"{amount.known:.2g}"
     )
@@ -107,6 +107,7 @@ def amount_text(amount: Amount, digits: int = 1) -> str:
 
 
 def size_text(amount: Amount) -> str:
+    """Return an amount of bytes as text in GB or MB."""
     scaled, unit = (amount.known / _GB, "GB") if amount.known >= _GB else (amount.known / _MB, "MB")
     if amount.num_unknown and not amount.known:
         return UNKNOWN
@@ -115,15 +116,16 @@ def size_text(amount: Amount) -> str:
 
 
 def span(low: float, high: float, *, digits: int) -> str:
+    """Return a range as text: `1.0-2.0`, or one number when both ends look the same."""
     first, last = f"{low:.{digits}f}", f"{high:.{digits}f}"
     return first if first == last else f"{first}-{last}"
 
 
-# --- for programs -----------------------------------------------------------------------------------------------------
+# --- JSON -------------------------------------------------------------------------------------------------------------
 
 
 def estimate_json(estimate: CostEstimate) -> dict[str, Any]:
-    """Plain values; null is unknown."""
+    """Return the estimate as plain values for JSON; null means unknown."""
     return {
         "classes": [_class_json(row) for row in estimate.rows],
         "total": {

@@ -1,4 +1,4 @@
-"""The frozen plan of an experiment: which runs its points are, and the configurations that their jobs read."""
+"""Frozen plan of an experiment: the runs of its points, and the configuration files that their jobs read."""
 
 from collections.abc import Iterable
 
@@ -10,12 +10,17 @@ from sam2ft.runs.plan_file import Plan
 
 
 def make_plan(resolved: ResolvedSweep, *, fresh: bool = False, code: str | None = None) -> Plan:
-    """The plan of a sweep whose points all have an id. `code`: the digest that is part of these (--strict-code)."""
+    """Return the plan of a sweep whose points all have a run_id.
+
+    Args:
+        fresh: whether trained runs are trained again from the start (--force).
+        code: digest of the code that is part of the run_ids (--strict-code), or None.
+    """
     return Plan(resolved.name, str(resolved.source), fresh, tuple(point.planned for point in resolved.runs), code)
 
 
 def write_configs(layout: ExperimentLayout, resolved: ResolvedSweep, indices: Iterable[int]) -> None:
-    """Write the resolved configuration of the runs `indices` where their jobs read it."""
+    """Write the resolved configurations of the runs `indices` to the files that their jobs read."""
     wanted = set(indices)
     for run in resolved.runs:
         if run.planned.index in wanted:

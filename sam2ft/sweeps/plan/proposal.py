@@ -1,4 +1,4 @@
-"""What one call of a sweep would do, put together and shown before anything is done."""
+"""Proposal of one sweep call: the runs to start and their cost, assembled and shown before anything is started."""
 
 import json
 from collections.abc import Sequence
@@ -21,27 +21,31 @@ from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot
 from sam2ft.sweeps.status.table import status_rows, status_table
 
 MAX_RUNS_SHOWN = 40
-"""A plan of more runs is shown by its classes alone; status shows every run."""
+"""For a plan with more runs only the classes of resources are shown; status shows every run."""
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A plan, where its runs stand, what would be started, and what that costs."""
+    """A plan, the states of its runs, the runs that would be started, and their cost."""
 
     plan: Plan
     reconciled_runs: tuple[ReconciledRun, ...]
     runs: tuple[PlannedRun, ...]
-    """That are started now."""
+    """Runs that are started now."""
     cost: CostEstimate
     difference: Difference | None
-    """From the plan before; None where there is none."""
+    """Difference from the previous plan; None where there is none."""
     orphans: dict[str, str]
-    """Runs of no plan any more that still run or wait."""
+    """Runs that are no longer in the plan but still run or wait."""
     stale: tuple[str, ...]
-    """Names of runs that were made with other code."""
+    """Names of runs that were made with a different version of the code."""
 
     def refuse(self, max_gpu_hours: float | None) -> None:
-        """Errors: UserError when it costs more than `max_gpu_hours`, or when that cannot be known."""
+        """Refuse a proposal that costs more than `max_gpu_hours` (None: no limit).
+
+        Raises:
+            UserError: the cost is higher, or unknown.
+        """
         if max_gpu_hours is None:
             return
         amount = self.cost.gpu_hours
@@ -53,21 +57,22 @@ class Proposal:
             )
         if amount.num_unknown:
             raise UserError(
-                f"--max-gpu-hours {max_gpu_hours:g}: what these {len(self.runs)} runs take is not known "
+                f"--max-gpu-hours {max_gpu_hours:g}: the cost of these {len(self.runs)} runs is not known "
                 f"({amount_text(amount)} GPU-hours); measure it with --calibrate; nothing was started"
             )
 
     def sentence(self) -> str:
+        """Return the counts of the states and of the runs to submit as text."""
         return sentence(self.reconciled_runs, len(self.runs))
 
     def notes(self) -> list[str]:
-        """What else a person has to know."""
+        """Return warnings about limits, changes since the previous plan, orphans and stale code."""
         warnings = [f"Slurm will not run this: {problem}" for problem in self.cost.problems]
         changes = self.difference.sentence() if self.difference else ""
         return [text for text in (*warnings, changes, orphan_sentence(self.orphans), stale_note(self.stale)) if text]
 
     def show(self, layout: ExperimentLayout) -> None:
-        """Tables and notes for people on stderr, the sentence on stdout."""
+        """Print tables and notes to stderr, the sentence to stdout."""
         tables: list[RenderableType] = []
         if len(self.reconciled_runs) <= MAX_RUNS_SHOWN:
             tables.append(status_table(status_rows(layout, self.reconciled_runs, stale=self.stale)))
@@ -75,6 +80,7 @@ class Proposal:
         print(self.sentence(), flush=True)
 
     def to_json(self, layout: ExperimentLayout) -> dict[str, Any]:
+        """Return the proposal as plain values for JSON."""
         chosen = {run.run_id for run in self.runs}
         rows = status_rows(layout, self.reconciled_runs, stale=self.stale)
         return {
@@ -98,7 +104,14 @@ def propose(
     retry: Retry | None,
     ask_sbatch: bool,
 ) -> Proposal:
-    """Look at every run and price what is missing. `ask_sbatch`: whether it would take each class, too."""
+    """Determine the state of every run, choose the runs to start, and estimate their cost.
+
+    Args:
+        ask_sbatch: whether to ask `sbatch --test-only` about each class of resources.
+
+    Raises:
+        UserError: `retry` is a failure class that no failed run has.
+    """
     reconciled_runs = reconcile(layout, plan, snapshot)
     runs = to_submit(reconciled_runs, retry=retry, force=plan.fresh)
     refuse_retry_of_nothing(reconciled_runs, retry)
@@ -115,16 +128,21 @@ def propose(
 
 
 def refuse_retry_of_nothing(reconciled_runs: Sequence[ReconciledRun], retry: Retry | None) -> None:
-    """Errors: UserError when `--retry` names a class that no failed run has, with the classes that there are."""
+    """Refuse a `--retry` of a failure class that no failed run has.
+
+    Raises:
+        UserError: names the failure classes of the failed runs.
+    """
     failed = [reconciled for reconciled in reconciled_runs if reconciled.state == "failed"]
     if retry in (None, "all") or not failed or retry == "failed":
         return
     classes = sorted({reconciled.failure_class or "unknown" for reconciled in failed})
     if retry not in classes:
         raise UserError(
-            f"--retry {retry}: no run failed so; the {len(failed)} that failed are of class {', '.join(classes)}"
+            f"--retry {retry}: no failed run has this class; the {len(failed)} failed runs have {', '.join(classes)}"
         )
 
 
 def print_json(value: dict[str, Any]) -> None:
+    """Print a value as JSON to stdout."""
     print(json.dumps(value, indent=2), flush=True)

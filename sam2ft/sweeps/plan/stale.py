@@ -1,4 +1,4 @@
-"""Runs that were made with other code than the code that is here now: said, never acted on."""
+"""Stale code: runs that were made with a different version of the code. They are only reported."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ _SHOWN = 4
 
 
 def stale_runs(layout: ExperimentLayout, reconciled_runs: Sequence[ReconciledRun]) -> tuple[str, ...]:
-    """Names of done and running runs of which any attempt ran with other code than this."""
+    """Return the names of done and running runs of which any attempt ran with different code."""
     now = code_version()
     return tuple(
         reconciled.run.name
@@ -24,17 +24,17 @@ def stale_runs(layout: ExperimentLayout, reconciled_runs: Sequence[ReconciledRun
 
 
 def stale_note(names: Sequence[str]) -> str:
-    """One sentence, empty when there is nothing to say."""
+    """Return a sentence about runs with stale code; empty when there are none."""
     if not names:
         return ""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     shown = ", ".join(names[:_SHOWN])
     runs = "1 run was" if len(names) == 1 else f"{len(names)} runs were"
-    return f"stale code: {runs} made with other code than this ({shown}{more}); kept unless --force or --strict-code"
+    return f"stale code: {runs} made with different code ({shown}{more}); kept unless --force or --strict-code"
 
 
 def recorded_code(layout: RunLayout) -> list[Mapping[str, Any]]:
-    """The code version of every attempt; empty where nothing was recorded."""
+    """Return the code version of every attempt; empty where none was recorded."""
     if not layout.provenance.is_file():
         return []
     return [attempt["code"] for attempt in read_json(layout.provenance)["attempts"]]
@@ -44,6 +44,6 @@ def is_other(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Whether two code versions are known to differ."""
     if "digest" in then:
         return bool(then["digest"] != now["digest"])
-    # Recorded before there were digests: a checkout with changes is no known version.
+    # Recorded by a version without digests: a checkout with local changes has no known version.
     known = then["commit"] is not None and now["commit"] is not None and not then["modified"] and not now["modified"]
     return known and then["commit"] != now["commit"]

@@ -1,4 +1,4 @@
-"""How much work the runs of a sweep are: steps, slices, parameters, as their settings and the stores' indices say."""
+"""Workload of the runs of a sweep: steps, slices and parameters, from their settings and the indices of the stores."""
 
 import json
 import math
@@ -17,7 +17,7 @@ _LARGEST_LABEL_OF_ONE_BYTE = 255
 
 
 class Workloads:
-    """The workload of each run; stores and weights are looked at once."""
+    """Workload of each run; stores and weights are read once."""
 
     def __init__(self) -> None:
         self._stores: dict[object, tuple[Store, ...]] = {}
@@ -26,6 +26,7 @@ class Workloads:
         self._parameters: dict[Path, int | None] = {}
 
     def of(self, run: ResolvedRun) -> Workload:
+        """Return the workload of one run."""
         experiment = run.experiment
         module, datamodule = experiment.module, experiment.datamodule
         evaluated = [self._of_evaluation(evaluation) for evaluation in run.evaluations.values()]
@@ -47,7 +48,7 @@ class Workloads:
         )
 
     def slices_of(self, experiment: Experiment) -> int:
-        """Slices of one evaluation."""
+        """Return the number of slices of one evaluation."""
         return self._of_evaluation(experiment)[0]
 
     def _open(self, experiment: Experiment) -> tuple[Store, ...]:
@@ -87,6 +88,7 @@ class Workloads:
 
 
 def slices_by_dataset(records: Sequence[VolumeRecord]) -> Mapping[str, int]:
+    """Return dataset -> number of slices with a label."""
     counts: dict[str, int] = {}
     for record in records:
         counts[record.key.dataset] = counts.get(record.key.dataset, 0) + len(record.labelled_slices)
@@ -94,12 +96,18 @@ def slices_by_dataset(records: Sequence[VolumeRecord]) -> Mapping[str, int]:
 
 
 def epoch_slices(counts: Sequence[int], *, balanced: bool) -> int:
-    """Slices of one epoch; balanced gives every dataset the count of the largest (data/samples/loader.epoch_order)."""
+    """Return the slices of one epoch from the `counts` of the datasets.
+
+    Balanced: every dataset has the count of the largest one (data/samples/loader.epoch_order).
+    """
     return max(counts) * len(counts) if balanced else sum(counts)
 
 
 def num_parameters(weights: Path) -> int | None:
-    """Parameters in a file of weights: exact for safetensors, from the size for a `.pt` (stock ones are float32)."""
+    """Return the number of parameters in a file of weights; None when there is no such file.
+
+    Exact for safetensors; for a `.pt` from the file size (the official ones are float32).
+    """
     if not weights.is_file():
         return None
     if weights.suffix != ".safetensors":

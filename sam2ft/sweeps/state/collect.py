@@ -1,4 +1,4 @@
-"""What became of every planned run, as plain values, handed to the report."""
+"""Collection of the states of all planned runs for status and report, and the aggregation of one experiment."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,18 +22,26 @@ from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot, snapshot_of
 
 
 def newest_plan(layout: ExperimentLayout) -> Plan:
-    """The plan that was made or submitted last. Errors: DataError when there is none."""
+    """Load the plan that was written last.
+
+    Raises:
+        DataError: the folder has no plan, or the newest one cannot be read.
+    """
     paths = sorted(layout.folder.glob("plan-*.json"), key=lambda path: path.stat().st_mtime_ns)
     if not paths:
         raise DataError(f"{layout.folder}: no plan here; run launch/sweep.py first")
     try:
         return load_plan(layout, paths[-1].stem.removeprefix("plan-"))
     except DataError as error:
-        raise DataError(f"{error}; launch/sweep.py makes a new one and keeps what is done") from None
+        raise DataError(f"{error}; launch/sweep.py makes a new one and keeps finished runs") from None
 
 
 def experiment_layout(path: Path) -> ExperimentLayout:
-    """The folder of an experiment, given its file or the folder itself. Errors: DataError when it is neither."""
+    """Return the folder of an experiment, given its file or the folder itself.
+
+    Raises:
+        DataError: the path does not exist.
+    """
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; give an experiment file, or its folder under {RUNS}/")
     if path.is_dir():
@@ -44,15 +52,16 @@ def experiment_layout(path: Path) -> ExperimentLayout:
 def reconciled_runs_of(
     layout: ExperimentLayout, plan: Plan, snapshot: SlurmSnapshot | None = None
 ) -> tuple[ReconciledRun, ...]:
-    """Where the runs of a plan stand now; what a plan made with --force has finished counts as done.
+    """Return the current state of the runs of a plan; finished runs of a plan made with --force count as done.
 
-    Slurm is asked once, unless `snapshot` says what it would answer.
+    Args:
+        snapshot: earlier answer of Slurm; None: Slurm is asked once.
     """
     return reconcile(layout, replace(plan, fresh=False), snapshot_of(layout) if snapshot is None else snapshot)
 
 
 def plans(layout: ExperimentLayout) -> Iterator[Plan]:
-    """Every plan of an experiment that can be read, the newest first."""
+    """Yield every readable plan of an experiment, the newest first."""
     paths = sorted(layout.folder.glob("plan-*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
     for path in paths:
         with suppress(DataError):
@@ -60,7 +69,7 @@ def plans(layout: ExperimentLayout) -> Iterator[Plan]:
 
 
 def states_of(layout: ExperimentLayout, plan: Plan, snapshot: SlurmSnapshot | None = None) -> list[RunState]:
-    """What became of the runs of a plan, as plain values for the report. Slurm is asked as `standings_of` does."""
+    """Return the states of the runs of a plan for the report; `snapshot` as in `reconciled_runs_of`."""
     known = snapshot_of(layout) if snapshot is None else snapshot
     return run_states(layout, reconciled_runs_of(layout, plan, known), known.accounting)
 
@@ -70,10 +79,10 @@ def run_states(
     reconciled_runs: Sequence[ReconciledRun],
     accounting: Mapping[str, Accounted] | None = None,
 ) -> list[RunState]:
-    """The standings as the report takes them: a run at work is called what it says itself."""
+    """Convert reconciled runs to the report's form; a running run has the state of its status.json."""
     states = []
     for reconciled in reconciled_runs:
-        at_work = reconciled.state == "running" and reconciled.status is not None and reconciled.status.state in ACTIVE
+        active = reconciled.state == "running" and reconciled.status is not None and reconciled.status.state in ACTIVE
         run = layout.run(reconciled.run.run_id)
         failed = reconciled.state in ("failed", "lost")
         used = [known.gpu_hours for job in reconciled.jobs if (known := (accounting or {}).get(job.job)) is not None]
@@ -81,7 +90,7 @@ def run_states(
             RunState(
                 planned=reconciled.run,
                 layout=run,
-                state=reconciled.status.state if at_work and reconciled.status else reconciled.state,
+                state=reconciled.status.state if active and reconciled.status else reconciled.state,
                 reason=reconciled.reason,
                 status=reconciled.status,
                 log=last_log_lines(layout, run.run_id, reconciled.jobs) if failed else (),
@@ -94,14 +103,14 @@ def run_states(
 
 
 def _asked_gpu_hours(run: PlannedRun) -> float:
-    """What its tasks may use at most: GPUs x hours of their limit."""
+    """Upper limit of the GPU-hours of its tasks: GPUs x hours of their time limits."""
     tasks = {"train": (run.resources,), "eval": (run.eval_resources,)}
     both = tasks.get(run.stage, (run.resources, run.eval_resources))
     return sum(one.nodes * one.gpus_per_node * one.hours for one in both)
 
 
 def show_outcome(outcome: ReportOutcome) -> None:
-    """The comparison goes to stdout, what is missing to stderr."""
+    """Print the comparison and the page's path to stdout, coverage and problems to stderr."""
     show([ComparisonTable(outcome.comparison)], sys.stdout)
     show([coverage_table(outcome.coverage)])
     for problem in outcome.problems:
@@ -110,8 +119,8 @@ def show_outcome(outcome: ReportOutcome) -> None:
 
 
 def aggregate(layout: ExperimentLayout, plan: Plan) -> ReportOutcome:
-    """Tables and report of a plan's runs."""
-    from sam2ft.report.report import report  # its statistics import scipy: 0.25 s that a plan need not wait for
+    """Write tables and report of a plan's runs."""
+    from sam2ft.report.report import report  # its statistics import scipy, 0.25 s that a plan does not need
 
     request = ReportRequest(layout.folder.name, ReportLayout(layout.report), tuple(states_of(layout, plan)))
     outcome = report(request)
@@ -120,6 +129,6 @@ def aggregate(layout: ExperimentLayout, plan: Plan) -> ReportOutcome:
 
 
 def aggregate_folder(experiment_dir: str, plan_id: str) -> None:
-    """What the Slurm job after all arrays does; submitted by reference."""
+    """Write the report of a plan; the function of the Slurm report job, which pickles it by name."""
     layout = ExperimentLayout(Path(experiment_dir))
     aggregate(layout, load_plan(layout, plan_id))

@@ -1,4 +1,4 @@
-"""The logs of a run: one per attempt in its own folder, and what Slurm keeps beside the submission."""
+"""Log files of a run: one per attempt in the run's folder, and Slurm's output files in the submission's folder."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -10,11 +10,12 @@ from sam2ft.sweeps.submit.records import Element
 LOG_LINES = 8
 _TAIL_BYTES = 64 * 1024
 _OUT_OF_MEMORY = re.compile(rb"exceeded (job|step|virtual)?\s*memory limit|oom[-_ ]?kill", re.IGNORECASE)
-"""slurmstepd's words with and without cgroups: `Exceeded job memory limit`, `Detected 1 oom_kill event in StepId=`."""
+"""Messages of slurmstepd without and with cgroups: `Exceeded job memory limit`, `Detected 1 oom_kill event in StepId=`.
+"""
 
 
 def tail_bytes(path: Path, count: int = _TAIL_BYTES) -> bytes:
-    """The end of a file; empty when it cannot be read (another user's, or gone)."""
+    """Return the end of a file; empty when it cannot be read (another user's file, or removed)."""
     try:
         with path.open("rb") as stream:
             size = stream.seek(0, 2)
@@ -25,13 +26,13 @@ def tail_bytes(path: Path, count: int = _TAIL_BYTES) -> bytes:
 
 
 def last_lines(path: Path, count: int) -> tuple[str, ...]:
-    """The last `count` lines of a file that are not empty."""
+    """Return the last `count` lines of a file that are not empty."""
     lines = tail_bytes(path, max(_TAIL_BYTES, 400 * count)).decode("utf-8", errors="replace").splitlines()
     return tuple([line.rstrip() for line in lines if line.strip()][-count:])
 
 
 def logs_of_run(layout: RunLayout) -> list[Path]:
-    """Logs of the run's attempts and ranks, the newest last."""
+    """Return the logs of the run's attempts and ranks, the newest last."""
     found = []
     for path in layout.logs.glob("*.log"):
         try:
@@ -42,26 +43,26 @@ def logs_of_run(layout: RunLayout) -> list[Path]:
 
 
 def slurm_logs(layout: ExperimentLayout, element: Element) -> list[Path]:
-    """What the batch script and its tasks printed: `submissions/<n>/<job>_<task>_log.out`."""
+    """Return the output files of batch script and tasks: `submissions/<n>/<job>_<task>_log.out`."""
     folder = layout.submission(element.submission).with_suffix("")
     return sorted(folder.glob(f"{element.job}_*log.out"))
 
 
 def newest_log(layout: ExperimentLayout, run_id: str, jobs: Sequence[Element]) -> Path | None:
-    """The newest log with any text: the attempt's own, else Slurm's."""
+    """Return the newest log that is not empty: that of an attempt, else that of Slurm."""
     return next((path for path in _newest_first(layout, run_id, jobs) if last_lines(path, 1)), None)
 
 
 def last_log_lines(
     layout: ExperimentLayout, run_id: str, jobs: Sequence[Element] = (), count: int = LOG_LINES
 ) -> tuple[str, ...]:
-    """The last lines of `newest_log`."""
+    """Return the last lines of `newest_log`."""
     path = newest_log(layout, run_id, jobs)
     return () if path is None else last_lines(path, count)
 
 
 def says_out_of_memory(layout: ExperimentLayout, run_id: str, element: Element) -> bool:
-    """Whether Slurm wrote into a log of this job that its memory limit was exceeded."""
+    """Whether a log of this job contains Slurm's message that the memory limit was exceeded."""
     paths = [*slurm_logs(layout, element), *layout.run(run_id).logs.glob(f"{element.job}-*.log")]
     return any(_OUT_OF_MEMORY.search(tail_bytes(path)) for path in paths)
 

@@ -1,4 +1,4 @@
-"""Where each run of a plan stands, and what a sweep starts because of it."""
+"""State of each run of a plan, and the selection of the runs that a sweep starts (new, stopped, lost, --retry)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,37 +15,37 @@ from sam2ft.sweeps.submit.records import Element, elements_of
 __all__ = ["ReconciledRun", "State", "missing", "reconcile", "sentence", "to_submit"]
 
 WANTED: frozenset[State] = frozenset({"new", "stopped", "lost"})
-"""States that a sweep submits without being asked."""
+"""States of runs that a sweep starts without --retry or --force."""
 
 Retry = Literal["failed", "error", "oom", "timeout", "no_progress", "all"]
 
 
 @dataclass(frozen=True)
 class ReconciledRun:
-    """Where one planned run stands."""
+    """State of one planned run, with its reason and its Slurm jobs."""
 
     run: PlannedRun
     state: State
     reason: str
-    """Why it is not done; empty when there is nothing to say."""
+    """Why it is not done; may be empty."""
     status: RunStatus | None
     failure_class: FailureClass | None = None
     jobs: tuple[Element, ...] = ()
     """Every Slurm job that was submitted for it, oldest first."""
     job: str | None = None
-    """The one that matters now: at work, else waiting, else the one that ended last; None without Slurm."""
+    """The job that decides the state: running, else waiting, else the one that ended last; None without Slurm."""
     source: str = ""
-    """What the state was concluded from, for people: `its own last word`, `the queue`, `accounting`, ..."""
+    """What the state was concluded from, as text: `its status.json`, `the queue`, `accounting: ...`, ..."""
     waits_for: str | None = None
     """Of a queued run: `training` or `evaluation`, whichever comes next."""
 
 
 def reconcile(layout: ExperimentLayout, plan: Plan, snapshot: SlurmSnapshot) -> tuple[ReconciledRun, ...]:
-    """Where every run of the plan stands.
+    """Return the state of every run of the plan.
 
-    In this order: what the run itself says when it is done; the queue; how accounting says its last job ended; the
-    run's heartbeat; the run's last word. Not being in the queue alone never means dead, and what cannot be known is
-    `unknown`. A status.json that cannot be read is the reason of its own run alone.
+    The sources, in this order: a status.json that reports done; the queue; the end of the last job in the accounting;
+    the run's heartbeat; the last state in status.json. A run is never called lost only because it is not in the queue,
+    and a state that cannot be determined is `unknown`. A status.json that cannot be read affects only its own run.
     """
     elements = elements_of(layout)
     return tuple(
@@ -61,12 +61,12 @@ def _reconciled(
     try:
         status = read_status(run_layout)
         if status is not None and status.state == "done" and not fresh and _evaluated(run_layout, run, status):
-            return ReconciledRun(run, "done", "", status, None, jobs, last, "its own last word")
+            return ReconciledRun(run, "done", "", status, None, jobs, last, "its status.json")
     except DataError as error:
         damage = str(error)
     conclusion = conclude(RunFacts(layout, run, status, jobs, snapshot))
     if damage and conclusion.state not in ("queued", "running"):
-        conclusion = Conclusion("unknown", damage, None, last, "nothing that can be read")
+        conclusion = Conclusion("unknown", damage, None, last, "its status.json, which cannot be read")
     elif fresh and conclusion.state == "new" and status is not None:
         conclusion = Conclusion("new", "to be trained again", None, last, conclusion.source)
     return ReconciledRun(
@@ -87,10 +87,11 @@ def _evaluated(layout: RunLayout, run: PlannedRun, status: RunStatus) -> bool:
 
 
 def missing(reconciled_runs: Sequence[ReconciledRun], *, retry: Retry | None, force: bool) -> tuple[ReconciledRun, ...]:
-    """What a sweep starts now.
+    """Return the runs that a sweep starts now.
 
-    Without `retry`: new, stopped and lost ones. `failed` (or a class of failure) adds failed ones, `all` also unknown
-    ones; `force` takes everything that is neither queued nor running.
+    Args:
+        retry: None: new, stopped and lost runs; `failed` or a failure class also failed runs; `all` also unknown ones.
+        force: all runs that are neither queued nor running.
     """
 
     def wanted(reconciled: ReconciledRun) -> bool:
@@ -104,12 +105,12 @@ def missing(reconciled_runs: Sequence[ReconciledRun], *, retry: Retry | None, fo
 
 
 def to_submit(reconciled_runs: Sequence[ReconciledRun], *, retry: Retry | None, force: bool) -> tuple[PlannedRun, ...]:
-    """The runs of `missing`."""
+    """Return the planned runs of `missing`."""
     return tuple(reconciled.run for reconciled in missing(reconciled_runs, retry=retry, force=force))
 
 
 def sentence(reconciled_runs: Sequence[ReconciledRun], num_to_submit: int) -> str:
-    """`0 to submit: 4 done, 0 running, 0 failed`; other states are named when there are any."""
+    """Return `0 to submit: 4 done, 0 running, 0 failed`; other states are listed when a run has them."""
     counts = {state: sum(reconciled.state == state for reconciled in reconciled_runs) for state in get_args(State)}
     shown: tuple[State, ...] = ("done", "running", "failed")
     parts = [f"{counts[state]} {state}" for state in shown]

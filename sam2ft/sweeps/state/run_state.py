@@ -1,7 +1,8 @@
-"""How the state of one run is concluded from what Slurm and the run itself say.
+"""Conclusion of a run's state from its status file, Slurm's queue and Slurm's accounting.
 
-In this order, after the run's own `done`: an element in the queue that is at work or can still start; how accounting
-says that the last element ended; the heartbeat of an attempt that says it is at work; the last attempt's last word.
+The sources, in this order, after a status.json that reports done: an element in the queue that runs or can still
+start; the end of the last element in the accounting; the heartbeat of an attempt that reports that it is active; the
+last state that an attempt wrote to status.json.
 """
 
 import pwd
@@ -21,29 +22,29 @@ from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot
 from sam2ft.sweeps.submit.records import Element
 
 State = Literal["new", "queued", "running", "stopped", "failed", "lost", "unknown", "done"]
-"""What a plan says of a run; `starting`, `training` and `evaluating` of status.json are `running`."""
+"""State of a planned run; `starting`, `training` and `evaluating` of status.json are `running`."""
 
 _KILLED = (128 + 9, 9)
-"""Exit codes of a killed process: what a shell makes of signal 9, and what Slurm 22.05 makes of srun's."""
+"""Exit codes of a killed process: of a shell for signal 9, and of srun in Slurm 22.05."""
 _GIVEN_UP = ("timeout", "no_progress")
-"""What a run says that saved and may not go on by itself; of one that somebody cancelled it means nothing."""
+"""Failure classes of a run that saved but must not be requeued; they do not count for a run that was cancelled."""
 _ENDS: dict[str, tuple[State, str, FailureClass | None]] = {
     "CANCELLED": ("stopped", "was cancelled{by}", None),
-    "PREEMPTED": ("stopped", "was taken away by SLURM (PREEMPTED) and not requeued", None),
-    "REVOKED": ("stopped", "was taken away by SLURM (REVOKED)", None),
+    "PREEMPTED": ("stopped", "was preempted by SLURM (PREEMPTED) and not requeued", None),
+    "REVOKED": ("stopped", "was revoked by SLURM (REVOKED)", None),
     "NODE_FAIL": ("lost", "lost its node (NODE_FAIL{nodes})", None),
-    "BOOT_FAIL": ("lost", "got a node that did not start (BOOT_FAIL{nodes})", None),
+    "BOOT_FAIL": ("lost", "got a node that did not boot (BOOT_FAIL{nodes})", None),
     "TIMEOUT": ("failed", "reached its time limit before it had saved", "timeout"),
     "DEADLINE": ("failed", "reached its deadline before it had saved", "timeout"),
-    "OUT_OF_MEMORY": ("failed", "used more memory than it asked for and was killed", "oom"),
-    "FAILED": ("failed", "{how} without a last word", "error"),
+    "OUT_OF_MEMORY": ("failed", "used more memory than it requested and was killed", "oom"),
+    "FAILED": ("failed", "{how} without reporting a status", "error"),
 }
-"""Slurm's word for a job that ended without a word of its own -> state, reason, class."""
+"""Slurm's state of a job that ended without reporting a status -> state, reason, failure class."""
 
 
 @dataclass(frozen=True)
 class Conclusion:
-    """A state with its reason, and where it comes from."""
+    """A state with its reason and its source."""
 
     state: State
     reason: str
@@ -56,7 +57,7 @@ class Conclusion:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What there is to judge one run by."""
+    """Everything from which the state of one run is concluded."""
 
     layout: ExperimentLayout
     run: PlannedRun
@@ -66,24 +67,25 @@ class RunFacts:
 
     @property
     def trained(self) -> bool:
-        """Whether only evaluations are left to do, as the run says."""
+        """Whether only evaluations remain, according to status.json."""
         return self.run.baseline or (self.status is not None and self.status.trained)
 
     def accounted(self, element: Element) -> Accounted | None:
+        """Accounting of the element's job, or None."""
         return (self.snapshot.accounting or {}).get(element.job)
 
     def own(self, element: Element) -> RunStatus | None:
-        """What the run says, if `element` was the last that said anything."""
+        """The run's status.json, if `element` was the last job that wrote it."""
         return self.status if self.status is not None and self.status.attempt.job == element.job else None
 
 
 def conclude(facts: RunFacts) -> Conclusion:
-    """The verdict on a run that is not done."""
+    """Conclude the state of a run whose status.json does not report done."""
     if (conclusion := _by_queue(facts)) is not None:
         return conclusion
     conclusion = _by_accounting(facts) or _by_itself(facts)
     if stuck := [element.job for element in facts.jobs if _in_queue(facts, element)]:
-        note = f"job {', '.join(stuck)} waits for what cannot happen any more"
+        note = f"job {', '.join(stuck)} waits for a dependency that can never be satisfied"
         return replace(conclusion, reason=f"{conclusion.reason}; {note}" if conclusion.reason else note)
     return conclusion
 
@@ -93,7 +95,7 @@ def _in_queue(facts: RunFacts, element: Element) -> bool:
 
 
 def _by_queue(facts: RunFacts) -> Conclusion | None:
-    """An element that is at work, or waits for something that can still happen."""
+    """State by an element that runs, or that waits for a dependency that can still be satisfied."""
     queue = facts.snapshot.queue or {}
     live = [element for element in facts.jobs if element.job in queue]
     if working := [element for element in live if not queue[element.job].waits]:
@@ -126,7 +128,7 @@ def _hanging(facts: RunFacts, element: Element) -> str:
 
 
 def _is_doomed(facts: RunFacts, element: Element) -> bool:
-    """Whether a waiting element can never start: its training has ended badly, and Slurm has not removed it yet."""
+    """Whether a waiting element can never start: its training failed, and Slurm has not removed the element yet."""
     assert facts.snapshot.queue is not None
     if facts.snapshot.queue[element.job].stuck:
         return True
@@ -141,7 +143,7 @@ def _is_doomed(facts: RunFacts, element: Element) -> bool:
 
 
 def _by_accounting(facts: RunFacts) -> Conclusion | None:
-    """How the element that decides ended: the last training until there is one that ended well, then evaluations."""
+    """State by the end of the deciding element: the last training until one ended successfully, then evaluations."""
     relevant = [element for element in facts.jobs if facts.trained or element.stage != "eval"]
     for element in reversed(relevant):
         accounted = facts.accounted(element)
@@ -150,26 +152,26 @@ def _by_accounting(facts: RunFacts) -> Conclusion | None:
         if _in_queue(facts, element) or (not accounted.ended and not accounted.started):
             continue
         if not accounted.ended:
-            # It has left the queue, and accounting is seconds behind (or its end got lost): what came before is over.
+            # It has left the queue and the accounting is seconds late (or lost its end): earlier jobs do not count.
             return _of_unfinished(facts, element, accounted)
         if accounted.removed or (not accounted.started and facts.status is not None and len(relevant) > 1):
-            # It never started: what is known of the jobs before stays true.
+            # It never started: the state by the earlier jobs remains valid.
             continue
         return _end_of(facts, element, accounted)
     return None
 
 
 def _of_unfinished(facts: RunFacts, element: Element, accounted: Accounted) -> Conclusion | None:
-    """None where the run itself has spoken in that job."""
+    """State of a run whose job left the queue without an end in the accounting; None where that job wrote a status."""
     if facts.own(element) is not None:
         return None
     source = f"the queue, and accounting: job {element.job} {accounted.state}"
-    told = f"job {element.job} left the queue without a word; accounting still says {accounted.state}"
-    return Conclusion("lost", told, None, element.job, source)
+    reason = f"job {element.job} left the queue without reporting a status; accounting still shows {accounted.state}"
+    return Conclusion("lost", reason, None, element.job, source)
 
 
 def _is_older(facts: RunFacts, element: Element, accounted: Accounted) -> bool:
-    """Whether the run has spoken since, in an attempt that is not this job's (in the local pool, for example)."""
+    """Whether another attempt (in the local pool, for example) wrote the run's status after this job ended."""
     if facts.status is None or facts.own(element) is not None:
         return False
     end = accounted.attempts[-1].end
@@ -182,37 +184,37 @@ def _utc(text: str) -> datetime:
 
 
 def _end_of(facts: RunFacts, element: Element, accounted: Accounted) -> Conclusion | None:
-    """What an element that ended makes of the run; None when its end says nothing about that (COMPLETED)."""
+    """State of the run by an element that ended; None when its end does not decide it (COMPLETED)."""
     source = f"accounting: job {element.job} {accounted.state} {accounted.exit_code}"
     own = facts.own(element)
-    # The attempt that spoke was requeued since, and the newest one never got that far.
-    spoke = own is not None and own.attempt.restart >= accounted.restarts
+    # False when the attempt that wrote the status was requeued, and the newest attempt wrote none.
+    is_newest = own is not None and own.attempt.restart >= accounted.restarts
     gave_up = accounted.state == "CANCELLED" and own is not None and own.failure_class in _GIVEN_UP
-    if own is not None and spoke and own.state == "failed" and not gave_up:
+    if own is not None and is_newest and own.state == "failed" and not gave_up:
         out_of_memory = own.failure_class == "error" and _ran_out_of_memory(facts, element, accounted, killed=False)
         failure_class = "oom" if out_of_memory else own.failure_class
         return Conclusion("failed", own.reason, failure_class, element.job, source)
-    if own is not None and spoke and own.state == "stopped" and accounted.state != "CANCELLED":
+    if own is not None and is_newest and own.state == "stopped" and accounted.state != "CANCELLED":
         return Conclusion("stopped", own.reason or "saved, to be continued", None, element.job, source)
-    word = accounted.state
-    if word == "FAILED" and _ran_out_of_memory(facts, element, accounted, killed=True):
-        word = "OUT_OF_MEMORY"
-    if word == "COMPLETED" and facts.status is None:
-        reason = f"job {element.job} COMPLETED, but the run's folder says nothing: was it removed?"
+    end = accounted.state
+    if end == "FAILED" and _ran_out_of_memory(facts, element, accounted, killed=True):
+        end = "OUT_OF_MEMORY"
+    if end == "COMPLETED" and facts.status is None:
+        reason = f"job {element.job} COMPLETED, but the run's folder has no status.json: was it removed?"
         return Conclusion("new", reason, None, element.job, source)
-    if word not in _ENDS:
+    if end not in _ENDS:
         return None
-    state, told, failure_class = _ENDS[word]
-    told = told.format(
+    state, reason, failure_class = _ENDS[end]
+    reason = reason.format(
         how=f"was killed by signal {accounted.signal}" if accounted.signal else f"ended with code {accounted.code}",
         by=_by_whom(accounted) + ("" if accounted.started else " before it started"),
         nodes=f" on {accounted.nodes}" if accounted.nodes else "",
     )
-    return Conclusion(state, f"job {element.job} {told}", failure_class, element.job, source)
+    return Conclusion(state, f"job {element.job} {reason}", failure_class, element.job, source)
 
 
 def _by_whom(accounted: Accounted) -> str:
-    """` by alice`; nothing when nobody is named."""
+    """` by alice`; empty when sacct names no user."""
     if accounted.cancelled_by is None:
         return ""
     try:
@@ -222,7 +224,7 @@ def _by_whom(accounted: Accounted) -> str:
 
 
 def _ran_out_of_memory(facts: RunFacts, element: Element, accounted: Accounted, *, killed: bool) -> bool:
-    """Without cgroups Slurm says FAILED with 137:0, 9:0 or 0:9, and only its log says why."""
+    """Without cgroups Slurm reports FAILED with 137:0, 9:0 or 0:9, and only its log contains the cause."""
     if accounted.state == "OUT_OF_MEMORY":
         return True
     by_signal = accounted.code in _KILLED or accounted.signal == signal.SIGKILL
@@ -230,27 +232,27 @@ def _ran_out_of_memory(facts: RunFacts, element: Element, accounted: Accounted, 
 
 
 def _by_itself(facts: RunFacts) -> Conclusion:
-    """By heartbeat and last word alone."""
+    """State by the heartbeat and the last state in status.json alone."""
     status = facts.status
     if status is None:
         return _of_unstarted(facts.jobs, asked=facts.snapshot.queue is not None)
     if status.state in ACTIVE:
         return _of_active(status, asked=facts.snapshot.queue is not None)
     if status.state == "done":
-        return Conclusion("new", "evaluation is missing or stale", None, None, "its folder")
+        return Conclusion("new", "evaluation is missing or stale", None, None, "the run's folder")
     state: State = "failed" if status.state == "failed" else "stopped"
     job = None if status.attempt.job == LOCAL else status.attempt.job
-    return Conclusion(state, status.reason, status.failure_class, job, "its own last word")
+    return Conclusion(state, status.reason, status.failure_class, job, "its status.json")
 
 
 def _of_unstarted(jobs: Sequence[Element], *, asked: bool) -> Conclusion:
     if not jobs:
-        return Conclusion("new", "", None, None, "its folder")
+        return Conclusion("new", "", None, None, "the run's folder")
     # The training, where there is one: its evaluation waited for it.
     last = next((element for element in reversed(jobs) if element.stage != "eval"), jobs[-1]).job
     if not asked:
-        reason = f"job {last} was submitted, and there is no queue to ask here"
-        return Conclusion("unknown", reason, None, last, "the record of its submission alone")
+        reason = f"job {last} was submitted, and SLURM's queue cannot be read on this machine"
+        return Conclusion("unknown", reason, None, last, "only the record of its submission")
     return Conclusion("new", f"job {last} left the queue before it started", None, last, "the queue")
 
 
@@ -259,16 +261,17 @@ def _of_active(status: RunStatus, *, asked: bool) -> Conclusion:
     of_slurm = attempt.job != LOCAL
     job = attempt.job if of_slurm else None
     if attempt.is_dead():
-        return Conclusion("lost", f"{attempt} is gone without a last word", None, job, "the process is gone")
+        return Conclusion("lost", f"{attempt} has ended without reporting a status", None, job, "its process has ended")
     if abs(silence_s) < SILENCE_S:
         return Conclusion("running", "", None, job, "its heartbeat")
     if silence_s < 0:
-        told = f"the heartbeat of {attempt} is {-silence_s:.0f} s in the future: one of two clocks is wrong"
+        reason = f"the heartbeat of {attempt} is {-silence_s:.0f} s in the future: one of two clocks is wrong"
         known = of_slurm and asked
-        return Conclusion("lost" if known else "unknown", told, None, job, "the queue" if known else "its heartbeat")
-    told = f"{attempt} is silent for {silence_s:.0f} s"
+        return Conclusion("lost" if known else "unknown", reason, None, job, "the queue" if known else "its heartbeat")
+    reason = f"no heartbeat of {attempt} for {silence_s:.0f} s"
     if of_slurm and not asked:
-        return Conclusion("unknown", f"{told}, and there is no queue here", None, job, "its heartbeat")
+        reason += ", and SLURM's queue cannot be read on this machine"
+        return Conclusion("unknown", reason, None, job, "its heartbeat")
     if of_slurm:
-        told += " and not in the queue"
-    return Conclusion("lost", told, None, job, "its heartbeat")
+        reason += ", and the job is not in the queue"
+    return Conclusion("lost", reason, None, job, "its heartbeat")

@@ -1,4 +1,4 @@
-"""What a report is made of, from what stands on the command line: experiments, runs, evaluations, patterns of them."""
+"""Sources of a report: the runs behind experiments, run folders, evaluation folders and patterns on a command line."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,33 +22,34 @@ _UNKNOWN = Resources(1, 1, 0, 1, 0.0, 0.0)
 
 @dataclass
 class ReportSources:
-    """Runs by their folders, in the order in which they were given, and what was given but is none."""
+    """Runs by their folders, in the order in which they were given, and problems of arguments that are no runs."""
 
     states: dict[Path, RunState] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     experiments: dict[Path, ExperimentLayout] = field(default_factory=dict)
-    """Those that were given as a whole."""
+    """Experiments that were given as a whole, by their folders."""
     planned: dict[Path, dict[str, RunState]] = field(default_factory=dict)
-    """Experiment's folder -> its runs by run_id, where single ones were given."""
+    """Experiment's folder -> its runs by run_id, where single runs were given."""
 
     def add(self, state: RunState) -> None:
+        """Add a run; a run that was added before is kept once."""
         self.states.setdefault((state.folder or state.layout.folder).resolve(), state)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the experiments that the runs belong to."""
+        """Names of the experiments that the runs belong to."""
         return tuple(dict.fromkeys(state.experiment for state in self.states.values()))
 
     @property
     def only(self) -> ExperimentLayout | None:
-        """The one experiment that was given, and nothing beside it."""
+        """The experiment, when exactly one was given and no run of another one."""
         if len(self.experiments) != 1:
             return None
         ((folder, layout),) = self.experiments.items()
         return layout if all(run.parent == folder for run in self.states) else None
 
     def named(self) -> tuple[RunState, ...]:
-        """The runs; of several experiments their points are called `<experiment>/<point>` and counted through."""
+        """Return the runs; with several experiments, points are named `<experiment>/<point>` and numbered anew."""
         states = tuple(self.states.values())
         if len(self.names) < 2:
             return states
@@ -56,9 +57,12 @@ class ReportSources:
 
 
 def sources_of(given: Sequence[str]) -> ReportSources:
-    """What `given` stands for. What is nothing of ours is named in `problems`, unless nothing else is left.
+    """Find the runs that the command-line arguments `given` stand for.
 
-    Errors: UserError then.
+    Arguments without a run are listed in `problems`.
+
+    Raises:
+        UserError: no run is left, or the only argument cannot be used.
     """
     sources = ReportSources()
     for text in given:
@@ -78,7 +82,7 @@ def sources_of(given: Sequence[str]) -> ReportSources:
 
 
 def default_report(sources: ReportSources, given: Sequence[str]) -> ReportLayout:
-    """An experiment's own report, or for other choices a folder named by a digest of what was given."""
+    """Return the experiment's own report folder, or for other selections one named by a digest of the arguments."""
     if sources.only is not None:
         return ReportLayout(sources.only.report)
     places = sorted(str(Path(text).resolve()) for text in given)
@@ -92,7 +96,7 @@ def _expanded(text: str) -> list[Path]:
 
 
 def _is_beside_runs(path: Path) -> bool:
-    """What an experiment's folder holds beside its runs, and a pattern of runs finds too."""
+    """Whether a path is an entry of an experiment's folder that is not a run but matches a pattern of runs."""
     return path.is_file() or path.name in ("report", "submissions") or path.name.startswith((".", "_"))
 
 
@@ -104,7 +108,7 @@ def _take(path: Path, sources: ReportSources) -> None:
         elif EvalLayout(path).success.is_file():
             sources.add(_evaluation(EvalLayout(path)))
         else:
-            raise DataError(f"{path}: is none of {ALLOWED}; an experiment has a plan (launch/sweep.py makes it)")
+            raise DataError(f"{path}: is none of {ALLOWED}; an experiment has a plan (launch/sweep.py writes it)")
         return
     layout = experiment_layout(path)
     plan = newest_plan(layout)
@@ -115,19 +119,19 @@ def _take(path: Path, sources: ReportSources) -> None:
 
 
 def _not_planned(layout: ExperimentLayout, plan: Plan) -> Iterator[str]:
-    """Runs with results in the folder that the newest plan knows nothing of."""
+    """Problem text for runs with results in the folder that are not in the newest plan."""
     planned = {run.run_id for run in plan.runs}
     others = sorted(path.parts[-4] for path in layout.folder.glob("*/eval/*/_SUCCESS"))
     if left := list(dict.fromkeys(name for name in others if name not in planned)):
         more = f" and {len(left) - MOST_NAMED} more" if len(left) > MOST_NAMED else ""
         yield (
             f"{layout.folder}: {len(left)} evaluated runs are not in the newest plan and left out: "
-            f"{', '.join(left[:MOST_NAMED])}{more}; give their folders to have them in a report"
+            f"{', '.join(left[:MOST_NAMED])}{more}; give their folders to include them in a report"
         )
 
 
 def _run(layout: RunLayout, sources: ReportSources) -> RunState:
-    """One run of an experiment, as the newest plan that has it says, else as its folder does."""
+    """State of one run, from the newest plan that contains it, else from its folder."""
     experiment = layout.folder.parent.resolve()
     if experiment not in sources.planned:
         sources.planned[experiment] = _planned(ExperimentLayout(layout.folder.parent))
@@ -141,7 +145,7 @@ def _run(layout: RunLayout, sources: ReportSources) -> RunState:
 
 
 def _planned(layout: ExperimentLayout) -> dict[str, RunState]:
-    """The runs of all plans of an experiment; Slurm is asked once."""
+    """States of the runs of all plans of an experiment; Slurm is read once."""
     states: dict[str, RunState] = {}
     snapshot = snapshot_of(layout)
     for plan in plans(layout):
@@ -151,12 +155,12 @@ def _planned(layout: ExperimentLayout) -> dict[str, RunState]:
 
 
 def _evaluation(layout: EvalLayout) -> RunState:
-    """An evaluation of weights or masks that no run here made."""
+    """State of an evaluation whose weights or masks were produced by another program."""
     success = read_json(layout.success)
     try:
         run, eval_id = str(success["run"]), str(success["eval"])
     except (KeyError, TypeError):
-        raise DataError(f"{layout.success}: is not the end of an evaluation by sam2ft") from None
+        raise DataError(f"{layout.success}: not the _SUCCESS file of a sam2ft evaluation") from None
     points = (PlannedPoint(run, (), eval_id),)
     planned = PlannedRun(0, run, "eval", False, points, _UNKNOWN, _UNKNOWN)
     return RunState(planned, RunLayout(layout.folder), "done", "", None, folder=layout.folder)

@@ -1,1 +1,1 @@
-"""The status command: table, watch, tail, why, cancel, and the progress of a local sweep."""
+"""Status commands: table of all runs, watch, tail, why, cancel, and the progress display of a local sweep."""

@@ -1,4 +1,4 @@
-"""Cancelling what an experiment has in the queue or at work, and nothing else."""
+"""Cancelling of an experiment's queued and running jobs (scancel) and of its local processes."""
 
 import os
 import signal
@@ -21,10 +21,16 @@ _TIMEOUT_S = 60
 
 
 def cancel(path: Path, text: str | None = None, *, yes: bool = False) -> int:
-    """What `status.py EXP cancel [RUN]` does: scancel the run's queued and running jobs, tell a local process to stop.
+    """Cancel queued and running jobs with scancel and stop local processes (`status.py EXP cancel [RUN]`).
 
-    Without `text` all runs of the experiment, those of earlier plans included; that wants `yes`. The job of the report
-    stays: it tells what there is. Errors: UserError when Slurm does not answer or refuses, or `yes` is missing.
+    The report job is not cancelled: it reports the results that exist.
+
+    Args:
+        text: the run to cancel; None for all runs of the experiment, those of earlier plans included.
+        yes: must be set to cancel all runs.
+
+    Raises:
+        UserError: Slurm does not answer or refuses, or `yes` is missing.
     """
     layout = experiment_layout(path)
     plan = newest_plan(layout)
@@ -44,10 +50,10 @@ def cancel(path: Path, text: str | None = None, *, yes: bool = False) -> int:
     processes = [entry for entry in reconciled_runs if _is_local(entry)]
     if text is None and not yes and (live or processes):
         raise UserError(
-            f"{len(live)} jobs and {len(processes)} local processes would be cancelled; say --yes, or name a run"
+            f"{len(live)} jobs and {len(processes)} local processes would be cancelled; add --yes, or name a run"
         )
     if snapshot.queue is None and any(entry.jobs and entry.state == "unknown" for entry in reconciled_runs):
-        raise UserError("SLURM's queue does not answer here; cancel where it does")
+        raise UserError("SLURM's queue does not answer here; cancel on a machine where it does")
     _scancel(sorted({element.job for _, element in live}))
     for run_id, element in live:
         print(
@@ -56,7 +62,7 @@ def cancel(path: Path, text: str | None = None, *, yes: bool = False) -> int:
     for line in _stop_processes(processes, everything=text is None):
         print(line)
     if not live and not processes:
-        print("nothing to cancel: no job in the queue and no process of this machine works on it")
+        print("nothing to cancel: no job in the queue and no running process on this machine")
     return 0
 
 
@@ -70,13 +76,13 @@ def _scancel(jobs: Sequence[str]) -> None:
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise UserError(f"scancel does not answer ({error}); nothing is known to be cancelled") from None
+            raise UserError(f"scancel does not answer ({error}); jobs may not have been cancelled") from None
         if done.returncode:
             raise UserError(f"scancel refused: {done.stderr.strip()}")
 
 
 def _is_local(reconciled: ReconciledRun) -> bool:
-    """Whether a process of a local pool (or of launch/train.py) says that it is at work."""
+    """Whether a process of a local pool (or of launch/train.py) reports that it is active."""
     status = reconciled.status
     return (
         reconciled.state in ("running", "unknown")
@@ -87,28 +93,28 @@ def _is_local(reconciled: ReconciledRun) -> bool:
 
 
 def _stop_processes(reconciled_runs: Sequence[ReconciledRun], *, everything: bool) -> Iterator[str]:
-    """Tell each process to save and stop; with `everything` first the pools, so that they start no further point."""
-    told: set[int] = set()
+    """Ask each process to save and stop; with `everything` its pool instead, so that it starts no further point."""
+    signalled: set[int] = set()
     for reconciled in reconciled_runs:
         assert reconciled.status is not None
         attempt = reconciled.status.attempt
         if attempt.host != socket.gethostname():
-            yield f"{reconciled.run.name}: runs on {attempt.host} (process {attempt.pid}); cancel it there"
+            yield f"{reconciled.run.name}: runs on {attempt.host} (process {attempt.pid}); cancel it on that host"
         elif not _is_ours(attempt.pid):
-            yield f"{reconciled.run.name}: process {attempt.pid} is gone"
+            yield f"{reconciled.run.name}: process {attempt.pid} has ended"
         else:
             pool = _parent(attempt.pid)
             of_pool = pool is not None and "launch/sweep.py" in _command(pool)
             target = pool if everything and of_pool and pool is not None else attempt.pid
-            if target not in told:
-                told.add(target)
+            if target not in signalled:
+                signalled.add(target)
                 os.kill(target, signal.SIGTERM)
-            ending = "; its pool goes on with the next point" if of_pool and not everything else ""
-            yield f"{reconciled.run.name}: told process {target} to save and stop{ending}"
+            ending = "; its pool continues with the next point" if of_pool and not everything else ""
+            yield f"{reconciled.run.name}: asked process {target} to save and stop{ending}"
 
 
 def _is_ours(pid: int) -> bool:
-    """Whether `pid` is (still) a process of sam2ft: ids are given again."""
+    """Whether `pid` is (still) a process of sam2ft: process ids are reused."""
     command = _command(pid)
     return "sam2ft" in command or "launch/" in command
 
@@ -122,7 +128,7 @@ def _command(pid: int) -> str:
 
 def _parent(pid: int) -> int | None:
     try:
-        # The name in parentheses may hold anything; state and parent follow it.
+        # The name in parentheses may contain any character; state and parent follow it.
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     except (OSError, ValueError, IndexError):
         return None

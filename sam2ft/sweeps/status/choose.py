@@ -1,4 +1,4 @@
-"""Which run a person means: by index, name, or the start of its id."""
+"""Selection of one run by index, name, or the start of its run_id."""
 
 from collections.abc import Sequence
 
@@ -9,17 +9,18 @@ _SHOWN = 10
 
 
 def find_run(runs: Sequence[PlannedRun], text: str) -> PlannedRun:
-    """The run that `text` names: an index, a name, the start of a run_id or of its hash, or a part of one name only.
+    """Return the run that `text` names: an index, a name, the start of a run_id or of its hash, or a part of one name.
 
-    Errors: UserError that lists what fits, or what there is.
+    Raises:
+        UserError: several runs match, which are listed, or none; then the known runs are listed.
     """
     for fits in (_is_index, _is_name, _starts_id, _is_part_of_name):
         found = [run for run in runs if fits(run, text)]
         if len(found) == 1:
             return found[0]
         if found:
-            raise UserError(f"{text!r} fits {len(found)} runs; say more, or the index: {_listed(found)}")
-    raise UserError(f"no run {text!r}; there are: {_listed(runs)}")
+            raise UserError(f"{text!r} matches {len(found)} runs; give more of it, or the index: {_listed(found)}")
+    raise UserError(f"no run {text!r}; known: {_listed(runs)}")
 
 
 def _is_index(run: PlannedRun, text: str) -> bool:

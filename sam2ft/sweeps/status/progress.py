@@ -1,4 +1,4 @@
-"""What a person sees while the local pool works: a live table on a terminal, a line per change elsewhere."""
+"""Progress display of the local pool on stderr: a live table on a terminal, otherwise a line per change."""
 
 import sys
 import time
@@ -23,12 +23,12 @@ OnPoll = Callable[[Sequence[str]], None]
 
 @contextmanager
 def progress(layout: ExperimentLayout, plan: Plan, runs: Sequence[PlannedRun]) -> Iterator[OnPoll]:
-    """Yield the function that the pool calls while it works; it shows on stderr how the runs get on."""
+    """Yield the function that the pool calls while it runs; it shows the progress of the runs on stderr."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _Lines(layout, runs).show
         return
-    # Slurm is asked once: what works here, its heartbeats tell.
+    # Slurm is read once: local runs are followed by their heartbeats.
     snapshot = snapshot_of(layout)
     with Live(console=console, auto_refresh=False, transient=True) as live:
         shown_at, wait_s = -_REFRESH_S, _REFRESH_S
@@ -40,25 +40,25 @@ def progress(layout: ExperimentLayout, plan: Plan, runs: Sequence[PlannedRun]) -
             rows = status_rows(layout, reconciled_runs_of(layout, plan, snapshot), snapshot)
             live.update(status_page(rows, rows, snapshot), refresh=True)
             shown_at = time.monotonic()
-            # Of thousands of runs a look takes seconds, which the pool waits for.
+            # With thousands of runs a refresh takes seconds, during which the pool waits.
             wait_s = max(_REFRESH_S, 10 * (shown_at - started))
 
         yield show
 
 
 class _Lines:
-    """One line on stderr whenever a run enters another state or ends an epoch."""
+    """One line on stderr whenever a run changes its state or ends an epoch."""
 
     def __init__(self, layout: ExperimentLayout, runs: Sequence[PlannedRun]):
         self._layout = layout
         self._runs: Mapping[str, PlannedRun] = {run.run_id: run for run in runs}
-        # What an earlier attempt said last is no news.
+        # The last status of an earlier attempt is not shown again.
         self._shown: dict[str, str] = {run.run_id: self._text(run.run_id) for run in runs}
         self._looked: set[str] = set()
         self._last_s = -_REFRESH_S
 
     def show(self, running: Sequence[str]) -> None:
-        """`running` holds the run_ids at work; runs that ended are looked at once more."""
+        """Print changes. `running`: run_ids that run now; runs that have ended are read once more."""
         if running and time.monotonic() - self._last_s < _REFRESH_S:
             return
         self._last_s = time.monotonic()
@@ -73,13 +73,13 @@ class _Lines:
         try:
             status = read_status(self._layout.run(run_id))
         except DataError as error:
-            # Of one run; raised, it would stop all others.
+            # The problem of one run; raised, it would stop all others.
             return str(error)
         return "" if status is None else status_text(status)
 
 
 def status_text(status: RunStatus) -> str:
-    """`training, epoch 3/12, val_loss 0.1234`."""
+    """Return a status as text: `training, epoch 3/12, best val_loss 0.1234`."""
     parts: list[str] = [status.state]
     if status.epoch is not None and status.state == "training":
         parts.append(f"epoch {status.epoch + 1}" + (f"/{status.num_epochs}" if status.num_epochs else ""))

@@ -1,4 +1,4 @@
-"""One table: where every run of an experiment stands."""
+"""Status table: state, epoch, best value, ETA, restarts and node of every run of an experiment."""
 
 import json
 import sys
@@ -27,7 +27,7 @@ from sam2ft.sweeps.state.slurm_snapshot import NOTHING_KNOWN, SlurmSnapshot, sna
 COLOURS = {"done": "green", "failed": "red", "lost": "red", "running": "cyan", "stopped": "yellow", "unknown": "yellow"}
 BAD: tuple[State, ...] = ("failed", "lost")
 MOST_ROWS = 200
-"""A terminal shows no more runs than this: those that need somebody first. Files and --json get all."""
+"""A terminal shows at most this many runs, failed ones first. Files and --json get all."""
 _HEADINGS = ("#", "point", "state", "epoch", "best", "s/step", "ETA", "restarts", "node", "reason")
 _NUMBERS = frozenset({"#", "epoch", "best", "s/step", "ETA", "restarts"})
 _URGENCY = ("failed", "lost", "unknown", "running", "stopped", "queued", "new", "done")
@@ -35,7 +35,7 @@ _RECENT_EPOCHS = 5
 
 
 def show_status(path: Path, *, only_failed: bool = False, as_json: bool = False) -> int:
-    """What launch/status.py does: the table (or JSON) of an experiment's newest plan on stdout."""
+    """Print the table (or JSON) of an experiment's newest plan to stdout (launch/status.py)."""
     layout = experiment_layout(path)
     plan = newest_plan(layout)
     rows, snapshot = reconciled_rows(layout, plan, snapshot_of(layout))
@@ -45,7 +45,7 @@ def show_status(path: Path, *, only_failed: bool = False, as_json: bool = False)
     elif sys.stdout.isatty():
         show([status_page(shown, rows, snapshot)], sys.stdout)
     else:
-        # Not by rich, which takes seconds for thousands of rows.
+        # Without rich, which takes seconds for thousands of rows.
         print(plain_table(shown), footer(rows, snapshot), sep="\n")
     return 0
 
@@ -53,7 +53,7 @@ def show_status(path: Path, *, only_failed: bool = False, as_json: bool = False)
 def reconciled_rows(
     layout: ExperimentLayout, plan: Plan, snapshot: SlurmSnapshot
 ) -> tuple[list[dict[str, Any]], SlurmSnapshot]:
-    """The rows of a plan as of `snapshot`, stale code marked."""
+    """Return the status rows of a plan as of `snapshot`, with stale code marked, and the snapshot."""
     reconciled_runs = reconciled_runs_of(layout, plan, snapshot)
     return status_rows(layout, reconciled_runs, snapshot, frozenset(stale_runs(layout, reconciled_runs))), snapshot
 
@@ -64,7 +64,11 @@ def status_rows(
     snapshot: SlurmSnapshot = NOTHING_KNOWN,
     stale: Collection[str] = (),
 ) -> list[dict[str, Any]]:
-    """One plain mapping per run, for `--json` and for the table. `stale`: names of runs made with other code."""
+    """Return one plain mapping per run, for `--json` and for the table.
+
+    Args:
+        stale: names of runs that were made with a different version of the code.
+    """
     return [_row(layout, reconciled, snapshot, reconciled.run.name in stale) for reconciled in reconciled_runs]
 
 
@@ -73,15 +77,15 @@ def _row(layout: ExperimentLayout, reconciled: ReconciledRun, snapshot: SlurmSna
     running = reconciled.state == "running"
     accounted = (snapshot.accounting or {}).get(reconciled.job or "")
     entry = (snapshot.queue or {}).get(reconciled.job or "")
-    # Before a job has spoken, what the run says of its last attempt is about another one.
-    spoken = attempt is not None and (entry is None or attempt.job == reconciled.job)
+    # Until a job has written its status, status.json is that of another attempt.
+    is_current = attempt is not None and (entry is None or attempt.job == reconciled.job)
     gpu_hours = [known.gpu_hours for job in reconciled.jobs if (known := (snapshot.accounting or {}).get(job.job))]
     return {
         "index": reconciled.run.index,
         "name": reconciled.run.name,
         "run": reconciled.run.run_id,
         "state": reconciled.state,
-        "stage": _stage(reconciled, spoken=spoken),
+        "stage": _stage(reconciled, is_current=is_current),
         "class": reconciled.failure_class,
         "epoch": status.epoch if status else None,
         "num_epochs": status.num_epochs if status else None,
@@ -90,7 +94,7 @@ def _row(layout: ExperimentLayout, reconciled: ReconciledRun, snapshot: SlurmSna
         "best_value": status.best_value if status else None,
         "step_s": status.step_s if status else None,
         "eta_s": eta_s(layout, reconciled) if running else None,
-        "host": attempt.host if attempt and spoken else None,
+        "host": attempt.host if attempt and is_current else None,
         "nodes": (entry.nodes if entry else accounted.nodes if accounted else "") or None,
         "job": reconciled.job or (attempt.job if attempt else None),
         "jobs": [{"job": job.job, "stage": job.stage, "submission": job.submission} for job in reconciled.jobs],
@@ -106,19 +110,20 @@ def _row(layout: ExperimentLayout, reconciled: ReconciledRun, snapshot: SlurmSna
     }
 
 
-def _stage(reconciled: ReconciledRun, *, spoken: bool) -> str | None:
-    """What a run is at; a job that Slurm still tidies up after its last word is `ending`."""
+def _stage(reconciled: ReconciledRun, *, is_current: bool) -> str | None:
+    """Stage of a run; `ending` is a job that Slurm still cleans up after the run reported its end."""
     if reconciled.state != "running":
         return reconciled.waits_for
-    if reconciled.status is None or not spoken:
+    if reconciled.status is None or not is_current:
         return "starting"
     return reconciled.status.state if reconciled.status.state in ACTIVE else "ending"
 
 
 def eta_s(layout: ExperimentLayout, reconciled: ReconciledRun) -> float | None:
-    """Seconds until a training has done all its epochs, validations included; None before its first epoch ended.
+    """Return the seconds until a training has done all its epochs, validations included.
 
-    Early stopping may end it sooner; time in the queue and the evaluation come on top.
+    None before its first epoch has ended. Early stopping may end it sooner; time in the queue and the evaluation are
+    not included.
     """
     status = reconciled.status
     if status is None or status.state != "training" or status.step is None or not status.num_epochs:
@@ -127,7 +132,7 @@ def eta_s(layout: ExperimentLayout, reconciled: ReconciledRun) -> float | None:
     if not epochs or not epochs[-1]["step"]:
         return None
     steps_per_epoch = epochs[-1]["step"] / (epochs[-1]["epoch"] + 1)
-    # A few of the last epochs: the first is slow, and a requeue may have brought another node.
+    # Only the last epochs: the first one is slow, and the node may have changed at a requeue.
     epoch_s = median(epoch["seconds"] for epoch in epochs[-_RECENT_EPOCHS:])
     return max(0.0, status.num_epochs - status.step / steps_per_epoch) * epoch_s
 
@@ -135,18 +140,18 @@ def eta_s(layout: ExperimentLayout, reconciled: ReconciledRun) -> float | None:
 def status_page(
     shown: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], snapshot: SlurmSnapshot
 ) -> Group:
-    """Table and sentence for a terminal; of very many runs those first that need somebody."""
+    """Return table and summary for a terminal; of very many runs, failed and lost ones are shown first."""
     chosen = (
         sorted(shown, key=lambda row: _URGENCY.index(row["state"]))[:MOST_ROWS] if len(shown) > MOST_ROWS else shown
     )
     left = len(shown) - len(chosen)
-    more = f"{left} more runs not shown; `--json`, or a pipe, has them all" if left else ""
+    more = f"{left} more runs not shown; `--json` or a pipe shows all" if left else ""
     lines = [Text(line, style="dim") for line in (more, footer(rows, snapshot)) if line]
     return Group(status_table(sorted(chosen, key=lambda row: row["index"])), *lines)
 
 
 def footer(rows: Sequence[Mapping[str, Any]], snapshot: SlurmSnapshot) -> str:
-    """`12 runs: 9 done, 2 running, 1 failed (oom); 3.2 GPU-hours so far`."""
+    """Return the summary: `12 runs: 9 done, 2 running, 1 failed (1 oom); 3.2 GPU-hours so far`."""
     counts = Counter(row["state"] for row in rows)
     classes = Counter(row["class"] for row in rows if row["class"])
     parts = [f"{counts[state]} {state}" for state in reversed(_URGENCY) if counts[state]]
@@ -162,7 +167,7 @@ def footer(rows: Sequence[Mapping[str, Any]], snapshot: SlurmSnapshot) -> str:
 
 
 def status_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The rows for a terminal; the full reason of a failure is in `--json` and in the run's log."""
+    """Return the rows as a table for a terminal; the full reason of a failure is in `--json` and in the run's log."""
     table = Table(box=None, pad_edge=False)
     used = _used(rows)
     for heading in used:
@@ -175,7 +180,7 @@ def status_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def plain_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The same as text: as wide as it needs to be, for files, pipes and thousands of rows."""
+    """Return the rows as plain text without a width limit, for files, pipes and thousands of rows."""
     used, cells = _used(rows), [_cells(row) for row in rows]
     lines = [dict(zip(used, used, strict=True)), *cells]
     widths = {name: max(len(line[name]) for line in lines) for name in used}
@@ -188,7 +193,7 @@ def plain_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _used(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Headings of the columns that hold anything; restarts only when there were any."""
+    """Headings of the columns that are shown; ETA and restarts only when a run has them."""
     optional = {"ETA": any(row["eta_s"] for row in rows), "restarts": any(row["restarts"] for row in rows)}
     return [name for name in _HEADINGS if optional.get(name, True)]
 
@@ -212,20 +217,20 @@ def _cells(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _reason(row: Mapping[str, Any]) -> str:
-    """With the last line of the log where a run ended in an error that it did not say itself."""
+    """The reason, with the last line of the log when the run ended with an error that it did not report itself."""
     last = row["log"][-1].strip() if row["log"] and row["class"] == "error" else ""
     return row["reason"] if not last or last in row["reason"] or row["reason"] in last else f"{row['reason']}: {last}"
 
 
 def _epoch(row: Mapping[str, Any]) -> str:
-    """1-based, as people count: `3/12`."""
+    """1-based: `3/12`."""
     if row["epoch"] is None:
         return ""
     return f"{row['epoch'] + 1}/{row['num_epochs']}" if row["num_epochs"] else str(row["epoch"] + 1)
 
 
 def duration(seconds: float) -> str:
-    """`50 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
+    """Return a duration as text: `50 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
     minutes = round(seconds / 60)
     if seconds < 90:
         return f"{seconds:.0f} s"

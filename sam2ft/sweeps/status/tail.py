@@ -1,4 +1,4 @@
-"""The end of a run's newest log, and what is added to it."""
+"""Tail of a run's newest log file, optionally followed (`status.py EXP tail RUN`)."""
 
 import sys
 import time
@@ -19,15 +19,16 @@ _POLL_S = 1.0
 
 
 def show_tail(path: Path, text: str, *, lines: int = TAIL_LINES, follow: bool = False) -> int:
-    """What `status.py EXP tail RUN` does: the log on stdout, its name on stderr.
+    """Print the end of a run's newest log to stdout and its path to stderr; returns the exit code.
 
-    Errors: DataError when the run has no log yet.
+    Raises:
+        DataError: the run has no log yet.
     """
     layout = experiment_layout(path)
     run = find_run(newest_plan(layout).runs, text)
     log = _log_of(layout, run)
     if log is None:
-        raise DataError(f"{run.name}: no log yet in {layout.run(run.run_id).logs}; `why` says what it waits for")
+        raise DataError(f"{run.name}: no log yet in {layout.run(run.run_id).logs}; `why` shows what it waits for")
     print(log, file=sys.stderr, flush=True)
     for line in last_lines(log, lines):
         print(line)
@@ -42,10 +43,10 @@ def _log_of(layout: ExperimentLayout, run: PlannedRun) -> Path | None:
 
 
 def _follow(layout: ExperimentLayout, run: PlannedRun, log: Path, wait: Callable[[], None]) -> None:
-    """Print what is added, also by attempts that come after; ends when the run is not at work any more."""
+    """Print lines that are added, also by later attempts, until the run is no longer active."""
     position = log.stat().st_size
     while True:
-        at_work = _is_at_work(layout, run)
+        active = _is_active(layout, run)
         with log.open("rb") as stream:
             stream.seek(position)
             added = stream.read()
@@ -56,11 +57,11 @@ def _follow(layout: ExperimentLayout, run: PlannedRun, log: Path, wait: Callable
         if newer is not None and newer != log:
             log, position = newer, 0
             print(log, file=sys.stderr, flush=True)
-        elif not at_work:
+        elif not active:
             return
         wait()
 
 
-def _is_at_work(layout: ExperimentLayout, run: PlannedRun) -> bool:
+def _is_active(layout: ExperimentLayout, run: PlannedRun) -> bool:
     status = read_status(layout.run(run.run_id))
     return status is not None and status.state in ACTIVE and status.silence_s() < SILENCE_S

@@ -1,4 +1,4 @@
-"""The table that keeps itself up to date, without asking Slurm more often than a cluster's admins like."""
+"""Watch mode of the status table (`--watch`), with a cache that limits how often Slurm is asked."""
 
 import sys
 import time
@@ -16,16 +16,16 @@ from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot, snapshot_of
 from sam2ft.sweeps.status.table import BAD, footer, reconciled_rows, status_page
 
 LEAST_S, MOST_S = 10.0, 120.0
-"""Slurm is asked at most every 10 s, and every 2 minutes where nothing changes."""
+"""Seconds between two queries of Slurm: at least 10 s, up to 2 minutes while nothing changes."""
 _GROWTH = 1.5
 _SHARE = 0.05
-"""A Slurm that needs long to answer is asked rarely: answers take no more than this share of the time."""
+"""A slow Slurm is asked rarely: its answers take no more than this share of the time."""
 _LIVE = ("running", "queued")
 
 
 @dataclass
 class SnapshotCache:
-    """Remembers what Slurm said, and asks again when it is time to."""
+    """Cache of the newest snapshot of Slurm, which is read again after a waiting time."""
 
     ask: Callable[[], SlurmSnapshot]
     clock: Callable[[], float] = time.monotonic
@@ -34,7 +34,7 @@ class SnapshotCache:
     _wait_s: float = LEAST_S
 
     def look(self) -> SlurmSnapshot:
-        """What Slurm says now, or said when it was asked last."""
+        """Return the newest snapshot; reads Slurm again when the waiting time is over."""
         if self._seen is None or self.clock() - self._asked_at >= self._wait_s:
             started = self.clock()
             new = self.ask()
@@ -47,7 +47,7 @@ class SnapshotCache:
 
 
 def watch(path: Path, every_s: float, *, only_failed: bool = False) -> int:
-    """Show the table until nothing runs or waits: in place on a terminal, a line per change elsewhere."""
+    """Show the table until no run is running or queued: in place on a terminal, otherwise a line per change."""
     layout = experiment_layout(path)
     cache = SnapshotCache(lambda: snapshot_of(layout))
     if not sys.stdout.isatty():
@@ -64,11 +64,11 @@ def watch(path: Path, every_s: float, *, only_failed: bool = False) -> int:
 
 
 def _print_changes(layout: ExperimentLayout, cache: SnapshotCache, every_s: float) -> None:
-    said = ""
+    shown = ""
     while True:
         rows, snapshot = reconciled_rows(layout, newest_plan(layout), cache.look())
-        if (text := footer(rows, snapshot)) != said:
-            said = text
+        if (text := footer(rows, snapshot)) != shown:
+            shown = text
             print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
         if not is_live(rows):
             return
@@ -76,5 +76,5 @@ def _print_changes(layout: ExperimentLayout, cache: SnapshotCache, every_s: floa
 
 
 def is_live(rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether there is anything to wait for."""
+    """Whether any run is running or queued."""
     return any(row["state"] in _LIVE for row in rows)

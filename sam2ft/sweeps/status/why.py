@@ -1,4 +1,4 @@
-"""Everything that is known about one run, for people: its state and why, its jobs, its last lines, what to do next."""
+"""Explanation of one run (`status.py EXP why RUN`): its state with reason, its jobs, its last log lines, what to do."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,33 +18,33 @@ from sam2ft.sweeps.submit.records import Element
 
 REASONS = {
     "Priority": "other jobs come first",
-    "Resources": "waits until enough is free",
+    "Resources": "waits until enough resources are free",
     "Dependency": "waits for other jobs",
-    "DependencyNeverSatisfied": "what it waits for failed or was cancelled; it can never start",
-    "BeginTime": "was requeued; SLURM lets it wait about two minutes before it starts again",
-    "JobArrayTaskLimit": "as many of its array run as the throttle allows (make throttle changes it)",
-    "JobHeldUser": "you hold it (scontrol release lets it go)",
-    "JobHeldAdmin": "an administrator holds it",
-    "QOSMaxJobsPerUserLimit": "as many of your jobs run as the quality of service allows",
-    "QOSMaxGRESPerUser": "you have as many GPUs as the quality of service allows",
-    "QOSGrpGRES": "the group has as many GPUs as the quality of service allows",
-    "AssocGrpGRES": "the account has as many GPUs as it may",
-    "AssocMaxJobsLimit": "the account has as many jobs as it may",
-    "AssocGrpCpuLimit": "the account has as many cores as it may",
-    "MaxCpuPerAccount": "the account has as many cores as it may",
-    "PartitionTimeLimit": "asks for more time than the partition allows (resources.hours)",
-    "PartitionNodeLimit": "asks for more nodes than the partition has (resources.nodes)",
+    "DependencyNeverSatisfied": "a job that it depends on failed or was cancelled; it can never start",
+    "BeginTime": "was requeued; SLURM waits about two minutes before it starts it again",
+    "JobArrayTaskLimit": "the throttle allows no more running elements of its array (make throttle changes it)",
+    "JobHeldUser": "held by the user (scontrol release ends the hold)",
+    "JobHeldAdmin": "held by an administrator",
+    "QOSMaxJobsPerUserLimit": "you have the largest number of jobs that the quality of service allows",
+    "QOSMaxGRESPerUser": "you use the largest number of GPUs that the quality of service allows",
+    "QOSGrpGRES": "the group uses the largest number of GPUs that the quality of service allows",
+    "AssocGrpGRES": "the account uses the largest number of GPUs that it is allowed",
+    "AssocMaxJobsLimit": "the account has the largest number of jobs that it is allowed",
+    "AssocGrpCpuLimit": "the account uses the largest number of cores that it is allowed",
+    "MaxCpuPerAccount": "the account uses the largest number of cores that it is allowed",
+    "PartitionTimeLimit": "requests more time than the partition allows (resources.hours)",
+    "PartitionNodeLimit": "requests more nodes than the partition has (resources.nodes)",
     "PartitionDown": "the partition is down",
-    "PartitionInactive": "the partition takes no jobs now",
-    "ReqNodeNotAvail": "nodes that it asked for are down, drained or reserved",
+    "PartitionInactive": "the partition accepts no jobs now",
+    "ReqNodeNotAvail": "nodes that it requests are down, drained or reserved",
     "Reservation": "waits for its reservation",
-    "BadConstraints": "no node fits what it asks for (resources, slurm.constraint)",
+    "BadConstraints": "no node has what it requests (resources, slurm.constraint)",
     "NodeDown": "a node that it needs is down",
     "Licenses": "waits for a licence",
-    "Cleaning": "its last attempt is being cleaned up",
+    "Cleaning": "SLURM still cleans up its last attempt",
     "launch failed requeued held": "could not be started on its node; held (scontrol release tries again)",
 }
-"""SLURM's reasons for waiting, in words."""
+"""SLURM's reason codes of pending jobs -> explanation."""
 
 NEXT = {
     "new": "`make sweep` starts it",
@@ -52,21 +52,21 @@ NEXT = {
     "running": "nothing to do; `tail -f` shows its log",
     "stopped": "`make sweep` continues it from its newest checkpoint",
     "lost": "`make sweep` starts it again from its newest checkpoint",
-    "unknown": "ask where SLURM answers; `make sweep ARGS='--retry all'` starts it again, if it is surely gone",
+    "unknown": "ask on a machine where SLURM answers; `make sweep ARGS='--retry all'` starts it again if it has ended",
     "done": "nothing to do",
-    "error": "fix what the log says, then `make sweep ARGS='--retry error'`",
+    "error": "fix the error in the log, then `make sweep ARGS='--retry error'`",
     "oom": "more memory (resources.mem_gb), a smaller batch or image, then `make sweep ARGS='--retry oom'`",
-    "timeout": "more time (resources.hours) or checkpoints more often, then `make sweep ARGS='--retry timeout'`",
-    "no_progress": "its restarts brought no new step: look into the log, then `make sweep ARGS='--retry no_progress'`",
+    "timeout": "more time (resources.hours) or more frequent checkpoints, then `make sweep ARGS='--retry timeout'`",
+    "no_progress": "its restarts made no new step: read the log, then `make sweep ARGS='--retry no_progress'`",
     "claimed": "another attempt took over; `make sweep ARGS='--retry failed'` starts it again",
 }
-"""State, or class of failure -> what to do."""
+"""State, or failure class -> what to do next."""
 
 _LINES = 15
 
 
 def show_why(path: Path, text: str) -> int:
-    """What `status.py EXP why RUN` does."""
+    """Print the explanation of a run (`status.py EXP why RUN`); returns the exit code."""
     layout = experiment_layout(path)
     plan = newest_plan(layout)
     chosen = find_run(plan.runs, text)
@@ -79,7 +79,7 @@ def show_why(path: Path, text: str) -> int:
 
 
 def explanation(layout: ExperimentLayout, reconciled: ReconciledRun, snapshot: SlurmSnapshot) -> Iterator[str]:
-    """Line by line, what is known."""
+    """Yield the explanation line by line."""
     run, status = reconciled.run, reconciled.status
     yield f"{run.name}  (index {run.index}, {layout.run(run.run_id).folder})"
     kind = f" ({reconciled.failure_class})" if reconciled.failure_class else ""
@@ -89,13 +89,13 @@ def explanation(layout: ExperimentLayout, reconciled: ReconciledRun, snapshot: S
         yield f"reason      {reconciled.reason}"
     yield f"known from  {reconciled.source}"
     if status is not None:
-        yield from _own_words(status)
+        yield from _own_status(status)
     for element in reconciled.jobs:
         yield from _job(element, snapshot)
     if snapshot.queue is None and reconciled.jobs:
         yield "            SLURM's queue does not answer here"
     elif snapshot.accounting is None and reconciled.jobs:
-        yield "            no accounting here: how jobs ended is known only from the run itself"
+        yield "            no accounting on this cluster: only the run's own files show how its jobs ended"
     log = newest_log(layout, run.run_id, reconciled.jobs)
     if log is not None and reconciled.state not in ("done", "new"):
         yield f"log         {log}"
@@ -103,7 +103,7 @@ def explanation(layout: ExperimentLayout, reconciled: ReconciledRun, snapshot: S
     yield f"next        {NEXT[reconciled.failure_class or reconciled.state]}"
 
 
-def _own_words(status: RunStatus) -> Iterator[str]:
+def _own_status(status: RunStatus) -> Iterator[str]:
     parts: list[str] = [status.state]
     if status.epoch is not None:
         parts.append(f"epoch {status.epoch + 1}" + (f" of {status.num_epochs}" if status.num_epochs else ""))
@@ -113,7 +113,7 @@ def _own_words(status: RunStatus) -> Iterator[str]:
         parts.append(f"best {status.monitor} {status.best_value:.4f}")
     if status.trained:
         parts.append("training has ended")
-    yield f"it says     {', '.join(parts)}"
+    yield f"status.json {', '.join(parts)}"
     silence_s = status.silence_s()
     when = f"{duration(silence_s)} ago" if silence_s >= 0 else f"{duration(-silence_s)} in the future"
     yield f"attempt     {status.attempt}, last heartbeat {when}"
@@ -133,7 +133,7 @@ def _job(element: Element, snapshot: SlurmSnapshot) -> Iterator[str]:
     if known is not None:
         yield f"            {_accounting_line(known)}"
         if known.removed:
-            yield "            SLURM removed it: the training it waited for did not end well"
+            yield "            SLURM removed it: the training it waited for did not end successfully"
         for count, attempt in enumerate(known.attempts if len(known.attempts) > 1 else ()):
             after = f"after {duration(attempt.elapsed_s)}{f' on {attempt.nodes}' if attempt.nodes else ''}"
             yield f"            attempt {count}: {attempt.state} {attempt.exit_code} {after}"
@@ -148,4 +148,4 @@ def _in_queue(entry: QueueEntry | None, snapshot: SlurmSnapshot) -> str:
 def _accounting_line(known: Accounted) -> str:
     hours = f"{known.gpu_hours:.2f} GPU-hours" if known.gpu_hours else f"{known.cpu_hours:.2f} core-hours"
     restarts = f", {known.restarts} restarts" if known.restarts else ""
-    return f"accounting: {known.state} {known.exit_code}, {duration(known.elapsed_s)} at work{restarts}, {hours}"
+    return f"accounting: {known.state} {known.exit_code}, {duration(known.elapsed_s)} elapsed{restarts}, {hours}"

@@ -1,1 +1,1 @@
-"""Submission: job arrays, their order and records, finishing what a killed launcher began, throttling."""
+"""Submission to Slurm: job arrays, their dependencies and records, recovery after a killed launcher, throttling."""

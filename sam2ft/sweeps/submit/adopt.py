@@ -1,4 +1,4 @@
-"""Finishing the records of a launcher that died: what it submitted without being able to write it down is adopted."""
+"""Adoption of jobs after a launcher was killed: ids of jobs that it submitted but did not record are looked up."""
 
 import time
 from collections.abc import Mapping
@@ -11,21 +11,23 @@ from sam2ft.sweeps.state.slurm_snapshot import submitters
 from sam2ft.sweeps.submit.records import Record, RecordedArray, next_number, read_record, write_record
 
 SETTLE_S = 2.0
-"""A controller may list a job a moment after it took it from an sbatch that was killed with its launcher."""
+"""The controller may list a job only a moment after it received it from an sbatch that was killed with its launcher."""
 _RECENT_S = 60.0
 
 
 def adopt(layout: ExperimentLayout) -> tuple[str, ...]:
-    """Write down the ids of jobs that exist without being recorded; submits nothing. Returns a sentence for each.
+    """Record the ids of jobs that exist but are not recorded; submits nothing. Returns a sentence for each job.
 
-    An array that was never submitted stays without an id: its runs are simply found missing. (The jobs themselves need
-    nobody: each finds its pickle by the name of its array, written before sbatch was called.) Errors: SubmissionError
-    when the queue cannot be asked, or a launcher is at work.
+    An array that was never submitted stays without an id: its runs are then missing. The jobs themselves run without
+    this: each finds its pickle by the name of its array, which was written before sbatch was called.
+
+    Raises:
+        SubmissionError: squeue does not answer, or another launcher is submitting.
     """
     if not _unknown(_newest(layout)):
         return ()
     with submission_lock(layout):
-        # Again, now that nobody else writes. Those before it were looked up before it was begun.
+        # Read again under the lock. Earlier records were completed before this one was begun.
         record = _newest(layout)
         if record is None or not (names := _unknown(record)):
             return ()
@@ -43,7 +45,7 @@ def _newest(layout: ExperimentLayout) -> Record | None:
 
 
 def _unknown(record: Record | None) -> list[str]:
-    """Names of what has no id, in the order of the sbatch calls."""
+    """Names of the jobs without an id, in the order of the sbatch calls."""
     if record is None:
         return []
     names = [array.job_name for array in record.arrays if array.job is None]
@@ -51,7 +53,7 @@ def _unknown(record: Record | None) -> list[str]:
 
 
 def _may_still_appear(record: Record, found: Mapping[str, str]) -> bool:
-    """Whether the first sbatch that nobody saw the end of was called a moment ago."""
+    """Whether the first sbatch call without a recorded id was made a moment ago."""
     age_s = (datetime.now(UTC) - datetime.fromisoformat(record.time)).total_seconds()
     return age_s < _RECENT_S and _unknown(record)[0] not in found
 
@@ -62,17 +64,17 @@ def _complete(layout: ExperimentLayout, record: Record, found: Mapping[str, str]
         if array.job is None and (job := found.get(array.job_name)) is not None:
             record = record.with_array(position, job=job, depends=_depends(record, array))
             what = f"{array.stage} of {len(array.runs)} runs"
-            sentences.append(f"submission {record.number}: job {job} ({what}) had not been written down")
+            sentences.append(f"submission {record.number}: job {job} ({what}) was not recorded; it is now")
     if record.report.job is None and (job := found.get(record.report.job_name)) is not None:
         record = record.with_report(job)
-        sentences.append(f"submission {record.number}: job {job} (report) had not been written down")
+        sentences.append(f"submission {record.number}: job {job} (report) was not recorded; it is now")
     if sentences:
         write_record(layout, record)
     return sentences
 
 
 def _depends(record: Record, array: RecordedArray) -> str:
-    """The dependency with the id of the trainings in place of their name."""
+    """The dependency, with the job id of the trainings instead of their job name."""
     kind, _, target = array.depends.partition(":")
     trainings = next((other.job for other in record.arrays if other.job_name == target), None)
     return f"{kind}:{trainings}" if trainings else array.depends

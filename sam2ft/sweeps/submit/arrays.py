@@ -1,4 +1,4 @@
-"""How what is wanted becomes arrays: one per stage, resource class and chunk, in the order of sbatch calls. Pure."""
+"""Slurm job arrays of a submission: one per stage, resource class and chunk, in the order of the sbatch calls. Pure."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,33 +14,34 @@ from sam2ft.sweeps.submit.throttle import shares
 
 @dataclass(frozen=True)
 class JobArray:
-    """Runs that ask for the same resources; element k of the Slurm array is `runs[k]`, one run is a plain job."""
+    """Runs that request the same resources; element k of the Slurm array is `runs[k]`. One run is a plain job."""
 
     stage: Stage
     resources: Resources
     runs: tuple[PlannedRun, ...]
     follows: int | None = None
-    """Position, in the same submission, of the trainings that its elements wait for one by one."""
+    """Position, in the same submission, of the training array; each element waits for its own training."""
     depends: str = ""
-    """Dependency on jobs of earlier submissions, as for sbatch."""
+    """Dependency on jobs of earlier submissions, as for `sbatch --dependency`."""
     parallel: int = 1
-    """Elements that may run at once."""
+    """Largest number of elements that run at once."""
 
     def dependency(self, training: str | None) -> str:
-        """What sbatch is given as --dependency, when the trainings it follows have the job id `training`."""
+        """Return the value of `sbatch --dependency`; `training` is the job id of the training array that it follows."""
         if self.follows is None:
             return self.depends
-        # After a plain job aftercorr means the same, but only by accident of Slurm's code.
+        # After a plain job aftercorr has the same effect, but only because of how Slurm is implemented.
         return f"{'aftercorr' if len(self.runs) > 1 else 'afterok'}:{training}"
 
 
 def arrays_of(
     wanted: Sequence[WantedJobs], earlier: Sequence[Record], limits: ArrayLimits, max_parallel: int
 ) -> tuple[JobArray, ...]:
-    """The arrays of one submission: each chunk of trainings with its evaluations behind it, then evaluations alone.
+    """Return the arrays of one submission: each chunk of trainings followed by its evaluations, then other evaluations.
 
-    `earlier` says what the jobs are that evaluations wait for. Over all arrays together at most `max_parallel` elements
-    run at once, except that each array gets one.
+    Args:
+        earlier: records of the jobs that evaluations may wait for.
+        max_parallel: largest number of elements that run at once over all arrays; each array may run at least one.
     """
     most = max(1, limits.elements)
     arrays: list[JobArray] = []
@@ -50,7 +51,7 @@ def arrays_of(
             classes.setdefault((entry.run.resources, entry.run.eval_resources), []).append(entry.run)
     for (resources, eval_resources), runs in classes.items():
         for chunk in _chunks(runs, most):
-            # The same runs at the same positions: aftercorr pairs elements by their index.
+            # The same runs at the same positions, because aftercorr pairs elements by their index.
             arrays.append(JobArray("train", resources, chunk))
             arrays.append(JobArray("eval", eval_resources, chunk, follows=len(arrays) - 1))
     arrays += _evaluations([entry for entry in wanted if not entry.train], earlier, most)
@@ -60,7 +61,7 @@ def arrays_of(
 
 
 def _evaluations(wanted: Sequence[WantedJobs], earlier: Sequence[Record], most: int) -> list[JobArray]:
-    """Evaluations alone: those that wait for the same thing, or for nothing, share arrays."""
+    """Arrays of evaluations without a training; those with the same dependency, or with none, share arrays."""
     known = {array.job: array for record in earlier for array in record.arrays if array.job is not None}
     paired = _paired(wanted, known)
     groups: dict[tuple[str, Resources], list[PlannedRun]] = {}
@@ -75,7 +76,7 @@ def _evaluations(wanted: Sequence[WantedJobs], earlier: Sequence[Record], most: 
 
 
 def _paired(wanted: Sequence[WantedJobs], known: Mapping[str, RecordedArray]) -> dict[str, str]:
-    """run_id -> `aftercorr:A` where all elements of a training array A, in their order, are waited for."""
+    """run_id -> `aftercorr:A` where evaluations wait for all elements of a training array A, in their order."""
     followers: dict[str, list[tuple[int, PlannedRun]]] = {}
     for entry in wanted:
         if len(entry.after) == 1 and "_" in entry.after[0] and _stage(entry.after[0], known) != "eval":
@@ -93,7 +94,7 @@ def _depends(entry: WantedJobs, known: Mapping[str, RecordedArray]) -> str:
     trainings = [job for job in entry.after if _stage(job, known) != "eval"]
     evaluations = [job for job in entry.after if _stage(job, known) == "eval"]
     parts = [f"afterok:{':'.join(trainings)}"] if trainings else []
-    # A run has one writer: another evaluation of it has to end first, well or not.
+    # Only one process may write a run: another evaluation of it has to end first, successfully or not.
     return ",".join([*parts, f"afterany:{':'.join(evaluations)}"] if evaluations else parts)
 
 
@@ -106,11 +107,12 @@ def _chunks(runs: Sequence[PlannedRun], most: int) -> list[tuple[PlannedRun, ...
 
 
 def name_prefix(experiment: str, folder: str, number: int, token: str) -> str:
-    """What the names of all jobs of one submission begin with.
+    """Return the unique start of the names of all jobs of one submission.
 
-    Unique over submissions (`number`), working directories and experiments (`folder`, absolute), and over a folder that
-    was removed and made again while its jobs were still queued (`token`, drawn for each submission).
+    Args:
+        folder: folder of the experiment, absolute; makes names unique over working directories and experiments.
+        token: random text of the submission, for a folder that was removed and created again while jobs were queued.
     """
-    # Commas and blanks would part names for squeue; a name is a column of 255 bytes in the accounting.
+    # Commas and blanks would separate names for squeue; the accounting stores a name in a column of 255 bytes.
     readable = re.sub(r"[^A-Za-z0-9_.-]", "-", experiment)[:60]
     return f"s2ft-{readable}-{sha256_text(folder)[:8]}-{number}-{token}"

@@ -1,4 +1,4 @@
-"""What a sweep hands to Slurm for each run: a training with its evaluation, or an evaluation and what it waits for."""
+"""Jobs to submit for each run: a training with its evaluation, or an evaluation with the jobs that it waits for."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from sam2ft.sweeps.submit.records import Element
 
 @dataclass(frozen=True)
 class WantedJobs:
-    """What is to be submitted for one run."""
+    """Jobs to submit for one run."""
 
     run: PlannedRun
     train: bool
-    """True: a training, and an evaluation that starts when it has ended well. False: an evaluation alone."""
+    """True: a training, and an evaluation that starts when it ended successfully. False: an evaluation alone."""
     after: tuple[str, ...] = ()
-    """Queued or running Slurm jobs of the same run that an evaluation alone waits for: its training has to end well,
-    other evaluations have to end (claim.json allows one writer)."""
+    """Queued or running Slurm jobs of the same run that an evaluation alone waits for: its training has to end
+    successfully, other evaluations have to end (claim.json allows one writer)."""
 
 
 def wanted_of(
@@ -31,11 +31,17 @@ def wanted_of(
     chosen: Sequence[PlannedRun],
     queue: Mapping[str, QueueEntry] | None,
 ) -> tuple[WantedJobs, ...]:
-    """What to submit, in the order of the plan, given all standings of the plan and the runs that a sweep starts now.
+    """Return the jobs to submit, in the order of the plan.
 
-    To the `chosen` ones this adds the evaluations that nobody makes although their training (or another evaluation of
-    the run) is queued or running: what a launcher that died, or other `eval:` settings, have left to do.
-    Errors: SubmissionError when the queue could not be asked, because what is there could be submitted twice.
+    To the `chosen` runs this adds evaluations that no job will make although their training (or another evaluation of
+    the run) is queued or running: after a launcher was killed, or when the `eval:` settings were changed.
+
+    Args:
+        reconciled_runs: states of all runs of the plan.
+        chosen: runs that the sweep starts now.
+
+    Raises:
+        SubmissionError: squeue did not answer; a job could be submitted twice.
     """
     if queue is None:
         raise SubmissionError(NO_QUEUE)
@@ -67,13 +73,13 @@ def _wanted(
 
 
 def _missing(layout: ExperimentLayout, reconciled: ReconciledRun) -> list[str]:
-    """Evaluations of a run that are not there, or were made with other weights."""
+    """Evaluations of a run that do not exist, or were made with other weights."""
     run, best = reconciled.run, reconciled.status.best_sha256 if reconciled.status else None
     run_layout = layout.run(run.run_id)
     return [eval_id for eval_id in run.eval_ids if not evaluation_is_current(run_layout, run, eval_id, best)]
 
 
 def _cover(makers: Sequence[Element], needed: Sequence[str]) -> bool:
-    """Whether the jobs make all `needed` evaluations; one whose record does not say which makes all."""
+    """Whether the jobs make all `needed` evaluations; a job whose record does not list its evaluations makes all."""
     made = {eval_id for element in makers for eval_id in element.eval_ids}
     return any(not element.eval_ids for element in makers) or set(needed) <= made

@@ -1,4 +1,4 @@
-"""What was handed to Slurm: the files `submissions/<n>.json`, written before each sbatch and again after it."""
+"""Submission records `submissions/<n>.json`: jobs with their Slurm ids, written before and after each sbatch call."""
 
 import json
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ class Element:
     stage: Stage
     submission: int
     eval_ids: tuple[str, ...] = ()
-    """Evaluations that it makes, where it makes any and its record says which."""
+    """Evaluations that it makes, where its record lists them."""
 
     @property
     def array(self) -> str:
@@ -32,7 +32,7 @@ class Element:
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """The run behind one element: its index in the plan is what the job is started with."""
+    """The run of one element; the job is started with the run's index in the plan."""
 
     index: int
     run_id: str
@@ -40,35 +40,37 @@ class RecordedRun:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Read the run of one element from its JSON value."""
         return cls(value["index"], value["run_id"], tuple(value.get("eval_ids", ())))
 
 
 @dataclass(frozen=True)
 class RecordedArray:
-    """One sbatch call; element k is `runs[k]`, frozen for good."""
+    """One sbatch call; element k is `runs[k]`, which never changes."""
 
     job_name: str
-    """Unique over submissions, experiments and working directories: by it a lost job id is found again."""
+    """Unique over submissions, experiments and working directories; a job id that was not recorded is found by it."""
     stage: Stage
     job: str | None
     """Slurm's id; None until sbatch has answered."""
     depends: str
-    """What sbatch was given as --dependency; before it was called, job names stand for ids that are not known yet."""
+    """Value of `sbatch --dependency`; before sbatch is called, with job names instead of ids that are not known yet."""
     runs: tuple[RecordedRun, ...]
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Read an array from its JSON value."""
         runs = tuple(RecordedRun.from_json(run) for run in value["runs"])
         return cls(value["job_name"], value["stage"], value["job"], value.get("depends", ""), runs)
 
     def element(self, position: int) -> str | None:
-        """Job id of element `position`, or None while nobody knows it."""
+        """Job id of element `position`, or None while it is not known."""
         return self.job if self.job is None or len(self.runs) == 1 else f"{self.job}_{position}"
 
 
 @dataclass(frozen=True)
 class RecordedReport:
-    """The job that makes tables and report after everything else."""
+    """The job that writes tables and report after all others."""
 
     job_name: str
     job: str | None
@@ -76,43 +78,50 @@ class RecordedReport:
 
 @dataclass(frozen=True)
 class Record:
-    """One submission: what it meant to hand over, and what Slurm called it."""
+    """One submission: the jobs to submit, and their Slurm job ids once they are known."""
 
     number: int
     plan: str
-    """Plan id; its file says what the indices mean."""
+    """Plan id; the plan's file lists the runs by index."""
     site: str
     time: str
-    """UTC, ISO 8601: when the intent was written."""
+    """UTC, ISO 8601: when the record was first written, before the first sbatch call."""
     arrays: tuple[RecordedArray, ...]
     report: RecordedReport
 
     def to_json(self) -> dict[str, Any]:
+        """Return the content of the record's file."""
         # dataclasses.asdict copies every value: seconds for ten thousand runs, and a record is written many times.
         arrays = [vars(array) | {"runs": [vars(run) for run in array.runs]} for array in self.arrays]
         return {"version": RECORD_VERSION} | vars(self) | {"arrays": arrays, "report": vars(self.report)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Read a record of version 1 or 2.
+
+        Raises:
+            ValueError: another version.
+        """
         if value.get("version", 1) not in (1, RECORD_VERSION):
             raise ValueError(f"version {value['version']}, this sam2ft reads 1 and {RECORD_VERSION}")
         arrays = tuple(RecordedArray.from_json(array) for array in value["arrays"])
-        # Version 1 had the report's job id alone.
+        # Version 1 had only the report's job id.
         report = value["report"] if "report" in value else {"job_name": "", "job": value["aggregate"]}
         return cls(value["number"], value["plan"], value["site"], value["time"], arrays, RecordedReport(**report))
 
     def with_array(self, position: int, **changes: Any) -> Self:
-        """The record with another word on array `position`."""
+        """Return the record with changed fields of array `position`."""
         arrays = list(self.arrays)
         arrays[position] = replace(arrays[position], **changes)
         return replace(self, arrays=tuple(arrays))
 
     def with_report(self, job: str) -> Self:
+        """Return the record with the job id of the report."""
         return replace(self, report=replace(self.report, job=job))
 
 
 def write_record(layout: ExperimentLayout, record: Record) -> None:
-    """Whole or not at all; one line for each array, because the encoder that indents is ten times slower."""
+    """Write a record completely or not at all; one line per array, because indented JSON is ten times slower."""
     value = record.to_json()
     arrays = ",\n".join(json.dumps(array, ensure_ascii=False, allow_nan=False) for array in value.pop("arrays"))
     head = json.dumps(value, ensure_ascii=False, allow_nan=False).removesuffix("}")
@@ -120,7 +129,11 @@ def write_record(layout: ExperimentLayout, record: Record) -> None:
 
 
 def read_record(layout: ExperimentLayout, number: int) -> Record:
-    """Errors: DataError for a file that is no record of a submission."""
+    """Read one submission record.
+
+    Raises:
+        DataError: the file is not the record of a submission.
+    """
     path = layout.submission(number)
     value = read_json(path)
     try:
@@ -130,12 +143,12 @@ def read_record(layout: ExperimentLayout, number: int) -> Record:
 
 
 def records_of(layout: ExperimentLayout) -> tuple[Record, ...]:
-    """Every submission of an experiment, oldest first."""
+    """Read every submission record of an experiment, oldest first."""
     return tuple(read_record(layout, number) for number in _numbers(layout))
 
 
 def next_number(layout: ExperimentLayout) -> int:
-    """The number of the next submission."""
+    """Return the number of the next submission."""
     return max(_numbers(layout), default=0) + 1
 
 
@@ -144,7 +157,10 @@ def _numbers(layout: ExperimentLayout) -> list[int]:
 
 
 def elements_of(layout: ExperimentLayout) -> dict[str, tuple[Element, ...]]:
-    """run_id -> the Slurm jobs that were ever submitted for it, oldest first; none for arrays that never were."""
+    """Return run_id -> the Slurm jobs that were ever submitted for it, oldest first.
+
+    Arrays that were recorded but never submitted have no jobs.
+    """
     elements: dict[str, list[Element]] = {}
     for record in records_of(layout):
         for array in record.arrays:

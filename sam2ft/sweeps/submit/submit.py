@@ -1,7 +1,7 @@
-"""Handing runs to Slurm: arrays of trainings with their evaluations behind them, then one report after everything.
+"""Submission of runs to Slurm: arrays of trainings followed by their evaluations, then one report after all of them.
 
-The only importer of submitit, which writes the script's text and the pickles, and starts the function inside the job.
-States, names, stopping and requeueing are ours.
+Only this module imports submitit, which writes the script's text and the pickles, and starts the function inside the
+job. States, job names, stopping and requeueing are implemented by sam2ft.
 """
 
 import secrets
@@ -46,36 +46,38 @@ Arguments = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Submitted:
-    """What one call handed to Slurm."""
+    """Jobs that one call submitted to Slurm."""
 
     number: int | None
-    """Of the submission; None when there was nothing to submit."""
+    """Number of the submission; None when there was nothing to submit."""
     jobs: tuple[str, ...]
-    """One id per array, in the order of the calls."""
+    """One job id per array, in the order of the sbatch calls."""
     report: str | None
-    """Job id of the report, when it needed a new one."""
+    """Job id of the report, when a new one was submitted."""
     num_trainings: int = 0
     num_evaluations: int = 0
 
     def sentence(self) -> str:
-        """For people."""
+        """Return the submission as text."""
         if self.number is None:
             return "nothing to submit"
         what = f"{self.num_trainings} trainings and {self.num_evaluations} evaluations as job {', '.join(self.jobs)}"
-        return f"submitted {what if self.jobs else 'no runs'}; the report follows as {self.report}"
+        return f"submitted {what if self.jobs else 'no runs'}; the report is job {self.report}"
 
 
 def submit(
     layout: ExperimentLayout, plan: Plan, wanted: Sequence[WantedJobs], site: Site, limits: ArrayLimits
 ) -> Submitted:
-    """Submit what is wanted and a report after everything that is queued or running; returns at once.
+    """Submit the wanted jobs, and a report after everything that is queued or running; returns at once.
 
-    To be called with nothing wanted, too: a report that an earlier call could not submit is submitted then. The record
-    is written before the first sbatch (what is about to happen, under unique job names) and after each one (its id).
-    Errors: SubmissionError with what sbatch said; what was submitted before stays, and the next call does the rest.
+    Also called with nothing wanted: then a report that an earlier call could not submit is submitted. The record is
+    written before the first sbatch call (the planned jobs with unique names) and after each call (the job id).
+
+    Raises:
+        SubmissionError: with the message of sbatch; jobs submitted before remain, and the next call submits the rest.
     """
     if shutil.which("srun") is None:
-        raise SubmissionError("no srun on this machine; a sweep is submitted from where sbatch and srun are")
+        raise SubmissionError("no srun on this machine; submit from a machine with sbatch and srun")
     with submission_lock(layout) as lock:
         queue = read_queue(submitters(layout))
         if queue is None:
@@ -98,7 +100,7 @@ def submit(
 
 
 def _report_is_due(earlier: Sequence[Record], queue: Mapping[str, QueueEntry]) -> bool:
-    """Whether something was submitted that no report waits for, or will wait for when it runs."""
+    """Whether jobs were submitted that no submitted report waits for."""
     last = max((record.number for record in earlier if record.report.job is not None), default=0)
     later = any(array.job is not None for record in earlier if record.number > last for array in record.arrays)
     ahead = any(record.report.job in queue for record in earlier if record.number == last)
@@ -114,7 +116,7 @@ def _live_arrays(records: Sequence[Record], queue: Mapping[str, QueueEntry]) -> 
 def _intent(
     layout: ExperimentLayout, plan: Plan, site: Site, arrays: Sequence[JobArray], earlier: Sequence[Record]
 ) -> Record:
-    """What is about to happen. Where only a report is missing, its submission's own record is completed."""
+    """Record of the jobs to submit. Where only a report is missing, the record of its submission is returned."""
     if (
         not arrays
         and earlier[-1].report.job is None
@@ -143,14 +145,14 @@ def _intent(
 
 @dataclass(frozen=True)
 class _Submitter:
-    """What all sbatch calls of one submission share."""
+    """Experiment, site and lock that all sbatch calls of one submission share."""
 
     layout: ExperimentLayout
     site: Site
     lock: SubmissionLock
 
     def submit_array(self, record: Record, position: int, array: JobArray) -> Record:
-        """One sbatch call, then the record with its id."""
+        """Submit one array; returns the record with its job id."""
         name, scripts = record.arrays[position].job_name, self.layout.scripts(record.number).resolve()
         runs = self.layout.folder.resolve()
         depends = array.dependency(None if array.follows is None else record.arrays[array.follows].job)
@@ -168,7 +170,7 @@ class _Submitter:
         return record
 
     def submit_report(self, record: Record, after: Collection[str]) -> Record:
-        """The report. afterany: with afterok it would wait for ever behind one failure."""
+        """Submit the report job. afterany: with afterok it would wait for ever after one failure."""
         scripts = self.layout.scripts(record.number).resolve()
         depends = f"afterany:{':'.join(after)}" if after else ""
         batch = BatchJob(record.report.job_name, report_resources(self.site), 1, dependency=depends)
@@ -192,7 +194,7 @@ class _Submitter:
 
 
 def _status(layout: RunLayout) -> RunStatus | None:
-    """What the run says; a file that cannot be read says nothing about times."""
+    """The run's status; None when the file cannot be read, because only its measured times are used."""
     try:
         return read_status(layout)
     except DataError:
@@ -204,7 +206,11 @@ def write_batch(
 ) -> Path:
     """Write the script of one sbatch call and a pickle per element into `scripts`; returns the script's path.
 
-    A pickle holds the function by its name, and plain ids: code is what is installed when the job starts.
+    A pickle contains only the function's name and plain ids, so a job runs the code that is installed when it starts.
+
+    Args:
+        chosen: submitit's parameters of the job.
+        arguments: arguments of `function`, one tuple per element.
     """
     import submitit
     from submitit.core.utils import DelayedSubmission
@@ -213,7 +219,7 @@ def write_batch(
     elements = parameters.pop("map_count", None)
     executor = submitit.SlurmExecutor(folder=scripts, python=python_command(site, sys.executable))
     executor.update_parameters(**parameters)
-    # submitit sets these two when it submits itself: it would name pickles only after sbatch, when it may be dead.
+    # submitit sets map_count when it submits itself, but it names pickles only after sbatch, when it may be killed.
     if elements is not None:
         executor.parameters["map_count"] = elements
     text = executor._make_submission_file_text(executor._submitit_command_str, "")
@@ -228,9 +234,9 @@ def write_batch(
 
 
 def _cancel_superseded(earlier: Sequence[Record], queue: Mapping[str, QueueEntry]) -> None:
-    """Reports that wait and that the one just submitted replaces: a sweep has one report, and sends one mail.
+    """Cancel waiting reports that the new one replaces: a sweep has one report and sends one mail.
 
-    Nothing depends on it: one that cannot be cancelled makes a report of what is there by then.
+    A failure has no effect on the results: a report that is not cancelled reports the runs that exist at its time.
     """
     reports = [record.report.job for record in earlier if record.report.job is not None]
     if waiting := [job for job in reports if job in queue and queue[job].waits]:

@@ -53,7 +53,7 @@ def test_a_removed_point_that_still_runs_is_named_with_its_job(workplace, attemp
     found = orphans(workplace.layout, before, now, snapshot)
     assert list(found) == ["lr=1e-05"]
     assert found["lr=1e-05"] == "running (job 12)"
-    assert orphan_sentence(found) == "not in the experiment any more, and not cancelled: lr=1e-05 running (job 12)"
+    assert orphan_sentence(found) == "no longer in the experiment, and not cancelled: lr=1e-05 running (job 12)"
     assert orphans(workplace.layout, before, before, snapshot) == {}
 
 

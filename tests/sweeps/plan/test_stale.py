@@ -29,7 +29,7 @@ def test_runs_of_other_code_are_named_when_they_are_done_or_run(workplace):
         ReconciledRun(third, "failed", "", None),
     ]
     assert stale_runs(workplace.layout, states) == (second.name,)
-    assert "1 run was made with other code than this (lr=0.0001)" in stale_note([second.name])
+    assert "1 run was made with different code (lr=0.0001)" in stale_note([second.name])
     assert stale_note([]) == ""
 
 

@@ -86,12 +86,12 @@ def test_a_training_that_failed_leaves_its_evaluation_no_hope(workplace, plan, c
     assert told(first(workplace, plan, {"18_0": entry}))[:2] == ("failed", "error")
     reconciled = first(workplace, plan, {"18_0": entry}, row("17_0", "FAILED", "1:0"))
     assert told(reconciled)[:2] == ("failed", "error")
-    assert reconciled.reason == "ValueError: odd; job 18_0 waits for what cannot happen any more"
+    assert reconciled.reason == "ValueError: odd; job 18_0 waits for a dependency that can never be satisfied"
 
 
 def test_an_evaluation_that_slurm_removed_leaves_the_reason_to_its_training(workplace, plan, chain):
     reconciled = first(workplace, plan, {}, row("17_0", "FAILED", "1:0"), never("18_0", "CANCELLED"))
-    assert told(reconciled) == ("failed", "error", "job 17_0 ended with code 1 without a last word")
+    assert told(reconciled) == ("failed", "error", "job 17_0 ended with code 1 without reporting a status")
     assert reconciled.job == "17_0"
 
 
@@ -104,7 +104,7 @@ def test_a_kill_is_out_of_memory_only_where_slurms_log_says_so(workplace, plan, 
     log.write_text("srun: error: n3: task 0: Killed\nslurmstepd-n3: error: Exceeded job memory limit\n")
     state, failure_class, reason = told(first(workplace, plan, {}, *lines))
     assert (state, failure_class) == ("failed", "oom")
-    assert reason == "job 17_0 used more memory than it asked for and was killed"
+    assert reason == "job 17_0 used more memory than it requested and was killed"
 
 
 def test_the_log_of_another_job_is_not_asked(workplace, plan, chain):
@@ -166,7 +166,8 @@ def test_accounting_that_is_behind_the_queue_leaves_the_last_word_of_the_newest_
     lines = [row("17_0", "TIMEOUT"), never("18_0", "CANCELLED"), behind]
     workplace.write_status(plan.runs[0], "failed", attempt(job="17_0"), failure_class="timeout", reason="17")
     state, _, reason = told(first(workplace, plan, {}, *lines))
-    assert (state, reason) == ("lost", "job 27_0 left the queue without a word; accounting still says RUNNING")
+    assert state == "lost"
+    assert reason == "job 27_0 left the queue without reporting a status; accounting still shows RUNNING"
     workplace.write_status(plan.runs[0], "stopped", attempt(job="27_0"), reason="saved")
     assert told(first(workplace, plan, {}, *lines)) == ("stopped", None, "saved")
 
@@ -186,7 +187,7 @@ def test_a_retry_that_was_cancelled_in_the_queue_leaves_the_failure_before(workp
 def test_an_evaluation_that_dies_without_a_word_is_a_failure_of_a_trained_run(workplace, plan, chain, attempt):
     workplace.write_status(plan.runs[0], "done", attempt(job="17_0"), trained=True, best_sha256="b")
     reconciled = first(workplace, plan, {}, row("17_0", "COMPLETED"), row("18_0", "FAILED", "0:9"))
-    assert told(reconciled) == ("failed", "error", "job 18_0 was killed by signal 9 without a last word")
+    assert told(reconciled) == ("failed", "error", "job 18_0 was killed by signal 9 without reporting a status")
 
 
 def test_what_ran_elsewhere_since_is_not_judged_by_an_old_job(workplace, plan, chain, attempt):

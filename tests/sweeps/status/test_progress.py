@@ -47,7 +47,7 @@ def test_a_point_that_is_killed_is_told_and_ends_the_sweep_with_1(workplace, att
     show_status(workplace.experiment)
     first = capsys.readouterr().out.splitlines()[1]
     assert ("lost" if speaks else "new") in first
-    assert ("is gone without a last word" in first) == speaks
+    assert ("has ended without reporting a status" in first) == speaks
 
 
 @pytest.fixture
@@ -61,8 +61,8 @@ def terminal(monkeypatch):
 
 def test_the_live_table_asks_slurm_once(workplace, terminal, monkeypatch):
     asked = []
-    monkeypatch.setattr(progress_module, "look_for", lambda layout: asked.append(layout) or SlurmSnapshot({}))
-    monkeypatch.setattr("sam2ft.sweeps.state.collect.look_for", lambda layout: pytest.fail("asked again"))
+    monkeypatch.setattr(progress_module, "snapshot_of", lambda layout: asked.append(layout) or SlurmSnapshot({}))
+    monkeypatch.setattr("sam2ft.sweeps.state.collect.snapshot_of", lambda layout: pytest.fail("asked again"))
     monkeypatch.setattr(progress_module, "_REFRESH_S", 0.0)
     plan = workplace.plan()
     with progress(workplace.layout, plan, plan.runs) as show:
