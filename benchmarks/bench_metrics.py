@@ -19,7 +19,7 @@ from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.metrics.factory import load_metrics
 from sam2ft.metrics.masks.surface import surface_distances
-from sam2ft.metrics.regions import block_of
+from sam2ft.metrics.regions import bounding_block
 from sam2ft.metrics.scoring import Scene, ScoreSettings, score_volume
 
 Mask = npt.NDArray[np.bool_]
@@ -67,7 +67,7 @@ def scored(prediction: Mask, reference: Mask, names: Sequence[str]) -> dict[str,
 
 def distances_alone(prediction: Mask, reference: Mask) -> dict[str, float]:
     """HD, HD95, ASSD and NSD in 3-D only, as computed by MONAI's four calls."""
-    block = block_of(prediction | reference)
+    block = bounding_block(prediction | reference)
     found = surface_distances(prediction[block], reference[block], SPACING_ZYX_MM)
     return {"hd_mm": found.hd_mm, "hd95_mm": found.hd95_mm, "assd_mm": found.assd_mm, "nsd": found.nsd(1.0)}
 

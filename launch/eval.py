@@ -1,5 +1,5 @@
 from sam2ft.cli.eval import main
-from sam2ft.core.command import command
+from sam2ft.core.command import run_command
 
 if __name__ == "__main__":
-    command(main)
+    run_command(main)

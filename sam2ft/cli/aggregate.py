@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from sam2ft.core.command import command
+from sam2ft.core.command import run_command
 
 WHAT = """what to collect:
   EXP.yaml or runs/EXP     the newest plan of an experiment; the report goes to runs/EXP/report
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run launch/aggregate.py; returns the exit code."""
     # Options may be between positional arguments: `EXP --latex export-best`.
     given = parser().parse_intermixed_args(arguments)
-    from sam2ft.report.request import Papers
+    from sam2ft.report.request import PaperFormats
     from sam2ft.sweeps.aggregate import AggregateRequest, aggregate_sources
 
     return aggregate_sources(
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             out=given.out,
             export=EXPORT in given.given,
             require_complete=given.require_complete,
-            papers=Papers(given.latex, given.markdown, given.excel),
+            papers=PaperFormats(given.latex, given.markdown, given.excel),
             tensorboard=given.tensorboard,
             wandb=given.wandb,
         )
@@ -60,4 +60,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    command(main)
+    run_command(main)

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sam2ft.core.command import command
+from sam2ft.core.command import run_command
 from sam2ft.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -96,10 +96,10 @@ def _checkpoint(given: argparse.Namespace) -> int:
     # Before torch is imported, which takes seconds: a stop signal during the import must not be lost.
     stop = stop_signal.install_stop_handlers()
     from sam2ft.evaluation.checkpoints import evaluate_checkpoint
-    from sam2ft.evaluation.summary import lines_of
+    from sam2ft.evaluation.summary import summary_lines
 
     outcome = evaluate_checkpoint(_request(given), stop)
-    return _show(lines_of(outcome.global_rows), outcome.folder)
+    return _show(summary_lines(outcome.global_rows), outcome.folder)
 
 
 def _compare(given: argparse.Namespace) -> int:
@@ -147,11 +147,11 @@ def _pair(given: argparse.Namespace) -> int:
 
 
 def _show_scored(result: "Scored") -> int:
-    from sam2ft.evaluation.summary import biomarker_lines, lines_of
+    from sam2ft.evaluation.summary import biomarker_lines, summary_lines
 
     biomarkers = biomarker_lines(result.tables.get("biomarker_global", ()))
     return _show(
-        [*lines_of(result.tables["global"]), *([""] if biomarkers else []), *biomarkers], result.evaluation.folder
+        [*summary_lines(result.tables["global"]), *([""] if biomarkers else []), *biomarkers], result.evaluation.folder
     )
 
 
@@ -166,4 +166,4 @@ def _show(lines: Iterable[str], where: Path) -> int:
 
 
 if __name__ == "__main__":
-    command(main)
+    run_command(main)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from sam2ft.core.command import command
+from sam2ft.core.command import run_command
 
 
 def parser() -> argparse.ArgumentParser:
@@ -79,4 +79,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    command(main)
+    run_command(main)

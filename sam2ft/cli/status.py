@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from sam2ft.core.command import command
+from sam2ft.core.command import run_command
 from sam2ft.core.errors import UserError
 
 ACTIONS = """actions:
@@ -86,4 +86,4 @@ def _act(given: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    command(main)
+    run_command(main)

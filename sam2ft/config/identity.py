@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from sam2ft.config.load_experiment import plain_values
-from sam2ft.config.schema.base import OpenSection, ReadOnlyDict, Section
+from sam2ft.config.schema.base import ClassSection, ReadOnlyDict, Section
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.core.files import canonical_json, sha256_text
 
@@ -21,15 +21,15 @@ RUN_HEX, EVAL_HEX = 16, 12
 
 def training_identity(experiment: Experiment) -> dict[str, Any]:
     """The settings that determine the final weights of a training."""
-    return affecting(experiment, "training")
+    return settings_affecting(experiment, "training")
 
 
 def evaluation_identity(experiment: Experiment) -> dict[str, Any]:
     """The settings that determine the rows of an evaluation, given a checkpoint and the data."""
-    return affecting(experiment, "evaluation")
+    return settings_affecting(experiment, "evaluation")
 
 
-def affecting(node: Section, what: str) -> dict[str, Any]:
+def settings_affecting(node: Section, what: str) -> dict[str, Any]:
     """The settings in a section that affect `what` ("training" or "evaluation"), as nested plain values.
 
     A key that a later version added is left out while it has its `legacy` value, which is how earlier versions behaved
@@ -57,7 +57,7 @@ def _effective(value: Any) -> Any:
 
 
 def _flat(node: Section, found: dict[str, Any]) -> dict[str, Any]:
-    arguments = found.pop("constructor_arguments", {}) if isinstance(node, OpenSection) else {}
+    arguments = found.pop("constructor_arguments", {}) if isinstance(node, ClassSection) else {}
     # A key of sam2ft that is also an argument of the constructor (lr) takes precedence over the default of the class.
     return arguments | found
 
@@ -68,7 +68,7 @@ def _is_legacy(extra: Mapping[str, Any], value: Any) -> bool:
 
 def _below(value: Any, what: str) -> Any:
     if isinstance(value, Section):
-        return affecting(value, what)
+        return settings_affecting(value, what)
     if isinstance(value, Mapping):
         return {key: kept for key, entry in value.items() if (kept := _below(entry, what))}
     return None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sam2ft.config.schema.base import OpenSection, Section
+from sam2ft.config.schema.base import ClassSection, Section
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.config.sweep.axes import swept_keys
 from sam2ft.config.sweep.points import SweepPoint, sweep_of, swept_points
@@ -78,7 +78,7 @@ def plain_values(value: Any) -> Any:
         fields = {
             field.alias or name: plain_values(getattr(value, name)) for name, field in type(value).model_fields.items()
         }
-        arguments = fields.pop("constructor_arguments") if isinstance(value, OpenSection) else {}
+        arguments = fields.pop("constructor_arguments") if isinstance(value, ClassSection) else {}
         return fields | arguments
     if isinstance(value, Mapping):
         return {key: plain_values(entry) for key, entry in value.items()}

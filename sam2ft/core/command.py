@@ -24,7 +24,7 @@ def in_allocation() -> bool:
     return "SLURM_JOB_ID" in os.environ
 
 
-def command(main: Callable[[], int | None]) -> NoReturn:
+def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Run `main` and exit the process with its exit code (None is 0).
 
     The error classes of core/errors are printed as a message without a traceback; any other exception is a defect and

@@ -9,7 +9,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def each(function: Callable[[Item], Result], items: Sequence[Item], workers: int = 1) -> Iterator[Result]:
+def parallel_map(function: Callable[[Item], Result], items: Sequence[Item], workers: int = 1) -> Iterator[Result]:
     """Yield `function(item)` for every item, in order; in this process when `workers` is 1 or there is one item.
 
     With more workers, `function` must be importable and the items picklable. An error of an item, or an interrupt, is

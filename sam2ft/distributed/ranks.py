@@ -96,7 +96,7 @@ def _do_nothing(message: str) -> None:
 
 
 @contextmanager
-def distributed(
+def process_group(
     *,
     device: str = "auto",
     environment: Mapping[str, str] | None = None,

@@ -18,7 +18,7 @@ from sam2ft.distributed.stop_signal import StopRequest
 from sam2ft.evaluation.run import EvalOutcome, evaluate_job, evaluated_records
 from sam2ft.evaluation.volumes import EvaluationJob
 from sam2ft.model.weights import OFFICIAL, describe_weights, read_info, read_weights
-from sam2ft.runs.attempt.fence import fence_of
+from sam2ft.runs.attempt.fence import evaluation_guard
 from sam2ft.runs.layout import RUNS, EvalLayout, RunLayout, foreign_evaluation
 from sam2ft.runs.stores import file_digests, max_train_subjects
 
@@ -78,7 +78,7 @@ def job_of(request: CheckpointRequest, like: Experiment | None = None) -> Evalua
         run, folder = f"foreign-{digest}", foreign_evaluation(digest, identity, RUNS)
     evaluation = EvalLayout(request.out) if request.out else folder
     # A folder outside of a run has no other writer than this process.
-    guard = fence_of(layout if request.out is None else None)
+    guard = evaluation_guard(layout if request.out is None else None)
     return EvaluationJob(experiment, evaluation, run, identity, request.checkpoint, records, guard=guard)
 
 

@@ -14,7 +14,7 @@ from sam2ft.evaluation.compare_table import COMPARE, Evaluated, checkpoint_rows
 from sam2ft.evaluation.run import evaluate_jobs
 from sam2ft.evaluation.volumes import EvaluationJob
 from sam2ft.runs.attempt.rank import is_main_rank
-from sam2ft.runs.layout import RUNS, EvalLayout, compared
+from sam2ft.runs.layout import RUNS, EvalLayout, comparison_folder
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def compare_checkpoints(
     volumes = [read_csv(outcome.folder / "volume.csv", TABLES["volume"]) for outcome in outcomes]
     rows = checkpoint_rows([Evaluated(str(job.checkpoint), found) for job, found in zip(jobs, volumes, strict=True)])
     identity = sha256_text(canonical_json([[job.run, job.eval_id] for job in jobs]))[:12]
-    table = (request.out or compared(identity, RUNS)) / "compare.csv"
+    table = (request.out or comparison_folder(identity, RUNS)) / "compare.csv"
     if is_main_rank():
         write_csv(table, COMPARE, rows)
     return Compared(table, rows)

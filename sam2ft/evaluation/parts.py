@@ -90,7 +90,7 @@ def merge(parts: EvaluationParts, records: Sequence[VolumeRecord]) -> Tables:
     }
 
 
-def expect_complete(
+def check_complete(
     tables: Tables, records: Sequence[VolumeRecord], stores: Mapping[str, Store], *, include_empty: bool
 ) -> None:
     """Check that every evaluated slice and label has exactly one row, and that no other slice has a row.

@@ -23,8 +23,8 @@ from sam2ft.core.prompts import (
     points_to_model_frame,
     shifted_box,
 )
-from sam2ft.data.samples.detections import DetectedBox, around_labels, assigned
-from sam2ft.data.samples.instances import Instance, draw, instances_of, interior_pixels, label_boxes
+from sam2ft.data.samples.detections import DetectedBox, boxes_per_label, matched_boxes
+from sam2ft.data.samples.instances import Instance, instances_of, interior_pixels, keyed_rng, label_boxes
 
 # Jitter is independent of the training seed, so that runs stay comparable. A noise study varies it.
 JITTER_SEED = 0
@@ -110,16 +110,16 @@ def targets_of(
     instances = prompted_instances(section.instances, mask_yx, label_ids)
     if section.protocol != "boxes_file":
         return [Target(instance, instance.box) for instance in instances]
-    boxes = detections if section.instances == "per_instance" else around_labels(detections)
+    boxes = detections if section.instances == "per_instance" else boxes_per_label(detections)
     height, width = mask_yx.shape
-    return [Target(instance, box) for instance, box in assigned(instances, boxes, (height, width))]
+    return [Target(instance, box) for instance, box in matched_boxes(instances, boxes, (height, width))]
 
 
 def prompt_box(instance: Instance, key: SliceKey, jitter: Jitter, direction: Direction = "outward") -> Box:
     """Return the box of the instance, each side shifted by the jitter, which depends on (seed, slice, instance)."""
     if jitter.shift_px == 0:
         return instance.box
-    rng = draw("box", jitter.seed, 0, key, instance.label, instance.instance)
+    rng = keyed_rng("box", jitter.seed, 0, key, instance.label, instance.instance)
     shape_yx = instance.mask_yx.shape
     return shifted_box(instance.box, shape_yx, shift_px=jitter.shift_px, rng=rng, direction=direction)
 

@@ -10,18 +10,18 @@ from sam2ft.core.errors import StopRequestedError
 from sam2ft.core.files import read_json, sha256_file, write_json, write_text
 from sam2ft.core.tables.rows import TABLES, Row, read_csv
 from sam2ft.data.store.store import VolumeRecord
-from sam2ft.distributed.ranks import Ranks, distributed
+from sam2ft.distributed.ranks import Ranks, process_group
 from sam2ft.distributed.stop_signal import NeverStop, StopRequest
 from sam2ft.evaluation.outputs.pictures import draw_noise, draw_pictures
-from sam2ft.evaluation.outputs.segmentations import refuse_impossible, write_segmentations
+from sam2ft.evaluation.outputs.segmentations import refuse_without_dicom, write_segmentations
 from sam2ft.evaluation.outputs.tables import write_tables
 from sam2ft.evaluation.outputs.thickness_maps import write_thickness_maps
-from sam2ft.evaluation.parts import EvaluationParts, expect_complete, merge
-from sam2ft.evaluation.volumes import EvaluationJob, RankWork, evaluate_together, make_tester
+from sam2ft.evaluation.parts import EvaluationParts, check_complete, merge
+from sam2ft.evaluation.volumes import EvaluationJob, RankWork, evaluate_volumes, make_tester
 from sam2ft.runs.attempt.claim import Attempt, check_claim, check_job
 from sam2ft.runs.identity import refuse_changed_volumes
 from sam2ft.runs.layout import EvalLayout, RunLayout
-from sam2ft.runs.stores import open_stores, split_records, store_of
+from sam2ft.runs.stores import open_stores, split_records, stores_by_name
 from sam2ft.runs.trackers import show_results
 
 
@@ -75,18 +75,18 @@ def evaluate_jobs(jobs: Sequence[EvaluationJob], stop: StopRequest | None = None
         StopRequestedError: stopped between two volumes; finished volumes are kept.
         DataError: the merged rows do not contain every expected slice and label exactly once.
     """
-    with distributed() as ranks:
+    with process_group() as ranks:
         # Up to this barrier the main rank may still be writing the final weights of the preceding training.
         ranks.barrier()
         for job in jobs:
             if job.experiment.eval.dicom_seg:
-                refuse_impossible(job.records)
+                refuse_without_dicom(job.records)
         works = [work for job in jobs if (work := _work(job, ranks)) is not None]
         if works:
             for work in works if ranks.is_main else ():
                 _begin(work.job)
             ranks.barrier()
-            done = evaluate_together(works, stop or NeverStop(), ranks)
+            done = evaluate_volumes(works, stop or NeverStop(), ranks)
             # Every rank reaches this line, whether it was asked to stop or not; so either all ranks stop or none.
             done, asked = (int(number) for number in ranks.total([done, sum(len(work.missing) for work in works)]))
             if done < asked:
@@ -124,14 +124,14 @@ def _begin(job: EvaluationJob) -> None:
 
 def _map_thickness(job: EvaluationJob, ranks: Ranks) -> None:
     job.guard(ranks.is_main)
-    stores, metric = store_of(open_stores(job.experiment)), job.experiment.datamodule.metric
+    stores, metric = stores_by_name(open_stores(job.experiment)), job.experiment.datamodule.metric
     write_thickness_maps(job.evaluation, _of_rank(job.records, ranks), stores, metric)
     ranks.barrier()
 
 
 def _segment(job: EvaluationJob, ranks: Ranks) -> None:
     job.guard(ranks.is_main)
-    stores, about = store_of(open_stores(job.experiment)), f"eval {job.eval_id} of {job.run}"
+    stores, about = stores_by_name(open_stores(job.experiment)), f"eval {job.eval_id} of {job.run}"
     write_segmentations(job.evaluation, _of_rank(job.records, ranks), stores, about=about)
     ranks.barrier()
 
@@ -172,9 +172,9 @@ def _of_rank(records: Sequence[VolumeRecord], ranks: Ranks) -> list[VolumeRecord
 def _finish(job: EvaluationJob, parts: EvaluationParts) -> None:
     """Merge the parts, check them, write tables and pictures, then `_SUCCESS`."""
     experiment = job.experiment
-    stores = store_of(open_stores(experiment))
+    stores = stores_by_name(open_stores(experiment))
     tables = merge(parts, job.records)
-    expect_complete(tables, job.records, stores, include_empty=experiment.eval.include_empty_slices)
+    check_complete(tables, job.records, stores, include_empty=experiment.eval.include_empty_slices)
     job.guard(True)
     digests = write_tables(job.evaluation, tables)
     if parts.with_noise:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from sam2ft.core.keys import VolumeKey
-from sam2ft.data.samples.slices import SliceView, ahead
+from sam2ft.data.samples.slices import SliceView, prefetched
 from sam2ft.evaluation.prediction.predictor import LabelMap
 from sam2ft.evaluation.prediction.tester import VolumeSource
 from sam2ft.metrics.scoring import Scene
@@ -34,7 +34,7 @@ class SharedVolume:
 
     def views(self, image_size: int, slices: Sequence[int], prefetch: int) -> Iterator[SliceView]:
         """Return the requested slices in this order; each is made once per image size."""
-        return ahead((self._view(image_size, index) for index in slices), prefetch)
+        return prefetched((self._view(image_size, index) for index in slices), prefetch)
 
     def _view(self, image_size: int, index: int) -> SliceView:
         known = self._held.get((image_size, index))

@@ -7,7 +7,7 @@ from typing import Any
 from sam2ft.core.tables.rows import Row
 
 
-def lines_of(global_rows: Sequence[Row]) -> list[str]:
+def summary_lines(global_rows: Sequence[Row]) -> list[str]:
     """Return a text table: mean of each measure per label (and dataset, when there are several).
 
     Labels or measures are the rows, whichever makes the table narrower.

@@ -22,7 +22,7 @@ from sam2ft.metrics.factory import load_metrics
 from sam2ft.metrics.measurement import ScoreSettings
 from sam2ft.model.segmenter import build_segmenter
 from sam2ft.runs.layout import EvalLayout
-from sam2ft.runs.stores import metadata_source, open_stores, store_of
+from sam2ft.runs.stores import metadata_source, open_stores, stores_by_name
 
 
 def _no_guard(is_main: bool) -> None:
@@ -85,7 +85,7 @@ def make_tester(job: EvaluationJob, ranks: Ranks) -> Tester:
     )
 
 
-def evaluate_together(works: Sequence[RankWork], stop: StopRequest, ranks: Ranks) -> int:
+def evaluate_volumes(works: Sequence[RankWork], stop: StopRequest, ranks: Ranks) -> int:
     """Evaluate the missing volumes of all `works`, one by one; each finished volume is stored as a part.
 
     After a stop request on this or another rank, volumes that have started are finished.
@@ -134,7 +134,7 @@ def _until_stopped(
     """The volumes of `records`; after the first one of the pass, only until a rank is asked to stop."""
     experiment, sign = jobs[0].experiment, jobs[0].evaluation.stop
     stores, metadata = (
-        store_of(open_stores(experiment)),
+        stores_by_name(open_stores(experiment)),
         metadata_source(experiment, experiment.datamodule.stats_metadata_file),
     )
     for number, record in enumerate(records):

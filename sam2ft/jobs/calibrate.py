@@ -17,7 +17,7 @@ from typing import Any
 
 from sam2ft.config.load_experiment import load_experiment
 from sam2ft.config.schema.experiment import Experiment
-from sam2ft.core.command import command
+from sam2ft.core.command import run_command
 from sam2ft.core.errors import DataError, StopRequestedError
 from sam2ft.core.events import EpochDone, SlicePrediction, StepDone
 from sam2ft.core.files import read_json, write_json
@@ -102,13 +102,13 @@ def _training(
     experiment: Experiment, planned_world_size: int, layout_of_key: CalibrationLayout, stop: stop_signal.StopFlag
 ) -> dict[str, Any]:
     """Seconds per step, per validation and per checkpoint, and the sizes of the checkpoints."""
-    from sam2ft.distributed.ranks import distributed
+    from sam2ft.distributed.ranks import process_group
     from sam2ft.model.losses import build_loss
     from sam2ft.training.checkpoints.checkpoint import save_best, save_resume
     from sam2ft.training.run import batches_per_rank, make_trainer, trainable_model, training_data
     from sam2ft.training.state import TrainerContext
 
-    with distributed() as ranks:
+    with process_group() as ranks:
         grad_accum = batches_per_rank(experiment, planned_world_size, ranks.world_size)
         data = training_data(experiment, ranks)
         loss = build_loss(experiment.module.loss)
@@ -180,4 +180,4 @@ def _evaluation(experiment: Experiment, layout_of_key: CalibrationLayout) -> dic
 
 
 if __name__ == "__main__":
-    command(lambda: calibrate(sys.argv[1], sys.argv[2:]))
+    run_command(lambda: calibrate(sys.argv[1], sys.argv[2:]))

@@ -32,7 +32,7 @@ from sam2ft.runs.attempt.claim import Attempt, check_claim, check_job, claim
 from sam2ft.runs.attempt.ending import by_keyboard, failure_class_of, record_ending
 from sam2ft.runs.attempt.log import kept_output, redirect_output
 from sam2ft.runs.attempt.rank import is_main_rank, rank, world_size
-from sam2ft.runs.attempt.restarts import GivenUpError, idle_before, progress_of, refuse_idle
+from sam2ft.runs.attempt.restarts import NotRestartableError, idle_before, progress_of, refuse_idle
 from sam2ft.runs.attempt.status import RunStatus, heartbeat, is_trained, read_status, update_status
 from sam2ft.runs.initial_weights import initial_weights
 from sam2ft.runs.layout import ExperimentLayout, RunLayout
@@ -91,7 +91,7 @@ def _code_of(job: PointJob, stop: stop_signal.StopFlag) -> int:
     """Exit code of `work_on`. A failed rank of several exits at once, so that the launcher detects it: the shutdown of
     torch and of its workers could wait for the other ranks."""
     try:
-        code = work_on(job, stop)
+        code = execute_job(job, stop)
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else FAILED
     if world_size() > 1 and code not in (DONE, TO_BE_CONTINUED):
@@ -101,7 +101,7 @@ def _code_of(job: PointJob, stop: stop_signal.StopFlag) -> int:
     return code
 
 
-def work_on(job: PointJob, stop: stop_signal.StopFlag) -> int:
+def execute_job(job: PointJob, stop: stop_signal.StopFlag) -> int:
     """Claim the run, do the job, and write the final state to status.json. Returns the exit code."""
     main = is_main_rank()
     check = check_claim if main else check_job
@@ -116,7 +116,7 @@ def work_on(job: PointJob, stop: stop_signal.StopFlag) -> int:
     except (StopRequestedError, KeyboardInterrupt) as error:
         print(str(error) or "interrupted", file=sys.stderr)
         return INTERRUPTED if by_keyboard(error, stop) else exit_code_of(error, in_allocation=in_allocation())
-    except (UserError, ClaimedError, GivenUpError) as error:
+    except (UserError, ClaimedError, NotRestartableError) as error:
         print(error, file=sys.stderr)
         return exit_code_of(error)
     except Exception as error:
@@ -159,23 +159,23 @@ def _process_group(job: PointJob, stop: stop_signal.StopFlag) -> Iterator[None]:
     if world_size() == 1:
         yield
         return
-    from sam2ft.distributed.ranks import distributed
+    from sam2ft.distributed.ranks import process_group
 
     def fail(reason: str) -> None:
         if is_main_rank():
             failure_class = failure_class_of(RuntimeError(reason))
             update_status(job.layout, job.attempt, state="failed", failure_class=failure_class, reason=reason)
 
-    with distributed(stop_requested=lambda: stop.requested, on_failure=fail):
+    with process_group(stop_requested=lambda: stop.requested, on_failure=fail):
         yield
 
 
 def _unless_stopped(stop: stop_signal.StopFlag, what: str) -> None:
     """StopRequestedError on all ranks when one was asked to stop; called after the import of torch, which takes
     seconds."""
-    from sam2ft.distributed.ranks import distributed
+    from sam2ft.distributed.ranks import process_group
 
-    with distributed() as ranks:
+    with process_group() as ranks:
         (requested,) = ranks.maxima([float(stop.requested)])
     if requested:
         raise StopRequestedError(f"stopped as asked before the {what} began")

@@ -10,7 +10,7 @@ from typing import Any, cast
 from sam2ft.core.errors import ConfigError
 from sam2ft.core.labels import LabelTable
 from sam2ft.metrics.measurement import Metric, can_do_without_bone, is_biomarker
-from sam2ft.metrics.plugins import PluginMetric, reason
+from sam2ft.metrics.plugins import PluginMetric, error_text
 
 # Strings, imported on use: a run that computes only Dice does not import marching cubes.
 METRICS = {
@@ -55,7 +55,7 @@ def metric_factory(name: str, **settings: Any) -> Metric:
     try:
         made = found(**settings) if isinstance(found, type) else found
     except Exception as error:
-        raise ConfigError(f"metric {name!r} cannot be made: {reason(error)}") from error
+        raise ConfigError(f"metric {name!r} cannot be made: {error_text(error)}") from error
     if lacking := [part for part in ("name", "needs", "measure") if not hasattr(made, part)]:
         raise ConfigError(
             f"metric {name!r} has no {', '.join(lacking)}; a plain function becomes a metric with "
@@ -76,7 +76,7 @@ def _imported(name: str, where: str) -> Any:
             "PYTHONPATH"
         ) from error
     except Exception as error:
-        raise ConfigError(f"metric {name!r}: importing {module_name} failed: {reason(error)}") from error
+        raise ConfigError(f"metric {name!r}: importing {module_name} failed: {error_text(error)}") from error
     if not hasattr(module, attribute):
         raise ConfigError(f"metric {name!r}: module {module_name} has no {attribute!r}")
     return getattr(module, attribute)

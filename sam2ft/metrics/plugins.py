@@ -51,10 +51,10 @@ class PluginMetric:
         except UserError:
             raise
         except Exception as error:
-            raise ConfigError(f"{where}: {reason(error)}") from error
+            raise ConfigError(f"{where}: {error_text(error)}") from error
 
 
-def reason(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     """Error type, message, and the first line outside this package in its traceback."""
     ours = str(Path(__file__).parents[1])
     frames = [

@@ -29,7 +29,7 @@ def regions_of(pair: MaskPair) -> list[Region]:
     return pair.once("regions", _regions_of)
 
 
-def block_of(mask: Mask) -> Block:
+def bounding_block(mask: Mask) -> Block:
     """Bounding box of a non-empty mask: the smallest block that contains it."""
     axes = range(mask.ndim)
     projections = (mask.any(axis=tuple(other for other in axes if other != axis)) for axis in axes)
@@ -40,7 +40,7 @@ def block_of(mask: Mask) -> Block:
 def _regions_of(pair: MaskPair) -> list[Region]:
     spacing = pair.geometry.spacing_zyx_mm
     blocks: dict[int, Block] = {
-        index: block_of(pair.prediction_zyx[index] | pair.reference_zyx[index])
+        index: bounding_block(pair.prediction_zyx[index] | pair.reference_zyx[index])
         for index, counts in pair.slice_overlaps.items()
         if counts.status != "absent"
     }

@@ -12,7 +12,7 @@ from sam2ft.core.prompts import Box, Mask
 from sam2ft.core.tables.rows import Row, Value
 from sam2ft.metrics.counts import Overlap, overlap, total
 from sam2ft.metrics.measurement import Measurement
-from sam2ft.metrics.regions import block_of
+from sam2ft.metrics.regions import bounding_block
 
 ScoredRows = dict[str, list[Row]]
 """Table name (slice, instance, volume, biomarker_slice, biomarker_volume) -> rows without their stamp.
@@ -44,7 +44,7 @@ class PromptedMask:
     def cropped(self) -> "PromptedMask":
         """Copy whose masks are cropped to their common bounding box."""
         either = self.prediction_yx | self.reference_yx
-        rows, columns = block_of(either) if either.any() else (slice(0, 0), slice(0, 0))
+        rows, columns = bounding_block(either) if either.any() else (slice(0, 0), slice(0, 0))
         return replace(
             self,
             prediction_yx=self.prediction_yx[rows, columns].copy(),

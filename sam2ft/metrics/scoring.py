@@ -20,7 +20,7 @@ from sam2ft.metrics.biomarkers.sensitivity import with_sensitivity
 from sam2ft.metrics.counts import LabelMap, Overlap, label_overlaps
 from sam2ft.metrics.factory import measured_labels, unmet_needs
 from sam2ft.metrics.measurement import MaskPair, Metric, ScoreSettings, is_biomarker
-from sam2ft.metrics.regions import Block, block_of
+from sam2ft.metrics.regions import Block, bounding_block
 from sam2ft.metrics.rows import PromptedMask, ScoredRows, VolumeRows, instance_values, slice_values, volume_values
 
 __all__ = ["PromptedMask", "Scene", "ScoreSettings", "ScoredRows", "score_volume"]
@@ -135,7 +135,7 @@ def _count_slices(
 
 def _filled_block(prediction_yx: LabelMap, reference_yx: LabelMap) -> Block:
     filled = (prediction_yx != 0) | (reference_yx != 0)
-    return block_of(filled) if filled.any() else (slice(0, 0), slice(0, 0))
+    return bounding_block(filled) if filled.any() else (slice(0, 0), slice(0, 0))
 
 
 def _positions(labels: LabelTable) -> npt.NDArray[np.int32]:
@@ -162,7 +162,7 @@ def _num_instances(reference_yx: LabelMap, labels: LabelTable) -> list[int]:
     filled = reference_yx != 0
     if not filled.any():
         return [0] * len(labels)
-    reference_yx = reference_yx[block_of(filled)]
+    reference_yx = reference_yx[bounding_block(filled)]
     boxes = ndimage.find_objects(reference_yx.astype(np.int32, copy=False), max_label=max(labels.ids, default=0))
     return [
         0 if boxes[label_id - 1] is None else components(reference_yx[boxes[label_id - 1]] == label_id)[1]

@@ -67,7 +67,7 @@ def lateral(neck: Any, level: int) -> Any:
     return neck.convs[len(neck.convs) - 1 - level].conv
 
 
-def both_convolutions(first: Any, second: Any, values_bchw: Tensor) -> Tensor:
+def fused_convolutions(first: Any, second: Any, values_bchw: Tensor) -> Tensor:
     """`second(first(values))` of two 1x1 convolutions as one convolution; weights are multiplied in full precision."""
     with torch.autocast(values_bchw.device.type, enabled=False):
         inner, outer = first.weight.flatten(1), second.weight.flatten(1)

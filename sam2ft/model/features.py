@@ -79,7 +79,7 @@ class Features:
         return self._of([tensor.detach() for tensor in self.tensors()])
 
 
-def stacked(features: Sequence[Features]) -> Features:
+def concatenated_features(features: Sequence[Features]) -> Features:
     """Concatenate several batches of features into one.
 
     Raises:

@@ -42,7 +42,7 @@ class LossConfig(Protocol):
     def iou_weight(self) -> float: ...
 
 
-class HasMasks(Protocol):
+class BatchWithMasks(Protocol):
     """A batch with reference masks: bool (n_i, H_i, W_i) per slice, in the order of the prompts."""
 
     @property
@@ -106,7 +106,7 @@ class SegmentationLoss:
     frame: Frame = "original"
     iou_weight: float = 0.0
 
-    def __call__(self, logits_n1hw: Tensor, iou_n: Tensor, batch: HasMasks) -> dict[str, Tensor]:
+    def __call__(self, logits_n1hw: Tensor, iou_n: Tensor, batch: BatchWithMasks) -> dict[str, Tensor]:
         """Losses of n instances.
 
         Args:

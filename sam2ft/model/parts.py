@@ -44,7 +44,7 @@ class TrainableConfig(Protocol):
 
 
 @dataclass(frozen=True)
-class DryBatch:
+class TrialBatch:
     """Reference masks of the trial step."""
 
     masks: tuple[Tensor, ...]
@@ -191,7 +191,7 @@ def _reached(
     images = torch.rand((_DRY_SLICES, 1, side, side), generator=generator).to(device)
     masks = torch.zeros((_DRY_SLICES, side, side), dtype=torch.bool)
     masks[:, side // 4 : side // 2, side // 4 : side * 3 // 4] = True
-    batch = DryBatch(tuple(mask[None].to(device) for mask in masks))
+    batch = TrialBatch(tuple(mask[None].to(device) for mask in masks))
     for prompts in _dry_prompts(shares, side, device):
         logits, iou = model(images, prompts)
         values = loss(logits, iou, batch)["loss"].sum()

@@ -21,7 +21,7 @@ ImagesOf = Callable[[Sequence[int]], Iterator[Tensor]]
 
 
 @dataclass(frozen=True)
-class Seed:
+class ObjectPrompt:
     """Prompt of one object in the ORIGINAL frame of its slice: exactly one of box, points and mask."""
 
     object_id: int
@@ -59,7 +59,12 @@ class Propagator:
 
     @torch.inference_mode()
     def propagate(
-        self, images: ImagesOf, seeds: Sequence[Seed], shape_zyx: tuple[int, int, int], *, object_chunk: int = 64
+        self,
+        images: ImagesOf,
+        seeds: Sequence[ObjectPrompt],
+        shape_zyx: tuple[int, int, int],
+        *,
+        object_chunk: int = 64,
     ) -> Iterator[SliceLogits]:
         """Yield every slice of every object exactly once: per chunk of objects first forward from the seeds, then back.
 
@@ -85,7 +90,7 @@ class Propagator:
                 yield from self._pass(images, back, shape_zyx, reverse=True)
 
     def _pass(
-        self, images: ImagesOf, seeds: Sequence[Seed], shape_zyx: tuple[int, int, int], *, reverse: bool
+        self, images: ImagesOf, seeds: Sequence[ObjectPrompt], shape_zyx: tuple[int, int, int], *, reverse: bool
     ) -> Iterator[SliceLogits]:
         """Propagate in one direction; the reverse direction does not yield the seeds' own slices again."""
         starts = [seed.slice for seed in seeds]
@@ -156,7 +161,7 @@ class VolumePredictor(SAM2VideoPredictor):  # type: ignore[misc]  # the sam2 pac
             **{name: {} for name in per_object},
         }
 
-    def prompt(self, state: dict[str, Any], seed: Seed) -> None:
+    def prompt(self, state: dict[str, Any], seed: ObjectPrompt) -> None:
         """Add the object of a seed; the image of the seed's slice must be in the state."""
         if seed.mask_yx is not None:
             self.add_new_mask(state, seed.slice, seed.object_id, torch.from_numpy(seed.mask_yx.copy()))
@@ -235,7 +240,7 @@ class VolumePredictor(SAM2VideoPredictor):  # type: ignore[misc]  # the sam2 pac
         return (*outputs, object_score_logits.clamp(min=1.0) if prompted else object_score_logits)
 
 
-def _check(seeds: Sequence[Seed], shape_zyx: tuple[int, int, int]) -> None:
+def _check(seeds: Sequence[ObjectPrompt], shape_zyx: tuple[int, int, int]) -> None:
     outside = [seed for seed in seeds if not 0 <= seed.slice < shape_zyx[0]]
     if outside:
         raise ValueError(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sam2ft.core.errors import CheckpointError, ConfigError
 from sam2ft.core.prompts import LOWER_RIGHT, UPPER_LEFT, Prompts
 from sam2ft.model.attention import fastest_attention
-from sam2ft.model.encoder import both_convolutions, lateral, split_levels, trunk_levels
+from sam2ft.model.encoder import fused_convolutions, lateral, split_levels, trunk_levels
 from sam2ft.model.features import Features
 from sam2ft.model.nano import overrides as nano
 from sam2ft.model.weights import load_weights, nano_weights_path
@@ -82,7 +82,7 @@ class FinetunedSAM2(nn.Module):
         decoder, neck = self.sam2_model.sam_mask_decoder, self.sam2_model.image_encoder.neck
         convolutions = (decoder.conv_s0, decoder.conv_s1) if self.sam2_model.use_high_res_features_in_sam else ()
         levels = enumerate(zip(convolutions, features.high_resolution, strict=bool(convolutions)))
-        projected = [both_convolutions(lateral(neck, level), conv, values) for level, (conv, values) in levels]
+        projected = [fused_convolutions(lateral(neck, level), conv, values) for level, (conv, values) in levels]
         return Features(features.embedding_bchw, tuple(projected), projected=True)
 
     def decode(self, features: Features, prompts: Prompts) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def upsampled(logits_n1hw: Tensor, masks: Sequence[Tensor]) -> Iterator[Tensor]:
+def upsampled_per_slice(logits_n1hw: Tensor, masks: Sequence[Tensor]) -> Iterator[Tensor]:
     """Per slice, the logits of its instances on its ORIGINAL grid (n_i, H_i, W_i), the shape of its masks."""
     start = 0
     for masks_nhw in masks:

@@ -72,14 +72,14 @@ _SIZES = {
 }
 
 
-class HoldsSam2(Protocol):
+class Sam2Wrapper(Protocol):
     """FinetunedSAM2 or another object with a stock model in `sam2_model`."""
 
     @property
     def sam2_model(self) -> nn.Module: ...
 
 
-def load_weights(model: HoldsSam2, path: Path) -> None:
+def load_weights(model: Sam2Wrapper, path: Path) -> None:
     """Load the weights of a file into the stock model; the keys must be exactly those of the model.
 
     Accepts official `.pt` files, `best.pt` of sam2ft (same layout), `.safetensors`, and the layouts that

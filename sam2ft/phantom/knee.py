@@ -7,7 +7,7 @@ import numpy as np
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.phantom.plates import Plate
 from sam2ft.phantom.render import Canvas, Tissue
-from sam2ft.phantom.shapes import Field, Hull, capsule, ellipse, extruded, norm, rounded_box, turned
+from sam2ft.phantom.shapes import Field, Hull, capsule, ellipse, extruded, norm, rotated, rounded_box
 
 KNEE_LABELS = LabelTable(
     (
@@ -97,8 +97,8 @@ class _Plane:
 def paint_knee(knee: Knee, canvas: Canvas, a: Field, s: Field, m: Field) -> None:
     """Paint one plane, from the outside of the leg to the bones."""
     outline, arc = _femur_outline(knee, a, s, m)
-    tibia_a, tibia_s = turned(a, s, knee.tibia_origin, knee.tibia_turn)
-    patella_a, patella_s = turned(a, s, knee.patella_origin, knee.patella_turn)
+    tibia_a, tibia_s = rotated(a, s, knee.tibia_origin, knee.tibia_turn)
+    patella_a, patella_s = rotated(a, s, knee.patella_origin, knee.patella_turn)
     plane = _Plane(
         a, s, m, extruded(outline, m, knee.half_width, knee.rounding), arc, tibia_a, tibia_s, patella_a, patella_s
     )

@@ -138,7 +138,7 @@ def rounded_box(a: Field, s: Field, half_a: Field | float, half_s: float, roundi
     return result
 
 
-def turned(a: Field, s: Field, origin: tuple[float, float], degrees: float) -> tuple[Field, Field]:
+def rotated(a: Field, s: Field, origin: tuple[float, float], degrees: float) -> tuple[Field, Field]:
     """Coordinates in a frame at `origin` whose first axis is rotated by `degrees` from a towards s."""
     cosine, sine = np.float32(np.cos(np.radians(degrees))), np.float32(np.sin(np.radians(degrees)))
     pa, ps = a - np.float32(origin[0]), s - np.float32(origin[1])

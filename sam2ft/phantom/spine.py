@@ -8,7 +8,7 @@ import numpy as np
 
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.phantom.render import Canvas, Tissue
-from sam2ft.phantom.shapes import Field, capsule, ellipse, norm, rounded_box, turned
+from sam2ft.phantom.shapes import Field, capsule, ellipse, norm, rotated, rounded_box
 
 SPINE_LABELS = LabelTable((Label(1, "vertebra"), Label(2, "disc")))
 
@@ -195,7 +195,7 @@ def _in_frame(body: Body, a: float, s: float) -> tuple[float, float]:
 
 def _paint_posterior(spine: Spine, body: Body, canvas: Canvas, a: Field, s: Field, m: Field) -> None:
     """Pedicles, articular pillars, spinous process and the ligaments in front of and behind the body."""
-    x, y = turned(a, s, body.centre, body.turn)
+    x, y = rotated(a, s, body.centre, body.turn)
     back, half = -body.half_depth, body.height / 2
     wall = np.minimum(np.abs(x - np.float32(body.half_depth)), np.abs(x + np.float32(body.half_depth)))
     line = np.maximum(np.maximum(wall - np.float32(1.4), np.abs(y) - np.float32(half + 6)), canvas.beyond(m, 10))
@@ -204,7 +204,7 @@ def _paint_posterior(spine: Spine, body: Body, canvas: Canvas, a: Field, s: Fiel
     pedicle = capsule(x, y, (back + 2, half * 0.35), (back - 13, half * 0.30), 4.6)
     pillar = capsule(x, y, (back - 15, half + 3), (back - 20, -half - 4), 4.8)
     spinous = canvas.beyond(m, 3.5)
-    process = rounded_box(*turned(x, y, (back - 2 * spine.canal - 17, -6.0), 14.0), 13.0, 8.0, 6.0)
+    process = rounded_box(*rotated(x, y, (back - 2 * spine.canal - 17, -6.0), 14.0), 13.0, 8.0, 6.0)
     bone = np.minimum(np.maximum(np.minimum(pedicle, pillar), pillar_m), np.maximum(process, spinous))
     canvas.paint(bone, "cortex")
     canvas.paint(bone + np.float32(_CORTEX_MM), "other marrow")
@@ -220,7 +220,7 @@ def body_distance(body: Body, x: Field, y: Field, m: Field) -> Field:
 
 
 def _paint_body(body: Body, canvas: Canvas, a: Field, s: Field, m: Field) -> None:
-    x, y = turned(a, s, body.centre, body.turn)
+    x, y = rotated(a, s, body.centre, body.turn)
     distance = np.maximum(body_distance(body, x, y, m), canvas.beyond(m, body.half_width))
     canvas.paint(distance, "vertebral cortex" if body.labelled else "cortex")
     veins = 1 + np.float32(0.35) * np.exp(-((y / 2.2) ** 2) - ((x + np.float32(body.half_depth)) / 9) ** 2)
@@ -229,7 +229,7 @@ def _paint_body(body: Body, canvas: Canvas, a: Field, s: Field, m: Field) -> Non
 
 
 def _paint_disc(disc: Disc, canvas: Canvas, a: Field, s: Field, m: Field) -> None:
-    x, y = turned(a, s, disc.centre, disc.turn)
+    x, y = rotated(a, s, disc.centre, disc.turn)
     half_height = disc.height_at(x, m) / 2
     depth = half_depth_at(disc.half_depth, disc.half_width, m)
     distance = np.maximum(np.maximum(np.abs(y) - half_height, np.abs(x) - depth), canvas.beyond(m, disc.half_width))

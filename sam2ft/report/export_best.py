@@ -20,7 +20,7 @@ _NAME_CHARACTERS = 60
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportedFiles:
     """Paths of the exported files of the best point."""
 
     experiment: Path
@@ -29,7 +29,7 @@ class Exported:
     """`best.pt`, in the layout of stock SAM 2 checkpoints."""
 
 
-def export_best(comparison: Comparison, states: Sequence[RunState], out: Path) -> Exported:
+def export_best(comparison: Comparison, states: Sequence[RunState], out: Path) -> ExportedFiles:
     """Write `best.yaml` and `best.pt` into `out`; existing files with these names are replaced, other files are kept.
 
     The exported experiment is called `<name>-best`: it trains again in its own folder, and the sweep is not changed.
@@ -59,4 +59,4 @@ def export_best(comparison: Comparison, states: Sequence[RunState], out: Path) -
     # A copy, not a link: the exported file must not change when the run changes.
     with replacing(weights) as partial:
         shutil.copyfile(layout.best, partial)
-    return Exported(experiment, weights)
+    return ExportedFiles(experiment, weights)

@@ -19,7 +19,7 @@ from sam2ft.report.comparison.compare import COMPARE, Comparison, PointRun, comp
 from sam2ft.report.comparison.point_tests import POINT_TESTS
 from sam2ft.report.comparison.remembered_tests import point_tests
 from sam2ft.report.layout import ReportLayout
-from sam2ft.report.page.figures import kept_program
+from sam2ft.report.page.figures import cached_page_program
 from sam2ft.report.page.html import render_page
 from sam2ft.report.page.page import page_of
 from sam2ft.report.papers import papers
@@ -64,7 +64,7 @@ def report(request: ReportRequest) -> ReportOutcome:
         _put_all(new, papers)
         page = page_of(gathered, tuple(papers))
         _put_all(new, page.assets)
-        write_text(new.page, render_page(page.data, partial(kept_program, request.layout.work)))
+        write_text(new.page, render_page(page.data, partial(cached_page_program, request.layout.work)))
         stopwatch("page")
     return ReportOutcome(comparison, coverage, problems, request.layout.page, stopwatch.seconds)
 

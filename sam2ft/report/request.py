@@ -46,7 +46,7 @@ class RunState:
 
 
 @dataclass(frozen=True)
-class Papers:
+class PaperFormats:
     """Formats in which tables for papers were requested."""
 
     latex: bool = False
@@ -64,7 +64,7 @@ class ReportRequest:
     states: tuple[RunState, ...]
     problems: tuple[str, ...] = ()
     """Problems found before the report started, such as folders that hold no run."""
-    papers: Papers = field(default_factory=Papers)
+    papers: PaperFormats = field(default_factory=PaperFormats)
 
 
 class ReportTables(Protocol):

@@ -34,7 +34,7 @@ _NAMES = {
 }
 
 
-def content_here(
+def current_identity(
     experiment: Experiment, trained: Sequence[VolumeRecord], slices_per_step: int, *, strict_code: bool = False
 ) -> tuple[str, dict[str, Any]]:
     """Return the run_id and the content that it is the hash of, from the current settings, volumes and weights.
@@ -68,7 +68,9 @@ def volumes_of(stores: Sequence[Store]) -> dict[str, dict[str, str]]:
     return {str(record.key): {"split": record.split, "digest": record.digest} for record in records}
 
 
-def begin(layout: RunLayout, name: str, content: Content, stores: Sequence[Store], *, fresh: bool) -> str | None:
+def write_or_check_identity(
+    layout: RunLayout, name: str, content: Content, stores: Sequence[Store], *, fresh: bool
+) -> str | None:
     """Write identity.json at the first attempt of a run; at a later attempt compare it and refuse any change.
 
     Returns:

@@ -233,12 +233,12 @@ def foreign_evaluation(checkpoint_id: str, eval_id: str, runs: Path = RUNS) -> E
     return EvalLayout(runs / "_foreign" / checkpoint_id / eval_id)
 
 
-def scored(run_id: str, runs: Path = RUNS) -> EvalLayout:
+def scored_evaluation(run_id: str, runs: Path = RUNS) -> EvalLayout:
     """Return the default folder for the scoring of masks made elsewhere (by another program)."""
     return EvalLayout(runs / "_scored" / run_id)
 
 
-def compared(comparison_id: str, runs: Path = RUNS) -> Path:
+def comparison_folder(comparison_id: str, runs: Path = RUNS) -> Path:
     """Return the folder of a comparison of checkpoints; each evaluation is stored as without the comparison."""
     return runs / "_compared" / comparison_id
 

@@ -75,18 +75,18 @@ def max_train_subjects(experiment: Experiment) -> int | None:
     return None if limit == "full" else int(limit)
 
 
-def store_of(stores: Sequence[Store]) -> Mapping[str, Store]:
+def stores_by_name(stores: Sequence[Store]) -> Mapping[str, Store]:
     """Return a map from dataset name to store."""
     return {store.name: store for store in stores}
 
 
-def verify(stores: Sequence[Store], records: Iterable[VolumeRecord]) -> None:
+def verify_volumes(stores: Sequence[Store], records: Iterable[VolumeRecord]) -> None:
     """Read every array of `records` once and compare its digest, because .npy files do not detect bit errors.
 
     Raises:
         DataError: a file differs from the prepared one; the message names it.
     """
-    of_dataset = store_of(stores)
+    of_dataset = stores_by_name(stores)
     for record in records:
         of_dataset[record.key.dataset].verify([record])
 

@@ -13,7 +13,7 @@ from sam2ft.core.events import SlicePrediction
 from sam2ft.core.tables.rows import Row
 from sam2ft.runs.attempt.status import read_status
 from sam2ft.runs.layout import RunLayout
-from sam2ft.tracking.base import Draw, Guarded, ResultTable
+from sam2ft.tracking.base import Draw, FaultTolerantTracker, ResultTable
 from sam2ft.tracking.tensorboard import TensorBoardTracker
 from sam2ft.tracking.wandb import WandbSettings, WandbTracker
 
@@ -42,17 +42,17 @@ def show_results(experiment: Experiment, layout: RunLayout, eval_id: str, rows: 
         tracker.close()
 
 
-def trackers_of(experiment: Experiment, layout: RunLayout, draw: Draw, first_step: int) -> list[Guarded]:
+def trackers_of(experiment: Experiment, layout: RunLayout, draw: Draw, first_step: int) -> list[FaultTolerantTracker]:
     """Return the trackers of a run: TensorBoard, and Weights & Biases with `module.use_wandb`."""
     text = dump_experiment(experiment)
     trackers = [
-        Guarded(
+        FaultTolerantTracker(
             "TensorBoard",
             lambda: TensorBoardTracker(layout.tensorboard, config_text=text, draw=draw, first_step=first_step),
         )
     ]
     if experiment.module.use_wandb:
-        trackers.append(Guarded("Weights & Biases", lambda: _wandb(experiment, layout, draw)))
+        trackers.append(FaultTolerantTracker("Weights & Biases", lambda: _wandb(experiment, layout, draw)))
     return trackers
 
 

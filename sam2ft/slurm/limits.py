@@ -96,7 +96,7 @@ def _node_problems(resources: Resources, partition: Partition) -> Iterator[str]:
         yield f"{value / scale:g}{unit} {what} per node; the largest node of {where} has {most}"
 
 
-def would_take(resources: Resources, site: Site, *, report: bool = False) -> SbatchAnswer:
+def try_submission(resources: Resources, site: Site, *, report: bool = False) -> SbatchAnswer:
     """Ask `sbatch --test-only` whether it would accept such a job and when it would start; submits nothing.
 
     Args:
@@ -104,7 +104,7 @@ def would_take(resources: Resources, site: Site, *, report: bool = False) -> Sba
     """
     batch, here = BatchJob(_JOB_NAME, resources, 1, stop_lead_s=site.slurm.stop_lead_s), Path()
     chosen = report_parameters(batch, site, here) if report else work_parameters(batch, site, here, here)
-    command = ["sbatch", "--test-only", *options(chosen), "--wrap=true"]
+    command = ["sbatch", "--test-only", *sbatch_options(chosen), "--wrap=true"]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S, env=outside_of_any_job(environ)
@@ -129,7 +129,7 @@ _OPTIONS = ("partition", "account", "qos", "constraint", "exclude", "wckey", "ti
             "cpus_per_task", "mem", "gres", "gpus_per_node")  # fmt: skip
 
 
-def options(chosen: dict[str, object]) -> list[str]:
+def sbatch_options(chosen: dict[str, object]) -> list[str]:
     """Return the sbatch options, out of submitit's parameters, that decide whether a job is accepted."""
     picked = {name: chosen[name] for name in _OPTIONS if chosen.get(name) is not None}
     more = chosen.get("additional_parameters")

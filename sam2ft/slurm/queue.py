@@ -40,7 +40,7 @@ class QueueEntry:
         return self.waits and self.reason == "DependencyNeverSatisfied"
 
 
-def slurm_is_here() -> bool:
+def slurm_is_installed() -> bool:
     """Whether sbatch and squeue are installed on this machine."""
     return shutil.which("sbatch") is not None and shutil.which("squeue") is not None
 
@@ -74,7 +74,7 @@ def read_queue(users: Collection[int] = ()) -> Mapping[str, QueueEntry] | None:
 
     None when squeue does not answer: then a missing job means nothing.
     """
-    if not slurm_is_here():
+    if not slurm_is_installed():
         return None
     asked = ",".join(str(user) for user in sorted({os.getuid(), *users}))
     # -r: one line per element of a pending array; otherwise sparse index lists are cut at 64 characters.

@@ -11,14 +11,14 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationError, field_validator
 
 from sam2ft.config.schema.base import ReadOnly, Section, problem, problems
-from sam2ft.config.schema.evaluation import AskedResources
+from sam2ft.config.schema.evaluation import RequestedResources
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.config.yaml.loading import load_yaml
 from sam2ft.config.yaml.problems import problems_of
 from sam2ft.core.errors import ConfigError, Problem, ProblemsError
 from sam2ft.core.files import canonical_json
 from sam2ft.runs.plan_file import Resources
-from sam2ft.runs.resources.resources import complete
+from sam2ft.runs.resources.resources import with_default_tasks
 
 SITES = Path("slurm") / "sites"
 
@@ -112,13 +112,13 @@ class Site(Section):
         """Return the resources of a point: keys of the experiment, then of this site, then the schema's defaults."""
         return self.filled(experiment.resources)
 
-    def filled(self, asked: AskedResources) -> Resources:
+    def filled(self, asked: RequestedResources) -> Resources:
         """The same as `fill`, given only the `resources` section of the experiment."""
         set_keys = asked.model_fields_set
         chosen = {
             name: value for name, value in self.resources.model_dump(exclude_none=True).items() if name not in set_keys
         }
-        return complete(asked.model_copy(update=chosen))
+        return with_default_tasks(asked.model_copy(update=chosen))
 
 
 def load_site(name: str, folder: Path = SITES) -> Site:

@@ -9,19 +9,19 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from sam2ft.config.load_experiment import load_experiment
-from sam2ft.config.schema.evaluation import AskedResources
+from sam2ft.config.schema.evaluation import RequestedResources
 from sam2ft.core.errors import DONE, USER_CAN_FIX, ConfigError, UserError
 from sam2ft.runs.layout import RUNS
 from sam2ft.runs.plan_file import Resources
 from sam2ft.runs.resources.resources import evaluation_resources, resources_text
-from sam2ft.slurm.limits import limit_problems, would_take
+from sam2ft.slurm.limits import limit_problems, try_submission
 from sam2ft.slurm.partitions import ClusterLimits, read_limits
-from sam2ft.slurm.queue import slurm_is_here
+from sam2ft.slurm.queue import slurm_is_installed
 from sam2ft.slurm.script import python_command, report_resources, site_lines
 from sam2ft.slurm.site import SITES, Site, load_site
 
@@ -39,6 +39,9 @@ class Finding:
     result: CheckResult
     text: str
 
+    def to_json(self) -> dict[str, str]:
+        return {"subject": self.subject, "verdict": self.result, "text": self.text}
+
 
 def show_site_check(name: str, experiment: Path | None, overrides: Sequence[str], *, as_json: bool = False) -> int:
     """Print every finding of the check as soon as it is known; returns the exit code, 2 when there is a problem.
@@ -55,7 +58,7 @@ def show_site_check(name: str, experiment: Path | None, overrides: Sequence[str]
         if not as_json:
             print(f"{WORDS[finding.result]:<21} {finding.subject}: {finding.text}", flush=True)
     if as_json:
-        print(json.dumps([asdict(finding) for finding in found], indent=2))
+        print(json.dumps([finding.to_json() for finding in found], indent=2))
     counts = {result: sum(finding.result == result for finding in found) for result in WORDS}
     summary = ", ".join(f"{count} {WORDS[result]}" for result, count in counts.items() if count)
     print(f"site {name}: {summary}", file=sys.stderr)
@@ -71,7 +74,7 @@ def check_site(name: str, experiment: Path | None = None, overrides: Sequence[st
         return
     yield Finding("file", "ok", f"{SITES / name}.yaml is valid")
     classes = resource_classes(site, experiment, overrides)
-    if slurm_is_here():
+    if slurm_is_installed():
         yield from _on_slurm(site, classes)
     else:
         yield Finding("Slurm", "unknown", "no sbatch and squeue on this machine; run this on a login node")
@@ -82,7 +85,7 @@ def resource_classes(site: Site, experiment: Path | None, overrides: Sequence[st
     """Return name -> resources to check: those of the experiment's points, else the defaults of site and schema."""
     if experiment is None:
         # Resources of an experiment without a `resources` section: the schema's defaults, filled by the site.
-        return {"points": site.filled(AskedResources())}
+        return {"points": site.filled(RequestedResources())}
     found: dict[str, Resources] = {}
     for point in load_experiment(experiment, overrides).points:
         asked = site.fill(point.experiment)
@@ -110,7 +113,7 @@ def _on_slurm(site: Site, classes: dict[str, Resources]) -> Iterator[Finding]:
     yield from _associations(site, limits)
     for name, resources in classes.items():
         yield from _class(name, resources, site, limits)
-    answer = would_take(report_resources(site), site, report=True)
+    answer = try_submission(report_resources(site), site, report=True)
     yield Finding("report job", _result(answer.accepted), answer.text)
 
 
@@ -166,7 +169,7 @@ def _class(name: str, resources: Resources, site: Site, limits: ClusterLimits) -
     if resources.hours * 3600 <= 2 * site.slurm.stop_lead_s:
         lead = f"slurm.stop_lead_s {site.slurm.stop_lead_s}"
         yield Finding(subject, "problem", f"{lead} is half of its time limit or more; a run would hardly make progress")
-    answer = would_take(resources, site)
+    answer = try_submission(resources, site)
     # sbatch does not report a time over the limit, and it repeats problems that were found above.
     if answer.accepted is not False or not problems:
         yield Finding(subject, _result(answer.accepted), answer.text)

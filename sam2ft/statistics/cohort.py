@@ -80,7 +80,7 @@ def mean_of_labels_values(volume_rows: Sequence[Row], measures: Sequence[str]) -
 
 
 @dataclass(frozen=True)
-class Pairs:
+class SubjectPairs:
     """One biomarker of one tissue: a reference and a prediction per subject, and counts of missed and spurious."""
 
     key: Mapping[str, Value]
@@ -112,7 +112,7 @@ def biomarker_global_rows(biomarker_rows: Sequence[Row], *, seed: int = 0, resam
     return made
 
 
-def subject_pairs(biomarker_rows: Sequence[Row]) -> list[Pairs]:
+def subject_pairs(biomarker_rows: Sequence[Row]) -> list[SubjectPairs]:
     """Pairs of subject means from rows of biomarker_volume.csv, in the order of first appearance.
 
     Rows of the whole tissue are used; for a biomarker with instance rows only, the mean over a subject's instances.
@@ -125,7 +125,9 @@ def subject_pairs(biomarker_rows: Sequence[Row]) -> list[Pairs]:
         counts = Counter(row["status"] for row in whole)
         references, predictions = _of_subjects(both, "reference"), _of_subjects(both, "prediction")
         sensitivities = _of_subjects(both, "sensitivity").values() if "sensitivity" in {*chain(*both)} else ()
-        made.append(Pairs(key, references, predictions, counts["missed"], counts["spurious"], tuple(sensitivities)))
+        made.append(
+            SubjectPairs(key, references, predictions, counts["missed"], counts["spurious"], tuple(sensitivities))
+        )
     return made
 
 

@@ -8,7 +8,7 @@ from sam2ft.core.errors import IncompleteError, UserError
 from sam2ft.report.export_best import export_best
 from sam2ft.report.layout import ReportLayout
 from sam2ft.report.report import report
-from sam2ft.report.request import Papers, ReportOutcome, ReportRequest
+from sam2ft.report.request import PaperFormats, ReportOutcome, ReportRequest
 from sam2ft.report.tracked_summary import Mode, log_summary
 from sam2ft.sweeps.state.collect import show_outcome
 from sam2ft.sweeps.state.sources import ReportSources, default_report, sources_of
@@ -26,7 +26,7 @@ class AggregateRequest:
     """Folder of the report; with `export` that of the exported best point."""
     export: bool = False
     require_complete: bool = False
-    papers: Papers = field(default_factory=Papers)
+    papers: PaperFormats = field(default_factory=PaperFormats)
     tensorboard: bool = False
     wandb: Mode | None = None
 

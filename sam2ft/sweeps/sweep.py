@@ -17,7 +17,7 @@ from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import Plan, PlannedRun, save_plan
 from sam2ft.runs.provenance import code_digest
 from sam2ft.slurm.partitions import ClusterLimits, read_limits
-from sam2ft.slurm.queue import cluster_name, slurm_is_here
+from sam2ft.slurm.queue import cluster_name, slurm_is_installed
 from sam2ft.slurm.site import Site, detect_site, load_site
 from sam2ft.sweeps.local.pool import LocalTask, Pool, visible_gpus
 from sam2ft.sweeps.lock import locked, writable
@@ -67,7 +67,7 @@ def sweep(request: SweepRequest) -> int:
     code = code_digest() if request.strict_code else None
     resolved = resolve(loaded, dry_run=request.dry_run, fill=site.fill if site else None, code=code)
     for text in (*resolved.warnings, *resolved.merged):
-        say(text)
+        print_message(text)
     if not resolved.runs:
         _show_points(resolved, request)
         return DONE
@@ -102,7 +102,7 @@ def _start(
     with locked(layout):
         if where.site is not None:
             for adopted in adopt(layout):
-                say(adopted)
+                print_message(adopted)
         snapshot = snapshot_of(layout)
         proposal = propose(layout, resolved, plan, snapshot, where, retry=request.retry, ask_sbatch=False)
         _refuse(proposal, request, where)
@@ -114,7 +114,7 @@ def _start(
         print_json(proposal.to_json(layout) | {"dry_run": False, "submitted": submitted})
     if where.site is not None:
         return DONE
-    return run_here(layout, plan, proposal.runs, request.local or 1)
+    return run_locally(layout, plan, proposal.runs, request.local or 1)
 
 
 def _hand_over(
@@ -131,7 +131,7 @@ def _hand_over(
     from sam2ft.sweeps.submit.submit import submit
 
     done = submit(layout, plan, wanted, where.site, where.limits.arrays)
-    say(done.sentence())
+    print_message(done.sentence())
     return asdict(done)
 
 
@@ -177,23 +177,23 @@ def _limits(request: SweepRequest) -> ClusterLimits | None:
     try:
         return read_limits()
     except UserError as error:
-        say(f"limits of the cluster are not checked: {error}")
+        print_message(f"limits of the cluster are not checked: {error}")
         return None
 
 
-def run_here(layout: ExperimentLayout, plan: Plan, runs: Sequence[PlannedRun], workers: int) -> int:
+def run_locally(layout: ExperimentLayout, plan: Plan, runs: Sequence[PlannedRun], workers: int) -> int:
     """Run `runs` with the local pool, then aggregate; returns the exit code, 1 when any run failed."""
     from sam2ft.sweeps.status.progress import progress
 
     if runs:
         at_once, gpus = min(workers, len(runs)), len(visible_gpus(os.environ, Path("/dev")))
         if 0 < gpus < at_once:
-            say(f"{at_once} points at a time share {gpus} GPUs; with --local {gpus} each has its own GPU")
+            print_message(f"{at_once} points at a time share {gpus} GPUs; with --local {gpus} each has its own GPU")
         with progress(layout, plan, runs) as on_poll:
             ended = Pool(workers, on_poll=on_poll).run([_task(layout, plan, run) for run in runs])
         for run, end in zip(runs, ended, strict=True):
             if end.code:
-                say(f"{run.name}: ended with code {end.code}; see {layout.run(run.run_id).logs}")
+                print_message(f"{run.name}: ended with code {end.code}; see {layout.run(run.run_id).logs}")
     aggregate(layout, plan)
     started = {run.run_id for run in runs}
     missing = [
@@ -214,15 +214,15 @@ def _site(request: SweepRequest) -> Site | None:
         return None
     if request.site is not None:
         site = load_site(request.site)
-        if not slurm_is_here() and not request.dry_run:
+        if not slurm_is_installed() and not request.dry_run:
             raise UserError(
                 f"--site {request.site}: no sbatch and squeue on this machine; use --local N on this machine"
             )
         return site
     # Slurm's programs may be installed on a machine where no Slurm answers.
-    if slurm_is_here() and (cluster := cluster_name()) is not None:
+    if slurm_is_installed() and (cluster := cluster_name()) is not None:
         return detect_site(cluster)
-    say("no --site and no Slurm on this machine: planned for --local 1")
+    print_message("no --site and no Slurm on this machine: planned for --local 1")
     return None
 
 
@@ -239,6 +239,6 @@ def _show_points(resolved: ResolvedSweep, request: SweepRequest) -> None:
     print(f"{len(resolved.points)} points; they can be submitted when the warnings above are resolved", flush=True)
 
 
-def say(text: str) -> None:
+def print_message(text: str) -> None:
     """Print a message to stderr."""
     print(text, file=sys.stderr, flush=True)

@@ -17,7 +17,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from sam2ft.core.command import command
+from sam2ft.core.command import run_command
 from sam2ft.core.errors import CheckpointError, ConfigError
 from sam2ft.core.files import read_json, replacing, sha256_file, sync_folder, write_json
 from sam2ft.model.weights import OFFICIAL, OfficialWeights, describe_weights, read_weights
@@ -257,4 +257,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    command(main)
+    run_command(main)

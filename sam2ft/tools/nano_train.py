@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sam2ft.core.command import command
+from sam2ft.core.command import run_command
 from sam2ft.core.events import EpochDone, Observers, SlicePrediction, StepDone
 from sam2ft.core.files import replacing
 from sam2ft.data.samples.batch import Batch, collate
@@ -186,4 +186,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    command(main)
+    run_command(main)

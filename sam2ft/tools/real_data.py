@@ -17,7 +17,7 @@ from typing import IO
 
 from sam2ft.cli.prepare_store import prepare
 from sam2ft.config.yaml.loading import dump_yaml
-from sam2ft.core.command import command
+from sam2ft.core.command import run_command
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import replacing, sha256_file, write_json, write_text
 from sam2ft.data.store.split import SPLITS
@@ -186,4 +186,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command(main)
+    run_command(main)

@@ -39,7 +39,7 @@ class Tracker(Observer, Protocol):
         """Finish the tracker at the end of a run."""
 
 
-class Guarded:
+class FaultTolerantTracker:
     """Wrapper of a tracker whose errors do not end the run.
 
     The tracker is created at the first event, and disabled with one warning at its first exception: a training must not

@@ -8,7 +8,7 @@ from typing import Any
 from sam2ft.core.errors import UserError
 from sam2ft.tracking.base import ResultTable
 from sam2ft.tracking.tensorboard import table_markdown
-from sam2ft.tracking.wandb import WandbSettings, started
+from sam2ft.tracking.wandb import WandbSettings, start_run
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def to_wandb(settings: WandbSettings, summary: SweepSummary) -> None:
     try:
         import wandb
 
-        run = started(settings, job_type="summary")
+        run = start_run(settings, job_type="summary")
         for table in summary.tables:
             data = [list(row) for row in table.rows]
             run.log({table.name: wandb.Table(columns=list(table.columns), data=data)})

@@ -25,7 +25,7 @@ class WandbSettings:
     """None: the name of the experiment."""
 
 
-def started(settings: WandbSettings, **more: Any) -> Any:
+def start_run(settings: WandbSettings, **more: Any) -> Any:
     """Start or continue the wandb run of these settings; `more` is passed to wandb.init."""
     import wandb
 
@@ -54,7 +54,7 @@ class WandbTracker:
         self._wandb = wandb
         self._draw = draw
         self._step = 0
-        self._run = started(settings, config=dict(config))
+        self._run = start_run(settings, config=dict(config))
         # The optimizer step is the axis: the step counter of wandb rejects steps that a resumed run repeats.
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")

@@ -16,7 +16,7 @@ from sam2ft.data.samples.dataset import SliceDataset, SliceSettings
 from sam2ft.data.samples.loader import EpochBatches, LoaderSettings, train_loader, val_loader
 from sam2ft.data.samples.showcase import slices_to_show
 from sam2ft.data.store.store import Store, VolumeRecord
-from sam2ft.distributed.ranks import Ranks, distributed
+from sam2ft.distributed.ranks import Ranks, process_group
 from sam2ft.distributed.stop_signal import StopRequest
 from sam2ft.model.lora import add_low_rank
 from sam2ft.model.losses import SegmentationLoss, build_loss
@@ -24,9 +24,9 @@ from sam2ft.model.parts import freeze_unreachable, set_trainable
 from sam2ft.model.precision import resolve_precision
 from sam2ft.model.segmenter import FinetunedSAM2, build_segmenter
 from sam2ft.runs.attempt.claim import Attempt, check_claim
-from sam2ft.runs.identity import Content, begin, content_here, of_another_run
+from sam2ft.runs.identity import Content, current_identity, of_another_run, write_or_check_identity
 from sam2ft.runs.layout import RunLayout
-from sam2ft.runs.stores import labelled_records, max_train_subjects, open_stores, store_of, verify
+from sam2ft.runs.stores import labelled_records, max_train_subjects, open_stores, stores_by_name, verify_volumes
 from sam2ft.training.activation_checkpointing import checkpoint_activations
 from sam2ft.training.checkpoints.checkpoint import load_newest_resume, resume_files
 from sam2ft.training.early_stopping import StoppingRule
@@ -34,9 +34,9 @@ from sam2ft.training.optimizer import build_optimizer
 from sam2ft.training.schedule import build_scheduler
 from sam2ft.training.state import TrainerContext, TrainerSettings, TrainState
 from sam2ft.training.trainer import Trainer
-from sam2ft.training.watching.messages import beginning, continuing, ending
-from sam2ft.training.watching.observers import CheckpointKeeper, History, PictureKeeper, StatusKeeper
-from sam2ft.training.watching.trackers import watchers
+from sam2ft.training.watching.messages import end_text, resume_text, start_text
+from sam2ft.training.watching.observers import CheckpointWriter, HistoryWriter, PictureWriter, StatusWriter
+from sam2ft.training.watching.trackers import progress_observers
 
 NUM_PICTURES = 4
 """Number of validation slices drawn after every epoch: always the same ones (selected in data/samples/showcase)."""
@@ -88,7 +88,7 @@ def train(
         StopRequestedError: after saving.
         ClaimedError: when a newer attempt has claimed the run.
     """
-    with distributed() as ranks:
+    with process_group() as ranks:
         grad_accum = batches_per_rank(experiment, planned_world_size, ranks.world_size)
         data = training_data(experiment, ranks)
         content = begun(experiment, layout, data, ranks, planned_world_size, fresh=fresh, strict_code=strict_code)
@@ -96,22 +96,26 @@ def train(
         model = trainable_model(experiment, loss, ranks)
         trainer = make_trainer(model, loss, experiment, data, ranks, grad_accum)
         if fresh and ranks.is_main:
-            forget(layout, attempt)
-        state = None if fresh else resumed(trainer, layout, content)
+            remove_earlier_results(layout, attempt)
+        state = None if fresh else restored_state(trainer, layout, content)
         refuse_different_starts(ranks, state)
         if ranks.is_main:
-            _print_stderr(beginning(experiment, layout, data.records, trainer))
-        keeper = CheckpointKeeper(layout, attempt, experiment, data.labels, content, trainer)
+            _print_stderr(start_text(experiment, layout, data.records, trainer))
+        keeper = CheckpointWriter(layout, attempt, experiment, data.labels, content, trainer)
         with (
-            watchers(experiment, layout, store_of(data.stores), state) if ranks.is_main else nullcontext(()) as watching
+            progress_observers(experiment, layout, stores_by_name(data.stores), state)
+            if ranks.is_main
+            else nullcontext(()) as watching
         ):
-            kept = keepers(experiment, layout, attempt, data, state.epoch if state else 0) if ranks.is_main else ()
+            kept = (
+                file_observers(experiment, layout, attempt, data, state.epoch if state else 0) if ranks.is_main else ()
+            )
             # The resume file is last: a crash between two observers repeats the epoch, so no output is missing.
             observers = Observers((*watching, *kept, keeper))
             trainer.context = TrainerContext(ranks, observers, stop, keeper.save)
             ended = trainer.fit(data.train, data.val, state)
         if ranks.is_main:
-            _print_stderr(ending(experiment, layout, ended))
+            _print_stderr(end_text(experiment, layout, ended))
     return TrainOutcome(
         num_epochs=ended.epoch,
         num_steps=ended.step,
@@ -168,7 +172,7 @@ def training_data(experiment: Experiment, ranks: Ranks) -> TrainingData:
     train_records = labelled_records(stores, "train", max_train_subjects(experiment))
     val_records = labelled_records(stores, "val")
     if ranks.is_main:
-        verify(stores, (*train_records, *val_records))
+        verify_volumes(stores, (*train_records, *val_records))
     # Needed even when no pictures are drawn: they set the order of validation, and so the last bits of its values.
     pictures = slices_to_show(stores, val_records, NUM_PICTURES)
     return TrainingData(
@@ -195,8 +199,8 @@ def begun(
         DataError: on the main rank, when it differs from the content with which the run began.
     """
     size = experiment.datamodule.batch_size * experiment.module.grad_accum * planned_world_size
-    name, content = content_here(experiment, data.records, size, strict_code=strict_code)
-    if ranks.is_main and (message := begin(layout, name, content, data.stores, fresh=fresh)):
+    name, content = current_identity(experiment, data.records, size, strict_code=strict_code)
+    if ranks.is_main and (message := write_or_check_identity(layout, name, content, data.stores, fresh=fresh)):
         _print_stderr(message)
     return content
 
@@ -251,7 +255,7 @@ def make_trainer(
     return Trainer(model, loss, optimizer, schedule, settings, TrainerContext(ranks))
 
 
-def resumed(trainer: Trainer, layout: RunLayout, content: Content) -> TrainState | None:
+def restored_state(trainer: Trainer, layout: RunLayout, content: Content) -> TrainState | None:
     """Restore the run's newest resume file into `trainer` and return its state; None when there is no such file.
 
     Raises:
@@ -264,7 +268,7 @@ def resumed(trainer: Trainer, layout: RunLayout, content: Content) -> TrainState
         raise CheckpointError(of_another_run(newest.path, newest.snapshot, layout, content))
     state = trainer.restore(newest.snapshot)
     if trainer.ranks.is_main:
-        _print_stderr(continuing(state, newest.path))
+        _print_stderr(resume_text(state, newest.path))
     return state
 
 
@@ -282,7 +286,7 @@ def refuse_different_starts(ranks: Ranks, state: TrainState | None) -> None:
         )
 
 
-def forget(layout: RunLayout, attempt: Attempt) -> None:
+def remove_earlier_results(layout: RunLayout, attempt: Attempt) -> None:
     """Remove resume files and history before a fresh training; best.pt stays until a new one replaces it."""
     check_claim(layout, attempt)
     for path in resume_files(layout.checkpoints):
@@ -290,14 +294,14 @@ def forget(layout: RunLayout, attempt: Attempt) -> None:
     layout.history.unlink(missing_ok=True)
 
 
-def keepers(
+def file_observers(
     experiment: Experiment, layout: RunLayout, attempt: Attempt, data: TrainingData, first_epoch: int
 ) -> tuple[Observer, ...]:
     """Observers that write pictures, status and history."""
     module, rule = experiment.module, experiment.module.early_stopping
-    pictures = (PictureKeeper(layout, attempt, store_of(data.stores)),) if module.visualize else ()
-    status = StatusKeeper(layout, attempt, module.num_epochs, rule.monitor, rule.mode)
-    return (*pictures, status, History(layout, attempt, first_epoch))
+    pictures = (PictureWriter(layout, attempt, stores_by_name(data.stores)),) if module.visualize else ()
+    status = StatusWriter(layout, attempt, module.num_epochs, rule.monitor, rule.mode)
+    return (*pictures, status, HistoryWriter(layout, attempt, first_epoch))
 
 
 def _print_stderr(text: str) -> None:

@@ -24,7 +24,7 @@ from sam2ft.training.memory import peak_memory_bytes
 from sam2ft.training.optimizer import trained_parameters
 from sam2ft.training.schedule import Schedule
 from sam2ft.training.state import Loss, TrainBatches, TrainerContext, TrainerSettings, TrainState, ValBatches
-from sam2ft.training.validation import Forward, Validation, validate
+from sam2ft.training.validation import ForwardResult, Validation, validate
 
 
 class Trainer:
@@ -128,14 +128,14 @@ class Trainer:
 
     # --- parts of a step ----------------------------------------------------------------------------------------------
 
-    def calculate_loss(self, batch: Batch) -> Forward:
+    def calculate_loss(self, batch: Batch) -> ForwardResult:
         """Logits and losses of one batch; the model runs in the configured precision, the losses in full precision."""
         # Without gradients there is nothing to average, so DDP's forward is used only in training.
         model = self._parallel if torch.is_grad_enabled() else self.model
         with autocast(self.ranks.device, self.settings.precision):
             logits_n1hw, iou_n = model(batch.images_bchw, batch.prompts)
         logits_n1hw, iou_n = full_precision(logits_n1hw), full_precision(iou_n)
-        return Forward(logits_n1hw, self.loss(logits_n1hw, iou_n, batch))
+        return ForwardResult(logits_n1hw, self.loss(logits_n1hw, iou_n, batch))
 
     def check_early_stopping(self, stopping: Stopping, epoch: int, values: Mapping[str, float]) -> Stopping:
         """The early stopping state after `epoch`; its `says_stop` decides whether training continues.

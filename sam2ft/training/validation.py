@@ -13,10 +13,10 @@ from sam2ft.core.events import SlicePrediction
 from sam2ft.core.prompts import INSIDE, Box, Mask, Point, points_to_original_frame
 from sam2ft.data.samples.batch import Batch
 from sam2ft.distributed.ranks import Ranks
-from sam2ft.model.upsampling import to_original_grid, upsampled
+from sam2ft.model.upsampling import to_original_grid, upsampled_per_slice
 
 
-class Forward(NamedTuple):
+class ForwardResult(NamedTuple):
     """Logits and losses of one batch."""
 
     logits_n1hw: Tensor
@@ -35,7 +35,7 @@ class Validation(NamedTuple):
 
 @torch.no_grad()
 def validate(
-    batches: Iterable[Batch], forward: Callable[[Batch], Forward], ranks: Ranks, *, num_samples: int
+    batches: Iterable[Batch], forward: Callable[[Batch], ForwardResult], ranks: Ranks, *, num_samples: int
 ) -> Validation:
     """Compute the validation values; every instance counts once, whatever its batch.
 
@@ -67,7 +67,7 @@ def validate(
 def instance_dice(logits_n1hw: Tensor, masks: Sequence[Tensor]) -> Tensor:
     """Dice (n,) of each instance's mask (logits > 0) and its reference, ORIGINAL grid; 1 where both are empty."""
     scores = []
-    for logits_nhw, masks_nhw in zip(upsampled(logits_n1hw, masks), masks, strict=True):
+    for logits_nhw, masks_nhw in zip(upsampled_per_slice(logits_n1hw, masks), masks, strict=True):
         predicted = logits_nhw > 0
         shared = (predicted & masks_nhw).sum((1, 2)).double()
         sizes = (predicted.sum((1, 2)) + masks_nhw.sum((1, 2))).double()
@@ -80,7 +80,7 @@ def slice_predictions(batch: Batch, logits_n1hw: Tensor) -> list[SlicePrediction
     found = []
     start = 0
     for key, image_chw, masks_nhw, logits_nhw in zip(
-        batch.keys, batch.images_bchw, batch.masks, upsampled(logits_n1hw, batch.masks), strict=True
+        batch.keys, batch.images_bchw, batch.masks, upsampled_per_slice(logits_n1hw, batch.masks), strict=True
     ):
         own = slice(start, start + len(masks_nhw))
         start = own.stop

@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 
 from sam2ft.config.identity import (
-    affecting,
     baseline_id,
     eval_id,
     evaluation_identity,
     run_id,
+    settings_affecting,
     training_identity,
 )
 from sam2ft.config.load_experiment import dump_experiment, load_experiment
-from sam2ft.config.schema.base import Section, leaf, section
+from sam2ft.config.schema.base import Section, section, setting
 from sam2ft.config.schema.experiment import Experiment
 
 TEXT = """\
@@ -179,26 +179,28 @@ def test_the_id_survives_config_yaml(write: Any) -> None:
 
 
 class Before(Section):
-    lr: float = leaf(0.1, "learning rate", affects="training")
+    lr: float = setting(0.1, "learning rate", affects="training")
 
 
 class NewSection(Section):
-    strength: float = leaf(0.0, "of the new thing", affects="training", legacy=0)
-    color: str = leaf("red", "of the new thing", affects="nothing")
+    strength: float = setting(0.0, "of the new thing", affects="training", legacy=0)
+    color: str = setting("red", "of the new thing", affects="nothing")
 
 
 class After(Section):
-    lr: float = leaf(0.1, "learning rate", affects="training")
-    smoothing: float = leaf(0.5, "a key added later", affects="training", legacy=0.0)
+    lr: float = setting(0.1, "learning rate", affects="training")
+    smoothing: float = setting(0.5, "a key added later", affects="training", legacy=0.0)
     new: NewSection = section(NewSection, "a section added later")
 
 
 def test_a_key_added_later_is_left_out_while_it_has_its_legacy_value() -> None:
-    old = affecting(Before(), "training")
-    assert affecting(After(smoothing=0.0), "training") == old
-    assert affecting(After(), "training") == {"lr": 0.1, "smoothing": 0.5}, "the new default is not the legacy value"
+    old = settings_affecting(Before(), "training")
+    assert settings_affecting(After(smoothing=0.0), "training") == old
+    assert settings_affecting(After(), "training") == {"lr": 0.1, "smoothing": 0.5}, (
+        "the new default is not the legacy value"
+    )
     changed = After(smoothing=0.0, new=NewSection(strength=0.1))
-    assert affecting(changed, "training") == {"lr": 0.1, "new": {"strength": 0.1}}
+    assert settings_affecting(changed, "training") == {"lr": 0.1, "new": {"strength": 0.1}}
 
 
 def test_paths_in_config_yaml_are_absolute(write: Any) -> None:

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from sam2ft.core.workers import each
+from sam2ft.core.workers import parallel_map
 
 
 def slow_first(number: int) -> tuple[int, int]:
@@ -17,7 +17,7 @@ def slow_first(number: int) -> tuple[int, int]:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_results_come_in_the_order_of_the_items_and_an_error_in_its_turn(workers: int) -> None:
-    results = each(slow_first, [0, 1, 2, 3, 4], workers)
+    results = parallel_map(slow_first, [0, 1, 2, 3, 4], workers)
     found = [next(results) for _ in range(3)]
     assert [number for number, _ in found] == [0, 1, 2]
     processes = {process for _, process in found}

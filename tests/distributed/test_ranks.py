@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from sam2ft.core.errors import ConfigError
-from sam2ft.distributed.ranks import ALONE, choose_device, distributed, seed_step
+from sam2ft.distributed.ranks import ALONE, choose_device, process_group, seed_step
 
 SLURM = {
     "SLURM_JOB_ID": "77", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1",
@@ -23,7 +23,7 @@ SLURM = {
 
 
 def test_a_process_on_its_own_needs_no_group() -> None:
-    with distributed(device="cpu", environment={}) as ranks:
+    with process_group(device="cpu", environment={}) as ranks:
         assert (ranks.rank, ranks.world_size, ranks.is_main) == (0, 1, True)
         assert ranks.total([1.5, 2.0]) == [1.5, 2.0]
         assert ranks.maxima([3, 1]) == [3, 1]

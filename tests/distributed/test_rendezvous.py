@@ -14,7 +14,7 @@ import pytest
 from sam2ft.core.errors import ConfigError, StopRequestedError
 from sam2ft.distributed.failure_watch import FailureWatch, PeerFailedError
 from sam2ft.distributed.launcher_environment import LauncherEnvironment
-from sam2ft.distributed.ranks import distributed
+from sam2ft.distributed.ranks import process_group
 from sam2ft.distributed.rendezvous import RendezvousError, rendezvous
 
 
@@ -219,7 +219,7 @@ def test_the_wish_to_stop_reaches_the_meeting_of_a_group() -> None:
     environment = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1"}
     with (
         pytest.raises(RendezvousError, match="asked to stop meanwhile"),
-        distributed(
+        process_group(
             device="cpu",
             environment={**environment, "MASTER_PORT": str(port)},
             init_timeout_s=0.5,

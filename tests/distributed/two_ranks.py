@@ -13,7 +13,7 @@ import torch
 
 from sam2ft.core.errors import StopRequestedError
 from sam2ft.data.samples.batch import Batch
-from sam2ft.distributed.ranks import Ranks, distributed
+from sam2ft.distributed.ranks import Ranks, process_group
 from sam2ft.training.early_stopping import StoppingRule
 from sam2ft.training.state import TrainerContext, TrainerSettings, TrainState
 from sam2ft.training.trainer import Trainer
@@ -148,7 +148,7 @@ def die_in_training(ranks: Ranks) -> None:
 
 
 def main(out: str) -> None:
-    with distributed(device="cpu", init_timeout_s=60) as ranks:
+    with process_group(device="cpu", init_timeout_s=60) as ranks:
         found = {
             f"{dtype} batches of {size}": accumulated(ranks, size, dtype)
             for dtype in (torch.float64, torch.float32)

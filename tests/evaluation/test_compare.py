@@ -115,7 +115,7 @@ def test_one_that_has_some_volumes_takes_only_the_others(toy, two, monkeypatch):
         asked.extend(len(work.missing) for work in works)
         return original(works, *others)
 
-    monkeypatch.setattr(run, "evaluate_together", watching)
+    monkeypatch.setattr(run, "evaluate_volumes", watching)
     together = compare_checkpoints(two, request(toy))
     assert asked == [1, 2]
     shutil.rmtree("runs")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sam2ft.core.command import command
+from sam2ft.core.command import run_command
 from sam2ft.core.errors import (
     CheckpointError,
     ClaimedError,
@@ -25,7 +25,7 @@ from sam2ft.distributed.stop_signal import StopFlag
 from sam2ft.jobs.job import PointJob, _code_of
 from sam2ft.runs.attempt.claim import MAX_RESTARTS, Attempt
 from sam2ft.runs.attempt.ending import failure_class_of, record_ending
-from sam2ft.runs.attempt.restarts import GivenUpError
+from sam2ft.runs.attempt.restarts import NotRestartableError
 from sam2ft.runs.attempt.status import read_status
 from sam2ft.runs.layout import ExperimentLayout, RunLayout
 from sam2ft.runs.plan_file import PlannedPoint, PlannedRun, Resources
@@ -91,7 +91,7 @@ STOP = StopRequestedError("stopped as asked after step 7")
         (OUTSIDE, STOP, 143, ("stopped", None, False)),
         (INSIDE, STOP, 75, ("stopped", None, True)),
         (LAST, STOP, 1, ("failed", "timeout", False)),
-        (INSIDE, GivenUpError("no_progress", "2 restarts"), 1, ("failed", "no_progress", False)),
+        (INSIDE, NotRestartableError("no_progress", "2 restarts"), 1, ("failed", "no_progress", False)),
         (OUTSIDE, KeyboardInterrupt(), 130, ("stopped", None, False)),
         (INSIDE, KeyboardInterrupt(), 130, ("stopped", None, False)),
     ],
@@ -198,6 +198,6 @@ def test_how_a_command_ends(monkeypatch: pytest.MonkeyPatch, error: Any, outside
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         with pytest.raises(SystemExit) as ended:
-            command(main)
+            run_command(main)
         assert ended.value.code == code
     assert sys.exc_info() == (None, None, None)

@@ -14,7 +14,7 @@ import pytest
 
 from sam2ft.core.files import read_json, write_json
 from sam2ft.distributed.stop_signal import StopFlag
-from sam2ft.jobs.job import work_on
+from sam2ft.jobs.job import execute_job
 from sam2ft.runs.attempt.claim import Attempt
 from sam2ft.runs.attempt.status import read_status
 
@@ -116,7 +116,7 @@ def test_an_attempt_that_is_replaced_while_it_writes_leaves_what_was_there(point
             before.update(contents())
 
     monkeypatch.setattr(os, "fsync", fsync)
-    assert work_on(job, StopFlag()) == 1
+    assert execute_job(job, StopFlag()) == 1
     assert before, "was not replaced"
     assert contents() == before
     assert read_json(job.layout.claim) == newer.to_json()

@@ -10,7 +10,7 @@ import pytest
 from sam2ft.core.errors import CheckpointError, ClaimedError, StopRequestedError
 from sam2ft.core.files import read_json, sha256_file, write_json, write_text
 from sam2ft.distributed.stop_signal import StopFlag
-from sam2ft.jobs.job import PointJob, planned_job, work_on
+from sam2ft.jobs.job import PointJob, execute_job, planned_job
 from sam2ft.runs.attempt.claim import Attempt, holder
 from sam2ft.runs.attempt.log import kept_output
 from sam2ft.runs.attempt.status import read_status
@@ -74,7 +74,7 @@ def job(tmp_path):
 
 def run(job):
     with kept_output(job.log):
-        return work_on(job, StopFlag())
+        return execute_job(job, StopFlag())
 
 
 def fail(error):

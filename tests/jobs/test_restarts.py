@@ -13,7 +13,7 @@ import pytest
 from sam2ft.core.errors import StopRequestedError
 from sam2ft.core.files import read_json, write_json, write_text
 from sam2ft.distributed.stop_signal import StopFlag
-from sam2ft.jobs.job import PointJob, work_on
+from sam2ft.jobs.job import PointJob, execute_job
 from sam2ft.runs.attempt.claim import MAX_RESTARTS, Attempt
 from sam2ft.runs.attempt.restarts import idle_before, progress_of
 from sam2ft.runs.attempt.status import RunStatus, read_status
@@ -72,7 +72,7 @@ class Allocation:
         if limit is not None:
             self._patch.setenv(MAX_RESTARTS, str(limit))
         self._told, self._stop = told, StopFlag()
-        return work_on(PointJob(self.layout, RUN, stage, Attempt.current()), self._stop)
+        return execute_job(PointJob(self.layout, RUN, stage, Attempt.current()), self._stop)
 
     @property
     def ended(self) -> tuple[str, str | None, bool]:

@@ -16,7 +16,7 @@ import torch
 from sam2ft.data.samples.dataset import SliceDataset
 from sam2ft.distributed import stop_signal
 from sam2ft.evaluation.prediction.tester import Tester
-from sam2ft.jobs.job import work_on
+from sam2ft.jobs.job import execute_job
 from sam2ft.runs.attempt.status import read_status
 from sam2ft.training import trainer
 from sam2ft.training.checkpoints.checkpoint import read_best
@@ -60,7 +60,7 @@ def test_a_signal_at_any_stage_saves_asks_for_a_requeue_and_changes_nothing(
 ):
     point = point_with(*QUIET)
     if not whole:
-        assert work_on(point.job(), stop) == 0
+        assert execute_job(point.job(), stop) == 0
         whole["end"] = end_of(point)
         point.layout.folder.rename(point.layout.folder.with_name("whole"))
         point = point_with(*QUIET)
@@ -76,7 +76,7 @@ def test_a_signal_at_any_stage_saves_asks_for_a_requeue_and_changes_nothing(
     monkeypatch.setenv("SLURM_JOB_ID", "5")
     with monkeypatch.context() as patch:
         patch.setattr(where, name, told)
-        assert work_on(point.job(), stop) == 75
+        assert execute_job(point.job(), stop) == 75
     assert times
     status = read_status(point.layout)
     assert status.state == "stopped"
@@ -84,7 +84,7 @@ def test_a_signal_at_any_stage_saves_asks_for_a_requeue_and_changes_nothing(
     assert json.loads(point.layout.requeue.read_text())["job"] == "5"
     nothing_half_written(point.layout)
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    assert work_on(point.job(), stop_signal.StopFlag()) == 0
+    assert execute_job(point.job(), stop_signal.StopFlag()) == 0
     assert not point.layout.requeue.exists()
     (weights, info, tables), (expected, expected_info, expected_tables) = end_of(point), whole["end"]
     assert all(torch.equal(tensor, expected[key]) for key, tensor in weights.items())

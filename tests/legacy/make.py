@@ -34,11 +34,11 @@ from sam2ft.model.segmenter import build_untrained
 from sam2ft.runs.attempt.claim import Attempt, claim
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import save_plan
-from sam2ft.runs.resources.resources import resources_here
+from sam2ft.runs.resources.resources import local_resources
 from sam2ft.sweeps.plan.plan import make_plan, write_configs
 from sam2ft.sweeps.state.collect import aggregate_folder
 from sam2ft.training.run import train
-from sam2ft.training.watching.observers import CheckpointKeeper
+from sam2ft.training.watching.observers import CheckpointWriter
 
 ROOT = Path(__file__).parents[2]
 SPLITS = {"a": "train", "b": "train", "c": "val", "d": "test", "e": "test"}
@@ -113,19 +113,19 @@ def write_weights(path: Path) -> None:
 
 
 def stop_a_training(experiment: Path) -> None:
-    resolved = resolve(load_experiment(experiment), fill=resources_here)
+    resolved = resolve(load_experiment(experiment), fill=local_resources)
     layout = ExperimentLayout.of(resolved.name)
     save_plan(layout, make_plan(resolved))
     write_configs(layout, resolved, [0])
     (run,) = resolved.runs
-    stop, original = StopFlag(), CheckpointKeeper.on_step
+    stop, original = StopFlag(), CheckpointWriter.on_step
 
-    def on_step(self: CheckpointKeeper, event: Any, state: Any) -> None:
+    def on_step(self: CheckpointWriter, event: Any, state: Any) -> None:
         original(self, event, state)
         if event.step == STOP_AFTER_STEP:
             stop.handle(signal.SIGTERM, None)
 
-    CheckpointKeeper.on_step = on_step  # type: ignore[method-assign]
+    CheckpointWriter.on_step = on_step  # type: ignore[method-assign]
     place, attempt = layout.run(run.planned.run_id), Attempt.current()
     claim(place, attempt)
     try:

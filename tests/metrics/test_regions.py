@@ -37,7 +37,7 @@ def test_one_crop_and_one_pair_of_searches_serve_all_metrics_of_a_definition(mon
 
         return counting
 
-    monkeypatch.setattr(regions, "block_of", counted("crops", regions.block_of))
+    monkeypatch.setattr(regions, "bounding_block", counted("crops", regions.bounding_block))
     monkeypatch.setattr(surface, "distances_to", counted("voxel", surface.distances_to))
     monkeypatch.setattr(surfel, "distances_to", counted("surfel", surfel.distances_to))
     one = pair()

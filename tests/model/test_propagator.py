@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from sam2ft.core.prompts import Box, Prompts, box_around, boxes_to_model_frame
-from sam2ft.model.propagator import ImagesOf, Propagator, Seed, VolumePredictor
+from sam2ft.model.propagator import ImagesOf, ObjectPrompt, Propagator, VolumePredictor
 from sam2ft.model.segmenter import FinetunedSAM2, build_segmenter, build_untrained
 
 pytestmark = pytest.mark.sam2
@@ -48,7 +48,9 @@ def images_of(images: Tensor, asked: list[int] | None = None) -> ImagesOf:
     return images_in
 
 
-def carried(model: FinetunedSAM2, images: Tensor, seeds: Sequence[Seed], **more: Any) -> dict[tuple[int, int], Tensor]:
+def carried(
+    model: FinetunedSAM2, images: Tensor, seeds: Sequence[ObjectPrompt], **more: Any
+) -> dict[tuple[int, int], Tensor]:
     """(slice, object id) -> logits."""
     shape = more.pop("shape", (len(images), *images.shape[-2:]))
     found: dict[tuple[int, int], Tensor] = {}
@@ -76,7 +78,10 @@ def test_each_direction_is_that_of_the_stock_predictor_on_files(tmp_path: Path, 
         apply_postprocessing=False,
     )
     stock.load_state_dict(model.sam2_model.state_dict())
-    seeds = [Seed(1, 4, box=Box(side // 4, side // 4, side // 2, side // 3)), Seed(2, 6, points=((9.0, 20.0, 1),))]
+    seeds = [
+        ObjectPrompt(1, 4, box=Box(side // 4, side // 4, side // 2, side // 3)),
+        ObjectPrompt(2, 6, points=((9.0, 20.0, 1),)),
+    ]
     ours = carried(model, torch.from_numpy(grey)[:, None].float() / 255, seeds)
     assert set(ours) == {(index, number) for index in range(9) for number in (1, 2)}
     for reverse in (False, True):
@@ -101,7 +106,7 @@ def test_it_uses_the_weights_of_the_segmenter_and_has_none_of_its_own(model: Fin
 def test_a_slice_that_is_prompted_gives_what_its_box_alone_gives(model: FinetunedSAM2) -> None:
     """Its features see no memory, a box gets one mask; on the original grid, which is not square here."""
     images, box = volume(5, 64), Box(10, 5, 30, 20)
-    found = carried(model, images, [Seed(1, 2, box=box)], shape=(5, 40, 80))
+    found = carried(model, images, [ObjectPrompt(1, 2, box=box)], shape=(5, 40, 80))
     assert {logits.shape for logits in found.values()} == {(40, 80)}
     boxes = torch.from_numpy(boxes_to_model_frame([box], height=40, width=80, image_size=64))
     with torch.no_grad():
@@ -114,7 +119,7 @@ def test_a_prompted_object_is_there_whatever_the_head_for_absence_says() -> None
     doubting = build_untrained("sam2_nano", image_size=64, seed=5).eval()
     with torch.no_grad():
         doubting.sam2_model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(-100.0)
-    found = carried(doubting, volume(3, 64), [Seed(1, 1, box=Box(9, 9, 40, 40))])
+    found = carried(doubting, volume(3, 64), [ObjectPrompt(1, 1, box=Box(9, 9, 40, 40))])
     assert found[1, 1].min() > NO_OBJECT
     # Elsewhere the head is asked.
     assert (found[0, 1] == NO_OBJECT).all()
@@ -124,14 +129,18 @@ def test_a_prompted_object_is_there_whatever_the_head_for_absence_says() -> None
 
 def test_a_mirrored_volume_gives_the_mirrored_result(model: FinetunedSAM2) -> None:
     images, box = volume(9, 64), Box(9, 9, 40, 40)
-    upward = carried(model, images, [Seed(1, 3, box=box)])
-    downward = carried(model, images.flip(0), [Seed(1, 5, box=box)])
+    upward = carried(model, images, [ObjectPrompt(1, 3, box=box)])
+    downward = carried(model, images.flip(0), [ObjectPrompt(1, 5, box=box)])
     assert all(torch.allclose(upward[index, 1], downward[8 - index, 1], atol=1e-5) for index in range(9))
 
 
 def test_objects_do_not_change_each_other_nor_do_chunks(model: FinetunedSAM2) -> None:
     images = volume(6, 64)
-    seeds = [Seed(3, 4, box=Box(9, 9, 40, 40)), Seed(1, 0, box=Box(2, 30, 20, 60)), Seed(2, 5, box=Box(0, 0, 63, 63))]
+    seeds = [
+        ObjectPrompt(3, 4, box=Box(9, 9, 40, 40)),
+        ObjectPrompt(1, 0, box=Box(2, 30, 20, 60)),
+        ObjectPrompt(2, 5, box=Box(0, 0, 63, 63)),
+    ]
     together = carried(model, images, seeds)
     assert len(together) == 18
     chunked = carried(model, images, seeds, object_chunk=2)
@@ -148,7 +157,7 @@ def test_each_direction_encodes_each_slice_that_it_reaches_once(
     encoded, asked = [], list[int]()
     original = VolumePredictor.forward_image
     monkeypatch.setattr(VolumePredictor, "forward_image", lambda self, x: (encoded.append(1), original(self, x))[1])
-    seeds = [Seed(number, index, box=Box(9, 9, 40, 40)) for number, index in enumerate((2, 4, 2, 3))]
+    seeds = [ObjectPrompt(number, index, box=Box(9, 9, 40, 40)) for number, index in enumerate((2, 4, 2, 3))]
     found = list(Propagator(model).propagate(images_of(volume(6, 64), asked), seeds, (6, 64, 64)))
     assert asked == [2, 3, 4, 5, 4, 3, 2, 1, 0]
     assert len(encoded) == len(asked)
@@ -160,7 +169,7 @@ def test_each_direction_encodes_each_slice_that_it_reaches_once(
 def test_memory_out_of_reach_is_let_go_and_nothing_changes(
     model: FinetunedSAM2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images, seed = volume(20, 64), Seed(1, 0, box=Box(9, 9, 40, 40))
+    images, seed = volume(20, 64), ObjectPrompt(1, 0, box=Box(9, 9, 40, 40))
     held = []
     original = VolumePredictor.step
 
@@ -186,7 +195,7 @@ def test_the_shipped_nano_finds_the_prompted_slice_and_stays_the_same(model: Fin
     disc = (y - 45) ** 2 + (x - 60) ** 2 <= 400
     image = torch.from_numpy(disc * 0.5 + 0.2).float()[None, None]
     images = F.interpolate(image, size=(256, 256), mode="bilinear", antialias=True).repeat(3, 1, 1, 1)
-    seed = Seed(1, 1, box=box_around(disc))
+    seed = ObjectPrompt(1, 1, box=box_around(disc))
     first, again = (carried(shipped, images, [seed], shape=(3, 96, 128)) for _ in range(2))
     assert all(torch.equal(first[key], again[key]) for key in first)
     predicted = (first[1, 1] > 0).numpy()
@@ -198,12 +207,12 @@ def test_the_shipped_nano_finds_the_prompted_slice_and_stays_the_same(model: Fin
 def test_a_mask_can_be_the_seed(model: FinetunedSAM2) -> None:
     mask = np.zeros((32, 48), dtype=bool)
     mask[8:24, 12:36] = True
-    found = carried(model, volume(3, 64), [Seed(1, 1, mask_yx=mask)], shape=(3, 32, 48))
+    found = carried(model, volume(3, 64), [ObjectPrompt(1, 1, mask_yx=mask)], shape=(3, 32, 48))
     assert ((found[1, 1] > 0).numpy() == mask).mean() > 0.97
 
 
 def test_mixed_precision_changes_little(model: FinetunedSAM2) -> None:
-    images, seed = volume(4, 64), Seed(1, 1, box=Box(9, 9, 40, 40))
+    images, seed = volume(4, 64), ObjectPrompt(1, 1, box=Box(9, 9, 40, 40))
     exact = carried(model, images, [seed])
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = carried(model, images, [seed])
@@ -214,10 +223,12 @@ def test_mixed_precision_changes_little(model: FinetunedSAM2) -> None:
 
 def test_seeds_that_cannot_be_are_refused(model: FinetunedSAM2) -> None:
     with pytest.raises(ValueError, match="object 1: 2 of box, points and mask are given"):
-        Seed(1, 0, box=Box(0, 0, 1, 1), points=((1.0, 1.0, 1),))
+        ObjectPrompt(1, 0, box=Box(0, 0, 1, 1), points=((1.0, 1.0, 1),))
     with pytest.raises(ValueError, match="object 1: slice 3 is outside the volume of 3 slices"):
-        carried(model, volume(3, 64), [Seed(1, 3, box=Box(0, 0, 9, 9))])
+        carried(model, volume(3, 64), [ObjectPrompt(1, 3, box=Box(0, 0, 9, 9))])
     with pytest.raises(ValueError, match="has two seeds"):
-        carried(model, volume(3, 64), [Seed(1, 1, box=Box(0, 0, 9, 9)), Seed(1, 2, box=Box(0, 0, 9, 9))])
+        carried(
+            model, volume(3, 64), [ObjectPrompt(1, 1, box=Box(0, 0, 9, 9)), ObjectPrompt(1, 2, box=Box(0, 0, 9, 9))]
+        )
     with pytest.raises(ValueError, match="a slice is"):
-        carried(model, volume(3, 32), [Seed(1, 1, box=Box(0, 0, 9, 9))])
+        carried(model, volume(3, 32), [ObjectPrompt(1, 1, box=Box(0, 0, 9, 9))])

@@ -8,7 +8,7 @@ import torch
 
 from sam2ft.core.errors import CheckpointError, ConfigError
 from sam2ft.core.prompts import KINDS, Box, Prompts, boxes_to_model_frame, mixed_prompts
-from sam2ft.model.features import stacked
+from sam2ft.model.features import concatenated_features
 from sam2ft.model.segmenter import FinetunedSAM2, build_segmenter, build_untrained, stock_names
 
 pytestmark = pytest.mark.sam2
@@ -150,7 +150,7 @@ def test_training_mode_and_evaluation_mode_predict_the_same(nano, images, boxes)
 @torch.no_grad()
 def test_features_can_be_projected_once_stacked_and_decoded_in_chunks(nano, images, boxes):
     expected, _ = nano(images, boxes)
-    features = nano.project(stacked([nano.encode(image[None]) for image in images]))
+    features = nano.project(concatenated_features([nano.encode(image[None]) for image in images]))
     assert features.projected
     assert len(features) == 3
     chunks = [nano.decode(features, Prompts(boxes.slice_of_n[i : i + 2], boxes.boxes_n4[i : i + 2])) for i in (0, 2, 4)]

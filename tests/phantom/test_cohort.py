@@ -13,7 +13,7 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.files import read_json
 from sam2ft.data.dicom.series import read_series
 from sam2ft.data.images.maps import read_map
-from sam2ft.data.images.volumes import read_on_grid
+from sam2ft.data.images.volumes import read_reordered
 from sam2ft.data.prepare.prepare import prepare_dataset
 from sam2ft.data.store.store import Store
 from sam2ft.phantom.cohort import cohort_sequence, write_cohort
@@ -56,9 +56,9 @@ def test_the_series_read_back_is_the_image_on_its_grid(knees: Path, index: int) 
 def test_mask_and_maps_in_ras_lie_on_the_series_in_lps(knees: Path, index: int) -> None:
     volume = knee(index)
     grid = read_series(knees / "dicom" / volume.subject / "sag").geometry
-    mask = read_on_grid(knees / "masks" / f"{volume.subject}.nii.gz", grid)
+    mask = read_reordered(knees / "masks" / f"{volume.subject}.nii.gz", grid)
     assert np.array_equal(mask, volume.mask_zyx)
-    t2 = read_on_grid(knees / "maps" / f"{volume.subject}_t2.nii.gz", grid, what="map t2")
+    t2 = read_reordered(knees / "maps" / f"{volume.subject}_t2.nii.gz", grid, what="map t2")
     assert np.array_equal(t2, volume.t2_ms_zyx, equal_nan=True)
 
 
@@ -167,7 +167,7 @@ def test_a_spine_cohort_has_masks_and_no_maps(tmp_path: Path) -> None:
     assert not (tmp_path / "maps").exists()
     config = load_dataset(tmp_path / "dataset.yaml")
     assert config.labels.describe() == "1 vertebra, 2 disc"
-    mask = read_on_grid(tmp_path / "masks" / "spine000.nii.gz", read_series(tmp_path / "dicom/spine000/sag").geometry)
+    mask = read_reordered(tmp_path / "masks" / "spine000.nii.gz", read_series(tmp_path / "dicom/spine000/sag").geometry)
     assert np.array_equal(mask, spine_subject(SEED, 0).mask_zyx)
 
 

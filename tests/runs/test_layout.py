@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from sam2ft.core.keys import VolumeKey
-from sam2ft.runs.layout import ExperimentLayout, foreign_evaluation, scored
+from sam2ft.runs.layout import ExperimentLayout, foreign_evaluation, scored_evaluation
 
 
 def test_every_path_of_a_run_lies_in_its_folder():
@@ -18,7 +18,7 @@ def test_every_path_of_a_run_lies_in_its_folder():
 def test_an_experiment_or_subject_cannot_leave_its_folder():
     assert ExperimentLayout.of("../x").folder.parent == Path("runs")
     key = VolumeKey("..", "a/b", "v")
-    for path in (scored("scored-1").part(key, "slice"), scored("scored-1").prediction(key)):
+    for path in (scored_evaluation("scored-1").part(key, "slice"), scored_evaluation("scored-1").prediction(key)):
         assert ".." not in path.parts
         assert path.name.startswith("a%2Fb__v")
 

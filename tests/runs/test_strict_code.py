@@ -7,7 +7,7 @@ import pytest
 from sam2ft.config.load_experiment import load_experiment
 from sam2ft.core.files import read_json
 from sam2ft.distributed.stop_signal import StopFlag
-from sam2ft.jobs.job import planned_job, work_on
+from sam2ft.jobs.job import execute_job, planned_job
 from sam2ft.jobs.preflight.preflight import resolve
 from sam2ft.runs import identity
 from sam2ft.runs.layout import ExperimentLayout
@@ -32,8 +32,8 @@ def job(toy):
 def test_the_planned_code_trains_it_and_other_code_neither_begins_nor_goes_on(job, monkeypatch, capsys):
     with monkeypatch.context() as other_code:
         other_code.setattr(identity, "code_digest", lambda: "0" * 16)
-        assert work_on(job, StopFlag()) == 2
+        assert execute_job(job, StopFlag()) == 2
     assert "configuration, or the code, changed after it was planned" in capsys.readouterr().err
-    assert work_on(job, StopFlag()) == 0
+    assert execute_job(job, StopFlag()) == 0
     assert read_json(job.layout.identity)["content"]["code"] == code_digest()
     assert read_json(job.layout.provenance)["attempts"][-1]["code"]["digest"] == code_digest()

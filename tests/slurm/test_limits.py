@@ -3,7 +3,7 @@
 import pytest
 
 from sam2ft.runs.plan_file import Resources
-from sam2ft.slurm.limits import limit_problems, options, parse_test_only
+from sam2ft.slurm.limits import limit_problems, parse_test_only, sbatch_options
 from sam2ft.slurm.partitions import ArrayLimits, ClusterLimits, NodeKind, Partition
 from sam2ft.slurm.site import Site
 
@@ -78,4 +78,9 @@ def test_the_answers_of_sbatch():
 def test_only_options_that_decide_are_asked_about():
     chosen = {"partition": "gpu", "mem": "1MB", "account": None, "setup": ["x"], "cpus_per_task": 2}
     more = {"additional_parameters": {"requeue": True, "reservation": "course"}}
-    assert options(chosen | more) == ["--partition=gpu", "--cpus-per-task=2", "--mem=1MB", "--reservation=course"]
+    assert sbatch_options(chosen | more) == [
+        "--partition=gpu",
+        "--cpus-per-task=2",
+        "--mem=1MB",
+        "--reservation=course",
+    ]

@@ -38,16 +38,16 @@ def slurm(monkeypatch, sites):
         return SbatchAnswer(True, "would start now")
 
     gpu = Partition("gpu", "UP", True, 240.0, None, None, None, 2, (NodeKind(2, 16, 65536, 4),))
-    monkeypatch.setattr(site_check, "slurm_is_here", lambda: True)
+    monkeypatch.setattr(site_check, "slurm_is_installed", lambda: True)
     monkeypatch.setattr(site_check, "read_limits", lambda: ClusterLimits("big", ArrayLimits(), {"gpu": gpu}))
-    monkeypatch.setattr(site_check, "would_take", would_take)
+    monkeypatch.setattr(site_check, "try_submission", would_take)
     # The launcher's own Python is tried for real by one test.
     monkeypatch.setattr(site_check, "_python", lambda site: site_check.Finding("python", "ok", "imports"))
     return asked
 
 
 def verdicts(*arguments):
-    return {finding.subject: (finding.conclusion, finding.text) for finding in check_site(*arguments)}
+    return {finding.subject: (finding.result, finding.text) for finding in check_site(*arguments)}
 
 
 def test_a_good_site_has_no_problem(slurm, capsys):
@@ -77,7 +77,7 @@ def test_every_problem_is_a_line_and_the_code_is_2(slurm, sites, capsys):
 def test_times_over_the_limit_are_found_although_sbatch_takes_them(slurm, sites):
     sites("slurm: {partition: gpu}\nresources: {hours: 5, mem_gb: 4}\n")
     findings = list(check_site("here"))
-    assert ("problem", "resources.hours 5; partition gpu allows 4") in [(one.conclusion, one.text) for one in findings]
+    assert ("problem", "resources.hours 5; partition gpu allows 4") in [(one.result, one.text) for one in findings]
 
 
 def test_the_points_of_an_experiment_are_tried_each_kind_once(slurm, workplace):
@@ -100,7 +100,7 @@ def test_another_cluster_and_a_slurm_that_is_silent_are_problems(slurm, sites, m
 
 
 def test_away_from_the_cluster_the_rest_is_checked(slurm, monkeypatch):
-    monkeypatch.setattr(site_check, "slurm_is_here", lambda: False)
+    monkeypatch.setattr(site_check, "slurm_is_installed", lambda: False)
     found = verdicts("here")
     assert found["Slurm"][0] == "unknown"
     assert found["file"][0] == "ok"
@@ -118,10 +118,10 @@ def test_an_unknown_site_names_the_known_ones_and_a_bad_file_its_lines(slurm, si
 def test_the_python_of_the_job_is_started_behind_the_jobs_own_lines(sites, workplace):
     sites(f"slurm: {{environment: {{PYTHONPATH: {ROOT}}}, python: '{sys.executable}'}}\n")
     finding = next(one for one in check_site("here") if one.subject == "python")
-    assert finding.conclusion == "ok", finding.text
+    assert finding.result == "ok", finding.text
     sites("slurm: {python: /no/python}\n")
     finding = next(one for one in check_site("here") if one.subject == "python")
-    assert finding.conclusion == "problem"
+    assert finding.result == "problem"
     assert "/no/python" in finding.text
 
 

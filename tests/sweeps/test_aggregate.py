@@ -15,7 +15,7 @@ from sam2ft.report.tables.coverage import Coverage, CoveredRun
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import Plan, PlannedPoint, PlannedRun, Resources, save_plan
 from sam2ft.sweeps import aggregate as aggregate_module
-from sam2ft.sweeps.state.collect import run_states
+from sam2ft.sweeps.state.collect import report_states
 from sam2ft.sweeps.state.reconcile import ReconciledRun
 from sam2ft.sweeps.state.slurm_snapshot import NOTHING_KNOWN
 from sam2ft.sweeps.state.sources import default_report, sources_of
@@ -169,9 +169,9 @@ def test_gpu_hours_are_what_tasks_may_use_and_what_accounting_says() -> None:
     jobs = (Element("7_0", "train", 1), Element("8", "eval", 1), Element("9", "eval", 2))
     reconciled = ReconciledRun(planned("knee-0"), "failed", "out of memory", None, "oom", jobs)
     accounting: Any = {"7_0": SimpleNamespace(gpu_hours=2.5), "8": SimpleNamespace(gpu_hours=0.25)}
-    (state,) = run_states(layout, [reconciled], accounting)
+    (state,) = report_states(layout, [reconciled], accounting)
     assert (state.gpu_hours_planned, state.gpu_hours_used) == (2 * 4 * 3.0 + 4 * 1.0, 2.75)
-    assert (state.failure_class, run_states(layout, [reconciled])[0].gpu_hours_used) == ("oom", None)
+    assert (state.failure_class, report_states(layout, [reconciled])[0].gpu_hours_used) == ("oom", None)
 
 
 # The command

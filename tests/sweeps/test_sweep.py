@@ -111,14 +111,14 @@ def test_json_goes_to_stdout_alone(workplace, pool, capsys):
 
 
 def test_without_site_and_slurm_the_plan_is_for_one_local_worker_and_says_so(workplace, pool, monkeypatch, capsys):
-    monkeypatch.setattr(sweep_module, "slurm_is_here", lambda: False)
+    monkeypatch.setattr(sweep_module, "slurm_is_installed", lambda: False)
     sweep(request(workplace, local=None))
     assert pool.given[0][0] == 1
     assert "planned for --local 1" in capsys.readouterr().err
 
 
 def test_slurm_programs_without_a_slurm_that_answers_are_no_slurm(workplace, pool, monkeypatch):
-    monkeypatch.setattr(sweep_module, "slurm_is_here", lambda: True)
+    monkeypatch.setattr(sweep_module, "slurm_is_installed", lambda: True)
     monkeypatch.setattr(sweep_module, "cluster_name", lambda: None)
     sweep(request(workplace, local=None))
     assert pool.given[0][0] == 1
@@ -302,11 +302,11 @@ def cluster(monkeypatch, workplace):
     )
     main = Partition("main", "UP", True, 30.0, None, None, None, 2)
     limits = ClusterLimits("big", ArrayLimits(101), {"main": main})
-    monkeypatch.setattr(sweep_module, "slurm_is_here", lambda: True)
+    monkeypatch.setattr(sweep_module, "slurm_is_installed", lambda: True)
     monkeypatch.setattr(sweep_module, "read_limits", lambda: limits)
     monkeypatch.setattr(sweep_module, "adopt", lambda layout: ())
     monkeypatch.setattr(sweep_module, "snapshot_of", lambda layout: SlurmSnapshot({}))
-    monkeypatch.setattr(estimate_module, "would_take", lambda *_: SbatchAnswer(True, "would start at once"))
+    monkeypatch.setattr(estimate_module, "try_submission", lambda *_: SbatchAnswer(True, "would start at once"))
     return limits
 
 

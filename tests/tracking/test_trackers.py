@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from sam2ft.core.events import EpochDone, Observers, SlicePrediction, StepDone
-from sam2ft.tracking.base import Guarded, ResultTable, scalars_of_step
+from sam2ft.tracking.base import FaultTolerantTracker, ResultTable, scalars_of_step
 from sam2ft.tracking.tensorboard import TensorBoardTracker, table_markdown
 from sam2ft.tracking.wandb import WandbSettings, WandbTracker
 
@@ -52,7 +52,7 @@ def test_a_tracker_that_fails_warns_once_and_is_not_asked_again(
     step: Steps, epoch: Epochs, caplog: pytest.LogCaptureFixture
 ) -> None:
     fake, other = Fake(fails_at=2), Fake()
-    guarded = Guarded("W&B", lambda: fake)
+    guarded = FaultTolerantTracker("W&B", lambda: fake)
     observers = Observers([guarded, other])
     for number in (1, 2, 3):
         observers.on_step(step(number), None)
@@ -70,7 +70,7 @@ def test_a_package_that_is_not_installed_does_not_end_the_run(
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     settings = WandbSettings("r-0123", "point 0", "exp", tmp_path, mode="offline")
-    guarded = Guarded("W&B", lambda: WandbTracker(settings, config={}, draw=draw))
+    guarded = FaultTolerantTracker("W&B", lambda: WandbTracker(settings, config={}, draw=draw))
     guarded.on_step(step(1), None)
     guarded.on_step(step(2), None)
     guarded.close()
@@ -84,12 +84,12 @@ def test_a_stop_is_not_swallowed(step: Steps) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Guarded("x", Stopped).on_step(step(1), None)
+        FaultTolerantTracker("x", Stopped).on_step(step(1), None)
 
 
 def test_a_tracker_is_made_at_the_first_event_and_closed_only_if_made(step: Steps) -> None:
     made: list[Fake] = []
-    guarded = Guarded("x", lambda: made.append(Fake()) or made[-1])
+    guarded = FaultTolerantTracker("x", lambda: made.append(Fake()) or made[-1])
     guarded.close()
     assert made == []
     guarded.on_step(step(1), None)
@@ -232,7 +232,7 @@ def test_a_tracker_that_fails_at_a_table_does_not_end_the_run(caplog: pytest.Log
     def fail() -> Any:
         raise OSError("no network")
 
-    Guarded("W&B", fail).on_table(TABLE)
+    FaultTolerantTracker("W&B", fail).on_table(TABLE)
     assert "the run continues: OSError: no network" in caplog.text
 
 
@@ -292,5 +292,7 @@ def test_a_continued_run_asks_wandb_for_the_same_page(monkeypatch: pytest.Monkey
     monkeypatch.setattr(wandb, "init", init)
     for _ in range(2):
         settings = WandbSettings("exp-01", "point 0", "exp", tmp_path)
-        Guarded("W&B", lambda settings=settings: WandbTracker(settings, config={}, draw=draw)).on_table(TABLE)
+        FaultTolerantTracker("W&B", lambda settings=settings: WandbTracker(settings, config={}, draw=draw)).on_table(
+            TABLE
+        )
     assert asked == [("exp-01", "allow", "exp", "online")] * 2

@@ -32,12 +32,12 @@ from sam2ft.runs.layout import RunLayout
 from sam2ft.training.checkpoints.checkpoint import read_resume, resume_files
 from sam2ft.training.checkpoints.nested_state import pack
 from sam2ft.training.early_stopping import StoppingRule
-from sam2ft.training.run import resumed
+from sam2ft.training.run import restored_state
 from sam2ft.training.schedule import SchedulerChoice, build_scheduler
 from sam2ft.training.state import TrainerContext, TrainerSettings, TrainState
 from sam2ft.training.trainer import Trainer
 from sam2ft.training.watching import observers
-from sam2ft.training.watching.observers import CheckpointKeeper, History, SilentObserver, StatusKeeper
+from sam2ft.training.watching.observers import CheckpointWriter, HistoryWriter, SilentObserver, StatusWriter
 
 TOYS = run_path(str(Path(__file__).parents[1] / "fixtures" / "trainings.py"))
 RUN = "toy-0123456789abcdef"
@@ -88,11 +88,11 @@ class Toy:
         """As training/run.train does it: go on with the newest resume file, or begin."""
         claim(layout, attempt := Attempt.current({}))
         trainer = self._trainer()
-        state = resumed(trainer, layout, {})
-        keeper = CheckpointKeeper(layout, attempt, self._experiment, LabelTable((Label(1, "disc"),)), {}, trainer)
+        state = restored_state(trainer, layout, {})
+        keeper = CheckpointWriter(layout, attempt, self._experiment, LabelTable((Label(1, "disc"),)), {}, trainer)
         kept = (
-            StatusKeeper(layout, attempt, NUM_EPOCHS, "val_loss", "min"),
-            History(layout, attempt, state.epoch if state else 0),
+            StatusWriter(layout, attempt, NUM_EPOCHS, "val_loss", "min"),
+            HistoryWriter(layout, attempt, state.epoch if state else 0),
         )
         observers = Observers((AtEveryStep(seen), *kept, keeper))
         trainer.context = TrainerContext(ALONE, observers, stop or StopFlag(), keeper.save)

@@ -12,7 +12,7 @@ from sam2.build_sam import build_sam2
 from sam2ft.core.errors import CheckpointError, ClaimedError, StopRequestedError
 from sam2ft.core.files import sha256_file, write_json
 from sam2ft.distributed.stop_signal import StopFlag
-from sam2ft.jobs.job import work_on
+from sam2ft.jobs.job import execute_job
 from sam2ft.model.nano import overrides as nano
 from sam2ft.runs.attempt.claim import Attempt
 from sam2ft.runs.attempt.log import kept_output
@@ -162,7 +162,7 @@ def test_an_exception_in_training_is_a_failure_with_its_traceback_in_the_log_and
     at_step(4, boom)
     job = point.job()
     with pytest.raises(SystemExit) as ended, kept_output(job.log):
-        work_on(job, StopFlag())
+        execute_job(job, StopFlag())
     assert ended.value.code == 1
     status = read_status(point.layout)
     assert (status.state, status.failure_class, status.reason) == ("failed", "error", "RuntimeError: the sky fell")
@@ -177,7 +177,7 @@ def test_an_exception_in_training_is_a_failure_with_its_traceback_in_the_log_and
 def test_a_stopped_job_says_so_and_exits_with_143_outside_slurm(point, at_step):
     stop = StopFlag()
     at_step(2, lambda: stop.handle(signal.SIGTERM, None))
-    assert work_on(point.job(), stop) == 143
+    assert execute_job(point.job(), stop) == 143
     assert read_status(point.layout).state == "stopped"
     assert not point.layout.requeue.exists()
 
@@ -186,7 +186,7 @@ def test_a_stopped_job_inside_an_allocation_leaves_its_marker_and_exits_with_75(
     monkeypatch.setenv("SLURM_JOB_ID", "5")
     stop = StopFlag()
     at_step(2, lambda: stop.handle(signal.SIGUSR2, None))
-    assert work_on(job := point.job(attempt=Attempt("5", 0, "here", 1, "2026-01-01T00:00:00+00:00")), stop) == 75
+    assert execute_job(job := point.job(attempt=Attempt("5", 0, "here", 1, "2026-01-01T00:00:00+00:00")), stop) == 75
     assert json.loads(point.layout.requeue.read_text()) == job.attempt.to_json()
 
 

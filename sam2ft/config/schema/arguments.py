@@ -198,7 +198,7 @@ def _value_problem(entry: Mapping[str, Any], value: Any) -> str | None:
     return f"found {shown_value(value)}; allowed: {_allowed(entry)}"
 
 
-def resolved(table: str, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def arguments_with_defaults(table: str, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """The given arguments, completed with the defaults of the class.
 
     The run_id depends on the values that were effective, so a default that changes in torch or MONAI gives a new run.

@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from sam2ft.config.schema.arguments import argument_problems, resolved, shown_value, type_problem
+from sam2ft.config.schema.arguments import argument_problems, arguments_with_defaults, shown_value, type_problem
 
 V = TypeVar("V")
 K = TypeVar("K")
@@ -29,7 +29,7 @@ REQUIRED: Any = ...
 _NO_LEGACY = object()
 
 
-def leaf(
+def setting(
     default: Any, description: str, *, affects: Affects, unit: str = "", legacy: Any = _NO_LEGACY, **constraints: Any
 ) -> Any:
     """Declare one key that has a value (a pydantic Field).
@@ -133,7 +133,7 @@ Name = Annotated[str, AfterValidator(_name)]
 """Name of an experiment, dataset or point: safe in a path, and without dots, which separate keys."""
 
 
-class OpenSection(Section):
+class ClassSection(Section):
     """A section `type: Name` whose further keys are the arguments of the constructor of that class."""
 
     table: ClassVar[str]
@@ -185,5 +185,5 @@ class OpenSection(Section):
     def identity_values(self) -> Mapping[str, Any]:
         return {
             **super().identity_values(),
-            "constructor_arguments": resolved(self.table, self.type, self.constructor_arguments),
+            "constructor_arguments": arguments_with_defaults(self.table, self.type, self.constructor_arguments),
         }

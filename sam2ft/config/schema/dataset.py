@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from sam2ft.config.schema.arguments import did_you_mean, shown_value
-from sam2ft.config.schema.base import REQUIRED, Name, ReadOnlyDict, Section, leaf, problem, problems, section
+from sam2ft.config.schema.base import REQUIRED, Name, ReadOnlyDict, Section, problem, problems, section, setting
 from sam2ft.config.schema.maps import MapName, MapSource, Pattern, map_problems, path_pattern
 
 MOST_LABEL = 65535
@@ -36,23 +36,23 @@ LabelId = Annotated[str, AfterValidator(_label_id)]
 class DatasetInfo(Section):
     """Name and anatomy of a dataset."""
 
-    name: Name = leaf(REQUIRED, "name of the store; part of every key", affects="nothing")
-    anatomy: str = leaf("", "imaged anatomy, as free text", affects="nothing")
+    name: Name = setting(REQUIRED, "name of the store; part of every key", affects="nothing")
+    anatomy: str = setting("", "imaged anatomy, as free text", affects="nothing")
 
 
 class SourcePatterns(Section):
     """Paths of images, masks and maps: patterns relative to the working directory, or a table."""
 
-    images: Annotated[str, AfterValidator(_images)] = leaf(
+    images: Annotated[str, AfterValidator(_images)] = setting(
         REQUIRED,
         "pattern of the images (a folder is a DICOM series), or a .csv with the columns subject, image, mask and, "
         "if needed, volume and map_<name>",
         affects="nothing",
     )
-    masks: Pattern | None = leaf(
+    masks: Pattern | None = setting(
         None, "pattern of the masks; not with a table", affects="nothing", validate_default=True
     )
-    maps: Annotated[Mapping[MapName, Pattern | MapSource], AfterValidator(ReadOnlyDict)] = leaf(
+    maps: Annotated[Mapping[MapName, Pattern | MapSource], AfterValidator(ReadOnlyDict)] = setting(
         ReadOnlyDict(),
         "pattern of the relaxation maps (a file is a map, a folder a multi-echo DICOM series to fit the map to), or a "
         "mapping of file or series and settings; with a table only the settings",
@@ -102,11 +102,11 @@ class SourcePatterns(Section):
 class LabelName(Section):
     """One label of a table."""
 
-    name: str = leaf(REQUIRED, "name of the label", affects="nothing", min_length=1)
-    interface: str | None = leaf(
+    name: str = setting(REQUIRED, "name of the label", affects="nothing", min_length=1)
+    interface: str | None = setting(
         None, "name of the bone label from which this cartilage's thickness is measured", affects="nothing"
     )
-    vertebra: str | None = leaf(
+    vertebra: str | None = setting(
         None,
         "name of the label of the vertebrae above and below this disc; needed for the height index",
         affects="nothing",
@@ -116,7 +116,7 @@ class LabelName(Section):
 class LabelEntry(LabelName):
     """One label of a dataset."""
 
-    merge: tuple[LabelNumber, ...] | None = leaf(
+    merge: tuple[LabelNumber, ...] | None = setting(
         None, "integers of the mask files that become this label; null: its own id", affects="nothing", min_length=1
     )
 
@@ -124,7 +124,7 @@ class LabelEntry(LabelName):
 class Intensity(Section):
     """How intensities are scaled to [0, 1]."""
 
-    clip_percentiles: tuple[Percent, Percent] = leaf(
+    clip_percentiles: tuple[Percent, Percent] = setting(
         (0.5, 99.5),
         "lower and upper percentile of the intensity window, over the whole volume",
         affects="nothing",
@@ -142,13 +142,13 @@ class Intensity(Section):
 class Split(Section):
     """Split of the subjects into train, val and test: by shares, or from a file."""
 
-    train: Share = leaf(0.7, "share of the subjects", affects="nothing", unit="1")
-    val: Share = leaf(0.15, "share of the subjects", affects="nothing", unit="1")
-    test: Share = leaf(0.15, "share of the subjects", affects="nothing", unit="1")
-    seed: int = leaf(
+    train: Share = setting(0.7, "share of the subjects", affects="nothing", unit="1")
+    val: Share = setting(0.15, "share of the subjects", affects="nothing", unit="1")
+    test: Share = setting(0.15, "share of the subjects", affects="nothing", unit="1")
+    seed: int = setting(
         42, "seed of the draw, and of the order in which max_subject_set takes subjects", affects="nothing", ge=0
     )
-    file: Path | None = leaf(
+    file: Path | None = setting(
         None, "JSON file {train: [subject, ...], val: [...], test: [...]}, instead of shares", affects="nothing"
     )
 
@@ -198,7 +198,7 @@ class DatasetFile(Section):
 
     dataset: DatasetInfo = Field(description="name of the dataset")
     sources: SourcePatterns = Field(description="paths of images, masks and maps")
-    labels_dropped: Literal["others"] | tuple[LabelNumber, ...] = leaf(
+    labels_dropped: Literal["others"] | tuple[LabelNumber, ...] = setting(
         (),
         "integers of the mask files that become background; others: all that labels does not list",
         affects="nothing",
@@ -208,7 +208,7 @@ class DatasetFile(Section):
     )
     intensity: Intensity = section(Intensity, "how intensities are scaled to [0, 1]")
     split: Split = section(Split, "which subjects are in train, val and test")
-    keep: tuple[Keepable, ...] = leaf(
+    keep: tuple[Keepable, ...] = setting(
         (), "DICOM fields to keep in the metadata that are left out by default", affects="nothing"
     )
 

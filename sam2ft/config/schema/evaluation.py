@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, ValidationInfo, field_validator
 
-from sam2ft.config.schema.base import REQUIRED, Name, PathFromHere, Section, leaf, problem
+from sam2ft.config.schema.base import REQUIRED, Name, PathFromHere, Section, problem, setting
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
@@ -14,10 +14,10 @@ Count = Annotated[int, Field(ge=0)]
 class ExperimentInfo(Section):
     """Name, description and seed of an experiment."""
 
-    name: Name = leaf(REQUIRED, "folder under runs/ and first part of every run_id", affects="nothing")
-    description: str = leaf("", "one sentence, shown in the report", affects="nothing")
-    seed: int = leaf(42, "seed of every random draw", affects="training", ge=0, le=2**32 - 1)
-    baseline: bool = leaf(
+    name: Name = setting(REQUIRED, "folder under runs/ and first part of every run_id", affects="nothing")
+    description: str = setting("", "one sentence, shown in the report", affects="nothing")
+    seed: int = setting(42, "seed of every random draw", affects="training", ge=0, le=2**32 - 1)
+    baseline: bool = setting(
         True, "also evaluate the untrained initial weights, as the point named baseline", affects="nothing"
     )
 
@@ -25,57 +25,59 @@ class ExperimentInfo(Section):
 class PromptNoise(Section):
     """Prompt-noise study: one evaluation per shift and seed; each slice is encoded once."""
 
-    shifts: tuple[Count, ...] = leaf(
+    shifts: tuple[Count, ...] = setting(
         (0, 2, 5, 10, 20),
         "largest shifts of the box sides, original frame",
         affects="evaluation",
         unit="px",
         min_length=1,
     )
-    seeds: tuple[Count, ...] = leaf((0, 1, 2), "seeds of the jitter", affects="evaluation", min_length=1)
+    seeds: tuple[Count, ...] = setting((0, 1, 2), "seeds of the jitter", affects="evaluation", min_length=1)
 
 
 class Evaluation(Section):
     """How a checkpoint is evaluated."""
 
-    split: Literal["train", "val", "test"] = leaf("test", "split whose subjects are evaluated", affects="evaluation")
-    checkpoint: Literal["best"] = leaf("best", "which checkpoint of a run", affects="evaluation")
-    instances: Literal["per_instance", "per_label"] = leaf(
+    split: Literal["train", "val", "test"] = setting("test", "split whose subjects are evaluated", affects="evaluation")
+    checkpoint: Literal["best"] = setting("best", "which checkpoint of a run", affects="evaluation")
+    instances: Literal["per_instance", "per_label"] = setting(
         "per_instance", "one prompt per connected component, or one prompt for the whole label", affects="evaluation"
     )
-    protocol: Literal["box", "point", "points", "mask", "boxes_file", "propagate"] = leaf(
+    protocol: Literal["box", "point", "points", "mask", "boxes_file", "propagate"] = setting(
         "box", "how the model is prompted", affects="evaluation"
     )
-    points_k: int = leaf(3, "points per instance of protocol points", affects="evaluation", unit="points", ge=1)
-    boxes_file: PathFromHere | None = leaf(
+    points_k: int = setting(3, "points per instance of protocol points", affects="evaluation", unit="points", ge=1)
+    boxes_file: PathFromHere | None = setting(
         None,
         "CSV or JSON with the boxes of a detector, for protocol boxes_file; its content is part of the eval_id",
         affects="nothing",
         validate_default=True,
     )
-    propagate_seed: Literal["largest", "middle"] = leaf(
+    propagate_seed: Literal["largest", "middle"] = setting(
         "largest", "slice that is prompted with protocol propagate", affects="evaluation"
     )
-    bbox_shift: int = leaf(
+    bbox_shift: int = setting(
         0,
         "box jitter in the original frame; above 0, protocol box is called box_jitter in tables",
         affects="evaluation",
         unit="px",
         ge=0,
     )
-    direction: Literal["outward", "both"] = leaf(
+    direction: Literal["outward", "both"] = setting(
         "outward", "direction in which the jitter moves a side of the box", affects="evaluation"
     )
-    include_empty_slices: bool = leaf(True, "also evaluate slices without a reference mask", affects="evaluation")
-    missed_distance: Literal["diagonal"] | Positive = leaf(
+    include_empty_slices: bool = setting(True, "also evaluate slices without a reference mask", affects="evaluation")
+    missed_distance: Literal["diagonal"] | Positive = setting(
         "diagonal",
         "distance used for a missed or spurious tissue: the diagonal of the volume, or a number",
         affects="evaluation",
         unit="mm",
     )
-    nsd_tolerance_mm: Positive = leaf(1.0, "tolerance of the normalised surface Dice", affects="evaluation", unit="mm")
-    prompt_chunk: int = leaf(64, "prompts per call of the mask decoder", affects="nothing", unit="prompts", ge=1)
-    encode_batch: int = leaf(
+    nsd_tolerance_mm: Positive = setting(
+        1.0, "tolerance of the normalised surface Dice", affects="evaluation", unit="mm"
+    )
+    prompt_chunk: int = setting(64, "prompts per call of the mask decoder", affects="nothing", unit="prompts", ge=1)
+    encode_batch: int = setting(
         1,
         "slices of a volume per call of the image encoder; more is faster on a GPU and changes the last digits",
         affects="evaluation",
@@ -83,11 +85,11 @@ class Evaluation(Section):
         legacy=1,
         ge=1,
     )
-    precision: Literal["fp32", "bf16", "fp16"] = leaf(
+    precision: Literal["fp32", "bf16", "fp16"] = setting(
         "bf16", "floating-point format of the model", affects="evaluation"
     )
-    qc_slices: int = leaf(24, "number of pictures of predictions to draw", affects="nothing", unit="slices", ge=0)
-    dicom_seg: bool = leaf(
+    qc_slices: int = setting(24, "number of pictures of predictions to draw", affects="nothing", unit="slices", ge=0)
+    dicom_seg: bool = setting(
         False,
         "also write predictions as DICOM-SEG; needs the DICOM series that the store was prepared from",
         affects="nothing",
@@ -117,25 +119,25 @@ class Evaluation(Section):
 class EvaluationResources(Section):
     """Resources that the evaluation of a run requests from a cluster; null: the same as for training."""
 
-    nodes: PositiveInt | None = leaf(None, "nodes (machines)", affects="nothing")
-    tasks_per_node: PositiveInt | None = leaf(None, "processes per node", affects="nothing")
-    gpus_per_node: Count | None = leaf(None, "GPUs per node", affects="nothing")
-    cpus_per_task: PositiveInt | None = leaf(None, "CPU cores per process", affects="nothing")
-    mem_gb: Positive | None = leaf(None, "memory per node", affects="nothing", unit="GB")
-    hours: Positive | None = leaf(None, "time limit of one allocation", affects="nothing", unit="h")
+    nodes: PositiveInt | None = setting(None, "nodes (machines)", affects="nothing")
+    tasks_per_node: PositiveInt | None = setting(None, "processes per node", affects="nothing")
+    gpus_per_node: Count | None = setting(None, "GPUs per node", affects="nothing")
+    cpus_per_task: PositiveInt | None = setting(None, "CPU cores per process", affects="nothing")
+    mem_gb: Positive | None = setting(None, "memory per node", affects="nothing", unit="GB")
+    hours: Positive | None = setting(None, "time limit of one allocation", affects="nothing", unit="h")
 
 
-class AskedResources(Section):
+class RequestedResources(Section):
     """Resources that one point requests from a cluster; a site preset fills in what the file does not give."""
 
-    nodes: PositiveInt = leaf(1, "nodes (machines)", affects="nothing")
-    tasks_per_node: PositiveInt | None = leaf(
+    nodes: PositiveInt = setting(1, "nodes (machines)", affects="nothing")
+    tasks_per_node: PositiveInt | None = setting(
         None, "processes per node; null: one per GPU, or 1 without GPUs", affects="nothing"
     )
-    gpus_per_node: Count = leaf(1, "GPUs per node", affects="nothing")
-    cpus_per_task: PositiveInt = leaf(8, "CPU cores per process", affects="nothing")
-    mem_gb: Positive = leaf(64.0, "memory per node", affects="nothing", unit="GB")
-    hours: Positive = leaf(
+    gpus_per_node: Count = setting(1, "GPUs per node", affects="nothing")
+    cpus_per_task: PositiveInt = setting(8, "CPU cores per process", affects="nothing")
+    mem_gb: Positive = setting(64.0, "memory per node", affects="nothing", unit="GB")
+    hours: Positive = setting(
         12.0, "time limit of one allocation; a longer training continues in the next", affects="nothing", unit="h"
     )
     eval: EvaluationResources | None = Field(

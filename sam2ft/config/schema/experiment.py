@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 
 from sam2ft.config.schema.base import Name, ReadOnlyDict, Section, section
 from sam2ft.config.schema.datamodule import Datamodule, DatasetSource
-from sam2ft.config.schema.evaluation import AskedResources, Evaluation, ExperimentInfo
+from sam2ft.config.schema.evaluation import Evaluation, ExperimentInfo, RequestedResources
 from sam2ft.config.schema.module import Module
 from sam2ft.config.schema.sweep import Sweep
 
@@ -22,5 +22,5 @@ class Experiment(Section):
     datamodule: Datamodule = section(Datamodule, "how slices are batched and augmented, and which metrics are measured")
     module: Module = Field(description="the model, which parts of it are trained, and how")
     eval: Evaluation = section(Evaluation, "how a checkpoint is evaluated")
-    resources: AskedResources = section(AskedResources, "resources that one point requests from a cluster")
+    resources: RequestedResources = section(RequestedResources, "resources that one point requests from a cluster")
     sweep: Sweep | None = Field(None, description="points of the experiment; null: a single one")

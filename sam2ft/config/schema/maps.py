@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from sam2ft.config.schema.arguments import shown_value
-from sam2ft.config.schema.base import Section, leaf, problem, problems
+from sam2ft.config.schema.base import Section, problem, problems, setting
 
 MapName = Literal["t2", "t1rho"]
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
@@ -35,30 +35,30 @@ _FIT_KEYS = ("spin_lock_ms", "skip_first", "bounds_ms", "r2_min")
 class MapSource(Section):
     """Source of a relaxation map: a map file, or a DICOM series to which the map is fitted."""
 
-    file: Pattern | None = leaf(None, "map file (NIfTI or NRRD) of a volume, values in ms", affects="nothing")
-    series: Pattern | None = leaf(
+    file: Pattern | None = setting(None, "map file (NIfTI or NRRD) of a volume, values in ms", affects="nothing")
+    series: Pattern | None = setting(
         None, "folder of the DICOM series of a volume to which the map is fitted", affects="nothing"
     )
-    spin_lock_ms: tuple[Milliseconds, ...] | None = leaf(
+    spin_lock_ms: tuple[Milliseconds, ...] | None = setting(
         None,
         "spin-lock times in the order of acquisition; no standard DICOM tag contains them",
         affects="nothing",
         unit="ms",
     )
-    skip_first: bool = leaf(False, "fit without the first image", affects="nothing")
-    bounds_ms: tuple[Milliseconds, Milliseconds] | None = leaf(
+    skip_first: bool = setting(False, "fit without the first image", affects="nothing")
+    bounds_ms: tuple[Milliseconds, Milliseconds] | None = setting(
         None,
         "fitted values are valid above the first bound, up to the second; null: 0 to 100 for t2, 0 to 500 for t1rho",
         affects="nothing",
         unit="ms",
     )
-    r2_min: float = leaf(
+    r2_min: float = setting(
         0.9,
         "smallest r2 of a valid fit: share of the variance of the signal that the fit explains",
         affects="nothing",
         le=1,
     )
-    resample: bool = leaf(
+    resample: bool = setting(
         False,
         "resample a map on another grid to the grid of the image, by linear interpolation through the affines",
         affects="nothing",

@@ -8,8 +8,8 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 
 from sam2ft.config.schema.arguments import (
     argument_problems,
+    arguments_with_defaults,
     did_you_mean,
-    resolved,
     shown_value,
     signatures,
     type_problem,
@@ -20,10 +20,10 @@ from sam2ft.config.schema.base import (
     PathFromHere,
     ReadOnlyDict,
     Section,
-    leaf,
     problem,
     problems,
     section,
+    setting,
 )
 from sam2ft.config.schema.optimizer import EarlyStopping, Optimizer, Positive, Scheduler
 
@@ -50,7 +50,7 @@ def _pattern(text: str) -> str:
 class TrainableOnly(Section):
     """Selection of some parameters of a part of the model, by regular expressions."""
 
-    only: tuple[Annotated[str, AfterValidator(_pattern)], ...] = leaf(
+    only: tuple[Annotated[str, AfterValidator(_pattern)], ...] = setting(
         REQUIRED,
         "regular expressions; a parameter of the part is trained if one of them matches anywhere in its name",
         affects="training",
@@ -61,26 +61,26 @@ class TrainableOnly(Section):
 class Trainable(Section):
     """Which parts of SAM 2 are trained: true, false, or {only: [regular expression, ...]}."""
 
-    prompt_encoder: bool | TrainableOnly = leaf(False, "whether the prompt encoder is trained", affects="training")
-    image_encoder: bool | TrainableOnly = leaf(True, "whether the image encoder is trained", affects="training")
-    mask_decoder: bool | TrainableOnly = leaf(True, "whether the mask decoder is trained", affects="training")
+    prompt_encoder: bool | TrainableOnly = setting(False, "whether the prompt encoder is trained", affects="training")
+    image_encoder: bool | TrainableOnly = setting(True, "whether the image encoder is trained", affects="training")
+    mask_decoder: bool | TrainableOnly = setting(True, "whether the mask decoder is trained", affects="training")
 
 
 class Loss(Section):
     """Training loss: seg_loss_weight x region loss + ce_loss_weight x pixel loss (+ iou_weight x IoU head loss)."""
 
-    seg: str = leaf("DiceLoss", "region loss: a MONAI loss by name, or BCE", affects="training")
-    seg_args: Arguments = leaf(ReadOnlyDict(), "its arguments", affects="training", validate_default=True)
-    ce: str = leaf("BCE", "pixel loss: BCE, or a MONAI loss by name", affects="training")
-    ce_args: Arguments = leaf(ReadOnlyDict(), "its arguments", affects="training", validate_default=True)
-    seg_loss_weight: float = leaf(0.5, "weight of the region loss", affects="training", unit="1", ge=0)
-    ce_loss_weight: float = leaf(0.5, "weight of the pixel loss", affects="training", unit="1", ge=0)
-    frame: Literal["original", "decoder"] = leaf(
+    seg: str = setting("DiceLoss", "region loss: a MONAI loss by name, or BCE", affects="training")
+    seg_args: Arguments = setting(ReadOnlyDict(), "its arguments", affects="training", validate_default=True)
+    ce: str = setting("BCE", "pixel loss: BCE, or a MONAI loss by name", affects="training")
+    ce_args: Arguments = setting(ReadOnlyDict(), "its arguments", affects="training", validate_default=True)
+    seg_loss_weight: float = setting(0.5, "weight of the region loss", affects="training", unit="1", ge=0)
+    ce_loss_weight: float = setting(0.5, "weight of the pixel loss", affects="training", unit="1", ge=0)
+    frame: Literal["original", "decoder"] = setting(
         "original",
         "grid on which the loss is computed: that of the slice, or that of the decoder output (image_size / 4)",
         affects="training",
     )
-    iou_weight: float = leaf(
+    iou_weight: float = setting(
         0.0, "weight of the loss of the IoU head (regression of the predicted IoU)", affects="training", unit="1", ge=0
     )
 
@@ -107,7 +107,8 @@ class Loss(Section):
 
     def identity_values(self) -> Mapping[str, Any]:
         args = {
-            f"{key}_args": resolved("losses", getattr(self, key), getattr(self, f"{key}_args")) for key in ("seg", "ce")
+            f"{key}_args": arguments_with_defaults("losses", getattr(self, key), getattr(self, f"{key}_args"))
+            for key in ("seg", "ce")
         }
         return {**super().identity_values(), **args}
 
@@ -115,10 +116,10 @@ class Loss(Section):
 class PromptMixture(Section):
     """How instances are prompted in training: shares of the kinds of prompts."""
 
-    box: Probability = leaf(1.0, "share of instances prompted with their box", affects="training", unit="1")
-    point: Probability = leaf(0.0, "share of instances prompted with a point inside", affects="training", unit="1")
-    mask: Probability = leaf(0.0, "share of instances prompted with a mask", affects="training", unit="1")
-    max_instances_per_slice: int = leaf(
+    box: Probability = setting(1.0, "share of instances prompted with their box", affects="training", unit="1")
+    point: Probability = setting(0.0, "share of instances prompted with a point inside", affects="training", unit="1")
+    mask: Probability = setting(0.0, "share of instances prompted with a mask", affects="training", unit="1")
+    max_instances_per_slice: int = setting(
         16,
         "largest number of instances used per slice; drawn at random from a slice with more",
         affects="training",
@@ -137,48 +138,50 @@ class PromptMixture(Section):
 class Ema(Section):
     """Exponential moving average (EMA) of the weights; it is evaluated instead of the weights."""
 
-    decay: float = leaf(0.999, "decay of the average per step", affects="training", unit="1", gt=0, lt=1)
+    decay: float = setting(0.999, "decay of the average per step", affects="training", unit="1", gt=0, lt=1)
 
 
 class Lora(Section):
     """Low-rank adaptation (LoRA) of every linear layer in the blocks of the image encoder; merged into it on export."""
 
-    rank: int = leaf(
+    rank: int = setting(
         8, "rank of the update; at most the smallest dimension of any of these layers", affects="training", ge=1
     )
-    alpha: float = leaf(16.0, "scale of the update, which is multiplied by alpha / rank", affects="training", gt=0)
+    alpha: float = setting(16.0, "scale of the update, which is multiplied by alpha / rank", affects="training", gt=0)
 
 
 class WandB(Section):
     """Weights & Biases logging."""
 
-    mode: Literal["online", "offline"] = leaf(
+    mode: Literal["online", "offline"] = setting(
         "online", "offline: write to disk for a later wandb sync", affects="nothing"
     )
-    project: str | None = leaf(None, "project name; null: name of the experiment", affects="nothing")
+    project: str | None = setting(None, "project name; null: name of the experiment", affects="nothing")
 
 
 class Checkpoints(Section):
     """When a run writes a checkpoint from which it can be resumed."""
 
-    every_minutes: Positive | None = leaf(15.0, "longest time between two checkpoints", affects="nothing", unit="min")
-    every_steps: int | None = leaf(None, "steps between two checkpoints", affects="nothing", unit="steps", ge=1)
-    every_epoch: bool = leaf(False, "also write one after every epoch", affects="nothing")
-    keep: int = leaf(2, "number of checkpoints to keep, the newest ones", affects="nothing", ge=1)
+    every_minutes: Positive | None = setting(
+        15.0, "longest time between two checkpoints", affects="nothing", unit="min"
+    )
+    every_steps: int | None = setting(None, "steps between two checkpoints", affects="nothing", unit="steps", ge=1)
+    every_epoch: bool = setting(False, "also write one after every epoch", affects="nothing")
+    keep: int = setting(2, "number of checkpoints to keep, the newest ones", affects="nothing", ge=1)
 
 
 class Module(Section):
     """The model, which parts of it are trained, and how."""
 
-    sam2_model_cfg: Annotated[str, AfterValidator(_stock_model)] = leaf(
+    sam2_model_cfg: Annotated[str, AfterValidator(_stock_model)] = setting(
         REQUIRED, "name of a config of the sam2 package, or sam2_nano", affects="training"
     )
-    sam2_checkpoint: PathFromHere | None = leaf(
+    sam2_checkpoint: PathFromHere | None = setting(
         None,
         "initial weights, whose content is part of the run_id; null: those shipped with sam2_nano",
         affects="nothing",
     )
-    image_size: int = leaf(
+    image_size: int = setting(
         1024, "side of the square to which a slice is resized", affects="training", unit="px", ge=64, multiple_of=32
     )
     lora: Lora | None = Field(None, description="low-rank adaptation (LoRA) of the image encoder; null: none")
@@ -186,35 +189,35 @@ class Module(Section):
     loss: Loss = section(Loss, "loss that is minimised")
     optimizer: Optimizer = section(Optimizer, "optimizer that minimises the loss")
     scheduler: Scheduler | None = Field(None, description="learning rate schedule; null: constant")
-    num_epochs: int = leaf(
+    num_epochs: int = setting(
         100, "largest number of passes over the training slices", affects="training", unit="epochs", ge=1
     )
-    use_amp: bool | Literal["fp16", "bf16"] = leaf(
+    use_amp: bool | Literal["fp16", "bf16"] = setting(
         "bf16",
         "mixed precision; true: bf16 if it is faster on the device, else fp16 (GPU) or fp32 (CPU)",
         affects="training",
     )
-    grad_accum: int = leaf(
+    grad_accum: int = setting(
         1, "batches per optimizer step; part of the run_id as slices_per_step", affects="nothing", unit="batches", ge=1
     )
-    clip_grad: Positive | None = leaf(
+    clip_grad: Positive | None = setting(
         1.0, "largest norm of the gradient, clipped above; null: not clipped", affects="training"
     )
     early_stopping: EarlyStopping = section(EarlyStopping, "early stopping, and choice of the best epoch")
     prompts: PromptMixture = section(PromptMixture, "how instances are prompted in training")
     ema: Ema | None = Field(None, description="exponential moving average (EMA) of the weights; null: none")
-    max_skipped_steps: int = leaf(
+    max_skipped_steps: int = setting(
         10,
         "number of consecutive steps with a non-finite loss or gradient that ends the run",
         affects="nothing",
         unit="steps",
         ge=1,
     )
-    activation_checkpointing: bool = leaf(False, "recompute activations to save memory", affects="nothing")
+    activation_checkpointing: bool = setting(False, "recompute activations to save memory", affects="nothing")
     checkpoint: Checkpoints = section(Checkpoints, "when checkpoints for resuming are written")
-    use_wandb: bool = leaf(False, "log to Weights & Biases", affects="nothing")
+    use_wandb: bool = setting(False, "log to Weights & Biases", affects="nothing")
     wandb: WandB = section(WandB, "settings of Weights & Biases")
-    visualize: bool = leaf(True, "draw pictures of predictions during training", affects="nothing")
+    visualize: bool = setting(True, "draw pictures of predictions during training", affects="nothing")
 
     @field_validator("trainable")
     @classmethod

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, PositiveInt, Tag, model_validator
 
-from sam2ft.config.schema.base import REQUIRED, Frozen, Name, ReadOnly, ReadOnlyDict, Section, leaf, problem
+from sam2ft.config.schema.base import REQUIRED, Frozen, Name, ReadOnly, ReadOnlyDict, Section, problem, setting
 
 Number = int | float
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
@@ -15,9 +15,9 @@ Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 class Range(Section):
     """Numbers at equal distances, from start to stop; stop is included if a step reaches it."""
 
-    start: Number = leaf(REQUIRED, "first value", affects="nothing")
-    stop: Number = leaf(REQUIRED, "limit: no value lies beyond it", affects="nothing")
-    step: Number = leaf(
+    start: Number = setting(REQUIRED, "first value", affects="nothing")
+    stop: Number = setting(REQUIRED, "limit: no value lies beyond it", affects="nothing")
+    step: Number = setting(
         REQUIRED, "distance from one value to the next; negative for decreasing values", affects="nothing"
     )
 
@@ -31,9 +31,9 @@ class Range(Section):
 class LogRange(Section):
     """Numbers at equal ratios, both ends included."""
 
-    start: Annotated[Number, Field(gt=0)] = leaf(REQUIRED, "first value", affects="nothing")
-    stop: Annotated[Number, Field(gt=0)] = leaf(REQUIRED, "last value", affects="nothing")
-    num: int = leaf(REQUIRED, "number of values", affects="nothing", ge=2, le=10_000)
+    start: Annotated[Number, Field(gt=0)] = setting(REQUIRED, "first value", affects="nothing")
+    stop: Annotated[Number, Field(gt=0)] = setting(REQUIRED, "last value", affects="nothing")
+    num: int = setting(REQUIRED, "number of values", affects="nothing", ge=2, le=10_000)
 
 
 class ValueSeries(Section):
@@ -85,17 +85,17 @@ Ends = Annotated[tuple[Number, ...], AfterValidator(_low_and_high)]
 class ParameterDraw(Section):
     """Distribution of one parameter of a random search: exactly one of uniform, loguniform, int, choice; and `if`."""
 
-    uniform: Ends | None = leaf(None, "a number from [lowest, highest], uniform", affects="nothing")
-    loguniform: Annotated[Ends, AfterValidator(_of_positive_numbers)] | None = leaf(
+    uniform: Ends | None = setting(None, "a number from [lowest, highest], uniform", affects="nothing")
+    loguniform: Annotated[Ends, AfterValidator(_of_positive_numbers)] | None = setting(
         None, "a number from [lowest, highest], uniform in its logarithm", affects="nothing"
     )
-    integers: Annotated[tuple[int, ...], AfterValidator(_low_and_high)] | None = leaf(
+    integers: Annotated[tuple[int, ...], AfterValidator(_low_and_high)] | None = setting(
         None, "a whole number from [lowest, highest], both included", affects="nothing", alias="int"
     )
-    choice: Annotated[tuple[Frozen, ...], Field(min_length=1)] | None = leaf(
+    choice: Annotated[tuple[Frozen, ...], Field(min_length=1)] | None = setting(
         None, "one value of a list", affects="nothing"
     )
-    condition: Condition | None = leaf(None, f"set only where: {_IF}", affects="nothing", alias="if")
+    condition: Condition | None = setting(None, f"set only where: {_IF}", affects="nothing", alias="if")
 
     @model_validator(mode="after")
     def _is_one(self) -> "ParameterDraw":
@@ -108,12 +108,12 @@ class ParameterDraw(Section):
 class Random(Section):
     """Random search: points drawn at random, as one axis of the product."""
 
-    num: PositiveInt = leaf(REQUIRED, "number of draws", affects="nothing", le=100_000)
-    seed: int = leaf(0, "seed of the draws; each parameter has its own generator", affects="nothing", ge=0)
-    method: Literal["independent", "sobol"] = leaf(
+    num: PositiveInt = setting(REQUIRED, "number of draws", affects="nothing", le=100_000)
+    seed: int = setting(0, "seed of the draws; each parameter has its own generator", affects="nothing", ge=0)
+    method: Literal["independent", "sobol"] = setting(
         "independent", "independent draws, or sobol: a Sobol sequence, which covers the space evenly", affects="nothing"
     )
-    parameters: Annotated[Mapping[str, ParameterDraw], Field(min_length=1), AfterValidator(ReadOnlyDict)] = leaf(
+    parameters: Annotated[Mapping[str, ParameterDraw], Field(min_length=1), AfterValidator(ReadOnlyDict)] = setting(
         REQUIRED, "dotted key -> distribution of its values", affects="nothing"
     )
 
@@ -121,17 +121,17 @@ class Random(Section):
 class Axes(Section):
     """Ways to define axes of the product of a sweep."""
 
-    grid: Grid | None = leaf(None, "dotted key -> values; each key is an axis", affects="nothing")
-    zip: Grid | None = leaf(
+    grid: Grid | None = setting(None, "dotted key -> values; each key is an axis", affects="nothing")
+    zip: Grid | None = setting(
         None, "dotted key -> values; all lists have the same length and change together", affects="nothing"
     )
-    list: OverridesList | None = leaf(None, "mappings of dotted keys to values; one axis", affects="nothing")
+    list: OverridesList | None = setting(None, "mappings of dotted keys to values; one axis", affects="nothing")
 
 
 class When(Axes):
     """Conditional axes: only the points that match `if` have them."""
 
-    condition: Condition = leaf(REQUIRED, _IF, affects="nothing", alias="if")
+    condition: Condition = setting(REQUIRED, _IF, affects="nothing", alias="if")
 
     @model_validator(mode="after")
     def _has_an_axis(self) -> "When":
@@ -143,8 +143,8 @@ class When(Axes):
 class OverridesWhere(Section):
     """Keys to set in the points that match `if`."""
 
-    condition: Condition = leaf(REQUIRED, _IF, affects="nothing", alias="if")
-    values: Annotated[Overrides, Field(min_length=1)] = leaf(
+    condition: Condition = setting(REQUIRED, _IF, affects="nothing", alias="if")
+    values: Annotated[Overrides, Field(min_length=1)] = setting(
         REQUIRED, "dotted key -> value, for example resources.mem_gb: 128", affects="nothing", alias="set"
     )
 
@@ -153,18 +153,18 @@ class Sweep(Axes):
     """Points of an experiment: a product of axes without the excluded points, and added points."""
 
     random: Random | None = Field(None, description="random search: points drawn at random, as one axis")
-    when: tuple[When, ...] = leaf((), "axes that only the points with certain values have", affects="nothing")
-    seeds: Seeds | None = leaf(
+    when: tuple[When, ...] = setting((), "axes that only the points with certain values have", affects="nothing")
+    seeds: Seeds | None = setting(
         None,
         "experiment.seed as the last axis: a list, or the number of seeds, counted up from experiment.seed",
         affects="nothing",
     )
-    exclude: tuple[Condition, ...] = leaf((), f"points of the product to leave out: {_IF}", affects="nothing")
-    include: tuple[Condition, ...] = leaf((), "points to add: mappings of dotted keys to values", affects="nothing")
-    points: Annotated[Mapping[Name, Overrides], AfterValidator(ReadOnlyDict)] = leaf(
+    exclude: tuple[Condition, ...] = setting((), f"points of the product to leave out: {_IF}", affects="nothing")
+    include: tuple[Condition, ...] = setting((), "points to add: mappings of dotted keys to values", affects="nothing")
+    points: Annotated[Mapping[Name, Overrides], AfterValidator(ReadOnlyDict)] = setting(
         ReadOnlyDict(), "points to add: name -> overrides", affects="nothing"
     )
-    overrides: tuple[OverridesWhere, ...] = leaf((), "keys to set in the points that match", affects="nothing")
+    overrides: tuple[OverridesWhere, ...] = setting((), "keys to set in the points that match", affects="nothing")
 
     @model_validator(mode="after")
     def _has_points(self) -> "Sweep":

@@ -7,7 +7,7 @@ from typing import Any
 from sam2ft.config.schema.sweep import Axes, Random, Sweep
 from sam2ft.config.sweep.conditions import holds
 from sam2ft.config.sweep.draws import draws
-from sam2ft.config.sweep.overrides import Draft, Location, Misfit, Override
+from sam2ft.config.sweep.overrides import Draft, Location, Override, SweepProblem
 from sam2ft.config.sweep.values import values_of
 
 SEED = "experiment.seed"
@@ -46,7 +46,7 @@ class Axis:
         return point
 
 
-def axes_of(sweep: Sweep, first_seed: int) -> tuple[list[Axis], list[Misfit]]:
+def axes_of(sweep: Sweep, first_seed: int) -> tuple[list[Axis], list[SweepProblem]]:
     """Axes of a sweep in order (grid, zip, list, random, when, seeds; the last changes fastest), and its misfits."""
     axes, misfits = _axes(sweep, ("sweep",))
     if sweep.random is not None:
@@ -62,7 +62,7 @@ def axes_of(sweep: Sweep, first_seed: int) -> tuple[list[Axis], list[Misfit]]:
 
 def _axes(
     given: Axes, location: Location, condition: Mapping[str, Any] | None = None
-) -> tuple[list[Axis], list[Misfit]]:
+) -> tuple[list[Axis], list[SweepProblem]]:
     axes, misfits = [], []
     for key, values in (given.grid or {}).items():
         column = _column(key, values_of(values), (*location, "grid", key))
@@ -72,7 +72,7 @@ def _axes(
         if len({len(column) for column in columns}) > 1:
             lengths = ", ".join(f"{column[0].key} has {len(column)}" for column in columns)
             misfits.append(
-                Misfit((*location, "zip"), f"lists of different length: {lengths}; allowed: the same length")
+                SweepProblem((*location, "zip"), f"lists of different length: {lengths}; allowed: the same length")
             )
         axes.append(Axis(list(zip(*columns, strict=False)), location, condition))
     if given.list is not None:

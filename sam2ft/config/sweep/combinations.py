@@ -13,14 +13,14 @@ from sam2ft.config.schema.sweep import Sweep
 from sam2ft.config.sweep.axes import SEED, Axis, axes_of, overrides, seed_rows
 from sam2ft.config.sweep.conditions import holds, unknown_key_problem
 from sam2ft.config.sweep.names import point_name, short_names, unique, value_name
-from sam2ft.config.sweep.overrides import MISSING, Combination, Draft, Location, Misfit, value_at
+from sam2ft.config.sweep.overrides import MISSING, Combination, Draft, Location, SweepProblem, value_at
 
 MAX_POINTS = 100_000
 BASELINE = "baseline"
 _VALUES_SHOWN = 8
 
 
-def combinations(sweep: Sweep, first_seed: int = 0) -> tuple[list[Combination], list[Misfit]]:
+def combinations(sweep: Sweep, first_seed: int = 0) -> tuple[list[Combination], list[SweepProblem]]:
     """The points of a sweep in order, each with a unique name such as `lr=0.0001,seed=1`, and the misfits found.
 
     Args:
@@ -61,15 +61,15 @@ def _keys_of(points: Iterable[Draft]) -> list[str]:
 class _PointBuilder:
     """The steps that build the points of a sweep, and the misfits found."""
 
-    _misfits: list[Misfit] = field(default_factory=list)
+    _misfits: list[SweepProblem] = field(default_factory=list)
 
     @property
-    def found(self) -> list[Misfit]:
+    def found(self) -> list[SweepProblem]:
         """All misfits, each once."""
         return list(dict.fromkeys(self._misfits))
 
     def misfit(self, location: Location, message: str) -> None:
-        self._misfits.append(Misfit(location, message))
+        self._misfits.append(SweepProblem(location, message))
 
     def product(self, axes: Sequence[Axis]) -> list[Draft]:
         """The points of the product of the axes; none if there are more than MAX_POINTS."""

@@ -41,7 +41,7 @@ class Combination:
 
 
 @dataclass(frozen=True)
-class Misfit:
+class SweepProblem:
     """One problem of a sweep whose form is valid."""
 
     location: Location

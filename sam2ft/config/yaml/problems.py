@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from sam2ft.config.schema.arguments import did_you_mean, shown_value
-from sam2ft.config.schema.base import OpenSection, Section
+from sam2ft.config.schema.base import ClassSection, Section
 from sam2ft.config.yaml.loading import KeyPath
 from sam2ft.core.errors import Problem
 
@@ -113,7 +113,7 @@ def unknown_key(root: type[Section], key: KeyPath) -> Problem | None:
     steps = iter(enumerate(key, start=1))
     for depth, part in steps:
         field = fields_of(model).get(part) if model is not None else None
-        if model is None or (field is None and issubclass(model, OpenSection)):
+        if model is None or (field is None and issubclass(model, ClassSection)):
             return None  # inside a value, or an argument of a class whose name is in another key
         if field is None:
             return Problem("", ".".join(key[:depth]), _unknown_key(root, key[:depth]))

@@ -7,7 +7,7 @@ import argparse
 import textwrap
 from pathlib import Path
 
-from sam2ft.core.command import command
+from sam2ft.core.command import run_command
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import write_text
 from sam2ft.core.tables.rows import SCHEMA_VERSION, TABLES, Table
@@ -116,4 +116,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command(main)
+    run_command(main)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from sam2ft.core.errors import DataError
 from sam2ft.core.geometry import Geometry
-from sam2ft.data.dicom.file import DicomImage, dicom_files, pixels, read_image
+from sam2ft.data.dicom.file import DicomImage, dicom_files, read_image, rescaled_pixels
 from sam2ft.data.dicom.series import SAME_POSITION_MM, place, refuse_mixed_planes
 
 # Attributes that may give the acquisition order of the images at one position: the first one whose values differ
@@ -146,7 +146,7 @@ def _stacked(
         geometry = geometry or grid
         if difference := geometry.difference(grid):
             raise DataError(f"{folder}: {next(iter(stacks))} and {name} are on different grids: {difference}")
-        arrays.append(np.stack([pixels(image) for image in placed]))
+        arrays.append(np.stack([rescaled_pixels(image) for image in placed]))
     if geometry is None:
         raise DataError(f"{folder}: no image")
     return DecaySeries(np.stack(arrays), times_ms, geometry, ordered_by)

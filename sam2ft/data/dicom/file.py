@@ -91,7 +91,7 @@ def read_image(path: Path) -> DicomImage:
     )
 
 
-def pixels(image: DicomImage) -> npt.NDArray[np.float32]:
+def rescaled_pixels(image: DicomImage) -> npt.NDArray[np.float32]:
     """Rescaled intensities of one file (RescaleSlope and RescaleIntercept may differ between slices).
 
     Raises:

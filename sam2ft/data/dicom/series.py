@@ -16,7 +16,7 @@ import pydicom
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import sha256_text
 from sam2ft.core.geometry import Geometry
-from sam2ft.data.dicom.file import DicomImage, dicom_files, joined_values, pixels, read_image
+from sam2ft.data.dicom.file import DicomImage, dicom_files, joined_values, read_image, rescaled_pixels
 from sam2ft.data.images.grids import LPS_TO_RAS, Volume
 
 # Positions are written with few digits: distances that differ by less than this fraction of the median are equal.
@@ -53,7 +53,7 @@ def read_series(folder: Path, keep: Sequence[str] = ()) -> Volume:
         DataError: when the series is incomplete, mixed, unreadable or not on a regular grid, with the specific reason.
     """
     images, geometry = _placed_images(folder)
-    array = np.stack([pixels(image) for image in images])
+    array = np.stack([rescaled_pixels(image) for image in images])
     fields = _slice_fields(images, geometry.spacing_zyx_mm[0], keep)
     return Volume(array, geometry, fields, _subject_fields(images[0].header, keep))
 

@@ -38,7 +38,7 @@ def permuted_geometry(shape: tuple[int, ...], affine: npt.NDArray[np.float64], x
     return Geometry.from_affine((shape[xyz[2]], shape[xyz[1]], shape[xyz[0]]), permuted)
 
 
-def on_grid(volume: Volume, geometry: Geometry, *, what: str = "mask") -> npt.NDArray[Any]:
+def reordered_to_grid(volume: Volume, geometry: Geometry, *, what: str = "mask") -> npt.NDArray[Any]:
     """The array of `volume` in the voxel order of `geometry`; axes are only permuted and flipped, never resampled.
 
     A mask on the same physical grid but with another axis order is therefore transferred exactly.
@@ -67,7 +67,7 @@ def on_grid(volume: Volume, geometry: Geometry, *, what: str = "mask") -> npt.ND
     return array_xyz.transpose(order[2], order[1], order[0])
 
 
-def nearest_on_grid(volume: Volume, geometry: Geometry) -> npt.NDArray[Any]:
+def resampled_nearest(volume: Volume, geometry: Geometry) -> npt.NDArray[Any]:
     """Nearest-neighbour resampling of `volume` to the grid of `geometry`, for label maps.
 
     Each voxel gets the value of the source voxel that contains its centre, and 0 outside `volume`; no new values occur.

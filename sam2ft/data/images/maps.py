@@ -12,9 +12,9 @@ from sam2ft.config.schema.maps import MAP_BOUNDS_MS, MapSource
 from sam2ft.core.errors import DataError
 from sam2ft.core.geometry import Geometry
 from sam2ft.data.dicom.decay import DecaySeries, read_echoes, read_spin_locks
-from sam2ft.data.images.grids import Volume, on_grid
+from sam2ft.data.images.grids import Volume, reordered_to_grid
 from sam2ft.data.images.relaxometry import MODEL, FitSettings, fit_decay
-from sam2ft.data.images.resampling import resampled
+from sam2ft.data.images.resampling import resampled_linear
 from sam2ft.data.images.volumes import read_volume
 
 Values = npt.NDArray[np.float32]
@@ -105,10 +105,10 @@ def _read_series(path: Path, name: str, source: MapSource) -> DecaySeries:
 def _moved(volume: Volume, name: str, source: MapSource, geometry: Geometry) -> tuple[Values, bool]:
     """(the values on the grid of `geometry`, whether they were resampled)."""
     try:
-        return on_grid(volume, geometry, what=f"map {name}").astype(np.float32), False
+        return reordered_to_grid(volume, geometry, what=f"map {name}").astype(np.float32), False
     except DataError as error:
         if not source.resample:
             raise DataError(
                 f"{error}; sources.maps.{name}.resample: true resamples the map to the image's grid with the affines"
             ) from None
-    return resampled(volume, geometry), True
+    return resampled_linear(volume, geometry), True

@@ -10,7 +10,7 @@ from sam2ft.data.images.grids import Volume
 _LEAST_WEIGHT = 0.5
 
 
-def resampled(volume: Volume, geometry: Geometry) -> npt.NDArray[np.float32]:
+def resampled_linear(volume: Volume, geometry: Geometry) -> npt.NDArray[np.float32]:
     """The values of `volume` at the voxel centres of `geometry`, by linear interpolation in millimetres.
 
     NaN voxels of the source are ignored: the result is the weighted mean of the finite neighbours. It is NaN where

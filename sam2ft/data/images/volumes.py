@@ -13,7 +13,7 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.files import replacing
 from sam2ft.core.geometry import Geometry
 from sam2ft.data.dicom.series import read_series
-from sam2ft.data.images.grids import Volume, on_grid, permuted_geometry, slice_axis
+from sam2ft.data.images.grids import Volume, permuted_geometry, reordered_to_grid, slice_axis
 
 # Axes of a grid must be orthogonal within this cosine (about 0.6 degrees): otherwise voxel sizes have no meaning.
 RIGHT_ANGLE = 0.01
@@ -126,14 +126,14 @@ _TO_RAS = {
 }
 
 
-def read_on_grid(path: Path, geometry: Geometry, *, what: str = "mask") -> npt.NDArray[Any]:
+def read_reordered(path: Path, geometry: Geometry, *, what: str = "mask") -> npt.NDArray[Any]:
     """The array in `path` in the voxel order of `geometry` (see `on_grid`).
 
     Raises:
         DataError: naming the file, when it cannot be read or is on another grid.
     """
     try:
-        return on_grid(read_volume(path), geometry, what=what)
+        return reordered_to_grid(read_volume(path), geometry, what=what)
     except DataError as error:
         raise DataError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
 

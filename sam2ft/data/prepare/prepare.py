@@ -14,13 +14,13 @@ from filelock import FileLock, Timeout
 from sam2ft.config.load_dataset import DatasetConfig
 from sam2ft.core.errors import DataError
 from sam2ft.core.keys import VolumeKey
-from sam2ft.core.workers import each
+from sam2ft.core.workers import parallel_map
 from sam2ft.data.images.maps import read_map
-from sam2ft.data.images.volumes import read_on_grid, read_volume
+from sam2ft.data.images.volumes import read_reordered, read_volume
 from sam2ft.data.prepare.relabel import relabel
 from sam2ft.data.prepare.sources import VolumeFiles, find_by_patterns, find_by_table, fingerprint
-from sam2ft.data.store.intensity import quantised, window_of
-from sam2ft.data.store.slice_metadata import distance_disagreements, in_short
+from sam2ft.data.store.intensity import intensity_window, to_uint16
+from sam2ft.data.store.slice_metadata import disagreement_summary, distance_disagreements
 from sam2ft.data.store.split import SPLITS, split_by_fractions, split_from_file
 from sam2ft.data.store.store import Store
 from sam2ft.data.store.writer import PreparedVolume, StoreWriter
@@ -86,7 +86,7 @@ def prepare_dataset(
     _refuse_absent_masks(sources)
     with _store_lock(out):
         outcomes = []
-        for outcome in each(partial(_prepare_one, writer, config), sources, workers):
+        for outcome in parallel_map(partial(_prepare_one, writer, config), sources, workers):
             outcomes.append(outcome)
             progress(len(outcomes), len(sources), outcome)
         kept = [outcome.key for outcome in outcomes if outcome.result != REFUSED]
@@ -99,7 +99,7 @@ def prepare_dataset(
     records = Store.open(out).volumes
     unlabelled = tuple(record.key for record in records if not record.label_runs)
     distances = {str(record.key): distance_disagreements(record.geometry, record.dicom) for record in records}
-    return PrepareSummary(out, tuple(outcomes), splits, unlabelled, tuple(in_short(distances)))
+    return PrepareSummary(out, tuple(outcomes), splits, unlabelled, tuple(disagreement_summary(distances)))
 
 
 def _find(config: DatasetConfig, base: Path) -> list[VolumeFiles]:
@@ -169,8 +169,8 @@ def prepare_volume(source: VolumeFiles, config: DatasetConfig) -> PreparedVolume
     """
     image = read_volume(source.image, config.keep)
     with _add_path_to_errors(source.image):
-        window = window_of(image.array_zyx, config.intensity.clip_percentiles)
-    mask = read_on_grid(source.mask, image.geometry)
+        window = intensity_window(image.array_zyx, config.intensity.clip_percentiles)
+    mask = read_reordered(source.mask, image.geometry)
     with _add_path_to_errors(source.mask):
         mask = relabel(mask, config.labels, config.changes)
     maps = {
@@ -180,7 +180,7 @@ def prepare_volume(source: VolumeFiles, config: DatasetConfig) -> PreparedVolume
     return PreparedVolume(
         key=source.key,
         geometry=image.geometry,
-        image_zyx=quantised(image.array_zyx, window),
+        image_zyx=to_uint16(image.array_zyx, window),
         mask_zyx=mask,
         maps={name: one.values_zyx for name, one in maps.items()},
         map_r2={name: one.r2_zyx for name, one in maps.items() if one.r2_zyx is not None},

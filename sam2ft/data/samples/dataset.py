@@ -33,11 +33,11 @@ from sam2ft.data.samples.augment import Augmentation
 from sam2ft.data.samples.batch import Sample, SampleDraw, to_model_frame
 from sam2ft.data.samples.instances import (
     Instance,
-    choose,
+    chosen_instances,
     degraded_mask,
-    draw,
     instances_of,
     interior_pixel,
+    keyed_rng,
     random_pixel,
 )
 from sam2ft.data.store.intensity import unit_image
@@ -99,12 +99,12 @@ class SliceDataset(torch.utils.data.Dataset[Sample]):
         image_yx = unit_image(store.image(key.volume_key)[key.index])
         mask_yx = np.asarray(store.mask(key.volume_key)[key.index])
         found = instances_of(mask_yx, store.labels.ids)
-        rng = draw("instances", self.settings.seed, wanted.epoch, key)
-        chosen = choose(found, self.settings.max_instances, rng)
+        rng = keyed_rng("instances", self.settings.seed, wanted.epoch, key)
+        chosen = chosen_instances(found, self.settings.max_instances, rng)
         num_chosen = len(chosen)
         if self.settings.augmentation is not None:
-            seed = int(draw("augmentation", self.settings.seed, wanted.epoch, key).integers(2**31))
-            image_yx, chosen = augmented(self.settings.augmentation, image_yx, chosen, seed)
+            seed = int(keyed_rng("augmentation", self.settings.seed, wanted.epoch, key).integers(2**31))
+            image_yx, chosen = augmented_slice(self.settings.augmentation, image_yx, chosen, seed)
         sample = self._sample(key, wanted.epoch, image_yx, chosen)
         return replace(sample, weight=wanted.weight, num_vanished=num_chosen - len(chosen))
 
@@ -135,15 +135,15 @@ class SliceDataset(torch.utils.data.Dataset[Sample]):
         if tuple(offered) == ("box",):
             return "box", None
         if self.settings.fixed_prompts:
-            return offered[0], draw("prompt", 0, 0, key, instance.label, instance.instance)
-        rng = draw("prompt", self.settings.seed, epoch, key, instance.label, instance.instance)
+            return offered[0], keyed_rng("prompt", 0, 0, key, instance.label, instance.instance)
+        rng = keyed_rng("prompt", self.settings.seed, epoch, key, instance.label, instance.instance)
         return drawn_kind(self.settings.shares, rng), rng
 
     def _box(self, key: SliceKey, epoch: int, instance: Instance, kind: str) -> Box:
         settings = self.settings
         if kind != "box" or settings.bbox_shift_px == 0 or settings.fixed_prompts:
             return instance.box
-        rng = draw("box", settings.seed, epoch, key, instance.label, instance.instance)
+        rng = keyed_rng("box", settings.seed, epoch, key, instance.label, instance.instance)
         return shifted_box(instance.box, instance.mask_yx.shape, shift_px=settings.bbox_shift_px, rng=rng)
 
     def _prompts(
@@ -194,7 +194,7 @@ def _area_windows(size: int, side: int) -> tuple[npt.NDArray[np.intp], npt.NDArr
     return numbers * size // side, -(-(numbers + 1) * size // side)
 
 
-def augmented(
+def augmented_slice(
     augmentation: Augmentation, image_yx: npt.NDArray[np.float32], instances: Sequence[Instance], seed: int
 ) -> tuple[npt.NDArray[np.float32], list[Instance]]:
     """The slice with its instances after augmentation; instances that moved out of the image are dropped.

@@ -166,7 +166,7 @@ def _label(labels: LabelTable, value: Any) -> int:
 # --- matching of boxes to instances -----------------------------------------------------------------------------------
 
 
-def around_labels(detections: Sequence[DetectedBox]) -> list[DetectedBox]:
+def boxes_per_label(detections: Sequence[DetectedBox]) -> list[DetectedBox]:
     """One box around all boxes of each label (`eval.instances: per_label`), sorted by label."""
     joined = []
     for label in sorted({one.label for one in detections}):
@@ -176,7 +176,7 @@ def around_labels(detections: Sequence[DetectedBox]) -> list[DetectedBox]:
     return joined
 
 
-def assigned(
+def matched_boxes(
     instances: Sequence[Instance], detections: Sequence[DetectedBox], shape_yx: tuple[int, int]
 ) -> list[tuple[Instance, Box | None]]:
     """Match detected boxes to instances of the same label.

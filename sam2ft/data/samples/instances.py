@@ -61,7 +61,7 @@ def _present(mask_yx: npt.NDArray[np.integer], label_ids: Collection[int]) -> li
     return [int(label) for label in np.flatnonzero(np.bincount(mask_yx.ravel())) if int(label) in wanted]
 
 
-def draw(purpose: str, seed: int, epoch: int, key: SliceKey, *instance: int) -> np.random.Generator:
+def keyed_rng(purpose: str, seed: int, epoch: int, key: SliceKey, *instance: int) -> np.random.Generator:
     """Random number generator of one draw, seeded only by the arguments.
 
     It is independent of the number of workers, the number of ranks and the step at which a run resumes.
@@ -75,7 +75,7 @@ def draw(purpose: str, seed: int, epoch: int, key: SliceKey, *instance: int) -> 
     return np.random.default_rng(int.from_bytes(digest[:16], "big"))
 
 
-def choose(instances: Sequence[Instance], most: int | None, rng: np.random.Generator) -> list[Instance]:
+def chosen_instances(instances: Sequence[Instance], most: int | None, rng: np.random.Generator) -> list[Instance]:
     """At most `most` of the instances (None: all), drawn without replacement; their order is kept."""
     if most is None or len(instances) <= most:
         return list(instances)

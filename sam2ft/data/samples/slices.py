@@ -50,10 +50,10 @@ def volume_slices(
         image_1hw = to_model_frame(unit_image(store.image(record.key)[index]), image_size)
         return SliceView(record.key.slice(index), image_1hw, np.array(store.mask(record.key)[index]))
 
-    return ahead(map(view, range(record.geometry.shape_zyx[0]) if slices is None else slices), prefetch)
+    return prefetched(map(view, range(record.geometry.shape_zyx[0]) if slices is None else slices), prefetch)
 
 
-def ahead(items: Iterable[Item], count: int) -> Iterator[Item]:
+def prefetched(items: Iterable[Item], count: int) -> Iterator[Item]:
     """`items` in their order; with `count` > 0 a thread computes up to that many items in advance."""
     if count < 1:
         yield from items

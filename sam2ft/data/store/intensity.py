@@ -9,7 +9,7 @@ from sam2ft.core.errors import DataError
 from sam2ft.data.store.store import IMAGE_LEVELS
 
 
-def window_of(image_zyx: npt.NDArray[Any], clip_percentiles: tuple[float, float]) -> tuple[float, float]:
+def intensity_window(image_zyx: npt.NDArray[Any], clip_percentiles: tuple[float, float]) -> tuple[float, float]:
     """(low, high): the intensities at the two percentiles of the whole volume.
 
     Raises:
@@ -28,7 +28,7 @@ def window_of(image_zyx: npt.NDArray[Any], clip_percentiles: tuple[float, float]
     return low, high
 
 
-def quantised(image_zyx: npt.NDArray[Any], window: tuple[float, float]) -> npt.NDArray[np.uint16]:
+def to_uint16(image_zyx: npt.NDArray[Any], window: tuple[float, float]) -> npt.NDArray[np.uint16]:
     """uint16 image: the low end of the window becomes 0, the high end 65535; intensities outside are clipped."""
     low, high = window
     levels = np.empty(image_zyx.shape, dtype=np.uint16)

@@ -22,7 +22,7 @@ spacing_between_slices: from the DICOM header."""
 
 
 @dataclass(frozen=True)
-class Described:
+class SliceDescription:
     """Geometry and metadata fields of the slices of one volume."""
 
     geometry: Geometry
@@ -60,7 +60,7 @@ class MetadataSource:
             raise DataError(f"{file}: expected a mapping subject -> fields")
         return cls(tuple(wanted), representative_slice, file, entries)
 
-    def describe(self, record: VolumeRecord) -> Described:
+    def describe(self, record: VolumeRecord) -> SliceDescription:
         """Grid and fields of one volume.
 
         If the slice distance is not known from positions, it is taken from slice_spacing, else from slice_thickness.
@@ -76,11 +76,11 @@ class MetadataSource:
                 record.geometry.shape_zyx[0],
                 representative_slice=self.representative_slice,
             )
-            return Described(record.geometry, own, distance_disagreements(record.geometry, record.dicom))
+            return SliceDescription(record.geometry, own, distance_disagreements(record.geometry, record.dicom))
         fields = self._fields(record)
         _refuse_another_grid(f"{self.file}: {self._name(record)}", record.geometry, fields)
         geometry = _with_distance(record.geometry, fields)
-        return Described(
+        return SliceDescription(
             geometry, {name: fields[name] for name in self.wanted}, distance_disagreements(geometry, fields)
         )
 
@@ -176,7 +176,7 @@ def distance_disagreements(geometry: Geometry, fields: Mapping[str, Sequence[Any
     return tuple(found)
 
 
-def in_short(disagreements: Mapping[str, Sequence[str]]) -> list[str]:
+def disagreement_summary(disagreements: Mapping[str, Sequence[str]]) -> list[str]:
     """One sentence for each source of disagreements, with the first volume and the number of volumes.
 
     Args:

@@ -13,7 +13,7 @@ from sam2ft.core.files import canonical_json, sha256_file, sha256_text
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey, path_component
 from sam2ft.core.labels import LabelTable
-from sam2ft.data.images.grids import nearest_on_grid, on_grid
+from sam2ft.data.images.grids import reordered_to_grid, resampled_nearest
 from sam2ft.data.images.volumes import read_volume
 from sam2ft.data.prepare.relabel import relabel
 from sam2ft.data.store.store import VolumeRecord
@@ -123,10 +123,10 @@ def read_prediction(path: Path, geometry: Geometry, *, resample: bool) -> tuple[
     """
     volume = read_volume(path)
     try:
-        return on_grid(volume, geometry, what="prediction"), False
+        return reordered_to_grid(volume, geometry, what="prediction"), False
     except DataError as error:
         if resample:
-            return nearest_on_grid(volume, geometry), True
+            return resampled_nearest(volume, geometry), True
         raise DataError(
             f"{path}: {error}\n  reference: {geometry.describe()}\n  prediction: {volume.geometry.describe()}\n"
             "  export it on the grid of the reference, or resample it to the nearest voxel with --resample"

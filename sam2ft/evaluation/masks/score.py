@@ -16,7 +16,7 @@ from sam2ft.core.files import canonical_json, sha256_text, write_json
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import LabelTable
 from sam2ft.core.tables.rows import SCHEMA_VERSION, TABLES, Row, sort_key, stamped
-from sam2ft.core.workers import each
+from sam2ft.core.workers import parallel_map
 from sam2ft.data.images.volumes import read_volume
 from sam2ft.data.store.metadata import GRID_FIELDS
 from sam2ft.data.store.slice_metadata import MetadataSource
@@ -29,7 +29,7 @@ from sam2ft.metrics.counts import LabelMap
 from sam2ft.metrics.factory import load_metrics, metrics_with_met_needs
 from sam2ft.metrics.measurement import Metric
 from sam2ft.metrics.scoring import Scene, score_volume
-from sam2ft.runs.layout import RUNS, EvalLayout, scored
+from sam2ft.runs.layout import RUNS, EvalLayout, scored_evaluation
 
 PROTOCOL = "masks"
 """Column `protocol` of masks that were not predicted from prompts of sam2ft."""
@@ -113,7 +113,7 @@ def score_pair(
         return _Masks(*masks, scene, resampled)
 
     scores = _score([_Case(key, "", prediction, digest(reference), read)], table, chosen)
-    evaluation = scored(scores.run, RUNS) if out is None else EvalLayout(out)
+    evaluation = scored_evaluation(scores.run, RUNS) if out is None else EvalLayout(out)
     return _write(evaluation, scores)
 
 
@@ -149,7 +149,7 @@ def score_store(
         read = partial(_masks_of_store, store, record, path, chosen)
         cases.append(_Case(record.key, record.split, path, record.digest, read))
     scores = _score(cases, store.labels, chosen, workers)
-    evaluation = scored(scores.run, RUNS) if out is None else EvalLayout(out)
+    evaluation = scored_evaluation(scores.run, RUNS) if out is None else EvalLayout(out)
 
     def draw() -> None:
         def predicted(key: VolumeKey) -> LabelMap:
@@ -199,7 +199,7 @@ def _score(cases: Sequence[_Case], labels: LabelTable | None, scoring: Scoring, 
     protocol = PROTOCOL if scoring.include_empty_slices else f"{PROTOCOL}+nonempty"
     rows: dict[str, list[Row]] = {}
     resampled = []
-    all_found = each(partial(_rows_of, scoring), cases, workers)
+    all_found = parallel_map(partial(_rows_of, scoring), cases, workers)
     for number, (case, one) in enumerate(zip(cases, all_found, strict=True), start=1):
         for name, found in one.rows.items():
             stamp = {"run": run, "eval": evaluation_id, "split": case.split, "protocol": protocol}

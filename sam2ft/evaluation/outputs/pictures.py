@@ -14,7 +14,7 @@ from sam2ft.core.files import replacing, write_json
 from sam2ft.core.keys import SliceKey, VolumeKey
 from sam2ft.core.prompts import Box
 from sam2ft.core.tables.rows import TABLES, Row, read_csv
-from sam2ft.data.images.volumes import read_on_grid
+from sam2ft.data.images.volumes import read_reordered
 from sam2ft.data.samples.instances import instances_of
 from sam2ft.data.store.intensity import unit_image
 from sam2ft.data.store.store import Store
@@ -96,7 +96,7 @@ def _entry(file: str, one: Chosen, rows: Sequence[Row]) -> dict[str, Any]:
 def _own_predictions(evaluation: EvalLayout, stores: Mapping[str, Store]) -> Predicted:
     def read(key: VolumeKey) -> LabelMap:
         geometry = stores[key.dataset].record(key).geometry
-        return read_on_grid(evaluation.prediction(key), geometry, what="prediction")
+        return read_reordered(evaluation.prediction(key), geometry, what="prediction")
 
     return read
 

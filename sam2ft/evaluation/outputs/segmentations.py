@@ -4,12 +4,12 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from sam2ft.data.dicom.segmentation import refuse_without_highdicom, source_series, write_segmentation
-from sam2ft.data.images.volumes import read_on_grid
+from sam2ft.data.images.volumes import read_reordered
 from sam2ft.data.store.store import Store, VolumeRecord
 from sam2ft.runs.layout import EvalLayout
 
 
-def refuse_impossible(records: Sequence[VolumeRecord]) -> None:
+def refuse_without_dicom(records: Sequence[VolumeRecord]) -> None:
     """Check before the prediction that DICOM-SEG files can be written.
 
     Raises:
@@ -31,7 +31,7 @@ def write_segmentations(
     """
     written = 0
     for record in records:
-        label_map_zyx = read_on_grid(evaluation.prediction(record.key), record.geometry, what="prediction")
+        label_map_zyx = read_reordered(evaluation.prediction(record.key), record.geometry, what="prediction")
         path, labels = evaluation.segmentation(record.key), stores[record.key.dataset].labels
         written += write_segmentation(path, label_map_zyx, labels, record, about)
     print(f"{written} of {len(records)} predictions written as DICOM-SEG, the others already existed", file=sys.stderr)

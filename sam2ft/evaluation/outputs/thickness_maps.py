@@ -8,7 +8,7 @@ import numpy as np
 from sam2ft.config.schema.datamodule import MetricSection
 from sam2ft.core.files import replacing
 from sam2ft.core.keys import path_component
-from sam2ft.data.images.volumes import read_on_grid
+from sam2ft.data.images.volumes import read_reordered
 from sam2ft.data.store.store import Store, VolumeRecord
 from sam2ft.metrics.biomarkers.vertex_map import ThicknessMap, thickness_map
 from sam2ft.metrics.factory import measured_labels, metric_factory
@@ -36,7 +36,7 @@ def write_thickness_maps(
 def _maps(
     evaluation: EvalLayout, record: VolumeRecord, store: Store, chosen: MetricSection
 ) -> Iterator[tuple[str, ThicknessMap]]:
-    prediction = read_on_grid(evaluation.prediction(record.key), record.geometry, what="prediction")
+    prediction = read_reordered(evaluation.prediction(record.key), record.geometry, what="prediction")
     reference = store.mask(record.key)
     for label_id in measured_labels(metric_factory("cartilagethickness"), store.labels, chosen.tissues):
         bone = store.labels.interface_of(label_id)

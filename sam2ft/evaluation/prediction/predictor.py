@@ -104,7 +104,7 @@ class SlicePredictor:
         The host is one batch behind: while a GPU computes a batch, the masks of the previous batch are processed.
         """
         launched = (self._launched(batch) for batch in in_batches(slices, self.section.encode_batch))
-        for batch in one_behind(launched):
+        for batch in delayed_by_one(launched):
             yield from batch.finished()
 
     @torch.inference_mode()
@@ -129,7 +129,9 @@ class SlicePredictor:
             for start in range(0, len(prompts), self.section.prompt_chunk):
                 chunk = slice(start, start + self.section.prompt_chunk)
                 with autocast(self.device, self.section.precision):
-                    logits_n1hw, _ = self.model.decode(features, part_of(prompts, chunk, position, self.device))
+                    logits_n1hw, _ = self.model.decode(
+                        features, chunk_of_prompts(prompts, chunk, position, self.device)
+                    )
                 logits_nyx = to_original_grid(full_precision(logits_n1hw), one.shape_yx)
                 composition.add_all(one.labels[chunk], logits_nyx)
                 if number == 0:
@@ -167,7 +169,7 @@ def prompted_masks(one: PreparedSlice, masks_nyx: npt.NDArray[np.bool_]) -> Iter
         yield found.cropped()
 
 
-def part_of(prompts: Prompts, chunk: slice, position: int, device: torch.device) -> Prompts:
+def chunk_of_prompts(prompts: Prompts, chunk: slice, position: int, device: torch.device) -> Prompts:
     """Return a chunk of the prompts of a slice as tensors on the device; `position`: slice index in its batch."""
     part = prompts.map(lambda array: torch.from_numpy(np.ascontiguousarray(array[chunk])))
     counts = None if part.num_points_n is None else part.num_points_n[chunk]
@@ -187,7 +189,7 @@ def in_batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
         yield batch
 
 
-def one_behind(items: Iterable[Item]) -> Iterator[Item]:
+def delayed_by_one(items: Iterable[Item]) -> Iterator[Item]:
     """Yield the same items, each only after the next item was created."""
     waiting: list[Item] = []
     for item in items:

@@ -90,13 +90,13 @@ def propagate_volume(
         prediction is not empty; only the one of the prompted slice has a box.
     """
     # Imported here because it imports sam2, which the other protocols and their tests do not need.
-    from sam2ft.model.propagator import Propagator, Seed
+    from sam2ft.model.propagator import ObjectPrompt, Propagator
 
     objects = objects_of(reference_zyx, label_ids, section.instances, section.propagate_seed)
     nz, ny, nx = reference_zyx.shape
     best_zyx = torch.zeros((nz, ny, nx), device=device)
     label_map_zyx = torch.zeros((nz, ny, nx), dtype=torch.int32, device=device)
-    seeds = [Seed(number, one.seed_slice, one.box) for number, one in enumerate(objects.listed, start=1)]
+    seeds = [ObjectPrompt(number, one.seed_slice, one.box) for number, one in enumerate(objects.listed, start=1)]
     prompted: list[PromptedMask] = []
     with autocast(device, section.precision):
         carried = Propagator(model).propagate(images, seeds, (nz, ny, nx), object_chunk=section.prompt_chunk)

@@ -18,7 +18,7 @@ from sam2ft.config.schema.evaluation_checks import EvaluationSection, InstanceMo
 from sam2ft.core.errors import ConfigError
 from sam2ft.core.keys import VolumeKey
 from sam2ft.data.samples.detections import Detections
-from sam2ft.data.samples.slices import SliceView, ahead, volume_slices
+from sam2ft.data.samples.slices import SliceView, prefetched, volume_slices
 from sam2ft.data.store.slice_metadata import MetadataSource
 from sam2ft.data.store.store import Store, VolumeRecord
 from sam2ft.evaluation.outputs import wide_tables
@@ -27,7 +27,7 @@ from sam2ft.evaluation.prediction.predictor import (
     PreparedSlice,
     Segmenter,
     SlicePredictor,
-    one_behind,
+    delayed_by_one,
     prompted_masks,
 )
 from sam2ft.evaluation.prediction.propagation import propagate_volume
@@ -173,7 +173,7 @@ class Tester:
         with ThreadPoolExecutor(max_workers=1) as pool:
             scored: Iterator[Future[VolumeResult]]
             scored = (pool.submit(self._scored, self._predicted(volume)) for volume in volumes)
-            yield from (one.result() for one in one_behind(scored))
+            yield from (one.result() for one in delayed_by_one(scored))
 
     def _volume(self, volume: VolumeSource) -> VolumeResult:
         return self._scored(self._predicted(volume))
@@ -209,7 +209,7 @@ class Tester:
         label_maps_pzyx = [np.zeros_like(reference_zyx) for _ in self._predictor.passes]
         prompted = self._unprompted(volume, reference_zyx, sorted(set(slices) - set(wanted)))
         views = volume.views(self.model.image_size, wanted, 0)
-        for found in self._predictor.predict(ahead(self._prepared(volume, views), self.prefetch)):
+        for found in self._predictor.predict(prefetched(self._prepared(volume, views), self.prefetch)):
             for label_map_zyx, label_map_yx in zip(label_maps_pzyx, found.label_maps_pyx, strict=False):
                 label_map_zyx[found.index] = label_map_yx
             prompted += found.prompted

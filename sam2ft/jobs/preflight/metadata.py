@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from sam2ft.config.schema.datamodule import MetricSection
 from sam2ft.core.errors import DataError, UserError
 from sam2ft.core.labels import LabelTable
-from sam2ft.data.store.slice_metadata import MetadataSource, in_short
+from sam2ft.data.store.slice_metadata import MetadataSource, disagreement_summary
 from sam2ft.data.store.store import VolumeRecord
 from sam2ft.jobs.preflight.metrics import FUNC, Found
 from sam2ft.metrics.factory import load_metrics, measured_labels
@@ -36,7 +36,7 @@ def metadata_problems(
         except DataError as error:
             yield FILE, str(error), False
     if biomarkers:
-        yield from ((FUNC, message, True) for message in in_short(disagreements))
+        yield from ((FUNC, message, True) for message in disagreement_summary(disagreements))
     for metric in biomarkers:
         yield from ((FUNC, message, True) for message in _empty_maps(metric, labels, chosen.tissues, records))
 

@@ -15,7 +15,7 @@ from sam2ft.jobs.preflight.data import DataChecker
 from sam2ft.runs.initial_weights import initial_weights
 from sam2ft.runs.layout import RUNS, digest_cache
 from sam2ft.runs.plan_file import PlannedPoint, PlannedRun, Resources
-from sam2ft.runs.resources.resources import evaluation_resources, resources_here, slices_per_step
+from sam2ft.runs.resources.resources import evaluation_resources, local_resources, slices_per_step
 
 BASELINE = "baseline"
 
@@ -84,7 +84,7 @@ def resolve(
             are warnings instead.
     """
     findings, cache = _Findings(), DigestCache(digest_cache(RUNS))
-    checker = _Checker(loaded, findings, cache, dry_run, fill or resources_here, code)
+    checker = _Checker(loaded, findings, cache, dry_run, fill or local_resources, code)
     points = [checker.point(point) for point in loaded.points]
     if loaded.experiment.experiment.baseline:
         points.append(checker.baseline(len(points)))

@@ -14,7 +14,7 @@ _DIAGONAL = 3**0.5
 _NUM_NEIGHBOURS = 8
 
 
-def covered(surface: Surface, lengths: Lengths, spacing_mm: tuple[float, float, float]) -> Chosen:
+def covered_vertices(surface: Surface, lengths: Lengths, spacing_mm: tuple[float, float, float]) -> Chosen:
     """Whether each vertex of the bone surface is covered, i.e. whether its ray crosses the plate.
 
     Rim (vertices with a bare vertex within one voxel diagonal): voxel steps let rays cross only part of the plate. A

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from sam2ft.core.prompts import Mask
-from sam2ft.metrics.regions import block_of
+from sam2ft.metrics.regions import bounding_block
 
 Numbers = npt.NDArray[np.float64]
 Spacing = tuple[float, float, float]
@@ -36,7 +36,7 @@ def local_thickness_mm(mask_zyx: Mask, spacing_mm: Spacing) -> tuple[float, int]
         return math.nan, 0
     spacing = np.asarray(spacing_mm)
     room = [(math.ceil(2 * max(spacing_mm) / step) + 2,) * 2 for step in spacing_mm]
-    mask = np.pad(mask_zyx[block_of(mask_zyx)], room)
+    mask = np.pad(mask_zyx[bounding_block(mask_zyx)], room)
     voxels, half_mm = _medial_voxels(mask, spacing)
     normals = _normals(mask, voxels, spacing, half_mm)
     lengths = _lengths_through(mask, voxels, normals / spacing)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from sam2ft.core.prompts import Mask
-from sam2ft.metrics.biomarkers.coverage import Chosen, covered
+from sam2ft.metrics.biomarkers.coverage import Chosen, covered_vertices
 from sam2ft.metrics.biomarkers.local_thickness import local_thickness_mm
 from sam2ft.metrics.biomarkers.rays import Lengths, Numbers, Surface, blur_mm, lengths_along_normals, surface_of
 from sam2ft.metrics.measurement import MaskPair, Measurement
@@ -135,7 +135,7 @@ def _bone_rays(pair: MaskPair) -> BoneRays:
     crossings = []
     for mask in (pair.reference_zyx, pair.prediction_zyx):
         lengths = lengths_along_normals(mask[block], surface, spacing)
-        crossings.append(Crossing(lengths, covered(surface, lengths, spacing)))
+        crossings.append(Crossing(lengths, covered_vertices(surface, lengths, spacing)))
     return BoneRays(surface.moved([part.start * step for part, step in zip(block, spacing, strict=True)]), *crossings)
 
 

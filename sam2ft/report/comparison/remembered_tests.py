@@ -20,7 +20,7 @@ _VERSION = 2
 
 
 @dataclass
-class Memory:
+class PairedTestCache:
     """Test results by the digest of their inputs: a second report tests only new pairs."""
 
     known: Mapping[str, Any]
@@ -50,7 +50,7 @@ class Memory:
 def point_tests(comparison: Comparison, values: Sequence[PointValues], work: Path) -> list[Row]:
     """The rows of point_tests.csv; `work` is the folder where aggregation keeps its caches between calls."""
     path = work / MEMORY
-    memory = Memory(_remembered(path))
+    memory = PairedTestCache(_remembered(path))
     rows = point_test_rows(comparison, values, memory.pair)
     if memory.used.keys() != memory.known.keys():
         write_json(path, memory.used)

@@ -7,7 +7,7 @@ from sam2ft.core.tables.rows import TABLES, Row
 from sam2ft.report.page.content import AgreementSection, agreement_sections
 from sam2ft.report.plots.agreement_plots import agreement_plots
 from sam2ft.report.plots.vega import Plot
-from sam2ft.statistics.cohort import Pairs, subject_pairs
+from sam2ft.statistics.cohort import SubjectPairs, subject_pairs
 
 KEY = TABLES["biomarker_global"].key_names()
 
@@ -30,7 +30,7 @@ def agreement_of(
     return tuple(made)
 
 
-def _plots(name: str, row: Row, pairs: Pairs) -> tuple[Plot, ...]:
+def _plots(name: str, row: Row, pairs: SubjectPairs) -> tuple[Plot, ...]:
     subjects = {
         str(key[1]): (reference, prediction)
         for (key, reference), prediction in zip(pairs.references.items(), pairs.predictions.values(), strict=True)

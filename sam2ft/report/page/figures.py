@@ -92,7 +92,7 @@ def _digests(earlier: ReportLayout) -> Mapping[str, str]:
     return read_json(path) if path.is_file() else {}
 
 
-def kept_program(work: Path) -> str:
+def cached_page_program(work: Path) -> str:
     """The script of `plots.files.page_program()`, cached in `work` for all later reports."""
     path = work / f"vega-{program_digest()}.js"
     if not path.is_file():

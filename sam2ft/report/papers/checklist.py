@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sam2ft.report.comparison.words import interval, number_text
 from sam2ft.report.papers.markdown import code_text, escaped_text, markdown_list, markdown_table
-from sam2ft.report.papers.study import SPLITS, Study, StudyData
+from sam2ft.report.papers.study import SPLITS, DatasetFacts, Study
 
 AUTHOR = "☐ author"
 FILLED = "☑ from the runs"
@@ -112,7 +112,7 @@ def _acquisition(study: Study) -> ChecklistAnswer | None:
 
 
 def _partitions(study: Study) -> ChecklistAnswer | None:
-    def counts(one: StudyData) -> str:
+    def counts(one: DatasetFacts) -> str:
         return markdown_list(f"{split} {one.subjects[split]}" for split in SPLITS if one.subjects.get(split))
 
     parts = [f"{code_text(one.name)}: {counts(one)} subjects (seed {one.split_seed})" for one in study.data]

@@ -14,7 +14,7 @@ from sam2ft.config.schema.experiment import Experiment
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import read_json
 from sam2ft.data.store.store import Store, VolumeRecord
-from sam2ft.report.papers.study import SPLITS, Study, StudyData
+from sam2ft.report.papers.study import SPLITS, DatasetFacts, Study
 from sam2ft.report.request import Gathered, RunState
 from sam2ft.runs.identity import read_identity
 
@@ -82,10 +82,10 @@ def _stores(experiment: Experiment) -> list[Store]:
     return found
 
 
-def _data(store: Store) -> StudyData:
+def _data(store: Store) -> DatasetFacts:
     by_split = {split: [volume for volume in store.volumes if volume.split == split] for split in SPLITS}
     spacings = [volume.geometry.spacing_zyx_mm for volume in store.volumes]
-    return StudyData(
+    return DatasetFacts(
         name=store.name,
         anatomy=store.anatomy,
         labels=tuple(label.name for label in store.labels),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from sam2ft.report.papers.citations import bibliography
 from sam2ft.report.papers.markdown import code_text, markdown_list
-from sam2ft.report.papers.study import SPLITS, Study, StudyData
+from sam2ft.report.papers.study import SPLITS, DatasetFacts, Study
 from sam2ft.statistics.bootstrap import CONFIDENCE, FEWEST_FOR_BCA, RESAMPLES
 
 NOTICE = (
@@ -59,7 +59,7 @@ def _data(study: Study) -> Iterator[str]:
         )
 
 
-def _one_dataset(data: StudyData) -> Iterator[str]:
+def _one_dataset(data: DatasetFacts) -> Iterator[str]:
     counts = "; ".join(
         f"{_SPLIT_WORDS[split]} {data.subjects[split]} subjects ({data.volumes[split]} volumes, "
         f"{data.slices[split]} slices)"

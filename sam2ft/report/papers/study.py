@@ -12,7 +12,7 @@ SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
-class StudyData:
+class DatasetFacts:
     """One prepared dataset."""
 
     name: str
@@ -41,7 +41,7 @@ class Study:
 
     experiment: str
     description: str
-    data: tuple[StudyData, ...]
+    data: tuple[DatasetFacts, ...]
     module: Module
     evaluation: Evaluation
     datamodule: Datamodule

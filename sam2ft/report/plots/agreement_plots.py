@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from sam2ft.core.tables.rows import Row
 from sam2ft.report.comparison.words import decimals, signed, unit_text
-from sam2ft.report.plots.vega import Cell, Plot, Spec, ink, layer, plot_value, when
+from sam2ft.report.plots.vega import Cell, Plot, Spec, condition, ink, layer, rounded_value
 
 LINES = (("bias", "bias"), ("loa_low", "limit"), ("loa_high", "limit"))
 _CROWDED = 60
@@ -24,10 +24,10 @@ def agreement_plots(name: str, subjects: Mapping[str, tuple[float, float]], row:
     """
     columns: dict[str, list[Cell]] = {
         "subject": list(subjects),
-        "reference": [plot_value(reference) for reference, _ in subjects.values()],
-        "prediction": [plot_value(prediction) for _, prediction in subjects.values()],
-        "mean": [plot_value((reference + prediction) / 2) for reference, prediction in subjects.values()],
-        "difference": [plot_value(prediction - reference) for reference, prediction in subjects.values()],
+        "reference": [rounded_value(reference) for reference, _ in subjects.values()],
+        "prediction": [rounded_value(prediction) for _, prediction in subjects.values()],
+        "mean": [rounded_value((reference + prediction) / 2) for reference, prediction in subjects.values()],
+        "difference": [rounded_value(prediction - reference) for reference, prediction in subjects.values()],
     }
     unit = unit_text(row["unit"])
     suffix = f" [{unit}]" if unit else ""
@@ -63,7 +63,9 @@ def _differences(dots: Spec, row: Row, suffix: str) -> Spec:
     digits = decimals(_number(row, "reference_mean"))
     lines = []
     for column, word in LINES:
-        value, low, high = (plot_value(_number(row, end)) for end in (column, f"{column}_ci_low", f"{column}_ci_high"))
+        value, low, high = (
+            rounded_value(_number(row, end)) for end in (column, f"{column}_ci_low", f"{column}_ci_high")
+        )
         if value is None or (column != "bias" and row["sd_difference"] == 0):
             continue
         lines.append(
@@ -76,8 +78,8 @@ def _differences(dots: Spec, row: Row, suffix: str) -> Spec:
         "title": f"mean of prediction and reference{suffix}",
         "scale": {"zero": False},
     }
-    dash = when("datum.line === 'limit'", [4, 3], [1, 0])
-    colour = when("datum.line === 'bias'", ink("accent"), ink())
+    dash = condition("datum.line === 'limit'", [4, 3], [1, 0])
+    colour = condition("datum.line === 'bias'", ink("accent"), ink())
     levels = {"data": {"values": lines}}
     zero = {"data": {"values": [{"value": 0}]}, **layer("rule", {"y": {**y, "field": "value"}}, color=ink("faint"))}
     points = {"mark": dots, "encoding": {"x": x, "y": y}}
@@ -102,7 +104,7 @@ def _scatter(dots: Spec, columns: Mapping[str, list[Cell]], suffix: str) -> Spec
     values = [float(value) for name in ("reference", "prediction") for value in columns[name] if value is not None]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     room = 0.06 * (high - low) or 0.05 * abs(low) or 1.0
-    ends = [plot_value(low - room, 4), plot_value(high + room, 4)]
+    ends = [rounded_value(low - room, 4), rounded_value(high + room, 4)]
     scale = {"domain": ends, "nice": False, "zero": False}
     y = {"field": "prediction", "type": "quantitative", "title": f"prediction{suffix}", "scale": scale}
     x = {"field": "reference", "type": "quantitative", "title": f"reference{suffix}", "scale": scale}

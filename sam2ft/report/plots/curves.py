@@ -7,7 +7,7 @@ from sam2ft.pictures.palette import LINES
 from sam2ft.report.comparison.effects import LearningCurve
 from sam2ft.report.comparison.words import MEASURE_WORDS
 from sam2ft.report.plots.effect_plots import add_row
-from sam2ft.report.plots.vega import DOUBLE, Cell, Plot, Spec, layer, plot_value
+from sam2ft.report.plots.vega import DOUBLE, Cell, Plot, Spec, layer, rounded_value
 
 
 def curve_plot(curves: Sequence[LearningCurve]) -> Plot | None:
@@ -18,7 +18,7 @@ def curve_plot(curves: Sequence[LearningCurve]) -> Plot | None:
     for curve in curves:
         name = " · ".join(part for part in (curve.name, curve.evaluation.dataset, curve.evaluation.protocol) if part)
         for point in curve.points:
-            add_row(columns, name, point.num_subjects, *map(plot_value, (point.score.mean, point.low, point.high)))
+            add_row(columns, name, point.num_subjects, *map(rounded_value, (point.score.mean, point.low, point.high)))
     words = MEASURE_WORDS[curves[0].measure]
     title = f"{words}, {curves[0].evaluation.split} split"
     return Plot(
@@ -40,7 +40,7 @@ def noise_plot(studies: Mapping[str, Sequence[Row]]) -> Plot | None:
         for row in rows:
             if row["label_name"] == MEAN_OF_LABELS and row["measure"] == "dice":
                 ends = (row[name] for name in ("mean", "ci_low", "ci_high"))
-                numbers = (None if end is None else plot_value(float(end)) for end in ends)
+                numbers = (None if end is None else rounded_value(float(end)) for end in ends)
                 add_row(columns, point, int(row["shift_px"] or 0), *numbers)
     if not columns["point"]:
         return None

@@ -8,7 +8,7 @@ from sam2ft.core.tables.rows import Row
 from sam2ft.report.comparison.compare import Comparison, ComparisonRow, value_text
 from sam2ft.report.comparison.effects import MainEffect
 from sam2ft.report.comparison.words import MEASURE_WORDS
-from sam2ft.report.plots.vega import DOUBLE, SINGLE, Cell, Plot, Spec, ink, layer, plot_value, when
+from sam2ft.report.plots.vega import DOUBLE, SINGLE, Cell, Plot, Spec, condition, ink, layer, rounded_value
 
 MOST_RANKED = 30
 """Maximum number of points in the rank plot; all ranks are in point_tests.csv."""
@@ -40,7 +40,7 @@ def _drawn_plot(number: int, effect: MainEffect, name: str) -> Plot | None:
     columns: dict[str, list[Cell]] = {key: [] for key in ("value", "point", "score")}
     for value, level in zip(values, effect.levels, strict=True):
         for point, score in level.members:
-            add_row(columns, plot_value(value), point, plot_value(score))
+            add_row(columns, rounded_value(value), point, rounded_value(score))
     wide = min(values) > 0 and max(values) / min(values) >= _LOG_FROM
     scale = {"type": "log"} if wide else _ROOM
     x: Spec = {"field": "value", "type": "quantitative", "title": name, "scale": scale, "axis": {"grid": False}}
@@ -64,11 +64,19 @@ def _effect_plot(number: int, effect: MainEffect, name: str) -> Plot:
     columns: dict[str, list[Cell]] = {key: [] for key in ("kind", "level", "order", "point", "score", "low", "high")}
     for order, level in enumerate(effect.levels):
         for point, score in level.members:
-            add_row(columns, "point", level.value, order, point, plot_value(score), None, None)
+            add_row(columns, "point", level.value, order, point, rounded_value(score), None, None)
         spread = level.scores
         ends = (None, None) if spread.sd is None else (spread.mean - spread.sd, spread.mean + spread.sd)
         words = f"mean of {spread.n} point{'s' if spread.n != 1 else ''}"
-        add_row(columns, "mean", level.value, order, words, plot_value(spread.mean), *(plot_value(end) for end in ends))
+        add_row(
+            columns,
+            "mean",
+            level.value,
+            order,
+            words,
+            rounded_value(spread.mean),
+            *(rounded_value(end) for end in ends),
+        )
     words, evaluation = MEASURE_WORDS[effect.measure], effect.evaluation
     x: Spec = {
         "field": "level", "type": "ordinal", "title": name, "sort": {"field": "order"},
@@ -121,11 +129,13 @@ def parallel_plot(comparison: Comparison, measure: str = "dice_slice_mean") -> P
     for order, (name, values) in enumerate(axes.items()):
         places, ticks = _places(values)
         for line, value, place in zip(lines, values, places, strict=True):
-            score = plot_value(line.scores[measure].mean)
+            score = rounded_value(line.scores[measure].mean)
             best = line.point.run == comparison.best
-            add_row(columns, "line", name, order, line.point.name, plot_value(place), _shown(value), score, int(best))
+            add_row(
+                columns, "line", name, order, line.point.name, rounded_value(place), _shown(value), score, int(best)
+            )
         for text, place in ticks:
-            add_row(columns, "tick", name, order, None, plot_value(place), text, None, 0)
+            add_row(columns, "tick", name, order, None, rounded_value(place), text, None, 0)
     spec = _parallel_spec(words)
     return Plot(
         "parallel",
@@ -151,7 +161,7 @@ def _parallel_spec(words: str) -> Spec:
         "field": "score", "type": "quantitative", "title": words, "scale": {"scheme": "viridis"},
         "legend": {"orient": "right", "gradientLength": 90},
     }  # fmt: skip
-    lines = {"x": x, "y": y, "detail": {"field": "point"}, "color": colour, "size": when("datum.best === 1", 3, 1)}
+    lines = {"x": x, "y": y, "detail": {"field": "point"}, "color": colour, "size": condition("datum.best === 1", 3, 1)}
     ticks = {"x": x, "y": y, "text": {"field": "text"}}
     return {
         "height": 170,
@@ -201,7 +211,7 @@ def rank_plot(tests: Sequence[Row], best: str | None, measure: str = "dice_slice
     shown = ranked[:MOST_RANKED]
     columns: dict[str, list[Cell]] = {key: [] for key in ("point", "order", "rank", "low", "high", "first", "best")}
     for order, row in enumerate(shown):
-        numbers = (plot_value(float(row[name] or 0)) for name in ("rank", "rank_low", "rank_high", "first_share"))
+        numbers = (rounded_value(float(row[name] or 0)) for name in ("rank", "rank_low", "rank_high", "first_share"))
         add_row(columns, str(row["name"]), order, *numbers, int(row["run"] == best))
     more = f" The first {MOST_RANKED} of {len(ranked)}." if len(ranked) > MOST_RANKED else ""
     return Plot(
@@ -232,7 +242,7 @@ def _rank_spec(lines: int) -> Spec:
         "field": "rank", "type": "quantitative", "title": "rank on cohorts drawn anew, 1 = highest",
         "scale": {"zero": False}, "axis": {"tickMinStep": 1},
     }  # fmt: skip
-    colour = when("datum.best === 1", ink("accent"), ink("soft"))
+    colour = condition("datum.best === 1", ink("accent"), ink("soft"))
     return {
         "height": max(60, 13 * lines),
         "layer": [

@@ -15,11 +15,11 @@ from sam2ft.report.plots.vega import (
     Control,
     Plot,
     Spec,
+    condition,
     ink,
     layer,
-    plot_value,
     ranks_scale,
-    when,
+    rounded_value,
 )
 
 History = Sequence[Mapping[str, float]]
@@ -48,7 +48,7 @@ def comparison_plot(comparison: Comparison, measure: str = "dice_slice_mean") ->
     for line in sorted(lines, key=lambda line: line.point.run == comparison.best):
         score = line.scores[measure]
         role = "best" if line.point.run == comparison.best else "other"
-        values = (plot_value(v) for v in (line.point.validation, score.mean, score.ci_low, score.ci_high))
+        values = (rounded_value(v) for v in (line.point.validation, score.mean, score.ci_low, score.ci_high))
         for name, value in zip(
             columns, (line.point.name, line.point.run, role, evaluated_on(line), *values), strict=True
         ):
@@ -59,7 +59,7 @@ def comparison_plot(comparison: Comparison, measure: str = "dice_slice_mean") ->
     x = {"field": "x", "type": "quantitative", "title": monitor.replace("val_", "validation "), "scale": _ROOM}
     colour = {**_role_colour(columns["role"]), "legend": None}
     spans = {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": colour}
-    dots = {"x": x, "y": y, "color": colour, "size": when("datum.role === 'best'", 60, 26)}
+    dots = {"x": x, "y": y, "color": colour, "size": condition("datum.role === 'best'", 60, 26)}
     spec = {
         "height": 150,
         "transform": [{"filter": "datum.evaluation === evaluation"}],
@@ -96,9 +96,9 @@ def label_plot(scores: Sequence[LabelScores], name: str = "labels") -> Plot | No
     columns: dict[str, list[Cell]] = {
         "label": [_label_text(one) for one in ordered],
         **{field: [getattr(one, field) for one in ordered] for field in ("point", "run", "role", "measure")},
-        "mean": [plot_value(one.score.mean) for one in ordered],
-        "low": [plot_value(one.score.ci_low) if one.role != "other" else None for one in ordered],
-        "high": [plot_value(one.score.ci_high) if one.role != "other" else None for one in ordered],
+        "mean": [rounded_value(one.score.mean) for one in ordered],
+        "low": [rounded_value(one.score.ci_low) if one.role != "other" else None for one in ordered],
+        "high": [rounded_value(one.score.ci_high) if one.role != "other" else None for one in ordered],
         "n": [one.score.n for one in ordered],
     }
     y = {"field": "label", "type": "nominal", "sort": labels, "title": None, "axis": {"grid": True}}
@@ -107,7 +107,7 @@ def label_plot(scores: Sequence[LabelScores], name: str = "labels") -> Plot | No
     colour = _role_colour(columns["role"])
     encoding = {"y": y, "yOffset": offset, "color": colour}
     other = "datum.role === 'other'"
-    dots = {"x": x, "size": when(other, 16, 42), "opacity": when(other, 0.6, 1)}
+    dots = {"x": x, "size": condition(other, 16, 42), "opacity": condition(other, 0.6, 1)}
     spans = {**encoding, "x": {**x, "field": "low"}, "x2": {"field": "high"}}
     spec = {
         "height": 33 * len(labels),
@@ -147,7 +147,7 @@ def distribution_plot(values: Sequence[SubjectScores], name: str = "distribution
     columns: dict[str, list[Cell]] = {field: [] for field in ("label", "point", "role", "measure", "subject", "value")}
     for one in values:
         for subject, value in one.values.items():
-            cells = (_label_text(one), one.point, one.role, one.measure, subject, plot_value(value))
+            cells = (_label_text(one), one.point, one.role, one.measure, subject, rounded_value(value))
             for field, cell in zip(columns, cells, strict=True):
                 columns[field].append(cell)
     if not columns["value"]:
@@ -197,7 +197,7 @@ def learning_plot(histories: Mapping[str, History], best: str | None = None) -> 
             columns["point"].append(point)
             columns["epoch"].append(int(row["epoch"]) + 1)
             for name in measures:
-                columns[name].append(plot_value(row.get(name)))
+                columns[name].append(rounded_value(row.get(name)))
     points = tuple(histories)
     first = [best] if best in points else []
     picked = (*first, *(point for point in points if point != best)) if len(points) <= MOST_PICKED else first
@@ -232,7 +232,7 @@ def _learning_spec(longest: int) -> Spec:
     dots: Any = {"size": 22, "filled": True} if longest <= 30 else False
     quiet: Any = {"size": 8} if longest == 1 else False
     # Both layers hold all lines, so that no layer is empty: Vega warns about the missing extent of an empty layer.
-    picked = {**encoding, "color": colour, "opacity": when(f"datum.rank > {OTHERS}", 1, 0)}
+    picked = {**encoding, "color": colour, "opacity": condition(f"datum.rank > {OTHERS}", 1, 0)}
     return {
         "height": 165,
         "transform": [

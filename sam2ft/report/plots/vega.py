@@ -78,7 +78,7 @@ def layer(kind: str, encoding: Spec, **mark: Any) -> Spec:
     return {"mark": {"type": kind, **mark}, "encoding": encoding}
 
 
-def when(test: str, value: object, otherwise: object) -> Spec:
+def condition(test: str, value: object, otherwise: object) -> Spec:
     """A channel with `value` where the expression `test` holds and with `otherwise` elsewhere."""
     return {"condition": {"test": test, "value": value}, "value": otherwise}
 
@@ -186,7 +186,7 @@ def page_value(plot: Plot) -> dict[str, Any]:
     }
 
 
-def plot_value(value: float | None, digits: int = 5) -> float | None:
+def rounded_value(value: float | None, digits: int = 5) -> float | None:
     """A number rounded to `digits` significant digits for a plot; NaN and infinity become None."""
     if value is None or not math.isfinite(value):
         return None

@@ -11,7 +11,7 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.files import remove_partial, replacing, sync_folder, write_new
 from sam2ft.core.folders import link_or_copy
 from sam2ft.core.tables.rows import TABLES, Row
-from sam2ft.core.workers import each
+from sam2ft.core.workers import parallel_map
 from sam2ft.report.comparison.point_tests import PointValues
 from sam2ft.report.layout import ReportLayout
 from sam2ft.report.tables.collect import CollectedEvaluations, FoundEvaluation
@@ -30,7 +30,7 @@ from sam2ft.report.tables.frames import (
 )
 from sam2ft.report.tables.parts import EvaluationPart, make_part, part_key, read_part
 from sam2ft.report.tables.splice import EarlierTables, Spliced, splice
-from sam2ft.report.tables.unlike import unlike
+from sam2ft.report.tables.unlike import comparability_warnings
 
 ALWAYS = ("slice", "instance", "volume", "global")
 """Tables that every report has; the other tables have a file only when they have rows."""
@@ -114,7 +114,9 @@ def collated(collected: CollectedEvaluations, old: ReportLayout, new: ReportLayo
     for part in counted:
         runs[part.found.run] = (*runs.get(part.found.run, ()), part.key)
     notes = [*collected.notes, *(f"{part.found.name}: {note}" for part in parts for note in part.notes)]
-    notes += unlike({part.found.name: part.labels for part in counted}, {p.found.name: p.evaluated for p in counted})
+    notes += comparability_warnings(
+        {part.found.name: part.labels for part in counted}, {p.found.name: p.evaluated for p in counted}
+    )
     values = tuple(one for part in counted for one in part.values)
     return CollatedTables(new, spliced, runs, refused, tuple(notes), values)
 
@@ -136,7 +138,7 @@ def _parts(
         remove_partial(folder)
     missing = [place for place in places if not place[1].is_dir()]
     workers = min(len(os.sched_getaffinity(0)), _MOST_WORKERS, len(missing) // _PARTS_PER_WORKER)
-    for number, _ in enumerate(each(make_part, missing, workers), start=1):
+    for number, _ in enumerate(parallel_map(make_part, missing, workers), start=1):
         if number % 100 == 0:
             print(f"read {number} of {len(missing)} evaluations", file=sys.stderr, flush=True)
     if missing:

@@ -77,10 +77,10 @@ def _found(state: RunState, eval_id: str) -> FoundEvaluation | None:
     if not evaluation.success.is_file():
         if state.state == "done":
             raise DataError(
-                f"evaluation {eval_id} did not finish (no {evaluation.success}); not counted; {again(state)}"
+                f"evaluation {eval_id} did not finish (no {evaluation.success}); not counted; {remedy_text(state)}"
             )
         return None
-    remedy = again(state, evaluation)
+    remedy = remedy_text(state, evaluation)
     try:
         success = read_json(evaluation.success)
     except DataError as error:
@@ -94,7 +94,7 @@ def _found(state: RunState, eval_id: str) -> FoundEvaluation | None:
         )
     trained = not state.planned.baseline and state.folder is None
     if trained and success.get("checkpoint_sha256") != (state.status.best_sha256 if state.status else None):
-        raise DataError(f"evaluation {eval_id} was made with earlier weights; not counted; {again(state)}")
+        raise DataError(f"evaluation {eval_id} was made with earlier weights; not counted; {remedy_text(state)}")
     known = {name: digest for name, digest in success["tables"].items() if name in TABLES}
     return FoundEvaluation(state.planned.name, state.planned.run_id, eval_id, evaluation, known, remedy)
 
@@ -108,7 +108,7 @@ def _is_ours(success: Any) -> bool:
     return all(isinstance(value, str) for value in [*texts, *success["tables"].values()])
 
 
-def again(state: RunState, damaged: EvalLayout | None = None) -> str:
+def remedy_text(state: RunState, damaged: EvalLayout | None = None) -> str:
     """How to create an evaluation again, as text for messages; the `_SUCCESS` of `damaged` must be removed first."""
     first = f"remove {damaged.success} and " if damaged else ""
     if state.folder is not None:

@@ -32,7 +32,7 @@ from sam2ft.report.tables.frames import (
     rows_of,
     sorted_by_key,
 )
-from sam2ft.report.tables.recount import recount, recount_agreement, recount_cohort
+from sam2ft.report.tables.recount import agreement_is_consistent, cohort_is_consistent, recount
 from sam2ft.statistics.cohort import biomarker_global_rows, global_rows
 
 PART_VERSION = 2
@@ -43,8 +43,8 @@ MOST_NAMED = 5
 
 _COHORT: Mapping[str, tuple[str, Callable[[Sequence[Row], Sequence[Row]], bool], Callable[[Sequence[Row]], list[Row]]]]
 _COHORT = {
-    "global": ("volume", recount_cohort, global_rows),
-    "biomarker_global": ("biomarker_volume", recount_agreement, biomarker_global_rows),
+    "global": ("volume", cohort_is_consistent, global_rows),
+    "biomarker_global": ("biomarker_volume", agreement_is_consistent, biomarker_global_rows),
 }
 """Table over subjects -> (source table, check that it matches its source, function that computes it)."""
 

@@ -85,12 +85,12 @@ def _differ(both: Frame, ours: str, theirs: str, *, exact: bool) -> Any:
     return pc.and_(paired, pc.or_(pc.fill_null(apart, False), empty))
 
 
-def recount_cohort(volume_rows: Sequence[Row], given: Sequence[Row]) -> bool:
+def cohort_is_consistent(volume_rows: Sequence[Row], given: Sequence[Row]) -> bool:
     """Whether rows of global.csv match the volume rows: the same keys, counts, means and quantiles."""
     return _agree(given, global_rows(volume_rows, resamples=0), GLOBAL_KEY, SUMS)
 
 
-def recount_agreement(biomarker_rows: Sequence[Row], given: Sequence[Row]) -> bool:
+def agreement_is_consistent(biomarker_rows: Sequence[Row], given: Sequence[Row]) -> bool:
     """Whether rows of biomarker_global.csv match the pairs in the biomarker rows: same keys, counts, means and bias."""
     computed = []
     for pairs in subject_pairs(biomarker_rows):

@@ -12,7 +12,7 @@ Evaluated = tuple[tuple[str, str, str], ...]
 """(dataset, split, protocol)."""
 
 
-def unlike(labels: Mapping[str, Labels], evaluated: Mapping[str, Evaluated]) -> list[str]:
+def comparability_warnings(labels: Mapping[str, Labels], evaluated: Mapping[str, Evaluated]) -> list[str]:
     """Warning sentences for runs (by name) that were evaluated on different data or with different label tables."""
     data = {name: tuple(sorted({(dataset, split) for dataset, split, _ in of})) for name, of in evaluated.items()}
     found = []

@@ -10,7 +10,7 @@ from sam2ft.core.files import write_json
 from sam2ft.distributed.stop_signal import StopFlag
 from sam2ft.runs.attempt.claim import Attempt
 from sam2ft.runs.attempt.rank import is_main_rank
-from sam2ft.runs.attempt.restarts import GivenUpError, refuse_to_go_on
+from sam2ft.runs.attempt.restarts import NotRestartableError, refuse_requeue
 from sam2ft.runs.attempt.status import FailureClass, update_status
 from sam2ft.runs.layout import RunLayout
 from sam2ft.runs.plan_file import PlannedRun
@@ -33,7 +33,7 @@ def record_ending(layout: RunLayout, run: PlannedRun, attempt: Attempt, stop: St
             yield
         except StopRequestedError as error:
             if in_allocation() and not by_keyboard(error, stop):
-                refuse_to_go_on(layout, run, attempt, warned=stop.signal != signal.SIGTERM)
+                refuse_requeue(layout, run, attempt, warned=stop.signal != signal.SIGTERM)
             raise
     except (StopRequestedError, KeyboardInterrupt) as error:
         write_state("stopped", reason=str(error))
@@ -43,7 +43,7 @@ def record_ending(layout: RunLayout, run: PlannedRun, attempt: Attempt, stop: St
         raise
     except ClaimedError:
         raise
-    except GivenUpError as error:
+    except NotRestartableError as error:
         write_state("failed", error.failure_class, str(error))
         raise
     except Exception as error:

@@ -8,7 +8,7 @@ from sam2ft.runs.attempt.status import ACTIVE, SILENCE_S, read_status
 from sam2ft.runs.layout import RunLayout
 
 
-class Fence:
+class EvaluationGuard:
     """Claims the run before the first write and checks the claim before each later write (EvaluationJob.guard)."""
 
     def __init__(self, layout: RunLayout):
@@ -27,22 +27,22 @@ class Fence:
             check_job(self.layout, self.attempt)
             return
         if not self._holds:
-            refuse_while_held(self.layout, self.attempt)
+            refuse_if_held(self.layout, self.attempt)
             claim(self.layout, self.attempt)
             self._holds = True
         check_claim(self.layout, self.attempt)
 
 
-def fence_of(layout: RunLayout | None) -> Callable[[bool], None]:
+def evaluation_guard(layout: RunLayout | None) -> Callable[[bool], None]:
     """Return a guard for the folder of a run, or a guard that allows everything for a folder outside of a run."""
-    return _unfenced if layout is None else Fence(layout)
+    return _unfenced if layout is None else EvaluationGuard(layout)
 
 
 def _unfenced(is_main: bool) -> None:
     """No other process writes to this folder."""
 
 
-def refuse_while_held(layout: RunLayout, attempt: Attempt) -> None:
+def refuse_if_held(layout: RunLayout, attempt: Attempt) -> None:
     """Refuse a run that another process of this host, or a job with a recent heartbeat, is working on.
 
     Raises:

@@ -13,7 +13,7 @@ MAX_IDLE_RESTARTS = 2
 """Consecutive restarts without a new optimizer step or a newly finished volume after which a run fails."""
 
 
-class GivenUpError(Exception):
+class NotRestartableError(Exception):
     """The run saved its state but is not continued automatically. Exit code 1."""
 
     def __init__(self, failure_class: FailureClass, message: str):
@@ -61,7 +61,7 @@ def refuse_idle(num_idle: int) -> None:
         GivenUpError: class `no_progress`, from MAX_IDLE_RESTARTS on.
     """
     if num_idle >= MAX_IDLE_RESTARTS:
-        raise GivenUpError(
+        raise NotRestartableError(
             "no_progress",
             f"{num_idle} restarts in a row without a new step or a newly evaluated volume; not continued "
             "automatically: increase its time limit or the stop lead (slurm.stop_lead_s of the site), or save more "
@@ -69,7 +69,7 @@ def refuse_idle(num_idle: int) -> None:
         )
 
 
-def refuse_to_go_on(
+def refuse_requeue(
     layout: RunLayout,
     run: PlannedRun,
     attempt: Attempt,
@@ -91,6 +91,6 @@ def refuse_to_go_on(
         refuse_idle(idle_restarts(status, progress_of(layout, run)))
     allowed = (os.environ if environment is None else environment).get(MAX_RESTARTS)
     if warned and allowed is not None and attempt.restart >= int(allowed):
-        raise GivenUpError(
+        raise NotRestartableError(
             "timeout", f"no restart left ({attempt.restart} of {allowed}); saved: --retry timeout continues it"
         )

@@ -2,17 +2,17 @@
 
 from dataclasses import replace
 
-from sam2ft.config.schema.evaluation import AskedResources
+from sam2ft.config.schema.evaluation import RequestedResources
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.runs.plan_file import Resources
 
 
 def resources_of(experiment: Experiment) -> Resources:
     """Return the resources that an experiment requests, without a site file."""
-    return complete(experiment.resources)
+    return with_default_tasks(experiment.resources)
 
 
-def complete(asked: AskedResources) -> Resources:
+def with_default_tasks(asked: RequestedResources) -> Resources:
     """Return `asked` with `tasks_per_node` filled in: one process per GPU, at least one."""
     return Resources(
         nodes=asked.nodes,
@@ -36,7 +36,7 @@ def evaluation_resources(experiment: Experiment, asked: Resources) -> Resources:
     return replace(asked, **chosen)
 
 
-def resources_here(experiment: Experiment, world_size: int = 1) -> Resources:
+def local_resources(experiment: Experiment, world_size: int = 1) -> Resources:
     """Return the resources of a point on this machine: `world_size` processes, whatever it requests on a cluster.
 
     The number of processes is part of a run's identity (slices per step), so it must be the number that will train.

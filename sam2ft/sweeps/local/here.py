@@ -7,7 +7,7 @@ from pathlib import Path
 from sam2ft.config.load_experiment import load_experiment
 from sam2ft.core.errors import DONE, INTERRUPTED, TOLD_TO_STOP, UserError
 from sam2ft.distributed import stop_signal
-from sam2ft.jobs.job import PointJob, work_on
+from sam2ft.jobs.job import PointJob, execute_job
 from sam2ft.jobs.preflight.preflight import ResolvedRun, ResolvedSweep, resolve
 from sam2ft.runs.attempt.claim import Attempt
 from sam2ft.runs.attempt.log import kept_output
@@ -15,7 +15,7 @@ from sam2ft.runs.attempt.rank import is_main_rank, world_size
 from sam2ft.runs.attempt.status import is_trained
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import save_plan
-from sam2ft.runs.resources.resources import resources_here
+from sam2ft.runs.resources.resources import local_resources
 from sam2ft.sweeps.plan.plan import make_plan, write_configs
 
 
@@ -32,7 +32,7 @@ def train_here(path: Path, overrides: Sequence[str], *, point: int | None, fresh
     # Before torch is imported, which takes seconds: a stop signal during the import must not be lost.
     stop = stop_signal.install_stop_handlers()
     ranks = world_size()
-    resolved = resolve(load_experiment(path, overrides), fill=lambda experiment: resources_here(experiment, ranks))
+    resolved = resolve(load_experiment(path, overrides), fill=lambda experiment: local_resources(experiment, ranks))
     chosen = _chosen(resolved, point)
     layout = ExperimentLayout.of(resolved.name)
     run_layout = layout.run(chosen.planned.run_id)
@@ -44,7 +44,7 @@ def train_here(path: Path, overrides: Sequence[str], *, point: int | None, fresh
         print(f"already trained: {run_layout.best}; --fresh starts again", file=sys.stderr)
         return 0
     with kept_output(job.log):
-        code = work_on(job, stop)
+        code = execute_job(job, stop)
     if is_main_rank():
         if code == DONE:
             print(f"next        python launch/eval.py --ckpt {run_layout.best}", file=sys.stderr)

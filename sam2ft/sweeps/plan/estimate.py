@@ -11,7 +11,7 @@ from sam2ft.runs.attempt.status import is_trained
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import PlannedRun, Resources
 from sam2ft.runs.resources.timing_key import TargetKind, evaluation_key, training_key
-from sam2ft.slurm.limits import SbatchAnswer, limit_problems, would_take
+from sam2ft.slurm.limits import SbatchAnswer, limit_problems, try_submission
 from sam2ft.slurm.partitions import ClusterLimits
 from sam2ft.slurm.script import report_resources
 from sam2ft.slurm.site import Site
@@ -209,7 +209,7 @@ def _rows(
                 dict(counted),
                 cost,
                 tuple(limit_problems(resources, site, limits)) if checked and site and limits else (),
-                would_take(resources, site) if checked and site and ask_sbatch else None,
+                try_submission(resources, site) if checked and site and ask_sbatch else None,
             )
         )
     return tuple(rows)

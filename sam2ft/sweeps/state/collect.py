@@ -71,10 +71,10 @@ def plans(layout: ExperimentLayout) -> Iterator[Plan]:
 def states_of(layout: ExperimentLayout, plan: Plan, snapshot: SlurmSnapshot | None = None) -> list[RunState]:
     """Return the states of the runs of a plan for the report; `snapshot` as in `reconciled_runs_of`."""
     known = snapshot_of(layout) if snapshot is None else snapshot
-    return run_states(layout, reconciled_runs_of(layout, plan, known), known.accounting)
+    return report_states(layout, reconciled_runs_of(layout, plan, known), known.accounting)
 
 
-def run_states(
+def report_states(
     layout: ExperimentLayout,
     reconciled_runs: Sequence[ReconciledRun],
     accounting: Mapping[str, Accounted] | None = None,

@@ -61,7 +61,7 @@ def last_log_lines(
     return () if path is None else last_lines(path, count)
 
 
-def says_out_of_memory(layout: ExperimentLayout, run_id: str, element: Element) -> bool:
+def log_shows_out_of_memory(layout: ExperimentLayout, run_id: str, element: Element) -> bool:
     """Whether a log of this job contains Slurm's message that the memory limit was exceeded."""
     paths = [*slurm_logs(layout, element), *layout.run(run_id).logs.glob(f"{element.job}-*.log")]
     return any(_OUT_OF_MEMORY.search(tail_bytes(path)) for path in paths)

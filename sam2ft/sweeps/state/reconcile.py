@@ -12,7 +12,7 @@ from sam2ft.sweeps.state.run_state import Conclusion, RunFacts, State, conclude
 from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot
 from sam2ft.sweeps.submit.records import Element, elements_of
 
-__all__ = ["ReconciledRun", "State", "missing", "reconcile", "sentence", "to_submit"]
+__all__ = ["ReconciledRun", "State", "reconcile", "runs_to_start", "sentence", "to_submit"]
 
 WANTED: frozenset[State] = frozenset({"new", "stopped", "lost"})
 """States of runs that a sweep starts without --retry or --force."""
@@ -86,7 +86,9 @@ def _evaluated(layout: RunLayout, run: PlannedRun, status: RunStatus) -> bool:
     return all(evaluation_is_current(layout, run, eval_id, status.best_sha256) for eval_id in run.eval_ids)
 
 
-def missing(reconciled_runs: Sequence[ReconciledRun], *, retry: Retry | None, force: bool) -> tuple[ReconciledRun, ...]:
+def runs_to_start(
+    reconciled_runs: Sequence[ReconciledRun], *, retry: Retry | None, force: bool
+) -> tuple[ReconciledRun, ...]:
     """Return the runs that a sweep starts now.
 
     Args:
@@ -106,7 +108,7 @@ def missing(reconciled_runs: Sequence[ReconciledRun], *, retry: Retry | None, fo
 
 def to_submit(reconciled_runs: Sequence[ReconciledRun], *, retry: Retry | None, force: bool) -> tuple[PlannedRun, ...]:
     """Return the planned runs of `missing`."""
-    return tuple(reconciled.run for reconciled in missing(reconciled_runs, retry=retry, force=force))
+    return tuple(reconciled.run for reconciled in runs_to_start(reconciled_runs, retry=retry, force=force))
 
 
 def sentence(reconciled_runs: Sequence[ReconciledRun], num_to_submit: int) -> str:

@@ -17,7 +17,7 @@ from sam2ft.runs.attempt.status import ACTIVE, SILENCE_S, FailureClass, RunStatu
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import PlannedRun
 from sam2ft.slurm.accounting import Accounted
-from sam2ft.sweeps.state.logs import says_out_of_memory
+from sam2ft.sweeps.state.logs import log_shows_out_of_memory
 from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot
 from sam2ft.sweeps.submit.records import Element
 
@@ -228,7 +228,7 @@ def _ran_out_of_memory(facts: RunFacts, element: Element, accounted: Accounted, 
     if accounted.state == "OUT_OF_MEMORY":
         return True
     by_signal = accounted.code in _KILLED or accounted.signal == signal.SIGKILL
-    return (by_signal or not killed) and says_out_of_memory(facts.layout, facts.run.run_id, element)
+    return (by_signal or not killed) and log_shows_out_of_memory(facts.layout, facts.run.run_id, element)
 
 
 def _by_itself(facts: RunFacts) -> Conclusion:

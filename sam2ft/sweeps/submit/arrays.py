@@ -9,7 +9,7 @@ from sam2ft.runs.plan_file import PlannedRun, Resources, Stage
 from sam2ft.slurm.partitions import ArrayLimits
 from sam2ft.sweeps.submit.chain import WantedJobs
 from sam2ft.sweeps.submit.records import Record, RecordedArray
-from sam2ft.sweeps.submit.throttle import shares
+from sam2ft.sweeps.submit.throttle import divided_places
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def arrays_of(
             arrays.append(JobArray("eval", eval_resources, chunk, follows=len(arrays) - 1))
     arrays += _evaluations([entry for entry in wanted if not entry.train], earlier, most)
     sizes = [(len(array.runs), array.stage) for array in arrays]
-    parallel = shares(max_parallel, sizes, num_runs=len(wanted))
+    parallel = divided_places(max_parallel, sizes, num_runs=len(wanted))
     return tuple(replace(array, parallel=share) for array, share in zip(arrays, parallel, strict=True))
 
 

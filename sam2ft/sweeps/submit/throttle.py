@@ -20,7 +20,7 @@ _TIMEOUT_S = 30
 _FINE = (": No error", ": Job has already finished")
 
 
-def shares(total: int, arrays: Sequence[tuple[int, Stage]], *, num_runs: int) -> list[int]:
+def divided_places(total: int, arrays: Sequence[tuple[int, Stage]], *, num_runs: int) -> list[int]:
     """Divide `total` places over arrays given as (elements, stage), in proportion to their work.
 
     Each array gets at least one place (Slurm has no throttle of 0) and never more than its number of elements; apart
@@ -71,7 +71,7 @@ def throttle(layout: ExperimentLayout, most: int) -> tuple[str, ...]:
             sizes[str(array.job)] = (len(live), array.stage)
             in_arrays.update(live)
     # A throttle has no effect on a plain job, so each takes a place.
-    places = shares(max(1, most - len(alone)), list(sizes.values()), num_runs=len(in_arrays))
+    places = divided_places(max(1, most - len(alone)), list(sizes.values()), num_runs=len(in_arrays))
     sentences = []
     for (job, (left, stage)), share in zip(sizes.items(), places, strict=True):
         _scontrol("update", f"JobId={job}", f"ArrayTaskThrottle={share}")

@@ -11,7 +11,7 @@ from sam2ft.training.state import TrainState
 from sam2ft.training.trainer import Trainer
 
 
-def beginning(experiment: Experiment, layout: RunLayout, records: Sequence[VolumeRecord], trainer: Trainer) -> str:
+def start_text(experiment: Experiment, layout: RunLayout, records: Sequence[VolumeRecord], trainer: Trainer) -> str:
     """The lines printed before the first step."""
     module, rule = experiment.module, experiment.module.early_stopping
     size = experiment.datamodule.batch_size * trainer.settings.grad_accum * trainer.ranks.world_size
@@ -32,14 +32,14 @@ def beginning(experiment: Experiment, layout: RunLayout, records: Sequence[Volum
     )
 
 
-def continuing(state: TrainState, file: Path) -> str:
+def resume_text(state: TrainState, file: Path) -> str:
     """The line printed when an interrupted training resumes."""
     return settings_table(
         ("continues", f"after step {state.step}, in epoch {state.epoch + 1}, from {shown_path(file)}")
     )
 
 
-def ending(experiment: Experiment, layout: RunLayout, state: TrainState) -> str:
+def end_text(experiment: Experiment, layout: RunLayout, state: TrainState) -> str:
     """The lines printed after the last epoch of a completed training."""
     module, stopping = experiment.module, state.stopping
     early = f" of {module.num_epochs}, stopped early" if state.epoch < module.num_epochs else ""

@@ -37,7 +37,7 @@ class SilentObserver:
     def on_samples(self, epoch: int, samples: Sequence[SlicePrediction]) -> None: ...
 
 
-class History(SilentObserver):
+class HistoryWriter(SilentObserver):
     """history.csv: one row per epoch, `epoch, step, improved, seconds`, then the epoch's values by name."""
 
     def __init__(self, layout: RunLayout, attempt: Attempt, first_epoch: int = 0):
@@ -53,7 +53,7 @@ class History(SilentObserver):
 
 
 @dataclass
-class CheckpointKeeper(SilentObserver):
+class CheckpointWriter(SilentObserver):
     """Writes best.pt after the best epoch so far, and resume files by time, steps, epochs and on a stop request."""
 
     layout: RunLayout
@@ -118,7 +118,7 @@ class CheckpointKeeper(SilentObserver):
         return state.epoch >= settings.num_epochs or state.stopping.says_stop(settings.stopping)
 
 
-class StatusKeeper(SilentObserver):
+class StatusWriter(SilentObserver):
     """Writes epoch, step, best value and speed to status.json, at most every few seconds."""
 
     def __init__(self, layout: RunLayout, attempt: Attempt, num_epochs: int, monitor: str, mode: str):
@@ -146,7 +146,7 @@ class StatusKeeper(SilentObserver):
         self._written_at = time.monotonic()
 
 
-class PictureKeeper(SilentObserver):
+class PictureWriter(SilentObserver):
     """Writes qc/<slice>/epoch-<n>.png: the same validation slices after every epoch, one folder per slice.
 
     Epochs in file names and titles are counted from 1, as in all output for users.

@@ -21,7 +21,7 @@ from sam2ft.training.watching.observers import picture_of
 
 
 @contextmanager
-def watchers(
+def progress_observers(
     experiment: Experiment, layout: RunLayout, stores: Mapping[str, Store], state: TrainState | None
 ) -> Iterator[tuple[Observer, ...]]:
     """Context with the console and tracker observers of a training that starts or resumes at `state`; closes them."""

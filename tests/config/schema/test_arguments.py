@@ -9,7 +9,13 @@ import pytest
 
 from sam2ft.config.generate import signatures as generator
 from sam2ft.config.load_experiment import load_experiment
-from sam2ft.config.schema.arguments import argument_problems, known_names, resolved, signatures, type_problem
+from sam2ft.config.schema.arguments import (
+    argument_problems,
+    arguments_with_defaults,
+    known_names,
+    signatures,
+    type_problem,
+)
 
 
 def with_scheduler(minimal: str, scheduler: str) -> str:
@@ -124,7 +130,7 @@ def test_booleans_are_no_numbers_and_whole_numbers_are() -> None:
 
 
 def test_arguments_that_act_are_the_given_ones_and_the_defaults_that_are_not_off() -> None:
-    assert resolved("optimizers", "AdamW", {"weight_decay": 0.1}) == {
+    assert arguments_with_defaults("optimizers", "AdamW", {"weight_decay": 0.1}) == {
         "lr": 0.001,
         "betas": [0.9, 0.999],
         "eps": 1e-8,

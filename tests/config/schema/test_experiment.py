@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from sam2ft.config.identity import evaluation_identity, training_identity
 from sam2ft.config.load_experiment import load_experiment, parse_experiment
-from sam2ft.config.schema.base import ReadOnlyDict, Section, leaf
+from sam2ft.config.schema.base import ReadOnlyDict, Section, setting
 from sam2ft.config.schema.dataset import DatasetFile, LabelFile
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.config.schema.module import TrainableOnly
@@ -105,7 +105,7 @@ def test_every_leaf_says_what_it_affects_and_is_described(root: type[BaseModel])
 
 def test_a_leaf_without_affects_would_be_found() -> None:
     class Forgetful(Section):
-        told: int = leaf(1, "a number", affects="nothing")
+        told: int = setting(1, "a number", affects="nothing")
         silent: int = 1
 
     assert leaves_without_a_word(Forgetful) == ["Forgetful.silent"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sam2ft.core.geometry import Geometry
-from sam2ft.data.images.grids import Volume, nearest_on_grid
+from sam2ft.data.images.grids import Volume, resampled_nearest
 
 SHAPE, SPACING = (4, 6, 5), (3.0, 0.5, 1.0)
 
@@ -20,17 +20,17 @@ def grid(shape=SHAPE, spacing=SPACING, origin_xyz=(0.0, 0.0, 0.0)) -> Geometry:
 
 
 def test_the_same_grid_gives_the_same_voxels_at_the_borders_too():
-    assert np.array_equal(nearest_on_grid(Volume(labels(), grid()), grid()), labels())
+    assert np.array_equal(resampled_nearest(Volume(labels(), grid()), grid()), labels())
 
 
 @pytest.mark.parametrize("share", [0.4, -0.4])
 def test_less_than_half_a_voxel_beside_nothing_moves(share):
     beside = grid(origin_xyz=(share * 1.0, share * 0.5, share * 3.0))
-    assert np.array_equal(nearest_on_grid(Volume(labels(), beside), grid()), labels())
+    assert np.array_equal(resampled_nearest(Volume(labels(), beside), grid()), labels())
 
 
 def test_a_whole_voxel_beside_all_move_and_what_lies_outside_is_0():
-    moved = nearest_on_grid(Volume(labels(), grid(origin_xyz=(1.0, 0.0, 0.0))), grid())
+    moved = resampled_nearest(Volume(labels(), grid(origin_xyz=(1.0, 0.0, 0.0))), grid())
     assert np.array_equal(moved[:, :, 1:], labels()[:, :, :-1])
     assert not moved[:, :, 0].any()
 
@@ -39,16 +39,16 @@ def test_a_grid_of_half_the_spacing_takes_every_second_voxel():
     # The centres of the first fine voxels lie a quarter of a coarse voxel before its centre.
     fine = np.repeat(np.repeat(np.repeat(labels(), 2, 0), 2, 1), 2, 2)
     geometry = grid(fine.shape, (1.5, 0.25, 0.5), origin_xyz=(-0.25, -0.125, -0.75))
-    assert np.array_equal(nearest_on_grid(Volume(fine, geometry), grid()), labels())
+    assert np.array_equal(resampled_nearest(Volume(fine, geometry), grid()), labels())
 
 
 def test_mirrored_and_permuted_axes_follow_the_affine():
     affine = grid().affine
     affine[0, 0], affine[0, 3] = -1.0, 4.0
     mirrored = Volume(labels()[:, :, ::-1], Geometry.from_affine(SHAPE, affine))
-    assert np.array_equal(nearest_on_grid(mirrored, grid()), labels())
+    assert np.array_equal(resampled_nearest(mirrored, grid()), labels())
     turned = Volume(labels().transpose(0, 2, 1), Geometry.from_affine((4, 5, 6), grid().affine[:, [1, 0, 2, 3]]))
-    assert np.array_equal(nearest_on_grid(turned, grid()), labels())
+    assert np.array_equal(resampled_nearest(turned, grid()), labels())
 
 
 def test_a_turned_grid_keeps_the_values_of_labels_alone():
@@ -56,5 +56,5 @@ def test_a_turned_grid_keeps_the_values_of_labels_alone():
     affine = grid().affine
     turn = np.eye(4)
     turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-    found = nearest_on_grid(Volume(labels() * 50, Geometry.from_affine(SHAPE, turn @ affine)), grid())
+    found = resampled_nearest(Volume(labels() * 50, Geometry.from_affine(SHAPE, turn @ affine)), grid())
     assert set(np.unique(found)) <= {0, 50, 100, 150}

@@ -13,7 +13,7 @@ from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey
 from sam2ft.data.images.grids import Volume
 from sam2ft.data.images.maps import read_map
-from sam2ft.data.images.resampling import resampled
+from sam2ft.data.images.resampling import resampled_linear
 from sam2ft.data.images.volumes import write_nifti
 from sam2ft.data.store.store import Store
 from sam2ft.phantom.dicom import DicomSeries, write_series
@@ -92,12 +92,12 @@ def test_resampling_is_linear_in_millimetres_and_invents_nothing_where_values_en
     ramp = np.broadcast_to(10.0 * np.arange(6), source.shape_zyx).copy()
     target = Geometry.from_affine((1, 4, 9), [[0.5, 0, 0, 0.25], [0, 1, 0, 0], [0, 0, 3, 1.5], [0, 0, 0, 1]])
     expected = 10 * (0.25 + 0.5 * np.arange(9))
-    assert resampled(Volume(ramp, source), target)[0, 1] == pytest.approx(expected)
+    assert resampled_linear(Volume(ramp, source), target)[0, 1] == pytest.approx(expected)
     ramp[:, :, 3:] = np.nan
     # Up to half way between the last value (x = 2 mm) and the first that is none.
-    assert np.isfinite(resampled(Volume(ramp, source), target)[0, 1]).tolist() == [True] * 5 + [False] * 4
+    assert np.isfinite(resampled_linear(Volume(ramp, source), target)[0, 1]).tolist() == [True] * 5 + [False] * 4
     far = Geometry.from_affine((1, 4, 9), [[0.5, 0, 0, 50], [0, 1, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]])
-    assert np.isnan(resampled(Volume(ramp, source), far)).all()
+    assert np.isnan(resampled_linear(Volume(ramp, source), far)).all()
 
 
 def test_maps_without_a_single_value_are_refused_by_name(tmp_path: Path) -> None:

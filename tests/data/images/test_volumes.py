@@ -10,8 +10,8 @@ import pytest
 
 from sam2ft.core.errors import DataError
 from sam2ft.core.geometry import Geometry
-from sam2ft.data.images.grids import Volume, on_grid
-from sam2ft.data.images.volumes import read_on_grid, read_volume, write_nifti
+from sam2ft.data.images.grids import Volume, reordered_to_grid
+from sam2ft.data.images.volumes import read_reordered, read_volume, write_nifti
 
 SHAPE = (7, 5, 3)
 BY_SPACING = np.diag([0.5, 0.75, 4.0, 1.0])
@@ -65,7 +65,7 @@ def test_what_is_written_as_nifti_reads_back_at_the_same_place(tmp_path: Path, a
     geometry = Geometry.from_affine((3, 5, 7), affine)
     array = numbered().reshape(3, 5, 7).astype(np.uint16)
     write_nifti(tmp_path / "deep" / "p.nii.gz", array, geometry)
-    assert np.array_equal(read_on_grid(tmp_path / "deep" / "p.nii.gz", geometry), array)
+    assert np.array_equal(read_reordered(tmp_path / "deep" / "p.nii.gz", geometry), array)
     stored = nibabel.load(tmp_path / "deep" / "p.nii.gz")
     assert np.allclose(stored.get_qform(), affine, atol=1e-5)
     assert np.allclose(stored.get_sform(), affine, atol=1e-5)
@@ -93,7 +93,7 @@ def test_a_mask_with_other_axes_on_the_same_grid_is_brought_onto_the_images(
         array, affine = np.flip(array, axis), affine @ back
     array, affine = array.transpose(axes), affine[:, [*axes, 3]]
     mask = Volume(array.transpose(2, 1, 0), Geometry.from_affine(array.transpose(2, 1, 0).shape, affine))
-    assert np.array_equal(on_grid(mask, image), wanted)
+    assert np.array_equal(reordered_to_grid(mask, image), wanted)
 
 
 def test_a_mask_on_another_grid_is_refused_with_numbers() -> None:
@@ -101,17 +101,17 @@ def test_a_mask_on_another_grid_is_refused_with_numbers() -> None:
     shifted = image.affine
     shifted[0, 3] += 0.25
     with pytest.raises(DataError, match=r"different grids: corners lie up to 0\.25 mm apart"):
-        on_grid(Volume(np.zeros((3, 5, 7)), Geometry.from_affine((3, 5, 7), shifted)), image)
+        reordered_to_grid(Volume(np.zeros((3, 5, 7)), Geometry.from_affine((3, 5, 7), shifted)), image)
     with pytest.raises(DataError, match=r"different grids: shape \(z, y, x\) \(3, 5, 7\) against \(3, 5, 8\)"):
-        on_grid(Volume(np.zeros((3, 5, 8)), Geometry.axis_aligned((3, 5, 8), (4.0, 0.75, 0.5))), image)
+        reordered_to_grid(Volume(np.zeros((3, 5, 8)), Geometry.axis_aligned((3, 5, 8), (4.0, 0.75, 0.5))), image)
     with pytest.raises(DataError, match=r"not parallel|corners lie"):
-        on_grid(Volume(np.zeros((3, 5, 7)), Geometry.from_affine((3, 5, 7), oblique())), image)
+        reordered_to_grid(Volume(np.zeros((3, 5, 7)), Geometry.from_affine((3, 5, 7), oblique())), image)
 
 
 def test_the_file_of_a_mask_on_another_grid_is_named(tmp_path: Path) -> None:
     path = save(tmp_path / "mask.nii.gz", numbered(), BY_SPACING)
     with pytest.raises(DataError, match=r"mask\.nii\.gz: image and mask are on different grids"):
-        read_on_grid(path, Geometry.axis_aligned((4, 5, 7), (4.0, 0.75, 0.5)))
+        read_reordered(path, Geometry.axis_aligned((4, 5, 7), (4.0, 0.75, 0.5)))
 
 
 def test_nrrd_and_nifti_of_one_image_lie_at_one_place(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_a_folder_is_read_as_a_dicom_series(tmp_path: Path, write_series: Callab
 @pytest.mark.real
 def test_the_labels_of_a_real_ct_fit_its_dicom_although_their_rows_run_the_other_way(real_data: Path) -> None:
     image = read_volume(real_data / "ct_dicom" / "dicom")
-    labels = read_on_grid(real_data / "ct_dicom" / "labels.nii.gz", image.geometry)
+    labels = read_reordered(real_data / "ct_dicom" / "labels.nii.gz", image.geometry)
     stored = np.asarray(nibabel.load(real_data / "ct_dicom" / "labels.nii.gz").dataobj)
     assert np.array_equal(labels, stored.transpose(2, 1, 0)[:, ::-1])
     # TotalSegmentator's vertebra L1..T12 etc. are bone: inside labels the CT is denser than outside.
@@ -199,7 +199,7 @@ def test_the_labels_of_a_real_ct_fit_its_dicom_although_their_rows_run_the_other
 @pytest.mark.parametrize("name", ["mr_small/{}.nii.gz", "ct_small/{}.nii.gz"])
 def test_real_images_and_their_labels_share_a_grid(real_data: Path, name: str) -> None:
     image = read_volume(real_data / name.format("image"))
-    assert read_on_grid(real_data / name.format("labels"), image.geometry).shape == image.geometry.shape_zyx
+    assert read_reordered(real_data / name.format("labels"), image.geometry).shape == image.geometry.shape_zyx
 
 
 @pytest.mark.real

@@ -12,7 +12,7 @@ from scipy import ndimage
 from sam2ft.config.schema.arguments import argument_problems, known_names
 from sam2ft.core.errors import ConfigError
 from sam2ft.data.samples.augment import augmentation_of
-from sam2ft.data.samples.dataset import augmented
+from sam2ft.data.samples.dataset import augmented_slice
 from sam2ft.data.samples.instances import instances_of
 
 
@@ -145,7 +145,7 @@ def test_a_slice_left_without_instances_keeps_its_image_even_from_transforms_tha
     )
     assert apply is not None
     before = image.copy()
-    kept_image, kept = augmented(apply, image, instances_of(label_map, (1,)), seed=1)
+    kept_image, kept = augmented_slice(apply, image, instances_of(label_map, (1,)), seed=1)
     assert np.array_equal(kept_image, before)
     assert [one.mask_yx.sum() for one in kept] == [9]
 

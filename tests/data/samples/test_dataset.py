@@ -15,7 +15,7 @@ from sam2ft.core.prompts import Prompts, Shares, box_around, points_to_original_
 from sam2ft.data.samples.augment import augmentation_of
 from sam2ft.data.samples.batch import Sample, collate, to_model_frame
 from sam2ft.data.samples.dataset import SliceDataset, SliceSettings, mask_logits
-from sam2ft.data.samples.instances import draw
+from sam2ft.data.samples.instances import keyed_rng
 from sam2ft.data.store.store import Store
 from sam2ft.data.store.writer import PreparedVolume
 
@@ -176,7 +176,7 @@ def test_boxes_alone_are_what_they_were_before_there_were_mixtures(store: Store)
     rest = (prompts.points_nk2, prompts.point_labels_nk, prompts.masks_n1hw, prompts.has_mask_n, prompts.num_points_n)
     assert rest == (None,) * 5
     # The shift is drawn as ever: keyed by "box" and the instance, four integers.
-    rng = draw("box", PLAIN.seed, 0, sample.key, 5, 1)
+    rng = keyed_rng("box", PLAIN.seed, 0, sample.key, 5, 1)
     left, top, right, bottom = rng.integers(0, 3, size=4, endpoint=True)
     assert sample.original_boxes_n4[2].tolist() == [4 - left, 18 - top, 6 + right, min(23, 20 + bottom)]
 

@@ -10,7 +10,7 @@ import pytest
 from sam2ft.core.errors import DataError
 from sam2ft.core.keys import SliceKey
 from sam2ft.core.prompts import Box
-from sam2ft.data.samples.detections import DetectedBox, around_labels, assigned, box_iou, read_detections
+from sam2ft.data.samples.detections import DetectedBox, box_iou, boxes_per_label, matched_boxes, read_detections
 from sam2ft.data.samples.instances import instances_of
 from sam2ft.data.store.store import Store
 
@@ -146,7 +146,7 @@ def test_each_box_goes_to_the_component_it_fits_best_and_the_rest_is_missed_or_s
         DetectedBox(1, Box(1, 12, 2, 15)),  # half of component 3
         DetectedBox(2, Box(1, 1, 4, 4)),  # where label 1 is: not of its label
     ]
-    found = assigned(instances, boxes, (20, 20))
+    found = matched_boxes(instances, boxes, (20, 20))
     assert [(one.label, one.instance, bool(one.mask_yx.any()), box) for one, box in found] == [
         (1, 1, True, None),
         (1, 2, True, Box(10, 1, 13, 4)),
@@ -155,7 +155,7 @@ def test_each_box_goes_to_the_component_it_fits_best_and_the_rest_is_missed_or_s
         (2, 1, True, None),
         (2, 2, False, Box(1, 1, 4, 4)),
     ]
-    assert assigned(instances[3:], [], (20, 20)) == [(instances[3], None)]
+    assert matched_boxes(instances[3:], [], (20, 20)) == [(instances[3], None)]
 
 
 def test_the_order_of_the_file_decides_nothing_but_ties() -> None:
@@ -164,12 +164,12 @@ def test_the_order_of_the_file_decides_nothing_but_ties() -> None:
     (instance,) = instances_of(mask, (1,))
     good, better = DetectedBox(1, Box(1, 1, 8, 6)), DetectedBox(1, Box(1, 1, 8, 7))
     for order in ([good, better], [better, good]):
-        assert assigned([instance], order, (20, 20))[0] == (instance, better.box)
+        assert matched_boxes([instance], order, (20, 20))[0] == (instance, better.box)
 
 
 def test_one_box_per_label_is_around_all_of_its_boxes() -> None:
     boxes = [DetectedBox(2, Box(5, 5, 6, 6)), DetectedBox(1, Box(1, 8, 4, 9)), DetectedBox(1, Box(3, 2, 9, 4))]
-    assert around_labels(boxes) == [DetectedBox(1, Box(1, 2, 9, 9)), DetectedBox(2, Box(5, 5, 6, 6))]
+    assert boxes_per_label(boxes) == [DetectedBox(1, Box(1, 2, 9, 9)), DetectedBox(2, Box(5, 5, 6, 6))]
 
 
 def test_keys_of_detections_are_those_of_views(store: Store, tmp_path: Path) -> None:

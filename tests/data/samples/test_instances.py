@@ -8,12 +8,12 @@ from sam2ft.core.keys import SliceKey
 from sam2ft.core.prompts import Box, Point
 from sam2ft.data.samples.instances import (
     Instance,
-    choose,
+    chosen_instances,
     degraded_mask,
-    draw,
     instances_of,
     interior_pixel,
     interior_pixels,
+    keyed_rng,
     label_boxes,
     random_pixel,
 )
@@ -64,7 +64,7 @@ def test_per_label_is_one_box_around_all_of_a_label() -> None:
 
 
 def test_a_draw_is_a_function_of_its_key() -> None:
-    first, again = (draw("box", 1, 2, KEY, 1, 1).integers(1_000_000) for _ in range(2))
+    first, again = (keyed_rng("box", 1, 2, KEY, 1, 1).integers(1_000_000) for _ in range(2))
     assert first == again
 
 
@@ -72,30 +72,32 @@ def test_draws_of_different_keys_differ() -> None:
     other_slice = SliceKey("toy", "a", "image", 4)
     other_dataset = SliceKey("toz", "a", "image", 3)
     generators = [
-        draw("box", 1, 2, KEY, 1, 1),
-        draw("instances", 1, 2, KEY, 1, 1),
-        draw("box", 2, 2, KEY, 1, 1),
-        draw("box", 1, 3, KEY, 1, 1),
-        draw("box", 1, 2, KEY, 1, 2),
-        draw("box", 1, 2, KEY, 11),
-        draw("box", 1, 2, other_slice, 1, 1),
-        draw("box", 1, 2, other_dataset, 1, 1),
+        keyed_rng("box", 1, 2, KEY, 1, 1),
+        keyed_rng("instances", 1, 2, KEY, 1, 1),
+        keyed_rng("box", 2, 2, KEY, 1, 1),
+        keyed_rng("box", 1, 3, KEY, 1, 1),
+        keyed_rng("box", 1, 2, KEY, 1, 2),
+        keyed_rng("box", 1, 2, KEY, 11),
+        keyed_rng("box", 1, 2, other_slice, 1, 1),
+        keyed_rng("box", 1, 2, other_dataset, 1, 1),
     ]
     assert len({int(rng.integers(2**62)) for rng in generators}) == len(generators)
 
 
 def test_at_most_so_many_instances_are_chosen_in_their_order() -> None:
     found = instances_of(MASK, (1, 2, 3))
-    chosen = choose(found, 2, draw("instances", 0, 0, KEY))
+    chosen = chosen_instances(found, 2, keyed_rng("instances", 0, 0, KEY))
     assert len(chosen) == 2
     assert [found.index(one) for one in chosen] == sorted(found.index(one) for one in chosen)
-    assert choose(found, None, draw("instances", 0, 0, KEY)) == found
-    assert choose(found, 4, draw("instances", 0, 0, KEY)) == found
+    assert chosen_instances(found, None, keyed_rng("instances", 0, 0, KEY)) == found
+    assert chosen_instances(found, 4, keyed_rng("instances", 0, 0, KEY)) == found
 
 
 def test_over_epochs_every_instance_is_chosen() -> None:
     found = instances_of(MASK, (1, 2, 3))
-    chosen = {one.box for epoch in range(20) for one in choose(found, 1, draw("instances", 0, epoch, KEY))}
+    chosen = {
+        one.box for epoch in range(20) for one in chosen_instances(found, 1, keyed_rng("instances", 0, epoch, KEY))
+    }
     assert len(chosen) == 4
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from sam2ft.core.errors import DataError
 from sam2ft.core.geometry import Geometry
-from sam2ft.data.store.slice_metadata import MetadataSource, distance_disagreements, in_short
+from sam2ft.data.store.slice_metadata import MetadataSource, disagreement_summary, distance_disagreements
 from sam2ft.data.store.store import Store, VolumeRecord
 
 GRID = {"pixel_spacing": [0.5, 0.5], "slice_thickness": 4.0, "slice_spacing": 3.0, "rows": 24, "columns": 32}
@@ -120,7 +120,7 @@ def test_disagreements_below_one_percent_are_none_and_many_are_one_sentence() ->
         name: distance_disagreements(grid, {"slice_thickness": [thickness] * 2, "spacing_between_slices": [3.3] * 2})
         for name, thickness in (("a", 4.0), ("b", 3.0), ("c", 2.0))
     }
-    assert in_short(of_volume) == [
+    assert disagreement_summary(of_volume) == [
         "spacing_between_slices gives 3.3 mm, positions 3 mm (used) in a and 2 more of 3 volumes",
         "slice_thickness gives 4 mm, positions 3 mm (used) in a and 1 more of 3 volumes",
     ]

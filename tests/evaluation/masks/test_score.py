@@ -20,7 +20,7 @@ from sam2ft.data.store.store import Store
 from sam2ft.data.store.writer import PreparedVolume, StoreWriter
 from sam2ft.evaluation.masks.score import score_pair, score_store
 from sam2ft.evaluation.masks.settings import Scoring, scoring_of
-from sam2ft.evaluation.summary import lines_of
+from sam2ft.evaluation.summary import summary_lines
 
 SPACING = (3.0, 0.5, 0.5)
 NO_PICTURES = Scoring(num_pictures=0)
@@ -158,11 +158,11 @@ def test_a_folder_is_scored_against_a_split_with_maps_and_statistics(tmp_path: P
     assert thickness["bias"] == pytest.approx(-0.5, abs=0.05)
     assert value(result.tables["volume"], subject="bert", label=1)["split"] == "test"
     assert (tmp_path / "out" / "_SUCCESS").is_file()
-    lines = lines_of(result.tables["global"])
+    lines = summary_lines(result.tables["global"])
     # Of many measures each has a line, and of few each label.
     assert lines[0].split()[:3] == ["measure", "plate", "bone"]
     assert lines[1].split()[:2] == ["dice", "0.833"]
-    few = lines_of([row for row in result.tables["global"] if row["measure"] == "dice"])
+    few = summary_lines([row for row in result.tables["global"] if row["measure"] == "dice"])
     assert few[0].split() == ["label", "dice"]
     assert few[1].split() == ["plate", "0.833"]
 

@@ -14,7 +14,7 @@ from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.data.store.writer import PreparedVolume, StoreWriter
 from sam2ft.jobs.preflight.preflight import resolve
-from sam2ft.runs.resources.resources import resources_here
+from sam2ft.runs.resources.resources import local_resources
 
 YAML = """\
 experiment: {name: toy, seed: 42}
@@ -302,6 +302,6 @@ def test_a_run_is_named_by_the_number_of_processes_that_train_it(place):
     assert alone.runs[0].planned.run_id == ids()[0][0]
 
     def two(experiment):
-        return resources_here(experiment, 2)
+        return local_resources(experiment, 2)
 
     assert resolved(fill=two).runs[0].planned.run_id == resolved("datamodule.batch_size=4").runs[0].planned.run_id

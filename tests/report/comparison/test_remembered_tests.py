@@ -6,7 +6,7 @@ from sam2ft.core.files import read_json
 from sam2ft.report.comparison import remembered_tests
 from sam2ft.report.comparison.compare import ComparedEvaluation, Comparison, ComparisonRow, PointRun, Score
 from sam2ft.report.comparison.point_tests import point_values
-from sam2ft.report.comparison.remembered_tests import MEMORY, Memory, point_tests
+from sam2ft.report.comparison.remembered_tests import MEMORY, PairedTestCache, point_tests
 
 HOW = {"eval": "e", "dataset": "knee", "split": "test", "protocol": "box"}
 
@@ -59,8 +59,8 @@ def test_a_damaged_memory_is_no_memory(tmp_path, rows):
 
 
 def test_numbers_that_do_not_exist_survive_the_memory(tmp_path):
-    memory = Memory({})
+    memory = PairedTestCache({})
     found = memory.pair({("d", "x"): 0.5}, {("d", "x"): 0.6})
-    again = Memory(memory.used).pair({("d", "x"): 0.5}, {("d", "x"): 0.6})
+    again = PairedTestCache(memory.used).pair({("d", "x"): 0.5}, {("d", "x"): 0.6})
     assert again.ci_low != again.ci_low
     assert again.difference == found.difference

@@ -10,7 +10,7 @@ from sam2ft.core.files import write_json
 from sam2ft.report.layout import ReportLayout
 from sam2ft.report.page import figures
 from sam2ft.report.page.cases import MOST_OF_ANOTHER, cases_of
-from sam2ft.report.page.figures import figure_files, kept_program
+from sam2ft.report.page.figures import cached_page_program, figure_files
 from sam2ft.report.plots.files import program_digest
 from sam2ft.report.plots.results import learning_plot
 from sam2ft.report.plots.vega import Plot
@@ -50,9 +50,9 @@ def test_a_plot_that_did_not_change_is_not_drawn_again(tmp_path: Path, monkeypat
 
 def test_the_program_of_the_page_is_put_together_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "vega-0123456789abcdef.js").write_text("of another version")
-    first = kept_program(tmp_path)
+    first = cached_page_program(tmp_path)
     monkeypatch.setattr(figures, "page_program", lambda: pytest.fail("made again"))
-    assert kept_program(tmp_path) == first
+    assert cached_page_program(tmp_path) == first
     assert "sam2ftEmbed" in first
     assert [path.name for path in tmp_path.iterdir()] == [f"vega-{program_digest()}.js"]
 

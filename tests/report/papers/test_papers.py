@@ -15,7 +15,7 @@ from sam2ft.report.papers.citations import REFERENCES, bibliography
 from sam2ft.report.papers.markdown import code_text, escaped_text, markdown_list, markdown_table
 from sam2ft.report.papers.methods import cited, methods_text, references
 from sam2ft.report.papers.model_card import model_card
-from sam2ft.report.papers.study import Study, StudyData
+from sam2ft.report.papers.study import DatasetFacts, Study
 from sam2ft.report.papers.tables import latex, latex_text, paper_tables, tables_markdown, workbook
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -27,7 +27,7 @@ def experiment(**module):
     return parse_experiment(value)
 
 
-DATA = StudyData(
+DATA = DatasetFacts(
     name="oai",
     anatomy="knee",
     labels=("femoral cartilage", HOSTILE),

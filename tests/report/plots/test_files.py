@@ -12,7 +12,7 @@ from PIL import Image
 from sam2ft.report.comparison.compare import PointRun, compare
 from sam2ft.report.plots.files import plot_files
 from sam2ft.report.plots.results import MOST_EPOCH_ROWS, comparison_plot, learning_plot
-from sam2ft.report.plots.vega import DOUBLE, SINGLE, Plot, json_text, on_page, on_paper, plot_value
+from sam2ft.report.plots.vega import DOUBLE, SINGLE, Plot, json_text, on_page, on_paper, rounded_value
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
@@ -104,7 +104,13 @@ def test_the_page_gets_no_data_in_the_specification_and_paper_gets_all() -> None
 
 
 def test_numbers_are_short_and_finite() -> None:
-    assert [plot_value(value) for value in (1 / 3, math.nan, math.inf, None, 0.0)] == [0.33333, None, None, None, 0.0]
+    assert [rounded_value(value) for value in (1 / 3, math.nan, math.inf, None, 0.0)] == [
+        0.33333,
+        None,
+        None,
+        None,
+        0.0,
+    ]
     with pytest.raises(ValueError, match="JSON"):
         json_text(math.nan)
     assert json_text({"a": "</script>\u2028"}) == '{"a":"\\u003c/script>\\u2028"}'

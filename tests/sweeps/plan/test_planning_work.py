@@ -9,7 +9,14 @@ import pytest
 
 import sam2ft.config.identity
 import sam2ft.core.files
-from sam2ft.config.identity import affecting, eval_id, evaluation_identity, id_of, run_content, training_identity
+from sam2ft.config.identity import (
+    eval_id,
+    evaluation_identity,
+    id_of,
+    run_content,
+    settings_affecting,
+    training_identity,
+)
 from sam2ft.config.load_experiment import load_experiment
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.core.files import canonical_json
@@ -80,7 +87,7 @@ def test_ids_are_those_of_the_whole_content(toy: Any) -> None:
         assert (
             written
             == canonical_json(evaluation_identity(point.experiment))
-            == canonical_json(affecting(point.experiment, "evaluation"))
+            == canonical_json(settings_affecting(point.experiment, "evaluation"))
         )
         assert eval_id(point.experiment, "s") != eval_id(point.experiment, "t")
 

@@ -14,7 +14,7 @@ from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot
 from sam2ft.sweeps.status import progress as progress_module
 from sam2ft.sweeps.status.progress import progress
 from sam2ft.sweeps.status.table import show_status
-from sam2ft.sweeps.sweep import run_here
+from sam2ft.sweeps.sweep import run_locally
 
 CHILD = """
 import os, signal, socket, sys
@@ -42,7 +42,7 @@ def test_a_point_that_is_killed_is_told_and_ends_the_sweep_with_1(workplace, att
         return LocalTask(run.run_id, command, layout.run(run.run_id).child_output)
 
     monkeypatch.setattr(sweep_module, "_task", killed)
-    assert run_here(workplace.layout, plan, plan.runs[:1], 2) == 1
+    assert run_locally(workplace.layout, plan, plan.runs[:1], 2) == 1
     assert "lr=0.001: ended with code -9" in capsys.readouterr().err
     show_status(workplace.experiment)
     first = capsys.readouterr().out.splitlines()[1]

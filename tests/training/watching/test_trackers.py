@@ -9,7 +9,7 @@ from sam2ft.evaluation.run import read_global
 from sam2ft.runs.attempt.log import Tee
 from sam2ft.runs.layout import RunLayout
 from sam2ft.runs.trackers import show_results
-from sam2ft.training.watching.trackers import watchers
+from sam2ft.training.watching.trackers import progress_observers
 
 pytestmark = pytest.mark.sam2
 
@@ -88,7 +88,7 @@ def test_a_warning_takes_the_live_line_away_and_is_in_the_log(
     monkeypatch.setattr(sys, "stderr", Tee(terminal, log))
     stores = {"toy": Store.open(finished.experiment.dataset["toy"].store)}
     layout = RunLayout(tmp_path / "toy-1")
-    with watchers(finished.experiment, layout, stores, None) as (on_terminal, on_log, *_):
+    with progress_observers(finished.experiment, layout, stores, None) as (on_terminal, on_log, *_):
         step = StepDone(0, 1, 5, {"loss": 0.5}, [1e-3], 2, 1.0, 0.1)
         for console in (on_terminal, on_log):
             console.on_step(step, None)
