@@ -217,7 +217,7 @@ def slice_frame(run: str, rng: np.random.Generator) -> Any:
 
 def volume_rows(slices: Any) -> list[dict[str, Any]]:
     from sam2ft.core.tables.rows import TABLES
-    from sam2ft.report.tables.recount import COUNTS, VOLUME_KEY
+    from sam2ft.report.tables.consistency import COUNTS, VOLUME_KEY
 
     sums = [(name, "sum") for name in COUNTS] + [("slice", "count"), ("dice", "mean"), ("iou", "mean")]
     rows = []

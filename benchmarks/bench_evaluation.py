@@ -23,8 +23,8 @@ from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.core.prompts import Prompts
 from sam2ft.data.samples.batch import to_model_frame
+from sam2ft.data.samples.evaluation_slices import SliceView
 from sam2ft.data.samples.instances import instances_of
-from sam2ft.data.samples.slices import SliceView
 from sam2ft.evaluation.prediction.predictor import Segmenter
 from sam2ft.evaluation.prediction.tester import Tester
 from sam2ft.evaluation.protocols import EvaluationChoice, model_frame_prompts

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from timing import machine_line, ratio_line, say
 
-from sam2ft.data.dicom.decay import read_echoes
+from sam2ft.data.dicom.relaxometry_series import read_echoes
 from sam2ft.data.images.relaxometry import FitSettings, fit_decay
 
 T2 = FitSettings(bounds_ms=(0, 100))

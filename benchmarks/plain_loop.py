@@ -13,8 +13,8 @@ from sam2ft.core.prompts import boxes_to_model_frame
 from sam2ft.data.samples.batch import Batch, Sample, collate, to_model_frame
 from sam2ft.model.losses import SegmentationLoss, build_loss
 from sam2ft.model.nano import overrides as nano
-from sam2ft.model.parts import freeze_unreachable, set_trainable
 from sam2ft.model.segmenter import IMAGENET_MEAN, IMAGENET_SD, NANO, FinetunedSAM2, build_untrained
+from sam2ft.model.trainable import freeze_unreachable, set_trainable
 from sam2ft.training.optimizer import OptimizerChoice, build_optimizer
 from sam2ft.training.state import TrainerContext, TrainerSettings
 from sam2ft.training.trainer import Trainer

@@ -17,7 +17,7 @@ subject OAI_12 when OAI_123 exists: metadata               data/store/test_metad
 subject OAI_12 when OAI_123 exists: store and batches      test_regressions.py::test_a_subject_has_only_its_own_slices_when_anothers_name_begins_with_its
 early_stopping.enabled: false, the rule                    training/test_early_stopping.py::test_disabled_never_stops_but_still_knows_the_best_epoch
 early_stopping.enabled: false, from the file               training/test_settings_obeyed.py::test_early_stopping_stops_only_when_it_is_enabled
-mask_decoder: false, prompt_encoder: true, the model       model/test_parts.py::test_each_part_is_obeyed_alone_and_together
+mask_decoder: false, prompt_encoder: true, the model       model/test_trainable.py::test_each_part_is_obeyed_alone_and_together
 mask_decoder: false, prompt_encoder: true, from the file   training/test_settings_obeyed.py::test_each_part_trains_or_stays_as_trainable_says
 every part false                                           test_bad_input.py::test_an_experiment_that_cannot_be_run_is_refused_before_anything_happens
 eval bbox_shift                                            evaluation/test_run.py::test_the_jitter_of_evaluation_is_obeyed_and_named

@@ -60,7 +60,7 @@ def main() -> int:
     if given.phantom_check:
         if given.spacing is None:
             arguments.error("--phantom-check needs --spacing ROW,COLUMN,SLICE")
-        from sam2ft.phantom.check import phantom_check
+        from sam2ft.phantom.biomarker_bias import phantom_check
 
         phantom_check(given.spacing, as_json=given.json)
         return 0

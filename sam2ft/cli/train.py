@@ -19,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Run launch/train.py; returns the exit code."""
     given = parser().parse_args()
-    from sam2ft.sweeps.local.here import train_here
+    from sam2ft.sweeps.local.train_here import train_here
 
     return train_here(given.experiment, tuple(given.set), point=given.point, fresh=given.fresh)
 

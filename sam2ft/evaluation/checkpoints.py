@@ -15,10 +15,10 @@ from sam2ft.core.errors import CheckpointError, ProblemsError, UserError
 from sam2ft.core.files import sha256_file
 from sam2ft.data.store.store import Store, records_digest
 from sam2ft.distributed.stop_signal import StopRequest
+from sam2ft.evaluation.evaluate_volumes import EvaluationJob
 from sam2ft.evaluation.run import EvalOutcome, evaluate_job, evaluated_records
-from sam2ft.evaluation.volumes import EvaluationJob
 from sam2ft.model.weights import OFFICIAL, describe_weights, read_info, read_weights
-from sam2ft.runs.attempt.fence import evaluation_guard
+from sam2ft.runs.attempt.evaluation_guard import evaluation_guard
 from sam2ft.runs.layout import RUNS, EvalLayout, RunLayout, foreign_evaluation
 from sam2ft.runs.stores import file_digests, max_train_subjects
 

@@ -11,8 +11,8 @@ from sam2ft.core.tables.rows import TABLES, Row, read_csv, write_csv
 from sam2ft.distributed.stop_signal import StopRequest
 from sam2ft.evaluation.checkpoints import CheckpointRequest, job_of
 from sam2ft.evaluation.compare_table import COMPARE, Evaluated, checkpoint_rows
+from sam2ft.evaluation.evaluate_volumes import EvaluationJob
 from sam2ft.evaluation.run import evaluate_jobs
-from sam2ft.evaluation.volumes import EvaluationJob
 from sam2ft.runs.attempt.rank import is_main_rank
 from sam2ft.runs.layout import RUNS, EvalLayout, comparison_folder
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sam2ft.core.tables.columns import GLOBAL_KEY, LABEL, MEASURE, SUMMARY, integer_column, number_column, text_column
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, POOLED, Row, Table, Value
 from sam2ft.statistics.cohort import SubjectValues, global_rows, subject_values
-from sam2ft.statistics.paired import holm, paired
+from sam2ft.statistics.paired_tests import holm, paired
 
 COMPARE = Table(
     "compare",

@@ -12,12 +12,12 @@ from sam2ft.core.tables.rows import TABLES, Row, read_csv
 from sam2ft.data.store.store import VolumeRecord
 from sam2ft.distributed.ranks import Ranks, process_group
 from sam2ft.distributed.stop_signal import NeverStop, StopRequest
+from sam2ft.evaluation.evaluate_volumes import EvaluationJob, RankWork, evaluate_volumes, make_tester
+from sam2ft.evaluation.outputs.dicom_seg import refuse_without_dicom, write_segmentations
 from sam2ft.evaluation.outputs.pictures import draw_noise, draw_pictures
-from sam2ft.evaluation.outputs.segmentations import refuse_without_dicom, write_segmentations
 from sam2ft.evaluation.outputs.tables import write_tables
 from sam2ft.evaluation.outputs.thickness_maps import write_thickness_maps
-from sam2ft.evaluation.parts import EvaluationParts, check_complete, merge
-from sam2ft.evaluation.volumes import EvaluationJob, RankWork, evaluate_volumes, make_tester
+from sam2ft.evaluation.volume_parts import EvaluationParts, check_complete, merge
 from sam2ft.runs.attempt.claim import Attempt, check_claim, check_job
 from sam2ft.runs.identity import refuse_changed_volumes
 from sam2ft.runs.layout import EvalLayout, RunLayout

@@ -163,8 +163,8 @@ def _validation_s(trainer: Any, data: Any) -> float:
 
 def _evaluation(experiment: Experiment, layout_of_key: CalibrationLayout) -> dict[str, Any]:
     """Seconds per slice of the smallest volume, with the initial weights; loading of the model is included."""
+    from sam2ft.evaluation.evaluate_volumes import EvaluationJob
     from sam2ft.evaluation.run import evaluate_job, evaluated_records
-    from sam2ft.evaluation.volumes import EvaluationJob
 
     record = min(evaluated_records(experiment), key=lambda one: one.geometry.shape_zyx[0])
     weights = initial_weights(experiment)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sam2ft.core.errors import CheckpointError
 from sam2ft.core.files import sha256_file
-from sam2ft.model.layouts import CONTAINERS, Unwrapped, keys_of, unwrapped
+from sam2ft.model.checkpoint_layouts import CONTAINERS, Unwrapped, keys_of, unwrapped
 
 logger = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.labels import LabelTable
-from sam2ft.phantom.drawings import shapes_slice
-from sam2ft.phantom.frames import anatomy_frame, sagittal_grid
 from sam2ft.phantom.knee import KNEE_LABELS, KNEE_TISSUES, paint_knee
 from sam2ft.phantom.knee_subject import KNEE_SEQUENCES, draw_knee, knee_signal
+from sam2ft.phantom.orientation import anatomy_frame, sagittal_grid
+from sam2ft.phantom.random_shapes import shapes_slice
 from sam2ft.phantom.render import PhantomScene, Rendered, render_scene, rician
 from sam2ft.phantom.shapes import Field
 from sam2ft.phantom.spine import SPINE_LABELS, SPINE_TISSUES, paint_spine

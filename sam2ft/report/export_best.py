@@ -12,7 +12,7 @@ from sam2ft.config.load_experiment import dump_experiment, load_experiment
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import replacing, sha256_file, write_text
 from sam2ft.report.comparison.compare import Comparison
-from sam2ft.report.comparison.words import printable
+from sam2ft.report.comparison.number_text import printable
 from sam2ft.report.request import RunState
 
 SUFFIX = "best"

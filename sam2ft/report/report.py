@@ -16,8 +16,8 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.files import replacing, write_json, write_text
 from sam2ft.core.tables.rows import write_csv
 from sam2ft.report.comparison.compare import COMPARE, Comparison, PointRun, compare, compare_rows
+from sam2ft.report.comparison.paired_test_cache import point_tests
 from sam2ft.report.comparison.point_tests import POINT_TESTS
-from sam2ft.report.comparison.remembered_tests import point_tests
 from sam2ft.report.layout import ReportLayout
 from sam2ft.report.page.figures import cached_page_program
 from sam2ft.report.page.html import render_page

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from sam2ft.config.sweep.names import short_names
 from sam2ft.report.comparison.compare import MEASURES, Comparison, ComparisonRow, value_text
-from sam2ft.report.comparison.words import NOTHING, interval, number_text, printable, signed
+from sam2ft.report.comparison.number_text import NOTHING, interval, number_text, printable, signed
 from sam2ft.report.tables.coverage import Coverage
 
 if TYPE_CHECKING:

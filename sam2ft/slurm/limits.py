@@ -8,9 +8,9 @@ from os import environ
 from pathlib import Path
 
 from sam2ft.runs.plan_file import Resources
+from sam2ft.slurm.batch_script import BatchJob, report_parameters, work_parameters
 from sam2ft.slurm.partitions import ClusterLimits, Partition
 from sam2ft.slurm.sbatch import outside_of_any_job
-from sam2ft.slurm.script import BatchJob, report_parameters, work_parameters
 from sam2ft.slurm.site import Site
 
 _TIMEOUT_S = 30

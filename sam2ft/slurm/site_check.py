@@ -19,10 +19,10 @@ from sam2ft.core.errors import DONE, USER_CAN_FIX, ConfigError, UserError
 from sam2ft.runs.layout import RUNS
 from sam2ft.runs.plan_file import Resources
 from sam2ft.runs.resources.resources import evaluation_resources, resources_text
+from sam2ft.slurm.batch_script import python_command, report_resources, site_lines
 from sam2ft.slurm.limits import limit_problems, try_submission
 from sam2ft.slurm.partitions import ClusterLimits, read_limits
 from sam2ft.slurm.queue import slurm_is_installed
-from sam2ft.slurm.script import python_command, report_resources, site_lines
 from sam2ft.slurm.site import SITES, Site, load_site
 
 CheckResult = Literal["ok", "problem", "unknown"]

@@ -27,8 +27,8 @@ from sam2ft.sweeps.plan.proposal import Proposal, print_json, propose
 from sam2ft.sweeps.state.collect import aggregate, reconciled_runs_of
 from sam2ft.sweeps.state.reconcile import Retry
 from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot, snapshot_of
-from sam2ft.sweeps.submit.adopt import adopt
-from sam2ft.sweeps.submit.chain import wanted_of
+from sam2ft.sweeps.submit.recover import adopt
+from sam2ft.sweeps.submit.wanted_jobs import wanted_of
 
 MAX_RUNS_UNASKED = 100
 """More runs than this are started only with --yes."""

@@ -12,8 +12,8 @@ from sam2ft.core.keys import SliceKey
 from sam2ft.core.prompts import box_around, boxes_to_model_frame
 from sam2ft.data.samples.batch import Batch, Sample, collate, to_model_frame
 from sam2ft.data.samples.instances import Instance, instances_of
-from sam2ft.phantom.drawings import shapes_slice
 from sam2ft.phantom.phantom import PhantomVolume, knee_subject, spine_subject
+from sam2ft.phantom.random_shapes import shapes_slice
 
 Image = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.uint8]

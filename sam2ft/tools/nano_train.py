@@ -20,8 +20,8 @@ from sam2ft.core.files import replacing
 from sam2ft.data.samples.batch import Batch, collate
 from sam2ft.model.losses import LOSSES, SegmentationLoss
 from sam2ft.model.nano.overrides import IMAGE_SIZE
-from sam2ft.model.parts import freeze_unreachable, set_trainable
 from sam2ft.model.segmenter import NANO, FinetunedSAM2, build_segmenter, build_untrained
+from sam2ft.model.trainable import freeze_unreachable, set_trainable
 from sam2ft.model.weights import nano_weights_path
 from sam2ft.tools.nano_pictures import Mixture, batches, boxed, joined, pictures_of
 from sam2ft.tools.nano_quality import describe_quality, evaluate_nano, mean_over_labels, shortfalls

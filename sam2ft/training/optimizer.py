@@ -11,7 +11,7 @@ from torch import nn
 
 from sam2ft.config.schema.arguments import REFUSED
 from sam2ft.core.errors import ConfigError
-from sam2ft.model.parts import PARTS
+from sam2ft.model.trainable import PARTS
 
 REFUSED_OPTIMIZERS = {**REFUSED["optimizers"], "Optimizer": "it is the abstract base class"}
 # Key in a parameter group: the factor on its learning rate, which Schedule.rates_of applies.

@@ -13,16 +13,16 @@ from sam2ft.core.labels import LabelTable
 from sam2ft.core.prompts import Shares
 from sam2ft.data.samples.augment import augmentation_of
 from sam2ft.data.samples.dataset import SliceDataset, SliceSettings
+from sam2ft.data.samples.example_slices import slices_to_show
 from sam2ft.data.samples.loader import EpochBatches, LoaderSettings, train_loader, val_loader
-from sam2ft.data.samples.showcase import slices_to_show
 from sam2ft.data.store.store import Store, VolumeRecord
 from sam2ft.distributed.ranks import Ranks, process_group
 from sam2ft.distributed.stop_signal import StopRequest
 from sam2ft.model.lora import add_low_rank
 from sam2ft.model.losses import SegmentationLoss, build_loss
-from sam2ft.model.parts import freeze_unreachable, set_trainable
 from sam2ft.model.precision import resolve_precision
 from sam2ft.model.segmenter import FinetunedSAM2, build_segmenter
+from sam2ft.model.trainable import freeze_unreachable, set_trainable
 from sam2ft.runs.attempt.claim import Attempt, check_claim
 from sam2ft.runs.identity import Content, current_identity, of_another_run, write_or_check_identity
 from sam2ft.runs.layout import RunLayout
@@ -39,7 +39,7 @@ from sam2ft.training.watching.observers import CheckpointWriter, HistoryWriter, 
 from sam2ft.training.watching.trackers import progress_observers
 
 NUM_PICTURES = 4
-"""Number of validation slices drawn after every epoch: always the same ones (selected in data/samples/showcase)."""
+"""Number of validation slices drawn after every epoch: always the same ones (selected in data/samples/example_slices)."""
 
 
 @dataclass(frozen=True)
@@ -102,14 +102,10 @@ def train(
         if ranks.is_main:
             _print_stderr(start_text(experiment, layout, data.records, trainer))
         keeper = CheckpointWriter(layout, attempt, experiment, data.labels, content, trainer)
-        with (
-            progress_observers(experiment, layout, stores_by_name(data.stores), state)
-            if ranks.is_main
-            else nullcontext(()) as watching
-        ):
-            kept = (
-                file_observers(experiment, layout, attempt, data, state.epoch if state else 0) if ranks.is_main else ()
-            )
+        progress = progress_observers(experiment, layout, stores_by_name(data.stores), state)
+        with progress if ranks.is_main else nullcontext(()) as watching:
+            first = state.epoch if state else 0
+            kept = file_observers(experiment, layout, attempt, data, first) if ranks.is_main else ()
             # The resume file is last: a crash between two observers repeats the epoch, so no output is missing.
             observers = Observers((*watching, *kept, keeper))
             trainer.context = TrainerContext(ranks, observers, stop, keeper.save)

@@ -13,7 +13,7 @@ from sam2ft.core.errors import CheckpointError, ClaimedError, ConfigError, UserE
 from sam2ft.core.files import read_json, sha256_file, write_json
 from sam2ft.core.tables.rows import TABLES, read_csv
 from sam2ft.evaluation.checkpoints import CheckpointRequest, evaluate_checkpoint
-from sam2ft.evaluation.parts import EvaluationParts
+from sam2ft.evaluation.volume_parts import EvaluationParts
 from sam2ft.runs.attempt.claim import Attempt, holder
 
 pytestmark = pytest.mark.sam2

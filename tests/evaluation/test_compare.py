@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from sam2ft.core.errors import ProblemsError, UserError
 from sam2ft.core.tables.rows import read_csv
-from sam2ft.data.samples import slices
+from sam2ft.data.samples import evaluation_slices
 from sam2ft.evaluation import run
 from sam2ft.evaluation.checkpoints import CheckpointRequest, evaluate_checkpoint
 from sam2ft.evaluation.compare import compare_checkpoints
@@ -78,13 +78,13 @@ def test_the_table_is_of_the_evaluations_numbers_and_the_first_has_no_difference
 
 def test_every_slice_is_resized_once_for_models_of_one_size(toy, two, monkeypatch):
     made = []
-    original = slices.to_model_frame
+    original = evaluation_slices.to_model_frame
 
     def counting(image, image_size):
         made.append(image_size)
         return original(image, image_size)
 
-    monkeypatch.setattr(slices, "to_model_frame", counting)
+    monkeypatch.setattr(evaluation_slices, "to_model_frame", counting)
     alone(toy, "one.pt")
     of_one = len(made)
     shutil.rmtree("runs")

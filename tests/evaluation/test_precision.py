@@ -7,7 +7,7 @@ from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import LabelTable
 from sam2ft.data.samples.batch import to_model_frame
-from sam2ft.data.samples.slices import SliceView
+from sam2ft.data.samples.evaluation_slices import SliceView
 from sam2ft.evaluation.prediction.tester import Tester
 from sam2ft.evaluation.protocols import EvaluationChoice
 from sam2ft.metrics.measurement import ScoreSettings

@@ -12,8 +12,8 @@ from sam2ft.core.files import read_json, sha256_file
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.tables.rows import TABLES, read_csv
 from sam2ft.evaluation.checkpoints import CheckpointRequest, evaluate_checkpoint
-from sam2ft.evaluation.parts import EvaluationParts
 from sam2ft.evaluation.prediction.tester import Tester
+from sam2ft.evaluation.volume_parts import EvaluationParts
 from sam2ft.model.segmenter import FinetunedSAM2
 
 pytestmark = pytest.mark.sam2

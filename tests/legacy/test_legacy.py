@@ -25,7 +25,7 @@ from sam2ft.config.load_experiment import load_experiment
 from sam2ft.core.files import sha256_file
 from sam2ft.core.prompts import Prompts
 from sam2ft.distributed.stop_signal import StopFlag
-from sam2ft.evaluation import volumes
+from sam2ft.evaluation import evaluate_volumes
 from sam2ft.evaluation.run import evaluate
 from sam2ft.jobs.calibrate import calibrate
 from sam2ft.jobs.job import run_point
@@ -152,7 +152,7 @@ class BoxFiller(torch.nn.Module):
 
 def test_an_evaluation_writes_the_bytes_that_it_wrote(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From a store to every table, with a model whose answers are arithmetic."""
-    monkeypatch.setattr(volumes, "build_segmenter", lambda *_, **__: BoxFiller())
+    monkeypatch.setattr(evaluate_volumes, "build_segmenter", lambda *_, **__: BoxFiller())
     resolved = resolve(load_experiment(Path("study.yaml"), ["experiment.name=golden"]), fill=resources_of)
     planned, experiment = resolved.runs[0].planned, resolved.runs[0].experiment
     place, attempt = ExperimentLayout.of("golden").run(planned.run_id), Attempt.current()

@@ -10,8 +10,8 @@ from torch import nn
 from sam2ft.core.errors import ConfigError
 from sam2ft.model.lora import DOWN, UP, LowRank, add_low_rank, is_low_rank
 from sam2ft.model.losses import LOSSES, SegmentationLoss
-from sam2ft.model.parts import freeze_unreachable, set_trainable
 from sam2ft.model.segmenter import build_untrained
+from sam2ft.model.trainable import freeze_unreachable, set_trainable
 from sam2ft.training.checkpoints.checkpoint import stock_weights
 
 pytestmark = pytest.mark.sam2

@@ -9,9 +9,9 @@ from skimage.morphology import skeletonize
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.labels import LabelTable
 from sam2ft.phantom import phantom
-from sam2ft.phantom.frames import anatomy_frame
 from sam2ft.phantom.knee import KNEE_TISSUES, paint_knee
 from sam2ft.phantom.knee_subject import draw_knee, knee_signal
+from sam2ft.phantom.orientation import anatomy_frame
 from sam2ft.phantom.phantom import PhantomVolume, echo_series, knee_subject, spin_lock_series, spine_subject
 from sam2ft.phantom.render import PhantomScene, render_scene
 

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from sam2ft.report.comparison.compare import PointRun, compare
-from sam2ft.report.comparison.words import number_text, signed
+from sam2ft.report.comparison.number_text import number_text, signed
 from sam2ft.report.tables.coverage import Coverage, CoveredRun
 from sam2ft.report.terminal import ComparisonTable, coverage_table, show, terminal_text
 

@@ -19,8 +19,8 @@ from sam2ft.slurm.limits import SbatchAnswer
 from sam2ft.slurm.partitions import ArrayLimits, ClusterLimits, Partition
 from sam2ft.sweeps import lock as lock_module
 from sam2ft.sweeps import sweep as sweep_module
-from sam2ft.sweeps.local.here import train_here
 from sam2ft.sweeps.local.pool import EndedTask
+from sam2ft.sweeps.local.train_here import train_here
 from sam2ft.sweeps.plan import estimate as estimate_module
 from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot
 from sam2ft.sweeps.status.table import show_status

@@ -20,8 +20,8 @@ from sam2ft.core.keys import SliceKey
 from sam2ft.data.samples.batch import Batch, Sample, collate
 from sam2ft.model.lora import add_low_rank
 from sam2ft.model.losses import LOSSES, SegmentationLoss
-from sam2ft.model.parts import freeze_unreachable, set_trainable
 from sam2ft.model.segmenter import FinetunedSAM2, build_untrained
+from sam2ft.model.trainable import freeze_unreachable, set_trainable
 from sam2ft.training.activation_checkpointing import checkpoint_activations
 from sam2ft.training.checkpoints.checkpoint import stock_weights
 from sam2ft.training.optimizer import OptimizerChoice, build_optimizer, parameter_groups

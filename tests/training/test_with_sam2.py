@@ -13,14 +13,14 @@ from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import SliceKey, VolumeKey
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.data.samples.batch import Batch, Sample, collate, to_model_frame
-from sam2ft.data.samples.slices import SliceView
+from sam2ft.data.samples.evaluation_slices import SliceView
 from sam2ft.evaluation.prediction.tester import Tester
 from sam2ft.evaluation.protocols import EvaluationChoice
 from sam2ft.metrics.measurement import ScoreSettings
 from sam2ft.metrics.scoring import Scene
 from sam2ft.model.losses import SegmentationLoss, build_loss
-from sam2ft.model.parts import freeze_unreachable, set_trainable
 from sam2ft.model.segmenter import FinetunedSAM2, build_untrained
+from sam2ft.model.trainable import freeze_unreachable, set_trainable
 from sam2ft.model.weights import load_weights
 from sam2ft.training.activation_checkpointing import checkpoint_activations
 from sam2ft.training.checkpoints.checkpoint import load_newest_resume, save_best, save_resume

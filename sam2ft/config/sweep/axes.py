@@ -8,7 +8,7 @@ from sam2ft.config.schema.sweep import Axes, Random, Sweep
 from sam2ft.config.sweep.conditions import holds
 from sam2ft.config.sweep.draws import draws
 from sam2ft.config.sweep.overrides import Draft, Location, Override, SweepProblem
-from sam2ft.config.sweep.values import values_of
+from sam2ft.config.sweep.ranges import values_of
 
 SEED = "experiment.seed"
 

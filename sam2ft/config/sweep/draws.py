@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sam2ft.config.schema.sweep import ParameterDraw, Random
-from sam2ft.config.sweep.values import readable
+from sam2ft.config.sweep.ranges import readable
 
 _SOBOL_BITS = 30
 _SOBOL_STEPS = 2**_SOBOL_BITS

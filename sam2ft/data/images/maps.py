@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sam2ft.config.schema.maps import MAP_BOUNDS_MS, MapSource
 from sam2ft.core.errors import DataError
 from sam2ft.core.geometry import Geometry
-from sam2ft.data.dicom.decay import DecaySeries, read_echoes, read_spin_locks
+from sam2ft.data.dicom.relaxometry_series import DecaySeries, read_echoes, read_spin_locks
 from sam2ft.data.images.grids import Volume, reordered_to_grid
 from sam2ft.data.images.relaxometry import MODEL, FitSettings, fit_decay
 from sam2ft.data.images.resampling import resampled_linear

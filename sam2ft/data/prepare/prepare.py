@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from sam2ft.config.load_dataset import DatasetConfig
 from sam2ft.core.errors import DataError
 from sam2ft.core.keys import VolumeKey
-from sam2ft.core.workers import parallel_map
+from sam2ft.core.parallel import parallel_map
 from sam2ft.data.images.maps import read_map
 from sam2ft.data.images.volumes import read_reordered, read_volume
 from sam2ft.data.prepare.relabel import relabel

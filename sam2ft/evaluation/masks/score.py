@@ -15,8 +15,8 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.files import canonical_json, sha256_text, write_json
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import LabelTable
+from sam2ft.core.parallel import parallel_map
 from sam2ft.core.tables.rows import SCHEMA_VERSION, TABLES, Row, sort_key, stamped
-from sam2ft.core.workers import parallel_map
 from sam2ft.data.images.volumes import read_volume
 from sam2ft.data.store.metadata import GRID_FIELDS
 from sam2ft.data.store.slice_metadata import MetadataSource

@@ -10,7 +10,7 @@ from sam2ft.core.files import replacing
 from sam2ft.core.keys import path_component
 from sam2ft.data.images.volumes import read_reordered
 from sam2ft.data.store.store import Store, VolumeRecord
-from sam2ft.metrics.biomarkers.vertex_map import ThicknessMap, thickness_map
+from sam2ft.metrics.biomarkers.thickness_map import ThicknessMap, thickness_map
 from sam2ft.metrics.factory import measured_labels, metric_factory
 from sam2ft.metrics.measurement import MaskPair
 from sam2ft.runs.layout import EvalLayout

@@ -13,7 +13,7 @@ from sam2ft.config.schema.evaluation_checks import EvaluationSection
 from sam2ft.core.keys import SliceKey
 from sam2ft.core.prompts import Box, Prompts
 from sam2ft.data.samples.detections import DetectedBox
-from sam2ft.data.samples.slices import SliceView
+from sam2ft.data.samples.evaluation_slices import SliceView
 from sam2ft.evaluation.prediction.composition import Composition
 from sam2ft.evaluation.protocols import Target, model_frame_prompts, passes_of, prompt_box, targets_of
 from sam2ft.metrics.scoring import PromptedMask

@@ -18,7 +18,7 @@ from sam2ft.config.schema.evaluation_checks import EvaluationSection, InstanceMo
 from sam2ft.core.errors import ConfigError
 from sam2ft.core.keys import VolumeKey
 from sam2ft.data.samples.detections import Detections
-from sam2ft.data.samples.slices import SliceView, prefetched, volume_slices
+from sam2ft.data.samples.evaluation_slices import SliceView, prefetched, volume_slices
 from sam2ft.data.store.slice_metadata import MetadataSource
 from sam2ft.data.store.store import Store, VolumeRecord
 from sam2ft.evaluation.outputs import wide_tables

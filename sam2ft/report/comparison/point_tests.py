@@ -8,7 +8,7 @@ from sam2ft.core.tables.columns import MEASURE, integer_column, number_column, t
 from sam2ft.core.tables.rows import Row, Table, Value
 from sam2ft.report.comparison.compare import ComparedEvaluation, Comparison
 from sam2ft.statistics.cohort import Subject, mean_of_labels_values
-from sam2ft.statistics.paired import Paired, holm, paired
+from sam2ft.statistics.paired_tests import Paired, holm, paired
 from sam2ft.statistics.ranking import Rank, ranking
 
 POINT_TESTS = Table(

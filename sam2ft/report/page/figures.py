@@ -7,7 +7,7 @@ from pathlib import Path
 from sam2ft.core.files import read_json, write_text
 from sam2ft.core.tables.rows import Row
 from sam2ft.report.comparison.compare import ComparedEvaluation
-from sam2ft.report.comparison.words import MEASURE_WORDS
+from sam2ft.report.comparison.number_text import MEASURE_WORDS
 from sam2ft.report.layout import ReportLayout
 from sam2ft.report.page.content import SubjectScores, label_scores
 from sam2ft.report.plots.files import SUFFIXES, page_program, plot_files, program_digest

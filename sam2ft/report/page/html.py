@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from sam2ft.config.sweep.names import short_names
 from sam2ft.report.comparison.compare import Comparison, ComparisonRow, Score, value_text
-from sam2ft.report.comparison.words import decimals, interval, number_text, row_interval, signed, unit_text
+from sam2ft.report.comparison.number_text import decimals, interval, number_text, row_interval, signed, unit_text
 from sam2ft.report.page.content import ReportData, SliceCase
 from sam2ft.report.plots.files import page_program
 from sam2ft.report.plots.vega import json_text, page_value

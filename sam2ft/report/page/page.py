@@ -12,7 +12,7 @@ from sam2ft.report.page.cases import cases_of
 from sam2ft.report.page.content import Failure, ReportData, label_sections
 from sam2ft.report.page.facts import facts_of
 from sam2ft.report.page.figures import figure_files, result_plots
-from sam2ft.report.page.gather_statistics import statistics_of
+from sam2ft.report.page.statistics_input import statistics_of
 from sam2ft.report.papers.papers import PAPER_FILES
 from sam2ft.report.request import Gathered, RunState
 

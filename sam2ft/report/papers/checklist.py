@@ -7,7 +7,7 @@ Items have their number and a paraphrased topic; the binding wording is in Tejan
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from sam2ft.report.comparison.words import interval, number_text
+from sam2ft.report.comparison.number_text import interval, number_text
 from sam2ft.report.papers.markdown import code_text, escaped_text, markdown_list, markdown_table
 from sam2ft.report.papers.study import SPLITS, DatasetFacts, Study
 

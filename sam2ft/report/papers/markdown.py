@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from sam2ft.report.comparison.words import printable
+from sam2ft.report.comparison.number_text import printable
 
 
 def code_text(name: object) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, POOLED, Row
-from sam2ft.report.comparison.words import MEASURE_WORDS, number_text
+from sam2ft.report.comparison.number_text import MEASURE_WORDS, number_text
 from sam2ft.report.papers.markdown import code_text, escaped_text, markdown_list, markdown_table
 from sam2ft.report.papers.study import SPLITS, Study
 

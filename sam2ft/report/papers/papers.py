@@ -1,7 +1,7 @@
 """Files of a report for papers and for users of the weights: texts and tables by file name. No torch."""
 
 from sam2ft.report.papers.checklist import claim_checklist
-from sam2ft.report.papers.gather import shown_state, study_of
+from sam2ft.report.papers.collect_facts import shown_state, study_of
 from sam2ft.report.papers.methods import methods_text, references
 from sam2ft.report.papers.model_card import model_card
 from sam2ft.report.papers.tables import latex, paper_tables, tables_markdown, workbook

@@ -13,7 +13,7 @@ from typing import Any
 from sam2ft.config.sweep.names import short_names
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, Row, Value
 from sam2ft.report.comparison.compare import MEASURES, ComparedEvaluation, Comparison, value_text
-from sam2ft.report.comparison.words import MEASURE_WORDS, NOTHING, printable
+from sam2ft.report.comparison.number_text import MEASURE_WORDS, NOTHING, printable
 from sam2ft.report.papers.markdown import escaped_text, markdown_table
 
 _KEY = ("eval", "dataset", "split", "protocol")

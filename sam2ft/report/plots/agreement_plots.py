@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from sam2ft.core.tables.rows import Row
-from sam2ft.report.comparison.words import decimals, signed, unit_text
+from sam2ft.report.comparison.number_text import decimals, signed, unit_text
 from sam2ft.report.plots.vega import Cell, Plot, Spec, condition, ink, layer, rounded_value
 
 LINES = (("bias", "bias"), ("loa_low", "limit"), ("loa_high", "limit"))

@@ -7,7 +7,7 @@ from sam2ft.config.sweep.names import short_names
 from sam2ft.core.tables.rows import Row
 from sam2ft.report.comparison.compare import Comparison, ComparisonRow, value_text
 from sam2ft.report.comparison.effects import MainEffect
-from sam2ft.report.comparison.words import MEASURE_WORDS
+from sam2ft.report.comparison.number_text import MEASURE_WORDS
 from sam2ft.report.plots.vega import DOUBLE, SINGLE, Cell, Plot, Spec, condition, ink, layer, rounded_value
 
 MOST_RANKED = 30

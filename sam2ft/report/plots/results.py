@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sam2ft.report.comparison.compare import Comparison, ComparisonRow
-from sam2ft.report.comparison.words import MEASURE_WORDS
+from sam2ft.report.comparison.number_text import MEASURE_WORDS
 from sam2ft.report.page.content import LabelScores, SubjectScores
 from sam2ft.report.plots.vega import (
     DOUBLE,

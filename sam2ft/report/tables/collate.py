@@ -10,11 +10,12 @@ from pathlib import Path
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import remove_partial, replacing, sync_folder, write_new
 from sam2ft.core.folders import link_or_copy
+from sam2ft.core.parallel import parallel_map
 from sam2ft.core.tables.rows import TABLES, Row
-from sam2ft.core.workers import parallel_map
 from sam2ft.report.comparison.point_tests import PointValues
 from sam2ft.report.layout import ReportLayout
 from sam2ft.report.tables.collect import CollectedEvaluations, FoundEvaluation
+from sam2ft.report.tables.comparability import comparability_warnings
 from sam2ft.report.tables.frames import (
     COHORT,
     COLLATED,
@@ -30,7 +31,6 @@ from sam2ft.report.tables.frames import (
 )
 from sam2ft.report.tables.parts import EvaluationPart, make_part, part_key, read_part
 from sam2ft.report.tables.splice import EarlierTables, Spliced, splice
-from sam2ft.report.tables.unlike import comparability_warnings
 
 ALWAYS = ("slice", "instance", "volume", "global")
 """Tables that every report has; the other tables have a file only when they have rows."""

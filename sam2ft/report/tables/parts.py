@@ -18,6 +18,7 @@ from sam2ft.core.files import canonical_json, read_json, sha256_text, sync_folde
 from sam2ft.core.tables.rows import TABLES, Row
 from sam2ft.report.comparison.point_tests import PointValues, point_values
 from sam2ft.report.tables.collect import FoundEvaluation
+from sam2ft.report.tables.consistency import agreement_is_consistent, cohort_is_consistent, recount
 from sam2ft.report.tables.frames import (
     Frame,
     all_names,
@@ -32,7 +33,6 @@ from sam2ft.report.tables.frames import (
     rows_of,
     sorted_by_key,
 )
-from sam2ft.report.tables.recount import agreement_is_consistent, cohort_is_consistent, recount
 from sam2ft.statistics.cohort import biomarker_global_rows, global_rows
 
 PART_VERSION = 2

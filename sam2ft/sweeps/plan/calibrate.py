@@ -14,7 +14,7 @@ from sam2ft.jobs.preflight.preflight import ResolvedRun, ResolvedSweep
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import Resources
 from sam2ft.runs.resources.timing_key import evaluation_key, training_key
-from sam2ft.slurm.script import BatchJob, work_parameters
+from sam2ft.slurm.batch_script import BatchJob, work_parameters
 from sam2ft.slurm.site import Site
 from sam2ft.sweeps.local.pool import LocalTask, Pool
 from sam2ft.sweeps.plan.estimate import SweepTarget

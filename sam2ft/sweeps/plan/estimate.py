@@ -11,9 +11,9 @@ from sam2ft.runs.attempt.status import is_trained
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import PlannedRun, Resources
 from sam2ft.runs.resources.timing_key import TargetKind, evaluation_key, training_key
+from sam2ft.slurm.batch_script import report_resources
 from sam2ft.slurm.limits import SbatchAnswer, limit_problems, try_submission
 from sam2ft.slurm.partitions import ClusterLimits
-from sam2ft.slurm.script import report_resources
 from sam2ft.slurm.site import Site
 from sam2ft.sweeps.plan.cost import (
     Amount,

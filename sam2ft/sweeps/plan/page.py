@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sam2ft.report.comparison.words import NOTHING, printable
+from sam2ft.report.comparison.number_text import NOTHING, printable
 from sam2ft.runs.resources.resources import resources_text
 from sam2ft.sweeps.plan.cost import Amount
 from sam2ft.sweeps.plan.estimate import ClassRow, CostEstimate

@@ -15,7 +15,7 @@ from sam2ft.runs.plan_file import Plan, PlannedRun
 from sam2ft.sweeps.plan.difference import Difference, orphan_sentence, orphans, plan_difference, previous_plan
 from sam2ft.sweeps.plan.estimate import CostEstimate, SweepTarget, estimate_cost
 from sam2ft.sweeps.plan.page import amount_text, estimate_json, plan_page
-from sam2ft.sweeps.plan.stale import stale_note, stale_runs
+from sam2ft.sweeps.plan.stale_code import stale_note, stale_runs
 from sam2ft.sweeps.state.reconcile import ReconciledRun, Retry, reconcile, sentence, to_submit
 from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot
 from sam2ft.sweeps.status.table import status_rows, status_table

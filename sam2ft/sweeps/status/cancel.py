@@ -13,7 +13,7 @@ from sam2ft.runs.attempt.status import ACTIVE
 from sam2ft.sweeps.state.collect import experiment_layout, newest_plan, reconciled_runs_of
 from sam2ft.sweeps.state.reconcile import ReconciledRun
 from sam2ft.sweeps.state.slurm_snapshot import submitters, take_snapshot
-from sam2ft.sweeps.status.choose import find_run
+from sam2ft.sweeps.status.select_run import find_run
 from sam2ft.sweeps.submit.records import Element, elements_of
 
 _JOBS_PER_CALL = 500

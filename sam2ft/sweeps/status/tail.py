@@ -11,7 +11,7 @@ from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import PlannedRun
 from sam2ft.sweeps.state.collect import experiment_layout, newest_plan
 from sam2ft.sweeps.state.logs import last_lines, newest_log
-from sam2ft.sweeps.status.choose import find_run
+from sam2ft.sweeps.status.select_run import find_run
 from sam2ft.sweeps.submit.records import elements_of
 
 TAIL_LINES = 20

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from sam2ft.report.comparison.words import printable
+from sam2ft.report.comparison.number_text import printable
 from sam2ft.runs.attempt.status import RunStatus
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.slurm.accounting import Accounted
@@ -12,7 +12,7 @@ from sam2ft.sweeps.state.collect import experiment_layout, newest_plan, reconcil
 from sam2ft.sweeps.state.logs import last_lines, newest_log
 from sam2ft.sweeps.state.reconcile import ReconciledRun
 from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot, snapshot_of
-from sam2ft.sweeps.status.choose import find_run
+from sam2ft.sweeps.status.select_run import find_run
 from sam2ft.sweeps.status.table import duration
 from sam2ft.sweeps.submit.records import Element
 

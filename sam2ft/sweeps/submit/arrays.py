@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from sam2ft.core.files import sha256_text
 from sam2ft.runs.plan_file import PlannedRun, Resources, Stage
 from sam2ft.slurm.partitions import ArrayLimits
-from sam2ft.sweeps.submit.chain import WantedJobs
 from sam2ft.sweeps.submit.records import Record, RecordedArray
 from sam2ft.sweeps.submit.throttle import divided_places
+from sam2ft.sweeps.submit.wanted_jobs import WantedJobs
 
 
 @dataclass(frozen=True)

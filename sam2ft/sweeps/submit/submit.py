@@ -20,16 +20,22 @@ from sam2ft.jobs.job import run_point
 from sam2ft.runs.attempt.status import RunStatus, read_status
 from sam2ft.runs.layout import ExperimentLayout, RunLayout
 from sam2ft.runs.plan_file import Plan
+from sam2ft.slurm.batch_script import (
+    PICKLE,
+    BatchJob,
+    python_command,
+    report_parameters,
+    report_resources,
+    work_parameters,
+)
 from sam2ft.slurm.lookup import NO_QUEUE, SubmissionError, ids_by_name
 from sam2ft.slurm.partitions import ArrayLimits
 from sam2ft.slurm.queue import QueueEntry, read_queue
 from sam2ft.slurm.sbatch import SubmissionLock, sbatch, submission_lock
-from sam2ft.slurm.script import PICKLE, BatchJob, python_command, report_parameters, report_resources, work_parameters
 from sam2ft.slurm.site import Site
 from sam2ft.sweeps.state.collect import aggregate_folder
 from sam2ft.sweeps.state.slurm_snapshot import submitters
 from sam2ft.sweeps.submit.arrays import JobArray, arrays_of, name_prefix
-from sam2ft.sweeps.submit.chain import WantedJobs
 from sam2ft.sweeps.submit.records import (
     Record,
     RecordedArray,
@@ -40,6 +46,7 @@ from sam2ft.sweeps.submit.records import (
     write_record,
 )
 from sam2ft.sweeps.submit.stop_lead import stop_lead_s
+from sam2ft.sweeps.submit.wanted_jobs import WantedJobs
 
 Arguments = tuple[Any, ...]
 

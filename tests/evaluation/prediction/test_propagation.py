@@ -14,7 +14,7 @@ from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.core.prompts import Box
 from sam2ft.data.samples.batch import to_model_frame
-from sam2ft.data.samples.slices import SliceView
+from sam2ft.data.samples.evaluation_slices import SliceView
 from sam2ft.evaluation.prediction.propagation import objects_of, seed_slice
 from sam2ft.evaluation.prediction.tester import Tester
 from sam2ft.evaluation.protocols import EvaluationChoice, protocol_name

@@ -19,7 +19,7 @@ from sam2ft.core.prompts import Box, Prompts
 from sam2ft.core.tables.rows import stamped
 from sam2ft.data.samples.batch import to_model_frame
 from sam2ft.data.samples.detections import DetectedBox
-from sam2ft.data.samples.slices import SliceView
+from sam2ft.data.samples.evaluation_slices import SliceView
 from sam2ft.evaluation.prediction.composition import Composition
 from sam2ft.evaluation.prediction.tester import Tester
 from sam2ft.evaluation.protocols import EvaluationChoice

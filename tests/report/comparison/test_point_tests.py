@@ -9,7 +9,7 @@ from sam2ft.core.tables.rows import format_csv
 from sam2ft.report.comparison.compare import PointRun, compare
 from sam2ft.report.comparison.point_tests import POINT_TESTS, PointValues, point_test_rows, point_values
 from sam2ft.statistics.cohort import global_rows
-from sam2ft.statistics.paired import paired
+from sam2ft.statistics.paired_tests import paired
 
 SUBJECTS = "abcdefgh"
 

@@ -9,7 +9,7 @@ import pytest
 
 from sam2ft.core.tables.rows import TABLES
 from sam2ft.report.comparison.compare import Comparison
-from sam2ft.report.comparison.words import decimals, row_interval, unit_text
+from sam2ft.report.comparison.number_text import decimals, row_interval, unit_text
 from sam2ft.report.page.content import ReportData, agreement_sections
 from sam2ft.report.page.html import render_page
 from sam2ft.report.plots.agreement_plots import agreement_plots

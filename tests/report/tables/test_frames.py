@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from sam2ft.core.errors import DataError
 from sam2ft.core.tables.rows import TABLES, format_csv
+from sam2ft.report.tables.consistency import recount
 from sam2ft.report.tables.frames import (
     all_names,
     csv_body,
@@ -22,7 +23,6 @@ from sam2ft.report.tables.frames import (
     rows_of,
 )
 from sam2ft.report.tables.frames import sorted_by_key as by_key
-from sam2ft.report.tables.recount import recount
 
 SLICE, VOLUME = TABLES["slice"], TABLES["volume"]
 

@@ -28,7 +28,7 @@ from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot
 from sam2ft.sweeps.status import cancel as cancel_module
 from sam2ft.sweeps.status import watch as watch_module
 from sam2ft.sweeps.status.cancel import cancel
-from sam2ft.sweeps.status.choose import find_run
+from sam2ft.sweeps.status.select_run import find_run
 from sam2ft.sweeps.status.table import (
     MOST_ROWS,
     duration,

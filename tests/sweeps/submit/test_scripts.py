@@ -11,7 +11,7 @@ import pytest
 from sam2ft.runs.attempt.claim import Attempt
 from sam2ft.runs.attempt.status import RunStatus
 from sam2ft.runs.plan_file import Plan, Resources
-from sam2ft.slurm.script import python_command
+from sam2ft.slurm.batch_script import python_command
 from sam2ft.slurm.site import load_site
 from sam2ft.sweeps.submit.stop_lead import stop_lead_s
 

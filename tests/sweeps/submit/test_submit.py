@@ -14,8 +14,8 @@ from sam2ft.runs.plan_file import Plan, Resources
 from sam2ft.slurm.lookup import SubmissionError, ids_by_name
 from sam2ft.slurm.partitions import ArrayLimits
 from sam2ft.sweeps.submit.arrays import arrays_of, name_prefix
-from sam2ft.sweeps.submit.chain import WantedJobs
 from sam2ft.sweeps.submit.records import elements_of, next_number, read_record, records_of
+from sam2ft.sweeps.submit.wanted_jobs import WantedJobs
 
 GPU = Resources(nodes=1, tasks_per_node=1, gpus_per_node=1, cpus_per_task=8, mem_gb=64.0, hours=12.0)
 
@@ -301,7 +301,7 @@ def test_a_job_that_left_the_queue_is_found_in_the_accounting(slurm):
 
 
 def test_nothing_that_plans_or_adopts_imports_submitit():
-    code = "import sys, sam2ft.sweeps.sweep, sam2ft.sweeps.submit.adopt; sys.exit('submitit' in sys.modules)"
+    code = "import sys, sam2ft.sweeps.sweep, sam2ft.sweeps.submit.recover; sys.exit('submitit' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from sam2ft.core.geometry import Geometry
 from sam2ft.metrics.biomarkers.thickness import CartilageThicknessMetric
-from sam2ft.metrics.biomarkers.vertex_map import thickness_map
+from sam2ft.metrics.biomarkers.thickness_map import thickness_map
 from sam2ft.metrics.measurement import MaskPair
 
 # Sagittal: slices to the right, rows downwards (inferior), columns towards posterior.

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from sam2ft.core.keys import SliceKey
+from sam2ft.data.samples.example_slices import slices_to_show
 from sam2ft.data.samples.loader import LoaderSettings, ShardedBatches, rank_zero_first
-from sam2ft.data.samples.showcase import slices_to_show
 from sam2ft.data.store.store import Store
 
 

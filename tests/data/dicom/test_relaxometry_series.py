@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sam2ft.core.errors import DataError
-from sam2ft.data.dicom.decay import read_echoes, read_spin_locks
+from sam2ft.data.dicom.relaxometry_series import read_echoes, read_spin_locks
 
 Write = Callable[..., Path]
 Edit = Callable[..., None]

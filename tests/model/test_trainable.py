@@ -10,7 +10,7 @@ import torch
 from sam2ft.core.errors import ConfigError
 from sam2ft.core.prompts import kinds_of, mixed_prompts
 from sam2ft.model.losses import LOSSES, SegmentationLoss
-from sam2ft.model.parts import PARTS, freeze_unreachable, set_trainable
+from sam2ft.model.trainable import PARTS, freeze_unreachable, set_trainable
 
 pytestmark = pytest.mark.sam2
 

@@ -13,7 +13,7 @@ from sam2ft.report.comparison.compare import Comparison
 from sam2ft.report.comparison.point_tests import PointValues, point_test_rows
 from sam2ft.statistics.bootstrap import RESAMPLES
 from sam2ft.statistics.cohort import Subject
-from sam2ft.statistics.paired import Paired, paired
+from sam2ft.statistics.paired_tests import Paired, paired
 
 MEMORY = "paired.json"
 _VERSION = 2

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sam2ft.core.components import components
-from sam2ft.phantom.drawings import shapes_slice
+from sam2ft.phantom.random_shapes import shapes_slice
 
 
 def test_drawings_are_seeded_and_scaled_to_one() -> None:

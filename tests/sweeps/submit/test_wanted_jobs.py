@@ -11,8 +11,8 @@ from sam2ft.runs.plan_file import Plan
 from sam2ft.slurm.lookup import SubmissionError
 from sam2ft.slurm.queue import QueueEntry
 from sam2ft.sweeps.state.reconcile import ReconciledRun
-from sam2ft.sweeps.submit.chain import WantedJobs, wanted_of
 from sam2ft.sweeps.submit.records import Element
+from sam2ft.sweeps.submit.wanted_jobs import WantedJobs, wanted_of
 
 PENDING = QueueEntry("PENDING", "Dependency", "")
 STUCK = QueueEntry("PENDING", "DependencyNeverSatisfied", "")

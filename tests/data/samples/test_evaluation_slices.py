@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sam2ft.data.samples.batch import to_model_frame
-from sam2ft.data.samples.slices import volume_slices
+from sam2ft.data.samples.evaluation_slices import volume_slices
 from sam2ft.data.store.intensity import unit_image
 from sam2ft.data.store.store import Store
 

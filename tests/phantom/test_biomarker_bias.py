@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam2ft.phantom.check import Bias, measure_biases
+from sam2ft.phantom.biomarker_bias import Bias, measure_biases
 from sam2ft.phantom.solids import solids
 
 ROOT = Path(__file__).parents[2]

@@ -3,10 +3,10 @@
 import pytest
 
 from sam2ft.core.files import read_json
-from sam2ft.report.comparison import remembered_tests
+from sam2ft.report.comparison import paired_test_cache
 from sam2ft.report.comparison.compare import ComparedEvaluation, Comparison, ComparisonRow, PointRun, Score
+from sam2ft.report.comparison.paired_test_cache import MEMORY, PairedTestCache, point_tests
 from sam2ft.report.comparison.point_tests import point_values
-from sam2ft.report.comparison.remembered_tests import MEMORY, PairedTestCache, point_tests
 
 HOW = {"eval": "e", "dataset": "knee", "split": "test", "protocol": "box"}
 
@@ -38,7 +38,7 @@ def rows():
 
 def test_what_was_tested_before_is_not_tested_again_and_says_the_same(tmp_path, rows, monkeypatch):
     first = point_tests(comparison("a", "b", "c"), point_values(rows), tmp_path)
-    monkeypatch.setattr(remembered_tests, "paired", lambda *_: pytest.fail("tested again"))
+    monkeypatch.setattr(paired_test_cache, "paired", lambda *_: pytest.fail("tested again"))
     assert point_tests(comparison("a", "b", "c"), point_values(rows), tmp_path) == first
     assert len(read_json(tmp_path / MEMORY)) == 2  # b and c; Dice per slice and per volume are the same values here
 

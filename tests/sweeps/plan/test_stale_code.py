@@ -2,7 +2,7 @@
 
 from sam2ft.core.files import write_json
 from sam2ft.runs.provenance import CODE_FOLDERS, code_digest, code_version
-from sam2ft.sweeps.plan.stale import is_other, stale_note, stale_runs
+from sam2ft.sweeps.plan.stale_code import is_other, stale_note, stale_runs
 from sam2ft.sweeps.state.reconcile import ReconciledRun
 
 NOW = {"commit": "c", "modified": False, "digest": "d"}

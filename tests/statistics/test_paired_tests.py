@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from sam2ft.statistics.paired import holm, paired, rank_biserial
+from sam2ft.statistics.paired_tests import holm, paired, rank_biserial
 
 
 def test_the_difference_is_of_the_subjects_that_both_have():

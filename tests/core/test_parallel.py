@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from sam2ft.core.workers import parallel_map
+from sam2ft.core.parallel import parallel_map
 
 
 def slow_first(number: int) -> tuple[int, int]:

@@ -15,9 +15,9 @@ from sam2ft.data.store.slice_metadata import MetadataSource
 from sam2ft.data.store.store import Store, VolumeRecord
 from sam2ft.distributed.ranks import Ranks
 from sam2ft.distributed.stop_signal import StopRequest
-from sam2ft.evaluation.parts import EvaluationParts
 from sam2ft.evaluation.prediction.tester import StoreVolume, Tester, VolumeResult, VolumeSource
 from sam2ft.evaluation.shared_volume import SharedVolume
+from sam2ft.evaluation.volume_parts import EvaluationParts
 from sam2ft.metrics.factory import load_metrics
 from sam2ft.metrics.measurement import ScoreSettings
 from sam2ft.model.segmenter import build_segmenter
