@@ -19,7 +19,7 @@ from sam2ft.evaluation.outputs.tables import write_tables
 from sam2ft.evaluation.outputs.thickness_maps import write_thickness_maps
 from sam2ft.evaluation.volume_parts import EvaluationParts, check_complete, merge
 from sam2ft.runs.attempt.claim import Attempt, check_claim, check_job
-from sam2ft.runs.identity import refuse_changed_volumes
+from sam2ft.runs.identity_file import refuse_changed_volumes
 from sam2ft.runs.layout import EvalLayout, RunLayout
 from sam2ft.runs.stores import open_stores, split_records, stores_by_name
 from sam2ft.runs.trackers import show_results

@@ -24,7 +24,7 @@ from sam2ft.model.precision import resolve_precision
 from sam2ft.model.segmenter import FinetunedSAM2, build_segmenter
 from sam2ft.model.trainable import freeze_unreachable, set_trainable
 from sam2ft.runs.attempt.claim import Attempt, check_claim
-from sam2ft.runs.identity import Content, current_identity, of_another_run, write_or_check_identity
+from sam2ft.runs.identity_file import Content, current_identity, of_another_run, write_or_check_identity
 from sam2ft.runs.layout import RunLayout
 from sam2ft.runs.stores import labelled_records, max_train_subjects, open_stores, stores_by_name, verify_volumes
 from sam2ft.training.activation_checkpointing import checkpoint_activations

@@ -21,7 +21,7 @@ from sam2ft.core.geometry import Geometry
 from sam2ft.core.labels import LabelTable
 from sam2ft.data.store.store import content_digest
 from sam2ft.jobs.job import main as job_main
-from sam2ft.runs.identity import content_differences, read_identity, volume_differences
+from sam2ft.runs.identity_file import content_differences, read_identity, volume_differences
 from sam2ft.runs.layout import ExperimentLayout, RunLayout
 from sam2ft.training.checkpoints.checkpoint import read_resume, resume_files
 

@@ -9,7 +9,7 @@ from sam2ft.core.files import read_json
 from sam2ft.distributed.stop_signal import StopFlag
 from sam2ft.jobs.job import execute_job, planned_job
 from sam2ft.jobs.preflight.preflight import resolve
-from sam2ft.runs import identity
+from sam2ft.runs import identity_file
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import save_plan
 from sam2ft.runs.provenance import code_digest
@@ -31,7 +31,7 @@ def job(toy):
 @pytest.mark.sam2
 def test_the_planned_code_trains_it_and_other_code_neither_begins_nor_goes_on(job, monkeypatch, capsys):
     with monkeypatch.context() as other_code:
-        other_code.setattr(identity, "code_digest", lambda: "0" * 16)
+        other_code.setattr(identity_file, "code_digest", lambda: "0" * 16)
         assert execute_job(job, StopFlag()) == 2
     assert "configuration, or the code, changed after it was planned" in capsys.readouterr().err
     assert execute_job(job, StopFlag()) == 0

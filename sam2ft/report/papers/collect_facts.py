@@ -16,7 +16,7 @@ from sam2ft.core.files import read_json
 from sam2ft.data.store.store import Store, VolumeRecord
 from sam2ft.report.papers.study import SPLITS, DatasetFacts, Study
 from sam2ft.report.request import Gathered, RunState
-from sam2ft.runs.identity import read_identity
+from sam2ft.runs.identity_file import read_identity
 
 FIELDS = {
     "field_strength": "field strength (T)",

@@ -1,1 +1,3 @@
-"""One attempt at a run: claim (exclusive write access), status and heartbeat, restarts, log, and ending."""
+"""One attempt at a run: claim (exclusive write access), status file (state, failure class, heartbeat), restarts, log, and
+how it ends.
+"""
