@@ -39,7 +39,7 @@ from sam2ft.training.watching.observers import CheckpointWriter, HistoryWriter, 
 from sam2ft.training.watching.trackers import progress_observers
 
 NUM_PICTURES = 4
-"""Number of validation slices drawn after every epoch: always the same ones (selected in data/samples/example_slices)."""
+"""Number of validation slices drawn after every epoch: always the same ones (data/samples/example_slices)."""
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,3 @@
-"""One attempt at a run: claim (exclusive write access), status file (state, failure class, heartbeat), restarts, log, and
-how it ends.
+"""One attempt at a run: claim (exclusive write access), status file (state, failure class, heartbeat), restarts, log,
+and how it ends.
 """
