@@ -33,7 +33,7 @@ class LabelSlice:
     spacing_yx_mm: tuple[float, float]
     where: str
     """Caption: subject, volume and slice."""
-    said: str
+    score_text: str
     """Caption: `Dice 0.912`; for a missed or spurious label its status."""
 
 
@@ -88,7 +88,7 @@ def _draw_cell(axes: "Axes", one: LabelSlice, colour: str) -> None:
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
-    for y, text, ink in ((-0.02, one.said, TEXT), (-0.085, _shortened(one.where), QUIET)):
+    for y, text, ink in ((-0.02, one.score_text, TEXT), (-0.085, _shortened(one.where), QUIET)):
         axes.text(0.0, y, literal(text), color=ink, transform=axes.transAxes, ha="left", va="top", fontsize=8.5)
 
 

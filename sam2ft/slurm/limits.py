@@ -114,13 +114,14 @@ def try_submission(resources: Resources, site: Site, *, report: bool = False) ->
     return parse_test_only(done.returncode, done.stderr + done.stdout)
 
 
-def parse_test_only(code: int, said: str) -> SbatchAnswer:
+def parse_test_only(code: int, output: str) -> SbatchAnswer:
     """Parse the exit code and the output of `sbatch --test-only`."""
     if code == 0:
-        found = re.search(r"to start at (\S+)", said)
-        return SbatchAnswer(True, f"would start at {found[1].replace('T', ' ')}" if found else said.strip())
+        found = re.search(r"to start at (\S+)", output)
+        return SbatchAnswer(True, f"would start at {found[1].replace('T', ' ')}" if found else output.strip())
     lines = [
-        line.strip().removeprefix("sbatch: error: ").removeprefix("allocation failure: ") for line in said.splitlines()
+        line.strip().removeprefix("sbatch: error: ").removeprefix("allocation failure: ")
+        for line in output.splitlines()
     ]
     return SbatchAnswer(False, "; ".join(dict.fromkeys(filter(None, lines))) or f"refused with code {code}")
 

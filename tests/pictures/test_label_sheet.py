@@ -7,11 +7,11 @@ from sam2ft.pictures.figures import figure_png
 from sam2ft.pictures.label_sheet import LabelSlice, label_sheet, window_around
 
 
-def slice_with(box, shape=(40, 60), said="Dice 0.500", where="anna/t2 slice 3", spacing=(1.0, 1.0)):
+def slice_with(box, shape=(40, 60), score_text="Dice 0.500", where="anna/t2 slice 3", spacing=(1.0, 1.0)):
     mask = np.zeros(shape, dtype=bool)
     y0, y1, x0, x1 = box
     mask[y0:y1, x0:x1] = True
-    return LabelSlice(np.zeros(shape), mask, np.roll(mask, 1, axis=1), spacing, where, said)
+    return LabelSlice(np.zeros(shape), mask, np.roll(mask, 1, axis=1), spacing, where, score_text)
 
 
 def words(figure):
@@ -22,9 +22,9 @@ def test_a_row_per_group_and_a_cell_per_slice_with_dice_subject_and_slice():
     one = slice_with((10, 20, 10, 20))
     figure = label_sheet("2  bar", 1, {"worst": [one, one], "median": [one], "best": [one, one]})
     assert len(figure.axes) == 5
-    said = words(figure)
+    score_text = words(figure)
     assert {"2  bar", "worst", "median", "best", "Dice 0.500", "anna/t2 slice 3", "prediction", "reference"} <= set(
-        said
+        score_text
     )
     left = [axes.get_position().x0 for axes in figure.axes]
     assert left[0] == left[2] == left[3]
@@ -67,8 +67,8 @@ def test_a_slice_without_masks_is_shown_whole():
 
 
 def test_a_long_key_keeps_its_end_and_a_dollar_is_a_dollar():
-    one = slice_with((1, 5, 1, 5), where="a" * 60 + "$x/t2 slice 17", said="missed (Dice 0)")
-    said = words(label_sheet("1", 0, {"worst": [one]}))
-    (shown,) = [text for text in said if text.endswith("slice 17")]
+    one = slice_with((1, 5, 1, 5), where="a" * 60 + "$x/t2 slice 17", score_text="missed (Dice 0)")
+    score_text = words(label_sheet("1", 0, {"worst": [one]}))
+    (shown,) = [text for text in score_text if text.endswith("slice 17")]
     assert shown.startswith("…")
     assert r"\$x" in shown

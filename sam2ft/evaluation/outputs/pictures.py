@@ -141,7 +141,7 @@ def _cell(row: Row, stores: Mapping[str, Store], predicted_yx: LabelMap, label: 
         prediction_yx=predicted_yx == label,
         spacing_yx_mm=_spacing_of(store, key),
         where=f"{dataset}{key.subject}/{key.volume} slice {key.index}",
-        said=_ZERO_DICE.get(str(row["status"]), f"Dice {_dice_of(row):.3f}"),
+        score_text=_ZERO_DICE.get(str(row["status"]), f"Dice {_dice_of(row):.3f}"),
     )
 
 
