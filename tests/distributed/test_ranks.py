@@ -103,9 +103,9 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ended]:
 STOPPED = """
 import sys, torch
 from sam2ft.core.errors import StopRequestedError
-from sam2ft.distributed.ranks import distributed
+from sam2ft.distributed.ranks import process_group
 try:
-    with distributed(device="cpu") as ranks:
+    with process_group(device="cpu") as ranks:
         ranks.barrier()
         raise StopRequestedError("stopped as asked")
 except StopRequestedError as error:

@@ -109,7 +109,7 @@ def test_one_that_has_some_volumes_takes_only_the_others(toy, two, monkeypatch):
     with pytest.raises(Exception, match="stopped as asked after 1 of 2 volumes"):
         evaluate_checkpoint(CheckpointRequest(Path("one.pt"), (toy.store,), overrides=QUICK), Stop())
     asked = []
-    original = run.evaluate_together
+    original = run.evaluate_volumes
 
     def watching(works, *others):
         asked.extend(len(work.missing) for work in works)

@@ -30,7 +30,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory without a Slurm."""
     monkeypatch.chdir(tmp_path)
     for module in ("sam2ft.sweeps.state.sources", "sam2ft.sweeps.state.collect"):
-        monkeypatch.setattr(f"{module}.look_for", lambda layout: NOTHING_KNOWN)
+        monkeypatch.setattr(f"{module}.snapshot_of", lambda layout: NOTHING_KNOWN)
     return tmp_path
 
 

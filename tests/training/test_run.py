@@ -193,7 +193,7 @@ def test_a_stopped_job_inside_an_allocation_leaves_its_marker_and_exits_with_75(
 def test_processes_that_see_different_resume_files_do_not_train_together():
     ranks = SimpleNamespace(gather=lambda values: [[7.0], values])
     refuse_different_starts(ranks, TrainState(step=7))
-    with pytest.raises(CheckpointError, match="of the steps 7, 5 in order of rank"):
+    with pytest.raises(CheckpointError, match="of steps 7, 5 in order of rank"):
         refuse_different_starts(ranks, TrainState(step=5))
-    with pytest.raises(CheckpointError, match="of the steps 7, 0 "):
+    with pytest.raises(CheckpointError, match="of steps 7, 0 "):
         refuse_different_starts(ranks, None)

@@ -49,7 +49,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         monkeypatch.setattr(owner, name, counting)
 
     count(sam2ft.core.files, "sha256_file")
-    count(sam2ft.config.identity, "affecting")
+    count(sam2ft.config.identity, "settings_affecting")
     count(PlannedRun, "to_json")
     count(Store, "split_volumes")
     return counted
@@ -70,7 +70,7 @@ def test_what_400_points_share_is_done_once(toy: Any, calls: Counter[str]) -> No
     assert calls["split_volumes"] == 3, "train, val, test"
     assert calls["to_json"] == 3 * 401, "once for the id, once for the file, once to check what was read"
     # Each section, for each of the two identities, with the sections in it (at most ten).
-    assert calls["affecting"] <= (80 + 5 + 6) * 2 * 10
+    assert calls["settings_affecting"] <= (80 + 5 + 6) * 2 * 10
 
 
 def test_ids_are_those_of_the_whole_content(toy: Any) -> None:
