@@ -184,7 +184,9 @@ def test_help_answers_at_once(script):
     assert min(times) < 0.6
 
 
-@pytest.mark.parametrize("module", ["sweeps.sweep", "sweeps.status.table", "sweeps.state.collect", "sweeps.local.train_here"])
+@pytest.mark.parametrize(
+    "module", ["sweeps.sweep", "sweeps.status.table", "sweeps.state.collect", "sweeps.local.train_here"]
+)
 def test_no_command_of_the_login_node_imports_torch(module):
     heavy = "('torch', 'monai', 'pandas', 'matplotlib', 'skimage', 'scipy.stats', 'pyarrow', 'submitit')"
     code = f"import sys, sam2ft.cli.sweep, sam2ft.{module}; print([name for name in {heavy} if name in sys.modules])"
