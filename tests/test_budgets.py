@@ -25,6 +25,7 @@ EXCEPTIONS: dict[str, str] = {}
 FORWARDS = "forwards for one release what jobs of 0.1.0 in a queue were submitted with"
 ONE_IDEA = "one idea of its own; every module that could hold it besides is of another one"
 SMALL: dict[str, str] = {
+    "cli/completion.py": "a command has its own file",
     "cli/train.py": "a command has its own file",
     "cluster/collect.py": FORWARDS,
     "config/schema/experiment.py": "the root of the settings, whose sections have their own files",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sam2ft.cli.main import COMMANDS
 from sam2ft.config.load_dataset import load_dataset, load_label_table
 from sam2ft.config.load_experiment import load_experiment
 from sam2ft.config.yaml.loading import load_yaml
@@ -106,8 +107,8 @@ def parser_of(script: str) -> argparse.ArgumentParser:
 
 def problem_of_command(script: str, arguments: str) -> str | None:
     """Why the command would not be taken, or None. Usage lines ([--option], {a,b}) are checked by option names."""
-    if not (ROOT / "launch" / f"{script}.py").is_file():
-        return "no such script"
+    if script not in COMMANDS:
+        return "no such command"
     if not re.search(r"\w", arguments):
         return None
     parser = parser_of(script)
@@ -129,8 +130,10 @@ def commands() -> list[tuple[str, str, str]]:
         # In a YAML they stand in comments, at the end of a line.
         lines = code_lines(text) if page.suffix == ".md" else re.findall(r"(python launch/.*|make \w.*)$", text, re.M)
         for line in lines:
-            for script, arguments in re.findall(r"launch/(\w+)\.py(?:[ \t]+([^`#;)]*))?", line):
-                found.append((name_of(page), script, arguments.strip()))
+            calls = re.findall(r"launch/(\w+)\.py(?:[ \t]+([^`#;)]*))?", line)
+            # As a line of its own or a piece of inline code; not `sam2ft doctor` in running text.
+            calls += re.findall(r"^\s*sam2ft ([a-z]+)(?:[ \t]+([^`#;)]*))?", line)
+            found += [(name_of(page), script, arguments.strip()) for script, arguments in calls]
     return found
 
 

@@ -1,7 +1,8 @@
 """Plan file (`plan-<id>.json`): the fixed map from index to run that jobs read."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -153,3 +154,26 @@ def evaluation_is_current(layout: RunLayout, run: PlannedRun, eval_id: str, best
         return False
     # The run_id of a baseline contains the digest of its weights, so they cannot differ.
     return run.baseline or read_json(success)["checkpoint_sha256"] == best_sha256
+
+
+def newest_plan(layout: ExperimentLayout) -> Plan:
+    """Load the plan that was written last.
+
+    Raises:
+        DataError: the folder has no plan, or the newest one cannot be read.
+    """
+    paths = sorted(layout.folder.glob("plan-*.json"), key=lambda path: path.stat().st_mtime_ns)
+    if not paths:
+        raise DataError(f"{layout.folder}: no plan here; run launch/sweep.py first")
+    try:
+        return load_plan(layout, paths[-1].stem.removeprefix("plan-"))
+    except DataError as error:
+        raise DataError(f"{error}; launch/sweep.py makes a new one and keeps finished runs") from None
+
+
+def plans_of(layout: ExperimentLayout) -> Iterator[Plan]:
+    """Yield every readable plan of an experiment, the newest first."""
+    paths = sorted(layout.folder.glob("plan-*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    for path in paths:
+        with suppress(DataError):
+            yield load_plan(layout, path.stem.removeprefix("plan-"))

@@ -6,8 +6,7 @@ from typing import Any
 
 from sam2ft.core.errors import DataError
 from sam2ft.runs.layout import ExperimentLayout
-from sam2ft.runs.plan_file import Plan, PlannedRun
-from sam2ft.sweeps.state.collect import newest_plan
+from sam2ft.runs.plan_file import Plan, PlannedRun, newest_plan
 from sam2ft.sweeps.state.reconcile import reconcile
 from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot
 from sam2ft.sweeps.submit.records import elements_of

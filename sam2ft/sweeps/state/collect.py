@@ -1,8 +1,7 @@
 """Collection of the states of all planned runs for status and report, and the aggregation of one experiment."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,21 +18,6 @@ from sam2ft.slurm.accounting import Accounted
 from sam2ft.sweeps.state.logs import last_log_lines
 from sam2ft.sweeps.state.reconcile import ReconciledRun, reconcile
 from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot, snapshot_of
-
-
-def newest_plan(layout: ExperimentLayout) -> Plan:
-    """Load the plan that was written last.
-
-    Raises:
-        DataError: the folder has no plan, or the newest one cannot be read.
-    """
-    paths = sorted(layout.folder.glob("plan-*.json"), key=lambda path: path.stat().st_mtime_ns)
-    if not paths:
-        raise DataError(f"{layout.folder}: no plan here; run launch/sweep.py first")
-    try:
-        return load_plan(layout, paths[-1].stem.removeprefix("plan-"))
-    except DataError as error:
-        raise DataError(f"{error}; launch/sweep.py makes a new one and keeps finished runs") from None
 
 
 def experiment_layout(path: Path) -> ExperimentLayout:
@@ -58,14 +42,6 @@ def reconciled_runs_of(
         snapshot: earlier answer of Slurm; None: Slurm is asked once.
     """
     return reconcile(layout, replace(plan, fresh=False), snapshot_of(layout) if snapshot is None else snapshot)
-
-
-def plans(layout: ExperimentLayout) -> Iterator[Plan]:
-    """Yield every readable plan of an experiment, the newest first."""
-    paths = sorted(layout.folder.glob("plan-*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    for path in paths:
-        with suppress(DataError):
-            yield load_plan(layout, path.stem.removeprefix("plan-"))
 
 
 def states_of(layout: ExperimentLayout, plan: Plan, snapshot: SlurmSnapshot | None = None) -> list[RunState]:

@@ -11,8 +11,8 @@ from sam2ft.report.layout import ReportLayout, reports
 from sam2ft.report.request import RunState
 from sam2ft.runs.attempt.status import read_status
 from sam2ft.runs.layout import EvalLayout, ExperimentLayout, RunLayout
-from sam2ft.runs.plan_file import Plan, PlannedPoint, PlannedRun, Resources
-from sam2ft.sweeps.state.collect import experiment_layout, newest_plan, plans, states_of
+from sam2ft.runs.plan_file import Plan, PlannedPoint, PlannedRun, Resources, newest_plan, plans_of
+from sam2ft.sweeps.state.collect import experiment_layout, states_of
 from sam2ft.sweeps.state.slurm_snapshot import snapshot_of
 
 ALLOWED = "an experiment file, the folder of an experiment, of a run or of an evaluation, or a pattern of such"
@@ -148,7 +148,7 @@ def _planned(layout: ExperimentLayout) -> dict[str, RunState]:
     """States of the runs of all plans of an experiment; Slurm is read once."""
     states: dict[str, RunState] = {}
     snapshot = snapshot_of(layout)
-    for plan in plans(layout):
+    for plan in plans_of(layout):
         new = tuple(run for run in plan.runs if run.run_id not in states)
         states |= {state.planned.run_id: state for state in states_of(layout, replace(plan, runs=new), snapshot)}
     return states

@@ -10,7 +10,8 @@ from pathlib import Path
 from sam2ft.core.errors import UserError
 from sam2ft.runs.attempt.claim import LOCAL
 from sam2ft.runs.attempt.status import ACTIVE
-from sam2ft.sweeps.state.collect import experiment_layout, newest_plan, reconciled_runs_of
+from sam2ft.runs.plan_file import newest_plan
+from sam2ft.sweeps.state.collect import experiment_layout, reconciled_runs_of
 from sam2ft.sweeps.state.reconcile import ReconciledRun
 from sam2ft.sweeps.state.slurm_snapshot import submitters, take_snapshot
 from sam2ft.sweeps.status.select_run import find_run

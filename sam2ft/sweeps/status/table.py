@@ -17,9 +17,9 @@ from sam2ft.report.terminal import show
 from sam2ft.runs.attempt.status import ACTIVE
 from sam2ft.runs.history import history_values
 from sam2ft.runs.layout import ExperimentLayout
-from sam2ft.runs.plan_file import Plan
+from sam2ft.runs.plan_file import Plan, newest_plan
 from sam2ft.sweeps.plan.stale_code import stale_runs
-from sam2ft.sweeps.state.collect import experiment_layout, newest_plan, reconciled_runs_of
+from sam2ft.sweeps.state.collect import experiment_layout, reconciled_runs_of
 from sam2ft.sweeps.state.logs import last_log_lines
 from sam2ft.sweeps.state.reconcile import ReconciledRun, State
 from sam2ft.sweeps.state.slurm_snapshot import NOTHING_KNOWN, SlurmSnapshot, snapshot_of

@@ -8,8 +8,8 @@ from pathlib import Path
 from sam2ft.core.errors import DataError
 from sam2ft.runs.attempt.status import ACTIVE, SILENCE_S, read_status
 from sam2ft.runs.layout import ExperimentLayout
-from sam2ft.runs.plan_file import PlannedRun
-from sam2ft.sweeps.state.collect import experiment_layout, newest_plan
+from sam2ft.runs.plan_file import PlannedRun, newest_plan
+from sam2ft.sweeps.state.collect import experiment_layout
 from sam2ft.sweeps.state.logs import last_lines, newest_log
 from sam2ft.sweeps.status.select_run import find_run
 from sam2ft.sweeps.submit.records import elements_of

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.live import Live
 
 from sam2ft.runs.layout import ExperimentLayout
-from sam2ft.sweeps.state.collect import experiment_layout, newest_plan
+from sam2ft.runs.plan_file import newest_plan
+from sam2ft.sweeps.state.collect import experiment_layout
 from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot, snapshot_of
 from sam2ft.sweeps.status.table import BAD, footer, reconciled_rows, status_page
 

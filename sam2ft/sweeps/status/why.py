@@ -6,9 +6,10 @@ from pathlib import Path
 from sam2ft.report.comparison.number_text import printable
 from sam2ft.runs.attempt.status import RunStatus
 from sam2ft.runs.layout import ExperimentLayout
+from sam2ft.runs.plan_file import newest_plan
 from sam2ft.slurm.accounting import Accounted
 from sam2ft.slurm.queue import QueueEntry
-from sam2ft.sweeps.state.collect import experiment_layout, newest_plan, reconciled_runs_of
+from sam2ft.sweeps.state.collect import experiment_layout, reconciled_runs_of
 from sam2ft.sweeps.state.logs import last_lines, newest_log
 from sam2ft.sweeps.state.reconcile import ReconciledRun
 from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot, snapshot_of
