@@ -23,6 +23,11 @@ class EvalLayout:
         return self.folder / f"{name}.csv"
 
     @property
+    def wide(self) -> Path:
+        """Folder of the wide tables (one column per label), which are derived from the tidy ones."""
+        return self.folder / "wide"
+
+    @property
     def parts(self) -> Path:
         """Table rows of finished volumes; removed when the evaluation is complete."""
         return self.folder / "parts"

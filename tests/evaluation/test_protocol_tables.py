@@ -25,7 +25,7 @@ def rows(evaluation, name):
 
 
 def contents(evaluation):
-    return {path.name: path.read_bytes() for path in sorted(evaluation.folder.glob("*.csv"))}
+    return {path.name: path.read_bytes() for path in sorted(evaluation.folder.rglob("*.csv"))}
 
 
 @pytest.fixture

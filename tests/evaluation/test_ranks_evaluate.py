@@ -36,7 +36,7 @@ def by_ranks(finished, point_with, tmp_path):
 
 
 def contents(evaluation):
-    return {path.name: path.read_bytes() for path in sorted(evaluation.folder.glob("*.csv"))}
+    return {path.name: path.read_bytes() for path in sorted(evaluation.folder.rglob("*.csv"))}
 
 
 def test_one_two_and_three_ranks_give_the_same_bytes(by_ranks):

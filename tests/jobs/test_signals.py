@@ -47,7 +47,7 @@ def whole():
 
 def end_of(point):
     weights, info = read_best(point.layout.best)
-    return weights, info, {path.name: path.read_bytes() for path in point.evaluation.folder.glob("*.csv")}
+    return weights, info, {path.name: path.read_bytes() for path in point.evaluation.folder.rglob("*.csv")}
 
 
 def nothing_half_written(layout):

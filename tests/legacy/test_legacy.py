@@ -160,7 +160,7 @@ def test_an_evaluation_writes_the_bytes_that_it_wrote(study: Path, monkeypatch: 
     (eval_id,) = planned.eval_ids
     given = {"checkpoint": Path("weights/nano.safetensors"), "eval_id": eval_id, "stop": StopFlag()}
     folder = evaluate(experiment, place, attempt, **given).folder
-    found = {path.name: sha256_file(path) for path in sorted(folder.glob("*.csv"))}
+    found = {path.name: sha256_file(path) for path in sorted(folder.rglob("*.csv"))}
     assert {"run": planned.run_id, "eval": eval_id, "tables": found} == EVALUATION
 
 

@@ -40,8 +40,12 @@ def write_cohort_tables(evaluation: EvalLayout, tidy: Mapping[str, Iterable[Row]
             rows.write(evaluation.table(name))
         else:
             write_csv(evaluation.table(name), TABLES[name], list(rows))
-    for measure in wide_measures(tidy):
-        save_metric_scores_to_csv(evaluation.folder, measure, tidy)
+    wide = [
+        path for measure in wide_measures(tidy) for path in save_metric_scores_to_csv(evaluation.wide, measure, tidy)
+    ]
     for biomarker in sorted({str(row["biomarker"]) for row in tidy.get("biomarker_volume", ())}):
-        save_custom_metric_scores(evaluation.folder, biomarker, tidy)
+        wide += save_custom_metric_scores(evaluation.wide, biomarker, tidy)
+    for path in wide:
+        # sam2ft 0.1.0 wrote them beside the tidy tables; evaluated again, those would be out of date.
+        (evaluation.folder / path.name).unlink(missing_ok=True)
     return {name: sha256_file(evaluation.table(name)) for name in tidy}

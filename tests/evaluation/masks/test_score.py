@@ -112,14 +112,18 @@ def test_masks_stored_with_other_axes_are_brought_onto_the_grid(tmp_path: Path):
     assert {one["dice"] for one in rows} == {1.0}
 
 
+def files_in(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_the_default_folder_is_named_by_the_run_and_the_same_input_gives_the_same_bytes(in_empty_folder: Path):
     reference = write_mask(in_empty_folder / "a.nii.gz", anatomy())
     prediction = write_mask(in_empty_folder / "b.nii.gz", thinner())
     first = score_pair(reference, prediction)
     assert first.evaluation.folder == Path("runs/_scored") / first.run
-    before = {path.name: path.read_bytes() for path in first.evaluation.folder.iterdir()}
+    before = files_in(first.evaluation.folder)
     second = score_pair(reference, prediction)
-    assert {path.name: path.read_bytes() for path in second.evaluation.folder.iterdir()} == before
+    assert files_in(second.evaluation.folder) == before
     assert score_pair(reference, reference).run != first.run
 
 
@@ -199,9 +203,9 @@ def test_a_store_has_the_wide_views_and_a_picture_per_label(tmp_path: Path):
     write_mask(tmp_path / "masks" / "anna__v1.nii.gz", thinner())
     write_mask(tmp_path / "masks" / "bert__v1.nii.gz", anatomy())
     score_store(tmp_path / "masks", tmp_path / "store", out=tmp_path / "out", scoring=Scoring(num_pictures=2))
-    wide = (tmp_path / "out" / "volume_dice.csv").read_text().splitlines()
+    wide = (tmp_path / "out" / "wide" / "volume_dice.csv").read_text().splitlines()
     assert wide[0].endswith("plate,bone")
-    assert (tmp_path / "out" / "global_tissuevolume.csv").is_file()
+    assert (tmp_path / "out" / "wide" / "global_tissuevolume.csv").is_file()
     files = {path.name for path in (tmp_path / "out" / "qc").iterdir()}
     assert files == {"label-1.png", "label-2.png", "001.png", "002.png", "index.json"}
 

@@ -31,8 +31,8 @@ def test_every_number_is_the_same(finished, toy, more):
         found = without_stamp(scored.evaluation.folder, name)
         assert found
         assert found == without_stamp(evaluated, name)
-    wide = {path.name for path in evaluated.glob("*_*.csv")}
-    assert wide == {path.name for path in scored.evaluation.folder.glob("*_*.csv")}
+    wide = {path.name: path.read_bytes() for path in (evaluated / "wide").iterdir()}
+    assert wide.keys() == {path.name for path in scored.evaluation.wide.iterdir()}
     assert len(wide) > 12
 
 
@@ -45,6 +45,6 @@ def test_several_processes_write_the_same_tables(finished, toy):
         ).evaluation.folder
         for n in (1, 2)
     ]
-    tables = [{path.name: path.read_bytes() for path in folder.glob("*.csv")} for folder in found]
+    tables = [{path.name: path.read_bytes() for path in folder.rglob("*.csv")} for folder in found]
     assert tables[0] == tables[1]
     assert len(tables[0]) > 12

@@ -47,14 +47,14 @@ def test_a_finished_evaluation_gets_its_segmentations_when_they_are_asked_for(fr
     request = CheckpointRequest(from_series.weights, (from_series.store,), None, settings)
     plain = evaluate_checkpoint(request)
     assert not list(plain.folder.rglob("*.dcm"))
-    tables = {path.name: path.read_bytes() for path in plain.folder.glob("*.csv")}
+    tables = {path.name: path.read_bytes() for path in plain.folder.rglob("*.csv")}
     asked = CheckpointRequest(from_series.weights, (from_series.store,), None, (*settings, "eval.dicom_seg=true"))
     capsys.readouterr()
     assert evaluate_checkpoint(asked).folder == plain.folder
     said = capsys.readouterr().err
     assert "evaluated" not in said
     assert "2 of 2 predictions written as DICOM-SEG" in said
-    assert {path.name: path.read_bytes() for path in plain.folder.glob("*.csv")} == tables
+    assert {path.name: path.read_bytes() for path in plain.folder.rglob("*.csv")} == tables
     for subject in "ef":
         predicted = np.asarray(nibabel.load(next(plain.folder.rglob(f"{subject}*.nii.gz"))).dataobj)
         found = pydicom.dcmread(next(plain.folder.rglob(f"{subject}*.seg.dcm")))
