@@ -190,7 +190,22 @@ def test_a_job_that_the_earlier_version_queued_finds_its_function(name: str, fun
     assert DelayedSubmission.load(HERE / f"{name}-0.1.0.pkl").function is function
 
 
-def test_a_local_child_of_the_earlier_version_is_answered() -> None:
-    done = subprocess.run([sys.executable, "-m", "sam2ft.run.job"], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "EXPERIMENT_FOLDER PLAN INDEX" in done.stderr
+@pytest.mark.parametrize("module", ["job", "calibrate_run"])
+def test_a_local_child_of_the_earlier_version_does_its_work(study: Path, module: str) -> None:
+    """A launcher that was started before the update goes on to start children by the modules that it knows."""
+    if module == "job":
+        (path,) = study.glob("runs/study/plan-*.json")
+        arguments = ["runs/study", path.stem.removeprefix("plan-"), "0", "eval"]
+        result = next(study.glob("runs/study/study-412ec6a26620f1b0/eval/*")) / "_SUCCESS"
+        result.unlink()
+    else:
+        run("sweep.py", "stopped.yaml", "--local", "1", "--calibrate")
+        task = min(study.glob("runs/stopped/calibration/*.task.json"))
+        result = task.with_name(task.name.replace(".task", ""))
+        arguments = ["runs/stopped", result.stem]
+        result.unlink()
+    command = [sys.executable, "-m", f"sam2ft.run.{module}", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=250)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert result.is_file()
+    assert subprocess.run(command[:3], capture_output=True, check=False).returncode != 0, "without arguments"
