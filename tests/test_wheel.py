@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 EXPERIMENT = """
 experiment: {name: wheel, baseline: false}
-dataset: {knee: {store: data/knee}}
+dataset: {knee_phantom: {store: data/knee}}
 datamodule: {max_subject_set: 1, num_workers: 0, metric: {func: {dice: true, cartilagethickness: true}}}
 module: {sam2_model_cfg: sam2_nano, image_size: 256, num_epochs: 1, visualize: false, optimizer: {lr: 1e-4}}
 eval: {qc_slices: 1}
