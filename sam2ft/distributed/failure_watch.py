@@ -13,7 +13,7 @@ from torch._C._distributed_c10d import Store  # torch.distributed re-exports it,
 
 _FAILED = "failed"
 _CONNECTION_LOST = (
-    "lost the connection to another process, which reported no error: it was killed (perhaps out of memory), or its "
+    "lost the connection to another process, which reported no error: it was killed (for its memory, perhaps), or its "
     "node or the network failed; see the last lines of the other logs"
 )
 _NO_REPORT = "rank 0 ended without reporting an error; see its log"

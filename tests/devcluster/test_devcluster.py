@@ -102,4 +102,4 @@ def test_a_taken_port_is_named(slurm, second):
     second.env["SAM2FT_DEVCLUSTER_PORT"] = os.environ["SAM2FT_DEVCLUSTER_PORT"]
     code, text = second("up")
     assert code == 1
-    assert f"port {second.env['SAM2FT_DEVCLUSTER_PORT']} of slurmctld is taken" in text
+    assert f"port {second.env['SAM2FT_DEVCLUSTER_PORT']} of slurmctld is in use" in text

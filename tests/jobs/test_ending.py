@@ -19,6 +19,7 @@ from sam2ft.core.errors import (
     UserError,
 )
 from sam2ft.core.files import write_json
+from sam2ft.distributed import failure_watch
 from sam2ft.distributed.failure_watch import PeerFailedError
 from sam2ft.distributed.rendezvous import RendezvousError
 from sam2ft.distributed.stop_signal import StopFlag
@@ -152,6 +153,12 @@ def test_an_attempt_that_comes_too_late_changes_nothing(layout: RunLayout, monke
 )
 def test_what_ran_out_of_memory_is_told_by_its_words(text: str, failure_class: str) -> None:
     assert failure_class_of(RuntimeError(text)) == failure_class
+
+
+def test_a_lost_process_is_no_proof_of_exhausted_memory() -> None:
+    """The message names memory as one of several causes; the class decides which runs `--retry oom` starts."""
+    assert failure_class_of(RuntimeError(failure_watch._CONNECTION_LOST)) == "error"
+    assert failure_class_of(RuntimeError(failure_watch._NO_REPORT)) == "error"
 
 
 def test_one_of_several_processes_that_failed_is_gone_at_once(
