@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -114,7 +115,7 @@ def slurm_facts() -> Iterator[Entry]:
 
 def disk() -> Iterator[Entry]:
     """Free space where runs and temporary files go."""
-    for name, path in (("working directory", Path()), ("temporary files", Path(os.environ.get("TMPDIR", "/tmp")))):  # noqa: S108
+    for name, path in (("working directory", Path()), ("temporary files", Path(tempfile.gettempdir()))):
         if path.is_dir():
             free, total = shutil.disk_usage(path).free, shutil.disk_usage(path).total
             yield name, f"{free / _GB:.0f} of {total / _GB:.0f} GB free"
