@@ -17,13 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from fixtures.box_filler import BoxFiller
 from submitit.core.utils import DelayedSubmission
-from torch import Tensor
 
 from sam2ft.config.load_experiment import load_experiment
-from sam2ft.core.files import sha256_file
-from sam2ft.core.prompts import Prompts
+from sam2ft.core.files import read_json, sha256_file
 from sam2ft.distributed.stop_signal import StopFlag
 from sam2ft.evaluation import evaluate_volumes
 from sam2ft.evaluation.run import evaluate
@@ -62,6 +60,11 @@ def study(unpacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
         monkeypatch.delenv(name)
     folder = Path(shutil.copytree(unpacked, tmp_path / "study"))
     monkeypatch.chdir(folder)
+    # Configurations beside runs name stores by absolute paths: the directory is as if it had been made here.
+    (plan,) = folder.glob("runs/study/plan-*.json")
+    made_in = str(Path(read_json(plan)["source"]).parent)
+    for path in folder.rglob("config.yaml"):
+        path.write_text(path.read_text(encoding="utf-8").replace(made_in, str(folder)), encoding="utf-8")
     yield folder
     shutil.rmtree(folder)
 
@@ -132,27 +135,9 @@ def test_predictions_of_the_earlier_version_score_as_they_did(study: Path) -> No
         assert without_stamps(study / "scored" / f"{name}.csv") == without_stamps(evaluation / f"{name}.csv"), name
 
 
-class BoxFiller(torch.nn.Module):
-    """Logits 4 inside of a box and -4 outside, in a decoder frame of the image's size: the same on every processor."""
-
-    image_size = 64
-
-    def encode(self, images_bchw: Tensor) -> Tensor:
-        return images_bchw
-
-    def project(self, features: Tensor) -> Tensor:
-        return features
-
-    def decode(self, features: Tensor, prompts: Prompts) -> tuple[Tensor, Tensor]:
-        logits = torch.full((len(prompts), 1, self.image_size, self.image_size), -4.0)
-        for number, (x0, y0, x1, y1) in enumerate(prompts.boxes_n4.round().long().tolist()):
-            logits[number, 0, y0 : y1 + 1, x0 : x1 + 1] = 4.0
-        return logits, torch.zeros(len(prompts))
-
-
 def test_an_evaluation_writes_the_bytes_that_it_wrote(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From a store to every table, with a model whose answers are arithmetic."""
-    monkeypatch.setattr(evaluate_volumes, "build_segmenter", lambda *_, **__: BoxFiller())
+    monkeypatch.setattr(evaluate_volumes, "build_segmenter", lambda *_, **__: BoxFiller(64))
     resolved = resolve(load_experiment(Path("study.yaml"), ["experiment.name=golden"]), fill=resources_of)
     planned, experiment = resolved.runs[0].planned, resolved.runs[0].experiment
     place, attempt = ExperimentLayout.of("golden").run(planned.run_id), Attempt.current()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fixtures.box_filler import BoxFiller
 from torch import Tensor
 
 from sam2ft.core.errors import ConfigError, DataError
@@ -29,41 +30,6 @@ from sam2ft.metrics.scoring import Scene
 
 STUDY = SimpleNamespace(shifts=(0, 2, 4), seeds=(0, 1))
 LABELS = LabelTable((Label(1, "bone"), Label(2, "disc")))
-
-
-class BoxFiller(torch.nn.Module):
-    """Logits 4 inside a box and -4 outside, in a decoder frame of the image's own size; counts its passes."""
-
-    def __init__(self, image_size: int = 16):
-        super().__init__()
-        self.image_size = image_size
-        self.num_encoded = 0
-        self.encoded: list[int] = []
-        self.decoded: list[int] = []
-
-    def encode(self, images_bchw: Tensor) -> Tensor:
-        self.num_encoded += len(images_bchw)
-        self.encoded.append(len(images_bchw))
-        return images_bchw
-
-    def project(self, features: Tensor) -> Tensor:
-        return features
-
-    def decode(self, features: Tensor, prompts: Prompts) -> tuple[Tensor, Tensor]:
-        self.decoded.append(len(prompts))
-        logits = torch.full((len(prompts), 1, self.image_size, self.image_size), -4.0)
-        if prompts.masks_n1hw is not None:
-            shown = torch.nn.functional.interpolate(prompts.masks_n1hw, scale_factor=4, mode="nearest")
-            return shown.clamp(-4.0, 4.0), torch.zeros(len(prompts))
-        if prompts.boxes_n4 is None:
-            counts = prompts.num_points_n or [prompts.points_nk2.shape[1]] * len(prompts)
-            for number, count in enumerate(counts):
-                for x, y in prompts.points_nk2[number, :count].round().long().tolist():
-                    logits[number, 0, y, x] = 4.0
-            return logits, torch.zeros(len(prompts))
-        for number, (x0, y0, x1, y1) in enumerate(prompts.boxes_n4.round().long().tolist()):
-            logits[number, 0, y0 : y1 + 1, x0 : x1 + 1] = 4.0
-        return logits, torch.zeros(len(prompts))
 
 
 @dataclass
