@@ -12,10 +12,12 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.files import read_json
 from sam2ft.core.tables.rows import TABLES
 from sam2ft.report.comparison.compare import PointRun, choose_best
+from sam2ft.report.request import RunState, points_of
 from sam2ft.report.tables.frames import all_names, frame_of_csv, padded
-from sam2ft.runs.attempt.status import RunStatus, read_status
+from sam2ft.runs.attempt.status import read_status
 from sam2ft.runs.layout import EvalLayout, ExperimentLayout, RunLayout
-from sam2ft.runs.plan_file import PlannedRun, newest_plan
+from sam2ft.runs.plan_file import PlannedPoint, PlannedRun, newest_plan
+from sam2ft.runs.resources.resources import resources_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -158,7 +160,8 @@ def _of_experiment(folder: Path) -> Results:
     for planned in newest_plan(layout).runs:
         run = layout.run(planned.run_id)
         status = read_status(run)
-        runs += [(point, run) for point in _points(planned, status)]
+        state = RunState(planned, run, status.state if status else "new", status.reason if status else "", status)
+        runs += [(point, run) for point in points_of(state)]
         for eval_id in planned.eval_ids:
             evaluation = run.evaluation(eval_id)
             if evaluation.success.is_file():
@@ -171,30 +174,18 @@ def _of_experiment(folder: Path) -> Results:
 def _of_run(folder: Path) -> Results:
     run = RunLayout(folder)
     status = read_status(run)
-    point = PointRun(0, folder.name, run.run_id, **_outcome(status))
     found = tuple(EvalLayout(path.parent) for path in sorted(run.evaluations.glob("*/_SUCCESS")))
     missing = () if found or status is None else (f"{folder.name}: {status.state}",)
-    return Results(folder, found, missing, ((point, run),))
+    state = RunState(_alone(run, found), run, status.state if status else "new", "", status)
+    return Results(folder, found, missing, tuple((point, run) for point in points_of(state)))
 
 
-def _points(planned: PlannedRun, status: RunStatus | None) -> list[PointRun]:
-    index = None if planned.baseline else planned.index
-    return [
-        PointRun(index, point.name, planned.run_id, point.overrides, **_outcome(status)) for point in planned.points
-    ]
-
-
-def _outcome(status: RunStatus | None) -> dict[str, Any]:
-    if status is None:
-        return {"state": "new"}
-    return {
-        "state": status.state,
-        "reason": status.reason,
-        "best_epoch": status.best_epoch,
-        "monitor": status.monitor or "val_loss",
-        "mode": "max" if status.mode == "max" else "min",
-        "validation": status.best_value,
-    }
+def _alone(run: RunLayout, evaluations: tuple[EvalLayout, ...]) -> PlannedRun:
+    """A run as the only one of a plan: its own folder does not say which point of a sweep it was."""
+    asked = resources_of(load_experiment(run.config).experiment)
+    eval_id = evaluations[0].folder.name if evaluations else ""
+    point = PlannedPoint(run.folder.name, (), eval_id)
+    return PlannedRun(0, run.run_id, "train_eval", False, (point,), asked, asked)
 
 
 def _digests(evaluation: EvalLayout) -> Mapping[str, str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import replacing, write_json, write_text
 from sam2ft.core.tables.rows import write_csv
-from sam2ft.report.comparison.compare import COMPARE, Comparison, PointRun, compare, compare_rows
+from sam2ft.report.comparison.compare import COMPARE, Comparison, compare, compare_rows
 from sam2ft.report.comparison.paired_test_cache import point_tests
 from sam2ft.report.comparison.point_tests import POINT_TESTS
 from sam2ft.report.layout import ReportLayout
@@ -23,7 +23,7 @@ from sam2ft.report.page.figures import cached_page_program
 from sam2ft.report.page.html import render_page
 from sam2ft.report.page.page import page_of
 from sam2ft.report.papers import papers
-from sam2ft.report.request import Files, Gathered, ReportOutcome, ReportRequest, ReportTables, RunState
+from sam2ft.report.request import Files, Gathered, ReportOutcome, ReportRequest, ReportTables, RunState, points_of
 from sam2ft.report.tables.collate import collated
 from sam2ft.report.tables.collect import collect_evaluations
 from sam2ft.report.tables.coverage import UNCOUNTED, Coverage, CoveredRun
@@ -86,27 +86,6 @@ def comparison_of(states: Sequence[RunState], tables: ReportTables) -> Compariso
     baselines = {state.experiment: state.planned.run_id for state in states if state.planned.baseline}
     points = [point for state in states for point in points_of(state, baselines.get(state.experiment, ""))]
     return compare(points, tables.rows("global"))
-
-
-def points_of(state: RunState, baseline: str = "") -> list[PointRun]:
-    """Points of the sweep that share this run; the baseline, whose run_id is `baseline`, has no index."""
-    status, planned = state.status, state.planned
-    return [
-        PointRun(
-            index=None if planned.baseline else planned.index,
-            name=point.name,
-            run=planned.run_id,
-            overrides=point.overrides,
-            state=state.state,
-            reason=state.reason,
-            best_epoch=None if status is None else status.best_epoch,
-            monitor=(status.monitor if status else None) or "val_loss",
-            mode="max" if status is not None and status.mode == "max" else "min",
-            validation=None if status is None or planned.baseline else status.best_value,
-            baseline="" if planned.baseline else baseline,
-        )
-        for point in planned.points
-    ]
 
 
 def _covered(state: RunState, refused: Mapping[str, Sequence[str]]) -> CoveredRun:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sam2ft.core.tables.rows import Row
-from sam2ft.report.comparison.compare import Comparison
+from sam2ft.report.comparison.compare import Comparison, PointRun
 from sam2ft.report.layout import ReportLayout
 from sam2ft.report.tables.coverage import Coverage
 from sam2ft.report.tables.frames import Frame
@@ -43,6 +43,27 @@ class RunState:
     def experiment(self) -> str:
         """Name of the folder that holds the run."""
         return self.layout.folder.parent.name
+
+
+def points_of(state: RunState, baseline: str = "") -> list[PointRun]:
+    """Points of the sweep that share this run; the baseline, whose run_id is `baseline`, has no index."""
+    status, planned = state.status, state.planned
+    return [
+        PointRun(
+            index=None if planned.baseline else planned.index,
+            name=point.name,
+            run=planned.run_id,
+            overrides=point.overrides,
+            state=state.state,
+            reason=state.reason,
+            best_epoch=None if status is None else status.best_epoch,
+            monitor=(status.monitor if status else None) or "val_loss",
+            mode="max" if status is not None and status.mode == "max" else "min",
+            validation=None if status is None or planned.baseline else status.best_value,
+            baseline="" if planned.baseline else baseline,
+        )
+        for point in planned.points
+    ]
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,13 @@
 import argparse
 import ast
 import re
-import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from sam2ft.core.command import run_command
+from sam2ft.core.errors import DataError
+from sam2ft.core.files import write_text
 
 PACKAGE = Path(__file__).parents[1]
 DOCS = PACKAGE.parent / "docs"
@@ -97,10 +100,10 @@ def main() -> None:
     stale = {path: text for path, text in expected().items() if not path.is_file() or path.read_text("utf-8") != text}
     for path, text in stale.items():
         if check:
-            sys.exit(f"{path}: differs from the docstrings; run `make schema`")
-        path.write_text(text, encoding="utf-8")
+            raise DataError(f"{path}: differs from the docstrings; run `make schema`")
+        write_text(path, text)
         print(f"wrote {path}")
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)
