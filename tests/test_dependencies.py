@@ -9,6 +9,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("sam2ft", "launch", "slurm", "tests")
+# tests/ is on the path of pytest, for tests/fixtures.
+OURS = {"sam2ft", "launch", "tests", "fixtures"}
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -40,7 +42,7 @@ def test_every_imported_package_is_pinned_in_the_constraints() -> None:
     for folder in FOLDERS:
         for path in (ROOT / folder).rglob("*.py"):
             beside = {neighbour.stem for neighbour in path.parent.glob("*.py")}
-            for name in set(imported(path)) - sys.stdlib_module_names - beside - {"sam2ft", "launch", "tests"}:
+            for name in set(imported(path)) - sys.stdlib_module_names - beside - OURS:
                 if not {canonical(distribution) for distribution in providers.get(name, ())} & known:
                     missing.append(f"{path.relative_to(ROOT)}: {name}")
     assert not missing, "imported and in no constraints file:\n" + "\n".join(sorted(missing))
