@@ -11,18 +11,18 @@ import tempfile
 from collections.abc import Iterator
 from itertools import chain, count, islice
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from plain_loop import SETTINGS, Setting, make_loss, make_model, make_trainer
 from timing import machine_line, say
 
 from sam2ft.cli.prepare_store import prepare_phantom
+from sam2ft.config.schema.datamodule import Datamodule, Transform
 from sam2ft.core.events import Observers, StepDone
 from sam2ft.data.samples.augment import augmentation_of
 from sam2ft.data.samples.batch import Batch
 from sam2ft.data.samples.dataset import SliceDataset, SliceSettings
-from sam2ft.data.samples.loader import LoaderSettings, train_loader
+from sam2ft.data.samples.loader import train_loader
 from sam2ft.data.store.store import Store
 from sam2ft.training.state import TrainState
 
@@ -49,10 +49,10 @@ def measure(setting: Setting, store: Store, num_workers: int, num_steps: int) ->
         setting.image_size,
         seed=0,
         bbox_shift_px=5,
-        augmentation=augmentation_of((SimpleNamespace(type="RandFlip", arguments={"prob": 0.5, "spatial_axis": 1}),)),
+        augmentation=augmentation_of((Transform(type="RandFlip", prob=0.5, spatial_axis=1),)),
     )
     dataset = SliceDataset((store,), store.split_volumes("train", None), settings)
-    loader = train_loader(dataset, LoaderSettings(BATCH_SIZE, num_workers))
+    loader = train_loader(dataset, Datamodule(batch_size=BATCH_SIZE, num_workers=num_workers))
 
     def batches(_epoch: int, _skip: int) -> Iterator[Batch]:
         return islice(chain.from_iterable(loader(epoch) for epoch in count()), num_steps + 1)

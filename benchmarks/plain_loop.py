@@ -1,6 +1,5 @@
 """Shared parts of the training benchmarks: settings, a batch, and the peer, a plain loop of stock SAM 2 calls."""
 
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,14 +7,16 @@ import torch
 import torch.nn.functional as F
 from monai.losses import DiceLoss
 
+from sam2ft.config.schema.module import NANO, Loss, Module, Trainable
+from sam2ft.config.schema.optimizer import Optimizer
 from sam2ft.core.keys import SliceKey
 from sam2ft.core.prompts import boxes_to_model_frame
 from sam2ft.data.samples.batch import Batch, Sample, collate, to_model_frame
 from sam2ft.model.losses import SegmentationLoss, build_loss
 from sam2ft.model.nano import overrides as nano
-from sam2ft.model.segmenter import IMAGENET_MEAN, IMAGENET_SD, NANO, FinetunedSAM2, build_untrained
+from sam2ft.model.segmenter import IMAGENET_MEAN, IMAGENET_SD, FinetunedSAM2, build_untrained
 from sam2ft.model.trainable import freeze_unreachable, set_trainable
-from sam2ft.training.optimizer import OptimizerChoice, build_optimizer
+from sam2ft.training.optimizer import build_optimizer
 from sam2ft.training.state import TrainerContext, TrainerSettings
 from sam2ft.training.trainer import Trainer
 
@@ -71,22 +72,22 @@ def make_batch(image_size: int, num_slices: int) -> Batch:
 
 
 def make_loss() -> SegmentationLoss:
-    section = {"seg": "DiceLoss", "seg_args": {}, "ce": "BCE", "ce_args": {}, "seg_loss_weight": 0.5}
-    return build_loss(SimpleNamespace(**section, ce_loss_weight=0.5, frame="original", iou_weight=0.0))
+    return build_loss(Loss())
 
 
 def make_model(setting: Setting, loss: SegmentationLoss) -> FinetunedSAM2:
     """Model whose image encoder and mask decoder train, as far as the loss reaches."""
     model = build_untrained(setting.config, image_size=setting.image_size, seed=1)
-    set_trainable(model, SimpleNamespace(image_encoder=True, prompt_encoder=False, mask_decoder=True))
-    freeze_unreachable(model, loss, SimpleNamespace(box=1.0, point=0.0, mask=0.0))
+    set_trainable(model, Trainable())
+    freeze_unreachable(model, loss, {"box": 1.0})
     return model
 
 
 def make_trainer(model: FinetunedSAM2, loss: SegmentationLoss, observer: Any, *, bf16: bool) -> Trainer:
-    choice = OptimizerChoice(lr=LEARNING_RATE, arguments={"lr": LEARNING_RATE})
-    settings = TrainerSettings(num_epochs=1, seed=0, precision="bf16" if bf16 else "fp32", num_samples=0)
-    return Trainer(model, loss, build_optimizer(model, choice), None, settings, TrainerContext(observer=observer))
+    module = Module(sam2_model_cfg=NANO, num_epochs=1, optimizer=Optimizer(lr=LEARNING_RATE), clip_grad=None)
+    settings = TrainerSettings(module, seed=0, precision="bf16" if bf16 else "fp32", num_samples=0)
+    optimizer = build_optimizer(model, module.optimizer)
+    return Trainer(model, loss, optimizer, None, settings, TrainerContext(observer=observer))
 
 
 class PlainLoop:

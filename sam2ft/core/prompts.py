@@ -1,8 +1,8 @@
 """Prompts of SAM 2 (boxes, points, masks): types, box jitter, conversion between frames, batches, mixed kinds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -154,44 +154,25 @@ UPPER_LEFT, LOWER_RIGHT, INSIDE, PADDING = 2, 3, 1, -1
 MASK_SCALE, MASK_BIAS = 20.0, -10.0
 
 
-class PromptShares(Protocol):
-    """The section `module.prompts`: share of instances prompted by each kind of prompt; 0: never."""
-
-    @property
-    def box(self) -> float: ...
-    @property
-    def point(self) -> float: ...
-    @property
-    def mask(self) -> float: ...
-
-
-@dataclass(frozen=True)
-class Shares:
-    """The shares of `PromptShares` as plain values."""
-
-    box: float = 1.0
-    point: float = 0.0
-    mask: float = 0.0
-
-
-BOXES_ONLY = Shares()
+PromptShares = Mapping[str, float]
+"""Kind of prompt -> share of instances that are prompted by it; a missing kind has the share 0."""
 
 
 def kinds_of(shares: PromptShares) -> tuple[str, ...]:
     """The kinds of prompt with a share above 0."""
-    return tuple(kind for kind in KINDS if getattr(shares, kind) > 0)
+    return tuple(kind for kind in KINDS if shares.get(kind, 0) > 0)
 
 
 def drawn_kind(shares: PromptShares, rng: np.random.Generator) -> str:
     """One kind of prompt, drawn with the shares as probabilities."""
     kinds = kinds_of(shares)
-    bounds = np.cumsum([getattr(shares, kind) for kind in kinds])
+    bounds = np.cumsum([shares[kind] for kind in kinds])
     return kinds[int(np.searchsorted(bounds[:-1], rng.random() * bounds[-1], side="right"))]
 
 
 def main_kind(shares: PromptShares) -> str:
     """The kind with the largest share; ties are resolved in the order box, point, mask."""
-    return max(KINDS, key=lambda kind: getattr(shares, kind))
+    return max(KINDS, key=lambda kind: shares.get(kind, 0))
 
 
 def mixed_prompts(

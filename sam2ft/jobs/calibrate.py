@@ -103,17 +103,16 @@ def _training(
 ) -> dict[str, Any]:
     """Seconds per step, per validation and per checkpoint, and the sizes of the checkpoints."""
     from sam2ft.distributed.ranks import process_group
-    from sam2ft.model.losses import build_loss
+    from sam2ft.training.build_trainer import build_trainer
     from sam2ft.training.checkpoints.checkpoint import save_best, save_resume
-    from sam2ft.training.run import batches_per_rank, make_trainer, trainable_model, training_data
+    from sam2ft.training.data import training_data
+    from sam2ft.training.run import batches_per_rank
     from sam2ft.training.state import TrainerContext
 
     with process_group() as ranks:
         grad_accum = batches_per_rank(experiment, planned_world_size, ranks.world_size)
         data = training_data(experiment, ranks)
-        loss = build_loss(experiment.module.loss)
-        model = trainable_model(experiment, loss, ranks)
-        trainer = make_trainer(model, loss, experiment, data, ranks, grad_accum)
+        trainer = build_trainer(experiment, data, ranks, grad_accum)
         clock, found = _Clock(stop), dict[str, Any]()
 
         def save(state: Any) -> None:

@@ -1,12 +1,12 @@
 """LoRA (low-rank updates) of the image encoder: weight + alpha / rank * up @ down, merged into the weight on export."""
 
 from collections.abc import Mapping
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from sam2ft.config.schema.module import Lora
 from sam2ft.core.errors import ConfigError
 from sam2ft.core.files import sha256_text
 from sam2ft.model.segmenter import FinetunedSAM2
@@ -15,15 +15,6 @@ TRUNK_BLOCKS = "image_encoder.trunk.blocks"
 # Key suffixes under which torch.nn.utils.parametrize stores a layer's weight and its update.
 _BASE, _UPDATE = ".parametrizations.weight.original", ".parametrizations.weight.0."
 DOWN, UP = f"{_UPDATE}down", f"{_UPDATE}up"
-
-
-class LoraConfig(Protocol):
-    """The section `module.lora` of an experiment."""
-
-    @property
-    def rank(self) -> int: ...
-    @property
-    def alpha(self) -> float: ...
 
 
 class LowRank(nn.Module):
@@ -55,7 +46,7 @@ def updated(weight: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
         return torch.addmm(weight, up, down, alpha=scale)
 
 
-def add_low_rank(model: FinetunedSAM2, lora: LoraConfig, seed: int) -> None:
+def add_low_rank(model: FinetunedSAM2, lora: Lora, seed: int) -> None:
     """Add a trainable low-rank update to every linear layer of the trunk's blocks; the layer's own weight stays frozen.
 
     The layers are those of attention and MLP, and the projection where a stage widens: adapting all layers matters more

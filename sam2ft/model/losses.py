@@ -2,44 +2,18 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sam2ft.config.schema.module import Loss, LossFrame
 from sam2ft.core.errors import ConfigError
 from sam2ft.model.resizing import resized
 
-Frame = Literal["original", "decoder"]
 InstanceLoss = Callable[[Tensor, Tensor], Tensor]
 """(logits (n, 1, h, w), reference (n, 1, h, w) of 0 and 1) -> one value per instance (n,)."""
-
-# Arguments that sam2ft sets itself: logits of one class per instance, one value per instance, no sums over the batch.
-_DECIDED = ("sigmoid", "softmax", "use_softmax", "other_act", "to_onehot_y", "reduction", "batch", "include_background")
-# Arguments that MONAI ignores for a single class, or that make the first step fail.
-_OF_SEVERAL_CLASSES = ("weight", "label_smoothing", "ignore_index")
-
-
-class LossConfig(Protocol):
-    """The section `module.loss` of an experiment."""
-
-    @property
-    def seg(self) -> str: ...
-    @property
-    def seg_args(self) -> Mapping[str, Any]: ...
-    @property
-    def ce(self) -> str: ...
-    @property
-    def ce_args(self) -> Mapping[str, Any]: ...
-    @property
-    def seg_loss_weight(self) -> float: ...
-    @property
-    def ce_loss_weight(self) -> float: ...
-    @property
-    def frame(self) -> Frame: ...
-    @property
-    def iou_weight(self) -> float: ...
 
 
 class BatchWithMasks(Protocol):
@@ -103,7 +77,7 @@ class SegmentationLoss:
     ce: InstanceLoss
     seg_loss_weight: float = 0.5
     ce_loss_weight: float = 0.5
-    frame: Frame = "original"
+    frame: LossFrame = "original"
     iou_weight: float = 0.0
 
     def __call__(self, logits_n1hw: Tensor, iou_n: Tensor, batch: BatchWithMasks) -> dict[str, Tensor]:
@@ -136,7 +110,7 @@ class SegmentationLoss:
         return {"loss": total, **terms}
 
 
-def _groups(logits_n1hw: Tensor, masks: Sequence[Tensor], frame: Frame) -> list[tuple[Tensor, Tensor, Tensor]]:
+def _groups(logits_n1hw: Tensor, masks: Sequence[Tensor], frame: LossFrame) -> list[tuple[Tensor, Tensor, Tensor]]:
     """(positions, logits, reference) of the instances of each grid size: one call per size instead of one per slice."""
     counts = [len(mask) for mask in masks]
     if sum(counts) != len(logits_n1hw):
@@ -166,36 +140,26 @@ def _iou(logits: Tensor, reference: Tensor) -> Tensor:
     return torch.where(union > 0, intersection / union.clamp(min=1), torch.ones_like(union, dtype=logits.dtype))
 
 
-def build_loss(config: LossConfig) -> SegmentationLoss:
+def build_loss(section: Loss) -> SegmentationLoss:
     """Build the loss of the section `module.loss`.
 
     Raises:
-        ConfigError: for an unknown loss name or an argument that is not allowed.
+        ConfigError: for a value that MONAI refuses.
     """
     return SegmentationLoss(
-        seg=_named("seg", config.seg, config.seg_args),
-        ce=_named("ce", config.ce, config.ce_args),
-        seg_loss_weight=config.seg_loss_weight,
-        ce_loss_weight=config.ce_loss_weight,
-        frame=config.frame,
-        iou_weight=config.iou_weight,
+        seg=_named("seg", section.seg, section.seg_args),
+        ce=_named("ce", section.ce, section.ce_args),
+        seg_loss_weight=section.seg_loss_weight,
+        ce_loss_weight=section.ce_loss_weight,
+        frame=section.frame,
+        iou_weight=section.iou_weight,
     )
 
 
 def _named(term: str, name: str, arguments: Mapping[str, Any]) -> InstanceLoss:
-    if name not in LOSSES:
-        raise ConfigError(f"module.loss.{term}: {name!r} is unknown; known: {', '.join(LOSSES)}")
-    if decided := [key for key in arguments if key in _DECIDED]:
-        raise ConfigError(
-            f"module.loss.{term}_args.{decided[0]}: sam2ft sets this argument (one value per instance); remove it"
-        )
-    if idle := [key for key in arguments if key in _OF_SEVERAL_CLASSES]:
-        raise ConfigError(
-            f"module.loss.{term}_args.{idle[0]}: it applies to several classes, and each instance has one; remove it"
-        )
     try:
         loss = LOSSES[name](**arguments)
-        # MONAI checks some arguments only when the loss is called.
+        # The signature says nothing about ranges, and MONAI checks some arguments only when the loss is called.
         loss(torch.zeros(2, 1, 4, 4), torch.ones(2, 1, 4, 4))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"module.loss.{term}_args: {name} does not accept {dict(arguments)}: {error}") from None

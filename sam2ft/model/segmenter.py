@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sam2ft.config.schema.module import NANO
 from sam2ft.core.errors import CheckpointError, ConfigError
 from sam2ft.core.prompts import LOWER_RIGHT, UPPER_LEFT, Prompts
 from sam2ft.model.attention import fastest_attention
@@ -15,7 +16,6 @@ from sam2ft.model.features import Features
 from sam2ft.model.nano import overrides as nano
 from sam2ft.model.weights import load_weights, nano_weights_path
 
-NANO = "sam2_nano"
 # The trunk halves a patch grid of stride 4 three times; other sizes would need padding, which stock does not apply.
 IMAGE_SIZE_MULTIPLE = 32
 # normalisation of stock inference for images in [0, 1] (sam2/utils/transforms.py)

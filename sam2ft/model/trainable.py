@@ -3,12 +3,12 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sam2ft.config.schema.module import Trainable, TrainableOnly
 from sam2ft.core.errors import ConfigError
 from sam2ft.core.prompts import Prompts, PromptShares, kinds_of, mixed_prompts
 from sam2ft.model.lora import DOWN, UP, is_low_rank
@@ -23,24 +23,6 @@ REST = "memory"
 LORA = "lora"
 # One slice, so that the trial step needs less memory than a training step.
 _DRY_SLICES = 1
-
-
-class MatchingOnly(Protocol):
-    """Train the tensors of a part whose names match (re.search) one of these patterns."""
-
-    @property
-    def only(self) -> Sequence[str]: ...
-
-
-class TrainableConfig(Protocol):
-    """The section `module.trainable` of an experiment."""
-
-    @property
-    def image_encoder(self) -> bool | MatchingOnly: ...
-    @property
-    def prompt_encoder(self) -> bool | MatchingOnly: ...
-    @property
-    def mask_decoder(self) -> bool | MatchingOnly: ...
 
 
 @dataclass(frozen=True)
@@ -93,32 +75,21 @@ def _listed(unreachable: Sequence[str], reached: Sequence[str]) -> list[str]:
     return [f"unreachable: {module + '*' if module.endswith('.') else module} ({n})" for module, n in modules.items()]
 
 
-def set_trainable(model: FinetunedSAM2, trainable: TrainableConfig, *, low_rank: bool = False) -> None:
+def set_trainable(model: FinetunedSAM2, trainable: Trainable) -> None:
     """Set `requires_grad` for the tensors that `module.trainable` selects, and clear it for all others.
 
-    Args:
-        model: the model to change.
-        trainable: the section `module.trainable`.
-        low_rank: whether low-rank updates are added afterwards; then `trainable` may select nothing.
-
     Raises:
-        ConfigError: when nothing is selected, or a pattern matches no tensor of its part.
+        ConfigError: when a pattern matches no tensor of its part.
     """
-    wanted = {
-        "image_encoder": trainable.image_encoder,
-        "prompt_encoder": trainable.prompt_encoder,
-        "mask_decoder": trainable.mask_decoder,
-    }
-    if not any(wanted.values()) and not low_rank:
-        raise ConfigError("module.trainable: every part is false, nothing would be trained")
     model.requires_grad_(False)
-    for part, choice in wanted.items():
-        tensors = dict(model.sam2_model.get_submodule(PARTS[part]).named_parameters())
+    for part, module in PARTS.items():
+        choice = getattr(trainable, part)
+        tensors = dict(model.sam2_model.get_submodule(module).named_parameters())
         for name in tensors if choice is True else _matching(part, tensors, choice):
             tensors[name].requires_grad_(True)
 
 
-def _matching(part: str, names: Iterable[str], choice: bool | MatchingOnly) -> set[str]:
+def _matching(part: str, names: Iterable[str], choice: bool | TrainableOnly) -> set[str]:
     if isinstance(choice, bool):
         return set()
     found = set()

@@ -4,13 +4,14 @@ import re
 from pathlib import Path
 from typing import Literal
 
+from sam2ft.config.schema.module import WandB
 from sam2ft.core.tables.rows import TABLES, read_csv
 from sam2ft.report.comparison.compare import COMPARE, MEASURES
 from sam2ft.report.layout import ReportLayout
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.tracking.base import ResultTable
 from sam2ft.tracking.summary import SweepSummary, to_tensorboard, to_wandb
-from sam2ft.tracking.wandb import WandbSettings
+from sam2ft.tracking.wandb import WandbRun
 
 Mode = Literal["online", "offline"]
 _MOST_ROWS = 10_000
@@ -37,10 +38,10 @@ def log_summary(layout: ReportLayout, name: str, folder: Path, *, tensorboard: b
         to_tensorboard(folder, summary)
         sentences.append(f"summary for tensorboard --logdir {folder.parent}")
     if wandb is not None:
-        settings = WandbSettings(f"{name}-summary", f"{name} summary", name, folder, mode=wandb)
-        to_wandb(settings, summary)
+        target = WandbRun(f"{name}-summary", f"{name} summary", name, folder, WandB(mode=wandb))
+        to_wandb(target, summary)
         sentences.append(
-            f"summary in wandb run {settings.run_id}" + (f", to be synced from {folder}" if wandb == "offline" else "")
+            f"summary in wandb run {target.run_id}" + (f", to be synced from {folder}" if wandb == "offline" else "")
         )
     return sentences
 

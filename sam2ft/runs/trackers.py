@@ -15,7 +15,7 @@ from sam2ft.runs.attempt.status import read_status
 from sam2ft.runs.layout import RunLayout
 from sam2ft.tracking.base import Draw, FaultTolerantTracker, ResultTable
 from sam2ft.tracking.tensorboard import TensorBoardTracker
-from sam2ft.tracking.wandb import WandbSettings, WandbTracker
+from sam2ft.tracking.wandb import WandbRun, WandbTracker
 
 RESULT_COLUMNS = (
     *("dataset", "label", "label_name", "measure", "n", "mean", "sd", "median", "ci_low", "ci_high"),
@@ -61,14 +61,12 @@ def _no_pictures(sample: SlicePrediction) -> npt.NDArray[np.uint8]:
 
 
 def _wandb(experiment: Experiment, layout: RunLayout, draw: Draw) -> WandbTracker:
-    asked = experiment.module.wandb
-    settings = WandbSettings(
+    target = WandbRun(
         run_id=layout.run_id,
         name=layout.run_id,
         experiment=experiment.experiment.name,
         folder=layout.folder / "wandb",
-        mode=asked.mode,
-        project=asked.project,
+        section=experiment.module.wandb,
     )
     config: dict[str, Any] = json.loads(experiment.model_dump_json())
-    return WandbTracker(settings, config=config, draw=draw)
+    return WandbTracker(target, config=config, draw=draw)

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,20 +13,20 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sam2ft.config.schema.module import NANO, Module
 from sam2ft.core.command import run_command
 from sam2ft.core.events import EpochDone, Observers, SlicePrediction, StepDone
 from sam2ft.core.files import replacing
 from sam2ft.data.samples.batch import Batch, collate
 from sam2ft.model.losses import LOSSES, SegmentationLoss
 from sam2ft.model.nano.overrides import IMAGE_SIZE
-from sam2ft.model.segmenter import NANO, FinetunedSAM2, build_segmenter, build_untrained
+from sam2ft.model.segmenter import FinetunedSAM2, build_segmenter, build_untrained
 from sam2ft.model.trainable import freeze_unreachable, set_trainable
 from sam2ft.model.weights import nano_weights_path
 from sam2ft.tools.nano_pictures import Mixture, batches, boxed, joined, pictures_of
 from sam2ft.tools.nano_quality import describe_quality, evaluate_nano, mean_over_labels, shortfalls
-from sam2ft.training.early_stopping import StoppingRule
-from sam2ft.training.optimizer import OptimizerChoice, build_optimizer
-from sam2ft.training.schedule import SchedulerChoice, build_scheduler
+from sam2ft.training.optimizer import build_optimizer
+from sam2ft.training.schedule import build_scheduler
 from sam2ft.training.state import TrainerContext, TrainerSettings
 from sam2ft.training.trainer import Trainer
 
@@ -119,22 +118,31 @@ def _trainer(recipe: Recipe, context: TrainerContext) -> Trainer:
     model = build_untrained(NANO, image_size=IMAGE_SIZE, seed=recipe.seed)
     _set_object_present(model)
     loss = SegmentationLoss(LOSSES["DiceLoss"](), LOSSES["BCE"](), iou_weight=recipe.iou_weight)
-    set_trainable(model, SimpleNamespace(image_encoder=True, prompt_encoder=True, mask_decoder=True))
-    freeze_unreachable(model, loss, SimpleNamespace(box=1.0, point=0.0, mask=0.0))
-    epochs = recipe.steps // recipe.steps_per_epoch
-    optimizer = build_optimizer(model, OptimizerChoice("AdamW", recipe.peak_lr, {"weight_decay": recipe.weight_decay}))
-    rates = {"max_lr": recipe.peak_lr, "total_steps": recipe.scheduled_steps, "pct_start": recipe.rising_share}
-    one_cycle = SchedulerChoice("OneCycleLR", rates, interval="step")
-    schedule = build_scheduler(optimizer, one_cycle, steps_per_epoch=recipe.steps_per_epoch, num_epochs=epochs)
-    settings = TrainerSettings(
-        num_epochs=epochs,
-        seed=recipe.seed,
-        clip_grad=recipe.clip_grad,
-        ema_decay=recipe.ema_decay,
-        stopping=StoppingRule(enabled=False),
-        steps_per_epoch=recipe.steps_per_epoch,
-        num_samples=0,
+    module = Module.model_validate(
+        {
+            "sam2_model_cfg": NANO,
+            "trainable": {"image_encoder": True, "prompt_encoder": True, "mask_decoder": True},
+            "optimizer": {"type": "AdamW", "lr": recipe.peak_lr, "weight_decay": recipe.weight_decay},
+            "scheduler": {
+                "type": "OneCycleLR",
+                "interval": "step",
+                "max_lr": recipe.peak_lr,
+                "total_steps": recipe.scheduled_steps,
+                "pct_start": recipe.rising_share,
+            },
+            "num_epochs": recipe.steps // recipe.steps_per_epoch,
+            "clip_grad": recipe.clip_grad,
+            "early_stopping": {"enabled": False, "min_delta": 0.0},
+            "ema": None if recipe.ema_decay is None else {"decay": recipe.ema_decay},
+        }
     )
+    set_trainable(model, module.trainable)
+    freeze_unreachable(model, loss, module.prompts.shares)
+    optimizer = build_optimizer(model, module.optimizer)
+    schedule = build_scheduler(
+        optimizer, module.scheduler, steps_per_epoch=recipe.steps_per_epoch, num_epochs=module.num_epochs
+    )
+    settings = TrainerSettings(module, recipe.seed, steps_per_epoch=recipe.steps_per_epoch, num_samples=0)
     return Trainer(model, loss, optimizer, schedule, settings, context)
 
 

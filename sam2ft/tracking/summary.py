@@ -8,7 +8,7 @@ from typing import Any
 from sam2ft.core.errors import UserError
 from sam2ft.tracking.base import ResultTable
 from sam2ft.tracking.tensorboard import table_markdown
-from sam2ft.tracking.wandb import WandbSettings, start_run
+from sam2ft.tracking.wandb import WandbRun, start_run
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ def to_tensorboard(folder: Path, summary: SweepSummary) -> None:
         raise _tracker_error("TensorBoard", error) from error
 
 
-def to_wandb(settings: WandbSettings, summary: SweepSummary) -> None:
-    """Log the summary to the W&B run with the id of `settings`; a later summary continues this run.
+def to_wandb(target: WandbRun, summary: SweepSummary) -> None:
+    """Log the summary to the W&B run with the id of `target`; a later summary continues this run.
 
     Raises:
         TrackerError: The summary could not be logged.
@@ -61,7 +61,7 @@ def to_wandb(settings: WandbSettings, summary: SweepSummary) -> None:
     try:
         import wandb
 
-        run = start_run(settings, job_type="summary")
+        run = start_run(target, job_type="summary")
         for table in summary.tables:
             data = [list(row) for row in table.rows]
             run.log({table.name: wandb.Table(columns=list(table.columns), data=data)})

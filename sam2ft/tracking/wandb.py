@@ -1,17 +1,18 @@
 """Weights & Biases (wandb, W&B) tracker: the same values as TensorBoard, under the id of the run."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from sam2ft.config.schema.module import WandB
 from sam2ft.core.events import EpochDone, SlicePrediction, StepDone
 from sam2ft.tracking.base import Draw, ResultTable, scalars_of_epoch, scalars_of_step
 
 
 @dataclass(frozen=True)
-class WandbSettings:
-    """Destination of a run in W&B. The W&B id is the run_id, so that a resumed or requeued run continues its page."""
+class WandbRun:
+    """A run of W&B. The W&B id is the run_id, so that a resumed or requeued run continues its page."""
 
     run_id: str
     name: str
@@ -20,25 +21,23 @@ class WandbSettings:
     """Groups the points of one experiment."""
     folder: Path
     """Folder for the local files of wandb."""
-    mode: Literal["online", "offline", "disabled"] = "online"
-    project: str | None = None
-    """None: the name of the experiment."""
+    section: WandB = field(default_factory=WandB)
 
 
-def start_run(settings: WandbSettings, **more: Any) -> Any:
-    """Start or continue the wandb run of these settings; `more` is passed to wandb.init."""
+def start_run(target: WandbRun, **more: Any) -> Any:
+    """Start or continue the wandb run `target`; `more` is passed to wandb.init."""
     import wandb
 
-    settings.folder.mkdir(parents=True, exist_ok=True)
+    target.folder.mkdir(parents=True, exist_ok=True)
     return wandb.init(
-        id=settings.run_id,
+        id=target.run_id,
         resume="allow",
-        name=settings.name,
-        group=settings.experiment,
-        project=settings.project or settings.experiment,
-        mode=settings.mode,
+        name=target.name,
+        group=target.experiment,
+        project=target.section.project or target.experiment,
+        mode=target.section.mode,
         # The separate process of wandb has its own working directory, so the path must be absolute.
-        dir=str(settings.folder.absolute()),
+        dir=str(target.folder.absolute()),
         settings=wandb.Settings(silent=True, console="off"),
         **more,
     )
@@ -47,14 +46,14 @@ def start_run(settings: WandbSettings, **more: Any) -> Any:
 class WandbTracker:
     """Logs losses, learning rates and speed per step, all values per epoch, QC pictures, and the configuration."""
 
-    def __init__(self, settings: WandbSettings, *, config: Mapping[str, Any], draw: Draw):
+    def __init__(self, target: WandbRun, *, config: Mapping[str, Any], draw: Draw):
         # The wandb package, not this module; it is an optional dependency.
         import wandb
 
         self._wandb = wandb
         self._draw = draw
         self._step = 0
-        self._run = start_run(settings, config=dict(config))
+        self._run = start_run(target, config=dict(config))
         # The optimizer step is the axis: the step counter of wandb rejects steps that a resumed run repeats.
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")

@@ -1,52 +1,18 @@
 """Learning rate schedules: torch schedulers by class name, advanced per step or per epoch, with linear warm-up."""
 
-import inspect
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import torch
 from torch.optim import lr_scheduler
 
-from sam2ft.config.schema.arguments import REFUSED
+from sam2ft.config.schema.optimizer import Scheduler
 from sam2ft.core.errors import ConfigError
 from sam2ft.training.optimizer import SCALE
 
-REFUSED_SCHEDULERS = {
-    **REFUSED["schedulers"],
-    "SWALR": "it belongs to stochastic weight averaging; use module.ema",
-    "LRScheduler": "it is the abstract base class",
-}
-_PLATEAU = "ReduceLROnPlateau"
 _LENGTH = {"total_steps", "epochs", "steps_per_epoch"}
-
-
-class SchedulerSection(Protocol):
-    """The section `module.scheduler` of an experiment."""
-
-    @property
-    def type(self) -> str: ...
-    @property
-    def arguments(self) -> Mapping[str, Any]: ...
-    @property
-    def interval(self) -> Literal["step", "epoch"]: ...
-    @property
-    def monitor(self) -> str | None: ...
-    @property
-    def warmup_steps(self) -> int: ...
-
-
-@dataclass(frozen=True)
-class SchedulerChoice:
-    """The same section as plain values, for code and tests without an experiment."""
-
-    type: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    interval: Literal["step", "epoch"] = "epoch"
-    monitor: str | None = None
-    warmup_steps: int = 0
 
 
 class Schedule:
@@ -58,18 +24,15 @@ class Schedule:
     def __init__(
         self,
         optimizer: torch.optim.Optimizer,
+        section: Scheduler | None = None,
         scheduler: Any = None,
-        *,
-        interval: Literal["step", "epoch"] = "epoch",
-        monitor: str | None = None,
-        warmup_steps: int = 0,
     ):
         self.optimizer = optimizer
         self.scheduler = scheduler
-        self.interval = interval
-        self.monitor = monitor
+        self.interval = section.interval if section else None
+        self.monitor = section.monitor if section else None
         """The epoch value that ReduceLROnPlateau monitors; None for every other scheduler."""
-        self.warmup_steps = warmup_steps
+        self.warmup_steps = section.warmup_steps if section else 0
 
     def warmup_factor(self, step: int) -> float:
         """Fraction of the scheduled rate that the 0-based `step` uses."""
@@ -122,30 +85,24 @@ class Schedule:
 
 
 def build_scheduler(
-    optimizer: torch.optim.Optimizer, section: SchedulerSection | None, *, steps_per_epoch: int, num_epochs: int
+    optimizer: torch.optim.Optimizer, section: Scheduler | None, *, steps_per_epoch: int, num_epochs: int
 ) -> Schedule:
     """Build the schedule of an experiment; the rate is constant without `module.scheduler`.
 
     A OneCycleLR without a length covers the whole training at its interval.
 
     Raises:
-        ConfigError: for an unknown or unsuitable class, an argument that it does not accept, a missing or unused
-            monitor, or a OneCycleLR that is shorter than the training (torch would raise during training).
+        ConfigError: for a value that the class refuses, or a OneCycleLR that is shorter than the training (torch would
+            raise during training).
     """
     if section is None:
         return Schedule(optimizer)
-    kind = scheduler_class(section.type)
-    if section.type == _PLATEAU and (section.monitor is None or section.interval != "epoch"):
-        raise ConfigError(f"module.scheduler: {_PLATEAU} needs monitor (a value of the epoch) and interval: epoch")
-    if section.type != _PLATEAU and section.monitor is not None:
-        raise ConfigError(f"module.scheduler.monitor: only {_PLATEAU} monitors a value, not {section.type}")
     arguments = dict(section.arguments)
     advances = num_epochs * (steps_per_epoch if section.interval == "step" else 1)
     if section.type == "OneCycleLR" and not _LENGTH & arguments.keys():
         arguments["total_steps"] = advances
     try:
-        inspect.signature(kind).bind(optimizer, **arguments)
-        scheduler = kind(optimizer, **arguments)
+        scheduler = getattr(lr_scheduler, section.type)(optimizer, **arguments)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"module.scheduler: {section.type}: {error}") from None
     if section.type == "OneCycleLR" and scheduler.total_steps < advances:
@@ -153,27 +110,7 @@ def build_scheduler(
             f"module.scheduler.total_steps: {scheduler.total_steps}, but this training advances it {advances} times "
             f"(interval: {section.interval}); allowed: at least {advances}"
         )
-    return Schedule(
-        optimizer,
-        scheduler,
-        interval=section.interval,
-        monitor=section.monitor,
-        warmup_steps=section.warmup_steps,
-    )
-
-
-def scheduler_class(name: str) -> Any:
-    """The class torch.optim.lr_scheduler.<name>.
-
-    Raises:
-        ConfigError: when torch has no such scheduler or it cannot be used, with the reason.
-    """
-    found = getattr(lr_scheduler, name, None)
-    if not (isinstance(found, type) and issubclass(found, lr_scheduler.LRScheduler)):
-        raise ConfigError(f"module.scheduler.type: torch.optim.lr_scheduler has no scheduler {name!r}")
-    if name in REFUSED_SCHEDULERS:
-        raise ConfigError(f"module.scheduler.type: {name} cannot be used: {REFUSED_SCHEDULERS[name]}")
-    return found
+    return Schedule(optimizer, section, scheduler)
 
 
 def _scale_of(group: Mapping[str, Any]) -> float:

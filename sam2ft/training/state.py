@@ -6,12 +6,13 @@ from typing import Any
 
 from torch import Tensor
 
+from sam2ft.config.schema.module import Module
 from sam2ft.core.events import Observer, Observers
 from sam2ft.data.samples.batch import Batch
 from sam2ft.distributed.ranks import ALONE, Ranks
 from sam2ft.distributed.stop_signal import NeverStop, StopRequest
 from sam2ft.model.precision import Precision
-from sam2ft.training.early_stopping import Stopping, StoppingRule
+from sam2ft.training.early_stopping import Stopping
 
 TrainBatches = Callable[[int, int], Iterable[Batch]]
 """(epoch, skip) -> this rank's batches of `epoch` without the first `skip`; depends only on these arguments."""
@@ -23,20 +24,13 @@ Loss = Callable[[Tensor, Tensor, Batch], Mapping[str, Tensor]]
 
 @dataclass(frozen=True)
 class TrainerSettings:
-    """Settings of a training besides model, loss, optimizer and schedule."""
+    """The section `module:` of an experiment, and what its seed, processes and data add to it."""
 
-    num_epochs: int
+    module: Module
     seed: int
     precision: Precision = "fp32"
-    grad_accum: int = 1
-    """Batches per optimizer step; the last group of an epoch may be shorter and makes a step too."""
-    clip_grad: float | None = None
-    """Largest norm of the gradient; None: no clipping."""
-    max_skipped_steps: int = 10
-    """Number of consecutive steps with a non-finite loss or gradient after which training fails."""
-    ema_decay: float | None = None
-    """Decay of the EMA that is validated and exported; None: the weights themselves."""
-    stopping: StoppingRule = field(default_factory=StoppingRule)
+    batches_per_step: int = 1
+    """Batches of this rank per optimizer step; the last group of an epoch may be shorter and makes a step too."""
     steps_per_epoch: int = 0
     """For progress displays; 0: unknown."""
     num_samples: int = 4

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sam2ft.core.errors import CheckpointError, ConfigError, DataError, StopRequestedError
+from sam2ft.core.errors import CheckpointError, DataError, StopRequestedError
 from sam2ft.core.events import EpochDone, StepDone
 from sam2ft.data.samples.batch import Batch
 from sam2ft.distributed.ranks import seed_step
@@ -21,7 +21,6 @@ from sam2ft.training.checkpoints.checkpoint import stock_weights
 from sam2ft.training.early_stopping import Stopping
 from sam2ft.training.ema import WeightAverage
 from sam2ft.training.memory import peak_memory_bytes
-from sam2ft.training.optimizer import trained_parameters
 from sam2ft.training.schedule import Schedule
 from sam2ft.training.state import Loss, TrainBatches, TrainerContext, TrainerSettings, TrainState, ValBatches
 from sam2ft.training.validation import ForwardResult, Validation, validate
@@ -51,9 +50,9 @@ class Trainer:
         self.schedule = schedule or Schedule(optimizer)
         self.settings = settings
         self.scaler = torch.amp.GradScaler(self.ranks.device.type, enabled=settings.precision == "fp16")
-        self.average = None if settings.ema_decay is None else WeightAverage(self.model, settings.ema_decay)
+        self.module = settings.module
+        self.average = WeightAverage(self.model, self.module.ema.decay) if self.module.ema else None
         self._parallel = self.ranks.wrap(self.model)
-        self._monitors_checked = False
 
     # --- the loop -----------------------------------------------------------------------------------------------------
 
@@ -63,15 +62,14 @@ class Trainer:
         Raises:
             StopRequestedError: after `context.save`.
             FloatingPointError: after max_skipped_steps consecutive skipped steps.
-            ConfigError: when early stopping or the scheduler monitors an unknown value.
             DataError: for an epoch without a batch or a step without an instance.
         """
         state = state or TrainState()
-        rule = self.settings.stopping
-        while state.epoch < self.settings.num_epochs and not state.stopping.says_stop(rule):
+        rule = self.module.early_stopping
+        while state.epoch < self.module.num_epochs and not state.stopping.says_stop(rule):
             self.model.train()
-            batches = train_batches(state.epoch, state.step_in_epoch * self.settings.grad_accum)
-            for group in groups_of(batches, self.settings.grad_accum):
+            batches = train_batches(state.epoch, state.step_in_epoch * self.settings.batches_per_step)
+            for group in groups_of(batches, self.settings.batches_per_step):
                 state = self._step(group, state)
             started = time.perf_counter()
             self._refuse_empty_epoch(state)
@@ -143,7 +141,8 @@ class Trainer:
         The values are sums over ranks and bitwise equal on all of them, so all ranks decide the same without
         communication.
         """
-        return stopping.after(self.settings.stopping, epoch, values[self.settings.stopping.monitor])
+        rule = self.module.early_stopping
+        return stopping.after(rule, epoch, values[rule.monitor])
 
     def _counts_unless_stopped(self, batches: Sequence[Batch], state: TrainState) -> tuple[int, int, int]:
         """(instances, slices, vanished instances) of the step over all ranks.
@@ -184,10 +183,11 @@ class Trainer:
     def _clip(self) -> Tensor:
         """Clip the gradient to clip_grad when that is set; return the norm of the whole gradient before clipping."""
         self.scaler.unscale_(self.optimizer)
-        parameters = [tensor for tensor in trained_parameters(self.optimizer) if tensor.grad is not None]
+        trained = (tensor for group in self.optimizer.param_groups for tensor in group["params"])
+        parameters = [tensor for tensor in trained if tensor.grad is not None]
         norm = nn.utils.get_total_norm([tensor.grad for tensor in parameters if tensor.grad is not None])
-        if self.settings.clip_grad is not None:
-            nn.utils.clip_grads_with_norm_(parameters, self.settings.clip_grad, norm)
+        if self.module.clip_grad is not None:
+            nn.utils.clip_grads_with_norm_(parameters, self.module.clip_grad, norm)
         return norm
 
     def _read(self, sums: Mapping[str, Tensor], norm: Tensor) -> tuple[dict[str, float], float]:
@@ -207,26 +207,13 @@ class Trainer:
         self.scaler.update()
 
     def _after_step(self, event: StepDone, state: TrainState, batches: Sequence[Batch]) -> None:
-        if not self._monitors_checked:
-            self._refuse_unknown_monitors(event.losses)
         if self.ranks.is_main:
             self.context.observer.on_step(event, state)
-        if state.skipped_in_a_row >= self.settings.max_skipped_steps:
+        if state.skipped_in_a_row >= self.module.max_skipped_steps:
             raise FloatingPointError(
                 f"step {state.step}: loss or gradient was not finite in {state.skipped_in_a_row} steps in a row "
                 f"(module.max_skipped_steps); the last one held {slice_names(batches)}"
             )
-
-    def _refuse_unknown_monitors(self, terms: Mapping[str, float]) -> None:
-        """Check the monitored names after the first step: the names of an epoch's values are known from then on."""
-        known = [*(f"{stage}_{term}" for stage in ("train", "val") for term in terms), "val_dice", "lr"]
-        for key, monitor in (
-            ("module.early_stopping.monitor", self.settings.stopping.monitor),
-            ("module.scheduler.monitor", self.schedule.monitor),
-        ):
-            if monitor is not None and monitor not in known:
-                raise ConfigError(f"{key}: {monitor!r} is not a value of an epoch; known: {', '.join(sorted(known))}")
-        self._monitors_checked = True
 
     def _refuse_empty_epoch(self, state: TrainState) -> None:
         if state.step_in_epoch == 0:

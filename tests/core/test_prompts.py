@@ -9,7 +9,6 @@ from sam2ft.core.prompts import (
     KINDS,
     Box,
     Prompts,
-    Shares,
     box_around,
     boxes_to_model_frame,
     drawn_kind,
@@ -86,19 +85,23 @@ def test_a_point_comes_back_to_its_pixel(height, width, v, u):
     assert back.tolist() == pixel
 
 
+def shares(box, point, mask):
+    return {"box": box, "point": point, "mask": mask}
+
+
 def test_the_main_kind_has_the_largest_share_and_a_tie_goes_to_the_box():
-    assert main_kind(Shares(0.2, 0.5, 0.3)) == "point"
-    assert main_kind(Shares(0.4, 0.2, 0.4)) == "box"
-    assert main_kind(Shares(0.0, 0.5, 0.5)) == "point"
-    assert kinds_of(Shares(0.0, 0.5, 0.5)) == ("point", "mask")
+    assert main_kind(shares(0.2, 0.5, 0.3)) == "point"
+    assert main_kind(shares(0.4, 0.2, 0.4)) == "box"
+    assert main_kind(shares(0.0, 0.5, 0.5)) == "point"
+    assert kinds_of(shares(0.0, 0.5, 0.5)) == ("point", "mask")
 
 
 def test_kinds_are_drawn_by_their_shares_and_none_that_has_no_share():
     rng = np.random.default_rng(0)
-    drawn = [drawn_kind(Shares(0.5, 0.2, 0.3), rng) for _ in range(4000)]
+    drawn = [drawn_kind(shares(0.5, 0.2, 0.3), rng) for _ in range(4000)]
     assert [drawn.count(kind) / 4000 for kind in KINDS] == pytest.approx([0.5, 0.2, 0.3], abs=0.03)
-    assert {drawn_kind(Shares(0.0, 0.0, 1.0), rng) for _ in range(50)} == {"mask"}
-    assert {drawn_kind(Shares(0.5, 0.0, 0.5), rng) for _ in range(50)} == {"box", "mask"}
+    assert {drawn_kind(shares(0.0, 0.0, 1.0), rng) for _ in range(50)} == {"mask"}
+    assert {drawn_kind(shares(0.5, 0.0, 0.5), rng) for _ in range(50)} == {"box", "mask"}
 
 
 def mixture(offered, kinds):

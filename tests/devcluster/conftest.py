@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
+from sam2ft.config.schema.module import NANO
 from sam2ft.core.files import read_json
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey
@@ -296,7 +297,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working directory with a store, random weights and sites."""
     import torch
 
-    from sam2ft.model.segmenter import NANO, build_untrained
+    from sam2ft.model.segmenter import build_untrained
 
     folder = tmp_path_factory.mktemp("work")
     (folder / "weights").mkdir()

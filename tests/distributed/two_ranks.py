@@ -14,11 +14,11 @@ import torch
 from sam2ft.core.errors import StopRequestedError
 from sam2ft.data.samples.batch import Batch
 from sam2ft.distributed.ranks import Ranks, process_group
-from sam2ft.training.early_stopping import StoppingRule
-from sam2ft.training.state import TrainerContext, TrainerSettings, TrainState
+from sam2ft.training.state import TrainerContext, TrainState
 from sam2ft.training.trainer import Trainer
 
-TOY = SimpleNamespace(**run_path(str(Path(__file__).parents[1] / "fixtures" / "trainings.py")))
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+TOY, TRAINERS = (SimpleNamespace(**run_path(str(FIXTURES / name))) for name in ("trainings.py", "trainers.py"))
 NUM_SLICES = 13
 SLICES_PER_STEP = 8
 DIES_WITH = 7
@@ -60,7 +60,7 @@ def trainer_of(
     seen, saved = KeepSteps(model), []
     given = {} if stop is None else {"stop": stop}
     context = TrainerContext(ranks=ranks, observer=seen, save=saved.append, **given)
-    chosen = TrainerSettings(**{"num_epochs": 2, "seed": 0, **settings})
+    chosen = TRAINERS.trainer_settings(**{"num_epochs": 2, **settings})
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     return Trainer(model, loss or TOY.PlainLoss(), optimizer, None, chosen, context), seen, saved
 
@@ -68,7 +68,7 @@ def trainer_of(
 def accumulated(ranks: Ranks, batch_size: int, dtype: torch.dtype) -> dict[str, Any]:
     """Steps of eight slices, and of the five that are left, in batches of `batch_size` per rank."""
     grad_accum = SLICES_PER_STEP // (batch_size * ranks.world_size)
-    trainer, seen, _ = trainer_of(ranks, dtype=dtype, grad_accum=grad_accum)
+    trainer, seen, _ = trainer_of(ranks, dtype=dtype, batches_per_step=grad_accum)
     trainer.fit(lambda epoch, skip: batches_of(ranks, batch_size), lambda: batches_of(ranks, batch_size))
     weights = trainer.model.state_dict()
     return {"weights": weights, "gradients": seen.gradients, "values": seen.values, "slices": seen.slices}
@@ -92,9 +92,9 @@ def poisoned(ranks: Ranks) -> dict[str, Any]:
 
 
 def early_stopped(ranks: Ranks) -> dict[str, Any]:
-    rule = StoppingRule(patience=2, min_delta=0.01)
+    rule = {"patience": 2, "min_delta": 0.01}
     grad_accum = 2 // ranks.world_size
-    trainer, _, _ = trainer_of(ranks, num_epochs=30, stopping=rule, grad_accum=grad_accum)
+    trainer, _, _ = trainer_of(ranks, num_epochs=30, early_stopping=rule, batches_per_step=grad_accum)
     state = trainer.fit(lambda epoch, skip: batches_of(ranks, 2), lambda: batches_of(ranks, 2))
     return {"epoch": state.epoch, "stopping": state.stopping}
 

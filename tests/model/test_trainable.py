@@ -1,12 +1,12 @@
 """What trains is what was asked for, less what nothing reaches."""
 
-from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from sam2ft.config.schema.module import Trainable, TrainableOnly
 from sam2ft.core.errors import ConfigError
 from sam2ft.core.prompts import kinds_of, mixed_prompts
 from sam2ft.model.losses import LOSSES, SegmentationLoss
@@ -14,18 +14,13 @@ from sam2ft.model.trainable import PARTS, freeze_unreachable, set_trainable
 
 pytestmark = pytest.mark.sam2
 
-BOXES = SimpleNamespace(box=1.0, point=0.0, mask=0.0)
-ALL_PROMPTS = SimpleNamespace(box=1.0, point=0.5, mask=0.5)
+BOXES = {"box": 1.0}
+ALL_PROMPTS = {"box": 1.0, "point": 0.5, "mask": 0.5}
 LOSS = SegmentationLoss(LOSSES["BCE"](), LOSSES["BCE"]())
 
 
-@dataclass(frozen=True)
-class Only:
-    only: tuple[str, ...]
-
-
 def asked(image_encoder=False, prompt_encoder=False, mask_decoder=False):
-    return SimpleNamespace(image_encoder=image_encoder, prompt_encoder=prompt_encoder, mask_decoder=mask_decoder)
+    return Trainable(image_encoder=image_encoder, prompt_encoder=prompt_encoder, mask_decoder=mask_decoder)
 
 
 def training_names(model):
@@ -37,10 +32,6 @@ def training_names(model):
 @pytest.mark.parametrize("mask_decoder", [False, True])
 def test_each_part_is_obeyed_alone_and_together(nano, image_encoder, prompt_encoder, mask_decoder):
     wanted = {"image_encoder": image_encoder, "prompt_encoder": prompt_encoder, "mask_decoder": mask_decoder}
-    if not any(wanted.values()):
-        with pytest.raises(ConfigError, match="every part is false, nothing would be trained"):
-            set_trainable(nano, asked())
-        return
     set_trainable(nano, asked(**wanted))
     parts = {name.split(".")[0] for name in training_names(nano)}
     assert parts == {PARTS[part] for part, yes in wanted.items() if yes}
@@ -49,12 +40,12 @@ def test_each_part_is_obeyed_alone_and_together(nano, image_encoder, prompt_enco
 
 
 def test_only_trains_what_its_patterns_find(nano):
-    set_trainable(nano, asked(image_encoder=Only((r"trunk\.blocks\.[56]\.", r"neck"))))
+    set_trainable(nano, asked(image_encoder=TrainableOnly(only=(r"trunk\.blocks\.[56]\.", r"neck"))))
     names = training_names(nano)
     assert {name.split(".")[1] for name in names} == {"trunk", "neck"}
     assert {name.split(".")[3] for name in names if ".blocks." in name} == {"5", "6"}
     with pytest.raises(ConfigError, match=r"trainable.image_encoder.only: 'block_9' matches none of its tensors"):
-        set_trainable(nano, asked(image_encoder=Only(("neck", "block_9"))))
+        set_trainable(nano, asked(image_encoder=TrainableOnly(only=("neck", "block_9"))))
 
 
 def test_box_prompts_and_dice_leave_thirty_tensors_of_the_decoder_unreached(nano):
@@ -104,7 +95,7 @@ NAMED = {*(f"point_embeddings.{i}" for i in range(4)), "not_a_point_embed", "no_
 
 
 def shares(box=0.0, point=0.0, mask=0.0):
-    return SimpleNamespace(box=box, point=point, mask=mask)
+    return {"box": box, "point": point, "mask": mask}
 
 
 def prompt_tensors(nano, given):
@@ -134,7 +125,7 @@ def test_every_mixture_of_prompts_puts_all_that_trains_into_the_graph_of_every_b
 
 
 def test_a_part_that_gets_nothing_is_an_error(nano):
-    set_trainable(nano, asked(mask_decoder=Only(("iou_prediction_head",))))
+    set_trainable(nano, asked(mask_decoder=TrainableOnly(only=("iou_prediction_head",))))
     with pytest.raises(ConfigError, match=r"module.trainable.mask_decoder: selected for training, but the configured"):
         freeze_unreachable(nano, LOSS, BOXES)
 

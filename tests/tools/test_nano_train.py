@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from sam2ft.config.schema.module import NANO
 from sam2ft.core.files import read_json, sha256_file
 from sam2ft.core.keys import SliceKey
-from sam2ft.model.segmenter import NANO, build_segmenter
+from sam2ft.model.segmenter import build_segmenter
 from sam2ft.model.weights import nano_weights_path, read_weights
 from sam2ft.tools.nano_pictures import SOURCES, Mixture, TrainingPicture, batches, boxed, pictures_of
 from sam2ft.tools.nano_quality import UNSEEN_SEED, evaluate_nano, shortfalls, slice_dice

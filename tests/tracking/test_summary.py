@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sam2ft.config.schema.module import WandB
 from sam2ft.tracking.base import ResultTable
 from sam2ft.tracking.summary import SweepSummary, TrackerError, to_tensorboard, to_wandb
-from sam2ft.tracking.wandb import WandbSettings
+from sam2ft.tracking.wandb import WandbRun
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_wandb_takes_it_offline_under_an_id_of_its_own(
     summary: SweepSummary, tmp_path: Path, wandb_records: Callable[[Path], list[Any]]
 ) -> None:
     pytest.importorskip("wandb")
-    to_wandb(WandbSettings("knee-summary", "knee summary", "knee", tmp_path / "wb", mode="offline"), summary)
+    to_wandb(WandbRun("knee-summary", "knee summary", "knee", tmp_path / "wb", WandB(mode="offline")), summary)
     (path,) = (tmp_path / "wb").rglob("*knee-summary.wandb")
     records = wandb_records(path)
     (run,) = [record.run for record in records if record.WhichOneof("record_type") == "run"]

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from sam2ft.config.schema.module import WandB
 from sam2ft.core.events import EpochDone, Observers, SlicePrediction, StepDone
 from sam2ft.tracking.base import FaultTolerantTracker, ResultTable, scalars_of_step
 from sam2ft.tracking.tensorboard import TensorBoardTracker, table_markdown
-from sam2ft.tracking.wandb import WandbSettings, WandbTracker
+from sam2ft.tracking.wandb import WandbRun, WandbTracker
 
 Steps = Callable[..., StepDone]
 Epochs = Callable[..., EpochDone]
@@ -69,7 +70,7 @@ def test_a_package_that_is_not_installed_does_not_end_the_run(
     step: Steps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
-    settings = WandbSettings("r-0123", "point 0", "exp", tmp_path, mode="offline")
+    settings = WandbRun("r-0123", "point 0", "exp", tmp_path, WandB(mode="offline"))
     guarded = FaultTolerantTracker("W&B", lambda: WandbTracker(settings, config={}, draw=draw))
     guarded.on_step(step(1), None)
     guarded.on_step(step(2), None)
@@ -181,7 +182,7 @@ def test_wandb_offline_keeps_the_run_under_its_own_id(
 
     monkeypatch.setitem(sys.modules, "wandb", Module)
     tracker = WandbTracker(
-        WandbSettings("exp-0123456789abcdef", "point 0", "exp", tmp_path / "logs", mode="offline"),
+        WandbRun("exp-0123456789abcdef", "point 0", "exp", tmp_path / "logs", WandB(mode="offline")),
         config={"a": 1},
         draw=draw,
     )
@@ -258,7 +259,7 @@ def test_the_real_wandb_keeps_offline_what_can_be_read_back(
 ) -> None:
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-    settings = WandbSettings("exp-01", "point 0", "exp", tmp_path, mode="offline")
+    settings = WandbRun("exp-01", "point 0", "exp", tmp_path, WandB(mode="offline"))
     tracker = WandbTracker(settings, config={"module": {"num_epochs": 3}}, draw=draw)
     tracker.on_step(step(1), None)
     tracker.on_epoch(epoch(0), None)
@@ -291,7 +292,7 @@ def test_a_continued_run_asks_wandb_for_the_same_page(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(wandb, "init", init)
     for _ in range(2):
-        settings = WandbSettings("exp-01", "point 0", "exp", tmp_path)
+        settings = WandbRun("exp-01", "point 0", "exp", tmp_path)
         FaultTolerantTracker("W&B", lambda settings=settings: WandbTracker(settings, config={}, draw=draw)).on_table(
             TABLE
         )

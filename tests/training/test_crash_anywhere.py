@@ -16,9 +16,11 @@ from typing import Any
 
 import pytest
 import torch
+from fixtures.trainers import trainer_settings
 
 from sam2ft.config.load_experiment import load_experiment
 from sam2ft.config.schema.experiment import Experiment
+from sam2ft.config.schema.optimizer import Scheduler
 from sam2ft.core.errors import StopRequestedError
 from sam2ft.core.events import Observers
 from sam2ft.core.labels import Label, LabelTable
@@ -31,10 +33,9 @@ from sam2ft.runs.history import read_history
 from sam2ft.runs.layout import RunLayout
 from sam2ft.training.checkpoints.checkpoint import read_resume, resume_files
 from sam2ft.training.checkpoints.nested_state import pack
-from sam2ft.training.early_stopping import StoppingRule
 from sam2ft.training.run import restored_state
-from sam2ft.training.schedule import SchedulerChoice, build_scheduler
-from sam2ft.training.state import TrainerContext, TrainerSettings, TrainState
+from sam2ft.training.schedule import build_scheduler
+from sam2ft.training.state import TrainerContext, TrainState
 from sam2ft.training.trainer import Trainer
 from sam2ft.training.watching import observers
 from sam2ft.training.watching.observers import CheckpointWriter, HistoryWriter, SilentObserver, StatusWriter
@@ -74,12 +75,13 @@ class Toy:
     def _trainer(self) -> Trainer:
         model = TOYS["TwoConvolutions"]()
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
-        choice = SchedulerChoice("CosineAnnealingWarmRestarts", {"T_0": 9, "T_mult": 2}, "step", warmup_steps=5)
+        choice = Scheduler(type="CosineAnnealingWarmRestarts", T_0=9, T_mult=2, interval="step", warmup_steps=5)
         schedule = build_scheduler(optimizer, choice, steps_per_epoch=STEPS_PER_EPOCH, num_epochs=NUM_EPOCHS)
-        rule = StoppingRule(monitor="val_loss", patience=2, min_delta=0.05)
-        settings = TrainerSettings(
-            NUM_EPOCHS, seed=1, grad_accum=2, clip_grad=0.5, ema_decay=0.8, stopping=rule, num_samples=0
-        )
+        rule = {"monitor": "val_loss", "patience": 2, "min_delta": 0.05}
+        settings = trainer_settings(
+            num_epochs=NUM_EPOCHS, seed=1, batches_per_step=2, clip_grad=0.5, ema={"decay": 0.8},
+            early_stopping=rule, num_samples=0,
+        )  # fmt: skip
         return Trainer(model, TOYS["PlainLoss"](), optimizer, schedule, settings)
 
     def train(
@@ -89,9 +91,10 @@ class Toy:
         claim(layout, attempt := Attempt.current({}))
         trainer = self._trainer()
         state = restored_state(trainer, layout, {})
+        module = trainer.settings.module
         keeper = CheckpointWriter(layout, attempt, self._experiment, LabelTable((Label(1, "disc"),)), {}, trainer)
         kept = (
-            StatusWriter(layout, attempt, NUM_EPOCHS, "val_loss", "min"),
+            StatusWriter(layout, attempt, module),
             HistoryWriter(layout, attempt, state.epoch if state else 0),
         )
         observers = Observers((AtEveryStep(seen), *kept, keeper))

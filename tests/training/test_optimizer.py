@@ -4,14 +4,17 @@ from typing import Any
 
 import pytest
 import torch
+from fixtures.trainers import trainer_settings
+from pydantic import ValidationError
 from torch.optim import lr_scheduler
 
-from sam2ft.config.schema.arguments import known_names, signatures, type_problem
+from sam2ft.config.schema.arguments import REFUSED, known_names
+from sam2ft.config.schema.optimizer import Optimizer, Scheduler
 from sam2ft.core.errors import ConfigError
 from sam2ft.training.checkpoints.nested_state import pack, unpack
-from sam2ft.training.optimizer import REFUSED_OPTIMIZERS, OptimizerChoice, build_optimizer, parameter_groups
-from sam2ft.training.schedule import REFUSED_SCHEDULERS, Schedule, SchedulerChoice, build_scheduler
-from sam2ft.training.state import TrainerContext, TrainerSettings
+from sam2ft.training.optimizer import build_optimizer, parameter_groups
+from sam2ft.training.schedule import Schedule, build_scheduler
+from sam2ft.training.state import TrainerContext
 from sam2ft.training.trainer import Trainer
 
 OPTIMIZERS = sorted(
@@ -55,23 +58,23 @@ def test_every_optimizer_and_scheduler_of_torch_trains_three_steps_or_is_refused
 ) -> None:
     """Through the Trainer, three steps in each of two epochs; by name, as from a configuration."""
     is_optimizer = name in OPTIMIZERS
-    refused = REFUSED_OPTIMIZERS if is_optimizer else REFUSED_SCHEDULERS
+    refused = REFUSED["optimizers" if is_optimizer else "schedulers"]
     plateau = name == "ReduceLROnPlateau"
-    chosen = OptimizerChoice(name, lr=0.01) if is_optimizer else OptimizerChoice("SGD", 0.01, {"momentum": 0.9})
     arguments = {key: value for key, value in NEEDED.get(name, {}).items() if key != "total_steps"}
+    if name in refused:
+        with pytest.raises(ValidationError, match=f"{name} cannot be used: {re.escape(refused[name])}; allowed: "):
+            (Optimizer if is_optimizer else Scheduler)(type=name, **arguments)
+        return
+    chosen = Optimizer(type=name, lr=0.01) if is_optimizer else Optimizer(type="SGD", lr=0.01, momentum=0.9)
     rule = None
     if not is_optimizer:
-        by = "epoch" if plateau else interval
-        rule = SchedulerChoice(name, arguments, by, "val_loss" if plateau else None, warmup_steps=2)
+        by = {"interval": "epoch", "monitor": "val_loss"} if plateau else {"interval": interval}
+        rule = Scheduler(type=name, warmup_steps=2, **by, **arguments)
     model, data, seen = two_convolutions(), toy_data(6, 2), recorder()
     before = [tensor.clone() for tensor in model.parameters()]
-    if name in refused:
-        with pytest.raises(ConfigError, match=rf"type: {name} cannot be used: {re.escape(refused[name])}"):
-            build_scheduler(build_optimizer(model, chosen), rule, steps_per_epoch=3, num_epochs=2)
-        return
     optimizer = build_optimizer(model, chosen)
     schedule = build_scheduler(optimizer, rule, steps_per_epoch=3, num_epochs=2)
-    settings = TrainerSettings(num_epochs=2, seed=0)
+    settings = trainer_settings(num_epochs=2)
     Trainer(model, plain_loss, optimizer, schedule, settings, TrainerContext(observer=seen)).fit(data.train, data.val)
     assert [event.skipped for event in seen.steps] == [False] * 6
     assert all(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
@@ -85,46 +88,33 @@ def test_every_optimizer_and_scheduler_of_torch_trains_three_steps_or_is_refused
         assert rates[1] == rates[2], "within an epoch only the warm-up changes it"
 
 
-def test_what_is_refused_is_refused_alike_when_the_file_is_read() -> None:
-    for table, refused in (("optimizers", REFUSED_OPTIMIZERS), ("schedulers", REFUSED_SCHEDULERS)):
-        for name in {*signatures()[table]} & refused.keys():
-            message = type_problem(table, name)
-            assert message is not None
-            assert message.startswith(f"{name} cannot be used: {refused[name]}; allowed: ")
-        usable = OPTIMIZERS if table == "optimizers" else SCHEDULERS
-        assert known_names(table) == [name for name in usable if name not in refused]
+def test_a_configuration_can_name_every_optimizer_and_scheduler_of_torch_but_the_refused() -> None:
+    for table, names in (("optimizers", OPTIMIZERS), ("schedulers", SCHEDULERS)):
+        assert known_names(table) == [name for name in names if name not in REFUSED[table]]
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_optimizer_of_torch_trains_or_is_refused_with_its_reason(name: str) -> None:
+@pytest.mark.parametrize("name", known_names("optimizers"))
+def test_every_usable_optimizer_of_torch_resumes(name: str) -> None:
     model = tiny()
-    if name in REFUSED_OPTIMIZERS:
-        with pytest.raises(ConfigError, match=f"{name} cannot be used: it "):
-            build_optimizer(model, OptimizerChoice(name))
-        return
-    optimizer = build_optimizer(model, OptimizerChoice(name, lr=0.01))
+    optimizer = build_optimizer(model, Optimizer(type=name, lr=0.01))
     before = [tensor.clone() for tensor in model.parameters()]
     for _ in range(3):
         step(model, optimizer)
     assert all(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
-    other = build_optimizer(tiny(), OptimizerChoice(name, lr=0.01))
+    other = build_optimizer(tiny(), Optimizer(type=name, lr=0.01))
     other.load_state_dict(unpack(*pack(optimizer.state_dict())))
     assert pack(other.state_dict())[1] == pack(optimizer.state_dict())[1]
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
-def test_every_scheduler_of_torch_advances_and_resumes_or_is_refused_with_its_reason(name: str) -> None:
+@pytest.mark.parametrize("name", known_names("schedulers"))
+def test_every_usable_scheduler_of_torch_advances_and_resumes(name: str) -> None:
     def make() -> tuple[torch.nn.Module, Schedule]:
         model = tiny()
-        optimizer = build_optimizer(model, OptimizerChoice("SGD", lr=0.1, arguments={"momentum": 0.9}))
-        monitor = "val_loss" if name == "ReduceLROnPlateau" else None
-        choice = SchedulerChoice(name, NEEDED.get(name, {}), monitor=monitor)
+        optimizer = build_optimizer(model, Optimizer(type="SGD", lr=0.1, momentum=0.9))
+        monitor = {"monitor": "val_loss"} if name == "ReduceLROnPlateau" else {}
+        choice = Scheduler(type=name, **NEEDED.get(name, {}), **monitor)
         return model, build_scheduler(optimizer, choice, steps_per_epoch=4, num_epochs=6)
 
-    if name in REFUSED_SCHEDULERS:
-        with pytest.raises(ConfigError, match=f"{name} cannot be used: it "):
-            make()
-        return
     (model, whole), (half_model, half) = make(), make()
     rates = []
     for epoch in range(6):
@@ -143,45 +133,52 @@ def test_every_scheduler_of_torch_advances_and_resumes_or_is_refused_with_its_re
 
 
 @pytest.mark.parametrize(
-    ("choice", "message"),
+    ("section", "given", "message"),
     [
-        (OptimizerChoice("Adamw"), "torch.optim has no optimizer 'Adamw'"),
-        (OptimizerChoice("SGD", arguments={"betas": (0.9, 0.9)}), "SGD: .*'betas'"),
-        (OptimizerChoice("AdamW", arguments={"betas": (0.9, 1.5)}), "AdamW: Invalid beta parameter"),
-        (OptimizerChoice(lr_scale={"decoder": 0.1}), "unknown part 'decoder'; known: image_encoder"),
-        (OptimizerChoice(lr_scale={"mask_decoder": 0.1}), "lr_scale.mask_decoder: nothing of this part is trained"),
+        (Optimizer, {"type": "Adamw"}, 'found "Adamw" .did you mean AdamW'),
+        (Optimizer, {"type": "SGD", "betas": [0.9, 0.9]}, "SGD takes no betas"),
+        (Optimizer, {"lr_scale": {"decoder": 0.1}}, "image_encoder"),
+        (Scheduler, {"type": "CosineAnnealingWarmRestarts", "T_max": 10}, "CosineAnnealingWarmRestarts needs T_0"),
+        (Scheduler, {"type": "ReduceLROnPlateau"}, "needs it, such as val_loss"),
+        (Scheduler, {"type": "StepLR", "step_size": 1, "monitor": "val_loss"}, "only ReduceLROnPlateau does"),
+        (Scheduler, {"type": "Cosine"}, 'found "Cosine"'),
+        (Scheduler, {"type": "OneCycleLR", "max_lr": 1.0, "epochs": 3}, "together with steps_per_epoch"),
     ],
 )
-def test_what_an_optimizer_does_not_take_is_refused(choice: OptimizerChoice, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        build_optimizer(tiny(), choice)
+def test_the_schema_refuses_what_no_optimizer_or_scheduler_takes(section: Any, given: Any, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        section(**given)
 
 
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        (SchedulerChoice("CosineAnnealingWarmRestarts", {"T_max": 10}), "CosineAnnealingWarmRestarts: .*'?T_0'?"),
-        (SchedulerChoice("ReduceLROnPlateau"), "needs monitor"),
-        (SchedulerChoice("StepLR", {"step_size": 1}, monitor="val_loss"), "only ReduceLROnPlateau monitors a value"),
-        (SchedulerChoice("Cosine"), "no scheduler 'Cosine'"),
-        (SchedulerChoice("OneCycleLR", {"max_lr": 1.0, "epochs": 3}), "OneCycleLR: You must define either total_steps"),
-        (
-            SchedulerChoice("OneCycleLR", {"max_lr": 1.0, "total_steps": 23}, interval="step"),
-            "total_steps: 23, but this training advances it 24 times .*at least 24",
-        ),
+        (Optimizer(type="AdamW", betas=[0.9, 1.5]), "AdamW: Invalid beta parameter"),
+        (Optimizer(lr_scale={"mask_decoder": 0.1}), "lr_scale.mask_decoder: nothing of this part is trained"),
     ],
 )
-def test_what_a_scheduler_does_not_take_is_refused(choice: SchedulerChoice, message: str) -> None:
-    optimizer = build_optimizer(tiny(), OptimizerChoice("SGD"))
+def test_what_torch_and_the_model_do_not_take_is_refused(choice: Optimizer, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        build_scheduler(optimizer, choice, steps_per_epoch=4, num_epochs=6)
+        build_optimizer(tiny(), choice)
+
+
+def test_a_cycle_shorter_than_the_training_is_refused() -> None:
+    choice = Scheduler(type="OneCycleLR", max_lr=1.0, total_steps=23, interval="step")
+    with pytest.raises(ConfigError, match=r"total_steps: 23, but this training advances it 24 times .*at least 24"):
+        build_scheduler(build_optimizer(tiny(), Optimizer(type="SGD")), choice, steps_per_epoch=4, num_epochs=6)
+
+
+def test_values_that_a_scheduler_refuses_are_named() -> None:
+    choice = Scheduler(type="CosineAnnealingWarmRestarts", T_0=0)
+    with pytest.raises(ConfigError, match=r"module\.scheduler: CosineAnnealingWarmRestarts: .*T_0"):
+        build_scheduler(build_optimizer(tiny(), Optimizer(type="SGD")), choice, steps_per_epoch=4, num_epochs=6)
 
 
 @pytest.mark.parametrize("length", [{}, {"total_steps": 6}], ids=["untold", "told"])
 def test_one_cycle_spans_the_training_s_steps(length: dict[str, int]) -> None:
     model = tiny()
-    optimizer = build_optimizer(model, OptimizerChoice("SGD"))
-    choice = SchedulerChoice("OneCycleLR", {"max_lr": 1.0} | length, interval="step")
+    optimizer = build_optimizer(model, Optimizer(type="SGD"))
+    choice = Scheduler(type="OneCycleLR", max_lr=1.0, interval="step", **length)
     schedule = build_scheduler(optimizer, choice, steps_per_epoch=2, num_epochs=3)
     for _ in range(6):
         step(model, optimizer)
@@ -190,8 +187,8 @@ def test_one_cycle_spans_the_training_s_steps(length: dict[str, int]) -> None:
 
 def test_warm_up_scales_the_scheduled_rate_and_leaves_the_schedule_alone() -> None:
     model = tiny()
-    optimizer = build_optimizer(model, OptimizerChoice("SGD", lr=1.0))
-    choice = SchedulerChoice("ExponentialLR", {"gamma": 0.5}, interval="step", warmup_steps=4)
+    optimizer = build_optimizer(model, Optimizer(type="SGD", lr=1.0))
+    choice = Scheduler(type="ExponentialLR", gamma=0.5, interval="step", warmup_steps=4)
     schedule = build_scheduler(optimizer, choice, steps_per_epoch=9, num_epochs=1)
     used = []
     for number in range(6):
@@ -200,12 +197,12 @@ def test_warm_up_scales_the_scheduled_rate_and_leaves_the_schedule_alone() -> No
         used += rates
         schedule.after_step()
     assert used == [1 * 0.25, 0.5 * 0.5, 0.25 * 0.75, 0.125, 0.0625, 0.03125]
-    assert Schedule(optimizer, warmup_steps=0).warmup_factor(0) == 1.0
+    assert Schedule(optimizer).warmup_factor(0) == 1.0
 
 
 def test_a_schedule_advances_without_warnings_before_the_first_update_of_a_process() -> None:
-    optimizer = build_optimizer(tiny(), OptimizerChoice("SGD"))
-    schedule = build_scheduler(optimizer, SchedulerChoice("StepLR", {"step_size": 1}), steps_per_epoch=1, num_epochs=1)
+    optimizer = build_optimizer(tiny(), Optimizer(type="SGD"))
+    schedule = build_scheduler(optimizer, Scheduler(type="StepLR", step_size=1), steps_per_epoch=1, num_epochs=1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         schedule.after_epoch({})
@@ -227,7 +224,7 @@ class Parts(torch.nn.Module):
         self.sam2_model.sam_prompt_encoder = torch.nn.Linear(1, 1).requires_grad_(False)
 
 
-def rate_of(model: torch.nn.Module, choice: OptimizerChoice) -> dict[str, tuple[float, Any]]:
+def rate_of(model: torch.nn.Module, choice: Optimizer) -> dict[str, tuple[float, Any]]:
     """Name -> (learning rate, weight decay or None for the optimizer's own)."""
     names = {id(tensor): name.removeprefix("sam2_model.") for name, tensor in model.named_parameters()}
     return {
@@ -238,7 +235,7 @@ def rate_of(model: torch.nn.Module, choice: OptimizerChoice) -> dict[str, tuple[
 
 
 def test_only_what_trains_gets_a_rate_and_parts_get_their_scale() -> None:
-    rates = rate_of(Parts(), OptimizerChoice(lr=1.0, lr_scale={"image_encoder": 0.1}))
+    rates = rate_of(Parts(), Optimizer(lr=1.0, lr_scale={"image_encoder": 0.1}))
     assert {name: rate for name, (rate, _) in rates.items() if name.endswith("weight")} == {
         "image_encoder.trunk.patch_embed.weight": 0.1,
         "image_encoder.trunk.blocks.0.weight": 0.1,
@@ -249,7 +246,7 @@ def test_only_what_trains_gets_a_rate_and_parts_get_their_scale() -> None:
 
 
 def test_layer_decay_falls_from_the_last_block_to_the_patch_embedding() -> None:
-    rates = rate_of(Parts(), OptimizerChoice(lr=1.0, layer_decay=0.5))
+    rates = rate_of(Parts(), Optimizer(lr=1.0, layer_decay=0.5))
     assert {name: rate for name, (rate, _) in rates.items() if name.endswith("weight")} == {
         "image_encoder.trunk.patch_embed.weight": 0.125,
         "image_encoder.trunk.blocks.0.weight": 0.25,
@@ -260,7 +257,7 @@ def test_layer_decay_falls_from_the_last_block_to_the_patch_embedding() -> None:
 
 
 def test_norms_and_biases_can_go_without_weight_decay() -> None:
-    rates = rate_of(tiny(), OptimizerChoice(no_decay_norms=True))
+    rates = rate_of(tiny(), Optimizer(no_decay_norms=True))
     assert {name: decay for name, (_, decay) in rates.items()} == {
         "0.weight": None, "0.bias": 0.0, "1.weight": 0.0, "1.bias": 0.0,
     }  # fmt: skip
@@ -277,17 +274,16 @@ BOUNDED: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name in SCHEDULERS if name not in REFUSED_SCHEDULERS])
+@pytest.mark.parametrize("name", known_names("schedulers"))
 def test_every_schedule_keeps_the_proportions_of_parts_and_layers(name: str) -> None:
     """A tenth is a tenth at every step: no scheduler pulls a slow part up to a bound meant for the full rate."""
-    section = OptimizerChoice("SGD", 1.0, {"momentum": 0.9}, lr_scale={"image_encoder": 0.1}, layer_decay=0.5)
+    section = Optimizer(type="SGD", lr=1.0, momentum=0.9, lr_scale={"image_encoder": 0.1}, layer_decay=0.5)
     model = Parts()
     optimizer = build_optimizer(model, section)
-    monitor = "val_loss" if name == "ReduceLROnPlateau" else None
+    monitor = {"monitor": "val_loss"} if name == "ReduceLROnPlateau" else {}
     arguments = BOUNDED[name] if name in BOUNDED else NEEDED.get(name, {})
-    schedule = build_scheduler(
-        optimizer, SchedulerChoice(name, arguments, monitor=monitor, warmup_steps=2), steps_per_epoch=1, num_epochs=6
-    )
+    choice = Scheduler(type=name, warmup_steps=2, **arguments, **monitor)
+    schedule = build_scheduler(optimizer, choice, steps_per_epoch=1, num_epochs=6)
     seen = set()
     for number in range(6):
         with schedule.rates_of(number) as rates:
@@ -300,13 +296,8 @@ def test_every_schedule_keeps_the_proportions_of_parts_and_layers(name: str) -> 
 
 
 def test_the_scales_of_the_groups_come_back_with_a_resume_file() -> None:
-    section = OptimizerChoice("SGD", 1.0, lr_scale={"image_encoder": 0.1})
+    section = Optimizer(type="SGD", lr=1.0, lr_scale={"image_encoder": 0.1})
     optimizer, other = (build_optimizer(Parts(), section) for _ in range(2))
     other.load_state_dict(unpack(*pack(optimizer.state_dict())))
     with Schedule(other).rates_of(0) as rates:
         assert rates == [0.1, 1.0]
-
-
-def test_a_model_of_which_nothing_trains_is_refused() -> None:
-    with pytest.raises(ConfigError, match="nothing would be trained"):
-        build_optimizer(tiny().requires_grad_(False), OptimizerChoice())

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from fixtures.trainers import trainer_settings
 
-from sam2ft.core.errors import CheckpointError, ConfigError, DataError, StopRequestedError
+from sam2ft.config.schema.optimizer import Scheduler
+from sam2ft.core.errors import CheckpointError, DataError, StopRequestedError
 from sam2ft.data.samples.batch import Batch, collate
 from sam2ft.training.checkpoints.nested_state import pack, unpack
-from sam2ft.training.early_stopping import StoppingRule
-from sam2ft.training.schedule import SchedulerChoice, build_scheduler
-from sam2ft.training.state import TrainerContext, TrainerSettings, TrainState
+from sam2ft.training.schedule import build_scheduler
+from sam2ft.training.state import TrainerContext, TrainState
 from sam2ft.training.trainer import Trainer
 
 
@@ -23,7 +24,7 @@ def make_trainer(two_convolutions: Any, plain_loss: Any) -> Callable[..., Traine
         *,
         loss: Any = None,
         dtype: torch.dtype = torch.float32,
-        schedule: SchedulerChoice | None = None,
+        schedule: Scheduler | None = None,
         sgd: bool = False,
         **settings: Any,
     ) -> Trainer:
@@ -31,7 +32,7 @@ def make_trainer(two_convolutions: Any, plain_loss: Any) -> Callable[..., Traine
         kind = torch.optim.SGD if sgd else torch.optim.AdamW
         optimizer = kind(model.parameters(), lr=0.05)
         built = build_scheduler(optimizer, schedule, steps_per_epoch=4, num_epochs=3) if schedule else None
-        chosen = TrainerSettings(**{"num_epochs": 3, "seed": 1, **settings})
+        chosen = trainer_settings(**{"num_epochs": 3, "seed": 1, **settings})
         return Trainer(model, loss or plain_loss, optimizer, built, chosen, context)
 
     return make
@@ -55,7 +56,7 @@ def test_four_batches_of_two_make_the_step_of_one_batch_of_eight(make_trainer: A
     steps = []
     for batch_size, grad_accum in ((2, 4), (8, 1)):
         data = toy_data(8, batch_size)
-        trainer = make_trainer(dtype=torch.float64, sgd=True, num_epochs=1, grad_accum=grad_accum)
+        trainer = make_trainer(dtype=torch.float64, sgd=True, num_epochs=1, batches_per_step=grad_accum)
         assert trainer.fit(data.train, data.val).step == 1
         steps.append(trainer)
     small, big = (list(trainer.model.parameters()) for trainer in steps)
@@ -71,7 +72,7 @@ def test_instances_weigh_alike_however_they_are_spread_over_batches(
 ) -> None:
     uneven = [collate([sample(1, 5)]), collate([sample(2, 1)])]
     seen = recorder()
-    trainer = make_trainer(TrainerContext(observer=seen), num_epochs=1, grad_accum=2)
+    trainer = make_trainer(TrainerContext(observer=seen), num_epochs=1, batches_per_step=2)
     with torch.no_grad():
         losses = torch.cat([plain_loss(*trainer.model(b.images_bchw, b.prompts), b)["loss"] for b in uneven])
     trainer.fit(lambda epoch, skip: uneven, lambda: uneven)
@@ -82,7 +83,7 @@ def test_instances_weigh_alike_however_they_are_spread_over_batches(
 def test_the_last_short_group_of_an_epoch_is_stepped(make_trainer: Any, toy_data: Any, recorder: Any) -> None:
     seen = recorder()
     data = toy_data(7, 1)
-    make_trainer(TrainerContext(observer=seen), num_epochs=2, grad_accum=3).fit(data.train, data.val)
+    make_trainer(TrainerContext(observer=seen), num_epochs=2, batches_per_step=3).fit(data.train, data.val)
     assert [event.num_slices for event in seen.steps] == [3, 3, 1] * 2
     assert [event.step for event in seen.steps] == [1, 2, 3, 4, 5, 6]
 
@@ -107,12 +108,12 @@ def test_instances_that_augmentation_moved_away_are_counted_per_epoch_and_throug
     batches = [replace(collate([sample(n, 1)]), num_vanished=n) for n in (1, 0, 3)]
     padding = replace(batches[-1], weight=0.0)  # the last sample again, on a rank without work: already counted
     seen = recorder()
-    trainer = make_trainer(TrainerContext(observer=seen), num_epochs=2, grad_accum=2)
+    trainer = make_trainer(TrainerContext(observer=seen), num_epochs=2, batches_per_step=2)
     trainer.fit(lambda epoch, skip: [*batches, padding][skip:], lambda: batches)
     assert [event.values["train_vanished"] for event in seen.epochs] == [4.0, 4.0]
     halfway = TrainState.from_state_dict(TrainState(step_in_epoch=1, num_vanished=1).state_dict())
     again = recorder()
-    trainer = make_trainer(TrainerContext(observer=again), num_epochs=1, grad_accum=2)
+    trainer = make_trainer(TrainerContext(observer=again), num_epochs=1, batches_per_step=2)
     trainer.fit(lambda epoch, skip: [*batches, padding][skip:], lambda: batches, halfway)
     assert [event.values["train_vanished"] for event in again.epochs] == [4.0]
 
@@ -155,11 +156,11 @@ def test_resume_equals_the_uninterrupted_run_bit_for_bit(
 ) -> None:
     data = toy_data(7, 1)
     options = {
-        "grad_accum": 2,
+        "batches_per_step": 2,
         "num_epochs": 3,
-        "ema_decay": 0.9,
+        "ema": {"decay": 0.9},
         "clip_grad": 0.5,
-        "schedule": SchedulerChoice("CosineAnnealingLR", {"T_max": 9}, interval=interval, warmup_steps=3),
+        "schedule": Scheduler(type="CosineAnnealingLR", T_max=9, interval=interval, warmup_steps=3),
     }
     whole = recorder()
     uninterrupted = make_trainer(TrainerContext(observer=whole), **options)
@@ -218,13 +219,13 @@ def test_a_stop_request_saves_the_state_of_the_last_step_and_continues_to_the_sa
     assert same(weights_of(continued), weights_of(uninterrupted))
 
 
-@pytest.mark.parametrize("ema_decay", [None, 0.9])
+@pytest.mark.parametrize("ema", [None, {"decay": 0.9}])
 def test_a_stop_request_during_validation_saves_before_the_next_batch_what_is_trained(
-    make_trainer: Any, toy_data: Any, recorder: Any, ema_decay: float | None
+    make_trainer: Any, toy_data: Any, recorder: Any, ema: Any
 ) -> None:
     """Not the average, which the model has while it is validated."""
     data = toy_data(3, 1)
-    uninterrupted = make_trainer(ema_decay=ema_decay)
+    uninterrupted = make_trainer(ema=ema)
     uninterrupted.fit(data.train, data.val)
 
     class Flag:
@@ -240,13 +241,13 @@ def test_a_stop_request_during_validation_saves_before_the_next_batch_what_is_tr
 
     seen = recorder()
     context = TrainerContext(observer=seen, stop=flag, save=lambda state: saved.append(written(stopped, state)))
-    stopped = make_trainer(context, ema_decay=ema_decay)
+    stopped = make_trainer(context, ema=ema)
     with pytest.raises(StopRequestedError):
         stopped.fit(data.train, val)
     assert numbers == [0, 1]
     assert not seen.epochs
     # What is left of the epoch is its validation.
-    continued = make_trainer(TrainerContext(observer=seen), ema_decay=ema_decay)
+    continued = make_trainer(TrainerContext(observer=seen), ema=ema)
     state = continued.restore(saved[0])
     assert (state.epoch, state.step_in_epoch) == (0, 3)
     continued.fit(data.train, data.val, state)
@@ -298,21 +299,13 @@ def test_too_many_skipped_steps_in_a_row_name_the_slices(make_trainer: Any, toy_
 def test_early_stopping_ends_training_and_disabled_does_not(make_trainer: Any, toy_data: Any, recorder: Any) -> None:
     data = toy_data(2, 1)
     for enabled, epochs in ((True, 3), (False, 6)):
-        rule = StoppingRule(enabled=enabled, monitor="val_dice", mode="max", patience=2, min_delta=2.0)
+        rule = {"enabled": enabled, "monitor": "val_dice", "mode": "max", "patience": 2, "min_delta": 2.0}
         seen = recorder()
-        trainer = make_trainer(TrainerContext(observer=seen), num_epochs=6, stopping=rule)
+        trainer = make_trainer(TrainerContext(observer=seen), num_epochs=6, early_stopping=rule)
         state = trainer.fit(data.train, data.val)
         assert state.epoch == epochs
         assert [event.improved for event in seen.epochs] == [True] + [False] * (epochs - 1)
         assert trainer.fit(data.train, data.val, state) == state
-
-
-def test_an_unknown_monitor_is_refused_after_the_first_step(make_trainer: Any, toy_data: Any, recorder: Any) -> None:
-    data = toy_data(4, 1)
-    seen = recorder()
-    trainer = make_trainer(TrainerContext(observer=seen), stopping=StoppingRule(monitor="val_focal"))
-    with pytest.raises(ConfigError, match=r"'val_focal' is not a value of an epoch; known: lr, train_ce"):
-        trainer.fit(data.train, data.val)
 
 
 def test_the_gradient_is_clipped_to_its_norm(make_trainer: Any, toy_data: Any, recorder: Any) -> None:
@@ -376,7 +369,7 @@ def test_a_loss_scale_that_is_too_large_for_fp16_is_halved_by_skipped_steps_and_
 
 def test_the_average_is_what_is_exported_and_validated_but_not_trained(make_trainer: Any, toy_data: Any) -> None:
     data = toy_data(4, 1)
-    plain, averaged = make_trainer(num_epochs=1), make_trainer(num_epochs=1, ema_decay=0.5)
+    plain, averaged = make_trainer(num_epochs=1), make_trainer(num_epochs=1, ema={"decay": 0.5})
     start = weights_of(plain)
     plain.fit(data.train, data.val)
     averaged.fit(data.train, data.val)
@@ -400,14 +393,12 @@ def test_a_snapshot_of_another_model_or_optimizer_is_refused(make_trainer: Any, 
     with pytest.raises(CheckpointError, match="another model"):
         trainer.restore({**snapshot, "model": {"first.weight": torch.zeros(1)}})
     with pytest.raises(CheckpointError, match=r"another module\.ema"):
-        make_trainer(ema_decay=0.9).restore(snapshot)
+        make_trainer(ema={"decay": 0.9}).restore(snapshot)
 
 
 def test_plateau_watches_the_value_it_is_told(make_trainer: Any, toy_data: Any) -> None:
     data = toy_data(2, 1)
-    choice = SchedulerChoice(
-        "ReduceLROnPlateau", {"patience": 0, "threshold": 1e9, "threshold_mode": "abs"}, monitor="val_loss"
-    )
+    choice = Scheduler(type="ReduceLROnPlateau", patience=0, threshold=1e9, threshold_mode="abs", monitor="val_loss")
     trainer = make_trainer(schedule=choice, num_epochs=3)
     trainer.fit(data.train, data.val)
     assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0.05 * 0.1**2)

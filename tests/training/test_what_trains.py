@@ -7,15 +7,16 @@ import itertools
 import re
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
 from functools import cache
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from fixtures.trainers import trainer_settings
 
+from sam2ft.config.schema.module import Lora, Trainable, TrainableOnly
+from sam2ft.config.schema.optimizer import Optimizer
 from sam2ft.core.keys import SliceKey
 from sam2ft.data.samples.batch import Batch, Sample, collate
 from sam2ft.model.lora import add_low_rank
@@ -24,15 +25,14 @@ from sam2ft.model.segmenter import FinetunedSAM2, build_untrained
 from sam2ft.model.trainable import freeze_unreachable, set_trainable
 from sam2ft.training.activation_checkpointing import checkpoint_activations
 from sam2ft.training.checkpoints.checkpoint import stock_weights
-from sam2ft.training.optimizer import OptimizerChoice, build_optimizer, parameter_groups
-from sam2ft.training.state import TrainerSettings
+from sam2ft.training.optimizer import build_optimizer, parameter_groups
 from sam2ft.training.trainer import Trainer
 
 pytestmark = pytest.mark.sam2
 SIDE = 64
 LOSS = SegmentationLoss(LOSSES["DiceLoss"](), LOSSES["BCE"]())
-BOXES = SimpleNamespace(box=1.0, point=0.0, mask=0.0)
-LORA = SimpleNamespace(rank=4, alpha=8.0)
+BOXES = {"box": 1.0}
+LORA = Lora(rank=4, alpha=8.0)
 
 # What box prompts, Dice and cross entropy never reach: heads that no loss reads, tokens of masks that are not given
 # out, embeddings of prompts that are not given.
@@ -43,13 +43,8 @@ OUT_OF_REACH = re.compile(
 MODULES = {"image_encoder": "image_encoder", "prompt_encoder": "sam_prompt_encoder", "mask_decoder": "sam_mask_decoder"}
 
 
-@dataclass(frozen=True)
-class Only:
-    only: tuple[str, ...]
-
-
 def asked(**parts: Any) -> Any:
-    return SimpleNamespace(**{"image_encoder": False, "prompt_encoder": False, "mask_decoder": False, **parts})
+    return Trainable(**{"image_encoder": False, "mask_decoder": False, **parts})
 
 
 def batch(*numbers: int) -> Batch:
@@ -90,19 +85,19 @@ def initial() -> dict[str, torch.Tensor]:
 
 
 def prepared(trainable: Any, lora: Any = None) -> FinetunedSAM2:
-    """As training/run.trainable_model does it."""
+    """As training/build_trainer.trainable_model does it."""
     model = deepcopy(_built())
-    set_trainable(model, trainable, low_rank=lora is not None)
+    set_trainable(model, trainable)
     if lora is not None:
         add_low_rank(model, lora, seed=4)
     freeze_unreachable(model, LOSS, BOXES)
     return model
 
 
-def trained(model: FinetunedSAM2, *, choice: OptimizerChoice | None = None, **settings: Any) -> Trainer:
+def trained(model: FinetunedSAM2, *, choice: Optimizer | None = None, **settings: Any) -> Trainer:
     """Three steps."""
-    optimizer = build_optimizer(model, choice or OptimizerChoice(lr=1e-3))
-    trainer = Trainer(model, LOSS, optimizer, None, TrainerSettings(**{"num_epochs": 1, "seed": 0, **settings}))
+    optimizer = build_optimizer(model, choice or Optimizer(lr=1e-3))
+    trainer = Trainer(model, LOSS, optimizer, None, trainer_settings(**{"num_epochs": 1, **settings}))
     trainer.fit(lambda epoch, skip: BATCHES[skip:], lambda: BATCHES[:1])
     return trainer
 
@@ -134,8 +129,8 @@ def test_each_combination_of_parts_moves_exactly_their_tensors(parts: tuple[str,
 
 
 def test_patterns_move_exactly_what_they_find() -> None:
-    only = Only((r"trunk\.blocks\.[56]\.", "neck"))
-    model = prepared(asked(image_encoder=only, mask_decoder=Only(("transformer",))))
+    only = TrainableOnly(only=(r"trunk\.blocks\.[56]\.", "neck"))
+    model = prepared(asked(image_encoder=only, mask_decoder=TrainableOnly(only=("transformer",))))
     trained(model)
     found = re.compile(r"image_encoder\.(trunk\.blocks\.[56]\.|neck)|sam_mask_decoder\.transformer\.")
     assert moved(model) == stock_names(found.match)
@@ -149,14 +144,14 @@ IN_BLOCKS = re.compile(r"image_encoder\.trunk\.blocks\.\d+\.(attn\.(qkv|proj)|ml
     [
         (asked(), "nothing$"),
         (asked(mask_decoder=True), "sam_mask_decoder"),
-        (asked(image_encoder=Only(("norm", "neck"))), r"image_encoder\.(trunk.*norm|neck)"),
+        (asked(image_encoder=TrainableOnly(only=("norm", "neck"))), r"image_encoder\.(trunk.*norm|neck)"),
     ],
     ids=["alone", "mask_decoder", "norms_and_neck"],
 )
 def test_low_rank_updates_move_the_blocks_matrices_and_what_is_asked_for_besides(trainable: Any, besides: str) -> None:
     model = prepared(trainable, LORA)
     bases = {name: tensor.clone() for name, tensor in model.state_dict().items() if name.endswith(".original")}
-    trainer = trained(model, ema_decay=0.9)
+    trainer = trained(model, ema={"decay": 0.9})
     expected = stock_names(lambda name: IN_BLOCKS.match(name) or re.match(besides, name))
     assert moved(model) == expected
     assert bases
@@ -170,7 +165,7 @@ def test_low_rank_updates_learn() -> None:
     model = prepared(asked(), LORA)
     with torch.no_grad():
         before = LOSS(*model(BATCHES[1].images_bchw, BATCHES[1].prompts), BATCHES[1])["loss"].mean()
-    trained(model, num_epochs=5, choice=OptimizerChoice(lr=1e-2))
+    trained(model, num_epochs=5, choice=Optimizer(lr=1e-2))
     with torch.no_grad():
         after = LOSS(*model(BATCHES[1].images_bchw, BATCHES[1].prompts), BATCHES[1])["loss"].mean()
     assert after < 0.9 * before
@@ -185,8 +180,8 @@ def test_recomputed_activations_give_the_same_gradients_to_the_bit(precision: An
         if recompute:
             assert checkpoint_activations(model) == len(model.sam2_model.image_encoder.trunk.blocks)
         trainer = Trainer(
-            model, LOSS, build_optimizer(model, OptimizerChoice()), None,
-            TrainerSettings(num_epochs=1, seed=0, precision=precision),
+            model, LOSS, build_optimizer(model, Optimizer()), None,
+            trainer_settings(num_epochs=1, precision=precision),
         )  # fmt: skip
         trainer.calculate_loss(BATCHES[1]).losses["loss"].sum().backward()  # type: ignore[no-untyped-call]  # torch's
         gradients.append({name: tensor.grad for name, tensor in model.named_parameters() if tensor.requires_grad})
@@ -200,7 +195,7 @@ def test_rates_of_low_rank_updates_are_those_of_their_part_and_block() -> None:
     model = prepared(asked(mask_decoder=True), LORA)
     num_blocks = len(model.sam2_model.image_encoder.trunk.blocks)
     names = {id(tensor): name for name, tensor in model.named_parameters()}
-    choice = OptimizerChoice(lr=1.0, lr_scale={"image_encoder": 0.5}, layer_decay=0.5, no_decay_norms=True)
+    choice = Optimizer(lr=1.0, lr_scale={"image_encoder": 0.5}, layer_decay=0.5, no_decay_norms=True)
     seen = set()
     for group in parameter_groups(model, choice):
         for tensor in group["params"]:

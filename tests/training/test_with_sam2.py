@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from fixtures.trainers import trainer_settings
 
+from sam2ft.config.schema.module import Loss, Trainable
+from sam2ft.config.schema.optimizer import Optimizer
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import SliceKey, VolumeKey
 from sam2ft.core.labels import Label, LabelTable
@@ -24,8 +26,8 @@ from sam2ft.model.trainable import freeze_unreachable, set_trainable
 from sam2ft.model.weights import load_weights
 from sam2ft.training.activation_checkpointing import checkpoint_activations
 from sam2ft.training.checkpoints.checkpoint import load_newest_resume, save_best, save_resume
-from sam2ft.training.optimizer import OptimizerChoice, build_optimizer
-from sam2ft.training.state import TrainerContext, TrainerSettings
+from sam2ft.training.optimizer import build_optimizer
+from sam2ft.training.state import TrainerContext
 from sam2ft.training.trainer import Trainer
 
 pytestmark = pytest.mark.sam2
@@ -34,20 +36,15 @@ SIDE = 128
 
 @pytest.fixture(scope="module")
 def loss() -> SegmentationLoss:
-    return build_loss(
-        SimpleNamespace(
-            seg="BCE", seg_args={}, ce="BCE", ce_args={}, seg_loss_weight=0.5, ce_loss_weight=0.5, frame="original",
-            iou_weight=0.0,
-        )
-    )  # fmt: skip
+    return build_loss(Loss(seg="BCE"))
 
 
 @pytest.fixture
 def trainable(loss: SegmentationLoss) -> Callable[[], FinetunedSAM2]:
     def make() -> FinetunedSAM2:
         model = build_untrained("sam2_nano", image_size=SIDE, seed=1)
-        set_trainable(model, SimpleNamespace(image_encoder=True, prompt_encoder=False, mask_decoder=True))
-        freeze_unreachable(model, loss, SimpleNamespace(box=1.0, point=0.0, mask=0.0))
+        set_trainable(model, Trainable())
+        freeze_unreachable(model, loss, {"box": 1.0})
         return model
 
     return make
@@ -77,8 +74,8 @@ def batch(*numbers: int) -> Batch:
 
 
 def trainer_of(model: FinetunedSAM2, loss: Any, context: TrainerContext | None = None, **changes: Any) -> Trainer:
-    optimizer = build_optimizer(model, OptimizerChoice(lr=1e-3))
-    settings = TrainerSettings(**{"num_epochs": 3, "seed": 0, "grad_accum": 2, **changes})
+    optimizer = build_optimizer(model, Optimizer(lr=1e-3))
+    settings = trainer_settings(**{"num_epochs": 3, "batches_per_step": 2, **changes})
     return Trainer(model, loss, optimizer, None, settings, context)
 
 

@@ -14,12 +14,15 @@ REFUSED = {
         "LBFGS": "it runs the model several times per step through a closure, but the training loop runs it once",
         "SparseAdam": "it takes sparse gradients only, but those of SAM 2 are dense",
         "Muon": "it takes 2-D parameters only, but SAM 2 also has biases, norms and convolutions",
+        "Optimizer": "it is the abstract base class",
     },
     "schedulers": {
         "LambdaLR": "it needs a Python function, which YAML cannot contain",
         "MultiplicativeLR": "it needs a Python function, which YAML cannot contain",
         "SequentialLR": "it needs other schedulers as objects; for a warm-up use warmup_steps",
         "ChainedScheduler": "it needs other schedulers as objects; for a warm-up use warmup_steps",
+        "SWALR": "it belongs to stochastic weight averaging; use module.ema",
+        "LRScheduler": "it is the abstract base class",
     },
     "transforms": {
         "Rand3DElastic": "it deforms volumes, but a sample is one slice; use Rand2DElastic",

@@ -29,6 +29,7 @@ from sam2ft.config.schema.optimizer import EarlyStopping, Optimizer, Positive, S
 
 NANO = "sam2_nano"
 PARTS = ("prompt_encoder", "image_encoder", "mask_decoder")
+LossFrame = Literal["original", "decoder"]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -75,7 +76,7 @@ class Loss(Section):
     ce_args: Arguments = setting(ReadOnlyDict(), "its arguments", affects="training", validate_default=True)
     seg_loss_weight: float = setting(0.5, "weight of the region loss", affects="training", unit="1", ge=0)
     ce_loss_weight: float = setting(0.5, "weight of the pixel loss", affects="training", unit="1", ge=0)
-    frame: Literal["original", "decoder"] = setting(
+    frame: LossFrame = setting(
         "original",
         "grid on which the loss is computed: that of the slice, or that of the decoder output (image_size / 4)",
         affects="training",
@@ -133,6 +134,11 @@ class PromptMixture(Section):
         if abs(total - 1) > 1e-6:
             raise problem(f"box {self.box:g} + point {self.point:g} + mask {self.mask:g} is {total:g}; allowed: 1")
         return self
+
+    @property
+    def shares(self) -> Mapping[str, float]:
+        """Kind of prompt -> its share (core/prompts)."""
+        return {"box": self.box, "point": self.point, "mask": self.mask}
 
 
 class Ema(Section):

@@ -4,7 +4,7 @@ A sample depends only on its slice, the epoch and the settings.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,6 @@ import torch
 from sam2ft.core.errors import DataError
 from sam2ft.core.keys import SliceKey, VolumeKey
 from sam2ft.core.prompts import (
-    BOXES_ONLY,
     MASK_BIAS,
     MASK_SCALE,
     Box,
@@ -57,7 +56,7 @@ class SliceSettings:
     max_instances: int | None = None
     """Maximum number of instances per slice, drawn anew in each epoch; None: all."""
     augmentation: Augmentation | None = None
-    shares: PromptShares = BOXES_ONLY
+    shares: PromptShares = field(default_factory=lambda: {"box": 1.0})
     """Probability that an instance is prompted by its box, a point inside it, or a mask; drawn anew in each epoch."""
     fixed_prompts: bool = False
     """Deterministic prompts, for validation: all of the kind with the largest share; a tight box, the most interior

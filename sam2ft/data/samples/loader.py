@@ -7,28 +7,16 @@ accumulation x world_size, no slice is repeated or dropped, and every rank has t
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from sam2ft.config.schema.datamodule import Datamodule
 from sam2ft.core.keys import SliceKey
 from sam2ft.data.samples.batch import Batch, Sample, SampleDraw, collate
 from sam2ft.data.samples.dataset import SliceDataset
-
-
-@dataclass(frozen=True)
-class LoaderSettings:
-    """Settings of the batches; they do not change the samples."""
-
-    batch_size: int
-    """Slices per forward pass and rank."""
-    num_workers: int = 0
-    rank: int = 0
-    world_size: int = 1
-    pin_memory: bool = False
-    """For asynchronous copies to a CUDA device."""
+from sam2ft.distributed.ranks import ALONE, Ranks
 
 
 def epoch_order(keys: Sequence[SliceKey], seed: int, epoch: int, *, balanced: bool = False) -> list[int]:
@@ -57,7 +45,8 @@ class ShardedBatches:
     def __init__(
         self,
         keys: Sequence[SliceKey],
-        settings: LoaderSettings,
+        batch_size: int,
+        ranks: Ranks,
         seed: int | None,
         *,
         balanced: bool = False,
@@ -65,10 +54,11 @@ class ShardedBatches:
     ):
         """With `seed` None every epoch has the order of `keys`, except that rank 0 starts with `first`."""
         self._keys = keys
-        self._settings = settings
+        self._batch_size = batch_size
+        self._ranks = ranks
         self._seed = seed
         self._balanced = balanced
-        self._fixed = rank_zero_first(len(keys), first, settings)
+        self._fixed = rank_zero_first(len(keys), first, batch_size, ranks.world_size)
         self._epoch = 0
         self._skip = 0
 
@@ -77,7 +67,7 @@ class ShardedBatches:
         self._epoch, self._skip = epoch, skip
 
     def __len__(self) -> int:
-        return math.ceil(len(self._order()) / (self._settings.batch_size * self._settings.world_size))
+        return math.ceil(len(self._order()) / (self._batch_size * self._ranks.world_size))
 
     def _order(self) -> list[int]:
         if self._seed is None:
@@ -86,10 +76,10 @@ class ShardedBatches:
 
     def __iter__(self) -> Iterator[list[SampleDraw]]:
         order = self._order()
-        size, world = self._settings.batch_size, self._settings.world_size
+        size, world = self._batch_size, self._ranks.world_size
         mine: list[int] = order[-1:]
         for number, start in enumerate(range(0, len(order), size * world)):
-            first = start + self._settings.rank * size
+            first = start + self._ranks.rank * size
             # A rank without slices repeats its last one with weight 0, so that all ranks call the same collectives.
             work = order[first : first + size]
             mine, weight = (work, 1.0) if work else (mine[-1:], 0.0)
@@ -100,17 +90,17 @@ class ShardedBatches:
 class EpochBatches:
     """Batches of an epoch, by calling the object with the epoch; workers persist between epochs."""
 
-    def __init__(self, dataset: SliceDataset, sampler: ShardedBatches, settings: LoaderSettings):
-        workers = settings.num_workers
+    def __init__(self, dataset: SliceDataset, sampler: ShardedBatches, num_workers: int, ranks: Ranks):
         self._sampler = sampler
         self._loader: DataLoader[Sample] = DataLoader(
             dataset,
             batch_sampler=sampler,
-            num_workers=workers,
+            num_workers=num_workers,
             collate_fn=collate,
-            pin_memory=settings.pin_memory,
-            persistent_workers=workers > 0,
-            prefetch_factor=2 if workers > 0 else None,
+            # For asynchronous copies to the device.
+            pin_memory=ranks.device.type == "cuda",
+            persistent_workers=num_workers > 0,
+            prefetch_factor=2 if num_workers > 0 else None,
             worker_init_fn=_single_thread,
         )
 
@@ -124,21 +114,23 @@ class EpochBatches:
         return iter(self._loader)
 
 
-def train_loader(dataset: SliceDataset, settings: LoaderSettings, *, balanced: bool = False) -> EpochBatches:
+def train_loader(dataset: SliceDataset, section: Datamodule, ranks: Ranks = ALONE) -> EpochBatches:
     """Batches of the training slices, shuffled in each epoch with the seed of the dataset."""
-    sampler = ShardedBatches(dataset.keys, settings, dataset.settings.seed, balanced=balanced)
-    return EpochBatches(dataset, sampler, settings)
+    seed = dataset.settings.seed
+    sampler = ShardedBatches(dataset.keys, section.batch_size, ranks, seed, balanced=section.balanced)
+    return EpochBatches(dataset, sampler, section.num_workers, ranks)
 
 
-def val_loader(dataset: SliceDataset, settings: LoaderSettings, shown: Sequence[SliceKey] = ()) -> EpochBatches:
+def val_loader(
+    dataset: SliceDataset, section: Datamodule, ranks: Ranks = ALONE, shown: Sequence[SliceKey] = ()
+) -> EpochBatches:
     """Batches of the validation slices; called without an epoch they always have the same prompts.
 
     Slices are in the order of their keys, except that the slices `shown` come first on rank 0, so that it has all of
     them without communication.
     """
-    return EpochBatches(
-        dataset, ShardedBatches(dataset.keys, settings, None, first=_positions(dataset, shown)), settings
-    )
+    sampler = ShardedBatches(dataset.keys, section.batch_size, ranks, None, first=_positions(dataset, shown))
+    return EpochBatches(dataset, sampler, section.num_workers, ranks)
 
 
 def _positions(dataset: SliceDataset, keys: Sequence[SliceKey]) -> list[int]:
@@ -146,10 +138,9 @@ def _positions(dataset: SliceDataset, keys: Sequence[SliceKey]) -> list[int]:
     return [position for position, key in enumerate(dataset.keys) if key in wanted]
 
 
-def rank_zero_first(count: int, first: Sequence[int], settings: LoaderSettings) -> list[int]:
+def rank_zero_first(count: int, first: Sequence[int], batch_size: int, world_size: int) -> list[int]:
     """0 .. count - 1 in an order in which rank 0 starts with `first` (as many of them as rank 0 gets)."""
-    size, world = settings.batch_size, settings.world_size
-    places = [place for place in range(count) if place // size % world == 0]
+    places = [place for place in range(count) if place // batch_size % world_size == 0]
     placed = dict(zip(places, first, strict=False))
     taken = set(placed.values())
     rest = iter([position for position in range(count) if position not in taken])

@@ -14,7 +14,7 @@ from sam2ft.training.trainer import Trainer
 def start_text(experiment: Experiment, layout: RunLayout, records: Sequence[VolumeRecord], trainer: Trainer) -> str:
     """The lines printed before the first step."""
     module, rule = experiment.module, experiment.module.early_stopping
-    size = experiment.datamodule.batch_size * trainer.settings.grad_accum * trainer.ranks.world_size
+    size = experiment.datamodule.batch_size * trainer.settings.batches_per_step * trainer.ranks.world_size
     train = [record for record in records if record.split == "train"]
     val = [record for record in records if record.split == "val"]
     stopping = f" at most; stops after {rule.patience} without a better {rule.monitor}" if rule.enabled else ""

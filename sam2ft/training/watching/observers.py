@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sam2ft.config.schema.experiment import Experiment
+from sam2ft.config.schema.module import Module
 from sam2ft.core.events import EpochDone, SlicePrediction, StepDone
 from sam2ft.core.files import replacing, write_text
 from sam2ft.core.labels import LabelTable
@@ -110,20 +111,21 @@ class CheckpointWriter(SilentObserver):
     @property
     def _trainer(self) -> Trainer:
         if self.trainer is None:
-            raise RuntimeError("CheckpointKeeper.trainer must be set before training starts")
+            raise RuntimeError("CheckpointWriter.trainer must be set before training starts")
         return self.trainer
 
     def _is_last(self, state: TrainState) -> bool:
-        settings = self._trainer.settings
-        return state.epoch >= settings.num_epochs or state.stopping.says_stop(settings.stopping)
+        module = self._trainer.settings.module
+        return state.epoch >= module.num_epochs or state.stopping.says_stop(module.early_stopping)
 
 
 class StatusWriter(SilentObserver):
     """Writes epoch, step, best value and speed to status.json, at most every few seconds."""
 
-    def __init__(self, layout: RunLayout, attempt: Attempt, num_epochs: int, monitor: str, mode: str):
+    def __init__(self, layout: RunLayout, attempt: Attempt, module: Module):
         self._layout, self._attempt = layout, attempt
-        self._fixed = {"num_epochs": num_epochs, "monitor": monitor, "mode": mode}
+        rule = module.early_stopping
+        self._fixed = {"num_epochs": module.num_epochs, "monitor": rule.monitor, "mode": rule.mode}
         self._written_at = -STATUS_EVERY_S
         self._step_s: float | None = None
 

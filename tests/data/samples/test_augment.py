@@ -1,7 +1,6 @@
 """Every transform offered moves image and masks alike, or leaves masks alone; one seed, one result."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,19 +9,11 @@ import pytest
 from scipy import ndimage
 
 from sam2ft.config.schema.arguments import argument_problems, known_names
+from sam2ft.config.schema.datamodule import Transform
 from sam2ft.core.errors import ConfigError
 from sam2ft.data.samples.augment import augmentation_of
 from sam2ft.data.samples.dataset import augmented_slice
 from sam2ft.data.samples.instances import instances_of
-
-
-@dataclass(frozen=True)
-class Spec:
-    """One entry of `datamodule.augmentation`."""
-
-    type: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-
 
 # Strong enough that a mask that stayed behind would show.
 SPATIAL: dict[str, dict[str, Any]] = {
@@ -86,7 +77,7 @@ CASES += [(name, arguments) for name, several in OTHERS.items() for arguments in
 def test_a_spatial_transform_moves_image_and_masks_alike(name: str, arguments: Mapping[str, Any]) -> None:
     """Where the image says inside and the masks do not, or the other way round, is an outline: within a pixel."""
     image, masks = scene()
-    apply = augmentation_of([Spec(name, {"prob": 1.0, **arguments})])
+    apply = augmentation_of([Transform(type=name, prob=1.0, **arguments)])
     assert apply is not None
     moved = 0
     for seed in range(12):
@@ -108,7 +99,7 @@ def test_a_spatial_transform_moves_image_and_masks_alike(name: str, arguments: M
 @pytest.mark.parametrize("name", sorted(INTENSITY))
 def test_an_intensity_transform_leaves_masks_alone_and_the_image_in_range(name: str) -> None:
     image, masks = scene()
-    apply = augmentation_of([Spec(name, {"prob": 1.0, **INTENSITY[name]})])
+    apply = augmentation_of([Transform(type=name, prob=1.0, **INTENSITY[name])])
     assert apply is not None
     before = image.copy()
     for seed in range(8):
@@ -124,8 +115,11 @@ def test_an_intensity_transform_leaves_masks_alone_and_the_image_in_range(name: 
 @pytest.mark.parametrize("name", sorted({**SPATIAL, **INTENSITY}))
 def test_one_seed_gives_the_same_bytes_whatever_came_before(name: str) -> None:
     image, masks = scene()
-    spec = Spec(name, {"prob": 0.8, **(SPATIAL | INTENSITY)[name]})
-    first, second = augmentation_of([spec, Spec("RandFlip")]), augmentation_of([spec, Spec("RandFlip")])
+    spec = Transform(type=name, prob=0.8, **(SPATIAL | INTENSITY)[name])
+    first, second = (
+        augmentation_of([spec, Transform(type="RandFlip")]),
+        augmentation_of([spec, Transform(type="RandFlip")]),
+    )
     assert first is not None
     assert second is not None
     second(image, masks, 99)
@@ -139,8 +133,8 @@ def test_a_slice_left_without_instances_keeps_its_image_even_from_transforms_tha
     label_map[2:5, 2:5] = 1
     apply = augmentation_of(
         [
-            Spec("RandCoarseDropout", {"prob": 1.0, "holes": 9, "spatial_size": 20}),
-            Spec("RandAffine", {"prob": 1.0, "translate_range": [[40, 40], [0, 0]], "padding_mode": "zeros"}),
+            Transform(type="RandCoarseDropout", prob=1.0, holes=9, spatial_size=20),
+            Transform(type="RandAffine", prob=1.0, translate_range=[[40, 40], [0, 0]], padding_mode="zeros"),
         ]
     )
     assert apply is not None
@@ -152,4 +146,4 @@ def test_a_slice_left_without_instances_keeps_its_image_even_from_transforms_tha
 
 def test_a_transform_that_monai_refuses_at_its_construction_is_named() -> None:
     with pytest.raises(ConfigError, match=r"datamodule.augmentation: RandHistogramShift: "):
-        augmentation_of([Spec("RandHistogramShift", {"num_control_points": 1})])
+        augmentation_of([Transform(type="RandHistogramShift", num_control_points=1)])

@@ -9,8 +9,9 @@ import pytest
 
 from sam2ft.core.keys import SliceKey
 from sam2ft.data.samples.example_slices import slices_to_show
-from sam2ft.data.samples.loader import LoaderSettings, ShardedBatches, rank_zero_first
+from sam2ft.data.samples.loader import ShardedBatches, rank_zero_first
 from sam2ft.data.store.store import Store
+from sam2ft.distributed.ranks import Ranks
 
 
 def stack(*areas: tuple[int, int]) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -62,15 +63,14 @@ def test_rank_0_meets_the_shown_slices_first_and_nothing_is_doubled_or_dropped(
     keys, first = [SliceKey("d", "s", "v", i) for i in range(23)], [5, 11, 17, 22]
     met: list[list[int]] = []
     for rank in range(world_size):
-        settings = LoaderSettings(batch_size, rank=rank, world_size=world_size)
-        batches = ShardedBatches(keys, settings, None, first=first)
+        batches = ShardedBatches(keys, batch_size, Ranks(rank, world_size), None, first=first)
         met.append([draw.position for batch in batches for draw in batch if draw.weight])
     assert met[0][:4] == first
     assert sorted(position for of_rank in met for position in of_rank) == list(range(23))
 
 
 def test_more_shown_slices_than_rank_0_gets_are_left_to_the_others() -> None:
-    order = rank_zero_first(4, [0, 1, 2, 3], LoaderSettings(1, world_size=2))
+    order = rank_zero_first(4, [0, 1, 2, 3], batch_size=1, world_size=2)
     assert sorted(order) == [0, 1, 2, 3]
     assert (order[0], order[2]) == (0, 1)
-    assert rank_zero_first(3, [], LoaderSettings(2)) == [0, 1, 2]
+    assert rank_zero_first(3, [], batch_size=2, world_size=1) == [0, 1, 2]

@@ -1,22 +1,22 @@
 """Neither workers, nor ranks, nor a resume change what is trained on."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from sam2ft.config.schema.datamodule import Datamodule, Transform
 from sam2ft.core.keys import SliceKey
-from sam2ft.core.prompts import Shares
 from sam2ft.data.samples.augment import augmentation_of
 from sam2ft.data.samples.batch import Batch, SampleDraw, collate
 from sam2ft.data.samples.dataset import SliceDataset, SliceSettings
-from sam2ft.data.samples.loader import LoaderSettings, ShardedBatches, epoch_order, train_loader, val_loader
+from sam2ft.data.samples.loader import ShardedBatches, epoch_order, train_loader, val_loader
 from sam2ft.data.store.store import Store
 from sam2ft.data.store.writer import PreparedVolume
+from sam2ft.distributed.ranks import ALONE, Ranks
 
 KEYS = [SliceKey("one", "a", "image", i) for i in range(11)]
 
@@ -27,8 +27,7 @@ def rank_batches(
     """Per rank the batches of one epoch."""
     ranks = []
     for rank in range(world_size):
-        settings = LoaderSettings(batch_size, rank=rank, world_size=world_size)
-        sampler = ShardedBatches(KEYS, settings, seed)
+        sampler = ShardedBatches(KEYS, batch_size, Ranks(rank, world_size), seed)
         sampler.start(epoch)
         ranks.append(list(sampler))
     return ranks
@@ -81,30 +80,24 @@ def test_balanced_gives_each_dataset_the_count_of_the_largest() -> None:
 
 
 def test_a_resumed_epoch_goes_on_where_it_stopped() -> None:
-    sampler = ShardedBatches(KEYS, LoaderSettings(2), 3)
+    sampler = ShardedBatches(KEYS, 2, ALONE, 3)
     sampler.start(4)
     whole = list(sampler)
     sampler.start(4, skip=2)
     assert list(sampler) == whole[2:]
 
 
-@dataclass(frozen=True)
-class Turned:
-    """One entry of `datamodule.augmentation`."""
-
-    type: str = "RandAffine"
-
-    @property
-    def arguments(self) -> Mapping[str, Any]:
-        return {"prob": 0.7, "rotate_range": [0.3], "translate_range": [4, 4]}
-
-
+TURNED = Transform(type="RandAffine", prob=0.7, rotate_range=[0.3], translate_range=[4, 4])
 BOXES = SliceSettings(image_size=32, seed=5, bbox_shift_px=3, max_instances=2)
-MIXED = replace(BOXES, shares=Shares(0.4, 0.3, 0.3))
+MIXED = replace(BOXES, shares={"box": 0.4, "point": 0.3, "mask": 0.3})
 
 
 def slices_of(store: Store, split: str = "train", settings: SliceSettings = BOXES) -> SliceDataset:
     return SliceDataset([store], store.split_volumes(split), settings)
+
+
+def batches_of(size: int, num_workers: int = 0) -> Datamodule:
+    return Datamodule(batch_size=size, num_workers=num_workers)
 
 
 def tensors_in(value: object) -> list[torch.Tensor]:
@@ -126,18 +119,16 @@ def equal(one: Batch, other: Batch) -> bool:
 
 @pytest.mark.parametrize("settings", [BOXES, MIXED], ids=["boxes", "mixture"])
 def test_workers_change_no_sample_over_several_epochs(store: Store, settings: SliceSettings) -> None:
-    alone, helped = (
-        train_loader(slices_of(store, settings=settings), LoaderSettings(4, workers)) for workers in (0, 2)
-    )
+    alone, helped = (train_loader(slices_of(store, settings=settings), batches_of(4, workers)) for workers in (0, 2))
     assert len(alone) == len(helped) == 3
     for epoch in range(3):
         assert all(equal(one, other) for one, other in zip(alone(epoch), helped(epoch), strict=True))
 
 
 def test_ranks_change_no_sample(store: Store) -> None:
-    alone = {key: batch for batch in train_loader(slices_of(store), LoaderSettings(1))(2) for key in batch.keys}
+    alone = {key: batch for batch in train_loader(slices_of(store), batches_of(1))(2) for key in batch.keys}
     for rank in range(2):
-        for batch in train_loader(slices_of(store), LoaderSettings(1, rank=rank, world_size=2))(2):
+        for batch in train_loader(slices_of(store), batches_of(1), Ranks(rank, 2))(2):
             assert equal(replace(batch, weight=1.0), alone[batch.keys[0]])
 
 
@@ -148,14 +139,14 @@ def test_neither_workers_nor_ranks_nor_a_resume_change_a_bit_of_a_mixed_augmente
     store: Store, workers: int, world_size: int, skip: int
 ) -> None:
     """Points, masks, boxes, kinds, chosen instances and augmentation are all functions of (seed, epoch, slice)."""
-    slices = slices_of(store, settings=replace(MIXED, augmentation=augmentation_of([Turned()])))
+    slices = slices_of(store, settings=replace(MIXED, augmentation=augmentation_of([TURNED])))
     slices.set_epoch(3)
     expected = {slices.keys[i]: collate([slices[i]]) for i in range(len(slices))}
     slices.set_epoch(0)
     seen = []
     for rank in range(world_size):
-        settings = LoaderSettings(1, workers, rank=rank, world_size=world_size)
-        for batch in train_loader(slices, settings)(3, skip):
+        section = batches_of(1, workers)
+        for batch in train_loader(slices, section, Ranks(rank, world_size))(3, skip):
             if batch.weight:
                 assert equal(batch, expected[batch.keys[0]])
                 seen.append(batch.keys[0])
@@ -163,7 +154,7 @@ def test_neither_workers_nor_ranks_nor_a_resume_change_a_bit_of_a_mixed_augmente
 
 
 def test_a_resumed_epoch_gives_the_batches_that_were_left_and_the_next_epoch_all(store: Store) -> None:
-    whole, resumed = (train_loader(slices_of(store, settings=MIXED), LoaderSettings(2, 2)) for _ in range(2))
+    whole, resumed = (train_loader(slices_of(store, settings=MIXED), batches_of(2, 2)) for _ in range(2))
     everything = [list(whole(epoch)) for epoch in (1, 2)]
     left, following = list(resumed(1, skip=3)), list(resumed(2))
     assert len(left) == 2
@@ -177,7 +168,7 @@ def test_slices_of_different_sizes_share_a_batch_of_mixed_prompts(
     wide = np.zeros((2, 10, 40), dtype=np.uint8)
     wide[:, 3:6, 5:30] = 1
     store = write_store(tmp_path / "s", [prepared("a"), prepared("b", mask_zyx=wide)])
-    for batch in train_loader(slices_of(store, settings=MIXED), LoaderSettings(5, 2))(0):
+    for batch in train_loader(slices_of(store, settings=MIXED), batches_of(5, 2))(0):
         n = batch.num_instances
         assert {mask.shape[1:] for mask in batch.masks} == {(24, 32), (10, 40)}
         assert sum(len(mask) for mask in batch.masks) == n == len(batch.prompts.num_points_n or ())
@@ -195,7 +186,7 @@ def test_balanced_datasets_mix_in_one_epoch_without_losing_a_slice(
         keys = [
             key
             for rank in range(world_size)
-            for batch in train_loader(slices, LoaderSettings(2, rank=rank, world_size=world_size), balanced=True)(1)
+            for batch in train_loader(slices, Datamodule(batch_size=2, balanced=True), Ranks(rank, world_size))(1)
             if batch.weight
             for key in batch.keys
         ]
@@ -206,13 +197,13 @@ def test_balanced_datasets_mix_in_one_epoch_without_losing_a_slice(
 
 def test_padding_has_weight_0_and_nothing_else_has(store: Store) -> None:
     # 9 slices on 2 ranks of 4: 8, then 1 on rank 0 and none on rank 1.
-    batches = [list(train_loader(slices_of(store), LoaderSettings(4, rank=r, world_size=2))(0)) for r in range(2)]
+    batches = [list(train_loader(slices_of(store), batches_of(4), Ranks(r, 2))(0)) for r in range(2)]
     assert [[batch.weight for batch in rank] for rank in batches] == [[1, 1], [1, 0]]
     assert [len(batch.keys) for batch in batches[1]] == [4, 1]
 
 
 def test_validation_is_the_same_every_time_and_in_order(store: Store) -> None:
-    batches = val_loader(slices_of(store, "val"), LoaderSettings(2))
+    batches = val_loader(slices_of(store, "val"), batches_of(2))
     first, again = list(batches()), list(batches())
     assert [key.index for batch in first for key in batch.keys] == [1, 2, 3]
     assert all(equal(one, other) for one, other in zip(first, again, strict=True))
