@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationError, field_validator
 
 from sam2ft.config.schema.base import ReadOnly, Section, problem, problems
-from sam2ft.config.schema.evaluation import RequestedResources
+from sam2ft.config.schema.evaluation import PartialResources, RequestedResources
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.config.yaml.loading import load_yaml
 from sam2ft.config.yaml.problems import problems_of
@@ -33,17 +33,6 @@ def _module_name(text: str) -> str:
 
 
 ModuleName = Annotated[str, AfterValidator(_module_name)]
-
-
-class SiteResources(Section):
-    """Resources of a point, for the keys that its experiment does not set."""
-
-    nodes: Positive | None = Field(None, description="nodes of a task")
-    tasks_per_node: Positive | None = Field(None, description="processes per node; default one per GPU, or one")
-    gpus_per_node: Annotated[int, Field(ge=0)] | None = Field(None, description="GPUs per node")
-    cpus_per_task: Positive | None = Field(None, description="cores per process")
-    mem_gb: Annotated[float, Field(gt=0)] | None = Field(None, description="memory per node, GB")
-    hours: Annotated[float, Field(gt=0)] | None = Field(None, description="time limit of one allocation, hours")
 
 
 class SlurmOptions(Section):
@@ -100,7 +89,8 @@ class Site(Section):
 
     site: SiteName
     slurm: SlurmOptions = SlurmOptions()
-    resources: SiteResources = SiteResources()
+    resources: PartialResources = PartialResources()
+    """Resources of a point, for the keys that its experiment does not set."""
     report: ReportResources = ReportResources()
 
     @property

@@ -116,8 +116,8 @@ class Evaluation(Section):
         return value
 
 
-class EvaluationResources(Section):
-    """Resources that the evaluation of a run requests from a cluster; null: the same as for training."""
+class PartialResources(Section):
+    """Resources that change a request: those of the evaluation (else as for training), or those that a site prefers."""
 
     nodes: PositiveInt | None = setting(None, "nodes (machines)", affects="nothing")
     tasks_per_node: PositiveInt | None = setting(None, "processes per node", affects="nothing")
@@ -140,6 +140,6 @@ class RequestedResources(Section):
     hours: Positive = setting(
         12.0, "time limit of one allocation; a longer training continues in the next", affects="nothing", unit="h"
     )
-    eval: EvaluationResources | None = Field(
+    eval: PartialResources | None = Field(
         None, description="resources that differ for the evaluation, which is a separate job on a cluster; null: none"
     )
