@@ -44,22 +44,11 @@ class OfficialWeights:
 
 # facebookresearch/sam2, checkpoints/download_ckpts.sh at 2b90b9f; sizes and digests are recorded at the first download
 OFFICIAL: dict[str, OfficialWeights] = {
-    "sam2_hiera_tiny": OfficialWeights("configs/sam2/sam2_hiera_t.yaml", f"{_META}/072824/sam2_hiera_tiny.pt"),
-    "sam2_hiera_small": OfficialWeights("configs/sam2/sam2_hiera_s.yaml", f"{_META}/072824/sam2_hiera_small.pt"),
-    "sam2_hiera_base_plus": OfficialWeights(
-        "configs/sam2/sam2_hiera_b+.yaml", f"{_META}/072824/sam2_hiera_base_plus.pt"
-    ),
-    "sam2_hiera_large": OfficialWeights("configs/sam2/sam2_hiera_l.yaml", f"{_META}/072824/sam2_hiera_large.pt"),
-    "sam2.1_hiera_tiny": OfficialWeights("configs/sam2.1/sam2.1_hiera_t.yaml", f"{_META}/092824/sam2.1_hiera_tiny.pt"),
-    "sam2.1_hiera_small": OfficialWeights(
-        "configs/sam2.1/sam2.1_hiera_s.yaml", f"{_META}/092824/sam2.1_hiera_small.pt"
-    ),
-    "sam2.1_hiera_base_plus": OfficialWeights(
-        "configs/sam2.1/sam2.1_hiera_b+.yaml", f"{_META}/092824/sam2.1_hiera_base_plus.pt"
-    ),
-    "sam2.1_hiera_large": OfficialWeights(
-        "configs/sam2.1/sam2.1_hiera_l.yaml", f"{_META}/092824/sam2.1_hiera_large.pt"
-    ),
+    f"{version}_hiera_{size}": OfficialWeights(
+        f"configs/{version}/{version}_hiera_{short}.yaml", f"{_META}/{date}/{version}_hiera_{size}.pt"
+    )
+    for version, date in (("sam2", "072824"), ("sam2.1", "092824"))
+    for size, short in (("tiny", "t"), ("small", "s"), ("base_plus", "b+"), ("large", "l"))
 }
 
 # (trunk width, trunk blocks, model width) of a state dict -> model size
