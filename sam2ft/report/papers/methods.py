@@ -5,8 +5,8 @@ The text is Markdown with pandoc citations (`[@key]`), released under CC0 so tha
 
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from sam2ft.report.papers.citations import bibliography
 from sam2ft.report.papers.markdown import code_text, markdown_list
 from sam2ft.report.papers.study import SPLITS, DatasetFacts, Study
 from sam2ft.statistics.bootstrap import CONFIDENCE, FEWEST_FOR_BCA, RESAMPLES
@@ -15,6 +15,8 @@ NOTICE = (
     "This text was made by sam2ft from the files of the runs. It is released under CC0 "
     "(https://creativecommons.org/publicdomain/zero/1.0/): copy it unchanged, so that it stays right."
 )
+BIBLIOGRAPHY = Path(__file__).with_name("references.bib")
+"""BibTeX entries, sorted; their keys are those of the citations `[@key]` in the text."""
 PARTS = {"image_encoder": "image encoder", "mask_decoder": "mask decoder", "prompt_encoder": "prompt encoder"}
 DISTANCES = {"hd_mm": "Hausdorff distance", "hd95_mm": "its 95th percentile", "assd_mm": "average symmetric distance"}
 
@@ -43,8 +45,14 @@ def cited(text: str) -> list[str]:
 
 
 def references(text: str) -> str:
-    """The BibTeX file with the references that a text cites."""
-    return bibliography(cited(text))
+    """The BibTeX file with the references that a text cites, sorted.
+
+    Raises:
+        KeyError: for a citation without an entry in references.bib.
+    """
+    entries = re.findall(r"^(@\w+\{(\w+),.*?^\}\n)", BIBLIOGRAPHY.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    entry_of = {key: entry for entry, key in entries}
+    return "\n".join(entry_of[key] for key in sorted(cited(text)))
 
 
 def _data(study: Study) -> Iterator[str]:

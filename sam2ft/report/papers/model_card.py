@@ -1,6 +1,6 @@
 """Model card of a checkpoint (model_card.md): details, intended use, data, results, limits and loading."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, POOLED, Row
 from sam2ft.report.comparison.number_text import MEASURE_WORDS, number_text
@@ -22,45 +22,45 @@ def model_card(study: Study, global_rows: Sequence[Row], best_sha256: str | None
 
     `global_rows` are the rows of global.csv of the shown run; `best_sha256` is the SHA-256 of its best.pt.
     """
-    return "\n".join(
-        [
-            f"# Model card: {escaped_text(study.experiment)}",
-            "",
-            *_details(study, best_sha256),
-            "",
-            "## Intended use",
-            "",
-            f"Segmentation of {markdown_list(_labels(study)) or 'the labels it was trained on'} in images like those "
-            f"below, prompted as it was evaluated ({study.evaluation.protocol}), for research.",
-            "",
-            "☐ author: intended users and clinical question.",
-            "",
-            "## Data",
-            "",
-            *_data(study),
-            "",
-            "## Results",
-            "",
-            *_results(study, global_rows),
-            "",
-            "## Limits",
-            "",
-            *(f"- {limit}" for limit in LIMITS),
-            *_missed(study),
-            "- ☐ author: known failures, ethical considerations, licence of the weights.",
-            "",
-            "## How to load it",
-            "",
-            _loading(study),
-            "",
-        ]
+    use = (
+        f"Segmentation of {markdown_list(_labels(study)) or 'the labels it was trained on'} in images like those "
+        f"below, prompted as it was evaluated ({study.evaluation.protocol}), for research."
     )
+    return f"""# Model card: {escaped_text(study.experiment)}
+
+{_lines(_details(study, best_sha256))}
+
+## Intended use
+
+{use}
+
+☐ author: intended users and clinical question.
+
+## Data
+
+{_data(study)}
+
+## Results
+
+{_lines(_results(study, global_rows))}
+
+## Limits
+
+{_lines(f"- {limit}" for limit in _limits(study))}
+
+## How to load it
+
+{_loading(study)}
+"""
+
+
+def _lines(lines: Iterable[str]) -> str:
+    return "\n".join(lines)
 
 
 def _details(study: Study, best_sha256: str | None) -> Iterator[str]:
     if study.description:
-        yield escaped_text(study.description)
-        yield ""
+        yield f"{escaped_text(study.description)}\n"
     yield f"- architecture: SAM 2, {code_text(study.module.sam2_model_cfg)}, {study.module.image_size} px"
     if best_sha256:
         yield f"- file: best.pt, SHA-256 {code_text(best_sha256)}"
@@ -79,7 +79,7 @@ def _labels(study: Study) -> list[str]:
     return [escaped_text(name) for name in dict.fromkeys(label for one in study.data for label in one.labels)]
 
 
-def _data(study: Study) -> Iterator[str]:
+def _data(study: Study) -> str:
     heads = ["dataset", "anatomy", *(f"{split} subjects" for split in SPLITS), "pixel mm", "slice mm"]
     lines = [
         [
@@ -91,7 +91,7 @@ def _data(study: Study) -> Iterator[str]:
         ]
         for one in study.data
     ]
-    yield markdown_table(heads, lines, heads[2:]) if lines else "The prepared datasets are no longer there."
+    return markdown_table(heads, lines, heads[2:]) if lines else "The prepared datasets are no longer there."
 
 
 def _ends(ends: tuple[float, float] | None) -> str:
@@ -107,12 +107,8 @@ def _results(study: Study, rows: Sequence[Row]) -> Iterator[str]:
         return
     heads = ["dataset", "protocol", "label", "measure", "mean ± sd", "95 % CI", "n", "missed", "spurious"]
     lines = [
-        [
-            escaped_text(row["dataset"]),
-            escaped_text(row["protocol"]),
-            escaped_text(_label(row)),
-            MEASURE_WORDS[str(row["measure"])],
-        ]
+        [escaped_text(name) for name in (row["dataset"], row["protocol"], _label(row))]
+        + [MEASURE_WORDS[str(row["measure"])]]
         + [f"{_number(row, 'mean')} ± {_number(row, 'sd')}", f"{_number(row, 'ci_low')}–{_number(row, 'ci_high')}"]
         + [str(row[name]) for name in ("n", "n_missed", "n_spurious")]
         for row in shown
@@ -130,10 +126,11 @@ def _number(row: Row, name: str) -> str:
     return number_text(None if value is None else float(value))
 
 
-def _missed(study: Study) -> Iterator[str]:
-    missed = sum(line.n_missed for line in study.lines)
-    if missed:
-        yield f"- In the evaluation above it missed {missed} labels altogether."
+def _limits(study: Study) -> Iterator[str]:
+    yield from LIMITS
+    if missed := sum(line.n_missed for line in study.lines):
+        yield f"In the evaluation above it missed {missed} labels altogether."
+    yield "☐ author: known failures, ethical considerations, licence of the weights."
 
 
 def _loading(study: Study) -> str:

@@ -11,9 +11,8 @@ import pytest
 from sam2ft.config.load_experiment import parse_experiment
 from sam2ft.report.comparison.compare import PointRun, compare
 from sam2ft.report.papers.checklist import TOPICS, claim_checklist
-from sam2ft.report.papers.citations import REFERENCES, bibliography
 from sam2ft.report.papers.markdown import code_text, escaped_text, markdown_list, markdown_table
-from sam2ft.report.papers.methods import cited, methods_text, references
+from sam2ft.report.papers.methods import BIBLIOGRAPHY, cited, methods_text, references
 from sam2ft.report.papers.model_card import model_card
 from sam2ft.report.papers.study import DatasetFacts, Study
 from sam2ft.report.papers.tables import latex, latex_text, paper_tables, tables_markdown, workbook
@@ -133,10 +132,12 @@ def test_every_citation_has_its_entry_and_nothing_else_is_listed(study):
 
 
 def test_the_bibliography_is_valid_bibtex():
-    for entry in bibliography(REFERENCES).strip().split("\n}\n"):
+    text = BIBLIOGRAPHY.read_text("utf-8")
+    for entry in text.strip().split("\n}\n"):
         assert entry.count("{") == entry.count("}") + (0 if entry.endswith("}") else 1), entry
-    years = re.findall(r"year = \{(\d{4})\}", bibliography(REFERENCES))
-    assert len(years) == len(REFERENCES)
+    keys = re.findall(r"^@\w+\{(\w+),$", text, re.MULTILINE)
+    assert references(" ".join(f"[@{key}]" for key in keys)) == text
+    assert len(re.findall(r"year = \{(\d{4})\}", text)) == len(keys) == len(set(keys)) == 18
 
 
 def test_every_sentence_ends(study):
