@@ -15,26 +15,10 @@ from sam2ft.core.labels import LabelTable
 from sam2ft.phantom.knee import KNEE_LABELS, KNEE_TISSUES, paint_knee
 from sam2ft.phantom.knee_subject import KNEE_SEQUENCES, draw_knee, knee_signal
 from sam2ft.phantom.orientation import anatomy_frame, sagittal_grid
-from sam2ft.phantom.random_shapes import shapes_slice
 from sam2ft.phantom.render import PhantomScene, Rendered, render_scene, rician
 from sam2ft.phantom.shapes import Field
 from sam2ft.phantom.spine import SPINE_LABELS, SPINE_TISSUES, paint_spine
 from sam2ft.phantom.spine_subject import SPINE_SEQUENCES, body_volume_mm3, draw_spine, spine_signal
-
-__all__ = [
-    "ECHO_TIMES_MS",
-    "KNEE_LABELS",
-    "KNEE_SEQUENCES",
-    "SPINE_LABELS",
-    "SPINE_SEQUENCES",
-    "SPIN_LOCK_TIMES_MS",
-    "PhantomVolume",
-    "echo_series",
-    "knee_subject",
-    "shapes_slice",
-    "spin_lock_series",
-    "spine_subject",
-]
 
 ECHO_TIMES_MS = (10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0)
 SPIN_LOCK_TIMES_MS = (0.0, 10.0, 40.0, 80.0)

@@ -140,7 +140,6 @@ def _two_panels(
     image: npt.NDArray[np.floating[Any]], spacing_yx_mm: tuple[float, float], legend_rows: int, title: str
 ) -> tuple["Figure", list["Axes"]]:
     """Figure with the image twice, side by side, a title above, and room for a legend below."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     height_mm, width_mm = image.shape[0] * spacing_yx_mm[0], image.shape[1] * spacing_yx_mm[1]
@@ -149,7 +148,6 @@ def _two_panels(
     head, foot = 0.42, 0.34 + LEGEND_ROW_INCHES * legend_rows
     height = panel_height + head + foot
     figure = Figure(figsize=(2 * PANEL_INCHES + 0.3, height), dpi=DOTS_PER_INCH, facecolor=BACKGROUND)
-    FigureCanvasAgg(figure)
     panels = []
     for left in (0.1, 0.2 + PANEL_INCHES):
         width = figure.get_figwidth()
