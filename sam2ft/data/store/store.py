@@ -254,12 +254,8 @@ class Store:
 
 def records_digest(records: Iterable[VolumeRecord]) -> str:
     """Hex digest of volumes, their splits and their content; independent of their order."""
-    rows = [(record.split, *_parts(record.key), record.digest) for record in records]
+    rows = [(one.split, one.key.dataset, one.key.subject, one.key.volume, one.digest) for one in records]
     return sha256_text(canonical_json(sorted(rows)))
-
-
-def _parts(key: VolumeKey) -> tuple[str, str, str]:
-    return key.dataset, key.subject, key.volume
 
 
 def content_digest(arrays: Mapping[str, str], geometry: Geometry, labels: LabelTable) -> str:

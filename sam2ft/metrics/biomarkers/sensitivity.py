@@ -16,7 +16,7 @@ from sam2ft.core.geometry import Geometry
 from sam2ft.core.prompts import Mask
 from sam2ft.metrics.biomarkers.rays import blur_mm
 from sam2ft.metrics.measurement import MaskPair, Measurement, Metric
-from sam2ft.metrics.regions import Block, bounding_block
+from sam2ft.metrics.regions import Block, block_with_room
 
 T = TypeVar("T", bound=np.generic)
 
@@ -94,11 +94,7 @@ def _moved_pairs(pair: MaskPair) -> list[MaskPair]:
 def _around(mask: Mask, spacing_mm: tuple[float, float, float]) -> Block:
     """Bounding box of a non-empty mask, with a margin for the blur of the bone and for rays."""
     room_mm = 4 * blur_mm(spacing_mm) + 2 * float(np.linalg.norm(spacing_mm))
-    rooms = (math.ceil(room_mm / spacing) for spacing in spacing_mm)
-    return tuple(
-        slice(max(0, part.start - room), part.stop + room)
-        for part, room in zip(bounding_block(mask), rooms, strict=True)
-    )
+    return block_with_room(mask, (math.ceil(room_mm / spacing) for spacing in spacing_mm))
 
 
 def _finer(values: npt.NDArray[T]) -> npt.NDArray[T]:

@@ -13,6 +13,7 @@ from sam2ft.metrics.biomarkers.coverage import Chosen, covered_vertices
 from sam2ft.metrics.biomarkers.local_thickness import local_thickness_mm
 from sam2ft.metrics.biomarkers.rays import Lengths, Numbers, Surface, blur_mm, lengths_along_normals, surface_of
 from sam2ft.metrics.measurement import MaskPair, Measurement
+from sam2ft.metrics.regions import Block, block_with_room
 
 LOCAL = "local_thickness"
 UNITS = {
@@ -139,15 +140,10 @@ def _bone_rays(pair: MaskPair) -> BoneRays:
     return BoneRays(surface.moved([part.start * step for part, step in zip(block, spacing, strict=True)]), *crossings)
 
 
-def _around(mask: Mask, spacing_mm: tuple[float, float, float]) -> tuple[slice, ...]:
+def _around(mask: Mask, spacing_mm: tuple[float, float, float]) -> Block:
     """Bounding box of a non-empty mask, with a margin for rays (voxel diagonal) and the blur of the bone (4 sigma)."""
     room_mm = float(np.linalg.norm(spacing_mm)) + 4 * blur_mm(spacing_mm)
-    block = []
-    for axis, spacing in enumerate(spacing_mm):
-        filled = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        room = math.ceil(room_mm / spacing) + 1
-        block.append(slice(max(0, int(filled[0]) - room), int(filled[-1]) + 1 + room))
-    return tuple(block)
+    return block_with_room(mask, (math.ceil(room_mm / spacing) + 1 for spacing in spacing_mm))
 
 
 def _near(surface: Surface, mask: Mask, spacing_mm: tuple[float, float, float]) -> npt.NDArray[np.bool_]:
