@@ -39,7 +39,6 @@ SMALL: dict[str, str] = {
     "model/upsampling.py": "used by losses, validation and prediction alike",
     "pictures/palette.py": "the colours, also of the report's plots",
     "report/page/agreement.py": "a section of the page has its own file",
-    "report/papers/markdown.py": ONE_IDEA,
     "run/calibrate_run.py": FORWARDS,
     "run/job.py": FORWARDS,
     "runs/attempt/rank.py": "read on login nodes, where distributed/ranks.py would import torch",

@@ -116,6 +116,40 @@ def test_each_setting_has_its_sentence_only_when_it_is_on(study, module, words):
         assert words not in methods_text(study(experiment(**plain)))
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"protocol": "box", "bbox_shift": 3}, "the bounding box of each connected component of each label in"),
+        ({"protocol": "point"}, "the pixel deepest inside each connected component"),
+        ({"protocol": "points", "points_k": 5}, "5 points inside each connected component"),
+        ({"protocol": "mask"}, "the reference mask of each connected component"),
+        ({"protocol": "boxes_file", "boxes_file": "boxes.csv"}, "the boxes of a detector"),
+        ({"protocol": "propagate"}, "carried through the volume by the video predictor"),
+        ({"instances": "per_label"}, "the bounding box of each label of a slice in the reference"),
+        ({"split": "val"}, "On the validation subjects"),
+    ],
+)
+def test_each_protocol_has_its_words(study, given, words):
+    chosen = experiment().eval.model_copy(update=given)
+    assert words in methods_text(study(evaluation=chosen))
+
+
+def test_what_is_known_of_a_run_is_said_and_a_name_stays_in_its_sentence(study):
+    text = methods_text(
+        study(
+            biomarkers=(("t2", "mean"), ("t2", "median"), ("tissueheight", "height"), ("tissuevolume", "volume")),
+            commits=("abc", "def with uncommitted changes"),
+            hardware=("8 cores, a\n### b",),
+        )
+    )
+    assert "T2 (mean and median) is over the voxels" in text
+    assert "Tissue height (height) was measured" in text
+    assert "(commit `abc` and `def with uncommitted changes`) on Python 3.11" in text
+    assert re.findall(r"^### (\w+)$", text, re.MULTILINE) == [
+        *("Data", "Model", "Training", "Evaluation", "Biomarkers", "Statistics", "Software"),
+    ]
+
+
 def test_what_was_only_evaluated_was_not_trained(study, comparison):
     text = methods_text(study(shown="base", comparison=replace(comparison, best=None)))
     assert "nothing was trained" in text
