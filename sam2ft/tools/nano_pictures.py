@@ -65,14 +65,6 @@ def _phantom_slices(
     ]
 
 
-def knee_pictures(seed: int, index: int) -> list[TrainingPicture]:
-    return _phantom_slices("knee", knee_subject, seed, index)
-
-
-def spine_pictures(seed: int, index: int) -> list[TrainingPicture]:
-    return _phantom_slices("spine", spine_subject, seed, index)
-
-
 def shape_pictures(seed: int, index: int) -> list[TrainingPicture]:
     """Twenty drawings, the number of slices of a phantom."""
     rng = np.random.default_rng([seed, index])
@@ -82,8 +74,8 @@ def shape_pictures(seed: int, index: int) -> list[TrainingPicture]:
 
 SOURCES: dict[str, Callable[[int, int], list[TrainingPicture]]] = {
     "shapes": shape_pictures,
-    "knee": knee_pictures,
-    "spine": spine_pictures,
+    "knee": partial(_phantom_slices, "knee", knee_subject),
+    "spine": partial(_phantom_slices, "spine", spine_subject),
 }
 
 

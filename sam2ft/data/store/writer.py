@@ -17,7 +17,7 @@ from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import LabelTable
 from sam2ft.data.images.maps import PreparedMap
-from sam2ft.data.store.metadata import VolumeMetadata, metadata_for_ml, metadata_for_stats
+from sam2ft.data.store.metadata import metadata_for_ml, metadata_for_stats
 from sam2ft.data.store.store import (
     METADATA_FOR_ML,
     METADATA_FOR_STATS,
@@ -143,31 +143,19 @@ class StoreWriter:
         Args:
             split_of: subject -> split.
         """
-        entries, metadata = [], []
-        for key in sorted(keys):
-            record = read_json(record_path(self.folder, key)) | {"split": split_of[key.subject]}
-            volume = VolumeRecord.from_json(record, self.dataset, self.folder)
-            entries.append(volume.to_json())
-            metadata.append(
-                VolumeMetadata(
-                    key=key,
-                    anatomy=self.anatomy,
-                    split=volume.split,
-                    labels=tuple(volume.label_runs),
-                    slices=record["slices"],
-                    subject_fields=record["subject_fields"],
-                    maps=_origins(record),
-                )
-            )
-        _write_if_changed(self.folder / METADATA_FOR_ML, metadata_for_ml(metadata))
-        _write_if_changed(self.folder / METADATA_FOR_STATS, metadata_for_stats(metadata))
+        records = {
+            key: read_json(record_path(self.folder, key)) | {"split": split_of[key.subject]} for key in sorted(keys)
+        }
+        _write_if_changed(self.folder / METADATA_FOR_ML, metadata_for_ml(records, self.anatomy))
+        _write_if_changed(self.folder / METADATA_FOR_STATS, metadata_for_stats(records))
+        volumes = [VolumeRecord.from_json(record, self.dataset, self.folder) for record in records.values()]
         index = {
             "version": STORE_VERSION,
             "dataset": self.dataset,
             "anatomy": self.anatomy,
             "labels": self.labels.to_json(),
             "split_seed": self.split_seed,
-            "volumes": entries,
+            "volumes": [volume.to_json() for volume in volumes],
         }
         _write_if_changed(index_path(self.folder), index)
         self._remove_unlisted(keys)
@@ -181,16 +169,6 @@ class StoreWriter:
         for path in (self.folder / "volumes").iterdir():
             if path.suffix in (".npy", ".json") and path not in known:
                 path.unlink()
-
-
-def _origins(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Map -> its origin, where known; records of earlier versions contain nothing about maps."""
-    maps = record.get("maps", {})
-    return {
-        name: {fact: value for fact, value in facts.items() if fact != "valid_of_label"}
-        for name, facts in maps.items()
-        if "source" in facts
-    }
 
 
 def _map_facts(prepared: PreparedMap, mask_zyx: npt.NDArray[np.unsignedinteger[Any]]) -> dict[str, Any]:
