@@ -2,10 +2,21 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sam2ft.core.keys import SliceKey, VolumeKey, path_component
 
 RUNS = Path("runs")
+
+
+class Below:
+    """A path at a fixed place below the folder of a layout, read as its attribute."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __get__(self, layout: Any, owner: type) -> Path:
+        return Path(layout.folder, self.name)
 
 
 @dataclass(frozen=True)
@@ -14,28 +25,22 @@ class EvalLayout:
 
     folder: Path
 
-    @property
-    def success(self) -> Path:
-        return self.folder / "_SUCCESS"
+    config = Below("config.yaml")
+    """Resolved experiment with the `eval:` section of this evaluation."""
+    success = Below("_SUCCESS")
+    wide = Below("wide")
+    """Folder of the wide tables (one column per label), which are derived from the tidy ones."""
+    parts = Below("parts")
+    """Table rows of finished volumes; removed when the evaluation is complete."""
+    stop = Below("parts/stop")
+    """Exists when a rank was asked to stop: the other ranks stop after their current volume."""
+    qc = Below("qc")
+    noise_chart = Below("prompt_noise.svg")
+    """The plot of a prompt-noise study."""
 
     def table(self, name: str) -> Path:
         """`name` is a key of rows.TABLES: slice, instance, volume, global, biomarker_slice, ..."""
         return self.folder / f"{name}.csv"
-
-    @property
-    def wide(self) -> Path:
-        """Folder of the wide tables (one column per label), which are derived from the tidy ones."""
-        return self.folder / "wide"
-
-    @property
-    def parts(self) -> Path:
-        """Table rows of finished volumes; removed when the evaluation is complete."""
-        return self.folder / "parts"
-
-    @property
-    def stop(self) -> Path:
-        """Exists when a rank was asked to stop: the other ranks stop after their current volume."""
-        return self.parts / "stop"
 
     def part(self, key: VolumeKey, name: str) -> Path:
         """Return the file with the rows of one table for one finished volume."""
@@ -52,20 +57,6 @@ class EvalLayout:
         """Return the file of the prediction as DICOM-SEG (eval.dicom_seg)."""
         return self.folder / "predictions" / path_component(key.dataset) / f"{key.file_stem}.seg.dcm"
 
-    @property
-    def qc(self) -> Path:
-        return self.folder / "qc"
-
-    @property
-    def noise_chart(self) -> Path:
-        """The plot of a prompt-noise study."""
-        return self.folder / "prompt_noise.svg"
-
-    @property
-    def config(self) -> Path:
-        """Resolved experiment with the `eval:` section of this evaluation."""
-        return self.folder / "config.yaml"
-
 
 @dataclass(frozen=True)
 class RunLayout:
@@ -73,79 +64,38 @@ class RunLayout:
 
     folder: Path
 
+    config = Below("config.yaml")
+    identity = Below("identity.json")
+    """Content that the run_id is the hash of, and the volumes of the stores, at the first attempt."""
+    provenance = Below("provenance.json")
+    status = Below("status.json")
+    claim = Below("claim.json")
+    requeue = Below("requeue.json")
+    """Requeue marker: the attempt that saved its state and requests to be continued."""
+    history = Below("history.csv")
+    checkpoints = Below("checkpoints")
+    best = Below("checkpoints/best.pt")
+    qc = Below("qc")
+    logs = Below("logs")
+    child_output = Below("logs/child.out")
+    """Output of a child process of the local pool before it opens its own log."""
+    tensorboard = Below("tensorboard")
+    evaluations = Below("eval")
+
     @property
     def run_id(self) -> str:
         return self.folder.name
 
-    @property
-    def config(self) -> Path:
-        return self.folder / "config.yaml"
-
-    @property
-    def identity(self) -> Path:
-        """Content that the run_id is the hash of, and the volumes of the stores, at the first attempt."""
-        return self.folder / "identity.json"
-
-    @property
-    def provenance(self) -> Path:
-        return self.folder / "provenance.json"
-
-    @property
-    def status(self) -> Path:
-        return self.folder / "status.json"
-
-    @property
-    def claim(self) -> Path:
-        return self.folder / "claim.json"
-
-    @property
-    def requeue(self) -> Path:
-        """Requeue marker: the attempt that saved its state and requests to be continued."""
-        return self.folder / "requeue.json"
-
-    @property
-    def history(self) -> Path:
-        return self.folder / "history.csv"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.folder / "checkpoints"
-
-    @property
-    def best(self) -> Path:
-        return self.checkpoints / "best.pt"
-
     def resume(self, step: int) -> Path:
         return self.checkpoints / f"{step:09d}.safetensors"
-
-    @property
-    def qc(self) -> Path:
-        return self.folder / "qc"
 
     def picture(self, key: SliceKey, epoch: int) -> Path:
         """Return the picture of a validation slice after an epoch (counted from 1); one folder per slice."""
         folder = self.qc / path_component(key.dataset) / f"{key.volume_key.file_stem}__{key.index:03d}"
         return folder / f"epoch-{epoch:03d}.png"
 
-    @property
-    def logs(self) -> Path:
-        return self.folder / "logs"
-
-    @property
-    def child_output(self) -> Path:
-        """Output of a child process of the local pool before it opens its own log."""
-        return self.logs / "child.out"
-
-    @property
-    def tensorboard(self) -> Path:
-        return self.folder / "tensorboard"
-
     def evaluation(self, eval_id: str) -> EvalLayout:
-        return EvalLayout(self.folder / "eval" / eval_id)
-
-    @property
-    def evaluations(self) -> Path:
-        return self.folder / "eval"
+        return EvalLayout(self.evaluations / eval_id)
 
 
 @dataclass(frozen=True)
@@ -185,6 +135,16 @@ class ExperimentLayout:
 
     folder: Path
 
+    submissions = Below("submissions")
+    submission_lock = Below("submissions/.lock")
+    """Held by the process that calls sbatch, and by a running sbatch when its launcher is killed."""
+    lock = Below(".lock")
+    launcher = Below(".launcher.json")
+    """Holder of the lock, for the message to a process that waits."""
+    calibrations = Below("calibration")
+    """Folder of all calibrations (measured timings)."""
+    report = Below("report")
+
     @classmethod
     def of(cls, name: str, runs: Path = RUNS) -> "ExperimentLayout":
         return cls(runs / path_component(name))
@@ -193,44 +153,17 @@ class ExperimentLayout:
         return self.folder / f"plan-{plan_id}.json"
 
     def submission(self, number: int) -> Path:
-        return self.folder / "submissions" / f"{number}.json"
-
-    @property
-    def submissions(self) -> Path:
-        return self.folder / "submissions"
+        return self.submissions / f"{number}.json"
 
     def scripts(self, number: int) -> Path:
         """Return the Slurm folder of a submission: scripts, pickles, output of jobs before they open their logs."""
         return self.submissions / str(number)
-
-    @property
-    def submission_lock(self) -> Path:
-        """Held by the process that calls sbatch, and by a running sbatch when its launcher is killed."""
-        return self.submissions / ".lock"
-
-    @property
-    def lock(self) -> Path:
-        return self.folder / ".lock"
-
-    @property
-    def launcher(self) -> Path:
-        """Holder of the lock, for the message to a process that waits."""
-        return self.folder / ".launcher.json"
-
-    @property
-    def calibrations(self) -> Path:
-        """Folder of all calibrations (measured timings)."""
-        return self.folder / "calibration"
 
     def calibration(self, key: str) -> CalibrationLayout:
         return CalibrationLayout(self.calibrations, key)
 
     def run(self, run_id: str) -> RunLayout:
         return RunLayout(self.folder / run_id)
-
-    @property
-    def report(self) -> Path:
-        return self.folder / "report"
 
 
 def foreign_evaluation(checkpoint_id: str, eval_id: str, runs: Path = RUNS) -> EvalLayout:

@@ -162,18 +162,23 @@ def newest_plan(layout: ExperimentLayout) -> Plan:
     Raises:
         DataError: the folder has no plan, or the newest one cannot be read.
     """
-    paths = sorted(layout.folder.glob("plan-*.json"), key=lambda path: path.stat().st_mtime_ns)
-    if not paths:
+    ids = _plan_ids(layout)
+    if not ids:
         raise DataError(f"{layout.folder}: no plan here; run launch/sweep.py first")
     try:
-        return load_plan(layout, paths[-1].stem.removeprefix("plan-"))
+        return load_plan(layout, ids[0])
     except DataError as error:
         raise DataError(f"{error}; launch/sweep.py makes a new one and keeps finished runs") from None
 
 
 def plans_of(layout: ExperimentLayout) -> Iterator[Plan]:
     """Yield every readable plan of an experiment, the newest first."""
-    paths = sorted(layout.folder.glob("plan-*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    for path in paths:
+    for plan_id in _plan_ids(layout):
         with suppress(DataError):
-            yield load_plan(layout, path.stem.removeprefix("plan-"))
+            yield load_plan(layout, plan_id)
+
+
+def _plan_ids(layout: ExperimentLayout) -> list[str]:
+    """The ids of all plans, the newest first."""
+    paths = sorted(layout.folder.glob("plan-*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    return [path.stem.removeprefix("plan-") for path in paths]

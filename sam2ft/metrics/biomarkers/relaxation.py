@@ -6,6 +6,7 @@ Voxels are pooled over the whole tissue; a mean of slice means is never used.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,15 +17,17 @@ from sam2ft.metrics.measurement import MaskPair, Measurement
 Values = npt.NDArray[np.float64]
 
 
-def _nan_if_fewer(of: Callable[[Values], float], fewest: int = 1) -> Callable[[Values], float]:
-    return lambda values: float(of(values)) if len(values) >= fewest else math.nan
-
-
-_STATISTICS: dict[str, Callable[[Values], float]] = {
-    "mean": _nan_if_fewer(lambda values: float(values.mean())),
-    "median": _nan_if_fewer(lambda values: float(np.median(values))),
-    "sd": _nan_if_fewer(lambda values: float(values.std(ddof=1)), fewest=2),
+_STATISTICS: dict[str, tuple[Callable[[Values], Any], int]] = {
+    "mean": (np.mean, 1),
+    "median": (np.median, 1),
+    "sd": (lambda values: values.std(ddof=1), 2),
 }
+"""Statistic -> (its function, the fewest values for which it is not NaN)."""
+
+
+def _statistic(name: str, values: Values) -> float:
+    of, fewest = _STATISTICS[name]
+    return float(of(values)) if len(values) >= fewest else math.nan
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,11 @@ class _RelaxationMetric:
     def _statistic(
         self, definition: str, layer: str, reference: Values, prediction: Values, *, slice_index: int | None = None
     ) -> Measurement:
-        of = _STATISTICS[definition]
         return Measurement(
             "volume" if slice_index is None else "slice",
             self.name,
-            reference=of(reference),
-            prediction=of(prediction),
+            reference=_statistic(definition, reference),
+            prediction=_statistic(definition, prediction),
             slice=slice_index,
             definition=definition + layer,
             unit="ms",
