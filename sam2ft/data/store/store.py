@@ -231,10 +231,6 @@ class Store:
     def metadata_for_stats(self) -> Path:
         return self.path / METADATA_FOR_STATS
 
-    def split_digest(self, splits: Iterable[str], max_subjects: int | None = None) -> str:
-        """Hex digest of the subjects in `splits` and of the content of their volumes."""
-        return records_digest(record for split in splits for record in self.split_volumes(split, max_subjects))
-
     def verify(self, records: Iterable[VolumeRecord]) -> None:
         """Read every array of `records` and compare its sha256.
 
