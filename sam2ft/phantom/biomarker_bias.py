@@ -5,7 +5,7 @@ import math
 import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -45,15 +45,9 @@ class Bias:
     def to_json(self) -> dict[str, Any]:
         known = [value for value in self.percents if math.isfinite(value)]
         summary = (statistics.fmean(known), min(known), max(known)) if known else (None, None, None)
-        return {
-            "solid": self.solid,
-            "biomarker": self.biomarker,
-            "definition": self.definition,
-            "unit": self.unit,
-            "truth": self.truth,
-            "measured": [value if math.isfinite(value) else None for value in self.measured],
-            **dict(zip(("bias_percent", "bias_percent_low", "bias_percent_high"), summary, strict=True)),
-        }
+        names = ("bias_percent", "bias_percent_low", "bias_percent_high")
+        measured = [value if math.isfinite(value) else None for value in self.measured]
+        return asdict(self) | {"measured": measured, **dict(zip(names, summary, strict=True))}
 
 
 def phantom_check(spacing_yxz_mm: Sequence[float], *, as_json: bool = False) -> list[Bias]:

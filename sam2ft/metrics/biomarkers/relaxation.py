@@ -16,7 +16,6 @@ from sam2ft.metrics.measurement import MaskPair, Measurement
 
 Values = npt.NDArray[np.float64]
 
-
 _STATISTICS: dict[str, tuple[Callable[[Values], Any], int]] = {
     "mean": (np.mean, 1),
     "median": (np.median, 1),
@@ -25,8 +24,8 @@ _STATISTICS: dict[str, tuple[Callable[[Values], Any], int]] = {
 """Statistic -> (its function, the fewest values for which it is not NaN)."""
 
 
-def _statistic(name: str, values: Values) -> float:
-    of, fewest = _STATISTICS[name]
+def _value_of(statistic: str, values: Values) -> float:
+    of, fewest = _STATISTICS[statistic]
     return float(of(values)) if len(values) >= fewest else math.nan
 
 
@@ -82,8 +81,8 @@ class _RelaxationMetric:
         return Measurement(
             "volume" if slice_index is None else "slice",
             self.name,
-            reference=_statistic(definition, reference),
-            prediction=_statistic(definition, prediction),
+            reference=_value_of(definition, reference),
+            prediction=_value_of(definition, prediction),
             slice=slice_index,
             definition=definition + layer,
             unit="ms",
