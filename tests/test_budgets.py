@@ -33,6 +33,8 @@ SMALL: dict[str, str] = {
     "core/parallel.py": "used by data and evaluation",
     "evaluation/outputs/dicom_seg.py": "one output, one file",
     "evaluation/prediction/composition.py": ONE_IDEA,
+    "metrics/biomarkers/both_masks.py": "what every biomarker yields",
+    "metrics/biomarkers/volume.py": "a biomarker has its own file",
     "metrics/masks/overlap.py": "the metrics that are functions of counts alone, as the table of metrics names them",
     "model/nano/overrides.py": "values, read beside the weights that they belong to",
     "model/resizing.py": ONE_IDEA,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sam2ft.metrics.biomarkers.both_masks import on_both_masks
 from sam2ft.metrics.biomarkers.layers import LAYERS, layers
 from sam2ft.metrics.measurement import MaskPair, Measurement
 
@@ -78,30 +79,14 @@ class _RelaxationMetric:
     def _statistic(
         self, definition: str, layer: str, reference: Values, prediction: Values, *, slice_index: int | None = None
     ) -> Measurement:
-        return Measurement(
-            "volume" if slice_index is None else "slice",
-            self.name,
-            reference=_value_of(definition, reference),
-            prediction=_value_of(definition, prediction),
-            slice=slice_index,
-            definition=definition + layer,
-            unit="ms",
-            n_reference=len(reference),
-            n_prediction=len(prediction),
-        )
+        sides = ((_value_of(definition, values), len(values)) for values in (reference, prediction))
+        return on_both_masks(self.name, definition + layer, "ms", *sides, slice=slice_index)
 
     def _valid_share(self, pair: MaskPair, valid_reference: int, valid_prediction: int) -> Measurement:
         masked = pair.overlap
-        return Measurement(
-            "volume",
-            self.name,
-            reference=valid_reference / masked.reference if masked.reference else math.nan,
-            prediction=valid_prediction / masked.prediction if masked.prediction else math.nan,
-            definition="valid_share",
-            unit="1",
-            n_reference=masked.reference,
-            n_prediction=masked.prediction,
-        )
+        pairs = ((valid_reference, masked.reference), (valid_prediction, masked.prediction))
+        sides = ((valid / voxels if voxels else math.nan, voxels) for valid, voxels in pairs)
+        return on_both_masks(self.name, "valid_share", "1", *sides)
 
 
 @dataclass(frozen=True)
