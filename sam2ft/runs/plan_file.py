@@ -101,11 +101,9 @@ class Plan:
     def plan_id(self) -> str:
         """12 hex digits over the content; the path of the experiment file is not part of it."""
         content = {"version": PLAN_VERSION, "experiment": self.experiment, "fresh": self.fresh}
+        strict = {} if self.code is None else {"code": self.code}
         runs = [run.to_json() for run in self.runs]
-        return sha256_text(canonical_json(content | self._strict() | {"runs": runs}))[:12]
-
-    def _strict(self) -> dict[str, str]:
-        return {} if self.code is None else {"code": self.code}
+        return sha256_text(canonical_json(content | strict | {"runs": runs}))[:12]
 
     def run(self, index: int) -> PlannedRun:
         """Return the run with this index; DataError when the plan has none."""

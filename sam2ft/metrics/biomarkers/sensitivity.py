@@ -40,10 +40,12 @@ def with_sensitivity(metric: Metric, pair: MaskPair, found: Iterable[Measurement
     measured = list(found)
     if not any(_is_whole(one) for one in measured) or not pair.reference_zyx.any():
         return measured
-    larger, smaller = (_values(metric, moved) for moved in _moved(pair))
-    return [
-        replace(one, sensitivity=_change(_key(one), larger, smaller)) if _is_whole(one) else one for one in measured
-    ]
+    larger, smaller = (
+        {_key(one): one.reference for one in metric.measure(moved) if _is_whole(one) and one.reference is not None}
+        for moved in pair.once("moved", _moved_pairs)
+    )
+    change = {key: larger[key] - smaller[key] for key in larger.keys() & smaller.keys()}
+    return [replace(one, sensitivity=change.get(_key(one), math.nan)) if _is_whole(one) else one for one in measured]
 
 
 def _is_whole(one: Measurement) -> bool:
@@ -54,22 +56,8 @@ def _key(one: Measurement) -> tuple[str, str, str]:
     return one.measure, one.definition, one.unit
 
 
-def _values(metric: Metric, pair: MaskPair) -> dict[tuple[str, str, str], float]:
-    return {_key(one): one.reference for one in metric.measure(pair) if _is_whole(one) and one.reference is not None}
-
-
-def _change(
-    key: tuple[str, str, str], larger: dict[tuple[str, str, str], float], smaller: dict[tuple[str, str, str], float]
-) -> float:
-    return larger.get(key, math.nan) - smaller.get(key, math.nan)
-
-
-def _moved(pair: MaskPair) -> list[MaskPair]:
-    """Pairs of the reference with itself on the finer grid, dilated and eroded by half a pixel."""
-    return pair.once("moved", _moved_pairs)
-
-
 def _moved_pairs(pair: MaskPair) -> list[MaskPair]:
+    """Pairs of the reference with itself on the finer grid, dilated and eroded by half a pixel."""
     block = _around(pair.reference_zyx, pair.geometry.spacing_zyx_mm)
     fine = _finer(pair.reference_zyx[block])
     larger = ndimage.binary_dilation(fine, _CROSS)
