@@ -46,7 +46,7 @@ def split_records(stores: Sequence[Store], split: str, max_subjects: int | None 
     A split may be missing in some of the stores.
 
     Raises:
-        DataError: no store has a volume in the split.
+        DataError: no store has a volume in it.
     """
     having = [store for store in stores if any(record.split == split for record in store.volumes)]
     if not having:

@@ -130,8 +130,7 @@ def test_each_setting_has_its_sentence_only_when_it_is_on(study, module, words):
     ],
 )
 def test_each_protocol_has_its_words(study, given, words):
-    chosen = experiment().eval.model_copy(update=given)
-    assert words in methods_text(study(evaluation=chosen))
+    assert words in methods_text(study(experiment_with(eval=given)))
 
 
 def test_what_is_known_of_a_run_is_said_and_a_name_stays_in_its_sentence(study):
@@ -191,17 +190,13 @@ def test_the_checklist_has_all_44_items_and_leaves_the_authors_to_the_author(stu
     assert "seed 42" in by_item[19]
     assert "field strength (T): 3 and 1.5" in by_item[13]
     assert "☑" not in by_item[30]
-    noisy = experiment_with_noise()
+    noisy = experiment_with(eval={"prompt_noise": {"shifts": [0, 2, 5]}})
     assert "0, 2 and 5 pixels" in claim_checklist(study(noisy))
 
 
-def experiment_with_noise():
-    value = {
-        "experiment": {"name": "knee"},
-        "dataset": {"oai": {"store": "d"}},
-        "eval": {"prompt_noise": {"shifts": [0, 2, 5]}},
-    }
-    return parse_experiment(value | {"module": {"sam2_model_cfg": "sam2_nano", "image_size": 256}})
+def experiment_with(**sections):
+    value = {"experiment": {"name": "knee"}, "dataset": {"oai": {"store": "d"}}}
+    return parse_experiment(value | {"module": {"sam2_model_cfg": "sam2_nano", "image_size": 256}} | sections)
 
 
 def test_the_card_shows_results_of_the_chosen_point_alone(study, rows):
