@@ -14,8 +14,10 @@ from sam2ft.cli.main import COMMANDS
 from sam2ft.config.load_dataset import load_dataset, load_label_table
 from sam2ft.config.load_experiment import load_experiment
 from sam2ft.config.yaml.loading import load_yaml
+from sam2ft.core.errors import DataError
+from sam2ft.core.generated_files import generate, with_block
 from sam2ft.slurm.site import load_site
-from sam2ft.tools.tree import BEGIN, END, expected, with_tree
+from sam2ft.tools.tree import expected
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -262,12 +264,27 @@ def test_the_tree_of_the_design_page_and_the_index_are_what_the_docstrings_say()
     assert [name_of(path) for path, text in expected().items() if path.read_text(encoding="utf-8") != text] == []
 
 
-def test_a_page_without_the_marks_of_the_tree_is_refused():
-    assert with_tree(f"a\n{BEGIN}\nold\n{END}\nb", ["new"]).split("\n") == [
-        "a", BEGIN, "", "```", "new", "```", "", END, "b",
-    ]  # fmt: skip
+def test_only_the_block_of_a_page_is_generated_and_a_page_without_it_is_refused():
+    begin, end = "<!-- tree: written by `make schema` -->", "<!-- end of the tree -->"
+    page = f"a\n{begin}\nold\n{end}\nb"
+    assert with_block(page, "tree", ["new"]).split("\n") == ["a", begin, "", "new", "", end, "b"]
     with pytest.raises(ValueError, match="no lines"):
-        with_tree("a page", ["new"])
+        with_block(page, "tables", ["new"])
+
+
+def test_a_generator_writes_what_is_out_of_date_and_names_it_with_check(tmp_path, monkeypatch):
+    fresh, stale, absent = (tmp_path / name for name in ("fresh", "stale", "absent"))
+    fresh.write_text("a")
+    stale.write_text("old")
+    expected_texts = {fresh: "a", stale: "b", absent: "c"}
+    monkeypatch.setattr("sys.argv", ["generator", "--check"])
+    with pytest.raises(DataError, match=r"stale: out of date(?s:.*)absent: out of date"):
+        generate(expected_texts, "")
+    assert stale.read_text() == "old"
+    monkeypatch.setattr("sys.argv", ["generator"])
+    generate(expected_texts, "")
+    monkeypatch.setattr("sys.argv", ["generator", "--check"])
+    generate(expected_texts, "")
 
 
 def too_long(page: Path) -> list[int]:

@@ -1,7 +1,9 @@
-"""Exception classes and the process exit code of each."""
+"""Exception classes, the process exit code of each, and parts of messages."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -53,6 +55,20 @@ class ProblemsError(ConfigError):
     def __init__(self, problems: Sequence[Problem]):
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = tuple(problems)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the file `path` in front of the message of a DataError that does not name it."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """At most `most` names for a message: `a, b and 3 more`."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 DONE = 0

@@ -37,6 +37,12 @@ def bounding_block(mask: Mask) -> Block:
     return tuple(slice(int(indices[0]), int(indices[-1]) + 1) for indices in filled)
 
 
+def block_with_room(mask: Mask, rooms: Iterable[int]) -> Block:
+    """Bounding box of a non-empty mask with `rooms` more pixels at both ends of each axis, clipped to the image."""
+    parts = zip(bounding_block(mask), rooms, strict=True)
+    return tuple(slice(max(0, part.start - room), part.stop + room) for part, room in parts)
+
+
 def _regions_of(pair: MaskPair) -> list[Region]:
     spacing = pair.geometry.spacing_zyx_mm
     blocks: dict[int, Block] = {

@@ -5,7 +5,7 @@ import math
 import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from sam2ft.core.keys import VolumeKey
 from sam2ft.metrics.factory import load_metrics
 from sam2ft.metrics.measurement import ScoreSettings
 from sam2ft.metrics.scoring import Scene, score_volume
-from sam2ft.phantom.solids import NOISE_SHARE, Offset, Solid, solids
+from sam2ft.phantom.solids import NOISE_SHARE, Solid, solids
 
 NUM_PLACES, FEWER_PLACES = 5, 2
 """Number of sub-voxel positions of each solid; fewer on fine grids, where even small solids have many voxels."""
@@ -45,15 +45,9 @@ class Bias:
     def to_json(self) -> dict[str, Any]:
         known = [value for value in self.percents if math.isfinite(value)]
         summary = (statistics.fmean(known), min(known), max(known)) if known else (None, None, None)
-        return {
-            "solid": self.solid,
-            "biomarker": self.biomarker,
-            "definition": self.definition,
-            "unit": self.unit,
-            "truth": self.truth,
-            "measured": [value if math.isfinite(value) else None for value in self.measured],
-            **dict(zip(("bias_percent", "bias_percent_low", "bias_percent_high"), summary, strict=True)),
-        }
+        names = ("bias_percent", "bias_percent_low", "bias_percent_high")
+        measured = [value if math.isfinite(value) else None for value in self.measured]
+        return asdict(self) | {"measured": measured, **dict(zip(names, summary, strict=True))}
 
 
 def phantom_check(spacing_yxz_mm: Sequence[float], *, as_json: bool = False) -> list[Bias]:
@@ -97,8 +91,8 @@ def measure_biases(spacing_zyx_mm: Spacing) -> list[Bias]:
     offsets = np.random.default_rng(_SEED).uniform(-0.5, 0.5, (places, 3)).tolist()
     measured: dict[tuple[str, str, str, str], list[float]] = {}
     truths: dict[tuple[str, str, str, str], float] = {}
-    for number, offset in enumerate(offsets, start=1):
-        for solid in solids(spacing_zyx_mm, _offset(offset)):
+    for number, (z, y, x) in enumerate(offsets, start=1):
+        for solid in solids(spacing_zyx_mm, (z, y, x)):
             values = _values(solid)
             for (biomarker, definition, unit), truth in solid.truth.items():
                 key = (solid.name, biomarker, definition, unit)
@@ -106,10 +100,6 @@ def measure_biases(spacing_zyx_mm: Spacing) -> list[Bias]:
                 measured.setdefault(key, []).append(values.get((biomarker, definition, unit), math.nan))
         print(f"measured sub-voxel position {number} of {places}", file=sys.stderr, flush=True)
     return [Bias(*key, truth=truths[key], measured=tuple(values)) for key, values in measured.items()]
-
-
-def _offset(values: Sequence[float]) -> Offset:
-    return values[0], values[1], values[2]
 
 
 def _values(solid: Solid) -> dict[tuple[str, str, str], float]:

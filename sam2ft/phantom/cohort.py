@@ -10,7 +10,6 @@ echoes/<subject>/sag/*.dcm  spinlock/<subject>/sag/*.dcm   knee: series to fit s
 import gzip
 import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,20 +20,21 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.files import replacing, write_json, write_text
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.labels import LabelTable
+from sam2ft.core.parallel import parallel_map
 from sam2ft.phantom.dicom import DicomSeries, write_series
+from sam2ft.phantom.knee import KNEE_LABELS
+from sam2ft.phantom.knee_subject import KNEE_SEQUENCES
 from sam2ft.phantom.phantom import (
     ECHO_TIMES_MS,
-    KNEE_LABELS,
-    KNEE_SEQUENCES,
     SPIN_LOCK_TIMES_MS,
-    SPINE_LABELS,
-    SPINE_SEQUENCES,
     PhantomVolume,
     echo_series,
     knee_subject,
     spin_lock_series,
     spine_subject,
 )
+from sam2ft.phantom.spine import SPINE_LABELS
+from sam2ft.phantom.spine_subject import SPINE_SEQUENCES
 
 Progress = Callable[[int, int, str], None]
 """Called after each subject with: number of written subjects, number of all subjects, name."""
@@ -63,11 +63,10 @@ def write_cohort(kind: str, subjects: int, seed: int, folder: Path, progress: Pr
     truths: dict[str, Any] = {}
     work = partial(write_subject, kind, seed, folder)
     # numpy uses one thread in this code, so the subjects are distributed over the cores.
-    with ProcessPoolExecutor(min(subjects, len(os.sched_getaffinity(0)))) as pool:
-        for name, truth in pool.map(work, range(subjects)):
-            truths[name] = truth
-            if progress is not None:
-                progress(len(truths), subjects, name)
+    for name, truth in parallel_map(work, range(subjects), len(os.sched_getaffinity(0))):
+        truths[name] = truth
+        if progress is not None:
+            progress(len(truths), subjects, name)
     write_json(folder / "truth.json", {"kind": kind, "seed": seed, "subjects": truths})
     write_text(folder / "dataset.yaml", dataset_yaml(kind, seed))
 

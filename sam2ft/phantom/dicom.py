@@ -4,7 +4,7 @@ SliceThickness is not the slice distance, InstanceNumber does not follow positio
 header contains a fictitious patient. They test that a reader gets the grid right and does not keep patient data.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,10 @@ class DicomSeries:
     description: str
     seed: int
     """With subject and number, determines all UIDs, the fictitious patient and the order of instances."""
-    repetition_time_ms: float = 2800.0
-    flip_angle: float = 90.0
     field_strength: float = 3.0
     rescale: tuple[float, float] = (1.0, 0.0)
     """(slope, intercept); for (1, 0) the attributes are omitted."""
-    frames: tuple[dict[str, Any], ...] = field(default=({"EchoTime": 20.0},))
+    frames: tuple[dict[str, Any], ...] = ({"EchoTime": 20.0},)
     """Attributes of each repetition of the volume: its echo time, or the number of its spin lock."""
 
     def uid(self, *parts: object) -> str:
@@ -58,7 +56,7 @@ def write_series(folder: Path, frames_tzyx: npt.NDArray[np.float32], geometry: G
         repetition, index = divmod(int(place), slices)
         position = affine_lps[:3, 3] + affine_lps[:3, 2] * index
         normal = affine_lps[:3, 2] / geometry.spacing_zyx_mm[0]
-        header.update(_attributes(series.frames[repetition]))
+        _set(header, series.frames[repetition])
         header.InstanceNumber = instance
         header.SOPInstanceUID = series.uid(series.number, instance)
         header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID
@@ -68,11 +66,9 @@ def write_series(folder: Path, frames_tzyx: npt.NDArray[np.float32], geometry: G
         header.save_as(folder / f"IM{instance:04d}.dcm", enforce_file_format=True)
 
 
-def _attributes(values: dict[str, Any]) -> Dataset:
-    result = Dataset()
+def _set(header: Dataset, values: dict[str, Any]) -> None:
     for keyword, value in values.items():
-        setattr(result, keyword, value)
-    return result
+        setattr(header, keyword, value)
 
 
 def _header(series: DicomSeries, geometry: Geometry, affine_lps: npt.NDArray[np.float64]) -> FileDataset:
@@ -100,8 +96,8 @@ def _header(series: DicomSeries, geometry: Geometry, affine_lps: npt.NDArray[np.
         "SequenceVariant": "NONE",
         "ScanOptions": "",
         "ImageType": ["ORIGINAL", "PRIMARY", "M"],
-        "RepetitionTime": series.repetition_time_ms,
-        "FlipAngle": series.flip_angle,
+        "RepetitionTime": 2800.0,
+        "FlipAngle": 90.0,
         "MagneticFieldStrength": series.field_strength,
         "Rows": geometry.shape_zyx[1],
         "Columns": geometry.shape_zyx[2],
@@ -119,8 +115,7 @@ def _header(series: DicomSeries, geometry: Geometry, affine_lps: npt.NDArray[np.
     }
     if series.rescale != (1.0, 0.0):
         values |= {"RescaleSlope": series.rescale[0], "RescaleIntercept": series.rescale[1], "RescaleType": "US"}
-    for keyword, value in values.items():
-        setattr(header, keyword, value)
+    _set(header, values)
     return header
 
 

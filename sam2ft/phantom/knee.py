@@ -7,7 +7,7 @@ import numpy as np
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.phantom.plates import Plate
 from sam2ft.phantom.render import Canvas, Tissue
-from sam2ft.phantom.shapes import Field, Hull, capsule, ellipse, extruded, norm, rotated, rounded_box
+from sam2ft.phantom.shapes import Field, Hull, capsule, ellipse, extruded, from_frame, norm, rotated, rounded_box
 
 KNEE_LABELS = LabelTable(
     (
@@ -158,15 +158,8 @@ def _paint_joint(knee: Knee, canvas: Canvas, p: _Plane) -> None:
     quadriceps = capsule(p.patella_a, p.patella_s, (top * 0.5, half - 2), (top * 0.1 - 4, half + 60), 3.0)
     canvas.paint(np.maximum(quadriceps, middle), "tendon")
     # The tibial tuberosity is anterior to and below the plateau.
-    ta, ts = np.radians(knee.tibia_turn), knee.tibia_half_depth
-    foot_a, foot_s = ts - 1.0, -29.0
-    foot = (
-        knee.tibia_origin[0] + foot_a * np.cos(ta) - foot_s * np.sin(ta),
-        knee.tibia_origin[1] + foot_a * np.sin(ta) + foot_s * np.cos(ta),
-    )
-    tp = np.radians(knee.patella_turn)
-    pole_a, pole_s = top * 0.55, -half + 4
-    pole = (px + pole_a * np.cos(tp) - pole_s * np.sin(tp), py + pole_a * np.sin(tp) + pole_s * np.cos(tp))
+    foot = from_frame((knee.tibia_half_depth - 1.0, -29.0), knee.tibia_origin, knee.tibia_turn)
+    pole = from_frame((top * 0.55, -half + 4), knee.patella_origin, knee.patella_turn)
     canvas.paint(np.maximum(capsule(p.a, p.s, pole, foot, 2.4), middle), "tendon")
     # Two wedges in the middle of a condyle; one band at its outer side, where the meniscus bends around it.
     horns = np.abs(np.abs(p.tibia_a) - np.float32(16)) - np.float32(8)

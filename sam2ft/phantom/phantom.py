@@ -15,26 +15,10 @@ from sam2ft.core.labels import LabelTable
 from sam2ft.phantom.knee import KNEE_LABELS, KNEE_TISSUES, paint_knee
 from sam2ft.phantom.knee_subject import KNEE_SEQUENCES, draw_knee, knee_signal
 from sam2ft.phantom.orientation import anatomy_frame, sagittal_grid
-from sam2ft.phantom.random_shapes import shapes_slice
 from sam2ft.phantom.render import PhantomScene, Rendered, render_scene, rician
 from sam2ft.phantom.shapes import Field
 from sam2ft.phantom.spine import SPINE_LABELS, SPINE_TISSUES, paint_spine
 from sam2ft.phantom.spine_subject import SPINE_SEQUENCES, body_volume_mm3, draw_spine, spine_signal
-
-__all__ = [
-    "ECHO_TIMES_MS",
-    "KNEE_LABELS",
-    "KNEE_SEQUENCES",
-    "SPINE_LABELS",
-    "SPINE_SEQUENCES",
-    "SPIN_LOCK_TIMES_MS",
-    "PhantomVolume",
-    "echo_series",
-    "knee_subject",
-    "shapes_slice",
-    "spin_lock_series",
-    "spine_subject",
-]
 
 ECHO_TIMES_MS = (10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0)
 SPIN_LOCK_TIMES_MS = (0.0, 10.0, 40.0, 80.0)
@@ -103,7 +87,7 @@ def knee_subject(seed: int, index: int, sequence: str | None = None) -> PhantomV
         "spacing_zyx_mm": list(geometry.spacing_zyx_mm),
         "tissues": {plate.tissue: plate.truth() for plate in knee.plates},
     }
-    return _volume(f"knee{index:03d}", rendered, scene, geometry, KNEE_LABELS, truth, with_maps=True)
+    return _volume(f"knee{index:03d}", rendered, scene, geometry, KNEE_LABELS, truth)
 
 
 def spine_subject(seed: int, index: int, sequence: str | None = None) -> PhantomVolume:
@@ -152,7 +136,7 @@ def spine_subject(seed: int, index: int, sequence: str | None = None) -> Phantom
             "disc": {"volume_mm3": sum(disc["volume_mm3"] for disc in known)},
         },
     }
-    return _volume(f"spine{index:03d}", rendered, scene, geometry, SPINE_LABELS, truth, with_maps=False)
+    return _volume(f"spine{index:03d}", rendered, scene, geometry, SPINE_LABELS, truth)
 
 
 def echo_series(volume: PhantomVolume, noise: float = 0.0, seed: int = 0) -> Field:
@@ -180,27 +164,22 @@ def _volume(
     geometry: Geometry,
     labels: LabelTable,
     truth: dict[str, Any],
-    with_maps: bool,
 ) -> PhantomVolume:
-    def per_tissue(values: list[float]) -> Field:
-        return np.array(values, dtype=np.float32)[rendered.tissue]
+    def of_tissues(attribute: str, dtype: type) -> npt.NDArray[Any]:
+        return np.array([getattr(tissue, attribute) for tissue in scene.tissues], dtype=dtype)[rendered.tissue]
 
     for label in labels:
         entry = truth["tissues"].setdefault(label.name, {})
         entry["volume_in_view_mm3"] = rendered.volumes_mm3.get(label.id, 0.0)
-    mask = np.array([tissue.label for tissue in scene.tissues], dtype=np.uint8)[rendered.tissue]
-    t2 = per_tissue([tissue.t2_ms for tissue in scene.tissues])
-    t1rho = per_tissue([tissue.t1rho_ms for tissue in scene.tissues])
+    mask = of_tissues("label", np.uint8)
     # Bone painted over cartilage replaces its relaxation times too.
-    known = ~np.isnan(rendered.t2_ms) & (mask > 0) & np.isin(mask, _plate_labels(labels))
+    plates = [label.id for label in labels if label.interface is not None]
+    known = ~np.isnan(rendered.t2_ms) & np.isin(mask, plates)
     t2_map, t1rho_map = (np.where(known, values, np.nan) for values in (rendered.t2_ms, rendered.t1rho_ms))
+    t2, t1rho = of_tissues("t2_ms", np.float32), of_tissues("t1rho_ms", np.float32)
     proton = np.where(rendered.tissue == 0, np.float32(0), 1000 * rendered.signal)
     return PhantomVolume(
         subject, rendered.image, mask, geometry,
-        t2_map if with_maps else None, t1rho_map if with_maps else None, truth, labels,
+        t2_map if plates else None, t1rho_map if plates else None, truth, labels,
         np.where(known, t2_map, t2), np.where(known, t1rho_map, t1rho), proton,
     )  # fmt: skip
-
-
-def _plate_labels(labels: LabelTable) -> list[int]:
-    return [label.id for label in labels if label.interface is not None]

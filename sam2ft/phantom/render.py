@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -99,10 +99,12 @@ class PhantomScene:
     """4 x 4: RAS mm -> (a, s, m, 1) mm."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Rendered:
     """The planes of a scene on a grid; arrays are zyx."""
 
+    image: Field
+    """As a scanner would give it: with texture, receive field, blur and noise."""
     signal: Field
     """Without noise, texture or receive field."""
     tissue: npt.NDArray[np.uint8]
@@ -110,14 +112,13 @@ class Rendered:
     t1rho_ms: Field
     volumes_mm3: Mapping[int, float]
     """Label -> its volume inside the field of view, counted on three planes per slice."""
-    image: Field = field(init=False)
 
 
 def render_scene(scene: PhantomScene, geometry: Geometry, rng: np.random.Generator) -> Rendered:
     """Paint every slice of the grid (mean of three planes), then add texture, bias field, blur and noise."""
     order = {tissue.name: number for number, tissue in enumerate(scene.tissues)}
     depth, height, width = geometry.shape_zyx
-    planes = [np.empty(geometry.shape_zyx, dtype=np.float32) for _ in range(3)]
+    signal, t2_ms, t1rho_ms = (np.empty(geometry.shape_zyx, dtype=np.float32) for _ in range(3))
     tissue = np.empty(geometry.shape_zyx, dtype=np.uint8)
     counts = np.zeros(len(scene.tissues), dtype=np.int64)
     edge, across = float(np.mean(geometry.spacing_zyx_mm[1:])), geometry.spacing_zyx_mm[0] / len(_SUBSLICES)
@@ -129,15 +130,13 @@ def render_scene(scene: PhantomScene, geometry: Geometry, rng: np.random.Generat
             total += canvas.signal_yx
             counts += np.bincount(canvas.tissue_yx.ravel(), minlength=len(counts))
             if shift == 0.0:
-                tissue[index], planes[1][index], planes[2][index] = canvas.tissue_yx, canvas.t2_yx, canvas.t1rho_yx
-        planes[0][index] = total / np.float32(len(_SUBSLICES))
+                tissue[index], t2_ms[index], t1rho_ms[index] = canvas.tissue_yx, canvas.t2_yx, canvas.t1rho_yx
+        signal[index] = total / np.float32(len(_SUBSLICES))
     volumes: dict[int, float] = {}
     for number, kind in enumerate(scene.tissues):
         volume = counts[number] * geometry.voxel_volume_mm3 / len(_SUBSLICES)
         volumes[kind.label] = volumes.get(kind.label, 0.0) + float(volume)
-    result = Rendered(planes[0], tissue, planes[1], planes[2], volumes)
-    result.image = _scanner_image(result, scene, geometry, rng)
-    return result
+    return Rendered(_scanner_image(signal, tissue, scene, rng), signal, tissue, t2_ms, t1rho_ms, volumes)
 
 
 def plane_coordinates(
@@ -154,10 +153,12 @@ def plane_coordinates(
     return a, s, m
 
 
-def _scanner_image(rendered: Rendered, scene: PhantomScene, geometry: Geometry, rng: np.random.Generator) -> Field:
-    texture = np.array([tissue.texture for tissue in scene.tissues], dtype=np.float32)[rendered.tissue]
-    clean = rendered.signal * (1 + texture * smooth_noise(rng, geometry.shape_zyx, scene.texture_px))
-    clean *= receive_field(rng, geometry.shape_zyx, scene.bias)
+def _scanner_image(
+    signal: Field, tissue: npt.NDArray[np.uint8], scene: PhantomScene, rng: np.random.Generator
+) -> Field:
+    texture = np.array([kind.texture for kind in scene.tissues], dtype=np.float32)[tissue]
+    clean = signal * (1 + texture * smooth_noise(rng, signal.shape, scene.texture_px))
+    clean *= receive_field(rng, signal.shape, scene.bias)
     clean = ndimage.gaussian_filter(clean, (0, 0.45, 0.45))
     return (rician(clean, scene.noise, rng) * np.float32(scene.gain)).astype(np.float32)
 

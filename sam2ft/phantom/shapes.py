@@ -122,19 +122,19 @@ def extruded(plane_distance: Field, across: Field, half_width: float, rounding: 
 
     Exact outside if the plane distance is exact and the radius of every convex corner exceeds `rounding`.
     """
-    q = plane_distance + np.float32(rounding)
-    w = np.abs(across) - np.float32(half_width - rounding)
-    outside = norm(np.maximum(q, 0), np.maximum(w, 0))
-    result: Field = np.minimum(np.maximum(q, w), 0) + outside - np.float32(rounding)
-    return result
+    return _rounded(plane_distance + np.float32(rounding), np.abs(across) - np.float32(half_width - rounding), rounding)
 
 
 def rounded_box(a: Field, s: Field, half_a: Field | float, half_s: float, rounding: float) -> Field:
     """Exact signed distance to a rectangle around 0 with rounded corners (approximate for a varying width)."""
-    qa = np.abs(a) - np.asarray(half_a - rounding, dtype=np.float32)
-    qs = np.abs(s) - np.float32(half_s - rounding)
-    outside = norm(np.maximum(qa, 0), np.maximum(qs, 0))
-    result: Field = np.minimum(np.maximum(qa, qs), 0) + outside - np.float32(rounding)
+    within_a = np.abs(a) - np.asarray(half_a - rounding, dtype=np.float32)
+    return _rounded(within_a, np.abs(s) - np.float32(half_s - rounding), rounding)
+
+
+def _rounded(first: Field, second: Field, rounding: float) -> Field:
+    """Signed distance to the intersection of two shapes at a right angle, whose edge is rounded by `rounding` mm."""
+    outside = norm(np.maximum(first, 0), np.maximum(second, 0))
+    result: Field = np.minimum(np.maximum(first, second), 0) + outside - np.float32(rounding)
     return result
 
 
@@ -143,3 +143,9 @@ def rotated(a: Field, s: Field, origin: tuple[float, float], degrees: float) -> 
     cosine, sine = np.float32(np.cos(np.radians(degrees))), np.float32(np.sin(np.radians(degrees)))
     pa, ps = a - np.float32(origin[0]), s - np.float32(origin[1])
     return pa * cosine + ps * sine, ps * cosine - pa * sine
+
+
+def from_frame(point: tuple[float, float], origin: tuple[float, float], degrees: float) -> tuple[float, float]:
+    """(a, s) of a point that is given in the frame of `rotated`."""
+    cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return origin[0] + point[0] * cosine - point[1] * sine, origin[1] + point[0] * sine + point[1] * cosine

@@ -8,7 +8,7 @@ import numpy as np
 
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.phantom.render import Canvas, Tissue
-from sam2ft.phantom.shapes import Field, capsule, ellipse, norm, rotated, rounded_box
+from sam2ft.phantom.shapes import Field, capsule, ellipse, from_frame, norm, rotated, rounded_box
 
 SPINE_LABELS = LabelTable((Label(1, "vertebra"), Label(2, "disc")))
 
@@ -174,7 +174,7 @@ def _paint_trunk(spine: Spine, canvas: Canvas, a: Field, s: Field, m: Field) -> 
 
 def _paint_canal(spine: Spine, canvas: Canvas, a: Field, s: Field, m: Field) -> None:
     """Ligaments along the bodies, spinal fluid, cord and roots."""
-    points = [_in_frame(body, -body.half_depth - spine.canal - 2.0, 0.0) for body in spine.bodies]
+    points = [from_frame((-body.half_depth - spine.canal - 2.0, 0.0), body.centre, body.turn) for body in spine.bodies]
     chain = np.full_like(a, np.inf)
     for start, end in pairwise(points):
         rows = _rows_near(s, (start[1] + end[1]) / 2, 32.0)
@@ -186,11 +186,6 @@ def _paint_canal(spine: Spine, canvas: Canvas, a: Field, s: Field, m: Field) -> 
     for side in (-3.0, 0.0, 3.0):
         root = np.maximum(norm(chain + np.float32(0.4), m - np.float32(side)) - np.float32(0.9), -conus)
         canvas.paint(root, "nerve", 0.8)
-
-
-def _in_frame(body: Body, a: float, s: float) -> tuple[float, float]:
-    cosine, sine = np.cos(np.radians(body.turn)), np.sin(np.radians(body.turn))
-    return body.centre[0] + a * cosine - s * sine, body.centre[1] + a * sine + s * cosine
 
 
 def _paint_posterior(spine: Spine, body: Body, canvas: Canvas, a: Field, s: Field, m: Field) -> None:

@@ -28,12 +28,9 @@ def figure_svg(figure: "Figure") -> bytes:
 
 def new_figure(width: float, height: float) -> "Figure":
     """An empty figure with a transparent background; width and height in inches."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width, height), layout="constrained", facecolor="none")
 
 
 def plain_axes(axes: "Axes", title: str) -> None:

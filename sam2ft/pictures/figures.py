@@ -91,7 +91,7 @@ def qc_sheet(
     listed = labels.ids if len(labels) <= LONGEST_LEGEND else shown
     legend_rows = max(1, math.ceil(len(listed) / 2))
     figure, panels = _two_panels(sample.image_yx, spacing_yx_mm, legend_rows, title or str(sample.key))
-    colours = {label: colour_of(_position(labels, label)) for label in listed}
+    colours = {label: colour_of(labels.ids.index(labels[label].id)) for label in listed}
     prompts_n = sample.prompts_n or sample.boxes_n
     instances = zip(sample.labels_n, prompts_n, sample.references_nyx, sample.predictions_nyx, strict=True)
     for label, prompt, reference, prediction in instances:
@@ -140,7 +140,6 @@ def _two_panels(
     image: npt.NDArray[np.floating[Any]], spacing_yx_mm: tuple[float, float], legend_rows: int, title: str
 ) -> tuple["Figure", list["Axes"]]:
     """Figure with the image twice, side by side, a title above, and room for a legend below."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     height_mm, width_mm = image.shape[0] * spacing_yx_mm[0], image.shape[1] * spacing_yx_mm[1]
@@ -149,7 +148,6 @@ def _two_panels(
     head, foot = 0.42, 0.34 + LEGEND_ROW_INCHES * legend_rows
     height = panel_height + head + foot
     figure = Figure(figsize=(2 * PANEL_INCHES + 0.3, height), dpi=DOTS_PER_INCH, facecolor=BACKGROUND)
-    FigureCanvasAgg(figure)
     panels = []
     for left in (0.1, 0.2 + PANEL_INCHES):
         width = figure.get_figwidth()
@@ -241,10 +239,6 @@ def _legend_line(
     )
     figure.add_artist(line)
     figure.text(left + 0.44 / width, y, literal(text), color=ink, fontsize=9.5, va="center_baseline")
-
-
-def _position(labels: LabelTable, label: int) -> int:
-    return labels.ids.index(labels[label].id)
 
 
 def _short(name: str, most: int = 34) -> str:

@@ -47,7 +47,6 @@ def label_sheet(title: str, position: int, groups: Mapping[str, Sequence[LabelSl
         position: position of the label in its table, which gives the colour.
         groups: group name -> slices; groups without slices are omitted.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     rows = [(name, slices) for name, slices in groups.items() if slices]
@@ -55,7 +54,6 @@ def label_sheet(title: str, position: int, groups: Mapping[str, Sequence[LabelSl
     width = SIDE_INCHES + max(columns, 2) * (CELL_INCHES + GAP_INCHES) + GAP_INCHES
     height = HEAD_INCHES + len(rows) * (CELL_INCHES + CAPTION_INCHES) + FOOT_INCHES
     figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, facecolor=BACKGROUND)
-    FigureCanvasAgg(figure)
     colour = colour_of(position)
     figure.text(
         SIDE_INCHES / width, 1 - 0.5 * HEAD_INCHES / height, literal(title), color=TEXT, fontsize=11, va="center"

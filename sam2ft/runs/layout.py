@@ -95,7 +95,7 @@ class RunLayout:
         return folder / f"epoch-{epoch:03d}.png"
 
     def evaluation(self, eval_id: str) -> EvalLayout:
-        return EvalLayout(self.folder / "eval" / eval_id)
+        return EvalLayout(self.evaluations / eval_id)
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class ExperimentLayout:
         return self.folder / f"plan-{plan_id}.json"
 
     def submission(self, number: int) -> Path:
-        return self.folder / "submissions" / f"{number}.json"
+        return self.submissions / f"{number}.json"
 
     def scripts(self, number: int) -> Path:
         """Return the Slurm folder of a submission: scripts, pickles, output of jobs before they open their logs."""

@@ -101,11 +101,9 @@ class Plan:
     def plan_id(self) -> str:
         """12 hex digits over the content; the path of the experiment file is not part of it."""
         content = {"version": PLAN_VERSION, "experiment": self.experiment, "fresh": self.fresh}
+        strict = {} if self.code is None else {"code": self.code}
         runs = [run.to_json() for run in self.runs]
-        return sha256_text(canonical_json(content | self._strict() | {"runs": runs}))[:12]
-
-    def _strict(self) -> dict[str, str]:
-        return {} if self.code is None else {"code": self.code}
+        return sha256_text(canonical_json(content | strict | {"runs": runs}))[:12]
 
     def run(self, index: int) -> PlannedRun:
         """Return the run with this index; DataError when the plan has none."""
@@ -162,18 +160,23 @@ def newest_plan(layout: ExperimentLayout) -> Plan:
     Raises:
         DataError: the folder has no plan, or the newest one cannot be read.
     """
-    paths = sorted(layout.folder.glob("plan-*.json"), key=lambda path: path.stat().st_mtime_ns)
-    if not paths:
+    ids = _plan_ids(layout)
+    if not ids:
         raise DataError(f"{layout.folder}: no plan here; run launch/sweep.py first")
     try:
-        return load_plan(layout, paths[-1].stem.removeprefix("plan-"))
+        return load_plan(layout, ids[0])
     except DataError as error:
         raise DataError(f"{error}; launch/sweep.py makes a new one and keeps finished runs") from None
 
 
 def plans_of(layout: ExperimentLayout) -> Iterator[Plan]:
     """Yield every readable plan of an experiment, the newest first."""
-    paths = sorted(layout.folder.glob("plan-*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    for path in paths:
+    for plan_id in _plan_ids(layout):
         with suppress(DataError):
-            yield load_plan(layout, path.stem.removeprefix("plan-"))
+            yield load_plan(layout, plan_id)
+
+
+def _plan_ids(layout: ExperimentLayout) -> list[str]:
+    """The ids of all plans, the newest first."""
+    paths = sorted(layout.folder.glob("plan-*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    return [path.stem.removeprefix("plan-") for path in paths]

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import cast
@@ -15,15 +15,8 @@ from sam2ft.statistics.yardsticks import yardstick_percent
 
 _ALWAYS = ("dice", "iou", "dice_slice_mean", "iou_slice_mean")
 _IF_MEASURED = ("hd_mm", "hd95_mm", "assd_mm", "nsd")
-_POOLED: dict[str, Callable[[Overlap], float]] = {
-    "dice": lambda counts: counts.dice,
-    "iou": lambda counts: counts.iou,
-    "precision": lambda counts: counts.precision,
-    "recall": lambda counts: counts.recall,
-    "specificity": lambda counts: counts.specificity,
-    "volume_similarity": lambda counts: counts.volume_similarity,
-}
-"""Measures that can be computed from counts summed over labels (pooled)."""
+_POOLED = ("dice", "iou", "precision", "recall", "specificity", "volume_similarity")
+"""Measures that can be computed from counts summed over labels (pooled): properties of `Overlap`."""
 
 Subject = tuple[Value, Value]
 """(dataset, subject)."""
@@ -66,7 +59,7 @@ def subject_values(volume_rows: Sequence[Row]) -> Iterator[SubjectValues]:
             parts = [(of, group, _of_subjects(group, measure)) for of, group in _grouped(rows, ("label", "label_name"))]
             parts.append((_all_labels(MEAN_OF_LABELS), rows, _mean_of_labels(rows, measure)))
             if measure in _POOLED:
-                parts.append((_all_labels(POOLED), rows, _pooled(rows, _POOLED[measure])))
+                parts.append((_all_labels(POOLED), rows, _pooled(rows, measure)))
             for of, group, values in parts:
                 yield SubjectValues({**key, **of, "measure": measure}, group, values)
 
@@ -176,9 +169,10 @@ def _mean_of_labels(rows: Sequence[Row], measure: str) -> dict[Subject, float]:
     return subject_means(item for values in per_label for item in values.items())
 
 
-def _pooled(rows: Sequence[Row], ratio_of: Callable[[Overlap], float]) -> dict[Subject, float]:
+def _pooled(rows: Sequence[Row], measure: str) -> dict[Subject, float]:
     volumes = (group for _, group in _grouped(rows, ("dataset", "subject", "volume")))
-    return subject_means((_subject(group[0]), ratio_of(total([_counts(row) for row in group]))) for group in volumes)
+    counts = ((_subject(group[0]), total([_counts(row) for row in group])) for group in volumes)
+    return subject_means((subject, float(getattr(summed, measure))) for subject, summed in counts)
 
 
 def _counts(row: Row) -> Overlap:

@@ -23,8 +23,6 @@ class MeanSquares:
     subjects: float
     raters: float
     error: float
-    within: float
-    """Within-subject mean square of the one-way analysis: raters and error together."""
 
 
 def mean_squares(ratings_nk: Ratings) -> MeanSquares:
@@ -33,25 +31,27 @@ def mean_squares(ratings_nk: Ratings) -> MeanSquares:
     of_subjects, of_raters = ratings_nk.mean(axis=1, keepdims=True), ratings_nk.mean(axis=0, keepdims=True)
     mean = of_raters.mean()
     rest = ratings_nk - of_subjects - of_raters + mean
-    raters, error = float(n * ((of_raters - mean) ** 2).sum()), float((rest**2).sum())
     return MeanSquares(
         n=n,
         k=k,
         subjects=float(k * ((of_subjects - mean) ** 2).sum()) / (n - 1),
-        raters=raters / (k - 1),
-        error=error / ((n - 1) * (k - 1)),
-        within=(raters + error) / (n * (k - 1)),
+        raters=float(n * ((of_raters - mean) ** 2).sum()) / (k - 1),
+        error=float((rest**2).sum()) / ((n - 1) * (k - 1)),
     )
 
 
-def icc_1(squares: MeanSquares) -> Estimate:
-    """ICC(1,1): one-way random effects. Like the other ICCs, it needs subjects that differ."""
-    return _icc_of_ratio(squares, squares.within, squares.n * (squares.k - 1))
-
-
 def icc_c1(squares: MeanSquares) -> Estimate:
-    """ICC(C,1), ICC(3,1) of Shrout and Fleiss: consistency; ignores a constant difference between raters."""
-    return _icc_of_ratio(squares, squares.error, (squares.n - 1) * (squares.k - 1))
+    """ICC(C,1), ICC(3,1) of Shrout and Fleiss: consistency; ignores a constant difference between raters.
+
+    The interval is that of F; like `icc_a1`, it needs subjects that differ. 1 if the residual is 0.
+    """
+    if squares.error == 0:
+        return Estimate(1.0, 1.0, 1.0)
+    numerator, freedom = squares.n - 1, (squares.n - 1) * (squares.k - 1)
+    ratio = squares.subjects / squares.error
+    ends = ratio / special.fdtri(numerator, freedom, UPPER), ratio * special.fdtri(freedom, numerator, UPPER)
+    value, low, high = ((end - 1) / (end + squares.k - 1) for end in (ratio, *ends))
+    return Estimate(float(value), float(low), float(high))
 
 
 def icc_a1(squares: MeanSquares) -> Estimate:
@@ -71,13 +71,3 @@ def icc_a1(squares: MeanSquares) -> Estimate:
         float(n * (squares.subjects - below * error) / (below * between + n * squares.subjects)),
         float(n * (above * squares.subjects - error) / (between + n * above * squares.subjects)),
     )
-
-
-def _icc_of_ratio(squares: MeanSquares, rest: float, freedom: int) -> Estimate:
-    """(F - 1) / (F + k - 1), and the same for the ends of the interval of F; 1 if the residual is 0."""
-    if rest == 0:
-        return Estimate(1.0, 1.0, 1.0)
-    ratio, numerator = squares.subjects / rest, squares.n - 1
-    ends = ratio / special.fdtri(numerator, freedom, UPPER), ratio * special.fdtri(freedom, numerator, UPPER)
-    value, low, high = ((end - 1) / (end + squares.k - 1) for end in (ratio, *ends))
-    return Estimate(float(value), float(low), float(high))

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from typing import cast
 
 from sam2ft.core.tables.rows import Row
-from sam2ft.statistics.bootstrap import RESAMPLES
 from sam2ft.statistics.cohort import global_rows
 
 # Only the mean is used of single seeds.
 _RESAMPLES_OF_A_SEED = 100
 
 
-def noise_global_rows(noise_rows: Sequence[Row], *, seed: int = 0, resamples: int = RESAMPLES) -> list[Row]:
+def noise_global_rows(noise_rows: Sequence[Row]) -> list[Row]:
     """Rows of prompt_noise_global.csv: `global_rows` per shift, where each seed counts as one more volume of a subject.
 
     `protocol` does not contain the seed; `sd_seeds` is NaN for a single seed.
@@ -26,9 +25,9 @@ def noise_global_rows(noise_rows: Sequence[Row], *, seed: int = 0, resamples: in
         means: dict[tuple[object, ...], list[float]] = {}
         for one in seeds:
             of_seed = [row for row, drawn in zip(all_seeds, of_shift, strict=True) if (drawn["seed"] or 0) == one]
-            for row in global_rows(of_seed, seed=seed, resamples=_RESAMPLES_OF_A_SEED):
+            for row in global_rows(of_seed, resamples=_RESAMPLES_OF_A_SEED):
                 means.setdefault(_key(row), []).append(cast(float, row["mean"]))
-        for row in global_rows(all_seeds, seed=seed, resamples=resamples):
+        for row in global_rows(all_seeds):
             of_seeds = [mean for mean in means.get(_key(row), []) if not math.isnan(mean)]
             spread = statistics.stdev(of_seeds) if len(of_seeds) > 1 else math.nan
             made.append({**row, "shift_px": shift, "num_seeds": len(seeds), "sd_seeds": spread})

@@ -1,14 +1,15 @@
 """Training images of the nano model: seeded slices of phantoms and drawings of shapes, with random augmentation."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from sam2ft.core.keys import SliceKey
+from sam2ft.core.parallel import parallel_map
 from sam2ft.core.prompts import box_around, boxes_to_model_frame
 from sam2ft.data.samples.batch import Batch, Sample, collate, to_model_frame
 from sam2ft.data.samples.instances import Instance, instances_of
@@ -64,14 +65,6 @@ def _phantom_slices(
     ]
 
 
-def knee_pictures(seed: int, index: int) -> list[TrainingPicture]:
-    return _phantom_slices("knee", knee_subject, seed, index)
-
-
-def spine_pictures(seed: int, index: int) -> list[TrainingPicture]:
-    return _phantom_slices("spine", spine_subject, seed, index)
-
-
 def shape_pictures(seed: int, index: int) -> list[TrainingPicture]:
     """Twenty drawings, the number of slices of a phantom."""
     rng = np.random.default_rng([seed, index])
@@ -81,18 +74,14 @@ def shape_pictures(seed: int, index: int) -> list[TrainingPicture]:
 
 SOURCES: dict[str, Callable[[int, int], list[TrainingPicture]]] = {
     "shapes": shape_pictures,
-    "knee": knee_pictures,
-    "spine": spine_pictures,
+    "knee": partial(_phantom_slices, "knee", knee_subject),
+    "spine": partial(_phantom_slices, "spine", spine_subject),
 }
 
 
 def pictures_of(source: str, *, seed: int, indices: Sequence[int], processes: int = 1) -> list[list[TrainingPicture]]:
     """The slices of each subject in `indices` of a source; independent of the number of processes."""
-    make = SOURCES[source]
-    if processes == 1:
-        return [make(seed, index) for index in indices]
-    with ProcessPoolExecutor(processes) as pool:
-        return list(pool.map(make, [seed] * len(indices), indices))
+    return list(parallel_map(partial(SOURCES[source], seed), indices, processes))
 
 
 def batches(

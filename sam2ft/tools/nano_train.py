@@ -4,7 +4,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,7 @@ from sam2ft.training.trainer import Trainer
 
 # The number of threads is part of the recipe: it changes the order of sums, and so the bytes of the weights.
 THREADS = 2
-
-
-def _mixture() -> Mixture:
-    return Mixture(shares={"shapes": 0.25, "knee": 0.4, "spine": 0.35}, subjects=40, max_instances=3, bbox_shift_px=3)
+MIXTURE = Mixture({"shapes": 0.25, "knee": 0.4, "spine": 0.35}, subjects=40, max_instances=3, bbox_shift_px=3)
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ class Recipe:
     clip_grad: float = 1.0
     iou_weight: float = 0.05
     ema_decay: float | None = 0.99
-    mixture: Mixture = field(default_factory=_mixture)
+    mixture: Mixture = MIXTURE
 
 
 class Log:

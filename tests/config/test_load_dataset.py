@@ -81,6 +81,9 @@ def test_a_table_of_cases_stands_for_patterns(write: Any, problems_of: Any) -> N
     [
         ("oai_knee", "oai knee", '1: dataset.name: found "oai knee"; allowed: up to 64 letters'),
         ("{subject}/{volume}", "{subjct}", '3: sources.images: found "dicom/{subjct}"; allowed: a path with {subject}'),
+        ("dicom/{subject}/{volume}", "dicom/all", '3: sources.images: found "dicom/all"; allowed: a path with {subject}'),
+        ("dicom/{subject}/{volume}", "dicom/{volume}", '3: sources.images: found "dicom/{volume}"; allowed: a path with'),
+        ("{subject}/{volume}", "{subject}/{side}", '3: sources.images: found "dicom/{subject}/{side}"; allowed: a path'),
         ("dicom/{subject}/{volume}", "dicom/{subject}", "4: sources.masks: has {volume}, but the pattern of the images does not"),
         ('  masks: "masks/{subject}_{volume}.nii.gz"\n', "", "2: sources.masks: missing; pattern of the masks"),
         ("t2:", "t3:", '5: sources.maps.t3: found "t3"; allowed: t2, t1rho'),
@@ -102,6 +105,8 @@ def test_a_table_of_cases_stands_for_patterns(write: Any, problems_of: Any) -> N
         ("[9]", "other", '9: labels_dropped: found "other" (did you mean others?); allowed: others or a list'),
         ("[0.5, 99.5]", "[99.5, 0.5]", "10: intensity.clip_percentiles: found [99.5, 0.5]; allowed: two increasing"),
         ("train: 0.7", "train: 0.8", "11: split: train 0.8 + val 0.15 + test 0.15 is 1.1; allowed: 1"),
+        ("train: 0.7", "train: 0.6", "11: split: train 0.6 + val 0.15 + test 0.15 is 0.9; allowed: 1"),
+        ("train: 0.7, val: 0.15", "train: 1.2, val: -0.35", "11: split.val: found -0.35; allowed: at least 0"),
         ("seed: 42", "file: s.json", "11: split.train: the file defines the splits; leave the key out"),
         ("SeriesDescription", "PatientName", '12: keep.0: found "PatientName"'),
     ],

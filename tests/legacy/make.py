@@ -25,6 +25,7 @@ from sam2ft.core.errors import StopRequestedError
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import Label, LabelTable
+from sam2ft.data.images.maps import PreparedMap
 from sam2ft.data.store.writer import PreparedVolume, StoreWriter
 from sam2ft.distributed.stop_signal import StopFlag
 from sam2ft.jobs.calibrate import calibrate
@@ -95,7 +96,7 @@ def write_store(folder: Path) -> None:
         per_slice: dict[str, Any] = {"pixel_spacing": [[0.5, 0.75]] * 4, "slice_thickness": [3.0] * 4}
         per_slice |= {"slice_spacing": [3.0] * 4, "rows": [64] * 4, "columns": [64] * 4}
         image = (mask.astype(np.uint16) * 20000 + noise).astype(np.uint16)
-        maps = {"t2": np.where(mask == 1, 30.0 + number, 45.0).astype(np.float32)}
+        maps = {"t2": PreparedMap(np.where(mask == 1, 30.0 + number, 45.0).astype(np.float32), None, {})}
         keys.append(VolumeKey("knees", subject, "image"))
         volume = PreparedVolume(keys[-1], geometry, image, mask, maps, (0.0, 1.0), per_slice, {})
         writer.write(volume, source="tests/legacy/make.py")

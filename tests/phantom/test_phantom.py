@@ -8,12 +8,20 @@ from skimage.morphology import skeletonize
 
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.labels import LabelTable
-from sam2ft.phantom import phantom
-from sam2ft.phantom.knee import KNEE_TISSUES, paint_knee
-from sam2ft.phantom.knee_subject import draw_knee, knee_signal
+from sam2ft.phantom.knee import KNEE_LABELS, KNEE_TISSUES, paint_knee
+from sam2ft.phantom.knee_subject import KNEE_SEQUENCES, draw_knee, knee_signal
 from sam2ft.phantom.orientation import anatomy_frame
-from sam2ft.phantom.phantom import PhantomVolume, echo_series, knee_subject, spin_lock_series, spine_subject
+from sam2ft.phantom.phantom import (
+    ECHO_TIMES_MS,
+    SPIN_LOCK_TIMES_MS,
+    PhantomVolume,
+    echo_series,
+    knee_subject,
+    spin_lock_series,
+    spine_subject,
+)
 from sam2ft.phantom.render import PhantomScene, render_scene
+from sam2ft.phantom.spine import SPINE_LABELS
 
 CARTILAGES = (1, 2, 3, 4)
 # Three planes per slice against the integral of the anatomy: flat ends of a plate fall between planes.
@@ -45,7 +53,7 @@ def test_the_same_seed_and_index_give_the_same_subject_and_others_differ() -> No
 
 
 def test_a_given_sequence_changes_the_look_and_not_the_anatomy() -> None:
-    other = next(name for name in phantom.KNEE_SEQUENCES if name != knee(0).truth["sequence"])
+    other = next(name for name in KNEE_SEQUENCES if name != knee(0).truth["sequence"])
     seen = knee_subject(11, 0, sequence=other)
     assert np.array_equal(seen.mask_zyx, knee(0).mask_zyx)
     assert not np.allclose(seen.image_zyx, knee(0).image_zyx)
@@ -166,10 +174,10 @@ def test_noise_free_echoes_decay_with_the_map_in_every_voxel() -> None:
     assert volume.t2_ms_zyx is not None
     assert volume.t1rho_ms_zyx is not None
     echoes = echo_series(volume)[:, where].astype(np.float64)
-    slope = np.polyfit(phantom.ECHO_TIMES_MS, np.log(echoes), 1)[0]
+    slope = np.polyfit(ECHO_TIMES_MS, np.log(echoes), 1)[0]
     assert -1 / slope == pytest.approx(volume.t2_ms_zyx[where], rel=1e-4)
     locked = spin_lock_series(volume)[:, where].astype(np.float64)
-    slope = np.polyfit(phantom.SPIN_LOCK_TIMES_MS, np.log(locked), 1)[0]
+    slope = np.polyfit(SPIN_LOCK_TIMES_MS, np.log(locked), 1)[0]
     assert -1 / slope == pytest.approx(volume.t1rho_ms_zyx[where], rel=1e-4)
 
 
@@ -224,7 +232,7 @@ def test_discs_are_at_least_five_pixels_high() -> None:
 
 
 def test_tables_name_interfaces_that_exist() -> None:
-    knee_table, spine_table = phantom.KNEE_LABELS, phantom.SPINE_LABELS
+    knee_table, spine_table = KNEE_LABELS, SPINE_LABELS
     bones = [knee_table.interface_of(label) for label in CARTILAGES]
     assert [bone.name for bone in bones if bone is not None] == ["femur", "tibia", "tibia", "patella"]
     assert isinstance(spine_table, LabelTable)

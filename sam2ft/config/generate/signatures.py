@@ -4,10 +4,8 @@ signatures.json contains the constructor arguments of the installed torch optimi
 transforms, so that the loader need not import torch. The *.schema.json files beside it are for editors.
 """
 
-import argparse
 import inspect
 import json
-import sys
 from collections.abc import Iterable
 from enum import Enum
 from importlib.metadata import version
@@ -16,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from sam2ft.config.generate.editor_schema import editor_schemas
-from sam2ft.core.files import write_text
+from sam2ft.core.command import run_command
+from sam2ft.core.generated_files import generate
 
 FOLDER = Path(__file__).parents[1]
 
@@ -166,28 +165,12 @@ def _text(value: Any) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def stale_files(expected: dict[Path, str]) -> list[Path]:
-    """The files that are missing or do not have the expected content."""
-    return [path for path, text in expected.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m sam2ft.config.generate.signatures", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when a file is out of date")
-    options = parser.parse_args(arguments)
+def main() -> None:
     signatures = collect_signatures()
     expected = {FOLDER / "signatures.json": _text(signatures)}
     expected |= {FOLDER / name: _text(schema) for name, schema in editor_schemas(signatures).items()}
-    stale = stale_files(expected)
-    if options.check:
-        for path in stale:
-            print(f"{path}: out of date; run make schema", file=sys.stderr)
-        return 1 if stale else 0
-    for path in stale:
-        write_text(path, expected[path])
-        print(f"wrote {path}", file=sys.stderr)
-    return 0
+    generate(expected, __doc__)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

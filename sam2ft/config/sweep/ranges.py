@@ -37,8 +37,8 @@ def logrange_values(rule: LogRange) -> tuple[float, ...]:
     """
     start, stop = (Decimal(repr(number)) for number in (rule.start, rule.stop))
     ratio = _EXACT.ln(_EXACT.divide(stop, start)) / (rule.num - 1)
-    digits = max(_DIGITS, 3 - _magnitude(min(abs(float(ratio)), 1.0)))
-    inner = [_rounded(_EXACT.multiply(start, _EXACT.exp(ratio * index)), digits) for index in range(1, rule.num - 1)]
+    rounded = Context(prec=max(_DIGITS, 3 - _magnitude(min(abs(float(ratio)), 1.0)))).create_decimal
+    inner = [rounded(_EXACT.multiply(start, _EXACT.exp(ratio * index))) for index in range(1, rule.num - 1)]
     numbers = [start, *inner, stop]
     whole = isinstance(rule.start, int) and isinstance(rule.stop, int)
     if whole and all(number == number.to_integral_value() for number in numbers):
@@ -49,10 +49,6 @@ def logrange_values(rule: LogRange) -> tuple[float, ...]:
 def readable(number: float, distance: float) -> float:
     """`number` rounded to the 4th significant digit of `distance`, the length of its interval."""
     return round(number, _DIGITS - 1 - _magnitude(distance))
-
-
-def _rounded(number: Decimal, digits: int) -> Decimal:
-    return Context(prec=digits).create_decimal(number)
 
 
 def _magnitude(number: float) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from yaml.composer import Composer
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from yaml.resolver import BaseResolver
 
 from sam2ft.core.errors import Problem, ProblemsError
 
@@ -80,7 +81,7 @@ def parse_scalar(text: str) -> bool | int | float | str | None:
     return text
 
 
-class _Nodes(Composer, _Parser):
+class _Nodes(Composer, BaseResolver, _Parser):
     """Composer of nodes whose tag stores how a scalar was written, so that explicit tags can be recognised.
 
     The Python composer is used, because the composer of libyaml overflows the stack on deep nesting and crashes.
@@ -89,17 +90,12 @@ class _Nodes(Composer, _Parser):
     def __init__(self, text: str):
         _Parser.__init__(self, text)
         Composer.__init__(self)
+        BaseResolver.__init__(self)
 
     def resolve(self, kind: type[Node], _value: str | None, implicit: Any) -> str:
         if kind is not ScalarNode:
             return _COLLECTION
         return _PLAIN if implicit[0] else _QUOTED
-
-    def descend_resolver(self, current_node: Node | None, current_index: Any) -> None:
-        """Called by the composer; does nothing, because tags do not depend on the position."""
-
-    def ascend_resolver(self) -> None:
-        """Called by the composer; does nothing, because tags do not depend on the position."""
 
 
 class _Reading:

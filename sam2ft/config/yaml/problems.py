@@ -12,22 +12,23 @@ from sam2ft.config.schema.base import ClassSection, Section
 from sam2ft.config.yaml.loading import KeyPath
 from sam2ft.core.errors import Problem
 
-_ALLOWED: dict[str, Callable[[Mapping[str, Any]], str]] = {
-    "bool_type": lambda _: "true or false",
-    "int_type": lambda _: "a whole number",
-    "int_from_float": lambda _: "a whole number",
-    "float_type": lambda _: "a number",
-    "finite_number": lambda _: "a finite number",
-    "string_type": lambda _: "text",
-    "path_type": lambda _: "a path",
-    "none_required": lambda _: "null",
-    "greater_than": lambda ctx: f"more than {ctx['gt']:g}",
-    "greater_than_equal": lambda ctx: f"at least {ctx['ge']:g}",
-    "less_than": lambda ctx: f"less than {ctx['lt']:g}",
-    "less_than_equal": lambda ctx: f"at most {ctx['le']:g}",
-    "multiple_of": lambda ctx: f"a multiple of {ctx['multiple_of']:g}",
-    **dict.fromkeys(("tuple_type", "list_type"), lambda _: "a list"),
-    **dict.fromkeys(("dict_type", "mapping_type", "model_type", "model_attributes_type"), lambda _: "a mapping"),
+# Kind of error of pydantic -> what is allowed, with the values of its context.
+_ALLOWED = {
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "string_type": "text",
+    "path_type": "a path",
+    "none_required": "null",
+    "greater_than": "more than {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "at most {le:g}",
+    "multiple_of": "a multiple of {multiple_of:g}",
+    **dict.fromkeys(("tuple_type", "list_type"), "a list"),
+    **dict.fromkeys(("dict_type", "mapping_type", "model_type", "model_attributes_type"), "a mapping"),
 }
 
 
@@ -87,7 +88,7 @@ def _phrase(kind: str, context: Mapping[str, Any], message: str) -> str:
     if kind == "literal_error":
         words = str(context["expected"]).replace("'", "").replace(" or ", ", ")
         return words.replace("True", "true").replace("False", "false")
-    return _ALLOWED[kind](context) if kind in _ALLOWED else message[:1].lower() + message[1:]
+    return _ALLOWED[kind].format(**context) if kind in _ALLOWED else message[:1].lower() + message[1:]
 
 
 def _key_in(value: Any, entry: Any, root: type[BaseModel]) -> KeyPath:

@@ -7,7 +7,7 @@ A row is a plain mapping from column name to value. Scorers make rows without th
 import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import StringIO
 from itertools import pairwise
 from pathlib import Path
@@ -48,7 +48,6 @@ Value = str | int | float | None
 Row = Mapping[str, Value]
 
 SCHEMA_VERSION = 1
-STATUSES = ("ok", "absent", "missed", "spurious")
 # label_name of the rows of global.csv that summarise several labels.
 MEAN_OF_LABELS, POOLED = "mean_of_labels", "pooled"
 
@@ -64,7 +63,7 @@ class Table:
     key: tuple[Column, ...]
     measures: tuple[Column, ...]
     description: str
-    extensible: bool = field(default=False)
+    extensible: bool = False
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -215,16 +214,13 @@ def sort_key(table: Table, row: Row) -> tuple[Any, ...]:
     return tuple(parts)
 
 
-def format_csv(table: Table, rows: Sequence[Row], extra: Sequence[str] | None = None) -> str:
+def format_csv(table: Table, rows: Sequence[Row]) -> str:
     """The CSV text of `rows`: header, then rows sorted by key, LF line ends.
-
-    Args:
-        extra: names of the added columns; None: those found in `rows` (`extra_columns`).
 
     Raises:
         ValueError: two rows have the same key, or a row lacks a fixed column of the table.
     """
-    names = table.column_names() + list(extra_columns(table, rows) if extra is None else extra)
+    names = table.column_names() + extra_columns(table, rows)
     ordered = sorted(rows, key=lambda row: sort_key(table, row))
     for first, second in pairwise(ordered):
         if sort_key(table, first) == sort_key(table, second):
@@ -242,9 +238,9 @@ def format_csv(table: Table, rows: Sequence[Row], extra: Sequence[str] | None = 
     return stream.getvalue()
 
 
-def write_csv(path: Path, table: Table, rows: Sequence[Row], extra: Sequence[str] | None = None) -> None:
-    """Write `rows` to a CSV file atomically: after an error the old file is unchanged. Arguments as of `format_csv`."""
-    write_text(path, format_csv(table, rows, extra))
+def write_csv(path: Path, table: Table, rows: Sequence[Row]) -> None:
+    """Write `rows` to a CSV file atomically: after an error the old file is unchanged."""
+    write_text(path, format_csv(table, rows))
 
 
 def read_csv(path: Path, table: Table) -> list[dict[str, Value]]:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pydicom
 from pydicom.errors import InvalidDicomError
 
-from sam2ft.core.errors import DataError
+from sam2ft.core.errors import DataError, listed
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def dicom_files(folder: Path) -> list[Path]:
         raise DataError(f"{folder}: no DICOM file among {len(files)} files")
     if foreign:
         raise DataError(
-            f"{folder}: not DICOM: {first_names(foreign)}; a folder holds the files of one series and no others"
+            f"{folder}: not DICOM: {listed(foreign, 5)}; a folder holds the files of one series and no others"
         )
     return files
 
@@ -111,7 +111,3 @@ def rescaled_pixels(image: DicomImage) -> npt.NDArray[np.float32]:
 
 def joined_values(values: Sequence[float] | npt.NDArray[np.float64]) -> str:
     return ", ".join(f"{value:.6g}" for value in values)
-
-
-def first_names(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

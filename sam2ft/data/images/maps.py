@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam2ft.config.schema.maps import MAP_BOUNDS_MS, MapSource
-from sam2ft.core.errors import DataError
+from sam2ft.core.errors import DataError, naming
 from sam2ft.core.geometry import Geometry
 from sam2ft.data.dicom.relaxometry_series import DecaySeries, read_echoes, read_spin_locks
 from sam2ft.data.images.grids import Volume, reordered_to_grid
@@ -43,10 +43,8 @@ def read_map(path: Path, name: str, source: MapSource, geometry: Geometry) -> Pr
         raise DataError(f"{path}: is a folder; sources.maps.{name}.file takes map files (NIfTI or NRRD)")
     if not path.is_dir() and source.series:
         raise DataError(f"{path}: is a file; sources.maps.{name}.series takes a folder of DICOM images")
-    try:
+    with naming(path):
         return _fitted(path, name, source, geometry) if path.is_dir() else _from_file(path, name, source, geometry)
-    except DataError as error:
-        raise DataError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
 
 
 def _from_file(path: Path, name: str, source: MapSource, geometry: Geometry) -> PreparedMap:

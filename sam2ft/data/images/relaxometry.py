@@ -7,7 +7,7 @@ the squared signals, because the logarithm scales the noise by 1 / signal.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -75,11 +75,11 @@ def fit_decay(images: npt.NDArray[Any], times_ms: Sequence[float], settings: Fit
         raise DataError(f"{len(times_ms)} times for {len(images)} images; allowed: one time for each")
     flat = images.reshape(len(images), -1)[len(images) - len(times) :]
     found = np.full((3, flat.shape[1]), np.nan, dtype=np.float32)
-    for piece in _pieces(flat.shape[1]):
-        signals = np.ascontiguousarray(flat[:, piece], dtype=np.float64)
+    for start in range(0, flat.shape[1], _PIECE):
+        signals = np.ascontiguousarray(flat[:, start : start + _PIECE], dtype=np.float64)
         usable = np.flatnonzero(np.isfinite(signals).all(axis=0) & (signals > 0).any(axis=0))
         if len(usable):
-            found[:, piece.start + usable] = _valid(*_fit(signals[:, usable], times), settings)
+            found[:, start + usable] = _valid(*_fit(signals[:, usable], times), settings)
     t_ms, s0, r2 = found.reshape(3, *images.shape[1:])
     return Decay(t_ms, s0, r2)
 
@@ -98,10 +98,6 @@ def checked_times(times_ms: Sequence[float], settings: FitSettings) -> Values:
         left_out = " without the first" if settings.skip_first else ""
         raise DataError(f"{len(used)} times ({shown} ms{left_out}); allowed: at least {FEWEST_TIMES} to fit a decay to")
     return np.asarray(used, dtype=np.float64)
-
-
-def _pieces(count: int) -> Iterator[slice]:
-    return (slice(start, min(start + _PIECE, count)) for start in range(0, count, _PIECE))
 
 
 def _valid(t_ms: Values, s0: Values, r2: Values, settings: FitSettings) -> Values:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sam2ft.core.errors import DataError
+from sam2ft.core.errors import DataError, naming
 from sam2ft.core.files import replacing
 from sam2ft.core.geometry import Geometry
 from sam2ft.data.dicom.series import read_series
@@ -132,10 +132,8 @@ def read_reordered(path: Path, geometry: Geometry, *, what: str = "mask") -> npt
     Raises:
         DataError: naming the file, when it cannot be read or is on another grid.
     """
-    try:
+    with naming(path):
         return reordered_to_grid(read_volume(path), geometry, what=what)
-    except DataError as error:
-        raise DataError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
 
 
 def write_nifti(path: Path, array_zyx: npt.NDArray[Any], geometry: Geometry) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from sam2ft.config.load_dataset import DatasetConfig
-from sam2ft.core.errors import DataError
+from sam2ft.core.errors import DataError, naming
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.parallel import parallel_map
 from sam2ft.data.images.maps import read_map
@@ -168,10 +168,10 @@ def prepare_volume(source: VolumeFiles, config: DatasetConfig) -> PreparedVolume
         DataError: naming the file and the reason.
     """
     image = read_volume(source.image, config.keep)
-    with _add_path_to_errors(source.image):
+    with naming(source.image):
         window = intensity_window(image.array_zyx, config.intensity.clip_percentiles)
     mask = read_reordered(source.mask, image.geometry)
-    with _add_path_to_errors(source.mask):
+    with naming(source.mask):
         mask = relabel(mask, config.labels, config.changes)
     maps = {
         name: read_map(path, name, config.sources.map_source(name), image.geometry)
@@ -182,20 +182,9 @@ def prepare_volume(source: VolumeFiles, config: DatasetConfig) -> PreparedVolume
         geometry=image.geometry,
         image_zyx=to_uint16(image.array_zyx, window),
         mask_zyx=mask,
-        maps={name: one.values_zyx for name, one in maps.items()},
-        map_r2={name: one.r2_zyx for name, one in maps.items() if one.r2_zyx is not None},
-        map_facts={name: one.facts for name, one in maps.items()},
+        maps=maps,
         window=window,
         slices=image.slices,
         subject_fields=image.subject_fields,
         source_image=str(source.image.resolve()),
     )
-
-
-@contextmanager
-def _add_path_to_errors(path: Path) -> Iterator[None]:
-    """Prefix the message of a DataError with the file."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None

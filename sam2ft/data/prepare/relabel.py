@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sam2ft.core.errors import DataError
+from sam2ft.core.errors import DataError, listed
 from sam2ft.core.labels import LabelTable
 
 MOST = np.iinfo(np.uint16).max
@@ -35,9 +35,8 @@ def relabel(
     counts = _counts(mask_zyx)
     new_id = {**changes, 0: 0}
     if unknown := [value for value in counts if value not in new_id]:
-        listed = ", ".join(f"{value} ({counts[value]} voxels)" for value in unknown[:10])
-        more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
-        raise DataError(f"unknown label id {listed}{more}; the label table has {labels.describe()}")
+        found = listed([f"{value} ({counts[value]} voxels)" for value in unknown], 10)
+        raise DataError(f"unknown label id {found}; the label table has {labels.describe()}")
     target = np.zeros(max(counts) + 1, dtype=mask_dtype(labels))
     target[list(counts)] = [new_id[value] for value in counts]
     return target[mask_zyx.astype(np.int64)]

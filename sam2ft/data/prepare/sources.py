@@ -8,13 +8,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from sam2ft.core.errors import ConfigError, DataError
+from sam2ft.core.errors import DataError
 from sam2ft.core.files import canonical_json, sha256_text
 from sam2ft.core.keys import VolumeKey
 
 DEFAULT_VOLUME = "image"
 """Name of a subject's volume when the pattern has no {volume}."""
-PLACEHOLDERS = ("subject", "volume")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
@@ -39,17 +38,8 @@ def find_by_patterns(dataset: str, images: str, masks: str, maps: Mapping[str, s
     masks and maps follow from the subject and volume of the image; they need not exist.
 
     Raises:
-        ConfigError: when a pattern has no {subject} or another placeholder.
         DataError: when nothing matches, a name can be read in two ways, or two files have one key.
     """
-    patterns = {"images": images, "masks": masks, **{f"maps.{name}": pattern for name, pattern in maps.items()}}
-    for where, pattern in patterns.items():
-        placeholders = _PLACEHOLDER.findall(pattern)
-        if "subject" not in placeholders or set(placeholders) - set(PLACEHOLDERS):
-            raise ConfigError(
-                f"sources.{where}: {pattern!r} has {', '.join(placeholders) or 'no placeholder'}; "
-                "it needs {subject} and may have {volume}, no others"
-            )
     sources = []
     for path, names in _matches(base, images):
         key = VolumeKey(dataset, names["subject"], names.get("volume", DEFAULT_VOLUME))

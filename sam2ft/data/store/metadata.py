@@ -8,7 +8,6 @@ The top-level key is the subject, or `<subject>/<volume>` when a subject has mor
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,29 +37,8 @@ STATS_NAMES = ("metadata_for_stats.json", "volume_metadata_for_stats.json")
 """File name of this program first, then the one of its predecessor."""
 
 
-@dataclass(frozen=True)
-class VolumeMetadata:
-    """Content of the metadata files for one volume."""
-
-    key: VolumeKey
-    anatomy: str
-    split: str
-    labels: tuple[int, ...]
-    """Label ids that are present in its mask."""
-    slices: Mapping[str, Sequence[Any]]
-    """Field of SLICE_FIELDS -> one value per slice."""
-    subject_fields: Mapping[str, Any]
-    maps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Map -> its origin."""
-
-    @property
-    def num_slices(self) -> int:
-        return len(self.slices["rows"])
-
-    def fields_of(self, index: int) -> dict[str, Any]:
-        """The fields of one slice; fields that the source did not have are left out."""
-        known = {name: self.slices[name][index] for name in SLICE_FIELDS if name in self.slices}
-        return {name: value for name, value in known.items() if value is not None}
+Records = Mapping[VolumeKey, Mapping[str, Any]]
+"""Volume -> its record (volumes/<subject>__<volume>.json), with its split."""
 
 
 def entry_names(keys: Sequence[VolumeKey]) -> dict[VolumeKey, str]:
@@ -69,35 +47,55 @@ def entry_names(keys: Sequence[VolumeKey]) -> dict[VolumeKey, str]:
     return {key: key.subject if volumes[key.subject] == 1 else f"{key.subject}/{key.volume}" for key in keys}
 
 
-def metadata_for_ml(volumes: Sequence[VolumeMetadata]) -> dict[str, Any]:
+def metadata_for_ml(records: Records, anatomy: str) -> dict[str, Any]:
     """Content of metadata_for_ml.json. The representative slice is the middle one."""
-    names = entry_names([volume.key for volume in volumes])
+    names = entry_names(list(records))
     entries = {}
-    for volume in volumes:
-        middle = volume.fields_of(volume.num_slices // 2)
-        entries[names[volume.key]] = {
-            "subject_id": volume.key.subject,
-            **volume.subject_fields,
-            "dataset": volume.key.dataset,
-            "anatomy": volume.anatomy,
-            "num_slices": volume.num_slices,
-            "mask_labels": list(volume.labels),
-            "split": volume.split,
+    for key, record in records.items():
+        num_slices = _num_slices(record)
+        middle, maps = _fields_of(record, num_slices // 2), _origins(record)
+        entries[names[key]] = {
+            "subject_id": key.subject,
+            **record["subject_fields"],
+            "dataset": key.dataset,
+            "anatomy": anatomy,
+            "num_slices": num_slices,
+            "mask_labels": [int(label) for label in record["labelled_slices"]],
+            "split": record["split"],
             **{name: middle[name] for name in GRID_FIELDS if name in middle},
-            **({"maps": {name: dict(facts) for name, facts in volume.maps.items()}} if volume.maps else {}),
+            **({"maps": maps} if maps else {}),
         }
     return entries
 
 
-def metadata_for_stats(volumes: Sequence[VolumeMetadata]) -> dict[str, Any]:
+def metadata_for_stats(records: Records) -> dict[str, Any]:
     """Content of metadata_for_stats.json: the fields of every slice, keyed from 001."""
-    names = entry_names([volume.key for volume in volumes])
+    names = entry_names(list(records))
     return {
-        names[volume.key]: {
-            "subject_id": volume.key.subject,
-            "slices": {volume.key.slice(i).metadata_key: volume.fields_of(i) for i in range(volume.num_slices)},
+        names[key]: {
+            "subject_id": key.subject,
+            "slices": {key.slice(i).metadata_key: _fields_of(record, i) for i in range(_num_slices(record))},
         }
-        for volume in volumes
+        for key, record in records.items()
+    }
+
+
+def _num_slices(record: Mapping[str, Any]) -> int:
+    return len(record["slices"]["rows"])
+
+
+def _fields_of(record: Mapping[str, Any], index: int) -> dict[str, Any]:
+    """The fields of one slice; fields that the source did not have are left out."""
+    known = {name: record["slices"][name][index] for name in SLICE_FIELDS if name in record["slices"]}
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def _origins(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Map -> its origin, where known; records of earlier versions contain nothing about maps."""
+    return {
+        name: {fact: value for fact, value in facts.items() if fact != "valid_of_label"}
+        for name, facts in record.get("maps", {}).items()
+        if "source" in facts
     }
 
 

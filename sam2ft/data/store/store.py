@@ -231,10 +231,6 @@ class Store:
     def metadata_for_stats(self) -> Path:
         return self.path / METADATA_FOR_STATS
 
-    def split_digest(self, splits: Iterable[str], max_subjects: int | None = None) -> str:
-        """Hex digest of the subjects in `splits` and of the content of their volumes."""
-        return records_digest(record for split in splits for record in self.split_volumes(split, max_subjects))
-
     def verify(self, records: Iterable[VolumeRecord]) -> None:
         """Read every array of `records` and compare its sha256.
 
@@ -254,12 +250,8 @@ class Store:
 
 def records_digest(records: Iterable[VolumeRecord]) -> str:
     """Hex digest of volumes, their splits and their content; independent of their order."""
-    rows = [(record.split, *_parts(record.key), record.digest) for record in records]
+    rows = [(one.split, one.key.dataset, one.key.subject, one.key.volume, one.digest) for one in records]
     return sha256_text(canonical_json(sorted(rows)))
-
-
-def _parts(key: VolumeKey) -> tuple[str, str, str]:
-    return key.dataset, key.subject, key.volume
 
 
 def content_digest(arrays: Mapping[str, str], geometry: Geometry, labels: LabelTable) -> str:

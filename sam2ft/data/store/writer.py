@@ -4,7 +4,7 @@ Order: for each volume the arrays, then its record; after all volumes the metada
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from sam2ft.core.files import read_json, replacing, sha256_file, write_json
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import LabelTable
-from sam2ft.data.store.metadata import VolumeMetadata, metadata_for_ml, metadata_for_stats
+from sam2ft.data.images.maps import PreparedMap
+from sam2ft.data.store.metadata import metadata_for_ml, metadata_for_stats
 from sam2ft.data.store.store import (
     METADATA_FOR_ML,
     METADATA_FOR_STATS,
@@ -38,7 +39,7 @@ class PreparedVolume:
     geometry: Geometry
     image_zyx: npt.NDArray[np.uint16]
     mask_zyx: npt.NDArray[np.unsignedinteger[Any]]
-    maps: Mapping[str, npt.NDArray[np.float32]]
+    maps: Mapping[str, PreparedMap]
     window: tuple[float, float]
     """Intensities that are mapped to 0 and 1."""
     slices: Mapping[str, list[Any]]
@@ -47,10 +48,6 @@ class PreparedVolume:
     """Demographic fields that the dataset file lists under `keep`."""
     source_image: str | None = None
     """File or folder that the image was read from; None for an image that was not read from a file."""
-    map_r2: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
-    """Map -> r2 of its fit."""
-    map_facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Map -> its origin."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +106,9 @@ class StoreWriter:
         index_path(self.folder).unlink(missing_ok=True)
         record_path(self.folder, volume.key).unlink(missing_ok=True)
         contents: dict[str, npt.NDArray[Any]] = {"image": volume.image_zyx, "mask": volume.mask_zyx}
-        contents |= {f"map-{name}": values for name, values in sorted(volume.maps.items())}
-        contents |= {f"r2-{name}": values for name, values in sorted(volume.map_r2.items())}
+        maps = dict(sorted(volume.maps.items()))
+        contents |= {f"map-{name}": one.values_zyx for name, one in maps.items()}
+        contents |= {f"r2-{name}": one.r2_zyx for name, one in maps.items() if one.r2_zyx is not None}
         digests: dict[str, str] = {}
         sizes: dict[str, int] = {}
         for kind, array in contents.items():
@@ -135,7 +133,7 @@ class StoreWriter:
             "window": list(volume.window),
             "subject_fields": dict(volume.subject_fields),
             "slices": dict(volume.slices),
-            "maps": {name: _map_facts(volume, name) for name in sorted(volume.maps)},
+            "maps": {name: _map_facts(one, volume.mask_zyx) for name, one in maps.items()},
         }
         write_json(record_path(self.folder, volume.key), record)
 
@@ -145,31 +143,19 @@ class StoreWriter:
         Args:
             split_of: subject -> split.
         """
-        entries, metadata = [], []
-        for key in sorted(keys):
-            record = read_json(record_path(self.folder, key)) | {"split": split_of[key.subject]}
-            volume = VolumeRecord.from_json(record, self.dataset, self.folder)
-            entries.append(volume.to_json())
-            metadata.append(
-                VolumeMetadata(
-                    key=key,
-                    anatomy=self.anatomy,
-                    split=volume.split,
-                    labels=tuple(volume.label_runs),
-                    slices=record["slices"],
-                    subject_fields=record["subject_fields"],
-                    maps=_origins(record),
-                )
-            )
-        _write_if_changed(self.folder / METADATA_FOR_ML, metadata_for_ml(metadata))
-        _write_if_changed(self.folder / METADATA_FOR_STATS, metadata_for_stats(metadata))
+        records = {
+            key: read_json(record_path(self.folder, key)) | {"split": split_of[key.subject]} for key in sorted(keys)
+        }
+        _write_if_changed(self.folder / METADATA_FOR_ML, metadata_for_ml(records, self.anatomy))
+        _write_if_changed(self.folder / METADATA_FOR_STATS, metadata_for_stats(records))
+        volumes = [VolumeRecord.from_json(record, self.dataset, self.folder) for record in records.values()]
         index = {
             "version": STORE_VERSION,
             "dataset": self.dataset,
             "anatomy": self.anatomy,
             "labels": self.labels.to_json(),
             "split_seed": self.split_seed,
-            "volumes": entries,
+            "volumes": [volume.to_json() for volume in volumes],
         }
         _write_if_changed(index_path(self.folder), index)
         self._remove_unlisted(keys)
@@ -185,24 +171,14 @@ class StoreWriter:
                 path.unlink()
 
 
-def _origins(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Map -> its origin, where known; records of earlier versions contain nothing about maps."""
-    maps = record.get("maps", {})
-    return {
-        name: {fact: value for fact, value in facts.items() if fact != "valid_of_label"}
-        for name, facts in maps.items()
-        if "source" in facts
-    }
-
-
-def _map_facts(volume: PreparedVolume, name: str) -> dict[str, Any]:
+def _map_facts(prepared: PreparedMap, mask_zyx: npt.NDArray[np.unsignedinteger[Any]]) -> dict[str, Any]:
     """Origin of a map, and for each label of the mask the number of voxels with a value and of all voxels."""
-    finite = np.isfinite(volume.maps[name])
-    voxels = np.bincount(volume.mask_zyx.ravel())
-    valid = np.bincount(volume.mask_zyx[finite], minlength=len(voxels))
+    finite = np.isfinite(prepared.values_zyx)
+    voxels = np.bincount(mask_zyx.ravel())
+    valid = np.bincount(mask_zyx[finite], minlength=len(voxels))
     labels = np.flatnonzero(voxels)
     return {
-        **volume.map_facts.get(name, {}),
+        **prepared.facts,
         "num_valid": int(finite.sum()),
         "valid_of_label": {str(label): [int(valid[label]), int(voxels[label])] for label in labels if label},
     }

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from sam2ft.core.components import components
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.prompts import Mask
+from sam2ft.metrics.biomarkers.both_masks import on_both_masks
 from sam2ft.metrics.measurement import MaskPair, Measurement
 
 NUM_CENTRAL_SLICES = 3
@@ -49,29 +50,21 @@ class TissueHeightMetric:
             reference, prediction = references.get(instance), predictions.get(instance)
             status = "missed" if prediction is None else "spurious" if reference is None else "ok"
             for definition, unit in units.items():
-                yield Measurement(
-                    "instance",
+                yield on_both_masks(
                     self.name,
-                    reference=(reference or all_nan)[definition],
-                    prediction=(prediction or all_nan)[definition],
+                    definition,
+                    unit,
+                    ((reference or all_nan)[definition], int(reference is not None)),
+                    ((prediction or all_nan)[definition], int(prediction is not None)),
                     instance=instance,
-                    definition=definition,
-                    unit=unit,
                     status=status,
-                    n_reference=int(reference is not None),
-                    n_prediction=int(prediction is not None),
                 )
         for definition, unit in units.items():
-            yield Measurement(
-                "volume",
-                self.name,
-                reference=_mean([values[definition] for values in references.values()]),
-                prediction=_mean([values[definition] for values in predictions.values()]),
-                definition=definition,
-                unit=unit,
-                n_reference=len(references),
-                n_prediction=len(predictions),
+            of_reference, of_prediction = (
+                (_mean([values[definition] for values in found.values()]), len(found))
+                for found in (references, predictions)
             )
+            yield on_both_masks(self.name, definition, unit, of_reference, of_prediction)
 
 
 def _mean(values: list[float]) -> float:

@@ -6,25 +6,28 @@ Voxels are pooled over the whole tissue; a mean of slice means is never used.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sam2ft.metrics.biomarkers.both_masks import on_both_masks
 from sam2ft.metrics.biomarkers.layers import LAYERS, layers
 from sam2ft.metrics.measurement import MaskPair, Measurement
 
 Values = npt.NDArray[np.float64]
 
-
-def _nan_if_fewer(of: Callable[[Values], float], fewest: int = 1) -> Callable[[Values], float]:
-    return lambda values: float(of(values)) if len(values) >= fewest else math.nan
-
-
-_STATISTICS: dict[str, Callable[[Values], float]] = {
-    "mean": _nan_if_fewer(lambda values: float(values.mean())),
-    "median": _nan_if_fewer(lambda values: float(np.median(values))),
-    "sd": _nan_if_fewer(lambda values: float(values.std(ddof=1)), fewest=2),
+_STATISTICS: dict[str, tuple[Callable[[Values], Any], int]] = {
+    "mean": (np.mean, 1),
+    "median": (np.median, 1),
+    "sd": (lambda values: values.std(ddof=1), 2),
 }
+"""Statistic -> (its function, the fewest values for which it is not NaN)."""
+
+
+def _value_of(statistic: str, values: Values) -> float:
+    of, fewest = _STATISTICS[statistic]
+    return float(of(values)) if len(values) >= fewest else math.nan
 
 
 @dataclass(frozen=True)
@@ -76,31 +79,14 @@ class _RelaxationMetric:
     def _statistic(
         self, definition: str, layer: str, reference: Values, prediction: Values, *, slice_index: int | None = None
     ) -> Measurement:
-        of = _STATISTICS[definition]
-        return Measurement(
-            "volume" if slice_index is None else "slice",
-            self.name,
-            reference=of(reference),
-            prediction=of(prediction),
-            slice=slice_index,
-            definition=definition + layer,
-            unit="ms",
-            n_reference=len(reference),
-            n_prediction=len(prediction),
-        )
+        sides = ((_value_of(definition, values), len(values)) for values in (reference, prediction))
+        return on_both_masks(self.name, definition + layer, "ms", *sides, slice=slice_index)
 
     def _valid_share(self, pair: MaskPair, valid_reference: int, valid_prediction: int) -> Measurement:
         masked = pair.overlap
-        return Measurement(
-            "volume",
-            self.name,
-            reference=valid_reference / masked.reference if masked.reference else math.nan,
-            prediction=valid_prediction / masked.prediction if masked.prediction else math.nan,
-            definition="valid_share",
-            unit="1",
-            n_reference=masked.reference,
-            n_prediction=masked.prediction,
-        )
+        pairs = ((valid_reference, masked.reference), (valid_prediction, masked.prediction))
+        sides = ((valid / voxels if voxels else math.nan, voxels) for valid, voxels in pairs)
+        return on_both_masks(self.name, "valid_share", "1", *sides)
 
 
 @dataclass(frozen=True)

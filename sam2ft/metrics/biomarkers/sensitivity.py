@@ -16,7 +16,7 @@ from sam2ft.core.geometry import Geometry
 from sam2ft.core.prompts import Mask
 from sam2ft.metrics.biomarkers.rays import blur_mm
 from sam2ft.metrics.measurement import MaskPair, Measurement, Metric
-from sam2ft.metrics.regions import Block, bounding_block
+from sam2ft.metrics.regions import Block, block_with_room
 
 T = TypeVar("T", bound=np.generic)
 
@@ -40,10 +40,12 @@ def with_sensitivity(metric: Metric, pair: MaskPair, found: Iterable[Measurement
     measured = list(found)
     if not any(_is_whole(one) for one in measured) or not pair.reference_zyx.any():
         return measured
-    larger, smaller = (_values(metric, moved) for moved in _moved(pair))
-    return [
-        replace(one, sensitivity=_change(_key(one), larger, smaller)) if _is_whole(one) else one for one in measured
-    ]
+    larger, smaller = (
+        {_key(one): one.reference for one in metric.measure(moved) if _is_whole(one) and one.reference is not None}
+        for moved in pair.once("moved", _moved_pairs)
+    )
+    change = {key: larger[key] - smaller[key] for key in larger.keys() & smaller.keys()}
+    return [replace(one, sensitivity=change.get(_key(one), math.nan)) if _is_whole(one) else one for one in measured]
 
 
 def _is_whole(one: Measurement) -> bool:
@@ -54,22 +56,8 @@ def _key(one: Measurement) -> tuple[str, str, str]:
     return one.measure, one.definition, one.unit
 
 
-def _values(metric: Metric, pair: MaskPair) -> dict[tuple[str, str, str], float]:
-    return {_key(one): one.reference for one in metric.measure(pair) if _is_whole(one) and one.reference is not None}
-
-
-def _change(
-    key: tuple[str, str, str], larger: dict[tuple[str, str, str], float], smaller: dict[tuple[str, str, str], float]
-) -> float:
-    return larger.get(key, math.nan) - smaller.get(key, math.nan)
-
-
-def _moved(pair: MaskPair) -> list[MaskPair]:
-    """Pairs of the reference with itself on the finer grid, dilated and eroded by half a pixel."""
-    return pair.once("moved", _moved_pairs)
-
-
 def _moved_pairs(pair: MaskPair) -> list[MaskPair]:
+    """Pairs of the reference with itself on the finer grid, dilated and eroded by half a pixel."""
     block = _around(pair.reference_zyx, pair.geometry.spacing_zyx_mm)
     fine = _finer(pair.reference_zyx[block])
     larger = ndimage.binary_dilation(fine, _CROSS)
@@ -94,11 +82,7 @@ def _moved_pairs(pair: MaskPair) -> list[MaskPair]:
 def _around(mask: Mask, spacing_mm: tuple[float, float, float]) -> Block:
     """Bounding box of a non-empty mask, with a margin for the blur of the bone and for rays."""
     room_mm = 4 * blur_mm(spacing_mm) + 2 * float(np.linalg.norm(spacing_mm))
-    rooms = (math.ceil(room_mm / spacing) for spacing in spacing_mm)
-    return tuple(
-        slice(max(0, part.start - room), part.stop + room)
-        for part, room in zip(bounding_block(mask), rooms, strict=True)
-    )
+    return block_with_room(mask, (math.ceil(room_mm / spacing) for spacing in spacing_mm))
 
 
 def _finer(values: npt.NDArray[T]) -> npt.NDArray[T]:

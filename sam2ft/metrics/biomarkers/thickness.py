@@ -9,10 +9,12 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from sam2ft.core.prompts import Mask
+from sam2ft.metrics.biomarkers.both_masks import Side, on_both_masks
 from sam2ft.metrics.biomarkers.coverage import Chosen, covered_vertices
 from sam2ft.metrics.biomarkers.local_thickness import local_thickness_mm
 from sam2ft.metrics.biomarkers.rays import Lengths, Numbers, Surface, blur_mm, lengths_along_normals, surface_of
 from sam2ft.metrics.measurement import MaskPair, Measurement
+from sam2ft.metrics.regions import Block, block_with_room
 
 LOCAL = "local_thickness"
 UNITS = {
@@ -58,34 +60,14 @@ class CartilageThicknessMetric:
             if pair.status != "missed":
                 prediction = _values_of(rays, rays.prediction)
         for definition, unit in UNITS.items():
-            yield Measurement(
-                "volume",
-                self.name,
-                reference=reference.values[definition],
-                prediction=prediction.values[definition],
-                definition=definition,
-                unit=unit,
-                status=status,
-                n_reference=reference.rays(definition),
-                n_prediction=prediction.rays(definition),
-            )
+            sides = reference.side(definition), prediction.side(definition)
+            yield on_both_masks(self.name, definition, unit, *sides, status=status)
 
 
 def _local(pair: MaskPair, name: str) -> Measurement:
     spacing = pair.geometry.spacing_zyx_mm
-    (reference, in_reference), (prediction, in_prediction) = (
-        local_thickness_mm(mask, spacing) for mask in (pair.reference_zyx, pair.prediction_zyx)
-    )
-    return Measurement(
-        "volume",
-        name,
-        reference=reference,
-        prediction=prediction,
-        definition=LOCAL,
-        unit="mm",
-        n_reference=in_reference,
-        n_prediction=in_prediction,
-    )
+    sides = (local_thickness_mm(mask, spacing) for mask in (pair.reference_zyx, pair.prediction_zyx))
+    return on_both_masks(name, LOCAL, "mm", *sides)
 
 
 @dataclass(frozen=True)
@@ -94,8 +76,9 @@ class _Values:
     num_covered: int
     num_total: int
 
-    def rays(self, definition: str) -> int:
-        return self.num_total if definition in ("ThCtAB", "tAB", "dAB") else self.num_covered
+    def side(self, definition: str) -> Side:
+        num_rays = self.num_total if definition in ("ThCtAB", "tAB", "dAB") else self.num_covered
+        return self.values[definition], num_rays
 
 
 def _all_nan() -> _Values:
@@ -139,15 +122,10 @@ def _bone_rays(pair: MaskPair) -> BoneRays:
     return BoneRays(surface.moved([part.start * step for part, step in zip(block, spacing, strict=True)]), *crossings)
 
 
-def _around(mask: Mask, spacing_mm: tuple[float, float, float]) -> tuple[slice, ...]:
+def _around(mask: Mask, spacing_mm: tuple[float, float, float]) -> Block:
     """Bounding box of a non-empty mask, with a margin for rays (voxel diagonal) and the blur of the bone (4 sigma)."""
     room_mm = float(np.linalg.norm(spacing_mm)) + 4 * blur_mm(spacing_mm)
-    block = []
-    for axis, spacing in enumerate(spacing_mm):
-        filled = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        room = math.ceil(room_mm / spacing) + 1
-        block.append(slice(max(0, int(filled[0]) - room), int(filled[-1]) + 1 + room))
-    return tuple(block)
+    return block_with_room(mask, (math.ceil(room_mm / spacing) + 1 for spacing in spacing_mm))
 
 
 def _near(surface: Surface, mask: Mask, spacing_mm: tuple[float, float, float]) -> npt.NDArray[np.bool_]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sam2ft.metrics.biomarkers.both_masks import on_both_masks
 from sam2ft.metrics.counts import Overlap
 from sam2ft.metrics.measurement import MaskPair, Measurement
 
@@ -30,14 +31,5 @@ class TissueVolumeMetric:
 
     def _volume(self, pair: MaskPair, counts: Overlap, unit: str, slice_index: int | None = None) -> Measurement:
         one_voxel = pair.geometry.voxel_volume_mm3 / (MM3_PER_ML if unit == "mL" else 1.0)
-        return Measurement(
-            "volume" if slice_index is None else "slice",
-            self.name,
-            reference=counts.reference * one_voxel,
-            prediction=counts.prediction * one_voxel,
-            slice=slice_index,
-            definition="volume",
-            unit=unit,
-            n_reference=counts.reference,
-            n_prediction=counts.prediction,
-        )
+        sides = ((number * one_voxel, number) for number in (counts.reference, counts.prediction))
+        return on_both_masks(self.name, "volume", unit, *sides, slice=slice_index)

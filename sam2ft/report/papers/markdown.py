@@ -1,9 +1,27 @@
-"""Markdown helpers: escaping of arbitrary names, pipe tables and lists."""
+"""Markdown helpers: templates, escaping of arbitrary names, pipe tables and lists."""
 
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from sam2ft.report.comparison.number_text import printable
+
+TEMPLATES = Path(__file__).parents[1] / "templates" / "papers"
+
+
+def rendered(template: str, **facts: object) -> str:
+    """The text of a template. Nothing is escaped by itself: names of users go through the filter `code` or `plain`."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(  # noqa: S701 (the text is Markdown)
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"code": code_text, "plain": escaped_text, "listed": markdown_list}
+    return environment.get_template(template).render(facts)
 
 
 def code_text(name: object) -> str:

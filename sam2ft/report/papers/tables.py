@@ -233,9 +233,8 @@ def workbook(tables: Sequence[PaperTable]) -> bytes:
 def _fill(sheet: Any, table: PaperTable) -> None:
     from openpyxl.styles import Font
 
-    parts = ("mean", "sd", "ci_low", "ci_high")
-    words = {"mean": "", "sd": " sd", "ci_low": " CI low", "ci_high": " CI high"}
-    heads = [*table.text_heads, *(head + words[part] for head in table.cell_heads for part in parts)]
+    parts = {"mean": "", "sd": " sd", "ci_low": " CI low", "ci_high": " CI high"}
+    heads = [*table.text_heads, *(head + words for head in table.cell_heads for words in parts.values())]
     lines: list[Sequence[str | float | None]] = [[table.caption], heads]
     for row in table.rows:
         numbers = [None if cell is None else getattr(cell, part) for cell in row.cells for part in parts]

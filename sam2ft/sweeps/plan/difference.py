@@ -1,10 +1,10 @@
 """Difference of a plan from the previous one: points added, removed, or with other resources; orphaned runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sam2ft.core.errors import DataError
+from sam2ft.core.errors import DataError, listed
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import Plan, PlannedRun, newest_plan
 from sam2ft.sweeps.state.reconcile import reconcile
@@ -37,7 +37,7 @@ class Difference:
             (self.changed, "with other resources"),
         )
         parts = [
-            f"{len(names)} {'point' if len(names) == 1 else 'points'} {what} ({_listed(names)})"
+            f"{len(names)} {'point' if len(names) == 1 else 'points'} {what} ({listed(names, _SHOWN)})"
             for names, what in kinds
             if names
         ]
@@ -102,10 +102,5 @@ def orphan_sentence(found: Mapping[str, str]) -> str:
     """Return the result of `orphans` as text; empty when there are none."""
     if not found:
         return ""
-    listed = _listed([f"{name} {doing}" for name, doing in found.items()])
-    return f"no longer in the experiment, and not cancelled: {listed}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+    what = listed([f"{name} {doing}" for name, doing in found.items()], _SHOWN)
+    return f"no longer in the experiment, and not cancelled: {what}"

@@ -201,17 +201,11 @@ def _rows(
     rows = []
     for (stage, resources), counted in sorted(states.items(), key=lambda item: item[0][0] == "eval"):
         cost = by_class.get((stage, resources))
-        checked = site is not None and limits is not None and cost is not None
-        rows.append(
-            ClassRow(
-                stage,
-                resources,
-                dict(counted),
-                cost,
-                tuple(limit_problems(resources, site, limits)) if checked and site and limits else (),
-                try_submission(resources, site) if checked and site and ask_sbatch else None,
-            )
-        )
+        row = ClassRow(stage, resources, dict(counted), cost)
+        if site is not None and limits is not None and cost is not None:
+            answer = try_submission(resources, site) if ask_sbatch else None
+            row = replace(row, problems=tuple(limit_problems(resources, site, limits)), answer=answer)
+        rows.append(row)
     return tuple(rows)
 
 

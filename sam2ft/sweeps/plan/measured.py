@@ -1,9 +1,8 @@
 """Measured speeds of the runs of an experiment, from status.json, history.csv, and sizes and times of their files."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
 from statistics import median
 
 from sam2ft.config.schema.experiment import Experiment
@@ -12,7 +11,7 @@ from sam2ft.core.files import read_json
 from sam2ft.runs.attempt.claim import LOCAL
 from sam2ft.runs.attempt.status import RunStatus
 from sam2ft.runs.history import history_values
-from sam2ft.runs.layout import EvalLayout, ExperimentLayout, RunLayout
+from sam2ft.runs.layout import ExperimentLayout, RunLayout
 from sam2ft.runs.plan_file import Resources
 from sam2ft.runs.resources.timing_key import TargetKind, evaluation_key, training_key
 from sam2ft.sweeps.plan.cost import EvaluationSpeed, TrainingSpeed
@@ -98,17 +97,13 @@ def _evaluation(run: TimedRun, eval_id: str, num_slices: int) -> EvaluationSpeed
     layout = run.layout.evaluation(eval_id)
     if not layout.success.is_file():
         return None
-    stats = [path.stat() for path in _predictions(layout)]
+    stats = [path.stat() for path in (layout.folder / "predictions").glob("*/*.nii.gz")]
     gaps = [later - earlier for earlier, later in pairwise(sorted(stat.st_mtime for stat in stats))]
     if not gaps or not num_slices:
         return None
     # The median ignores the pause of an interrupted evaluation. Ranks write at the same time: seconds per process.
     seconds = median(gaps) * len(stats) * run.eval_resources.world_size
     return EvaluationSpeed(seconds / num_slices, sum(stat.st_size for stat in stats) / num_slices)
-
-
-def _predictions(layout: EvalLayout) -> Iterable[Path]:
-    return (layout.folder / "predictions").glob("*/*.nii.gz")
 
 
 def _typical_training(found: Sequence[TrainingSpeed]) -> TrainingSpeed:

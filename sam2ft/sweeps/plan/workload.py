@@ -2,10 +2,15 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
 
 from sam2ft.config.schema.experiment import Experiment
+from sam2ft.data.prepare.relabel import mask_dtype
 from sam2ft.data.store.store import Store, VolumeRecord
 from sam2ft.jobs.preflight.preflight import ResolvedRun
 from sam2ft.runs.initial_weights import initial_weights
@@ -13,17 +18,21 @@ from sam2ft.runs.stores import labelled_records, max_train_subjects, open_stores
 from sam2ft.sweeps.plan.cost import BYTES_PER_PARAMETER, Workload, optimizer_copies, steps_per_epoch
 
 _HEADER_LENGTH_BYTES = 8
-_LARGEST_LABEL_OF_ONE_BYTE = 255
+T = TypeVar("T")
 
 
 class Workloads:
     """Workload of each run; stores and weights are read once."""
 
     def __init__(self) -> None:
-        self._stores: dict[object, tuple[Store, ...]] = {}
-        self._train_slices: dict[object, int] = {}
-        self._evaluated: dict[object, tuple[int, int]] = {}
-        self._parameters: dict[Path, int | None] = {}
+        self._known: dict[object, Any] = {}
+
+    def _once(self, key: object, make: Callable[[], T]) -> T:
+        """The value of `key`, made at its first use."""
+        if key not in self._known:
+            self._known[key] = make()
+        found: T = self._known[key]
+        return found
 
     def of(self, run: ResolvedRun) -> Workload:
         """Return the workload of one run."""
@@ -52,46 +61,39 @@ class Workloads:
         return self._of_evaluation(experiment)[0]
 
     def _open(self, experiment: Experiment) -> tuple[Store, ...]:
-        if (known := self._stores.get(experiment.dataset)) is None:
-            known = self._stores[experiment.dataset] = open_stores(experiment)
-        return known
+        return self._once(("stores", experiment.dataset), lambda: open_stores(experiment))
 
     def _train(self, experiment: Experiment) -> int:
         """Slices of one epoch."""
         limit, balanced = max_train_subjects(experiment), experiment.datamodule.balanced
-        key = (experiment.dataset, limit, balanced)
-        if key not in self._train_slices:
-            counts = slices_by_dataset(labelled_records(self._open(experiment), "train", limit))
-            self._train_slices[key] = epoch_slices(list(counts.values()), balanced=balanced)
-        return self._train_slices[key]
+
+        def count() -> int:
+            records = labelled_records(self._open(experiment), "train", limit)
+            return epoch_slices(list(slices_by_dataset(records).values()), balanced=balanced)
+
+        return self._once(("train", experiment.dataset, limit, balanced), count)
 
     def _of_evaluation(self, experiment: Experiment) -> tuple[int, int]:
         """Slices of the evaluated split, and bytes of their label maps."""
-        key = (experiment.dataset, experiment.eval.split)
-        if key not in self._evaluated:
+
+        def count() -> tuple[int, int]:
             stores = self._open(experiment)
-            records = split_records(stores, experiment.eval.split)
-            item = 1 if max(stores[0].labels.ids) <= _LARGEST_LABEL_OF_ONE_BYTE else 2
-            self._evaluated[key] = (
-                sum(record.geometry.shape_zyx[0] for record in records),
-                sum(math.prod(record.geometry.shape_zyx) for record in records) * item,
-            )
-        return self._evaluated[key]
+            shapes = [record.geometry.shape_zyx for record in split_records(stores, experiment.eval.split)]
+            voxel_bytes = np.dtype(mask_dtype(stores[0].labels)).itemsize
+            return sum(shape[0] for shape in shapes), sum(math.prod(shape) for shape in shapes) * voxel_bytes
+
+        return self._once(("eval", experiment.dataset, experiment.eval.split), count)
 
     def _num_parameters(self, experiment: Experiment) -> int | None:
         path = initial_weights(experiment)
-        if path is None:
-            return None
-        if path not in self._parameters:
-            self._parameters[path] = num_parameters(path)
-        return self._parameters[path]
+        return None if path is None else self._once(path, lambda: num_parameters(path))
 
 
 def slices_by_dataset(records: Sequence[VolumeRecord]) -> Mapping[str, int]:
     """Return dataset -> number of slices with a label."""
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for record in records:
-        counts[record.key.dataset] = counts.get(record.key.dataset, 0) + len(record.labelled_slices)
+        counts[record.key.dataset] += len(record.labelled_slices)
     return counts
 
 

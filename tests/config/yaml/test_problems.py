@@ -115,6 +115,7 @@ def test_lora_alone_is_something_that_trains(write: Any, minimal: str) -> None:
         ("eval: {boxes_file: a.csv}", "eval.boxes_file: is used by protocol boxes_file only; leave the key out"),
         ("eval: {missed_distance: -1}", "eval.missed_distance: found -1; allowed: diagonal or more than 0"),
         ("datamodule: {num_classes: 0}", "datamodule.num_classes: found 0; allowed: at least 1"),
+        ("datamodule: {max_subject_set: 0}", "datamodule.max_subject_set: found 0; allowed: full or more than 0"),
         ("datamodule: {max_subject_set: all}", 'datamodule.max_subject_set: found "all"; allowed: full or a whole number'),
         ("sweep: {grid: {}}", "sweep.grid: found 0 entries; allowed: at least 1"),
         ("sweep: {}", "sweep: has no points; allowed: grid, zip, list, random, seeds, include, points"),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sam2ft.core.errors import ConfigError, DataError
+from sam2ft.core.errors import DataError
 from sam2ft.core.keys import VolumeKey
 from sam2ft.data.prepare.sources import VolumeFiles, find_by_patterns, find_by_table, fingerprint
 
@@ -55,12 +55,6 @@ def test_names_that_look_alike_when_joined_are_two_volumes(tmp_path: Path) -> No
     files(tmp_path, ["a/b__c/1.dcm", "a__b/c/1.dcm"])
     found = find_by_patterns("oai", "{subject}/{volume}", "m/{subject}", {}, tmp_path)
     assert len({source.key.file_stem for source in found}) == 2
-
-
-@pytest.mark.parametrize("pattern", ["images/all.nii", "images/{volume}.nii", "{subject}/{side}"])
-def test_a_pattern_without_subject_or_with_other_placeholders_is_refused(tmp_path: Path, pattern: str) -> None:
-    with pytest.raises(ConfigError, match=r"sources\.images: .*it needs \{subject\}"):
-        find_by_patterns("oai", pattern, "m/{subject}", {}, tmp_path)
 
 
 def test_nothing_found_says_what_was_looked_for(tmp_path: Path) -> None:

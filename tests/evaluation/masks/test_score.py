@@ -15,6 +15,7 @@ from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.core.tables.rows import TABLES, read_csv
+from sam2ft.data.images.maps import PreparedMap
 from sam2ft.data.images.volumes import write_nifti
 from sam2ft.data.store.store import Store
 from sam2ft.data.store.writer import PreparedVolume, StoreWriter
@@ -62,7 +63,7 @@ def write_store(folder: Path, *subjects: str) -> Store:
             "rows": [24] * 6,
             "columns": [20] * 6,
         }
-        maps = {"t2": np.full(mask.shape, 40, np.float32)}
+        maps = {"t2": PreparedMap(np.full(mask.shape, 40, np.float32), None, {})}
         volume = PreparedVolume(
             key, Geometry.axis_aligned(mask.shape, SPACING), mask.astype(np.uint16), mask, maps, (0.0, 1.0), slices, {}
         )

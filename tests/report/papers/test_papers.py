@@ -11,9 +11,8 @@ import pytest
 from sam2ft.config.load_experiment import parse_experiment
 from sam2ft.report.comparison.compare import PointRun, compare
 from sam2ft.report.papers.checklist import TOPICS, claim_checklist
-from sam2ft.report.papers.citations import REFERENCES, bibliography
 from sam2ft.report.papers.markdown import code_text, escaped_text, markdown_list, markdown_table
-from sam2ft.report.papers.methods import cited, methods_text, references
+from sam2ft.report.papers.methods import BIBLIOGRAPHY, cited, methods_text, references
 from sam2ft.report.papers.model_card import model_card
 from sam2ft.report.papers.study import DatasetFacts, Study
 from sam2ft.report.papers.tables import latex, latex_text, paper_tables, tables_markdown, workbook
@@ -117,6 +116,39 @@ def test_each_setting_has_its_sentence_only_when_it_is_on(study, module, words):
         assert words not in methods_text(study(experiment(**plain)))
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"protocol": "box", "bbox_shift": 3}, "the bounding box of each connected component of each label in"),
+        ({"protocol": "point"}, "the pixel deepest inside each connected component"),
+        ({"protocol": "points", "points_k": 5}, "5 points inside each connected component"),
+        ({"protocol": "mask"}, "the reference mask of each connected component"),
+        ({"protocol": "boxes_file", "boxes_file": "boxes.csv"}, "the boxes of a detector"),
+        ({"protocol": "propagate"}, "carried through the volume by the video predictor"),
+        ({"instances": "per_label"}, "the bounding box of each label of a slice in the reference"),
+        ({"split": "val"}, "On the validation subjects"),
+    ],
+)
+def test_each_protocol_has_its_words(study, given, words):
+    assert words in methods_text(study(experiment_with(eval=given)))
+
+
+def test_what_is_known_of_a_run_is_said_and_a_name_stays_in_its_sentence(study):
+    text = methods_text(
+        study(
+            biomarkers=(("t2", "mean"), ("t2", "median"), ("tissueheight", "height"), ("tissuevolume", "volume")),
+            commits=("abc", "def with uncommitted changes"),
+            hardware=("8 cores, a\n### b",),
+        )
+    )
+    assert "T2 (mean and median) is over the voxels" in text
+    assert "Tissue height (height) was measured" in text
+    assert "(commit `abc` and `def with uncommitted changes`) on Python 3.11" in text
+    assert re.findall(r"^### (\w+)$", text, re.MULTILINE) == [
+        *("Data", "Model", "Training", "Evaluation", "Biomarkers", "Statistics", "Software"),
+    ]
+
+
 def test_what_was_only_evaluated_was_not_trained(study, comparison):
     text = methods_text(study(shown="base", comparison=replace(comparison, best=None)))
     assert "nothing was trained" in text
@@ -133,10 +165,12 @@ def test_every_citation_has_its_entry_and_nothing_else_is_listed(study):
 
 
 def test_the_bibliography_is_valid_bibtex():
-    for entry in bibliography(REFERENCES).strip().split("\n}\n"):
+    text = BIBLIOGRAPHY.read_text("utf-8")
+    for entry in text.strip().split("\n}\n"):
         assert entry.count("{") == entry.count("}") + (0 if entry.endswith("}") else 1), entry
-    years = re.findall(r"year = \{(\d{4})\}", bibliography(REFERENCES))
-    assert len(years) == len(REFERENCES)
+    keys = re.findall(r"^@\w+\{(\w+),$", text, re.MULTILINE)
+    assert references(" ".join(f"[@{key}]" for key in keys)) == text
+    assert len(re.findall(r"year = \{(\d{4})\}", text)) == len(keys) == len(set(keys)) == 18
 
 
 def test_every_sentence_ends(study):
@@ -156,17 +190,13 @@ def test_the_checklist_has_all_44_items_and_leaves_the_authors_to_the_author(stu
     assert "seed 42" in by_item[19]
     assert "field strength (T): 3 and 1.5" in by_item[13]
     assert "☑" not in by_item[30]
-    noisy = experiment_with_noise()
+    noisy = experiment_with(eval={"prompt_noise": {"shifts": [0, 2, 5]}})
     assert "0, 2 and 5 pixels" in claim_checklist(study(noisy))
 
 
-def experiment_with_noise():
-    value = {
-        "experiment": {"name": "knee"},
-        "dataset": {"oai": {"store": "d"}},
-        "eval": {"prompt_noise": {"shifts": [0, 2, 5]}},
-    }
-    return parse_experiment(value | {"module": {"sam2_model_cfg": "sam2_nano", "image_size": 256}})
+def experiment_with(**sections):
+    value = {"experiment": {"name": "knee"}, "dataset": {"oai": {"store": "d"}}}
+    return parse_experiment(value | {"module": {"sam2_model_cfg": "sam2_nano", "image_size": 256}} | sections)
 
 
 def test_the_card_shows_results_of_the_chosen_point_alone(study, rows):
