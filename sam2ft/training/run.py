@@ -5,7 +5,6 @@ import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-from sam2ft.config.schema.evaluation_checks import refuse_unsupported
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.core.errors import CheckpointError, ConfigError
 from sam2ft.core.events import Observer, Observers
@@ -204,7 +203,6 @@ def begun(
 def trainable_model(experiment: Experiment, loss: SegmentationLoss, ranks: Ranks) -> FinetunedSAM2:
     """The model with its initial weights; the selected parameters that get a gradient require one."""
     module = experiment.module
-    refuse_unsupported(experiment.eval)
     model = build_segmenter(
         module.sam2_model_cfg, image_size=module.image_size, checkpoint=module.sam2_checkpoint, device=ranks.device
     )

@@ -164,17 +164,8 @@ def _evaluation(study: Study) -> Iterator[str]:
     if not study.lines:
         return
     chosen = study.evaluation
-    per = "each connected component of each label" if chosen.instances == "per_instance" else "each label of a slice"
-    words = {
-        "box": f"the bounding box of {per} in the reference",
-        "point": f"the pixel deepest inside {per} of the reference",
-        "points": f"{chosen.points_k} points inside {per} of the reference",
-        "mask": f"the reference mask of {per}",
-        "boxes_file": "the boxes of a detector",
-        "propagate": f"the box of {per} in one slice, carried through the volume by the video predictor",
-    }
-    yield f"On the {_SPLIT_WORDS[chosen.split]} subjects the model was prompted with {words[chosen.protocol]}."
-    if chosen.protocol == "box" and chosen.bbox_shift:
+    yield f"On the {_SPLIT_WORDS[chosen.split]} subjects the model was prompted with {chosen.prompted_with}."
+    if chosen.bbox_shift:
         yield f"Each side of a box was moved by up to {chosen.bbox_shift} pixels ({chosen.direction}), seeded."
     yield "Where masks overlapped, a pixel got the label with the largest logit."
     yield (
