@@ -7,7 +7,6 @@ from sam2ft.config.schema.experiment import Experiment
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import sha256_file
 from sam2ft.data.store.slice_metadata import MetadataSource
-from sam2ft.data.store.split import SPLITS
 from sam2ft.data.store.store import Store, VolumeRecord
 
 
@@ -47,10 +46,8 @@ def split_records(stores: Sequence[Store], split: str, max_subjects: int | None 
     A split may be missing in some of the stores.
 
     Raises:
-        DataError: the name of the split is unknown, or no store has a volume in it.
+        DataError: no store has a volume in it.
     """
-    if split not in SPLITS:
-        raise DataError(f"split {split!r}; allowed: {', '.join(SPLITS)}")
     having = [store for store in stores if any(record.split == split for record in store.volumes)]
     if not having:
         raise DataError(f"split {split} has no volume in {', '.join(str(store.path) for store in stores)}")
