@@ -18,6 +18,7 @@ from sam2.sam2_image_predictor import SAM2ImagePredictor
 from timing import machine_line, product_line, ratio_line, say
 from torch import Tensor
 
+from sam2ft.config.schema.evaluation import Evaluation
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import Label, LabelTable
@@ -27,7 +28,8 @@ from sam2ft.data.samples.evaluation_slices import SliceView
 from sam2ft.data.samples.instances import instances_of
 from sam2ft.evaluation.prediction.predictor import Segmenter
 from sam2ft.evaluation.prediction.tester import Tester
-from sam2ft.evaluation.protocols import EvaluationChoice, model_frame_prompts
+from sam2ft.evaluation.protocols.box import BoxPrompts
+from sam2ft.evaluation.protocols.protocol import Target
 from sam2ft.metrics.factory import load_metrics
 from sam2ft.metrics.measurement import ScoreSettings
 from sam2ft.metrics.scoring import Scene
@@ -151,9 +153,9 @@ class Bench:
 
     def evaluate(self, model: Segmenter, precision: Precision) -> float:
         """Seconds per slice of a complete evaluation, including scoring."""
-        section = EvaluationChoice(precision=precision, encode_batch=self.encode_batch)
+        section = Evaluation(precision=precision, encode_batch=self.encode_batch)
         metrics = load_metrics({"dice": True, "iou": True})
-        tester = Tester(model, section, metrics, ScoreSettings(), device=self.device)
+        tester = Tester(model, BoxPrompts(section), metrics, ScoreSettings(), device=self.device)
         started = now()
         list(tester.evaluate([self.volume]))
         return (now() - started) / self.volume.num_slices
@@ -181,9 +183,8 @@ class Bench:
     def logits(self, model: Any, precision: Precision = "fp32") -> npt.NDArray[np.float32]:
         """Logits on the slice's own grid, for all its boxes."""
         (view,) = self.volume.views(self.model.image_size, [0], 0)
-        instances, shape = self.instances, (SIDE, SIDE)
-        boxes = [instance.box for instance in instances]
-        prompts = model_frame_prompts(EvaluationChoice(), instances, boxes, shape, self.model.image_size)
+        targets, shape = [Target(instance, instance.box) for instance in self.instances], (SIDE, SIDE)
+        prompts = BoxPrompts(Evaluation()).prompts(targets, self.model.image_size)
         on_device = prompts.map(lambda array: torch.from_numpy(array).to(self.device))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16"):
             found, _ = model.decode(model.encode(view.image_1hw[None].to(self.device)), on_device)
@@ -266,7 +267,7 @@ def precision_check(device: torch.device) -> None:
         subjects = pictures_of(source, seed=UNSEEN_SEED, indices=range(4))
         means = {}
         for precision in ("fp32", "bf16", "fp16"):
-            tester = Tester(model, EvaluationChoice(precision=precision), (), ScoreSettings(), device=device)
+            tester = Tester(model, BoxPrompts(Evaluation(precision=precision)), (), ScoreSettings(), device=device)
             results = tester.evaluate([Drawn(pictures) for pictures in subjects])
             means[precision] = float(np.nanmean([row["dice"] for one in results for row in one.rows["slice"]]))
         apart = ", ".join(f"{name} {value - means['fp32']:+.5f}" for name, value in means.items() if name != "fp32")

@@ -6,7 +6,6 @@ from typing import Any
 
 from sam2ft.config.identity import eval_id
 from sam2ft.config.load_experiment import plain_values
-from sam2ft.config.schema.evaluation_checks import refuse_unsupported
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.config.schema.module import NANO
 from sam2ft.config.yaml.tree import SET, Tree, load_tree, overridden, parse_overrides
@@ -66,7 +65,6 @@ def job_of(request: CheckpointRequest, like: Experiment | None = None) -> Evalua
         raise CheckpointError(f"{request.checkpoint}: no such file")
     layout = run_of(request.checkpoint)
     experiment = _experiment(request, layout, like)
-    refuse_unsupported(experiment.eval)
     # For the checkpoint of a run, max_subject_set limited only the training.
     records = evaluated_records(experiment, max_train_subjects(experiment) if layout is None else None)
     files, model = file_digests(experiment), _other_model(experiment, layout)

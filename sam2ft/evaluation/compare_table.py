@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from sam2ft.core.tables.columns import GLOBAL_KEY, LABEL, MEASURE, SUMMARY, integer_column, number_column, text_column
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, POOLED, Row, Table, Value
+from sam2ft.evaluation.summary import aligned
 from sam2ft.statistics.cohort import SubjectValues, global_rows, subject_values
 from sam2ft.statistics.paired_tests import holm, paired
 
@@ -107,10 +108,7 @@ def comparison_lines(rows: Sequence[Row], measure: str = "dice") -> list[str]:
         table.append(
             [name, *(_mean(of.get(n)) for n, _, _ in files), *(_gain(of.get(n)) for n, _, _ in list(files)[1:])]
         )
-    widths = [max(len(line[column]) for line in table) for column in range(len(head))]
-    return lines + [
-        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in table
-    ]
+    return lines + aligned(table)
 
 
 def _mean(row: Row | None) -> str:

@@ -10,12 +10,12 @@ from sam2ft.config.schema.experiment import Experiment
 from sam2ft.core.files import write_text
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.tables.rows import Row
-from sam2ft.data.samples.detections import read_detections
 from sam2ft.data.store.slice_metadata import MetadataSource
 from sam2ft.data.store.store import Store, VolumeRecord
 from sam2ft.distributed.ranks import Ranks
 from sam2ft.distributed.stop_signal import StopRequest
-from sam2ft.evaluation.prediction.tester import StoreVolume, Tester, VolumeResult, VolumeSource
+from sam2ft.evaluation.prediction.tester import StoreVolume, Tester, VolumeResult
+from sam2ft.evaluation.protocols.protocol import VolumeSource, protocol_class
 from sam2ft.evaluation.shared_volume import SharedVolume
 from sam2ft.evaluation.volume_parts import EvaluationParts
 from sam2ft.metrics.factory import load_metrics
@@ -68,20 +68,18 @@ def make_tester(job: EvaluationJob, ranks: Ranks) -> Tester:
 
     Raises:
         CheckpointError: the weights do not fit the model.
-        DataError: the file of boxes cannot be read.
+        DataError: a file of the protocol cannot be read.
     """
     experiment, module = job.experiment, job.experiment.module
-    boxes_file = experiment.eval.boxes_file
     model = build_segmenter(
         module.sam2_model_cfg, image_size=module.image_size, checkpoint=job.checkpoint, device=ranks.device
     )
     return Tester(
         model,
-        experiment.eval,
+        protocol_class(experiment.eval.protocol).of(experiment),
         load_metrics(experiment.datamodule.metric.func),
-        score_settings(experiment),
+        ScoreSettings.of(experiment.eval, experiment.datamodule.metric),
         device=ranks.device,
-        detections=None if boxes_file is None else read_detections(boxes_file, open_stores(experiment)),
     )
 
 
@@ -149,14 +147,3 @@ def _until_stopped(
 def _verified_volume(store: Store, record: VolumeRecord, metadata: MetadataSource) -> StoreVolume:
     store.verify([record])
     return StoreVolume.of(store, record, metadata)
-
-
-def score_settings(experiment: Experiment) -> ScoreSettings:
-    """Return the settings of an experiment that change how metrics are computed."""
-    return ScoreSettings(
-        missed_distance=experiment.eval.missed_distance,
-        nsd_tolerance_mm=experiment.eval.nsd_tolerance_mm,
-        tissues=experiment.datamodule.metric.tissues,
-        t1rho_upper_ms=experiment.datamodule.metric.t1rho_upper_ms,
-        sensitivity=experiment.datamodule.metric.sensitivity,
-    )

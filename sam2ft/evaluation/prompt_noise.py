@@ -4,26 +4,21 @@ Each slice is encoded once for the whole study (see prediction/predictor); each 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from sam2ft.config.schema.evaluation_checks import EvaluationSection
 from sam2ft.core.tables.rows import Row
-from sam2ft.evaluation.protocols import Jitter, passes_of, protocol_name
+from sam2ft.evaluation.protocols.protocol import PromptProtocol
+from sam2ft.metrics.counts import LabelMap
 from sam2ft.metrics.measurement import Metric, is_biomarker
 from sam2ft.metrics.scoring import PromptedMask, ScoredRows
 
 NOISE = "prompt_noise"
 """Name of the table of the study."""
 
-LabelMap = npt.NDArray[np.integer[Any]]
 RowsOf = Callable[[LabelMap, Sequence[PromptedMask], Sequence[Metric]], ScoredRows]
 
 
 def noise_rows(
-    section: EvaluationSection,
+    protocol: PromptProtocol,
     metrics: Sequence[Metric],
     own_rows: Sequence[Row],
     label_maps_pzyx: Sequence[LabelMap],
@@ -35,24 +30,18 @@ def noise_rows(
 
     Args:
         own_rows: rows of the evaluation itself; the study may contain the same jitter.
-        label_maps_pzyx: predicted label maps, one per `passes_of(section)`.
+        label_maps_pzyx: predicted label maps, one per `protocol.passes`.
         rows_of: computes the rows of a label map.
     """
-    study = section.prompt_noise
+    study = protocol.section.prompt_noise
     assert study is not None
     found: list[Row] = []
     measured = [one for one in metrics if not is_biomarker(one)]
-    for number, (jitter, label_map_zyx) in enumerate(zip(passes_of(section), label_maps_pzyx, strict=True)):
+    for number, (jitter, label_map_zyx) in enumerate(zip(protocol.passes, label_maps_pzyx, strict=True)):
         if not (jitter.shift_px in study.shifts and (jitter.shift_px == 0 or jitter.seed in study.seeds)):
             continue
         rows = own_rows if number == 0 else rows_of(label_map_zyx, (), measured)["volume"]
-        found += [{**row, **_key_of(section, jitter)} for row in rows]
+        seed = jitter.seed if jitter.shift_px else None
+        key = {"shift_px": jitter.shift_px, "seed": seed, "protocol": protocol.name(jitter)}
+        found += [{**row, **key} for row in rows]
     return found
-
-
-def _key_of(section: EvaluationSection, jitter: Jitter) -> dict[str, str | int | None]:
-    return {
-        "shift_px": jitter.shift_px,
-        "seed": jitter.seed if jitter.shift_px else None,
-        "protocol": protocol_name(section, jitter),
-    }

@@ -96,10 +96,8 @@ def evaluate_jobs(jobs: Sequence[EvaluationJob], stop: StopRequest | None = None
                 work.job.tell(read_global(work.job.evaluation))
             ranks.barrier()
         for job in jobs:
-            if job.experiment.eval.dicom_seg:
-                _segment(job, ranks)
-            if job.experiment.datamodule.metric.thickness_maps:
-                _map_thickness(job, ranks)
+            if job.experiment.eval.dicom_seg or job.experiment.datamodule.metric.thickness_maps:
+                _write_beside_predictions(job, ranks)
     return [EvalOutcome(job.evaluation.folder, read_global(job.evaluation)) for job in jobs]
 
 
@@ -122,17 +120,14 @@ def _begin(job: EvaluationJob) -> None:
     write_text(job.evaluation.config, dump_experiment(job.experiment))
 
 
-def _map_thickness(job: EvaluationJob, ranks: Ranks) -> None:
+def _write_beside_predictions(job: EvaluationJob, ranks: Ranks) -> None:
     job.guard(ranks.is_main)
-    stores, metric = stores_by_name(open_stores(job.experiment)), job.experiment.datamodule.metric
-    write_thickness_maps(job.evaluation, _of_rank(job.records, ranks), stores, metric)
-    ranks.barrier()
-
-
-def _segment(job: EvaluationJob, ranks: Ranks) -> None:
-    job.guard(ranks.is_main)
-    stores, about = stores_by_name(open_stores(job.experiment)), f"eval {job.eval_id} of {job.run}"
-    write_segmentations(job.evaluation, _of_rank(job.records, ranks), stores, about=about)
+    experiment, records = job.experiment, _of_rank(job.records, ranks)
+    stores = stores_by_name(open_stores(experiment))
+    if experiment.eval.dicom_seg:
+        write_segmentations(job.evaluation, records, stores, about=f"eval {job.eval_id} of {job.run}")
+    if experiment.datamodule.metric.thickness_maps:
+        write_thickness_maps(job.evaluation, records, stores, experiment.datamodule.metric)
     ranks.barrier()
 
 

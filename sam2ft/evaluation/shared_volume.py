@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from sam2ft.core.keys import VolumeKey
 from sam2ft.data.samples.evaluation_slices import SliceView, prefetched
-from sam2ft.evaluation.prediction.predictor import LabelMap
-from sam2ft.evaluation.prediction.tester import VolumeSource
+from sam2ft.evaluation.protocols.protocol import VolumeSource
+from sam2ft.metrics.counts import LabelMap
 from sam2ft.metrics.scoring import Scene
 
 MOST_BYTES = 2 * 2**30

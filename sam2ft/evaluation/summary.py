@@ -22,7 +22,7 @@ def summary_lines(global_rows: Sequence[Row]) -> list[str]:
     for name, of_label in means.items():
         cells.append([name, *(_shown(of_label.get(measure)) for measure in measures)])
     turned = [["measure", *means], *([*column] for column in list(zip(*cells, strict=True))[1:])]
-    return min(_aligned(cells), _aligned(turned), key=lambda lines: max(map(len, lines)))
+    return min(aligned(cells), aligned(turned), key=lambda lines: max(map(len, lines)))
 
 
 def biomarker_lines(biomarker_rows: Sequence[Row]) -> list[str]:
@@ -32,10 +32,11 @@ def biomarker_lines(biomarker_rows: Sequence[Row]) -> list[str]:
         names = (str(row[name]) for name in ("tissue", "biomarker", "definition", "unit"))
         numbers = (_shown(row[name]) for name in ("reference_mean", "prediction_mean", "bias"))
         cells.append([*names, *numbers, str(row["n"])])
-    return _aligned(cells) if len(cells) > 1 else []
+    return aligned(cells) if len(cells) > 1 else []
 
 
-def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+def aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Return lines of text whose columns are aligned."""
     widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
     return ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in cells]
 

@@ -1,13 +1,15 @@
 """Metric interface: input (MaskPair), output (Measurement), settings, and the decorator for custom metrics."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal, Protocol, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from sam2ft.config.schema.datamodule import MetricSection
+from sam2ft.config.schema.evaluation import Evaluation
 from sam2ft.core.components import components
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.labels import Label
@@ -31,6 +33,12 @@ class ScoreSettings:
     """Longest valid T1rho in ms; a longer one is a failed fit or fluid."""
     sensitivity: bool = False
     """Whether volume biomarkers are also measured with the reference's outline moved (`sensitivity.py`)."""
+
+    @classmethod
+    def of(cls, evaluation: Evaluation, metric: MetricSection) -> "ScoreSettings":
+        """Return the settings of both sections; a field has the name of its key."""
+        values = dict(metric) | dict(evaluation)
+        return cls(**{one.name: values[one.name] for one in fields(cls)})
 
     @property
     def upper_ms(self) -> Mapping[str, float]:

@@ -4,7 +4,6 @@ import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-from sam2ft.config.schema.evaluation_checks import refuse_unsupported
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.core.errors import CheckpointError, ConfigError
 from sam2ft.core.events import Observer, Observers
@@ -59,7 +58,6 @@ def train(
         grad_accum = batches_per_rank(experiment, planned_world_size, ranks.world_size)
         data = training_data(experiment, ranks)
         content = begun(experiment, layout, data, ranks, planned_world_size, fresh=fresh, strict_code=strict_code)
-        refuse_unsupported(experiment.eval)
         trainer = build_trainer(experiment, data, ranks, grad_accum)
         if fresh and ranks.is_main:
             remove_earlier_results(layout, attempt)

@@ -15,8 +15,14 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("PlannedRun", "ExperimentInfo"): NAMES_ONLY,
     ("PointRun", "ExperimentInfo"): NAMES_ONLY,
     ("LabelResult", "ExperimentInfo"): NAMES_ONLY,
-    ("Resources", "PartialResources"): "what a plan file records: every key filled in, by experiment, site and defaults",
-    ("Resources", "RequestedResources"): "what a plan file records: every key filled in, by experiment, site and defaults",
+    (
+        "Resources",
+        "PartialResources",
+    ): "what a plan file records: every key filled in, by experiment, site and defaults",
+    (
+        "Resources",
+        "RequestedResources",
+    ): "what a plan file records: every key filled in, by experiment, site and defaults",
     ("ScoreSettings", "MetricSection"): "what custom metrics read; it joins keys of two sections",
     ("SegmentationLoss", "Loss"): "the loss itself: the functions that the names of the section stand for",
 }
@@ -24,7 +30,9 @@ ALLOWED: dict[tuple[str, str], str] = {
 
 def fields_of(node: ast.ClassDef) -> set[str]:
     """Annotated attributes and properties of a class, and the arguments of its constructor."""
-    found = {item.target.id for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)}
+    found = {
+        item.target.id for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
+    }
     for item in node.body:
         if isinstance(item, ast.FunctionDef):
             if any(isinstance(one, ast.Name) and one.id == "property" for one in item.decorator_list):

@@ -79,10 +79,13 @@ def test_one_rank_that_is_told_to_stop_stops_all() -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        "config.schema.evaluation_checks",
+        "config.schema.evaluation",
         "distributed.stop_signal",
         "evaluation.outputs.wide_tables",
-        "evaluation.protocols",
+        "evaluation.prompt_noise",
+        "evaluation.protocols.boxes_file",
+        "evaluation.protocols.mask",
+        "evaluation.protocols.points",
         "training.early_stopping",
     ],
 )

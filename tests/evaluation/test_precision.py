@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
+from sam2ft.config.schema.evaluation import Evaluation
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import LabelTable
 from sam2ft.data.samples.batch import to_model_frame
 from sam2ft.data.samples.evaluation_slices import SliceView
 from sam2ft.evaluation.prediction.tester import Tester
-from sam2ft.evaluation.protocols import EvaluationChoice
+from sam2ft.evaluation.protocols.box import BoxPrompts
 from sam2ft.metrics.measurement import ScoreSettings
 from sam2ft.metrics.scoring import Scene
 from sam2ft.model.segmenter import build_segmenter
@@ -42,7 +43,8 @@ def test_half_precision_moves_dice_by_less_than_two_thousandths(phantom):
     volumes = [Drawn(pictures) for pictures in pictures_of(phantom, seed=UNSEEN_SEED, indices=range(2))]
     means = {}
     for precision in ("fp32", "bf16", "fp16"):
-        results = Tester(model, EvaluationChoice(precision=precision), (), ScoreSettings()).evaluate(volumes)
+        protocol = BoxPrompts(Evaluation(precision=precision))
+        results = Tester(model, protocol, (), ScoreSettings()).evaluate(volumes)
         means[precision] = np.nanmean([row["dice"] for one in results for row in one.rows["slice"]])
     assert means["fp32"] > 0.75
     assert means["bf16"] == pytest.approx(means["fp32"], abs=0.002)

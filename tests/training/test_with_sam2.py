@@ -9,6 +9,7 @@ import pytest
 import torch
 from fixtures.trainers import trainer_settings
 
+from sam2ft.config.schema.evaluation import Evaluation
 from sam2ft.config.schema.module import Loss, Trainable
 from sam2ft.config.schema.optimizer import Optimizer
 from sam2ft.core.geometry import Geometry
@@ -17,7 +18,7 @@ from sam2ft.core.labels import Label, LabelTable
 from sam2ft.data.samples.batch import Batch, Sample, collate, to_model_frame
 from sam2ft.data.samples.evaluation_slices import SliceView
 from sam2ft.evaluation.prediction.tester import Tester
-from sam2ft.evaluation.protocols import EvaluationChoice
+from sam2ft.evaluation.protocols.protocol import protocol_class
 from sam2ft.metrics.measurement import ScoreSettings
 from sam2ft.metrics.scoring import Scene
 from sam2ft.model.losses import SegmentationLoss, build_loss
@@ -146,8 +147,8 @@ def test_eight_boxes_on_a_slice_are_one_encoder_pass_and_chunks_change_nothing(p
 
     results = []
     for chunk in (64, 3):
-        choice = EvaluationChoice(prompt_chunk=chunk, precision=precision)
-        results += Tester(model, choice, (), ScoreSettings()).evaluate([Volume()])
+        protocol = protocol_class("box")(Evaluation(prompt_chunk=chunk, precision=precision))
+        results += Tester(model, protocol, (), ScoreSettings()).evaluate([Volume()])
     assert len(passes) == 2
     assert [len(result.prompted) for result in results] == [8, 8]
     assert (results[0].label_map_zyx == results[1].label_map_zyx).mean() > 0.999
@@ -172,8 +173,8 @@ def test_a_slice_without_contrast_gives_numbers_and_no_nan(precision: Any, proto
             image = np.full((40, 60), level, dtype=np.float32)
             return iter([SliceView(self.key.slice(0), to_model_frame(image, image_size), reference[0])])
 
-    choice = EvaluationChoice(protocol=protocol, precision=precision)
-    (result,) = Tester(model, choice, (), ScoreSettings()).evaluate([Volume()])
+    prompting = protocol_class(protocol)(Evaluation(protocol=protocol, precision=precision))
+    (result,) = Tester(model, prompting, (), ScoreSettings()).evaluate([Volume()])
     (row,) = result.rows["instance"]
     assert 0 <= row["dice"] <= 1
     assert row["tp"] + row["fn"] == 15 * 25

@@ -5,10 +5,23 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, ValidationInfo, field_validator
 
+from sam2ft.config.schema.arguments import shown_value
 from sam2ft.config.schema.base import REQUIRED, Name, PathFromHere, Section, problem, setting
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
+InstanceMode = Literal["per_instance", "per_label"]
+SeedSlice = Literal["largest", "middle"]
+PROTOCOLS = {
+    "box": "the bounding box of {per} in the reference",
+    "point": "the pixel deepest inside {per} of the reference",
+    "points": "{points_k} points inside {per} of the reference",
+    "mask": "the reference mask of {per}",
+    "boxes_file": "the boxes of a detector",
+    "propagate": "the box of {per} in one slice, carried through the volume by the video predictor",
+}
+"""Protocol -> what the model is prompted with, in the methods text; `{key}`: a setting of `eval`, `{per}`: what has a
+prompt. `evaluation/protocols/<protocol>.py` makes the prompts."""
 
 
 class ExperimentInfo(Section):
@@ -40,12 +53,10 @@ class Evaluation(Section):
 
     split: Literal["train", "val", "test"] = setting("test", "split whose subjects are evaluated", affects="evaluation")
     checkpoint: Literal["best"] = setting("best", "which checkpoint of a run", affects="evaluation")
-    instances: Literal["per_instance", "per_label"] = setting(
+    instances: InstanceMode = setting(
         "per_instance", "one prompt per connected component, or one prompt for the whole label", affects="evaluation"
     )
-    protocol: Literal["box", "point", "points", "mask", "boxes_file", "propagate"] = setting(
-        "box", "how the model is prompted", affects="evaluation"
-    )
+    protocol: Literal[tuple(PROTOCOLS)] = setting("box", "how the model is prompted", affects="evaluation")  # type: ignore[valid-type]  # the keys of the table
     points_k: int = setting(3, "points per instance of protocol points", affects="evaluation", unit="points", ge=1)
     boxes_file: PathFromHere | None = setting(
         None,
@@ -53,7 +64,7 @@ class Evaluation(Section):
         affects="nothing",
         validate_default=True,
     )
-    propagate_seed: Literal["largest", "middle"] = setting(
+    propagate_seed: SeedSlice = setting(
         "largest", "slice that is prompted with protocol propagate", affects="evaluation"
     )
     bbox_shift: int = setting(
@@ -114,6 +125,21 @@ class Evaluation(Section):
         if value is not None and "protocol" in info.data and not uses_boxes_file:
             raise problem("is used by protocol boxes_file only; leave the key out")
         return value
+
+    @field_validator("bbox_shift", "prompt_noise")
+    @classmethod
+    def _boxes_are_moved(cls, value: int | PromptNoise | None, info: ValidationInfo) -> int | PromptNoise | None:
+        protocol = info.data.get("protocol", "box")
+        if value and protocol != "box":
+            unused = shown_value(cls.model_fields[str(info.field_name)].default)
+            raise problem(f"it moves boxes of protocol box, not of {protocol}; allowed: {unused}")
+        return value
+
+    @property
+    def prompted_with(self) -> str:
+        """What the model is prompted with, for the methods text."""
+        per = "each connected component of each label" if self.instances == "per_instance" else "each label of a slice"
+        return PROTOCOLS[self.protocol].format(per=per, **dict(self))
 
 
 class PartialResources(Section):

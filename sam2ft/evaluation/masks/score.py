@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -66,24 +66,6 @@ class _Case:
     read: Callable[[], _Masks]
 
 
-@dataclass(frozen=True)
-class _CaseRows:
-    """Result of a case: its rows by table."""
-
-    rows: Mapping[str, Sequence[Row]]
-    resampled: bool
-
-
-@dataclass(frozen=True)
-class _Scores:
-    """Results of all cases, before they are written."""
-
-    run: str
-    eval: str
-    tables: Mapping[str, Sequence[Row]]
-    about: Mapping[str, Any] = field(default_factory=dict)
-
-
 def score_pair(
     reference: Path,
     prediction: Path,
@@ -112,9 +94,7 @@ def score_pair(
         masks = relabelled(prediction, predicted, known), relabelled(reference, volume.array_zyx, known)
         return _Masks(*masks, scene, resampled)
 
-    scores = _score([_Case(key, "", prediction, digest(reference), read)], table, chosen)
-    evaluation = scored_evaluation(scores.run, RUNS) if out is None else EvalLayout(out)
-    return _write(evaluation, scores)
+    return _score([_Case(key, "", prediction, digest(reference), read)], table, chosen, out)
 
 
 def score_store(
@@ -148,28 +128,28 @@ def score_store(
         path = found.paths[record.key]
         read = partial(_masks_of_store, store, record, path, chosen)
         cases.append(_Case(record.key, record.split, path, record.digest, read))
-    scores = _score(cases, store.labels, chosen, workers)
-    evaluation = scored_evaluation(scores.run, RUNS) if out is None else EvalLayout(out)
 
-    def draw() -> None:
-        def predicted(key: VolumeKey) -> LabelMap:
-            path = found.paths[key]
-            array_zyx, _ = read_prediction(path, store.record(key).geometry, resample=chosen.resample)
-            return relabelled(path, array_zyx, store.labels)
+    def predicted(key: VolumeKey) -> LabelMap:
+        path = found.paths[key]
+        array_zyx, _ = read_prediction(path, store.record(key).geometry, resample=chosen.resample)
+        return relabelled(path, array_zyx, store.labels)
 
-        draw_pictures(evaluation, scores.tables["slice"], {store.name: store}, chosen.num_pictures, predicted)
+    def draw(scored: Scored) -> None:
+        if num_pictures := chosen.evaluation.qc_slices:
+            draw_pictures(scored.evaluation, scored.tables["slice"], {store.name: store}, num_pictures, predicted)
 
-    return _write(evaluation, scores, draw if chosen.num_pictures else None)
+    return _score(cases, store.labels, chosen, out, workers, draw)
 
 
 def _masks_of_store(store: Store, record: VolumeRecord, prediction: Path, scoring: Scoring) -> _Masks:
     store.verify([record])
     maps = {name: store.map(record.key, name) for name in record.maps}
-    every = record.dicom if scoring.stats_metadata_file is None else GRID_FIELDS
+    file, representative = scoring.datamodule.stats_metadata_file, scoring.datamodule.metric.representative_slice
+    every = record.dicom if file is None else GRID_FIELDS
     fields = every if scoring.dicom_fields is None else scoring.dicom_fields
-    described = MetadataSource.of(fields, scoring.representative_slice, scoring.stats_metadata_file).describe(record)
+    described = MetadataSource.of(fields, representative, file).describe(record)
     reference: LabelMap = np.asarray(store.mask(record.key))
-    slices = None if scoring.include_empty_slices else [i for i, mask in enumerate(reference) if mask.any()]
+    slices = None if scoring.evaluation.include_empty_slices else [i for i, mask in enumerate(reference) if mask.any()]
     predicted, resampled = read_prediction(prediction, record.geometry, resample=scoring.resample)
     scene = Scene(described.geometry, store.labels, maps, described.dicom, slices)
     return _Masks(relabelled(prediction, predicted, store.labels), reference, scene, resampled)
@@ -184,8 +164,15 @@ def _unnamed(reference: npt.NDArray[Any], prediction: npt.NDArray[Any], where: s
     return LabelTable.unnamed(whole)
 
 
-def _score(cases: Sequence[_Case], labels: LabelTable | None, scoring: Scoring, workers: int = 1) -> _Scores:
-    """Score case by case; nothing is written."""
+def _score(
+    cases: Sequence[_Case],
+    labels: LabelTable | None,
+    scoring: Scoring,
+    out: Path | None,
+    workers: int = 1,
+    draw: Callable[[Scored], None] = lambda _: None,
+) -> Scored:
+    """Score all cases; then write every table, the wide views and pictures, then `_SUCCESS`."""
     against = {
         "rows": SCHEMA_VERSION,
         "references": [[str(case.key), case.reference_digest] for case in cases],
@@ -196,23 +183,30 @@ def _score(cases: Sequence[_Case], labels: LabelTable | None, scoring: Scoring, 
     digests = [digest(case.prediction) for case in cases]
     evaluation_id = sha256_text(canonical_json(against))[:12]
     run = f"scored-{sha256_text(canonical_json({**against, 'predictions': digests}))[:12]}"
-    protocol = PROTOCOL if scoring.include_empty_slices else f"{PROTOCOL}+nonempty"
+    protocol = PROTOCOL if scoring.evaluation.include_empty_slices else f"{PROTOCOL}+nonempty"
     rows: dict[str, list[Row]] = {}
     resampled = []
     all_found = parallel_map(partial(_rows_of, scoring), cases, workers)
-    for number, (case, one) in enumerate(zip(cases, all_found, strict=True), start=1):
-        for name, found in one.rows.items():
-            stamp = {"run": run, "eval": evaluation_id, "split": case.split, "protocol": protocol}
-            rows.setdefault(name, []).extend(stamped(found, **stamp))
-        note = ", resampled from another grid" if one.resampled else ""
-        resampled += [str(case.key)] if one.resampled else []
+    for number, (case, (found, was_resampled)) in enumerate(zip(cases, all_found, strict=True), start=1):
+        stamp = {"run": run, "eval": evaluation_id, "split": case.split, "protocol": protocol}
+        for name, of_table in found.items():
+            rows.setdefault(name, []).extend(stamped(of_table, **stamp))
+        note = ", resampled from another grid" if was_resampled else ""
+        resampled += [str(case.key)] if was_resampled else []
         print(f"scored {case.key} ({number}/{len(cases)}){note}", file=sys.stderr)
     ordered = {name: sorted(found, key=partial(sort_key, TABLES[name])) for name, found in rows.items()}
-    tables = {name: list(found) for name, found in with_cohort(ordered).items()}
-    return _Scores(run, evaluation_id, tables, {"num_volumes": len(cases), "resampled": resampled})
+    evaluation = scored_evaluation(run, RUNS) if out is None else EvalLayout(out)
+    scored = Scored(evaluation, run, {name: list(found) for name, found in with_cohort(ordered).items()})
+    evaluation.success.unlink(missing_ok=True)
+    tables = write_cohort_tables(evaluation, scored.tables)
+    draw(scored)
+    about = {"run": run, "eval": evaluation_id, "num_volumes": len(cases), "resampled": resampled, "tables": tables}
+    write_json(evaluation.success, about)
+    return scored
 
 
-def _rows_of(scoring: Scoring, case: _Case) -> _CaseRows:
+def _rows_of(scoring: Scoring, case: _Case) -> tuple[dict[str, list[Row]], bool]:
+    """(rows of a case by table, whether its mask was resampled)."""
     masks = case.read()
     scene = masks.scene
     metrics: Sequence[Metric]
@@ -222,14 +216,4 @@ def _rows_of(scoring: Scoring, case: _Case) -> _CaseRows:
         tissues = scoring.settings.tissues
         metrics = metrics_with_met_needs(scene.labels, tissues, maps=scene.maps, dicom_fields=scene.dicom)
     rows = score_volume(case.key, masks.prediction_zyx, masks.reference_zyx, scene, (), metrics, scoring.settings)
-    return _CaseRows({name: list(found) for name, found in rows.items()}, masks.resampled)
-
-
-def _write(evaluation: EvalLayout, scores: _Scores, draw: Callable[[], None] | None = None) -> Scored:
-    """Every table, the wide views and pictures, then `_SUCCESS` with the digests of the tables."""
-    evaluation.success.unlink(missing_ok=True)
-    tables = write_cohort_tables(evaluation, scores.tables)
-    if draw is not None:
-        draw()
-    write_json(evaluation.success, {"run": scores.run, "eval": scores.eval, **scores.about, "tables": tables})
-    return Scored(evaluation, scores.run, scores.tables)
+    return {name: list(found) for name, found in rows.items()}, masks.resampled

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sam2ft.config.schema.datamodule import Datamodule
+from sam2ft.config.schema.evaluation import Evaluation
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.config.schema.module import NANO
 from sam2ft.config.yaml.tree import SET, Tree, overridden, parse_overrides
@@ -30,37 +32,42 @@ ALLOWED = (
 
 @dataclass(frozen=True)
 class Scoring:
-    """Settings for the scoring of masks made elsewhere."""
+    """Settings for the scoring of masks made elsewhere: of both sections, the keys in `ALLOWED` apply."""
 
-    settings: ScoreSettings = field(default_factory=ScoreSettings)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    datamodule: Datamodule = field(default_factory=Datamodule)
+    asked: frozenset[str] = frozenset()
+    """The keys of `ALLOWED` that are set."""
     resample: bool = False
     """Take the nearest voxel of a mask on another grid instead of refusing it."""
-    include_empty_slices: bool = True
-    func: Mapping[str, bool] | None = None
-    """As datamodule.metric.func; None: every metric whose required inputs are available."""
-    dicom_fields: Sequence[str] | None = None
-    """None: all fields of the store; with a metadata file: spacings, rows and columns."""
-    representative_slice: bool = True
-    stats_metadata_file: Path | None = None
-    """Slice metadata instead of the store's own."""
-    num_pictures: int = 24
+
+    @property
+    def settings(self) -> ScoreSettings:
+        """Settings of the metrics."""
+        return ScoreSettings.of(self.evaluation, self.datamodule.metric)
+
+    @property
+    def func(self) -> Mapping[str, bool] | None:
+        """Metrics by name; None: every metric whose required inputs are available."""
+        return self.datamodule.metric.func if "datamodule.metric.func" in self.asked else None
+
+    @property
+    def dicom_fields(self) -> Sequence[str] | None:
+        """None: all fields of the store; with a metadata file: spacings, rows and columns."""
+        return self.datamodule.metric.dicom_fields if "datamodule.metric.dicom_fields" in self.asked else None
 
     def identity(self) -> dict[str, Any]:
         """Return the non-default values, besides `settings`, that change results."""
-        chosen: dict[str, Any] = {}
-        if self.resample:
-            chosen["resample"] = "nearest"
-        if not self.include_empty_slices:
-            chosen["include_empty_slices"] = False
-        if self.func is not None:
-            chosen["func"] = dict(self.func)
-        if self.dicom_fields is not None:
-            chosen["dicom_fields"] = list(self.dicom_fields)
-        if not self.representative_slice:
-            chosen["representative_slice"] = False
-        if self.stats_metadata_file is not None:
-            chosen["stats_metadata_file"] = sha256_file(self.stats_metadata_file)
-        return chosen
+        file = self.datamodule.stats_metadata_file
+        values = {
+            "resample": "nearest" if self.resample else None,
+            "include_empty_slices": None if self.evaluation.include_empty_slices else False,
+            "func": None if self.func is None else dict(self.func),
+            "dicom_fields": None if self.dicom_fields is None else list(self.dicom_fields),
+            "representative_slice": None if self.datamodule.metric.representative_slice else False,
+            "stats_metadata_file": None if file is None else sha256_file(file),
+        }
+        return {name: value for name, value in values.items() if value is not None}
 
 
 def scoring_of(overrides: Sequence[str], *, resample: bool = False) -> Scoring:
@@ -70,8 +77,8 @@ def scoring_of(overrides: Sequence[str], *, resample: bool = False) -> Scoring:
         ProblemsError: a key is not allowed, a value is invalid, or the metadata file does not exist.
     """
     changes = parse_overrides(overrides)
-    asked = {key for key, _ in changes}
-    if foreign := [key for key in asked if not any(key == one or key.startswith(f"{one}.") for one in ALLOWED)]:
+    asked = {key: [one for one in ALLOWED if f"{key}.".startswith(f"{one}.")] for key, _ in changes}
+    if foreign := [key for key, applying in asked.items() if not applying]:
         message = f"does not apply to masks made elsewhere; allowed: {', '.join(ALLOWED)}"
         raise ProblemsError([Problem(SET, key, message) for key in sorted(foreign)])
     value: dict[str, Any] = {
@@ -82,22 +89,8 @@ def scoring_of(overrides: Sequence[str], *, resample: bool = False) -> Scoring:
     found = validated(Experiment, overridden(Tree(Path(SET), value, {}), [(key, one, SET) for key, one in changes]))
     if isinstance(found, list):
         raise ProblemsError(found)
-    chosen, metric = found.eval, found.datamodule.metric
-    return Scoring(
-        ScoreSettings(
-            chosen.missed_distance, chosen.nsd_tolerance_mm, metric.tissues, metric.t1rho_upper_ms, metric.sensitivity
-        ),
-        resample=resample,
-        include_empty_slices=chosen.include_empty_slices,
-        func=dict(metric.func) if any(key.startswith("datamodule.metric.func") for key in asked) else None,
-        dicom_fields=metric.dicom_fields if "datamodule.metric.dicom_fields" in asked else None,
-        representative_slice=metric.representative_slice,
-        stats_metadata_file=_existing(found.datamodule.stats_metadata_file),
-        num_pictures=chosen.qc_slices,
-    )
-
-
-def _existing(file: Path | None) -> Path | None:
+    file = found.datamodule.stats_metadata_file
     if file is not None and not file.is_file():
         raise ProblemsError([Problem(SET, "datamodule.stats_metadata_file", f"found {file}, which is not a file")])
-    return file
+    applying = frozenset(one for ones in asked.values() for one in ones)
+    return Scoring(found.eval, found.datamodule, applying, resample)

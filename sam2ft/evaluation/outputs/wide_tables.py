@@ -1,9 +1,7 @@
 """Wide tables: one column per label name, derived from the tidy tables (which are the contract). No torch."""
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -41,11 +39,11 @@ def save_metric_scores_to_csv(folder: Path, measure: str, tables: Tables) -> lis
         rows, table = tables.get(level, ()), TABLES[level]
         if level == "global":
             rows = [{**row, measure: row["mean"]} for row in rows if row["measure"] == measure]
-        having = _Chosen(in_order(table, rows), partial(_has, measure))
-        labels = _labels(having, "label_name")
+        ordered = in_order(table, rows)
+        labels = _labels((row for row in ordered if measure in row), "label_name")
         if labels:
             keys = [name for name in table.key_names() if name not in ("label", "label_name", "measure")]
-            cells = ((str(row["label_name"]), row, {"": row[measure]}) for row in having)
+            cells = ((str(row["label_name"]), row, {"": row[measure]}) for row in ordered if measure in row)
             written.append(_write(folder / f"{level}_{measure}.csv", keys, labels, cells))
     return written
 
@@ -76,21 +74,6 @@ def save_custom_metric_scores(folder: Path, biomarker: str, tables: Tables) -> l
             columns = [f"{tissue} {side}" for tissue in _labels(rows, "tissue") for side in ("reference", "prediction")]
             written.append(_write(folder / f"{level}_{biomarker}.csv", keys, columns, cells))
     return written
-
-
-@dataclass(frozen=True)
-class _Chosen:
-    """The rows that fulfil `wanted`; filtered again at each iteration."""
-
-    rows: Iterable[Row]
-    wanted: Callable[[Row], bool]
-
-    def __iter__(self) -> Iterator[Row]:
-        return filter(self.wanted, self.rows)
-
-
-def _has(measure: str, row: Row) -> bool:
-    return measure in row
 
 
 def _labels(rows: Iterable[Row], name: str) -> list[str]:

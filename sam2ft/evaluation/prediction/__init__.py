@@ -1,1 +1,1 @@
-"""Prediction of masks from prompts: encoder and decoder per slice, propagation through a volume, composition."""
+"""Prediction of masks from the prompts of a protocol: encoder and decoder per slice, composition, scoring."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -9,18 +10,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sam2ft.config.schema.evaluation_checks import EvaluationSection
 from sam2ft.core.keys import SliceKey
 from sam2ft.core.prompts import Box, Prompts
-from sam2ft.data.samples.detections import DetectedBox
 from sam2ft.data.samples.evaluation_slices import SliceView
 from sam2ft.evaluation.prediction.composition import Composition
-from sam2ft.evaluation.protocols import Target, model_frame_prompts, passes_of, prompt_box, targets_of
+from sam2ft.evaluation.protocols.protocol import PromptProtocol, Target
+from sam2ft.metrics.counts import LabelMap
 from sam2ft.metrics.scoring import PromptedMask
 from sam2ft.model.precision import autocast, full_precision
 from sam2ft.model.upsampling import to_original_grid
 
-LabelMap = npt.NDArray[np.integer[Any]]
 Item = TypeVar("Item")
 
 
@@ -67,36 +66,22 @@ class PredictedSlice:
 
 
 class SlicePredictor:
-    """Predicts slices with a model and the prompts of the evaluation section."""
+    """Predicts slices with a model and the prompts of a protocol."""
 
-    def __init__(self, model: Segmenter, section: EvaluationSection, device: torch.device):
-        self.model, self.section, self.device = model, section, device
-        self.passes = passes_of(section)
+    def __init__(self, model: Segmenter, protocol: PromptProtocol, device: torch.device):
+        self.model, self.protocol, self.device = model, protocol, device
+        self.section = protocol.section
 
-    def prepared(
-        self, view: SliceView, label_ids: Sequence[int], detections: Sequence[DetectedBox] = ()
-    ) -> PreparedSlice:
+    def prepared(self, view: SliceView, label_ids: Sequence[int]) -> PreparedSlice:
         """Return the prompts of a slice and its image (in pinned memory for an asynchronous copy to a GPU)."""
-        height, width = view.reference_yx.shape
-        targets = targets_of(self.section, view.reference_yx, label_ids, detections)
+        protocol, (height, width) = self.protocol, view.reference_yx.shape
+        targets = protocol.targets(view.key, view.reference_yx, label_ids)
         image_1hw = view.image_1hw.pin_memory() if self.device.type == "cuda" else view.image_1hw
-        given = [one for one in targets if one.box is not None]
-        boxes = [[self._box(one, view.key, number) for one in given] for number in range(len(self.passes))]
-        instances = [one.instance for one in given]
-        passes = (
-            model_frame_prompts(self.section, instances, of_pass, (height, width), self.model.image_size)
-            for of_pass in boxes
-            if given
-        )
-        named = iter(boxes[0] if self.section.protocol in ("box", "boxes_file") else [None] * len(given))
-        rows = tuple(None if one.box is None else next(named) for one in targets)
-        return PreparedSlice(view.key, image_1hw, (height, width), tuple(targets), rows, tuple(passes))
-
-    def _box(self, target: Target, key: SliceKey, number: int) -> Box:
-        assert target.box is not None
-        if self.section.protocol != "box":
-            return target.box
-        return prompt_box(target.instance, key, self.passes[number], self.section.direction)
+        moved = [[protocol.moved(one, view.key, jitter) for one in targets] for jitter in protocol.passes]
+        given = ([one for one in of_pass if one.box is not None] for of_pass in moved)
+        passes = tuple(protocol.prompts(of_pass, self.model.image_size) for of_pass in given if of_pass)
+        rows = tuple(one.box if protocol.names_boxes else None for one in moved[0])
+        return PreparedSlice(view.key, image_1hw, (height, width), tuple(targets), rows, passes)
 
     def predict(self, slices: Iterable[PreparedSlice]) -> Iterator[PredictedSlice]:
         """Predict all slices, in their order; `eval.encode_batch` slices are encoded in one batch.
@@ -179,14 +164,8 @@ def chunk_of_prompts(prompts: Prompts, chunk: slice, position: int, device: torc
 
 def in_batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     """Yield lists of `size` items; the last list may be shorter."""
-    batch: list[Item] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+    source = iter(items)
+    yield from iter(lambda: list(islice(source, size)), [])
 
 
 def delayed_by_one(items: Iterable[Item]) -> Iterator[Item]:

@@ -1,55 +1,35 @@
 """Tester: predicts volumes with prompts of all instances, on the original grid, and scores them (rows of tables).
 
 There is one encoder pass per slice. Masks of instances are composed into one label map per slice (rule: Composition).
-Protocol `propagate` instead prompts one slice of each object and tracks it through the volume (see propagation).
+A VolumeProtocol instead prompts the volume as a whole (see protocols/propagate.py).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from sam2ft.config.schema.evaluation_checks import EvaluationSection, InstanceMode, unavailable_in_evaluation
-from sam2ft.core.errors import ConfigError
+from sam2ft.config.schema.evaluation import InstanceMode
 from sam2ft.core.keys import VolumeKey
-from sam2ft.data.samples.detections import Detections
 from sam2ft.data.samples.evaluation_slices import SliceView, prefetched, volume_slices
 from sam2ft.data.store.slice_metadata import MetadataSource
 from sam2ft.data.store.store import Store, VolumeRecord
 from sam2ft.evaluation.outputs import wide_tables
 from sam2ft.evaluation.prediction.predictor import (
-    LabelMap,
     PreparedSlice,
     Segmenter,
     SlicePredictor,
     delayed_by_one,
     prompted_masks,
 )
-from sam2ft.evaluation.prediction.propagation import propagate_volume
 from sam2ft.evaluation.prompt_noise import NOISE, noise_rows
-from sam2ft.evaluation.protocols import protocol_name
+from sam2ft.evaluation.protocols.protocol import PREFETCH, PromptProtocol, VolumeProtocol, VolumeSource
+from sam2ft.metrics.counts import LabelMap
 from sam2ft.metrics.measurement import Metric, ScoreSettings
 from sam2ft.metrics.scoring import PromptedMask, Scene, ScoredRows, score_volume
-
-
-class VolumeSource(Protocol):
-    """One volume to evaluate."""
-
-    @property
-    def key(self) -> VolumeKey: ...
-    @property
-    def scene(self) -> Scene:
-        """Geometry, labels, maps and metadata of the volume; the Tester sets `slices`."""
-
-    @property
-    def reference_zyx(self) -> LabelMap: ...
-    def views(self, image_size: int, slices: Sequence[int], prefetch: int) -> Iterator[SliceView]:
-        """Yield the requested slices, in this order."""
 
 
 @dataclass(frozen=True)
@@ -113,42 +93,26 @@ class Tester:
     def __init__(
         self,
         model: Segmenter,
-        section: EvaluationSection,
+        protocol: PromptProtocol,
         metrics: Sequence[Metric],
         score: ScoreSettings,
         *,
         device: torch.device | str = "cpu",
-        prefetch: int = 2,
-        detections: Detections | None = None,
     ):
-        """Check the section. On a GPU a volume is scored in a thread while the model predicts the next volume.
-
-        Args:
-            prefetch: number of slices that a thread reads, resizes and prompts while the model runs.
-            detections: boxes of protocol boxes_file.
-
-        Raises:
-            ConfigError: the section has settings that the protocol does not use.
-            ValueError: protocol boxes_file without detections, or detections with another protocol.
-        """
-        if missing := unavailable_in_evaluation(section):
-            raise ConfigError("; ".join(f"{key}: {message}" for key, message in missing))
-        if (section.protocol == "boxes_file") != (detections is not None):
-            raise ValueError("detections are required by protocol boxes_file and allowed only with it")
+        """On a GPU a volume is scored in a thread while the model predicts the next volume."""
         self.model = model
-        self.section = section
+        self.prompting = protocol
+        self.section = protocol.section
         self.metrics = metrics
         self.score = score
         self.device = torch.device(device)
-        self.prefetch = prefetch
-        self.detections: Detections = detections or {}
         self.scores_beside = self.device.type == "cuda"
-        self._predictor = SlicePredictor(model, section, self.device)
+        self._predictor = SlicePredictor(model, protocol, self.device)
 
     @property
     def protocol(self) -> str:
         """Value of the column `protocol`."""
-        return protocol_name(self.section)
+        return self.prompting.name()
 
     def evaluate(self, volumes: Iterable[VolumeSource]) -> Iterator[VolumeResult]:
         """Evaluate volumes with the method for `eval.instances`."""
@@ -181,14 +145,17 @@ class Tester:
     def _predicted(self, volume: VolumeSource) -> _Predicted:
         reference_zyx = np.asarray(volume.reference_zyx)
         slices = evaluated_slices(reference_zyx, include_empty=self.section.include_empty_slices)
-        predict = self._propagated if self.section.protocol == "propagate" else self._slice_by_slice
         self.model.eval()
-        label_maps_pzyx, prompted = predict(volume, reference_zyx, slices)
-        return _Predicted(volume, reference_zyx, slices, label_maps_pzyx, prompted)
+        if isinstance(self.prompting, VolumeProtocol):
+            label_map_zyx, masks = self.prompting.predict(self.model, volume, self.device)
+            evaluated = set(slices)
+            masks = [mask for mask in masks if mask.slice in evaluated]
+            return _Predicted(volume, reference_zyx, slices, [label_map_zyx], masks)
+        return _Predicted(volume, reference_zyx, slices, *self._slice_by_slice(volume, reference_zyx, slices))
 
     def _scored(self, predicted: _Predicted) -> VolumeResult:
         volume, label_maps = predicted.volume, predicted.label_maps_pzyx
-        scene = _with_slices(volume.scene, predicted.slices)
+        scene = replace(volume.scene, slices=predicted.slices)
 
         def rows_of(label_map_zyx: LabelMap, prompted: Sequence[PromptedMask], metrics: Sequence[Metric]) -> ScoredRows:
             return score_volume(
@@ -197,7 +164,7 @@ class Tester:
 
         rows = rows_of(label_maps[0], predicted.prompted, self.metrics)
         if self.section.prompt_noise is not None:
-            rows[NOISE] = noise_rows(self.section, self.metrics, rows["volume"], label_maps, rows_of)
+            rows[NOISE] = noise_rows(self.prompting, self.metrics, rows["volume"], label_maps, rows_of)
         return VolumeResult(volume.key, label_maps[0], tuple(predicted.prompted), rows)
 
     def _slice_by_slice(
@@ -205,46 +172,23 @@ class Tester:
     ) -> tuple[list[LabelMap], list[PromptedMask]]:
         """(composed label map of each pass, mask of each prompt); every slice is prompted separately."""
         # A slice without a prompt has an empty prediction and needs no encoder pass.
-        wanted = [index for index in slices if self._is_prompted(volume, reference_zyx, index)]
-        label_maps_pzyx = [np.zeros_like(reference_zyx) for _ in self._predictor.passes]
-        prompted = self._unprompted(volume, reference_zyx, sorted(set(slices) - set(wanted)))
+        labelled = set(evaluated_slices(reference_zyx, include_empty=False))
+        wanted = [i for i in slices if self.prompting.is_prompted(volume.key.slice(i), labelled=i in labelled)]
+        label_maps_pzyx = [np.zeros_like(reference_zyx) for _ in self.prompting.passes]
+        # Instances of slices in which a detector found nothing have empty masks.
+        nothing = np.zeros((0, *reference_zyx.shape[1:]), dtype=np.bool_)
+        missed = sorted(labelled & set(slices) - set(wanted))
+        unseen = (SliceView(volume.key.slice(i), torch.zeros(0), reference_zyx[i]) for i in missed)
+        prompted = [mask for one in self._prepared(volume, unseen) for mask in prompted_masks(one, nothing)]
         views = volume.views(self.model.image_size, wanted, 0)
-        for found in self._predictor.predict(prefetched(self._prepared(volume, views), self.prefetch)):
+        for found in self._predictor.predict(prefetched(self._prepared(volume, views), PREFETCH)):
             for label_map_zyx, label_map_yx in zip(label_maps_pzyx, found.label_maps_pyx, strict=False):
                 label_map_zyx[found.index] = label_map_yx
             prompted += found.prompted
         return label_maps_pzyx, sorted(prompted, key=lambda one: (one.slice, one.label, one.instance))
 
-    def _is_prompted(self, volume: VolumeSource, reference_zyx: LabelMap, index: int) -> bool:
-        if self.section.protocol == "boxes_file":
-            return volume.key.slice(index) in self.detections
-        return bool(reference_zyx[index].any())
-
     def _prepared(self, volume: VolumeSource, views: Iterable[SliceView]) -> Iterator[PreparedSlice]:
-        ids = volume.scene.labels.ids
-        for view in views:
-            yield self._predictor.prepared(view, ids, self.detections.get(view.key, ()))
-
-    def _unprompted(self, volume: VolumeSource, reference_zyx: LabelMap, slices: Sequence[int]) -> list[PromptedMask]:
-        """Empty masks for the instances in slices in which a detector found nothing."""
-        if self.section.protocol != "boxes_file":
-            return []
-        nothing = np.zeros((0, *reference_zyx.shape[1:]), dtype=np.bool_)
-        views = (SliceView(volume.key.slice(index), torch.zeros(0), reference_zyx[index]) for index in slices)
-        return [mask for one in self._prepared(volume, views) for mask in prompted_masks(one, nothing)]
-
-    def _propagated(
-        self, volume: VolumeSource, reference_zyx: LabelMap, slices: Sequence[int]
-    ) -> tuple[list[LabelMap], list[PromptedMask]]:
-        """The same; each object is prompted in one slice and tracked through all others, empty slices too."""
-
-        def images(order: Sequence[int]) -> Iterator[Tensor]:
-            return (view.image_1hw for view in volume.views(self.model.image_size, order, self.prefetch))
-
-        ids = volume.scene.labels.ids
-        label_map_zyx, masks = propagate_volume(self.model, images, reference_zyx, ids, self.section, self.device)
-        evaluated = set(slices)
-        return [label_map_zyx], [mask for mask in masks if mask.slice in evaluated]
+        return (self._predictor.prepared(view, volume.scene.labels.ids) for view in views)
 
     @staticmethod
     def save_metric_scores_to_csv(folder: Path, measure: str, tables: wide_tables.Tables) -> list[Path]:
@@ -260,7 +204,3 @@ class Tester:
 def evaluated_slices(reference_zyx: LabelMap, *, include_empty: bool) -> list[int]:
     """Return the indices of all slices, or of those with a label."""
     return [index for index, mask_yx in enumerate(reference_zyx) if include_empty or mask_yx.any()]
-
-
-def _with_slices(scene: Scene, slices: Sequence[int]) -> Scene:
-    return Scene(scene.geometry, scene.labels, scene.maps, scene.dicom, slices)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from sam2ft.config.identity import baseline_id, eval_id, run_id
 from sam2ft.config.load_experiment import LoadedExperiment
-from sam2ft.config.schema.evaluation_checks import unavailable_in_evaluation
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.config.sweep.points import SweepPoint
 from sam2ft.core.errors import Problem, ProblemsError
@@ -121,8 +120,6 @@ class _Checker:
 
     def point(self, point: SweepPoint) -> ResolvedPoint:
         experiment, asked = point.experiment, self.fill(point.experiment)
-        for key, message in unavailable_in_evaluation(experiment.eval):
-            self.problem(key, message)
         data, weights = self._data.of(experiment), self._weights(experiment)
         run, evaluation = None, None
         if data is not None and weights:

@@ -113,6 +113,8 @@ def test_lora_alone_is_something_that_trains(write: Any, minimal: str) -> None:
         ("eval: {protocol: box_jitter}", "eval.protocol: box_jitter is the name in tables for protocol box with eval.bbox_shift"),
         ("eval: {protocol: boxes_file}", "eval.boxes_file: missing; protocol boxes_file needs it"),
         ("eval: {boxes_file: a.csv}", "eval.boxes_file: is used by protocol boxes_file only; leave the key out"),
+        ("eval: {protocol: mask, bbox_shift: 3}", "eval.bbox_shift: it moves boxes of protocol box, not of mask; allowed: 0"),
+        ("eval: {protocol: points, prompt_noise: {}}", "eval.prompt_noise: it moves boxes of protocol box, not of points; allowed: null"),
         ("eval: {missed_distance: -1}", "eval.missed_distance: found -1; allowed: diagonal or more than 0"),
         ("datamodule: {num_classes: 0}", "datamodule.num_classes: found 0; allowed: at least 1"),
         ("datamodule: {max_subject_set: 0}", "datamodule.max_subject_set: found 0; allowed: full or more than 0"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sam2ft.cli.prepare_store import prepare_phantom
+from sam2ft.config.schema.evaluation import Evaluation
 from sam2ft.core.errors import DataError, ProblemsError
 from sam2ft.core.files import read_json
 from sam2ft.core.geometry import Geometry
@@ -24,7 +25,7 @@ from sam2ft.evaluation.masks.settings import Scoring, scoring_of
 from sam2ft.evaluation.summary import summary_lines
 
 SPACING = (3.0, 0.5, 0.5)
-NO_PICTURES = Scoring(num_pictures=0)
+NO_PICTURES = Scoring(Evaluation(qc_slices=0))
 LABELS = LabelTable((Label(1, "plate", interface="bone"), Label(2, "bone")))
 
 
@@ -203,7 +204,7 @@ def test_a_store_has_the_wide_views_and_a_picture_per_label(tmp_path: Path):
     write_store(tmp_path / "store", "anna", "bert")
     write_mask(tmp_path / "masks" / "anna__v1.nii.gz", thinner())
     write_mask(tmp_path / "masks" / "bert__v1.nii.gz", anatomy())
-    score_store(tmp_path / "masks", tmp_path / "store", out=tmp_path / "out", scoring=Scoring(num_pictures=2))
+    score_store(tmp_path / "masks", tmp_path / "store", out=tmp_path / "out", scoring=Scoring(Evaluation(qc_slices=2)))
     wide = (tmp_path / "out" / "wide" / "volume_dice.csv").read_text().splitlines()
     assert wide[0].endswith("plate,bone")
     assert (tmp_path / "out" / "wide" / "global_tissuevolume.csv").is_file()
@@ -248,7 +249,7 @@ def test_another_grid_is_refused_with_both_geometries_and_resampled_on_request(t
     assert "prediction: shape (z, y, x) (6, 48, 40), spacing (3, 0.25, 0.25) mm, from (-0.125, -0.125, 0)" in message
     assert "--resample" in message
     assert not (tmp_path / "out").exists()
-    scoring = Scoring(resample=True, num_pictures=0)
+    scoring = Scoring(Evaluation(qc_slices=0), resample=True)
     result = score_store(tmp_path / "masks", tmp_path / "store", out=tmp_path / "out", scoring=scoring)
     assert {row["dice"] for row in result.tables["volume"]} == {1.0}
     assert "scored toy/anna/v1 (1/1), resampled from another grid" in capsys.readouterr().err
@@ -319,7 +320,7 @@ def test_slices_without_reference_may_be_left_out(tmp_path: Path):
     (record,) = store.volumes
     assert np.asarray(store.mask(record.key)).any(axis=(1, 2)).all()
     write_mask(tmp_path / "masks" / "anna.nii.gz", anatomy())
-    scoring = Scoring(include_empty_slices=False, num_pictures=0)
+    scoring = Scoring(Evaluation(include_empty_slices=False, qc_slices=0))
     result = score_store(tmp_path / "masks", tmp_path / "store", out=tmp_path / "out", scoring=scoring)
     assert {row["protocol"] for row in result.tables["slice"]} == {"masks+nonempty"}
 

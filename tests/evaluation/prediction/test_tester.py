@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,8 @@ import torch
 from fixtures.box_filler import BoxFiller
 from torch import Tensor
 
-from sam2ft.core.errors import ConfigError, DataError
+from sam2ft.config.schema.evaluation import Evaluation, PromptNoise
+from sam2ft.core.errors import DataError
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import Label, LabelTable
@@ -23,12 +23,13 @@ from sam2ft.data.samples.detections import DetectedBox
 from sam2ft.data.samples.evaluation_slices import SliceView
 from sam2ft.evaluation.prediction.composition import Composition
 from sam2ft.evaluation.prediction.tester import Tester
-from sam2ft.evaluation.protocols import EvaluationChoice
+from sam2ft.evaluation.protocols.boxes_file import DetectedBoxes
+from sam2ft.evaluation.protocols.protocol import protocol_class
 from sam2ft.metrics.factory import load_metrics
 from sam2ft.metrics.measurement import ScoreSettings
 from sam2ft.metrics.scoring import Scene
 
-STUDY = SimpleNamespace(shifts=(0, 2, 4), seeds=(0, 1))
+STUDY = PromptNoise(shifts=(0, 2, 4), seeds=(0, 1))
 LABELS = LabelTable((Label(1, "bone"), Label(2, "disc")))
 
 
@@ -51,7 +52,11 @@ class ArrayVolume:
 
 
 def evaluator(model: Any, *, detections: Any = None, metrics: Any = (), **section: Any) -> Tester:
-    return Tester(model, EvaluationChoice(**section), metrics, ScoreSettings(), detections=detections)
+    if detections is not None:
+        chosen = Evaluation(protocol="boxes_file", boxes_file=Path("boxes.csv"), **{"precision": "fp32"} | section)
+        return Tester(model, DetectedBoxes(chosen, detections), metrics, ScoreSettings())
+    chosen = Evaluation(**{"precision": "fp32"} | section)
+    return Tester(model, protocol_class(chosen.protocol)(chosen), metrics, ScoreSettings())
 
 
 def rectangles(*slices: Sequence[tuple[int, int, int, int, int]]) -> Any:
@@ -168,8 +173,8 @@ def test_every_protocol_works_through_both_doors() -> None:
     volume = ArrayVolume(rectangles([(1, 0, 0, 3, 3), (1, 8, 8, 11, 11)]))
     boxes = {volume.key.slice(0): (DetectedBox(1, Box(0, 0, 3, 3)), DetectedBox(1, Box(8, 8, 11, 11)))}
     for protocol in ("box", "point", "points", "mask", "boxes_file"):
-        given = boxes if protocol == "boxes_file" else None
-        per_label = evaluator(BoxFiller(), protocol=protocol, instances="per_label", detections=given)
+        given = {"detections": boxes} if protocol == "boxes_file" else {"protocol": protocol}
+        per_label = evaluator(BoxFiller(), instances="per_label", **given)
         (result,) = per_label.evaluate_single_label_test_set([volume])
         assert [(one.label, one.instance) for one in result.prompted] == [(1, 1)]
         assert per_label.protocol.startswith(f"{protocol}_per_label")
@@ -192,7 +197,7 @@ def test_boxes_of_a_detector_find_miss_and_invent() -> None:
         VolumeKey("toy", "other", "v1").slice(0): (DetectedBox(1, Box(0, 0, 9, 9)),),
     }
     model = BoxFiller()
-    (result,) = evaluator(model, protocol="boxes_file", detections=boxes).evaluate([volume])
+    (result,) = evaluator(model, detections=boxes).evaluate([volume])
     assert model.num_encoded == 2
     rows = [
         (row["slice"], row["label"], row["instance"], row["box"], row["tp"], row["fp"], row["fn"], row["status"])
@@ -210,11 +215,9 @@ def test_boxes_of_a_detector_find_miss_and_invent() -> None:
     assert [statuses[key] for key in ((0, 1), (0, 2), (1, 1), (2, 2), (3, 1))] == [
         "ok", "missed", "missed", "spurious", "absent",
     ]  # fmt: skip
-    nonempty = evaluator(BoxFiller(), protocol="boxes_file", detections=boxes, include_empty_slices=False)
+    nonempty = evaluator(BoxFiller(), detections=boxes, include_empty_slices=False)
     (result,) = nonempty.evaluate([volume])
     assert {row["slice"] for row in result.rows["instance"]} == {0, 1}
-    with pytest.raises(ValueError, match="boxes_file"):
-        evaluator(BoxFiller(), protocol="boxes_file")
 
 
 def test_a_noise_study_encodes_each_slice_once_and_gives_what_single_evaluations_give() -> None:
@@ -296,21 +299,6 @@ def test_instances_added_together_are_as_those_added_in_turn() -> None:
         for label, logits_yx in zip(labels, logits, strict=True):
             in_turn.add(label, logits_yx)
         assert torch.equal(at_once.label_map_yx, in_turn.label_map_yx)
-
-
-@pytest.mark.parametrize(
-    ("section", "message"),
-    [
-        (
-            {"protocol": "points", "prompt_noise": STUDY},
-            "eval.prompt_noise: it moves boxes of protocol box, not of points",
-        ),
-        ({"protocol": "point", "bbox_shift": 2}, "eval.bbox_shift"),
-    ],
-)
-def test_what_a_protocol_has_no_use_for_is_refused_by_name(section: Any, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        evaluator(BoxFiller(), **section)
 
 
 def test_a_label_that_the_table_lacks_stops_with_the_volume_and_the_label() -> None:

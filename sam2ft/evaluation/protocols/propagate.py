@@ -1,26 +1,25 @@
-"""Propagation (protocol `propagate`): each object is prompted in one slice and tracked through the volume both ways.
+"""Protocol `propagate`: each object is prompted in one slice and tracked through the volume both ways.
 
 An object is a 3-D connected component of a label (`eval.instances: per_instance`), or all of a label (`per_label`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sam2ft.config.schema.evaluation_checks import EvaluationSection, InstanceMode
+from sam2ft.config.schema.evaluation import InstanceMode, SeedSlice
 from sam2ft.core.components import components
 from sam2ft.core.prompts import Box, box_around
 from sam2ft.evaluation.prediction.composition import Composition
+from sam2ft.evaluation.protocols.protocol import PREFETCH, Jitter, VolumeProtocol, VolumeSource
+from sam2ft.metrics.counts import LabelMap
 from sam2ft.metrics.scoring import PromptedMask
 from sam2ft.model.precision import autocast, full_precision
-
-LabelMap = npt.NDArray[np.integer[Any]]
-SeedSlice = Literal["largest", "middle"]
 
 
 @dataclass(frozen=True)
@@ -71,43 +70,41 @@ def seed_slice(areas_z: npt.NDArray[np.integer[Any]], seed: SeedSlice) -> int:
     return int(held[(len(held) - 1) // 2])
 
 
-def propagate_volume(
-    model: Any,
-    images: Callable[[Sequence[int]], Iterator[Tensor]],
-    reference_zyx: LabelMap,
-    label_ids: Sequence[int],
-    section: EvaluationSection,
-    device: torch.device,
-) -> tuple[LabelMap, list[PromptedMask]]:
-    """Propagate all objects of one volume.
+class Propagation(VolumeProtocol):
+    """The box of each object in its seed slice, carried through the volume by the video predictor."""
 
-    Args:
-        model: a FinetunedSAM2.
-        images: yields the requested slices in their order, MODEL frame.
+    def parameters(self, _jitter: Jitter) -> list[str]:
+        return [f"seed={self.section.propagate_seed}"]
 
-    Returns:
-        (composed label map, masks of the objects). There is one PromptedMask per object and slice in which reference or
-        prediction is not empty; only the one of the prompted slice has a box.
-    """
-    # Imported here because it imports sam2, which the other protocols and their tests do not need.
-    from sam2ft.model.propagator import ObjectPrompt, Propagator
+    def predict(self, model: Any, volume: VolumeSource, device: torch.device) -> tuple[LabelMap, list[PromptedMask]]:
+        """See VolumeProtocol.
 
-    objects = objects_of(reference_zyx, label_ids, section.instances, section.propagate_seed)
-    nz, ny, nx = reference_zyx.shape
-    best_zyx = torch.zeros((nz, ny, nx), device=device)
-    label_map_zyx = torch.zeros((nz, ny, nx), dtype=torch.int32, device=device)
-    seeds = [ObjectPrompt(number, one.seed_slice, one.box) for number, one in enumerate(objects.listed, start=1)]
-    prompted: list[PromptedMask] = []
-    with autocast(device, section.precision):
-        carried = Propagator(model).propagate(images, seeds, (nz, ny, nx), object_chunk=section.prompt_chunk)
-        for found in carried:
-            composition = Composition.on(best_zyx[found.slice], label_map_zyx[found.slice])
-            logits_nyx = full_precision(found.logits_nyx)
-            for number, logits_yx in zip(found.object_ids, logits_nyx, strict=True):
-                composition.add(objects.listed[number - 1].label, logits_yx)
-            prompted += _masks(objects, found.slice, found.object_ids, logits_nyx)
-    order = sorted(prompted, key=lambda one: (one.slice, one.label, one.instance))
-    return label_map_zyx.cpu().numpy().astype(reference_zyx.dtype), order
+        There is one PromptedMask per object and slice in which reference or prediction is not empty; only the one of
+        the prompted slice has a box.
+        """
+        # Imported here because it imports sam2, which the tests of objects do not need.
+        from sam2ft.model.propagator import ObjectPrompt, Propagator
+
+        def images(order: Sequence[int]) -> Iterator[Tensor]:
+            return (view.image_1hw for view in volume.views(model.image_size, order, PREFETCH))
+
+        section, reference_zyx = self.section, np.asarray(volume.reference_zyx)
+        objects = objects_of(reference_zyx, volume.scene.labels.ids, section.instances, section.propagate_seed)
+        nz, ny, nx = reference_zyx.shape
+        best_zyx = torch.zeros((nz, ny, nx), device=device)
+        label_map_zyx = torch.zeros((nz, ny, nx), dtype=torch.int32, device=device)
+        seeds = [ObjectPrompt(number, one.seed_slice, one.box) for number, one in enumerate(objects.listed, start=1)]
+        prompted: list[PromptedMask] = []
+        with autocast(device, section.precision):
+            carried = Propagator(model).propagate(images, seeds, (nz, ny, nx), object_chunk=section.prompt_chunk)
+            for found in carried:
+                composition = Composition.on(best_zyx[found.slice], label_map_zyx[found.slice])
+                logits_nyx = full_precision(found.logits_nyx)
+                for number, logits_yx in zip(found.object_ids, logits_nyx, strict=True):
+                    composition.add(objects.listed[number - 1].label, logits_yx)
+                prompted += _masks(objects, found.slice, found.object_ids, logits_nyx)
+        order = sorted(prompted, key=lambda one: (one.slice, one.label, one.instance))
+        return label_map_zyx.cpu().numpy().astype(reference_zyx.dtype), order
 
 
 def _masks(objects: Objects, index: int, numbers: Sequence[int], logits_nyx: Tensor) -> Iterator[PromptedMask]:
@@ -117,3 +114,6 @@ def _masks(objects: Objects, index: int, numbers: Sequence[int], logits_nyx: Ten
         if predicted_yx.any() or reference_yx.any():
             box = one.box if index == one.seed_slice else None
             yield PromptedMask(index, one.label, one.instance, box, predicted_yx, reference_yx).cropped()
+
+
+PROTOCOL = Propagation

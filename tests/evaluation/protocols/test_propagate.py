@@ -8,16 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from sam2ft.config.schema.evaluation_checks import unavailable_in_evaluation
+from sam2ft.config.schema.evaluation import Evaluation
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.core.prompts import Box
 from sam2ft.data.samples.batch import to_model_frame
 from sam2ft.data.samples.evaluation_slices import SliceView
-from sam2ft.evaluation.prediction.propagation import objects_of, seed_slice
 from sam2ft.evaluation.prediction.tester import Tester
-from sam2ft.evaluation.protocols import EvaluationChoice, protocol_name
+from sam2ft.evaluation.protocols.propagate import Propagation, objects_of, seed_slice
 from sam2ft.metrics.measurement import ScoreSettings
 from sam2ft.metrics.scoring import Scene
 from sam2ft.model import propagator
@@ -89,8 +88,9 @@ def evaluated(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(propagator, "Propagator", BoxCarrier)
 
     def evaluate(**section: Any) -> tuple[list[Any], Any]:
-        model, choice = Asked(), EvaluationChoice(protocol="propagate", prompt_chunk=3, **section)
-        (result,) = Tester(model, choice, (), ScoreSettings()).evaluate([Volume()])
+        model = Asked()
+        chosen = Evaluation(protocol="propagate", prompt_chunk=3, precision="fp32", **section)
+        (result,) = Tester(model, Propagation(chosen), (), ScoreSettings()).evaluate([Volume()])
         return model.asked, result
 
     return evaluate
@@ -154,10 +154,8 @@ def test_slices_without_reference_are_carried_through_and_not_scored_when_left_o
 
 def test_tables_name_the_protocol_with_its_seed() -> None:
     def name(**section: Any) -> str:
-        return protocol_name(EvaluationChoice(protocol="propagate", **section))
+        return Propagation(Evaluation(protocol="propagate", **section)).name()
 
     assert name() == "propagate(seed=largest)"
     assert name(propagate_seed="middle", include_empty_slices=False) == "propagate(seed=middle)+nonempty"
     assert name(instances="per_label") == "propagate_per_label(seed=largest)"
-    moved = unavailable_in_evaluation(EvaluationChoice(protocol="propagate", bbox_shift=3))
-    assert [key for key, _ in moved] == ["eval.bbox_shift"]
