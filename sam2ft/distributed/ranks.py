@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -97,6 +98,7 @@ def _do_nothing(message: str) -> None:
 
 @contextmanager
 def process_group(
+    folder: Path,
     *,
     device: str = "auto",
     environment: Mapping[str, str] | None = None,
@@ -111,6 +113,7 @@ def process_group(
     the old addresses, and a Slurm task may find the store of the group that is just ending).
 
     Args:
+        folder: on a file system that all nodes share; in a Slurm step the ranks find rank 0 by a file there.
         init_timeout_s, collective_timeout_s: how long to wait for the other ranks to connect, and for them to join a
             collective (rank 0 writes checkpoints and pictures meanwhile).
         stop_requested: called until all ranks have connected.
@@ -128,7 +131,7 @@ def process_group(
     if torch.distributed.is_initialized():
         yield Ranks(launcher.rank, launcher.world_size, chosen)
         return
-    store = rendezvous(launcher, init_timeout_s, stop_requested)
+    store = rendezvous(launcher, folder, init_timeout_s, stop_requested)
     torch.distributed.init_process_group(
         "nccl" if chosen.type == "cuda" else "gloo",
         store=PrefixStore("group", store),
