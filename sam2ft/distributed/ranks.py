@@ -109,8 +109,7 @@ def process_group(
 ) -> Iterator[Ranks]:
     """Context that yields the Ranks of this process, with a process group when the launcher started several processes.
 
-    A nested block uses the outer group: processes cannot connect twice at one address (torchrun's store still contains
-    the old addresses, and a Slurm task may find the store of the group that is just ending).
+    A nested block uses the outer group: torchrun's store would still contain the addresses of the old one.
 
     Args:
         folder: on a file system that all nodes share; in a Slurm step the ranks find rank 0 by a file there.
@@ -125,11 +124,9 @@ def process_group(
     launcher = read_launcher_environment(environment)
     chosen = choose_device(device, launcher.local_rank if launcher else 0)
     _set_up(chosen)
-    if launcher is None:
-        yield Ranks(device=chosen)
-        return
-    if torch.distributed.is_initialized():
-        yield Ranks(launcher.rank, launcher.world_size, chosen)
+    ranks = Ranks(launcher.rank, launcher.world_size, chosen) if launcher else Ranks(device=chosen)
+    if launcher is None or torch.distributed.is_initialized():
+        yield ranks
         return
     store = rendezvous(launcher, folder, init_timeout_s, stop_requested)
     torch.distributed.init_process_group(
@@ -141,7 +138,7 @@ def process_group(
     )
     with FailureWatch(store, launcher.rank, launcher.world_size, on_failure) as watch:
         try:
-            yield Ranks(launcher.rank, launcher.world_size, chosen)
+            yield ranks
         except StopRequestedError:  # all ranks agreed to stop
             _leave_together(watch, launcher)
             raise
