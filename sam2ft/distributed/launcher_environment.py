@@ -1,38 +1,32 @@
 """Rank, world size and rendezvous address from the environment variables of torchrun or srun (Slurm). No torch."""
 
-import itertools
 import os
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 
-from sam2ft.core.files import sha256_text
-
-# Below Linux's ephemeral range (32768 and up), so that no outgoing connection of the node uses the port by chance.
-_FIRST_PORT, _LAST_PORT = 12000, 32767
-NUM_PORTS = 8
 _SCONTROL_TIMEOUT_S = 30
-_BRACKETS = re.compile(r"\[([^\]]*)\]")
 
 
 @dataclass(frozen=True)
 class LauncherEnvironment:
-    """Rank of this process in its job, and the address and ports of the rendezvous."""
+    """Rank of this process in its job, and what is known about the rendezvous and the nodes."""
 
     rank: int
     world_size: int
     local_rank: int
-    address: str
-    """Address of the node of rank 0."""
-    ports: tuple[int, ...]
-    """Rank 0 listens on the first free port; the others try all of them. A single port is the port of the store."""
     identity: str
-    """Identifies this attempt, because another job may listen on one of the ports."""
-    nodes: tuple[str, ...] = ()
-    """Node name of each rank; empty when unknown."""
+    """Identifies this attempt (and its step), because another attempt may use the same store or the same folder."""
+    address: str = ""
+    """Address of the node of rank 0; empty: rank 0 publishes it in the run's folder."""
+    port: int = 0
+    """Port of the store; 0: any free one, which is published too."""
     served: bool = False
     """Whether the launcher (torchrun's agent) runs the store instead of rank 0."""
+    places: Callable[[], tuple[str, ...]] = tuple
+    """The place of each rank for messages, such as `node n7`; empty when unknown. Asked only when one is missing."""
 
     @property
     def keeps_store(self) -> bool:
@@ -41,7 +35,8 @@ class LauncherEnvironment:
 
     def name_of(self, rank: int) -> str:
         """Rank with its node for messages, such as `2 (node n7)`."""
-        return f"{rank} (node {self.nodes[rank]})" if self.nodes else str(rank)
+        places = self.places()
+        return f"{rank} ({places[rank]})" if places else str(rank)
 
 
 def read_launcher_environment(environment: Mapping[str, str] | None = None) -> LauncherEnvironment | None:
@@ -62,83 +57,56 @@ def _from_torchrun(environment: Mapping[str, str]) -> LauncherEnvironment:
         int(environment["RANK"]),
         int(environment["WORLD_SIZE"]),
         int(environment["LOCAL_RANK"]),
+        "-".join(environment.get(name, "") for name in ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT")),
         environment["MASTER_ADDR"],
-        (int(environment["MASTER_PORT"]),),
-        "|".join(environment.get(name, "") for name in ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT")),
+        int(environment["MASTER_PORT"]),
         served=environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
     )
 
 
 def _from_slurm(environment: Mapping[str, str]) -> LauncherEnvironment:
-    given = environment.get("MASTER_PORT")
+    names = ("SLURM_CLUSTER_NAME", "SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
     return LauncherEnvironment(
         int(environment["SLURM_PROCID"]),
         int(environment["SLURM_NTASKS"]),
         int(environment["SLURM_LOCALID"]),
-        environment.get("MASTER_ADDR") or _address(environment),
-        (int(given),) if given else ports_of(environment),
-        _identity(environment),
-        nodes_of_ranks(environment),
+        "-".join(environment.get(name, "0") for name in names),
+        port=int(environment.get("MASTER_PORT") or 0),
+        places=cache(partial(places_of_ranks, environment)),
     )
 
 
-def _identity(environment: Mapping[str, str]) -> str:
-    names = ("SLURM_CLUSTER_NAME", "SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
-    return "|".join(environment.get(name, "0") for name in names)
-
-
-def ports_of(environment: Mapping[str, str]) -> tuple[int, ...]:
-    """Candidate ports derived from the Slurm step: equal for all its tasks, rarely equal for other jobs on the node."""
-    identity, span = _identity(environment), _LAST_PORT - _FIRST_PORT + 1
-    return tuple(_FIRST_PORT + int(sha256_text(f"{identity}|{number}")[:8], 16) % span for number in range(NUM_PORTS))
-
-
-def _address(environment: Mapping[str, str]) -> str:
-    """NodeAddr of the first node of the step, because node names need not resolve.
+def own_address(environment: Mapping[str, str] = os.environ) -> str:
+    """Address of this node of a Slurm step: MASTER_ADDR, or NodeAddr, because node names need not resolve.
 
     Without scontrol (in a container): the address where srun was called, which is the first node of the job.
     """
-    nodes = expanded_node_list(environment["SLURM_STEP_NODELIST"])
-    if len(nodes) == 1:
-        return "127.0.0.1"
-    command = ["scontrol", "show", "node", nodes[0]]
-    try:
-        shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_SCONTROL_TIMEOUT_S).stdout
-    except (OSError, subprocess.SubprocessError):
-        shown = ""
-    addresses = [word.removeprefix("NodeAddr=") for word in shown.split() if word.startswith("NodeAddr=")]
-    return (*addresses, environment.get("SLURM_LAUNCH_NODE_IPADDR") or nodes[0])[0]
+    if given := environment.get("MASTER_ADDR"):
+        return given
+    if not set(environment["SLURM_STEP_NODELIST"]) & set("[,"):
+        return "127.0.0.1"  # all ranks are on this node
+    found = re.search(r"\bNodeAddr=(\S+)", _scontrol("node", environment["SLURMD_NODENAME"]))
+    return found[1] if found else environment.get("SLURM_LAUNCH_NODE_IPADDR") or environment["SLURMD_NODENAME"]
 
 
-def nodes_of_ranks(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """The node of each rank of a Slurm step; empty when the step's task distribution is not `block`."""
-    if environment.get("SLURM_DISTRIBUTION", "block").split(",")[0].split(":")[0] != "block":
-        return ()
+def places_of_ranks(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """The node of each rank of a Slurm step, or all nodes when it is unknown: without scontrol (in a container), and
+    when the step's task distribution is not `block`."""
+    nodes, world_size = environment["SLURM_STEP_NODELIST"], int(environment["SLURM_NTASKS"])
     counts: list[int] = []
-    for text in environment.get("SLURM_STEP_TASKS_PER_NODE", "").split(","):
-        # `2(x3)` means three nodes with two tasks each
-        if not (match := re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", text)):
-            return ()
-        counts += [int(match[1])] * int(match[2] or 1)
-    nodes = expanded_node_list(environment.get("SLURM_STEP_NODELIST", ""))
-    if len(nodes) != len(counts) or sum(counts) != int(environment["SLURM_NTASKS"]):
-        return ()
-    return tuple(node for node, count in zip(nodes, counts, strict=True) for _ in range(count))
+    for number, _, repeats in re.findall(r"(\d+)(\(x(\d+)\))?", environment.get("SLURM_STEP_TASKS_PER_NODE", "")):
+        counts += [int(number)] * int(repeats or 1)  # `2(x3)`: three nodes with two tasks each
+    names = _scontrol("hostnames", nodes).split()
+    is_block = re.match(r"block\b", environment.get("SLURM_DISTRIBUTION", "block"))
+    if not is_block or len(names) != len(counts) or sum(counts) != world_size:
+        return (f"one of the nodes {nodes}",) * world_size
+    return tuple(f"node {name}" for name, count in zip(names, counts, strict=True) for _ in range(count))
 
 
-def expanded_node_list(nodes: str) -> tuple[str, ...]:
-    """The node names in a Slurm node list: `n[1-2,07],m3` is n1, n2, n07, m3."""
-    names: list[str] = []
-    for part in re.findall(r"(?:[^,\[]|\[[^\]]*\])+", nodes):
-        pieces = _BRACKETS.split(part)
-        choices = [_numbers(piece) if number % 2 else [piece] for number, piece in enumerate(pieces)]
-        names += ["".join(chosen) for chosen in itertools.product(*choices)]
-    return tuple(names)
-
-
-def _numbers(text: str) -> list[str]:
-    found: list[str] = []
-    for piece in text.split(","):
-        first, _, last = piece.partition("-")
-        found += [str(number).zfill(len(first)) for number in range(int(first), int(last or first) + 1)]
-    return found
+def _scontrol(*arguments: str) -> str:
+    """Output of `scontrol show`; empty when it fails or does not exist."""
+    command = ["scontrol", "show", *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=_SCONTROL_TIMEOUT_S).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -97,6 +98,7 @@ def _do_nothing(message: str) -> None:
 
 @contextmanager
 def process_group(
+    folder: Path,
     *,
     device: str = "auto",
     environment: Mapping[str, str] | None = None,
@@ -107,10 +109,10 @@ def process_group(
 ) -> Iterator[Ranks]:
     """Context that yields the Ranks of this process, with a process group when the launcher started several processes.
 
-    A nested block uses the outer group: processes cannot connect twice at one address (torchrun's store still contains
-    the old addresses, and a Slurm task may find the store of the group that is just ending).
+    A nested block uses the outer group: torchrun's store would still contain the addresses of the old one.
 
     Args:
+        folder: on a file system that all nodes share; in a Slurm step the ranks find rank 0 by a file there.
         init_timeout_s, collective_timeout_s: how long to wait for the other ranks to connect, and for them to join a
             collective (rank 0 writes checkpoints and pictures meanwhile).
         stop_requested: called until all ranks have connected.
@@ -122,13 +124,11 @@ def process_group(
     launcher = read_launcher_environment(environment)
     chosen = choose_device(device, launcher.local_rank if launcher else 0)
     _set_up(chosen)
-    if launcher is None:
-        yield Ranks(device=chosen)
+    ranks = Ranks(launcher.rank, launcher.world_size, chosen) if launcher else Ranks(device=chosen)
+    if launcher is None or torch.distributed.is_initialized():
+        yield ranks
         return
-    if torch.distributed.is_initialized():
-        yield Ranks(launcher.rank, launcher.world_size, chosen)
-        return
-    store = rendezvous(launcher, init_timeout_s, stop_requested)
+    store = rendezvous(launcher, folder, init_timeout_s, stop_requested)
     torch.distributed.init_process_group(
         "nccl" if chosen.type == "cuda" else "gloo",
         store=PrefixStore("group", store),
@@ -138,7 +138,7 @@ def process_group(
     )
     with FailureWatch(store, launcher.rank, launcher.world_size, on_failure) as watch:
         try:
-            yield Ranks(launcher.rank, launcher.world_size, chosen)
+            yield ranks
         except StopRequestedError:  # all ranks agreed to stop
             _leave_together(watch, launcher)
             raise

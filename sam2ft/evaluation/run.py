@@ -75,7 +75,7 @@ def evaluate_jobs(jobs: Sequence[EvaluationJob], stop: StopRequest | None = None
         StopRequestedError: stopped between two volumes; finished volumes are kept.
         DataError: the merged rows do not contain every expected slice and label exactly once.
     """
-    with process_group() as ranks:
+    with process_group(jobs[0].evaluation.folder) as ranks:
         # Up to this barrier the main rank may still be writing the final weights of the preceding training.
         ranks.barrier()
         for job in jobs:

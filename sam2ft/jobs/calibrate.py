@@ -4,7 +4,6 @@ The code path is that of real runs. Slurm jobs call `calibrate` by reference; `p
 KEY...` does the same on this machine. No torch at import; no file of a run is read or written.
 """
 
-import os
 import shutil
 import socket
 import sys
@@ -22,6 +21,7 @@ from sam2ft.core.errors import DataError, StopRequestedError
 from sam2ft.core.events import EpochDone, SlicePrediction, StepDone
 from sam2ft.core.files import read_json, write_json
 from sam2ft.distributed import stop_signal
+from sam2ft.runs.attempt.rank import is_main_rank
 from sam2ft.runs.initial_weights import initial_weights
 from sam2ft.runs.layout import CalibrationLayout, EvalLayout, ExperimentLayout
 
@@ -55,18 +55,14 @@ def calibrate(experiment_dir: str, keys: Sequence[str]) -> None:
             else:
                 found = _evaluation(experiment, layout_of_key)
         finally:
-            if _is_main():
+            if is_main_rank():
                 shutil.rmtree(layout_of_key.scratch, ignore_errors=True)
         if stop.requested:
             raise StopRequestedError("stopped as asked; an unfinished calibration is discarded")
-        if _is_main():
+        if is_main_rank():
             about = {"host": socket.gethostname(), "time": datetime.now(UTC).isoformat(timespec="seconds")}
             write_json(layout_of_key.result, task | {"measured": found} | about)
             print(f"calibration {key} ({task['stage']}): {_as_text(found)}", file=sys.stderr, flush=True)
-
-
-def _is_main() -> bool:
-    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0
 
 
 def _as_text(found: dict[str, Any]) -> str:
@@ -109,7 +105,7 @@ def _training(
     from sam2ft.training.run import batches_per_rank
     from sam2ft.training.state import TrainerContext
 
-    with process_group() as ranks:
+    with process_group(layout_of_key.scratch) as ranks:
         grad_accum = batches_per_rank(experiment, planned_world_size, ranks.world_size)
         data = training_data(experiment, ranks)
         trainer = build_trainer(experiment, data, ranks, grad_accum)

@@ -166,16 +166,16 @@ def _process_group(job: PointJob, stop: stop_signal.StopFlag) -> Iterator[None]:
             failure_class = failure_class_of(RuntimeError(reason))
             update_status(job.layout, job.attempt, state="failed", failure_class=failure_class, reason=reason)
 
-    with process_group(stop_requested=lambda: stop.requested, on_failure=fail):
+    with process_group(job.layout.folder, stop_requested=lambda: stop.requested, on_failure=fail):
         yield
 
 
-def _unless_stopped(stop: stop_signal.StopFlag, what: str) -> None:
+def _unless_stopped(job: PointJob, stop: stop_signal.StopFlag, what: str) -> None:
     """StopRequestedError on all ranks when one was asked to stop; called after the import of torch, which takes
     seconds."""
     from sam2ft.distributed.ranks import process_group
 
-    with process_group() as ranks:
+    with process_group(job.layout.folder) as ranks:
         (requested,) = ranks.maxima([float(stop.requested)])
     if requested:
         raise StopRequestedError(f"stopped as asked before the {what} began")
@@ -186,7 +186,7 @@ def _train(job: PointJob, experiment: Experiment, stop: stop_signal.StopFlag) ->
         return
     from sam2ft.training.run import train
 
-    _unless_stopped(stop, "training")
+    _unless_stopped(job, stop, "training")
     if is_main_rank():
         update_status(job.layout, job.attempt, state="training")
     planned = job.run.resources.world_size
@@ -214,7 +214,7 @@ def _evaluate(job: PointJob, experiment: Experiment, stop: stop_signal.StopFlag)
         raise DataError(f"{job.layout.folder}: is not trained, so it cannot be evaluated")
     from sam2ft.evaluation.run import evaluate
 
-    _unless_stopped(stop, "evaluation")
+    _unless_stopped(job, stop, "evaluation")
     if is_main_rank():
         update_status(job.layout, job.attempt, state="evaluating")
     for eval_id in job.run.eval_ids:

@@ -6,27 +6,28 @@ FOLDER before, and downloads nothing.
 """
 
 import argparse
-import http.client
 import os
 import shutil
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+import requests
+from pooch import HTTPDownloader
+
 from sam2ft.core.command import run_command
 from sam2ft.core.errors import CheckpointError, ConfigError
-from sam2ft.core.files import read_json, replacing, sha256_file, sync_folder, write_json
+from sam2ft.core.files import read_json, replacing, sha256_file, sha256_text, sync_folder, write_json
 from sam2ft.model.weights import OFFICIAL, OfficialWeights, describe_weights, read_weights
 
 STAGED = "SAM2FT_WEIGHTS"
 """Environment variable with the default folder of --from."""
 
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 16
 _TIMEOUT_S = 60
+_AS_IT_IS = {"Accept-Encoding": "identity"}
+"""Otherwise a server may compress: then length and ETag are not those of the file."""
 _FIRST = (
     "size and sha256 are recorded now, at the first download: none are published, so they check the file "
     "from now on, not this download"
@@ -43,7 +44,8 @@ def _unchecked(path: Path) -> None:
 def download(url: str, path: Path, check: Check = _unchecked) -> dict[str, Any]:
     """Download `url` to `path`, resuming an interrupted download, and return the record written next to it.
 
-    An existing file is only verified. A partial download stays in `<file>.part`; a file that fails `check` is deleted.
+    An existing file is only verified. A partial download stays in `<file>.<version>.part`; a file that fails `check` is
+    deleted.
 
     Raises:
         CheckpointError: when the file differs from its record, when the server sends fewer bytes than announced or
@@ -56,14 +58,13 @@ def download(url: str, path: Path, check: Check = _unchecked) -> dict[str, Any]:
     if path.is_file():
         check(path)
     else:
-        partial = path.with_name(path.name + ".part")
-        _fetch(url, partial)
+        partial = _fetch(url, path)
         try:
             check(partial)
-        except CheckpointError:
-            partial.unlink()
-            raise
-        partial.replace(path)
+            partial.replace(path)
+        finally:
+            for leftover in path.parent.glob(f"{path.name}.*.part"):
+                leftover.unlink()
         sync_folder(path.parent)
     record = _record(url, path)
     write_json(record_path, record)
@@ -123,78 +124,37 @@ def _verified(path: Path, record: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
-def _fetch(url: str, partial: Path) -> None:
-    """Complete `partial`. The server's ETag is stored next to it, so two versions are never combined (If-Range)."""
-    tag_path = partial.with_name(partial.name + ".etag")
-    tag = tag_path.read_text() if tag_path.is_file() else ""
-    have = partial.stat().st_size if partial.is_file() and tag else 0
-    headers = {"Range": f"bytes={have}-", "If-Range": tag} if have else {}
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310 (URLs come from OFFICIAL)
+def _fetch(url: str, path: Path) -> Path:
+    """Complete and return the partial file, whose name contains the server's version: two are never joined."""
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
-            fits = not have or response.status != HTTPStatus.PARTIAL_CONTENT or _continues(response, have, tag)
-            if fits:
-                _receive(url, response, partial, tag_path)
-    except urllib.error.HTTPError as error:
-        if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not have:
-            raise CheckpointError(f"{url}: the server returned {error.code} {error.reason}") from None
-        fits = _is_all(error, have, tag)
-    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
-        raise CheckpointError(f"{url}: {error}; run again to continue from {_megabytes(partial)}") from None
-    tag_path.unlink(missing_ok=True)
-    if not fits:  # the server has another version now; without the ETag the download starts again
-        _fetch(url, partial)
+        head = requests.head(url, headers=_AS_IT_IS, timeout=_TIMEOUT_S, allow_redirects=True)
+        head.raise_for_status()
+        if "Content-Length" not in head.headers:
+            raise CheckpointError(f"{url}: the server does not report the length of the file")
+        length, tag = int(head.headers["Content-Length"]), _tag_of(head)
+        partial = path.with_name(f"{path.name}.{sha256_text(tag)[:12]}.part")
+        continues = tag and head.headers.get("Accept-Ranges") == "bytes" and partial.is_file()
+        have = partial.stat().st_size if continues else 0
+        headers = _AS_IT_IS | ({"Range": f"bytes={have}-", "If-Range": tag} if have else {})
+        get = HTTPDownloader(sys.stderr.isatty(), _CHUNK_BYTES, headers=headers, timeout=_TIMEOUT_S)
+        with partial.open("ab" if have else "wb") as stream:
+            if have < length:
+                get(url, stream, None)
+    except requests.HTTPError as error:
+        answer = error.response
+        raise CheckpointError(f"{url}: the server returned {answer.status_code} {answer.reason}") from None
+    except requests.RequestException as error:
+        raise CheckpointError(f"{url}: {error}; run again to continue, or without a network use --from") from None
+    if partial.stat().st_size != length:
+        partial.unlink()
+        raise CheckpointError(f"{url}: the file changed on the server during the download; run again")
+    return partial
 
 
-def _receive(url: str, response: Any, partial: Path, tag_path: Path) -> None:
-    """Append the server's bytes to `partial`, or replace it when the server sends the whole file."""
-    continues = response.status == HTTPStatus.PARTIAL_CONTENT
-    have = partial.stat().st_size if continues else 0
-    length = response.headers.get("Content-Length")
-    if length is None:
-        raise CheckpointError(f"{url}: the server does not report the length of the file")
-    expected = have + int(length)
-    tag_path.write_text(_tag_of(response))
-    with partial.open("ab" if continues else "wb") as stream:
-        have += _copy(response, stream, have, expected)
-    if have != expected:
-        raise CheckpointError(f"{url}: {have} of {expected} bytes arrived; run again to continue")
-
-
-def _continues(response: Any, have: int, tag: str) -> bool:
-    """Whether a partial response is the rest of this version: `Content-Range: bytes 300-999/1000`, the same ETag."""
-    unit, _, rest = (response.headers.get("Content-Range") or "").partition(" ")
-    return unit == "bytes" and rest.partition("-")[0] == str(have) and _tag_of(response) in ("", tag)
-
-
-def _tag_of(response: Any) -> str:
+def _tag_of(response: requests.Response) -> str:
     """ETag or Last-Modified of this version of the file; If-Range does not allow a weak ETag (RFC 9110, 13.1.5)."""
-    tag = response.headers.get("ETag") or ""
-    return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified") or ""
-
-
-def _is_all(error: urllib.error.HTTPError, have: int, tag: str) -> bool:
-    """Whether the range was refused because this version is complete: `Content-Range: bytes */1000`."""
-    total = (error.headers.get("Content-Range") or "").rpartition("/")[2]
-    return total == str(have) and _tag_of(error) in ("", tag)
-
-
-def _copy(response: Any, stream: Any, have: int, expected: int) -> int:
-    copied, shown = 0, -1
-    while block := response.read(_CHUNK_BYTES):
-        stream.write(block)
-        copied += len(block)
-        percent = 100 * (have + copied) // max(expected, 1)
-        if percent != shown and sys.stderr.isatty():
-            print(f"\r{percent:3d} % of {expected / 1e6:.0f} MB", end="", file=sys.stderr, flush=True)
-            shown = percent
-    if shown >= 0:
-        print(file=sys.stderr)
-    return copied
-
-
-def _megabytes(path: Path) -> str:
-    return f"{path.stat().st_size / 1e6:.0f} MB" if path.is_file() else "the start"
+    tag: str = response.headers.get("ETag", "")
+    return tag if tag and not tag.startswith("W/") else str(response.headers.get("Last-Modified", ""))
 
 
 def fetch_official(names: Sequence[str], folder: Path, staged: Path | None = None) -> list[Path]:

@@ -8,6 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
+
 from sam2ft.core.events import EpochDone, SlicePrediction, StepDone
 
 # Running mean over about the last twenty steps, because values of single steps vary too much.
@@ -15,10 +19,6 @@ SMOOTHING = 0.05
 SHOWN = ("train_loss", "val_loss", "val_dice")
 REDRAW_S = 0.1
 LEAST_BAR, LONGEST_BAR = 8, 30
-_FULL, _EMPTY = "━╌"
-_FULL_ASCII, _EMPTY_ASCII = "#-"
-ERASE = "\r\x1b[2K"
-"""Control sequence: go to the start of the terminal line and erase it."""
 
 
 @dataclass(frozen=True)
@@ -36,22 +36,24 @@ class ConsoleProgress:
     the same terminal must call `clear` first (runs/attempt/log.Tee does).
     """
 
-    def __init__(
-        self,
-        num_epochs: int,
-        *,
-        stream: TextIO | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        columns: Callable[[], int] | None = None,
-    ):
+    def __init__(self, num_epochs: int, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic):
         self._num_epochs = num_epochs
         self._stream = stream or sys.stderr
         self._clock = clock
-        self._columns = columns or (lambda: terminal_columns(self._stream))
         self._live = self._stream.isatty() and os.environ.get("TERM") != "dumb"
-        full, empty = (_FULL, _EMPTY) if _can_write(self._stream, _FULL + _EMPTY) else (_FULL_ASCII, _EMPTY_ASCII)
-        self._full, self._empty = full, empty
-        self._is_drawn = False
+        self._bar = Progress(
+            TextColumn("{task.description} ", markup=False),
+            BarColumn(None, table_column=Column(max_width=LONGEST_BAR)),
+            TextColumn(" {task.fields[rest]}", markup=False),
+            console=Console(file=self._stream, force_terminal=self._live, color_system=None),
+            disable=not self._live,
+            transient=True,
+            # No thread, and no wrapper around the streams, which the run's log has wrapped already.
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._task = self._bar.add_task("", total=None, rest="")
         self._drawn_at = -math.inf
         self._pace = Pace(num_epochs)
         self._loss: float | None = None
@@ -69,16 +71,14 @@ class ConsoleProgress:
             self._loss = loss if self._loss is None else self._loss + SMOOTHING * (loss - self._loss)
         if self._live and (now - self._drawn_at >= REDRAW_S or self._pace.is_last_of_epoch):
             self._drawn_at = now
-            self._stream.write(ERASE + self._bar_line(event))
-            self._stream.flush()
-            self._is_drawn = True
+            self._draw(event)
 
     def on_epoch(self, event: EpochDone, state: Any) -> None:
         speed = self._pace.slices_per_s
         self._pace.after_epoch(event, self._clock())
         self.clear()
         pieces = self._epoch_pieces(event, speed)
-        line = fitted(pieces, self._columns() - 1) if self._live else fitted(pieces)
+        line = fitted(pieces, self._bar.console.width - 1) if self._live else fitted(pieces)
         print(line, file=self._stream, flush=True)
         self._skipped = self._vanished = 0
 
@@ -87,19 +87,15 @@ class ConsoleProgress:
 
     def clear(self) -> None:
         """Erase the live line from the terminal; the next step draws it again."""
-        if self._is_drawn:
-            self._stream.write(ERASE)
-            self._stream.flush()
-            self._is_drawn = False
+        self._bar.stop()
 
     def close(self) -> None:
         self.clear()
 
-    def _bar_line(self, event: StepDone) -> str:
-        width = self._columns() - 1  # a character in the last column would wrap
+    def _draw(self, event: StepDone) -> None:
         done, steps = self._pace.step_in_epoch, event.steps_in_epoch
         phase = "validating" if self._pace.is_last_of_epoch else f"{self._pace.slices_per_s:.1f} slices/s"
-        head = LinePart(f"epoch {self._epoch(event.epoch)}")
+        head = f"epoch {self._epoch(event.epoch)}"
         tail = [
             LinePart(f"{done:>{len(str(steps))}}/{steps}" if steps else f"step {event.step}"),
             LinePart("" if self._loss is None else f"loss {self._loss:.4f}"),
@@ -107,12 +103,13 @@ class ConsoleProgress:
             *self._details(event.learning_rates, event.memory_bytes),
             LinePart(f"eta {self._pace.left_text():<7}"),
         ]
-        room = width - len(fitted([head, *tail], width - LEAST_BAR - 2)) - 2
-        if not steps or room < LEAST_BAR:
-            return fitted([head, *tail], width)[:width]
-        filled = round(min(room, LONGEST_BAR) * done / steps)
-        bar = self._full * filled + self._empty * (min(room, LONGEST_BAR) - filled)
-        return fitted([head, LinePart(bar), *tail], width)
+        room = self._bar.console.width - len(head) - 5  # four spaces, and a bar of one character at least
+        rest = fitted(tail, room - LEAST_BAR)[:room]
+        self._bar.update(self._task, completed=done, total=steps or None, description=head, rest=rest)
+        self._bar.start()
+        self._bar.refresh()
+        # Hidden by rich, it would stay so after a kill.
+        self._bar.console.show_cursor()
 
     def _epoch_pieces(self, event: EpochDone, slices_per_s: float) -> list[LinePart]:
         scores = [LinePart(f"{name} {event.values[name]:.4f}") for name in SHOWN if name in event.values]
@@ -221,21 +218,3 @@ def duration_text(seconds: float) -> str:
     if hours:
         return f"{hours}h{minutes:02d}m"
     return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
-
-
-def terminal_columns(stream: TextIO) -> int:
-    """Width of the terminal of `stream`: environment variable COLUMNS if set, else its own; 80 if unknown."""
-    if (given := os.environ.get("COLUMNS", "")).isdigit() and int(given):
-        return int(given)
-    try:
-        return os.get_terminal_size(stream.fileno()).columns or 80
-    except (OSError, ValueError):
-        return 80
-
-
-def _can_write(stream: TextIO, text: str) -> bool:
-    try:
-        text.encode(getattr(stream, "encoding", None) or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True

@@ -54,7 +54,7 @@ def train(
         StopRequestedError: after saving.
         ClaimedError: when a newer attempt has claimed the run.
     """
-    with process_group() as ranks:
+    with process_group(layout.folder) as ranks:
         grad_accum = batches_per_rank(experiment, planned_world_size, ranks.world_size)
         data = training_data(experiment, ranks)
         content = begun(experiment, layout, data, ranks, planned_world_size, fresh=fresh, strict_code=strict_code)

@@ -1,6 +1,5 @@
 import os
 import random
-import socket
 import subprocess
 import sys
 import time
@@ -18,12 +17,12 @@ from sam2ft.distributed.ranks import ALONE, choose_device, process_group, seed_s
 
 SLURM = {
     "SLURM_JOB_ID": "77", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1",
-    "SLURM_STEP_NODELIST": "n[1-2]", "MASTER_ADDR": "10.0.0.1",
+    "SLURM_STEP_NODELIST": "n[1-2]",
 }  # fmt: skip
 
 
-def test_a_process_on_its_own_needs_no_group() -> None:
-    with process_group(device="cpu", environment={}) as ranks:
+def test_a_process_on_its_own_needs_no_group(tmp_path: Path) -> None:
+    with process_group(tmp_path, device="cpu", environment={}) as ranks:
         assert (ranks.rank, ranks.world_size, ranks.is_main) == (0, 1, True)
         assert ranks.total([1.5, 2.0]) == [1.5, 2.0]
         assert ranks.maxima([3, 1]) == [3, 1]
@@ -48,17 +47,11 @@ def test_a_step_s_draws_depend_on_seed_step_and_rank_only() -> None:
     assert len({draws(*key) for key in ((1, 2, 3), (1, 2, 4), (1, 3, 3), (2, 2, 3), (3, 2, 1))}) == 5
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def of_two_ranks() -> list[dict[str, str]]:
     """The environments of two tasks of one Slurm step."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
     clean |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    step = {**SLURM, "SLURM_NTASKS": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    step = {**SLURM, "SLURM_NTASKS": "2", "SLURM_STEP_NODELIST": "n1"}
     return [clean | step | {"SLURM_PROCID": rank, "SLURM_LOCALID": rank} for rank in ("0", "1")]
 
 
@@ -102,10 +95,11 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ended]:
 
 STOPPED = """
 import sys, torch
+from pathlib import Path
 from sam2ft.core.errors import StopRequestedError
 from sam2ft.distributed.ranks import process_group
 try:
-    with process_group(device="cpu") as ranks:
+    with process_group(Path(sys.argv[1]), device="cpu") as ranks:
         ranks.barrier()
         raise StopRequestedError("stopped as asked")
 except StopRequestedError as error:
@@ -113,8 +107,9 @@ except StopRequestedError as error:
 """
 
 
-def test_a_stop_takes_the_group_down_before_the_process_ends() -> None:
-    children = [subprocess.Popen([sys.executable, "-c", STOPPED], env=environment) for environment in of_two_ranks()]
+def test_a_stop_takes_the_group_down_before_the_process_ends(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", STOPPED, str(tmp_path)]
+    children = [subprocess.Popen(command, env=environment) for environment in of_two_ranks()]
     try:
         assert [child.wait(timeout=120) for child in children] == [75, 75]
     finally:

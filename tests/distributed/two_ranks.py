@@ -148,7 +148,7 @@ def die_in_training(ranks: Ranks) -> None:
 
 
 def main(out: str) -> None:
-    with process_group(device="cpu", init_timeout_s=60) as ranks:
+    with process_group(Path(out).parent, device="cpu", init_timeout_s=60) as ranks:
         found = {
             f"{dtype} batches of {size}": accumulated(ranks, size, dtype)
             for dtype in (torch.float64, torch.float32)

@@ -1,14 +1,19 @@
+import re
 import time
 from collections.abc import Callable
 from io import StringIO
+from itertools import groupby
 
 import pytest
 
 from sam2ft.core.events import EpochDone, StepDone
-from sam2ft.tracking.console import ERASE, ConsoleProgress, LinePart, duration_text, fitted, rate_text
+from sam2ft.tracking.console import ConsoleProgress, LinePart, duration_text, fitted, rate_text
 
 Steps = Callable[..., StepDone]
 Epochs = Callable[..., EpochDone]
+ERASE = "\x1b[2K"
+# Of the live line, whose end is a line feed and a step back.
+CONTROLS = re.compile(r"(?:\n?(?:\r|\x1b\[[0-9?]*[A-Za-z])+)")
 
 
 class Terminal(StringIO):
@@ -19,7 +24,8 @@ class Terminal(StringIO):
 
     def drawn(self) -> list[str]:
         """Every state of the live line, and every line that stays."""
-        return [part for part in self.getvalue().split(ERASE) if part]
+        parts = CONTROLS.split(self.getvalue())
+        return [part for part, _ in groupby(part for part in parts if part)]
 
 
 class Clock:
@@ -34,7 +40,7 @@ class Clock:
 @pytest.fixture(autouse=True)
 def _a_terminal_that_can(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setenv("COLUMNS", "120")
 
 
 def run_epoch(console: ConsoleProgress, clock: Clock, step: Steps, done: EpochDone, *, first: int = 1) -> None:
@@ -62,7 +68,7 @@ def test_a_log_gets_one_plain_line_per_epoch_with_the_time_that_all_epochs_will_
 
 def test_the_estimate_of_the_first_epoch_says_that_validation_is_not_in_it(step: Steps, epoch: Epochs) -> None:
     stream, clock = Terminal(), Clock()
-    console = ConsoleProgress(10, stream=stream, clock=clock, columns=lambda: 120)
+    console = ConsoleProgress(10, stream=stream, clock=clock)
     clock.now = 2.0
     console.on_step(step(1), None)
     assert "eta 1m18s+" in stream.drawn()[-1]  # 39 steps of 2 s
@@ -82,18 +88,22 @@ def test_a_resumed_run_counts_only_what_is_left(step: Steps, epoch: Epochs) -> N
 
 
 @pytest.mark.parametrize("columns", [40, 80, 120, 200])
-def test_a_terminal_gets_one_live_line_that_never_wraps(step: Steps, epoch: Epochs, columns: int) -> None:
+def test_a_terminal_gets_one_live_line_that_never_wraps(
+    step: Steps, epoch: Epochs, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
     stream, clock = Terminal(), Clock()
-    console = ConsoleProgress(100, stream=stream, clock=clock, columns=lambda: columns)
+    console = ConsoleProgress(100, stream=stream, clock=clock)
     run_epoch(console, clock, lambda *a, **k: step(*a, **k, memory_bytes=2_300_000_000), epoch(0))
     console.close()
     *live, last = stream.drawn()
     assert len(live) == 4
-    assert all(len(line) < columns for line in live)
+    assert all(len(line) <= columns for line in live)
     assert "\n" not in "".join(live)
     assert last.endswith("\n")
     shown = live[1]
     assert "epoch   1/100" in shown
+    assert "2/4  loss 0.5" in shown
     if columns >= 80:
         assert all(part in shown for part in ("2/4", "━", "loss 0.5000", "4.0 slices/s", "eta 13m16s+"))
         assert "validating" in live[-1]
@@ -105,7 +115,7 @@ def test_a_terminal_gets_one_live_line_that_never_wraps(step: Steps, epoch: Epoc
 
 def test_what_went_wrong_is_counted_and_a_skipped_step_does_not_spoil_the_shown_loss(step: Steps) -> None:
     stream, clock = Terminal(), Clock()
-    console = ConsoleProgress(1, stream=stream, clock=clock, columns=lambda: 120)
+    console = ConsoleProgress(1, stream=stream, clock=clock)
     console.on_step(step(1), None)
     assert "skipped" not in stream.drawn()[-1]
     clock.now = 1.0
@@ -116,15 +126,37 @@ def test_what_went_wrong_is_counted_and_a_skipped_step_does_not_spoil_the_shown_
 
 def test_the_line_is_drawn_at_most_ten_times_a_second_and_can_be_taken_away(step: Steps) -> None:
     stream, clock = Terminal(), Clock()
-    console = ConsoleProgress(1, stream=stream, clock=clock, columns=lambda: 80)
+    console = ConsoleProgress(1, stream=stream, clock=clock)
     for number in range(1, 101):
         clock.now += 0.01
         console.on_step(step(number, steps_in_epoch=1000), None)
     assert len(stream.drawn()) == 10
     console.clear()
     assert stream.getvalue().endswith(ERASE)
+    assert stream.getvalue().rindex("\x1b[?25h") > stream.getvalue().rindex("\x1b[?25l"), "the cursor is back"
+    cleared = stream.getvalue()
     console.close()
-    assert not stream.getvalue().endswith(ERASE + ERASE)
+    assert stream.getvalue() == cleared
+
+
+def test_a_kill_leaves_the_terminal_its_cursor(step: Steps) -> None:
+    stream = Terminal()
+    ConsoleProgress(1, stream=stream).on_step(step(1), None)
+    assert stream.getvalue().endswith("\x1b[?25h")
+
+
+def test_a_log_is_plain_whatever_the_environment_says_about_colours(
+    step: Steps, epoch: Epochs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FORCE_COLOR makes rich take anything for a terminal."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    stream = StringIO()
+    console = ConsoleProgress(1, stream=stream)
+    console.on_step(step(1), None)
+    console.on_epoch(epoch(0), None)
+    console.close()
+    assert stream.getvalue().count("\n") == 1
+    assert "\x1b" not in stream.getvalue()
 
 
 def test_a_dumb_terminal_and_an_ascii_one_get_what_they_can_show(step: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +167,7 @@ def test_a_dumb_terminal_and_an_ascii_one_get_what_they_can_show(step: Steps, mo
     monkeypatch.setenv("TERM", "xterm")
     stream.encoding = "ascii"
     ConsoleProgress(1, stream=stream).on_step(step(1), None)
-    assert "##" in stream.getvalue()
+    assert "--" in stream.getvalue()
     assert stream.getvalue().isascii()
 
 
@@ -148,7 +180,7 @@ def test_an_unknown_number_of_steps_is_no_division_by_zero(step: Steps) -> None:
 
 def test_watching_costs_a_step_next_to_nothing(step: Steps) -> None:
     stream, event = Terminal(), step(1, steps_in_epoch=10_000)
-    console = ConsoleProgress(1, stream=stream, columns=lambda: 120)
+    console = ConsoleProgress(1, stream=stream)
     began = time.process_time()
     for _ in range(2000):
         console.on_step(event, None)

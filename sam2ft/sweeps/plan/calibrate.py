@@ -109,7 +109,7 @@ def _measure_here(layout: ExperimentLayout, items: Sequence[CalibrationItem], wo
 
 def _submit(layout: ExperimentLayout, items: Sequence[CalibrationItem], site: Site) -> str:
     from sam2ft.slurm.sbatch import sbatch, submission_lock
-    from sam2ft.sweeps.submit.submit import write_batch
+    from sam2ft.sweeps.submit.submitit_adapter import write_batch
 
     first = items[0].resources
     resources = replace(first, hours=min(first.hours, JOB_HOURS))

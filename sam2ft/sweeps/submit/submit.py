@@ -1,13 +1,12 @@
 """Submission of runs to Slurm: arrays of trainings followed by their evaluations, then one report after all of them.
 
-Only this module imports submitit, which writes the script's text and the pickles, and starts the function inside the
-job. States, job names, stopping and requeueing are implemented by sam2ft.
+submitit writes the script's text and the pickles (submitit_adapter), and starts the function inside the job. States,
+job names, stopping and requeueing are implemented by sam2ft.
 """
 
 import secrets
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,15 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from sam2ft.core.errors import DataError
-from sam2ft.core.files import write_text
 from sam2ft.jobs.job import run_point
 from sam2ft.runs.attempt.status import RunStatus, read_status
 from sam2ft.runs.layout import ExperimentLayout, RunLayout
 from sam2ft.runs.plan_file import Plan
 from sam2ft.slurm.batch_script import (
-    PICKLE,
     BatchJob,
-    python_command,
     report_parameters,
     report_resources,
     work_parameters,
@@ -46,9 +42,8 @@ from sam2ft.sweeps.submit.records import (
     write_record,
 )
 from sam2ft.sweeps.submit.stop_lead import stop_lead_s
+from sam2ft.sweeps.submit.submitit_adapter import Arguments, write_batch
 from sam2ft.sweeps.submit.wanted_jobs import WantedJobs
-
-Arguments = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -206,38 +201,6 @@ def _status(layout: RunLayout) -> RunStatus | None:
         return read_status(layout)
     except DataError:
         return None
-
-
-def write_batch(
-    scripts: Path, chosen: Mapping[str, Any], function: Callable[..., None], arguments: Sequence[Arguments], site: Site
-) -> Path:
-    """Write the script of one sbatch call and a pickle per element into `scripts`; returns the script's path.
-
-    A pickle contains only the function's name and plain ids, so a job runs the code that is installed when it starts.
-
-    Args:
-        chosen: submitit's parameters of the job.
-        arguments: arguments of `function`, one tuple per element.
-    """
-    import submitit
-    from submitit.core.utils import DelayedSubmission
-
-    parameters = dict(chosen)
-    elements = parameters.pop("map_count", None)
-    executor = submitit.SlurmExecutor(folder=scripts, python=python_command(site, sys.executable))
-    executor.update_parameters(**parameters)
-    # submitit sets map_count when it submits itself, but it names pickles only after sbatch, when it may be killed.
-    if elements is not None:
-        executor.parameters["map_count"] = elements
-    text = executor._make_submission_file_text(executor._submitit_command_str, "")
-    scripts.mkdir(parents=True, exist_ok=True)
-    for position, values in enumerate(arguments):
-        delayed = DelayedSubmission(function, *values)
-        delayed.set_timeout(parameters["time"], 0)
-        delayed.dump(scripts / PICKLE.format(job_name=parameters["job_name"], position=position))
-    script = scripts / f"{parameters['job_name']}.sh"
-    write_text(script, text + "\n")
-    return script
 
 
 def _cancel_superseded(earlier: Sequence[Record], queue: Mapping[str, QueueEntry]) -> None:

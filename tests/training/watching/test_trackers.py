@@ -93,6 +93,6 @@ def test_a_warning_takes_the_live_line_away_and_is_in_the_log(
         for console in (on_terminal, on_log):
             console.on_step(step, None)
         print("a warning", file=sys.stderr)
-    assert terminal.getvalue().endswith("\r\x1b[2Ka warning\n")
+    assert terminal.getvalue().endswith("\x1b[2Ka warning\n")
     assert "epoch 1/2" in terminal.getvalue()
     assert log.getvalue() == "a warning\n"
