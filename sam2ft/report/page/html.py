@@ -93,12 +93,12 @@ def sections_of(data: ReportData) -> list[tuple[str, str]]:
     """(id and name of the template, heading) of every section that has content."""
     sections: tuple[tuple[str, str, object], ...] = (
         ("comparison", "Comparison", True),
-        ("statistics", "Tests", data.statistics),
+        ("statistics", "Tests", data.statistics or {"statistics", "effects"} & data.plots_of.keys()),
         ("labels", "Labels", data.labels),
-        ("distributions", "Distributions", data.distribution_plots),
+        ("distributions", "Distributions", "distributions" in data.plots_of),
         ("cases", "Worst cases", data.cases),
         ("agreement", "Biomarkers", data.agreement),
-        ("learning", "Training", data.learning_plots),
+        ("learning", "Training", "learning" in data.plots_of),
         ("what", "What was run", data.facts),
         ("coverage", "Coverage", True),
         ("failures", "Failures", data.failures),
