@@ -69,10 +69,8 @@ def point_values(volume_rows: Sequence[Row]) -> tuple[PointValues, ...]:
     found = []
     for one in mean_of_labels_values(volume_rows, MEASURES):
         if one.values:
-            evaluation = ComparedEvaluation(*(str(one.key[name]) for name in ("eval", "dataset", "split", "protocol")))
-            found.append(
-                PointValues(str(one.key["run"]), evaluation, str(one.key["measure"]), tuple(one.values.items()))
-            )
+            key, values = one.key, tuple(one.values.items())
+            found.append(PointValues(str(key["run"]), ComparedEvaluation.of(key), str(key["measure"]), values))
     return tuple(found)
 
 
@@ -82,9 +80,7 @@ def point_test_rows(comparison: Comparison, values: Sequence[PointValues]) -> li
     order = {run: position for position, run in enumerate(reversed(points))}
     families: dict[tuple[str, str, str, str], list[PointValues]] = {}
     for one in sorted(values, key=lambda one: (order[one.run], one.evaluation.eval, MEASURES.index(one.measure))):
-        evaluation = one.evaluation
-        key = (evaluation.dataset, evaluation.split, evaluation.protocol, one.measure)
-        families.setdefault(key, []).append(one)
+        families.setdefault((*one.evaluation.how, one.measure), []).append(one)
     rows: list[Row] = []
     for family in families.values():
         ranks = _ranks(family)

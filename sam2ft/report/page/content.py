@@ -70,8 +70,8 @@ class SliceCase:
 
 
 @dataclass(frozen=True)
-class LabelScores:
-    """Summary of one label and measure of a point, for a plot."""
+class OfLabel:
+    """One label and measure of a point, for a plot."""
 
     label: int
     label_name: str
@@ -80,19 +80,19 @@ class LabelScores:
     role: str
     """best, baseline or other."""
     measure: str
+
+
+@dataclass(frozen=True)
+class LabelScores(OfLabel):
+    """Its summary over subjects."""
+
     score: Score
 
 
 @dataclass(frozen=True)
-class SubjectScores:
-    """Values per subject of one label and measure, for a plot."""
+class SubjectScores(OfLabel):
+    """Its value of every subject."""
 
-    label: int
-    label_name: str
-    point: str
-    run: str
-    role: str
-    measure: str
     values: Mapping[str, float]
 
 
@@ -197,8 +197,8 @@ def label_sections(
 ) -> tuple[LabelSection, ...]:
     """Results per label of `run` from global.csv, one section per evaluation, together with those of the baseline."""
     evaluations = sorted(
-        {_evaluation(row) for row in global_rows if row["run"] == run},
-        key=lambda evaluation: (evaluation.dataset, evaluation.split, evaluation.protocol, evaluation.eval),
+        {ComparedEvaluation.of(row) for row in global_rows if row["run"] == run},
+        key=lambda evaluation: (*evaluation.how, evaluation.eval),
     )
     sections = []
     for evaluation in evaluations:
@@ -230,7 +230,7 @@ def agreement_sections(point: str, run: str, biomarker_rows: Sequence[Row]) -> t
         main = MAIN_DEFINITIONS.get(str(row["biomarker"]))
         measured = any(row[name] for name in ("n", "n_missed", "n_spurious"))
         if row["run"] == run and measured and (main is None or main == (row["definition"], row["unit"])):
-            found.setdefault(_evaluation(row), []).append(_plain(row))
+            found.setdefault(ComparedEvaluation.of(row), []).append(_plain(row))
     return tuple(AgreementSection(point, evaluation, tuple(rows)) for evaluation, rows in found.items())
 
 
@@ -260,11 +260,7 @@ def _plain(row: Row) -> Row:
 
 def same_data(row: Row, evaluation: ComparedEvaluation) -> bool:
     """Same dataset, split and protocol; the eval_id is not compared because it depends on the model."""
-    return (row["dataset"], row["split"], row["protocol"]) == (
-        evaluation.dataset,
-        evaluation.split,
-        evaluation.protocol,
-    )
+    return ComparedEvaluation.of(row).how == evaluation.how
 
 
 def _label_result(key: tuple[int, str], rows: Mapping[str, Row], baseline: Mapping[str, Row]) -> LabelResult:
@@ -285,7 +281,7 @@ def _rows_by_label(
         if (
             row["run"] == run
             and _is_of_label(row)
-            and _evaluation(row) == evaluation
+            and ComparedEvaluation.of(row) == evaluation
             and row["measure"] in LABEL_MEASURES
         ):
             found.setdefault((int(row["label"] or 0), str(row["label_name"])), {})[str(row["measure"])] = row
@@ -295,7 +291,3 @@ def _rows_by_label(
 def _is_of_label(row: Row) -> bool:
     """Whether a row is of one label; overall rows (mean_of_labels, pooled) have none."""
     return row["label"] not in (None, "")
-
-
-def _evaluation(row: Row) -> ComparedEvaluation:
-    return ComparedEvaluation(str(row["eval"]), str(row["dataset"]), str(row["split"]), str(row["protocol"]))
