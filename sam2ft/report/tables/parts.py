@@ -121,8 +121,11 @@ def part_key(found: FoundEvaluation) -> str:
 
 
 def read_part(found: FoundEvaluation, folder: Path) -> EvaluationPart:
-    """The part that `make_part` wrote into `folder`."""
-    checked = _json_of_checked().validate_json((folder / "part.json").read_bytes())
+    """The part that `make_part` wrote into `folder`; raises DataError when it is damaged."""
+    try:
+        checked = _json_of_checked().validate_json((folder / "part.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder}: damaged, remove this folder and aggregate again ({error})") from None
     return EvaluationPart(**vars(checked), folder=folder, found=found)
 
 

@@ -258,6 +258,20 @@ def test_many_evaluations_are_read_by_several_processes_and_give_the_same_bytes(
     assert files_of(REPORT.folder) == expected
 
 
+@pytest.mark.parametrize("content", [b"", b'{"tables": {"slice"', b'{"tables": {}}'])
+def test_a_damaged_part_is_named_with_its_remedy_and_the_report_stays(content: bytes) -> None:
+    reported(runs := made(2))
+    before = files_of(REPORT.folder)
+    part = next(REPORT.kept_parts.iterdir())
+    (part / "part.json").write_bytes(content)
+    with pytest.raises(DataError, match=f"{part}: damaged, remove this folder and aggregate again"):
+        reported(runs)
+    assert files_of(REPORT.folder) == before
+    shutil.rmtree(part)
+    reported(runs)
+    assert files_of(REPORT.folder) == before
+
+
 def test_parts_of_runs_that_went_are_removed() -> None:
     runs = made(3)
     reported(runs)
