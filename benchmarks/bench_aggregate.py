@@ -162,7 +162,7 @@ def generate(folder: Path, runs: int) -> None:
     """Generate the runs that do not exist yet."""
     from sam2ft.core.files import sha256_file
     from sam2ft.core.tables.rows import TABLES, write_csv
-    from sam2ft.report.tables.frames import csv_bytes, frame_of_rows
+    from sam2ft.report.tables.frames import csv_body, csv_header, frame_of_rows
     from sam2ft.statistics.cohort import global_rows
 
     for number in range(runs):
@@ -173,8 +173,8 @@ def generate(folder: Path, runs: int) -> None:
         place.mkdir(parents=True, exist_ok=True)
         slices = slice_frame(run, np.random.default_rng(number))
         volumes = volume_rows(slices)
-        (place / "slice.csv").write_bytes(csv_bytes(TABLES["slice"], slices))
-        (place / "instance.csv").write_bytes(csv_bytes(TABLES["instance"], frame_of_rows(TABLES["instance"], [])))
+        for name, frame in (("slice", slices), ("instance", frame_of_rows(TABLES["instance"], []))):
+            (place / f"{name}.csv").write_bytes(b"".join((csv_header(frame.column_names), *csv_body(frame))))
         write_csv(place / "volume.csv", TABLES["volume"], volumes)
         write_csv(place / "global.csv", TABLES["global"], global_rows(volumes, resamples=200))
         digests = {name: sha256_file(place / f"{name}.csv") for name in ("slice", "instance", "volume", "global")}

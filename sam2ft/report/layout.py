@@ -53,11 +53,6 @@ class ReportLayout:
         return self.work / "lock"
 
     @property
-    def last(self) -> Path:
-        """Index of the current report: its files, and the byte ranges of each evaluation in its CSV files."""
-        return self.work / "last.json"
-
-    @property
     def kept_parts(self) -> Path:
         """Cached, checked tables of every evaluation in the report."""
         return self.work / "parts"

@@ -16,8 +16,7 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.files import replacing, write_json, write_text
 from sam2ft.core.tables.rows import write_csv
 from sam2ft.report.comparison.compare import COMPARE, Comparison, compare, compare_rows
-from sam2ft.report.comparison.paired_test_cache import point_tests
-from sam2ft.report.comparison.point_tests import POINT_TESTS
+from sam2ft.report.comparison.point_tests import POINT_TESTS, point_test_rows
 from sam2ft.report.layout import ReportLayout
 from sam2ft.report.page.figures import cached_page_program
 from sam2ft.report.page.html import render_page
@@ -48,15 +47,15 @@ def report(request: ReportRequest) -> ReportOutcome:
     # A run that is given twice becomes one line; collect_evaluations checks that its evaluations are equal.
     request = replace(request, states=tuple({state.planned.run_id: state for state in given[::-1]}.values())[::-1])
     with next_report(request.layout) as new:
-        tables = collated(collect_evaluations(given), request.layout, new)
+        combined = collated(collect_evaluations(given), request.layout, new)
         stopwatch("tables")
-        comparison = comparison_of(request.states, tables)
-        tests = point_tests(comparison, tables.values, request.layout.work)
+        comparison = comparison_of(request.states, combined.tables)
+        tests = point_test_rows(comparison, combined.values)
         stopwatch("comparison")
-        coverage = Coverage(tuple(_covered(state, tables.refused) for state in request.states))
-        refused = [text for texts in tables.refused.values() for text in texts]
-        problems = tuple(dict.fromkeys([*request.problems, *sorted(refused), *tables.notes]))
-        gathered = Gathered(request, tables, comparison, coverage, problems, tests)
+        coverage = Coverage(tuple(_covered(state, combined.refused) for state in request.states))
+        refused = [text for texts in combined.refused.values() for text in texts]
+        problems = tuple(dict.fromkeys([*request.problems, *sorted(refused), *combined.notes]))
+        gathered = Gathered(request, combined.tables, comparison, coverage, problems, tests)
         write_csv(new.table("compare"), COMPARE, compare_rows(comparison))
         write_csv(new.table("point_tests"), POINT_TESTS, tests)
         write_json(new.coverage, coverage.to_json(problems))

@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
-from sam2ft.core.tables.rows import Row
+from sam2ft.core.tables.rows import TABLES, Row
 from sam2ft.report.comparison.compare import Comparison, PointRun
 from sam2ft.report.layout import ReportLayout
 from sam2ft.report.tables.coverage import Coverage
-from sam2ft.report.tables.frames import Frame
+from sam2ft.report.tables.frames import frame_of_csv, rows_of
 from sam2ft.runs.attempt.status import RunStatus
 from sam2ft.runs.layout import EvalLayout, RunLayout
 from sam2ft.runs.plan_file import PlannedRun
@@ -88,18 +87,23 @@ class ReportRequest:
     papers: PaperFormats = field(default_factory=PaperFormats)
 
 
-class ReportTables(Protocol):
-    """The collated tables of all counted evaluations; rows are read on request and not all kept in memory."""
+@dataclass(frozen=True)
+class ReportTables:
+    """The result tables of a report, read from its CSV files when they are needed."""
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the tables with a CSV in the report: keys of core.tables.rows.TABLES."""
+    layout: ReportLayout
+    names: tuple[str, ...]
+    """Names of the tables with a CSV in the report: keys of core.tables.rows.TABLES."""
+    _kept: dict[tuple[str, str | None], Sequence[Row]] = field(default_factory=dict)
 
     def rows(self, name: str, run: str | None = None) -> Sequence[Row]:
         """Rows of a table (only those of `run` if given), sorted by key; empty for a table without a CSV."""
-
-    def frame(self, name: str, run: str | None = None) -> Frame:
-        """The same rows as a pyarrow.Table."""
+        if name not in self.names:
+            return []
+        if (name, run) not in self._kept:
+            path = self.layout.table(name)
+            self._kept[name, run] = rows_of(frame_of_csv(TABLES[name], path.read_bytes(), str(path)), run)
+        return self._kept[name, run]
 
 
 @dataclass(frozen=True)

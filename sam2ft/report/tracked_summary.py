@@ -8,7 +8,6 @@ from sam2ft.config.schema.module import WandB
 from sam2ft.core.tables.rows import TABLES, read_csv
 from sam2ft.report.comparison.compare import COMPARE, MEASURES
 from sam2ft.report.layout import ReportLayout
-from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.tracking.base import ResultTable
 from sam2ft.tracking.summary import SweepSummary, to_tensorboard, to_wandb
 from sam2ft.tracking.wandb import WandbRun
@@ -44,11 +43,6 @@ def log_summary(layout: ReportLayout, name: str, folder: Path, *, tensorboard: b
             f"summary in wandb run {target.run_id}" + (f", to be synced from {folder}" if wandb == "offline" else "")
         )
     return sentences
-
-
-def summary_folder(layout: ExperimentLayout) -> Path:
-    """Folder of the summary: beside the report, because the report folder is replaced as a whole."""
-    return layout.folder / "summary"
 
 
 def summary_of(layout: ReportLayout) -> SweepSummary:

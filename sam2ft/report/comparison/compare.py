@@ -44,7 +44,7 @@ class Score:
     n: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class ComparedEvaluation:
     """Identity of an evaluation: eval_id, dataset, split and prompt protocol."""
 
@@ -52,6 +52,16 @@ class ComparedEvaluation:
     dataset: str
     split: str
     protocol: str
+
+    @staticmethod
+    def of(row: Row) -> "ComparedEvaluation":
+        """The evaluation that made a row of a table."""
+        return ComparedEvaluation(*(str(row[name]) for name in _EVALUATION))
+
+    @property
+    def how(self) -> tuple[str, str, str]:
+        """Dataset, split and protocol; the eval_id depends on the model."""
+        return self.dataset, self.split, self.protocol
 
 
 NOT_EVALUATED = ComparedEvaluation("", "", "", "")
@@ -108,7 +118,7 @@ def compare(points: Sequence[PointRun], global_rows: Sequence[Row]) -> Compariso
 def choose_best(points: Sequence[PointRun]) -> tuple[str | None, str]:
     """(run_id of the finished point with the best validation value or None, reason); ties go to the first point."""
     trained = [point for point in points if point.index is not None]
-    candidates = [point for point in trained if point.state == "done" and _number(point.validation) is not None]
+    candidates = [point for point in trained if point.state == "done" and number_or_none(point.validation) is not None]
     if not candidates:
         return None, "no point has finished with a validation value, so none is called the best"
     if len({(point.monitor, point.mode) for point in candidates}) > 1:
@@ -127,43 +137,33 @@ def _overall(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row["label_name"] == MEAN_OF_LABELS and row["label"] in (None, "")]
 
 
-def _evaluation(row: Row) -> tuple[Value, ...]:
-    return (*(row[name] for name in _EVALUATION), row["measure"])
-
-
 def _lines(point: PointRun, own_rows: Sequence[Row], baseline_rows: Sequence[Row]) -> list[ComparisonRow]:
-    overall = [row for row in own_rows if row["measure"] in MEASURES]
-    references = {_evaluation(row): row for row in baseline_rows}
-    evaluations = sorted({tuple(str(row[name]) for name in _EVALUATION) for row in overall})
+    of_evaluation: dict[ComparedEvaluation, list[Row]] = {}
+    for row in own_rows:
+        if row["measure"] in MEASURES:
+            of_evaluation.setdefault(ComparedEvaluation.of(row), []).append(row)
+    references = {(ComparedEvaluation.of(row), row["measure"]): score_of(row) for row in baseline_rows}
     lines = []
-    for evaluation in evaluations:
-        rows = [row for row in overall if tuple(str(row[name]) for name in _EVALUATION) == evaluation]
+    for evaluation, rows in sorted(of_evaluation.items(), key=lambda item: item[0]):
         scores = {str(row["measure"]): score for row in rows if (score := score_of(row)) is not None}
-        deltas = _deltas(rows, references)
+        deltas = {
+            measure: score.mean - other.mean
+            for measure, score in scores.items()
+            if (other := references.get((evaluation, measure))) is not None and other.n == score.n
+        }
         missed, spurious = (max(_count(row, name) for row in rows) for name in ("n_missed", "n_spurious"))
-        named = dict(zip(_EVALUATION, evaluation, strict=True))
-        lines.append(ComparisonRow(point, ComparedEvaluation(**named), scores, deltas, missed, spurious))
+        lines.append(ComparisonRow(point, evaluation, scores, deltas, missed, spurious))
     return lines or [ComparisonRow(point)]
-
-
-def _deltas(rows: Sequence[Row], references: Mapping[tuple[Value, ...], Row]) -> dict[str, float]:
-    deltas = {}
-    for row in rows:
-        score = score_of(row)
-        other = references.get(_evaluation(row))
-        reference = None if other is None else score_of(other)
-        if score is not None and reference is not None and score.n == reference.n:
-            deltas[str(row["measure"])] = score.mean - reference.mean
-    return deltas
 
 
 def score_of(row: Row) -> Score | None:
     """The summary in a row of global.csv, or None when no subject had a value."""
-    mean, n = _number(row["mean"]), _count(row, "n")
-    return None if mean is None else Score(mean, _number(row["ci_low"]), _number(row["ci_high"]), n)
+    mean, n = number_or_none(row["mean"]), _count(row, "n")
+    return None if mean is None else Score(mean, number_or_none(row["ci_low"]), number_or_none(row["ci_high"]), n)
 
 
-def _number(value: Value) -> float | None:
+def number_or_none(value: Value) -> float | None:
+    """A cell of a column of numbers; None for an empty cell or NaN."""
     if value is None or value == "":
         return None
     number = float(value)

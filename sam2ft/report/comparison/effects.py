@@ -10,7 +10,6 @@ from sam2ft.report.comparison.compare import MEASURES, ComparedEvaluation, Compa
 
 SEED = "experiment.seed"
 SUBJECTS = "datamodule.max_subject_set"
-FULL = "full"
 
 T = TypeVar("T", bound=Hashable)
 Overrides = tuple[tuple[str, object], ...]
@@ -46,7 +45,6 @@ class Level:
 
     value: str
     scores: Spread
-    validation: Spread | None
     members: tuple[tuple[str, float], ...]
     """(name, mean over subjects) of each of the points."""
 
@@ -104,12 +102,12 @@ def main_effects(comparison: Comparison, measure: str = "dice_slice_mean") -> tu
     settings too; therefore each mean has its number of points.
     """
     found = []
-    for evaluation, lines in _by(_trained(comparison), lambda line: ComparedEvaluation("", *_how(line))):
+    for evaluation, lines in _by(_trained(comparison), lambda line: ComparedEvaluation("", *line.evaluation.how)):
         for key in comparison.override_keys:
             having = [line for line in lines if key in dict(line.point.overrides) and measure in line.scores]
             by_value = _by(having, lambda line, key=key: value_text(dict(line.point.overrides)[key]))  # type: ignore[misc]
             levels = [
-                Level(value, spread, _validation(members), _members(members, measure))
+                Level(value, spread, _members(members, measure))
                 for value, members in by_value
                 if (spread := _of_measure(members, measure)) is not None
             ]
@@ -156,10 +154,6 @@ def _by(lines: Iterable[ComparisonRow], key: Callable[[ComparisonRow], T]) -> li
     for line in lines:
         groups.setdefault(key(line), []).append(line)
     return list(groups.items())
-
-
-def _how(line: ComparisonRow) -> tuple[str, str, str]:
-    return line.evaluation.dataset, line.evaluation.split, line.evaluation.protocol
 
 
 def _without(line: ComparisonRow, *keys: str) -> Overrides:

@@ -1,14 +1,13 @@
 """Paired significance tests of the best point against the others, and stability of the ranking (point_tests.csv)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sam2ft.core.tables.columns import MEASURE, integer_column, number_column, text_column
 from sam2ft.core.tables.rows import Row, Table, Value
 from sam2ft.report.comparison.compare import ComparedEvaluation, Comparison
 from sam2ft.statistics.cohort import Subject, mean_of_labels_values
-from sam2ft.statistics.paired_tests import Paired, holm, paired
+from sam2ft.statistics.paired_tests import holm, paired
 from sam2ft.statistics.ranking import Rank, ranking
 
 POINT_TESTS = Table(
@@ -47,7 +46,6 @@ POINT_TESTS = Table(
 )
 MEASURES = ("dice_slice_mean", "dice")
 """IoU changes with Dice in every subject, so testing it too would repeat the same test."""
-Pair = Callable[[Mapping[Subject, float], Mapping[Subject, float]], Paired]
 _TESTS = ("n_paired", "difference", "difference_ci_low", "difference_ci_high", "effect", "p_wilcoxon", "p_holm")
 
 
@@ -58,22 +56,12 @@ class PointValues:
     run: str
     evaluation: ComparedEvaluation
     measure: str
-    values: Mapping[Subject, float]
-    """Means over the labels of a subject; no NaN."""
+    of_subjects: tuple[tuple[Subject, float], ...]
+    """(subject, mean over its labels); no NaN."""
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON value that `from_json` reads; floats are stored exactly."""
-        return {
-            "run": self.run,
-            "evaluation": vars(self.evaluation),
-            "measure": self.measure,
-            "values": [[*subject, value] for subject, value in self.values.items()],
-        }
-
-    @staticmethod
-    def from_json(given: Mapping[str, Any]) -> "PointValues":
-        values = {(dataset, subject): value for dataset, subject, value in given["values"]}
-        return PointValues(given["run"], ComparedEvaluation(**given["evaluation"]), given["measure"], values)
+    @property
+    def values(self) -> dict[Subject, float]:
+        return dict(self.of_subjects)
 
 
 def point_values(volume_rows: Sequence[Row]) -> tuple[PointValues, ...]:
@@ -81,24 +69,22 @@ def point_values(volume_rows: Sequence[Row]) -> tuple[PointValues, ...]:
     found = []
     for one in mean_of_labels_values(volume_rows, MEASURES):
         if one.values:
-            evaluation = ComparedEvaluation(*(str(one.key[name]) for name in ("eval", "dataset", "split", "protocol")))
-            found.append(PointValues(str(one.key["run"]), evaluation, str(one.key["measure"]), one.values))
+            key, values = one.key, tuple(one.values.items())
+            found.append(PointValues(str(key["run"]), ComparedEvaluation.of(key), str(key["measure"]), values))
     return tuple(found)
 
 
-def point_test_rows(comparison: Comparison, values: Sequence[PointValues], pair: Pair = paired) -> list[Row]:
-    """The rows of point_tests.csv, points in the order of the comparison; `pair` is the paired test and may cache."""
+def point_test_rows(comparison: Comparison, values: Sequence[PointValues]) -> list[Row]:
+    """The rows of point_tests.csv, points in the order of the comparison."""
     points = {line.point.run: line.point for line in reversed(comparison.lines)}
     order = {run: position for position, run in enumerate(reversed(points))}
     families: dict[tuple[str, str, str, str], list[PointValues]] = {}
     for one in sorted(values, key=lambda one: (order[one.run], one.evaluation.eval, MEASURES.index(one.measure))):
-        evaluation = one.evaluation
-        key = (evaluation.dataset, evaluation.split, evaluation.protocol, one.measure)
-        families.setdefault(key, []).append(one)
+        families.setdefault((*one.evaluation.how, one.measure), []).append(one)
     rows: list[Row] = []
     for family in families.values():
         ranks = _ranks(family)
-        tests = _tests(family, comparison.best, pair)
+        tests = _tests(family, comparison.best)
         for one, tested in zip(family, tests, strict=True):
             point, evaluation = points[one.run], one.evaluation
             rows.append(
@@ -129,7 +115,7 @@ def _columns(n: int, rank: Rank) -> dict[str, Value]:
     }
 
 
-def _tests(family: Sequence[PointValues], best: str | None, pair: Pair) -> list[dict[str, Value]]:
+def _tests(family: Sequence[PointValues], best: str | None) -> list[dict[str, Value]]:
     """Tests of each point against the best by validation, if both were evaluated alike; Holm-corrected."""
     reference = next((one for one in family if one.run == best), None)
     made: list[dict[str, Value]] = []
@@ -137,7 +123,7 @@ def _tests(family: Sequence[PointValues], best: str | None, pair: Pair) -> list[
         if reference is None or one is reference:
             made.append(dict.fromkeys(_TESTS))
             continue
-        found = pair(reference.values, one.values)
+        found = paired(reference.values, one.values)
         numbers = (found.n, found.difference, found.ci_low, found.ci_high, found.effect, found.p, None)
         made.append(dict(zip(_TESTS, numbers, strict=True)))
     tested = [row for row in made if row["p_wilcoxon"] is not None]

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 
 from sam2ft.core.tables.rows import Row
 from sam2ft.report.comparison.compare import ComparedEvaluation, Comparison, Score, score_of
-from sam2ft.report.page.statistics import StatisticsSection
+from sam2ft.report.comparison.effects import SeedGroup, seed_groups
 from sam2ft.report.plots.vega import Plot
 from sam2ft.report.tables.coverage import Coverage
 
 LABEL_MEASURES = ("dice_slice_mean", "dice", "iou")
+TESTED_MEASURE = "dice_slice_mean"
 # The definition of each biomarker that the page shows; for other biomarkers (of users) all definitions are shown.
 MAIN_DEFINITIONS = {
     "cartilagethickness": ("ThCcAB", "mm"),
@@ -69,8 +70,8 @@ class SliceCase:
 
 
 @dataclass(frozen=True)
-class LabelScores:
-    """Summary of one label and measure of a point, for a plot."""
+class OfLabel:
+    """One label and measure of a point, for a plot."""
 
     label: int
     label_name: str
@@ -79,19 +80,19 @@ class LabelScores:
     role: str
     """best, baseline or other."""
     measure: str
+
+
+@dataclass(frozen=True)
+class LabelScores(OfLabel):
+    """Its summary over subjects."""
+
     score: Score
 
 
 @dataclass(frozen=True)
-class SubjectScores:
-    """Values per subject of one label and measure, for a plot."""
+class SubjectScores(OfLabel):
+    """Its value of every subject."""
 
-    label: int
-    label_name: str
-    point: str
-    run: str
-    role: str
-    measure: str
     values: Mapping[str, float]
 
 
@@ -132,6 +133,20 @@ class AgreementSection:
 
 
 @dataclass(frozen=True)
+class StatisticsSection:
+    """Tables of the section; its plots are in `ReportData.plots_of`."""
+
+    tests: tuple[Row, ...] = ()
+    """Rows of point_tests.csv for TESTED_MEASURE, sorted by rank; NaN becomes None."""
+    best: str | None = None
+    """run_id of the point against which the others are tested."""
+    groups: tuple[SeedGroup, ...] = ()
+
+    def __bool__(self) -> bool:
+        return len(self.tests) > 1 or bool(self.groups)
+
+
+@dataclass(frozen=True)
 class Failure:
     """A run that failed, with the end of its log."""
 
@@ -156,11 +171,9 @@ class ReportData:
     comparison: Comparison
     facts: tuple[Facts, ...] = ()
     labels: tuple[LabelSection, ...] = ()
-    comparison_plots: tuple[Plot, ...] = ()
-    label_plots: tuple[Plot, ...] = ()
-    distribution_plots: tuple[Plot, ...] = ()
-    learning_plots: tuple[Plot, ...] = ()
-    statistics: StatisticsSection | None = None
+    plots_of: Mapping[str, tuple[Plot, ...]] = field(default_factory=dict)
+    """Section -> its plots (plots/page_plots)."""
+    statistics: StatisticsSection = field(default_factory=StatisticsSection)
     agreement: tuple[AgreementSection, ...] = ()
     label_sheets: tuple[Picture, ...] = ()
     """Per label the cropped worst, median and best slices."""
@@ -174,16 +187,9 @@ class ReportData:
 
     @property
     def plots(self) -> tuple[Plot, ...]:
-        """All plots in the order of the page."""
+        """All plots, those of biomarkers last."""
         of_biomarkers = (plot for section in self.agreement for plots in section.plots for plot in plots)
-        return (
-            *self.comparison_plots,
-            *(self.statistics.plots if self.statistics else ()),
-            *self.label_plots,
-            *self.distribution_plots,
-            *of_biomarkers,
-            *self.learning_plots,
-        )
+        return (*(plot for plots in self.plots_of.values() for plot in plots), *of_biomarkers)
 
 
 def label_sections(
@@ -191,8 +197,8 @@ def label_sections(
 ) -> tuple[LabelSection, ...]:
     """Results per label of `run` from global.csv, one section per evaluation, together with those of the baseline."""
     evaluations = sorted(
-        {_evaluation(row) for row in global_rows if row["run"] == run},
-        key=lambda evaluation: (evaluation.dataset, evaluation.split, evaluation.protocol, evaluation.eval),
+        {ComparedEvaluation.of(row) for row in global_rows if row["run"] == run},
+        key=lambda evaluation: (*evaluation.how, evaluation.eval),
     )
     sections = []
     for evaluation in evaluations:
@@ -202,6 +208,15 @@ def label_sections(
         if labels:
             sections.append(LabelSection(point, evaluation, labels))
     return tuple(sections)
+
+
+def statistics_section(comparison: Comparison, tests: Sequence[Row]) -> StatisticsSection:
+    """The section of `comparison` and the rows of point_tests.csv; false when there is nothing to compare."""
+    shown = sorted(
+        (_plain(row) for row in tests if row["measure"] == TESTED_MEASURE),
+        key=lambda row: (str(row["dataset"]), str(row["split"]), str(row["protocol"]), float(row["rank"] or 0)),
+    )
+    return StatisticsSection(tuple(shown), comparison.best, seed_groups(comparison))
 
 
 def agreement_sections(point: str, run: str, biomarker_rows: Sequence[Row]) -> tuple[AgreementSection, ...]:
@@ -215,8 +230,7 @@ def agreement_sections(point: str, run: str, biomarker_rows: Sequence[Row]) -> t
         main = MAIN_DEFINITIONS.get(str(row["biomarker"]))
         measured = any(row[name] for name in ("n", "n_missed", "n_spurious"))
         if row["run"] == run and measured and (main is None or main == (row["definition"], row["unit"])):
-            plain = {name: None if value != value else value for name, value in row.items()}  # noqa: PLR0124 (NaN)
-            found.setdefault(_evaluation(row), []).append(plain)
+            found.setdefault(ComparedEvaluation.of(row), []).append(_plain(row))
     return tuple(AgreementSection(point, evaluation, tuple(rows)) for evaluation, rows in found.items())
 
 
@@ -230,7 +244,7 @@ def label_scores(
     found = []
     for row in global_rows:
         run = str(row["run"])
-        if run in names and _is_of_label(row) and row["measure"] in LABEL_MEASURES and _alike(row, evaluation):
+        if run in names and _is_of_label(row) and row["measure"] in LABEL_MEASURES and same_data(row, evaluation):
             score = score_of(row)
             if score is not None:
                 label, role = int(row["label"] or 0), roles.get(run, "other")
@@ -240,13 +254,13 @@ def label_scores(
     return sorted(found, key=lambda one: (one.label, LABEL_MEASURES.index(one.measure), one.run))
 
 
-def _alike(row: Row, evaluation: ComparedEvaluation) -> bool:
+def _plain(row: Row) -> Row:
+    return {name: None if value != value else value for name, value in row.items()}  # noqa: PLR0124 (only NaN differs)
+
+
+def same_data(row: Row, evaluation: ComparedEvaluation) -> bool:
     """Same dataset, split and protocol; the eval_id is not compared because it depends on the model."""
-    return (row["dataset"], row["split"], row["protocol"]) == (
-        evaluation.dataset,
-        evaluation.split,
-        evaluation.protocol,
-    )
+    return ComparedEvaluation.of(row).how == evaluation.how
 
 
 def _label_result(key: tuple[int, str], rows: Mapping[str, Row], baseline: Mapping[str, Row]) -> LabelResult:
@@ -267,7 +281,7 @@ def _rows_by_label(
         if (
             row["run"] == run
             and _is_of_label(row)
-            and _evaluation(row) == evaluation
+            and ComparedEvaluation.of(row) == evaluation
             and row["measure"] in LABEL_MEASURES
         ):
             found.setdefault((int(row["label"] or 0), str(row["label_name"])), {})[str(row["measure"])] = row
@@ -277,7 +291,3 @@ def _rows_by_label(
 def _is_of_label(row: Row) -> bool:
     """Whether a row is of one label; overall rows (mean_of_labels, pooled) have none."""
     return row["label"] not in (None, "")
-
-
-def _evaluation(row: Row) -> ComparedEvaluation:
-    return ComparedEvaluation(str(row["eval"]), str(row["dataset"]), str(row["split"]), str(row["protocol"]))

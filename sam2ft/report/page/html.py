@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from sam2ft.config.sweep.names import short_names
-from sam2ft.report.comparison.compare import Comparison, ComparisonRow, Score, value_text
+from sam2ft.report.comparison.compare import Comparison, value_text
 from sam2ft.report.comparison.number_text import decimals, interval, number_text, row_interval, signed, unit_text
 from sam2ft.report.page.content import ReportData, SliceCase
 from sam2ft.report.plots.files import page_program
@@ -93,12 +93,12 @@ def sections_of(data: ReportData) -> list[tuple[str, str]]:
     """(id and name of the template, heading) of every section that has content."""
     sections: tuple[tuple[str, str, object], ...] = (
         ("comparison", "Comparison", True),
-        ("statistics", "Tests", data.statistics),
+        ("statistics", "Tests", data.statistics or {"statistics", "effects"} & data.plots_of.keys()),
         ("labels", "Labels", data.labels),
-        ("distributions", "Distributions", data.distribution_plots),
+        ("distributions", "Distributions", "distributions" in data.plots_of),
         ("cases", "Worst cases", data.cases),
         ("agreement", "Biomarkers", data.agreement),
-        ("learning", "Training", data.learning_plots),
+        ("learning", "Training", "learning" in data.plots_of),
         ("what", "What was run", data.facts),
         ("coverage", "Coverage", True),
         ("failures", "Failures", data.failures),
@@ -180,16 +180,9 @@ def headline(comparison: Comparison) -> Mapping[str, Any] | None:
 
 def scale_of(comparison: Comparison) -> Scale:
     """Common scale of the small interval drawings in the comparison table."""
-    ends = [end for line in comparison.lines for score in _slice_scores(line) for end in _ends(score)]
+    scores = [line.scores["dice_slice_mean"] for line in comparison.lines if "dice_slice_mean" in line.scores]
+    ends = [end for score in scores for end in (score.mean, score.ci_low, score.ci_high) if end is not None]
     return Scale(min(ends), max(ends)) if ends else Scale(0.0, 1.0)
-
-
-def _slice_scores(line: ComparisonRow) -> list[Score]:
-    return [score for measure, score in line.scores.items() if measure == "dice_slice_mean"]
-
-
-def _ends(score: Score) -> list[float]:
-    return [value for value in (score.mean, score.ci_low, score.ci_high) if value is not None]
 
 
 def _digest(text: str) -> str:

@@ -9,11 +9,12 @@ from sam2ft.config.load_experiment import load_experiment
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.report.page.agreement import agreement_of
 from sam2ft.report.page.cases import cases_of
-from sam2ft.report.page.content import Failure, ReportData, label_sections
+from sam2ft.report.page.content import Failure, ReportData, label_sections, statistics_section
 from sam2ft.report.page.facts import facts_of
-from sam2ft.report.page.figures import figure_files, result_plots
-from sam2ft.report.page.statistics_input import statistics_of
+from sam2ft.report.page.figures import figure_files
+from sam2ft.report.page.plot_input import plot_input
 from sam2ft.report.papers.papers import PAPER_FILES
+from sam2ft.report.plots.page_plots import page_plots
 from sam2ft.report.request import Gathered, RunState
 
 TABLE_FILES = (
@@ -51,7 +52,6 @@ def page_of(gathered: Gathered, papers: Sequence[str] = ()) -> Page:
     sections = label_sections(names[shown], shown, tables.rows("global"), baseline) if shown else ()
     cases, sheets = cases_of(states, shown, assets)
     of_shown = (tables.rows("biomarker_global"), tables.rows("biomarker_volume", shown)) if shown else ([], [])
-    plots = result_plots(gathered, shown, baseline, sections[0].evaluation if sections else None)
     data = ReportData(
         experiment=gathered.request.title,
         description=experiments[0].experiment.description if experiments else "",
@@ -60,11 +60,8 @@ def page_of(gathered: Gathered, papers: Sequence[str] = ()) -> Page:
         comparison=comparison,
         facts=facts_of(states, experiments, gathered.coverage),
         labels=sections,
-        comparison_plots=plots.comparison,
-        label_plots=plots.labels,
-        distribution_plots=plots.distributions,
-        learning_plots=plots.learning,
-        statistics=statistics_of(gathered, (comparison.best, baseline)),
+        plots_of=page_plots(plot_input(gathered, shown, baseline, sections[0].evaluation if sections else None)),
+        statistics=statistics_section(comparison, gathered.tests),
         agreement=agreement_of(names[shown], shown, *of_shown) if shown else (),
         label_sheets=sheets,
         cases=cases,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from sam2ft.core.tables.rows import Row
+from sam2ft.report.comparison.compare import number_or_none
 from sam2ft.report.comparison.number_text import decimals, signed, unit_text
 from sam2ft.report.plots.vega import Cell, Plot, Spec, condition, ink, layer, rounded_value
 
@@ -60,11 +61,11 @@ def agreement_plots(name: str, subjects: Mapping[str, tuple[float, float]], row:
 
 
 def _differences(dots: Spec, row: Row, suffix: str) -> Spec:
-    digits = decimals(_number(row, "reference_mean"))
+    digits = decimals(number_or_none(row["reference_mean"]))
     lines = []
     for column, word in LINES:
         value, low, high = (
-            rounded_value(_number(row, end)) for end in (column, f"{column}_ci_low", f"{column}_ci_high")
+            rounded_value(number_or_none(row[end])) for end in (column, f"{column}_ci_low", f"{column}_ci_high")
         )
         if value is None or (column != "bias" and row["sd_difference"] == 0):
             continue
@@ -111,8 +112,3 @@ def _scatter(dots: Spec, columns: Mapping[str, list[Cell]], suffix: str) -> Spec
     diagonal = {"x": {**x, "field": "a"}, "y": {**y, "field": "a"}, "x2": {"field": "b"}, "y2": {"field": "b"}}
     equal = {"data": {"values": [{"a": ends[0], "b": ends[1]}]}, **layer("rule", diagonal, color=ink("faint"))}
     return {"height": 145, "layer": [equal, {"mark": dots, "encoding": {"x": x, "y": y}}]}
-
-
-def _number(row: Row, name: str) -> float | None:
-    value = row[name]
-    return None if value is None or value != value else float(value)  # noqa: PLR0124 (only NaN differs from itself)

@@ -6,8 +6,7 @@ from sam2ft.core.tables.rows import MEAN_OF_LABELS, Row
 from sam2ft.pictures.palette import LINES
 from sam2ft.report.comparison.effects import LearningCurve
 from sam2ft.report.comparison.number_text import MEASURE_WORDS
-from sam2ft.report.plots.effect_plots import add_row
-from sam2ft.report.plots.vega import DOUBLE, Cell, Plot, Spec, layer, rounded_value
+from sam2ft.report.plots.vega import DOUBLE, Cell, Plot, Spec, add_row, layer, rounded_value
 
 
 def curve_plot(curves: Sequence[LearningCurve]) -> Plot | None:

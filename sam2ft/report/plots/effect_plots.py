@@ -1,14 +1,14 @@
 """Plots of the effects of settings: main effects, parallel coordinates, and ranks with bootstrap intervals."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from sam2ft.config.sweep.names import short_names
 from sam2ft.core.tables.rows import Row
 from sam2ft.report.comparison.compare import Comparison, ComparisonRow, value_text
 from sam2ft.report.comparison.effects import MainEffect
 from sam2ft.report.comparison.number_text import MEASURE_WORDS
-from sam2ft.report.plots.vega import DOUBLE, SINGLE, Cell, Plot, Spec, condition, ink, layer, rounded_value
+from sam2ft.report.plots.vega import DOUBLE, SINGLE, Cell, Plot, Spec, add_row, condition, ink, layer, rounded_value
 
 MOST_RANKED = 30
 """Maximum number of points in the rank plot; all ranks are in point_tests.csv."""
@@ -255,11 +255,7 @@ def _rank_spec(lines: int) -> Spec:
 def _first_lines(comparison: Comparison, measure: str) -> list[ComparisonRow]:
     """Trained points with the measure, on the same dataset, split and protocol as the first of them."""
     lines = [line for line in comparison.lines if line.point.index is not None and measure in line.scores]
-    how = {(line.evaluation.dataset, line.evaluation.split, line.evaluation.protocol): None for line in lines}
-    first = next(iter(how), None)
-    return [
-        line for line in lines if (line.evaluation.dataset, line.evaluation.split, line.evaluation.protocol) == first
-    ]
+    return [line for line in lines if line.evaluation.how == lines[0].evaluation.how]
 
 
 def _setting(line: ComparisonRow, key: str) -> str | None:
@@ -269,9 +265,3 @@ def _setting(line: ComparisonRow, key: str) -> str | None:
 
 def _shown(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else value_text(value)
-
-
-def add_row(columns: Mapping[str, list[Cell]], *cells: Cell) -> None:
-    """Append one row to a data set that is stored by columns."""
-    for column, cell in zip(columns.values(), cells, strict=True):
-        column.append(cell)

@@ -6,7 +6,7 @@ from typing import Any
 
 from sam2ft.report.comparison.compare import Comparison, ComparisonRow
 from sam2ft.report.comparison.number_text import MEASURE_WORDS
-from sam2ft.report.page.content import LabelScores, SubjectScores
+from sam2ft.report.page.content import LabelScores, OfLabel, SubjectScores
 from sam2ft.report.plots.vega import (
     DOUBLE,
     MOST_PICKED,
@@ -15,6 +15,7 @@ from sam2ft.report.plots.vega import (
     Control,
     Plot,
     Spec,
+    add_row,
     condition,
     ink,
     layer,
@@ -49,10 +50,7 @@ def comparison_plot(comparison: Comparison, measure: str = "dice_slice_mean") ->
         score = line.scores[measure]
         role = "best" if line.point.run == comparison.best else "other"
         values = (rounded_value(v) for v in (line.point.validation, score.mean, score.ci_low, score.ci_high))
-        for name, value in zip(
-            columns, (line.point.name, line.point.run, role, evaluated_on(line), *values), strict=True
-        ):
-            columns[name].append(value)
+        add_row(columns, line.point.name, line.point.run, role, evaluated_on(line), *values)
     evaluations = tuple(dict.fromkeys(str(name) for name in columns["evaluation"]))
     words, monitor = MEASURE_WORDS[measure], lines[0].point.monitor
     y = {"field": "y", "type": "quantitative", "title": f"{words}, {first.split} split", "scale": _ROOM}
@@ -84,7 +82,7 @@ def comparison_plot(comparison: Comparison, measure: str = "dice_slice_mean") ->
 
 def evaluated_on(line: ComparisonRow) -> str:
     """Dataset, split and protocol of a line as text."""
-    return f"{line.evaluation.dataset} · {line.evaluation.split} · {line.evaluation.protocol}"
+    return " · ".join(line.evaluation.how)
 
 
 def label_plot(scores: Sequence[LabelScores], name: str = "labels") -> Plot | None:
@@ -147,9 +145,7 @@ def distribution_plot(values: Sequence[SubjectScores], name: str = "distribution
     columns: dict[str, list[Cell]] = {field: [] for field in ("label", "point", "role", "measure", "subject", "value")}
     for one in values:
         for subject, value in one.values.items():
-            cells = (_label_text(one), one.point, one.role, one.measure, subject, rounded_value(value))
-            for field, cell in zip(columns, cells, strict=True):
-                columns[field].append(cell)
+            add_row(columns, _label_text(one), one.point, one.role, one.measure, subject, rounded_value(value))
     if not columns["value"]:
         return None
     labels = _label_texts(values)
@@ -194,10 +190,7 @@ def learning_plot(histories: Mapping[str, History], best: str | None = None) -> 
     columns: dict[str, list[Cell]] = {name: [] for name in ("point", "epoch", *measures)}
     for point, history in histories.items():
         for row in (row for number, row in enumerate(history) if number % stride == 0 or number == len(history) - 1):
-            columns["point"].append(point)
-            columns["epoch"].append(int(row["epoch"]) + 1)
-            for name in measures:
-                columns[name].append(rounded_value(row.get(name)))
+            add_row(columns, point, int(row["epoch"]) + 1, *(rounded_value(row.get(name)) for name in measures))
     points = tuple(histories)
     first = [best] if best in points else []
     picked = (*first, *(point for point in points if point != best)) if len(points) <= MOST_PICKED else first
@@ -252,9 +245,9 @@ def _measures(found: Sequence[str]) -> Control:
     return Control("measure", "Measure", tuple((name, MEASURE_WORDS[name]) for name in known))
 
 
-def _label_text(one: LabelScores | SubjectScores) -> str:
+def _label_text(one: OfLabel) -> str:
     return f"{one.label}  {one.label_name}"
 
 
-def _label_texts(found: Iterable[LabelScores | SubjectScores]) -> list[str]:
+def _label_texts(found: Iterable[OfLabel]) -> list[str]:
     return list(dict.fromkeys(_label_text(one) for one in sorted(found, key=lambda one: one.label)))

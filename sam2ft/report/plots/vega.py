@@ -68,6 +68,12 @@ class Plot:
         return hashlib.sha256(json_text(on_paper(self)).encode()).hexdigest()
 
 
+def add_row(columns: Mapping[str, list[Cell]], *cells: Cell) -> None:
+    """Append one row to a data set that is stored by columns."""
+    for column, cell in zip(columns.values(), cells, strict=True):
+        column.append(cell)
+
+
 def ink(name: str = "ink") -> Spec:
     """A theme colour for a property of a mark; `name` is ink, soft, faint, line or accent."""
     return {"expr": name}

@@ -1,36 +1,34 @@
-"""Collation: result tables of all evaluations that count, written into the report as CSV and Parquet and read back."""
+"""Collation: result tables of all evaluations that count, written into the report as CSV and Parquet."""
 
 import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import remove_partial, replacing, sync_folder, write_new
 from sam2ft.core.folders import link_or_copy
 from sam2ft.core.parallel import parallel_map
-from sam2ft.core.tables.rows import TABLES, Row
+from sam2ft.core.tables.rows import TABLES
 from sam2ft.report.comparison.point_tests import PointValues
 from sam2ft.report.layout import ReportLayout
+from sam2ft.report.request import ReportTables
 from sam2ft.report.tables.collect import CollectedEvaluations, FoundEvaluation
 from sam2ft.report.tables.comparability import comparability_warnings
 from sam2ft.report.tables.frames import (
     COHORT,
     COLLATED,
-    Frame,
     all_names,
+    csv_body,
     csv_header,
     frame_of_csv,
-    frame_of_parquet,
     frame_of_rows,
     padded,
     parquet_bytes,
-    rows_of,
 )
 from sam2ft.report.tables.parts import EvaluationPart, make_part, part_key, read_part
-from sam2ft.report.tables.splice import EarlierTables, Spliced, splice
 
 ALWAYS = ("slice", "instance", "volume", "global")
 """Tables that every report has; the other tables have a file only when they have rows."""
@@ -38,53 +36,20 @@ ALWAYS = ("slice", "instance", "volume", "global")
 # Starting a worker process takes about a second, reading an evaluation of 10,000 rows 0.06 s.
 _PARTS_PER_WORKER = 16
 _MOST_WORKERS = 8
+# Bytes copied at a time.
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
 class CollatedTables:
-    """Implementation of `report.request.ReportTables` on the files of a report."""
+    """Result of `collated`."""
 
-    layout: ReportLayout
-    spliced: Mapping[str, Spliced]
-    runs: Mapping[str, tuple[str, ...]]
-    """run_id -> keys of its parts."""
+    tables: ReportTables
     refused: Mapping[str, tuple[str, ...]]
     """run_id -> reasons why evaluations of this run do not count."""
     notes: tuple[str, ...]
     values: tuple[PointValues, ...]
     """Values per subject of every evaluation that counts."""
-    _kept: dict[str, Sequence[Row]] = field(default_factory=dict)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(self.spliced)
-
-    def frame(self, name: str, run: str | None = None) -> Frame:
-        """Rows as a pyarrow.Table, empty for a table without a CSV.
-
-        Raises:
-            KeyError: for an unknown table name.
-        """
-        if name not in self.spliced:
-            return frame_of_rows(TABLES[name], [])
-        path, table = self.layout.table(name), self.spliced[name]
-        if run is None:
-            return frame_of_csv(TABLES[name], path.read_bytes(), str(path))
-        data = [csv_header(table.names)]
-        with path.open("rb") as stream:
-            for key in self.runs.get(run, ()):
-                first, length = table.places.get(key, (0, 0))
-                stream.seek(first)
-                data.append(stream.read(length))
-        return frame_of_csv(TABLES[name], b"".join(data), str(path))
-
-    def rows(self, name: str, run: str | None = None) -> Sequence[Row]:
-        if run is not None:
-            return rows_of(self.frame(name, run))
-        # Tables of all runs, such as volumes, are requested more than once; slice rows are only requested per run.
-        if name not in self._kept:
-            self._kept[name] = rows_of(self.frame(name))
-        return self._kept[name]
 
 
 def collated(collected: CollectedEvaluations, old: ReportLayout, new: ReportLayout) -> CollatedTables:
@@ -95,30 +60,25 @@ def collated(collected: CollectedEvaluations, old: ReportLayout, new: ReportLayo
     """
     parts, refused = _parts(collected, old)
     counted = [part for part in parts if not part.problems]
-    before = EarlierTables.read(old)
-    spliced = {}
+    written = []
     for name in (*COLLATED, *COHORT):
         having = [part for part in counted if name in part.tables]
         if name in ALWAYS or any(part.tables[name].num_rows for part in having):
             names = all_names(TABLES[name], [part.tables[name].names for part in having])
-            spliced[name] = splice(name, names, having, before, new.table(name))
+            _write_csv(name, names, having, new)
             write = _write_folder if name in COLLATED else _write_file
             write(name, names, having, new)
+            written.append(name)
     for part in counted:
         if part_key(part.found) != part.key:
             raise DataError(f"{part.found.layout.folder}: changed while it was read; aggregate again")
     _remove_unused_parts(old, {part.key for part in parts})
-    files = {path.name for path in new.folder.iterdir()}
-    before.remember(spliced, frozenset(files))
-    runs: dict[str, tuple[str, ...]] = {}
-    for part in counted:
-        runs[part.found.run] = (*runs.get(part.found.run, ()), part.key)
     notes = [*collected.notes, *(f"{part.found.name}: {note}" for part in parts for note in part.notes)]
     notes += comparability_warnings(
         {part.found.name: part.labels for part in counted}, {p.found.name: p.evaluated for p in counted}
     )
     values = tuple(one for part in counted for one in part.values)
-    return CollatedTables(new, spliced, runs, refused, tuple(notes), values)
+    return CollatedTables(ReportTables(new, tuple(written)), refused, tuple(notes), values)
 
 
 def _parts(
@@ -161,6 +121,25 @@ def _remove_unused_parts(layout: ReportLayout, used: set[str]) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def _write_csv(name: str, names: Sequence[str], parts: Sequence[EvaluationPart], new: ReportLayout) -> None:
+    """Write the rows of `parts`, which must be sorted by run and evaluation: a copy of their own files where possible.
+
+    Rows are sorted by run first, so that the file is the concatenation of the rows of the evaluations.
+    """
+    header = csv_header(names)
+    with new.table(name).open("xb") as stream:
+        stream.write(header)
+        for part in parts:
+            if part.tables[name].canonical and part.tables[name].names == tuple(names):
+                with part.found.layout.table(name).open("rb") as source:
+                    source.seek(len(header))
+                    shutil.copyfileobj(source, stream, _BLOCK)
+            else:
+                stream.writelines(csv_body(padded(TABLES[name], part.frame(name), names)))
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
 def _write_folder(name: str, names: Sequence[str], parts: Sequence[EvaluationPart], new: ReportLayout) -> None:
     """Write Parquet as a folder: one file per evaluation in the order of the CSV, all with the same columns."""
     folder = new.parquet(name)
@@ -178,9 +157,8 @@ def _with_columns(name: str, names: Sequence[str], part: EvaluationPart) -> Path
         return part.parquet(name)
     path = part.padded(name, names)
     if not path.is_file():
-        frame = frame_of_parquet(part.parquet(name).read_bytes(), str(part.parquet(name)))
         with replacing(path) as partial:
-            partial.write_bytes(parquet_bytes(padded(TABLES[name], frame, names)))
+            partial.write_bytes(parquet_bytes(padded(TABLES[name], part.frame(name), names)))
     return path
 
 

@@ -10,7 +10,6 @@ from sam2ft.core.files import remove_partial
 from sam2ft.core.folders import link_tree, replacing_folder
 from sam2ft.core.tables.rows import TABLES
 from sam2ft.report.layout import ReportLayout
-from sam2ft.report.tables.splice import EarlierTables
 
 COMPARED = ("compare", "point_tests")
 
@@ -42,9 +41,8 @@ def next_report(layout: ReportLayout) -> Iterator[ReportLayout]:
 
 
 def _carry_over(old: ReportLayout, new: ReportLayout) -> None:
-    """Keep everything in the old folder whose name aggregation never used."""
-    ours = set(EarlierTables.read(old).files)
-    ours |= {path.name for path in (new.coverage, new.page, new.assets, new.figures)}
+    """Keep everything in the old folder whose name aggregation does not use."""
+    ours = {path.name for path in (new.coverage, new.page, new.assets, new.figures)}
     for name in (*TABLES, *COMPARED):
         ours |= {new.table(name).name, new.parquet(name).name}
     for path in old.folder.iterdir() if old.folder.is_dir() else ():

@@ -77,9 +77,11 @@ def frame_of_csv(table: Table, data: bytes, source: str) -> Frame:
     return _without_nan(frame)
 
 
-def rows_of(frame: Frame) -> list[dict[str, Value]]:
-    """The rows of a frame, as `core.tables.rows.read_csv` would return them."""
-    return list(frame.to_pylist())
+def rows_of(frame: Frame, run: str | None = None) -> list[dict[str, Value]]:
+    """The rows of a frame (only those of `run` if given), as `core.tables.rows.read_csv` would return them."""
+    import pyarrow.compute as pc
+
+    return list((frame if run is None else frame.filter(pc.field("run") == run)).to_pylist())
 
 
 def all_names(table: Table, headers: Iterable[Collection[str]]) -> tuple[str, ...]:
@@ -155,12 +157,6 @@ def csv_body(frame: Frame) -> Iterator[bytes]:
         lines = _array(pc.binary_join_element_wise(*texts, last, ","))
         _, ends, content = lines.buffers()
         yield content.slice(0, memoryview(ends).cast("i")[len(lines)]).to_pybytes()
-
-
-def csv_bytes(table: Table, frame: Frame) -> bytes:
-    """The CSV file of a sorted frame, with the columns in the order of the files."""
-    names = all_names(table, [frame.column_names])
-    return b"".join((csv_header(names), *csv_body(frame.select(names))))
 
 
 def is_canonical(data: bytes, frame: Frame, names: Sequence[str]) -> bool:

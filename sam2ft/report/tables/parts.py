@@ -1,20 +1,21 @@
 """Cache of checked evaluation tables: each evaluation is read and checked once and kept for later reports as a part.
 
 A part is a folder named by a digest of its sources (the digests in `_SUCCESS`, and size and modification time of each
-table). As long as the digest is the same, the evaluation is not read again. The folder holds the rows as Parquet, and
-as CSV only where the evaluation's own CSV differs from the form that the report writes.
+table). As long as the digest is the same, the evaluation is not read again. The folder holds the rows as Parquet; their
+CSV is the evaluation's own file, if it has the bytes that the report writes.
 """
 
 import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from sam2ft.core.errors import DataError
-from sam2ft.core.files import canonical_json, read_json, sha256_text, sync_folder, write_json, write_new
+from sam2ft.core.files import canonical_json, sha256_text, sync_folder, write_new
 from sam2ft.core.tables.rows import TABLES, Row
 from sam2ft.report.comparison.point_tests import PointValues, point_values
 from sam2ft.report.tables.collect import FoundEvaluation
@@ -22,9 +23,8 @@ from sam2ft.report.tables.consistency import agreement_is_consistent, cohort_is_
 from sam2ft.report.tables.frames import (
     Frame,
     all_names,
-    csv_bytes,
-    csv_header,
     frame_of_csv,
+    frame_of_parquet,
     frame_of_rows,
     is_canonical,
     misplaced,
@@ -35,7 +35,7 @@ from sam2ft.report.tables.frames import (
 )
 from sam2ft.statistics.cohort import biomarker_global_rows, global_rows
 
-PART_VERSION = 2
+PART_VERSION = 3
 """Increased when the checks or the stored content change: older parts are then made again."""
 
 NEEDED = ("slice", "volume")
@@ -56,39 +56,43 @@ class TablePart:
     names: tuple[str, ...]
     """Its columns."""
     num_rows: int
-    first: int
-    """Offset of the first row in its CSV, in bytes."""
-    length: int
-    """Number of bytes of the rows."""
-    is_own: bool
-    """Whether the CSV is in the folder of the part; otherwise it is the evaluation's own file."""
+    canonical: bool
+    """Whether the evaluation's own CSV has the bytes that the report writes for these rows."""
 
 
-@dataclass(frozen=True)
-class EvaluationPart:
-    """One evaluation as it is used in reports; it has no tables when it does not count."""
+@dataclass(frozen=True, kw_only=True)
+class CheckedEvaluation:
+    """Content of part.json; there are no tables when the evaluation does not count."""
 
-    folder: Path
-    found: FoundEvaluation
     tables: Mapping[str, TablePart]
     problems: tuple[str, ...]
     """Reasons why it does not count."""
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
     """Problems of an evaluation that counts nevertheless."""
-    labels: tuple[tuple[str, int, str], ...]
+    labels: tuple[tuple[str, int, str], ...] = ()
     """(dataset, label, label_name), sorted."""
-    evaluated: tuple[tuple[str, str, str], ...]
+    evaluated: tuple[tuple[str, str, str], ...] = ()
     """(dataset, split, protocol), sorted."""
-    values: tuple[PointValues, ...]
+    values: tuple[PointValues, ...] = ()
     """Values per subject, used for the tests between points."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationPart(CheckedEvaluation):
+    """One evaluation as it is used in reports."""
+
+    folder: Path
+    found: FoundEvaluation
 
     @property
     def key(self) -> str:
         return self.folder.name
 
-    def csv(self, name: str) -> Path:
-        """The CSV file that holds the rows of a table, from the offset `first`."""
-        return self.folder / f"{name}.csv" if self.tables[name].is_own else self.found.layout.table(name)
+    def frame(self, name: str) -> Frame:
+        """The rows of a table; raises DataError when the cached file is damaged."""
+        if not self.tables[name].num_rows:
+            return frame_of_rows(TABLES[name], [])
+        return frame_of_parquet(self.parquet(name).read_bytes(), str(self.parquet(name)))
 
     def parquet(self, name: str) -> Path:
         return self.folder / f"{name}.parquet"
@@ -117,19 +121,12 @@ def part_key(found: FoundEvaluation) -> str:
 
 
 def read_part(found: FoundEvaluation, folder: Path) -> EvaluationPart:
-    """The part that `make_part` wrote into `folder`."""
-    value = read_json(folder / "part.json")
-    tables = {name: TablePart(**{**entry, "names": tuple(entry["names"])}) for name, entry in value["tables"].items()}
-    return EvaluationPart(
-        folder,
-        found,
-        tables,
-        problems=tuple(value["problems"]),
-        notes=tuple(value["notes"]),
-        labels=tuple((dataset, label, name) for dataset, label, name in value["labels"]),
-        evaluated=tuple((dataset, split, protocol) for dataset, split, protocol in value["evaluated"]),
-        values=tuple(PointValues.from_json(one) for one in value["values"]),
-    )
+    """The part that `make_part` wrote into `folder`; raises DataError when it is damaged."""
+    try:
+        checked = _json_of_checked().validate_json((folder / "part.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder}: damaged, remove this folder and aggregate again ({error})") from None
+    return EvaluationPart(**vars(checked), folder=folder, found=found)
 
 
 def make_part(task: tuple[FoundEvaluation, Path]) -> None:
@@ -138,7 +135,7 @@ def make_part(task: tuple[FoundEvaluation, Path]) -> None:
     new = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     new.mkdir(parents=True)
     try:
-        write_json(new / "part.json", _content(found, new))
+        write_new(new / "part.json", _json_of_checked().dump_json(_checked(found, new)))
         sync_folder(new)
         if not folder.exists():
             new.rename(folder)
@@ -146,7 +143,14 @@ def make_part(task: tuple[FoundEvaluation, Path]) -> None:
         shutil.rmtree(new, ignore_errors=True)
 
 
-def _content(found: FoundEvaluation, folder: Path) -> dict[str, Any]:
+@cache
+def _json_of_checked() -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(CheckedEvaluation)
+
+
+def _checked(found: FoundEvaluation, folder: Path) -> CheckedEvaluation:
     made = _PartBuilder(found, folder, {}, {}, [])
     problems: list[str] = []
     for name in sorted(found.digests, key=list(TABLES).index):
@@ -154,30 +158,25 @@ def _content(found: FoundEvaluation, folder: Path) -> dict[str, Any]:
             made.read(name)
         except DataError as error:
             problems.append(str(error))
-    problems = problems or made.contradictions()
-    if problems:
+    if problems := problems or made.contradictions():
         for path in folder.iterdir():
             path.unlink()
-        return _json({}, problems, [], [], [], [])
+        return CheckedEvaluation(tables={}, problems=tuple(problems))
     made.compute_cohort()
     volumes = made.frames["volume"]
-    labels = volumes.select(["dataset", "label", "label_name"])
-    evaluated = volumes.select(["dataset", "split", "protocol"])
-    values = [one.to_json() for one in point_values(rows_of(volumes))]
-    return _json(made.tables, [], made.notes, _different(labels), _different(evaluated), values)
+    return CheckedEvaluation(
+        tables=made.tables,
+        problems=(),
+        notes=tuple(made.notes),
+        labels=_different(volumes, "dataset", "label", "label_name"),
+        evaluated=_different(volumes, "dataset", "split", "protocol"),
+        values=point_values(rows_of(volumes)),
+    )
 
 
-_LISTS = ("problems", "notes", "labels", "evaluated", "values")
-
-
-def _json(tables: Mapping[str, TablePart], *lists: list[Any]) -> dict[str, Any]:
-    of_tables = {name: asdict(table) for name, table in tables.items()}
-    return {"tables": of_tables, **dict(zip(_LISTS, lists, strict=True))}
-
-
-def _different(frame: Frame) -> list[list[Any]]:
-    """The distinct rows of a frame, sorted."""
-    return sorted(list(row.values()) for row in frame.group_by(frame.column_names).aggregate([]).to_pylist())
+def _different(frame: Frame, *names: str) -> tuple[Any, ...]:
+    """The distinct values of some columns, sorted."""
+    return tuple(sorted(tuple(row.values()) for row in frame.group_by(list(names)).aggregate([]).to_pylist()))
 
 
 @dataclass(frozen=True)
@@ -228,15 +227,8 @@ class _PartBuilder:
 
     def _keep(self, name: str, frame: Frame, data: bytes) -> None:
         names = all_names(TABLES[name], [frame.column_names])
-        frame = frame.select(names)
-        self.frames[name] = frame
-        for path in self.folder.glob(f"{name}.*"):
-            path.unlink()
-        is_own = not is_canonical(data, frame, names)
-        if is_own:
-            data = csv_bytes(TABLES[name], frame)
-            write_new(self.folder / f"{name}.csv", data)
+        self.frames[name] = frame = frame.select(names)
+        (self.folder / f"{name}.parquet").unlink(missing_ok=True)
         if frame.num_rows:
             write_new(self.folder / f"{name}.parquet", parquet_bytes(frame))
-        first = len(csv_header(names))
-        self.tables[name] = TablePart(names, frame.num_rows, first, len(data) - first, is_own)
+        self.tables[name] = TablePart(names, frame.num_rows, is_canonical(data, frame, names))

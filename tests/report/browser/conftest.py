@@ -20,12 +20,12 @@ from sam2ft.report.page.content import (
     agreement_sections,
     label_scores,
     label_sections,
+    statistics_section,
 )
 from sam2ft.report.page.html import render_page
-from sam2ft.report.page.statistics import statistics_section
 from sam2ft.report.plots.agreement_plots import agreement_plots
 from sam2ft.report.plots.files import plot_files
-from sam2ft.report.plots.results import comparison_plot, distribution_plot, label_plot, learning_plot
+from sam2ft.report.plots.page_plots import PlotInput, page_plots
 from sam2ft.report.tables.coverage import Coverage, CoveredRun
 from sam2ft.statistics.agreement import agreement
 
@@ -54,13 +54,8 @@ def write_sweep(folder: Path, points: int, *, hostile: str = "") -> Path:
     roles = {"base": "baseline", best: "best"}
     histories = {run.name: _history(draw) for run in runs if run.state == "done"}
     cases = _cases(folder, [next(run for run in runs if run.run == best), baseline, *runs], hostile, draw)
-    plots = (
-        comparison_plot(comparison),
-        label_plot(label_scores(names, roles, rows, sections[0].evaluation)),
-        distribution_plot([*_subjects(best, "best", hostile, draw), *_subjects("base", "baseline", hostile, draw)]),
-        learning_plot(histories, names[best]),
-    )
-    of_comparison, of_labels, of_subjects, of_learning = (() if plot is None else (plot,) for plot in plots)
+    labels = label_scores(names, roles, rows, sections[0].evaluation)
+    subjects = [*_subjects(best, "best", hostile, draw), *_subjects("base", "baseline", hostile, draw)]
     data = ReportData(
         experiment=f"knee_sweep{hostile}",
         description=f"learning rates, weight decays and what trains{hostile}",
@@ -69,11 +64,8 @@ def write_sweep(folder: Path, points: int, *, hostile: str = "") -> Path:
         comparison=comparison,
         facts=_facts(hostile),
         labels=sections,
-        comparison_plots=of_comparison,
-        label_plots=of_labels,
-        distribution_plots=of_subjects,
-        learning_plots=of_learning,
-        statistics=statistics_section(comparison, (), {}, {}),
+        plots_of=page_plots(PlotInput(comparison, (), labels, subjects, histories)),
+        statistics=statistics_section(comparison, ()),
         agreement=(_agreement(best, hostile, draw),),
         cases=cases,
         failures=tuple(

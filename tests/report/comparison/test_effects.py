@@ -51,7 +51,6 @@ def test_a_main_effect_is_the_mean_over_all_points_of_a_value(swept):
     assert by_lr.levels[0].scores.mean == pytest.approx(0.7)
     assert by_lr.levels[1].scores.sd is None
     assert [level.scores.mean for level in by_wd.levels] == pytest.approx([0.65, 0.8])
-    assert [level.validation.mean for level in by_wd.levels] == pytest.approx([0.4, 0.4])
 
 
 def test_a_setting_with_one_value_has_no_effect_to_show(swept):

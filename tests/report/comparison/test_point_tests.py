@@ -1,12 +1,14 @@
 """Paired tests of a sweep's points against the one that validation chose."""
 
-import json
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from sam2ft.core.tables.rows import format_csv
-from sam2ft.report.comparison.compare import PointRun, compare
+from sam2ft.report.comparison.compare import ComparedEvaluation, PointRun, compare
 from sam2ft.report.comparison.point_tests import POINT_TESTS, PointValues, point_test_rows, point_values
 from sam2ft.statistics.cohort import global_rows
 from sam2ft.statistics.paired_tests import paired
@@ -76,7 +78,18 @@ def test_the_values_are_those_behind_the_mean_of_labels(made):
 
 def test_values_kept_as_json_are_the_same_to_the_last_bit(made):
     _, values = made
-    assert tuple(PointValues.from_json(json.loads(json.dumps(one.to_json()))) for one in values) == values
+    as_json = TypeAdapter(tuple[PointValues, ...])
+    assert as_json.validate_json(as_json.dump_json(values)) == values
+
+
+@given(
+    name=st.text(st.characters(exclude_categories=("Cs",))) | st.sampled_from(["001", "1e5", "null", "nan", "True"]),
+    value=st.floats(allow_nan=False, allow_infinity=False),
+)
+def test_a_subjects_name_stays_text_and_its_value_keeps_every_bit_as_json(name, value):
+    one = PointValues("run", ComparedEvaluation("e", "knee", "test", "box"), "dice", ((("knee", name), value),))
+    as_json = TypeAdapter(PointValues)
+    assert repr(as_json.validate_json(as_json.dump_json(one))) == repr(one)
 
 
 def test_ranks_are_by_the_test_mean_whatever_validation_says(made):

@@ -60,7 +60,7 @@ def data(global_row: Any) -> ReportData:
         comparison,
         facts=(Facts(HOSTILE, ((HOSTILE, HOSTILE),)),),
         labels=label_sections(HOSTILE, "run-0", rows, "base"),
-        learning_plots=(plot,),
+        plots_of={"learning": (plot,)},
         label_sheets=(Picture("assets/labels.png", HOSTILE),),
         cases=(
             SliceCase(picture, HOSTILE, "run-0", HOSTILE, HOSTILE, "worst", 0.5, (CaseLabel(1, HOSTILE, 0.5, "ok"),)),
@@ -127,7 +127,7 @@ def test_the_data_of_plots_cannot_end_its_element_and_is_the_same_after_reading(
 
 
 def test_a_page_without_plots_has_no_program_for_them(data: ReportData) -> None:
-    assert page_program() not in render_page(replace(data, learning_plots=()))
+    assert page_program() not in render_page(replace(data, plots_of={}))
 
 
 def test_tables_have_captions_and_headings_of_columns_and_rows(data: ReportData) -> None:

@@ -4,10 +4,11 @@ import pytest
 
 from sam2ft.report.comparison.compare import PointRun, compare
 from sam2ft.report.comparison.effects import SUBJECTS, main_effects
-from sam2ft.report.page.statistics import statistics_section
+from sam2ft.report.page.content import statistics_section
 from sam2ft.report.plots.curves import noise_plot
 from sam2ft.report.plots.effect_plots import _places, effect_plots, parallel_plot, rank_plot
-from sam2ft.report.plots.files import plot_files
+from sam2ft.report.plots.files import TEMPLATES, plot_files
+from sam2ft.report.plots.page_plots import PLOTS, PlotInput, page_plots
 
 
 @pytest.fixture
@@ -106,8 +107,8 @@ def test_every_plot_of_the_section_can_be_drawn(comparison, global_row):
     }
     sizes = [PointRun(i, f"s{i}", f"s{i}", ((SUBJECTS, 5 * i + 5),), validation=0.1) for i in range(2)]
     curves = compare(sizes, [global_row("s0", 0.5), global_row("s1", 0.6)])
-    section = statistics_section(comparison, tests, {}, noise)
-    plots = [*section.plots, *statistics_section(curves, [], {}, {}).plots]
+    given = PlotInput(comparison, tests, noise=noise), PlotInput(curves)
+    plots = [plot for one in given for plots in page_plots(one).values() for plot in plots]
     assert {plot.name for plot in plots} >= {"ranks", "parallel", "subjects", "prompt-noise", "effect-1", "effect-2"}
     for plot in plots:
         files = plot_files(plot)
@@ -116,4 +117,13 @@ def test_every_plot_of_the_section_can_be_drawn(comparison, global_row):
 
 
 def test_nothing_compared_is_no_section(global_row):
-    assert statistics_section(compare([PointRun(0, "p", "r")], [global_row("r", 0.5)]), [], {}, {}) is None
+    alone = compare([PointRun(0, "p", "r")], [global_row("r", 0.5)])
+    assert not statistics_section(alone, [])
+    assert page_plots(PlotInput(alone)) == {}
+
+
+def test_every_plot_has_a_section_of_the_page_and_a_name_of_its_own(comparison):
+    sections = {path.name.partition(".")[0] for path in (TEMPLATES / "sections").glob("*.html.j2")}
+    assert {section for section, _ in PLOTS} <= sections | {"effects"}
+    made = [plot.name for plots in page_plots(PlotInput(comparison)).values() for plot in plots]
+    assert len(set(made)) == len(made) > 2

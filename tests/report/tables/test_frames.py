@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sam2ft.core.errors import DataError
-from sam2ft.core.tables.rows import TABLES, format_csv
+from sam2ft.core.tables.rows import TABLES, Table, format_csv
 from sam2ft.report.tables.consistency import recount
 from sam2ft.report.tables.frames import (
+    Frame,
     all_names,
     csv_body,
-    csv_bytes,
     csv_header,
     frame_of_csv,
     frame_of_parquet,
@@ -25,6 +25,11 @@ from sam2ft.report.tables.frames import (
 from sam2ft.report.tables.frames import sorted_by_key as by_key
 
 SLICE, VOLUME = TABLES["slice"], TABLES["volume"]
+
+
+def csv_bytes(table: Table, frame: Frame) -> bytes:
+    names = all_names(table, [frame.column_names])
+    return b"".join((csv_header(names), *csv_body(frame.select(names))))
 
 
 def test_a_metric_column_that_only_one_run_has_is_empty_for_the_other(slice_row: Any) -> None:
