@@ -10,6 +10,8 @@ import subprocess
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from sam2ft.slurm.states import SlurmState
+
 FIELDS = (
     "JobID", "State", "ExitCode", "ElapsedRaw", "AllocTRES", "Submit", "Start", "End", "NodeList", "Reason", "JobName"
 )  # fmt: skip
@@ -23,8 +25,7 @@ _JOBS_PER_CALL = 200
 class AccountedAttempt:
     """One attempt (start) of a job; a requeued job has several."""
 
-    state: str
-    """Slurm's job state, without the words after it: REQUEUED, PREEMPTED, NODE_FAIL, COMPLETED, ..."""
+    state: SlurmState
     exit_code: str
     """`<code>:<signal>`."""
     elapsed_s: int
@@ -40,8 +41,8 @@ class AccountedAttempt:
 class Accounted:
     """Accounting of one job, or of one element of an array, over all its attempts."""
 
-    state: str
-    """Slurm's job state of the newest attempt: PENDING, RUNNING, COMPLETED, FAILED, TIMEOUT, CANCELLED, ..."""
+    state: SlurmState
+    """State of the newest attempt."""
     exit_code: str
     """`<code>:<signal>` of the newest attempt."""
     elapsed_s: int
@@ -77,20 +78,12 @@ class Accounted:
     @property
     def removed(self) -> bool:
         """Whether Slurm itself removed it from the queue because its dependency can never be satisfied."""
-        return self.state == "CANCELLED" and self.cancelled_by is None and not self.started
+        return self.state == SlurmState.CANCELLED and self.cancelled_by is None and not self.started
 
     @property
     def ended(self) -> bool:
         """Whether its state is final for Slurm."""
-        return self.state in TERMINAL
-
-
-TERMINAL = frozenset(
-    {
-        "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
-        "REVOKED", "TIMEOUT",
-    }
-)  # fmt: skip
+        return self.state.phase == "ended"
 
 
 def read_accounting(jobs: Collection[str]) -> Mapping[str, Accounted] | None:
@@ -174,7 +167,7 @@ def _attempt(row: Mapping[str, str]) -> AccountedAttempt:
     # A typed GPU is listed twice: as gres/gpu and as gres/gpu:a100.
     gpus = tres.get("gres/gpu") or sum(int(count) for name, count in tres.items() if name.startswith("gres/gpu:"))
     return AccountedAttempt(
-        state=row["State"].split()[0] if row["State"] else "UNKNOWN",
+        state=SlurmState.of(row["State"]),
         exit_code=row["ExitCode"] or "0:0",
         elapsed_s=int(row["ElapsedRaw"] or 0),
         gpus=int(gpus),

@@ -7,21 +7,17 @@ import subprocess
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from sam2ft.slurm.states import SlurmState
+
 _FORMAT = "%i|%T|%r|%N|%E|%S"
 _TIMEOUT_S = 30
-
-WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "CONFIGURING"})
-ENDING = frozenset(
-    {"COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "BOOT_FAIL", "DEADLINE"}
-)
 
 
 @dataclass(frozen=True)
 class QueueEntry:
     """One job, or one element of an array, that squeue lists."""
 
-    state: str
-    """Slurm's job state, such as PENDING or RUNNING."""
+    state: SlurmState
     reason: str
     nodes: str
     dependency: str = ""
@@ -32,7 +28,7 @@ class QueueEntry:
     @property
     def waits(self) -> bool:
         """Whether the job has not started, or is waiting to start again."""
-        return self.state in WAITING
+        return self.state.phase == "waits"
 
     @property
     def stuck(self) -> bool:
@@ -62,8 +58,8 @@ def parse_squeue(text: str) -> dict[str, QueueEntry]:
     entries = {}
     for line in text.splitlines():
         # Lines of the older format with four columns are read too.
-        job, state, reason, nodes, dependency, start, *_ = [*line.strip().split("|"), "", ""]
-        if state not in ENDING:
+        job, word, reason, nodes, dependency, start, *_ = [*line.strip().split("|"), "", ""]
+        if (state := SlurmState(word)).phase != "ended":
             known = ["" if value in ("(null)", "N/A") else value for value in (dependency, start)]
             entries[job] = QueueEntry(state, reason, nodes, *known)
     return entries

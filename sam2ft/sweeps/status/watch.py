@@ -14,14 +14,13 @@ from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import newest_plan
 from sam2ft.sweeps.state.collect import experiment_layout
 from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot, snapshot_of
-from sam2ft.sweeps.status.table import BAD, footer, reconciled_rows, status_page
+from sam2ft.sweeps.status.table import footer, reconciled_rows, status_page
 
 LEAST_S, MOST_S = 10.0, 120.0
 """Seconds between two queries of Slurm: at least 10 s, up to 2 minutes while nothing changes."""
 _GROWTH = 1.5
 _SHARE = 0.05
 """A slow Slurm is asked rarely: its answers take no more than this share of the time."""
-_LIVE = ("running", "queued")
 
 
 @dataclass
@@ -57,7 +56,7 @@ def watch(path: Path, every_s: float, *, only_failed: bool = False) -> int:
     with Live(console=Console(), auto_refresh=False) as live:
         while True:
             rows, snapshot = reconciled_rows(layout, newest_plan(layout), cache.look())
-            shown = [row for row in rows if row["state"] in BAD] if only_failed else rows
+            shown = [row for row in rows if row["state"].bad] if only_failed else rows
             live.update(status_page(shown, rows, snapshot), refresh=True)
             if not is_live(rows):
                 return 0
@@ -78,4 +77,4 @@ def _print_changes(layout: ExperimentLayout, cache: SnapshotCache, every_s: floa
 
 def is_live(rows: Sequence[Mapping[str, Any]]) -> bool:
     """Whether any run is running or queued."""
-    return any(row["state"] in _LIVE for row in rows)
+    return any(row["state"].live for row in rows)
