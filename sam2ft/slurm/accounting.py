@@ -3,20 +3,18 @@
 `sacct --json` changes its structure between releases; the `-P` columns used in this module are unchanged since 20.02.
 """
 
-import os
 import re
 import shutil
-import subprocess
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from sam2ft.slurm.answers import answer_of
 from sam2ft.slurm.states import SlurmState
 
 FIELDS = (
     "JobID", "State", "ExitCode", "ElapsedRaw", "AllocTRES", "Submit", "Start", "End", "NodeList", "Reason", "JobName"
 )  # fmt: skip
 """JobName comes last: it is the only column that may contain the separator."""
-_TIMEOUT_S = 60
 _JOBS_PER_CALL = 200
 """Keeps a command line far below every length limit; sweeps have few arrays, so one call is usually enough."""
 
@@ -93,23 +91,15 @@ def read_accounting(jobs: Collection[str]) -> Mapping[str, Accounted] | None:
     """
     if shutil.which("sacct") is None:
         return None
-    # TZ: sacct writes times in the local zone. SLURM_BITSTR_LEN: otherwise it cuts task lists at 64 characters.
-    environment = {**os.environ, "TZ": "UTC0", "SLURM_BITSTR_LEN": "0", "SLURM_TIME_FORMAT": "standard"}
     arrays = sorted({job.partition("_")[0] for job in jobs})
     lines: list[str] = []
     for start in range(0, len(arrays), _JOBS_PER_CALL):
         chunk = ",".join(arrays[start : start + _JOBS_PER_CALL])
-        command = ["sacct", "-X", "-P", "-D", "-n", "-o", ",".join(FIELDS), "-j", chunk]
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False, env=environment
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return None
+        answer = answer_of("sacct", "-X", "-P", "-D", "-n", "-o", ",".join(FIELDS), "-j", chunk)
         # No accounting at this site ("Slurm accounting storage is disabled"), or its database does not answer.
-        if done.returncode != 0:
+        if answer is None:
             return None
-        lines += done.stdout.splitlines()
+        lines += answer.splitlines()
     return parse_sacct(lines)
 
 

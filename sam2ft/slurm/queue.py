@@ -3,10 +3,10 @@
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from sam2ft.slurm.answers import answer_of
 from sam2ft.slurm.states import SlurmState
 
 _FORMAT = "%i|%T|%r|%N|%E|%S"
@@ -43,13 +43,8 @@ def slurm_is_installed() -> bool:
 
 def cluster_name() -> str | None:
     """ClusterName of the Slurm that this machine belongs to, or None when it does not answer."""
-    try:
-        done = subprocess.run(
-            ["scontrol", "show", "config"], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    found = re.search(r"^ClusterName\s*=\s*(\S+)", done.stdout, re.MULTILINE)
+    answer = answer_of("scontrol", "show", "config", timeout_s=_TIMEOUT_S)
+    found = re.search(r"^ClusterName\s*=\s*(\S+)", answer or "", re.MULTILINE)
     return found[1] if found else None
 
 
@@ -73,11 +68,6 @@ def read_queue(users: Collection[int] = ()) -> Mapping[str, QueueEntry] | None:
     if not slurm_is_installed():
         return None
     asked = ",".join(str(user) for user in sorted({os.getuid(), *users}))
-    # -r: one line per element of a pending array; otherwise sparse index lists are cut at 64 characters.
-    command = ["squeue", "-h", "-r", "-u", asked, "-o", _FORMAT]
-    environment = {**os.environ, "TZ": "UTC0", "SLURM_BITSTR_LEN": "0", "SLURM_TIME_FORMAT": "standard"}
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False, env=environment)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return parse_squeue(done.stdout) if done.returncode == 0 else None
+    # -r: one line per element of a pending array.
+    answer = answer_of("squeue", "-h", "-r", "-u", asked, "-o", _FORMAT, timeout_s=_TIMEOUT_S)
+    return None if answer is None else parse_squeue(answer)

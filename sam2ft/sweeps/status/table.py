@@ -29,6 +29,8 @@ MOST_ROWS = 200
 _HEADINGS = ("#", "point", "state", "epoch", "best", "s/step", "ETA", "restarts", "node", "reason")
 _NUMBERS = frozenset({"#", "epoch", "best", "s/step", "ETA", "restarts"})
 _BY_URGENCY = tuple(State)
+_PROGRESS = ("epoch", "num_epochs", "step", "monitor", "best_value", "step_s")
+"""Fields of status.json that are also in a row."""
 _RECENT_EPOCHS = 5
 
 
@@ -85,12 +87,7 @@ def _row(layout: ExperimentLayout, reconciled: ReconciledRun, snapshot: SlurmSna
         "state": reconciled.state,
         "stage": _stage(reconciled, is_current=is_current),
         "class": reconciled.failure_class,
-        "epoch": status.epoch if status else None,
-        "num_epochs": status.num_epochs if status else None,
-        "step": status.step if status else None,
-        "monitor": status.monitor if status else None,
-        "best_value": status.best_value if status else None,
-        "step_s": status.step_s if status else None,
+        **{name: getattr(status, name, None) for name in _PROGRESS},
         "eta_s": eta_s(layout, reconciled) if running else None,
         "host": attempt.host if attempt and is_current else None,
         "nodes": (entry.nodes if entry else accounted.nodes if accounted else "") or None,
