@@ -141,6 +141,7 @@ def state_of(number: int) -> Any:
     from sam2ft.runs.attempt.status import RunStatus
     from sam2ft.runs.layout import RunLayout
     from sam2ft.runs.plan_file import PlannedPoint, PlannedRun, Resources
+    from sam2ft.runs.states import State
 
     resources = Resources(1, 1, 1, 8, 64.0, 12.0)
     overrides = (("module.optimizer.lr", 10.0 ** -(2 + number % 5)), ("experiment.seed", number // 5))
@@ -149,9 +150,9 @@ def state_of(number: int) -> Any:
     attempt = Attempt("local", 0, "made", 1, "2026-01-01T00:00:00+00:00")
     loss = 0.2 + (number * 7919 % 1000) / 1000
     status = RunStatus(
-        "done", attempt, attempt.started, best_sha256="0" * 64, best_value=loss, monitor="val_loss", mode="min"
+        State.DONE, attempt, attempt.started, best_sha256="0" * 64, best_value=loss, monitor="val_loss", mode="min"
     )
-    return RunState(planned, RunLayout(Path("runs/made") / run_id(number)), "done", "", status)
+    return RunState(planned, RunLayout(Path("runs/made") / run_id(number)), State.DONE, "", status)
 
 
 def run_id(number: int) -> str:

@@ -18,6 +18,7 @@ from sam2ft.runs.attempt.status import read_status
 from sam2ft.runs.layout import EvalLayout, ExperimentLayout, RunLayout
 from sam2ft.runs.plan_file import PlannedPoint, PlannedRun, newest_plan
 from sam2ft.runs.resources.resources import resources_of
+from sam2ft.runs.states import State
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -160,7 +161,7 @@ def _of_experiment(folder: Path) -> Results:
     for planned in newest_plan(layout).runs:
         run = layout.run(planned.run_id)
         status = read_status(run)
-        state = RunState(planned, run, status.state if status else "new", status.reason if status else "", status)
+        state = RunState(planned, run, status.state if status else State.NEW, status.reason if status else "", status)
         runs += [(point, run) for point in points_of(state)]
         for eval_id in planned.eval_ids:
             evaluation = run.evaluation(eval_id)
@@ -176,7 +177,7 @@ def _of_run(folder: Path) -> Results:
     status = read_status(run)
     found = tuple(EvalLayout(path.parent) for path in sorted(run.evaluations.glob("*/_SUCCESS")))
     missing = () if found or status is None else (f"{folder.name}: {status.state}",)
-    state = RunState(_alone(run, found), run, status.state if status else "new", "", status)
+    state = RunState(_alone(run, found), run, status.state if status else State.NEW, "", status)
     return Results(folder, found, missing, tuple((point, run) for point in points_of(state)))
 
 

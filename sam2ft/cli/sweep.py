@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sam2ft.core.command import run_command
 from sam2ft.core.errors import UserError
+from sam2ft.runs.states import FailureClass
 
 
 def parser() -> argparse.ArgumentParser:
@@ -17,7 +18,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the file")
     parser.add_argument(
         "--retry",
-        choices=("failed", "error", "oom", "timeout", "no_progress", "all"),
+        choices=("failed", *map(str, FailureClass), "all"),
         help="also start failed runs (of this failure class; all: also unknown ones)",
     )
     parser.add_argument("--force", action="store_true", help="train finished runs again from the start")

@@ -38,6 +38,7 @@ from sam2ft.runs.initial_weights import initial_weights
 from sam2ft.runs.layout import ExperimentLayout, RunLayout
 from sam2ft.runs.plan_file import STAGES, PlannedRun, Stage, load_plan
 from sam2ft.runs.provenance import record_provenance
+from sam2ft.runs.states import State
 
 
 @dataclass(frozen=True)
@@ -138,8 +139,8 @@ def _begin(job: PointJob, before: RunStatus | None) -> int:
     """Write the state `starting`. Returns the number of consecutive restarts without progress, up to this one."""
     progress = progress_of(job.layout, job.run)
     num_idle = idle_before(before, job.attempt, progress)
-    begun = {"state": "starting", "failure_class": None, "reason": "", "progress": progress, "idle_restarts": num_idle}
-    update_status(job.layout, job.attempt, **begun, **({"trained": False} if job.fresh else {}))
+    begun = {"state": State.STARTING, "failure_class": None, "reason": "", "progress": progress}
+    update_status(job.layout, job.attempt, **begun, idle_restarts=num_idle, **({"trained": False} if job.fresh else {}))
     record_provenance(job.layout, job.attempt)
     return num_idle
 
@@ -164,7 +165,7 @@ def _process_group(job: PointJob, stop: stop_signal.StopFlag) -> Iterator[None]:
     def fail(reason: str) -> None:
         if is_main_rank():
             failure_class = failure_class_of(RuntimeError(reason))
-            update_status(job.layout, job.attempt, state="failed", failure_class=failure_class, reason=reason)
+            update_status(job.layout, job.attempt, state=State.FAILED, failure_class=failure_class, reason=reason)
 
     with process_group(job.layout.folder, stop_requested=lambda: stop.requested, on_failure=fail):
         yield
@@ -188,7 +189,7 @@ def _train(job: PointJob, experiment: Experiment, stop: stop_signal.StopFlag) ->
 
     _unless_stopped(job, stop, "training")
     if is_main_rank():
-        update_status(job.layout, job.attempt, state="training")
+        update_status(job.layout, job.attempt, state=State.TRAINING)
     planned = job.run.resources.world_size
     ended = train(
         experiment,
@@ -216,7 +217,7 @@ def _evaluate(job: PointJob, experiment: Experiment, stop: stop_signal.StopFlag)
 
     _unless_stopped(job, stop, "evaluation")
     if is_main_rank():
-        update_status(job.layout, job.attempt, state="evaluating")
+        update_status(job.layout, job.attempt, state=State.EVALUATING)
     for eval_id in job.run.eval_ids:
         own = job.layout.evaluation(eval_id).config
         chosen = _experiment(own) if own.is_file() else experiment

@@ -25,8 +25,9 @@ from sam2ft.report.papers import papers
 from sam2ft.report.request import Files, Gathered, ReportOutcome, ReportRequest, ReportTables, RunState, points_of
 from sam2ft.report.tables.collate import collated
 from sam2ft.report.tables.collect import collect_evaluations
-from sam2ft.report.tables.coverage import UNCOUNTED, Coverage, CoveredRun
+from sam2ft.report.tables.coverage import Coverage, CoveredRun
 from sam2ft.report.tables.folder import next_report
+from sam2ft.runs.states import State
 
 PAPERS: tuple[Callable[[Gathered], Files], ...] = (papers.texts, papers.tables)
 """Functions that make files for papers and models: each returns files by their path in the report."""
@@ -93,7 +94,7 @@ def _covered(state: RunState, refused: Mapping[str, Sequence[str]]) -> CoveredRu
     return CoveredRun(
         name=state.planned.name,
         run=state.planned.run_id,
-        state=UNCOUNTED if why and state.state == "done" else state.state,
+        state=State.UNCOUNTED if why and state.state == State.DONE else state.state,
         reason=state.reason or "; ".join(why),
         failure_class=state.failure_class,
         gpu_hours_planned=state.gpu_hours_planned,

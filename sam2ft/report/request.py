@@ -12,6 +12,7 @@ from sam2ft.report.tables.frames import frame_of_csv, rows_of
 from sam2ft.runs.attempt.status import RunStatus
 from sam2ft.runs.layout import EvalLayout, RunLayout
 from sam2ft.runs.plan_file import PlannedRun
+from sam2ft.runs.states import FailureClass, State
 
 
 @dataclass(frozen=True)
@@ -20,14 +21,13 @@ class RunState:
 
     planned: PlannedRun
     layout: RunLayout
-    state: str
-    """A value of status.json, or new, queued, running, lost, unknown."""
+    state: State
     reason: str
     """Why it is not done, in one line."""
     status: RunStatus | None
     log: tuple[str, ...] = ()
     """The last lines of its log, for a run that failed."""
-    failure_class: str | None = None
+    failure_class: FailureClass | None = None
     gpu_hours_planned: float | None = None
     gpu_hours_used: float | None = None
     """Total over all its attempts, from Slurm accounting; None where there is no accounting."""

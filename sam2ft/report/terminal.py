@@ -10,6 +10,7 @@ from sam2ft.config.sweep.names import short_names
 from sam2ft.report.comparison.compare import MEASURES, Comparison, ComparisonRow, value_text
 from sam2ft.report.comparison.number_text import NOTHING, interval, number_text, printable, signed
 from sam2ft.report.tables.coverage import Coverage
+from sam2ft.runs.states import State
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 PLAIN_WIDTH = 400
 LEAST_NEEDED = ("IoU per slice", "Dice per volume", "n", "epoch", "validation")
 NUMBERS = ("validation", "epoch", "Dice per slice", "95 % CI", "delta", "Dice per volume", "IoU per slice", "n")
-STATE_STYLES = {"done": "green", "failed": "red"}
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,9 @@ def _comparison_table(comparison: Comparison, without: Sequence[str]) -> "Table"
         table.add_column(_text(name), justify="right" if name in NUMBERS else "left", overflow="fold")
     for line, row in zip(comparison.lines, rows, strict=True):
         style = "bold" if line.point.run == comparison.best else ("" if line.scores else "dim")
-        table.add_row(*(_state(row[name]) if name == "state" else _text(row[name]) for name in shown), style=style)
+        table.add_row(
+            *(_state(line.point.state) if name == "state" else _text(row[name]) for name in shown), style=style
+        )
     return table
 
 
@@ -135,7 +137,7 @@ def _text(value: str) -> "Text":
     return Text(printable(value))
 
 
-def _state(state: str) -> "Text":
+def _state(state: State) -> "Text":
     from rich.text import Text
 
-    return Text(printable(state), style=STATE_STYLES.get(state, "yellow"))
+    return Text(state, style=state.colour)

@@ -3,18 +3,18 @@
 `sacct --json` changes its structure between releases; the `-P` columns used in this module are unchanged since 20.02.
 """
 
-import os
 import re
 import shutil
-import subprocess
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+from sam2ft.slurm.answers import answer_of
+from sam2ft.slurm.states import SlurmState
 
 FIELDS = (
     "JobID", "State", "ExitCode", "ElapsedRaw", "AllocTRES", "Submit", "Start", "End", "NodeList", "Reason", "JobName"
 )  # fmt: skip
 """JobName comes last: it is the only column that may contain the separator."""
-_TIMEOUT_S = 60
 _JOBS_PER_CALL = 200
 """Keeps a command line far below every length limit; sweeps have few arrays, so one call is usually enough."""
 
@@ -23,8 +23,7 @@ _JOBS_PER_CALL = 200
 class AccountedAttempt:
     """One attempt (start) of a job; a requeued job has several."""
 
-    state: str
-    """Slurm's job state, without the words after it: REQUEUED, PREEMPTED, NODE_FAIL, COMPLETED, ..."""
+    state: SlurmState
     exit_code: str
     """`<code>:<signal>`."""
     elapsed_s: int
@@ -40,8 +39,8 @@ class AccountedAttempt:
 class Accounted:
     """Accounting of one job, or of one element of an array, over all its attempts."""
 
-    state: str
-    """Slurm's job state of the newest attempt: PENDING, RUNNING, COMPLETED, FAILED, TIMEOUT, CANCELLED, ..."""
+    state: SlurmState
+    """State of the newest attempt."""
     exit_code: str
     """`<code>:<signal>` of the newest attempt."""
     elapsed_s: int
@@ -77,20 +76,12 @@ class Accounted:
     @property
     def removed(self) -> bool:
         """Whether Slurm itself removed it from the queue because its dependency can never be satisfied."""
-        return self.state == "CANCELLED" and self.cancelled_by is None and not self.started
+        return self.state == SlurmState.CANCELLED and self.cancelled_by is None and not self.started
 
     @property
     def ended(self) -> bool:
         """Whether its state is final for Slurm."""
-        return self.state in TERMINAL
-
-
-TERMINAL = frozenset(
-    {
-        "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
-        "REVOKED", "TIMEOUT",
-    }
-)  # fmt: skip
+        return self.state.phase == "ended"
 
 
 def read_accounting(jobs: Collection[str]) -> Mapping[str, Accounted] | None:
@@ -100,23 +91,15 @@ def read_accounting(jobs: Collection[str]) -> Mapping[str, Accounted] | None:
     """
     if shutil.which("sacct") is None:
         return None
-    # TZ: sacct writes times in the local zone. SLURM_BITSTR_LEN: otherwise it cuts task lists at 64 characters.
-    environment = {**os.environ, "TZ": "UTC0", "SLURM_BITSTR_LEN": "0", "SLURM_TIME_FORMAT": "standard"}
     arrays = sorted({job.partition("_")[0] for job in jobs})
     lines: list[str] = []
     for start in range(0, len(arrays), _JOBS_PER_CALL):
         chunk = ",".join(arrays[start : start + _JOBS_PER_CALL])
-        command = ["sacct", "-X", "-P", "-D", "-n", "-o", ",".join(FIELDS), "-j", chunk]
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False, env=environment
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return None
+        answer = answer_of("sacct", "-X", "-P", "-D", "-n", "-o", ",".join(FIELDS), "-j", chunk)
         # No accounting at this site ("Slurm accounting storage is disabled"), or its database does not answer.
-        if done.returncode != 0:
+        if answer is None:
             return None
-        lines += done.stdout.splitlines()
+        lines += answer.splitlines()
     return parse_sacct(lines)
 
 
@@ -174,7 +157,7 @@ def _attempt(row: Mapping[str, str]) -> AccountedAttempt:
     # A typed GPU is listed twice: as gres/gpu and as gres/gpu:a100.
     gpus = tres.get("gres/gpu") or sum(int(count) for name, count in tres.items() if name.startswith("gres/gpu:"))
     return AccountedAttempt(
-        state=row["State"].split()[0] if row["State"] else "UNKNOWN",
+        state=SlurmState.of(row["State"]),
         exit_code=row["ExitCode"] or "0:0",
         elapsed_s=int(row["ElapsedRaw"] or 0),
         gpus=int(gpus),

@@ -1,14 +1,13 @@
 """Lookup of Slurm job ids by job name, used to find jobs whose submission was not recorded."""
 
 import re
-import subprocess
 from collections.abc import Collection
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from sam2ft.core.errors import UserError
+from sam2ft.slurm.answers import answer_of
 
 NO_QUEUE = "squeue does not answer; nothing is submitted, because it could be submitted a second time"
-_TIMEOUT_S = 60
 
 
 class SubmissionError(UserError):
@@ -30,16 +29,16 @@ def ids_by_name(names: Collection[str], since: str, users: Collection[int]) -> d
         SubmissionError: squeue does not answer.
     """
     whose = ",".join(str(user) for user in sorted(users))
-    queued = _asked("squeue", "-h", "-u", whose, "-t", "all", "-o", "%F|%j")
+    queued = answer_of("squeue", "-h", "-u", whose, "-t", "all", "-o", "%F|%j")
     if queued is None:
         raise SubmissionError(NO_QUEUE)
     found = _parsed(queued, names)
     if missing := set(names) - found.keys():
-        # sacct reads local time. Two days earlier, because clocks may differ; its default start is today at midnight.
-        start = (datetime.fromisoformat(since).astimezone() - timedelta(days=2)).strftime("%Y-%m-%dT%H:%M:%S")
+        # Two days earlier, because clocks may differ; the default start of sacct is today at midnight.
+        start = (datetime.fromisoformat(since).astimezone(UTC) - timedelta(days=2)).strftime("%Y-%m-%dT%H:%M:%S")
         wanted = ",".join(sorted(missing))
         command = ("sacct", "-X", "-n", "-P", "-u", whose, "-S", start, f"--name={wanted}", "-o", "JobID,JobName")
-        found |= _parsed(_asked(*command) or "", missing)
+        found |= _parsed(answer_of(*command) or "", missing)
     return found
 
 
@@ -51,12 +50,3 @@ def _parsed(text: str, names: Collection[str]) -> dict[str, str]:
         if name in names and (digits := re.match(r"\d+", job)):
             found[name] = digits[0]
     return found
-
-
-def _asked(*command: str) -> str | None:
-    """Standard output of a Slurm program, or None when it is not installed or fails."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None

@@ -3,25 +3,21 @@
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from sam2ft.slurm.answers import answer_of
+from sam2ft.slurm.states import SlurmState
+
 _FORMAT = "%i|%T|%r|%N|%E|%S"
 _TIMEOUT_S = 30
-
-WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "CONFIGURING"})
-ENDING = frozenset(
-    {"COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "BOOT_FAIL", "DEADLINE"}
-)
 
 
 @dataclass(frozen=True)
 class QueueEntry:
     """One job, or one element of an array, that squeue lists."""
 
-    state: str
-    """Slurm's job state, such as PENDING or RUNNING."""
+    state: SlurmState
     reason: str
     nodes: str
     dependency: str = ""
@@ -32,7 +28,7 @@ class QueueEntry:
     @property
     def waits(self) -> bool:
         """Whether the job has not started, or is waiting to start again."""
-        return self.state in WAITING
+        return self.state.phase == "waits"
 
     @property
     def stuck(self) -> bool:
@@ -47,13 +43,8 @@ def slurm_is_installed() -> bool:
 
 def cluster_name() -> str | None:
     """ClusterName of the Slurm that this machine belongs to, or None when it does not answer."""
-    try:
-        done = subprocess.run(
-            ["scontrol", "show", "config"], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    found = re.search(r"^ClusterName\s*=\s*(\S+)", done.stdout, re.MULTILINE)
+    answer = answer_of("scontrol", "show", "config", timeout_s=_TIMEOUT_S)
+    found = re.search(r"^ClusterName\s*=\s*(\S+)", answer or "", re.MULTILINE)
     return found[1] if found else None
 
 
@@ -62,8 +53,8 @@ def parse_squeue(text: str) -> dict[str, QueueEntry]:
     entries = {}
     for line in text.splitlines():
         # Lines of the older format with four columns are read too.
-        job, state, reason, nodes, dependency, start, *_ = [*line.strip().split("|"), "", ""]
-        if state not in ENDING:
+        job, word, reason, nodes, dependency, start, *_ = [*line.strip().split("|"), "", ""]
+        if (state := SlurmState(word)).phase != "ended":
             known = ["" if value in ("(null)", "N/A") else value for value in (dependency, start)]
             entries[job] = QueueEntry(state, reason, nodes, *known)
     return entries
@@ -77,11 +68,6 @@ def read_queue(users: Collection[int] = ()) -> Mapping[str, QueueEntry] | None:
     if not slurm_is_installed():
         return None
     asked = ",".join(str(user) for user in sorted({os.getuid(), *users}))
-    # -r: one line per element of a pending array; otherwise sparse index lists are cut at 64 characters.
-    command = ["squeue", "-h", "-r", "-u", asked, "-o", _FORMAT]
-    environment = {**os.environ, "TZ": "UTC0", "SLURM_BITSTR_LEN": "0", "SLURM_TIME_FORMAT": "standard"}
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False, env=environment)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return parse_squeue(done.stdout) if done.returncode == 0 else None
+    # -r: one line per element of a pending array.
+    answer = answer_of("squeue", "-h", "-r", "-u", asked, "-o", _FORMAT, timeout_s=_TIMEOUT_S)
+    return None if answer is None else parse_squeue(answer)

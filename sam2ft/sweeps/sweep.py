@@ -16,6 +16,7 @@ from sam2ft.jobs.preflight.preflight import ResolvedSweep, resolve
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import Plan, PlannedRun, save_plan
 from sam2ft.runs.provenance import code_digest
+from sam2ft.runs.states import State
 from sam2ft.slurm.partitions import ClusterLimits, read_limits
 from sam2ft.slurm.queue import cluster_name, slurm_is_installed
 from sam2ft.slurm.site import Site, detect_site, load_site
@@ -197,7 +198,9 @@ def run_locally(layout: ExperimentLayout, plan: Plan, runs: Sequence[PlannedRun]
     aggregate(layout, plan)
     started = {run.run_id for run in runs}
     missing = [
-        entry for entry in reconciled_runs_of(layout, plan) if entry.run.run_id in started and entry.state != "done"
+        entry
+        for entry in reconciled_runs_of(layout, plan)
+        if entry.run.run_id in started and entry.state is not State.DONE
     ]
     return FAILED if missing else DONE
 

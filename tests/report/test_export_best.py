@@ -14,10 +14,11 @@ from sam2ft.report.export_best import export_best
 from sam2ft.report.request import RunState
 from sam2ft.runs.attempt.status import read_status
 from sam2ft.runs.resources.resources import resources_of
+from sam2ft.runs.states import State
 
 
 def state_of(point):
-    return RunState(point.planned, point.layout, "done", "", read_status(point.layout))
+    return RunState(point.planned, point.layout, State.DONE, "", read_status(point.layout))
 
 
 def comparison_of(point) -> Comparison:

@@ -18,6 +18,7 @@ from sam2ft.report.request import ReportOutcome, ReportRequest, RunState
 from sam2ft.runs.attempt.status import read_status
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import PlannedPoint
+from sam2ft.runs.states import State
 
 pytestmark = pytest.mark.sam2
 LAYOUT = ExperimentLayout.of("toy")
@@ -26,7 +27,7 @@ LAYOUT = ExperimentLayout.of("toy")
 @pytest.fixture
 def states(finished) -> list[RunState]:
     """Two runs that are done (the second a copy whose scores differ), one that failed and one that never began."""
-    first = RunState(finished.planned, finished.layout, "done", "", read_status(finished.layout))
+    first = RunState(finished.planned, finished.layout, State.DONE, "", read_status(finished.layout))
     return [first, _copy(finished, "0001"), *(_without_result(finished, *case) for case in CASES)]
 
 
@@ -56,12 +57,12 @@ def _copy(finished, suffix) -> RunState:
         digests[name] = sha256_file(evaluation.table(name))
     write_json(evaluation.success, read_json(evaluation.success) | {"run": planned.run_id, "tables": digests})
     status = read_status(place)
-    return RunState(planned, place, "done", "", replace(status, best_value=status.best_value / 2))
+    return RunState(planned, place, State.DONE, "", replace(status, best_value=status.best_value / 2))
 
 
 def _without_result(finished, suffix, state, reason, log) -> RunState:
     planned = _planned(finished, suffix)
-    return RunState(planned, LAYOUT.run(planned.run_id), state, reason, None, log)
+    return RunState(planned, LAYOUT.run(planned.run_id), State(state), reason, None, log)
 
 
 def report(states) -> ReportOutcome:

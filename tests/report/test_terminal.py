@@ -7,6 +7,7 @@ from sam2ft.report.comparison.compare import PointRun, compare
 from sam2ft.report.comparison.number_text import number_text, signed
 from sam2ft.report.tables.coverage import Coverage, CoveredRun
 from sam2ft.report.terminal import ComparisonTable, coverage_table, show, terminal_text
+from sam2ft.runs.states import State
 
 LONG = "a rather long name of a point " * 5
 
@@ -16,7 +17,7 @@ def table(global_row: Any) -> ComparisonTable:
     points = [
         PointRun(None, "baseline", "base"),
         PointRun(0, LONG.strip(), "run-0", (("module.optimizer.lr", 1e-4),), best_epoch=3, validation=0.25),
-        PointRun(1, "[red]two\x1b[2J", "run-1", (("module.optimizer.lr", 1e-5),), state="failed"),
+        PointRun(1, "[red]two\x1b[2J", "run-1", (("module.optimizer.lr", 1e-5),), state=State.FAILED),
     ]
     return ComparisonTable(compare(points, [global_row("base", 0.75), global_row("run-0", 0.875)]))
 
@@ -52,9 +53,9 @@ def test_a_narrow_terminal_loses_columns_before_digits(table: ComparisonTable, g
 
 def test_what_is_missing_is_listed_with_its_reason_and_complete_is_one_line() -> None:
     runs = (
-        CoveredRun("one", "r1", "done"),
-        CoveredRun("two", "r2", "failed", "out of memory"),
-        CoveredRun("three", "r3", "queued"),
+        CoveredRun("one", "r1", State.DONE),
+        CoveredRun("two", "r2", State.FAILED, "out of memory"),
+        CoveredRun("three", "r3", State.QUEUED),
     )
     text = terminal_text(coverage_table(Coverage(runs)))
     assert "out of memory" in text
@@ -64,10 +65,10 @@ def test_what_is_missing_is_listed_with_its_reason_and_complete_is_one_line() ->
 
 def test_coverage_json_names_every_run_that_is_not_done() -> None:
     runs = (
-        CoveredRun("one", "r1", "done"),
-        CoveredRun("two", "r2", "training"),
-        CoveredRun("three", "r3", "lost", "gone"),
-        CoveredRun("four", "r4", "running"),
+        CoveredRun("one", "r1", State.DONE),
+        CoveredRun("two", "r2", State.TRAINING),
+        CoveredRun("three", "r3", State.LOST, "gone"),
+        CoveredRun("four", "r4", State.RUNNING),
     )
     value = Coverage(runs).to_json(problems=["r9: slice rows are there twice; not counted"])
     assert (value["planned"], value["done"], value["running"], value["failed"], value["missing"]) == (4, 1, 2, 0, 1)

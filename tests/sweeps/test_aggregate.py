@@ -14,6 +14,7 @@ from sam2ft.core.files import write_json, write_text
 from sam2ft.report.tables.coverage import Coverage, CoveredRun
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import Plan, PlannedPoint, PlannedRun, Resources, save_plan
+from sam2ft.runs.states import FailureClass, State
 from sam2ft.sweeps import aggregate as aggregate_module
 from sam2ft.sweeps.state.collect import report_states
 from sam2ft.sweeps.state.reconcile import ReconciledRun
@@ -167,7 +168,7 @@ def test_half_an_end_of_a_foreign_evaluation_is_refused_by_name() -> None:
 def test_gpu_hours_are_what_tasks_may_use_and_what_accounting_says() -> None:
     layout = experiment("knee", "knee-0")
     jobs = (Element("7_0", "train", 1), Element("8", "eval", 1), Element("9", "eval", 2))
-    reconciled = ReconciledRun(planned("knee-0"), "failed", "out of memory", None, "oom", jobs)
+    reconciled = ReconciledRun(planned("knee-0"), State.FAILED, "out of memory", None, FailureClass.OOM, jobs)
     accounting: Any = {"7_0": SimpleNamespace(gpu_hours=2.5), "8": SimpleNamespace(gpu_hours=0.25)}
     (state,) = report_states(layout, [reconciled], accounting)
     assert (state.gpu_hours_planned, state.gpu_hours_used) == (2 * 4 * 3.0 + 4 * 1.0, 2.75)
@@ -181,7 +182,7 @@ def test_gpu_hours_are_what_tasks_may_use_and_what_accounting_says() -> None:
 def reports(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Requests that would have been reported; the report says that one of two runs is done."""
     asked: list[Any] = []
-    covered = (CoveredRun("a", "r", "done"), CoveredRun("b", "s", "failed", failure_class="oom"))
+    covered = (CoveredRun("a", "r", State.DONE), CoveredRun("b", "s", State.FAILED, failure_class=FailureClass.OOM))
     outcome = SimpleNamespace(coverage=Coverage(covered), comparison=None)
     monkeypatch.setattr(aggregate_module, "report", lambda request: (asked.append(request), outcome)[1])
     monkeypatch.setattr(aggregate_module, "show_outcome", lambda outcome: None)

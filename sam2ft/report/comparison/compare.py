@@ -9,6 +9,7 @@ from typing import Literal
 
 from sam2ft.core.tables.columns import Column, integer_column, number_column, text_column
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, Row, Table, Value
+from sam2ft.runs.states import State
 
 MEASURES = ("dice_slice_mean", "dice", "iou_slice_mean", "iou")
 _EVALUATION = ("eval", "dataset", "split", "protocol")
@@ -22,7 +23,7 @@ class PointRun:
     name: str
     run: str
     overrides: tuple[tuple[str, object], ...] = ()
-    state: str = "done"
+    state: State = State.DONE
     reason: str = ""
     best_epoch: int | None = None
     """0-based epoch of the weights in best.pt."""
@@ -118,7 +119,9 @@ def compare(points: Sequence[PointRun], global_rows: Sequence[Row]) -> Compariso
 def choose_best(points: Sequence[PointRun]) -> tuple[str | None, str]:
     """(run_id of the finished point with the best validation value or None, reason); ties go to the first point."""
     trained = [point for point in points if point.index is not None]
-    candidates = [point for point in trained if point.state == "done" and number_or_none(point.validation) is not None]
+    candidates = [
+        point for point in trained if point.state == State.DONE and number_or_none(point.validation) is not None
+    ]
     if not candidates:
         return None, "no point has finished with a validation value, so none is called the best"
     if len({(point.monitor, point.mode) for point in candidates}) > 1:

@@ -88,5 +88,5 @@ def _failures(states: Sequence[RunState]) -> tuple[Failure, ...]:
     return tuple(
         Failure(state.planned.name, state.planned.run_id, state.reason, state.log, state.failure_class)
         for state in states
-        if state.state in ("failed", "lost")
+        if state.state.bad
     )

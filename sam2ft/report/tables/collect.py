@@ -13,6 +13,7 @@ from sam2ft.core.files import read_json
 from sam2ft.core.tables.rows import TABLES
 from sam2ft.report.request import RunState
 from sam2ft.runs.layout import EvalLayout
+from sam2ft.runs.states import State
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def _found(state: RunState, eval_id: str) -> FoundEvaluation | None:
     """None for an unfinished evaluation of an unfinished run; raises DataError with the reason for a refusal."""
     evaluation = state.evaluation(eval_id)
     if not evaluation.success.is_file():
-        if state.state == "done":
+        if state.state == State.DONE:
             raise DataError(
                 f"evaluation {eval_id} did not finish (no {evaluation.success}); not counted; {remedy_text(state)}"
             )

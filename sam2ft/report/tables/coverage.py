@@ -5,10 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-RUNNING = ("running", "starting", "training", "evaluating")
-GROUPS = ("done", "running", "failed", "missing")
-UNCOUNTED = "uncounted"
-"""State of a run that is done but has an evaluation that does not count, for example because a table was changed."""
+from sam2ft.runs.states import GROUPS, FailureClass, State
 
 
 @dataclass(frozen=True)
@@ -18,12 +15,10 @@ class CoveredRun:
     name: str
     """Name of its point, or `baseline`."""
     run: str
-    state: str
-    """A value of status.json, or new, queued, running, lost, unknown, uncounted."""
+    state: State
     reason: str = ""
     """Why it is not done, in one sentence; empty when it is."""
-    failure_class: str | None = None
-    """Class of the failure of a failed run: error, oom, timeout, ..."""
+    failure_class: FailureClass | None = None
     gpu_hours_planned: float | None = None
     gpu_hours_used: float | None = None
     """Total over all its attempts; None where there is no accounting."""
@@ -31,9 +26,7 @@ class CoveredRun:
     @property
     def group(self) -> str:
         """done, running, failed or missing."""
-        if self.state in ("done", "failed"):
-            return self.state
-        return "running" if self.state in RUNNING else "missing"
+        return self.state.group
 
 
 @dataclass(frozen=True)
@@ -44,19 +37,19 @@ class Coverage:
 
     @property
     def complete(self) -> bool:
-        return all(run.group == "done" for run in self.runs)
+        return all(run.group == State.DONE for run in self.runs)
 
     def count(self, group: str) -> int:
         return sum(run.group == group for run in self.runs)
 
     @property
     def unfinished(self) -> tuple[CoveredRun, ...]:
-        return tuple(run for run in self.runs if run.group != "done")
+        return tuple(run for run in self.runs if run.group != State.DONE)
 
     @property
     def failed_classes(self) -> dict[str, int]:
         """Class of failure (error, oom, timeout, ...) -> number of runs, the most frequent first."""
-        found = Counter(run.failure_class or "error" for run in self.runs if run.group == "failed")
+        found = Counter(run.failure_class or FailureClass.ERROR for run in self.runs if run.group == State.FAILED)
         return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
     def sentence(self) -> str:

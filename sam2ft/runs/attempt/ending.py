@@ -11,9 +11,10 @@ from sam2ft.distributed.stop_signal import StopFlag
 from sam2ft.runs.attempt.claim import Attempt
 from sam2ft.runs.attempt.rank import is_main_rank
 from sam2ft.runs.attempt.restarts import NotRestartableError, refuse_requeue
-from sam2ft.runs.attempt.status import FailureClass, update_status
+from sam2ft.runs.attempt.status import update_status
 from sam2ft.runs.layout import RunLayout
 from sam2ft.runs.plan_file import PlannedRun
+from sam2ft.runs.states import FailureClass, State
 
 
 @contextmanager
@@ -24,7 +25,7 @@ def record_ending(layout: RunLayout, run: PlannedRun, attempt: Attempt, stop: St
         GivenUpError: the run was stopped, and the job may not be continued.
     """
 
-    def write_state(state: str, failure_class: FailureClass | None = None, reason: str = "") -> None:
+    def write_state(state: State, failure_class: FailureClass | None = None, reason: str = "") -> None:
         if is_main_rank():
             update_status(layout, attempt, state=state, failure_class=failure_class, reason=reason)
 
@@ -36,7 +37,7 @@ def record_ending(layout: RunLayout, run: PlannedRun, attempt: Attempt, stop: St
                 refuse_requeue(layout, run, attempt, warned=stop.signal != signal.SIGTERM)
             raise
     except (StopRequestedError, KeyboardInterrupt) as error:
-        write_state("stopped", reason=str(error))
+        write_state(State.STOPPED, reason=str(error))
         # Not after Ctrl-C in an interactive allocation: the user wants the run to end.
         if is_main_rank() and in_allocation() and not by_keyboard(error, stop):
             write_json(layout.requeue, attempt.to_json())
@@ -44,12 +45,12 @@ def record_ending(layout: RunLayout, run: PlannedRun, attempt: Attempt, stop: St
     except ClaimedError:
         raise
     except NotRestartableError as error:
-        write_state("failed", error.failure_class, str(error))
+        write_state(State.FAILED, error.failure_class, str(error))
         raise
     except Exception as error:
-        write_state("failed", failure_class_of(error), _one_line(error))
+        write_state(State.FAILED, failure_class_of(error), _one_line(error))
         raise
-    write_state("done")
+    write_state(State.DONE)
 
 
 def by_keyboard(error: BaseException, stop: StopFlag) -> bool:
@@ -58,13 +59,9 @@ def by_keyboard(error: BaseException, stop: StopFlag) -> bool:
 
 
 def failure_class_of(error: BaseException) -> FailureClass:
-    """Return `oom` for an error of exhausted memory, else `error`."""
-    # torch.OutOfMemoryError is compared by name, so that torch need not be imported.
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return "oom"
-    # Messages of torch on the CPU, of the CUDA libraries, and about a DataLoader worker that the kernel killed.
-    texts = ("can't allocate memory", "out of memory", "MemoryError", "ALLOC_FAILED", "is killed by signal: Killed")
-    return "oom" if any(text in str(error) for text in texts) else "error"
+    """Return the class whose exceptions or messages `error` shows, else `error`."""
+    text = "\n".join((str(error), *(kind.__name__ for kind in type(error).__mro__)))
+    return next((known for known in FailureClass if any(sign in text for sign in known.signs)), FailureClass.ERROR)
 
 
 def _one_line(error: BaseException) -> str:

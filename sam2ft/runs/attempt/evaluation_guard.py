@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from sam2ft.core.errors import UserError
 from sam2ft.runs.attempt.claim import Attempt, check_claim, check_job, claim, holder
-from sam2ft.runs.attempt.status import ACTIVE, SILENCE_S, read_status
+from sam2ft.runs.attempt.status import SILENCE_S, read_status
 from sam2ft.runs.layout import RunLayout
 
 
@@ -52,7 +52,7 @@ def refuse_if_held(layout: RunLayout, attempt: Attempt) -> None:
     if current is None or (current.host, current.pid) == (attempt.host, attempt.pid) or current.is_dead():
         return
     status = read_status(layout)
-    is_recent = status is not None and status.state in ACTIVE and status.silence_s() < SILENCE_S
+    is_recent = status is not None and status.state.active and status.silence_s() < SILENCE_S
     if current.is_alive_here() or is_recent:
         raise UserError(
             f"{layout.folder}: {current} is working on this run; wait for its end, or name another folder with --out"

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 
 from sam2ft.core.files import read_json
 from sam2ft.runs.attempt.claim import LOCAL, MAX_RESTARTS, Attempt
-from sam2ft.runs.attempt.status import FailureClass, Progress, RunStatus, read_status
+from sam2ft.runs.attempt.status import Progress, RunStatus, read_status
 from sam2ft.runs.layout import RunLayout
 from sam2ft.runs.plan_file import PlannedRun, evaluation_is_current
+from sam2ft.runs.states import FailureClass
 
 MAX_IDLE_RESTARTS = 2
 """Consecutive restarts without a new optimizer step or a newly finished volume after which a run fails."""
@@ -18,7 +19,7 @@ class NotRestartableError(Exception):
 
     def __init__(self, failure_class: FailureClass, message: str):
         super().__init__(message)
-        self.failure_class: FailureClass = failure_class
+        self.failure_class = failure_class
 
 
 def progress_of(layout: RunLayout, run: PlannedRun) -> Progress:
@@ -62,7 +63,7 @@ def refuse_idle(num_idle: int) -> None:
     """
     if num_idle >= MAX_IDLE_RESTARTS:
         raise NotRestartableError(
-            "no_progress",
+            FailureClass.NO_PROGRESS,
             f"{num_idle} restarts in a row without a new step or a newly evaluated volume; not continued "
             "automatically: increase its time limit or the stop lead (slurm.stop_lead_s of the site), or save more "
             "checkpoints",
@@ -92,5 +93,6 @@ def refuse_requeue(
     allowed = (os.environ if environment is None else environment).get(MAX_RESTARTS)
     if warned and allowed is not None and attempt.restart >= int(allowed):
         raise NotRestartableError(
-            "timeout", f"no restart left ({attempt.restart} of {allowed}); saved: --retry timeout continues it"
+            FailureClass.TIMEOUT,
+            f"no restart left ({attempt.restart} of {allowed}); saved: --retry timeout continues it",
         )

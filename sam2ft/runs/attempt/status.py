@@ -8,17 +8,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self
 
 from sam2ft.core.errors import ClaimedError, DataError
 from sam2ft.core.files import read_json, write_json
 from sam2ft.runs.attempt.claim import Attempt, check_claim
 from sam2ft.runs.layout import RunLayout
+from sam2ft.runs.states import FailureClass, State
 
-State = Literal["starting", "training", "evaluating", "stopped", "done", "failed"]
-FailureClass = Literal["error", "oom", "timeout", "claimed", "no_progress"]
-
-ACTIVE: tuple[State, ...] = ("starting", "training", "evaluating")
 HEARTBEAT_S = 20.0
 """Seconds between two heartbeats of a running attempt."""
 SILENCE_S = 180.0
@@ -81,8 +78,10 @@ class RunStatus:
         values = {"failure_class" if name == "class" else name: entry for name, entry in value.items()}
         values["attempt"] = Attempt.from_json(values["attempt"])
         values["progress"] = tuple(values["progress"]) if values.get("progress") else None
-        if values["state"] not in get_args(State):
-            raise ValueError(f"state {values['state']!r}")
+        values["state"] = State(values["state"])
+        if not values["state"].reported:
+            raise ValueError(f"state {values['state']}")
+        values["failure_class"] = FailureClass(name) if (name := values.get("failure_class")) else None
         return cls(**{name: values[name] for name in cls.__dataclass_fields__ if name in values})
 
 
@@ -111,7 +110,7 @@ def update_status(layout: RunLayout, attempt: Attempt, **changes: Any) -> RunSta
         check_claim(layout, attempt)
         before = read_status(layout)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        status = before or RunStatus("starting", attempt, now)
+        status = before or RunStatus(State.STARTING, attempt, now)
         status = replace(status, attempt=attempt, heartbeat=now, **changes)
         write_json(layout.status, status.to_json())
         return status

@@ -84,7 +84,7 @@ def orphans(layout: ExperimentLayout, before: Plan | None, now: Plan, snapshot: 
     if before is not None and gone:
         old = Plan(before.experiment, before.source, False, tuple(gone))
         for reconciled in reconcile(layout, old, snapshot):
-            if reconciled.state in ("running", "queued"):
+            if reconciled.state.live:
                 found[reconciled.run.name] = f"{reconciled.state}{_in_job(reconciled.job)}"
     queue: Mapping[str, object] = snapshot.queue or {}
     for run_id, elements in elements_of(layout).items():

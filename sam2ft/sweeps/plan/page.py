@@ -11,12 +11,13 @@ from rich.text import Text
 
 from sam2ft.report.comparison.number_text import NOTHING, printable
 from sam2ft.runs.resources.resources import resources_text
+from sam2ft.runs.states import State
 from sam2ft.sweeps.plan.cost import Amount
 from sam2ft.sweeps.plan.estimate import ClassRow, CostEstimate
 
 UNKNOWN = "unknown"
 _GB, _MB = 2**30, 2**20
-_STATES = ("new", "done", "running", "failed")
+_STATES = (State.NEW, State.DONE, State.RUNNING, State.FAILED)
 
 
 def plan_page(estimate: CostEstimate, sentences: Sequence[str]) -> RenderableType:
@@ -36,7 +37,7 @@ def plan_page(estimate: CostEstimate, sentences: Sequence[str]) -> RenderableTyp
 def _cells(row: ClassRow) -> dict[str, str]:
     cost = row.cost
     others = {state: count for state, count in row.states.items() if state not in _STATES}
-    cells = {
+    cells: dict[str, str] = {
         "stage": row.stage,
         "requests": resources_text(row.resources),
         **{state: str(row.states.get(state, 0)) for state in _STATES},

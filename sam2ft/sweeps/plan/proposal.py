@@ -12,6 +12,7 @@ from sam2ft.jobs.preflight.preflight import ResolvedSweep
 from sam2ft.report.terminal import show
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import Plan, PlannedRun
+from sam2ft.runs.states import State
 from sam2ft.sweeps.plan.difference import Difference, orphan_sentence, orphans, plan_difference, previous_plan
 from sam2ft.sweeps.plan.estimate import CostEstimate, SweepTarget, estimate_cost
 from sam2ft.sweeps.plan.page import amount_text, estimate_json, plan_page
@@ -133,7 +134,7 @@ def refuse_retry_of_nothing(reconciled_runs: Sequence[ReconciledRun], retry: Ret
     Raises:
         UserError: names the failure classes of the failed runs.
     """
-    failed = [reconciled for reconciled in reconciled_runs if reconciled.state == "failed"]
+    failed = [reconciled for reconciled in reconciled_runs if reconciled.state is State.FAILED]
     if retry in (None, "all") or not failed or retry == "failed":
         return
     classes = sorted({reconciled.failure_class or "unknown" for reconciled in failed})

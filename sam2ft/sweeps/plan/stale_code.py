@@ -6,9 +6,9 @@ from typing import Any
 from sam2ft.core.files import read_json
 from sam2ft.runs.layout import ExperimentLayout, RunLayout
 from sam2ft.runs.provenance import code_version
-from sam2ft.sweeps.state.reconcile import ReconciledRun, State
+from sam2ft.runs.states import State
+from sam2ft.sweeps.state.reconcile import ReconciledRun
 
-_MADE: tuple[State, ...] = ("done", "running")
 _SHOWN = 4
 
 
@@ -18,7 +18,7 @@ def stale_runs(layout: ExperimentLayout, reconciled_runs: Sequence[ReconciledRun
     return tuple(
         reconciled.run.name
         for reconciled in reconciled_runs
-        if reconciled.state in _MADE
+        if reconciled.state in (State.DONE, State.RUNNING)
         and any(is_other(code, now) for code in recorded_code(layout.run(reconciled.run.run_id)))
     )
 

@@ -11,9 +11,9 @@ from sam2ft.report.comparison.number_text import printable
 from sam2ft.report.layout import ReportLayout
 from sam2ft.report.request import ReportOutcome, ReportRequest, RunState
 from sam2ft.report.terminal import ComparisonTable, coverage_table, show
-from sam2ft.runs.attempt.status import ACTIVE
 from sam2ft.runs.layout import RUNS, ExperimentLayout
 from sam2ft.runs.plan_file import Plan, PlannedRun, load_plan
+from sam2ft.runs.states import State
 from sam2ft.slurm.accounting import Accounted
 from sam2ft.sweeps.state.logs import last_log_lines
 from sam2ft.sweeps.state.reconcile import ReconciledRun, reconcile
@@ -58,9 +58,8 @@ def report_states(
     """Convert reconciled runs to the report's form; a running run has the state of its status.json."""
     states = []
     for reconciled in reconciled_runs:
-        active = reconciled.state == "running" and reconciled.status is not None and reconciled.status.state in ACTIVE
+        active = reconciled.state is State.RUNNING and reconciled.status is not None and reconciled.status.state.active
         run = layout.run(reconciled.run.run_id)
-        failed = reconciled.state in ("failed", "lost")
         used = [known.gpu_hours for job in reconciled.jobs if (known := (accounting or {}).get(job.job)) is not None]
         states.append(
             RunState(
@@ -69,7 +68,7 @@ def report_states(
                 state=reconciled.status.state if active and reconciled.status else reconciled.state,
                 reason=reconciled.reason,
                 status=reconciled.status,
-                log=last_log_lines(layout, run.run_id, reconciled.jobs) if failed else (),
+                log=last_log_lines(layout, run.run_id, reconciled.jobs) if reconciled.state.bad else (),
                 failure_class=reconciled.failure_class,
                 gpu_hours_planned=_asked_gpu_hours(reconciled.run),
                 gpu_hours_used=sum(used) if used else None,

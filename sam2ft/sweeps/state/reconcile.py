@@ -1,23 +1,21 @@
 """State of each run of a plan, and the selection of the runs that a sweep starts (new, stopped, lost, --retry)."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from sam2ft.core.errors import DataError
-from sam2ft.runs.attempt.status import FailureClass, RunStatus, read_status
-from sam2ft.runs.layout import ExperimentLayout, RunLayout
-from sam2ft.runs.plan_file import Plan, PlannedRun, evaluation_is_current
-from sam2ft.sweeps.state.run_state import Conclusion, RunFacts, State, conclude
+from sam2ft.runs.attempt.status import RunStatus, read_status
+from sam2ft.runs.layout import ExperimentLayout
+from sam2ft.runs.plan_file import Plan, PlannedRun
+from sam2ft.runs.states import FailureClass, State
+from sam2ft.sweeps.state.run_facts import RunFacts, decider_of, evidence_of, words_of
+from sam2ft.sweeps.state.run_state import case_of
 from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot
 from sam2ft.sweeps.submit.records import Element, elements_of
 
-__all__ = ["ReconciledRun", "State", "reconcile", "runs_to_start", "sentence", "to_submit"]
-
-WANTED: frozenset[State] = frozenset({"new", "stopped", "lost"})
-"""States of runs that a sweep starts without --retry or --force."""
-
-Retry = Literal["failed", "error", "oom", "timeout", "no_progress", "all"]
+Retry = FailureClass | Literal["failed", "all"]
 
 
 @dataclass(frozen=True)
@@ -41,11 +39,10 @@ class ReconciledRun:
 
 
 def reconcile(layout: ExperimentLayout, plan: Plan, snapshot: SlurmSnapshot) -> tuple[ReconciledRun, ...]:
-    """Return the state of every run of the plan.
+    """Return the state of every run of the plan, by the table of cases in run_state.py.
 
-    The sources, in this order: a status.json that reports done; the queue; the end of the last job in the accounting;
-    the run's heartbeat; the last state in status.json. A run is never called lost only because it is not in the queue,
-    and a state that cannot be determined is `unknown`. A status.json that cannot be read affects only its own run.
+    A run is never called lost only because it is not in the queue, and a state that cannot be determined is `unknown`.
+    A status.json that cannot be read affects only its own run.
     """
     elements = elements_of(layout)
     return tuple(
@@ -56,34 +53,31 @@ def reconcile(layout: ExperimentLayout, plan: Plan, snapshot: SlurmSnapshot) -> 
 def _reconciled(
     layout: ExperimentLayout, run: PlannedRun, jobs: tuple[Element, ...], snapshot: SlurmSnapshot, *, fresh: bool
 ) -> ReconciledRun:
-    run_layout, status, damage = layout.run(run.run_id), None, ""
-    last = jobs[-1].job if jobs else None
+    status, damage = None, ""
     try:
-        status = read_status(run_layout)
-        if status is not None and status.state == "done" and not fresh and _evaluated(run_layout, run, status):
-            return ReconciledRun(run, "done", "", status, None, jobs, last, "its status.json")
+        status = read_status(layout.run(run.run_id))
     except DataError as error:
         damage = str(error)
-    conclusion = conclude(RunFacts(layout, run, status, jobs, snapshot))
-    if damage and conclusion.state not in ("queued", "running"):
-        conclusion = Conclusion("unknown", damage, None, last, "its status.json, which cannot be read")
-    elif fresh and conclusion.state == "new" and status is not None:
-        conclusion = Conclusion("new", "to be trained again", None, last, conclusion.source)
+    facts = RunFacts(layout, run, jobs, snapshot, status, damage, fresh)
+    decider = None if facts.done else decider_of(facts)
+    evidence, words = evidence_of(facts, decider), words_of(facts, decider)
+    case = case_of(evidence)
+    reason = case.reason.format(**words)
+    stuck = [element.job for element in jobs if facts.in_queue(element)]
+    if stuck and case.queue not in ("runs", "waits") and case.status not in ("done", "unreadable", "again"):
+        note = f"job {', '.join(stuck)} waits for a dependency that can never be satisfied"
+        reason = f"{reason}; {note}" if reason else note
     return ReconciledRun(
         run,
-        conclusion.state,
-        conclusion.reason,
+        case.state,
+        reason,
         status,
-        conclusion.failure_class,
+        case.failure_class or (status.failure_class if status and case.state is State.FAILED else None),
         jobs,
-        conclusion.job or last,
-        conclusion.source,
-        conclusion.waits_for,
+        words["job"],
+        case.source.format(**words),
+        words["waits_for"] if case.state is State.QUEUED else None,
     )
-
-
-def _evaluated(layout: RunLayout, run: PlannedRun, status: RunStatus) -> bool:
-    return all(evaluation_is_current(layout, run, eval_id, status.best_sha256) for eval_id in run.eval_ids)
 
 
 def runs_to_start(
@@ -98,10 +92,10 @@ def runs_to_start(
 
     def wanted(reconciled: ReconciledRun) -> bool:
         if force:
-            return reconciled.state not in ("queued", "running")
-        if reconciled.state == "failed":
+            return not reconciled.state.live
+        if reconciled.state is State.FAILED:
             return retry in ("failed", "all") or (retry is not None and retry == reconciled.failure_class)
-        return reconciled.state in WANTED or (reconciled.state == "unknown" and retry == "all")
+        return reconciled.state.startable or (reconciled.state is State.UNKNOWN and retry == "all")
 
     return tuple(reconciled for reconciled in reconciled_runs if wanted(reconciled))
 
@@ -113,8 +107,8 @@ def to_submit(reconciled_runs: Sequence[ReconciledRun], *, retry: Retry | None, 
 
 def sentence(reconciled_runs: Sequence[ReconciledRun], num_to_submit: int) -> str:
     """Return `0 to submit: 4 done, 0 running, 0 failed`; other states are listed when a run has them."""
-    counts = {state: sum(reconciled.state == state for reconciled in reconciled_runs) for state in get_args(State)}
-    shown: tuple[State, ...] = ("done", "running", "failed")
-    parts = [f"{counts[state]} {state}" for state in shown]
-    parts += [f"{count} {state}" for state, count in counts.items() if count and state not in shown]
+    counts = Counter(reconciled.state for reconciled in reconciled_runs)
+    always = (State.DONE, State.RUNNING, State.FAILED)
+    others = [state for state in State if counts[state] and state not in always]
+    parts = [f"{counts[state]} {state}" for state in (*always, *others)]
     return f"{num_to_submit} to submit: {', '.join(parts)}"

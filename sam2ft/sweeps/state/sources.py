@@ -12,6 +12,7 @@ from sam2ft.report.request import RunState
 from sam2ft.runs.attempt.status import read_status
 from sam2ft.runs.layout import EvalLayout, ExperimentLayout, RunLayout
 from sam2ft.runs.plan_file import Plan, PlannedPoint, PlannedRun, Resources, newest_plan, plans_of
+from sam2ft.runs.states import State
 from sam2ft.sweeps.state.collect import experiment_layout, states_of
 from sam2ft.sweeps.state.slurm_snapshot import snapshot_of
 
@@ -141,7 +142,7 @@ def _run(layout: RunLayout, sources: ReportSources) -> RunState:
     evaluations = sorted(path.name for path in layout.evaluations.glob("*") if path.is_dir()) or ["none"]
     points = tuple(PlannedPoint(layout.run_id, (), eval_id) for eval_id in evaluations)
     planned = PlannedRun(0, layout.run_id, "train_eval", False, points, _UNKNOWN, _UNKNOWN)
-    return RunState(planned, layout, status.state if status else "unknown", "", status)
+    return RunState(planned, layout, status.state if status else State.UNKNOWN, "", status)
 
 
 def _planned(layout: ExperimentLayout) -> dict[str, RunState]:
@@ -163,7 +164,7 @@ def _evaluation(layout: EvalLayout) -> RunState:
         raise DataError(f"{layout.success}: not the _SUCCESS file of a sam2ft evaluation") from None
     points = (PlannedPoint(run, (), eval_id),)
     planned = PlannedRun(0, run, "eval", False, points, _UNKNOWN, _UNKNOWN)
-    return RunState(planned, RunLayout(layout.folder), "done", "", None, folder=layout.folder)
+    return RunState(planned, RunLayout(layout.folder), State.DONE, "", None, folder=layout.folder)
 
 
 def _renamed(state: RunState, index: int) -> RunState:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from sam2ft.core.errors import UserError
 from sam2ft.runs.attempt.claim import LOCAL
-from sam2ft.runs.attempt.status import ACTIVE
 from sam2ft.runs.plan_file import newest_plan
+from sam2ft.runs.states import State
 from sam2ft.sweeps.state.collect import experiment_layout, reconciled_runs_of
 from sam2ft.sweeps.state.reconcile import ReconciledRun
 from sam2ft.sweeps.state.slurm_snapshot import submitters, take_snapshot
@@ -53,7 +53,7 @@ def cancel(path: Path, text: str | None = None, *, yes: bool = False) -> int:
         raise UserError(
             f"{len(live)} jobs and {len(processes)} local processes would be cancelled; add --yes, or name a run"
         )
-    if snapshot.queue is None and any(entry.jobs and entry.state == "unknown" for entry in reconciled_runs):
+    if snapshot.queue is None and any(entry.jobs and entry.state is State.UNKNOWN for entry in reconciled_runs):
         raise UserError("SLURM's queue does not answer here; cancel on a machine where it does")
     _scancel(sorted({element.job for _, element in live}))
     for run_id, element in live:
@@ -86,9 +86,9 @@ def _is_local(reconciled: ReconciledRun) -> bool:
     """Whether a process of a local pool (or of launch/train.py) reports that it is active."""
     status = reconciled.status
     return (
-        reconciled.state in ("running", "unknown")
+        reconciled.state in (State.RUNNING, State.UNKNOWN)
         and status is not None
-        and status.state in ACTIVE
+        and status.state.active
         and status.attempt.job == LOCAL
     )
 

@@ -12,6 +12,7 @@ from sam2ft.core.errors import DataError
 from sam2ft.runs.attempt.status import RunStatus, read_status
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import Plan, PlannedRun
+from sam2ft.runs.states import State
 from sam2ft.sweeps.state.collect import reconciled_runs_of
 from sam2ft.sweeps.state.slurm_snapshot import snapshot_of
 from sam2ft.sweeps.status.table import status_page, status_rows
@@ -81,10 +82,10 @@ class _Lines:
 def status_text(status: RunStatus) -> str:
     """Return a status as text: `training, epoch 3/12, best val_loss 0.1234`."""
     parts: list[str] = [status.state]
-    if status.epoch is not None and status.state == "training":
+    if status.epoch is not None and status.state is State.TRAINING:
         parts.append(f"epoch {status.epoch + 1}" + (f"/{status.num_epochs}" if status.num_epochs else ""))
         if status.best_value is not None:
             parts.append(f"best {status.monitor} {status.best_value:.4f}")
-    if status.state in ("stopped", "failed"):
+    if status.state in (State.STOPPED, State.FAILED):
         return f"{status.state}: {status.reason}" if status.reason else status.state
     return ", ".join(parts)

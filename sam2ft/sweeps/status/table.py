@@ -14,23 +14,23 @@ from rich.text import Text
 
 from sam2ft.report.comparison.number_text import printable
 from sam2ft.report.terminal import show
-from sam2ft.runs.attempt.status import ACTIVE
 from sam2ft.runs.history import history_values
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import Plan, newest_plan
+from sam2ft.runs.states import State
 from sam2ft.sweeps.plan.stale_code import stale_runs
 from sam2ft.sweeps.state.collect import experiment_layout, reconciled_runs_of
 from sam2ft.sweeps.state.logs import last_log_lines
-from sam2ft.sweeps.state.reconcile import ReconciledRun, State
+from sam2ft.sweeps.state.reconcile import ReconciledRun
 from sam2ft.sweeps.state.slurm_snapshot import NOTHING_KNOWN, SlurmSnapshot, snapshot_of
 
-COLOURS = {"done": "green", "failed": "red", "lost": "red", "running": "cyan", "stopped": "yellow", "unknown": "yellow"}
-BAD: tuple[State, ...] = ("failed", "lost")
 MOST_ROWS = 200
 """A terminal shows at most this many runs, failed ones first. Files and --json get all."""
 _HEADINGS = ("#", "point", "state", "epoch", "best", "s/step", "ETA", "restarts", "node", "reason")
 _NUMBERS = frozenset({"#", "epoch", "best", "s/step", "ETA", "restarts"})
-_URGENCY = ("failed", "lost", "unknown", "running", "stopped", "queued", "new", "done")
+_BY_URGENCY = tuple(State)
+_PROGRESS = ("epoch", "num_epochs", "step", "monitor", "best_value", "step_s")
+"""Fields of status.json that are also in a row."""
 _RECENT_EPOCHS = 5
 
 
@@ -39,7 +39,7 @@ def show_status(path: Path, *, only_failed: bool = False, as_json: bool = False)
     layout = experiment_layout(path)
     plan = newest_plan(layout)
     rows, snapshot = reconciled_rows(layout, plan, snapshot_of(layout))
-    shown = [row for row in rows if row["state"] in BAD] if only_failed else rows
+    shown = [row for row in rows if row["state"].bad] if only_failed else rows
     if as_json:
         print(json.dumps(shown, indent=2))
     elif sys.stdout.isatty():
@@ -74,7 +74,7 @@ def status_rows(
 
 def _row(layout: ExperimentLayout, reconciled: ReconciledRun, snapshot: SlurmSnapshot, stale: bool) -> dict[str, Any]:
     status, attempt = reconciled.status, reconciled.status.attempt if reconciled.status else None
-    running = reconciled.state == "running"
+    running = reconciled.state is State.RUNNING
     accounted = (snapshot.accounting or {}).get(reconciled.job or "")
     entry = (snapshot.queue or {}).get(reconciled.job or "")
     # Until a job has written its status, status.json is that of another attempt.
@@ -87,12 +87,7 @@ def _row(layout: ExperimentLayout, reconciled: ReconciledRun, snapshot: SlurmSna
         "state": reconciled.state,
         "stage": _stage(reconciled, is_current=is_current),
         "class": reconciled.failure_class,
-        "epoch": status.epoch if status else None,
-        "num_epochs": status.num_epochs if status else None,
-        "step": status.step if status else None,
-        "monitor": status.monitor if status else None,
-        "best_value": status.best_value if status else None,
-        "step_s": status.step_s if status else None,
+        **{name: getattr(status, name, None) for name in _PROGRESS},
         "eta_s": eta_s(layout, reconciled) if running else None,
         "host": attempt.host if attempt and is_current else None,
         "nodes": (entry.nodes if entry else accounted.nodes if accounted else "") or None,
@@ -106,17 +101,17 @@ def _row(layout: ExperimentLayout, reconciled: ReconciledRun, snapshot: SlurmSna
         "stale_code": stale,
         "reason": reconciled.reason,
         "source": reconciled.source,
-        "log": list(last_log_lines(layout, reconciled.run.run_id, reconciled.jobs)) if reconciled.state in BAD else [],
+        "log": list(last_log_lines(layout, reconciled.run.run_id, reconciled.jobs)) if reconciled.state.bad else [],
     }
 
 
 def _stage(reconciled: ReconciledRun, *, is_current: bool) -> str | None:
     """Stage of a run; `ending` is a job that Slurm still cleans up after the run reported its end."""
-    if reconciled.state != "running":
+    if reconciled.state is not State.RUNNING:
         return reconciled.waits_for
     if reconciled.status is None or not is_current:
-        return "starting"
-    return reconciled.status.state if reconciled.status.state in ACTIVE else "ending"
+        return State.STARTING
+    return reconciled.status.state if reconciled.status.state.active else "ending"
 
 
 def eta_s(layout: ExperimentLayout, reconciled: ReconciledRun) -> float | None:
@@ -126,7 +121,7 @@ def eta_s(layout: ExperimentLayout, reconciled: ReconciledRun) -> float | None:
     not included.
     """
     status = reconciled.status
-    if status is None or status.state != "training" or status.step is None or not status.num_epochs:
+    if status is None or status.state is not State.TRAINING or status.step is None or not status.num_epochs:
         return None
     epochs = history_values(layout.run(reconciled.run.run_id))
     if not epochs or not epochs[-1]["step"]:
@@ -142,7 +137,7 @@ def status_page(
 ) -> Group:
     """Return table and summary for a terminal; of very many runs, failed and lost ones are shown first."""
     chosen = (
-        sorted(shown, key=lambda row: _URGENCY.index(row["state"]))[:MOST_ROWS] if len(shown) > MOST_ROWS else shown
+        sorted(shown, key=lambda row: -_BY_URGENCY.index(row["state"]))[:MOST_ROWS] if len(shown) > MOST_ROWS else shown
     )
     left = len(shown) - len(chosen)
     more = f"{left} more runs not shown; `--json` or a pipe shows all" if left else ""
@@ -154,7 +149,7 @@ def footer(rows: Sequence[Mapping[str, Any]], snapshot: SlurmSnapshot) -> str:
     """Return the summary: `12 runs: 9 done, 2 running, 1 failed (1 oom); 3.2 GPU-hours so far`."""
     counts = Counter(row["state"] for row in rows)
     classes = Counter(row["class"] for row in rows if row["class"])
-    parts = [f"{counts[state]} {state}" for state in reversed(_URGENCY) if counts[state]]
+    parts = [f"{counts[state]} {state}" for state in State if counts[state]]
     text = f"{len(rows)} runs: {', '.join(parts)}" if rows else "no runs"
     if classes:
         text += f" ({', '.join(f'{count} {name}' for name, count in sorted(classes.items()))})"
@@ -174,7 +169,7 @@ def status_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(heading, justify="right" if heading in _NUMBERS else "left", overflow="fold")
     for row in rows:
         cells = _cells(row)
-        styled = [Text(cells[name], style=COLOURS.get(row["state"], "") if name == "state" else "") for name in used]
+        styled = [Text(cells[name], style=row["state"].colour if name == "state" else "") for name in used]
         table.add_row(*styled)
     return table
 
@@ -199,7 +194,7 @@ def _used(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _cells(row: Mapping[str, Any]) -> dict[str, str]:
-    state = row["stage"] if row["state"] == "running" else row["state"]
+    state = row["stage"] if row["state"] is State.RUNNING else row["state"]
     return {
         "#": str(row["index"]),
         "point": printable(row["name"]),

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,16 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
-from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import newest_plan
 from sam2ft.sweeps.state.collect import experiment_layout
 from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot, snapshot_of
-from sam2ft.sweeps.status.table import BAD, footer, reconciled_rows, status_page
+from sam2ft.sweeps.status.table import footer, reconciled_rows, status_page
 
 LEAST_S, MOST_S = 10.0, 120.0
 """Seconds between two queries of Slurm: at least 10 s, up to 2 minutes while nothing changes."""
 _GROWTH = 1.5
 _SHARE = 0.05
 """A slow Slurm is asked rarely: its answers take no more than this share of the time."""
-_LIVE = ("running", "queued")
 
 
 @dataclass
@@ -50,32 +49,21 @@ class SnapshotCache:
 def watch(path: Path, every_s: float, *, only_failed: bool = False) -> int:
     """Show the table until no run is running or queued: in place on a terminal, otherwise a line per change."""
     layout = experiment_layout(path)
-    cache = SnapshotCache(lambda: snapshot_of(layout))
-    if not sys.stdout.isatty():
-        _print_changes(layout, cache, every_s)
-        return 0
-    with Live(console=Console(), auto_refresh=False) as live:
+    cache, told = SnapshotCache(lambda: snapshot_of(layout)), ""
+    with Live(console=Console(), auto_refresh=False) if sys.stdout.isatty() else nullcontext() as live:
         while True:
             rows, snapshot = reconciled_rows(layout, newest_plan(layout), cache.look())
-            shown = [row for row in rows if row["state"] in BAD] if only_failed else rows
-            live.update(status_page(shown, rows, snapshot), refresh=True)
+            if live is not None:
+                shown = [row for row in rows if row["state"].bad] if only_failed else rows
+                live.update(status_page(shown, rows, snapshot), refresh=True)
+            elif (text := footer(rows, snapshot)) != told:
+                told = text
+                print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
             if not is_live(rows):
                 return 0
             time.sleep(every_s)
 
 
-def _print_changes(layout: ExperimentLayout, cache: SnapshotCache, every_s: float) -> None:
-    shown = ""
-    while True:
-        rows, snapshot = reconciled_rows(layout, newest_plan(layout), cache.look())
-        if (text := footer(rows, snapshot)) != shown:
-            shown = text
-            print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
-        if not is_live(rows):
-            return
-        time.sleep(every_s)
-
-
 def is_live(rows: Sequence[Mapping[str, Any]]) -> bool:
     """Whether any run is running or queued."""
-    return any(row["state"] in _LIVE for row in rows)
+    return any(row["state"].live for row in rows)

@@ -7,6 +7,7 @@ from sam2ft.report.comparison.number_text import printable
 from sam2ft.runs.attempt.status import RunStatus
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import newest_plan
+from sam2ft.runs.states import State
 from sam2ft.slurm.accounting import Accounted
 from sam2ft.slurm.queue import QueueEntry
 from sam2ft.sweeps.state.collect import experiment_layout, reconciled_runs_of
@@ -47,22 +48,6 @@ REASONS = {
 }
 """SLURM's reason codes of pending jobs -> explanation."""
 
-NEXT = {
-    "new": "`make sweep` starts it",
-    "queued": "nothing to do; `status --watch` follows it",
-    "running": "nothing to do; `tail -f` shows its log",
-    "stopped": "`make sweep` continues it from its newest checkpoint",
-    "lost": "`make sweep` starts it again from its newest checkpoint",
-    "unknown": "ask on a machine where SLURM answers; `make sweep ARGS='--retry all'` starts it again if it has ended",
-    "done": "nothing to do",
-    "error": "fix the error in the log, then `make sweep ARGS='--retry error'`",
-    "oom": "more memory (resources.mem_gb), a smaller batch or image, then `make sweep ARGS='--retry oom'`",
-    "timeout": "more time (resources.hours) or more frequent checkpoints, then `make sweep ARGS='--retry timeout'`",
-    "no_progress": "its restarts made no new step: read the log, then `make sweep ARGS='--retry no_progress'`",
-    "claimed": "another attempt took over; `make sweep ARGS='--retry failed'` starts it again",
-}
-"""State, or failure class -> what to do next."""
-
 _LINES = 15
 
 
@@ -98,10 +83,10 @@ def explanation(layout: ExperimentLayout, reconciled: ReconciledRun, snapshot: S
     elif snapshot.accounting is None and reconciled.jobs:
         yield "            no accounting on this cluster: only the run's own files show how its jobs ended"
     log = newest_log(layout, run.run_id, reconciled.jobs)
-    if log is not None and reconciled.state not in ("done", "new"):
+    if log is not None and reconciled.state not in (State.DONE, State.NEW):
         yield f"log         {log}"
         yield from (f"  | {line}" for line in last_lines(log, _LINES))
-    yield f"next        {NEXT[reconciled.failure_class or reconciled.state]}"
+    yield f"next        {(reconciled.failure_class or reconciled.state).next_step}"
 
 
 def _own_status(status: RunStatus) -> Iterator[str]:

@@ -27,6 +27,7 @@ from sam2ft.report.plots.agreement_plots import agreement_plots
 from sam2ft.report.plots.files import plot_files
 from sam2ft.report.plots.page_plots import PlotInput, page_plots
 from sam2ft.report.tables.coverage import Coverage, CoveredRun
+from sam2ft.runs.states import FailureClass, State
 from sam2ft.statistics.agreement import agreement
 
 LABELS = ("femoral cartilage", "medial tibial cartilage", "lateral tibial cartilage", "patellar cartilage", "meniscus")
@@ -100,7 +101,7 @@ def _point(index: int, hostile: str, draw: random.Random) -> PointRun:
         f"lr={overrides[0][1]:.3g},decay={overrides[1][1]},encoder={overrides[2][1]}{hostile}",
         f"knee_sweep-{index:016x}",
         overrides,
-        state="failed" if failed else "done",
+        state=State.FAILED if failed else State.DONE,
         reason=f"FloatingPointError: loss was not finite{hostile}" if failed else "",
         best_epoch=None if failed else draw.randrange(60),
         validation=None if failed else draw.uniform(0.12, 0.4),
@@ -108,7 +109,7 @@ def _point(index: int, hostile: str, draw: random.Random) -> PointRun:
 
 
 def _planned(run: PointRun) -> CoveredRun:
-    failure_class = "error" if run.state == "failed" else None
+    failure_class = FailureClass.ERROR if run.state == State.FAILED else None
     return CoveredRun(run.name, run.run, run.state, run.reason, failure_class, 2.0, 1.3)
 
 

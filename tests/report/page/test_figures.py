@@ -17,6 +17,7 @@ from sam2ft.report.plots.vega import Plot
 from sam2ft.report.request import RunState
 from sam2ft.runs.layout import RunLayout
 from sam2ft.runs.plan_file import PlannedPoint, PlannedRun, Resources
+from sam2ft.runs.states import State
 
 HOSTILE = "../../etc"
 
@@ -73,7 +74,7 @@ def state(folder: Path, index: int, pictures: int) -> RunState:
     points = (PlannedPoint(f"point {index}", (), "e" * 12),)
     asked = Resources(nodes=1, tasks_per_node=1, gpus_per_node=0, cpus_per_task=1, mem_gb=1, hours=1)
     planned = PlannedRun(index, run_id, "train_eval", False, points, asked, asked)
-    return RunState(planned, layout, "done", "", None)
+    return RunState(planned, layout, State.DONE, "", None)
 
 
 def test_the_shown_run_has_all_of_its_pictures_the_others_their_first(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from sam2ft.report.page.html import MODULES, TEMPLATES, link, render_page
 from sam2ft.report.plots.files import page_program
 from sam2ft.report.plots.results import learning_plot
 from sam2ft.report.tables.coverage import Coverage, CoveredRun
+from sam2ft.runs.states import State
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 ALLOWED_REFERENCES = re.compile(r"#[a-z0-9-]+|\./[^:]*|data:,")
@@ -41,7 +42,7 @@ def data(global_row: Any) -> ReportData:
     points = [
         PointRun(None, "baseline", "base"),
         PointRun(0, HOSTILE, "run-0", ((f"module.{HOSTILE}", HOSTILE),), best_epoch=3, validation=0.25),
-        PointRun(1, "two", "run-1", state="failed", reason=HOSTILE),
+        PointRun(1, "two", "run-1", state=State.FAILED, reason=HOSTILE),
     ]
     rows = [
         global_row("base", 0.75),
@@ -151,13 +152,17 @@ def test_the_headline_is_the_best_point_by_validation(data: ReportData) -> None:
 
 def test_an_incomplete_experiment_says_so_first(data: ReportData) -> None:
     assert "Incomplete." in render_page(data)
-    done = replace(data, coverage=Coverage((CoveredRun("one", "run-0", "done"),)))
+    done = replace(data, coverage=Coverage((CoveredRun("one", "run-0", State.DONE),)))
     assert "Incomplete." not in render_page(done)
 
 
 def test_nothing_finished_still_makes_a_page() -> None:
     empty = ReportData(
-        "x", "", "", Coverage((CoveredRun("one", "r", "new"),)), compare([PointRun(0, "one", "r", state="new")], [])
+        "x",
+        "",
+        "",
+        Coverage((CoveredRun("one", "r", State.NEW),)),
+        compare([PointRun(0, "one", "r", state=State.NEW)], []),
     )
     words = Page(render_page(empty)).words
     assert "no point has finished" in words

@@ -27,6 +27,7 @@ from sam2ft.report.tables import collate
 from sam2ft.report.tables import folder as folder_module
 from sam2ft.runs.layout import EvalLayout, RunLayout
 from sam2ft.runs.plan_file import PlannedPoint, PlannedRun, Resources
+from sam2ft.runs.states import State
 from sam2ft.statistics.cohort import biomarker_global_rows, global_rows
 
 EVAL = "e" * 12
@@ -81,7 +82,7 @@ class Made:
         points = (PlannedPoint(f"point {self.run}", (("seed", self.seed),), EVAL),)
         planned = PlannedRun(self.seed, self.run, "train_eval", False, points, RESOURCES, RESOURCES)
         status: Any = SimpleNamespace(best_sha256="0", best_epoch=1, monitor="val_loss", mode="min", best_value=0.5)
-        return replace(RunState(planned, self.place, "done", "", status), **changes)
+        return replace(RunState(planned, self.place, State.DONE, "", status), **changes)
 
     def _stamp(self, subject: str) -> Row:
         key = {"dataset": self.dataset, "subject": subject, "volume": "t2", "split": "test", "protocol": "box"}
@@ -635,7 +636,7 @@ def test_runs_of_different_data_or_labels_are_named_and_all_reported() -> None:
 
 
 def test_no_finished_run_gives_headers_and_says_so() -> None:
-    waiting = [Made(f"made-{number}", seed=number).state(state="queued", status=None) for number in (1, 2)]
+    waiting = [Made(f"made-{number}", seed=number).state(state=State.QUEUED, status=None) for number in (1, 2)]
     outcome = reported(waiting)
     assert outcome.coverage.sentence() == "2 planned: 2 missing"
     assert {name: rows(name) for name in ("slice", "volume", "global")} == {"slice": [], "volume": [], "global": []}
@@ -647,9 +648,9 @@ def test_coverage_says_how_runs_failed_and_what_they_cost() -> None:
     runs = made(4)
     states = [
         runs[0].state(gpu_hours_planned=2.0, gpu_hours_used=0.5),
-        runs[1].state(state="failed", failure_class="oom", gpu_hours_planned=2.0, gpu_hours_used=0.25),
-        runs[2].state(state="failed", failure_class="timeout", gpu_hours_planned=2.0),
-        runs[3].state(state="training", gpu_hours_planned=2.0),
+        runs[1].state(state=State.FAILED, failure_class="oom", gpu_hours_planned=2.0, gpu_hours_used=0.25),
+        runs[2].state(state=State.FAILED, failure_class="timeout", gpu_hours_planned=2.0),
+        runs[3].state(state=State.TRAINING, gpu_hours_planned=2.0),
     ]
     reported(states)
     coverage = read_json(REPORT.coverage)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from sam2ft.core.files import write_json
 from sam2ft.runs.plan_file import save_plan
 from sam2ft.slurm.queue import QueueEntry
+from sam2ft.slurm.states import SlurmState
 from sam2ft.sweeps.plan.difference import Difference, orphan_sentence, orphans, plan_difference, previous_plan
 from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot
 
@@ -49,7 +50,7 @@ def test_a_removed_point_that_still_runs_is_named_with_its_job(workplace, attemp
     gone = next(run for run in before.runs if run.name == "lr=1e-05")
     assert orphans(workplace.layout, before, now, SlurmSnapshot({})) == {}
     submitted(workplace, gone, "12")
-    snapshot = SlurmSnapshot({"12": QueueEntry("RUNNING", "None", "n1")})
+    snapshot = SlurmSnapshot({"12": QueueEntry(SlurmState.RUNNING, "None", "n1")})
     found = orphans(workplace.layout, before, now, snapshot)
     assert list(found) == ["lr=1e-05"]
     assert found["lr=1e-05"] == "running (job 12)"
@@ -61,5 +62,5 @@ def test_what_was_removed_two_plans_ago_is_still_found_in_the_queue(workplace):
     oldest, now = workplace.plan(THREE), workplace.plan()
     gone = next(run for run in oldest.runs if run.name == "lr=1e-05")
     submitted(workplace, gone, "12")
-    found = orphans(workplace.layout, now, now, SlurmSnapshot({"12": QueueEntry("PENDING", "Priority", "")}))
+    found = orphans(workplace.layout, now, now, SlurmSnapshot({"12": QueueEntry(SlurmState.PENDING, "Priority", "")}))
     assert found == {gone.run_id: "in the queue (job 12)"}

@@ -2,6 +2,7 @@
 
 from sam2ft.core.files import write_json
 from sam2ft.runs.provenance import CODE_FOLDERS, code_digest, code_version
+from sam2ft.runs.states import State
 from sam2ft.sweeps.plan.stale_code import is_other, stale_note, stale_runs
 from sam2ft.sweeps.state.reconcile import ReconciledRun
 
@@ -24,9 +25,9 @@ def test_runs_of_other_code_are_named_when_they_are_done_or_run(workplace):
     for run, code in ((first, [code_version()]), (second, [other, code_version()]), (third, [other])):
         write_json(workplace.run(run).provenance, {"attempts": [{"code": one} for one in code]})
     states = [
-        ReconciledRun(first, "done", "", None),
-        ReconciledRun(second, "done", "", None),
-        ReconciledRun(third, "failed", "", None),
+        ReconciledRun(first, State.DONE, "", None),
+        ReconciledRun(second, State.DONE, "", None),
+        ReconciledRun(third, State.FAILED, "", None),
     ]
     assert stale_runs(workplace.layout, states) == (second.name,)
     assert "1 run was made with different code (lr=0.0001)" in stale_note([second.name])

@@ -10,12 +10,13 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.files import write_json
 from sam2ft.runs.plan_file import load_plan, save_plan
 from sam2ft.slurm.queue import QueueEntry
+from sam2ft.slurm.states import SlurmState
 from sam2ft.sweeps.plan.plan import make_plan, write_configs
 from sam2ft.sweeps.state.reconcile import ReconciledRun, reconcile, sentence, to_submit
 from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot
 
-RUNNING = QueueEntry("RUNNING", "None", "n1")
-PENDING = QueueEntry("PENDING", "Resources", "")
+RUNNING = QueueEntry(SlurmState.RUNNING, "None", "n1")
+PENDING = QueueEntry(SlurmState.PENDING, "Resources", "")
 DEAD_PID = 2**22 + 1
 
 

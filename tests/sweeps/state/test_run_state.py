@@ -7,14 +7,15 @@ import pytest
 
 from sam2ft.slurm.accounting import parse_sacct
 from sam2ft.slurm.queue import QueueEntry
+from sam2ft.slurm.states import SlurmState
 from sam2ft.sweeps.state.reconcile import reconcile, runs_to_start
 from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot
 from sam2ft.sweeps.submit.records import Record, RecordedArray, RecordedReport, RecordedRun, write_record
 
-RUNNING = QueueEntry("RUNNING", "None", "n1")
-WAITS = QueueEntry("PENDING", "Dependency", "", "aftercorr:17_*(unfulfilled)")
-STUCK = QueueEntry("PENDING", "DependencyNeverSatisfied", "", "aftercorr:17_*(failed)")
-BEGIN = QueueEntry("PENDING", "BeginTime", "")
+RUNNING = QueueEntry(SlurmState.RUNNING, "None", "n1")
+WAITS = QueueEntry(SlurmState.PENDING, "Dependency", "", "aftercorr:17_*(unfulfilled)")
+STUCK = QueueEntry(SlurmState.PENDING, "DependencyNeverSatisfied", "", "aftercorr:17_*(failed)")
+BEGIN = QueueEntry(SlurmState.PENDING, "BeginTime", "")
 
 
 def row(job, state, code="0:0", *, elapsed=10, nodes="n1", submit="21:00:00", end="21:10:00"):

@@ -20,8 +20,10 @@ from sam2ft.core.errors import DataError, UserError
 from sam2ft.core.files import write_json, write_text
 from sam2ft.report.terminal import terminal_text
 from sam2ft.runs.plan_file import save_plan
+from sam2ft.runs.states import State
 from sam2ft.slurm.accounting import parse_sacct
 from sam2ft.slurm.queue import QueueEntry
+from sam2ft.slurm.states import SlurmState
 from sam2ft.sweeps.state import reconcile as reconcile_module
 from sam2ft.sweeps.state.reconcile import reconcile
 from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot
@@ -46,8 +48,8 @@ from sam2ft.sweeps.submit import records as records_module
 from sam2ft.sweeps.submit.records import Record, RecordedArray, RecordedReport, RecordedRun, write_record
 
 ROOT = Path(__file__).parents[3]
-RUNNING = QueueEntry("RUNNING", "None", "n1")
-WAITS = QueueEntry("PENDING", "Dependency", "", "aftercorr:17_*(unfulfilled)")
+RUNNING = QueueEntry(SlurmState.RUNNING, "None", "n1")
+WAITS = QueueEntry(SlurmState.PENDING, "Dependency", "", "aftercorr:17_*(unfulfilled)")
 EMPTY = SlurmSnapshot({})
 
 
@@ -140,7 +142,7 @@ def test_restarts_hours_and_node_come_from_slurm_where_the_run_has_not_spoken(wo
 
 def test_a_job_after_the_last_word_of_its_run_is_ending(workplace, plan, chain, attempt):
     workplace.write_status(plan.runs[0], "stopped", attempt(job="17_0"))
-    snapshot = SlurmSnapshot({"17_0": replace(RUNNING, state="COMPLETING")})
+    snapshot = SlurmSnapshot({"17_0": replace(RUNNING, state=SlurmState("COMPLETING"))})
     assert rows_of(workplace, plan, snapshot)[0]["stage"] == "ending"
 
 
@@ -170,8 +172,8 @@ def test_control_characters_of_a_reason_stay_off_the_terminal(workplace, plan, a
 
 def test_a_terminal_gets_those_runs_of_very_many_that_need_somebody(workplace, plan, attempt):
     row = rows_of(workplace, plan)[0]
-    many = [row | {"index": index, "name": f"p{index}", "state": "done"} for index in range(MOST_ROWS + 50)]
-    many[-1] |= {"state": "failed", "class": "oom"}
+    many = [row | {"index": index, "name": f"p{index}", "state": State.DONE} for index in range(MOST_ROWS + 50)]
+    many[-1] |= {"state": State.FAILED, "class": "oom"}
     text = terminal_text(status_page(many, many, SlurmSnapshot({})))
     assert f"p{MOST_ROWS + 49} " in text
     assert "50 more runs not shown" in text

@@ -8,14 +8,16 @@ from sam2ft.core.files import write_json
 from sam2ft.runs.attempt.status import read_status
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import Plan
+from sam2ft.runs.states import State
 from sam2ft.slurm.lookup import SubmissionError
 from sam2ft.slurm.queue import QueueEntry
+from sam2ft.slurm.states import SlurmState
 from sam2ft.sweeps.state.reconcile import ReconciledRun
 from sam2ft.sweeps.submit.records import Element
 from sam2ft.sweeps.submit.wanted_jobs import WantedJobs, wanted_of
 
-PENDING = QueueEntry("PENDING", "Dependency", "")
-STUCK = QueueEntry("PENDING", "DependencyNeverSatisfied", "")
+PENDING = QueueEntry(SlurmState.PENDING, "Dependency", "")
+STUCK = QueueEntry(SlurmState.PENDING, "DependencyNeverSatisfied", "")
 TRAIN, EVAL = Element("7_0", "train", 1), Element("8_0", "eval", 1, ("000000000000",))
 
 
@@ -34,7 +36,7 @@ def wanted(tmp_path, runs_of):
                                       "best_sha256": "b"})  # fmt: skip
             run_layout.best.parent.mkdir(parents=True)
             run_layout.best.write_bytes(b"best")
-        reconciled = ReconciledRun(run, state, "", read_status(run_layout), jobs=tuple(jobs))
+        reconciled = ReconciledRun(run, State(state), "", read_status(run_layout), jobs=tuple(jobs))
         plan = Plan("toy", "/toy.yaml", fresh, (run,))
         found = wanted_of(layout, plan, [reconciled], [run] if chosen else [], queue or {})
         return [(entry.train, entry.after) for entry in found]
@@ -86,5 +88,5 @@ def test_without_a_queue_nothing_is_wanted_because_it_might_be_there_already(tmp
     run = runs_of(1)[0]
     plan = Plan("toy", "/toy.yaml", False, (run,))
     with pytest.raises(SubmissionError, match="squeue does not answer"):
-        wanted_of(ExperimentLayout(tmp_path), plan, [ReconciledRun(run, "new", "", None)], [run], None)
+        wanted_of(ExperimentLayout(tmp_path), plan, [ReconciledRun(run, State.NEW, "", None)], [run], None)
     assert WantedJobs(run, train=True).after == ()
