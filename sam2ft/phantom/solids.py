@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from sam2ft.config.schema.maps import MapSource
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.labels import Label, LabelTable
-from sam2ft.data.images.relaxometry import FitSettings, fit_decay
+from sam2ft.data.images.relaxometry import fit_decay
 from sam2ft.phantom.render import rician
 
 Truth = Mapping[tuple[str, str, str], float]
@@ -147,7 +148,7 @@ def _maps(tissue_zyx: npt.NDArray[np.bool_], offset: Offset) -> dict[str, npt.ND
     for name, true_ms, times, highest in (("t2", T2_MS, ECHOES_MS, 100.0), ("t1rho", T1RHO_MS, SPIN_LOCKS_MS, 500.0)):
         decay = SIGNAL * np.exp(-np.array(times, dtype=np.float32) / np.float32(true_ms))
         clean = np.repeat(decay[:, None], int(tissue_zyx.sum()), axis=1).astype(np.float32)
-        fit = fit_decay(rician(clean, SIGNAL * NOISE_SHARE, rng), times, FitSettings((0.0, highest)))
+        fit = fit_decay(rician(clean, SIGNAL * NOISE_SHARE, rng), times, (0.0, highest), MapSource())
         found[name] = np.full(tissue_zyx.shape, np.nan, dtype=np.float32)
         found[name][tissue_zyx] = fit.t_ms
     return found

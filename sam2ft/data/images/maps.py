@@ -13,7 +13,7 @@ from sam2ft.core.errors import DataError, naming
 from sam2ft.core.geometry import Geometry
 from sam2ft.data.dicom.relaxometry_series import DecaySeries, read_echoes, read_spin_locks
 from sam2ft.data.images.grids import Volume, reordered_to_grid
-from sam2ft.data.images.relaxometry import MODEL, FitSettings, fit_decay
+from sam2ft.data.images.relaxometry import MODEL, fit_decay
 from sam2ft.data.images.resampling import resampled_linear
 from sam2ft.data.images.volumes import read_volume
 
@@ -61,10 +61,8 @@ def _where(array: npt.NDArray[Any]) -> str:
 
 def _fitted(path: Path, name: str, source: MapSource, geometry: Geometry) -> PreparedMap:
     series = _read_series(path, name, source)
-    settings = FitSettings(
-        bounds_ms=source.bounds_ms or MAP_BOUNDS_MS[name], r2_min=source.r2_min, skip_first=source.skip_first
-    )
-    decay = fit_decay(series.images_tzyx, series.times_ms, settings)
+    low, high = source.bounds_ms or MAP_BOUNDS_MS[name]
+    decay = fit_decay(series.images_tzyx, series.times_ms, (low, high), source)
     facts = {
         "source": "series",
         "model": MODEL,
@@ -72,15 +70,14 @@ def _fitted(path: Path, name: str, source: MapSource, geometry: Geometry) -> Pre
         "times_from": "EchoTime"
         if source.spin_lock_ms is None
         else f"spin_lock_ms in the order of {series.ordered_by}",
-        "skip_first": settings.skip_first,
-        "bounds_ms": list(settings.bounds_ms),
-        "r2_min": settings.r2_min,
+        "skip_first": source.skip_first,
+        "bounds_ms": [low, high],
+        "r2_min": source.r2_min,
     }
     if not np.isfinite(decay.t_ms).any():
-        low, high = settings.bounds_ms
         raise DataError(
             f"map {name}: none of its {decay.t_ms.size} voxels has a valid fit ({low:g} to {high:g} ms, r2 from "
-            f"{settings.r2_min:g}) to {len(series.times_ms)} images; check the times of the decay: "
+            f"{source.r2_min:g}) to {len(series.times_ms)} images; check the times of the decay: "
             f"{', '.join(f'{time:g}' for time in series.times_ms)} ms"
         )
     values, moved = _moved(Volume(decay.t_ms, series.geometry), name, source, geometry)

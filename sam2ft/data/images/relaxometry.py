@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sam2ft.config.schema.maps import MapSource
 from sam2ft.core.errors import DataError
 
 MODEL = "S0 exp(-t / T)"
@@ -40,17 +41,6 @@ Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class FitSettings:
-    """Validity limits of a fitted voxel, and which times are used."""
-
-    bounds_ms: tuple[float, float]
-    """T is valid if first < T <= second."""
-    r2_min: float = 0.9
-    skip_first: bool = False
-    """Leave out the first image: stimulated echoes make the first image of a multi-echo train too dark."""
-
-
-@dataclass(frozen=True)
 class Decay:
     """Result of the fit, on the grid of the images."""
 
@@ -62,15 +52,19 @@ class Decay:
     """1 - residual / total sum of squares, also of invalid voxels; NaN where no fit was possible."""
 
 
-def fit_decay(images: npt.NDArray[Any], times_ms: Sequence[float], settings: FitSettings) -> Decay:
+def fit_decay(
+    images: npt.NDArray[Any], times_ms: Sequence[float], bounds_ms: tuple[float, float], source: MapSource
+) -> Decay:
     """Fit every voxel of `images`, shape (times, ...), in float64.
 
-    A voxel with a non-finite value, or without a positive value, is not fitted.
+    A voxel with a non-finite value, or without a positive value, is not fitted. T is valid if it is above the first of
+    `bounds_ms`, up to the second, and r2 is at least `source.r2_min`. With `source.skip_first` the first image is left
+    out: stimulated echoes make the first image of a multi-echo train too dark.
 
     Raises:
         DataError: when times do not increase, are too few, or are not as many as the images.
     """
-    times = checked_times(times_ms, settings)
+    times = checked_times(times_ms, skip_first=source.skip_first)
     if len(times_ms) != len(images):
         raise DataError(f"{len(times_ms)} times for {len(images)} images; allowed: one time for each")
     flat = images.reshape(len(images), -1)[len(images) - len(times) :]
@@ -79,12 +73,12 @@ def fit_decay(images: npt.NDArray[Any], times_ms: Sequence[float], settings: Fit
         signals = np.ascontiguousarray(flat[:, start : start + _PIECE], dtype=np.float64)
         usable = np.flatnonzero(np.isfinite(signals).all(axis=0) & (signals > 0).any(axis=0))
         if len(usable):
-            found[:, start + usable] = _valid(*_fit(signals[:, usable], times), settings)
+            found[:, start + usable] = _valid(*_fit(signals[:, usable], times), bounds_ms, source.r2_min)
     t_ms, s0, r2 = found.reshape(3, *images.shape[1:])
     return Decay(t_ms, s0, r2)
 
 
-def checked_times(times_ms: Sequence[float], settings: FitSettings) -> Values:
+def checked_times(times_ms: Sequence[float], *, skip_first: bool) -> Values:
     """The times used for the fit, ms (without the first when `skip_first` is set).
 
     Raises:
@@ -93,19 +87,19 @@ def checked_times(times_ms: Sequence[float], settings: FitSettings) -> Values:
     shown = ", ".join(f"{time:g}" for time in times_ms)
     if any(second <= first for first, second in pairwise(times_ms)):
         raise DataError(f"times {shown} ms do not increase; allowed: increasing times, each once")
-    used = times_ms[1:] if settings.skip_first else times_ms
+    used = times_ms[1:] if skip_first else times_ms
     if len(used) < FEWEST_TIMES:
-        left_out = " without the first" if settings.skip_first else ""
+        left_out = " without the first" if skip_first else ""
         raise DataError(f"{len(used)} times ({shown} ms{left_out}); allowed: at least {FEWEST_TIMES} to fit a decay to")
     return np.asarray(used, dtype=np.float64)
 
 
-def _valid(t_ms: Values, s0: Values, r2: Values, settings: FitSettings) -> Values:
+def _valid(t_ms: Values, s0: Values, r2: Values, bounds_ms: tuple[float, float], r2_min: float) -> Values:
     """(T, S0, r2) with NaN for T and S0 of invalid voxels."""
-    low, high = settings.bounds_ms
+    low, high = bounds_ms
     # Comparisons with NaN are false. The bounds are compared with the value that is stored as float32.
     stored = t_ms.astype(np.float32)
-    valid = (stored > low) & (stored <= high) & (r2 >= settings.r2_min) & (s0 > 0)
+    valid = (stored > low) & (stored <= high) & (r2 >= r2_min) & (s0 > 0)
     return np.stack([np.where(valid, t_ms, np.nan), np.where(valid, s0, np.nan), r2])
 
 

@@ -7,6 +7,7 @@ A VolumeProtocol instead prompts the volume as a whole (see protocols/propagate.
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -189,8 +190,15 @@ class Tester:
     def _prepared(self, volume: VolumeSource, views: Iterable[SliceView]) -> Iterator[PreparedSlice]:
         return (self._predictor.prepared(view, volume.scene.labels.ids) for view in views)
 
-    save_metric_scores_to_csv = staticmethod(wide_tables.save_metric_scores_to_csv)
-    save_custom_metric_scores = staticmethod(wide_tables.save_custom_metric_scores)
+    @staticmethod
+    def save_metric_scores_to_csv(folder: Path, measure: str, tables: wide_tables.Tables) -> list[Path]:
+        """See wide_tables.save_metric_scores_to_csv."""
+        return wide_tables.save_metric_scores_to_csv(folder, measure, tables)
+
+    @staticmethod
+    def save_custom_metric_scores(folder: Path, biomarker: str, tables: wide_tables.Tables) -> list[Path]:
+        """See wide_tables.save_custom_metric_scores."""
+        return wide_tables.save_custom_metric_scores(folder, biomarker, tables)
 
 
 def evaluated_slices(reference_zyx: LabelMap, *, include_empty: bool) -> list[int]:
