@@ -26,6 +26,7 @@ FORWARDS = "forwards for one release what jobs of 0.1.0 in a queue were submitte
 ONE_IDEA = "one idea of its own; every module that could hold it besides is of another one"
 SMALL: dict[str, str] = {
     "cli/completion.py": "a command has its own file",
+    "sweeps/status/select_run.py": "how a user names a run; four actions share it",
     "cli/train.py": "a command has its own file",
     "cluster/collect.py": FORWARDS,
     "config/schema/experiment.py": "the root of the settings, whose sections have their own files",

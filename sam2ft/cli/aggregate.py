@@ -44,18 +44,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Options may be between positional arguments: `EXP --latex export-best`.
     given = parser().parse_intermixed_args(arguments)
     from sam2ft.report.request import PaperFormats
-    from sam2ft.sweeps.aggregate import AggregateRequest, aggregate_sources
+    from sam2ft.sweeps.aggregate import aggregate_sources
 
     return aggregate_sources(
-        AggregateRequest(
-            given=tuple(text for text in given.given if text != EXPORT),
-            out=given.out,
-            export=EXPORT in given.given,
-            require_complete=given.require_complete,
-            papers=PaperFormats(given.latex, given.markdown, given.excel),
-            tensorboard=given.tensorboard,
-            wandb=given.wandb,
-        )
+        tuple(text for text in given.given if text != EXPORT),
+        given.out,
+        export=EXPORT in given.given,
+        require_complete=given.require_complete,
+        papers=PaperFormats(given.latex, given.markdown, given.excel),
+        tensorboard=given.tensorboard,
+        wandb=given.wandb,
     )
 
 

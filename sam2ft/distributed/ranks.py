@@ -92,10 +92,6 @@ def _set_up(device: torch.device) -> None:
         torch.backends.cudnn.allow_tf32 = False
 
 
-def _do_nothing(message: str) -> None:
-    """Default of on_failure: the message is not stored."""
-
-
 @contextmanager
 def process_group(
     folder: Path,
@@ -105,7 +101,7 @@ def process_group(
     init_timeout_s: float = 300,
     collective_timeout_s: float = 3600,
     stop_requested: Callable[[], bool] = lambda: False,
-    on_failure: Callable[[str], None] = _do_nothing,
+    on_failure: Callable[[str], None] = lambda message: None,
 ) -> Iterator[Ranks]:
     """Context that yields the Ranks of this process, with a process group when the launcher started several processes.
 

@@ -73,23 +73,16 @@ def _node_problems(resources: Resources, partition: Partition) -> Iterator[str]:
         yield f"resources.mem_gb {resources.mem_gb:g}; {where} allows {partition.max_mem_per_node_mb / _MB_PER_GB:g}"
     if not partition.nodes:
         return
-    asked = ((cpus, "cores"), (mem_mb, "memory"), (resources.gpus_per_node, "GPUs"))
-    large_enough = [
-        kind.cpus >= cpus and kind.memory_mb >= mem_mb and kind.gpus >= resources.gpus_per_node
-        for kind in partition.nodes
-    ]
-    if any(large_enough):
+    asked = {"cores": cpus, "memory": mem_mb, "GPUs": resources.gpus_per_node}
+    kinds = [{"cores": kind.cpus, "memory": kind.memory_mb, "GPUs": kind.gpus} for kind in partition.nodes]
+    if any(all(kind[what] >= value for what, value in asked.items()) for kind in kinds):
         return
-    largest = {
-        "cores": max(kind.cpus for kind in partition.nodes),
-        "memory": max(kind.memory_mb for kind in partition.nodes),
-        "GPUs": max(kind.gpus for kind in partition.nodes),
-    }
-    beyond = [(what, value) for value, what in asked if value > largest[what]]
+    largest = {what: max(kind[what] for kind in kinds) for what in asked}
+    beyond = {what: value for what, value in asked.items() if value > largest[what]}
     if not beyond:
         all_of_it = f"{cpus} cores, {resources.mem_gb:g} GB and {resources.gpus_per_node} GPUs at once"
         yield f"{where} has no node with {all_of_it}"
-    for what, value in beyond:
+    for what, value in beyond.items():
         scale = _MB_PER_GB if what == "memory" else 1
         unit = " GB" if what == "memory" else ""
         most = f"{largest[what] / scale:g}{unit}"

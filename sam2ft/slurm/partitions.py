@@ -69,16 +69,6 @@ class ClusterLimits:
     accounting: bool = False
     """Whether the cluster has an accounting database for sacct and sacctmgr."""
 
-    @property
-    def max_array_size(self) -> int:
-        """MaxArraySize, see ArrayLimits."""
-        return self.arrays.max_array_size
-
-    @property
-    def max_array_tasks(self) -> int | None:
-        """`max_array_tasks` of SchedulerParameters, see ArrayLimits."""
-        return self.arrays.max_array_tasks
-
     def partition(self, name: str | None) -> Partition | None:
         """Return the partition of that name (None: the default one), or None when it does not exist."""
         if name is not None:

@@ -174,16 +174,9 @@ def _kind(value: Any) -> str:
 def _allowed(entry: Mapping[str, Any]) -> str:
     if "choices" in entry:
         return " or ".join(entry["choices"])
-    words = " or ".join(_KIND_WORDS[kind] for kind in entry["kinds"]) or "any value"
-    return (
-        f"{words} (in a list: {' or '.join(_KIND_WORDS[kind] for kind in entry['items'])})" if _items(entry) else words
-    )
-
-
-def _items(entry: Mapping[str, Any]) -> list[str]:
-    """Kinds of values allowed in a list; empty when the signature does not specify them."""
-    found: list[str] = entry.get("items", [])
-    return found
+    # `items` is missing or empty when the signature does not specify the kinds of values in a list.
+    kinds, items = (" or ".join(_KIND_WORDS[kind] for kind in entry.get(name, ())) for name in ("kinds", "items"))
+    return (kinds or "any value") + (f" (in a list: {items})" if items else "")
 
 
 def _fits(value: Any, kinds: Collection[str]) -> bool:
@@ -195,7 +188,7 @@ def _value_problem(entry: Mapping[str, Any], value: Any) -> str | None:
     kind = _kind(value)
     fits = _fits(value, entry["kinds"])
     if fits and kind == "list":
-        fits = all(_fits(inner, _items(entry)) for inner in value)
+        fits = all(_fits(inner, entry.get("items", ())) for inner in value)
     if fits and not ("choices" in entry and kind == "string" and value not in entry["choices"]):
         return None
     return f"found {shown_value(value)}; allowed: {_allowed(entry)}"

@@ -4,6 +4,7 @@ import math
 import os.path
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -45,6 +46,10 @@ def setting(
     )
     text = f"{description} [{unit}]" if unit else description
     return Field(default, description=text, json_schema_extra=extra, **constraints)
+
+
+plain = partial(setting, affects="nothing")
+"""Declare one key of a section that is no part of an experiment, and so of no identity."""
 
 
 def section(factory: Callable[[], Any], description: str, **constraints: Any) -> Any:

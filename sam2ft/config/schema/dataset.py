@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from sam2ft.config.schema.arguments import did_you_mean, shown_value
-from sam2ft.config.schema.base import REQUIRED, Name, ReadOnlyDict, Section, problem, problems, section, setting
+from sam2ft.config.schema.base import REQUIRED, Name, ReadOnlyDict, Section, plain, problem, problems, section
 from sam2ft.config.schema.maps import MapName, MapSource, Pattern, map_problems, path_pattern
 
 MOST_LABEL = 65535
@@ -36,27 +36,23 @@ LabelId = Annotated[str, AfterValidator(_label_id)]
 class DatasetInfo(Section):
     """Name and anatomy of a dataset."""
 
-    name: Name = setting(REQUIRED, "name of the store; part of every key", affects="nothing")
-    anatomy: str = setting("", "imaged anatomy, as free text", affects="nothing")
+    name: Name = plain(REQUIRED, "name of the store; part of every key")
+    anatomy: str = plain("", "imaged anatomy, as free text")
 
 
 class SourcePatterns(Section):
     """Paths of images, masks and maps: patterns relative to the working directory, or a table."""
 
-    images: Annotated[str, AfterValidator(_images)] = setting(
+    images: Annotated[str, AfterValidator(_images)] = plain(
         REQUIRED,
         "pattern of the images (a folder is a DICOM series), or a .csv with the columns subject, image, mask and, "
         "if needed, volume and map_<name>",
-        affects="nothing",
     )
-    masks: Pattern | None = setting(
-        None, "pattern of the masks; not with a table", affects="nothing", validate_default=True
-    )
-    maps: Annotated[Mapping[MapName, Pattern | MapSource], AfterValidator(ReadOnlyDict)] = setting(
+    masks: Pattern | None = plain(None, "pattern of the masks; not with a table", validate_default=True)
+    maps: Annotated[Mapping[MapName, Pattern | MapSource], AfterValidator(ReadOnlyDict)] = plain(
         ReadOnlyDict(),
         "pattern of the relaxation maps (a file is a map, a folder a multi-echo DICOM series to fit the map to), or a "
         "mapping of file or series and settings; with a table only the settings",
-        affects="nothing",
     )
 
     @property
@@ -102,33 +98,26 @@ class SourcePatterns(Section):
 class LabelName(Section):
     """One label of a table."""
 
-    name: str = setting(REQUIRED, "name of the label", affects="nothing", min_length=1)
-    interface: str | None = setting(
-        None, "name of the bone label from which this cartilage's thickness is measured", affects="nothing"
-    )
-    vertebra: str | None = setting(
-        None,
-        "name of the label of the vertebrae above and below this disc; needed for the height index",
-        affects="nothing",
+    name: str = plain(REQUIRED, "name of the label", min_length=1)
+    interface: str | None = plain(None, "name of the bone label from which this cartilage's thickness is measured")
+    vertebra: str | None = plain(
+        None, "name of the label of the vertebrae above and below this disc; needed for the height index"
     )
 
 
 class LabelEntry(LabelName):
     """One label of a dataset."""
 
-    merge: tuple[LabelNumber, ...] | None = setting(
-        None, "integers of the mask files that become this label; null: its own id", affects="nothing", min_length=1
+    merge: tuple[LabelNumber, ...] | None = plain(
+        None, "integers of the mask files that become this label; null: its own id", min_length=1
     )
 
 
 class Intensity(Section):
     """How intensities are scaled to [0, 1]."""
 
-    clip_percentiles: tuple[Percent, Percent] = setting(
-        (0.5, 99.5),
-        "lower and upper percentile of the intensity window, over the whole volume",
-        affects="nothing",
-        unit="percent",
+    clip_percentiles: tuple[Percent, Percent] = plain(
+        (0.5, 99.5), "lower and upper percentile of the intensity window, over the whole volume", unit="percent"
     )
 
     @field_validator("clip_percentiles")
@@ -142,15 +131,11 @@ class Intensity(Section):
 class Split(Section):
     """Split of the subjects into train, val and test: by shares, or from a file."""
 
-    train: Share = setting(0.7, "share of the subjects", affects="nothing", unit="1")
-    val: Share = setting(0.15, "share of the subjects", affects="nothing", unit="1")
-    test: Share = setting(0.15, "share of the subjects", affects="nothing", unit="1")
-    seed: int = setting(
-        42, "seed of the draw, and of the order in which max_subject_set takes subjects", affects="nothing", ge=0
-    )
-    file: Path | None = setting(
-        None, "JSON file {train: [subject, ...], val: [...], test: [...]}, instead of shares", affects="nothing"
-    )
+    train: Share = plain(0.7, "share of the subjects", unit="1")
+    val: Share = plain(0.15, "share of the subjects", unit="1")
+    test: Share = plain(0.15, "share of the subjects", unit="1")
+    seed: int = plain(42, "seed of the draw, and of the order in which max_subject_set takes subjects", ge=0)
+    file: Path | None = plain(None, "JSON file {train: [subject, ...], val: [...], test: [...]}, instead of shares")
 
     @model_validator(mode="after")
     def _shares_or_file(self) -> Self:
@@ -198,19 +183,15 @@ class DatasetFile(Section):
 
     dataset: DatasetInfo = Field(description="name of the dataset")
     sources: SourcePatterns = Field(description="paths of images, masks and maps")
-    labels_dropped: Literal["others"] | tuple[LabelNumber, ...] = setting(
-        (),
-        "integers of the mask files that become background; others: all that labels does not list",
-        affects="nothing",
+    labels_dropped: Literal["others"] | tuple[LabelNumber, ...] = plain(
+        (), "integers of the mask files that become background; others: all that labels does not list"
     )
     labels: Annotated[Mapping[LabelId, LabelEntry], AfterValidator(_checked_labels)] = Field(
         description="label table: meaning of the integers of a mask", min_length=1
     )
     intensity: Intensity = section(Intensity, "how intensities are scaled to [0, 1]")
     split: Split = section(Split, "which subjects are in train, val and test")
-    keep: tuple[Keepable, ...] = setting(
-        (), "DICOM fields to keep in the metadata that are left out by default", affects="nothing"
-    )
+    keep: tuple[Keepable, ...] = plain((), "DICOM fields to keep in the metadata that are left out by default")
 
     @field_validator("labels")
     @classmethod

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from sam2ft.config.schema.arguments import shown_value
-from sam2ft.config.schema.base import Section, problem, problems, setting
+from sam2ft.config.schema.base import Section, plain, problem, problems
 
 MapName = Literal["t2", "t1rho"]
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
@@ -35,33 +35,22 @@ _FIT_KEYS = ("spin_lock_ms", "skip_first", "bounds_ms", "r2_min")
 class MapSource(Section):
     """Source of a relaxation map: a map file, or a DICOM series to which the map is fitted."""
 
-    file: Pattern | None = setting(None, "map file (NIfTI or NRRD) of a volume, values in ms", affects="nothing")
-    series: Pattern | None = setting(
-        None, "folder of the DICOM series of a volume to which the map is fitted", affects="nothing"
+    file: Pattern | None = plain(None, "map file (NIfTI or NRRD) of a volume, values in ms")
+    series: Pattern | None = plain(None, "folder of the DICOM series of a volume to which the map is fitted")
+    spin_lock_ms: tuple[Milliseconds, ...] | None = plain(
+        None, "spin-lock times in the order of acquisition; no standard DICOM tag contains them", unit="ms"
     )
-    spin_lock_ms: tuple[Milliseconds, ...] | None = setting(
-        None,
-        "spin-lock times in the order of acquisition; no standard DICOM tag contains them",
-        affects="nothing",
-        unit="ms",
-    )
-    skip_first: bool = setting(False, "fit without the first image", affects="nothing")
-    bounds_ms: tuple[Milliseconds, Milliseconds] | None = setting(
+    skip_first: bool = plain(False, "fit without the first image")
+    bounds_ms: tuple[Milliseconds, Milliseconds] | None = plain(
         None,
         "fitted values are valid above the first bound, up to the second; null: 0 to 100 for t2, 0 to 500 for t1rho",
-        affects="nothing",
         unit="ms",
     )
-    r2_min: float = setting(
-        0.9,
-        "smallest r2 of a valid fit: share of the variance of the signal that the fit explains",
-        affects="nothing",
-        le=1,
+    r2_min: float = plain(
+        0.9, "smallest r2 of a valid fit: share of the variance of the signal that the fit explains", le=1
     )
-    resample: bool = setting(
-        False,
-        "resample a map on another grid to the grid of the image, by linear interpolation through the affines",
-        affects="nothing",
+    resample: bool = plain(
+        False, "resample a map on another grid to the grid of the image, by linear interpolation through the affines"
     )
 
     @field_validator("spin_lock_ms", "bounds_ms")

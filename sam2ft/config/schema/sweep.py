@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, PositiveInt, Tag, model_validator
 
-from sam2ft.config.schema.base import REQUIRED, Frozen, Name, ReadOnly, ReadOnlyDict, Section, problem, setting
+from sam2ft.config.schema.base import REQUIRED, Frozen, Name, ReadOnly, ReadOnlyDict, Section, plain, problem
 
 Number = int | float
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
@@ -15,11 +15,9 @@ Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 class Range(Section):
     """Numbers at equal distances, from start to stop; stop is included if a step reaches it."""
 
-    start: Number = setting(REQUIRED, "first value", affects="nothing")
-    stop: Number = setting(REQUIRED, "limit: no value lies beyond it", affects="nothing")
-    step: Number = setting(
-        REQUIRED, "distance from one value to the next; negative for decreasing values", affects="nothing"
-    )
+    start: Number = plain(REQUIRED, "first value")
+    stop: Number = plain(REQUIRED, "limit: no value lies beyond it")
+    step: Number = plain(REQUIRED, "distance from one value to the next; negative for decreasing values")
 
     @model_validator(mode="after")
     def _leads_from_start_to_stop(self) -> "Range":
@@ -31,9 +29,9 @@ class Range(Section):
 class LogRange(Section):
     """Numbers at equal ratios, both ends included."""
 
-    start: Annotated[Number, Field(gt=0)] = setting(REQUIRED, "first value", affects="nothing")
-    stop: Annotated[Number, Field(gt=0)] = setting(REQUIRED, "last value", affects="nothing")
-    num: int = setting(REQUIRED, "number of values", affects="nothing", ge=2, le=10_000)
+    start: Annotated[Number, Field(gt=0)] = plain(REQUIRED, "first value")
+    stop: Annotated[Number, Field(gt=0)] = plain(REQUIRED, "last value")
+    num: int = plain(REQUIRED, "number of values", ge=2, le=10_000)
 
 
 class ValueSeries(Section):
@@ -85,17 +83,15 @@ Ends = Annotated[tuple[Number, ...], AfterValidator(_low_and_high)]
 class ParameterDraw(Section):
     """Distribution of one parameter of a random search: exactly one of uniform, loguniform, int, choice; and `if`."""
 
-    uniform: Ends | None = setting(None, "a number from [lowest, highest], uniform", affects="nothing")
-    loguniform: Annotated[Ends, AfterValidator(_of_positive_numbers)] | None = setting(
-        None, "a number from [lowest, highest], uniform in its logarithm", affects="nothing"
+    uniform: Ends | None = plain(None, "a number from [lowest, highest], uniform")
+    loguniform: Annotated[Ends, AfterValidator(_of_positive_numbers)] | None = plain(
+        None, "a number from [lowest, highest], uniform in its logarithm"
     )
-    integers: Annotated[tuple[int, ...], AfterValidator(_low_and_high)] | None = setting(
-        None, "a whole number from [lowest, highest], both included", affects="nothing", alias="int"
+    integers: Annotated[tuple[int, ...], AfterValidator(_low_and_high)] | None = plain(
+        None, "a whole number from [lowest, highest], both included", alias="int"
     )
-    choice: Annotated[tuple[Frozen, ...], Field(min_length=1)] | None = setting(
-        None, "one value of a list", affects="nothing"
-    )
-    condition: Condition | None = setting(None, f"set only where: {_IF}", affects="nothing", alias="if")
+    choice: Annotated[tuple[Frozen, ...], Field(min_length=1)] | None = plain(None, "one value of a list")
+    condition: Condition | None = plain(None, f"set only where: {_IF}", alias="if")
 
     @model_validator(mode="after")
     def _is_one(self) -> "ParameterDraw":
@@ -108,30 +104,28 @@ class ParameterDraw(Section):
 class Random(Section):
     """Random search: points drawn at random, as one axis of the product."""
 
-    num: PositiveInt = setting(REQUIRED, "number of draws", affects="nothing", le=100_000)
-    seed: int = setting(0, "seed of the draws; each parameter has its own generator", affects="nothing", ge=0)
-    method: Literal["independent", "sobol"] = setting(
-        "independent", "independent draws, or sobol: a Sobol sequence, which covers the space evenly", affects="nothing"
+    num: PositiveInt = plain(REQUIRED, "number of draws", le=100_000)
+    seed: int = plain(0, "seed of the draws; each parameter has its own generator", ge=0)
+    method: Literal["independent", "sobol"] = plain(
+        "independent", "independent draws, or sobol: a Sobol sequence, which covers the space evenly"
     )
-    parameters: Annotated[Mapping[str, ParameterDraw], Field(min_length=1), AfterValidator(ReadOnlyDict)] = setting(
-        REQUIRED, "dotted key -> distribution of its values", affects="nothing"
+    parameters: Annotated[Mapping[str, ParameterDraw], Field(min_length=1), AfterValidator(ReadOnlyDict)] = plain(
+        REQUIRED, "dotted key -> distribution of its values"
     )
 
 
 class Axes(Section):
     """Ways to define axes of the product of a sweep."""
 
-    grid: Grid | None = setting(None, "dotted key -> values; each key is an axis", affects="nothing")
-    zip: Grid | None = setting(
-        None, "dotted key -> values; all lists have the same length and change together", affects="nothing"
-    )
-    list: OverridesList | None = setting(None, "mappings of dotted keys to values; one axis", affects="nothing")
+    grid: Grid | None = plain(None, "dotted key -> values; each key is an axis")
+    zip: Grid | None = plain(None, "dotted key -> values; all lists have the same length and change together")
+    list: OverridesList | None = plain(None, "mappings of dotted keys to values; one axis")
 
 
 class When(Axes):
     """Conditional axes: only the points that match `if` have them."""
 
-    condition: Condition = setting(REQUIRED, _IF, affects="nothing", alias="if")
+    condition: Condition = plain(REQUIRED, _IF, alias="if")
 
     @model_validator(mode="after")
     def _has_an_axis(self) -> "When":
@@ -143,9 +137,9 @@ class When(Axes):
 class OverridesWhere(Section):
     """Keys to set in the points that match `if`."""
 
-    condition: Condition = setting(REQUIRED, _IF, affects="nothing", alias="if")
-    values: Annotated[Overrides, Field(min_length=1)] = setting(
-        REQUIRED, "dotted key -> value, for example resources.mem_gb: 128", affects="nothing", alias="set"
+    condition: Condition = plain(REQUIRED, _IF, alias="if")
+    values: Annotated[Overrides, Field(min_length=1)] = plain(
+        REQUIRED, "dotted key -> value, for example resources.mem_gb: 128", alias="set"
     )
 
 
@@ -153,18 +147,16 @@ class Sweep(Axes):
     """Points of an experiment: a product of axes without the excluded points, and added points."""
 
     random: Random | None = Field(None, description="random search: points drawn at random, as one axis")
-    when: tuple[When, ...] = setting((), "axes that only the points with certain values have", affects="nothing")
-    seeds: Seeds | None = setting(
-        None,
-        "experiment.seed as the last axis: a list, or the number of seeds, counted up from experiment.seed",
-        affects="nothing",
+    when: tuple[When, ...] = plain((), "axes that only the points with certain values have")
+    seeds: Seeds | None = plain(
+        None, "experiment.seed as the last axis: a list, or the number of seeds, counted up from experiment.seed"
     )
-    exclude: tuple[Condition, ...] = setting((), f"points of the product to leave out: {_IF}", affects="nothing")
-    include: tuple[Condition, ...] = setting((), "points to add: mappings of dotted keys to values", affects="nothing")
-    points: Annotated[Mapping[Name, Overrides], AfterValidator(ReadOnlyDict)] = setting(
-        ReadOnlyDict(), "points to add: name -> overrides", affects="nothing"
+    exclude: tuple[Condition, ...] = plain((), f"points of the product to leave out: {_IF}")
+    include: tuple[Condition, ...] = plain((), "points to add: mappings of dotted keys to values")
+    points: Annotated[Mapping[Name, Overrides], AfterValidator(ReadOnlyDict)] = plain(
+        ReadOnlyDict(), "points to add: name -> overrides"
     )
-    overrides: tuple[OverridesWhere, ...] = setting((), "keys to set in the points that match", affects="nothing")
+    overrides: tuple[OverridesWhere, ...] = plain((), "keys to set in the points that match")
 
     @model_validator(mode="after")
     def _has_points(self) -> "Sweep":

@@ -99,7 +99,7 @@ def _key_in(value: Any, entry: Any, root: type[BaseModel]) -> KeyPath:
         if in_list or (isinstance(value, Mapping) and part in value):
             value = value[part]
         elif (
-            isinstance(value, Mapping) and part != "constructor_arguments" and _is_key_of(part, _section_at(root, key))
+            isinstance(value, Mapping) and part != "constructor_arguments" and part in fields_of(_section_at(root, key))
         ):
             value = None  # the key is not in the file: it is required, or its default does not fit the other keys
         else:
@@ -113,7 +113,7 @@ def unknown_key(root: type[Section], key: KeyPath) -> Problem | None:
     model: type[BaseModel] | None = root
     steps = iter(enumerate(key, start=1))
     for depth, part in steps:
-        field = fields_of(model).get(part) if model is not None else None
+        field = fields_of(model).get(part)
         if model is None or (field is None and issubclass(model, ClassSection)):
             return None  # inside a value, or an argument of a class whose name is in another key
         if field is None:
@@ -130,13 +130,9 @@ def _is_many(annotation: Any) -> bool:
     return many or any(_is_many(inner) for inner in get_args(annotation))
 
 
-def fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    """The fields of a section, by the key used in files (the alias, if there is one)."""
-    return {field.alias or name: field for name, field in model.model_fields.items()}
-
-
-def _is_key_of(part: Any, model: type[BaseModel] | None) -> bool:
-    return model is not None and part in fields_of(model)
+def fields_of(model: type[BaseModel] | None) -> dict[str, FieldInfo]:
+    """The fields of a section, by the key used in files (the alias, if there is one); none without a section."""
+    return {field.alias or name: field for name, field in model.model_fields.items()} if model is not None else {}
 
 
 def _at(value: Any, key: KeyPath) -> Any:
@@ -156,21 +152,18 @@ def _section_at(root: type[BaseModel], key: KeyPath) -> type[BaseModel] | None:
     """The section class at a key path; names and list indices inside mappings and lists are skipped."""
     model: type[BaseModel] | None = root
     for part in key:
-        if model is not None and part in (fields := fields_of(model)):
-            inner = _models(fields[part].annotation)
-            model = inner[0] if inner else None
+        if field := fields_of(model).get(part):
+            model = next(iter(_models(field.annotation)), None)
     return model
 
 
 def _description(root: type[BaseModel], key: KeyPath) -> str:
-    model = _section_at(root, key[:-1])
-    field = fields_of(model).get(key[-1]) if model is not None else None
+    field = fields_of(_section_at(root, key[:-1])).get(key[-1])
     return (field.description if field is not None else None) or "required"
 
 
 def _unknown_key(root: type[BaseModel], key: KeyPath) -> str:
-    model = _section_at(root, key[:-1])
-    known = list(fields_of(model)) if model is not None else []
+    known = list(fields_of(_section_at(root, key[:-1])))
     homes = [path.rpartition(".")[0] for path in _leaf_paths(root) if path.split(".")[-1] == key[-1]]
     belongs = f"; it belongs to {' or '.join(home or 'the top of the file' for home in homes)}"
     hint = belongs if homes else did_you_mean(key[-1], known)

@@ -48,14 +48,13 @@ class SharedSections:
         return Experiment.model_construct(_fields_set=set(value), **sections)
 
     def _section(self, name: str, value: Mapping[str, Any]) -> Any:
-        text = self._text(name, value[name]) if name in value else None
+        entry, text = value.get(name), None
+        if name in value:
+            text = self._texts[name] if entry is self._shared.get(name) else json.dumps(entry)
         if (name, text) not in self._known:
             model = _SINGLE_SECTION_MODELS[name].model_validate_json("{}" if text is None else f'{{"{name}": {text}}}')
             self._known[name, text] = getattr(model, name)
         return self._known[name, text]
-
-    def _text(self, name: str, entry: Any) -> str:
-        return self._texts[name] if entry is self._shared.get(name) else json.dumps(entry)
 
 
 _SINGLE_SECTION_MODELS: dict[str, type[BaseModel]] = {

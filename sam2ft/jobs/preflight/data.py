@@ -1,7 +1,7 @@
 """Checks of the data of every point before a job starts: stores, splits, files, metrics. No torch."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -30,20 +30,14 @@ class Report(Protocol):
 
 
 @dataclass(frozen=True)
-class _Volumes:
-    """Digests of the volumes of an experiment."""
+class CheckedData:
+    """The part of the data that enters the ids of a point."""
 
     train_digests: Mapping[str, str]
     """str(VolumeKey) -> digest, for the volumes of training and validation."""
     train_split: str
     eval_split: str
-
-
-@dataclass(frozen=True)
-class CheckedData(_Volumes):
-    """The part of the data that enters the ids of a point."""
-
-    files: Mapping[str, str]
+    files: Mapping[str, str] = field(default_factory=dict)
     """Dotted key -> sha256, for each file named in the settings."""
 
 
@@ -56,7 +50,7 @@ class DataChecker:
     dry_run: bool
     _opened: dict[Path, Store | None] = field(default_factory=dict)
     _fitting: dict[Hashable, tuple[Store, ...]] = field(default_factory=dict)
-    _known_volumes: dict[Hashable, _Volumes | None] = field(default_factory=dict)
+    _known_volumes: dict[Hashable, CheckedData | None] = field(default_factory=dict)
     _read_boxes: set[tuple[Path, tuple[str, ...]]] = field(default_factory=set)
 
     def of(self, experiment: Experiment) -> CheckedData | None:
@@ -71,7 +65,7 @@ class DataChecker:
         if choice not in self._known_volumes:
             self._known_volumes[choice] = self._volumes(experiment, stores)
         known = self._known_volumes[choice]
-        return None if known is None else CheckedData(known.train_digests, known.train_split, known.eval_split, files)
+        return None if known is None else replace(known, files=files)
 
     def _stores(self, experiment: Experiment) -> tuple[Store, ...]:
         """The experiment's stores; empty when any is missing or does not fit."""
@@ -126,8 +120,8 @@ class DataChecker:
         except DataError as error:
             self.problem("eval.boxes_file", str(error))
 
-    def _volumes(self, experiment: Experiment, stores: tuple[Store, ...]) -> _Volumes | None:
-        """Volumes of training, validation and evaluation; None when some are missing."""
+    def _volumes(self, experiment: Experiment, stores: tuple[Store, ...]) -> CheckedData | None:
+        """Digests of the volumes of training, validation and evaluation; None when some are missing."""
         wanted = (
             (labelled_records, "train", max_train_subjects(experiment), "dataset"),
             (labelled_records, "val", None, "dataset"),
@@ -143,7 +137,7 @@ class DataChecker:
             return None
         trained = found[0] + found[1]
         digests = ReadOnlyDict({str(record.key): record.digest for record in trained})
-        return _Volumes(digests, records_digest(trained), records_digest(found[2]))
+        return CheckedData(digests, records_digest(trained), records_digest(found[2]))
 
     def _metrics(self, experiment: Experiment, stores: Sequence[Store]) -> None:
         """Check metric names, their requirements in each evaluated volume, and plug-in metrics."""

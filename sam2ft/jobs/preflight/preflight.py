@@ -56,19 +56,6 @@ class ResolvedSweep:
     warnings: tuple[str, ...]
 
 
-@dataclass
-class _Findings:
-    """Problems and warnings of all points, without duplicates."""
-
-    problems: list[Problem] = field(default_factory=list)
-    warnings: list[Problem] = field(default_factory=list)
-
-    def add(self, problem: Problem, *, warning: bool = False) -> None:
-        found = self.warnings if warning else self.problems
-        if problem not in found:
-            found.append(problem)
-
-
 def resolve(
     loaded: LoadedExperiment, *, dry_run: bool = False, fill: FillResources | None = None, code: str | None = None
 ) -> ResolvedSweep:
@@ -82,13 +69,12 @@ def resolve(
         ProblemsError: contains every problem of every point. In a dry run, a store or weights that do not exist yet
             are warnings instead.
     """
-    findings, cache = _Findings(), DigestCache(digest_cache(RUNS))
-    checker = _Checker(loaded, findings, cache, dry_run, fill or local_resources, code)
+    checker = _Checker(loaded, DigestCache(digest_cache(RUNS)), dry_run, fill or local_resources, code)
     points = [checker.point(point) for point in loaded.points]
     if loaded.experiment.experiment.baseline:
         points.append(checker.baseline(len(points)))
-    if findings.problems:
-        raise ProblemsError(findings.problems)
+    if problems := checker.found(warning=False):
+        raise ProblemsError(problems)
     runs = _merged(points) if all(point.run_id and point.eval_id for point in points) else ()
     return ResolvedSweep(
         name=loaded.experiment.experiment.name,
@@ -96,7 +82,7 @@ def resolve(
         points=tuple(points),
         runs=runs,
         merged=tuple(_merge_sentence(run) for run in runs if len(run.planned.points) > 1),
-        warnings=tuple(str(problem) for problem in findings.warnings),
+        warnings=tuple(str(problem) for problem in checker.found(warning=True)),
     )
 
 
@@ -105,18 +91,23 @@ class _Checker:
     """Checks the points of one experiment; files shared by points are read once."""
 
     loaded: LoadedExperiment
-    findings: _Findings
     cache: DigestCache
     dry_run: bool
     fill: FillResources
     code: str | None
     _known_weights: dict[tuple[Path | None, str], str | None] = field(default_factory=dict)
+    _found: dict[tuple[Problem, bool], None] = field(default_factory=dict)
+    """Problem and whether it is only a warning, each once, in the order in which they were found."""
 
     def __post_init__(self) -> None:
         self._data = DataChecker(self.problem, self.cache, self.dry_run)
 
     def problem(self, key: str, message: str, *, warning: bool = False) -> None:
-        self.findings.add(Problem(self.loaded.where(key), key, message), warning=warning)
+        self._found[Problem(self.loaded.where(key), key, message), warning] = None
+
+    def found(self, *, warning: bool) -> list[Problem]:
+        """The warnings, or the problems that no job can start with."""
+        return [problem for problem, is_warning in self._found if is_warning == warning]
 
     def point(self, point: SweepPoint) -> ResolvedPoint:
         experiment, asked = point.experiment, self.fill(point.experiment)

@@ -14,14 +14,8 @@ def resources_of(experiment: Experiment) -> Resources:
 
 def with_default_tasks(asked: RequestedResources) -> Resources:
     """Return `asked` with `tasks_per_node` filled in: one process per GPU, at least one."""
-    return Resources(
-        nodes=asked.nodes,
-        tasks_per_node=asked.tasks_per_node or max(1, asked.gpus_per_node),
-        gpus_per_node=asked.gpus_per_node,
-        cpus_per_task=asked.cpus_per_task,
-        mem_gb=asked.mem_gb,
-        hours=asked.hours,
-    )
+    chosen = asked.model_dump(exclude={"eval"})
+    return Resources(**chosen | {"tasks_per_node": asked.tasks_per_node or max(1, asked.gpus_per_node)})
 
 
 def evaluation_resources(experiment: Experiment, asked: Resources) -> Resources:

@@ -18,6 +18,7 @@ from sam2ft.slurm.batch_script import BatchJob, work_parameters
 from sam2ft.slurm.site import Site
 from sam2ft.sweeps.local.pool import LocalTask, Pool
 from sam2ft.sweeps.plan.estimate import SweepTarget
+from sam2ft.sweeps.state.logs import last_lines
 
 JOB_HOURS = 1.0
 """Time limit of a calibration job: steps end after two minutes; the rest is loading and one volume."""
@@ -94,16 +95,11 @@ def _measure_here(layout: ExperimentLayout, items: Sequence[CalibrationItem], wo
         calibration.log.unlink(missing_ok=True)
         command = [sys.executable, "-m", "sam2ft.jobs.calibrate", str(layout.folder), item.key]
         (ended,) = Pool(workers).run([LocalTask(item.key, command, calibration.log)])
-        lines = (
-            calibration.log.read_text(encoding="utf-8", errors="replace").splitlines()
-            if calibration.log.is_file()
-            else []
-        )
         if ended.code:
             _say(f"{item.name}: ended with code {ended.code}; see {calibration.log}")
             code = FAILED
-        elif lines:
-            _say(lines[-1])
+        elif last := last_lines(calibration.log, 1):
+            _say(last[0])
     return code
 
 

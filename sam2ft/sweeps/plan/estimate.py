@@ -220,7 +220,5 @@ def _report_problems(target: SweepTarget) -> tuple[str, ...]:
 
 def free_bytes(folder: Path) -> int | None:
     """Return the free space in bytes on the file system where `folder` is or will be; None when unknown."""
-    for parent in (folder, *folder.absolute().parents):
-        if parent.is_dir():
-            return shutil.disk_usage(parent).free
-    return None
+    existing = (parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
+    return next((shutil.disk_usage(parent).free for parent in existing), None)

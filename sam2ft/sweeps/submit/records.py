@@ -1,9 +1,10 @@
 """Submission records `submissions/<n>.json`: jobs with their Slurm ids, written before and after each sbatch call."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
+
+from pydantic import TypeAdapter
 
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import read_json, write_text
@@ -38,11 +39,6 @@ class RecordedRun:
     run_id: str
     eval_ids: tuple[str, ...] = ()
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Read the run of one element from its JSON value."""
-        return cls(value["index"], value["run_id"], tuple(value.get("eval_ids", ())))
-
 
 @dataclass(frozen=True)
 class RecordedArray:
@@ -56,12 +52,6 @@ class RecordedArray:
     depends: str
     """Value of `sbatch --dependency`; before sbatch is called, with job names instead of ids that are not known yet."""
     runs: tuple[RecordedRun, ...]
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Read an array from its JSON value."""
-        runs = tuple(RecordedRun.from_json(run) for run in value["runs"])
-        return cls(value["job_name"], value["stage"], value["job"], value.get("depends", ""), runs)
 
     def element(self, position: int) -> str | None:
         """Job id of element `position`, or None while it is not known."""
@@ -89,26 +79,6 @@ class Record:
     arrays: tuple[RecordedArray, ...]
     report: RecordedReport
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the content of the record's file."""
-        # dataclasses.asdict copies every value: seconds for ten thousand runs, and a record is written many times.
-        arrays = [vars(array) | {"runs": [vars(run) for run in array.runs]} for array in self.arrays]
-        return {"version": RECORD_VERSION} | vars(self) | {"arrays": arrays, "report": vars(self.report)}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Read a record of version 1 or 2.
-
-        Raises:
-            ValueError: another version.
-        """
-        if value.get("version", 1) not in (1, RECORD_VERSION):
-            raise ValueError(f"version {value['version']}, this sam2ft reads 1 and {RECORD_VERSION}")
-        arrays = tuple(RecordedArray.from_json(array) for array in value["arrays"])
-        # Version 1 had only the report's job id.
-        report = value["report"] if "report" in value else {"job_name": "", "job": value["aggregate"]}
-        return cls(value["number"], value["plan"], value["site"], value["time"], arrays, RecordedReport(**report))
-
     def with_array(self, position: int, **changes: Any) -> Self:
         """Return the record with changed fields of array `position`."""
         arrays = list(self.arrays)
@@ -120,16 +90,20 @@ class Record:
         return replace(self, report=replace(self.report, job=job))
 
 
+_RECORD = TypeAdapter(Record)
+"""JSON value of a record, read and written faster than by dataclasses.asdict: a record is written many times."""
+
+
 def write_record(layout: ExperimentLayout, record: Record) -> None:
     """Write a record completely or not at all; one line per array, because indented JSON is ten times slower."""
-    value = record.to_json()
+    value = {"version": RECORD_VERSION} | _RECORD.dump_python(record)
     arrays = ",\n".join(json.dumps(array, ensure_ascii=False, allow_nan=False) for array in value.pop("arrays"))
     head = json.dumps(value, ensure_ascii=False, allow_nan=False).removesuffix("}")
     write_text(layout.submission(record.number), f'{head}, "arrays": [\n{arrays}\n]}}\n')
 
 
 def read_record(layout: ExperimentLayout, number: int) -> Record:
-    """Read one submission record.
+    """Read one submission record, of version 1 or 2.
 
     Raises:
         DataError: the file is not the record of a submission.
@@ -137,7 +111,12 @@ def read_record(layout: ExperimentLayout, number: int) -> Record:
     path = layout.submission(number)
     value = read_json(path)
     try:
-        return Record.from_json(value)
+        if value.get("version", 1) not in (1, RECORD_VERSION):
+            raise ValueError(f"version {value['version']}, this sam2ft reads 1 and {RECORD_VERSION}")
+        # Version 1 had no dependencies, and only the report's job id.
+        report = value["report"] if "report" in value else {"job_name": "", "job": value["aggregate"]}
+        arrays = [{"depends": ""} | array for array in value["arrays"]]
+        return _RECORD.validate_python(value | {"arrays": arrays, "report": report})
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: not the record of a submission ({error})") from None
 

@@ -9,6 +9,7 @@ import pytest
 
 import sam2ft.config.identity
 import sam2ft.core.files
+import sam2ft.runs.plan_file
 from sam2ft.config.identity import (
     eval_id,
     evaluation_identity,
@@ -23,7 +24,7 @@ from sam2ft.core.files import canonical_json
 from sam2ft.data.store.store import Store
 from sam2ft.jobs.preflight.preflight import resolve
 from sam2ft.runs.layout import ExperimentLayout
-from sam2ft.runs.plan_file import PlannedRun, load_plan, save_plan
+from sam2ft.runs.plan_file import load_plan, save_plan
 from sam2ft.sweeps.plan.plan import make_plan
 
 GRID = """sweep:
@@ -50,7 +51,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     count(sam2ft.core.files, "sha256_file")
     count(sam2ft.config.identity, "settings_affecting")
-    count(PlannedRun, "to_json")
+    count(sam2ft.runs.plan_file, "canonical_json")
     count(Store, "split_volumes")
     return counted
 
@@ -68,7 +69,7 @@ def test_what_400_points_share_is_done_once(toy: Any, calls: Counter[str]) -> No
     assert load_plan(layout, plan.plan_id).plan_id == plan.plan_id
     assert calls["sha256_file"] == 1, "the weights"
     assert calls["split_volumes"] == 3, "train, val, test"
-    assert calls["to_json"] == 3 * 401, "once for the id, once for the file, once to check what was read"
+    assert calls["canonical_json"] == 2, "once for the id, once to check what was read"
     # Each section, for each of the two identities, with the sections in it (at most ten).
     assert calls["settings_affecting"] <= (80 + 5 + 6) * 2 * 10
 
