@@ -5,7 +5,7 @@ import pytest
 
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.labels import Label, LabelTable
-from sam2ft.metrics.biomarkers.sensitivity import _moved
+from sam2ft.metrics.biomarkers.sensitivity import _moved_pairs
 from sam2ft.metrics.measurement import MaskPair
 from sam2ft.statistics.cohort import biomarker_global_rows
 
@@ -52,7 +52,7 @@ def test_half_a_pixel_is_exact_and_the_volume_stays_where_it_is():
     mask[1, 20:24, 20:23] = True
     affine = np.array([[0, 0, 3, 5], [-0.5, 0, 0, 7], [0, -0.4, 0, 9], [0, 0, 0, 1.0]])
     pair = MaskPair(mask, mask, Geometry.from_affine(mask.shape, affine))
-    larger, smaller = _moved(pair)
+    larger, smaller = _moved_pairs(pair)
     assert larger.geometry.spacing_zyx_mm == pytest.approx((3.0, 0.2, 0.25))
     assert (larger.reference_zyx.sum(), smaller.reference_zyx.sum()) == (8 * 6 + 2 * (8 + 6), 6 * 4)
     for moved in (larger, smaller):
