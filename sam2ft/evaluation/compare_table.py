@@ -60,9 +60,8 @@ def checkpoint_rows(evaluated: Sequence[Evaluated]) -> list[Row]:
     return list(rows)
 
 
-_NOTHING: Mapping[str, Value] = dict.fromkeys(
-    ("n_paired", "difference", "difference_ci_low", "difference_ci_high", "p_wilcoxon")
-)
+_DIFFERENCES = ("n_paired", "difference", "difference_ci_low", "difference_ci_high", "p_wilcoxon")
+_NOTHING: Mapping[str, Value] = dict.fromkeys(_DIFFERENCES)
 
 
 def _against_first(
@@ -70,13 +69,7 @@ def _against_first(
 ) -> dict[str, Value]:
     reference, own = first.get(_key(row)), second[_key(row)]
     found = paired({} if reference is None else reference.values, own.values)
-    return {
-        "n_paired": found.n,
-        "difference": found.difference,
-        "difference_ci_low": found.ci_low,
-        "difference_ci_high": found.ci_high,
-        "p_wilcoxon": found.p,
-    }
+    return dict(zip(_DIFFERENCES, (found.n, found.difference, found.ci_low, found.ci_high, found.p), strict=True))
 
 
 def _key(row: Mapping[str, Value]) -> tuple[Value, ...]:

@@ -10,8 +10,7 @@ from sam2ft.config.schema.experiment import Experiment
 from sam2ft.core.files import write_text
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.tables.rows import Row
-from sam2ft.data.store.slice_metadata import MetadataSource
-from sam2ft.data.store.store import Store, VolumeRecord
+from sam2ft.data.store.store import VolumeRecord
 from sam2ft.distributed.ranks import Ranks
 from sam2ft.distributed.stop_signal import StopRequest
 from sam2ft.evaluation.prediction.tester import StoreVolume, Tester, VolumeResult
@@ -23,14 +22,6 @@ from sam2ft.metrics.measurement import ScoreSettings
 from sam2ft.model.segmenter import build_segmenter
 from sam2ft.runs.layout import EvalLayout
 from sam2ft.runs.stores import metadata_source, open_stores, stores_by_name
-
-
-def _no_guard(is_main: bool) -> None:
-    """Default guard: no other process writes to this folder."""
-
-
-def _no_listener(rows: Sequence[Row]) -> None:
-    """Default of `tell`: do nothing."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +37,11 @@ class EvaluationJob:
     """best.pt of a run, initial weights, or a foreign checkpoint."""
     records: Sequence[VolumeRecord]
     """The volumes that are evaluated, sorted by key."""
-    tell: Callable[[Sequence[Row]], None] = _no_listener
+    tell: Callable[[Sequence[Row]], None] = lambda _rows: None
     """Called on the main rank with the rows of global.csv after everything is written."""
-    guard: Callable[[bool], None] = _no_guard
-    """Called before every write, with whether this is the main rank; raises when a newer attempt holds the run."""
+    guard: Callable[[bool], None] = lambda _is_main: None
+    """Called before every write, with whether this is the main rank; raises when a newer attempt holds the run. By
+    default no other process writes to the folder."""
 
 
 @dataclass(frozen=True)
@@ -131,19 +123,14 @@ def _until_stopped(
 ) -> Iterator[StoreVolume]:
     """The volumes of `records`; after the first one of the pass, only until a rank is asked to stop."""
     experiment, sign = jobs[0].experiment, jobs[0].evaluation.stop
-    stores, metadata = (
-        stores_by_name(open_stores(experiment)),
-        metadata_source(experiment, experiment.datamodule.stats_metadata_file),
-    )
+    stores = stores_by_name(open_stores(experiment))
+    metadata = metadata_source(experiment, experiment.datamodule.stats_metadata_file)
     for number, record in enumerate(records):
         if (number or begun) and stop.requested:
             # A file instead of a collective: ranks have different numbers of volumes and do not wait for each other.
             write_text(sign, "")
         if (number or begun) and sign.exists():
             return
-        yield _verified_volume(stores[record.key.dataset], record, metadata)
-
-
-def _verified_volume(store: Store, record: VolumeRecord, metadata: MetadataSource) -> StoreVolume:
-    store.verify([record])
-    return StoreVolume.of(store, record, metadata)
+        store = stores[record.key.dataset]
+        store.verify([record])
+        yield StoreVolume.of(store, record, metadata)

@@ -1,6 +1,7 @@
 """Parts of an unfinished evaluation: one per finished volume, with digests; merged into the tables at the end."""
 
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -102,22 +103,24 @@ def check_complete(
         (record.key.dataset, record.key.subject, record.key.volume): (stores[record.key.dataset], record)
         for record in records
     }
-    missing, surplus, example = 0, 0, None
+    missing, surplus, examples = 0, 0, []
+
+    def compare(volume: tuple[str, str, str], rows: Iterable[Row]) -> None:
+        nonlocal missing, surplus
+        found = Counter((int(row["slice"] or 0), int(row["label"] or 0)) for row in rows)
+        known = of_volume.pop(volume, None)
+        expected = Counter(_expected(*known, include_empty=include_empty) if known else ())
+        lacking, extra = expected - found, found - expected
+        missing, surplus = missing + lacking.total(), surplus + extra.total()
+        if lacking or extra:
+            examples.append((*volume, *min(lacking or extra)))
+
     for volume, rows in groupby(tables["slice"], key=_volume_of):
-        found = [(int(row["slice"] or 0), int(row["label"] or 0)) for row in rows]
-        store, record = of_volume.pop(volume, (None, None))
-        expected = _expected(store, record, include_empty=include_empty) if store and record else set()
-        lacking, extra = expected - set(found), [one for one in found if one not in expected]
-        repeated = len(found) - len(set(found))
-        missing, surplus = missing + len(lacking), surplus + max(len(extra), repeated)
-        if example is None and (lacking or extra or repeated):
-            example = (*volume, *min(lacking or extra or found))
-    for volume, (store, record) in of_volume.items():
-        lacking = _expected(store, record, include_empty=include_empty)
-        missing += len(lacking)
-        example = example or ((*volume, *min(lacking)) if lacking else None)
-    if example is not None:
-        raise DataError(f"slice rows: {missing} missing, {surplus} not expected, for example {example}")
+        compare(volume, rows)
+    for volume in list(of_volume):
+        compare(volume, ())
+    if examples:
+        raise DataError(f"slice rows: {missing} missing, {surplus} not expected, for example {examples[0]}")
 
 
 def _volume_of(row: Row) -> tuple[str, str, str]:

@@ -30,7 +30,9 @@ def regions_of(pair: MaskPair) -> list[Region]:
 
 
 def bounding_block(mask: Mask) -> Block:
-    """Bounding box of a non-empty mask: the smallest block that contains it."""
+    """Bounding box of a mask: the smallest block that contains it; an empty block for an empty mask."""
+    if not mask.any():
+        return (slice(0, 0),) * mask.ndim
     axes = range(mask.ndim)
     projections = (mask.any(axis=tuple(other for other in axes if other != axis)) for axis in axes)
     filled = (np.flatnonzero(projection) for projection in projections)

@@ -20,7 +20,7 @@ ScoredRows = dict[str, list[Row]]
 The stamp is the columns run, eval, split and protocol.
 """
 
-_DISTANCES = ("hd_mm", "hd95_mm", "assd_mm", "nsd")
+_NAN_DISTANCES: Mapping[str, Value] = dict.fromkeys(("hd_mm", "hd95_mm", "assd_mm", "nsd"), math.nan)
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class PromptedMask:
     def cropped(self) -> "PromptedMask":
         """Copy whose masks are cropped to their common bounding box."""
         either = self.prediction_yx | self.reference_yx
-        rows, columns = bounding_block(either) if either.any() else (slice(0, 0), slice(0, 0))
+        rows, columns = bounding_block(either)
         return replace(
             self,
             prediction_yx=self.prediction_yx[rows, columns].copy(),
@@ -133,8 +133,9 @@ def _label_columns(label: Label) -> dict[str, Value]:
     return {"label": label.id, "label_name": label.name}
 
 
-def _nan_distances() -> dict[str, Value]:
-    return dict.fromkeys(_DISTANCES, math.nan)
+def _of(counts: Overlap, *names: str) -> dict[str, Value]:
+    """Columns that have the names of counts and ratios."""
+    return {name: getattr(counts, name) for name in names}
 
 
 def slice_values(index: int, label: Label, counts: Overlap, num_instances: int, geometry: Geometry) -> dict[str, Value]:
@@ -143,17 +144,11 @@ def slice_values(index: int, label: Label, counts: Overlap, num_instances: int, 
         "slice": index,
         **_label_columns(label),
         "num_instances": num_instances,
-        "tp": counts.tp,
-        "fp": counts.fp,
-        "fn": counts.fn,
-        "tn": counts.tn,
+        **_of(counts, "tp", "fp", "fn", "tn"),
         "area_reference_mm2": counts.reference * geometry.pixel_area_mm2,
         "area_prediction_mm2": counts.prediction * geometry.pixel_area_mm2,
-        "dice": counts.dice,
-        "iou": counts.iou,
-        "precision": counts.precision,
-        "recall": counts.recall,
-        **_nan_distances(),
+        **_of(counts, "dice", "iou", "precision", "recall"),
+        **_NAN_DISTANCES,
         "status": counts.status,
     }
 
@@ -164,17 +159,12 @@ def volume_values(label: Label, of_slices: Sequence[Overlap], geometry: Geometry
     counted = [one for one in of_slices if one.status != "absent"]
     return {
         **_label_columns(label),
-        "tp": counts.tp,
-        "fp": counts.fp,
-        "fn": counts.fn,
-        "tn": counts.tn,
-        "dice": counts.dice,
-        "iou": counts.iou,
+        **_of(counts, "tp", "fp", "fn", "tn", "dice", "iou"),
         "dice_slice_mean": math.fsum(one.dice for one in counted) / len(counted) if counted else math.nan,
         "iou_slice_mean": math.fsum(one.iou for one in counted) / len(counted) if counted else math.nan,
         "volume_reference_mm3": counts.reference * geometry.voxel_volume_mm3,
         "volume_prediction_mm3": counts.prediction * geometry.voxel_volume_mm3,
-        **_nan_distances(),
+        **_NAN_DISTANCES,
         "num_slices": len(of_slices),
         "status": counts.status,
     }
@@ -188,10 +178,5 @@ def instance_values(one: PromptedMask, label: Label) -> dict[str, Value]:
         **_label_columns(label),
         "instance": one.instance,
         "box": None if one.box is None else " ".join(str(corner) for corner in one.box),
-        "tp": counts.tp,
-        "fp": counts.fp,
-        "fn": counts.fn,
-        "dice": counts.dice,
-        "iou": counts.iou,
-        "status": counts.status,
+        **_of(counts, "tp", "fp", "fn", "dice", "iou", "status"),
     }

@@ -20,7 +20,7 @@ from sam2ft.metrics.biomarkers.sensitivity import with_sensitivity
 from sam2ft.metrics.counts import LabelMap, Overlap, label_overlaps
 from sam2ft.metrics.factory import measured_labels, unmet_needs
 from sam2ft.metrics.measurement import MaskPair, Metric, ScoreSettings, is_biomarker
-from sam2ft.metrics.regions import Block, bounding_block
+from sam2ft.metrics.regions import bounding_block
 from sam2ft.metrics.rows import PromptedMask, ScoredRows, VolumeRows, instance_values, slice_values, volume_values
 
 __all__ = ["PromptedMask", "Scene", "ScoreSettings", "ScoredRows", "score_volume"]
@@ -60,7 +60,9 @@ def score_volume(
             the requirements of a metric. The message names the volume.
     """
     masks = _checked_masks(key, prediction_zyx, reference_zyx, scene)
-    _check_needs(key, scene, metrics, settings)
+    for one in metrics:
+        if missing := unmet_needs(one, scene.labels, settings.tissues, maps=scene.maps, dicom_fields=scene.dicom):
+            raise DataError(f"{key}: {missing[0]}")
     counts = _count_slices(key, *masks, scene)
     rows = VolumeRows(key, scene.geometry.dz_source)
     for index, of_labels in counts.items():
@@ -70,8 +72,8 @@ def score_volume(
     for position, label in enumerate(scene.labels):
         of_slices = [of_labels[position] for of_labels in counts.values()]
         rows.add("volume", (label.id,), volume_values(label, of_slices, scene.geometry))
-    for one in prompted:
-        rows.add("instance", (one.slice, one.label, one.instance), instance_values(one, scene.labels[one.label]))
+    for mask in prompted:
+        rows.add("instance", (mask.slice, mask.label, mask.instance), instance_values(mask, scene.labels[mask.label]))
     for position, label in enumerate(scene.labels):
         chosen = [one for one in metrics if label.id in measured_labels(one, scene.labels, settings.tissues)]
         if chosen:
@@ -104,12 +106,6 @@ def _checked_masks(
     return checked[0], checked[1]
 
 
-def _check_needs(key: VolumeKey, scene: Scene, metrics: Iterable[Metric], settings: ScoreSettings) -> None:
-    for one in metrics:
-        if missing := unmet_needs(one, scene.labels, settings.tissues, maps=scene.maps, dicom_fields=scene.dicom):
-            raise DataError(f"{key}: {missing[0]}")
-
-
 def _evaluated(scene: Scene) -> Sequence[int]:
     return range(scene.geometry.shape_zyx[0]) if scene.slices is None else scene.slices
 
@@ -122,7 +118,7 @@ def _count_slices(
     counts = {}
     for index in _evaluated(scene):
         # Only the block with labels is counted; the rest of the slice is background in both masks.
-        block = _filled_block(prediction[index], reference[index])
+        block = bounding_block((prediction[index] != 0) | (reference[index] != 0))
         found = label_overlaps(
             _as_positions(prediction[index][block], positions, scene.labels, f"{key.slice(index)}: prediction"),
             _as_positions(reference[index][block], positions, scene.labels, f"{key.slice(index)}: reference"),
@@ -131,11 +127,6 @@ def _count_slices(
         around = Overlap(0, 0, 0, prediction[index].size - prediction[index][block].size)
         counts[index] = tuple(one + around for one in found)
     return counts
-
-
-def _filled_block(prediction_yx: LabelMap, reference_yx: LabelMap) -> Block:
-    filled = (prediction_yx != 0) | (reference_yx != 0)
-    return bounding_block(filled) if filled.any() else (slice(0, 0), slice(0, 0))
 
 
 def _positions(labels: LabelTable) -> npt.NDArray[np.int32]:

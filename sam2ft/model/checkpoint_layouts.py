@@ -6,11 +6,14 @@ from typing import Any
 
 from torch import Tensor
 
+from sam2ft.core.errors import listed
+
 CONTAINERS = ("model", "model_state_dict", "state_dict", "module", "net", "network")
 """Keys under which programs store a state dict: stock SAM 2 and MedSAM2, plain PyTorch, Lightning, DeepSpeed."""
 PREFIXES = ("module.", "_orig_mod.", "sam2_model.", "model.", "sam2.", "sam.", "net.", "network.")
 """Key prefixes that wrappers add: DataParallel, torch.compile, and modules with the model in an attribute."""
-_SHOWN_KEYS = 8
+SHOWN_KEYS = 8
+"""Number of keys that an error message names."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,7 @@ def keys_of(content: Any) -> str:
     """The first keys of a file's content, or its type, for an error message."""
     if not isinstance(content, Mapping):
         return type(content).__name__
-    more = f" and {len(content) - _SHOWN_KEYS} more" if len(content) > _SHOWN_KEYS else ""
-    return (", ".join(map(str, list(content)[:_SHOWN_KEYS])) or "nothing") + more
+    return listed([str(key) for key in content], SHOWN_KEYS) or "nothing"
 
 
 def _is_state_dict(content: Any) -> bool:

@@ -1,6 +1,5 @@
 """Image encoder features (embeddings) of a batch of slices, which any number of prompts can reuse."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,9 +27,8 @@ class _OfSlices(torch.autograd.Function):
         channels_last = of_prompts.ndim == 4 and of_prompts.is_contiguous(memory_format=torch.channels_last)
         of_slices = torch.empty(
             (ctx.num_slices, *of_prompts.shape[1:]),
-            dtype=torch.promote_types(
-                of_prompts.dtype, torch.float32
-            ),  # sums of 16-bit numbers are accumulated in 32 bits
+            # sums of 16-bit numbers are accumulated in 32 bits
+            dtype=torch.promote_types(of_prompts.dtype, torch.float32),
             device=of_prompts.device,
             memory_format=torch.channels_last if channels_last else torch.contiguous_format,
         ).zero_()
@@ -59,33 +57,9 @@ class Features:
     when projected."""
     projected: bool = False
 
-    def __len__(self) -> int:
-        return self.embedding_bchw.shape[0]
-
-    def tensors(self) -> tuple[Tensor, ...]:
-        return (self.embedding_bchw, *self.high_resolution)
-
-    def _of(self, tensors: Sequence[Tensor]) -> "Features":
-        return Features(tensors[0], tuple(tensors[1:]), self.projected)
-
     def select(self, slice_of_n: Tensor) -> "Features":
         """Features of the slice of each prompt; the batch size changes from b slices to n prompts."""
-        return self._of([_OfSlices.apply(tensor, slice_of_n) for tensor in self.tensors()])
-
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Features":
-        return self._of([tensor.to(device=device, dtype=dtype) for tensor in self.tensors()])
-
-    def detach(self) -> "Features":
-        return self._of([tensor.detach() for tensor in self.tensors()])
-
-
-def concatenated_features(features: Sequence[Features]) -> Features:
-    """Concatenate several batches of features into one.
-
-    Raises:
-        ValueError: when some are projected and others are not.
-    """
-    if len({each.projected for each in features}) != 1:
-        raise ValueError("features before and after projection cannot share a batch")
-    columns = zip(*(each.tensors() for each in features), strict=True)
-    return features[0]._of([torch.cat(column) for column in columns])
+        embedding, *finer = (
+            _OfSlices.apply(tensor, slice_of_n) for tensor in (self.embedding_bchw, *self.high_resolution)
+        )
+        return Features(embedding, tuple(finer), self.projected)

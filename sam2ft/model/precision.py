@@ -12,25 +12,18 @@ Precision = Literal["fp32", "bf16", "fp16"]
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def resolve_precision(use_amp: bool | str, device: torch.device) -> Precision:
+def resolve_precision(use_amp: bool | Literal["fp16", "bf16"], device: torch.device) -> Precision:
     """Precision for the setting `module.use_amp`: false is fp32, true is the fastest precision of the device.
 
     The fastest is bf16 where the device multiplies bf16 matrices faster; otherwise fp16 on a GPU and fp32 on a CPU.
-
-    Raises:
-        ValueError: for a value other than false, true, fp16 or bf16.
     """
-    if use_amp is False:
+    if not isinstance(use_amp, bool):
+        return use_amp
+    if not use_amp:
         return "fp32"
-    if use_amp is True:
-        if device.type == "cuda":
-            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-        return "bf16" if has_amx() else "fp32"
-    if use_amp == "bf16":
-        return "bf16"
-    if use_amp == "fp16":
-        return "fp16"
-    raise ValueError(f"use_amp {use_amp!r}; allowed: false, true, fp16 or bf16")
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "bf16" if has_amx() else "fp32"
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:

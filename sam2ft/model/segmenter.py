@@ -1,6 +1,5 @@
 """SAM 2 as a trainable segmentation model for slices: one encoder pass per slice, any number of prompts per slice."""
 
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sam2ft.config.schema.module import NANO
-from sam2ft.core.errors import CheckpointError, ConfigError
+from sam2ft.core.errors import CheckpointError
 from sam2ft.core.prompts import LOWER_RIGHT, UPPER_LEFT, Prompts
 from sam2ft.model.attention import fastest_attention
 from sam2ft.model.encoder import fused_convolutions, lateral, split_levels, trunk_levels
@@ -16,8 +15,6 @@ from sam2ft.model.features import Features
 from sam2ft.model.nano import overrides as nano
 from sam2ft.model.weights import load_weights, nano_weights_path
 
-# The trunk halves a patch grid of stride 4 three times; other sizes would need padding, which stock does not apply.
-IMAGE_SIZE_MULTIPLE = 32
 # normalisation of stock inference for images in [0, 1] (sam2/utils/transforms.py)
 IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -89,10 +86,8 @@ class FinetunedSAM2(nn.Module):
         """Logits and predicted IoU as `forward` returns them, for n prompts on encoded slices."""
         features = self.project(features)
         if len(prompts) == 0:
-            side = 4 * features.embedding_bchw.shape[-1]
-            return features.embedding_bchw.new_zeros((0, 1, side, side)).float(), features.embedding_bchw.new_zeros(
-                0
-            ).float()
+            side, empty = 4 * features.embedding_bchw.shape[-1], features.embedding_bchw.new_zeros(0).float()
+            return empty.reshape(0, 1, side, side), empty
         sparse, dense, positions = self._embed(prompts)
         groups = _token_groups(prompts, sparse.shape[1])
         if len(groups) == 1:
@@ -181,7 +176,6 @@ def build_segmenter(
     """Build a segmenter and load its weights; `sam2_nano` without a checkpoint uses the weights of the package.
 
     Raises:
-        ConfigError: for an unknown model name or an image size that is not allowed.
         CheckpointError: for weights of another model, or without a checkpoint for a stock model.
     """
     if checkpoint is None:
@@ -201,14 +195,11 @@ def build_untrained(
 ) -> FinetunedSAM2:
     """Build a segmenter with random weights from `seed`; the state of torch's global generator does not change.
 
-    Raises:
-        ConfigError: for an unknown model name or an image size that is not allowed.
+    The schema says which names and image sizes are allowed (`module.sam2_model_cfg`, `module.image_size`).
     """
     from sam2.build_sam import build_sam2
 
-    if image_size < 1 or image_size % IMAGE_SIZE_MULTIPLE:
-        raise ConfigError(f"module.image_size: {image_size}; a positive multiple of {IMAGE_SIZE_MULTIPLE} is allowed")
-    config, changes = _stock_name(sam2_model_cfg)
+    config, changes = (nano.BASE_CONFIG, nano.OVERRIDES) if sam2_model_cfg == NANO else (sam2_model_cfg, ())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         # apply_postprocessing would enable dynamic multimask output in eval() only, so training and evaluation would
@@ -221,24 +212,3 @@ def build_untrained(
             apply_postprocessing=False,
         )
     return FinetunedSAM2(sam2_model, image_size)
-
-
-def stock_names() -> tuple[str, ...]:
-    """Names of the model configurations of the sam2 package, and `sam2_nano`."""
-    root = resources.files("sam2") / "configs"
-    found = [
-        f"configs/{family.name}/{file.name}"
-        for family in root.iterdir()
-        if family.is_dir() and not family.name.endswith("_training")
-        for file in family.iterdir()
-    ]
-    return (*sorted(found), NANO)
-
-
-def _stock_name(sam2_model_cfg: str) -> tuple[str, tuple[str, ...]]:
-    """Name of a stock configuration and the Hydra overrides for it."""
-    if sam2_model_cfg == NANO:
-        return nano.BASE_CONFIG, nano.OVERRIDES
-    if sam2_model_cfg not in stock_names():
-        raise ConfigError(f"module.sam2_model_cfg: {sam2_model_cfg!r} is unknown; known: {', '.join(stock_names())}")
-    return sam2_model_cfg, ()

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sam2ft.config.schema.module import Trainable, TrainableOnly
+from sam2ft.config.schema.module import Trainable
 from sam2ft.core.errors import ConfigError
 from sam2ft.core.prompts import Prompts, PromptShares, kinds_of, mixed_prompts
 from sam2ft.model.lora import DOWN, UP, is_low_rank
@@ -21,8 +21,6 @@ PARTS = {"image_encoder": "image_encoder", "prompt_encoder": "sam_prompt_encoder
 REST = "memory"
 # low-rank updates of the image encoder; they have their own row in the report, not that of their part
 LORA = "lora"
-# One slice, so that the trial step needs less memory than a training step.
-_DRY_SLICES = 1
 
 
 @dataclass(frozen=True)
@@ -84,24 +82,19 @@ def set_trainable(model: FinetunedSAM2, trainable: Trainable) -> None:
     model.requires_grad_(False)
     for part, module in PARTS.items():
         choice = getattr(trainable, part)
-        tensors = dict(model.sam2_model.get_submodule(module).named_parameters())
-        for name in tensors if choice is True else _matching(part, tensors, choice):
-            tensors[name].requires_grad_(True)
-
-
-def _matching(part: str, names: Iterable[str], choice: bool | TrainableOnly) -> set[str]:
-    if isinstance(choice, bool):
-        return set()
-    found = set()
-    known = sorted(names)
-    for pattern in choice.only:
-        matches = {name for name in known if re.search(pattern, name)}
-        if not matches:
-            raise ConfigError(
-                f"module.trainable.{part}.only: {pattern!r} matches none of its tensors, such as {', '.join(known[:3])}"
-            )
-        found |= matches
-    return found
+        whole = model.sam2_model.get_submodule(module)
+        if isinstance(choice, bool):
+            whole.requires_grad_(choice)
+            continue
+        tensors = dict(whole.named_parameters())
+        for pattern in choice.only:
+            if not (matches := [name for name in tensors if re.search(pattern, name)]):
+                such = ", ".join(sorted(tensors)[:3])
+                raise ConfigError(
+                    f"module.trainable.{part}.only: {pattern!r} matches none of its tensors, such as {such}"
+                )
+            for name in matches:
+                tensors[name].requires_grad_(True)
 
 
 def freeze_unreachable(model: FinetunedSAM2, loss: SegmentationLoss, prompts: PromptShares) -> PartsReport:
@@ -136,18 +129,17 @@ def freeze_unreachable(model: FinetunedSAM2, loss: SegmentationLoss, prompts: Pr
 
 
 def _row(part: str, named: Mapping[str, Tensor], reached: set[str], unreachable: Sequence[str]) -> PartRow:
-    sizes = {name: tensor.numel() for name, tensor in named.items() if _row_of(name) == part}
+    rows = {name: LORA if is_low_rank(name) else part_of(name) or REST for name in named}
+    sizes = {name: tensor.numel() for name, tensor in named.items() if rows[name] == part}
     trained = sum(size for name, size in sizes.items() if name in reached)
     lost = sum(size for name, size in sizes.items() if name in unreachable)
     return PartRow(part, trained, sum(sizes.values()) - trained - lost, lost)
 
 
-def _row_of(name: str) -> str:
-    """The report row in which a tensor is counted."""
-    if is_low_rank(name):
-        return LORA
-    top = name.partition(".")[0]
-    return next((part for part, module in PARTS.items() if module == top), REST)
+def part_of(name: str) -> str | None:
+    """The part of a parameter, with or without the prefix `sam2_model.`; None for a parameter in no part."""
+    top = name.removeprefix("sam2_model.").partition(".")[0]
+    return next((part for part, module in PARTS.items() if module == top), None)
 
 
 def _reached(
@@ -159,10 +151,11 @@ def _reached(
     device = model.mean_c11.device
     generator = torch.Generator().manual_seed(0)
     side = model.image_size
-    images = torch.rand((_DRY_SLICES, 1, side, side), generator=generator).to(device)
-    masks = torch.zeros((_DRY_SLICES, side, side), dtype=torch.bool)
-    masks[:, side // 4 : side // 2, side // 4 : side * 3 // 4] = True
-    batch = TrialBatch(tuple(mask[None].to(device) for mask in masks))
+    # One slice, so that the trial step needs less memory than a training step.
+    images = torch.rand((1, 1, side, side), generator=generator).to(device)
+    mask = torch.zeros((1, side, side), dtype=torch.bool, device=device)
+    mask[:, side // 4 : side // 2, side // 4 : side * 3 // 4] = True
+    batch = TrialBatch((mask,))
     for prompts in _dry_prompts(shares, side, device):
         logits, iou = model(images, prompts)
         values = loss(logits, iou, batch)["loss"].sum()
@@ -179,12 +172,11 @@ def _reached(
 
 
 def _dry_prompts(shares: PromptShares, side: int, device: torch.device) -> Iterable[Prompts]:
-    """One set of prompts per configured kind, one prompt per slice, as in training (data/samples/instances)."""
+    """One prompt of each configured kind, as in training (data/samples/instances)."""
     kinds = kinds_of(shares)
-    corners = np.array([[side / 4, side / 4, side * 3 / 4 - 1, side / 2 - 1]] * _DRY_SLICES, dtype=np.float32)
-    inside = np.array([[side / 2, side / 3]] * _DRY_SLICES, dtype=np.float32)
-    ramp = np.linspace(-8, 8, side // 4, dtype=np.float32)
-    masks = np.broadcast_to(ramp, (_DRY_SLICES, 1, side // 4, side // 4))
+    corners = np.array([[side / 4, side / 4, side * 3 / 4 - 1, side / 2 - 1]], dtype=np.float32)
+    inside = np.array([[side / 2, side / 3]], dtype=np.float32)
+    masks = np.broadcast_to(np.linspace(-8, 8, side // 4, dtype=np.float32), (1, 1, side // 4, side // 4))
     for kind in kinds:
-        prompts = mixed_prompts(kinds, [kind] * _DRY_SLICES, np.arange(_DRY_SLICES), corners, inside, masks)
+        prompts = mixed_prompts(kinds, [kind], np.arange(1), corners, inside, masks)
         yield prompts.map(lambda array: torch.tensor(array, device=device))

@@ -14,9 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sam2ft.core.errors import CheckpointError
-from sam2ft.core.files import sha256_file
-from sam2ft.model.checkpoint_layouts import CONTAINERS, Unwrapped, keys_of, unwrapped
+from sam2ft.core.errors import CheckpointError, listed
+from sam2ft.model.checkpoint_layouts import CONTAINERS, SHOWN_KEYS, Unwrapped, keys_of, unwrapped
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +24,6 @@ UNREADABLE = (
     SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError,
     AttributeError, AssertionError, OverflowError, MemoryError,
 )  # fmt: skip
-_SHOWN_KEYS = 8
 _META = "https://dl.fbaipublicfiles.com/segment_anything_2"
 
 
@@ -133,18 +131,14 @@ def weights_difference(found: Mapping[str, Tensor], expected: Mapping[str, Tenso
     looks_like, built = describe_weights(found), describe_weights(expected)
     if looks_like and built and looks_like != built:
         return f"this looks like {looks_like}, but module.sam2_model_cfg builds {built}"
-    lines = []
-    if missing := sorted(expected.keys() - found.keys()):
-        lines.append(_listed("missing", missing))
-    if unexpected := sorted(found.keys() - expected.keys()):
-        lines.append(_listed("unexpected", unexpected))
     misshapen = [
         f"{key} is {tuple(found[key].shape)}, expected {tuple(expected[key].shape)}"
         for key in sorted(found.keys() & expected.keys())
         if found[key].shape != expected[key].shape
     ]
-    if misshapen:
-        lines.append(_listed("of another shape", misshapen))
+    missing, unexpected = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
+    problems = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
+    lines = [f"{len(keys)} {what}: {listed(keys, SHOWN_KEYS)}" for what, keys in problems.items() if keys]
     if not lines:
         return None
     prefix = _common_prefix(found, expected)
@@ -169,11 +163,6 @@ def describe_weights(state: Mapping[str, Tensor]) -> str | None:
     return f"sam2.1_{size}" if "no_obj_embed_spatial" in state else f"sam2_{size}"
 
 
-def _listed(what: str, names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN_KEYS} more" if len(names) > _SHOWN_KEYS else ""
-    return f"{len(names)} {what}: {', '.join(names[:_SHOWN_KEYS])}{more}"
-
-
 def _common_prefix(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:
     """The prefix before the stock keys, when it is the only difference; else None."""
     for key in found:
@@ -182,17 +171,6 @@ def _common_prefix(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) 
                 prefix = key.removesuffix(stock)
                 return prefix if {prefix + name for name in expected} <= found.keys() else None
     return None
-
-
-def weights_sha256(path: Path) -> str:
-    """Hex sha256 of a weights file.
-
-    Raises:
-        CheckpointError: when the file does not exist.
-    """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; `make weights` downloads the official ones")
-    return sha256_file(path)
 
 
 def nano_weights_path() -> Path:

@@ -178,16 +178,8 @@ def _draw_prompt(axes: "Axes", prompt: Box | Point | Mask, colour: str) -> tuple
     from matplotlib.patches import Rectangle
 
     if isinstance(prompt, Point):
-        axes.plot(
-            [prompt.x],
-            [prompt.y],
-            marker="+",
-            markersize=9,
-            markeredgewidth=1.4,
-            color=colour,
-            scalex=False,
-            scaley=False,
-        )
+        cross: dict[str, Any] = {"marker": "+", "markersize": 9, "markeredgewidth": 1.4, "color": colour}
+        axes.plot([prompt.x], [prompt.y], **cross, scalex=False, scaley=False)
         return prompt.x + 1.5, prompt.y - 1.5
     if isinstance(prompt, Box):
         # Pixel i covers i - 0.5 .. i + 0.5, and both corners of a box are inside it.

@@ -54,12 +54,12 @@ def summary_of(layout: ReportLayout) -> SweepSummary:
         for measure in MEASURES
         if row[measure] is not None
     }
-    columns = COMPARE.column_names()
-    tables = [ResultTable("compare", columns, [[row[name] for name in columns] for row in compared], numbers)]
     cohort = TABLES["global"]
     rows = read_csv(layout.table("global"), cohort)[:_MOST_ROWS]
-    names = cohort.column_names()
-    tables.append(ResultTable("global", names, [[row[name] for name in names] for row in rows], {}))
+    tables = [
+        ResultTable(table.name, names := table.column_names(), [[row[name] for name in names] for row in of], shown)
+        for table, of, shown in ((COMPARE, compared, numbers), (cohort, rows, {}))
+    ]
     return SweepSummary(tables, {path.stem: path for path in sorted(layout.figures.glob("*.png"))})
 
 

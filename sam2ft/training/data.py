@@ -1,6 +1,6 @@
 """Data of a training: batches of the train and val splits, their stores, and the slices drawn after every epoch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.core.labels import LabelTable
@@ -39,17 +39,12 @@ def training_data(experiment: Experiment, ranks: Ranks) -> TrainingData:
     """
     stores = open_stores(experiment)
     datamodule, module, seed = experiment.datamodule, experiment.module, experiment.experiment.seed
-    shares = module.prompts.shares
-    shown = SliceSettings(
-        module.image_size, seed, bbox_shift_px=datamodule.bbox_shift, shares=shares, fixed_prompts=True
-    )
-    jittered = SliceSettings(
-        module.image_size,
-        seed,
-        bbox_shift_px=datamodule.bbox_shift,
+    settings = SliceSettings(module.image_size, seed, bbox_shift_px=datamodule.bbox_shift, shares=module.prompts.shares)
+    shown = replace(settings, fixed_prompts=True)
+    jittered = replace(
+        settings,
         max_instances=module.prompts.max_instances_per_slice,
         augmentation=augmentation_of(datamodule.augmentation),
-        shares=shares,
     )
     train_records = labelled_records(stores, "train", max_train_subjects(experiment))
     val_records = labelled_records(stores, "val")

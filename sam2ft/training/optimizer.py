@@ -9,7 +9,7 @@ from torch import nn
 
 from sam2ft.config.schema.optimizer import Optimizer
 from sam2ft.core.errors import ConfigError
-from sam2ft.model.trainable import PARTS
+from sam2ft.model.trainable import part_of
 
 # Key in a parameter group: the factor on its learning rate, which Schedule.rates_of applies.
 SCALE = "lr_scale"
@@ -41,32 +41,17 @@ def parameter_groups(model: nn.Module, section: Optimizer) -> list[dict[str, Any
         ConfigError: for a part in lr_scale without trained parameters.
     """
     trained = [(name, tensor) for name, tensor in model.named_parameters() if tensor.requires_grad]
-    _refuse_idle_scales(section.lr_scale, [name for name, _ in trained])
+    scales: Mapping[Any, float] = section.lr_scale
+    if idle := [part for part in scales if part not in {part_of(name) for name, _ in trained}]:
+        raise ConfigError(f"module.optimizer.lr_scale.{idle[0]}: nothing of this part is trained")
     num_blocks = 1 + max((_block_of(name) or 0 for name, _ in model.named_parameters()), default=0)
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
     for name, tensor in trained:
-        scale = _part_scale(name, section.lr_scale) * _depth_scale(name, section.layer_decay, num_blocks)
+        scale = scales.get(part_of(name), 1.0) * _depth_scale(name, section.layer_decay, num_blocks)
         decays = not (section.no_decay_norms and tensor.ndim <= 1)
         settings = {"lr": section.lr, SCALE: scale} | ({} if decays else {"weight_decay": 0.0})
         groups.setdefault((scale, decays), {"params": [], **settings})["params"].append(tensor)
     return list(groups.values())
-
-
-def _refuse_idle_scales(scales: Mapping[Any, float], trained: list[str]) -> None:
-    for part in scales:
-        if not any(_part_of(name) == part for name in trained):
-            raise ConfigError(f"module.optimizer.lr_scale.{part}: nothing of this part is trained")
-
-
-def _part_of(name: str) -> str | None:
-    """The part of a parameter, with or without the prefix `sam2_model.`; None for a parameter in no part."""
-    top = name.removeprefix("sam2_model.").partition(".")[0]
-    return next((part for part, module in PARTS.items() if module == top), None)
-
-
-def _part_scale(name: str, scales: Mapping[Any, float]) -> float:
-    part = _part_of(name)
-    return scales[part] if part is not None and part in scales else 1.0
 
 
 def _block_of(name: str) -> int | None:

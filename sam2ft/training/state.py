@@ -37,10 +37,6 @@ class TrainerSettings:
     """Number of validation slices passed to the observers for pictures after each epoch: always the first ones."""
 
 
-def _no_save(state: "TrainState") -> None:
-    """Default of TrainerContext.save: no checkpoint is written."""
-
-
 @dataclass(frozen=True)
 class TrainerContext:
     """Ranks, observer, stop request and save function of a trainer; by default one process without observers."""
@@ -49,8 +45,9 @@ class TrainerContext:
     observer: Observer = field(default_factory=Observers)
     """Called on rank 0 only."""
     stop: StopRequest = field(default_factory=NeverStop)
-    save: Callable[["TrainState"], None] = _no_save
-    """Called on rank 0 when training stops on request, before StopRequestedError is raised."""
+    save: Callable[["TrainState"], None] = lambda _state: None
+    """Called on rank 0 when training stops on request, before StopRequestedError is raised; by default nothing is
+    written."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from sam2ft.core.prompts import INSIDE, Box, Mask, Point, points_to_original_fra
 from sam2ft.data.samples.batch import Batch
 from sam2ft.distributed.ranks import Ranks
 from sam2ft.model.upsampling import to_original_grid, upsampled_per_slice
+from sam2ft.training.accumulation import add_sums
 
 
 class ForwardResult(NamedTuple):
@@ -47,10 +48,7 @@ def validate(
     samples: list[SlicePrediction] = []
     for batch in batches:
         result = forward(batch)
-        terms = {**result.losses, "dice": instance_dice(result.logits_n1hw, batch.masks)}
-        for name, values in terms.items():
-            total = values.double().sum() * batch.weight
-            sums[name] = sums[name] + total if name in sums else total
+        add_sums(sums, {**result.losses, "dice": instance_dice(result.logits_n1hw, batch.masks)}, batch.weight)
         num_instances += batch.num_instances if batch.weight else 0
         if len(samples) < num_samples and batch.weight:
             samples += slice_predictions(batch, result.logits_n1hw)[: num_samples - len(samples)]

@@ -21,8 +21,3 @@ def test_what_is_named_is_obeyed_and_true_is_what_a_cpu_is_fastest_in(amx, monke
 def test_true_on_a_gpu_is_bf16_where_it_is_not_emulated(native, expected, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *, including_emulation: native or including_emulation)
     assert resolve_precision(True, torch.device("cuda")) == expected
-
-
-def test_another_word_is_refused():
-    with pytest.raises(ValueError, match="fp8"):
-        resolve_precision("fp8", CPU)

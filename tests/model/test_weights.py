@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from sam2ft.config.schema.arguments import signatures
 from sam2ft.core.errors import CheckpointError
 from sam2ft.model.segmenter import build_untrained
 from sam2ft.model.weights import (
@@ -137,9 +138,7 @@ def test_a_checkpoint_of_another_size_names_both(nano, tmp_path, config, name):
 
 
 def test_every_official_checkpoint_names_a_stock_configuration():
-    from sam2ft.model.segmenter import stock_names
-
-    assert {each.config for each in OFFICIAL.values()} | {"sam2_nano"} == set(stock_names())
+    assert {each.config for each in OFFICIAL.values()} == set(signatures()["sam2_configs"])
     assert all(each.file_name == f"{name}.pt" for name, each in OFFICIAL.items())
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from sam2ft.core.errors import DataError
-from sam2ft.core.keys import SliceKey, VolumeKey
+from sam2ft.core.keys import SliceKey
 from sam2ft.core.prompts import (
     MASK_BIAS,
     MASK_SCALE,
@@ -78,7 +78,8 @@ class SliceDataset(torch.utils.data.Dataset[Sample]):
         if len(self._stores) < len(stores):
             names = ", ".join(sorted(store.name for store in stores))
             raise DataError(f"two stores have the same dataset name ({names}); names are part of every key")
-        self.keys = tuple(record.key.slice(i) for record in sorted(records, key=_key) for i in record.labelled_slices)
+        ordered = sorted(records, key=lambda record: record.key)
+        self.keys = tuple(record.key.slice(i) for record in ordered for i in record.labelled_slices)
         if not self.keys:
             raise DataError(f"none of the {len(records)} volumes holds a label; at least one labelled slice is needed")
         self.settings = settings
@@ -129,10 +130,8 @@ class SliceDataset(torch.utils.data.Dataset[Sample]):
 
     def _prompt_draw(
         self, key: SliceKey, epoch: int, instance: Instance, offered: Sequence[str]
-    ) -> tuple[str, np.random.Generator | None]:
+    ) -> tuple[str, np.random.Generator]:
         """Kind of prompt of an instance, and the random generator for a point or a mask."""
-        if tuple(offered) == ("box",):
-            return "box", None
         if self.settings.fixed_prompts:
             return offered[0], keyed_rng("prompt", 0, 0, key, instance.label, instance.instance)
         rng = keyed_rng("prompt", self.settings.seed, epoch, key, instance.label, instance.instance)
@@ -148,7 +147,7 @@ class SliceDataset(torch.utils.data.Dataset[Sample]):
     def _prompts(
         self,
         instances: Sequence[Instance],
-        draws: Sequence[tuple[str, np.random.Generator | None]],
+        draws: Sequence[tuple[str, np.random.Generator]],
         model_boxes: npt.NDArray[np.float32],
         offered: Sequence[str],
     ) -> Prompts:
@@ -158,9 +157,9 @@ class SliceDataset(torch.utils.data.Dataset[Sample]):
         points_n2 = np.zeros((len(instances), 2), dtype=np.int64)
         masks = np.zeros((len(instances), 1, side, side), dtype=np.float32) if "mask" in offered else None
         for number, (instance, (kind, rng)) in enumerate(zip(instances, draws, strict=True)):
-            if kind == "point" and rng is not None:
+            if kind == "point":
                 points_n2[number] = interior_pixel(instance) if settings.fixed_prompts else random_pixel(instance, rng)
-            elif kind == "mask" and rng is not None and masks is not None:
+            elif kind == "mask" and masks is not None:
                 masks[number, 0] = mask_logits(degraded_mask(instance, settings.bbox_shift_px, rng), side)
         points = points_to_model_frame(points_n2, height=height, width=width, image_size=settings.image_size)
         slice_of_n = np.zeros(len(instances), dtype=np.int64)
@@ -207,7 +206,3 @@ def augmented_slice(
         if mask.any()
     ]
     return (image, kept) if kept else (image_yx, list(instances))
-
-
-def _key(record: VolumeRecord) -> VolumeKey:
-    return record.key

@@ -37,12 +37,8 @@ def instances_of(mask_yx: npt.NDArray[np.integer], label_ids: Collection[int]) -
         around = box_around(of_label)
         numbered, _ = components(of_label[_window(around)])
         for number, (rows, columns) in enumerate(ndimage.find_objects(numbered), start=1):
-            box = Box(
-                around.x0 + columns.start,
-                around.y0 + rows.start,
-                around.x0 + columns.stop - 1,
-                around.y0 + rows.stop - 1,
-            )
+            x, y = around.x0, around.y0
+            box = Box(x + columns.start, y + rows.start, x + columns.stop - 1, y + rows.stop - 1)
             mask = np.zeros(mask_yx.shape, dtype=np.bool_)
             mask[_window(box)] = numbered[rows, columns] == number
             found.append(Instance(label, number, mask, box))
@@ -134,17 +130,9 @@ def degraded_mask(instance: Instance, shift_px: int, rng: np.random.Generator) -
     0. If the result would be empty, the reference mask is returned. `instance.box` must be tight.
     """
     reference = instance.mask_yx
-    height, width = reference.shape
-    margin = shift_px + 1
-    box = instance.box
-    window = _window(
-        Box(
-            max(0, box.x0 - margin),
-            max(0, box.y0 - margin),
-            min(width - 1, box.x1 + margin),
-            min(height - 1, box.y1 + margin),
-        )
-    )
+    margin, box = shift_px + 1, instance.box
+    # Beyond its upper end a slice is clipped; below 0 it would count from the end.
+    window = _window(Box(max(0, box.x0 - margin), max(0, box.y0 - margin), box.x1 + margin, box.y1 + margin))
     inside = reference[window]
     if shift_px == 0 or inside.all():
         return reference

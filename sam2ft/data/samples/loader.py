@@ -7,6 +7,7 @@ accumulation x world_size, no slice is repeated or dropped, and every rank has t
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -39,52 +40,44 @@ def epoch_order(keys: Sequence[SliceKey], seed: int, epoch: int, *, balanced: bo
     return [chosen[i] for i in rng.permutation(len(chosen))]
 
 
+@dataclass
 class ShardedBatches:
     """Batch sampler for DataLoader: the batches of one rank in the current epoch, as lists of SampleDraw."""
 
-    def __init__(
-        self,
-        keys: Sequence[SliceKey],
-        batch_size: int,
-        ranks: Ranks,
-        seed: int | None,
-        *,
-        balanced: bool = False,
-        first: Sequence[int] = (),
-    ):
-        """With `seed` None every epoch has the order of `keys`, except that rank 0 starts with `first`."""
-        self._keys = keys
-        self._batch_size = batch_size
-        self._ranks = ranks
-        self._seed = seed
-        self._balanced = balanced
-        self._fixed = rank_zero_first(len(keys), first, batch_size, ranks.world_size)
-        self._epoch = 0
-        self._skip = 0
+    keys: Sequence[SliceKey]
+    batch_size: int
+    ranks: Ranks
+    seed: int | None
+    """None: every epoch has the order of `keys`, except that rank 0 starts with `first`."""
+    balanced: bool = False
+    first: Sequence[int] = ()
+    epoch: int = 0
+    skip: int = 0
+    """Number of first batches that the next pass leaves out (done before the run was resumed)."""
 
     def start(self, epoch: int, skip: int = 0) -> None:
-        """Set the epoch of the next pass; skip its first `skip` batches (done before the run was resumed)."""
-        self._epoch, self._skip = epoch, skip
+        """Set `epoch` and `skip` of the next pass."""
+        self.epoch, self.skip = epoch, skip
 
     def __len__(self) -> int:
-        return math.ceil(len(self._order()) / (self._batch_size * self._ranks.world_size))
+        return math.ceil(len(self._order()) / (self.batch_size * self.ranks.world_size))
 
     def _order(self) -> list[int]:
-        if self._seed is None:
-            return self._fixed
-        return epoch_order(self._keys, self._seed, self._epoch, balanced=self._balanced)
+        if self.seed is None:
+            return rank_zero_first(len(self.keys), self.first, self.batch_size, self.ranks.world_size)
+        return epoch_order(self.keys, self.seed, self.epoch, balanced=self.balanced)
 
     def __iter__(self) -> Iterator[list[SampleDraw]]:
         order = self._order()
-        size, world = self._batch_size, self._ranks.world_size
+        size, world = self.batch_size, self.ranks.world_size
         mine: list[int] = order[-1:]
         for number, start in enumerate(range(0, len(order), size * world)):
-            first = start + self._ranks.rank * size
+            first = start + self.ranks.rank * size
             # A rank without slices repeats its last one with weight 0, so that all ranks call the same collectives.
             work = order[first : first + size]
             mine, weight = (work, 1.0) if work else (mine[-1:], 0.0)
-            if number >= self._skip:
-                yield [SampleDraw(index, self._epoch, weight) for index in mine]
+            if number >= self.skip:
+                yield [SampleDraw(index, self.epoch, weight) for index in mine]
 
 
 class EpochBatches:
@@ -129,13 +122,9 @@ def val_loader(
     Slices are in the order of their keys, except that the slices `shown` come first on rank 0, so that it has all of
     them without communication.
     """
-    sampler = ShardedBatches(dataset.keys, section.batch_size, ranks, None, first=_positions(dataset, shown))
+    first = [position for position, key in enumerate(dataset.keys) if key in shown]
+    sampler = ShardedBatches(dataset.keys, section.batch_size, ranks, None, first=first)
     return EpochBatches(dataset, sampler, section.num_workers, ranks)
-
-
-def _positions(dataset: SliceDataset, keys: Sequence[SliceKey]) -> list[int]:
-    wanted = set(keys)
-    return [position for position, key in enumerate(dataset.keys) if key in wanted]
 
 
 def rank_zero_first(count: int, first: Sequence[int], batch_size: int, world_size: int) -> list[int]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from sam2ft.core.errors import DataError
+from sam2ft.core.errors import DataError, listed
 from sam2ft.core.files import canonical_json, sha256_file, sha256_text
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey, path_component
@@ -20,7 +20,8 @@ from sam2ft.data.store.store import VolumeRecord
 from sam2ft.metrics.counts import LabelMap
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr")
-_SHOWN = 5
+SHOWN = 5
+"""Number of volumes and files that a message names."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ def find_predictions(predictions: Path, records: Sequence[VolumeRecord]) -> Foun
         what = "no such file or folder" if not predictions.exists() else "neither a folder nor a .csv table"
         raise DataError(f"{predictions}: {what}")
     if lacking := [str(record.key) for record in records if record.key not in found.paths]:
-        others = f" (masks of other volumes: {listed_names(found.others)})" if found.others else ""
+        others = f" (masks of other volumes: {listed(found.others, SHOWN)})" if found.others else ""
         raise DataError(
-            f"{predictions}: no prediction of {len(lacking)} of {len(records)} volumes: {listed_names(lacking)}; "
+            f"{predictions}: no prediction of {len(lacking)} of {len(records)} volumes: {listed(lacking, SHOWN)}; "
             f"expected files such as {records[0].key.file_stem}.nii.gz, or a table with columns subject, volume, path"
             f"{others}"
         )
@@ -164,9 +165,3 @@ def digest(path: Path) -> str:
     if not path.is_file():
         raise DataError(f"{path}: no such file or folder")
     return sha256_file(path)
-
-
-def listed_names(names: Sequence[str]) -> str:
-    """Return the first few names as text, and the number of the others."""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

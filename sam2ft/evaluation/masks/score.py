@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam2ft.config.load_dataset import load_label_table
-from sam2ft.core.errors import DataError
+from sam2ft.core.errors import DataError, listed
 from sam2ft.core.files import canonical_json, sha256_text, write_json
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import LabelTable
@@ -21,7 +21,7 @@ from sam2ft.data.images.volumes import read_volume
 from sam2ft.data.store.metadata import GRID_FIELDS
 from sam2ft.data.store.slice_metadata import MetadataSource
 from sam2ft.data.store.store import Store, VolumeRecord
-from sam2ft.evaluation.masks.inputs import digest, find_predictions, listed_names, read_prediction, relabelled, stem
+from sam2ft.evaluation.masks.inputs import SHOWN, digest, find_predictions, read_prediction, relabelled, stem
 from sam2ft.evaluation.masks.settings import Scoring
 from sam2ft.evaluation.outputs.pictures import draw_pictures
 from sam2ft.evaluation.outputs.tables import with_cohort, write_cohort_tables
@@ -121,7 +121,7 @@ def score_store(
         raise DataError(f"{data}: split {split} has no volume")
     found = find_predictions(predictions, records)
     if found.others:
-        print(f"not scored, of no volume of split {split}: {listed_names(found.others)}", file=sys.stderr)
+        print(f"not scored, of no volume of split {split}: {listed(found.others, SHOWN)}", file=sys.stderr)
 
     cases = []
     for record in records:

@@ -77,7 +77,8 @@ def _of_instances(instances_zyx: npt.NDArray[np.int32], pair: MaskPair) -> dict[
     """Instance number -> name -> value, the median over the most central slices of the instance."""
     towards_front = anterior_direction_yx(pair.geometry)
     spacing = pair.geometry.spacing_zyx_mm[1:]
-    vertebrae = None if pair.vertebrae_zyx is None else pair.once("vertebrae", _vertebra_instances)
+    of_vertebrae = pair.vertebrae_zyx
+    vertebrae = None if of_vertebrae is None else pair.once("vertebrae", lambda _: components(of_vertebrae)[0])
     found = {}
     for number in np.unique(instances_zyx[instances_zyx > 0]).tolist():
         mask = instances_zyx == number
@@ -90,11 +91,6 @@ def _of_instances(instances_zyx: npt.NDArray[np.int32], pair: MaskPair) -> dict[
             slices.append(values)
         found[number] = {name: _median([values[name] for values in slices]) for name in slices[0]}
     return found
-
-
-def _vertebra_instances(pair: MaskPair) -> npt.NDArray[np.int32]:
-    assert pair.vertebrae_zyx is not None, "checked by the caller"
-    return components(pair.vertebrae_zyx)[0]
 
 
 def _median(values: list[float]) -> float:

@@ -15,6 +15,9 @@ from sam2ft.core.prompts import Mask
 from sam2ft.metrics.measurement import MaskPair, Measurement, metric
 from sam2ft.metrics.regions import regions_of
 
+_COLUMNS = {name: f"detection_{name}" for name in ("tp", "fp", "fn")} | {name: name for name in ("pq", "sq", "rq")}
+"""Value -> its column."""
+
 
 @dataclass(frozen=True)
 class Detection:
@@ -65,9 +68,6 @@ def detection(pair: MaskPair) -> Iterator[Measurement]:
     """Detection measures of 2-D components per slice and of 3-D components in the volume; NaN for an absent label."""
     for region in regions_of(pair):
         found = None if region.status == "absent" else detect(region.prediction, region.reference)
-        for name in ("tp", "fp", "fn"):
+        for name, column in _COLUMNS.items():
             value = math.nan if found is None else float(getattr(found, name))
-            yield Measurement(region.level, f"detection_{name}", value, slice=region.slice, unit="1")
-        for name in ("pq", "sq", "rq"):
-            value = math.nan if found is None else getattr(found, name)
-            yield Measurement(region.level, name, value, slice=region.slice, unit="1")
+            yield Measurement(region.level, column, value, slice=region.slice, unit="1")

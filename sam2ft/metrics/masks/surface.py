@@ -56,18 +56,16 @@ class SurfaceDistances:
     @property
     def assd_mm(self) -> float:
         """Average symmetric surface distance: mean over the boundary voxels of both masks together."""
-        return self._of_both(lambda distances: float(distances.sum())) / self._count
+        return float(self.to_reference.sum() + self.to_prediction.sum()) / self._count
 
     def nsd(self, tolerance_mm: float) -> float:
         """Normalized surface Dice: share of boundary voxels of both masks within tolerance of the other boundary."""
-        return self._of_both(lambda distances: int((distances <= tolerance_mm).sum())) / self._count
+        near = (self.to_reference <= tolerance_mm).sum() + (self.to_prediction <= tolerance_mm).sum()
+        return int(near) / self._count
 
     @property
     def _count(self) -> int:
         return len(self.to_reference) + len(self.to_prediction)
-
-    def _of_both(self, of: Callable[[Distances], float]) -> float:
-        return of(self.to_reference) + of(self.to_prediction)
 
 
 def boundary(mask: Mask) -> Mask:

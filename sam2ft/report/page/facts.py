@@ -95,16 +95,11 @@ def _machine_facts(attempts: Sequence[Mapping[str, object]]) -> list[Facts]:
         return ", ".join(sorted({str(attempt[name]) for attempt in attempts if attempt.get(name) is not None}))
 
     commits = sorted({_code(attempt["code"]) for attempt in attempts})
-    packages = {name for attempt in attempts for name in _mapping(attempt["packages"])}
-    versions = [
-        (
-            name,
-            ", ".join(
-                sorted({str(_mapping(a["packages"])[name]) for a in attempts if name in _mapping(a["packages"])})
-            ),
-        )
-        for name in sorted(packages)
-    ]
+    packages: dict[str, set[str]] = {}
+    for attempt in attempts:
+        for name, installed in _mapping(attempt["packages"]).items():
+            packages.setdefault(name, set()).add(str(installed))
+    versions = [(name, ", ".join(sorted(found))) for name, found in sorted(packages.items())]
     machine = (("hosts", values("host")), ("cores", values("cores")), ("platform", values("platform")))
     return [
         Facts("Code and packages", (("commit", ", ".join(commits)), ("python", values("python")), *versions)),

@@ -62,8 +62,7 @@ class CheckpointWriter(SilentObserver):
     experiment: Experiment
     labels: LabelTable
     content: Content
-    trainer: Trainer | None = None
-    """Must be set before training starts."""
+    trainer: Trainer
     _saved_at: float = field(default_factory=time.monotonic)
 
     def on_step(self, event: StepDone, state: TrainState) -> None:
@@ -78,9 +77,11 @@ class CheckpointWriter(SilentObserver):
     def on_epoch(self, event: EpochDone, state: TrainState) -> None:
         if event.improved:
             check_claim(self.layout, self.attempt)
-            save_best(self.layout.best, self._trainer.weights(), self.info(event))
+            save_best(self.layout.best, self.trainer.weights(), self.info(event))
+        module = self.trainer.settings.module
+        is_last = state.epoch >= module.num_epochs or state.stopping.says_stop(module.early_stopping)
         # After a change of best.pt a resume file is always written: a crash must not restart before the best epoch.
-        if event.improved or self.experiment.module.checkpoint.every_epoch or self._is_last(state):
+        if event.improved or module.checkpoint.every_epoch or is_last:
             self.save(state)
 
     def save(self, state: TrainState) -> None:
@@ -88,7 +89,7 @@ class CheckpointWriter(SilentObserver):
         check_claim(self.layout, self.attempt)
         # The content that defines the run's name: with it, a file in another run's folder can be reported key by key.
         began = time.monotonic()
-        snapshot = {**self._trainer.snapshot(state), "run": self.layout.run_id, "content": self.content}
+        snapshot = {**self.trainer.snapshot(state), "run": self.layout.run_id, "content": self.content}
         save_resume(self.layout.resume(state.step), snapshot, keep=self.experiment.module.checkpoint.keep)
         self._saved_at = time.monotonic()
         # The launcher adds save_s to the time before the limit at which Slurm sends the warning signal.
@@ -108,16 +109,6 @@ class CheckpointWriter(SilentObserver):
             "value": event.values[module.early_stopping.monitor],
         }
 
-    @property
-    def _trainer(self) -> Trainer:
-        if self.trainer is None:
-            raise RuntimeError("CheckpointWriter.trainer must be set before training starts")
-        return self.trainer
-
-    def _is_last(self, state: TrainState) -> bool:
-        module = self._trainer.settings.module
-        return state.epoch >= module.num_epochs or state.stopping.says_stop(module.early_stopping)
-
 
 class StatusWriter(SilentObserver):
     """Writes epoch, step, best value and speed to status.json, at most every few seconds."""
@@ -136,12 +127,8 @@ class StatusWriter(SilentObserver):
             self._write(step=event.step, peak_memory_gb=round(event.memory_bytes / 1e9, 3) or None)
 
     def on_epoch(self, event: EpochDone, state: TrainState) -> None:
-        self._write(
-            step=event.step,
-            epoch=event.epoch,
-            best_value=state.stopping.best,
-            best_epoch=state.stopping.best_epoch,
-        )
+        best = state.stopping
+        self._write(step=event.step, epoch=event.epoch, best_value=best.best, best_epoch=best.best_epoch)
 
     def _write(self, **changes: Any) -> None:
         update_status(self._layout, self._attempt, step_s=self._step_s, **self._fixed, **changes)

@@ -62,6 +62,7 @@ evall: {}
         ("clip_grad: .inf", "module.clip_grad: found Infinity; allowed: a finite number"),
         ("clip_grad: 1e999", "module.clip_grad: found Infinity; allowed: a finite number"),
         ("image_size: 100", "module.image_size: found 100; allowed: a multiple of 32"),
+        ("image_size: 0", "module.image_size: found 0; allowed: at least 64"),
         ("use_amp: fp8", 'module.use_amp: found "fp8"; allowed: true or false or fp16, bf16'),
         ("use_amp: 1", "module.use_amp: found 1; allowed: true or false or fp16, bf16"),
         ("sam2_checkpoint: ''", 'module.sam2_checkpoint: found "."; allowed: the path of a file or folder'),
