@@ -16,7 +16,7 @@ from typing import Any
 from plain_loop import SETTINGS, Setting, make_loss, make_model, make_trainer
 from timing import machine_line, say
 
-from sam2ft.cli.prepare_store import prepare_phantom
+from sam2ft.cli.prepare import prepare_phantom
 from sam2ft.config.schema.datamodule import Datamodule, Transform
 from sam2ft.core.events import Observers, StepDone
 from sam2ft.data.samples.augment import augmentation_of

@@ -17,8 +17,7 @@ from sam2ft.config.schema.dataset import (
     changes_of,
 )
 from sam2ft.config.yaml.tree import load_tree
-from sam2ft.config.yaml.validation import validated
-from sam2ft.core.errors import ProblemsError
+from sam2ft.config.yaml.validation import checked
 from sam2ft.core.labels import Label, LabelTable
 
 
@@ -45,9 +44,7 @@ def load_dataset(path: Path) -> DatasetConfig:
     Raises:
         ProblemsError: all problems of the file.
     """
-    file = validated(DatasetFile, load_tree(path, extends=False))
-    if isinstance(file, list):
-        raise ProblemsError(file)
+    file = checked(DatasetFile, load_tree(path, extends=False))
     conversion = {key: plain_values(getattr(file, key)) for key in ("labels", "labels_dropped", "intensity", "keep")}
     maps = {name: dict(file.sources.map_source(name).settings) for name in file.sources.maps}
     # Only settings that differ from the defaults, so that stores made before these settings existed stay valid.
@@ -70,10 +67,7 @@ def load_label_table(path: Path) -> LabelTable:
     Raises:
         ProblemsError: all problems of the file.
     """
-    file = validated(LabelFile, load_tree(path, extends=False))
-    if isinstance(file, list):
-        raise ProblemsError(file)
-    return _table(file.labels)
+    return _table(checked(LabelFile, load_tree(path, extends=False)).labels)
 
 
 def _table(labels: Mapping[str, Any]) -> LabelTable:

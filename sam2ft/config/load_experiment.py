@@ -11,8 +11,7 @@ from sam2ft.config.sweep.axes import swept_keys
 from sam2ft.config.sweep.points import SweepPoint, sweep_of, swept_points
 from sam2ft.config.yaml.loading import dump_yaml
 from sam2ft.config.yaml.tree import SET, Tree, is_within, load_tree, overridden, parse_overrides, split_key
-from sam2ft.config.yaml.validation import validated
-from sam2ft.core.errors import ProblemsError
+from sam2ft.config.yaml.validation import checked
 
 
 @dataclass(frozen=True)
@@ -48,28 +47,11 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> LoadedExperime
     tree = overridden(tree, [(key, value, SET) for key, value in parse_overrides(overrides)])
     swept = tree.value.get("sweep")
     if swept is None:
-        found = validated(Experiment, tree)
-        if isinstance(found, list):
-            raise ProblemsError(found)
+        found = checked(Experiment, tree)
         return LoadedExperiment(path, found, (SweepPoint(0, found.experiment.name, (), found),), tree)
     sweep = sweep_of(tree)
     points = swept_points(sweep, tree)
     return LoadedExperiment(path, points[0].experiment.model_copy(update={"sweep": sweep}), points, tree)
-
-
-def parse_experiment(value: Mapping[str, Any], where: str = "experiment") -> Experiment:
-    """An experiment from plain values, validated as strictly as a file.
-
-    Args:
-        where: name of the source in messages.
-
-    Raises:
-        ProblemsError: all problems of the values.
-    """
-    found = validated(Experiment, Tree(Path(where), dict(value), {}))
-    if isinstance(found, list):
-        raise ProblemsError(found)
-    return found
 
 
 def plain_values(value: Any) -> Any:

@@ -9,8 +9,8 @@ from sam2ft.config.load_experiment import plain_values
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.config.schema.module import NANO
 from sam2ft.config.yaml.tree import SET, Tree, load_tree, overridden, parse_overrides
-from sam2ft.config.yaml.validation import validated
-from sam2ft.core.errors import CheckpointError, ProblemsError, UserError
+from sam2ft.config.yaml.validation import checked
+from sam2ft.core.errors import CheckpointError, UserError
 from sam2ft.core.files import sha256_file
 from sam2ft.data.store.store import Store, records_digest
 from sam2ft.distributed.stop_signal import StopRequest
@@ -109,10 +109,7 @@ def _experiment(request: CheckpointRequest, layout: RunLayout | None, like: Expe
     elif request.data:
         changes.append(("dataset", {Store.open(path).name: {"store": str(path)} for path in request.data}))
     changes += parse_overrides(request.overrides)
-    found = validated(Experiment, overridden(tree, [(key, value, SET) for key, value in changes]))
-    if isinstance(found, list):
-        raise ProblemsError(found)
-    return found
+    return checked(Experiment, overridden(tree, [(key, value, SET) for key, value in changes]))
 
 
 def _foreign_settings(request: CheckpointRequest) -> dict[str, Any]:

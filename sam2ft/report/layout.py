@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from sam2ft.runs.layout import RUNS
+from sam2ft.runs.layout import RUNS, Below
 
 
 @dataclass(frozen=True)
@@ -12,6 +12,15 @@ class ReportLayout:
 
     folder: Path
 
+    coverage = Below("coverage.json")
+    page = Below("index.html")
+    assets = Below("assets")
+    """Images that the page shows."""
+    figures = Below("figures")
+    """Figures at publication size."""
+    export = Below("best")
+    """Exported files of the best point."""
+
     def table(self, name: str) -> Path:
         """Path of a table as CSV; `name` is a key of core.tables.rows.TABLES, or compare or point_tests."""
         return self.folder / f"{name}.csv"
@@ -19,29 +28,6 @@ class ReportLayout:
     def parquet(self, name: str) -> Path:
         """Path of the same table as Parquet: a file or a folder of files; pandas and pyarrow read both by this path."""
         return self.folder / f"{name}.parquet"
-
-    @property
-    def coverage(self) -> Path:
-        return self.folder / "coverage.json"
-
-    @property
-    def page(self) -> Path:
-        return self.folder / "index.html"
-
-    @property
-    def assets(self) -> Path:
-        """Images that the page shows."""
-        return self.folder / "assets"
-
-    @property
-    def figures(self) -> Path:
-        """Figures at publication size."""
-        return self.folder / "figures"
-
-    @property
-    def export(self) -> Path:
-        """Exported files of the best point."""
-        return self.folder / "best"
 
     @property
     def work(self) -> Path:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from sam2ft.cli.prepare_store import prepare
+from sam2ft.cli.prepare import prepare
 from sam2ft.config.yaml.loading import dump_yaml
 from sam2ft.core.command import run_command
 from sam2ft.core.errors import DataError

@@ -32,7 +32,7 @@ def test_help_names_every_command_of_the_folder(capsys: pytest.CaptureFixture[st
         main.main([])
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    files = {path.stem for path in (ROOT / "sam2ft" / "cli").glob("*.py")} - {"__init__", "main", "prepare_store"}
+    files = {path.stem for path in (ROOT / "sam2ft" / "cli").glob("*.py")} - {"__init__", "main"}
     assert files == set(main.COMMANDS)
     assert [name for name in main.COMMANDS if f"    {name}" not in text] == []
 

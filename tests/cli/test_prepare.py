@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam2ft.cli.prepare_store import prepare_phantom
+from sam2ft.cli.prepare import prepare_phantom
 from sam2ft.data.images.volumes import read_volume, write_nifti
 from sam2ft.data.store.store import Store
 
@@ -128,7 +128,7 @@ def test_a_phantom_is_not_made_in_a_folder_that_holds_something_else(raw: Path) 
 @pytest.mark.parametrize(
     "name",
     [
-        "cli.prepare_store",
+        "cli.prepare",
         "data.images.volumes",
         "data.prepare.relabel",
         "data.samples.instances",

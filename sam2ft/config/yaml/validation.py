@@ -10,7 +10,7 @@ from sam2ft.config.schema.base import Section
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.config.yaml.problems import problems_of
 from sam2ft.config.yaml.tree import Tree
-from sam2ft.core.errors import Problem
+from sam2ft.core.errors import Problem, ProblemsError
 
 S = TypeVar("S", bound=Section)
 
@@ -22,6 +22,18 @@ def validated(model: type[S], tree: Tree) -> S | list[Problem]:
         return model.model_validate_json(json.dumps(tree.value))
     except ValidationError as error:
         return problems_of(error, tree.value, model, tree.where)
+
+
+def checked(model: type[S], tree: Tree) -> S:
+    """The value of the tree as a frozen `model`.
+
+    Raises:
+        ProblemsError: all its problems.
+    """
+    found = validated(model, tree)
+    if isinstance(found, list):
+        raise ProblemsError(found)
+    return found
 
 
 class SharedSections:

@@ -10,7 +10,7 @@ from sam2ft.config.schema.evaluation import Evaluation
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.config.schema.module import NANO
 from sam2ft.config.yaml.tree import SET, Tree, overridden, parse_overrides
-from sam2ft.config.yaml.validation import validated
+from sam2ft.config.yaml.validation import checked
 from sam2ft.core.errors import Problem, ProblemsError
 from sam2ft.core.files import sha256_file
 from sam2ft.metrics.measurement import ScoreSettings
@@ -86,9 +86,7 @@ def scoring_of(overrides: Sequence[str], *, resample: bool = False) -> Scoring:
         "dataset": {"store": {"store": "store"}},
         "module": {"sam2_model_cfg": NANO},
     }
-    found = validated(Experiment, overridden(Tree(Path(SET), value, {}), [(key, one, SET) for key, one in changes]))
-    if isinstance(found, list):
-        raise ProblemsError(found)
+    found = checked(Experiment, overridden(Tree(Path(SET), value, {}), [(key, one, SET) for key, one in changes]))
     file = found.datamodule.stats_metadata_file
     if file is not None and not file.is_file():
         raise ProblemsError([Problem(SET, "datamodule.stats_metadata_file", f"found {file}, which is not a file")])

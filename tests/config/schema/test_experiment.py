@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from fixtures.experiments import parse_experiment
 from pydantic import BaseModel, ValidationError
 
 from sam2ft.config.identity import evaluation_identity, training_identity
-from sam2ft.config.load_experiment import load_experiment, parse_experiment
+from sam2ft.config.load_experiment import load_experiment
 from sam2ft.config.schema.base import ReadOnlyDict, Section, setting
 from sam2ft.config.schema.dataset import DatasetFile, LabelFile
 from sam2ft.config.schema.experiment import Experiment

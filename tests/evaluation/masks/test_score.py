@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam2ft.cli.prepare_store import prepare_phantom
+from sam2ft.cli.prepare import prepare_phantom
 from sam2ft.config.schema.evaluation import Evaluation
 from sam2ft.core.errors import DataError, ProblemsError
 from sam2ft.core.files import read_json

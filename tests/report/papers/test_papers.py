@@ -7,8 +7,8 @@ from dataclasses import replace
 from io import BytesIO
 
 import pytest
+from fixtures.experiments import parse_experiment
 
-from sam2ft.config.load_experiment import parse_experiment
 from sam2ft.report.comparison.compare import PointRun, compare
 from sam2ft.report.papers.checklist import TOPICS, claim_checklist
 from sam2ft.report.papers.markdown import code_text, escaped_text, markdown_list, markdown_table
