@@ -51,6 +51,7 @@ def test_the_first_steps_of_the_demo_run_from_the_wheel_outside_of_the_checkout(
     assert not (installed / "launch").exists(), "scripts of a checkout, not a package to install"
     where = run("-c", "import sam2ft; print(sam2ft.__path__[0])", cwd=tmp_path, path=installed)
     assert Path(where.strip()) == installed / "sam2ft"
+    assert "sweep" in run(str(installed / "bin" / "sam2ft"), "--help", cwd=tmp_path, path=installed)
     command = ("-m", "sam2ft.cli.prepare", "--phantom", "knee", "--subjects", "4", "--out", "data/knee")
     assert run(*command, cwd=tmp_path, path=installed).strip() == "data/knee"
     (tmp_path / "wheel.yaml").write_text(EXPERIMENT)
