@@ -151,6 +151,7 @@ def _text(summary: "PrepareSummary") -> str:
     if summary.unlabelled:
         notes.append(f"without any label in the mask: {', '.join(map(str, summary.unlabelled))}")
     notes += summary.disagreements
+    notes += [f"{outcome.key}: {note}" for outcome in summary.outcomes for note in outcome.notes]
     return "\n".join([f"{summary.store}: {volumes}; subjects: {splits}", *notes])
 
 

@@ -12,6 +12,7 @@ from sam2ft.config.schema.dataset import (
     DatasetInfo,
     Intensity,
     LabelFile,
+    Reading,
     SourcePatterns,
     Split,
     changes_of,
@@ -32,6 +33,7 @@ class DatasetConfig:
     """Integer in a mask file -> label id, or 0 if dropped. Integers that are not listed are not allowed in masks."""
     intensity: Intensity
     split: Split
+    reading: Reading
     keep: tuple[str, ...]
     """DICOM attributes to keep in the metadata that are left out by default, such as SeriesDescription."""
     conversion: Mapping[str, Any]
@@ -48,6 +50,7 @@ def load_dataset(path: Path) -> DatasetConfig:
     conversion = {key: plain_values(getattr(file, key)) for key in ("labels", "labels_dropped", "intensity", "keep")}
     maps = {name: dict(file.sources.map_source(name).settings) for name in file.sources.maps}
     # Only settings that differ from the defaults, so that stores made before these settings existed stay valid.
+    conversion |= file.chosen
     conversion |= {f"maps.{name}": plain_values(chosen) for name, chosen in maps.items() if chosen}
     return DatasetConfig(
         dataset=file.dataset,
@@ -56,6 +59,7 @@ def load_dataset(path: Path) -> DatasetConfig:
         changes=ReadOnlyDict(changes_of(file)),
         intensity=file.intensity,
         split=file.split,
+        reading=file,
         keep=file.keep,
         conversion=ReadOnlyDict(conversion),
     )

@@ -178,7 +178,38 @@ class LabelFile(Section):
     )
 
 
-class DatasetFile(Section):
+class Reading(Section):
+    """How image files are read where their headers leave a choice."""
+
+    slice_axis: Literal["auto", "sagittal", "coronal", "axial", "0", "1", "2"] = plain(
+        "auto",
+        "axis along which a volume is cut into slices: auto (the plane of acquisition), an anatomical plane, or the "
+        "index of an axis of the file",
+    )
+    believe: Literal["sform", "qform", "pixdim", "positions", "spacing", "orientation"] | None = plain(
+        None, "field of a header that is right where two fields contradict each other; null: such a file is refused"
+    )
+    irregular: Literal["refuse", "resample"] = plain(
+        "refuse", "what happens to a series whose slice distances vary by over 10 %"
+    )
+
+    @field_validator("slice_axis", mode="before")
+    @classmethod
+    def _number_as_text(cls, value: Any) -> Any:
+        return str(value) if type(value) is int else value
+
+    @property
+    def chosen(self) -> Mapping[str, Any]:
+        """The keys that differ from their defaults."""
+        fields = Reading.model_fields
+        return {name: value for name in fields if (value := getattr(self, name)) != fields[name].default}
+
+
+AS_IS = Reading()
+"""The defaults, for files that no dataset file describes."""
+
+
+class DatasetFile(Reading):
     """A dataset: paths of its files, meaning of its labels, and its split."""
 
     dataset: DatasetInfo = Field(description="name of the dataset")

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 
+from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import sha256_text
 from sam2ft.core.geometry import Geometry
@@ -42,12 +43,13 @@ SLICE_FIELDS_TO_KEEP = {"SeriesDescription": "series_desc"}
 SUBJECT_FIELDS_TO_KEEP = {"PatientAge": "age", "PatientSex": "sex", "PatientWeight": "weight", "PatientSize": "size"}
 
 
-def read_series(folder: Path, keep: Sequence[str] = ()) -> Volume:
+def read_series(folder: Path, keep: Sequence[str] = (), reading: Reading = AS_IS) -> Volume:
     """The series in `folder` as float32 zyx with its geometry and the allowed fields per slice.
 
     Args:
         keep: DICOM attributes to keep in addition to the allow-list (SeriesDescription, PatientAge, PatientSex,
             PatientWeight, PatientSize).
+        reading: the choices of the dataset file.
 
     Raises:
         DataError: when the series is incomplete, mixed, unreadable or not on a regular grid, with the specific reason.

@@ -24,6 +24,8 @@ class Volume:
     slices: Mapping[str, list[Any]] = field(default_factory=dict)
     """Field -> one value per slice (DICOM series: see data/store/metadata.SLICE_FIELDS; files: fields of the grid)."""
     subject_fields: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    """What a reader of the numbers should know: one sentence each, without the path of the file."""
 
 
 def slice_axis(spacing_mm: npt.NDArray[np.float64]) -> int:

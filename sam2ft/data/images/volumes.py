@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError, naming
 from sam2ft.core.files import replacing
 from sam2ft.core.geometry import Geometry
@@ -21,7 +22,7 @@ RIGHT_ANGLE = 0.01
 FORMATS = "NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr) or a folder with one DICOM series"
 
 
-def read_volume(path: Path, keep: Sequence[str] = ()) -> Volume:
+def read_volume(path: Path, keep: Sequence[str] = (), reading: Reading = AS_IS) -> Volume:
     """The volume in a file or in a folder of DICOM slices.
 
     The slice axis of a file is the axis with the largest spacing (of equal ones the last); of the other two the first
@@ -29,12 +30,13 @@ def read_volume(path: Path, keep: Sequence[str] = ()) -> Volume:
 
     Args:
         keep: DICOM attributes to keep, as in dicom.read_series.
+        reading: the choices of the dataset file.
 
     Raises:
         DataError: when the file or folder cannot be read exactly.
     """
     if path.is_dir():
-        return read_series(path, keep)
+        return read_series(path, keep, reading)
     if not path.is_file():
         raise DataError(f"{path}: no such file or folder")
     array, affine = _read_file(path)

@@ -37,6 +37,8 @@ class VolumeOutcome:
     result: str
     """stored, unchanged or refused"""
     reason: str = ""
+    notes: tuple[str, ...] = ()
+    """Sentences about a volume that was stored."""
 
 
 Progress = Callable[[int, int, VolumeOutcome], None]
@@ -155,10 +157,11 @@ def _prepare_one(writer: StoreWriter, config: DatasetConfig, source: VolumeFiles
         stamp = fingerprint(source, config.conversion)
         if writer.is_finished(source.key, stamp):
             return VolumeOutcome(source.key, UNCHANGED)
-        writer.write(prepare_volume(source, config), stamp)
+        volume = prepare_volume(source, config)
+        writer.write(volume, stamp)
     except DataError as error:
         return VolumeOutcome(source.key, REFUSED, str(error))
-    return VolumeOutcome(source.key, STORED)
+    return VolumeOutcome(source.key, STORED, notes=volume.notes)
 
 
 def prepare_volume(source: VolumeFiles, config: DatasetConfig) -> PreparedVolume:
@@ -167,7 +170,7 @@ def prepare_volume(source: VolumeFiles, config: DatasetConfig) -> PreparedVolume
     Raises:
         DataError: naming the file and the reason.
     """
-    image = read_volume(source.image, config.keep)
+    image = read_volume(source.image, config.keep, config.reading)
     with naming(source.image):
         window = intensity_window(image.array_zyx, config.intensity.clip_percentiles)
     mask = read_reordered(source.mask, image.geometry)
@@ -184,6 +187,7 @@ def prepare_volume(source: VolumeFiles, config: DatasetConfig) -> PreparedVolume
         mask_zyx=mask,
         maps=maps,
         window=window,
+        notes=image.notes,
         slices=image.slices,
         subject_fields=image.subject_fields,
         source_image=str(source.image.resolve()),

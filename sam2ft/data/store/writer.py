@@ -46,6 +46,8 @@ class PreparedVolume:
     """Field -> one value per slice."""
     subject_fields: Mapping[str, Any]
     """Demographic fields that the dataset file lists under `keep`."""
+    notes: tuple[str, ...] = ()
+    """Sentences that prepare shows beside the volume."""
     source_image: str | None = None
     """File or folder that the image was read from; None for an image that was not read from a file."""
 
