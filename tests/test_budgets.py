@@ -47,7 +47,6 @@ SMALL: dict[str, str] = {
     "runs/attempt/rank.py": "read on login nodes, where distributed/ranks.py would import torch",
     "runs/history.py": "one file of a run, one module",
     "runs/initial_weights.py": "asked by preflight, training and jobs",
-    "slurm/answers.py": "used by queue, accounting and lookup",
     "statistics/yardsticks.py": "published values with their sources",
     "sweeps/plan/plan.py": "what the rest of the folder is about",
     "sweeps/submit/stop_lead.py": ONE_IDEA,

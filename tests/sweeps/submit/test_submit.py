@@ -178,7 +178,7 @@ def test_the_record_maps_elements_to_runs_and_says_what_they_wait_for(slurm, run
     assert value["arrays"][1]["runs"][1] == {"index": 1, "run_id": plan.runs[1].run_id, "eval_ids": ["000000000001"]}
     assert value["report"]["job"] == "102"
     first, second = elements_of(slurm.layout)[plan.runs[1].run_id]
-    assert (first.job, first.stage, first.submission, first.array) == ("100_1", "train", 1, "100")
+    assert (first.job, first.stage, first.submission) == ("100_1", "train", 1)
     assert (second.job, second.stage, second.eval_ids) == ("101_1", "eval", ("000000000001",))
 
 
