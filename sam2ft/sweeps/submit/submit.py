@@ -6,7 +6,6 @@ job names, stopping and requeueing are implemented by sam2ft.
 
 import secrets
 import shutil
-import subprocess
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from sam2ft.jobs.job import run_point
 from sam2ft.runs.attempt.status import RunStatus, read_status
 from sam2ft.runs.layout import ExperimentLayout, RunLayout
 from sam2ft.runs.plan_file import Plan
+from sam2ft.slurm.answers import answer_of
 from sam2ft.slurm.batch_script import BatchJob, report_parameters, report_resources, work_parameters
 from sam2ft.slurm.lookup import NO_QUEUE, SubmissionError, ids_by_name
 from sam2ft.slurm.partitions import ArrayLimits
@@ -197,5 +197,4 @@ def _cancel_superseded(earlier: Sequence[Record], queue: Mapping[str, QueueEntry
     """
     reports = [record.report.job for record in earlier if record.report.job is not None]
     if waiting := [job for job in reports if job in queue and queue[job].waits]:
-        command = ["scancel", "--state=PENDING", *waiting]
-        subprocess.run(command, capture_output=True, check=False, timeout=60)
+        answer_of("scancel", "--state=PENDING", *waiting)

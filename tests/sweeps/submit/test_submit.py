@@ -119,6 +119,15 @@ def test_an_evaluation_of_a_run_in_training_waits_for_it_and_for_the_evaluation_
     assert slurm.sweep(with_other_evaluations(plan)).number is None
 
 
+def test_a_report_that_cannot_be_cancelled_fails_no_submission(slurm, runs_of):
+    plan = plan_of(runs_of(2))
+    slurm.sweep(plan)
+    (slurm.folder / "scancel").unlink()
+    done = slurm.sweep(with_other_evaluations(plan))
+    assert (done.jobs, done.report) == (("103", "104"), "105")
+    assert not (slurm.folder / "gone").exists()
+
+
 def test_a_trained_run_that_is_being_evaluated_waits_for_that_evaluation_only(slurm, runs_of):
     plan = plan_of(runs_of(1))
     slurm.sweep(plan)
