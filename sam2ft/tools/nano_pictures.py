@@ -1,8 +1,9 @@
 """Training images of the nano model: seeded slices of phantoms and drawings of shapes, with random augmentation."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -80,9 +81,9 @@ SOURCES: dict[str, Callable[[int, int], list[TrainingPicture]]] = {
 }
 
 
-def pictures_of(source: str, *, seed: int, indices: Sequence[int], processes: int = 1) -> list[list[TrainingPicture]]:
-    """The slices of each subject in `indices` of a source; independent of the number of processes."""
-    return list(parallel_map(partial(SOURCES[source], seed), indices, processes))
+def pictures_of(source: str, *, seed: int, indices: Sequence[int], processes: int = 1) -> list[TrainingPicture]:
+    """The slices of the subjects in `indices` of a source; independent of the number of processes."""
+    return list(chain.from_iterable(parallel_map(partial(SOURCES[source], seed), indices, processes)))
 
 
 def batches(
@@ -126,10 +127,6 @@ def boxed(picture: TrainingPicture, image_size: int) -> Sample:
     """The whole image without augmentation, with an exact box around every instance."""
     instances = instances_of(picture.labels_yx, LABELS)
     return boxed_sample(picture.key, picture.image_yx, instances, [each.box for each in instances], image_size)
-
-
-def joined(subjects: Iterable[Sequence[TrainingPicture]]) -> list[TrainingPicture]:
-    return [picture for pictures in subjects for picture in pictures]
 
 
 def _placed(image: Image, labels: Labels, rng: np.random.Generator) -> tuple[Image, Labels]:
