@@ -119,16 +119,12 @@ def _show(found: Sequence[Bias], spacing: Spacing) -> None:
     for bias in found:
         summary = bias.to_json()
         known = [value for value in bias.measured if math.isfinite(value)]
-        mean = f"{statistics.fmean(known):.5g} {bias.unit}" if known else "none"
         middle, low, high = (summary[f"bias_percent{end}"] for end in ("", "_low", "_high"))
-        table.add_row(
-            bias.solid,
-            bias.biomarker,
-            bias.definition,
-            f"{bias.truth:.5g} {bias.unit}",
-            mean,
-            "" if middle is None else f"{middle:+.2f} %",
-            "" if middle is None else f"{low:+.2f} to {high:+.2f} %",
-        )
+        cells = ("none", "", "")
+        if known:
+            mean = f"{statistics.fmean(known):.5g} {bias.unit}"
+            cells = (mean, f"{middle:+.2f} %", f"{low:+.2f} to {high:+.2f} %")
+        truth = f"{bias.truth:.5g} {bias.unit}"
+        table.add_row(bias.solid, bias.biomarker, bias.definition, truth, *cells)
     # In a log file the width is fixed, independent of a terminal.
     Console(width=None if sys.stdout.isatty() else 140).print(table)
