@@ -83,7 +83,7 @@ def evaluated_on(line: ComparisonRow) -> str:
     return " · ".join(line.evaluation.how)
 
 
-def label_plot(scores: Sequence[LabelScores], name: str = "labels") -> Plot | None:
+def label_plot(scores: Sequence[LabelScores]) -> Plot | None:
     """One row per label: a dot per point; the best point and the baseline also have 95 % intervals."""
     if not scores:
         return None
@@ -114,7 +114,7 @@ def label_plot(scores: Sequence[LabelScores], name: str = "labels") -> Plot | No
         ],
     }
     return Plot(
-        name,
+        "labels",
         "Results per label",
         "Every label: the best point and the baseline (the initial weights) with their 95 % intervals over subjects; "
         "other points are grey.",
@@ -138,7 +138,7 @@ def _role_colour(roles: Sequence[Cell]) -> Spec:
 _ROLE_WORDS = "datum.label === 'best' ? 'best point' : datum.label === 'other' ? 'other points' : datum.label"
 
 
-def distribution_plot(values: Sequence[SubjectScores], name: str = "distributions") -> Plot | None:
+def distribution_plot(values: Sequence[SubjectScores]) -> Plot | None:
     """A dot per subject, label and model (best point, baseline), with median and quartiles over the subjects."""
     columns = empty_columns("label", "point", "role", "measure", "subject", "value")
     for one in values:
@@ -165,7 +165,7 @@ def distribution_plot(values: Sequence[SubjectScores], name: str = "distribution
         ],
     }
     return Plot(
-        name,
+        "distributions",
         "Distributions over subjects",
         "Every subject is a dot (its volumes averaged first); the bar spans the quartiles, the tick is the median.",
         f"Strip plot of {len(labels)} labels, one dot per subject. Medians and quartiles are in global.csv.",
