@@ -89,7 +89,11 @@ def provenance(attempt: Attempt) -> dict[str, Any]:
     }
 
 
+def recorded_attempts(layout: RunLayout) -> list[dict[str, Any]]:
+    """Return what `provenance` returned for every attempt of a run; empty when none was recorded."""
+    return list(read_json(layout.provenance)["attempts"]) if layout.provenance.is_file() else []
+
+
 def record_provenance(layout: RunLayout, attempt: Attempt) -> None:
     """Append this attempt to provenance.json; earlier attempts are kept."""
-    before = read_json(layout.provenance)["attempts"] if layout.provenance.is_file() else []
-    write_json(layout.provenance, {"attempts": [*before, provenance(attempt)]})
+    write_json(layout.provenance, {"attempts": [*recorded_attempts(layout), provenance(attempt)]})
