@@ -81,20 +81,24 @@ def prepare_dataset(
         writer.finish(done, split_of, without=gone)
         for path in surplus.files if pruned else ():
             path.unlink()
+    kept_sources = frozenset(kept - set(missing))
+    left = Surplus((), ()) if pruned else surplus
+    return _summary(out, outcomes, tuple(key for key in missing if key in kept), kept_sources, left)
+
+
+def _summary(
+    out: Path,
+    outcomes: Sequence[VolumeOutcome],
+    missing: tuple[VolumeKey, ...],
+    kept: frozenset[VolumeKey],
+    surplus: Surplus,
+) -> PrepareSummary:
     records = Store.open(out).volumes
     splits = {split: len({record.key.subject for record in records if record.split == split}) for split in SPLITS}
     unlabelled = tuple(record.key for record in records if not record.label_runs)
     distances = {str(record.key): distance_disagreements(record.geometry, record.dicom) for record in records}
-    return PrepareSummary(
-        out,
-        tuple(outcomes),
-        splits,
-        unlabelled,
-        tuple(disagreement_summary(distances)),
-        tuple(key for key in missing if key in kept),
-        frozenset(kept - set(missing)),
-        Surplus((), ()) if pruned else surplus,
-    )
+    disagreements = tuple(disagreement_summary(distances))
+    return PrepareSummary(out, tuple(outcomes), splits, unlabelled, disagreements, missing, kept, surplus)
 
 
 def _prepared(
