@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.config.schema.module import Module
-from sam2ft.core.events import EpochDone, SlicePrediction, StepDone
+from sam2ft.core.events import EpochDone, Observer, SlicePrediction, StepDone
 from sam2ft.core.files import replacing, write_text
 from sam2ft.core.labels import LabelTable
 from sam2ft.core.tables.rows import cell
@@ -28,17 +28,7 @@ if TYPE_CHECKING:
 STATUS_EVERY_S = 5.0
 
 
-class SilentObserver:
-    """An observer that ignores all events; subclasses override the methods they need."""
-
-    def on_step(self, event: StepDone, state: TrainState) -> None: ...
-
-    def on_epoch(self, event: EpochDone, state: TrainState) -> None: ...
-
-    def on_samples(self, epoch: int, samples: Sequence[SlicePrediction]) -> None: ...
-
-
-class HistoryWriter(SilentObserver):
+class HistoryWriter(Observer):
     """history.csv: one row per epoch, `epoch, step, improved, seconds`, then the epoch's values by name."""
 
     def __init__(self, layout: RunLayout, attempt: Attempt, first_epoch: int = 0):
@@ -54,7 +44,7 @@ class HistoryWriter(SilentObserver):
 
 
 @dataclass
-class CheckpointWriter(SilentObserver):
+class CheckpointWriter(Observer):
     """Writes best.pt after the best epoch so far, and resume files by time, steps, epochs and on a stop request."""
 
     layout: RunLayout
@@ -110,7 +100,7 @@ class CheckpointWriter(SilentObserver):
         }
 
 
-class StatusWriter(SilentObserver):
+class StatusWriter(Observer):
     """Writes epoch, step, best value and speed to status.json, at most every few seconds."""
 
     def __init__(self, layout: RunLayout, attempt: Attempt, module: Module):
@@ -135,7 +125,7 @@ class StatusWriter(SilentObserver):
         self._written_at = time.monotonic()
 
 
-class PictureWriter(SilentObserver):
+class PictureWriter(Observer):
     """Writes qc/<slice>/epoch-<n>.png: the same validation slices after every epoch, one folder per slice.
 
     Epochs in file names and titles are counted from 1, as in all output for users.
