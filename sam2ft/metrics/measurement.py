@@ -104,17 +104,13 @@ class MaskPair:
     """Slice index -> counts, if the caller has already computed them."""
     _memory: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
-    @property
-    def evaluated(self) -> tuple[int, ...]:
-        """Indices of the evaluated slices."""
-        return tuple(range(self.reference_zyx.shape[0])) if self.slices is None else self.slices
-
     @cached_property
     def slice_overlaps(self) -> Mapping[int, Overlap]:
         """Evaluated slice -> confusion counts."""
         if self.known_overlaps is not None:
             return self.known_overlaps
-        return {i: overlap(self.prediction_zyx[i], self.reference_zyx[i]) for i in self.evaluated}
+        evaluated = range(len(self.reference_zyx)) if self.slices is None else self.slices
+        return {i: overlap(self.prediction_zyx[i], self.reference_zyx[i]) for i in evaluated}
 
     @cached_property
     def overlap(self) -> Overlap:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from sam2ft.core.errors import DataError, listed
+from sam2ft.core.errors import DataError, listed, naming
 from sam2ft.core.files import canonical_json, sha256_file, sha256_text
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey, path_component
@@ -140,10 +140,8 @@ def relabelled(path: Path, mask: npt.NDArray[Any], labels: LabelTable) -> LabelM
     Raises:
         DataError: the mask has ids that the label table lacks; the message names them and the file.
     """
-    try:
+    with naming(path):
         return relabel(mask, labels, {label: label for label in labels.ids})
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
 
 
 def stem(path: Path) -> str:
