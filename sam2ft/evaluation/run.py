@@ -51,7 +51,6 @@ def evaluate(
 
     records = evaluated_records(experiment)
     refuse_changed_volumes(layout, experiment, eval_id, records, open_stores(experiment))
-
     tell, folder = partial(show_results, experiment, layout, eval_id), layout.evaluation(eval_id)
     job = EvaluationJob(experiment, folder, layout.run_id, eval_id, checkpoint, records, tell, guard)
     return evaluate_job(job, stop)

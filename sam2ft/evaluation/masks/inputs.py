@@ -146,10 +146,8 @@ def relabelled(path: Path, mask: npt.NDArray[Any], labels: LabelTable) -> LabelM
 
 def stem(path: Path) -> str:
     """Return the name of a file without its suffix (.nii.gz, .nii, .nrrd, .nhdr)."""
-    for suffix in SUFFIXES:
-        if path.name.endswith(suffix):
-            return path.name.removesuffix(suffix)
-    return path.name
+    suffix = next((one for one in SUFFIXES if path.name.endswith(one)), "")
+    return path.name.removesuffix(suffix)
 
 
 def digest(path: Path) -> str:

@@ -120,7 +120,7 @@ class SlicePredictor:
         """(label map of each pass, masks of the first pass); their copy to the host may still be running."""
         label_maps, masks = [], []
         for number, prompts in enumerate(one.passes):
-            composition = Composition(one.shape_yx, self.device)
+            composition = Composition.empty(one.shape_yx, self.device)
             for start in range(0, len(prompts), self.section.prompt_chunk):
                 chunk = slice(start, start + self.section.prompt_chunk)
                 with autocast(self.device, self.section.precision):
