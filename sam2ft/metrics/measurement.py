@@ -14,7 +14,7 @@ from sam2ft.core.components import components
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.labels import Label
 from sam2ft.core.prompts import Mask
-from sam2ft.metrics.counts import Overlap, overlap, total
+from sam2ft.metrics.counts import Overlap, overlap, pair_counts, total
 
 Level = Literal["slice", "instance", "volume"]
 T = TypeVar("T")
@@ -141,10 +141,7 @@ class MaskPair:
         """
         numbered, count = components(self.prediction_zyx)
         last = int(self.reference_instances_zyx.max(initial=0))
-        shared = np.bincount(
-            numbered.ravel().astype(np.int64) * (last + 1) + self.reference_instances_zyx.ravel(),
-            minlength=(count + 1) * (last + 1),
-        ).reshape(count + 1, last + 1)
+        shared = pair_counts(numbered, self.reference_instances_zyx, count, last)
         shared[:, 0] = 0
         matched = shared.argmax(axis=1)
         alone = shared.max(axis=1) == 0
