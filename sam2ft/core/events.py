@@ -68,10 +68,7 @@ class SlicePrediction:
 
 
 class Observer(Protocol):
-    """Receiver (callback) of training events: steps, epochs and sample predictions. An exception in it ends the run.
-
-    A class that inherits from it ignores the events whose methods it does not override.
-    """
+    """Receiver (callback) of training events: steps, epochs and sample predictions. An exception in it ends the run."""
 
     def on_step(self, event: StepDone, state: Any) -> None: ...
 

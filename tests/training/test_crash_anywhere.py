@@ -22,7 +22,7 @@ from sam2ft.config.load_experiment import load_experiment
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.config.schema.optimizer import Scheduler
 from sam2ft.core.errors import StopRequestedError
-from sam2ft.core.events import Observer, Observers
+from sam2ft.core.events import Observers
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.data.samples.batch import Batch
 from sam2ft.distributed.ranks import ALONE
@@ -38,7 +38,7 @@ from sam2ft.training.schedule import build_scheduler
 from sam2ft.training.state import TrainerContext, TrainState
 from sam2ft.training.trainer import Trainer
 from sam2ft.training.watching import observers
-from sam2ft.training.watching.observers import CheckpointWriter, HistoryWriter, StatusWriter
+from sam2ft.training.watching.observers import CheckpointWriter, HistoryWriter, SilentObserver, StatusWriter
 
 TOYS = run_path(str(Path(__file__).parents[1] / "fixtures" / "trainings.py"))
 RUN = "toy-0123456789abcdef"
@@ -53,7 +53,7 @@ module:
 Files = dict[str, bytes]
 
 
-class AtEveryStep(Observer):
+class AtEveryStep(SilentObserver):
     def __init__(self, action: Callable[[str], None]):
         self._action = action
 

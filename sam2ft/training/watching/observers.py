@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.config.schema.module import Module
-from sam2ft.core.events import EpochDone, Observer, SlicePrediction, StepDone
+from sam2ft.core.events import EpochDone, SlicePrediction, StepDone
 from sam2ft.core.files import replacing, write_text
 from sam2ft.core.labels import LabelTable
 from sam2ft.core.tables.rows import cell
@@ -28,7 +28,17 @@ if TYPE_CHECKING:
 STATUS_EVERY_S = 5.0
 
 
-class HistoryWriter(Observer):
+class SilentObserver:
+    """An observer that ignores all events; subclasses override the methods they need."""
+
+    def on_step(self, event: StepDone, state: TrainState) -> None: ...
+
+    def on_epoch(self, event: EpochDone, state: TrainState) -> None: ...
+
+    def on_samples(self, epoch: int, samples: Sequence[SlicePrediction]) -> None: ...
+
+
+class HistoryWriter(SilentObserver):
     """history.csv: one row per epoch, `epoch, step, improved, seconds`, then the epoch's values by name."""
 
     def __init__(self, layout: RunLayout, attempt: Attempt, first_epoch: int = 0):
@@ -44,7 +54,7 @@ class HistoryWriter(Observer):
 
 
 @dataclass
-class CheckpointWriter(Observer):
+class CheckpointWriter(SilentObserver):
     """Writes best.pt after the best epoch so far, and resume files by time, steps, epochs and on a stop request."""
 
     layout: RunLayout
@@ -100,7 +110,7 @@ class CheckpointWriter(Observer):
         }
 
 
-class StatusWriter(Observer):
+class StatusWriter(SilentObserver):
     """Writes epoch, step, best value and speed to status.json, at most every few seconds."""
 
     def __init__(self, layout: RunLayout, attempt: Attempt, module: Module):
@@ -125,7 +135,7 @@ class StatusWriter(Observer):
         self._written_at = time.monotonic()
 
 
-class PictureWriter(Observer):
+class PictureWriter(SilentObserver):
     """Writes qc/<slice>/epoch-<n>.png: the same validation slices after every epoch, one folder per slice.
 
     Epochs in file names and titles are counted from 1, as in all output for users.
