@@ -118,12 +118,15 @@ class Tester:
         if self.section.instances != mode:
             raise ValueError(f"this method is for eval.instances: {mode}; found {self.section.instances}")
         if not self.scores_beside:
-            yield from (self._scored(volume, *self._predicted(volume)) for volume in volumes)
+            yield from map(self._volume, volumes)
             return
         with ThreadPoolExecutor(max_workers=1) as pool:
             scored: Iterator[Future[VolumeResult]]
             scored = (pool.submit(self._scored, volume, *self._predicted(volume)) for volume in volumes)
             yield from (one.result() for one in delayed_by_one(scored))
+
+    def _volume(self, volume: VolumeSource) -> VolumeResult:
+        return self._scored(volume, *self._predicted(volume))
 
     def _predicted(self, volume: VolumeSource) -> tuple[Sequence[int], list[LabelMap], list[PromptedMask]]:
         """(evaluated slices, composed label map of each pass, mask of each prompt); pass 0 is the evaluation itself."""
