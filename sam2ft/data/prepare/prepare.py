@@ -17,7 +17,7 @@ from sam2ft.core.keys import VolumeKey
 from sam2ft.core.parallel import parallel_map
 from sam2ft.data.images.maps import read_map
 from sam2ft.data.images.volumes import read_reordered, read_volume
-from sam2ft.data.prepare.limits import GIB, limited
+from sam2ft.data.prepare.limits import GIB, TimeUpError, limited
 from sam2ft.data.prepare.outcomes import (
     DEFAULTS,
     REFUSED,
@@ -207,6 +207,7 @@ def _store_lock(out: Path) -> Iterator[None]:
 def _prepare_one(
     writer: StoreWriter, config: DatasetConfig, options: PrepareOptions, source: VolumeFiles
 ) -> VolumeOutcome:
+    """Store one volume, or refuse it: whatever a damaged file does to a library is a refusal of this volume alone."""
     try:
         for path in source.paths:
             if not path.exists():
@@ -214,28 +215,27 @@ def _prepare_one(
         stamp = fingerprint(source, config.conversion)
         if writer.is_finished(source.key, stamp):
             return VolumeOutcome(source.key, UNCHANGED)
-        volume = _read(source, config, options)
+        budget = config.reading.max_volume_gb * GIB
+        with limited(source.image, budget, 60 * options.minutes, own_process=options.isolated), _reading(source.image):
+            volume = prepare_volume(source, config)
+        writer.write(volume, stamp)
     except DataError as error:
-        return VolumeOutcome(source.key, REFUSED, str(error))
-    writer.write(volume, stamp)
+        return VolumeOutcome(source.key, REFUSED, " ".join(str(error).split()))
+    except ValueError as error:  # a number that JSON cannot hold
+        return VolumeOutcome(source.key, REFUSED, f"{source.image}: its header values cannot be stored ({error})")
     return VolumeOutcome(source.key, STORED, notes=volume.notes)
 
 
-def _read(source: VolumeFiles, config: DatasetConfig, options: PrepareOptions) -> PreparedVolume:
-    """`prepare_volume` within the limits; whatever a damaged file does to a library is a refusal of this volume alone.
-
-    Raises:
-        DataError: naming a file and the reason.
-    """
-    budget = config.reading.max_volume_gb * GIB
+@contextmanager
+def _reading(image: Path) -> Iterator[None]:
+    """Turn any other exception of a reader into a DataError."""
     try:
-        with naming(source.image), limited(budget, 60 * options.minutes, own_process=options.isolated):
-            return prepare_volume(source, config)
-    except DataError:
+        yield
+    except (DataError, MemoryError, TimeUpError):
         raise
-    except Exception as error:  # noqa: BLE001  # readers of foreign files raise anything
-        found = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise DataError(f"{source.image}: it, its mask or a map of it cannot be read ({found})") from None
+    except Exception as error:  # noqa: BLE001  # libraries raise anything for a damaged file
+        found = f"{type(error).__name__}: {error}"[:200]
+        raise DataError(f"{image}: it, its mask or a map of it cannot be read ({found})") from None
 
 
 def prepare_volume(source: VolumeFiles, config: DatasetConfig) -> PreparedVolume:
