@@ -3,6 +3,8 @@
 Volumes that are finished and unchanged are not prepared again.
 """
 
+import logging
+import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -209,10 +211,8 @@ def _prepare_one(
 ) -> VolumeOutcome:
     """Store one volume, or refuse it: whatever a damaged file does to a library is a refusal of this volume alone."""
     try:
-        for path in source.paths:
-            if not path.exists():
-                raise DataError(f"{path}: no such file or folder")
-        stamp = fingerprint(source, config.conversion)
+        with _reading(source.image):
+            stamp = _stamp(source, config)
         if writer.is_finished(source.key, stamp):
             return VolumeOutcome(source.key, UNCHANGED)
         budget = config.reading.max_volume_gb * GIB
@@ -226,16 +226,36 @@ def _prepare_one(
     return VolumeOutcome(source.key, STORED, notes=volume.notes)
 
 
+def _stamp(source: VolumeFiles, config: DatasetConfig) -> str:
+    for path in source.paths:
+        if not path.exists():
+            raise DataError(f"{path}: no such file or folder")
+    return fingerprint(source, config.conversion)
+
+
 @contextmanager
 def _reading(image: Path) -> Iterator[None]:
-    """Turn any other exception of a reader into a DataError."""
+    """Turn any other exception of a reader into a DataError, and keep what libraries print to themselves."""
     try:
-        yield
+        with warnings.catch_warnings(), _silent("nibabel.global"), _silent("pydicom"):
+            warnings.simplefilter("ignore")
+            yield
     except (DataError, MemoryError, TimeUpError):
         raise
     except Exception as error:  # noqa: BLE001  # libraries raise anything for a damaged file
         found = f"{type(error).__name__}: {error}"[:200]
         raise DataError(f"{image}: it, its mask or a map of it cannot be read ({found})") from None
+
+
+@contextmanager
+def _silent(logger: str) -> Iterator[None]:
+    found = logging.getLogger(logger)
+    level = found.level
+    found.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        found.setLevel(level)
 
 
 def prepare_volume(source: VolumeFiles, config: DatasetConfig) -> PreparedVolume:
