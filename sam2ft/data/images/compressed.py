@@ -37,11 +37,12 @@ DAMAGED = (
 
 
 @contextmanager
-def refusing_damage(path: Path, kind: str) -> Iterator[None]:
+def refusing_damage(path: Path, kind: str, *own: type[Exception]) -> Iterator[None]:
     """Turn whatever a library raises on damaged contents into a DataError that names the file.
 
     Args:
         kind: what the file was taken for, such as NIfTI.
+        own: errors of the library that reads this kind, which are no built-in ones.
     """
     try:
         yield
@@ -51,7 +52,7 @@ def refusing_damage(path: Path, kind: str) -> Iterator[None]:
         raise DataError(f"{path}: not a readable {kind} file: damaged (CRC): {error}; copy it again") from None
     except EOFError:
         raise DataError(f"{path}: not a readable {kind} file: it ends too early; copy it again") from None
-    except DAMAGED as error:
+    except (*DAMAGED, *own) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path}: not a readable {kind} file ({reason})") from None
 

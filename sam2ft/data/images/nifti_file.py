@@ -9,6 +9,8 @@ from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 
 from sam2ft.core.errors import DataError
 from sam2ft.data.images.compressed import as_array, decompressing, most_bytes, read_voxels, refusing_damage
@@ -47,7 +49,7 @@ def read_nifti(path: Path, believe: str | None = None) -> FileImage:
         DataError: naming the file, when header or contents are damaged, it ends too early or too late, or its fields
             contradict each other.
     """
-    with refusing_damage(path, "NIfTI"):
+    with refusing_damage(path, "NIfTI", HeaderDataError, ImageFileError):
         with _opened(path) as (stream, encoding):
             header = _read_header(stream)
             if header.dtype.kind not in "iuf":
@@ -68,7 +70,7 @@ def nifti_bytes(path: Path) -> int:
     Raises:
         DataError: the header cannot be read.
     """
-    with refusing_damage(path, "NIfTI"), _opened(path) as (stream, _):
+    with refusing_damage(path, "NIfTI", HeaderDataError, ImageFileError), _opened(path) as (stream, _):
         return _read_header(stream).num_bytes
 
 

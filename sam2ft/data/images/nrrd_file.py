@@ -9,6 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
+from nrrd import NRRDError
 
 from sam2ft.core.errors import DataError
 from sam2ft.data.images.compressed import as_array, decompressing, most_bytes, read_voxels, refusing_damage
@@ -32,7 +33,7 @@ def read_nrrd(path: Path, believe: str | None = None) -> FileImage:
         DataError: naming the file, when header or contents are damaged, it ends too early or too late, or its fields
             contradict each other.
     """
-    with refusing_damage(path, "NRRD"), _opened(path) as (header, stream, voxel_path):
+    with refusing_damage(path, "NRRD", NRRDError), _opened(path) as (header, stream, voxel_path):
         dtype, shape = _type(header), _shape(header)
         kept = _domain_axes(header, shape)
         if dtype.kind not in "iuf":
@@ -48,7 +49,7 @@ def nrrd_bytes(path: Path) -> int:
     Raises:
         DataError: the header cannot be read.
     """
-    with refusing_damage(path, "NRRD"), path.open("rb") as stream:
+    with refusing_damage(path, "NRRD", NRRDError), path.open("rb") as stream:
         header = _read_header(stream)
         return prod(_shape(header)) * _type(header).itemsize
 
