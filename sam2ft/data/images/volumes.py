@@ -142,14 +142,15 @@ def _refuse_bad_axes(affine: npt.NDArray[np.float64]) -> None:
 def _size_notes(spacing_mm: npt.NDArray[np.float64], unit_field: str) -> list[str]:
     """Notes on voxel edges that are hardly those of an image of a body; DataError for edges that cannot be."""
     edges = " x ".join(f"{edge:.6g}" for edge in spacing_mm)
+    spacing_mm = spacing_mm.astype(np.float32)  # as headers store them: 0.01 is not below 0.01
     low, high = POSSIBLE_MM
-    if spacing_mm.min() < low or spacing_mm.max() > high:
+    if spacing_mm.min() < np.float32(low) or spacing_mm.max() > high:
         raise DataError(
             f"its voxels measure {edges} mm; allowed: edges of {low:g} to {high:g} mm; write the right unit of lengths "
             f"to its header ({unit_field})"
         )
     low, high = PLAUSIBLE_MM
-    if spacing_mm.min() < low or spacing_mm.max() > high:
+    if spacing_mm.min() < np.float32(low) or spacing_mm.max() > high:
         return [f"voxels of {edges} mm, outside of {low:g} to {high:g} mm; check the unit in its header ({unit_field})"]
     return []
 
