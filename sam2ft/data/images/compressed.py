@@ -52,7 +52,7 @@ def refusing_damage(path: Path, kind: str, *own: type[Exception]) -> Iterator[No
         raise DataError(f"{path}: not a readable {kind} file: damaged (CRC): {error}; copy it again") from None
     except EOFError:
         raise DataError(f"{path}: not a readable {kind} file: it ends too early; copy it again") from None
-    except (*DAMAGED, *own) as error:
+    except DAMAGED + own as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path}: not a readable {kind} file ({reason})") from None
 

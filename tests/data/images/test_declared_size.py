@@ -17,7 +17,8 @@ def test_a_series_has_the_bytes_of_its_files(tmp_path: Path, write_series: Calla
 
 
 @pytest.mark.parametrize(
-    ("frames", "samples", "bits", "size"), [(10, 1, 16, 960), (1, 3, 8, 144), (4, 1, 32, 768), (1000000, 1, 16, 96000000)]
+    ("frames", "samples", "bits", "size"),
+    [(10, 1, 16, 960), (1, 3, 8, 144), (4, 1, 32, 768), (1000000, 1, 16, 96000000)],
 )
 def test_frames_samples_and_bits_count(
     tmp_path: Path, write_series: Callable[..., Path], edit: Callable[..., None], frames, samples, bits, size

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sam2ft.core.geometry import Geometry
 from sam2ft.core.errors import DataError
+from sam2ft.core.geometry import Geometry
 from sam2ft.data.images.grids import Segment, Volume, on_grid, resampled_nearest
 
 SHAPE, SPACING = (4, 6, 5), (3.0, 0.5, 1.0)

@@ -17,9 +17,7 @@ from sam2ft.data.images.volumes import read_volume
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 SHAPE = (7, 6, 5)
-ORIENTATIONS = [
-    (axes, signs) for axes in permutations(range(3)) for signs in product((False, True), repeat=3)
-]
+ORIENTATIONS = [(axes, signs) for axes in permutations(range(3)) for signs in product((False, True), repeat=3)]
 
 
 def anatomy() -> tuple[np.ndarray, np.ndarray]:
@@ -105,5 +103,5 @@ def test_every_voxel_lies_where_other_readers_put_it(
     assert volume.geometry.voxel_volume_mm3 == pytest.approx(0.5 * 0.75 * 4.0)
     if write is as_nifti:
         closest = nibabel.as_closest_canonical(nibabel.load(path))
-        there = Volume(np.asarray(closest.dataobj).transpose(2, 1, 0), Geometry.from_affine(SHAPE[::-1], closest.affine))
+        there = Volume(np.asarray(closest.dataobj).T, Geometry.from_affine(SHAPE[::-1], closest.affine))
         assert np.array_equal(reordered_to_grid(volume, there.geometry), there.array_zyx)

@@ -81,7 +81,7 @@ def test_ids_divided_by_255_are_read_with_a_note(ids: list[int]) -> None:
 @pytest.mark.parametrize("values", [[0, 0.5], [0, 3 / 255], [0, 1 / 255, 0.3], [0, 128 / 255, 1.0]])
 def test_other_fractions_are_refused_also_when_others_are_dropped(values: list[float]) -> None:
     everything = {**dict.fromkeys(range(1, 1000), 0), **SAME}
-    with pytest.raises(DataError, match="not whole numbers; .* export it as integers, without a scale"):
+    with pytest.raises(DataError, match=r"not whole numbers; .* export it as integers, without a scale"):
         relabelled_volume(of(values, dtype=np.float32), TABLE, everything)
 
 

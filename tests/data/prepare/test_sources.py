@@ -121,8 +121,11 @@ def test_a_table_that_is_not_utf_8_is_refused_with_its_line(tmp_path: Path, word
 
 @pytest.mark.parametrize(
     "text",
-    ["subject, image, mask\n a , b.nii, c.nii\n", "subject ,image ,mask\na ,b.nii ,c.nii \n"]
-    + ['subject, image, mask\r\na, "b.nii", c.nii\r\n'],
+    [
+        "subject, image, mask\n a , b.nii, c.nii\n",
+        "subject ,image ,mask\na ,b.nii ,c.nii \n",
+        'subject, image, mask\r\na, "b.nii", c.nii\r\n',
+    ],
 )
 def test_blanks_around_commas_are_no_part_of_a_name(tmp_path: Path, text: str) -> None:
     (found,) = table(tmp_path, text)
