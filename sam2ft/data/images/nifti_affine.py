@@ -7,9 +7,12 @@ import numpy.typing as npt
 
 from sam2ft.core.errors import DataError
 
-# Two fields contradict each other beyond these; headers round to float32, and a quaternion to about 5e-4 in a cosine.
+# Two fields contradict each other beyond these; headers round to float32.
 SPACING_TOLERANCE = 1e-3
 COSINE_TOLERANCE = 1e-3
+# The header holds three numbers of a quaternion in float32; the first is the root of 1 minus their squares. Near a half
+# turn (an axial image in LPS) it is 0, and this rounding of its square turns an axis by up to 1e-3.
+QUATERNION_ROUNDING = 3e-7
 # Of the smallest voxel edge; the same as for a mask beside its image.
 ORIGIN_TOLERANCE_VOXELS = 0.1
 MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
@@ -89,12 +92,19 @@ def _different_affines(sform: Affine, qform: Affine) -> str | None:
     if not (np.isfinite(sform).all() and edges.min() > 0):
         return None
     cosine = float(np.abs(sform[:3, :3] / edges - qform[:3, :3] / others).max())
-    if cosine > COSINE_TOLERANCE:
+    if cosine > COSINE_TOLERANCE + _rounded_turn(qform[:3, :3] / others):
         return f"sform and qform contradict each other: directions differ by up to {cosine:.3g} (cosines)"
     apart = float(np.abs(sform[:3, 3] - qform[:3, 3]).max())
     if apart > ORIGIN_TOLERANCE_VOXELS * edges.min():
         return f"sform and qform contradict each other: origin {_mm(sform[:3, 3])} against {_mm(qform[:3, 3])}"
     return None
+
+
+def _rounded_turn(directions: npt.NDArray[np.float64]) -> float:
+    """How much the rounding of its quaternion may change a cosine of a rotation."""
+    proper = directions * [1, 1, np.sign(np.linalg.det(directions))]
+    square = max(0.0, (1 + float(np.trace(proper))) / 4)
+    return 2 * float(np.sqrt(square + QUATERNION_ROUNDING) - np.sqrt(square))
 
 
 def _different_spacing(

@@ -1,6 +1,7 @@
 """Reading NRRD files (.nrrd, .nhdr, .seg.nrrd): contents checked to the last byte, units, affine, names of segments."""
 
 import io
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
@@ -175,18 +176,10 @@ def _numbers(stream: IO[bytes], dtype: np.dtype, shape: tuple[int, ...]) -> npt.
 
 def _segments(header: Mapping[str, Any]) -> tuple[Segment, ...]:
     """The segments of a .seg.nrrd file (3D Slicer, "Segmentation file format"), in the order of their values."""
-    numbers = [
-        name.removeprefix("Segment").removesuffix("_Name")
-        for name in header
-        if name.startswith("Segment") and name.endswith("_Name")
-    ]
-    found = [
-        Segment(
-            int(header.get(f"Segment{number}_LabelValue", 1)),
-            str(header[f"Segment{number}_Name"]),
-            str(header.get(f"Segment{number}_ID", "")),
-        )
-        for number in numbers
-        if number.isdecimal()
-    ]
+    numbers = dict.fromkeys(match[1] for name in header if (match := re.fullmatch(r"Segment(\d+)_\w+", name)))
+    found = []
+    for number in numbers:
+        identity = str(header.get(f"Segment{number}_ID", ""))
+        name = str(header.get(f"Segment{number}_Name", identity))
+        found.append(Segment(int(header.get(f"Segment{number}_LabelValue", 1)), name, identity))
     return tuple(sorted(found, key=lambda segment: segment.value))

@@ -15,6 +15,7 @@ from sam2ft.core.files import replacing
 from sam2ft.core.geometry import Geometry
 from sam2ft.data.dicom.series import read_series
 from sam2ft.data.images.grids import FileImage, Volume, on_grid, permuted_geometry
+from sam2ft.data.images.nifti_affine import COSINE_TOLERANCE
 from sam2ft.data.images.nifti_file import read_nifti
 from sam2ft.data.images.nrrd_file import read_nrrd
 from sam2ft.data.images.slice_axis import (
@@ -133,10 +134,14 @@ def _refuse_bad_axes(affine: npt.NDArray[np.float64]) -> None:
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or lengths.min() <= 0:
         raise DataError(f"its affine gives voxel sizes {np.round(lengths, 6).tolist()} mm; each must be > 0")
-    directions = affine[:3, :3] / lengths
-    cosine = float(np.abs(directions.T @ directions - np.eye(3)).max())
-    if cosine > RIGHT_ANGLE:
+    if (cosine := _shear(affine)) > RIGHT_ANGLE:
         raise DataError(f"its axes are not at right angles (cosine {cosine:.3g}); resample it to an orthogonal grid")
+
+
+def _shear(affine: npt.NDArray[np.float64]) -> float:
+    """The largest cosine between two axes; 0 when they are at right angles."""
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    return float(np.abs(directions.T @ directions - np.eye(3)).max())
 
 
 def _size_notes(spacing_mm: npt.NDArray[np.float64], unit_field: str) -> list[str]:
@@ -201,7 +206,8 @@ def write_nifti(path: Path, array_zyx: npt.NDArray[Any], geometry: Geometry) -> 
     values = array_zyx.astype(np.uint8) if array_zyx.dtype == bool else array_zyx
     image = nibabel.Nifti1Image(values.transpose(2, 1, 0), geometry.affine)
     image.set_sform(geometry.affine, code="scanner")
-    image.set_qform(geometry.affine, code="scanner")
+    # A qform holds no shear: where the affine has some (up to RIGHT_ANGLE), it would contradict the sform.
+    image.set_qform(geometry.affine, code="unknown" if _shear(geometry.affine) > COSINE_TOLERANCE / 2 else "scanner")
     image.header.set_xyzt_units("mm")
     with replacing(path) as partial:
         partial.write_bytes(gzip.compress(image.to_bytes(), compresslevel=6, mtime=0))
