@@ -194,7 +194,9 @@ def read_on_grid(path: Path, geometry: Geometry, *, what: str = "mask", reading:
     """
     with naming(path):
         chosen = Reading(believe=reading.believe, irregular=reading.irregular)
-        return on_grid(read_volume(path, reading=chosen), geometry, what=what)
+        volume = read_volume(path, reading=chosen)
+        notes = tuple(f"{what}: {note}" for note in volume.notes)
+        return on_grid(replace(volume, notes=notes), geometry, what=what)
 
 
 def write_nifti(path: Path, array_zyx: npt.NDArray[Any], geometry: Geometry) -> None:

@@ -91,7 +91,7 @@ def score_pair(
     def read() -> _Masks:
         volume = read_volume(reference, reading=chosen.reading)
         placed = read_prediction(prediction, volume.geometry, resample=chosen.resample, reading=chosen.reading)
-        known = table or _unnamed(volume, placed.volume, f"{reference} and {prediction}")
+        known = table or _unnamed({reference: volume, prediction: placed.volume})
         scene = Scene(volume.geometry, known, dicom=volume.slices)
         predicted, notes = relabelled(prediction, placed.volume, known)
         referred, of_reference = relabelled(reference, volume, known)
@@ -162,18 +162,21 @@ def _masks_of_store(store: Store, record: VolumeRecord, prediction: Path, scorin
     return _Masks(predicted, reference, scene, placed.inside, (*placed.volume.notes, *notes))
 
 
-def _unnamed(reference: Volume, prediction: Volume, where: str) -> LabelTable:
-    """A label per non-zero value of either mask; DataError when there is none, or names of segments contradict."""
-    with naming(Path(where)):
-        arrays = [whole_numbers(mask.array_zyx, {})[0] for mask in (reference, prediction)]
-    value_of = {segment.name.casefold(): segment.value for segment in reference.segments}
-    for segment in prediction.segments:
-        if (value := value_of.get(segment.name.casefold(), segment.value)) != segment.value:
-            raise DataError(
-                f"{where}: segment {segment.name!r} has value {value} in the first and {segment.value} in the second; "
-                "give the label table with --labels, and the names decide"
-            )
-    whole = [int(value) for value in np.union1d(*map(np.unique, arrays)) if value > 0]
+def _unnamed(masks: Mapping[Path, Volume]) -> LabelTable:
+    """A label per non-zero value of any mask; DataError when there is none, or names of segments contradict."""
+    where = " and ".join(str(path) for path in masks)
+    values: set[int] = set()
+    value_of: dict[str, int] = {}
+    for path, mask in masks.items():
+        with naming(path):
+            values |= {int(value) for value in np.unique(whole_numbers(mask.array_zyx, {})[0])}
+        for segment in mask.segments:
+            if (value := value_of.setdefault(segment.name.casefold(), segment.value)) != segment.value:
+                raise DataError(
+                    f"{where}: segment {segment.name!r} has value {value} in the first and {segment.value} in the "
+                    "second; give the label table with --labels, and the names decide"
+                )
+    whole = [value for value in values if value > 0]
     if not whole:
         raise DataError(f"{where}: neither mask holds a label (a whole number above 0)")
     return LabelTable.unnamed(whole)
