@@ -187,8 +187,7 @@ def _geometry(
     affine[:3, 1] = first.cosines[3:] * first.spacing[0]
     affine[:3, 2] = step_lps
     affine[:3, 3] = first.position_mm
-    dz, dz_source = distance
-    affine[:3, 2] *= dz / np.linalg.norm(affine[:3, 2])
+    _, dz_source = distance
     return Geometry.from_affine((count, *first.size), LPS_TO_RAS @ affine, dz_source)
 
 

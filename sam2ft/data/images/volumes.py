@@ -34,7 +34,10 @@ PLAUSIBLE_MM = (0.01, 50.0)
 POSSIBLE_MM = (1e-5, 1000.0)
 # Fields of a slice that are those of its grid, and those that belong to the slices of the series alone.
 _GRID_FIELDS = ("pixel_spacing", "slice_spacing", "rows", "columns")
-_PLACE_FIELDS = ("image_position_patient", "image_orientation_patient", "slice_location", "instanceNumber")
+_PLACE_FIELDS = (
+    *("image_position_patient", "image_orientation_patient", "slice_location", "instanceNumber"),
+    *("slice_thickness", "spacing_between_slices"),
+)
 
 FORMATS = "NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr) or a folder with one DICOM series"
 

@@ -132,4 +132,5 @@ def test_a_series_is_cut_along_another_axis_without_resampling(
     assert volume.geometry.affine @ [x, y, z, 1] == pytest.approx(own.geometry.affine @ [7, 2, 3, 1])
     assert all(len(values) == shape[0] for values in volume.slices.values())
     assert volume.slices["TE"] == [10.0] * shape[0]
-    assert ("image_position_patient" in volume.slices) == (chosen == "axial")
+    for name in ("image_position_patient", "slice_thickness", "instanceNumber"):
+        assert (name in volume.slices) == (chosen == "axial")
