@@ -18,6 +18,7 @@ from sam2ft.core.command import run_command
 from sam2ft.core.errors import UserError
 
 if TYPE_CHECKING:
+    from sam2ft.config.schema.dataset import Reading
     from sam2ft.evaluation.checkpoints import CheckpointRequest
     from sam2ft.evaluation.masks.score import Scored
 
@@ -25,8 +26,8 @@ OF_CHECKPOINT = ("data", "model", "split", "protocol", "instances", "set")
 TAKES = {
     "ckpt": OF_CHECKPOINT,
     "compare": OF_CHECKPOINT,
-    "predictions": ("data", "split", "resample", "set", "workers"),
-    "reference": ("prediction", "labels", "resample", "set"),
+    "predictions": ("data", "split", "resample", "believe", "set", "workers"),
+    "reference": ("prediction", "labels", "resample", "believe", "slice_axis", "set"),
 }
 """Kind of evaluation -> its options, besides --out."""
 
@@ -68,6 +69,16 @@ def parser() -> argparse.ArgumentParser:
     masks.add_argument("--labels", type=Path, metavar="TABLE.yaml", help="label table of the values in --reference")
     masks.add_argument("--resample", action="store_true", help="resample a mask on another grid (nearest voxel)")
     masks.add_argument(
+        "--believe",
+        choices=("sform", "qform", "pixdim", "positions", "spacing", "orientation"),
+        help="field of a mask's header that is right where two fields contradict each other",
+    )
+    masks.add_argument(
+        "--slice-axis",
+        choices=("auto", "sagittal", "coronal", "axial", "0", "1", "2"),
+        help="plane or axis of --reference that is cut into slices (default: auto, the plane of acquisition)",
+    )
+    masks.add_argument(
         "--workers", type=int, metavar="N", help="parallel processes for the volumes of --predictions (default: 1)"
     )
     both = parser.add_argument_group("where and how")
@@ -85,7 +96,8 @@ def main() -> int:
     if surplus := [
         name for taken in TAKES.values() for name in taken if getattr(given, name) and name not in TAKES[what]
     ]:
-        raise UserError(f"--{surplus[0]} does not go with --{what}; allowed: --{', --'.join(TAKES[what])}, --out")
+        options = [name.replace("_", "-") for name in (surplus[0], *TAKES[what])]
+        raise UserError(f"--{options[0]} does not go with --{what}; allowed: --{', --'.join(options[1:])}, --out")
     do = {"ckpt": _checkpoint, "compare": _compare, "predictions": _predictions, "reference": _pair}
     return do[what](given)
 
@@ -127,7 +139,7 @@ def _predictions(given: argparse.Namespace) -> int:
 
     if len(given.data) != 1:
         raise UserError(f"--predictions needs one store, --data STORE; {len(given.data)} are given")
-    scoring = scoring_of(given.set, resample=given.resample)
+    scoring = scoring_of(given.set, resample=given.resample, reading=_reading(given))
     split, workers = given.split or "test", given.workers or 1
     return _show_scored(
         score_store(given.predictions, given.data[0], split=split, out=given.out, scoring=scoring, workers=workers)
@@ -140,10 +152,16 @@ def _pair(given: argparse.Namespace) -> int:
 
     if given.prediction is None:
         raise UserError("--reference needs the mask that is scored against it, --prediction FILE")
-    scoring = scoring_of(given.set, resample=given.resample)
+    scoring = scoring_of(given.set, resample=given.resample, reading=_reading(given))
     return _show_scored(
         score_pair(given.reference, given.prediction, labels=given.labels, out=given.out, scoring=scoring)
     )
+
+
+def _reading(given: argparse.Namespace) -> "Reading":
+    from sam2ft.config.schema.dataset import Reading
+
+    return Reading(believe=given.believe, slice_axis=given.slice_axis or "auto")
 
 
 def _show_scored(result: "Scored") -> int:

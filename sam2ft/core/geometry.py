@@ -4,7 +4,7 @@ Arrays are `_zyx`: z counts slices along their normal, y rows, x columns. `affin
 of such an array to millimetres in the RAS frame of NIfTI (x to the right of the subject, y anterior, z superior).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,9 @@ from sam2ft.core.errors import DataError
 # float32 moves corners by about 1e-5 of a voxel, resampling by much more than 1 %.
 SAME_GRID_TOLERANCE_VOXELS = 0.01
 
+# spacing_zyx_mm and the columns of affine_ras are one truth: rounding in float64 stays far below this fraction.
+SAME_SPACING = 1e-6
+
 DZ_SOURCES = ("positions", "slice_spacing", "slice_thickness")
 
 
@@ -25,7 +28,7 @@ class Geometry:
 
     Raises:
         DataError: a spacing is not finite or not above 0.
-        ValueError: unknown `dz_source`.
+        ValueError: unknown `dz_source`, or (with `exact`) a spacing that is not the length of its column of the affine.
     """
 
     shape_zyx: tuple[int, int, int]
@@ -35,10 +38,18 @@ class Geometry:
     """4 x 4, voxel index (x, y, z, 1) -> RAS mm."""
     dz_source: str = "positions"
     """positions | slice_spacing | slice_thickness: the source of dz."""
+    exact: bool = field(default=True, repr=False, compare=False)
+    """False: a record of a store, whose spacings may be other numbers than the affine's (version 1) and are kept."""
 
     def __post_init__(self) -> None:
         if min(self.spacing_zyx_mm) <= 0 or not all(np.isfinite(self.spacing_zyx_mm)):
             raise DataError(f"spacing {self.spacing_zyx_mm} mm (z, y, x): every spacing must be finite and > 0")
+        columns = np.linalg.norm(self.affine[:3, :3], axis=0)[::-1]
+        if self.exact and not np.allclose(columns, self.spacing_zyx_mm, rtol=SAME_SPACING, atol=0):
+            raise ValueError(
+                f"spacing {_short(self.spacing_zyx_mm)} mm (z, y, x), but the columns of the affine are "
+                f"{_short(tuple(columns.tolist()))} mm long; both must be the same numbers"
+            )
         if self.dz_source not in DZ_SOURCES:
             raise ValueError(f"dz_source {self.dz_source!r}; one of {', '.join(DZ_SOURCES)}")
 
@@ -75,16 +86,24 @@ class Geometry:
         """Length of the volume's diagonal, whole voxels included: the default distance of a missed tissue."""
         return float(np.linalg.norm(np.multiply(self.shape_zyx, self.spacing_zyx_mm)))
 
-    def difference(self, other: "Geometry") -> str | None:
-        """Description of how `other` differs from this grid, with numbers, or None when both are the same grid."""
-        if self.shape_zyx != other.shape_zyx:
-            return f"shape (z, y, x) {self.shape_zyx} against {other.shape_zyx}"
+    def corner_distance_mm(self, other: "Geometry") -> float:
+        """The largest coordinate difference between the corners of two grids of one shape."""
         nz, ny, nx = self.shape_zyx
         corners = np.array(
             [[x, y, z, 1] for x in (0, nx - 1) for y in (0, ny - 1) for z in (0, nz - 1)], dtype=np.float64
         )
-        distance_mm = float(np.abs(corners @ (self.affine - other.affine).T).max())
-        if distance_mm > SAME_GRID_TOLERANCE_VOXELS * min(self.spacing_zyx_mm):
+        return float(np.abs(corners @ (self.affine - other.affine).T).max())
+
+    def difference(self, other: "Geometry", tolerance_voxels: float = SAME_GRID_TOLERANCE_VOXELS) -> str | None:
+        """Description of how `other` differs from this grid, with numbers, or None when both are the same grid.
+
+        Args:
+            tolerance_voxels: how far corners may lie apart, as a fraction of the smallest voxel edge.
+        """
+        if self.shape_zyx != other.shape_zyx:
+            return f"shape (z, y, x) {self.shape_zyx} against {other.shape_zyx}"
+        distance_mm = self.corner_distance_mm(other)
+        if distance_mm > tolerance_voxels * min(self.spacing_zyx_mm):
             spacings = f"spacing {_short(self.spacing_zyx_mm)} against {_short(other.spacing_zyx_mm)} mm"
             return f"corners lie up to {distance_mm:.4g} mm apart ({spacings})"
         return None
@@ -105,6 +124,7 @@ class Geometry:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Geometry":
+        """The grid of a stored record, with the numbers that it was stored with."""
         shape, spacing = value["shape_zyx"], value["spacing_zyx_mm"]
         affine = tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in value["affine_ras"])
         return cls(
@@ -112,6 +132,7 @@ class Geometry:
             (float(spacing[0]), float(spacing[1]), float(spacing[2])),
             affine,
             value["dz_source"],
+            exact=False,
         )
 
 

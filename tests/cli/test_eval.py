@@ -61,7 +61,8 @@ def test_options_that_do_not_go_together_are_refused(toy: Any) -> None:
     before = toy.files()
     assert_refused(
         toy, before, ("--predictions", ".", "--data", "data/toy", "--protocol", "box"),
-        "--protocol does not go with --predictions; allowed: --data, --split, --resample, --set, --workers, --out",
+        "--protocol does not go with --predictions; "
+        "allowed: --data, --split, --resample, --believe, --set, --workers, --out",
     )  # fmt: skip
 
 

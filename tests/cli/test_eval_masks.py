@@ -13,6 +13,8 @@ from sam2ft.core.errors import UserError
     [
         (["--ckpt", "a.pt", "--labels", "l.yaml"], "--labels does not go with --ckpt"),
         (["--predictions", "p", "--data", "s", "--model", "sam2_nano"], "--model does not go with --predictions"),
+        (["--ckpt", "a.pt", "--believe", "sform"], "--believe does not go with --ckpt"),
+        (["--predictions", "p", "--data", "s", "--slice-axis", "axial"], "--slice-axis does not go with --predictions"),
         (["--predictions", "p", "--data", "s", "--set", "a=1"], "--set: a: does not apply to masks made elsewhere"),
     ],
 )

@@ -46,3 +46,24 @@ def test_rounding_of_headers_is_the_same_grid_and_a_hundredth_of_a_voxel_is_not(
     assert "spacing (3, 0.5, 0.5) against (4, 0.5, 0.5) mm" in plain.difference(
         Geometry.axis_aligned(plain.shape_zyx, (4.0, 0.5, 0.5))
     )
+
+
+@pytest.mark.parametrize("spacing", [(4.0001, 1.0, 0.5), (4.0, 1.1, 0.5), (4.0, 0.5, 1.0)])
+def test_spacing_and_affine_are_one_truth_except_in_a_record(spacing):
+    geometry = Geometry.axis_aligned((3, 4, 5), (4.0, 1.0, 0.5))
+    with pytest.raises(ValueError, match="but the columns of the affine are"):
+        Geometry(geometry.shape_zyx, spacing, geometry.affine_ras)
+    # A store of version 1 holds the median step in one and the mean step in the other: it keeps its numbers.
+    old = Geometry.from_json({**geometry.to_json(), "spacing_zyx_mm": list(spacing)})
+    assert old.spacing_zyx_mm == spacing
+    assert old.to_json() == {**geometry.to_json(), "spacing_zyx_mm": list(spacing)}
+
+
+def test_the_tolerance_of_one_grid_is_an_argument():
+    plain = Geometry.axis_aligned((20, 256, 256), (3.0, 0.5, 0.5))
+    shifted = plain.affine.copy()
+    shifted[0, 3] += 0.04
+    moved = Geometry.from_affine(plain.shape_zyx, shifted)
+    assert "corners lie up to 0.04 mm apart" in plain.difference(moved)
+    assert plain.difference(moved, 0.1) is None
+    assert plain.corner_distance_mm(moved) == pytest.approx(0.04)

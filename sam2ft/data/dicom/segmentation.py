@@ -15,7 +15,9 @@ import numpy.typing as npt
 
 from sam2ft.core.errors import ConfigError, DataError
 from sam2ft.core.files import canonical_json, read_json, replacing, sha256_text
+from sam2ft.core.geometry import Geometry
 from sam2ft.core.labels import Label, LabelTable
+from sam2ft.data.images.grids import Volume, reordered_to_grid
 from sam2ft.data.store.store import VolumeRecord, record_path
 
 if TYPE_CHECKING:
@@ -74,7 +76,12 @@ def write_segmentation(
     import pydicom
 
     folder = source_series(record)
-    headers = _same_series(folder, record)
+    headers, geometry = _same_series(folder, record)
+    try:
+        # The slices of the store may lie across another axis than those of the series (slice_axis).
+        label_map_zyx = reordered_to_grid(Volume(label_map_zyx, record.geometry), geometry, what="prediction")
+    except DataError as error:
+        raise DataError(f"{folder}: is no longer what {record.key} was prepared from: {error}") from None
     mask = hashlib.sha256(label_map_zyx.astype("<u2").tobytes()).hexdigest()
     content = {"mask": mask, "labels": labels.to_json()}
     series_uid = str(headers[0].SeriesInstanceUID)
@@ -90,15 +97,13 @@ def write_segmentation(
     return True
 
 
-def _same_series(folder: Path, record: VolumeRecord) -> "list[pydicom.Dataset]":
-    """The headers of the series, in the slice order of the store."""
+def _same_series(folder: Path, record: VolumeRecord) -> "tuple[list[pydicom.Dataset], Geometry]":
+    """The headers of the series in the order of its slices, and its grid."""
     from sam2ft.data.dicom.series import read_headers
 
     headers, geometry = read_headers(folder)
     if sha256_text(str(headers[0].SeriesInstanceUID)) != record.dicom["series_uid_sha256"][0]:
         raise DataError(f"{folder}: holds another series than the one that {record.key} was prepared from")
-    if difference := record.geometry.difference(geometry):
-        raise DataError(f"{folder}: is no longer what {record.key} was prepared from: {difference}")
     for header in headers:
         if "FrameOfReferenceUID" not in header or "StudyInstanceUID" not in header:
             raise DataError(
@@ -107,7 +112,7 @@ def _same_series(folder: Path, record: VolumeRecord) -> "list[pydicom.Dataset]":
         for keyword in MAY_BE_EMPTY:
             if keyword not in header:
                 setattr(header, keyword, None)
-    return headers
+    return headers, geometry
 
 
 def _segments(label_map_zyx: npt.NDArray[np.integer[Any]], labels: LabelTable) -> npt.NDArray[np.uint16]:

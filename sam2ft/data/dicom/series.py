@@ -5,7 +5,6 @@ Only the header attributes of the allow-list below are kept: numbers that descri
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -188,9 +187,8 @@ def _geometry(
     affine[:3, 1] = first.cosines[3:] * first.spacing[0]
     affine[:3, 2] = step_lps
     affine[:3, 3] = first.position_mm
-    dz, dz_source = distance
-    geometry = Geometry.from_affine((count, *first.size), LPS_TO_RAS @ affine, dz_source)
-    return replace(geometry, spacing_zyx_mm=(dz, *first.spacing))
+    _, dz_source = distance
+    return Geometry.from_affine((count, *first.size), LPS_TO_RAS @ affine, dz_source)
 
 
 def _slice_fields(images: Sequence[DicomImage], dz: float, keep: Sequence[str]) -> dict[str, list[Any]]:

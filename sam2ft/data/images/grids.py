@@ -1,7 +1,7 @@
 """Image volume on its voxel grid; reordering its axes (permute, flip) or nearest-neighbour transfer to another grid."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,20 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.geometry import Geometry
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-# Spacings whose relative difference is smaller than this are equal: headers store them as float32.
-EQUAL_SPACING = 1e-3
+# A mask, map or prediction lies on the grid of an image when corners agree within this fraction of the smallest voxel
+# edge: toolboxes that re-orient headers move corners by some hundredths of a voxel. Nothing is resampled within it.
+PLACED_TOLERANCE_VOXELS = 0.1
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One segment of a segmentation file that names its labels (.seg.nrrd)."""
+
+    value: int
+    """Integer of its voxels."""
+    name: str
+    identity: str = ""
+    """The ID that the program gave it."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +38,27 @@ class Volume:
     subject_fields: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     """What a reader of the numbers should know: one sentence each, without the path of the file."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """How it was read, for the record of the store: slice_axis (chosen, axis, plane)."""
+    segments: tuple[Segment, ...] = ()
+    """The segments of a file that names them; such a file may be cropped to its segments."""
 
 
-def slice_axis(spacing_mm: npt.NDArray[np.float64]) -> int:
-    """Index of the largest spacing; of equal spacings the last."""
-    largest = np.flatnonzero(spacing_mm >= spacing_mm.max() * (1 - EQUAL_SPACING))
-    return int(largest[-1])
+@dataclass(frozen=True)
+class FileImage:
+    """The content of one image file, in the axis order of the file."""
+
+    array: npt.NDArray[Any]
+    affine: npt.NDArray[np.float64]
+    """4 x 4, voxel index in the file -> RAS mm."""
+    unit_field: str
+    """Name of the header field that gives the unit of lengths."""
+    notes: tuple[str, ...] = ()
+    slice_dimension: int | None = None
+    """The axis that the header names as that of the slices."""
+    oriented: bool = True
+    """False: the header does not say how the axes lie in the body."""
+    segments: tuple[Segment, ...] = ()
 
 
 def permuted_geometry(shape: tuple[int, ...], affine: npt.NDArray[np.float64], xyz: tuple[int, int, int]) -> Geometry:
@@ -41,16 +68,40 @@ def permuted_geometry(shape: tuple[int, ...], affine: npt.NDArray[np.float64], x
 
 
 def reordered_to_grid(volume: Volume, geometry: Geometry, *, what: str = "mask") -> npt.NDArray[Any]:
-    """The array of `volume` in the voxel order of `geometry`; axes are only permuted and flipped, never resampled.
+    """The array of `volume` in the voxel order of `geometry`, as `on_grid` places it."""
+    return on_grid(volume, geometry, what=what).array_zyx
 
-    A mask on the same physical grid but with another axis order is therefore transferred exactly.
+
+def on_grid(volume: Volume, geometry: Geometry, *, what: str = "mask") -> Volume:
+    """`volume` in the voxel order of `geometry`; axes are only permuted and flipped, never resampled.
+
+    A mask on the same physical grid but with another axis order is therefore transferred exactly. Corners may lie up to
+    0.1 voxel apart, over 0.01 with a note. A segmentation that is cropped to its segments is padded by whole voxels.
 
     Args:
-        what: name of the volume in error messages.
+        what: name of the volume in messages.
 
     Raises:
         DataError: when the volume is on another physical grid; the message gives the difference in numbers.
     """
+    array_xyz, affine, order = _along_axes(volume, geometry, what)
+    moved = permuted_geometry(array_xyz.shape, affine, order)
+    array, notes = array_xyz.transpose(order[::-1]), list(volume.notes)
+    if volume.segments and moved.shape_zyx != geometry.shape_zyx:
+        array, moved = _padded(array, moved, geometry, what)
+        notes.append(f"the {what} is cropped to its segments; voxels outside of it are background")
+    if difference := geometry.difference(moved, PLACED_TOLERANCE_VOXELS):
+        raise DataError(f"image and {what} are on different grids: {difference}")
+    if geometry.difference(moved):
+        share = geometry.corner_distance_mm(moved) / min(geometry.spacing_zyx_mm)
+        notes.append(f"the {what} lies up to {share:.2f} voxel beside the image; it is taken to be on its grid")
+    return replace(volume, array_zyx=array, geometry=geometry, notes=tuple(notes))
+
+
+def _along_axes(
+    volume: Volume, geometry: Geometry, what: str
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64], tuple[int, int, int]]:
+    """(array xyz of `volume` flipped to run as `geometry` does, its affine, its axes for x, y, z of `geometry`)."""
     # Voxel steps of the volume in voxel steps of the target: a signed permutation when the axes are parallel.
     steps = np.linalg.solve(geometry.affine, volume.geometry.affine)[:3, :3]
     target_of = np.abs(steps).argmax(axis=0)
@@ -62,11 +113,37 @@ def reordered_to_grid(volume: Volume, geometry: Geometry, *, what: str = "mask")
             last = np.eye(4)
             last[axis, axis], last[axis, 3] = -1, array_xyz.shape[axis] - 1
             array_xyz, affine = np.flip(array_xyz, axis), affine @ last
-    order = [int(i) for i in np.argsort(target_of)]
-    moved = permuted_geometry(array_xyz.shape, affine, (order[0], order[1], order[2]))
-    if difference := geometry.difference(moved):
+    first, second, third = (int(i) for i in np.argsort(target_of))
+    return array_xyz, affine, (first, second, third)
+
+
+def _padded(
+    array_zyx: npt.NDArray[Any], moved: Geometry, geometry: Geometry, what: str
+) -> tuple[npt.NDArray[Any], Geometry]:
+    """(the array padded with 0 or cut to the shape of `geometry`, its grid); the lattice must be the same."""
+    start_xyz = np.rint(np.linalg.solve(geometry.affine, moved.affine[:, 3])[:3]).astype(int)
+    back = np.eye(4)
+    back[:3, 3] = -start_xyz
+    whole = Geometry.from_affine(geometry.shape_zyx, moved.affine @ back)
+    if difference := geometry.difference(whole, PLACED_TOLERANCE_VOXELS):
         raise DataError(f"image and {what} are on different grids: {difference}")
-    return array_xyz.transpose(order[2], order[1], order[0])
+    padded = np.zeros(geometry.shape_zyx, dtype=array_zyx.dtype)
+    spans = [
+        (max(start, 0), min(start + size, full))
+        for start, size, full in zip(start_xyz[::-1].tolist(), array_zyx.shape, geometry.shape_zyx, strict=True)
+    ]
+    inside = array_zyx[
+        tuple(
+            slice(low - start, max(high, low) - start)
+            for (low, high), start in zip(spans, start_xyz[::-1].tolist(), strict=True)
+        )
+    ]
+    if outside := int(np.count_nonzero(array_zyx)) - int(np.count_nonzero(inside)):
+        raise DataError(
+            f"{outside} labelled voxels of the {what} lie outside of the image; export it on the image's grid"
+        )
+    padded[tuple(slice(low, max(high, low)) for low, high in spans)] = inside
+    return padded, whole
 
 
 def resampled_nearest(volume: Volume, geometry: Geometry) -> npt.NDArray[Any]:

@@ -18,15 +18,19 @@ def resampled_linear(volume: Volume, geometry: Geometry) -> npt.NDArray[np.float
     """
     from scipy import ndimage
 
-    source = np.asarray(volume.array_zyx, dtype=np.float64)
+    small = volume.array_zyx.dtype.itemsize <= 2 or volume.array_zyx.dtype == np.float32
+    source = np.asarray(volume.array_zyx, dtype=np.float32 if small else np.float64)
     finite = np.isfinite(source)
-    layers = (np.where(finite, source, 0), finite.astype(np.float64))
+    # Interpolation computes in float64 whatever the type of a layer.
+    layers = (np.where(finite, source, 0), finite.astype(np.uint8))
     steps = np.linalg.solve(volume.geometry.affine, geometry.affine).astype(np.float64)
     result = np.full(geometry.shape_zyx, np.nan, dtype=np.float32)
     for index in range(geometry.shape_zyx[0]):
         places = _places(steps, index, geometry)
         # A source voxel extends half its width beyond its centre, also at the border of the volume.
-        value, weight = (ndimage.map_coordinates(layer, places, order=1, mode="nearest") for layer in layers)
+        value, weight = (
+            ndimage.map_coordinates(layer, places, output=np.float64, order=1, mode="nearest") for layer in layers
+        )
         inside = _inside(places, source.shape) & (weight >= _LEAST_WEIGHT)
         np.divide(value, weight, out=result[index], where=inside, casting="same_kind")
     return result

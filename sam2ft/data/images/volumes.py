@@ -1,8 +1,8 @@
 """Reading volumes from NIfTI and NRRD files and DICOM folders as zyx arrays with an exact affine; writing NIfTI."""
 
 import gzip
-import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,128 +14,192 @@ from sam2ft.core.errors import DataError, naming
 from sam2ft.core.files import replacing
 from sam2ft.core.geometry import Geometry
 from sam2ft.data.dicom.series import read_series
-from sam2ft.data.images.grids import Volume, permuted_geometry, reordered_to_grid, slice_axis
+from sam2ft.data.images.grids import FileImage, Volume, on_grid, permuted_geometry
+from sam2ft.data.images.nifti_affine import COSINE_TOLERANCE
+from sam2ft.data.images.nifti_file import read_nifti
+from sam2ft.data.images.nrrd_file import read_nrrd
+from sam2ft.data.images.slice_axis import (
+    NORMAL_OF,
+    SliceAxis,
+    acquisition_axis,
+    anatomical_axis,
+    largest_spacing_axis,
+    plane_of,
+)
 
 # Axes of a grid must be orthogonal within this cosine (about 0.6 degrees): otherwise voxel sizes have no meaning.
 RIGHT_ANGLE = 0.01
+# Voxel edges of images of people and specimens; others are a unit gone wrong more often than an image.
+PLAUSIBLE_MM = (0.01, 50.0)
+POSSIBLE_MM = (1e-5, 1000.0)
+# Fields of a slice that are those of its grid, and those that belong to the slices of the series alone.
+_GRID_FIELDS = ("pixel_spacing", "slice_spacing", "rows", "columns")
+_PLACE_FIELDS = (
+    *("image_position_patient", "image_orientation_patient", "slice_location", "instanceNumber"),
+    *("slice_thickness", "spacing_between_slices"),
+)
 
 FORMATS = "NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr) or a folder with one DICOM series"
 
 
-def read_volume(path: Path, keep: Sequence[str] = (), reading: Reading = AS_IS) -> Volume:
+def read_volume(
+    path: Path, keep: Sequence[str] = (), reading: Reading = AS_IS, *, largest_spacing: bool = False
+) -> Volume:
     """The volume in a file or in a folder of DICOM slices.
 
-    The slice axis of a file is the axis with the largest spacing (of equal ones the last); of the other two the first
-    is x. Axes and affine are permuted together and never flipped.
+    The slice axis is that of `reading.slice_axis`; auto: the plane of acquisition (slice_axis.acquisition_axis; the
+    slices of a DICOM series). Of the other two axes the first is x. Axes and affine are permuted together and never
+    flipped or resampled.
 
     Args:
         keep: DICOM attributes to keep, as in dicom.read_series.
         reading: the choices of the dataset file.
+        largest_spacing: auto is the axis of a file with the largest spacing, of equal ones the last, as in stores of
+            version 1.
 
     Raises:
-        DataError: when the file or folder cannot be read exactly.
+        DataError: when the file or folder cannot be read exactly, fields of its header contradict each other, or no
+            axis is that of the plane `reading.slice_axis`.
     """
     if path.is_dir():
-        return read_series(path, keep, reading)
+        with naming(path):
+            return _cut_series(read_series(path, keep, reading), reading)
     if not path.is_file():
         raise DataError(f"{path}: no such file or folder")
-    array, affine = _read_file(path)
-    if array.ndim != 3:
-        array = array.reshape(array.shape[:3]) if array.ndim > 3 and max(array.shape[3:]) == 1 else array
-    if array.ndim != 3 or min(array.shape) < 1:
-        raise DataError(f"{path}: has shape {array.shape}; expected one 3-D volume")
-    if array.dtype.kind not in "iufb":
-        raise DataError(f"{path}: holds {array.dtype}; expected one number per voxel")
-    _refuse_bad_axes(path, affine)
-    axis = slice_axis(np.linalg.norm(affine[:3, :3], axis=0))
-    x, y = (other for other in range(3) if other != axis)
-    geometry = permuted_geometry(array.shape, affine, (x, y, axis))
+    with naming(path):
+        return _cut_file(_read_file(path, reading.believe), reading, largest_spacing)
+
+
+def _cut_file(image: FileImage, reading: Reading, largest_spacing: bool) -> Volume:
+    array, affine = image.array, image.affine
+    _refuse_bad_axes(affine)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    notes = [*image.notes, *_size_notes(spacing, image.unit_field)]
+    if reading.slice_axis != "auto":
+        axis = _given_axis(reading.slice_axis, affine, oriented=image.oriented)
+    else:
+        index, reason = acquisition_axis(array.shape, spacing, image.slice_dimension)
+        if largest_spacing:
+            index, reason = largest_spacing_axis(spacing), "largest spacing"
+        axis = SliceAxis(index, reason, plane_of(index, affine) if image.oriented else None)
+    x, y = (other for other in range(3) if other != axis.index)
+    geometry = permuted_geometry(array.shape, affine, (x, y, axis.index))
+    facts = {"slice_axis": axis.fact(reading.slice_axis)}
+    cut = array.transpose(axis.index, y, x)
+    return Volume(cut, geometry, _grid_fields(geometry), {}, tuple(notes), facts, image.segments)
+
+
+def _cut_series(volume: Volume, reading: Reading) -> Volume:
+    """A series along the axis of `reading`: its own slices, or its voxels as slices across another axis."""
+    affine = volume.geometry.affine
+    if reading.slice_axis == "auto":
+        axis = SliceAxis(2, "acquisition", plane_of(2, affine))
+    else:
+        axis = _given_axis(reading.slice_axis, affine, oriented=True)
+    facts = {**volume.facts, "slice_axis": axis.fact(reading.slice_axis)}
+    if axis.index == 2:
+        return replace(volume, facts=facts)
+    array_xyz = volume.array_zyx.transpose(2, 1, 0)
+    x, y = (other for other in range(3) if other != axis.index)
+    geometry = permuted_geometry(array_xyz.shape, affine, (x, y, axis.index))
+    geometry = replace(geometry, dz_source=volume.geometry.dz_source)
+    slices = _grid_fields(geometry)
+    for name, values in volume.slices.items():
+        # What all slices have in common holds for the new slices too; the rest belongs to the old ones.
+        if name not in (*_GRID_FIELDS, *_PLACE_FIELDS) and all(value == values[0] for value in values):
+            slices[name] = [values[0]] * geometry.shape_zyx[0]
+    array = array_xyz.transpose(axis.index, y, x)
+    return replace(volume, array_zyx=array, geometry=geometry, slices=slices, facts=facts)
+
+
+def _given_axis(chosen: str, affine: npt.NDArray[np.float64], *, oriented: bool) -> SliceAxis:
+    if chosen in NORMAL_OF:
+        if not oriented:
+            raise DataError(
+                f"slice_axis: {chosen}: its header does not say how the axes lie in the body (sform_code and "
+                "qform_code are 0); give the index of an axis, slice_axis: 0, 1 or 2"
+            )
+        return SliceAxis(anatomical_axis(chosen, affine), "given", chosen)
+    return SliceAxis(int(chosen), "given", plane_of(int(chosen), affine) if oriented else None)
+
+
+def _grid_fields(geometry: Geometry) -> dict[str, list[Any]]:
     grid = {
         "pixel_spacing": list(geometry.spacing_zyx_mm[1:]),
         "slice_spacing": geometry.spacing_zyx_mm[0],
         "rows": geometry.shape_zyx[1],
         "columns": geometry.shape_zyx[2],
     }
-    slices = {name: [value] * geometry.shape_zyx[0] for name, value in grid.items()}
-    return Volume(array.transpose(axis, y, x), geometry, slices)
+    return {name: [value] * geometry.shape_zyx[0] for name, value in grid.items()}
 
 
-def _refuse_bad_axes(path: Path, affine: npt.NDArray[np.float64]) -> None:
+def _refuse_bad_axes(affine: npt.NDArray[np.float64]) -> None:
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or lengths.min() <= 0:
-        raise DataError(f"{path}: its affine gives voxel sizes {np.round(lengths, 6).tolist()} mm; each must be > 0")
-    directions = affine[:3, :3] / lengths
-    cosine = float(np.abs(directions.T @ directions - np.eye(3)).max())
-    if cosine > RIGHT_ANGLE:
+        raise DataError(f"its affine gives voxel sizes {np.round(lengths, 6).tolist()} mm; each must be > 0")
+    if (cosine := _shear(affine)) > RIGHT_ANGLE:
+        raise DataError(f"its axes are not at right angles (cosine {cosine:.3g}); resample it to an orthogonal grid")
+
+
+def _shear(affine: npt.NDArray[np.float64]) -> float:
+    """The largest cosine between two axes; 0 when they are at right angles."""
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    return float(np.abs(directions.T @ directions - np.eye(3)).max())
+
+
+def _size_notes(spacing_mm: npt.NDArray[np.float64], unit_field: str) -> list[str]:
+    """Notes on voxel edges that are hardly those of an image of a body; DataError for edges that cannot be."""
+    edges = " x ".join(f"{edge:.6g}" for edge in spacing_mm)
+    spacing_mm = spacing_mm.astype(np.float32)  # as headers store them: 0.01 is not below 0.01
+    low, high = POSSIBLE_MM
+    if spacing_mm.min() < np.float32(low) or spacing_mm.max() > high:
         raise DataError(
-            f"{path}: its axes are not at right angles (cosine {cosine:.3g}); resample it to an orthogonal grid"
+            f"its voxels measure {edges} mm; allowed: edges of {low:g} to {high:g} mm; write the right unit of lengths "
+            f"to its header ({unit_field})"
         )
+    low, high = PLAUSIBLE_MM
+    if spacing_mm.min() < np.float32(low) or spacing_mm.max() > high:
+        return [f"voxels of {edges} mm, outside of {low:g} to {high:g} mm; check the unit in its header ({unit_field})"]
+    return []
 
 
-def _read_file(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
-    """(array in the axis order of the file, RAS affine of these axes)."""
+def _read_file(path: Path, believe: str | None) -> FileImage:
     if path.name.endswith((".nii", ".nii.gz")):
-        return _read_nifti(path)
+        return read_nifti(path, believe)
     if path.suffix in (".nrrd", ".nhdr"):
-        return _read_nrrd(path)
-    raise DataError(f"{path}: unknown kind of file; allowed: {FORMATS}")
+        return read_nrrd(path, believe)
+    raise DataError(f"{path}: unknown kind of file; allowed: {FORMATS}; {_way_out(path)}")
 
 
-def _read_nifti(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
-    import nibabel
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
-
-    try:
-        image = nibabel.load(path)
-        # dataobj applies slope and intercept of the header; integers without them stay integers.
-        array = np.asanyarray(image.dataobj)
-    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:
-        raise DataError(f"{path}: not a readable NIfTI file ({error})") from None
-    return array, np.asarray(image.affine, dtype=np.float64)
+def _way_out(path: Path) -> str:
+    if path.suffix.lower() == ".dcm":
+        return "name the folder of the series, not a file"
+    target = path.name.split(".")[0] + ".nii.gz"
+    return (
+        f"convert it: 3D Slicer (File, Save), or in Python with SimpleITK: WriteImage(ReadImage('{path.name}'), "
+        f"'{target}')"
+    )
 
 
-def _read_nrrd(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
-    import nrrd
-
-    try:
-        array, header = nrrd.read(str(path), index_order="F")
-    except (nrrd.NRRDError, OSError, EOFError, ValueError, zlib.error) as error:
-        raise DataError(f"{path}: not a readable NRRD file ({error})") from None
-    if array.ndim != 3:
-        raise DataError(f"{path}: has shape {array.shape}; expected one 3-D volume (export one layer, without colours)")
-    affine = np.eye(4)
-    if "space directions" in header:
-        affine[:3, :3] = np.asarray(header["space directions"], dtype=np.float64).T
-    elif "spacings" in header:
-        affine[:3, :3] = np.diag(np.asarray(header["spacings"], dtype=np.float64))
-    else:
-        raise DataError(f"{path}: neither 'space directions' nor 'spacings' in its header; voxel sizes are unknown")
-    affine[:3, 3] = np.asarray(header.get("space origin", (0, 0, 0)), dtype=np.float64)
-    space = str(header.get("space", "left-posterior-superior")).lower()
-    if space not in _TO_RAS:
-        raise DataError(f"{path}: space {space!r}; allowed: {', '.join(_TO_RAS)}")
-    return array, np.diag([*_TO_RAS[space], 1.0]) @ affine
+def read_reordered(path: Path, geometry: Geometry, *, what: str = "mask", reading: Reading = AS_IS) -> npt.NDArray[Any]:
+    """The array in `path` in the voxel order of `geometry`, as `read_on_grid` reads it."""
+    return read_on_grid(path, geometry, what=what, reading=reading).array_zyx
 
 
-_TO_RAS = {
-    "left-posterior-superior": (-1.0, -1.0, 1.0),
-    "lps": (-1.0, -1.0, 1.0),
-    "right-anterior-superior": (1.0, 1.0, 1.0),
-    "ras": (1.0, 1.0, 1.0),
-    "left-anterior-superior": (-1.0, 1.0, 1.0),
-    "las": (-1.0, 1.0, 1.0),
-}
+def read_on_grid(path: Path, geometry: Geometry, *, what: str = "mask", reading: Reading = AS_IS) -> Volume:
+    """The volume in `path` in the voxel order of `geometry` (see grids.on_grid).
 
-
-def read_reordered(path: Path, geometry: Geometry, *, what: str = "mask") -> npt.NDArray[Any]:
-    """The array in `path` in the voxel order of `geometry` (see `on_grid`).
+    Args:
+        reading: the choices of the dataset file; the slice axis is that of `geometry`.
 
     Raises:
         DataError: naming the file, when it cannot be read or is on another grid.
     """
     with naming(path):
-        return reordered_to_grid(read_volume(path), geometry, what=what)
+        chosen = Reading(believe=reading.believe, irregular=reading.irregular)
+        volume = read_volume(path, reading=chosen)
+        notes = tuple(f"{what}: {note}" for note in volume.notes)
+        return on_grid(replace(volume, notes=notes), geometry, what=what)
 
 
 def write_nifti(path: Path, array_zyx: npt.NDArray[Any], geometry: Geometry) -> None:
@@ -147,7 +211,8 @@ def write_nifti(path: Path, array_zyx: npt.NDArray[Any], geometry: Geometry) -> 
     values = array_zyx.astype(np.uint8) if array_zyx.dtype == bool else array_zyx
     image = nibabel.Nifti1Image(values.transpose(2, 1, 0), geometry.affine)
     image.set_sform(geometry.affine, code="scanner")
-    image.set_qform(geometry.affine, code="scanner")
+    # A qform holds no shear: where the affine has some (up to RIGHT_ANGLE), it would contradict the sform.
+    image.set_qform(geometry.affine, code="unknown" if _shear(geometry.affine) > COSINE_TOLERANCE / 2 else "scanner")
     image.header.set_xyzt_units("mm")
     with replacing(path) as partial:
         partial.write_bytes(gzip.compress(image.to_bytes(), compresslevel=6, mtime=0))

@@ -18,7 +18,7 @@ from sam2ft.core.errors import DataError, listed, naming
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.parallel import parallel_map
 from sam2ft.data.images.maps import read_map
-from sam2ft.data.images.volumes import read_reordered, read_volume
+from sam2ft.data.images.volumes import read_on_grid, read_volume
 from sam2ft.data.prepare.limits import GIB, TimeUpError, limited
 from sam2ft.data.prepare.outcomes import (
     DEFAULTS,
@@ -31,7 +31,7 @@ from sam2ft.data.prepare.outcomes import (
     Surplus,
     VolumeOutcome,
 )
-from sam2ft.data.prepare.relabel import relabel
+from sam2ft.data.prepare.relabel import relabelled_volume
 from sam2ft.data.prepare.sources import VolumeFiles, find_by_patterns, find_by_table, fingerprint
 from sam2ft.data.store.intensity import intensity_window, to_uint16
 from sam2ft.data.store.slice_metadata import disagreement_summary, distance_disagreements
@@ -267,9 +267,9 @@ def prepare_volume(source: VolumeFiles, config: DatasetConfig) -> PreparedVolume
     image = read_volume(source.image, config.keep, config.reading)
     with naming(source.image):
         window = intensity_window(image.array_zyx, config.intensity.clip_percentiles)
-    mask = read_reordered(source.mask, image.geometry)
+    given = read_on_grid(source.mask, image.geometry, reading=config.reading)
     with naming(source.mask):
-        mask = relabel(mask, config.labels, config.changes)
+        mask, mask_notes = relabelled_volume(given, config.labels, config.changes)
     maps = {
         name: read_map(path, name, config.sources.map_source(name), image.geometry)
         for name, path in sorted(source.maps.items())
@@ -281,7 +281,7 @@ def prepare_volume(source: VolumeFiles, config: DatasetConfig) -> PreparedVolume
         mask_zyx=mask,
         maps=maps,
         window=window,
-        notes=image.notes,
+        notes=tuple(dict.fromkeys((*image.notes, *given.notes, *mask_notes))),
         slices=image.slices,
         subject_fields=image.subject_fields,
         source_image=str(source.image.resolve()),

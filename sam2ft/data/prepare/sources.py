@@ -1,6 +1,7 @@
 """Finding the image, mask and map files of each subject, from path patterns or from a CSV table."""
 
 import csv
+import io
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -108,9 +109,10 @@ def find_by_table(dataset: str, table: Path, base: Path) -> list[VolumeFiles]:
     """
     if not table.is_file():
         raise DataError(f"{table}: no such file; sources.images names a table that does not exist")
-    with table.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(stream)
-        columns = list(reader.fieldnames or [])
+    with io.StringIO(_table_text(table), newline="") as stream:
+        reader = csv.DictReader(stream, skipinitialspace=True)
+        columns = [name.strip() for name in reader.fieldnames or []]
+        reader.fieldnames = columns
         unknown = [
             name for name in columns if name not in ("subject", "volume", "image", "mask") and name[:4] != "map_"
         ]
@@ -121,6 +123,7 @@ def find_by_table(dataset: str, table: Path, base: Path) -> list[VolumeFiles]:
             )
         sources = []
         for number, line in enumerate(reader, start=2):
+            line = {name: (line[name] or "").strip() for name in columns}  # noqa: PLW2901
             if empty := [name for name in columns if not line[name]]:
                 raise DataError(f"{table}:{number}: {', '.join(empty)} is empty")
             key = VolumeKey(dataset, line["subject"], line.get("volume", DEFAULT_VOLUME))
@@ -129,6 +132,19 @@ def find_by_table(dataset: str, table: Path, base: Path) -> list[VolumeFiles]:
     if not sources:
         raise DataError(f"{table}: no line below the header")
     return _checked(sources, str(table))
+
+
+def _table_text(table: Path) -> str:
+    """The text of a table; DataError with the line when it is not UTF-8."""
+    content = table.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"{table}:{line}: byte 0x{content[error.start]:02x} is not UTF-8; save the table as UTF-8 (from Latin-1: "
+            f"iconv -f latin1 -t utf-8 {table.name} > new.csv)"
+        ) from None
 
 
 def _checked(sources: list[VolumeFiles], where: str) -> list[VolumeFiles]:

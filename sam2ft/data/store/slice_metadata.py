@@ -160,7 +160,8 @@ def _with_distance(geometry: Geometry, fields: Mapping[str, Sequence[Any]]) -> G
             affine = geometry.affine
             affine[:3, 2] *= scale
             moved = Geometry.from_affine(geometry.shape_zyx, affine, source)
-            return replace(moved, spacing_zyx_mm=(dz, *geometry.spacing_zyx_mm[1:]))
+            # The in-plane spacings of an old record stay its own, and so does its leave to differ from the affine.
+            return replace(moved, spacing_zyx_mm=(dz, *geometry.spacing_zyx_mm[1:]), exact=geometry.exact)
     return geometry
 
 

@@ -39,6 +39,11 @@ def split_from_file(path: Path, subjects: Iterable[str]) -> dict[str, str]:
         DataError: when a split name is unknown, or a subject is in two splits, in no split, or has no images.
     """
     splits = read_json(path)
+    if isinstance(splits, list) and splits and all(isinstance(fold, dict) and "train" in fold for fold in splits):
+        raise DataError(
+            f"{path}: looks like the {len(splits)} folds of nnU-Net (a list); choose one: write its train and val, and "
+            'the subjects of the test set, as {"train": [...], "val": [...], "test": [...]}'
+        )
     if not isinstance(splits, dict) or not all(isinstance(names, list) for names in splits.values()):
         raise DataError(f"{path}: expected a mapping split -> list of subjects")
     if unknown := sorted(set(splits) - set(SPLITS)):

@@ -4,22 +4,24 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy.typing as npt
+import numpy as np
 
+from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError, listed, naming
 from sam2ft.core.files import canonical_json, sha256_file, sha256_text
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey, path_component
 from sam2ft.core.labels import LabelTable
-from sam2ft.data.images.grids import reordered_to_grid, resampled_nearest
+from sam2ft.data.images.grids import Volume, on_grid, resampled_nearest
 from sam2ft.data.images.volumes import read_volume
-from sam2ft.data.prepare.relabel import relabel
+from sam2ft.data.prepare.relabel import relabelled_volume
 from sam2ft.data.store.store import VolumeRecord
 from sam2ft.metrics.counts import LabelMap
 
-SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr")
+SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr")
+LEAST_SHARE_INSIDE = 0.5
+"""Share of a mask's labelled voxels that must lie inside the reference's grid for --resample."""
 SHOWN = 5
 """Number of volumes and files that a message names."""
 
@@ -37,9 +39,10 @@ def find_predictions(predictions: Path, records: Sequence[VolumeRecord]) -> Foun
     """Find one prediction file per volume of `records`.
 
     Args:
-        predictions: a folder with `<subject>__<volume>.nii.gz` (or .nii, .nrrd, .nhdr; `<subject>` alone if it has one
-            volume; also in an inner folder with the name of the dataset, as written by sam2ft evaluations), or a CSV
-            with columns subject, volume, path (relative to the CSV).
+        predictions: a folder with `<subject>__<volume>.nii.gz` (or .nii, .seg.nrrd, .nrrd, .nhdr; `<subject>` alone if
+            it has one volume; with the letters of the subject, or percent-encoded as in a store; also in an inner
+            folder with the name of the dataset, as written by sam2ft evaluations), or a CSV with columns subject,
+            volume, path (relative to the CSV).
 
     Raises:
         DataError: volumes have no file or two files; the message names them.
@@ -69,9 +72,11 @@ def _of_folder(folder: Path, records: Sequence[VolumeRecord]) -> FoundPrediction
         by_stem.setdefault(stem(path), []).append(path)
     paths, used = {}, set()
     for record in records:
-        names = [record.key.file_stem]
-        if subjects.count(record.key.subject) == 1:
-            names.append(path_component(record.key.subject))
+        subject, volume = record.key.subject, record.key.volume
+        # As sam2ft names its files, with every unusual letter encoded, and as the subject is written.
+        names = [record.key.file_stem, f"{subject}__{volume}"]
+        if subjects.count(subject) == 1:
+            names += [path_component(subject), subject]
         candidates = [path for name in dict.fromkeys(names) for path in by_stem.get(name, ())]
         if len(candidates) > 1:
             both = " and ".join(str(path) for path in candidates)
@@ -110,44 +115,81 @@ def _of_table(path: Path, records: Sequence[VolumeRecord]) -> FoundPredictions:
     return FoundPredictions(paths, tuple(others))
 
 
-def read_prediction(path: Path, geometry: Geometry, *, resample: bool) -> tuple[npt.NDArray[Any], bool]:
+@dataclass(frozen=True)
+class PlacedMask:
+    """A mask in the voxel order of its reference, its values as in the file."""
+
+    volume: Volume
+    inside: float | None = None
+    """Resampled masks: share of the labelled voxels that lies inside the grid of the reference; None: not resampled."""
+
+    @property
+    def resampled(self) -> bool:
+        return self.inside is not None
+
+
+def read_prediction(path: Path, geometry: Geometry, *, resample: bool, reading: Reading = AS_IS) -> PlacedMask:
     """Read a mask in the voxel order of `geometry`; axes are permuted and flipped by the affine, without resampling.
 
     Args:
         resample: a mask on another grid is resampled with nearest neighbours (0 outside of its grid).
-
-    Returns:
-        (array (z, y, x), whether it was resampled).
+        reading: which field of its header is right where two contradict each other.
 
     Raises:
-        DataError: the mask is on another grid, without `resample`; the message contains both geometries.
-    """
-    volume = read_volume(path)
-    try:
-        return reordered_to_grid(volume, geometry, what="prediction"), False
-    except DataError as error:
-        if resample:
-            return resampled_nearest(volume, geometry), True
-        raise DataError(
-            f"{path}: {error}\n  reference: {geometry.describe()}\n  prediction: {volume.geometry.describe()}\n"
-            "  export it on the grid of the reference, or resample it to the nearest voxel with --resample"
-        ) from None
-
-
-def relabelled(path: Path, mask: npt.NDArray[Any], labels: LabelTable) -> LabelMap:
-    """Return `mask` as a label map.
-
-    Raises:
-        DataError: the mask has ids that the label table lacks; the message names them and the file.
+        DataError: the mask is on another grid, without `resample`, and the message contains both geometries; or less
+            than half of its labelled voxels lie inside the grid of the reference.
     """
     with naming(path):
-        return relabel(mask, labels, {label: label for label in labels.ids})
+        volume = read_volume(path, reading=Reading(believe=reading.believe, irregular=reading.irregular))
+    try:
+        return PlacedMask(on_grid(volume, geometry, what="prediction"))
+    except DataError as error:
+        if not resample:
+            raise DataError(
+                f"{path}: {error}\n  reference: {geometry.describe()}\n  prediction: {volume.geometry.describe()}\n"
+                "  export it on the grid of the reference, or resample it to the nearest voxel with --resample"
+            ) from None
+    inside = share_inside(volume, geometry)
+    if inside < LEAST_SHARE_INSIDE:
+        raise DataError(
+            f"{path}: only {inside:.0%} of the labelled voxels of the prediction lie inside the grid of the reference; "
+            f"--resample needs {LEAST_SHARE_INSIDE:.0%}; it is another image, or its affine is wrong"
+        )
+    moved = Volume(resampled_nearest(volume, geometry), geometry, notes=volume.notes, segments=volume.segments)
+    return PlacedMask(moved, inside)
+
+
+def share_inside(volume: Volume, geometry: Geometry) -> float:
+    """Share of the labelled voxels of a mask whose centres lie inside a grid; 1 without a labelled voxel."""
+    steps = np.linalg.solve(geometry.affine, volume.geometry.affine)
+    size_xyz = np.array(geometry.shape_zyx[::-1])
+    labelled = inside = 0
+    for index, mask_yx in enumerate(volume.array_zyx):
+        y, x = np.nonzero(mask_yx)
+        places = steps[:3] @ np.stack([x, y, np.full_like(x, index), np.ones_like(x)])
+        # A grid reaches half a voxel beyond the centres of its outermost voxels.
+        inside += int(np.all((places >= -0.5) & (places <= size_xyz[:, None] - 0.5), axis=0).sum())
+        labelled += len(x)
+    return inside / labelled if labelled else 1.0
+
+
+def relabelled(path: Path, mask: Volume, labels: LabelTable) -> tuple[LabelMap, tuple[str, ...]]:
+    """Return `mask` as a label map, and notes.
+
+    Raises:
+        DataError: the mask has ids that the label table lacks, or names of segments that contradict it; the message
+            names them and the file.
+    """
+    with naming(path):
+        return relabelled_volume(mask, labels, {label: label for label in labels.ids})
 
 
 def stem(path: Path) -> str:
-    """Return the name of a file without its suffix (.nii.gz, .nii, .nrrd, .nhdr)."""
-    suffix = next((one for one in SUFFIXES if path.name.endswith(one)), "")
-    return path.name.removesuffix(suffix)
+    """Return the name of a file without its suffix (.nii.gz, .nii, .seg.nrrd, .nrrd, .nhdr)."""
+    for suffix in SUFFIXES:
+        if path.name.endswith(suffix):
+            return path.name.removesuffix(suffix)
+    return path.name
 
 
 def digest(path: Path) -> str:

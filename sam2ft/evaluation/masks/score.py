@@ -5,19 +5,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from sam2ft.config.load_dataset import load_label_table
-from sam2ft.core.errors import DataError, listed
+from sam2ft.core.errors import DataError, listed, naming
 from sam2ft.core.files import canonical_json, sha256_text, write_json
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import LabelTable
 from sam2ft.core.parallel import parallel_map
 from sam2ft.core.tables.rows import SCHEMA_VERSION, TABLES, Row, sort_key, stamped
+from sam2ft.data.images.grids import Volume
 from sam2ft.data.images.volumes import read_volume
+from sam2ft.data.prepare.relabel import whole_numbers
 from sam2ft.data.store.metadata import GRID_FIELDS
 from sam2ft.data.store.slice_metadata import MetadataSource
 from sam2ft.data.store.store import Store, VolumeRecord
@@ -45,8 +45,16 @@ class Scored:
     """Table name -> its rows; biomarker tables only if a biomarker was computed."""
 
 
-_Masks = tuple[LabelMap, LabelMap, Scene, bool]
-"""Prediction and reference of a volume on its grid, its scene, and whether the prediction was resampled."""
+@dataclass(frozen=True)
+class _Masks:
+    """Both label maps of a volume on its grid, and its scene (geometry, labels, maps)."""
+
+    prediction_zyx: LabelMap
+    reference_zyx: LabelMap
+    scene: Scene
+    inside: float | None = None
+    """Share of a resampled mask inside the grid of the volume; None: not resampled."""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,12 +89,15 @@ def score_pair(
     key = VolumeKey("files", stem(reference), stem(prediction))
 
     def read() -> _Masks:
-        volume = read_volume(reference)
-        predicted, resampled = read_prediction(prediction, volume.geometry, resample=chosen.resample)
-        known = table or _unnamed(volume.array_zyx, predicted, f"{reference} and {prediction}")
+        volume = read_volume(reference, reading=chosen.reading)
+        placed = read_prediction(prediction, volume.geometry, resample=chosen.resample, reading=chosen.reading)
+        known = table or _unnamed({reference: volume, prediction: placed.volume})
         scene = Scene(volume.geometry, known, dicom=volume.slices)
-        masks = relabelled(prediction, predicted, known), relabelled(reference, volume.array_zyx, known)
-        return *masks, scene, resampled
+        predicted, notes = relabelled(prediction, placed.volume, known)
+        referred, of_reference = relabelled(reference, volume, known)
+        every = [f"{reference.name}: {note}" for note in (*volume.notes, *of_reference)]
+        every += [f"{prediction.name}: {note}" for note in (*placed.volume.notes, *notes)]
+        return _Masks(predicted, referred, scene, placed.inside, tuple(dict.fromkeys(every)))
 
     return _score([_Case(key, "", prediction, digest(reference), read)], table, chosen, out)
 
@@ -123,8 +134,9 @@ def score_store(
 
     def predicted(key: VolumeKey) -> LabelMap:
         path = found.paths[key]
-        array_zyx, _ = read_prediction(path, store.record(key).geometry, resample=chosen.resample)
-        return relabelled(path, array_zyx, store.labels)
+        geometry = store.record(key).geometry
+        placed = read_prediction(path, geometry, resample=chosen.resample, reading=chosen.reading)
+        return relabelled(path, placed.volume, store.labels)[0]
 
     def draw(scored: Scored) -> None:
         if num_pictures := chosen.evaluation.qc_slices:
@@ -142,15 +154,27 @@ def _masks_of_store(store: Store, record: VolumeRecord, prediction: Path, scorin
     described = MetadataSource.of(fields, representative, file).describe(record)
     reference: LabelMap = np.asarray(store.mask(record.key))
     slices = None if scoring.evaluation.include_empty_slices else [i for i, mask in enumerate(reference) if mask.any()]
-    predicted, resampled = read_prediction(prediction, record.geometry, resample=scoring.resample)
+    placed = read_prediction(prediction, record.geometry, resample=scoring.resample, reading=scoring.reading)
     scene = Scene(described.geometry, store.labels, maps, described.dicom, slices)
-    return relabelled(prediction, predicted, store.labels), reference, scene, resampled
+    predicted, notes = relabelled(prediction, placed.volume, store.labels)
+    return _Masks(predicted, reference, scene, placed.inside, (*placed.volume.notes, *notes))
 
 
-def _unnamed(reference: npt.NDArray[Any], prediction: npt.NDArray[Any], where: str) -> LabelTable:
-    """A label per non-zero value of either mask; DataError when there is none."""
-    values = np.union1d(np.unique(reference), np.unique(prediction))
-    whole = [int(value) for value in values if np.isfinite(value) and value == int(value) and value > 0]
+def _unnamed(masks: Mapping[Path, Volume]) -> LabelTable:
+    """A label per non-zero value of any mask; DataError when there is none, or names of segments contradict."""
+    where = " and ".join(str(path) for path in masks)
+    values: set[int] = set()
+    value_of: dict[str, int] = {}
+    for path, mask in masks.items():
+        with naming(path):
+            values |= {int(value) for value in np.unique(whole_numbers(mask.array_zyx, {})[0])}
+        for segment in mask.segments:
+            if (value := value_of.setdefault(segment.name.casefold(), segment.value)) != segment.value:
+                raise DataError(
+                    f"{where}: segment {segment.name!r} has value {value} in the first and {segment.value} in the "
+                    "second; give the label table with --labels, and the names decide"
+                )
+    whole = [value for value in values if value > 0]
     if not whole:
         raise DataError(f"{where}: neither mask holds a label (a whole number above 0)")
     return LabelTable.unnamed(whole)
@@ -177,33 +201,49 @@ def _score(
     run = f"scored-{sha256_text(canonical_json({**against, 'predictions': digests}))[:12]}"
     protocol = PROTOCOL if scoring.evaluation.include_empty_slices else f"{PROTOCOL}+nonempty"
     rows: dict[str, list[Row]] = {}
-    resampled = []
+    shares: dict[str, float] = {}
+    notes: list[str] = []
     all_found = parallel_map(partial(_rows_of, scoring), cases, workers)
-    for number, (case, (found, was_resampled)) in enumerate(zip(cases, all_found, strict=True), start=1):
+    for number, (case, (found, masks)) in enumerate(zip(cases, all_found, strict=True), start=1):
         stamp = {"run": run, "eval": evaluation_id, "split": case.split, "protocol": protocol}
         for name, of_table in found.items():
             rows.setdefault(name, []).extend(stamped(of_table, **stamp))
-        note = ", resampled from another grid" if was_resampled else ""
-        resampled += [str(case.key)] if was_resampled else []
+        note = ""
+        if masks.inside is not None:
+            shares[str(case.key)] = masks.inside
+            note = f", resampled from another grid, {masks.inside:.1%} of its labelled voxels lie inside"
+        notes += [f"{case.key}: {one}" for one in masks.notes]
         print(f"scored {case.key} ({number}/{len(cases)}){note}", file=sys.stderr)
+        print("".join(f"note: {case.key}: {one}\n" for one in masks.notes), end="", file=sys.stderr)
     ordered = {name: sorted(found, key=partial(sort_key, TABLES[name])) for name, found in rows.items()}
     evaluation = scored_evaluation(run, RUNS) if out is None else EvalLayout(out)
     scored = Scored(evaluation, run, {name: list(found) for name, found in with_cohort(ordered).items()})
     evaluation.success.unlink(missing_ok=True)
     tables = write_cohort_tables(evaluation, scored.tables)
     draw(scored)
-    about = {"run": run, "eval": evaluation_id, "num_volumes": len(cases), "resampled": resampled, "tables": tables}
+    about = {"run": run, "eval": evaluation_id, "num_volumes": len(cases), "resampled": list(shares), "tables": tables}
+    about |= {"share_inside": shares, "notes": notes}
     write_json(evaluation.success, about)
     return scored
 
 
-def _rows_of(scoring: Scoring, case: _Case) -> tuple[dict[str, list[Row]], bool]:
-    """(rows of a case by table, whether its mask was resampled)."""
-    prediction, reference, scene, resampled = case.read()
+@dataclass(frozen=True)
+class _Read:
+    """How the mask of a case was read; without the arrays, which stay in their process."""
+
+    inside: float | None
+    notes: tuple[str, ...]
+
+
+def _rows_of(scoring: Scoring, case: _Case) -> tuple[dict[str, list[Row]], _Read]:
+    """(rows of a case by table, how its mask was read)."""
+    masks = case.read()
+    scene = masks.scene
     metrics: Sequence[Metric]
     if scoring.func is not None:
         metrics = load_metrics(scoring.func)
     else:
         tissues = scoring.settings.tissues
         metrics = metrics_with_met_needs(scene.labels, tissues, maps=scene.maps, dicom_fields=scene.dicom)
-    return score_volume(case.key, prediction, reference, scene, (), metrics, scoring.settings), resampled
+    rows = score_volume(case.key, masks.prediction_zyx, masks.reference_zyx, scene, (), metrics, scoring.settings)
+    return rows, _Read(masks.inside, masks.notes)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sam2ft.config.schema.datamodule import Datamodule
+from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.config.schema.evaluation import Evaluation
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.config.schema.module import NANO
@@ -40,6 +41,8 @@ class Scoring:
     """The keys of `ALLOWED` that are set."""
     resample: bool = False
     """Take the nearest voxel of a mask on another grid instead of refusing it."""
+    reading: Reading = AS_IS
+    """How masks are read where their headers leave a choice."""
 
     @property
     def settings(self) -> ScoreSettings:
@@ -61,6 +64,7 @@ class Scoring:
         file = self.datamodule.stats_metadata_file
         values = {
             "resample": "nearest" if self.resample else None,
+            "reading": dict(self.reading.chosen) or None,
             "include_empty_slices": None if self.evaluation.include_empty_slices else False,
             "func": None if self.func is None else dict(self.func),
             "dicom_fields": None if self.dicom_fields is None else list(self.dicom_fields),
@@ -70,7 +74,7 @@ class Scoring:
         return {name: value for name, value in values.items() if value is not None}
 
 
-def scoring_of(overrides: Sequence[str], *, resample: bool = False) -> Scoring:
+def scoring_of(overrides: Sequence[str], *, resample: bool = False, reading: Reading = AS_IS) -> Scoring:
     """Return the settings of `key=value` texts, checked as settings of an experiment.
 
     Raises:
@@ -91,4 +95,4 @@ def scoring_of(overrides: Sequence[str], *, resample: bool = False) -> Scoring:
     if file is not None and not file.is_file():
         raise ProblemsError([Problem(SET, "datamodule.stats_metadata_file", f"found {file}, which is not a file")])
     applying = frozenset(one for ones in asked.values() for one in ones)
-    return Scoring(found.eval, found.datamodule, applying, resample)
+    return Scoring(found.eval, found.datamodule, applying, resample, reading)

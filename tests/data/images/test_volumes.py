@@ -7,6 +7,7 @@ import nibabel
 import nrrd
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from sam2ft.core.errors import DataError
 from sam2ft.core.geometry import Geometry
@@ -207,3 +208,35 @@ def test_a_real_isotropic_spine_keeps_its_last_axis_as_slices(real_data: Path) -
     volume = read_volume(real_data / "spine_mr" / "sub-mri_label-6_T2w.nii.gz")
     assert volume.geometry.shape_zyx == (67, 52, 68)
     assert volume.geometry.spacing_zyx_mm == pytest.approx((1.5, 1.5, 1.5))
+
+
+@pytest.mark.parametrize("kind", ["any", "half turn", "nearly a half turn"])
+def test_what_is_written_never_contradicts_itself(tmp_path: Path, kind: str) -> None:
+    # The first number of a quaternion is a square root: near a half turn its rounding turns an axis by up to 7e-4.
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        angle = {"any": rng.uniform(0, 360), "half turn": 180, "nearly a half turn": rng.uniform(179.9, 180)}[kind]
+        axis = rng.normal(size=3)
+        turn = Rotation.from_rotvec(angle * axis / np.linalg.norm(axis), degrees=True).as_matrix()
+        affine = np.eye(4)
+        affine[:3, :3], affine[:3, 3] = turn @ np.diag([0.31, 0.62, 3.3]), rng.uniform(-100, 100, 3)
+        geometry = Geometry.from_affine((3, 5, 7), affine)
+        write_nifti(tmp_path / "p.nii.gz", numbered().reshape(3, 5, 7), geometry)
+        assert read_volume(tmp_path / "p.nii.gz").notes == ()
+
+
+@pytest.mark.parametrize("shear", [0.0, 4e-4, 1e-3, 9e-3])
+def test_a_little_shear_is_written_without_a_contradicting_qform(tmp_path: Path, shear: float) -> None:
+    affine = np.diag([0.5, 0.5, 4.0, 1.0])
+    affine[0, 2] = 4.0 * shear
+    geometry = Geometry.from_affine((3, 5, 7), affine)
+    write_nifti(tmp_path / "p.nii.gz", numbered().reshape(3, 5, 7), geometry)
+    assert np.array_equal(read_reordered(tmp_path / "p.nii.gz", geometry), numbered().reshape(3, 5, 7))
+    assert nibabel.load(tmp_path / "p.nii.gz").header["qform_code"] == (0 if shear > 5e-4 else 1)
+
+
+@pytest.mark.parametrize(("name", "way"), [("a.mha", "SimpleITK"), ("a.mhd", "SimpleITK"), ("a.img", "SimpleITK")])
+def test_other_formats_are_refused_with_the_way_out(tmp_path: Path, name: str, way: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(DataError, match=rf"{name}: unknown kind of file; allowed: NIfTI .*{way}: .*'a\.nii\.gz'"):
+        read_volume(tmp_path / name)

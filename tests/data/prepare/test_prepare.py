@@ -518,3 +518,39 @@ def test_a_real_ct_series_with_its_labels_becomes_a_store(real_data: Path, tmp_p
     assert record.geometry.spacing_zyx_mm == (2.0, 0.9765625, 0.9765625)
     assert record.labelled_slices
     assert record.dicom["slice_thickness"][0] == 3.0
+
+
+@pytest.mark.parametrize(("axis", "shape"), [("auto", (5, 6, 8)), ("coronal", (6, 5, 8)), ("sagittal", (8, 5, 6))])
+def test_a_store_has_the_slices_that_the_dataset_file_chooses(
+    raw: Path, tmp_path: Path, axis: str, shape: tuple
+) -> None:
+    (raw / "dataset.yaml").write_text(DATASET + f"slice_axis: {axis}\n")
+    assert [outcome.result for outcome in run(raw, tmp_path / "store").outcomes] == ["stored"] * 3
+    store = Store.open(tmp_path / "store")
+    key = VolumeKey("toy", "a", "left")
+    assert store.record(key).geometry.shape_zyx == store.mask(key).shape == shape
+    # Wherever the slices lie: the cartilage at the voxels (x, y, z) of the series where the mask has it.
+    z, y, x = np.nonzero(np.asarray(store.mask(key)) == 1)
+    series = read_volume(raw / "dicom" / "a" / "left").geometry
+    voxels = np.linalg.solve(series.affine, store.record(key).geometry.affine @ np.stack([x, y, z, np.ones_like(x)]))
+    assert sorted(map(tuple, np.rint(voxels[:3].T).astype(int).tolist())) == [(1, 1, 1), (2, 1, 1), (2, 2, 2)]
+
+
+@pytest.mark.parametrize(("believe", "dz"), [("qform", 0.6), ("pixdim", 0.6), ("sform", 0.8)])
+def test_a_volume_whose_header_contradicts_itself_needs_the_key_believe(raw: Path, tmp_path: Path, believe, dz) -> None:
+    text = DATASET.replace("dicom/{subject}/{volume}", "images/{subject}_{volume}.nii.gz")
+    (raw / "dataset.yaml").write_text(text)
+    for subject in "abc":
+        for folder, array in (("images", np.arange(80, dtype=np.int16)), ("masks", np.eye(8, 10, dtype=np.uint8))):
+            image = nibabel.Nifti1Image(array.reshape(4, 4, 5), np.diag([0.5, 0.5, 0.8, 1]))
+            image.set_qform(np.diag([0.5, 0.5, 0.6, 1]), 1)
+            (raw / folder).mkdir(exist_ok=True)
+            nibabel.save(image, raw / folder / f"{subject}_left.nii.gz")
+    with pytest.raises(DataError, match=r"a_left\.nii\.gz: sform and qform .*0\.8\) mm against .*0\.6\) mm; .*believe"):
+        run(raw, tmp_path / "store")
+    (raw / "dataset.yaml").write_text(text + f"believe: {believe}\n")
+    summary = run(raw, tmp_path / "store")
+    assert [f"{believe} is believed" in note for note in summary.outcomes[0].notes] == [True, True]
+    assert summary.outcomes[0].notes[1].startswith("mask: sform and qform")
+    for record in Store.open(tmp_path / "store").volumes:
+        assert record.geometry.spacing_zyx_mm[0] == pytest.approx(dz)

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from sam2ft.core.errors import DataError
+from sam2ft.core.geometry import Geometry
 from sam2ft.core.labels import Label, LabelTable
-from sam2ft.data.prepare.relabel import relabel
+from sam2ft.data.images.grids import Segment, Volume
+from sam2ft.data.prepare.relabel import relabel, relabelled_volume
 
 TABLE = LabelTable((Label(1, "vertebra"), Label(2, "disc")))
 SAME = {1: 1, 2: 2}
@@ -53,3 +55,84 @@ def test_whole_numbers_stored_as_floats_are_labels() -> None:
 def test_values_that_cannot_be_ids_are_refused(values: list[float], message: str) -> None:
     with pytest.raises(DataError, match=message):
         relabel(np.array([[values]]), TABLE, SAME)
+
+
+@pytest.mark.parametrize("error", [0.0, 9e-4, -9e-4])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_values_near_whole_numbers_are_these_numbers(error: float, dtype: type) -> None:
+    mask = np.array([[[0, 1, 2]]], dtype) + dtype(error)
+    assert relabel(mask, TABLE, SAME).tolist() == [[[0, 1, 2]]]
+    with pytest.raises(DataError, match="3 values that are not whole numbers"):
+        relabel(mask + dtype(0.01), TABLE, SAME)
+
+
+def of(array: list[float], *segments: tuple[int, str], dtype: type = np.uint8) -> Volume:
+    mask = np.array([[array]], dtype)
+    return Volume(mask, Geometry.axis_aligned(mask.shape, (1, 1, 1)), segments=tuple(Segment(*one) for one in segments))
+
+
+@pytest.mark.parametrize("ids", [[0, 1, 2], [0, 2, 2], [0, 1, 1]])
+def test_ids_divided_by_255_are_read_with_a_note(ids: list[int]) -> None:
+    mask, notes = relabelled_volume(of([value / 255 for value in ids], dtype=np.float32), TABLE, SAME)
+    assert mask.tolist() == [[ids]]
+    assert "1/255 of whole numbers" in notes[0]
+
+
+@pytest.mark.parametrize("values", [[0, 0.5], [0, 3 / 255], [0, 1 / 255, 0.3], [0, 128 / 255, 1.0]])
+def test_other_fractions_are_refused_also_when_others_are_dropped(values: list[float]) -> None:
+    everything = {**dict.fromkeys(range(1, 1000), 0), **SAME}
+    with pytest.raises(DataError, match=r"not whole numbers; .* export it as integers, without a scale"):
+        relabelled_volume(of(values, dtype=np.float32), TABLE, everything)
+
+
+@pytest.mark.parametrize(
+    "segments",
+    [
+        ((1, "disc"), (2, "vertebra")),
+        ((1, "Disc"), (2, "VERTEBRA")),
+        ((1, " di_sc"), (2, "verte bra")),
+        ((1, "Segment_1", "disc"), (2, "Segment_2", "Vertebra")),
+        ((1, "disc"), (2, "vertebra"), (9, "not in the mask")),
+    ],
+)
+def test_segments_are_the_labels_of_their_names(segments: tuple) -> None:
+    mask, notes = relabelled_volume(of([0, 1, 2, 2], *segments), TABLE, SAME)
+    assert mask.tolist() == [[[0, 2, 1, 1]]]
+    assert notes == ("labels follow the names of the segments: 1 -> 2 disc, 2 -> 1 vertebra",)
+
+
+def test_segments_of_any_value_are_the_labels_of_their_names() -> None:
+    mask, _ = relabelled_volume(of([0, 7, 40], (7, "disc"), (40, "vertebra")), TABLE, SAME)
+    assert mask.tolist() == [[[0, 2, 1]]]
+
+
+def test_names_that_agree_with_the_values_need_no_note() -> None:
+    mask, notes = relabelled_volume(of([0, 1, 2], (1, "vertebra"), (2, "disc")), TABLE, SAME)
+    assert (mask.tolist(), notes) == ([[[0, 1, 2]]], ())
+
+
+@pytest.mark.parametrize(
+    ("segments", "message"),
+    [
+        (((1, "vertebra"), (2, "nerve")), "value 2 is named 'nerve', but 2 disc in the label table"),
+        (((1, "disc"), (2, "nerve")), "value 1 is named 'disc', but 1 vertebra in the label table"),
+        (((1, "disc"), (2, "disc"), (2, "vertebra")), "value 2 is named 'disc', but 2 disc"),
+    ],
+)
+def test_names_that_contradict_the_values_are_refused_naming_both(segments: tuple, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        relabelled_volume(of([0, 1, 2], *segments), TABLE, SAME)
+
+
+@pytest.mark.parametrize("names", [("Segment_1", "Segment_2"), ("Wirbel", "Scheibe"), ("a", "b")])
+def test_without_a_known_name_the_values_decide_with_a_note(names: tuple[str, str]) -> None:
+    mask, notes = relabelled_volume(of([0, 1, 2], (1, names[0]), (2, names[1])), TABLE, SAME)
+    assert mask.tolist() == [[[0, 1, 2]]]
+    assert f"no segment of the mask has the name of a label (1 {names[0]}, 2 {names[1]})" in notes[0]
+
+
+def test_a_foreign_segment_may_be_dropped_or_merged_by_the_dataset_file() -> None:
+    changes = {1: 1, 2: 2, 3: 0, 41: 2}
+    segments = ((1, "vertebra"), (3, "nerve"), (41, "disc L4"))
+    mask, notes = relabelled_volume(of([0, 1, 3, 41], *segments), TABLE, changes)
+    assert (mask.tolist(), notes) == ([[[0, 1, 0, 2]]], ())

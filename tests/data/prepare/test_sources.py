@@ -108,3 +108,25 @@ def test_a_fingerprint_changes_with_files_and_settings(tmp_path: Path) -> None:
     (tmp_path / "dicom/a/3.dcm").write_text("x")
     seen.append(fingerprint(source, {"keep": []}))
     assert len(set(seen)) == 4
+
+
+@pytest.mark.parametrize("word", ["Köln", "José", "Zoë"])
+def test_a_table_that_is_not_utf_8_is_refused_with_its_line(tmp_path: Path, word: str) -> None:
+    (tmp_path / "cases.csv").write_bytes(f"subject,image,mask\na,b,c\n{word},b,c\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"cases\.csv:3: byte 0x[0-9a-f]{2} is not UTF-8; .*iconv -f latin1"):
+        find_by_table("oai", tmp_path / "cases.csv", tmp_path)
+    (tmp_path / "cases.csv").write_text(f"subject,image,mask\n{word},b,c\n", encoding="utf-8-sig")
+    assert find_by_table("oai", tmp_path / "cases.csv", tmp_path)[0].key.subject == word
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "subject, image, mask\n a , b.nii, c.nii\n",
+        "subject ,image ,mask\na ,b.nii ,c.nii \n",
+        'subject, image, mask\r\na, "b.nii", c.nii\r\n',
+    ],
+)
+def test_blanks_around_commas_are_no_part_of_a_name(tmp_path: Path, text: str) -> None:
+    (found,) = table(tmp_path, text)
+    assert (found.key.subject, found.image.name, found.mask.name) == ("a", "b.nii", "c.nii")

@@ -86,3 +86,10 @@ def test_subsets_are_nested(first: int, second: int, seed: int) -> None:
 
 def test_a_subset_may_be_larger_than_what_there_is() -> None:
     assert nested_subjects(SUBJECTS, 99, 0) == tuple(SUBJECTS) == nested_subjects(SUBJECTS, None, 0)
+
+
+@pytest.mark.parametrize("folds", [1, 2, 5])
+def test_the_folds_of_nnu_net_are_recognised(tmp_path: Path, folds: int) -> None:
+    (tmp_path / "splits_final.json").write_text(json.dumps([{"train": ["a"], "val": ["b"]}] * folds))
+    with pytest.raises(DataError, match=rf"splits_final\.json: looks like the {folds} folds of nnU-Net .*choose one"):
+        split_from_file(tmp_path / "splits_final.json", ["a", "b"])

@@ -5,10 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nibabel
+import nrrd
 import numpy as np
 import pytest
 
 from sam2ft.cli.prepare import prepare_phantom
+from sam2ft.config.schema.dataset import Reading
 from sam2ft.config.schema.evaluation import Evaluation
 from sam2ft.core.errors import DataError, ProblemsError
 from sam2ft.core.files import read_json
@@ -16,10 +19,12 @@ from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.core.tables.rows import TABLES, read_csv
+from sam2ft.data.images.grids import Volume
 from sam2ft.data.images.maps import PreparedMap
 from sam2ft.data.images.volumes import write_nifti
 from sam2ft.data.store.store import Store
 from sam2ft.data.store.writer import PreparedVolume, StoreWriter
+from sam2ft.evaluation.masks.inputs import share_inside
 from sam2ft.evaluation.masks.score import score_pair, score_store
 from sam2ft.evaluation.masks.settings import Scoring, scoring_of
 from sam2ft.evaluation.summary import summary_lines
@@ -375,3 +380,104 @@ def test_every_number_of_agreement_is_finite_on_phantom_knees(tmp_path: Path):
         assert (row["n"], row["reason"]) == (len(records), "")
         for column in TABLES["biomarker_global"].measures:
             assert column.kind == "text" or np.isfinite(row[column.name]), (row["tissue"], row["biomarker"], column)
+
+
+def shifted(path: Path, mask: np.ndarray, columns: float) -> Path:
+    affine = np.diag([*SPACING[::-1], 1.0])
+    affine[0, 3] = columns * 0.5
+    write_nifti(path, mask, Geometry.from_affine(mask.shape, affine))
+    return path
+
+
+@pytest.mark.parametrize(("columns", "inside"), [(4.5, 14 / 16), (8.5, 10 / 16), (-8.5, 10 / 16)])
+def test_resampling_reports_the_share_of_the_mask_inside_the_grid(tmp_path: Path, capsys, columns, inside):
+    # The labels take columns 2 to 17 of 20; shifted by 4.5 columns, those of 2 to 15 still lie inside (up to 19.5).
+    reference = write_mask(tmp_path / "reader.nii.gz", anatomy())
+    prediction = shifted(tmp_path / "model.nii.gz", anatomy(), columns)
+    with pytest.raises(DataError, match="--resample"):
+        score_pair(reference, prediction, out=tmp_path / "out")
+    score_pair(reference, prediction, out=tmp_path / "out", scoring=Scoring(resample=True))
+    assert f"resampled from another grid, {inside:.1%} of its labelled voxels lie inside" in capsys.readouterr().err
+    assert read_json(tmp_path / "out" / "_SUCCESS")["share_inside"] == {"files/reader/model": pytest.approx(inside)}
+
+
+@pytest.mark.parametrize(("columns", "inside"), [(10.5, "50%"), (11.5, "44%"), (40.5, "0%"), (-12.5, "38%")])
+def test_resampling_refuses_grids_that_share_less_than_half_of_the_mask(tmp_path: Path, columns, inside):
+    reference = write_mask(tmp_path / "reader.nii.gz", anatomy())
+    prediction = shifted(tmp_path / "model.nii.gz", anatomy(), columns)
+    if inside == "50%":
+        score_pair(reference, prediction, out=tmp_path / "out", scoring=Scoring(resample=True))
+        return
+    with pytest.raises(DataError, match=rf"model\.nii\.gz: only {inside} of the labelled voxels .* needs 50%"):
+        score_pair(reference, prediction, out=tmp_path / "out", scoring=Scoring(resample=True))
+
+
+def test_a_grid_of_finer_voxels_has_its_share_in_voxels_of_the_mask():
+    fine = Volume(np.ones((2, 4, 4), np.uint8), Geometry.axis_aligned((2, 4, 4), (1.0, 0.5, 0.5)))
+    # Centres at 0, 0.5, 1 and 1.5 mm; the grid reaches from -0.5 to 1 mm (a voxel of 1 mm, one of 0.5 mm beside).
+    assert share_inside(fine, Geometry.axis_aligned((2, 4, 1), (1.0, 0.5, 1.9))) == 0.5
+    assert share_inside(Volume(np.zeros((2, 4, 4), np.uint8), fine.geometry), fine.geometry) == 1.0
+
+
+@pytest.mark.parametrize("subject", ["patient (1)", "P#4", "P+3", "a=b,c", "100 %", "é"])
+@pytest.mark.parametrize("name", ["{}", "{}__v1"])
+def test_a_file_may_have_the_letters_of_its_subject(tmp_path: Path, subject: str, name: str):
+    write_store(tmp_path / "store", subject, "other")
+    write_mask(tmp_path / "masks" / f"{name.format(subject)}.nii.gz", anatomy())
+    write_mask(tmp_path / "masks" / "other.nii.gz", anatomy())
+    found = score_store(tmp_path / "masks", tmp_path / "store", out=tmp_path / "out", scoring=NO_PICTURES)
+    assert {row["subject"] for row in found.tables["volume"]} == {subject, "other"}
+
+
+def write_segments(path: Path, mask: np.ndarray, names: dict[int, str]) -> Path:
+    header = {"space": "RAS", "space directions": np.diag(SPACING[::-1]), "encoding": "gzip"}
+    for number, (label, name) in enumerate(names.items()):
+        header |= {f"Segment{number}_Name": name, f"Segment{number}_LabelValue": str(label)}
+    nrrd.write(str(path), mask.transpose(2, 1, 0), header, index_order="F")
+    return path
+
+
+def test_segments_of_a_prediction_are_the_labels_of_their_names(tmp_path: Path, capsys):
+    write_store(tmp_path / "store", "anna")
+    swapped = np.array([0, 2, 1], np.uint8)[anatomy()]
+    (tmp_path / "masks").mkdir()
+    write_segments(tmp_path / "masks" / "anna.seg.nrrd", swapped, {1: "bone", 2: "plate"})
+    found = score_store(tmp_path / "masks", tmp_path / "store", out=tmp_path / "out", scoring=NO_PICTURES)
+    assert {row["dice"] for row in found.tables["volume"]} == {1.0}
+    note = "toy/anna/v1: labels follow the names of the segments: 1 -> 2 bone, 2 -> 1 plate"
+    assert f"note: {note}" in capsys.readouterr().err
+    assert read_json(tmp_path / "out" / "_SUCCESS")["notes"] == [note]
+
+
+def test_two_files_whose_segments_have_other_values_need_a_label_table(tmp_path: Path):
+    reference = write_segments(tmp_path / "a.seg.nrrd", anatomy(), {1: "plate", 2: "bone"})
+    swapped = np.array([0, 2, 1], np.uint8)[anatomy()]
+    prediction = write_segments(tmp_path / "b.seg.nrrd", swapped, {1: "bone", 2: "plate"})
+    with pytest.raises(DataError, match=r"segment 'bone' has value 2 in the first and 1 in the second; .*--labels"):
+        score_pair(reference, prediction, out=tmp_path / "out")
+    (tmp_path / "labels.yaml").write_text("labels: {1: {name: plate}, 2: {name: bone}}\n")
+    found = score_pair(reference, prediction, labels=tmp_path / "labels.yaml", out=tmp_path / "out")
+    assert {row["dice"] for row in found.tables["volume"]} == {1.0}
+
+
+@pytest.mark.parametrize(("believe", "mm3"), [("sform", 1.0), ("qform", 0.75), ("pixdim", 0.75)])
+def test_what_is_believed_decides_the_volume_of_both_masks(tmp_path: Path, believe: str, mm3: float):
+    image = nibabel.Nifti1Image(anatomy().transpose(2, 1, 0), np.diag([0.5, 0.5, 4.0, 1.0]))
+    image.set_qform(np.diag([0.5, 0.5, 3.0, 1.0]), 1)
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    with pytest.raises(DataError, match=r"a\.nii\.gz: sform and qform .* eval --believe"):
+        score_pair(tmp_path / "a.nii.gz", tmp_path / "a.nii.gz", out=tmp_path / "out")
+    scoring = Scoring(reading=Reading(believe=believe))
+    found = score_pair(tmp_path / "a.nii.gz", tmp_path / "a.nii.gz", out=tmp_path / "out", scoring=scoring)
+    volume = value(found.tables["volume"], label=1)
+    assert volume["volume_reference_mm3"] == pytest.approx(volume["tp"] * mm3)
+
+
+@pytest.mark.parametrize(("chosen", "slices"), [("auto", 6), ("axial", 6), ("coronal", 24), ("0", 20)])
+def test_the_slice_axis_of_a_pair_may_be_chosen_and_is_part_of_its_identity(tmp_path: Path, chosen: str, slices: int):
+    path = write_mask(tmp_path / "a.nii.gz", anatomy())
+    scoring = Scoring(reading=Reading(slice_axis=chosen))
+    found = score_pair(path, path, out=tmp_path / "out", scoring=scoring)
+    assert value(found.tables["volume"], label=1)["num_slices"] == slices
+    same = found.run == score_pair(path, path, out=tmp_path / "two").run
+    assert same == (chosen == "auto")

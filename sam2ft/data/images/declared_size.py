@@ -1,0 +1,72 @@
+"""The size of an image when decoded, from its header alone, for a limit that applies before anything is decoded."""
+
+import io
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.filereader import read_dataset
+
+from sam2ft.core.errors import DataError
+from sam2ft.data.images.compressed import refusing_damage
+from sam2ft.data.images.nifti_file import nifti_bytes
+from sam2ft.data.images.nrrd_file import nrrd_bytes
+
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+_PIXEL_GROUP = 0x7FE0
+# Enough for the attributes before the pixels, also of an enhanced multi-frame image.
+_MOST_HEADER = 1 << 24
+
+
+def declared_bytes(path: Path) -> int | None:
+    """Number of bytes of the decoded voxels in a NIfTI, NRRD or DICOM file, or of all files of a folder.
+
+    DICOM: Rows * Columns * NumberOfFrames * SamplesPerPixel * BitsAllocated / 8. Nothing is decoded.
+
+    Returns:
+        None when a header cannot be read or is of another kind of file: reading the file says why.
+    """
+    if path.is_dir():
+        sizes = [_file_bytes(file) for file in sorted(path.iterdir()) if file.is_file() and file.name[0] != "."]
+        known = [size for size in sizes if size is not None]
+        return sum(known) if known else None
+    return _file_bytes(path)
+
+
+def _file_bytes(path: Path) -> int | None:
+    try:
+        if path.name.endswith((".nii", ".nii.gz")):
+            return nifti_bytes(path)
+        if path.suffix in (".nrrd", ".nhdr"):
+            return nrrd_bytes(path)
+        with refusing_damage(path, "DICOM"):
+            return _dicom_bytes(path)
+    except DataError:
+        return None
+
+
+def _dicom_bytes(path: Path) -> int:
+    header = _dicom_header(path)
+    bits = int(header.BitsAllocated) * int(header.get("SamplesPerPixel") or 1)
+    return int(header.Rows) * int(header.Columns) * int(header.get("NumberOfFrames") or 1) * bits // 8
+
+
+def _dicom_header(path: Path) -> Any:
+    with path.open("rb") as stream:
+        head = stream.read(132)
+        meta = None
+        if head[128:] == b"DICM":
+            stream.seek(0)
+            meta = pydicom.filereader.read_partial(stream, stop_when=lambda tag, _vr, _length: tag.group > 2).file_meta
+    if meta is None or meta.get("TransferSyntaxUID") != _DEFLATED:
+        return pydicom.dcmread(path, stop_before_pixels=True, force=True)
+    # pydicom would inflate the whole file, whatever its size; the attributes before the pixels are enough.
+    start = 132 + 12 + int(meta.FileMetaInformationGroupLength)
+    inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(path.read_bytes()[start:], _MOST_HEADER)
+    return read_dataset(
+        io.BytesIO(inflated),
+        is_implicit_VR=False,
+        is_little_endian=True,
+        stop_when=lambda tag, _vr, _length: tag.group >= _PIXEL_GROUP,
+    )

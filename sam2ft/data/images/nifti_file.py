@@ -1,0 +1,151 @@
+"""Reading NIfTI-1 and NIfTI-2 files: contents checked to the last byte, scaled values, units, and their affine."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+
+from sam2ft.core.errors import DataError
+from sam2ft.data.images.compressed import as_array, decompressing, most_bytes, read_voxels, refusing_damage
+from sam2ft.data.images.grids import FileImage
+from sam2ft.data.images.nifti_affine import MM_PER_UNIT, AffineFields, believed_affine
+
+_HEADER_BYTES = {348: 1, 540: 2}
+"""sizeof_hdr -> version of NIfTI."""
+_GZIP = b"\x1f\x8b"
+
+
+@dataclass(frozen=True)
+class _Header:
+    """A parsed header and the place of the voxels."""
+
+    fields: Any
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    offset: int
+    """Byte of the first voxel."""
+
+    @property
+    def num_bytes(self) -> int:
+        return prod(self.shape) * self.dtype.itemsize
+
+
+def read_nifti(path: Path, believe: str | None = None) -> FileImage:
+    """The image in a .nii or .nii.gz file: integers as they are, or scaled by slope and intercept of the header.
+
+    Scaled integers of 1 or 2 bytes, and scaled float32, are float32; others float64.
+
+    Args:
+        believe: which of sform, qform and pixdim is right where they contradict each other.
+
+    Raises:
+        DataError: naming the file, when header or contents are damaged, it ends too early or too late, or its fields
+            contradict each other.
+    """
+    with refusing_damage(path, "NIfTI", HeaderDataError, ImageFileError):
+        with _opened(path) as (stream, encoding):
+            header = _read_header(stream)
+            if header.dtype.kind not in "iuf":
+                raise DataError(f"holds {header.fields.get_value_label('datatype')}; expected one number per voxel")
+            if len(header.shape) < 3 or prod(header.shape[3:]) > 1:
+                raise DataError(f"has shape {header.shape}; expected one 3-D volume")
+            voxels = read_voxels(stream, header.num_bytes, most_bytes(path, encoding))
+        array = _scaled(as_array(voxels, header.dtype, header.shape[:3]), header.fields)
+        affine, notes = believed_affine(_affine_fields(header), believe)
+        code = header.fields["qform_code"].item() or header.fields["sform_code"].item()
+        slices = header.fields.get_dim_info()[2]
+        return FileImage(array, affine, "xyzt_units", notes, slices, oriented=code > 0)
+
+
+def nifti_bytes(path: Path) -> int:
+    """Number of bytes of the decoded voxels, from the header alone.
+
+    Raises:
+        DataError: the header cannot be read.
+    """
+    with refusing_damage(path, "NIfTI", HeaderDataError, ImageFileError), _opened(path) as (stream, _):
+        return _read_header(stream).num_bytes
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[IO[bytes], str]]:
+    """(the decompressed file, its encoding)."""
+    with path.open("rb") as raw:
+        compressed = raw.read(2) == _GZIP
+        raw.seek(0)
+        if compressed != path.name.endswith(".gz"):
+            what, suffix = ("is gzip-compressed", ".nii.gz") if compressed else ("is not gzip-compressed", ".nii")
+            raise DataError(f"{path}: not a readable NIfTI file: its contents show that it {what}; name it {suffix}")
+        encoding = "gzip" if compressed else "raw"
+        yield decompressing(raw, encoding), encoding
+
+
+def _read_header(stream: IO[bytes]) -> _Header:
+    """The header at the start of a stream, which is left at the first voxel."""
+    from nibabel.nifti1 import Nifti1Header
+    from nibabel.nifti2 import Nifti2Header
+
+    start = stream.read(4)
+    sizes = [int.from_bytes(start, order) for order in ("little", "big")]
+    size = next((one for one in sizes if one in _HEADER_BYTES), None)
+    if size is None:
+        raise DataError("not a readable NIfTI file: it does not start with the header of NIfTI-1 or NIfTI-2")
+    kind = Nifti1Header if _HEADER_BYTES[size] == 1 else Nifti2Header
+    block = start + stream.read(size - 4)
+    if len(block) < size:
+        raise EOFError
+    fields = kind(block, check=True)
+    if fields["magic"].item().rstrip(b"\0\r\n\x1a") != kind.single_magic.rstrip(b"\0\r\n\x1a"):
+        raise DataError("not a readable NIfTI file: it is the header of a pair (.hdr, .img); save it as one .nii file")
+    shape = tuple(int(length) for length in fields.get_data_shape())
+    if not 1 <= len(shape) <= 7 or min(shape) < 1:
+        raise DataError(f"has shape {shape}; every length must be 1 or more")
+    offset = int(fields["vox_offset"].item()) or fields.single_vox_offset
+    if offset < fields.single_vox_offset:
+        raise DataError(f"not a readable NIfTI file: vox_offset {offset} lies inside of its header")
+    between = offset - size
+    while between > 0 and (skipped := stream.read(min(between, 1 << 20))):
+        between -= len(skipped)
+    if between:
+        raise EOFError
+    return _Header(fields, shape, np.dtype(fields.get_data_dtype()), offset)
+
+
+def _scaled(stored: npt.NDArray[Any], fields: Any) -> npt.NDArray[Any]:
+    slope, intercept = fields.get_slope_inter()
+    if slope is None or (slope, intercept) == (1, 0):
+        return stored
+    small = stored.dtype.itemsize <= 2 or stored.dtype == np.float32
+    values = np.empty(stored.shape, dtype=np.float32 if small else np.float64, order="F")
+    for index in range(stored.shape[-1]):  # a float64 copy of the whole volume needs much memory
+        values[..., index] = stored[..., index].astype(np.float64) * slope + intercept
+    return values
+
+
+def _affine_fields(header: _Header) -> AffineFields:
+    fields = header.fields
+    code = int(fields["xyzt_units"].item()) & 7
+    if code not in MM_PER_UNIT:
+        raise DataError(f"its xyzt_units have the unknown code {code} for lengths; allowed: 1 m, 2 mm, 3 micrometre, 0")
+    factor = np.array([MM_PER_UNIT[code]] * 3 + [1.0])[:, None]
+    try:
+        qform = fields.get_qform(coded=True)[0]
+    except ValueError:  # the quaternion is longer than 1
+        qform = None
+    sform = fields.get_sform(coded=True)[0]
+    pixdim = np.ones(3)
+    pixdim[: min(3, len(header.shape))] = fields["pixdim"][1:4][: len(header.shape)]
+    return AffineFields(
+        None if sform is None else factor * np.asarray(sform, dtype=np.float64),
+        None if qform is None else factor * np.asarray(qform, dtype=np.float64),
+        pixdim * MM_PER_UNIT[code],
+        factor * np.asarray(fields.get_base_affine(), dtype=np.float64),
+        int(fields["qform_code"].item()),
+    )

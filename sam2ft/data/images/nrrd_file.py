@@ -1,0 +1,185 @@
+"""Reading NRRD files (.nrrd, .nhdr, .seg.nrrd): contents checked to the last byte, units, affine, names of segments."""
+
+import io
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+from nrrd import NRRDError
+
+from sam2ft.core.errors import DataError
+from sam2ft.data.images.compressed import as_array, decompressing, most_bytes, read_voxels, refusing_damage
+from sam2ft.data.images.grids import FileImage, Segment
+from sam2ft.data.images.nrrd_affine import affine_of
+
+_ENCODINGS = {"raw": "raw", "gzip": "gzip", "gz": "gzip", "bzip2": "bzip2", "bz2": "bzip2"}
+_TEXT = ("ascii", "text", "txt")
+_LONGEST_HEADER = 1 << 20
+# A number of one digit and a space are two bytes of text.
+_TEXT_BYTES_PER_NUMBER = 2
+
+
+def read_nrrd(path: Path, believe: str | None = None) -> FileImage:
+    """The image or segmentation in a NRRD file; the header may lie in another file than the voxels.
+
+    Args:
+        believe: orientation (space directions) or spacing (spacings), where both are given and contradict each other.
+
+    Raises:
+        DataError: naming the file, when header or contents are damaged, it ends too early or too late, or its fields
+            contradict each other.
+    """
+    with refusing_damage(path, "NRRD", NRRDError), _opened(path) as (header, stream, voxel_path):
+        dtype, shape = _type(header), _shape(header)
+        kept = _domain_axes(header, shape)
+        if dtype.kind not in "iuf":
+            raise DataError(f"holds {header['type']}; expected one number per voxel")
+        array = _voxels(header, stream, voxel_path, dtype, shape).reshape([shape[axis] for axis in kept], order="F")
+        affine, notes = affine_of(header, kept, believe)
+        return FileImage(array, affine, "space units", notes, segments=_segments(header))
+
+
+def nrrd_bytes(path: Path) -> int:
+    """Number of bytes of the decoded voxels, from the header alone.
+
+    Raises:
+        DataError: the header cannot be read.
+    """
+    with refusing_damage(path, "NRRD", NRRDError), path.open("rb") as stream:
+        header = _read_header(stream)
+        return prod(_shape(header)) * _type(header).itemsize
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Mapping[str, Any], IO[bytes], Path]]:
+    """(header, stream at the first byte after it or of the file of the voxels, that file)."""
+    with path.open("rb") as stream:
+        header = _read_header(stream)
+        name = header.get("datafile", header.get("data file"))
+        if name is None:
+            yield header, stream, path
+            return
+    if name.upper().startswith("LIST") or "%" in name:
+        raise DataError(f"its voxels lie in several files ({name}); save it as one .nrrd file")
+    with (path.parent / name).open("rb") as stream:
+        yield header, stream, path.parent / name
+
+
+def _read_header(stream: IO[bytes]) -> Mapping[str, Any]:
+    import nrrd
+
+    lines: list[str] = []
+    length = 0
+    while (line := stream.readline(_LONGEST_HEADER)).strip():
+        length += len(line)
+        if length > _LONGEST_HEADER:
+            raise DataError("not a readable NRRD file: its header does not end within a megabyte")
+        lines.append(_text(line))
+        if not lines[0].startswith("NRRD"):
+            raise DataError("not a readable NRRD file: it does not start with NRRD")
+    if not lines:
+        raise DataError("not a readable NRRD file: it is empty")
+    # Decoded here: nrrd drops what is not ASCII, and the unit µm would become m.
+    header: Mapping[str, Any] = nrrd.read_header(lines)
+    if missing := [field for field in ("dimension", "type", "encoding", "sizes") if field not in header]:
+        raise DataError(f"not a readable NRRD file: its header lacks {', '.join(missing)}")
+    return header
+
+
+def _text(line: bytes) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        return line.decode("latin-1")
+
+
+def _type(header: Mapping[str, Any]) -> np.dtype:
+    from nrrd.reader import _TYPEMAP_NRRD2NUMPY
+
+    dtype: np.dtype = np.dtype(_TYPEMAP_NRRD2NUMPY[header["type"]])
+    if dtype.itemsize == 1 or header["encoding"].lower() in _TEXT or dtype.kind == "V":
+        return dtype
+    endian = header.get("endian", "none")
+    if endian not in ("little", "big"):
+        raise DataError(f"has endian {endian!r}; allowed: little, big")
+    ordered: np.dtype = dtype.newbyteorder("<" if endian == "little" else ">")
+    return ordered
+
+
+def _shape(header: Mapping[str, Any]) -> tuple[int, ...]:
+    shape = tuple(int(size) for size in header["sizes"])
+    if len(shape) != header["dimension"] or min(shape) < 1:
+        raise DataError(f"has dimension {header['dimension']} and sizes {shape}; every size must be 1 or more")
+    return shape
+
+
+def _domain_axes(header: Mapping[str, Any], shape: tuple[int, ...]) -> list[int]:
+    """The three axes of space; DataError when there is another axis with several values."""
+    axes = list(range(len(shape)))
+    if len(shape) > 3:
+        directions = header.get("space directions")
+        ones = [axis for axis in axes if shape[axis] == 1]
+        lists = [axis for axis in axes if directions is not None and not np.isfinite(directions[axis]).all()]
+        dropped = (lists or ones[::-1])[: len(shape) - 3]
+        axes = [axis for axis in axes if axis not in dropped]
+        layers = prod(shape[axis] for axis in dropped)
+        if layers > 1 and any(name.startswith("Segment0") for name in header):
+            raise DataError(
+                f"has {layers} layers of segments that overlap; expected one: export it as a labelmap (3D Slicer: "
+                "Segmentations, Export to labelmap, then save the labelmap)"
+            )
+        if layers > 1:
+            axes = list(range(len(shape)))
+    if len(axes) != 3:
+        raise DataError(f"has shape {shape}; expected one 3-D volume (export one layer, without colours)")
+    return axes
+
+
+def _voxels(
+    header: Mapping[str, Any], stream: IO[bytes], path: Path, dtype: np.dtype, shape: tuple[int, ...]
+) -> npt.NDArray[Any]:
+    size = prod(shape) * dtype.itemsize
+    lines = int(header.get("lineskip", header.get("line skip", 0)))
+    skip = int(header.get("byteskip", header.get("byte skip", 0)))
+    for _ in range(min(lines, _LONGEST_HEADER)):
+        stream.readline(_LONGEST_HEADER)
+    name = header["encoding"].lower()
+    if name in _TEXT:
+        return _numbers(stream, dtype, shape)
+    if name not in _ENCODINGS:
+        raise DataError(f"has encoding {header['encoding']}; allowed: {', '.join((*_ENCODINGS, *_TEXT))}")
+    encoding = _ENCODINGS[name]
+    if skip < -1 or lines < 0 or (skip == -1 and encoding != "raw"):
+        raise DataError(f"has byte skip {skip} and line skip {lines} with encoding {name}; save it without them")
+    if skip == -1:
+        stream.seek(-size, io.SEEK_END)
+    contents = decompressing(stream, encoding)
+    if skip > 0:
+        contents.read(min(skip, path.stat().st_size))
+    return as_array(read_voxels(contents, size, most_bytes(path, encoding)), dtype, shape)
+
+
+def _numbers(stream: IO[bytes], dtype: np.dtype, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    text = stream.read(prod(shape) * 64)
+    if prod(shape) * _TEXT_BYTES_PER_NUMBER > len(text) + 1:
+        raise DataError(f"its header declares {prod(shape)} voxels, but it ends too early for them")
+    words = text.split()
+    if len(words) != prod(shape) or stream.read(1):
+        raise DataError(f"holds {len(words)} numbers, but its header declares {prod(shape)} voxels")
+    return np.array(words).astype(dtype).reshape(shape, order="F")
+
+
+def _segments(header: Mapping[str, Any]) -> tuple[Segment, ...]:
+    """The segments of a .seg.nrrd file (3D Slicer, "Segmentation file format"), in the order of their values."""
+    numbers = dict.fromkeys(match[1] for name in header if (match := re.fullmatch(r"Segment(\d+)_\w+", name)))
+    found = []
+    for number in numbers:
+        identity = str(header.get(f"Segment{number}_ID", ""))
+        name = str(header.get(f"Segment{number}_Name", identity))
+        found.append(Segment(int(header.get(f"Segment{number}_LabelValue", 1)), name, identity))
+    return tuple(sorted(found, key=lambda segment: segment.value))
