@@ -5,10 +5,11 @@ are read from the series, which must still be in the folder it was prepared from
 """
 
 import hashlib
+import io
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -73,29 +74,52 @@ def write_segmentation(
     """
     import pydicom
 
+    from sam2ft.data.dicom.header import guarded, text
+
     folder = source_series(record)
     headers = _same_series(folder, record)
     mask = hashlib.sha256(label_map_zyx.astype("<u2").tobytes()).hexdigest()
     content = {"mask": mask, "labels": labels.to_json()}
-    series_uid = str(headers[0].SeriesInstanceUID)
+    series_uid = text(headers[0], "SeriesInstanceUID")
     uids = [
         str(pydicom.uid.generate_uid(entropy_srcs=["sam2ft", series_uid, about, canonical_json(content), what]))
         for what in ("series", "instance")
     ]
-    if path.is_file() and pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID == uids[1]:
+    if path.is_file() and _is_instance(path, uids[1]):
         return False
-    segmentation = _segmentation(headers, _segments(label_map_zyx, labels), labels, uids, about[:_LONGEST_TEXT])
+    encoded = io.BytesIO()
+    with guarded(folder):  # headers of the series are copied into the segmentation
+        segmentation = _segmentation(headers, _segments(label_map_zyx, labels), labels, uids, about[:_LONGEST_TEXT])
+        segmentation.save_as(encoded)
     with replacing(path) as partial:
-        segmentation.save_as(partial)
+        partial.write_bytes(encoded.getvalue())
     return True
+
+
+def _is_instance(path: Path, uid: str) -> bool:
+    """Whether the file is the DICOM object `uid`; a damaged file is not."""
+    import pydicom
+
+    from sam2ft.data.dicom.header import guarded, text
+
+    try:
+        with guarded(path):
+            return text(pydicom.dcmread(path, stop_before_pixels=True), "SOPInstanceUID") == uid
+    except DataError:
+        return False
 
 
 def _same_series(folder: Path, record: VolumeRecord) -> "list[pydicom.Dataset]":
     """The headers of the series, in the slice order of the store."""
+    from sam2ft.config.schema.dataset import Reading
+    from sam2ft.data.dicom.header import text
     from sam2ft.data.dicom.series import read_headers
 
-    headers, geometry = read_headers(folder)
-    if sha256_text(str(headers[0].SeriesInstanceUID)) != record.dicom["series_uid_sha256"][0]:
+    believed: Literal["spacing", "positions"] = (
+        "spacing" if record.geometry.dz_source == "slice_spacing" else "positions"
+    )
+    headers, geometry = read_headers(folder, Reading(believe=believed))
+    if sha256_text(text(headers[0], "SeriesInstanceUID")) != record.dicom["series_uid_sha256"][0]:
         raise DataError(f"{folder}: holds another series than the one that {record.key} was prepared from")
     if difference := record.geometry.difference(geometry):
         raise DataError(f"{folder}: is no longer what {record.key} was prepared from: {difference}")
@@ -133,7 +157,7 @@ def _segmentation(
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[_description(number, label) for number, label in enumerate(labels, start=1)],
         series_instance_uid=uids[0],
-        series_number=_FIRST_SERIES + int(headers[0].get("SeriesNumber") or 0),
+        series_number=_FIRST_SERIES + _series_number(headers[0]),
         sop_instance_uid=uids[1],
         instance_number=1,
         manufacturer="sam2ft",
@@ -143,6 +167,16 @@ def _segmentation(
         content_description=about,
         series_description=about,
     )
+
+
+def _series_number(header: "pydicom.Dataset") -> int:
+    """SeriesNumber; 0 where it is absent or no number."""
+    from sam2ft.data.dicom.header import number
+
+    try:
+        return int(number(header, "SeriesNumber") or 0)
+    except DataError:
+        return 0
 
 
 def _description(number: int, label: Label) -> Any:

@@ -26,6 +26,9 @@ class Volume:
     subject_fields: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     """What a reader of the numbers should know: one sentence each, without the path of the file."""
+    nearest_slices: tuple[int, ...] | None = None
+    """For a series with uneven distances that was resampled: index of the given slice nearest to each slice; a mask
+    that was drawn on the given slices follows with these indices. None for any other volume."""
 
 
 def slice_axis(spacing_mm: npt.NDArray[np.float64]) -> int:

@@ -13,6 +13,7 @@ from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError, naming
 from sam2ft.core.files import replacing
 from sam2ft.core.geometry import Geometry
+from sam2ft.data.dicom.file import is_dicom, refuse_single_file
 from sam2ft.data.dicom.series import read_series
 from sam2ft.data.images.grids import Volume, permuted_geometry, reordered_to_grid, slice_axis
 
@@ -39,6 +40,8 @@ def read_volume(path: Path, keep: Sequence[str] = (), reading: Reading = AS_IS) 
         return read_series(path, keep, reading)
     if not path.is_file():
         raise DataError(f"{path}: no such file or folder")
+    if is_dicom(path):
+        refuse_single_file(path)
     array, affine = _read_file(path)
     if array.ndim != 3:
         array = array.reshape(array.shape[:3]) if array.ndim > 3 and max(array.shape[3:]) == 1 else array
@@ -136,6 +139,18 @@ def read_reordered(path: Path, geometry: Geometry, *, what: str = "mask") -> npt
     """
     with naming(path):
         return reordered_to_grid(read_volume(path), geometry, what=what)
+
+
+def read_mask(path: Path, image: Volume, reading: Reading = AS_IS) -> npt.NDArray[Any]:
+    """The mask in `path` in the voxel order of `image`, whose slices it follows where these were resampled.
+
+    Raises:
+        DataError: naming the file, when it cannot be read or is on another grid.
+    """
+    with naming(path):
+        volume = read_series(path, reading=reading, labels=True) if path.is_dir() else read_volume(path, (), reading)
+        mask = reordered_to_grid(volume, image.geometry)
+    return mask if image.nearest_slices is None else mask[list(image.nearest_slices)]
 
 
 def write_nifti(path: Path, array_zyx: npt.NDArray[Any], geometry: Geometry) -> None:
