@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pydicom
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from sam2ft.core.errors import DataError
 
 # What pydicom and its decoders raise on damaged files; no program error of ours is among the reasons to catch them.
 DAMAGE: tuple[type[Exception], ...] = (
-    ArithmeticError, AssertionError, AttributeError, BufferError, EOFError, InvalidDicomError, LookupError, OSError,
-    RuntimeError, TypeError, ValueError, struct.error, zlib.error,
+    ArithmeticError, AssertionError, AttributeError, BufferError, BytesLengthException, EOFError, InvalidDicomError,
+    LookupError, OSError, RuntimeError, TypeError, ValueError, struct.error, zlib.error,
 )  # fmt: skip
 # Longer values are cut in messages.
 _MOST_SHOWN = 40
@@ -173,7 +173,8 @@ def _number(value: Any) -> float:
     """The number, NaN when it is none. Digits are grouped by underscores in Python only."""
     if isinstance(value, bytes):
         value = value.decode("latin-1").strip(" \0")
-    if isinstance(value, bool) or (isinstance(value, str) and "_" in value):
+    written = getattr(value, "original_string", value)
+    if isinstance(value, bool) or (isinstance(written, str) and "_" in written):
         return math.nan
     try:
         return float(value)
@@ -187,4 +188,4 @@ def _shown(values: Sequence[Any]) -> str:
     except DAMAGE:
         joined = "an unreadable value"
     cut = joined if len(joined) <= _MOST_SHOWN else joined[:_MOST_SHOWN] + "..."
-    return f"'{ascii(cut)[1:-1]}'" if cut.isascii() and cut.isprintable() else ascii(cut)
+    return f"'{cut}'" if cut.isascii() and cut.isprintable() else ascii(cut)

@@ -181,10 +181,12 @@ def _rescale_of(image: DicomImage) -> float:
 
 def _scale_slope(image: DicomImage) -> float | None:
     """Philips' private scale slope; None where the header has none."""
-    element = _private_element(image.header)
-    if element is None:
+    tag = _private_tag(image.header)
+    if tag is None:
         return None
-    value = _as_number(element, little=bool(image.header.original_encoding[1]))
+    # The element as it is in the file: where its type is unknown, pydicom would take it for a float32 in any case.
+    element = image.header.get_item(tag)
+    value = _as_number(element.VR, element.value, little=bool(image.header.original_encoding[1]))
     if value is None:
         return None
     if not (np.isfinite(value) and value > 0):
@@ -192,23 +194,26 @@ def _scale_slope(image: DicomImage) -> float | None:
     return value
 
 
-def _private_element(header: pydicom.Dataset) -> Any:
-    """The value of the element, looked up by its private creator; without creators by its usual place."""
+def _private_tag(header: pydicom.Dataset) -> Any:
+    """Tag of the element, by its private creator; without any creator at its usual place, for Philips alone."""
     try:
-        return header.private_block(_PHILIPS_GROUP, _PHILIPS)[_SCALE_SLOPE].value
+        tag = header.private_block(_PHILIPS_GROUP, _PHILIPS).get_tag(_SCALE_SLOPE)
     except KeyError:
-        pass
-    creators = [tag for tag in header.keys() if tag.group == _PHILIPS_GROUP and 0x10 <= tag.element <= 0xFF]
-    usual = (_PHILIPS_GROUP, 0x1000 + _SCALE_SLOPE)
-    philips = text(header, "Manufacturer").lower().startswith("philips")
-    return header[usual].value if usual in header and philips and not creators else None
+        creators = [tag for tag in header.keys() if tag.group == _PHILIPS_GROUP and 0x10 <= tag.element <= 0xFF]
+        if creators or not text(header, "Manufacturer").lower().startswith("philips"):
+            return None
+        tag = pydicom.tag.Tag(_PHILIPS_GROUP, 0x1000 + _SCALE_SLOPE)
+    return tag if tag in header else None
 
 
-def _as_number(value: Any, *, little: bool) -> float | None:
-    """A number of a private element: of unknown type it is bytes, of a float32 or of text."""
+def _as_number(vr: str | None, value: Any, *, little: bool) -> float | None:
+    """The number of a private element: of type FL or FD, text, or of unknown type (then a float32 or text)."""
     if isinstance(value, bytes):
-        if len(value) == 4 and not _is_decimal(value):
-            return float(struct.unpack("<f" if little else ">f", value)[0])
+        if vr in ("FL", "FD") or (len(value) == 4 and not _is_decimal(value)):
+            size = {4: "f", 8: "d"}.get(len(value))
+            if size is None:
+                return None if not value else float("nan")
+            return float(struct.unpack(("<" if little else ">") + size, value)[0])
         value = value.decode("latin-1").strip(" \0")
     if value is None or value == "":
         return None

@@ -93,7 +93,7 @@ def evened(
     even = np.linspace(offsets_mm[0], offsets_mm[-1], last + 1)
     upper = np.clip(np.searchsorted(offsets_mm, even, side="right"), 1, last)
     weight = (even - offsets_mm[upper - 1]) / (offsets_mm[upper] - offsets_mm[upper - 1])
-    nearest = np.where(weight < 0.5, upper - 1, upper)
+    nearest = np.where(weight <= 0.5, upper - 1, upper)
     result = np.empty_like(values_zyx)
     for index, (above, share) in enumerate(zip(upper, weight, strict=True)):
         mixed = (1 - share) * values_zyx[above - 1].astype(np.float64) + share * values_zyx[above]

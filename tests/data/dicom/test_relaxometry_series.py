@@ -99,7 +99,7 @@ BROKEN = {
     ),
     "no time": (
         lambda folder, edit: edit(next(folder.glob("1-*")), EchoTime=None),
-        "its EchoTime is None; expected a number",
+        "has no EchoTime; without it the time of the echo is unknown",
     ),
 }  # fmt: skip
 
