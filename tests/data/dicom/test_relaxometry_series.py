@@ -126,3 +126,48 @@ def test_spin_locks_that_do_not_fit_their_times_are_refused_by_name(echoes: Path
         edit(path, AcquisitionNumber=1, EchoNumbers=1, InstanceNumber=1)
     with pytest.raises(DataError, match="no DICOM attribute gives the order of its images; tried Acq"):
         read_spin_locks(echoes, (0.0, 10.0, 40.0))
+
+
+def test_echoes_that_are_all_numbered_1_are_told_apart_by_their_times(echoes: Path, edit: Edit) -> None:
+    for path in echoes.iterdir():
+        edit(path, EchoNumbers=1, SeriesInstanceUID=f"1.2.{path.name[0]}")
+    assert read_echoes(echoes).times_ms == (10, 20, 30)
+    for path in echoes.iterdir():
+        edit(path, SeriesInstanceUID="1.2.3")
+    assert read_echoes(echoes).times_ms == (10, 20, 30)
+
+
+def test_numbers_of_echoes_need_not_continue_over_series(echoes: Path, edit: Edit) -> None:
+    for path in echoes.iterdir():  # the series of the shortest time has number 2, the others 1
+        first = path.name[0] == "3"
+        edit(path, EchoNumbers=2 if first else 1, SeriesInstanceUID=f"1.2.{path.name[0]}")
+    assert read_echoes(echoes).times_ms == (10, 20, 30)
+
+
+@pytest.mark.parametrize("times", [(80.0, 0.0, 40.0), (40.0, 10.0, 0.0), (0.0, 10.0, 40.0)])
+def test_spin_lock_times_have_the_order_of_acquisition_whatever_it_was(
+    echoes: Path, edit: Edit, times: tuple[float, ...]
+) -> None:
+    for path in echoes.iterdir():
+        edit(path, EchoTime=4.0)
+    series = read_spin_locks(echoes, times)
+    assert series.times_ms == tuple(sorted(times))
+    first_acquired = series.times_ms.index(times[0])
+    assert values(series.images_tzyx)[first_acquired] == [1000, 1001, 1002]
+
+
+@pytest.mark.parametrize("kind", [["DERIVED", "PRIMARY", "M", "T2 MAP"], ["ORIGINAL", "PRIMARY", "T2MAP"], ["DERIVED"]])
+def test_a_finished_map_is_no_decay(tmp_path: Path, write_series: Write, edit: Edit, kind: list[str]) -> None:
+    folder = write_series(tmp_path / "map", count=3)
+    for path in folder.iterdir():
+        edit(path, ImageType=kind)
+    with pytest.raises(DataError, match=r"a finished map.*dcm2niix.*sources\.maps\.<name>\.file, with its unit"):
+        read_echoes(folder)
+
+
+@pytest.mark.parametrize("name", ["e1.nii.gz", "e1.nii", "sub-01_echo-1.nii.gz"])
+def test_echoes_in_nifti_are_refused_with_the_way_out(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"\x1f\x8b")
+    (tmp_path / "e1.json").write_text("{}")
+    with pytest.raises(DataError, match=r"no DICOM file among 2 files; it holds NIfTI files.*sources\.maps\.<name>\.file"):
+        read_echoes(tmp_path)
