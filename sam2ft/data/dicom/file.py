@@ -60,8 +60,8 @@ def dicom_files(folder: Path) -> list[Path]:
     if len(foreign) == len(files):
         nifti = any(name.endswith((".nii", ".nii.gz")) for name in foreign)
         advice = (
-            "; it holds NIfTI files: an image or mask is the path of one file; a map is fitted to echoes in DICOM only, "
-            "so fit it elsewhere and give the finished map as sources.maps.<name>.file"
+            "; it holds NIfTI files: an image or mask is the path of one file; a map is fitted to echoes in DICOM "
+            "only, so fit it elsewhere and give the finished map as sources.maps.<name>.file"
         )
         raise DataError(f"{folder}: no DICOM file among {len(files)} files{advice if nifti else ''}")
     if foreign:

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pydicom
-from pydicom.pixels import apply_modality_lut
+from pydicom.pixels import apply_modality_lut, pixel_array
 
 from sam2ft.core.errors import DataError, naming
 from sam2ft.data.dicom.file import DicomImage
 from sam2ft.data.dicom.header import DAMAGE, guarded, number, one_line, text
 
 # Scale slope of Philips MR: true signal = (stored * RescaleSlope + RescaleIntercept) / (RescaleSlope * scale slope)
-# (Chenevert et al., Transl Oncol 2014, "Errors in quantitative image analysis due to platform-dependent image scaling").
+# (Chenevert et al., "Errors in quantitative image analysis due to platform-dependent image scaling", 2014).
 _PHILIPS = "Philips MR Imaging DD 001"
 _PHILIPS_GROUP, _SCALE_SLOPE = 0x2005, 0x0E
 # Scales that differ by less than this are equal: the private value is a float32.
@@ -55,9 +55,22 @@ def signals(image: DicomImage, scales: Scales, *, labels: bool = False) -> Signa
         return values.astype(np.float32)
 
 
+def stacked_signals(images: Sequence[DicomImage], scales: Scales, *, labels: bool = False) -> Signals:
+    """The values of several files, float32 zyx. The headers lose their pixel data, which would double the memory.
+
+    Raises:
+        DataError: as `signals`.
+    """
+    stack = np.empty((len(images), *images[0].size), dtype=np.float32)
+    for index, image in enumerate(images):
+        stack[index] = signals(image, scales, labels=labels)
+        del image.header.PixelData
+    return stack
+
+
 def _stored(image: DicomImage) -> npt.NDArray[Any]:
     try:
-        stored: npt.NDArray[Any] = image.header.pixel_array
+        stored: npt.NDArray[Any] = pixel_array(image.header)  # the attribute would keep a copy in the header
     except DAMAGE as error:
         syntax = getattr(image.header.file_meta.get("TransferSyntaxUID"), "name", "unknown")
         raise DataError(f"{image.path}: pixel data ({syntax}) cannot be decoded: {one_line(error)}") from None
@@ -199,7 +212,8 @@ def _private_tag(header: pydicom.Dataset) -> Any:
     try:
         tag = header.private_block(_PHILIPS_GROUP, _PHILIPS).get_tag(_SCALE_SLOPE)
     except KeyError:
-        creators = [tag for tag in header.keys() if tag.group == _PHILIPS_GROUP and 0x10 <= tag.element <= 0xFF]
+        tags = list(header.keys())  # iterating over the header itself converts every value
+        creators = [tag for tag in tags if tag.group == _PHILIPS_GROUP and 0x10 <= tag.element <= 0xFF]
         if creators or not text(header, "Manufacturer").lower().startswith("philips"):
             return None
         tag = pydicom.tag.Tag(_PHILIPS_GROUP, 0x1000 + _SCALE_SLOPE)

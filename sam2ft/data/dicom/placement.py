@@ -43,9 +43,7 @@ class Stack:
     notes: tuple[str, ...]
 
 
-def place(
-    folder: Path, images: Sequence[DicomImage], reading: Reading = AS_IS, *, median_dz: bool = False
-) -> Stack:
+def place(folder: Path, images: Sequence[DicomImage], reading: Reading = AS_IS, *, median_dz: bool = False) -> Stack:
     """The images of one stack of parallel planes, sorted along the normal, and its grid.
 
     Args:
@@ -80,7 +78,7 @@ def place(
 
 def evened(
     values_zyx: npt.NDArray[np.float32], offsets_mm: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.intp]]:
+) -> tuple[npt.NDArray[np.float32], tuple[int, ...]]:
     """(the slices at even positions, linear between the given ones; index of the given slice nearest to each).
 
     Number of slices, first and last position stay. NaN: where the nearest slice is NaN; of a NaN neighbour that is not
@@ -98,7 +96,7 @@ def evened(
     for index, (above, share) in enumerate(zip(upper, weight, strict=True)):
         mixed = (1 - share) * values_zyx[above - 1].astype(np.float64) + share * values_zyx[above]
         result[index] = np.where(np.isfinite(mixed), mixed, values_zyx[nearest[index]])
-    return result, nearest
+    return result, tuple(int(index) for index in nearest)
 
 
 def refuse_mixed_planes(folder: Path, images: Sequence[DicomImage]) -> None:

@@ -14,7 +14,7 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.geometry import Geometry
 from sam2ft.data.dicom.file import DicomImage, dicom_files, read_image
 from sam2ft.data.dicom.header import guarded, optional, raw_value, required, text
-from sam2ft.data.dicom.pixels import common_scale, signals
+from sam2ft.data.dicom.pixels import common_scale, stacked_signals
 from sam2ft.data.dicom.placement import SAME_POSITION_MM, evened, place, refuse_mixed_planes
 
 # Attributes that may give the acquisition order of the images at one position: the first one whose values differ
@@ -188,7 +188,7 @@ def _stacked(
         geometry = geometry or placed.geometry
         if difference := geometry.difference(placed.geometry):
             raise DataError(f"{folder}: {next(iter(stacks))} and {name} are on different grids: {difference}")
-        values = np.stack([signals(image, scales) for image in placed.images])
+        values = stacked_signals(placed.images, scales)
         arrays.append(evened(values, placed.offsets_mm)[0] if placed.irregular else values)
         notes |= dict.fromkeys(placed.notes)
     if geometry is None:

@@ -15,9 +15,9 @@ from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import sha256_text
 from sam2ft.core.geometry import Geometry
-from sam2ft.data.dicom.file import DicomImage, dicom_files, read_image
+from sam2ft.data.dicom.file import dicom_files, read_image
 from sam2ft.data.dicom.header import guarded, optional, text
-from sam2ft.data.dicom.pixels import common_scale, signals
+from sam2ft.data.dicom.pixels import common_scale, stacked_signals
 from sam2ft.data.dicom.placement import Stack, evened, place, refuse_mixed_planes
 from sam2ft.data.images.grids import Volume
 
@@ -63,10 +63,9 @@ def read_series(
     with guarded(folder):
         stack = _read_stack(folder, reading, median_dz=median_dz)
         scales, scale_note = ({}, "") if labels else common_scale(folder, stack.images)
-        array = np.stack([signals(image, scales, labels=labels) for image in stack.images])
-        resampled = stack.irregular and not labels
-        nearest = None
-        if resampled:
+        array = stacked_signals(stack.images, scales, labels=labels)
+        nearest: tuple[int, ...] | None = None
+        if stack.irregular and not labels:
             array, nearest = evened(array, stack.offsets_mm)
         fields, notes = _slice_fields(stack, nearest, keep)
         found = (*stack.notes, *([scale_note] if scale_note else []), *notes)
@@ -78,7 +77,7 @@ def read_series(
             fields,
             _subject_fields(stack.images[0].header, keep),
             found,
-            None if nearest is None else tuple(int(index) for index in nearest),
+            nearest,
         )
 
 

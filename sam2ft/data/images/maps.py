@@ -25,7 +25,7 @@ LEAST_SHARE_INSIDE = 0.5
 
 
 @dataclass(frozen=True)
-class Target:
+class MapTarget:
     """The volume that a map belongs to."""
 
     geometry: Geometry
@@ -74,12 +74,12 @@ def read_map(
         )
     if not path.is_dir() and source.series:
         raise DataError(f"{path}: is a file; sources.maps.{name}.series takes a folder of DICOM images")
-    target = Target(geometry, mask_zyx, reading)
+    target = MapTarget(geometry, mask_zyx, reading)
     with naming(path):
         return _fitted(path, name, source, target) if path.is_dir() else _from_file(path, name, source, target)
 
 
-def _from_file(path: Path, name: str, source: MapSource, target: Target) -> PreparedMap:
+def _from_file(path: Path, name: str, source: MapSource, target: MapTarget) -> PreparedMap:
     volume = read_volume(path, reading=target.reading)
     unit, notes = unit_of(path, name, source)
     times = Volume(in_ms(volume.array_zyx, unit), volume.geometry)
@@ -94,7 +94,7 @@ def _from_file(path: Path, name: str, source: MapSource, target: Target) -> Prep
     return PreparedMap(values, None, facts, (*volume.notes, *notes, *moved_note))
 
 
-def _fitted(path: Path, name: str, source: MapSource, target: Target) -> PreparedMap:
+def _fitted(path: Path, name: str, source: MapSource, target: MapTarget) -> PreparedMap:
     series = _read_series(path, name, source, target.reading)
     low, high = source.bounds_ms or MAP_BOUNDS_MS[name]
     decay = fit_decay(series.images_tzyx, series.times_ms, (low, high), source)
@@ -135,7 +135,7 @@ def _read_series(path: Path, name: str, source: MapSource, reading: Reading) -> 
 
 
 def _moved(
-    volume: Volume, name: str, source: MapSource, target: Target
+    volume: Volume, name: str, source: MapSource, target: MapTarget
 ) -> tuple[Values, dict[str, Any], tuple[str, ...]]:
     """(the values on the grid of the volume; facts: whether they were resampled, the share inside; notes)."""
     try:

@@ -99,9 +99,7 @@ def _expression(component: str, most: str) -> str:
     return "".join([*pieces, re.escape(component[last:])])
 
 
-def find_by_table(
-    dataset: str, table: Path, base: Path, optional_maps: Collection[str] = ()
-) -> list[VolumeFiles]:
+def find_by_table(dataset: str, table: Path, base: Path, optional_maps: Collection[str] = ()) -> list[VolumeFiles]:
     """One source per line of a CSV with the columns subject, image, mask, and optionally volume and map_<name>.
 
     Paths are relative to `base`. The cell of a map in `optional_maps` may be empty.
@@ -159,6 +157,10 @@ def fingerprint(source: VolumeFiles, settings: Mapping[str, Any]) -> str:
     The sidecar of a map file, which may name its unit, is one of them where there is one.
     """
     sidecars = [sidecar_of(path) for path in source.maps.values() if path.is_file() and sidecar_of(path).is_file()]
-    files = [path for given in (*source.paths, *sidecars) for path in (sorted(given.rglob("*")) if given.is_dir() else [given])]
+    files = [
+        path
+        for given in (*source.paths, *sidecars)
+        for path in (sorted(given.rglob("*")) if given.is_dir() else [given])
+    ]
     stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.is_file()]
     return sha256_text(canonical_json({"files": stats, "settings": dict(settings)}))

@@ -66,7 +66,7 @@ def test_numbers_are_read_whatever_their_type_and_empty_is_absent(vr: str, value
     ],
 )
 def test_what_is_no_number_is_refused_with_attribute_and_value(vr: str, value: bytes, shown: str) -> None:
-    with pytest.raises(DataError, match="EchoTime is .*allowed: one finite number") as caught:
+    with pytest.raises(DataError, match=r"EchoTime is .*allowed: one finite number") as caught:
         number(header_with("EchoTime", vr, value), "EchoTime")
     assert shown in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -122,13 +122,29 @@ def test_an_instance_number_is_whole_and_an_empty_one_is_no_note(tmp_path: Path,
 
 def test_what_pydicom_raises_names_the_file_in_one_line() -> None:
     for error in (ValueError("a\nb"), KeyError("x"), RecursionError(), pydicom.errors.BytesLengthException("c")):
-        with pytest.raises(DataError, match=r"^f\.dcm: damaged DICOM file \([^\n]+\); export it again$"), guarded(Path("f.dcm")):
+        with (
+            pytest.raises(DataError, match=r"^f\.dcm: damaged DICOM file \([^\n]+\); export it again$"),
+            guarded(Path("f.dcm")),
+        ):
             raise error
     with pytest.raises(DataError, match=r"f\.dcm: cannot be read \(Permission denied\)"), guarded(Path("f.dcm")):
         raise PermissionError(13, "Permission denied")
 
 
-VALUES = [b"", b"0,5 ", b"nan ", b"inf ", b"1\\2 ", b"1e400 ", b"abc ", b"\xff\xfe\0\1", b"-1", b"0 ", b"9" * 30, b"\0\0"]
+VALUES = [
+    b"",
+    b"0,5 ",
+    b"nan ",
+    b"inf ",
+    b"1\\2 ",
+    b"1e400 ",
+    b"abc ",
+    b"\xff\xfe\0\1",
+    b"-1",
+    b"0 ",
+    b"9" * 30,
+    b"\0\0",
+]
 TYPES = ["DS", "IS", "LO", "US", "FD", "FL", "SQ", "UN", "OB", "CS", "UI"]
 
 
@@ -143,11 +159,17 @@ def test_damaged_files_raise_nothing_but_a_data_error_of_one_line(
             path.write_bytes(content)
         _damage(rng.choice(sorted(made)), rng)
         for read in (read_series, read_headers, read_echoes, lambda folder: read_spin_locks(folder, (0.0,))):
-            try:
-                read(tmp_path / "s")
-            except DataError as error:
-                assert "\n" not in str(error)
-                assert str(tmp_path) in str(error)
+            refusal = _refusal(read, tmp_path / "s")
+            assert "\n" not in refusal
+            assert refusal == "" or str(tmp_path) in refusal
+
+
+def _refusal(read: Callable[[Path], object], folder: Path) -> str:
+    try:
+        read(folder)
+    except DataError as error:
+        return str(error)
+    return ""
 
 
 def _damage(path: Path, rng: random.Random) -> None:

@@ -1,4 +1,4 @@
-"""One slice distance in spacing and affine; what a header says twice is compared; uneven slices are refused or evened."""
+"""One slice distance; what a header says twice is compared; uneven slices are refused or evened."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -59,7 +59,9 @@ def test_a_spacing_that_contradicts_the_positions_is_refused_naming_both(
     tmp_path: Path, write_series: Writer, spacing: str
 ) -> None:
     folder = write_series(tmp_path / "s", change=at([0, 2, 4, 6, 8], SpacingBetweenSlices=spacing))
-    refusal = rf"SpacingBetweenSlices is {float(spacing):g} mm in \d+\.dcm, the distance of positions is 2 mm.*believe: pos"
+    refusal = (
+        rf"SpacingBetweenSlices is {float(spacing):g} mm in \d+\.dcm, the distance of positions is 2 mm.*believe: pos"
+    )
     with pytest.raises(DataError, match=refusal):
         read_series(folder)
     positions = read_series(folder, reading=Reading(believe="positions"))
@@ -171,6 +173,6 @@ def test_uneven_slices_are_refused_or_evened_with_their_mask(tmp_path: Path, wri
 def test_nothing_is_taken_from_a_neighbour_without_a_value() -> None:
     values = np.array([0.0, 10.0, np.nan, 30.0], dtype=np.float32)[:, None, None]
     even, nearest = evened(values, np.array([0.0, 1.0, 2.2, 3.0]))
-    assert nearest.tolist() == [0, 1, 2, 3]
+    assert nearest == (0, 1, 2, 3)
     assert even[[0, 1, 3], 0, 0].tolist() == [0, 10, 30]
     assert np.isnan(even[2, 0, 0])

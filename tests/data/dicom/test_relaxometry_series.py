@@ -169,5 +169,7 @@ def test_a_finished_map_is_no_decay(tmp_path: Path, write_series: Write, edit: E
 def test_echoes_in_nifti_are_refused_with_the_way_out(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"\x1f\x8b")
     (tmp_path / "e1.json").write_text("{}")
-    with pytest.raises(DataError, match=r"no DICOM file among 2 files; it holds NIfTI files.*sources\.maps\.<name>\.file"):
+    with pytest.raises(
+        DataError, match=r"no DICOM file among 2 files; it holds NIfTI files.*sources\.maps\.<name>\.file"
+    ):
         read_echoes(tmp_path)

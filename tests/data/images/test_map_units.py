@@ -81,14 +81,23 @@ def test_times_that_no_tissue_has_are_refused_unless_the_unit_is_given(
         made = read_map(path, "t2", MapSource(file="{subject}", **source), GRID)
         assert "median of its positive values is" in made.notes[0]
         return
-    with pytest.raises(DataError, match=r"a\.nii\.gz: map t2: the median.*allowed: 0\.5 to 5000 ms.*sources\.maps\.t2\.unit"):
+    with pytest.raises(
+        DataError, match=r"a\.nii\.gz: map t2: the median.*allowed: 0\.5 to 5000 ms.*sources\.maps\.t2\.unit"
+    ):
         median(path)
     assert median(path, unit="ms") == pytest.approx(value)
 
 
 @pytest.mark.parametrize(
     ("name", "value", "noted"),
-    [("t2", 4, True), ("t2", 6, False), ("t2", 299, False), ("t2", 310, True), ("t1rho", 310, False), ("t1rho", 510, True)],
+    [
+        ("t2", 4, True),
+        ("t2", 6, False),
+        ("t2", 299, False),
+        ("t2", 310, True),
+        ("t1rho", 310, False),
+        ("t1rho", 510, True),
+    ],
 )
 def test_unusual_times_are_noted(name: str, value: float, noted: bool) -> None:
     values = np.array([np.nan, 0, -5, value, value, value])

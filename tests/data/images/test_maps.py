@@ -143,7 +143,9 @@ def test_a_resampled_map_says_how_much_of_the_mask_it_contains(tmp_path: Path, s
 def test_times_in_seconds_are_seen_in_a_fit_too(tmp_path: Path) -> None:
     in_seconds = (0.0, 0.01, 0.04, 0.08)
     folder = echoes(tmp_path / "e", true_map() / 1000, times_ms=in_seconds)
-    with pytest.raises(DataError, match=r"the median of its positive values is 0\.0\d+ ms.*check the times of the decay"):
+    with pytest.raises(
+        DataError, match=r"the median of its positive values is 0\.0\d+ ms.*check the times of the decay"
+    ):
         read_map(folder, "t1rho", MapSource(series="{subject}", spin_lock_ms=in_seconds), GRID)
     told = MapSource(series="{subject}", spin_lock_ms=in_seconds, bounds_ms=(0, 1))
     assert "usual: 5 to 500 ms" in read_map(folder, "t1rho", told, GRID).notes[0]
