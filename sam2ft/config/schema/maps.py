@@ -61,7 +61,7 @@ class MapSource(Section):
         False, "resample a map on another grid to the grid of the image, by linear interpolation through the affines"
     )
 
-    optional: bool = plain(False, "prepare subjects without this map too, then without its biomarkers")
+    optional: bool = plain(False, "prepare subjects without this map too; evaluations that name its metric name them")
 
     @field_validator("spin_lock_ms")
     @classmethod
