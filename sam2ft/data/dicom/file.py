@@ -144,8 +144,8 @@ def _refuse_other_content(path: Path, header: pydicom.Dataset) -> None:
     if "PixelData" not in header or "Rows" not in header:
         kind = getattr(header.file_meta.get("MediaStorageSOPClassUID"), "name", "no class")
         raise DataError(f"{path}: holds no image ({kind}); a folder holds the images of one series and no others")
-    if (frames := _frames(path, header)) > 1:
-        raise DataError(f"{path}: holds {frames} frames, allowed: one image per file; {TO_NIFTI}")
+    if (frames := _frames(path, header)) > 1 or "PerFrameFunctionalGroupsSequence" in header:
+        raise DataError(f"{path}: is a multi-frame file (holds {frames} frames), allowed: classic DICOM; {TO_NIFTI}")
     try:
         samples = number(header, "SamplesPerPixel")
     except DataError as error:

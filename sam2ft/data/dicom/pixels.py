@@ -28,11 +28,12 @@ _EQUAL_SCALE = 1e-6
 _WITH_UNIT = ("CT", "PT")
 
 Signals = npt.NDArray[np.float32]
+Padding = npt.NDArray[np.bool_]
 Scales = Mapping[Path, float]
 
 
-def signals(image: DicomImage, scales: Scales, *, labels: bool = False) -> Signals:
-    """The values of one file, float32 yx; NaN: padding.
+def signals(image: DicomImage, scales: Scales, *, labels: bool = False) -> tuple[Signals, Padding | None]:
+    """(the values of one file, float32 yx; where they are padding and no signal, None: nowhere).
 
     Args:
         scales: see `common_scale`.
@@ -45,25 +46,35 @@ def signals(image: DicomImage, scales: Scales, *, labels: bool = False) -> Signa
     with naming(image.path), guarded(image.path):
         stored = _stored(image)
         values = _modality_values(image, stored)
-        if not labels:
-            if text(image.header, "PhotometricInterpretation") == "MONOCHROME1":
-                values = _turned_round(image, values)
-            if image.path in scales:
-                values = values / scales[image.path]
-            if (padding := _padding(image.header, stored)) is not None:
-                values[padding] = np.nan
-        return values.astype(np.float32)
+        if labels:
+            return values.astype(np.float32), None
+        if text(image.header, "PhotometricInterpretation") == "MONOCHROME1":
+            values = _turned_round(image, values)
+        if image.path in scales:
+            values = values / scales[image.path]
+        return values.astype(np.float32), _padding(image.header, stored)
 
 
-def stacked_signals(images: Sequence[DicomImage], scales: Scales, *, labels: bool = False) -> Signals:
-    """The values of several files, float32 zyx. The headers lose their pixel data, which would double the memory.
+def stacked_signals(
+    images: Sequence[DicomImage], scales: Scales, *, labels: bool = False, padding_zyx: Padding | None = None
+) -> Signals:
+    """The values of several files, float32 zyx; NaN: padding. The headers lose their pixel data, to save memory.
+
+    Args:
+        padding_zyx: stays True where the images are padding and becomes False elsewhere; padding keeps its values
+            then. In a decay only voxels that are padding in all its images have no signal: the last images of a fast
+            decay may be 0 too.
 
     Raises:
         DataError: as `signals`.
     """
     stack = np.empty((len(images), *images[0].size), dtype=np.float32)
     for index, image in enumerate(images):
-        stack[index] = signals(image, scales, labels=labels)
+        stack[index], padding = signals(image, scales, labels=labels)
+        if padding_zyx is not None:
+            padding_zyx[index] &= False if padding is None else padding
+        elif padding is not None:
+            stack[index, padding] = np.nan
         del image.header.PixelData
     return stack
 
@@ -114,7 +125,7 @@ def _turned_round(image: DicomImage, values: npt.NDArray[np.float64]) -> npt.NDA
     return slope * lowest_and_highest + 2 * intercept - values
 
 
-def _padding(header: pydicom.Dataset, stored: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
+def _padding(header: pydicom.Dataset, stored: npt.NDArray[Any]) -> Padding | None:
     first = _padding_value(header, "PixelPaddingValue")
     if first is None:
         return None

@@ -182,18 +182,22 @@ def _stacked(
     every = _positions(_offsets(together))
     scales, note = common_scale(folder, together, decay=True)
     arrays, geometry, notes = [], None, dict.fromkeys([note] if note else [])
+    padding = np.ones((len(every), *together[0].size), dtype=np.bool_)
     for name, stack in stacks.items():
         _refuse_holes(folder, name, _offsets(stack), every)
         placed = place(folder, stack, reading)
         geometry = geometry or placed.geometry
         if difference := geometry.difference(placed.geometry):
             raise DataError(f"{folder}: {next(iter(stacks))} and {name} are on different grids: {difference}")
-        values = stacked_signals(placed.images, scales)
-        arrays.append(evened(values, placed.offsets_mm)[0] if placed.irregular else values)
+        arrays.append(stacked_signals(placed.images, scales, padding_zyx=padding))
         notes |= dict.fromkeys(placed.notes)
     if geometry is None:
         raise DataError(f"{folder}: no image")
-    return DecaySeries(np.stack(arrays), times_ms, geometry, ordered_by, tuple(notes))
+    images = np.stack(arrays)
+    images[:, padding] = np.nan
+    if placed.irregular:
+        images = np.stack([evened(image, placed.offsets_mm)[0] for image in images])
+    return DecaySeries(images, times_ms, geometry, ordered_by, tuple(notes))
 
 
 def _refuse_holes(folder: Path, name: str, offsets: Sequence[float], every: Sequence[float]) -> None:

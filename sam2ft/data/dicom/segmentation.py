@@ -118,7 +118,7 @@ def _same_series(folder: Path, record: VolumeRecord) -> "list[pydicom.Dataset]":
     believed: Literal["spacing", "positions"] = (
         "spacing" if record.geometry.dz_source == "slice_spacing" else "positions"
     )
-    headers, geometry = read_headers(folder, Reading(believe=believed))
+    headers, geometry = read_headers(folder, Reading(believe=believed, irregular="resample"))
     if sha256_text(text(headers[0], "SeriesInstanceUID")) != record.dicom["series_uid_sha256"][0]:
         raise DataError(f"{folder}: holds another series than the one that {record.key} was prepared from")
     if difference := record.geometry.difference(geometry):

@@ -85,10 +85,15 @@ def read_headers(folder: Path, reading: Reading = AS_IS) -> tuple[list[pydicom.D
     """Complete headers of the series in the order of `read_series`; they identify the patient (see segmentation.py).
 
     Raises:
-        DataError: as `read_series`.
+        DataError: as `read_series`, and when its slices were resampled to even distances.
     """
     with guarded(folder):
         stack = _read_stack(folder, reading, median_dz=False)
+        if stack.irregular:
+            raise DataError(
+                f"{folder}: its slices were resampled to even distances; a DICOM segmentation needs slices as they "
+                "were acquired; set eval.dicom_seg: false"
+            )
         return [image.header for image in stack.images], stack.geometry
 
 

@@ -74,6 +74,11 @@ def read_map(
         )
     if not path.is_dir() and source.series:
         raise DataError(f"{path}: is a file; sources.maps.{name}.series takes a folder of DICOM images")
+    if path.is_dir() and source.unit:
+        raise DataError(
+            f"{path}: is a folder of DICOM images; sources.maps.{name}.unit is the unit of a map file, and a fit gives "
+            "ms; leave the key out"
+        )
     target = MapTarget(geometry, mask_zyx, reading)
     with naming(path):
         return _fitted(path, name, source, target) if path.is_dir() else _from_file(path, name, source, target)

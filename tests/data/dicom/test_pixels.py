@@ -94,6 +94,19 @@ def test_padding_of_signed_pixels_may_be_written_as_unsigned(tmp_path: Path, wri
     assert np.isnan(first_slice(folder)).tolist() == [[True, False, False], [False] * 3]
 
 
+@pytest.mark.parametrize(("signed", "padding"), [(0, 0), (0, 65535), (1, -2000), (1, -1)])
+def test_padding_is_known_where_the_header_names_no_types(
+    tmp_path: Path, write_series: Writer, signed: int, padding: int
+) -> None:
+    def change(header: FileDataset, z: int) -> None:
+        values = np.array([[padding, 5, 6], [7, 8, padding]])
+        with_pixels(values, PixelRepresentation=signed, PixelPaddingValue=padding)(header, z)
+        implicit(header, z)
+
+    folder = write_series(tmp_path / "s", shape=SHAPE, change=change)
+    assert np.isnan(first_slice(folder)).tolist() == [[True, False, False], [False, False, True]]
+
+
 @pytest.mark.parametrize(("bits", "signed", "highest"), [(12, 0, 4095), (16, 0, 65535), (16, 1, -1)])
 def test_monochrome1_is_turned_round_alike_in_all_slices(
     tmp_path: Path, write_series: Writer, bits: int, signed: int, highest: int

@@ -173,3 +173,15 @@ def test_echoes_in_nifti_are_refused_with_the_way_out(tmp_path: Path, name: str)
         DataError, match=r"no DICOM file among 2 files; it holds NIfTI files.*sources\.maps\.<name>\.file"
     ):
         read_echoes(tmp_path)
+
+
+def test_only_voxels_that_are_padding_in_all_images_have_no_signal(echoes: Path, edit: Edit) -> None:
+    for path in echoes.iterdir():
+        echo = 4 - int(path.name[0])
+        pixels = np.full((6, 8), 100, dtype="<u2")
+        pixels[0] = 0
+        pixels[1] = 0 if echo == 3 else 100 // echo  # decayed to 0, which is the padding too
+        edit(path, PixelRepresentation=0, PixelPaddingValue=0, PixelData=pixels.tobytes())
+    images = read_echoes(echoes).images_tzyx
+    assert np.isnan(images[:, :, 0]).all()
+    assert images[:, 0, 1, 0].tolist() == [100, 50, 0]
