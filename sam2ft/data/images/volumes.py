@@ -150,7 +150,7 @@ def read_mask(path: Path, image: Volume, reading: Reading = AS_IS) -> npt.NDArra
     with naming(path):
         volume = read_series(path, reading=reading, labels=True) if path.is_dir() else read_volume(path, (), reading)
         mask = reordered_to_grid(volume, image.geometry)
-    return mask if image.nearest_slices is None else mask[list(image.nearest_slices)]
+    return image.followed_by(mask)
 
 
 def write_nifti(path: Path, array_zyx: npt.NDArray[Any], geometry: Geometry) -> None:
