@@ -76,8 +76,8 @@ def read_series(
             stack.geometry,
             fields,
             _subject_fields(stack.images[0].header, keep),
-            found,
-            nearest,
+            notes=found,
+            nearest_slices=nearest,
         )
 
 

@@ -79,7 +79,8 @@ def read_map(
             f"{path}: is a folder of DICOM images; sources.maps.{name}.unit is the unit of a map file, and a fit gives "
             "ms; leave the key out"
         )
-    target = MapTarget(geometry, mask_zyx, reading)
+    # How the image is cut into slices is no matter of the map, whose axes follow the image.
+    target = MapTarget(geometry, mask_zyx, Reading(believe=reading.believe, irregular=reading.irregular))
     with naming(path):
         return _fitted(path, name, source, target) if path.is_dir() else _from_file(path, name, source, target)
 
