@@ -47,7 +47,8 @@ def load_dataset(path: Path) -> DatasetConfig:
         ProblemsError: all problems of the file.
     """
     file = checked(DatasetFile, load_tree(path, extends=False))
-    conversion = {key: plain_values(getattr(file, key)) for key in ("labels", "labels_dropped", "intensity", "keep")}
+    conversion = {key: plain_values(getattr(file, key)) for key in ("labels", "labels_dropped", "keep")}
+    conversion["intensity"] = plain_values(file.intensity.chosen)
     maps = {name: dict(file.sources.map_source(name).settings) for name in file.sources.maps}
     # Only settings that differ from the defaults, so that stores made before these settings existed stay valid.
     conversion |= file.chosen

@@ -72,6 +72,11 @@ class SourcePatterns(Section):
         }
         return {name: pattern for name, pattern in patterns.items() if pattern is not None}
 
+    @property
+    def optional_maps(self) -> tuple[str, ...]:
+        """Maps without which a subject is prepared too."""
+        return tuple(name for name in self.maps if self.map_source(name).optional)
+
     def map_source(self, name: str) -> MapSource:
         """The settings of a map; the defaults if the file gives only a pattern."""
         entry = next((given for known, given in self.maps.items() if known == name), None)
@@ -114,18 +119,42 @@ class LabelEntry(LabelName):
 
 
 class Intensity(Section):
-    """How intensities are scaled to [0, 1]."""
+    """How intensities are scaled to [0, 1]: by one of clip_percentiles, window and zscore."""
 
     clip_percentiles: tuple[Percent, Percent] = plain(
-        (0.5, 99.5), "lower and upper percentile of the intensity window, over the whole volume", unit="percent"
+        (0.5, 99.5),
+        "lower and upper percentile of the intensity window, over the whole volume without padding",
+        unit="percent",
+    )
+    window: tuple[float, float] | None = plain(
+        None, "intensities that become 0 and 1, in the unit of the images (HU of a CT); the same for all volumes"
+    )
+    zscore: tuple[float, float] | None = plain(
+        None, "intensities that become 0 and 1, in standard deviations from the mean of a volume without padding"
     )
 
-    @field_validator("clip_percentiles")
+    @field_validator("clip_percentiles", "window", "zscore")
     @classmethod
-    def _increasing(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if value[0] >= value[1]:
-            raise problem(f"found [{value[0]:g}, {value[1]:g}]; allowed: two increasing percentages")
+    def _increasing(cls, value: tuple[float, float] | None, info: ValidationInfo) -> tuple[float, float] | None:
+        if value is not None and value[0] >= value[1]:
+            what = "percentages" if info.field_name == "clip_percentiles" else "numbers"
+            raise problem(f"found [{value[0]:g}, {value[1]:g}]; allowed: two increasing {what}")
         return value
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        given = [name for name in type(self).model_fields if name in self.model_fields_set and getattr(self, name)]
+        if len(given) > 1:
+            raise problem(f"has {' and '.join(given)}; allowed: one of {', '.join(type(self).model_fields)}")
+        return self
+
+    @property
+    def chosen(self) -> Mapping[str, Any]:
+        """The key that applies, with its value."""
+        for name in ("window", "zscore"):
+            if (value := getattr(self, name)) is not None:
+                return {name: value}
+        return {"clip_percentiles": self.clip_percentiles}
 
 
 class Split(Section):

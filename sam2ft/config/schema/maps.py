@@ -29,18 +29,26 @@ Pattern = Annotated[str, AfterValidator(path_pattern)]
 Milliseconds = Annotated[float, Field(ge=0)]
 MAP_BOUNDS_MS: Mapping[str, tuple[float, float]] = {"t2": (0.0, 100.0), "t1rho": (0.0, 500.0)}
 """Outside these bounds a fitted value is joint fluid or a failed fit."""
+MapUnit = Literal["ms", "s", "1/s"]
 _FIT_KEYS = ("spin_lock_ms", "skip_first", "bounds_ms", "r2_min")
 
 
 class MapSource(Section):
     """Source of a relaxation map: a map file, or a DICOM series to which the map is fitted."""
 
-    file: Pattern | None = plain(None, "map file (NIfTI or NRRD) of a volume, values in ms")
+    file: Pattern | None = plain(None, "map file (NIfTI or NRRD) of a volume")
+    unit: MapUnit | None = plain(
+        None,
+        "unit of the values of a map file; 1/s: rates (R2), which are converted to times; null: as its sidecar (.json, "
+        "Units) or the suffix of its name (BIDS: _T2map in s) says, else ms",
+    )
     series: Pattern | None = plain(None, "folder of the DICOM series of a volume to which the map is fitted")
     spin_lock_ms: tuple[Milliseconds, ...] | None = plain(
-        None, "spin-lock times in the order of acquisition; no standard DICOM tag contains them", unit="ms"
+        None,
+        "spin-lock times in the order of acquisition, whatever it was; no standard DICOM tag contains them",
+        unit="ms",
     )
-    skip_first: bool = plain(False, "fit without the first image")
+    skip_first: bool = plain(False, "fit without the image of the shortest time")
     bounds_ms: tuple[Milliseconds, Milliseconds] | None = plain(
         None,
         "fitted values are valid above the first bound, up to the second; null: 0 to 100 for t2, 0 to 500 for t1rho",
@@ -53,7 +61,16 @@ class MapSource(Section):
         False, "resample a map on another grid to the grid of the image, by linear interpolation through the affines"
     )
 
-    @field_validator("spin_lock_ms", "bounds_ms")
+    optional: bool = plain(False, "prepare subjects without this map too; evaluations that name its metric name them")
+
+    @field_validator("spin_lock_ms")
+    @classmethod
+    def _each_time_once(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if value is not None and len(set(value)) < len(value):
+            raise problem(f"found [{', '.join(f'{time:g}' for time in value)}]; allowed: each time once")
+        return value
+
+    @field_validator("bounds_ms")
     @classmethod
     def _increasing(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
         if value is not None and any(second <= first for first, second in pairwise(value)):
@@ -69,12 +86,14 @@ class MapSource(Section):
             raise problems(
                 dict.fromkeys(useless, "is a setting of a fit, but file is a finished map; leave the key out")
             )
+        if self.unit is not None and self.series is not None:
+            raise problems({"unit": "is the unit of a map file, but a fit gives ms; leave the key out"})
         return self
 
     @property
     def settings(self) -> Mapping[str, Any]:
         """The settings that differ from the defaults, without the paths of the source."""
-        chosen = {name: getattr(self, name) for name in (*_FIT_KEYS, "resample")}
+        chosen = {name: getattr(self, name) for name in (*_FIT_KEYS, "resample", "unit")}
         usual = type(self).model_fields
         return {name: value for name, value in chosen.items() if value != usual[name].default}
 

@@ -1,4 +1,4 @@
-"""Reading one DICOM image file: pixel values, and the header values that give its position and orientation."""
+"""Reading one DICOM image file: the header values that give its position and orientation; finding files of a folder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,9 +7,23 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pydicom
-from pydicom.errors import InvalidDicomError
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError, listed
+from sam2ft.data.dicom.header import DAMAGE, guarded, number, one_line, required, required_whole, text
+
+# Direction vectors are unit and orthogonal within this: headers round their components.
+ORIENTATION_TOLERANCE = 1e-3
+# A file without preamble begins with an element of one of these groups (file meta information, identification).
+_FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
+# Storage of segmentations (PS3.4): segments in frames, and label maps.
+_SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+TO_NIFTI = "convert it to NIfTI with dcm2niix and give the .nii.gz file instead"
+SEGMENTATION_TO_NIFTI = (
+    "is a DICOM segmentation (SEG), which is not read; export it as NIfTI (with 3D Slicer, or segimage2itkimage of "
+    "dcmqi) and give the .nii.gz file instead"
+)
 
 
 @dataclass(frozen=True)
@@ -24,14 +38,12 @@ class DicomImage:
     """ImageOrientationPatient: direction of increasing column index, then of increasing row index, LPS."""
     spacing: tuple[float, float]
     """PixelSpacing: distance between rows, distance between columns, mm."""
+    size: tuple[int, int]
+    """Rows, Columns."""
 
     @property
     def normal(self) -> npt.NDArray[np.float64]:
         return np.cross(self.cosines[:3], self.cosines[3:])
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return int(self.header.Rows), int(self.header.Columns)
 
 
 def dicom_files(folder: Path) -> list[Path]:
@@ -42,10 +54,16 @@ def dicom_files(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    foreign = [path.name for path in files if not _is_dicom(path)]
+    with guarded(folder):
+        files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    foreign = [path.name for path in files if not is_dicom(path)]
     if len(foreign) == len(files):
-        raise DataError(f"{folder}: no DICOM file among {len(files)} files")
+        nifti = any(name.endswith((".nii", ".nii.gz")) for name in foreign)
+        advice = (
+            "; it holds NIfTI files: an image or mask is the path of one file; a map is fitted to echoes in DICOM "
+            "only, so fit it elsewhere and give the finished map as sources.maps.<name>.file"
+        )
+        raise DataError(f"{folder}: no DICOM file among {len(files)} files{advice if nifti else ''}")
     if foreign:
         raise DataError(
             f"{folder}: not DICOM: {listed(foreign, 5)}; a folder holds the files of one series and no others"
@@ -53,60 +71,118 @@ def dicom_files(folder: Path) -> list[Path]:
     return files
 
 
-def _is_dicom(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
+def is_dicom(path: Path) -> bool:
+    """Whether the file is DICOM: it has the preamble, or without it parses as an image or segmentation of DICOM."""
+    with guarded(path), path.open("rb") as stream:
+        start = stream.read(132)
+    if start[128:] == b"DICM":
+        return True
+    if start[:2] not in _FIRST_GROUPS:
+        return False
+    try:
+        with guarded(path):
+            header = pydicom.dcmread(path, force=True, stop_before_pixels=True)
+            return text(header, "SOPClassUID").startswith("1.2.840.10008.") and "Rows" in header
+    except DataError:
+        return False
 
 
-def read_image(path: Path) -> DicomImage:
+def refuse_single_file(path: Path) -> None:
+    """Refuse a DICOM file where a volume is expected: volumes are folders.
+
+    Raises:
+        DataError: naming the file, what it holds and what to give instead.
+    """
+    with guarded(path):
+        header = pydicom.dcmread(path, force=True, stop_before_pixels=True)
+    if text(header, "SOPClassUID") in _SEGMENTATIONS:
+        raise DataError(f"{path}: {SEGMENTATION_TO_NIFTI}")
+    frames = _frames(path, header)
+    if frames > 1:
+        raise DataError(f"{path}: is a DICOM file of {frames} frames, which is not read; {TO_NIFTI}")
+    raise DataError(f"{path}: is a single DICOM file; give the folder that holds all slices of its series")
+
+
+def read_image(path: Path, reading: Reading = AS_IS) -> DicomImage:
     """One single-frame, single-channel DICOM image.
 
     Raises:
         DataError: naming the file, when it is not readable, has no pixels, several frames or colours, or no position.
     """
-    try:
-        header = pydicom.dcmread(path)
-    except (InvalidDicomError, OSError, ValueError, AttributeError, NotImplementedError) as error:
-        raise DataError(f"{path}: not a readable DICOM file ({error})") from None
+    with guarded(path):
+        try:
+            header = pydicom.dcmread(path, force=True)
+        except DAMAGE as error:
+            raise DataError(f"{path}: not a readable DICOM file ({one_line(error)})") from None
+        _name_transfer_syntax(header)
+        _refuse_other_content(path, header)
+        unknown = "the position of the image is unknown"
+        position = required(path, header, "ImagePositionPatient", 3, unknown)
+        cosines = _directions(path, required(path, header, "ImageOrientationPatient", 6, unknown), reading)
+        rows, columns = required(path, header, "PixelSpacing", 2, unknown)
+        if min(rows, columns) <= 0:
+            raise DataError(f"{path}: PixelSpacing is {joined_values((rows, columns))}; allowed: two lengths above 0")
+        size = required_whole(path, header, "Rows"), required_whole(path, header, "Columns")
+        return DicomImage(path, header, np.array(position), cosines, (rows, columns), size)
+
+
+def _name_transfer_syntax(header: pydicom.Dataset) -> None:
+    """Files without preamble may lack the name of their encoding, which pydicom found out while reading."""
+    meta = getattr(header, "file_meta", None)
+    if meta is None:
+        header.file_meta = meta = pydicom.dataset.FileMetaDataset()
+    if not text(meta, "TransferSyntaxUID"):
+        implicit, little = header.original_encoding
+        meta.TransferSyntaxUID = (
+            ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        )
+
+
+def _refuse_other_content(path: Path, header: pydicom.Dataset) -> None:
+    if text(header, "SOPClassUID") in _SEGMENTATIONS:
+        raise DataError(f"{path}: {SEGMENTATION_TO_NIFTI}")
     if "PixelData" not in header or "Rows" not in header:
         kind = getattr(header.file_meta.get("MediaStorageSOPClassUID"), "name", "no class")
         raise DataError(f"{path}: holds no image ({kind}); a folder holds the images of one series and no others")
-    if (frames := int(header.get("NumberOfFrames") or 1)) > 1:
-        raise DataError(f"{path}: holds {frames} frames; export it as one file per slice (dcm2niix, or dcmulti2single)")
-    if int(header.get("SamplesPerPixel", 1)) != 1:
-        raise DataError(f"{path}: is a colour image; expected one sample per pixel")
-    values: dict[str, list[float]] = {}
-    for name, count in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2)):
-        given = header.get(name)
-        if given is None or len(given) != count:
-            raise DataError(f"{path}: has no {name}; without it the position of the image is unknown")
-        values[name] = [float(value) for value in given]
-    rows, columns = values["PixelSpacing"]
-    return DicomImage(
-        path,
-        header,
-        np.array(values["ImagePositionPatient"]),
-        np.array(values["ImageOrientationPatient"]),
-        (rows, columns),
-    )
-
-
-def rescaled_pixels(image: DicomImage) -> npt.NDArray[np.float32]:
-    """Rescaled intensities of one file (RescaleSlope and RescaleIntercept may differ between slices).
-
-    Raises:
-        DataError: when the pixel data cannot be decoded.
-    """
-    header = image.header
+    if (frames := _frames(path, header)) > 1 or "PerFrameFunctionalGroupsSequence" in header:
+        raise DataError(f"{path}: is a multi-frame file (holds {frames} frames), allowed: classic DICOM; {TO_NIFTI}")
     try:
-        stored = header.pixel_array
-    except (RuntimeError, ValueError, NotImplementedError, AttributeError, KeyError, OSError) as error:
-        syntax = getattr(header.file_meta.get("TransferSyntaxUID"), "name", "unknown")
-        reason = str(error).strip().split("\n")[0]
-        raise DataError(f"{image.path}: pixel data ({syntax}) cannot be decoded: {reason}") from None
-    slope, intercept = float(header.get("RescaleSlope", 1)), float(header.get("RescaleIntercept", 0))
-    rescaled: npt.NDArray[np.float32] = (stored.astype(np.float64) * slope + intercept).astype(np.float32)
-    return rescaled
+        samples = number(header, "SamplesPerPixel")
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    if samples not in (None, 1):
+        raise DataError(f"{path}: is a colour image; expected one sample per pixel")
+
+
+def _frames(path: Path, header: pydicom.Dataset) -> int:
+    try:
+        return int(number(header, "NumberOfFrames") or 1)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def _directions(path: Path, cosines: tuple[float, ...], reading: Reading) -> npt.NDArray[np.float64]:
+    """The direction vectors, unit and orthogonal; with `believe: orientation` their lengths do not matter."""
+    both = np.array(cosines).reshape(2, 3)
+    lengths = np.linalg.norm(both, axis=1)
+    shown = f"{path}: ImageOrientationPatient is {joined_values(cosines)}:"
+    if lengths.min() < ORIENTATION_TOLERANCE:
+        raise DataError(f"{shown} a vector without a direction; allowed: two orthogonal unit vectors")
+    cosine = float(abs(both[0] @ both[1]) / lengths.prod())
+    if cosine > ORIENTATION_TOLERANCE:
+        raise DataError(
+            f"{shown} rows and columns are not at right angles (cosine {cosine:.3g}); allowed: orthogonal within "
+            f"{ORIENTATION_TOLERANCE:g}; {TO_NIFTI} once its header is mended"
+        )
+    if np.abs(lengths - 1).max() > ORIENTATION_TOLERANCE:
+        if reading.believe != "orientation":
+            raise DataError(
+                f"{shown} vectors of length {lengths[0]:.6g} and {lengths[1]:.6g}, which PixelSpacing contradicts; "
+                f"allowed: 1 within {ORIENTATION_TOLERANCE:g}, or believe: orientation (the directions count, "
+                "distances are those of PixelSpacing)"
+            )
+        both = both / lengths[:, None]
+    return both.ravel()
 
 
 def joined_values(values: Sequence[float] | npt.NDArray[np.float64]) -> str:

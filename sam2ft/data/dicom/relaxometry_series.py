@@ -1,5 +1,6 @@
 """Relaxometry series (multi-echo for T2, spin-lock for T1rho) from a folder of DICOM files."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -8,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError
 from sam2ft.core.geometry import Geometry
-from sam2ft.data.dicom.file import DicomImage, dicom_files, read_image, rescaled_pixels
-from sam2ft.data.dicom.series import SAME_POSITION_MM, place, refuse_mixed_planes
+from sam2ft.data.dicom.file import DicomImage, dicom_files, read_image
+from sam2ft.data.dicom.header import guarded, optional, raw_value, required, text
+from sam2ft.data.dicom.pixels import common_scale, stacked_signals
+from sam2ft.data.dicom.placement import SAME_POSITION_MM, evened, place, refuse_mixed_planes
 
 # Attributes that may give the acquisition order of the images at one position: the first one whose values differ
 # within every position is used.
@@ -35,62 +39,75 @@ class DecaySeries:
     geometry: Geometry
     ordered_by: str
     """DICOM attribute that contains the times, or that assigns the images to the times."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the fit should know, one sentence each."""
 
 
-def read_echoes(folder: Path) -> DecaySeries:
+def read_echoes(folder: Path, reading: Reading = AS_IS) -> DecaySeries:
     """A multi-echo series; its times are the EchoTime values of the headers.
 
     All echoes may be in one series, or each echo in its own series.
 
     Raises:
         DataError: naming the folder; when an echo is missing or repeated at a position, echoes are on different grids,
-            or times do not increase with EchoNumbers.
+            times do not increase with the EchoNumbers of a series, or the images are no echoes.
     """
-    images = _images(folder)
-    echoes: dict[float, list[DicomImage]] = {}
-    for image in images:
-        echoes.setdefault(_value(image, "EchoTime"), []).append(image)
-    _refuse_disorder(folder, images)
-    times = tuple(sorted(echoes))
-    return _stacked(folder, {f"echo {time:g} ms": echoes[time] for time in times}, times, "EchoTime")
+    with guarded(folder):
+        images = _images(folder, reading)
+        echoes: dict[float, list[DicomImage]] = {}
+        for image in images:
+            (time,) = required(image.path, image.header, "EchoTime", 1, "the time of the echo is unknown")
+            if time < 0:
+                raise DataError(f"{image.path}: EchoTime is {time:g}; allowed: a number from 0, ms")
+            echoes.setdefault(time, []).append(image)
+        _refuse_finished_map(folder, images, len(echoes))
+        _refuse_disorder(folder, images)
+        times = tuple(sorted(echoes))
+        return _stacked(folder, {f"echo {time:g} ms": echoes[time] for time in times}, times, "EchoTime", reading)
 
 
-def read_spin_locks(folder: Path, times_ms: Sequence[float]) -> DecaySeries:
+def read_spin_locks(folder: Path, times_ms: Sequence[float], reading: Reading = AS_IS) -> DecaySeries:
     """Images after spin locks of `times_ms` (no standard DICOM tag contains them), in the order of acquisition.
+
+    The times may have any order; those of the result increase.
 
     Raises:
         DataError: as in `read_echoes`, and when a position does not have one image for each time.
     """
-    images = _images(folder)
-    offsets = _offsets(images)
-    at_positions = [
-        [image for image, offset in zip(images, offsets, strict=True) if abs(offset - position) < SAME_POSITION_MM]
-        for position in _positions(offsets)
-    ]
-    for at_one, position in zip(at_positions, _positions(offsets), strict=True):
-        if len(at_one) != len(times_ms):
-            raise DataError(
-                f"{folder}: {len(at_one)} images at {position:.2f} mm along the normal, but spin_lock_ms names "
-                f"{len(times_ms)} times; allowed: one image of each time at each position"
-            )
-    order = _order(folder, at_positions)
-    ordered = [sorted(at_one, key=lambda image: _value(image, order)) for at_one in at_positions]
-    stacks = {f"spin lock {time:g} ms": [at[number] for at in ordered] for number, time in enumerate(times_ms)}
-    return _stacked(folder, stacks, tuple(times_ms), order)
+    with guarded(folder):
+        images = _images(folder, reading)
+        offsets = _offsets(images)
+        at_positions = [
+            [image for image, offset in zip(images, offsets, strict=True) if abs(offset - position) < SAME_POSITION_MM]
+            for position in _positions(offsets)
+        ]
+        for at_one, position in zip(at_positions, _positions(offsets), strict=True):
+            if len(at_one) != len(times_ms):
+                raise DataError(
+                    f"{folder}: {len(at_one)} images at {position:.2f} mm along the normal, but spin_lock_ms names "
+                    f"{len(times_ms)} times; allowed: one image of each time at each position"
+                )
+        order, ordered = _ordered(folder, at_positions)
+        acquired = {time: [at[number] for at in ordered] for number, time in enumerate(times_ms)}
+        times = tuple(sorted(acquired))
+        return _stacked(folder, {f"spin lock {time:g} ms": acquired[time] for time in times}, times, order, reading)
 
 
-def _images(folder: Path) -> list[DicomImage]:
-    images = [read_image(path) for path in dicom_files(folder)]
+def _images(folder: Path, reading: Reading) -> list[DicomImage]:
+    images = [read_image(path, reading) for path in dicom_files(folder)]
     refuse_mixed_planes(folder, images)
     return images
 
 
-def _value(image: DicomImage, attribute: str) -> float:
-    value = image.header.get(attribute)
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise DataError(f"{image.path}: its {attribute} is {value!r}; expected a number") from None
+def _refuse_finished_map(folder: Path, images: Sequence[DicomImage], num_times: int) -> None:
+    """One time per position is no decay; scanners store finished maps in such a form."""
+    given = raw_value(images[0].header, "ImageType") or ()
+    kinds = [given] if isinstance(given, str) else [str(kind) for kind in given]
+    if num_times == 1 and ("DERIVED" in kinds or any("MAP" in kind.upper() for kind in kinds)):
+        raise DataError(
+            f"{folder}: one image at each position, of ImageType {', '.join(kinds)}: a finished map, which is not read "
+            "from DICOM; convert it to NIfTI with dcm2niix and give it as sources.maps.<name>.file, with its unit"
+        )
 
 
 def _offsets(images: Sequence[DicomImage]) -> list[float]:
@@ -109,16 +126,29 @@ def _positions(offsets: Sequence[float]) -> list[float]:
 
 
 def _refuse_disorder(folder: Path, images: Sequence[DicomImage]) -> None:
-    """Echo times must increase with the numbers of the echoes, where the headers have them."""
-    if any(image.header.get("EchoNumbers") in (None, "") for image in images):
-        return
+    """Within a series, echo times must increase with the numbers of the echoes, where the headers number them."""
+    numbers, _ = optional(images, "EchoNumbers", whole=True)
+    times, _ = optional(images, "EchoTime")
+    of_series: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for image, number, time in zip(images, numbers, times, strict=True):
+        if number is None or time is None:
+            return
+        of_series[text(image.header, "SeriesInstanceUID")].append((int(number), time))
+    for echoes in of_series.values():
+        # Sequences that acquire echoes one by one give all of them the number 1.
+        if len({number for number, _ in echoes}) > 1:
+            _refuse_disordered_echoes(folder, echoes)
+
+
+def _refuse_disordered_echoes(folder: Path, echoes: Sequence[tuple[int, float]]) -> None:
     times: dict[int, float] = {}
-    for image in images:
-        number, time = int(_value(image, "EchoNumbers")), _value(image, "EchoTime")
+    for number, time in echoes:
         if times.setdefault(number, time) != time:
-            raise DataError(f"{folder}: EchoNumbers {number} has the EchoTime {times[number]:g} and {time:g} ms")
-    numbers = sorted(times)
-    for first, second in pairwise(numbers):
+            raise DataError(
+                f"{folder}: EchoNumbers {number} has the EchoTime {times[number]:g} and {time:g} ms; allowed: one time "
+                "for each number of a series"
+            )
+    for first, second in pairwise(sorted(times)):
         if times[second] <= times[first]:
             raise DataError(
                 f"{folder}: echo times do not increase: EchoNumbers {first} has {times[first]:g} ms, "
@@ -126,30 +156,48 @@ def _refuse_disorder(folder: Path, images: Sequence[DicomImage]) -> None:
             )
 
 
-def _order(folder: Path, at_positions: Sequence[Sequence[DicomImage]]) -> str:
+def _ordered(folder: Path, at_positions: Sequence[Sequence[DicomImage]]) -> tuple[str, list[list[DicomImage]]]:
+    """(the attribute that gives the order of acquisition, the images of each position in this order)."""
     for attribute in ORDERS:
-        values = [[image.header.get(attribute) for image in at_one] for at_one in at_positions]
-        if all(None not in at_one and "" not in at_one and len(set(at_one)) == len(at_one) for at_one in values):
-            return attribute
+        values = [optional(at_one, attribute)[0] for at_one in at_positions]
+        if all(None not in at_one and len(set(at_one)) == len(at_one) for at_one in values):
+            return attribute, [_sorted_by(at_one, found) for at_one, found in zip(at_positions, values, strict=True)]
     raise DataError(f"{folder}: no DICOM attribute gives the order of its images; tried {', '.join(ORDERS)}")
 
 
+def _sorted_by(images: Sequence[DicomImage], values: Sequence[float | None]) -> list[DicomImage]:
+    order = np.argsort([np.nan if value is None else value for value in values])
+    return [images[index] for index in order]
+
+
 def _stacked(
-    folder: Path, stacks: Mapping[str, list[DicomImage]], times_ms: tuple[float, ...], ordered_by: str
+    folder: Path,
+    stacks: Mapping[str, list[DicomImage]],
+    times_ms: tuple[float, ...],
+    ordered_by: str,
+    reading: Reading,
 ) -> DecaySeries:
     """The stacks of all times on one grid, slices sorted along the normal."""
-    every = _positions(_offsets([image for stack in stacks.values() for image in stack]))
-    arrays, geometry = [], None
+    together = [image for stack in stacks.values() for image in stack]
+    every = _positions(_offsets(together))
+    scales, note = common_scale(folder, together, decay=True)
+    arrays, geometry, notes = [], None, dict.fromkeys([note] if note else [])
+    padding = np.ones((len(every), *together[0].size), dtype=np.bool_)
     for name, stack in stacks.items():
         _refuse_holes(folder, name, _offsets(stack), every)
-        placed, grid = place(folder, stack)
-        geometry = geometry or grid
-        if difference := geometry.difference(grid):
+        placed = place(folder, stack, reading)
+        geometry = geometry or placed.geometry
+        if difference := geometry.difference(placed.geometry):
             raise DataError(f"{folder}: {next(iter(stacks))} and {name} are on different grids: {difference}")
-        arrays.append(np.stack([rescaled_pixels(image) for image in placed]))
+        arrays.append(stacked_signals(placed.images, scales, padding_zyx=padding))
+        notes |= dict.fromkeys(placed.notes)
     if geometry is None:
         raise DataError(f"{folder}: no image")
-    return DecaySeries(np.stack(arrays), times_ms, geometry, ordered_by)
+    images = np.stack(arrays)
+    images[:, padding] = np.nan
+    if placed.irregular:
+        images = np.stack([evened(image, placed.offsets_mm)[0] for image in images])
+    return DecaySeries(images, times_ms, geometry, ordered_by, tuple(notes))
 
 
 def _refuse_holes(folder: Path, name: str, offsets: Sequence[float], every: Sequence[float]) -> None:

@@ -5,10 +5,11 @@ are read from the series, which must still be in the folder it was prepared from
 """
 
 import hashlib
+import io
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -75,6 +76,8 @@ def write_segmentation(
     """
     import pydicom
 
+    from sam2ft.data.dicom.header import guarded, text
+
     folder = source_series(record)
     headers, geometry = _same_series(folder, record)
     try:
@@ -84,25 +87,46 @@ def write_segmentation(
         raise DataError(f"{folder}: is no longer what {record.key} was prepared from: {error}") from None
     mask = hashlib.sha256(label_map_zyx.astype("<u2").tobytes()).hexdigest()
     content = {"mask": mask, "labels": labels.to_json()}
-    series_uid = str(headers[0].SeriesInstanceUID)
+    series_uid = text(headers[0], "SeriesInstanceUID")
     uids = [
         str(pydicom.uid.generate_uid(entropy_srcs=["sam2ft", series_uid, about, canonical_json(content), what]))
         for what in ("series", "instance")
     ]
-    if path.is_file() and pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID == uids[1]:
+    if path.is_file() and _is_instance(path, uids[1]):
         return False
-    segmentation = _segmentation(headers, _segments(label_map_zyx, labels), labels, uids, about[:_LONGEST_TEXT])
+    encoded = io.BytesIO()
+    with guarded(folder):  # headers of the series are copied into the segmentation
+        segmentation = _segmentation(headers, _segments(label_map_zyx, labels), labels, uids, about[:_LONGEST_TEXT])
+        segmentation.save_as(encoded)
     with replacing(path) as partial:
-        segmentation.save_as(partial)
+        partial.write_bytes(encoded.getvalue())
     return True
+
+
+def _is_instance(path: Path, uid: str) -> bool:
+    """Whether the file is the DICOM object `uid`; a damaged file is not."""
+    import pydicom
+
+    from sam2ft.data.dicom.header import guarded, text
+
+    try:
+        with guarded(path):
+            return text(pydicom.dcmread(path, stop_before_pixels=True), "SOPInstanceUID") == uid
+    except DataError:
+        return False
 
 
 def _same_series(folder: Path, record: VolumeRecord) -> "tuple[list[pydicom.Dataset], Geometry]":
     """The headers of the series in the order of its slices, and its grid."""
+    from sam2ft.config.schema.dataset import Reading
+    from sam2ft.data.dicom.header import text
     from sam2ft.data.dicom.series import read_headers
 
-    headers, geometry = read_headers(folder)
-    if sha256_text(str(headers[0].SeriesInstanceUID)) != record.dicom["series_uid_sha256"][0]:
+    believed: Literal["spacing", "positions"] = (
+        "spacing" if record.geometry.dz_source == "slice_spacing" else "positions"
+    )
+    headers, geometry = read_headers(folder, Reading(believe=believed, irregular="resample"))
+    if sha256_text(text(headers[0], "SeriesInstanceUID")) != record.dicom["series_uid_sha256"][0]:
         raise DataError(f"{folder}: holds another series than the one that {record.key} was prepared from")
     for header in headers:
         if "FrameOfReferenceUID" not in header or "StudyInstanceUID" not in header:
@@ -138,7 +162,7 @@ def _segmentation(
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[_description(number, label) for number, label in enumerate(labels, start=1)],
         series_instance_uid=uids[0],
-        series_number=_FIRST_SERIES + int(headers[0].get("SeriesNumber") or 0),
+        series_number=_FIRST_SERIES + _series_number(headers[0]),
         sop_instance_uid=uids[1],
         instance_number=1,
         manufacturer="sam2ft",
@@ -148,6 +172,16 @@ def _segmentation(
         content_description=about,
         series_description=about,
     )
+
+
+def _series_number(header: "pydicom.Dataset") -> int:
+    """SeriesNumber; 0 where it is absent or no number."""
+    from sam2ft.data.dicom.header import number
+
+    try:
+        return int(number(header, "SeriesNumber") or 0)
+    except DataError:
+        return 0
 
 
 def _description(number: int, label: Label) -> Any:

@@ -42,6 +42,17 @@ class Volume:
     """How it was read, for the record of the store: slice_axis (chosen, axis, plane)."""
     segments: tuple[Segment, ...] = ()
     """The segments of a file that names them; such a file may be cropped to its segments."""
+    nearest_slices: tuple[int, ...] | None = None
+    """For a series with uneven distances that was resampled: index of the given slice nearest to each slice; a mask
+    that was drawn on the given slices follows with these indices. None for any other volume."""
+    nearest_axis: int = 0
+    """Axis of the array along which `nearest_slices` counts (another than 0 when the series was cut along another)."""
+
+    def followed_by(self, mask_zyx: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """A mask in the voxel order of this volume whose slices follow those of a resampled series."""
+        if self.nearest_slices is None:
+            return mask_zyx
+        return np.take(mask_zyx, self.nearest_slices, axis=self.nearest_axis)
 
 
 @dataclass(frozen=True)

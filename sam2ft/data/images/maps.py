@@ -8,16 +8,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.config.schema.maps import MAP_BOUNDS_MS, MapSource
 from sam2ft.core.errors import DataError, naming
 from sam2ft.core.geometry import Geometry
 from sam2ft.data.dicom.relaxometry_series import DecaySeries, read_echoes, read_spin_locks
 from sam2ft.data.images.grids import Volume, reordered_to_grid
+from sam2ft.data.images.map_units import implausible, in_ms, unit_of
 from sam2ft.data.images.relaxometry import MODEL, fit_decay
 from sam2ft.data.images.resampling import resampled_linear
 from sam2ft.data.images.volumes import read_volume
 
 Values = npt.NDArray[np.float32]
+# A resampled map that contains less than this share of the mask belongs to another part of the body.
+LEAST_SHARE_INSIDE = 0.5
+
+
+@dataclass(frozen=True)
+class MapTarget:
+    """The volume that a map belongs to."""
+
+    geometry: Geometry
+    mask_zyx: npt.NDArray[Any] | None = None
+    """Label map on this grid, 0 is background; None: how much of it a map contains is not checked."""
+    reading: Reading = AS_IS
 
 
 @dataclass(frozen=True)
@@ -29,38 +43,65 @@ class PreparedMap:
     r2_zyx: Values | None
     """r2 (goodness of fit), also of invalid voxels; None for a map that was read from a file."""
     facts: Mapping[str, Any]
-    """Origin of the map (source, model, times, bounds), as stored in the record of the volume."""
+    """Origin of the map (source, model, times, bounds, unit, share_inside), as stored in the record of the volume."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the numbers should know: one sentence each."""
 
 
-def read_map(path: Path, name: str, source: MapSource, geometry: Geometry) -> PreparedMap:
+def read_map(
+    path: Path,
+    name: str,
+    source: MapSource,
+    geometry: Geometry,
+    mask_zyx: npt.NDArray[Any] | None = None,
+    reading: Reading = AS_IS,
+) -> PreparedMap:
     """The map `name` on the grid of `geometry`: a file is read; a folder is a DICOM series to which the map is fitted.
 
+    Args:
+        mask_zyx: label map on the grid of `geometry`; a resampled map must contain half of its labelled voxels.
+        reading: the choices of the dataset file.
+
     Raises:
-        DataError: naming the path; when the map is on another grid and `resample` is off, when the series cannot be
-            fitted, or when the map has no finite value.
+        DataError: naming the path; when the map is on another grid and `resample` is off, when it contains less than
+            half of the mask, when the series cannot be fitted, when the map has no finite value, or when its values
+            cannot be times in ms.
     """
     if path.is_dir() and source.file:
-        raise DataError(f"{path}: is a folder; sources.maps.{name}.file takes map files (NIfTI or NRRD)")
+        raise DataError(
+            f"{path}: is a folder; sources.maps.{name}.file takes map files (NIfTI or NRRD); convert a map in DICOM "
+            "with dcm2niix and give the .nii.gz"
+        )
     if not path.is_dir() and source.series:
         raise DataError(f"{path}: is a file; sources.maps.{name}.series takes a folder of DICOM images")
+    if path.is_dir() and source.unit:
+        raise DataError(
+            f"{path}: is a folder of DICOM images; sources.maps.{name}.unit is the unit of a map file, and a fit gives "
+            "ms; leave the key out"
+        )
+    # How the image is cut into slices is no matter of the map, whose axes follow the image.
+    target = MapTarget(geometry, mask_zyx, Reading(believe=reading.believe, irregular=reading.irregular))
     with naming(path):
-        return _fitted(path, name, source, geometry) if path.is_dir() else _from_file(path, name, source, geometry)
+        return _fitted(path, name, source, target) if path.is_dir() else _from_file(path, name, source, target)
 
 
-def _from_file(path: Path, name: str, source: MapSource, geometry: Geometry) -> PreparedMap:
-    volume = read_volume(path)
-    values, moved = _moved(volume, name, source, geometry)
+def _from_file(path: Path, name: str, source: MapSource, target: MapTarget) -> PreparedMap:
+    volume = read_volume(path, reading=target.reading)
+    unit, notes = unit_of(path, name, source)
+    times = Volume(in_ms(volume.array_zyx, unit), volume.geometry)
+    if not np.isfinite(times.array_zyx).any():
+        raise DataError(f"map {name} has no finite value in any of its {times.array_zyx.size} voxels")
+    way_out = f"values in s or 1/s: give sources.maps.{name}.unit (unit: ms takes them as they are)"
+    notes += implausible(times.array_zyx, name, told=source.unit is not None, way_out=way_out)
+    values, moved, moved_note = _moved(times, name, source, target)
     if not np.isfinite(values).any():
-        raise DataError(f"map {name} has no finite value {_where(volume.array_zyx)}")
-    return PreparedMap(values, None, {"source": "file", "resampled": moved})
+        raise DataError(f"map {name} has no finite value on the image's grid")
+    facts = {"source": "file"} | ({} if unit == "ms" else {"unit": unit}) | moved
+    return PreparedMap(values, None, facts, (*volume.notes, *notes, *moved_note))
 
 
-def _where(array: npt.NDArray[Any]) -> str:
-    return "on the image's grid" if np.isfinite(array).any() else f"in any of its {array.size} voxels"
-
-
-def _fitted(path: Path, name: str, source: MapSource, geometry: Geometry) -> PreparedMap:
-    series = _read_series(path, name, source)
+def _fitted(path: Path, name: str, source: MapSource, target: MapTarget) -> PreparedMap:
+    series = _read_series(path, name, source, target.reading)
     low, high = source.bounds_ms or MAP_BOUNDS_MS[name]
     decay = fit_decay(series.images_tzyx, series.times_ms, (low, high), source)
     facts = {
@@ -74,36 +115,61 @@ def _fitted(path: Path, name: str, source: MapSource, geometry: Geometry) -> Pre
         "bounds_ms": [low, high],
         "r2_min": source.r2_min,
     }
+    times = f"check the times of the decay: {', '.join(f'{time:g}' for time in series.times_ms)} ms"
     if not np.isfinite(decay.t_ms).any():
         raise DataError(
             f"map {name}: none of its {decay.t_ms.size} voxels has a valid fit ({low:g} to {high:g} ms, r2 from "
-            f"{source.r2_min:g}) to {len(series.times_ms)} images; check the times of the decay: "
-            f"{', '.join(f'{time:g}' for time in series.times_ms)} ms"
+            f"{source.r2_min:g}) to {len(series.times_ms)} images; {times}"
         )
-    values, moved = _moved(Volume(decay.t_ms, series.geometry), name, source, geometry)
-    r2, _ = _moved(Volume(decay.r2, series.geometry), name, source, geometry)
+    told = source.bounds_ms is not None
+    notes = implausible(decay.t_ms, name, told=told, way_out=f"{times}, or give sources.maps.{name}.bounds_ms")
+    values, moved, moved_note = _moved(Volume(decay.t_ms, series.geometry), name, source, target)
+    r2, _, _ = _moved(Volume(decay.r2, series.geometry), name, source, target)
     if not np.isfinite(values).any():
-        raise DataError(f"map {name} has no finite value {_where(decay.t_ms)}")
-    return PreparedMap(values, r2, facts | {"resampled": moved})
+        raise DataError(f"map {name} has no finite value on the image's grid")
+    return PreparedMap(values, r2, facts | moved, (*series.notes, *notes, *moved_note))
 
 
-def _read_series(path: Path, name: str, source: MapSource) -> DecaySeries:
+def _read_series(path: Path, name: str, source: MapSource, reading: Reading) -> DecaySeries:
     if source.spin_lock_ms is not None:
-        return read_spin_locks(path, source.spin_lock_ms)
+        return read_spin_locks(path, source.spin_lock_ms, reading)
     if name == "t1rho":
         raise DataError(
             f"{path}: is a folder; to fit t1rho, give sources.maps.t1rho.spin_lock_ms, which no DICOM tag contains"
         )
-    return read_echoes(path)
+    return read_echoes(path, reading)
 
 
-def _moved(volume: Volume, name: str, source: MapSource, geometry: Geometry) -> tuple[Values, bool]:
-    """(the values on the grid of `geometry`, whether they were resampled)."""
+def _moved(
+    volume: Volume, name: str, source: MapSource, target: MapTarget
+) -> tuple[Values, dict[str, Any], tuple[str, ...]]:
+    """(the values on the grid of the volume; facts: whether they were resampled, the share inside; notes)."""
     try:
-        return reordered_to_grid(volume, geometry, what=f"map {name}").astype(np.float32), False
+        same = reordered_to_grid(volume, target.geometry, what=f"map {name}").astype(np.float32)
     except DataError as error:
         if not source.resample:
             raise DataError(
                 f"{error}; sources.maps.{name}.resample: true resamples the map to the image's grid with the affines"
             ) from None
-    return resampled_linear(volume, geometry), True
+    else:
+        return same, {"resampled": False}, ()
+    values = resampled_linear(volume, target.geometry)
+    if target.mask_zyx is None or not target.mask_zyx.any():
+        return values, {"resampled": True}, (f"map {name} was resampled to the grid of the image",)
+    share = _share_inside(volume.geometry, target.geometry, target.mask_zyx)
+    if share < LEAST_SHARE_INSIDE:
+        raise DataError(
+            f"map {name} contains {100 * share:.3g} % of the labelled voxels of the mask; allowed: at least "
+            f"{100 * LEAST_SHARE_INSIDE:g} %; check that map and mask belong to one examination"
+        )
+    note = f"map {name} was resampled to the grid of the image; {100 * share:.3g} % of the mask lie inside the map"
+    return values, {"resampled": True, "share_inside": round(share, 4)}, (note,)
+
+
+def _share_inside(of_map: Geometry, geometry: Geometry, mask_zyx: npt.NDArray[Any]) -> float:
+    """Share of the labelled voxels whose centre lies in a voxel of the map."""
+    z, y, x = np.nonzero(mask_zyx)
+    places = (np.linalg.solve(of_map.affine, geometry.affine) @ np.stack([x, y, z, np.ones_like(x)]))[:3]
+    last = np.array(of_map.shape_zyx[::-1])[:, None] - 0.5
+    rounding = 1e-6
+    return float(np.all((places >= -0.5 - rounding) & (places <= last + rounding), axis=0).mean())

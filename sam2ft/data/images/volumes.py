@@ -13,6 +13,7 @@ from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError, naming
 from sam2ft.core.files import replacing
 from sam2ft.core.geometry import Geometry
+from sam2ft.data.dicom.file import is_dicom, refuse_single_file
 from sam2ft.data.dicom.series import read_series
 from sam2ft.data.images.grids import FileImage, Volume, on_grid, permuted_geometry
 from sam2ft.data.images.nifti_affine import COSINE_TOLERANCE
@@ -42,9 +43,7 @@ _PLACE_FIELDS = (
 FORMATS = "NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr) or a folder with one DICOM series"
 
 
-def read_volume(
-    path: Path, keep: Sequence[str] = (), reading: Reading = AS_IS, *, largest_spacing: bool = False
-) -> Volume:
+def read_volume(path: Path, keep: Sequence[str] = (), reading: Reading = AS_IS, *, version_1: bool = False) -> Volume:
     """The volume in a file or in a folder of DICOM slices.
 
     The slice axis is that of `reading.slice_axis`; auto: the plane of acquisition (slice_axis.acquisition_axis; the
@@ -54,8 +53,8 @@ def read_volume(
     Args:
         keep: DICOM attributes to keep, as in dicom.read_series.
         reading: the choices of the dataset file.
-        largest_spacing: auto is the axis of a file with the largest spacing, of equal ones the last, as in stores of
-            version 1.
+        version_1: by the rules of stores of version 1: auto is the axis of a file with the largest spacing, of equal
+            ones the last, and dz of a DICOM series is the median of its distances.
 
     Raises:
         DataError: when the file or folder cannot be read exactly, fields of its header contradict each other, or no
@@ -63,14 +62,16 @@ def read_volume(
     """
     if path.is_dir():
         with naming(path):
-            return _cut_series(read_series(path, keep, reading), reading)
+            return _cut_series(read_series(path, keep, reading, median_dz=version_1), reading)
     if not path.is_file():
         raise DataError(f"{path}: no such file or folder")
+    if is_dicom(path):
+        refuse_single_file(path)
     with naming(path):
-        return _cut_file(_read_file(path, reading.believe), reading, largest_spacing)
+        return _cut_file(_read_file(path, reading.believe), reading, version_1)
 
 
-def _cut_file(image: FileImage, reading: Reading, largest_spacing: bool) -> Volume:
+def _cut_file(image: FileImage, reading: Reading, version_1: bool) -> Volume:
     array, affine = image.array, image.affine
     _refuse_bad_axes(affine)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
@@ -79,7 +80,7 @@ def _cut_file(image: FileImage, reading: Reading, largest_spacing: bool) -> Volu
         axis = _given_axis(reading.slice_axis, affine, oriented=image.oriented)
     else:
         index, reason = acquisition_axis(array.shape, spacing, image.slice_dimension)
-        if largest_spacing:
+        if version_1:
             index, reason = largest_spacing_axis(spacing), "largest spacing"
         axis = SliceAxis(index, reason, plane_of(index, affine) if image.oriented else None)
     x, y = (other for other in range(3) if other != axis.index)
@@ -108,8 +109,9 @@ def _cut_series(volume: Volume, reading: Reading) -> Volume:
         # What all slices have in common holds for the new slices too; the rest belongs to the old ones.
         if name not in (*_GRID_FIELDS, *_PLACE_FIELDS) and all(value == values[0] for value in values):
             slices[name] = [values[0]] * geometry.shape_zyx[0]
-    array = array_xyz.transpose(axis.index, y, x)
-    return replace(volume, array_zyx=array, geometry=geometry, slices=slices, facts=facts)
+    order = (axis.index, y, x)
+    cut = replace(volume, array_zyx=array_xyz.transpose(order), geometry=geometry, slices=slices, facts=facts)
+    return replace(cut, nearest_axis=order.index(2))
 
 
 def _given_axis(chosen: str, affine: npt.NDArray[np.float64], *, oriented: bool) -> SliceAxis:
@@ -197,9 +199,20 @@ def read_on_grid(path: Path, geometry: Geometry, *, what: str = "mask", reading:
     """
     with naming(path):
         chosen = Reading(believe=reading.believe, irregular=reading.irregular)
-        volume = read_volume(path, reading=chosen)
+        # The integers of a mask are no signals: nothing is rescaled or left out.
+        volume = read_series(path, reading=chosen, labels=True) if path.is_dir() else read_volume(path, reading=chosen)
         notes = tuple(f"{what}: {note}" for note in volume.notes)
         return on_grid(replace(volume, notes=notes), geometry, what=what)
+
+
+def read_mask(path: Path, image: Volume, reading: Reading = AS_IS) -> Volume:
+    """The mask in `path` in the voxel order of `image`, whose slices it follows where these were resampled.
+
+    Raises:
+        DataError: naming the file, when it cannot be read or is on another grid.
+    """
+    mask = read_on_grid(path, image.geometry, reading=reading)
+    return replace(mask, array_zyx=image.followed_by(mask.array_zyx))
 
 
 def write_nifti(path: Path, array_zyx: npt.NDArray[Any], geometry: Geometry) -> None:

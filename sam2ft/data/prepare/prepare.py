@@ -18,7 +18,7 @@ from sam2ft.core.errors import DataError, listed, naming
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.parallel import parallel_map
 from sam2ft.data.images.maps import read_map
-from sam2ft.data.images.volumes import read_on_grid, read_volume
+from sam2ft.data.images.volumes import read_mask, read_volume
 from sam2ft.data.prepare.limits import GIB, TimeUpError, limited
 from sam2ft.data.prepare.outcomes import (
     DEFAULTS,
@@ -32,8 +32,14 @@ from sam2ft.data.prepare.outcomes import (
     VolumeOutcome,
 )
 from sam2ft.data.prepare.relabel import relabelled_volume
-from sam2ft.data.prepare.sources import VolumeFiles, find_by_patterns, find_by_table, fingerprint
-from sam2ft.data.store.intensity import intensity_window, to_uint16
+from sam2ft.data.prepare.sources import (
+    VolumeFiles,
+    find_by_patterns,
+    find_by_table,
+    fingerprint,
+    without_absent_maps,
+)
+from sam2ft.data.store.intensity import intensity_window, missing_values, to_uint16
 from sam2ft.data.store.slice_metadata import disagreement_summary, distance_disagreements
 from sam2ft.data.store.split import SPLITS, split_by_fractions, split_from_file
 from sam2ft.data.store.store import Store, read_index
@@ -164,8 +170,10 @@ def _refuse_mixed_labels(out: Path, config: DatasetConfig, kept: Collection[Volu
 def _find(config: DatasetConfig, base: Path) -> list[VolumeFiles]:
     sources = config.sources
     if sources.is_table:
-        return find_by_table(config.dataset.name, base / sources.images, base)
-    return find_by_patterns(config.dataset.name, sources.images, sources.mask_pattern, sources.map_patterns, base)
+        found = find_by_table(config.dataset.name, base / sources.images, base, sources.optional_maps)
+    else:
+        found = find_by_patterns(config.dataset.name, sources.images, sources.mask_pattern, sources.map_patterns, base)
+    return [without_absent_maps(source, sources.optional_maps) for source in found]
 
 
 def _split(config: DatasetConfig, sources: list[VolumeFiles], base: Path) -> dict[str, str]:
@@ -229,7 +237,7 @@ def _prepare_one(
 def _stamp(source: VolumeFiles, config: DatasetConfig) -> str:
     for path in source.paths:
         if not path.exists():
-            raise DataError(f"{path}: no such file or folder")
+            raise DataError(f"{path}: no such file or folder{_about_map(source, path)}")
     return fingerprint(source, config.conversion)
 
 
@@ -258,6 +266,12 @@ def _silent(logger: str) -> Iterator[None]:
         found.setLevel(level)
 
 
+def _about_map(source: VolumeFiles, path: Path) -> str:
+    """What to do when a map is absent; empty for another file."""
+    names = [name for name, given in source.maps.items() if given == path]
+    return f"; sources.maps.{names[0]}.optional: true prepares subjects without this map" if names else ""
+
+
 def prepare_volume(source: VolumeFiles, config: DatasetConfig) -> PreparedVolume:
     """Image, mask and maps of one volume on the grid of the image.
 
@@ -266,14 +280,17 @@ def prepare_volume(source: VolumeFiles, config: DatasetConfig) -> PreparedVolume
     """
     image = read_volume(source.image, config.keep, config.reading)
     with naming(source.image):
-        window = intensity_window(image.array_zyx, config.intensity.clip_percentiles)
-    given = read_on_grid(source.mask, image.geometry, reading=config.reading)
+        window = intensity_window(image.array_zyx, config.intensity)
+    given = read_mask(source.mask, image, config.reading)
     with naming(source.mask):
         mask, mask_notes = relabelled_volume(given, config.labels, config.changes)
     maps = {
-        name: read_map(path, name, config.sources.map_source(name), image.geometry)
+        name: read_map(path, name, config.sources.map_source(name), image.geometry, mask, config.reading)
         for name, path in sorted(source.maps.items())
     }
+    notes = [*image.notes, *missing_values(image.array_zyx), *given.notes, *mask_notes]
+    notes += [note for one in maps.values() for note in one.notes]
+    notes += [f"has no map {name} (optional)" for name in sorted({*config.sources.maps} - {*maps})]
     return PreparedVolume(
         key=source.key,
         geometry=image.geometry,
@@ -281,7 +298,7 @@ def prepare_volume(source: VolumeFiles, config: DatasetConfig) -> PreparedVolume
         mask_zyx=mask,
         maps=maps,
         window=window,
-        notes=tuple(dict.fromkeys((*image.notes, *given.notes, *mask_notes))),
+        notes=tuple(dict.fromkeys(notes)),
         slices=image.slices,
         subject_fields=image.subject_fields,
         source_image=str(source.image.resolve()),

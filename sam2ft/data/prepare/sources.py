@@ -3,8 +3,8 @@
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import canonical_json, sha256_text
 from sam2ft.core.keys import VolumeKey
+from sam2ft.data.images.map_units import sidecar_of
 
 DEFAULT_VOLUME = "image"
 """Name of a subject's volume when the pattern has no {volume}."""
@@ -99,10 +100,10 @@ def _expression(component: str, most: str) -> str:
     return "".join([*pieces, re.escape(component[last:])])
 
 
-def find_by_table(dataset: str, table: Path, base: Path) -> list[VolumeFiles]:
+def find_by_table(dataset: str, table: Path, base: Path, optional_maps: Collection[str] = ()) -> list[VolumeFiles]:
     """One source per line of a CSV with the columns subject, image, mask, and optionally volume and map_<name>.
 
-    Paths are relative to `base`.
+    Paths are relative to `base`. The cell of a map in `optional_maps` may be empty.
 
     Raises:
         DataError: naming the file and the line with the problem.
@@ -124,10 +125,12 @@ def find_by_table(dataset: str, table: Path, base: Path) -> list[VolumeFiles]:
         sources = []
         for number, line in enumerate(reader, start=2):
             line = {name: (line[name] or "").strip() for name in columns}  # noqa: PLW2901
-            if empty := [name for name in columns if not line[name]]:
-                raise DataError(f"{table}:{number}: {', '.join(empty)} is empty")
+            if empty := [name for name in columns if not line[name] and name.removeprefix("map_") not in optional_maps]:
+                maps_too = any(name.startswith("map_") for name in empty)
+                hint = f"; sources.maps.{empty[-1][4:]}.optional: true allows it" if maps_too else ""
+                raise DataError(f"{table}:{number}: {', '.join(empty)} is empty{hint}")
             key = VolumeKey(dataset, line["subject"], line.get("volume", DEFAULT_VOLUME))
-            maps = {name[4:]: base / line[name] for name in columns if name.startswith("map_")}
+            maps = {name[4:]: base / line[name] for name in columns if name.startswith("map_") and line[name]}
             sources.append(VolumeFiles(key, base / line["image"], base / line["mask"], maps))
     if not sources:
         raise DataError(f"{table}: no line below the header")
@@ -147,6 +150,12 @@ def _table_text(table: Path) -> str:
         ) from None
 
 
+def without_absent_maps(source: VolumeFiles, optional_maps: Collection[str]) -> VolumeFiles:
+    """`source` without its maps in `optional_maps` that do not exist."""
+    maps = {name: path for name, path in source.maps.items() if name not in optional_maps or path.exists()}
+    return replace(source, maps=maps)
+
+
 def _checked(sources: list[VolumeFiles], where: str) -> list[VolumeFiles]:
     """`sources` sorted by key; raise DataError if two have the same key."""
     ordered = sorted(sources, key=lambda source: source.key)
@@ -159,7 +168,15 @@ def _checked(sources: list[VolumeFiles], where: str) -> list[VolumeFiles]:
 
 
 def fingerprint(source: VolumeFiles, settings: Mapping[str, Any]) -> str:
-    """Hash of the source files (path, size, modification time) and settings, to detect changes."""
-    files = [path for given in source.paths for path in (sorted(given.rglob("*")) if given.is_dir() else [given])]
+    """Hash of the source files (path, size, modification time) and settings, to detect changes.
+
+    The sidecar of a map file, which may name its unit, is one of them where there is one.
+    """
+    sidecars = [sidecar_of(path) for path in source.maps.values() if path.is_file() and sidecar_of(path).is_file()]
+    files = [
+        path
+        for given in (*source.paths, *sidecars)
+        for path in (sorted(given.rglob("*")) if given.is_dir() else [given])
+    ]
     stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.is_file()]
     return sha256_text(canonical_json({"files": stats, "settings": dict(settings)}))

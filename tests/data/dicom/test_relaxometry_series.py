@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 
 from sam2ft.core.errors import DataError
@@ -99,13 +100,12 @@ BROKEN = {
     ),
     "no time": (
         lambda folder, edit: edit(next(folder.glob("1-*")), EchoTime=None),
-        "its EchoTime is None; expected a number",
+        "has no EchoTime; without it the time of the echo is unknown",
     ),
 }  # fmt: skip
 
 
 def move(path: Path, edit: Edit) -> None:
-    import pydicom
 
     x, y, z = pydicom.dcmread(path).ImagePositionPatient
     edit(path, ImagePositionPatient=[x + 3, y, z])
@@ -126,3 +126,65 @@ def test_spin_locks_that_do_not_fit_their_times_are_refused_by_name(echoes: Path
         edit(path, AcquisitionNumber=1, EchoNumbers=1, InstanceNumber=1)
     with pytest.raises(DataError, match="no DICOM attribute gives the order of its images; tried Acq"):
         read_spin_locks(echoes, (0.0, 10.0, 40.0))
+
+
+def test_echoes_that_are_all_numbered_1_are_told_apart_by_their_times(echoes: Path, edit: Edit) -> None:
+    for path in echoes.iterdir():
+        edit(path, EchoNumbers=1, SeriesInstanceUID=f"1.2.{path.name[0]}")
+    assert read_echoes(echoes).times_ms == (10, 20, 30)
+    for path in echoes.iterdir():
+        edit(path, SeriesInstanceUID="1.2.3")
+    assert read_echoes(echoes).times_ms == (10, 20, 30)
+
+
+def test_numbers_of_echoes_need_not_continue_over_series(echoes: Path, edit: Edit) -> None:
+    for path in echoes.iterdir():  # the series of the shortest time has number 2, the others 1
+        first = path.name[0] == "3"
+        edit(path, EchoNumbers=2 if first else 1, SeriesInstanceUID=f"1.2.{path.name[0]}")
+    assert read_echoes(echoes).times_ms == (10, 20, 30)
+
+
+@pytest.mark.parametrize("times", [(80.0, 0.0, 40.0), (40.0, 10.0, 0.0), (0.0, 10.0, 40.0)])
+def test_spin_lock_times_have_the_order_of_acquisition_whatever_it_was(
+    echoes: Path, edit: Edit, times: tuple[float, ...]
+) -> None:
+    for path in echoes.iterdir():
+        edit(path, EchoTime=4.0)
+    series = read_spin_locks(echoes, times)
+    assert series.times_ms == tuple(sorted(times))
+    first_acquired = series.times_ms.index(times[0])
+    assert values(series.images_tzyx)[first_acquired] == [1000, 1001, 1002]
+
+
+@pytest.mark.parametrize("kind", [["DERIVED", "PRIMARY", "M", "T2 MAP"], ["ORIGINAL", "PRIMARY", "T2MAP"], ["DERIVED"]])
+def test_a_finished_map_is_no_decay(tmp_path: Path, write_series: Write, edit: Edit, kind: list[str]) -> None:
+    folder = write_series(tmp_path / "map", count=3)
+    for path in folder.iterdir():
+        edit(path, ImageType=kind)
+    with pytest.raises(DataError, match=r"a finished map.*dcm2niix.*sources\.maps\.<name>\.file, with its unit"):
+        read_echoes(folder)
+
+
+@pytest.mark.parametrize("name", ["e1.nii.gz", "e1.nii", "sub-01_echo-1.nii.gz"])
+def test_echoes_in_nifti_are_refused_with_the_way_out(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"\x1f\x8b")
+    (tmp_path / "e1.json").write_text("{}")
+    with pytest.raises(
+        DataError, match=r"no DICOM file among 2 files; it holds NIfTI files.*sources\.maps\.<name>\.file"
+    ):
+        read_echoes(tmp_path)
+
+
+def test_only_voxels_that_are_padding_in_all_images_have_no_signal(echoes: Path) -> None:
+    for path in echoes.iterdir():
+        echo = 4 - int(path.name[0])
+        pixels = np.full((6, 8), 100, dtype="<u2")
+        pixels[0] = 0
+        pixels[1] = 0 if echo == 3 else 100 // echo  # decayed to 0, which is the padding too
+        header = pydicom.dcmread(path)
+        header.add_new("PixelPaddingValue", "US", 0)
+        header.PixelData = pixels.tobytes()
+        header.save_as(path)
+    images = read_echoes(echoes).images_tzyx
+    assert np.isnan(images[:, :, 0]).all()
+    assert images[:, 0, 1, 0].tolist() == [100, 50, 0]

@@ -76,9 +76,10 @@ def test_uneven_distances_are_refused(tmp_path: Path, write_series: Writer, edit
 
 def test_rounded_positions_are_not_a_gap(tmp_path: Path, write_series: Writer, edit: Editor) -> None:
     folder = write_series(tmp_path / "s")
-    edit(folder / "001.dcm", ImagePositionPatient=[-10.0, -20.0, 13.1])
-    # The mean step of 5 slices over 8.1 mm, as in the affine.
-    assert read_series(folder).geometry.spacing_zyx_mm[0] == pytest.approx(8.1 / 4)
+    edit(folder / "001.dcm", ImagePositionPatient=[-10.0, -20.0, 13.01])
+    volume = read_series(folder)
+    assert volume.geometry.spacing_zyx_mm[0] == pytest.approx(8.01 / 4)
+    assert not volume.notes
 
 
 def test_two_series_in_a_folder_are_listed(tmp_path: Path, write_series: Writer, edit: Editor) -> None:

@@ -122,6 +122,35 @@ def test_a_folder_for_t1rho_needs_its_times_and_a_file_pattern_a_file(tmp_path: 
         read_map(folder, "t2", MapSource(file="{subject}"), GRID)
 
 
+@pytest.mark.parametrize(("shift_mm", "share"), [(0, 1.0), (3, 0.7), (-4, 0.6), (6, 0.4), (-7, 0.3), (50, 0.0)])
+def test_a_resampled_map_says_how_much_of_the_mask_it_contains(tmp_path: Path, shift_mm: float, share: float) -> None:
+    mask = np.zeros(GRID.shape_zyx, dtype=np.uint8)
+    mask[:, 3:6] = 1  # 20 columns of 0.5 mm
+    moved = np.diag([1, 0.5, 3, 1.0])  # 10 columns of 1 mm over the same 10 mm
+    moved[0, 3] = 0.25 + shift_mm
+    grid = Geometry.from_affine((3, 16, 10), moved)
+    write_nifti(tmp_path / "t2.nii.gz", np.full(grid.shape_zyx, 40, dtype=np.float32), grid)
+    source = MapSource(file="{subject}", resample=True)
+    if share < 0.5:
+        with pytest.raises(DataError, match=r"map t2 (contains .* % of the labelled voxels|has no finite value)"):
+            read_map(tmp_path / "t2.nii.gz", "t2", source, GRID, mask)
+        return
+    made = read_map(tmp_path / "t2.nii.gz", "t2", source, GRID, mask)
+    assert made.facts == {"source": "file", "resampled": True, "share_inside": share}
+    assert made.notes[-1].endswith(f"{100 * share:.3g} % of the mask lie inside the map")
+
+
+def test_times_in_seconds_are_seen_in_a_fit_too(tmp_path: Path) -> None:
+    in_seconds = (0.0, 0.01, 0.04, 0.08)
+    folder = echoes(tmp_path / "e", true_map() / 1000, times_ms=in_seconds)
+    with pytest.raises(
+        DataError, match=r"the median of its positive values is 0\.0\d+ ms.*check the times of the decay"
+    ):
+        read_map(folder, "t1rho", MapSource(series="{subject}", spin_lock_ms=in_seconds), GRID)
+    told = MapSource(series="{subject}", spin_lock_ms=in_seconds, bounds_ms=(0, 1))
+    assert "usual: 5 to 500 ms" in read_map(folder, "t1rho", told, GRID).notes[0]
+
+
 def test_a_store_holds_map_r2_and_how_they_came_about(tmp_path: Path, prepare_raw: Callable[..., Store]) -> None:
     store = prepare_raw('{t2: "echoes/{subject}"}')
     record = store.record(VolumeKey("toy", "a", "image"))

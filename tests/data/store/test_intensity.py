@@ -3,19 +3,20 @@
 import numpy as np
 import pytest
 
+from sam2ft.config.schema.dataset import Intensity
 from sam2ft.core.errors import DataError
-from sam2ft.data.store.intensity import intensity_window, to_uint16
+from sam2ft.data.store.intensity import intensity_window, missing_values, to_uint16
 
 
 def test_the_window_comes_from_all_voxels_and_not_slice_by_slice() -> None:
     image = np.concatenate([np.zeros((1, 10, 10)), np.full((1, 10, 10), 100.0)])
-    assert intensity_window(image, (0, 100)) == (0.0, 100.0)
+    assert intensity_window(image, Intensity(clip_percentiles=(0, 100))) == (0.0, 100.0)
 
 
 def test_percentiles_cut_off_outliers() -> None:
     image = np.arange(1001, dtype=np.float32).reshape(1, 7, 143)
     image[0, 0, 0] = 1e6
-    low, high = intensity_window(image, (0.5, 99.5))
+    low, high = intensity_window(image, Intensity())
     assert (low, high) == pytest.approx((6, 996), abs=1)
 
 
@@ -28,16 +29,43 @@ def test_levels_run_from_0_to_65535_and_clip() -> None:
     ("values", "message"),
     [
         ([7, 7, 7, 7], "constant: every voxel is 7"),
-        ([1.0, np.nan, 2.0, np.inf], "2 NaN or infinite voxels of 4"),
+        ([np.nan, 3.0, np.inf, 3.0], "constant: every voxel is 3"),
+        ([np.nan, np.nan, -np.inf, np.nan], "no value: all 4 voxels are NaN, infinite or padding"),
     ],
 )
-def test_an_image_without_contrast_or_with_holes_is_refused(values: list[float], message: str) -> None:
+def test_an_image_without_contrast_or_values_is_refused(values: list[float], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        intensity_window(np.array(values).reshape(1, 2, 2), (0.5, 99.5))
+        intensity_window(np.array(values).reshape(1, 2, 2), Intensity())
 
 
 def test_percentiles_that_coincide_are_refused() -> None:
     image = np.zeros((1, 100, 100))
     image[0, 0, 0] = 1
     with pytest.raises(DataError, match=r"percentiles 0\.5 and 99\.5 of the image are both 0"):
-        intensity_window(image, (0.5, 99.5))
+        intensity_window(image, Intensity())
+
+
+@pytest.mark.parametrize(
+    ("intensity", "expected"),
+    [
+        (Intensity(window=(-160.0, 240.0)), (-160, 240)),
+        (Intensity(zscore=(-3.0, 3.0)), (4 - 3 * 2, 4 + 3 * 2)),
+        (Intensity(clip_percentiles=(0.0, 100.0)), (2, 6)),
+    ],
+)
+def test_each_window_leaves_out_voxels_without_a_value(intensity: Intensity, expected: tuple[float, float]) -> None:
+    image = np.array([[[2.0, 6.0, np.nan, 2.0, 6.0, np.inf, -np.inf]]])  # mean 4, sd 2
+    assert intensity_window(image, intensity) == pytest.approx(expected)
+    levels = to_uint16(image, expected)[0, 0]
+    assert levels[[2, 5, 6]].tolist() == [0, 0, 0]
+    assert missing_values(image) == ("3 of 7 voxels have no value (NaN, infinite or padding); they are 0 in the store",)
+    assert missing_values(image[..., :2]) == missing_values(np.zeros((1, 2, 2), dtype=np.int16)) == ()
+
+
+def test_a_fixed_window_is_the_same_for_every_image_and_must_meet_it() -> None:
+    hounsfield = np.array([[[-1000, -160, 40, 240, 3000]]], dtype=np.int16)
+    window = intensity_window(hounsfield, Intensity(window=(-160.0, 240.0)))
+    assert to_uint16(hounsfield, window).tolist() == [[[0, 0, 32768, 65535, 65535]]]
+    for outside in ((4000.0, 5000.0), (-3000.0, -2000.0), (3000.0, 3001.0)):
+        with pytest.raises(DataError, match=r"spans -1000 to 3000, all outside intensity\.window"):
+            intensity_window(hounsfield, Intensity(window=outside))

@@ -1,0 +1,191 @@
+"""Values of DICOM headers through one checked accessor: whatever a header holds, the answer is a number or a DataError.
+
+Headers of real files have empty values, decimal commas, several values where one belongs, text, NaN, and elements of
+the wrong type (VR). A value that is required is refused with file, attribute and value; one that is only kept as
+metadata is left out with a note.
+"""
+
+import math
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import pydicom
+from pydicom.errors import BytesLengthException, InvalidDicomError
+
+from sam2ft.core.errors import DataError
+
+# What pydicom and its decoders raise on damaged files; no program error of ours is among the reasons to catch them.
+DAMAGE: tuple[type[Exception], ...] = (
+    ArithmeticError, AssertionError, AttributeError, BufferError, BytesLengthException, EOFError, InvalidDicomError,
+    LookupError, OSError, RuntimeError, TypeError, ValueError, struct.error, zlib.error,
+)  # fmt: skip
+# Longer values are cut in messages.
+_MOST_SHOWN = 40
+
+
+class WithHeader(Protocol):
+    """A file with its header."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def header(self) -> pydicom.Dataset: ...
+
+
+@contextmanager
+def guarded(path: Path) -> Iterator[None]:
+    """Turn what pydicom raises on damaged files into a DataError that names `path`, without its warnings.
+
+    Raises:
+        DataError: instead of any of `DAMAGE`.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror or one_line(error)})") from None
+        except DAMAGE as error:
+            raise DataError(f"{path}: damaged DICOM file ({one_line(error)}); export it again") from None
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type."""
+    return str(error).strip().split("\n")[0] or type(error).__name__
+
+
+def raw_value(header: pydicom.Dataset, attribute: str) -> Any:
+    """The value of an attribute, None when it is absent; text where the value does not have the type of its VR."""
+    try:
+        return header.get(attribute)
+    except DAMAGE:
+        pass
+    try:
+        value = header.get_item(attribute).value
+        return value.decode("latin-1").strip(" \0").split("\\") if isinstance(value, bytes) else value
+    except DAMAGE:
+        return "an unreadable value"
+
+
+def numbers(header: pydicom.Dataset, attribute: str, count: int = 1) -> tuple[float, ...] | None:
+    """Exactly `count` finite numbers, or None when the attribute is absent or empty.
+
+    Raises:
+        DataError: naming attribute and value, not the file (see `core.errors.naming`).
+    """
+    value = raw_value(header, attribute)
+    values = list(value) if isinstance(value, list | tuple) or _is_multiple(value) else [value]
+    if all(_is_empty(one) for one in values):
+        return None
+    found = [_number(one) for one in values]
+    if len(found) != count or not all(math.isfinite(one) for one in found):
+        allowed = "one finite number" if count == 1 else f"{count} finite numbers"
+        raise DataError(f"{attribute} is {_shown(values)}; allowed: {allowed} (with a decimal point)")
+    return tuple(found)
+
+
+def number(header: pydicom.Dataset, attribute: str) -> float | None:
+    """One finite number, or None when the attribute is absent or empty.
+
+    Raises:
+        DataError: as `numbers`.
+    """
+    found = numbers(header, attribute)
+    return None if found is None else found[0]
+
+
+def required(path: Path, header: pydicom.Dataset, attribute: str, count: int, why: str) -> tuple[float, ...]:
+    """Exactly `count` finite numbers.
+
+    Args:
+        why: what is unknown without them, for the message.
+
+    Raises:
+        DataError: naming file, attribute and value.
+    """
+    try:
+        found = numbers(header, attribute, count)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    if found is None:
+        raise DataError(f"{path}: has no {attribute}; without it {why}; export the series again with this attribute")
+    return found
+
+
+def required_whole(path: Path, header: pydicom.Dataset, attribute: str) -> int:
+    """One whole number above 0.
+
+    Raises:
+        DataError: naming file, attribute and value.
+    """
+    (found,) = required(path, header, attribute, 1, "the size of the image is unknown")
+    if found < 1 or found != int(found):
+        raise DataError(f"{path}: {attribute} is {found:g}; allowed: a whole number above 0")
+    return int(found)
+
+
+def optional(files: Sequence[WithHeader], attribute: str, *, whole: bool = False) -> tuple[list[float | None], str]:
+    """(one number per file, a note): None where the attribute is absent, empty or no number; the note names the last.
+
+    Args:
+        whole: only whole numbers count.
+    """
+    found: list[float | None] = []
+    wrong: list[str] = []
+    for file in files:
+        try:
+            value = number(file.header, attribute)
+            if whole and value is not None and value != int(value):
+                raise DataError(f"{attribute} is {value:g}; allowed: a whole number")
+        except DataError as error:
+            value = None
+            wrong.append(f"{error} (in {file.path.name})")
+        found.append(value)
+    note = f"{attribute} is left out for {len(wrong)} of {len(files)} images: {wrong[0]}" if wrong else ""
+    return found, note
+
+
+def text(header: pydicom.Dataset, attribute: str) -> str:
+    """The value as text in one line; empty when it is absent or empty."""
+    value = raw_value(header, attribute)
+    if value is None:
+        return ""
+    try:
+        return " ".join(str(value).split())
+    except DAMAGE:
+        return ""
+
+
+def _is_multiple(value: Any) -> bool:
+    return isinstance(value, pydicom.multival.MultiValue | pydicom.Sequence)
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, str | bytes) and not value.strip())
+
+
+def _number(value: Any) -> float:
+    """The number, NaN when it is none. Digits are grouped by underscores in Python only."""
+    if isinstance(value, bytes):
+        value = value.decode("latin-1").strip(" \0")
+    written = getattr(value, "original_string", value)
+    if isinstance(value, bool) or (isinstance(written, str) and "_" in written):
+        return math.nan
+    try:
+        return float(value)
+    except DAMAGE:
+        return math.nan
+
+
+def _shown(values: Sequence[Any]) -> str:
+    try:
+        joined = "\\".join(str(value) for value in values)
+    except DAMAGE:
+        joined = "an unreadable value"
+    cut = joined if len(joined) <= _MOST_SHOWN else joined[:_MOST_SHOWN] + "..."
+    return f"'{cut}'" if cut.isascii() and cut.isprintable() else ascii(cut)

@@ -1,0 +1,252 @@
+"""Pixel values of DICOM images as signals: the one place in which stored values become numbers of the image.
+
+Order (PS3.3 C.11.1, C.7.6.3, C.7.5.1.1.2): padding is no signal (NaN); the Modality LUT, or slope and intercept, gives
+the values; MONOCHROME1 is turned round; Philips' private scale is undone where it differs between the images.
+"""
+
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from pydicom.pixels import apply_modality_lut, pixel_array
+
+from sam2ft.core.errors import DataError, naming
+from sam2ft.data.dicom.file import DicomImage
+from sam2ft.data.dicom.header import DAMAGE, guarded, number, one_line, text
+
+# Scale slope of Philips MR: true signal = (stored * RescaleSlope + RescaleIntercept) / (RescaleSlope * scale slope)
+# (Chenevert et al., "Errors in quantitative image analysis due to platform-dependent image scaling", 2014).
+_PHILIPS = "Philips MR Imaging DD 001"
+_PHILIPS_GROUP, _SCALE_SLOPE = 0x2005, 0x0E
+# Scales that differ by less than this are equal: the private value is a float32.
+_EQUAL_SCALE = 1e-6
+# Modalities whose values have a unit of their own (HU, Bq/mL), whatever is shown bright.
+_WITH_UNIT = ("CT", "PT")
+
+Signals = npt.NDArray[np.float32]
+Padding = npt.NDArray[np.bool_]
+Scales = Mapping[Path, float]
+
+
+def signals(image: DicomImage, scales: Scales, *, labels: bool = False) -> tuple[Signals, Padding | None]:
+    """(the values of one file, float32 yx; where they are padding and no signal, None: nowhere).
+
+    Args:
+        scales: see `common_scale`.
+        labels: the image is a mask: its integers are kept, whatever is shown bright or is padding.
+
+    Raises:
+        DataError: naming the file; when pixels cannot be decoded, or a value of the header that they depend on is
+            wrong.
+    """
+    with naming(image.path), guarded(image.path):
+        stored = _stored(image)
+        values = _modality_values(image, stored)
+        if labels:
+            return values.astype(np.float32), None
+        if text(image.header, "PhotometricInterpretation") == "MONOCHROME1":
+            values = _turned_round(image, values)
+        if image.path in scales:
+            values = values / scales[image.path]
+        return values.astype(np.float32), _padding(image.header, stored)
+
+
+def stacked_signals(
+    images: Sequence[DicomImage], scales: Scales, *, labels: bool = False, padding_zyx: Padding | None = None
+) -> Signals:
+    """The values of several files, float32 zyx; NaN: padding. The headers lose their pixel data, to save memory.
+
+    Args:
+        padding_zyx: stays True where the images are padding and becomes False elsewhere; padding keeps its values
+            then. In a decay only voxels that are padding in all its images have no signal: the last images of a fast
+            decay may be 0 too.
+
+    Raises:
+        DataError: as `signals`.
+    """
+    stack = np.empty((len(images), *images[0].size), dtype=np.float32)
+    for index, image in enumerate(images):
+        stack[index], padding = signals(image, scales, labels=labels)
+        if padding_zyx is not None:
+            padding_zyx[index] &= False if padding is None else padding
+        elif padding is not None:
+            stack[index, padding] = np.nan
+        del image.header.PixelData
+    return stack
+
+
+def _stored(image: DicomImage) -> npt.NDArray[Any]:
+    try:
+        stored: npt.NDArray[Any] = pixel_array(image.header)  # the attribute would keep a copy in the header
+    except DAMAGE as error:
+        syntax = getattr(image.header.file_meta.get("TransferSyntaxUID"), "name", "unknown")
+        raise DataError(f"{image.path}: pixel data ({syntax}) cannot be decoded: {one_line(error)}") from None
+    if stored.shape != image.size:
+        raise DataError(f"{image.path}: pixel data of shape {stored.shape}; its Rows and Columns are {image.size}")
+    return stored
+
+
+def _modality_values(image: DicomImage, stored: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    header = image.header
+    if header.get("ModalityLUTSequence"):
+        try:
+            table = apply_modality_lut(stored, header)
+        except DAMAGE as error:
+            raise DataError(f"ModalityLUTSequence cannot be applied ({one_line(error)})") from None
+        return np.asarray(table, dtype=np.float64)
+    slope, intercept = _rescale(header)
+    return stored.astype(np.float64) * slope + intercept
+
+
+def _rescale(header: pydicom.Dataset) -> tuple[float, float]:
+    """(RescaleSlope, RescaleIntercept); absent or empty: 1 and 0."""
+    slope, intercept = number(header, "RescaleSlope"), number(header, "RescaleIntercept")
+    if slope == 0:
+        raise DataError("RescaleSlope is 0, so that every value is the same; allowed: any other number")
+    return 1.0 if slope is None else slope, 0.0 if intercept is None else intercept
+
+
+def _turned_round(image: DicomImage, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """MONOCHROME1 shows low values bright. Turned round within the range of stored values, so alike in all slices."""
+    modality = text(image.header, "Modality")
+    if modality in _WITH_UNIT or image.header.get("ModalityLUTSequence"):
+        reason = "a Modality LUT" if image.header.get("ModalityLUTSequence") else f"Modality {modality}"
+        raise DataError(
+            f"PhotometricInterpretation MONOCHROME1 with {reason}: whether its values are turned round is unknown; "
+            "allowed: MONOCHROME2; convert the series to NIfTI with dcm2niix, check its values, and give the .nii.gz"
+        )
+    bits, signed = number(image.header, "BitsStored") or 16, number(image.header, "PixelRepresentation")
+    slope, intercept = _rescale(image.header)
+    lowest_and_highest = -1.0 if signed else 2.0**bits - 1
+    return slope * lowest_and_highest + 2 * intercept - values
+
+
+def _padding(header: pydicom.Dataset, stored: npt.NDArray[Any]) -> Padding | None:
+    first = _padding_value(header, "PixelPaddingValue")
+    if first is None:
+        return None
+    last = _padding_value(header, "PixelPaddingRangeLimit")
+    low, high = (first, first) if last is None else (min(first, last), max(first, last))
+    return (stored >= low) & (stored <= high)
+
+
+def _padding_value(header: pydicom.Dataset, attribute: str) -> float | None:
+    """The value as a stored value: its VR may be US though pixels are signed, and the other way round."""
+    value = number(header, attribute)
+    if value is None:
+        return None
+    allocated, signed = number(header, "BitsAllocated") or 16, number(header, "PixelRepresentation")
+    if signed and value >= 2 ** (allocated - 1):
+        return value - 2.0**allocated
+    return value + 2.0**allocated if not signed and value < 0 else value
+
+
+def common_scale(folder: Path, images: Sequence[DicomImage], *, decay: bool = False) -> tuple[Scales, str]:
+    """(file -> divisor that gives its values the scale of all images, a note); empty where all have one scale.
+
+    Args:
+        decay: the images belong to a decay, whose signals are compared with each other.
+
+    Raises:
+        DataError: naming the folder; when only some images have the scale, it is not above 0, or it is needed and
+            missing; and when a decay is MONOCHROME1.
+    """
+    with guarded(folder):
+        if decay:
+            _refuse_decay_turned_round(images)
+        slopes = [_scale_slope(image) for image in images]
+        rescales = [_rescale_of(image) for image in images]
+        missing = [image for image, slope in zip(images, slopes, strict=True) if slope is None]
+        if len(missing) == len(images):
+            philips = text(images[0].header, "Manufacturer").lower().startswith("philips")
+            if decay and philips and _differ(rescales):
+                raise DataError(
+                    f"{folder}: RescaleSlope takes {len(set(rescales))} values, and Philips' scale slope (2005,100E), "
+                    "which relates them, is in no image; export the series again with its private attributes"
+                )
+            return {}, ""
+        if missing:
+            raise DataError(
+                f"{folder}: Philips' scale slope (2005,100E) is missing in {len(missing)} of {len(images)} images "
+                f"({missing[0].path.name}); allowed: in all or in none; export the series again with its private "
+                "attributes"
+            )
+        divisors = [rescale * slope for rescale, slope in zip(rescales, slopes, strict=True) if slope is not None]
+    if not _differ(divisors):
+        return {}, ""
+    note = (
+        f"Philips scale slopes differ between images (divisors {min(divisors):.4g} to {max(divisors):.4g}); "
+        "values are divided by RescaleSlope x scale slope"
+    )
+    return dict(zip((image.path for image in images), divisors, strict=True)), note
+
+
+def _refuse_decay_turned_round(images: Sequence[DicomImage]) -> None:
+    for image in images:
+        if text(image.header, "PhotometricInterpretation") == "MONOCHROME1":
+            raise DataError(
+                f"{image.path}: PhotometricInterpretation is MONOCHROME1, so that its signal is not known up to an "
+                "offset; allowed in a decay: MONOCHROME2"
+            )
+
+
+def _differ(values: Sequence[float]) -> bool:
+    return max(values) - min(values) > _EQUAL_SCALE * max(abs(value) for value in values)
+
+
+def _rescale_of(image: DicomImage) -> float:
+    with naming(image.path):
+        return _rescale(image.header)[0]
+
+
+def _scale_slope(image: DicomImage) -> float | None:
+    """Philips' private scale slope; None where the header has none."""
+    tag = _private_tag(image.header)
+    if tag is None:
+        return None
+    # The element as it is in the file: where its type is unknown, pydicom would take it for a float32 in any case.
+    element = image.header.get_item(tag)
+    value = _as_number(element.VR, element.value, little=bool(image.header.original_encoding[1]))
+    if value is None:
+        return None
+    if not (np.isfinite(value) and value > 0):
+        raise DataError(f"{image.path}: Philips' scale slope (2005,100E) is {value:g}; allowed: a number above 0")
+    return value
+
+
+def _private_tag(header: pydicom.Dataset) -> Any:
+    """Tag of the element, by its private creator; without any creator at its usual place, for Philips alone."""
+    try:
+        tag = header.private_block(_PHILIPS_GROUP, _PHILIPS).get_tag(_SCALE_SLOPE)
+    except KeyError:
+        tags = list(header.keys())  # iterating over the header itself converts every value
+        creators = [tag for tag in tags if tag.group == _PHILIPS_GROUP and 0x10 <= tag.element <= 0xFF]
+        if creators or not text(header, "Manufacturer").lower().startswith("philips"):
+            return None
+        tag = pydicom.tag.Tag(_PHILIPS_GROUP, 0x1000 + _SCALE_SLOPE)
+    return tag if tag in header else None
+
+
+def _as_number(vr: str | None, value: Any, *, little: bool) -> float | None:
+    """The number of a private element: of type FL or FD, text, or of unknown type (then a float32 or text)."""
+    if isinstance(value, bytes):
+        if vr in ("FL", "FD") or (len(value) == 4 and not _is_decimal(value)):
+            size = {4: "f", 8: "d"}.get(len(value))
+            if size is None:
+                return None if not value else float("nan")
+            return float(struct.unpack(("<" if little else ">") + size, value)[0])
+        value = value.decode("latin-1").strip(" \0")
+    if value is None or value == "":
+        return None
+    try:
+        return float(value)
+    except DAMAGE:
+        raise DataError(f"Philips' scale slope (2005,100E) is {str(value)[:40]!r}; allowed: a number above 0") from None
+
+
+def _is_decimal(value: bytes) -> bool:
+    return all(one in b"0123456789.+-eE \0" for one in value) and any(one in b"0123456789" for one in value)

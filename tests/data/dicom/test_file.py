@@ -1,0 +1,114 @@
+"""Which files are DICOM, and what is said of DICOM that is not read."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.uid import ImplicitVRLittleEndian
+
+from sam2ft.core.errors import DataError
+from sam2ft.data.dicom.file import is_dicom
+from sam2ft.data.dicom.series import read_series
+from sam2ft.data.images.volumes import read_volume
+
+Writer = Callable[..., Path]
+SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+
+
+def without_preamble(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[132:])
+
+
+def without_meta(path: Path) -> None:
+    header = pydicom.dcmread(path)
+    pydicom.dcmwrite(path, Dataset(header), implicit_vr=False, little_endian=True)
+
+
+def implicit_without_meta(path: Path) -> None:
+    header = pydicom.dcmread(path)
+    pydicom.dcmwrite(path, Dataset(header), implicit_vr=True, little_endian=True)
+
+
+def implicit(path: Path) -> None:
+    header = pydicom.dcmread(path)
+    header.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    header.save_as(path)
+    without_preamble(path)
+
+
+@pytest.mark.parametrize("change", [without_preamble, without_meta, implicit_without_meta, implicit])
+def test_files_without_preamble_are_read(tmp_path: Path, write_series: Writer, change: Callable[[Path], None]) -> None:
+    folder = write_series(tmp_path / "s")
+    expected = read_series(folder)
+    for path in folder.iterdir():
+        change(path)
+        assert path.read_bytes()[128:132] != b"DICM"
+        assert is_dicom(path)
+    found = read_series(folder)
+    assert (found.array_zyx == expected.array_zyx).all()
+    assert found.geometry == expected.geometry
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"\x08\0" + b"text" * 50, b"\x02\0\0\0UL\x04\0", b"\x1f\x8b\x08" * 60, b"\0" * 300]
+)
+def test_other_files_are_not_taken_for_dicom(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x").write_bytes(content)
+    assert not is_dicom(tmp_path / "x")
+
+
+def several_frames(header: Dataset) -> None:
+    header.NumberOfFrames = 3
+
+
+def enhanced(header: Dataset) -> None:
+    header.PerFrameFunctionalGroupsSequence = Sequence([Dataset()])
+    del header.ImagePositionPatient
+
+
+def segmentation(header: Dataset) -> None:
+    header.SOPClassUID, header.NumberOfFrames = SEGMENTATION, 3
+
+
+OTHER = {
+    "several frames": (several_frames, r"is a multi-frame file \(holds 3 frames\).*dcm2niix.*\.nii\.gz"),
+    "enhanced": (enhanced, r"is a multi-frame file \(holds 1 frames\).*dcm2niix"),
+    "segmentation": (segmentation, r"is a DICOM segmentation \(SEG\).*export it as NIfTI"),
+}
+
+
+@pytest.mark.parametrize("case", OTHER)
+def test_dicom_that_is_not_read_is_refused_with_a_way_out_that_exists(
+    tmp_path: Path, write_series: Writer, case: str
+) -> None:
+    change, message = OTHER[case]
+    folder = write_series(tmp_path / "s")
+    for path in folder.iterdir():
+        header = pydicom.dcmread(path)
+        change(header)
+        header.save_as(path)
+    with pytest.raises(DataError, match=message) as caught:
+        read_series(folder)
+    assert "dcmulti2single" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (segmentation, r"001\.dcm: is a DICOM segmentation \(SEG\).*export it as NIfTI"),
+        (several_frames, r"001\.dcm: is a DICOM file of 3 frames.*dcm2niix"),
+        (lambda header: None, r"001\.dcm: is a single DICOM file; give the folder"),
+    ],
+)
+def test_a_single_dicom_file_is_no_volume(
+    tmp_path: Path, write_series: Writer, change: Callable[[Dataset], None], message: str
+) -> None:
+    path = write_series(tmp_path / "s") / "001.dcm"
+    header = pydicom.dcmread(path)
+    change(header)
+    header.save_as(path)
+    with pytest.raises(DataError, match=message):
+        read_volume(path)
