@@ -144,8 +144,7 @@ def _all_labels(name: str) -> dict[str, Value]:
 
 def _measures(rows: Sequence[Row]) -> list[str]:
     """Dice and IoU, the distances that were measured, and every column that metrics added."""
-    fixed = set(TABLES["volume"].column_names())
-    added = sorted({name for row in rows for name in row} - fixed)
+    added = sorted({name for row in rows for name in row} - TABLES["volume"].kinds().keys())
     measured = [name for name in (*_IF_MEASURED, *added) if any(not math.isnan(_number(row, name)) for row in rows)]
     return [*_ALWAYS, *measured]
 

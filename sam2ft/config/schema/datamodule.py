@@ -52,6 +52,14 @@ class MetricSection(Section):
         "true: metrics use the metadata of the middle slice for all slices (metadata_for_ml); false: of each slice",
         affects="evaluation",
     )
+    t2_upper_ms: float = setting(
+        100.0,
+        "largest T2 that is valid; larger values are fluid or failed fits",
+        affects="evaluation",
+        unit="ms",
+        legacy=100.0,
+        gt=0,
+    )
     t1rho_upper_ms: float = setting(
         500.0,
         "largest T1rho that is valid; larger values are failed fits",

@@ -112,6 +112,11 @@ VOLUME_MEASURES = (
     integer_column("num_slices", "number of evaluated slices"),
     STATUS,
 )
+NUM_SPECKS = integer_column(
+    "num_specks",
+    "number of components of either mask that are too small to be instances (docs/biomarkers.md), never averaged; files "
+    "of version 0.1.0 lack the column",
+)
 SUMMARY = (
     integer_column("n", "number of subjects in the mean"),
     integer_column("n_absent", "volumes in which the label is in neither mask, not counted"),

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -177,7 +177,7 @@ def _score(
         "rows": SCHEMA_VERSION,
         "references": [[str(case.key), case.reference_digest] for case in cases],
         "labels": None if labels is None else labels.to_json(),
-        "settings": asdict(scoring.settings),
+        "settings": scoring.settings.identity(),
         **scoring.identity(),
     }
     digests = [digest(case.prediction) for case in cases]
