@@ -27,10 +27,12 @@ from sam2ft.runs.trackers import show_results
 
 @dataclass(frozen=True)
 class EvalOutcome:
-    """Output of an evaluation: its folder and the rows of global.csv."""
+    """Output of an evaluation: its folder and the rows of global.csv and biomarker_volume.csv."""
 
     folder: Path
     global_rows: Sequence[Row]
+    biomarker_rows: Sequence[Row] = ()
+    """Empty without a biomarker."""
 
 
 def evaluate(
@@ -98,7 +100,9 @@ def evaluate_jobs(jobs: Sequence[EvaluationJob], stop: StopRequest | None = None
         for job in jobs:
             if job.experiment.eval.dicom_seg or job.experiment.datamodule.metric.thickness_maps:
                 _write_beside_predictions(job, ranks)
-    return [EvalOutcome(job.evaluation.folder, read_global(job.evaluation)) for job in jobs]
+    return [
+        EvalOutcome(job.evaluation.folder, read_global(job.evaluation), _biomarkers(job.evaluation)) for job in jobs
+    ]
 
 
 def _work(job: EvaluationJob, ranks: Ranks) -> RankWork | None:
@@ -149,6 +153,12 @@ def is_current(job: EvaluationJob, checkpoint_sha256: str) -> bool:
 def read_global(evaluation: EvalLayout) -> list[dict[str, str | int | float | None]]:
     """Return the rows of global.csv of an evaluation."""
     return read_csv(evaluation.table("global"), TABLES["global"])
+
+
+def _biomarkers(evaluation: EvalLayout) -> Sequence[Row]:
+    name = "biomarker_volume"
+    written = read_json(evaluation.success)["tables"]
+    return read_csv(evaluation.table(name), TABLES[name]) if name in written else ()
 
 
 def evaluated_records(experiment: Experiment, max_subjects: int | None = None) -> tuple[VolumeRecord, ...]:

@@ -68,6 +68,8 @@ def _without_specks(parts: Numbers, count: int, voxel_mm3: float, min_mm3: float
         # Of a component that is exactly as large as asked, rounding must not make a speck.
         small = sizes * voxel_mm3 < min_mm3 * (1 - 1e-9)
     small[0] = False
+    if not small.any():
+        return MaskInstances(parts, np.zeros(parts.shape, np.bool_))
     kept = np.where(small, 0, np.cumsum(~small) - 1).astype(np.int32)
     return MaskInstances(kept[parts], small[parts])
 
@@ -181,12 +183,11 @@ def _shared(parts: Numbers, reference: Numbers) -> npt.NDArray[np.intp]:
 
 
 def _num_specks(predicted: Mask, reference: Mask) -> int:
-    parts, count = components(predicted)
-    if not reference.any():
-        return count
+    if not (predicted.any() or reference.any()):
+        return 0
     from scipy import ndimage
 
-    others, num_others = components(reference)
-    near = ndimage.binary_dilation(parts > 0, np.ones((3,) * parts.ndim, np.bool_)) if count else parts > 0
+    (parts, count), (others, num_others) = components(predicted), components(reference)
+    near = ndimage.binary_dilation(parts > 0, np.ones((3,) * parts.ndim, np.bool_))
     touched = np.unique(others[near & (others > 0)])
     return count + num_others - len(touched)

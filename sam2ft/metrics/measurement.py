@@ -168,9 +168,12 @@ class MaskPair:
     @cached_property
     def _instances(self) -> tuple[tuple[slice, ...], PairInstances]:
         """(block of the volume that holds both masks, their instances there)."""
-        from scipy import ndimage  # as in core/components
-
-        (block,) = ndimage.find_objects((self.prediction_zyx | self.reference_zyx).view(np.uint8)) or [(slice(0),) * 3]
+        filled = [index for index, counts in self.slice_overlaps.items() if counts.status != "absent"] or [-1]
+        block: tuple[slice, ...] = (slice(min(filled), max(filled) + 1),)
+        either = self.prediction_zyx[block] | self.reference_zyx[block]
+        for axes in ((0, 2), (0, 1)):
+            around = np.flatnonzero(either.any(axis=axes))
+            block += (slice(int(around[0]), int(around[-1]) + 1) if len(around) else slice(0),)
         given = None if self.given_instances_zyx is None else self.given_instances_zyx[block]
         found = pair_instances(
             self.prediction_zyx[block],
