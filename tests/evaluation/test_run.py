@@ -62,7 +62,7 @@ def test_every_slice_and_label_of_the_test_split_has_one_row(finished):
 def test_tables_have_their_columns_their_stamp_and_sorted_unique_keys(finished, name):
     found = rows(finished.evaluation, name)
     assert found
-    assert list(found[0]) == TABLES[name].column_names()
+    assert list(found[0]) == [*TABLES[name].column_names(), *(column.name for column in TABLES[name].later)]
     stamp = {"run": finished.layout.run_id, "eval": finished.eval_id, "dataset": "toy", "split": "test"}
     assert all(row | stamp | {"protocol": "box"} == row for row in found)
     keys = [tuple((value is not None, value or 0) for value in map(row.get, TABLES[name].key_names())) for row in found]

@@ -693,3 +693,19 @@ def test_hostile_names_are_data_in_tables_and_no_part_of_a_path(here: Path) -> N
     names = {name for name in files_of(here) if name not in before}
     assert all(name.startswith(("runs/made/report/", "runs/made/.report/", "runs/made/made-1/")) for name in names)
     assert not [name for name in names if "etc" in name or "cmd" in name]
+
+
+@pytest.mark.parametrize("having", [(), (1,), (0, 2), (0, 1, 2)])
+def test_evaluations_with_and_without_specks_are_reported_together(having: tuple[int, ...]) -> None:
+    """volume.csv of 0.1.0 lacks num_specks: its cells are empty beside new ones, and nothing is averaged."""
+    runs = made(3)
+    for number in having:
+        runs[number].tables["volume"] = [{**row, "num_specks": number} for row in runs[number].tables["volume"]]
+        runs[number].write()
+    assert reported(runs).problems == ()
+    header = REPORT.table("volume").read_text().splitlines()[0]
+    assert header.endswith(",num_specks") == bool(having)
+    expected = {f"made-{number + 1}": number if number in having else None for number in range(3)}
+    assert {row["run"]: row.get("num_specks") for row in rows("volume")} == expected
+    assert "num_specks" not in {row["measure"] for row in rows("global")}
+    assert files_of(REPORT.folder) == from_scratch(runs)
