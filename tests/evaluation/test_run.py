@@ -15,6 +15,7 @@ from sam2ft.core.tables.rows import TABLES, read_csv
 from sam2ft.data.store.store import Store
 from sam2ft.distributed.stop_signal import StopFlag
 from sam2ft.evaluation.prediction.tester import Tester
+from sam2ft.metrics import factory
 from sam2ft.training.checkpoints.checkpoint import read_best, save_best
 
 pytestmark = pytest.mark.sam2
@@ -175,6 +176,24 @@ def test_a_damaged_part_is_done_again(finished, tested):
     finished.evaluate()
     assert tested == ["e", "e", "f"]
     assert contents(finished.evaluation) == before
+
+
+def test_what_an_earlier_definition_of_a_metric_measured_is_done_again(finished, tested, monkeypatch):
+    """A finished evaluation and the parts of an unfinished one: values of two definitions are never in one table."""
+    assert read_json(finished.evaluation.success)["metric_versions"] == {}
+    monkeypatch.setattr(factory, "METRIC_VERSIONS", {"dice": 2})
+    finished.evaluate()
+    assert tested == ["e", "f"]
+    assert read_json(finished.evaluation.success)["metric_versions"] == {"dice": 2}
+    finished.evaluate()
+    assert tested == ["e", "f"]
+    finished.evaluation.success.unlink()
+    tested.clear()
+    with pytest.raises(StopRequestedError):
+        finished.evaluate(stop_after_first(tested))
+    monkeypatch.setattr(factory, "METRIC_VERSIONS", {"dice": 3})
+    finished.evaluate()
+    assert tested == ["e", "e", "f"]
 
 
 def test_a_part_whose_prediction_is_gone_is_done_again(finished, tested):

@@ -26,7 +26,7 @@ from sam2ft.evaluation.masks.settings import Scoring
 from sam2ft.evaluation.outputs.pictures import draw_pictures
 from sam2ft.evaluation.outputs.tables import with_cohort, write_cohort_tables
 from sam2ft.metrics.counts import LabelMap
-from sam2ft.metrics.factory import load_metrics, metrics_with_met_needs
+from sam2ft.metrics.factory import VERSIONS, load_metrics, metric_versions, metrics_with_met_needs
 from sam2ft.metrics.measurement import Metric
 from sam2ft.metrics.scoring import Scene, score_volume
 from sam2ft.runs.layout import RUNS, EvalLayout, scored_evaluation
@@ -201,6 +201,7 @@ def _score(
     tables = write_cohort_tables(evaluation, scored.tables)
     draw(scored)
     about = {"run": run, "eval": evaluation_id, "num_volumes": len(cases), "resampled": resampled, "tables": tables}
+    about[VERSIONS] = metric_versions(str(row["biomarker"]) for row in scored.tables.get("biomarker_volume", ()))
     write_json(evaluation.success, about)
     return scored
 

@@ -76,6 +76,8 @@ class CheckedEvaluation:
     """(dataset, split, protocol), sorted."""
     values: tuple[PointValues, ...] = ()
     """Values per subject, used for the tests between points."""
+    biomarkers: tuple[str, ...] = ()
+    """Names of the measured biomarkers, sorted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +174,13 @@ def _checked(found: FoundEvaluation, folder: Path) -> CheckedEvaluation:
         labels=_different(volumes, "dataset", "label", "label_name"),
         evaluated=_different(volumes, "dataset", "split", "protocol"),
         values=point_values(rows_of(volumes)),
+        biomarkers=_biomarkers(made.frames),
     )
+
+
+def _biomarkers(frames: Mapping[str, Frame]) -> tuple[str, ...]:
+    frame = frames.get("biomarker_volume")
+    return () if frame is None else tuple(sorted(frame.column("biomarker").unique().to_pylist()))
 
 
 def _different(frame: Frame, *names: str) -> tuple[Any, ...]:
