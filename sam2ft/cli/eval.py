@@ -108,10 +108,10 @@ def _checkpoint(given: argparse.Namespace) -> int:
     # Before torch is imported, which takes seconds: a stop signal during the import must not be lost.
     stop = stop_signal.install_stop_handlers()
     from sam2ft.evaluation.checkpoints import evaluate_checkpoint
-    from sam2ft.evaluation.summary import summary_lines
+    from sam2ft.evaluation.summary import summary_lines, warning_lines
 
     outcome = evaluate_checkpoint(_request(given), stop)
-    return _show(summary_lines(outcome.global_rows), outcome.folder)
+    return _show([*summary_lines(outcome.global_rows), *warning_lines(outcome.biomarker_rows)], outcome.folder)
 
 
 def _compare(given: argparse.Namespace) -> int:
@@ -165,12 +165,12 @@ def _reading(given: argparse.Namespace) -> "Reading":
 
 
 def _show_scored(result: "Scored") -> int:
-    from sam2ft.evaluation.summary import biomarker_lines, summary_lines
+    from sam2ft.evaluation.summary import biomarker_lines, summary_lines, warning_lines
 
     biomarkers = biomarker_lines(result.tables.get("biomarker_global", ()))
-    return _show(
-        [*summary_lines(result.tables["global"]), *([""] if biomarkers else []), *biomarkers], result.evaluation.folder
-    )
+    warnings = warning_lines(result.tables.get("biomarker_volume", ()))
+    lines = [*summary_lines(result.tables["global"]), *([""] if biomarkers else []), *biomarkers, *warnings]
+    return _show(lines, result.evaluation.folder)
 
 
 def _show(lines: Iterable[str], where: Path) -> int:

@@ -5,7 +5,7 @@ Each slice is encoded once for the whole study (see prediction/predictor); each 
 
 from collections.abc import Callable, Sequence
 
-from sam2ft.core.tables.rows import Row
+from sam2ft.core.tables.rows import TABLES, Row
 from sam2ft.evaluation.protocols.protocol import PromptProtocol
 from sam2ft.metrics.counts import LabelMap
 from sam2ft.metrics.measurement import Metric, is_biomarker
@@ -26,7 +26,8 @@ def noise_rows(
 ) -> list[Row]:
     """Return the rows of the study for one volume: rows of volume.csv with shift, seed and protocol.
 
-    The seed is empty without a shift. Biomarkers are left out, because they are not columns of volume.csv.
+    The seed is empty without a shift. Biomarkers are left out, because they are not columns of volume.csv, and so are
+    the columns of volume.csv that version 0.1.0 did not have (num_specks).
 
     Args:
         own_rows: rows of the evaluation itself; the study may contain the same jitter.
@@ -36,6 +37,7 @@ def noise_rows(
     study = protocol.section.prompt_noise
     assert study is not None
     found: list[Row] = []
+    later = {column.name for column in TABLES["volume"].later}
     measured = [one for one in metrics if not is_biomarker(one)]
     for number, (jitter, label_map_zyx) in enumerate(zip(protocol.passes, label_maps_pzyx, strict=True)):
         if not (jitter.shift_px in study.shifts and (jitter.shift_px == 0 or jitter.seed in study.seeds)):
@@ -43,5 +45,5 @@ def noise_rows(
         rows = own_rows if number == 0 else rows_of(label_map_zyx, (), measured)["volume"]
         seed = jitter.seed if jitter.shift_px else None
         key = {"shift_px": jitter.shift_px, "seed": seed, "protocol": protocol.name(jitter)}
-        found += [{**row, **key} for row in rows]
+        found += [{**{name: value for name, value in row.items() if name not in later}, **key} for row in rows]
     return found

@@ -19,6 +19,7 @@ from sam2ft.evaluation.outputs.pictures import draw_noise, draw_pictures
 from sam2ft.evaluation.outputs.tables import with_cohort, write_cohort_tables
 from sam2ft.evaluation.outputs.thickness_maps import write_thickness_maps
 from sam2ft.evaluation.volume_parts import EvaluationParts, check_complete, merge
+from sam2ft.metrics.factory import VERSIONS, metric_versions
 from sam2ft.runs.attempt.claim import Attempt, check_claim, check_job
 from sam2ft.runs.identity_file import refuse_changed_volumes
 from sam2ft.runs.layout import EvalLayout, RunLayout
@@ -28,10 +29,12 @@ from sam2ft.runs.trackers import show_results
 
 @dataclass(frozen=True)
 class EvalOutcome:
-    """Output of an evaluation: its folder and the rows of global.csv."""
+    """Output of an evaluation: its folder and the rows of global.csv and biomarker_volume.csv."""
 
     folder: Path
     global_rows: Sequence[Row]
+    biomarker_rows: Sequence[Row] = ()
+    """Empty without a biomarker."""
 
 
 def evaluate(
@@ -94,7 +97,9 @@ def evaluate_jobs(jobs: Sequence[EvaluationJob], stop: StopRequest | None = None
         for job in jobs:
             if job.experiment.eval.dicom_seg or job.experiment.datamodule.metric.thickness_maps:
                 _write_beside_predictions(job, ranks)
-    return [EvalOutcome(job.evaluation.folder, read_global(job.evaluation)) for job in jobs]
+    return [
+        EvalOutcome(job.evaluation.folder, read_global(job.evaluation), _biomarkers(job.evaluation)) for job in jobs
+    ]
 
 
 def _work(job: EvaluationJob, ranks: Ranks) -> RankWork | None:
@@ -103,7 +108,7 @@ def _work(job: EvaluationJob, ranks: Ranks) -> RankWork | None:
     if is_current(job, checkpoint_sha256):
         return None
     with_noise = job.experiment.eval.prompt_noise is not None
-    parts = EvaluationParts(job.evaluation, job.eval_id, checkpoint_sha256, with_noise)
+    parts = EvaluationParts(job.evaluation, job.eval_id, checkpoint_sha256, with_noise, _versions(job.experiment))
     missing = [one for one in _of_rank(job.records, ranks) if not parts.is_done(one)]
     # The model is built before anything is written, so unfitting weights do not change an earlier evaluation.
     return RankWork(job, parts, missing, make_tester(job, ranks) if missing else None)
@@ -130,13 +135,16 @@ def _write_beside_predictions(job: EvaluationJob, ranks: Ranks) -> None:
 def is_current(job: EvaluationJob, checkpoint_sha256: str) -> bool:
     """Whether `_SUCCESS` belongs to this evaluation with these weights, and the tables match its digests.
 
-    A folder given with --out may contain another evaluation, or the scoring of masks made elsewhere.
+    A folder given with --out may contain another evaluation, or the scoring of masks made elsewhere; and a metric may
+    have a new definition since.
     """
     evaluation = job.evaluation
     if not evaluation.success.is_file():
         return False
     success = read_json(evaluation.success)
     if (success["eval"], success.get("checkpoint_sha256")) != (job.eval_id, checkpoint_sha256):
+        return False
+    if success.get(VERSIONS, {}) != _versions(job.experiment):
         return False
     tables = {name: evaluation.table(name) for name in success["tables"]}
     return all(path.is_file() and sha256_file(path) == success["tables"][name] for name, path in tables.items())
@@ -145,6 +153,12 @@ def is_current(job: EvaluationJob, checkpoint_sha256: str) -> bool:
 def read_global(evaluation: EvalLayout) -> list[dict[str, str | int | float | None]]:
     """Return the rows of global.csv of an evaluation."""
     return read_csv(evaluation.table("global"), TABLES["global"])
+
+
+def _biomarkers(evaluation: EvalLayout) -> Sequence[Row]:
+    name = "biomarker_volume"
+    written = read_json(evaluation.success)["tables"]
+    return read_csv(evaluation.table(name), TABLES[name]) if name in written else ()
 
 
 def evaluated_records(experiment: Experiment, max_subjects: int | None = None) -> tuple[VolumeRecord, ...]:
@@ -182,6 +196,11 @@ def _finish(job: EvaluationJob, parts: EvaluationParts) -> None:
             "checkpoint_sha256": parts.checkpoint_sha256,
             "num_volumes": len(job.records),
             "tables": digests,
+            VERSIONS: _versions(experiment),
         },
     )
     parts.remove()
+
+
+def _versions(experiment: Experiment) -> dict[str, int]:
+    return metric_versions(name for name, wanted in experiment.datamodule.metric.func.items() if wanted)

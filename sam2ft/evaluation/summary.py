@@ -1,10 +1,11 @@
 """Text summary of an evaluation for a terminal: means of measures and biomarkers. No torch."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sam2ft.core.tables.rows import Row
+from sam2ft.statistics.valid_share import warning_texts
 
 
 def summary_lines(global_rows: Sequence[Row]) -> list[str]:
@@ -33,6 +34,11 @@ def biomarker_lines(biomarker_rows: Sequence[Row]) -> list[str]:
         numbers = (three_digits(row[name]) for name in ("reference_mean", "prediction_mean", "bias"))
         cells.append([*names, *numbers, str(row["n"])])
     return aligned(cells) if len(cells) > 1 else []
+
+
+def warning_lines(biomarker_rows: Iterable[Row]) -> list[str]:
+    """Return one line per biomarker and tissue of biomarker_volume.csv that is measured on too few valid voxels."""
+    return [f"warning: {text}" for text in warning_texts(biomarker_rows)]
 
 
 def aligned(cells: Sequence[Sequence[str]]) -> list[str]:

@@ -3,7 +3,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 
 import numpy as np
@@ -16,6 +16,7 @@ from sam2ft.data.images.volumes import write_nifti
 from sam2ft.data.store.store import Store, VolumeRecord
 from sam2ft.evaluation.prediction.tester import VolumeResult, evaluated_slices
 from sam2ft.evaluation.prompt_noise import NOISE
+from sam2ft.metrics.factory import VERSIONS
 from sam2ft.runs.layout import EvalLayout
 
 PART_TABLES = ("slice", "instance", "volume", "biomarker_slice", "biomarker_volume")
@@ -33,6 +34,8 @@ class EvaluationParts:
     checkpoint_sha256: str
     with_noise: bool = False
     """Whether the evaluation has a prompt-noise study."""
+    versions: Mapping[str, int] = field(default_factory=dict)
+    """`metric_versions` of its metrics: a part measured by an earlier definition is not continued."""
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -72,6 +75,7 @@ class EvaluationParts:
             "eval": self.eval_id,
             "volume": record.digest,
             "checkpoint_sha256": self.checkpoint_sha256,
+            **{f"{VERSIONS}.{name}": version for name, version in self.versions.items()},
         }
 
 

@@ -4,7 +4,7 @@ A custom metric is named `package.module:attribute` in `datamodule.metric.func`.
 """
 
 import importlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from sam2ft.core.errors import ConfigError
@@ -35,6 +35,20 @@ METRICS = {
     "t1rho": "sam2ft.metrics.biomarkers.relaxation:T1rhoMetric",
     "t2": "sam2ft.metrics.biomarkers.relaxation:T2Metric",
 }
+
+
+METRIC_VERSIONS: Mapping[str, int] = {"tissueheight": 2}
+"""Metrics whose definition changed after version 0.1.0; all others have version 1. Values of two versions are never
+compared. tissueheight 2: sagittal planes whatever the slice axis, specks are no instances."""
+
+
+VERSIONS = "metric_versions"
+"""Key of `metric_versions` in `_SUCCESS` and in the parts of an evaluation; absent: all are in version 1."""
+
+
+def metric_versions(names: Iterable[str]) -> dict[str, int]:
+    """Name -> version of those metrics in `names` that are not in version 1, sorted by name."""
+    return {name: METRIC_VERSIONS[name] for name in sorted({name.lower() for name in names} & METRIC_VERSIONS.keys())}
 
 
 def metric_factory(name: str, **settings: Any) -> Metric:

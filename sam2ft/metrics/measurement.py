@@ -1,7 +1,7 @@
 """Metric interface: input (MaskPair), output (Measurement), settings, and the decorator for custom metrics."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal, Protocol, TypeVar, cast
 
@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from sam2ft.config.schema.datamodule import MetricSection
 from sam2ft.config.schema.evaluation import Evaluation
-from sam2ft.core.components import components
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.labels import Label
 from sam2ft.core.prompts import Mask
-from sam2ft.metrics.counts import Overlap, overlap, pair_counts, total
+from sam2ft.metrics.counts import Overlap, overlap, total
+from sam2ft.metrics.instances import PairInstances, pair_instances
 
 Level = Literal["slice", "instance", "volume"]
 T = TypeVar("T")
@@ -29,6 +29,8 @@ class ScoreSettings:
     nsd_tolerance_mm: float = 1.0
     tissues: tuple[int, ...] | None = None
     """Ids of the labels that biomarkers are measured on; None: all (thickness: those with an interface)."""
+    t2_upper_ms: float = 100.0
+    """Longest valid T2 in ms (default: the bound of DOSMA); a longer one is joint fluid or a failed fit."""
     t1rho_upper_ms: float = 500.0
     """Longest valid T1rho in ms; a longer one is a failed fit or fluid."""
     sensitivity: bool = False
@@ -42,8 +44,15 @@ class ScoreSettings:
 
     @property
     def upper_ms(self) -> Mapping[str, float]:
-        """Map name -> longest valid relaxation time in ms. T2: the bound of DOSMA."""
-        return {"t2": 100.0, "t1rho": self.t1rho_upper_ms}
+        """Map name -> longest valid relaxation time in ms."""
+        return {"t2": self.t2_upper_ms, "t1rho": self.t1rho_upper_ms}
+
+    def identity(self) -> dict[str, Any]:
+        """Values by name, for a fingerprint; `t2_upper_ms`, which 0.1.0 did not have, only if it is not its bound."""
+        values = asdict(self)
+        if self.t2_upper_ms == ScoreSettings.t2_upper_ms:
+            del values["t2_upper_ms"]
+        return values
 
 
 @dataclass(frozen=True)
@@ -97,6 +106,12 @@ class MaskPair:
     """Bone of the REFERENCE from which thickness is measured, used for both masks."""
     vertebrae_zyx: Mask | None = None
     """Vertebrae of the REFERENCE next to a disc, used for both masks."""
+    given_instances_zyx: npt.NDArray[np.integer] | None = None
+    """Instance ids of the reference, above 0 in its whole mask; None: its components are its instances."""
+    given_vertebrae_zyx: npt.NDArray[np.integer] | None = None
+    """The same of the vertebrae."""
+    min_instance_mm3: float | None = None
+    """Components below this volume are specks; None: those below 5 % of the largest one (`mask_instances`)."""
     dicom: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     """DICOM field -> one value per slice of the volume."""
     settings: ScoreSettings = field(default_factory=ScoreSettings)
@@ -128,28 +143,47 @@ class MaskPair:
         chosen = self.settings.missed_distance
         return self.geometry.diagonal_mm if chosen == "diagonal" else float(chosen)
 
-    @cached_property
+    @property
     def reference_instances_zyx(self) -> npt.NDArray[np.int32]:
-        """3-D connected components of the reference, numbered from 1."""
-        return components(self.reference_zyx)[0]
+        """Instances of the reference, numbered from 1; specks are 0.
+
+        They are the ids of `given_instances_zyx`, else the 3-D connected components.
+        """
+        return self._placed(self._instances[1].reference)
+
+    @property
+    def prediction_instances_zyx(self) -> npt.NDArray[np.int32]:
+        """Instances of the prediction, numbered by the reference (see `instances.pair_instances`); specks are 0."""
+        return self._placed(self._instances[1].prediction)
+
+    @property
+    def num_specks(self) -> int:
+        """Number of components of either mask that are too small to be instances; one in both masks counts once."""
+        return self._instances[1].num_specks
 
     @cached_property
-    def prediction_instances_zyx(self) -> npt.NDArray[np.int32]:
-        """3-D connected components of the prediction, each with the number of the reference instance it overlaps most.
+    def _instances(self) -> tuple[tuple[slice, ...], PairInstances]:
+        """(block of the volume that holds both masks, their instances there)."""
+        filled = [index for index, counts in self.slice_overlaps.items() if counts.status != "absent"] or [-1]
+        block: tuple[slice, ...] = (slice(min(filled), max(filled) + 1),)
+        either = self.prediction_zyx[block] | self.reference_zyx[block]
+        for axes in ((0, 2), (0, 1)):
+            around = np.flatnonzero(either.any(axis=axes))
+            block += (slice(int(around[0]), int(around[-1]) + 1) if len(around) else slice(0),)
+        given = None if self.given_instances_zyx is None else self.given_instances_zyx[block]
+        found = pair_instances(
+            self.prediction_zyx[block],
+            self.reference_zyx[block],
+            self.geometry.spacing_zyx_mm,
+            min_mm3=self.min_instance_mm3,
+            given=given,
+        )
+        return block, found
 
-        Components that overlap no reference instance get the numbers after the last reference instance.
-        """
-        numbered, count = components(self.prediction_zyx)
-        last = int(self.reference_instances_zyx.max(initial=0))
-        shared = pair_counts(numbered, self.reference_instances_zyx, count, last)
-        shared[:, 0] = 0
-        matched = shared.argmax(axis=1)
-        alone = shared.max(axis=1) == 0
-        alone[0] = False
-        matched[alone] = last + np.arange(1, alone.sum() + 1)
-        matched[0] = 0
-        instances: npt.NDArray[np.int32] = matched.astype(np.int32)[numbered]
-        return instances
+    def _placed(self, numbers: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        whole = np.zeros(self.reference_zyx.shape, np.int32)
+        whole[self._instances[0]] = numbers
+        return whole
 
     def once(self, name: str, compute: Callable[["MaskPair"], T]) -> T:
         """Result of `compute(self)`, cached under `name` and shared by all metrics that request this name.

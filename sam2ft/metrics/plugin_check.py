@@ -48,7 +48,7 @@ def try_plugin(metric: Metric, dicom: Mapping[str, Sequence[Any]]) -> list[str]:
     scene = Scene(Geometry.axis_aligned(_SHAPE_ZYX, _SPACING_ZYX_MM), _LABELS, maps, first)
     settings = ScoreSettings(tissues=_LABELS.ids[:-1])
     rows = score_volume(VolumeKey("probe", "probe", "probe"), *_masks(), scene, (), (metric,), settings)
-    fixed = {name: set(TABLES[name].column_names()) for name in ("slice", "volume")}
+    fixed = {name: set(TABLES[name].kinds()) for name in ("slice", "volume")}
     lost = {
         (column, str(row["status"])): None
         for table, known in fixed.items()

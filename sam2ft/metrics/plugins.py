@@ -60,6 +60,6 @@ def _problem_in(found: object, pair: MaskPair) -> str | None:
             return f"{found.measure} is {value!r}; a value must be a number (NaN if there is none)"
         if value is not None and math.isinf(value):
             return f"{found.measure} is {value}; a value must be finite (NaN if there is none)"
-    if found.value is not None and found.measure in TABLES[found.level].column_names():
+    if found.value is not None and found.measure in TABLES[found.level].kinds():
         return f"{found.measure} is a fixed column of {found.level}.csv; choose another name"
     return None

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from sam2ft.core.prompts import Mask
 from sam2ft.metrics.measurement import Level, MaskPair
@@ -22,6 +23,8 @@ class Region:
     """Empty array (no pixels) if the status is absent."""
     reference: Mask
     spacing_mm: tuple[float, ...]
+    given_instances: npt.NDArray[np.integer] | None = None
+    """Given instance ids of the reference; None: its components are its instances."""
 
 
 def regions_of(pair: MaskPair) -> list[Region]:
@@ -52,15 +55,15 @@ def _regions_of(pair: MaskPair) -> list[Region]:
         for index, counts in pair.slice_overlaps.items()
         if counts.status != "absent"
     }
-    nowhere = (slice(0, 0), slice(0, 0))
+    nowhere, ids = (slice(0, 0), slice(0, 0)), pair.given_instances_zyx
     found = []
     for index, counts in pair.slice_overlaps.items():
         at = (index, *blocks.get(index, nowhere))
-        found.append(
-            Region("slice", index, counts.status, pair.prediction_zyx[at], pair.reference_zyx[at], spacing[1:])
-        )
+        masks = pair.prediction_zyx[at], pair.reference_zyx[at]
+        found.append(Region("slice", index, counts.status, *masks, spacing[1:], None if ids is None else ids[at]))
     at = _around(blocks)
-    found.append(Region("volume", None, pair.status, pair.prediction_zyx[at], pair.reference_zyx[at], spacing))
+    masks = pair.prediction_zyx[at], pair.reference_zyx[at]
+    found.append(Region("volume", None, pair.status, *masks, spacing, None if ids is None else ids[at]))
     return found
 
 

@@ -153,7 +153,7 @@ def slice_values(index: int, label: Label, counts: Overlap, num_instances: int, 
     }
 
 
-def volume_values(label: Label, of_slices: Sequence[Overlap], geometry: Geometry) -> dict[str, Value]:
+def volume_values(label: Label, of_slices: Sequence[Overlap], num_specks: int, geometry: Geometry) -> dict[str, Value]:
     """Columns of one row of volume.csv; slice means exclude absent slices; distances are NaN until a metric runs."""
     counts = total(of_slices)
     counted = [one for one in of_slices if one.status != "absent"]
@@ -167,6 +167,7 @@ def volume_values(label: Label, of_slices: Sequence[Overlap], geometry: Geometry
         **_NAN_DISTANCES,
         "num_slices": len(of_slices),
         "status": counts.status,
+        "num_specks": num_specks,
     }
 
 

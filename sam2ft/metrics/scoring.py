@@ -38,6 +38,11 @@ class Scene:
     """DICOM field -> one value per slice."""
     slices: Sequence[int] | None = None
     """Indices of the evaluated slices, increasing; None: all. Other slices are ignored."""
+    reference_instances_zyx: npt.NDArray[np.integer] | None = None
+    """Instance ids of the reference per label, above 0 in all or in no voxels of a label; a label without ids, and
+    None: its components are its instances."""
+    instances_min_mm3: float | None = None
+    """Components below this volume are specks; None: those below 5 % of the largest component of their label."""
 
 
 def score_volume(
@@ -63,22 +68,21 @@ def score_volume(
     for one in metrics:
         if missing := unmet_needs(one, scene.labels, settings.tissues, maps=scene.maps, dicom_fields=scene.dicom):
             raise DataError(f"{key}: {missing[0]}")
+    given = _given_instances(key, masks[1], scene)
     counts = _count_slices(key, *masks, scene)
     rows = VolumeRows(key, scene.geometry.dz_source)
     for index, of_labels in counts.items():
-        instances = _num_instances(masks[1][index], scene.labels)
+        instances = _num_instances(masks[1][index], scene.labels, {one: ids[index] for one, ids in given.items()})
         for label, found, num in zip(scene.labels, of_labels, instances, strict=True):
             rows.add("slice", (index, label.id), slice_values(index, label, found, num, scene.geometry))
-    for position, label in enumerate(scene.labels):
-        of_slices = [of_labels[position] for of_labels in counts.values()]
-        rows.add("volume", (label.id,), volume_values(label, of_slices, scene.geometry))
     for mask in prompted:
         rows.add("instance", (mask.slice, mask.label, mask.instance), instance_values(mask, scene.labels[mask.label]))
     for position, label in enumerate(scene.labels):
+        overlaps = {index: of_labels[position] for index, of_labels in counts.items()}
+        pair = _pair_of(label, masks, overlaps, scene, given, settings)
+        rows.add("volume", (label.id,), volume_values(label, tuple(overlaps.values()), pair.num_specks, scene.geometry))
         chosen = [one for one in metrics if label.id in measured_labels(one, scene.labels, settings.tissues)]
-        if chosen:
-            overlaps = {index: of_labels[position] for index, of_labels in counts.items()}
-            _measure(rows, _pair_of(label, masks, overlaps, scene, settings), chosen)
+        _measure(rows, pair, chosen)
     return rows.finished()
 
 
@@ -104,6 +108,29 @@ def _checked_masks(
                 f"{key}: map {name} has shape {values.shape} (z, y, x), the volume {scene.geometry.shape_zyx}"
             )
     return checked[0], checked[1]
+
+
+def _given_instances(key: VolumeKey, reference: LabelMap, scene: Scene) -> dict[int, npt.NDArray[np.integer]]:
+    """Label id -> instance ids of its voxels, 0 elsewhere; only labels that have ids."""
+    ids = scene.reference_instances_zyx
+    if ids is None:
+        return {}
+    if ids.shape != scene.geometry.shape_zyx or not np.issubdtype(ids.dtype, np.integer):
+        raise DataError(
+            f"{key}: instance ids are {ids.dtype} {ids.shape} (z, y, x); expected integers {scene.geometry.shape_zyx}"
+        )
+    found = {}
+    for label in scene.labels:
+        inside = reference == label.id
+        numbers = ids[inside]
+        if (numbers > 0).any():
+            if lacking := int(np.count_nonzero(numbers <= 0)):
+                raise DataError(
+                    f"{key}: {lacking} of {len(numbers)} voxels of label {label.id} {label.name} have no instance id; "
+                    "every voxel of a label needs one above 0, or none: prepare with instances: {source: components}"
+                )
+            found[label.id] = np.where(inside, ids, 0)
+    return found
 
 
 def _evaluated(scene: Scene) -> Sequence[int]:
@@ -148,14 +175,23 @@ def _as_positions(
     return found
 
 
-def _num_instances(reference_yx: LabelMap, labels: LabelTable) -> list[int]:
-    """Number of connected components of every label of the table in one slice."""
-    reference_yx = reference_yx[bounding_block(reference_yx != 0)]
+def _num_instances(
+    reference_yx: LabelMap, labels: LabelTable, given_yx: Mapping[int, npt.NDArray[np.integer]]
+) -> list[int]:
+    """Number of instances of every label of the table in one slice: of given ids, else of connected components."""
+    block = bounding_block(reference_yx != 0)
+    reference_yx = reference_yx[block]
     boxes = ndimage.find_objects(reference_yx.astype(np.int32, copy=False), max_label=max(labels.ids, default=1))
-    return [
-        0 if boxes[label_id - 1] is None else components(reference_yx[boxes[label_id - 1]] == label_id)[1]
-        for label_id in labels.ids
-    ]
+
+    def number(label_id: int) -> int:
+        box = boxes[label_id - 1]
+        if box is None:
+            return 0
+        if label_id in given_yx:
+            return len(np.unique(given_yx[label_id][block][box])) - bool((reference_yx[box] != label_id).any())
+        return components(reference_yx[box] == label_id)[1]
+
+    return [number(label_id) for label_id in labels.ids]
 
 
 def _pair_of(
@@ -163,6 +199,7 @@ def _pair_of(
     masks: tuple[LabelMap, LabelMap],
     overlaps: Mapping[int, Overlap],
     scene: Scene,
+    given: Mapping[int, npt.NDArray[np.integer]],
     settings: ScoreSettings,
 ) -> MaskPair:
     bone, vertebra = scene.labels.interface_of(label.id), scene.labels.vertebra_of(label.id)
@@ -175,6 +212,9 @@ def _pair_of(
         maps=scene.maps,
         bone_zyx=None if bone is None else masks[1] == bone.id,
         vertebrae_zyx=None if vertebra is None else masks[1] == vertebra.id,
+        given_instances_zyx=given.get(label.id),
+        given_vertebrae_zyx=None if vertebra is None else given.get(vertebra.id),
+        min_instance_mm3=scene.instances_min_mm3,
         dicom=scene.dicom,
         settings=settings,
         known_overlaps=overlaps,

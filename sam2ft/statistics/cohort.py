@@ -12,6 +12,7 @@ from sam2ft.core.tables.rows import MEAN_OF_LABELS, POOLED, TABLES, Row, Value, 
 from sam2ft.metrics.counts import Overlap, total
 from sam2ft.statistics.agreement import agreement
 from sam2ft.statistics.bootstrap import RESAMPLES, subject_means, summary
+from sam2ft.statistics.valid_share import group_of, valid_share_warnings
 from sam2ft.statistics.yardsticks import yardstick_percent
 
 _ALWAYS = ("dice", "iou", "dice_slice_mean", "iou_slice_mean")
@@ -89,8 +90,12 @@ class SubjectPairs:
 
 
 def biomarker_global_rows(biomarker_rows: Sequence[Row], *, seed: int = 0, resamples: int = RESAMPLES) -> list[Row]:
-    """Rows of biomarker_global.csv: agreement per tissue, biomarker and definition, one pair of values per subject."""
+    """Rows of biomarker_global.csv: agreement per tissue, biomarker and definition, one pair of values per subject.
+
+    `reason` also has the warning of the tissue's biomarker about its valid_share, if there is one.
+    """
     made: list[Row] = []
+    warnings = valid_share_warnings(biomarker_rows)
     for pairs in subject_pairs(biomarker_rows):
         names = (str(pairs.key[name]) for name in ("tissue", "biomarker", "definition"))
         found = agreement(
@@ -100,7 +105,9 @@ def biomarker_global_rows(biomarker_rows: Sequence[Row], *, seed: int = 0, resam
             seed=seed,
             resamples=resamples,
         )
-        made.append({**pairs.key, **found.columns(), "n_missed": pairs.n_missed, "n_spurious": pairs.n_spurious})
+        reasons = [found.reason, str(warnings.get(group_of(pairs.key), ""))]
+        counts = {"n_missed": pairs.n_missed, "n_spurious": pairs.n_spurious}
+        made.append({**pairs.key, **found.columns(), **counts, "reason": "; ".join(filter(None, reasons))})
         if pairs.sensitivities:
             made[-1] = {**made[-1], "sensitivity_mean": math.fsum(pairs.sensitivities) / len(pairs.sensitivities)}
     return made
@@ -143,8 +150,7 @@ def _all_labels(name: str) -> dict[str, Value]:
 
 def _measures(rows: Sequence[Row]) -> list[str]:
     """Dice and IoU, the distances that were measured, and every column that metrics added."""
-    fixed = set(TABLES["volume"].column_names())
-    added = sorted({name for row in rows for name in row} - fixed)
+    added = sorted({name for row in rows for name in row} - TABLES["volume"].kinds().keys())
     measured = [name for name in (*_IF_MEASURED, *added) if any(not math.isnan(number_in(row, name)) for row in rows)]
     return [*_ALWAYS, *measured]
 

@@ -16,6 +16,7 @@ from sam2ft.core.tables.rows import TABLES, read_csv
 from sam2ft.data.store.store import Store
 from sam2ft.distributed.stop_signal import StopFlag
 from sam2ft.evaluation.prediction.tester import Tester
+from sam2ft.metrics import factory
 from sam2ft.training.checkpoints.checkpoint import save_best
 
 pytestmark = pytest.mark.sam2
@@ -63,7 +64,7 @@ def test_every_slice_and_label_of_the_test_split_has_one_row(finished):
 def test_tables_have_their_columns_their_stamp_and_sorted_unique_keys(finished, name):
     found = rows(finished.evaluation, name)
     assert found
-    assert list(found[0]) == TABLES[name].column_names()
+    assert list(found[0]) == [*TABLES[name].column_names(), *(column.name for column in TABLES[name].later)]
     stamp = {"run": finished.layout.run_id, "eval": finished.eval_id, "dataset": "toy", "split": "test"}
     assert all(row | stamp | {"protocol": "box"} == row for row in found)
     keys = [tuple((value is not None, value or 0) for value in map(row.get, TABLES[name].key_names())) for row in found]
@@ -176,6 +177,24 @@ def test_a_damaged_part_is_done_again(finished, tested):
     finished.evaluate()
     assert tested == ["e", "e", "f"]
     assert contents(finished.evaluation) == before
+
+
+def test_what_an_earlier_definition_of_a_metric_measured_is_done_again(finished, tested, monkeypatch):
+    """A finished evaluation and the parts of an unfinished one: values of two definitions are never in one table."""
+    assert read_json(finished.evaluation.success)["metric_versions"] == {}
+    monkeypatch.setattr(factory, "METRIC_VERSIONS", {"dice": 2})
+    finished.evaluate()
+    assert tested == ["e", "f"]
+    assert read_json(finished.evaluation.success)["metric_versions"] == {"dice": 2}
+    finished.evaluate()
+    assert tested == ["e", "f"]
+    finished.evaluation.success.unlink()
+    tested.clear()
+    with pytest.raises(StopRequestedError):
+        finished.evaluate(stop_after_first(tested))
+    monkeypatch.setattr(factory, "METRIC_VERSIONS", {"dice": 3})
+    finished.evaluate()
+    assert tested == ["e", "e", "f"]
 
 
 def test_a_part_whose_prediction_is_gone_is_done_again(finished, tested):

@@ -91,6 +91,15 @@ def without_stamps(path: Path) -> list[dict[str, str]]:
         ]
 
 
+def without_later_columns(path: Path) -> Path:
+    """The table as the earlier version wrote it: volume.csv has gained num_specks as its last column."""
+    if path.name == "volume.csv":
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert lines[0].endswith(",num_specks")
+        path.write_text("".join(line.rpartition(",")[0] + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
 @pytest.mark.parametrize("name", ["study", "stopped"])
 def test_plans_runs_and_evaluations_have_the_names_that_they_had(study: Path, name: str) -> None:
     resolved = resolve(load_experiment(Path(f"{name}.yaml")), fill=resources_of)
@@ -132,7 +141,8 @@ def test_predictions_of_the_earlier_version_score_as_they_did(study: Path) -> No
     run("eval.py", "--predictions", str(evaluation / "predictions"), "--data", "data/knees", "--out", "scored",
         "--set", "datamodule.metric.func=" + json.dumps(METRICS))  # fmt: skip
     for name in ("slice", "volume", "global", "biomarker_slice", "biomarker_volume", "biomarker_global"):
-        assert without_stamps(study / "scored" / f"{name}.csv") == without_stamps(evaluation / f"{name}.csv"), name
+        path = without_later_columns(study / "scored" / f"{name}.csv")
+        assert without_stamps(path) == without_stamps(evaluation / f"{name}.csv"), name
 
 
 def test_an_evaluation_writes_the_bytes_that_it_wrote(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +155,7 @@ def test_an_evaluation_writes_the_bytes_that_it_wrote(study: Path, monkeypatch: 
     (eval_id,) = planned.eval_ids
     given = {"checkpoint": Path("weights/nano.safetensors"), "eval_id": eval_id, "stop": StopFlag()}
     folder = evaluate(experiment, place, attempt, **given).folder
-    found = {path.name: sha256_file(path) for path in sorted(folder.rglob("*.csv"))}
+    found = {path.name: sha256_file(without_later_columns(path)) for path in sorted(folder.rglob("*.csv"))}
     assert {"run": planned.run_id, "eval": eval_id, "tables": found} == EVALUATION
 
 

@@ -136,3 +136,26 @@ def test_scoring_imports_neither_torch_nor_what_only_thickness_needs():
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_only_metrics_whose_definition_changed_have_a_version():
+    from sam2ft.metrics.factory import metric_versions
+
+    assert metric_versions(["dice", "TissueHeight", "t2", "my.module:tissueheight"]) == {"tissueheight": 2}
+    assert metric_versions(["dice"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "known"), [({}, False), ({"t2_upper_ms": 100.0}, False), ({"t2_upper_ms": 150.0}, True)]
+)
+def test_a_setting_that_is_new_is_in_no_fingerprint_at_its_default(given, known):
+    from sam2ft.metrics.measurement import ScoreSettings
+
+    assert ("t2_upper_ms" in ScoreSettings(**given).identity()) == known
+    assert {
+        "missed_distance",
+        "nsd_tolerance_mm",
+        "tissues",
+        "t1rho_upper_ms",
+        "sensitivity",
+    } <= ScoreSettings().identity().keys()

@@ -77,7 +77,7 @@ def test_the_worked_example_runs_from_the_experiment_to_the_global_table(tmp_pat
     rows = score(*pictures(), names=(), metrics=metrics, spacing=(3.0, 0.5, 0.75), missed_distance=9.0)
     assert [row["centroid_shift_mm"] for row in rows["volume"]] == [1.5, 9.0]
     volume_rows = stamped(rows["volume"], run="r", eval="e", split="test", protocol="box")
-    assert format_csv(TABLES["volume"], volume_rows).splitlines()[0].endswith(",status,centroid_shift_mm")
+    assert format_csv(TABLES["volume"], volume_rows).splitlines()[0].endswith(",status,centroid_shift_mm,num_specks")
     means = {
         row["label_name"]: row["mean"] for row in global_rows(volume_rows) if row["measure"] == "centroid_shift_mm"
     }

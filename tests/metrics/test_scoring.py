@@ -193,7 +193,7 @@ def test_a_metric_of_ones_own_becomes_a_column_after_the_fixed_ones(score):
     rows = score(*two_slices(), metrics=(pixels,))
     assert row(rows["volume"], label=1)["pixels_twice"] == 6.0
     text = format_csv(TABLES["volume"], stamped(rows["volume"], run="r", eval="e", split="test", protocol="box"))
-    assert text.splitlines()[0].endswith(",status,pixels_twice")
+    assert text.splitlines()[0].endswith(",status,pixels_twice,num_specks")
 
 
 def test_all_tables_can_be_written(score):

@@ -50,6 +50,9 @@ class MetricSection(Section):
         True,
         "true: metrics use the metadata of the middle slice for all slices (metadata_for_ml); false: of each slice",
     )
+    t2_upper_ms: float = of_evaluation(
+        100.0, "largest T2 that is valid; larger values are fluid or failed fits", unit="ms", legacy=100.0, gt=0
+    )
     t1rho_upper_ms: float = of_evaluation(
         500.0, "largest T1rho that is valid; larger values are failed fits", unit="ms", legacy=500.0, gt=0
     )

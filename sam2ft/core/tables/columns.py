@@ -112,6 +112,11 @@ VOLUME_MEASURES = (
     integer_column("num_slices", "number of evaluated slices"),
     STATUS,
 )
+NUM_SPECKS = integer_column(
+    "num_specks",
+    "number of components of either mask that are too small to be instances (docs/biomarkers.md), never averaged; no "
+    "such column in files of version 0.1.0",
+)
 SUMMARY = (
     integer_column("n", "number of subjects in the mean"),
     integer_column("n_absent", "volumes in which the label is in neither mask, not counted"),
@@ -162,5 +167,9 @@ AGREEMENT = (
     number_column("margin", "yardstick_percent of the absolute reference_mean: the margin of the equivalence test"),
     number_column("tost_p", "p value of two one-sided tests (TOST) that the bias is within the margin", "1"),
     number_column("equivalent_within", "smallest margin at which tost_p would be 0.05"),
-    text_column("reason", "why numbers are empty: too few subjects or values, or too little variation"),
+    text_column(
+        "reason",
+        "why numbers are empty: too few subjects or values, or too little variation; and a warning if a valid_share is "
+        "below 0.9",
+    ),
 )

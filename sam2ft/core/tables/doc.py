@@ -26,7 +26,7 @@ def _section(table: Table) -> Iterator[str]:
     yield from (f"## {table.name}.csv", "")
     yield from textwrap.wrap(table.description, 120, break_on_hyphens=False)
     yield from ("", "| column | type | unit | meaning |", "|---|---|---|---|")
-    for column in table.columns:
+    for column in (*table.columns, *table.later):
         name = f"**{column.name}**" if column in table.key else column.name
         yield f"| {name} | {column.kind} | {column.unit} | {column.description.replace('|', '/')} |"
     yield from ("", "Bold: key columns." + (" Metrics may add columns." if table.extensible else ""))

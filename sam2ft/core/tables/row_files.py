@@ -34,10 +34,8 @@ class RowFiles:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """The columns of the table, then the columns that metrics added in any of the files, sorted."""
-        fixed = self.table.column_names()
-        found = {name for path in self.paths for name in _header(path)}
-        return (*fixed, *sorted(found - set(fixed)))
+        """The columns of all files in the order of the table, see `Table.ordered_names`."""
+        return tuple(self.table.ordered_names(name for path in self.paths for name in _header(path)))
 
     def write(self, target: Path) -> None:
         """Write all rows to one file, as `write_csv` would write them; the text of the cells is copied unchanged."""

@@ -27,6 +27,7 @@ from sam2ft.core.tables.columns import (
     LABEL,
     MEASURE,
     NOISE,
+    NUM_SPECKS,
     OVERLAP,
     PAIR,
     RATES,
@@ -56,7 +57,7 @@ MEAN_OF_LABELS, POOLED = "mean_of_labels", "pooled"
 class Table:
     """One CSV table: `key` columns identify and sort its rows, then follow `measures`.
 
-    Metrics may add further columns after them if it is `extensible`.
+    Metrics may add further columns after them if it is `extensible`. The columns `later` follow all others.
     """
 
     name: str
@@ -64,9 +65,12 @@ class Table:
     measures: tuple[Column, ...]
     description: str
     extensible: bool = False
+    later: tuple[Column, ...] = ()
+    """Columns that files of earlier versions lack: written where a row has them, never required."""
 
     @property
     def columns(self) -> tuple[Column, ...]:
+        """Columns of every file of this table."""
         return self.key + self.measures
 
     def column_names(self) -> list[str]:
@@ -74,6 +78,16 @@ class Table:
 
     def key_names(self) -> list[str]:
         return [column.name for column in self.key]
+
+    def kinds(self) -> dict[str, Kind]:
+        """Type of every column that is not of a metric, by name."""
+        return {column.name: column.kind for column in (*self.columns, *self.later)}
+
+    def ordered_names(self, found: Iterable[str]) -> list[str]:
+        """Header of a file with the columns `found`: the fixed ones, those of metrics sorted, then those of `later`."""
+        present, kinds = set(found), self.kinds()
+        later = [column.name for column in self.later if column.name in present]
+        return [*self.column_names(), *sorted(present - kinds.keys()), *later]
 
 
 TABLES: dict[str, Table] = {
@@ -117,6 +131,7 @@ TABLES: dict[str, Table] = {
             VOLUME_MEASURES,
             "One row per volume and label. Counts are sums over slice rows; dice and iou are computed from these sums.",
             extensible=True,
+            later=(NUM_SPECKS,),
         ),
         Table(
             "prompt_noise",
@@ -185,7 +200,7 @@ def extra_columns(table: Table, rows: Sequence[Row]) -> list[str]:
     Raises:
         ValueError: there are such columns, and the table is not extensible.
     """
-    known = set(table.column_names())
+    known = table.kinds()
     extra = sorted({name for row in rows for name in row if name not in known})
     if extra and not table.extensible:
         raise ValueError(f"{table.name}.csv takes no further columns, found {', '.join(extra)}")
@@ -226,7 +241,8 @@ def format_csv(table: Table, rows: Sequence[Row]) -> str:
     Raises:
         ValueError: two rows have the same key, or a row lacks a fixed column of the table.
     """
-    names = table.column_names() + extra_columns(table, rows)
+    extra_columns(table, rows)
+    names = table.ordered_names(name for row in rows for name in row)
     ordered = sorted(rows, key=lambda row: sort_key(table, row))
     for first, second in pairwise(ordered):
         if sort_key(table, first) == sort_key(table, second):
@@ -255,12 +271,12 @@ def read_csv(path: Path, table: Table) -> list[dict[str, Value]]:
     Raises:
         DataError: the file lacks a fixed column or has a cell of the wrong type; the message names the file.
     """
-    kinds = {column.name: column.kind for column in table.columns}
+    kinds = table.kinds()
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             reader = csv.DictReader(stream, strict=True)
             header = list(reader.fieldnames or [])
-            if missing := [name for name in kinds if name not in header]:
+            if missing := [name for name in table.column_names() if name not in header]:
                 raise DataError(
                     f"{path}: no column {', '.join(missing)}; it was written by another version of sam2ft or by hand"
                 )

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from sam2ft.evaluation.masks.settings import Scoring
 from sam2ft.evaluation.outputs.pictures import draw_pictures
 from sam2ft.evaluation.outputs.tables import with_cohort, write_cohort_tables
 from sam2ft.metrics.counts import LabelMap
-from sam2ft.metrics.factory import load_metrics, metrics_with_met_needs
+from sam2ft.metrics.factory import VERSIONS, load_metrics, metric_versions, metrics_with_met_needs
 from sam2ft.metrics.measurement import Metric
 from sam2ft.metrics.scoring import Scene, score_volume
 from sam2ft.runs.layout import RUNS, EvalLayout, scored_evaluation
@@ -193,7 +193,7 @@ def _score(
         "rows": SCHEMA_VERSION,
         "references": [[str(case.key), case.reference_digest] for case in cases],
         "labels": None if labels is None else labels.to_json(),
-        "settings": asdict(scoring.settings),
+        "settings": scoring.settings.identity(),
         **scoring.identity(),
     }
     digests = [digest(case.prediction) for case in cases]
@@ -223,6 +223,7 @@ def _score(
     draw(scored)
     about = {"run": run, "eval": evaluation_id, "num_volumes": len(cases), "resampled": list(shares), "tables": tables}
     about |= {"share_inside": shares, "notes": notes}
+    about[VERSIONS] = metric_versions(str(row["biomarker"]) for row in scored.tables.get("biomarker_volume", ()))
     write_json(evaluation.success, about)
     return scored
 

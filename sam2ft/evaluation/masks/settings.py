@@ -25,6 +25,7 @@ ALLOWED = (
     "datamodule.metric.tissues",
     "datamodule.metric.dicom_fields",
     "datamodule.metric.representative_slice",
+    "datamodule.metric.t2_upper_ms",
     "datamodule.metric.t1rho_upper_ms",
     "datamodule.metric.sensitivity",
     "datamodule.stats_metadata_file",

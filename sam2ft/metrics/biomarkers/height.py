@@ -1,4 +1,4 @@
-"""Intervertebral disc height in mm (area / axis length in the image plane) and disc height index, per instance."""
+"""Intervertebral disc height in mm (area / axis length in sagittal planes) and disc height index, per instance."""
 
 import math
 from collections.abc import Iterator
@@ -8,13 +8,17 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from sam2ft.core.components import components
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.prompts import Mask
 from sam2ft.metrics.biomarkers.both_masks import on_both_masks
+from sam2ft.metrics.instances import mask_instances
 from sam2ft.metrics.measurement import MaskPair, Measurement
 
 NUM_CENTRAL_SLICES = 3
+# Beyond this angle, planes of voxels are nearer to coronal or axial than to sagittal.
+MOST_DEGREES_FROM_LEFT_RIGHT = 45.0
+# In cosines: of axes that lie equally near, the slice axis is taken, whatever the rounding of an affine.
+_EQUAL = 1e-6
 UNITS = {
     "height": "mm",
     "height_anterior": "mm",
@@ -23,18 +27,19 @@ UNITS = {
     "area": "mm2",
 }
 """height: area / length of the disc's axis; anterior, middle, posterior: the same in each third of the axis; area: area
-of the disc in the slice. Each value is the median over the three most central slices of the instance."""
+of the disc in the plane. Each value is the median over the three most central planes of the instance."""
 INDEX_UNITS = {"DHI": "1"}
 """DHI, disc height index: height / mean height of the vertebrae above and below (Masuda et al. 2005)."""
 
 
 @dataclass(frozen=True)
 class TissueHeightMetric:
-    """Height of each 3-D component (one row per instance), and the mean over instances as the row of the whole tissue.
+    """Height of each 3-D instance (one row per instance), and the mean over instances as the row of the whole tissue.
 
-    Instances are numbered by the reference; a predicted component gets the number of the instance it overlaps most. An
-    instance that is in one mask only is NaN for the other mask and has its own status. If the label table names the
-    vertebrae of a disc, its height index (DHI) is measured too.
+    Instances are components without specks, or given ids (`metrics/instances.py`), numbered by the reference. An
+    instance that is in one mask only is NaN for the other mask and has its own status. They are measured in sagittal
+    planes of voxels, whatever the slice axis (`sagittal_axis`); everything is NaN if the grid has none. If the label
+    table names the vertebrae of a disc, its height index (DHI) is measured too.
     """
 
     name: str = "tissueheight"
@@ -74,58 +79,88 @@ def _mean(values: list[float]) -> float:
 
 
 def _of_instances(instances_zyx: npt.NDArray[np.int32], pair: MaskPair) -> dict[int, dict[str, float]]:
-    """Instance number -> name -> value, the median over the most central slices of the instance."""
-    towards_front = anterior_direction_yx(pair.geometry)
-    spacing = pair.geometry.spacing_zyx_mm[1:]
-    of_vertebrae = pair.vertebrae_zyx
-    vertebrae = None if of_vertebrae is None else pair.once("vertebrae", lambda _: components(of_vertebrae)[0])
+    """Instance number -> name -> value, the median over the most central sagittal planes of the instance."""
+    numbers = np.unique(instances_zyx[instances_zyx > 0]).tolist()
+    axis = sagittal_axis(pair.geometry)
+    vertebrae = None if pair.vertebrae_zyx is None else pair.once("vertebrae", _vertebrae)
+    if axis is None:
+        units = UNITS if vertebrae is None else UNITS | INDEX_UNITS
+        return {number: dict.fromkeys(units, math.nan) for number in numbers}
+    rows, columns = (one for one in range(3) if one != axis)
+    spacing = pair.geometry.spacing_zyx_mm[rows], pair.geometry.spacing_zyx_mm[columns]
+    towards_front = anterior_direction(pair.geometry, (rows, columns))
+    instances = np.moveaxis(instances_zyx, axis, 0)
     found = {}
-    for number in np.unique(instances_zyx[instances_zyx > 0]).tolist():
-        mask = instances_zyx == number
-        slices = []
-        for index in _central_slices(mask):
+    for number in numbers:
+        mask = instances == number
+        planes = []
+        for index in _central_planes(mask):
             values = disc_heights(mask[index], spacing, towards_front)
             if vertebrae is not None:
-                beside = vertebra_height(mask[index], vertebrae[index], spacing)
+                beside = vertebra_height(mask[index], np.moveaxis(vertebrae, axis, 0)[index], spacing)
                 values["DHI"] = values["height"] / beside
-            slices.append(values)
-        found[number] = {name: _median([values[name] for values in slices]) for name in slices[0]}
+            planes.append(values)
+        found[number] = {name: _median([values[name] for values in planes]) for name in planes[0]}
     return found
 
 
+def _vertebrae(pair: MaskPair) -> npt.NDArray[np.int32]:
+    """Numbers of the vertebrae of the reference, without specks."""
+    assert pair.vertebrae_zyx is not None, "checked by the caller"
+    voxel_mm3 = pair.geometry.voxel_volume_mm3
+    return mask_instances(pair.vertebrae_zyx, voxel_mm3, pair.min_instance_mm3, pair.given_vertebrae_zyx).numbers
+
+
 def _median(values: list[float]) -> float:
-    """Median over the slices that have a value."""
+    """Median over the planes that have a value."""
     found = [value for value in values if not math.isnan(value)]
     return float(np.median(found)) if found else math.nan
 
 
-def _central_slices(mask_zyx: Mask) -> list[int]:
-    """The three slices (or fewer) of a component that are nearest to the middle of its extent, in order."""
-    filled = np.flatnonzero(mask_zyx.any(axis=(1, 2)))
+def _central_planes(mask: Mask) -> list[int]:
+    """The three planes (or fewer) of an instance that are nearest to the middle of its extent, in order.
+
+    Args:
+        mask: 3-D; its first axis counts the planes.
+    """
+    filled = np.flatnonzero(mask.any(axis=(1, 2)))
     middle = (filled[0] + filled[-1]) / 2
     nearest = sorted(filled.tolist(), key=lambda index: (abs(index - middle), index))
     return sorted(nearest[:NUM_CENTRAL_SLICES])
 
 
-def anterior_direction_yx(geometry: Geometry) -> tuple[float, float]:
-    """Component towards anterior (RAS +y) of one mm along the image axes y and x."""
+def sagittal_axis(geometry: Geometry) -> int | None:
+    """Axis (0 z, 1 y, 2 x) whose planes of voxels are sagittal: the one that runs nearest to left-right.
+
+    None for a grid so oblique that no axis lies within 45 degrees of left-right. Of axes that lie equally near, the
+    slice axis (0) is taken.
+    """
+    directions = geometry.affine[:3, :3] / np.linalg.norm(geometry.affine[:3, :3], axis=0)
+    along = np.abs(directions[0])[::-1]
+    if along.max() < math.cos(math.radians(MOST_DEGREES_FROM_LEFT_RIGHT)) - _EQUAL:
+        return None
+    return int(np.flatnonzero(along >= along.max() - _EQUAL)[0])
+
+
+def anterior_direction(geometry: Geometry, axes: tuple[int, int] = (1, 2)) -> tuple[float, float]:
+    """Component towards anterior (RAS +y) of one mm along two axes of the array (0 z, 1 y, 2 x)."""
     columns = geometry.affine[1, :3]
-    _, dy, dx = geometry.spacing_zyx_mm
-    return float(columns[1] / dy), float(columns[0] / dx)
+    first, second = (float(columns[2 - axis] / geometry.spacing_zyx_mm[axis]) for axis in axes)
+    return first, second
 
 
 def disc_heights(
     mask_yx: Mask, spacing_yx_mm: tuple[float, float], towards_front_yx: tuple[float, float]
 ) -> dict[str, float]:
-    """Height (mm), heights of the thirds (mm) and area (mm2) of one disc in one slice.
+    """Height (mm), heights of the thirds (mm) and area (mm2) of one disc in one sagittal plane.
 
     The disc's axis is the direction of largest spread in mm (principal axis); its length is measured from the first to
     the last pixel, both included. Its front is the anterior end.
 
     Args:
-        mask_yx: mask of the disc, not empty.
-        spacing_yx_mm: pixel spacing.
-        towards_front_yx: anterior direction in the image, from `anterior_direction_yx`.
+        mask_yx: mask of the disc in the plane, not empty.
+        spacing_yx_mm: pixel spacing of the plane.
+        towards_front_yx: anterior direction in the plane, from `anterior_direction`.
     """
     pixel_mm2 = spacing_yx_mm[0] * spacing_yx_mm[1]
     points = np.argwhere(mask_yx) * np.asarray(spacing_yx_mm)
@@ -156,10 +191,10 @@ def _share_within(centres: npt.NDArray[np.float64], half_width: float, low: floa
 
 
 def vertebra_height(disc_yx: Mask, vertebrae_yx: npt.NDArray[np.int32], spacing_yx_mm: tuple[float, float]) -> float:
-    """Mean height in mm of the vertebrae directly above and below a disc in one slice; NaN if there is neither.
+    """Mean height in mm of the vertebrae directly above and below a disc in one plane; NaN if there is neither.
 
     Only the part of a vertebra that lies over the disc counts (not its arch): the height is the area of this part
-    divided by its length along the disc's axis. If the slice shows only one of the two, its height is used alone.
+    divided by its length along the disc's axis. If the plane shows only one of the two, its height is used alone.
     """
     spacing = np.asarray(spacing_yx_mm)
     points = np.argwhere(disc_yx) * spacing

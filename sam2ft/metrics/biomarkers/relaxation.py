@@ -91,7 +91,7 @@ class _RelaxationMetric:
 
 @dataclass(frozen=True)
 class T2Metric(_RelaxationMetric):
-    """T2 in ms; a value above 100 ms (the bound of DOSMA) is joint fluid or a failed fit, not cartilage."""
+    """T2 in ms; a value above `datamodule.metric.t2_upper_ms` (100 ms, the bound of DOSMA) is fluid or a failed fit."""
 
     name: str = "t2"
 

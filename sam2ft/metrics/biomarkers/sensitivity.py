@@ -63,6 +63,11 @@ def _moved_pairs(pair: MaskPair) -> list[MaskPair]:
     larger = ndimage.binary_dilation(fine, _CROSS)
     # A tissue continues beyond the image, as everywhere in these metrics.
     smaller = ndimage.binary_erosion(fine, _CROSS, border_value=1)
+    ids = pair.given_instances_zyx
+    if ids is not None:
+        # Voxels outside of the reference get the id of a neighbour, which they join when the outline moves.
+        ids = _finer(ids[block])
+        ids = np.where(fine, ids, ndimage.grey_dilation(ids, footprint=_CROSS))
     return [
         MaskPair(
             prediction_zyx=mask,
@@ -72,6 +77,9 @@ def _moved_pairs(pair: MaskPair) -> list[MaskPair]:
             maps={name: _finer(values[block]) for name, values in pair.maps.items()},
             bone_zyx=None if pair.bone_zyx is None else _finer(pair.bone_zyx[block]),
             vertebrae_zyx=None if pair.vertebrae_zyx is None else _finer(pair.vertebrae_zyx[block]),
+            given_instances_zyx=None if ids is None else np.where(mask, ids, 0),
+            given_vertebrae_zyx=None if pair.given_vertebrae_zyx is None else _finer(pair.given_vertebrae_zyx[block]),
+            min_instance_mm3=pair.min_instance_mm3,
             dicom={name: values[block[0]] for name, values in pair.dicom.items()},
             settings=pair.settings,
         )

@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sam2ft.core.errors import DataError
@@ -16,7 +16,7 @@ from sam2ft.report.comparison.point_tests import PointValues
 from sam2ft.report.layout import ReportLayout
 from sam2ft.report.request import ReportTables
 from sam2ft.report.tables.collect import CollectedEvaluations, FoundEvaluation
-from sam2ft.report.tables.comparability import comparability_warnings
+from sam2ft.report.tables.comparability import comparability_warnings, earlier_definitions
 from sam2ft.report.tables.frames import (
     COHORT,
     COLLATED,
@@ -103,11 +103,22 @@ def _parts(
             print(f"read {number} of {len(missing)} evaluations", file=sys.stderr, flush=True)
     if missing:
         sync_folder(layout.kept_parts)
-    parts = [read_part(found, folder) for found, folder in places]
+    parts = _without_mixed_versions([read_part(found, folder) for found, folder in places])
     for part in parts:
         if part.problems:
             refused.setdefault(part.found.run, []).append(_refusal(part.found, "; ".join(part.problems)))
     return parts, {run: tuple(texts) for run, texts in refused.items() if texts}
+
+
+def _without_mixed_versions(parts: Sequence[EvaluationPart]) -> list[EvaluationPart]:
+    """The parts, with a problem where a metric was measured by an earlier definition than in other evaluations."""
+    measured = {
+        part.key: {name: part.found.versions.get(name, 1) for name in part.biomarkers}
+        for part in parts
+        if not part.problems
+    }
+    earlier = earlier_definitions(measured)
+    return [replace(part, problems=(earlier[part.key],)) if part.key in earlier else part for part in parts]
 
 
 def _refusal(found: FoundEvaluation, why: str) -> str:

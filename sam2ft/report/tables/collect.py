@@ -5,12 +5,13 @@ Reading and checking their tables is in tables/parts.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import read_json
 from sam2ft.core.tables.rows import TABLES
+from sam2ft.metrics.factory import VERSIONS
 from sam2ft.report.request import RunState
 from sam2ft.runs.layout import EvalLayout
 from sam2ft.runs.states import State
@@ -29,6 +30,8 @@ class FoundEvaluation:
     """Table name -> SHA-256 of its CSV, from `_SUCCESS`."""
     remedy: str = ""
     """How to create it again, as text for messages."""
+    versions: Mapping[str, int] = field(default_factory=dict)
+    """Versions of its metrics that are not 1, from `_SUCCESS`."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +100,14 @@ def _found(state: RunState, eval_id: str) -> FoundEvaluation | None:
     if trained and success.get("checkpoint_sha256") != (state.status.best_sha256 if state.status else None):
         raise DataError(f"evaluation {eval_id} was made with earlier weights; not counted; {remedy_text(state)}")
     known = {name: digest for name, digest in success["tables"].items() if name in TABLES}
-    return FoundEvaluation(state.planned.name, state.planned.run_id, eval_id, evaluation, known, remedy)
+    versions = success.get(VERSIONS, {})
+    return FoundEvaluation(state.planned.name, state.planned.run_id, eval_id, evaluation, known, remedy, versions)
 
 
 def _is_ours(success: Any) -> bool:
     if not isinstance(success, dict) or not isinstance(tables := success.get("tables"), dict):
+        return False
+    if not isinstance(success.get(VERSIONS, {}), dict):
         return False
     return all(isinstance(value, str) for value in (success.get("run"), success.get("eval"), *tables.values()))
 

@@ -1,13 +1,14 @@
-"""Warnings about evaluations that are not directly comparable: different data or different label tables."""
+"""Evaluations that are not directly comparable: different data or label tables (warnings), definitions (refusals)."""
 
 from collections import defaultdict
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Hashable, Mapping
+from typing import Any, TypeVar
 
 from sam2ft.core.errors import listed
 from sam2ft.core.grouping import grouped
 
 MOST_NAMED = 3
+T = TypeVar("T", bound=Hashable)
 
 Labels = tuple[tuple[str, int, str], ...]
 """(dataset, label, label_name)."""
@@ -26,6 +27,28 @@ def comparability_warnings(labels: Mapping[str, Labels], evaluated: Mapping[str,
         )
         found.append(f"runs were evaluated on different data, their means are not comparable: {text}")
     return found + _label_tables(labels)
+
+
+def earlier_definitions(versions: Mapping[T, Mapping[str, int]]) -> dict[T, str]:
+    """Evaluations with a metric that others measured by a later version of its definition -> a sentence about it.
+
+    Args:
+        versions: evaluation -> version of every metric that it measured.
+    """
+    newest: dict[str, int] = {}
+    for of in versions.values():
+        for name, version in of.items():
+            newest[name] = max(version, newest.get(name, version))
+    earlier = {one: [name for name in sorted(of) if of[name] < newest[name]] for one, of in versions.items()}
+    return {
+        one: "; ".join(
+            f"{name} was measured by version {versions[one][name]} of its definition, by others by version "
+            f"{newest[name]}: values are not comparable"
+            for name in names
+        )
+        for one, names in earlier.items()
+        if names
+    }
 
 
 def _label_tables(labels: Mapping[str, Labels]) -> list[str]:

@@ -1,8 +1,8 @@
 """Frames (pyarrow tables) of result rows: reading, sorting, checking, and conversion to CSV and Parquet bytes.
 
-A frame is a `pyarrow.Table` with the columns of one `core.tables.rows.Table`, followed by metric columns in
-alphabetical order. Empty cells are nulls; NaN is never stored. Frames are used instead of lists of rows because a
-sweep has millions of slice rows.
+A frame is a `pyarrow.Table` with the columns of one `core.tables.rows.Table`, in the order of its `ordered_names`.
+Empty cells are nulls; NaN is never stored. Frames are used instead of lists of rows because a sweep has millions of
+slice rows.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -43,9 +43,10 @@ def frame_of_rows(table: Table, rows: Sequence[Row]) -> Frame:
     """
     import pyarrow as pa
 
-    extra = row_tables.extra_columns(table, rows)
-    columns = {name: [_plain(row.get(name)) for row in rows] for name in [*table.column_names(), *extra]}
-    return pa.table(columns, schema=_schema(table, extra))
+    row_tables.extra_columns(table, rows)
+    names = table.ordered_names(name for row in rows for name in row)
+    columns = {name: [_plain(row.get(name)) for row in rows] for name in names}
+    return pa.table(columns, schema=_schema(table, names))
 
 
 def frame_of_csv(table: Table, data: bytes, source: str) -> Frame:
@@ -61,10 +62,10 @@ def frame_of_csv(table: Table, data: bytes, source: str) -> Frame:
     names = _header(data)
     if missing := [name for name in table.column_names() if name not in names]:
         raise DataError(f"{source}: no column {', '.join(missing)}; it was written by another version of sam2ft")
-    extra = sorted(set(names) - set(table.column_names()))
+    extra = sorted(set(names) - table.kinds().keys())
     if extra and not table.extensible:
         raise DataError(f"{source}: column {', '.join(extra)} is not allowed in {table.name}.csv")
-    schema = _schema(table, extra)
+    schema = _schema(table, table.ordered_names(names))
     convert = csv.ConvertOptions(
         column_types=schema, null_values=[""], strings_can_be_null=False, include_columns=schema.names
     )
@@ -85,16 +86,15 @@ def rows_of(frame: Frame, run: str | None = None) -> list[dict[str, Value]]:
 
 
 def all_names(table: Table, headers: Iterable[Collection[str]]) -> tuple[str, ...]:
-    """Column names of the combined table: the fixed columns, then all metric columns in `headers`, sorted."""
-    fixed = table.column_names()
-    return (*fixed, *sorted({name for header in headers for name in header} - set(fixed)))
+    """Column names of the combined table, in the order of `Table.ordered_names`."""
+    return tuple(table.ordered_names(name for header in headers for name in header))
 
 
 def padded(table: Table, frame: Frame, names: Sequence[str]) -> Frame:
     """The frame with the columns `names`; columns that only other runs have (a metric enabled later) are empty."""
     import pyarrow as pa
 
-    schema = _schema(table, names[len(table.columns) :])
+    schema = _schema(table, names)
     empty = pa.Table.from_pylist([], schema=schema)
     return pa.concat_tables([empty, frame], promote_options="default").select(schema.names).combine_chunks()
 
@@ -199,12 +199,12 @@ def frame_of_parquet(data: bytes, source: str) -> Frame:
         raise DataError(f"{source}: {error}") from None
 
 
-def _schema(table: Table, extra: Sequence[str]) -> Any:
+def _schema(table: Table, names: Sequence[str]) -> Any:
+    """Types of the columns `names`; those of metrics are numbers."""
     import pyarrow as pa
 
-    types = {"text": pa.string(), "integer": pa.int64(), "number": pa.float64()}
-    fields = [(column.name, types[column.kind]) for column in table.columns]
-    return pa.schema(fields + [(name, pa.float64()) for name in extra])
+    types, kinds = {"text": pa.string(), "integer": pa.int64(), "number": pa.float64()}, table.kinds()
+    return pa.schema([(name, types[kinds.get(name, "number")]) for name in names])
 
 
 def _plain(value: Value) -> Value:

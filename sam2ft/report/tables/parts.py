@@ -34,8 +34,9 @@ from sam2ft.report.tables.frames import (
     sorted_by_key,
 )
 from sam2ft.statistics.cohort import biomarker_global_rows, global_rows
+from sam2ft.statistics.valid_share import warning_texts
 
-PART_VERSION = 3
+PART_VERSION = 4
 """Increased when the checks or the stored content change: older parts are then made again."""
 
 NEEDED = ("slice", "volume")
@@ -75,6 +76,8 @@ class CheckedEvaluation:
     """(dataset, split, protocol), sorted."""
     values: tuple[PointValues, ...] = ()
     """Values per subject, used for the tests between points."""
+    biomarkers: tuple[str, ...] = ()
+    """Names of the measured biomarkers, sorted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +174,13 @@ def _checked(found: FoundEvaluation, folder: Path) -> CheckedEvaluation:
         labels=_different(volumes, "dataset", "label", "label_name"),
         evaluated=_different(volumes, "dataset", "split", "protocol"),
         values=point_values(rows_of(volumes)),
+        biomarkers=_biomarkers(made.frames),
     )
+
+
+def _biomarkers(frames: Mapping[str, Frame]) -> tuple[str, ...]:
+    frame = frames.get("biomarker_volume")
+    return () if frame is None else tuple(sorted(frame.column("biomarker").unique().to_pylist()))
 
 
 def _different(frame: Frame, *names: str) -> tuple[Any, ...]:
@@ -222,6 +231,8 @@ class _PartBuilder:
                 self._keep(name, sorted_by_key(TABLES[name], frame_of_rows(TABLES[name], compute(rows))), b"")
         import pyarrow.compute as pc
 
+        if "biomarker_volume" in self.frames and (few := warning_texts(rows_of(self.frames["biomarker_volume"]))):
+            self.notes.append("; ".join(few))
         if not pc.any(pc.greater(self.frames["global"].column("n"), 0)).as_py():
             self.notes.append(f"evaluation {self.found.eval} has no value of any label (n = 0 everywhere)")
 

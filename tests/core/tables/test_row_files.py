@@ -56,3 +56,18 @@ def test_one_file_is_open_at_a_time(tmp_path: Path) -> None:
     together.paths[1].write_text("damaged\n")
     with pytest.raises(DataError, match=r"1\.csv: no column"):
         next(rows)
+
+
+@pytest.mark.parametrize("extra", [{}, {"extra": 0.5}, {"zeta": 1.0, "alpha": 2.0}])
+def test_a_later_column_is_last_and_files_without_it_are_read(tmp_path: Path, extra: dict[str, float]) -> None:
+    """volume.csv of 0.1.0 lacks num_specks: merged with new files its cells are empty."""
+    together = files(
+        tmp_path, [row("a", 1, **extra)], [row("b", 1, num_specks=3)], [row("c", 1, num_specks=0, **extra)]
+    )
+    assert together.names[-1] == "num_specks"
+    assert list(together.names[:-1]) == [*TABLE.column_names(), *sorted(extra)]
+    assert [one.get("num_specks") for one in together] == [None, 3, 0]
+    together.write(tmp_path / "merged.csv")
+    found = RowFiles(TABLE, (tmp_path / "merged.csv",))
+    assert [one["num_specks"] for one in found] == [None, 3, 0]
+    assert "num_specks" not in files(tmp_path, [row("a", 1, **extra)]).names

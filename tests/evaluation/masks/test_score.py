@@ -284,6 +284,17 @@ def test_the_settings_of_biomarkers_are_obeyed():
     chosen = scoring_of(["datamodule.metric.t1rho_upper_ms=120", "datamodule.metric.sensitivity=true"]).settings
     assert (chosen.t1rho_upper_ms, chosen.sensitivity) == (120.0, True)
     assert (scoring_of([]).settings.t1rho_upper_ms, scoring_of([]).settings.sensitivity) == (500.0, False)
+    assert scoring_of([]).settings.t2_upper_ms == 100.0
+    assert scoring_of(["datamodule.metric.t2_upper_ms=250"]).settings.upper_ms == {"t2": 250.0, "t1rho": 500.0}
+    with pytest.raises(ProblemsError, match=r"datamodule\.metric\.t2_upper_ms"):
+        scoring_of(["datamodule.metric.t2_upper_ms=0"])
+
+
+def test_the_end_of_a_scoring_names_the_versions_of_its_metrics(tmp_path: Path):
+    write_store(tmp_path / "store", "anna")
+    write_mask(tmp_path / "masks" / "anna.nii.gz", anatomy())
+    score_store(tmp_path / "masks", tmp_path / "store", out=tmp_path / "out", scoring=NO_PICTURES)
+    assert read_json(tmp_path / "out" / "_SUCCESS")["metric_versions"] == {"tissueheight": 2}
 
 
 def test_settings_of_a_model_are_refused():

@@ -129,3 +129,13 @@ def test_the_layers_of_a_curved_plate_split_its_shell_by_depth(score):
 def test_a_tissue_without_a_bone_has_no_layers(score):
     rows = score(block(2, 4, 4), block(2, 4, 4), names=("t2",), maps={"t2": np.full((2, 4, 4), 40, np.float32)})
     assert not [one for one in rows["biomarker_volume"] if "deep" in one["definition"]]
+
+
+def test_the_bound_of_t2_is_a_setting_whose_default_is_that_of_dosma(score):
+    """A disc at 80 and 150 ms: 80 with the default, which cuts half of it away, and 115 with a bound above 150."""
+    times = {"t2": np.array([[[80, 150]]], np.float32)}
+    for given, mean, share in (({}, 80, 0.5), ({"t2_upper_ms": 150.0}, 115, 1.0), ({"t2_upper_ms": 79.0}, None, 0.0)):
+        rows = score(block(1, 1, 2), block(1, 1, 2), names=("t2",), maps=times, **given)["biomarker_volume"]
+        found = values(rows, "t2", "mean")["reference"]
+        assert math.isnan(found) if mean is None else found == mean
+        assert values(rows, "t2", "valid_share")["reference"] == share

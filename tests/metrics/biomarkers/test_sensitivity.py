@@ -74,7 +74,9 @@ def test_a_height_changes_by_a_pixel_and_relaxation_by_its_gradient(score):
 def test_rows_of_slices_and_instances_and_of_missed_tissue_have_none(score):
     mask = np.zeros((5, 40, 80), np.uint8)
     mask[1:4, 10:20, 10:70] = 1
-    rows = score(0 * mask, mask, names=("tissuevolume", "tissueheight"), sensitivity=True)
+    # Slices to the right, rows downwards: the planes in which a height is measured.
+    sagittal = Geometry.from_affine((5, 40, 80), [[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
+    rows = score(0 * mask, mask, names=("tissuevolume", "tissueheight"), sensitivity=True, geometry=sagittal)
     assert all("sensitivity" not in one for one in rows["biomarker_slice"])
     assert all("sensitivity" not in one for one in rows["biomarker_volume"] if one["instance"] is not None)
     whole = [one for one in rows["biomarker_volume"] if one["label"] == 1 and one["instance"] is None]

@@ -693,3 +693,65 @@ def test_hostile_names_are_data_in_tables_and_no_part_of_a_path(here: Path) -> N
     names = {name for name in files_of(here) if name not in before}
     assert all(name.startswith(("runs/made/report/", "runs/made/.report/", "runs/made/made-1/")) for name in names)
     assert not [name for name in names if "etc" in name or "cmd" in name]
+
+
+@pytest.mark.parametrize("having", [(), (1,), (0, 2), (0, 1, 2)])
+def test_evaluations_with_and_without_specks_are_reported_together(having: tuple[int, ...]) -> None:
+    """volume.csv of 0.1.0 lacks num_specks: its cells are empty beside new ones, and nothing is averaged."""
+    runs = made(3)
+    for number in having:
+        runs[number].tables["volume"] = [{**row, "num_specks": number} for row in runs[number].tables["volume"]]
+        runs[number].write()
+    assert reported(runs).problems == ()
+    header = REPORT.table("volume").read_text().splitlines()[0]
+    assert header.endswith(",num_specks") == bool(having)
+    expected = {f"made-{number + 1}": number if number in having else None for number in range(3)}
+    assert {row["run"]: row.get("num_specks") for row in rows("volume")} == expected
+    assert "num_specks" not in {row["measure"] for row in rows("global")}
+    assert files_of(REPORT.folder) == from_scratch(runs)
+
+
+def with_biomarker(one: Made, biomarker: str, **end: Any) -> Made:
+    rows = [
+        dict.fromkeys(TABLES["biomarker_volume"].column_names())
+        | one._stamp(subject)
+        | {"label": 1, "tissue": "femur", "biomarker": biomarker, "definition": "height", "unit": "mm", "status": "ok"}
+        | {"dz_source": "positions", "reference": 8.0, "prediction": 8.5, "difference": 0.5}
+        for subject in one.subjects
+    ]
+    one.tables["biomarker_volume"] = rows
+    one.tables["biomarker_global"] = biomarker_global_rows(rows)
+    one.write()
+    return one.end(**end)
+
+
+@pytest.mark.parametrize("newest", [2, 3])
+def test_two_definitions_of_a_metric_are_never_reported_together(newest: int) -> None:
+    """The earlier one is named with its remedy; without a later one, old evaluations count as they did."""
+    runs = [with_biomarker(Made("made-1", seed=1), "tissueheight"), Made("made-2", seed=2).write()]
+    assert reported(runs).problems == ()
+    runs.append(with_biomarker(Made("made-3", seed=3), "tissueheight", metric_versions={"tissueheight": newest}))
+    (problem,) = reported(runs).problems
+    assert problem.startswith("point made-1: tissueheight was measured by version 1 of its definition, by others by")
+    assert f"by version {newest}: values are not comparable; not counted; remove" in problem
+    assert runs_in("volume") == {"made-2", "made-3"}
+    runs[0].end(metric_versions={"tissueheight": newest})
+    assert reported(runs).problems == ()
+
+
+def test_versions_of_metrics_that_were_not_measured_do_not_matter() -> None:
+    runs = [with_biomarker(Made("made-1", seed=1), "tissuevolume"), Made("made-2", seed=2).write()]
+    runs[1].end(metric_versions={"tissueheight": 2})
+    assert reported(runs).problems == ()
+
+
+def test_values_of_few_valid_voxels_are_a_notice() -> None:
+    one = with_biomarker(Made("made-1", seed=1), "t2")
+    shares = [
+        {**row, "definition": "valid_share", "unit": "1", "reference": 0.95, "prediction": 0.5}
+        for row in one.tables["biomarker_volume"]
+    ]
+    one.tables["biomarker_volume"] = [*one.tables["biomarker_volume"], *shares]
+    one.tables["biomarker_global"] = biomarker_global_rows(one.tables["biomarker_volume"])
+    text = "t2 of femur: valid_share below 0.9 in 2 of 2 volumes, lowest 0.50: values are of the valid rest"
+    assert reported([one.write()]).problems == (f"point made-1: {text}",)
