@@ -38,6 +38,10 @@ class Scene:
     """DICOM field -> one value per slice."""
     slices: Sequence[int] | None = None
     """Indices of the evaluated slices, increasing; None: all. Other slices are ignored."""
+    reference_instances_zyx: npt.NDArray[np.integer] | None = None
+    """Ids of the reference's instances as given, unique within a label; None: instances are connected components."""
+    instances_min_mm3: float | None = None
+    """Size below which an instance is a speck; None: the default definition."""
 
 
 def score_volume(
@@ -66,7 +70,8 @@ def score_volume(
     counts = _count_slices(key, *masks, scene)
     rows = VolumeRows(key, scene.geometry.dz_source)
     for index, of_labels in counts.items():
-        instances = _num_instances(masks[1][index], scene.labels)
+        given = scene.reference_instances_zyx
+        instances = _num_instances(masks[1][index], scene.labels, None if given is None else given[index])
         for label, found, num in zip(scene.labels, of_labels, instances, strict=True):
             rows.add("slice", (index, label.id), slice_values(index, label, found, num, scene.geometry))
     for position, label in enumerate(scene.labels):
@@ -148,8 +153,12 @@ def _as_positions(
     return found
 
 
-def _num_instances(reference_yx: LabelMap, labels: LabelTable) -> list[int]:
-    """Number of connected components of every label of the table in one slice."""
+def _num_instances(
+    reference_yx: LabelMap, labels: LabelTable, ids_yx: npt.NDArray[np.integer] | None = None
+) -> list[int]:
+    """Number of connected components, or of given instances, of every label of the table in one slice."""
+    if ids_yx is not None:
+        return [len(np.unique(ids_yx[reference_yx == label_id])) for label_id in labels.ids]
     filled = reference_yx != 0
     if not filled.any():
         return [0] * len(labels)

@@ -17,7 +17,7 @@ from sam2ft.core.keys import VolumeKey
 from sam2ft.core.parallel import parallel_map
 from sam2ft.data.images.maps import read_map
 from sam2ft.data.images.volumes import read_reordered, read_volume
-from sam2ft.data.prepare.relabel import relabel
+from sam2ft.data.prepare.relabel import given_ids, relabel
 from sam2ft.data.prepare.sources import VolumeFiles, find_by_patterns, find_by_table, fingerprint
 from sam2ft.data.store.intensity import intensity_window, to_uint16
 from sam2ft.data.store.slice_metadata import disagreement_summary, distance_disagreements
@@ -175,7 +175,9 @@ def prepare_volume(source: VolumeFiles, config: DatasetConfig) -> PreparedVolume
         window = intensity_window(image.array_zyx, config.intensity.clip_percentiles)
     mask = read_reordered(source.mask, image.geometry)
     with naming(source.mask):
-        mask = relabel(mask, config.labels, config.changes)
+        found = relabel(mask, config.labels, config.changes)
+        as_given = config.given_instances.source == "as_given"
+        instances = given_ids(mask, found) if as_given else None
     maps = {
         name: read_map(path, name, config.sources.map_source(name), image.geometry)
         for name, path in sorted(source.maps.items())
@@ -184,11 +186,13 @@ def prepare_volume(source: VolumeFiles, config: DatasetConfig) -> PreparedVolume
         key=source.key,
         geometry=image.geometry,
         image_zyx=to_uint16(image.array_zyx, window),
-        mask_zyx=mask,
+        mask_zyx=found,
         maps=maps,
         window=window,
         notes=image.notes,
         slices=image.slices,
         subject_fields=image.subject_fields,
         source_image=str(source.image.resolve()),
+        instances_zyx=instances,
+        instances_min_mm3=config.given_instances.min_mm3,
     )

@@ -49,3 +49,16 @@ def _counts(mask_zyx: npt.NDArray[Any]) -> dict[int, int]:
         raise DataError(f"the mask has values from {found[0]:g} to {found[-1]:g}; label ids are 0 to {MOST}")
     counts = np.bincount(mask_zyx.astype(np.int64).ravel())
     return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+
+
+def given_ids(
+    mask_zyx: npt.NDArray[Any], relabelled_zyx: npt.NDArray[np.unsignedinteger[Any]]
+) -> npt.NDArray[np.uint16]:
+    """Ids of the instances that a mask file gives: uint16 zyx, the integers of the file where a label is, else 0.
+
+    Args:
+        mask_zyx: the mask as it is in the file.
+        relabelled_zyx: what `relabel` made of it, which refuses values that are not whole numbers of 0 to 65535.
+    """
+    whole = np.rint(mask_zyx) if mask_zyx.dtype.kind == "f" else mask_zyx
+    return np.where(relabelled_zyx != 0, whole, 0).astype(np.uint16)

@@ -50,6 +50,10 @@ class PreparedVolume:
     """Sentences that prepare shows beside the volume."""
     source_image: str | None = None
     """File or folder that the image was read from; None for an image that was not read from a file."""
+    instances_zyx: npt.NDArray[np.uint16] | None = None
+    """Ids of the instances as the mask file gives them, unique within a label; None: connected components."""
+    instances_min_mm3: float | None = None
+    """Size below which an instance is a speck; None: the default definition."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,8 @@ class StoreWriter:
         index_path(self.folder).unlink(missing_ok=True)
         record_path(self.folder, volume.key).unlink(missing_ok=True)
         contents: dict[str, npt.NDArray[Any]] = {"image": volume.image_zyx, "mask": volume.mask_zyx}
+        if volume.instances_zyx is not None:
+            contents["instances"] = volume.instances_zyx
         maps = dict(sorted(volume.maps.items()))
         contents |= {f"map-{name}": one.values_zyx for name, one in maps.items()}
         contents |= {f"r2-{name}": one.r2_zyx for name, one in maps.items() if one.r2_zyx is not None}
@@ -122,10 +128,11 @@ class StoreWriter:
             key=volume.key,
             split="",
             geometry=volume.geometry,
-            digest=content_digest(digests, volume.geometry, self.labels),
+            digest=content_digest(digests, volume.geometry, self.labels, volume.instances_min_mm3),
             arrays=digests,
             label_runs=label_runs(volume.mask_zyx),
             folder=self.folder,
+            instances_min_mm3=volume.instances_min_mm3,
         ).to_json()
         record |= {
             "version": STORE_VERSION,

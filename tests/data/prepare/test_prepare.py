@@ -375,3 +375,61 @@ def test_a_real_ct_series_with_its_labels_becomes_a_store(real_data: Path, tmp_p
     assert record.geometry.spacing_zyx_mm == (2.0, 0.9765625, 0.9765625)
     assert record.labelled_slices
     assert record.dicom["slice_thickness"][0] == 3.0
+
+
+CELLS = """\
+dataset: {name: toy, anatomy: cells}
+sources: {images: "dicom/{subject}/{volume}", masks: "masks/{subject}_{volume}.nii.gz"}
+labels: {1: {name: cell, merge: others}, 5: {name: bone}}
+"""
+
+
+def test_ids_of_instances_survive_merge_only_where_they_are_asked_for(raw: Path, tmp_path: Path) -> None:
+    key = VolumeKey("toy", "b", "left")
+    spoil_mask(raw, lambda array, affine: (np.where(array == 11, 1000, array.astype(np.uint16)), affine))
+    (raw / "dataset.yaml").write_text(CELLS)
+    run(raw, tmp_path / "components")
+    (raw / "dataset.yaml").write_text(CELLS + "instances: {source: as_given}\n")
+    run(raw, tmp_path / "given")
+    plain, given = Store.open(tmp_path / "components"), Store.open(tmp_path / "given")
+    assert plain.instances(key) is None
+    assert plain.instances_of_slice(key.slice(1)) is None
+    ids = given.instances(key)
+    assert ids is not None
+    assert ids[[1, 1, 2, 3, 3, 0], [1, 1, 2, 3, 0, 0], [1, 2, 2, 3, 0, 0]].tolist() == [1, 1, 1000, 5, 9, 0]
+    assert ((ids > 0) == (given.mask(key) > 0)).all()
+    assert np.array_equal(given.mask(key), plain.mask(key))
+    assert given.record(key).digest != plain.record(key).digest
+    assert given.record(key).arrays.items() > plain.record(key).arrays.items()
+    given.verify(given.volumes)
+
+
+def test_a_store_given_other_instances_is_prepared_again(raw: Path, tmp_path: Path) -> None:
+    key, digests = VolumeKey("toy", "b", "left"), []
+    settings = [
+        "",
+        "instances: {source: components}\n",
+        "instances: {min_mm3: 50}\n",
+        "instances: {source: as_given}\n",
+    ]
+    for setting, again in zip(settings, (3, 0, 3, 3), strict=True):
+        (raw / "dataset.yaml").write_text(CELLS + setting)
+        assert run(raw, tmp_path / "store").count("stored") == again
+        record = Store.open(tmp_path / "store").record(key)
+        digests.append(record.digest)
+        assert record.instances_min_mm3 == (50 if "50" in setting else None)
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
+    # The array of ids lies in the store only as long as the settings ask for it.
+    assert any("instances" in path.name for path in (tmp_path / "store" / "volumes").iterdir())
+    (raw / "dataset.yaml").write_text(CELLS)
+    run(raw, tmp_path / "store")
+    assert Store.open(tmp_path / "store").record(key).digest == digests[0]
+    assert not any("instances" in path.name for path in (tmp_path / "store" / "volumes").iterdir())
+
+
+def test_an_instance_id_beyond_16_bit_is_refused(raw: Path, tmp_path: Path) -> None:
+    spoil_mask(raw, lambda array, affine: (np.where(array == 11, 70000, array.astype(np.int32)), affine))
+    (raw / "dataset.yaml").write_text(CELLS + "instances: {source: as_given}\n")
+    (refused,) = run(raw, tmp_path / "store").refused
+    assert re.search(r"b_left\.nii\.gz: the mask has values from 0 to 70000; label ids are 0 to 65535", refused.reason)

@@ -5,7 +5,7 @@ import pytest
 
 from sam2ft.core.errors import DataError
 from sam2ft.core.labels import Label, LabelTable
-from sam2ft.data.prepare.relabel import relabel
+from sam2ft.data.prepare.relabel import given_ids, relabel
 
 TABLE = LabelTable((Label(1, "vertebra"), Label(2, "disc")))
 SAME = {1: 1, 2: 2}
@@ -53,3 +53,16 @@ def test_whole_numbers_stored_as_floats_are_labels() -> None:
 def test_values_that_cannot_be_ids_are_refused(values: list[float], message: str) -> None:
     with pytest.raises(DataError, match=message):
         relabel(np.array([[values]]), TABLE, SAME)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float64])
+def test_given_ids_survive_merging_and_are_gone_where_a_label_is_dropped(dtype: type) -> None:
+    mask = np.array([[[0, 1, 2, 1000, 65535, 9]]], dtype=dtype)
+    changed = relabel(mask, TABLE, {1: 1, 2: 1, 1000: 1, 65535: 2, 9: 0})
+    ids = given_ids(mask, changed)
+    assert (ids.dtype, ids.tolist()) == (np.uint16, [[[0, 1, 2, 1000, 65535, 0]]])
+
+
+def test_given_ids_beyond_16_bit_are_refused() -> None:
+    with pytest.raises(DataError, match="values from 0 to 70000; label ids are 0 to 65535"):
+        relabel(np.array([[[0, 70000]]]), TABLE, {1: 1})
