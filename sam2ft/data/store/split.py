@@ -11,16 +11,30 @@ SPLITS = ("train", "val", "test")
 _SHOWN = 10
 
 
-def split_by_fractions(subjects: Iterable[str], fractions: Mapping[str, float], seed: int) -> dict[str, str]:
+def split_by_fractions(
+    subjects: Iterable[str], fractions: Mapping[str, float], seed: int, kept: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """subject -> split, drawn from `seed`; the sizes follow the largest remainder (12 at 0.5/0.17/0.33 -> 6/2/4).
 
     The same subjects give the same split, independent of their order. Thirds are written as 0.333; the rest to 1 is
     distributed over the splits.
+
+    Args:
+        kept: subject -> split of the subjects that have one already, which none of them leaves. The others are drawn in
+            the order of the seed, each for the split that then lacks most of its size in the whole cohort.
     """
-    ordered = _shuffled(set(subjects), seed, "split")
-    shares = [fractions[name] for name in SPLITS]
-    names = [name for name, size in zip(SPLITS, _sizes(len(ordered), shares), strict=True) for _ in range(size)]
-    return dict(sorted(zip(ordered, names, strict=True)))
+    names = set(subjects)
+    splits = {name: split for name, split in (kept or {}).items() if name in names}
+    ordered = _shuffled(names - splits.keys(), seed, "split")
+    sizes = _sizes(len(names), [fractions[name] for name in SPLITS])
+    lacking = {name: size - list(splits.values()).count(name) for name, size in zip(SPLITS, sizes, strict=True)}
+    if not splits:
+        drawn = [name for name, size in lacking.items() for _ in range(size)]
+        return dict(sorted(zip(ordered, drawn, strict=True)))
+    for subject in ordered:
+        splits[subject] = max(SPLITS, key=lambda name: lacking[name])  # of equal ones the first
+        lacking[splits[subject]] -= 1
+    return dict(sorted(splits.items()))
 
 
 def _sizes(total: int, fractions: Sequence[float]) -> list[int]:
@@ -57,6 +71,15 @@ def split_from_file(path: Path, subjects: Iterable[str]) -> dict[str, str]:
     if absent := sorted(split_of.keys() - found):
         raise DataError(f"{path}: no images were found for {listed(absent, _SHOWN)}")
     return dict(sorted(split_of.items()))
+
+
+def moved_subjects(kept: Mapping[str, str], split_of: Mapping[str, str]) -> list[str]:
+    """`subject (old split -> new split)` of every subject of `kept` that is in another split of `split_of`, sorted."""
+    return [
+        f"{subject} ({split} -> {split_of[subject]})"
+        for subject, split in sorted(kept.items())
+        if split_of.get(subject, split) != split
+    ]
 
 
 def nested_subjects(subjects: Iterable[str], limit: int | None, seed: int) -> tuple[str, ...]:
