@@ -1,26 +1,35 @@
 """Prepare a store from raw images or a phantom cohort, or check the biomarkers on a voxel grid (--phantom-check)."""
 
 import argparse
+import math
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sam2ft.core.command import run_command
 from sam2ft.core.errors import DataError, IncompleteError
 from sam2ft.core.files import read_json, write_json
-
-if TYPE_CHECKING:
-    from sam2ft.data.prepare.prepare import PrepareSummary, VolumeOutcome
+from sam2ft.data.prepare.outcomes import (
+    DEFAULTS,
+    MINUTES,
+    REFUSED,
+    STORED,
+    UNCHANGED,
+    PrepareOptions,
+    PrepareSummary,
+    Surplus,
+    VolumeOutcome,
+)
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the argument parser of launch/prepare.py."""
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog="volumes that are finished and unchanged are not prepared again; exit code 3: some were refused",
+        epilog="volumes that are finished and unchanged are not prepared again; exit code 3: some are refused or gone",
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
@@ -42,6 +51,26 @@ def parser() -> argparse.ArgumentParser:
         metavar="ROW,COLUMN,SLICE",
         help="with --phantom-check: distance of rows, columns and slices in mm, such as 0.36,0.36,0.7",
     )
+    parser.add_argument(
+        "--prune",
+        action="store_true",
+        help="list stored volumes whose images are gone and files of earlier states, then remove them from the store",
+    )
+    parser.add_argument("--yes", action="store_true", help="with --prune: remove without asking on a terminal")
+    parser.add_argument(
+        "--max-volume-gb",
+        type=_positive,
+        metavar="GIB",
+        help="refuse a volume whose voxels need more memory, before it is read (default: max_volume_gb of the dataset "
+        "file, 4)",
+    )
+    parser.add_argument(
+        "--max-volume-minutes",
+        type=_positive,
+        default=MINUTES,
+        metavar="M",
+        help=f"refuse a volume that takes longer to read (default: {MINUTES:g})",
+    )
     parser.add_argument("--json", action="store_true", help="with --phantom-check: print JSON to stdout")
     parser.add_argument(
         "--subjects", type=_count, default=8, metavar="N", help="subjects of the phantom cohort (default: 8)"
@@ -54,6 +83,16 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}; allowed: a whole number of 1 or more")
     return int(text)
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed: a number above 0")
+    return value
 
 
 def _spacing(text: str) -> list[float]:
@@ -78,48 +117,100 @@ def main() -> int:
         arguments.error("--out STORE is missing")
     if given.spacing is not None or given.json:
         arguments.error("--spacing and --json need --phantom-check")
+    options = PrepareOptions(
+        given.workers, isolated=True, minutes=given.max_volume_minutes, prune=_ask(given.yes) if given.prune else None
+    )
     if given.phantom:
-        summary = prepare_phantom(given.phantom, given.subjects, given.seed, given.out, given.workers)
+        if given.max_volume_gb is not None:
+            arguments.error("--max-volume-gb is for images of your own; a phantom has a fixed size")
+        summary = prepare_phantom(given.phantom, given.subjects, given.seed, given.out, options)
     else:
-        summary = prepare(given.dataset, given.out, workers=given.workers)
+        summary = prepare(given.dataset, given.out, options=options, max_volume_gb=given.max_volume_gb)
     print(summary.store)
     return 0
 
 
-def prepare(dataset_file: Path, out: Path, base: Path = Path(), workers: int = 1) -> "PrepareSummary":
+def prepare(
+    dataset_file: Path,
+    out: Path,
+    base: Path = Path(),
+    options: PrepareOptions = DEFAULTS,
+    max_volume_gb: float | None = None,
+) -> PrepareSummary:
     """Prepare the images that `dataset_file` describes into the store `out`.
 
     Args:
         base: folder that the paths of the dataset file are relative to; the working directory by default.
-        workers: number of parallel processes, which share the volumes.
+        max_volume_gb: replaces the key of the dataset file.
 
     Raises:
         UserError: nothing could be prepared.
-        IncompleteError: some volumes were refused; names each of them.
+        IncompleteError: some volumes were refused or are missing; names each of them.
     """
     from sam2ft.config.load_dataset import load_dataset
-    from sam2ft.data.prepare.prepare import UNCHANGED, prepare_dataset
+    from sam2ft.data.prepare.prepare import prepare_dataset
 
     config = load_dataset(dataset_file)
+    if max_volume_gb is not None:
+        config = replace(config, reading=config.reading.model_copy(update={"max_volume_gb": max_volume_gb}))
     with _progress("preparing") as show:
 
-        def report(done: int, total: int, outcome: "VolumeOutcome") -> None:
+        def report(done: int, total: int, outcome: VolumeOutcome) -> None:
             if outcome.result != UNCHANGED:
                 show(done, total, f"{outcome.key} {outcome.result}")
 
-        summary = prepare_dataset(config, base, out, report, workers=workers)
+        summary = prepare_dataset(config, base, out, report, options)
     print(_text(summary), file=sys.stderr)
-    if summary.refused:
-        counts = f"{len(summary.refused)} of {len(summary.outcomes)} volumes were refused, the others are prepared"
-        refused = (f"  {outcome.key}: {outcome.reason}" for outcome in summary.refused)
-        raise IncompleteError("\n".join([f"{counts}:", *refused]))
+    if problems := [*_refused(summary), *_missing(summary)]:
+        raise IncompleteError("\n".join(problems))
     return summary
 
 
-def prepare_phantom(kind: str, subjects: int, seed: int, out: Path, workers: int = 1) -> "PrepareSummary":
+def _refused(summary: PrepareSummary) -> list[str]:
+    if not summary.refused:
+        return []
+    counts = f"{len(summary.refused)} of {len(summary.outcomes)} volumes were refused, the others are prepared"
+    stays = {True: " (stays as it was prepared before)", False: ""}
+    return [
+        f"{counts}:",
+        *(f"  {outcome.key}: {outcome.reason}{stays[outcome.key in summary.kept]}" for outcome in summary.refused),
+    ]
+
+
+def _missing(summary: PrepareSummary) -> list[str]:
+    if not summary.missing:
+        return []
+    head = f"the images of {len(summary.missing)} stored volumes are gone; the volumes stay (--prune removes them):"
+    return [head, *(f"  {key}" for key in summary.missing)]
+
+
+def _ask(yes: bool) -> Callable[[Surplus], bool]:
+    """List what may be removed; ask on a terminal, unless `yes`."""
+
+    def ask(surplus: Surplus) -> bool:
+        volumes = [f"  {key}" for key in surplus.volumes]
+        print(
+            f"--prune removes {len(surplus.volumes)} volumes whose images are gone, and {len(surplus.files)} files "
+            f"({surplus.num_bytes / 1e6:.1f} MB):",
+            *volumes,
+            *(f"  {path}" for path in surplus.files),
+            sep="\n",
+            file=sys.stderr,
+        )
+        if yes or not sys.stdin.isatty():
+            return True
+        return input("remove them? [y/N] ").strip().lower() in ("y", "yes")
+
+    return ask
+
+
+def prepare_phantom(
+    kind: str, subjects: int, seed: int, out: Path, options: PrepareOptions = DEFAULTS
+) -> PrepareSummary:
     """Write a phantom cohort as raw DICOM and NIfTI to `out`/source, and prepare it like any other dataset.
 
-    A complete cohort with the same kind, number of subjects and seed is not made again.
+    A complete cohort with the same kind, number of subjects and seed is not made again. Another cohort replaces it, and
+    nothing of the first stays in the store.
 
     Raises:
         DataError: `out` contains anything but a phantom store.
@@ -137,12 +228,11 @@ def prepare_phantom(kind: str, subjects: int, seed: int, out: Path, workers: int
         with _progress("drawing") as show:
             write_cohort(kind, subjects, seed, source, show)
         write_json(marker, cohort | {"complete": True})
-    return prepare(source / "dataset.yaml", out, base=source, workers=workers)
+        options = replace(options, prune=lambda _: True)
+    return prepare(source / "dataset.yaml", out, base=source, options=options)
 
 
-def _text(summary: "PrepareSummary") -> str:
-    from sam2ft.data.prepare.prepare import REFUSED, STORED, UNCHANGED
-
+def _text(summary: PrepareSummary) -> str:
     counts = {"prepared": STORED, "unchanged": UNCHANGED, "refused": REFUSED}
     volumes = ", ".join(f"{summary.count(result)} {name}" for name, result in counts.items() if summary.count(result))
     splits = ", ".join(f"{split} {count}" for split, count in summary.splits.items())
@@ -150,6 +240,11 @@ def _text(summary: "PrepareSummary") -> str:
     notes = [f"no prepared subject is in {' or '.join(empty)}"] if empty else []
     if summary.unlabelled:
         notes.append(f"without any label in the mask: {', '.join(map(str, summary.unlabelled))}")
+    if unused := summary.surplus.files:
+        size = f"{summary.surplus.num_bytes / 1e6:.1f} MB"
+        notes.append(
+            f"{len(unused)} files of volumes that are gone and of earlier states ({size}); --prune removes them"
+        )
     notes += summary.disagreements
     notes += [f"{outcome.key}: {note}" for outcome in summary.outcomes for note in outcome.notes]
     return "\n".join([f"{summary.store}: {volumes}; subjects: {splits}", *notes])

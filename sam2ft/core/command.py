@@ -12,10 +12,12 @@ from sam2ft.core.errors import (
     DONE,
     INTERRUPTED,
     ClaimedError,
+    DiskError,
     IncompleteError,
     StopRequestedError,
     UserError,
     exit_code_of,
+    translated,
 )
 
 
@@ -27,13 +29,13 @@ def in_allocation() -> bool:
 def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Run `main` and exit the process with its exit code (None is 0).
 
-    The error classes of core/errors are printed as a message without a traceback; any other exception is a defect and
-    keeps its traceback (the interpreter prints it and exits with 1).
+    The error classes of core/errors, and errors of paths and disks, are printed as a message without a traceback; any
+    other exception is a defect and keeps its traceback (the interpreter prints it and exits with 1).
     """
     try:
         code = main() or DONE
         sys.stdout.flush()
-    except (UserError, IncompleteError, ClaimedError, StopRequestedError) as error:
+    except (UserError, IncompleteError, DiskError, ClaimedError, StopRequestedError) as error:
         print(error, file=sys.stderr)
         sys.exit(exit_code_of(error, in_allocation=in_allocation()))
     except KeyboardInterrupt:
@@ -43,4 +45,10 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
         # The reader of the pipe (`status.py | head`) has closed it; the interpreter must not flush into it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(DONE)
+    except OSError as error:
+        message = translated(error)
+        if message is None:
+            raise
+        print(message, file=sys.stderr)
+        sys.exit(exit_code_of(message))
     sys.exit(code)

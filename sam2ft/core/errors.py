@@ -1,5 +1,7 @@
 """Exception classes, the process exit code of each, and parts of messages."""
 
+import errno
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +26,10 @@ class CheckpointError(UserError):
 
 class IncompleteError(Exception):
     """The work ended, but a part of the requested results is missing. Exit code 3."""
+
+
+class DiskError(Exception):
+    """Writing failed because a file system is full, over quota or broken. What was there stays. Exit code 4."""
 
 
 class ClaimedError(Exception):
@@ -71,10 +77,39 @@ def listed(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+_FIXABLE = frozenset(
+    (
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EEXIST,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+    )
+)
+_OF_DISK = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE))
+
+
+def translated(error: OSError) -> UserError | DiskError | None:
+    """An error of a path or disk as a message with path and reason; None for any other, which is a defect."""
+    where = error.filename if error.filename2 is None else error.filename2
+    path = "" if where is None else f"{os.fsdecode(where)}: "
+    reason = (error.strerror or str(error)).lower()
+    if error.errno in _FIXABLE:
+        return UserError(f"{path}{reason}; give another path, or change its permissions")
+    if error.errno in _OF_DISK:
+        return DiskError(f"{path}{reason}; what was written before stays: make room, then run the same command again")
+    return None
+
+
 DONE = 0
 FAILED = 1
 USER_CAN_FIX = 2
 INCOMPLETE = 3
+DISK_FAILED = 4
 TO_BE_CONTINUED = 75
 INTERRUPTED = 130
 TOLD_TO_STOP = 143
@@ -86,6 +121,8 @@ def exit_code_of(error: BaseException, *, in_allocation: bool = False) -> int:
         return USER_CAN_FIX
     if isinstance(error, IncompleteError):
         return INCOMPLETE
+    if isinstance(error, DiskError):
+        return DISK_FAILED
     if isinstance(error, StopRequestedError):
         return TO_BE_CONTINUED if in_allocation else TOLD_TO_STOP
     if isinstance(error, KeyboardInterrupt):

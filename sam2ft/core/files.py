@@ -1,9 +1,11 @@
 """Atomic file writes with fsync, JSON reading and writing, and sha256 digests."""
 
+import errno
 import hashlib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +15,8 @@ from sam2ft.core.errors import DataError
 
 # Folder -> check that runs before a file is put in or below it.
 _FENCES: dict[Path, Callable[[], None]] = {}
+# A file system with less free space, bytes, is full: the rest is too small for a file, or reserved.
+_ALMOST_NOTHING = 2**20
 
 
 @contextmanager
@@ -35,6 +39,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Steps: write the temporary file, fsync, rename, fsync of the folder. Without the fsyncs, the rename can survive a
     power loss while the content does not. When the block raises, the temporary file is removed and `path` is unchanged.
+
+    Raises:
+        OSError: the file cannot be written; it names `path`, and has the error number of the cause.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial{path.suffix}")
@@ -46,9 +53,22 @@ def replacing(path: Path) -> Iterator[Path]:
             if path.absolute().is_relative_to(folder):
                 check()
         partial.replace(path)
+    except OSError as error:
+        raise _naming_file(error, path, partial) from None
     finally:
         partial.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def _naming_file(error: OSError, path: Path, partial: Path) -> OSError:
+    """`error` with the name of the file, which a failed write lacks; NumPy's report of a short write has no number."""
+    if error.errno is None:
+        full = shutil.disk_usage(path.parent).free < _ALMOST_NOTHING
+        number = errno.ENOSPC if full else errno.EIO
+        return OSError(number, f"{os.strerror(number)} ({error})", str(path))
+    if error.filename in (None, str(partial)):
+        return OSError(error.errno, error.strerror, str(path))
+    return error
 
 
 def write_new(path: Path, data: bytes) -> None:

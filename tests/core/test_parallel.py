@@ -25,3 +25,25 @@ def test_results_come_in_the_order_of_the_items_and_an_error_in_its_turn(workers
     assert len(processes) == workers
     with pytest.raises(ValueError, match="three"):
         next(results)
+
+
+def deadly(number: int) -> int:
+    if number in (2, 5):
+        os._exit(9)
+    return number
+
+
+@pytest.mark.parametrize("workers", [1, 2, 8])
+def test_an_item_whose_process_dies_costs_no_other_item(workers: int) -> None:
+    assert list(parallel_map(deadly, range(8), workers, lost=lambda number: -number)) == [0, 1, -2, 3, 4, -5, 6, 7]
+
+
+def stops(number: int) -> int:
+    if number == 1:
+        raise StopIteration
+    return number
+
+
+def test_a_stop_iteration_of_an_item_is_not_the_end_of_the_items() -> None:
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        list(parallel_map(stops, [0, 1, 2]))

@@ -219,6 +219,13 @@ class Reading(Section):
         "refuse", "what happens to a series whose slice distances vary by over 10 %"
     )
 
+    max_volume_gb: float = plain(
+        4.0,
+        "memory that the voxels of one volume may need, judged by the headers of its files before they are read",
+        unit="GiB",
+        gt=0,
+    )
+
     @field_validator("slice_axis", mode="before")
     @classmethod
     def _number_as_text(cls, value: Any) -> Any:
@@ -226,9 +233,10 @@ class Reading(Section):
 
     @property
     def chosen(self) -> Mapping[str, Any]:
-        """The keys that differ from their defaults."""
-        fields = Reading.model_fields
-        return {name: value for name in fields if (value := getattr(self, name)) != fields[name].default}
+        """The keys that change what is read and differ from their defaults."""
+        fields = Reading.model_fields.items()
+        chosen = {name: getattr(self, name) for name, field in fields if getattr(self, name) != field.default}
+        return {name: value for name, value in chosen.items() if name != "max_volume_gb"}
 
 
 AS_IS = Reading()

@@ -38,7 +38,7 @@ def source_series(record: VolumeRecord) -> Path:
     Raises:
         DataError: when the volume was not prepared from a DICOM series, or the folder no longer exists.
     """
-    found = read_json(record_path(record.folder, record.key))
+    found = read_json(record_path(record.folder, record.stem))
     if "source_image" not in found:
         raise DataError(f"{record.key}: its store does not record the source image; run launch/prepare.py again")
     if found["source_image"] is None or "series_uid_sha256" not in found["slices"]:

@@ -3,83 +3,58 @@
 Volumes that are finished and unchanged are not prepared again.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from sam2ft.config.load_dataset import DatasetConfig
-from sam2ft.core.errors import DataError, naming
+from sam2ft.core.errors import DataError, listed, naming
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.parallel import parallel_map
 from sam2ft.data.images.maps import read_map
 from sam2ft.data.images.volumes import read_reordered, read_volume
+from sam2ft.data.prepare.limits import GIB, limited
+from sam2ft.data.prepare.outcomes import (
+    DEFAULTS,
+    REFUSED,
+    STORED,
+    UNCHANGED,
+    PrepareOptions,
+    PrepareSummary,
+    Progress,
+    Surplus,
+    VolumeOutcome,
+)
 from sam2ft.data.prepare.relabel import given_ids, relabel
 from sam2ft.data.prepare.sources import VolumeFiles, find_by_patterns, find_by_table, fingerprint
 from sam2ft.data.store.intensity import intensity_window, to_uint16
 from sam2ft.data.store.slice_metadata import disagreement_summary, distance_disagreements
 from sam2ft.data.store.split import SPLITS, split_by_fractions, split_from_file
-from sam2ft.data.store.store import Store
+from sam2ft.data.store.store import Store, read_index
 from sam2ft.data.store.writer import PreparedVolume, StoreWriter
 
 LOCK = ".prepare.lock"
-STORED, UNCHANGED, REFUSED = "stored", "unchanged", "refused"
-
-
-@dataclass(frozen=True)
-class VolumeOutcome:
-    """Result for one volume."""
-
-    key: VolumeKey
-    result: str
-    """stored, unchanged or refused"""
-    reason: str = ""
-    notes: tuple[str, ...] = ()
-    """Sentences about a volume that was stored."""
-
-
-Progress = Callable[[int, int, VolumeOutcome], None]
-"""Called after each volume with: number of finished volumes, number of all volumes, result."""
-
-
-@dataclass(frozen=True)
-class PrepareSummary:
-    """Result of `prepare_dataset`."""
-
-    store: Path
-    outcomes: tuple[VolumeOutcome, ...]
-    splits: Mapping[str, int]
-    """Split -> number of prepared subjects."""
-    unlabelled: tuple[VolumeKey, ...]
-    """Prepared volumes whose mask contains no label: allowed, but should be checked."""
-    disagreements: tuple[str, ...] = ()
-    """Sentences about slice distances in headers that differ by more than 1 % from the distance used."""
-
-    @property
-    def refused(self) -> tuple[VolumeOutcome, ...]:
-        return tuple(outcome for outcome in self.outcomes if outcome.result == REFUSED)
-
-    def count(self, result: str) -> int:
-        return sum(outcome.result == result for outcome in self.outcomes)
 
 
 def prepare_dataset(
-    config: DatasetConfig, base: Path, out: Path, progress: Progress, *, workers: int = 1
+    config: DatasetConfig, base: Path, out: Path, progress: Progress, options: PrepareOptions = DEFAULTS
 ) -> PrepareSummary:
     """Create or complete the store `out` of the dataset described by `config`.
 
-    Volumes that cannot be used are refused and named in the summary; the others are prepared.
+    Volumes that cannot be used are refused and named in the summary; the others are prepared. Nothing that is stored is
+    lost: a volume that is refused now, or whose source is away, stays as it was prepared before.
 
     Args:
         base: folder to which the paths in `config` are relative.
-        workers: number of processes; the store is the same for any number.
 
     Raises:
-        DataError: when the folder is not a store of this dataset, the split is wrong, or every volume is refused; then
-            nothing is changed.
+        DataError: when the folder is not a store of this dataset, the split is wrong, every volume is refused, or the
+            labels changed and a stored volume cannot be prepared with the new ones; then the store is as it was.
+        OSError: a file of the store cannot be written; volumes that were finished before are used by the next call.
     """
     sources = _find(config, base)
     split_of = _split(config, sources, base)
@@ -87,21 +62,70 @@ def prepare_dataset(
     writer.check()
     _refuse_absent_masks(sources)
     with _store_lock(out):
-        outcomes = []
-        for outcome in parallel_map(partial(_prepare_one, writer, config), sources, workers):
-            outcomes.append(outcome)
-            progress(len(outcomes), len(sources), outcome)
-        kept = [outcome.key for outcome in outcomes if outcome.result != REFUSED]
-        if not kept:
+        outcomes = _prepared(writer, config, sources, progress, options)
+        done = {outcome.key for outcome in outcomes if outcome.result != REFUSED}
+        if not done:
             reasons = "\n".join(f"{outcome.key}: {outcome.reason}" for outcome in outcomes)
             raise DataError(f"no volume of {config.dataset.name} could be prepared:\n{reasons}")
-        writer.finish(kept, split_of)
-    subjects = {key.subject for key in kept}
-    splits = {split: sum(split_of[subject] == split for subject in subjects) for split in SPLITS}
+        missing = tuple(sorted(writer.indexed.keys() - {source.key for source in sources}))
+        surplus = Surplus(missing, tuple(writer.unused_files(done, without=missing)))
+        pruned = options.prune is not None and bool(surplus.files) and options.prune(surplus)
+        gone = missing if pruned else ()
+        kept = writer.indexed.keys() - done - set(gone)
+        _refuse_mixed_labels(out, config, kept)
+        writer.finish(done, split_of, without=gone)
+        for path in surplus.files if pruned else ():
+            path.unlink()
     records = Store.open(out).volumes
+    splits = {split: len({record.key.subject for record in records if record.split == split}) for split in SPLITS}
     unlabelled = tuple(record.key for record in records if not record.label_runs)
     distances = {str(record.key): distance_disagreements(record.geometry, record.dicom) for record in records}
-    return PrepareSummary(out, tuple(outcomes), splits, unlabelled, tuple(disagreement_summary(distances)))
+    return PrepareSummary(
+        out,
+        tuple(outcomes),
+        splits,
+        unlabelled,
+        tuple(disagreement_summary(distances)),
+        tuple(key for key in missing if key in kept),
+        frozenset(kept - set(missing)),
+        Surplus((), ()) if pruned else surplus,
+    )
+
+
+def _prepared(
+    writer: StoreWriter, config: DatasetConfig, sources: list[VolumeFiles], progress: Progress, options: PrepareOptions
+) -> list[VolumeOutcome]:
+    """One outcome for each source, in their order."""
+    prepare = partial(_prepare_one, writer, config, replace(options, prune=None))
+    outcomes: list[VolumeOutcome] = []
+    for outcome in parallel_map(prepare, sources, options.workers, _lost if options.isolated else None):
+        outcomes.append(outcome)
+        progress(len(outcomes), len(sources), outcome)
+    if [outcome.key for outcome in outcomes] != [source.key for source in sources]:
+        raise RuntimeError(f"{len(outcomes)} results of {len(sources)} volumes; nothing was changed in {writer.folder}")
+    return outcomes
+
+
+def _lost(source: VolumeFiles) -> VolumeOutcome:
+    return VolumeOutcome(
+        source.key,
+        REFUSED,
+        f"{source.image}: the process that read it, its mask or its maps died or hung: a damaged file, or one that "
+        "needs more memory than there is; look at the files, or lower max_volume_gb",
+    )
+
+
+def _refuse_mixed_labels(out: Path, config: DatasetConfig, kept: Collection[VolumeKey]) -> None:
+    """A store has one label table: volumes that stay as they were must have been prepared with the present one."""
+    index = read_index(out)
+    if not kept or index is None or index["labels"] == config.labels.to_json():
+        return
+    names = listed([str(key) for key in sorted(kept)], 5)
+    raise DataError(
+        f"{out}: the label table has changed, but {names} cannot be prepared with the new one (refused, or the images "
+        "are gone); bring their files back, or remove volumes whose images are gone for good with --prune, or prepare "
+        "into a new folder"
+    )
 
 
 def _find(config: DatasetConfig, base: Path) -> list[VolumeFiles]:
@@ -149,7 +173,9 @@ def _store_lock(out: Path) -> Iterator[None]:
             out.rmdir()
 
 
-def _prepare_one(writer: StoreWriter, config: DatasetConfig, source: VolumeFiles) -> VolumeOutcome:
+def _prepare_one(
+    writer: StoreWriter, config: DatasetConfig, options: PrepareOptions, source: VolumeFiles
+) -> VolumeOutcome:
     try:
         for path in source.paths:
             if not path.exists():
@@ -157,11 +183,28 @@ def _prepare_one(writer: StoreWriter, config: DatasetConfig, source: VolumeFiles
         stamp = fingerprint(source, config.conversion)
         if writer.is_finished(source.key, stamp):
             return VolumeOutcome(source.key, UNCHANGED)
-        volume = prepare_volume(source, config)
-        writer.write(volume, stamp)
+        volume = _read(source, config, options)
     except DataError as error:
         return VolumeOutcome(source.key, REFUSED, str(error))
+    writer.write(volume, stamp)
     return VolumeOutcome(source.key, STORED, notes=volume.notes)
+
+
+def _read(source: VolumeFiles, config: DatasetConfig, options: PrepareOptions) -> PreparedVolume:
+    """`prepare_volume` within the limits; whatever a damaged file does to a library is a refusal of this volume alone.
+
+    Raises:
+        DataError: naming a file and the reason.
+    """
+    budget = config.reading.max_volume_gb * GIB
+    try:
+        with naming(source.image), limited(budget, 60 * options.minutes, own_process=options.isolated):
+            return prepare_volume(source, config)
+    except DataError:
+        raise
+    except Exception as error:  # noqa: BLE001  # readers of foreign files raise anything
+        found = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise DataError(f"{source.image}: it, its mask or a map of it cannot be read ({found})") from None
 
 
 def prepare_volume(source: VolumeFiles, config: DatasetConfig) -> PreparedVolume:

@@ -8,6 +8,9 @@ volumes/<subject>__<volume>.map-t2.npy  float32 zyx, NaN where there is no value
 volumes/<subject>__<volume>.r2-t2.npy   float32 zyx, r2 of the fit, for maps fitted to a series
 volumes/<subject>__<volume>.json      the record of the volume: geometry, digests, fields per slice, source
 metadata_for_ml.json  metadata_for_stats.json
+
+The files of a volume that was prepared anew, because its source or the settings changed, begin with another stem
+(`<subject>__<volume>@2`): a program that has opened the store goes on reading the old ones.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +29,10 @@ from sam2ft.core.keys import SliceKey, VolumeKey
 from sam2ft.core.labels import LabelTable
 from sam2ft.data.store.split import SPLITS, nested_subjects
 
-STORE_VERSION = 1
+STORE_VERSION = 2
+"""Version of new stores. In version 1, slices are cut along the axis of largest spacing, and the slice distance of a
+DICOM series is the median of its gaps; a store keeps its version until `prepare --upgrade`."""
+READABLE_VERSIONS = (1, 2)
 IMAGE_LEVELS = 65535
 """uint16 value that represents 1.0."""
 
@@ -41,14 +47,14 @@ def index_path(folder: Path) -> Path:
     return folder / "store.json"
 
 
-def array_path(folder: Path, key: VolumeKey, kind: str) -> Path:
+def array_path(folder: Path, stem: str, kind: str) -> Path:
     """Path of an array file; `kind` is image, mask, instances, map-<name> or r2-<name>."""
-    return folder / "volumes" / f"{key.file_stem}.{kind}.npy"
+    return folder / "volumes" / f"{stem}.{kind}.npy"
 
 
-def record_path(folder: Path, key: VolumeKey) -> Path:
+def record_path(folder: Path, stem: str) -> Path:
     """Path of the record of a volume. It is written last: if it exists, the volume is complete."""
-    return folder / "volumes" / f"{key.file_stem}.json"
+    return folder / "volumes" / f"{stem}.json"
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,8 @@ class VolumeRecord:
     """Label id -> inclusive ranges (first, last) of the slices that contain it."""
     folder: Path
     """The store."""
+    stem: str
+    """Beginning of the names of its files."""
     instances_min_mm3: float | None = None
     """Size below which an instance is a speck (`instances.min_mm3`); None: the default definition."""
 
@@ -86,13 +94,13 @@ class VolumeRecord:
     @cached_property
     def dicom(self) -> dict[str, list[Any]]:
         """Field -> one value per slice (None where the source had none); read on first access."""
-        slices: dict[str, list[Any]] = read_json(record_path(self.folder, self.key))["slices"]
+        slices: dict[str, list[Any]] = read_json(record_path(self.folder, self.stem))["slices"]
         return slices
 
     @cached_property
     def map_facts(self) -> dict[str, dict[str, Any]]:
         """Map -> its origin, and how many voxels of each label have a value; empty in older stores."""
-        facts: dict[str, dict[str, Any]] = read_json(record_path(self.folder, self.key)).get("maps", {})
+        facts: dict[str, dict[str, Any]] = read_json(record_path(self.folder, self.stem)).get("maps", {})
         return facts
 
     def to_json(self) -> dict[str, Any]:
@@ -106,13 +114,15 @@ class VolumeRecord:
             "arrays": dict(self.arrays),
             "labelled_slices": {str(label): [list(run) for run in runs] for label, runs in self.label_runs.items()},
             "geometry": self.geometry.to_json(),
+            **({} if self.stem == self.key.file_stem else {"stem": self.stem}),
             **chosen,
         }
 
     @classmethod
     def from_json(cls, value: dict[str, Any], dataset: str, folder: Path) -> "VolumeRecord":
+        key = VolumeKey(dataset, value["subject"], value["volume"])
         return cls(
-            key=VolumeKey(dataset, value["subject"], value["volume"]),
+            key=key,
             split=value["split"],
             geometry=Geometry.from_json(value["geometry"]),
             digest=value["digest"],
@@ -122,6 +132,7 @@ class VolumeRecord:
                 for label, runs in value["labelled_slices"].items()
             },
             folder=folder,
+            stem=value.get("stem", key.file_stem),
             instances_min_mm3=value.get("instances_min_mm3"),
         )
 
@@ -232,9 +243,15 @@ class Store:
         return self._array(key, kind, (np.float32,)) if kind in self.record(key).arrays else None
 
     def _array(self, key: VolumeKey, kind: str, dtypes: Sequence[Any]) -> npt.NDArray[Any]:
-        shape, path = self.record(key).geometry.shape_zyx, array_path(self.path, key, kind)
+        record = self.record(key)
+        shape, path = record.geometry.shape_zyx, array_path(self.path, record.stem, kind)
         try:
             array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except FileNotFoundError:
+            raise DataError(
+                f"{path}: is gone, removed by hand or by `prepare --prune` after this program opened the store; run "
+                "launch/prepare.py again, then the same command"
+            ) from None
         except (OSError, ValueError) as error:
             raise DataError(f"{path}: not readable ({error}); run launch/prepare.py again") from None
         if array.shape != shape or array.dtype not in dtypes:
@@ -259,7 +276,7 @@ class Store:
         """
         for record in records:
             for kind, expected in record.arrays.items():
-                path = array_path(self.path, record.key, kind)
+                path = array_path(self.path, record.stem, kind)
                 found = sha256_file(path) if path.is_file() else "no file"
                 if found != expected:
                     raise DataError(
@@ -296,8 +313,7 @@ def read_index(folder: Path) -> dict[str, Any] | None:
         return None
     index = read_json(path)
     version = index.get("version") if isinstance(index, dict) else None
-    if version != STORE_VERSION:
-        raise DataError(
-            f"{path}: store version {version}, this sam2ft reads {STORE_VERSION}; run launch/prepare.py again"
-        )
+    if version not in READABLE_VERSIONS:
+        readable = " and ".join(map(str, READABLE_VERSIONS))
+        raise DataError(f"{path}: store version {version}, this sam2ft reads {readable}; run launch/prepare.py again")
     return dict(index)

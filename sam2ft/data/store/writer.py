@@ -1,10 +1,13 @@
-"""Writing a prepared store, resumable after every step.
+"""Writing a prepared store: append-only, and resumable after every step.
 
-Order: for each volume the arrays, then its record; after all volumes the metadata files and, last, the index.
+Order: for each volume the arrays, then its record; after all volumes the metadata files and, last, the index, which is
+replaced whole. A volume that is prepared anew gets files of a new stem, so that until then, and for programs that
+opened the store before, everything is as it was. Only `prune` removes files.
 """
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ from sam2ft.data.store.store import (
     array_path,
     content_digest,
     index_path,
+    read_index,
     record_path,
 )
 
@@ -65,6 +69,32 @@ class StoreWriter:
     anatomy: str
     labels: LabelTable
     split_seed: int
+    upgrade: bool = False
+    """Whether a store of an earlier version becomes one of the current version."""
+
+    @cached_property
+    def indexed(self) -> Mapping[VolumeKey, Mapping[str, Any]]:
+        """The volumes of the index and their entries when it was first asked for; empty for a new store."""
+        index = read_index(self.folder) or {"volumes": []}
+        return {VolumeKey(self.dataset, entry["subject"], entry["volume"]): entry for entry in index["volumes"]}
+
+    @cached_property
+    def version(self) -> int:
+        """Version of the store that is written."""
+        index = None if self.upgrade else read_index(self.folder)
+        return STORE_VERSION if index is None else int(index["version"])
+
+    def _stem(self, key: VolumeKey) -> str | None:
+        """Stem of the files of a volume in the index, or None if the index lacks it."""
+        return None if key not in self.indexed else self.indexed[key].get("stem", key.file_stem)
+
+    def _new_stem(self, key: VolumeKey) -> str:
+        """Stem of the files that are written now; names are quoted (core/keys), so that none contains an @."""
+        stem = self._stem(key)
+        if stem is None:
+            return key.file_stem
+        name, _, number = stem.partition("@")
+        return f"{name}@{int(number or 1) + 1}"
 
     def check(self) -> None:
         """Check that the folder is new, empty or a store of this dataset.
@@ -89,28 +119,31 @@ class StoreWriter:
 
     def is_finished(self, key: VolumeKey, source: str) -> bool:
         """Whether `key` is stored completely and was prepared from `source` (a fingerprint of files and settings)."""
-        record = self._record(key)
-        return record is not None and record["source"] == source and self._arrays_exist(key, record)
+        stem = self._stem(key)
+        if stem is not None and self._is_from(stem, source):
+            # What a killed call prepared from another state of the source does not count any more.
+            record_path(self.folder, self._new_stem(key)).unlink(missing_ok=True)
+            return True
+        return self._is_from(self._new_stem(key), source)
 
-    def _record(self, key: VolumeKey) -> dict[str, Any] | None:
-        path = record_path(self.folder, key)
+    def _is_from(self, stem: str, source: str) -> bool:
+        path = record_path(self.folder, stem)
         if not path.is_file():
-            return None
+            return False
         record: dict[str, Any] = read_json(path)
         # Records of earlier versions do not contain the source of the image.
-        return record if record.get("version") == STORE_VERSION and "source_image" in record else None
-
-    def _arrays_exist(self, key: VolumeKey, record: Mapping[str, Any]) -> bool:
-        paths = {array_path(self.folder, key, kind): size for kind, size in record["bytes"].items()}
+        if record.get("version") != self.version or "source_image" not in record or record["source"] != source:
+            return False
+        paths = {array_path(self.folder, stem, kind): size for kind, size in record["bytes"].items()}
         return all(path.is_file() and path.stat().st_size == size for path, size in paths.items())
 
     def write(self, volume: PreparedVolume, source: str) -> None:
         """Store one volume; its record is written last, so an interrupted volume is prepared again.
 
-        The index is removed until `finish`, so that a store whose arrays are being replaced cannot be read.
+        The index does not name it before `finish`; what the index names now stays.
         """
-        index_path(self.folder).unlink(missing_ok=True)
-        record_path(self.folder, volume.key).unlink(missing_ok=True)
+        stem = self._new_stem(volume.key)
+        record_path(self.folder, stem).unlink(missing_ok=True)
         contents: dict[str, npt.NDArray[Any]] = {"image": volume.image_zyx, "mask": volume.mask_zyx}
         if volume.instances_zyx is not None:
             contents["instances"] = volume.instances_zyx
@@ -120,7 +153,7 @@ class StoreWriter:
         digests: dict[str, str] = {}
         sizes: dict[str, int] = {}
         for kind, array in contents.items():
-            path = array_path(self.folder, volume.key, kind)
+            path = array_path(self.folder, stem, kind)
             with replacing(path) as partial, partial.open("wb") as stream:
                 np.save(stream, np.ascontiguousarray(array), allow_pickle=False)
             digests[kind], sizes[kind] = sha256_file(path), path.stat().st_size
@@ -132,10 +165,11 @@ class StoreWriter:
             arrays=digests,
             label_runs=label_runs(volume.mask_zyx),
             folder=self.folder,
+            stem=stem,
             instances_min_mm3=volume.instances_min_mm3,
         ).to_json()
         record |= {
-            "version": STORE_VERSION,
+            "version": self.version,
             "source": source,
             "source_image": volume.source_image,
             "bytes": sizes,
@@ -144,40 +178,53 @@ class StoreWriter:
             "slices": dict(volume.slices),
             "maps": {name: _map_facts(one, volume.mask_zyx) for name, one in maps.items()},
         }
-        write_json(record_path(self.folder, volume.key), record)
+        write_json(record_path(self.folder, stem), record)
 
-    def finish(self, keys: Collection[VolumeKey], split_of: Mapping[str, str]) -> None:
-        """Write metadata and index for exactly the stored volumes `keys`, then remove files of other volumes.
+    def finish(
+        self, keys: Collection[VolumeKey], split_of: Mapping[str, str], *, without: Collection[VolumeKey] = ()
+    ) -> None:
+        """Write metadata and index: the stored volumes `keys`, and every other volume that the index names already.
 
         Args:
-            split_of: subject -> split.
+            split_of: subject -> split. A volume of a subject that it lacks keeps its split.
+            without: volumes that leave the index; their files stay until `unused_files` are removed.
         """
-        records = {
-            key: read_json(record_path(self.folder, key)) | {"split": split_of[key.subject]} for key in sorted(keys)
-        }
+        records = {}
+        for key, stem in self._stems(keys, without).items():
+            split = split_of[key.subject] if key.subject in split_of else self.indexed[key]["split"]
+            records[key] = read_json(record_path(self.folder, stem)) | {"split": split}
         _write_if_changed(self.folder / METADATA_FOR_ML, metadata_for_ml(records, self.anatomy))
         _write_if_changed(self.folder / METADATA_FOR_STATS, metadata_for_stats(records))
-        volumes = [VolumeRecord.from_json(record, self.dataset, self.folder) for record in records.values()]
         index = {
-            "version": STORE_VERSION,
+            "version": self.version,
             "dataset": self.dataset,
             "anatomy": self.anatomy,
             "labels": self.labels.to_json(),
             "split_seed": self.split_seed,
-            "volumes": [volume.to_json() for volume in volumes],
+            "volumes": [
+                VolumeRecord.from_json(dict(record), self.dataset, self.folder).to_json() for record in records.values()
+            ],
         }
         _write_if_changed(index_path(self.folder), index)
-        self._remove_unlisted(keys)
 
-    def _remove_unlisted(self, keys: Collection[VolumeKey]) -> None:
-        """Remove arrays and records of volumes that are not in the index (a subject may have been withdrawn)."""
-        known = {record_path(self.folder, key) for key in keys}
-        for key in keys:
-            kinds = read_json(record_path(self.folder, key))["arrays"]
-            known |= {array_path(self.folder, key, kind) for kind in kinds}
-        for path in (self.folder / "volumes").iterdir():
-            if path.suffix in (".npy", ".json") and path not in known:
-                path.unlink()
+    def _stems(self, keys: Collection[VolumeKey], without: Collection[VolumeKey]) -> dict[VolumeKey, str]:
+        """The volumes of the index that `finish` writes, sorted, and the stems of their files."""
+        stems = {key: stem for key in self.indexed if (stem := self._stem(key)) is not None}
+        # The record of a newer state exists only if it is complete and counts (see `is_finished`).
+        stems |= {key: new for key in keys if record_path(self.folder, new := self._new_stem(key)).is_file()}
+        return {key: stems[key] for key in sorted(stems.keys() - set(without))}
+
+    def unused_files(self, keys: Collection[VolumeKey], *, without: Collection[VolumeKey] = ()) -> list[Path]:
+        """Files that belong to no volume of the index that `finish` writes for the same arguments."""
+        stems = set(self._stems(keys, without).values())
+        folder = self.folder / "volumes"
+        files = sorted(folder.iterdir()) if folder.is_dir() else []
+        return [path for path in files if path.suffix in (".npy", ".json") and _stem_of(path) not in stems]
+
+
+def _stem_of(path: Path) -> str:
+    """Stem of a file of a volume: its name without the suffixes; the names in it may contain dots."""
+    return path.stem if path.suffix == ".json" else path.stem.rpartition(".")[0]
 
 
 def _map_facts(prepared: PreparedMap, mask_zyx: npt.NDArray[np.unsignedinteger[Any]]) -> dict[str, Any]:

@@ -140,7 +140,9 @@ class Tester:
         if self.section.instances != mode:
             raise ValueError(f"this method is for eval.instances: {mode}; found {self.section.instances}")
         if not self.scores_beside:
-            yield from map(self._volume, volumes)
+            # Not `map`, which a StopIteration inside a volume would end like the end of the volumes.
+            for volume in volumes:
+                yield self._volume(volume)
             return
         with ThreadPoolExecutor(max_workers=1) as pool:
             scored: Iterator[Future[VolumeResult]]

@@ -192,7 +192,7 @@ def test_a_volume_that_was_no_series_is_refused(six_subjects: Path) -> None:
 
 def test_a_store_that_does_not_know_its_images_says_so_and_is_prepared_again(store: Store, tmp_path: Path) -> None:
     (record,) = store.volumes
-    path = record_path(store.path, record.key)
+    path = record_path(store.path, record.stem)
     content = json.loads(path.read_text())
     del content["source_image"]
     path.write_text(json.dumps(content))

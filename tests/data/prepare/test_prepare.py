@@ -1,6 +1,7 @@
 """From raw files to a store: right, resumable, and each kind of bad input refused by name."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -16,7 +17,8 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.keys import VolumeKey
 from sam2ft.data.images.volumes import read_volume, write_nifti
 from sam2ft.data.prepare import prepare as module
-from sam2ft.data.prepare.prepare import PrepareSummary, VolumeOutcome, prepare_dataset
+from sam2ft.data.prepare.outcomes import DEFAULTS, PrepareOptions, PrepareSummary, Surplus, VolumeOutcome
+from sam2ft.data.prepare.prepare import prepare_dataset
 from sam2ft.data.store.store import Store
 
 DATASET = """\
@@ -47,8 +49,15 @@ def mask_of(shape: tuple[int, ...]) -> np.ndarray:
     return mask
 
 
-def run(raw: Path, out: Path) -> PrepareSummary:
-    return prepare_dataset(load_dataset(raw / "dataset.yaml"), raw, out, lambda *_: None)
+def run(raw: Path, out: Path, options: PrepareOptions = DEFAULTS) -> PrepareSummary:
+    return prepare_dataset(load_dataset(raw / "dataset.yaml"), raw, out, lambda *_: None, options)
+
+
+def subjects(out: Path) -> list[str]:
+    """Subjects of a store whose arrays are all as the index says."""
+    store = Store.open(out)
+    store.verify(store.volumes)
+    return [record.key.subject for record in store.volumes]
 
 
 def tree(folder: Path) -> dict[str, tuple[int, bytes]]:
@@ -156,31 +165,131 @@ def test_a_prepare_killed_anywhere_goes_on_and_ends_as_one_that_was_not(
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
-def test_a_store_that_is_being_changed_cannot_be_opened(
+def test_a_store_that_is_being_changed_is_read_as_it_was(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(raw, tmp_path / "store")
+    before = Store.open(tmp_path / "store")
     spoil_mask(raw, lambda array, affine: (np.where(array == 5, 1, array).astype(np.uint8), affine))
 
-    def stop(*_: object) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module.StoreWriter, "finish", stop)
     with pytest.raises(KeyboardInterrupt):
         run(raw, tmp_path / "store")
-    with pytest.raises(DataError, match="no store in this folder"):
-        Store.open(tmp_path / "store")
     monkeypatch.undo()
+    assert Store.open(tmp_path / "store").volumes == before.volumes
+    assert subjects(tmp_path / "store") == ["a", "b", "c"]
+    # What the killed call finished is used; who opened the store before goes on reading what it opened.
     assert run(raw, tmp_path / "store").count("unchanged") == 3
-    Store.open(tmp_path / "store")
+    assert Store.open(tmp_path / "store").volumes != before.volumes
+    assert subjects(tmp_path / "store") == ["a", "b", "c"]
+    before.verify(before.volumes)
+    assert np.count_nonzero(before.mask(before.volumes[1].key) == 5) == 1
 
 
-def test_a_withdrawn_subject_leaves_the_store(raw: Path, tmp_path: Path) -> None:
+def test_what_a_killed_call_prepared_of_another_state_of_a_source_does_not_count(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(raw, tmp_path / "store")
+    before = Store.open(tmp_path / "store").volumes
+    mask = raw / "masks" / "b_left.nii.gz"
+    kept, times = mask.read_bytes(), mask.stat()
+    spoil_mask(raw, lambda array, affine: (np.where(array == 5, 1, array).astype(np.uint8), affine))
+    monkeypatch.setattr(module.StoreWriter, "finish", lambda *_, **__: None)
+    run(raw, tmp_path / "store")
+    monkeypatch.undo()
+    mask.write_bytes(kept)
+    os.utime(mask, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert run(raw, tmp_path / "store").count("unchanged") == 3
+    assert Store.open(tmp_path / "store").volumes == before
+
+
+def take_mask(raw: Path) -> None:
+    (raw / "masks" / "b_left.nii.gz").unlink()
+
+
+def take_image(raw: Path) -> None:
+    shutil.rmtree(raw / "dicom" / "b")
+
+
+def empty_mask(raw: Path) -> None:
+    (raw / "masks" / "b_left.nii.gz").write_bytes(b"")
+
+
+def cut_slice(raw: Path) -> None:
+    path = raw / "dicom" / "b" / "left" / "003.dcm"
+    path.write_bytes(path.read_bytes()[:500])
+
+
+@pytest.mark.parametrize("spoil", [take_mask, take_image, empty_mask, cut_slice])
+def test_what_is_stored_stays_when_its_source_is_away_or_damaged(
+    raw: Path, tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    run(raw, tmp_path / "store")
+    before = Store.open(tmp_path / "store").volumes
+    spoil(raw)
+    summary = run(raw, tmp_path / "store")
+    assert Store.open(tmp_path / "store").volumes == before
+    assert subjects(tmp_path / "store") == ["a", "b", "c"]
+    b = VolumeKey("toy", "b", "left")
+    assert (summary.missing, summary.kept) == (((b,), frozenset()) if spoil is take_image else ((), frozenset([b])))
+    assert [outcome.key for outcome in summary.refused] == ([] if spoil is take_image else [b])
+
+
+def test_prune_lists_what_it_removes_and_removes_nothing_without_a_yes(raw: Path, tmp_path: Path) -> None:
+    run(raw, tmp_path / "store")
+    spoil_mask(raw, lambda array, affine: (np.where(array == 5, 1, array).astype(np.uint8), affine), "c")
     run(raw, tmp_path / "store")
     shutil.rmtree(raw / "dicom" / "b")
+    listed: list[Surplus] = []
+    summary = run(raw, tmp_path / "store", PrepareOptions(prune=lambda found: listed.append(found) or False))
+    assert subjects(tmp_path / "store") == ["a", "b", "c"]
+    assert summary.missing == (VolumeKey("toy", "b", "left"),)
+    summary = run(raw, tmp_path / "store", PrepareOptions(prune=lambda found: listed.append(found) or True))
+    assert listed[0] == listed[1]
+    assert listed[0].volumes == (VolumeKey("toy", "b", "left"),)
+    names = {path.name for path in listed[0].files}
+    kinds = ("image.npy", "mask.npy", "json")
+    assert names == {f"{stem}.{kind}" for stem in ("b__left", "c__left") for kind in kinds}
+    assert subjects(tmp_path / "store") == ["a", "c"]
+    assert (summary.missing, summary.surplus.files) == ((), ())
+    left = {path.name for path in (tmp_path / "store" / "volumes").iterdir()}
+    assert left == {f"{stem}.{kind}" for stem in ("a__left", "c__left@2") for kind in kinds}
+
+
+def test_pruning_costs_a_program_that_reads_other_volumes_nothing(raw: Path, tmp_path: Path) -> None:
     run(raw, tmp_path / "store")
-    assert [record.key.subject for record in Store.open(tmp_path / "store").volumes] == ["a", "c"]
-    assert not [name for name in contents(tmp_path / "store") if "b__left" in name]
+    reading = Store.open(tmp_path / "store")
+    shutil.rmtree(raw / "dicom" / "b")
+    run(raw, tmp_path / "store", PrepareOptions(prune=lambda _: True))
+    assert reading.image(VolumeKey("toy", "a", "left")).any()
+    with pytest.raises(DataError, match=r"b__left\.image\.npy: is gone, removed by hand or by `prepare --prune`"):
+        reading.image(VolumeKey("toy", "b", "left"))
+
+
+def test_a_renamed_subject_is_a_new_one_and_the_old_one_stays_until_it_is_pruned(raw: Path, tmp_path: Path) -> None:
+    run(raw, tmp_path / "store")
+    (raw / "dicom" / "b").rename(raw / "dicom" / "bee")
+    (raw / "masks" / "b_left.nii.gz").rename(raw / "masks" / "bee_left.nii.gz")
+    summary = run(raw, tmp_path / "store")
+    assert summary.missing == (VolumeKey("toy", "b", "left"),)
+    assert {"a", "b", "c"} <= set(subjects(tmp_path / "store"))
+    run(raw, tmp_path / "store", PrepareOptions(prune=lambda _: True))
+    assert subjects(tmp_path / "store") == ["a", "bee", "c"]
+
+
+def test_volumes_of_two_label_tables_never_share_a_store(raw: Path, tmp_path: Path) -> None:
+    run(raw, tmp_path / "store")
+    before = Store.open(tmp_path / "store").volumes
+    shutil.rmtree(raw / "dicom" / "b")
+    (raw / "dataset.yaml").write_text(DATASET.replace("name: bone", "name: femur").replace("interface: bone, ", ""))
+    with pytest.raises(DataError, match=r"label table has changed, but toy/b/left cannot be prepared with the new one"):
+        run(raw, tmp_path / "store")
+    assert Store.open(tmp_path / "store").volumes == before
+    run(raw, tmp_path / "store", PrepareOptions(prune=lambda _: True))
+    assert subjects(tmp_path / "store") == ["a", "c"]
 
 
 def spoil_mask(raw: Path, change: Callable[[np.ndarray, Any], tuple[np.ndarray, Any]], subject: str = "b") -> None:
@@ -325,7 +434,9 @@ def test_workers_make_the_same_store_and_refuse_the_same_volumes(raw: Path, tmp_
     def tell(done: int, total: int, outcome: VolumeOutcome) -> None:
         seen.append((done, total, str(outcome.key)))
 
-    shared = prepare_dataset(load_dataset(raw / "dataset.yaml"), raw, tmp_path / "shared", tell, workers=2)
+    shared = prepare_dataset(
+        load_dataset(raw / "dataset.yaml"), raw, tmp_path / "shared", tell, PrepareOptions(workers=2)
+    )
     assert shared.outcomes == alone.outcomes
     assert seen == [(number, 3, f"toy/{subject}/left") for number, subject in enumerate("abc", start=1)]
     assert contents(tmp_path / "shared") == contents(tmp_path / "alone")
@@ -420,12 +531,11 @@ def test_a_store_given_other_instances_is_prepared_again(raw: Path, tmp_path: Pa
         assert record.instances_min_mm3 == (50 if "50" in setting else None)
     assert digests[0] == digests[1]
     assert len(set(digests)) == 3
-    # The array of ids lies in the store only as long as the settings ask for it.
-    assert any("instances" in path.name for path in (tmp_path / "store" / "volumes").iterdir())
+    assert Store.open(tmp_path / "store").instances(key) is not None
     (raw / "dataset.yaml").write_text(CELLS)
     run(raw, tmp_path / "store")
     assert Store.open(tmp_path / "store").record(key).digest == digests[0]
-    assert not any("instances" in path.name for path in (tmp_path / "store" / "volumes").iterdir())
+    assert Store.open(tmp_path / "store").instances(key) is None
 
 
 def test_an_instance_id_beyond_16_bit_is_refused(raw: Path, tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_no_store_says_how_to_make_one(tmp_path: Path) -> None:
 def test_a_store_of_another_version_is_refused(store: Store) -> None:
     index = json.loads((store.path / "store.json").read_text())
     (store.path / "store.json").write_text(json.dumps(index | {"version": 0}))
-    with pytest.raises(DataError, match=r"store version 0, this sam2ft reads 1; run launch/prepare\.py again"):
+    with pytest.raises(DataError, match=r"store version 0, this sam2ft reads 1 and 2; run launch/prepare\.py again"):
         Store.open(store.path)
 
 
@@ -125,7 +125,7 @@ def test_an_array_of_another_shape_is_refused(store: Store) -> None:
 def test_a_missing_array_a_missing_map_and_a_missing_volume_are_named(store: Store) -> None:
     key = VolumeKey("toy", "a", "image")
     (store.path / "volumes" / "a__image.image.npy").unlink()
-    with pytest.raises(DataError, match=r"a__image\.image\.npy: not readable"):
+    with pytest.raises(DataError, match=r"a__image\.image\.npy: is gone"):
         store.image(key)
     with pytest.raises(DataError, match="no map t1rho; it has t2"):
         store.map(key, "t1rho")
@@ -155,18 +155,23 @@ def test_a_volume_that_was_interrupted_is_not_finished(
     with pytest.raises(ValueError, match=r"[Oo]bject"):
         writer.write(broken, "new source")
     assert not writer.is_finished(broken.key, "new source")
-    assert not writer.is_finished(broken.key, "test")
+    assert writer.is_finished(broken.key, "test")
+    store.verify(store.volumes)
     writer.write(prepared("a"), "new source")
     assert writer.is_finished(broken.key, "new source")
 
 
-def test_what_belongs_to_no_volume_any_more_is_removed(store: Store) -> None:
+def test_a_volume_leaves_the_store_only_when_it_is_told_to(store: Store) -> None:
     writer = StoreWriter(store.path, "toy", "knee", store.labels, 7)
-    (store.path / "volumes" / ".b__image.image.npy.77-abc.partial.npy").write_bytes(b"half")
-    keys = [VolumeKey("toy", name, "image") for name in "ab"]
-    writer.finish(keys, {"a": "train", "b": "test"})
-    assert sorted({path.name.split(".")[0] for path in (store.path / "volumes").iterdir()}) == ["a__image", "b__image"]
+    keys = [record.key for record in store.volumes]
+    writer.finish(keys[:2], {"a": "train", "b": "test"})
+    assert [record.key for record in Store.open(store.path).volumes] == keys
+    assert writer.unused_files(keys[:2]) == []
+    writer.finish(keys[:2], {"a": "train", "b": "test"}, without=keys[2:])
+    assert [record.key for record in Store.open(store.path).volumes] == keys[:2]
     assert Store.open(store.path).split_volumes("test")[0].key == keys[1]
+    unused = writer.unused_files(keys[:2], without=keys[2:])
+    assert {path.name.split(".")[0] for path in unused} == {key.file_stem for key in keys[2:]}
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path, store: Store) -> None:

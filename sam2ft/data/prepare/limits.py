@@ -1,0 +1,81 @@
+"""Limits of memory and time for the preparation of one volume, so that a damaged or huge file costs no other volume."""
+
+import faulthandler
+import os
+import resource
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from sam2ft.core.errors import DataError
+
+GIB = 2**30
+# Above the budget: a half more for a reader's own copies, and room for libraries that are imported meanwhile.
+_SHARE, _ROOM = 1.5, 256 * 2**20
+# A library that hangs outside the interpreter cannot be interrupted; its process is ended this much later.
+_GRACE_S = 5.0
+
+
+@contextmanager
+def limited(budget_bytes: float, seconds: float, *, own_process: bool = False) -> Iterator[None]:
+    """Run the block with at most 1.5 budgets + 0.25 GiB more memory than now, and for at most `seconds`.
+
+    Args:
+        own_process: whether the process serves only such blocks: it then ends when a library hangs (`parallel_map` with
+            `lost` reports the item).
+
+    Raises:
+        DataError: a limit was reached. The time limit needs the main thread; without it there is none.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    most = _data_bytes() + int(_SHARE * budget_bytes) + _ROOM
+    watched = threading.current_thread() is threading.main_thread()
+    try:
+        resource.setrlimit(resource.RLIMIT_DATA, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+        if watched:
+            before = signal.signal(signal.SIGALRM, _raise_timeout)
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+        if own_process:
+            faulthandler.dump_traceback_later(seconds + _GRACE_S, exit=True, file=_devnull())
+        yield
+    except MemoryError:
+        raise DataError(
+            f"needs more memory than {_SHARE:g} times the limit of {budget_bytes / GIB:.3g} GiB a volume; if the file "
+            "is not damaged, raise it with --max-volume-gb (or max_volume_gb in the dataset file)"
+        ) from None
+    except _TimeUpError:
+        raise DataError(
+            f"was not read within {seconds:g} s; if the file is not damaged, give more with --max-volume-minutes"
+        ) from None
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+        if watched:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        if own_process:
+            faulthandler.cancel_dump_traceback_later()
+
+
+class _TimeUpError(Exception):
+    """The timer of `limited` has run out."""
+
+
+def _raise_timeout(*_: Any) -> None:
+    raise _TimeUpError
+
+
+def _data_bytes() -> int:
+    """Memory of this process that counts for RLIMIT_DATA (VmData of proc(5))."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmData:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+@cache
+def _devnull() -> int:
+    return os.open(os.devnull, os.O_WRONLY)

@@ -1,0 +1,86 @@
+"""Options and results of a preparation: an outcome for each volume, and what a store holds beside them. No NumPy."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sam2ft.core.keys import VolumeKey
+
+STORED, UNCHANGED, REFUSED = "stored", "unchanged", "refused"
+MINUTES = 30.0
+"""Time that the preparation of one volume may take, unless another limit is given."""
+
+
+@dataclass(frozen=True)
+class VolumeOutcome:
+    """Result for one volume."""
+
+    key: VolumeKey
+    result: str
+    """stored, unchanged or refused"""
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+    """Sentences about a volume that was stored."""
+
+
+Progress = Callable[[int, int, VolumeOutcome], None]
+"""Called after each volume with: number of finished volumes, number of all volumes, result."""
+
+
+@dataclass(frozen=True)
+class Surplus:
+    """What a store holds beside the volumes of the dataset's sources: what `--prune` removes."""
+
+    volumes: tuple[VolumeKey, ...]
+    """Stored volumes whose image the sources no longer have."""
+    files: tuple[Path, ...]
+    """Files of these volumes, of earlier states of the others, and of calls that were killed."""
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(path.stat().st_size for path in self.files)
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """How one call of `prepare_dataset` works; none of it changes what is stored of a volume."""
+
+    workers: int = 1
+    """Number of processes; the store is the same for any number."""
+    isolated: bool = False
+    """Read every volume in another process, whose death (a crash in a library) is a refusal of the volume."""
+    minutes: float = MINUTES
+    """Time that one volume may take."""
+    prune: Callable[[Surplus], bool] | None = None
+    """Called with what may be removed from the store; it is removed if the answer is true. None: nothing is removed."""
+
+
+DEFAULTS = PrepareOptions()
+
+
+@dataclass(frozen=True)
+class PrepareSummary:
+    """Result of `prepare_dataset`."""
+
+    store: Path
+    outcomes: tuple[VolumeOutcome, ...]
+    """One for each volume of the sources."""
+    splits: Mapping[str, int]
+    """Split -> number of stored subjects."""
+    unlabelled: tuple[VolumeKey, ...]
+    """Stored volumes whose mask contains no label: allowed, but should be checked."""
+    disagreements: tuple[str, ...] = ()
+    """Sentences about slice distances in headers that differ by more than 1 % from the distance used."""
+    missing: tuple[VolumeKey, ...] = ()
+    """Volumes that stay in the store although the sources no longer have their image."""
+    kept: frozenset[VolumeKey] = frozenset()
+    """Refused volumes that stay in the store as they were prepared before."""
+    surplus: Surplus = Surplus((), ())
+    """What is left in the store beside the volumes of the sources."""
+
+    @property
+    def refused(self) -> tuple[VolumeOutcome, ...]:
+        return tuple(outcome for outcome in self.outcomes if outcome.result == REFUSED)
+
+    def count(self, result: str) -> int:
+        return sum(outcome.result == result for outcome in self.outcomes)
