@@ -33,7 +33,7 @@ from sam2ft.data.prepare.relabel import given_ids, relabel
 from sam2ft.data.prepare.sources import VolumeFiles, find_by_patterns, find_by_table, fingerprint
 from sam2ft.data.store.intensity import intensity_window, to_uint16
 from sam2ft.data.store.slice_metadata import disagreement_summary, distance_disagreements
-from sam2ft.data.store.split import SPLITS, split_by_fractions, split_from_file
+from sam2ft.data.store.split import SPLITS, kept_note, moved_note, split_by_fractions, split_from_file
 from sam2ft.data.store.store import Store, read_index
 from sam2ft.data.store.writer import PreparedVolume, StoreWriter
 
@@ -57,9 +57,9 @@ def prepare_dataset(
         OSError: a file of the store cannot be written; volumes that were finished before are used by the next call.
     """
     sources = _find(config, base)
-    split_of = _split(config, sources, base)
     writer = StoreWriter(out, config.dataset.name, config.dataset.anatomy, config.labels, config.split.seed)
     writer.check()
+    split_of, notes = _split(config, sources, base, writer)
     _refuse_absent_masks(sources)
     with _store_lock(out):
         outcomes = _prepared(writer, config, sources, progress, options)
@@ -89,6 +89,7 @@ def prepare_dataset(
         tuple(key for key in missing if key in kept),
         frozenset(kept - set(missing)),
         Surplus((), ()) if pruned else surplus,
+        tuple(notes),
     )
 
 
@@ -135,13 +136,23 @@ def _find(config: DatasetConfig, base: Path) -> list[VolumeFiles]:
     return find_by_patterns(config.dataset.name, sources.images, sources.mask_pattern, sources.map_patterns, base)
 
 
-def _split(config: DatasetConfig, sources: list[VolumeFiles], base: Path) -> dict[str, str]:
-    """subject -> split of all subjects found, so that a refused subject does not change the split of the others."""
+def _split(
+    config: DatasetConfig, sources: list[VolumeFiles], base: Path, writer: StoreWriter
+) -> tuple[dict[str, str], list[str]]:
+    """(subject -> split of all subjects found and stored, notes about it).
+
+    Refused subjects are included, so that they do not change the split of the others. A subject that the store knows
+    keeps its split; only a split file moves it.
+    """
+    stored = {key.subject for key in writer.indexed}
     subjects = {source.key.subject for source in sources}
     split = config.split
     if split.file is not None:
-        return split_from_file(base / split.file, subjects)
-    return split_by_fractions(subjects, {"train": split.train, "val": split.val, "test": split.test}, split.seed)
+        of_file = split_from_file(base / split.file, subjects, stored)
+        return of_file, moved_note({name: writer.splits[name] for name in stored}, of_file)
+    fractions = {"train": split.train, "val": split.val, "test": split.test}
+    drawn = split_by_fractions(subjects | stored, fractions, split.seed, writer.splits)
+    return drawn, kept_note(writer.splits, drawn, fractions)
 
 
 def _refuse_absent_masks(sources: list[VolumeFiles]) -> None:

@@ -46,8 +46,12 @@ def _sizes(total: int, fractions: Sequence[float]) -> list[int]:
     return sizes
 
 
-def split_from_file(path: Path, subjects: Iterable[str]) -> dict[str, str]:
+def split_from_file(path: Path, subjects: Iterable[str], stored: Iterable[str] = ()) -> dict[str, str]:
     """subject -> split from a JSON file `{"train": [subject, ...], "val": [...], "test": [...]}`.
+
+    Args:
+        subjects: the subjects found, each of which must be in the file.
+        stored: further subjects that may be in it, because they were found before.
 
     Raises:
         DataError: when a split name is unknown, or a subject is in two splits, in no split, or has no images.
@@ -68,17 +72,35 @@ def split_from_file(path: Path, subjects: Iterable[str]) -> dict[str, str]:
     found = set(subjects)
     if missing := sorted(found - split_of.keys()):
         raise DataError(f"{path}: in no split: {listed(missing, _SHOWN)}; every subject found must be in one")
-    if absent := sorted(split_of.keys() - found):
+    if absent := sorted(split_of.keys() - found - set(stored)):
         raise DataError(f"{path}: no images were found for {listed(absent, _SHOWN)}")
     return dict(sorted(split_of.items()))
 
 
-def moved_subjects(kept: Mapping[str, str], split_of: Mapping[str, str]) -> list[str]:
-    """`subject (old split -> new split)` of every subject of `kept` that is in another split of `split_of`, sorted."""
-    return [
+def moved_note(kept: Mapping[str, str], split_of: Mapping[str, str]) -> list[str]:
+    """One sentence that names the subjects of `kept` that `split_of` moves to another split; none without such ones."""
+    moved = [
         f"{subject} ({split} -> {split_of[subject]})"
         for subject, split in sorted(kept.items())
         if split_of.get(subject, split) != split
+    ]
+    if not moved:
+        return []
+    return [
+        f"split.file moves stored subjects: {listed(moved, _SHOWN)}; evaluations made before saw them in the old split"
+    ]
+
+
+def kept_note(kept: Mapping[str, str], split_of: Mapping[str, str], fractions: Mapping[str, float]) -> list[str]:
+    """One sentence where kept splits leave the cohort more than one subject away from its shares; else none."""
+    found = [list(split_of.values()).count(name) for name in SPLITS]
+    wanted = _sizes(len(split_of), [fractions[name] for name in SPLITS])
+    if not kept or max(abs(one - other) for one, other in zip(found, wanted, strict=True)) <= 1:
+        return []
+    shown = (", ".join(f"{name} {size}" for name, size in zip(SPLITS, sizes, strict=True)) for sizes in (found, wanted))
+    return [
+        "{} subjects; the shares ask for {}: stored subjects keep their split; prepare into a new folder to draw "
+        "all again, or name every subject in split.file".format(*shown)
     ]
 
 

@@ -79,6 +79,12 @@ class StoreWriter:
         return {VolumeKey(self.dataset, entry["subject"], entry["volume"]): entry for entry in index["volumes"]}
 
     @cached_property
+    def splits(self) -> Mapping[str, str]:
+        """Subject -> split of the index when it was first asked for, of refused subjects too; empty for a new store."""
+        reserved: dict[str, str] = (read_index(self.folder) or {}).get("reserved_splits", {})
+        return reserved | {entry["subject"]: entry["split"] for entry in self.indexed.values()}
+
+    @cached_property
     def version(self) -> int:
         """Version of the store that is written."""
         index = None if self.upgrade else read_index(self.folder)
@@ -186,7 +192,8 @@ class StoreWriter:
         """Write metadata and index: the stored volumes `keys`, and every other volume that the index names already.
 
         Args:
-            split_of: subject -> split. A volume of a subject that it lacks keeps its split.
+            split_of: subject -> split. A volume of a subject that it lacks keeps its split. The index also reserves the
+                split of subjects without a stored volume.
             without: volumes that leave the index; their files stay until `unused_files` are removed.
         """
         records = {}
@@ -195,6 +202,8 @@ class StoreWriter:
             records[key] = read_json(record_path(self.folder, stem)) | {"split": split}
         _write_if_changed(self.folder / METADATA_FOR_ML, metadata_for_ml(records, self.anatomy))
         _write_if_changed(self.folder / METADATA_FOR_STATS, metadata_for_stats(records))
+        stored = {key.subject for key in records}
+        reserved = {name: split for name, split in ({**self.splits, **split_of}).items() if name not in stored}
         index = {
             "version": self.version,
             "dataset": self.dataset,
@@ -204,6 +213,7 @@ class StoreWriter:
             "volumes": [
                 VolumeRecord.from_json(dict(record), self.dataset, self.folder).to_json() for record in records.values()
             ],
+            **({"reserved_splits": dict(sorted(reserved.items()))} if reserved else {}),
         }
         _write_if_changed(index_path(self.folder), index)
 
