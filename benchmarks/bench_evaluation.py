@@ -264,7 +264,7 @@ def precision_check(device: torch.device) -> None:
     """Slice Dice of the nano on phantom subjects that were not in its training, in bf16 (and fp16) against fp32."""
     model = build_segmenter("sam2_nano", image_size=256, checkpoint=None, device=device)
     for source in ("knee", "spine"):
-        subjects = pictures_of(source, seed=UNSEEN_SEED, indices=range(4))
+        subjects = [pictures_of(source, seed=UNSEEN_SEED, indices=[index]) for index in range(4)]
         means = {}
         for precision in ("fp32", "bf16", "fp16"):
             tester = Tester(model, BoxPrompts(Evaluation(precision=precision)), (), ScoreSettings(), device=device)

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 
 from sam2ft.core.command import run_command
@@ -58,11 +57,8 @@ def versions() -> Iterator[Entry]:
     yield "code", f"{commit}digest {code['digest']}"
     yield "python", platform.python_version()
     yield from package_versions().items()
-    for name in OTHERS:
-        try:
-            yield name, metadata.version(name)
-        except metadata.PackageNotFoundError:
-            yield name, "not installed"
+    others = package_versions(OTHERS)
+    yield from ((name, others.get(name, "not installed")) for name in OTHERS)
 
 
 def machine() -> Iterator[Entry]:

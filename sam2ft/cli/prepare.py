@@ -4,7 +4,7 @@ import argparse
 import math
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -56,7 +56,22 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="list stored volumes whose images are gone and files of earlier states, then remove them from the store",
     )
-    parser.add_argument("--yes", action="store_true", help="with --prune: remove without asking on a terminal")
+    parser.add_argument(
+        "--upgrade",
+        action="store_true",
+        help="prepare a store of an earlier version by today's rules: list every number that changes, and ask",
+    )
+    parser.add_argument("--yes", action="store_true", help="with --prune and --upgrade: do not ask")
+    parser.add_argument("--json", action="store_true", help="with --phantom-check: print JSON to stdout")
+    parser.add_argument(
+        "--subjects", type=_count, default=8, metavar="N", help="subjects of the phantom cohort (default: 8)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the phantom cohort (default: 0)")
+    _add_limits(parser)
+    return parser
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-volume-gb",
         type=_positive,
@@ -71,12 +86,6 @@ def parser() -> argparse.ArgumentParser:
         metavar="M",
         help=f"refuse a volume that takes longer to read (default: {MINUTES:g})",
     )
-    parser.add_argument("--json", action="store_true", help="with --phantom-check: print JSON to stdout")
-    parser.add_argument(
-        "--subjects", type=_count, default=8, metavar="N", help="subjects of the phantom cohort (default: 8)"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the phantom cohort (default: 0)")
-    return parser
 
 
 def _count(text: str) -> int:
@@ -118,7 +127,11 @@ def main() -> int:
     if given.spacing is not None or given.json:
         arguments.error("--spacing and --json need --phantom-check")
     options = PrepareOptions(
-        given.workers, isolated=True, minutes=given.max_volume_minutes, prune=_ask(given.yes) if given.prune else None
+        given.workers,
+        isolated=True,
+        minutes=given.max_volume_minutes,
+        upgrade=_may_upgrade(given.yes) if given.upgrade else None,
+        prune=_may_prune(given.yes) if given.prune else None,
     )
     if given.phantom:
         if given.max_volume_gb is not None:
@@ -184,7 +197,25 @@ def _missing(summary: PrepareSummary) -> list[str]:
     return [head, *(f"  {key}" for key in summary.missing)]
 
 
-def _ask(yes: bool) -> Callable[[Surplus], bool]:
+def _may_upgrade(yes: bool) -> Callable[[Sequence[str]], bool]:
+    """List what changes; ask unless `yes`. Without a terminal the answer is no."""
+
+    def ask(changes: Sequence[str]) -> bool:
+        ids = "; runs and evaluations of them get new ids:" if changes else ": every number and id stays"
+        print(f"{len(changes)} volumes change{ids}", *(f"  {line}" for line in changes), sep="\n", file=sys.stderr)
+        return yes or _asked("store them so?")
+
+    return ask
+
+
+def _asked(question: str) -> bool:
+    if not sys.stdin.isatty():
+        print(f"{question} Add --yes to agree.", file=sys.stderr)
+        return False
+    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _may_prune(yes: bool) -> Callable[[Surplus], bool]:
     """List what may be removed; ask on a terminal, unless `yes`."""
 
     def ask(surplus: Surplus) -> bool:
@@ -197,9 +228,7 @@ def _ask(yes: bool) -> Callable[[Surplus], bool]:
             sep="\n",
             file=sys.stderr,
         )
-        if yes or not sys.stdin.isatty():
-            return True
-        return input("remove them? [y/N] ").strip().lower() in ("y", "yes")
+        return yes or not sys.stdin.isatty() or _asked("remove them?")
 
     return ask
 

@@ -15,7 +15,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--dry-run", action="store_true", help="check everything and show the plan; start nothing")
     parser.add_argument("--site", metavar="NAME", help="submit to Slurm with slurm/sites/NAME.yaml")
     parser.add_argument("--local", type=int, metavar="N", help="run on this machine, N points at a time")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the file")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="override a key of the file"
+    )
     parser.add_argument(
         "--retry",
         choices=("failed", *map(str, FailureClass), "all"),
@@ -31,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--check-site", metavar="NAME", help="check slurm/sites/NAME.yaml without submitting work")
     parser.add_argument("--yes", action="store_true", help="confirm a sweep of more than 100 runs")
-    parser.add_argument("--json", action="store_true", help="print the plan as JSON to stdout")
+    parser.add_argument("--json", action="store_true", dest="as_json", help="print the plan as JSON to stdout")
     return parser
 
 
@@ -41,27 +43,13 @@ def main() -> int:
     if given.check_site is not None:
         from sam2ft.slurm.site_check import show_site_check
 
-        return show_site_check(given.check_site, given.experiment, given.set, as_json=given.json)
+        return show_site_check(given.check_site, given.experiment, given.overrides, as_json=given.as_json)
     if given.experiment is None:
         raise UserError("experiment file missing; launch/sweep.py experiments/NAME.yaml")
     from sam2ft.sweeps.sweep import SweepRequest, sweep
 
-    return sweep(
-        SweepRequest(
-            experiment=given.experiment,
-            overrides=tuple(given.set),
-            site=given.site,
-            local=given.local,
-            dry_run=given.dry_run,
-            retry=given.retry,
-            force=given.force,
-            calibrate=given.calibrate,
-            strict_code=given.strict_code,
-            max_gpu_hours=given.max_gpu_hours,
-            yes=given.yes,
-            as_json=given.json,
-        )
-    )
+    del given.check_site
+    return sweep(SweepRequest(**vars(given)))
 
 
 if __name__ == "__main__":

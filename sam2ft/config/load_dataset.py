@@ -20,7 +20,7 @@ from sam2ft.config.schema.dataset import (
 )
 from sam2ft.config.yaml.tree import load_tree
 from sam2ft.config.yaml.validation import checked
-from sam2ft.core.labels import Label, LabelTable
+from sam2ft.core.labels import LabelTable
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def load_dataset(path: Path) -> DatasetConfig:
     return DatasetConfig(
         dataset=file.dataset,
         sources=file.sources,
-        labels=_table(file.labels),
+        labels=LabelTable.from_json(plain_values(file.labels)),
         changes=ReadOnlyDict(changes_of(file)),
         given_instances=file.instances,
         intensity=file.intensity,
@@ -75,10 +75,4 @@ def load_label_table(path: Path) -> LabelTable:
     Raises:
         ProblemsError: all problems of the file.
     """
-    return _table(checked(LabelFile, load_tree(path, extends=False)).labels)
-
-
-def _table(labels: Mapping[str, Any]) -> LabelTable:
-    return LabelTable(
-        tuple(Label(int(number), entry.name, entry.interface, entry.vertebra) for number, entry in labels.items())
-    )
+    return LabelTable.from_json(plain_values(checked(LabelFile, load_tree(path, extends=False)).labels))

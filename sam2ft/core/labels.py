@@ -99,9 +99,8 @@ class LabelTable:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "LabelTable":
         """The table of a value of `to_json`."""
-        return cls(
-            tuple(
-                Label(int(key), entry["name"], entry.get("interface"), entry.get("vertebra"))
-                for key, entry in value.items()
-            )
+        labels = (
+            Label(int(key), entry["name"], entry.get("interface"), entry.get("vertebra"))
+            for key, entry in value.items()
         )
+        return cls(tuple(labels))

@@ -62,11 +62,8 @@ def calibrate(experiment_dir: str, keys: Sequence[str]) -> None:
         if is_main_rank():
             about = {"host": socket.gethostname(), "time": datetime.now(UTC).isoformat(timespec="seconds")}
             write_json(layout_of_key.result, task | {"measured": found} | about)
-            print(f"calibration {key} ({task['stage']}): {_as_text(found)}", file=sys.stderr, flush=True)
-
-
-def _as_text(found: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in found.items() if value is not None)
+            text = ", ".join(f"{name} {value:.4g}" for name, value in found.items() if value is not None)
+            print(f"calibration {key} ({task['stage']}): {text}", file=sys.stderr, flush=True)
 
 
 class _Clock:
@@ -112,11 +109,8 @@ def _training(
         clock, found = _Clock(stop), dict[str, Any]()
 
         def save(state: Any) -> None:
-            started, resume, best = (
-                time.perf_counter(),
-                layout_of_key.scratch / "resume.safetensors",
-                layout_of_key.scratch / "best.pt",
-            )
+            resume, best = layout_of_key.scratch / "resume.safetensors", layout_of_key.scratch / "best.pt"
+            started = time.perf_counter()
             save_resume(resume, trainer.snapshot(state), keep=1)
             found.update(save_s=time.perf_counter() - started, resume_bytes=resume.stat().st_size)
             save_best(best, trainer.weights(), {})

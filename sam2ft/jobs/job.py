@@ -78,14 +78,8 @@ def planned_job(experiment_dir: Path, plan_id: str, index: int, stage: Stage) ->
     plan = load_plan(layout, plan_id)
     run = plan.run(index)
     attempt = Attempt.current()
-    return PointJob(
-        layout.run(run.run_id),
-        run,
-        stage,
-        attempt,
-        fresh=plan.fresh and attempt.restart == 0,
-        strict_code=plan.code is not None,
-    )
+    fresh = plan.fresh and attempt.restart == 0
+    return PointJob(layout.run(run.run_id), run, stage, attempt, fresh=fresh, strict_code=plan.code is not None)
 
 
 def _code_of(job: PointJob, stop: stop_signal.StopFlag) -> int:
@@ -221,15 +215,10 @@ def _evaluate(job: PointJob, experiment: Experiment, stop: stop_signal.StopFlag)
     for eval_id in job.run.eval_ids:
         own = job.layout.evaluation(eval_id).config
         chosen = _experiment(own) if own.is_file() else experiment
-        checkpoint = _initial_weights(chosen) if job.run.baseline else job.layout.best
+        checkpoint = initial_weights(chosen) if job.run.baseline else job.layout.best
+        if checkpoint is None:
+            raise DataError(f"module.sam2_checkpoint: missing; {chosen.module.sam2_model_cfg} needs its weights")
         evaluate(chosen, job.layout, job.attempt, checkpoint=checkpoint, eval_id=eval_id, stop=stop)
-
-
-def _initial_weights(experiment: Experiment) -> Path:
-    path = initial_weights(experiment)
-    if path is None:
-        raise DataError(f"module.sam2_checkpoint: missing; {experiment.module.sam2_model_cfg} needs its weights")
-    return path
 
 
 def _experiment(path: Path) -> Experiment:

@@ -21,7 +21,6 @@ NUM_PLACES, FEWER_PLACES = 5, 2
 """Number of sub-voxel positions of each solid; fewer on fine grids, where even small solids have many voxels."""
 _FINE_MM3 = 0.003
 _SEED = 0
-_OF_BONE, _OF_MAPS, _OF_DISC = ("cartilagethickness",), ("t2", "t1rho"), ("tissueheight",)
 Spacing = tuple[float, float, float]
 
 
@@ -37,13 +36,10 @@ class Bias:
     measured: tuple[float, ...]
     """One value per position; NaN where there is no value."""
 
-    @property
-    def percents(self) -> tuple[float, ...]:
-        """Bias at each position, percent of the true value."""
-        return tuple(100 * (value / self.truth - 1) for value in self.measured)
-
     def to_json(self) -> dict[str, Any]:
-        known = [value for value in self.percents if math.isfinite(value)]
+        """The fields, and the mean and range of the bias in percent of the true value."""
+        percents = [100 * (value / self.truth - 1) for value in self.measured]
+        known = [value for value in percents if math.isfinite(value)]
         summary = (statistics.fmean(known), min(known), max(known)) if known else (None, None, None)
         names = ("bias_percent", "bias_percent_low", "bias_percent_high")
         measured = [value if math.isfinite(value) else None for value in self.measured]
@@ -62,27 +58,17 @@ def phantom_check(spacing_yxz_mm: Sequence[float], *, as_json: bool = False) -> 
     Raises:
         ConfigError: when the spacing is not three values of 0.1 to 10 mm.
     """
-    rows, columns, slices = checked_spacing(spacing_yxz_mm)
+    if len(spacing_yxz_mm) != 3 or not all(0.1 <= value <= 10 for value in spacing_yxz_mm):
+        shown = ",".join(f"{value:g}" for value in spacing_yxz_mm)
+        raise ConfigError(f"--spacing {shown}; allowed: row, column and slice distance, each 0.1 to 10 mm")
+    rows, columns, slices = spacing_yxz_mm
     found = measure_biases((slices, rows, columns))
     if as_json:
-        print(
-            json.dumps({"spacing_mm": [rows, columns, slices], "biases": [bias.to_json() for bias in found]}, indent=2)
-        )
+        biases = [bias.to_json() for bias in found]
+        print(json.dumps({"spacing_mm": [rows, columns, slices], "biases": biases}, indent=2))
     else:
         _show(found, (rows, columns, slices))
     return found
-
-
-def checked_spacing(spacing: Sequence[float]) -> Spacing:
-    """(row, column, slice) distances in mm.
-
-    Raises:
-        ConfigError: when these are not three values of 0.1 to 10 mm.
-    """
-    if len(spacing) != 3 or not all(0.1 <= value <= 10 for value in spacing):
-        shown = ",".join(f"{value:g}" for value in spacing)
-        raise ConfigError(f"--spacing {shown}; allowed: row, column and slice distance, each 0.1 to 10 mm")
-    return spacing[0], spacing[1], spacing[2]
 
 
 def measure_biases(spacing_zyx_mm: Spacing) -> list[Bias]:
@@ -104,13 +90,11 @@ def measure_biases(spacing_zyx_mm: Spacing) -> list[Bias]:
 
 def _values(solid: Solid) -> dict[tuple[str, str, str], float]:
     """(biomarker, definition, unit) -> value of the metrics for label 1."""
-    names = {"tissuevolume": True} | dict.fromkeys(_OF_BONE if len(solid.labels) > 1 else _OF_DISC, True)
-    names |= dict.fromkeys(_OF_MAPS, True) if solid.maps else {}
+    names = ("tissuevolume", "cartilagethickness" if len(solid.labels) > 1 else "tissueheight", *solid.maps)
+    metrics = load_metrics(dict.fromkeys(names, True))
     scene = Scene(solid.geometry, solid.labels, solid.maps)
     key = VolumeKey("phantom_check", solid.name, "image")
-    rows = score_volume(
-        key, solid.mask_zyx, solid.mask_zyx, scene, (), load_metrics(names), ScoreSettings(tissues=(1,))
-    )
+    rows = score_volume(key, solid.mask_zyx, solid.mask_zyx, scene, (), metrics, ScoreSettings(tissues=(1,)))
     return {
         (str(row["biomarker"]), str(row["definition"]), str(row["unit"])): float(row["reference"])  # type: ignore[arg-type]
         for row in rows["biomarker_volume"]
@@ -135,16 +119,12 @@ def _show(found: Sequence[Bias], spacing: Spacing) -> None:
     for bias in found:
         summary = bias.to_json()
         known = [value for value in bias.measured if math.isfinite(value)]
-        mean = f"{statistics.fmean(known):.5g} {bias.unit}" if known else "none"
         middle, low, high = (summary[f"bias_percent{end}"] for end in ("", "_low", "_high"))
-        table.add_row(
-            bias.solid,
-            bias.biomarker,
-            bias.definition,
-            f"{bias.truth:.5g} {bias.unit}",
-            mean,
-            "" if middle is None else f"{middle:+.2f} %",
-            "" if middle is None else f"{low:+.2f} to {high:+.2f} %",
-        )
+        cells = ("none", "", "")
+        if known:
+            mean = f"{statistics.fmean(known):.5g} {bias.unit}"
+            cells = (mean, f"{middle:+.2f} %", f"{low:+.2f} to {high:+.2f} %")
+        truth = f"{bias.truth:.5g} {bias.unit}"
+        table.add_row(bias.solid, bias.biomarker, bias.definition, truth, *cells)
     # In a log file the width is fixed, independent of a terminal.
     Console(width=None if sys.stdout.isatty() else 140).print(table)

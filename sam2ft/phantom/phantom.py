@@ -15,7 +15,7 @@ from sam2ft.core.labels import LabelTable
 from sam2ft.phantom.knee import KNEE_LABELS, KNEE_TISSUES, paint_knee
 from sam2ft.phantom.knee_subject import KNEE_SEQUENCES, draw_knee, knee_signal
 from sam2ft.phantom.orientation import anatomy_frame, sagittal_grid
-from sam2ft.phantom.render import PhantomScene, Rendered, render_scene, rician
+from sam2ft.phantom.render import PhantomScene, render_scene, rician
 from sam2ft.phantom.shapes import Field
 from sam2ft.phantom.spine import SPINE_LABELS, SPINE_TISSUES, paint_spine
 from sam2ft.phantom.spine_subject import SPINE_SEQUENCES, body_volume_mm3, draw_spine, spine_signal
@@ -79,7 +79,6 @@ def knee_subject(seed: int, index: int, sequence: str | None = None) -> PhantomV
         gain=float(rng.uniform(300, 1500)),
         to_anatomy=anatomy_frame(rng, geometry, centre, mirrored=left_knee),
     )
-    rendered = render_scene(scene, geometry, rng)
     truth: dict[str, Any] = {
         "kind": "knee",
         "sequence": sequence,
@@ -87,7 +86,7 @@ def knee_subject(seed: int, index: int, sequence: str | None = None) -> PhantomV
         "spacing_zyx_mm": list(geometry.spacing_zyx_mm),
         "tissues": {plate.tissue: plate.truth() for plate in knee.plates},
     }
-    return _volume(f"knee{index:03d}", rendered, scene, geometry, KNEE_LABELS, truth)
+    return _volume(f"knee{index:03d}", scene, geometry, rng, KNEE_LABELS, truth)
 
 
 def spine_subject(seed: int, index: int, sequence: str | None = None) -> PhantomVolume:
@@ -124,7 +123,6 @@ def spine_subject(seed: int, index: int, sequence: str | None = None) -> Phantom
         gain=float(rng.uniform(300, 1500)),
         to_anatomy=anatomy_frame(rng, geometry, centre, mirrored=False, turn_degrees=4.0),
     )
-    rendered = render_scene(scene, geometry, rng)
     known = [disc.truth() for disc in discs]
     truth: dict[str, Any] = {
         "kind": "spine",
@@ -136,7 +134,7 @@ def spine_subject(seed: int, index: int, sequence: str | None = None) -> Phantom
             "disc": {"volume_mm3": sum(disc["volume_mm3"] for disc in known)},
         },
     }
-    return _volume(f"spine{index:03d}", rendered, scene, geometry, SPINE_LABELS, truth)
+    return _volume(f"spine{index:03d}", scene, geometry, rng, SPINE_LABELS, truth)
 
 
 def echo_series(volume: PhantomVolume, noise: float = 0.0, seed: int = 0) -> Field:
@@ -159,12 +157,14 @@ def _decay(
 
 def _volume(
     subject: str,
-    rendered: Rendered,
     scene: PhantomScene,
     geometry: Geometry,
+    rng: np.random.Generator,
     labels: LabelTable,
     truth: dict[str, Any],
 ) -> PhantomVolume:
+    rendered = render_scene(scene, geometry, rng)
+
     def of_tissues(attribute: str, dtype: type) -> npt.NDArray[Any]:
         return np.array([getattr(tissue, attribute) for tissue in scene.tissues], dtype=dtype)[rendered.tissue]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from sam2ft.config.schema.maps import MapSource
+from sam2ft.config.schema.maps import MAP_BOUNDS_MS, MapSource
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.data.images.relaxometry import fit_decay
@@ -127,9 +127,8 @@ def _disc(spacing: tuple[float, float, float], offset: Offset) -> Solid:
 
 def _thickness(area_mm2: float) -> dict[tuple[str, str, str], float]:
     """Truth of a plate of constant thickness that covers `area_mm2` of bone."""
-    lengths = dict.fromkeys(("ThCcAB", "ThCtAB", "P5", "P95"), THICKNESS_MM)
-    of_thickness = {("cartilagethickness", name, "mm"): value for name, value in lengths.items()}
-    return of_thickness | {("cartilagethickness", name, "mm2"): area_mm2 for name in ("cAB", "tAB")}
+    lengths = {("cartilagethickness", name, "mm"): THICKNESS_MM for name in ("ThCcAB", "ThCtAB", "P5", "P95")}
+    return lengths | {("cartilagethickness", name, "mm2"): area_mm2 for name in ("cAB", "tAB")}
 
 
 def _volume(volume_mm3: float) -> dict[tuple[str, str, str], float]:
@@ -145,10 +144,10 @@ def _maps(tissue_zyx: npt.NDArray[np.bool_], offset: Offset) -> dict[str, npt.ND
     """Maps fitted to noisy signals of the tissue, NaN outside it."""
     rng = np.random.default_rng([round(1e6 * share) + 10**6 for share in offset])
     found = {}
-    for name, true_ms, times, highest in (("t2", T2_MS, ECHOES_MS, 100.0), ("t1rho", T1RHO_MS, SPIN_LOCKS_MS, 500.0)):
+    for name, true_ms, times in (("t2", T2_MS, ECHOES_MS), ("t1rho", T1RHO_MS, SPIN_LOCKS_MS)):
         decay = SIGNAL * np.exp(-np.array(times, dtype=np.float32) / np.float32(true_ms))
         clean = np.repeat(decay[:, None], int(tissue_zyx.sum()), axis=1).astype(np.float32)
-        fit = fit_decay(rician(clean, SIGNAL * NOISE_SHARE, rng), times, (0.0, highest), MapSource())
+        fit = fit_decay(rician(clean, SIGNAL * NOISE_SHARE, rng), times, MAP_BOUNDS_MS[name], MapSource())
         found[name] = np.full(tissue_zyx.shape, np.nan, dtype=np.float32)
         found[name][tissue_zyx] = fit.t_ms
     return found

@@ -5,7 +5,6 @@ No torch.
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from sam2ft.config.load_experiment import dump_experiment, load_experiment
@@ -19,20 +18,14 @@ SUFFIX = "best"
 _NAME_CHARACTERS = 60
 
 
-@dataclass(frozen=True)
-class ExportedFiles:
-    """Paths of the exported files of the best point."""
-
-    experiment: Path
-    """`best.yaml`: an experiment file for launch/train.py and launch/sweep.py."""
-    weights: Path
-    """`best.pt`, in the layout of stock SAM 2 checkpoints."""
-
-
-def export_best(comparison: Comparison, states: Sequence[RunState], out: Path) -> ExportedFiles:
+def export_best(comparison: Comparison, states: Sequence[RunState], out: Path) -> tuple[Path, Path]:
     """Write `best.yaml` and `best.pt` into `out`; existing files with these names are replaced, other files are kept.
 
     The exported experiment is called `<name>-best`: it trains again in its own folder, and the sweep is not changed.
+
+    Returns:
+        path of `best.yaml`, an experiment file for launch/train.py and launch/sweep.py, and of `best.pt`, weights in
+        the layout of stock SAM 2 checkpoints.
 
     Raises:
         DataError: when there is no best point, or best.pt is missing or does not have the SHA-256 in the run's status.
@@ -59,4 +52,4 @@ def export_best(comparison: Comparison, states: Sequence[RunState], out: Path) -
     # A copy, not a link: the exported file must not change when the run changes.
     with replacing(weights) as partial:
         shutil.copyfile(layout.best, partial)
-    return ExportedFiles(experiment, weights)
+    return experiment, weights

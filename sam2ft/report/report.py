@@ -62,9 +62,9 @@ def report(request: ReportRequest) -> ReportOutcome:
         write_json(new.coverage, coverage.to_json(problems))
         papers = {name: content for make in PAPERS for name, content in make(gathered).items()}
         _put_all(new, papers)
-        page = page_of(gathered, tuple(papers))
-        _put_all(new, page.assets)
-        write_text(new.page, render_page(page.data, partial(cached_page_program, request.layout.work)))
+        page, assets = page_of(gathered, tuple(papers))
+        _put_all(new, assets)
+        write_text(new.page, render_page(page, partial(cached_page_program, request.layout.work)))
         stopwatch("page")
     return ReportOutcome(comparison, coverage, problems, request.layout.page, stopwatch.seconds)
 

@@ -8,6 +8,7 @@ import platform
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -34,9 +35,7 @@ def code_version() -> dict[str, Any]:
     """
     root, digest = Path(sam2ft.__path__[0]).parent, code_digest()
     commit = _git(root, "rev-parse", "HEAD")
-    if commit is None:
-        return {"commit": None, "modified": None, "digest": digest}
-    modified = bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
+    modified = None if commit is None else bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
     return {"commit": commit, "modified": modified, "digest": digest}
 
 
@@ -62,10 +61,10 @@ def _git(root: Path, *arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def package_versions() -> dict[str, str]:
-    """Return the installed versions of the packages that can change a result."""
+def package_versions(names: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Return the versions of the packages that are installed; by default of those that can change a result."""
     versions = {}
-    for name in PACKAGES:
+    for name in names:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -90,7 +89,11 @@ def provenance(attempt: Attempt) -> dict[str, Any]:
     }
 
 
+def recorded_attempts(layout: RunLayout) -> list[dict[str, Any]]:
+    """Return what `provenance` returned for every attempt of a run; empty when none was recorded."""
+    return list(read_json(layout.provenance)["attempts"]) if layout.provenance.is_file() else []
+
+
 def record_provenance(layout: RunLayout, attempt: Attempt) -> None:
     """Append this attempt to provenance.json; earlier attempts are kept."""
-    before = read_json(layout.provenance)["attempts"] if layout.provenance.is_file() else []
-    write_json(layout.provenance, {"attempts": [*before, provenance(attempt)]})
+    write_json(layout.provenance, {"attempts": [*recorded_attempts(layout), provenance(attempt)]})

@@ -1,19 +1,20 @@
 """Check of requested resources against the limits of a Slurm partition and with `sbatch --test-only`."""
 
 import re
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from os import environ
 from pathlib import Path
+from typing import Any
 
+from sam2ft.core.errors import UserError
 from sam2ft.runs.plan_file import Resources
+from sam2ft.slurm.answers import run_program
 from sam2ft.slurm.batch_script import BatchJob, report_parameters, work_parameters
 from sam2ft.slurm.partitions import ClusterLimits, Partition
 from sam2ft.slurm.sbatch import outside_of_any_job
 from sam2ft.slurm.site import Site
 
-_TIMEOUT_S = 30
 _JOB_NAME = "sam2ft-test-only"
 _MB_PER_GB = 1024
 
@@ -99,11 +100,9 @@ def try_submission(resources: Resources, site: Site, *, report: bool = False) ->
     chosen = report_parameters(batch, site, here) if report else work_parameters(batch, site, here, here)
     command = ["sbatch", "--test-only", *sbatch_options(chosen), "--wrap=true"]
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S, env=outside_of_any_job(environ)
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return SbatchAnswer(None, f"sbatch --test-only does not answer ({error})")
+        done = run_program(command, called="sbatch --test-only", env=outside_of_any_job(environ))
+    except UserError as error:
+        return SbatchAnswer(None, str(error))
     return parse_test_only(done.returncode, done.stderr + done.stdout)
 
 
@@ -120,13 +119,11 @@ def parse_test_only(code: int, output: str) -> SbatchAnswer:
 
 
 _OPTIONS = ("partition", "account", "qos", "constraint", "exclude", "wckey", "time", "nodes", "ntasks_per_node",
-            "cpus_per_task", "mem", "gres", "gpus_per_node")  # fmt: skip
+            "cpus_per_task", "mem", "gres", "gpus_per_node", "reservation")  # fmt: skip
 
 
-def sbatch_options(chosen: dict[str, object]) -> list[str]:
+def sbatch_options(chosen: dict[str, Any]) -> list[str]:
     """Return the sbatch options, out of submitit's parameters, that decide whether a job is accepted."""
-    picked = {name: chosen[name] for name in _OPTIONS if chosen.get(name) is not None}
-    more = chosen.get("additional_parameters")
-    if isinstance(more, dict) and "reservation" in more:
-        picked["reservation"] = more["reservation"]
+    given = chosen | chosen["additional_parameters"]
+    picked = {name: given[name] for name in _OPTIONS if given.get(name) is not None}
     return [f"--{name.replace('_', '-')}={value}" for name, value in picked.items()]

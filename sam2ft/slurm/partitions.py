@@ -1,15 +1,14 @@
 """Limits of a Slurm cluster: job array sizes, and the limits, state and nodes of its partitions (scontrol, sinfo)."""
 
 import re
-import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from sam2ft.core.errors import UserError
+from sam2ft.slurm.answers import run_program
 
 DEFAULT_MAX_ARRAY_SIZE = 1001
 """Slurm's default of MaxArraySize, for a plan that is made where no Slurm answers."""
-_TIMEOUT_S = 30
 _NODE_FORMAT = "%R|%D|%c|%m|%G"
 
 
@@ -90,16 +89,12 @@ def read_limits() -> ClusterLimits:
         cluster_name=config["ClusterName"],
         arrays=ArrayLimits(int(config["MaxArraySize"]), int(tasks[1]) if tasks else None),
         partitions={partition.name: partition for partition in partitions},
-        accounting=not config["AccountingStorageType"].endswith("/none")
-        and "(null)" not in config["AccountingStorageType"],
+        accounting=not config["AccountingStorageType"].endswith(("/none", "(null)")),
     )
 
 
 def _asked(*command: str) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise UserError(f"`{' '.join(command)}` does not answer ({error}); is this a machine with Slurm?") from None
+    done = run_program(command, hint="; is this a machine with Slurm?")
     if done.returncode:
         raise UserError(f"`{' '.join(command)}` does not answer: {(done.stderr or done.stdout).strip()}")
     return done.stdout

@@ -10,7 +10,6 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from sam2ft.runs.layout import ExperimentLayout
@@ -28,17 +27,9 @@ PAUSES_S = (0.0, 1.0, 3.0, 6.0)
 """Waits, in seconds, before each lookup of a job that a call of sbatch without a clear answer may have created."""
 
 
-@dataclass(frozen=True)
-class SubmissionLock:
-    """Lock that is held while sbatch is called for one experiment."""
-
-    descriptor: int
-    """File descriptor that holds the lock."""
-
-
 @contextmanager
-def submission_lock(layout: ExperimentLayout) -> Iterator[SubmissionLock]:
-    """Hold the lock of an experiment's submissions while the block runs.
+def submission_lock(layout: ExperimentLayout) -> Iterator[int]:
+    """Hold the lock of an experiment's submissions while the block runs; yields the file descriptor that holds it.
 
     Each sbatch process inherits the file descriptor: when a launcher is killed, the lock ends with the sbatch process
     that it started, so that no other launcher looks for a job that is just being created.
@@ -50,7 +41,7 @@ def submission_lock(layout: ExperimentLayout) -> Iterator[SubmissionLock]:
     descriptor = os.open(layout.submission_lock, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         _take(descriptor, layout)
-        yield SubmissionLock(descriptor)
+        yield descriptor
     finally:
         os.close(descriptor)
 
@@ -70,10 +61,11 @@ def _take(descriptor: int, layout: ExperimentLayout) -> None:
             raise SubmissionError(f"{layout.submission_lock}: {text}") from None
 
 
-def sbatch(lock: SubmissionLock, script: Path, find: Callable[[], str | None]) -> str:
+def sbatch(lock: int, script: Path, find: Callable[[], str | None]) -> str:
     """Submit a batch script; returns Slurm's job id.
 
     Args:
+        lock: file descriptor of the `submission_lock`, which the process of sbatch inherits.
         find: looks the job up by its name; returns its id, or None.
 
     Raises:
@@ -82,9 +74,7 @@ def sbatch(lock: SubmissionLock, script: Path, find: Callable[[], str | None]) -
     command = ["sbatch", str(script)]
     environment = outside_of_any_job(os.environ)
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, env=environment, pass_fds=(lock.descriptor,)
-        )
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, pass_fds=(lock,))
     except OSError as error:
         raise SubmissionError(f"sbatch cannot be started ({error})") from None
     answer = re.search(r"Submitted batch job (\d+)", done.stdout)

@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from sam2ft.core.errors import DONE, USER_CAN_FIX, ConfigError, UserError
 from sam2ft.runs.layout import RUNS
 from sam2ft.runs.plan_file import Resources
 from sam2ft.runs.resources.resources import evaluation_resources, resources_text
+from sam2ft.slurm.answers import answer_of, run_program
 from sam2ft.slurm.batch_script import python_command, report_resources, site_lines
 from sam2ft.slurm.limits import limit_problems, try_submission
 from sam2ft.slurm.partitions import ClusterLimits, read_limits
@@ -152,10 +152,10 @@ def _associations(site: Site, limits: ClusterLimits) -> Iterator[Finding]:
         if not limits.accounting or shutil.which("sacctmgr") is None:
             yield Finding(subject, "unknown", f"{value}: this Slurm has no accounting database")
             continue
-        done = _run(["sacctmgr", "-n", "-P", "show", *command])
-        if done is None or done.returncode:
+        answer = answer_of("sacctmgr", "-n", "-P", "show", *command, timeout_s=_TIMEOUT_S)
+        if answer is None:
             yield Finding(subject, "unknown", f"{value}: sacctmgr does not answer")
-        elif value in done.stdout.split():
+        elif value in answer.split():
             yield Finding(subject, "ok", f"{value} exists")
         else:
             yield Finding(subject, "problem", f"{value}: does not exist in the accounting")
@@ -199,23 +199,21 @@ def _shared_folder(_site: Site) -> Finding:
             pass
     except OSError as error:
         return Finding("runs", "problem", f"{folder.absolute()}: cannot be written ({error.strerror})")
-    kind = _file_system(folder.absolute())
+    kind = (answer_of("stat", "-f", "-c", "%T", str(folder.absolute()), timeout_s=_TIMEOUT_S) or "").strip()
     free = shutil.disk_usage(folder).free / 2**30
-    if kind is not None and any(kind.startswith(name) for name in _NETWORK_FILES):
+    if kind.startswith(_NETWORK_FILES):
         return Finding("runs", "ok", f"{folder.absolute()} can be written, on {kind}, {free:.0f} GB free")
     text = f"{folder.absolute()} can be written, {free:.0f} GB free; the nodes may not see it: file system type"
     return Finding("runs", "unknown", f"{text} {kind or 'unknown'}, not a known network file system")
 
 
-def _file_system(path: Path) -> str | None:
-    done = _run(["stat", "-f", "-c", "%T", str(path)])
-    return done.stdout.strip() or None if done is not None and done.returncode == 0 else None
-
-
 def _container(site: Site) -> Finding:
     if site.slurm.container is None:
         return Finding("container", "ok", "none")
-    words = _words(site.slurm.container)
+    try:
+        words = shlex.split(site.slurm.container)
+    except ValueError:
+        words = []
     if not words:
         return Finding("container", "problem", f"{site.slurm.container!r} is not a command")
     images = [word for word in words[1:] if word.endswith((".sif", ".sqsh", ".img")) and "$" not in word]
@@ -250,8 +248,9 @@ def _python(site: Site) -> Finding:
     # The scratch folder exists only inside a job.
     bare = site.model_copy(update={"slurm": site.slurm.model_copy(update={"scratch": None})})
     lines = [*site_lines(bare, report_resources(site)), f"{python} -c {shlex.quote(code)}"]
-    done = _run(["bash", "-lc", "\n".join(lines)])
-    if done is None:
+    try:
+        done = run_program(["bash", "-lc", "\n".join(lines)], timeout_s=_TIMEOUT_S)
+    except UserError:
         return Finding("python", "unknown", f"{python} did not answer within {_TIMEOUT_S} s")
     if done.returncode == 0:
         return Finding("python", "ok", f"{python} imports sam2ft from {done.stdout.split()[-1]}")
@@ -260,17 +259,3 @@ def _python(site: Site) -> Finding:
     only_there = bool(site.slurm.modules or site.slurm.container or site.slurm.setup)
     hint = "; it may work on the nodes, with their modules and container" if only_there else ""
     return Finding("python", "unknown" if only_there else "problem", f"{python}: {message}{hint}")
-
-
-def _words(text: str) -> list[str]:
-    try:
-        return shlex.split(text)
-    except ValueError:
-        return []
-
-
-def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str] | None:
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None

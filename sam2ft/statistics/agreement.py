@@ -11,7 +11,7 @@ import numpy as np
 from scipy import special
 
 from sam2ft.statistics.bootstrap import CONFIDENCE, RESAMPLES, SAME, Estimate, Values, are_equal, bootstrap_interval
-from sam2ft.statistics.intraclass import icc_a1, icc_c1, mean_squares
+from sam2ft.statistics.intraclass import icc_a1, icc_c1
 
 FEWEST = 3
 """Smallest number of subjects for any measure of spread."""
@@ -95,7 +95,7 @@ def agreement(
     margin = yardstick_percent / 100 * abs(_mean(reference))
     low, high = limits(bias, sd, n)
     same = _constant_sides(reference, prediction) if enough else f"{n} subjects, {FEWEST} are needed"
-    squares = mean_squares(np.stack([prediction, reference], axis=1)) if not same else None
+    ratings = np.stack([prediction, reference], axis=1)
     variation, no_variation = _variation(reference, prediction) if enough else (None, "")
     mae, rmse = _bootstrapped(np.abs(difference), seed, resamples), _bootstrapped(difference**2, seed, resamples).root()
     return Agreement(
@@ -108,8 +108,8 @@ def agreement(
         loa_high=high,
         mae=mae,
         rmse=rmse,
-        icc_a1=icc_a1(squares) if squares else _NONE,
-        icc_c1=icc_c1(squares) if squares else _NONE,
+        icc_a1=icc_a1(ratings) if not same else _NONE,
+        icc_c1=icc_c1(ratings) if not same else _NONE,
         ccc=concordance(reference, prediction) if not same else _NONE,
         pearson_r=correlation(reference, prediction) if not same else _NONE,
         rms_cv_percent=_NONE if variation is None else _bootstrapped(variation, seed, resamples).root().times(100),

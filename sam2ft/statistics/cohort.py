@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import cast
 
-from sam2ft.core.tables.rows import MEAN_OF_LABELS, POOLED, TABLES, Row, Value
+from sam2ft.core.grouping import grouped
+from sam2ft.core.tables.rows import MEAN_OF_LABELS, POOLED, TABLES, Row, Value, number_in
 from sam2ft.metrics.counts import Overlap, total
 from sam2ft.statistics.agreement import agreement
 from sam2ft.statistics.bootstrap import RESAMPLES, subject_means, summary
@@ -114,7 +115,7 @@ def subject_pairs(biomarker_rows: Sequence[Row]) -> list[SubjectPairs]:
     made = []
     for key, rows in _grouped(biomarker_rows, _shared_key("biomarker_global", biomarker_rows)):
         whole = [row for row in rows if row["instance"] is None] or rows
-        both = [row for row in whole if row["status"] != "absent" and not math.isnan(_number(row, "difference"))]
+        both = [row for row in whole if row["status"] != "absent" and not math.isnan(number_in(row, "difference"))]
         counts = Counter(row["status"] for row in whole)
         references, predictions = _of_subjects(both, "reference"), _of_subjects(both, "prediction")
         sensitivities = _of_subjects(both, "sensitivity").values() if "sensitivity" in {*chain(*both)} else ()
@@ -126,9 +127,7 @@ def subject_pairs(biomarker_rows: Sequence[Row]) -> list[SubjectPairs]:
 
 def _grouped(rows: Iterable[Row], names: Sequence[str]) -> list[tuple[dict[str, Value], list[Row]]]:
     """(key columns, rows that share them), in the order of first appearance."""
-    groups: dict[tuple[Value, ...], list[Row]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[name] for name in names), []).append(row)
+    groups = grouped(rows, lambda row: tuple(row[name] for name in names))
     return [(dict(zip(names, key, strict=True)), members) for key, members in groups.items()]
 
 
@@ -146,14 +145,8 @@ def _measures(rows: Sequence[Row]) -> list[str]:
     """Dice and IoU, the distances that were measured, and every column that metrics added."""
     fixed = set(TABLES["volume"].column_names())
     added = sorted({name for row in rows for name in row} - fixed)
-    measured = [name for name in (*_IF_MEASURED, *added) if any(not math.isnan(_number(row, name)) for row in rows)]
+    measured = [name for name in (*_IF_MEASURED, *added) if any(not math.isnan(number_in(row, name)) for row in rows)]
     return [*_ALWAYS, *measured]
-
-
-def _number(row: Row, name: str) -> float:
-    """A number of a row; NaN when the cell is empty or the row has no such column."""
-    value = row.get(name)
-    return math.nan if value is None else float(value)
 
 
 def _subject(row: Row) -> Subject:
@@ -161,7 +154,7 @@ def _subject(row: Row) -> Subject:
 
 
 def _of_subjects(rows: Iterable[Row], measure: str) -> dict[Subject, float]:
-    return subject_means((_subject(row), _number(row, measure)) for row in rows)
+    return subject_means((_subject(row), number_in(row, measure)) for row in rows)
 
 
 def _mean_of_labels(rows: Sequence[Row], measure: str) -> dict[Subject, float]:

@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Sequence
 from typing import cast
 
+from sam2ft.core.grouping import grouped
 from sam2ft.core.tables.rows import Row
 from sam2ft.statistics.cohort import global_rows
 
@@ -18,16 +19,13 @@ def noise_global_rows(noise_rows: Sequence[Row]) -> list[Row]:
     `protocol` does not contain the seed; `sd_seeds` is NaN for a single seed.
     """
     made: list[Row] = []
-    for shift in sorted({int(row["shift_px"] or 0) for row in noise_rows}):
-        of_shift = [row for row in noise_rows if row["shift_px"] == shift]
-        seeds = sorted({int(row["seed"] or 0) for row in of_shift})
-        all_seeds = [_as_volume(row) for row in of_shift]
+    for shift, of_shift in sorted(grouped(noise_rows, lambda row: int(row["shift_px"] or 0)).items()):
+        seeds = grouped(of_shift, lambda row: int(row["seed"] or 0))
         means: dict[tuple[object, ...], list[float]] = {}
-        for one in seeds:
-            of_seed = [row for row, drawn in zip(all_seeds, of_shift, strict=True) if (drawn["seed"] or 0) == one]
-            for row in global_rows(of_seed, resamples=_RESAMPLES_OF_A_SEED):
+        for _, of_seed in sorted(seeds.items()):
+            for row in global_rows([_as_volume(row) for row in of_seed], resamples=_RESAMPLES_OF_A_SEED):
                 means.setdefault(_key(row), []).append(cast(float, row["mean"]))
-        for row in global_rows(all_seeds):
+        for row in global_rows([_as_volume(row) for row in of_shift]):
             of_seeds = [mean for mean in means.get(_key(row), []) if not math.isnan(mean)]
             spread = statistics.stdev(of_seeds) if len(of_seeds) > 1 else math.nan
             made.append({**row, "shift_px": shift, "num_seeds": len(seeds), "sd_seeds": spread})

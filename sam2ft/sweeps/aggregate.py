@@ -47,8 +47,8 @@ def aggregate_sources(
     outcome = report(ReportRequest(title, layout, states, tuple(sources.problems), papers))
     show_outcome(outcome)
     if export:
-        exported = export_best(outcome.comparison, states, out or layout.export)
-        print(f"{exported.experiment}\n{exported.weights}", flush=True)
+        experiment, weights = export_best(outcome.comparison, states, out or layout.export)
+        print(f"{experiment}\n{weights}", flush=True)
     if tensorboard or wandb:
         folder = layout.folder.with_name(f"{layout.folder.name}-summary")
         for message in log_summary(layout, title, folder, tensorboard=tensorboard, wandb=wandb):

@@ -1,12 +1,12 @@
 """File lock of an experiment: only one launcher plans it at a time; the lock ends with the process that holds it."""
 
-import errno
 import getpass
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from errno import EACCES, EDQUOT, EEXIST, ENAMETOOLONG, ENOSPC, ENOTDIR, EPERM, EROFS
 from pathlib import Path
 
 from sam2ft.core.errors import DataError, UserError
@@ -14,18 +14,7 @@ from sam2ft.core.files import read_json, write_json
 from sam2ft.runs.layout import ExperimentLayout
 
 LOCK_WAIT_S = 10.0
-_USER_CAN_FIX = frozenset(
-    {
-        errno.EACCES,
-        errno.EPERM,
-        errno.EROFS,
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.ENOTDIR,
-        errno.EEXIST,
-        errno.ENAMETOOLONG,
-    }
-)
+_USER_CAN_FIX = frozenset({EACCES, EPERM, EROFS, ENOSPC, EDQUOT, ENOTDIR, EEXIST, ENAMETOOLONG})
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import Plan, PlannedRun, save_plan
 from sam2ft.runs.provenance import code_digest
 from sam2ft.runs.states import State
-from sam2ft.slurm.partitions import ClusterLimits, read_limits
+from sam2ft.slurm.partitions import read_limits
 from sam2ft.slurm.queue import cluster_name, slurm_is_installed
 from sam2ft.slurm.site import Site, detect_site, load_site
 from sam2ft.sweeps.local.pool import LocalTask, Pool, visible_gpus
@@ -37,7 +37,7 @@ MAX_RUNS_UNASKED = 100
 
 @dataclass(frozen=True)
 class SweepRequest:
-    """Command line of launch/sweep.py."""
+    """Command line of launch/sweep.py, field by field; `--check-site` is a command of its own."""
 
     experiment: Path
     overrides: Sequence[str] = ()
@@ -166,20 +166,16 @@ def _refuse(proposal: Proposal, request: SweepRequest, where: SweepTarget) -> No
 
 
 def _where(site: Site | None, request: SweepRequest) -> SweepTarget:
+    """This machine, or the site with the limits of its cluster; a dry run goes on without limits that are unknown."""
     if site is None:
         return SweepTarget(None, None, min(1, len(visible_gpus(os.environ, Path("/dev")))))
-    return SweepTarget(site, _limits(request))
-
-
-def _limits(request: SweepRequest) -> ClusterLimits | None:
-    """Limits of the cluster; None in a dry run when it does not answer (otherwise UserError)."""
-    if not request.dry_run:
-        return read_limits()
     try:
-        return read_limits()
+        return SweepTarget(site, read_limits())
     except UserError as error:
+        if not request.dry_run:
+            raise
         print_message(f"limits of the cluster are not checked: {error}")
-        return None
+        return SweepTarget(site, None)
 
 
 def run_locally(layout: ExperimentLayout, plan: Plan, runs: Sequence[PlannedRun], workers: int) -> int:
@@ -196,13 +192,8 @@ def run_locally(layout: ExperimentLayout, plan: Plan, runs: Sequence[PlannedRun]
             if end.code:
                 print_message(f"{run.name}: ended with code {end.code}; see {layout.run(run.run_id).logs}")
     aggregate(layout, plan)
-    started = {run.run_id for run in runs}
-    missing = [
-        entry
-        for entry in reconciled_runs_of(layout, plan)
-        if entry.run.run_id in started and entry.state is not State.DONE
-    ]
-    return FAILED if missing else DONE
+    done = {entry.run.run_id for entry in reconciled_runs_of(layout, plan) if entry.state is State.DONE}
+    return DONE if all(run.run_id in done for run in runs) else FAILED
 
 
 def _task(layout: ExperimentLayout, plan: Plan, run: PlannedRun) -> LocalTask:

@@ -72,7 +72,7 @@ def download(url: str, path: Path, check: Check = _unchecked) -> dict[str, Any]:
     return record
 
 
-def take_staged(staged: Path, url: str, path: Path, check: Check = _unchecked) -> dict[str, Any]:
+def take_staged(staged: Path, url: str, path: Path, check: Check) -> dict[str, Any]:
     """Copy a file from the folder `staged`, with its record if it has one, without a download.
 
     Raises:
@@ -172,10 +172,9 @@ def fetch_official(names: Sequence[str], folder: Path, staged: Path | None = Non
     for name in names:
         official, path = OFFICIAL[name], folder / OFFICIAL[name].file_name
         check = _is_of(official)
-        if staged is None:
-            record = download(official.url, path, check)
-        else:
-            record = take_staged(staged, official.url, path, check)
+        record = (
+            download(official.url, path, check) if staged is None else take_staged(staged, official.url, path, check)
+        )
         print(f"{path}: {record['size'] / 1e6:.0f} MB, sha256 {record['sha256']}", file=sys.stderr)
         print(f"use it with module.sam2_model_cfg: {official.config}", file=sys.stderr)
         print(path)

@@ -1,18 +1,19 @@
 """Training images of the nano model: seeded slices of phantoms and drawings of shapes, with random augmentation."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from sam2ft.core.keys import SliceKey
 from sam2ft.core.parallel import parallel_map
-from sam2ft.core.prompts import box_around, boxes_to_model_frame
-from sam2ft.data.samples.batch import Batch, Sample, collate, to_model_frame
-from sam2ft.data.samples.instances import Instance, instances_of
+from sam2ft.core.prompts import box_around
+from sam2ft.data.samples.batch import Batch, Sample, collate
+from sam2ft.data.samples.dataset import boxed_sample
+from sam2ft.data.samples.instances import instances_of
 from sam2ft.phantom.phantom import PhantomVolume, knee_subject, spine_subject
 from sam2ft.phantom.random_shapes import shapes_slice
 
@@ -21,6 +22,7 @@ Labels = npt.NDArray[np.uint8]
 
 # Smaller components are fragments of a label at the border of a volume, too small for masks at 1/4 resolution.
 _SMALLEST_INSTANCE_PX = 24
+LABELS = range(1, 256)
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,9 @@ SOURCES: dict[str, Callable[[int, int], list[TrainingPicture]]] = {
 }
 
 
-def pictures_of(source: str, *, seed: int, indices: Sequence[int], processes: int = 1) -> list[list[TrainingPicture]]:
-    """The slices of each subject in `indices` of a source; independent of the number of processes."""
-    return list(parallel_map(partial(SOURCES[source], seed), indices, processes))
+def pictures_of(source: str, *, seed: int, indices: Sequence[int], processes: int = 1) -> list[TrainingPicture]:
+    """The slices of the subjects in `indices` of a source; independent of the number of processes."""
+    return list(chain.from_iterable(parallel_map(partial(SOURCES[source], seed), indices, processes)))
 
 
 def batches(
@@ -111,50 +113,20 @@ def batches(
 def _sample(picture: TrainingPicture, mixture: Mixture, image_size: int, rng: np.random.Generator) -> Sample | None:
     """One augmented image with some of its instances; None when no instance is large enough."""
     image, labels = _placed(picture.image_yx, picture.labels_yx, rng)
-    present = [int(label) for label in np.unique(labels) if label]
-    found = [each for each in instances_of(labels, present) if each.mask_yx.sum() >= _SMALLEST_INSTANCE_PX]
+    found = [each for each in instances_of(labels, LABELS) if each.mask_yx.sum() >= _SMALLEST_INSTANCE_PX]
     if not found:
         return None
     chosen = [found[i] for i in sorted(rng.permutation(len(found))[: mixture.max_instances])]
     shift = mixture.bbox_shift_px if rng.random() < 0.5 else 0
-    return as_sample(picture.key, recoloured(image, rng), chosen, image_size, shift, rng)
-
-
-def as_sample(
-    key: SliceKey,
-    image_yx: Image,
-    instances: Sequence[Instance],
-    image_size: int,
-    shift_px: int = 0,
-    rng: np.random.Generator | None = None,
-) -> Sample:
-    """The model sample of a slice with a box around each instance."""
-    boxes = [box_around(each.mask_yx, shift_px=shift_px, rng=rng) for each in instances]
-    height, width = image_yx.shape
-    in_model = boxes_to_model_frame(boxes, height=height, width=width, image_size=image_size)
-    return Sample(
-        key=key,
-        image_1hw=to_model_frame(image_yx, image_size),
-        masks_nhw=torch.from_numpy(np.stack([each.mask_yx for each in instances])),
-        labels_n=torch.tensor([each.label for each in instances]),
-        instances_n=torch.tensor([each.instance for each in instances]),
-        boxes_n4=torch.from_numpy(in_model),
-        original_boxes_n4=torch.tensor(boxes),
-    )
+    changed = recoloured(image, rng)
+    boxes = [box_around(each.mask_yx, shift_px=shift, rng=rng) for each in chosen]
+    return boxed_sample(picture.key, changed, chosen, boxes, image_size)
 
 
 def boxed(picture: TrainingPicture, image_size: int) -> Sample:
     """The whole image without augmentation, with an exact box around every instance."""
-    return as_sample(picture.key, picture.image_yx, instances_of(picture.labels_yx, present(picture)), image_size)
-
-
-def present(picture: TrainingPicture) -> list[int]:
-    """Labels in the image, in ascending order."""
-    return [int(label) for label in np.unique(picture.labels_yx) if label]
-
-
-def joined(subjects: Iterable[Sequence[TrainingPicture]]) -> list[TrainingPicture]:
-    return [picture for pictures in subjects for picture in pictures]
+    instances = instances_of(picture.labels_yx, LABELS)
+    return boxed_sample(picture.key, picture.image_yx, instances, [each.box for each in instances], image_size)
 
 
 def _placed(image: Image, labels: Labels, rng: np.random.Generator) -> tuple[Image, Labels]:

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from sam2ft.model.nano.overrides import IMAGE_SIZE
 from sam2ft.model.segmenter import FinetunedSAM2, build_segmenter, build_untrained
 from sam2ft.model.trainable import freeze_unreachable, set_trainable
 from sam2ft.model.weights import nano_weights_path
-from sam2ft.tools.nano_pictures import Mixture, batches, boxed, joined, pictures_of
+from sam2ft.tools.nano_pictures import Mixture, batches, boxed, pictures_of
 from sam2ft.tools.nano_quality import describe_quality, evaluate_nano, mean_over_labels, shortfalls
 from sam2ft.training.optimizer import build_optimizer
 from sam2ft.training.schedule import build_scheduler
@@ -83,15 +84,13 @@ class Log:
 def train_nano(recipe: Recipe, *, processes: int, unfinished: Path | None = None) -> dict[str, Tensor]:
     """Train the model and return its stock state dict; bitwise equal for equal recipe, THREADS and versions."""
     began = time.monotonic()
+    sources, subjects = recipe.mixture.shares, recipe.mixture.subjects
     pool = {
-        source: joined(
-            pictures_of(source, seed=recipe.seed, indices=range(recipe.mixture.subjects), processes=processes)
-        )
-        for source in recipe.mixture.shares
+        source: pictures_of(source, seed=recipe.seed, indices=range(subjects), processes=processes)
+        for source in sources
     }
-    held_out = joined(
-        pictures_of(source, seed=recipe.seed, indices=[recipe.mixture.subjects])[0] for source in recipe.mixture.shares
-    )
+    unseen = (pictures_of(source, seed=recipe.seed, indices=[subjects]) for source in sources)
+    held_out = list(chain.from_iterable(unseen))
     counts = ", ".join(f"{len(pictures)} {source}" for source, pictures in pool.items())
     _print_stderr(f"pictures: {counts}; {time.monotonic() - began:.0f} s")
 
@@ -100,7 +99,7 @@ def train_nano(recipe: Recipe, *, processes: int, unfinished: Path | None = None
             pool, recipe.mixture, batch_size=recipe.batch_size, image_size=IMAGE_SIZE, seed=recipe.seed,
             first=epoch * recipe.steps_per_epoch + skip,
         )  # fmt: skip
-        return (batch for _, batch in zip(range(recipe.steps_per_epoch - skip), stream, strict=False))
+        return islice(stream, recipe.steps_per_epoch - skip)
 
     def val_batches() -> Iterator[Batch]:
         return (collate([boxed(picture, IMAGE_SIZE)]) for picture in held_out[::3])

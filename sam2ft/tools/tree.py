@@ -43,7 +43,7 @@ def tree_lines(package: Path) -> Iterator[str]:
     for folder in folders(package):
         name = f"{package.name}/{folder.relative_to(package).as_posix()}/"
         indent = " " * (2 * name.count("/"))
-        yield f"{name}"
+        yield name
         yield from textwrap.wrap(
             docstring_of(folder / "__init__.py"), WIDTH, initial_indent=indent, subsequent_indent=indent
         )
@@ -56,9 +56,7 @@ def index_lines(package: Path) -> Iterator[str]:
     for folder in folders(package):
         if not modules_of(folder):
             continue
-        yield ""
-        yield f"## {package.name}/{folder.relative_to(package).as_posix()}"
-        yield ""
+        yield from ("", f"## {package.name}/{folder.relative_to(package).as_posix()}", "")
         for path in modules_of(folder):
             entry = f"- [{path.name}](../{path.relative_to(package.parent).as_posix()}): {docstring_of(path)}"
             # A link must stay on one line.

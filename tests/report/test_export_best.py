@@ -26,8 +26,8 @@ def comparison_of(point) -> Comparison:
 
 
 def test_the_exported_experiment_trains_what_the_run_trained(finished, tmp_path):
-    made = export_best(comparison_of(finished), [state_of(finished)], tmp_path / "out")
-    exported = load_experiment(made.experiment)
+    experiment, _ = export_best(comparison_of(finished), [state_of(finished)], tmp_path / "out")
+    exported = load_experiment(experiment)
     assert exported.experiment.experiment.name == "toy-best"
     run = resolve(exported, fill=resources_of).runs[0]
     # The name is not part of the hash: all else being equal, the digests are.
@@ -35,11 +35,11 @@ def test_the_exported_experiment_trains_what_the_run_trained(finished, tmp_path)
 
 
 def test_the_exported_weights_are_the_runs_in_the_stock_layout(finished, tmp_path):
-    made = export_best(comparison_of(finished), [state_of(finished)], tmp_path)
-    assert sha256_file(made.weights) == read_status(finished.layout).best_sha256
-    assert "model" in torch.load(made.weights, weights_only=True)
+    _, weights = export_best(comparison_of(finished), [state_of(finished)], tmp_path)
+    assert sha256_file(weights) == read_status(finished.layout).best_sha256
+    assert "model" in torch.load(weights, weights_only=True)
     finished.layout.best.unlink()
-    assert made.weights.is_file()
+    assert weights.is_file()
 
 
 def test_without_a_best_point_nothing_is_written(finished, tmp_path):

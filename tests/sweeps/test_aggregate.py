@@ -195,7 +195,7 @@ def test_options_may_stand_anywhere_and_reach_the_report(reports: list[Any], mon
     monkeypatch.setattr(
         aggregate_module,
         "export_best",
-        lambda *given: (exported.append(given), SimpleNamespace(experiment="e", weights="w"))[1],
+        lambda *given: (exported.append(given), ("e", "w"))[1],
     )
     assert main(["runs/knee", "--latex", "export-best", "--excel", "--out", "taken"]) == 0
     (request,) = reports

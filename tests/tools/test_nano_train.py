@@ -20,7 +20,7 @@ SMALL = Mixture(shares={"shapes": 1.0}, subjects=1, max_instances=2, bbox_shift_
 
 @pytest.fixture(scope="module")
 def drawings():
-    return pictures_of("shapes", seed=4, indices=[0])[0]
+    return pictures_of("shapes", seed=4, indices=[0])
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_samples_are_in_their_frames_and_boxes_hold_their_masks(drawings):
 @pytest.mark.slow
 def test_every_source_gives_slices_in_the_unit_range():
     for source in SOURCES:
-        pictures = pictures_of(source, seed=8, indices=[0])[0]
+        pictures = pictures_of(source, seed=8, indices=[0])
         assert all(picture.labels_yx.any() for picture in pictures)
         assert all(0 <= picture.image_yx.min() <= picture.image_yx.max() <= 1 for picture in pictures)
 
@@ -120,7 +120,7 @@ def test_the_shipped_weights_are_those_of_the_record_and_small(nano):
 
 @pytest.mark.sam2
 def test_the_shipped_nano_finds_what_a_box_is_around(nano):
-    pictures = pictures_of("knee", seed=UNSEEN_SEED, indices=[0])[0]
+    pictures = pictures_of("knee", seed=UNSEEN_SEED, indices=[0])
     found = slice_dice(nano, pictures[len(pictures) // 2 : len(pictures) // 2 + 2])
     assert min(found.values()) > 0.4
     assert np.mean(list(found.values())) > 0.7

@@ -150,12 +150,11 @@ def collect_signatures() -> dict[str, Any]:
 
     losses = {name: _parameters(getattr(monai.losses, name)) for name in LOSSES}
     pos_weight = {"annotation": "float | None", "kinds": ["null", "number"], "required": False, "default": None}
-    schedulers = _classes(torch.optim.lr_scheduler, torch.optim.lr_scheduler.LRScheduler)
     return {
         "versions": {"monai": version("monai"), "sam2": version("sam2"), "torch": version("torch").split("+")[0]},
         "sam2_configs": _sam2_configs(),
         "optimizers": _classes(torch.optim, torch.optim.Optimizer),
-        "schedulers": schedulers,
+        "schedulers": _classes(torch.optim.lr_scheduler, torch.optim.lr_scheduler.LRScheduler),
         "losses": {"BCE": {"pos_weight": pos_weight}, **losses},
         "transforms": {name: _transform(getattr(monai.transforms, f"{name}d")) for name in sorted(TRANSFORMS)},
     }

@@ -48,8 +48,12 @@ def setting(
     return Field(default, description=text, json_schema_extra=extra, **constraints)
 
 
+of_training = partial(setting, affects="training")
+"""Declare one key that is part of the identity of a training."""
+of_evaluation = partial(setting, affects="evaluation")
+"""Declare one key that is part of the identity of an evaluation."""
 plain = partial(setting, affects="nothing")
-"""Declare one key of a section that is no part of an experiment, and so of no identity."""
+"""Declare one key that is part of no identity."""
 
 
 def section(factory: Callable[[], Any], description: str, **constraints: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt, ValidationInfo, field_validator
 
 from sam2ft.config.schema.arguments import shown_value
-from sam2ft.config.schema.base import REQUIRED, Name, PathFromHere, Section, problem, setting
+from sam2ft.config.schema.base import REQUIRED, Name, PathFromHere, Section, of_evaluation, of_training, plain, problem
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
@@ -27,83 +27,60 @@ prompt. `evaluation/protocols/<protocol>.py` makes the prompts."""
 class ExperimentInfo(Section):
     """Name, description and seed of an experiment."""
 
-    name: Name = setting(REQUIRED, "folder under runs/ and first part of every run_id", affects="nothing")
-    description: str = setting("", "one sentence, shown in the report", affects="nothing")
-    seed: int = setting(42, "seed of every random draw", affects="training", ge=0, le=2**32 - 1)
-    baseline: bool = setting(
-        True, "also evaluate the untrained initial weights, as the point named baseline", affects="nothing"
-    )
+    name: Name = plain(REQUIRED, "folder under runs/ and first part of every run_id")
+    description: str = plain("", "one sentence, shown in the report")
+    seed: int = of_training(42, "seed of every random draw", ge=0, le=2**32 - 1)
+    baseline: bool = plain(True, "also evaluate the untrained initial weights, as the point named baseline")
 
 
 class PromptNoise(Section):
     """Prompt-noise study: one evaluation per shift and seed; each slice is encoded once."""
 
-    shifts: tuple[Count, ...] = setting(
-        (0, 2, 5, 10, 20),
-        "largest shifts of the box sides, original frame",
-        affects="evaluation",
-        unit="px",
-        min_length=1,
+    shifts: tuple[Count, ...] = of_evaluation(
+        (0, 2, 5, 10, 20), "largest shifts of the box sides, original frame", unit="px", min_length=1
     )
-    seeds: tuple[Count, ...] = setting((0, 1, 2), "seeds of the jitter", affects="evaluation", min_length=1)
+    seeds: tuple[Count, ...] = of_evaluation((0, 1, 2), "seeds of the jitter", min_length=1)
 
 
 class Evaluation(Section):
     """How a checkpoint is evaluated."""
 
-    split: Literal["train", "val", "test"] = setting("test", "split whose subjects are evaluated", affects="evaluation")
-    checkpoint: Literal["best"] = setting("best", "which checkpoint of a run", affects="evaluation")
-    instances: InstanceMode = setting(
-        "per_instance", "one prompt per connected component, or one prompt for the whole label", affects="evaluation"
+    split: Literal["train", "val", "test"] = of_evaluation("test", "split whose subjects are evaluated")
+    checkpoint: Literal["best"] = of_evaluation("best", "which checkpoint of a run")
+    instances: InstanceMode = of_evaluation(
+        "per_instance", "one prompt per connected component, or one prompt for the whole label"
     )
-    protocol: Literal[tuple(PROTOCOLS)] = setting("box", "how the model is prompted", affects="evaluation")  # type: ignore[valid-type]  # the keys of the table
-    points_k: int = setting(3, "points per instance of protocol points", affects="evaluation", unit="points", ge=1)
-    boxes_file: PathFromHere | None = setting(
+    protocol: Literal[tuple(PROTOCOLS)] = of_evaluation("box", "how the model is prompted")  # type: ignore[valid-type]  # the keys of the table
+    points_k: int = of_evaluation(3, "points per instance of protocol points", unit="points", ge=1)
+    boxes_file: PathFromHere | None = plain(
         None,
         "CSV or JSON with the boxes of a detector, for protocol boxes_file; its content is part of the eval_id",
-        affects="nothing",
         validate_default=True,
     )
-    propagate_seed: SeedSlice = setting(
-        "largest", "slice that is prompted with protocol propagate", affects="evaluation"
+    propagate_seed: SeedSlice = of_evaluation("largest", "slice that is prompted with protocol propagate")
+    bbox_shift: int = of_evaluation(
+        0, "box jitter in the original frame; above 0, protocol box is called box_jitter in tables", unit="px", ge=0
     )
-    bbox_shift: int = setting(
-        0,
-        "box jitter in the original frame; above 0, protocol box is called box_jitter in tables",
-        affects="evaluation",
-        unit="px",
-        ge=0,
+    direction: Literal["outward", "both"] = of_evaluation(
+        "outward", "direction in which the jitter moves a side of the box"
     )
-    direction: Literal["outward", "both"] = setting(
-        "outward", "direction in which the jitter moves a side of the box", affects="evaluation"
+    include_empty_slices: bool = of_evaluation(True, "also evaluate slices without a reference mask")
+    missed_distance: Literal["diagonal"] | Positive = of_evaluation(
+        "diagonal", "distance used for a missed or spurious tissue: the diagonal of the volume, or a number", unit="mm"
     )
-    include_empty_slices: bool = setting(True, "also evaluate slices without a reference mask", affects="evaluation")
-    missed_distance: Literal["diagonal"] | Positive = setting(
-        "diagonal",
-        "distance used for a missed or spurious tissue: the diagonal of the volume, or a number",
-        affects="evaluation",
-        unit="mm",
-    )
-    nsd_tolerance_mm: Positive = setting(
-        1.0, "tolerance of the normalised surface Dice", affects="evaluation", unit="mm"
-    )
-    prompt_chunk: int = setting(64, "prompts per call of the mask decoder", affects="nothing", unit="prompts", ge=1)
-    encode_batch: int = setting(
+    nsd_tolerance_mm: Positive = of_evaluation(1.0, "tolerance of the normalised surface Dice", unit="mm")
+    prompt_chunk: int = plain(64, "prompts per call of the mask decoder", unit="prompts", ge=1)
+    encode_batch: int = of_evaluation(
         1,
         "slices of a volume per call of the image encoder; more is faster on a GPU and changes the last digits",
-        affects="evaluation",
         unit="slices",
         legacy=1,
         ge=1,
     )
-    precision: Literal["fp32", "bf16", "fp16"] = setting(
-        "bf16", "floating-point format of the model", affects="evaluation"
-    )
-    qc_slices: int = setting(24, "number of pictures of predictions to draw", affects="nothing", unit="slices", ge=0)
-    dicom_seg: bool = setting(
-        False,
-        "also write predictions as DICOM-SEG; needs the DICOM series that the store was prepared from",
-        affects="nothing",
+    precision: Literal["fp32", "bf16", "fp16"] = of_evaluation("bf16", "floating-point format of the model")
+    qc_slices: int = plain(24, "number of pictures of predictions to draw", unit="slices", ge=0)
+    dicom_seg: bool = plain(
+        False, "also write predictions as DICOM-SEG; needs the DICOM series that the store was prepared from"
     )
     prompt_noise: PromptNoise | None = Field(None, description="prompt-noise study; null: none")
 
@@ -145,27 +122,23 @@ class Evaluation(Section):
 class PartialResources(Section):
     """Resources that change a request: those of the evaluation (else as for training), or those that a site prefers."""
 
-    nodes: PositiveInt | None = setting(None, "nodes (machines)", affects="nothing")
-    tasks_per_node: PositiveInt | None = setting(None, "processes per node", affects="nothing")
-    gpus_per_node: Count | None = setting(None, "GPUs per node", affects="nothing")
-    cpus_per_task: PositiveInt | None = setting(None, "CPU cores per process", affects="nothing")
-    mem_gb: Positive | None = setting(None, "memory per node", affects="nothing", unit="GB")
-    hours: Positive | None = setting(None, "time limit of one allocation", affects="nothing", unit="h")
+    nodes: PositiveInt | None = plain(None, "nodes (machines)")
+    tasks_per_node: PositiveInt | None = plain(None, "processes per node")
+    gpus_per_node: Count | None = plain(None, "GPUs per node")
+    cpus_per_task: PositiveInt | None = plain(None, "CPU cores per process")
+    mem_gb: Positive | None = plain(None, "memory per node", unit="GB")
+    hours: Positive | None = plain(None, "time limit of one allocation", unit="h")
 
 
 class RequestedResources(Section):
     """Resources that one point requests from a cluster; a site preset fills in what the file does not give."""
 
-    nodes: PositiveInt = setting(1, "nodes (machines)", affects="nothing")
-    tasks_per_node: PositiveInt | None = setting(
-        None, "processes per node; null: one per GPU, or 1 without GPUs", affects="nothing"
-    )
-    gpus_per_node: Count = setting(1, "GPUs per node", affects="nothing")
-    cpus_per_task: PositiveInt = setting(8, "CPU cores per process", affects="nothing")
-    mem_gb: Positive = setting(64.0, "memory per node", affects="nothing", unit="GB")
-    hours: Positive = setting(
-        12.0, "time limit of one allocation; a longer training continues in the next", affects="nothing", unit="h"
-    )
+    nodes: PositiveInt = plain(1, "nodes (machines)")
+    tasks_per_node: PositiveInt | None = plain(None, "processes per node; null: one per GPU, or 1 without GPUs")
+    gpus_per_node: Count = plain(1, "GPUs per node")
+    cpus_per_task: PositiveInt = plain(8, "CPU cores per process")
+    mem_gb: Positive = plain(64.0, "memory per node", unit="GB")
+    hours: Positive = plain(12.0, "time limit of one allocation; a longer training continues in the next", unit="h")
     eval: PartialResources | None = Field(
         None, description="resources that differ for the evaluation, which is a separate job on a cluster; null: none"
     )

@@ -20,10 +20,11 @@ from sam2ft.config.schema.base import (
     PathFromHere,
     ReadOnlyDict,
     Section,
+    of_training,
+    plain,
     problem,
     problems,
     section,
-    setting,
 )
 from sam2ft.config.schema.optimizer import EarlyStopping, Optimizer, Positive, Scheduler
 
@@ -51,10 +52,9 @@ def _pattern(text: str) -> str:
 class TrainableOnly(Section):
     """Selection of some parameters of a part of the model, by regular expressions."""
 
-    only: tuple[Annotated[str, AfterValidator(_pattern)], ...] = setting(
+    only: tuple[Annotated[str, AfterValidator(_pattern)], ...] = of_training(
         REQUIRED,
         "regular expressions; a parameter of the part is trained if one of them matches anywhere in its name",
-        affects="training",
         min_length=1,
     )
 
@@ -62,27 +62,26 @@ class TrainableOnly(Section):
 class Trainable(Section):
     """Which parts of SAM 2 are trained: true, false, or {only: [regular expression, ...]}."""
 
-    prompt_encoder: bool | TrainableOnly = setting(False, "whether the prompt encoder is trained", affects="training")
-    image_encoder: bool | TrainableOnly = setting(True, "whether the image encoder is trained", affects="training")
-    mask_decoder: bool | TrainableOnly = setting(True, "whether the mask decoder is trained", affects="training")
+    prompt_encoder: bool | TrainableOnly = of_training(False, "whether the prompt encoder is trained")
+    image_encoder: bool | TrainableOnly = of_training(True, "whether the image encoder is trained")
+    mask_decoder: bool | TrainableOnly = of_training(True, "whether the mask decoder is trained")
 
 
 class Loss(Section):
     """Training loss: seg_loss_weight x region loss + ce_loss_weight x pixel loss (+ iou_weight x IoU head loss)."""
 
-    seg: str = setting("DiceLoss", "region loss: a MONAI loss by name, or BCE", affects="training")
-    seg_args: Arguments = setting(ReadOnlyDict(), "its arguments", affects="training", validate_default=True)
-    ce: str = setting("BCE", "pixel loss: BCE, or a MONAI loss by name", affects="training")
-    ce_args: Arguments = setting(ReadOnlyDict(), "its arguments", affects="training", validate_default=True)
-    seg_loss_weight: float = setting(0.5, "weight of the region loss", affects="training", unit="1", ge=0)
-    ce_loss_weight: float = setting(0.5, "weight of the pixel loss", affects="training", unit="1", ge=0)
-    frame: LossFrame = setting(
+    seg: str = of_training("DiceLoss", "region loss: a MONAI loss by name, or BCE")
+    seg_args: Arguments = of_training(ReadOnlyDict(), "its arguments", validate_default=True)
+    ce: str = of_training("BCE", "pixel loss: BCE, or a MONAI loss by name")
+    ce_args: Arguments = of_training(ReadOnlyDict(), "its arguments", validate_default=True)
+    seg_loss_weight: float = of_training(0.5, "weight of the region loss", unit="1", ge=0)
+    ce_loss_weight: float = of_training(0.5, "weight of the pixel loss", unit="1", ge=0)
+    frame: LossFrame = of_training(
         "original",
         "grid on which the loss is computed: that of the slice, or that of the decoder output (image_size / 4)",
-        affects="training",
     )
-    iou_weight: float = setting(
-        0.0, "weight of the loss of the IoU head (regression of the predicted IoU)", affects="training", unit="1", ge=0
+    iou_weight: float = of_training(
+        0.0, "weight of the loss of the IoU head (regression of the predicted IoU)", unit="1", ge=0
     )
 
     @field_validator("seg", "ce")
@@ -117,15 +116,11 @@ class Loss(Section):
 class PromptMixture(Section):
     """How instances are prompted in training: shares of the kinds of prompts."""
 
-    box: Probability = setting(1.0, "share of instances prompted with their box", affects="training", unit="1")
-    point: Probability = setting(0.0, "share of instances prompted with a point inside", affects="training", unit="1")
-    mask: Probability = setting(0.0, "share of instances prompted with a mask", affects="training", unit="1")
-    max_instances_per_slice: int = setting(
-        16,
-        "largest number of instances used per slice; drawn at random from a slice with more",
-        affects="training",
-        unit="instances",
-        ge=1,
+    box: Probability = of_training(1.0, "share of instances prompted with their box", unit="1")
+    point: Probability = of_training(0.0, "share of instances prompted with a point inside", unit="1")
+    mask: Probability = of_training(0.0, "share of instances prompted with a mask", unit="1")
+    max_instances_per_slice: int = of_training(
+        16, "largest number of instances used per slice; drawn at random from a slice with more", unit="instances", ge=1
     )
 
     @model_validator(mode="after")
@@ -144,86 +139,68 @@ class PromptMixture(Section):
 class Ema(Section):
     """Exponential moving average (EMA) of the weights; it is evaluated instead of the weights."""
 
-    decay: float = setting(0.999, "decay of the average per step", affects="training", unit="1", gt=0, lt=1)
+    decay: float = of_training(0.999, "decay of the average per step", unit="1", gt=0, lt=1)
 
 
 class Lora(Section):
     """Low-rank adaptation (LoRA) of every linear layer in the blocks of the image encoder; merged into it on export."""
 
-    rank: int = setting(
-        8, "rank of the update; at most the smallest dimension of any of these layers", affects="training", ge=1
-    )
-    alpha: float = setting(16.0, "scale of the update, which is multiplied by alpha / rank", affects="training", gt=0)
+    rank: int = of_training(8, "rank of the update; at most the smallest dimension of any of these layers", ge=1)
+    alpha: float = of_training(16.0, "scale of the update, which is multiplied by alpha / rank", gt=0)
 
 
 class WandB(Section):
     """Weights & Biases logging."""
 
-    mode: Literal["online", "offline"] = setting(
-        "online", "offline: write to disk for a later wandb sync", affects="nothing"
-    )
-    project: str | None = setting(None, "project name; null: name of the experiment", affects="nothing")
+    mode: Literal["online", "offline"] = plain("online", "offline: write to disk for a later wandb sync")
+    project: str | None = plain(None, "project name; null: name of the experiment")
 
 
 class Checkpoints(Section):
     """When a run writes a checkpoint from which it can be resumed."""
 
-    every_minutes: Positive | None = setting(
-        15.0, "longest time between two checkpoints", affects="nothing", unit="min"
-    )
-    every_steps: int | None = setting(None, "steps between two checkpoints", affects="nothing", unit="steps", ge=1)
-    every_epoch: bool = setting(False, "also write one after every epoch", affects="nothing")
-    keep: int = setting(2, "number of checkpoints to keep, the newest ones", affects="nothing", ge=1)
+    every_minutes: Positive | None = plain(15.0, "longest time between two checkpoints", unit="min")
+    every_steps: int | None = plain(None, "steps between two checkpoints", unit="steps", ge=1)
+    every_epoch: bool = plain(False, "also write one after every epoch")
+    keep: int = plain(2, "number of checkpoints to keep, the newest ones", ge=1)
 
 
 class Module(Section):
     """The model, which parts of it are trained, and how."""
 
-    sam2_model_cfg: Annotated[str, AfterValidator(_stock_model)] = setting(
-        REQUIRED, "name of a config of the sam2 package, or sam2_nano", affects="training"
+    sam2_model_cfg: Annotated[str, AfterValidator(_stock_model)] = of_training(
+        REQUIRED, "name of a config of the sam2 package, or sam2_nano"
     )
-    sam2_checkpoint: PathFromHere | None = setting(
-        None,
-        "initial weights, whose content is part of the run_id; null: those shipped with sam2_nano",
-        affects="nothing",
+    sam2_checkpoint: PathFromHere | None = plain(
+        None, "initial weights, whose content is part of the run_id; null: those shipped with sam2_nano"
     )
-    image_size: int = setting(
-        1024, "side of the square to which a slice is resized", affects="training", unit="px", ge=64, multiple_of=32
+    image_size: int = of_training(
+        1024, "side of the square to which a slice is resized", unit="px", ge=64, multiple_of=32
     )
     lora: Lora | None = Field(None, description="low-rank adaptation (LoRA) of the image encoder; null: none")
     trainable: Trainable = section(Trainable, "which parts are trained", validate_default=True)
     loss: Loss = section(Loss, "loss that is minimised")
     optimizer: Optimizer = section(Optimizer, "optimizer that minimises the loss")
     scheduler: Scheduler | None = Field(None, description="learning rate schedule; null: constant")
-    num_epochs: int = setting(
-        100, "largest number of passes over the training slices", affects="training", unit="epochs", ge=1
+    num_epochs: int = of_training(100, "largest number of passes over the training slices", unit="epochs", ge=1)
+    use_amp: bool | Literal["fp16", "bf16"] = of_training(
+        "bf16", "mixed precision; true: bf16 if it is faster on the device, else fp16 (GPU) or fp32 (CPU)"
     )
-    use_amp: bool | Literal["fp16", "bf16"] = setting(
-        "bf16",
-        "mixed precision; true: bf16 if it is faster on the device, else fp16 (GPU) or fp32 (CPU)",
-        affects="training",
+    grad_accum: int = plain(
+        1, "batches per optimizer step; part of the run_id as slices_per_step", unit="batches", ge=1
     )
-    grad_accum: int = setting(
-        1, "batches per optimizer step; part of the run_id as slices_per_step", affects="nothing", unit="batches", ge=1
-    )
-    clip_grad: Positive | None = setting(
-        1.0, "largest norm of the gradient, clipped above; null: not clipped", affects="training"
-    )
+    clip_grad: Positive | None = of_training(1.0, "largest norm of the gradient, clipped above; null: not clipped")
     early_stopping: EarlyStopping = section(EarlyStopping, "early stopping, and choice of the best epoch")
     prompts: PromptMixture = section(PromptMixture, "how instances are prompted in training")
     ema: Ema | None = Field(None, description="exponential moving average (EMA) of the weights; null: none")
-    max_skipped_steps: int = setting(
-        10,
-        "number of consecutive steps with a non-finite loss or gradient that ends the run",
-        affects="nothing",
-        unit="steps",
-        ge=1,
+    max_skipped_steps: int = plain(
+        10, "number of consecutive steps with a non-finite loss or gradient that ends the run", unit="steps", ge=1
     )
-    activation_checkpointing: bool = setting(False, "recompute activations to save memory", affects="nothing")
+    activation_checkpointing: bool = plain(False, "recompute activations to save memory")
     checkpoint: Checkpoints = section(Checkpoints, "when checkpoints for resuming are written")
-    use_wandb: bool = setting(False, "log to Weights & Biases", affects="nothing")
+    use_wandb: bool = plain(False, "log to Weights & Biases")
     wandb: WandB = section(WandB, "settings of Weights & Biases")
-    visualize: bool = setting(True, "draw pictures of predictions during training", affects="nothing")
+    visualize: bool = plain(True, "draw pictures of predictions during training")
 
     @field_validator("trainable")
     @classmethod

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from sam2ft.config.schema.base import REQUIRED, Arguments, ClassSection, ReadOnlyDict, Section, problem, setting
+from sam2ft.config.schema.base import REQUIRED, Arguments, ClassSection, ReadOnlyDict, Section, of_training, problem
 
 Part = Literal["prompt_encoder", "image_encoder", "mask_decoder"]
 Monitor = Literal[
@@ -24,20 +24,19 @@ class Optimizer(ClassSection):
     """A torch.optim class by name; further keys are arguments of its constructor."""
 
     table: ClassVar[str] = "optimizers"
-    type: str = setting("AdamW", "name of a torch.optim class", affects="training")
-    constructor_arguments: Arguments = setting(ReadOnlyDict(), "arguments of the optimizer", affects="training")
-    lr: float = setting(1e-4, "learning rate", affects="training", gt=0)
-    lr_scale: Annotated[Mapping[Part, Positive], AfterValidator(ReadOnlyDict)] = setting(
-        ReadOnlyDict(), "factor on lr for single parts, for example {image_encoder: 0.1}", affects="training", unit="1"
+    type: str = of_training("AdamW", "name of a torch.optim class")
+    constructor_arguments: Arguments = of_training(ReadOnlyDict(), "arguments of the optimizer")
+    lr: float = of_training(1e-4, "learning rate", gt=0)
+    lr_scale: Annotated[Mapping[Part, Positive], AfterValidator(ReadOnlyDict)] = of_training(
+        ReadOnlyDict(), "factor on lr for single parts, for example {image_encoder: 0.1}", unit="1"
     )
-    layer_decay: float | None = setting(
+    layer_decay: float | None = of_training(
         None,
         "layer-wise decay: factor on lr per block of the image encoder, from the last block to the first",
-        affects="training",
         gt=0,
         le=1,
     )
-    no_decay_norms: bool = setting(False, "no weight decay on norms and biases", affects="training")
+    no_decay_norms: bool = of_training(False, "no weight decay on norms and biases")
 
     @property
     def arguments(self) -> Mapping[str, Any]:
@@ -48,15 +47,11 @@ class Scheduler(ClassSection):
     """A torch.optim.lr_scheduler class by name; further keys are arguments of its constructor."""
 
     table: ClassVar[str] = "schedulers"
-    type: str = setting(REQUIRED, "name of a torch.optim.lr_scheduler class", affects="training")
-    constructor_arguments: Arguments = setting(ReadOnlyDict(), "arguments of the scheduler", affects="training")
-    interval: Literal["step", "epoch"] = setting("epoch", "when the scheduler advances", affects="training")
-    monitor: Monitor | None = setting(
-        None, "value that ReduceLROnPlateau monitors", affects="training", validate_default=True
-    )
-    warmup_steps: int = setting(
-        0, "steps of linear warm-up before the scheduler", affects="training", unit="steps", ge=0
-    )
+    type: str = of_training(REQUIRED, "name of a torch.optim.lr_scheduler class")
+    constructor_arguments: Arguments = of_training(ReadOnlyDict(), "arguments of the scheduler")
+    interval: Literal["step", "epoch"] = of_training("epoch", "when the scheduler advances")
+    monitor: Monitor | None = of_training(None, "value that ReduceLROnPlateau monitors", validate_default=True)
+    warmup_steps: int = of_training(0, "steps of linear warm-up before the scheduler", unit="steps", ge=0)
 
     @classmethod
     def more_problems(cls, name: str, arguments: Mapping[str, Any]) -> dict[str, str]:
@@ -95,19 +90,12 @@ _BETTER = {"min": "smaller", "max": "larger"}
 class EarlyStopping(Section):
     """Early stopping: when training ends before num_epochs, and which epoch is the best."""
 
-    enabled: bool = setting(
-        True, "stop early; the best epoch is chosen by the same rule in both cases", affects="training"
-    )
-    monitor: Monitor = setting("val_loss", "monitored value", affects="training")
-    mode: Mode = setting(
-        "min", "min: smaller is better; max: larger is better", affects="training", validate_default=True
-    )
-    patience: int = setting(10, "epochs without improvement before stopping", affects="training", unit="epochs", ge=1)
-    min_delta: float = setting(
-        0.001,
-        "an epoch is an improvement if it is better than the best epoch by more than this",
-        affects="training",
-        ge=0,
+    enabled: bool = of_training(True, "stop early; the best epoch is chosen by the same rule in both cases")
+    monitor: Monitor = of_training("val_loss", "monitored value")
+    mode: Mode = of_training("min", "min: smaller is better; max: larger is better", validate_default=True)
+    patience: int = of_training(10, "epochs without improvement before stopping", unit="epochs", ge=1)
+    min_delta: float = of_training(
+        0.001, "an epoch is an improvement if it is better than the best epoch by more than this", ge=0
     )
 
     @field_validator("mode")

@@ -5,7 +5,7 @@ then `overrides`. Checks how values combine, not the values. Misfits are collect
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
@@ -41,7 +41,8 @@ def combinations(sweep: Sweep, first_seed: int = 0) -> tuple[list[Combination], 
         names += [f"{name},seed={point[-1].value}" if len(group) > 1 else name for point in group]
     builder.check_keys(points)
     points = builder.overridden(points, sweep)
-    return [Combination(*pair) for pair in zip(unique(names), points, strict=True)], builder.found
+    combined = [Combination(*pair) for pair in zip(unique(names), points, strict=True)]
+    return combined, list(dict.fromkeys(builder.misfits))
 
 
 def _seeded(points: Iterable[Draft], seeds: Sequence[Draft]) -> list[Draft]:
@@ -61,15 +62,10 @@ def _keys_of(points: Iterable[Draft]) -> list[str]:
 class _PointBuilder:
     """The steps that build the points of a sweep, and the misfits found."""
 
-    _misfits: list[SweepProblem] = field(default_factory=list)
-
-    @property
-    def found(self) -> list[SweepProblem]:
-        """All misfits, each once."""
-        return list(dict.fromkeys(self._misfits))
+    misfits: list[SweepProblem]
 
     def misfit(self, location: Location, message: str) -> None:
-        self._misfits.append(SweepProblem(location, message))
+        self.misfits.append(SweepProblem(location, message))
 
     def product(self, axes: Sequence[Axis]) -> list[Draft]:
         """The points of the product of the axes; none if there are more than MAX_POINTS."""

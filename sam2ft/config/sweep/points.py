@@ -14,7 +14,7 @@ from sam2ft.config.sweep.overrides import Combination, Location
 from sam2ft.config.yaml.problems import unknown_key
 from sam2ft.config.yaml.tree import SET, Tree, is_within, overridden, split_key, value_with
 from sam2ft.config.yaml.validation import SharedSections, validated
-from sam2ft.core.errors import Problem, ProblemsError
+from sam2ft.core.errors import Problem, ProblemsError, listed
 
 _SEED = split_key(SEED)
 _DEFAULT_SEED: int = ExperimentInfo.model_fields["seed"].default
@@ -131,5 +131,4 @@ def _validated_point(combination: Combination, shared: Tree, tree: Tree) -> Expe
 def _with_points(problem: Problem, names: Sequence[str], total: int) -> Problem:
     if len(names) == total:
         return problem
-    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return Problem(problem.where, problem.key, f"{problem.message} (point {names[0]}{more})")
+    return replace(problem, message=f"{problem.message} (point {listed(names, 1)})")

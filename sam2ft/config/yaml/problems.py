@@ -1,6 +1,7 @@
 """Messages for pydantic validation errors: file and line, what was found, what is allowed; also for unknown keys."""
 
 import types
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any, get_args, get_origin
 
@@ -41,32 +42,31 @@ def problems_of(
         value: the value that was validated as `root`.
         where: function from a key to its place (`path:line`).
     """
-    messages: dict[KeyPath, list[str]] = {}
-    allowed: dict[KeyPath, list[str]] = {}
+    messages: dict[KeyPath, list[str]] = defaultdict(list)
+    allowed: dict[KeyPath, list[str]] = defaultdict(list)
     for entry in error.errors(include_url=False, include_input=False):
         key = _key_in(value, entry, root)
         kind, context = entry["type"], entry.get("ctx", {})
         if kind == "problems":
             for inner, message in context["problems"].items():
-                messages.setdefault((*key, *inner.split(".")), []).append(message)
+                messages[(*key, *inner.split("."))].append(message)
         elif kind == "problem":
-            messages.setdefault(key, []).append(context["message"])
+            messages[key].append(context["message"])
         elif kind == "too_short":
             message = f"found {context['actual_length']} entries; allowed: at least {context['min_length']}"
-            messages.setdefault(key, []).append(message)
+            messages[key].append(message)
         elif kind == "missing":
-            messages.setdefault(key, []).append(f"missing; {_description(root, key)}")
+            messages[key].append(f"missing; {_description(root, key)}")
         elif kind == "extra_forbidden":
-            messages.setdefault(key, []).append(_unknown_key(root, key))
+            messages[key].append(_unknown_key(root, key))
         elif entry["loc"][-1:] == ("[key]",):
-            phrase = _phrase(kind, context, entry["msg"])
-            messages.setdefault(key, []).append(_found(key[-1], [phrase]))
+            messages[key].append(_found(key[-1], [_phrase(kind, context, entry["msg"])]))
         else:
-            allowed.setdefault(key, []).append(_phrase(kind, context, entry["msg"]))
+            allowed[key].append(_phrase(kind, context, entry["msg"]))
     for key, phrases in allowed.items():
         # For a mapping that fits one alternative of a union, only the problems inside it are reported.
         if not any(len(other) > len(key) and other[: len(key)] == key for other in [*messages, *allowed]):
-            messages.setdefault(key, []).append(_found(_at(value, key), phrases))
+            messages[key].append(_found(_at(value, key), phrases))
     problems = [Problem(where(key), ".".join(key), "; ".join(found)) for key, found in messages.items()]
     return sorted(problems, key=_place)
 

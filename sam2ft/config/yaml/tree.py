@@ -68,17 +68,16 @@ def load_tree(path: Path, *, extends: bool = True) -> Tree:
     tree = _tree_of(document)
     if "extends" not in tree.value or not extends:
         return tree
-    base_name = tree.value["extends"]
+    base_name, where = tree.value["extends"], tree.where(("extends",))
     if not isinstance(base_name, str):
         problem = f"found {shown_value(base_name)}; allowed: the path of another file, relative to this one"
-        raise ProblemsError([Problem(tree.where(("extends",)), "extends", problem)])
+        raise ProblemsError([Problem(where, "extends", problem)])
     base_path = path.parent / base_name
     if not base_path.is_file():
-        raise ProblemsError([Problem(tree.where(("extends",)), "extends", f"no file {base_path}")])
+        raise ProblemsError([Problem(where, "extends", f"no file {base_path}")])
     base = _tree_of(load_yaml(base_path))
     if "extends" in base.value:
-        message = f"{base_path} extends another file itself; allowed: one level"
-        raise ProblemsError([Problem(tree.where(("extends",)), "extends", message)])
+        raise ProblemsError([Problem(where, "extends", f"{base_path} extends another file itself; allowed: one level")])
     child, origins = tree.without("extends"), dict(base.origins)
     value = _merged(base.value, child.value, (), origins, child.origins)
     return Tree(path, value, origins)

@@ -172,6 +172,12 @@ TABLES: dict[str, Table] = {
 }
 
 
+def number_in(row: Row, name: str) -> float:
+    """A number of a row; NaN when the cell is empty or the row has no such column."""
+    value = row.get(name)
+    return math.nan if value is None else float(value)
+
+
 def stamped(rows: Iterable[Row], *, run: str, eval: str, split: str, protocol: str) -> list[Row]:  # noqa: A002 (column name)
     """Rows with the columns run, eval, split and protocol, which a scorer does not set."""
     return [{"run": run, "eval": eval, "split": split, "protocol": protocol, **row} for row in rows]

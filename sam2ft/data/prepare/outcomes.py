@@ -1,6 +1,6 @@
 """Options and results of a preparation: an outcome for each volume, and what a store holds beside them. No NumPy."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +51,9 @@ class PrepareOptions:
     """Read every volume in another process, whose death (a crash in a library) is a refusal of the volume."""
     minutes: float = MINUTES
     """Time that one volume may take."""
+    upgrade: Callable[[Sequence[str]], bool] | None = None
+    """Called with what changes, a line each, when a store of an earlier version can become one of the present version;
+    it does if the answer is true. None: a store keeps its version."""
     prune: Callable[[Surplus], bool] | None = None
     """Called with what may be removed from the store; it is removed if the answer is true. None: nothing is removed."""
 

@@ -3,7 +3,7 @@
 Volumes that are finished and unchanged are not prepared again.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -57,21 +57,26 @@ def prepare_dataset(
         OSError: a file of the store cannot be written; volumes that were finished before are used by the next call.
     """
     sources = _find(config, base)
-    writer = StoreWriter(out, config.dataset.name, config.dataset.anatomy, config.labels, config.split.seed)
+    about = config.dataset
+    upgrade = options.upgrade is not None
+    writer = StoreWriter(out, about.name, about.anatomy, config.labels, config.split.seed, upgrade)
     writer.check()
-    split_of, notes = _split(config, sources, base, writer)
     _refuse_absent_masks(sources)
     with _store_lock(out):
+        stored = writer.indexed  # read once, here, and sent to the processes with the writer
+        split_of, notes = _split(config, sources, base, writer)
         outcomes = _prepared(writer, config, sources, progress, options)
         done = {outcome.key for outcome in outcomes if outcome.result != REFUSED}
         if not done:
             reasons = "\n".join(f"{outcome.key}: {outcome.reason}" for outcome in outcomes)
             raise DataError(f"no volume of {config.dataset.name} could be prepared:\n{reasons}")
-        missing = tuple(sorted(writer.indexed.keys() - {source.key for source in sources}))
+        missing = tuple(sorted(stored.keys() - {source.key for source in sources}))
+        if options.upgrade is not None and writer.is_older:
+            _upgrade(writer, outcomes, missing, options.upgrade)
         surplus = Surplus(missing, tuple(writer.unused_files(done, without=missing)))
         pruned = options.prune is not None and bool(surplus.files) and options.prune(surplus)
         gone = missing if pruned else ()
-        kept = writer.indexed.keys() - done - set(gone)
+        kept = stored.keys() - done - set(gone)
         _refuse_mixed_labels(out, config, kept)
         writer.finish(done, split_of, without=gone)
         for path in surplus.files if pruned else ():
@@ -97,7 +102,7 @@ def _prepared(
     writer: StoreWriter, config: DatasetConfig, sources: list[VolumeFiles], progress: Progress, options: PrepareOptions
 ) -> list[VolumeOutcome]:
     """One outcome for each source, in their order."""
-    prepare = partial(_prepare_one, writer, config, replace(options, prune=None))
+    prepare = partial(_prepare_one, writer, config, replace(options, prune=None, upgrade=None))
     outcomes: list[VolumeOutcome] = []
     for outcome in parallel_map(prepare, sources, options.workers, _lost if options.isolated else None):
         outcomes.append(outcome)
@@ -105,6 +110,28 @@ def _prepared(
     if [outcome.key for outcome in outcomes] != [source.key for source in sources]:
         raise RuntimeError(f"{len(outcomes)} results of {len(sources)} volumes; nothing was changed in {writer.folder}")
     return outcomes
+
+
+def _upgrade(
+    writer: StoreWriter,
+    outcomes: Sequence[VolumeOutcome],
+    missing: Sequence[VolumeKey],
+    agreed: Callable[[Sequence[str]], bool],
+) -> None:
+    """List what changes when every volume is stored by the rules of the present version, and ask.
+
+    Raises:
+        DataError: a volume cannot be prepared anew, or the answer is no; the store is as it was.
+    """
+    lacking = [f"{outcome.key}: {outcome.reason}" for outcome in outcomes if outcome.result == REFUSED]
+    lacking += [f"{key}: its image is gone" for key in missing]
+    if lacking:
+        problems = "\n".join(f"  {line}" for line in lacking)
+        raise DataError(f"{writer.folder}: stays as it is, because not every volume can be prepared anew:\n{problems}")
+    keys = [outcome.key for outcome in outcomes]
+    if not agreed(writer.changes(keys)):
+        writer.discard(keys)
+        raise DataError(f"{writer.folder}: stays as it was; nothing was changed")
 
 
 def _lost(source: VolumeFiles) -> VolumeOutcome:

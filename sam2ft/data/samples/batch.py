@@ -84,13 +84,9 @@ class Batch:
                 return change(value)
             if isinstance(value, Prompts):
                 return value.map(change)
-            return tuple(change(item) if isinstance(item, Tensor) else item for item in value)
+            return tuple(changed(item) for item in value) if isinstance(value, tuple) else value
 
-        held = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(
-            self,
-            **{name: changed(value) for name, value in held.items() if isinstance(value, Tensor | Prompts | tuple)},
-        )
+        return replace(self, **{field.name: changed(getattr(self, field.name)) for field in fields(self)})
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

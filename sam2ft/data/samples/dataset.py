@@ -115,18 +115,10 @@ class SliceDataset(torch.utils.data.Dataset[Sample]):
         offered = (main_kind(settings.shares),) if settings.fixed_prompts else kinds_of(settings.shares)
         draws = [self._prompt_draw(key, epoch, instance, offered) for instance in instances]
         boxes = [self._box(key, epoch, instance, kind) for instance, (kind, _) in zip(instances, draws, strict=True)]
-        height, width = image_yx.shape
-        model_boxes = boxes_to_model_frame(boxes, height=height, width=width, image_size=settings.image_size)
-        return Sample(
-            key=key,
-            image_1hw=to_model_frame(image_yx, settings.image_size),
-            masks_nhw=torch.from_numpy(np.stack([instance.mask_yx for instance in instances])),
-            labels_n=torch.tensor([instance.label for instance in instances]),
-            instances_n=torch.tensor([instance.instance for instance in instances]),
-            boxes_n4=torch.from_numpy(model_boxes),
-            original_boxes_n4=torch.tensor(boxes),
-            prompts=None if offered == ("box",) else self._prompts(instances, draws, model_boxes, offered),
-        )
+        sample = boxed_sample(key, image_yx, instances, boxes, settings.image_size)
+        if offered == ("box",):
+            return sample
+        return replace(sample, prompts=self._prompts(instances, draws, sample.boxes_n4.numpy(), offered))
 
     def _prompt_draw(
         self, key: SliceKey, epoch: int, instance: Instance, offered: Sequence[str]
@@ -165,6 +157,27 @@ class SliceDataset(torch.utils.data.Dataset[Sample]):
         slice_of_n = np.zeros(len(instances), dtype=np.int64)
         kinds = [kind for kind, _ in draws]
         return mixed_prompts(offered, kinds, slice_of_n, model_boxes, points, masks).map(torch.from_numpy)
+
+
+def boxed_sample(
+    key: SliceKey,
+    image_yx: npt.NDArray[np.float32],
+    instances: Sequence[Instance],
+    boxes: Sequence[Box],
+    image_size: int,
+) -> Sample:
+    """The sample of a slice whose instances are prompted with `boxes` (ORIGINAL frame)."""
+    height, width = image_yx.shape
+    model_boxes = boxes_to_model_frame(boxes, height=height, width=width, image_size=image_size)
+    return Sample(
+        key=key,
+        image_1hw=to_model_frame(image_yx, image_size),
+        masks_nhw=torch.from_numpy(np.stack([instance.mask_yx for instance in instances])),
+        labels_n=torch.tensor([instance.label for instance in instances]),
+        instances_n=torch.tensor([instance.instance for instance in instances]),
+        boxes_n4=torch.from_numpy(model_boxes),
+        original_boxes_n4=torch.tensor(boxes),
+    )
 
 
 def mask_logits(mask_yx: Mask, side: int) -> npt.NDArray[np.float32]:

@@ -18,13 +18,6 @@ from sam2ft.data.store.store import Store, VolumeRecord
 Item = TypeVar("Item")
 
 
-class _End:
-    """Sentinel for the end of the items, used instead of StopIteration."""
-
-
-_END = _End()
-
-
 @dataclass(frozen=True)
 class SliceView:
     """One slice of a volume for evaluation."""
@@ -57,16 +50,14 @@ def volume_slices(
 
 
 def prefetched(items: Iterable[Item], count: int) -> Iterator[Item]:
-    """`items` in their order; with `count` > 0 a thread computes up to that many items in advance."""
+    """`items` (none is None) in their order; with `count` > 0 a thread computes up to that many in advance."""
     if count < 1:
         yield from items
         return
     source = iter(items)
     with ThreadPoolExecutor(max_workers=1) as pool:
-        waiting = deque(pool.submit(next, source, _END) for _ in range(count))
-        while True:
-            waiting.append(pool.submit(next, source, _END))
-            item = waiting.popleft().result()
-            if isinstance(item, _End):
-                return
+        # None instead of StopIteration at the end.
+        waiting = deque(pool.submit(next, source, None) for _ in range(count + 1))
+        while (item := waiting.popleft().result()) is not None:
             yield item
+            waiting.append(pool.submit(next, source, None))

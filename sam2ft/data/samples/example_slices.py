@@ -32,7 +32,7 @@ def slices_to_show(stores: Sequence[Store], records: Sequence[VolumeRecord], cou
     while len(chosen) < count and any(candidates):
         for slices in candidates:
             if slices and len(chosen) < count:
-                key = _most_informative(slices, best)
+                key = max(slices, key=lambda key: _gain(slices[key], best))  # on a tie the first
                 for label, share in slices.pop(key).items():
                     best[label] = max(share, best.get(label, 0.0))
                 chosen.append(key)
@@ -54,11 +54,6 @@ def _shares(store: Store, record: VolumeRecord) -> Iterator[tuple[SliceKey, Shar
     for i, area in areas.items():
         held = {label: int(area[label]) / most for label, most in largest.items() if most and area[label]}
         yield record.key.slice(i), held
-
-
-def _most_informative(slices: Mapping[SliceKey, Shares], best: Mapping[int, float]) -> SliceKey:
-    gains = {key: _gain(shares, best) for key, shares in slices.items()}
-    return max(gains, key=gains.__getitem__)  # on a tie the first
 
 
 def _gain(shares: Shares, best: Mapping[int, float]) -> tuple[float, float]:

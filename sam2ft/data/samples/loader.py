@@ -6,8 +6,9 @@ accumulation x world_size, no slice is repeated or dropped, and every rank has t
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -44,13 +45,10 @@ def epoch_order(keys: Sequence[SliceKey], seed: int, epoch: int, *, balanced: bo
 class ShardedBatches:
     """Batch sampler for DataLoader: the batches of one rank in the current epoch, as lists of SampleDraw."""
 
-    keys: Sequence[SliceKey]
+    order_of: Callable[[int], Sequence[int]]
+    """Epoch -> positions of its slices, in order; their number is the same in every epoch."""
     batch_size: int
     ranks: Ranks
-    seed: int | None
-    """None: every epoch has the order of `keys`, except that rank 0 starts with `first`."""
-    balanced: bool = False
-    first: Sequence[int] = ()
     epoch: int = 0
     skip: int = 0
     """Number of first batches that the next pass leaves out (done before the run was resumed)."""
@@ -60,17 +58,12 @@ class ShardedBatches:
         self.epoch, self.skip = epoch, skip
 
     def __len__(self) -> int:
-        return math.ceil(len(self._order()) / (self.batch_size * self.ranks.world_size))
-
-    def _order(self) -> list[int]:
-        if self.seed is None:
-            return rank_zero_first(len(self.keys), self.first, self.batch_size, self.ranks.world_size)
-        return epoch_order(self.keys, self.seed, self.epoch, balanced=self.balanced)
+        return math.ceil(len(self.order_of(self.epoch)) / (self.batch_size * self.ranks.world_size))
 
     def __iter__(self) -> Iterator[list[SampleDraw]]:
-        order = self._order()
+        order = self.order_of(self.epoch)
         size, world = self.batch_size, self.ranks.world_size
-        mine: list[int] = order[-1:]
+        mine = order[-1:]
         for number, start in enumerate(range(0, len(order), size * world)):
             first = start + self.ranks.rank * size
             # A rank without slices repeats its last one with weight 0, so that all ranks call the same collectives.
@@ -83,17 +76,19 @@ class ShardedBatches:
 class EpochBatches:
     """Batches of an epoch, by calling the object with the epoch; workers persist between epochs."""
 
-    def __init__(self, dataset: SliceDataset, sampler: ShardedBatches, num_workers: int, ranks: Ranks):
-        self._sampler = sampler
+    def __init__(
+        self, dataset: SliceDataset, order_of: Callable[[int], Sequence[int]], section: Datamodule, ranks: Ranks
+    ):
+        """`order_of`: epoch -> positions in the dataset, in their order (ShardedBatches)."""
+        self._sampler = ShardedBatches(order_of, section.batch_size, ranks)
         self._loader: DataLoader[Sample] = DataLoader(
             dataset,
-            batch_sampler=sampler,
-            num_workers=num_workers,
+            batch_sampler=self._sampler,
+            num_workers=section.num_workers,
             collate_fn=collate,
             # For asynchronous copies to the device.
             pin_memory=ranks.device.type == "cuda",
-            persistent_workers=num_workers > 0,
-            prefetch_factor=2 if num_workers > 0 else None,
+            persistent_workers=section.num_workers > 0,
             worker_init_fn=_single_thread,
         )
 
@@ -109,9 +104,8 @@ class EpochBatches:
 
 def train_loader(dataset: SliceDataset, section: Datamodule, ranks: Ranks = ALONE) -> EpochBatches:
     """Batches of the training slices, shuffled in each epoch with the seed of the dataset."""
-    seed = dataset.settings.seed
-    sampler = ShardedBatches(dataset.keys, section.batch_size, ranks, seed, balanced=section.balanced)
-    return EpochBatches(dataset, sampler, section.num_workers, ranks)
+    order_of = partial(epoch_order, dataset.keys, dataset.settings.seed, balanced=section.balanced)
+    return EpochBatches(dataset, order_of, section, ranks)
 
 
 def val_loader(
@@ -123,8 +117,8 @@ def val_loader(
     them without communication.
     """
     first = [position for position, key in enumerate(dataset.keys) if key in shown]
-    sampler = ShardedBatches(dataset.keys, section.batch_size, ranks, None, first=first)
-    return EpochBatches(dataset, sampler, section.num_workers, ranks)
+    order = rank_zero_first(len(dataset.keys), first, section.batch_size, ranks.world_size)
+    return EpochBatches(dataset, lambda _epoch: order, section, ranks)
 
 
 def rank_zero_first(count: int, first: Sequence[int], batch_size: int, world_size: int) -> list[int]:

@@ -5,7 +5,7 @@ replaced whole. A volume that is prepared anew gets files of a new stem, so that
 opened the store before, everything is as it was. Only `prune` removes files.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -89,6 +89,12 @@ class StoreWriter:
         """Version of the store that is written."""
         index = None if self.upgrade else read_index(self.folder)
         return STORE_VERSION if index is None else int(index["version"])
+
+    @cached_property
+    def is_older(self) -> bool:
+        """Whether the store on disk has an earlier version than the one that is written."""
+        index = read_index(self.folder)
+        return index is not None and index["version"] < self.version
 
     def _stem(self, key: VolumeKey) -> str | None:
         """Stem of the files of a volume in the index, or None if the index lacks it."""
@@ -224,12 +230,41 @@ class StoreWriter:
         stems |= {key: new for key in keys if record_path(self.folder, new := self._new_stem(key)).is_file()}
         return {key: stems[key] for key in sorted(stems.keys() - set(without))}
 
+    def changes(self, keys: Sequence[VolumeKey]) -> list[str]:
+        """A line for each of `keys` whose new files have another content than those of the index."""
+        lines = []
+        for key in sorted(set(keys) & self.indexed.keys()):
+            before = VolumeRecord.from_json(dict(self.indexed[key]), self.dataset, self.folder)
+            record = read_json(record_path(self.folder, self._stems([key], ())[key]))
+            after = VolumeRecord.from_json(record | {"split": before.split}, self.dataset, self.folder)
+            if before.digest != after.digest:
+                digests = f"digest {before.digest[:12]} -> {after.digest[:12]}"
+                lines.append(f"{key}: {_geometry_change(before.geometry, after.geometry)}{digests}")
+        return lines
+
+    def discard(self, keys: Collection[VolumeKey]) -> None:
+        """Remove the files of volumes that were written since the index was."""
+        for path in self.unused_files((), without=()):
+            if _stem_of(path) in {self._new_stem(key) for key in keys}:
+                path.unlink()
+
     def unused_files(self, keys: Collection[VolumeKey], *, without: Collection[VolumeKey] = ()) -> list[Path]:
         """Files that belong to no volume of the index that `finish` writes for the same arguments."""
         stems = set(self._stems(keys, without).values())
         folder = self.folder / "volumes"
         files = sorted(folder.iterdir()) if folder.is_dir() else []
         return [path for path in files if path.suffix in (".npy", ".json") and _stem_of(path) not in stems]
+
+
+def _geometry_change(before: Geometry, after: Geometry) -> str:
+    """What differs, each followed by `; `: shape and spacing, z first."""
+    changes = []
+    if before.shape_zyx != after.shape_zyx:
+        changes.append(f"shape (z, y, x) {before.shape_zyx} -> {after.shape_zyx}; ")
+    if before.spacing_zyx_mm != after.spacing_zyx_mm:
+        old, new = (", ".join(f"{edge:.9g}" for edge in one.spacing_zyx_mm) for one in (before, after))
+        changes.append(f"spacing (z, y, x) {old} -> {new} mm; ")
+    return "".join(changes)
 
 
 def _stem_of(path: Path) -> str:

@@ -19,10 +19,9 @@ from sam2ft.data.samples.instances import instances_of
 from sam2ft.data.store.intensity import unit_image
 from sam2ft.data.store.store import Store
 from sam2ft.metrics.counts import LabelMap
-from sam2ft.pictures.charts import figure_svg
 from sam2ft.pictures.figures import figure_png, qc_sheet
 from sam2ft.pictures.label_sheet import LabelSlice, label_sheet
-from sam2ft.pictures.noise_chart import noise_curves
+from sam2ft.pictures.noise_chart import figure_svg, noise_curves
 from sam2ft.runs.layout import EvalLayout
 
 if TYPE_CHECKING:

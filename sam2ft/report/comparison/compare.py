@@ -3,15 +3,18 @@ split, and choice of the best point.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Literal
 
+from sam2ft.core.grouping import grouped
 from sam2ft.core.tables.columns import Column, integer_column, number_column, text_column
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, Row, Table, Value
 from sam2ft.runs.states import State
 
 MEASURES = ("dice_slice_mean", "dice", "iou_slice_mean", "iou")
+MAIN_MEASURE = "dice_slice_mean"
+"""The measure of tests, effects, curves and plots of points."""
 _EVALUATION = ("eval", "dataset", "split", "protocol")
 
 
@@ -64,6 +67,11 @@ class ComparedEvaluation:
         """Dataset, split and protocol; the eval_id depends on the model."""
         return self.dataset, self.split, self.protocol
 
+    @property
+    def words(self) -> str:
+        """Dataset, split and protocol as text: `knee, test split, prompt box`."""
+        return f"{self.dataset}, {self.split} split, prompt {self.protocol}"
+
 
 NOT_EVALUATED = ComparedEvaluation("", "", "", "")
 
@@ -96,6 +104,10 @@ class Comparison:
         """Keys of the settings that the sweep changed, in the order of the sweep."""
         return tuple(dict.fromkeys(key for line in self.lines for key, _ in line.point.overrides))
 
+    def name_of(self, run: str | None) -> str | None:
+        """Name of the first point of a run."""
+        return next((line.point.name for line in self.lines if line.point.run == run), None)
+
 
 def compare(points: Sequence[PointRun], global_rows: Sequence[Row]) -> Comparison:
     """Lines for `points` from the `mean_of_labels` rows of global.csv; the result does not depend on the input order.
@@ -104,9 +116,8 @@ def compare(points: Sequence[PointRun], global_rows: Sequence[Row]) -> Compariso
     """
     ordered = sorted(points, key=lambda point: (-1 if point.index is None else point.index, point.run))
     baselines = [point.run for point in ordered if point.index is None]
-    of_run: dict[Value, list[Row]] = {}
-    for row in _overall(global_rows):
-        of_run.setdefault(row["run"], []).append(row)
+    overall = [row for row in global_rows if row["label_name"] == MEAN_OF_LABELS and row["label"] in (None, "")]
+    of_run = grouped(overall, lambda row: row["run"])
     lines = []
     for point in ordered:
         reference = point.baseline or (baselines[0] if len(baselines) == 1 else "")
@@ -136,15 +147,8 @@ def choose_best(points: Sequence[PointRun]) -> tuple[str | None, str]:
     )
 
 
-def _overall(rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if row["label_name"] == MEAN_OF_LABELS and row["label"] in (None, "")]
-
-
 def _lines(point: PointRun, own_rows: Sequence[Row], baseline_rows: Sequence[Row]) -> list[ComparisonRow]:
-    of_evaluation: dict[ComparedEvaluation, list[Row]] = {}
-    for row in own_rows:
-        if row["measure"] in MEASURES:
-            of_evaluation.setdefault(ComparedEvaluation.of(row), []).append(row)
+    of_evaluation = grouped((row for row in own_rows if row["measure"] in MEASURES), ComparedEvaluation.of)
     references = {(ComparedEvaluation.of(row), row["measure"]): score_of(row) for row in baseline_rows}
     lines = []
     for evaluation, rows in sorted(of_evaluation.items(), key=lambda item: item[0]):
@@ -230,7 +234,7 @@ def compare_rows(comparison: Comparison) -> list[Row]:
         point = line.point
         row: dict[str, Value] = dict.fromkeys(COMPARE.column_names())
         row |= {"point": point.index, "run": point.run, "name": point.name, "overrides": overrides_text(point)}
-        row |= {name: getattr(line.evaluation, name) for name in _EVALUATION}
+        row |= asdict(line.evaluation)
         row |= {"state": point.state, "reason": point.reason, "best": int(point.run == comparison.best)}
         row |= {"best_epoch": point.best_epoch, "monitor": point.monitor, "validation": point.validation}
         if line.scores:
@@ -259,3 +263,8 @@ def value_text(value: object) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(value_text(item) for item in value) + "]"
     return str(value)
+
+
+def short_value(value: object) -> str:
+    """An override's value with four significant digits."""
+    return f"{value:.4g}" if isinstance(value, float) else value_text(value)

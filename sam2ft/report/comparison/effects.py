@@ -2,16 +2,22 @@
 
 import math
 import statistics
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
-from sam2ft.report.comparison.compare import MEASURES, ComparedEvaluation, Comparison, ComparisonRow, value_text
+from sam2ft.core.grouping import grouped
+from sam2ft.report.comparison.compare import (
+    MAIN_MEASURE,
+    MEASURES,
+    ComparedEvaluation,
+    Comparison,
+    ComparisonRow,
+    value_text,
+)
 
 SEED = "experiment.seed"
 SUBJECTS = "datamodule.max_subject_set"
 
-T = TypeVar("T", bound=Hashable)
 Overrides = tuple[tuple[str, object], ...]
 
 
@@ -51,11 +57,10 @@ class Level:
 
 @dataclass(frozen=True)
 class MainEffect:
-    """A setting of the sweep, and the mean of a measure over all points with each of its values."""
+    """A setting of the sweep, and the mean of MAIN_MEASURE over all points with each of its values."""
 
     key: str
     evaluation: ComparedEvaluation
-    measure: str
     levels: tuple[Level, ...]
 
 
@@ -72,12 +77,11 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """A measure on the evaluated split against the number of training subjects."""
+    """MAIN_MEASURE on the evaluated split against the number of training subjects."""
 
     name: str
     """The other overrides as text; empty when there are none."""
     evaluation: ComparedEvaluation
-    measure: str
     points: tuple[CurvePoint, ...]
     """At least two, in increasing order of the number of subjects."""
 
@@ -85,9 +89,8 @@ class LearningCurve:
 def seed_groups(comparison: Comparison) -> tuple[SeedGroup, ...]:
     """Groups of at least two evaluated points that differ only in the seed, in the order of their first points."""
     found = []
-    for (overrides, evaluation), lines in _by(
-        _trained(comparison), lambda line: (_without(line, SEED), line.evaluation)
-    ):
+    groups = grouped(_trained(comparison), lambda line: (_without(line, SEED), line.evaluation))
+    for (overrides, evaluation), lines in groups.items():
         runs = tuple(dict.fromkeys(line.point.run for line in lines))
         if len(runs) > 1:
             scores = {measure: spread for measure in MEASURES if (spread := _of_measure(lines, measure)) is not None}
@@ -95,48 +98,42 @@ def seed_groups(comparison: Comparison) -> tuple[SeedGroup, ...]:
     return tuple(found)
 
 
-def main_effects(comparison: Comparison, measure: str = "dice_slice_mean") -> tuple[MainEffect, ...]:
-    """Mean of `measure` over all points of each value, per evaluation and per setting with at least two values.
+def main_effects(comparison: Comparison) -> tuple[MainEffect, ...]:
+    """Mean of MAIN_MEASURE over all points of each value, per evaluation and per setting with at least two values.
 
     The order is that of the sweep. If the sweep is not a full grid, the means are over points that differ in other
     settings too; therefore each mean has its number of points.
     """
     found = []
-    for evaluation, lines in _by(_trained(comparison), lambda line: ComparedEvaluation("", *line.evaluation.how)):
+    alike = grouped(_trained(comparison), lambda line: ComparedEvaluation("", *line.evaluation.how))
+    for evaluation, lines in alike.items():
         for key in comparison.override_keys:
-            having = [line for line in lines if key in dict(line.point.overrides) and measure in line.scores]
-            by_value = _by(having, lambda line, key=key: value_text(dict(line.point.overrides)[key]))  # type: ignore[misc]
-            levels = [
-                Level(value, spread, _members(members, measure))
-                for value, members in by_value
-                if (spread := _of_measure(members, measure)) is not None
-            ]
+            having = [line for line in lines if key in dict(line.point.overrides) and MAIN_MEASURE in line.scores]
+            by_value = grouped(having, lambda line, key=key: value_text(dict(line.point.overrides)[key]))  # type: ignore[misc]
+            levels = [_level(value, members) for value, members in by_value.items()]
             if len(levels) > 1:
-                found.append(MainEffect(key, evaluation, measure, tuple(levels)))
+                found.append(MainEffect(key, evaluation, tuple(levels)))
     return tuple(found)
 
 
-def learning_curves(
-    comparison: Comparison, num_subjects: Mapping[str, int], measure: str = "dice_slice_mean"
-) -> tuple[LearningCurve, ...]:
+def learning_curves(comparison: Comparison, num_subjects: Mapping[str, int]) -> tuple[LearningCurve, ...]:
     """Curves over `datamodule.max_subject_set`, one per combination of the other overrides except the seed.
 
     Args:
         comparison: the compared points.
         num_subjects: run_id -> number of training subjects, needed for the value `full`; runs that are missing in it
             are left out unless the override itself is a number.
-        measure: the measure of the curves.
     """
-    swept = [line for line in _trained(comparison) if SUBJECTS in dict(line.point.overrides) and measure in line.scores]
+    swept = [line for line in _trained(comparison) if SUBJECTS in dict(line.point.overrides)]
+    measured = [line for line in swept if MAIN_MEASURE in line.scores]
     found = []
-    for (others, evaluation), lines in _by(swept, lambda line: (_without(line, SEED, SUBJECTS), line.evaluation)):
-        by_size = _by(
-            [line for line in lines if _size(line, num_subjects) is not None],
-            lambda line: _size(line, num_subjects) or 0,
-        )
-        points = [_curve_point(size, members, measure) for size, members in sorted(by_size, key=lambda entry: entry[0])]
+    groups = grouped(measured, lambda line: (_without(line, SEED, SUBJECTS), line.evaluation))
+    for (others, evaluation), lines in groups.items():
+        by_size = grouped(lines, lambda line: _size(line, num_subjects))
+        sizes = sorted(size for size in by_size if size is not None)
+        points = [_curve_point(size, by_size[size]) for size in sizes]
         if len(points) > 1:
-            found.append(LearningCurve(_name(others), evaluation, measure, tuple(points)))
+            found.append(LearningCurve(_name(others), evaluation, tuple(points)))
     return tuple(found)
 
 
@@ -147,13 +144,6 @@ def _trained(comparison: Comparison) -> list[ComparisonRow]:
         if line.scores and line.point.index is not None:
             lines.setdefault((line.point.run, line.evaluation), line)
     return list(lines.values())
-
-
-def _by(lines: Iterable[ComparisonRow], key: Callable[[ComparisonRow], T]) -> list[tuple[T, list[ComparisonRow]]]:
-    groups: dict[T, list[ComparisonRow]] = {}
-    for line in lines:
-        groups.setdefault(key(line), []).append(line)
-    return list(groups.items())
 
 
 def _without(line: ComparisonRow, *keys: str) -> Overrides:
@@ -176,8 +166,9 @@ def _of_measure(lines: Sequence[ComparisonRow], measure: str) -> Spread | None:
     return _spread(means) if means else None
 
 
-def _members(lines: Sequence[ComparisonRow], measure: str) -> tuple[tuple[str, float], ...]:
-    return tuple((line.point.name, line.scores[measure].mean) for line in lines if measure in line.scores)
+def _level(value: str, lines: Sequence[ComparisonRow]) -> Level:
+    members = tuple((line.point.name, line.scores[MAIN_MEASURE].mean) for line in lines)
+    return Level(value, _spread([mean for _, mean in members]), members)
 
 
 def _validation(lines: Sequence[ComparisonRow]) -> Spread | None:
@@ -196,8 +187,8 @@ def _size(line: ComparisonRow, num_subjects: Mapping[str, int]) -> int | None:
     return asked if isinstance(asked, int) and not isinstance(asked, bool) else None
 
 
-def _curve_point(size: int, lines: Sequence[ComparisonRow], measure: str) -> CurvePoint:
-    scores = [line.scores[measure] for line in lines]
+def _curve_point(size: int, lines: Sequence[ComparisonRow]) -> CurvePoint:
+    scores = [line.scores[MAIN_MEASURE] for line in lines]
     lows, highs = ([getattr(score, end) for score in scores] for end in ("ci_low", "ci_high"))
     return CurvePoint(size, _spread([score.mean for score in scores]), _mean_of(lows), _mean_of(highs))
 

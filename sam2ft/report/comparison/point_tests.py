@@ -1,26 +1,19 @@
 """Paired significance tests of the best point against the others, and stability of the ranking (point_tests.csv)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass
 
+from sam2ft.core.grouping import grouped
 from sam2ft.core.tables.columns import MEASURE, integer_column, number_column, text_column
 from sam2ft.core.tables.rows import Row, Table, Value
-from sam2ft.report.comparison.compare import ComparedEvaluation, Comparison
+from sam2ft.report.comparison.compare import COMPARE, ComparedEvaluation, Comparison
 from sam2ft.statistics.cohort import Subject, mean_of_labels_values
 from sam2ft.statistics.paired_tests import holm, paired
-from sam2ft.statistics.ranking import Rank, ranking
+from sam2ft.statistics.ranking import ranking
 
 POINT_TESTS = Table(
     "point_tests",
-    (
-        integer_column("point", "index of the point in the sweep; empty = baseline"),
-        text_column("run", "run_id"),
-        text_column("eval", "eval_id"),
-        text_column("dataset", "name of the prepared store"),
-        text_column("split", "train, val or test"),
-        text_column("protocol", "how the model was prompted, with parameters"),
-        MEASURE,
-    ),
+    (*COMPARE.key[:2], text_column("eval", "eval_id"), *COMPARE.key[3:], MEASURE),
     (
         text_column("name", "name of the point"),
         integer_column(
@@ -46,6 +39,7 @@ POINT_TESTS = Table(
 )
 MEASURES = ("dice_slice_mean", "dice")
 """IoU changes with Dice in every subject, so testing it too would repeat the same test."""
+_RANKS = ("n", "rank", "rank_median", "rank_low", "rank_high", "first_share")
 _TESTS = ("n_paired", "difference", "difference_ci_low", "difference_ci_high", "effect", "p_wilcoxon", "p_holm")
 
 
@@ -78,41 +72,22 @@ def point_test_rows(comparison: Comparison, values: Sequence[PointValues]) -> li
     """The rows of point_tests.csv, points in the order of the comparison."""
     points = {line.point.run: line.point for line in reversed(comparison.lines)}
     order = {run: position for position, run in enumerate(reversed(points))}
-    families: dict[tuple[str, str, str, str], list[PointValues]] = {}
-    for one in sorted(values, key=lambda one: (order[one.run], one.evaluation.eval, MEASURES.index(one.measure))):
-        families.setdefault((*one.evaluation.how, one.measure), []).append(one)
+    ordered = sorted(values, key=lambda one: (order[one.run], one.evaluation.eval, MEASURES.index(one.measure)))
     rows: list[Row] = []
-    for family in families.values():
-        ranks = _ranks(family)
-        tests = _tests(family, comparison.best)
-        for one, tested in zip(family, tests, strict=True):
-            point, evaluation = points[one.run], one.evaluation
-            rows.append(
-                {"point": point.index, "run": one.run, "eval": evaluation.eval, "dataset": evaluation.dataset}
-                | {"split": evaluation.split, "protocol": evaluation.protocol, "measure": one.measure}
-                | {"name": point.name, **ranks[one.run, evaluation.eval], **tested}
-            )
+    for family in grouped(ordered, lambda one: (*one.evaluation.how, one.measure)).values():
+        for one, ranks, tests in zip(family, _ranks(family), _tests(family, comparison.best), strict=True):
+            point = points[one.run]
+            key = {"point": point.index, "run": one.run, **asdict(one.evaluation), "measure": one.measure}
+            rows.append({**key, "name": point.name, **ranks, **tests})
     return rows
 
 
-def _ranks(family: Sequence[PointValues]) -> dict[tuple[str, str], dict[str, Value]]:
-    names = [(one.run, one.evaluation.eval) for one in family]
+def _ranks(family: Sequence[PointValues]) -> list[dict[str, Value]]:
+    """Rank columns of each point; empty cells where there are too few points or subjects for a ranking."""
     found = ranking({str(position): one.values for position, one in enumerate(family)})
     if found is None:
-        empty: dict[str, Value] = dict.fromkeys(("n", "rank", "rank_median", "rank_low", "rank_high", "first_share"))
-        return dict.fromkeys(names, empty)
-    return {name: _columns(found.n, found.ranks[str(position)]) for position, name in enumerate(names)}
-
-
-def _columns(n: int, rank: Rank) -> dict[str, Value]:
-    return {
-        "n": n,
-        "rank": rank.rank,
-        "rank_median": rank.median,
-        "rank_low": rank.low,
-        "rank_high": rank.high,
-        "first_share": rank.first,
-    }
+        return [dict.fromkeys(_RANKS) for _ in family]
+    return [dict(zip(_RANKS, (found.n, *astuple(rank)), strict=True)) for rank in found.ranks.values()]
 
 
 def _tests(family: Sequence[PointValues], best: str | None) -> list[dict[str, Value]]:

@@ -1,16 +1,20 @@
 """Content of the HTML page as plain data classes; `page.page_of` fills them and `html.render_page` renders them."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sam2ft.core.tables.rows import Row
-from sam2ft.report.comparison.compare import ComparedEvaluation, Comparison, Score, score_of
+from sam2ft.report.comparison.compare import MAIN_MEASURE, ComparedEvaluation, Comparison, Score, score_of
 from sam2ft.report.comparison.effects import SeedGroup, seed_groups
 from sam2ft.report.plots.vega import Plot
+from sam2ft.report.request import RunState
 from sam2ft.report.tables.coverage import Coverage
 
+_RowsByLabel = defaultdict[ComparedEvaluation, defaultdict[tuple[int, str], dict[str, Row]]]
+"""Evaluation -> (label, label_name) -> measure -> row of global.csv."""
+
 LABEL_MEASURES = ("dice_slice_mean", "dice", "iou")
-TESTED_MEASURE = "dice_slice_mean"
 # The definition of each biomarker that the page shows; for other biomarkers (of users) all definitions are shown.
 MAIN_DEFINITIONS = {
     "cartilagethickness": ("ThCcAB", "mm"),
@@ -137,26 +141,13 @@ class StatisticsSection:
     """Tables of the section; its plots are in `ReportData.plots_of`."""
 
     tests: tuple[Row, ...] = ()
-    """Rows of point_tests.csv for TESTED_MEASURE, sorted by rank; NaN becomes None."""
+    """Rows of point_tests.csv for MAIN_MEASURE, sorted by rank; NaN becomes None."""
     best: str | None = None
     """run_id of the point against which the others are tested."""
     groups: tuple[SeedGroup, ...] = ()
 
     def __bool__(self) -> bool:
         return len(self.tests) > 1 or bool(self.groups)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A run that failed, with the end of its log."""
-
-    name: str
-    run: str
-    reason: str
-    log: tuple[str, ...] = ()
-    """The last lines of its log."""
-    failure_class: str | None = None
-    """error, oom, timeout, ..."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +170,7 @@ class ReportData:
     """Per label the cropped worst, median and best slices."""
     cases: tuple[SliceCase, ...] = ()
     """Slices with pictures, sorted by point; the best point and the worst slices come first."""
-    failures: tuple[Failure, ...] = ()
+    failures: tuple[RunState, ...] = ()
     problems: tuple[str, ...] = ()
     """Defects found while collating; the refused data are not in the tables."""
     files: tuple[tuple[str, str], ...] = field(default=())
@@ -196,24 +187,19 @@ def label_sections(
     point: str, run: str, global_rows: Sequence[Row], baseline_run: str | None = None
 ) -> tuple[LabelSection, ...]:
     """Results per label of `run` from global.csv, one section per evaluation, together with those of the baseline."""
-    evaluations = sorted(
-        {ComparedEvaluation.of(row) for row in global_rows if row["run"] == run},
-        key=lambda evaluation: (*evaluation.how, evaluation.eval),
-    )
+    ours, theirs = _rows_by_label(global_rows, run), _rows_by_label(global_rows, baseline_run)
     sections = []
-    for evaluation in evaluations:
-        ours = _rows_by_label(global_rows, run, evaluation)
-        theirs = _rows_by_label(global_rows, baseline_run, evaluation) if baseline_run else {}
-        labels = tuple(_label_result(key, ours[key], theirs.get(key, {})) for key in sorted(ours))
-        if labels:
-            sections.append(LabelSection(point, evaluation, labels))
+    for evaluation in sorted(ours, key=lambda evaluation: (*evaluation.how, evaluation.eval)):
+        of_label, baseline = ours[evaluation], theirs[evaluation]
+        labels = tuple(_label_result(key, of_label[key], baseline[key]) for key in sorted(of_label))
+        sections.append(LabelSection(point, evaluation, labels))
     return tuple(sections)
 
 
 def statistics_section(comparison: Comparison, tests: Sequence[Row]) -> StatisticsSection:
     """The section of `comparison` and the rows of point_tests.csv; false when there is nothing to compare."""
     shown = sorted(
-        (_plain(row) for row in tests if row["measure"] == TESTED_MEASURE),
+        (_plain(row) for row in tests if row["measure"] == MAIN_MEASURE),
         key=lambda row: (str(row["dataset"]), str(row["split"]), str(row["protocol"]), float(row["rank"] or 0)),
     )
     return StatisticsSection(tuple(shown), comparison.best, seed_groups(comparison))
@@ -273,18 +259,12 @@ def _scores(rows: Mapping[str, Row]) -> dict[str, Score]:
     return {measure: score for measure, row in rows.items() if (score := score_of(row)) is not None}
 
 
-def _rows_by_label(
-    global_rows: Sequence[Row], run: str, evaluation: ComparedEvaluation
-) -> dict[tuple[int, str], dict[str, Row]]:
-    found: dict[tuple[int, str], dict[str, Row]] = {}
+def _rows_by_label(global_rows: Sequence[Row], run: str | None) -> _RowsByLabel:
+    found: _RowsByLabel = defaultdict(lambda: defaultdict(dict))
     for row in global_rows:
-        if (
-            row["run"] == run
-            and _is_of_label(row)
-            and ComparedEvaluation.of(row) == evaluation
-            and row["measure"] in LABEL_MEASURES
-        ):
-            found.setdefault((int(row["label"] or 0), str(row["label_name"])), {})[str(row["measure"])] = row
+        if row["run"] == run and _is_of_label(row) and row["measure"] in LABEL_MEASURES:
+            label = int(row["label"] or 0), str(row["label_name"])
+            found[ComparedEvaluation.of(row)][label][str(row["measure"])] = row
     return found
 
 

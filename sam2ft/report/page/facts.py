@@ -1,13 +1,13 @@
 """Facts about the runs for the page: data, settings, code and package versions, machines, GPU-hours. No torch."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sam2ft.config.schema.experiment import Experiment
-from sam2ft.core.files import read_json
 from sam2ft.report.page.content import Facts
 from sam2ft.report.request import RunState
 from sam2ft.report.tables.coverage import Coverage
-from sam2ft.runs.layout import RunLayout
+from sam2ft.runs.provenance import recorded_attempts
 
 
 def facts_of(states: Sequence[RunState], experiments: Sequence[Experiment], coverage: Coverage) -> tuple[Facts, ...]:
@@ -15,7 +15,7 @@ def facts_of(states: Sequence[RunState], experiments: Sequence[Experiment], cove
     groups = []
     if experiments:
         groups += [_data_facts(experiments), _setting_facts(experiments)]
-    attempts = [attempt for state in states for attempt in _attempts(state.layout)]
+    attempts = [attempt for state in states for attempt in recorded_attempts(state.layout)]
     groups += _machine_facts(attempts) if attempts else []
     return (*groups, *_hours(coverage))
 
@@ -84,11 +84,7 @@ def _settings(experiment: Experiment) -> dict[str, str]:
     }
 
 
-def _attempts(run: RunLayout) -> list[dict[str, object]]:
-    return list(read_json(run.provenance)["attempts"]) if run.provenance.is_file() else []
-
-
-def _machine_facts(attempts: Sequence[Mapping[str, object]]) -> list[Facts]:
+def _machine_facts(attempts: Sequence[Mapping[str, Any]]) -> list[Facts]:
     """Versions and machines of all attempts; different values are all listed."""
 
     def values(name: str) -> str:
@@ -97,7 +93,7 @@ def _machine_facts(attempts: Sequence[Mapping[str, object]]) -> list[Facts]:
     commits = sorted({_code(attempt["code"]) for attempt in attempts})
     packages: dict[str, set[str]] = {}
     for attempt in attempts:
-        for name, installed in _mapping(attempt["packages"]).items():
+        for name, installed in attempt["packages"].items():
             packages.setdefault(name, set()).add(str(installed))
     versions = [(name, ", ".join(sorted(found))) for name, found in sorted(packages.items())]
     machine = (("hosts", values("host")), ("cores", values("cores")), ("platform", values("platform")))
@@ -107,12 +103,7 @@ def _machine_facts(attempts: Sequence[Mapping[str, object]]) -> list[Facts]:
     ]
 
 
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _code(value: object) -> str:
-    code = _mapping(value)
+def _code(code: Mapping[str, Any]) -> str:
     if not code.get("commit"):
         return "not a checkout"
     return f"{str(code['commit'])[:12]}{' with changes' if code.get('modified') else ''}"

@@ -3,23 +3,22 @@
 import hashlib
 import re
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from sam2ft.config.sweep.names import short_names
-from sam2ft.report.comparison.compare import Comparison, value_text
+from sam2ft.report.comparison.compare import MAIN_MEASURE, Comparison, ComparisonRow, short_value, value_text
 from sam2ft.report.comparison.number_text import decimals, interval, number_text, row_interval, signed, unit_text
 from sam2ft.report.page.content import ReportData, SliceCase
-from sam2ft.report.plots.files import page_program
+from sam2ft.report.plots.files import TEMPLATES, page_program
 from sam2ft.report.plots.vega import json_text, page_value
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-TEMPLATES = Path(__file__).parents[1] / "templates"
 # Modules of templates/js in this order: the first one holds the code that the others share.
 MODULES = ("page", "tables", "filters", "cases", "plots", "jumps", "ready")
 
@@ -69,7 +68,7 @@ def render_page(data: ReportData, program: Callable[[], str] = page_program) -> 
         sections=sections_of(data),
         case_of=first_cases(data.cases),
         row_of=_first_places(line.point.run for line in data.comparison.lines),
-        failure_of=_first_places(failure.run for failure in data.failures),
+        failure_of=_first_places(failure.planned.run_id for failure in data.failures),
         policy=content_security_policy(style, scripts),
         # Style and scripts are part of sam2ft (a test checks that they contain no "</", which would end the element);
         # `json_text` leaves no "<" in data.
@@ -109,19 +108,14 @@ def sections_of(data: ReportData) -> list[tuple[str, str]]:
 
 def _first_places(names: Iterable[str]) -> dict[str, int]:
     """Name -> position of its first occurrence, counted from 1."""
-    found: dict[str, int] = {}
-    for place, name in enumerate(names, start=1):
-        found.setdefault(name, place)
-    return found
+    return {name: place for place, name in reversed(list(enumerate(names, start=1)))}
 
 
 def first_cases(cases: Sequence[SliceCase]) -> Mapping[str, tuple[int, int]]:
     """run_id -> (position of its first case, counted from 1, number of its cases)."""
-    found: dict[str, tuple[int, int]] = {}
-    for place, case in enumerate(cases, start=1):
-        first, count = found.get(case.run, (place, 0))
-        found[case.run] = (first, count + 1)
-    return found
+    runs = [case.run for case in cases]
+    counts = Counter(runs)
+    return {run: (place, counts[run]) for run, place in _first_places(runs).items()}
 
 
 def link(path: str) -> str:
@@ -143,11 +137,6 @@ def breakable(name: str) -> "Markup":
     return Markup("<wbr>").join(re.split(r"(?<=[_.,])", name))
 
 
-def short_value(value: object) -> str:
-    """An override's value with four significant digits."""
-    return f"{value:.4g}" if isinstance(value, float) else value_text(value)
-
-
 def content_security_policy(style: str, scripts: Sequence[str]) -> str:
     """Content security policy of the page: own style, scripts and images only.
 
@@ -166,21 +155,15 @@ def content_security_policy(style: str, scripts: Sequence[str]) -> str:
     )
 
 
-def headline(comparison: Comparison) -> Mapping[str, Any] | None:
-    """Line, score and delta of the best point for the top of the page; None without an evaluated best point."""
-    for line in comparison.lines:
-        if line.point.run == comparison.best and "dice_slice_mean" in line.scores:
-            return {
-                "line": line,
-                "score": line.scores["dice_slice_mean"],
-                "delta": line.deltas.get("dice_slice_mean"),
-            }
-    return None
+def headline(comparison: Comparison) -> ComparisonRow | None:
+    """Line of the best point for the top of the page; None without an evaluated best point."""
+    of_best = (line for line in comparison.lines if line.point.run == comparison.best)
+    return next((line for line in of_best if MAIN_MEASURE in line.scores), None)
 
 
 def scale_of(comparison: Comparison) -> Scale:
     """Common scale of the small interval drawings in the comparison table."""
-    scores = [line.scores["dice_slice_mean"] for line in comparison.lines if "dice_slice_mean" in line.scores]
+    scores = [line.scores[MAIN_MEASURE] for line in comparison.lines if MAIN_MEASURE in line.scores]
     ends = [end for score in scores for end in (score.mean, score.ci_low, score.ci_high) if end is not None]
     return Scale(min(ends), max(ends)) if ends else Scale(0.0, 1.0)
 

@@ -1,7 +1,6 @@
 """Assembly of the page of a report: values, plots and pictures gathered from the runs. No torch."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,13 +8,13 @@ from sam2ft.config.load_experiment import load_experiment
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.report.page.agreement import agreement_of
 from sam2ft.report.page.cases import cases_of
-from sam2ft.report.page.content import Failure, ReportData, label_sections, statistics_section
+from sam2ft.report.page.content import ReportData, label_sections, statistics_section
 from sam2ft.report.page.facts import facts_of
 from sam2ft.report.page.figures import figure_files
 from sam2ft.report.page.plot_input import plot_input
 from sam2ft.report.papers.papers import PAPER_FILES
 from sam2ft.report.plots.page_plots import page_plots
-from sam2ft.report.request import Gathered, RunState
+from sam2ft.report.request import Files, Gathered, RunState
 
 TABLE_FILES = (
     ("compare.csv", "one line per point"),
@@ -32,17 +31,8 @@ TABLE_FILES = (
 )
 
 
-@dataclass(frozen=True)
-class Page:
-    """Values of the page and the files beside it."""
-
-    data: ReportData
-    assets: Mapping[str, bytes | Path]
-    """Path relative to the page -> content, or the file to copy."""
-
-
-def page_of(gathered: Gathered, papers: Sequence[str] = ()) -> Page:
-    """Everything on the page of a report; `papers` holds the names of the files for papers beside it."""
+def page_of(gathered: Gathered, papers: Sequence[str] = ()) -> tuple[ReportData, Files]:
+    """Everything on the page of a report, and its files; `papers` holds the names of the files for papers beside it."""
     states, tables, comparison = gathered.states, gathered.tables, gathered.comparison
     experiments = _experiments(states)
     baseline = next((state.planned.run_id for state in states if state.planned.baseline), None)
@@ -65,7 +55,7 @@ def page_of(gathered: Gathered, papers: Sequence[str] = ()) -> Page:
         agreement=agreement_of(names[shown], shown, *of_shown) if shown else (),
         label_sheets=sheets,
         cases=cases,
-        failures=_failures(states),
+        failures=tuple(state for state in states if state.state.bad),
         problems=gathered.problems,
         files=tuple(
             (name, what)
@@ -74,19 +64,10 @@ def page_of(gathered: Gathered, papers: Sequence[str] = ()) -> Page:
             or name in (*papers, "coverage.json")
         ),
     )
-    assets |= figure_files(data.plots, gathered.request.layout)
-    return Page(data, assets)
+    return data, {**assets, **figure_files(data.plots, gathered.request.layout)}
 
 
 def _experiments(states: Sequence[RunState]) -> list[Experiment]:
     """The resolved configuration of every run that has one."""
     configs = (state.layout.config for state in states)
     return [load_experiment(path).points[0].experiment for path in configs if path.is_file()]
-
-
-def _failures(states: Sequence[RunState]) -> tuple[Failure, ...]:
-    return tuple(
-        Failure(state.planned.name, state.planned.run_id, state.reason, state.log, state.failure_class)
-        for state in states
-        if state.state.bad
-    )

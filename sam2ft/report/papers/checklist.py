@@ -63,15 +63,15 @@ def _about_data(study: Study) -> Iterator[Answer]:
         f"{code_text(one.name)} ({escaped_text(one.anatomy)}, {one.num_subjects} subjects)" for one in study.data
     ]
     yield 7, PARTLY, f"Prepared datasets: {markdown_list(sources)}."
-    size = study.module.image_size
+    size = study.settings.module.image_size
     preparation = (
         "Intensities were windowed and scaled to 0..1 when the data were prepared; slices were resized to "
         f"{size} x {size} pixels for the model; masks were compared on the grid of the original image."
     )
     yield 9, FILLED, preparation
-    limit = study.datamodule.max_subject_set
+    limit = study.settings.datamodule.max_subject_set
     chosen = "All subjects of each partition were used" if limit == "full" else f"{limit} training subjects were used"
-    empty = "with" if study.evaluation.include_empty_slices else "without"
+    empty = "with" if study.settings.eval.include_empty_slices else "without"
     yield 10, FILLED, f"{chosen}; evaluation {empty} slices that hold no reference."
     acquisition = [
         f"{name}: {markdown_list(escaped_text(value) for value in values)}"
@@ -103,7 +103,7 @@ def _partition_sizes(data: DatasetFacts) -> str:
 
 
 def _about_training(study: Study) -> Iterator[Answer]:
-    yield 22, FILLED, f"SAM 2, {code_text(study.module.sam2_model_cfg)}; see the methods text."
+    yield 22, FILLED, f"SAM 2, {code_text(study.settings.module.sam2_model_cfg)}; see the methods text."
     if study.versions:
         yield 23, FILLED, f"{markdown_list(f'{name} {version}' for name, version in study.versions.items())}."
     if study.weights_sha256:
@@ -120,7 +120,7 @@ def _about_training(study: Study) -> Iterator[Answer]:
 def _about_results(study: Study) -> Iterator[Answer]:
     if study.measures:
         yield 28, FILLED, f"{markdown_list(code_text(name) for name in study.measures)}; see the methods text."
-    if (noise := study.evaluation.prompt_noise) is not None:
+    if (noise := study.settings.eval.prompt_noise) is not None:
         shifts = markdown_list(str(shift) for shift in noise.shifts)
         yield 30, FILLED, f"Boxes moved by up to {shifts} pixels: prompt_noise_global.csv."
     if not study.lines:
@@ -131,7 +131,7 @@ def _about_results(study: Study) -> Iterator[Answer]:
     )
     yield 12, PARTLY, missing
     yield 29, FILLED, "95 % bootstrap intervals over subjects; see the methods text, section Statistics."
-    yield 32, PARTLY, f"Held-out {study.evaluation.split} subjects of the same datasets."
+    yield 32, PARTLY, f"Held-out {study.settings.eval.split} subjects of the same datasets."
     performance = [
         f"{escaped_text(line.evaluation.dataset)} ({escaped_text(line.evaluation.protocol)}): Dice per slice "
         f"{number_text(score.mean)} {interval(score)} in {score.n} subjects"

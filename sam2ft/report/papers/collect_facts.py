@@ -17,6 +17,7 @@ from sam2ft.data.store.store import Store, VolumeRecord
 from sam2ft.report.papers.study import SPLITS, DatasetFacts, Study
 from sam2ft.report.request import Gathered, RunState
 from sam2ft.runs.identity_file import read_identity
+from sam2ft.runs.provenance import recorded_attempts
 
 FIELDS = {
     "field_strength": "field strength (T)",
@@ -36,17 +37,13 @@ def study_of(gathered: Gathered) -> Study | None:
         return None
     experiment = load_experiment(shown.layout.config).points[0].experiment
     stores = _stores(experiment)
-    attempts = _attempts(shown)
+    attempts = recorded_attempts(shown.layout)
     run = shown.planned.run_id
     global_rows = gathered.tables.rows("global", run)
     return Study(
         experiment=gathered.request.title,
-        description=experiment.experiment.description,
+        settings=experiment,
         data=tuple(_data(store) for store in stores),
-        module=experiment.module,
-        evaluation=experiment.eval,
-        datamodule=experiment.datamodule,
-        seed=experiment.experiment.seed,
         comparison=gathered.comparison,
         shown=run,
         **_identity(shown),
@@ -160,11 +157,6 @@ def _identity(state: RunState) -> dict[str, Any]:
         return {"weights_sha256": state.status.best_sha256 if state.status and state.planned.baseline else None}
     content = identity["content"]
     return {"weights_sha256": content.get("weights"), "slices_per_step": content.get("slices_per_step")}
-
-
-def _attempts(state: RunState) -> list[dict[str, Any]]:
-    path = state.layout.provenance
-    return list(read_json(path)["attempts"]) if path.is_file() else []
 
 
 def _versions(attempts: Sequence[Mapping[str, Any]]) -> dict[str, str]:

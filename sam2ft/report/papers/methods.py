@@ -107,5 +107,4 @@ def _arguments(chosen: ClassSection) -> str:
 
 
 def _ends(ends: tuple[float, float]) -> str:
-    low, high = (f"{end:.3g}" for end in ends)
-    return low if low == high else f"{low} to {high}"
+    return " to ".join(dict.fromkeys(f"{end:.3g}" for end in ends))

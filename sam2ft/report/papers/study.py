@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sam2ft.config.schema.datamodule import Datamodule
-from sam2ft.config.schema.evaluation import Evaluation
-from sam2ft.config.schema.module import Module
+from sam2ft.config.schema.experiment import Experiment
 from sam2ft.report.comparison.compare import Comparison, ComparisonRow
 
 SPLITS = ("train", "val", "test")
@@ -37,15 +35,12 @@ class DatasetFacts:
 
 @dataclass(frozen=True)
 class Study:
-    """An experiment after its runs; `module`, `evaluation` and `datamodule` are the settings of the shown run."""
+    """An experiment after its runs."""
 
     experiment: str
-    description: str
+    settings: Experiment
+    """Those of the shown run."""
     data: tuple[DatasetFacts, ...]
-    module: Module
-    evaluation: Evaluation
-    datamodule: Datamodule
-    seed: int
     comparison: Comparison
     shown: str | None
     """run_id of the best point, or of the baseline when there is no best point."""

@@ -12,13 +12,15 @@ from typing import Any
 
 from sam2ft.config.sweep.names import short_names
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, Row, Value
-from sam2ft.report.comparison.compare import MEASURES, ComparedEvaluation, Comparison, value_text
+from sam2ft.report.comparison.compare import MEASURES, ComparedEvaluation, Comparison, number_or_none, value_text
 from sam2ft.report.comparison.number_text import MEASURE_WORDS, NOTHING, printable
 from sam2ft.report.papers.markdown import escaped_text, markdown_table
 
-_KEY = ("eval", "dataset", "split", "protocol")
 _SHEET_NAME = 31
 """Maximum length of a sheet name in Excel."""
+
+_Key = tuple[Value, ComparedEvaluation, Value, Value, Value]
+"""(run, evaluation, label_name, label, measure) of a row of global.csv."""
 
 
 @dataclass(frozen=True)
@@ -64,34 +66,30 @@ def paper_tables(comparison: Comparison, global_rows: Sequence[Row], shown: str 
 
     `global_rows` are the rows of global.csv of all runs in the comparison.
     """
-    by_key: dict[tuple[Value, ...], Row] = {
-        (row["run"], *(row[name] for name in _KEY), row["label_name"], row["label"], row["measure"]): row
+    by_key: dict[_Key, Row] = {
+        (row["run"], ComparedEvaluation.of(row), row["label_name"], row["label"], row["measure"]): row
         for row in global_rows
     }
     evaluations = dict.fromkeys(line.evaluation for line in comparison.lines if line.scores)
-    found: list[PaperTable] = []
     # Points whose evaluations differ only in the eval_id are in one table.
-    for how in dict.fromkeys((one.dataset, one.split, one.protocol) for one in evaluations):
-        found.append(_points_table(comparison, by_key, how))
+    alike = dict.fromkeys(ComparedEvaluation("", *one.how) for one in evaluations)
+    found = [_points_table(comparison, by_key, one) for one in alike]
     for evaluation in evaluations:
-        rows = [row for row in global_rows if row["run"] == shown and _is_of(row, evaluation)]
+        rows = [row for row in global_rows if row["run"] == shown and ComparedEvaluation.of(row) == evaluation]
         if rows:
-            found.append(_labels_table(rows, evaluation, _name_of(comparison, shown)))
+            found.append(_labels_table(rows, evaluation, comparison.name_of(shown) or ""))
     return tuple(found)
 
 
-def _points_table(
-    comparison: Comparison, by_key: Mapping[tuple[Value, ...], Row], how: tuple[str, str, str]
-) -> PaperTable:
+def _points_table(comparison: Comparison, by_key: Mapping[_Key, Row], evaluation: ComparedEvaluation) -> PaperTable:
     keys = comparison.override_keys
     short = short_names(keys)
     rows, counts, missed, spurious = [], set(), 0, 0
     for line in comparison.lines:
-        evaluation = line.evaluation
-        if not line.scores or (evaluation.dataset, evaluation.split, evaluation.protocol) != how:
+        if not line.scores or line.evaluation.how != evaluation.how:
             continue
         overrides = dict(line.point.overrides)
-        key = (line.point.run, evaluation.eval, *how, MEAN_OF_LABELS, None)
+        key = (line.point.run, line.evaluation, MEAN_OF_LABELS, None)
         cells = tuple(_cell(by_key.get((*key, measure))) for measure in MEASURES)
         texts = (line.point.name, *(value_text(overrides[key]) if key in overrides else NOTHING for key in keys))
         rows.append(PaperRow(texts, cells, bold=line.point.run == comparison.best))
@@ -99,7 +97,7 @@ def _points_table(
         missed, spurious = missed + line.n_missed, spurious + line.n_spurious
     n = " to ".join(str(one) for one in sorted({min(counts), max(counts)}))
     caption = (
-        f"{_evaluated(how)}: mean over labels, then over n = {n} subjects, ± standard deviation over subjects "
+        f"Dataset {evaluation.words}: mean over labels, then over n = {n} subjects, ± standard deviation over subjects "
         f"[95 % bootstrap confidence interval]. Over all lines {missed} labels were missed and {spurious} were "
         f"spurious; each counts as 0. Bold: {comparison.choice}."
     )
@@ -119,36 +117,18 @@ def _labels_table(rows: Sequence[Row], evaluation: ComparedEvaluation, point: st
         lines.append(PaperRow((words, n), tuple(_cell(of.get(measure)) for measure in measures)))
     dice = [row for row in rows if row["label"] is not None and row["measure"] == "dice"]
     missed, spurious = (sum(int(row[name] or 0) for row in dice) for name in ("n_missed", "n_spurious"))
-    how = (evaluation.dataset, evaluation.split, evaluation.protocol)
     caption = (
-        f"{_evaluated(how)}, {point}: mean ± standard deviation over n subjects [95 % bootstrap confidence interval]. "
-        f"{missed} labels were missed and {spurious} were spurious; each counts as 0 (distances: the configured one)."
+        f"Dataset {evaluation.words}, {point}: mean ± standard deviation over n subjects "
+        f"[95 % bootstrap confidence interval]. {missed} labels were missed and {spurious} were spurious; each counts "
+        "as 0 (distances: the configured one)."
     )
     return PaperTable("labels", caption, ("label", "n"), tuple(MEASURE_WORDS[name] for name in measures), tuple(lines))
 
 
-def _is_of(row: Row, evaluation: ComparedEvaluation) -> bool:
-    return all(row[name] == getattr(evaluation, name) for name in _KEY)
-
-
-def _name_of(comparison: Comparison, run: str | None) -> str:
-    return next((line.point.name for line in comparison.lines if line.point.run == run), "")
-
-
-def _evaluated(how: tuple[str, str, str]) -> str:
-    dataset, split, protocol = how
-    return f"Dataset {dataset}, {split} split, prompt {protocol}"
-
-
 def _cell(row: Row | None) -> Cell | None:
-    if row is None or (mean := _number(row["mean"])) is None:
+    if row is None or (mean := number_or_none(row["mean"])) is None:
         return None
-    return Cell(mean, _number(row["sd"]), _number(row["ci_low"]), _number(row["ci_high"]))
-
-
-def _number(value: Value) -> float | None:
-    number = None if value is None or value == "" else float(value)
-    return None if number is None or number != number else number  # noqa: PLR0124 (only NaN differs from itself)
+    return Cell(mean, *(number_or_none(row[name]) for name in ("sd", "ci_low", "ci_high")))
 
 
 def tables_markdown(tables: Sequence[PaperTable]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from sam2ft.core.tables.rows import Row
 from sam2ft.report.comparison.compare import number_or_none
 from sam2ft.report.comparison.number_text import decimals, signed, unit_text
-from sam2ft.report.plots.vega import Cell, Plot, Spec, condition, ink, layer, rounded_value
+from sam2ft.report.plots.vega import Cell, Plot, Spec, condition, ink, layer, quantitative, rounded_value
 
 LINES = (("bias", "bias"), ("loa_low", "limit"), ("loa_high", "limit"))
 _CROWDED = 60
@@ -33,12 +33,7 @@ def agreement_plots(name: str, subjects: Mapping[str, tuple[float, float]], row:
     unit = unit_text(row["unit"])
     suffix = f" [{unit}]" if unit else ""
     what = f"{row['tissue']}, {row['definition']}{f' in {unit}' if unit else ''} ({row['biomarker']})"
-    dots: Spec = {
-        "type": "point",
-        "filled": True,
-        "color": ink("accent"),
-        "opacity": 0.5 if len(subjects) > _CROWDED else 0.85,
-    }
+    dots = {"filled": True, "color": ink("accent"), "opacity": 0.5 if len(subjects) > _CROWDED else 0.85}
     difference = Plot(
         f"{name}-difference",
         what,
@@ -69,21 +64,15 @@ def _differences(dots: Spec, row: Row, suffix: str) -> Spec:
         )
         if value is None or (column != "bias" and row["sd_difference"] == 0):
             continue
-        lines.append(
-            {"value": value, "low": low, "high": high, "line": word, "said": f"{word} {signed(value, digits)}"}
-        )
-    y = {"field": "difference", "type": "quantitative", "title": f"prediction − reference{suffix}"}
-    x = {
-        "field": "mean",
-        "type": "quantitative",
-        "title": f"mean of prediction and reference{suffix}",
-        "scale": {"zero": False},
-    }
+        said = f"{word} {signed(value, digits)}"
+        lines.append({"value": value, "low": low, "high": high, "line": word, "said": said})
+    y = quantitative("difference", f"prediction − reference{suffix}")
+    x = quantitative("mean", f"mean of prediction and reference{suffix}", scale={"zero": False})
     dash = condition("datum.line === 'limit'", [4, 3], [1, 0])
     colour = condition("datum.line === 'bias'", ink("accent"), ink())
     levels = {"data": {"values": lines}}
     zero = {"data": {"values": [{"value": 0}]}, **layer("rule", {"y": {**y, "field": "value"}}, color=ink("faint"))}
-    points = {"mark": dots, "encoding": {"x": x, "y": y}}
+    points = layer("point", {"x": x, "y": y}, **dots)
     if not lines:
         return {"height": 145, "layer": [zero, points]}
     bands = {"y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": colour}
@@ -107,8 +96,8 @@ def _scatter(dots: Spec, columns: Mapping[str, list[Cell]], suffix: str) -> Spec
     room = 0.06 * (high - low) or 0.05 * abs(low) or 1.0
     ends = [rounded_value(low - room, 4), rounded_value(high + room, 4)]
     scale = {"domain": ends, "nice": False, "zero": False}
-    y = {"field": "prediction", "type": "quantitative", "title": f"prediction{suffix}", "scale": scale}
-    x = {"field": "reference", "type": "quantitative", "title": f"reference{suffix}", "scale": scale}
+    y = quantitative("prediction", f"prediction{suffix}", scale=scale)
+    x = quantitative("reference", f"reference{suffix}", scale=scale)
     diagonal = {"x": {**x, "field": "a"}, "y": {**y, "field": "a"}, "x2": {"field": "b"}, "y2": {"field": "b"}}
     equal = {"data": {"values": [{"a": ends[0], "b": ends[1]}]}, **layer("rule", diagonal, color=ink("faint"))}
-    return {"height": 145, "layer": [equal, {"mark": dots, "encoding": {"x": x, "y": y}}]}
+    return {"height": 145, "layer": [equal, layer("point", {"x": x, "y": y}, **dots)]}

@@ -4,21 +4,22 @@ from collections.abc import Mapping, Sequence
 
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, Row
 from sam2ft.pictures.palette import LINES
+from sam2ft.report.comparison.compare import MAIN_MEASURE
 from sam2ft.report.comparison.effects import LearningCurve
 from sam2ft.report.comparison.number_text import MEASURE_WORDS
-from sam2ft.report.plots.vega import DOUBLE, Cell, Plot, Spec, add_row, layer, rounded_value
+from sam2ft.report.plots.vega import DOUBLE, Plot, Spec, add_row, empty_columns, layer, quantitative, rounded_value
 
 
 def curve_plot(curves: Sequence[LearningCurve]) -> Plot | None:
     """Result against the number of training subjects, one line per combination of the other settings."""
     if not curves:
         return None
-    columns: dict[str, list[Cell]] = {key: [] for key in ("curve", "subjects", "score", "low", "high")}
+    columns = empty_columns("curve", "subjects", "score", "low", "high")
     for curve in curves:
         name = " · ".join(part for part in (curve.name, curve.evaluation.dataset, curve.evaluation.protocol) if part)
         for point in curve.points:
             add_row(columns, name, point.num_subjects, *map(rounded_value, (point.score.mean, point.low, point.high)))
-    words = MEASURE_WORDS[curves[0].measure]
+    words = MEASURE_WORDS[MAIN_MEASURE]
     title = f"{words}, {curves[0].evaluation.split} split"
     return Plot(
         "subjects",
@@ -34,7 +35,7 @@ def curve_plot(curves: Sequence[LearningCurve]) -> Plot | None:
 
 def noise_plot(studies: Mapping[str, Sequence[Row]]) -> Plot | None:
     """Dice per volume against the jitter of the boxes; `studies`: point name -> rows of prompt_noise_global.csv."""
-    columns: dict[str, list[Cell]] = {key: [] for key in ("point", "shift", "score", "low", "high")}
+    columns = empty_columns("point", "shift", "score", "low", "high")
     for point, rows in studies.items():
         for row in rows:
             if row["label_name"] == MEAN_OF_LABELS and row["measure"] == "dice":
@@ -57,11 +58,8 @@ def noise_plot(studies: Mapping[str, Sequence[Row]]) -> Plot | None:
 
 def _bands(line: str, at: tuple[str, str], title: str) -> Spec:
     """A line with a band for each value of field `line`; `at` is (field, title) of the x axis."""
-    x: Spec = {
-        "field": at[0], "type": "quantitative", "title": at[1], "scale": {"zero": False, "nice": False},
-        "axis": {"grid": False, "tickMinStep": 1},
-    }  # fmt: skip
-    y = {"field": "score", "type": "quantitative", "title": title, "scale": {"zero": False}}
+    x = quantitative(*at, scale={"zero": False, "nice": False}, axis={"grid": False, "tickMinStep": 1})
+    y = quantitative("score", title, scale={"zero": False})
     colour = {"field": line, "type": "nominal", "legend": {"title": None}, "scale": {"range": list(LINES)}}
     band = {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": colour}
     return {

@@ -4,11 +4,25 @@ import math
 from collections.abc import Sequence
 
 from sam2ft.config.sweep.names import short_names
+from sam2ft.core.grouping import grouped
 from sam2ft.core.tables.rows import Row
-from sam2ft.report.comparison.compare import Comparison, ComparisonRow, value_text
+from sam2ft.report.comparison.compare import MAIN_MEASURE, Comparison, ComparisonRow, short_value, value_text
 from sam2ft.report.comparison.effects import MainEffect
 from sam2ft.report.comparison.number_text import MEASURE_WORDS
-from sam2ft.report.plots.vega import DOUBLE, SINGLE, Cell, Plot, Spec, add_row, condition, ink, layer, rounded_value
+from sam2ft.report.plots.vega import (
+    DOUBLE,
+    ROOM,
+    SINGLE,
+    Plot,
+    Spec,
+    add_row,
+    condition,
+    empty_columns,
+    ink,
+    layer,
+    quantitative,
+    rounded_value,
+)
 
 MOST_RANKED = 30
 """Maximum number of points in the rank plot; all ranks are in point_tests.csv."""
@@ -18,7 +32,6 @@ FEWEST_PARALLEL = 3
 """Minimum number of points for a parallel coordinates plot; for fewer, a table is enough."""
 _LOG_FROM = 50
 """Minimum ratio of the largest to the smallest value of a setting for a logarithmic axis."""
-_ROOM = {"zero": False, "padding": 6}
 
 
 def effect_plots(effects: Sequence[MainEffect]) -> tuple[Plot, ...]:
@@ -37,21 +50,18 @@ def _drawn_plot(number: int, effect: MainEffect, name: str) -> Plot | None:
         values = [float(level.value) for level in effect.levels]
     except ValueError:
         return None
-    columns: dict[str, list[Cell]] = {key: [] for key in ("value", "point", "score")}
+    columns = empty_columns("value", "point", "score")
     for value, level in zip(values, effect.levels, strict=True):
         for point, score in level.members:
             add_row(columns, rounded_value(value), point, rounded_value(score))
     wide = min(values) > 0 and max(values) / min(values) >= _LOG_FROM
-    scale = {"type": "log"} if wide else _ROOM
-    x: Spec = {"field": "value", "type": "quantitative", "title": name, "scale": scale, "axis": {"grid": False}}
-    words, evaluation = MEASURE_WORDS[effect.measure], effect.evaluation
-    y = {"field": "score", "type": "quantitative", "title": words, "scale": _ROOM}
-    dots = {"x": x, "y": y, "color": {"value": ink("accent")}}
-    how = f"{evaluation.dataset}, {evaluation.split} split, prompt {evaluation.protocol}"
+    words = MEASURE_WORDS[MAIN_MEASURE]
+    x = quantitative("value", name, scale={"type": "log"} if wide else ROOM, axis={"grid": False})
+    dots = {"x": x, "y": quantitative("score", words, scale=ROOM), "color": {"value": ink("accent")}}
     return Plot(
         f"effect-{number}",
         f"Effect of {name}",
-        f"{words} ({how}) of every point by its {name}, whatever its other settings are.",
+        f"{words} ({effect.evaluation.words}) of every point by its {name}, whatever its other settings are.",
         f"{words} against {name} of {len(columns['point'])} points. The numbers are in the comparison table.",
         {"height": 120, **layer("point", dots, filled=True, opacity=0.7)},
         columns,
@@ -61,28 +71,20 @@ def _drawn_plot(number: int, effect: MainEffect, name: str) -> Plot | None:
 
 
 def _effect_plot(number: int, effect: MainEffect, name: str) -> Plot:
-    columns: dict[str, list[Cell]] = {key: [] for key in ("kind", "level", "order", "point", "score", "low", "high")}
+    columns = empty_columns("kind", "level", "order", "point", "score", "low", "high")
     for order, level in enumerate(effect.levels):
         for point, score in level.members:
             add_row(columns, "point", level.value, order, point, rounded_value(score), None, None)
         spread = level.scores
         ends = (None, None) if spread.sd is None else (spread.mean - spread.sd, spread.mean + spread.sd)
         words = f"mean of {spread.n} point{'s' if spread.n != 1 else ''}"
-        add_row(
-            columns,
-            "mean",
-            level.value,
-            order,
-            words,
-            rounded_value(spread.mean),
-            *(rounded_value(end) for end in ends),
-        )
-    words, evaluation = MEASURE_WORDS[effect.measure], effect.evaluation
+        add_row(columns, "mean", level.value, order, words, *map(rounded_value, (spread.mean, *ends)))
+    words = MEASURE_WORDS[MAIN_MEASURE]
     x: Spec = {
         "field": "level", "type": "ordinal", "title": name, "sort": {"field": "order"},
         "axis": {"labelAngle": 0 if len(effect.levels) < 6 else -40, "grid": False},
     }  # fmt: skip
-    y = {"field": "score", "type": "quantitative", "title": words, "scale": _ROOM}
+    y = quantitative("score", words, scale=ROOM)
     quiet, blue = {"value": ink("faint")}, {"value": ink("accent")}
     span = {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": blue}
     means = {"x": x, "y": y, "color": blue, "size": {"value": 55}}
@@ -94,12 +96,11 @@ def _effect_plot(number: int, effect: MainEffect, name: str) -> Plot:
             _of_kind("mean", layer("point", means, filled=True, opacity=1)),
         ],
     }
-    how = f"{evaluation.dataset}, {evaluation.split} split, prompt {evaluation.protocol}"
     return Plot(
         f"effect-{number}",
         f"Effect of {name}",
-        f"{words} ({how}) of every point by its {name}; blue: mean ± standard deviation over the points of a value, "
-        "whatever their other settings are.",
+        f"{words} ({effect.evaluation.words}) of every point by its {name}; blue: mean ± standard deviation over the "
+        "points of a value, whatever their other settings are.",
         f"{words} for {len(effect.levels)} values of {name}: "
         + ", ".join(f"{level.value}: {level.scores.mean:.3f}" for level in effect.levels),
         spec,
@@ -109,41 +110,39 @@ def _effect_plot(number: int, effect: MainEffect, name: str) -> Plot:
     )
 
 
-def parallel_plot(comparison: Comparison, measure: str = "dice_slice_mean") -> Plot | None:
+def parallel_plot(comparison: Comparison) -> Plot | None:
     """Parallel coordinates: a line per evaluated point over its settings, validation value and result.
 
     None for fewer than FEWEST_PARALLEL points or two settings.
     """
-    lines = _first_lines(comparison, measure)
+    lines = _first_lines(comparison)
     keys = [key for key in comparison.override_keys if len({_setting(line, key) for line in lines}) > 1]
     if len(lines) < FEWEST_PARALLEL or len(keys) < 2:
         return None
-    short, words, monitor = short_names(keys), MEASURE_WORDS[measure], lines[0].point.monitor
+    short, words, monitor = short_names(keys), MEASURE_WORDS[MAIN_MEASURE], lines[0].point.monitor
     axes: dict[str, list[object]] = {
         short[key]: [dict(line.point.overrides).get(key) for line in lines] for key in keys
     }
-    axes |= {monitor: [line.point.validation for line in lines], words: [line.scores[measure].mean for line in lines]}
-    columns: dict[str, list[Cell]] = {
-        key: [] for key in ("kind", "axis", "order", "point", "at", "text", "score", "best")
+    axes |= {
+        monitor: [line.point.validation for line in lines],
+        words: [line.scores[MAIN_MEASURE].mean for line in lines],
     }
+    columns = empty_columns("kind", "axis", "order", "point", "at", "text", "score", "best")
     for order, (name, values) in enumerate(axes.items()):
         places, ticks = _places(values)
         for line, value, place in zip(lines, values, places, strict=True):
-            score = rounded_value(line.scores[measure].mean)
-            best = line.point.run == comparison.best
-            add_row(
-                columns, "line", name, order, line.point.name, rounded_value(place), _shown(value), score, int(best)
-            )
+            score, best = rounded_value(line.scores[MAIN_MEASURE].mean), int(line.point.run == comparison.best)
+            shown = (rounded_value(place), short_value(value))
+            add_row(columns, "line", name, order, line.point.name, *shown, score, best)
         for text, place in ticks:
             add_row(columns, "tick", name, order, None, rounded_value(place), text, None, 0)
-    spec = _parallel_spec(words)
     return Plot(
         "parallel",
         "Settings and result",
         f"Every evaluated point as a line through its settings, coloured by {words}; thick is the best point by "
         "validation. An axis is logarithmic where its values span a factor of 50 or more.",
         f"Parallel coordinates of {len(lines)} points over {len(keys)} settings. The numbers are in the comparison.",
-        spec,
+        _parallel_spec(words),
         columns,
         DOUBLE,
         (("point", "point"), ("axis", "setting"), ("text", "value"), ("score", words)),
@@ -157,10 +156,8 @@ def _parallel_spec(words: str) -> Spec:
         "scale": {"type": "point", "padding": 0.4},
     }  # fmt: skip
     y = {"field": "at", "type": "quantitative", "axis": None, "scale": {"domain": [-0.05, 1.05]}}
-    colour = {
-        "field": "score", "type": "quantitative", "title": words, "scale": {"scheme": "viridis"},
-        "legend": {"orient": "right", "gradientLength": 90},
-    }  # fmt: skip
+    legend = {"orient": "right", "gradientLength": 90}
+    colour = quantitative("score", words, scale={"scheme": "viridis"}, legend=legend)
     lines = {"x": x, "y": y, "detail": {"field": "point"}, "color": colour, "size": condition("datum.best === 1", 3, 1)}
     ticks = {"x": x, "y": y, "text": {"field": "text"}}
     return {
@@ -182,9 +179,9 @@ def _places(values: Sequence[object]) -> tuple[list[float | None], list[tuple[st
     numbers = [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     known = [value for value in values if value is not None]
     if not known or len(numbers) < len(known):
-        names = list(dict.fromkeys(_shown(value) for value in known))
+        names = list(dict.fromkeys(short_value(value) for value in known))
         at = {name: (index + 0.5) / len(names) for index, name in enumerate(names)}
-        return [None if value is None else at[_shown(value)] for value in values], list(at.items())
+        return [None if value is None else at[short_value(value)] for value in values], list(at.items())
     low, high = min(numbers), max(numbers)
     scale = math.log if low > 0 and high / low >= _LOG_FROM else float
     span = scale(high) - scale(low)
@@ -193,23 +190,21 @@ def _places(values: Sequence[object]) -> tuple[list[float | None], list[tuple[st
         return None if value is None else (scale(float(str(value))) - scale(low)) / span if span else 0.5
 
     ticks = sorted(set(numbers)) if len(set(numbers)) <= 6 else [low, high]
-    return [place(value) for value in values], [(_shown(tick), place(tick) or 0.0) for tick in ticks]
+    return [place(value) for value in values], [(short_value(tick), place(tick) or 0.0) for tick in ticks]
 
 
-def rank_plot(tests: Sequence[Row], best: str | None, measure: str = "dice_slice_mean") -> Plot | None:
+def rank_plot(tests: Sequence[Row], best: str | None) -> Plot | None:
     """Ranks by the mean over subjects with 95 % bootstrap intervals; None for fewer than two ranked points.
 
     Only the first dataset, split and protocol in `tests` are shown.
     """
-    ranked = [row for row in tests if row["measure"] == measure and row["rank"] is not None]
-    how = [tuple(row[name] for name in ("dataset", "split", "protocol")) for row in ranked]
-    ranked = sorted(
-        (row for row, one in zip(ranked, how, strict=True) if one == how[0]), key=lambda row: float(row["rank"] or 0)
-    )
+    ranked = [row for row in tests if row["measure"] == MAIN_MEASURE and row["rank"] is not None]
+    alike = grouped(ranked, lambda row: (row["dataset"], row["split"], row["protocol"]))
+    ranked = sorted(next(iter(alike.values()), ()), key=lambda row: float(row["rank"] or 0))
     if len(ranked) < 2:
         return None
     shown = ranked[:MOST_RANKED]
-    columns: dict[str, list[Cell]] = {key: [] for key in ("point", "order", "rank", "low", "high", "first", "best")}
+    columns = empty_columns("point", "order", "rank", "low", "high", "first", "best")
     for order, row in enumerate(shown):
         numbers = (rounded_value(float(row[name] or 0)) for name in ("rank", "rank_low", "rank_high", "first_share"))
         add_row(columns, str(row["name"]), order, *numbers, int(row["run"] == best))
@@ -217,9 +212,9 @@ def rank_plot(tests: Sequence[Row], best: str | None, measure: str = "dice_slice
     return Plot(
         "ranks",
         "How firmly the ranking stands",
-        f"Rank of every point by {MEASURE_WORDS[measure]} on {ranked[0]['dataset']}, {ranked[0]['split']} split, and "
-        f"the 95 % of its ranks when the {ranked[0]['n']} subjects are drawn anew; blue: the best by validation.{more} "
-        "Overlapping intervals mean that other subjects could turn the order round.",
+        f"Rank of every point by {MEASURE_WORDS[MAIN_MEASURE]} on {ranked[0]['dataset']}, {ranked[0]['split']} split, "
+        f"and the 95 % of its ranks when the {ranked[0]['n']} subjects are drawn anew; blue: the best by validation."
+        f"{more} Overlapping intervals mean that other subjects could turn the order round.",
         f"Ranks of {len(shown)} points with intervals. The numbers are in point_tests.csv.",
         _rank_spec(len(shown)),
         columns,
@@ -235,13 +230,10 @@ def rank_plot(tests: Sequence[Row], best: str | None, measure: str = "dice_slice
 
 
 def _rank_spec(lines: int) -> Spec:
-    y: Spec = {
-        "field": "point", "type": "nominal", "title": None, "sort": {"field": "order"}, "axis": {"labelLimit": 230},
-    }  # fmt: skip
-    x: Spec = {
-        "field": "rank", "type": "quantitative", "title": "rank on cohorts drawn anew, 1 = highest",
-        "scale": {"zero": False}, "axis": {"tickMinStep": 1},
-    }  # fmt: skip
+    by_order = {"sort": {"field": "order"}, "axis": {"labelLimit": 230}}
+    y: Spec = {"field": "point", "type": "nominal", "title": None, **by_order}
+    words = "rank on cohorts drawn anew, 1 = highest"
+    x = quantitative("rank", words, scale={"zero": False}, axis={"tickMinStep": 1})
     colour = condition("datum.best === 1", ink("accent"), ink("soft"))
     return {
         "height": max(60, 13 * lines),
@@ -252,16 +244,12 @@ def _rank_spec(lines: int) -> Spec:
     }
 
 
-def _first_lines(comparison: Comparison, measure: str) -> list[ComparisonRow]:
-    """Trained points with the measure, on the same dataset, split and protocol as the first of them."""
-    lines = [line for line in comparison.lines if line.point.index is not None and measure in line.scores]
+def _first_lines(comparison: Comparison) -> list[ComparisonRow]:
+    """Trained points with MAIN_MEASURE, on the same dataset, split and protocol as the first of them."""
+    lines = [line for line in comparison.lines if line.point.index is not None and MAIN_MEASURE in line.scores]
     return [line for line in lines if line.evaluation.how == lines[0].evaluation.how]
 
 
 def _setting(line: ComparisonRow, key: str) -> str | None:
     overrides = dict(line.point.overrides)
     return value_text(overrides[key]) if key in overrides else None
-
-
-def _shown(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else value_text(value)

@@ -34,12 +34,6 @@ class PlotInput:
     noise: Mapping[str, Sequence[Row]] = field(default_factory=dict)
     """Name of a point -> rows of its prompt_noise_global.csv."""
 
-    @property
-    def best(self) -> str | None:
-        """Name of the best point."""
-        points = (line.point for line in self.comparison.lines)
-        return next((point.name for point in points if point.run == self.comparison.best), None)
-
 
 PLOTS: tuple[tuple[str, Callable[[PlotInput], Iterable[Plot | None]]], ...] = (
     ("comparison", lambda given: [comparison_plot(given.comparison)]),
@@ -50,7 +44,7 @@ PLOTS: tuple[tuple[str, Callable[[PlotInput], Iterable[Plot | None]]], ...] = (
     ("effects", lambda given: effect_plots(main_effects(given.comparison))),
     ("labels", lambda given: [label_plot(given.labels)]),
     ("distributions", lambda given: [distribution_plot(given.subjects)]),
-    ("learning", lambda given: [learning_plot(given.histories, given.best)]),
+    ("learning", lambda given: [learning_plot(given.histories, given.comparison.name_of(given.comparison.best))]),
 )
 """(section of the page, function that makes its plots), in the order of the page; None: there is nothing to show."""
 

@@ -4,21 +4,24 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sam2ft.report.comparison.compare import Comparison, ComparisonRow
+from sam2ft.report.comparison.compare import MAIN_MEASURE, Comparison, ComparisonRow
 from sam2ft.report.comparison.number_text import MEASURE_WORDS
 from sam2ft.report.page.content import LabelScores, OfLabel, SubjectScores
 from sam2ft.report.plots.vega import (
     DOUBLE,
     MOST_PICKED,
     OTHERS,
+    ROOM,
     Cell,
     Control,
     Plot,
     Spec,
     add_row,
     condition,
+    empty_columns,
     ink,
     layer,
+    quantitative,
     ranks_scale,
     rounded_value,
 )
@@ -29,32 +32,27 @@ History = Sequence[Mapping[str, float]]
 MOST_EPOCH_ROWS = 30_000
 """Maximum number of epochs of all runs; for more, the page shows only every second, third, ... epoch."""
 _NOT_MEASURES = ("epoch", "step", "improved", "seconds")
-_ROOM = {"zero": False, "padding": 6}
-"""A scale with padding, so that the outermost dots are not cut."""
 _ROLES = {"best": ink("accent"), "baseline": ink(), "other": ink("faint")}
 
 
-def comparison_plot(comparison: Comparison, measure: str = "dice_slice_mean") -> Plot | None:
+def comparison_plot(comparison: Comparison) -> Plot | None:
     """Score on the evaluated split, with 95 % interval, against the validation value of every point.
 
     Returns None for fewer than two points. With several evaluations, a control selects one.
     """
-    lines = [line for line in comparison.lines if measure in line.scores and line.point.validation is not None]
+    lines = [line for line in comparison.lines if MAIN_MEASURE in line.scores and line.point.validation is not None]
     if len({line.point.run for line in lines}) < 2:
         return None
-    first = lines[0].evaluation
-    columns: dict[str, list[Cell]] = {
-        name: [] for name in ("point", "run", "role", "evaluation", "x", "y", "low", "high")
-    }
+    columns = empty_columns("point", "run", "role", "evaluation", "x", "y", "low", "high")
     for line in sorted(lines, key=lambda line: line.point.run == comparison.best):
-        score = line.scores[measure]
+        score = line.scores[MAIN_MEASURE]
         role = "best" if line.point.run == comparison.best else "other"
         values = (rounded_value(v) for v in (line.point.validation, score.mean, score.ci_low, score.ci_high))
         add_row(columns, line.point.name, line.point.run, role, evaluated_on(line), *values)
     evaluations = tuple(dict.fromkeys(str(name) for name in columns["evaluation"]))
-    words, monitor = MEASURE_WORDS[measure], lines[0].point.monitor
-    y = {"field": "y", "type": "quantitative", "title": f"{words}, {first.split} split", "scale": _ROOM}
-    x = {"field": "x", "type": "quantitative", "title": monitor.replace("val_", "validation "), "scale": _ROOM}
+    words, monitor, split = MEASURE_WORDS[MAIN_MEASURE], lines[0].point.monitor, lines[0].evaluation.split
+    y = quantitative("y", f"{words}, {split} split", scale=ROOM)
+    x = quantitative("x", monitor.replace("val_", "validation "), scale=ROOM)
     colour = {**_role_colour(columns["role"]), "legend": None}
     spans = {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": colour}
     dots = {"x": x, "y": y, "color": colour, "size": condition("datum.role === 'best'", 60, 26)}
@@ -69,7 +67,7 @@ def comparison_plot(comparison: Comparison, measure: str = "dice_slice_mean") ->
     return Plot(
         "comparison",
         "Validation and test",
-        f"Every point: {words} on the {first.split} split (95 % interval over subjects) against the {monitor} that it "
+        f"Every point: {words} on the {split} split (95 % interval over subjects) against the {monitor} that it "
         "was judged by. The best point by validation is blue.",
         f"Scatter plot of {len(lines)} points: {words} against {monitor}. The numbers are in the comparison table.",
         spec,
@@ -85,7 +83,7 @@ def evaluated_on(line: ComparisonRow) -> str:
     return " · ".join(line.evaluation.how)
 
 
-def label_plot(scores: Sequence[LabelScores], name: str = "labels") -> Plot | None:
+def label_plot(scores: Sequence[LabelScores]) -> Plot | None:
     """One row per label: a dot per point; the best point and the baseline also have 95 % intervals."""
     if not scores:
         return None
@@ -101,7 +99,7 @@ def label_plot(scores: Sequence[LabelScores], name: str = "labels") -> Plot | No
     }
     y = {"field": "label", "type": "nominal", "sort": labels, "title": None, "axis": {"grid": True}}
     offset = {"field": "role", "type": "nominal", "sort": ["best", "other", "baseline"], "scale": {"paddingOuter": 0.6}}
-    x = {"field": "mean", "type": "quantitative", "title": "mean over subjects", "scale": _ROOM}
+    x = quantitative("mean", "mean over subjects", scale=ROOM)
     colour = _role_colour(columns["role"])
     encoding = {"y": y, "yOffset": offset, "color": colour}
     other = "datum.role === 'other'"
@@ -116,7 +114,7 @@ def label_plot(scores: Sequence[LabelScores], name: str = "labels") -> Plot | No
         ],
     }
     return Plot(
-        name,
+        "labels",
         "Results per label",
         "Every label: the best point and the baseline (the initial weights) with their 95 % intervals over subjects; "
         "other points are grey.",
@@ -140,9 +138,9 @@ def _role_colour(roles: Sequence[Cell]) -> Spec:
 _ROLE_WORDS = "datum.label === 'best' ? 'best point' : datum.label === 'other' ? 'other points' : datum.label"
 
 
-def distribution_plot(values: Sequence[SubjectScores], name: str = "distributions") -> Plot | None:
+def distribution_plot(values: Sequence[SubjectScores]) -> Plot | None:
     """A dot per subject, label and model (best point, baseline), with median and quartiles over the subjects."""
-    columns: dict[str, list[Cell]] = {field: [] for field in ("label", "point", "role", "measure", "subject", "value")}
+    columns = empty_columns("label", "point", "role", "measure", "subject", "value")
     for one in values:
         for subject, value in one.values.items():
             add_row(columns, _label_text(one), one.point, one.role, one.measure, subject, rounded_value(value))
@@ -152,7 +150,7 @@ def distribution_plot(values: Sequence[SubjectScores], name: str = "distribution
     y = {"field": "label", "type": "nominal", "sort": labels, "title": None}
     offset = {"field": "role", "type": "nominal", "sort": ["best", "baseline"], "scale": {"paddingOuter": 0.5}}
     colour = _role_colour(columns["role"])
-    x = {"type": "quantitative", "title": "one dot per subject", "scale": _ROOM}
+    x = quantitative("value", "one dot per subject", scale=ROOM)
     encoding = {"y": y, "yOffset": offset, "color": colour}
     quartiles = [{"op": op, "field": "value", "as": op} for op in ("q1", "median", "q3")]
     summed = {"transform": [{"aggregate": quartiles, "groupby": ["label", "role"]}]}
@@ -162,12 +160,12 @@ def distribution_plot(values: Sequence[SubjectScores], name: str = "distribution
         "transform": [{"filter": "datum.measure === measure"}],
         "layer": [
             {**summed, **layer("bar", box, size=8, opacity=0.22)},
-            layer("point", {**encoding, "x": {**x, "field": "value"}}, filled=True, opacity=0.7, size=14),
+            layer("point", {**encoding, "x": x}, filled=True, opacity=0.7, size=14),
             {**summed, **layer("tick", {**encoding, "x": {**x, "field": "median"}}, thickness=1.8, size=10)},
         ],
     }
     return Plot(
-        name,
+        "distributions",
         "Distributions over subjects",
         "Every subject is a dot (its volumes averaged first); the bar spans the quartiles, the tick is the median.",
         f"Strip plot of {len(labels)} labels, one dot per subject. Medians and quartiles are in global.csv.",
@@ -187,7 +185,7 @@ def learning_plot(histories: Mapping[str, History], best: str | None = None) -> 
     if not measures:
         return None
     stride = math.ceil(sum(map(len, histories.values())) / MOST_EPOCH_ROWS)
-    columns: dict[str, list[Cell]] = {name: [] for name in ("point", "epoch", *measures)}
+    columns = empty_columns("point", "epoch", *measures)
     for point, history in histories.items():
         for row in (row for number, row in enumerate(history) if number % stride == 0 or number == len(history) - 1):
             add_row(columns, point, int(row["epoch"]) + 1, *(rounded_value(row.get(name)) for name in measures))
@@ -212,15 +210,11 @@ def learning_plot(histories: Mapping[str, History], best: str | None = None) -> 
 
 
 def _learning_spec(longest: int) -> Spec:
-    x: Spec = {
-        "field": "epoch", "type": "quantitative", "title": "epoch",
-        "axis": {"tickMinStep": 1, "grid": False, "format": "d"}, "scale": {"nice": False, "zero": False},
-    }  # fmt: skip
-    y = {"field": "value", "type": "quantitative", "title": None, "scale": {"zero": False}}
-    shown = {
-        "legend": {"title": None, "labelExpr": "picked[datum.value]", "values": {"expr": "sequence(length(picked))"}}
-    }
-    colour: Spec = {"field": "rank", "type": "ordinal", "scale": ranks_scale(), **shown}
+    axis = {"tickMinStep": 1, "grid": False, "format": "d"}
+    x = quantitative("epoch", "epoch", axis=axis, scale={"nice": False, "zero": False})
+    y = quantitative("value", None, scale={"zero": False})
+    legend = {"title": None, "labelExpr": "picked[datum.value]", "values": {"expr": "sequence(length(picked))"}}
+    colour: Spec = {"field": "rank", "type": "ordinal", "scale": ranks_scale(), "legend": legend}
     encoding = {"x": x, "y": y, "detail": {"field": "point"}}
     dots: Any = {"size": 22, "filled": True} if longest <= 30 else False
     quiet: Any = {"size": 8} if longest == 1 else False

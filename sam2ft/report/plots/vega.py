@@ -23,6 +23,8 @@ FONT = "Arial, Helvetica, Liberation Sans, DejaVu Sans, sans-serif"
 PAPER = {"ink": "#1f2328", "soft": "#59636e", "faint": "#a3abb3", "line": "#dcdfe3", "accent": "#0b61a4"}
 # The page draws plots larger than on paper; sizes in a specification are points on paper.
 PAGE_SCALE = 1.3
+ROOM = {"zero": False, "padding": 6}
+"""A scale with padding, so that the outermost dots are not cut."""
 OTHERS = -1
 """Rank of points without a colour of their own."""
 
@@ -68,6 +70,11 @@ class Plot:
         return hashlib.sha256(json_text(on_paper(self)).encode()).hexdigest()
 
 
+def empty_columns(*names: str) -> dict[str, list[Cell]]:
+    """An empty data set with the columns `names`, for `add_row`."""
+    return {name: [] for name in names}
+
+
 def add_row(columns: Mapping[str, list[Cell]], *cells: Cell) -> None:
     """Append one row to a data set that is stored by columns."""
     for column, cell in zip(columns.values(), cells, strict=True):
@@ -84,6 +91,11 @@ def layer(kind: str, encoding: Spec, **mark: Any) -> Spec:
     return {"mark": {"type": kind, **mark}, "encoding": encoding}
 
 
+def quantitative(field: str, title: str | None, **more: Any) -> Spec:
+    """A channel that shows the numbers in a column of the data set."""
+    return {"field": field, "type": "quantitative", "title": title, **more}
+
+
 def condition(test: str, value: object, otherwise: object) -> Spec:
     """A channel with `value` where the expression `test` holds and with `otherwise` elsewhere."""
     return {"condition": {"test": test, "value": value}, "value": otherwise}
@@ -98,13 +110,18 @@ def ranks_scale() -> Spec:
 MOST_PICKED = 7
 
 
-def plot_parameters(plot: Plot, theme: Mapping[str, str]) -> list[Spec]:
-    """Vega parameters of the theme, of the controls (first option) and of the highlighted points."""
-    made: list[Spec] = [{"name": name, "value": value} for name, value in theme.items()]
-    made += [{"name": control.parameter, "value": control.options[0][0]} for control in plot.controls]
+def _common(plot: Plot, scale: float) -> Spec:
+    """What a plot has on paper and on the page: style, name of its data, and parameters with their first values."""
+    values: dict[str, Any] = {**PAPER, **{control.parameter: control.options[0][0] for control in plot.controls}}
     if plot.picks:
-        made.append({"name": "picked", "value": list(plot.picked)})
-    return made
+        values["picked"] = list(plot.picked)
+    return {
+        "autosize": {"type": "fit-x", "contains": "padding"},
+        "padding": 2,
+        "params": [{"name": name, "value": value} for name, value in values.items()],
+        "config": config(scale),
+        "data": {"name": "rows"},
+    }
 
 
 def on_paper(plot: Plot) -> Spec:
@@ -116,15 +133,11 @@ def on_paper(plot: Plot) -> Spec:
     return {
         # No legend when nothing is highlighted: an empty legend would make the figure infinitely high.
         **(_without_legends(plot.spec) if plot.picks and not plot.picked else plot.spec),
+        **_common(plot, scale=1.0),
         **({"title": options} if options else {}),
         "width": round(plot.width_mm * POINTS_PER_MM, 2),
-        "autosize": {"type": "fit-x", "contains": "padding"},
         "background": "white",
-        "padding": 2,
-        "params": plot_parameters(plot, PAPER) + list(plot.spec.get("params", ())),
-        "config": config(1.0),
         "datasets": {"rows": plot.rows()},
-        "data": {"name": "rows"},
     }
 
 
@@ -133,14 +146,10 @@ def on_page(plot: Plot) -> Spec:
     return {
         # The page has its own list of highlighted points, in which a reader adds and removes points.
         **(_without_legends(plot.spec) if plot.picks else plot.spec),
+        **_common(plot, scale=PAGE_SCALE * 1.2),
         "height": round(plot.spec["height"] * PAGE_SCALE),
         "width": "container",
-        "autosize": {"type": "fit-x", "contains": "padding"},
         "background": None,
-        "padding": 2,
-        "params": plot_parameters(plot, PAPER) + list(plot.spec.get("params", ())),
-        "config": config(PAGE_SCALE * 1.2),
-        "data": {"name": "rows"},
     }
 
 

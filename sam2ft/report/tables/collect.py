@@ -101,12 +101,9 @@ def _found(state: RunState, eval_id: str) -> FoundEvaluation | None:
 
 
 def _is_ours(success: Any) -> bool:
-    if not isinstance(success, dict) or not {"run", "eval", "tables"} <= success.keys():
+    if not isinstance(success, dict) or not isinstance(tables := success.get("tables"), dict):
         return False
-    texts = [success["run"], success["eval"]]
-    if not isinstance(success["tables"], dict):
-        return False
-    return all(isinstance(value, str) for value in [*texts, *success["tables"].values()])
+    return all(isinstance(value, str) for value in (success.get("run"), success.get("eval"), *tables.values()))
 
 
 def remedy_text(state: RunState, damaged: EvalLayout | None = None) -> str:

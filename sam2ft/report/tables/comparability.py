@@ -1,8 +1,11 @@
 """Warnings about evaluations that are not directly comparable: different data or different label tables."""
 
 from collections import defaultdict
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from typing import Any
+
+from sam2ft.core.errors import listed
+from sam2ft.core.grouping import grouped
 
 MOST_NAMED = 3
 
@@ -16,9 +19,10 @@ def comparability_warnings(labels: Mapping[str, Labels], evaluated: Mapping[str,
     """Warning sentences for runs (by name) that were evaluated on different data or with different label tables."""
     data = {name: tuple(sorted({(dataset, split) for dataset, split, _ in of})) for name, of in evaluated.items()}
     found = []
-    if len(groups := _groups(data)) > 1:
+    if len(groups := grouped(sorted(data), data.__getitem__)) > 1:
         text = "; ".join(
-            f"{_listed(of)} on {', '.join(f'{dataset} {split}' for dataset, split in on)}" for on, of in groups.items()
+            f"{listed(of, MOST_NAMED)} on {', '.join(f'{dataset} {split}' for dataset, split in on)}"
+            for on, of in groups.items()
         )
         found.append(f"runs were evaluated on different data, their means are not comparable: {text}")
     return found + _label_tables(labels)
@@ -32,22 +36,10 @@ def _label_tables(labels: Mapping[str, Labels]) -> list[str]:
             of_dataset[dataset][name] = tuple((label, text) for other, label, text in rows if other == dataset)
     found = []
     for dataset, tables in sorted(of_dataset.items()):
-        if len(groups := _groups(tables)) > 1:
+        if len(groups := grouped(sorted(tables), tables.__getitem__)) > 1:
             text = "; ".join(
-                f"{_listed(of)} with {', '.join(f'{label} {text}' for label, text in table)}"
+                f"{listed(of, MOST_NAMED)} with {', '.join(f'{label} {text}' for label, text in table)}"
                 for table, of in groups.items()
             )
             found.append(f"{dataset}: runs were evaluated with different label tables: {text}")
     return found
-
-
-def _groups(values: Mapping[str, Hashable]) -> dict[Any, list[str]]:
-    groups: dict[Hashable, list[str]] = defaultdict(list)
-    for name, value in sorted(values.items()):
-        groups[value].append(name)
-    return groups
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return f"{', '.join(names[:MOST_NAMED])}{more}"

@@ -22,7 +22,7 @@ def record_ending(layout: RunLayout, run: PlannedRun, attempt: Attempt, stop: St
     """Write to status.json how the block ended (rank 0), then raise its exception again.
 
     Raises:
-        GivenUpError: the run was stopped, and the job may not be continued.
+        NotRestartableError: the run was stopped, and the job may not be continued.
     """
 
     def write_state(state: State, failure_class: FailureClass | None = None, reason: str = "") -> None:

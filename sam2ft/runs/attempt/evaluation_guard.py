@@ -8,38 +8,32 @@ from sam2ft.runs.attempt.status import SILENCE_S, read_status
 from sam2ft.runs.layout import RunLayout
 
 
-class EvaluationGuard:
-    """Claims the run before the first write and checks the claim before each later write (EvaluationJob.guard)."""
-
-    def __init__(self, layout: RunLayout):
-        self.layout = layout
-        self.attempt = Attempt.current()
-        self._holds = False
-
-    def __call__(self, is_main: bool) -> None:
-        """Claim the run at the first call of the main rank, later check the claim.
-
-        Raises:
-            UserError: another process or job is working on the run.
-            ClaimedError: another attempt has claimed the run since.
-        """
-        if not is_main:
-            check_job(self.layout, self.attempt)
-            return
-        if not self._holds:
-            refuse_if_held(self.layout, self.attempt)
-            claim(self.layout, self.attempt)
-            self._holds = True
-        check_claim(self.layout, self.attempt)
-
-
 def evaluation_guard(layout: RunLayout | None) -> Callable[[bool], None]:
-    """Return a guard for the folder of a run, or a guard that allows everything for a folder outside of a run."""
-    return _unfenced if layout is None else EvaluationGuard(layout)
+    """Return the function that is called before each write, with whether this is the main rank (EvaluationJob.guard).
 
+    The main rank claims the run at its first call and checks the claim at the later ones. Outside of a run (None) no
+    other process writes to the folder, and everything is allowed.
 
-def _unfenced(is_main: bool) -> None:
-    """No other process writes to this folder."""
+    Raises:
+        UserError: another process or job is working on the run.
+        ClaimedError: another attempt has claimed the run since.
+    """
+    attempt, holds = Attempt.current(), False
+
+    def guard(is_main: bool) -> None:
+        nonlocal holds
+        if layout is None:
+            return
+        if not is_main:
+            check_job(layout, attempt)
+            return
+        if not holds:
+            refuse_if_held(layout, attempt)
+            claim(layout, attempt)
+            holds = True
+        check_claim(layout, attempt)
+
+    return guard
 
 
 def refuse_if_held(layout: RunLayout, attempt: Attempt) -> None:

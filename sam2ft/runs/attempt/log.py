@@ -4,7 +4,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TextIO
 
@@ -44,12 +44,9 @@ def kept_output(log: Path) -> Iterator[TextIO]:
     """Also copy everything that Python prints while the block runs to `log`; yields the log."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8", buffering=1) as stream:
-        before = sys.stdout, sys.stderr
-        sys.stdout, sys.stderr = Tee(before[0], stream), Tee(before[1], stream)
-        try:
+        out, err = Tee(sys.stdout, stream), Tee(sys.stderr, stream)
+        with redirect_stdout(out), redirect_stderr(err):
             yield stream
-        finally:
-            sys.stdout, sys.stderr = before
 
 
 def redirect_output(log: Path) -> None:

@@ -1,7 +1,6 @@
 """Restart limits: whether a stopped run may be requeued, by restarts left and progress of the last ones. No torch."""
 
 import os
-from collections.abc import Mapping
 
 from sam2ft.core.files import read_json
 from sam2ft.runs.attempt.claim import LOCAL, MAX_RESTARTS, Attempt
@@ -59,7 +58,7 @@ def refuse_idle(num_idle: int) -> None:
     """Refuse to continue after too many restarts without progress.
 
     Raises:
-        GivenUpError: class `no_progress`, from MAX_IDLE_RESTARTS on.
+        NotRestartableError: class `no_progress`, from MAX_IDLE_RESTARTS on.
     """
     if num_idle >= MAX_IDLE_RESTARTS:
         raise NotRestartableError(
@@ -70,14 +69,7 @@ def refuse_idle(num_idle: int) -> None:
         )
 
 
-def refuse_requeue(
-    layout: RunLayout,
-    run: PlannedRun,
-    attempt: Attempt,
-    environment: Mapping[str, str] | None = None,
-    *,
-    warned: bool = True,
-) -> None:
+def refuse_requeue(layout: RunLayout, run: PlannedRun, attempt: Attempt, *, warned: bool) -> None:
     """Refuse to requeue the job again; called inside a Slurm allocation after everything was saved.
 
     Args:
@@ -85,12 +77,12 @@ def refuse_requeue(
             time, even on its last restart.
 
     Raises:
-        GivenUpError: the job must not be requeued again.
+        NotRestartableError: the job must not be requeued again.
     """
     status = read_status(layout)
     if status is not None and (status.attempt.job, status.attempt.restart) == (attempt.job, attempt.restart):
         refuse_idle(idle_restarts(status, progress_of(layout, run)))
-    allowed = (os.environ if environment is None else environment).get(MAX_RESTARTS)
+    allowed = os.environ.get(MAX_RESTARTS)
     if warned and allowed is not None and attempt.restart >= int(allowed):
         raise NotRestartableError(
             FailureClass.TIMEOUT,

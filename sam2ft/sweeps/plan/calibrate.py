@@ -45,8 +45,7 @@ def items_of(resolved: ResolvedSweep, target: SweepTarget) -> list[CalibrationIt
 
     for run in resolved.runs:
         planned = run.planned
-        asked = target.asked(planned.resources)
-        eval_asked = target.asked(planned.eval_resources if target.site is not None else planned.resources)
+        asked, eval_asked = target.asked(planned, "train"), target.asked(planned, "eval")
         if not planned.baseline:
             add("train", training_key(run.experiment, asked, target.kind), run, run.experiment, asked)
         for eval_id, experiment in run.evaluations.items():
@@ -73,17 +72,12 @@ def calibrate_sweep(layout: ExperimentLayout, resolved: ResolvedSweep, target: S
         write_json(calibration.task, asked)
     if target.site is None:
         return _measure_here(layout, items, workers)
-    jobs = [_submit(layout, group, target.site) for group in _groups(items)]
-    _say(f"submitted {len(items)} measurements as job {', '.join(jobs)}; plan again when they have ended")
-    return DONE
-
-
-def _groups(items: Sequence[CalibrationItem]) -> list[list[CalibrationItem]]:
-    """Items grouped by resources; each group is one job."""
     groups: dict[Resources, list[CalibrationItem]] = {}
     for item in items:
         groups.setdefault(item.resources, []).append(item)
-    return list(groups.values())
+    jobs = [_submit(layout, group, target.site) for group in groups.values()]
+    _say(f"submitted {len(items)} measurements as job {', '.join(jobs)}; plan again when they have ended")
+    return DONE
 
 
 def _measure_here(layout: ExperimentLayout, items: Sequence[CalibrationItem], workers: int) -> int:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from sam2ft.core.errors import DataError, listed
 from sam2ft.runs.layout import ExperimentLayout
@@ -42,10 +41,6 @@ class Difference:
             if names
         ]
         return f"since plan {self.before}: {'; '.join(parts)}" if parts else ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the difference as plain values for JSON."""
-        return {"before": self.before, "added": self.added, "removed": self.removed, "changed": self.changed}
 
 
 def previous_plan(layout: ExperimentLayout) -> Plan | None:

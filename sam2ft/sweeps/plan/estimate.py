@@ -51,9 +51,11 @@ class SweepTarget:
         """Kind of the target in the keys of measured speeds."""
         return "here" if self.site is None else "slurm"
 
-    def asked(self, resources: Resources) -> Resources:
-        """Return the resources that a point gets: on this machine `gpus_here` GPUs instead of those requested."""
-        return resources if self.site is not None else replace(resources, gpus_per_node=self.gpus_here)
+    def asked(self, planned: PlannedRun, stage: Stage) -> Resources:
+        """Return what a stage of a run gets: on this machine one process makes both stages, with `gpus_here` GPUs."""
+        if self.site is None:
+            return replace(planned.resources, gpus_per_node=self.gpus_here)
+        return planned.resources if stage == "train" else planned.eval_resources
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,8 @@ def estimate_cost(
     workloads, resolved_runs = Workloads(), {run.planned.run_id: run for run in resolved.runs}
     status = {reconciled.run.run_id: reconciled.status for reconciled in reconciled_runs}
     timed = [
-        TimedRun(layout.run(run_id), known, run.experiment, run.evaluations, target.asked(run.planned.resources),
-                 target.asked(_eval_resources(run.planned, target)))
+        TimedRun(layout.run(run_id), known, run.experiment, run.evaluations,
+                 target.asked(run.planned, "train"), target.asked(run.planned, "eval"))
         for run_id, run in resolved_runs.items()
         if (known := status.get(run_id)) is not None
     ]  # fmt: skip
@@ -139,9 +141,9 @@ def estimate_cost(
         train_speed, eval_speed = _speeds(run, speeds, target)
         if not trained:
             done = known.step if known is not None and not fresh else None
-            tasks.append(_training_task(work, target.asked(planned.resources), done, train_speed))
+            tasks.append(_training_task(work, target.asked(planned, "train"), done, train_speed))
             checkpoints.append(checkpoint_bytes(work, train_speed))
-        tasks.append(_evaluation_task(work, target.asked(_eval_resources(planned, target)), eval_speed))
+        tasks.append(_evaluation_task(work, target.asked(planned, "eval"), eval_speed))
         predictions.append(prediction_bytes(work, eval_speed))
     return CostEstimate(
         rows=_rows(reconciled_runs, tasks, target, ask_sbatch=ask_sbatch),
@@ -152,19 +154,13 @@ def estimate_cost(
     )
 
 
-def _eval_resources(planned: PlannedRun, target: SweepTarget) -> Resources:
-    """Resources of the evaluation; on this machine one process trains and evaluates."""
-    return planned.eval_resources if target.site is not None else planned.resources
-
-
 def _speeds(
     run: ResolvedRun, speeds: Speeds, target: SweepTarget
 ) -> tuple[TrainingSpeed | None, EvaluationSpeed | None]:
     planned, (eval_id, first) = run.planned, next(iter(run.evaluations.items()))
-    resources, eval_resources = target.asked(planned.resources), target.asked(_eval_resources(planned, target))
     return (
-        speeds.training.get(training_key(run.experiment, resources, target.kind)),
-        speeds.evaluation.get(evaluation_key(first, eval_id, eval_resources, target.kind)),
+        speeds.training.get(training_key(run.experiment, target.asked(planned, "train"), target.kind)),
+        speeds.evaluation.get(evaluation_key(first, eval_id, target.asked(planned, "eval"), target.kind)),
     )
 
 
@@ -193,11 +189,9 @@ def _rows(
     states: dict[tuple[Stage, Resources], Counter[str]] = {}
     for reconciled in reconciled_runs:
         run = reconciled.run
-        keys: list[tuple[Stage, Resources]] = [("eval", target.asked(_eval_resources(run, target)))]
-        if not run.baseline:
-            keys.insert(0, ("train", target.asked(run.resources)))
-        for key in keys:
-            states.setdefault(key, Counter())[reconciled.state] += 1
+        stages: tuple[Stage, ...] = ("eval",) if run.baseline else ("train", "eval")
+        for stage in stages:
+            states.setdefault((stage, target.asked(run, stage)), Counter())[reconciled.state] += 1
     rows = []
     for (stage, resources), counted in sorted(states.items(), key=lambda item: item[0][0] == "eval"):
         cost = by_class.get((stage, resources))

@@ -146,15 +146,14 @@ def read_calibrations(layout: ExperimentLayout) -> Speeds:
     training: dict[str, TrainingSpeed] = {}
     evaluation: dict[str, EvaluationSpeed] = {}
     for path in sorted(layout.calibrations.glob("*.json")):
-        calibration = layout.calibration(path.stem)
-        if path != calibration.result or path.stem.endswith(".task"):
+        if path.stem.endswith(".task"):
             continue
         value = read_json(path)
         try:
             if value["stage"] == "train":
-                training[calibration.key] = TrainingSpeed(**value["measured"], source="calibration")
+                training[path.stem] = TrainingSpeed(**value["measured"], source="calibration")
             else:
-                evaluation[calibration.key] = EvaluationSpeed(**value["measured"], source="calibration")
+                evaluation[path.stem] = EvaluationSpeed(**value["measured"], source="calibration")
         except (KeyError, TypeError) as error:
             raise DataError(f"{path}: not a calibration ({error}); remove it and measure again") from None
     return Speeds(training, evaluation)

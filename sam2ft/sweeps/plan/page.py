@@ -24,12 +24,13 @@ def plan_page(estimate: CostEstimate, sentences: Sequence[str]) -> RenderableTyp
     """Return the classes of resources as a table, followed by totals and `sentences`."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     rows = [_cells(row) for row in estimate.rows]
-    # A column without any value is left out.
-    shown = [name for name in rows[0] if any(row[name] for row in rows)] if rows else []
+    # A column without any value is left out; only rows with a cost have all columns.
+    columns = dict.fromkeys(name for row in rows for name in row)
+    shown = [name for name in columns if any(row.get(name) for row in rows)]
     for name in shown:
         table.add_column(name, justify="left" if name in ("stage", "requests", "known from", "Slurm") else "right")
     for row in rows:
-        table.add_row(*(Text(row[name]) for name in shown))
+        table.add_row(*(Text(row.get(name, "")) for name in shown))
     lines = [*totals(estimate), *sentences]
     return Group(table, *(Text(printable(line)) for line in lines if line))
 
@@ -45,9 +46,7 @@ def _cells(row: ClassRow) -> dict[str, str]:
         "to start": str(cost.num_tasks if cost else 0),
     }
     if cost is None:
-        return cells | dict.fromkeys(
-            ("s/step", "steps", "GPU-h", "core-h", "requeues", "arrays", "known from", "Slurm"), ""
-        )
+        return cells
     train = row.stage == "train"
     return cells | {
         "s/step": (UNKNOWN if cost.step_s is None else span(*cost.step_s, digits=2)) if train else "",

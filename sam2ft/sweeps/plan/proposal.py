@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import RenderableType
@@ -89,7 +89,7 @@ class Proposal:
             "plan": self.plan.plan_id,
             "runs": [row | {"submit": row["run"] in chosen} for row in rows],
             **estimate_json(self.cost),
-            "difference": self.difference.to_json() if self.difference else None,
+            "difference": asdict(self.difference) if self.difference else None,
             "orphans": self.orphans,
             "stale_code": list(self.stale),
         }
@@ -135,10 +135,8 @@ def refuse_retry_of_nothing(reconciled_runs: Sequence[ReconciledRun], retry: Ret
         UserError: names the failure classes of the failed runs.
     """
     failed = [reconciled for reconciled in reconciled_runs if reconciled.state is State.FAILED]
-    if retry in (None, "all") or not failed or retry == "failed":
-        return
     classes = sorted({reconciled.failure_class or "unknown" for reconciled in failed})
-    if retry not in classes:
+    if failed and retry not in (None, "all", "failed", *classes):
         raise UserError(
             f"--retry {retry}: no failed run has this class; the {len(failed)} failed runs have {', '.join(classes)}"
         )

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sam2ft.core.errors import listed
 from sam2ft.core.files import read_json
 from sam2ft.runs.layout import ExperimentLayout, RunLayout
 from sam2ft.runs.provenance import code_version
@@ -27,10 +28,8 @@ def stale_note(names: Sequence[str]) -> str:
     """Return a sentence about runs with stale code; empty when there are none."""
     if not names:
         return ""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    shown = ", ".join(names[:_SHOWN])
-    runs = "1 run was" if len(names) == 1 else f"{len(names)} runs were"
-    return f"stale code: {runs} made with different code ({shown}{more}); kept unless --force or --strict-code"
+    runs, which = "1 run was" if len(names) == 1 else f"{len(names)} runs were", listed(names, _SHOWN)
+    return f"stale code: {runs} made with different code ({which}); kept unless --force or --strict-code"
 
 
 def recorded_code(layout: RunLayout) -> list[Mapping[str, Any]]:

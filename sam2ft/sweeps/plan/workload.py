@@ -39,6 +39,7 @@ class Workloads:
         experiment = run.experiment
         module, datamodule = experiment.module, experiment.datamodule
         evaluated = [self._of_evaluation(evaluation) for evaluation in run.evaluations.values()]
+        weights = initial_weights(experiment)
         return Workload(
             steps_per_epoch=steps_per_epoch(
                 self._train(experiment),
@@ -49,7 +50,7 @@ class Workloads:
             num_epochs=0 if run.planned.baseline else module.num_epochs,
             eval_slices=sum(slices for slices, _ in evaluated),
             eval_bytes=sum(size for _, size in evaluated),
-            num_parameters=self._num_parameters(experiment),
+            num_parameters=None if weights is None else self._once(weights, lambda: num_parameters(weights)),
             resume_copies=1
             + optimizer_copies(module.optimizer.type, module.optimizer.arguments)
             + (module.ema is not None),
@@ -83,10 +84,6 @@ class Workloads:
             return sum(shape[0] for shape in shapes), sum(math.prod(shape) for shape in shapes) * voxel_bytes
 
         return self._once(("eval", experiment.dataset, experiment.eval.split), count)
-
-    def _num_parameters(self, experiment: Experiment) -> int | None:
-        path = initial_weights(experiment)
-        return None if path is None else self._once(path, lambda: num_parameters(path))
 
 
 def slices_by_dataset(records: Sequence[VolumeRecord]) -> Mapping[str, int]:

@@ -1,7 +1,8 @@
 """Log files of a run: one per attempt in the run's folder, and Slurm's output files in the submission's folder."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from sam2ft.runs.layout import ExperimentLayout, RunLayout
@@ -44,13 +45,14 @@ def logs_of_run(layout: RunLayout) -> list[Path]:
 
 def slurm_logs(layout: ExperimentLayout, element: Element) -> list[Path]:
     """Return the output files of batch script and tasks: `submissions/<n>/<job>_<task>_log.out`."""
-    folder = layout.submission(element.submission).with_suffix("")
-    return sorted(folder.glob(f"{element.job}_*log.out"))
+    return sorted(layout.scripts(element.submission).glob(f"{element.job}_*log.out"))
 
 
 def newest_log(layout: ExperimentLayout, run_id: str, jobs: Sequence[Element]) -> Path | None:
     """Return the newest log that is not empty: that of an attempt, else that of Slurm."""
-    return next((path for path in _newest_first(layout, run_id, jobs) if last_lines(path, 1)), None)
+    of_slurm = (path for element in reversed(jobs) for path in slurm_logs(layout, element))
+    newest_first = chain(reversed(logs_of_run(layout.run(run_id))), of_slurm)
+    return next((path for path in newest_first if last_lines(path, 1)), None)
 
 
 def last_log_lines(
@@ -65,9 +67,3 @@ def log_shows_out_of_memory(layout: ExperimentLayout, run_id: str, element: Elem
     """Whether a log of this job contains Slurm's message that the memory limit was exceeded."""
     paths = [*slurm_logs(layout, element), *layout.run(run_id).logs.glob(f"{element.job}-*.log")]
     return any(_OUT_OF_MEMORY.search(tail_bytes(path)) for path in paths)
-
-
-def _newest_first(layout: ExperimentLayout, run_id: str, jobs: Sequence[Element]) -> Iterator[Path]:
-    yield from reversed(logs_of_run(layout.run(run_id)))
-    for element in reversed(jobs):
-        yield from slurm_logs(layout, element)

@@ -80,9 +80,7 @@ def _reconciled(
     )
 
 
-def runs_to_start(
-    reconciled_runs: Sequence[ReconciledRun], *, retry: Retry | None, force: bool
-) -> tuple[ReconciledRun, ...]:
+def to_submit(reconciled_runs: Sequence[ReconciledRun], *, retry: Retry | None, force: bool) -> tuple[PlannedRun, ...]:
     """Return the runs that a sweep starts now.
 
     Args:
@@ -97,12 +95,7 @@ def runs_to_start(
             return retry in ("failed", "all") or (retry is not None and retry == reconciled.failure_class)
         return reconciled.state.startable or (reconciled.state is State.UNKNOWN and retry == "all")
 
-    return tuple(reconciled for reconciled in reconciled_runs if wanted(reconciled))
-
-
-def to_submit(reconciled_runs: Sequence[ReconciledRun], *, retry: Retry | None, force: bool) -> tuple[PlannedRun, ...]:
-    """Return the planned runs of `missing`."""
-    return tuple(reconciled.run for reconciled in runs_to_start(reconciled_runs, retry=retry, force=force))
+    return tuple(reconciled.run for reconciled in reconciled_runs if wanted(reconciled))
 
 
 def sentence(reconciled_runs: Sequence[ReconciledRun], num_to_submit: int) -> str:

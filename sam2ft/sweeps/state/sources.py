@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from glob import glob, has_magic
 from pathlib import Path
 
-from sam2ft.core.errors import DataError, UserError
+from sam2ft.core.errors import DataError, UserError, listed
 from sam2ft.core.files import canonical_json, read_json, sha256_text
 from sam2ft.report.layout import ReportLayout, reports
 from sam2ft.report.request import RunState
@@ -124,10 +124,9 @@ def _not_planned(layout: ExperimentLayout, plan: Plan) -> Iterator[str]:
     planned = {run.run_id for run in plan.runs}
     others = sorted(path.parts[-4] for path in layout.folder.glob("*/eval/*/_SUCCESS"))
     if left := list(dict.fromkeys(name for name in others if name not in planned)):
-        more = f" and {len(left) - MOST_NAMED} more" if len(left) > MOST_NAMED else ""
         yield (
             f"{layout.folder}: {len(left)} evaluated runs are not in the newest plan and left out: "
-            f"{', '.join(left[:MOST_NAMED])}{more}; give their folders to include them in a report"
+            f"{listed(left, MOST_NAMED)}; give their folders to include them in a report"
         )
 
 

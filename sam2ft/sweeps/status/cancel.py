@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,11 +10,12 @@ from sam2ft.core.errors import UserError
 from sam2ft.runs.attempt.claim import LOCAL
 from sam2ft.runs.plan_file import newest_plan
 from sam2ft.runs.states import State
+from sam2ft.slurm.answers import run_program
 from sam2ft.sweeps.state.collect import experiment_layout, reconciled_runs_of
 from sam2ft.sweeps.state.reconcile import ReconciledRun
 from sam2ft.sweeps.state.slurm_snapshot import submitters, take_snapshot
 from sam2ft.sweeps.status.select_run import find_run
-from sam2ft.sweeps.submit.records import Element, elements_of
+from sam2ft.sweeps.submit.records import elements_of
 
 _JOBS_PER_CALL = 500
 _TIMEOUT_S = 60
@@ -57,9 +57,7 @@ def cancel(path: Path, text: str | None = None, *, yes: bool = False) -> int:
         raise UserError("SLURM's queue does not answer here; cancel on a machine where it does")
     _scancel(sorted({element.job for _, element in live}))
     for run_id, element in live:
-        print(
-            f"cancelled {names.get(run_id, run_id)}: job {element.job} ({_what(element)}, {queue[element.job].state})"
-        )
+        print(f"cancelled {names.get(run_id, run_id)}: job {element.job} ({element.work}, {queue[element.job].state})")
     for line in _stop_processes(processes, everything=text is None):
         print(line)
     if not live and not processes:
@@ -67,17 +65,10 @@ def cancel(path: Path, text: str | None = None, *, yes: bool = False) -> int:
     return 0
 
 
-def _what(element: Element) -> str:
-    return {"train": "training", "eval": "evaluation", "train_eval": "training and evaluation"}[element.stage]
-
-
 def _scancel(jobs: Sequence[str]) -> None:
     for start in range(0, len(jobs), _JOBS_PER_CALL):
         command = ["scancel", *jobs[start : start + _JOBS_PER_CALL]]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise UserError(f"scancel does not answer ({error}); jobs may not have been cancelled") from None
+        done = run_program(command, called="scancel", hint="; jobs may not have been cancelled", timeout_s=_TIMEOUT_S)
         if done.returncode:
             raise UserError(f"scancel refused: {done.stderr.strip()}")
 

@@ -37,8 +37,8 @@ _RECENT_EPOCHS = 5
 def show_status(path: Path, *, only_failed: bool = False, as_json: bool = False) -> int:
     """Print the table (or JSON) of an experiment's newest plan to stdout (launch/status.py)."""
     layout = experiment_layout(path)
-    plan = newest_plan(layout)
-    rows, snapshot = reconciled_rows(layout, plan, snapshot_of(layout))
+    plan, snapshot = newest_plan(layout), snapshot_of(layout)
+    rows = reconciled_rows(layout, plan, snapshot)
     shown = [row for row in rows if row["state"].bad] if only_failed else rows
     if as_json:
         print(json.dumps(shown, indent=2))
@@ -50,12 +50,10 @@ def show_status(path: Path, *, only_failed: bool = False, as_json: bool = False)
     return 0
 
 
-def reconciled_rows(
-    layout: ExperimentLayout, plan: Plan, snapshot: SlurmSnapshot
-) -> tuple[list[dict[str, Any]], SlurmSnapshot]:
-    """Return the status rows of a plan as of `snapshot`, with stale code marked, and the snapshot."""
+def reconciled_rows(layout: ExperimentLayout, plan: Plan, snapshot: SlurmSnapshot) -> list[dict[str, Any]]:
+    """Return the status rows of a plan as of `snapshot`, with stale code marked."""
     reconciled_runs = reconciled_runs_of(layout, plan, snapshot)
-    return status_rows(layout, reconciled_runs, snapshot, frozenset(stale_runs(layout, reconciled_runs))), snapshot
+    return status_rows(layout, reconciled_runs, snapshot, frozenset(stale_runs(layout, reconciled_runs)))
 
 
 def status_rows(
@@ -136,9 +134,7 @@ def status_page(
     shown: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], snapshot: SlurmSnapshot
 ) -> Group:
     """Return table and summary for a terminal; of very many runs, failed and lost ones are shown first."""
-    chosen = (
-        sorted(shown, key=lambda row: -_BY_URGENCY.index(row["state"]))[:MOST_ROWS] if len(shown) > MOST_ROWS else shown
-    )
+    chosen = sorted(shown, key=lambda row: -_BY_URGENCY.index(row["state"]))[:MOST_ROWS]
     left = len(shown) - len(chosen)
     more = f"{left} more runs not shown; `--json` or a pipe shows all" if left else ""
     lines = [Text(line, style="dim") for line in (more, footer(rows, snapshot)) if line]

@@ -2,11 +2,10 @@
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -52,18 +51,14 @@ def watch(path: Path, every_s: float, *, only_failed: bool = False) -> int:
     cache, told = SnapshotCache(lambda: snapshot_of(layout)), ""
     with Live(console=Console(), auto_refresh=False) if sys.stdout.isatty() else nullcontext() as live:
         while True:
-            rows, snapshot = reconciled_rows(layout, newest_plan(layout), cache.look())
+            plan, snapshot = newest_plan(layout), cache.look()
+            rows = reconciled_rows(layout, plan, snapshot)
             if live is not None:
                 shown = [row for row in rows if row["state"].bad] if only_failed else rows
                 live.update(status_page(shown, rows, snapshot), refresh=True)
             elif (text := footer(rows, snapshot)) != told:
                 told = text
                 print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
-            if not is_live(rows):
+            if not any(row["state"].live for row in rows):
                 return 0
             time.sleep(every_s)
-
-
-def is_live(rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether any run is running or queued."""
-    return any(row["state"].live for row in rows)

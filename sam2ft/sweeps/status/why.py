@@ -106,9 +106,8 @@ def _own_status(status: RunStatus) -> Iterator[str]:
 
 
 def _job(element: Element, snapshot: SlurmSnapshot) -> Iterator[str]:
-    stage = {"train": "training", "eval": "evaluation"}.get(element.stage, "training and evaluation")
     entry, known = (snapshot.queue or {}).get(element.job), (snapshot.accounting or {}).get(element.job)
-    yield f"job         {element.job}  {stage}, submission {element.submission}{_in_queue(entry, snapshot)}"
+    yield f"job         {element.job}  {element.work}, submission {element.submission}{_in_queue(entry, snapshot)}"
     if entry is not None and entry.waits:
         words = REASONS.get(entry.reason.partition(",")[0], "")
         yield f"            {entry.reason}{': ' + words if words else ''}"

@@ -26,9 +26,9 @@ class Element:
     """Evaluations that it makes, where its record lists them."""
 
     @property
-    def array(self) -> str:
-        """Slurm's id of the whole array (of the job itself for a plain one)."""
-        return self.job.partition("_")[0]
+    def work(self) -> str:
+        """What it does, as text."""
+        return {"train": "training", "eval": "evaluation", "train_eval": "training and evaluation"}[self.stage]
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,9 @@ job names, stopping and requeueing are implemented by sam2ft.
 
 import secrets
 import shutil
-import subprocess
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from sam2ft.core.errors import DataError
@@ -18,16 +16,12 @@ from sam2ft.jobs.job import run_point
 from sam2ft.runs.attempt.status import RunStatus, read_status
 from sam2ft.runs.layout import ExperimentLayout, RunLayout
 from sam2ft.runs.plan_file import Plan
-from sam2ft.slurm.batch_script import (
-    BatchJob,
-    report_parameters,
-    report_resources,
-    work_parameters,
-)
+from sam2ft.slurm.answers import answer_of
+from sam2ft.slurm.batch_script import BatchJob, report_parameters, report_resources, work_parameters
 from sam2ft.slurm.lookup import NO_QUEUE, SubmissionError, ids_by_name
 from sam2ft.slurm.partitions import ArrayLimits
 from sam2ft.slurm.queue import QueueEntry, read_queue
-from sam2ft.slurm.sbatch import SubmissionLock, sbatch, submission_lock
+from sam2ft.slurm.sbatch import sbatch, submission_lock
 from sam2ft.slurm.site import Site
 from sam2ft.sweeps.state.collect import aggregate_folder
 from sam2ft.sweeps.state.slurm_snapshot import submitters
@@ -151,22 +145,20 @@ class _Submitter:
 
     layout: ExperimentLayout
     site: Site
-    lock: SubmissionLock
+    lock: int
+    """File descriptor of the `submission_lock`."""
 
     def submit_array(self, record: Record, position: int, array: JobArray) -> Record:
         """Submit one array; returns the record with its job id."""
         name, scripts = record.arrays[position].job_name, self.layout.scripts(record.number).resolve()
         runs = self.layout.folder.resolve()
         depends = array.dependency(None if array.follows is None else record.arrays[array.follows].job)
-        lead_s = stop_lead_s(
-            self.site.slurm.stop_lead_s,
-            array.resources,
-            [_status(self.layout.run(run.run_id)) for run in array.runs],
-        )
+        statuses = [_status(self.layout.run(run.run_id)) for run in array.runs]
+        lead_s = stop_lead_s(self.site.slurm.stop_lead_s, array.resources, statuses)
         batch = BatchJob(name, array.resources, len(array.runs), array.parallel, depends, lead_s)
         chosen = work_parameters(batch, self.site, runs, scripts)
         arguments = [(str(runs), record.plan, run.index, array.stage) for run in array.runs]
-        job = self._submit(scripts, chosen, run_point, arguments, record.time)
+        job = self._submit(record, chosen, run_point, arguments)
         record = record.with_array(position, job=job, depends=depends)
         write_record(self.layout, record)
         return record
@@ -178,21 +170,16 @@ class _Submitter:
         batch = BatchJob(record.report.job_name, report_resources(self.site), 1, dependency=depends)
         chosen = report_parameters(batch, self.site, scripts)
         arguments = [(str(self.layout.folder.resolve()), record.plan)]
-        record = record.with_report(self._submit(scripts, chosen, aggregate_folder, arguments, record.time))
+        record = record.with_report(self._submit(record, chosen, aggregate_folder, arguments))
         write_record(self.layout, record)
         return record
 
     def _submit(
-        self,
-        scripts: Path,
-        chosen: dict[str, Any],
-        function: Callable[..., None],
-        arguments: Sequence[Arguments],
-        since: str,
+        self, record: Record, chosen: dict[str, Any], function: Callable[..., None], arguments: Sequence[Arguments]
     ) -> str:
+        scripts, name = self.layout.scripts(record.number).resolve(), str(chosen["job_name"])
         script = write_batch(scripts, chosen, function, arguments, self.site)
-        name = str(chosen["job_name"])
-        return sbatch(self.lock, script, lambda: ids_by_name([name], since, submitters(self.layout)).get(name))
+        return sbatch(self.lock, script, lambda: ids_by_name([name], record.time, submitters(self.layout)).get(name))
 
 
 def _status(layout: RunLayout) -> RunStatus | None:
@@ -210,5 +197,4 @@ def _cancel_superseded(earlier: Sequence[Record], queue: Mapping[str, QueueEntry
     """
     reports = [record.report.job for record in earlier if record.report.job is not None]
     if waiting := [job for job in reports if job in queue and queue[job].waits]:
-        command = ["scancel", "--state=PENDING", *waiting]
-        subprocess.run(command, capture_output=True, check=False, timeout=60)
+        answer_of("scancel", "--state=PENDING", *waiting)

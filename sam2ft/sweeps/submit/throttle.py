@@ -4,19 +4,18 @@
 """
 
 import heapq
-import subprocess
 from collections.abc import Sequence
 
 from sam2ft.core.errors import UserError
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import Stage
+from sam2ft.slurm.answers import run_program
 from sam2ft.slurm.queue import read_queue
 from sam2ft.sweeps.state.slurm_snapshot import submitters
 from sam2ft.sweeps.submit.records import records_of
 
 _TRAIN_WEIGHT, _EVAL_WEIGHT = 3.0, 1.0
 """Evaluations are shorter than trainings and need fewer places."""
-_TIMEOUT_S = 30
 _FINE = (": No error", ": Job has already finished")
 
 
@@ -81,10 +80,7 @@ def throttle(layout: ExperimentLayout, most: int) -> tuple[str, ...]:
 
 def _scontrol(*arguments: str) -> None:
     command = ["scontrol", *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise UserError(f"`{' '.join(command)}` does not answer ({error})") from None
+    done = run_program(command)
     # scontrol ends with 1 when elements have already ended, although it changes the throttle of the others.
     answers = (done.stderr or done.stdout).strip().splitlines()
     if done.returncode and not (answers and all(line.endswith(_FINE) for line in answers)):

@@ -199,7 +199,7 @@ def test_a_store_that_does_not_know_its_images_says_so_and_is_prepared_again(sto
     with pytest.raises(DataError, match="does not record the source image"):
         source_series(record)
     prepare_dataset(load_dataset(tmp_path / "dataset.yaml"), tmp_path, tmp_path / "store", lambda *_: None)
-    assert source_series(record) == tmp_path / "dicom" / "a"
+    assert source_series(Store.open(store.path).volumes[0]) == tmp_path / "dicom" / "a"
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

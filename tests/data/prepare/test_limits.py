@@ -13,9 +13,9 @@ from sam2ft.data.prepare.limits import GIB, limited
 
 def test_what_needs_more_than_the_budget_is_refused_and_the_limit_is_lifted_again() -> None:
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    with pytest.raises(DataError, match=r"limit of 0\.25 GiB a volume; .*raise it with --max-volume-gb"):
-        with limited(0.25 * GIB, 60):
-            np.ones(GIB, dtype=np.uint8)
+    too_much = pytest.raises(DataError, match=r"limit of 0\.25 GiB a volume; .*raise it with --max-volume-gb")
+    with too_much, limited(0.25 * GIB, 60):
+        np.ones(GIB, dtype=np.uint8)
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
     assert np.ones(GIB // 2, dtype=np.uint8).all()
 

@@ -291,6 +291,38 @@ def test_a_renamed_subject_is_a_new_one_and_the_old_one_stays_until_it_is_pruned
     assert subjects(tmp_path / "store") == ["a", "bee", "c"]
 
 
+def as_version_1(out: Path) -> None:
+    """Make a store look as if sam2ft 0.1.0 had written it."""
+    for path in [out / "store.json", *(out / "volumes").glob("*.json")]:
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 1}, indent=2) + "\n")
+
+
+def test_a_store_of_version_1_stays_one_until_it_is_upgraded(raw: Path, tmp_path: Path, write_series: Any) -> None:
+    store = tmp_path / "store"
+    run(raw, store)
+    as_version_1(store)
+    before = Store.open(store).volumes
+    assert run(raw, store).count("unchanged") == 3
+    image = read_volume(write_series(raw / "dicom" / "d" / "left"))
+    write_nifti(raw / "masks" / "d_left.nii.gz", mask_of(image.array_zyx.shape), image.geometry)
+    assert run(raw, store).count("stored") == 1
+    files = [store / "store.json", *store.glob("volumes/*.json")]
+    assert {json.loads(path.read_text())["version"] for path in files} == {1}
+    asked: list[list[str]] = []
+    with pytest.raises(DataError, match="stays as it was"):
+        run(raw, store, PrepareOptions(upgrade=lambda changes: asked.append(list(changes)) or False))
+    assert Store.open(store).volumes[:3] == before
+    assert not list(store.glob("volumes/*@*"))
+    (raw / "masks" / "d_left.nii.gz").unlink()
+    with pytest.raises(DataError, match=r"not every volume can be prepared anew:\n  toy/d/left: .*no such file"):
+        run(raw, store, PrepareOptions(upgrade=lambda _: True))
+    write_nifti(raw / "masks" / "d_left.nii.gz", mask_of(image.array_zyx.shape), image.geometry)
+    run(raw, store, PrepareOptions(upgrade=lambda _: True))
+    assert json.loads((store / "store.json").read_text())["version"] == 2
+    assert subjects(store) == ["a", "b", "c", "d"]
+    assert asked == [[]]
+
+
 def test_volumes_of_two_label_tables_never_share_a_store(raw: Path, tmp_path: Path) -> None:
     run(raw, tmp_path / "store")
     before = Store.open(tmp_path / "store").volumes

@@ -60,10 +60,11 @@ def test_of_many_subjects_some_are_taken_from_the_whole_range(
 def test_rank_0_meets_the_shown_slices_first_and_nothing_is_doubled_or_dropped(
     batch_size: int, world_size: int
 ) -> None:
-    keys, first = [SliceKey("d", "s", "v", i) for i in range(23)], [5, 11, 17, 22]
+    first = [5, 11, 17, 22]
+    order = rank_zero_first(23, first, batch_size, world_size)
     met: list[list[int]] = []
     for rank in range(world_size):
-        batches = ShardedBatches(keys, batch_size, Ranks(rank, world_size), None, first=first)
+        batches = ShardedBatches(lambda _epoch: order, batch_size, Ranks(rank, world_size))
         met.append([draw.position for batch in batches for draw in batch if draw.weight])
     assert met[0][:4] == first
     assert sorted(position for of_rank in met for position in of_rank) == list(range(23))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,11 @@ from sam2ft.distributed.ranks import ALONE, Ranks
 KEYS = [SliceKey("one", "a", "image", i) for i in range(11)]
 
 
-def rank_batches(
-    world_size: int, batch_size: int, seed: int | None = 3, epoch: int = 0
-) -> list[list[list[SampleDraw]]]:
+def rank_batches(world_size: int, batch_size: int, epoch: int = 0) -> list[list[list[SampleDraw]]]:
     """Per rank the batches of one epoch."""
     ranks = []
     for rank in range(world_size):
-        sampler = ShardedBatches(KEYS, batch_size, Ranks(rank, world_size), seed)
+        sampler = ShardedBatches(partial(epoch_order, KEYS, 3), batch_size, Ranks(rank, world_size))
         sampler.start(epoch)
         ranks.append(list(sampler))
     return ranks
@@ -80,7 +79,7 @@ def test_balanced_gives_each_dataset_the_count_of_the_largest() -> None:
 
 
 def test_a_resumed_epoch_goes_on_where_it_stopped() -> None:
-    sampler = ShardedBatches(KEYS, 2, ALONE, 3)
+    sampler = ShardedBatches(partial(epoch_order, KEYS, 3), 2, ALONE)
     sampler.start(4)
     whole = list(sampler)
     sampler.start(4, skip=2)

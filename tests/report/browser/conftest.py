@@ -2,6 +2,7 @@
 
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,6 @@ from sam2ft.report.page.content import (
     AgreementSection,
     CaseLabel,
     Facts,
-    Failure,
     Picture,
     ReportData,
     SliceCase,
@@ -69,11 +69,7 @@ def write_sweep(folder: Path, points: int, *, hostile: str = "") -> Path:
         statistics=statistics_section(comparison, ()),
         agreement=(_agreement(best, hostile, draw),),
         cases=cases,
-        failures=tuple(
-            Failure(run.name, run.run, run.reason, ("Traceback (most recent call last):", f"  {hostile}nan"), "error")
-            for run in runs
-            if run.state == "failed"
-        ),
+        failures=tuple(_failed(run, hostile) for run in runs if run.state == "failed"),
         problems=(f"point {hostile}: volume.csv is cut off; not counted",) if hostile else (),
         files=(("compare.csv", "one line per point"), ("global.csv", "per label and measure, over subjects")),
     )  # fmt: skip
@@ -111,6 +107,13 @@ def _point(index: int, hostile: str, draw: random.Random) -> PointRun:
 def _planned(run: PointRun) -> CoveredRun:
     failure_class = FailureClass.ERROR if run.state == State.FAILED else None
     return CoveredRun(run.name, run.run, run.state, run.reason, failure_class, 2.0, 1.3)
+
+
+def _failed(run: PointRun, hostile: str) -> Any:
+    """What the page shows of the state of a failed run."""
+    planned = SimpleNamespace(name=run.name, run_id=run.run)
+    log = ("Traceback (most recent call last):", f"  {hostile}nan")
+    return SimpleNamespace(planned=planned, reason=run.reason, log=log, failure_class="error")
 
 
 def _global_rows(run: PointRun, hostile: str, draw: random.Random) -> list[dict[str, Any]]:

@@ -4,12 +4,13 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from sam2ft.report.comparison.compare import PointRun, compare
-from sam2ft.report.page.content import CaseLabel, Facts, Failure, Picture, ReportData, SliceCase, label_sections
+from sam2ft.report.page.content import CaseLabel, Facts, Picture, ReportData, SliceCase, label_sections
 from sam2ft.report.page.html import MODULES, TEMPLATES, link, render_page
 from sam2ft.report.plots.files import page_program
 from sam2ft.report.plots.results import learning_plot
@@ -52,6 +53,8 @@ def data(global_row: Any) -> ReportData:
     comparison = compare(points, rows)
     plot = learning_plot({HOSTILE: [{"epoch": 0, "val_loss": 1.0}], "</script>": [{"epoch": 0, "val_loss": 2.0}]})
     assert plot is not None
+    told = {"reason": HOSTILE, "log": (f"Traceback {HOSTILE}", "</pre><script>alert(2)</script>")}
+    failed = SimpleNamespace(planned=SimpleNamespace(name="two", run_id="run-1"), failure_class=None, **told)
     picture = Picture(f"assets/{HOSTILE.replace('/', '')}.png", HOSTILE, HOSTILE)
     return ReportData(
         HOSTILE,
@@ -66,7 +69,7 @@ def data(global_row: Any) -> ReportData:
         cases=(
             SliceCase(picture, HOSTILE, "run-0", HOSTILE, HOSTILE, "worst", 0.5, (CaseLabel(1, HOSTILE, 0.5, "ok"),)),
         ),
-        failures=(Failure("two", "run-1", HOSTILE, (f"Traceback {HOSTILE}", "</pre><script>alert(2)</script>")),),
+        failures=(failed,),
         problems=(HOSTILE,),
         files=(("compare.csv", HOSTILE),),
     )

@@ -66,12 +66,8 @@ def study(comparison):
         chosen = given or experiment()
         made = Study(
             experiment="knee",
-            description="",
+            settings=chosen,
             data=(DATA,),
-            module=chosen.module,
-            evaluation=chosen.eval,
-            datamodule=chosen.datamodule,
-            seed=42,
             comparison=comparison,
             shown=comparison.best,
             slices_per_step=4,

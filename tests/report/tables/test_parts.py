@@ -113,7 +113,7 @@ class Made:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory, and a page that costs nothing."""
     monkeypatch.chdir(tmp_path)
-    page = SimpleNamespace(assets={"assets/a.svg": b"<svg>"}, data=0)
+    page = (0, {"assets/a.svg": b"<svg>"})
     monkeypatch.setattr(report_module, "page_of", lambda gathered, papers: page)
     monkeypatch.setattr(report_module, "render_page", lambda data, program: "a page")
     monkeypatch.setattr(report_module, "PAPERS", (lambda gathered: {"methods.md": b"text"},))

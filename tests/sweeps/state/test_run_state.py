@@ -8,7 +8,7 @@ import pytest
 from sam2ft.slurm.accounting import parse_sacct
 from sam2ft.slurm.queue import QueueEntry
 from sam2ft.slurm.states import SlurmState
-from sam2ft.sweeps.state.reconcile import reconcile, runs_to_start
+from sam2ft.sweeps.state.reconcile import reconcile, to_submit
 from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot
 from sam2ft.sweeps.submit.records import Record, RecordedArray, RecordedReport, RecordedRun, write_record
 
@@ -138,7 +138,7 @@ def test_a_dead_node_is_lost_and_started_again(workplace, plan, chain, attempt):
     workplace.write_status(plan.runs[0], "training", attempt(job="17_0"))
     reconciled = first(workplace, plan, {}, row("17_0", "NODE_FAIL", nodes="n3"))
     assert told(reconciled) == ("lost", None, "job 17_0 lost its node (NODE_FAIL on n3)")
-    assert runs_to_start([reconciled], retry=None, force=False) == (reconciled,)
+    assert to_submit([reconciled], retry=None, force=False) == (reconciled.run,)
 
 
 def test_a_node_that_failed_and_a_job_that_waits_again_is_queued(workplace, plan, chain, attempt):
@@ -151,7 +151,7 @@ def test_a_cancelled_run_is_stopped_and_the_next_sweep_goes_on_with_it(workplace
     workplace.write_status(plan.runs[0], "stopped", attempt(job="17_0"), reason="saved")
     reconciled = first(workplace, plan, {}, row("17_0", "CANCELLED by 0"), never("18_0", "CANCELLED by 0"))
     assert told(reconciled) == ("stopped", None, "job 17_0 was cancelled by root")
-    assert runs_to_start([reconciled], retry=None, force=False) == (reconciled,)
+    assert to_submit([reconciled], retry=None, force=False) == (reconciled.run,)
 
 
 def test_a_run_cancelled_on_its_last_restart_has_not_given_up(workplace, plan, chain, attempt):
@@ -243,7 +243,7 @@ def test_a_damaged_status_is_the_reason_of_its_own_run_alone(workplace, plan, ch
     damaged, done, _ = reconcile(workplace.layout, plan, SlurmSnapshot({}))
     assert (damaged.state, done.state) == ("unknown", "done")
     assert "status.json" in damaged.reason
-    assert runs_to_start([damaged], retry=None, force=False) == ()
+    assert to_submit([damaged], retry=None, force=False) == ()
     assert first(workplace, plan, {"17_0": RUNNING}).state == "running"
 
 

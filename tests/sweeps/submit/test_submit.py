@@ -119,6 +119,15 @@ def test_an_evaluation_of_a_run_in_training_waits_for_it_and_for_the_evaluation_
     assert slurm.sweep(with_other_evaluations(plan)).number is None
 
 
+def test_a_report_that_cannot_be_cancelled_fails_no_submission(slurm, runs_of):
+    plan = plan_of(runs_of(2))
+    slurm.sweep(plan)
+    (slurm.folder / "scancel").unlink()
+    done = slurm.sweep(with_other_evaluations(plan))
+    assert (done.jobs, done.report) == (("103", "104"), "105")
+    assert not (slurm.folder / "gone").exists()
+
+
 def test_a_trained_run_that_is_being_evaluated_waits_for_that_evaluation_only(slurm, runs_of):
     plan = plan_of(runs_of(1))
     slurm.sweep(plan)
@@ -178,7 +187,7 @@ def test_the_record_maps_elements_to_runs_and_says_what_they_wait_for(slurm, run
     assert value["arrays"][1]["runs"][1] == {"index": 1, "run_id": plan.runs[1].run_id, "eval_ids": ["000000000001"]}
     assert value["report"]["job"] == "102"
     first, second = elements_of(slurm.layout)[plan.runs[1].run_id]
-    assert (first.job, first.stage, first.submission, first.array) == ("100_1", "train", 1, "100")
+    assert (first.job, first.stage, first.submission) == ("100_1", "train", 1)
     assert (second.job, second.stage, second.eval_ids) == ("101_1", "eval", ("000000000001",))
 
 
