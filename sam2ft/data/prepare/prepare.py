@@ -17,6 +17,7 @@ from sam2ft.core.keys import VolumeKey
 from sam2ft.core.parallel import parallel_map
 from sam2ft.data.images.maps import read_map
 from sam2ft.data.images.volumes import read_reordered, read_volume
+from sam2ft.data.prepare.leaks import without_leaks
 from sam2ft.data.prepare.limits import GIB, limited
 from sam2ft.data.prepare.outcomes import (
     DEFAULTS,
@@ -65,12 +66,13 @@ def prepare_dataset(
     with _store_lock(out):
         stored = writer.indexed  # read once, here, and sent to the processes with the writer
         split_of, notes = _split(config, sources, base, writer)
-        outcomes = _prepared(writer, config, sources, progress, options)
+        prepared = _prepared(writer, config, sources, progress, options)
+        missing = tuple(sorted(stored.keys() - {source.key for source in sources}))
+        outcomes, same = without_leaks(writer, prepared, split_of, ignored=missing if options.prune else ())
         done = {outcome.key for outcome in outcomes if outcome.result != REFUSED}
         if not done:
             reasons = "\n".join(f"{outcome.key}: {outcome.reason}" for outcome in outcomes)
             raise DataError(f"no volume of {config.dataset.name} could be prepared:\n{reasons}")
-        missing = tuple(sorted(stored.keys() - {source.key for source in sources}))
         if options.upgrade is not None and writer.is_older:
             _upgrade(writer, outcomes, missing, options.upgrade)
         surplus = Surplus(missing, tuple(writer.unused_files(done, without=missing)))
@@ -94,7 +96,7 @@ def prepare_dataset(
         tuple(key for key in missing if key in kept),
         frozenset(kept - set(missing)),
         Surplus((), ()) if pruned else surplus,
-        tuple(notes),
+        (*notes, *same),
     )
 
 

@@ -4,6 +4,7 @@ Every volume has 8 x 8 x 8 block means. Sorted, they are the same for a flipped 
 standardized, for one with other intensities. Volumes whose sorted means agree are compared voxel by voxel.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import permutations, product
 from typing import Any, NamedTuple
@@ -14,12 +15,10 @@ import numpy.typing as npt
 from sam2ft.data.store.store import IMAGE_LEVELS
 
 BLOCKS = 8
-NEAR = 0.02
-"""Largest RMS difference of standardized block means of volumes that are compared voxel by voxel. Rounding to 8 bit
-changes block means by less."""
 LEVELS = 2.0
 """Largest difference of a voxel of the same image, in levels of 65535, beside the rounding of its source."""
-MOST_ROUNDING = 256.0
+MOST_ROUNDING = 260.0
+"""Largest rounding that is allowed for, in levels: that of 8 bit whose window takes half of them."""
 FEWEST_LEVELS = 64
 """An image of fewer different intensities is not taken for one that was rounded."""
 
@@ -71,13 +70,24 @@ def alike(shapes: Sequence[tuple[int, ...]], means: Means) -> Iterator[tuple[int
         of_sizes.setdefault(tuple(sorted(shape)), []).append(number)
     for numbers in of_sizes.values():
         members = np.array(numbers)
-        values = ordered[members]
+        values, rooms = ordered[members], np.array([_room(means[member], shapes[member]) for member in numbers])
         for start in range(0, len(members), 512):
             part = values[start : start + 512]
             # An inverted image has the negative means, in the opposite order.
-            near = np.minimum(_distances(part, values), _distances(part, -values[:, ::-1])) <= NEAR
+            room = np.maximum(rooms[start : start + 512, None], rooms)
+            near = np.minimum(_distances(part, values), _distances(part, -values[:, ::-1])) <= room
             for first, second in np.argwhere(np.triu(near, start + 1)):
                 yield int(members[start + first]), int(members[second])
+
+
+def _room(means: Means, shape: tuple[int, ...]) -> float:
+    """Largest RMS difference of the standardized block means of one image and a rounded copy of it.
+
+    The more voxels a block has, the less remains of their rounding.
+    """
+    voxels = max(1.0, math.prod(shape) / BLOCKS**3)
+    contrast = max(1.0, float(means.std()))
+    return min(0.05, 0.001 + MOST_ROUNDING / math.sqrt(3 * voxels) / contrast)
 
 
 def _standardized(means: Means) -> Means:
@@ -101,10 +111,11 @@ def same_image(one: Image, other: Image, means_one: Means, means_other: Means) -
     """
     first = _standardized(means_one).reshape((BLOCKS,) * 3)
     second = _standardized(means_other).reshape((BLOCKS,) * 3)
+    room = max(_room(means_one, one.shape), _room(means_other, other.shape))
     for orientation in ORIENTATIONS:
         turned = orientation.of(second)
         distance = min(float(np.sqrt(((first - sign * turned) ** 2).mean())) for sign in (1, -1))
-        if distance <= NEAR and _equal_but_for_scale(one, orientation.of(other)):
+        if distance <= room and _equal_but_for_scale(one, orientation.of(other)):
             return True
     return False
 
@@ -115,12 +126,13 @@ def _equal_but_for_scale(one: Image, other: Image) -> bool:
         return False
     few = tuple(slice(None, None, max(1, size // 16)) for size in one.shape)
     slope, offset = _line(one[few], other[few])
-    # The line of a part is not exactly that of all.
-    if not _fits(one[few], other[few], slope, offset, 4 * LEVELS + 2 * MOST_ROUNDING):
+    # The line of a part is not exactly that of all; of a part that is constant there is none.
+    if slope and not _fits(one[few], other[few], slope, offset, 2 * (LEVELS + MOST_ROUNDING)):
         return False
     slope, offset = _line(one, other)
     rounding = min(max(_rounding(other), abs(slope) * _rounding(one)), MOST_ROUNDING)
-    return _fits(one, other, slope, offset, LEVELS + rounding)
+    # The line itself is known to a tenth of the rounding in the smallest images.
+    return _fits(one, other, slope, offset, LEVELS + 1.1 * rounding)
 
 
 def _line(one: Image, other: Image) -> tuple[float, float]:

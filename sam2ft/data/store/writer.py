@@ -20,6 +20,7 @@ from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import LabelTable
 from sam2ft.data.images.maps import PreparedMap
+from sam2ft.data.store.likeness import block_means
 from sam2ft.data.store.metadata import metadata_for_ml, metadata_for_stats
 from sam2ft.data.store.store import (
     METADATA_FOR_ML,
@@ -188,6 +189,7 @@ class StoreWriter:
             "window": list(volume.window),
             "subject_fields": dict(volume.subject_fields),
             "slices": dict(volume.slices),
+            "block_means": block_means(volume.image_zyx),
             "maps": {name: _map_facts(one, volume.mask_zyx) for name, one in maps.items()},
         }
         write_json(record_path(self.folder, stem), record)
@@ -247,6 +249,12 @@ class StoreWriter:
         for path in self.unused_files((), without=()):
             if _stem_of(path) in {self._new_stem(key) for key in keys}:
                 path.unlink()
+
+    def states(
+        self, keys: Collection[VolumeKey], *, without: Collection[VolumeKey] = ()
+    ) -> dict[VolumeKey, tuple[str, bool]]:
+        """Volume -> (stem of its files, whether they are not in the index yet), as `finish` writes them, sorted."""
+        return {key: (stem, stem != self._stem(key)) for key, stem in self._stems(keys, without).items()}
 
     def unused_files(self, keys: Collection[VolumeKey], *, without: Collection[VolumeKey] = ()) -> list[Path]:
         """Files that belong to no volume of the index that `finish` writes for the same arguments."""

@@ -303,7 +303,7 @@ def test_a_store_of_version_1_stays_one_until_it_is_upgraded(raw: Path, tmp_path
     as_version_1(store)
     before = Store.open(store).volumes
     assert run(raw, store).count("unchanged") == 3
-    image = read_volume(write_series(raw / "dicom" / "d" / "left"))
+    image = read_volume(write_series(raw / "dicom" / "d" / "left", change=image_of("d")))
     write_nifti(raw / "masks" / "d_left.nii.gz", mask_of(image.array_zyx.shape), image.geometry)
     assert run(raw, store).count("stored") == 1
     files = [store / "store.json", *store.glob("volumes/*.json")]
