@@ -130,5 +130,5 @@ def _reason(same: SameImage, split_of: Mapping[str, str]) -> str:
     return (
         f"{same.volume.source}: is the image of {other} (flipped, turned and rescaled count as the same); "
         f"{one.subject} is in {split_of[one.subject]}, {other.subject} in {split_of[other.subject]}; the same image "
-        "may be in one split only: name both one subject, or list both in one split of split.file, or remove one of them"
+        "may be in one split only: name both one subject, list both in one split of split.file, or remove one of them"
     )

@@ -83,6 +83,17 @@ def prepare_dataset(
         writer.finish(done, split_of, without=gone)
         for path in surplus.files if pruned else ():
             path.unlink()
+    return _summary(out, outcomes, missing, kept, Surplus((), ()) if pruned else surplus, (*notes, *same))
+
+
+def _summary(
+    out: Path,
+    outcomes: Sequence[VolumeOutcome],
+    missing: Collection[VolumeKey],
+    kept: Collection[VolumeKey],
+    surplus: Surplus,
+    notes: tuple[str, ...],
+) -> PrepareSummary:
     records = Store.open(out).volumes
     splits = {split: len({record.key.subject for record in records if record.split == split}) for split in SPLITS}
     unlabelled = tuple(record.key for record in records if not record.label_runs)
@@ -94,9 +105,9 @@ def prepare_dataset(
         unlabelled,
         tuple(disagreement_summary(distances)),
         tuple(key for key in missing if key in kept),
-        frozenset(kept - set(missing)),
-        Surplus((), ()) if pruned else surplus,
-        (*notes, *same),
+        frozenset(set(kept) - set(missing)),
+        surplus,
+        notes,
     )
 
 
