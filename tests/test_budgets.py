@@ -34,6 +34,7 @@ SMALL: dict[str, str] = {
     "core/grouping.py": "used by statistics and report",
     "evaluation/outputs/dicom_seg.py": "one output, one file",
     "evaluation/prediction/composition.py": ONE_IDEA,
+    "evaluation/shared_volume.py": ONE_IDEA,
     "metrics/biomarkers/both_masks.py": "what every biomarker yields",
     "metrics/biomarkers/volume.py": "a biomarker has its own file",
     "metrics/masks/overlap.py": "the metrics that are functions of counts alone, as the table of metrics names them",

@@ -10,7 +10,7 @@ from sam2ft.core.files import canonical_json, sha256_text
 from sam2ft.core.tables.rows import TABLES, Row, read_csv, write_csv
 from sam2ft.distributed.stop_signal import StopRequest
 from sam2ft.evaluation.checkpoints import CheckpointRequest, job_of
-from sam2ft.evaluation.compare_table import COMPARE, Evaluated, checkpoint_rows
+from sam2ft.evaluation.compare_table import COMPARE, checkpoint_rows
 from sam2ft.evaluation.evaluate_volumes import EvaluationJob
 from sam2ft.evaluation.run import evaluate_jobs
 from sam2ft.runs.attempt.rank import is_main_rank
@@ -51,7 +51,7 @@ def compare_checkpoints(
         jobs = [replace(job, evaluation=folder) for job, folder in zip(jobs, folders, strict=True)]
     outcomes = evaluate_jobs(jobs, stop)
     volumes = [read_csv(outcome.folder / "volume.csv", TABLES["volume"]) for outcome in outcomes]
-    rows = checkpoint_rows([Evaluated(str(job.checkpoint), found) for job, found in zip(jobs, volumes, strict=True)])
+    rows = checkpoint_rows([(str(job.checkpoint), found) for job, found in zip(jobs, volumes, strict=True)])
     identity = sha256_text(canonical_json([[job.run, job.eval_id] for job in jobs]))[:12]
     table = (request.out or comparison_folder(identity, RUNS)) / "compare.csv"
     if is_main_rank():

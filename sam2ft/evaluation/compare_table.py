@@ -5,11 +5,10 @@ Intervals are bootstrap intervals; p-values are of Wilcoxon's signed-rank test, 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from sam2ft.core.tables.columns import GLOBAL_KEY, LABEL, MEASURE, SUMMARY, integer_column, number_column, text_column
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, POOLED, Row, Table, Value
-from sam2ft.evaluation.summary import aligned
+from sam2ft.evaluation.summary import aligned, three_digits
 from sam2ft.statistics.cohort import SubjectValues, global_rows, subject_values
 from sam2ft.statistics.paired_tests import holm, paired
 
@@ -33,22 +32,18 @@ COMPARE = Table(
 _KEY = ("dataset", "split", "protocol", "label", "label_name", "measure")
 
 
-@dataclass(frozen=True)
-class Evaluated:
-    """One checkpoint and the rows of its volume.csv."""
+def checkpoint_rows(evaluated: Sequence[tuple[str, Sequence[Row]]]) -> list[Row]:
+    """Return the rows of compare.csv, by checkpoint, then in the order of its global.csv.
 
-    file: str
-    volume_rows: Sequence[Row]
-
-
-def checkpoint_rows(evaluated: Sequence[Evaluated]) -> list[Row]:
-    """Return the rows of compare.csv, by checkpoint, then in the order of its global.csv."""
-    values = [{_key(one.key): one for one in subject_values(each.volume_rows)} for each in evaluated]
+    Args:
+        evaluated: file of each checkpoint, and the rows of its volume.csv.
+    """
+    values = [{_key(one.key): one for one in subject_values(volume_rows)} for _, volume_rows in evaluated]
     rows: list[dict[str, Value]] = []
-    for number_, each in enumerate(evaluated, start=1):
-        for row in global_rows(each.volume_rows):
+    for number_, (file, volume_rows) in enumerate(evaluated, start=1):
+        for row in global_rows(volume_rows):
             differences = _against_first(values[0], values[number_ - 1], row) if number_ > 1 else _NOTHING
-            rows.append({"checkpoint": number_, **row, "file": each.file, **differences, "p_holm": None})
+            rows.append({"checkpoint": number_, **row, "file": file, **differences, "p_holm": None})
     families: dict[tuple[Value, ...], list[dict[str, Value]]] = {}
     for made in rows:
         if made["p_wilcoxon"] is not None:
@@ -107,19 +102,11 @@ def comparison_lines(rows: Sequence[Row], measure: str = "dice") -> list[str]:
 def _mean(row: Row | None) -> str:
     if row is None or math.isnan(_number(row["mean"])):
         return "-"
-    return f"{_number(row['mean']):.3f} ± {_shown(row['sd'])} (n={row['n']})"
+    return f"{_number(row['mean']):.3f} ± {three_digits(row['sd'])} (n={row['n']})"
 
 
 def _gain(row: Row | None) -> str:
     if row is None or math.isnan(_number(row["difference"])):
         return "-"
-    low, high = (_signed(row[f"difference_ci_{end}"]) for end in ("low", "high"))
-    return f"{_signed(row['difference'])} [{low}, {high}], p={_shown(row['p_holm'])}"
-
-
-def _shown(value: Value) -> str:
-    return "-" if math.isnan(_number(value)) else f"{_number(value):.3f}"
-
-
-def _signed(value: Value) -> str:
-    return "-" if math.isnan(_number(value)) else f"{_number(value):+.3f}"
+    difference, low, high = (three_digits(row[f"difference{end}"], "+") for end in ("", "_ci_low", "_ci_high"))
+    return f"{difference} [{low}, {high}], p={three_digits(row['p_holm'])}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sam2ft.config.load_experiment import dump_experiment
@@ -15,7 +16,7 @@ from sam2ft.distributed.stop_signal import NeverStop, StopRequest
 from sam2ft.evaluation.evaluate_volumes import EvaluationJob, RankWork, evaluate_volumes, make_tester
 from sam2ft.evaluation.outputs.dicom_seg import refuse_without_dicom, write_segmentations
 from sam2ft.evaluation.outputs.pictures import draw_noise, draw_pictures
-from sam2ft.evaluation.outputs.tables import write_tables
+from sam2ft.evaluation.outputs.tables import with_cohort, write_cohort_tables
 from sam2ft.evaluation.outputs.thickness_maps import write_thickness_maps
 from sam2ft.evaluation.volume_parts import EvaluationParts, check_complete, merge
 from sam2ft.runs.attempt.claim import Attempt, check_claim, check_job
@@ -50,13 +51,8 @@ def evaluate(
 
     records = evaluated_records(experiment)
     refuse_changed_volumes(layout, experiment, eval_id, records, open_stores(experiment))
-
-    def tell(rows: Sequence[Row]) -> None:
-        show_results(experiment, layout, eval_id, rows)
-
-    job = EvaluationJob(
-        experiment, layout.evaluation(eval_id), layout.run_id, eval_id, checkpoint, records, tell, guard
-    )
+    tell, folder = partial(show_results, experiment, layout, eval_id), layout.evaluation(eval_id)
+    job = EvaluationJob(experiment, folder, layout.run_id, eval_id, checkpoint, records, tell, guard)
     return evaluate_job(job, stop)
 
 
@@ -171,7 +167,7 @@ def _finish(job: EvaluationJob, parts: EvaluationParts) -> None:
     tables = merge(parts, job.records)
     check_complete(tables, job.records, stores, include_empty=experiment.eval.include_empty_slices)
     job.guard(True)
-    digests = write_tables(job.evaluation, tables)
+    digests = write_cohort_tables(job.evaluation, with_cohort(tables))
     if parts.with_noise:
         draw_noise(job.evaluation)
     if experiment.module.visualize and experiment.eval.qc_slices:

@@ -2,11 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from sam2ft.core.keys import VolumeKey
 from sam2ft.data.samples.evaluation_slices import SliceView, prefetched
 from sam2ft.evaluation.protocols.protocol import VolumeSource
-from sam2ft.metrics.counts import LabelMap
-from sam2ft.metrics.scoring import Scene
 
 MOST_BYTES = 2 * 2**30
 """Maximum bytes of cached slices of one volume: 512 slices of 1024 px. Further slices are resized for every model."""
@@ -17,20 +14,9 @@ class SharedVolume:
 
     def __init__(self, volume: VolumeSource, most_bytes: int = MOST_BYTES):
         self._volume = volume
+        self.key, self.scene, self.reference_zyx = volume.key, volume.scene, volume.reference_zyx
         self._held: dict[tuple[int, int], SliceView] = {}
         self._bytes_left = most_bytes
-
-    @property
-    def key(self) -> VolumeKey:
-        return self._volume.key
-
-    @property
-    def scene(self) -> Scene:
-        return self._volume.scene
-
-    @property
-    def reference_zyx(self) -> LabelMap:
-        return self._volume.reference_zyx
 
     def views(self, image_size: int, slices: Sequence[int], prefetch: int) -> Iterator[SliceView]:
         """Return the requested slices in this order; each is made once per image size."""

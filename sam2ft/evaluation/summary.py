@@ -20,7 +20,7 @@ def summary_lines(global_rows: Sequence[Row]) -> list[str]:
     measures = list(dict.fromkeys(str(row["measure"]) for row in global_rows))
     cells = [["label", *measures]]
     for name, of_label in means.items():
-        cells.append([name, *(_shown(of_label.get(measure)) for measure in measures)])
+        cells.append([name, *(three_digits(of_label.get(measure)) for measure in measures)])
     turned = [["measure", *means], *([*column] for column in list(zip(*cells, strict=True))[1:])]
     return min(aligned(cells), aligned(turned), key=lambda lines: max(map(len, lines)))
 
@@ -30,7 +30,7 @@ def biomarker_lines(biomarker_rows: Sequence[Row]) -> list[str]:
     cells = [["tissue", "biomarker", "definition", "unit", "reference", "prediction", "difference", "n"]]
     for row in (row for row in biomarker_rows if row["n"]):
         names = (str(row[name]) for name in ("tissue", "biomarker", "definition", "unit"))
-        numbers = (_shown(row[name]) for name in ("reference_mean", "prediction_mean", "bias"))
+        numbers = (three_digits(row[name]) for name in ("reference_mean", "prediction_mean", "bias"))
         cells.append([*names, *numbers, str(row["n"])])
     return aligned(cells) if len(cells) > 1 else []
 
@@ -41,5 +41,6 @@ def aligned(cells: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in cells]
 
 
-def _shown(value: Any) -> str:
-    return "-" if value is None or math.isnan(value) else f"{value:.3f}"
+def three_digits(value: Any, sign: str = "") -> str:
+    """Return a number with three decimals, `-` for None and NaN; with `sign` "+" also positive numbers have a sign."""
+    return "-" if value is None or math.isnan(value) else f"{value:{sign}.3f}"

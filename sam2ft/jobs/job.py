@@ -195,7 +195,7 @@ def _train(job: PointJob, experiment: Experiment, stop: stop_signal.StopFlag) ->
         strict_code=job.strict_code,
     )
     # Do not test for the file: with --fresh the best.pt of an earlier training exists until it is replaced.
-    if ended.best_epoch is None:
+    if ended.stopping.best_epoch is None:
         monitor = experiment.module.early_stopping.monitor
         raise FloatingPointError(f"training ended without a best epoch: {monitor} was not finite in any epoch")
     if is_main_rank():

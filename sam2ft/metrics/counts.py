@@ -107,11 +107,16 @@ def overlap(prediction: Mask, reference: Mask) -> Overlap:
     return Overlap(tp, fp, fn, int(reference.size) - tp - fp - fn)
 
 
+def pair_counts(first: LabelMap, second: LabelMap, last_first: int, last_second: int) -> npt.NDArray[np.intp]:
+    """Number of pixels of every pair of numbers in two maps of the same shape: (last_first + 1, last_second + 1)."""
+    shape = last_first + 1, last_second + 1
+    pairs = (first.astype(np.int64) * shape[1] + second).ravel()
+    return np.bincount(pairs, minlength=shape[0] * shape[1]).reshape(shape)
+
+
 def label_overlaps(prediction: LabelMap, reference: LabelMap, num_labels: int) -> tuple[Overlap, ...]:
     """Confusion counts of every label 1..num_labels of two label maps of the same shape, from one pass over both."""
-    size = num_labels + 1
-    pairs = np.bincount((reference.astype(np.int64) * size + prediction).ravel(), minlength=size * size)
-    table = pairs.reshape(size, size)
+    table = pair_counts(reference, prediction, num_labels, num_labels)
     both, references, predictions = np.diagonal(table), table.sum(axis=1), table.sum(axis=0)
     pixels = int(reference.size)
     return tuple(

@@ -14,7 +14,7 @@ from sam2ft.core.components import components
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.labels import Label
 from sam2ft.core.prompts import Mask
-from sam2ft.metrics.counts import Overlap, overlap, total
+from sam2ft.metrics.counts import Overlap, overlap, pair_counts, total
 
 Level = Literal["slice", "instance", "volume"]
 T = TypeVar("T")
@@ -104,17 +104,13 @@ class MaskPair:
     """Slice index -> counts, if the caller has already computed them."""
     _memory: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
-    @property
-    def evaluated(self) -> tuple[int, ...]:
-        """Indices of the evaluated slices."""
-        return tuple(range(self.reference_zyx.shape[0])) if self.slices is None else self.slices
-
     @cached_property
     def slice_overlaps(self) -> Mapping[int, Overlap]:
         """Evaluated slice -> confusion counts."""
         if self.known_overlaps is not None:
             return self.known_overlaps
-        return {i: overlap(self.prediction_zyx[i], self.reference_zyx[i]) for i in self.evaluated}
+        evaluated = range(len(self.reference_zyx)) if self.slices is None else self.slices
+        return {i: overlap(self.prediction_zyx[i], self.reference_zyx[i]) for i in evaluated}
 
     @cached_property
     def overlap(self) -> Overlap:
@@ -145,10 +141,7 @@ class MaskPair:
         """
         numbered, count = components(self.prediction_zyx)
         last = int(self.reference_instances_zyx.max(initial=0))
-        shared = np.bincount(
-            numbered.ravel().astype(np.int64) * (last + 1) + self.reference_instances_zyx.ravel(),
-            minlength=(count + 1) * (last + 1),
-        ).reshape(count + 1, last + 1)
+        shared = pair_counts(numbered, self.reference_instances_zyx, count, last)
         shared[:, 0] = 0
         matched = shared.argmax(axis=1)
         alone = shared.max(axis=1) == 0

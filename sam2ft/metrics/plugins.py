@@ -3,8 +3,7 @@
 import math
 import numbers
 import traceback
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 from sam2ft.core.errors import ConfigError, UserError
@@ -12,28 +11,13 @@ from sam2ft.core.tables.rows import TABLES
 from sam2ft.metrics.measurement import MaskPair, Measurement, Metric, can_do_without_bone, is_biomarker
 
 
-@dataclass(frozen=True)
 class PluginMetric:
     """Custom metric `made`, imported from `place` (package.module:attribute in an experiment), with checked results."""
 
-    place: str
-    made: Metric
-
-    @property
-    def name(self) -> str:
-        return self.made.name
-
-    @property
-    def needs(self) -> Sequence[str]:
-        return self.made.needs
-
-    @property
-    def biomarker(self) -> bool:
-        return is_biomarker(self.made)
-
-    @property
-    def without_bone(self) -> bool:
-        return can_do_without_bone(self.made)
+    def __init__(self, place: str, made: Metric):
+        self.place, self.made = place, made
+        self.name, self.needs = made.name, made.needs
+        self.biomarker, self.without_bone = is_biomarker(made), can_do_without_bone(made)
 
     def measure(self, pair: MaskPair) -> Iterator[Measurement]:
         """Measurements of the custom metric, each of them checked.

@@ -159,11 +159,8 @@ def _num_instances(
     """Number of connected components, or of given instances, of every label of the table in one slice."""
     if ids_yx is not None:
         return [len(np.unique(ids_yx[reference_yx == label_id])) for label_id in labels.ids]
-    filled = reference_yx != 0
-    if not filled.any():
-        return [0] * len(labels)
-    reference_yx = reference_yx[bounding_block(filled)]
-    boxes = ndimage.find_objects(reference_yx.astype(np.int32, copy=False), max_label=max(labels.ids, default=0))
+    reference_yx = reference_yx[bounding_block(reference_yx != 0)]
+    boxes = ndimage.find_objects(reference_yx.astype(np.int32, copy=False), max_label=max(labels.ids, default=1))
     return [
         0 if boxes[label_id - 1] is None else components(reference_yx[boxes[label_id - 1]] == label_id)[1]
         for label_id in labels.ids

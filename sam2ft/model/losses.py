@@ -1,7 +1,7 @@
 """Segmentation training loss: a region term (such as Dice) and a pixel term (such as BCE), one value per instance."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -67,7 +67,8 @@ LOSSES: dict[str, Callable[..., InstanceLoss]] = {
 
 @dataclass(frozen=True)
 class SegmentationLoss:
-    """Loss seg_loss_weight * seg + ce_loss_weight * ce (+ iou_weight * |predicted IoU - IoU|) per instance.
+    """Loss seg_loss_weight * seg + ce_loss_weight * ce (+ iou_weight * |predicted IoU - IoU|) per instance, with the
+    weights and the frame of the section `module.loss`.
 
     The value of an instance does not depend on the other instances of its batch: the loss of a step is the mean over
     the instances of all ranks and micro-batches.
@@ -75,10 +76,7 @@ class SegmentationLoss:
 
     seg: InstanceLoss
     ce: InstanceLoss
-    seg_loss_weight: float = 0.5
-    ce_loss_weight: float = 0.5
-    frame: LossFrame = "original"
-    iou_weight: float = 0.0
+    section: Loss = field(default_factory=Loss)
 
     def __call__(self, logits_n1hw: Tensor, iou_n: Tensor, batch: BatchWithMasks) -> dict[str, Tensor]:
         """Losses of n instances.
@@ -95,18 +93,18 @@ class SegmentationLoss:
         Raises:
             ValueError: when the numbers of predictions and masks differ.
         """
-        groups = _groups(logits_n1hw, batch.masks, self.frame)
+        groups = _groups(logits_n1hw, batch.masks, self.section.frame)
         order = torch.cat([positions for positions, _, _ in groups]).argsort()
 
         def per_instance(function: InstanceLoss) -> Tensor:
             return torch.cat([function(logits, reference) for _, logits, reference in groups])[order]
 
         terms = {"seg": per_instance(self.seg), "ce": per_instance(self.ce)}
-        total = self.seg_loss_weight * terms["seg"] + self.ce_loss_weight * terms["ce"]
-        if self.iou_weight:
+        total = self.section.seg_loss_weight * terms["seg"] + self.section.ce_loss_weight * terms["ce"]
+        if self.section.iou_weight:
             # L1 loss against the IoU of the thresholded mask, as in SAM 2's code (training/loss_fns.py: iou_loss)
             terms["iou"] = (iou_n - per_instance(_iou)).abs()
-            total = total + self.iou_weight * terms["iou"]
+            total = total + self.section.iou_weight * terms["iou"]
         return {"loss": total, **terms}
 
 
@@ -146,14 +144,8 @@ def build_loss(section: Loss) -> SegmentationLoss:
     Raises:
         ConfigError: for a value that MONAI refuses.
     """
-    return SegmentationLoss(
-        seg=_named("seg", section.seg, section.seg_args),
-        ce=_named("ce", section.ce, section.ce_args),
-        seg_loss_weight=section.seg_loss_weight,
-        ce_loss_weight=section.ce_loss_weight,
-        frame=section.frame,
-        iou_weight=section.iou_weight,
-    )
+    seg, ce = _named("seg", section.seg, section.seg_args), _named("ce", section.ce, section.ce_args)
+    return SegmentationLoss(seg, ce, section)
 
 
 def _named(term: str, name: str, arguments: Mapping[str, Any]) -> InstanceLoss:

@@ -13,7 +13,7 @@ import torch
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 from torch import Tensor, nn
 
-from sam2ft.core.prompts import Box, Mask, boxes_to_model_frame, points_to_model_frame
+from sam2ft.core.prompts import Box, boxes_to_model_frame
 from sam2ft.model.segmenter import FinetunedSAM2
 
 ImagesOf = Callable[[Sequence[int]], Iterator[Tensor]]
@@ -22,19 +22,11 @@ ImagesOf = Callable[[Sequence[int]], Iterator[Tensor]]
 
 @dataclass(frozen=True)
 class ObjectPrompt:
-    """Prompt of one object in the ORIGINAL frame of its slice: exactly one of box, points and mask."""
+    """Prompt of one object: its box in the ORIGINAL frame of a slice."""
 
     object_id: int
     slice: int
-    box: Box | None = None
-    points: tuple[tuple[float, float, int], ...] = ()
-    """(x, y, label) in pixel indices; label 1 is inside the object, 0 outside."""
-    mask_yx: Mask | None = None
-
-    def __post_init__(self) -> None:
-        given = [self.box is not None, bool(self.points), self.mask_yx is not None]
-        if sum(given) != 1:
-            raise ValueError(f"object {self.object_id}: {sum(given)} of box, points and mask are given; expected one")
+    box: Box
 
 
 @dataclass(frozen=True)
@@ -163,21 +155,10 @@ class VolumePredictor(SAM2VideoPredictor):  # type: ignore[misc]  # the sam2 pac
 
     def prompt(self, state: dict[str, Any], seed: ObjectPrompt) -> None:
         """Add the object of a seed; the image of the seed's slice must be in the state."""
-        if seed.mask_yx is not None:
-            self.add_new_mask(state, seed.slice, seed.object_id, torch.from_numpy(seed.mask_yx.copy()))
-            return
         # The stock predictor would scale box corners like points; the box of the resized mask ends one pixel earlier.
         height, width, side = state["video_height"], state["video_width"], self.image_size
-        where: dict[str, Any]
-        if seed.box is not None:
-            box = boxes_to_model_frame([seed.box], height=height, width=width, image_size=side)[0]
-            where = {"box": torch.from_numpy(box) / side}
-        else:
-            places = [(x, y) for x, y, _ in seed.points]
-            points = points_to_model_frame(places, height=height, width=width, image_size=side)
-            inside = torch.tensor([label for _, _, label in seed.points], dtype=torch.int32)
-            where = {"points": torch.from_numpy(points) / side, "labels": inside}
-        self.add_new_points_or_box(state, seed.slice, seed.object_id, normalize_coords=False, **where)
+        box = torch.from_numpy(boxes_to_model_frame([seed.box], height=height, width=width, image_size=side)[0]) / side
+        self.add_new_points_or_box(state, seed.slice, seed.object_id, normalize_coords=False, box=box)
 
     def step(self, state: dict[str, Any], index: int, *, reverse: bool) -> dict[int, Tensor]:
         """Object id -> logits (1, 1, h, w) in slice `index`, decoder frame, for all objects of the state.

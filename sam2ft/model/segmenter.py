@@ -186,7 +186,7 @@ def build_segmenter(
             )
         checkpoint = nano_weights_path()
     model = build_untrained(sam2_model_cfg, image_size=image_size)
-    load_weights(model, checkpoint)
+    load_weights(model.sam2_model, checkpoint)
     return model.to(device)
 
 

@@ -1,6 +1,7 @@
 """Trainable and frozen parameters: the configured parts, without those that get no gradient from loss and prompts."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -51,10 +52,6 @@ class PartsReport:
     """Names of the tensors that were selected but get no gradient."""
     reached: tuple[str, ...] = ()
     """Names of the tensors that are trained."""
-
-    @property
-    def trained(self) -> int:
-        return sum(row.trained for row in self.rows)
 
     def __str__(self) -> str:
         cells = [("part", "trained", "frozen", "unreachable")]
@@ -114,8 +111,12 @@ def freeze_unreachable(model: FinetunedSAM2, loss: SegmentationLoss, prompts: Pr
     wanted = {name: tensor for name, tensor in named.items() if tensor.requires_grad}
     reached = _reached(model, loss, prompts, wanted)
     unreachable = tuple(name for name in wanted if name not in reached)
-    parts = [*PARTS, *([LORA] if any(map(is_low_rank, named)) else []), REST]
-    rows = tuple(_row(part, named, reached, unreachable) for part in parts)
+    sizes: dict[str, Counter[str]] = {part: Counter() for part in (*PARTS, LORA, REST)}
+    for name, tensor in named.items():
+        fate = "trained" if name in reached else "unreachable" if name in wanted else "frozen"
+        sizes[LORA if is_low_rank(name) else part_of(name) or REST][fate] += tensor.numel()
+    shown = {part: of for part, of in sizes.items() if of or part != LORA}
+    rows = tuple(PartRow(part, of["trained"], of["frozen"], of["unreachable"]) for part, of in shown.items())
     for row in rows:
         if row.unreachable and not row.trained:
             key = f"module.{row.part}" if row.part == LORA else f"module.trainable.{row.part}"
@@ -126,14 +127,6 @@ def freeze_unreachable(model: FinetunedSAM2, loss: SegmentationLoss, prompts: Pr
     for name in unreachable:
         named[name].requires_grad_(False)
     return PartsReport(rows, unreachable, tuple(name for name in wanted if name in reached))
-
-
-def _row(part: str, named: Mapping[str, Tensor], reached: set[str], unreachable: Sequence[str]) -> PartRow:
-    rows = {name: LORA if is_low_rank(name) else part_of(name) or REST for name in named}
-    sizes = {name: tensor.numel() for name, tensor in named.items() if rows[name] == part}
-    trained = sum(size for name, size in sizes.items() if name in reached)
-    lost = sum(size for name, size in sizes.items() if name in unreachable)
-    return PartRow(part, trained, sum(sizes.values()) - trained - lost, lost)
 
 
 def part_of(name: str) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -59,14 +59,7 @@ _SIZES = {
 }
 
 
-class Sam2Wrapper(Protocol):
-    """FinetunedSAM2 or another object with a stock model in `sam2_model`."""
-
-    @property
-    def sam2_model(self) -> nn.Module: ...
-
-
-def load_weights(model: Sam2Wrapper, path: Path) -> None:
+def load_weights(sam2_model: nn.Module, path: Path) -> None:
     """Load the weights of a file into the stock model; the keys must be exactly those of the model.
 
     Accepts official `.pt` files, `best.pt` of sam2ft (same layout), `.safetensors`, and the layouts that
@@ -75,10 +68,10 @@ def load_weights(model: Sam2Wrapper, path: Path) -> None:
     Raises:
         CheckpointError: with both model sizes, or with the missing and unexpected keys and those of another shape.
     """
-    read, expected = _read(path), model.sam2_model.state_dict()
+    read, expected = _read(path), sam2_model.state_dict()
     if problem := weights_difference(read.tensors, expected):
         raise CheckpointError(f"{path}: {problem}" + (f"\n  ({read.note})" if read.note else ""))
-    model.sam2_model.load_state_dict(read.tensors)
+    sam2_model.load_state_dict(read.tensors)
     if read.note:
         logger.warning("%s: %s", path, read.note)
 

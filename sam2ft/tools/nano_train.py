@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sam2ft.config.schema.module import NANO, Module
+from sam2ft.config.schema.module import NANO, Loss, Module
 from sam2ft.core.command import run_command
 from sam2ft.core.events import EpochDone, Observers, SlicePrediction, StepDone
 from sam2ft.core.files import replacing
 from sam2ft.data.samples.batch import Batch, collate
-from sam2ft.model.losses import LOSSES, SegmentationLoss
+from sam2ft.model.losses import build_loss
 from sam2ft.model.nano.overrides import IMAGE_SIZE
 from sam2ft.model.segmenter import FinetunedSAM2, build_segmenter, build_untrained
 from sam2ft.model.trainable import freeze_unreachable, set_trainable
@@ -113,7 +113,7 @@ def train_nano(recipe: Recipe, *, processes: int, unfinished: Path | None = None
 def _trainer(recipe: Recipe, context: TrainerContext) -> Trainer:
     model = build_untrained(NANO, image_size=IMAGE_SIZE, seed=recipe.seed)
     _set_object_present(model)
-    loss = SegmentationLoss(LOSSES["DiceLoss"](), LOSSES["BCE"](), iou_weight=recipe.iou_weight)
+    loss = build_loss(Loss(iou_weight=recipe.iou_weight))
     module = Module.model_validate(
         {
             "sam2_model_cfg": NANO,

@@ -2,7 +2,6 @@
 
 import sys
 from contextlib import nullcontext
-from dataclasses import dataclass
 
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.core.errors import CheckpointError, ConfigError
@@ -23,18 +22,6 @@ from sam2ft.training.watching.observers import CheckpointWriter, HistoryWriter, 
 from sam2ft.training.watching.trackers import progress_observers
 
 
-@dataclass(frozen=True)
-class TrainOutcome:
-    """Result of a training."""
-
-    num_epochs: int
-    """Trained epochs, including those of earlier attempts."""
-    num_steps: int
-    best_epoch: int | None
-    best_value: float | None
-    stopped_early: bool
-
-
 def train(
     experiment: Experiment,
     layout: RunLayout,
@@ -44,8 +31,10 @@ def train(
     fresh: bool,
     planned_world_size: int,
     strict_code: bool = False,
-) -> TrainOutcome:
+) -> TrainState:
     """Train the experiment's point into `layout`, continuing from its newest resume file unless `fresh`.
+
+    Returns the final state, which counts the epochs and steps of earlier attempts too.
 
     A step has the slices planned for `planned_world_size` processes; `strict_code` requires the code of the plan.
 
@@ -76,13 +65,7 @@ def train(
             ended = trainer.fit(data.train, data.val, state)
         if ranks.is_main:
             _print_stderr(end_text(experiment, layout, ended))
-    return TrainOutcome(
-        num_epochs=ended.epoch,
-        num_steps=ended.step,
-        best_epoch=ended.stopping.best_epoch,
-        best_value=ended.stopping.best,
-        stopped_early=ended.epoch < experiment.module.num_epochs,
-    )
+    return ended
 
 
 def batches_per_rank(experiment: Experiment, planned_world_size: int, world_size: int) -> int:

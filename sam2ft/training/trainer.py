@@ -72,7 +72,8 @@ class Trainer:
             for group in groups_of(batches, self.settings.batches_per_step):
                 state = self._step(group, state)
             started = time.perf_counter()
-            self._refuse_empty_epoch(state)
+            if state.step_in_epoch == 0:
+                raise DataError(f"epoch {state.epoch}: no training batch; the train split has no labelled slice")
             validation = self._validate(val_batches, state)
             values = {**state.train_values(), **validation.values, "lr": self.schedule.largest_rate()}
             stopping = self.check_early_stopping(state.stopping, state.epoch, values)
@@ -214,10 +215,6 @@ class Trainer:
                 f"step {state.step}: loss or gradient was not finite in {state.skipped_in_a_row} steps in a row "
                 f"(module.max_skipped_steps); the last one held {slice_names(batches)}"
             )
-
-    def _refuse_empty_epoch(self, state: TrainState) -> None:
-        if state.step_in_epoch == 0:
-            raise DataError(f"epoch {state.epoch}: no training batch; the train split has no labelled slice")
 
     def _validate(self, val_batches: ValBatches, state: TrainState) -> Validation:
         """Validate with fixed prompts, in the precision of training, with the averaged weights when EMA is enabled."""

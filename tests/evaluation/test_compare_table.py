@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sam2ft.core.tables.rows import format_csv
-from sam2ft.evaluation.compare_table import COMPARE, Evaluated, checkpoint_rows, comparison_lines
+from sam2ft.evaluation.compare_table import COMPARE, checkpoint_rows, comparison_lines
 from sam2ft.statistics.bootstrap import bootstrap_interval
 
 LABELS = {1: "disc", 2: "bar"}
@@ -40,7 +40,7 @@ def found(rows, checkpoint, label_name, measure="dice"):
 
 
 def test_each_label_has_its_paired_difference_with_interval_and_exact_p():
-    rows = checkpoint_rows([Evaluated("a.pt", rows_of("a", 0.0)), Evaluated("b.pt", rows_of("b", 0.1))])
+    rows = checkpoint_rows([("a.pt", rows_of("a", 0.0)), ("b.pt", rows_of("b", 0.1))])
     disc = found(rows, 2, "disc")
     differences = [0.1 * (1 + number / 10) for number in range(8)]
     assert disc["difference"] == pytest.approx(sum(differences) / 8)
@@ -52,7 +52,7 @@ def test_each_label_has_its_paired_difference_with_interval_and_exact_p():
 
 
 def test_p_is_corrected_over_labels_and_checkpoints_and_overall_rows_over_checkpoints():
-    evaluated = [Evaluated(f"{name}.pt", rows_of(name, gain)) for name, gain in (("a", 0), ("b", 0.1), ("c", 0.2))]
+    evaluated = [(f"{name}.pt", rows_of(name, gain)) for name, gain in (("a", 0), ("b", 0.1), ("c", 0.2))]
     rows = checkpoint_rows(evaluated)
     p = 2 / 2**8
     assert [found(rows, n, name)["p_holm"] for n in (2, 3) for name in ("disc", "bar")] == pytest.approx([4 * p] * 4)
@@ -63,13 +63,13 @@ def test_subjects_that_one_lacks_are_left_out_and_counted():
     first, second = rows_of("a", 0.0), rows_of("b", 0.1)
     first[0] = volume("a", "s0", 1, math.nan, "absent")
     second[0] = volume("b", "s0", 1, 0.0, "spurious")
-    rows = checkpoint_rows([Evaluated("a.pt", first), Evaluated("b.pt", second)])
+    rows = checkpoint_rows([("a.pt", first), ("b.pt", second)])
     disc = found(rows, 2, "disc")
     assert (disc["n"], disc["n_paired"], disc["n_spurious"]) == (8, 7, 1)
 
 
 def test_the_table_can_be_written_and_read_as_text():
-    rows = checkpoint_rows([Evaluated("a.pt", rows_of("a", 0.0)), Evaluated("b.pt", rows_of("b", 0.1))])
+    rows = checkpoint_rows([("a.pt", rows_of("a", 0.0)), ("b.pt", rows_of("b", 0.1))])
     assert format_csv(COMPARE, rows).splitlines()[0].startswith("checkpoint,run,eval,dataset")
     lines = comparison_lines(rows)
     assert lines[:2] == ["1: a.pt (a, eval e)", "2: b.pt (b, eval e)"]

@@ -7,6 +7,7 @@ from collections import Counter
 import nibabel
 import numpy as np
 import pytest
+from fixtures.trainers import read_best
 
 from sam2ft.core.errors import DataError, StopRequestedError
 from sam2ft.core.files import read_json, sha256_file
@@ -15,7 +16,7 @@ from sam2ft.core.tables.rows import TABLES, read_csv
 from sam2ft.data.store.store import Store
 from sam2ft.distributed.stop_signal import StopFlag
 from sam2ft.evaluation.prediction.tester import Tester
-from sam2ft.training.checkpoints.checkpoint import read_best, save_best
+from sam2ft.training.checkpoints.checkpoint import save_best
 
 pytestmark = pytest.mark.sam2
 TIDY = ("slice", "instance", "volume", "global")

@@ -51,7 +51,7 @@ class Work:
         print("training in words")
         self.in_training()
         write_text(layout.best, "weights")
-        return types.SimpleNamespace(best_epoch=0)
+        return types.SimpleNamespace(stopping=types.SimpleNamespace(best_epoch=0))
 
     def evaluate(self, experiment, layout, attempt, *, checkpoint, eval_id, stop):
         self.calls.append(("evaluate", read_status(layout).state, eval_id, checkpoint.name))
@@ -138,7 +138,7 @@ def test_running_out_of_memory_has_its_own_class(job, work):
 
 
 def test_a_training_without_a_best_epoch_failed(job, work, monkeypatch):
-    nothing = types.SimpleNamespace(best_epoch=None)
+    nothing = types.SimpleNamespace(stopping=types.SimpleNamespace(best_epoch=None))
     monkeypatch.setattr(sys.modules["sam2ft.training.run"], "train", lambda *_, **__: nothing)
     write_text(job.layout.best, "of an earlier training")
     with pytest.raises(SystemExit):

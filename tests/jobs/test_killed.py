@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from fixtures.trainers import read_best
 
 from sam2ft.runs.attempt.status import read_status
 from sam2ft.runs.history import read_history
 from sam2ft.runs.layout import RunLayout
-from sam2ft.training.checkpoints.checkpoint import read_best, read_resume, resume_files
+from sam2ft.training.checkpoints.checkpoint import read_resume, resume_files
 
 pytestmark = [pytest.mark.sam2, pytest.mark.slow]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fixtures.trainers import read_best
 
 from sam2ft.data.samples.dataset import SliceDataset
 from sam2ft.distributed import stop_signal
@@ -19,7 +20,6 @@ from sam2ft.evaluation.prediction.tester import Tester
 from sam2ft.jobs.job import execute_job
 from sam2ft.runs.attempt.status import read_status
 from sam2ft.training import trainer
-from sam2ft.training.checkpoints.checkpoint import read_best
 
 pytestmark = pytest.mark.sam2
 ROOT = Path(__file__).parents[2]

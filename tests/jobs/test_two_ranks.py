@@ -5,11 +5,11 @@ import subprocess
 import sys
 
 import pytest
+from fixtures.trainers import read_best
 
 from sam2ft.core.tables.rows import TABLES, read_csv
 from sam2ft.runs.attempt.status import read_status
 from sam2ft.runs.history import history_values
-from sam2ft.training.checkpoints.checkpoint import read_best
 
 pytestmark = [pytest.mark.sam2, pytest.mark.slow]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sam2ft.config.schema.module import Trainable, TrainableOnly
+from sam2ft.config.schema.module import Loss, Trainable, TrainableOnly
 from sam2ft.core.errors import ConfigError
 from sam2ft.core.prompts import kinds_of, mixed_prompts
 from sam2ft.model.losses import LOSSES, SegmentationLoss
@@ -75,7 +75,7 @@ def test_what_is_left_gets_a_gradient_and_every_gradient_is_left(nano, images, b
 
 def test_the_iou_term_makes_the_iou_head_reachable(nano):
     set_trainable(nano, asked(mask_decoder=True))
-    loss = SegmentationLoss(LOSSES["BCE"](), LOSSES["BCE"](), iou_weight=0.1)
+    loss = SegmentationLoss(LOSSES["BCE"](), LOSSES["BCE"](), Loss(iou_weight=0.1))
     report = freeze_unreachable(nano, loss, BOXES)
     assert not any("iou_prediction_head" in name for name in report.unreachable)
 
@@ -111,7 +111,7 @@ def prompt_tensors(nano, given):
 def test_every_mixture_of_prompts_puts_all_that_trains_into_the_graph_of_every_batch(nano, images, given, iou_weight):
     """So that DDP finds a gradient for each tensor on each rank, whatever was drawn there: here one kind at a time."""
     set_trainable(nano, asked(image_encoder=True, prompt_encoder=True, mask_decoder=True))
-    loss = SegmentationLoss(LOSSES["BCE"](), LOSSES["BCE"](), iou_weight=iou_weight)
+    loss = SegmentationLoss(LOSSES["BCE"](), LOSSES["BCE"](), Loss(iou_weight=iou_weight))
     freeze_unreachable(nano, loss, given)
     trained = {name: tensor for name, tensor in nano.sam2_model.named_parameters() if tensor.requires_grad}
     corners = np.array([[20, 30, 90, 100], [7, 9, 99, 250]], dtype=np.float32)
@@ -135,7 +135,8 @@ def test_the_report_adds_up_and_reads_as_a_table(nano):
     report = freeze_unreachable(nano, LOSS, BOXES)
     total = sum(row.trained + row.frozen + row.unreachable for row in report.rows)
     assert total == sum(tensor.numel() for tensor in nano.sam2_model.parameters())
-    assert report.trained == sum(tensor.numel() for tensor in nano.parameters() if tensor.requires_grad)
+    trained = sum(tensor.numel() for tensor in nano.parameters() if tensor.requires_grad)
+    assert sum(row.trained for row in report.rows) == trained
     lines = str(report).splitlines()
     assert lines[0].split() == ["part", "trained", "frozen", "unreachable"]
     assert lines[2].split() == ["prompt_encoder", "0", "3,276", "0"]

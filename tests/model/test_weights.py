@@ -33,7 +33,7 @@ def test_a_stock_checkpoint_and_ours_load_into_the_model(nano, tmp_path):
     path = saved(state_of(nano), tmp_path / "best.pt", sam2ft=json.dumps({"epoch": 3}))
     other = build_untrained("sam2_nano", image_size=256, seed=9)
     assert not torch.equal(other.sam2_model.no_mem_embed, nano.sam2_model.no_mem_embed)
-    load_weights(other, path)
+    load_weights(other.sam2_model, path)
     assert all(torch.equal(value, nano.state_dict()[key]) for key, value in other.state_dict().items())
     assert read_info(path) == {"epoch": 3}
     assert read_info(saved(state_of(nano), tmp_path / "foreign.pt")) == {}
@@ -53,7 +53,7 @@ def test_sixteen_bit_safetensors_become_the_models_type(nano, tmp_path):
     path = tmp_path / "half.safetensors"
     save_file({key: tensor.half().contiguous() for key, tensor in state_of(nano).items()}, path)
     other = build_untrained("sam2_nano", image_size=256, seed=9)
-    load_weights(other, path)
+    load_weights(other.sam2_model, path)
     assert other.sam2_model.no_mem_embed.dtype == torch.float32
     assert torch.equal(other.sam2_model.no_mem_embed, nano.sam2_model.no_mem_embed.half().float())
 
@@ -65,7 +65,7 @@ def test_missing_unexpected_and_misshapen_keys_are_listed_and_nothing_is_changed
     state["sam_mask_decoder.iou_token.weight"] = torch.zeros(1, 7)
     before = state_of(nano)
     with pytest.raises(CheckpointError) as caught:
-        load_weights(nano, saved(state, tmp_path / "odd.pt"))
+        load_weights(nano.sam2_model, saved(state, tmp_path / "odd.pt"))
     message = str(caught.value)
     assert "1 missing: mask_downsample.weight" in message
     assert "1 unexpected: ghost" in message
@@ -76,7 +76,7 @@ def test_missing_unexpected_and_misshapen_keys_are_listed_and_nothing_is_changed
 def test_long_lists_are_cut_and_a_wrapper_that_nobody_knows_is_named(nano, tmp_path):
     wrapped = {f"segmenter.{key}": tensor for key, tensor in state_of(nano).items()}
     with pytest.raises(CheckpointError, match=r"missing: .* and \d+ more") as caught:
-        load_weights(nano, saved(wrapped, tmp_path / "wrapped.pt"))
+        load_weights(nano.sam2_model, saved(wrapped, tmp_path / "wrapped.pt"))
     assert "its keys begin with 'segmenter.'" in str(caught.value)
 
 
@@ -102,7 +102,7 @@ def test_checkpoints_of_other_programs_are_unwrapped_and_what_was_taken_off_is_s
     wrap, said = LAYOUTS[name]
     torch.save(wrap(state_of(nano)), tmp_path / "other.pt")
     other = build_untrained("sam2_nano", image_size=256, seed=9)
-    load_weights(other, tmp_path / "other.pt")
+    load_weights(other.sam2_model, tmp_path / "other.pt")
     assert all(torch.equal(value, nano.state_dict()[key]) for key, value in other.state_dict().items())
     assert [said in record.getMessage() for record in caplog.records] == ([True] if said else [])
 
@@ -110,7 +110,7 @@ def test_checkpoints_of_other_programs_are_unwrapped_and_what_was_taken_off_is_s
 def test_a_prefix_that_some_keys_lack_is_not_taken_off(nano, tmp_path):
     state = prefixed(state_of(nano), "module.") | {"head.weight": torch.zeros(1)}
     with pytest.raises(CheckpointError, match=r"unexpected: head\.weight, module\."):
-        load_weights(nano, saved(state, tmp_path / "half.pt"))
+        load_weights(nano.sam2_model, saved(state, tmp_path / "half.pt"))
 
 
 @pytest.mark.parametrize("content", [{}, {"model": {}}, {"model": {"weight": 3}}, [1, 2]])
@@ -133,7 +133,7 @@ def test_a_checkpoint_of_another_size_names_both(nano, tmp_path, config, name):
     assert describe_weights(state_of(other)) == name
     path = saved(state_of(nano), tmp_path / "nano.pt")
     with pytest.raises(CheckpointError, match=r"this looks like sam2_nano, but module.sam2_model_cfg builds sam2") as e:
-        load_weights(other, path)
+        load_weights(other.sam2_model, path)
     assert str(e.value).endswith(f"builds {name}")
 
 

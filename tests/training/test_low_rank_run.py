@@ -4,6 +4,7 @@ import signal
 
 import pytest
 import torch
+from fixtures.trainers import read_best
 from safetensors.torch import load_file
 from sam2.build_sam import build_sam2
 
@@ -12,7 +13,7 @@ from sam2ft.distributed.stop_signal import StopFlag
 from sam2ft.model.lora import is_low_rank
 from sam2ft.model.nano import overrides as nano
 from sam2ft.runs.history import read_history
-from sam2ft.training.checkpoints.checkpoint import load_newest_resume, read_best, read_resume
+from sam2ft.training.checkpoints.checkpoint import load_newest_resume, read_resume
 
 pytestmark = pytest.mark.sam2
 LOW_RANK = (

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from fixtures.trainers import read_best
 from sam2.build_sam import build_sam2
 
 from sam2ft.core.errors import CheckpointError, ClaimedError, StopRequestedError
@@ -19,7 +20,7 @@ from sam2ft.runs.attempt.log import kept_output
 from sam2ft.runs.attempt.status import read_status
 from sam2ft.runs.history import read_history
 from sam2ft.runs.layout import RunLayout
-from sam2ft.training.checkpoints.checkpoint import load_newest_resume, read_best, read_resume, resume_files
+from sam2ft.training.checkpoints.checkpoint import load_newest_resume, read_resume, resume_files
 from sam2ft.training.run import refuse_different_starts, train
 from sam2ft.training.state import TrainState
 
@@ -101,8 +102,7 @@ def test_a_training_that_is_stopped_and_continued_ends_as_one_that_was_not(point
     with pytest.raises(StopRequestedError, match=f"after step {step} "):
         point.train(stop)
     assert load_newest_resume(point.layout.checkpoints).path == point.layout.resume(step)
-    outcome = point.train()
-    assert outcome.num_steps == STEPS
+    assert point.train().step == STEPS
     assert_same_training(point.layout, reference)
 
 

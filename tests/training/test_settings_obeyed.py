@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from fixtures.trainers import read_best
 from safetensors.torch import load_file
 
 from sam2ft.core.errors import ConfigError
-from sam2ft.training.checkpoints.checkpoint import read_best
 from sam2ft.training.run import batches_per_rank
 
 pytestmark = pytest.mark.sam2
@@ -16,8 +16,7 @@ NEVER_GOOD_ENOUGH = "module.early_stopping={{enabled: {}, patience: 1, min_delta
 @pytest.mark.parametrize(("enabled", "num_epochs"), [("true", 2), ("false", 3)])
 def test_early_stopping_stops_only_when_it_is_enabled(point_with, enabled, num_epochs):
     settings = (QUICK, "module.num_epochs=3", NEVER_GOOD_ENOUGH.format(enabled))
-    outcome = point_with(*settings).train()
-    assert (outcome.num_epochs, outcome.stopped_early) == (num_epochs, enabled == "true")
+    assert point_with(*settings).train().epoch == num_epochs
 
 
 def test_each_part_trains_or_stays_as_trainable_says(point_with, toy):
@@ -60,14 +59,14 @@ def test_training_prompts_are_those_of_their_shares(point_with, toy, shares, rea
 
 def test_the_last_incomplete_group_of_batches_is_a_step(point_with):
     """9 slices in batches of 2 are 5 batches: two groups of 2 and one of 1."""
-    outcome = point_with(QUICK, "module.num_epochs=1", "module.grad_accum=2").train()
-    assert outcome.num_steps == 3
+    ended = point_with(QUICK, "module.num_epochs=1", "module.grad_accum=2").train()
+    assert ended.step == 3
 
 
 def test_one_process_makes_the_steps_that_were_planned_for_two(point_with):
     """2 processes x 2 slices are 4 slices a step: 9 slices are 3 steps, whoever makes them."""
-    outcome = point_with(QUICK, "module.num_epochs=1", "resources.tasks_per_node=2").train()
-    assert outcome.num_steps == 3
+    ended = point_with(QUICK, "module.num_epochs=1", "resources.tasks_per_node=2").train()
+    assert ended.step == 3
 
 
 def test_processes_that_cannot_share_a_step_evenly_are_refused_with_the_numbers(point_with):

@@ -110,7 +110,7 @@ def test_training_learns_resumes_bit_for_bit_and_exports_stock_weights(
 
     save_best(tmp_path / "best.pt", second.weights(), {"epoch": 0})
     loaded = build_untrained("sam2_nano", image_size=SIDE, seed=2)
-    load_weights(loaded, tmp_path / "best.pt")
+    load_weights(loaded.sam2_model, tmp_path / "best.pt")
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), second.model.parameters(), strict=True))
 
 

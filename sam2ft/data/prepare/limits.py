@@ -21,10 +21,11 @@ _GRACE_S = 5.0
 
 
 @contextmanager
-def limited(budget_bytes: float, seconds: float, *, own_process: bool = False) -> Iterator[None]:
+def limited(what: Path, budget_bytes: float, seconds: float, *, own_process: bool = False) -> Iterator[None]:
     """Run the block with at most 1.5 budgets + 0.25 GiB more memory than now, and for at most `seconds`.
 
     Args:
+        what: file that a message names.
         own_process: whether the process serves only such blocks: it then ends when a library hangs (`parallel_map` with
             `lost` reports the item).
 
@@ -44,12 +45,12 @@ def limited(budget_bytes: float, seconds: float, *, own_process: bool = False) -
         yield
     except MemoryError:
         raise DataError(
-            f"needs more memory than {_SHARE:g} times the limit of {budget_bytes / GIB:.3g} GiB a volume; if the file "
-            "is not damaged, raise it with --max-volume-gb (or max_volume_gb in the dataset file)"
+            f"{what}: needs more memory than {_SHARE:g} times the limit of {budget_bytes / GIB:.3g} GiB a volume; if "
+            "the file is not damaged, raise it with --max-volume-gb (or max_volume_gb in the dataset file)"
         ) from None
-    except _TimeUpError:
+    except TimeUpError:
         raise DataError(
-            f"was not read within {seconds:g} s; if the file is not damaged, give more with --max-volume-minutes"
+            f"{what}: was not read within {seconds:g} s; if it is not damaged, give more with --max-volume-minutes"
         ) from None
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
@@ -60,12 +61,12 @@ def limited(budget_bytes: float, seconds: float, *, own_process: bool = False) -
             faulthandler.cancel_dump_traceback_later()
 
 
-class _TimeUpError(Exception):
+class TimeUpError(Exception):
     """The timer of `limited` has run out."""
 
 
 def _raise_timeout(*_: Any) -> None:
-    raise _TimeUpError
+    raise TimeUpError
 
 
 def _data_bytes() -> int:

@@ -3,6 +3,8 @@
 Volumes that are finished and unchanged are not prepared again.
 """
 
+import logging
+import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,7 +20,7 @@ from sam2ft.core.parallel import parallel_map
 from sam2ft.data.images.maps import read_map
 from sam2ft.data.images.volumes import read_reordered, read_volume
 from sam2ft.data.prepare.leaks import without_leaks
-from sam2ft.data.prepare.limits import GIB, limited
+from sam2ft.data.prepare.limits import GIB, TimeUpError, limited
 from sam2ft.data.prepare.outcomes import (
     DEFAULTS,
     REFUSED,
@@ -83,32 +85,25 @@ def prepare_dataset(
         writer.finish(done, split_of, without=gone)
         for path in surplus.files if pruned else ():
             path.unlink()
-    return _summary(out, outcomes, missing, kept, Surplus((), ()) if pruned else surplus, (*notes, *same))
+    kept_sources = frozenset(kept - set(missing))
+    left = Surplus((), ()) if pruned else surplus
+    summary = _summary(out, outcomes, tuple(key for key in missing if key in kept), kept_sources, left)
+    return replace(summary, notes=(*notes, *same))
 
 
 def _summary(
     out: Path,
     outcomes: Sequence[VolumeOutcome],
-    missing: Collection[VolumeKey],
-    kept: Collection[VolumeKey],
+    missing: tuple[VolumeKey, ...],
+    kept: frozenset[VolumeKey],
     surplus: Surplus,
-    notes: tuple[str, ...],
 ) -> PrepareSummary:
     records = Store.open(out).volumes
     splits = {split: len({record.key.subject for record in records if record.split == split}) for split in SPLITS}
     unlabelled = tuple(record.key for record in records if not record.label_runs)
     distances = {str(record.key): distance_disagreements(record.geometry, record.dicom) for record in records}
-    return PrepareSummary(
-        out,
-        tuple(outcomes),
-        splits,
-        unlabelled,
-        tuple(disagreement_summary(distances)),
-        tuple(key for key in missing if key in kept),
-        frozenset(set(kept) - set(missing)),
-        surplus,
-        notes,
-    )
+    disagreements = tuple(disagreement_summary(distances))
+    return PrepareSummary(out, tuple(outcomes), splits, unlabelled, disagreements, missing, kept, surplus)
 
 
 def _prepared(
@@ -227,35 +222,53 @@ def _store_lock(out: Path) -> Iterator[None]:
 def _prepare_one(
     writer: StoreWriter, config: DatasetConfig, options: PrepareOptions, source: VolumeFiles
 ) -> VolumeOutcome:
+    """Store one volume, or refuse it: whatever a damaged file does to a library is a refusal of this volume alone."""
     try:
-        for path in source.paths:
-            if not path.exists():
-                raise DataError(f"{path}: no such file or folder")
-        stamp = fingerprint(source, config.conversion)
+        with _reading(source.image):
+            stamp = _stamp(source, config)
         if writer.is_finished(source.key, stamp):
             return VolumeOutcome(source.key, UNCHANGED)
-        volume = _read(source, config, options)
+        budget = config.reading.max_volume_gb * GIB
+        with limited(source.image, budget, 60 * options.minutes, own_process=options.isolated), _reading(source.image):
+            volume = prepare_volume(source, config)
+        writer.write(volume, stamp)
     except DataError as error:
-        return VolumeOutcome(source.key, REFUSED, str(error))
-    writer.write(volume, stamp)
+        return VolumeOutcome(source.key, REFUSED, " ".join(str(error).split()))
+    except ValueError as error:  # a number that JSON cannot hold
+        return VolumeOutcome(source.key, REFUSED, f"{source.image}: its header values cannot be stored ({error})")
     return VolumeOutcome(source.key, STORED, notes=volume.notes)
 
 
-def _read(source: VolumeFiles, config: DatasetConfig, options: PrepareOptions) -> PreparedVolume:
-    """`prepare_volume` within the limits; whatever a damaged file does to a library is a refusal of this volume alone.
+def _stamp(source: VolumeFiles, config: DatasetConfig) -> str:
+    for path in source.paths:
+        if not path.exists():
+            raise DataError(f"{path}: no such file or folder")
+    return fingerprint(source, config.conversion)
 
-    Raises:
-        DataError: naming a file and the reason.
-    """
-    budget = config.reading.max_volume_gb * GIB
+
+@contextmanager
+def _reading(image: Path) -> Iterator[None]:
+    """Turn any other exception of a reader into a DataError, and keep what libraries print to themselves."""
     try:
-        with naming(source.image), limited(budget, 60 * options.minutes, own_process=options.isolated):
-            return prepare_volume(source, config)
-    except DataError:
+        with warnings.catch_warnings(), _silent("nibabel.global"), _silent("pydicom"):
+            warnings.simplefilter("ignore")
+            yield
+    except (DataError, MemoryError, TimeUpError):
         raise
-    except Exception as error:  # noqa: BLE001  # readers of foreign files raise anything
-        found = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise DataError(f"{source.image}: it, its mask or a map of it cannot be read ({found})") from None
+    except Exception as error:  # noqa: BLE001  # libraries raise anything for a damaged file
+        found = f"{type(error).__name__}: {error}"[:200]
+        raise DataError(f"{image}: it, its mask or a map of it cannot be read ({found})") from None
+
+
+@contextmanager
+def _silent(logger: str) -> Iterator[None]:
+    found = logging.getLogger(logger)
+    level = found.level
+    found.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        found.setLevel(level)
 
 
 def prepare_volume(source: VolumeFiles, config: DatasetConfig) -> PreparedVolume:

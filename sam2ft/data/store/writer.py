@@ -141,9 +141,10 @@ class StoreWriter:
 
     def _is_from(self, stem: str, source: str) -> bool:
         path = record_path(self.folder, stem)
-        if not path.is_file():
+        try:
+            record: dict[str, Any] = read_json(path)
+        except DataError:  # no record, or a damaged one: the volume is prepared again
             return False
-        record: dict[str, Any] = read_json(path)
         # Records of earlier versions do not contain the source of the image.
         if record.get("version") != self.version or "source_image" not in record or record["source"] != source:
             return False

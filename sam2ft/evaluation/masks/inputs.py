@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from sam2ft.core.errors import DataError, listed
+from sam2ft.core.errors import DataError, listed, naming
 from sam2ft.core.files import canonical_json, sha256_file, sha256_text
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey, path_component
@@ -140,18 +140,14 @@ def relabelled(path: Path, mask: npt.NDArray[Any], labels: LabelTable) -> LabelM
     Raises:
         DataError: the mask has ids that the label table lacks; the message names them and the file.
     """
-    try:
+    with naming(path):
         return relabel(mask, labels, {label: label for label in labels.ids})
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
 
 
 def stem(path: Path) -> str:
     """Return the name of a file without its suffix (.nii.gz, .nii, .nrrd, .nhdr)."""
-    for suffix in SUFFIXES:
-        if path.name.endswith(suffix):
-            return path.name.removesuffix(suffix)
-    return path.name
+    suffix = next((one for one in SUFFIXES if path.name.endswith(one)), "")
+    return path.name.removesuffix(suffix)
 
 
 def digest(path: Path) -> str:

@@ -45,14 +45,8 @@ class Scored:
     """Table name -> its rows; biomarker tables only if a biomarker was computed."""
 
 
-@dataclass(frozen=True)
-class _Masks:
-    """Both label maps of a volume on its grid, and its scene (geometry, labels, maps)."""
-
-    prediction_zyx: LabelMap
-    reference_zyx: LabelMap
-    scene: Scene
-    resampled: bool = False
+_Masks = tuple[LabelMap, LabelMap, Scene, bool]
+"""Prediction and reference of a volume on its grid, its scene, and whether the prediction was resampled."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +86,7 @@ def score_pair(
         known = table or _unnamed(volume.array_zyx, predicted, f"{reference} and {prediction}")
         scene = Scene(volume.geometry, known, dicom=volume.slices)
         masks = relabelled(prediction, predicted, known), relabelled(reference, volume.array_zyx, known)
-        return _Masks(*masks, scene, resampled)
+        return *masks, scene, resampled
 
     return _score([_Case(key, "", prediction, digest(reference), read)], table, chosen, out)
 
@@ -116,9 +110,7 @@ def score_store(
             written.
     """
     store, chosen = Store.open(data), scoring or Scoring()
-    records = sorted(store.split_volumes(split), key=lambda record: record.key)
-    if not records:
-        raise DataError(f"{data}: split {split} has no volume")
+    records = store.split_volumes(split)
     found = find_predictions(predictions, records)
     if found.others:
         print(f"not scored, of no volume of split {split}: {listed(found.others, SHOWN)}", file=sys.stderr)
@@ -160,7 +152,7 @@ def _masks_of_store(store: Store, record: VolumeRecord, prediction: Path, scorin
         reference_instances_zyx=store.instances(record.key),
         instances_min_mm3=record.instances_min_mm3,
     )
-    return _Masks(relabelled(prediction, predicted, store.labels), reference, scene, resampled)
+    return relabelled(prediction, predicted, store.labels), reference, scene, resampled
 
 
 def _unnamed(reference: npt.NDArray[Any], prediction: npt.NDArray[Any], where: str) -> LabelTable:
@@ -215,13 +207,11 @@ def _score(
 
 def _rows_of(scoring: Scoring, case: _Case) -> tuple[dict[str, list[Row]], bool]:
     """(rows of a case by table, whether its mask was resampled)."""
-    masks = case.read()
-    scene = masks.scene
+    prediction, reference, scene, resampled = case.read()
     metrics: Sequence[Metric]
     if scoring.func is not None:
         metrics = load_metrics(scoring.func)
     else:
         tissues = scoring.settings.tissues
         metrics = metrics_with_met_needs(scene.labels, tissues, maps=scene.maps, dicom_fields=scene.dicom)
-    rows = score_volume(case.key, masks.prediction_zyx, masks.reference_zyx, scene, (), metrics, scoring.settings)
-    return {name: list(found) for name, found in rows.items()}, masks.resampled
+    return score_volume(case.key, prediction, reference, scene, (), metrics, scoring.settings), resampled

@@ -14,16 +14,11 @@ from sam2ft.statistics.prompt_noise import noise_global_rows
 NOISE_GLOBAL = "prompt_noise_global"
 
 
-def write_tables(evaluation: EvalLayout, tables: Mapping[str, Iterable[Row]]) -> dict[str, str]:
-    """Write the tidy tables, the cohort tables and the wide tables. Returns the sha256 of the tidy tables by name.
-
-    Biomarker tables are written only if a biomarker was requested.
-    """
-    return write_cohort_tables(evaluation, with_cohort(tables))
-
-
 def with_cohort(tables: Mapping[str, Iterable[Row]]) -> dict[str, Iterable[Row]]:
-    """Return the tidy tables to write: the given tables, and their statistics over subjects."""
+    """Return the tidy tables to write: the given tables, and their statistics over subjects.
+
+    Biomarker tables are among them only if a biomarker was requested.
+    """
     volumes, biomarkers = list(tables["volume"]), list(tables["biomarker_volume"])
     tidy: dict[str, Iterable[Row]] = {**tables, "global": global_rows(volumes)}
     if biomarkers:

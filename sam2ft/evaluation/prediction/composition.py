@@ -14,16 +14,15 @@ class Composition:
     neither the order nor the integer decides. For equal logits the label added first is kept.
     """
 
-    def __init__(self, shape_yx: Sequence[int], device: torch.device):
-        self._best_yx = torch.zeros(tuple(shape_yx), device=device)
-        self.label_map_yx = torch.zeros(tuple(shape_yx), dtype=torch.int32, device=device)
+    def __init__(self, best_yx: Tensor, label_map_yx: Tensor):
+        """Continue with these largest logits and labels; both tensors are written into."""
+        self._best_yx, self.label_map_yx = best_yx, label_map_yx
 
     @classmethod
-    def on(cls, best_yx: Tensor, label_map_yx: Tensor) -> "Composition":
-        """Return a composition that continues with these largest logits and labels, and writes into both tensors."""
-        composition = cls.__new__(cls)
-        composition._best_yx, composition.label_map_yx = best_yx, label_map_yx
-        return composition
+    def empty(cls, shape_yx: Sequence[int], device: torch.device) -> "Composition":
+        """Return a composition without any label."""
+        best_yx = torch.zeros(tuple(shape_yx), device=device)
+        return cls(best_yx, torch.zeros_like(best_yx, dtype=torch.int32))
 
     def add(self, label: int, logits_yx: Tensor) -> None:
         """Add one instance of `label`. No indexing with a mask: a GPU's host would wait for the number of pixels."""

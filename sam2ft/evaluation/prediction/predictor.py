@@ -88,13 +88,23 @@ class SlicePredictor:
 
         The host is one batch behind: while a GPU computes a batch, the masks of the previous batch are processed.
         """
-        launched = (self._launched(batch) for batch in in_batches(slices, self.section.encode_batch))
-        for batch in delayed_by_one(launched):
-            yield from batch.finished()
+        launched = ((batch, *self._launched(batch)) for batch in in_batches(slices, self.section.encode_batch))
+        for batch, found, event in delayed_by_one(launched):
+            if event is not None:
+                event.synchronize()
+            for one in batch:
+                label_maps, masks = found.get(one.key, ([], torch.zeros(0)))
+                prompted = list(prompted_masks(one, masks.numpy()))
+                yield PredictedSlice(one.key.index, [each.numpy() for each in label_maps], prompted)
 
     @torch.inference_mode()
-    def _launched(self, batch: Sequence[PreparedSlice]) -> "_Launched":
-        """Start the computation of a batch on the device; on a GPU the results are complete after `finished`."""
+    def _launched(
+        self, batch: Sequence[PreparedSlice]
+    ) -> "tuple[dict[SliceKey, tuple[list[Tensor], Tensor]], torch.cuda.Event | None]":
+        """Start the computation of a batch on the device: (results by slice, event after which they are complete).
+
+        The event is None on the CPU; slices without a prompt have no result.
+        """
         asked = [one for one in batch if one.passes]
         found: dict[SliceKey, tuple[list[Tensor], Tensor]] = {}
         if asked:
@@ -104,13 +114,13 @@ class SlicePredictor:
             for position, one in enumerate(asked):
                 found[one.key] = self._decoded(features, position, one)
         event = torch.cuda.current_stream(self.device).record_event() if self.device.type == "cuda" else None
-        return _Launched(batch, found, event)
+        return found, event
 
     def _decoded(self, features: Any, position: int, one: PreparedSlice) -> tuple[list[Tensor], Tensor]:
         """(label map of each pass, masks of the first pass); their copy to the host may still be running."""
         label_maps, masks = [], []
         for number, prompts in enumerate(one.passes):
-            composition = Composition(one.shape_yx, self.device)
+            composition = Composition.empty(one.shape_yx, self.device)
             for start in range(0, len(prompts), self.section.prompt_chunk):
                 chunk = slice(start, start + self.section.prompt_chunk)
                 with autocast(self.device, self.section.precision):
@@ -123,26 +133,6 @@ class SlicePredictor:
                     masks.append(logits_nyx > 0)
             label_maps.append(composition.label_map_yx.to("cpu", non_blocking=True))
         return label_maps, torch.cat(masks).to("cpu", non_blocking=True)
-
-
-@dataclass(frozen=True)
-class _Launched:
-    """Slices whose computation on the device was started."""
-
-    slices: Sequence[PreparedSlice]
-    found: dict[SliceKey, tuple[list[Tensor], Tensor]]
-    event: "torch.cuda.Event | None"
-    """CUDA event after which the results are in host memory; None on the CPU."""
-
-    def finished(self) -> Iterator[PredictedSlice]:
-        """Wait for the device and yield the predictions."""
-        if self.event is not None:
-            self.event.synchronize()
-        for one in self.slices:
-            label_maps, masks = self.found.get(one.key, ([], torch.zeros(0)))
-            yield PredictedSlice(
-                one.key.index, [each.numpy() for each in label_maps], list(prompted_masks(one, masks.numpy()))
-            )
 
 
 def prompted_masks(one: PreparedSlice, masks_nyx: npt.NDArray[np.bool_]) -> Iterator[PromptedMask]:

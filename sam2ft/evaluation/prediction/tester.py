@@ -7,7 +7,6 @@ A VolumeProtocol instead prompts the volume as a whole (see protocols/propagate.
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -80,19 +79,6 @@ class VolumeResult:
     """Rows of every table, without the stamp (run, eval, split, protocol)."""
 
 
-@dataclass(frozen=True)
-class _Predicted:
-    """A volume between prediction and scoring."""
-
-    volume: VolumeSource
-    reference_zyx: LabelMap
-    slices: Sequence[int]
-    """Indices of the evaluated slices."""
-    label_maps_pzyx: Sequence[LabelMap]
-    """Composed prediction of every pass; the first is that of the evaluation itself."""
-    prompted: Sequence[PromptedMask]
-
-
 class Tester:
     """Predicts and scores volumes. It keeps no state between volumes."""
 
@@ -146,13 +132,14 @@ class Tester:
             return
         with ThreadPoolExecutor(max_workers=1) as pool:
             scored: Iterator[Future[VolumeResult]]
-            scored = (pool.submit(self._scored, self._predicted(volume)) for volume in volumes)
+            scored = (pool.submit(self._scored, volume, *self._predicted(volume)) for volume in volumes)
             yield from (one.result() for one in delayed_by_one(scored))
 
     def _volume(self, volume: VolumeSource) -> VolumeResult:
-        return self._scored(self._predicted(volume))
+        return self._scored(volume, *self._predicted(volume))
 
-    def _predicted(self, volume: VolumeSource) -> _Predicted:
+    def _predicted(self, volume: VolumeSource) -> tuple[Sequence[int], list[LabelMap], list[PromptedMask]]:
+        """(evaluated slices, composed label map of each pass, mask of each prompt); pass 0 is the evaluation itself."""
         reference_zyx = np.asarray(volume.reference_zyx)
         slices = evaluated_slices(reference_zyx, include_empty=self.section.include_empty_slices)
         self.model.eval()
@@ -160,22 +147,21 @@ class Tester:
             label_map_zyx, masks = self.prompting.predict(self.model, volume, self.device)
             evaluated = set(slices)
             masks = [mask for mask in masks if mask.slice in evaluated]
-            return _Predicted(volume, reference_zyx, slices, [label_map_zyx], masks)
-        return _Predicted(volume, reference_zyx, slices, *self._slice_by_slice(volume, reference_zyx, slices))
+            return slices, [label_map_zyx], masks
+        return slices, *self._slice_by_slice(volume, reference_zyx, slices)
 
-    def _scored(self, predicted: _Predicted) -> VolumeResult:
-        volume, label_maps = predicted.volume, predicted.label_maps_pzyx
-        scene = replace(volume.scene, slices=predicted.slices)
+    def _scored(
+        self, volume: VolumeSource, slices: Sequence[int], label_maps: Sequence[LabelMap], masks: Sequence[PromptedMask]
+    ) -> VolumeResult:
+        scene, reference_zyx = replace(volume.scene, slices=slices), np.asarray(volume.reference_zyx)
 
         def rows_of(label_map_zyx: LabelMap, prompted: Sequence[PromptedMask], metrics: Sequence[Metric]) -> ScoredRows:
-            return score_volume(
-                volume.key, label_map_zyx, predicted.reference_zyx, scene, prompted, metrics, self.score
-            )
+            return score_volume(volume.key, label_map_zyx, reference_zyx, scene, prompted, metrics, self.score)
 
-        rows = rows_of(label_maps[0], predicted.prompted, self.metrics)
+        rows = rows_of(label_maps[0], masks, self.metrics)
         if self.section.prompt_noise is not None:
             rows[NOISE] = noise_rows(self.prompting, self.metrics, rows["volume"], label_maps, rows_of)
-        return VolumeResult(volume.key, label_maps[0], tuple(predicted.prompted), rows)
+        return VolumeResult(volume.key, label_maps[0], tuple(masks), rows)
 
     def _slice_by_slice(
         self, volume: VolumeSource, reference_zyx: LabelMap, slices: Sequence[int]
@@ -204,15 +190,8 @@ class Tester:
     def _prepared(self, volume: VolumeSource, views: Iterable[SliceView]) -> Iterator[PreparedSlice]:
         return (self._predictor.prepared(view, volume.scene.labels.ids) for view in views)
 
-    @staticmethod
-    def save_metric_scores_to_csv(folder: Path, measure: str, tables: wide_tables.Tables) -> list[Path]:
-        """See wide_tables.save_metric_scores_to_csv."""
-        return wide_tables.save_metric_scores_to_csv(folder, measure, tables)
-
-    @staticmethod
-    def save_custom_metric_scores(folder: Path, biomarker: str, tables: wide_tables.Tables) -> list[Path]:
-        """See wide_tables.save_custom_metric_scores."""
-        return wide_tables.save_custom_metric_scores(folder, biomarker, tables)
+    save_metric_scores_to_csv = staticmethod(wide_tables.save_metric_scores_to_csv)
+    save_custom_metric_scores = staticmethod(wide_tables.save_custom_metric_scores)
 
 
 def evaluated_slices(reference_zyx: LabelMap, *, include_empty: bool) -> list[int]:

@@ -115,7 +115,7 @@ class Propagation(VolumeProtocol):
         with autocast(device, section.precision):
             carried = Propagator(model).propagate(images, seeds, (nz, ny, nx), object_chunk=section.prompt_chunk)
             for found in carried:
-                composition = Composition.on(best_zyx[found.slice], label_map_zyx[found.slice])
+                composition = Composition(best_zyx[found.slice], label_map_zyx[found.slice])
                 logits_nyx = full_precision(found.logits_nyx)
                 for number, logits_yx in zip(found.object_ids, logits_nyx, strict=True):
                     composition.add(objects.listed[number - 1].label, logits_yx)

@@ -34,16 +34,15 @@ def _value_of(statistic: str, values: Values) -> float:
 class _RelaxationMetric:
     """Mean, median and SD (n - 1) in ms over the valid voxels of a mask, their number, and their share of the mask.
 
-    A voxel is valid if its value is finite and in (lower_ms, upper_ms]: a failed fit (0, NaN, or a fit limit out of
+    A voxel is valid if its value is finite and in (0, upper_ms]: a failed fit (0, NaN, or a fit limit out of
     this range) is excluded, never counted as 0 and never clipped. An empty mask has NaN and its status. Slices have
     the mean only. For a tissue with an interface bone, each statistic is also computed for its deep and its
     superficial half.
     """
 
     name: str
-    upper_ms: float | None
+    upper_ms: float | None = None
     """None: the bound in the settings of the pair."""
-    lower_ms: float = 0.0
     biomarker: bool = True
 
     @property
@@ -71,10 +70,11 @@ class _RelaxationMetric:
                 for definition in _STATISTICS:
                     yield self._statistic(definition, f"_{layer}", reference, prediction)
 
-    def _valid(self, inside: npt.NDArray[np.float32], upper_ms: float) -> Values:
+    @staticmethod
+    def _valid(inside: npt.NDArray[np.float32], upper_ms: float) -> Values:
         values = np.asarray(inside, dtype=np.float64)
         # Comparisons with NaN are false, so NaN and infinity are excluded like values out of bounds.
-        return values[(values > self.lower_ms) & (values <= upper_ms)]
+        return values[(values > 0) & (values <= upper_ms)]
 
     def _statistic(
         self, definition: str, layer: str, reference: Values, prediction: Values, *, slice_index: int | None = None
@@ -94,7 +94,6 @@ class T2Metric(_RelaxationMetric):
     """T2 in ms; a value above 100 ms (the bound of DOSMA) is joint fluid or a failed fit, not cartilage."""
 
     name: str = "t2"
-    upper_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -102,4 +101,3 @@ class T1rhoMetric(_RelaxationMetric):
     """T1rho in ms; the upper bound depends on the spin-lock times (`datamodule.metric.t1rho_upper_ms`)."""
 
     name: str = "t1rho"
-    upper_ms: float | None = None

@@ -50,9 +50,10 @@ class CartilageThicknessMetric:
 
     def measure(self, pair: MaskPair) -> Iterator[Measurement]:
         if pair.bone_zyx is None:
-            yield _local(pair, self.name)
+            masks, spacing = (pair.reference_zyx, pair.prediction_zyx), pair.geometry.spacing_zyx_mm
+            yield on_both_masks(self.name, LOCAL, "mm", *(local_thickness_mm(mask, spacing) for mask in masks))
             return
-        reference, prediction = _all_nan(), _all_nan()
+        reference = prediction = dict.fromkeys(UNITS, (math.nan, 0))
         status = pair.status if pair.bone_zyx.any() else "absent"
         if pair.status != "absent" and len((rays := bone_rays(pair)).surface):
             if pair.status != "spurious":
@@ -60,29 +61,8 @@ class CartilageThicknessMetric:
             if pair.status != "missed":
                 prediction = _values_of(rays, rays.prediction)
         for definition, unit in UNITS.items():
-            sides = reference.side(definition), prediction.side(definition)
+            sides = reference[definition], prediction[definition]
             yield on_both_masks(self.name, definition, unit, *sides, status=status)
-
-
-def _local(pair: MaskPair, name: str) -> Measurement:
-    spacing = pair.geometry.spacing_zyx_mm
-    sides = (local_thickness_mm(mask, spacing) for mask in (pair.reference_zyx, pair.prediction_zyx))
-    return on_both_masks(name, LOCAL, "mm", *sides)
-
-
-@dataclass(frozen=True)
-class _Values:
-    values: dict[str, float]
-    num_covered: int
-    num_total: int
-
-    def side(self, definition: str) -> Side:
-        num_rays = self.num_total if definition in ("ThCtAB", "tAB", "dAB") else self.num_covered
-        return self.values[definition], num_rays
-
-
-def _all_nan() -> _Values:
-    return _Values(dict.fromkeys(UNITS, math.nan), 0, 0)
 
 
 @dataclass(frozen=True)
@@ -138,13 +118,14 @@ def _near(surface: Surface, mask: Mask, spacing_mm: tuple[float, float, float]) 
     return near
 
 
-def _values_of(rays: BoneRays, of: Crossing) -> _Values:
-    """Values of all definitions from the rays of one mask; the total area is the area that the reference covers."""
+def _values_of(rays: BoneRays, of: Crossing) -> dict[str, Side]:
+    """Definition -> value from the rays of one mask, and their number; the total area is what the reference covers."""
     areas, lengths, total = rays.surface.areas_n, of.lengths.lengths_n, rays.reference.covered_n
     valid = np.isfinite(lengths)
     covered_valid = of.covered_n & valid
     total_area = float(areas[total].sum())
     p5, p95 = _weighted_quantiles(lengths[covered_valid], areas[covered_valid], (0.05, 0.95))
+    num_covered, num_total = int(covered_valid.sum()), int((total & valid).sum())
     values = {
         "ThCcAB": _mean_over(areas, lengths, of.covered_n, of.lengths.met_n),
         "ThCtAB": _mean_over(areas, lengths, total, rays.reference.lengths.met_n),
@@ -153,9 +134,12 @@ def _values_of(rays: BoneRays, of: Crossing) -> _Values:
         "dAB": 100 * float(areas[total & ~of.covered_n].sum()) / total_area if total_area else math.nan,
         "P5": p5,
         "P95": p95,
-        "valid_share": int(covered_valid.sum()) / int(of.covered_n.sum()) if of.covered_n.any() else math.nan,
+        "valid_share": num_covered / int(of.covered_n.sum()) if of.covered_n.any() else math.nan,
     }
-    return _Values(values, int(covered_valid.sum()), int((total & valid).sum()))
+    return {
+        definition: (value, num_total if definition in ("ThCtAB", "tAB", "dAB") else num_covered)
+        for definition, value in values.items()
+    }
 
 
 def _mean_over(areas: Numbers, lengths: Numbers, covered_n: Chosen, met_n: Chosen) -> float:

@@ -38,20 +38,19 @@ class ThicknessMap:
 
         Vertices are coloured by the prediction: viridis from 0 to 5 mm, grey where the prediction leaves bone bare.
         """
-        names = ("x", "y", "z", "reference_mm", "prediction_mm", "difference_mm")
+        colours, names = ("red", "green", "blue"), ("x", "y", "z", "reference_mm", "prediction_mm", "difference_mm")
         vertices = np.zeros(
             len(self.areas_mm2_n),
-            dtype=[*((name, "<f4") for name in names), ("red", "u1"), ("green", "u1"), ("blue", "u1")],
+            dtype=[*((name, "<f4") for name in names), *((name, "u1") for name in colours)],
         )
         columns = (
             *self.vertices_ras_mm_n3.T,
             self.reference_mm_n,
             self.prediction_mm_n,
             self.prediction_mm_n - self.reference_mm_n,
+            *_colours(self.prediction_mm_n).T,
         )
-        for name, values in zip(names, columns, strict=True):
-            vertices[name] = values
-        for name, values in zip(("red", "green", "blue"), _colours(self.prediction_mm_n).T, strict=True):
+        for name, values in zip((*names, *colours), columns, strict=True):
             vertices[name] = values
         faces = np.zeros(len(self.faces_m3), dtype=[("corners", "u1"), ("vertices", "<i4", 3)])
         faces["corners"], faces["vertices"] = 3, self.faces_m3
@@ -60,7 +59,7 @@ class ThicknessMap:
             "format binary_little_endian 1.0",
             f"element vertex {len(vertices)}",
             *(f"property float {name}" for name in names),
-            *(f"property uchar {name}" for name in ("red", "green", "blue")),
+            *(f"property uchar {name}" for name in colours),
             f"element face {len(faces)}",
             "property list uchar int vertex_indices",
             "end_header\n",

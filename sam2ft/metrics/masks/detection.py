@@ -8,10 +8,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from sam2ft.core.components import components
 from sam2ft.core.prompts import Mask
+from sam2ft.metrics.counts import pair_counts
 from sam2ft.metrics.measurement import MaskPair, Measurement, metric
 from sam2ft.metrics.regions import regions_of
 
@@ -51,10 +50,7 @@ def detect(prediction: Mask, reference: Mask) -> Detection:
     """Match the components of two masks of the same shape, at least one not empty (8 or 26 neighbours)."""
     predicted, num_predicted = components(prediction)
     true, num_true = components(reference)
-    pairs = np.bincount(
-        (true.astype(np.int64) * (num_predicted + 1) + predicted).ravel(),
-        minlength=(num_true + 1) * (num_predicted + 1),
-    ).reshape(num_true + 1, num_predicted + 1)
+    pairs = pair_counts(true, predicted, num_true, num_predicted)
     both = pairs[1:, 1:]
     unions = pairs.sum(axis=1)[1:, None] + pairs.sum(axis=0)[None, 1:] - both
     # Computed in whole pixels: an IoU of exactly one half is no match.

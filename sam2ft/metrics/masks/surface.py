@@ -6,7 +6,6 @@ All four metrics share one crop and one pair of distance computations.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,26 +21,17 @@ TREE_BELOW_SHARE = 1 / 16
 """Share of target voxels in a block below which a search tree is faster than a distance transform."""
 
 
-class TwoSurfaces(Protocol):
-    """Interface of the distances between two boundaries, for any definition of a boundary."""
-
-    @property
-    def hd_mm(self) -> float: ...
-    @property
-    def hd95_mm(self) -> float: ...
-    @property
-    def assd_mm(self) -> float: ...
-    def nsd(self, tolerance_mm: float) -> float: ...
-
-
 @dataclass(frozen=True)
 class SurfaceDistances:
-    """Distance in mm of every boundary voxel of one mask to the nearest boundary voxel of the other mask."""
+    """Distance in mm of every element of one surface to the nearest element of the other: here of boundary voxels."""
 
     to_reference: Distances
-    """One value per boundary voxel of the prediction."""
+    """One value per element of the prediction."""
     to_prediction: Distances
-    """One value per boundary voxel of the reference."""
+    """One value per element of the reference."""
+    sizes_of_prediction: Distances
+    """Weight of each element in means and shares: 1 for a voxel."""
+    sizes_of_reference: Distances
 
     @property
     def hd_mm(self) -> float:
@@ -55,17 +45,19 @@ class SurfaceDistances:
 
     @property
     def assd_mm(self) -> float:
-        """Average symmetric surface distance: mean over the boundary voxels of both masks together."""
-        return float(self.to_reference.sum() + self.to_prediction.sum()) / self._count
+        """Average symmetric surface distance: mean over both surfaces together, weighted by size."""
+        of_prediction = (self.to_reference * self.sizes_of_prediction).sum()
+        return float((of_prediction + (self.to_prediction * self.sizes_of_reference).sum()) / self._size)
 
     def nsd(self, tolerance_mm: float) -> float:
-        """Normalized surface Dice: share of boundary voxels of both masks within tolerance of the other boundary."""
-        near = (self.to_reference <= tolerance_mm).sum() + (self.to_prediction <= tolerance_mm).sum()
-        return int(near) / self._count
+        """Normalized surface Dice: share of both surfaces that lies within the tolerance of the other surface."""
+        near = self.sizes_of_prediction[self.to_reference <= tolerance_mm].sum()
+        near += self.sizes_of_reference[self.to_prediction <= tolerance_mm].sum()
+        return float(near / self._size)
 
     @property
-    def _count(self) -> int:
-        return len(self.to_reference) + len(self.to_prediction)
+    def _size(self) -> float:
+        return float(self.sizes_of_prediction.sum() + self.sizes_of_reference.sum())
 
 
 def boundary(mask: Mask) -> Mask:
@@ -117,9 +109,9 @@ def surface_distances(prediction: Mask, reference: Mask, spacing_mm: tuple[float
     """
     check_not_empty(prediction, reference)
     of_prediction, of_reference = boundary(prediction), boundary(reference)
-    return SurfaceDistances(
-        distances_to(of_reference, of_prediction, spacing_mm), distances_to(of_prediction, of_reference, spacing_mm)
-    )
+    to_reference = distances_to(of_reference, of_prediction, spacing_mm)
+    to_prediction = distances_to(of_prediction, of_reference, spacing_mm)
+    return SurfaceDistances(to_reference, to_prediction, np.ones(len(to_reference)), np.ones(len(to_prediction)))
 
 
 def check_not_empty(prediction: Mask, reference: Mask) -> None:
@@ -132,9 +124,9 @@ def check_not_empty(prediction: Mask, reference: Mask) -> None:
         raise ValueError("surface distances need two non-empty masks; an empty mask is reported by its status instead")
 
 
-Measured = list[tuple[Region, TwoSurfaces | None]]
+Measured = list[tuple[Region, SurfaceDistances | None]]
 """Every slice, then the volume, with its distances; None where the label is not in both masks."""
-SurfacesOf = Callable[[Mask, Mask, tuple[float, ...]], TwoSurfaces]
+SurfacesOf = Callable[[Mask, Mask, tuple[float, ...]], SurfaceDistances]
 
 
 def surface_metrics(definition: str, surfaces_of: SurfacesOf) -> dict[str, FunctionMetric]:
@@ -154,7 +146,7 @@ def surface_metrics(definition: str, surfaces_of: SurfacesOf) -> dict[str, Funct
             for one in regions_of(pair)
         ]
 
-    def metric_of(name: str, unit: str, of: Callable[[TwoSurfaces, MaskPair], float]) -> FunctionMetric:
+    def metric_of(name: str, unit: str, of: Callable[[SurfaceDistances, MaskPair], float]) -> FunctionMetric:
         column = f"{name}{definition}_mm" if unit == "mm" else f"{name}{definition}"
 
         @metric(f"{name}{definition}")

@@ -5,7 +5,6 @@ one element at every corner of the voxel grid whose 2 x 2 (x 2) neighbours are n
 the marching-squares line or marching-cubes patch between them. Lengths and areas are computed for the given spacing.
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 
@@ -13,28 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from sam2ft.core.prompts import Mask
-from sam2ft.metrics.masks.surface import Distances, check_not_empty, distances_to, surface_metrics
+from sam2ft.metrics.masks.surface import Distances, SurfaceDistances, check_not_empty, distances_to, surface_metrics
 
 Codes = npt.NDArray[np.uint8]
 _EDGES_OF_A_SQUARE = (((0, 0), (0, 1)), ((0, 0), (1, 0)), ((0, 1), (1, 1)), ((1, 0), (1, 1)))
 
 
-@dataclass(frozen=True)
-class SurfelDistances:
-    """Size of every element of one surface, and its distance in mm to the nearest element of the other surface."""
-
-    to_reference: Distances
-    """One value per element of the prediction."""
-    to_prediction: Distances
-    """One value per element of the reference."""
-    sizes_of_prediction: Distances
-    """Lengths in mm (2-D) or areas in mm2 (3-D)."""
-    sizes_of_reference: Distances
-
-    @property
-    def hd_mm(self) -> float:
-        """Hausdorff distance: the larger of the two directed maxima."""
-        return float(max(self.to_reference.max(), self.to_prediction.max()))
+class SurfelDistances(SurfaceDistances):
+    """Distances between the elements of two surfaces; their sizes are lengths in mm (2-D) or areas in mm2 (3-D)."""
 
     @property
     def hd95_mm(self) -> float:
@@ -43,24 +28,6 @@ class SurfelDistances:
             _weighted_percentile(self.to_reference, self.sizes_of_prediction, 0.95),
             _weighted_percentile(self.to_prediction, self.sizes_of_reference, 0.95),
         )
-
-    @property
-    def assd_mm(self) -> float:
-        """Average symmetric surface distance: mean over both surfaces together, weighted by size."""
-        sums = (self.to_reference * self.sizes_of_prediction).sum() + (
-            self.to_prediction * self.sizes_of_reference
-        ).sum()
-        return float(sums / self._size)
-
-    def nsd(self, tolerance_mm: float) -> float:
-        """Normalized surface Dice: share of both surfaces that lies within the tolerance of the other surface."""
-        near = self.sizes_of_prediction[self.to_reference <= tolerance_mm].sum()
-        near += self.sizes_of_reference[self.to_prediction <= tolerance_mm].sum()
-        return float(near / self._size)
-
-    @property
-    def _size(self) -> float:
-        return float(self.sizes_of_prediction.sum() + self.sizes_of_reference.sum())
 
 
 def surfel_distances(prediction: Mask, reference: Mask, spacing_mm: tuple[float, ...]) -> SurfelDistances:

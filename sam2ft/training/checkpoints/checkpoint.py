@@ -18,9 +18,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sam2ft.core.errors import CheckpointError
-from sam2ft.core.files import remove_partial, replacing, sha256_file
+from sam2ft.core.files import remove_partial, replacing
 from sam2ft.model.lora import merged
-from sam2ft.model.weights import UNREADABLE
 from sam2ft.training.checkpoints.nested_state import pack, unpack
 
 RESUME_VERSION = "1"
@@ -45,8 +44,8 @@ def stock_weights(model: nn.Module, replaced: Mapping[str, torch.Tensor] | None 
     return {name.removeprefix("sam2_model."): _on_cpu(tensor) for name, tensor in tensors.items()}
 
 
-def save_best(path: Path, weights: Mapping[str, torch.Tensor], info: Mapping[str, Any]) -> str:
-    """Write `{"model": weights, "sam2ft": "<json of info>"}` and return the sha256 of the file.
+def save_best(path: Path, weights: Mapping[str, torch.Tensor], info: Mapping[str, Any]) -> None:
+    """Write `{"model": weights, "sam2ft": "<json of info>"}`.
 
     The file loads with weights_only and in stock `build_sam2`, which reads "model" and ignores the rest.
     """
@@ -54,26 +53,6 @@ def save_best(path: Path, weights: Mapping[str, torch.Tensor], info: Mapping[str
     # Through a stream: given a path, torch.save writes the file's name (random for a partial file) into the archive.
     with replacing(path) as partial, partial.open("wb") as stream:
         torch.save(content, stream)
-    return sha256_file(path)
-
-
-def read_best(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Read the weights and the info of a best.pt.
-
-    Raises:
-        CheckpointError: with the file and the problem.
-    """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file") from None
-    except UNREADABLE as error:
-        raise CheckpointError(
-            f"{path}: not a readable checkpoint ({(str(error) or type(error).__name__).splitlines()[0]})"
-        ) from None
-    if not isinstance(content, dict) or "model" not in content or "sam2ft" not in content:
-        raise CheckpointError(f'{path}: not a best.pt of sam2ft; expected the entries "model" and "sam2ft"')
-    return content["model"], json.loads(content["sam2ft"])
 
 
 # --- resume files -----------------------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from sam2ft.training.trainer import Trainer
 
 def start_text(experiment: Experiment, layout: RunLayout, records: Sequence[VolumeRecord], trainer: Trainer) -> str:
     """The lines printed before the first step."""
-    module, rule = experiment.module, experiment.module.early_stopping
-    size = experiment.datamodule.batch_size * trainer.settings.batches_per_step * trainer.ranks.world_size
+    module, rule, ranks = experiment.module, experiment.module.early_stopping, trainer.ranks
+    size = experiment.datamodule.batch_size * trainer.settings.batches_per_step * ranks.world_size
     train = [record for record in records if record.split == "train"]
     val = [record for record in records if record.split == "val"]
     stopping = f" at most; stops after {rule.patience} without a better {rule.monitor}" if rule.enabled else ""
@@ -25,7 +25,7 @@ def start_text(experiment: Experiment, layout: RunLayout, records: Sequence[Volu
         ("validation", _counts_text(val)),
         ("epochs", f"{module.num_epochs}{stopping}"),
         ("steps", f"{trainer.settings.steps_per_epoch} per epoch, of {_plural(size, 'slice')}"),
-        ("on", _device_text(trainer)),
+        ("on", f"{ranks.device}, {trainer.settings.precision}, {_plural(ranks.world_size, 'process', 'es')}"),
         ("log", shown_path(layout.logs)),
         ("curves", f"tensorboard --logdir {shown_path(layout.folder.parent)}"),
         *([("pictures", f"{shown_path(layout.qc)}, after every epoch")] if module.visualize else []),
@@ -60,11 +60,6 @@ def shown_path(path: Path) -> str:
     """A path relative to the working directory when it lies below it, otherwise absolute."""
     absolute = Path(os.path.abspath(path))
     return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(absolute)
-
-
-def _device_text(trainer: Trainer) -> str:
-    ranks = trainer.ranks
-    return f"{ranks.device}, {trainer.settings.precision}, {_plural(ranks.world_size, 'process', 'es')}"
 
 
 def _counts_text(records: Iterable[VolumeRecord]) -> str:

@@ -139,12 +139,12 @@ def test_the_two_doors_prompt_components_and_whole_labels() -> None:
 
 
 def test_overlaps_go_to_the_largest_logit_and_a_label_is_the_union_of_its_instances() -> None:
-    composed = Composition((1, 5), torch.device("cpu"))
+    composed = Composition.empty((1, 5), torch.device("cpu"))
     composed.add(1, torch.tensor([[3.0, 3.0, 1.0, -1.0, -9.0]]))
     composed.add(2, torch.tensor([[1.0, 5.0, 2.0, -2.0, 0.0]]))
     composed.add(1, torch.tensor([[-1.0, 4.0, 3.0, -1.0, 0.5]]))
     assert composed.label_map_yx.tolist() == [[1, 2, 1, 0, 1]]
-    tied = Composition((1, 1), torch.device("cpu"))
+    tied = Composition.empty((1, 1), torch.device("cpu"))
     tied.add(2, torch.tensor([[1.0]]))
     tied.add(1, torch.tensor([[1.0]]))
     assert tied.label_map_yx.tolist() == [[2]]
@@ -318,7 +318,7 @@ def test_instances_added_together_are_as_those_added_in_turn() -> None:
     for _ in range(20):
         labels = sorted(rng.integers(1, 4, size=7).tolist())
         logits = torch.from_numpy(rng.integers(-3, 4, size=(7, 5, 6)).astype(np.float32))  # with many ties
-        at_once, in_turn = (Composition((5, 6), torch.device("cpu")) for _ in range(2))
+        at_once, in_turn = (Composition.empty((5, 6), torch.device("cpu")) for _ in range(2))
         at_once.add_all(labels[:4], logits[:4])
         at_once.add_all(labels[4:], logits[4:])
         for label, logits_yx in zip(labels, logits, strict=True):

@@ -1,0 +1,43 @@
+"""Thousands of damaged sources: each is refused or read, and costs neither healthy volumes nor what is stored."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fixtures.damage import KINDS
+
+ROOT = Path(__file__).parents[3]
+
+
+def run(what: str, kind: str, count: int, seed: int) -> tuple[dict[str, Any], float]:
+    """(what tests/fixtures/damage.py found, peak memory in GB)."""
+    command = [sys.executable, "-m", "tests.fixtures.damage", what, kind, str(count), str(seed)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0
+    return json.loads(output), usage.ru_maxrss / 1e6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_source_is_refused_alone_and_costs_nothing_that_is_stored(kind: str) -> None:
+    found, peak_gb = run("campaign", kind, 700, seed=1)
+    assert found["faults"] == []
+    assert sum(found["results"].values()) == 700
+    assert found["results"]["refused"] > 200
+    assert peak_gb < 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "count"), [("dicom", 300), ("nifti", 400), ("nrrd", 300)])
+def test_sources_that_come_and_go_cost_nothing_that_is_stored(kind: str, count: int) -> None:
+    found, _ = run("reruns", kind, count, seed=2)
+    assert found["faults"] == []
+    assert found["results"]["refused"] > count / 4
