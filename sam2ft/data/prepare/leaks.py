@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +31,8 @@ class ComparedVolume:
     """`block_means` of its image."""
     source: str
     """File or folder of its image."""
-    image: Callable[[], npt.NDArray[np.uint16]]
-    """Opens the stored image."""
+    image: Callable[[], npt.NDArray[np.uint16] | None]
+    """Opens the stored image; None when it cannot be read, and is not the same as any other."""
 
 
 @dataclass(frozen=True)
@@ -62,17 +64,24 @@ def leaks(volumes: Sequence[ComparedVolume], split_of: Mapping[str, str]) -> lis
     refused: set[int] = set()
     for number in sorted(partners):
         one = ordered[number]
-        same = [
-            other
-            for other in sorted(partners[number])
-            if other not in refused and same_image(ordered[other].image(), one.image(), means[other], means[number])
-        ]
-        split = split_of[one.key.subject]
-        elsewhere = [other for other in same if split_of[ordered[other].key.subject] != split]
-        for other in (elsewhere or same)[:1]:
-            found.append(SameImage(one, ordered[other], is_leak=bool(elsewhere)))
-        refused |= {number} if elsewhere else set()
+
+        def in_another_split(other: int, one: ComparedVolume = one) -> bool:
+            return split_of[ordered[other].key.subject] != split_of[one.key.subject]
+
+        candidates = sorted(set(partners[number]) - refused, key=lambda other: (not in_another_split(other), other))
+        partner = next((other for other in candidates if _same(ordered[other], one)), None)
+        if partner is not None:
+            found.append(SameImage(one, ordered[partner], is_leak=in_another_split(partner)))
+            refused |= {number} if found[-1].is_leak else set()
     return found
+
+
+def _same(one: ComparedVolume, other: ComparedVolume) -> bool:
+    first, second = one.image(), other.image()
+    if first is None or second is None:
+        return False
+    means = (np.array(volume.means, dtype=np.float64) for volume in (one, other))
+    return same_image(first, second, *means)
 
 
 def without_leaks(
@@ -111,18 +120,24 @@ def _compared(
         path = record_path(writer.folder, stem)
         record = read_json(path)
 
-        def image(stem: str = stem) -> npt.NDArray[np.uint16]:
-            loaded: npt.NDArray[np.uint16] = np.load(
-                array_path(writer.folder, stem, "image"), mmap_mode="r", allow_pickle=False
-            )
-            return loaded
-
-        if "block_means" not in record:
-            record["block_means"] = block_means(image())
+        image = partial(_opened, array_path(writer.folder, stem, "image"), tuple(record["geometry"]["shape_zyx"]))
+        if "block_means" not in record and (opened := image()) is not None:
+            record["block_means"] = block_means(opened)
             write_json(path, record)
+        if "block_means" not in record:
+            continue
         source = str(record.get("source_image") or key)
         shape = tuple(record["geometry"]["shape_zyx"])
         yield ComparedVolume(key, is_new, shape, record["block_means"], source, image)
+
+
+def _opened(path: Path, shape_zyx: tuple[int, ...]) -> npt.NDArray[np.uint16] | None:
+    """A stored image, or None for one that was removed or damaged by hand, which whoever uses the store is told."""
+    try:
+        image: npt.NDArray[np.uint16] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError):
+        return None
+    return image if image.shape == shape_zyx else None
 
 
 def _reason(same: SameImage, split_of: Mapping[str, str]) -> str:

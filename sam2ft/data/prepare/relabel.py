@@ -59,6 +59,15 @@ def given_ids(
     Args:
         mask_zyx: the mask as it is in the file.
         relabelled_zyx: what `relabel` made of it, which refuses values that are not whole numbers of 0 to 65535.
+
+    Raises:
+        DataError: a label has the id 0.
     """
     whole = np.rint(mask_zyx) if mask_zyx.dtype.kind == "f" else mask_zyx
-    return np.where(relabelled_zyx != 0, whole, 0).astype(np.uint16)
+    ids = np.where(relabelled_zyx != 0, whole, 0).astype(np.uint16)
+    if without := int(((relabelled_zyx != 0) & (ids == 0)).sum()):
+        raise DataError(
+            f"{without} voxels with a label have no id of an instance; ids are whole numbers of 1 to {MOST}: export "
+            "the mask as integers, or set instances.source to components"
+        )
+    return ids

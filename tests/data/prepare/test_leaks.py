@@ -199,3 +199,14 @@ def test_a_store_of_an_earlier_version_is_compared_too(raw: Path) -> None:
     write(raw, "d", scan(0))
     put(raw, train="ab", test="cd")
     assert [one.key.subject for one in run(raw).refused] == ["d"]
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"x" * path.stat().st_size)])
+def test_a_stored_image_that_was_damaged_by_hand_stops_nothing(raw: Path, damage: Callable[[Path], Any]) -> None:
+    run(raw)
+    (raw / "img" / "a_v.nii.gz").unlink()
+    damage(raw / "store" / "volumes" / "a__v.image.npy")
+    write(raw, "d", scan(0))
+    put(raw, train="ab", test="cd")
+    assert not run(raw).refused
+    assert subjects(raw) == ["a", "b", "c", "d"]

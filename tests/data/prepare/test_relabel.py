@@ -66,3 +66,8 @@ def test_given_ids_survive_merging_and_are_gone_where_a_label_is_dropped(dtype: 
 def test_given_ids_beyond_16_bit_are_refused() -> None:
     with pytest.raises(DataError, match="values from 0 to 70000; label ids are 0 to 65535"):
         relabel(np.array([[[0, 70000]]]), TABLE, {1: 1})
+
+
+def test_a_label_without_an_id_is_refused() -> None:
+    with pytest.raises(DataError, match=r"2 voxels with a label have no id of an instance; .* set instances\.source"):
+        given_ids(np.array([[[0, 1 / 255, 2 / 255, 1]]]), np.array([[[0, 1, 1, 1]]], dtype=np.uint8))

@@ -325,3 +325,11 @@ def test_given_instances_are_prompted_as_they_are(tmp_path: Path, prepared: Prep
     assert sample.masks_nhw.sum(dim=(1, 2)).tolist() == [13, 12]
     components = write_store(tmp_path / "components", [prepared("a", mask_zyx=mask)])
     assert dataset(components)[0].original_boxes_n4.tolist() == [[3, 2, 8, 5], [20, 20, 20, 20]]
+
+
+def test_the_size_of_specks_changes_no_prompt(tmp_path: Path, prepared: Prepared, write_store: Writing) -> None:
+    plain = write_store(tmp_path / "plain", [prepared("a")])
+    chosen = write_store(tmp_path / "chosen", [prepared("a", instances_min_mm3=1e6)])
+    assert same(dataset(plain)[0], dataset(chosen)[0])
+    assert plain.volumes[0].arrays == chosen.volumes[0].arrays
+    assert plain.volumes[0].digest != chosen.volumes[0].digest
