@@ -274,7 +274,7 @@ def _text(summary: PrepareSummary) -> str:
         notes.append(
             f"{len(unused)} files of volumes that are gone and of earlier states ({size}); --prune removes them"
         )
-    notes += summary.disagreements
+    notes += [*summary.notes, *summary.disagreements]
     notes += [f"{outcome.key}: {note}" for outcome in summary.outcomes for note in outcome.notes]
     return "\n".join([f"{summary.store}: {volumes}; subjects: {splits}", *notes])
 

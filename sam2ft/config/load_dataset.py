@@ -10,6 +10,7 @@ from sam2ft.config.schema.base import ReadOnlyDict
 from sam2ft.config.schema.dataset import (
     DatasetFile,
     DatasetInfo,
+    GivenInstances,
     Intensity,
     LabelFile,
     Reading,
@@ -31,6 +32,7 @@ class DatasetConfig:
     labels: LabelTable
     changes: Mapping[int, int]
     """Integer in a mask file -> label id, or 0 if dropped. Integers that are not listed are not allowed in masks."""
+    given_instances: GivenInstances
     intensity: Intensity
     split: Split
     reading: Reading
@@ -52,12 +54,14 @@ def load_dataset(path: Path) -> DatasetConfig:
     maps = {name: dict(file.sources.map_source(name).settings) for name in file.sources.maps}
     # Only settings that differ from the defaults, so that stores made before these settings existed stay valid.
     conversion |= file.chosen
+    conversion |= {f"instances.{name}": value for name, value in file.instances.chosen.items()}
     conversion |= {f"maps.{name}": plain_values(chosen) for name, chosen in maps.items() if chosen}
     return DatasetConfig(
         dataset=file.dataset,
         sources=file.sources,
         labels=LabelTable.from_json(plain_values(file.labels)),
         changes=ReadOnlyDict(changes_of(file)),
+        given_instances=file.instances,
         intensity=file.intensity,
         split=file.split,
         reading=file,

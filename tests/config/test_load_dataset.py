@@ -106,6 +106,9 @@ def test_a_table_of_cases_stands_for_patterns(write: Any, problems_of: Any) -> N
         ("[5, 25]", "[25]", "8: labels.5.merge: does not define what the integer 5 in a mask means; list it here"),
         ("[5, 25]", "[5, 9]", "8: labels.5.merge: 9 is also in labels_dropped; allowed: one place"),
         ("[5, 25]", "[5, 1]", "8: labels.5.merge: 1 is also in labels.1; allowed: one place"),
+        ("[5, 25]", "other", '8: labels.5.merge: found "other" (did you mean others?); allowed: others or a list'),
+        ("[9]", "others\ninstances: {source: given}", '10: instances.source: found "given"'),
+        ("[9]", "[9]\ninstances: {min_mm3: -1}", "10: instances.min_mm3: found -1; allowed: at least 0"),
         ("[9]", "other", '9: labels_dropped: found "other" (did you mean others?); allowed: others or a list'),
         ("[0.5, 99.5]", "[99.5, 0.5]", "10: intensity.clip_percentiles: found [99.5, 0.5]; allowed: two increasing"),
         ("train: 0.7", "train: 0.8", "11: split: train 0.8 + val 0.15 + test 0.15 is 1.1; allowed: 1"),
@@ -119,6 +122,51 @@ def test_a_wrong_dataset_file(write: Any, problems_of: Any, old: str, new: str, 
     assert old in TEXT
     found = problems_of(load_dataset, write(TEXT.replace(old, new, 1)))
     assert any(text.startswith(f"file.yaml:{problem}") for text in found), found
+
+
+def changes(write: Any, labels: str, dropped: str = "[]") -> Any:
+    """Integer of a mask -> label id, of those up to 12."""
+    text = TEXT[: TEXT.index("labels:")] + f"labels: {labels}\nlabels_dropped: {dropped}\n"
+    return {raw: label for raw, label in load_dataset(write(text)).changes.items() if raw <= 12}
+
+
+@pytest.mark.parametrize(
+    ("labels", "dropped", "expected"),
+    [
+        ("{1: {name: cell, merge: others}}", "[]", dict.fromkeys(range(1, 13), 1)),
+        ("{1: {name: cell, merge: others}, 5: {name: bone}}", "[]", dict.fromkeys(range(1, 13), 1) | {5: 5}),
+        ("{7: {name: cell, merge: others}, 5: {name: bone, merge: [5, 6]}}", "[2]",
+         dict.fromkeys(range(1, 13), 7) | {5: 5, 6: 5, 2: 0}),
+    ],
+)  # fmt: skip
+def test_all_other_integers_may_become_one_label(
+    write: Any, labels: str, dropped: str, expected: dict[int, int]
+) -> None:
+    assert changes(write, labels, dropped) == expected
+
+
+@pytest.mark.parametrize(
+    ("labels", "dropped", "problem"),
+    [
+        ("{1: {name: a, merge: others}, 2: {name: b, merge: others}}", "[]", "labels.2.merge: found others, as in labels.1"),
+        ("{1: {name: a, merge: others}}", "others", "labels.1.merge: found others, as in labels_dropped; allowed: one"),
+    ],
+)  # fmt: skip
+def test_all_other_integers_have_one_place(
+    write: Any, problems_of: Any, labels: str, dropped: str, problem: str
+) -> None:
+    text = TEXT[: TEXT.index("labels:")] + f"labels: {labels}\nlabels_dropped: {dropped}\n"
+    assert any(problem in found for found in problems_of(load_dataset, write(text)))
+
+
+def test_only_chosen_settings_of_instances_change_what_is_stored(write: Any) -> None:
+    plain, same = (
+        load_dataset(write(TEXT)),
+        load_dataset(write(TEXT + "instances: {source: components, min_mm3: null}")),
+    )
+    assert plain.conversion == same.conversion
+    chosen = load_dataset(write(TEXT + "instances: {source: as_given, min_mm3: 50.0}"))
+    assert chosen.conversion == {**plain.conversion, "instances.source": "as_given", "instances.min_mm3": 50.0}
 
 
 def test_a_label_table_alone(write: Any, problems_of: Any) -> None:

@@ -113,8 +113,11 @@ class LabelName(Section):
 class LabelEntry(LabelName):
     """One label of a dataset."""
 
-    merge: tuple[LabelNumber, ...] | None = plain(
-        None, "integers of the mask files that become this label; null: its own id", min_length=1
+    merge: Literal["others"] | tuple[LabelNumber, ...] | None = plain(
+        None,
+        "integers of the mask files that become this label; others: all that neither another label nor labels_dropped "
+        "lists; null: its own id",
+        min_length=1,
     )
 
 
@@ -155,6 +158,29 @@ class Intensity(Section):
             if (value := getattr(self, name)) is not None:
                 return {name: value}
         return {"clip_percentiles": self.clip_percentiles}
+
+
+class GivenInstances(Section):
+    """What an instance of a label is in three dimensions."""
+
+    source: Literal["components", "as_given"] = plain(
+        "components",
+        "instances of a label: its connected components, or the integers of the mask files (as_given), which then "
+        "survive merge: touching instances stay apart, and one in several pieces stays one",
+    )
+    min_mm3: float | None = plain(
+        None,
+        "size below which an instance is a speck, left out of measures of instances; null: the definition in "
+        "docs/biomarkers.md",
+        unit="mm3",
+        ge=0,
+    )
+
+    @property
+    def chosen(self) -> Mapping[str, Any]:
+        """The keys that differ from their defaults."""
+        fields = GivenInstances.model_fields
+        return {name: value for name in fields if (value := getattr(self, name)) != fields[name].default}
 
 
 class Split(Section):
@@ -257,6 +283,7 @@ class DatasetFile(Reading):
     labels: Annotated[Mapping[LabelId, LabelEntry], AfterValidator(_checked_labels)] = Field(
         description="label table: meaning of the integers of a mask", min_length=1
     )
+    instances: GivenInstances = section(GivenInstances, "what an instance of a label is")
     intensity: Intensity = section(Intensity, "how intensities are scaled to [0, 1]")
     split: Split = section(Split, "which subjects are in train, val and test")
     keep: tuple[Keepable, ...] = plain((), "DICOM fields to keep in the metadata that are left out by default")
@@ -274,24 +301,40 @@ def merge_problems(labels: Mapping[str, LabelEntry], dropped: Literal["others"] 
     """Key -> message, for integers of the mask files that are mapped twice or not at all."""
     home = {} if dropped == "others" else dict.fromkeys(dropped, "labels_dropped")
     found: dict[str, str] = {}
+    rest = ["labels_dropped"] if dropped == "others" else []
     for number, label in labels.items():
         key = number if label.merge is None else f"{number}.merge"
-        for raw in label.merge or (int(number),):
+        if label.merge == "others":
+            if rest:
+                found[key] = f"found others, as in {rest[0]}; allowed: one place for all other integers of the masks"
+            rest.append(f"labels.{key}")
+        for raw in _listed(number, label):
             if raw in home:
                 found[key] = f"{raw} is also in {home[raw]}; allowed: one place for each integer of the masks"
             home[raw] = f"labels.{key}"
     for number, label in labels.items():
-        if label.merge is not None and int(number) not in home and dropped != "others":
+        if label.merge is not None and int(number) not in home and not rest:
             found[f"{number}.merge"] = (
                 f"does not define what the integer {number} in a mask means; list it here, or in labels_dropped"
             )
     return found
 
 
+def _listed(number: str, label: LabelEntry) -> tuple[int, ...]:
+    """The integers of the mask files that are written beside a label."""
+    if label.merge is None:
+        return (int(number),)
+    return () if label.merge == "others" else label.merge
+
+
 def changes_of(file: DatasetFile) -> dict[int, int]:
     """Integer in a mask file -> label id, or 0 if dropped; integers that are not listed are not allowed in masks."""
-    everything = range(1, MOST_LABEL + 1) if file.labels_dropped == "others" else file.labels_dropped
-    changes = dict.fromkeys(everything, 0)
+    rest = next((int(number) for number, label in file.labels.items() if label.merge == "others"), None)
+    if file.labels_dropped == "others":
+        rest = 0
+    changes = {} if rest is None else dict.fromkeys(range(1, MOST_LABEL + 1), rest)
+    if file.labels_dropped != "others":
+        changes |= dict.fromkeys(file.labels_dropped, 0)
     for number, label in file.labels.items():
-        changes |= dict.fromkeys(label.merge or (int(number),), int(number))
+        changes |= dict.fromkeys(_listed(number, label), int(number))
     return changes

@@ -49,7 +49,9 @@ LABEL = (
     integer_column("label", "integer of the label in the mask"),
     text_column("label_name", "name of the label in the label table"),
 )
-INSTANCE = integer_column("instance", "1-based number of the connected component; empty: the whole tissue")
+INSTANCE = integer_column(
+    "instance", "1-based number of the connected component, or id of the given instance; empty: the whole tissue"
+)
 COUNTS = (
     integer_column("tp", "pixels in both masks"),
     integer_column("fp", "pixels only in the prediction"),

@@ -97,7 +97,10 @@ TABLES: dict[str, Table] = {
             "slice",
             (*VOLUME_KEY, SLICE, *LABEL),
             (
-                integer_column("num_instances", "number of connected components of the reference in this slice"),
+                integer_column(
+                    "num_instances",
+                    "number of connected components, or of given instances, of the reference in this slice",
+                ),
                 *COUNTS,
                 TN,
                 number_column("area_reference_mm2", "area of the reference", "mm2"),
@@ -121,8 +124,9 @@ TABLES: dict[str, Table] = {
                 *OVERLAP,
                 STATUS,
             ),
-            "One row per prompt: its mask before composition, compared with its connected component. With protocol "
-            "propagate: one row per object (3-D component) and slice in which it is present or was predicted.",
+            "One row per prompt: its mask before composition, compared with its instance. With protocol "
+            "propagate: one row per object (3-D component or given instance) and slice in which it is present or was "
+            "predicted.",
             extensible=True,
         ),
         Table(

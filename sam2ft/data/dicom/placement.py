@@ -279,4 +279,4 @@ def _geometry(
     affine[:3, 3] = first.position_mm
     dz, dz_source = distance
     geometry = Geometry.from_affine((count, *first.size), LPS_TO_RAS @ affine, dz_source)
-    return replace(geometry, spacing_zyx_mm=(dz, *first.spacing))
+    return replace(geometry, spacing_zyx_mm=(dz, *first.spacing), exact=not as_written)

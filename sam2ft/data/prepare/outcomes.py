@@ -80,6 +80,8 @@ class PrepareSummary:
     """Refused volumes that stay in the store as they were prepared before."""
     surplus: Surplus = Surplus((), ())
     """What is left in the store beside the volumes of the sources."""
+    notes: tuple[str, ...] = ()
+    """Sentences about the cohort: splits, and images that are the same."""
 
     @property
     def refused(self) -> tuple[VolumeOutcome, ...]:

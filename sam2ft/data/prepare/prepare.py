@@ -19,6 +19,7 @@ from sam2ft.core.keys import VolumeKey
 from sam2ft.core.parallel import parallel_map
 from sam2ft.data.images.maps import read_map
 from sam2ft.data.images.volumes import read_mask, read_volume
+from sam2ft.data.prepare.leaks import without_leaks
 from sam2ft.data.prepare.limits import GIB, TimeUpError, limited
 from sam2ft.data.prepare.outcomes import (
     DEFAULTS,
@@ -31,7 +32,7 @@ from sam2ft.data.prepare.outcomes import (
     Surplus,
     VolumeOutcome,
 )
-from sam2ft.data.prepare.relabel import relabelled_volume
+from sam2ft.data.prepare.relabel import given_ids, relabelled_volume
 from sam2ft.data.prepare.sources import (
     VolumeFiles,
     find_by_patterns,
@@ -41,7 +42,7 @@ from sam2ft.data.prepare.sources import (
 )
 from sam2ft.data.store.intensity import intensity_window, missing_values, to_uint16
 from sam2ft.data.store.slice_metadata import disagreement_summary, distance_disagreements
-from sam2ft.data.store.split import SPLITS, split_by_fractions, split_from_file
+from sam2ft.data.store.split import SPLITS, kept_note, moved_note, split_by_fractions, split_from_file
 from sam2ft.data.store.store import Store, read_index
 from sam2ft.data.store.writer import PreparedVolume, StoreWriter
 
@@ -65,7 +66,6 @@ def prepare_dataset(
         OSError: a file of the store cannot be written; volumes that were finished before are used by the next call.
     """
     sources = _find(config, base)
-    split_of = _split(config, sources, base)
     about = config.dataset
     upgrade = options.upgrade is not None
     writer = StoreWriter(out, about.name, about.anatomy, config.labels, config.split.seed, upgrade)
@@ -73,12 +73,14 @@ def prepare_dataset(
     _refuse_absent_masks(sources)
     with _store_lock(out):
         stored = writer.indexed  # read once, here, and sent to the processes with the writer
-        outcomes = _prepared(writer, config, sources, progress, options)
+        split_of, notes = _split(config, sources, base, writer)
+        prepared = _prepared(writer, config, sources, progress, options)
+        missing = tuple(sorted(stored.keys() - {source.key for source in sources}))
+        outcomes, same = without_leaks(writer, prepared, split_of, ignored=missing if options.prune else ())
         done = {outcome.key for outcome in outcomes if outcome.result != REFUSED}
         if not done:
             reasons = "\n".join(f"{outcome.key}: {outcome.reason}" for outcome in outcomes)
             raise DataError(f"no volume of {config.dataset.name} could be prepared:\n{reasons}")
-        missing = tuple(sorted(stored.keys() - {source.key for source in sources}))
         if options.upgrade is not None and writer.is_older:
             _upgrade(writer, outcomes, missing, options.upgrade)
         surplus = Surplus(missing, tuple(writer.unused_files(done, without=missing)))
@@ -91,7 +93,8 @@ def prepare_dataset(
             path.unlink()
     kept_sources = frozenset(kept - set(missing))
     left = Surplus((), ()) if pruned else surplus
-    return _summary(out, outcomes, tuple(key for key in missing if key in kept), kept_sources, left)
+    summary = _summary(out, outcomes, tuple(key for key in missing if key in kept), kept_sources, left)
+    return replace(summary, notes=(*notes, *same))
 
 
 def _summary(
@@ -176,13 +179,23 @@ def _find(config: DatasetConfig, base: Path) -> list[VolumeFiles]:
     return [without_absent_maps(source, sources.optional_maps) for source in found]
 
 
-def _split(config: DatasetConfig, sources: list[VolumeFiles], base: Path) -> dict[str, str]:
-    """subject -> split of all subjects found, so that a refused subject does not change the split of the others."""
+def _split(
+    config: DatasetConfig, sources: list[VolumeFiles], base: Path, writer: StoreWriter
+) -> tuple[dict[str, str], list[str]]:
+    """(subject -> split of all subjects found and stored, notes about it).
+
+    Refused subjects are included, so that they do not change the split of the others. A subject that the store knows
+    keeps its split; only a split file moves it.
+    """
+    stored = {key.subject for key in writer.indexed}
     subjects = {source.key.subject for source in sources}
     split = config.split
     if split.file is not None:
-        return split_from_file(base / split.file, subjects)
-    return split_by_fractions(subjects, {"train": split.train, "val": split.val, "test": split.test}, split.seed)
+        of_file = split_from_file(base / split.file, subjects, stored)
+        return of_file, moved_note({name: writer.splits[name] for name in stored}, of_file)
+    fractions = {"train": split.train, "val": split.val, "test": split.test}
+    drawn = split_by_fractions(subjects | stored, fractions, split.seed, writer.splits)
+    return drawn, kept_note(writer.splits, drawn, fractions)
 
 
 def _refuse_absent_masks(sources: list[VolumeFiles]) -> None:
@@ -283,9 +296,11 @@ def prepare_volume(source: VolumeFiles, config: DatasetConfig) -> PreparedVolume
         window = intensity_window(image.array_zyx, config.intensity)
     given = read_mask(source.mask, image, config.reading)
     with naming(source.mask):
-        mask, mask_notes = relabelled_volume(given, config.labels, config.changes)
+        found, mask_notes = relabelled_volume(given, config.labels, config.changes)
+        as_given = config.given_instances.source == "as_given"
+        instances = given_ids(given.array_zyx, found) if as_given else None
     maps = {
-        name: read_map(path, name, config.sources.map_source(name), image.geometry, mask, config.reading)
+        name: read_map(path, name, config.sources.map_source(name), image.geometry, found, config.reading)
         for name, path in sorted(source.maps.items())
     }
     notes = [*image.notes, *missing_values(image.array_zyx), *given.notes, *mask_notes]
@@ -295,11 +310,13 @@ def prepare_volume(source: VolumeFiles, config: DatasetConfig) -> PreparedVolume
         key=source.key,
         geometry=image.geometry,
         image_zyx=to_uint16(image.array_zyx, window),
-        mask_zyx=mask,
+        mask_zyx=found,
         maps=maps,
         window=window,
         notes=tuple(dict.fromkeys(notes)),
         slices=image.slices,
         subject_fields=image.subject_fields,
         source_image=str(source.image.resolve()),
+        instances_zyx=instances,
+        instances_min_mm3=config.given_instances.min_mm3,
     )

@@ -181,3 +181,25 @@ def _counts(mask_zyx: npt.NDArray[Any]) -> dict[int, int]:
 def _refuse_outside(low: float, high: float) -> None:
     if low < -WHOLE_TOLERANCE or high > MOST + WHOLE_TOLERANCE:
         raise DataError(f"the mask has values from {low:g} to {high:g}; label ids are 0 to {MOST}")
+
+
+def given_ids(
+    mask_zyx: npt.NDArray[Any], relabelled_zyx: npt.NDArray[np.unsignedinteger[Any]]
+) -> npt.NDArray[np.uint16]:
+    """Ids of the instances that a mask file gives: uint16 zyx, the integers of the file where a label is, else 0.
+
+    Args:
+        mask_zyx: the mask as it is in the file.
+        relabelled_zyx: what `relabel` made of it, which refuses values that are not whole numbers of 0 to 65535.
+
+    Raises:
+        DataError: a label has the id 0.
+    """
+    whole = np.rint(mask_zyx) if mask_zyx.dtype.kind == "f" else mask_zyx
+    ids = np.where(relabelled_zyx != 0, whole, 0).astype(np.uint16)
+    if without := int(((relabelled_zyx != 0) & (ids == 0)).sum()):
+        raise DataError(
+            f"{without} voxels with a label have no id of an instance; ids are whole numbers of 1 to {MOST}: export "
+            "the mask as integers, or set instances.source to components"
+        )
+    return ids

@@ -98,7 +98,7 @@ class SliceDataset(torch.utils.data.Dataset[Sample]):
         store = self._stores[key.dataset]
         image_yx = unit_image(store.image(key.volume_key)[key.index])
         mask_yx = np.asarray(store.mask(key.volume_key)[key.index])
-        found = instances_of(mask_yx, store.labels.ids)
+        found = instances_of(mask_yx, store.labels.ids, store.instances_of_slice(key))
         rng = keyed_rng("instances", self.settings.seed, wanted.epoch, key)
         chosen = chosen_instances(found, self.settings.max_instances, rng)
         num_chosen = len(chosen)

@@ -27,6 +27,8 @@ class SliceView:
     """float32, MODEL frame, in [0, 1]."""
     reference_yx: npt.NDArray[np.integer]
     """Label map, ORIGINAL frame."""
+    instances_yx: npt.NDArray[np.integer] | None = None
+    """Ids of given instances, unique within a label; None: instances are connected components."""
 
 
 def volume_slices(
@@ -41,7 +43,8 @@ def volume_slices(
 
     def view(index: int) -> SliceView:
         image_1hw = to_model_frame(unit_image(store.image(record.key)[index]), image_size)
-        return SliceView(record.key.slice(index), image_1hw, np.array(store.mask(record.key)[index]))
+        key = record.key.slice(index)
+        return SliceView(key, image_1hw, np.array(store.mask(record.key)[index]), store.instances_of_slice(key))
 
     return prefetched(map(view, range(record.geometry.shape_zyx[0]) if slices is None else slices), prefetch)
 

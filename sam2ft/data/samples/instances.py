@@ -1,4 +1,4 @@
-"""Instances (connected components) of a reference mask of one slice, and their box, point and mask prompts.
+"""Instances of a reference mask of one slice (components, or as given), and their box, point and mask prompts.
 
 All coordinates are in the ORIGINAL frame.
 """
@@ -17,17 +17,26 @@ from sam2ft.core.prompts import Box, Mask, Point, box_around
 
 @dataclass(frozen=True)
 class Instance:
-    """One connected component of one label in one slice (from `label_boxes`: all pixels of the label)."""
+    """One instance of one label in one slice (from `label_boxes`: all pixels of the label)."""
 
     label: int
     instance: int
-    """1-based number, in raster order of the components of the label."""
+    """1-based number, in raster order of the components of the label; of a given instance its id."""
     mask_yx: Mask
     box: Box
 
 
-def instances_of(mask_yx: npt.NDArray[np.integer], label_ids: Collection[int]) -> list[Instance]:
-    """Every connected component of every label of `label_ids` in a label map of one slice, by label, then number."""
+def instances_of(
+    mask_yx: npt.NDArray[np.integer], label_ids: Collection[int], ids_yx: npt.NDArray[np.integer] | None = None
+) -> list[Instance]:
+    """Every instance of every label of `label_ids` in a label map of one slice, by label, then number.
+
+    Args:
+        ids_yx: ids of given instances, unique within a label: all pixels of an id are one instance, in however many
+            pieces. None: every connected component is an instance.
+    """
+    if ids_yx is not None:
+        return _given_instances(mask_yx, label_ids, ids_yx)
     from scipy import ndimage  # 0.2 s, which a plan on a login node need not wait for
 
     found = []
@@ -42,6 +51,18 @@ def instances_of(mask_yx: npt.NDArray[np.integer], label_ids: Collection[int]) -
             mask = np.zeros(mask_yx.shape, dtype=np.bool_)
             mask[_window(box)] = numbered[rows, columns] == number
             found.append(Instance(label, number, mask, box))
+    return found
+
+
+def _given_instances(
+    mask_yx: npt.NDArray[np.integer], label_ids: Collection[int], ids_yx: npt.NDArray[np.integer]
+) -> list[Instance]:
+    found = []
+    for label in _present(mask_yx, label_ids):
+        of_label = np.where(mask_yx == label, ids_yx, 0)
+        numbers = [int(number) for number in np.flatnonzero(np.bincount(of_label.ravel())) if number]
+        masks = ((number, of_label == number) for number in numbers)
+        found += [Instance(label, number, mask, box_around(mask)) for number, mask in masks]
     return found
 
 

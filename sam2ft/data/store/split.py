@@ -11,16 +11,30 @@ SPLITS = ("train", "val", "test")
 _SHOWN = 10
 
 
-def split_by_fractions(subjects: Iterable[str], fractions: Mapping[str, float], seed: int) -> dict[str, str]:
+def split_by_fractions(
+    subjects: Iterable[str], fractions: Mapping[str, float], seed: int, kept: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """subject -> split, drawn from `seed`; the sizes follow the largest remainder (12 at 0.5/0.17/0.33 -> 6/2/4).
 
     The same subjects give the same split, independent of their order. Thirds are written as 0.333; the rest to 1 is
     distributed over the splits.
+
+    Args:
+        kept: subject -> split of the subjects that have one already, which none of them leaves. The others are drawn in
+            the order of the seed, each for the split that then lacks most of its size in the whole cohort.
     """
-    ordered = _shuffled(set(subjects), seed, "split")
-    shares = [fractions[name] for name in SPLITS]
-    names = [name for name, size in zip(SPLITS, _sizes(len(ordered), shares), strict=True) for _ in range(size)]
-    return dict(sorted(zip(ordered, names, strict=True)))
+    names = set(subjects)
+    splits = {name: split for name, split in (kept or {}).items() if name in names}
+    ordered = _shuffled(names - splits.keys(), seed, "split")
+    sizes = _sizes(len(names), [fractions[name] for name in SPLITS])
+    lacking = {name: size - list(splits.values()).count(name) for name, size in zip(SPLITS, sizes, strict=True)}
+    if not splits:
+        drawn = [name for name, size in lacking.items() for _ in range(size)]
+        return dict(sorted(zip(ordered, drawn, strict=True)))
+    for subject in ordered:
+        splits[subject] = max(SPLITS, key=lambda name: lacking[name])  # of equal ones the first
+        lacking[splits[subject]] -= 1
+    return dict(sorted(splits.items()))
 
 
 def _sizes(total: int, fractions: Sequence[float]) -> list[int]:
@@ -32,8 +46,12 @@ def _sizes(total: int, fractions: Sequence[float]) -> list[int]:
     return sizes
 
 
-def split_from_file(path: Path, subjects: Iterable[str]) -> dict[str, str]:
+def split_from_file(path: Path, subjects: Iterable[str], stored: Iterable[str] = ()) -> dict[str, str]:
     """subject -> split from a JSON file `{"train": [subject, ...], "val": [...], "test": [...]}`.
+
+    Args:
+        subjects: the subjects found, each of which must be in the file.
+        stored: further subjects that may be in it, because they were found before.
 
     Raises:
         DataError: when a split name is unknown, or a subject is in two splits, in no split, or has no images.
@@ -59,9 +77,36 @@ def split_from_file(path: Path, subjects: Iterable[str]) -> dict[str, str]:
     found = set(subjects)
     if missing := sorted(found - split_of.keys()):
         raise DataError(f"{path}: in no split: {listed(missing, _SHOWN)}; every subject found must be in one")
-    if absent := sorted(split_of.keys() - found):
+    if absent := sorted(split_of.keys() - found - set(stored)):
         raise DataError(f"{path}: no images were found for {listed(absent, _SHOWN)}")
     return dict(sorted(split_of.items()))
+
+
+def moved_note(kept: Mapping[str, str], split_of: Mapping[str, str]) -> list[str]:
+    """One sentence that names the subjects of `kept` that `split_of` moves to another split; none without such ones."""
+    moved = [
+        f"{subject} ({split} -> {split_of[subject]})"
+        for subject, split in sorted(kept.items())
+        if split_of.get(subject, split) != split
+    ]
+    if not moved:
+        return []
+    return [
+        f"split.file moves stored subjects: {listed(moved, _SHOWN)}; evaluations made before saw them in the old split"
+    ]
+
+
+def kept_note(kept: Mapping[str, str], split_of: Mapping[str, str], fractions: Mapping[str, float]) -> list[str]:
+    """One sentence where kept splits leave the cohort more than one subject away from its shares; else none."""
+    found = [list(split_of.values()).count(name) for name in SPLITS]
+    wanted = _sizes(len(split_of), [fractions[name] for name in SPLITS])
+    if not kept or max(abs(one - other) for one, other in zip(found, wanted, strict=True)) <= 1:
+        return []
+    shown = (", ".join(f"{name} {size}" for name, size in zip(SPLITS, sizes, strict=True)) for sizes in (found, wanted))
+    return [
+        "{} subjects; the shares ask for {}: stored subjects keep their split; prepare into a new folder to draw "
+        "all again, or name every subject in split.file".format(*shown)
+    ]
 
 
 def nested_subjects(subjects: Iterable[str], limit: int | None, seed: int) -> tuple[str, ...]:

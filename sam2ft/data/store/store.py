@@ -3,6 +3,7 @@
 store.json                            version, dataset, labels, split seed, index of volumes with their digests
 volumes/<subject>__<volume>.image.npy uint16 zyx, 0..65535 represents 0..1 after the intensity window
 volumes/<subject>__<volume>.mask.npy  uint8 or uint16 zyx, ids of the label table
+volumes/<subject>__<volume>.instances.npy  uint16 zyx, ids of given instances, unique within a label, 0 background
 volumes/<subject>__<volume>.map-t2.npy  float32 zyx, NaN where there is no value
 volumes/<subject>__<volume>.r2-t2.npy   float32 zyx, r2 of the fit, for maps fitted to a series
 volumes/<subject>__<volume>.json      the record of the volume: geometry, digests, fields per slice, source
@@ -24,7 +25,7 @@ import numpy.typing as npt
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import canonical_json, read_json, sha256_file, sha256_text
 from sam2ft.core.geometry import Geometry
-from sam2ft.core.keys import VolumeKey
+from sam2ft.core.keys import SliceKey, VolumeKey
 from sam2ft.core.labels import LabelTable
 from sam2ft.data.store.split import SPLITS, nested_subjects
 
@@ -47,7 +48,7 @@ def index_path(folder: Path) -> Path:
 
 
 def array_path(folder: Path, stem: str, kind: str) -> Path:
-    """Path of an array file; `kind` is image, mask, map-<name> or r2-<name>."""
+    """Path of an array file; `kind` is image, mask, instances, map-<name> or r2-<name>."""
     return folder / "volumes" / f"{stem}.{kind}.npy"
 
 
@@ -66,13 +67,15 @@ class VolumeRecord:
     digest: str
     """sha256 over the arrays, the geometry and the label table: equal if and only if the content is equal."""
     arrays: Mapping[str, str] = field(hash=False)
-    """Kind (image, mask, map-<name>, r2-<name>) -> sha256 of its file."""
+    """Kind (image, mask, instances, map-<name>, r2-<name>) -> sha256 of its file."""
     label_runs: Mapping[int, Runs] = field(hash=False)
     """Label id -> inclusive ranges (first, last) of the slices that contain it."""
     folder: Path
     """The store."""
     stem: str
     """Beginning of the names of its files."""
+    instances_min_mm3: float | None = None
+    """Size below which an instance is a speck (`instances.min_mm3`); None: the default definition."""
 
     @property
     def maps(self) -> tuple[str, ...]:
@@ -101,6 +104,8 @@ class VolumeRecord:
         return facts
 
     def to_json(self) -> dict[str, Any]:
+        # Only where it was chosen, so that the index of an older store stays the same.
+        chosen = {} if self.instances_min_mm3 is None else {"instances_min_mm3": self.instances_min_mm3}
         return {
             "subject": self.key.subject,
             "volume": self.key.volume,
@@ -110,6 +115,7 @@ class VolumeRecord:
             "labelled_slices": {str(label): [list(run) for run in runs] for label, runs in self.label_runs.items()},
             "geometry": self.geometry.to_json(),
             **({} if self.stem == self.key.file_stem else {"stem": self.stem}),
+            **chosen,
         }
 
     @classmethod
@@ -127,6 +133,7 @@ class VolumeRecord:
             },
             folder=folder,
             stem=value.get("stem", key.file_stem),
+            instances_min_mm3=value.get("instances_min_mm3"),
         )
 
 
@@ -207,6 +214,19 @@ class Store:
         """Mask: uint8 or uint16 zyx; ids of the label table, 0 background."""
         return self._array(key, "mask", (np.uint8, np.uint16))
 
+    def instances(self, key: VolumeKey) -> npt.NDArray[np.uint16] | None:
+        """Ids of the instances as given by the mask file: uint16 zyx, unique within a label, 0 background.
+
+        None when the instances of a label are its connected components.
+        """
+        kinds = self.record(key).arrays
+        return self._array(key, "instances", (np.uint16,)) if "instances" in kinds else None
+
+    def instances_of_slice(self, key: SliceKey) -> npt.NDArray[np.uint16] | None:
+        """The slice `key` of `instances`."""
+        ids_zyx = self.instances(key.volume_key)
+        return None if ids_zyx is None else np.array(ids_zyx[key.index])
+
     def map(self, key: VolumeKey, name: str) -> npt.NDArray[np.float32]:
         """Map `name`: float32 zyx, ms; NaN where there is no value.
 
@@ -271,11 +291,15 @@ def records_digest(records: Iterable[VolumeRecord]) -> str:
     return sha256_text(canonical_json(sorted(rows)))
 
 
-def content_digest(arrays: Mapping[str, str], geometry: Geometry, labels: LabelTable) -> str:
-    """Digest of a volume: over the digests of its array files, its geometry and the label table."""
-    return sha256_text(
-        canonical_json({"arrays": dict(arrays), "geometry": geometry.to_json(), "labels": labels.to_json()})
-    )
+def content_digest(
+    arrays: Mapping[str, str], geometry: Geometry, labels: LabelTable, instances_min_mm3: float | None = None
+) -> str:
+    """Digest of a volume: over the digests of its array files, its geometry, the label table and, if it was chosen, the
+    size below which an instance is a speck.
+    """
+    chosen = {} if instances_min_mm3 is None else {"instances_min_mm3": instances_min_mm3}
+    content = {"arrays": dict(arrays), "geometry": geometry.to_json(), "labels": labels.to_json(), **chosen}
+    return sha256_text(canonical_json(content))
 
 
 def read_index(folder: Path) -> dict[str, Any] | None:

@@ -20,6 +20,7 @@ from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import LabelTable
 from sam2ft.data.images.maps import PreparedMap
+from sam2ft.data.store.likeness import block_means
 from sam2ft.data.store.metadata import metadata_for_ml, metadata_for_stats
 from sam2ft.data.store.store import (
     METADATA_FOR_ML,
@@ -54,6 +55,10 @@ class PreparedVolume:
     """Sentences that prepare shows beside the volume."""
     source_image: str | None = None
     """File or folder that the image was read from; None for an image that was not read from a file."""
+    instances_zyx: npt.NDArray[np.uint16] | None = None
+    """Ids of the instances as the mask file gives them, unique within a label; None: connected components."""
+    instances_min_mm3: float | None = None
+    """Size below which an instance is a speck; None: the default definition."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,12 @@ class StoreWriter:
         """The volumes of the index and their entries when it was first asked for; empty for a new store."""
         index = read_index(self.folder) or {"volumes": []}
         return {VolumeKey(self.dataset, entry["subject"], entry["volume"]): entry for entry in index["volumes"]}
+
+    @cached_property
+    def splits(self) -> Mapping[str, str]:
+        """Subject -> split of the index when it was first asked for, of refused subjects too; empty for a new store."""
+        reserved: dict[str, str] = (read_index(self.folder) or {}).get("reserved_splits", {})
+        return reserved | {entry["subject"]: entry["split"] for entry in self.indexed.values()}
 
     @cached_property
     def version(self) -> int:
@@ -148,6 +159,8 @@ class StoreWriter:
         stem = self._new_stem(volume.key)
         record_path(self.folder, stem).unlink(missing_ok=True)
         contents: dict[str, npt.NDArray[Any]] = {"image": volume.image_zyx, "mask": volume.mask_zyx}
+        if volume.instances_zyx is not None:
+            contents["instances"] = volume.instances_zyx
         maps = dict(sorted(volume.maps.items()))
         contents |= {f"map-{name}": one.values_zyx for name, one in maps.items()}
         contents |= {f"r2-{name}": one.r2_zyx for name, one in maps.items() if one.r2_zyx is not None}
@@ -162,11 +175,12 @@ class StoreWriter:
             key=volume.key,
             split="",
             geometry=volume.geometry,
-            digest=content_digest(digests, volume.geometry, self.labels),
+            digest=content_digest(digests, volume.geometry, self.labels, volume.instances_min_mm3),
             arrays=digests,
             label_runs=label_runs(volume.mask_zyx),
             folder=self.folder,
             stem=stem,
+            instances_min_mm3=volume.instances_min_mm3,
         ).to_json()
         record |= {
             "version": self.version,
@@ -176,6 +190,7 @@ class StoreWriter:
             "window": list(volume.window),
             "subject_fields": dict(volume.subject_fields),
             "slices": dict(volume.slices),
+            "block_means": block_means(volume.image_zyx),
             "maps": {name: _map_facts(one, volume.mask_zyx) for name, one in maps.items()},
         }
         write_json(record_path(self.folder, stem), record)
@@ -186,7 +201,8 @@ class StoreWriter:
         """Write metadata and index: the stored volumes `keys`, and every other volume that the index names already.
 
         Args:
-            split_of: subject -> split. A volume of a subject that it lacks keeps its split.
+            split_of: subject -> split. A volume of a subject that it lacks keeps its split. The index also reserves the
+                split of subjects without a stored volume.
             without: volumes that leave the index; their files stay until `unused_files` are removed.
         """
         records = {}
@@ -195,6 +211,8 @@ class StoreWriter:
             records[key] = read_json(record_path(self.folder, stem)) | {"split": split}
         _write_if_changed(self.folder / METADATA_FOR_ML, metadata_for_ml(records, self.anatomy))
         _write_if_changed(self.folder / METADATA_FOR_STATS, metadata_for_stats(records))
+        stored = {key.subject for key in records}
+        reserved = {name: split for name, split in ({**self.splits, **split_of}).items() if name not in stored}
         index = {
             "version": self.version,
             "dataset": self.dataset,
@@ -204,6 +222,7 @@ class StoreWriter:
             "volumes": [
                 VolumeRecord.from_json(dict(record), self.dataset, self.folder).to_json() for record in records.values()
             ],
+            **({"reserved_splits": dict(sorted(reserved.items()))} if reserved else {}),
         }
         _write_if_changed(index_path(self.folder), index)
 
@@ -231,6 +250,12 @@ class StoreWriter:
         for path in self.unused_files((), without=()):
             if _stem_of(path) in {self._new_stem(key) for key in keys}:
                 path.unlink()
+
+    def states(
+        self, keys: Collection[VolumeKey], *, without: Collection[VolumeKey] = ()
+    ) -> dict[VolumeKey, tuple[str, bool]]:
+        """Volume -> (stem of its files, whether they are not in the index yet), as `finish` writes them, sorted."""
+        return {key: (stem, stem != self._stem(key)) for key, stem in self._stems(keys, without).items()}
 
     def unused_files(self, keys: Collection[VolumeKey], *, without: Collection[VolumeKey] = ()) -> list[Path]:
         """Files that belong to no volume of the index that `finish` writes for the same arguments."""

@@ -155,7 +155,15 @@ def _masks_of_store(store: Store, record: VolumeRecord, prediction: Path, scorin
     reference: LabelMap = np.asarray(store.mask(record.key))
     slices = None if scoring.evaluation.include_empty_slices else [i for i, mask in enumerate(reference) if mask.any()]
     placed = read_prediction(prediction, record.geometry, resample=scoring.resample, reading=scoring.reading)
-    scene = Scene(described.geometry, store.labels, maps, described.dicom, slices)
+    scene = Scene(
+        described.geometry,
+        store.labels,
+        maps,
+        described.dicom,
+        slices,
+        reference_instances_zyx=store.instances(record.key),
+        instances_min_mm3=record.instances_min_mm3,
+    )
     predicted, notes = relabelled(prediction, placed.volume, store.labels)
     return _Masks(predicted, reference, scene, placed.inside, (*placed.volume.notes, *notes))
 

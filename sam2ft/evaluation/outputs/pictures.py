@@ -249,7 +249,7 @@ def slice_key(row: Row) -> SliceKey:
 def slice_prediction(store: Store, key: SliceKey, predicted_yx: LabelMap) -> SlicePrediction:
     """Return the slice with its composed prediction: an entry per reference instance, and one per spurious label."""
     reference_yx = np.asarray(store.mask(key.volume_key)[key.index])
-    instances = instances_of(reference_yx, store.labels.ids)
+    instances = instances_of(reference_yx, store.labels.ids, store.instances_of_slice(key))
     spurious = [one for one in instances_of(predicted_yx, store.labels.ids) if not (reference_yx == one.label).any()]
     empty = np.zeros(reference_yx.shape, dtype=np.bool_)
     entries = [(one.label, one.box, one.mask_yx, predicted_yx == one.label) for one in instances]

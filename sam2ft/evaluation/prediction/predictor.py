@@ -75,7 +75,7 @@ class SlicePredictor:
     def prepared(self, view: SliceView, label_ids: Sequence[int]) -> PreparedSlice:
         """Return the prompts of a slice and its image (in pinned memory for an asynchronous copy to a GPU)."""
         protocol, (height, width) = self.protocol, view.reference_yx.shape
-        targets = protocol.targets(view.key, view.reference_yx, label_ids)
+        targets = protocol.targets(view.key, view.reference_yx, label_ids, view.instances_yx)
         image_1hw = view.image_1hw.pin_memory() if self.device.type == "cuda" else view.image_1hw
         moved = [[protocol.moved(one, view.key, jitter) for one in targets] for jitter in protocol.passes]
         given = ([one for one in of_pass if one.box is not None] for of_pass in moved)

@@ -44,7 +44,15 @@ class StoreVolume:
         """Return the volume with its maps in the store, and with grid and fields as described by `metadata`."""
         maps = {name: store.map(record.key, name) for name in record.maps}
         described = (metadata or MetadataSource()).describe(record)
-        return cls(store, record, Scene(described.geometry, store.labels, maps, described.dicom))
+        scene = Scene(
+            described.geometry,
+            store.labels,
+            maps,
+            described.dicom,
+            reference_instances_zyx=store.instances(record.key),
+            instances_min_mm3=record.instances_min_mm3,
+        )
+        return cls(store, record, scene)
 
     @property
     def key(self) -> VolumeKey:
@@ -166,7 +174,11 @@ class Tester:
         # Instances of slices in which a detector found nothing have empty masks.
         nothing = np.zeros((0, *reference_zyx.shape[1:]), dtype=np.bool_)
         missed = sorted(labelled & set(slices) - set(wanted))
-        unseen = (SliceView(volume.key.slice(i), torch.zeros(0), reference_zyx[i]) for i in missed)
+        ids_zyx = volume.scene.reference_instances_zyx
+        unseen = (
+            SliceView(volume.key.slice(i), torch.zeros(0), reference_zyx[i], None if ids_zyx is None else ids_zyx[i])
+            for i in missed
+        )
         prompted = [mask for one in self._prepared(volume, unseen) for mask in prompted_masks(one, nothing)]
         views = volume.views(self.model.image_size, wanted, 0)
         for found in self._predictor.predict(prefetched(self._prepared(volume, views), PREFETCH)):

@@ -28,11 +28,13 @@ class DetectedBoxes(BoxPrompts):
     def is_prompted(self, key: SliceKey, *, labelled: bool) -> bool:
         return key in self._detections
 
-    def targets(self, key: SliceKey, mask_yx: LabelMap, label_ids: Collection[int]) -> list[Target]:
+    def targets(
+        self, key: SliceKey, mask_yx: LabelMap, label_ids: Collection[int], ids_yx: LabelMap | None = None
+    ) -> list[Target]:
         found = self._detections.get(key, ())
         boxes = found if self.section.instances == "per_instance" else boxes_per_label(found)
         height, width = mask_yx.shape
-        pairs = matched_boxes(self.instances(mask_yx, label_ids), boxes, (height, width))
+        pairs = matched_boxes(self.instances(mask_yx, label_ids, ids_yx), boxes, (height, width))
         return [Target(instance, box) for instance, box in pairs]
 
 

@@ -1,6 +1,7 @@
 """Protocol `propagate`: each object is prompted in one slice and tracked through the volume both ways.
 
-An object is a 3-D connected component of a label (`eval.instances: per_instance`), or all of a label (`per_label`).
+An object is a 3-D connected component of a label or, where the store has given instances, one of them
+(`eval.instances: per_instance`), or all of a label (`per_label`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,7 +29,7 @@ class VolumeObject:
 
     label: int
     instance: int
-    """1-based, in raster order of the 3-D components of its label; 1 for all of a label."""
+    """1-based, in raster order of the 3-D components of its label; of a given instance its id; 1 for all of a label."""
     seed_slice: int
     box: Box
     """Box around the object in its seed slice, ORIGINAL frame."""
@@ -43,17 +44,32 @@ class Objects:
     """0: no object; n: object listed[n - 1]."""
 
 
-def objects_of(reference_zyx: LabelMap, label_ids: Sequence[int], mode: InstanceMode, seed: SeedSlice) -> Objects:
-    """Return the objects of a reference label map, by label, then number."""
+def objects_of(
+    reference_zyx: LabelMap,
+    label_ids: Sequence[int],
+    mode: InstanceMode,
+    seed: SeedSlice,
+    ids_zyx: LabelMap | None = None,
+) -> Objects:
+    """Return the objects of a reference label map, by label, then number.
+
+    Args:
+        ids_zyx: ids of given instances, unique within a label; None: instances are 3-D components.
+    """
     number_zyx = np.zeros(reference_zyx.shape, dtype=np.int32)
     owners: list[tuple[int, int]] = []
     for label in sorted(label_ids):
         mask_zyx = reference_zyx == label
-        numbered, count = (
-            components(mask_zyx) if mode == "per_instance" else (mask_zyx.astype(np.int32), int(mask_zyx.any()))
-        )
-        number_zyx[mask_zyx] = numbered[mask_zyx] + len(owners)
-        owners += [(label, number) for number in range(1, count + 1)]
+        if mode == "per_label":
+            numbers, position = [1] if mask_zyx.any() else [], np.ones(int(mask_zyx.sum()), dtype=np.int32)
+        elif ids_zyx is None:
+            numbered, count = components(mask_zyx)
+            numbers, position = list(range(1, count + 1)), numbered[mask_zyx]
+        else:
+            found, inverse = np.unique(ids_zyx[mask_zyx], return_inverse=True)
+            numbers, position = found.tolist(), inverse.astype(np.int32) + 1
+        number_zyx[mask_zyx] = position + len(owners)
+        owners += [(label, number) for number in numbers]
     areas_zn = np.stack([np.bincount(number_yx.ravel(), minlength=len(owners) + 1) for number_yx in number_zyx])
     listed = []
     for number, (label, instance) in enumerate(owners, start=1):
@@ -89,7 +105,8 @@ class Propagation(VolumeProtocol):
             return (view.image_1hw for view in volume.views(model.image_size, order, PREFETCH))
 
         section, reference_zyx = self.section, np.asarray(volume.reference_zyx)
-        objects = objects_of(reference_zyx, volume.scene.labels.ids, section.instances, section.propagate_seed)
+        ids_zyx = volume.scene.reference_instances_zyx
+        objects = objects_of(reference_zyx, volume.scene.labels.ids, section.instances, section.propagate_seed, ids_zyx)
         nz, ny, nx = reference_zyx.shape
         best_zyx = torch.zeros((nz, ny, nx), device=device)
         label_map_zyx = torch.zeros((nz, ny, nx), dtype=torch.int32, device=device)

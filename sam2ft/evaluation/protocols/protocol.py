@@ -103,14 +103,23 @@ class PromptProtocol:
         """Whether a slice has a prompt; `labelled`: whether its reference has a label."""
         return labelled
 
-    def instances(self, mask_yx: LabelMap, label_ids: Collection[int]) -> list[Instance]:
-        """Return the instances of a reference slice: every connected component, or each label as a whole."""
-        find = instances_of if self.section.instances == "per_instance" else label_boxes
-        return find(mask_yx, label_ids)
+    def instances(
+        self, mask_yx: LabelMap, label_ids: Collection[int], ids_yx: LabelMap | None = None
+    ) -> list[Instance]:
+        """Return the instances of a reference slice: every connected component, or each label as a whole.
 
-    def targets(self, _key: SliceKey, mask_yx: LabelMap, label_ids: Collection[int]) -> list[Target]:
-        """Return the targets of a slice, by label, then number."""
-        return [Target(instance, instance.box) for instance in self.instances(mask_yx, label_ids)]
+        Args:
+            ids_yx: ids of given instances, which then take the place of the components.
+        """
+        if self.section.instances == "per_instance":
+            return instances_of(mask_yx, label_ids, ids_yx)
+        return label_boxes(mask_yx, label_ids)
+
+    def targets(
+        self, _key: SliceKey, mask_yx: LabelMap, label_ids: Collection[int], ids_yx: LabelMap | None = None
+    ) -> list[Target]:
+        """Return the targets of a slice, by label, then number; `ids_yx` as in `instances`."""
+        return [Target(instance, instance.box) for instance in self.instances(mask_yx, label_ids, ids_yx)]
 
     def moved(self, target: Target, _key: SliceKey, _jitter: Jitter) -> Target:
         """Return a target with the box that prompts it in one pass."""

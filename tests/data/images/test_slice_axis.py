@@ -89,7 +89,7 @@ def test_a_chosen_axis_is_obeyed_and_no_voxel_moves(tmp_path: Path, chosen: str,
 
 def test_the_rule_of_old_stores_stays_within_reach(tmp_path: Path) -> None:
     path = save(tmp_path / "a.nii.gz", (20, 24, 1), np.diag([0.5, 0.5, 0.3, 1]))
-    assert read_volume(path, largest_spacing=True).geometry.shape_zyx == (24, 1, 20)
+    assert read_volume(path, version_1=True).geometry.shape_zyx == (24, 1, 20)
 
 
 @pytest.mark.parametrize("degrees", [20, 44, 46, 70])

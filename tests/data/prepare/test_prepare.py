@@ -37,10 +37,21 @@ def raw(tmp_path: Path, write_series: Callable[..., Path]) -> Path:
     """Three subjects a, b, c with a DICOM series, its mask and a dataset file."""
     folder = tmp_path / "raw"
     for subject in "abc":
-        image = read_volume(write_series(folder / "dicom" / subject / "left"))
+        image = read_volume(write_series(folder / "dicom" / subject / "left", change=image_of(subject)))
         write_nifti(folder / "masks" / f"{subject}_left.nii.gz", mask_of(image.array_zyx.shape), image.geometry)
     (folder / "dataset.yaml").write_text(DATASET)
     return folder
+
+
+def image_of(subject: str) -> Callable[[Any, int], None]:
+    """Change of a slice that gives every subject an image of its own; a has that of write_series."""
+
+    def change(header: Any, z: int) -> None:
+        if subject != "a":
+            noise = np.random.default_rng([ord(subject[0]), z]).integers(0, 200, size=6 * 8)
+            header.PixelData = (np.frombuffer(header.PixelData, "<u2") + noise).astype("<u2").tobytes()
+
+    return change
 
 
 def mask_of(shape: tuple[int, ...]) -> np.ndarray:
@@ -292,7 +303,7 @@ def test_a_store_of_version_1_stays_one_until_it_is_upgraded(raw: Path, tmp_path
     as_version_1(store)
     before = Store.open(store).volumes
     assert run(raw, store).count("unchanged") == 3
-    image = read_volume(write_series(raw / "dicom" / "d" / "left"))
+    image = read_volume(write_series(raw / "dicom" / "d" / "left", change=image_of("d")))
     write_nifti(raw / "masks" / "d_left.nii.gz", mask_of(image.array_zyx.shape), image.geometry)
     assert run(raw, store).count("stored") == 1
     files = [store / "store.json", *store.glob("volumes/*.json")]
@@ -554,3 +565,100 @@ def test_a_volume_whose_header_contradicts_itself_needs_the_key_believe(raw: Pat
     assert summary.outcomes[0].notes[1].startswith("mask: sform and qform")
     for record in Store.open(tmp_path / "store").volumes:
         assert record.geometry.spacing_zyx_mm[0] == pytest.approx(dz)
+
+
+CELLS = """\
+dataset: {name: toy, anatomy: cells}
+sources: {images: "dicom/{subject}/{volume}", masks: "masks/{subject}_{volume}.nii.gz"}
+labels: {1: {name: cell, merge: others}, 5: {name: bone}}
+"""
+
+
+def test_ids_of_instances_survive_merge_only_where_they_are_asked_for(raw: Path, tmp_path: Path) -> None:
+    key = VolumeKey("toy", "b", "left")
+    spoil_mask(raw, lambda array, affine: (np.where(array == 11, 1000, array.astype(np.uint16)), affine))
+    (raw / "dataset.yaml").write_text(CELLS)
+    run(raw, tmp_path / "components")
+    (raw / "dataset.yaml").write_text(CELLS + "instances: {source: as_given}\n")
+    run(raw, tmp_path / "given")
+    plain, given = Store.open(tmp_path / "components"), Store.open(tmp_path / "given")
+    assert plain.instances(key) is None
+    assert plain.instances_of_slice(key.slice(1)) is None
+    ids = given.instances(key)
+    assert ids is not None
+    assert ids[[1, 1, 2, 3, 3, 0], [1, 1, 2, 3, 0, 0], [1, 2, 2, 3, 0, 0]].tolist() == [1, 1, 1000, 5, 9, 0]
+    assert ((ids > 0) == (given.mask(key) > 0)).all()
+    assert np.array_equal(given.mask(key), plain.mask(key))
+    assert given.record(key).digest != plain.record(key).digest
+    assert given.record(key).arrays.items() > plain.record(key).arrays.items()
+    given.verify(given.volumes)
+
+
+def test_a_store_given_other_instances_is_prepared_again(raw: Path, tmp_path: Path) -> None:
+    key, digests = VolumeKey("toy", "b", "left"), []
+    settings = [
+        "",
+        "instances: {source: components}\n",
+        "instances: {min_mm3: 50}\n",
+        "instances: {source: as_given}\n",
+    ]
+    for setting, again in zip(settings, (3, 0, 3, 3), strict=True):
+        (raw / "dataset.yaml").write_text(CELLS + setting)
+        assert run(raw, tmp_path / "store").count("stored") == again
+        record = Store.open(tmp_path / "store").record(key)
+        digests.append(record.digest)
+        assert record.instances_min_mm3 == (50 if "50" in setting else None)
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
+    assert Store.open(tmp_path / "store").instances(key) is not None
+    (raw / "dataset.yaml").write_text(CELLS)
+    run(raw, tmp_path / "store")
+    assert Store.open(tmp_path / "store").record(key).digest == digests[0]
+    assert Store.open(tmp_path / "store").instances(key) is None
+
+
+def test_an_instance_id_beyond_16_bit_is_refused(raw: Path, tmp_path: Path) -> None:
+    spoil_mask(raw, lambda array, affine: (np.where(array == 11, 70000, array.astype(np.int32)), affine))
+    (raw / "dataset.yaml").write_text(CELLS + "instances: {source: as_given}\n")
+    (refused,) = run(raw, tmp_path / "store").refused
+    assert re.search(r"b_left\.nii\.gz: the mask has values from 0 to 70000; label ids are 0 to 65535", refused.reason)
+
+
+def splits_of(store: Path) -> dict[str, str]:
+    return {record.key.subject: record.split for record in Store.open(store).volumes}
+
+
+def test_a_growing_cohort_keeps_every_split_also_of_a_subject_that_was_refused(
+    raw: Path, tmp_path: Path, write_series: Callable[..., Path]
+) -> None:
+    spoil_mask(raw, with_unknown_label, "c")
+    refused_in = run(raw, tmp_path / "store")
+    assert [one.key.subject for one in refused_in.refused] == ["c"]
+    index = json.loads((tmp_path / "store" / "store.json").read_text())
+    assert list(index["reserved_splits"]) == ["c"]
+    before = splits_of(tmp_path / "store") | index["reserved_splits"]
+    for number, more in enumerate(("d", "ef", "ghijk")):
+        for subject in more:
+            write_series(raw / "dicom" / subject / "left", change=image_of(subject))
+            shutil.copy(raw / "masks" / "a_left.nii.gz", raw / "masks" / f"{subject}_left.nii.gz")
+        if number == 1:
+            spoil_mask(raw, lambda array, affine: (np.where(array == 77, 1, array).astype(np.uint8), affine), "c")
+        summary = run(raw, tmp_path / "store")
+        after = splits_of(tmp_path / "store")
+        assert before.items() - {("c", before["c"])} <= after.items()
+        before = after | {"c": before["c"]}
+    assert after == before
+    assert "reserved_splits" not in json.loads((tmp_path / "store" / "store.json").read_text())
+    # 5.5, 1.87 and 3.63 of 11 subjects.
+    assert summary.splits == {"train": 5, "val": 2, "test": 4}
+
+
+def test_a_changed_file_moves_subjects_and_says_so(raw: Path, tmp_path: Path) -> None:
+    start, _, _ = DATASET.partition("split:")
+    (raw / "dataset.yaml").write_text(f"{start}split: {{file: splits.json}}\n")
+    (raw / "splits.json").write_text('{"train": ["a"], "val": ["b"], "test": ["c"]}')
+    assert run(raw, tmp_path / "store").notes == ()
+    (raw / "splits.json").write_text('{"train": ["c"], "val": ["b"], "test": ["a"]}')
+    (note,) = run(raw, tmp_path / "store").notes
+    assert note.startswith("split.file moves stored subjects: a (train -> test), c (test -> train);")
+    assert splits_of(tmp_path / "store") == {"a": "test", "b": "val", "c": "train"}

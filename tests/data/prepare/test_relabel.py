@@ -7,7 +7,7 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.data.images.grids import Segment, Volume
-from sam2ft.data.prepare.relabel import relabel, relabelled_volume
+from sam2ft.data.prepare.relabel import given_ids, relabel, relabelled_volume
 
 TABLE = LabelTable((Label(1, "vertebra"), Label(2, "disc")))
 SAME = {1: 1, 2: 2}
@@ -136,3 +136,21 @@ def test_a_foreign_segment_may_be_dropped_or_merged_by_the_dataset_file() -> Non
     segments = ((1, "vertebra"), (3, "nerve"), (41, "disc L4"))
     mask, notes = relabelled_volume(of([0, 1, 3, 41], *segments), TABLE, changes)
     assert (mask.tolist(), notes) == ([[[0, 1, 0, 2]]], ())
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float64])
+def test_given_ids_survive_merging_and_are_gone_where_a_label_is_dropped(dtype: type) -> None:
+    mask = np.array([[[0, 1, 2, 1000, 65535, 9]]], dtype=dtype)
+    changed = relabel(mask, TABLE, {1: 1, 2: 1, 1000: 1, 65535: 2, 9: 0})
+    ids = given_ids(mask, changed)
+    assert (ids.dtype, ids.tolist()) == (np.uint16, [[[0, 1, 2, 1000, 65535, 0]]])
+
+
+def test_given_ids_beyond_16_bit_are_refused() -> None:
+    with pytest.raises(DataError, match="values from 0 to 70000; label ids are 0 to 65535"):
+        relabel(np.array([[[0, 70000]]]), TABLE, {1: 1})
+
+
+def test_a_label_without_an_id_is_refused() -> None:
+    with pytest.raises(DataError, match=r"2 voxels with a label have no id of an instance; .* set instances\.source"):
+        given_ids(np.array([[[0, 1 / 255, 2 / 255, 1]]]), np.array([[[0, 1, 1, 1]]], dtype=np.uint8))

@@ -310,3 +310,26 @@ def test_a_slice_left_without_instances_is_used_as_it_was(store: Store) -> None:
 def test_the_schema_refuses_what_no_transform_takes(keys: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Transform(**keys)
+
+
+def test_given_instances_are_prompted_as_they_are(tmp_path: Path, prepared: Prepared, write_store: Writing) -> None:
+    mask = np.zeros((4, 24, 32), dtype=np.uint8)
+    mask[1, 2:6, 3:9], mask[1, 20, 20] = 1, 1
+    ids = np.zeros(mask.shape, dtype=np.uint16)
+    ids[1, 2:6, 3:6], ids[1, 2:6, 6:9], ids[1, 20, 20] = 4, 1000, 4
+    given = write_store(tmp_path / "given", [prepared("a", mask_zyx=mask, instances_zyx=ids)])
+    sample = dataset(given)[0]
+    assert sample.instances_n.tolist() == [4, 1000]
+    # Instance 4 is in two pieces, 1000 touches the larger one.
+    assert sample.original_boxes_n4.tolist() == [[3, 2, 20, 20], [6, 2, 8, 5]]
+    assert sample.masks_nhw.sum(dim=(1, 2)).tolist() == [13, 12]
+    components = write_store(tmp_path / "components", [prepared("a", mask_zyx=mask)])
+    assert dataset(components)[0].original_boxes_n4.tolist() == [[3, 2, 8, 5], [20, 20, 20, 20]]
+
+
+def test_the_size_of_specks_changes_no_prompt(tmp_path: Path, prepared: Prepared, write_store: Writing) -> None:
+    plain = write_store(tmp_path / "plain", [prepared("a")])
+    chosen = write_store(tmp_path / "chosen", [prepared("a", instances_min_mm3=1e6)])
+    assert same(dataset(plain)[0], dataset(chosen)[0])
+    assert plain.volumes[0].arrays == chosen.volumes[0].arrays
+    assert plain.volumes[0].digest != chosen.volumes[0].digest

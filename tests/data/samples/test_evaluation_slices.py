@@ -1,5 +1,8 @@
 """Every slice of a volume, in order, with its reference."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +11,7 @@ from sam2ft.data.samples.batch import to_model_frame
 from sam2ft.data.samples.evaluation_slices import volume_slices
 from sam2ft.data.store.intensity import unit_image
 from sam2ft.data.store.store import Store
+from sam2ft.data.store.writer import PreparedVolume
 
 
 @pytest.mark.parametrize("prefetch", [0, 1, 2, 9])
@@ -40,3 +44,14 @@ def test_slices_are_made_when_asked_for(store: Store) -> None:
 
     with pytest.raises(DataError):
         next(views)
+
+
+def test_given_instances_come_with_their_slice(
+    tmp_path: Path, prepared: Callable[..., PreparedVolume], write_store: Callable[..., Store], store: Store
+) -> None:
+    ids = np.zeros((4, 24, 32), dtype=np.uint16)
+    ids[1, 2:6, 3:9] = 12
+    given = write_store(tmp_path / "given", [prepared("a", instances_zyx=ids)])
+    views = list(volume_slices(given, given.volumes[0], 64, prefetch=1))
+    assert all(np.array_equal(view.instances_yx, ids[view.key.index]) for view in views)
+    assert all(view.instances_yx is None for view in volume_slices(store, store.volumes[0], 64))

@@ -44,6 +44,38 @@ def test_every_component_of_every_label_is_an_instance() -> None:
     assert [int(one.mask_yx.sum()) for one in found] == [3, 3, 4]
 
 
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        # Touching instances stay two.
+        (("1122", "1122"), [(1, Box(0, 0, 1, 1)), (2, Box(2, 0, 3, 1))]),
+        # One instance in two pieces stays one, around another.
+        (("1001", "0220"), [(1, Box(0, 0, 3, 0)), (2, Box(1, 1, 2, 1))]),
+        # Ids need not be consecutive, nor in raster order.
+        (("9900", "0044"), [(4, Box(2, 1, 3, 1)), (9, Box(0, 0, 1, 0))]),
+        # An instance inside another.
+        (("3333", "3553"), [(3, Box(0, 0, 3, 1)), (5, Box(1, 1, 2, 1))]),
+    ],
+)
+def test_given_ids_take_the_place_of_components(ids: tuple[str, ...], expected: list[tuple[int, Box]]) -> None:
+    ids_yx = picture(*ids)
+    found = instances_of((ids_yx > 0).astype(np.uint8), (1,), ids_yx)
+    assert [(one.instance, one.box) for one in found] == expected
+    for one in found:
+        assert (one.mask_yx == (ids_yx == one.instance)).all()
+
+
+def test_given_ids_count_within_their_label_up_to_the_largest() -> None:
+    ids_yx = np.array([[65535, 65535, 0, 7], [1, 0, 0, 7]], dtype=np.uint16)
+    mask_yx = np.array([[2, 2, 0, 1], [1, 0, 0, 1]], dtype=np.uint8)
+    found = instances_of(mask_yx, (1, 2, 3), ids_yx)
+    assert [(one.label, one.instance, one.box) for one in found] == [
+        (1, 1, Box(0, 1, 0, 1)),
+        (1, 7, Box(3, 0, 3, 1)),
+        (2, 65535, Box(0, 0, 1, 0)),
+    ]
+
+
 def test_pixels_that_touch_by_a_corner_are_one_instance() -> None:
     assert len(instances_of(picture("10", "01"), (1,))) == 1
 

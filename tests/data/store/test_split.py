@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sam2ft.core.errors import DataError
-from sam2ft.data.store.split import nested_subjects, split_by_fractions, split_from_file
+from sam2ft.data.store.split import SPLITS, kept_note, moved_note, nested_subjects, split_by_fractions, split_from_file
 
 SUBJECTS = [f"s{i:02d}" for i in range(12)]
 
@@ -42,6 +42,62 @@ def test_the_order_in_which_subjects_are_found_changes_nothing() -> None:
 def test_another_seed_gives_another_split() -> None:
     shares = {"train": 0.5, "val": 0.25, "test": 0.25}
     assert len({tuple(split_by_fractions(SUBJECTS, shares, seed).items()) for seed in range(5)}) == 5
+
+
+@pytest.mark.parametrize(
+    ("fractions", "steps"),
+    [
+        ((0.7, 0.15, 0.15), (1, 1, 1, 1, 1, 5, 10, 20, 40)),
+        ((0.6, 0.2, 0.2), (20, 3, 7, 1, 30)),
+        ((0.5, 0.0, 0.5), (7, 8, 9, 10)),
+        ((0.8, 0.1, 0.1), (50, 50)),
+    ],
+)
+def test_growing_a_cohort_moves_nobody_and_approaches_the_shares(
+    fractions: tuple[float, float, float], steps: tuple[int, ...]
+) -> None:
+    shares = dict(zip(SPLITS, fractions, strict=True))
+    for seed in range(50):
+        split_of: dict[str, str] = {}
+        for step in steps:
+            before = dict(split_of)
+            subjects = [f"s{i:03d}" for i in range(len(before) + step)]
+            split_of = split_by_fractions(subjects, shares, seed, before)
+            assert before.items() <= split_of.items()
+            assert split_of == split_by_fractions(reversed(subjects), shares, seed, before)
+            wanted = sizes(split_by_fractions(subjects, shares, seed))
+            assert max(abs(a - b) for a, b in zip(sizes(split_of), wanted, strict=True)) <= 1
+        assert ("val" in split_of.values()) is (shares["val"] > 0)
+
+
+def test_without_kept_subjects_the_draw_is_that_of_earlier_versions() -> None:
+    shares = {"train": 0.5, "val": 0.25, "test": 0.25}
+    drawn = split_by_fractions(SUBJECTS[:4], shares, 3)
+    assert (
+        drawn == split_by_fractions(SUBJECTS[:4], shares, 3, {}) == split_by_fractions(SUBJECTS[:4], shares, 3, drawn)
+    )
+    # A subject that is kept but no longer there has no part in it.
+    assert drawn == split_by_fractions(SUBJECTS[:4], shares, 3, {"gone": "test"})
+
+
+def test_new_subjects_go_where_subjects_are_lacking() -> None:
+    # 12 subjects at 0.5/0.25/0.25 are 6/3/3; 10 are in test already.
+    kept = dict.fromkeys(SUBJECTS[:10], "test")
+    shares = {"train": 0.5, "val": 0.25, "test": 0.25}
+    drawn = split_by_fractions(SUBJECTS, shares, 3, kept)
+    assert sizes(drawn) == (2, 0, 10)
+    (note,) = kept_note(kept, drawn, shares)
+    assert note.startswith(
+        "train 2, val 0, test 10 subjects; the shares ask for train 6, val 3, test 3: stored subjects keep"
+    )
+    assert kept_note({}, drawn, shares) == kept_note(kept, split_by_fractions(SUBJECTS, shares, 3), shares) == []
+
+
+def test_subjects_that_a_file_moves_are_named() -> None:
+    kept = {"b": "test", "a": "train", "c": "val"}
+    assert moved_note(kept, {"a": "train", "b": "test", "d": "val"}) == []
+    (note,) = moved_note(kept, {"a": "val", "b": "train", "d": "val"})
+    assert "moves stored subjects: a (train -> val), b (test -> train);" in note
 
 
 def from_file(tmp_path: Path, content: object, subjects: list[str]) -> dict[str, str]:
@@ -93,3 +149,11 @@ def test_the_folds_of_nnu_net_are_recognised(tmp_path: Path, folds: int) -> None
     (tmp_path / "splits_final.json").write_text(json.dumps([{"train": ["a"], "val": ["b"]}] * folds))
     with pytest.raises(DataError, match=rf"splits_final\.json: looks like the {folds} folds of nnU-Net .*choose one"):
         split_from_file(tmp_path / "splits_final.json", ["a", "b"])
+
+
+def test_a_file_may_name_stored_subjects_whose_images_are_gone(tmp_path: Path) -> None:
+    path = tmp_path / "splits.json"
+    path.write_text(json.dumps({"train": ["a", "gone"], "test": ["b"]}))
+    assert split_from_file(path, ["a", "b"], ["gone"]) == {"a": "train", "b": "test", "gone": "train"}
+    with pytest.raises(DataError, match="no images were found for gone"):
+        split_from_file(path, ["a", "b"], ["other"])

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import nrrd
@@ -57,7 +58,7 @@ def value(rows, **key):
     return found
 
 
-def write_store(folder: Path, *subjects: str) -> Store:
+def write_store(folder: Path, *subjects: str, **given: Any) -> Store:
     writer = StoreWriter(folder, "toy", "knee", LABELS, split_seed=1)
     mask = anatomy()
     keys = [VolumeKey("toy", subject, "v1") for subject in subjects]
@@ -71,7 +72,15 @@ def write_store(folder: Path, *subjects: str) -> Store:
         }
         maps = {"t2": PreparedMap(np.full(mask.shape, 40, np.float32), None, {})}
         volume = PreparedVolume(
-            key, Geometry.axis_aligned(mask.shape, SPACING), mask.astype(np.uint16), mask, maps, (0.0, 1.0), slices, {}
+            key,
+            Geometry.axis_aligned(mask.shape, SPACING),
+            mask.astype(np.uint16),
+            mask,
+            maps,
+            (0.0, 1.0),
+            slices,
+            {},
+            **given,
         )
         writer.write(volume, source="test")
     writer.finish(keys, dict.fromkeys(subjects, "test"))
@@ -492,3 +501,15 @@ def test_the_slice_axis_of_a_pair_may_be_chosen_and_is_part_of_its_identity(tmp_
     assert value(found.tables["volume"], label=1)["num_slices"] == slices
     same = found.run == score_pair(path, path, out=tmp_path / "two").run
     assert same == (chosen == "auto")
+
+
+def test_instances_of_a_store_are_counted_as_given(tmp_path: Path):
+    ids = anatomy().astype(np.uint16)
+    ids[:, 12:16, 2:10], ids[:, 12:16, 10:18] = 7, 1000  # the plate, in two halves that touch
+    given = write_store(tmp_path / "given", "a", instances_zyx=ids, instances_min_mm3=2.5)
+    plain = write_store(tmp_path / "plain", "a")
+    write_mask(tmp_path / "masks" / "a.nii.gz", anatomy())
+    for store, expected in ((given, [2, 1]), (plain, [1, 1])):
+        rows = score_store(tmp_path / "masks", store.path, out=tmp_path / "out").tables["slice"]
+        assert [row["num_instances"] for row in rows] == expected * 6
+    assert given.record(VolumeKey("toy", "a", "v1")).instances_min_mm3 == 2.5

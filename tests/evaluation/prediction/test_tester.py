@@ -40,15 +40,19 @@ class ArrayVolume:
     reference_zyx: Any
     key: VolumeKey = field(default_factory=lambda: VolumeKey("toy", "s1", "v1"))
     labels: LabelTable = LABELS
+    ids_zyx: Any = None
 
     @property
     def scene(self) -> Scene:
-        return Scene(Geometry.axis_aligned(self.reference_zyx.shape, (2.0, 1.0, 1.0)), self.labels)
+        geometry = Geometry.axis_aligned(self.reference_zyx.shape, (2.0, 1.0, 1.0))
+        return Scene(geometry, self.labels, reference_instances_zyx=self.ids_zyx)
 
     def views(self, image_size: int, slices: Sequence[int], prefetch: int) -> Iterator[SliceView]:
         for index in slices:
             image = np.zeros(self.reference_zyx.shape[1:], dtype=np.float32)
-            yield SliceView(self.key.slice(index), to_model_frame(image, image_size), self.reference_zyx[index])
+            ids_yx = None if self.ids_zyx is None else self.ids_zyx[index]
+            image_1hw = to_model_frame(image, image_size)
+            yield SliceView(self.key.slice(index), image_1hw, self.reference_zyx[index], ids_yx)
 
 
 def evaluator(model: Any, *, detections: Any = None, metrics: Any = (), **section: Any) -> Tester:
@@ -77,6 +81,27 @@ def test_eight_boxes_on_one_slice_are_one_encoder_pass() -> None:
     assert model.decoded == [3, 3, 2]
     assert (result.label_map_zyx == rectangles(eight)).all()
     assert {row["dice"] for row in result.rows["instance"]} == {1.0}
+
+
+def test_touching_instances_that_were_given_are_prompted_and_counted_apart() -> None:
+    ids = rectangles([(7, 0, 0, 3, 3), (9, 4, 0, 7, 3), (7, 12, 12, 13, 13)], [(3, 1, 1, 2, 2)]).astype(np.uint16)
+    mask = rectangles([(1, 0, 0, 7, 3), (1, 12, 12, 13, 13)], [(2, 1, 1, 2, 2)])
+    (given,) = evaluator(BoxFiller()).evaluate([ArrayVolume(mask, ids_zyx=ids)])
+    assert [(one.slice, one.label, one.instance, tuple(one.box)) for one in given.prompted] == [
+        (0, 1, 7, (0, 0, 13, 13)), (0, 1, 9, (4, 0, 7, 3)), (1, 2, 3, (1, 1, 2, 2)),
+    ]  # fmt: skip
+    rows = {(row["slice"], row["label"]): row["num_instances"] for row in given.rows["slice"]}
+    assert rows == {(0, 1): 2, (0, 2): 0, (1, 1): 0, (1, 2): 1}
+    (whole,) = evaluator(BoxFiller(), instances="per_label").evaluate([ArrayVolume(mask, ids_zyx=ids)])
+    assert [(one.slice, one.label, one.instance) for one in whole.prompted] == [(0, 1, 1), (1, 2, 1)]
+
+
+def test_given_instances_in_a_slice_where_a_detector_found_nothing_are_missed_one_by_one() -> None:
+    ids = rectangles([(1, 0, 0, 3, 3), (2, 4, 0, 7, 3)], [(5, 1, 1, 2, 2)]).astype(np.uint16)
+    volume = ArrayVolume((ids > 0).astype(np.uint8), ids_zyx=ids)
+    (result,) = evaluator(BoxFiller(), detections={}).evaluate([volume])
+    found = [(row["slice"], row["instance"], row["status"]) for row in result.rows["instance"]]
+    assert found == [(0, 1, "missed"), (0, 2, "missed"), (1, 5, "missed")]
 
 
 def test_empty_slices_are_evaluated_without_an_encoder_pass_or_left_out_and_named() -> None:

@@ -111,6 +111,31 @@ def test_all_of_a_label_is_one_object_where_labels_are_prompted() -> None:
     assert (objects.number_zyx == blocks()).all()
 
 
+@pytest.mark.parametrize(
+    ("ids_of_slices", "expected"),
+    [
+        # The component of slices 1 to 3 is two instances; the pixel of slice 4 belongs to the first.
+        ({1: 5, 2: 5, 3: 9, 4: 5}, [(5, 2), (9, 3)]),
+        # Both components are one instance.
+        ({1: 3, 2: 3, 3: 3, 4: 3}, [(3, 2)]),
+        # Ids run against the order of the slices.
+        ({1: 300, 2: 200, 3: 100, 4: 1}, [(1, 4), (100, 3), (200, 2), (300, 1)]),
+    ],
+)
+def test_given_instances_are_objects(ids_of_slices: dict[int, int], expected: list[tuple[int, int]]) -> None:
+    ids = np.zeros(blocks().shape, dtype=np.uint16)
+    for index, number in ids_of_slices.items():
+        ids[index][blocks()[index] == 1] = number
+    ids[blocks() == 2] = 2
+    objects = objects_of(blocks(), LABELS.ids, "per_instance", "largest", ids)
+    found = [(one.label, one.instance, one.seed_slice) for one in objects.listed]
+    assert found == [(1, *one) for one in expected] + [(2, 2, 3)]
+    for number, one in enumerate(objects.listed, start=1):
+        assert ((objects.number_zyx == number) == ((ids == one.instance) & (blocks() == one.label))).all()
+    whole = objects_of(blocks(), LABELS.ids, "per_label", "middle", ids)
+    assert [(one.label, one.instance) for one in whole.listed] == [(1, 1), (2, 1)]
+
+
 def test_a_volume_without_labels_has_no_objects() -> None:
     assert objects_of(np.zeros((2, 4, 4), dtype=np.uint8), LABELS.ids, "per_instance", "largest").listed == ()
 
