@@ -10,13 +10,15 @@ from pydicom.filereader import read_dataset
 
 from sam2ft.core.errors import DataError
 from sam2ft.data.images.compressed import refusing_damage
-from sam2ft.data.images.nifti_file import nifti_bytes
-from sam2ft.data.images.nrrd_file import nrrd_bytes
+from sam2ft.data.images.nifti_file import nifti_size
+from sam2ft.data.images.nrrd_file import nrrd_size
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _PIXEL_GROUP = 0x7FE0
 # Enough for the attributes before the pixels, also of an enhanced multi-frame image.
 _MOST_HEADER = 1 << 24
+# Per voxel, besides its own bytes: signal, stored intensity and mask.
+BYTES_BESIDES = 6
 
 
 def declared_bytes(path: Path) -> int | None:
@@ -27,29 +29,43 @@ def declared_bytes(path: Path) -> int | None:
     Returns:
         None when a header cannot be read or is of another kind of file: reading the file says why.
     """
-    if path.is_dir():
-        sizes = [_file_bytes(file) for file in sorted(path.iterdir()) if file.is_file() and file.name[0] != "."]
-        known = [size for size in sizes if size is not None]
-        return sum(known) if known else None
-    return _file_bytes(path)
+    return None if (size := _size(path)) is None else size[1]
 
 
-def _file_bytes(path: Path) -> int | None:
+def needed_bytes(path: Path) -> int:
+    """Memory that `prepare` needs for the voxels of a file or folder: their own bytes and 6 more each.
+
+    0 when a header cannot be read.
+    """
+    voxels, size = _size(path) or (0, 0)
+    return size + BYTES_BESIDES * voxels
+
+
+def _size(path: Path) -> tuple[int, int] | None:
+    """(voxels, bytes) of a file or of all files of a folder."""
+    if not path.is_dir():
+        return _file_size(path)
+    files = [_file_size(file) for file in sorted(path.iterdir()) if file.is_file() and file.name[0] != "."]
+    known = [size for size in files if size is not None]
+    return (sum(voxels for voxels, _ in known), sum(size for _, size in known)) if known else None
+
+
+def _file_size(path: Path) -> tuple[int, int] | None:
     try:
         if path.name.endswith((".nii", ".nii.gz")):
-            return nifti_bytes(path)
+            return nifti_size(path)
         if path.suffix in (".nrrd", ".nhdr"):
-            return nrrd_bytes(path)
+            return nrrd_size(path)
         with refusing_damage(path, "DICOM"):
-            return _dicom_bytes(path)
+            return _dicom_size(path)
     except DataError:
         return None
 
 
-def _dicom_bytes(path: Path) -> int:
+def _dicom_size(path: Path) -> tuple[int, int]:
     header = _dicom_header(path)
-    bits = int(header.BitsAllocated) * int(header.get("SamplesPerPixel") or 1)
-    return int(header.Rows) * int(header.Columns) * int(header.get("NumberOfFrames") or 1) * bits // 8
+    voxels = int(header.Rows) * int(header.Columns) * int(header.get("NumberOfFrames") or 1)
+    return voxels, voxels * int(header.BitsAllocated) * int(header.get("SamplesPerPixel") or 1) // 8
 
 
 def _dicom_header(path: Path) -> Any:

@@ -64,14 +64,15 @@ def read_nifti(path: Path, believe: str | None = None) -> FileImage:
         return FileImage(array, affine, "xyzt_units", notes, slices, oriented=code > 0)
 
 
-def nifti_bytes(path: Path) -> int:
-    """Number of bytes of the decoded voxels, from the header alone.
+def nifti_size(path: Path) -> tuple[int, int]:
+    """(number of voxels, number of bytes when decoded), from the header alone.
 
     Raises:
         DataError: the header cannot be read.
     """
     with refusing_damage(path, "NIfTI", HeaderDataError, ImageFileError), _opened(path) as (stream, _):
-        return _read_header(stream).num_bytes
+        header = _read_header(stream)
+        return prod(header.shape), header.num_bytes
 
 
 @contextmanager

@@ -44,15 +44,16 @@ def read_nrrd(path: Path, believe: str | None = None) -> FileImage:
         return FileImage(array, affine, "space units", notes, segments=_segments(header))
 
 
-def nrrd_bytes(path: Path) -> int:
-    """Number of bytes of the decoded voxels, from the header alone.
+def nrrd_size(path: Path) -> tuple[int, int]:
+    """(number of voxels, number of bytes when decoded), from the header alone.
 
     Raises:
         DataError: the header cannot be read.
     """
     with refusing_damage(path, "NRRD", NRRDError), path.open("rb") as stream:
         header = _read_header(stream)
-        return prod(_shape(header)) * _type(header).itemsize
+        voxels = prod(_shape(header))
+        return voxels, voxels * _type(header).itemsize
 
 
 @contextmanager

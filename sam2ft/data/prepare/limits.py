@@ -5,19 +5,38 @@ import os
 import resource
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from sam2ft.core.errors import DataError
+from sam2ft.data.images.declared_size import needed_bytes
 
 GIB = 2**30
 # Above the budget: a half more for a reader's own copies, and room for libraries that are imported meanwhile.
 _SHARE, _ROOM = 1.5, 256 * 2**20
 # A library that hangs outside the interpreter cannot be interrupted; its process is ended this much later.
 _GRACE_S = 5.0
+
+
+def refuse_too_large(image: Path, mask: Path, maps: Collection[Path], budget_bytes: float) -> None:
+    """Check the memory that a volume needs by the headers of its files, before anything is decoded.
+
+    Raises:
+        DataError: naming the file that needs the most, and what it needs.
+    """
+    needed = {path: needed_bytes(path) for path in (image, mask, *maps)}
+    # Image and mask are on one grid: what a voxel needs holds both.
+    total = max(needed[image], needed[mask]) + sum(needed[path] for path in maps)
+    if total > budget_bytes:
+        largest = max(needed, key=needed.__getitem__)
+        raise DataError(
+            f"{largest}: by its header its voxels need {needed[largest] / GIB:.3g} GiB, the volume {total / GIB:.3g} "
+            f"GiB; allowed: {budget_bytes / GIB:.3g} GiB; if the header is right, raise it with --max-volume-gb (or "
+            "max_volume_gb in the dataset file)"
+        )
 
 
 @contextmanager

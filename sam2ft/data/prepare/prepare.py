@@ -20,7 +20,7 @@ from sam2ft.core.parallel import parallel_map
 from sam2ft.data.images.maps import read_map
 from sam2ft.data.images.volumes import read_mask, read_volume
 from sam2ft.data.prepare.leaks import without_leaks
-from sam2ft.data.prepare.limits import GIB, TimeUpError, limited
+from sam2ft.data.prepare.limits import GIB, TimeUpError, limited, refuse_too_large
 from sam2ft.data.prepare.outcomes import (
     DEFAULTS,
     REFUSED,
@@ -238,7 +238,8 @@ def _prepare_one(
             return VolumeOutcome(source.key, UNCHANGED)
         budget = config.reading.max_volume_gb * GIB
         with limited(source.image, budget, 60 * options.minutes, own_process=options.isolated), _reading(source.image):
-            volume = prepare_volume(source, config)
+            refuse_too_large(source.image, source.mask, source.maps.values(), budget)
+            volume = prepare_volume(source, config, version_1=writer.version == 1)
         writer.write(volume, stamp)
     except DataError as error:
         return VolumeOutcome(source.key, REFUSED, " ".join(str(error).split()))
@@ -285,13 +286,16 @@ def _about_map(source: VolumeFiles, path: Path) -> str:
     return f"; sources.maps.{names[0]}.optional: true prepares subjects without this map" if names else ""
 
 
-def prepare_volume(source: VolumeFiles, config: DatasetConfig) -> PreparedVolume:
+def prepare_volume(source: VolumeFiles, config: DatasetConfig, *, version_1: bool = False) -> PreparedVolume:
     """Image, mask and maps of one volume on the grid of the image.
+
+    Args:
+        version_1: by the rules of stores of version 1 (see `read_volume`).
 
     Raises:
         DataError: naming the file and the reason.
     """
-    image = read_volume(source.image, config.keep, config.reading)
+    image = read_volume(source.image, config.keep, config.reading, version_1=version_1)
     with naming(source.image):
         window = intensity_window(image.array_zyx, config.intensity)
     given = read_mask(source.mask, image, config.reading)
@@ -314,6 +318,7 @@ def prepare_volume(source: VolumeFiles, config: DatasetConfig) -> PreparedVolume
         maps=maps,
         window=window,
         notes=tuple(dict.fromkeys(notes)),
+        facts=image.facts,
         slices=image.slices,
         subject_fields=image.subject_fields,
         source_image=str(source.image.resolve()),

@@ -6,7 +6,7 @@ opened the store before, everything is as it was. Only `prune` removes files.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,8 @@ class PreparedVolume:
     """Demographic fields that the dataset file lists under `keep`."""
     notes: tuple[str, ...] = ()
     """Sentences that prepare shows beside the volume."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """How the image was read, for the record: slice_axis."""
     source_image: str | None = None
     """File or folder that the image was read from; None for an image that was not read from a file."""
     instances_zyx: npt.NDArray[np.uint16] | None = None
@@ -190,6 +192,7 @@ class StoreWriter:
             "window": list(volume.window),
             "subject_fields": dict(volume.subject_fields),
             "slices": dict(volume.slices),
+            **volume.facts,
             "block_means": block_means(volume.image_zyx),
             "maps": {name: _map_facts(one, volume.mask_zyx) for name, one in maps.items()},
         }
