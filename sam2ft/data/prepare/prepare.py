@@ -302,7 +302,7 @@ def prepare_volume(source: VolumeFiles, config: DatasetConfig, *, version_1: boo
     with naming(source.mask):
         found, mask_notes = relabelled_volume(given, config.labels, config.changes)
         as_given = config.given_instances.source == "as_given"
-        instances = given_ids(given.array_zyx, found) if as_given else None
+        instances = given_ids(given.array_zyx, found, config.changes) if as_given else None
     maps = {
         name: read_map(path, name, config.sources.map_source(name), image.geometry, found, config.reading)
         for name, path in sorted(source.maps.items())

@@ -184,18 +184,19 @@ def _refuse_outside(low: float, high: float) -> None:
 
 
 def given_ids(
-    mask_zyx: npt.NDArray[Any], relabelled_zyx: npt.NDArray[np.unsignedinteger[Any]]
+    mask_zyx: npt.NDArray[Any], relabelled_zyx: npt.NDArray[np.unsignedinteger[Any]], changes: Mapping[int, int]
 ) -> npt.NDArray[np.uint16]:
     """Ids of the instances that a mask file gives: uint16 zyx, the integers of the file where a label is, else 0.
 
     Args:
         mask_zyx: the mask as it is in the file.
-        relabelled_zyx: what `relabel` made of it, which refuses values that are not whole numbers of 0 to 65535.
+        relabelled_zyx: what `relabelled_volume` made of it with `changes`.
+        changes: value in the file -> label id; ids that were stored as 1/255 of whole numbers are those it knows.
 
     Raises:
         DataError: a label has the id 0.
     """
-    whole = np.rint(mask_zyx) if mask_zyx.dtype.kind == "f" else mask_zyx
+    whole, _ = whole_numbers(mask_zyx, changes)
     ids = np.where(relabelled_zyx != 0, whole, 0).astype(np.uint16)
     if without := int(((relabelled_zyx != 0) & (ids == 0)).sum()):
         raise DataError(

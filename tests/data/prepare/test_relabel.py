@@ -141,8 +141,8 @@ def test_a_foreign_segment_may_be_dropped_or_merged_by_the_dataset_file() -> Non
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float64])
 def test_given_ids_survive_merging_and_are_gone_where_a_label_is_dropped(dtype: type) -> None:
     mask = np.array([[[0, 1, 2, 1000, 65535, 9]]], dtype=dtype)
-    changed = relabel(mask, TABLE, {1: 1, 2: 1, 1000: 1, 65535: 2, 9: 0})
-    ids = given_ids(mask, changed)
+    changes = {1: 1, 2: 1, 1000: 1, 65535: 2, 9: 0}
+    ids = given_ids(mask, relabel(mask, TABLE, changes), changes)
     assert (ids.dtype, ids.tolist()) == (np.uint16, [[[0, 1, 2, 1000, 65535, 0]]])
 
 
@@ -151,6 +151,14 @@ def test_given_ids_beyond_16_bit_are_refused() -> None:
         relabel(np.array([[[0, 70000]]]), TABLE, {1: 1})
 
 
+def test_given_ids_of_a_mask_divided_by_255_are_its_ids() -> None:
+    ids = np.array([[[0, 1, 2, 200, 255]]])
+    changes = {1: 1, 2: 1, 200: 1, 255: 1}
+    assert given_ids(ids / 255, (ids > 0).astype(np.uint8), changes).tolist() == ids.tolist()
+    with pytest.raises(DataError, match="values that are not whole numbers"):
+        given_ids(ids / 255, (ids > 0).astype(np.uint8), {1: 1})
+
+
 def test_a_label_without_an_id_is_refused() -> None:
     with pytest.raises(DataError, match=r"2 voxels with a label have no id of an instance; .* set instances\.source"):
-        given_ids(np.array([[[0, 1 / 255, 2 / 255, 1]]]), np.array([[[0, 1, 1, 1]]], dtype=np.uint8))
+        given_ids(np.array([[[0, 0, 0, 1]]]), np.array([[[0, 1, 1, 1]]], dtype=np.uint8), {1: 1})

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from sam2ft.config.schema.dataset import Intensity
 from sam2ft.data.store.intensity import intensity_window, to_uint16
 from sam2ft.data.store.likeness import ORIENTATIONS, alike, block_means, same_image
 
@@ -22,7 +23,7 @@ def scan(seed: int, shape: tuple[int, int, int] = (12, 40, 32)) -> Any:
 
 
 def stored(image: Any) -> Any:
-    return to_uint16(image, intensity_window(image, (0.5, 99.5)))
+    return to_uint16(image, intensity_window(image, Intensity()))
 
 
 def same(one: Any, other: Any) -> bool:
