@@ -233,7 +233,7 @@ def _prepare_one(
     """Store one volume, or refuse it: whatever a damaged file does to a library is a refusal of this volume alone."""
     try:
         with _reading(source.image):
-            stamp = _stamp(source, config)
+            stamp = _stamp(source, config, version_1=writer.version == 1)
         if writer.is_finished(source.key, stamp):
             return VolumeOutcome(source.key, UNCHANGED)
         budget = config.reading.max_volume_gb * GIB
@@ -248,11 +248,11 @@ def _prepare_one(
     return VolumeOutcome(source.key, STORED, notes=volume.notes)
 
 
-def _stamp(source: VolumeFiles, config: DatasetConfig) -> str:
+def _stamp(source: VolumeFiles, config: DatasetConfig, *, version_1: bool) -> str:
     for path in source.paths:
         if not path.exists():
             raise DataError(f"{path}: no such file or folder{_about_map(source, path)}")
-    return fingerprint(source, config.conversion)
+    return fingerprint(source, config.conversion, version_1=version_1)
 
 
 @contextmanager

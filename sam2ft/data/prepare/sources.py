@@ -167,12 +167,14 @@ def _checked(sources: list[VolumeFiles], where: str) -> list[VolumeFiles]:
     return ordered
 
 
-def fingerprint(source: VolumeFiles, settings: Mapping[str, Any]) -> str:
+def fingerprint(source: VolumeFiles, settings: Mapping[str, Any], *, version_1: bool = False) -> str:
     """Hash of the source files (path, size, modification time) and settings, to detect changes.
 
-    The sidecar of a map file, which may name its unit, is one of them where there is one.
+    The sidecar of a map file, which may name its unit, is one of them where there is one; not with `version_1`, whose
+    stores took no notice of it.
     """
-    sidecars = [sidecar_of(path) for path in source.maps.values() if path.is_file() and sidecar_of(path).is_file()]
+    files_of_maps = [] if version_1 else [path for path in source.maps.values() if path.is_file()]
+    sidecars = [sidecar for path in files_of_maps if (sidecar := sidecar_of(path)).is_file()]
     files = [
         path
         for given in (*source.paths, *sidecars)
