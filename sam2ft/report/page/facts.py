@@ -1,5 +1,6 @@
 """Facts about the runs for the page: data, settings, code and package versions, machines, GPU-hours. No torch."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,6 +43,7 @@ def _runs(count: int) -> str:
 def _data_facts(experiments: Sequence[Experiment]) -> Facts:
     """Current counts of the stores; for a store that cannot be opened, the error."""
     from sam2ft.core.errors import DataError
+    from sam2ft.data.images.slice_axis import plane_of
     from sam2ft.data.store.split import SPLITS
     from sam2ft.data.store.store import Store
 
@@ -55,7 +57,10 @@ def _data_facts(experiments: Sequence[Experiment]) -> Facts:
             continue
         subjects = {split: {v.key.subject for v in store.volumes if v.split == split} for split in SPLITS}
         counts = ", ".join(f"{split} {len(found)}" for split, found in subjects.items())
-        rows += [(name, str(source.store)), ("subjects", counts), ("labels", store.labels.describe())]
+        planes = Counter(plane_of(2, volume.geometry.affine) for volume in store.volumes)
+        slices = ", ".join(f"{plane} {count}" for plane, count in sorted(planes.items()))
+        rows += [(name, str(source.store)), ("subjects", counts), ("planes of the slices", slices)]
+        rows += [("labels", store.labels.describe())]
     return Facts("Data", tuple(rows))
 
 
