@@ -1,8 +1,6 @@
 """Thousands of damaged sources: each is refused or read, and costs neither healthy volumes nor what is stored."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.fixtures.damage import KINDS
+from tests.fixtures.peak import measured
 
 ROOT = Path(__file__).parents[3]
 
@@ -17,12 +16,9 @@ ROOT = Path(__file__).parents[3]
 def run(what: str, kind: str, count: int, seed: int) -> tuple[dict[str, Any], float]:
     """(what tests/fixtures/damage.py found, peak memory in GB)."""
     command = [sys.executable, "-m", "tests.fixtures.damage", what, kind, str(count), str(seed)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0
-    return json.loads(output), usage.ru_maxrss / 1e6
+    done, peak_gb = measured(command, ROOT)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), peak_gb
 
 
 @pytest.mark.slow
