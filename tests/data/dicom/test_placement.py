@@ -160,14 +160,14 @@ def test_uneven_slices_are_refused_or_evened_with_their_mask(tmp_path: Path, wri
     assert any("resampled to 4 slices at even distances" in note for note in volume.notes)
     mask = np.broadcast_to(np.arange(1, 5, dtype=np.uint8)[:, None, None], (4, 6, 8))
     write_nifti(tmp_path / "mask.nii.gz", mask, volume.geometry)
-    assert read_mask(tmp_path / "mask.nii.gz", volume)[:, 0, 0].tolist() == [index + 1 for index in nearest]
+    assert read_mask(tmp_path / "mask.nii.gz", volume).array_zyx[:, 0, 0].tolist() == [index + 1 for index in nearest]
 
     def label(header: FileDataset, z: int) -> None:
         at(UNEVEN[case])(header, z)
         header.PixelData = mask[z].astype("<u2").tobytes()
 
     drawn = write_series(tmp_path / "m", count=4, change=label)
-    assert read_mask(drawn, volume, reading)[:, 0, 0].tolist() == [index + 1 for index in nearest]
+    assert read_mask(drawn, volume, reading).array_zyx[:, 0, 0].tolist() == [index + 1 for index in nearest]
 
 
 def test_nothing_is_taken_from_a_neighbour_without_a_value() -> None:
@@ -176,3 +176,21 @@ def test_nothing_is_taken_from_a_neighbour_without_a_value() -> None:
     assert nearest == (0, 1, 2, 3)
     assert even[[0, 1, 3], 0, 0].tolist() == [0, 10, 30]
     assert np.isnan(even[2, 0, 0])
+
+
+@pytest.mark.parametrize("axis", ["0", "1", "2"])
+def test_a_mask_follows_along_the_slices_of_the_series_however_it_is_cut(
+    tmp_path: Path, write_series: Writer, axis: str
+) -> None:
+    folder = write_series(tmp_path / "s", count=4, change=at([0, 1.0, 2.0, 6.0]))
+    reading = Reading(irregular="resample", slice_axis=axis)
+    image = read_volume(folder, reading=reading)
+    series = read_volume(folder, reading=Reading(irregular="resample"))
+    mask = np.broadcast_to(np.arange(1, 5, dtype=np.uint8)[:, None, None], (4, 6, 8))
+    write_nifti(tmp_path / "mask.nii.gz", mask, series.geometry)
+    found = read_mask(tmp_path / "mask.nii.gz", image, reading).array_zyx
+    expected = [1, 3, 3, 4]  # even slices at 0, 2, 4 and 6 mm; 4 mm is as near to 2 as to 6
+    assert found.shape == image.array_zyx.shape
+    along = np.moveaxis(found, {"2": 0, "1": 1, "0": 1}[axis], 0).reshape(4, -1)
+    assert along[:, 0].tolist() == expected
+    assert (along == along[:, :1]).all()
