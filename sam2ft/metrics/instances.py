@@ -21,6 +21,8 @@ class MaskInstances:
 
     numbers: Numbers
     specks: Mask
+    ids: npt.NDArray[np.int32] | None = None
+    """Number -> given id, increasing; 0 -> 0. None: the numbers are the ids."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class PairInstances:
     """Instances of the reference and of the prediction, cropped to the block that holds both masks."""
 
     reference: Numbers
+    """By number, or by given id."""
     prediction: Numbers
     num_specks: int
     """Specks of the prediction, and those of the reference that touch no speck of the prediction."""
@@ -49,15 +52,20 @@ def mask_instances(
     """
     if given is None:
         return _without_specks(*components(mask), voxel_mm3, min_mm3)
+    from scipy import ndimage
+
     numbers, specks = np.zeros(mask.shape, np.int32), np.zeros(mask.shape, np.bool_)
-    found = 0
-    for one in np.unique(given[mask]).tolist():
-        of_id = _without_specks(*components(mask & (given == one)), voxel_mm3, min_mm3)
-        specks |= of_id.specks
+    ids = [0]
+    boxes = ndimage.find_objects(np.where(mask, given, 0).astype(np.int32))
+    for one, box in enumerate(boxes, start=1):
+        if box is None:
+            continue
+        of_id = _without_specks(*components(mask[box] & (given[box] == one)), voxel_mm3, min_mm3)
+        specks[box] |= of_id.specks
         if of_id.numbers.any():
-            found += 1
-            numbers[of_id.numbers > 0] = found
-    return MaskInstances(numbers, specks)
+            numbers[box][of_id.numbers > 0] = len(ids)
+            ids.append(one)
+    return MaskInstances(numbers, specks, np.array(ids, np.int32))
 
 
 def _without_specks(parts: Numbers, count: int, voxel_mm3: float, min_mm3: float | None) -> MaskInstances:
@@ -86,17 +94,20 @@ def pair_instances(
 
     A component of the prediction that is no speck gets the number of the reference instance that it overlaps most, and
     is first divided between touching instances (`divided`). Components that overlap no reference instance get the
-    numbers after the last one. Specks have no number, so they neither add to an instance nor become one.
+    numbers after the last one (after every id, where ids are given). Specks have no number, so they neither add to an
+    instance nor become one.
     """
     voxel_mm3 = float(np.prod(spacing_mm))
     of_reference = mask_instances(reference, voxel_mm3, min_mm3, given)
     parts = components(prediction) if given is None else divided(prediction, of_reference.numbers, spacing_mm)
     predicted = _without_specks(*parts, voxel_mm3, min_mm3)
-    return PairInstances(
-        of_reference.numbers,
-        _numbered_like(of_reference.numbers, predicted.numbers),
-        _num_specks(predicted.specks, of_reference.specks),
-    )
+    numbers = of_reference.numbers, _numbered_like(of_reference.numbers, predicted.numbers)
+    if of_reference.ids is not None and given is not None:
+        # Parts of the prediction that belong to no instance follow after every id, also those of specks.
+        more = np.arange(1, numbers[1].max(initial=0) + 1, dtype=np.int32) + int(given.max(initial=0))
+        ids = np.concatenate([of_reference.ids, more])
+        numbers = ids[numbers[0]], ids[numbers[1]]
+    return PairInstances(*numbers, _num_specks(predicted.specks, of_reference.specks))
 
 
 def divided(prediction: Mask, numbers: Numbers, spacing_mm: tuple[float, ...]) -> tuple[Numbers, int]:

@@ -214,3 +214,28 @@ def test_properties_of_random_masks(seed):
             assert (same.reference == same.prediction).all()
             numbers = np.unique(found.reference)
             assert numbers.tolist() == list(range(len(numbers)))
+
+
+@pytest.mark.parametrize("ids", [(1, 2, 7), (2, 3, 4), (11, 500, 65535)])
+def test_given_ids_stay_what_they_are_and_what_belongs_to_none_follows_after_them(ids):
+    given = np.zeros((3, 12, 40), np.int32)
+    for number, one in enumerate(ids):
+        given[:, 1:5, 1 + 8 * number : 7 + 8 * number] = one
+    given[1, 7, 1] = 65536 if ids[-1] == 65535 else ids[-1] + 1  # a speck: its id is not given away
+    prediction = given > 0
+    prediction[:, 1:5, 30:38] = True
+    prediction[1, 7, 1] = False
+    found = pair_instances(prediction, given > 0, (1.0, 1.0, 1.0), given=given, min_mm3=5)
+    assert tuple(np.unique(found.reference)) == (0, *ids)
+    extra = int(given.max()) + 1
+    assert tuple(np.unique(found.prediction)) == (0, *ids, extra)
+    assert (found.prediction[:, 1:5, 30:38] == extra).all()
+
+
+def test_many_given_ids_cost_what_their_voxels_cost():
+    given = np.zeros((16, 256, 256), np.uint16)
+    for number in range(1024):
+        row, column = divmod(number, 32)
+        given[2:14, 8 * row + 1 : 8 * row + 7, 8 * column + 1 : 8 * column + 7] = number + 1
+    found = mask_instances(given > 0, 1.0, None, given)
+    assert (found.numbers == given).all()
