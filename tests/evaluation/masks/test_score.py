@@ -397,7 +397,9 @@ def test_every_number_of_agreement_is_finite_on_phantom_knees(tmp_path: Path):
     ]
     assert len({(row["tissue"], row["biomarker"]) for row in of_cartilage}) == 4 * 3
     for row in of_cartilage:
-        assert (row["n"], row["reason"]) == (len(records), "")
+        assert row["n"] == len(records)
+        # Beside the cartilage the phantom has no T2, so that moved masks hold some voxels without a value.
+        assert row["reason"] == "" or (row["biomarker"] == "t2" and "valid_share below 0.9" in row["reason"])
         for column in TABLES["biomarker_global"].measures:
             assert column.kind == "text" or np.isfinite(row[column.name]), (row["tissue"], row["biomarker"], column)
 
