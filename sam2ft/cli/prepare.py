@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from sam2ft.core.command import run_command
 from sam2ft.core.errors import DataError, IncompleteError
@@ -166,13 +167,14 @@ def prepare(
     config = load_dataset(dataset_file)
     if max_volume_gb is not None:
         config = replace(config, reading=config.reading.model_copy(update={"max_volume_gb": max_volume_gb}))
-    with _progress("preparing") as show:
+    with _progress("preparing") as (show, pause):
 
         def report(done: int, total: int, outcome: VolumeOutcome) -> None:
-            if outcome.result != UNCHANGED:
+            if outcome.result != UNCHANGED or sys.stderr.isatty():
                 show(done, total, f"{outcome.key} {outcome.result}")
 
-        summary = prepare_dataset(config, base, out, report, options)
+        upgrade, prune = _after(pause, options.upgrade), _after(pause, options.prune)
+        summary = prepare_dataset(config, base, out, report, replace(options, upgrade=upgrade, prune=prune))
     print(_text(summary), file=sys.stderr)
     if problems := [*_refused(summary), *_missing(summary)]:
         raise IncompleteError("\n".join(problems))
@@ -182,7 +184,8 @@ def prepare(
 def _refused(summary: PrepareSummary) -> list[str]:
     if not summary.refused:
         return []
-    counts = f"{len(summary.refused)} of {len(summary.outcomes)} volumes were refused, the others are prepared"
+    were = "was" if len(summary.refused) == 1 else "were"
+    counts = f"{len(summary.refused)} of {len(summary.outcomes)} volumes {were} refused, the others are prepared"
     stays = {True: " (stays as it was prepared before)", False: ""}
     return [
         f"{counts}:",
@@ -193,16 +196,35 @@ def _refused(summary: PrepareSummary) -> list[str]:
 def _missing(summary: PrepareSummary) -> list[str]:
     if not summary.missing:
         return []
-    head = f"the images of {len(summary.missing)} stored volumes are gone; the volumes stay (--prune removes them):"
-    return [head, *(f"  {key}" for key in summary.missing)]
+    images = (
+        "the image of 1 stored volume is"
+        if len(summary.missing) == 1
+        else (f"the images of {len(summary.missing)} stored volumes are")
+    )
+    return [f"{images} gone; nothing is removed without --prune:", *(f"  {key}" for key in summary.missing)]
+
+
+Found = TypeVar("Found")
+
+
+def _after(pause: Callable[[], None], ask: Callable[[Found], bool] | None) -> Callable[[Found], bool] | None:
+    """`ask` with a terminal that shows its question: a progress bar would hide it."""
+
+    def paused(found: Found) -> bool:
+        pause()
+        return ask is not None and ask(found)
+
+    return None if ask is None else paused
 
 
 def _may_upgrade(yes: bool) -> Callable[[Sequence[str]], bool]:
     """List what changes; ask unless `yes`. Without a terminal the answer is no."""
 
     def ask(changes: Sequence[str]) -> bool:
-        ids = "; runs and evaluations of them get new ids:" if changes else ": every number and id stays"
-        print(f"{len(changes)} volumes change{ids}", *(f"  {line}" for line in changes), sep="\n", file=sys.stderr)
+        ids = ", and runs and evaluations of them get new ids:" if changes else ": every number and id stays"
+        print(
+            f"volumes that change: {len(changes)}{ids}", *(f"  {line}" for line in changes), sep="\n", file=sys.stderr
+        )
         return yes or _asked("store them so?")
 
     return ask
@@ -212,7 +234,8 @@ def _asked(question: str) -> bool:
     if not sys.stdin.isatty():
         print(f"{question} Add --yes to agree.", file=sys.stderr)
         return False
-    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _may_prune(yes: bool) -> Callable[[Surplus], bool]:
@@ -221,7 +244,7 @@ def _may_prune(yes: bool) -> Callable[[Surplus], bool]:
     def ask(surplus: Surplus) -> bool:
         volumes = [f"  {key}" for key in surplus.volumes]
         print(
-            f"--prune removes {len(surplus.volumes)} volumes whose images are gone, and {len(surplus.files)} files "
+            f"--prune removes volumes whose images are gone: {len(surplus.volumes)}; files: {len(surplus.files)} "
             f"({surplus.num_bytes / 1e6:.1f} MB):",
             *volumes,
             *(f"  {path}" for path in surplus.files),
@@ -238,12 +261,14 @@ def prepare_phantom(
 ) -> PrepareSummary:
     """Write a phantom cohort as raw DICOM and NIfTI to `out`/source, and prepare it like any other dataset.
 
-    A complete cohort with the same kind, number of subjects and seed is not made again. Another cohort replaces it, and
-    nothing of the first stays in the store.
+    A complete cohort with the same kind, number of subjects and seed is not made again. Another cohort of the same kind
+    replaces its sources, and the store follows as it does for any other change of sources.
 
     Raises:
-        DataError: `out` contains anything but a phantom store.
+        DataError: `out` contains anything but a phantom store of this kind, or another process writes to it.
     """
+    from sam2ft.data.prepare.prepare import store_lock
+    from sam2ft.data.store.store import read_index
     from sam2ft.phantom.cohort import write_cohort
 
     source = out / "source"
@@ -251,13 +276,17 @@ def prepare_phantom(
     marker = source / "phantom.json"
     if not marker.is_file() and out.is_dir() and any(out.iterdir()):
         raise DataError(f"{out}: is not empty and was not made from a phantom; give a new folder")
-    if not marker.is_file() or read_json(marker) != cohort | {"complete": True}:
-        shutil.rmtree(source, ignore_errors=True)
-        write_json(marker, cohort | {"complete": False})
-        with _progress("drawing") as show:
-            write_cohort(kind, subjects, seed, source, show)
-        write_json(marker, cohort | {"complete": True})
-        options = replace(options, prune=lambda _: True)
+    if (stored := read_index(out)) is not None and stored["dataset"] != f"{kind}_phantom":
+        raise DataError(
+            f"{out}: holds the store of dataset {stored['dataset']!r}; give a new folder for a {kind} phantom"
+        )
+    with store_lock(out):
+        if not marker.is_file() or read_json(marker) != cohort | {"complete": True}:
+            shutil.rmtree(source, ignore_errors=True)
+            write_json(marker, cohort | {"complete": False})
+            with _progress("drawing") as (show, _):
+                write_cohort(kind, subjects, seed, source, show)
+            write_json(marker, cohort | {"complete": True})
     return prepare(source / "dataset.yaml", out, base=source, options=options)
 
 
@@ -280,10 +309,13 @@ def _text(summary: PrepareSummary) -> str:
 
 
 @contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int, str], None]]:
-    """Yield show(done, total, name): a progress bar on a terminal, otherwise one line per call."""
+def _progress(what: str) -> Iterator[tuple[Callable[[int, int, str], None], Callable[[], None]]]:
+    """Yield show(done, total, name), a bar on a terminal, otherwise one line per call; and what ends the bar."""
     if not sys.stderr.isatty():
-        yield lambda done, total, name: print(f"{what} {done}/{total}: {name}", file=sys.stderr, flush=True)
+        yield (
+            lambda done, total, name: print(f"{what} {done}/{total}: {name}", file=sys.stderr, flush=True),
+            lambda: None,
+        )
         return
     from rich.console import Console
     from rich.markup import escape
@@ -292,9 +324,11 @@ def _progress(what: str) -> Iterator[Callable[[int, int, str], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(what, total=None)
-        yield lambda done, total, name: bar.update(
-            task, completed=done, total=total, description=f"{what} {escape(name)}"
-        )
+
+        def show(done: int, total: int, name: str) -> None:
+            bar.update(task, completed=done, total=total, description=f"{what} {escape(name)}")
+
+        yield show, bar.stop
 
 
 if __name__ == "__main__":

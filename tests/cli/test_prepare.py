@@ -49,7 +49,7 @@ def test_a_refused_subject_ends_with_3_and_its_reason_while_the_others_are_prepa
     (raw / "dicom" / "b" / "003.dcm").unlink()
     done = prepare(raw, "dataset.yaml", "--out", "store")
     assert done.returncode == 3
-    assert "1 of 2 volumes were refused, the others are prepared:\n  toy/b/image: " in done.stderr
+    assert "1 of 2 volumes was refused, the others are prepared:\n  toy/b/image: " in done.stderr
     assert "1 missing slice" in done.stderr
     assert "Traceback" not in done.stderr
     assert len(Store.open(raw / "store").volumes) == 1
@@ -60,12 +60,12 @@ def test_a_stored_volume_whose_image_is_gone_stays_and_ends_with_3_until_it_is_p
     shutil.rmtree(raw / "dicom" / "b")
     done = prepare(raw, "dataset.yaml", "--out", "store")
     assert done.returncode == 3
-    gone = "the images of 1 stored volumes are gone; the volumes stay (--prune removes them):\n  toy/b/image\n"
+    gone = "the image of 1 stored volume is gone; nothing is removed without --prune:\n  toy/b/image\n"
     assert done.stderr.endswith(gone)
     assert len(Store.open(raw / "store").volumes) == 2
     done = prepare(raw, "dataset.yaml", "--out", "store", "--prune")
     assert (done.returncode, done.stdout) == (0, "store\n")
-    assert "--prune removes 1 volumes whose images are gone, and 3 files" in done.stderr
+    assert "--prune removes volumes whose images are gone: 1; files: 3 (" in done.stderr
     assert "  toy/b/image\n  store/volumes/b__image.image.npy\n" in done.stderr
     assert len(Store.open(raw / "store").volumes) == 1
 
@@ -148,7 +148,7 @@ def test_a_phantom_is_drawn_once_unless_it_was_interrupted_or_is_another(
         drawn.append((kind, subjects, seed))
         for name in ("dicom", "masks"):
             shutil.copytree(raw / name, folder / name)
-        (folder / "dataset.yaml").write_text(DATASET)
+        (folder / "dataset.yaml").write_text(DATASET.replace("toy", "knee_phantom"))
         if seed == 13 and drawn.count(("knee", 2, 13)) == 1:
             raise KeyboardInterrupt
 

@@ -1,7 +1,11 @@
 """One function over many items in several processes."""
 
 import os
+import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -47,3 +51,28 @@ def stops(number: int) -> int:
 def test_a_stop_iteration_of_an_item_is_not_the_end_of_the_items() -> None:
     with pytest.raises(RuntimeError, match="StopIteration"):
         list(parallel_map(stops, [0, 1, 2]))
+
+
+def hold(path: Path) -> None:
+    (path / str(os.getpid())).touch()
+    time.sleep(600)
+
+
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_command_leaves_no_process_behind(tmp_path: Path, kill: signal.Signals) -> None:
+    code = (
+        "from pathlib import Path; from tests.core.test_parallel import hold; "
+        "from sam2ft.core.parallel import parallel_map\n"
+        f"if __name__ == '__main__': list(parallel_map(hold, [Path({str(tmp_path)!r})] * 2, 2))"
+    )
+    script = tmp_path / "command.py"
+    script.write_text(code)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = subprocess.Popen([sys.executable, str(script)], env=environment)
+    while len(workers := [int(path.name) for path in tmp_path.iterdir() if path.name.isdecimal()]) < 2:
+        assert command.poll() is None
+        time.sleep(0.05)
+    command.send_signal(kill)
+    command.wait()
+    while any(Path(f"/proc/{worker}").exists() for worker in workers):
+        time.sleep(0.05)

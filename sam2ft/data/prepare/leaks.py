@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam2ft.core.errors import listed
-from sam2ft.core.files import read_json, write_json
+from sam2ft.core.files import write_json
 from sam2ft.core.keys import VolumeKey
 from sam2ft.data.prepare.outcomes import REFUSED, VolumeOutcome
 from sam2ft.data.store.likeness import alike, block_means, same_image
@@ -89,6 +89,7 @@ def without_leaks(
     outcomes: Sequence[VolumeOutcome],
     split_of: Mapping[str, str],
     ignored: Collection[VolumeKey] = (),
+    absent: Collection[VolumeKey] = (),
 ) -> tuple[list[VolumeOutcome], list[str]]:
     """(the outcomes, in which a leak is a refusal; notes about images that are the same within a split or subject).
 
@@ -96,11 +97,12 @@ def without_leaks(
         outcomes: one for each source, whose volumes are written but not in the index yet.
         split_of: subject -> split, of the sources; stored subjects that it lacks have that of the index.
         ignored: stored volumes that take no part, because they are about to be removed.
+        absent: stored volumes whose image is gone, for the message: they may be earlier names of others.
     """
     done = {outcome.key for outcome in outcomes if outcome.result != REFUSED}
     known = {**writer.splits, **split_of}
     same = leaks(list(_compared(writer, done, ignored)), known)
-    reasons = {one.volume.key: _reason(one, known) for one in same if one.is_leak}
+    reasons = {one.volume.key: _reason(one, known, absent) for one in same if one.is_leak}
     shown = [f"{one.volume.key} and {one.other.key}" for one in same if not one.is_leak]
     notes = [f"the same image, within one split or subject: {listed(shown, _SHOWN)}"] if shown else []
     # A stored volume without an outcome: its source is gone, so nothing can be refused.
@@ -118,12 +120,12 @@ def _compared(
     """The volumes that the index will name, read from their records; earlier records get their block means."""
     for key, (stem, is_new) in writer.states(done, without=ignored).items():
         path = record_path(writer.folder, stem)
-        record = read_json(path)
-
+        record = writer.record(key, stem)
         image = partial(_opened, array_path(writer.folder, stem, "image"), tuple(record["geometry"]["shape_zyx"]))
         if "block_means" not in record and (opened := image()) is not None:
-            record["block_means"] = block_means(opened)
-            write_json(path, record)
+            record = {**record, "block_means": block_means(opened)}
+            if path.is_file():
+                write_json(path, record)
         if "block_means" not in record:
             continue
         source = str(record.get("source_image") or key)
@@ -140,10 +142,12 @@ def _opened(path: Path, shape_zyx: tuple[int, ...]) -> npt.NDArray[np.uint16] | 
     return image if image.shape == shape_zyx else None
 
 
-def _reason(same: SameImage, split_of: Mapping[str, str]) -> str:
+def _reason(same: SameImage, split_of: Mapping[str, str], absent: Collection[VolumeKey]) -> str:
     one, other = same.volume.key, same.other.key
+    renamed = f"; if {other.subject} was renamed to {one.subject}, --prune removes the old one"
     return (
         f"{same.volume.source}: is the image of {other} (flipped, turned and rescaled count as the same); "
         f"{one.subject} is in {split_of[one.subject]}, {other.subject} in {split_of[other.subject]}; the same image "
         "may be in one split only: name both one subject, list both in one split of split.file, or remove one of them"
+        f"{renamed if other in absent else ''}"
     )

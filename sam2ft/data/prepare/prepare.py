@@ -6,7 +6,7 @@ Volumes that are finished and unchanged are not prepared again.
 import logging
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from sam2ft.config.load_dataset import DatasetConfig
-from sam2ft.core.errors import DataError, listed, naming
+from sam2ft.core.errors import DataError, naming
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.parallel import parallel_map
 from sam2ft.data.images.maps import read_map
@@ -71,23 +71,24 @@ def prepare_dataset(
     writer = StoreWriter(out, about.name, about.anatomy, config.labels, config.split.seed, upgrade)
     writer.check()
     _refuse_absent_masks(sources)
-    with _store_lock(out):
+    with store_lock(out):
         stored = writer.indexed  # read once, here, and sent to the processes with the writer
         split_of, notes = _split(config, sources, base, writer)
         prepared = _prepared(writer, config, sources, progress, options)
         missing = tuple(sorted(stored.keys() - {source.key for source in sources}))
-        outcomes, same = without_leaks(writer, prepared, split_of, ignored=missing if options.prune else ())
+        readable = {outcome.key for outcome in prepared if outcome.result != REFUSED}
+        surplus = Surplus(missing, tuple(writer.unused_files(readable, without=missing)))
+        pruned = options.prune is not None and bool(surplus.files) and options.prune(surplus)
+        gone = missing if pruned else ()
+        outcomes, same = without_leaks(writer, prepared, split_of, ignored=gone, absent=missing)
         done = {outcome.key for outcome in outcomes if outcome.result != REFUSED}
         if not done:
             reasons = "\n".join(f"{outcome.key}: {outcome.reason}" for outcome in outcomes)
             raise DataError(f"no volume of {config.dataset.name} could be prepared:\n{reasons}")
         if options.upgrade is not None and writer.is_older:
-            _upgrade(writer, outcomes, missing, options.upgrade)
-        surplus = Surplus(missing, tuple(writer.unused_files(done, without=missing)))
-        pruned = options.prune is not None and bool(surplus.files) and options.prune(surplus)
-        gone = missing if pruned else ()
+            _upgrade(writer, outcomes, [key for key in missing if key not in gone], options.upgrade)
         kept = stored.keys() - done - set(gone)
-        _refuse_mixed_labels(out, config, kept)
+        _refuse_mixed_labels(out, config, kept, outcomes)
         writer.finish(done, split_of, without=gone)
         for path in surplus.files if pruned else ():
             path.unlink()
@@ -107,7 +108,10 @@ def _summary(
     records = Store.open(out).volumes
     splits = {split: len({record.key.subject for record in records if record.split == split}) for split in SPLITS}
     unlabelled = tuple(record.key for record in records if not record.label_runs)
-    distances = {str(record.key): distance_disagreements(record.geometry, record.dicom) for record in records}
+    distances = {}
+    for record in records:
+        with suppress(DataError):  # a lost record
+            distances[str(record.key)] = distance_disagreements(record.geometry, record.dicom)
     disagreements = tuple(disagreement_summary(distances))
     return PrepareSummary(out, tuple(outcomes), splits, unlabelled, disagreements, missing, kept, surplus)
 
@@ -138,7 +142,7 @@ def _upgrade(
         DataError: a volume cannot be prepared anew, or the answer is no; the store is as it was.
     """
     lacking = [f"{outcome.key}: {outcome.reason}" for outcome in outcomes if outcome.result == REFUSED]
-    lacking += [f"{key}: its image is gone" for key in missing]
+    lacking += [f"{key}: its image is gone (--prune removes the volume)" for key in missing]
     if lacking:
         problems = "\n".join(f"  {line}" for line in lacking)
         raise DataError(f"{writer.folder}: stays as it is, because not every volume can be prepared anew:\n{problems}")
@@ -157,16 +161,23 @@ def _lost(source: VolumeFiles) -> VolumeOutcome:
     )
 
 
-def _refuse_mixed_labels(out: Path, config: DatasetConfig, kept: Collection[VolumeKey]) -> None:
+def _refuse_mixed_labels(
+    out: Path, config: DatasetConfig, kept: Collection[VolumeKey], outcomes: Sequence[VolumeOutcome]
+) -> None:
     """A store has one label table: volumes that stay as they were must have been prepared with the present one."""
     index = read_index(out)
     if not kept or index is None or index["labels"] == config.labels.to_json():
         return
-    names = listed([str(key) for key in sorted(kept)], 5)
+    reasons = {outcome.key: outcome.reason for outcome in outcomes}
+    lines = [f"  {key}: {reasons.get(key, 'its image is gone (--prune removes the volume)')}" for key in sorted(kept)]
     raise DataError(
-        f"{out}: the label table has changed, but {names} cannot be prepared with the new one (refused, or the images "
-        "are gone); bring their files back, or remove volumes whose images are gone for good with --prune, or prepare "
-        "into a new folder"
+        "\n".join(
+            [
+                f"{out}: the label table has changed, and these volumes cannot be prepared with the new one; bring "
+                "their files back, or prepare into a new folder:",
+                *lines,
+            ]
+        )
     )
 
 
@@ -208,7 +219,7 @@ def _refuse_absent_masks(sources: list[VolumeFiles]) -> None:
 
 
 @contextmanager
-def _store_lock(out: Path) -> Iterator[None]:
+def store_lock(out: Path) -> Iterator[None]:
     """Lock: only one prepare process writes to a store. The folder is removed again if nothing was written."""
     out.mkdir(parents=True, exist_ok=True)
     lock = FileLock(out / LOCK, timeout=0)

@@ -93,15 +93,31 @@ class VolumeRecord:
 
     @cached_property
     def dicom(self) -> dict[str, list[Any]]:
-        """Field -> one value per slice (None where the source had none); read on first access."""
-        slices: dict[str, list[Any]] = read_json(record_path(self.folder, self.stem))["slices"]
+        """Field -> one value per slice (None where the source had none); read on first access.
+
+        Raises:
+            DataError: the record of the volume is lost or damaged.
+        """
+        slices: dict[str, list[Any]] = self._of_record("slices")
         return slices
 
     @cached_property
     def map_facts(self) -> dict[str, dict[str, Any]]:
-        """Map -> its origin, and how many voxels of each label have a value; empty in older stores."""
-        facts: dict[str, dict[str, Any]] = read_json(record_path(self.folder, self.stem)).get("maps", {})
+        """Map -> its origin, and how many voxels of each label have a value; empty in older stores.
+
+        Raises:
+            DataError: as `dicom`.
+        """
+        facts: dict[str, dict[str, Any]] = self._of_record("maps", {})
         return facts
+
+    def _of_record(self, name: str, default: Any = None) -> Any:
+        path = record_path(self.folder, self.stem)
+        record = read_json(path)
+        found = record.get(name, default) if isinstance(record, dict) else None
+        if not isinstance(found, dict):
+            raise DataError(f"{path}: damaged (no {name}); bring back the image of {self.key}, then prepare it again")
+        return found
 
     def to_json(self) -> dict[str, Any]:
         # Only where it was chosen, so that the index of an older store stays the same.
@@ -281,7 +297,7 @@ class Store:
                 if found != expected:
                     raise DataError(
                         f"{path}: the content changed after preparation (sha256 {expected[:12]}... then, "
-                        f"{found[:12]}... now, volume {record.key}); run launch/prepare.py again"
+                        f"{found[:12]}... now, volume {record.key}); remove this file, then run launch/prepare.py again"
                     )
 
 
@@ -302,6 +318,12 @@ def content_digest(
     return sha256_text(canonical_json(content))
 
 
+_DAMAGED = (
+    "restore it from a backup, or remove it and run launch/prepare.py again: finished volumes are found again, except "
+    "those whose images are gone"
+)
+
+
 def read_index(folder: Path) -> dict[str, Any] | None:
     """The checked content of store.json, or None when the file does not exist.
 
@@ -311,9 +333,16 @@ def read_index(folder: Path) -> dict[str, Any] | None:
     path = index_path(folder)
     if not path.is_file():
         return None
-    index = read_json(path)
-    version = index.get("version") if isinstance(index, dict) else None
+    try:
+        index = read_json(path)
+    except DataError as error:
+        raise DataError(f"{error}; {_DAMAGED}") from None
+    if not isinstance(index, dict) or "version" not in index:
+        raise DataError(f"{path}: damaged (no version); {_DAMAGED}")
+    version = index["version"]
     if version not in READABLE_VERSIONS:
         readable = " and ".join(map(str, READABLE_VERSIONS))
         raise DataError(f"{path}: store version {version}, this sam2ft reads {readable}; run launch/prepare.py again")
+    if missing := sorted({"dataset", "anatomy", "labels", "split_seed", "volumes"} - index.keys()):
+        raise DataError(f"{path}: damaged (no {', '.join(missing)}); {_DAMAGED}")
     return dict(index)

@@ -6,6 +6,7 @@ opened the store before, everything is as it was. Only `prune` removes files.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -122,7 +123,7 @@ class StoreWriter:
         if not self.folder.is_dir():
             raise DataError(f"{self.folder}: is a file; --out names a folder")
         if index_path(self.folder).is_file():
-            found = read_json(index_path(self.folder)).get("dataset")
+            found = (read_index(self.folder) or {}).get("dataset")
             if found != self.dataset:
                 raise DataError(f"{self.folder}: holds the store of dataset {found!r}, not of {self.dataset!r}")
         elif others := self._other_files():
@@ -147,8 +148,7 @@ class StoreWriter:
             record: dict[str, Any] = read_json(path)
         except DataError:  # no record, or a damaged one: the volume is prepared again
             return False
-        # Records of earlier versions do not contain the source of the image.
-        if record.get("version") != self.version or "source_image" not in record or record["source"] != source:
+        if not _is_record(record) or record["version"] != self.version or record["source"] != source:
             return False
         paths = {array_path(self.folder, stem, kind): size for kind, size in record["bytes"].items()}
         return all(path.is_file() and path.stat().st_size == size for path, size in paths.items())
@@ -211,9 +211,10 @@ class StoreWriter:
         records = {}
         for key, stem in self._stems(keys, without).items():
             split = split_of[key.subject] if key.subject in split_of else self.indexed[key]["split"]
-            records[key] = read_json(record_path(self.folder, stem)) | {"split": split}
-        _write_if_changed(self.folder / METADATA_FOR_ML, metadata_for_ml(records, self.anatomy))
-        _write_if_changed(self.folder / METADATA_FOR_STATS, metadata_for_stats(records))
+            records[key] = {**self.record(key, stem), "split": split}
+        described = {key: record for key, record in records.items() if "slices" in record}
+        _write_if_changed(self.folder / METADATA_FOR_ML, metadata_for_ml(described, self.anatomy))
+        _write_if_changed(self.folder / METADATA_FOR_STATS, metadata_for_stats(described))
         stored = {key.subject for key in records}
         reserved = {name: split for name, split in ({**self.splits, **split_of}).items() if name not in stored}
         index = {
@@ -229,6 +230,21 @@ class StoreWriter:
         }
         _write_if_changed(index_path(self.folder), index)
 
+    def record(self, key: VolumeKey, stem: str) -> Mapping[str, Any]:
+        """The record of a volume; the less that the index knows where it is lost or damaged.
+
+        Raises:
+            DataError: it is damaged, and the index does not know these files.
+        """
+        path = record_path(self.folder, stem)
+        with suppress(DataError):
+            found = read_json(path)
+            if isinstance(found, dict) and {"geometry", "arrays", "digest", "labelled_slices"} <= found.keys():
+                return found
+        if stem != self._stem(key):
+            raise DataError(f"{path}: damaged; remove it, then run launch/prepare.py again")
+        return self.indexed[key]
+
     def _stems(self, keys: Collection[VolumeKey], without: Collection[VolumeKey]) -> dict[VolumeKey, str]:
         """The volumes of the index that `finish` writes, sorted, and the stems of their files."""
         stems = {key: stem for key in self.indexed if (stem := self._stem(key)) is not None}
@@ -241,8 +257,8 @@ class StoreWriter:
         lines = []
         for key in sorted(set(keys) & self.indexed.keys()):
             before = VolumeRecord.from_json(dict(self.indexed[key]), self.dataset, self.folder)
-            record = read_json(record_path(self.folder, self._stems([key], ())[key]))
-            after = VolumeRecord.from_json(record | {"split": before.split}, self.dataset, self.folder)
+            record = self.record(key, self._stems([key], ())[key])
+            after = VolumeRecord.from_json({**record, "split": before.split}, self.dataset, self.folder)
             if before.digest != after.digest:
                 digests = f"digest {before.digest[:12]} -> {after.digest[:12]}"
                 lines.append(f"{key}: {_geometry_change(before.geometry, after.geometry)}{digests}")
@@ -273,10 +289,17 @@ def _geometry_change(before: Geometry, after: Geometry) -> str:
     changes = []
     if before.shape_zyx != after.shape_zyx:
         changes.append(f"shape (z, y, x) {before.shape_zyx} -> {after.shape_zyx}; ")
-    if before.spacing_zyx_mm != after.spacing_zyx_mm:
-        old, new = (", ".join(f"{edge:.9g}" for edge in one.spacing_zyx_mm) for one in (before, after))
+    old, new = (", ".join(f"{edge:.9g}" for edge in one.spacing_zyx_mm) for one in (before, after))
+    if old != new:
         changes.append(f"spacing (z, y, x) {old} -> {new} mm; ")
+    elif before != after and before.shape_zyx == after.shape_zyx:
+        changes.append(f"its grid moves by up to {before.corner_distance_mm(after):.2g} mm (another rounding); ")
     return "".join(changes)
+
+
+def _is_record(value: Any) -> bool:
+    """Whether a record is complete; those of early versions do not contain the source of the image."""
+    return isinstance(value, dict) and {"version", "source", "source_image", "bytes", "geometry"} <= value.keys()
 
 
 def _stem_of(path: Path) -> str:
@@ -313,5 +336,7 @@ def _runs(indices: list[int]) -> Runs:
 
 
 def _write_if_changed(path: Path, value: Any) -> None:
-    if not path.is_file() or read_json(path) != value:
-        write_json(path, value)
+    with suppress(DataError):  # no file, or a damaged one
+        if read_json(path) == value:
+            return
+    write_json(path, value)

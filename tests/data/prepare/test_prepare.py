@@ -291,6 +291,79 @@ def test_a_renamed_subject_is_a_new_one_and_the_old_one_stays_until_it_is_pruned
     assert subjects(tmp_path / "store") == ["a", "bee", "c"]
 
 
+def nothing(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def a_list(path: Path) -> None:
+    path.write_text("[]")
+
+
+def few_keys(path: Path) -> None:
+    path.write_text('{"version": 2}')
+
+
+@pytest.mark.parametrize("damage", [nothing, a_list, few_keys, Path.unlink])
+@pytest.mark.parametrize("name", ["volumes/b__left.json", "metadata_for_ml.json", "metadata_for_stats.json"])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_damaged_small_file_of_a_store_costs_no_volume(
+    raw: Path, tmp_path: Path, damage: Callable[[Path], None], name: str, is_there: bool
+) -> None:
+    run(raw, tmp_path / "store")
+    before = {record.key: record.digest for record in Store.open(tmp_path / "store").volumes}
+    damage(tmp_path / "store" / name)
+    if not is_there:
+        shutil.rmtree(raw / "dicom" / "b")
+    run(raw, tmp_path / "store")
+    assert {record.key: record.digest for record in Store.open(tmp_path / "store").volumes} == before
+    assert subjects(tmp_path / "store") == ["a", "b", "c"]
+    for name in ("metadata_for_ml.json", "metadata_for_stats.json"):
+        assert json.loads((tmp_path / "store" / name).read_text()).keys() >= {"a", "c"}
+
+
+@pytest.mark.parametrize("damage", [nothing, a_list, few_keys])
+def test_a_damaged_index_says_what_to_do_and_that_works(
+    raw: Path, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    run(raw, tmp_path / "store")
+    before = Store.open(tmp_path / "store").volumes
+    damage(tmp_path / "store" / "store.json")
+    with pytest.raises(DataError, match=r"remove it and run launch/prepare\.py again"):
+        run(raw, tmp_path / "store")
+    (tmp_path / "store" / "store.json").unlink()
+    assert run(raw, tmp_path / "store").count("unchanged") == 3
+    assert Store.open(tmp_path / "store").volumes == before
+
+
+def test_a_damaged_array_is_replaced_after_what_its_message_says(raw: Path, tmp_path: Path) -> None:
+    run(raw, tmp_path / "store")
+    store = Store.open(tmp_path / "store")
+    path = tmp_path / "store" / "volumes" / "b__left.mask.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"b__left\.mask\.npy: .* remove this file, then run launch/prepare\.py again"):
+        store.verify(store.volumes)
+    path.unlink()
+    assert run(raw, tmp_path / "store").count("stored") == 1
+    assert {record.digest for record in Store.open(tmp_path / "store").volumes} == {one.digest for one in store.volumes}
+    assert subjects(tmp_path / "store") == ["a", "b", "c"]
+
+
+def test_a_leak_is_refused_also_when_the_removal_of_its_old_name_is_declined(raw: Path, tmp_path: Path) -> None:
+    run(raw, tmp_path / "store")
+    (raw / "splits.json").write_text(json.dumps({"train": ["a", "bee"], "val": ["c"], "test": ["b"]}))
+    start, _, _ = DATASET.partition("split:")
+    (raw / "dataset.yaml").write_text(f"{start}split: {{file: {raw}/splits.json}}\n")
+    (raw / "dicom" / "b").rename(raw / "dicom" / "bee")
+    (raw / "masks" / "b_left.nii.gz").rename(raw / "masks" / "bee_left.nii.gz")
+    summary = run(raw, tmp_path / "store", PrepareOptions(prune=lambda _: False))
+    assert [outcome.key.subject for outcome in summary.refused] == ["bee"]
+    assert "if b was renamed to bee, --prune removes the old one" in summary.refused[0].reason
+    run(raw, tmp_path / "store", PrepareOptions(prune=lambda _: True))
+    assert subjects(tmp_path / "store") == ["a", "bee", "c"]
+
+
 def as_version_1(out: Path) -> None:
     """Make a store look as if sam2ft 0.1.0 had written it."""
     for path in [out / "store.json", *(out / "volumes").glob("*.json")]:
@@ -328,7 +401,7 @@ def test_volumes_of_two_label_tables_never_share_a_store(raw: Path, tmp_path: Pa
     before = Store.open(tmp_path / "store").volumes
     shutil.rmtree(raw / "dicom" / "b")
     (raw / "dataset.yaml").write_text(DATASET.replace("name: bone", "name: femur").replace("interface: bone, ", ""))
-    with pytest.raises(DataError, match=r"label table has changed, but toy/b/left cannot be prepared with the new one"):
+    with pytest.raises(DataError, match=r"label table has changed, .*\n  toy/b/left: its image is gone"):
         run(raw, tmp_path / "store")
     assert Store.open(tmp_path / "store").volumes == before
     run(raw, tmp_path / "store", PrepareOptions(prune=lambda _: True))
