@@ -3,6 +3,7 @@
 Voxels without a value (NaN, infinite: padding) never enter a window; they are 0 in the store.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,10 @@ import numpy.typing as npt
 from sam2ft.config.schema.dataset import Intensity
 from sam2ft.core.errors import DataError
 from sam2ft.data.store.store import IMAGE_LEVELS
+
+_HALF = 1 << 16
+_SIGN = np.uint32(1 << 31)
+_PIECE = 1 << 20
 
 
 def intensity_window(image_zyx: npt.NDArray[Any], intensity: Intensity) -> tuple[float, float]:
@@ -35,13 +40,63 @@ def intensity_window(image_zyx: npt.NDArray[Any], intensity: Intensity) -> tuple
     if intensity.zscore is not None:
         mean, sd = float(finite.mean(dtype=np.float64)), float(finite.std(dtype=np.float64))
         return mean + intensity.zscore[0] * sd, mean + intensity.zscore[1] * sd
-    low, high = (float(edge) for edge in np.percentile(finite, intensity.clip_percentiles))
+    low, high = _percentiles(finite, intensity.clip_percentiles)
     if low >= high:
         first, second = intensity.clip_percentiles
         raise DataError(
             f"percentiles {first:g} and {second:g} of the image are both {low:g}; widen intensity.clip_percentiles"
         )
     return low, high
+
+
+def _percentiles(values: npt.NDArray[Any], percentages: tuple[float, float]) -> tuple[float, float]:
+    """`np.percentile` (linear), for float32 without its copy of all values, which is as large as the image."""
+    if values.dtype != np.float32 or not values.size:
+        low, high = np.percentile(values, percentages)
+        return float(low), float(high)
+    places = [percentage / 100 * (values.size - 1) for percentage in percentages]
+    ranks = sorted({rank for place in places for rank in (int(place), min(int(place) + 1, values.size - 1))})
+    at = dict(zip(ranks, _order_statistics(values, ranks), strict=True))
+
+    def between(place: float) -> float:
+        below, above = at[int(place)], at[min(int(place) + 1, values.size - 1)]
+        share, step = place - int(place), float(above - below)
+        # As NumPy does, from the nearer end.
+        return float(below) + step * share if share < 0.5 else float(above) - step * (1 - share)
+
+    return between(places[0]), between(places[1])
+
+
+def _order_statistics(values: npt.NDArray[np.float32], ranks: Sequence[int]) -> list[np.float32]:
+    """The values at increasing 0-based ranks, by counting the upper and then the lower halves of their bits."""
+    counts = np.zeros(_HALF, np.int64)
+    for part in _pieces(values):
+        counts += np.bincount((_sortable(part) >> 16).ravel(), minlength=_HALF)
+    ends = np.cumsum(counts)
+    found = []
+    for rank in ranks:
+        upper = int(np.searchsorted(ends, rank, side="right"))
+        lower = np.zeros(_HALF, np.int64)
+        for part in _pieces(values):
+            keys = _sortable(part).ravel()
+            lower += np.bincount(keys[keys >> 16 == upper] & (_HALF - 1), minlength=_HALF)
+        before = int(ends[upper] - counts[upper])
+        key = np.uint32((upper << 16) + int(np.searchsorted(np.cumsum(lower), rank - before, side="right")))
+        found.append(np.array([key ^ (_SIGN if key & _SIGN else ~np.uint32(0))], np.uint32).view(np.float32)[0])
+    return found
+
+
+def _pieces(values: npt.NDArray[np.float32]) -> Iterable[npt.NDArray[np.float32]]:
+    """Slices of an image, or parts of a list of values: small enough to be copied."""
+    if values.ndim > 1:
+        return values
+    return (values[start : start + _PIECE] for start in range(0, len(values), _PIECE))
+
+
+def _sortable(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
+    """Integers in the order of finite float32 values: their bits, those of negative ones turned round."""
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    return np.where(bits & _SIGN, ~bits, bits | _SIGN)
 
 
 def missing_values(image_zyx: npt.NDArray[Any]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ import pytest
 
 from sam2ft.config.schema.dataset import Intensity
 from sam2ft.core.errors import DataError
-from sam2ft.data.store.intensity import intensity_window, missing_values, to_uint16
+from sam2ft.data.store.intensity import _percentiles, intensity_window, missing_values, to_uint16
 
 
 def test_the_window_comes_from_all_voxels_and_not_slice_by_slice() -> None:
@@ -69,3 +69,18 @@ def test_a_fixed_window_is_the_same_for_every_image_and_must_meet_it() -> None:
     for outside in ((4000.0, 5000.0), (-3000.0, -2000.0), (3000.0, 3001.0)):
         with pytest.raises(DataError, match=r"spans -1000 to 3000, all outside intensity\.window"):
             intensity_window(hounsfield, Intensity(window=outside))
+
+
+@pytest.mark.parametrize("percentages", [(0.5, 99.5), (0, 100), (1, 50), (25, 75.3), (49.9999, 50)])
+@pytest.mark.parametrize("seed", range(6))
+def test_percentiles_of_float32_are_those_of_numpy_to_the_bit(seed: int, percentages: tuple[float, float]) -> None:
+    draw = np.random.default_rng(seed)
+    shape = tuple(draw.integers(1, 12, size=3))
+    kinds = [
+        draw.normal(0, 1000, shape),
+        draw.integers(-5, 6, shape),
+        draw.exponential(1, shape) * 10.0 ** draw.integers(-30, 30, shape),
+        np.where(draw.random(shape) < 0.5, -0.0, draw.normal(size=shape)),
+    ]
+    for values in [one.astype(np.float32) for one in kinds] + [kinds[0].astype(np.float32).ravel()]:
+        assert _percentiles(values, percentages) == tuple(float(edge) for edge in np.percentile(values, percentages))
