@@ -68,22 +68,25 @@ def _percentiles(values: npt.NDArray[Any], percentages: tuple[float, float]) -> 
 
 
 def _order_statistics(values: npt.NDArray[np.float32], ranks: Sequence[int]) -> list[np.float32]:
-    """The values at increasing 0-based ranks, by counting the upper and then the lower halves of their bits."""
+    """The values at 0-based ranks, by counting the upper and then the lower halves of their bits."""
     counts = np.zeros(_HALF, np.int64)
     for part in _pieces(values):
         counts += np.bincount((_sortable(part) >> 16).ravel(), minlength=_HALF)
     ends = np.cumsum(counts)
-    found = []
-    for rank in ranks:
-        upper = int(np.searchsorted(ends, rank, side="right"))
-        lower = np.zeros(_HALF, np.int64)
-        for part in _pieces(values):
-            keys = _sortable(part).ravel()
-            lower += np.bincount(keys[keys >> 16 == upper] & (_HALF - 1), minlength=_HALF)
+    uppers = [int(upper) for upper in np.searchsorted(ends, ranks, side="right")]
+    lower = {upper: np.zeros(_HALF, np.int64) for upper in uppers}
+    for part in _pieces(values):
+        keys = _sortable(part).ravel()
+        halves = keys >> 16
+        for upper, found in lower.items():
+            found += np.bincount(keys[halves == upper] & (_HALF - 1), minlength=_HALF)
+    statistics = []
+    for rank, upper in zip(ranks, uppers, strict=True):
         before = int(ends[upper] - counts[upper])
-        key = np.uint32((upper << 16) + int(np.searchsorted(np.cumsum(lower), rank - before, side="right")))
-        found.append(np.array([key ^ (_SIGN if key & _SIGN else ~np.uint32(0))], np.uint32).view(np.float32)[0])
-    return found
+        key = np.uint32((upper << 16) + int(np.searchsorted(np.cumsum(lower[upper]), rank - before, side="right")))
+        bits = key ^ (_SIGN if key & _SIGN else ~np.uint32(0))
+        statistics.append(np.array([bits], np.uint32).view(np.float32)[0])
+    return statistics
 
 
 def _pieces(values: npt.NDArray[np.float32]) -> Iterable[npt.NDArray[np.float32]]:
