@@ -78,8 +78,8 @@ def _order_statistics(values: npt.NDArray[np.float32], ranks: Sequence[int]) -> 
     for part in _pieces(values):
         keys = _sortable(part).ravel()
         halves = keys >> 16
-        for upper, found in lower.items():
-            found += np.bincount(keys[halves == upper] & (_HALF - 1), minlength=_HALF)
+        for upper in lower:
+            lower[upper] += np.bincount(keys[halves == upper] & (_HALF - 1), minlength=_HALF)
     statistics = []
     for rank, upper in zip(ranks, uppers, strict=True):
         before = int(ends[upper] - counts[upper])
