@@ -103,6 +103,15 @@ class VolumeRecord:
         facts: dict[str, dict[str, Any]] = read_json(record_path(self.folder, self.stem)).get("maps", {})
         return facts
 
+    @cached_property
+    def nearest(self) -> tuple[tuple[int, ...], int] | None:
+        """(index of the given slice that belongs to each slice, axis of the arrays along which they count) of a series
+        that was resampled to even slices (`irregular: resample`); None for any other volume, and in older stores."""
+        record = read_json(record_path(self.folder, self.stem))
+        if "nearest_slices" not in record:
+            return None
+        return tuple(int(index) for index in record["nearest_slices"]), int(record["nearest_axis"])
+
     def to_json(self) -> dict[str, Any]:
         # Only where it was chosen, so that the index of an older store stays the same.
         chosen = {} if self.instances_min_mm3 is None else {"instances_min_mm3": self.instances_min_mm3}
