@@ -35,7 +35,7 @@ class PlacedMask:
 
 
 def read_labels(path: Path, reading: Reading) -> Volume:
-    """Read a label map from a file or a DICOM folder; nothing is rescaled, turned round or left out.
+    """Read a label map from a file or a DICOM folder; its integers are labels, not signals.
 
     Raises:
         DataError: naming the file or folder, when it cannot be read exactly.
