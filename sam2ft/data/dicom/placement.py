@@ -178,7 +178,7 @@ def _uneven(folder: Path, images: Sequence[DicomImage], offsets: npt.NDArray[np.
     )
     way_out = (
         f"allowed: distances within {100 * DISTANCE_TOLERANCE:g} %, or irregular: resample (even slices by "
-        "interpolation)"
+        "interpolation) in the dataset file of launch/prepare.py"
     )
     if missing >= 1 and abs(gaps[i] / usual - missing - 1) <= 2 * DISTANCE_TOLERANCE:
         return f"{folder}: {missing} missing slice{'s' if missing > 1 else ''}: {where}; {way_out}"

@@ -48,6 +48,13 @@ class Volume:
     nearest_axis: int = 0
     """Axis of the array along which `nearest_slices` counts (another than 0 when the series was cut along another)."""
 
+    @property
+    def nearest_facts(self) -> dict[str, Any]:
+        """`nearest_slices` and `nearest_axis` for the record of the store; empty for a volume as it was given."""
+        if self.nearest_slices is None:
+            return {}
+        return {"nearest_slices": [int(index) for index in self.nearest_slices], "nearest_axis": self.nearest_axis}
+
     def followed_by(self, mask_zyx: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """A mask in the voxel order of this volume whose slices follow those of a resampled series."""
         if self.nearest_slices is None:
@@ -83,7 +90,9 @@ def reordered_to_grid(volume: Volume, geometry: Geometry, *, what: str = "mask")
     return on_grid(volume, geometry, what=what).array_zyx
 
 
-def on_grid(volume: Volume, geometry: Geometry, *, what: str = "mask") -> Volume:
+def on_grid(
+    volume: Volume, geometry: Geometry, *, what: str = "mask", target: str = "image", pad: bool = False
+) -> Volume:
     """`volume` in the voxel order of `geometry`; axes are only permuted and flipped, never resampled.
 
     A mask on the same physical grid but with another axis order is therefore transferred exactly. Corners may lie up to
@@ -91,33 +100,64 @@ def on_grid(volume: Volume, geometry: Geometry, *, what: str = "mask") -> Volume
 
     Args:
         what: name of the volume in messages.
+        target: name in messages of what has the grid.
+        pad: the volume may be cropped although it has no segments.
 
     Raises:
         DataError: when the volume is on another physical grid; the message gives the difference in numbers.
     """
-    array_xyz, affine, order = _along_axes(volume, geometry, what)
+    array_xyz, affine, order = _along_axes(volume, geometry, f"{what} and {target}")
     moved = permuted_geometry(array_xyz.shape, affine, order)
     array, notes = array_xyz.transpose(order[::-1]), list(volume.notes)
-    if volume.segments and moved.shape_zyx != geometry.shape_zyx:
-        array, moved = _padded(array, moved, geometry, what)
-        notes.append(f"the {what} is cropped to its segments; voxels outside of it are background")
+    if (volume.segments or pad) and geometry.difference(moved, PLACED_TOLERANCE_VOXELS):
+        array, moved = _padded(array, moved, geometry, what, target)
+        crop = "is cropped to its segments" if volume.segments else f"is smaller than the {target}"
+        notes.append(f"the {what} {crop}; voxels outside of it are background")
     if difference := geometry.difference(moved, PLACED_TOLERANCE_VOXELS):
-        raise DataError(f"image and {what} are on different grids: {difference}")
+        raise DataError(f"{target} and {what} are on different grids: {difference}")
     if geometry.difference(moved):
         share = geometry.corner_distance_mm(moved) / min(geometry.spacing_zyx_mm)
-        notes.append(f"the {what} lies up to {share:.2f} voxel beside the image; it is taken to be on its grid")
+        notes.append(f"the {what} lies up to {share:.2f} voxel beside the {target}; it is taken to be on its grid")
     return replace(volume, array_zyx=array, geometry=geometry, notes=tuple(notes))
 
 
+def united_grid(first: Volume, second: Volume) -> Geometry | None:
+    """The smallest grid that holds both volumes, in the voxel order of the first; None: they share no lattice.
+
+    On one lattice, voxels of both lie on each other within 0.1 voxel, wherever each of them begins and ends.
+    """
+    try:
+        array_xyz, affine, order = _along_axes(second, first.geometry, "volumes")
+    except DataError:
+        return None
+    moved = permuted_geometry(array_xyz.shape, affine, order)
+    start = np.rint(np.linalg.solve(first.geometry.affine, moved.affine[:, 3])[:3]).astype(int)
+    if _shifted(first.geometry, start, moved.shape_zyx).difference(moved, PLACED_TOLERANCE_VOXELS):
+        return None
+    size, other = np.array(first.geometry.shape_zyx[::-1]), np.array(moved.shape_zyx[::-1])
+    low, high = np.minimum(start, 0), np.maximum(size, start + other)
+    if not low.any() and (high == size).all():
+        return first.geometry
+    x, y, z = (high - low).tolist()
+    return _shifted(first.geometry, low, (z, y, x))
+
+
+def _shifted(geometry: Geometry, start_xyz: npt.NDArray[np.int64], shape_zyx: tuple[int, int, int]) -> Geometry:
+    """A grid of `shape_zyx` on the lattice of `geometry` that begins at its voxel `start_xyz`."""
+    there = np.eye(4)
+    there[:3, 3] = start_xyz
+    return Geometry.from_affine(shape_zyx, geometry.affine @ there, geometry.dz_source)
+
+
 def _along_axes(
-    volume: Volume, geometry: Geometry, what: str
+    volume: Volume, geometry: Geometry, names: str
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64], tuple[int, int, int]]:
     """(array xyz of `volume` flipped to run as `geometry` does, its affine, its axes for x, y, z of `geometry`)."""
     # Voxel steps of the volume in voxel steps of the target: a signed permutation when the axes are parallel.
     steps = np.linalg.solve(geometry.affine, volume.geometry.affine)[:3, :3]
     target_of = np.abs(steps).argmax(axis=0)
     if sorted(target_of) != [0, 1, 2]:
-        raise DataError(f"{what} and image are on different grids: their axes are not parallel")
+        raise DataError(f"{names} are on different grids: their axes are not parallel")
     array_xyz, affine = volume.array_zyx.transpose(2, 1, 0), volume.geometry.affine
     for axis in range(3):
         if steps[target_of[axis], axis] < 0:
@@ -129,7 +169,7 @@ def _along_axes(
 
 
 def _padded(
-    array_zyx: npt.NDArray[Any], moved: Geometry, geometry: Geometry, what: str
+    array_zyx: npt.NDArray[Any], moved: Geometry, geometry: Geometry, what: str, target: str
 ) -> tuple[npt.NDArray[Any], Geometry]:
     """(the array padded with 0 or cut to the shape of `geometry`, its grid); the lattice must be the same."""
     start_xyz = np.rint(np.linalg.solve(geometry.affine, moved.affine[:, 3])[:3]).astype(int)
@@ -137,7 +177,7 @@ def _padded(
     back[:3, 3] = -start_xyz
     whole = Geometry.from_affine(geometry.shape_zyx, moved.affine @ back)
     if difference := geometry.difference(whole, PLACED_TOLERANCE_VOXELS):
-        raise DataError(f"image and {what} are on different grids: {difference}")
+        raise DataError(f"{target} and {what} are on different grids: {difference}")
     padded = np.zeros(geometry.shape_zyx, dtype=array_zyx.dtype)
     spans = [
         (max(start, 0), min(start + size, full))
@@ -151,7 +191,8 @@ def _padded(
     ]
     if outside := int(np.count_nonzero(array_zyx)) - int(np.count_nonzero(inside)):
         raise DataError(
-            f"{outside} labelled voxels of the {what} lie outside of the image; export it on the image's grid"
+            f"{outside} labelled voxels of the {what} lie outside of the {target}; "
+            f"export it on the grid of the {target}"
         )
     padded[tuple(slice(low, max(high, low)) for low, high in spans)] = inside
     return padded, whole

@@ -43,7 +43,9 @@ _PLACE_FIELDS = (
 FORMATS = "NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr) or a folder with one DICOM series"
 
 
-def read_volume(path: Path, keep: Sequence[str] = (), reading: Reading = AS_IS, *, version_1: bool = False) -> Volume:
+def read_volume(
+    path: Path, keep: Sequence[str] = (), reading: Reading = AS_IS, *, version_1: bool = False, labels: bool = False
+) -> Volume:
     """The volume in a file or in a folder of DICOM slices.
 
     The slice axis is that of `reading.slice_axis`; auto: the plane of acquisition (slice_axis.acquisition_axis; the
@@ -55,6 +57,7 @@ def read_volume(path: Path, keep: Sequence[str] = (), reading: Reading = AS_IS, 
         reading: the choices of the dataset file.
         version_1: by the rules of stores of version 1: auto is the axis of a file with the largest spacing, of equal
             ones the last, and dz of a DICOM series is the median of its distances.
+        labels: the volume is a mask: the integers of a DICOM series are kept as they are (dicom.read_series).
 
     Raises:
         DataError: when the file or folder cannot be read exactly, fields of its header contradict each other, or no
@@ -62,7 +65,7 @@ def read_volume(path: Path, keep: Sequence[str] = (), reading: Reading = AS_IS, 
     """
     if path.is_dir():
         with naming(path):
-            return _cut_series(read_series(path, keep, reading, median_dz=version_1), reading)
+            return _cut_series(read_series(path, keep, reading, labels=labels, median_dz=version_1), reading)
     if not path.is_file():
         raise DataError(f"{path}: no such file or folder")
     if is_dicom(path):
@@ -87,7 +90,7 @@ def _cut_file(image: FileImage, reading: Reading, version_1: bool) -> Volume:
     geometry = permuted_geometry(array.shape, affine, (x, y, axis.index))
     facts = {"slice_axis": axis.fact(reading.slice_axis)}
     cut = array.transpose(axis.index, y, x)
-    return Volume(cut, geometry, _grid_fields(geometry), {}, tuple(notes), facts, image.segments)
+    return Volume(cut, geometry, grid_fields(geometry), {}, tuple(notes), facts, image.segments)
 
 
 def _cut_series(volume: Volume, reading: Reading) -> Volume:
@@ -104,7 +107,7 @@ def _cut_series(volume: Volume, reading: Reading) -> Volume:
     x, y = (other for other in range(3) if other != axis.index)
     geometry = permuted_geometry(array_xyz.shape, affine, (x, y, axis.index))
     geometry = replace(geometry, dz_source=volume.geometry.dz_source)
-    slices = _grid_fields(geometry)
+    slices = grid_fields(geometry)
     for name, values in volume.slices.items():
         # What all slices have in common holds for the new slices too; the rest belongs to the old ones.
         if name not in (*_GRID_FIELDS, *_PLACE_FIELDS) and all(value == values[0] for value in values):
@@ -125,7 +128,8 @@ def _given_axis(chosen: str, affine: npt.NDArray[np.float64], *, oriented: bool)
     return SliceAxis(int(chosen), "given", plane_of(int(chosen), affine) if oriented else None)
 
 
-def _grid_fields(geometry: Geometry) -> dict[str, list[Any]]:
+def grid_fields(geometry: Geometry) -> dict[str, list[Any]]:
+    """The fields of the slices of a grid: field -> one value per slice."""
     grid = {
         "pixel_spacing": list(geometry.spacing_zyx_mm[1:]),
         "slice_spacing": geometry.spacing_zyx_mm[0],
@@ -200,7 +204,7 @@ def read_on_grid(path: Path, geometry: Geometry, *, what: str = "mask", reading:
     with naming(path):
         chosen = Reading(believe=reading.believe, irregular=reading.irregular)
         # The integers of a mask are no signals: nothing is rescaled or left out.
-        volume = read_series(path, reading=chosen, labels=True) if path.is_dir() else read_volume(path, reading=chosen)
+        volume = read_volume(path, reading=chosen, labels=True)
         notes = tuple(f"{what}: {note}" for note in volume.notes)
         return on_grid(replace(volume, notes=notes), geometry, what=what)
 

@@ -329,7 +329,7 @@ def prepare_volume(source: VolumeFiles, config: DatasetConfig, *, version_1: boo
         maps=maps,
         window=window,
         notes=tuple(dict.fromkeys(notes)),
-        facts=image.facts,
+        facts={**image.facts, **image.nearest_facts},
         slices=image.slices,
         subject_fields=image.subject_fields,
         source_image=str(source.image.resolve()),

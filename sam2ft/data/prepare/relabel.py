@@ -133,8 +133,11 @@ def changes_by_names(
         DataError: names and values contradict each other; the message gives both.
     """
     used = [segment for segment in segments if segment.value in present]
-    label_of = {_plain(label.name): label.id for label in labels}
-    named = {segment: label_of.get(_plain(segment.name), label_of.get(_plain(segment.identity), 0)) for segment in used}
+    label_of = {plain_name(label.name): label.id for label in labels}
+    named = {
+        segment: label_of.get(plain_name(segment.name), label_of.get(plain_name(segment.identity), 0))
+        for segment in used
+    }
     if not any(named.values()):
         names = ", ".join(f"{segment.value} {segment.name}" for segment in used)
         note = f"no segment of the mask has the name of a label ({names}); their values decide"
@@ -164,7 +167,8 @@ def changes_by_names(
     return {**changes, **by_name}, notes
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A name as it is compared: whatever the case, blanks, underscores and hyphens."""
     return "".join(name.casefold().replace("_", " ").replace("-", " ").split())
 
 

@@ -98,7 +98,7 @@ class VolumeRecord:
         Raises:
             DataError: the record of the volume is lost or damaged.
         """
-        slices: dict[str, list[Any]] = self._of_record("slices")
+        slices: dict[str, list[Any]] = self._of_record()["slices"]
         return slices
 
     @cached_property
@@ -108,16 +108,24 @@ class VolumeRecord:
         Raises:
             DataError: as `dicom`.
         """
-        facts: dict[str, dict[str, Any]] = self._of_record("maps", {})
+        facts: dict[str, dict[str, Any]] = self._of_record().get("maps", {})
         return facts
 
-    def _of_record(self, name: str, default: Any = None) -> Any:
+    @cached_property
+    def nearest(self) -> tuple[tuple[int, ...], int] | None:
+        """(index of the given slice that belongs to each slice, axis of the arrays along which they count) of a series
+        that was resampled to even slices (`irregular: resample`); None for any other volume, and in older stores."""
+        record = self._of_record()
+        if "nearest_slices" not in record:
+            return None
+        return tuple(int(index) for index in record["nearest_slices"]), int(record["nearest_axis"])
+
+    def _of_record(self) -> dict[str, Any]:
         path = record_path(self.folder, self.stem)
         record = read_json(path)
-        found = record.get(name, default) if isinstance(record, dict) else None
-        if not isinstance(found, dict):
-            raise DataError(f"{path}: damaged (no {name}); bring back the image of {self.key}, then prepare it again")
-        return found
+        if not isinstance(record, dict) or "slices" not in record:
+            raise DataError(f"{path}: damaged (no slices); bring back the image of {self.key}, then prepare it again")
+        return record
 
     def to_json(self) -> dict[str, Any]:
         # Only where it was chosen, so that the index of an older store stays the same.

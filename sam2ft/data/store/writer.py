@@ -55,7 +55,7 @@ class PreparedVolume:
     notes: tuple[str, ...] = ()
     """Sentences that prepare shows beside the volume."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """How the image was read, for the record: slice_axis."""
+    """How the image was read, for the record: slice_axis; nearest_slices and nearest_axis of a resampled series."""
     source_image: str | None = None
     """File or folder that the image was read from; None for an image that was not read from a file."""
     instances_zyx: npt.NDArray[np.uint16] | None = None

@@ -1,27 +1,16 @@
-"""Files of masks made elsewhere: assignment to volumes, and arrays on the grid of the reference. No torch."""
+"""Files of masks made elsewhere: assignment to volumes, names and digests. No torch."""
 
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from sam2ft.config.schema.dataset import AS_IS, Reading
-from sam2ft.core.errors import DataError, listed, naming
+from sam2ft.core.errors import DataError, listed
 from sam2ft.core.files import canonical_json, sha256_file, sha256_text
-from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey, path_component
-from sam2ft.core.labels import LabelTable
-from sam2ft.data.images.grids import Volume, on_grid, resampled_nearest
-from sam2ft.data.images.volumes import read_volume
-from sam2ft.data.prepare.relabel import relabelled_volume
 from sam2ft.data.store.store import VolumeRecord
-from sam2ft.metrics.counts import LabelMap
 
 SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr")
-LEAST_SHARE_INSIDE = 0.5
-"""Share of a mask's labelled voxels that must lie inside the reference's grid for --resample."""
 SHOWN = 5
 """Number of volumes and files that a message names."""
 
@@ -113,75 +102,6 @@ def _of_table(path: Path, records: Sequence[VolumeRecord]) -> FoundPredictions:
             else:
                 paths[key] = path.parent / (line["path"] or "")
     return FoundPredictions(paths, tuple(others))
-
-
-@dataclass(frozen=True)
-class PlacedMask:
-    """A mask in the voxel order of its reference, its values as in the file."""
-
-    volume: Volume
-    inside: float | None = None
-    """Resampled masks: share of the labelled voxels that lies inside the grid of the reference; None: not resampled."""
-
-    @property
-    def resampled(self) -> bool:
-        return self.inside is not None
-
-
-def read_prediction(path: Path, geometry: Geometry, *, resample: bool, reading: Reading = AS_IS) -> PlacedMask:
-    """Read a mask in the voxel order of `geometry`; axes are permuted and flipped by the affine, without resampling.
-
-    Args:
-        resample: a mask on another grid is resampled with nearest neighbours (0 outside of its grid).
-        reading: which field of its header is right where two contradict each other.
-
-    Raises:
-        DataError: the mask is on another grid, without `resample`, and the message contains both geometries; or less
-            than half of its labelled voxels lie inside the grid of the reference.
-    """
-    with naming(path):
-        volume = read_volume(path, reading=Reading(believe=reading.believe, irregular=reading.irregular))
-    try:
-        return PlacedMask(on_grid(volume, geometry, what="prediction"))
-    except DataError as error:
-        if not resample:
-            raise DataError(
-                f"{path}: {error}\n  reference: {geometry.describe()}\n  prediction: {volume.geometry.describe()}\n"
-                "  export it on the grid of the reference, or resample it to the nearest voxel with --resample"
-            ) from None
-    inside = share_inside(volume, geometry)
-    if inside < LEAST_SHARE_INSIDE:
-        raise DataError(
-            f"{path}: only {inside:.0%} of the labelled voxels of the prediction lie inside the grid of the reference; "
-            f"--resample needs {LEAST_SHARE_INSIDE:.0%}; it is another image, or its affine is wrong"
-        )
-    moved = Volume(resampled_nearest(volume, geometry), geometry, notes=volume.notes, segments=volume.segments)
-    return PlacedMask(moved, inside)
-
-
-def share_inside(volume: Volume, geometry: Geometry) -> float:
-    """Share of the labelled voxels of a mask whose centres lie inside a grid; 1 without a labelled voxel."""
-    steps = np.linalg.solve(geometry.affine, volume.geometry.affine)
-    size_xyz = np.array(geometry.shape_zyx[::-1])
-    labelled = inside = 0
-    for index, mask_yx in enumerate(volume.array_zyx):
-        y, x = np.nonzero(mask_yx)
-        places = steps[:3] @ np.stack([x, y, np.full_like(x, index), np.ones_like(x)])
-        # A grid reaches half a voxel beyond the centres of its outermost voxels.
-        inside += int(np.all((places >= -0.5) & (places <= size_xyz[:, None] - 0.5), axis=0).sum())
-        labelled += len(x)
-    return inside / labelled if labelled else 1.0
-
-
-def relabelled(path: Path, mask: Volume, labels: LabelTable) -> tuple[LabelMap, tuple[str, ...]]:
-    """Return `mask` as a label map, and notes.
-
-    Raises:
-        DataError: the mask has ids that the label table lacks, or names of segments that contradict it; the message
-            names them and the file.
-    """
-    with naming(path):
-        return relabelled_volume(mask, labels, {label: label for label in labels.ids})
 
 
 def stem(path: Path) -> str:

@@ -9,19 +9,20 @@ from pathlib import Path
 import numpy as np
 
 from sam2ft.config.load_dataset import load_label_table
-from sam2ft.core.errors import DataError, listed, naming
+from sam2ft.config.schema.dataset import Reading
+from sam2ft.core.errors import listed
 from sam2ft.core.files import canonical_json, sha256_text, write_json
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import LabelTable
 from sam2ft.core.parallel import parallel_map
 from sam2ft.core.tables.rows import SCHEMA_VERSION, TABLES, Row, sort_key, stamped
 from sam2ft.data.images.grids import Volume
-from sam2ft.data.images.volumes import read_volume
-from sam2ft.data.prepare.relabel import whole_numbers
 from sam2ft.data.store.metadata import GRID_FIELDS
 from sam2ft.data.store.slice_metadata import MetadataSource
 from sam2ft.data.store.store import Store, VolumeRecord
-from sam2ft.evaluation.masks.inputs import SHOWN, digest, find_predictions, read_prediction, relabelled, stem
+from sam2ft.evaluation.masks.inputs import SHOWN, digest, find_predictions, stem
+from sam2ft.evaluation.masks.naming import relabelled, unnamed, without_names
+from sam2ft.evaluation.masks.placing import PlacedMask, placed_pair, read_labels, read_stored_prediction
 from sam2ft.evaluation.masks.settings import Scoring
 from sam2ft.evaluation.outputs.pictures import draw_pictures
 from sam2ft.evaluation.outputs.tables import with_cohort, write_cohort_tables
@@ -52,8 +53,7 @@ class _Masks:
     prediction_zyx: LabelMap
     reference_zyx: LabelMap
     scene: Scene
-    inside: float | None = None
-    """Share of a resampled mask inside the grid of the volume; None: not resampled."""
+    placed: PlacedMask
     notes: tuple[str, ...] = ()
 
 
@@ -89,17 +89,27 @@ def score_pair(
     key = VolumeKey("files", stem(reference), stem(prediction))
 
     def read() -> _Masks:
-        volume = read_volume(reference, reading=chosen.reading)
-        placed = read_prediction(prediction, volume.geometry, resample=chosen.resample, reading=chosen.reading)
-        known = table or _unnamed({reference: volume, prediction: placed.volume})
-        scene = Scene(volume.geometry, known, dicom=volume.slices)
-        predicted, notes = relabelled(prediction, placed.volume, known)
-        referred, of_reference = relabelled(reference, volume, known)
-        every = [f"{reference.name}: {note}" for note in (*volume.notes, *of_reference)]
-        every += [f"{prediction.name}: {note}" for note in (*placed.volume.notes, *notes)]
-        return _Masks(predicted, referred, scene, placed.inside, tuple(dict.fromkeys(every)))
+        volume = read_labels(reference, chosen.reading)
+        other = read_labels(prediction, Reading(believe=chosen.reading.believe, irregular=chosen.reading.irregular))
+        volume, mask = placed_pair(reference, volume, prediction, other, resample=chosen.resample)
+        predicted, referred, known, notes = _pair_labels((reference, volume), (prediction, mask.volume), table)
+        return _Masks(predicted, referred, Scene(volume.geometry, known, dicom=volume.slices), mask, notes)
 
     return _score([_Case(key, "", prediction, digest(reference), read)], table, chosen, out)
+
+
+def _pair_labels(
+    reference: tuple[Path, Volume], prediction: tuple[Path, Volume], table: LabelTable | None
+) -> tuple[LabelMap, LabelMap, LabelTable, tuple[str, ...]]:
+    """(prediction, reference, their labels, notes) of a pair; without a table every integer is a label."""
+    every: list[str] = []
+    maps: list[LabelMap] = []
+    known, of_names = (table, ()) if table is not None else unnamed(reference, prediction)
+    for path, mask in (prediction, reference):
+        found, notes = relabelled(path, mask if table is not None else without_names(mask), known)
+        maps.append(found)
+        every = [*(f"{path.name}: {note}" for note in (*mask.notes, *notes)), *every]
+    return maps[0], maps[1], known, tuple(dict.fromkeys((*every, *of_names)))
 
 
 def score_store(
@@ -133,10 +143,7 @@ def score_store(
         cases.append(_Case(record.key, record.split, path, record.digest, read))
 
     def predicted(key: VolumeKey) -> LabelMap:
-        path = found.paths[key]
-        geometry = store.record(key).geometry
-        placed = read_prediction(path, geometry, resample=chosen.resample, reading=chosen.reading)
-        return relabelled(path, placed.volume, store.labels)[0]
+        return _prediction_of(store, store.record(key), found.paths[key], chosen)[0]
 
     def draw(scored: Scored) -> None:
         if num_pictures := chosen.evaluation.qc_slices:
@@ -154,7 +161,7 @@ def _masks_of_store(store: Store, record: VolumeRecord, prediction: Path, scorin
     described = MetadataSource.of(fields, representative, file).describe(record)
     reference: LabelMap = np.asarray(store.mask(record.key))
     slices = None if scoring.evaluation.include_empty_slices else [i for i, mask in enumerate(reference) if mask.any()]
-    placed = read_prediction(prediction, record.geometry, resample=scoring.resample, reading=scoring.reading)
+    predicted, mask, notes = _prediction_of(store, record, prediction, scoring)
     scene = Scene(
         described.geometry,
         store.labels,
@@ -164,28 +171,18 @@ def _masks_of_store(store: Store, record: VolumeRecord, prediction: Path, scorin
         reference_instances_zyx=store.instances(record.key),
         instances_min_mm3=record.instances_min_mm3,
     )
-    predicted, notes = relabelled(prediction, placed.volume, store.labels)
-    return _Masks(predicted, reference, scene, placed.inside, (*placed.volume.notes, *notes))
+    return _Masks(predicted, reference, scene, mask, notes)
 
 
-def _unnamed(masks: Mapping[Path, Volume]) -> LabelTable:
-    """A label per non-zero value of any mask; DataError when there is none, or names of segments contradict."""
-    where = " and ".join(str(path) for path in masks)
-    values: set[int] = set()
-    value_of: dict[str, int] = {}
-    for path, mask in masks.items():
-        with naming(path):
-            values |= {int(value) for value in np.unique(whole_numbers(mask.array_zyx, {})[0])}
-        for segment in mask.segments:
-            if (value := value_of.setdefault(segment.name.casefold(), segment.value)) != segment.value:
-                raise DataError(
-                    f"{where}: segment {segment.name!r} has value {value} in the first and {segment.value} in the "
-                    "second; give the label table with --labels, and the names decide"
-                )
-    whole = [value for value in values if value > 0]
-    if not whole:
-        raise DataError(f"{where}: neither mask holds a label (a whole number above 0)")
-    return LabelTable.unnamed(whole)
+def _prediction_of(
+    store: Store, record: VolumeRecord, path: Path, scoring: Scoring
+) -> tuple[LabelMap, PlacedMask, tuple[str, ...]]:
+    """(the prediction of a volume in the labels of the store, how it was placed, notes)."""
+    reference = Volume(np.asarray(store.mask(record.key)), record.geometry)
+    mask = read_stored_prediction(path, record, reference, resample=scoring.resample, reading=scoring.reading)
+    as_given = "instances" in record.arrays
+    predicted, notes = relabelled(path, mask.volume, store.labels, as_given=as_given)
+    return predicted, mask, (*mask.volume.notes, *notes)
 
 
 def _score(
@@ -210,6 +207,7 @@ def _score(
     protocol = PROTOCOL if scoring.evaluation.include_empty_slices else f"{PROTOCOL}+nonempty"
     rows: dict[str, list[Row]] = {}
     shares: dict[str, float] = {}
+    covered: dict[str, float] = {}
     notes: list[str] = []
     all_found = parallel_map(partial(_rows_of, scoring), cases, workers)
     for number, (case, (found, masks)) in enumerate(zip(cases, all_found, strict=True), start=1):
@@ -220,6 +218,9 @@ def _score(
         if masks.inside is not None:
             shares[str(case.key)] = masks.inside
             note = f", resampled from another grid, {masks.inside:.1%} of its labelled voxels lie inside"
+        if masks.covered is not None:
+            covered[str(case.key)] = masks.covered
+            note += f", and {masks.covered:.1%} of those of the reference inside its grid"
         notes += [f"{case.key}: {one}" for one in masks.notes]
         print(f"scored {case.key} ({number}/{len(cases)}){note}", file=sys.stderr)
         print("".join(f"note: {case.key}: {one}\n" for one in masks.notes), end="", file=sys.stderr)
@@ -230,7 +231,7 @@ def _score(
     tables = write_cohort_tables(evaluation, scored.tables)
     draw(scored)
     about = {"run": run, "eval": evaluation_id, "num_volumes": len(cases), "resampled": list(shares), "tables": tables}
-    about |= {"share_inside": shares, "notes": notes}
+    about |= {"share_inside": shares, "share_covered": covered, "notes": notes}
     about[VERSIONS] = metric_versions(str(row["biomarker"]) for row in scored.tables.get("biomarker_volume", ()))
     write_json(evaluation.success, about)
     return scored
@@ -241,6 +242,7 @@ class _Read:
     """How the mask of a case was read; without the arrays, which stay in their process."""
 
     inside: float | None
+    covered: float | None
     notes: tuple[str, ...]
 
 
@@ -255,4 +257,4 @@ def _rows_of(scoring: Scoring, case: _Case) -> tuple[dict[str, list[Row]], _Read
         tissues = scoring.settings.tissues
         metrics = metrics_with_met_needs(scene.labels, tissues, maps=scene.maps, dicom_fields=scene.dicom)
     rows = score_volume(case.key, masks.prediction_zyx, masks.reference_zyx, scene, (), metrics, scoring.settings)
-    return rows, _Read(masks.inside, masks.notes)
+    return rows, _Read(masks.placed.inside, masks.placed.covered, masks.notes)

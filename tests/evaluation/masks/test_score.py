@@ -25,7 +25,7 @@ from sam2ft.data.images.maps import PreparedMap
 from sam2ft.data.images.volumes import write_nifti
 from sam2ft.data.store.store import Store
 from sam2ft.data.store.writer import PreparedVolume, StoreWriter
-from sam2ft.evaluation.masks.inputs import share_inside
+from sam2ft.evaluation.masks.placing import share_inside
 from sam2ft.evaluation.masks.score import score_pair, score_store
 from sam2ft.evaluation.masks.settings import Scoring, scoring_of
 from sam2ft.evaluation.summary import summary_lines
