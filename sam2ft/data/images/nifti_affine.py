@@ -52,7 +52,7 @@ def believed_affine(fields: AffineFields, believe: str | None) -> tuple[Affine, 
     if found is None:
         note = (
             "sform_code and qform_code are both 0: the voxel sizes are those of pixdim, but position and orientation "
-            "are unknown"
+            "are unknown, so that heights of discs are not measured"
         )
         return fields.base, (note,)
     problem = _contradiction(fields)

@@ -81,7 +81,7 @@ def _opened(path: Path) -> Iterator[tuple[IO[bytes], str]]:
     with path.open("rb") as raw:
         compressed = raw.read(2) == _GZIP
         raw.seek(0)
-        if compressed != path.name.endswith(".gz"):
+        if compressed != path.name.lower().endswith(".gz"):
             what, suffix = ("is gzip-compressed", ".nii.gz") if compressed else ("is not gzip-compressed", ".nii")
             raise DataError(f"{path}: not a readable NIfTI file: its contents show that it {what}; name it {suffix}")
         encoding = "gzip" if compressed else "raw"

@@ -13,7 +13,13 @@ from sam2ft.core.files import canonical_json, sha256_file, sha256_text
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey, path_component
 from sam2ft.core.labels import LabelTable
-from sam2ft.data.images.grids import Volume, on_grid, resampled_nearest
+from sam2ft.data.images.grids import (
+    Volume,
+    on_grid,
+    refuse_one_unoriented,
+    refuse_unoriented_resampling,
+    resampled_nearest,
+)
 from sam2ft.data.images.volumes import read_volume
 from sam2ft.data.prepare.relabel import relabelled_volume
 from sam2ft.data.store.store import VolumeRecord
@@ -93,7 +99,7 @@ def _folders(folder: Path, records: Sequence[VolumeRecord]) -> list[Path]:
 
 
 def _is_mask(path: Path) -> bool:
-    return path.is_file() and path.name.endswith(SUFFIXES) and not path.name.startswith(".")
+    return path.is_file() and path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
 
 
 def _of_table(path: Path, records: Sequence[VolumeRecord]) -> FoundPredictions:
@@ -141,6 +147,7 @@ def read_prediction(path: Path, geometry: Geometry, *, resample: bool, reading: 
     """
     with naming(path):
         volume = read_volume(path, reading=Reading(believe=reading.believe, irregular=reading.irregular))
+        refuse_one_unoriented(volume, geometry, what="prediction", image="the reference")
     try:
         return PlacedMask(on_grid(volume, geometry, what="prediction"))
     except DataError as error:
@@ -149,6 +156,8 @@ def read_prediction(path: Path, geometry: Geometry, *, resample: bool, reading: 
                 f"{path}: {error}\n  reference: {geometry.describe()}\n  prediction: {volume.geometry.describe()}\n"
                 "  export it on the grid of the reference, or resample it to the nearest voxel with --resample"
             ) from None
+    with naming(path):
+        refuse_unoriented_resampling(volume, geometry, what="prediction")
     inside = share_inside(volume, geometry)
     if inside < LEAST_SHARE_INSIDE:
         raise DataError(
@@ -185,10 +194,10 @@ def relabelled(path: Path, mask: Volume, labels: LabelTable) -> tuple[LabelMap, 
 
 
 def stem(path: Path) -> str:
-    """Return the name of a file without its suffix (.nii.gz, .nii, .seg.nrrd, .nrrd, .nhdr)."""
+    """Return the name of a file without its suffix (.nii.gz, .nii, .seg.nrrd, .nrrd, .nhdr; in any case)."""
     for suffix in SUFFIXES:
-        if path.name.endswith(suffix):
-            return path.name.removesuffix(suffix)
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)]
     return path.name
 
 
