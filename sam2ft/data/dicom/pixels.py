@@ -194,10 +194,9 @@ def _note_without_scales(folder: Path, images: Sequence[DicomImage], rescales: S
     if _differ(rescales):
         who = "" if philips else ", of images without Manufacturer,"
         raise DataError(
-            f"{folder}: RescaleSlope{who} takes {len(set(rescales))} values ({min(rescales):g} to {max(rescales):g}), "
-            "and Philips' scale slope (2005,100E), which relates them, is in no image; allowed in a decay: one "
-            "RescaleSlope, the scale slope in every image, or a Manufacturer other than Philips; export the series "
-            "again with its private attributes"
+            f"{folder}: RescaleSlope{who} takes {len(set(rescales))} values, and Philips' scale slope "
+            "(2005,100E), which relates them, is in no image; allowed in a decay: one RescaleSlope, the scale slope in "
+            "every image, or a Manufacturer other than Philips; export the series again with its private attributes"
         )
     if not philips:
         return ""

@@ -13,6 +13,7 @@ from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError, naming
 from sam2ft.core.files import replacing
 from sam2ft.core.geometry import Geometry
+from sam2ft.core.quiet import quiet_readers
 from sam2ft.data.dicom.file import is_dicom, refuse_single_file
 from sam2ft.data.dicom.series import read_series
 from sam2ft.data.images.grids import FileImage, Volume, on_grid, permuted_geometry
@@ -43,6 +44,7 @@ _PLACE_FIELDS = (
 FORMATS = "NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr) or a folder with one DICOM series"
 
 
+@quiet_readers()
 def read_volume(path: Path, keep: Sequence[str] = (), reading: Reading = AS_IS, *, version_1: bool = False) -> Volume:
     """The volume in a file or in a folder of DICOM slices.
 
@@ -98,8 +100,8 @@ def _odd_spacing_notes(shape: tuple[int, ...], spacing_mm: npt.NDArray[np.float6
         return []
     edges = " x ".join(f"{edge:.6g}" for edge in spacing_mm)
     return [
-        f"dim_info names axis {axis.index} as that of the slices, but with voxels of {edges} mm axis {index} looks like "
-        f"it; dim_info is used, slice_axis: {index} chooses the other"
+        f"dim_info names axis {axis.index} as that of the slices, but voxels of {edges} mm speak for axis {index}; "
+        f"dim_info is used, slice_axis: {index} chooses the other"
     ]
 
 
@@ -202,6 +204,7 @@ def read_reordered(path: Path, geometry: Geometry, *, what: str = "mask", readin
     return read_on_grid(path, geometry, what=what, reading=reading).array_zyx
 
 
+@quiet_readers()
 def read_on_grid(
     path: Path, geometry: Geometry, *, what: str = "mask", reading: Reading = AS_IS, image: str = "its image"
 ) -> Volume:
