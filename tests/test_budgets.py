@@ -31,6 +31,7 @@ SMALL: dict[str, str] = {
     "cluster/collect.py": FORWARDS,
     "config/schema/experiment.py": "the root of the settings, whose sections have their own files",
     "core/components.py": "used by data, metrics and phantom, none of which sees the others",
+    "core/quiet.py": "used by prepare and by every reader of images",
     "core/grouping.py": "used by statistics and report",
     "evaluation/outputs/dicom_seg.py": "one output, one file",
     "evaluation/prediction/composition.py": ONE_IDEA,

@@ -38,6 +38,9 @@ class Geometry:
     """4 x 4, voxel index (x, y, z, 1) -> RAS mm."""
     dz_source: str = "positions"
     """positions | slice_spacing | slice_thickness: the source of dz."""
+    oriented: bool = True
+    """False: the file does not say how its axes lie in the body; the directions and the origin of the affine mean
+    nothing, its voxel edges are right."""
     exact: bool = field(default=True, repr=False, compare=False)
     """False: a record of a store, whose spacings may be other numbers than the affine's (version 1) and are kept."""
 
@@ -55,13 +58,18 @@ class Geometry:
 
     @classmethod
     def from_affine(
-        cls, shape_zyx: tuple[int, int, int], affine: npt.ArrayLike, dz_source: str = "positions"
+        cls,
+        shape_zyx: tuple[int, int, int],
+        affine: npt.ArrayLike,
+        dz_source: str = "positions",
+        *,
+        oriented: bool = True,
     ) -> "Geometry":
         """Geometry of an array whose voxel (x, y, z) lies at `affine @ (x, y, z, 1)` RAS mm."""
         matrix = np.asarray(affine, dtype=np.float64)
         dx, dy, dz = np.linalg.norm(matrix[:3, :3], axis=0)
         rows = tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in matrix)
-        return cls(shape_zyx, (float(dz), float(dy), float(dx)), rows, dz_source)
+        return cls(shape_zyx, (float(dz), float(dy), float(dx)), rows, dz_source, oriented)
 
     @classmethod
     def axis_aligned(cls, shape_zyx: tuple[int, int, int], spacing_zyx_mm: tuple[float, float, float]) -> "Geometry":
@@ -114,13 +122,21 @@ class Geometry:
         corners = f"from {_short(tuple(first.tolist()))} to {_short(tuple(last[:3].tolist()))} mm (RAS)"
         return f"shape (z, y, x) {self.shape_zyx}, spacing {_short(self.spacing_zyx_mm)} mm, {corners}"
 
+    def in_file_order(self) -> npt.NDArray[np.float64]:
+        """The affine of an unoriented grid without what it only assumes: all axes run forwards, from the origin."""
+        affine = np.abs(self.affine)
+        affine[:3, 3] = 0
+        return affine
+
     def to_json(self) -> dict[str, Any]:
-        return {
+        """The grid for a record; `oriented` is in it only where it is False."""
+        grid = {
             "shape_zyx": list(self.shape_zyx),
             "spacing_zyx_mm": list(self.spacing_zyx_mm),
             "affine_ras": [list(row) for row in self.affine_ras],
             "dz_source": self.dz_source,
         }
+        return grid if self.oriented else {**grid, "oriented": False}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Geometry":
@@ -132,6 +148,7 @@ class Geometry:
             (float(spacing[0]), float(spacing[1]), float(spacing[2])),
             affine,
             value["dz_source"],
+            value.get("oriented", True),
             exact=False,
         )
 

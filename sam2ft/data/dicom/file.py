@@ -58,7 +58,7 @@ def dicom_files(folder: Path) -> list[Path]:
         files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     foreign = [path.name for path in files if not is_dicom(path)]
     if len(foreign) == len(files):
-        nifti = any(name.endswith((".nii", ".nii.gz")) for name in foreign)
+        nifti = any(name.lower().endswith((".nii", ".nii.gz")) for name in foreign)
         advice = (
             "; it holds NIfTI files: an image or mask is the path of one file; a map is fitted to echoes in DICOM "
             "only, so fit it elsewhere and give the finished map as sources.maps.<name>.file"

@@ -48,7 +48,13 @@ def signals(image: DicomImage, scales: Scales, *, labels: bool = False) -> tuple
         values = _modality_values(image, stored)
         if labels:
             return values.astype(np.float32), None
-        if text(image.header, "PhotometricInterpretation") == "MONOCHROME1":
+        shown = text(image.header, "PhotometricInterpretation")
+        if shown == "PALETTE COLOR":
+            raise DataError(
+                f"PhotometricInterpretation is {shown}: its values are indices of colours and no signals; allowed: "
+                "MONOCHROME1, MONOCHROME2; give the images from which it was made"
+            )
+        if shown == "MONOCHROME1":
             values = _turned_round(image, values)
         if image.path in scales:
             values = values / scales[image.path]
@@ -162,13 +168,7 @@ def common_scale(folder: Path, images: Sequence[DicomImage], *, decay: bool = Fa
         rescales = [_rescale_of(image) for image in images]
         missing = [image for image, slope in zip(images, slopes, strict=True) if slope is None]
         if len(missing) == len(images):
-            philips = text(images[0].header, "Manufacturer").lower().startswith("philips")
-            if decay and philips and _differ(rescales):
-                raise DataError(
-                    f"{folder}: RescaleSlope takes {len(set(rescales))} values, and Philips' scale slope (2005,100E), "
-                    "which relates them, is in no image; export the series again with its private attributes"
-                )
-            return {}, ""
+            return {}, _note_without_scales(folder, images, rescales) if decay else ""
         if missing:
             raise DataError(
                 f"{folder}: Philips' scale slope (2005,100E) is missing in {len(missing)} of {len(images)} images "
@@ -183,6 +183,24 @@ def common_scale(folder: Path, images: Sequence[DicomImage], *, decay: bool = Fa
         "values are divided by RescaleSlope x scale slope"
     )
     return dict(zip((image.path for image in images), divisors, strict=True)), note
+
+
+def _note_without_scales(folder: Path, images: Sequence[DicomImage], rescales: Sequence[float]) -> str:
+    """A note on a decay of Philips, or of an unknown maker, whose images have no scale slope; DataError if needed."""
+    makers = {text(image.header, "Manufacturer").lower() for image in images}
+    philips = any(maker.startswith("philips") for maker in makers)
+    if not philips and "" not in makers:
+        return ""
+    if _differ(rescales):
+        who = "" if philips else ", of images without Manufacturer,"
+        raise DataError(
+            f"{folder}: RescaleSlope{who} takes {len(set(rescales))} values, and Philips' scale slope "
+            "(2005,100E), which relates them, is in no image; allowed in a decay: one RescaleSlope, the scale slope in "
+            "every image, or a Manufacturer other than Philips; export the series again with its private attributes"
+        )
+    if not philips:
+        return ""
+    return "Philips' scale slope (2005,100E) is in no image of the decay; one scale of all its images is assumed"
 
 
 def _refuse_decay_turned_round(images: Sequence[DicomImage]) -> None:

@@ -30,6 +30,10 @@ ORDERS = (
 )
 
 
+# Times of one echo differ between slices by the rounding of the scanner: by less than both of these.
+SAME_ECHO_MS, SAME_ECHO = 0.1, 0.01
+
+
 @dataclass(frozen=True)
 class DecaySeries:
     """The same slices at increasing times."""
@@ -60,10 +64,36 @@ def read_echoes(folder: Path, reading: Reading = AS_IS) -> DecaySeries:
             if time < 0:
                 raise DataError(f"{image.path}: EchoTime is {time:g}; allowed: a number from 0, ms")
             echoes.setdefault(time, []).append(image)
+        echoes = _joined(echoes)
         _refuse_finished_map(folder, images, len(echoes))
         _refuse_disorder(folder, images)
         times = tuple(sorted(echoes))
         return _stacked(folder, {f"echo {time:g} ms": echoes[time] for time in times}, times, "EchoTime", reading)
+
+
+def _joined(echoes: Mapping[float, list[DicomImage]]) -> dict[float, list[DicomImage]]:
+    """Times of one echo that scanners round differently, as one: the one of the most images, of equally many the lower.
+
+    They are one echo when they lie close together and no position has images of both.
+    """
+    groups: list[list[float]] = []
+    for time in sorted(echoes):
+        if groups and _same_echo(groups[-1][0], time):
+            groups[-1].append(time)
+        else:
+            groups.append([time])
+    found: dict[float, list[DicomImage]] = {}
+    for times in groups:
+        together = [image for time in times for image in echoes[time]]
+        if len(_positions(_offsets(together))) < len(together):
+            found |= {time: echoes[time] for time in times}
+        else:
+            found[max(times, key=lambda time: len(echoes[time]))] = together
+    return found
+
+
+def _same_echo(first_ms: float, second_ms: float) -> bool:
+    return abs(second_ms - first_ms) < min(SAME_ECHO_MS, SAME_ECHO * first_ms)
 
 
 def read_spin_locks(folder: Path, times_ms: Sequence[float], reading: Reading = AS_IS) -> DecaySeries:
@@ -143,7 +173,7 @@ def _refuse_disorder(folder: Path, images: Sequence[DicomImage]) -> None:
 def _refuse_disordered_echoes(folder: Path, echoes: Sequence[tuple[int, float]]) -> None:
     times: dict[int, float] = {}
     for number, time in echoes:
-        if times.setdefault(number, time) != time:
+        if (known := times.setdefault(number, time)) != time and not _same_echo(min(known, time), max(known, time)):
             raise DataError(
                 f"{folder}: EchoNumbers {number} has the EchoTime {times[number]:g} and {time:g} ms; allowed: one time "
                 "for each number of a series"

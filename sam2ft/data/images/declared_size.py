@@ -52,9 +52,10 @@ def _size(path: Path) -> tuple[int, int] | None:
 
 def _file_size(path: Path) -> tuple[int, int] | None:
     try:
-        if path.name.endswith((".nii", ".nii.gz")):
+        name = path.name.lower()
+        if name.endswith((".nii", ".nii.gz")):
             return nifti_size(path)
-        if path.suffix in (".nrrd", ".nhdr"):
+        if name.endswith((".nrrd", ".nhdr")):
             return nrrd_size(path)
         with refusing_damage(path, "DICOM"):
             return _dicom_size(path)

@@ -45,6 +45,8 @@ class Volume:
     nearest_slices: tuple[int, ...] | None = None
     """For a series with uneven distances that was resampled: index of the given slice nearest to each slice; a mask
     that was drawn on the given slices follows with these indices. None for any other volume."""
+    name: str = ""
+    """Path of its file or folder, for messages."""
     nearest_axis: int = 0
     """Axis of the array along which `nearest_slices` counts (another than 0 when the series was cut along another)."""
 
@@ -79,10 +81,43 @@ class FileImage:
     segments: tuple[Segment, ...] = ()
 
 
-def permuted_geometry(shape: tuple[int, ...], affine: npt.NDArray[np.float64], xyz: tuple[int, int, int]) -> Geometry:
+def permuted_geometry(
+    shape: tuple[int, ...], affine: npt.NDArray[np.float64], xyz: tuple[int, int, int], *, oriented: bool = True
+) -> Geometry:
     """Geometry of an array of `shape` with `affine` when its axes xyz[0], xyz[1], xyz[2] are used as x, y, z."""
     permuted = affine[:, [*xyz, 3]]
-    return Geometry.from_affine((shape[xyz[2]], shape[xyz[1]], shape[xyz[0]]), permuted)
+    return Geometry.from_affine((shape[xyz[2]], shape[xyz[1]], shape[xyz[0]]), permuted, oriented=oriented)
+
+
+def refuse_one_unoriented(volume: Volume, geometry: Geometry, *, what: str = "mask", image: str = "its image") -> None:
+    """DataError when the header of one of both does not say how it lies in the body, and that of the other one does.
+
+    Args:
+        image: name of the image in messages.
+    """
+    reason = "does not say how it lies in the body (NIfTI: sform_code and qform_code are 0; NRRD: no space directions)"
+    variable = what.split(maxsplit=1)[0]
+    if geometry.oriented and not volume.geometry.oriented:
+        raise DataError(
+            f"its header {reason}, but that of {image} does; if the {what} was drawn on these voxels, copy the header "
+            f"of the image, e.g. in Python with SimpleITK: {variable}.CopyInformation(image)"
+        )
+    if volume.geometry.oriented and not geometry.oriented:
+        raise DataError(
+            f"the header of {image} {reason}, but that of the {what} does; if the {what} was drawn on these voxels, "
+            f"copy its header to the image, e.g. in Python with SimpleITK: image.CopyInformation({variable})"
+        )
+
+
+def refuse_unoriented_resampling(volume: Volume, geometry: Geometry, *, what: str = "mask") -> None:
+    """DataError when two grids lie at unknown places, so that neither can be resampled to the other."""
+    refuse_one_unoriented(volume, geometry, what=what)
+    if not volume.geometry.oriented:
+        raise DataError(
+            f"the headers of {what} and image do not say where they lie in the body, so that the {what} cannot be "
+            "resampled; allowed: headers with positions (write them, e.g. in Python with SimpleITK: SetOrigin, "
+            f"SetDirection), or the {what} on the grid of the image"
+        )
 
 
 def reordered_to_grid(volume: Volume, geometry: Geometry, *, what: str = "mask") -> npt.NDArray[Any]:
@@ -91,23 +126,36 @@ def reordered_to_grid(volume: Volume, geometry: Geometry, *, what: str = "mask")
 
 
 def on_grid(
-    volume: Volume, geometry: Geometry, *, what: str = "mask", target: str = "image", pad: bool = False
+    volume: Volume,
+    geometry: Geometry,
+    *,
+    what: str = "mask",
+    target: str = "image",
+    image: str = "",
+    pad: bool = False,
 ) -> Volume:
     """`volume` in the voxel order of `geometry`; axes are only permuted and flipped, never resampled.
 
     A mask on the same physical grid but with another axis order is therefore transferred exactly. Corners may lie up to
     0.1 voxel apart, over 0.01 with a note. A segmentation that is cropped to its segments is padded by whole voxels.
+    Two volumes whose files do not say how they lie are taken in the order of their files.
 
     Args:
         what: name of the volume in messages.
         target: name in messages of what has the grid.
+        image: name of its file in messages, if it is known.
         pad: the volume may be cropped although it has no segments.
 
     Raises:
-        DataError: when the volume is on another physical grid; the message gives the difference in numbers.
+        DataError: when the volume is on another physical grid; the message gives the difference in numbers. Also when
+            one of both does not say how it lies.
     """
+    refuse_one_unoriented(volume, geometry, what=what, image=image or f"its {target}")
+    if not geometry.oriented and not _alike(volume.geometry, geometry):
+        plain = _placed_in_file_order(replace(volume, segments=()), geometry, what)
+        return replace(plain, geometry=geometry, segments=volume.segments)
     array_xyz, affine, order = _along_axes(volume, geometry, f"{what} and {target}")
-    moved = permuted_geometry(array_xyz.shape, affine, order)
+    moved = permuted_geometry(array_xyz.shape, affine, order, oriented=geometry.oriented)
     array, notes = array_xyz.transpose(order[::-1]), list(volume.notes)
     if (volume.segments or pad) and geometry.difference(moved, PLACED_TOLERANCE_VOXELS):
         array, moved = _padded(array, moved, geometry, what, target)
@@ -130,7 +178,7 @@ def united_grid(first: Volume, second: Volume) -> Geometry | None:
         array_xyz, affine, order = _along_axes(second, first.geometry, "volumes")
     except DataError:
         return None
-    moved = permuted_geometry(array_xyz.shape, affine, order)
+    moved = permuted_geometry(array_xyz.shape, affine, order, oriented=first.geometry.oriented)
     start = np.rint(np.linalg.solve(first.geometry.affine, moved.affine[:, 3])[:3]).astype(int)
     if _shifted(first.geometry, start, moved.shape_zyx).difference(moved, PLACED_TOLERANCE_VOXELS):
         return None
@@ -146,7 +194,22 @@ def _shifted(geometry: Geometry, start_xyz: npt.NDArray[np.int64], shape_zyx: tu
     """A grid of `shape_zyx` on the lattice of `geometry` that begins at its voxel `start_xyz`."""
     there = np.eye(4)
     there[:3, 3] = start_xyz
-    return Geometry.from_affine(shape_zyx, geometry.affine @ there, geometry.dz_source)
+    return Geometry.from_affine(shape_zyx, geometry.affine @ there, geometry.dz_source, oriented=geometry.oriented)
+
+
+def _alike(first: Geometry, second: Geometry) -> bool:
+    """Two unoriented grids make the same assumptions about their directions (files of one format do)."""
+    signs = [np.sign(np.round(one.affine[:3, :3] / max(one.spacing_zyx_mm), 9)).sum(axis=1) for one in (first, second)]
+    return bool(np.array_equal(*signs))
+
+
+def _placed_in_file_order(volume: Volume, geometry: Geometry, what: str) -> Volume:
+    """`volume` on an unoriented grid, neither of them with the directions and origin that their formats assume."""
+    plain, grid = (
+        Geometry.from_affine(one.shape_zyx, one.in_file_order(), one.dz_source, oriented=False)
+        for one in (volume.geometry, geometry)
+    )
+    return on_grid(replace(volume, geometry=plain), grid, what=what)
 
 
 def _along_axes(
@@ -175,7 +238,7 @@ def _padded(
     start_xyz = np.rint(np.linalg.solve(geometry.affine, moved.affine[:, 3])[:3]).astype(int)
     back = np.eye(4)
     back[:3, 3] = -start_xyz
-    whole = Geometry.from_affine(geometry.shape_zyx, moved.affine @ back)
+    whole = Geometry.from_affine(geometry.shape_zyx, moved.affine @ back, oriented=geometry.oriented)
     if difference := geometry.difference(whole, PLACED_TOLERANCE_VOXELS):
         raise DataError(f"{target} and {what} are on different grids: {difference}")
     padded = np.zeros(geometry.shape_zyx, dtype=array_zyx.dtype)

@@ -26,8 +26,11 @@ _SPELLINGS: Mapping[MapUnit, tuple[str, ...]] = {
     "1/s": ("1/s", "s^-1", "s-1", "s**-1", "hz", "1/sec"),
 }
 # Suffixes of BIDS (Brain Imaging Data Structure 1.9, quantitative MRI).
-_SUFFIXES: Mapping[str, MapUnit] = {"T2map": "s", "T2starmap": "s", "T1rho": "s", "T1rhomap": "s", "R2map": "1/s"}
-_ENDING = re.compile(r"\.(nii\.gz|nii|nrrd|nhdr)$")
+_SUFFIXES: Mapping[str, MapUnit] = {
+    **{"T2map": "s", "T2starmap": "s", "T1rho": "s", "T1rhomap": "s"},
+    **{"R2map": "1/s", "R2starmap": "1/s"},
+}
+_ENDING = re.compile(r"\.(nii\.gz|nii|nrrd|nhdr)$", re.IGNORECASE)
 
 
 def sidecar_of(path: Path) -> Path:

@@ -13,7 +13,12 @@ from sam2ft.config.schema.maps import MAP_BOUNDS_MS, MapSource
 from sam2ft.core.errors import DataError, naming
 from sam2ft.core.geometry import Geometry
 from sam2ft.data.dicom.relaxometry_series import DecaySeries, read_echoes, read_spin_locks
-from sam2ft.data.images.grids import Volume, reordered_to_grid
+from sam2ft.data.images.grids import (
+    Volume,
+    refuse_one_unoriented,
+    refuse_unoriented_resampling,
+    reordered_to_grid,
+)
 from sam2ft.data.images.map_units import implausible, in_ms, unit_of
 from sam2ft.data.images.relaxometry import MODEL, fit_decay
 from sam2ft.data.images.resampling import resampled_linear
@@ -91,7 +96,8 @@ def _from_file(path: Path, name: str, source: MapSource, target: MapTarget) -> P
     times = Volume(in_ms(volume.array_zyx, unit), volume.geometry)
     if not np.isfinite(times.array_zyx).any():
         raise DataError(f"map {name} has no finite value in any of its {times.array_zyx.size} voxels")
-    way_out = f"values in s or 1/s: give sources.maps.{name}.unit (unit: ms takes them as they are)"
+    read_as = "".join(f"{note}; " for note in notes)
+    way_out = f"{read_as}give sources.maps.{name}.unit: ms, s or 1/s (unit: ms takes the values as they are)"
     notes += implausible(times.array_zyx, name, told=source.unit is not None, way_out=way_out)
     values, moved, moved_note = _moved(times, name, source, target)
     if not np.isfinite(values).any():
@@ -144,6 +150,7 @@ def _moved(
     volume: Volume, name: str, source: MapSource, target: MapTarget
 ) -> tuple[Values, dict[str, Any], tuple[str, ...]]:
     """(the values on the grid of the volume; facts: whether they were resampled, the share inside; notes)."""
+    refuse_one_unoriented(volume, target.geometry, what=f"map {name}")
     try:
         same = reordered_to_grid(volume, target.geometry, what=f"map {name}").astype(np.float32)
     except DataError as error:
@@ -153,6 +160,7 @@ def _moved(
             ) from None
     else:
         return same, {"resampled": False}, ()
+    refuse_unoriented_resampling(volume, target.geometry, what=f"map {name}")
     values = resampled_linear(volume, target.geometry)
     if target.mask_zyx is None or not target.mask_zyx.any():
         return values, {"resampled": True}, (f"map {name} was resampled to the grid of the image",)

@@ -1,6 +1,6 @@
 """Which affine of a NIfTI file is right: sform, qform and pixdim say the same thing, and are compared always."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,7 @@ class AffineFields:
     qform: Affine | None
     """None: qform_code is 0, or the quaternion is none of a rotation."""
     pixdim: npt.NDArray[np.float64]
-    """Voxel edges; 0 where the header gives none."""
+    """Voxel edges as in the file; 0, negative or NaN where the header gives none."""
     base: Affine
     """Voxel edges of pixdim along unknown directions, for a header without both codes."""
     qform_code: int = 0
@@ -49,12 +49,16 @@ def believed_affine(fields: AffineFields, believe: str | None) -> tuple[Affine, 
     found = fields.sform if fields.sform is not None else fields.qform
     if found is None and fields.qform_code:
         raise DataError("its qform has a quaternion that is no rotation, and it has no sform; write a valid qform")
+    fields = _without_absent_edges(fields)
     if found is None:
+        _refuse_unknown_edges("sform_code and qform_code are both 0", fields.pixdim)
         note = (
             "sform_code and qform_code are both 0: the voxel sizes are those of pixdim, but position and orientation "
-            "are unknown"
+            "are unknown, so that heights of discs are not measured"
         )
         return fields.base, (note,)
+    if fields.sform is None:
+        _refuse_unknown_edges("sform_code is 0", fields.pixdim)
     problem = _contradiction(fields)
     if problem is None:
         return found, ()
@@ -65,6 +69,27 @@ def believed_affine(fields: AffineFields, believe: str | None) -> tuple[Affine, 
         why = "and believe: pixdim cannot decide this" if believe == "pixdim" else f"and it has no valid {believe}"
         raise DataError(f"{problem}, {why}; say which is right: {_choices(fields)}")
     return chosen, (f"{problem}; {believe} is believed",)
+
+
+def _without_absent_edges(fields: AffineFields) -> AffineFields:
+    """The fields with 0 for the edges that pixdim does not give; its qform has the edges of the sform there."""
+    given = np.isfinite(fields.pixdim) & (fields.pixdim > 0)
+    pixdim, qform = np.where(given, fields.pixdim, 0), fields.qform
+    if qform is not None and fields.sform is not None:
+        qform = qform.copy()
+        lengths, edges = (np.linalg.norm(one[:3, :3], axis=0) for one in (qform, fields.sform))
+        qform[:3, :3] *= np.where(given | (lengths == 0), 1, edges / np.where(lengths == 0, 1, lengths))
+    return replace(fields, pixdim=pixdim, qform=qform)
+
+
+def _refuse_unknown_edges(which: str, pixdim_mm: Affine) -> None:
+    if pixdim_mm.min() == 0:
+        edges = ", ".join(f"{edge:.6g}" if edge else "none" for edge in pixdim_mm)
+        raise DataError(
+            f"{which}, and pixdim gives the voxel edges {edges} mm (0, negative and NaN are none), so that its voxel "
+            "size is unknown; allowed: edges above 0; write edges and directions, e.g. in Python with SimpleITK: "
+            "image.SetSpacing(...), image.SetDirection(...)"
+        )
 
 
 def _choices(fields: AffineFields) -> str:

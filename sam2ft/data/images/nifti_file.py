@@ -27,6 +27,9 @@ class _Header:
     """A parsed header and the place of the voxels."""
 
     fields: Any
+    """As nibabel mends it."""
+    pixdim: npt.NDArray[np.float64]
+    """Edges of the three axes of space as they are in the file, in the unit of the header."""
     shape: tuple[int, ...]
     dtype: np.dtype
     offset: int
@@ -54,11 +57,13 @@ def read_nifti(path: Path, believe: str | None = None) -> FileImage:
             header = _read_header(stream)
             if header.dtype.kind not in "iuf":
                 raise DataError(f"holds {header.fields.get_value_label('datatype')}; expected one number per voxel")
-            if len(header.shape) < 3 or prod(header.shape[3:]) > 1:
-                raise DataError(f"has shape {header.shape}; expected one 3-D volume")
+            shape = _shape_3d(header)
             voxels = read_voxels(stream, header.num_bytes, most_bytes(path, encoding))
-        array = _scaled(as_array(voxels, header.dtype, header.shape[:3]), header.fields)
+        array = _scaled(as_array(voxels, header.dtype, shape), header.fields)
         affine, notes = believed_affine(_affine_fields(header), believe)
+        if len(header.shape) == 2:
+            depth = np.linalg.norm(affine[:3, 2])
+            notes = (*notes, f"a single 2-D image: read as one slice of {depth:.6g} mm, as its header says; check it")
         code = header.fields["qform_code"].item() or header.fields["sform_code"].item()
         slices = header.fields.get_dim_info()[2]
         return FileImage(array, affine, "xyzt_units", notes, slices, oriented=code > 0)
@@ -75,13 +80,27 @@ def nifti_size(path: Path) -> tuple[int, int]:
         return prod(header.shape), header.num_bytes
 
 
+def _shape_3d(header: _Header) -> tuple[int, ...]:
+    shape = header.shape
+    if len(shape) == 2 and header.pixdim[2] > 0:
+        return (*shape, 1)
+    if len(shape) == 2:
+        raise DataError(
+            f"is a 2-D image of shape {shape} without the depth of its slice (pixdim[3] is {header.pixdim[2]:g}); "
+            "allowed: above 0; write it, e.g. in Python with SimpleITK: JoinSeries(image, 0, depth_in_mm)"
+        )
+    if len(shape) < 3 or prod(shape[3:]) > 1:
+        raise DataError(f"has shape {shape}; expected one 3-D volume")
+    return shape[:3]
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[IO[bytes], str]]:
     """(the decompressed file, its encoding)."""
     with path.open("rb") as raw:
         compressed = raw.read(2) == _GZIP
         raw.seek(0)
-        if compressed != path.name.endswith(".gz"):
+        if compressed != path.name.lower().endswith(".gz"):
             what, suffix = ("is gzip-compressed", ".nii.gz") if compressed else ("is not gzip-compressed", ".nii")
             raise DataError(f"{path}: not a readable NIfTI file: its contents show that it {what}; name it {suffix}")
         encoding = "gzip" if compressed else "raw"
@@ -103,6 +122,9 @@ def _read_header(stream: IO[bytes]) -> _Header:
     if len(block) < size:
         raise EOFError
     fields = kind(block, check=True)
+    # What nibabel mends silently says that the size is unknown: a pixdim of 0 would be 1 mm.
+    pixdim = np.asarray(kind(block, check=False)["pixdim"][1:4], dtype=np.float64)
+    fields["pixdim"][1:4] = np.where(np.isfinite(pixdim) & (pixdim > 0), pixdim, 1)  # a qform then has directions
     if fields["magic"].item().rstrip(b"\0\r\n\x1a") != kind.single_magic.rstrip(b"\0\r\n\x1a"):
         raise DataError("not a readable NIfTI file: it is the header of a pair (.hdr, .img); save it as one .nii file")
     shape = tuple(int(length) for length in fields.get_data_shape())
@@ -116,7 +138,7 @@ def _read_header(stream: IO[bytes]) -> _Header:
         between -= len(skipped)
     if between:
         raise EOFError
-    return _Header(fields, shape, np.dtype(fields.get_data_dtype()), offset)
+    return _Header(fields, pixdim, shape, np.dtype(fields.get_data_dtype()), offset)
 
 
 def _scaled(stored: npt.NDArray[Any], fields: Any) -> npt.NDArray[Any]:
@@ -141,12 +163,19 @@ def _affine_fields(header: _Header) -> AffineFields:
     except ValueError:  # the quaternion is longer than 1
         qform = None
     sform = fields.get_sform(coded=True)[0]
-    pixdim = np.ones(3)
-    pixdim[: min(3, len(header.shape))] = fields["pixdim"][1:4][: len(header.shape)]
     return AffineFields(
         None if sform is None else factor * np.asarray(sform, dtype=np.float64),
         None if qform is None else factor * np.asarray(qform, dtype=np.float64),
-        pixdim * MM_PER_UNIT[code],
-        factor * np.asarray(fields.get_base_affine(), dtype=np.float64),
+        header.pixdim * MM_PER_UNIT[code],
+        factor * _base_affine(header),
         int(fields["qform_code"].item()),
     )
+
+
+def _base_affine(header: _Header) -> npt.NDArray[np.float64]:
+    """Edges of pixdim along the directions that nibabel assumes, the centre of the volume at the origin."""
+    edges = header.pixdim * (-1, 1, 1)
+    shape = np.array((*header.shape, 1)[:3])
+    affine = np.diag([*edges, 1.0])
+    affine[:3, 3] = -edges * (shape - 1) / 2
+    return affine

@@ -47,7 +47,10 @@ def affine_of(
         notes += found
     elif edges is not None:
         columns = np.diag(edges)
-        notes.append("its header has spacings but no space directions: its orientation is unknown")
+        notes.append(
+            "its header has spacings but no space directions: its orientation is unknown, so that heights of discs are "
+            "not measured"
+        )
     else:
         raise DataError("neither 'space directions' nor 'spacings' in its header; voxel sizes are unknown")
     affine = np.eye(4)

@@ -41,7 +41,8 @@ def read_nrrd(path: Path, believe: str | None = None) -> FileImage:
             raise DataError(f"holds {header['type']}; expected one number per voxel")
         array = _voxels(header, stream, voxel_path, dtype, shape).reshape([shape[axis] for axis in kept], order="F")
         affine, notes = affine_of(header, kept, believe)
-        return FileImage(array, affine, "space units", notes, segments=_segments(header))
+        oriented = "space directions" in header
+        return FileImage(array, affine, "space units", notes, oriented=oriented, segments=_segments(header))
 
 
 def nrrd_size(path: Path) -> tuple[int, int]:

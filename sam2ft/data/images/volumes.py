@@ -13,6 +13,7 @@ from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError, naming
 from sam2ft.core.files import replacing
 from sam2ft.core.geometry import Geometry
+from sam2ft.core.quiet import quiet_readers
 from sam2ft.data.dicom.file import is_dicom, refuse_single_file
 from sam2ft.data.dicom.series import read_series
 from sam2ft.data.images.grids import FileImage, Volume, on_grid, permuted_geometry
@@ -43,6 +44,7 @@ _PLACE_FIELDS = (
 FORMATS = "NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr) or a folder with one DICOM series"
 
 
+@quiet_readers()
 def read_volume(
     path: Path, keep: Sequence[str] = (), reading: Reading = AS_IS, *, version_1: bool = False, labels: bool = False
 ) -> Volume:
@@ -65,13 +67,14 @@ def read_volume(
     """
     if path.is_dir():
         with naming(path):
-            return _cut_series(read_series(path, keep, reading, labels=labels, median_dz=version_1), reading)
+            series = read_series(path, keep, reading, labels=labels, median_dz=version_1)
+            return replace(_cut_series(series, reading), name=str(path))
     if not path.is_file():
         raise DataError(f"{path}: no such file or folder")
     if is_dicom(path):
         refuse_single_file(path)
     with naming(path):
-        return _cut_file(_read_file(path, reading.believe), reading, version_1)
+        return replace(_cut_file(_read_file(path, reading.believe), reading, version_1), name=str(path))
 
 
 def _cut_file(image: FileImage, reading: Reading, version_1: bool) -> Volume:
@@ -86,11 +89,24 @@ def _cut_file(image: FileImage, reading: Reading, version_1: bool) -> Volume:
         if version_1:
             index, reason = largest_spacing_axis(spacing), "largest spacing"
         axis = SliceAxis(index, reason, plane_of(index, affine) if image.oriented else None)
+        notes += _odd_spacing_notes(array.shape, spacing, axis)
     x, y = (other for other in range(3) if other != axis.index)
-    geometry = permuted_geometry(array.shape, affine, (x, y, axis.index))
+    geometry = permuted_geometry(array.shape, affine, (x, y, axis.index), oriented=image.oriented)
     facts = {"slice_axis": axis.fact(reading.slice_axis)}
     cut = array.transpose(axis.index, y, x)
     return Volume(cut, geometry, grid_fields(geometry), {}, tuple(notes), facts, image.segments)
+
+
+def _odd_spacing_notes(shape: tuple[int, ...], spacing_mm: npt.NDArray[np.float64], axis: SliceAxis) -> list[str]:
+    """A note where dim_info names another axis than a clearly odd spacing does."""
+    index, reason = acquisition_axis(shape, spacing_mm, None)
+    if axis.reason != "dim_info" or reason != "odd spacing" or index == axis.index:
+        return []
+    edges = " x ".join(f"{edge:.6g}" for edge in spacing_mm)
+    return [
+        f"dim_info names axis {axis.index} as that of the slices, but voxels of {edges} mm speak for axis {index}; "
+        f"dim_info is used, slice_axis: {index} chooses the other"
+    ]
 
 
 def _cut_series(volume: Volume, reading: Reading) -> Volume:
@@ -121,8 +137,8 @@ def _given_axis(chosen: str, affine: npt.NDArray[np.float64], *, oriented: bool)
     if chosen in NORMAL_OF:
         if not oriented:
             raise DataError(
-                f"slice_axis: {chosen}: its header does not say how the axes lie in the body (sform_code and "
-                "qform_code are 0); give the index of an axis, slice_axis: 0, 1 or 2"
+                f"slice_axis: {chosen}: its header does not say how the axes lie in the body (NIfTI: sform_code and "
+                "qform_code are 0; NRRD: no space directions); give the index of an axis, slice_axis: 0, 1 or 2"
             )
         return SliceAxis(anatomical_axis(chosen, affine), "given", chosen)
     return SliceAxis(int(chosen), "given", plane_of(int(chosen), affine) if oriented else None)
@@ -170,9 +186,10 @@ def _size_notes(spacing_mm: npt.NDArray[np.float64], unit_field: str) -> list[st
 
 
 def _read_file(path: Path, believe: str | None) -> FileImage:
-    if path.name.endswith((".nii", ".nii.gz")):
+    name = path.name.lower()
+    if name.endswith((".nii", ".nii.gz")):
         return read_nifti(path, believe)
-    if path.suffix in (".nrrd", ".nhdr"):
+    if name.endswith((".nrrd", ".nhdr")):
         return read_nrrd(path, believe)
     raise DataError(f"{path}: unknown kind of file; allowed: {FORMATS}; {_way_out(path)}")
 
@@ -192,10 +209,14 @@ def read_reordered(path: Path, geometry: Geometry, *, what: str = "mask", readin
     return read_on_grid(path, geometry, what=what, reading=reading).array_zyx
 
 
-def read_on_grid(path: Path, geometry: Geometry, *, what: str = "mask", reading: Reading = AS_IS) -> Volume:
+@quiet_readers()
+def read_on_grid(
+    path: Path, geometry: Geometry, *, what: str = "mask", reading: Reading = AS_IS, image: str = "its image"
+) -> Volume:
     """The volume in `path` in the voxel order of `geometry` (see grids.on_grid).
 
     Args:
+        image: name of the image in messages.
         reading: the choices of the dataset file; the slice axis is that of `geometry`.
 
     Raises:
@@ -206,7 +227,7 @@ def read_on_grid(path: Path, geometry: Geometry, *, what: str = "mask", reading:
         # The integers of a mask are no signals: nothing is rescaled or left out.
         volume = read_volume(path, reading=chosen, labels=True)
         notes = tuple(f"{what}: {note}" for note in volume.notes)
-        return on_grid(replace(volume, notes=notes), geometry, what=what)
+        return on_grid(replace(volume, notes=notes), geometry, what=what, image=image)
 
 
 def read_mask(path: Path, image: Volume, reading: Reading = AS_IS) -> Volume:
@@ -215,21 +236,30 @@ def read_mask(path: Path, image: Volume, reading: Reading = AS_IS) -> Volume:
     Raises:
         DataError: naming the file, when it cannot be read or is on another grid.
     """
-    mask = read_on_grid(path, image.geometry, reading=reading)
+    mask = read_on_grid(path, image.geometry, reading=reading, image=image.name or "its image")
     return replace(mask, array_zyx=image.followed_by(mask.array_zyx))
 
 
 def write_nifti(path: Path, array_zyx: npt.NDArray[Any], geometry: Geometry) -> None:
-    """Write `array_zyx` (bool as uint8) as .nii.gz with the affine of `geometry`; equal input gives equal bytes."""
+    """Write `array_zyx` (bool as uint8) as .nii.gz with the affine of `geometry`; equal input gives equal bytes.
+
+    For an image that does not say how it lies, the axes have the order of its file, and this file does not say it
+    either.
+    """
     import nibabel
 
     if array_zyx.shape != geometry.shape_zyx:
         raise ValueError(f"array is {array_zyx.shape} but the geometry has {geometry.shape_zyx}")
     values = array_zyx.astype(np.uint8) if array_zyx.dtype == bool else array_zyx
-    image = nibabel.Nifti1Image(values.transpose(2, 1, 0), geometry.affine)
-    image.set_sform(geometry.affine, code="scanner")
+    array_xyz, affine = values.transpose(2, 1, 0), geometry.affine
+    if not geometry.oriented:
+        order = np.abs(affine[:3, :3]).argmax(axis=1)
+        array_xyz, affine = array_xyz.transpose(order), affine[:, [*order, 3]]
+    image = nibabel.Nifti1Image(array_xyz, affine)
+    image.set_sform(affine, code="scanner" if geometry.oriented else "unknown")
     # A qform holds no shear: where the affine has some (up to RIGHT_ANGLE), it would contradict the sform.
-    image.set_qform(geometry.affine, code="unknown" if _shear(geometry.affine) > COSINE_TOLERANCE / 2 else "scanner")
+    sheared = _shear(affine) > COSINE_TOLERANCE / 2
+    image.set_qform(affine, code="unknown" if sheared or not geometry.oriented else "scanner")
     image.header.set_xyzt_units("mm")
     with replacing(path) as partial:
         partial.write_bytes(gzip.compress(image.to_bytes(), compresslevel=6, mtime=0))

@@ -3,8 +3,6 @@
 Volumes that are finished and unchanged are not prepared again.
 """
 
-import logging
-import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -17,6 +15,7 @@ from sam2ft.config.load_dataset import DatasetConfig
 from sam2ft.core.errors import DataError, naming
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.parallel import parallel_map
+from sam2ft.core.quiet import quiet_readers
 from sam2ft.data.images.maps import read_map
 from sam2ft.data.images.volumes import read_mask, read_volume
 from sam2ft.data.prepare.leaks import without_leaks
@@ -270,25 +269,13 @@ def _stamp(source: VolumeFiles, config: DatasetConfig, *, version_1: bool) -> st
 def _reading(image: Path) -> Iterator[None]:
     """Turn any other exception of a reader into a DataError, and keep what libraries print to themselves."""
     try:
-        with warnings.catch_warnings(), _silent("nibabel.global"), _silent("pydicom"):
-            warnings.simplefilter("ignore")
+        with quiet_readers():
             yield
     except (DataError, MemoryError, TimeUpError):
         raise
     except Exception as error:  # noqa: BLE001  # libraries raise anything for a damaged file
         found = f"{type(error).__name__}: {error}"[:200]
         raise DataError(f"{image}: it, its mask or a map of it cannot be read ({found})") from None
-
-
-@contextmanager
-def _silent(logger: str) -> Iterator[None]:
-    found = logging.getLogger(logger)
-    level = found.level
-    found.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        found.setLevel(level)
 
 
 def _about_map(source: VolumeFiles, path: Path) -> str:

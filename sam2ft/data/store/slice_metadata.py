@@ -159,7 +159,7 @@ def _with_distance(geometry: Geometry, fields: Mapping[str, Sequence[Any]]) -> G
             dz, scale = float(value), float(value) / geometry.spacing_zyx_mm[0]  # type: ignore[arg-type]  # is a length
             affine = geometry.affine
             affine[:3, 2] *= scale
-            moved = Geometry.from_affine(geometry.shape_zyx, affine, source)
+            moved = Geometry.from_affine(geometry.shape_zyx, affine, source, oriented=geometry.oriented)
             # The in-plane spacings of an old record stay its own, and so does its leave to differ from the affine.
             return replace(moved, spacing_zyx_mm=(dz, *geometry.spacing_zyx_mm[1:]), exact=geometry.exact)
     return geometry

@@ -82,7 +82,7 @@ def _folders(folder: Path, records: Sequence[VolumeRecord]) -> list[Path]:
 
 
 def _is_mask(path: Path) -> bool:
-    return path.is_file() and path.name.endswith(SUFFIXES) and not path.name.startswith(".")
+    return path.is_file() and path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
 
 
 def _of_table(path: Path, records: Sequence[VolumeRecord]) -> FoundPredictions:
@@ -105,10 +105,10 @@ def _of_table(path: Path, records: Sequence[VolumeRecord]) -> FoundPredictions:
 
 
 def stem(path: Path) -> str:
-    """Return the name of a file without its suffix (.nii.gz, .nii, .seg.nrrd, .nrrd, .nhdr)."""
+    """Return the name of a file without its suffix (.nii.gz, .nii, .seg.nrrd, .nrrd, .nhdr; in any case)."""
     for suffix in SUFFIXES:
-        if path.name.endswith(suffix):
-            return path.name.removesuffix(suffix)
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)]
     return path.name
 
 

@@ -6,9 +6,16 @@ from pathlib import Path
 import numpy as np
 
 from sam2ft.config.schema.dataset import AS_IS, Reading
-from sam2ft.core.errors import DataError
+from sam2ft.core.errors import DataError, naming
 from sam2ft.core.geometry import Geometry
-from sam2ft.data.images.grids import Volume, on_grid, resampled_nearest, united_grid
+from sam2ft.data.images.grids import (
+    Volume,
+    on_grid,
+    refuse_one_unoriented,
+    refuse_unoriented_resampling,
+    resampled_nearest,
+    united_grid,
+)
 from sam2ft.data.images.volumes import grid_fields, read_volume
 from sam2ft.data.store.store import VolumeRecord
 
@@ -61,6 +68,8 @@ def read_prediction(path: Path, reference: Volume, *, resample: bool, reading: R
 def placed(path: Path, volume: Volume, reference: Volume, *, resample: bool) -> PlacedMask:
     """Place the mask `volume` of the file `path` as `read_prediction` does."""
     geometry = reference.geometry
+    with naming(path):
+        refuse_one_unoriented(volume, geometry, what="prediction", image="the reference")
     try:
         return PlacedMask(on_grid(volume, geometry, what="prediction", target="reference"))
     except DataError as error:
@@ -69,6 +78,8 @@ def placed(path: Path, volume: Volume, reference: Volume, *, resample: bool) -> 
                 f"{path}: {error}; reference: {geometry.describe()}; prediction: {volume.geometry.describe()}; "
                 "export it on the grid of the reference, or resample it to the nearest voxel with --resample"
             ) from None
+    with naming(path):
+        refuse_unoriented_resampling(volume, geometry, what="prediction")
     inside = share_inside(volume, geometry)
     # Beyond a mask that is cropped to its segments is background, and not another image.
     covered = None if volume.segments else share_inside(reference, volume.geometry)
@@ -89,6 +100,8 @@ def placed_pair(
     """
     if not reference.segments:
         return reference, placed(path, prediction, reference, resample=resample)
+    with naming(path):
+        refuse_one_unoriented(prediction, reference.geometry, what="prediction", image="the reference")
     united = _united(reference_path, reference, path, prediction)
     covered = 1.0 if prediction.segments else share_inside(reference, prediction.geometry)
     if covered < 1 and not resample:

@@ -132,9 +132,11 @@ def _central_planes(mask: Mask) -> list[int]:
 def sagittal_axis(geometry: Geometry) -> int | None:
     """Axis (0 z, 1 y, 2 x) whose planes of voxels are sagittal: the one that runs nearest to left-right.
 
-    None for a grid so oblique that no axis lies within 45 degrees of left-right. Of axes that lie equally near, the
-    slice axis (0) is taken.
+    None for a grid so oblique that no axis lies within 45 degrees of left-right, and for one whose file does not say
+    how it lies. Of axes that lie equally near, the slice axis (0) is taken.
     """
+    if not geometry.oriented:
+        return None
     directions = geometry.affine[:3, :3] / np.linalg.norm(geometry.affine[:3, :3], axis=0)
     along = np.abs(directions[0])[::-1]
     if along.max() < math.cos(math.radians(MOST_DEGREES_FROM_LEFT_RIGHT)) - _EQUAL:

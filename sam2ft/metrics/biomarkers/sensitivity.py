@@ -105,4 +105,5 @@ def _finer_geometry(geometry: Geometry, block: Block) -> Geometry:
     # The centre of the first finer pixel lies a quarter of a pixel before the centre of the first pixel.
     affine[:, 3] = affine @ np.array([first_x - 0.25, first_y - 0.25, first_z, 1.0])
     affine[:, :2] /= _FINER
-    return Geometry.from_affine((shape[0], shape[1] * _FINER, shape[2] * _FINER), affine, geometry.dz_source)
+    finer = (shape[0], shape[1] * _FINER, shape[2] * _FINER)
+    return Geometry.from_affine(finer, affine, geometry.dz_source, oriented=geometry.oriented)

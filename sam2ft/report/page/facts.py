@@ -57,7 +57,8 @@ def _data_facts(experiments: Sequence[Experiment]) -> Facts:
             continue
         subjects = {split: {v.key.subject for v in store.volumes if v.split == split} for split in SPLITS}
         counts = ", ".join(f"{split} {len(found)}" for split, found in subjects.items())
-        planes = Counter(plane_of(2, volume.geometry.affine) for volume in store.volumes)
+        grids = [volume.geometry for volume in store.volumes]
+        planes = Counter(plane_of(2, grid.affine) if grid.oriented else "unknown" for grid in grids)
         slices = ", ".join(f"{plane} {count}" for plane, count in sorted(planes.items()))
         rows += [(name, str(source.store)), ("subjects", counts), ("planes of the slices", slices)]
         rows += [("labels", store.labels.describe())]

@@ -57,6 +57,7 @@ def test_an_empty_slope_is_1_and_an_empty_intercept_0(
         ({"RescaleSlope": [1, 2], "RescaleIntercept": 0}, r"RescaleSlope is '1.*2.*'; allowed: one finite number"),
         ({"PixelPaddingValue": [1, 2]}, "PixelPaddingValue is '1.*2'; allowed: one finite number"),
         ({"PhotometricInterpretation": "MONOCHROME1", "Modality": "CT"}, "MONOCHROME1 with Modality CT"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "PALETTE COLOR: its values are indices of colours"),
     ],
 )
 def test_values_that_would_be_wrong_are_refused_with_the_file(
@@ -131,8 +132,9 @@ def test_a_modality_lut_is_applied(tmp_path: Path, write_series: Writer) -> None
     assert first_slice(folder).tolist() == [[500, 400, 300], [7, 7, 500]]
 
 
-def test_the_integers_of_a_mask_are_kept(tmp_path: Path, write_series: Writer) -> None:
-    change = with_pixels(PixelPaddingValue=0, PhotometricInterpretation="MONOCHROME1")
+@pytest.mark.parametrize("shown", ["MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"])
+def test_the_integers_of_a_mask_are_kept(tmp_path: Path, write_series: Writer, shown: str) -> None:
+    change = with_pixels(PixelPaddingValue=0, PhotometricInterpretation=shown)
     folder = write_series(tmp_path / "s", shape=SHAPE, change=change)
     assert read_series(folder, labels=True).array_zyx[0].tolist() == STORED.tolist()
 
@@ -212,6 +214,30 @@ def only_rescale_left(header: FileDataset, number: int) -> None:
     header.RescaleSlope = number + 1
 
 
+def only_rescale_without_maker(header: FileDataset, number: int) -> None:
+    only_rescale_left(header, number)
+    del header.Manufacturer
+
+
+def only_rescale_with_empty_maker(header: FileDataset, number: int) -> None:
+    only_rescale_left(header, number)
+    header.Manufacturer = ""
+
+
+def only_rescale_with_maker_in_some(header: FileDataset, number: int) -> None:
+    only_rescale_left(header, number)
+    header.Manufacturer = "SIEMENS" if number else None
+
+
+def one_rescale_left(header: FileDataset, _number: int) -> None:
+    del header[0x2005100E]
+
+
+def other_maker(header: FileDataset, number: int) -> None:
+    only_rescale_left(header, number)
+    header.Manufacturer = "GE MEDICAL SYSTEMS"
+
+
 def turned_round(header: FileDataset, number: int) -> None:
     header.PhotometricInterpretation = "MONOCHROME1"
 
@@ -223,6 +249,9 @@ def turned_round(header: FileDataset, number: int) -> None:
         (zero_in_one, r"scale slope \(2005,100E\) is 0; allowed: a number above 0"),
         (nan_in_one, r"scale slope \(2005,100E\) is nan; allowed: a number above 0"),
         (only_rescale_left, r"RescaleSlope takes 4 values, and Philips' scale slope .* is in no image"),
+        (only_rescale_without_maker, "RescaleSlope, of images without Manufacturer, takes 4 values"),
+        (only_rescale_with_empty_maker, "RescaleSlope, of images without Manufacturer, takes 4 values"),
+        (only_rescale_with_maker_in_some, "RescaleSlope, of images without Manufacturer, takes 4 values"),
         (turned_round, "MONOCHROME1, so that its signal is not known"),
     ],
 )
@@ -231,6 +260,14 @@ def test_a_decay_whose_scales_are_unknown_is_refused(
 ) -> None:
     with pytest.raises(DataError, match=message):
         read_echoes(philips_echoes(tmp_path / "e", write_series, change))
+
+
+@pytest.mark.parametrize(("change", "notes"), [(one_rescale_left, 1), (other_maker, 0)])
+def test_a_decay_of_philips_without_scale_slopes_is_noted(
+    tmp_path: Path, write_series: Writer, change: Callable[[FileDataset, int], None], notes: int
+) -> None:
+    found = read_echoes(philips_echoes(tmp_path / "e", write_series, change)).notes
+    assert ["scale slope (2005,100E) is in no image of the decay" in note for note in found] == [True] * notes
 
 
 def test_scale_slopes_that_differ_between_slices_of_an_image_are_undone(tmp_path: Path, write_series: Writer) -> None:

@@ -51,6 +51,28 @@ def test_echoes_may_be_a_series_each(echoes: Path, edit: Edit) -> None:
     assert read_echoes(echoes).times_ms == (10, 20, 30)
 
 
+@pytest.mark.parametrize("beside", [0.001, 0.02, -0.05])
+def test_times_of_one_echo_that_differ_by_their_rounding_are_one(echoes: Path, edit: Edit, beside: float) -> None:
+    edit(next(echoes.glob("2-*3.dcm")), EchoTime=20.0 + beside)
+    series = read_echoes(echoes)
+    assert series.times_ms == (10, 20, 30)
+    assert values(series.images_tzyx)[1] == [2000, 2001, 2002]
+
+
+@pytest.mark.parametrize(("second", "third"), [(10.05, 30.0), (10.02, 10.04), (10.5, 11.0)])
+def test_echoes_of_all_positions_are_never_joined(echoes: Path, edit: Edit, second: float, third: float) -> None:
+    for path in echoes.iterdir():
+        edit(path, EchoTime={"1": third, "2": second, "3": 10.0}[path.name[0]])
+    assert read_echoes(echoes).times_ms == (10, second, third)
+
+
+@pytest.mark.parametrize("time", [20.3, 19.8, 21.0])
+def test_times_further_apart_are_two_echoes(echoes: Path, edit: Edit, time: float) -> None:
+    edit(next(echoes.glob("2-*3.dcm")), EchoTime=time)
+    with pytest.raises(DataError, match="EchoNumbers 2 has the EchoTime"):
+        read_echoes(echoes)
+
+
 def test_spin_locks_are_taken_in_the_order_of_acquisition(echoes: Path, edit: Edit) -> None:
     for path in echoes.iterdir():
         edit(path, EchoTime=4.0)

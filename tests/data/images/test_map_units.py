@@ -40,6 +40,8 @@ def median(path: Path, **source: object) -> float:
         ("sub-1_T2map.nii.gz", 0.04, None, {}),
         ("sub-1_T2map.nii.gz", 40, '{"Units": "ms"}', {}),
         ("sub-1_R2map.nii.gz", 25, None, {}),
+        ("sub-1_R2starmap.nii.gz", 25, None, {}),
+        ("sub-1_T2map.NII.GZ", 0.04, None, {}),
         ("a.nii.gz", 0.04, None, {"unit": "s"}),
         ("a.nii.gz", 25, None, {"unit": "1/s"}),
         ("a.nii.gz", 25, '{"Units": "1/s"}', {}),
@@ -86,6 +88,20 @@ def test_times_that_no_tissue_has_are_refused_unless_the_unit_is_given(
     ):
         median(path)
     assert median(path, unit="ms") == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "sidecar", "why"),
+    [
+        ("a_T2map.nii.gz", None, "in s, as the suffix of its name says"),
+        ("a_R2starmap.nii.gz", None, "in 1/s, as the suffix of its name says"),
+        ("a.nii.gz", '{"Units": "s"}', "in s, as a.json says"),
+    ],
+)
+def test_a_refused_map_says_where_its_unit_comes_from(tmp_path: Path, name: str, sidecar: str | None, why: str) -> None:
+    path = map_file(tmp_path / name, 40 if "R2" not in name else 0.04, sidecar)
+    with pytest.raises(DataError, match=rf"the median .*map t2 is {why}.*give sources\.maps\.t2\.unit"):
+        median(path)
 
 
 @pytest.mark.parametrize(
