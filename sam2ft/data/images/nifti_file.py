@@ -20,6 +20,8 @@ from sam2ft.data.images.nifti_affine import MM_PER_UNIT, AffineFields, believed_
 _HEADER_BYTES = {348: 1, 540: 2}
 """sizeof_hdr -> version of NIfTI."""
 _GZIP = b"\x1f\x8b"
+# The size of the header (348 in version 1, 540 in version 2), in either byte order, with which every file begins.
+_PLAIN = {size.to_bytes(4, order) for size in (348, 540) for order in ("little", "big")}
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,12 @@ def _shape_3d(header: _Header) -> tuple[int, ...]:
 def _opened(path: Path) -> Iterator[tuple[IO[bytes], str]]:
     """(the decompressed file, its encoding)."""
     with path.open("rb") as raw:
-        compressed = raw.read(2) == _GZIP
+        start = raw.read(4)
         raw.seek(0)
+        compressed = start[:2] == _GZIP
+        if not compressed and start not in _PLAIN:
+            what = "it is empty" if not start else "it does not begin as one"
+            raise DataError(f"{path}: not a readable NIfTI file: {what}; export or download it again")
         if compressed != path.name.lower().endswith(".gz"):
             what, suffix = ("is gzip-compressed", ".nii.gz") if compressed else ("is not gzip-compressed", ".nii")
             raise DataError(f"{path}: not a readable NIfTI file: its contents show that it {what}; name it {suffix}")

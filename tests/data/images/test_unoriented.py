@@ -14,10 +14,11 @@ from sam2ft.config.schema.maps import MapSource
 from sam2ft.core.errors import DataError
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.labels import LabelTable
+from sam2ft.data.images.grids import Volume
 from sam2ft.data.images.maps import read_map
 from sam2ft.data.images.volumes import read_mask, read_volume, write_nifti
 from sam2ft.data.store.store import content_digest
-from sam2ft.evaluation.masks.inputs import read_prediction
+from sam2ft.evaluation.masks.placing import read_prediction
 from sam2ft.metrics.biomarkers.height import sagittal_axis
 
 Writer = Callable[[Path, np.ndarray], Path]
@@ -96,14 +97,14 @@ def test_nothing_is_resampled_from_or_to_an_unknown_place(tmp_path: Path, mask: 
     elsewhere[:3, 3] = [-2, -1, -3]
     grid = read_volume(nifti(tmp_path / "a.nii", MASK, elsewhere, code=1)).geometry
     with pytest.raises(DataError, match=r"mask\.\w+.*: its header does not say how it lies .*CopyInformation"):
-        read_prediction(mask(tmp_path / "mask", MASK), grid, resample=resample)
+        read_prediction(mask(tmp_path / "mask", MASK), Volume(MASK, grid), resample=resample)
     values = 40 * np.ones(SHAPE, np.float32)
     source = MapSource(file="{subject}", resample=resample)
     with pytest.raises(DataError, match=r"map\.\w+.*: its header does not say how it lies"):
         read_map(mask(tmp_path / "map", values), "t2", source, grid)
     smaller = read_volume(bare_nifti(tmp_path / "b", MASK[:-1])).geometry
     with pytest.raises(DataError, match="cannot be resampled" if resample else "different grids"):
-        read_prediction(mask(tmp_path / "mask", MASK), smaller, resample=resample)
+        read_prediction(mask(tmp_path / "mask", MASK), Volume(MASK, smaller), resample=resample)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -116,7 +117,7 @@ def test_a_written_mask_lies_on_its_unoriented_image_whatever_the_slice_axis(
     volume = read_volume(image(tmp_path / "image", MASK), reading=Reading(slice_axis=str(axis)))
     write_nifti(tmp_path / "p.nii.gz", volume.array_zyx, volume.geometry)
     assert np.array_equal(np.asarray(nibabel.load(tmp_path / "p.nii.gz").dataobj), MASK)
-    placed = read_prediction(tmp_path / "p.nii.gz", volume.geometry, resample=False).volume
+    placed = read_prediction(tmp_path / "p.nii.gz", volume, resample=False).volume
     assert np.array_equal(placed.array_zyx, volume.array_zyx)
 
 
