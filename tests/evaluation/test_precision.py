@@ -40,7 +40,7 @@ class Drawn:
 @pytest.mark.parametrize("phantom", ["knee", "spine"])
 def test_half_precision_moves_dice_by_less_than_two_thousandths(phantom):
     model = build_segmenter("sam2_nano", image_size=256, checkpoint=None)
-    volumes = [Drawn(pictures) for pictures in pictures_of(phantom, seed=UNSEEN_SEED, indices=range(2))]
+    volumes = [Drawn(pictures_of(phantom, seed=UNSEEN_SEED, indices=[index])) for index in range(2)]
     means = {}
     for precision in ("fp32", "bf16", "fp16"):
         protocol = BoxPrompts(Evaluation(precision=precision))
