@@ -83,6 +83,16 @@ def install_stop_handlers() -> StopFlag:
     return flag
 
 
+def ignore_stop_signals() -> None:
+    """Ignore USR2 and TERM from now on: the work has ended, and its exit code is decided.
+
+    The interpreter removes Python handlers before it takes down modules, which takes torch a moment: a warning of the
+    time limit in this moment would kill the process, and a finished job would count as failed (exit code 140).
+    """
+    for number in (signal.SIGUSR2, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 class StopRequest(Protocol):
     """Protocol of an object that reports whether this process was asked to stop, such as StopFlag."""
 

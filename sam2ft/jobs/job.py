@@ -68,6 +68,7 @@ def run_point(experiment_dir: str, plan_id: str, index: int, stage: Stage) -> No
     job = planned_job(Path(experiment_dir), plan_id, index, stage)
     with kept_output(job.log):
         code = _code_of(job, stop)
+    stop_signal.ignore_stop_signals()
     if code != DONE:
         sys.exit(code)
 

@@ -92,3 +92,27 @@ def test_one_rank_that_is_told_to_stop_stops_all() -> None:
 def test_these_modules_do_not_import_torch(module: str) -> None:
     code = f"import sys; import sam2ft.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM])
+@pytest.mark.parametrize("ignored", [True, False])
+def test_a_signal_while_the_interpreter_ends_does_not_change_the_exit_code_of_finished_work(
+    number: signal.Signals, ignored: bool
+) -> None:
+    """The object is taken down with its module, when the interpreter has removed its handlers already."""
+    program = f"""
+import os, signal
+from sam2ft.distributed.stop_signal import ignore_stop_signals, install_stop_handlers
+
+install_stop_handlers()
+if {ignored}:
+    ignore_stop_signals()
+
+class Late:
+    def __del__(self, kill=os.kill, process=os.getpid()):
+        kill(process, {int(number)})
+
+late = Late()
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=False)
+    assert done.returncode == (0 if ignored else -number)
