@@ -233,7 +233,7 @@ def _slice_distance(
         return spacing, "slice_spacing", (*notes, f"{contradiction}; SpacingBetweenSlices is believed")
     raise DataError(
         f"{folder}: {contradiction}; allowed: within {100 * SPACING_TOLERANCE:g} %, or believe: positions, or believe: "
-        "spacing (one value in all images)"
+        "spacing (one value in all images; masks are then expected at this spacing too)"
     )
 
 

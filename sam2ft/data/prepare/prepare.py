@@ -296,6 +296,8 @@ def prepare_volume(source: VolumeFiles, config: DatasetConfig, *, version_1: boo
     image = read_volume(source.image, config.keep, config.reading, version_1=version_1)
     with naming(source.image):
         window = intensity_window(image.array_zyx, config.intensity)
+    levels, missing = to_uint16(image.array_zyx, window), missing_values(image.array_zyx)
+    image = replace(image, array_zyx=levels)  # before the mask is read: signals need twice as much memory
     given = read_mask(source.mask, image, config.reading)
     with naming(source.mask):
         found, mask_notes = relabelled_volume(given, config.labels, config.changes)
@@ -305,13 +307,13 @@ def prepare_volume(source: VolumeFiles, config: DatasetConfig, *, version_1: boo
         name: read_map(path, name, config.sources.map_source(name), image.geometry, found, config.reading)
         for name, path in sorted(source.maps.items())
     }
-    notes = [*image.notes, *missing_values(image.array_zyx), *given.notes, *mask_notes]
+    notes = [*image.notes, *missing, *given.notes, *mask_notes]
     notes += [note for one in maps.values() for note in one.notes]
     notes += [f"has no map {name} (optional)" for name in sorted({*config.sources.maps} - {*maps})]
     return PreparedVolume(
         key=source.key,
         geometry=image.geometry,
-        image_zyx=to_uint16(image.array_zyx, window),
+        image_zyx=levels,
         mask_zyx=found,
         maps=maps,
         window=window,
