@@ -13,7 +13,7 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from sam2ft.core.errors import DataError
+from sam2ft.core.errors import DataError, naming
 
 CHUNK = 1 << 20
 # One byte of deflate holds at most 1032 bytes (zlib, "Maximum Compression Factor"); other writers stay below.
@@ -45,9 +45,8 @@ def refusing_damage(path: Path, kind: str, *own: type[Exception]) -> Iterator[No
         own: errors of the library that reads this kind, which are no built-in ones.
     """
     try:
-        yield
-    except DataError as error:
-        raise DataError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+        with naming(path):
+            yield
     except (gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}: not a readable {kind} file: damaged (CRC): {error}; copy it again") from None
     except EOFError:

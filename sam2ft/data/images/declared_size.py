@@ -21,15 +21,19 @@ _MOST_HEADER = 1 << 24
 BYTES_BESIDES = 6
 
 
-def declared_bytes(path: Path) -> int | None:
-    """Number of bytes of the decoded voxels in a NIfTI, NRRD or DICOM file, or of all files of a folder.
+def declared_size(path: Path) -> tuple[int, int] | None:
+    """(number of voxels, their bytes when decoded) of a NIfTI, NRRD or DICOM file, or of all files of a folder.
 
     DICOM: Rows * Columns * NumberOfFrames * SamplesPerPixel * BitsAllocated / 8. Nothing is decoded.
 
     Returns:
         None when a header cannot be read or is of another kind of file: reading the file says why.
     """
-    return None if (size := _size(path)) is None else size[1]
+    if not path.is_dir():
+        return _file_size(path)
+    files = [_file_size(file) for file in sorted(path.iterdir()) if file.is_file() and file.name[0] != "."]
+    known = [size for size in files if size is not None]
+    return (sum(voxels for voxels, _ in known), sum(size for _, size in known)) if known else None
 
 
 def needed_bytes(path: Path) -> int:
@@ -37,17 +41,8 @@ def needed_bytes(path: Path) -> int:
 
     0 when a header cannot be read.
     """
-    voxels, size = _size(path) or (0, 0)
+    voxels, size = declared_size(path) or (0, 0)
     return size + BYTES_BESIDES * voxels
-
-
-def _size(path: Path) -> tuple[int, int] | None:
-    """(voxels, bytes) of a file or of all files of a folder."""
-    if not path.is_dir():
-        return _file_size(path)
-    files = [_file_size(file) for file in sorted(path.iterdir()) if file.is_file() and file.name[0] != "."]
-    known = [size for size in files if size is not None]
-    return (sum(voxels for voxels, _ in known), sum(size for _, size in known)) if known else None
 
 
 def _file_size(path: Path) -> tuple[int, int] | None:

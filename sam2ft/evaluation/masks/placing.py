@@ -36,10 +36,6 @@ class PlacedMask:
     """Resampled masks: share of the reference's labelled voxels inside the grid of the mask; None: not resampled, or
     a mask that is cropped to its segments."""
 
-    @property
-    def resampled(self) -> bool:
-        return self.inside is not None
-
 
 def read_labels(path: Path, reading: Reading) -> Volume:
     """Read a label map from a file or a DICOM folder; its integers are labels, not signals.

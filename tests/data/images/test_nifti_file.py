@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from sam2ft.config.schema.dataset import Reading
 from sam2ft.core.errors import DataError
-from sam2ft.data.images.declared_size import declared_bytes
+from sam2ft.data.images.declared_size import declared_size
 from sam2ft.data.images.nifti_file import read_nifti
 from sam2ft.data.images.volumes import read_volume
 
@@ -165,7 +165,7 @@ def test_both_versions_and_byte_orders_are_read(tmp_path: Path, kind: type, orde
     image.set_data_dtype(np.int16)
     nibabel.save(image, tmp_path / "a.nii")
     assert np.array_equal(read_nifti(tmp_path / "a.nii").array, values())
-    assert declared_bytes(tmp_path / "a.nii") == values().nbytes
+    assert declared_size(tmp_path / "a.nii")[1] == values().nbytes
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -211,7 +211,7 @@ def test_a_huge_size_in_a_header_costs_nothing(tmp_path: Path) -> None:
     data[42:48] = np.array([20000, 20000, 20000], "<i2").tobytes()
     for name, content in (("b.nii", bytes(data)), ("b.nii.gz", gzip.compress(bytes(data)))):
         (tmp_path / name).write_bytes(content)
-        assert declared_bytes(tmp_path / name) == 2 * 20000**3
+        assert declared_size(tmp_path / name)[1] == 2 * 20000**3
         with pytest.raises(DataError, match="declares 16000000000000 bytes of voxels, but the file ends too early"):
             read_volume(tmp_path / name)
 
@@ -230,7 +230,7 @@ def test_damaged_headers_are_refusals_and_nothing_else(tmp_path: Path) -> None:
         for place in rng.integers(0, 352, 6):
             data[place] = int(rng.integers(256))
         (tmp_path / "b.nii").write_bytes(data)
-        declared_bytes(tmp_path / "b.nii")
+        declared_size(tmp_path / "b.nii")
         with suppress(DataError):
             read_volume(tmp_path / "b.nii")
 

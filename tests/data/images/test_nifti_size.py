@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk
 
 from sam2ft.core.errors import DataError
-from sam2ft.data.images.declared_size import declared_bytes
+from sam2ft.data.images.declared_size import declared_size
 from sam2ft.data.images.nifti_file import read_nifti
 from sam2ft.data.images.volumes import read_volume
 from sam2ft.evaluation.masks.inputs import stem
@@ -98,7 +98,7 @@ def test_suffixes_are_known_in_any_case(tmp_path: Path, name: str) -> None:
     if plain != path:
         plain.rename(path)
     assert np.array_equal(read_volume(path).array_zyx, sitk.GetArrayFromImage(image))
-    assert declared_bytes(path) == 420
+    assert declared_size(path)[1] == 420
     assert stem(path) == "a"
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from sam2ft.config.schema.dataset import Reading
 from sam2ft.core.errors import DataError
-from sam2ft.data.images.declared_size import declared_bytes
+from sam2ft.data.images.declared_size import declared_size
 from sam2ft.data.images.grids import Segment
 from sam2ft.data.images.nrrd_file import read_nrrd
 from sam2ft.data.images.volumes import read_volume
@@ -55,7 +55,7 @@ def test_every_encoding_and_type_is_read_as_pynrrd_wrote_it(tmp_path: Path, enco
     assert np.array_equal(image.array, array)
     assert image.array.dtype.isnative
     assert image.affine == pytest.approx(np.diag([-0.5, -0.5, 3, 1]))
-    assert declared_bytes(tmp_path / "a.nrrd") == array.nbytes
+    assert declared_size(tmp_path / "a.nrrd")[1] == array.nbytes
 
 
 @pytest.mark.parametrize("encoding", ["raw", "gzip"])
@@ -189,7 +189,7 @@ def test_an_empty_or_foreign_file_is_refused(tmp_path: Path, content: bytes) -> 
     (tmp_path / "a.nrrd").write_bytes(content)
     with pytest.raises(DataError, match=r"a\.nrrd: not a readable NRRD"):
         read_volume(tmp_path / "a.nrrd")
-    assert declared_bytes(tmp_path / "a.nrrd") is None
+    assert declared_size(tmp_path / "a.nrrd") is None
 
 
 def test_damaged_headers_are_refusals_and_nothing_else(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_damaged_headers_are_refusals_and_nothing_else(tmp_path: Path) -> None:
         for place in rng.integers(0, 200, 4):
             data[place] = int(rng.integers(256))
         (tmp_path / "b.nrrd").write_bytes(data)
-        declared_bytes(tmp_path / "b.nrrd")
+        declared_size(tmp_path / "b.nrrd")
         with suppress(DataError):
             read_volume(tmp_path / "b.nrrd")
 
