@@ -203,7 +203,7 @@ def indented_json(value: Any) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON for other programs and people (`indented_json`), without a digest of its own; see `write_sealed_json`."""
+    """Write JSON for other programs and people, without a digest of its own (see `write_sealed_json`)."""
     write_text(path, indented_json(value))
 
 
