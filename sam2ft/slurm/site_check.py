@@ -244,7 +244,7 @@ def _scratch(site: Site) -> Finding:
 def _python(site: Site) -> Finding:
     """Start the job's Python on this machine, after the job's shell lines, and import what a job imports."""
     python = python_command(site, sys.executable)
-    code = "import sam2ft.jobs.job, submitit, torch; print(sam2ft.__path__[0])"
+    code = "import sam2ft.jobs.job, torch; print(sam2ft.__path__[0])"
     # The scratch folder exists only inside a job.
     bare = site.model_copy(update={"slurm": site.slurm.model_copy(update={"scratch": None})})
     lines = [*site_lines(bare, report_resources(site)), f"{python} -c {shlex.quote(code)}"]

@@ -19,7 +19,7 @@ def adopt(layout: ExperimentLayout) -> tuple[str, ...]:
     """Record the ids of jobs that exist but are not recorded; submits nothing. Returns a sentence for each job.
 
     An array that was never submitted stays without an id: its runs are then missing. The jobs themselves run without
-    this: each finds its pickle by the name of its array, which was written before sbatch was called.
+    this: the job file that each reads was written before sbatch was called.
 
     Raises:
         SubmissionError: squeue does not answer, or another launcher is submitting.
