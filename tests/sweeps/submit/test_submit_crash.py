@@ -70,7 +70,7 @@ def mixed_plan(runs_of):
 
 
 def started_by(slurm):
-    """(index, stage) -> job ids that would start it, and the ids of the reports, told by Slurm's queue and job files."""
+    """(index, stage) -> job ids that would start it, and the ids of the reports, by Slurm's queue and job files."""
     starts, reports = {}, []
     for line in (slurm.folder / "queue").read_text().splitlines():
         job, name, count, _ = line.split("|")
