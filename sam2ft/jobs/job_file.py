@@ -34,18 +34,14 @@ class JobFile:
     runs: tuple[int, ...]
     """Index in the plan of the run of each element."""
 
-    def digest(self) -> str:
-        """Hexadecimal sha256 of the content."""
-        return sha256_text(canonical_json({"version": JOB_FILE_VERSION, **_JOB_FILE.dump_python(self)}))
-
 
 _JOB_FILE = TypeAdapter(JobFile)
 
 
 def write_job_file(path: Path, job_file: JobFile) -> None:
     """Write a job file completely or not at all, with its digest."""
-    content = _JOB_FILE.dump_python(job_file)
-    write_json(path, {"version": JOB_FILE_VERSION, **content, "sha256": job_file.digest()})
+    content = {"version": JOB_FILE_VERSION, **_JOB_FILE.dump_python(job_file)}
+    write_json(path, content | {"sha256": sha256_text(canonical_json(content))})
 
 
 def read_job_file(path: Path, sleep: Callable[[float], None] = time.sleep) -> JobFile:
@@ -65,14 +61,12 @@ def read_job_file(path: Path, sleep: Callable[[float], None] = time.sleep) -> Jo
     if not isinstance(value, dict) or value.get("version") != JOB_FILE_VERSION:
         found = value.get("version") if isinstance(value, dict) else type(value).__name__
         raise DataError(f"{path}: job file of version {found}, this sam2ft reads {JOB_FILE_VERSION}; {again}")
-    digest = value.pop("sha256", None)
+    if value.pop("sha256", None) != sha256_text(canonical_json(value)):
+        raise DataError(f"{path}: its content was changed after it was written; {again}")
     try:
-        job_file = _JOB_FILE.validate_python({key: entry for key, entry in value.items() if key != "version"})
+        return _JOB_FILE.validate_python(value)
     except ValidationError as error:
         raise DataError(f"{path}: not a job file ({error.errors()[0]['msg']}); {again}") from None
-    if digest != job_file.digest():
-        raise DataError(f"{path}: its content was changed after it was written; {again}")
-    return job_file
 
 
 def element_of(job_file: JobFile, path: Path, text: str) -> int:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from sam2ft.config.load_experiment import load_experiment
 from sam2ft.config.schema.evaluation import RequestedResources
-from sam2ft.core.errors import DONE, USER_CAN_FIX, ConfigError, UserError
+from sam2ft.core.errors import DONE, USER_CAN_FIX, UserError
 from sam2ft.runs.layout import RUNS
 from sam2ft.runs.plan_file import Resources
 from sam2ft.runs.resources.resources import evaluation_resources, resources_text
@@ -69,7 +69,7 @@ def check_site(name: str, experiment: Path | None = None, overrides: Sequence[st
     """Yield every finding; checks that need an earlier one are left out where that failed."""
     try:
         site = load_site(name)
-    except ConfigError as error:
+    except UserError as error:
         yield Finding("file", "problem", str(error))
         return
     yield Finding("file", "ok", f"{SITES / name}.yaml is valid")

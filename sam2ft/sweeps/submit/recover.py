@@ -8,7 +8,14 @@ from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.slurm.lookup import ids_by_name
 from sam2ft.slurm.sbatch import submission_lock
 from sam2ft.sweeps.state.slurm_snapshot import submitters
-from sam2ft.sweeps.submit.records import Record, RecordedArray, next_number, read_record, write_record
+from sam2ft.sweeps.submit.records import (
+    Record,
+    RecordedArray,
+    next_number,
+    read_record,
+    refuse_untrusted_records,
+    write_record,
+)
 
 SETTLE_S = 2.0
 """The controller may list a job only a moment after it received it from an sbatch that was killed with its launcher."""
@@ -23,7 +30,9 @@ def adopt(layout: ExperimentLayout) -> tuple[str, ...]:
 
     Raises:
         SubmissionError: squeue does not answer, or another launcher is submitting.
+        UserError: somebody else could have written a record.
     """
+    refuse_untrusted_records(layout)
     if not _unknown(_newest(layout)):
         return ()
     with submission_lock(layout):
