@@ -214,7 +214,7 @@ def test_shell_lines_of_a_site_of_another_user_do_not_run(toy: object, belongs_t
     belongs_to_another(path)
     (finding,) = check_site("here")
     assert finding.result == "problem"
-    assert "site file, which can run code, belongs to user" in finding.message
+    assert "site file, which can run code, belongs to user" in finding.text
     with pytest.raises(UserError, match="belongs to user"):
         load_site("here")
     with pytest.raises(UserError, match="belongs to user"):
