@@ -97,7 +97,7 @@ def run_of(checkpoint: Path) -> RunLayout | None:
 def _experiment(request: CheckpointRequest, layout: RunLayout | None, like: Experiment | None) -> Experiment:
     """The settings of the run, or the defaults for a foreign checkpoint, with the requested changes."""
     if layout is not None:
-        tree = load_tree(layout.config)
+        tree = load_tree(layout.config, to_run=True)
     elif not request.data and like is None:
         raise UserError(f"{request.checkpoint}: belongs to no run in this folder; name the store with --data")
     else:

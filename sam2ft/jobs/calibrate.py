@@ -1,7 +1,7 @@
 """Calibration job: time a few optimizer steps and one evaluated volume of a point, to estimate run times.
 
-The code path is that of real runs. Slurm jobs call `calibrate` by reference; `python -m sam2ft.jobs.calibrate FOLDER
-KEY...` does the same on this machine. No torch at import; no file of a run is read or written.
+The code path is that of real runs. Slurm jobs and processes on this machine call `python -m sam2ft.jobs.calibrate
+FOLDER KEY...`. No torch at import; no file of a run is read or written.
 """
 
 import shutil
@@ -16,6 +16,7 @@ from typing import Any
 
 from sam2ft.config.load_experiment import load_experiment
 from sam2ft.config.schema.experiment import Experiment
+from sam2ft.config.trust import refuse_untrusted
 from sam2ft.core.command import run_command
 from sam2ft.core.errors import DataError, StopRequestedError
 from sam2ft.core.events import EpochDone, SlicePrediction, StepDone
@@ -42,13 +43,15 @@ def calibrate(experiment_dir: str, keys: Sequence[str]) -> None:
 
     Raises:
         StopRequestedError: the job was asked to stop.
+        UserError: somebody else could have written a description or its experiment.
     """
     stop = stop_signal.install_stop_handlers()
     layout = ExperimentLayout(Path(experiment_dir))
     for key in keys:
         layout_of_key = layout.calibration(key)
+        refuse_untrusted(layout_of_key.task, "calibration")
         task = read_json(layout_of_key.task)
-        experiment = load_experiment(layout_of_key.experiment).points[0].experiment
+        experiment = load_experiment(layout_of_key.experiment, to_run=True).points[0].experiment
         try:
             if task["stage"] == "train":
                 found = _training(experiment, int(task["world_size"]), layout_of_key, stop)

@@ -38,7 +38,7 @@ def export_best(comparison: Comparison, states: Sequence[RunState], out: Path) -
         raise DataError(
             f"{layout.best}: missing, or not the weights recorded in {layout.status}; evaluate or train the run again"
         )
-    chosen = load_experiment(layout.config).points[0].experiment
+    chosen = load_experiment(layout.config, to_run=True).points[0].experiment
     info = chosen.experiment.model_copy(
         update={
             "name": f"{chosen.experiment.name[:_NAME_CHARACTERS]}-{SUFFIX}",

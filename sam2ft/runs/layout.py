@@ -142,7 +142,7 @@ class ExperimentLayout:
         return self.submissions / f"{number}.json"
 
     def scripts(self, number: int) -> Path:
-        """Return the Slurm folder of a submission: scripts, pickles, output of jobs before they open their logs."""
+        """Return the Slurm folder of a submission: scripts, job files, output of jobs before they open their logs."""
         return self.submissions / str(number)
 
     def calibration(self, key: str) -> CalibrationLayout:

@@ -130,6 +130,10 @@ def load_plan(layout: ExperimentLayout, plan_id: str) -> Plan:
         runs = _RUNS.validate_python(value["runs"])
     except ValidationError as error:
         raise DataError(f"{path}: not a plan ({error}); plan again with launch/sweep.py") from None
+    # A plan of somebody else is read for its report: its ids are names of folders, and must not lead out of this one.
+    for name in (name for run in runs for name in (run.run_id, *run.eval_ids)):
+        if name in ("", ".", "..") or "/" in name or "\0" in name:
+            raise DataError(f"{path}: {name!r} is not the name of a folder; plan again with launch/sweep.py")
     plan = Plan(value["experiment"], value["source"], value["fresh"], runs, value.get("code"))
     if plan.plan_id != plan_id:
         raise DataError(f"{path}: its content was changed after it was written; plan again with launch/sweep.py")

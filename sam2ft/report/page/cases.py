@@ -61,9 +61,12 @@ def _pictures(
     for entry in entries:
         file = folder / Path(entry["file"]).name
         try:
-            with Image.open(file) as opened:  # reads the header only
+            with Image.open(file, formats=("PNG",)) as opened:  # reads the header only
                 size = opened.size
         except OSError:
+            continue
+        # The page links to the file: with another suffix, what follows the picture could be opened as a page.
+        if file.suffix != ".png":
             continue
         name = f"{prefix}-{file.name}"
         assets[name] = file

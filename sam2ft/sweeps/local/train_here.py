@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sam2ft.config.load_experiment import load_experiment
+from sam2ft.config.trust import refuse_untrusted
 from sam2ft.core.errors import DONE, INTERRUPTED, TOLD_TO_STOP, UserError
 from sam2ft.distributed import stop_signal
 from sam2ft.jobs.job import PointJob, execute_job
@@ -27,15 +28,18 @@ def train_here(path: Path, overrides: Sequence[str], *, point: int | None, fresh
         fresh: train again from the start, also when the point is trained.
 
     Raises:
-        UserError: the file has several points and none is chosen, or no such point.
+        UserError: the file has several points and none is chosen, no such point, or somebody else could have written
+            the file or the run's configuration.
     """
     # Before torch is imported, which takes seconds: a stop signal during the import must not be lost.
     stop = stop_signal.install_stop_handlers()
     ranks = world_size()
-    resolved = resolve(load_experiment(path, overrides), fill=lambda experiment: local_resources(experiment, ranks))
+    loaded = load_experiment(path, overrides, to_run=True)
+    resolved = resolve(loaded, fill=lambda experiment: local_resources(experiment, ranks))
     chosen = _chosen(resolved, point)
     layout = ExperimentLayout.of(resolved.name)
     run_layout = layout.run(chosen.planned.run_id)
+    refuse_untrusted(run_layout.config, "configuration")
     # Every rank of a torchrun writes the same files, so that no rank has to wait for another one.
     save_plan(layout, make_plan(resolved))
     write_configs(layout, resolved, [chosen.planned.index])
