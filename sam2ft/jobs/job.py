@@ -27,6 +27,7 @@ from sam2ft.core.errors import (
     exit_code_of,
 )
 from sam2ft.core.files import fenced, sha256_file
+from sam2ft.core.sharing import apply_umask
 from sam2ft.distributed import stop_signal
 from sam2ft.runs.attempt.claim import Attempt, check_claim, check_job, claim
 from sam2ft.runs.attempt.ending import by_keyboard, failure_class_of, record_ending
@@ -65,6 +66,7 @@ def run_point(experiment_dir: str, plan_id: str, index: int, stage: Stage) -> No
     """Execute `stage` of run `index` of a plan; return when it is done, else exit the process with another code."""
     # First statement: submitit ignores SIGTERM until other handlers are installed, and importing torch takes seconds.
     stop = stop_signal.install_stop_handlers()
+    apply_umask()
     job = planned_job(Path(experiment_dir), plan_id, index, stage)
     with kept_output(job.log):
         code = _code_of(job, stop)
@@ -232,6 +234,7 @@ def main(arguments: list[str]) -> None:
     if len(arguments) != 4 or arguments[3] not in STAGES:
         sys.exit("usage: python -m sam2ft.jobs.job EXPERIMENT_FOLDER PLAN INDEX {train,eval,train_eval}")
     stop = stop_signal.install_stop_handlers()
+    apply_umask()
     job = planned_job(Path(arguments[0]), arguments[1], int(arguments[2]), arguments[3])
     redirect_output(job.log)
     sys.exit(_code_of(job, stop))
