@@ -19,6 +19,7 @@ from sam2ft.core.errors import (
     exit_code_of,
     translated,
 )
+from sam2ft.core.sharing import apply_umask
 
 
 def in_allocation() -> bool:
@@ -33,6 +34,7 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     other exception is a defect and keeps its traceback (the interpreter prints it and exits with 1).
     """
     try:
+        apply_umask()
         code = main() or DONE
         sys.stdout.flush()
     except (UserError, IncompleteError, DiskError, ClaimedError, StopRequestedError) as error:

@@ -17,6 +17,7 @@ from typing import Any
 
 from sam2ft.core.digests.sealed import JSON_KEY, SealError, check_json
 from sam2ft.core.errors import DataError
+from sam2ft.core.sharing import make_as_readable_as_new_files
 
 # Folder -> check that runs before a file is put in or below it.
 _FENCES: dict[Path, Callable[[], None]] = {}
@@ -67,6 +68,7 @@ def replacing(path: Path) -> Iterator[Path]:
         if not partial.exists():  # whoever took over the folder has removed it
             _check_fences(path)
         with partial.open("rb") as stream:
+            make_as_readable_as_new_files(stream.fileno())
             os.fsync(stream.fileno())
         _check_fences(path)
         partial.replace(path)

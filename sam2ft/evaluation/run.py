@@ -181,7 +181,7 @@ def _finish(job: EvaluationJob, parts: EvaluationParts) -> None:
     tables = merge(parts, job.records)
     check_complete(tables, job.records, stores, include_empty=experiment.eval.include_empty_slices)
     job.guard(True)
-    digests = write_cohort_tables(job.evaluation, with_cohort(tables))
+    digests = write_cohort_tables(job.evaluation, with_cohort(tables), experiment.eval.plain_cells)
     if parts.with_noise:
         draw_noise(job.evaluation)
     if experiment.module.visualize and experiment.eval.qc_slices:

@@ -28,6 +28,7 @@ from sam2ft.core.errors import (
     exit_code_of,
 )
 from sam2ft.core.files import fenced, sha256_file
+from sam2ft.core.sharing import apply_umask
 from sam2ft.distributed import stop_signal
 from sam2ft.jobs.job_file import element_of, read_job_file
 from sam2ft.runs.attempt.claim import Attempt, check_claim, check_job, claim
@@ -74,6 +75,7 @@ def run_point(experiment_dir: str, plan_id: str, index: int, stage: Stage) -> No
     """
     # First statement: a stop signal during the import of torch, which takes seconds, must not be lost.
     stop = stop_signal.install_stop_handlers()
+    apply_umask()
     _run(planned_job(Path(experiment_dir), plan_id, index, stage), stop)
 
 
@@ -254,6 +256,7 @@ def main(arguments: list[str]) -> None:
     if len(arguments) == 2:
         # Before the file is read, which may have to be waited for: an early stop signal must not kill the task.
         stop = stop_signal.install_stop_handlers()
+        apply_umask()
         path = Path(arguments[0])
         job_file = read_job_file(path)
         index = element_of(job_file, path, arguments[1])
@@ -262,6 +265,7 @@ def main(arguments: list[str]) -> None:
     if len(arguments) != 4 or arguments[3] not in STAGES:
         sys.exit(USAGE)
     stop = stop_signal.install_stop_handlers()
+    apply_umask()
     job = planned_job(Path(arguments[0]), arguments[1], int(arguments[2]), arguments[3])
     # All output is written to the log of the attempt.
     redirect_output(job.log)

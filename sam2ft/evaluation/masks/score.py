@@ -228,7 +228,7 @@ def _score(
     evaluation = scored_evaluation(run, RUNS) if out is None else EvalLayout(out)
     scored = Scored(evaluation, run, {name: list(found) for name, found in with_cohort(ordered).items()})
     evaluation.success.unlink(missing_ok=True)
-    tables = write_cohort_tables(evaluation, scored.tables)
+    tables = write_cohort_tables(evaluation, scored.tables, scoring.evaluation.plain_cells)
     draw(scored)
     about = {"run": run, "eval": evaluation_id, "num_volumes": len(cases), "resampled": list(shares), "tables": tables}
     about |= {"share_inside": shares, "share_covered": covered, "notes": notes}

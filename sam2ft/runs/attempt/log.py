@@ -52,7 +52,7 @@ def kept_output(log: Path) -> Iterator[TextIO]:
 def redirect_output(log: Path) -> None:
     """Redirect all further output of this process and its children to `log`, including output of C libraries."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     sys.stdout.flush()
     sys.stderr.flush()
     os.dup2(descriptor, 1)

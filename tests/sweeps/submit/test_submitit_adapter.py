@@ -52,7 +52,7 @@ def test_a_script_runs_the_command_of_its_element(
 
 @pytest.mark.slow
 def test_the_lowest_allowed_version_writes_and_runs_the_same(tmp_path: Path) -> None:
-    """The highest one is installed: it is pinned in constraints.txt."""
+    """The highest one is installed: it is pinned in requirements/run.txt."""
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     lowest = re.search(r"^submitit>=([\d.]+)", setup["options"]["install_requires"], re.MULTILINE)
