@@ -26,11 +26,15 @@ def read_history(layout: RunLayout) -> list[dict[str, str]]:
         return []
     except UnicodeDecodeError as error:
         raise DataError(f"{layout.history}: not UTF-8 ({error.reason}); remove it to continue without it") from None
-    reader = csv.DictReader(StringIO(text, newline=""))
-    rows = list(reader)
-    if not set(FIXED) <= set(reader.fieldnames or ()) or not all((row["epoch"] or "").isdecimal() for row in rows):
+    rows = rows_of(text)
+    if not text.startswith(",".join(FIXED)) or not all((row["epoch"] or "").isdecimal() for row in rows):
         raise DataError(f"{layout.history}: not a history of a training; remove it to continue without it")
     return rows
+
+
+def rows_of(text: str) -> list[dict[str, str]]:
+    """Return the rows of the text of a history."""
+    return list(csv.DictReader(StringIO(text, newline="")))
 
 
 def history_values(layout: RunLayout) -> list[dict[str, float]]:

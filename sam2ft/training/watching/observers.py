@@ -17,7 +17,7 @@ from sam2ft.core.tables.rows import cell
 from sam2ft.data.store.store import Store
 from sam2ft.runs.attempt.claim import Attempt, check_claim
 from sam2ft.runs.attempt.status import update_status
-from sam2ft.runs.history import read_history, write_history
+from sam2ft.runs.history import history_text, read_history, rows_of, write_history
 from sam2ft.runs.identity_file import Content
 from sam2ft.runs.layout import RunLayout
 from sam2ft.training.checkpoints.checkpoint import load_newest_resume, save_best, save_resume
@@ -68,12 +68,13 @@ def known_history(layout: RunLayout) -> list[dict[str, str]]:
     except DataError as error:
         damage = error
     newest = load_newest_resume(layout.checkpoints)
-    rows: list[dict[str, str]] | None = newest.snapshot.get("history") if newest else []
-    if rows is None:
+    text: str | None = newest.snapshot.get("history") if newest else ""
+    if text is None:
         if not layout.history.is_file():  # removed on purpose, and the resume file is of an earlier version
             return []
         raise damage
-    if newest is not None:
+    rows = rows_of(text)
+    if newest is not None and (rows or layout.history.is_file()):  # there are none before the first epoch has ended
         tell_damage(f"{damage}; written again from {newest.path.name}")
         write_history(layout, rows)
     return rows
@@ -118,7 +119,7 @@ class CheckpointWriter(SilentObserver):
         # The content that defines the run's name: with it, a file in another run's folder can be reported key by key.
         began = time.monotonic()
         snapshot = {**self.trainer.snapshot(state), "run": self.layout.run_id, "content": self.content}
-        snapshot |= {} if self.history is None else {"history": self.history.rows}
+        snapshot |= {} if self.history is None else {"history": history_text(self.history.rows)}
         save_resume(self.layout.resume(state.step), snapshot, keep=self.experiment.module.checkpoint.keep)
         self._saved_at = time.monotonic()
         # The launcher adds save_s to the time before the limit at which Slurm sends the warning signal.
