@@ -165,9 +165,13 @@ def read_identity(layout: RunLayout) -> dict[str, Any] | None:
     """
     if not layout.identity.is_file():
         return None
-    value = read_sealed_json(layout.identity)
+    remedy = "the next attempt of the run writes it again; for a report, move it away"
+    try:
+        value: dict[str, Any] = read_sealed_json(layout.identity)
+    except DataError as error:
+        raise DataError(f"{error}; {remedy}") from None
     if not isinstance(value, dict) or not {"run", "content", "volumes"} <= value.keys():
-        raise DataError(f"{layout.identity}: not the identity of a run")
+        raise DataError(f"{layout.identity}: not the identity of a run; {remedy}")
     return value
 
 

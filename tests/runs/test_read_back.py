@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.file_sets import put, spoil
 
 from sam2ft.core.digests import verified_files
 from sam2ft.core.digests.verified_files import write_sealed_json
@@ -79,13 +80,6 @@ def damages(data: bytes, count: int = 60) -> Iterator[bytes]:
     yield from (data[:length] for length in {0, 1, len(data) // 2, len(data) - 1, len(data) - 100} if length >= 0)
 
 
-def put(path: Path, data: bytes) -> None:
-    """Write in place, as a disk rots: size may stay, and the times do."""
-    stat = path.stat()
-    path.write_bytes(data)
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-
-
 def refusal(read: Callable[[], Any], value: Any) -> str | None:
     """The message with which `read` refuses a file; None when it returns `value`, and anything else is a defect."""
     try:
@@ -150,12 +144,6 @@ def test_flips_and_cuts_of_plan_record_and_configurations(workplace: Any) -> Non
 
 
 # --- what follows -----------------------------------------------------------------------------------------------------
-
-
-def spoil(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 3] ^= 4
-    put(path, bytes(data))
 
 
 def test_a_damaged_claim_stops_its_holder_and_is_rebuilt_at_the_next_start(begun: RunLayout, capsys: Any) -> None:
