@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sam2ft.config.load_experiment import dump_experiment
 from sam2ft.config.schema.experiment import Experiment
+from sam2ft.core.digests.sealed import sealed_yaml
 from sam2ft.core.errors import StopRequestedError
 from sam2ft.core.files import read_json, sha256_file, write_json, write_text
 from sam2ft.core.tables.rows import TABLES, Row, read_csv
@@ -118,7 +119,7 @@ def _begin(job: EvaluationJob) -> None:
     job.guard(True)
     job.evaluation.success.unlink(missing_ok=True)
     job.evaluation.stop.unlink(missing_ok=True)
-    write_text(job.evaluation.config, dump_experiment(job.experiment))
+    write_text(job.evaluation.config, sealed_yaml(dump_experiment(job.experiment)))
 
 
 def _write_beside_predictions(job: EvaluationJob, ranks: Ranks) -> None:

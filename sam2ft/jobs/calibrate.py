@@ -14,15 +14,15 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from sam2ft.config.load_experiment import load_experiment
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.config.trust import refuse_untrusted
 from sam2ft.core.command import run_command
+from sam2ft.core.digests.verified_files import read_sealed_json, write_sealed_json
 from sam2ft.core.errors import DataError, StopRequestedError
 from sam2ft.core.events import EpochDone, SlicePrediction, StepDone
-from sam2ft.core.files import read_json, write_json
 from sam2ft.distributed import stop_signal
 from sam2ft.runs.attempt.rank import is_main_rank
+from sam2ft.runs.config_file import planned_experiment
 from sam2ft.runs.initial_weights import initial_weights
 from sam2ft.runs.layout import CalibrationLayout, EvalLayout, ExperimentLayout
 
@@ -50,8 +50,8 @@ def calibrate(experiment_dir: str, keys: Sequence[str]) -> None:
     for key in keys:
         layout_of_key = layout.calibration(key)
         refuse_untrusted(layout_of_key.task, "calibration")
-        task = read_json(layout_of_key.task)
-        experiment = load_experiment(layout_of_key.experiment, to_run=True).points[0].experiment
+        task = read_sealed_json(layout_of_key.task)
+        experiment = planned_experiment(layout_of_key.experiment)
         try:
             if task["stage"] == "train":
                 found = _training(experiment, int(task["world_size"]), layout_of_key, stop)
@@ -64,7 +64,7 @@ def calibrate(experiment_dir: str, keys: Sequence[str]) -> None:
             raise StopRequestedError("stopped as asked; an unfinished calibration is discarded")
         if is_main_rank():
             about = {"host": socket.gethostname(), "time": datetime.now(UTC).isoformat(timespec="seconds")}
-            write_json(layout_of_key.result, task | {"measured": found} | about)
+            write_sealed_json(layout_of_key.result, task | {"measured": found} | about)
             text = ", ".join(f"{name} {value:.4g}" for name, value in found.items() if value is not None)
             print(f"calibration {key} ({task['stage']}): {text}", file=sys.stderr, flush=True)
 

@@ -12,10 +12,10 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from sam2ft.config.load_experiment import load_experiment
+from sam2ft.config.identity import baseline_id
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.config.trust import refuse_untrusted
-from sam2ft.core.command import in_allocation, run_command
+from sam2ft.core.command import in_allocation, run_command, tell_unverified
 from sam2ft.core.errors import (
     DONE,
     FAILED,
@@ -36,11 +36,12 @@ from sam2ft.runs.attempt.ending import by_keyboard, failure_class_of, record_end
 from sam2ft.runs.attempt.log import kept_output, redirect_output
 from sam2ft.runs.attempt.rank import is_main_rank, rank, world_size
 from sam2ft.runs.attempt.restarts import NotRestartableError, idle_before, progress_of, refuse_idle
-from sam2ft.runs.attempt.status import RunStatus, heartbeat, is_trained, read_status, update_status
+from sam2ft.runs.attempt.status import RunStatus, heartbeat, is_trained, status_at_start, update_status
+from sam2ft.runs.config_file import planned_experiment
 from sam2ft.runs.initial_weights import initial_weights
 from sam2ft.runs.layout import ExperimentLayout, RunLayout
 from sam2ft.runs.plan_file import STAGES, PlannedRun, Stage, load_plan
-from sam2ft.runs.provenance import record_provenance
+from sam2ft.runs.provenance import code_digest, record_provenance, record_unverified
 from sam2ft.runs.states import State
 
 
@@ -111,6 +112,8 @@ def _code_of(job: PointJob, stop: stop_signal.StopFlag) -> int:
         code = execute_job(job, stop)
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else FAILED
+    if is_main_rank():
+        tell_unverified()
     if world_size() > 1 and code not in (DONE, TO_BE_CONTINUED):
         sys.stdout.flush()
         sys.stderr.flush()
@@ -129,7 +132,11 @@ def execute_job(job: PointJob, stop: stop_signal.StopFlag) -> int:
             beating = heartbeat(job.layout, job.attempt) if main else nullcontext()
             with beating, record_ending(job.layout, job.run, job.attempt, stop):
                 refuse_idle(num_idle)
-                _do(job, stop)
+                try:
+                    _do(job, stop)
+                finally:
+                    if main:
+                        record_unverified(job.layout, job.attempt)
     except (StopRequestedError, KeyboardInterrupt) as error:
         print(str(error) or "interrupted", file=sys.stderr)
         return INTERRUPTED if by_keyboard(error, stop) else exit_code_of(error, in_allocation=in_allocation())
@@ -145,8 +152,8 @@ def execute_job(job: PointJob, stop: stop_signal.StopFlag) -> int:
 
 def _claim(job: PointJob) -> RunStatus | None:
     """Claim the run. Returns the last status of the previous attempt."""
-    before = read_status(job.layout)
     claim(job.layout, job.attempt)
+    before = status_at_start(job.layout, fresh=job.fresh)
     job.layout.requeue.unlink(missing_ok=True)
     return before
 
@@ -162,7 +169,7 @@ def _begin(job: PointJob, before: RunStatus | None) -> int:
 
 
 def _do(job: PointJob, stop: stop_signal.StopFlag) -> None:
-    experiment = _experiment(job.layout.config)
+    experiment = planned_experiment(job.layout.config)
     with _process_group(job, stop):
         if "train" in job.stage and not job.run.baseline:
             _train(job, experiment, stop)
@@ -236,16 +243,25 @@ def _evaluate(job: PointJob, experiment: Experiment, stop: stop_signal.StopFlag)
         update_status(job.layout, job.attempt, state=State.EVALUATING)
     for eval_id in job.run.eval_ids:
         own = job.layout.evaluation(eval_id).config
-        chosen = _experiment(own) if own.is_file() else experiment
+        chosen = planned_experiment(own) if own.is_file() else experiment
         checkpoint = initial_weights(chosen) if job.run.baseline else job.layout.best
         if checkpoint is None:
             raise DataError(f"module.sam2_checkpoint: missing; {chosen.module.sam2_model_cfg} needs its weights")
+        if job.run.baseline:
+            _refuse_changed_weights(job, chosen, checkpoint)
         evaluate(chosen, job.layout, job.attempt, checkpoint=checkpoint, eval_id=eval_id, stop=stop)
 
 
-def _experiment(path: Path) -> Experiment:
-    """The resolved experiment that planning stored in the folder of the run."""
-    return load_experiment(path, to_run=True).points[0].experiment
+def _refuse_changed_weights(job: PointJob, experiment: Experiment, weights: Path) -> None:
+    """Check that the initial weights are those that the name of the baseline is the digest of: the plan may have had
+    their digest from its cache."""
+    code = code_digest() if job.strict_code else None
+    name = baseline_id(experiment, weights_sha256=sha256_file(weights), code_version=code)
+    if name != job.layout.run_id:
+        raise DataError(
+            f"{weights}: changed after the baseline was planned (it now gives the run {name}); restore it, or plan "
+            "again with launch/sweep.py"
+        )
 
 
 USAGE = "usage: python -m sam2ft.jobs.job JOB_FILE ELEMENT, or EXPERIMENT_FOLDER PLAN INDEX {train,eval,train_eval}"

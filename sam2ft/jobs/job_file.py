@@ -12,8 +12,9 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from sam2ft.config.trust import refuse_untrusted
+from sam2ft.core.digests.verified_files import write_sealed_json
 from sam2ft.core.errors import DataError
-from sam2ft.core.files import canonical_json, read_json, sha256_text, write_json
+from sam2ft.core.files import verified_json
 from sam2ft.runs.plan_file import Stage
 
 JOB_FILE_VERSION = 1
@@ -41,7 +42,7 @@ _JOB_FILE = TypeAdapter(JobFile)
 def write_job_file(path: Path, job_file: JobFile) -> None:
     """Write a job file completely or not at all, with its digest."""
     content = {"version": JOB_FILE_VERSION, **_JOB_FILE.dump_python(job_file)}
-    write_json(path, content | {"sha256": sha256_text(canonical_json(content))})
+    write_sealed_json(path, content)
 
 
 def read_job_file(path: Path, sleep: Callable[[float], None] = time.sleep) -> JobFile:
@@ -56,13 +57,16 @@ def read_job_file(path: Path, sleep: Callable[[float], None] = time.sleep) -> Jo
             break
         sleep(_POLL_S)
     refuse_untrusted(path, "job file")
-    value = read_json(path)
     again = "submit again with launch/sweep.py"
+    try:
+        value, is_sealed = verified_json(path)
+    except DataError as error:
+        raise DataError(f"{error}; {again}") from None
     if not isinstance(value, dict) or value.get("version") != JOB_FILE_VERSION:
         found = value.get("version") if isinstance(value, dict) else type(value).__name__
         raise DataError(f"{path}: job file of version {found}, this sam2ft reads {JOB_FILE_VERSION}; {again}")
-    if value.pop("sha256", None) != sha256_text(canonical_json(value)):
-        raise DataError(f"{path}: its content was changed after it was written; {again}")
+    if not is_sealed:  # no version wrote one without
+        raise DataError(f"{path}: carries no digest; {again}")
     try:
         return _JOB_FILE.validate_python(value)
     except ValidationError as error:

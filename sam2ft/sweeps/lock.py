@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from errno import EACCES, EDQUOT, EEXIST, ENAMETOOLONG, ENOSPC, ENOTDIR, EPERM, EROFS
 from pathlib import Path
 
+from sam2ft.core.digests.verified_files import write_sealed_json
 from sam2ft.core.errors import DataError, UserError
-from sam2ft.core.files import read_json, write_json
+from sam2ft.core.files import read_json
 from sam2ft.runs.layout import ExperimentLayout
 
 LOCK_WAIT_S = 10.0
@@ -40,7 +41,7 @@ def locked(layout: ExperimentLayout, wait_s: float | None = None) -> Iterator[No
             ) from None
     try:
         with writable(layout.folder):
-            write_json(layout.launcher, _self())
+            write_sealed_json(layout.launcher, _self())
         yield
     finally:
         layout.launcher.unlink(missing_ok=True)

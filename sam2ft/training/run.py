@@ -9,6 +9,7 @@ from sam2ft.core.events import Observer, Observers
 from sam2ft.distributed.ranks import Ranks, process_group
 from sam2ft.distributed.stop_signal import StopRequest
 from sam2ft.runs.attempt.claim import Attempt, check_claim
+from sam2ft.runs.history import remove_history
 from sam2ft.runs.identity_file import Content, current_identity, of_another_run, write_or_check_identity
 from sam2ft.runs.layout import RunLayout
 from sam2ft.runs.stores import stores_by_name
@@ -59,6 +60,7 @@ def train(
         with progress if ranks.is_main else nullcontext(()) as watching:
             first = state.epoch if state else 0
             kept = file_observers(experiment, layout, attempt, data, first) if ranks.is_main else ()
+            keeper.history = next((one for one in kept if isinstance(one, HistoryWriter)), None)
             # The resume file is last: a crash between two observers repeats the epoch, so no output is missing.
             observers = Observers((*watching, *kept, keeper))
             trainer.context = TrainerContext(ranks, observers, stop, keeper.save)
@@ -143,7 +145,7 @@ def remove_earlier_results(layout: RunLayout, attempt: Attempt) -> None:
     check_claim(layout, attempt)
     for path in resume_files(layout.checkpoints):
         path.unlink()
-    layout.history.unlink(missing_ok=True)
+    remove_history(layout)
 
 
 def file_observers(

@@ -11,7 +11,7 @@ from sam2ft.report.comparison.number_text import MEASURE_WORDS
 from sam2ft.report.page.content import SubjectScores, label_scores, same_data
 from sam2ft.report.plots.page_plots import PlotInput
 from sam2ft.report.request import Gathered, RunState
-from sam2ft.runs.history import history_values
+from sam2ft.runs.history import history_if_readable
 from sam2ft.runs.stores import labelled_records, max_train_subjects, open_stores
 from sam2ft.statistics.cohort import subject_values
 
@@ -25,7 +25,7 @@ def plot_input(
     names, rows, best = gathered.names, gathered.tables.rows, gathered.comparison.best
     roles = {run: role for run, role in ((baseline, "baseline"), (best, "best")) if run}
     states = {state.planned.run_id: state for state in gathered.states}
-    histories = {state.planned.name: history_values(state.layout) for state in gathered.states}
+    histories = {state.planned.name: history_if_readable(state.layout) for state in gathered.states}
     subjects: list[SubjectScores] = []
     for run in dict.fromkeys((shown, baseline)):
         if run and evaluation:

@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 
 from sam2ft.config.load_experiment import dump_experiment
 from sam2ft.config.schema.experiment import Experiment
+from sam2ft.core.digests.sealed import sealed_yaml
+from sam2ft.core.digests.verified_files import write_sealed_json
 from sam2ft.core.errors import DONE, FAILED
-from sam2ft.core.files import sha256_text, write_json, write_text
+from sam2ft.core.files import sha256_text, write_text
 from sam2ft.jobs.preflight.preflight import ResolvedRun, ResolvedSweep
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import Resources
@@ -67,9 +69,9 @@ def calibrate_sweep(layout: ExperimentLayout, resolved: ResolvedSweep, target: S
     items = items_of(resolved, target)
     for item in items:
         calibration = layout.calibration(item.key)
-        write_text(calibration.experiment, dump_experiment(item.experiment))
+        write_text(calibration.experiment, sealed_yaml(dump_experiment(item.experiment)))
         asked = {"stage": item.stage, "point": item.name, "world_size": item.resources.world_size}
-        write_json(calibration.task, asked)
+        write_sealed_json(calibration.task, asked)
     if target.site is None:
         return _measure_here(layout, items, workers)
     groups: dict[Resources, list[CalibrationItem]] = {}

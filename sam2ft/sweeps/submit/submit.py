@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sam2ft.core.errors import DataError
 from sam2ft.jobs.job_file import JobFile, write_job_file
-from sam2ft.runs.attempt.status import RunStatus, read_status
-from sam2ft.runs.layout import ExperimentLayout, RunLayout
+from sam2ft.runs.attempt.status import status_if_readable
+from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import Plan
 from sam2ft.slurm.answers import answer_of
 from sam2ft.slurm.batch_script import BatchJob, element_word, report_parameters, report_resources, work_parameters
@@ -156,7 +155,7 @@ class _Submitter:
         name, scripts = record.arrays[position].job_name, self.layout.scripts(record.number).resolve()
         runs = self.layout.folder.resolve()
         depends = array.dependency(None if array.follows is None else record.arrays[array.follows].job)
-        statuses = [_status(self.layout.run(run.run_id)) for run in array.runs]
+        statuses = [status_if_readable(self.layout.run(run.run_id)) for run in array.runs]
         lead_s = stop_lead_s(self.site.slurm.stop_lead_s, array.resources, statuses)
         batch = BatchJob(name, array.resources, len(array.runs), array.parallel, depends, lead_s)
         work = scripts / f"{name}.json"
@@ -182,14 +181,6 @@ class _Submitter:
         name = str(chosen["job_name"])
         script = write_batch(self.layout.scripts(record.number).resolve(), chosen, command)
         return sbatch(self.lock, script, lambda: ids_by_name([name], record.time, submitters(self.layout)).get(name))
-
-
-def _status(layout: RunLayout) -> RunStatus | None:
-    """The run's status; None when the file cannot be read, because only its measured times are used."""
-    try:
-        return read_status(layout)
-    except DataError:
-        return None
 
 
 def _cancel_superseded(earlier: Sequence[Record], queue: Mapping[str, QueueEntry]) -> None:
