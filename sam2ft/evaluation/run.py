@@ -1,5 +1,6 @@
 """Run of an evaluation: subjects distributed over ranks, finished volumes kept, parts merged, `_SUCCESS` last."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -8,9 +9,10 @@ from pathlib import Path
 from sam2ft.config.load_experiment import dump_experiment
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.core.digests.sealed import sealed_yaml
-from sam2ft.core.errors import StopRequestedError
-from sam2ft.core.files import read_json, sha256_file, write_json, write_text
-from sam2ft.core.tables.rows import TABLES, Row, read_csv
+from sam2ft.core.digests.verified_files import write_sealed_json
+from sam2ft.core.errors import DataError, StopRequestedError
+from sam2ft.core.files import sha256_file, write_text
+from sam2ft.core.tables.rows import Row
 from sam2ft.data.store.store import VolumeRecord
 from sam2ft.distributed.ranks import Ranks, process_group
 from sam2ft.distributed.stop_signal import NeverStop, StopRequest
@@ -22,6 +24,7 @@ from sam2ft.evaluation.outputs.thickness_maps import write_thickness_maps
 from sam2ft.evaluation.volume_parts import EvaluationParts, check_complete, merge
 from sam2ft.metrics.factory import VERSIONS, metric_versions
 from sam2ft.runs.attempt.claim import Attempt, check_claim, check_job
+from sam2ft.runs.evaluation_files import PREDICTIONS, damaged_files, read_success, read_table
 from sam2ft.runs.identity_file import refuse_changed_volumes
 from sam2ft.runs.layout import EvalLayout, RunLayout
 from sam2ft.runs.stores import open_stores, split_records, stores_by_name
@@ -99,7 +102,8 @@ def evaluate_jobs(jobs: Sequence[EvaluationJob], stop: StopRequest | None = None
             if job.experiment.eval.dicom_seg or job.experiment.datamodule.metric.thickness_maps:
                 _write_beside_predictions(job, ranks)
     return [
-        EvalOutcome(job.evaluation.folder, read_global(job.evaluation), _biomarkers(job.evaluation)) for job in jobs
+        EvalOutcome(job.evaluation.folder, read_global(job.evaluation), read_table(job.evaluation, "biomarker_volume"))
+        for job in jobs
     ]
 
 
@@ -142,24 +146,23 @@ def is_current(job: EvaluationJob, checkpoint_sha256: str) -> bool:
     evaluation = job.evaluation
     if not evaluation.success.is_file():
         return False
-    success = read_json(evaluation.success)
+    try:
+        success = read_success(evaluation)
+    except DataError as error:
+        print(f"note: {error.args[0].partition('; ')[0]}; it is evaluated again", file=sys.stderr)
+        return False
     if (success["eval"], success.get("checkpoint_sha256")) != (job.eval_id, checkpoint_sha256):
         return False
     if success.get(VERSIONS, {}) != _versions(job.experiment):
         return False
-    tables = {name: evaluation.table(name) for name in success["tables"]}
-    return all(path.is_file() and sha256_file(path) == success["tables"][name] for name, path in tables.items())
+    if damaged := damaged_files(evaluation, success):
+        print(f"note: {damaged[0]}: damaged or lost since it was evaluated; it is evaluated again", file=sys.stderr)
+    return not damaged
 
 
 def read_global(evaluation: EvalLayout) -> list[dict[str, str | int | float | None]]:
     """Return the rows of global.csv of an evaluation."""
-    return read_csv(evaluation.table("global"), TABLES["global"])
-
-
-def _biomarkers(evaluation: EvalLayout) -> Sequence[Row]:
-    name = "biomarker_volume"
-    written = read_json(evaluation.success)["tables"]
-    return read_csv(evaluation.table(name), TABLES[name]) if name in written else ()
+    return read_table(evaluation, "global")
 
 
 def evaluated_records(experiment: Experiment, max_subjects: int | None = None) -> tuple[VolumeRecord, ...]:
@@ -188,7 +191,7 @@ def _finish(job: EvaluationJob, parts: EvaluationParts) -> None:
     if experiment.module.visualize and experiment.eval.qc_slices:
         draw_pictures(job.evaluation, tables["slice"], stores, experiment.eval.qc_slices)
     job.guard(True)
-    write_json(
+    write_sealed_json(
         job.evaluation.success,
         {
             "run": job.run,
@@ -197,6 +200,7 @@ def _finish(job: EvaluationJob, parts: EvaluationParts) -> None:
             "checkpoint_sha256": parts.checkpoint_sha256,
             "num_volumes": len(job.records),
             "tables": digests,
+            PREDICTIONS: parts.predictions(job.records),
             VERSIONS: _versions(experiment),
         },
     )

@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from sam2ft.core.errors import ConfigError, DataError
-from sam2ft.core.files import canonical_json, read_json, replacing, sha256_text
+from sam2ft.core.files import canonical_json, replacing, sha256_text
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.data.images.grids import Volume, reordered_to_grid
-from sam2ft.data.store.store import VolumeRecord, record_path
+from sam2ft.data.store.store import VolumeRecord
 
 if TYPE_CHECKING:
     import pydicom
@@ -41,7 +41,7 @@ def source_series(record: VolumeRecord) -> Path:
     Raises:
         DataError: when the volume was not prepared from a DICOM series, or the folder no longer exists.
     """
-    found = read_json(record_path(record.folder, record.stem))
+    found = record.stored
     if "source_image" not in found:
         raise DataError(f"{record.key}: its store does not record the source image; run launch/prepare.py again")
     if found["source_image"] is None or "series_uid_sha256" not in found["slices"]:

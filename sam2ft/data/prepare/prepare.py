@@ -42,7 +42,7 @@ from sam2ft.data.prepare.sources import (
 from sam2ft.data.store.intensity import intensity_window, missing_values, to_uint16
 from sam2ft.data.store.slice_metadata import disagreement_summary, distance_disagreements
 from sam2ft.data.store.split import SPLITS, kept_note, moved_note, split_by_fractions, split_from_file
-from sam2ft.data.store.store import Store, read_index
+from sam2ft.data.store.store import Store
 from sam2ft.data.store.writer import PreparedVolume, StoreWriter
 
 LOCK = ".prepare.lock"
@@ -73,6 +73,7 @@ def prepare_dataset(
     with store_lock(out):
         stored = writer.indexed  # read once, here, and sent to the processes with the writer
         split_of, notes = _split(config, sources, base, writer)
+        notes += writer.found[1]
         prepared = _prepared(writer, config, sources, progress, options)
         missing = tuple(sorted(stored.keys() - {source.key for source in sources}))
         readable = {outcome.key for outcome in prepared if outcome.result != REFUSED}
@@ -87,14 +88,28 @@ def prepare_dataset(
         if options.upgrade is not None and writer.is_older:
             _upgrade(writer, outcomes, [key for key in missing if key not in gone], options.upgrade)
         kept = stored.keys() - done - set(gone)
-        _refuse_mixed_labels(out, config, kept, outcomes)
+        _refuse_mixed_labels(writer, config, kept, outcomes)
         writer.finish(done, split_of, without=gone)
         for path in surplus.files if pruned else ():
             path.unlink()
     kept_sources = frozenset(kept - set(missing))
     left = Surplus((), ()) if pruned else surplus
-    summary = _summary(out, outcomes, tuple(key for key in missing if key in kept), kept_sources, left)
-    return replace(summary, notes=(*notes, *same))
+    stay = tuple(key for key in missing if key in kept)
+    summary = _summary(out, outcomes, stay, kept_sources, left)
+    damaged = _damaged(out, (*stay, *kept_sources)) if options.verify else []
+    return replace(summary, notes=(*notes, *same, *damaged))
+
+
+def _damaged(out: Path, keys: Collection[VolumeKey]) -> list[str]:
+    """One sentence for each volume whose arrays or record are damaged and cannot be prepared again."""
+    store, found = Store.open(out), []
+    for key in sorted(keys):
+        try:
+            store.verify([store.record(key)])
+            store.record(key).stored  # noqa: B018 (reads and verifies it)
+        except DataError as error:
+            found.append(f"{str(error).rpartition('; ')[0]}; its image is gone or refused: restore it from a backup")
+    return found
 
 
 def _summary(
@@ -161,10 +176,10 @@ def _lost(source: VolumeFiles) -> VolumeOutcome:
 
 
 def _refuse_mixed_labels(
-    out: Path, config: DatasetConfig, kept: Collection[VolumeKey], outcomes: Sequence[VolumeOutcome]
+    writer: StoreWriter, config: DatasetConfig, kept: Collection[VolumeKey], outcomes: Sequence[VolumeOutcome]
 ) -> None:
     """A store has one label table: volumes that stay as they were must have been prepared with the present one."""
-    index = read_index(out)
+    index = writer.found[0]
     if not kept or index is None or index["labels"] == config.labels.to_json():
         return
     reasons = {outcome.key: outcome.reason for outcome in outcomes}
@@ -172,8 +187,8 @@ def _refuse_mixed_labels(
     raise DataError(
         "\n".join(
             [
-                f"{out}: the label table has changed, and these volumes cannot be prepared with the new one; bring "
-                "their files back, or prepare into a new folder:",
+                f"{writer.folder}: the label table has changed, and these volumes cannot be prepared with the new one; "
+                "bring their files back, or prepare into a new folder:",
                 *lines,
             ]
         )
@@ -244,7 +259,7 @@ def _prepare_one(
     try:
         with _reading(source.image):
             stamp = _stamp(source, config, version_1=writer.version == 1)
-        if writer.is_finished(source.key, stamp):
+        if writer.is_finished(source.key, stamp, verify=options.verify):
             return VolumeOutcome(source.key, UNCHANGED)
         budget = config.reading.max_volume_gb * GIB
         with limited(source.image, budget, 60 * options.minutes, own_process=options.isolated), _reading(source.image):

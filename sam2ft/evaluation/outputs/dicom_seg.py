@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from sam2ft.data.dicom.segmentation import refuse_without_highdicom, source_series, write_segmentation
 from sam2ft.data.images.volumes import read_reordered
 from sam2ft.data.store.store import Store, VolumeRecord
+from sam2ft.runs.evaluation_files import verified_prediction
 from sam2ft.runs.layout import EvalLayout
 
 
@@ -31,7 +32,7 @@ def write_segmentations(
     """
     written = 0
     for record in records:
-        label_map_zyx = read_reordered(evaluation.prediction(record.key), record.geometry, what="prediction")
+        label_map_zyx = read_reordered(verified_prediction(evaluation, record.key), record.geometry, what="prediction")
         path, labels = evaluation.segmentation(record.key), stores[record.key.dataset].labels
         written += write_segmentation(path, label_map_zyx, labels, record, about)
     print(f"{written} of {len(records)} predictions written as DICOM-SEG, the others already existed", file=sys.stderr)

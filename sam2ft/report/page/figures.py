@@ -1,10 +1,12 @@
 """Figure files of the plots of a report; files of unchanged plots are reused from the earlier report."""
 
 import hashlib
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sam2ft.config.trust import is_trusted
+from sam2ft.core.digests.sealed import sealed_json
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import read_json, sha256_file, sha256_text, write_text
 from sam2ft.report.layout import ReportLayout
@@ -12,6 +14,8 @@ from sam2ft.report.plots.files import SUFFIXES, known_program, page_program, plo
 from sam2ft.report.plots.vega import Plot, json_text
 
 DIGESTS = "figures/digests.json"
+PLOT = "plot"
+"""Key of the digest of a plot's content, beside those of its files."""
 
 
 def figure_files(plots: Sequence[Plot], earlier: ReportLayout) -> dict[str, bytes | Path]:
@@ -26,12 +30,12 @@ def figure_files(plots: Sequence[Plot], earlier: ReportLayout) -> dict[str, byte
     for plot in plots:
         digest, before = plot.digest(), known.get(plot.name, {})
         kept = {suffix: earlier.figures / f"{plot.name}.{suffix}" for suffix in SUFFIXES}
-        unchanged = before.get("plot") == digest and all(_is_kept(kept[name], before.get(name)) for name in SUFFIXES)
+        unchanged = before.get(PLOT) == digest and all(_is_kept(kept[name], before.get(name)) for name in SUFFIXES)
         files: Mapping[str, bytes | Path] = kept if unchanged else plot_files(plot)
         made |= {f"figures/{plot.name}.{suffix}": content for suffix, content in files.items()}
-        digests[plot.name] = {"plot": digest, **{suffix: _sha256(content) for suffix, content in files.items()}}
+        digests[plot.name] = {PLOT: digest, **{suffix: _sha256(content) for suffix, content in files.items()}}
     if plots:
-        made[DIGESTS] = json_text(digests).encode()
+        made[DIGESTS] = sealed_json(json_text(digests)).encode()
     return made
 
 
@@ -47,8 +51,9 @@ def _digests(earlier: ReportLayout) -> Mapping[str, Mapping[str, str]]:
     """Name of a plot -> digest of the plot and of its files; empty where an earlier version wrote other values."""
     path = earlier.folder / DIGESTS
     try:
-        found = read_json(path) if is_trusted(path) else {}
-    except DataError:
+        found = read_json(path) if path.is_file() and is_trusted(path) else {}
+    except DataError as error:
+        print(f"note: {error}; all figures are made again", file=sys.stderr)
         return {}
     return {name: entry for name, entry in found.items() if isinstance(entry, dict)} if isinstance(found, dict) else {}
 

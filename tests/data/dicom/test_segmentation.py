@@ -18,7 +18,8 @@ from sam2ft.data.dicom import segmentation
 from sam2ft.data.dicom.segmentation import refuse_without_highdicom, source_series, write_segmentation
 from sam2ft.data.images.volumes import write_nifti
 from sam2ft.data.prepare.prepare import prepare_dataset
-from sam2ft.data.store.store import Store, VolumeRecord, record_path
+from sam2ft.data.store.index import record_path
+from sam2ft.data.store.store import Store, VolumeRecord
 from sam2ft.phantom.dicom import DicomSeries, write_series
 
 SHAPE = (5, 12, 10)
