@@ -18,7 +18,7 @@ from sam2ft.evaluation.evaluate_volumes import EvaluationJob
 from sam2ft.evaluation.run import EvalOutcome, evaluate_job, evaluated_records
 from sam2ft.model.weights import OFFICIAL, describe_weights, read_info, read_weights
 from sam2ft.runs.attempt.evaluation_guard import evaluation_guard
-from sam2ft.runs.layout import RUNS, EvalLayout, RunLayout, foreign_evaluation
+from sam2ft.runs.layout import RUNS, EvalLayout, RunLayout, converted_weights, foreign_evaluation
 from sam2ft.runs.stores import file_digests, max_train_subjects
 
 FOREIGN_HEX = 12
@@ -113,7 +113,7 @@ def _experiment(request: CheckpointRequest, layout: RunLayout | None, like: Expe
 
 
 def _foreign_settings(request: CheckpointRequest) -> dict[str, Any]:
-    info = read_info(request.checkpoint) if request.checkpoint.suffix != ".safetensors" else {}
+    info = read_info(request.checkpoint, converted_weights(RUNS))
     model = request.model or str(info.get("sam2_model_cfg") or _model_of(request.checkpoint))
     size = info.get("image_size") or IMAGE_SIZES.get(model, OFFICIAL_IMAGE_SIZE)
     module = {"sam2_model_cfg": model, "image_size": size, "sam2_checkpoint": str(request.checkpoint)}
@@ -122,7 +122,7 @@ def _foreign_settings(request: CheckpointRequest) -> dict[str, Any]:
 
 def _model_of(checkpoint: Path) -> str:
     """The stock name of the model of these weights; CheckpointError when the keys do not show it."""
-    described = describe_weights(read_weights(checkpoint))
+    described = describe_weights(read_weights(checkpoint, converted_weights(RUNS)))
     names = {official.config.rsplit("/", 1)[1].removesuffix(".yaml"): official.config for official in OFFICIAL.values()}
     if described == NANO:
         return described
