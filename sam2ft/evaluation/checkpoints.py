@@ -20,6 +20,7 @@ from sam2ft.model.weights import OFFICIAL, describe_weights, read_info, read_wei
 from sam2ft.runs.attempt.evaluation_guard import evaluation_guard
 from sam2ft.runs.layout import RUNS, EvalLayout, RunLayout, converted_weights, foreign_evaluation
 from sam2ft.runs.stores import file_digests, max_train_subjects
+from sam2ft.runs.trained_weights import refuse_other_weights
 
 FOREIGN_HEX = 12
 # Weights show the model but not the image size they were used with; official weights use 1024 px.
@@ -57,13 +58,16 @@ def job_of(request: CheckpointRequest, like: Experiment | None = None) -> Evalua
     """Return the evaluation job of a request; with `like`, on the data and with the evaluation settings of `like`.
 
     Raises:
-        CheckpointError: the file does not exist, is not a checkpoint, or its model cannot be determined.
+        CheckpointError: the file does not exist, is not a checkpoint, is not what the training of its run wrote, or its
+            model cannot be determined.
         ProblemsError: settings are invalid.
         UserError: a foreign checkpoint without data.
     """
     if not request.checkpoint.is_file():
         raise CheckpointError(f"{request.checkpoint}: no such file")
     layout = run_of(request.checkpoint)
+    if layout is not None:
+        refuse_other_weights(layout)
     experiment = _experiment(request, layout, like)
     # For the checkpoint of a run, max_subject_set limited only the training.
     records = evaluated_records(experiment, max_train_subjects(experiment) if layout is None else None)

@@ -17,7 +17,7 @@ from sam2ft.core.errors import CheckpointError
 from sam2ft.core.files import canonical_json, sha256_file
 from sam2ft.model.checkpoint_layouts import CONTAINERS, Unwrapped, keys_of, unwrapped
 from sam2ft.model.files.archives import DAMAGED, OWN, TorchFile, TorchZip, opened, refuse_huge
-from sam2ft.model.files.digest import Part, content_digest
+from sam2ft.model.files.digest import Part, parts_digest
 from sam2ft.model.files.inert import DTYPES, StoredTensor
 from sam2ft.model.files.kinds import model_problem
 
@@ -75,20 +75,20 @@ def without_state(path: Path, content: Any) -> CheckpointError:
     """The error for a file without a state dict."""
     return CheckpointError(
         f'{path}: expected {{"model": tensors by name}} as stock SAM 2 writes it (or under '
-        f"{', '.join(CONTAINERS[1:])}), found {one_line(keys_of(content))}"
+        f"{', '.join(CONTAINERS[1:])}), found {text_line(keys_of(content))}"
     )
 
 
 def unreadable(path: Path, error: Exception) -> CheckpointError:
     """The error for a file that is damaged or made to do harm."""
-    reason = one_line(str(error)) or type(error).__name__
+    reason = text_line(str(error)) or type(error).__name__
     return CheckpointError(
         f"{path}: not a checkpoint that can be read safely ({reason}); copy or download it again, and use only "
         "checkpoints whose origin you trust"
     )
 
 
-def one_line(text: str) -> str:
+def text_line(text: str) -> str:
     """A text from a file for a message: one line of printable characters, of limited length."""
     line = "".join(character if character.isprintable() else " " for character in text)
     return " ".join(line.split())[:_MOST_CHARACTERS]
@@ -116,7 +116,7 @@ def _write(target: Path, file: TorchFile, found: Unwrapped[StoredTensor], source
         begin = end
     with target.open("wb") as stream:
         stream.write(_header({"__metadata__": metadata, **header}))
-        metadata["sha256"] = content_digest(_written(stream, file, found.tensors), digest_text(metadata))
+        metadata["sha256"] = parts_digest(_written(stream, file, found.tensors), digest_text(metadata))
         stream.seek(0)
         stream.write(_header({"__metadata__": metadata, **header}))
 

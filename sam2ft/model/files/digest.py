@@ -13,7 +13,7 @@ Part = tuple[str, str, tuple[int, ...], Any]
 """Name, dtype (`torch.float32`), shape and bytes of a tensor."""
 
 
-def content_digest(parts: Iterable[Part], text: str) -> str:
+def parts_digest(parts: Iterable[Part], text: str) -> str:
     """Hexadecimal sha256 of `text` and of each tensor's name, dtype, shape and bytes; `parts` in order of names."""
     digest = hashlib.sha256(f"{len(text)}:{text}".encode())
     for name, dtype, shape, data in parts:
@@ -23,11 +23,11 @@ def content_digest(parts: Iterable[Part], text: str) -> str:
 
 
 def tensors_digest(tensors: Mapping[str, "Tensor"], text: str) -> str:
-    """`content_digest` of contiguous tensors on the CPU."""
+    """`parts_digest` of contiguous tensors on the CPU."""
     import torch
 
     named = ((name, tensors[name]) for name in sorted(tensors))
-    return content_digest(
+    return parts_digest(
         (
             (name, str(one.dtype), tuple(one.shape), one.reshape(-1).view(torch.uint8).numpy().data)
             for name, one in named

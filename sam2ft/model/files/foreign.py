@@ -87,7 +87,7 @@ def read_converted(path: Path, source_sha256: str) -> tuple[dict[str, Tensor], s
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path}: damaged ({convert.one_line(str(error))})") from None
+        raise CheckpointError(f"{path}: damaged ({convert.text_line(str(error))})") from None
     wanted = {"format": convert.FORMAT, "source_sha256": source_sha256}
     if any(metadata.get(name) != value for name, value in wanted.items()) or metadata.get("sha256") != tensors_digest(
         tensors, convert.digest_text(metadata)
@@ -142,7 +142,7 @@ def _outcome(source: Path, done: "subprocess.CompletedProcess[str]") -> Mapping[
     try:
         value: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
-        reason = (convert.one_line(done.stderr.strip().rpartition("\n")[2])) or f"exit code {done.returncode}"
+        reason = (convert.text_line(done.stderr.strip().rpartition("\n")[2])) or f"exit code {done.returncode}"
         raise CheckpointError(
             f"{source}: the process that reads checkpoints of other programs failed ({reason})"
         ) from None
@@ -158,5 +158,5 @@ def _check(source: Path, digest: str, outcome: Mapping[str, Any]) -> None:
     if outcome["source_sha256"] != digest:
         raise CheckpointError(f"{source}: changed while it was read; run again when nothing writes it")
     if outcome["ignored"]:
-        names = ", ".join(convert.one_line(str(name)) for name in outcome["ignored"][:8])
+        names = ", ".join(convert.text_line(str(name)) for name in outcome["ignored"][:8])
         _log.info("%s: values of %s beside the weights were left out", source, names)

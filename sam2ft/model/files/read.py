@@ -17,7 +17,7 @@ from sam2ft.core.errors import CheckpointError
 from sam2ft.core.files import canonical_json
 from sam2ft.model.checkpoint_layouts import unwrapped
 from sam2ft.model.files.archives import DAMAGED, OWN, TorchZip, folder_of, refuse_huge, zip_of
-from sam2ft.model.files.convert import one_line, state_of, unreadable, without_state
+from sam2ft.model.files.convert import state_of, text_line, unreadable, without_state
 from sam2ft.model.files.digest import refuse_non_finite, tensors_digest
 from sam2ft.model.files.foreign import read_foreign, refuse_other_download
 from sam2ft.model.files.kinds import Format, format_of, model_problem
@@ -90,7 +90,7 @@ def _safetensors(path: Path) -> WeightFile:
         content = load_file(path)
     except (SafetensorError, ValueError, KeyError) as error:
         raise CheckpointError(
-            f"{path}: not a checkpoint that can be read safely ({one_line(str(error))}); copy or download it again"
+            f"{path}: not a checkpoint that can be read safely ({text_line(str(error))}); copy or download it again"
         ) from None
     found = unwrapped(content, Tensor)
     if found is None:

@@ -95,7 +95,7 @@ def read_resume(path: Path) -> dict[str, Any]:
     """Read and verify the snapshot of one resume file.
 
     Raises:
-        CheckpointError: for a file that is missing, damaged or of another version.
+        CheckpointError: for a file that is missing, damaged, of another version, or with weights that are not finite.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -112,6 +112,8 @@ def read_resume(path: Path) -> dict[str, Any]:
     if tensors_digest(tensors, text) != metadata.get("sha256"):
         raise CheckpointError(f"{path}: damaged (the sha256 of its content differs from the recorded one)")
     snapshot: dict[str, Any] = unpack(tensors, text)
+    if problem := non_finite_text(snapshot.get("model") or {}):
+        raise CheckpointError(f"{path}: its model cannot be used: {problem}")
     return snapshot
 
 
@@ -138,7 +140,10 @@ def load_newest_resume(folder: Path) -> Resume | None:
             _log.warning("%s; falling back to %s", problem, path.name)
         return Resume(path, snapshot)
     if damaged:
-        raise CheckpointError("no resume file is valid; start again with --fresh: " + "; ".join(damaged))
+        raise CheckpointError(
+            "no resume file is valid; start again with --fresh (launch/train.py) or --force (launch/sweep.py): "
+            + "; ".join(damaged)
+        )
     return None
 
 
