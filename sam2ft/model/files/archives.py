@@ -44,6 +44,7 @@ class TorchFile(ABC):
     """Nested containers with StoredTensor as leaves."""
     ignored: list[str]
     """Names of classes whose values were left out."""
+    has_checksums = False
 
     def __init__(self) -> None:
         self._storages: dict[str, bytearray] = {}
@@ -79,6 +80,7 @@ class TorchZip(TorchFile):
     def __init__(self, path: Path, archive: zipfile.ZipFile):
         super().__init__()
         self._path, self._archive = path, archive
+        self.has_checksums = all(hasattr(info, "CRC") for info in archive.infolist())
         names = archive.namelist()
         if len(set(names)) < len(names):
             raise zipfile.BadZipFile("it holds two entries of one name")
@@ -177,9 +179,16 @@ def folder_of(path: Path, names: list[str]) -> str:
 
 @contextmanager
 def zip_of(path: Path) -> Iterator[zipfile.ZipFile]:
-    """A zip, whose entries outside of it are damage and no error of the disk."""
+    """A zip, whose entries outside of it are damage and no error of the disk.
+
+    torch.save can leave checksums out (set_crc32_options): then all are 0, and none is checked.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
+            if not any(info.CRC for info in archive.infolist()):
+                for info in archive.infolist():
+                    # zipfile checks an entry that has this attribute.
+                    del info.CRC
             yield archive
     except OSError as error:
         if error.errno not in (None, errno.EINVAL):

@@ -37,7 +37,7 @@ def convert(source: Path, target: Path) -> dict[str, Any]:
     of the tensors.
 
     Returns:
-        `source_sha256`, and `ignored`: names of classes whose values were left out.
+        `source_sha256`; `ignored`: names of classes whose values were left out; `has_checksums`: of the source.
 
     Raises:
         CheckpointError: the file is damaged or holds no state dict.
@@ -54,7 +54,7 @@ def convert(source: Path, target: Path) -> dict[str, Any]:
             _write(target, file, found, digest)
             if isinstance(file, TorchZip):
                 file.check_others()
-            return {"source_sha256": digest, "ignored": file.ignored}
+            return {"source_sha256": digest, "ignored": file.ignored, "has_checksums": file.has_checksums}
     except DAMAGED as error:
         raise unreadable(source, error) from None
 

@@ -157,6 +157,8 @@ def _check(source: Path, digest: str, outcome: Mapping[str, Any]) -> None:
         raise CheckpointError(str(outcome["refused"]))
     if outcome["source_sha256"] != digest:
         raise CheckpointError(f"{source}: changed while it was read; run again when nothing writes it")
+    if not outcome["has_checksums"]:
+        _log.warning("%s: unverified (it was written without checksums, so damage would not show)", source)
     if outcome["ignored"]:
         names = ", ".join(convert.text_line(str(name)) for name in outcome["ignored"][:8])
         _log.info("%s: values of %s beside the weights were left out", source, names)

@@ -256,6 +256,20 @@ def test_flipped_bits_of_a_foreign_zip_are_found_by_its_checksums(tmp_path):
             read_weight_file(source)
 
 
+def test_files_without_checksums_are_read_and_called_unverified(tmp_path, caplog):
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"model": weights()}, tmp_path / "zip.pt")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    torch.save({"model": weights()}, tmp_path / "stream.pt", _use_new_zipfile_serialization=False)
+    torch.save({"model": weights()}, tmp_path / "checked.pt")
+    for name, unverified in (("zip.pt", True), ("stream.pt", True), ("checked.pt", False)):
+        caplog.clear()
+        assert equal(read_weight_file(tmp_path / name).tensors, weights())
+        assert ("unverified" in caplog.text) is unverified
+
+
 def test_a_file_that_differs_from_the_record_of_its_download_is_refused(tmp_path):
     source, record = tmp_path / "x.pt", tmp_path / "x.pt.json"
     torch.save({"model": weights()}, source)
