@@ -1,5 +1,6 @@
 """Evaluation of any checkpoint: best.pt of a run (with the settings of the run as defaults) or a foreign checkpoint."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from sam2ft.data.store.store import Store, records_digest
 from sam2ft.distributed.stop_signal import StopRequest
 from sam2ft.evaluation.evaluate_volumes import EvaluationJob
 from sam2ft.evaluation.run import EvalOutcome, evaluate_job, evaluated_records
-from sam2ft.model.weights import OFFICIAL, describe_weights, read_info, read_weights
+from sam2ft.model.files.read import read_weight_file
+from sam2ft.model.weights import OFFICIAL, describe_weights
 from sam2ft.runs.attempt.evaluation_guard import evaluation_guard
 from sam2ft.runs.layout import RUNS, EvalLayout, RunLayout, converted_weights, foreign_evaluation
 from sam2ft.runs.stores import file_digests, max_train_subjects
@@ -117,16 +119,18 @@ def _experiment(request: CheckpointRequest, layout: RunLayout | None, like: Expe
 
 
 def _foreign_settings(request: CheckpointRequest) -> dict[str, Any]:
-    info = read_info(request.checkpoint, converted_weights(RUNS))
-    model = request.model or str(info.get("sam2_model_cfg") or _model_of(request.checkpoint))
+    # Nothing is written before the request is known to be valid.
+    found = read_weight_file(request.checkpoint, converted_weights(RUNS), keep=False)
+    info = found.info
+    model = request.model or str(info.get("sam2_model_cfg") or _model_of(request.checkpoint, found.tensors))
     size = info.get("image_size") or IMAGE_SIZES.get(model, OFFICIAL_IMAGE_SIZE)
     module = {"sam2_model_cfg": model, "image_size": size, "sam2_checkpoint": str(request.checkpoint)}
     return {"experiment": {"name": "foreign"}, "dataset": {}, "module": module}
 
 
-def _model_of(checkpoint: Path) -> str:
+def _model_of(checkpoint: Path, weights: Mapping[str, Any]) -> str:
     """The stock name of the model of these weights; CheckpointError when the keys do not show it."""
-    described = describe_weights(read_weights(checkpoint, converted_weights(RUNS)))
+    described = describe_weights(weights)
     names = {official.config.rsplit("/", 1)[1].removesuffix(".yaml"): official.config for official in OFFICIAL.values()}
     if described == NANO:
         return described

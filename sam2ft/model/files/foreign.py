@@ -25,12 +25,13 @@ _log = logging.getLogger(__name__)
 _SECONDS, _BYTES_PER_SECOND = 120, 5 * 10**6
 
 
-def read_foreign(path: Path, kept: Path | None) -> tuple[dict[str, Tensor], str | None]:
+def read_foreign(path: Path, kept: Path | None, *, keep: bool = True) -> tuple[dict[str, Tensor], str | None]:
     """The weights of a file of torch.save from another program by stock name, and what was unwrapped as text.
 
     Args:
         kept: folder with converted files, which is made when needed; None, or a folder that cannot be written: the file
             is converted into a temporary one.
+        keep: whether a converted file is put into the folder.
 
     Raises:
         CheckpointError: the file is damaged, holds no state dict, or differs from the record of its download.
@@ -42,9 +43,10 @@ def read_foreign(path: Path, kept: Path | None) -> tuple[dict[str, Tensor], str 
         if (found := _kept(path, target, digest)) is not None:
             return found
         try:
-            with replacing(target) as partial:
-                _convert(path, partial, digest)
-            return read_converted(target, digest)
+            if keep:
+                with replacing(target) as partial:
+                    _convert(path, partial, digest)
+                return read_converted(target, digest)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             _log.warning("%s: the converted copy of %s cannot be kept there (%s)", kept, path, reason)

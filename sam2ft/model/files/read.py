@@ -43,11 +43,12 @@ class WeightFile:
     """The metadata of best.pt; empty for files of other programs."""
 
 
-def read_weight_file(path: Path, kept: Path | None = None) -> WeightFile:
+def read_weight_file(path: Path, kept: Path | None = None, *, keep: bool = True) -> WeightFile:
     """Read and verify a file with weights. No code in it is executed.
 
     Args:
         kept: folder for converted copies of checkpoints of other programs (foreign.read_foreign).
+        keep: whether a copy may be written there; one that is there is used in any case.
 
     Raises:
         CheckpointError: the file is missing, damaged, something else, of a model that is not SAM 2, or holds values
@@ -58,7 +59,7 @@ def read_weight_file(path: Path, kept: Path | None = None) -> WeightFile:
     elif holds_own_metadata(path):
         found = _own(path)
     else:
-        found = WeightFile(*read_foreign(path, kept))
+        found = WeightFile(*read_foreign(path, kept, keep=keep))
     if problem := model_problem(found.tensors):
         raise CheckpointError(f"{path}: is {problem}")
     refuse_non_finite(path, found.tensors)
