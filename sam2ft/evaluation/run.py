@@ -29,6 +29,7 @@ from sam2ft.runs.identity_file import refuse_changed_volumes
 from sam2ft.runs.layout import EvalLayout, RunLayout
 from sam2ft.runs.stores import open_stores, split_records, stores_by_name
 from sam2ft.runs.trackers import show_results
+from sam2ft.runs.trained_weights import refuse_other_weights
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,11 @@ def evaluate(
     The errors of `evaluate_jobs` are raised, too.
 
     Raises:
+        CheckpointError: best.pt is not what the training of the run wrote.
         DataError: the volumes are not those of `eval_id`.
     """
+    if checkpoint == layout.best:
+        refuse_other_weights(layout)
 
     def guard(is_main: bool) -> None:
         check = check_claim if is_main else check_job

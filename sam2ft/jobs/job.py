@@ -43,6 +43,7 @@ from sam2ft.runs.layout import ExperimentLayout, RunLayout
 from sam2ft.runs.plan_file import STAGES, PlannedRun, Stage, load_plan
 from sam2ft.runs.provenance import code_digest, record_provenance, record_unverified
 from sam2ft.runs.states import State
+from sam2ft.runs.trained_weights import other_weights
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,7 @@ def _unless_stopped(job: PointJob, stop: stop_signal.StopFlag, what: str) -> Non
 
 
 def _train(job: PointJob, experiment: Experiment, stop: stop_signal.StopFlag) -> None:
-    if is_trained(job.layout) and not job.fresh:
+    if is_trained(job.layout) and not job.fresh and other_weights(job.layout) is None:
         return
     from sam2ft.training.run import train
 
