@@ -1,22 +1,19 @@
 """Atomic file writes with fsync, JSON reading and writing, and sha256 digests."""
 
-import errno
 import hashlib
 import json
 import os
 import secrets
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from sam2ft.core.errors import DataError
+from sam2ft.core.path_errors import note_written, write_failure
 
 # Folder -> check that runs before a file is put in or below it.
 _FENCES: dict[Path, Callable[[], None]] = {}
-# A file system with less free space, bytes, is full: the rest is too small for a file, or reserved.
-_ALMOST_NOTHING = 2**20
 
 
 @contextmanager
@@ -41,7 +38,8 @@ def replacing(path: Path) -> Iterator[Path]:
     power loss while the content does not. When the block raises, the temporary file is removed and `path` is unchanged.
 
     Raises:
-        OSError: the file cannot be written; it names `path`, and has the error number of the cause.
+        OSError: the file cannot be written, whatever the writing library raised; it names `path`, and has the error
+            number of the cause (core/path_errors).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial{path.suffix}")
@@ -53,30 +51,28 @@ def replacing(path: Path) -> Iterator[Path]:
             if path.absolute().is_relative_to(folder):
                 check()
         partial.replace(path)
-    except OSError as error:
-        raise _naming_file(error, path, partial) from None
+    except Exception as error:
+        failure = write_failure(error, path, partial)
+        if failure is None or failure is error:
+            raise
+        raise failure from None
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+    note_written()
     sync_folder(path.parent)
-
-
-def _naming_file(error: OSError, path: Path, partial: Path) -> OSError:
-    """`error` with the name of the file, which a failed write lacks; NumPy's report of a short write has no number."""
-    if error.errno is None:
-        full = shutil.disk_usage(path.parent).free < _ALMOST_NOTHING
-        number = errno.ENOSPC if full else errno.EIO
-        return OSError(number, f"{os.strerror(number)} ({error})", str(path))
-    if error.filename in (None, str(partial)):
-        return OSError(error.errno, error.strerror, str(path))
-    return error
 
 
 def write_new(path: Path, data: bytes) -> None:
     """Write a new file with fsync but without a temporary file; for a folder that no process reads yet."""
-    with path.open("xb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
+    try:
+        with path.open("xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise write_failure(error, path, path) or error from None
+    note_written()
 
 
 def remove_partial(folder: Path) -> None:
@@ -90,6 +86,8 @@ def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from None
     finally:
         os.close(descriptor)
 

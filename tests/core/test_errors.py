@@ -62,11 +62,3 @@ def test_all_problems_of_a_file_are_one_message_with_place_and_key():
         (errno.EIO, 4),
     ],
 )
-def test_an_error_of_a_path_names_it_and_a_full_disk_is_not_a_wrong_path(number, code):
-    error = translated(OSError(number, os.strerror(number), "data/x.npy"))
-    assert str(error).startswith(f"data/x.npy: {os.strerror(number).lower()}; ")
-    assert exit_code_of(error) == code
-
-
-def test_another_error_of_the_system_is_a_defect():
-    assert translated(OSError(errno.EBADF, "Bad file descriptor")) is None

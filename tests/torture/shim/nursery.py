@@ -37,7 +37,7 @@ def run(cwd: str, out: str, err: str, function: str, arguments: list[str]) -> in
         if not isinstance(code, int):
             print(code, file=sys.stderr)
             code = 1
-    except BaseException:
+    except BaseException:  # noqa: BLE001 (as the interpreter does)
         traceback.print_exc()
         code = 1
     else:

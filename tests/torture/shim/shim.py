@@ -89,7 +89,7 @@ class Shim:
         """Variables of a process that the shim watches from its start."""
         return {**base, "LD_PRELOAD": str(self._library), "SAM2FT_SHIM": str(self._control)}
 
-    def arm(self, folder: Path, fault: Fault = Fault()) -> None:  # noqa: B008 (frozen)
+    def arm(self, folder: Path, fault: Fault = Fault()) -> None:
         """Count the calls below `folder` from now on, with `fault`."""
         self.log.write_text("")
         numbers = (1, fault.at, fault.number, fault.action, fault.once, 0, 0)
@@ -126,7 +126,7 @@ class Shim:
         watched: Path,
         fault: Fault = Fault(),
         *,
-        cwd: Path | None = None,  # noqa: B008
+        cwd: Path | None = None,
     ) -> Ended:
         """Run a command in a process of its own with `fault` below the folder `watched`."""
         self.arm(watched, fault)
@@ -156,7 +156,8 @@ class Nursery:
 
     def run(self, function: str, arguments: Sequence[str], *, cwd: Path, fault: Fault | None = None) -> Ended:
         """Call `module:function` with a list of arguments as a command in `cwd`, and `fault` below `cwd`."""
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         out, err = self._folder / "stdout", self._folder / "stderr"
         self.shim.arm(cwd, fault or Fault())
         print("\t".join([str(cwd), str(out), str(err), function, *arguments]), file=self._process.stdin, flush=True)
