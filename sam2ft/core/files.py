@@ -3,17 +3,31 @@
 import hashlib
 import json
 import os
+import re
 import secrets
+import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from sam2ft.core.digests.sealed import JSON_KEY, SealError, check_json
 from sam2ft.core.errors import DataError
 from sam2ft.core.path_errors import note_written, write_failure
 
 # Folder -> check that runs before a file is put in or below it.
 _FENCES: dict[Path, Callable[[], None]] = {}
+
+PARTIAL = ".partial"
+"""Name of the folder with the temporary files of all writers of a folder."""
+_LONE_PARTIAL = ".?*.partial*"
+"""Temporary files of sam2ft 0.1.0, and of a rendezvous."""
+_TRIES = 100
+# A temporary file of another machine whose writer still runs is younger.
+_ABANDONED_S = 7 * 24 * 3600
 
 
 @contextmanager
@@ -32,35 +46,92 @@ def fenced(folder: Path, check: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Replace `path` atomically: yield a temporary path in its folder, which is renamed to `path` after the block.
+    """Replace `path` atomically: yield a temporary path of the same name, which is renamed to `path` after the block.
 
     Steps: write the temporary file, fsync, rename, fsync of the folder. Without the fsyncs, the rename can survive a
-    power loss while the content does not. When the block raises, the temporary file is removed and `path` is unchanged.
+    power loss while the content does not. When the block raises, `path` is unchanged. The temporary file has a folder
+    of its own, `.partial/<writer>/` beside `path`, in which a library can make temporary files too (safetensors does);
+    no reader looks there, and all of it is removed at the end, or by `remove_partial` after the writer was killed.
 
     Raises:
         OSError: the file cannot be written, whatever the writing library raised; it names `path`, and has the error
             number of the cause (core/path_errors).
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial{path.suffix}")
+    own = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        own = _folder_of_writer(path.parent)
+        partial = own / path.name
         yield partial
+        if not partial.exists():  # whoever took over the folder has removed it
+            _check_fences(path)
         with partial.open("rb") as stream:
             os.fsync(stream.fileno())
-        for folder, check in tuple(_FENCES.items()):
-            if path.absolute().is_relative_to(folder):
-                check()
+        _check_fences(path)
         partial.replace(path)
     except Exception as error:
-        failure = write_failure(error, path, partial)
+        failure = write_failure(error, path, path.parent / PARTIAL)
         if failure is None or failure is error:
             raise
         raise failure from None
     finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+        if own is not None:
+            shutil.rmtree(own, ignore_errors=True)
+            with suppress(OSError):  # files of other writers are in it
+                own.parent.rmdir()
     note_written()
     sync_folder(path.parent)
+
+
+def _folder_of_writer(folder: Path) -> Path:
+    """A new folder for one temporary file below `folder`; removes those of writers that certainly were killed."""
+    partial = folder / PARTIAL
+    new = partial / f"{_this_process()}-{secrets.token_hex(4)}"
+    for left in reversed(range(_TRIES)):
+        try:
+            partial.mkdir(exist_ok=True)
+            new.mkdir()
+            break
+        except (FileNotFoundError, FileExistsError):  # another writer has just removed the folder, which was empty
+            if not left:
+                raise
+    for other in listed_names(partial):
+        if other != new.name and _is_abandoned(partial / other):
+            shutil.rmtree(partial / other, ignore_errors=True)
+    return new
+
+
+def _this_process() -> str:
+    """Host, process namespace and process; a pid alone says nothing in another container."""
+    return f"{os.uname().nodename}-{_namespace()}-{os.getpid()}"
+
+
+@cache
+def _namespace() -> str:
+    try:
+        return re.sub("[^0-9]", "", os.readlink("/proc/self/ns/pid"))
+    except OSError:  # not Linux
+        return "0"
+
+
+def _is_abandoned(writer: Path) -> bool:
+    """Whether the process that made this folder of a temporary file has ended, or the folder is very old."""
+    process, _, _ = writer.name.rpartition("-")
+    place, _, pid = process.rpartition("-")
+    try:
+        if place == _this_process().rpartition("-")[0] and pid.isdecimal():
+            os.kill(int(pid), 0)
+        return time.time() - writer.stat().st_mtime > _ABANDONED_S
+    except ProcessLookupError:
+        return True
+    except OSError:  # another user's process, or already removed
+        return False
+
+
+def _check_fences(path: Path) -> None:
+    for folder, check in tuple(_FENCES.items()):
+        if path.absolute().is_relative_to(folder):
+            check()
 
 
 def write_new(path: Path, data: bytes) -> None:
@@ -76,9 +147,35 @@ def write_new(path: Path, data: bytes) -> None:
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove temporary files of killed writers in `folder` (not below it). The caller must be its only writer."""
-    for leftover in folder.glob(".*.partial*"):
-        leftover.unlink(missing_ok=True)
+    """Remove temporary files of killed writers in `folder` and below. The caller must be the only writer there."""
+    for place, names, files in os.walk(folder):
+        if PARTIAL in names:
+            names.remove(PARTIAL)
+            shutil.rmtree(Path(place, PARTIAL), ignore_errors=True)
+        for name in files:
+            if fnmatchcase(name, _LONE_PARTIAL):
+                Path(place, name).unlink(missing_ok=True)
+
+
+def listed_names(folder: Path, pattern: str = "*") -> list[str]:
+    """Sorted names in `folder` that match `pattern`, without hidden ones; empty when there is no such folder."""
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(name for name in names if name[0] != "." and fnmatchcase(name, pattern))
+
+
+def listed_files(folder: Path, pattern: str = "*") -> dict[Path, os.stat_result]:
+    """The visible files in `folder`, sorted, with their stat; a file that is removed meanwhile is left out.
+
+    The only way to list files that another process may be writing: temporary files never match.
+    """
+    found: dict[Path, os.stat_result] = {}
+    for name in listed_names(folder, pattern):
+        with suppress(FileNotFoundError):
+            found[folder / name] = (folder / name).stat()
+    return found
 
 
 def sync_folder(folder: Path) -> None:
@@ -98,23 +195,49 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8", newline="\n")
 
 
+def indented_json(value: Any) -> str:
+    """JSON: indent of two spaces, keys in the given order; NaN and infinity are refused (not JSON)."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON: UTF-8, indent of two spaces, keys in the given order; NaN and infinity are refused (not JSON)."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write JSON for other programs and people, without a digest of its own (see `write_sealed_json`)."""
+    write_text(path, indented_json(value))
 
 
 def read_json(path: Path) -> Any:
-    """The value of a JSON file.
+    """The value of a JSON file, without the digest that it may carry.
 
     Raises:
-        DataError: the file is missing or is not JSON; the message names the file, and the line of a syntax error.
+        DataError: the file is missing, is not JSON, or differs from what was sealed; the message names the file, and
+            the line of a syntax error.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a JSON file ({error})") from None
+    return verified_json(path)[0]
+
+
+def verified_json(path: Path) -> tuple[Any, bool]:
+    """As `read_json`, and whether the file carries a digest."""
+    for is_last in (False, True):
+        try:
+            return _parsed_json(path)
+        except FileNotFoundError:
+            raise DataError(f"{path}: no such file") from None
+        except ValueError as error:
+            # Read again before it is called damaged: on a network file system the first read may have been torn.
+            if is_last:
+                what = "damaged, or edited after it was written" if isinstance(error, SealError) else "not a JSON file"
+                raise DataError(f"{path}: {what} ({error})") from None
+    raise AssertionError
+
+
+def _parsed_json(path: Path) -> tuple[Any, bool]:
+    """The value and whether it was sealed; raises ValueError (SealError, a syntax error, not UTF-8)."""
+    text = path.read_bytes().decode("utf-8")
+    is_sealed = check_json(text)
+    value = json.loads(text)
+    if is_sealed:
+        del value[JSON_KEY]
+    return value, is_sealed
 
 
 def canonical_json(value: Any) -> str:

@@ -59,38 +59,33 @@ _DEFECTS = (
     TypeError,
     ValueError,
 )
-_written = False
+_WRITTEN: set[bool] = set()
 
 
 def note_written() -> None:
     """Remember that this process has changed something: from now on a read-only file system has failed underneath."""
-    global _written
-    _written = True
+    _WRITTEN.add(True)
 
 
-def write_failure(error: Exception, path: Path, partial: Path) -> OSError | None:
-    """The failed write of `path` behind an exception that was raised while its temporary file `partial` was written.
+def write_failure(error: Exception, path: Path, temporary: Path) -> OSError | None:
+    """The failed write of `path` behind an exception that was raised while it was written in the folder `temporary`.
 
     Libraries raise what they like: a type of their own whose text holds the number of the system, a type of theirs
-    while the OSError of the stream is handled, or no number at all. Then the folder of `partial` is asked: it has next
-    to no room, or a small file cannot be written there either.
+    while the OSError of the stream is handled, or no number at all. Then the folder of `path` is asked: it has next to
+    no room, or a small file cannot be written there either.
 
     Returns:
-        The error with its number and with `path` where it named the temporary file or none; None when the exception is
-        not a failed write.
+        The error with its number and with `path` where it named a temporary file or none; `error` itself where it names
+        another file; None when it is not a failed write.
     """
     if isinstance(error, _DEFECTS) or type(error).__module__.startswith("sam2ft."):
         return None
-    found = _origin(error)
-    if found is not None:
-        number = found.errno
-        names = {os.fsdecode(name) for name in (found.filename, found.filename2) if name is not None}
-        inside = not names or any(Path(name).absolute().is_relative_to(partial.parent.absolute()) for name in names)
-        if found is error and not inside:
-            return found
-        where = str(path) if inside else str(found.filename)
-        return None if number is None else OSError(number, os.strerror(number), where)
-    if (number := _number_in(str(error)) or _asked(partial.parent)) is None:
+    if (found := _origin(error)) is not None:
+        names = [Path(os.fsdecode(name)) for name in (found.filename, found.filename2) if name is not None]
+        if names and not any(name.absolute().is_relative_to(temporary.absolute()) for name in names):
+            return found if found is error else None
+        return OSError(found.errno, found.strerror, str(path))
+    if (number := _number_in(str(error)) or _asked(path.parent)) is None:
         if not (_WRITER.search(str(error)) or isinstance(error, OSError)):
             return None
         number = errno.EIO
@@ -134,7 +129,7 @@ def translated(error: BaseException) -> UserError | DiskError | None:
     if number is None:
         return None
     path = f"{where}: " if where else ""
-    if _fails(number, where) and (number != errno.EROFS or _written):
+    if _fails(number, where) and (number != errno.EROFS or _WRITTEN):
         away = os.strerror(number).lower(), "check the file system (is it mounted, does its server answer?)"
         reason, remedy = _OF_DISK.get(number, away)
         return DiskError(

@@ -100,7 +100,7 @@ def test_an_attempt_that_is_replaced_while_it_writes_leaves_what_was_there(point
     original, folder = os.fsync, job.layout.folder.resolve()
 
     def contents():
-        paths = [path for path in folder.rglob("*") if path.is_file() and ".partial" not in path.name]
+        paths = [path for path in folder.rglob("*") if path.is_file() and ".partial" not in path.parts]
         return {
             name: path.read_bytes() for path in paths if not (name := str(path.relative_to(folder))).startswith(OWN)
         }
@@ -108,10 +108,11 @@ def test_an_attempt_that_is_replaced_while_it_writes_leaves_what_was_there(point
     def fsync(descriptor):
         original(descriptor)
         path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
-        if before or ".partial" not in path.name or not path.is_relative_to(folder):
+        if before or ".partial" not in path.parts or not path.is_relative_to(folder):
             return
+        written = path.parent.parent.parent / path.name
         begun = job.layout.best.exists() or of_which != "status.json"
-        if begun and str(path.relative_to(folder)).removeprefix(".").startswith(of_which):
+        if begun and str(written.relative_to(folder)).startswith(of_which):
             write_json(job.layout.claim, newer.to_json())
             before.update(contents())
 

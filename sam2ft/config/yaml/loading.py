@@ -17,6 +17,7 @@ from yaml.composer import Composer
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from yaml.resolver import BaseResolver
 
+from sam2ft.core.digests.sealed import SealError, check_yaml
 from sam2ft.core.errors import Problem, ProblemsError
 
 try:
@@ -189,12 +190,8 @@ def _parse(text: str, where: str, *, numbered: bool) -> tuple[Any, dict[KeyPath,
     return value, reading.lines
 
 
-def load_yaml(path: Path) -> Document:
-    """The value of a YAML file.
-
-    Raises:
-        ProblemsError: all problems of the file, each with file and line.
-    """
+def _verified_text(path: Path) -> str:
+    """The text of a YAML file; SealError when it differs from what sam2ft wrote."""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -205,6 +202,24 @@ def load_yaml(path: Path) -> Document:
         line = raw.count(b"\n", 0, error.start) + 1
         message = f"not UTF-8: byte 0x{raw[error.start]:02x}; save the file as UTF-8"
         raise ProblemsError([Problem(f"{path}:{line}", "", message)]) from None
+    check_yaml(text)
+    return text
+
+
+def load_yaml(path: Path) -> Document:
+    """The value of a YAML file.
+
+    Raises:
+        ProblemsError: all problems of the file, each with file and line; or it differs from what sam2ft sealed.
+    """
+    try:
+        text = _verified_text(path)
+    except SealError:  # read again before it is called damaged: the first read may have been torn
+        try:
+            text = _verified_text(path)
+        except SealError as error:
+            remedy = "to accept an edit by hand, remove its lines that begin with `# sealed`"
+            raise ProblemsError([Problem(str(path), "", f"edited or damaged ({error}); {remedy}")]) from None
     value, lines = _parse(text, str(path), numbered=True)
     return Document(path, value, lines)
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, cast
 
 from sam2ft.core.streams import LogStream, silence
 
@@ -14,7 +14,7 @@ from sam2ft.core.streams import LogStream, silence
 class Tee(io.TextIOBase):
     """Text stream that writes to two streams: the terminal (or the log of Slurm) and the log of the run."""
 
-    def __init__(self, terminal: TextIO, log: TextIO | LogStream):
+    def __init__(self, terminal: TextIO, log: TextIO):
         self.terminal = terminal
         self.log = log
         self.before_terminal: Callable[[], None] | None = None
@@ -53,7 +53,7 @@ class Tee(io.TextIOBase):
 
 
 @contextmanager
-def kept_output(log: Path) -> Iterator[LogStream]:
+def kept_output(log: Path) -> Iterator[TextIO]:
     """Also copy everything that Python prints while the block runs to `log`; yields the log.
 
     A log that cannot be written any more is reported once on the terminal, and the run goes on.
@@ -64,7 +64,7 @@ def kept_output(log: Path) -> Iterator[LogStream]:
         with suppress(OSError):
             print(f"{log}: the log is not complete ({error.strerror}); the run goes on", file=terminal)
 
-    stream = LogStream(descriptor, report)
+    stream = cast(TextIO, LogStream(descriptor, report))
     try:
         with redirect_stdout(Tee(sys.stdout, stream)), redirect_stderr(Tee(sys.stderr, stream)):
             yield stream

@@ -1,0 +1,1 @@
+"""Digests of files: seals that JSON and YAML files carry themselves, and files that are read back verified."""
