@@ -136,11 +136,17 @@ def _check_fences(path: Path) -> None:
 
 def write_new(path: Path, data: bytes) -> None:
     """Write a new file with fsync but without a temporary file; for a folder that no process reads yet."""
+    with naming_written(path), path.open("xb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+@contextmanager
+def naming_written(path: Path) -> Iterator[None]:
+    """Name `path` in the OSError of a block that writes this new file itself, and give it the number of its cause."""
     try:
-        with path.open("xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+        yield
     except OSError as error:
         raise write_failure(error, path, path) or error from None
     note_written()

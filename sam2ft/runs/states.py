@@ -118,7 +118,13 @@ class FailureClass(StrEnum):
     @property
     def next_step(self) -> str:
         """What to do next."""
-        return f"{self.remedy}, then `make sweep ARGS='--retry {self}'`"
+        asked = "" if self.passes else f" ARGS='--retry {self}'"
+        return f"{self.remedy}, then `make sweep{asked}`"
+
+    @property
+    def passes(self) -> bool:
+        """Whether nothing about the run has to change: a sweep starts it again without --retry."""
+        return self is FailureClass.DISK
 
     @property
     def saved(self) -> bool:

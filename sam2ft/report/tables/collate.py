@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sam2ft.core.errors import DataError
-from sam2ft.core.files import remove_partial, replacing, sync_folder, write_new
+from sam2ft.core.files import naming_written, remove_partial, replacing, sync_folder, write_new
 from sam2ft.core.folders import link_or_copy
 from sam2ft.core.parallel import parallel_map
 from sam2ft.core.tables.rows import TABLES
@@ -138,7 +138,8 @@ def _write_csv(name: str, names: Sequence[str], parts: Sequence[EvaluationPart],
     Rows are sorted by run first, so that the file is the concatenation of the rows of the evaluations.
     """
     header = csv_header(names)
-    with new.table(name).open("xb") as stream:
+    path = new.table(name)
+    with naming_written(path), path.open("xb") as stream:
         stream.write(header)
         for part in parts:
             if part.tables[name].canonical and part.tables[name].names == tuple(names):
