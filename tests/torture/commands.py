@@ -1,8 +1,6 @@
 """The commands of a toy experiment, as `launch/` starts them, and the folders that they find."""
 
 import shutil
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +29,7 @@ PREPARE = Command("torture.commands:prepare", ("dataset.yaml", "--out", "store")
 TRAIN = Command("torture.commands:train", ("toy.yaml",))
 EVALUATE = Command("torture.commands:evaluate", ("--ckpt", "best.pt", "--data", "data/toy", "--out", "scores"))
 SCORE = Command("torture.commands:evaluate", ("--predictions", "masks", "--data", "store", "--out", "scored"))
+SWEEP = Command("torture.commands:sweep", ("toy.yaml", "--local", "1"))
 AGGREGATE = Command("torture.commands:aggregate", ("toy.yaml",))
 
 
@@ -55,18 +54,18 @@ def evaluate() -> None:
     run_command(main)
 
 
+def sweep() -> None:
+    """launch/sweep.py."""
+    from sam2ft.cli.sweep import main
+
+    run_command(main)
+
+
 def aggregate() -> None:
     """launch/aggregate.py."""
     from sam2ft.cli.aggregate import main
 
     run_command(main)
-
-
-def job() -> None:
-    """A process of the local pool."""
-    from sam2ft.jobs.job import main
-
-    run_command(lambda: main(sys.argv[1:]))
 
 
 def write_scans(folder: Path, names: str = "abcd") -> None:
@@ -83,9 +82,6 @@ def write_scans(folder: Path, names: str = "abcd") -> None:
             image.header.set_xyzt_units("mm")
             nibabel.save(image, folder / kind / f"{name}.nii.gz")
     (folder / "dataset.yaml").write_text(DATASET)
-
-
-Change = Callable[[Path], None]
 
 
 def fresh(template: Path, folder: Path) -> Path:

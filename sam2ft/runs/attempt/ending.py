@@ -35,8 +35,9 @@ def record_ending(layout: RunLayout, run: PlannedRun, attempt: Attempt, stop: St
         try:
             write_state(State.FAILED, failure_class_of(error), _one_line(error))
         except OSError as unwritten:
-            # The exit code and the log tell the class (sweeps/state).
-            print(f"{translated(unwritten) or unwritten} (the state could not be written)", file=sys.stderr)
+            # The exit code and the log tell the class (sweeps/state); a failed disk is reported once.
+            if not of_disk(error):
+                print(f"{translated(unwritten) or unwritten} (the state could not be written)", file=sys.stderr)
 
     try:
         try:
