@@ -17,6 +17,7 @@ from sam2ft.config.schema.experiment import Experiment
 from sam2ft.config.trust import refuse_untrusted
 from sam2ft.core.command import in_allocation, run_command, tell_unverified
 from sam2ft.core.errors import (
+    DISK_FAILED,
     DONE,
     FAILED,
     INTERRUPTED,
@@ -24,10 +25,10 @@ from sam2ft.core.errors import (
     ClaimedError,
     DataError,
     StopRequestedError,
-    UserError,
     exit_code_of,
 )
 from sam2ft.core.files import fenced, sha256_file
+from sam2ft.core.path_errors import translated
 from sam2ft.core.sharing import apply_umask
 from sam2ft.distributed import stop_signal
 from sam2ft.jobs.job_file import element_of, read_job_file
@@ -42,7 +43,7 @@ from sam2ft.runs.initial_weights import initial_weights
 from sam2ft.runs.layout import ExperimentLayout, RunLayout
 from sam2ft.runs.plan_file import STAGES, PlannedRun, Stage, load_plan
 from sam2ft.runs.provenance import code_digest, record_provenance, record_unverified
-from sam2ft.runs.states import State
+from sam2ft.runs.states import FailureClass, State
 from sam2ft.runs.trained_weights import other_weights
 
 
@@ -141,13 +142,16 @@ def execute_job(job: PointJob, stop: stop_signal.StopFlag) -> int:
     except (StopRequestedError, KeyboardInterrupt) as error:
         print(str(error) or "interrupted", file=sys.stderr)
         return INTERRUPTED if by_keyboard(error, stop) else exit_code_of(error, in_allocation=in_allocation())
-    except (UserError, ClaimedError, NotRestartableError) as error:
+    except (ClaimedError, NotRestartableError) as error:
         print(error, file=sys.stderr)
         return exit_code_of(error)
     except Exception as error:
+        if (message := translated(error)) is not None:
+            print(message, file=sys.stderr)
+            return exit_code_of(message)
         traceback.print_exc()
         # Not raised again: the traceback is printed once, to the log.
-        raise SystemExit(FAILED) from error
+        raise SystemExit(DISK_FAILED if failure_class_of(error) is FailureClass.DISK else FAILED) from error
     return DONE
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from sam2ft.config.load_experiment import load_experiment
 from sam2ft.config.trust import refuse_untrusted
-from sam2ft.core.errors import DONE, FAILED, UserError
+from sam2ft.core.errors import DISK_FAILED, DONE, FAILED, UserError
 from sam2ft.jobs.preflight.preflight import ResolvedSweep, resolve
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import Plan, PlannedRun, save_plan
@@ -21,7 +21,7 @@ from sam2ft.runs.states import State
 from sam2ft.slurm.partitions import read_limits
 from sam2ft.slurm.queue import cluster_name, slurm_is_installed
 from sam2ft.slurm.site import Site, detect_site, load_site
-from sam2ft.sweeps.local.pool import LocalTask, Pool, visible_gpus
+from sam2ft.sweeps.local.pool import EndedTask, LocalTask, Pool, visible_gpus
 from sam2ft.sweeps.lock import locked, writable
 from sam2ft.sweeps.plan.estimate import SweepTarget
 from sam2ft.sweeps.plan.plan import make_plan, write_configs
@@ -184,9 +184,11 @@ def _where(site: Site | None, request: SweepRequest) -> SweepTarget:
 
 
 def run_locally(layout: ExperimentLayout, plan: Plan, runs: Sequence[PlannedRun], workers: int) -> int:
-    """Run `runs` with the local pool, then aggregate; returns the exit code, 1 when any run failed."""
+    """Run `runs` with the local pool, then aggregate; returns the exit code: 1 when any run failed, 4 when only the
+    file system did."""
     from sam2ft.sweeps.status.progress import progress
 
+    ended: list[EndedTask] = []
     if runs:
         at_once, gpus = min(workers, len(runs)), len(visible_gpus(os.environ, Path("/dev")))
         if 0 < gpus < at_once:
@@ -198,7 +200,8 @@ def run_locally(layout: ExperimentLayout, plan: Plan, runs: Sequence[PlannedRun]
                 print_message(f"{run.name}: ended with code {end.code}; see {layout.run(run.run_id).logs}")
     aggregate(layout, plan)
     done = {entry.run.run_id for entry in reconciled_runs_of(layout, plan) if entry.state is State.DONE}
-    return DONE if all(run.run_id in done for run in runs) else FAILED
+    codes = {end.code for run, end in zip(runs, ended, strict=True) if run.run_id not in done}
+    return DONE if not codes else DISK_FAILED if codes == {DISK_FAILED} else FAILED
 
 
 def _task(layout: ExperimentLayout, plan: Plan, run: PlannedRun) -> LocalTask:

@@ -246,10 +246,11 @@ def store_lock(out: Path) -> Iterator[None]:
     finally:
         empty = [path.name for path in out.iterdir()] == [LOCK]
         if empty:
-            (out / LOCK).unlink()
+            (out / LOCK).unlink(missing_ok=True)
         lock.release()
         if empty:
-            out.rmdir()
+            with suppress(OSError):  # another process has just begun to write there
+                out.rmdir()
 
 
 def _prepare_one(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sam2ft.core.digests.verified_files import digest_file, read_with_digest, write_with_digest
 from sam2ft.core.errors import DataError
-from sam2ft.core.files import remove_partial, sync_folder, write_new
+from sam2ft.core.files import naming_written, remove_partial, sync_folder, write_new
 from sam2ft.core.folders import link_or_copy
 from sam2ft.core.parallel import parallel_map
 from sam2ft.core.tables.rows import TABLES
@@ -175,7 +175,8 @@ def _write_csv(name: str, names: Sequence[str], parts: Sequence[EvaluationPart],
     Rows are sorted by run first, so that the file is the concatenation of the rows of the evaluations.
     """
     header = csv_header(names)
-    with new.table(name).open("xb") as stream:
+    path = new.table(name)
+    with naming_written(path), path.open("xb") as stream:
         stream.write(header)
         for part in parts:
             if part.tables[name].canonical and part.tables[name].names == tuple(names):
