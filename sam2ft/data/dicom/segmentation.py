@@ -19,7 +19,7 @@ from sam2ft.core.files import canonical_json, read_json, replacing, sha256_text
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.data.images.grids import Volume, reordered_to_grid
-from sam2ft.data.prepare.originals import Originals
+from sam2ft.data.prepare.originals import Originals, without_given_names
 from sam2ft.data.prepare.originals import originals as originals_of
 from sam2ft.data.store.store import VolumeRecord, record_path
 
@@ -58,7 +58,7 @@ def source_series(record: VolumeRecord, originals: Originals | None = None) -> P
     originals = originals_of(record.folder) if originals is None else originals
     path = found["source_image"] if originals is None else originals.images.get(record.key)
     if path is None or not Path(path).is_dir():
-        where = f"in {path}" if path is not None else "where the dataset file says"
+        where = f"in {path}" if path is not None and originals is None else "where the dataset file says"
         raise DataError(f"{record.key}: its series is no longer {where}; a DICOM segmentation needs its headers")
     return Path(path)
 
@@ -96,12 +96,13 @@ def write_segmentation(
 
     originals = originals_of(record.folder) if originals is None else originals
     folder = source_series(record, originals)
-    headers, geometry = _same_series(folder, record, originals)
-    try:
-        # The slices of the store may lie across another axis than those of the series (slice_axis).
-        label_map_zyx = reordered_to_grid(Volume(label_map_zyx, record.geometry), geometry, what="prediction")
-    except DataError as error:
-        raise DataError(f"{folder}: is no longer what {record.key} was prepared from: {error}") from None
+    with without_given_names(originals, record.key):
+        headers, geometry = _same_series(folder, record, originals)
+        try:
+            # The slices of the store may lie across another axis than those of the series (slice_axis).
+            label_map_zyx = reordered_to_grid(Volume(label_map_zyx, record.geometry), geometry, what="prediction")
+        except DataError as error:
+            raise DataError(f"{folder}: is no longer what {record.key} was prepared from: {error}") from None
     mask = hashlib.sha256(label_map_zyx.astype("<u2").tobytes()).hexdigest()
     content = {"mask": mask, "labels": labels.to_json()}
     series_uid = text(headers[0], "SeriesInstanceUID")
@@ -112,7 +113,8 @@ def write_segmentation(
     if path.is_file() and _is_instance(path, uids[1]):
         return False
     encoded = io.BytesIO()
-    with guarded(folder):  # headers of the series are copied into the segmentation
+    # Headers of the series are copied into the segmentation.
+    with without_given_names(originals, record.key), guarded(folder):
         segmentation = _segmentation(headers, _segments(label_map_zyx, labels), labels, uids, about[:_LONGEST_TEXT])
         segmentation.save_as(encoded)
     with replacing(path) as partial:

@@ -1,6 +1,7 @@
 """The originals of a store: the files that its volumes were prepared from, which the store itself does not name."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,17 +35,45 @@ def originals(store: Path, dataset_files: Sequence[Path] = ()) -> Originals | No
     if index is None or "names" not in index:
         return None
     config, bases = _dataset_of(store, index, dataset_files)
-    problem = ""
+    problem, of_key = "", None
     for base in bases:
         try:
             found = find_sources(config, base)
         except DataError as error:
             problem = problem or str(error)
             continue
-        # A store with UIDs has recorded its key: here none is made.
-        names, _ = store_names(config, base, store)
+        try:
+            # A store with UIDs has recorded its key: here none is made.
+            names, _ = store_names(config, base, store)
+        except DataError as error:
+            of_key = of_key or error
+            continue
         return Originals({source.key: source.image.resolve() for source in names.renamed(found)}, names)
-    raise DataError(f"{store}: its original images are away ({problem}); bring them back, or set eval.dicom_seg: false")
+    if of_key is not None:
+        raise of_key
+    told = f" ({problem})" if config.names.subject_id == "folder" else ""
+    raise DataError(
+        f"{store}: its original images are not where the dataset file says{told}; bring them back (launch/prepare.py "
+        "says what it finds), or set eval.dicom_seg: false"
+    )
+
+
+@contextmanager
+def without_given_names(found: Originals | None, key: VolumeKey) -> Iterator[None]:
+    """Keep paths of originals out of errors where subjects have other names in the store: logs and states are kept.
+
+    Raises:
+        DataError: instead of one that may name files; it names the volume.
+    """
+    try:
+        yield
+    except DataError:
+        if found is None or found.names.subject_id == "folder":
+            raise
+        raise DataError(
+            f"{key}: its DICOM series is not the one that it was prepared from, or cannot be read; launch/prepare.py "
+            "names the file and the reason; or set eval.dicom_seg: false"
+        ) from None
 
 
 def _dataset_of(

@@ -77,10 +77,10 @@ class Pseudonyms:
 
         def found(name: str) -> str:
             of_given = self.table.get(name) if self.subject_id == "table" else self.subject(name)
-            hits = {one for one in (of_given, name) if one in known}
+            hits = {one for one in (of_given or name, name) if one in known}
             if len(hits) > 1:
                 raise DataError(f"subject {name} is the given name of {of_given} and another subject of the store")
-            return hits.pop() if hits else name
+            return next(iter(hits), name)
 
         return found
 

@@ -165,7 +165,8 @@ def test_the_series_is_found_where_it_was_prepared_from(store: Store, tmp_path: 
     assert source_series(record) == tmp_path / "dicom" / "a"
     shutil.rmtree(tmp_path / "dicom" / "a")
     with pytest.raises(
-        DataError, match=r"store: its original images are away \(sources.images: no file matches .*dicom"
+        DataError,
+        match=r"store: its original images are not where .* says \(sources.images: no file matches .*dicom",
     ):
         source_series(record)
 
