@@ -48,7 +48,8 @@ def originals(store: Path, dataset_files: Sequence[Path] = ()) -> Originals | No
         except DataError as error:
             of_key = of_key or error
             continue
-        return Originals({source.key: source.image.resolve() for source in names.renamed(found)}, names)
+        listed = [one for one in found if names.subject_id != "table" or one.key.subject in names.table]
+        return Originals({source.key: source.image.resolve() for source in names.renamed(listed)}, names)
     if of_key is not None:
         raise of_key
     told = f" ({problem})" if config.names.subject_id == "folder" else ""
