@@ -34,7 +34,6 @@ SMALL: dict[str, str] = {
     "core/components.py": "used by data, metrics and phantom, none of which sees the others",
     "core/quiet.py": "used by prepare and by every reader of images",
     "core/grouping.py": "used by statistics and report",
-    "evaluation/outputs/dicom_seg.py": "one output, one file",
     "evaluation/prediction/composition.py": ONE_IDEA,
     "evaluation/shared_volume.py": ONE_IDEA,
     "metrics/biomarkers/both_masks.py": "what every biomarker yields",

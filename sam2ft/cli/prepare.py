@@ -26,6 +26,9 @@ from sam2ft.data.prepare.outcomes import (
     VolumeOutcome,
 )
 
+# Behind a phantom is no person: the same cohort gives the same store, hashes of UIDs included.
+_PHANTOM_KEY = bytes(range(32))
+
 
 def parser() -> argparse.ArgumentParser:
     """Return the argument parser of launch/prepare.py."""
@@ -276,6 +279,7 @@ def prepare_phantom(
     """
     from sam2ft.data.prepare.prepare import store_lock
     from sam2ft.data.store.index import read_index
+    from sam2ft.data.store.key_file import write_key
     from sam2ft.phantom.cohort import write_cohort
 
     source = out / "source"
@@ -298,6 +302,8 @@ def prepare_phantom(
             with _progress("drawing") as (show, _):
                 write_cohort(kind, subjects, seed, source, show)
             write_sealed_json(marker, cohort | {"complete": True})
+        if not (key_file := source / f"{kind}_phantom.key").exists():
+            write_key(key_file, _PHANTOM_KEY)
     return prepare(source / "dataset.yaml", out, base=source, options=options)
 
 
@@ -323,7 +329,7 @@ def _text(summary: PrepareSummary) -> str:
         notes.append(
             f"{len(unused)} files of volumes that are gone and of earlier states ({size}); --prune removes them"
         )
-    notes += [*summary.notes, *summary.disagreements]
+    notes += [*summary.notes, *summary.key_notes, *summary.disagreements]
     notes += [f"{outcome.key}: {note}" for outcome in summary.outcomes for note in outcome.notes]
     return "\n".join([f"{summary.store}: {volumes}; subjects: {splits}", *notes])
 

@@ -87,7 +87,7 @@ def evaluate_jobs(jobs: Sequence[EvaluationJob], stop: StopRequest | None = None
         ranks.barrier()
         for job in jobs:
             if job.experiment.eval.dicom_seg:
-                refuse_without_dicom(job.records)
+                refuse_without_dicom(job.records, job.experiment.eval.dicom_sources)
         works = [work for job in jobs if (work := _work(job, ranks)) is not None]
         if works:
             for work in works if ranks.is_main else ():
@@ -135,7 +135,8 @@ def _write_beside_predictions(job: EvaluationJob, ranks: Ranks) -> None:
     experiment, records = job.experiment, _of_rank(job.records, ranks)
     stores = stores_by_name(open_stores(experiment))
     if experiment.eval.dicom_seg:
-        write_segmentations(job.evaluation, records, stores, about=f"eval {job.eval_id} of {job.run}")
+        about, files = f"eval {job.eval_id} of {job.run}", experiment.eval.dicom_sources
+        write_segmentations(job.evaluation, records, stores, about=about, dataset_files=files)
     if experiment.datamodule.metric.thickness_maps:
         write_thickness_maps(job.evaluation, records, stores, experiment.datamodule.metric)
     ranks.barrier()

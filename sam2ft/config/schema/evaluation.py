@@ -87,6 +87,9 @@ class Evaluation(Section):
     dicom_seg: bool = plain(
         False, "also write predictions as DICOM-SEG; needs the DICOM series that the store was prepared from"
     )
+    dicom_sources: tuple[PathFromHere, ...] = plain(
+        (), "dataset files of the stores, which say where the originals and the key are, for dicom_seg"
+    )
     prompt_noise: PromptNoise | None = Field(None, description="prompt-noise study; null: none")
 
     @field_validator("protocol", mode="before")

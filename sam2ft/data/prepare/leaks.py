@@ -90,6 +90,8 @@ def without_leaks(
     writer: StoreWriter,
     outcomes: Sequence[VolumeOutcome],
     split_of: Mapping[str, str],
+    files: Mapping[VolumeKey, Path],
+    *,
     ignored: Collection[VolumeKey] = (),
     absent: Collection[VolumeKey] = (),
 ) -> tuple[list[VolumeOutcome], list[str]]:
@@ -98,12 +100,13 @@ def without_leaks(
     Args:
         outcomes: one for each source, whose volumes are written but not in the index yet.
         split_of: subject -> split, of the sources; stored subjects that it lacks have that of the index.
+        files: file or folder of the image of each source, for the message.
         ignored: stored volumes that take no part, because they are about to be removed.
         absent: stored volumes whose image is gone, for the message: they may be earlier names of others.
     """
     done = {outcome.key for outcome in outcomes if outcome.result != REFUSED}
     known = {**writer.splits, **split_of}
-    same = leaks(list(_compared(writer, done, ignored)), known)
+    same = leaks(list(_compared(writer, done, ignored, files)), known)
     reasons = {one.volume.key: _reason(one, known, absent) for one in same if one.is_leak}
     shown = [f"{one.volume.key} and {one.other.key}" for one in same if not one.is_leak]
     notes = [f"the same image, within one split or subject: {listed(shown, _SHOWN)}"] if shown else []
@@ -117,7 +120,7 @@ def without_leaks(
 
 
 def _compared(
-    writer: StoreWriter, done: Collection[VolumeKey], ignored: Collection[VolumeKey]
+    writer: StoreWriter, done: Collection[VolumeKey], ignored: Collection[VolumeKey], files: Mapping[VolumeKey, Path]
 ) -> Iterator[ComparedVolume]:
     """The volumes that the index will name, read from their records; earlier records get their block means."""
     for key, (stem, is_new) in writer.states(done, without=ignored).items():
@@ -130,7 +133,7 @@ def _compared(
                 write_sealed_json(path, record)
         if "block_means" not in record:
             continue
-        source = str(record.get("source_image") or key)
+        source = str(files.get(key) or record.get("source_image") or key)
         shape = tuple(record["geometry"]["shape_zyx"])
         yield ComparedVolume(key, is_new, shape, record["block_means"], source, image)
 

@@ -84,6 +84,8 @@ class PrepareSummary:
     """What is left in the store beside the volumes of the sources."""
     notes: tuple[str, ...] = ()
     """Sentences about the cohort: splits, and images that are the same."""
+    key_notes: tuple[str, ...] = ()
+    """Sentences about the key file."""
 
     @property
     def refused(self) -> tuple[VolumeOutcome, ...]:

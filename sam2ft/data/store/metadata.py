@@ -33,6 +33,7 @@ SLICE_FIELDS = (
     "image_position_patient",
     "image_orientation_patient",
     "series_uid_sha256",
+    "series_uid_hmac",
 )
 
 ML_NAMES = (METADATA_FOR_ML, "volume_metadata_for_ml.json")

@@ -74,7 +74,7 @@ class PreparedVolume:
     facts: Mapping[str, Any] = field(default_factory=dict)
     """How the image was read, for the record: slice_axis; nearest_slices and nearest_axis of a resampled series."""
     source_image: str | None = None
-    """File or folder that the image was read from; None for an image that was not read from a file."""
+    """File or folder of the image, in stores of earlier versions; None: not kept, or not read from a file."""
     instances_zyx: npt.NDArray[np.uint16] | None = None
     """Ids of the instances as the mask file gives them, unique within a label; None: connected components."""
     instances_min_mm3: float | None = None
@@ -92,6 +92,8 @@ class StoreWriter:
     split_seed: int
     upgrade: bool = False
     """Whether a store of an earlier version becomes one of the current version."""
+    names: Mapping[str, str] | None = None
+    """How subjects are named and UIDs hashed (`names` of the index); None: what the index has already."""
 
     @cached_property
     def found(self) -> tuple[Mapping[str, Any] | None, tuple[str, ...]]:
@@ -275,8 +277,14 @@ class StoreWriter:
                 VolumeRecord.from_json(dict(record), self.dataset, self.folder).to_json() for record in records.values()
             ],
             **({"reserved_splits": dict(sorted(reserved.items()))} if reserved else {}),
+            **self._names_entry(),
         }
         _write_index(index_path(self.folder), index)
+
+    def _names_entry(self) -> dict[str, Mapping[str, str]]:
+        """`names` of the index: none in stores of earlier versions."""
+        names = (read_index(self.folder) or {}).get("names") if self.names is None else self.names
+        return {} if names is None else {"names": dict(names)}
 
     def record(self, key: VolumeKey, stem: str) -> Mapping[str, Any]:
         """The record of a volume; the less that the index knows where it is lost or damaged.
