@@ -1,0 +1,6 @@
+"""Every remedy that a message names, executed; the modules of scenarios are named here."""
+
+from importlib import import_module
+
+MODULES = ("excuses", "settings", "stores")
+scenarios = [import_module(f"tests.remedies.{name}") for name in MODULES]
