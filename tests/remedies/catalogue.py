@@ -32,7 +32,7 @@ VERBS = (
 ).split()
 _VERB = "(?:" + "|".join(map(re.escape, VERBS)) + r")(?![\w-])"
 # A clause ends where the next begins: at a semicolon, a bracket, the end of a sentence, or before a verb.
-_ENDS = re.compile(rf"[;()\n]|(?<!e\.g)\.\s|:\s(?={_VERB})|,?\s(?:or|and|then|so|else)\s(?={_VERB})|,\s(?={_VERB})")
+_ENDS = re.compile(rf"[;()\n]|(?<!e\.g)\.\s|:\s(?={_VERB})|,?\s(?:or|and|then|so|else)\s(?={_VERB})|,\s(?={_VERB})|(?<=\}})(?={_VERB})")
 _NAMED = re.compile(r"(?<![\w-])--[a-z][a-z-]+|`?make [a-z]|launch/[a-z]+\.py|`(?:sam2ft|status|prepare|tail|why)\b")
 
 

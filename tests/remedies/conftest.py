@@ -18,6 +18,9 @@ from sam2ft.core.errors import UserError
 from sam2ft.data.images.volumes import read_volume, write_nifti
 from sam2ft.data.prepare.outcomes import PrepareOptions
 from sam2ft.data.store.store import Store
+from sam2ft.jobs.job import main as job_main
+from sam2ft.sweeps import sweep as sweep_module
+from sam2ft.sweeps.local.pool import EndedTask
 from tests.fixtures.stores import _edit, _write_series
 
 ROOT = Path(__file__).parents[2]
@@ -163,3 +166,34 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, desk: Desk) -> Raw:
         found.add(subject)
     found.settings()
     return found
+
+
+class PoolHere:
+    """The local pool in this process: a child would spend seconds importing torch."""
+
+    def __init__(self, workers: int, **_: Any):
+        self.workers = workers
+
+    def run(self, tasks: Any) -> list[EndedTask]:
+        return [EndedTask(task.name, job_main(list(task.command[-4:]))) for task in tasks]
+
+
+@pytest.fixture
+def sweeps(toy: Any, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """sweeps(*options): `launch/sweep.py toy.yaml --local 1` of the toy without its baseline, without pictures."""
+    monkeypatch.setattr(sweep_module, "Pool", PoolHere)
+    monkeypatch.setattr("sam2ft.jobs.job.redirect_output", lambda log: None)
+
+    def run(*options: str, code: int = 0) -> str:
+        common = ("--set", "experiment.baseline=false", "--set", "module.visualize=false", "--local", "1")
+        return desk.refused("launch/sweep.py toy.yaml", *common, *options, code=code)
+
+    return run
+
+
+@pytest.fixture
+def trains(toy: Any, desk: Desk) -> Callable[..., str]:
+    """trains(*options, code=0): `launch/train.py toy.yaml` without pictures."""
+    return lambda *options, code=0: desk.refused(
+        "launch/train.py toy.yaml --set module.visualize=false", *options, code=code
+    )

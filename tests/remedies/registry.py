@@ -34,6 +34,7 @@ class Entry:
     case: Any = None
     slow: bool = False
     reason: str = ""
+    broken: str = ""
 
     def fits(self, one: Remedy) -> bool:
         if one.clause != self.clause:
@@ -44,15 +45,18 @@ class Entry:
 entries: list[Entry] = []
 
 
-def remedy(clause: str, of: str = "", *, case: Any = None, slow: bool = False) -> Callable[[Scenario], Scenario]:
+def remedy(
+    clause: str, of: str = "", *, case: Any = None, slow: bool = False, broken: str = ""
+) -> Callable[[Scenario], Scenario]:
     """Registers a scenario: a function of pytest's fixtures, and of `case` where it serves several remedies.
 
     It provokes the message, does literally what the clause says, asserts that what failed succeeds now, and returns the
-    text in which the message was shown. The test of the registry looks for the message in that text.
+    text in which the message was shown. The test of the registry looks for the message in that text. `broken` says why a
+    remedy does not work yet; the test fails when it does.
     """
 
     def register(scenario: Scenario) -> Scenario:
-        entries.append(Entry(clause, of, scenario, case, slow))
+        entries.append(Entry(clause, of, scenario, case, slow, broken=broken))
         return scenario
 
     return register

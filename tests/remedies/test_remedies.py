@@ -18,6 +18,14 @@ MOST_PENDING = 0
 """Remedies that are not executed yet, at most: this number may only fall."""
 
 
+def _marks(group: list[Entry]) -> list[pytest.MarkDecorator]:
+    broken = [entry.broken for entry in group if entry.broken]
+    return [
+        *([pytest.mark.slow] if any(entry.slow for entry in group) else []),
+        *([pytest.mark.xfail(reason=broken[0], strict=True)] if broken else []),
+    ]
+
+
 def _groups() -> list[Any]:
     """Entries of one scenario and case belong to one test: it is run once for all its remedies."""
     groups: dict[tuple[Any, str], list[Entry]] = {}
@@ -28,7 +36,7 @@ def _groups() -> list[Any]:
         pytest.param(
             group,
             id=f"{scenario.__module__.rpartition('.')[2]}-{scenario.__name__}-{group[0].clause[:40]}",
-            marks=[pytest.mark.slow] if any(entry.slow for entry in group) else [],
+            marks=_marks(group),
         )
         for (scenario, _), group in groups.items()
     ]
