@@ -2,5 +2,5 @@
 
 from importlib import import_module
 
-MODULES = ("evaluations", "excuses", "runs", "settings", "sources", "stores")
+MODULES = ("cluster", "downloads", "evaluations", "excuses", "models", "runs", "settings", "sources", "stores")
 scenarios = [import_module(f"tests.remedies.{name}") for name in MODULES]

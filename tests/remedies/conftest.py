@@ -197,3 +197,10 @@ def trains(toy: Any, desk: Desk) -> Callable[..., str]:
     return lambda *options, code=0: desk.refused(
         "launch/train.py toy.yaml --set module.visualize=false", *options, code=code
     )
+
+
+@pytest.fixture
+def swept(finished: Any, sweeps: Callable[..., str]) -> Any:
+    """The finished toy as the only run of the newest plan."""
+    sweeps()
+    return finished

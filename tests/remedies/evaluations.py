@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from sam2ft.core.files import sha256_file
+from sam2ft.core.geometry import Geometry
 from sam2ft.data.images.volumes import write_nifti
 from sam2ft.data.store.store import Store
 from sam2ft.notebooks import results
-from sam2ft.report.tables.parts import read_part
 from tests.remedies.conftest import Desk, refusal
 from tests.remedies.registry import remedy
 
@@ -24,7 +23,7 @@ Command = Callable[..., str]
 
 
 @remedy("name the store with --data")
-@remedy("name it with --model")
+@remedy("name it with --model", slow=True)
 def a_checkpoint_that_belongs_to_no_run(toy: Any, desk: Desk) -> str:
     from safetensors.torch import load_file, save_file
 
@@ -32,19 +31,23 @@ def a_checkpoint_that_belongs_to_no_run(toy: Any, desk: Desk) -> str:
     shown = desk.refused("launch/eval.py --ckpt weights/nano.safetensors")
     desk.works("launch/eval.py --ckpt weights/nano.safetensors --data data/toy --set module.image_size=64")
     odd = {name: tensor for name, tensor in weights.items() if "blocks.0.attn.qkv" not in name}
-    save_file({**odd, "image_encoder.trunk.blocks.9.odd": next(iter(weights.values()))}, "weights/odd.safetensors")
+    save_file({**odd, "image_encoder.trunk.blocks.9.odd": weights["no_mem_embed"].clone()}, "weights/odd.safetensors")
     more = desk.run("launch/eval.py --ckpt weights/odd.safetensors --data data/toy")
     assert "name it with --model" in more.text
-    save_file({**weights, "image_encoder.trunk.blocks.9.odd": next(iter(weights.values()))}, "weights/odd.safetensors")
+    save_file(
+        {**weights, "image_encoder.trunk.blocks.9.odd": weights["no_mem_embed"].clone()}, "weights/odd.safetensors"
+    )
     named = desk.run("launch/eval.py --ckpt weights/odd.safetensors --data data/toy --model sam2_nano")
     assert "name it with --model" not in named.text
     return shown + more.text
 
 
-@remedy("--predictions needs one store, --data STORE", case=("--predictions masks", "--predictions masks --data data/toy"))
+@remedy(
+    "--predictions needs one store, --data STORE", case=("--predictions masks", "--predictions masks --data data/toy")
+)
 @remedy(
     "--reference needs the mask that is scored against it, --prediction FILE",
-    case=("--reference masks/e.nii.gz", "--reference masks/e.nii.gz --prediction masks/e.nii.gz"),
+    case=("--reference masks/e__image.nii.gz", "--reference masks/e__image.nii.gz --prediction masks/e__image.nii.gz"),
 )
 @remedy(
     "--compare needs two checkpoints",
@@ -102,8 +105,6 @@ def a_volume_listed_twice(toy: Any, desk: Desk) -> str:
 @remedy("export it on the grid of the reference")
 @remedy("resample it to the nearest voxel with --resample")
 def a_prediction_on_another_grid(toy: Any, desk: Desk) -> str:
-    from dataclasses import replace
-
     _predictions(Path("masks"))
     path = sorted(Path("masks").iterdir())[0]
     store = Store.open(Path("data/toy"))
@@ -111,7 +112,10 @@ def a_prediction_on_another_grid(toy: Any, desk: Desk) -> str:
     geometry = record.geometry
     affine = np.array(geometry.affine)
     affine[:3, 3] += 0.2
-    write_nifti(path, np.array(store.mask(record.key)), replace(geometry, affine=tuple(map(tuple, affine.tolist()))))
+    moved = Geometry(
+        geometry.shape_zyx, geometry.spacing_zyx_mm, tuple(map(tuple, affine.tolist())), geometry.dz_source
+    )
+    write_nifti(path, np.array(store.mask(record.key)), moved)
     shown = desk.refused("launch/eval.py --predictions masks --data data/toy")
     desk.works("launch/eval.py --predictions masks --data data/toy --resample")
     _predictions(Path("masks"))
@@ -124,25 +128,17 @@ def a_prediction_on_another_grid(toy: Any, desk: Desk) -> str:
 AGAIN = "run launch/sweep.py on the experiment again"
 
 
-@pytest.fixture
-def swept(finished: Any, sweeps: Command) -> Any:
-    """The finished toy as the only run of the newest plan."""
-    sweeps()
-    return finished
-
-
 def _counted(desk: Desk) -> bool:
     return "not counted" not in desk.works("launch/aggregate.py runs/toy --require-complete")
 
 
 @remedy(AGAIN)
-@remedy("remove {} and")
+@remedy("remove {} and", slow=True)
 def an_evaluation_that_is_damaged(swept: Any, desk: Desk, sweeps: Command) -> str:
     success, shown = swept.evaluation.success, ""
-    whole = success.read_bytes()
-    spoilt = (b"", whole[: len(whole) // 2], b"[]", json.dumps({**json.loads(whole), "eval": "0" * 12}).encode())
-    for content in spoilt:
-        success.write_bytes(content)
+    whole = json.loads(success.read_text())
+    for other in ({"eval": "0" * 12}, {"run": "another-0123456789abcdef"}, {"tables": None}):
+        success.write_text(json.dumps(whole | other))
         shown = desk.run("launch/aggregate.py runs/toy").text
         assert "not counted" in shown
         assert f"remove {success}" in " ".join(shown.split())
@@ -188,7 +184,7 @@ def a_folder_in_a_notebook(swept: Any) -> str:
     return shown
 
 
-@remedy("train the run again")
+@remedy("train the run again", slow=True)
 def weights_of_the_best_point_that_changed(swept: Any, desk: Desk, trains: Command) -> str:
     best = swept.layout.best
     before = sha256_file(best)
@@ -202,7 +198,7 @@ def weights_of_the_best_point_that_changed(swept: Any, desk: Desk, trains: Comma
     return shown
 
 
-@remedy("give their folders to include them in a report")
+@remedy("give their folders to include them in a report", slow=True)
 def evaluated_runs_of_an_earlier_plan(swept: Any, toy: Any, desk: Desk, sweeps: Command) -> str:
     sweeps("--set", "module.num_epochs=1")
     shown = desk.run("launch/aggregate.py runs/toy").text
@@ -212,7 +208,7 @@ def evaluated_runs_of_an_earlier_plan(swept: Any, toy: Any, desk: Desk, sweeps: 
 
 
 @remedy("launch/sweep.py writes it")
-@remedy("give {}", of="nothing to report")
+@remedy("give {}", of="nothing to report", slow=True)
 def nothing_to_report(toy: Any, desk: Desk, sweeps: Command) -> str:
     Path("runs/toy").mkdir(parents=True)
     shown = desk.refused("launch/aggregate.py runs/toy") + desk.refused("launch/aggregate.py none nothing")

@@ -9,7 +9,7 @@ from typing import Any
 from tests.remedies.catalogue import Message, Remedy, remedies
 
 PENDING = Path(__file__).with_name("pending.txt")
-"""Remedies that no scenario executes yet: lines of clause, tab, beginning of its message. The command below writes it."""
+"""Remedies that no scenario executes yet: lines of clause, tab, beginning of its message."""
 
 REASONS = {
     "no remedy": "the text is no message, or the clause tells nobody to do anything",
@@ -51,8 +51,8 @@ def remedy(
     """Registers a scenario: a function of pytest's fixtures, and of `case` where it serves several remedies.
 
     It provokes the message, does literally what the clause says, asserts that what failed succeeds now, and returns the
-    text in which the message was shown. The test of the registry looks for the message in that text. `broken` says why a
-    remedy does not work yet; the test fails when it does.
+    text in which the message was shown. The test of the registry looks for the message in that text. `broken` says why
+    a remedy does not work yet; the test fails when it does.
     """
 
     def register(scenario: Scenario) -> Scenario:

@@ -96,9 +96,7 @@ OTHER = ("--set", "module.optimizer.lr=0.01")
 @remedy("launch/train.py", of=ANEW, slow=True)
 @remedy("or --force", of=ANEW, slow=True)
 @remedy("launch/sweep.py", of=ANEW, slow=True)
-def resume_files_of_another_run(
-    stopped: Any, point_with: Any, trains: Command, sweeps: Command, tmp_path: Path
-) -> str:
+def resume_files_of_another_run(stopped: Any, point_with: Any, trains: Command, sweeps: Command, tmp_path: Path) -> str:
     layout = _foreign(stopped, point_with)
     shutil.copytree("runs", tmp_path / "then")
 
@@ -192,15 +190,16 @@ def a_test_volume_that_changed(
 
 @remedy("use --fresh to start again", of="written with another module.ema", slow=True)
 @remedy("use --fresh to start again", of="is of another model or optimizer", slow=True)
-def a_resume_file_of_another_kind(
-    stopped: Any, trains: Command, monkeypatch: pytest.MonkeyPatch
-) -> str:
+def a_resume_file_of_another_kind(stopped: Any, trains: Command, monkeypatch: pytest.MonkeyPatch) -> str:
     from sam2ft.training.trainer import Trainer
 
-    original, spoil = Trainer.restore, [
-        lambda snapshot: {**snapshot, "average": {}},
-        lambda snapshot: {**snapshot, "model": {}},
-    ]
+    original, spoil = (
+        Trainer.restore,
+        [
+            lambda snapshot: {**snapshot, "average": {}},
+            lambda snapshot: {**snapshot, "model": {}},
+        ],
+    )
     shown = ""
     for change in spoil:
         with monkeypatch.context() as patch:

@@ -46,9 +46,7 @@ AUGMENTED = "datamodule: {bbox_shift: 2"
 )
 @remedy(
     "use RandGaussianSmooth",
-    case=Edited(
-        _augmented("{type: RandSimulateLowResolution}"), _augmented("{type: RandGaussianSmooth}"), AUGMENTED
-    ),
+    case=Edited(_augmented("{type: RandSimulateLowResolution}"), _augmented("{type: RandGaussianSmooth}"), AUGMENTED),
 )
 @remedy(
     "use RandCoarseDropout",
@@ -60,9 +58,7 @@ AUGMENTED = "datamodule: {bbox_shift: 2"
 )
 @remedy(
     "use RandFlip with spatial_axis",
-    case=Edited(
-        _augmented("{type: RandAxisFlip}"), _augmented("{type: RandFlip, spatial_axis: 0}"), AUGMENTED
-    ),
+    case=Edited(_augmented("{type: RandAxisFlip}"), _augmented("{type: RandFlip, spatial_axis: 0}"), AUGMENTED),
 )
 @remedy(
     "use its random form, whose name begins with Rand",
@@ -254,16 +250,16 @@ def a_key_of_a_random_search_set_to_one_value(toy: Any) -> str:
     "leave the key out",
     of="is a setting of a fit",
     case=(
-        ("gz\"}", 'gz", maps: {t2: {file: "m/{subject}.nii.gz", r2_min: 0.5}}}'),
-        ("gz\"}", 'gz", maps: {t2: {file: "m/{subject}.nii.gz"}}}'),
+        ('gz"}', 'gz", maps: {t2: {file: "m/{subject}.nii.gz", r2_min: 0.5}}}'),
+        ('gz"}', 'gz", maps: {t2: {file: "m/{subject}.nii.gz"}}}'),
     ),
 )
 @remedy(
     "leave the key out",
     of="is the unit of a map file, but a fit gives ms; leave",
     case=(
-        ("gz\"}", 'gz", maps: {t2: {series: "m/{subject}", unit: s}}}'),
-        ("gz\"}", 'gz", maps: {t2: {series: "m/{subject}"}}}'),
+        ('gz"}', 'gz", maps: {t2: {series: "m/{subject}", unit: s}}}'),
+        ('gz"}', 'gz", maps: {t2: {series: "m/{subject}"}}}'),
     ),
 )
 def a_key_of_a_dataset_file(tmp_path: Path, case: tuple[tuple[str, str], tuple[str, str]]) -> str:

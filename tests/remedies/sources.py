@@ -51,11 +51,11 @@ def _header(raw: Raw, number: int = 0) -> pydicom.Dataset:
 @remedy("name the folder of the series, not a file")
 def one_file_of_a_series(raw: Raw) -> str:
     shown = ""
-    for pattern in ("dicom/{subject}/001.dcm", "dicom/{subject}/001"):
-        if not pattern.endswith(".dcm"):
-            for subject in AB:
-                shutil.copy(raw.image(subject) / "001.dcm", raw.image(subject).with_suffix(".dat"))
-            pattern = "dicom/{subject}.dat"
+    for subject in AB:
+        shutil.copy(raw.image(subject) / "001.dcm", raw.image(subject).with_suffix(".dat"))
+        Path("other").mkdir(exist_ok=True)
+        Path(f"other/{subject}.dcm").write_bytes(b"no DICOM")
+    for pattern in ("dicom/{subject}/001.dcm", "dicom/{subject}.dat", "other/{subject}.dcm"):
         raw.settings("dicom/{subject}", pattern)
         shown += _refused(raw, 2)
     for path in Path("dicom").glob("*.dat"):
@@ -150,6 +150,8 @@ def a_series_with_a_missing_slice(raw: Raw) -> str:
     sorted(raw.image("b").iterdir())[2].unlink()
     shown = _refused(raw)
     raw.settings(more="irregular: resample\n")
+    geometry = read_volume(raw.image("b"), reading=_reading(irregular="resample")).geometry
+    write_nifti(raw.mask("b"), np.ones(geometry.shape_zyx, np.uint8), geometry)
     _prepared(raw)
     return shown
 
@@ -344,9 +346,7 @@ def _split_file(raw: Raw, value: Any) -> None:
 
 
 @remedy("choose one", of="folds of nnU-Net")
-@remedy(
-    'write its train and val, and the subjects of the test set, as {"train": [...], "val": [...], "test": [...]}'
-)
+@remedy('write its train and val, and the subjects of the test set, as {"train": [...], "val": [...], "test": [...]}')
 def folds_of_nnunet(raw: Raw) -> str:
     folds = [{"train": ["a"], "val": ["b"]}, {"train": ["b"], "val": ["a"]}]
     _split_file(raw, folds)
@@ -372,15 +372,17 @@ def a_subject_that_is_a_number(raw: Raw) -> str:
 @remedy("prepare into a new folder to draw all again")
 @remedy("name every subject in split.file")
 def shares_that_the_stored_subjects_do_not_have(raw: Raw) -> str:
-    _prepared(raw)
+    for subject in "cdef":
+        raw.add(subject)
+    raw.prepare()
     half = ("split: {train: 1, val: 0, test: 0}", "split: {train: 0.5, val: 0.5, test: 0}")
     raw.settings(*half)
     shown = " ".join(raw.prepare().split())
     raw.prepare(out="new")
-    assert sorted(record.split for record in Store.open(Path("new")).volumes) == ["train", "val"]
-    _split_file(raw, {"train": ["a"], "val": ["b"]})
+    assert sorted(record.split for record in Store.open(Path("new")).volumes) == ["train"] * 3 + ["val"] * 3
+    _split_file(raw, {"train": ["a", "b", "c"], "val": ["d", "e", "f"]})
     raw.prepare()
-    assert [record.split for record in Store.open(raw.store).volumes] == ["train", "val"]
+    assert [record.split for record in Store.open(raw.store).volumes] == ["train"] * 3 + ["val"] * 3
     return shown
 
 
@@ -397,23 +399,22 @@ def the_same_image_in_two_splits(raw: Raw) -> str:
     twins()
     shutil.rmtree(raw.image("b"))
     _split_file(raw, {"train": ["a"], "val": ["z"]})
-    shown = _refused(raw, 2)
+    shown = _refused(raw)
     _split_file(raw, {"train": ["a", "z"]})
     raw.prepare()
     shutil.rmtree("store")
-    _split_file(raw, {"train": ["a"], "val": ["z"]})
+    _split_file(raw, {"train": ["a"]})
     shutil.rmtree(raw.image("z"))
     raw.prepare()
     assert raw.whole() == ["a"]
     # The image of a comes back under another name.
     shutil.move(raw.image("a"), raw.image("z"))
+    _split_file(raw, {"train": ["a"], "val": ["z"]})
     shown += " ".join(raw.desk.run("launch/prepare.py ds.yaml --out store").text.split())
     raw.prepare("--prune", "--yes")
     assert raw.whole() == ["z"]
     shutil.rmtree("store")
-    Path("table.csv").write_text(
-        "subject,volume,image,mask\na,1,dicom/z,masks/a.nii.gz\na,2,dicom/z,masks/z.nii.gz\n"
-    )
+    Path("table.csv").write_text("subject,volume,image,mask\na,1,dicom/z,masks/a.nii.gz\na,2,dicom/z,masks/z.nii.gz\n")
     raw.settings('{images: "dicom/{subject}", masks: "masks/{subject}.nii.gz"}', "{images: table.csv}")
     raw.prepare()
     assert raw.whole() == ["a", "a"]
@@ -439,7 +440,7 @@ def names_that_can_be_read_in_two_ways(raw: Raw) -> str:
     for subject in AB:
         shutil.move(raw.image(subject), raw.image(f"{subject}_x_1"))
         shutil.move(raw.mask(subject), raw.mask(f"{subject}_x_1"))
-    raw.settings("{subject}\", masks: \"masks/{subject}", "{subject}_{volume}\", masks: \"masks/{subject}_{volume}")
+    raw.settings('{subject}", masks: "masks/{subject}', '{subject}_{volume}", masks: "masks/{subject}_{volume}')
     shown = _refused(raw, 2)
     lines = [f"{subject},1,dicom/{subject}_x_1,masks/{subject}_x_1.nii.gz" for subject in AB]
     Path("table.csv").write_text("\n".join(["subject,volume,image,mask", *lines]) + "\n")
@@ -516,12 +517,16 @@ def segments_of_other_names(raw: Raw) -> str:
 
     for subject in AB:
         save(subject, "cartilage", 1)
-    labels = "labels: {1: {name: cartilage}, 2: {name: bone}}"
-    raw.settings("masks/{subject}.nii.gz\"}\nlabels: {1: {name: cartilage}}", f'masks/{{subject}}.seg.nrrd"}}\n{labels}')
+    labels, before = "labels: {1: {name: cartilage}, 2: {name: bone}}", "labels: {1: {name: cartilage}}"
+    segments = ('.nii.gz"}\n' + before, '.seg.nrrd"}\n' + labels)
+    raw.settings(*segments)
     shown = _refused(raw, 2)
-    named = labels.replace("bone", "odd")
-    raw.settings("masks/{subject}.nii.gz\"}\nlabels: {1: {name: cartilage}}", f'masks/{{subject}}.seg.nrrd"}}\n{named}')
+    raw.settings(segments[0], segments[1].replace("bone", "odd"))
+    _prepared(raw)
+    shutil.rmtree("store")
+    raw.settings(*segments)
+    for subject in AB:
+        path = Path(f"masks/{subject}.seg.nrrd")
+        path.write_bytes(path.read_bytes().replace(b"Segment1_Name:=odd", b"Segment1_Name:=bone"))
     _prepared(raw)
     return shown
-
-
