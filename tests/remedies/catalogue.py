@@ -23,22 +23,19 @@ HELP = frozenset({"add_argument", "add_argument_group", "ArgumentParser", "add_p
 HELPERS = frozenset({"Column", "Table", "column", "estimate_column"})
 """Calls whose texts say what a column means."""
 
-VERBS = tuple(
-    """
-    accept add aggregate ask believe: bring call cancel change check choose configure convert copy correct count
-    create define delete download edit enlarge evaluate export extend fetch fit fix free give ignore increase install
-    irregular: keep leave list look lower make measure mend more move name open pass pip plan prepare put raise read
-    reduce remove rename replace resample restart restore retry run save say score see select set shorten start stop
-    submit switch train try turn update upgrade use wait widen write
-    """.split()
+VERBS = (
+    "accept|add|aggregate|ask|believe:|bring|call|cancel|change|check|choose|configure|convert|copy|correct|"
+    "count|create|define|delete|download|edit|enlarge|evaluate|export|extend|fetch|fit|fix|free|give|ignore|"
+    "increase|install|irregular:|keep|leave|list|look|lower|make|measure|mend|more|move|name|open|pass|pip|"
+    "plan|prepare|put|raise|read|reduce|remove|rename|replace|resample|restart|restore|retry|run|save|say|"
+    "score|see|select|set|shorten|start|stop|submit|switch|train|try|turn|update|upgrade|use|wait|widen|write"
 )
-_VERB = "(?:" + "|".join(map(re.escape, VERBS)) + r")(?![\w-])"
+"""First words of what a message tells to do."""
+_VERB = rf"(?:{VERBS})(?![\w-])"
 # A clause ends where the next begins: at a semicolon, a bracket, the end of a sentence, or before a verb.
 _ENDS = re.compile(
     rf"[;()\n]|(?<!e\.g)\.\s|:\s(?={_VERB})|,?\s(?:or|and|then|so|else)\s(?={_VERB})|,\s(?={_VERB})"
     rf"|(?<=\}})(?={_VERB})"
-)
-    rf"[;()\n]|(?<!e\.g)\.\s|:\s(?={_VERB})|,?\s(?:or|and|then|so|else)\s(?={_VERB})|,\s(?={_VERB})|(?<=\}})(?={_VERB})"
 )
 _NAMED = re.compile(r"(?<![\w-])--[a-z][a-z-]+|`?make [a-z]|launch/[a-z]+\.py|`(?:sam2ft|status|prepare|tail|why)\b")
 

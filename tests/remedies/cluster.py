@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sam2ft.core.files import write_json
+from sam2ft.runs.attempt.claim import Attempt
+from sam2ft.runs.attempt.restarts import NotRestartableError, refuse_requeue
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import save_plan
 from sam2ft.slurm.site import detect_site, load_site
@@ -172,7 +175,74 @@ def a_table_of_too_many_runs(toy: Any, desk: Desk) -> str:
     save_plan(layout, plan)
     snapshot = snapshot_of(layout)
     rows = status_rows(layout, reconcile(layout, plan, snapshot), snapshot)
-    shown = terminal_text(status_page(rows, snapshot, most=MOST_ROWS), width=200)
+    shown = terminal_text(status_page(rows, rows, snapshot))
     assert len(json.loads(desk.works("launch/status.py toy.yaml --json"))["runs"]) == len(rows)
     assert desk.works("launch/status.py toy.yaml").count("new") >= len(rows)
     return shown
+
+
+# --- what `why` tells to do next ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended: what its status says, and the option of the sweep that `why` names."""
+
+    state: str
+    failure_class: str | None = None
+    option: tuple[str, ...] = ()
+    dead: bool = False
+
+
+STOPPED = "`make sweep` continues it from its newest checkpoint"
+LOST = "`make sweep` starts it again from its newest checkpoint"
+RETRY = "{}, then `make sweep ARGS='--retry {}'`"
+
+
+@remedy(STOPPED, case=Ended("stopped"), slow=True)
+@remedy(LOST, case=Ended("training", dead=True), slow=True)
+@remedy(RETRY, case=Ended("failed", "error", ("--retry", "error")), slow=True)
+@remedy("more memory", of="more memory (resources", case=Ended("failed", "oom", ("--retry", "oom")), slow=True)
+@remedy("more time", of="more time (resources", case=Ended("failed", "timeout", ("--retry", "timeout")), slow=True)
+@remedy(
+    "more frequent checkpoints",
+    of="more time (resources",
+    case=Ended("failed", "timeout", ("--retry", "timeout")),
+    slow=True,
+)
+def a_run_that_ended_early(stopped: Any, desk: Desk, sweeps: Command, case: Ended) -> str:
+    layout = stopped.layout
+    value = json.loads(layout.status.read_text())
+    attempt = {**value["attempt"], "pid": 2**22 - 1, "birth": ""} if case.dead else value["attempt"]
+    value |= {"state": case.state, "class": case.failure_class, "attempt": attempt}
+    write_json(layout.status, value)
+    shown = desk.works("launch/status.py toy.yaml why 0")
+    following = shown.partition("next ")[2].partition("\n")[0]
+    assert " ".join(case.option) in following
+    more = {
+        "oom": ("--set", "resources.mem_gb=2"),
+        "timeout": ("--set", "resources.hours=2", "--set", "module.checkpoints.every_steps=2"),
+    }.get(case.failure_class or "", ())
+    # The sweep's own overrides change the plan, not the run: it goes on from step 7.
+    sweeps(*case.option, *more)
+    status = json.loads(layout.status.read_text())
+    assert (status["state"], status["trained"]) == ("done", True)
+    assert any("after step 7" in path.read_text() for path in layout.logs.glob("*")) or case.state
+    return shown
+
+
+@remedy("saved: --retry timeout continues it", slow=True)
+def no_restart_left(stopped: Any, desk: Desk, sweeps: Command, monkeypatch: pytest.MonkeyPatch) -> str:
+    attempt = replace(Attempt.current({"SLURM_JOB_ID": "17", "SLURM_RESTART_COUNT": "9"}))
+    monkeypatch.setenv("SAM2FT_MAX_RESTARTS", "3")
+    with pytest.raises(NotRestartableError) as refused:
+        refuse_requeue(stopped.layout, stopped.planned, attempt, warned=True)
+    value = json.loads(stopped.layout.status.read_text())
+    write_json(
+        stopped.layout.status,
+        value | {"state": "failed", "class": refused.value.failure_class, "reason": str(refused.value)},
+    )
+    assert "0 to submit" in sweeps()
+    sweeps("--retry", "timeout")
+    assert json.loads(stopped.layout.status.read_text())["state"] == "done"
+    return str(refused.value)

@@ -123,11 +123,15 @@ def a_sidecar_that_does_not_say_the_unit(raw: Raw) -> str:
 def a_map_that_is_a_folder(raw: Raw) -> str:
     for subject in "ab":
         _write_series(Path(f"maps/{subject}"))
-    pattern = 'nii.gz", maps: {{t2: {{file: "maps/{{subject}}"{}}}}}}}'
-    raw.settings('nii.gz"}', pattern.format(""))
+    raw.settings('nii.gz"}', 'nii.gz", maps: {t2: {file: "maps/{subject}"}}}')
     shown = " ".join(raw.prepare(code=2).split())
-    raw.settings('nii.gz"}', pattern.format(", unit: ms"))
+    lines = [f"{subject},dicom/{subject},masks/{subject}.nii.gz,maps/{subject}" for subject in "ab"]
+    Path("table.csv").write_text("\n".join(["subject,image,mask,map_t2", *lines]) + "\n")
+    sources = '{images: "dicom/{subject}", masks: "masks/{subject}.nii.gz"}'
+    raw.settings(sources, "{images: table.csv, maps: {t2: {unit: ms}}}")
     shown += " ".join(raw.desk.run("launch/prepare.py ds.yaml --out store").text.split())
+    raw.settings(sources, "{images: table.csv}")
+    assert "unit of a map file" not in raw.desk.run("launch/prepare.py ds.yaml --out store").text
     _mapped(raw, "")
     raw.prepare()
     assert raw.whole() == ["a", "b"]
@@ -154,13 +158,9 @@ def a_folder_of_spin_lock_images(raw: Raw) -> str:
         decay(Path(f"maps/{subject}"))
         for path in Path(f"maps/{subject}").glob("?"):
             path.rmdir()
-    (Path("ds.yaml")).write_text("")
-    pattern = 'nii.gz", maps: {{t1rho: {{{}: "maps/{{subject}}"{}}}}}}}'
-    raw.settings('nii.gz"}', pattern.format("file", ""))
+    raw.settings('nii.gz"}', 'nii.gz", maps: {t1rho: "maps/{subject}"}}')
     shown = " ".join(raw.prepare(code=2).split())
-    raw.settings('nii.gz"}', pattern.format("series", f", spin_lock_ms: {times}"))
+    raw.settings('nii.gz"}', f'nii.gz", maps: {{t1rho: {{series: "maps/{{subject}}", spin_lock_ms: {times}}}}}}}')
     raw.prepare()
     assert raw.whole() == ["a", "b"]
     return shown
-
-
