@@ -12,7 +12,6 @@ from sam2ft.config.load_dataset import DatasetConfig
 from sam2ft.core.errors import DataError, listed
 from sam2ft.core.keys import VolumeKey, checked_name
 from sam2ft.data.prepare.sources import DEFAULT_VOLUME, VolumeFiles, table_text
-from sam2ft.data.store.index import read_index
 from sam2ft.data.store.key_file import key_id, keyed_hash, others_can_read, read_key, write_key
 
 # 64 bits: two of 100,000 subjects share an id with a probability of 3e-10, and then the dataset is refused.
@@ -125,18 +124,22 @@ AS_GIVEN = Pseudonyms()
 
 
 def store_names(
-    config: DatasetConfig, base: Path, out: Path, sources: Sequence[VolumeFiles] = ()
+    config: DatasetConfig,
+    base: Path,
+    out: Path,
+    index: Mapping[str, Any] | None,
+    sources: Sequence[VolumeFiles] = (),
 ) -> tuple[Pseudonyms, tuple[str, ...]]:
     """(the names of the store `out`, notes about the key file, which is made when it is first needed).
 
     Args:
         base: folder to which the paths of the dataset file are relative.
+        index: the content of store.json; None for a new store.
         sources: those that are prepared into the store.
 
     Raises:
         DataError: the store has names of another kind or with another key, or the key file is away or in the store.
     """
-    index = read_index(out)
     wanted, recorded = config.names.subject_id, None if index is None else index.get("names")
     made_with = "folder" if recorded is None else recorded["subject_id"]
     if index is not None and made_with != wanted:

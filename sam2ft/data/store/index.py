@@ -14,6 +14,8 @@ STORE_VERSION = 2
 """Version of new stores. In version 1, slices are cut along the axis of largest spacing, and the slice distance of a
 DICOM series is the median of its gaps; a store keeps its version until `prepare --upgrade`."""
 READABLE_VERSIONS = (1, 2)
+NAMING = ("subject_id", "key_id")
+"""Entries of `names` that say how subjects are named and UIDs hashed; also in every record, to make an index again."""
 METADATA_FOR_ML = "metadata_for_ml.json"
 METADATA_FOR_STATS = "metadata_for_stats.json"
 

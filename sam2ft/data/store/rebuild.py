@@ -48,6 +48,7 @@ def rebuilt_index(
         found = f"records of versions {sorted(map(str, versions))}" if versions else "no usable record"
         raise DataError(f"{damage}; it cannot be made again, {folder / 'volumes'} holds {found} for these labels")
     kept = {entry["subject"] for entry in entries}
+    named = [record["names"] for entry in entries if "names" in (record := records[entry["subject"], entry["volume"]])]
     index = {
         "version": versions.pop(),
         "dataset": dataset,
@@ -56,6 +57,7 @@ def rebuilt_index(
         "split_seed": split_seed,
         "volumes": entries,
         "reserved_splits": {name: split for name, split in reserved.items() if name not in kept},
+        **({"names": named[0]} if named else {}),
     }
     note = f"store.json was made again from the records of {len(entries)} volumes and {METADATA_FOR_ML} ({damage})"
     return index, (note, *([f"without a usable record: {listed(lost, _MOST_NAMED)}"] if lost else []))

@@ -39,6 +39,7 @@ from sam2ft.data.images.maps import PreparedMap
 from sam2ft.data.store.index import (
     METADATA_FOR_ML,
     METADATA_FOR_STATS,
+    NAMING,
     REMEDY,
     STORE_VERSION,
     array_path,
@@ -238,6 +239,7 @@ class StoreWriter:
             "version": self.version,
             "source": source,
             "source_image": volume.source_image,
+            **self._naming(),
             "bytes": sizes,
             "window": list(volume.window),
             "subject_fields": dict(volume.subject_fields),
@@ -281,9 +283,16 @@ class StoreWriter:
         }
         _write_index(index_path(self.folder), index)
 
+    def _naming(self) -> dict[str, Mapping[str, str]]:
+        """The part of `names` that every record holds, for an index that is made again."""
+        return {
+            entry: {part: names[part] for part in NAMING if part in names}
+            for entry, names in self._names_entry().items()
+        }
+
     def _names_entry(self) -> dict[str, Mapping[str, str]]:
         """`names` of the index: none in stores of earlier versions."""
-        names = (read_index(self.folder) or {}).get("names") if self.names is None else self.names
+        names = (self.found[0] or {}).get("names") if self.names is None else self.names
         return {} if names is None else {"names": dict(names)}
 
     def record(self, key: VolumeKey, stem: str) -> Mapping[str, Any]:

@@ -207,7 +207,7 @@ def test_a_store_of_an_earlier_version_keeps_its_hashes_and_paths(raw: Path) -> 
     run(raw, dataset)
     path = raw / "store" / "store.json"
     index = json.loads(path.read_text())
-    del index["names"]  # as 0.1.0 wrote it
+    del index["names"], index["content_sha256"]  # as 0.1.0 wrote it
     path.write_text(json.dumps(index))
     (raw / "toy.key").unlink()
     run(raw, dataset)
@@ -219,3 +219,25 @@ def test_a_store_of_an_earlier_version_keeps_its_hashes_and_paths(raw: Path) -> 
     assert len(content["slices"]["series_uid_sha256"][0]) == 64
     with pytest.raises(DataError, match="subject_id: folder, the dataset file has subject_id: hash"):
         run(raw, write(raw, "subject_id: hash\n"))
+
+
+@pytest.mark.parametrize("more", ["", "subject_id: hash\n"])
+@pytest.mark.parametrize("damage", ["lost", "flipped"])
+def test_an_index_that_is_made_again_keeps_names_and_key(raw: Path, more: str, damage: str) -> None:
+    dataset = write(raw, more)
+    run(raw, dataset)
+    index = raw / "store" / "store.json"
+    before, records = json.loads(index.read_text()), Store.open(raw / "store").volumes
+    if damage == "lost":
+        index.unlink()
+    else:
+        index.write_text(index.read_text().replace('"volume"', '"vqlume"', 1))
+    again = run(raw, dataset)
+    assert [outcome.result for outcome in again.outcomes] == ["unchanged"] * 3
+    after = json.loads(index.read_text())
+    assert after["names"] == before["names"]
+    assert Store.open(raw / "store").volumes == records
+    (raw / "toy.key").rename(raw / "kept.key")
+    index.unlink()
+    with pytest.raises(DataError, match="key"):
+        run(raw, dataset)
