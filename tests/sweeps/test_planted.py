@@ -234,6 +234,17 @@ def test_jobs_in_the_record_of_another_user_are_left_alone(
         throttle(ExperimentLayout.of("toy"), 1) if command == "throttle" else cancel(Path("runs/toy"), yes=True)
 
 
+@pytest.mark.parametrize("mask", [0o000, 0o020])
+def test_with_an_open_umask_the_launcher_refuses_and_not_each_job(toy: object, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        with pytest.raises(UserError, match=r"can be written by all users .* chmod o-w runs/toy"):
+            sweep(SweepRequest(EXPERIMENT, local=1))
+    finally:
+        os.umask(before)
+    assert not list(RUNS.rglob("*.log"))
+
+
 def test_status_and_reports_of_the_runs_of_others_are_read_and_run_nothing(
     planted: Point, belongs_to_another: Give, capsys: pytest.CaptureFixture[str]
 ) -> None:
