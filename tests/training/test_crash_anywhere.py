@@ -30,7 +30,7 @@ from sam2ft.distributed.ranks import ALONE
 from sam2ft.distributed.stop_signal import STOP_SIGNALS, StopFlag, install_stop_handlers
 from sam2ft.runs.attempt.claim import Attempt, claim
 from sam2ft.runs.attempt.status import read_status
-from sam2ft.runs.history import history_text, read_history, history_rows
+from sam2ft.runs.history import history_rows, history_text, read_history
 from sam2ft.runs.layout import RunLayout
 from sam2ft.training.checkpoints.checkpoint import read_resume, resume_files
 from sam2ft.training.checkpoints.nested_state import pack

@@ -17,7 +17,7 @@ from sam2ft.core.tables.rows import cell
 from sam2ft.data.store.store import Store
 from sam2ft.runs.attempt.claim import Attempt, check_claim
 from sam2ft.runs.attempt.status import update_status
-from sam2ft.runs.history import history_text, read_history, history_rows, write_history
+from sam2ft.runs.history import history_rows, history_text, read_history, write_history
 from sam2ft.runs.identity_file import Content
 from sam2ft.runs.layout import RunLayout
 from sam2ft.training.checkpoints.checkpoint import load_newest_resume, save_best, save_resume
