@@ -134,7 +134,7 @@ def scored() -> Numbers:
     """The stored predictions are scored as masks made elsewhere."""
     from sam2ft.evaluation.masks.score import score_store
 
-    (predictions,) = Path().glob(f"{RUNS}/eval/*/predictions")
+    predictions = min(Path().glob(f"{RUNS}/eval/*/predictions"))
     outcome = score_store(predictions, Path("data/toy"), out=Path("scored"))
     return frozenset(row for path in outcome.evaluation.folder.glob("*.csv") for row in rows_of(path))
 
