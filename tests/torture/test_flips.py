@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from torture import study
-from torture.study import Numbers, Outcome, outcome_of
+from fixtures import study
+from fixtures.study import Numbers, Outcome, outcome_of
 
 from sam2ft.core.errors import ClaimedError, DiskError, IncompleteError, UserError
 
