@@ -27,7 +27,7 @@ from sam2ft.core.errors import (
     exit_code_of,
 )
 from sam2ft.core.files import fenced, sha256_file
-from sam2ft.core.path_errors import translated
+from sam2ft.core.system.path_errors import translated
 from sam2ft.distributed import stop_signal
 from sam2ft.runs.attempt.claim import Attempt, check_claim, check_job, claim
 from sam2ft.runs.attempt.ending import by_keyboard, failure_class_of, record_ending
