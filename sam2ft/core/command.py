@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn, TextIO
 
+from sam2ft.core.digests.verified_files import unverified_note
 from sam2ft.core.errors import (
     DONE,
     INTERRUPTED,
@@ -16,6 +17,7 @@ from sam2ft.core.errors import (
     StopRequestedError,
     exit_code_of,
 )
+from sam2ft.core.sharing import apply_umask
 from sam2ft.core.system.path_errors import translated
 from sam2ft.core.system.streams import STANDARD_OUTPUT, guarded_output, silence
 
@@ -25,12 +27,19 @@ def in_allocation() -> bool:
     return "SLURM_JOB_ID" in os.environ
 
 
+def tell_unverified() -> None:
+    """Print a line to stderr when this process has read files without a digest."""
+    if (note := unverified_note()) is not None:
+        print(note, file=sys.stderr, flush=True)
+
+
 def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Run `main` and exit the process with its exit code (None is 0).
 
     The error classes of core/errors, and errors of paths and disks, are printed as a message without a traceback; any
     other exception is a defect and keeps its traceback (the interpreter prints it and exits with 1). Standard output
-    that cannot be written is such an error; what standard error cannot take is dropped.
+    that cannot be written is such an error; what standard error cannot take is dropped. A line on stderr names files
+    that were read without a digest.
     """
     out = sys.stdout
     with guarded_output():
@@ -40,7 +49,10 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
 
 def _code_of(main: Callable[[], int | None], out: TextIO) -> int:
     try:
-        return _flushed(main)
+        apply_umask()
+        code = _flushed(main)
+        tell_unverified()
+        return code
     except (IncompleteError, ClaimedError, StopRequestedError) as error:
         print(error, file=sys.stderr)
         return exit_code_of(error, in_allocation=in_allocation())

@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,8 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sam2ft.core.digests.sealed import JSON_KEY, SealError, check_json
+from sam2ft.core.digests.sealed import JSON_KEY, SealError, check_json, sealed_json
 from sam2ft.core.errors import DataError
+from sam2ft.core.sharing import make_as_readable_as_new_files
 from sam2ft.core.system.path_errors import note_written, write_failure
 
 # Folder -> check that runs before a file is put in or below it.
@@ -66,6 +68,7 @@ def replacing(path: Path) -> Iterator[Path]:
         if not partial.exists():  # whoever took over the folder has removed it
             _check_fences(path)
         with partial.open("rb") as stream:
+            make_as_readable_as_new_files(stream.fileno())
             os.fsync(stream.fileno())
         _check_fences(path)
         partial.replace(path)
@@ -273,22 +276,36 @@ def sha256_file(path: Path) -> str:
 
 
 class DigestCache:
-    """Cache of sha256 digests of large files by (path, size, mtime), so that a plan does not read gigabytes twice.
+    """Cache of sha256 digests of large files, so that a plan does not read gigabytes twice.
 
-    When the cache file cannot be written, digests are cached for this process only, so that a read-only experiment can
-    be inspected.
+    A digest is used while size, both times, inode and device of the file are the same. No number may rest on it: a
+    file can rot with all of them kept, so a job takes the digest of its files itself and compares it with the plan's.
+
+    A damaged cache is made again. When it cannot be written, digests are cached for this process only, so that a
+    read-only experiment can be inspected.
     """
 
     def __init__(self, path: Path):
         self._path = path
-        self._known: dict[str, str] = read_json(path) if path.is_file() else {}
+        self._known: dict[str, list[str]] = {}
+        """Resolved path -> state of the file, and its digest."""
+        if not path.is_file():
+            return
+        try:
+            found = read_json(path)
+        except DataError as error:
+            print(f"note: {error}; this cache of digests is made again", file=sys.stderr, flush=True)
+            return
+        if isinstance(found, dict):  # entries of version 0.1.0 are texts
+            self._known = {file: entry for file, entry in found.items() if isinstance(entry, list) and len(entry) == 2}
 
     def sha256(self, file: Path) -> str:
-        """Hexadecimal sha256 of a file, from the cache if size and modification time are unchanged."""
-        stat = file.stat()
-        key = f"{file.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
-        if key not in self._known:
-            self._known[key] = sha256_file(file)
+        """Hexadecimal sha256 of a file, from the cache if nothing about the file has changed."""
+        stat, name = file.stat(), str(file.resolve())
+        state = f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino} {stat.st_dev}"
+        known = self._known.get(name)
+        if known is None or known[0] != state:
+            known = self._known[name] = [state, sha256_file(file)]
             with suppress(OSError):
-                write_json(self._path, self._known)
-        return self._known[key]
+                write_text(self._path, sealed_json(indented_json(self._known)))
+        return known[1]

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sam2ft.core.command import in_allocation
+from sam2ft.core.digests.verified_files import write_sealed_json
 from sam2ft.core.errors import ClaimedError, StopRequestedError
-from sam2ft.core.files import write_json
 from sam2ft.core.system.path_errors import of_disk, translated
 from sam2ft.distributed.stop_signal import StopFlag
 from sam2ft.runs.attempt.claim import Attempt
@@ -50,7 +50,7 @@ def record_ending(layout: RunLayout, run: PlannedRun, attempt: Attempt, stop: St
         write_state(State.STOPPED, reason=str(error))
         # Not after Ctrl-C in an interactive allocation: the user wants the run to end.
         if is_main_rank() and in_allocation() and not by_keyboard(error, stop):
-            write_json(layout.requeue, attempt.to_json())
+            write_sealed_json(layout.requeue, attempt.to_json())
         raise
     except ClaimedError:
         raise
