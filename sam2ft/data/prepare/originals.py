@@ -44,7 +44,7 @@ def originals(store: Path, dataset_files: Sequence[Path] = ()) -> Originals | No
             continue
         try:
             # A store with UIDs has recorded its key: here none is made.
-            names, _ = store_names(config, base, store)
+            names, _ = store_names(config, base, store, index)
         except DataError as error:
             of_key = of_key or error
             continue

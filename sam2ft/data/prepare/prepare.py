@@ -71,7 +71,7 @@ def prepare_dataset(
     writer.check()
     _refuse_absent_masks(found)
     with store_lock(out):
-        names, key_notes = store_names(config, base, out, found)
+        names, key_notes = store_names(config, base, out, read_index(out), found)
         sources = names.renamed(found)
         writer = replace(writer, names=recorded_names(names, config, base, out))
         stored = writer.indexed  # read once, here, and sent to the processes with the writer

@@ -4,16 +4,18 @@ import csv
 import io
 import os.path
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sam2ft.config.load_dataset import DatasetConfig
 from sam2ft.core.errors import DataError, listed
+from sam2ft.core.files import read_json
 from sam2ft.core.keys import VolumeKey, checked_name
 from sam2ft.data.prepare.sources import DEFAULT_VOLUME, VolumeFiles, table_text
 from sam2ft.data.store.key_file import key_id, keyed_hash, others_can_read, read_key, write_key
-from sam2ft.data.store.store import read_index
+from sam2ft.data.store.store import record_path
 
 # 64 bits: two of 100,000 subjects share an id with a probability of 3e-10, and then the dataset is refused.
 _DIGITS = 16
@@ -125,19 +127,23 @@ AS_GIVEN = Pseudonyms()
 
 
 def store_names(
-    config: DatasetConfig, base: Path, out: Path, sources: Sequence[VolumeFiles] = ()
+    config: DatasetConfig,
+    base: Path,
+    out: Path,
+    index: Mapping[str, Any] | None,
+    sources: Sequence[VolumeFiles] = (),
 ) -> tuple[Pseudonyms, tuple[str, ...]]:
     """(the names of the store `out`, notes about the key file, which is made when it is first needed).
 
     Args:
         base: folder to which the paths of the dataset file are relative.
+        index: content of its store.json; None for a new store.
         sources: those that are prepared into the store.
 
     Raises:
         DataError: the store has names of another kind or with another key, or the key file is away or in the store.
     """
-    index = read_index(out)
-    wanted, recorded = config.names.subject_id, None if index is None else index.get("names")
+    wanted, recorded = config.names.subject_id, None if index is None else _recorded(out, index)
     made_with = "folder" if recorded is None else recorded["subject_id"]
     if index is not None and made_with != wanted:
         raise DataError(
@@ -152,6 +158,18 @@ def store_names(
         return Pseudonyms(with_paths=False), ()
     key, notes = _key(config.names.key_path(base), out, known)
     return Pseudonyms(wanted, key, table, with_paths=False), notes
+
+
+def _recorded(out: Path, index: Mapping[str, Any]) -> Mapping[str, str] | None:
+    """What a store records of its names: in the index, or, where that was made anew from records, in these."""
+    if "names" in index or not index["volumes"]:
+        return index.get("names")
+    entry = index["volumes"][0]
+    stem = entry.get("stem", VolumeKey(index["dataset"], entry["subject"], entry["volume"]).file_stem)
+    with suppress(DataError):
+        found: Mapping[str, str] | None = read_json(record_path(out, stem)).get("names")
+        return found
+    return None
 
 
 def _key(path: Path, out: Path, known: str | None) -> tuple[bytes, tuple[str, ...]]:

@@ -197,6 +197,7 @@ class StoreWriter:
             **volume.facts,
             "block_means": block_means(volume.image_zyx),
             "maps": {name: _map_facts(one, volume.mask_zyx) for name, one in maps.items()},
+            **self._names_of_record(),
         }
         write_json(record_path(self.folder, stem), record)
 
@@ -237,6 +238,11 @@ class StoreWriter:
         """`names` of the index: none in stores of earlier versions."""
         names = (read_index(self.folder) or {}).get("names") if self.names is None else self.names
         return {} if names is None else {"names": dict(names)}
+
+    def _names_of_record(self) -> dict[str, Mapping[str, str]]:
+        """`names` again without places, so that an index that is made anew from the records has them."""
+        kept = {name: value for name, value in (self.names or {}).items() if name in ("subject_id", "key_id")}
+        return {"names": kept} if kept else {}
 
     def record(self, key: VolumeKey, stem: str) -> Mapping[str, Any]:
         """The record of a volume; the less that the index knows where it is lost or damaged.
