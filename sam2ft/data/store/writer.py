@@ -239,7 +239,6 @@ class StoreWriter:
             "version": self.version,
             "source": source,
             "source_image": volume.source_image,
-            **self._naming(),
             "bytes": sizes,
             "window": list(volume.window),
             "subject_fields": dict(volume.subject_fields),
@@ -247,6 +246,7 @@ class StoreWriter:
             **volume.facts,
             "block_means": block_means(volume.image_zyx),
             "maps": {name: _map_facts(one, volume.mask_zyx) for name, one in maps.items()},
+            **self._names_of_record(),
         }
         write_sealed_json(record_path(self.folder, stem), record)
 
@@ -283,17 +283,15 @@ class StoreWriter:
         }
         _write_index(index_path(self.folder), index)
 
-    def _naming(self) -> dict[str, Mapping[str, str]]:
-        """The part of `names` that every record holds, for an index that is made again."""
-        return {
-            entry: {part: names[part] for part in NAMING if part in names}
-            for entry, names in self._names_entry().items()
-        }
-
     def _names_entry(self) -> dict[str, Mapping[str, str]]:
         """`names` of the index: none in stores of earlier versions."""
         names = (self.found[0] or {}).get("names") if self.names is None else self.names
         return {} if names is None else {"names": dict(names)}
+
+    def _names_of_record(self) -> dict[str, Mapping[str, str]]:
+        """`names` again without places, so that an index that is made anew from the records has them."""
+        kept = {name: value for name, value in (self.names or {}).items() if name in NAMING}
+        return {"names": kept} if kept else {}
 
     def record(self, key: VolumeKey, stem: str) -> Mapping[str, Any]:
         """The record of a volume; the less that the index knows where it is lost or damaged.
