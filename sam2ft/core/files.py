@@ -1,12 +1,12 @@
 """Atomic file writes with fsync, JSON reading and writing, and sha256 digests."""
 
-import errno
 import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,13 +15,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sam2ft.core.digests.sealed import JSON_KEY, SealError, check_json
+from sam2ft.core.digests.sealed import JSON_KEY, SealError, check_json, sealed_json
 from sam2ft.core.errors import DataError
+from sam2ft.core.path_errors import note_written, write_failure
+from sam2ft.core.sharing import make_as_readable_as_new_files
 
 # Folder -> check that runs before a file is put in or below it.
 _FENCES: dict[Path, Callable[[], None]] = {}
-# A file system with less free space, bytes, is full: the rest is too small for a file, or reserved.
-_ALMOST_NOTHING = 2**20
 
 PARTIAL = ".partial"
 """Name of the folder with the temporary files of all writers of a folder."""
@@ -56,7 +56,8 @@ def replacing(path: Path) -> Iterator[Path]:
     no reader looks there, and all of it is removed at the end, or by `remove_partial` after the writer was killed.
 
     Raises:
-        OSError: the file cannot be written; it names `path`, and has the error number of the cause.
+        OSError: the file cannot be written, whatever the writing library raised; it names `path`, and has the error
+            number of the cause (core/path_errors).
     """
     own = None
     try:
@@ -67,16 +68,21 @@ def replacing(path: Path) -> Iterator[Path]:
         if not partial.exists():  # whoever took over the folder has removed it
             _check_fences(path)
         with partial.open("rb") as stream:
+            make_as_readable_as_new_files(stream.fileno())
             os.fsync(stream.fileno())
         _check_fences(path)
         partial.replace(path)
-    except OSError as error:
-        raise _naming_file(error, path) from None
+    except Exception as error:
+        failure = write_failure(error, path, path.parent / PARTIAL)
+        if failure is None or failure is error:
+            raise
+        raise failure from None
     finally:
         if own is not None:
             shutil.rmtree(own, ignore_errors=True)
             with suppress(OSError):  # files of other writers are in it
                 own.parent.rmdir()
+    note_written()
     sync_folder(path.parent)
 
 
@@ -131,23 +137,22 @@ def _check_fences(path: Path) -> None:
             check()
 
 
-def _naming_file(error: OSError, path: Path) -> OSError:
-    """`error` with the name of the file, which a failed write lacks; NumPy's report of a short write has no number."""
-    if error.errno is None:
-        full = shutil.disk_usage(path.parent).free < _ALMOST_NOTHING
-        number = errno.ENOSPC if full else errno.EIO
-        return OSError(number, f"{os.strerror(number)} ({error})", str(path))
-    if error.filename is None or PARTIAL in Path(os.fsdecode(error.filename)).parts:
-        return OSError(error.errno, error.strerror, str(path))
-    return error
-
-
 def write_new(path: Path, data: bytes) -> None:
     """Write a new file with fsync but without a temporary file; for a folder that no process reads yet."""
-    with path.open("xb") as stream:
+    with naming_written(path), path.open("xb") as stream:
         stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+@contextmanager
+def naming_written(path: Path) -> Iterator[None]:
+    """Name `path` in the OSError of a block that writes this new file itself, and give it the number of its cause."""
+    try:
+        yield
+    except OSError as error:
+        raise write_failure(error, path, path) or error from None
+    note_written()
 
 
 def remove_partial(folder: Path) -> None:
@@ -187,6 +192,8 @@ def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from None
     finally:
         os.close(descriptor)
 
@@ -269,22 +276,36 @@ def sha256_file(path: Path) -> str:
 
 
 class DigestCache:
-    """Cache of sha256 digests of large files by (path, size, mtime), so that a plan does not read gigabytes twice.
+    """Cache of sha256 digests of large files, so that a plan does not read gigabytes twice.
 
-    When the cache file cannot be written, digests are cached for this process only, so that a read-only experiment can
-    be inspected.
+    A digest is used while size, both times, inode and device of the file are the same. No number may rest on it: a
+    file can rot with all of them kept, so a job takes the digest of its files itself and compares it with the plan's.
+
+    A damaged cache is made again. When it cannot be written, digests are cached for this process only, so that a
+    read-only experiment can be inspected.
     """
 
     def __init__(self, path: Path):
         self._path = path
-        self._known: dict[str, str] = read_json(path) if path.is_file() else {}
+        self._known: dict[str, list[str]] = {}
+        """Resolved path -> state of the file, and its digest."""
+        if not path.is_file():
+            return
+        try:
+            found = read_json(path)
+        except DataError as error:
+            print(f"note: {error}; this cache of digests is made again", file=sys.stderr, flush=True)
+            return
+        if isinstance(found, dict):  # entries of version 0.1.0 are texts
+            self._known = {file: entry for file, entry in found.items() if isinstance(entry, list) and len(entry) == 2}
 
     def sha256(self, file: Path) -> str:
-        """Hexadecimal sha256 of a file, from the cache if size and modification time are unchanged."""
-        stat = file.stat()
-        key = f"{file.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
-        if key not in self._known:
-            self._known[key] = sha256_file(file)
+        """Hexadecimal sha256 of a file, from the cache if nothing about the file has changed."""
+        stat, name = file.stat(), str(file.resolve())
+        state = f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino} {stat.st_dev}"
+        known = self._known.get(name)
+        if known is None or known[0] != state:
+            known = self._known[name] = [state, sha256_file(file)]
             with suppress(OSError):
-                write_json(self._path, self._known)
-        return self._known[key]
+                write_text(self._path, sealed_json(indented_json(self._known)))
+        return known[1]

@@ -1,7 +1,7 @@
 """Calibration job: time a few optimizer steps and one evaluated volume of a point, to estimate run times.
 
-The code path is that of real runs. Slurm jobs call `calibrate` by reference; `python -m sam2ft.jobs.calibrate FOLDER
-KEY...` does the same on this machine. No torch at import; no file of a run is read or written.
+The code path is that of real runs. Slurm jobs and processes on this machine call `python -m sam2ft.jobs.calibrate
+FOLDER KEY...`. No torch at import; no file of a run is read or written.
 """
 
 import shutil
@@ -14,14 +14,15 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from sam2ft.config.load_experiment import load_experiment
 from sam2ft.config.schema.experiment import Experiment
+from sam2ft.config.trust import refuse_untrusted
 from sam2ft.core.command import run_command
+from sam2ft.core.digests.verified_files import read_sealed_json, write_sealed_json
 from sam2ft.core.errors import DataError, StopRequestedError
 from sam2ft.core.events import EpochDone, SlicePrediction, StepDone
-from sam2ft.core.files import read_json, write_json
 from sam2ft.distributed import stop_signal
 from sam2ft.runs.attempt.rank import is_main_rank
+from sam2ft.runs.config_file import planned_experiment
 from sam2ft.runs.initial_weights import initial_weights
 from sam2ft.runs.layout import CalibrationLayout, EvalLayout, ExperimentLayout
 
@@ -42,13 +43,15 @@ def calibrate(experiment_dir: str, keys: Sequence[str]) -> None:
 
     Raises:
         StopRequestedError: the job was asked to stop.
+        UserError: somebody else could have written a description or its experiment.
     """
     stop = stop_signal.install_stop_handlers()
     layout = ExperimentLayout(Path(experiment_dir))
     for key in keys:
         layout_of_key = layout.calibration(key)
-        task = read_json(layout_of_key.task)
-        experiment = load_experiment(layout_of_key.experiment).points[0].experiment
+        refuse_untrusted(layout_of_key.task, "calibration")
+        task = read_sealed_json(layout_of_key.task)
+        experiment = planned_experiment(layout_of_key.experiment)
         try:
             if task["stage"] == "train":
                 found = _training(experiment, int(task["world_size"]), layout_of_key, stop)
@@ -61,7 +64,7 @@ def calibrate(experiment_dir: str, keys: Sequence[str]) -> None:
             raise StopRequestedError("stopped as asked; an unfinished calibration is discarded")
         if is_main_rank():
             about = {"host": socket.gethostname(), "time": datetime.now(UTC).isoformat(timespec="seconds")}
-            write_json(layout_of_key.result, task | {"measured": found} | about)
+            write_sealed_json(layout_of_key.result, task | {"measured": found} | about)
             text = ", ".join(f"{name} {value:.4g}" for name, value in found.items() if value is not None)
             print(f"calibration {key} ({task['stage']}): {text}", file=sys.stderr, flush=True)
 

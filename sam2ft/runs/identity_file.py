@@ -5,13 +5,15 @@ the run's stores, so a store that is prepared again while a run waits or trains 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from sam2ft.config.identity import IDENTITY_VERSION, eval_id, id_of, run_content
 from sam2ft.config.schema.experiment import Experiment
+from sam2ft.core.digests.verified_files import read_sealed_json, tell_damage, write_sealed_json
 from sam2ft.core.errors import CheckpointError, DataError
-from sam2ft.core.files import canonical_json, read_json, sha256_file, write_json
+from sam2ft.core.files import canonical_json, listed_names, sha256_file
 from sam2ft.data.store.store import Store, VolumeRecord, records_digest
 from sam2ft.runs.initial_weights import initial_weights
 from sam2ft.runs.layout import RunLayout
@@ -23,6 +25,7 @@ Content = Mapping[str, Any]
 
 _ABSENT = "not set"
 _ANEW = "remove it to continue without it, or start again with --fresh (launch/train.py) or --force (launch/sweep.py)"
+_NAMED = "checked by the name of the run, which is the digest of the same content"
 _SHOWN = 8
 _DIGEST_CHARACTERS = 12
 _NAMES = {
@@ -82,12 +85,13 @@ def write_or_check_identity(
         CheckpointError: the folder contains the files of another run (`fresh` replaces them). Nothing is written.
     """
     now = {"run": name, "content": content, "volumes": volumes_of(stores)}
-    then = None if fresh and name == layout.run_id else read_identity(layout)
+    is_new = not fresh and not layout.identity.is_file()
+    then = None if fresh and name == layout.run_id else _identity_if_readable(layout, _NAMED)
     if then is not None and then["run"] == name == layout.run_id:
         return None
     if then is None and name == layout.run_id:
-        news = None if fresh else another_run(layout, now)
-        write_json(layout.identity, now)
+        news = another_run(layout, now) if is_new else None
+        write_sealed_json(layout.identity, now)
         return news
     if then is None:
         raise DataError(
@@ -119,7 +123,7 @@ def refuse_changed_volumes(
     found = eval_id(experiment, records_digest(records), file_digests(experiment))
     if found == planned:
         return
-    then = read_identity(layout)
+    then = _identity_if_readable(layout, _NAMED)
     changed = volume_differences(then, {"volumes": volumes_of(stores)}) if then else []
     listed = _indented(changed) if changed else "  the evaluated split, a setting of eval:, or the file of boxes"
     raise DataError(
@@ -139,11 +143,16 @@ def of_another_run(path: Path, snapshot: Mapping[str, Any], layout: RunLayout, c
 
 def another_run(layout: RunLayout, now: Mapping[str, Any]) -> str | None:
     """Return how `now` differs from the newest other run of the experiment; None for the first run."""
-    paths = [path for path in layout.folder.parent.glob("*/identity.json") if path != layout.identity]
-    if not paths:
+    times: dict[RunLayout, int] = {}
+    for name in listed_names(layout.folder.parent):
+        other = RunLayout(layout.folder.with_name(name))
+        with suppress(FileNotFoundError, NotADirectoryError):  # not a run, or removed meanwhile
+            times[other] = other.identity.stat().st_mtime_ns
+    times.pop(layout, None)
+    if not times:
         return None
-    before = RunLayout(max(paths, key=lambda path: path.stat().st_mtime_ns).parent)
-    if (then := read_identity(before)) is None:
+    before = max(times, key=lambda other: times[other])
+    if (then := _identity_if_readable(before, "not compared with this run")) is None:
         return None
     lines = [*content_differences(then["content"], now["content"], "in that run"), *volume_differences(then, now)]
     return f"a new run: {before.run_id}, the previous run, differs in\n{_indented(lines)}" if lines else None
@@ -153,14 +162,27 @@ def read_identity(layout: RunLayout) -> dict[str, Any] | None:
     """Return the content of identity.json; None for a run that never started.
 
     Raises:
-        DataError: the file is not the identity of a run.
+        DataError: the file is damaged, or not the identity of a run.
     """
     if not layout.identity.is_file():
         return None
-    value = read_json(layout.identity)
+    remedy = "the next attempt of the run writes it again; for a report, move it away"
+    try:
+        value: dict[str, Any] = read_sealed_json(layout.identity)
+    except DataError as error:
+        raise DataError(f"{error}; {remedy}") from None
     if not isinstance(value, dict) or not {"run", "content", "volumes"} <= value.keys():
-        raise DataError(f"{layout.identity}: not the identity of a run")
+        raise DataError(f"{layout.identity}: not the identity of a run; {remedy}")
     return value
+
+
+def _identity_if_readable(layout: RunLayout, instead: str) -> dict[str, Any] | None:
+    """`read_identity`, and None with a note, which says what is done `instead`, for a damaged file."""
+    try:
+        return read_identity(layout)
+    except DataError as error:
+        tell_damage(f"{error}; {instead}")
+        return None
 
 
 def content_differences(then: Content, now: Content, there: str = "then") -> list[str]:

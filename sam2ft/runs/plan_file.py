@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,8 +9,10 @@ from typing import Any, Literal, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
+from sam2ft.core.digests.sealed import sealed_json
+from sam2ft.core.digests.verified_files import read_sealed_json, tell_damage
 from sam2ft.core.errors import DataError
-from sam2ft.core.files import canonical_json, read_json, sha256_text, write_text
+from sam2ft.core.files import canonical_json, listed_files, read_json, sha256_text, verified_json, write_text
 from sam2ft.runs.layout import ExperimentLayout, RunLayout
 
 Stage = Literal["train", "eval", "train_eval"]
@@ -102,17 +103,27 @@ class Plan:
 
 
 def save_plan(layout: ExperimentLayout, plan: Plan) -> Path:
-    """Write the plan into its experiment's folder; an existing file has the same content and becomes the newest."""
+    """Write the plan into its experiment's folder; an existing file has the same content and becomes the newest.
+
+    An existing file that is damaged, or of a version without digests, is written again.
+    """
     path = layout.plan(plan.plan_id)
-    if path.is_file():
+    if _is_sealed(path):
         path.touch()
     else:
         value = {"version": PLAN_VERSION, "plan": plan.plan_id, "experiment": plan.experiment, "source": plan.source}
         head = json.dumps(value | {"fresh": plan.fresh, "code": plan.code}, ensure_ascii=False).removesuffix("}")
         # One line per run: the encoder with indentation is ten times slower.
         runs = ",\n".join(json.dumps(run, ensure_ascii=False, allow_nan=False) for run in _RUNS.dump_python(plan.runs))
-        write_text(path, f'{head},\n"runs": [\n{runs}\n]}}\n')
+        write_text(path, sealed_json(f'{head},\n"runs": [\n{runs}\n]}}\n'))
     return path
+
+
+def _is_sealed(path: Path) -> bool:
+    try:
+        return verified_json(path)[1]
+    except DataError:
+        return False
 
 
 def load_plan(layout: ExperimentLayout, plan_id: str) -> Plan:
@@ -122,27 +133,44 @@ def load_plan(layout: ExperimentLayout, plan_id: str) -> Plan:
         DataError: the file is missing, has another version, or its content does not match the id in its name.
     """
     path = layout.plan(plan_id)
-    value = read_json(path)
-    if value.get("version") != PLAN_VERSION:
-        found = value.get("version")
+    try:
+        value = read_sealed_json(path)
+    except DataError as error:
+        raise DataError(f"{error}; plan again with launch/sweep.py, which writes the same plan again") from None
+    found = value.get("version") if isinstance(value, dict) else None
+    if found != PLAN_VERSION:
         raise DataError(f"{path}: plan of version {found}, this sam2ft reads {PLAN_VERSION}; plan again")
     try:
         runs = _RUNS.validate_python(value["runs"])
-    except ValidationError as error:
-        raise DataError(f"{path}: not a plan ({error}); plan again with launch/sweep.py") from None
-    plan = Plan(value["experiment"], value["source"], value["fresh"], runs, value.get("code"))
+        plan = Plan(value["experiment"], value["source"], value["fresh"], runs, value.get("code"))
+    except (KeyError, ValidationError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: not a plan ({reason}); plan again with launch/sweep.py") from None
+    # A plan of somebody else is read for its report: its ids are names of folders, and must not lead out of this one.
+    for name in (name for run in runs for name in (run.run_id, *run.eval_ids)):
+        if name in ("", ".", "..") or "/" in name or "\0" in name:
+            raise DataError(f"{path}: {name!r} is not the name of a folder; plan again with launch/sweep.py")
     if plan.plan_id != plan_id:
         raise DataError(f"{path}: its content was changed after it was written; plan again with launch/sweep.py")
     return plan
 
 
 def evaluation_is_current(layout: RunLayout, run: PlannedRun, eval_id: str, best_sha256: str | None) -> bool:
-    """Whether an evaluation is complete and was computed with the current weights of the run."""
+    """Whether an evaluation is complete and was computed with the current weights of the run.
+
+    One whose `_SUCCESS` is damaged is not: it is made again, and a note says why.
+    """
     success = layout.evaluation(eval_id).success
     if not success.is_file():
         return False
+    try:
+        found = read_json(success)["checkpoint_sha256"]
+    except (DataError, KeyError, TypeError) as error:
+        reason = str(error) if isinstance(error, DataError) else f"{success}: not the _SUCCESS file of an evaluation"
+        tell_damage(f"{reason}; this evaluation is to be made again")
+        return False
     # The run_id of a baseline contains the digest of its weights, so they cannot differ.
-    return run.baseline or read_json(success)["checkpoint_sha256"] == best_sha256
+    return run.baseline or found == best_sha256
 
 
 def newest_plan(layout: ExperimentLayout) -> Plan:
@@ -161,13 +189,18 @@ def newest_plan(layout: ExperimentLayout) -> Plan:
 
 
 def plans_of(layout: ExperimentLayout) -> Iterator[Plan]:
-    """Yield every readable plan of an experiment, the newest first."""
+    """Yield every readable plan of an experiment, the newest first; a note names a damaged one."""
     for plan_id in _plan_ids(layout):
-        with suppress(DataError):
-            yield load_plan(layout, plan_id)
+        try:
+            plan = load_plan(layout, plan_id)
+        except DataError as error:
+            tell_damage(f"{error}; left out")
+            continue
+        yield plan
 
 
 def _plan_ids(layout: ExperimentLayout) -> list[str]:
     """The ids of all plans, the newest first."""
-    paths = sorted(layout.folder.glob("plan-*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    found = listed_files(layout.folder, "plan-*.json")
+    paths = sorted(found, key=lambda path: found[path].st_mtime_ns, reverse=True)
     return [path.stem.removeprefix("plan-") for path in paths]

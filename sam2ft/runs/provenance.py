@@ -1,5 +1,6 @@
 """Provenance of a run: code version, package versions, machine and command of every attempt (provenance.json).
 
+A damaged file is kept beside the new one, which names it: what earlier attempts recorded is never dropped unsaid.
 Only the digest of the code can be part of an id, and only with --strict-code.
 """
 
@@ -15,8 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import sam2ft
-from sam2ft.core.files import canonical_json, read_json, sha256_file, sha256_text, write_json
+from sam2ft.core.digests.verified_files import read_sealed_json, tell_damage, unverified_files, write_sealed_json
+from sam2ft.core.errors import DataError
+from sam2ft.core.files import canonical_json, listed_names, sha256_file, sha256_text
 from sam2ft.runs.attempt.claim import Attempt
+from sam2ft.runs.attempt.status import put_aside
 from sam2ft.runs.layout import RunLayout
 
 PACKAGES = ("sam2ft", "torch", "torchvision", "sam2", "monai", "numpy", "scipy", "pandas", "pydicom", "pydantic")
@@ -90,10 +94,54 @@ def provenance(attempt: Attempt) -> dict[str, Any]:
 
 
 def recorded_attempts(layout: RunLayout) -> list[dict[str, Any]]:
-    """Return what `provenance` returned for every attempt of a run; empty when none was recorded."""
-    return list(read_json(layout.provenance)["attempts"]) if layout.provenance.is_file() else []
+    """Return what `provenance` returned for every attempt of a run; empty when none was recorded.
+
+    Raises:
+        DataError: the file is damaged, or not the provenance of a run.
+    """
+    return list(_recorded(layout)["attempts"])
+
+
+def _recorded(layout: RunLayout) -> dict[str, Any]:
+    if not layout.provenance.is_file():
+        return {"attempts": []}
+    remedy = "the next attempt of the run puts it aside; for a report, move it away"
+    try:
+        value: dict[str, Any] = read_sealed_json(layout.provenance)
+    except DataError as error:
+        raise DataError(f"{error}; {remedy}") from None
+    attempts = value.get("attempts") if isinstance(value, dict) else None
+    if not isinstance(attempts, list) or not all(isinstance(one, dict) and "code" in one for one in attempts):
+        raise DataError(f"{layout.provenance}: not the provenance of a run; {remedy}")
+    return value
 
 
 def record_provenance(layout: RunLayout, attempt: Attempt) -> None:
-    """Append this attempt to provenance.json; earlier attempts are kept."""
-    write_json(layout.provenance, {"attempts": [*recorded_attempts(layout), provenance(attempt)]})
+    """Append this attempt to provenance.json; earlier attempts are kept, in a damaged file beside it too."""
+    try:
+        recorded = _recorded(layout)
+    except DataError as error:
+        aside = put_aside(layout.provenance).name
+        tell_damage(f"{error}; kept as {aside}, and a new file begun")
+        recorded = {"damaged": listed_names(layout.folder, "provenance.damaged*"), "attempts": []}
+    recorded["attempts"].append(provenance(attempt))
+    write_sealed_json(layout.provenance, recorded)
+
+
+def record_unverified(layout: RunLayout, attempt: Attempt) -> None:
+    """Add to this attempt the files without a digest that it has read; nothing is written when there were none."""
+    names = [_name_of(path, layout) for path in unverified_files()]
+    if not names:
+        return
+    recorded = _recorded(layout)
+    mine = attempt.to_json()
+    for one in recorded["attempts"]:
+        if one["attempt"] == mine:
+            one["unverified"] = names
+    write_sealed_json(layout.provenance, recorded)
+
+
+def _name_of(path: Path, layout: RunLayout) -> str:
+    """Relative to the run's folder where it is in there."""
+    place, folder = path.absolute(), layout.folder.absolute()
+    return str(place.relative_to(folder) if place.is_relative_to(folder) else path)

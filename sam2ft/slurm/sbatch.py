@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from sam2ft.core.files import remove_partial
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.slurm.lookup import SubmissionError
 
@@ -31,6 +32,8 @@ PAUSES_S = (0.0, 1.0, 3.0, 6.0)
 def submission_lock(layout: ExperimentLayout) -> Iterator[int]:
     """Hold the lock of an experiment's submissions while the block runs; yields the file descriptor that holds it.
 
+    The holder is the only writer there, and removes what killed ones left half written.
+
     Each sbatch process inherits the file descriptor: when a launcher is killed, the lock ends with the sbatch process
     that it started, so that no other launcher looks for a job that is just being created.
 
@@ -41,6 +44,7 @@ def submission_lock(layout: ExperimentLayout) -> Iterator[int]:
     descriptor = os.open(layout.submission_lock, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         _take(descriptor, layout)
+        remove_partial(layout.submissions)
         yield descriptor
     finally:
         os.close(descriptor)

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from errno import EACCES, EDQUOT, EEXIST, ENAMETOOLONG, ENOSPC, ENOTDIR, EPERM, EROFS
 from pathlib import Path
 
+from sam2ft.core.digests.verified_files import write_sealed_json
 from sam2ft.core.errors import DataError, UserError
-from sam2ft.core.files import read_json, write_json
+from sam2ft.core.files import read_json
 from sam2ft.runs.layout import ExperimentLayout
 
 LOCK_WAIT_S = 10.0
@@ -30,8 +31,8 @@ def locked(layout: ExperimentLayout, wait_s: float | None = None) -> Iterator[No
 
     with writable(layout.folder):
         layout.folder.mkdir(parents=True, exist_ok=True)
-        # Other users of the group may launch too, if the umask allows it.
-        lock = FileLock(layout.lock, timeout=LOCK_WAIT_S if wait_s is None else wait_s, mode=0o666)
+        # Without a mode it has the permissions of the umask: other users of the group may launch too where it says so.
+        lock = FileLock(layout.lock, timeout=LOCK_WAIT_S if wait_s is None else wait_s)
         try:
             lock.acquire()
         except Timeout:
@@ -40,7 +41,7 @@ def locked(layout: ExperimentLayout, wait_s: float | None = None) -> Iterator[No
             ) from None
     try:
         with writable(layout.folder):
-            write_json(layout.launcher, _self())
+            write_sealed_json(layout.launcher, _self())
         yield
     finally:
         layout.launcher.unlink(missing_ok=True)

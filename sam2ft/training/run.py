@@ -9,11 +9,13 @@ from sam2ft.core.events import Observer, Observers
 from sam2ft.distributed.ranks import Ranks, process_group
 from sam2ft.distributed.stop_signal import StopRequest
 from sam2ft.runs.attempt.claim import Attempt, check_claim
+from sam2ft.runs.history import remove_history
 from sam2ft.runs.identity_file import Content, current_identity, of_another_run, write_or_check_identity
 from sam2ft.runs.layout import RunLayout
 from sam2ft.runs.stores import stores_by_name
 from sam2ft.training.build_trainer import build_trainer
 from sam2ft.training.checkpoints.checkpoint import load_newest_resume, resume_files
+from sam2ft.training.checkpoints.heal import heal_best
 from sam2ft.training.data import TrainingData, training_data
 from sam2ft.training.state import TrainerContext, TrainState
 from sam2ft.training.trainer import Trainer
@@ -55,15 +57,20 @@ def train(
         if ranks.is_main:
             _print_stderr(start_text(experiment, layout, data.records, trainer))
         keeper = CheckpointWriter(layout, attempt, experiment, data.labels, content, trainer)
+        if state is not None and ranks.is_main:
+            check_best(trainer, layout, state, keeper)
         progress = progress_observers(experiment, layout, stores_by_name(data.stores), state)
         with progress if ranks.is_main else nullcontext(()) as watching:
             first = state.epoch if state else 0
             kept = file_observers(experiment, layout, attempt, data, first) if ranks.is_main else ()
+            keeper.history = next((one for one in kept if isinstance(one, HistoryWriter)), None)
             # The resume file is last: a crash between two observers repeats the epoch, so no output is missing.
             observers = Observers((*watching, *kept, keeper))
             trainer.context = TrainerContext(ranks, observers, stop, keeper.save)
             ended = trainer.fit(data.train, data.val, state)
         if ranks.is_main:
+            # What a long training wrote hours ago is read once more before its digest is recorded.
+            heal_best(layout, trainer, ended, keeper.info)
             _print_stderr(end_text(experiment, layout, ended))
     return ended
 
@@ -124,6 +131,18 @@ def restored_state(trainer: Trainer, layout: RunLayout, content: Content) -> Tra
     return state
 
 
+def check_best(trainer: Trainer, layout: RunLayout, state: TrainState, keeper: CheckpointWriter) -> None:
+    """Verify best.pt before a training continues from `state`; a damaged one is made again, when that is possible.
+
+    Raises:
+        CheckpointError: it is damaged, and the resume file of its epoch is gone.
+    """
+    if heal_best(layout, trainer, state, keeper.info):
+        newest = load_newest_resume(layout.checkpoints)
+        assert newest is not None, "the state came from one"
+        trainer.restore(newest.snapshot)
+
+
 def refuse_different_starts(ranks: Ranks, state: TrainState | None) -> None:
     """Check that all ranks resume from the same step: a network file system may show an older file to another node.
 
@@ -143,7 +162,7 @@ def remove_earlier_results(layout: RunLayout, attempt: Attempt) -> None:
     check_claim(layout, attempt)
     for path in resume_files(layout.checkpoints):
         path.unlink()
-    layout.history.unlink(missing_ok=True)
+    remove_history(layout)
 
 
 def file_observers(

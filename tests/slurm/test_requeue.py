@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sam2ft.core.files import write_json
+from sam2ft.core.digests.verified_files import write_sealed_json
 from sam2ft.runs.attempt.claim import MAX_RESTARTS, Attempt
 from sam2ft.slurm.requeue import requeue_setup, requeue_tail
 
@@ -36,7 +36,7 @@ class Node:
 
     def marker(self, run: str, job: str, restart: int) -> Path:
         path = self.runs / run / "requeue.json"
-        write_json(path, Attempt(job, restart, "n1", 5, "2026-01-01T00:00:00+00:00").to_json())
+        write_sealed_json(path, Attempt(job, restart, "n1", 5, "2026-01-01T00:00:00+00:00").to_json())
         return path
 
     def run(self, environment: dict[str, str], *, rc: int = 75, max_restarts: int = 20) -> tuple[int, list[str], str]:

@@ -11,7 +11,7 @@ from fixtures.trainers import read_best
 from sam2.build_sam import build_sam2
 
 from sam2ft.core.errors import CheckpointError, ClaimedError, StopRequestedError
-from sam2ft.core.files import sha256_file, write_json
+from sam2ft.core.files import read_json, sha256_file, write_json
 from sam2ft.distributed.stop_signal import StopFlag
 from sam2ft.jobs.job import execute_job
 from sam2ft.model.nano import overrides as nano
@@ -187,7 +187,7 @@ def test_a_stopped_job_inside_an_allocation_leaves_its_marker_and_exits_with_75(
     stop = StopFlag()
     at_step(2, lambda: stop.handle(signal.SIGUSR2, None))
     assert execute_job(job := point.job(attempt=Attempt("5", 0, "here", 1, "2026-01-01T00:00:00+00:00")), stop) == 75
-    assert json.loads(point.layout.requeue.read_text()) == job.attempt.to_json()
+    assert read_json(point.layout.requeue) == job.attempt.to_json()
 
 
 def test_processes_that_see_different_resume_files_do_not_train_together():

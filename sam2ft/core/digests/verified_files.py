@@ -1,9 +1,11 @@
 """Files that are verified when they are read back: JSON that carries its digest, and any file with a digest beside it.
 
-A file without a digest was written by a version before digests: it is read, and noted as unverified.
+A file without a digest was written by a version before digests: it is read, and noted as unverified. What cannot be
+read, but can be made again or left out, is told on stderr.
 """
 
 import hashlib
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.files import indented_json, replacing, sha256_file, verified_json, write_text
 
 _UNVERIFIED: dict[Path, None] = {}
+_TOLD: set[str] = set()
 
 
 def write_sealed_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -78,10 +81,22 @@ def note_unverified(path: Path) -> None:
     _UNVERIFIED[path] = None
 
 
+def unverified_files() -> tuple[Path, ...]:
+    """Files that this process read without a digest, in the order in which they were read first."""
+    return tuple(_UNVERIFIED)
+
+
+def tell_damage(text: str) -> None:
+    """Print a note to stderr about a damaged file that is made again or left out; the same note only once."""
+    if text not in _TOLD:
+        _TOLD.add(text)
+        print(f"note: {text}", file=sys.stderr, flush=True)
+
+
 def unverified_note() -> str | None:
     """One sentence about the files that this process read without a digest; None when there was no such file."""
     if not _UNVERIFIED:
         return None
     first, others = next(iter(_UNVERIFIED)), len(_UNVERIFIED) - 1
     more = f" and {others} more files" if others else ""
-    return f"note: unverified, because an earlier version wrote it without a digest: {first}{more}"
+    return f"note: unverified, because it has no digest (of an earlier version, or edited and accepted): {first}{more}"

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sam2ft.config.schema.experiment import Experiment
+from sam2ft.core.errors import DataError
 from sam2ft.report.page.content import Facts
 from sam2ft.report.request import RunState
 from sam2ft.report.tables.coverage import Coverage
@@ -16,9 +17,22 @@ def facts_of(states: Sequence[RunState], experiments: Sequence[Experiment], cove
     groups = []
     if experiments:
         groups += [_data_facts(experiments), _setting_facts(experiments)]
-    attempts = [attempt for state in states for attempt in recorded_attempts(state.layout)]
+    attempts, unknown = _attempts(states)
     groups += _machine_facts(attempts) if attempts else []
+    groups += [Facts("Not readable", tuple(unknown))] if unknown else []
     return (*groups, *_hours(coverage))
+
+
+def _attempts(states: Sequence[RunState]) -> tuple[list[Mapping[str, Any]], list[tuple[str, str]]]:
+    """Recorded attempts of all runs, and (run, error) for every run whose provenance cannot be read."""
+    attempts: list[Mapping[str, Any]] = []
+    unknown = []
+    for state in states:
+        try:
+            attempts += recorded_attempts(state.layout)
+        except DataError as error:
+            unknown.append((state.planned.name, str(error)))
+    return attempts, unknown
 
 
 def _hours(coverage: Coverage) -> tuple[Facts, ...]:
@@ -42,7 +56,6 @@ def _runs(count: int) -> str:
 
 def _data_facts(experiments: Sequence[Experiment]) -> Facts:
     """Current counts of the stores; for a store that cannot be opened, the error."""
-    from sam2ft.core.errors import DataError
     from sam2ft.data.images.slice_axis import plane_of
     from sam2ft.data.store.split import SPLITS
     from sam2ft.data.store.store import Store

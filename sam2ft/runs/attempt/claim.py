@@ -15,13 +15,15 @@ import os
 import re
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from sam2ft.core.errors import ClaimedError
-from sam2ft.core.files import read_json, remove_partial, write_json
+from sam2ft.core.digests.verified_files import read_sealed_json, tell_damage, write_sealed_json
+from sam2ft.core.errors import ClaimedError, DataError
+from sam2ft.core.files import remove_partial
 from sam2ft.runs.layout import RunLayout
 
 LOCAL = "local"
@@ -114,9 +116,71 @@ def _birth(pid: int) -> str | None:
     return None if fields[0] in "ZX" else f"{boot}:{fields[19]}"
 
 
+@dataclass(frozen=True)
+class Claim:
+    """The content of claim.json."""
+
+    holder: Attempt
+    restarts: Mapping[str, int]
+    """The newest restart of every Slurm job that ever held the run."""
+
+
+def read_claim(layout: RunLayout) -> Claim | None:
+    """Read claim.json; None when no attempt ever claimed the run.
+
+    Raises:
+        DataError: the file is damaged, or not the claim of a run.
+    """
+    if not layout.claim.is_file():
+        return None
+    value = read_sealed_json(layout.claim)
+    try:
+        holder = Attempt.from_json(value)
+        restarts = {str(job): int(count) for job, count in value.get("restarts", {}).items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{layout.claim}: not the claim of a run ({error})") from None
+    return Claim(holder, _newest_restarts(restarts | {holder.job: holder.restart}))
+
+
+def known_claim(layout: RunLayout) -> Claim | None:
+    """`read_claim`; where the file is damaged, what provenance and status of the run say about its attempts.
+
+    Raises:
+        DataError: no other file says who held the run; the message names the remedy.
+    """
+    try:
+        return read_claim(layout)
+    except DataError as error:
+        attempts = _recorded_attempts(layout)
+        if not attempts:
+            remedy = "when no process is working on this run, remove the file"
+            raise DataError(f"{error}; no other file of the run says who held it: {remedy}") from None
+        tell_damage(f"{error}; its attempts are known from provenance.json and status.json")
+        restarts: dict[str, int] = {}
+        for one in attempts:
+            restarts[one.job] = max(one.restart, restarts.get(one.job, 0))
+        return Claim(attempts[-1], _newest_restarts(restarts))
+
+
 def holder(layout: RunLayout) -> Attempt | None:
-    """Return the attempt that holds the run, or None when no attempt ever claimed it."""
-    return Attempt.from_json(read_json(layout.claim)) if layout.claim.is_file() else None
+    """Return the attempt that holds the run by `known_claim`, or None when no attempt ever claimed it."""
+    known = known_claim(layout)
+    return known.holder if known else None
+
+
+def _recorded_attempts(layout: RunLayout) -> list[Attempt]:
+    """Attempts by the files that each of them writes at its start, that of status.json last."""
+    found: list[Attempt] = []
+    with suppress(DataError, KeyError, TypeError):
+        found += [Attempt.from_json(one["attempt"]) for one in read_sealed_json(layout.provenance)["attempts"]]
+    with suppress(DataError, KeyError, TypeError):
+        found.append(Attempt.from_json(read_sealed_json(layout.status)["attempt"]))
+    return found
+
+
+def _newest_restarts(restarts: Mapping[str, int]) -> dict[str, int]:
+    """Without attempts outside of Slurm, which have no restarts."""
+    return {job: count for job, count in restarts.items() if job != LOCAL}
 
 
 def claim(layout: RunLayout, attempt: Attempt) -> None:
@@ -125,36 +189,27 @@ def claim(layout: RunLayout, attempt: Attempt) -> None:
     Raises:
         ClaimedError: a later restart of the same job holds or held the run, or another process of this host (of the
             same job, or both outside Slurm) is working on it.
+        DataError: as `known_claim`.
     """
-    current = holder(layout)
-    replaced = _replaced(layout)
+    known = known_claim(layout)
+    current, replaced = (known.holder, dict(known.restarts)) if known else (None, {})
     if current is not None and current != attempt:
         if replaced.get(attempt.job, 0) > attempt.restart:
             raise ClaimedError(f"{layout.folder}: a later restart has taken over from {attempt}; now held by {current}")
         same = (current.job, current.restart) == (attempt.job, attempt.restart)
         if same and current.pid != attempt.pid and current.is_alive_here():
             raise ClaimedError(f"{layout.folder}: {current} is working on it; stop that process or wait for its end")
-    write_json(layout.claim, {**attempt.to_json(), "restarts": replaced | {attempt.job: attempt.restart}})
+    write_sealed_json(layout.claim, {**attempt.to_json(), "restarts": replaced | {attempt.job: attempt.restart}})
     remove_partial(layout.folder)
-
-
-def _replaced(layout: RunLayout) -> dict[str, int]:
-    """The newest restart of every Slurm job that ever held the run."""
-    if not layout.claim.is_file():
-        return {}
-    found = read_json(layout.claim)
-    jobs: dict[str, int] = {**found.get("restarts", {}), found["job"]: found["restart"]}
-    jobs.pop(LOCAL, None)
-    return jobs
 
 
 def check_job(layout: RunLayout, attempt: Attempt) -> None:
     """Check the claim from another process (rank) of the job that claimed the run.
 
     Raises:
-        ClaimedError: another job or restart holds the run.
+        ClaimedError: another job or restart holds the run, or claim.json is damaged.
     """
-    current = holder(layout)
+    current = _holder(layout, attempt)
     if current is None or (current.job, current.restart) != (attempt.job, attempt.restart):
         raise ClaimedError(f"{layout.folder}: now held by {current or 'no attempt'}; {attempt} stops without writing")
 
@@ -163,8 +218,20 @@ def check_claim(layout: RunLayout, attempt: Attempt) -> None:
     """Check that `attempt` still holds the run.
 
     Raises:
-        ClaimedError: another attempt holds the run; `attempt` may not write to it.
+        ClaimedError: another attempt holds the run, or claim.json is damaged; `attempt` may not write to it.
     """
-    current = holder(layout)
+    current = _holder(layout, attempt)
     if current != attempt:
         raise ClaimedError(f"{layout.folder}: now held by {current or 'no attempt'}; {attempt} stops without writing")
+
+
+def _holder(layout: RunLayout, attempt: Attempt) -> Attempt | None:
+    """The attempt that holds the run; a damaged claim stops `attempt`, which may have been replaced."""
+    try:
+        known = read_claim(layout)
+    except DataError as error:
+        raise ClaimedError(
+            f"{error}; {attempt} cannot know whether it still holds the run and stops without writing: the next start "
+            "of the run writes the file again and continues from the newest checkpoint"
+        ) from None
+    return known.holder if known else None

@@ -1,10 +1,13 @@
 """Restart limits: whether a stopped run may be requeued, by restarts left and progress of the last ones. No torch."""
 
 import os
+from pathlib import Path
 
-from sam2ft.core.files import read_json
+from sam2ft.core.digests.verified_files import read_sealed_json
+from sam2ft.core.errors import DataError
+from sam2ft.core.files import listed_files, listed_names
 from sam2ft.runs.attempt.claim import LOCAL, MAX_RESTARTS, Attempt
-from sam2ft.runs.attempt.status import Progress, RunStatus, read_status
+from sam2ft.runs.attempt.status import Progress, RunStatus, status_if_readable
 from sam2ft.runs.layout import RunLayout
 from sam2ft.runs.plan_file import PlannedRun, evaluation_is_current
 from sam2ft.runs.states import FailureClass
@@ -23,18 +26,27 @@ class NotRestartableError(Exception):
 
 def progress_of(layout: RunLayout, run: PlannedRun) -> Progress:
     """Return (1 when trained, last saved step, finished evaluations, finished volumes of the others); it only grows."""
-    status = read_status(layout)
+    status = status_if_readable(layout)
     trained, best = (status.trained, status.best_sha256) if status else (False, None)
-    steps = [int(path.stem) for path in layout.checkpoints.glob("*.safetensors") if path.stem.isdigit()]
+    stems = [name.removesuffix(".safetensors") for name in listed_names(layout.checkpoints, "*.safetensors")]
+    steps = [int(stem) for stem in stems if stem.isdecimal()]
     current = [eval_id for eval_id in run.eval_ids if evaluation_is_current(layout, run, eval_id, best)]
     volumes = sum(_num_parts(layout, eval_id, best) for eval_id in run.eval_ids if eval_id not in current)
     return int(trained), max(steps, default=0), len(current), volumes
 
 
 def _num_parts(layout: RunLayout, eval_id: str, best_sha256: str | None) -> int:
-    """Number of finished volumes of an incomplete evaluation; volumes of other weights do not count."""
-    found = (read_json(path) for path in layout.evaluation(eval_id).parts.glob("*/*.json"))
-    return sum(best_sha256 in (None, part.get("checkpoint_sha256")) for part in found)
+    """Number of finished volumes of an incomplete evaluation; volumes of other weights, or damaged, do not count."""
+    parts = layout.evaluation(eval_id).parts
+    found = (path for dataset in listed_names(parts) for path in listed_files(parts / dataset, "*.json"))
+    return sum(_is_of(path, best_sha256) for path in found)
+
+
+def _is_of(part: Path, best_sha256: str | None) -> bool:
+    try:
+        return best_sha256 in (None, read_sealed_json(part).get("checkpoint_sha256"))
+    except (AttributeError, DataError):
+        return False
 
 
 def idle_restarts(status: RunStatus, now: Progress) -> int:
@@ -79,7 +91,7 @@ def refuse_requeue(layout: RunLayout, run: PlannedRun, attempt: Attempt, *, warn
     Raises:
         NotRestartableError: the job must not be requeued again.
     """
-    status = read_status(layout)
+    status = status_if_readable(layout)
     if status is not None and (status.attempt.job, status.attempt.restart) == (attempt.job, attempt.restart):
         refuse_idle(idle_restarts(status, progress_of(layout, run)))
     allowed = os.environ.get(MAX_RESTARTS)

@@ -1,6 +1,7 @@
 """Status file of a run (status.json): state, heartbeat, progress and failure class.
 
-Only the attempt that holds the claim writes it.
+Only the attempt that holds the claim writes it. When the file is damaged, a running attempt writes it again from what
+it wrote last, and the next attempt begins a new one: what was trained and evaluated is in other files.
 """
 
 import threading
@@ -8,10 +9,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Self
 
-from sam2ft.core.errors import ClaimedError, DataError
-from sam2ft.core.files import read_json, write_json
+from sam2ft.core.digests.verified_files import read_sealed_json, tell_damage, write_sealed_json
+from sam2ft.core.errors import CheckpointError, ClaimedError, DataError
+from sam2ft.core.files import listed_names
 from sam2ft.runs.attempt.claim import Attempt, check_claim
 from sam2ft.runs.layout import RunLayout
 from sam2ft.runs.states import FailureClass, State
@@ -26,6 +29,12 @@ Progress = tuple[int, int, int, int]
 
 # The heartbeat thread and the training loop write the same file.
 _LOCK = threading.RLock()
+# What this process wrote last, for the case that the file is damaged meanwhile.
+_WRITTEN: dict[Path, "RunStatus"] = {}
+_START_AGAIN = (
+    "if no process is working on the run, start it again (`make sweep ARGS='--retry all'`, or launch/train.py): it "
+    "writes the file again and continues from the newest checkpoint"
+)
 
 
 @dataclass(frozen=True)
@@ -89,15 +98,60 @@ def read_status(layout: RunLayout) -> RunStatus | None:
     """Read status.json; None when the run never started.
 
     Raises:
-        DataError: the file is not the status of a run.
+        DataError: the file is damaged, or not the status of a run; the message says what to do.
     """
     if not layout.status.is_file():
         return None
-    value = read_json(layout.status)
     try:
-        return RunStatus.from_json(value)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{layout.status}: not the status of a run ({error})") from None
+        return RunStatus.from_json(read_sealed_json(layout.status))
+    except DataError as error:
+        raise DataError(f"{error}; {_START_AGAIN}") from None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{layout.status}: not the status of a run ({error}); {_START_AGAIN}") from None
+
+
+def status_if_readable(layout: RunLayout) -> RunStatus | None:
+    """`read_status`, and None for a damaged file: for callers that need no more than a hint."""
+    try:
+        return read_status(layout)
+    except DataError:
+        return None
+
+
+def status_at_start(layout: RunLayout, *, fresh: bool = False) -> RunStatus | None:
+    """Return the last status of the previous attempt, for the attempt that has just claimed the run.
+
+    A damaged file is put aside, and the run continues from its checkpoints. Whether its training had ended is then
+    found out again by its newest resume file.
+
+    Args:
+        fresh: whether the run is trained from the start.
+
+    Raises:
+        CheckpointError: the file is damaged, and there is a best.pt but no resume file to continue from: a training
+            from the start would replace what may be finished.
+    """
+    try:
+        return read_status(layout)
+    except DataError as error:
+        if not fresh and layout.best.is_file() and not listed_names(layout.checkpoints, "*.safetensors"):
+            raise CheckpointError(
+                f"{str(error).removesuffix(f'; {_START_AGAIN}')}; whether {layout.best} is of a training that ended is "
+                "unknown, and there is no resume file to continue from: remove best.pt to train again, or evaluate it "
+                "with launch/eval.py --ckpt"
+            ) from None
+        tell_damage(f"{error}; kept as {put_aside(layout.status).name}, continued from the newest checkpoint")
+        return None
+
+
+def put_aside(path: Path) -> Path:
+    """Rename a damaged file to `<name>.damaged<ext>` (numbered when there is one already); returns the new path."""
+    number, aside = 1, path.with_name(f"{path.stem}.damaged{path.suffix}")
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.stem}.damaged-{number}{path.suffix}")
+    path.rename(aside)
+    return aside
 
 
 def update_status(layout: RunLayout, attempt: Attempt, **changes: Any) -> RunStatus:
@@ -108,11 +162,18 @@ def update_status(layout: RunLayout, attempt: Attempt, **changes: Any) -> RunSta
     """
     with _LOCK:
         check_claim(layout, attempt)
-        before = read_status(layout)
+        try:
+            before = read_status(layout)
+        except DataError as error:
+            before = _WRITTEN.get(layout.status.absolute())
+            if before is None:
+                raise
+            tell_damage(f"{error}; written again by the running attempt")
         now = datetime.now(UTC).isoformat(timespec="seconds")
         status = before or RunStatus(State.STARTING, attempt, now)
         status = replace(status, attempt=attempt, heartbeat=now, **changes)
-        write_json(layout.status, status.to_json())
+        write_sealed_json(layout.status, status.to_json())
+        _WRITTEN[layout.status.absolute()] = status
         return status
 
 
@@ -131,6 +192,9 @@ def heartbeat(layout: RunLayout, attempt: Attempt, every_s: float = HEARTBEAT_S)
                 except ClaimedError:
                     # The main thread detects this before its next write and ends the process.
                     return
+                except OSError:
+                    # The main thread reports a disk that fails at its own next write; until then it may recover.
+                    continue
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()
@@ -142,6 +206,6 @@ def heartbeat(layout: RunLayout, attempt: Attempt, every_s: float = HEARTBEAT_S)
 
 
 def is_trained(layout: RunLayout) -> bool:
-    """Whether the training has ended according to status.json and best.pt exists."""
-    status = read_status(layout)
+    """Whether the training has ended according to status.json and best.pt exists; no, when the file is damaged."""
+    status = status_if_readable(layout)
     return status is not None and status.trained and layout.best.is_file()

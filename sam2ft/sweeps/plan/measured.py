@@ -6,11 +6,12 @@ from itertools import pairwise
 from statistics import median
 
 from sam2ft.config.schema.experiment import Experiment
+from sam2ft.core.digests.verified_files import read_sealed_json, tell_damage
 from sam2ft.core.errors import DataError
-from sam2ft.core.files import read_json
+from sam2ft.core.files import listed_files, listed_names
 from sam2ft.runs.attempt.claim import LOCAL
 from sam2ft.runs.attempt.status import RunStatus
-from sam2ft.runs.history import history_values
+from sam2ft.runs.history import history_if_readable
 from sam2ft.runs.layout import ExperimentLayout, RunLayout
 from sam2ft.runs.plan_file import Resources
 from sam2ft.runs.resources.timing_key import TargetKind, evaluation_key, training_key
@@ -74,20 +75,22 @@ def measured(layout: ExperimentLayout, runs: Sequence[TimedRun], slices_of: Call
 
 
 def _training(run: TimedRun, step_s: float) -> TrainingSpeed:
-    rows = history_values(run.layout)
+    rows = history_if_readable(run.layout)
     ends = [0.0, *(row["step"] for row in rows)]
     rests = [
         max(0.0, row["seconds"] - (end - begin) * step_s)
         for row, (begin, end) in zip(rows, pairwise(ends), strict=True)
         if "seconds" in row
     ]
-    best = run.layout.best
-    resume = [path.stat().st_size for path in run.layout.checkpoints.glob("*.safetensors")]
+    # Listed with their sizes: a running training replaces and removes them.
+    files = listed_files(run.layout.checkpoints)
+    best = files.get(run.layout.best)
+    resume = [stat.st_size for path, stat in files.items() if path.suffix == ".safetensors"]
     return TrainingSpeed(
         step_s=step_s,
         epoch_rest_s=median(rests) if rests else None,
         save_s=run.status.save_s,
-        best_bytes=best.stat().st_size if best.is_file() else None,
+        best_bytes=None if best is None else best.st_size,
         resume_bytes=max(resume, default=None),
     )
 
@@ -97,7 +100,10 @@ def _evaluation(run: TimedRun, eval_id: str, num_slices: int) -> EvaluationSpeed
     layout = run.layout.evaluation(eval_id)
     if not layout.success.is_file():
         return None
-    stats = [path.stat() for path in (layout.folder / "predictions").glob("*/*.nii.gz")]
+    predictions = layout.folder / "predictions"
+    stats = [
+        stat for name in listed_names(predictions) for stat in listed_files(predictions / name, "*.nii.gz").values()
+    ]
     gaps = [later - earlier for earlier, later in pairwise(sorted(stat.st_mtime for stat in stats))]
     if not gaps or not num_slices:
         return None
@@ -138,22 +144,19 @@ def _runs(count: int) -> str:
 
 
 def read_calibrations(layout: ExperimentLayout) -> Speeds:
-    """Read the speeds that `--calibrate` measured.
-
-    Raises:
-        DataError: a file is not a calibration.
-    """
+    """Read the speeds that `--calibrate` measured; one that cannot be read is left out, with a note."""
     training: dict[str, TrainingSpeed] = {}
     evaluation: dict[str, EvaluationSpeed] = {}
-    for path in sorted(layout.calibrations.glob("*.json")):
+    for path in listed_files(layout.calibrations, "*.json"):
         if path.stem.endswith(".task"):
             continue
-        value = read_json(path)
         try:
+            value = read_sealed_json(path)
             if value["stage"] == "train":
                 training[path.stem] = TrainingSpeed(**value["measured"], source="calibration")
             else:
                 evaluation[path.stem] = EvaluationSpeed(**value["measured"], source="calibration")
-        except (KeyError, TypeError) as error:
-            raise DataError(f"{path}: not a calibration ({error}); remove it and measure again") from None
+        except (DataError, KeyError, TypeError) as error:
+            reason = error if isinstance(error, DataError) else f"{path}: not a calibration ({error})"
+            tell_damage(f"{reason}; not used, `--calibrate` measures it again")
     return Speeds(training, evaluation)

@@ -3,8 +3,11 @@
 from collections.abc import Iterable
 
 from sam2ft.config.load_experiment import dump_experiment
+from sam2ft.core.digests.sealed import sealed_yaml
+from sam2ft.core.digests.verified_files import tell_damage
 from sam2ft.core.files import write_text
 from sam2ft.jobs.preflight.preflight import ResolvedSweep
+from sam2ft.runs.config_file import is_damaged
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import Plan
 
@@ -20,11 +23,18 @@ def make_plan(resolved: ResolvedSweep, *, fresh: bool = False, code: str | None 
 
 
 def write_configs(layout: ExperimentLayout, resolved: ResolvedSweep, indices: Iterable[int]) -> None:
-    """Write the resolved configurations of the runs `indices` to the files that their jobs read."""
+    """Write the resolved configurations of the runs `indices` to the files that their jobs read.
+
+    Of all other runs, files that are damaged are written again.
+    """
     wanted = set(indices)
     for run in resolved.runs:
-        if run.planned.index in wanted:
-            folder = layout.run(run.planned.run_id)
-            write_text(folder.config, dump_experiment(run.experiment))
-            for eval_id, experiment in run.evaluations.items():
-                write_text(folder.evaluation(eval_id).config, dump_experiment(experiment))
+        folder = layout.run(run.planned.run_id)
+        files = {folder.config: run.experiment}
+        files |= {folder.evaluation(eval_id).config: experiment for eval_id, experiment in run.evaluations.items()}
+        for path, experiment in files.items():
+            if run.planned.index not in wanted:
+                if not is_damaged(path):
+                    continue
+                tell_damage(f"{path}: edited or damaged; the planned one is written again")
+            write_text(path, sealed_yaml(dump_experiment(experiment)))

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sam2ft.core.errors import listed
-from sam2ft.core.files import read_json
+from sam2ft.core.digests.verified_files import tell_damage
+from sam2ft.core.errors import DataError, listed
 from sam2ft.runs.layout import ExperimentLayout, RunLayout
-from sam2ft.runs.provenance import code_version
+from sam2ft.runs.provenance import code_version, recorded_attempts
 from sam2ft.runs.states import State
 from sam2ft.sweeps.state.reconcile import ReconciledRun
 
@@ -33,10 +33,12 @@ def stale_note(names: Sequence[str]) -> str:
 
 
 def recorded_code(layout: RunLayout) -> list[Mapping[str, Any]]:
-    """Return the code version of every attempt; empty where none was recorded."""
-    if not layout.provenance.is_file():
+    """Return the code version of every attempt; empty where none was recorded, or, with a note, not readable."""
+    try:
+        return [attempt["code"] for attempt in recorded_attempts(layout)]
+    except DataError as error:
+        tell_damage(f"{error}; which code made this run is not known")
         return []
-    return [attempt["code"] for attempt in read_json(layout.provenance)["attempts"]]
 
 
 def is_other(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
+from sam2ft.core.files import listed_files
 from sam2ft.runs.layout import ExperimentLayout, RunLayout
 from sam2ft.sweeps.submit.records import Element
 
@@ -34,18 +35,13 @@ def last_lines(path: Path, count: int) -> tuple[str, ...]:
 
 def logs_of_run(layout: RunLayout) -> list[Path]:
     """Return the logs of the run's attempts and ranks, the newest last."""
-    found = []
-    for path in layout.logs.glob("*.log"):
-        try:
-            found.append((path.stat().st_mtime_ns, path))
-        except FileNotFoundError:
-            continue
-    return [path for _, path in sorted(found)]
+    found = listed_files(layout.logs, "*.log")
+    return sorted(found, key=lambda path: (found[path].st_mtime_ns, path))
 
 
 def slurm_logs(layout: ExperimentLayout, element: Element) -> list[Path]:
     """Return the output files of batch script and tasks: `submissions/<n>/<job>_<task>_log.out`."""
-    return sorted(layout.scripts(element.submission).glob(f"{element.job}_*log.out"))
+    return list(listed_files(layout.scripts(element.submission), f"{element.job}_*log.out"))
 
 
 def newest_log(layout: ExperimentLayout, run_id: str, jobs: Sequence[Element]) -> Path | None:
@@ -65,5 +61,5 @@ def last_log_lines(
 
 def log_shows_out_of_memory(layout: ExperimentLayout, run_id: str, element: Element) -> bool:
     """Whether a log of this job contains Slurm's message that the memory limit was exceeded."""
-    paths = [*slurm_logs(layout, element), *layout.run(run_id).logs.glob(f"{element.job}-*.log")]
+    paths = [*slurm_logs(layout, element), *listed_files(layout.run(run_id).logs, f"{element.job}-*.log")]
     return any(_OUT_OF_MEMORY.search(tail_bytes(path)) for path in paths)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from sam2ft.core.files import listed_files
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.slurm.accounting import Accounted, read_accounting
 from sam2ft.slurm.queue import QueueEntry, read_queue
@@ -43,5 +44,4 @@ def snapshot_of(layout: ExperimentLayout) -> SlurmSnapshot:
 
 def submitters(layout: ExperimentLayout) -> frozenset[int]:
     """Return the user ids of those who submitted: the owners of the submission records."""
-    paths = layout.submissions.glob("*.json")
-    return frozenset({os.getuid(), *(path.stat().st_uid for path in paths)})
+    return frozenset({os.getuid(), *(stat.st_uid for stat in listed_files(layout.submissions, "*.json").values())})

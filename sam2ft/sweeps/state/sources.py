@@ -6,10 +6,11 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from sam2ft.core.errors import DataError, UserError, listed
-from sam2ft.core.files import canonical_json, read_json, sha256_text
+from sam2ft.core.files import canonical_json, listed_names, sha256_text
 from sam2ft.report.layout import ReportLayout, reports
 from sam2ft.report.request import RunState
 from sam2ft.runs.attempt.status import read_status
+from sam2ft.runs.evaluation_files import read_success
 from sam2ft.runs.layout import EvalLayout, ExperimentLayout, RunLayout
 from sam2ft.runs.plan_file import Plan, PlannedPoint, PlannedRun, Resources, newest_plan, plans_of
 from sam2ft.runs.states import State
@@ -102,7 +103,7 @@ def _is_beside_runs(path: Path) -> bool:
 
 
 def _take(path: Path, sources: ReportSources) -> None:
-    if path.is_dir() and not any(path.glob("plan-*.json")):
+    if path.is_dir() and not listed_names(path, "plan-*.json"):
         run = path.parent.parent if path.parent.name == "eval" else path
         if RunLayout(run).status.is_file() or RunLayout(run).evaluations.is_dir():
             sources.add(_run(RunLayout(run), sources))
@@ -122,7 +123,7 @@ def _take(path: Path, sources: ReportSources) -> None:
 def _not_planned(layout: ExperimentLayout, plan: Plan) -> Iterator[str]:
     """Problem text for runs with results in the folder that are not in the newest plan."""
     planned = {run.run_id for run in plan.runs}
-    others = sorted(path.parts[-4] for path in layout.folder.glob("*/eval/*/_SUCCESS"))
+    others = sorted(path.parts[-4] for path in layout.folder.glob("[!.]*/eval/[!.]*/_SUCCESS"))
     if left := list(dict.fromkeys(name for name in others if name not in planned)):
         yield (
             f"{layout.folder}: {len(left)} evaluated runs are not in the newest plan and left out: "
@@ -137,11 +138,15 @@ def _run(layout: RunLayout, sources: ReportSources) -> RunState:
         sources.planned[experiment] = _planned(ExperimentLayout(layout.folder.parent))
     if (state := sources.planned[experiment].get(layout.run_id)) is not None:
         return state
-    status = read_status(layout)
-    evaluations = sorted(path.name for path in layout.evaluations.glob("*") if path.is_dir()) or ["none"]
+    status, damage = None, ""
+    try:
+        status = read_status(layout)
+    except DataError as error:
+        damage = str(error)
+    evaluations = listed_names(layout.evaluations) or ["none"]
     points = tuple(PlannedPoint(layout.run_id, (), eval_id) for eval_id in evaluations)
     planned = PlannedRun(0, layout.run_id, "train_eval", False, points, _UNKNOWN, _UNKNOWN)
-    return RunState(planned, layout, status.state if status else State.UNKNOWN, "", status)
+    return RunState(planned, layout, status.state if status else State.UNKNOWN, damage, status)
 
 
 def _planned(layout: ExperimentLayout) -> dict[str, RunState]:
@@ -156,11 +161,8 @@ def _planned(layout: ExperimentLayout) -> dict[str, RunState]:
 
 def _evaluation(layout: EvalLayout) -> RunState:
     """State of an evaluation whose weights or masks were produced by another program."""
-    success = read_json(layout.success)
-    try:
-        run, eval_id = str(success["run"]), str(success["eval"])
-    except (KeyError, TypeError):
-        raise DataError(f"{layout.success}: not the _SUCCESS file of a sam2ft evaluation") from None
+    success = read_success(layout)
+    run, eval_id = success["run"], success["eval"]
     points = (PlannedPoint(run, (), eval_id),)
     planned = PlannedRun(0, run, "eval", False, points, _UNKNOWN, _UNKNOWN)
     return RunState(planned, RunLayout(layout.folder), State.DONE, "", None, folder=layout.folder)

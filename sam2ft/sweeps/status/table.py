@@ -14,7 +14,7 @@ from rich.text import Text
 
 from sam2ft.report.comparison.number_text import printable
 from sam2ft.report.terminal import show
-from sam2ft.runs.history import history_values
+from sam2ft.runs.history import history_if_readable
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import Plan, newest_plan
 from sam2ft.runs.states import State
@@ -121,7 +121,7 @@ def eta_s(layout: ExperimentLayout, reconciled: ReconciledRun) -> float | None:
     status = reconciled.status
     if status is None or status.state is not State.TRAINING or status.step is None or not status.num_epochs:
         return None
-    epochs = history_values(layout.run(reconciled.run.run_id))
+    epochs = history_if_readable(layout.run(reconciled.run.run_id))
     if not epochs or not epochs[-1]["step"]:
         return None
     steps_per_epoch = epochs[-1]["step"] / (epochs[-1]["epoch"] + 1)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sam2ft.core.errors import DataError
-from sam2ft.runs.attempt.status import SILENCE_S, read_status
+from sam2ft.runs.attempt.status import SILENCE_S, status_if_readable
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import PlannedRun, newest_plan
 from sam2ft.sweeps.state.collect import experiment_layout
@@ -63,5 +63,5 @@ def _follow(layout: ExperimentLayout, run: PlannedRun, log: Path, wait: Callable
 
 
 def _is_active(layout: ExperimentLayout, run: PlannedRun) -> bool:
-    status = read_status(layout.run(run.run_id))
+    status = status_if_readable(layout.run(run.run_id))
     return status is not None and status.state.active and status.silence_s() < SILENCE_S

@@ -6,8 +6,11 @@ from typing import Any, Self
 
 from pydantic import TypeAdapter
 
+from sam2ft.config.trust import refuse_untrusted
+from sam2ft.core.digests.sealed import sealed_json
+from sam2ft.core.digests.verified_files import read_sealed_json
 from sam2ft.core.errors import DataError
-from sam2ft.core.files import read_json, write_text
+from sam2ft.core.files import listed_names, write_text
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import Stage
 
@@ -99,17 +102,21 @@ def write_record(layout: ExperimentLayout, record: Record) -> None:
     value = {"version": RECORD_VERSION} | _RECORD.dump_python(record)
     arrays = ",\n".join(json.dumps(array, ensure_ascii=False, allow_nan=False) for array in value.pop("arrays"))
     head = json.dumps(value, ensure_ascii=False, allow_nan=False).removesuffix("}")
-    write_text(layout.submission(record.number), f'{head}, "arrays": [\n{arrays}\n]}}\n')
+    write_text(layout.submission(record.number), sealed_json(f'{head}, "arrays": [\n{arrays}\n]}}\n'))
 
 
 def read_record(layout: ExperimentLayout, number: int) -> Record:
     """Read one submission record, of version 1 or 2.
 
     Raises:
-        DataError: the file is not the record of a submission.
+        DataError: the file is damaged, or not the record of a submission; the message says what to do.
     """
     path = layout.submission(number)
-    value = read_json(path)
+    remedy = f"wait until none of its jobs is in the queue ({path.with_suffix('')} has their scripts), then remove it"
+    try:
+        value = read_sealed_json(path)
+    except DataError as error:
+        raise DataError(f"{error}; the jobs of this submission are not known: {remedy}") from None
     try:
         if value.get("version", 1) not in (1, RECORD_VERSION):
             raise ValueError(f"version {value['version']}, this sam2ft reads 1 and {RECORD_VERSION}")
@@ -118,12 +125,22 @@ def read_record(layout: ExperimentLayout, number: int) -> Record:
         arrays = [{"depends": ""} | array for array in value["arrays"]]
         return _RECORD.validate_python(value | {"arrays": arrays, "report": report})
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: not the record of a submission ({error})") from None
+        raise DataError(f"{path}: not the record of a submission ({error}); {remedy}") from None
 
 
 def records_of(layout: ExperimentLayout) -> tuple[Record, ...]:
     """Read every submission record of an experiment, oldest first."""
     return tuple(read_record(layout, number) for number in _numbers(layout))
+
+
+def refuse_untrusted_records(layout: ExperimentLayout) -> None:
+    """Refuse records that somebody else could have written: their job ids are cancelled, throttled and waited for.
+
+    Raises:
+        UserError: owner, mode and remedy.
+    """
+    for number in _numbers(layout):
+        refuse_untrusted(layout.submission(number), "submission record")
 
 
 def next_number(layout: ExperimentLayout) -> int:
@@ -132,7 +149,8 @@ def next_number(layout: ExperimentLayout) -> int:
 
 
 def _numbers(layout: ExperimentLayout) -> list[int]:
-    return sorted(int(path.stem) for path in layout.submissions.glob("*.json") if path.stem.isdecimal())
+    stems = (name.removesuffix(".json") for name in listed_names(layout.submissions, "*.json"))
+    return sorted(int(stem) for stem in stems if stem.isdecimal())
 
 
 def elements_of(layout: ExperimentLayout) -> dict[str, tuple[Element, ...]]:

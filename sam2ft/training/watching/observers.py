@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.config.schema.module import Module
+from sam2ft.core.digests.verified_files import tell_damage
+from sam2ft.core.errors import DataError
 from sam2ft.core.events import EpochDone, SlicePrediction, StepDone
-from sam2ft.core.files import replacing, write_text
+from sam2ft.core.files import replacing
 from sam2ft.core.labels import LabelTable
 from sam2ft.core.tables.rows import cell
 from sam2ft.data.store.store import Store
 from sam2ft.runs.attempt.claim import Attempt, check_claim
 from sam2ft.runs.attempt.status import update_status
-from sam2ft.runs.history import history_text, read_history
+from sam2ft.runs.history import history_text, read_history, rows_of, write_history
 from sam2ft.runs.identity_file import Content
 from sam2ft.runs.layout import RunLayout
-from sam2ft.training.checkpoints.checkpoint import save_best, save_resume
+from sam2ft.training.checkpoints.checkpoint import load_newest_resume, save_best, save_resume
 from sam2ft.training.state import TrainState
 from sam2ft.training.trainer import Trainer
 
@@ -44,13 +46,38 @@ class HistoryWriter(SilentObserver):
     def __init__(self, layout: RunLayout, attempt: Attempt, first_epoch: int = 0):
         self._layout, self._attempt = layout, attempt
         # Epochs that are trained again after a crash replace the rows of the crashed attempt.
-        self._rows = [row for row in read_history(layout) if int(row["epoch"]) < first_epoch]
+        self.rows = [row for row in known_history(layout) if int(row["epoch"]) < first_epoch]
 
     def on_epoch(self, event: EpochDone, state: TrainState) -> None:
         fixed = {"epoch": event.epoch, "step": event.step, "improved": int(event.improved), "seconds": event.seconds}
-        self._rows.append({name: cell(value) for name, value in (fixed | dict(event.values)).items()})
+        self.rows.append({name: cell(value) for name, value in (fixed | dict(event.values)).items()})
         check_claim(self._layout, self._attempt)
-        write_text(self._layout.history, history_text(self._rows))
+        write_history(self._layout, self.rows)
+
+
+def known_history(layout: RunLayout) -> list[dict[str, str]]:
+    """The rows of history.csv; where it is damaged or away, those of the newest resume file, which become it again.
+
+    Raises:
+        DataError: it is damaged, and no resume file holds its rows (one of an earlier version).
+    """
+    try:
+        if (found := read_history(layout)) or layout.history.is_file():
+            return found
+        damage = DataError(f"{layout.history}: no such file")
+    except DataError as error:
+        damage = error
+    newest = load_newest_resume(layout.checkpoints)
+    text: str | None = newest.snapshot.get("history") if newest else ""
+    if text is None:
+        if not layout.history.is_file():  # removed on purpose, and the resume file is of an earlier version
+            return []
+        raise damage
+    rows = rows_of(text)
+    if newest is not None and (rows or layout.history.is_file()):  # there are none before the first epoch has ended
+        tell_damage(f"{damage}; written again from {newest.path.name}")
+        write_history(layout, rows)
+    return rows
 
 
 @dataclass
@@ -63,6 +90,8 @@ class CheckpointWriter(SilentObserver):
     labels: LabelTable
     content: Content
     trainer: Trainer
+    history: HistoryWriter | None = None
+    """Its rows are kept in the resume files."""
     _saved_at: float = field(default_factory=time.monotonic)
 
     def on_step(self, event: StepDone, state: TrainState) -> None:
@@ -77,7 +106,8 @@ class CheckpointWriter(SilentObserver):
     def on_epoch(self, event: EpochDone, state: TrainState) -> None:
         if event.improved:
             check_claim(self.layout, self.attempt)
-            save_best(self.layout.best, self.trainer.weights(), self.info(event))
+            value = event.values[self.experiment.module.early_stopping.monitor]
+            save_best(self.layout.best, self.trainer.weights(), self.info(event.epoch, event.step, value))
         module = self.trainer.settings.module
         is_last = state.epoch >= module.num_epochs or state.stopping.says_stop(module.early_stopping)
         # After a change of best.pt a resume file is always written: a crash must not restart before the best epoch.
@@ -90,23 +120,24 @@ class CheckpointWriter(SilentObserver):
         # The content that defines the run's name: with it, a file in another run's folder can be reported key by key.
         began = time.monotonic()
         snapshot = {**self.trainer.snapshot(state), "run": self.layout.run_id, "content": self.content}
+        snapshot |= {} if self.history is None else {"history": history_text(self.history.rows)}
         save_resume(self.layout.resume(state.step), snapshot, keep=self.experiment.module.checkpoint.keep)
         self._saved_at = time.monotonic()
         # The launcher adds save_s to the time before the limit at which Slurm sends the warning signal.
         update_status(self.layout, self.attempt, step=state.step, save_s=round(self._saved_at - began, 3))
 
-    def info(self, event: EpochDone) -> dict[str, Any]:
-        """Metadata stored in best.pt; sufficient to evaluate it without the run."""
+    def info(self, epoch: int, step: int, value: float) -> dict[str, Any]:
+        """Metadata stored in best.pt, of an epoch with the monitored `value`; enough to evaluate it without the run."""
         module = self.experiment.module
         return {
             "run": self.layout.run_id,
             "sam2_model_cfg": module.sam2_model_cfg,
             "image_size": module.image_size,
             "labels": self.labels.to_json(),
-            "epoch": event.epoch,
-            "step": event.step,
+            "epoch": epoch,
+            "step": step,
             "monitor": module.early_stopping.monitor,
-            "value": event.values[module.early_stopping.monitor],
+            "value": value,
         }
 
 

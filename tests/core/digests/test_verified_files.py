@@ -37,7 +37,8 @@ def test_files_of_earlier_versions_are_read_and_noted(tmp_path: Path) -> None:
     assert unverified_note() is None
     assert read_sealed_json(tmp_path / "a.json") == {"a": 1}
     assert unverified_note() == (
-        f"note: unverified, because an earlier version wrote it without a digest: {tmp_path / 'a.json'}"
+        "note: unverified, because it has no digest (of an earlier version, or edited and accepted): "
+        f"{tmp_path / 'a.json'}"
     )
     read_sealed_json(tmp_path / "b.json")
     assert str(unverified_note()).endswith("a.json and 1 more files")

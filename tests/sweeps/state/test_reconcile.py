@@ -43,7 +43,7 @@ def test_a_plan_reads_back_equal_and_a_changed_one_is_refused(workplace):
     path = save_plan(workplace.layout, plan)
     assert load_plan(workplace.layout, plan.plan_id) == plan
     path.write_text(path.read_text().replace('"index": 1', '"index": 7'))
-    with pytest.raises(DataError, match="changed after it was written"):
+    with pytest.raises(DataError, match=r"edited after it was written.*plan again"):
         load_plan(workplace.layout, plan.plan_id)
 
 
