@@ -8,6 +8,8 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
+AUDIT := .venv-audit
+TOOLS := $(AUDIT)/.ready
 
 EXP ?= experiments/quickstart.yaml
 LOCAL ?=
@@ -16,28 +18,27 @@ ARGS ?=
 LOGDIR ?= runs
 SWEEP = $(PY) launch/sweep.py $(EXP) $(if $(LOCAL),--local $(LOCAL)) $(if $(SITE),--site $(SITE)) $(ARGS)
 
-.PHONY: help setup demo demo-real test test-slow test-slurm check schema nano weights prepare train eval sweep plan \
-        site-check status \
+.PHONY: help setup demo demo-real test test-slow test-slurm check audit lock schema nano weights prepare \
+        train eval sweep plan site-check status \
         tail why cancel throttle aggregate bench tensorboard devcluster-up devcluster-down devcluster-status clean
 
 help: ## list of targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
-setup: $(READY) ## create the virtual environment .venv with exact versions
+setup: $(READY) ## create the virtual environment .venv with exact versions, each file checked by its sha256
 
-$(READY): setup.cfg pyproject.toml constraints.txt requirements-sam2.txt
+$(READY): setup.cfg pyproject.toml requirements/build.txt requirements/dev.txt requirements-sam2.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sam2ft needs Python >= 3.11, found " + sys.version.split()[0])'
-	@echo "setting up $(VENV) (about 6 GB, a few minutes the first time) ..." >&2
+	@echo "setting up $(VENV) (about 7 GB, a few minutes the first time) ..." >&2
 	export PIP_DISABLE_PIP_VERSION_CHECK=1
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	# pip >= 25 and setuptools >= 77 are needed to build sam2 without build isolation; torch comes before sam2, which
-	# imports it to build, and constraints keep every later step from moving it.
-	$(PY) -m pip install -q --upgrade "pip>=25" "setuptools>=77,<85" wheel
-	$(PY) -m pip install -q -c constraints.txt torch torchvision
-	$(PY) -m pip install -q -c constraints.txt hydra-core iopath pillow tqdm
+	# The first step pins pip and setuptools, which build what has no wheel: without build isolation nothing is downloaded
+	# beside the lock. sam2 imports torch to build.
+	$(PY) -m pip install -q --require-hashes -r requirements/build.txt
+	$(PY) -m pip install -q --no-build-isolation --require-hashes -r requirements/dev.txt
 	SAM2_BUILD_CUDA=0 $(PY) -m pip install -q --no-build-isolation --no-deps --require-hashes -r requirements-sam2.txt
 	# setuptools warns that editable installs are editable.
-	PYTHONWARNINGS=ignore $(PY) -m pip install -q -c constraints.txt --no-build-isolation -e ".[dev,wandb]"
+	PYTHONWARNINGS=ignore $(PY) -m pip install -q --no-build-isolation --no-deps -e .
 	touch $@
 
 demo: $(READY) ## every step once, on a laptop: phantom DICOM -> store -> 4-point sweep + baseline -> report
@@ -57,7 +58,7 @@ test-slow: $(READY) ## the longer tests: real nano training, demo with three see
 test-slurm: $(READY) ## the tests on a real Slurm, started on this machine (root, Debian or Ubuntu)
 	$(PY) -m pytest tests/devcluster -m slurm --timeout 900 -rs $(ARGS)
 
-check: $(READY) ## static checks: format, lint, layers, types, generated files, size budgets
+check: $(READY) ## static checks: format, lint, layers, types, generated files, licences, size budgets
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/lint-imports
@@ -65,7 +66,28 @@ check: $(READY) ## static checks: format, lint, layers, types, generated files, 
 	$(PY) -m sam2ft.config.generate.signatures --check
 	$(PY) -m sam2ft.core.tables.doc --check
 	$(PY) -m sam2ft.tools.tree --check
+	$(PY) -m sam2ft.tools.licences
 	$(PY) -m pytest tests/test_budgets.py
+
+$(TOOLS): requirements/build.txt requirements/audit.txt
+	export PIP_DISABLE_PIP_VERSION_CHECK=1
+	test -x $(AUDIT)/bin/python || $(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install -q --require-hashes -r requirements/build.txt
+	$(AUDIT)/bin/python -m pip install -q --no-build-isolation --require-hashes -r requirements/audit.txt
+	touch $@
+
+audit: $(READY) $(TOOLS) ## known vulnerabilities, bandit, SBOM in build/; without a network: ARGS=--offline
+	$(PY) -m sam2ft.tools.audit $(ARGS)
+
+LOCK = $(AUDIT)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes $(ARGS) \
+       --custom-compile-command "make lock" -c requirements/known-fixes.txt
+LOCK_RUN = $(LOCK) setup.cfg --extra wandb --extra dicom-seg --no-emit-package sam2
+
+lock: $(TOOLS) ## write requirements/*.txt anew: exact versions with sha256; newer ones: ARGS="--upgrade-package NAME" or --upgrade
+	$(LOCK) requirements/build.in -o requirements/build.txt
+	$(LOCK_RUN) -c requirements/build.txt -o requirements/run.txt
+	$(LOCK_RUN) --extra dev -c requirements/build.txt -c requirements/run.txt -o requirements/dev.txt
+	$(LOCK) -c requirements/build.txt requirements/audit.in -o requirements/audit.txt
 
 schema: $(READY) ## write signatures.json, the JSON Schemas for editors, docs/data.md, the tree and index of modules
 	$(PY) -m sam2ft.config.generate.signatures

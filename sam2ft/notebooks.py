@@ -1,6 +1,5 @@
 """Results of experiments as pandas DataFrames for notebooks: `sam2ft.results("runs/lr_grid")`. No torch."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from sam2ft.config.load_experiment import load_experiment, plain_values
 from sam2ft.core.errors import DataError
-from sam2ft.core.files import read_json
 from sam2ft.core.tables.rows import TABLES
 from sam2ft.report.comparison.compare import PointRun, choose_best
 from sam2ft.report.request import RunState, points_of
 from sam2ft.report.tables.frames import all_names, frame_of_csv, padded
 from sam2ft.runs.attempt.status import read_status
+from sam2ft.runs.evaluation_files import again, read_success, table_bytes
 from sam2ft.runs.layout import EvalLayout, ExperimentLayout, RunLayout
 from sam2ft.runs.plan_file import PlannedPoint, PlannedRun, newest_plan
 from sam2ft.runs.resources.resources import resources_of
@@ -191,7 +190,7 @@ def _alone(run: RunLayout, evaluations: tuple[EvalLayout, ...]) -> PlannedRun:
 
 def _digests(evaluation: EvalLayout) -> Mapping[str, str]:
     """Table name -> SHA-256 of its CSV, as the evaluation recorded it."""
-    digests: dict[str, str] = read_json(evaluation.success)["tables"]
+    digests: dict[str, str] = read_success(evaluation)["tables"]
     return digests
 
 
@@ -204,9 +203,10 @@ def _frame(name: str, evaluations: tuple[EvalLayout, ...]) -> "pd.DataFrame":
         if (digest := _digests(evaluation).get(name)) is None:
             continue
         path = evaluation.table(name)
-        data = path.read_bytes() if path.is_file() else b""
-        if hashlib.sha256(data).hexdigest() != digest:
-            raise DataError(f"{path}: missing, or changed after the evaluation wrote it; evaluate again")
+        try:
+            data = table_bytes(path, digest)
+        except DataError as error:
+            raise DataError(f"{error}; {again(evaluation)}") from None
         frames.append(frame_of_csv(TABLES[name], data, str(path)))
     names = all_names(TABLES[name], [frame.column_names for frame in frames])
     dtypes = {pa.string(): pd.StringDtype(), pa.int64(): pd.Int64Dtype()}

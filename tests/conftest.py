@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest_plugins = tuple(f"fixtures.{name}" for name in ("points", "scoring", "stores", "trainings", "workplace"))
+pytest_plugins = tuple(
+    f"fixtures.{name}" for name in ("owners", "points", "scoring", "stores", "trainings", "workplace")
+)
 
 ROOT = Path(__file__).parents[1]
 

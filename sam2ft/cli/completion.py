@@ -19,7 +19,8 @@ def main() -> int:
 
     from sam2ft.cli.main import parser as all_commands
 
-    print(shtab.complete(all_commands(), shell=given.shell))
+    # The name of a shell; none is started.
+    print(shtab.complete(all_commands(), shell=given.shell))  # nosec B604
     return 0
 
 

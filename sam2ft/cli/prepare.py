@@ -5,14 +5,15 @@ import math
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sam2ft.core.command import run_command
+from sam2ft.core.digests.verified_files import write_sealed_json
 from sam2ft.core.errors import DataError, IncompleteError
-from sam2ft.core.files import read_json, write_json
+from sam2ft.core.files import read_json
 from sam2ft.data.prepare.outcomes import (
     DEFAULTS,
     MINUTES,
@@ -24,6 +25,9 @@ from sam2ft.data.prepare.outcomes import (
     Surplus,
     VolumeOutcome,
 )
+
+# Behind a phantom is no person: the same cohort gives the same store, hashes of UIDs included.
+_PHANTOM_KEY = bytes(range(32))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -56,6 +60,11 @@ def parser() -> argparse.ArgumentParser:
         "--prune",
         action="store_true",
         help="list stored volumes whose images are gone and files of earlier states, then remove them from the store",
+    )
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="read every stored array and compare its digest; volumes that were damaged are prepared again",
     )
     parser.add_argument(
         "--upgrade",
@@ -131,6 +140,7 @@ def main() -> int:
         given.workers,
         isolated=True,
         minutes=given.max_volume_minutes,
+        verify=given.verify,
         upgrade=_may_upgrade(given.yes) if given.upgrade else None,
         prune=_may_prune(given.yes) if given.prune else None,
     )
@@ -268,7 +278,8 @@ def prepare_phantom(
         DataError: `out` contains anything but a phantom store of this kind, or another process writes to it.
     """
     from sam2ft.data.prepare.prepare import store_lock
-    from sam2ft.data.store.store import read_index
+    from sam2ft.data.store.index import read_index
+    from sam2ft.data.store.key_file import write_key
     from sam2ft.phantom.cohort import write_cohort
 
     source = out / "source"
@@ -276,18 +287,33 @@ def prepare_phantom(
     marker = source / "phantom.json"
     if not marker.is_file() and out.is_dir() and any(out.iterdir()):
         raise DataError(f"{out}: is not empty and was not made from a phantom; give a new folder")
-    if (stored := read_index(out)) is not None and stored["dataset"] != f"{kind}_phantom":
+    made = _marked(marker)
+    stored = {"dataset": f"{made.get('kind', kind)}_phantom"}
+    with suppress(DataError):  # a damaged index: the preparation below makes it again
+        stored = read_index(out) or stored
+    if stored["dataset"] != f"{kind}_phantom":
         raise DataError(
             f"{out}: holds the store of dataset {stored['dataset']!r}; give a new folder for a {kind} phantom"
         )
     with store_lock(out):
-        if not marker.is_file() or read_json(marker) != cohort | {"complete": True}:
+        if made != cohort | {"complete": True}:
             shutil.rmtree(source, ignore_errors=True)
-            write_json(marker, cohort | {"complete": False})
+            write_sealed_json(marker, cohort | {"complete": False})
             with _progress("drawing") as (show, _):
                 write_cohort(kind, subjects, seed, source, show)
-            write_json(marker, cohort | {"complete": True})
+            write_sealed_json(marker, cohort | {"complete": True})
+        if not (key_file := source / f"{kind}_phantom.key").exists():
+            write_key(key_file, _PHANTOM_KEY)
     return prepare(source / "dataset.yaml", out, base=source, options=options)
+
+
+def _marked(marker: Path) -> dict[str, Any]:
+    """Which phantom cohort the sources are; empty where none is known, so that it is drawn again."""
+    try:
+        return dict(read_json(marker)) if marker.is_file() else {}
+    except (DataError, ValueError) as error:
+        print(f"note: {error}; the cohort is drawn again", file=sys.stderr)
+        return {}
 
 
 def _text(summary: PrepareSummary) -> str:
@@ -303,7 +329,7 @@ def _text(summary: PrepareSummary) -> str:
         notes.append(
             f"{len(unused)} files of volumes that are gone and of earlier states ({size}); --prune removes them"
         )
-    notes += [*summary.notes, *summary.disagreements]
+    notes += [*summary.notes, *summary.key_notes, *summary.disagreements]
     notes += [f"{outcome.key}: {note}" for outcome in summary.outcomes for note in outcome.notes]
     return "\n".join([f"{summary.store}: {volumes}; subjects: {splits}", *notes])
 

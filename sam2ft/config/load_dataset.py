@@ -16,11 +16,33 @@ from sam2ft.config.schema.dataset import (
     Reading,
     SourcePatterns,
     Split,
+    SubjectId,
     changes_of,
 )
 from sam2ft.config.yaml.tree import load_tree
 from sam2ft.config.yaml.validation import checked
 from sam2ft.core.labels import LabelTable
+
+
+@dataclass(frozen=True)
+class SubjectNames:
+    """How the subjects of a dataset are named in its store."""
+
+    subject_id: SubjectId = "folder"
+    table: Path | None = None
+    """CSV of given names and subjects, with `table`."""
+    key: Path | None = None
+    """Key file that the dataset file names."""
+    default_key: Path = Path("dataset.key")
+    """Key file if it names none."""
+
+    def key_path(self, base: Path) -> Path:
+        """The key file.
+
+        Args:
+            base: folder to which the paths of the dataset file are relative.
+        """
+        return self.default_key if self.key is None else base / self.key
 
 
 @dataclass(frozen=True)
@@ -40,6 +62,9 @@ class DatasetConfig:
     """DICOM attributes to keep in the metadata that are left out by default, such as SeriesDescription."""
     conversion: Mapping[str, Any]
     """The settings that the stored arrays and fields of a volume depend on, as plain values."""
+    names: SubjectNames = SubjectNames()
+    path: Path | None = None
+    """The dataset file."""
 
 
 def load_dataset(path: Path) -> DatasetConfig:
@@ -67,6 +92,10 @@ def load_dataset(path: Path) -> DatasetConfig:
         reading=file,
         keep=file.keep,
         conversion=ReadOnlyDict(conversion),
+        names=SubjectNames(
+            file.subject_id, file.subject_table, file.subject_key, path.parent / f"{file.dataset.name}.key"
+        ),
+        path=path,
     )
 
 

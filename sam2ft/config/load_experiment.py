@@ -34,16 +34,19 @@ class LoadedExperiment:
         return self.tree.where(key)
 
 
-def load_experiment(path: Path, overrides: Sequence[str] = ()) -> LoadedExperiment:
-    """Read an experiment file.
+def load_experiment(path: Path, overrides: Sequence[str] = (), *, to_run: bool = False) -> LoadedExperiment:
+    """Read an experiment file. Reading imports nothing that the file names.
 
     Args:
         overrides: `key=value` texts of --set, applied before the sweep.
+        to_run: the experiment will run, which imports the classes and metrics that it names; the file (and the one that
+            it extends) must then be trusted (config/trust). Status and reports read without it.
 
     Raises:
         ProblemsError: all problems of the file, of the overrides and of all points.
+        UserError: with `to_run`: somebody else could have written a file.
     """
-    tree = load_tree(path)
+    tree = load_tree(path, to_run=to_run)
     tree = overridden(tree, [(key, value, SET) for key, value in parse_overrides(overrides)])
     swept = tree.value.get("sweep")
     if swept is None:

@@ -6,20 +6,20 @@ An error that the user can fix is shown as a message; any other exception is a d
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from sam2ft.core.digests.verified_files import unverified_note
 from sam2ft.core.errors import (
     DONE,
     INTERRUPTED,
     ClaimedError,
-    DiskError,
     IncompleteError,
     StopRequestedError,
-    UserError,
     exit_code_of,
-    translated,
 )
+from sam2ft.core.path_errors import translated
+from sam2ft.core.sharing import apply_umask
+from sam2ft.core.streams import STANDARD_OUTPUT, guarded_output, silence
 
 
 def in_allocation() -> bool:
@@ -37,27 +37,48 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Run `main` and exit the process with its exit code (None is 0).
 
     The error classes of core/errors, and errors of paths and disks, are printed as a message without a traceback; any
-    other exception is a defect and keeps its traceback (the interpreter prints it and exits with 1). A line on stderr
-    names files that were read without a digest.
+    other exception is a defect and keeps its traceback (the interpreter prints it and exits with 1). Standard output
+    that cannot be written is such an error; what standard error cannot take is dropped. A line on stderr names files
+    that were read without a digest.
     """
+    out = sys.stdout
+    with guarded_output():
+        code = _code_of(main, out)
+    sys.exit(code)
+
+
+def _code_of(main: Callable[[], int | None], out: TextIO) -> int:
     try:
-        code = main() or DONE
-        sys.stdout.flush()
+        apply_umask()
+        code = _flushed(main)
         tell_unverified()
-    except (UserError, IncompleteError, DiskError, ClaimedError, StopRequestedError) as error:
+        return code
+    except (IncompleteError, ClaimedError, StopRequestedError) as error:
         print(error, file=sys.stderr)
-        sys.exit(exit_code_of(error, in_allocation=in_allocation()))
+        return exit_code_of(error, in_allocation=in_allocation())
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        return INTERRUPTED
     except BrokenPipeError:
         # The reader of the pipe (`status.py | head`) has closed it; the interpreter must not flush into it again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(DONE)
-    except OSError as error:
+        silence(out)
+        return DONE
+    except Exception as error:
         message = translated(error)
         if message is None:
             raise
         print(message, file=sys.stderr)
-        sys.exit(exit_code_of(message))
-    sys.exit(code)
+        if getattr(error, "filename", None) == STANDARD_OUTPUT:
+            silence(out)
+        return exit_code_of(message)
+
+
+def _flushed(main: Callable[[], int | None]) -> int:
+    """Exit code of `main`, after everything that it printed has left this process."""
+    try:
+        code = main() or DONE
+    except SystemExit:
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
+    return code

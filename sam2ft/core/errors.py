@@ -1,7 +1,5 @@
 """Exception classes, the process exit code of each, and parts of messages."""
 
-import errno
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,34 +73,6 @@ def naming(path: Path) -> Iterator[None]:
 def listed(names: Sequence[str], most: int) -> str:
     """At most `most` names for a message: `a, b and 3 more`."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-_FIXABLE = frozenset(
-    (
-        errno.ENOENT,
-        errno.ENOTDIR,
-        errno.EISDIR,
-        errno.EEXIST,
-        errno.EACCES,
-        errno.EPERM,
-        errno.EROFS,
-        errno.ELOOP,
-        errno.ENAMETOOLONG,
-    )
-)
-_OF_DISK = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE))
-
-
-def translated(error: OSError) -> UserError | DiskError | None:
-    """An error of a path or disk as a message with path and reason; None for any other, which is a defect."""
-    where = error.filename if error.filename2 is None else error.filename2
-    path = "" if where is None else f"{os.fsdecode(where)}: "
-    reason = (error.strerror or str(error)).lower()
-    if error.errno in _FIXABLE:
-        return UserError(f"{path}{reason}; give another path, or change its permissions")
-    if error.errno in _OF_DISK:
-        return DiskError(f"{path}{reason}; what was written before stays: make room, then run the same command again")
-    return None
 
 
 DONE = 0

@@ -1,6 +1,5 @@
 """Atomic file writes with fsync, JSON reading and writing, and sha256 digests."""
 
-import errno
 import hashlib
 import json
 import os
@@ -18,11 +17,11 @@ from typing import Any
 
 from sam2ft.core.digests.sealed import JSON_KEY, SealError, check_json, sealed_json
 from sam2ft.core.errors import DataError
+from sam2ft.core.path_errors import note_written, write_failure
+from sam2ft.core.sharing import make_as_readable_as_new_files
 
 # Folder -> check that runs before a file is put in or below it.
 _FENCES: dict[Path, Callable[[], None]] = {}
-# A file system with less free space, bytes, is full: the rest is too small for a file, or reserved.
-_ALMOST_NOTHING = 2**20
 
 PARTIAL = ".partial"
 """Name of the folder with the temporary files of all writers of a folder."""
@@ -57,7 +56,8 @@ def replacing(path: Path) -> Iterator[Path]:
     no reader looks there, and all of it is removed at the end, or by `remove_partial` after the writer was killed.
 
     Raises:
-        OSError: the file cannot be written; it names `path`, and has the error number of the cause.
+        OSError: the file cannot be written, whatever the writing library raised; it names `path`, and has the error
+            number of the cause (core/path_errors).
     """
     own = None
     try:
@@ -68,16 +68,21 @@ def replacing(path: Path) -> Iterator[Path]:
         if not partial.exists():  # whoever took over the folder has removed it
             _check_fences(path)
         with partial.open("rb") as stream:
+            make_as_readable_as_new_files(stream.fileno())
             os.fsync(stream.fileno())
         _check_fences(path)
         partial.replace(path)
-    except OSError as error:
-        raise _naming_file(error, path) from None
+    except Exception as error:
+        failure = write_failure(error, path, path.parent / PARTIAL)
+        if failure is None or failure is error:
+            raise
+        raise failure from None
     finally:
         if own is not None:
             shutil.rmtree(own, ignore_errors=True)
             with suppress(OSError):  # files of other writers are in it
                 own.parent.rmdir()
+    note_written()
     sync_folder(path.parent)
 
 
@@ -132,23 +137,22 @@ def _check_fences(path: Path) -> None:
             check()
 
 
-def _naming_file(error: OSError, path: Path) -> OSError:
-    """`error` with the name of the file, which a failed write lacks; NumPy's report of a short write has no number."""
-    if error.errno is None:
-        full = shutil.disk_usage(path.parent).free < _ALMOST_NOTHING
-        number = errno.ENOSPC if full else errno.EIO
-        return OSError(number, f"{os.strerror(number)} ({error})", str(path))
-    if error.filename is None or PARTIAL in Path(os.fsdecode(error.filename)).parts:
-        return OSError(error.errno, error.strerror, str(path))
-    return error
-
-
 def write_new(path: Path, data: bytes) -> None:
     """Write a new file with fsync but without a temporary file; for a folder that no process reads yet."""
-    with path.open("xb") as stream:
+    with naming_written(path), path.open("xb") as stream:
         stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+@contextmanager
+def naming_written(path: Path) -> Iterator[None]:
+    """Name `path` in the OSError of a block that writes this new file itself, and give it the number of its cause."""
+    try:
+        yield
+    except OSError as error:
+        raise write_failure(error, path, path) or error from None
+    note_written()
 
 
 def remove_partial(folder: Path) -> None:
@@ -188,6 +192,8 @@ def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from None
     finally:
         os.close(descriptor)
 

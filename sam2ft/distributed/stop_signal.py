@@ -74,8 +74,7 @@ class StopFlag:
 def install_stop_handlers() -> StopFlag:
     """Install handlers for STOP_SIGNALS that set the returned flag. Call it in the main thread.
 
-    Call it before torch is imported: submitit ignores SIGTERM until other handlers are installed, and the import of
-    torch takes seconds.
+    Call it before torch is imported, which takes seconds: until then a stop signal ends the process at once.
     """
     flag = StopFlag()
     for number in STOP_SIGNALS:

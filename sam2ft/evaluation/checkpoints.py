@@ -1,5 +1,6 @@
 """Evaluation of any checkpoint: best.pt of a run (with the settings of the run as defaults) or a foreign checkpoint."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from sam2ft.data.store.store import Store, records_digest
 from sam2ft.distributed.stop_signal import StopRequest
 from sam2ft.evaluation.evaluate_volumes import EvaluationJob
 from sam2ft.evaluation.run import EvalOutcome, evaluate_job, evaluated_records
-from sam2ft.model.weights import OFFICIAL, describe_weights, read_info, read_weights
+from sam2ft.model.files.read import read_weight_file
+from sam2ft.model.weights import OFFICIAL, describe_weights
 from sam2ft.runs.attempt.evaluation_guard import evaluation_guard
-from sam2ft.runs.layout import RUNS, EvalLayout, RunLayout, foreign_evaluation
+from sam2ft.runs.layout import RUNS, EvalLayout, RunLayout, converted_weights, foreign_evaluation
 from sam2ft.runs.stores import file_digests, max_train_subjects
+from sam2ft.runs.trained_weights import refuse_other_weights
 
 FOREIGN_HEX = 12
 # Weights show the model but not the image size they were used with; official weights use 1024 px.
@@ -57,13 +60,16 @@ def job_of(request: CheckpointRequest, like: Experiment | None = None) -> Evalua
     """Return the evaluation job of a request; with `like`, on the data and with the evaluation settings of `like`.
 
     Raises:
-        CheckpointError: the file does not exist, is not a checkpoint, or its model cannot be determined.
+        CheckpointError: the file does not exist, is not a checkpoint, is not what the training of its run wrote, or its
+            model cannot be determined.
         ProblemsError: settings are invalid.
         UserError: a foreign checkpoint without data.
     """
     if not request.checkpoint.is_file():
         raise CheckpointError(f"{request.checkpoint}: no such file")
     layout = run_of(request.checkpoint)
+    if layout is not None:
+        refuse_other_weights(layout)
     experiment = _experiment(request, layout, like)
     # For the checkpoint of a run, max_subject_set limited only the training.
     records = evaluated_records(experiment, max_train_subjects(experiment) if layout is None else None)
@@ -97,7 +103,7 @@ def run_of(checkpoint: Path) -> RunLayout | None:
 def _experiment(request: CheckpointRequest, layout: RunLayout | None, like: Experiment | None) -> Experiment:
     """The settings of the run, or the defaults for a foreign checkpoint, with the requested changes."""
     if layout is not None:
-        tree = load_tree(layout.config)
+        tree = load_tree(layout.config, to_run=True)
     elif not request.data and like is None:
         raise UserError(f"{request.checkpoint}: belongs to no run in this folder; name the store with --data")
     else:
@@ -113,16 +119,18 @@ def _experiment(request: CheckpointRequest, layout: RunLayout | None, like: Expe
 
 
 def _foreign_settings(request: CheckpointRequest) -> dict[str, Any]:
-    info = read_info(request.checkpoint) if request.checkpoint.suffix != ".safetensors" else {}
-    model = request.model or str(info.get("sam2_model_cfg") or _model_of(request.checkpoint))
+    # Nothing is written before the request is known to be valid.
+    found = read_weight_file(request.checkpoint, converted_weights(RUNS), keep=False)
+    info = found.info
+    model = request.model or str(info.get("sam2_model_cfg") or _model_of(request.checkpoint, found.tensors))
     size = info.get("image_size") or IMAGE_SIZES.get(model, OFFICIAL_IMAGE_SIZE)
     module = {"sam2_model_cfg": model, "image_size": size, "sam2_checkpoint": str(request.checkpoint)}
     return {"experiment": {"name": "foreign"}, "dataset": {}, "module": module}
 
 
-def _model_of(checkpoint: Path) -> str:
+def _model_of(checkpoint: Path, weights: Mapping[str, Any]) -> str:
     """The stock name of the model of these weights; CheckpointError when the keys do not show it."""
-    described = describe_weights(read_weights(checkpoint))
+    described = describe_weights(weights)
     names = {official.config.rsplit("/", 1)[1].removesuffix(".yaml"): official.config for official in OFFICIAL.values()}
     if described == NANO:
         return described

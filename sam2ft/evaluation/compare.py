@@ -7,13 +7,14 @@ from pathlib import Path
 from sam2ft.config.identity import evaluation_identity
 from sam2ft.core.errors import UserError
 from sam2ft.core.files import canonical_json, sha256_text
-from sam2ft.core.tables.rows import TABLES, Row, read_csv, write_csv
+from sam2ft.core.tables.rows import Row, write_csv
 from sam2ft.distributed.stop_signal import StopRequest
 from sam2ft.evaluation.checkpoints import CheckpointRequest, job_of
 from sam2ft.evaluation.compare_table import COMPARE, checkpoint_rows
 from sam2ft.evaluation.evaluate_volumes import EvaluationJob
 from sam2ft.evaluation.run import evaluate_jobs
 from sam2ft.runs.attempt.rank import is_main_rank
+from sam2ft.runs.evaluation_files import read_table
 from sam2ft.runs.layout import RUNS, EvalLayout, comparison_folder
 
 
@@ -50,7 +51,7 @@ def compare_checkpoints(
         folders = [EvalLayout(request.out / f"{job.run}-{job.eval_id}") for job in jobs]
         jobs = [replace(job, evaluation=folder) for job, folder in zip(jobs, folders, strict=True)]
     outcomes = evaluate_jobs(jobs, stop)
-    volumes = [read_csv(outcome.folder / "volume.csv", TABLES["volume"]) for outcome in outcomes]
+    volumes = [read_table(EvalLayout(outcome.folder), "volume") for outcome in outcomes]
     rows = checkpoint_rows([(str(job.checkpoint), found) for job, found in zip(jobs, volumes, strict=True)])
     identity = sha256_text(canonical_json([[job.run, job.eval_id] for job in jobs]))[:12]
     table = (request.out or comparison_folder(identity, RUNS)) / "compare.csv"

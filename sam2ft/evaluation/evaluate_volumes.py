@@ -20,7 +20,7 @@ from sam2ft.evaluation.volume_parts import EvaluationParts
 from sam2ft.metrics.factory import load_metrics
 from sam2ft.metrics.measurement import ScoreSettings
 from sam2ft.model.segmenter import build_segmenter
-from sam2ft.runs.layout import EvalLayout
+from sam2ft.runs.layout import RUNS, EvalLayout, converted_weights
 from sam2ft.runs.stores import metadata_source, open_stores, stores_by_name
 
 
@@ -64,7 +64,11 @@ def make_tester(job: EvaluationJob, ranks: Ranks) -> Tester:
     """
     experiment, module = job.experiment, job.experiment.module
     model = build_segmenter(
-        module.sam2_model_cfg, image_size=module.image_size, checkpoint=job.checkpoint, device=ranks.device
+        module.sam2_model_cfg,
+        image_size=module.image_size,
+        checkpoint=job.checkpoint,
+        device=ranks.device,
+        kept=converted_weights(RUNS),
     )
     return Tester(
         model,

@@ -1,5 +1,6 @@
 """Run of an evaluation: subjects distributed over ranks, finished volumes kept, parts merged, `_SUCCESS` last."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -8,9 +9,10 @@ from pathlib import Path
 from sam2ft.config.load_experiment import dump_experiment
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.core.digests.sealed import sealed_yaml
-from sam2ft.core.errors import StopRequestedError
-from sam2ft.core.files import read_json, sha256_file, write_json, write_text
-from sam2ft.core.tables.rows import TABLES, Row, read_csv
+from sam2ft.core.digests.verified_files import write_sealed_json
+from sam2ft.core.errors import DataError, StopRequestedError
+from sam2ft.core.files import sha256_file, write_text
+from sam2ft.core.tables.rows import Row
 from sam2ft.data.store.store import VolumeRecord
 from sam2ft.distributed.ranks import Ranks, process_group
 from sam2ft.distributed.stop_signal import NeverStop, StopRequest
@@ -22,10 +24,12 @@ from sam2ft.evaluation.outputs.thickness_maps import write_thickness_maps
 from sam2ft.evaluation.volume_parts import EvaluationParts, check_complete, merge
 from sam2ft.metrics.factory import VERSIONS, metric_versions
 from sam2ft.runs.attempt.claim import Attempt, check_claim, check_job
+from sam2ft.runs.evaluation_files import PREDICTIONS, damaged_files, read_success, read_table
 from sam2ft.runs.identity_file import refuse_changed_volumes
 from sam2ft.runs.layout import EvalLayout, RunLayout
 from sam2ft.runs.stores import open_stores, split_records, stores_by_name
 from sam2ft.runs.trackers import show_results
+from sam2ft.runs.trained_weights import refuse_other_weights
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,11 @@ def evaluate(
     The errors of `evaluate_jobs` are raised, too.
 
     Raises:
+        CheckpointError: best.pt is not what the training of the run wrote.
         DataError: the volumes are not those of `eval_id`.
     """
+    if checkpoint == layout.best:
+        refuse_other_weights(layout)
 
     def guard(is_main: bool) -> None:
         check = check_claim if is_main else check_job
@@ -80,7 +87,7 @@ def evaluate_jobs(jobs: Sequence[EvaluationJob], stop: StopRequest | None = None
         ranks.barrier()
         for job in jobs:
             if job.experiment.eval.dicom_seg:
-                refuse_without_dicom(job.records)
+                refuse_without_dicom(job.records, job.experiment.eval.dicom_sources)
         works = [work for job in jobs if (work := _work(job, ranks)) is not None]
         if works:
             for work in works if ranks.is_main else ():
@@ -99,7 +106,8 @@ def evaluate_jobs(jobs: Sequence[EvaluationJob], stop: StopRequest | None = None
             if job.experiment.eval.dicom_seg or job.experiment.datamodule.metric.thickness_maps:
                 _write_beside_predictions(job, ranks)
     return [
-        EvalOutcome(job.evaluation.folder, read_global(job.evaluation), _biomarkers(job.evaluation)) for job in jobs
+        EvalOutcome(job.evaluation.folder, read_global(job.evaluation), read_table(job.evaluation, "biomarker_volume"))
+        for job in jobs
     ]
 
 
@@ -127,7 +135,8 @@ def _write_beside_predictions(job: EvaluationJob, ranks: Ranks) -> None:
     experiment, records = job.experiment, _of_rank(job.records, ranks)
     stores = stores_by_name(open_stores(experiment))
     if experiment.eval.dicom_seg:
-        write_segmentations(job.evaluation, records, stores, about=f"eval {job.eval_id} of {job.run}")
+        about, files = f"eval {job.eval_id} of {job.run}", experiment.eval.dicom_sources
+        write_segmentations(job.evaluation, records, stores, about=about, dataset_files=files)
     if experiment.datamodule.metric.thickness_maps:
         write_thickness_maps(job.evaluation, records, stores, experiment.datamodule.metric)
     ranks.barrier()
@@ -142,24 +151,23 @@ def is_current(job: EvaluationJob, checkpoint_sha256: str) -> bool:
     evaluation = job.evaluation
     if not evaluation.success.is_file():
         return False
-    success = read_json(evaluation.success)
+    try:
+        success = read_success(evaluation)
+    except DataError as error:
+        print(f"note: {error.args[0].partition('; ')[0]}; it is evaluated again", file=sys.stderr)
+        return False
     if (success["eval"], success.get("checkpoint_sha256")) != (job.eval_id, checkpoint_sha256):
         return False
     if success.get(VERSIONS, {}) != _versions(job.experiment):
         return False
-    tables = {name: evaluation.table(name) for name in success["tables"]}
-    return all(path.is_file() and sha256_file(path) == success["tables"][name] for name, path in tables.items())
+    if damaged := damaged_files(evaluation, success):
+        print(f"note: {damaged[0]}: damaged or lost since it was evaluated; it is evaluated again", file=sys.stderr)
+    return not damaged
 
 
 def read_global(evaluation: EvalLayout) -> list[dict[str, str | int | float | None]]:
     """Return the rows of global.csv of an evaluation."""
-    return read_csv(evaluation.table("global"), TABLES["global"])
-
-
-def _biomarkers(evaluation: EvalLayout) -> Sequence[Row]:
-    name = "biomarker_volume"
-    written = read_json(evaluation.success)["tables"]
-    return read_csv(evaluation.table(name), TABLES[name]) if name in written else ()
+    return read_table(evaluation, "global")
 
 
 def evaluated_records(experiment: Experiment, max_subjects: int | None = None) -> tuple[VolumeRecord, ...]:
@@ -182,13 +190,13 @@ def _finish(job: EvaluationJob, parts: EvaluationParts) -> None:
     tables = merge(parts, job.records)
     check_complete(tables, job.records, stores, include_empty=experiment.eval.include_empty_slices)
     job.guard(True)
-    digests = write_cohort_tables(job.evaluation, with_cohort(tables))
+    digests = write_cohort_tables(job.evaluation, with_cohort(tables), experiment.eval.plain_cells)
     if parts.with_noise:
         draw_noise(job.evaluation)
     if experiment.module.visualize and experiment.eval.qc_slices:
         draw_pictures(job.evaluation, tables["slice"], stores, experiment.eval.qc_slices)
     job.guard(True)
-    write_json(
+    write_sealed_json(
         job.evaluation.success,
         {
             "run": job.run,
@@ -197,6 +205,7 @@ def _finish(job: EvaluationJob, parts: EvaluationParts) -> None:
             "checkpoint_sha256": parts.checkpoint_sha256,
             "num_volumes": len(job.records),
             "tables": digests,
+            PREDICTIONS: parts.predictions(job.records),
             VERSIONS: _versions(experiment),
         },
     )

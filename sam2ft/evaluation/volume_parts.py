@@ -1,6 +1,7 @@
 """Parts of an unfinished evaluation: one per finished volume, with digests; merged into the tables at the end."""
 
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,8 +9,9 @@ from itertools import groupby
 
 import numpy as np
 
+from sam2ft.core.digests.verified_files import write_sealed_json
 from sam2ft.core.errors import DataError
-from sam2ft.core.files import read_json, sha256_file, write_json
+from sam2ft.core.files import read_json, sha256_file
 from sam2ft.core.tables.row_files import RowFiles
 from sam2ft.core.tables.rows import SCHEMA_VERSION, TABLES, Row, Value, write_csv
 from sam2ft.data.images.volumes import write_nifti
@@ -17,6 +19,7 @@ from sam2ft.data.store.store import Store, VolumeRecord
 from sam2ft.evaluation.prediction.tester import VolumeResult, evaluated_slices
 from sam2ft.evaluation.prompt_noise import NOISE
 from sam2ft.metrics.factory import VERSIONS
+from sam2ft.runs.evaluation_files import prediction_name
 from sam2ft.runs.layout import EvalLayout
 
 PART_TABLES = ("slice", "instance", "volume", "biomarker_slice", "biomarker_volume")
@@ -51,19 +54,31 @@ class EvaluationParts:
             write_csv(path, TABLES[name], [{**stamp, **row} for row in result.rows[name]])
             digests[name] = sha256_file(path)
         content = {**self._identity(record), "prediction": sha256_file(prediction), "tables": digests}
-        write_json(self.evaluation.part_done(record.key), content)
+        write_sealed_json(self.evaluation.part_done(record.key), content)
 
     def is_done(self, record: VolumeRecord) -> bool:
         """Whether this volume was evaluated with these weights, and volume and part are unchanged since."""
         path = self.evaluation.part_done(record.key)
         if not path.is_file():
             return False
-        found = read_json(path)
+        try:
+            found = dict(read_json(path))
+        except (DataError, TypeError, ValueError) as error:
+            print(f"note: {error}; the volume is evaluated again", file=sys.stderr)
+            return False
         if {name: found.get(name) for name in self._identity(record)} != self._identity(record):
             return False
         files = {self.evaluation.part(record.key, name): found["tables"][name] for name in self.tables}
         files[self.evaluation.prediction(record.key)] = found["prediction"]
         return all(path.is_file() and sha256_file(path) == digest for path, digest in files.items())
+
+    def predictions(self, records: Sequence[VolumeRecord]) -> dict[str, str]:
+        """Name below `predictions/` -> sha256 of every prediction, as its part recorded it."""
+        found = {}
+        for record in records:
+            name = prediction_name(self.evaluation, self.evaluation.prediction(record.key))
+            found[name] = str(read_json(self.evaluation.part_done(record.key))["prediction"])
+        return found
 
     def remove(self) -> None:
         """Remove all parts, after their rows were merged into the tables."""
@@ -134,5 +149,7 @@ def _volume_of(row: Row) -> tuple[str, str, str]:
 def _expected(store: Store, record: VolumeRecord, *, include_empty: bool) -> set[tuple[int, int]]:
     """(slice, label) of every row that a volume should have."""
     num_slices = record.geometry.shape_zyx[0]
+    if not include_empty:
+        store.verify([record])
     slices = range(num_slices) if include_empty else evaluated_slices(store.mask(record.key), include_empty=False)
     return {(index, label) for index in slices for label in store.labels.ids}

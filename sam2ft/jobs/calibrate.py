@@ -1,7 +1,7 @@
 """Calibration job: time a few optimizer steps and one evaluated volume of a point, to estimate run times.
 
-The code path is that of real runs. Slurm jobs call `calibrate` by reference; `python -m sam2ft.jobs.calibrate FOLDER
-KEY...` does the same on this machine. No torch at import; no file of a run is read or written.
+The code path is that of real runs. Slurm jobs and processes on this machine call `python -m sam2ft.jobs.calibrate
+FOLDER KEY...`. No torch at import; no file of a run is read or written.
 """
 
 import shutil
@@ -15,6 +15,7 @@ from statistics import fmean, median
 from typing import Any
 
 from sam2ft.config.schema.experiment import Experiment
+from sam2ft.config.trust import refuse_untrusted
 from sam2ft.core.command import run_command
 from sam2ft.core.digests.verified_files import read_sealed_json, write_sealed_json
 from sam2ft.core.errors import DataError, StopRequestedError
@@ -42,11 +43,13 @@ def calibrate(experiment_dir: str, keys: Sequence[str]) -> None:
 
     Raises:
         StopRequestedError: the job was asked to stop.
+        UserError: somebody else could have written a description or its experiment.
     """
     stop = stop_signal.install_stop_handlers()
     layout = ExperimentLayout(Path(experiment_dir))
     for key in keys:
         layout_of_key = layout.calibration(key)
+        refuse_untrusted(layout_of_key.task, "calibration")
         task = read_sealed_json(layout_of_key.task)
         experiment = planned_experiment(layout_of_key.experiment)
         try:

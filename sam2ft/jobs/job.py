@@ -1,7 +1,7 @@
 """Job: executes one run of a plan in a Slurm task or a local child process, from claim to final status.
 
-submitit pickles `run_point` by reference; `python -m sam2ft.jobs.job EXPERIMENT_FOLDER PLAN INDEX STAGE` does the same
-for the local pool. No torch at import.
+A batch script calls `python -m sam2ft.jobs.job JOB_FILE ELEMENT`, the local pool `python -m sam2ft.jobs.job
+EXPERIMENT_FOLDER PLAN INDEX STAGE`. Plan and configurations must be trusted (config/trust). No torch at import.
 """
 
 import os
@@ -14,8 +14,10 @@ from pathlib import Path
 
 from sam2ft.config.identity import baseline_id
 from sam2ft.config.schema.experiment import Experiment
-from sam2ft.core.command import in_allocation, tell_unverified
+from sam2ft.config.trust import refuse_untrusted
+from sam2ft.core.command import in_allocation, run_command, tell_unverified
 from sam2ft.core.errors import (
+    DISK_FAILED,
     DONE,
     FAILED,
     INTERRUPTED,
@@ -23,11 +25,13 @@ from sam2ft.core.errors import (
     ClaimedError,
     DataError,
     StopRequestedError,
-    UserError,
     exit_code_of,
 )
 from sam2ft.core.files import fenced, sha256_file
+from sam2ft.core.path_errors import translated
+from sam2ft.core.sharing import apply_umask
 from sam2ft.distributed import stop_signal
+from sam2ft.jobs.job_file import element_of, read_job_file
 from sam2ft.runs.attempt.claim import Attempt, check_claim, check_job, claim
 from sam2ft.runs.attempt.ending import by_keyboard, failure_class_of, record_ending
 from sam2ft.runs.attempt.log import kept_output, redirect_output
@@ -39,7 +43,8 @@ from sam2ft.runs.initial_weights import initial_weights
 from sam2ft.runs.layout import ExperimentLayout, RunLayout
 from sam2ft.runs.plan_file import STAGES, PlannedRun, Stage, load_plan
 from sam2ft.runs.provenance import code_digest, record_provenance, record_unverified
-from sam2ft.runs.states import State
+from sam2ft.runs.states import FailureClass, State
+from sam2ft.runs.trained_weights import other_weights
 
 
 @dataclass(frozen=True)
@@ -63,10 +68,21 @@ class PointJob:
 
 
 def run_point(experiment_dir: str, plan_id: str, index: int, stage: Stage) -> None:
-    """Execute `stage` of run `index` of a plan; return when it is done, else exit the process with another code."""
-    # First statement: submitit ignores SIGTERM until other handlers are installed, and importing torch takes seconds.
+    """Execute `stage` of run `index` of a plan; return when it is done, else exit the process with another code.
+
+    Pickles of jobs that earlier versions queued name this function.
+
+    Raises:
+        DataError: the plan is missing or damaged.
+        UserError: somebody else could have written the plan or the configuration of the run.
+    """
+    # First statement: a stop signal during the import of torch, which takes seconds, must not be lost.
     stop = stop_signal.install_stop_handlers()
-    job = planned_job(Path(experiment_dir), plan_id, index, stage)
+    apply_umask()
+    _run(planned_job(Path(experiment_dir), plan_id, index, stage), stop)
+
+
+def _run(job: PointJob, stop: stop_signal.StopFlag) -> None:
     with kept_output(job.log):
         code = _code_of(job, stop)
     stop_signal.ignore_stop_signals()
@@ -75,10 +91,17 @@ def run_point(experiment_dir: str, plan_id: str, index: int, stage: Stage) -> No
 
 
 def planned_job(experiment_dir: Path, plan_id: str, index: int, stage: Stage) -> PointJob:
-    """Return the job of one run of a plan file."""
+    """Return the job of one run of a plan file.
+
+    Raises:
+        DataError: the plan is missing or damaged, or has no such run.
+        UserError: somebody else could have written the plan or the configuration of the run; nothing was written.
+    """
     layout = ExperimentLayout(experiment_dir)
+    refuse_untrusted(layout.plan(plan_id), "plan")
     plan = load_plan(layout, plan_id)
     run = plan.run(index)
+    refuse_untrusted(layout.run(run.run_id).config, "configuration")
     attempt = Attempt.current()
     fresh = plan.fresh and attempt.restart == 0
     return PointJob(layout.run(run.run_id), run, stage, attempt, fresh=fresh, strict_code=plan.code is not None)
@@ -119,13 +142,16 @@ def execute_job(job: PointJob, stop: stop_signal.StopFlag) -> int:
     except (StopRequestedError, KeyboardInterrupt) as error:
         print(str(error) or "interrupted", file=sys.stderr)
         return INTERRUPTED if by_keyboard(error, stop) else exit_code_of(error, in_allocation=in_allocation())
-    except (UserError, ClaimedError, NotRestartableError) as error:
+    except (ClaimedError, NotRestartableError) as error:
         print(error, file=sys.stderr)
         return exit_code_of(error)
     except Exception as error:
+        if (message := translated(error)) is not None:
+            print(message, file=sys.stderr)
+            return exit_code_of(message)
         traceback.print_exc()
         # Not raised again: the traceback is printed once, to the log.
-        raise SystemExit(FAILED) from error
+        raise SystemExit(DISK_FAILED if failure_class_of(error) is FailureClass.DISK else FAILED) from error
     return DONE
 
 
@@ -185,7 +211,7 @@ def _unless_stopped(job: PointJob, stop: stop_signal.StopFlag, what: str) -> Non
 
 
 def _train(job: PointJob, experiment: Experiment, stop: stop_signal.StopFlag) -> None:
-    if is_trained(job.layout) and not job.fresh:
+    if is_trained(job.layout) and not job.fresh and other_weights(job.layout) is None:
         return
     from sam2ft.training.run import train
 
@@ -243,15 +269,29 @@ def _refuse_changed_weights(job: PointJob, experiment: Experiment, weights: Path
         )
 
 
+USAGE = "usage: python -m sam2ft.jobs.job JOB_FILE ELEMENT, or EXPERIMENT_FOLDER PLAN INDEX {train,eval,train_eval}"
+
+
 def main(arguments: list[str]) -> None:
-    """Command line of the local pool; all output is written to the log of the attempt."""
+    """Command line of a Slurm task (two arguments) and of a child of the local pool (four)."""
+    if len(arguments) == 2:
+        # Before the file is read, which may have to be waited for: an early stop signal must not kill the task.
+        stop = stop_signal.install_stop_handlers()
+        apply_umask()
+        path = Path(arguments[0])
+        job_file = read_job_file(path)
+        index = element_of(job_file, path, arguments[1])
+        _run(planned_job(Path(job_file.experiment), job_file.plan, index, job_file.stage), stop)
+        return
     if len(arguments) != 4 or arguments[3] not in STAGES:
-        sys.exit("usage: python -m sam2ft.jobs.job EXPERIMENT_FOLDER PLAN INDEX {train,eval,train_eval}")
+        sys.exit(USAGE)
     stop = stop_signal.install_stop_handlers()
+    apply_umask()
     job = planned_job(Path(arguments[0]), arguments[1], int(arguments[2]), arguments[3])
+    # All output is written to the log of the attempt.
     redirect_output(job.log)
     sys.exit(_code_of(job, stop))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_command(lambda: main(sys.argv[1:]))

@@ -3,11 +3,14 @@
 A custom metric is named `package.module:attribute` in `datamodule.metric.func`.
 """
 
-import importlib
+import importlib.util
+import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
-from sam2ft.core.errors import ConfigError
+from sam2ft.config.trust import refuse_untrusted
+from sam2ft.core.errors import ConfigError, UserError
 from sam2ft.core.labels import LabelTable
 from sam2ft.metrics.measurement import Metric, can_do_without_bone, is_biomarker
 from sam2ft.metrics.plugins import PluginMetric, error_text
@@ -36,6 +39,10 @@ METRICS = {
     "t2": "sam2ft.metrics.biomarkers.relaxation:T2Metric",
 }
 
+
+_OURS = "sam2ft."
+_PYTHON = tuple(Path(folder) for folder in {sys.prefix, sys.base_prefix})
+"""Whoever may write here decides about Python itself."""
 
 METRIC_VERSIONS: Mapping[str, int] = {"tissueheight": 2}
 """Metrics whose definition changed after version 0.1.0; all others have version 1. Values of two versions are never
@@ -75,7 +82,7 @@ def metric_factory(name: str, **settings: Any) -> Metric:
             f"metric {name!r} has no {', '.join(lacking)}; a plain function becomes a metric with "
             "@metric(name, needs) of sam2ft.metrics.measurement"
         )
-    own = where.startswith("sam2ft.")
+    own = where.startswith(_OURS)
     return cast(Metric, made) if own else PluginMetric(where, cast(Metric, made))
 
 
@@ -83,7 +90,11 @@ def _imported(name: str, where: str) -> Any:
     """The object at package.module:attribute; ConfigError when the module cannot be imported or has no such name."""
     module_name, _, attribute = where.partition(":")
     try:
+        if not where.startswith(_OURS):
+            _refuse_untrusted(module_name)
         module = importlib.import_module(module_name)
+    except UserError:
+        raise
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"metric {name!r}: no module named {error.name!r} can be imported here; install it, or name its folder in "
@@ -94,6 +105,23 @@ def _imported(name: str, where: str) -> Any:
     if not hasattr(module, attribute):
         raise ConfigError(f"metric {name!r}: module {module_name} has no {attribute!r}")
     return getattr(module, attribute)
+
+
+def _refuse_untrusted(module_name: str) -> None:
+    """Refuse a module outside of Python's own folders (where packages are installed) that others could have written.
+
+    Raises:
+        UserError: owner, mode and remedy.
+    """
+    parts = module_name.split(".")
+    for count in range(1, len(parts) + 1):
+        if (name := ".".join(parts[:count])) in sys.modules:
+            continue
+        # This imports the parents, each of which was checked in the round before.
+        spec = importlib.util.find_spec(name)
+        for file in (spec.origin, spec.cached) if spec is not None and spec.has_location else ():
+            if file is not None and not any(Path(file).is_relative_to(folder) for folder in _PYTHON):
+                refuse_untrusted(Path(file), "metric module")
 
 
 def load_metrics(func: Mapping[str, bool]) -> tuple[Metric, ...]:

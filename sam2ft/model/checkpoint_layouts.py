@@ -1,10 +1,8 @@
-"""State dict layouts of checkpoint files: the entry with the state dict, and key prefixes added by wrappers."""
+"""State dict layouts of checkpoint files: the entry with the state dict, and key prefixes that wrappers add."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from torch import Tensor
+from typing import Any, Generic, TypeVar
 
 from sam2ft.core.errors import listed
 
@@ -16,11 +14,15 @@ SHOWN_KEYS = 8
 """Number of keys that an error message names."""
 
 
+Values = TypeVar("Values")
+"""What a state dict holds: tensors, or descriptions of where they lie."""
+
+
 @dataclass(frozen=True)
-class Unwrapped:
+class Unwrapped(Generic[Values]):
     """A state dict, with the containers and the key prefix that were removed to find it."""
 
-    tensors: dict[str, Tensor]
+    tensors: dict[str, Values]
     path: tuple[str, ...] = ()
     """Keys of the nested containers: ("model",) in stock SAM 2's layout."""
     prefix: str = ""
@@ -37,13 +39,13 @@ class Unwrapped:
         return "weights " + ", ".join(notes) if notes else None
 
 
-def unwrapped(content: Any) -> Unwrapped | None:
-    """Find the state dict (a non-empty mapping of names to tensors) in the content of a file; None without one.
+def unwrapped(content: Any, kind: type[Values]) -> Unwrapped[Values] | None:
+    """Find the state dict (a non-empty mapping of names to `kind`) in the content of a file; None without one.
 
     A prefix is removed only when every key has it, so no key is ever dropped.
     """
     path: list[str] = []
-    while not _is_state_dict(content):
+    while not _is_state_dict(content, kind):
         inner = [name for name in CONTAINERS if isinstance(content, Mapping) and isinstance(content.get(name), Mapping)]
         if not inner:
             return None
@@ -53,7 +55,7 @@ def unwrapped(content: Any) -> Unwrapped | None:
     return Unwrapped(found, tuple(path), prefix)
 
 
-def without_prefixes(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+def without_prefixes(tensors: Mapping[str, Values]) -> tuple[dict[str, Values], str]:
     """The tensors with known wrapper prefixes removed from their keys, and the removed prefixes as one string."""
     removed = ""
     while prefix := next(
@@ -70,5 +72,9 @@ def keys_of(content: Any) -> str:
     return listed([str(key) for key in content], SHOWN_KEYS) or "nothing"
 
 
-def _is_state_dict(content: Any) -> bool:
-    return isinstance(content, Mapping) and bool(content) and all(isinstance(one, Tensor) for one in content.values())
+def _is_state_dict(content: Any, kind: type) -> bool:
+    return (
+        isinstance(content, Mapping)
+        and bool(content)
+        and all(isinstance(name, str) and isinstance(one, kind) for name, one in content.items())
+    )

@@ -171,9 +171,17 @@ def _points_of(prompts: Prompts) -> tuple[Tensor | None, Tensor | None]:
 
 
 def build_segmenter(
-    sam2_model_cfg: str, *, image_size: int, checkpoint: Path | None, device: torch.device | str = "cpu"
+    sam2_model_cfg: str,
+    *,
+    image_size: int,
+    checkpoint: Path | None,
+    device: torch.device | str = "cpu",
+    kept: Path | None = None,
 ) -> FinetunedSAM2:
     """Build a segmenter and load its weights; `sam2_nano` without a checkpoint uses the weights of the package.
+
+    Args:
+        kept: folder for converted copies of checkpoints of other programs (files/foreign.read_foreign).
 
     Raises:
         CheckpointError: for weights of another model, or without a checkpoint for a stock model.
@@ -186,7 +194,7 @@ def build_segmenter(
             )
         checkpoint = nano_weights_path()
     model = build_untrained(sam2_model_cfg, image_size=image_size)
-    load_weights(model.sam2_model, checkpoint)
+    load_weights(model.sam2_model, checkpoint, kept)
     return model.to(device)
 
 

@@ -1,29 +1,19 @@
-"""Loading of pretrained SAM 2 weights (.pt, .safetensors): safe reading without pickle, strict check of every key."""
+"""Loading of SAM 2 weights (.pt, .safetensors) into the model: strict check of every key; files/ reads them."""
 
-import json
 import logging
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sam2ft.core.errors import CheckpointError, listed
-from sam2ft.model.checkpoint_layouts import CONTAINERS, SHOWN_KEYS, Unwrapped, keys_of, unwrapped
+from sam2ft.model.checkpoint_layouts import SHOWN_KEYS
+from sam2ft.model.files.read import read_weight_file
 
 logger = logging.getLogger(__name__)
 
-# For bytes that are not a pickle, torch's safe unpickler can raise any of these.
-UNREADABLE = (
-    SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError,
-    AttributeError, AssertionError, OverflowError, MemoryError,
-)  # fmt: skip
 _META = "https://dl.fbaipublicfiles.com/segment_anything_2"
 
 
@@ -59,16 +49,20 @@ _SIZES = {
 }
 
 
-def load_weights(sam2_model: nn.Module, path: Path) -> None:
+def load_weights(sam2_model: nn.Module, path: Path, kept: Path | None = None) -> None:
     """Load the weights of a file into the stock model; the keys must be exactly those of the model.
 
     Accepts official `.pt` files, `best.pt` of sam2ft (same layout), `.safetensors`, and the layouts that
     layouts.unwrapped finds; then it logs what was removed. 16-bit values are converted to the model's dtype.
 
+    Args:
+        kept: folder for converted copies of checkpoints of other programs (files/foreign.read_foreign).
+
     Raises:
-        CheckpointError: with both model sizes, or with the missing and unexpected keys and those of another shape.
+        CheckpointError: with both model sizes, or with the missing and unexpected keys and those of another shape; and
+            those of `read_weights`.
     """
-    read, expected = _read(path), sam2_model.state_dict()
+    read, expected = read_weight_file(path, kept), sam2_model.state_dict()
     if problem := weights_difference(read.tensors, expected):
         raise CheckpointError(f"{path}: {problem}" + (f"\n  ({read.note})" if read.note else ""))
     sam2_model.load_state_dict(read.tensors)
@@ -76,47 +70,23 @@ def load_weights(sam2_model: nn.Module, path: Path) -> None:
         logger.warning("%s: %s", path, read.note)
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by stock key, on the CPU. No code in the file is executed (weights_only).
+def read_weights(path: Path, kept: Path | None = None) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by stock key, on the CPU. No code in the file is executed.
 
     Raises:
-        CheckpointError: for a file that is missing, damaged, or has an unknown layout.
+        CheckpointError: for a file that is missing, damaged, of another model, has an unknown layout or values that are
+            not finite.
     """
-    return _read(path).tensors
+    return read_weight_file(path, kept).tensors
 
 
-def _read(path: Path) -> Unwrapped:
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; `make weights` downloads the official ones")
-    content = _content(path)
-    found = unwrapped(content)
-    if found is None:
-        raise CheckpointError(
-            f'{path}: expected {{"model": tensors by name}} as stock SAM 2 writes it (or under '
-            f"{', '.join(CONTAINERS[1:])}), found {keys_of(content)}"
-        )
-    return found
-
-
-def _content(path: Path) -> Any:
-    """The tensors of a .safetensors file, or the content of a file written by torch.save."""
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{path}: not a checkpoint that can be read safely ({reason})") from None
-
-
-def read_info(path: Path) -> dict[str, object]:
+def read_info(path: Path, kept: Path | None = None) -> dict[str, object]:
     """The metadata that sam2ft stores with the weights in `best.pt`; empty for checkpoints of other programs.
 
     Raises:
-        CheckpointError: for a file that is not a checkpoint.
+        CheckpointError: as `read_weights`.
     """
-    content = _content(path)
-    return dict(json.loads(content["sam2ft"])) if isinstance(content, dict) and "sam2ft" in content else {}
+    return dict(read_weight_file(path, kept).info)
 
 
 def weights_difference(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:

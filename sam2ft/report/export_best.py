@@ -13,6 +13,7 @@ from sam2ft.core.files import replacing, sha256_file, write_text
 from sam2ft.report.comparison.compare import Comparison
 from sam2ft.report.comparison.number_text import printable
 from sam2ft.report.request import RunState
+from sam2ft.runs.trained_weights import how_to_heal
 
 SUFFIX = "best"
 _NAME_CHARACTERS = 60
@@ -36,9 +37,9 @@ def export_best(comparison: Comparison, states: Sequence[RunState], out: Path) -
     layout, status = state.layout, state.status
     if not layout.best.is_file() or status is None or sha256_file(layout.best) != status.best_sha256:
         raise DataError(
-            f"{layout.best}: missing, or not the weights recorded in {layout.status}; evaluate or train the run again"
+            f"{layout.best}: missing, or not the weights recorded in {layout.status}; {how_to_heal(layout)}"
         )
-    chosen = load_experiment(layout.config).points[0].experiment
+    chosen = load_experiment(layout.config, to_run=True).points[0].experiment
     info = chosen.experiment.model_copy(
         update={
             "name": f"{chosen.experiment.name[:_NAME_CHARACTERS]}-{SUFFIX}",

@@ -14,9 +14,10 @@ def planned_experiment(path: Path) -> Experiment:
 
     Raises:
         ConfigError: the file is missing, damaged, edited without accepting the edit, or not an experiment.
+        UserError: somebody else could have written it.
     """
     try:
-        experiment = load_experiment(path).points[0].experiment
+        experiment = load_experiment(path, to_run=True).points[0].experiment
     except ProblemsError as error:
         raise ConfigError(f"{error}; `make sweep` or launch/train.py writes the planned one again") from None
     if not is_sealed(path):

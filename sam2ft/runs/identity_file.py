@@ -128,7 +128,8 @@ def refuse_changed_volumes(
     listed = _indented(changed) if changed else "  the evaluated split, a setting of eval:, or the file of boxes"
     raise DataError(
         f"{layout.evaluation(planned).folder}: not what this evaluation was planned for\n{listed}\n"
-        f"restore it, or start launch/sweep.py again: the current state gives the evaluation {found}"
+        f"restore it, or keep it (the current state gives the evaluation {found}); then start launch/sweep.py again "
+        "with --retry error"
     )
 
 

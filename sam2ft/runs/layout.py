@@ -142,7 +142,7 @@ class ExperimentLayout:
         return self.submissions / f"{number}.json"
 
     def scripts(self, number: int) -> Path:
-        """Return the Slurm folder of a submission: scripts, pickles, output of jobs before they open their logs."""
+        """Return the Slurm folder of a submission: scripts, job files, output of jobs before they open their logs."""
         return self.submissions / str(number)
 
     def calibration(self, key: str) -> CalibrationLayout:
@@ -170,3 +170,8 @@ def comparison_folder(comparison_id: str, runs: Path = RUNS) -> Path:
 def digest_cache(runs: Path = RUNS) -> Path:
     """Return the cache file with digests of large files."""
     return runs / ".digests.json"
+
+
+def converted_weights(runs: Path = RUNS) -> Path:
+    """Return the folder with converted copies of checkpoints of other programs; it may be removed at any time."""
+    return runs / ".weights"

@@ -146,6 +146,10 @@ def load_plan(layout: ExperimentLayout, plan_id: str) -> Plan:
     except (KeyError, ValidationError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: not a plan ({reason}); plan again with launch/sweep.py") from None
+    # A plan of somebody else is read for its report: its ids are names of folders, and must not lead out of this one.
+    for name in (name for run in runs for name in (run.run_id, *run.eval_ids)):
+        if name in ("", ".", "..") or "/" in name or "\0" in name:
+            raise DataError(f"{path}: {name!r} is not the name of a folder; plan again with launch/sweep.py")
     if plan.plan_id != plan_id:
         raise DataError(f"{path}: its content was changed after it was written; plan again with launch/sweep.py")
     return plan

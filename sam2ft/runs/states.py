@@ -98,6 +98,17 @@ class FailureClass(StrEnum):
     )
     TIMEOUT = "timeout", "more time (resources.hours) or more frequent checkpoints"
     NO_PROGRESS = "no_progress", "its restarts made no new step: read the log"
+    DISK = (
+        "disk",
+        "make room, or wait until the file system works again",
+        # The type of core/errors, and the words of the system, which a failed rank passes on.
+        "DiskError",
+        "No space left on device",
+        "Disk quota exceeded",
+        "Input/output error",
+        "Read-only file system",
+        "Stale file handle",
+    )
 
     @classmethod
     def _missing_(cls, value: object) -> "FailureClass":
@@ -107,7 +118,13 @@ class FailureClass(StrEnum):
     @property
     def next_step(self) -> str:
         """What to do next."""
-        return f"{self.remedy}, then `make sweep ARGS='--retry {self}'`"
+        asked = "" if self.passes else f" ARGS='--retry {self}'"
+        return f"{self.remedy}, then `make sweep{asked}`"
+
+    @property
+    def passes(self) -> bool:
+        """Whether nothing about the run has to change: a sweep starts it again without --retry."""
+        return self is FailureClass.DISK
 
     @property
     def saved(self) -> bool:

@@ -9,9 +9,6 @@ from sam2ft.runs.plan_file import Resources
 from sam2ft.slurm.requeue import requeue_setup, requeue_tail
 from sam2ft.slurm.site import Site
 
-PICKLE = "{job_name}.{position}.pkl"
-"""Name of the pickle that element `position` (0 for a plain job) starts from; written before sbatch is called."""
-
 
 @dataclass(frozen=True)
 class BatchJob:
@@ -26,14 +23,13 @@ class BatchJob:
     stop_lead_s: int = 0
 
 
-def work_parameters(batch: BatchJob, site: Site, runs: Path, scripts: Path) -> dict[str, Any]:
+def work_parameters(batch: BatchJob, site: Site, runs: Path) -> dict[str, Any]:
     """Return submitit's parameters for a job array (or plain job) of runs.
 
     Args:
         runs: folder that contains the directories of the runs, absolute.
-        scripts: folder of the job's script, pickles and logs, absolute.
     """
-    chosen = _common(batch, site, scripts)
+    chosen = _common(batch, site)
     chosen["signal_delay_s"] = batch.stop_lead_s
     chosen["teardown"] = requeue_tail(runs, max_restarts=site.slurm.max_restarts)
     # Last before srun, as requeue_tail needs it.
@@ -50,9 +46,9 @@ def work_parameters(batch: BatchJob, site: Site, runs: Path, scripts: Path) -> d
     return chosen
 
 
-def report_parameters(batch: BatchJob, site: Site, scripts: Path) -> dict[str, Any]:
+def report_parameters(batch: BatchJob, site: Site) -> dict[str, Any]:
     """Return submitit's parameters for the job that writes tables and report; the only one that sends mail."""
-    chosen = _common(batch, site, scripts)
+    chosen = _common(batch, site)
     # Without these lines the job would end with the code of its last command, and Slurm would report COMPLETED.
     chosen["teardown"] = ["rc=$?", 'exit "$rc"']
     if site.report.partition is not None:
@@ -72,13 +68,18 @@ def report_resources(site: Site) -> Resources:
     return Resources(1, 1, 0, asked.cpus_per_task, asked.mem_gb, asked.hours)
 
 
+def element_word(size: int) -> str:
+    """Return the shell word for the position of an element in its array of `size` elements; 0 in a plain job."""
+    return '"${SLURM_ARRAY_TASK_ID}"' if size > 1 else "0"
+
+
 def python_command(site: Site, default: str) -> str:
     """Return the shell command that starts Python in a job; only Python runs in the container, never the requeueing."""
     python = site.slurm.python or shlex.quote(default)
     return f"{site.slurm.container} {python}" if site.slurm.container else python
 
 
-def _common(batch: BatchJob, site: Site, scripts: Path) -> dict[str, Any]:
+def _common(batch: BatchJob, site: Site) -> dict[str, Any]:
     slurm, resources = site.slurm, batch.resources
     more: dict[str, Any] = {"requeue": True}
     if slurm.reservation is not None:
@@ -105,7 +106,7 @@ def _common(batch: BatchJob, site: Site, scripts: Path) -> dict[str, Any]:
         "stderr_to_stdout": True,
         # ALL: sites with SBATCH_EXPORT=NONE lose the environment in srun. A failed rank must end the job at once.
         "srun_args": ["--export=ALL", "--kill-on-bad-exit=1"],
-        "setup": [*site_lines(site, resources), *_our_lines(batch, scripts)],
+        "setup": [*site_lines(site, resources), *_our_lines(batch)],
         "additional_parameters": more,
     }
 
@@ -124,16 +125,11 @@ def site_lines(site: Site, resources: Resources) -> list[str]:
     return [*lines, *slurm.setup]
 
 
-def _our_lines(batch: BatchJob, scripts: Path) -> list[str]:
-    element = "${SLURM_ARRAY_TASK_ID}" if batch.size > 1 else "0"
-    job = "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}" if batch.size > 1 else "${SLURM_JOB_ID}"
-    pickle = PICKLE.format(job_name=batch.job_name, position=element)
+def _our_lines(batch: BatchJob) -> list[str]:
     return [
         # srun of Slurm 22.05 to 23.11 ignores SLURM_CPUS_PER_TASK.
         "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK",
         f"export OMP_NUM_THREADS={batch.resources.cpus_per_task}",
         # Otherwise squeue and sacct cut lists of array elements at 64 characters.
         "export SLURM_BITSTR_LEN=0",
-        # The job itself links its pickle under the name that submitit expects: the launcher may have ended by now.
-        f'ln -sfn "{pickle}" {shlex.quote(str(scripts))}/"{job}_submitted.pkl"',
     ]

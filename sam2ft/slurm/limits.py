@@ -96,8 +96,8 @@ def try_submission(resources: Resources, site: Site, *, report: bool = False) ->
     Args:
         report: whether the job is the report job, which has its own partition and options.
     """
-    batch, here = BatchJob(_JOB_NAME, resources, 1, stop_lead_s=site.slurm.stop_lead_s), Path()
-    chosen = report_parameters(batch, site, here) if report else work_parameters(batch, site, here, here)
+    batch = BatchJob(_JOB_NAME, resources, 1, stop_lead_s=site.slurm.stop_lead_s)
+    chosen = report_parameters(batch, site) if report else work_parameters(batch, site, Path())
     command = ["sbatch", "--test-only", *sbatch_options(chosen), "--wrap=true"]
     try:
         done = run_program(command, called="sbatch --test-only", env=outside_of_any_job(environ))

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator
 from sam2ft.config.schema.base import ReadOnly, Section, problem, problems
 from sam2ft.config.schema.evaluation import PartialResources, RequestedResources
 from sam2ft.config.schema.experiment import Experiment
+from sam2ft.config.trust import refuse_untrusted
 from sam2ft.config.yaml.loading import load_yaml
 from sam2ft.config.yaml.problems import problems_of
 from sam2ft.core.errors import ConfigError, Problem, ProblemsError
@@ -112,16 +113,18 @@ class Site(Section):
 
 
 def load_site(name: str, folder: Path = SITES) -> Site:
-    """Load the site file called `name`.
+    """Load the site file called `name`; its shell lines run in every job, so it must be trusted (config/trust).
 
     Raises:
         ConfigError: no such file; names the known sites.
         ProblemsError: all problems of the file.
+        UserError: somebody else could have written the file.
     """
     path = folder / f"{name}.yaml"
     known = sorted(entry.stem for entry in folder.glob("*.yaml"))
     if name not in known:
         raise ConfigError(f"site {name!r}: no {path}; known: {', '.join(known) or 'none'}")
+    refuse_untrusted(path, "site file")
     document = load_yaml(path)
     try:
         # Through JSON: pydantic's strict mode accepts a list for a tuple only in JSON.

@@ -14,7 +14,7 @@ from typing import Literal
 
 from sam2ft.config.load_experiment import load_experiment
 from sam2ft.config.schema.evaluation import RequestedResources
-from sam2ft.core.errors import DONE, USER_CAN_FIX, ConfigError, UserError
+from sam2ft.core.errors import DONE, USER_CAN_FIX, UserError
 from sam2ft.runs.layout import RUNS
 from sam2ft.runs.plan_file import Resources
 from sam2ft.runs.resources.resources import evaluation_resources, resources_text
@@ -69,7 +69,7 @@ def check_site(name: str, experiment: Path | None = None, overrides: Sequence[st
     """Yield every finding; checks that need an earlier one are left out where that failed."""
     try:
         site = load_site(name)
-    except ConfigError as error:
+    except UserError as error:
         yield Finding("file", "problem", str(error))
         return
     yield Finding("file", "ok", f"{SITES / name}.yaml is valid")
@@ -244,7 +244,7 @@ def _scratch(site: Site) -> Finding:
 def _python(site: Site) -> Finding:
     """Start the job's Python on this machine, after the job's shell lines, and import what a job imports."""
     python = python_command(site, sys.executable)
-    code = "import sam2ft.jobs.job, submitit, torch; print(sam2ft.__path__[0])"
+    code = "import sam2ft.jobs.job, torch; print(sam2ft.__path__[0])"
     # The scratch folder exists only inside a job.
     bare = site.model_copy(update={"slurm": site.slurm.model_copy(update={"scratch": None})})
     lines = [*site_lines(bare, report_resources(site)), f"{python} -c {shlex.quote(code)}"]

@@ -31,8 +31,8 @@ def locked(layout: ExperimentLayout, wait_s: float | None = None) -> Iterator[No
 
     with writable(layout.folder):
         layout.folder.mkdir(parents=True, exist_ok=True)
-        # Other users of the group may launch too, if the umask allows it.
-        lock = FileLock(layout.lock, timeout=LOCK_WAIT_S if wait_s is None else wait_s, mode=0o666)
+        # Without a mode it has the permissions of the umask: other users of the group may launch too where it says so.
+        lock = FileLock(layout.lock, timeout=LOCK_WAIT_S if wait_s is None else wait_s)
         try:
             lock.acquire()
         except Timeout:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from sam2ft.config.load_experiment import load_experiment
-from sam2ft.core.errors import DONE, FAILED, UserError
+from sam2ft.config.trust import refuse_untrusted
+from sam2ft.core.errors import DISK_FAILED, DONE, FAILED, UserError
 from sam2ft.jobs.preflight.preflight import ResolvedSweep, resolve
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import Plan, PlannedRun, save_plan
@@ -20,7 +21,7 @@ from sam2ft.runs.states import State
 from sam2ft.slurm.partitions import read_limits
 from sam2ft.slurm.queue import cluster_name, slurm_is_installed
 from sam2ft.slurm.site import Site, detect_site, load_site
-from sam2ft.sweeps.local.pool import LocalTask, Pool, visible_gpus
+from sam2ft.sweeps.local.pool import EndedTask, LocalTask, Pool, visible_gpus
 from sam2ft.sweeps.lock import locked, writable
 from sam2ft.sweeps.plan.estimate import SweepTarget
 from sam2ft.sweeps.plan.plan import make_plan, write_configs
@@ -60,11 +61,12 @@ def sweep(request: SweepRequest) -> int:
 
     Raises:
         ProblemsError: all problems of all points, before anything is changed.
-        UserError: options that exclude each other, or a sweep that Slurm or an option refuses.
+        UserError: options that exclude each other, a sweep that Slurm or an option refuses, or files that somebody else
+            could have written.
     """
     _refuse_contradictions(request)
     site = _site(request)
-    loaded = load_experiment(request.experiment, request.overrides)
+    loaded = load_experiment(request.experiment, request.overrides, to_run=True)
     code = code_digest() if request.strict_code else None
     resolved = resolve(loaded, dry_run=request.dry_run, fill=site.fill if site else None, code=code)
     for text in (*resolved.warnings, *resolved.merged):
@@ -100,6 +102,7 @@ def _start(
     request: SweepRequest, layout: ExperimentLayout, resolved: ResolvedSweep, plan: Plan, where: SweepTarget
 ) -> int:
     """Plan and submit under the lock; local runs start after the lock is released."""
+    refuse_untrusted(layout.plan(plan.plan_id), "plan")
     with locked(layout):
         if where.site is not None:
             for adopted in adopt(layout):
@@ -124,6 +127,8 @@ def _hand_over(
     """Write the plan and the configurations of its jobs, and submit to the site if there is one."""
     plan, runs = proposal.plan, proposal.runs
     wanted = wanted_of(layout, plan, proposal.reconciled_runs, runs, snapshot.queue) if where.site is not None else ()
+    for run in runs:
+        refuse_untrusted(layout.run(run.run_id).config, "configuration")
     save_plan(layout, plan)
     write_configs(layout, resolved, {run.index for run in (*runs, *(entry.run for entry in wanted))})
     if where.site is None or where.limits is None:
@@ -179,9 +184,11 @@ def _where(site: Site | None, request: SweepRequest) -> SweepTarget:
 
 
 def run_locally(layout: ExperimentLayout, plan: Plan, runs: Sequence[PlannedRun], workers: int) -> int:
-    """Run `runs` with the local pool, then aggregate; returns the exit code, 1 when any run failed."""
+    """Run `runs` with the local pool, then aggregate; returns the exit code: 1 when any run failed, 4 when only the
+    file system did."""
     from sam2ft.sweeps.status.progress import progress
 
+    ended: list[EndedTask] = []
     if runs:
         at_once, gpus = min(workers, len(runs)), len(visible_gpus(os.environ, Path("/dev")))
         if 0 < gpus < at_once:
@@ -193,12 +200,14 @@ def run_locally(layout: ExperimentLayout, plan: Plan, runs: Sequence[PlannedRun]
                 print_message(f"{run.name}: ended with code {end.code}; see {layout.run(run.run_id).logs}")
     aggregate(layout, plan)
     done = {entry.run.run_id for entry in reconciled_runs_of(layout, plan) if entry.state is State.DONE}
-    return DONE if all(run.run_id in done for run in runs) else FAILED
+    codes = {end.code for run, end in zip(runs, ended, strict=True) if run.run_id not in done}
+    return DONE if not codes else DISK_FAILED if codes == {DISK_FAILED} else FAILED
 
 
 def _task(layout: ExperimentLayout, plan: Plan, run: PlannedRun) -> LocalTask:
     run_layout = layout.run(run.run_id)
-    command = [sys.executable, "-m", "sam2ft.jobs.job", str(layout.folder), plan.plan_id, str(run.index), run.stage]
+    arguments = [str(layout.folder), plan.plan_id, str(run.index), run.stage]
+    command = [sys.executable, "-P", "-m", "sam2ft.jobs.job", *arguments]
     return LocalTask(run.run_id, command, run_layout.child_output)
 
 

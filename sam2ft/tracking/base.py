@@ -1,6 +1,7 @@
 """Common parts of all trackers: interface, protection of the run from tracker errors, and names of logged values."""
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -78,10 +79,16 @@ class FaultTolerantTracker:
             act(self._tracker)
         except Exception as error:  # noqa: BLE001 (the run continues after any tracker error)
             self._disabled = True
-            logger.warning("%s is disabled, the run continues: %s: %s", self._name, type(error).__name__, error)
+            logger.warning("%s is disabled, the run continues: %s", self._name, _reason(error))
             with suppress(Exception):
                 if self._tracker is not None:
                     self._tracker.close()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror.lower()}"
+    return f"{type(error).__name__}: {error}"
 
 
 def scalars_of_step(event: StepDone) -> dict[str, float]:

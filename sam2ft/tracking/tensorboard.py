@@ -1,5 +1,6 @@
 """TensorBoard tracker: event files in the folder of the run."""
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ class TensorBoardTracker:
     def __init__(self, folder: Path, *, config_text: str, draw: Draw, first_step: int = 0):
         from torch.utils.tensorboard import SummaryWriter
 
+        _quiet_worker()
         self._draw = draw
         self._step = first_step
         self._writer: Any = SummaryWriter(str(folder), purge_step=first_step + 1)
@@ -51,6 +53,20 @@ class TensorBoardTracker:
     def _add(self, values: dict[str, float]) -> None:
         for name, value in values.items():
             self._writer.add_scalar(name, value, self._step)
+
+
+def _quiet_worker() -> None:
+    """Print no traceback when TensorBoard's thread cannot write: the next call to the writer raises its exception."""
+    before = threading.excepthook
+    if getattr(before, "__name__", "") == "excepthook_of_worker":
+        return
+
+    def excepthook_of_worker(arguments: threading.ExceptHookArgs) -> None:
+        of_worker = type(arguments.thread).__module__.startswith("tensorboard.")
+        if not (of_worker and isinstance(arguments.exc_value, OSError)):
+            before(arguments)
+
+    threading.excepthook = excepthook_of_worker
 
 
 def table_markdown(table: ResultTable) -> str:

@@ -10,6 +10,7 @@ from sam2ft.model.losses import SegmentationLoss, build_loss
 from sam2ft.model.precision import resolve_precision
 from sam2ft.model.segmenter import FinetunedSAM2, build_segmenter
 from sam2ft.model.trainable import freeze_unreachable, set_trainable
+from sam2ft.runs.layout import RUNS, converted_weights
 from sam2ft.training.activation_checkpointing import checkpoint_activations
 from sam2ft.training.data import NUM_PICTURES, TrainingData
 from sam2ft.training.optimizer import build_optimizer
@@ -51,7 +52,11 @@ def trainable_model(experiment: Experiment, loss: SegmentationLoss, ranks: Ranks
     """
     module = experiment.module
     model = build_segmenter(
-        module.sam2_model_cfg, image_size=module.image_size, checkpoint=module.sam2_checkpoint, device=ranks.device
+        module.sam2_model_cfg,
+        image_size=module.image_size,
+        checkpoint=module.sam2_checkpoint,
+        device=ranks.device,
+        kept=converted_weights(RUNS),
     )
     set_trainable(model, module.trainable)
     if module.lora is not None:

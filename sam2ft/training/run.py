@@ -15,6 +15,7 @@ from sam2ft.runs.layout import RunLayout
 from sam2ft.runs.stores import stores_by_name
 from sam2ft.training.build_trainer import build_trainer
 from sam2ft.training.checkpoints.checkpoint import load_newest_resume, resume_files
+from sam2ft.training.checkpoints.heal import heal_best
 from sam2ft.training.data import TrainingData, training_data
 from sam2ft.training.state import TrainerContext, TrainState
 from sam2ft.training.trainer import Trainer
@@ -56,6 +57,8 @@ def train(
         if ranks.is_main:
             _print_stderr(start_text(experiment, layout, data.records, trainer))
         keeper = CheckpointWriter(layout, attempt, experiment, data.labels, content, trainer)
+        if state is not None and ranks.is_main:
+            check_best(trainer, layout, state, keeper)
         progress = progress_observers(experiment, layout, stores_by_name(data.stores), state)
         with progress if ranks.is_main else nullcontext(()) as watching:
             first = state.epoch if state else 0
@@ -66,6 +69,8 @@ def train(
             trainer.context = TrainerContext(ranks, observers, stop, keeper.save)
             ended = trainer.fit(data.train, data.val, state)
         if ranks.is_main:
+            # What a long training wrote hours ago is read once more before its digest is recorded.
+            heal_best(layout, trainer, ended, keeper.info)
             _print_stderr(end_text(experiment, layout, ended))
     return ended
 
@@ -124,6 +129,18 @@ def restored_state(trainer: Trainer, layout: RunLayout, content: Content) -> Tra
     if trainer.ranks.is_main:
         _print_stderr(resume_text(state, newest.path))
     return state
+
+
+def check_best(trainer: Trainer, layout: RunLayout, state: TrainState, keeper: CheckpointWriter) -> None:
+    """Verify best.pt before a training continues from `state`; a damaged one is made again, when that is possible.
+
+    Raises:
+        CheckpointError: it is damaged, and the resume file of its epoch is gone.
+    """
+    if heal_best(layout, trainer, state, keeper.info):
+        newest = load_newest_resume(layout.checkpoints)
+        assert newest is not None, "the state came from one"
+        trainer.restore(newest.snapshot)
 
 
 def refuse_different_starts(ranks: Ranks, state: TrainState | None) -> None:

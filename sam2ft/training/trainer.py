@@ -1,5 +1,6 @@
 """Training loop: steps of accumulated batches (AMP, DDP, EMA), validation after every epoch, early stopping."""
 
+import logging
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from sam2ft.core.events import EpochDone, StepDone
 from sam2ft.data.samples.batch import Batch
 from sam2ft.distributed.ranks import seed_step
 from sam2ft.distributed.stop_signal import ASK_EVERY_S, StopConsensus
+from sam2ft.model.files.digest import non_finite_text
 from sam2ft.model.precision import autocast, full_precision
 from sam2ft.training.accumulation import Group, add_sums, groups_of, slice_names
 from sam2ft.training.checkpoints.checkpoint import stock_weights
@@ -24,6 +26,8 @@ from sam2ft.training.memory import peak_memory_bytes
 from sam2ft.training.schedule import Schedule
 from sam2ft.training.state import Loss, TrainBatches, TrainerContext, TrainerSettings, TrainState, ValBatches
 from sam2ft.training.validation import ForwardResult, Validation, validate
+
+_log = logging.getLogger(__name__)
 
 
 class Trainer:
@@ -76,7 +80,7 @@ class Trainer:
                 raise DataError(f"epoch {state.epoch}: no training batch; the train split has no labelled slice")
             validation = self._validate(val_batches, state)
             values = {**state.train_values(), **validation.values, "lr": self.schedule.largest_rate()}
-            stopping = self.check_early_stopping(state.stopping, state.epoch, values)
+            stopping = self._selected(state, values)
             self.schedule.after_epoch(values)
             seconds = state.epoch_seconds + time.perf_counter() - started
             done = EpochDone(state.epoch, state.step, values, stopping.best_epoch == state.epoch, seconds)
@@ -144,6 +148,19 @@ class Trainer:
         """
         rule = self.module.early_stopping
         return stopping.after(rule, epoch, values[rule.monitor])
+
+    def _selected(self, state: TrainState, values: Mapping[str, float]) -> Stopping:
+        """Early stopping after an epoch; an epoch whose weights are not finite is never the best one.
+
+        The monitored value can be finite all the same: not every weight takes part in a validation.
+        """
+        stopping = self.check_early_stopping(state.stopping, state.epoch, values)
+        # The weights are equal on all ranks, and so is the decision.
+        if stopping.best_epoch != state.epoch or (problem := non_finite_text(self.weights())) is None:
+            return stopping
+        _log.warning("epoch %d is not taken as the best one: %s", state.epoch + 1, problem)
+        monitor = self.module.early_stopping.monitor
+        return self.check_early_stopping(state.stopping, state.epoch, {**values, monitor: math.nan})
 
     def _counts_unless_stopped(self, batches: Sequence[Batch], state: TrainState) -> tuple[int, int, int]:
         """(instances, slices, vanished instances) of the step over all ranks.

@@ -1,6 +1,3 @@
-import errno
-import os
-
 import pytest
 
 from sam2ft.core.errors import (
@@ -14,7 +11,6 @@ from sam2ft.core.errors import (
     ProblemsError,
     StopRequestedError,
     exit_code_of,
-    translated,
 )
 
 
@@ -48,25 +44,3 @@ def test_all_problems_of_a_file_are_one_message_with_place_and_key():
     error = ProblemsError(problems)
     assert str(error) == "a.yaml:3: module.optimizer.lr: found 'fast', allowed: a number > 0\na.yaml: is empty"
     assert error.problems == tuple(problems)
-
-
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [
-        (errno.ENOENT, 2),
-        (errno.ENOTDIR, 2),
-        (errno.EACCES, 2),
-        (errno.EROFS, 2),
-        (errno.ENOSPC, 4),
-        (errno.EDQUOT, 4),
-        (errno.EIO, 4),
-    ],
-)
-def test_an_error_of_a_path_names_it_and_a_full_disk_is_not_a_wrong_path(number, code):
-    error = translated(OSError(number, os.strerror(number), "data/x.npy"))
-    assert str(error).startswith(f"data/x.npy: {os.strerror(number).lower()}; ")
-    assert exit_code_of(error) == code
-
-
-def test_another_error_of_the_system_is_a_defect():
-    assert translated(OSError(errno.EBADF, "Bad file descriptor")) is None

@@ -25,7 +25,7 @@ def tasks(job):
             continue
         variables = dict(text.partition("=")[::2] for text in block.split("\0"))
         ours = variables.get("SLURM_CONF") == os.environ["SLURM_CONF"] and variables.get("SLURM_JOB_ID") == job
-        if ours and "SLURM_PROCID" in variables and "submitit.core._submit" in command and "srun" not in command:
+        if ours and "SLURM_PROCID" in variables and "sam2ft.jobs.job" in command and "srun" not in command:
             found[int(variables["SLURM_PROCID"])] = int(folder.name)
     return found
 

@@ -19,7 +19,7 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.files import sha256_file, write_json
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.labels import LabelTable
-from sam2ft.data.store.store import content_digest
+from sam2ft.data.store.index import content_digest
 from sam2ft.jobs.job import main as job_main
 from sam2ft.runs.identity_file import content_differences, read_identity, volume_differences
 from sam2ft.runs.layout import ExperimentLayout, RunLayout

@@ -402,3 +402,28 @@ def test_plateau_watches_the_value_it_is_told(make_trainer: Any, toy_data: Any) 
     trainer = make_trainer(schedule=choice, num_epochs=3)
     trainer.fit(data.train, data.val)
     assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0.05 * 0.1**2)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_epoch_whose_weights_are_not_finite_is_never_the_best_one(
+    make_trainer: Any, toy_data: Any, recorder: Any, caplog: pytest.LogCaptureFixture, value: float
+) -> None:
+    """A value that no validation reads, so that the monitored loss stays finite and improves."""
+    data, seen = toy_data(8, 2), recorder()
+    trainer = make_trainer(TrainerContext(observer=seen), num_epochs=3)
+    spoilt = torch.nn.Parameter(torch.zeros(2), requires_grad=False)
+    trainer.model.register_parameter("unread", spoilt)
+
+    def after_first_epoch(event: Any, state: TrainState) -> None:
+        seen_epoch(event, state)
+        if event.epoch == 0:
+            spoilt.data[1] = value
+
+    seen_epoch = seen.on_epoch
+    seen.on_epoch = after_first_epoch
+    state = trainer.fit(data.train, data.val)
+    assert [event.improved for event in seen.epochs] == [True, False, False]
+    losses = [event.values["val_loss"] for event in seen.epochs]
+    assert losses[1] < losses[0], "it would have been the best"
+    assert (state.stopping.best, state.stopping.best_epoch) == (losses[0], 0)
+    assert "epoch 2 is not taken as the best one: unread holds values that are not finite" in caplog.text

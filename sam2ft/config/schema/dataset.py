@@ -12,6 +12,7 @@ from sam2ft.config.schema.base import REQUIRED, Name, ReadOnlyDict, Section, pla
 from sam2ft.config.schema.maps import MapName, MapSource, Pattern, map_problems, path_pattern
 
 MOST_LABEL = 65535
+SubjectId = Literal["folder", "hash", "table"]
 Keepable = Literal["SeriesDescription", "PatientAge", "PatientSex", "PatientWeight", "PatientSize"]
 LabelNumber = Annotated[int, Field(ge=1, le=MOST_LABEL)]
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -287,6 +288,29 @@ class DatasetFile(Reading):
     intensity: Intensity = section(Intensity, "how intensities are scaled to [0, 1]")
     split: Split = section(Split, "which subjects are in train, val and test")
     keep: tuple[Keepable, ...] = plain((), "DICOM fields to keep in the metadata that are left out by default")
+    subject_id: SubjectId = plain(
+        "folder",
+        "name of a subject in the store: folder (as in the paths or the table of sources), hash (keyed hash of it; "
+        "volumes too), or table (from subject_table; volumes hashed)",
+    )
+    subject_key: Path | None = plain(
+        None,
+        "key file with which names and UIDs are hashed, made on first use; keep it out of what you pass on; null: "
+        "<dataset.name>.key beside the dataset file",
+    )
+    subject_table: Path | None = plain(
+        None, "CSV with the columns given,subject, for subject_id: table", validate_default=True
+    )
+
+    @field_validator("subject_table")
+    @classmethod
+    def _table_where_it_is_used(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        chosen = info.data.get("subject_id")
+        if chosen == "table" and value is None:
+            raise problem("missing; subject_id: table needs it")
+        if chosen in ("folder", "hash") and value is not None:
+            raise problem(f"is used by subject_id: table only, found subject_id: {chosen}; leave the key out")
+        return value
 
     @field_validator("labels")
     @classmethod

@@ -79,8 +79,16 @@ class Evaluation(Section):
     )
     precision: Literal["fp32", "bf16", "fp16"] = of_evaluation("bf16", "floating-point format of the model")
     qc_slices: int = plain(24, "number of pictures of predictions to draw", unit="slices", ge=0)
+    plain_cells: bool = plain(
+        False,
+        "leave names in the tables of wide/ as they are; else an apostrophe in front keeps a spreadsheet from running "
+        "those that begin like a formula",
+    )
     dicom_seg: bool = plain(
         False, "also write predictions as DICOM-SEG; needs the DICOM series that the store was prepared from"
+    )
+    dicom_sources: tuple[PathFromHere, ...] = plain(
+        (), "dataset files of the stores, which say where the originals and the key are, for dicom_seg"
     )
     prompt_noise: PromptNoise | None = Field(None, description="prompt-noise study; null: none")
 

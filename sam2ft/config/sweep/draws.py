@@ -31,7 +31,7 @@ def draws(search: Random) -> dict[str, tuple[Any, ...]]:
 
 def _generator(search: Random, key: str) -> random.Random:
     # Seeded with text, that is with its sha512, so that neighbouring seeds and similar names give unrelated numbers.
-    return random.Random(f"{search.seed} {key}")  # noqa: S311 (nothing secret is drawn)
+    return random.Random(f"{search.seed} {key}")  # noqa: S311 (nothing secret is drawn)  # nosec B311
 
 
 def _independent_shares(search: Random) -> list[list[float]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sam2ft.config.schema.arguments import shown_value
+from sam2ft.config.trust import refuse_untrusted
 from sam2ft.config.yaml.loading import Document, KeyPath, load_yaml, parse_value
 from sam2ft.core.errors import Problem, ProblemsError
 
@@ -55,15 +56,19 @@ def is_within(key: KeyPath, prefix: KeyPath) -> bool:
     return key[: len(prefix)] == prefix
 
 
-def load_tree(path: Path, *, extends: bool = True) -> Tree:
+def load_tree(path: Path, *, extends: bool = True, to_run: bool = False) -> Tree:
     """The mapping of a file, merged with the mapping of the file that it extends.
 
     Args:
         extends: whether to follow the key `extends`; False: it stays a key of the mapping.
+        to_run: what the files name will be imported or run, so that both must be trusted (config/trust).
 
     Raises:
         ProblemsError: all problems of the YAML, or the problem with `extends`.
+        UserError: with `to_run`: somebody else could have written a file.
     """
+    if to_run:
+        refuse_untrusted(path, "configuration")
     document = load_yaml(path)
     tree = _tree_of(document)
     if "extends" not in tree.value or not extends:
@@ -75,6 +80,8 @@ def load_tree(path: Path, *, extends: bool = True) -> Tree:
     base_path = path.parent / base_name
     if not base_path.is_file():
         raise ProblemsError([Problem(where, "extends", f"no file {base_path}")])
+    if to_run:
+        refuse_untrusted(base_path, "configuration")
     base = _tree_of(load_yaml(base_path))
     if "extends" in base.value:
         raise ProblemsError([Problem(where, "extends", f"{base_path} extends another file itself; allowed: one level")])

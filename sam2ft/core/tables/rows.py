@@ -275,16 +275,20 @@ def read_csv(path: Path, table: Table) -> list[dict[str, Value]]:
     Raises:
         DataError: the file lacks a fixed column or has a cell of the wrong type; the message names the file.
     """
+    return parse_csv(path.read_bytes(), table, path)
+
+
+def parse_csv(data: bytes, table: Table, path: Path) -> list[dict[str, Value]]:
+    """`read_csv` of the bytes of the file `path`."""
     kinds = table.kinds()
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            reader = csv.DictReader(stream, strict=True)
-            header = list(reader.fieldnames or [])
-            if missing := [name for name in table.column_names() if name not in header]:
-                raise DataError(
-                    f"{path}: no column {', '.join(missing)}; it was written by another version of sam2ft or by hand"
-                )
-            return [{name: _parsed(text, kinds.get(name, "number")) for name, text in line.items()} for line in reader]
+        reader = csv.DictReader(StringIO(data.decode(), newline=""), strict=True)
+        header = list(reader.fieldnames or [])
+        if missing := [name for name in table.column_names() if name not in header]:
+            raise DataError(
+                f"{path}: no column {', '.join(missing)}; it was written by another version of sam2ft or by hand"
+            )
+        return [{name: _parsed(text, kinds.get(name, "number")) for name, text in line.items()} for line in reader]
     except (ValueError, TypeError, csv.Error) as error:
         raise DataError(f"{path}: {error}") from None
 

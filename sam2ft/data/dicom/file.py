@@ -11,7 +11,7 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 
 from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError, listed
-from sam2ft.data.dicom.header import DAMAGE, guarded, number, one_line, required, required_whole, text
+from sam2ft.data.dicom.header import DAMAGE, guarded, number, reason_of, required, required_whole, text
 
 # Direction vectors are unit and orthogonal within this: headers round their components.
 ORIENTATION_TOLERANCE = 1e-3
@@ -113,7 +113,7 @@ def read_image(path: Path, reading: Reading = AS_IS) -> DicomImage:
         try:
             header = pydicom.dcmread(path, force=True)
         except DAMAGE as error:
-            raise DataError(f"{path}: not a readable DICOM file ({one_line(error)})") from None
+            raise DataError(f"{path}: not a readable DICOM file ({reason_of(error)})") from None
         _name_transfer_syntax(header)
         _refuse_other_content(path, header)
         unknown = "the position of the image is unknown"
@@ -142,7 +142,7 @@ def _refuse_other_content(path: Path, header: pydicom.Dataset) -> None:
     if text(header, "SOPClassUID") in _SEGMENTATIONS:
         raise DataError(f"{path}: {SEGMENTATION_TO_NIFTI}")
     if "PixelData" not in header or "Rows" not in header:
-        kind = getattr(header.file_meta.get("MediaStorageSOPClassUID"), "name", "no class")
+        kind = uid_name(header.file_meta.get("MediaStorageSOPClassUID"))
         raise DataError(f"{path}: holds no image ({kind}); a folder holds the images of one series and no others")
     if (frames := _frames(path, header)) > 1 or "PerFrameFunctionalGroupsSequence" in header:
         raise DataError(f"{path}: is a multi-frame file (holds {frames} frames), allowed: classic DICOM; {TO_NIFTI}")
@@ -152,6 +152,12 @@ def _refuse_other_content(path: Path, header: pydicom.Dataset) -> None:
         raise DataError(f"{path}: {error}") from None
     if samples not in (None, 1):
         raise DataError(f"{path}: is a colour image; expected one sample per pixel")
+
+
+def uid_name(uid: object) -> str:
+    """The registered name of a UID (PS3.6); a private one is not shown, because it may belong to a person."""
+    name = str(getattr(uid, "name", ""))
+    return name if name and name != str(uid) else "not registered"
 
 
 def _frames(path: Path, header: pydicom.Dataset) -> int:

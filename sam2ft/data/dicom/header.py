@@ -6,6 +6,7 @@ metadata is left out with a note.
 """
 
 import math
+import re
 import struct
 import warnings
 import zlib
@@ -24,6 +25,7 @@ DAMAGE: tuple[type[Exception], ...] = (
     ArithmeticError, AssertionError, AttributeError, BufferError, BytesLengthException, EOFError, InvalidDicomError,
     LookupError, OSError, RuntimeError, TypeError, ValueError, struct.error, zlib.error,
 )  # fmt: skip
+_LIKE_NUMBERS = re.compile(r"(?:[-+0-9.,;_eE\\ ]|nan|inf|None)*", re.IGNORECASE)
 # Longer values are cut in messages.
 _MOST_SHOWN = 40
 
@@ -49,14 +51,28 @@ def guarded(path: Path) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror or one_line(error)})") from None
+            raise DataError(f"{path}: cannot be read ({reason_of(error)})") from None
         except DAMAGE as error:
-            raise DataError(f"{path}: damaged DICOM file ({one_line(error)}); export it again") from None
+            raise DataError(f"{path}: damaged DICOM file ({reason_of(error)}); export it again") from None
 
 
-def one_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type."""
-    return str(error).strip().split("\n")[0] or type(error).__name__
+_REASONS: tuple[tuple[type[BaseException], str], ...] = (
+    (EOFError, "it ends too early"),
+    (BytesLengthException, "a value of another length than its type has"),
+    (InvalidDicomError, "it does not begin as DICOM"),
+    (UnicodeError, "text in another character set than it declares"),
+    (struct.error, "a value of another length than its type has"),
+    (zlib.error, "its compressed data set is damaged"),
+    (NotImplementedError, "a kind of content that pydicom cannot read"),
+    (RecursionError, "sequences that are nested too deeply"),
+)
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a library refused a file, without the text of its error, which may quote names and dates of a header."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return next((reason for kind, reason in _REASONS if isinstance(error, kind)), type(error).__name__)
 
 
 def raw_value(header: pydicom.Dataset, attribute: str) -> Any:
@@ -183,9 +199,11 @@ def _number(value: Any) -> float:
 
 
 def _shown(values: Sequence[Any]) -> str:
+    """What can be meant as numbers, for a message. Other text is only counted: it may say anything about a person."""
     try:
-        joined = "\\".join(str(value) for value in values)
+        joined = "\\".join(value.decode("latin-1") if isinstance(value, bytes) else str(value) for value in values)
     except DAMAGE:
-        joined = "an unreadable value"
-    cut = joined if len(joined) <= _MOST_SHOWN else joined[:_MOST_SHOWN] + "..."
-    return f"'{cut}'" if cut.isascii() and cut.isprintable() else ascii(cut)
+        return "an unreadable value"
+    if not _LIKE_NUMBERS.fullmatch(joined):
+        return f"text of {len(joined)} characters"
+    return f"'{joined if len(joined) <= _MOST_SHOWN else joined[:_MOST_SHOWN] + '...'}'"

@@ -15,8 +15,8 @@ import pydicom
 from pydicom.pixels import apply_modality_lut, pixel_array
 
 from sam2ft.core.errors import DataError, naming
-from sam2ft.data.dicom.file import DicomImage
-from sam2ft.data.dicom.header import DAMAGE, guarded, number, one_line, text
+from sam2ft.data.dicom.file import DicomImage, uid_name
+from sam2ft.data.dicom.header import DAMAGE, guarded, number, reason_of, text
 
 # Scale slope of Philips MR: true signal = (stored * RescaleSlope + RescaleIntercept) / (RescaleSlope * scale slope)
 # (Chenevert et al., "Errors in quantitative image analysis due to platform-dependent image scaling", 2014).
@@ -89,8 +89,11 @@ def _stored(image: DicomImage) -> npt.NDArray[Any]:
     try:
         stored: npt.NDArray[Any] = pixel_array(image.header)  # the attribute would keep a copy in the header
     except DAMAGE as error:
-        syntax = getattr(image.header.file_meta.get("TransferSyntaxUID"), "name", "unknown")
-        raise DataError(f"{image.path}: pixel data ({syntax}) cannot be decoded: {one_line(error)}") from None
+        syntax = uid_name(image.header.file_meta.get("TransferSyntaxUID"))
+        raise DataError(
+            f"{image.path}: pixel data ({syntax}) cannot be decoded: {reason_of(error)}; if the file is not damaged, "
+            "export the series uncompressed (dcmdjpeg, gdcmconv --raw), or convert it to NIfTI with dcm2niix"
+        ) from None
     if stored.shape != image.size:
         raise DataError(f"{image.path}: pixel data of shape {stored.shape}; its Rows and Columns are {image.size}")
     return stored
@@ -102,7 +105,7 @@ def _modality_values(image: DicomImage, stored: npt.NDArray[Any]) -> npt.NDArray
         try:
             table = apply_modality_lut(stored, header)
         except DAMAGE as error:
-            raise DataError(f"ModalityLUTSequence cannot be applied ({one_line(error)})") from None
+            raise DataError(f"ModalityLUTSequence cannot be applied ({reason_of(error)})") from None
         return np.asarray(table, dtype=np.float64)
     slope, intercept = _rescale(header)
     return stored.astype(np.float64) * slope + intercept

@@ -135,7 +135,7 @@ def _refuse_finished_map(folder: Path, images: Sequence[DicomImage], num_times: 
     kinds = [given] if isinstance(given, str) else [str(kind) for kind in given]
     if num_times == 1 and ("DERIVED" in kinds or any("MAP" in kind.upper() for kind in kinds)):
         raise DataError(
-            f"{folder}: one image at each position, of ImageType {', '.join(kinds)}: a finished map, which is not read "
+            f"{folder}: one image at each position, of an ImageType that is derived: a finished map, which is not read "
             "from DICOM; convert it to NIfTI with dcm2niix and give it as sources.maps.<name>.file, with its unit"
         )
 

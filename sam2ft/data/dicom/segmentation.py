@@ -1,7 +1,7 @@
 """Export of a predicted label map as DICOM segmentation (SEG) of the series that it was predicted from.
 
 A segmentation belongs to the study of its series and has the patient attributes, which the store does not contain: they
-are read from the series, which must still be in the folder it was prepared from. `highdicom` is imported on use.
+are read from the series, which must still be where it was prepared from. `highdicom` is imported on use.
 """
 
 import hashlib
@@ -15,11 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from sam2ft.core.errors import ConfigError, DataError
-from sam2ft.core.files import canonical_json, read_json, replacing, sha256_text
+from sam2ft.core.files import canonical_json, replacing, sha256_text
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.data.images.grids import Volume, reordered_to_grid
-from sam2ft.data.store.store import VolumeRecord, record_path
+from sam2ft.data.prepare.originals import Originals, without_given_names
+from sam2ft.data.prepare.originals import originals as originals_of
+from sam2ft.data.store.store import VolumeRecord
 
 if TYPE_CHECKING:
     import pydicom
@@ -29,28 +31,36 @@ MAY_BE_EMPTY = (
     "PatientID", "PatientName", "PatientBirthDate", "PatientSex",
     "AccessionNumber", "StudyID", "StudyDate", "StudyTime",
 )  # fmt: skip
+# The SeriesInstanceUID of each slice, hashed with the key of the dataset, or, in stores of earlier versions, without.
+_KEYED_UID, _PLAIN_UID = "series_uid_hmac", "series_uid_sha256"
+_UIDS = {_KEYED_UID, _PLAIN_UID}
 # A short string (VR LO) of DICOM.
 _LONGEST_TEXT = 64
 # Series of one study differ by SeriesNumber; the numbers of a scanner are below this one.
 _FIRST_SERIES = 9000
 
 
-def source_series(record: VolumeRecord) -> Path:
+def source_series(record: VolumeRecord, originals: Originals | None = None) -> Path:
     """Folder of the DICOM series that a volume was prepared from.
+
+    Args:
+        originals: those of the store of the volume; by default those that the store itself leads to.
 
     Raises:
         DataError: when the volume was not prepared from a DICOM series, or the folder no longer exists.
     """
-    found = read_json(record_path(record.folder, record.stem))
+    found = record.stored
     if "source_image" not in found:
         raise DataError(f"{record.key}: its store does not record the source image; run launch/prepare.py again")
-    if found["source_image"] is None or "series_uid_sha256" not in found["slices"]:
-        came_from = found["source_image"] or "no file"
+    if not _UIDS & found["slices"].keys():
+        came_from = found["source_image"] or "no file of a DICOM series"
         raise DataError(f"{record.key}: comes from {came_from}; a DICOM segmentation needs a DICOM series")
-    folder = Path(found["source_image"])
-    if not folder.is_dir():
-        raise DataError(f"{record.key}: its series is no longer in {folder}; a DICOM segmentation needs its headers")
-    return folder
+    originals = originals_of(record.folder) if originals is None else originals
+    path = found["source_image"] if originals is None else originals.images.get(record.key)
+    if path is None or not Path(path).is_dir():
+        where = f"in {path}" if path is not None and originals is None else "where the dataset file says"
+        raise DataError(f"{record.key}: its series is no longer {where}; a DICOM segmentation needs its headers")
+    return Path(path)
 
 
 def refuse_without_highdicom() -> None:
@@ -64,12 +74,18 @@ def refuse_without_highdicom() -> None:
 
 
 def write_segmentation(
-    path: Path, label_map_zyx: npt.NDArray[np.integer[Any]], labels: LabelTable, record: VolumeRecord, about: str
+    path: Path,
+    label_map_zyx: npt.NDArray[np.integer[Any]],
+    labels: LabelTable,
+    record: VolumeRecord,
+    about: str,
+    originals: Originals | None = None,
 ) -> bool:
     """Write `path` with one segment per label, in the order of the table; False when it already has this content.
 
     Args:
         about: description of what produced the prediction, for the header (cut to 64 characters).
+        originals: see `source_series`.
 
     Raises:
         DataError: when the series is not, or no longer, the one that the volume was prepared from.
@@ -78,13 +94,15 @@ def write_segmentation(
 
     from sam2ft.data.dicom.header import guarded, text
 
-    folder = source_series(record)
-    headers, geometry = _same_series(folder, record)
-    try:
-        # The slices of the store may lie across another axis than those of the series (slice_axis).
-        label_map_zyx = reordered_to_grid(Volume(label_map_zyx, record.geometry), geometry, what="prediction")
-    except DataError as error:
-        raise DataError(f"{folder}: is no longer what {record.key} was prepared from: {error}") from None
+    originals = originals_of(record.folder) if originals is None else originals
+    folder = source_series(record, originals)
+    with without_given_names(originals, record.key):
+        headers, geometry = _same_series(folder, record, originals)
+        try:
+            # The slices of the store may lie across another axis than those of the series (slice_axis).
+            label_map_zyx = reordered_to_grid(Volume(label_map_zyx, record.geometry), geometry, what="prediction")
+        except DataError as error:
+            raise DataError(f"{folder}: is no longer what {record.key} was prepared from: {error}") from None
     mask = hashlib.sha256(label_map_zyx.astype("<u2").tobytes()).hexdigest()
     content = {"mask": mask, "labels": labels.to_json()}
     series_uid = text(headers[0], "SeriesInstanceUID")
@@ -95,7 +113,8 @@ def write_segmentation(
     if path.is_file() and _is_instance(path, uids[1]):
         return False
     encoded = io.BytesIO()
-    with guarded(folder):  # headers of the series are copied into the segmentation
+    # Headers of the series are copied into the segmentation.
+    with without_given_names(originals, record.key), guarded(folder):
         segmentation = _segmentation(headers, _segments(label_map_zyx, labels), labels, uids, about[:_LONGEST_TEXT])
         segmentation.save_as(encoded)
     with replacing(path) as partial:
@@ -116,7 +135,9 @@ def _is_instance(path: Path, uid: str) -> bool:
         return False
 
 
-def _same_series(folder: Path, record: VolumeRecord) -> "tuple[list[pydicom.Dataset], Geometry]":
+def _same_series(
+    folder: Path, record: VolumeRecord, originals: Originals | None
+) -> "tuple[list[pydicom.Dataset], Geometry]":
     """The headers of the series in the order of its slices, and its grid."""
     from sam2ft.config.schema.dataset import Reading
     from sam2ft.data.dicom.header import text
@@ -126,7 +147,9 @@ def _same_series(folder: Path, record: VolumeRecord) -> "tuple[list[pydicom.Data
         "spacing" if record.geometry.dz_source == "slice_spacing" else "positions"
     )
     headers, geometry = read_headers(folder, Reading(believe=believed, irregular="resample"))
-    if sha256_text(text(headers[0], "SeriesInstanceUID")) != record.dicom["series_uid_sha256"][0]:
+    plain = sha256_text(text(headers[0], "SeriesInstanceUID"))
+    kept, found = (_PLAIN_UID, plain) if originals is None else (_KEYED_UID, originals.names.uid(plain))
+    if found != record.dicom[kept][0]:
         raise DataError(f"{folder}: holds another series than the one that {record.key} was prepared from")
     for header in headers:
         if "FrameOfReferenceUID" not in header or "StudyInstanceUID" not in header:

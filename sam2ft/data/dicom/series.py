@@ -3,7 +3,6 @@
 Only the header attributes of the allow-list below are kept: numbers that describe the grid and the sequence.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -99,10 +98,12 @@ def read_headers(folder: Path, reading: Reading = AS_IS) -> tuple[list[pydicom.D
 
 def _read_stack(folder: Path, reading: Reading, *, median_dz: bool) -> Stack:
     images = [read_image(path, reading) for path in dicom_files(folder)]
-    series = Counter(text(image.header, "SeriesInstanceUID") or "none" for image in images)
+    series: dict[str, list[str]] = {}
+    for image in images:
+        series.setdefault(text(image.header, "SeriesInstanceUID"), []).append(image.path.name)
     if len(series) > 1:
-        counts = ", ".join(f"{uid} ({count} file{'s' if count > 1 else ''})" for uid, count in sorted(series.items()))
-        raise DataError(f"{folder}: holds {len(series)} series, expected one (SeriesInstanceUID {counts})")
+        counts = ", ".join(f"{len(names)} file{'s'[: len(names) > 1]} as {names[0]}" for names in series.values())
+        raise DataError(f"{folder}: holds {len(series)} series, expected one (SeriesInstanceUID: {counts})")
     refuse_mixed_planes(folder, images)
     return place(folder, images, reading, median_dz=median_dz)
 

@@ -12,6 +12,7 @@ from typing import IO
 
 import numpy as np
 import numpy.typing as npt
+from nibabel.spatialimages import HeaderDataError
 
 from sam2ft.core.errors import DataError, naming
 
@@ -52,8 +53,17 @@ def refusing_damage(path: Path, kind: str, *own: type[Exception]) -> Iterator[No
     except EOFError:
         raise DataError(f"{path}: not a readable {kind} file: it ends too early; copy it again") from None
     except DAMAGED + own as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path}: not a readable {kind} file ({reason})") from None
+        # Not the text of the error: libraries quote what they cannot read, which may be a person's name. nibabel's
+        # errors of a header name its codes and no text.
+        reason = " ".join(str(error).split()) if isinstance(error, HeaderDataError) else _reason(error)
+        raise DataError(f"{path}: not a readable {kind} file ({reason}); export or copy it again") from None
+
+
+def _reason(error: Exception) -> str:
+    told = error.strerror if isinstance(error, OSError) else None
+    if told is None and isinstance(error, ValueError | LookupError | TypeError):
+        told = "a field of its header cannot be understood"
+    return told or type(error).__name__
 
 
 def decompressing(stream: IO[bytes], encoding: str) -> IO[bytes]:

@@ -67,7 +67,7 @@ def _opened(path: Path) -> Iterator[tuple[Mapping[str, Any], IO[bytes], Path]]:
             yield header, stream, path
             return
     if name.upper().startswith("LIST") or "%" in name:
-        raise DataError(f"its voxels lie in several files ({name}); save it as one .nrrd file")
+        raise DataError("its voxels lie in several files (data file); save it as one .nrrd file")
     with (path.parent / name).open("rb") as stream:
         yield header, stream, path.parent / name
 

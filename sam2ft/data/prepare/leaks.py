@@ -4,16 +4,18 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sam2ft.core.digests.verified_files import write_sealed_json
 from sam2ft.core.errors import listed
-from sam2ft.core.files import write_json
 from sam2ft.core.keys import VolumeKey
 from sam2ft.data.prepare.outcomes import REFUSED, VolumeOutcome
+from sam2ft.data.store.index import array_path, record_path
 from sam2ft.data.store.likeness import alike, block_means, same_image
-from sam2ft.data.store.store import array_path, record_path
+from sam2ft.data.store.store import is_content
 from sam2ft.data.store.writer import StoreWriter
 
 _SHOWN = 5
@@ -88,6 +90,8 @@ def without_leaks(
     writer: StoreWriter,
     outcomes: Sequence[VolumeOutcome],
     split_of: Mapping[str, str],
+    files: Mapping[VolumeKey, Path],
+    *,
     ignored: Collection[VolumeKey] = (),
     absent: Collection[VolumeKey] = (),
 ) -> tuple[list[VolumeOutcome], list[str]]:
@@ -96,12 +100,13 @@ def without_leaks(
     Args:
         outcomes: one for each source, whose volumes are written but not in the index yet.
         split_of: subject -> split, of the sources; stored subjects that it lacks have that of the index.
+        files: file or folder of the image of each source, for the message.
         ignored: stored volumes that take no part, because they are about to be removed.
         absent: stored volumes whose image is gone, for the message: they may be earlier names of others.
     """
     done = {outcome.key for outcome in outcomes if outcome.result != REFUSED}
     known = {**writer.splits, **split_of}
-    same = leaks(list(_compared(writer, done, ignored)), known)
+    same = leaks(list(_compared(writer, done, ignored, files)), known)
     reasons = {one.volume.key: _reason(one, known, absent) for one in same if one.is_leak}
     shown = [f"{one.volume.key} and {one.other.key}" for one in same if not one.is_leak]
     notes = [f"the same image, within one split or subject: {listed(shown, _SHOWN)}"] if shown else []
@@ -115,31 +120,33 @@ def without_leaks(
 
 
 def _compared(
-    writer: StoreWriter, done: Collection[VolumeKey], ignored: Collection[VolumeKey]
+    writer: StoreWriter, done: Collection[VolumeKey], ignored: Collection[VolumeKey], files: Mapping[VolumeKey, Path]
 ) -> Iterator[ComparedVolume]:
     """The volumes that the index will name, read from their records; earlier records get their block means."""
     for key, (stem, is_new) in writer.states(done, without=ignored).items():
         path = record_path(writer.folder, stem)
         record = writer.record(key, stem)
-        image = partial(_opened, array_path(writer.folder, stem, "image"), tuple(record["geometry"]["shape_zyx"]))
+        image = partial(_opened, array_path(writer.folder, stem, "image"), record)
         if "block_means" not in record and (opened := image()) is not None:
             record = {**record, "block_means": block_means(opened)}
             if path.is_file():
-                write_json(path, record)
+                write_sealed_json(path, record)
         if "block_means" not in record:
             continue
-        source = str(record.get("source_image") or key)
+        source = str(files.get(key) or record.get("source_image") or key)
         shape = tuple(record["geometry"]["shape_zyx"])
         yield ComparedVolume(key, is_new, shape, record["block_means"], source, image)
 
 
-def _opened(path: Path, shape_zyx: tuple[int, ...]) -> npt.NDArray[np.uint16] | None:
-    """A stored image, or None for one that was removed or damaged by hand, which whoever uses the store is told."""
+def _opened(path: Path, record: Mapping[str, Any]) -> npt.NDArray[np.uint16] | None:
+    """A stored image, or None for one that was removed or damaged, which whoever uses the store is told."""
+    if not is_content(path, record["arrays"]["image"]):
+        return None
     try:
         image: npt.NDArray[np.uint16] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError):
         return None
-    return image if image.shape == shape_zyx else None
+    return image if image.shape == tuple(record["geometry"]["shape_zyx"]) else None
 
 
 def _reason(same: SameImage, split_of: Mapping[str, str], absent: Collection[VolumeKey]) -> str:

@@ -51,6 +51,8 @@ class PrepareOptions:
     """Read every volume in another process, whose death (a crash in a library) is a refusal of the volume."""
     minutes: float = MINUTES
     """Time that one volume may take."""
+    verify: bool = False
+    """Read every stored array and compare its sha256; a damaged volume is prepared again."""
     upgrade: Callable[[Sequence[str]], bool] | None = None
     """Called with what changes, a line each, when a store of an earlier version can become one of the present version;
     it does if the answer is true. None: a store keeps its version."""
@@ -82,6 +84,8 @@ class PrepareSummary:
     """What is left in the store beside the volumes of the sources."""
     notes: tuple[str, ...] = ()
     """Sentences about the cohort: splits, and images that are the same."""
+    key_notes: tuple[str, ...] = ()
+    """Sentences about the key file."""
 
     @property
     def refused(self) -> tuple[VolumeOutcome, ...]:

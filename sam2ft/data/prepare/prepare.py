@@ -31,6 +31,7 @@ from sam2ft.data.prepare.outcomes import (
     Surplus,
     VolumeOutcome,
 )
+from sam2ft.data.prepare.pseudonyms import AS_GIVEN, Pseudonyms, recorded_names, store_names
 from sam2ft.data.prepare.relabel import given_ids, relabelled_volume
 from sam2ft.data.prepare.sources import (
     VolumeFiles,
@@ -42,7 +43,7 @@ from sam2ft.data.prepare.sources import (
 from sam2ft.data.store.intensity import intensity_window, missing_values, to_uint16
 from sam2ft.data.store.slice_metadata import disagreement_summary, distance_disagreements
 from sam2ft.data.store.split import SPLITS, kept_note, moved_note, split_by_fractions, split_from_file
-from sam2ft.data.store.store import Store, read_index
+from sam2ft.data.store.store import Store
 from sam2ft.data.store.writer import PreparedVolume, StoreWriter
 
 LOCK = ".prepare.lock"
@@ -64,22 +65,26 @@ def prepare_dataset(
             labels changed and a stored volume cannot be prepared with the new ones; then the store is as it was.
         OSError: a file of the store cannot be written; volumes that were finished before are used by the next call.
     """
-    sources = _find(config, base)
-    about = config.dataset
-    upgrade = options.upgrade is not None
+    found = find_sources(config, base)
+    about, upgrade = config.dataset, options.upgrade is not None
     writer = StoreWriter(out, about.name, about.anatomy, config.labels, config.split.seed, upgrade)
     writer.check()
-    _refuse_absent_masks(sources)
+    _refuse_absent_masks(found)
     with store_lock(out):
+        names, key_notes = store_names(config, base, out, writer.found[0], found)
+        sources = names.renamed(found)
+        writer = replace(writer, names=recorded_names(names, config, base, out))
         stored = writer.indexed  # read once, here, and sent to the processes with the writer
-        split_of, notes = _split(config, sources, base, writer)
-        prepared = _prepared(writer, config, sources, progress, options)
+        split_of, notes = _split(config, sources, base, writer, names)
+        notes += writer.found[1]
+        prepared = _prepared(writer, config, sources, progress, options, names)
         missing = tuple(sorted(stored.keys() - {source.key for source in sources}))
         readable = {outcome.key for outcome in prepared if outcome.result != REFUSED}
         surplus = Surplus(missing, tuple(writer.unused_files(readable, without=missing)))
         pruned = options.prune is not None and bool(surplus.files) and options.prune(surplus)
         gone = missing if pruned else ()
-        outcomes, same = without_leaks(writer, prepared, split_of, ignored=gone, absent=missing)
+        files = {source.key: source.image for source in sources}
+        outcomes, same = without_leaks(writer, prepared, split_of, files, ignored=gone, absent=missing)
         done = {outcome.key for outcome in outcomes if outcome.result != REFUSED}
         if not done:
             reasons = "\n".join(f"{outcome.key}: {outcome.reason}" for outcome in outcomes)
@@ -87,14 +92,28 @@ def prepare_dataset(
         if options.upgrade is not None and writer.is_older:
             _upgrade(writer, outcomes, [key for key in missing if key not in gone], options.upgrade)
         kept = stored.keys() - done - set(gone)
-        _refuse_mixed_labels(out, config, kept, outcomes)
+        _refuse_mixed_labels(writer, config, kept, outcomes)
         writer.finish(done, split_of, without=gone)
         for path in surplus.files if pruned else ():
             path.unlink()
     kept_sources = frozenset(kept - set(missing))
     left = Surplus((), ()) if pruned else surplus
-    summary = _summary(out, outcomes, tuple(key for key in missing if key in kept), kept_sources, left)
-    return replace(summary, notes=(*notes, *same))
+    stay = tuple(key for key in missing if key in kept)
+    summary = _summary(out, outcomes, stay, kept_sources, left)
+    damaged = _damaged(out, (*stay, *kept_sources)) if options.verify else []
+    return replace(summary, notes=(*notes, *same, *damaged), key_notes=key_notes)
+
+
+def _damaged(out: Path, keys: Collection[VolumeKey]) -> list[str]:
+    """One sentence for each volume whose arrays or record are damaged and cannot be prepared again."""
+    store, found = Store.open(out), []
+    for key in sorted(keys):
+        try:
+            store.verify([store.record(key)])
+            store.record(key).stored  # noqa: B018 (reads and verifies it)
+        except DataError as error:
+            found.append(f"{str(error).rpartition('; ')[0]}; its image is gone or refused: restore it from a backup")
+    return found
 
 
 def _summary(
@@ -116,10 +135,15 @@ def _summary(
 
 
 def _prepared(
-    writer: StoreWriter, config: DatasetConfig, sources: list[VolumeFiles], progress: Progress, options: PrepareOptions
+    writer: StoreWriter,
+    config: DatasetConfig,
+    sources: list[VolumeFiles],
+    progress: Progress,
+    options: PrepareOptions,
+    names: Pseudonyms,
 ) -> list[VolumeOutcome]:
     """One outcome for each source, in their order."""
-    prepare = partial(_prepare_one, writer, config, replace(options, prune=None, upgrade=None))
+    prepare = partial(_prepare_one, writer, config, replace(options, prune=None, upgrade=None), names)
     outcomes: list[VolumeOutcome] = []
     for outcome in parallel_map(prepare, sources, options.workers, _lost if options.isolated else None):
         outcomes.append(outcome)
@@ -161,10 +185,10 @@ def _lost(source: VolumeFiles) -> VolumeOutcome:
 
 
 def _refuse_mixed_labels(
-    out: Path, config: DatasetConfig, kept: Collection[VolumeKey], outcomes: Sequence[VolumeOutcome]
+    writer: StoreWriter, config: DatasetConfig, kept: Collection[VolumeKey], outcomes: Sequence[VolumeOutcome]
 ) -> None:
     """A store has one label table: volumes that stay as they were must have been prepared with the present one."""
-    index = read_index(out)
+    index = writer.found[0]
     if not kept or index is None or index["labels"] == config.labels.to_json():
         return
     reasons = {outcome.key: outcome.reason for outcome in outcomes}
@@ -172,15 +196,23 @@ def _refuse_mixed_labels(
     raise DataError(
         "\n".join(
             [
-                f"{out}: the label table has changed, and these volumes cannot be prepared with the new one; bring "
-                "their files back, or prepare into a new folder:",
+                f"{writer.folder}: the label table has changed, and these volumes cannot be prepared with the new one; "
+                "bring their files back, or prepare into a new folder:",
                 *lines,
             ]
         )
     )
 
 
-def _find(config: DatasetConfig, base: Path) -> list[VolumeFiles]:
+def find_sources(config: DatasetConfig, base: Path) -> list[VolumeFiles]:
+    """The files of every volume under its given names, sorted by key.
+
+    Args:
+        base: folder to which the paths in `config` are relative.
+
+    Raises:
+        DataError: see `data/prepare/sources`.
+    """
     sources = config.sources
     if sources.is_table:
         found = find_by_table(config.dataset.name, base / sources.images, base, sources.optional_maps)
@@ -190,7 +222,7 @@ def _find(config: DatasetConfig, base: Path) -> list[VolumeFiles]:
 
 
 def _split(
-    config: DatasetConfig, sources: list[VolumeFiles], base: Path, writer: StoreWriter
+    config: DatasetConfig, sources: list[VolumeFiles], base: Path, writer: StoreWriter, names: Pseudonyms
 ) -> tuple[dict[str, str], list[str]]:
     """(subject -> split of all subjects found and stored, notes about it).
 
@@ -201,7 +233,8 @@ def _split(
     subjects = {source.key.subject for source in sources}
     split = config.split
     if split.file is not None:
-        of_file = split_from_file(base / split.file, subjects, stored)
+        called = names.stored_name(subjects | stored | writer.splits.keys())
+        of_file = split_from_file(base / split.file, subjects, stored, called)
         return of_file, moved_note({name: writer.splits[name] for name in stored}, of_file)
     fractions = {"train": split.train, "val": split.val, "test": split.test}
     drawn = split_by_fractions(subjects | stored, fractions, split.seed, writer.splits)
@@ -231,30 +264,32 @@ def store_lock(out: Path) -> Iterator[None]:
     finally:
         empty = [path.name for path in out.iterdir()] == [LOCK]
         if empty:
-            (out / LOCK).unlink()
+            (out / LOCK).unlink(missing_ok=True)
         lock.release()
         if empty:
-            out.rmdir()
+            with suppress(OSError):  # another process has just begun to write there
+                out.rmdir()
 
 
 def _prepare_one(
-    writer: StoreWriter, config: DatasetConfig, options: PrepareOptions, source: VolumeFiles
+    writer: StoreWriter, config: DatasetConfig, options: PrepareOptions, names: Pseudonyms, source: VolumeFiles
 ) -> VolumeOutcome:
     """Store one volume, or refuse it: whatever a damaged file does to a library is a refusal of this volume alone."""
     try:
         with _reading(source.image):
-            stamp = _stamp(source, config, version_1=writer.version == 1)
-        if writer.is_finished(source.key, stamp):
+            stamp = names.stamp(_stamp(source, config, version_1=writer.version == 1), source)
+        if writer.is_finished(source.key, stamp, verify=options.verify):
             return VolumeOutcome(source.key, UNCHANGED)
         budget = config.reading.max_volume_gb * GIB
         with limited(source.image, budget, 60 * options.minutes, own_process=options.isolated), _reading(source.image):
             refuse_too_large(source.image, source.mask, source.maps.values(), budget)
-            volume = prepare_volume(source, config, version_1=writer.version == 1)
+            volume = prepare_volume(source, config, names, version_1=writer.version == 1)
         writer.write(volume, stamp)
     except DataError as error:
         return VolumeOutcome(source.key, REFUSED, " ".join(str(error).split()))
-    except ValueError as error:  # a number that JSON cannot hold
-        return VolumeOutcome(source.key, REFUSED, f"{source.image}: its header values cannot be stored ({error})")
+    except ValueError:  # a number that JSON cannot hold
+        reason = f"{source.image}: a number in its header is infinite or NaN and cannot be stored; mend the header"
+        return VolumeOutcome(source.key, REFUSED, reason)
     return VolumeOutcome(source.key, STORED, notes=volume.notes)
 
 
@@ -274,8 +309,8 @@ def _reading(image: Path) -> Iterator[None]:
     except (DataError, MemoryError, TimeUpError):
         raise
     except Exception as error:  # noqa: BLE001  # libraries raise anything for a damaged file
-        found = f"{type(error).__name__}: {error}"[:200]
-        raise DataError(f"{image}: it, its mask or a map of it cannot be read ({found})") from None
+        # Not the text of the error: libraries quote what they cannot read, which may be a person's name.
+        raise DataError(f"{image}: it, its mask or a map of it cannot be read ({type(error).__name__})") from None
 
 
 def _about_map(source: VolumeFiles, path: Path) -> str:
@@ -284,10 +319,13 @@ def _about_map(source: VolumeFiles, path: Path) -> str:
     return f"; sources.maps.{names[0]}.optional: true prepares subjects without this map" if names else ""
 
 
-def prepare_volume(source: VolumeFiles, config: DatasetConfig, *, version_1: bool = False) -> PreparedVolume:
+def prepare_volume(
+    source: VolumeFiles, config: DatasetConfig, names: Pseudonyms = AS_GIVEN, *, version_1: bool = False
+) -> PreparedVolume:
     """Image, mask and maps of one volume on the grid of the image.
 
     Args:
+        names: how UIDs enter the record, and whether the path of the image does.
         version_1: by the rules of stores of version 1 (see `read_volume`).
 
     Raises:
@@ -319,9 +357,9 @@ def prepare_volume(source: VolumeFiles, config: DatasetConfig, *, version_1: boo
         window=window,
         notes=tuple(dict.fromkeys(notes)),
         facts={**image.facts, **image.nearest_facts},
-        slices=image.slices,
+        slices=names.slices(image.slices),
         subject_fields=image.subject_fields,
-        source_image=str(source.image.resolve()),
+        source_image=str(source.image.resolve()) if names.with_paths else None,
         instances_zyx=instances,
         instances_min_mm3=config.given_instances.min_mm3,
     )

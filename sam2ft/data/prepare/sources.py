@@ -110,7 +110,7 @@ def find_by_table(dataset: str, table: Path, base: Path, optional_maps: Collecti
     """
     if not table.is_file():
         raise DataError(f"{table}: no such file; sources.images names a table that does not exist")
-    with io.StringIO(_table_text(table), newline="") as stream:
+    with io.StringIO(table_text(table), newline="") as stream:
         reader = csv.DictReader(stream, skipinitialspace=True)
         columns = [name.strip() for name in reader.fieldnames or []]
         reader.fieldnames = columns
@@ -137,7 +137,7 @@ def find_by_table(dataset: str, table: Path, base: Path, optional_maps: Collecti
     return _checked(sources, str(table))
 
 
-def _table_text(table: Path) -> str:
+def table_text(table: Path) -> str:
     """The text of a table; DataError with the line when it is not UTF-8."""
     content = table.read_bytes()
     try:

@@ -6,14 +6,17 @@ metadata_for_stats.json  one entry per subject with the fields of every slice, `
 The top-level key is the subject, or `<subject>/<volume>` when a subject has more than one volume.
 """
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sam2ft.core.digests.verified_files import digest_file, read_with_digest
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import read_json
 from sam2ft.core.keys import VolumeKey
+from sam2ft.data.store.index import METADATA_FOR_ML, METADATA_FOR_STATS, index_path
 
 # DICOM attributes that may be stored: numbers that describe the grid and the sequence, never a name, date or free text.
 GRID_FIELDS = ("pixel_spacing", "slice_thickness", "slice_spacing", "rows", "columns")
@@ -30,10 +33,11 @@ SLICE_FIELDS = (
     "image_position_patient",
     "image_orientation_patient",
     "series_uid_sha256",
+    "series_uid_hmac",
 )
 
-ML_NAMES = ("metadata_for_ml.json", "volume_metadata_for_ml.json")
-STATS_NAMES = ("metadata_for_stats.json", "volume_metadata_for_stats.json")
+ML_NAMES = (METADATA_FOR_ML, "volume_metadata_for_ml.json")
+STATS_NAMES = (METADATA_FOR_STATS, "volume_metadata_for_stats.json")
 """File name of this program first, then the one of its predecessor."""
 
 
@@ -128,7 +132,7 @@ def load_meta(source: Path | str | Mapping[str, Any], representative_slice: bool
         meta, where = dict(source), "metadata"
     else:
         path = _metadata_file(Path(source), ML_NAMES if representative_slice else STATS_NAMES)
-        meta, where = read_json(path), str(path)
+        meta, where = read_metadata(path), str(path)
     if not isinstance(meta, dict) or not all(isinstance(entry, dict) for entry in meta.values()):
         raise DataError(f"{where}: expected a mapping subject -> fields")
     for subject, entry in meta.items():
@@ -137,6 +141,29 @@ def load_meta(source: Path | str | Mapping[str, Any], representative_slice: bool
             wanted = ML_NAMES[0] if representative_slice else STATS_NAMES[0]
             raise DataError(f"{where}: {subject} is described {found}; give {wanted}")
     return meta
+
+
+def read_metadata(path: Path) -> Any:
+    """The content of a metadata file: verified where a digest is beside it, as it is beside those of a store.
+
+    A file of the user's own has no digest and needs none.
+
+    Raises:
+        DataError: there is no such file, it is not JSON, or it differs from its digest.
+    """
+    is_of_store = path.name in (ML_NAMES[0], STATS_NAMES[0]) and index_path(path.parent).is_file()
+    if not is_of_store and not digest_file(path).is_file():
+        return read_json(path)
+    try:
+        return json.loads(read_with_digest(path))
+    except DataError as error:
+        if not is_of_store:
+            raise
+        raise DataError(f"{str(error).partition('; ')[0]}; run launch/prepare.py, which writes it again") from None
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except ValueError as error:
+        raise DataError(f"{path}: not a JSON file ({error})") from None
 
 
 def _metadata_file(path: Path, names: tuple[str, ...]) -> Path:

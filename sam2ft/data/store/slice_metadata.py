@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from sam2ft.core.errors import DataError
-from sam2ft.core.files import read_json
 from sam2ft.core.geometry import Geometry
-from sam2ft.data.store.metadata import GRID_FIELDS, extract_meta, metadata_of
+from sam2ft.data.store.metadata import GRID_FIELDS, extract_meta, metadata_of, read_metadata
 from sam2ft.data.store.store import VolumeRecord
 
 # Sources of the slice distance disagree if they differ by more than this fraction.
@@ -55,7 +54,7 @@ class MetadataSource:
         Raises:
             DataError: when the file is not a metadata file.
         """
-        entries = {} if file is None else read_json(file)
+        entries = {} if file is None else read_metadata(file)
         if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
             raise DataError(f"{file}: expected a mapping subject -> fields")
         return cls(tuple(wanted), representative_slice, file, entries)

@@ -1,10 +1,10 @@
 """Train, validation and test split, always by subject. Random orders come from hashes, never from the file order."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from sam2ft.core.errors import DataError, listed
+from sam2ft.core.errors import DataError, listed, naming
 from sam2ft.core.files import read_json
 
 SPLITS = ("train", "val", "test")
@@ -46,12 +46,15 @@ def _sizes(total: int, fractions: Sequence[float]) -> list[int]:
     return sizes
 
 
-def split_from_file(path: Path, subjects: Iterable[str], stored: Iterable[str] = ()) -> dict[str, str]:
+def split_from_file(
+    path: Path, subjects: Iterable[str], stored: Iterable[str] = (), called: Callable[[str], str] = str
+) -> dict[str, str]:
     """subject -> split from a JSON file `{"train": [subject, ...], "val": [...], "test": [...]}`.
 
     Args:
         subjects: the subjects found, each of which must be in the file.
         stored: further subjects that may be in it, because they were found before.
+        called: name of a subject in the file -> its name in the store.
 
     Raises:
         DataError: when a split name is unknown, or a subject is in two splits, in no split, or has no images.
@@ -68,9 +71,11 @@ def split_from_file(path: Path, subjects: Iterable[str], stored: Iterable[str] =
         raise DataError(f"{path}: unknown split {', '.join(unknown)}; allowed: {', '.join(SPLITS)}")
     split_of: dict[str, str] = {}
     for split, names in splits.items():
-        for name in names:
-            if not isinstance(name, str):
-                raise DataError(f"{path}: {split}: subject {name!r} is not text; write it in quotes")
+        for given in names:
+            if not isinstance(given, str):
+                raise DataError(f"{path}: {split}: subject {given!r} is not text; write it in quotes")
+            with naming(path):
+                name = called(given)
             if split_of.get(name, split) != split:
                 raise DataError(f"{path}: subject {name} is in two splits, {split_of[name]} and {split}")
             split_of[name] = split

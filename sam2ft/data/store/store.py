@@ -13,6 +13,7 @@ The files of a volume that was prepared anew, because its source or the settings
 (`<subject>__<volume>@2`): a program that has opened the store goes on reading the old ones.
 """
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,39 +23,34 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sam2ft.core.digests.verified_files import read_sealed_json
 from sam2ft.core.errors import DataError
-from sam2ft.core.files import canonical_json, read_json, sha256_file, sha256_text
+from sam2ft.core.files import canonical_json, sha256_file, sha256_text
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import SliceKey, VolumeKey
 from sam2ft.core.labels import LabelTable
+from sam2ft.data.store.index import (
+    METADATA_FOR_ML,
+    METADATA_FOR_STATS,
+    REMEDY,
+    array_path,
+    index_path,
+    read_index,
+    record_path,
+)
 from sam2ft.data.store.split import SPLITS, nested_subjects
 
-STORE_VERSION = 2
-"""Version of new stores. In version 1, slices are cut along the axis of largest spacing, and the slice distance of a
-DICOM series is the median of its gaps; a store keeps its version until `prepare --upgrade`."""
-READABLE_VERSIONS = (1, 2)
 IMAGE_LEVELS = 65535
 """uint16 value that represents 1.0."""
 
-METADATA_FOR_ML = "metadata_for_ml.json"
-METADATA_FOR_STATS = "metadata_for_stats.json"
-
 Runs = tuple[tuple[int, int], ...]
 
-
-def index_path(folder: Path) -> Path:
-    """Path of the index file store.json."""
-    return folder / "store.json"
-
-
-def array_path(folder: Path, stem: str, kind: str) -> Path:
-    """Path of an array file; `kind` is image, mask, instances, map-<name> or r2-<name>."""
-    return folder / "volumes" / f"{stem}.{kind}.npy"
-
-
-def record_path(folder: Path, stem: str) -> Path:
-    """Path of the record of a volume. It is written last: if it exists, the volume is complete."""
-    return folder / "volumes" / f"{stem}.json"
+_IN_BOTH = ("digest", "arrays", "labelled_slices", "geometry")
+_RECORD_AGAIN = "run launch/prepare.py again, or restore the file from a backup if the image of the volume is gone"
+_VERIFY = "run launch/prepare.py with --verify, which prepares the volume again"
+# A file that changed less than this ago can change again without another time stamp.
+_TICK_NS = 1_000_000_000
+_VERIFIED: dict[tuple[Path, str], tuple[int, ...]] = {}
 
 
 @dataclass(frozen=True)
@@ -98,7 +94,7 @@ class VolumeRecord:
         Raises:
             DataError: the record of the volume is lost or damaged.
         """
-        slices: dict[str, list[Any]] = self._of_record()["slices"]
+        slices: dict[str, list[Any]] = self.stored["slices"]
         return slices
 
     @cached_property
@@ -108,23 +104,34 @@ class VolumeRecord:
         Raises:
             DataError: as `dicom`.
         """
-        facts: dict[str, dict[str, Any]] = self._of_record().get("maps", {})
+        facts: dict[str, dict[str, Any]] = self.stored.get("maps", {})
         return facts
 
     @cached_property
     def nearest(self) -> tuple[tuple[int, ...], int] | None:
         """(index of the given slice that belongs to each slice, axis of the arrays along which they count) of a series
         that was resampled to even slices (`irregular: resample`); None for any other volume, and in older stores."""
-        record = self._of_record()
-        if "nearest_slices" not in record:
+        if "nearest_slices" not in self.stored:
             return None
-        return tuple(int(index) for index in record["nearest_slices"]), int(record["nearest_axis"])
+        return tuple(int(index) for index in self.stored["nearest_slices"]), int(self.stored["nearest_axis"])
 
-    def _of_record(self) -> dict[str, Any]:
+    @cached_property
+    def stored(self) -> Mapping[str, Any]:
+        """The record of the volume (volumes/<stem>.json), verified; read on first access.
+
+        Raises:
+            DataError: it is lost or damaged, or describes another state of the volume than the index.
+        """
         path = record_path(self.folder, self.stem)
-        record = read_json(path)
+        try:
+            record = read_sealed_json(path)
+        except DataError as error:
+            raise DataError(f"{error}; {_RECORD_AGAIN}") from None
         if not isinstance(record, dict) or "slices" not in record:
-            raise DataError(f"{path}: damaged (no slices); bring back the image of {self.key}, then prepare it again")
+            raise DataError(f"{path}: damaged (no slices); {_RECORD_AGAIN}")
+        own = self.to_json()
+        if other := [name for name in _IN_BOTH if record.get(name) != own[name]]:
+            raise DataError(f"{path}: damaged or edited: {', '.join(other)} differ from store.json; {_RECORD_AGAIN}")
         return record
 
     def to_json(self) -> dict[str, Any]:
@@ -196,7 +203,7 @@ class Store:
                 volumes=tuple(sorted(volumes, key=lambda record: record.key)),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{index_path(path)}: damaged ({error!r}); run launch/prepare.py again") from None
+            raise DataError(f"{index_path(path)}: damaged ({error!r}); {REMEDY}") from None
 
     @cached_property
     def _by_key(self) -> dict[VolumeKey, VolumeRecord]:
@@ -277,11 +284,9 @@ class Store:
                 "launch/prepare.py again, then the same command"
             ) from None
         except (OSError, ValueError) as error:
-            raise DataError(f"{path}: not readable ({error}); run launch/prepare.py again") from None
+            raise DataError(f"{path}: not readable ({error}); {_VERIFY}") from None
         if array.shape != shape or array.dtype not in dtypes:
-            raise DataError(
-                f"{path}: holds {array.dtype} {array.shape}, the index has {shape}; run launch/prepare.py again"
-            )
+            raise DataError(f"{path}: holds {array.dtype} {array.shape}, the index has {shape}; {_VERIFY}")
         return array
 
     @property
@@ -293,7 +298,7 @@ class Store:
         return self.path / METADATA_FOR_STATS
 
     def verify(self, records: Iterable[VolumeRecord]) -> None:
-        """Read every array of `records` and compare its sha256.
+        """Read every array of `records` and compare its sha256; in one process once, as long as the file is the same.
 
         Raises:
             DataError: naming the first file that changed or is missing.
@@ -301,56 +306,30 @@ class Store:
         for record in records:
             for kind, expected in record.arrays.items():
                 path = array_path(self.path, record.stem, kind)
-                found = sha256_file(path) if path.is_file() else "no file"
-                if found != expected:
-                    raise DataError(
-                        f"{path}: the content changed after preparation (sha256 {expected[:12]}... then, "
-                        f"{found[:12]}... now, volume {record.key}); remove this file, then run launch/prepare.py again"
-                    )
+                # Read again before it is called damaged: a network file system may have given an old page.
+                if not any(is_content(path, expected) for _ in range(2)):
+                    found = "the file is missing" if not path.is_file() else "the content changed after preparation"
+                    raise DataError(f"{path}: {found} (volume {record.key}); {_VERIFY}")
+
+
+def is_content(path: Path, sha256: str) -> bool:
+    """Whether a file has this sha256. In one process an unchanged file is read once."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return False
+    # The time of the last change of inode or content (ctime) cannot be set by a program, in contrast to mtime.
+    state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    if _VERIFIED.get((path, sha256)) == state:
+        return True
+    if sha256_file(path) != sha256:
+        return False
+    if time.time_ns() - found.st_ctime_ns > _TICK_NS:
+        _VERIFIED[path, sha256] = state
+    return True
 
 
 def records_digest(records: Iterable[VolumeRecord]) -> str:
     """Hex digest of volumes, their splits and their content; independent of their order."""
     rows = [(one.split, one.key.dataset, one.key.subject, one.key.volume, one.digest) for one in records]
     return sha256_text(canonical_json(sorted(rows)))
-
-
-def content_digest(
-    arrays: Mapping[str, str], geometry: Geometry, labels: LabelTable, instances_min_mm3: float | None = None
-) -> str:
-    """Digest of a volume: over the digests of its array files, its geometry, the label table and, if it was chosen, the
-    size below which an instance is a speck.
-    """
-    chosen = {} if instances_min_mm3 is None else {"instances_min_mm3": instances_min_mm3}
-    content = {"arrays": dict(arrays), "geometry": geometry.to_json(), "labels": labels.to_json(), **chosen}
-    return sha256_text(canonical_json(content))
-
-
-_DAMAGED = (
-    "restore it from a backup, or remove it and run launch/prepare.py again: finished volumes are found again, except "
-    "those whose images are gone"
-)
-
-
-def read_index(folder: Path) -> dict[str, Any] | None:
-    """The checked content of store.json, or None when the file does not exist.
-
-    Raises:
-        DataError: when the store has another version.
-    """
-    path = index_path(folder)
-    if not path.is_file():
-        return None
-    try:
-        index = read_json(path)
-    except DataError as error:
-        raise DataError(f"{error}; {_DAMAGED}") from None
-    if not isinstance(index, dict) or "version" not in index:
-        raise DataError(f"{path}: damaged (no version); {_DAMAGED}")
-    version = index["version"]
-    if version not in READABLE_VERSIONS:
-        readable = " and ".join(map(str, READABLE_VERSIONS))
-        raise DataError(f"{path}: store version {version}, this sam2ft reads {readable}; run launch/prepare.py again")
-    if missing := sorted({"dataset", "anatomy", "labels", "split_seed", "volumes"} - index.keys()):
-        raise DataError(f"{path}: damaged (no {', '.join(missing)}); {_DAMAGED}")
-    return dict(index)

@@ -8,33 +8,51 @@ opened the store before, everything is as it was. Only `prune` removes files.
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sam2ft.core.digests.verified_files import (
+    digest_file,
+    read_with_digest,
+    write_sealed_json,
+    write_with_digest,
+)
 from sam2ft.core.errors import DataError
-from sam2ft.core.files import read_json, replacing, sha256_file, write_json
+from sam2ft.core.files import (
+    canonical_json,
+    indented_json,
+    listed_files,
+    listed_names,
+    read_json,
+    replacing,
+    sha256_file,
+    verified_json,
+)
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import LabelTable
 from sam2ft.data.images.maps import PreparedMap
-from sam2ft.data.store.likeness import block_means
-from sam2ft.data.store.metadata import metadata_for_ml, metadata_for_stats
-from sam2ft.data.store.store import (
+from sam2ft.data.store.index import (
     METADATA_FOR_ML,
     METADATA_FOR_STATS,
+    NAMING,
+    REMEDY,
     STORE_VERSION,
-    Runs,
-    VolumeRecord,
     array_path,
     content_digest,
+    entry_digest,
     index_path,
     read_index,
     record_path,
 )
+from sam2ft.data.store.likeness import block_means
+from sam2ft.data.store.metadata import metadata_for_ml, metadata_for_stats
+from sam2ft.data.store.rebuild import rebuilt_index
+from sam2ft.data.store.store import Runs, VolumeRecord
 
 
 @dataclass(frozen=True)
@@ -57,7 +75,7 @@ class PreparedVolume:
     facts: Mapping[str, Any] = field(default_factory=dict)
     """How the image was read, for the record: slice_axis; nearest_slices and nearest_axis of a resampled series."""
     source_image: str | None = None
-    """File or folder that the image was read from; None for an image that was not read from a file."""
+    """File or folder of the image, in stores of earlier versions; None: not kept, or not read from a file."""
     instances_zyx: npt.NDArray[np.uint16] | None = None
     """Ids of the instances as the mask file gives them, unique within a label; None: connected components."""
     instances_min_mm3: float | None = None
@@ -75,29 +93,49 @@ class StoreWriter:
     split_seed: int
     upgrade: bool = False
     """Whether a store of an earlier version becomes one of the current version."""
+    names: Mapping[str, str] | None = None
+    """How subjects are named and UIDs hashed (`names` of the index); None: what the index has already."""
+
+    @cached_property
+    def found(self) -> tuple[Mapping[str, Any] | None, tuple[str, ...]]:
+        """(index when it was first asked for, notes): of store.json, or made again where that is lost or damaged.
+
+        Raises:
+            DataError: it is damaged, and cannot be made again.
+        """
+        made_again = partial(rebuilt_index, self.folder, self.dataset, self.anatomy, self.labels, self.split_seed)
+        try:
+            if (index := read_index(self.folder)) is not None:
+                return index, ()
+        except DataError as damage:
+            return made_again(str(damage).removesuffix(f"; {REMEDY}"))
+        with suppress(DataError):  # a new store, or one whose first call was killed
+            if digest_file(self.folder / METADATA_FOR_ML).is_file():
+                return made_again(f"{index_path(self.folder)}: no such file")
+        return None, ()
 
     @cached_property
     def indexed(self) -> Mapping[VolumeKey, Mapping[str, Any]]:
         """The volumes of the index and their entries when it was first asked for; empty for a new store."""
-        index = read_index(self.folder) or {"volumes": []}
+        index = self.found[0] or {"volumes": []}
         return {VolumeKey(self.dataset, entry["subject"], entry["volume"]): entry for entry in index["volumes"]}
 
     @cached_property
     def splits(self) -> Mapping[str, str]:
         """Subject -> split of the index when it was first asked for, of refused subjects too; empty for a new store."""
-        reserved: dict[str, str] = (read_index(self.folder) or {}).get("reserved_splits", {})
+        reserved: dict[str, str] = (self.found[0] or {}).get("reserved_splits", {})
         return reserved | {entry["subject"]: entry["split"] for entry in self.indexed.values()}
 
     @cached_property
     def version(self) -> int:
         """Version of the store that is written."""
-        index = None if self.upgrade else read_index(self.folder)
+        index = None if self.upgrade else self.found[0]
         return STORE_VERSION if index is None else int(index["version"])
 
     @cached_property
     def is_older(self) -> bool:
         """Whether the store on disk has an earlier version than the one that is written."""
-        index = read_index(self.folder)
+        index = self.found[0]
         return index is not None and index["version"] < self.version
 
     def _stem(self, key: VolumeKey) -> str | None:
@@ -123,35 +161,48 @@ class StoreWriter:
         if not self.folder.is_dir():
             raise DataError(f"{self.folder}: is a file; --out names a folder")
         if index_path(self.folder).is_file():
-            found = (read_index(self.folder) or {}).get("dataset")
+            found = (self.found[0] or {}).get("dataset")
             if found != self.dataset:
                 raise DataError(f"{self.folder}: holds the store of dataset {found!r}, not of {self.dataset!r}")
         elif others := self._other_files():
             raise DataError(f"{self.folder}: is not a store and not empty (it contains {others[0]}); give a new folder")
 
     def _other_files(self) -> list[str]:
-        names = {path.name for path in self.folder.iterdir() if not path.name.startswith(".")}
-        return sorted(names - {"volumes", "source", METADATA_FOR_ML, METADATA_FOR_STATS})
+        own = [self.folder / name for name in (METADATA_FOR_ML, METADATA_FOR_STATS)]
+        names = {"volumes", "source", *(path.name for path in own), *(digest_file(path).name for path in own)}
+        return sorted(set(listed_names(self.folder)) - names)
 
-    def is_finished(self, key: VolumeKey, source: str) -> bool:
-        """Whether `key` is stored completely and was prepared from `source` (a fingerprint of files and settings)."""
+    def is_finished(self, key: VolumeKey, source: str, *, verify: bool = False) -> bool:
+        """Whether `key` is stored completely and was prepared from `source` (a fingerprint of files and settings).
+
+        Args:
+            verify: read every array and compare its sha256; else only whether it is there and has its size.
+        """
         stem = self._stem(key)
-        if stem is not None and self._is_from(stem, source):
+        if stem is not None and self._is_from(stem, source, verify=verify):
             # What a killed call prepared from another state of the source does not count any more.
             record_path(self.folder, self._new_stem(key)).unlink(missing_ok=True)
             return True
-        return self._is_from(self._new_stem(key), source)
+        return self._is_from(self._new_stem(key), source, verify=verify)
 
-    def _is_from(self, stem: str, source: str) -> bool:
+    def _is_from(self, stem: str, source: str, *, verify: bool) -> bool:
         path = record_path(self.folder, stem)
         try:
-            record: dict[str, Any] = read_json(path)
+            record, is_sealed = verified_json(path)
         except DataError:  # no record, or a damaged one: the volume is prepared again
             return False
         if not _is_record(record) or record["version"] != self.version or record["source"] != source:
             return False
-        paths = {array_path(self.folder, stem, kind): size for kind, size in record["bytes"].items()}
-        return all(path.is_file() and path.stat().st_size == size for path, size in paths.items())
+        if entry_digest(record, canonical_json(self.labels.to_json())) != record["digest"]:
+            return False  # edited; a record of an earlier version has no seal
+        paths = {array_path(self.folder, stem, kind): kind for kind in record["arrays"]}
+        if not all(path.is_file() and path.stat().st_size == record["bytes"][kind] for path, kind in paths.items()):
+            return False
+        if verify and not all(sha256_file(path) == record["arrays"][kind] for path, kind in paths.items()):
+            return False
+        if verify and not is_sealed:
+            write_sealed_json(path, record)
+        return True
 
     def write(self, volume: PreparedVolume, source: str) -> None:
         """Store one volume; its record is written last, so an interrupted volume is prepared again.
@@ -188,6 +239,7 @@ class StoreWriter:
             "version": self.version,
             "source": source,
             "source_image": volume.source_image,
+            **self._naming(),
             "bytes": sizes,
             "window": list(volume.window),
             "subject_fields": dict(volume.subject_fields),
@@ -196,7 +248,7 @@ class StoreWriter:
             "block_means": block_means(volume.image_zyx),
             "maps": {name: _map_facts(one, volume.mask_zyx) for name, one in maps.items()},
         }
-        write_json(record_path(self.folder, stem), record)
+        write_sealed_json(record_path(self.folder, stem), record)
 
     def finish(
         self, keys: Collection[VolumeKey], split_of: Mapping[str, str], *, without: Collection[VolumeKey] = ()
@@ -213,8 +265,8 @@ class StoreWriter:
             split = split_of[key.subject] if key.subject in split_of else self.indexed[key]["split"]
             records[key] = {**self.record(key, stem), "split": split}
         described = {key: record for key, record in records.items() if "slices" in record}
-        _write_if_changed(self.folder / METADATA_FOR_ML, metadata_for_ml(described, self.anatomy))
-        _write_if_changed(self.folder / METADATA_FOR_STATS, metadata_for_stats(described))
+        _write_metadata(self.folder / METADATA_FOR_ML, metadata_for_ml(described, self.anatomy))
+        _write_metadata(self.folder / METADATA_FOR_STATS, metadata_for_stats(described))
         stored = {key.subject for key in records}
         reserved = {name: split for name, split in ({**self.splits, **split_of}).items() if name not in stored}
         index = {
@@ -227,8 +279,21 @@ class StoreWriter:
                 VolumeRecord.from_json(dict(record), self.dataset, self.folder).to_json() for record in records.values()
             ],
             **({"reserved_splits": dict(sorted(reserved.items()))} if reserved else {}),
+            **self._names_entry(),
         }
-        _write_if_changed(index_path(self.folder), index)
+        _write_index(index_path(self.folder), index)
+
+    def _naming(self) -> dict[str, Mapping[str, str]]:
+        """The part of `names` that every record holds, for an index that is made again."""
+        return {
+            entry: {part: names[part] for part in NAMING if part in names}
+            for entry, names in self._names_entry().items()
+        }
+
+    def _names_entry(self) -> dict[str, Mapping[str, str]]:
+        """`names` of the index: none in stores of earlier versions."""
+        names = (self.found[0] or {}).get("names") if self.names is None else self.names
+        return {} if names is None else {"names": dict(names)}
 
     def record(self, key: VolumeKey, stem: str) -> Mapping[str, Any]:
         """The record of a volume; the less that the index knows where it is lost or damaged.
@@ -279,8 +344,7 @@ class StoreWriter:
     def unused_files(self, keys: Collection[VolumeKey], *, without: Collection[VolumeKey] = ()) -> list[Path]:
         """Files that belong to no volume of the index that `finish` writes for the same arguments."""
         stems = set(self._stems(keys, without).values())
-        folder = self.folder / "volumes"
-        files = sorted(folder.iterdir()) if folder.is_dir() else []
+        files = listed_files(self.folder / "volumes")
         return [path for path in files if path.suffix in (".npy", ".json") and _stem_of(path) not in stems]
 
 
@@ -335,8 +399,17 @@ def _runs(indices: list[int]) -> Runs:
     return tuple((indices[start], indices[end - 1]) for start, end in zip(starts, ends, strict=True))
 
 
-def _write_if_changed(path: Path, value: Any) -> None:
+def _write_index(path: Path, value: Mapping[str, Any]) -> None:
     with suppress(DataError):  # no file, or a damaged one
-        if read_json(path) == value:
+        if verified_json(path) == (value, True):
             return
-    write_json(path, value)
+    write_sealed_json(path, value)
+
+
+def _write_metadata(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a file that other programs read too, and so holds subjects alone: its digest is beside it."""
+    data = indented_json(value).encode()
+    with suppress(DataError, FileNotFoundError):
+        if read_with_digest(path) == data and digest_file(path).is_file():
+            return
+    write_with_digest(path, data)

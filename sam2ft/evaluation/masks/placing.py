@@ -18,6 +18,8 @@ from sam2ft.data.images.grids import (
 )
 from sam2ft.data.images.volumes import grid_fields, read_volume
 from sam2ft.data.store.store import VolumeRecord
+from sam2ft.runs.evaluation_files import verified_prediction
+from sam2ft.runs.layout import EvalLayout
 
 LEAST_SHARE_INSIDE = 0.5
 """Share of the labelled voxels of either mask that must lie inside the grid of the other for --resample."""
@@ -163,6 +165,8 @@ def read_stored_prediction(
     Where the series of the volume was resampled to even slices, the prediction follows its slices as masks do: another
     program draws on the slices of the series. What sam2ft predicted lies on the even slices already.
     """
+    if is_of_evaluation(path):
+        verified_prediction(EvalLayout(path.resolve().parents[2]), record.key)
     nearest = record.nearest
     if nearest is None:
         return read_prediction(path, reference, resample=resample, reading=reading)

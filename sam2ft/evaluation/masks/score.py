@@ -10,8 +10,9 @@ import numpy as np
 
 from sam2ft.config.load_dataset import load_label_table
 from sam2ft.config.schema.dataset import Reading
+from sam2ft.core.digests.verified_files import write_sealed_json
 from sam2ft.core.errors import listed
-from sam2ft.core.files import canonical_json, sha256_text, write_json
+from sam2ft.core.files import canonical_json, sha256_text
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import LabelTable
 from sam2ft.core.parallel import parallel_map
@@ -228,12 +229,12 @@ def _score(
     evaluation = scored_evaluation(run, RUNS) if out is None else EvalLayout(out)
     scored = Scored(evaluation, run, {name: list(found) for name, found in with_cohort(ordered).items()})
     evaluation.success.unlink(missing_ok=True)
-    tables = write_cohort_tables(evaluation, scored.tables)
+    tables = write_cohort_tables(evaluation, scored.tables, scoring.evaluation.plain_cells)
     draw(scored)
     about = {"run": run, "eval": evaluation_id, "num_volumes": len(cases), "resampled": list(shares), "tables": tables}
     about |= {"share_inside": shares, "share_covered": covered, "notes": notes}
     about[VERSIONS] = metric_versions(str(row["biomarker"]) for row in scored.tables.get("biomarker_volume", ()))
-    write_json(evaluation.success, about)
+    write_sealed_json(evaluation.success, about)
     return scored
 
 

@@ -21,6 +21,7 @@ ALLOWED = (
     "eval.nsd_tolerance_mm",
     "eval.include_empty_slices",
     "eval.qc_slices",
+    "eval.plain_cells",
     "datamodule.metric.func",
     "datamodule.metric.tissues",
     "datamodule.metric.dicom_fields",

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sam2ft.core.digests.verified_files import write_with_digest
 from sam2ft.core.events import SlicePrediction
-from sam2ft.core.files import replacing, write_json
+from sam2ft.core.files import indented_json, replacing, sha256_file
 from sam2ft.core.keys import SliceKey, VolumeKey
 from sam2ft.core.prompts import Box
 from sam2ft.core.tables.rows import TABLES, Row, read_csv
@@ -22,6 +23,7 @@ from sam2ft.metrics.counts import LabelMap
 from sam2ft.pictures.figures import figure_png, qc_sheet
 from sam2ft.pictures.label_sheet import LabelSlice, label_sheet
 from sam2ft.pictures.noise_chart import figure_svg, noise_curves
+from sam2ft.runs.evaluation_files import verified_prediction
 from sam2ft.runs.layout import EvalLayout
 
 if TYPE_CHECKING:
@@ -63,6 +65,8 @@ def draw_pictures(
     """
     chosen, sheets = choose_slices(slice_rows, num_slices), choose_of_labels(slice_rows, num_slices)
     wanted = [one.key for one in chosen] + [slice_key(row) for sheet in sheets for row in sheet.rows]
+    for volume in dict.fromkeys(key.volume_key for key in wanted):
+        stores[volume.dataset].verify([stores[volume.dataset].record(volume)])
     predictions = _predicted_slices(wanted, predicted or _own_predictions(evaluation, stores))
     index = [_draw_sheet(evaluation, sheet, stores, predictions) for sheet in sheets]
     rows_of: dict[SliceKey, list[Row]] = {one.key: [] for one in chosen}
@@ -77,7 +81,8 @@ def draw_pictures(
         file = f"{number:03d}.png"
         _write_png(evaluation.qc / file, figure)
         index.append(_entry(file, one, rows_of[one.key]))
-    write_json(evaluation.qc / "index.json", index)
+    named = [entry | {"sha256": sha256_file(evaluation.qc / entry["file"])} for entry in index]
+    write_with_digest(evaluation.qc / "index.json", indented_json(named).encode())
 
 
 def _entry(file: str, one: Chosen, rows: Sequence[Row]) -> dict[str, Any]:
@@ -95,7 +100,7 @@ def _entry(file: str, one: Chosen, rows: Sequence[Row]) -> dict[str, Any]:
 def _own_predictions(evaluation: EvalLayout, stores: Mapping[str, Store]) -> Predicted:
     def read(key: VolumeKey) -> LabelMap:
         geometry = stores[key.dataset].record(key).geometry
-        return read_reordered(evaluation.prediction(key), geometry, what="prediction")
+        return read_reordered(verified_prediction(evaluation, key), geometry, what="prediction")
 
     return read
 

@@ -28,18 +28,23 @@ def with_cohort(tables: Mapping[str, Iterable[Row]]) -> dict[str, Iterable[Row]]
     return {name: rows for name, rows in tidy.items() if rows or not name.startswith("biomarker")}
 
 
-def write_cohort_tables(evaluation: EvalLayout, tidy: Mapping[str, Iterable[Row]]) -> dict[str, str]:
-    """Write the tables of `with_cohort` and their wide tables. Returns the sha256 of the tidy tables by name."""
+def write_cohort_tables(
+    evaluation: EvalLayout, tidy: Mapping[str, Iterable[Row]], plain_cells: bool = False
+) -> dict[str, str]:
+    """Write the tables of `with_cohort` and their wide tables. Returns the sha256 of the tidy tables by name.
+
+    `plain_cells`: the setting of that name, for the wide tables; the tidy ones are always plain.
+    """
     for name, rows in tidy.items():
         if isinstance(rows, RowFiles):
             rows.write(evaluation.table(name))
         else:
             write_csv(evaluation.table(name), TABLES[name], list(rows))
-    wide = [
-        path for measure in wide_measures(tidy) for path in save_metric_scores_to_csv(evaluation.wide, measure, tidy)
-    ]
+    wide = []
+    for measure in wide_measures(tidy):
+        wide += save_metric_scores_to_csv(evaluation.wide, measure, tidy, plain_cells)
     for biomarker in sorted({str(row["biomarker"]) for row in tidy.get("biomarker_volume", ())}):
-        wide += save_custom_metric_scores(evaluation.wide, biomarker, tidy)
+        wide += save_custom_metric_scores(evaluation.wide, biomarker, tidy, plain_cells)
     for path in wide:
         # sam2ft 0.1.0 wrote them beside the tidy tables; evaluated again, those would be out of date.
         (evaluation.folder / path.name).unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from sam2ft.data.store.store import Store, VolumeRecord
 from sam2ft.metrics.biomarkers.thickness_map import ThicknessMap, thickness_map
 from sam2ft.metrics.factory import measured_labels, metric_factory
 from sam2ft.metrics.measurement import MaskPair
+from sam2ft.runs.evaluation_files import verified_prediction
 from sam2ft.runs.layout import EvalLayout
 
 
@@ -36,7 +37,8 @@ def write_thickness_maps(
 def _maps(
     evaluation: EvalLayout, record: VolumeRecord, store: Store, chosen: MetricSection
 ) -> Iterator[tuple[str, ThicknessMap]]:
-    prediction = read_reordered(evaluation.prediction(record.key), record.geometry, what="prediction")
+    store.verify([record])
+    prediction = read_reordered(verified_prediction(evaluation, record.key), record.geometry, what="prediction")
     reference = store.mask(record.key)
     for label_id in measured_labels(metric_factory("cartilagethickness"), store.labels, chosen.tissues):
         bone = store.labels.interface_of(label_id)

@@ -1,4 +1,7 @@
-"""Wide tables: one column per label name, derived from the tidy tables (which are the contract). No torch."""
+"""Wide tables: one column per label name, derived from the tidy tables (which are the contract). No torch.
+
+They are for people: names that a spreadsheet would run as a formula have an apostrophe in front, unless `plain_cells`.
+"""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,6 +11,7 @@ from pathlib import Path
 from sam2ft.core.files import replacing
 from sam2ft.core.tables.row_files import column_names, in_order
 from sam2ft.core.tables.rows import TABLES, Row, Value, cell, sort_key
+from sam2ft.core.tables.spreadsheet import for_spreadsheet
 
 LEVELS = ("slice", "volume", "global")
 SUMMARISED_SLICES = ("dice_slice_mean", "iou_slice_mean")
@@ -28,7 +32,7 @@ def wide_measures(tables: Tables) -> list[str]:
     return [name for name in asked if name not in SUMMARISED_SLICES]
 
 
-def save_metric_scores_to_csv(folder: Path, measure: str, tables: Tables) -> list[Path]:
+def save_metric_scores_to_csv(folder: Path, measure: str, tables: Tables, plain_cells: bool = False) -> list[Path]:
     """Write slice_<measure>.csv, volume_<measure>.csv and global_<measure>.csv; returns the files.
 
     Levels without a table, or without the measure, are left out. One line per slice, volume or cohort, one
@@ -44,11 +48,11 @@ def save_metric_scores_to_csv(folder: Path, measure: str, tables: Tables) -> lis
         if labels:
             keys = [name for name in table.key_names() if name not in ("label", "label_name", "measure")]
             cells = ((str(row["label_name"]), row, {"": row[measure]}) for row in ordered if measure in row)
-            written.append(_write(folder / f"{level}_{measure}.csv", keys, labels, cells))
+            written.append(_write(folder / f"{level}_{measure}.csv", keys, labels, cells, plain_cells))
     return written
 
 
-def save_custom_metric_scores(folder: Path, biomarker: str, tables: Tables) -> list[Path]:
+def save_custom_metric_scores(folder: Path, biomarker: str, tables: Tables, plain_cells: bool = False) -> list[Path]:
     """Write slice_<biomarker>.csv, volume_<biomarker>.csv and global_<biomarker>.csv; returns the files.
 
     One line per slice, volume or cohort and definition, the columns `<tissue> reference` and `<tissue> prediction` per
@@ -72,7 +76,7 @@ def save_custom_metric_scores(folder: Path, biomarker: str, tables: Tables) -> l
                 for row in ordered
             )
             columns = [f"{tissue} {side}" for tissue in _labels(rows, "tissue") for side in ("reference", "prediction")]
-            written.append(_write(folder / f"{level}_{biomarker}.csv", keys, columns, cells))
+            written.append(_write(folder / f"{level}_{biomarker}.csv", keys, columns, cells, plain_cells))
     return written
 
 
@@ -85,12 +89,14 @@ def _labels(rows: Iterable[Row], name: str) -> list[str]:
     return sorted(labels, key=lambda label_name: labels[label_name])
 
 
-def _write(path: Path, keys: Sequence[str], columns: Sequence[str], cells: Cells) -> Path:
+def _write(path: Path, keys: Sequence[str], columns: Sequence[str], cells: Cells, plain_cells: bool) -> Path:
     """Write one line per combination of `keys`; the cells of a line must be consecutive."""
     with replacing(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([*keys, *columns])
+        name_of = str if plain_cells else for_spreadsheet
+        writer.writerow([*keys, *map(name_of, columns)])
         for key, same in groupby(cells, key=lambda item: [item[1].get(name) for name in keys]):
             line = {name + suffix: value for name, _, values in same for suffix, value in values.items()}
-            writer.writerow([*map(cell, key), *(cell(line.get(column)) for column in columns)])
+            names = [name_of(value) if isinstance(value, str) else cell(value) for value in key]
+            writer.writerow([*names, *(cell(line.get(column)) for column in columns)])
     return path

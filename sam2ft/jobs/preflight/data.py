@@ -10,7 +10,8 @@ from sam2ft.config.schema.experiment import Experiment
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import DigestCache
 from sam2ft.data.samples.detections import read_detections
-from sam2ft.data.store.store import Store, VolumeRecord, index_path, records_digest
+from sam2ft.data.store.index import index_path
+from sam2ft.data.store.store import Store, VolumeRecord, records_digest
 from sam2ft.jobs.preflight.metadata import metadata_problems
 from sam2ft.jobs.preflight.metrics import metric_problems
 from sam2ft.runs.stores import (

@@ -1,5 +1,7 @@
 """Quality control (QC) pictures on the page: slices with their scores, and one sheet per label. No torch."""
 
+import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -7,7 +9,9 @@ from typing import Any
 
 from PIL import Image
 
-from sam2ft.core.files import read_json
+from sam2ft.core.digests.verified_files import read_with_digest
+from sam2ft.core.errors import DataError
+from sam2ft.core.files import sha256_file
 from sam2ft.report.page.content import CaseLabel, Picture, SliceCase
 from sam2ft.report.request import RunState
 
@@ -36,7 +40,7 @@ def cases_of(
             folder = state.layout.evaluation(eval_id).qc
             if not (folder / "index.json").is_file():
                 continue
-            entries = read_json(folder / "index.json")
+            entries = _entries(folder / "index.json")
             prefix = f"assets/{state.planned.run_id}-{eval_id}"
             slices = _pictures((entry for entry in entries if not _is_sheet(entry)), folder, prefix, assets)
             cases += [_case(entry, picture, state) for entry, picture in islice(slices, most)]
@@ -45,6 +49,23 @@ def cases_of(
         others -= not is_shown
         others = max(1, others)
     return tuple(cases), tuple(sheets)
+
+
+def _entries(path: Path) -> list[Mapping[str, Any]]:
+    """The pictures of an evaluation; none where the list is damaged. They are no result: the report is made without."""
+    try:
+        return list(json.loads(read_with_digest(path)))
+    except (DataError, ValueError, TypeError) as error:
+        _leave_out(f"{str(error).partition('; ')[0]}", path.parent)
+        return []
+
+
+def _leave_out(damage: str, folder: Path) -> None:
+    print(
+        f"note: {damage}; left out of the page; remove {folder.parent / '_SUCCESS'}, then run launch/sweep.py on the "
+        "experiment again, to draw the pictures again",
+        file=sys.stderr,
+    )
 
 
 def _is_sheet(entry: Mapping[str, Any]) -> bool:
@@ -60,10 +81,16 @@ def _pictures(
     """
     for entry in entries:
         file = folder / Path(entry["file"]).name
+        if "sha256" in entry and file.is_file() and sha256_file(file) != entry["sha256"]:
+            _leave_out(f"{file}: damaged, or changed after the evaluation wrote it", folder)
+            continue
         try:
-            with Image.open(file) as opened:  # reads the header only
+            with Image.open(file, formats=("PNG",)) as opened:  # reads the header only
                 size = opened.size
         except OSError:
+            continue
+        # The page links to the file: with another suffix, what follows the picture could be opened as a page.
+        if file.suffix != ".png":
             continue
         name = f"{prefix}-{file.name}"
         assets[name] = file

@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 
 from sam2ft.config.load_experiment import load_experiment
 from sam2ft.core.errors import DataError
-from sam2ft.core.tables.rows import TABLES, Row, read_csv
+from sam2ft.core.tables.rows import Row
 from sam2ft.report.comparison.compare import ComparedEvaluation
 from sam2ft.report.comparison.effects import SUBJECTS
 from sam2ft.report.comparison.number_text import MEASURE_WORDS
 from sam2ft.report.page.content import SubjectScores, label_scores, same_data
 from sam2ft.report.plots.page_plots import PlotInput
 from sam2ft.report.request import Gathered, RunState
+from sam2ft.runs.evaluation_files import read_table
 from sam2ft.runs.history import history_if_readable
 from sam2ft.runs.stores import labelled_records, max_train_subjects, open_stores
 from sam2ft.statistics.cohort import subject_values
@@ -74,5 +75,5 @@ def _num_subjects(gathered: Gathered, states: Mapping[str, RunState]) -> dict[st
 def _noise(state: RunState, counted: Sequence[Row]) -> list[Row]:
     """Rows of the prompt-noise studies of a run; only of evaluations that count in the report."""
     evaluations = {str(row["eval"]) for row in counted if row["run"] == state.planned.run_id}
-    paths = [state.layout.evaluation(evaluation).table(NOISE) for evaluation in sorted(evaluations)]
-    return [row for path in paths if path.is_file() for row in read_csv(path, TABLES[NOISE])]
+    layouts = [state.layout.evaluation(evaluation) for evaluation in sorted(evaluations)]
+    return [row for one in layouts if one.success.is_file() for row in read_table(one, NOISE)]

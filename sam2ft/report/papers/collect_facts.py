@@ -12,7 +12,7 @@ from typing import Any
 from sam2ft.config.load_experiment import load_experiment
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.core.errors import DataError
-from sam2ft.core.files import read_json
+from sam2ft.data.store.metadata import read_metadata
 from sam2ft.data.store.store import Store, VolumeRecord
 from sam2ft.report.papers.study import SPLITS, DatasetFacts, Study
 from sam2ft.report.request import Gathered, RunState
@@ -123,7 +123,7 @@ def _demographics(stores: Sequence[Store]) -> dict[str, dict[str, str]]:
     """Age and sex of the subjects of each split, where metadata_for_ml.json contains them."""
     entries: dict[str, dict[tuple[str, str], Mapping[str, Any]]] = {split: {} for split in SPLITS}
     for store in stores:
-        for entry in read_json(store.metadata_for_ml).values():
+        for entry in read_metadata(store.metadata_for_ml).values():
             if entry.get("split") in entries:
                 entries[entry["split"]].setdefault((store.name, str(entry["subject_id"])), entry)
     found = {split: _described(list(of.values())) for split, of in entries.items()}

@@ -13,7 +13,7 @@ def rendered(template: str, **facts: object) -> str:
     """The text of a template. Nothing is escaped by itself: names of users go through the filter `code` or `plain`."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(  # noqa: S701 (the text is Markdown)
+    environment = Environment(  # noqa: S701 (the text is Markdown)  # nosec B701
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
         trim_blocks=True,

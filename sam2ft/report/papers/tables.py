@@ -12,6 +12,7 @@ from typing import Any
 
 from sam2ft.config.sweep.names import short_names
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, Row, Value
+from sam2ft.core.tables.spreadsheet import is_run
 from sam2ft.report.comparison.compare import MEASURES, ComparedEvaluation, Comparison, number_or_none, value_text
 from sam2ft.report.comparison.number_text import MEASURE_WORDS, NOTHING, printable
 from sam2ft.report.papers.markdown import escaped_text, markdown_table
@@ -233,9 +234,13 @@ def _fill(sheet: Any, table: PaperTable) -> None:
 
 
 def _put(cell: Any, value: str | float) -> None:
-    """Write text with data type string, because openpyxl makes a formula of text that starts with `=`."""
+    """Write text with data type string, because openpyxl makes a formula of text that starts with `=`.
+
+    Edited in a spreadsheet, such a cell would become a formula after all, without the quote prefix (the apostrophe).
+    """
     if isinstance(value, str):
         cell.value = printable(value)
         cell.data_type = "s"
+        cell.quotePrefix = is_run(cell.value)
     else:
         cell.value = value

@@ -4,11 +4,14 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sam2ft.core.digests.verified_files import digest_file, read_with_digest, write_with_digest
 from sam2ft.core.errors import DataError
-from sam2ft.core.files import remove_partial, replacing, sync_folder, write_new
+from sam2ft.core.files import naming_written, remove_partial, sync_folder, write_new
 from sam2ft.core.folders import link_or_copy
 from sam2ft.core.parallel import parallel_map
 from sam2ft.core.tables.rows import TABLES
@@ -28,7 +31,15 @@ from sam2ft.report.tables.frames import (
     padded,
     parquet_bytes,
 )
-from sam2ft.report.tables.parts import EvaluationPart, make_part, part_key, read_part
+from sam2ft.report.tables.parts import (
+    EvaluationPart,
+    FileStates,
+    make_part,
+    part_key,
+    read_part,
+    table_states,
+    verified_states,
+)
 
 ALWAYS = ("slice", "instance", "volume", "global")
 """Tables that every report has; the other tables have a file only when they have rows."""
@@ -58,7 +69,7 @@ def collated(collected: CollectedEvaluations, old: ReportLayout, new: ReportLayo
     Raises:
         DataError: when the files of an evaluation change while they are read.
     """
-    parts, refused = _parts(collected, old)
+    parts, refused, made_again = _parts(collected, old)
     counted = [part for part in parts if not part.problems]
     written = []
     for name in (*COLLATED, *COHORT):
@@ -70,10 +81,10 @@ def collated(collected: CollectedEvaluations, old: ReportLayout, new: ReportLayo
             write(name, names, having, new)
             written.append(name)
     for part in counted:
-        if part_key(part.found) != part.key:
+        if table_states(part.found) != part.states:
             raise DataError(f"{part.found.layout.folder}: changed while it was read; aggregate again")
     _remove_unused_parts(old, {part.key for part in parts})
-    notes = [*collected.notes, *(f"{part.found.name}: {note}" for part in parts for note in part.notes)]
+    notes = [*collected.notes, *made_again, *(f"{part.found.name}: {note}" for part in parts for note in part.notes)]
     notes += comparability_warnings(
         {part.found.name: part.labels for part in counted}, {p.found.name: p.evaluated for p in counted}
     )
@@ -83,31 +94,57 @@ def collated(collected: CollectedEvaluations, old: ReportLayout, new: ReportLayo
 
 def _parts(
     collected: CollectedEvaluations, layout: ReportLayout
-) -> tuple[list[EvaluationPart], dict[str, tuple[str, ...]]]:
-    """The part of every evaluation (missing parts are made), and the reasons why evaluations do not count."""
+) -> tuple[list[EvaluationPart], dict[str, tuple[str, ...]], list[str]]:
+    """(the part of every evaluation, the reasons why evaluations do not count, notes about parts made again)."""
     refused = {run: list(texts) for run, texts in collected.refused.items()}
     places: list[tuple[FoundEvaluation, Path]] = []
-    for found in collected.found:
-        try:
-            places.append((found, layout.part(part_key(found))))
-        except DataError as error:
-            refused.setdefault(found.run, []).append(_refusal(found, str(error)))
+    states: list[FileStates] = []
+    with ThreadPoolExecutor(_workers(len(collected.found))) as pool:  # hashing needs no lock of Python
+        for found, verified in zip(collected.found, pool.map(verified_states, collected.found), strict=True):
+            if isinstance(verified, DataError):
+                refused.setdefault(found.run, []).append(_refusal(found, str(verified)))
+            else:
+                places.append((found, layout.part(part_key(found))))
+                states.append(verified)
     for left in layout.kept_parts.glob(".*"):
         shutil.rmtree(left, ignore_errors=True)
     for folder in layout.kept_parts.glob("*"):
         remove_partial(folder)
+    _make_missing(places, layout)
+    made, made_again = [], []
+    for (found, folder), state in zip(places, states, strict=True):
+        part, note = _read_or_made(found, folder)
+        made.append(replace(part, states=state))
+        made_again += note
+    parts = _without_mixed_versions(made)
+    for part in parts:
+        if part.problems:
+            refused.setdefault(part.found.run, []).append(_refusal(part.found, "; ".join(part.problems)))
+    return parts, {run: tuple(texts) for run, texts in refused.items() if texts}, made_again
+
+
+def _workers(tasks: int) -> int:
+    return max(1, min(len(os.sched_getaffinity(0)), _MOST_WORKERS, tasks))
+
+
+def _make_missing(places: Sequence[tuple[FoundEvaluation, Path]], layout: ReportLayout) -> None:
     missing = [place for place in places if not place[1].is_dir()]
-    workers = min(len(os.sched_getaffinity(0)), _MOST_WORKERS, len(missing) // _PARTS_PER_WORKER)
+    workers = min(_workers(len(missing)), len(missing) // _PARTS_PER_WORKER)
     for number, _ in enumerate(parallel_map(make_part, missing, workers), start=1):
         if number % 100 == 0:
             print(f"read {number} of {len(missing)} evaluations", file=sys.stderr, flush=True)
     if missing:
         sync_folder(layout.kept_parts)
-    parts = _without_mixed_versions([read_part(found, folder) for found, folder in places])
-    for part in parts:
-        if part.problems:
-            refused.setdefault(part.found.run, []).append(_refusal(part.found, "; ".join(part.problems)))
-    return parts, {run: tuple(texts) for run, texts in refused.items() if texts}
+
+
+def _read_or_made(found: FoundEvaluation, folder: Path) -> tuple[EvaluationPart, list[str]]:
+    """(the part in `folder`, a note if it was damaged and therefore made again)."""
+    try:
+        return read_part(found, folder), []
+    except DataError as error:
+        shutil.rmtree(folder)
+        make_part((found, folder))
+        return read_part(found, folder), [f"{error}; it was made again from the evaluation"]
 
 
 def _without_mixed_versions(parts: Sequence[EvaluationPart]) -> list[EvaluationPart]:
@@ -138,7 +175,8 @@ def _write_csv(name: str, names: Sequence[str], parts: Sequence[EvaluationPart],
     Rows are sorted by run first, so that the file is the concatenation of the rows of the evaluations.
     """
     header = csv_header(names)
-    with new.table(name).open("xb") as stream:
+    path = new.table(name)
+    with naming_written(path), path.open("xb") as stream:
         stream.write(header)
         for part in parts:
             if part.tables[name].canonical and part.tables[name].names == tuple(names):
@@ -167,9 +205,12 @@ def _with_columns(name: str, names: Sequence[str], part: EvaluationPart) -> Path
     if part.tables[name].names == tuple(names):
         return part.parquet(name)
     path = part.padded(name, names)
-    if not path.is_file():
-        with replacing(path) as partial:
-            partial.write_bytes(parquet_bytes(padded(TABLES[name], part.frame(name), names)))
+    with suppress(DataError, FileNotFoundError):  # not made yet, or damaged
+        if digest_file(path).is_file() and read_with_digest(path):
+            return path
+    # Not in place: a report that was written before may be a link to it.
+    path.unlink(missing_ok=True)
+    write_with_digest(path, parquet_bytes(padded(TABLES[name], part.frame(name), names)))
     return path
 
 

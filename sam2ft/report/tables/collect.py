@@ -6,13 +6,12 @@ Reading and checking their tables is in tables/parts.
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from sam2ft.core.errors import DataError
-from sam2ft.core.files import read_json
 from sam2ft.core.tables.rows import TABLES
 from sam2ft.metrics.factory import VERSIONS
 from sam2ft.report.request import RunState
+from sam2ft.runs.evaluation_files import success_of
 from sam2ft.runs.layout import EvalLayout
 from sam2ft.runs.states import State
 
@@ -86,11 +85,9 @@ def _found(state: RunState, eval_id: str) -> FoundEvaluation | None:
         return None
     remedy = remedy_text(state, evaluation)
     try:
-        success = read_json(evaluation.success)
+        success = success_of(evaluation)
     except DataError as error:
         raise DataError(f"{error}; not counted; {remedy}") from None
-    if not _is_ours(success):
-        raise DataError(f"{evaluation.success} was not written by an evaluation of sam2ft; not counted; {remedy}")
     if (success["run"], success["eval"]) != (state.planned.run_id, eval_id):
         raise DataError(
             f"{evaluation.folder} holds evaluation {success['eval']} of {success['run']}, expected {eval_id} of "
@@ -102,14 +99,6 @@ def _found(state: RunState, eval_id: str) -> FoundEvaluation | None:
     known = {name: digest for name, digest in success["tables"].items() if name in TABLES}
     versions = success.get(VERSIONS, {})
     return FoundEvaluation(state.planned.name, state.planned.run_id, eval_id, evaluation, known, remedy, versions)
-
-
-def _is_ours(success: Any) -> bool:
-    if not isinstance(success, dict) or not isinstance(tables := success.get("tables"), dict):
-        return False
-    if not isinstance(success.get(VERSIONS, {}), dict):
-        return False
-    return all(isinstance(value, str) for value in (success.get("run"), success.get("eval"), *tables.values()))
 
 
 def remedy_text(state: RunState, damaged: EvalLayout | None = None) -> str:

@@ -1,21 +1,23 @@
 """Cache of checked evaluation tables: each evaluation is read and checked once and kept for later reports as a part.
 
-A part is a folder named by a digest of its sources (the digests in `_SUCCESS`, and size and modification time of each
-table). As long as the digest is the same, the evaluation is not read again. The folder holds the rows as Parquet; their
-CSV is the evaluation's own file, if it has the bytes that the report writes.
+A part is a folder named by a digest of its sources (the digests of its tables in `_SUCCESS`). Every report compares the
+tables with these digests; as long as they are the same, they are not parsed and checked again. The folder holds the
+rows as Parquet; their CSV is the evaluation's own file, if it has the bytes that the report writes. What is in the
+folder has digests too: a damaged part is made again.
 """
 
 import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from sam2ft.core.digests.sealed import check_json, sealed_json
 from sam2ft.core.errors import DataError
-from sam2ft.core.files import canonical_json, sha256_text, sync_folder, write_new
+from sam2ft.core.files import canonical_json, sha256_file, sha256_text, sync_folder, write_new
 from sam2ft.core.tables.rows import TABLES, Row
 from sam2ft.report.comparison.point_tests import PointValues, point_values
 from sam2ft.report.tables.collect import FoundEvaluation
@@ -33,10 +35,11 @@ from sam2ft.report.tables.frames import (
     rows_of,
     sorted_by_key,
 )
+from sam2ft.runs.evaluation_files import table_bytes
 from sam2ft.statistics.cohort import biomarker_global_rows, global_rows
 from sam2ft.statistics.valid_share import warning_texts
 
-PART_VERSION = 4
+PART_VERSION = 5
 """Increased when the checks or the stored content change: older parts are then made again."""
 
 NEEDED = ("slice", "volume")
@@ -59,6 +62,8 @@ class TablePart:
     num_rows: int
     canonical: bool
     """Whether the evaluation's own CSV has the bytes that the report writes for these rows."""
+    sha256: str
+    """Of its Parquet file; empty for a table without rows, which has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +91,8 @@ class EvaluationPart(CheckedEvaluation):
 
     folder: Path
     found: FoundEvaluation
+    states: "FileStates" = field(default_factory=dict)
+    """The tables when they were verified."""
 
     @property
     def key(self) -> str:
@@ -106,30 +113,64 @@ class EvaluationPart(CheckedEvaluation):
 
 
 def part_key(found: FoundEvaluation) -> str:
-    """Digest of the sources of a part, 16 hexadecimal digits.
+    """Digest of the sources of a part, 16 hexadecimal digits."""
+    content = {"version": PART_VERSION, "run": found.run, "eval": found.eval, "folder": str(found.layout.folder)}
+    return sha256_text(canonical_json(content | {"tables": dict(found.digests)}))[:16]
+
+
+FileStates = Mapping[str, tuple[int, ...]]
+"""Table -> device, inode, size and times of its file."""
+
+
+def table_states(found: FoundEvaluation) -> FileStates:
+    """The present state of each table's file, to see whether it changes during a report; it identifies no content.
 
     Raises:
         DataError: when a table is missing.
     """
-    files = {}
+    states = {}
     for name in found.digests:
         path = found.layout.table(name)
         try:
             stat = path.stat()
         except FileNotFoundError:
             raise DataError(f"{path} is missing") from None
-        files[name] = [stat.st_size, stat.st_mtime_ns]
-    content = {"version": PART_VERSION, "run": found.run, "eval": found.eval, "folder": str(found.layout.folder)}
-    return sha256_text(canonical_json(content | {"files": files, "tables": dict(found.digests)}))[:16]
+        states[name] = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+    return states
+
+
+def verified_states(found: FoundEvaluation) -> FileStates | DataError:
+    """`table_states` of tables that have the digests in `_SUCCESS`; the error of one that is missing or differs."""
+    try:
+        states = table_states(found)
+        for name, sha256_then in found.digests.items():
+            path = found.layout.table(name)
+            if not any(sha256_file(path) == sha256_then for _ in range(2)):
+                raise DataError(f"{path} was changed after the evaluation wrote it")
+    except DataError as error:
+        return error
+    return states
 
 
 def read_part(found: FoundEvaluation, folder: Path) -> EvaluationPart:
-    """The part that `make_part` wrote into `folder`; raises DataError when it is damaged."""
+    """The part that `make_part` wrote into `folder`.
+
+    Raises:
+        DataError: it is damaged; it can be removed and made again.
+    """
+    path = folder / "part.json"
     try:
-        checked = _json_of_checked().validate_json((folder / "part.json").read_bytes())
+        text = path.read_bytes().decode()
+        if not check_json(text):
+            raise ValueError("part.json without a digest")
+        checked = _json_of_checked().validate_json(text)
+        part = EvaluationPart(**vars(checked), folder=folder, found=found)
+        for name, table in part.tables.items():
+            if table.num_rows and sha256_file(part.parquet(name)) != table.sha256:
+                raise ValueError(f"{name}.parquet has another sha256")
     except (OSError, ValueError) as error:
-        raise DataError(f"{folder}: damaged, remove this folder and aggregate again ({error})") from None
-    return EvaluationPart(**vars(checked), folder=folder, found=found)
+        raise DataError(f"{folder}: damaged ({error})") from None
+    return part
 
 
 def make_part(task: tuple[FoundEvaluation, Path]) -> None:
@@ -138,7 +179,8 @@ def make_part(task: tuple[FoundEvaluation, Path]) -> None:
     new = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     new.mkdir(parents=True)
     try:
-        write_new(new / "part.json", _json_of_checked().dump_json(_checked(found, new)))
+        text = _json_of_checked().dump_json(_checked(found, new)).decode()
+        write_new(new / "part.json", sealed_json(text).encode())
         sync_folder(new)
         if not folder.exists():
             new.rename(folder)
@@ -201,9 +243,7 @@ class _PartBuilder:
     def read(self, name: str) -> None:
         """Read and check one table of the evaluation; raises DataError that describes a defect of the file."""
         path, table = self.found.layout.table(name), TABLES[name]
-        data = path.read_bytes()
-        if sha256(data).hexdigest() != self.found.digests[name]:
-            raise DataError(f"{path} was changed after the evaluation wrote it")
+        data = table_bytes(path, self.found.digests[name])
         frame = sorted_by_key(table, frame_of_csv(table, data, str(path)))
         if others := misplaced(frame, self.found.run, self.found.eval):
             raise DataError(f"{path} holds rows of {', '.join(others[:MOST_NAMED])}")
@@ -240,6 +280,9 @@ class _PartBuilder:
         names = all_names(TABLES[name], [frame.column_names])
         self.frames[name] = frame = frame.select(names)
         (self.folder / f"{name}.parquet").unlink(missing_ok=True)
+        digest = ""
         if frame.num_rows:
-            write_new(self.folder / f"{name}.parquet", parquet_bytes(frame))
-        self.tables[name] = TablePart(names, frame.num_rows, is_canonical(data, frame, names))
+            content = parquet_bytes(frame)
+            digest = sha256(content).hexdigest()
+            write_new(self.folder / f"{name}.parquet", content)
+        self.tables[name] = TablePart(names, frame.num_rows, is_canonical(data, frame, names), digest)

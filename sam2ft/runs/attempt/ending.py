@@ -1,12 +1,14 @@
 """Ending of an attempt: final state in status.json, and the requeue request to the batch script. No torch."""
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sam2ft.core.command import in_allocation
 from sam2ft.core.digests.verified_files import write_sealed_json
 from sam2ft.core.errors import ClaimedError, StopRequestedError
+from sam2ft.core.path_errors import of_disk, translated
 from sam2ft.distributed.stop_signal import StopFlag
 from sam2ft.runs.attempt.claim import Attempt
 from sam2ft.runs.attempt.rank import is_main_rank
@@ -29,6 +31,14 @@ def record_ending(layout: RunLayout, run: PlannedRun, attempt: Attempt, stop: St
         if is_main_rank():
             update_status(layout, attempt, state=state, failure_class=failure_class, reason=reason)
 
+    def write_failure_state(error: Exception) -> None:
+        try:
+            write_state(State.FAILED, failure_class_of(error), _one_line(error))
+        except OSError as unwritten:
+            # The exit code and the log tell the class (sweeps/state); a failed disk is reported once.
+            if not of_disk(error):
+                print(f"{translated(unwritten) or unwritten} (the state could not be written)", file=sys.stderr)
+
     try:
         try:
             yield
@@ -48,9 +58,13 @@ def record_ending(layout: RunLayout, run: PlannedRun, attempt: Attempt, stop: St
         write_state(State.FAILED, error.failure_class, str(error))
         raise
     except Exception as error:
-        write_state(State.FAILED, failure_class_of(error), _one_line(error))
+        write_failure_state(error)
         raise
-    write_state(State.DONE)
+    try:
+        write_state(State.DONE)
+    except OSError as error:
+        write_failure_state(error)
+        raise
 
 
 def by_keyboard(error: BaseException, stop: StopFlag) -> bool:
@@ -60,10 +74,13 @@ def by_keyboard(error: BaseException, stop: StopFlag) -> bool:
 
 def failure_class_of(error: BaseException) -> FailureClass:
     """Return the class whose exceptions or messages `error` shows, else `error`."""
+    if of_disk(error):
+        return FailureClass.DISK
     text = "\n".join((str(error), *(kind.__name__ for kind in type(error).__mro__)))
     return next((known for known in FailureClass if any(sign in text for sign in known.signs)), FailureClass.ERROR)
 
 
 def _one_line(error: BaseException) -> str:
+    error = translated(error) or error
     first = str(error).strip().splitlines()
     return f"{type(error).__name__}: {first[0]}" if first else type(error).__name__

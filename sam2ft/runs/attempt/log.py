@@ -4,9 +4,11 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, cast
+
+from sam2ft.core.streams import LogStream, silence
 
 
 class Tee(io.TextIOBase):
@@ -26,11 +28,22 @@ class Tee(io.TextIOBase):
         self.log.write(text)
         if self.before_terminal is not None:
             self.before_terminal()
-        return self.terminal.write(text)
+        with self._losable():
+            self.terminal.write(text)
+        return len(text)
 
     def flush(self) -> None:
-        self.terminal.flush()
         self.log.flush()
+        with self._losable():
+            self.terminal.flush()
+
+    @contextmanager
+    def _losable(self) -> Iterator[None]:
+        """Go on where the terminal cannot be written (a full disk, a closed pipe): the log has the same text."""
+        try:
+            yield
+        except OSError:
+            silence(self.terminal)
 
     def isatty(self) -> bool:
         return self.terminal.isatty()
@@ -41,20 +54,38 @@ class Tee(io.TextIOBase):
 
 @contextmanager
 def kept_output(log: Path) -> Iterator[TextIO]:
-    """Also copy everything that Python prints while the block runs to `log`; yields the log."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8", buffering=1) as stream:
-        out, err = Tee(sys.stdout, stream), Tee(sys.stderr, stream)
-        with redirect_stdout(out), redirect_stderr(err):
+    """Also copy everything that Python prints while the block runs to `log`; yields the log.
+
+    A log that cannot be written any more is reported once on the terminal, and the run goes on.
+    """
+    descriptor, terminal = _opened(log), sys.stderr
+
+    def report(error: OSError) -> None:
+        with suppress(OSError):
+            print(f"{log}: the log is not complete ({error.strerror}); the run goes on", file=terminal)
+
+    stream = cast(TextIO, LogStream(descriptor, report))
+    try:
+        with redirect_stdout(Tee(sys.stdout, stream)), redirect_stderr(Tee(sys.stderr, stream)):
             yield stream
+    finally:
+        os.close(descriptor)
 
 
 def redirect_output(log: Path) -> None:
-    """Redirect all further output of this process and its children to `log`, including output of C libraries."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    """Redirect all further output of this process and its children to `log`, including output of C libraries.
+
+    What the log has no room for is dropped.
+    """
+    descriptor = _opened(log)
     sys.stdout.flush()
     sys.stderr.flush()
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
+    sys.stdout, sys.stderr = LogStream(1), LogStream(2)
+
+
+def _opened(log: Path) -> int:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)

@@ -192,6 +192,9 @@ def heartbeat(layout: RunLayout, attempt: Attempt, every_s: float = HEARTBEAT_S)
                 except ClaimedError:
                     # The main thread detects this before its next write and ends the process.
                     return
+                except OSError:
+                    # The main thread reports a disk that fails at its own next write; until then it may recover.
+                    continue
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()

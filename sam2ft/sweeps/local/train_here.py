@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sam2ft.config.load_experiment import load_experiment
+from sam2ft.config.schema.experiment import Experiment
+from sam2ft.config.trust import refuse_untrusted
 from sam2ft.core.errors import DONE, INTERRUPTED, TOLD_TO_STOP, UserError
 from sam2ft.distributed import stop_signal
 from sam2ft.jobs.job import PointJob, execute_job
@@ -13,9 +15,11 @@ from sam2ft.runs.attempt.claim import Attempt
 from sam2ft.runs.attempt.log import kept_output
 from sam2ft.runs.attempt.rank import is_main_rank, world_size
 from sam2ft.runs.attempt.status import is_trained
-from sam2ft.runs.layout import ExperimentLayout
+from sam2ft.runs.identity_file import read_identity
+from sam2ft.runs.layout import ExperimentLayout, RunLayout
 from sam2ft.runs.plan_file import save_plan
 from sam2ft.runs.resources.resources import local_resources
+from sam2ft.runs.trained_weights import other_weights
 from sam2ft.sweeps.plan.plan import make_plan, write_configs
 
 
@@ -27,20 +31,26 @@ def train_here(path: Path, overrides: Sequence[str], *, point: int | None, fresh
         fresh: train again from the start, also when the point is trained.
 
     Raises:
-        UserError: the file has several points and none is chosen, or no such point.
+        UserError: the file has several points and none is chosen, no such point, or somebody else could have written
+            the file or the run's configuration.
     """
     # Before torch is imported, which takes seconds: a stop signal during the import must not be lost.
     stop = stop_signal.install_stop_handlers()
-    ranks = world_size()
-    resolved = resolve(load_experiment(path, overrides), fill=lambda experiment: local_resources(experiment, ranks))
+    loaded = load_experiment(path, overrides, to_run=True)
+    own = _run_of(path) if not overrides else None
+    # The number of processes that a run was planned for is part of its name; those here share its steps.
+    processes = world_size() if own is None else _planned_processes(own, loaded.experiment) or world_size()
+    resolved = resolve(loaded, fill=lambda experiment: local_resources(experiment, processes))
     chosen = _chosen(resolved, point)
     layout = ExperimentLayout.of(resolved.name)
     run_layout = layout.run(chosen.planned.run_id)
-    # Every rank of a torchrun writes the same files, so that no rank has to wait for another one.
-    save_plan(layout, make_plan(resolved))
-    write_configs(layout, resolved, [chosen.planned.index])
+    refuse_untrusted(run_layout.config, "configuration")
+    if own is None or own.folder != run_layout.folder.resolve():
+        # Every rank of a torchrun writes the same files, so that no rank has to wait for another one.
+        save_plan(layout, make_plan(resolved))
+        write_configs(layout, resolved, [chosen.planned.index])
     job = PointJob(run_layout, chosen.planned, "train", Attempt.current(), fresh=fresh)
-    if is_trained(run_layout) and not fresh:
+    if is_trained(run_layout) and not fresh and other_weights(run_layout) is None:
         print(f"already trained: {run_layout.best}; --fresh starts again", file=sys.stderr)
         return 0
     with kept_output(job.log):
@@ -52,6 +62,18 @@ def train_here(path: Path, overrides: Sequence[str], *, point: int | None, fresh
         elif code in (INTERRUPTED, TOLD_TO_STOP):
             print("call the same command again to continue", file=sys.stderr)
     return code
+
+
+def _run_of(path: Path) -> RunLayout | None:
+    """The run whose own config.yaml `path` is: training it continues that run, and the plan of its sweep stays."""
+    layout = RunLayout(path.resolve().parent)
+    return layout if layout.config == path.resolve() and layout.identity.is_file() else None
+
+
+def _planned_processes(layout: RunLayout, experiment: Experiment) -> int | None:
+    """Number of processes that a run was planned for, from the slices of a step that its identity holds."""
+    known = (read_identity(layout) or {}).get("content", {}).get("slices_per_step")
+    return None if known is None else known // (experiment.datamodule.batch_size * experiment.module.grad_accum)
 
 
 def _chosen(resolved: ResolvedSweep, point: int | None) -> ResolvedRun:

@@ -1,6 +1,7 @@
 """Calibration of run times (`--calibrate`): measurement of one point of each kind, locally or in short Slurm jobs."""
 
 import secrets
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,6 @@ from sam2ft.core.digests.sealed import sealed_yaml
 from sam2ft.core.digests.verified_files import write_sealed_json
 from sam2ft.core.errors import DONE, FAILED
 from sam2ft.core.files import sha256_text, write_text
-from sam2ft.jobs.calibrate import calibrate
 from sam2ft.jobs.preflight.preflight import ResolvedRun, ResolvedSweep
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import Resources
@@ -89,7 +89,7 @@ def _measure_here(layout: ExperimentLayout, items: Sequence[CalibrationItem], wo
         _say(f"measuring {item.stage} of {item.name} ...")
         calibration = layout.calibration(item.key)
         calibration.log.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "sam2ft.jobs.calibrate", str(layout.folder), item.key]
+        command = [sys.executable, "-P", "-m", "sam2ft.jobs.calibrate", str(layout.folder), item.key]
         (ended,) = Pool(workers).run([LocalTask(item.key, command, calibration.log)])
         if ended.code:
             _say(f"{item.name}: ended with code {ended.code}; see {calibration.log}")
@@ -101,20 +101,20 @@ def _measure_here(layout: ExperimentLayout, items: Sequence[CalibrationItem], wo
 
 def _submit(layout: ExperimentLayout, items: Sequence[CalibrationItem], site: Site) -> str:
     from sam2ft.slurm.sbatch import sbatch, submission_lock
-    from sam2ft.sweeps.submit.submitit_adapter import write_batch
+    from sam2ft.sweeps.submit.submitit_adapter import module_command, write_batch
 
     first = items[0].resources
     resources = replace(first, hours=min(first.hours, JOB_HOURS))
     scripts = (layout.calibrations / "jobs").resolve()
     folder_digest = sha256_text(str(layout.folder.resolve()))[:6]
     name = f"s2ft-calibrate-{folder_digest}-{secrets.token_hex(3)}"
-    chosen = work_parameters(BatchJob(name, resources, 1), site, layout.calibrations.resolve(), scripts)
+    chosen = work_parameters(BatchJob(name, resources, 1), site, layout.calibrations.resolve())
     # A measurement that reaches its time limit is not continued.
     chosen |= {"signal_delay_s": 60, "teardown": ["rc=$?", 'exit "$rc"']}
     more = {name: value for name, value in chosen["additional_parameters"].items() if name != "requeue"}
     chosen["additional_parameters"] = more | {"no-requeue": True}
-    arguments = [(str(layout.folder.resolve()), [item.key for item in items])]
-    script = write_batch(scripts, chosen, calibrate, arguments, site)
+    words = shlex.quote(str(layout.folder.resolve())), *(item.key for item in items)
+    script = write_batch(scripts, chosen, module_command(site, "sam2ft.jobs.calibrate", *words))
     with submission_lock(layout) as lock:
         return sbatch(lock, script, lambda: None)
 

@@ -1,11 +1,13 @@
 """Collection of the states of all planned runs for status and report, and the aggregation of one experiment."""
 
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from sam2ft.config.load_experiment import load_experiment
+from sam2ft.core.command import run_command
 from sam2ft.core.errors import DataError
 from sam2ft.report.comparison.number_text import printable
 from sam2ft.report.layout import ReportLayout
@@ -104,6 +106,12 @@ def aggregate(layout: ExperimentLayout, plan: Plan) -> ReportOutcome:
 
 
 def aggregate_folder(experiment_dir: str, plan_id: str) -> None:
-    """Write the report of a plan; the function of the Slurm report job, which pickles it by name."""
+    """Write the report of a plan: the work of the Slurm report job. Pickles of earlier versions name this function."""
     layout = ExperimentLayout(Path(experiment_dir))
     aggregate(layout, load_plan(layout, plan_id))
+
+
+if __name__ == "__main__":
+    # A warning before the time limit must not end a report early: it has nothing to save.
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    run_command(lambda: aggregate_folder(sys.argv[1], sys.argv[2]))

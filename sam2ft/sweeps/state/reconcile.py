@@ -84,7 +84,8 @@ def to_submit(reconciled_runs: Sequence[ReconciledRun], *, retry: Retry | None, 
     """Return the runs that a sweep starts now.
 
     Args:
-        retry: None: new, stopped and lost runs; `failed` or a failure class also failed runs; `all` also unknown ones.
+        retry: None: new, stopped and lost runs, and those whose file system failed; `failed` or a failure class also
+            failed runs; `all` also unknown ones.
         force: all runs that are neither queued nor running.
     """
 
@@ -92,7 +93,8 @@ def to_submit(reconciled_runs: Sequence[ReconciledRun], *, retry: Retry | None, 
         if force:
             return not reconciled.state.live
         if reconciled.state is State.FAILED:
-            return retry in ("failed", "all") or (retry is not None and retry == reconciled.failure_class)
+            known = reconciled.failure_class
+            return retry in ("failed", "all", known) or (known is not None and known.passes)
         return reconciled.state.startable or (reconciled.state is State.UNKNOWN and retry == "all")
 
     return tuple(reconciled.run for reconciled in reconciled_runs if wanted(reconciled))

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
+from sam2ft.core.errors import DISK_FAILED
 from sam2ft.runs.attempt.claim import LOCAL
 from sam2ft.runs.attempt.status import SILENCE_S, RunStatus
 from sam2ft.runs.layout import ExperimentLayout
@@ -187,6 +188,8 @@ def _accounting_says(
     else:
         killed = accounted.code in _KILLED or accounted.signal == signal.SIGKILL
         suspect = killed and accounted.state == SlurmState.FAILED
+        if accounted.code == DISK_FAILED and accounted.state == SlurmState.FAILED:
+            return "FAILED with 4"
     if suspect and log_shows_out_of_memory(facts.layout, facts.run.run_id, decider):
         return SlurmState.OUT_OF_MEMORY
     return accounted.state

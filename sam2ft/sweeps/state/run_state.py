@@ -24,8 +24,11 @@ QueueSays = Literal["runs", "waits", "not listed", "no answer", "no job"]
 
 waits: for something that can still happen; no job: the run, or its last attempt, was not submitted to Slurm.
 """
-AccountingSays = Literal["nothing", "not ended"] | SlurmState
-"""What sacct says about the newest job that counts: how it ended."""
+AccountingSays = Literal["nothing", "not ended", "FAILED with 4"] | SlurmState
+"""What sacct says about the newest job that counts: how it ended.
+
+FAILED with 4: with the exit code of a disk failure, and the run's own last word is not that it failed.
+"""
 HeartbeatSays = Literal["none", "recent", "old", "in the future", "process ended"]
 """What the heartbeat of an active attempt says; old: from SILENCE_S on."""
 ANY: Literal[""] = ""
@@ -115,6 +118,8 @@ CASES = (
          "job {job} reached its deadline before it had saved", AT_END),
     Case(ANY,         ANY,          S.OUT_OF_MEMORY, ANY,             State.FAILED,  C.OOM,
          "job {job} used more memory than it requested and was killed", AT_END),
+    Case(ANY,         ANY,          "FAILED with 4", ANY,             State.FAILED,  C.DISK,
+         "job {job} ended with code 4: a file system failed, and the state of the run could not be written", AT_END),
     Case(ANY,         ANY,          S.FAILED,        ANY,             State.FAILED,  C.ERROR,
          "job {job} {how} without reporting a status", AT_END),
     # Slurm does not decide: the run's own files do.

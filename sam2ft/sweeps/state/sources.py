@@ -6,10 +6,11 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from sam2ft.core.errors import DataError, UserError, listed
-from sam2ft.core.files import canonical_json, listed_names, read_json, sha256_text
+from sam2ft.core.files import canonical_json, listed_names, sha256_text
 from sam2ft.report.layout import ReportLayout, reports
 from sam2ft.report.request import RunState
 from sam2ft.runs.attempt.status import read_status
+from sam2ft.runs.evaluation_files import read_success
 from sam2ft.runs.layout import EvalLayout, ExperimentLayout, RunLayout
 from sam2ft.runs.plan_file import Plan, PlannedPoint, PlannedRun, Resources, newest_plan, plans_of
 from sam2ft.runs.states import State
@@ -160,11 +161,8 @@ def _planned(layout: ExperimentLayout) -> dict[str, RunState]:
 
 def _evaluation(layout: EvalLayout) -> RunState:
     """State of an evaluation whose weights or masks were produced by another program."""
-    success = read_json(layout.success)
-    try:
-        run, eval_id = str(success["run"]), str(success["eval"])
-    except (KeyError, TypeError):
-        raise DataError(f"{layout.success}: not the _SUCCESS file of a sam2ft evaluation") from None
+    success = read_success(layout)
+    run, eval_id = success["run"], success["eval"]
     points = (PlannedPoint(run, (), eval_id),)
     planned = PlannedRun(0, run, "eval", False, points, _UNKNOWN, _UNKNOWN)
     return RunState(planned, RunLayout(layout.folder), State.DONE, "", None, folder=layout.folder)

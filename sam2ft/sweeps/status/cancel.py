@@ -6,8 +6,10 @@ import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from sam2ft.config.trust import refuse_untrusted
 from sam2ft.core.errors import UserError
 from sam2ft.runs.attempt.claim import LOCAL
+from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import newest_plan
 from sam2ft.runs.states import State
 from sam2ft.slurm.answers import run_program
@@ -15,7 +17,7 @@ from sam2ft.sweeps.state.collect import experiment_layout, reconciled_runs_of
 from sam2ft.sweeps.state.reconcile import ReconciledRun
 from sam2ft.sweeps.state.slurm_snapshot import submitters, take_snapshot
 from sam2ft.sweeps.status.select_run import find_run
-from sam2ft.sweeps.submit.records import elements_of
+from sam2ft.sweeps.submit.records import elements_of, refuse_untrusted_records
 
 _JOBS_PER_CALL = 500
 _TIMEOUT_S = 60
@@ -31,10 +33,13 @@ def cancel(path: Path, text: str | None = None, *, yes: bool = False) -> int:
         yes: must be set to cancel all runs.
 
     Raises:
-        UserError: Slurm does not answer or refuses, or `yes` is missing.
+        UserError: Slurm does not answer or refuses, `yes` is missing, or somebody else could have written plan, record
+            or status.
     """
     layout = experiment_layout(path)
     plan = newest_plan(layout)
+    refuse_untrusted(layout.plan(plan.plan_id), "plan")
+    refuse_untrusted_records(layout)
     chosen = None if text is None else find_run(plan.runs, text).run_id
     snapshot = take_snapshot(users=submitters(layout))
     queue = snapshot.queue or {}
@@ -58,7 +63,7 @@ def cancel(path: Path, text: str | None = None, *, yes: bool = False) -> int:
     _scancel(sorted({element.job for _, element in live}))
     for run_id, element in live:
         print(f"cancelled {names.get(run_id, run_id)}: job {element.job} ({element.work}, {queue[element.job].state})")
-    for line in _stop_processes(processes, everything=text is None):
+    for line in _stop_processes(layout, processes, everything=text is None):
         print(line)
     if not live and not processes:
         print("nothing to cancel: no job in the queue and no running process on this machine")
@@ -84,12 +89,15 @@ def _is_local(reconciled: ReconciledRun) -> bool:
     )
 
 
-def _stop_processes(reconciled_runs: Sequence[ReconciledRun], *, everything: bool) -> Iterator[str]:
+def _stop_processes(
+    layout: ExperimentLayout, reconciled_runs: Sequence[ReconciledRun], *, everything: bool
+) -> Iterator[str]:
     """Ask each process to save and stop; with `everything` its pool instead, so that it starts no further point."""
     signalled: set[int] = set()
     for reconciled in reconciled_runs:
         assert reconciled.status is not None
         attempt = reconciled.status.attempt
+        refuse_untrusted(layout.run(reconciled.run.run_id).status, "status file")
         if attempt.host != socket.gethostname():
             yield f"{reconciled.run.name}: runs on {attempt.host} (process {attempt.pid}); cancel it on that host"
         elif not _is_ours(attempt.pid):

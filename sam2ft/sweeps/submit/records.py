@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from pydantic import TypeAdapter
 
+from sam2ft.config.trust import refuse_untrusted
 from sam2ft.core.digests.sealed import sealed_json
 from sam2ft.core.digests.verified_files import read_sealed_json
 from sam2ft.core.errors import DataError
@@ -130,6 +131,16 @@ def read_record(layout: ExperimentLayout, number: int) -> Record:
 def records_of(layout: ExperimentLayout) -> tuple[Record, ...]:
     """Read every submission record of an experiment, oldest first."""
     return tuple(read_record(layout, number) for number in _numbers(layout))
+
+
+def refuse_untrusted_records(layout: ExperimentLayout) -> None:
+    """Refuse records that somebody else could have written: their job ids are cancelled, throttled and waited for.
+
+    Raises:
+        UserError: owner, mode and remedy.
+    """
+    for number in _numbers(layout):
+        refuse_untrusted(layout.submission(number), "submission record")
 
 
 def next_number(layout: ExperimentLayout) -> int:

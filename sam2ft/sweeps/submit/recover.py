@@ -8,7 +8,14 @@ from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.slurm.lookup import ids_by_name
 from sam2ft.slurm.sbatch import submission_lock
 from sam2ft.sweeps.state.slurm_snapshot import submitters
-from sam2ft.sweeps.submit.records import Record, RecordedArray, next_number, read_record, write_record
+from sam2ft.sweeps.submit.records import (
+    Record,
+    RecordedArray,
+    next_number,
+    read_record,
+    refuse_untrusted_records,
+    write_record,
+)
 
 SETTLE_S = 2.0
 """The controller may list a job only a moment after it received it from an sbatch that was killed with its launcher."""
@@ -19,11 +26,13 @@ def adopt(layout: ExperimentLayout) -> tuple[str, ...]:
     """Record the ids of jobs that exist but are not recorded; submits nothing. Returns a sentence for each job.
 
     An array that was never submitted stays without an id: its runs are then missing. The jobs themselves run without
-    this: each finds its pickle by the name of its array, which was written before sbatch was called.
+    this: the job file that each reads was written before sbatch was called.
 
     Raises:
         SubmissionError: squeue does not answer, or another launcher is submitting.
+        UserError: somebody else could have written a record.
     """
+    refuse_untrusted_records(layout)
     if not _unknown(_newest(layout)):
         return ()
     with submission_lock(layout):

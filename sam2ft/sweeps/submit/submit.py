@@ -1,28 +1,28 @@
 """Submission of runs to Slurm: arrays of trainings followed by their evaluations, then one report after all of them.
 
-submitit writes the script's text and the pickles (submitit_adapter), and starts the function inside the job. States,
-job names, stopping and requeueing are implemented by sam2ft.
+submitit writes the script's text (submitit_adapter) around a command of sam2ft, which finds its work in a job file
+(jobs/job_file). States, job names, stopping and requeueing are implemented by sam2ft.
 """
 
 import secrets
+import shlex
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sam2ft.jobs.job import run_point
+from sam2ft.jobs.job_file import JobFile, write_job_file
 from sam2ft.runs.attempt.status import status_if_readable
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import Plan
 from sam2ft.slurm.answers import answer_of
-from sam2ft.slurm.batch_script import BatchJob, report_parameters, report_resources, work_parameters
+from sam2ft.slurm.batch_script import BatchJob, element_word, report_parameters, report_resources, work_parameters
 from sam2ft.slurm.lookup import NO_QUEUE, SubmissionError, ids_by_name
 from sam2ft.slurm.partitions import ArrayLimits
 from sam2ft.slurm.queue import QueueEntry, read_queue
 from sam2ft.slurm.sbatch import sbatch, submission_lock
 from sam2ft.slurm.site import Site
-from sam2ft.sweeps.state.collect import aggregate_folder
 from sam2ft.sweeps.state.slurm_snapshot import submitters
 from sam2ft.sweeps.submit.arrays import JobArray, arrays_of, name_prefix
 from sam2ft.sweeps.submit.records import (
@@ -32,10 +32,11 @@ from sam2ft.sweeps.submit.records import (
     RecordedRun,
     next_number,
     records_of,
+    refuse_untrusted_records,
     write_record,
 )
 from sam2ft.sweeps.submit.stop_lead import stop_lead_s
-from sam2ft.sweeps.submit.submitit_adapter import Arguments, write_batch
+from sam2ft.sweeps.submit.submitit_adapter import module_command, write_batch
 from sam2ft.sweeps.submit.wanted_jobs import WantedJobs
 
 
@@ -70,6 +71,7 @@ def submit(
 
     Raises:
         SubmissionError: with the message of sbatch; jobs submitted before remain, and the next call submits the rest.
+        UserError: somebody else could have written a submission record or a batch script.
     """
     if shutil.which("srun") is None:
         raise SubmissionError("no srun on this machine; submit from a machine with sbatch and srun")
@@ -77,6 +79,7 @@ def submit(
         queue = read_queue(submitters(layout))
         if queue is None:
             raise SubmissionError(NO_QUEUE)
+        refuse_untrusted_records(layout)
         earlier = records_of(layout)
         arrays = arrays_of(wanted, earlier, limits, site.slurm.max_parallel)
         if not arrays and not _report_is_due(earlier, queue):
@@ -155,29 +158,28 @@ class _Submitter:
         statuses = [status_if_readable(self.layout.run(run.run_id)) for run in array.runs]
         lead_s = stop_lead_s(self.site.slurm.stop_lead_s, array.resources, statuses)
         batch = BatchJob(name, array.resources, len(array.runs), array.parallel, depends, lead_s)
-        chosen = work_parameters(batch, self.site, runs, scripts)
-        arguments = [(str(runs), record.plan, run.index, array.stage) for run in array.runs]
-        job = self._submit(record, chosen, run_point, arguments)
+        work = scripts / f"{name}.json"
+        write_job_file(work, JobFile(str(runs), record.plan, array.stage, tuple(run.index for run in array.runs)))
+        words = shlex.quote(str(work)), element_word(len(array.runs))
+        command = module_command(self.site, "sam2ft.jobs.job", *words)
+        job = self._submit(record, work_parameters(batch, self.site, runs), command)
         record = record.with_array(position, job=job, depends=depends)
         write_record(self.layout, record)
         return record
 
     def submit_report(self, record: Record, after: Collection[str]) -> Record:
         """Submit the report job. afterany: with afterok it would wait for ever after one failure."""
-        scripts = self.layout.scripts(record.number).resolve()
         depends = f"afterany:{':'.join(after)}" if after else ""
         batch = BatchJob(record.report.job_name, report_resources(self.site), 1, dependency=depends)
-        chosen = report_parameters(batch, self.site, scripts)
-        arguments = [(str(self.layout.folder.resolve()), record.plan)]
-        record = record.with_report(self._submit(record, chosen, aggregate_folder, arguments))
+        words = shlex.quote(str(self.layout.folder.resolve())), record.plan
+        command = module_command(self.site, "sam2ft.sweeps.state.collect", *words)
+        record = record.with_report(self._submit(record, report_parameters(batch, self.site), command))
         write_record(self.layout, record)
         return record
 
-    def _submit(
-        self, record: Record, chosen: dict[str, Any], function: Callable[..., None], arguments: Sequence[Arguments]
-    ) -> str:
-        scripts, name = self.layout.scripts(record.number).resolve(), str(chosen["job_name"])
-        script = write_batch(scripts, chosen, function, arguments, self.site)
+    def _submit(self, record: Record, chosen: dict[str, Any], command: str) -> str:
+        name = str(chosen["job_name"])
+        script = write_batch(self.layout.scripts(record.number).resolve(), chosen, command)
         return sbatch(self.lock, script, lambda: ids_by_name([name], record.time, submitters(self.layout)).get(name))
 
 

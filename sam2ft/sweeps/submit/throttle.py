@@ -12,7 +12,7 @@ from sam2ft.runs.plan_file import Stage
 from sam2ft.slurm.answers import run_program
 from sam2ft.slurm.queue import read_queue
 from sam2ft.sweeps.state.slurm_snapshot import submitters
-from sam2ft.sweeps.submit.records import records_of
+from sam2ft.sweeps.submit.records import records_of, refuse_untrusted_records
 
 _TRAIN_WEIGHT, _EVAL_WEIGHT = 3.0, 1.0
 """Evaluations are shorter than trainings and need fewer places."""
@@ -52,10 +52,11 @@ def throttle(layout: ExperimentLayout, most: int) -> tuple[str, ...]:
     Elements that already run are not stopped. Returns a sentence per array.
 
     Raises:
-        UserError: `most` is below 1, or Slurm does not answer or refuses.
+        UserError: `most` is below 1, Slurm does not answer or refuses, or somebody else could have written a record.
     """
     if most < 1:
         raise UserError(f"throttle {most}; allowed: 1 or more elements at once")
+    refuse_untrusted_records(layout)
     queue = read_queue(submitters(layout))
     if queue is None:
         raise UserError("squeue does not answer; the throttle is unchanged")

@@ -4,7 +4,6 @@ A resume file is one safetensors file: tensors by name, all other values as tagg
 both, which is checked at every read (safetensors does not detect flipped bits). Resume files contain no pickle.
 """
 
-import hashlib
 import json
 import logging
 import re
@@ -19,6 +18,9 @@ from torch import nn
 
 from sam2ft.core.errors import CheckpointError
 from sam2ft.core.files import remove_partial, replacing
+from sam2ft.model.files.archives import OWN
+from sam2ft.model.files.digest import non_finite_text, tensors_digest
+from sam2ft.model.files.read import with_digest
 from sam2ft.model.lora import merged
 from sam2ft.training.checkpoints.nested_state import pack, unpack
 
@@ -45,11 +47,17 @@ def stock_weights(model: nn.Module, replaced: Mapping[str, torch.Tensor] | None 
 
 
 def save_best(path: Path, weights: Mapping[str, torch.Tensor], info: Mapping[str, Any]) -> None:
-    """Write `{"model": weights, "sam2ft": "<json of info>"}`.
+    """Write `{"model": weights, "sam2ft": "<json of info>"}`; the JSON also holds the digest of all (files/read.py).
 
     The file loads with weights_only and in stock `build_sam2`, which reads "model" and ignores the rest.
+
+    Raises:
+        FloatingPointError: a weight is not finite; the earlier file stays.
     """
-    content = {"model": dict(weights), "sam2ft": json.dumps(info, allow_nan=False, ensure_ascii=False)}
+    if problem := non_finite_text(weights):
+        raise FloatingPointError(f"{path}: not written: {problem}")
+    text = json.dumps(with_digest(weights, info), allow_nan=False, ensure_ascii=False)
+    content = {"model": dict(weights), OWN: text}
     # Through a stream: given a path, torch.save writes the file's name (random for a partial file) into the archive.
     with replacing(path) as partial, partial.open("wb") as stream:
         torch.save(content, stream)
@@ -73,7 +81,7 @@ def save_resume(path: Path, snapshot: Mapping[str, Any], *, keep: int) -> None:
     """
     tensors, text = pack(snapshot)
     tensors = {name: _on_cpu(tensor) for name, tensor in tensors.items()}
-    metadata = {"version": RESUME_VERSION, "state": text, "sha256": _digest(tensors, text)}
+    metadata = {"version": RESUME_VERSION, "state": text, "sha256": tensors_digest(tensors, text)}
     with replacing(path) as partial:
         save_file(tensors, partial, metadata)
     until_now = [old for old in resume_files(path.parent) if _step_of(old) <= _step_of(path)]
@@ -87,7 +95,7 @@ def read_resume(path: Path) -> dict[str, Any]:
     """Read and verify the snapshot of one resume file.
 
     Raises:
-        CheckpointError: for a file that is missing, damaged or of another version.
+        CheckpointError: for a file that is missing, damaged, of another version, or with weights that are not finite.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -101,9 +109,11 @@ def read_resume(path: Path) -> dict[str, Any]:
         found = metadata.get("version", "none")
         raise CheckpointError(f"{path}: resume file of version {found}, this sam2ft reads version {RESUME_VERSION}")
     text = metadata.get("state", "")
-    if _digest(tensors, text) != metadata.get("sha256"):
+    if tensors_digest(tensors, text) != metadata.get("sha256"):
         raise CheckpointError(f"{path}: damaged (the sha256 of its content differs from the recorded one)")
     snapshot: dict[str, Any] = unpack(tensors, text)
+    if problem := non_finite_text(snapshot.get("model") or {}):
+        raise CheckpointError(f"{path}: its model cannot be used: {problem}")
     return snapshot
 
 
@@ -130,7 +140,10 @@ def load_newest_resume(folder: Path) -> Resume | None:
             _log.warning("%s; falling back to %s", problem, path.name)
         return Resume(path, snapshot)
     if damaged:
-        raise CheckpointError("no resume file is valid; start again with --fresh: " + "; ".join(damaged))
+        raise CheckpointError(
+            "no resume file is valid; start again with --fresh (launch/train.py) or --force (launch/sweep.py): "
+            + "; ".join(damaged)
+        )
     return None
 
 
@@ -140,13 +153,3 @@ def _step_of(path: Path) -> int:
 
 def _on_cpu(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().cpu().contiguous()
-
-
-def _digest(tensors: Mapping[str, torch.Tensor], text: str) -> str:
-    """sha256 of the state's text and each tensor's name, dtype, shape and bytes, in order of names."""
-    digest = hashlib.sha256(f"{len(text)}:{text}".encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"|{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

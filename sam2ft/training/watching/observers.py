@@ -106,7 +106,8 @@ class CheckpointWriter(SilentObserver):
     def on_epoch(self, event: EpochDone, state: TrainState) -> None:
         if event.improved:
             check_claim(self.layout, self.attempt)
-            save_best(self.layout.best, self.trainer.weights(), self.info(event))
+            value = event.values[self.experiment.module.early_stopping.monitor]
+            save_best(self.layout.best, self.trainer.weights(), self.info(event.epoch, event.step, value))
         module = self.trainer.settings.module
         is_last = state.epoch >= module.num_epochs or state.stopping.says_stop(module.early_stopping)
         # After a change of best.pt a resume file is always written: a crash must not restart before the best epoch.
@@ -125,18 +126,18 @@ class CheckpointWriter(SilentObserver):
         # The launcher adds save_s to the time before the limit at which Slurm sends the warning signal.
         update_status(self.layout, self.attempt, step=state.step, save_s=round(self._saved_at - began, 3))
 
-    def info(self, event: EpochDone) -> dict[str, Any]:
-        """Metadata stored in best.pt; sufficient to evaluate it without the run."""
+    def info(self, epoch: int, step: int, value: float) -> dict[str, Any]:
+        """Metadata stored in best.pt, of an epoch with the monitored `value`; enough to evaluate it without the run."""
         module = self.experiment.module
         return {
             "run": self.layout.run_id,
             "sam2_model_cfg": module.sam2_model_cfg,
             "image_size": module.image_size,
             "labels": self.labels.to_json(),
-            "epoch": event.epoch,
-            "step": event.step,
+            "epoch": epoch,
+            "step": step,
             "monitor": module.early_stopping.monitor,
-            "value": event.values[module.early_stopping.monitor],
+            "value": value,
         }
 
 

@@ -86,8 +86,11 @@ def test_two_series_in_a_folder_are_listed(tmp_path: Path, write_series: Writer,
     folder = write_series(tmp_path / "s")
     other = generate_uid()
     edit(folder / "002.dcm", SeriesInstanceUID=other)
-    with pytest.raises(DataError, match=rf"holds 2 series.*{other} \(1 file\)"):
+    with pytest.raises(
+        DataError, match=r"holds 2 series.*SeriesInstanceUID: 4 files as 001\.dcm, 1 file as 002\.dcm"
+    ) as caught:
         read_series(folder)
+    assert other not in str(caught.value)
 
 
 def test_a_file_that_is_there_twice_is_found(tmp_path: Path, write_series: Writer) -> None:

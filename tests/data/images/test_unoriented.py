@@ -17,7 +17,7 @@ from sam2ft.core.labels import LabelTable
 from sam2ft.data.images.grids import Volume
 from sam2ft.data.images.maps import read_map
 from sam2ft.data.images.volumes import read_mask, read_volume, write_nifti
-from sam2ft.data.store.store import content_digest
+from sam2ft.data.store.index import content_digest
 from sam2ft.evaluation.masks.placing import read_prediction
 from sam2ft.metrics.biomarkers.height import sagittal_axis
 

@@ -14,6 +14,7 @@ import pytest
 
 from sam2ft.config.load_dataset import load_dataset
 from sam2ft.core.errors import DataError
+from sam2ft.core.files import read_json
 from sam2ft.core.keys import VolumeKey
 from sam2ft.data.images.volumes import read_volume, write_nifti
 from sam2ft.data.prepare import prepare as module
@@ -321,33 +322,65 @@ def test_a_damaged_small_file_of_a_store_costs_no_volume(
         assert json.loads((tmp_path / "store" / name).read_text()).keys() >= {"a", "c"}
 
 
-@pytest.mark.parametrize("damage", [nothing, a_list, few_keys])
-def test_a_damaged_index_says_what_to_do_and_that_works(
+def without_a_digit(path: Path) -> None:
+    path.write_text(path.read_text().replace("0.75", "0.76", 1))
+
+
+def is_lost(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize("damage", [nothing, a_list, few_keys, without_a_digit, is_lost])
+def test_a_damaged_index_is_made_again_with_the_splits_that_it_had(
     raw: Path, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     run(raw, tmp_path / "store")
-    before = Store.open(tmp_path / "store").volumes
+    before, splits = Store.open(tmp_path / "store").volumes, splits_of(tmp_path / "store")
     damage(tmp_path / "store" / "store.json")
-    with pytest.raises(DataError, match=r"remove it and run launch/prepare\.py again"):
-        run(raw, tmp_path / "store")
-    (tmp_path / "store" / "store.json").unlink()
-    assert run(raw, tmp_path / "store").count("unchanged") == 3
+    with pytest.raises(DataError, match=r"store\.json: .*launch/prepare\.py|launch/prepare\.py"):
+        Store.open(tmp_path / "store")
+    shutil.rmtree(raw / "dicom" / "b")  # what is stored stays, as with a whole index
+    summary = run(raw, tmp_path / "store")
+    assert summary.count("unchanged") == 2
+    assert summary.notes[0].startswith("store.json was made again from the records of 3 volumes")
     assert Store.open(tmp_path / "store").volumes == before
+    assert splits_of(tmp_path / "store") == splits
 
 
-def test_a_damaged_array_is_replaced_after_what_its_message_says(raw: Path, tmp_path: Path) -> None:
+def test_an_index_that_cannot_be_made_again_names_what_else_is_damaged(raw: Path, tmp_path: Path) -> None:
+    run(raw, tmp_path / "store")
+    without_a_digit(tmp_path / "store" / "store.json")
+    path = tmp_path / "store" / "metadata_for_ml.json"
+    path.write_text(path.read_text().replace("train", "test"))
+    with pytest.raises(DataError, match=r"store\.json: damaged.* cannot be made again: .*metadata_for_ml\.json"):
+        run(raw, tmp_path / "store")
+
+
+@pytest.mark.parametrize("kind", ["mask", "image"])
+def test_a_damaged_array_is_replaced_by_what_its_message_says(raw: Path, tmp_path: Path, kind: str) -> None:
     run(raw, tmp_path / "store")
     store = Store.open(tmp_path / "store")
-    path = tmp_path / "store" / "volumes" / "b__left.mask.npy"
+    path, stamp = tmp_path / "store" / "volumes" / f"b__left.{kind}.npy", os.stat(tmp_path)
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"b__left\.mask\.npy: .* remove this file, then run launch/prepare\.py again"):
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    with pytest.raises(DataError, match=rf"b__left\.{kind}\.npy: .*; run launch/prepare\.py with --verify"):
         store.verify(store.volumes)
-    path.unlink()
-    assert run(raw, tmp_path / "store").count("stored") == 1
-    assert {record.digest for record in Store.open(tmp_path / "store").volumes} == {one.digest for one in store.volumes}
-    assert subjects(tmp_path / "store") == ["a", "b", "c"]
+    assert run(raw, tmp_path / "store", PrepareOptions(verify=True)).count("stored") == 1
+    healed = Store.open(tmp_path / "store")
+    healed.verify(healed.volumes)
+    assert {record.digest for record in healed.volumes} == {one.digest for one in store.volumes}
+
+
+def test_a_damaged_array_whose_image_is_gone_is_named(raw: Path, tmp_path: Path) -> None:
+    run(raw, tmp_path / "store")
+    path = tmp_path / "store" / "volumes" / "b__left.mask.npy"
+    path.write_bytes(path.read_bytes()[:-1])
+    shutil.rmtree(raw / "dicom" / "b")
+    (note,) = run(raw, tmp_path / "store", PrepareOptions(verify=True)).notes
+    assert note.startswith(f"{path}: the content changed")
+    assert "restore it from a backup" in note
 
 
 def test_a_leak_is_refused_also_when_the_removal_of_its_old_name_is_declined(raw: Path, tmp_path: Path) -> None:
@@ -367,7 +400,7 @@ def test_a_leak_is_refused_also_when_the_removal_of_its_old_name_is_declined(raw
 def as_version_1(out: Path) -> None:
     """Make a store look as if sam2ft 0.1.0 had written it."""
     for path in [out / "store.json", *(out / "volumes").glob("*.json")]:
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 1}, indent=2) + "\n")
+        path.write_text(json.dumps(read_json(path) | {"version": 1}, indent=2) + "\n")
 
 
 def test_a_store_of_version_1_stays_one_until_it_is_upgraded(raw: Path, tmp_path: Path, write_series: Any) -> None:

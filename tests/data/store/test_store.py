@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sam2ft.core.digests.verified_files import unverified_note
 from sam2ft.core.errors import DataError
+from sam2ft.core.files import read_json
 from sam2ft.core.keys import VolumeKey
 from sam2ft.data.images.maps import PreparedMap
 from sam2ft.data.store.store import Store, records_digest
@@ -103,9 +105,9 @@ def test_no_store_says_how_to_make_one(tmp_path: Path) -> None:
 
 
 def test_a_store_of_another_version_is_refused(store: Store) -> None:
-    index = json.loads((store.path / "store.json").read_text())
+    index = read_json(store.path / "store.json")
     (store.path / "store.json").write_text(json.dumps(index | {"version": 0}))
-    with pytest.raises(DataError, match=r"store version 0, this sam2ft reads 1 and 2; run launch/prepare\.py again"):
+    with pytest.raises(DataError, match=r"store version 0, this sam2ft reads 1 and 2; .* prepare into a new folder"):
         Store.open(store.path)
 
 
@@ -114,6 +116,49 @@ def test_a_damaged_index_is_refused(store: Store, content: str) -> None:
     (store.path / "store.json").write_text(content)
     with pytest.raises(DataError, match=r"store\.json"):
         Store.open(store.path)
+
+
+EDITS = {
+    "spacing": lambda index: index["volumes"][1]["geometry"]["spacing_zyx_mm"].__setitem__(0, 7.0),
+    "array digest": lambda index: index["volumes"][2]["arrays"].update(mask="0" * 64),
+    "label table": lambda index: index["labels"]["1"].update(name="bone marrow"),
+    "no geometry": lambda index: index["volumes"][0].pop("geometry"),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_an_edit_of_what_decides_numbers_is_found_without_a_seal_too(store: Store, name: str) -> None:
+    path = store.path / "store.json"
+    index = read_json(path)
+    EDITS[name](index)
+    path.write_text(json.dumps(index))  # as an earlier version wrote it
+    with pytest.raises(DataError, match=r"store\.json: damaged.* launch/prepare\.py"):
+        Store.open(store.path)
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_an_edited_split_is_found_by_the_seal(store: Store, split: str) -> None:
+    path = store.path / "store.json"
+    path.write_text(path.read_text().replace('"split": "train"', f'"split": "{split}"', 1))
+    with pytest.raises(DataError, match=r"store\.json: damaged, or edited"):
+        Store.open(store.path)
+
+
+def test_a_store_without_seals_is_read_and_noted(store: Store) -> None:
+    for path in (store.path / "store.json", *store.path.glob("volumes/*.json")):
+        path.write_text(json.dumps(read_json(path)))
+    assert Store.open(store.path).volumes == store.volumes
+    assert Store.open(store.path).volumes[0].dicom == store.volumes[0].dicom
+    assert "unverified" in (unverified_note() or "")
+
+
+@pytest.mark.parametrize("name", ["digest", "arrays", "geometry", "labelled_slices"])
+def test_a_record_of_another_state_than_the_index_is_refused(store: Store, name: str) -> None:
+    record = store.volumes[0]
+    path = store.path / "volumes" / f"{record.stem}.json"
+    path.write_text(json.dumps(read_json(path) | {name: {}}))
+    with pytest.raises(DataError, match=rf"{record.stem}\.json: .*{name} differ from store\.json"):
+        _ = record.dicom
 
 
 def test_an_array_of_another_shape_is_refused(store: Store) -> None:

@@ -226,6 +226,19 @@ def test_a_store_has_the_wide_views_and_a_picture_per_label(tmp_path: Path):
     assert files == {"label-1.png", "label-2.png", "001.png", "002.png", "index.json"}
 
 
+@pytest.mark.parametrize(("texts", "shown"), [((), "'=plate"), (("eval.plain_cells=true",), "=plate")])
+def test_names_that_a_spreadsheet_would_run_are_marked_in_wide_tables_alone(tmp_path: Path, texts, shown: str):
+    reference = write_mask(tmp_path / "a.nii.gz", anatomy())
+    (tmp_path / "labels.yaml").write_text('labels: {1: {name: "=plate"}, 2: {name: bone}}\n')
+    scoring = scoring_of(("eval.qc_slices=0", *texts))
+    result = score_pair(reference, reference, labels=tmp_path / "labels.yaml", out=tmp_path / "out", scoring=scoring)
+    head = (tmp_path / "out" / "wide" / "volume_dice.csv").read_text().splitlines()[0]
+    assert head.split(",")[-2:] == [shown, "bone"]
+    tidy = read_csv(tmp_path / "out" / "volume.csv", TABLES["volume"])
+    assert {row["label_name"] for row in tidy} == {"=plate", "bone"}
+    assert result.run == score_pair(reference, reference, labels=tmp_path / "labels.yaml", out=tmp_path / "other").run
+
+
 def test_a_file_may_be_named_by_the_subject_alone_and_foreign_masks_are_named(tmp_path: Path, capsys):
     write_store(tmp_path / "store", "anna", "bert")
     for name in ("anna", "bert__v1", "carl__v1"):

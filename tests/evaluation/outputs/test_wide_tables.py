@@ -1,14 +1,20 @@
 """The known wide views of everything that was asked for."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.core.tables.rows import stamped
-from sam2ft.evaluation.outputs.wide_tables import save_metric_scores_to_csv, wide_measures
+from sam2ft.evaluation.outputs.wide_tables import (
+    save_custom_metric_scores,
+    save_metric_scores_to_csv,
+    wide_measures,
+)
 from sam2ft.metrics.factory import load_metrics
 from sam2ft.metrics.measurement import Measurement, metric
 from sam2ft.metrics.scoring import Scene, ScoreSettings, score_volume
@@ -58,3 +64,37 @@ def test_the_wide_table_of_the_cohort_has_a_column_per_label_and_the_overall_one
     assert (tmp_path / "volume_dice.csv").read_text() == (
         "run,eval,dataset,subject,volume,split,protocol,femur,tibia\nr,e,d,s,v,test,box,0.6666666666666666,\n"
     )
+
+
+EVIL = ("=cmd|' /C calc'!A0", "+49 171", "-3", "@SUM(A1)", "\tx", "＝1+1", "plain")
+
+
+def evil_tables():
+    """One subject per name of EVIL and a label of that name; the number of every row is negative."""
+    rows = [
+        {"run": "r", "eval": "e", "dataset": "d", "subject": name, "volume": name, "split": "test", "protocol": "box"}
+        | {"label": number, "label_name": name, "score": -1.5}
+        for number, name in enumerate(EVIL, start=1)
+    ]
+    biomarkers = [
+        {**row, "tissue": row["label_name"], "instance": None, "biomarker": "t2", "definition": "mean", "unit": "ms"}
+        | {"reference": -2.0, "prediction": None}
+        for row in rows
+    ]
+    return {"volume": rows, "biomarker_volume": biomarkers}
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_names_that_a_spreadsheet_would_run_are_marked_and_numbers_stay_numbers(tmp_path: Path, plain: bool):
+    marked = [name if plain or name == "plain" else f"'{name}" for name in EVIL]
+    (scores,) = save_metric_scores_to_csv(tmp_path, "score", evil_tables(), plain)
+    (custom,) = save_custom_metric_scores(tmp_path, "t2", evil_tables(), plain)
+    with scores.open(newline="") as stream:
+        head, *lines = csv.reader(stream)
+    assert head[-len(EVIL) :] == marked
+    assert sorted(line[head.index("subject")] for line in lines) == sorted(marked)
+    assert sorted({cell for line in lines for cell in line[-len(EVIL) :]}) == ["", "-1.5"]
+    with custom.open(newline="") as stream:
+        head, *lines = csv.reader(stream)
+    assert [name for name in head if name.endswith(" reference")] == [f"{name} reference" for name in marked]
+    assert {cell for line in lines for cell in line[-2 * len(EVIL) :]} == {"", "-2.0"}

@@ -259,18 +259,51 @@ def test_many_evaluations_are_read_by_several_processes_and_give_the_same_bytes(
     assert files_of(REPORT.folder) == expected
 
 
-@pytest.mark.parametrize("content", [b"", b'{"tables": {"slice"', b'{"tables": {}}'])
-def test_a_damaged_part_is_named_with_its_remedy_and_the_report_stays(content: bytes) -> None:
+def cut(data: bytes) -> bytes:
+    return data[:-1]
+
+
+def flipped(data: bytes) -> bytes:
+    return data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :]
+
+
+@pytest.mark.parametrize("name", ["part.json", "slice.parquet", "volume.parquet", "global.parquet"])
+@pytest.mark.parametrize("damage", [lambda _: b"", cut, flipped, lambda _: b'{"tables": {}}'])
+def test_a_damaged_part_is_made_again_with_a_note(name: str, damage: Callable[[bytes], bytes]) -> None:
     reported(runs := made(2))
     before = files_of(REPORT.folder)
     part = next(REPORT.kept_parts.iterdir())
-    (part / "part.json").write_bytes(content)
-    with pytest.raises(DataError, match=f"{part}: damaged, remove this folder and aggregate again"):
-        reported(runs)
+    stamp = (part / name).stat()
+    content = damage((part / name).read_bytes())
+    (part / name).unlink()  # the report's own file is a link to it
+    (part / name).write_bytes(content)
+    os.utime(part / name, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    notes = reported(runs).problems
+    assert [note for note in notes if note.startswith(f"{part}: damaged") and note.endswith("from the evaluation")]
+    assert {n: c for n, c in files_of(REPORT.folder).items() if not n.startswith("coverage")}.items() <= before.items()
+    assert not [note for note in reported(runs).problems if "damaged" in note]
     assert files_of(REPORT.folder) == before
-    shutil.rmtree(part)
+
+
+@pytest.mark.parametrize("form", ["as the report writes it", "unsorted"])
+@pytest.mark.parametrize("name", ["slice", "volume", "global"])
+def test_a_table_that_changed_with_its_time_kept_is_refused(form: str, name: str) -> None:
+    runs = made(2)
+    path = runs[0].evaluation.table(name)
+    if form == "unsorted":
+        header, *lines = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(header + b"".join(lines[::-1]))
+        runs[0].end()
     reported(runs)
-    assert files_of(REPORT.folder) == before
+    stamp = path.stat()
+    data = path.read_bytes()
+    place = max(data.rfind(digit) for digit in (b"1", b"3", b"5", b"7"))
+    path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    outcome = reported(runs)
+    (problem,) = [text for text in outcome.problems if str(path) in text]
+    assert "was changed after the evaluation wrote it; not counted" in problem
+    assert {row["run"] for row in rows("slice")} == {runs[1].run}
 
 
 def test_parts_of_runs_that_went_are_removed() -> None:

@@ -1,15 +1,15 @@
 """What goes to Slurm and in which order, with a fake Slurm that keeps a queue in a file."""
 
-import pickle
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from sam2ft.core.errors import DataError, UserError
 from sam2ft.core.files import read_json, write_json
-from sam2ft.jobs.job import run_point
+from sam2ft.jobs.job_file import JobFile, element_of, read_job_file
 from sam2ft.runs.plan_file import Plan, Resources
 from sam2ft.slurm.lookup import SubmissionError, ids_by_name
 from sam2ft.slurm.partitions import ArrayLimits
@@ -148,29 +148,29 @@ def test_a_report_follows_what_is_still_there_when_the_one_before_is_gone(slurm,
     assert slurm.sweep(plan).number is None
 
 
-def test_what_is_pickled_is_a_name_and_plain_ids(slurm, runs_of):
+def test_a_job_file_holds_plain_ids_and_there_is_no_pickle(slurm, runs_of):
     plan = plan_of(runs_of(2))
     slurm.sweep(plan)
-    for stage, array in zip(("train", "eval"), read_record(slurm.layout, 1).arrays, strict=True):
-        for position in range(2):
-            path = slurm.layout.scripts(1) / f"{array.job_name}.{position}.pkl"
-            job = pickle.loads(path.read_bytes())
-            assert job.function is run_point
-            assert job.args == (str(slurm.layout.folder.resolve()), plan.plan_id, position, stage)
-            assert job.kwargs == {}
-            assert b"__main__" not in path.read_bytes()
+    arrays = read_record(slurm.layout, 1).arrays
+    for stage, array in zip(("train", "eval"), arrays, strict=True):
+        found = read_job_file(slurm.layout.scripts(1) / f"{array.job_name}.json")
+        assert found == JobFile(str(slurm.layout.folder.resolve()), plan.plan_id, stage, (0, 1))
+    kinds = {path.suffix for path in slurm.layout.scripts(1).iterdir()}
+    assert kinds == {".sh", ".json"}
 
 
 @pytest.mark.parametrize(("count", "variables", "expected"), [
-    (2, {"SLURM_ARRAY_JOB_ID": "100", "SLURM_ARRAY_TASK_ID": "1", "SLURM_JOB_ID": "101"}, ("100_1_submitted.pkl", 1)),
-    (1, {"SLURM_JOB_ID": "100"}, ("100_submitted.pkl", 0)),
+    (2, {"SLURM_ARRAY_JOB_ID": "100", "SLURM_ARRAY_TASK_ID": "1", "SLURM_JOB_ID": "101"}, 1),
+    (3, {"SLURM_ARRAY_JOB_ID": "100", "SLURM_ARRAY_TASK_ID": "0", "SLURM_JOB_ID": "101"}, 0),
+    (1, {"SLURM_JOB_ID": "100"}, 0),
 ])  # fmt: skip
-def test_a_job_names_its_own_pickle_so_that_it_needs_no_launcher(slurm, runs_of, count, variables, expected):
+def test_a_job_finds_its_work_without_a_launcher(slurm, runs_of, count, variables, expected):
     slurm.sweep(plan_of(runs_of(count)))
-    setup = slurm.script("100").partition("# setup\n")[2].partition("# command\n")[0]
-    subprocess.run(["bash", "-c", setup], env={"PATH": "/usr/bin:/bin", **variables}, check=True)
-    name, index = expected
-    assert pickle.loads((slurm.layout.scripts(1) / name).read_bytes()).args[2] == index
+    (command,) = [line for line in slurm.script("100").splitlines() if line.startswith("srun ")]
+    words = f"printf '%s\\n' {command.partition('-m sam2ft.jobs.job ')[2]}"
+    told = subprocess.run(["bash", "-c", words], env=variables, capture_output=True, text=True, check=True)
+    path, element = map(str, told.stdout.splitlines())
+    assert element_of(read_job_file(Path(path)), Path(path), element) == expected
 
 
 def test_the_record_maps_elements_to_runs_and_says_what_they_wait_for(slurm, runs_of):

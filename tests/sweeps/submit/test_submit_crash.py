@@ -6,7 +6,6 @@ and program, and ends the process (without any clean-up) before the one that is 
 
 import multiprocessing
 import os
-import pickle
 import shutil
 import signal
 import sys
@@ -17,6 +16,7 @@ from dataclasses import replace
 
 import pytest
 
+from sam2ft.jobs.job_file import read_job_file
 from sam2ft.runs.plan_file import Plan, Resources
 from sam2ft.sweeps.submit.records import elements_of, records_of
 
@@ -70,18 +70,20 @@ def mixed_plan(runs_of):
 
 
 def started_by(slurm):
-    """(index, stage) -> job ids that would start it, and the ids of the reports, told by Slurm's queue and pickles."""
+    """(index, stage) -> job ids that would start it, and the ids of the reports, by Slurm's queue and job files."""
     starts, reports = {}, []
     for line in (slurm.folder / "queue").read_text().splitlines():
         job, name, count, _ = line.split("|")
         (number,) = [path.parent.name for path in slurm.layout.submissions.glob(f"*/{name}.sh")]
         for position in range(max(1, int(count))):
-            path = slurm.layout.submissions / number / f"{name}.{position}.pkl"
-            arguments = pickle.loads(path.read_bytes()).args
-            if len(arguments) == 2:
+            path = slurm.layout.submissions / number / f"{name}.json"
+            if name.endswith("-report"):
+                assert not path.exists()
                 reports.append(job)
             else:
-                starts.setdefault(arguments[2:], []).append(f"{job}_{position}" if int(count) else job)
+                found = read_job_file(path)
+                key = found.runs[position], found.stage
+                starts.setdefault(key, []).append(f"{job}_{position}" if int(count) else job)
     return starts, reports
 
 

@@ -24,9 +24,13 @@ from sam2ft.training.checkpoints.nested_state import pack, unpack
 
 def snapshot() -> dict[str, Any]:
     return {
-        "model": OrderedDict(weight=torch.tensor([[1.5, -0.0], [inf, 2.0]]), step=torch.tensor(3.0)),
+        "model": OrderedDict(weight=torch.tensor([[1.5, -0.0], [9.0, 2.0]]), step=torch.tensor(3.0)),
         "halves": {"b": torch.tensor([1.0, 2.0], dtype=torch.bfloat16), "mask": torch.tensor([True, False])},
-        "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}, 1: {}}, "betas": (0.9, 0.999), "foreach": None},
+        "optimizer": {
+            "state": {0: {"exp_avg": torch.tensor([1.0, inf, 3.0])}, 1: {}},
+            "betas": (0.9, 0.999),
+            "foreach": None,
+        },
         "scheduler": {"milestones": Counter({5: 2, 9: 1}), "best": inf, "worst": -inf, "rates": [0.1, 1e-300]},
         "__tagged": {"__tuple__": 1},
         "name": "näme",

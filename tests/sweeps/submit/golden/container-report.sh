@@ -28,11 +28,10 @@ mkdir -p "$TMPDIR"
 export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 export OMP_NUM_THREADS=2
 export SLURM_BITSTR_LEN=0
-ln -sfn "s2ft-toy-01234567-1-abcdef-report.0.pkl" /home/user/runs/toy/submissions/1/"${SLURM_JOB_ID}_submitted.pkl"
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output /home/user/runs/toy/submissions/1/%j_%t_log.out --export=ALL --kill-on-bad-exit=1 apptainer exec --nv --bind /data /images/sam2ft.sif /opt/venv/bin/python -u -m submitit.core._submit /home/user/runs/toy/submissions/1
+srun --unbuffered --output /home/user/runs/toy/submissions/1/%j_%t_log.out --export=ALL --kill-on-bad-exit=1 apptainer exec --nv --bind /data /images/sam2ft.sif /opt/venv/bin/python -u -P -m sam2ft.sweeps.state.collect /home/user/runs/toy b2da1e3785e4
 
 
 # teardown

@@ -28,13 +28,12 @@ srun --nodes=2 --ntasks=2 --ntasks-per-node=1 mkdir -p "$TMPDIR"
 export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 export OMP_NUM_THREADS=8
 export SLURM_BITSTR_LEN=0
-ln -sfn "s2ft-toy-01234567-1-abcdef-0.${SLURM_ARRAY_TASK_ID}.pkl" /home/user/runs/toy/submissions/1/"${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}_submitted.pkl"
 export SAM2FT_MAX_RESTARTS=5
 set +e
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output /home/user/runs/toy/submissions/1/%A_%a_%t_log.out --export=ALL --kill-on-bad-exit=1 apptainer exec --nv --bind /data /images/sam2ft.sif /opt/venv/bin/python -u -m submitit.core._submit /home/user/runs/toy/submissions/1
+srun --unbuffered --output /home/user/runs/toy/submissions/1/%A_%a_%t_log.out --export=ALL --kill-on-bad-exit=1 apptainer exec --nv --bind /data /images/sam2ft.sif /opt/venv/bin/python -u -P -m sam2ft.jobs.job /home/user/runs/toy/submissions/1/s2ft-toy-01234567-1-abcdef-0.json "${SLURM_ARRAY_TASK_ID}"
 
 
 # teardown

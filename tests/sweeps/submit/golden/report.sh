@@ -21,11 +21,10 @@ ulimit -n 4096
 export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 export OMP_NUM_THREADS=1
 export SLURM_BITSTR_LEN=0
-ln -sfn "s2ft-toy-01234567-1-abcdef-report.0.pkl" /home/user/runs/toy/submissions/1/"${SLURM_JOB_ID}_submitted.pkl"
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output /home/user/runs/toy/submissions/1/%j_%t_log.out --export=ALL --kill-on-bad-exit=1 python -u -m submitit.core._submit /home/user/runs/toy/submissions/1
+srun --unbuffered --output /home/user/runs/toy/submissions/1/%j_%t_log.out --export=ALL --kill-on-bad-exit=1 python -u -P -m sam2ft.sweeps.state.collect /home/user/runs/toy ed2b9c7c51b3
 
 
 # teardown

@@ -24,13 +24,12 @@ ulimit -n 4096
 export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 export OMP_NUM_THREADS=8
 export SLURM_BITSTR_LEN=0
-ln -sfn "s2ft-toy-01234567-1-abcdef-1.${SLURM_ARRAY_TASK_ID}.pkl" /home/user/runs/toy/submissions/1/"${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}_submitted.pkl"
 export SAM2FT_MAX_RESTARTS=20
 set +e
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output /home/user/runs/toy/submissions/1/%A_%a_%t_log.out --export=ALL --kill-on-bad-exit=1 python -u -m submitit.core._submit /home/user/runs/toy/submissions/1
+srun --unbuffered --output /home/user/runs/toy/submissions/1/%A_%a_%t_log.out --export=ALL --kill-on-bad-exit=1 python -u -P -m sam2ft.jobs.job /home/user/runs/toy/submissions/1/s2ft-toy-01234567-1-abcdef-1.json "${SLURM_ARRAY_TASK_ID}"
 
 
 # teardown

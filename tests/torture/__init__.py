@@ -1,0 +1,1 @@
+"""Faults and kills aimed at every write of the commands."""

@@ -1,0 +1,228 @@
+"""Flipped bits and cuts in every kind of file that is read back, with its times kept: no command gives a wrong number.
+
+A command that meets a damaged file either refuses it (an error of the package that names the file), or makes it again
+or leaves it out and says so, or gives exactly the numbers of the undamaged study. Anything else is a failure: other
+numbers without a word, or an exception that no user can read.
+"""
+
+import hashlib
+import os
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from torture import study
+from torture.study import Numbers, Outcome, outcome_of
+
+from sam2ft.core.errors import ClaimedError, DiskError, IncompleteError, UserError
+
+pytestmark = pytest.mark.sam2
+TYPED = (UserError, IncompleteError, DiskError, ClaimedError)
+EXPERIMENT = """\
+experiment: {name: toy, seed: 42}
+dataset:
+  toy: {store: data/toy}
+datamodule: {bbox_shift: 2, batch_size: 2, num_workers: 0, metric: {func: {dice: true, iou: true, tissuevolume: true}}}
+module:
+  sam2_model_cfg: sam2_nano
+  sam2_checkpoint: weights/nano.safetensors
+  image_size: 64
+  trainable: {prompt_encoder: false, image_encoder: false, mask_decoder: true}
+  optimizer: {type: AdamW, lr: 1e-3}
+  num_epochs: 1
+  use_amp: false
+  visualize: true
+eval: {precision: fp32, qc_slices: 2}
+resources: {nodes: 1, gpus_per_node: 0, cpus_per_task: 1, mem_gb: 1, hours: 1}
+"""
+Commands = tuple[Callable[[], Numbers], ...]
+RUN, EVAL = study.RUNS, f"{study.RUNS}/eval/*"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Files of one kind, and the commands that read them."""
+
+    patterns: tuple[str, ...]
+    commands: Commands
+
+
+KINDS: Mapping[str, Kind] = {
+    "store.json": Kind(("data/toy/store.json",), (study.read_store, study.prepared, study.evaluated)),
+    "record of a volume": Kind(("data/toy/volumes/*.json",), (study.read_store, study.prepared)),
+    "array": Kind(("data/toy/volumes/*.npy",), (study.read_store, study.prepared)),
+    "array of an evaluated volume": Kind(("data/toy/volumes/[ab]__*.npy",), (study.evaluated, study.scored)),
+    "metadata": Kind(("data/toy/metadata_for_*.json*",), (study.read_store, study.prepared, study.reported)),
+    "best.pt": Kind((f"{RUN}/checkpoints/best.pt",), (study.evaluated, study.evaluated_here, study.reported)),
+    "config.yaml": Kind((f"{RUN}/config.yaml",), (study.evaluated_here, study.reported, study.in_notebook)),
+    "status.json": Kind((f"{RUN}/status.json",), (study.shown, study.reported, study.in_notebook)),
+    "identity.json": Kind((f"{RUN}/identity.json",), (study.shown, study.reported)),
+    "provenance.json": Kind((f"{RUN}/provenance.json",), (study.shown, study.reported)),
+    "history.csv": Kind((f"{RUN}/history.csv",), (study.reported,)),
+    "claim.json": Kind((f"{RUN}/claim.json",), (study.shown, study.evaluated_here)),
+    "plan": Kind(("runs/toy/plan-*.json",), (study.shown, study.reported, study.in_notebook)),
+    "_SUCCESS": Kind((f"{EVAL}/_SUCCESS",), (study.evaluated_here, study.reported, study.in_notebook)),
+    "table of an evaluation": Kind((f"{EVAL}/*.csv",), (study.evaluated_here, study.reported, study.in_notebook)),
+    "prediction": Kind((f"{EVAL}/predictions/*/*.nii.gz",), (study.evaluated_here, study.scored)),
+    "list of pictures": Kind((f"{EVAL}/qc/index.json",), (study.reported,)),
+    "picture": Kind((f"{EVAL}/qc/*.png",), (study.reported,)),
+    "part of an unfinished evaluation": Kind(
+        ("partial/parts/*/*", "partial/predictions/*/*", "partial/config.yaml"), (study.continued,)
+    ),
+    "part of a report": Kind(("runs/toy/.report/parts/*/*",), (study.reported,)),
+    "figures": Kind(("runs/toy/report/figures/*",), (study.reported,)),
+    "table of the report before": Kind(("runs/toy/report/*.csv", "runs/toy/report/*.json"), (study.reported,)),
+}
+ELSEWHERE = frozenset(
+    ("best.pt", "config.yaml", "status.json", "identity.json", "provenance.json", "history.csv", "claim.json", "plan")
+)
+"""Kinds that other changes of the same issue verify: they are counted and not judged until then."""
+
+
+@pytest.fixture(scope="session")
+def whole(toy_parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
+    """(working directory of a finished study, a copy of it); the working directory of the process meanwhile."""
+    work, before = tmp_path_factory.mktemp("flips") / "study", Path.cwd()
+    work.mkdir()
+    os.chdir(work)
+    study.build(work, toy_parts, EXPERIMENT)
+    yield work, Path(shutil.copytree(work, work.with_name("copy")))
+    os.chdir(before)
+
+
+@pytest.fixture(scope="session")
+def expected(whole: tuple[Path, Path]) -> Callable[[Callable[[], Numbers]], Outcome]:
+    """What a command gives in the undamaged study."""
+    known: dict[Callable[[], Numbers], Outcome] = {}
+
+    def of(command: Callable[[], Numbers]) -> Outcome:
+        if command not in known:
+            restored(whole)
+            known[command] = outcome_of(command)
+            assert known[command].error is None, known[command].said
+        return known[command]
+
+    return of
+
+
+def restored(whole: tuple[Path, Path]) -> None:
+    work, copy = whole
+    os.chdir(work.parent)
+    shutil.rmtree(work)
+    shutil.copytree(copy, work)
+    os.chdir(work)
+
+
+Damage = Callable[[bytes], bytes]
+
+
+def flip(place: int, bit: int) -> Damage:
+    return lambda data: data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :]
+
+
+def damages(name: str, data: bytes, most: int) -> dict[str, Damage]:
+    """Flips of one bit: the first and last byte, a digit, places drawn from the name; and cuts."""
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
+    digits = [place for place, byte in enumerate(data) if chr(byte) in "1234567890"] or [0]
+    places = [digits[seed % len(digits)], len(data) - 1, seed % len(data), 0, seed // 3 % len(data), len(data) // 2]
+    flips = {f"bit of byte {place}": flip(place, 0 if number == 0 else seed % 8) for number, place in enumerate(places)}
+    cuts: dict[str, Damage] = {
+        "half": lambda data: data[: len(data) // 2],
+        "empty": lambda _: b"",
+        "without its last byte": lambda data: data[:-1],
+    }
+    first = dict(list(flips.items())[: most - most // 3])
+    return first | dict(list(cuts.items())[: max(1, most // 3)])
+
+
+def verdict(damaged: Outcome, undamaged: Outcome, path: Path) -> str:
+    """refused, healed, harmless; or what is wrong."""
+    is_named = path.name in damaged.said or path.parent.name in damaged.said or path.stem.split(".")[0] in damaged.said
+    if damaged.error is not None:
+        if not isinstance(damaged.error, TYPED):
+            return f"UNTYPED {type(damaged.error).__name__}: {damaged.said[:200]}"
+        return "refused" if is_named else f"UNNAMED: {damaged.said[:300]}"
+    assert damaged.numbers is not None
+    assert undamaged.numbers is not None
+    if wrong := damaged.numbers - undamaged.numbers:
+        return f"SILENT, such as {sorted(wrong)[0]}" if not is_named else f"WRONG, such as {sorted(wrong)[0]}"
+    if damaged.numbers < undamaged.numbers:
+        return "refused" if is_named else f"SILENT, without {sorted(undamaged.numbers - damaged.numbers)[0]}"
+    return "healed" if is_named and damaged.said != undamaged.said else "harmless"
+
+
+def campaign(
+    whole: tuple[Path, Path],
+    expected: Callable[[Callable[[], Numbers]], Outcome],
+    kinds: Mapping[str, Kind],
+    *,
+    files: int,
+    most: int,
+    commands: int,
+) -> None:
+    """Damage `files` files of each kind in `most` ways each, and run `commands` of the commands that read them."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    wrong, damaged_files = [], set()
+    for kind, of in kinds.items():
+        paths = sorted({path for pattern in of.patterns for path in whole[1].glob(pattern) if path.is_file()})
+        assert paths, f"{kind}: the study has no such file"
+        for path in paths[:: max(1, len(paths) // files)][:files]:
+            data, stat = path.read_bytes(), path.stat()
+            here = path.relative_to(whole[1])
+            damaged_files.add(here)
+            for how, damage in damages(str(here), data, most).items() if data else ():
+                for command in of.commands[:commands]:
+                    undamaged = expected(command)
+                    restored(whole)
+                    here.write_bytes(damage(data))
+                    os.utime(here, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+                    found = verdict(outcome_of(command), undamaged, here)
+                    counts[kind][found.split(" ")[0].rstrip(",:")] += 1
+                    if found not in ("refused", "healed", "harmless") and kind not in ELSEWHERE:
+                        wrong.append(f"{kind}, {here}, {how}, {command.__name__}: {found}")
+    print(f"\n{len(damaged_files)} files of {len(kinds)} kinds")
+    for kind, of_kind in counts.items():
+        print(f"{kind:34} {of_kind.total():5} cases  " + ", ".join(f"{n} {what}" for what, n in of_kind.items()))
+    assert not wrong, "\n".join([f"{len(wrong)} cases:", *wrong])
+
+
+FAST = ("store.json", "record of a volume", "array", "_SUCCESS", "table of an evaluation")
+
+
+def test_a_command_that_is_repeated_gives_the_same_numbers(
+    whole: tuple[Path, Path], expected: Callable[[Callable[[], Numbers]], Outcome]
+) -> None:
+    for command in (study.read_store, study.in_notebook, study.shown):
+        restored(whole)
+        assert outcome_of(command).numbers == expected(command).numbers
+
+
+def test_the_oracle_sees_a_wrong_number(
+    whole: tuple[Path, Path], expected: Callable[[Callable[[], Numbers]], Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With readers that do not verify, the campaign fails."""
+    monkeypatch.setattr("sam2ft.data.store.store.is_content", lambda *_: True)
+    with pytest.raises(AssertionError, match="SILENT"):
+        campaign(whole, expected, {"array": KINDS["array"]}, files=2, most=3, commands=1)
+
+
+def test_a_sample_of_damaged_files(
+    whole: tuple[Path, Path], expected: Callable[[Callable[[], Numbers]], Outcome]
+) -> None:
+    kinds = {
+        name: Kind(KINDS[name].patterns, tuple(one for one in KINDS[name].commands if one in CHEAP)) for name in FAST
+    }
+    campaign(whole, expected, kinds, files=2, most=3, commands=1)
+
+
+CHEAP = (study.read_store, study.in_notebook)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_every_kind_of_file(whole: tuple[Path, Path], expected: Callable[[Callable[[], Numbers]], Outcome]) -> None:
+    files, most = map(int, os.environ.get("SAM2FT_FLIPS", "8,6").split(","))
+    campaign(whole, expected, KINDS, files=files, most=most, commands=3)
