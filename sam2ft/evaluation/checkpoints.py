@@ -120,7 +120,7 @@ def _experiment(request: CheckpointRequest, layout: RunLayout | None, like: Expe
 
 def _foreign_settings(request: CheckpointRequest) -> dict[str, Any]:
     # Nothing is written before the request is known to be valid.
-    found = read_weight_file(request.checkpoint, converted_weights(RUNS), keep=False)
+    found = read_weight_file(request.checkpoint, converted_weights(RUNS), keep=lambda _: False)
     info = found.info
     model = request.model or str(info.get("sam2_model_cfg") or _model_of(request.checkpoint, found.tensors))
     size = info.get("image_size") or IMAGE_SIZES.get(model, OFFICIAL_IMAGE_SIZE)

@@ -63,7 +63,9 @@ def load_weights(sam2_model: nn.Module, path: Path, kept: Path | None = None) ->
         CheckpointError: with both model sizes, or with the missing and unexpected keys and those of another shape; and
             those of `read_weights`.
     """
-    read, expected = read_weight_file(path, kept), sam2_model.state_dict()
+    expected = sam2_model.state_dict()
+    # A file that is refused leaves nothing behind.
+    read = read_weight_file(path, kept, keep=lambda found: weights_difference(found, expected) is None)
     if problem := weights_difference(read.tensors, expected):
         raise CheckpointError(f"{path}: {problem}" + (f"\n  ({read.note})" if read.note else ""))
     sam2_model.load_state_dict(read.tensors)

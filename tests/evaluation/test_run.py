@@ -17,6 +17,7 @@ from sam2ft.data.store.store import Store
 from sam2ft.distributed.stop_signal import StopFlag
 from sam2ft.evaluation.prediction.tester import Tester
 from sam2ft.metrics import factory
+from sam2ft.runs.attempt.status import update_status
 from sam2ft.training.checkpoints.checkpoint import save_best
 
 pytestmark = pytest.mark.sam2
@@ -212,6 +213,8 @@ def test_other_weights_make_an_evaluation_stale(finished, tested):
     weights, info = read_best(finished.layout.best)
     changed = {name: tensor + 0.01 if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
     save_best(finished.layout.best, changed, info)
+    # As a training that was repeated records them.
+    update_status(finished.layout, finished.attempt(), best_sha256=sha256_file(finished.layout.best))
     finished.evaluate()
     assert tested == ["e", "f"]
     assert contents(finished.evaluation)["slice.csv"] != before["slice.csv"]

@@ -4,10 +4,11 @@ import errno
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,39 +21,40 @@ from sam2ft.core.files import replacing, sha256_file
 from sam2ft.model.files import convert
 from sam2ft.model.files.digest import tensors_digest
 
+Keep = Callable[[Mapping[str, Tensor]], bool]
+"""Whether weights are worth a converted copy, from their tensors."""
 _log = logging.getLogger(__name__)
 # Time for the interpreter and a slow network file system, and the least speed of the latter.
 _SECONDS, _BYTES_PER_SECOND = 120, 5 * 10**6
 
 
-def read_foreign(path: Path, kept: Path | None, *, keep: bool = True) -> tuple[dict[str, Tensor], str | None]:
+def read_foreign(path: Path, kept: Path | None, keep: Keep) -> tuple[dict[str, Tensor], str | None]:
     """The weights of a file of torch.save from another program by stock name, and what was unwrapped as text.
 
     Args:
-        kept: folder with converted files, which is made when needed; None, or a folder that cannot be written: the file
-            is converted into a temporary one.
-        keep: whether a converted file is put into the folder.
+        kept: folder with converted files, which is made when needed; one that cannot be written is done without.
+        keep: whether a new converted file is put there, from its tensors.
 
     Raises:
         CheckpointError: the file is damaged, holds no state dict, or differs from the record of its download.
     """
     digest = sha256_file(path)
     refuse_other_download(path, digest)
-    if kept is not None:
-        target = kept / f"{digest}.safetensors"
-        if (found := _kept(path, target, digest)) is not None:
-            return found
-        try:
-            if keep:
-                with replacing(target) as partial:
-                    _convert(path, partial, digest)
-                return read_converted(target, digest)
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            _log.warning("%s: the converted copy of %s cannot be kept there (%s)", kept, path, reason)
+    target = None if kept is None else kept / f"{digest}.safetensors"
+    if target is not None and (known := _kept(path, target, digest)) is not None:
+        return known
     with TemporaryDirectory() as folder:
-        _convert(path, Path(folder) / "weights.safetensors", digest)
-        return read_converted(Path(folder) / "weights.safetensors", digest)
+        converted = Path(folder) / "weights.safetensors"
+        _convert(path, converted, digest)
+        found = read_converted(converted, digest)
+        if target is not None and keep(found[0]):
+            try:
+                with replacing(target) as partial:
+                    shutil.copyfile(converted, partial)
+            except OSError as error:
+                reason = (error.strerror or str(error)).lower()
+                _log.warning("%s: the converted copy of %s cannot be kept there (%s)", kept, path, reason)
+        return found
 
 
 def refuse_other_download(path: Path, digest: str | None = None) -> None:

@@ -19,7 +19,7 @@ from sam2ft.model.checkpoint_layouts import unwrapped
 from sam2ft.model.files.archives import DAMAGED, OWN, TorchZip, folder_of, refuse_huge, zip_of
 from sam2ft.model.files.convert import state_of, text_line, unreadable, without_state
 from sam2ft.model.files.digest import refuse_non_finite, tensors_digest
-from sam2ft.model.files.foreign import read_foreign, refuse_other_download
+from sam2ft.model.files.foreign import Keep, read_foreign, refuse_other_download
 from sam2ft.model.files.kinds import Format, format_of, model_problem
 
 DIGEST = "weights_sha256"
@@ -43,12 +43,12 @@ class WeightFile:
     """The metadata of best.pt; empty for files of other programs."""
 
 
-def read_weight_file(path: Path, kept: Path | None = None, *, keep: bool = True) -> WeightFile:
+def read_weight_file(path: Path, kept: Path | None = None, keep: Keep = lambda _: True) -> WeightFile:
     """Read and verify a file with weights. No code in it is executed.
 
     Args:
         kept: folder for converted copies of checkpoints of other programs (foreign.read_foreign).
-        keep: whether a copy may be written there; one that is there is used in any case.
+        keep: whether a copy is written there, from the tensors; one that is there is used in any case.
 
     Raises:
         CheckpointError: the file is missing, damaged, something else, of a model that is not SAM 2, or holds values
@@ -59,7 +59,7 @@ def read_weight_file(path: Path, kept: Path | None = None, *, keep: bool = True)
     elif holds_own_metadata(path):
         found = _own(path)
     else:
-        found = WeightFile(*read_foreign(path, kept, keep=keep))
+        found = WeightFile(*read_foreign(path, kept, keep))
     if problem := model_problem(found.tensors):
         raise CheckpointError(f"{path}: is {problem}")
     refuse_non_finite(path, found.tensors)
