@@ -70,7 +70,7 @@ def a_part_that_cannot_learn(toy: Any, desk: Desk) -> str:
     command = ("launch/train.py toy.yaml --set module.visualize=false --set", one)
     shown = desk.refused(*command, "--set", part)
     desk.works(*command)
-    desk.works(*command, "--set", part, "--set", "module.prompt_mixture={box: 0, point: 1, mask: 0}")
+    desk.works(*command, "--set", part, "--set", "module.prompts={box: 0, point: 1, mask: 0}")
     return shown
 
 
