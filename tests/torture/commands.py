@@ -1,6 +1,7 @@
 """The commands of a toy experiment, as `launch/` starts them, and the folders that they find."""
 
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +67,17 @@ def aggregate() -> None:
     from sam2ft.cli.aggregate import main
 
     run_command(main)
+
+
+def save() -> None:
+    """One resume file of a training in the working directory, after what the start of an attempt removes."""
+    import torch
+
+    from sam2ft.core.files import remove_partial
+    from sam2ft.training.checkpoints.checkpoint import save_resume
+
+    remove_partial(Path())
+    save_resume(Path("1.safetensors"), {"note": sys.argv[1], "weights": torch.arange(4000.0)}, keep=2)
 
 
 def write_scans(folder: Path, names: str = "abcd") -> None:

@@ -1,7 +1,8 @@
 """Working directories of the commands, made once, and a process that has imported them."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from torture.campaign import Trial, run, trial_of
 from torture.commands import AGGREGATE, EVALUATE, PREPARE, SWEEP, TRAIN, fresh, write_scans
 from torture.shim.shim import Nursery, Shim, built
 
+MakeTrial = Callable[[str], Trial]
 SHORT = {"  num_epochs: 2": "  num_epochs: 1", "qc_slices: 4": "qc_slices: 1"}
 
 
@@ -47,25 +49,33 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def templates(
-    nursery: Nursery, scans: Path, short_toy: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Path]:
-    """Command -> what it finds."""
-    folder = tmp_path_factory.mktemp("templates")
-    done = fresh(short_toy, folder / "aggregate")
-    ended = run(nursery, SWEEP, done)
+def done_toy(nursery: Nursery, short_toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The short toy after a sweep, without its report."""
+    folder = fresh(short_toy, tmp_path_factory.mktemp("done") / "toy")
+    ended = run(nursery, SWEEP, folder)
     assert ended.code == 0, ended.err
-    shutil.rmtree(done / "runs" / "toy" / "report")
-    shutil.rmtree(done / "runs" / "toy" / ".report", ignore_errors=True)
-    weights = fresh(short_toy, folder / "eval")
-    (best,) = done.glob("runs/toy/*/checkpoints/best.pt")
-    shutil.copyfile(best, weights / "best.pt")
-    return {"prepare": scans, "train": short_toy, "eval": weights, "aggregate": done}
+    shutil.rmtree(folder / "runs" / "toy" / "report")
+    shutil.rmtree(folder / "runs" / "toy" / ".report", ignore_errors=True)
+    return folder
 
 
 @pytest.fixture(scope="session")
-def trials(nursery: Nursery, templates: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trial]:
-    """The four commands that write, each with what it leaves undisturbed."""
-    work = tmp_path_factory.mktemp("work") / "folder"
-    commands = {"prepare": PREPARE, "train": TRAIN, "eval": EVALUATE, "aggregate": AGGREGATE}
-    return {name: trial_of(nursery, command, templates[name], work) for name, command in commands.items()}
+def trial(request: pytest.FixtureRequest, nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> MakeTrial:
+    """trial(name): one of the four commands that write, with what it leaves undisturbed."""
+
+    @cache
+    def make(name: str) -> Trial:
+        work = tmp_path_factory.mktemp("work") / "folder"
+        if name == "prepare":
+            return trial_of(nursery, PREPARE, request.getfixturevalue("scans"), work)
+        if name == "train":
+            return trial_of(nursery, TRAIN, request.getfixturevalue("short_toy"), work)
+        done = request.getfixturevalue("done_toy")
+        if name == "aggregate":
+            return trial_of(nursery, AGGREGATE, done, work)
+        weights = fresh(request.getfixturevalue("short_toy"), tmp_path_factory.mktemp("weights") / "toy")
+        (best,) = done.glob("runs/toy/*/checkpoints/best.pt")
+        shutil.copyfile(best, weights / "best.pt")
+        return trial_of(nursery, EVALUATE, weights, work)
+
+    return make
