@@ -78,19 +78,6 @@ def a_cluster_that_no_site_names(tmp_path: Path) -> str:
     return shown
 
 
-@remedy("remove it", of="not a calibration")
-@remedy("measure again", of="not a calibration")
-def a_calibration_that_is_damaged(toy: Any, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> str:
-    folder = ExperimentLayout.of("toy").calibrations
-    shown = ""
-    for content in ({"stage": "train"}, {"stage": "eval", "measured": {"odd": 1}}, {"measured": 3}):
-        write_json(folder / "0123456789abcdef.json", content)
-        shown = desk.refused(DRY)
-        Path(shown.partition(": not a calibration")[0].split()[-1]).unlink()
-        desk.works(DRY)
-    return shown
-
-
 @remedy("run times are unknown: the first runs measure them, or --calibrate before that", slow=True)
 def a_cost_that_is_not_known(toy: Any, desk: Desk, sweeps: Command) -> str:
     shown = " ".join(desk.works(DRY).split())
@@ -199,7 +186,7 @@ class Ended:
 
 STOPPED = "`make sweep` continues it from its newest checkpoint"
 LOST = "`make sweep` starts it again from its newest checkpoint"
-RETRY = "{}, then `make sweep ARGS='--retry {}'`"
+RETRY = "{}, then `make sweep{}`"
 
 
 @remedy(STOPPED, case=Ended("stopped"), slow=True)
