@@ -20,6 +20,7 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
         ("bench_aggregate.py", "sam2ft, one new run"),
         ("bench_evaluation.py", "of the time inside encoder and decoder"),
         ("bench_plan.py", "100 points, no torch"),
+        ("bench_status.py", "status of 20 runs"),
     ],
 )
 def test_a_benchmark_runs(script: str, line: str) -> None:

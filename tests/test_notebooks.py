@@ -109,7 +109,7 @@ def test_other_folders_and_changed_tables_are_refused(study: Path, tmp_path: Pat
     path.write_text(path.read_text(encoding="utf-8").replace("knees", "knee5"), encoding="utf-8")
     results = sam2ft.results(study)
     assert len(results["volume"])
-    with pytest.raises(DataError, match=re.escape(f"{path}: missing, or changed after the evaluation wrote it")):
+    with pytest.raises(DataError, match=re.escape(f"{path} was changed after the evaluation wrote it; remove ")):
         results["slice"]
 
 

@@ -384,6 +384,51 @@ def test_a_refusal_of_a_damaged_series_quotes_no_header(
     assert search(toy.store, given.canaries) == []
 
 
+def spoil_bytes(path: Path, change: Callable[[bytearray], object]) -> None:
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    change(content)
+    path.write_bytes(gzip.compress(bytes(content)))
+
+
+NIFTI_DAMAGES: dict[str, Callable[[Path], None]] = {
+    "datatype": lambda path: spoil_bytes(path, lambda content: content.__setitem__(slice(70, 72), b"\x77\x77")),
+    "dimensions": lambda path: spoil_bytes(
+        path, lambda content: content.__setitem__(slice(40, 44), b"\xff\x7f\xff\x7f")
+    ),
+    "magic": lambda path: spoil_bytes(path, lambda content: content.__setitem__(slice(344, 348), b"QZX\0")),
+    "extension": lambda path: spoil_bytes(
+        path, lambda content: content.__setitem__(slice(352, 356), b"\xff\xff\xff\x7f")
+    ),
+    "offset": lambda path: spoil_bytes(path, lambda content: content.__setitem__(slice(108, 112), b"\0\0\0\x7f")),
+    "shifted": lambda path: spoil_bytes(path, lambda content: content.__delitem__(slice(4, 140))),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:300]) and None,
+    "flipped": lambda path: path.write_bytes(path.read_bytes()[:-6] + b"QZXKVJ") and None,
+}
+
+
+@pytest.mark.parametrize("damage", NIFTI_DAMAGES)
+def test_a_refusal_of_a_damaged_mask_quotes_no_header(
+    damage: str,
+    toy: Any,
+    raw: Callable[[str], Raw],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(toy.folder)
+    given = raw("hash")
+    masks = next(path for path in given.folder.parent.iterdir() if next(path.glob("*.nii.gz"), None))
+    NIFTI_DAMAGES[damage](sorted(masks.iterdir())[0])
+    message = ""
+    try:
+        prepare(given.dataset, toy.store)
+    except IncompleteError as error:
+        message = str(error)
+    said = message + "".join(capsys.readouterr())
+    assert damage == "extension" or "1 of 6 volumes was refused" in message
+    assert given.canaries.found(said.encode(), (HEADERS,)) == []
+    assert search(toy.store, given.canaries) == []
+
+
 NRRD = """\
 NRRD0005
 # {comment}

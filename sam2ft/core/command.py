@@ -17,9 +17,9 @@ from sam2ft.core.errors import (
     StopRequestedError,
     exit_code_of,
 )
-from sam2ft.core.path_errors import translated
 from sam2ft.core.sharing import apply_umask
-from sam2ft.core.streams import STANDARD_OUTPUT, guarded_output, silence
+from sam2ft.core.system.path_errors import translated
+from sam2ft.core.system.streams import STANDARD_OUTPUT, guarded_output, silence
 
 
 def in_allocation() -> bool:

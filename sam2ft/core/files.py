@@ -17,8 +17,8 @@ from typing import Any
 
 from sam2ft.core.digests.sealed import JSON_KEY, SealError, check_json, sealed_json
 from sam2ft.core.errors import DataError
-from sam2ft.core.path_errors import note_written, write_failure
 from sam2ft.core.sharing import make_as_readable_as_new_files
+from sam2ft.core.system.path_errors import note_written, write_failure
 
 # Folder -> check that runs before a file is put in or below it.
 _FENCES: dict[Path, Callable[[], None]] = {}
@@ -57,7 +57,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Raises:
         OSError: the file cannot be written, whatever the writing library raised; it names `path`, and has the error
-            number of the cause (core/path_errors).
+            number of the cause (core/system/path_errors).
     """
     own = None
     try:

@@ -28,8 +28,8 @@ from sam2ft.core.errors import (
     exit_code_of,
 )
 from sam2ft.core.files import fenced, sha256_file
-from sam2ft.core.path_errors import translated
 from sam2ft.core.sharing import apply_umask
+from sam2ft.core.system.path_errors import translated
 from sam2ft.distributed import stop_signal
 from sam2ft.jobs.job_file import element_of, read_job_file
 from sam2ft.runs.attempt.claim import Attempt, check_claim, check_job, claim

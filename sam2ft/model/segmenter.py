@@ -13,7 +13,7 @@ from sam2ft.model.attention import fastest_attention
 from sam2ft.model.encoder import fused_convolutions, lateral, split_levels, trunk_levels
 from sam2ft.model.features import Features
 from sam2ft.model.nano import overrides as nano
-from sam2ft.model.weights import load_weights, nano_weights_path
+from sam2ft.model.weights import load_weights, verified_nano_weights
 
 # normalisation of stock inference for images in [0, 1] (sam2/utils/transforms.py)
 IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -184,7 +184,7 @@ def build_segmenter(
         kept: folder for converted copies of checkpoints of other programs (files/foreign.read_foreign).
 
     Raises:
-        CheckpointError: for weights of another model, or without a checkpoint for a stock model.
+        CheckpointError: for weights of another model or damaged ones, or without a checkpoint for a stock model.
     """
     if checkpoint is None:
         if sam2_model_cfg != NANO:
@@ -192,7 +192,7 @@ def build_segmenter(
                 f"module.sam2_checkpoint: none given for {sam2_model_cfg}; the package contains weights only for "
                 f"{NANO}, `make weights` downloads the official ones"
             )
-        checkpoint = nano_weights_path()
+        checkpoint = verified_nano_weights()
     model = build_untrained(sam2_model_cfg, image_size=image_size)
     load_weights(model.sam2_model, checkpoint, kept)
     return model.to(device)

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from sam2ft.core.errors import CheckpointError, listed
+from sam2ft.core.files import read_json, sha256_file
 from sam2ft.model.checkpoint_layouts import SHOWN_KEYS
 from sam2ft.model.files.read import read_weight_file
 
@@ -139,3 +140,18 @@ def _common_prefix(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) 
 def nano_weights_path() -> Path:
     """Path of the `sam2_nano` weights in the package."""
     return Path(str(resources.files("sam2ft.model.nano") / "sam2_nano.safetensors"))
+
+
+def verified_nano_weights() -> Path:
+    """Path of the `sam2_nano` weights in the package, which are those that its record names.
+
+    Raises:
+        CheckpointError: the installed file is damaged.
+    """
+    path = nano_weights_path()
+    found, recorded = sha256_file(path), read_json(path.with_suffix(".json"))["sha256"]
+    if found != recorded:
+        raise CheckpointError(
+            f"{path}: damaged (sha256 {found[:12]}..., the package came with {recorded[:12]}...); install sam2ft again"
+        )
+    return path

@@ -2,9 +2,10 @@
 
 import sys
 
+from sam2ft.core.command import run_command
 from sam2ft.jobs.job import main, run_point
 
 __all__ = ["run_point"]
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_command(lambda: main(sys.argv[1:]))

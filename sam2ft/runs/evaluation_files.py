@@ -88,7 +88,12 @@ def verified_prediction(evaluation: EvalLayout, key: VolumeKey) -> Path:
     path = evaluation.prediction(key)
     if not evaluation.success.is_file():  # it is being written: the parts were verified
         return path
-    sha256 = read_success(evaluation).get(PREDICTIONS, {}).get(prediction_name(evaluation, path))
+    try:
+        found = read_sealed_json(evaluation.success)
+    except DataError as error:
+        raise DataError(f"{error}; {again(evaluation)}") from None
+    listed = found.get(PREDICTIONS) if isinstance(found, dict) else None
+    sha256 = listed.get(prediction_name(evaluation, path)) if isinstance(listed, dict) else None
     if not path.is_file():
         raise DataError(f"{path}: no such file; {again(evaluation)}")
     if sha256 is None:

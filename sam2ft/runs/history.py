@@ -26,13 +26,13 @@ def read_history(layout: RunLayout) -> list[dict[str, str]]:
         return []
     except UnicodeDecodeError as error:
         raise DataError(f"{layout.history}: not UTF-8 ({error.reason}); remove it to continue without it") from None
-    rows = rows_of(text)
+    rows = history_rows(text)
     if not text.startswith(",".join(FIXED)) or not all((row["epoch"] or "").isdecimal() for row in rows):
         raise DataError(f"{layout.history}: not a history of a training; remove it to continue without it")
     return rows
 
 
-def rows_of(text: str) -> list[dict[str, str]]:
+def history_rows(text: str) -> list[dict[str, str]]:
     """Return the rows of the text of a history."""
     return list(csv.DictReader(StringIO(text, newline="")))
 

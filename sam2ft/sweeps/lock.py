@@ -6,16 +6,15 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from errno import EACCES, EDQUOT, EEXIST, ENAMETOOLONG, ENOSPC, ENOTDIR, EPERM, EROFS
 from pathlib import Path
 
 from sam2ft.core.digests.verified_files import write_sealed_json
 from sam2ft.core.errors import DataError, UserError
 from sam2ft.core.files import read_json
+from sam2ft.core.system.path_errors import translated
 from sam2ft.runs.layout import ExperimentLayout
 
 LOCK_WAIT_S = 10.0
-_USER_CAN_FIX = frozenset({EACCES, EPERM, EROFS, ENOSPC, EDQUOT, ENOTDIR, EEXIST, ENAMETOOLONG})
 
 
 @contextmanager
@@ -26,6 +25,7 @@ def locked(layout: ExperimentLayout, wait_s: float | None = None) -> Iterator[No
 
     Raises:
         UserError: another launcher holds the lock, which is named, or the folder cannot be written.
+        DiskError: its file system is full or failed.
     """
     from filelock import FileLock, Timeout
 
@@ -44,24 +44,26 @@ def locked(layout: ExperimentLayout, wait_s: float | None = None) -> Iterator[No
             write_sealed_json(layout.launcher, _self())
         yield
     finally:
-        layout.launcher.unlink(missing_ok=True)
+        with suppress(OSError):
+            layout.launcher.unlink(missing_ok=True)
         lock.release()
 
 
 @contextmanager
 def writable(folder: Path) -> Iterator[None]:
-    """Turn the OSError of a read-only or full file system into a message with the path.
+    """Turn the OSError of a block that could not write into a message with the path.
 
     Raises:
-        UserError: the block could not write.
+        UserError: the folder cannot be written.
+        DiskError: its file system is full or failed.
     """
     try:
         yield
     except OSError as error:
-        if error.errno not in _USER_CAN_FIX:
+        named = error if error.filename is not None else OSError(error.errno, error.strerror, str(folder))
+        if (message := translated(named)) is None:
             raise
-        where = error.filename or folder
-        raise UserError(f"{where}: cannot be written ({(error.strerror or str(error)).lower()})") from None
+        raise message from None
 
 
 def _self() -> dict[str, str | int]:

@@ -102,7 +102,7 @@ def _start(
     request: SweepRequest, layout: ExperimentLayout, resolved: ResolvedSweep, plan: Plan, where: SweepTarget
 ) -> int:
     """Plan and submit under the lock; local runs start after the lock is released."""
-    refuse_untrusted(layout.plan(plan.plan_id), "plan")
+    _refuse_untrusted(layout, plan, ())
     with locked(layout):
         if where.site is not None:
             for adopted in adopt(layout):
@@ -127,10 +127,12 @@ def _hand_over(
     """Write the plan and the configurations of its jobs, and submit to the site if there is one."""
     plan, runs = proposal.plan, proposal.runs
     wanted = wanted_of(layout, plan, proposal.reconciled_runs, runs, snapshot.queue) if where.site is not None else ()
-    for run in runs:
-        refuse_untrusted(layout.run(run.run_id).config, "configuration")
+    started = (*runs, *(entry.run for entry in wanted))
+    _refuse_untrusted(layout, plan, started)
     save_plan(layout, plan)
-    write_configs(layout, resolved, {run.index for run in (*runs, *(entry.run for entry in wanted))})
+    write_configs(layout, resolved, {run.index for run in started})
+    # Again: with an open umask the new files are refused here, and not by each job when its turn has come.
+    _refuse_untrusted(layout, plan, started)
     if where.site is None or where.limits is None:
         return None
     # Also with nothing wanted: it submits a report that an earlier call could not submit.
@@ -154,6 +156,13 @@ def _refuse_contradictions(request: SweepRequest) -> None:
         raise UserError(f"--max-gpu-hours {request.max_gpu_hours:g}; allowed: 0 or more")
     if request.calibrate and request.dry_run:
         raise UserError("--calibrate and --dry-run exclude each other; a plan shows what was measured")
+
+
+def _refuse_untrusted(layout: ExperimentLayout, plan: Plan, runs: Sequence[PlannedRun]) -> None:
+    """Raise UserError when somebody else could have written (or could write) what the jobs of `runs` read."""
+    refuse_untrusted(layout.plan(plan.plan_id), "plan")
+    for run in runs:
+        refuse_untrusted(layout.run(run.run_id).config, "configuration")
 
 
 def _refuse(proposal: Proposal, request: SweepRequest, where: SweepTarget) -> None:

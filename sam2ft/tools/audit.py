@@ -111,7 +111,11 @@ def check_advisories(advisories: Advisories, pins: Sequence[Pin]) -> tuple[list[
         missing -= report.keys()
     if not missing:
         return list(findings), ""
-    of = f"no advisory source answers ({', '.join(silent)})" if len(silent) == len(SERVICES) else "no source knows them"
+    of = (
+        f"no advisory source answers ({', '.join(silent)}; it needs a network)"
+        if len(silent) == len(SERVICES)
+        else "no source knows them"
+    )
     return list(findings), f"advisories: {len(missing)} packages were not checked, {of}: {listed(sorted(missing), 3)}"
 
 

@@ -86,8 +86,9 @@ class FaultTolerantTracker:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{os.fsdecode(error.filename)}: {error.strerror.lower()}"
+    if isinstance(error, OSError) and error.strerror:
+        place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        return f"{place}{error.strerror.lower()}"
     return f"{type(error).__name__}: {error}"
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from sam2ft.core.errors import UserError
+from sam2ft.core.system.path_errors import of_disk
 from sam2ft.tracking.base import ResultTable
-from sam2ft.tracking.tensorboard import table_markdown
+from sam2ft.tracking.tensorboard import quiet_worker, table_markdown
 from sam2ft.tracking.wandb import WandbRun, start_run
 
 
@@ -37,6 +38,7 @@ def to_tensorboard(folder: Path, summary: SweepSummary) -> None:
         from PIL import Image
         from torch.utils.tensorboard import SummaryWriter
 
+        quiet_worker()
         for earlier in folder.glob("events.out.tfevents.*"):
             earlier.unlink()
         writer: Any = SummaryWriter(str(folder))
@@ -49,6 +51,8 @@ def to_tensorboard(folder: Path, summary: SweepSummary) -> None:
                 writer.add_image(name, np.asarray(picture.convert("RGB")), 0, dataformats="HWC")
         writer.close()
     except Exception as error:
+        if of_disk(error):
+            raise
         raise _tracker_error("TensorBoard", error) from error
 
 

@@ -20,7 +20,7 @@ class TensorBoardTracker:
     def __init__(self, folder: Path, *, config_text: str, draw: Draw, first_step: int = 0):
         from torch.utils.tensorboard import SummaryWriter
 
-        _quiet_worker()
+        quiet_worker()
         self._draw = draw
         self._step = first_step
         self._writer: Any = SummaryWriter(str(folder), purge_step=first_step + 1)
@@ -55,7 +55,7 @@ class TensorBoardTracker:
             self._writer.add_scalar(name, value, self._step)
 
 
-def _quiet_worker() -> None:
+def quiet_worker() -> None:
     """Print no traceback when TensorBoard's thread cannot write: the next call to the writer raises its exception."""
     before = threading.excepthook
     if getattr(before, "__name__", "") == "excepthook_of_worker":

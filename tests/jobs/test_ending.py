@@ -1,5 +1,6 @@
 """Every way in which a job can end: exit code, what status.json says, and whether a requeue is asked for."""
 
+import errno
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from sam2ft.core.errors import (
     ClaimedError,
     ConfigError,
     DataError,
+    DiskError,
     IncompleteError,
     StopRequestedError,
     UserError,
@@ -27,7 +29,7 @@ from sam2ft.jobs.job import PointJob, _code_of
 from sam2ft.runs.attempt.claim import MAX_RESTARTS, Attempt
 from sam2ft.runs.attempt.ending import failure_class_of, record_ending
 from sam2ft.runs.attempt.restarts import NotRestartableError
-from sam2ft.runs.attempt.status import read_status
+from sam2ft.runs.attempt.status import read_status, update_status
 from sam2ft.runs.layout import ExperimentLayout, RunLayout
 from sam2ft.runs.plan_file import PlannedPoint, PlannedRun, Resources
 
@@ -69,6 +71,7 @@ def end(
     return code, (status.state, status.failure_class, layout.requeue.exists())
 
 
+DISK = ("failed", "disk", False)
 STOP = StopRequestedError("stopped as asked after step 7")
 
 
@@ -86,6 +89,11 @@ STOP = StopRequestedError("stopped as asked after step 7")
             1,
             ("failed", "oom", False),
         ),
+        (INSIDE, OSError(errno.ENOSPC, "No space left on device", "best.pt"), 4, ("failed", "disk", False)),
+        (INSIDE, OSError(errno.EROFS, "Read-only file system", "best.pt"), 4, ("failed", "disk", False)),
+        (OUTSIDE, DiskError("best.pt: over quota"), 4, ("failed", "disk", False)),
+        (OUTSIDE, FileNotFoundError(errno.ENOENT, "No such file or directory", "x"), 2, ("failed", "error", False)),
+        (INSIDE, PeerFailedError("rank 1 (n2) failed: OSError: [Errno 28] No space left on device: 'a'"), 4, DISK),
         (INSIDE, ConfigError("no such loss"), 2, ("failed", "error", False)),
         (OUTSIDE, CheckpointError("of another model"), 2, ("failed", "error", False)),
         (OUTSIDE, IncompleteError("2 subjects refused"), 1, ("failed", "error", False)),
@@ -208,3 +216,29 @@ def test_how_a_command_ends(monkeypatch: pytest.MonkeyPatch, error: Any, outside
             run_command(main)
         assert ended.value.code == code
     assert sys.exc_info() == (None, None, None)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_a_run_that_cannot_write_its_state_either_says_so_once_and_ends_with_4(
+    layout: RunLayout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    def fails(*_: object, **changes: object) -> None:
+        if changes["state"] == "failed":
+            raise OSError(number, os.strerror(number), str(layout.status))
+
+    monkeypatch.setattr("sam2ft.runs.attempt.ending.update_status", fails)
+    error = OSError(number, os.strerror(number), "best.pt")
+    assert end(layout, monkeypatch, INSIDE, error) == (4, ("starting", None, False))
+    said = [line for line in capsys.readouterr().err.splitlines() if "what was there before stays" in line]
+    assert len(said) == 1
+    assert said[0].startswith("best.pt: ")
+
+
+def test_a_run_whose_last_write_fails_is_not_done(layout: RunLayout, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*given: Any, **changes: Any) -> None:
+        if changes["state"] == "done":
+            raise OSError(errno.ENOSPC, "No space left on device", str(layout.status))
+        update_status(*given, **changes)
+
+    monkeypatch.setattr("sam2ft.runs.attempt.ending.update_status", fails)
+    assert end(layout, monkeypatch, INSIDE, None) == (4, DISK)

@@ -1,6 +1,7 @@
 """Weights are loaded whole or not at all, and what is wrong is said."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -8,13 +9,16 @@ from safetensors.torch import save_file
 
 from sam2ft.config.schema.arguments import signatures
 from sam2ft.core.errors import CheckpointError
-from sam2ft.model.segmenter import build_untrained
+from sam2ft.model import weights
+from sam2ft.model.segmenter import build_segmenter, build_untrained
 from sam2ft.model.weights import (
     OFFICIAL,
     describe_weights,
     load_weights,
+    nano_weights_path,
     read_info,
     read_weights,
+    verified_nano_weights,
 )
 
 pytestmark = pytest.mark.sam2
@@ -152,6 +156,19 @@ def test_files_that_are_no_checkpoints_are_refused_without_a_traceback(tmp_path)
     torch.save({"state_dict": {}, "epoch": 1}, tmp_path / "other.pt")
     with pytest.raises(CheckpointError, match=r'expected {"model": .*}.* found state_dict, epoch'):
         read_weights(tmp_path / "other.pt")
+
+
+def test_damaged_weights_of_the_package_are_refused(tmp_path, monkeypatch):
+    for name in ("sam2_nano.safetensors", "sam2_nano.json"):
+        shutil.copy(nano_weights_path().with_name(name), tmp_path / name)
+    copy = tmp_path / "sam2_nano.safetensors"
+    monkeypatch.setattr(weights, "nano_weights_path", lambda: copy)
+    assert verified_nano_weights() == copy
+    data = bytearray(copy.read_bytes())
+    data[-1] ^= 1
+    copy.write_bytes(data)
+    with pytest.raises(CheckpointError, match="install sam2ft again"):
+        build_segmenter("sam2_nano", image_size=256, checkpoint=None)
 
 
 class Boom:

@@ -47,6 +47,7 @@ def test_every_state_has_one_count_in_a_report():
 def test_what_a_plan_can_conclude_says_what_to_do_next():
     told = {state for state in State if state.next_step} | {State.FAILED}
     assert told == {state for state in State if not state.active} - {State.UNCOUNTED}
+    assert FailureClass.DISK.next_step.endswith("then `make sweep`")
     assert FailureClass.OOM.next_step.endswith("a smaller batch or image, then `make sweep ARGS='--retry oom'`")
 
 
@@ -64,6 +65,12 @@ class _ArrayMemoryError(MemoryError):
         (RuntimeError("DataLoader worker (pid 3) is killed by signal: Killed."), "oom"),
         (RuntimeError("DataLoader worker (pid 3) is killed by signal: Aborted."), "error"),
         (ValueError("odd"), "error"),
+        (OSError(28, "No space left on device", "best.pt"), "disk"),
+        (OSError(122, "Disk quota exceeded"), "disk"),
+        (OSError(30, "Read-only file system", "best.pt"), "disk"),
+        (FileNotFoundError(2, "No such file or directory", "x"), "error"),
+        (RuntimeError("rank 1 (n2) failed: OSError: [Errno 5] Input/output error: 'best.pt'"), "disk"),
+        (RuntimeError("rank 1 (n2) failed: DiskError: best.pt: over quota"), "disk"),
     ],
 )
 def test_an_exception_shows_its_class(error, known):

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from sam2ft.core.errors import UserError
+from sam2ft.core.errors import DiskError, UserError, exit_code_of
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.sweeps.lock import locked, writable
 
@@ -40,17 +40,20 @@ def test_the_holder_is_named_and_its_lock_ends_with_it(tmp_path):
 def test_a_folder_that_cannot_be_made_is_a_message_that_says_where(tmp_path):
     (tmp_path / "toy").write_text("a file in the way")
     with (
-        pytest.raises(UserError, match=r"/toy: cannot be written \(file exists\)"),
+        pytest.raises(UserError, match=r"/toy: file exists; give another path"),
         locked(ExperimentLayout(tmp_path / "toy")),
     ):
         pass
 
 
-@pytest.mark.parametrize("number", [30, 28, 13])
-def test_read_only_full_and_forbidden_file_systems_are_messages(tmp_path, number):
-    with pytest.raises(UserError, match=r"plan\.json: cannot be written"), writable(tmp_path):
+@pytest.mark.parametrize(
+    ("number", "kind", "code"), [(28, DiskError, 4), (122, DiskError, 4), (5, DiskError, 4), (13, UserError, 2)]
+)
+def test_full_broken_and_forbidden_file_systems_are_messages_with_their_exit_code(tmp_path, number, kind, code):
+    with pytest.raises(kind, match=r"plan\.json: ") as caught, writable(tmp_path):
         raise OSError(number, os.strerror(number), str(tmp_path / "plan.json"))
-    with pytest.raises(UserError, match=f"{tmp_path}: cannot be written"), writable(tmp_path):
+    assert exit_code_of(caught.value) == code
+    with pytest.raises(kind, match=f"{tmp_path}: "), writable(tmp_path):
         raise OSError(number, os.strerror(number))
 
 

@@ -76,7 +76,8 @@ def test_a_source_that_cannot_be_believed_is_no_all_clear(tool, answers):
     findings, unchecked = check_advisories(Advisories(tool("pip-audit", answers), 5), PINS)
     assert findings == []
     assert unchecked == (
-        "advisories: 2 packages were not checked, no advisory source answers (osv, pypi): jinja2 3.1.2, numpy 2.4.6"
+        "advisories: 2 packages were not checked, no advisory source answers (osv, pypi; it needs a network): "
+        "jinja2 3.1.2, numpy 2.4.6"
     )
 
 

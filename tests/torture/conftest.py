@@ -39,10 +39,19 @@ def short_toy(toy_parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="session")
-def templates(nursery: Nursery, short_toy: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images, masks and dataset file of four subjects."""
+    folder = tmp_path_factory.mktemp("scans")
+    write_scans(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def templates(
+    nursery: Nursery, scans: Path, short_toy: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
     """Command -> what it finds."""
     folder = tmp_path_factory.mktemp("templates")
-    write_scans(folder / "prepare")
     done = fresh(short_toy, folder / "aggregate")
     ended = run(nursery, SWEEP, done)
     assert ended.code == 0, ended.err
@@ -51,7 +60,7 @@ def templates(nursery: Nursery, short_toy: Path, tmp_path_factory: pytest.TempPa
     weights = fresh(short_toy, folder / "eval")
     (best,) = done.glob("runs/toy/*/checkpoints/best.pt")
     shutil.copyfile(best, weights / "best.pt")
-    return {"prepare": folder / "prepare", "train": short_toy, "eval": weights, "aggregate": done}
+    return {"prepare": scans, "train": short_toy, "eval": weights, "aggregate": done}
 
 
 @pytest.fixture(scope="session")

@@ -125,9 +125,9 @@ CALLS = {"prepare": ("prepare", "dataset.yaml"), "eval": PAIR}
 
 @pytest.mark.parametrize("command", CALLS)
 def test_a_full_file_system_says_so_on_every_attempt_and_the_command_finishes_when_it_has_grown(
-    templates, small, tmp_path, command
+    scans, small, tmp_path, command
 ):
-    work = fresh(templates["prepare"], tmp_path / "work")
+    work = fresh(scans, tmp_path / "work")
     (small / "filler").write_bytes(bytes(40_000))
     call = (*CALLS[command], "--out", str(small / "out"))
     for _ in range(3):
@@ -147,8 +147,8 @@ def test_a_full_file_system_says_so_on_every_attempt_and_the_command_finishes_wh
 
 @pytest.mark.parametrize("out", ["/sys/x", "/proc/x", "dataset.yaml/x"])
 @pytest.mark.parametrize("command", CALLS)
-def test_a_folder_that_cannot_be_written_ends_with_2_naming_path_and_reason(templates, tmp_path, command, out):
-    work = fresh(templates["prepare"], tmp_path / "work")
+def test_a_folder_that_cannot_be_written_ends_with_2_naming_path_and_reason(scans, tmp_path, command, out):
+    work = fresh(scans, tmp_path / "work")
     before = contents(work)
     done = launched(*CALLS[command], "--out", out, cwd=work)
     assert done.returncode == 2, done.stderr

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from torture import study
-from torture.study import Numbers, Outcome, outcome_of
+from fixtures import study
+from fixtures.study import Numbers, Outcome, outcome_of
 
 from sam2ft.core.errors import ClaimedError, DiskError, IncompleteError, UserError
 
@@ -138,6 +138,18 @@ def damages(name: str, data: bytes, most: int) -> dict[str, Damage]:
     return first | dict(list(cuts.items())[: max(1, most // 3)])
 
 
+def is_known(row: tuple[str, ...], undamaged: Numbers, said: str) -> bool:
+    """Whether a row is one of the undamaged study.
+
+    Where a report says that an evaluation does not count, it may be without its numbers: cells are empty, and the texts
+    for papers speak of other evaluations.
+    """
+    if row in undamaged or "not counted" not in said:
+        return row in undamaged
+    cells = {cell for cell in row if not cell.endswith("=")}
+    return row[0] == "text" or any(cells <= set(other) for other in undamaged if other[0] == row[0])
+
+
 def verdict(damaged: Outcome, undamaged: Outcome, path: Path) -> str:
     """refused, healed, harmless; or what is wrong."""
     is_named = path.name in damaged.said or path.parent.name in damaged.said or path.stem.split(".")[0] in damaged.said
@@ -147,9 +159,9 @@ def verdict(damaged: Outcome, undamaged: Outcome, path: Path) -> str:
         return "refused" if is_named else f"UNNAMED: {damaged.said[:300]}"
     assert damaged.numbers is not None
     assert undamaged.numbers is not None
-    if wrong := damaged.numbers - undamaged.numbers:
+    if wrong := {row for row in damaged.numbers if not is_known(row, undamaged.numbers, damaged.said)}:
         return f"SILENT, such as {sorted(wrong)[0]}" if not is_named else f"WRONG, such as {sorted(wrong)[0]}"
-    if damaged.numbers < undamaged.numbers:
+    if undamaged.numbers - damaged.numbers:
         return "refused" if is_named else f"SILENT, without {sorted(undamaged.numbers - damaged.numbers)[0]}"
     return "healed" if is_named and damaged.said != undamaged.said else "harmless"
 

@@ -30,7 +30,7 @@ from sam2ft.distributed.ranks import ALONE
 from sam2ft.distributed.stop_signal import STOP_SIGNALS, StopFlag, install_stop_handlers
 from sam2ft.runs.attempt.claim import Attempt, claim
 from sam2ft.runs.attempt.status import read_status
-from sam2ft.runs.history import history_text, read_history, rows_of
+from sam2ft.runs.history import history_rows, history_text, read_history
 from sam2ft.runs.layout import RunLayout
 from sam2ft.training.checkpoints.checkpoint import read_resume, resume_files
 from sam2ft.training.checkpoints.nested_state import pack
@@ -191,7 +191,7 @@ def end_of(layout: RunLayout) -> dict[str, Any]:
     assert status is not None
     # Weights, moments, averages, schedule and state; the order of the header's entries is safetensors' own affair.
     snapshot = read_resume(layout.resume(STEPS))
-    rows = [row | {"seconds": ""} for row in rows_of(snapshot["history"])]
+    rows = [row | {"seconds": ""} for row in history_rows(snapshot["history"])]
     assert len(rows) == len(history)
     snapshot["history"] = history_text(rows)
     tensors, text = pack(snapshot)

@@ -76,17 +76,15 @@ def prepare_dataset(
         writer = replace(writer, names=recorded_names(names, config, base, out))
         stored = writer.indexed  # read once, here, and sent to the processes with the writer
         split_of, notes = _split(config, sources, base, writer, names)
-        notes += writer.found[1]
         prepared = _prepared(writer, config, sources, progress, options, names)
         missing = tuple(sorted(stored.keys() - {source.key for source in sources}))
         readable = {outcome.key for outcome in prepared if outcome.result != REFUSED}
         surplus = Surplus(missing, tuple(writer.unused_files(readable, without=missing)))
         pruned = options.prune is not None and bool(surplus.files) and options.prune(surplus)
         gone = missing if pruned else ()
-        files = {source.key: source.image for source in sources}
-        outcomes, same = without_leaks(writer, prepared, split_of, files, ignored=gone, absent=missing)
-        done = {outcome.key for outcome in outcomes if outcome.result != REFUSED}
-        if not done:
+        images = {source.key: source.image for source in sources}
+        outcomes, same = without_leaks(writer, prepared, split_of, images, ignored=gone, absent=missing)
+        if not (done := {outcome.key for outcome in outcomes if outcome.result != REFUSED}):
             reasons = "\n".join(f"{outcome.key}: {outcome.reason}" for outcome in outcomes)
             raise DataError(f"no volume of {config.dataset.name} could be prepared:\n{reasons}")
         if options.upgrade is not None and writer.is_older:
@@ -97,11 +95,10 @@ def prepare_dataset(
         for path in surplus.files if pruned else ():
             path.unlink()
     kept_sources = frozenset(kept - set(missing))
-    left = Surplus((), ()) if pruned else surplus
     stay = tuple(key for key in missing if key in kept)
-    summary = _summary(out, outcomes, stay, kept_sources, left)
+    summary = _summary(out, outcomes, stay, kept_sources, Surplus((), ()) if pruned else surplus)
     damaged = _damaged(out, (*stay, *kept_sources)) if options.verify else []
-    return replace(summary, notes=(*notes, *same, *damaged), key_notes=key_notes)
+    return replace(summary, notes=(*notes, *writer.found[1], *same, *damaged), key_notes=key_notes)
 
 
 def _damaged(out: Path, keys: Collection[VolumeKey]) -> list[str]:

@@ -51,9 +51,10 @@ from sam2ft.data.store.index import (
     record_path,
 )
 from sam2ft.data.store.likeness import block_means
+from sam2ft.data.store.mask_facts import label_runs, map_facts
 from sam2ft.data.store.metadata import metadata_for_ml, metadata_for_stats
 from sam2ft.data.store.rebuild import rebuilt_index
-from sam2ft.data.store.store import Runs, VolumeRecord
+from sam2ft.data.store.store import VolumeRecord
 
 
 @dataclass(frozen=True)
@@ -242,14 +243,14 @@ class StoreWriter:
             "version": self.version,
             "source": source,
             "source_image": volume.source_image,
-            **self._naming(),
             "bytes": sizes,
             "window": list(volume.window),
             "subject_fields": dict(volume.subject_fields),
             "slices": dict(volume.slices),
             **volume.facts,
             "block_means": block_means(volume.image_zyx),
-            "maps": {name: _map_facts(one, volume.mask_zyx) for name, one in maps.items()},
+            "maps": {name: map_facts(one, volume.mask_zyx) for name, one in maps.items()},
+            **self._names_of_record(),
         }
         write_sealed_json(record_path(self.folder, stem), record)
 
@@ -286,17 +287,15 @@ class StoreWriter:
         }
         _write_index(index_path(self.folder), index)
 
-    def _naming(self) -> dict[str, Mapping[str, str]]:
-        """The part of `names` that every record holds, for an index that is made again."""
-        return {
-            entry: {part: names[part] for part in NAMING if part in names}
-            for entry, names in self._names_entry().items()
-        }
-
     def _names_entry(self) -> dict[str, Mapping[str, str]]:
         """`names` of the index: none in stores of earlier versions."""
         names = (self.found[0] or {}).get("names") if self.names is None else self.names
         return {} if names is None else {"names": dict(names)}
+
+    def _names_of_record(self) -> dict[str, Mapping[str, str]]:
+        """`names` again without places, so that an index that is made anew from the records has them."""
+        kept = {name: value for name, value in (self.names or {}).items() if name in NAMING}
+        return {"names": kept} if kept else {}
 
     def record(self, key: VolumeKey, stem: str) -> Mapping[str, Any]:
         """The record of a volume; the less that the index knows where it is lost or damaged.
@@ -372,34 +371,6 @@ def _is_record(value: Any) -> bool:
 def _stem_of(path: Path) -> str:
     """Stem of a file of a volume: its name without the suffixes; the names in it may contain dots."""
     return path.stem if path.suffix == ".json" else path.stem.rpartition(".")[0]
-
-
-def _map_facts(prepared: PreparedMap, mask_zyx: npt.NDArray[np.unsignedinteger[Any]]) -> dict[str, Any]:
-    """Origin of a map, and for each label of the mask the number of voxels with a value and of all voxels."""
-    finite = np.isfinite(prepared.values_zyx)
-    voxels = np.bincount(mask_zyx.ravel())
-    valid = np.bincount(mask_zyx[finite], minlength=len(voxels))
-    labels = np.flatnonzero(voxels)
-    return {
-        **prepared.facts,
-        "num_valid": int(finite.sum()),
-        "valid_of_label": {str(label): [int(valid[label]), int(voxels[label])] for label in labels if label},
-    }
-
-
-def label_runs(mask_zyx: npt.NDArray[np.integer]) -> dict[int, Runs]:
-    """Label id -> inclusive ranges (first, last) of the slices that contain it, for every label of the mask."""
-    slices_of: dict[int, list[int]] = {}
-    for index, mask_yx in enumerate(mask_zyx):
-        for label in np.flatnonzero(np.bincount(mask_yx.ravel())):
-            slices_of.setdefault(int(label), []).append(index)
-    return {label: _runs(indices) for label, indices in sorted(slices_of.items()) if label}
-
-
-def _runs(indices: list[int]) -> Runs:
-    breaks = [i for i in range(1, len(indices)) if indices[i] != indices[i - 1] + 1]
-    starts, ends = [0, *breaks], [*breaks, len(indices)]
-    return tuple((indices[start], indices[end - 1]) for start, end in zip(starts, ends, strict=True))
 
 
 def _write_index(path: Path, value: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Cartilage thickness maps (`metric.thickness_maps`): thickness at every vertex of the bones, from prediction files."""
 
+import io
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -26,8 +27,11 @@ def write_thickness_maps(
         for tissue, found in _maps(evaluation, record, stores[record.key.dataset], chosen):
             beside = evaluation.prediction(record.key).parent
             stem = f"{record.key.file_stem}.{path_component(tissue)}.thickness"
-            with replacing(beside / f"{stem}.npz") as path, path.open("wb") as stream:
-                np.savez(stream, allow_pickle=False, **found.arrays())
+            # Through memory: the ZipFile of a failed np.savez complains once more when it is collected.
+            packed = io.BytesIO()
+            np.savez(packed, allow_pickle=False, **found.arrays())
+            with replacing(beside / f"{stem}.npz") as path:
+                path.write_bytes(packed.getbuffer())
             with replacing(beside / f"{stem}.ply") as path:
                 path.write_bytes(found.ply())
             written += 1

@@ -4,6 +4,7 @@ No torch.
 """
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
@@ -12,6 +13,7 @@ from typing import Any
 from sam2ft.config.load_experiment import load_experiment
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.core.errors import DataError
+from sam2ft.data.store.index import index_path
 from sam2ft.data.store.metadata import read_metadata
 from sam2ft.data.store.store import Store, VolumeRecord
 from sam2ft.report.papers.study import SPLITS, DatasetFacts, Study
@@ -74,8 +76,9 @@ def _stores(experiment: Experiment) -> list[Store]:
     for source in experiment.dataset.values():
         try:
             found.append(Store.open(source.store))
-        except DataError:
-            continue
+        except DataError as error:
+            if index_path(source.store).is_file():
+                print(f"note: {error}; the texts for papers describe the study without this store", file=sys.stderr)
     return found
 
 

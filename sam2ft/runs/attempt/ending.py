@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from sam2ft.core.command import in_allocation
 from sam2ft.core.digests.verified_files import write_sealed_json
 from sam2ft.core.errors import ClaimedError, StopRequestedError
-from sam2ft.core.path_errors import of_disk, translated
+from sam2ft.core.system.path_errors import of_disk, translated
 from sam2ft.distributed.stop_signal import StopFlag
 from sam2ft.runs.attempt.claim import Attempt
 from sam2ft.runs.attempt.rank import is_main_rank

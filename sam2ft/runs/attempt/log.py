@@ -8,7 +8,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppres
 from pathlib import Path
 from typing import TextIO, cast
 
-from sam2ft.core.streams import LogStream, silence
+from sam2ft.core.system.streams import LogStream, silence
 
 
 class Tee(io.TextIOBase):

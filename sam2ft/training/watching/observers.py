@@ -17,7 +17,7 @@ from sam2ft.core.tables.rows import cell
 from sam2ft.data.store.store import Store
 from sam2ft.runs.attempt.claim import Attempt, check_claim
 from sam2ft.runs.attempt.status import update_status
-from sam2ft.runs.history import history_text, read_history, rows_of, write_history
+from sam2ft.runs.history import history_rows, history_text, read_history, write_history
 from sam2ft.runs.identity_file import Content
 from sam2ft.runs.layout import RunLayout
 from sam2ft.training.checkpoints.checkpoint import load_newest_resume, save_best, save_resume
@@ -73,7 +73,7 @@ def known_history(layout: RunLayout) -> list[dict[str, str]]:
         if not layout.history.is_file():  # removed on purpose, and the resume file is of an earlier version
             return []
         raise damage
-    rows = rows_of(text)
+    rows = history_rows(text)
     if newest is not None and (rows or layout.history.is_file()):  # there are none before the first epoch has ended
         tell_damage(f"{damage}; written again from {newest.path.name}")
         write_history(layout, rows)

@@ -10,6 +10,7 @@ import pytest
 from sam2ft.config.load_dataset import load_dataset
 from sam2ft.core.errors import ConfigError, DataError
 from sam2ft.core.geometry import Geometry
+from sam2ft.data.dicom.segmentation import source_series
 from sam2ft.data.images.volumes import write_nifti
 from sam2ft.data.prepare import pseudonyms
 from sam2ft.data.prepare.outcomes import PrepareSummary
@@ -194,6 +195,16 @@ def test_with_names_as_given_a_key_hashes_uids_and_files_need_none(raw: Path) ->
     assert json.loads((raw / "b" / "store.json").read_text())["names"]["key_id"] == key_id(key)
 
 
+def test_an_index_without_names_has_those_of_its_records(raw: Path) -> None:
+    dataset = write(raw, "subject_id: hash\n")
+    run(raw, dataset)
+    path = raw / "store" / "store.json"
+    before = json.loads(path.read_text())
+    path.write_text(json.dumps({name: value for name, value in before.items() if name != "names"}))
+    assert run(raw, dataset).count("unchanged") == 3
+    assert json.loads(path.read_text()) == before
+
+
 def test_names_change_no_digest(raw: Path) -> None:
     run(raw, write(raw))
     run(raw, write(raw, "subject_id: hash\n"), "b")
@@ -209,6 +220,10 @@ def test_a_store_of_an_earlier_version_keeps_its_hashes_and_paths(raw: Path) -> 
     index = json.loads(path.read_text())
     del index["names"], index["content_sha256"]  # as 0.1.0 wrote it
     path.write_text(json.dumps(index))
+    for old in (raw / "store" / "volumes").glob("*.json"):
+        content = json.loads(old.read_text())
+        del content["names"]
+        old.write_text(json.dumps(content))
     (raw / "toy.key").unlink()
     run(raw, dataset)
     assert "names" not in json.loads(path.read_text())
@@ -217,6 +232,7 @@ def test_a_store_of_an_earlier_version_keeps_its_hashes_and_paths(raw: Path) -> 
     content = json.loads(record_path(raw / "store", record.stem).read_text())
     assert content["source_image"] == str(raw / "dicom" / "Mia" / "left")
     assert len(content["slices"]["series_uid_sha256"][0]) == 64
+    assert source_series(record) == raw / "dicom" / "Mia" / "left"
     with pytest.raises(DataError, match="subject_id: folder, the dataset file has subject_id: hash"):
         run(raw, write(raw, "subject_id: hash\n"))
 

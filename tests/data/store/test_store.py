@@ -13,8 +13,9 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.files import read_json
 from sam2ft.core.keys import VolumeKey
 from sam2ft.data.images.maps import PreparedMap
+from sam2ft.data.store.mask_facts import label_runs
 from sam2ft.data.store.store import Store, records_digest
-from sam2ft.data.store.writer import PreparedVolume, StoreWriter, label_runs
+from sam2ft.data.store.writer import PreparedVolume, StoreWriter
 
 Prepared = Callable[..., PreparedVolume]
 Writing = Callable[..., Store]

@@ -1,7 +1,9 @@
+import errno
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -153,6 +155,27 @@ def test_the_heart_beats_while_the_work_is_silent_and_stops_with_it(layout):
             time.sleep(0.01)
     write_json(layout.status, RunStatus("training", ELSEWHERE, "2020-01-01T00:00:00+00:00").to_json())
     assert read_status(layout).silence_s() > 60
+
+
+def test_the_heart_beats_on_after_a_full_disk(layout, monkeypatch):
+    claim(layout, ELSEWHERE)
+    old = RunStatus("training", ELSEWHERE, "2020-01-01T00:00:00+00:00").to_json()
+    write_json(layout.status, old)
+    refused = threading.Event()
+
+    def full(path, value):
+        refused.set()
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with heartbeat(layout, ELSEWHERE, every_s=0.01):
+        with monkeypatch.context() as patch:
+            patch.setattr("sam2ft.runs.attempt.status.write_json", full)
+            assert refused.wait(60)
+        write_json(layout.status, old)
+        deadline = time.monotonic() + 60
+        while read_status(layout).silence_s() > 60:
+            assert time.monotonic() < deadline, "no heartbeat"
+            time.sleep(0.01)
 
 
 def test_the_heart_of_a_replaced_attempt_does_not_write(layout):

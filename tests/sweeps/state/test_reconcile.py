@@ -94,6 +94,15 @@ def test_a_failed_run_waits_for_retry(workplace, attempt):
     assert names["failed"] == names["oom"] == names["all"] == ["lr=0.001", *others]
 
 
+def test_a_run_whose_file_system_failed_goes_on_without_retry(workplace, attempt):
+    plan = workplace.plan()
+    workplace.write_status(plan.runs[0], "failed", attempt(), failure_class="disk", reason="DiskError: best.pt: full")
+    reconciled_runs = reconcile(workplace.layout, plan, SlurmSnapshot({}))
+    assert (reconciled_runs[0].state, reconciled_runs[0].failure_class) == ("failed", "disk")
+    for retry in (None, "disk", "all"):
+        assert next(run.name for run in to_submit(reconciled_runs, retry=retry, force=False)) == "lr=0.001"
+
+
 def test_the_queue_says_queued_and_running(workplace):
     plan = workplace.plan()
     submitted(workplace, plan, "17")

@@ -84,9 +84,12 @@ def test_a_flipped_bit_anywhere_in_the_file_is_found(tmp_path: Path) -> None:
     save_resume(path, {"weights": torch.arange(6.0), "state": {"epoch": 1}}, keep=1)
     whole = path.read_bytes()
     assert read_resume(path)["state"] == {"epoch": 1}
-    for position in range(len(whole)):
+    # Every bit of the header's length and of the header's begin, and one bit of every other byte.
+    flips = [(position, bit) for position in range(24) for bit in range(8)]
+    flips += [(position, position % 8) for position in range(24, len(whole))]
+    for position, bit in flips:
         changed = bytearray(whole)
-        changed[position] ^= 1
+        changed[position] ^= 1 << bit
         path.write_bytes(changed)
         try:
             assert equal(read_resume(path), {"weights": torch.arange(6.0), "state": {"epoch": 1}}), position
@@ -94,6 +97,22 @@ def test_a_flipped_bit_anywhere_in_the_file_is_found(tmp_path: Path) -> None:
             continue
         # Only what carries no meaning may change unseen: padding of the header.
         assert whole[position : position + 1] == b" ", position
+
+
+@pytest.mark.parametrize("value", [float("nan"), inf, -inf])
+def test_a_newest_file_with_weights_that_are_not_finite_is_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, value: float
+) -> None:
+    layout = RunLayout(tmp_path)
+    save_resume(layout.resume(10), {"model": {"w": torch.ones(4)}, "optimizer": {"m": torch.tensor(inf)}}, keep=2)
+    save_resume(layout.resume(20), {"model": {"w": torch.tensor([1.0, value])}}, keep=2)
+    newest = load_newest_resume(layout.checkpoints)
+    assert newest is not None
+    assert newest.path == layout.resume(10)
+    assert "000000020.safetensors: its model cannot be used: w holds values that are not finite" in caplog.text
+    layout.resume(10).unlink()
+    with pytest.raises(CheckpointError, match=r"--fresh .launch/train\.py. or --force .launch/sweep\.py."):
+        load_newest_resume(layout.checkpoints)
 
 
 def test_a_damaged_newest_file_falls_back_to_the_one_before_with_a_warning(

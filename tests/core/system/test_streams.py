@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sam2ft.core.streams import LogStream
+from sam2ft.core.system.streams import LogStream
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 COMMAND = """
 import sys
 from sam2ft.core.command import run_command

@@ -35,7 +35,7 @@ class _Wrapped(io.TextIOBase):
         return True
 
 
-class Messages(_Wrapped):
+class StandardError(_Wrapped):
     """Standard error: what cannot be written is dropped, because the exit code says how the command ended."""
 
     def write(self, text: str) -> int:
@@ -52,7 +52,7 @@ class Messages(_Wrapped):
             silence(self.stream)
 
 
-class Results(_Wrapped):
+class StandardOutput(_Wrapped):
     """Standard output: an error of writing names it, because what a command prints there is its result."""
 
     def write(self, text: str) -> int:
@@ -84,8 +84,8 @@ def silence(stream: TextIO) -> None:
 
 @contextmanager
 def guarded_output() -> Iterator[None]:
-    """Use `Results` and `Messages` as standard output and standard error while the block runs."""
-    with redirect_stdout(Results(sys.stdout)), redirect_stderr(Messages(sys.stderr)):
+    """Use `StandardOutput` and `StandardError` as standard output and standard error while the block runs."""
+    with redirect_stdout(StandardOutput(sys.stdout)), redirect_stderr(StandardError(sys.stderr)):
         yield
 
 
