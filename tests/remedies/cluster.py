@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from sam2ft.core.files import write_json
+from sam2ft.core.digests.verified_files import write_sealed_json
+from sam2ft.core.files import read_json
 from sam2ft.runs.attempt.claim import Attempt
 from sam2ft.runs.attempt.restarts import NotRestartableError, refuse_requeue
 from sam2ft.runs.layout import ExperimentLayout
@@ -75,19 +76,6 @@ def a_cluster_that_no_site_names(tmp_path: Path) -> str:
     shown = refusal(lambda: detect_site("three", tmp_path))
     for name in shown.partition("--site: ")[2].split(", "):
         assert load_site(name, tmp_path).site.name == name
-    return shown
-
-
-@remedy("remove it", of="not a calibration")
-@remedy("measure again", of="not a calibration")
-def a_calibration_that_is_damaged(toy: Any, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> str:
-    folder = ExperimentLayout.of("toy").calibrations
-    shown = ""
-    for content in ({"stage": "train"}, {"stage": "eval", "measured": {"odd": 1}}, {"measured": 3}):
-        write_json(folder / "0123456789abcdef.json", content)
-        shown = desk.refused(DRY)
-        Path(shown.partition(": not a calibration")[0].split()[-1]).unlink()
-        desk.works(DRY)
     return shown
 
 
@@ -199,7 +187,7 @@ class Ended:
 
 STOPPED = "`make sweep` continues it from its newest checkpoint"
 LOST = "`make sweep` starts it again from its newest checkpoint"
-RETRY = "{}, then `make sweep ARGS='--retry {}'`"
+RETRY = "{}, then `make sweep{}`"
 
 
 @remedy(STOPPED, case=Ended("stopped"), slow=True)
@@ -215,10 +203,10 @@ RETRY = "{}, then `make sweep ARGS='--retry {}'`"
 )
 def a_run_that_ended_early(stopped: Any, desk: Desk, sweeps: Command, case: Ended) -> str:
     layout = stopped.layout
-    value = json.loads(layout.status.read_text())
+    value = read_json(layout.status)
     attempt = {**value["attempt"], "pid": 2**22 - 1, "birth": ""} if case.dead else value["attempt"]
     value |= {"state": case.state, "class": case.failure_class, "attempt": attempt}
-    write_json(layout.status, value)
+    write_sealed_json(layout.status, value)
     shown = desk.works("launch/status.py toy.yaml why 0")
     following = shown.partition("next ")[2].partition("\n")[0]
     assert " ".join(case.option) in following
@@ -228,7 +216,7 @@ def a_run_that_ended_early(stopped: Any, desk: Desk, sweeps: Command, case: Ende
     }.get(case.failure_class or "", ())
     # The sweep's own overrides change the plan, not the run: it goes on from step 7.
     continued = sweeps(*case.option, *more)
-    status = json.loads(layout.status.read_text())
+    status = read_json(layout.status)
     assert (status["state"], status["trained"]) == ("done", True)
     assert "after step 7" in continued
     return shown
@@ -240,12 +228,12 @@ def no_restart_left(stopped: Any, desk: Desk, sweeps: Command, monkeypatch: pyte
     monkeypatch.setenv("SAM2FT_MAX_RESTARTS", "3")
     with pytest.raises(NotRestartableError) as refused:
         refuse_requeue(stopped.layout, stopped.planned, attempt, warned=True)
-    value = json.loads(stopped.layout.status.read_text())
-    write_json(
+    value = read_json(stopped.layout.status)
+    write_sealed_json(
         stopped.layout.status,
         value | {"state": "failed", "class": refused.value.failure_class, "reason": str(refused.value)},
     )
     assert "0 to submit" in sweeps()
     sweeps("--retry", "timeout")
-    assert json.loads(stopped.layout.status.read_text())["state"] == "done"
+    assert read_json(stopped.layout.status)["state"] == "done"
     return str(refused.value)

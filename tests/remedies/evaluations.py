@@ -148,23 +148,8 @@ def an_evaluation_that_is_damaged(swept: Any, desk: Desk, sweeps: Command) -> st
     return " ".join(shown.split())
 
 
-@remedy("remove this folder")
-@remedy("aggregate again", of="damaged, remove this folder")
-def a_part_of_a_report_that_is_damaged(swept: Any, desk: Desk) -> str:
-    shown = ""
-    for name in ("part.json", "volume.parquet", "slice.parquet"):
-        desk.works("launch/aggregate.py runs/toy")
-        (path,) = Path("runs/toy").glob(f".report*/*/*/{name}") or Path("runs/toy").rglob(name)
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        done = desk.run("launch/aggregate.py runs/toy")
-        if "remove this folder" in done.text:
-            shown += " ".join(done.text.split())
-            shutil.rmtree(path.parent)
-        assert _counted(desk)
-    return shown
-
-
-@remedy("evaluate again", of="changed after the evaluation wrote it")
+@remedy("remove {}", of="start the same launch/sweep.py or launch/eval.py again")
+@remedy("start the same launch/sweep.py or launch/eval.py again")
 def a_table_in_a_notebook(swept: Any, desk: Desk, sweeps: Command) -> str:
     table = swept.evaluation.folder / "volume.csv"
     for content in (b"", table.read_bytes() + b"x\n", table.read_bytes().replace(b"1", b"2")):
@@ -184,13 +169,19 @@ def a_folder_in_a_notebook(swept: Any) -> str:
     return shown
 
 
-@remedy("train the run again", slow=True)
+@remedy(
+    "`python launch/train.py {}` makes it again from the resume file of its epoch, where that is still there", slow=True
+)
+@remedy("with --fresh it trains again from the start", slow=True)
 def weights_of_the_best_point_that_changed(swept: Any, desk: Desk, trains: Command) -> str:
     best = swept.layout.best
     before = sha256_file(best)
     for change in (Path.unlink, lambda path: path.write_bytes(b"other")):
         change(best)
         shown = desk.refused("launch/aggregate.py runs/toy export-best --out best")
+        desk.works(f"launch/train.py {swept.layout.config}")
+        assert sha256_file(best) == before
+        change(best)
         trains("--fresh")
         assert sha256_file(best) == before
         desk.works("launch/aggregate.py runs/toy export-best --out best")

@@ -147,3 +147,24 @@ excused(
     "run this on a login node",
     "submit from a machine with sbatch and srun",
 )
+# Pieces of other clauses, and notes of what happens by itself.
+excused(
+    "no remedy",
+    "dcmdjpeg, gdcmconv --raw",
+    "ARGS='--retry {}",
+    "no resume file of epoch {} is left to make it again",
+    "copy that was not finished",
+    "evaluate it with launch/eval.py --ckpt",
+)
+excused("judgement", "keep it out of what you pass on: without it nothing can be added to the store, and no hash be "
+        "traced back", "use only checkpoints whose origin you trust")  # fmt: skip
+excused(
+    "elsewhere",
+    "ask for a larger quota",
+    "use another file system",
+    "check the file system",
+    "save it again on a little-endian machine",
+    "copy it to a faster file system if it is not damaged",
+    "wait until the file system works again",
+    "use the sam2ft that wrote it",
+)

@@ -205,7 +205,7 @@ def a_file_of_several_frames(raw: Raw) -> str:
 
 @remedy("copy it again", of="damaged (CRC)")
 @remedy("copy it again", of="it ends too early; copy it again")
-@remedy("download it again")
+@remedy("download it again", of="not a readable NIfTI file")
 @remedy("name it {}")
 def a_nifti_file_that_is_damaged(raw: Raw) -> str:
     _nifti_raw(raw)

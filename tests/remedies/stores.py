@@ -5,8 +5,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from sam2ft.core.digests.verified_files import read_sealed_json, write_sealed_json
 from sam2ft.core.keys import VolumeKey
 from sam2ft.data.store import writer
 from sam2ft.data.store.store import Store, array_path, index_path, record_path
@@ -33,22 +35,27 @@ def an_array_that_is_gone(raw: Raw) -> str:
     return shown
 
 
-@remedy("remove this file", of="the content changed after preparation")
-@remedy("run launch/prepare.py again", of="the content changed after preparation")
-def an_array_with_a_flipped_bit(raw: Raw) -> str:
+@remedy("run launch/prepare.py with --verify, which prepares the volume again")
+def an_array_that_is_damaged(raw: Raw) -> str:
     raw.prepare()
-    for place in (5, 130, -1):
 
-        def flip(path: Path, place: int = place) -> None:
-            content = bytearray(path.read_bytes())
-            content[place] ^= 4
-            path.write_bytes(content)
+    def flipped(path: Path) -> None:
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 4
+        path.write_bytes(content)
 
-        path = _damaged_array(raw, flip)
+    def cut(path: Path) -> None:
+        path.write_bytes(path.read_bytes()[:-5])
+
+    def of_another_shape(path: Path) -> None:
+        np.save(path, np.zeros((5, 6, 9), np.uint8))
+
+    shown = ""
+    for how in (flipped, cut, of_another_shape):
+        _damaged_array(raw, how)
         store = Store.open(raw.store)
         shown = refusal(lambda store=store: store.verify(store.volumes))
-        path.unlink()
-        raw.prepare()
+        raw.prepare("--verify")
         assert raw.whole() == ["a", "b"]
     return shown
 
@@ -71,37 +78,57 @@ def _damaged_index(raw: Raw, change: Any) -> str:
     return refusal(lambda: Store.open(raw.store))
 
 
-@remedy("restore it from a backup", of="finished volumes are found again")
-@remedy("remove it", of="finished volumes are found again")
+AGAIN = "^launch/prepare.py on the same dataset file makes it again"
+
+
+@remedy("restore it from a backup", of=AGAIN)
 @remedy(
-    "run launch/prepare.py again: finished volumes are found again, except those whose images are gone",
-    of="finished volumes are found again",
+    "launch/prepare.py on the same dataset file makes it again from the records of the volumes, with the splits that "
+    "metadata_for_ml.json names"
 )
 def an_index_that_is_damaged(raw: Raw) -> str:
     raw.prepare()
     good = index_path(raw.store).read_bytes()
-    for change in (lambda _: None, lambda value: {**value, "version": None}, lambda value: {"version": 2}):
+    for change in (lambda _: None, lambda value: value | {"volumes": []}, lambda value: {"version": 2}):
         shown = _damaged_index(raw, change)
         index_path(raw.store).write_bytes(good)
         assert raw.whole() == ["a", "b"]
         _damaged_index(raw, change)
-        index_path(raw.store).unlink()
         raw.prepare()
+        assert raw.whole() == ["a", "b"]
         assert index_path(raw.store).read_bytes() == good
     return shown
 
 
-@remedy("bring back the image of {}", of="damaged (no slices)")
-@remedy("prepare it again", of="damaged (no slices)")
+@remedy("prepare into a new folder", of="use the sam2ft that wrote it")
+def an_index_of_another_version(raw: Raw) -> str:
+    raw.prepare()
+    path = index_path(raw.store)
+    write_sealed_json(path, {**read_sealed_json(path), "version": 99})
+    shown = raw.prepare(code=2)
+    raw.prepare(out="new")
+    assert raw.whole("new") == ["a", "b"]
+    return shown
+
+
+@remedy("run launch/prepare.py again", of="or restore the file from a backup if the image")
+@remedy("restore the file from a backup if the image of the volume is gone")
 def a_record_that_is_damaged(raw: Raw) -> str:
     raw.prepare()
-    path = record_path(raw.store, Store.open(raw.store).record(KEY).stem)
-    path.write_text("{}")
-    shutil.move(raw.image("a"), "away")
-    shown = refusal(lambda: Store.open(raw.store).record(KEY).dicom)
-    shutil.move("away", raw.image("a"))
-    raw.prepare()
-    assert len(Store.open(raw.store).record(KEY).dicom["rows"]) == 5
+    shown = ""
+    for content in (b"{}", b"", None):
+        path = record_path(raw.store, Store.open(raw.store).record(KEY).stem)
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2] if content is None else content)
+        shown = refusal(lambda: Store.open(raw.store).record(KEY).dicom)
+        shutil.move(raw.image("a"), "away")
+        path.write_bytes(whole)
+        assert len(Store.open(raw.store).record(KEY).dicom["rows"]) == 5
+        shutil.move("away", raw.image("a"))
+        path.write_bytes(b"" if content is None else content)
+        raw.prepare()
+        assert len(Store.open(raw.store).record(KEY).dicom["rows"]) == 5
+        assert raw.whole() == ["a", "b"]
     return shown
 
 

@@ -58,6 +58,12 @@ REMEDY = (
     "launch/prepare.py on the same dataset file makes it again from the records of the volumes, with the splits that "
     "metadata_for_ml.json names; or restore it from a backup"
 )
+
+
+class OtherVersionError(DataError):
+    """A store of a version that this program does not read: it is whole, and nothing of it may be made again."""
+
+
 _NEEDED = {"dataset", "anatomy", "labels", "split_seed", "volumes"}
 
 
@@ -68,7 +74,8 @@ def read_index(folder: Path) -> dict[str, Any] | None:
     the digest of each volume, which finds an edit in an index without a seal, of an earlier version.
 
     Raises:
-        DataError: when it is damaged or was edited, or the store has another version.
+        DataError: when it is damaged or was edited.
+        OtherVersionError: the store has another version.
     """
     path = index_path(folder)
     if not path.is_file():
@@ -82,7 +89,7 @@ def read_index(folder: Path) -> dict[str, Any] | None:
     version = index["version"]
     if version not in READABLE_VERSIONS:
         readable = " and ".join(map(str, READABLE_VERSIONS))
-        raise DataError(
+        raise OtherVersionError(
             f"{path}: store version {version}, this sam2ft reads {readable}; use the sam2ft that wrote it, or prepare "
             "into a new folder"
         )

@@ -42,6 +42,7 @@ from sam2ft.data.store.index import (
     NAMING,
     REMEDY,
     STORE_VERSION,
+    OtherVersionError,
     array_path,
     content_digest,
     entry_digest,
@@ -102,12 +103,14 @@ class StoreWriter:
         """(index when it was first asked for, notes): of store.json, or made again where that is lost or damaged.
 
         Raises:
-            DataError: it is damaged, and cannot be made again.
+            DataError: it is damaged, and cannot be made again, or of another version.
         """
         made_again = partial(rebuilt_index, self.folder, self.dataset, self.anatomy, self.labels, self.split_seed)
         try:
             if (index := read_index(self.folder)) is not None:
                 return index, ()
+        except OtherVersionError:
+            raise
         except DataError as damage:
             return made_again(str(damage).removesuffix(f"; {REMEDY}"))
         with suppress(DataError):  # a new store, or one whose first call was killed
