@@ -169,7 +169,7 @@ def test_the_heart_beats_on_after_a_full_disk(layout, monkeypatch):
 
     with heartbeat(layout, ELSEWHERE, every_s=0.01):
         with monkeypatch.context() as patch:
-            patch.setattr("sam2ft.runs.attempt.status.write_json", full)
+            patch.setattr("sam2ft.runs.attempt.status.write_sealed_json", full)
             assert refused.wait(60)
         write_json(layout.status, old)
         deadline = time.monotonic() + 60
