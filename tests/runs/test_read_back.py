@@ -144,6 +144,14 @@ def test_a_valid_file_of_another_run_is_not_read_as_that_of_this_one(
         read(other)
 
 
+def test_the_record_of_another_submission_is_refused(workplace: Any) -> None:
+    write_record(workplace.layout, RECORD)
+    assert read_record(workplace.layout, 1) == RECORD
+    shutil.copy2(workplace.layout.submission(1), workplace.layout.submission(3))
+    with pytest.raises(UserError, match=r"3\.json: not the record .*it is that of submission 1.*then remove it"):
+        read_record(workplace.layout, 3)
+
+
 def test_files_of_a_run_that_name_no_run_are_read(begun: RunLayout) -> None:
     read = {"status.json": read_status, "claim.json": read_claim, "provenance.json": recorded_attempts}
     for name, reader in read.items():
