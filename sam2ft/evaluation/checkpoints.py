@@ -20,6 +20,7 @@ from sam2ft.evaluation.run import EvalOutcome, evaluate_job, evaluated_records
 from sam2ft.model.files.read import read_weight_file
 from sam2ft.model.weights import OFFICIAL, describe_weights
 from sam2ft.runs.attempt.evaluation_guard import evaluation_guard
+from sam2ft.runs.identity_file import refuse_other_settings
 from sam2ft.runs.layout import RUNS, EvalLayout, RunLayout, converted_weights, foreign_evaluation
 from sam2ft.runs.stores import file_digests, max_train_subjects
 from sam2ft.runs.trained_weights import refuse_other_weights
@@ -104,6 +105,7 @@ def _experiment(request: CheckpointRequest, layout: RunLayout | None, like: Expe
     """The settings of the run, or the defaults for a foreign checkpoint, with the requested changes."""
     if layout is not None:
         tree = load_tree(layout.config, to_run=True)
+        refuse_other_settings(layout, checked(Experiment, tree))
     elif not request.data and like is None:
         raise UserError(f"{request.checkpoint}: belongs to no run in this folder; name the store with --data")
     else:

@@ -10,7 +10,7 @@ from sam2ft.config.load_experiment import dump_experiment
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.core.digests.sealed import sealed_yaml
 from sam2ft.core.digests.verified_files import write_sealed_json
-from sam2ft.core.errors import DataError, StopRequestedError
+from sam2ft.core.errors import CheckpointError, DataError, StopRequestedError
 from sam2ft.core.files import sha256_file, write_text
 from sam2ft.core.tables.rows import Row
 from sam2ft.data.store.store import VolumeRecord
@@ -23,13 +23,14 @@ from sam2ft.evaluation.outputs.tables import with_cohort, write_cohort_tables
 from sam2ft.evaluation.outputs.thickness_maps import write_thickness_maps
 from sam2ft.evaluation.volume_parts import EvaluationParts, check_complete, merge
 from sam2ft.metrics.factory import VERSIONS, metric_versions
+from sam2ft.model.files.read import own_info
 from sam2ft.runs.attempt.claim import Attempt, check_claim, check_job
 from sam2ft.runs.evaluation_files import PREDICTIONS, damaged_files, read_success, read_table
-from sam2ft.runs.identity_file import refuse_changed_volumes
+from sam2ft.runs.identity_file import refuse_changed_volumes, refuse_other_settings
 from sam2ft.runs.layout import EvalLayout, RunLayout
 from sam2ft.runs.stores import open_stores, split_records, stores_by_name
 from sam2ft.runs.trackers import show_results
-from sam2ft.runs.trained_weights import refuse_other_weights
+from sam2ft.runs.trained_weights import how_to_heal, refuse_other_weights
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ def evaluate(
         check = check_claim if is_main else check_job
         check(layout, attempt)
 
+    if layout.config.is_file():
+        refuse_other_settings(layout, experiment)
     records = evaluated_records(experiment)
     refuse_changed_volumes(layout, experiment, eval_id, records, open_stores(experiment))
     tell, folder = partial(show_results, experiment, layout, eval_id), layout.evaluation(eval_id)
@@ -116,11 +119,24 @@ def _work(job: EvaluationJob, ranks: Ranks) -> RankWork | None:
     checkpoint_sha256 = sha256_file(job.checkpoint)
     if is_current(job, checkpoint_sha256):
         return None
+    _refuse_best_of_another(job)
     with_noise = job.experiment.eval.prompt_noise is not None
     parts = EvaluationParts(job.evaluation, job.eval_id, checkpoint_sha256, with_noise, _versions(job.experiment))
     missing = [one for one in _of_rank(job.records, ranks) if not parts.is_done(one)]
     # The model is built before anything is written, so unfitting weights do not change an earlier evaluation.
     return RankWork(job, parts, missing, make_tester(job, ranks) if missing else None)
+
+
+def _refuse_best_of_another(job: EvaluationJob) -> None:
+    """A best.pt names its run; before the end of the training, status.json does not tell its digest."""
+    layout = RunLayout(job.checkpoint.resolve().parent.parent)
+    if layout.best != job.checkpoint.resolve() or layout.run_id != job.run:
+        return
+    if (found := own_info(layout.best).get("run", job.run)) != job.run:
+        raise CheckpointError(
+            f"{layout.best}: belongs to the run {found}, not to {job.run}; {how_to_heal(layout)}; or copy it "
+            "out of the folder of the run and evaluate the copy with --data"
+        )
 
 
 def _begin(job: EvaluationJob) -> None:

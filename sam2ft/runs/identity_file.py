@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from sam2ft.config.identity import IDENTITY_VERSION, eval_id, id_of, run_content
+from sam2ft.config.identity import IDENTITY_VERSION, eval_id, id_of, run_content, training_identity
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.core.digests.verified_files import read_sealed_json, tell_damage, write_sealed_json
 from sam2ft.core.errors import CheckpointError, DataError
@@ -141,6 +141,28 @@ def of_another_run(path: Path, snapshot: Mapping[str, Any], layout: RunLayout, c
     return f"{path}: belongs to the run {snapshot['run']}, not to {layout.run_id}{differs}{_ANEW}"
 
 
+def refuse_other_settings(layout: RunLayout, experiment: Experiment) -> None:
+    """Refuse a config.yaml that is not that of its run: what it says about the model would be used without a word.
+
+    Nothing is compared where no attempt has written identity.json.
+
+    Raises:
+        DataError: settings that affect training differ from those the run was trained with; the message names them.
+    """
+    then = _identity_if_readable(layout, "not compared with the configuration")
+    if then is None or then["run"] != layout.run_id:
+        return
+    lines = content_differences(
+        {"settings": then["content"]["settings"]}, {"settings": training_identity(experiment)}, "in the training"
+    )
+    if lines:
+        raise DataError(
+            f"{layout.config}: not the configuration of this run; it differs in\n{_indented(lines)}\n"
+            "`python launch/train.py EXPERIMENT.yaml` (of a sweep with --point) writes the planned one again; other "
+            "settings of an evaluation are given with --set"
+        )
+
+
 def another_run(layout: RunLayout, now: Mapping[str, Any]) -> str | None:
     """Return how `now` differs from the newest other run of the experiment; None for the first run."""
     times: dict[RunLayout, int] = {}
@@ -174,6 +196,18 @@ def read_identity(layout: RunLayout) -> dict[str, Any] | None:
     if not isinstance(value, dict) or not {"run", "content", "volumes"} <= value.keys():
         raise DataError(f"{layout.identity}: not the identity of a run; {remedy}")
     return value
+
+
+def own_identity(layout: RunLayout) -> dict[str, Any] | None:
+    """As `read_identity`, for callers that take values from it.
+
+    Raises:
+        DataError: as `read_identity`; it is the file of another run.
+    """
+    identity = read_identity(layout)
+    if identity is not None and identity["run"] != layout.run_id:
+        raise DataError(f"{layout.identity}: belongs to the run {identity['run']}, not to {layout.run_id}; {_ANEW}")
+    return identity
 
 
 def _identity_if_readable(layout: RunLayout, instead: str) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import sam2ft
-from sam2ft.core.digests.verified_files import read_sealed_json, tell_damage, unverified_files, write_sealed_json
+from sam2ft.core.digests.verified_files import RUN, read_of_run, tell_damage, unverified_files, write_sealed_json
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import canonical_json, listed_names, sha256_file, sha256_text
 from sam2ft.runs.attempt.claim import Attempt
@@ -107,7 +107,7 @@ def _recorded(layout: RunLayout) -> dict[str, Any]:
         return {"attempts": []}
     remedy = "the next attempt of the run puts it aside; for a report, move it away"
     try:
-        value: dict[str, Any] = read_sealed_json(layout.provenance)
+        value: dict[str, Any] = read_of_run(layout.provenance, layout.run_id)
     except DataError as error:
         raise DataError(f"{error}; {remedy}") from None
     attempts = value.get("attempts") if isinstance(value, dict) else None
@@ -125,7 +125,7 @@ def record_provenance(layout: RunLayout, attempt: Attempt) -> None:
         tell_damage(f"{error}; kept as {aside}, and a new file begun")
         recorded = {"damaged": listed_names(layout.folder, "provenance.damaged*"), "attempts": []}
     recorded["attempts"].append(provenance(attempt))
-    write_sealed_json(layout.provenance, recorded)
+    write_sealed_json(layout.provenance, {RUN: layout.run_id} | recorded)
 
 
 def record_unverified(layout: RunLayout, attempt: Attempt) -> None:
@@ -138,7 +138,7 @@ def record_unverified(layout: RunLayout, attempt: Attempt) -> None:
     for one in recorded["attempts"]:
         if one["attempt"] == mine:
             one["unverified"] = names
-    write_sealed_json(layout.provenance, recorded)
+    write_sealed_json(layout.provenance, {RUN: layout.run_id} | recorded)
 
 
 def _name_of(path: Path, layout: RunLayout) -> str:

@@ -9,11 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sam2ft.core.errors import CheckpointError, ClaimedError, ConfigError, UserError
+from sam2ft.core.digests.sealed import sealed_yaml
+from sam2ft.core.digests.verified_files import write_sealed_json
+from sam2ft.core.errors import CheckpointError, ClaimedError, ConfigError, DataError, UserError
 from sam2ft.core.files import read_json, sha256_file, write_json
 from sam2ft.core.tables.rows import TABLES, read_csv
 from sam2ft.evaluation.checkpoints import CheckpointRequest, evaluate_checkpoint
 from sam2ft.evaluation.volume_parts import EvaluationParts
+from sam2ft.model.files.read import read_weight_file
 from sam2ft.runs.attempt.claim import Attempt, holder
 
 pytestmark = pytest.mark.sam2
@@ -202,3 +205,30 @@ def test_an_evaluation_stops_when_a_job_takes_the_run(finished, monkeypatch):
     with pytest.raises(ClaimedError, match="now held by job 77"):
         evaluate_checkpoint(CheckpointRequest(finished.layout.best, overrides=VAL))
     assert not list(finished.layout.evaluations.glob("*/_SUCCESS"))[1:]
+
+
+def test_a_best_pt_of_another_run_is_refused_while_no_status_tells_its_digest(finished):
+    from sam2ft.runs.attempt.status import read_status
+    from sam2ft.training.checkpoints.checkpoint import save_best
+
+    layout = finished.layout
+    found = read_weight_file(layout.best)
+    save_best(layout.best, found.tensors, {**found.info, "run": "toy-0123456789abcdef"})
+    value = {"run": layout.run_id} | read_status(layout).to_json() | {"trained": False}
+    write_sealed_json(layout.status, value)
+    with pytest.raises(CheckpointError, match=f"belongs to the run toy-0123456789abcdef, not to {layout.run_id}"):
+        evaluate_checkpoint(CheckpointRequest(finished.layout.best, out=Path("again")))
+    assert not Path("again").exists()
+
+
+@pytest.mark.parametrize(("before", "after"), [("image_size: 64", "image_size: 128"), ("seed: 42", "seed: 43")])
+def test_a_configuration_of_another_run_is_refused_by_key(finished, before, after):
+    config = finished.layout.config
+    lines = config.read_text().splitlines(keepends=True)[1:-1]
+    text = "".join(lines)
+    assert before in text
+    config.write_text(sealed_yaml(text.replace(before, after)))
+    with pytest.raises(DataError, match=f"(?s)config.yaml: not the configuration.*{before.partition(':')[0]}: "):
+        evaluate_checkpoint(CheckpointRequest(finished.layout.best, out=Path("again")))
+    config.write_text(sealed_yaml(text))
+    assert evaluate_checkpoint(CheckpointRequest(finished.layout.best, out=Path("again"))).folder == Path("again")

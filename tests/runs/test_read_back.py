@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from sam2ft.runs.attempt.claim import Attempt, check_claim, claim, holder, read_
 from sam2ft.runs.attempt.status import read_status, status_at_start, update_status
 from sam2ft.runs.config_file import planned_experiment
 from sam2ft.runs.history import read_history, remove_history, write_history
-from sam2ft.runs.identity_file import read_identity
+from sam2ft.runs.identity_file import own_identity, read_identity
 from sam2ft.runs.layout import RunLayout
 from sam2ft.runs.plan_file import load_plan, newest_plan, save_plan
 from sam2ft.runs.provenance import record_provenance, record_unverified, recorded_attempts
@@ -119,6 +120,46 @@ def assert_found_or_harmless(path: Path, read: Callable[[], Any]) -> None:
 )
 def test_flips_and_cuts_of_the_files_of_a_run(begun: RunLayout, name: str, read: Callable[[RunLayout], Any]) -> None:
     assert_found_or_harmless(begun.folder / name, lambda: read(begun))
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("status.json", read_status),
+        ("claim.json", read_claim),
+        ("claim.json", lambda layout: check_claim(layout, ELSEWHERE)),
+        ("provenance.json", recorded_attempts),
+        ("identity.json", own_identity),
+    ],
+)
+def test_a_valid_file_of_another_run_is_not_read_as_that_of_this_one(
+    begun: RunLayout, name: str, read: Callable[[RunLayout], Any]
+) -> None:
+    read(begun)
+    other = RunLayout(begun.folder.with_name("toy-fedcba9876543210"))
+    shutil.copytree(begun.folder, other.folder)
+    with pytest.raises(
+        (UserError, ClaimedError), match=f"{name}: belongs to the run {begun.run_id}, not to {other.run_id}"
+    ):
+        read(other)
+
+
+def test_the_record_of_another_submission_is_refused(workplace: Any) -> None:
+    write_record(workplace.layout, RECORD)
+    assert read_record(workplace.layout, 1) == RECORD
+    shutil.copy2(workplace.layout.submission(1), workplace.layout.submission(3))
+    with pytest.raises(UserError, match=r"3\.json: not the record .*it is that of submission 1.*then remove it"):
+        read_record(workplace.layout, 3)
+
+
+def test_files_of_a_run_that_name_no_run_are_read(begun: RunLayout) -> None:
+    read = {"status.json": read_status, "claim.json": read_claim, "provenance.json": recorded_attempts}
+    for name, reader in read.items():
+        then = reader(begun)
+        value = read_json(begun.folder / name)
+        assert value.pop("run") == begun.run_id
+        write_json(begun.folder / name, value)
+        assert reader(begun) == then
 
 
 def test_flips_and_cuts_of_the_digest_beside_a_history(begun: RunLayout) -> None:

@@ -14,6 +14,8 @@ from sam2ft.core.digests.sealed import sealed_json
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import indented_json, replacing, sha256_file, verified_json, write_text
 
+RUN = "run"
+"""Entry of the JSON files of a run with its run_id."""
 _UNVERIFIED: dict[Path, None] = {}
 _TOLD: set[str] = set()
 
@@ -32,6 +34,20 @@ def read_sealed_json(path: Path) -> Any:
     value, is_sealed = verified_json(path)
     if not is_sealed:
         note_unverified(path)
+    return value
+
+
+def read_of_run(path: Path, run: str) -> Any:
+    """`read_sealed_json` of a file in the folder of `run`, where it says whose it is (those of 0.1.0 do not).
+
+    A file of another run has a valid digest, but its numbers are not of this run.
+
+    Raises:
+        DataError: as `read_sealed_json`; the file names another run.
+    """
+    value = read_sealed_json(path)
+    if isinstance(value, dict) and value.get(RUN, run) != run:
+        raise DataError(f"{path}: belongs to the run {value[RUN]}, not to {run}")
     return value
 
 

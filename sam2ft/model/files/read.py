@@ -85,6 +85,19 @@ def holds_own_metadata(path: Path) -> bool:
         return False
 
 
+def own_info(path: Path) -> dict[str, Any]:
+    """The metadata of a best.pt without reading its weights, which are not verified; empty for any other file."""
+    if format_of(path) is Format.SAFETENSORS or not holds_own_metadata(path):
+        return {}
+    try:
+        with zip_of(path) as archive:
+            text = TorchZip(path, archive).content.get(OWN)
+            info = json.loads(text) if isinstance(text, str) else None
+    except DAMAGED as error:
+        raise unreadable(path, error) from None
+    return info if isinstance(info, dict) else {}
+
+
 def _safetensors(path: Path) -> WeightFile:
     refuse_other_download(path)
     try:

@@ -18,7 +18,7 @@ from sam2ft.data.store.metadata import read_metadata
 from sam2ft.data.store.store import Store, VolumeRecord
 from sam2ft.report.papers.study import SPLITS, DatasetFacts, Study
 from sam2ft.report.request import Gathered, RunState
-from sam2ft.runs.identity_file import read_identity
+from sam2ft.runs.identity_file import own_identity
 from sam2ft.runs.provenance import recorded_attempts
 
 FIELDS = {
@@ -155,7 +155,7 @@ def _years(age: Any) -> float | None:
 
 def _identity(state: RunState) -> dict[str, Any]:
     """Digest of the weights and slices per step from the run's identity; a baseline has the digest in its status."""
-    identity = read_identity(state.layout)
+    identity = own_identity(state.layout)
     if identity is None:
         return {"weights_sha256": state.status.best_sha256 if state.status and state.planned.baseline else None}
     content = identity["content"]

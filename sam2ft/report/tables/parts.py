@@ -9,7 +9,7 @@ folder has digests too: a damaged part is made again.
 import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -39,7 +39,7 @@ from sam2ft.runs.evaluation_files import table_bytes
 from sam2ft.statistics.cohort import biomarker_global_rows, global_rows
 from sam2ft.statistics.valid_share import warning_texts
 
-PART_VERSION = 5
+PART_VERSION = 6
 """Increased when the checks or the stored content change: older parts are then made again."""
 
 NEEDED = ("slice", "volume")
@@ -83,6 +83,8 @@ class CheckedEvaluation:
     """Values per subject, used for the tests between points."""
     biomarkers: tuple[str, ...] = ()
     """Names of the measured biomarkers, sorted."""
+    part: str = ""
+    """Name of its folder, which is the digest of its sources: the folder of another evaluation is not taken for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +166,8 @@ def read_part(found: FoundEvaluation, folder: Path) -> EvaluationPart:
         if not check_json(text):
             raise ValueError("part.json without a digest")
         checked = _json_of_checked().validate_json(text)
+        if checked.part != folder.name:
+            raise ValueError(f"part.json is of {checked.part or 'an unknown evaluation'}")
         part = EvaluationPart(**vars(checked), folder=folder, found=found)
         for name, table in part.tables.items():
             if table.num_rows and sha256_file(part.parquet(name)) != table.sha256:
@@ -179,7 +183,7 @@ def make_part(task: tuple[FoundEvaluation, Path]) -> None:
     new = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     new.mkdir(parents=True)
     try:
-        text = _json_of_checked().dump_json(_checked(found, new)).decode()
+        text = _json_of_checked().dump_json(replace(_checked(found, new), part=folder.name)).decode()
         write_new(new / "part.json", sealed_json(text).encode())
         sync_folder(new)
         if not folder.exists():

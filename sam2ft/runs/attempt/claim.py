@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from sam2ft.core.digests.verified_files import read_sealed_json, tell_damage, write_sealed_json
+from sam2ft.core.digests.verified_files import RUN, read_of_run, tell_damage, write_sealed_json
 from sam2ft.core.errors import ClaimedError, DataError
 from sam2ft.core.files import remove_partial
 from sam2ft.runs.layout import RunLayout
@@ -133,7 +133,7 @@ def read_claim(layout: RunLayout) -> Claim | None:
     """
     if not layout.claim.is_file():
         return None
-    value = read_sealed_json(layout.claim)
+    value = read_of_run(layout.claim, layout.run_id)
     try:
         holder = Attempt.from_json(value)
         restarts = {str(job): int(count) for job, count in value.get("restarts", {}).items()}
@@ -172,9 +172,11 @@ def _recorded_attempts(layout: RunLayout) -> list[Attempt]:
     """Attempts by the files that each of them writes at its start, that of status.json last."""
     found: list[Attempt] = []
     with suppress(DataError, KeyError, TypeError):
-        found += [Attempt.from_json(one["attempt"]) for one in read_sealed_json(layout.provenance)["attempts"]]
+        found += [
+            Attempt.from_json(one["attempt"]) for one in read_of_run(layout.provenance, layout.run_id)["attempts"]
+        ]
     with suppress(DataError, KeyError, TypeError):
-        found.append(Attempt.from_json(read_sealed_json(layout.status)["attempt"]))
+        found.append(Attempt.from_json(read_of_run(layout.status, layout.run_id)["attempt"]))
     return found
 
 
@@ -199,7 +201,8 @@ def claim(layout: RunLayout, attempt: Attempt) -> None:
         same = (current.job, current.restart) == (attempt.job, attempt.restart)
         if same and current.pid != attempt.pid and current.is_alive_here():
             raise ClaimedError(f"{layout.folder}: {current} is working on it; stop that process or wait for its end")
-    write_sealed_json(layout.claim, {**attempt.to_json(), "restarts": replaced | {attempt.job: attempt.restart}})
+    restarts = replaced | {attempt.job: attempt.restart}
+    write_sealed_json(layout.claim, {RUN: layout.run_id, **attempt.to_json(), "restarts": restarts})
     remove_partial(layout.folder)
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from sam2ft.core.digests.verified_files import read_sealed_json, tell_damage, write_sealed_json
+from sam2ft.core.digests.verified_files import RUN, read_of_run, tell_damage, write_sealed_json
 from sam2ft.core.errors import CheckpointError, ClaimedError, DataError
 from sam2ft.core.files import listed_names
 from sam2ft.runs.attempt.claim import Attempt, check_claim
@@ -103,7 +103,7 @@ def read_status(layout: RunLayout) -> RunStatus | None:
     if not layout.status.is_file():
         return None
     try:
-        return RunStatus.from_json(read_sealed_json(layout.status))
+        return RunStatus.from_json(read_of_run(layout.status, layout.run_id))
     except DataError as error:
         raise DataError(f"{error}; {_START_AGAIN}") from None
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -172,7 +172,7 @@ def update_status(layout: RunLayout, attempt: Attempt, **changes: Any) -> RunSta
         now = datetime.now(UTC).isoformat(timespec="seconds")
         status = before or RunStatus(State.STARTING, attempt, now)
         status = replace(status, attempt=attempt, heartbeat=now, **changes)
-        write_sealed_json(layout.status, status.to_json())
+        write_sealed_json(layout.status, {RUN: layout.run_id} | status.to_json())
         _WRITTEN[layout.status.absolute()] = status
         return status
 

@@ -15,7 +15,7 @@ from sam2ft.runs.attempt.claim import Attempt
 from sam2ft.runs.attempt.log import kept_output
 from sam2ft.runs.attempt.rank import is_main_rank, world_size
 from sam2ft.runs.attempt.status import is_trained
-from sam2ft.runs.identity_file import read_identity
+from sam2ft.runs.identity_file import own_identity
 from sam2ft.runs.layout import ExperimentLayout, RunLayout
 from sam2ft.runs.plan_file import save_plan
 from sam2ft.runs.resources.resources import local_resources
@@ -72,7 +72,7 @@ def _run_of(path: Path) -> RunLayout | None:
 
 def _planned_processes(layout: RunLayout, experiment: Experiment) -> int | None:
     """Number of processes that a run was planned for, from the slices of a step that its identity holds."""
-    known = (read_identity(layout) or {}).get("content", {}).get("slices_per_step")
+    known = (own_identity(layout) or {}).get("content", {}).get("slices_per_step")
     return None if known is None else known // (experiment.datamodule.batch_size * experiment.module.grad_accum)
 
 

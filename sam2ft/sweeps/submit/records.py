@@ -120,6 +120,8 @@ def read_record(layout: ExperimentLayout, number: int) -> Record:
     try:
         if value.get("version", 1) not in (1, RECORD_VERSION):
             raise ValueError(f"version {value['version']}, this sam2ft reads 1 and {RECORD_VERSION}")
+        if value.get("number", number) != number:
+            raise ValueError(f"it is that of submission {value['number']}")
         # Version 1 had no dependencies, and only the report's job id.
         report = value["report"] if "report" in value else {"job_name": "", "job": value["aggregate"]}
         arrays = [{"depends": ""} | array for array in value["arrays"]]

@@ -248,6 +248,25 @@ def test_a_report_that_was_edited_is_not_copied_from() -> None:
     assert files_of(REPORT.folder) == whole
 
 
+@pytest.mark.parametrize("exchanged", [True, False])
+def test_the_part_of_another_evaluation_is_not_taken_for_its_own(exchanged: bool, tmp_path: Path) -> None:
+    reported(runs := made(3))
+    before = files_of(REPORT.folder)
+    one, other, third = sorted(REPORT.kept_parts.iterdir())
+    if exchanged:
+        one.rename(tmp_path / "one")
+        other.rename(one)
+        (tmp_path / "one").rename(other)
+    else:
+        shutil.rmtree(one)
+        shutil.copytree(other, one)
+    notes = reported(runs).problems
+    assert [note for note in notes if note.startswith(f"{one}: damaged (part.json is of {other.name}")]
+    assert not [note for note in notes if note.startswith(f"{third}: damaged")]
+    reported(runs)
+    assert files_of(REPORT.folder) == before
+
+
 def test_many_evaluations_are_read_by_several_processes_and_give_the_same_bytes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
