@@ -10,6 +10,7 @@ CONTAINERS = ("model", "model_state_dict", "state_dict", "module", "net", "netwo
 """Keys under which programs store a state dict: stock SAM 2 and MedSAM2, plain PyTorch, Lightning, DeepSpeed."""
 PREFIXES = ("module.", "_orig_mod.", "sam2_model.", "model.", "sam2.", "sam.", "net.", "network.")
 """Key prefixes that wrappers add: DataParallel, torch.compile, and modules with the model in an attribute."""
+_MOST_CONTAINERS = 8
 SHOWN_KEYS = 8
 """Number of keys that an error message names."""
 
@@ -47,7 +48,8 @@ def unwrapped(content: Any, kind: type[Values]) -> Unwrapped[Values] | None:
     path: list[str] = []
     while not _is_state_dict(content, kind):
         inner = [name for name in CONTAINERS if isinstance(content, Mapping) and isinstance(content.get(name), Mapping)]
-        if not inner:
+        # A content that holds itself has no end.
+        if not inner or len(path) == _MOST_CONTAINERS:
             return None
         path.append(inner[0])
         content = content[inner[0]]
@@ -58,10 +60,8 @@ def unwrapped(content: Any, kind: type[Values]) -> Unwrapped[Values] | None:
 def without_prefixes(tensors: Mapping[str, Values]) -> tuple[dict[str, Values], str]:
     """The tensors with known wrapper prefixes removed from their keys, and the removed prefixes as one string."""
     removed = ""
-    while prefix := next(
-        (known for known in PREFIXES if all(key.startswith(removed + known) for key in tensors)), None
-    ):
-        removed += prefix
+    for _ in range(_MOST_CONTAINERS):
+        removed += next((known for known in PREFIXES if all(key.startswith(removed + known) for key in tensors)), "")
     return {key.removeprefix(removed): tensor for key, tensor in tensors.items()}, removed
 
 

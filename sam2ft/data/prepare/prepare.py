@@ -231,7 +231,10 @@ def _split(
     split = config.split
     if split.file is not None:
         called = names.stored_name(subjects | stored | writer.splits.keys())
-        of_file = split_from_file(base / split.file, subjects, stored, called)
+        paths = {} if names.subject_id == "folder" else {source.key.subject: source.image for source in sources}
+        of_file = split_from_file(
+            base / split.file, subjects, stored, called, lambda name: f"{name} ({paths[name]})" if paths else name
+        )
         return of_file, moved_note({name: writer.splits[name] for name in stored}, of_file)
     fractions = {"train": split.train, "val": split.val, "test": split.test}
     drawn = split_by_fractions(subjects | stored, fractions, split.seed, writer.splits)

@@ -47,7 +47,11 @@ def _sizes(total: int, fractions: Sequence[float]) -> list[int]:
 
 
 def split_from_file(
-    path: Path, subjects: Iterable[str], stored: Iterable[str] = (), called: Callable[[str], str] = str
+    path: Path,
+    subjects: Iterable[str],
+    stored: Iterable[str] = (),
+    called: Callable[[str], str] = str,
+    shown: Callable[[str], str] = str,
 ) -> dict[str, str]:
     """subject -> split from a JSON file `{"train": [subject, ...], "val": [...], "test": [...]}`.
 
@@ -55,6 +59,7 @@ def split_from_file(
         subjects: the subjects found, each of which must be in the file.
         stored: further subjects that may be in it, because they were found before.
         called: name of a subject in the file -> its name in the store.
+        shown: name of a found subject in the store -> what a message calls it, so that its user finds it.
 
     Raises:
         DataError: when a split name is unknown, or a subject is in two splits, in no split, or has no images.
@@ -77,11 +82,13 @@ def split_from_file(
             with naming(path):
                 name = called(given)
             if split_of.get(name, split) != split:
-                raise DataError(f"{path}: subject {name} is in two splits, {split_of[name]} and {split}")
+                raise DataError(f"{path}: subject {given} is in two splits, {split_of[name]} and {split}")
             split_of[name] = split
     found = set(subjects)
     if missing := sorted(found - split_of.keys()):
-        raise DataError(f"{path}: in no split: {listed(missing, _SHOWN)}; every subject found must be in one")
+        raise DataError(
+            f"{path}: in no split: {listed([*map(shown, missing)], _SHOWN)}; every subject found must be in one"
+        )
     if absent := sorted(split_of.keys() - found - set(stored)):
         raise DataError(f"{path}: no images were found for {listed(absent, _SHOWN)}")
     return dict(sorted(split_of.items()))

@@ -27,6 +27,8 @@ OWN = "sam2ft"
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _CHUNK = 2**20
 _MOST_PICKLE_BYTES = 2**30
+# About 100 bytes an entry, and an entry a tensor.
+_MOST_DIRECTORY_BYTES = 2**23
 # Tensors may share values (tied weights, strides of 0), but a small file does not declare a huge model.
 _MOST_SHARING, _ROOM = 4, 2**26
 
@@ -87,6 +89,9 @@ class TorchZip(TorchFile):
         for info in archive.infolist():
             if info.compress_type == zipfile.ZIP_STORED and info.file_size != info.compress_size:
                 raise zipfile.BadZipFile(f"{info.filename} has two sizes")
+        # Entries that share bytes would multiply what a small file takes in memory.
+        if sum(info.compress_size for info in archive.infolist()) > path.stat().st_size:
+            raise zipfile.BadZipFile("its entries overlap")
         self._folder = folder_of(path, names)
         if f"{self._folder}byteorder" in names and self._entry("byteorder") != b"little":
             raise CheckpointError(f"{path}: its values are big-endian; save it again on a little-endian machine")
@@ -177,6 +182,17 @@ def folder_of(path: Path, names: list[str]) -> str:
     return folders[0]
 
 
+class _Opening(io.FileIO):
+    """A zip file whose directory is read, which zipfile does at once and before anything is known about it."""
+
+    is_open = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if not self.is_open and size is not None and size > _MOST_DIRECTORY_BYTES:
+            raise zipfile.BadZipFile(f"its directory has {size} bytes")
+        return super().read(size) or b""
+
+
 @contextmanager
 def zip_of(path: Path) -> Iterator[zipfile.ZipFile]:
     """A zip, whose entries outside of it are damage and no error of the disk.
@@ -184,7 +200,8 @@ def zip_of(path: Path) -> Iterator[zipfile.ZipFile]:
     torch.save can leave checksums out (set_crc32_options): then all are 0, and none is checked.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with _Opening(path) as stream, zipfile.ZipFile(stream) as archive:
+            stream.is_open = True
             if not any(info.CRC for info in archive.infolist()):
                 for info in archive.infolist():
                     # zipfile checks an entry that has this attribute.

@@ -12,7 +12,9 @@ read protocols 3 to 5, takes any tensor size that a file declares, and was open 
 (CVE-2025-32434, GHSA-53q9-r3pm-6pq6). Its list of allowed globals (`add_safe_globals`) would have to name real classes,
 whose `__setstate__` then runs.
 
-The interpreter's unpickler in Python is used and not the one in C: its memory is bounded by the size of the pickle.
+The interpreter's unpickler in Python is used and not the one in C: its memory is bounded by the size of the pickle. So
+is its time, because nothing is done twice that a pickle can refer to many times: keys that are not plain values are
+neither hashed nor shown, and mappings are copied a limited number of times.
 """
 
 import io
@@ -37,6 +39,9 @@ _STORAGES = {
     "ByteStorage": "uint8", "BoolStorage": "bool", "UntypedStorage": "uint8",
 }  # fmt: skip
 _MOST_DIMENSIONS = 32
+_MOST_COPIED = 2**22
+_LONGEST_NAME = 1000
+_PLAIN = (str, int, float, bytes, bool, type(None))
 
 # Modules of Python itself whose values lie beside weights in checkpoints that are what they seem to be.
 _HARMLESS = frozenset((
@@ -59,6 +64,9 @@ class Inert:
         return object.__new__(cls)
 
     def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def __repr__(self) -> str:
+        return "(no text)"
 
     def __setstate__(self, _state: Any) -> None: ...
 
@@ -154,8 +162,10 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any, dtype:
     """
     if not isinstance(storage, Storage):
         return Inert()
+    if len(shape) != len(strides) or len(shape) > _MOST_DIMENSIONS:
+        raise pickle.UnpicklingError("the shape of a tensor is not one")
     numbers = (offset, *shape, *strides)
-    if len(shape) != len(strides) or len(shape) > _MOST_DIMENSIONS or not all(type(n) is int for n in numbers):
+    if not all(type(n) is int and n <= sys.maxsize for n in numbers):
         raise pickle.UnpicklingError("the shape of a tensor is not one")
     found = StoredTensor(storage, dtype or storage.dtype, offset, tuple(shape), tuple(strides))
     last = offset + sum((size - 1) * step for size, step in zip(shape, strides, strict=True))
@@ -181,6 +191,12 @@ def _from_type(function: Any, kind: Any, arguments: Any, *_: Any) -> Any:
     return function(*arguments) if plain else Inert()
 
 
+def _size(sizes: Any = (), *_: Any) -> Any:
+    if len(sizes) > _MOST_DIMENSIONS:
+        raise pickle.UnpicklingError("the shape of a tensor is not one")
+    return tuple(sizes)
+
+
 def _kept(tensor: Any, *_: Any) -> Any:
     return tensor
 
@@ -192,7 +208,7 @@ _KNOWN: dict[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_parameter"): _Function(_kept),
     ("torch._utils", "_rebuild_parameter_with_state"): _Function(_kept),
     ("torch._tensor", "_rebuild_from_type_v2"): _Function(_from_type),
-    ("torch", "Size"): _Function(lambda sizes=(), *_: tuple(sizes)),
+    ("torch", "Size"): _Function(_size),
     ("torch", "Tensor"): Named("Tensor"),
     ("torch._tensor", "Tensor"): Named("Tensor"),
     ("torch.nn.parameter", "Parameter"): Named("Parameter"),
@@ -210,9 +226,22 @@ class _Unpickler(pickle._Unpickler):
         super().__init__(stream, encoding="utf-8", errors="replace")
         self.ignored: set[str] = set()
         self.storages: dict[str, Storage] = {}
+        self._num_copied = 0
+
+    def copies(self, arguments: Any) -> None:
+        """Count the items of what a call may copy: one long list can be given to many calls."""
+        self._num_copied += sum(len(one) for one in arguments if isinstance(one, list | dict | tuple))
+        if self._num_copied > _MOST_COPIED:
+            raise pickle.UnpicklingError("it copies its content more often than weights need")
+
+    def _instantiate(self, kind: Any, arguments: Any) -> None:
+        self.copies(arguments)
+        super()._instantiate(kind, arguments)  # type: ignore[misc]
 
     def find_class(self, module: str, name: str) -> Any:
         """The stand-in of a name; UnpicklingError for one of Python itself that no checkpoint needs."""
+        if len(module) + len(name) > _LONGEST_NAME:
+            raise pickle.UnpicklingError("it names something that is longer than any name")
         if (module, name) in _KNOWN:
             return _KNOWN[module, name]
         if not _may_lie_beside_weights(module, name):
@@ -234,6 +263,8 @@ class _Unpickler(pickle._Unpickler):
         kind, key, _, count = pid[1:5]
         if not isinstance(kind, Named) or kind.name not in _STORAGES or type(count) is not int or count < 0:
             return Inert()
+        if not isinstance(key, str | int) or count > sys.maxsize:
+            raise pickle.UnpicklingError("it holds a reference that torch.save does not write")
         dtype = _STORAGES[kind.name]
         item = DTYPES[dtype][1]
         whole = self.storages.setdefault(str(key), Storage(str(key), dtype, count * item))
@@ -253,7 +284,58 @@ def _bounded_bytearray(unpickler: Any) -> None:
     unpickler.append(Inert())
 
 
-_Unpickler.dispatch = {**pickle._Unpickler.dispatch, pickle.BYTEARRAY8[0]: _bounded_bytearray}
+def _counted_call(unpickler: Any) -> None:
+    """REDUCE."""
+    unpickler.copies(unpickler.stack[-1])
+    pickle._Unpickler.load_reduce(unpickler)  # type: ignore[attr-defined]
+
+
+def _key(key: Any) -> Any:
+    """A key that is a plain value: to hash tuples in tuples takes a time exponential in their depth."""
+    return key if isinstance(key, _PLAIN) and not (isinstance(key, int) and abs(key) > sys.maxsize) else Inert()
+
+
+def _set_item(unpickler: Any) -> None:
+    """SETITEM."""
+    unpickler.stack[-2] = _key(unpickler.stack[-2])
+    pickle._Unpickler.load_setitem(unpickler)  # type: ignore[attr-defined]
+
+
+def _set_items(unpickler: Any) -> None:
+    """SETITEMS, as SETITEM."""
+    items = unpickler.stack
+    items[::2] = [_key(key) for key in items[::2]]
+    pickle._Unpickler.load_setitems(unpickler)  # type: ignore[attr-defined]
+
+
+def _dict(unpickler: Any) -> None:
+    """DICT, as SETITEM."""
+    items = unpickler.pop_mark()
+    unpickler.append(dict(zip(map(_key, items[::2]), items[1::2], strict=True)))
+
+
+def _empty_set(unpickler: Any) -> None:
+    """EMPTY_SET: a set holds no weights, and would hash its members."""
+    unpickler.append(Inert())
+
+
+def _frozen_set(unpickler: Any) -> None:
+    """FROZENSET, as EMPTY_SET."""
+    unpickler.pop_mark()
+    unpickler.append(Inert())
+
+
+def _add_items(unpickler: Any) -> None:
+    """ADDITEMS: to a set, which keeps nothing."""
+    unpickler.pop_mark()
+
+
+_Unpickler.dispatch = {
+    **pickle._Unpickler.dispatch,
+    pickle.BYTEARRAY8[0]: _bounded_bytearray, pickle.REDUCE[0]: _counted_call, pickle.SETITEM[0]: _set_item,
+    pickle.SETITEMS[0]: _set_items, pickle.DICT[0]: _dict, pickle.EMPTY_SET[0]: _empty_set,
+    pickle.FROZENSET[0]: _frozen_set, pickle.ADDITEMS[0]: _add_items,
+}  # fmt: skip
 
 
 class Loaded(NamedTuple):

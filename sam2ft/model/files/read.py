@@ -25,7 +25,9 @@ from sam2ft.model.files.kinds import Format, format_of, model_problem
 DIGEST = "weights_sha256"
 """Key of the digest in that metadata."""
 # best.pt has a pickle of about 100 bytes a tensor.
-_MOST_OWN_PICKLE_BYTES = 2**25
+_MOST_OWN_PICKLE_BYTES = 2**22
+# About 100 bytes a tensor; the library allows 10**8, of which it makes ten times as many bytes in memory.
+_MOST_HEADER_BYTES = 2**23
 
 _log = logging.getLogger(__name__)
 _told: set[Path] = set()
@@ -99,6 +101,10 @@ def own_info(path: Path) -> dict[str, Any]:
 
 
 def _safetensors(path: Path) -> WeightFile:
+    with path.open("rb") as stream:
+        header = int.from_bytes(stream.read(8), "little")
+    if header > _MOST_HEADER_BYTES:
+        raise unreadable(path, ValueError(f"its header declares {header} bytes"))
     refuse_other_download(path)
     try:
         content = load_file(path)

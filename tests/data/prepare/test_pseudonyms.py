@@ -257,3 +257,14 @@ def test_an_index_that_is_made_again_keeps_names_and_key(raw: Path, more: str, d
     index.unlink()
     with pytest.raises(DataError, match="key"):
         run(raw, dataset)
+
+
+@pytest.mark.parametrize("missing", ["Mia", "Noah", "Zoë"])
+def test_a_subject_that_the_split_file_lacks_is_named_so_that_its_user_finds_it(raw: Path, missing: str) -> None:
+    rest = [name for name in ("Mia", "Noah", "Zoë") if name != missing]
+    (raw / "split.json").write_text(json.dumps({"train": rest}))
+    with pytest.raises(DataError, match=f"in no split: s-[0-9a-f]{{16}} .*{missing}"):
+        run(raw, write(raw, "subject_id: hash\n", split="{file: split.json}"))
+    (raw / "split.json").write_text(json.dumps({"train": [*rest, missing], "val": [missing]}))
+    with pytest.raises(DataError, match=f"subject {missing} is in two splits"):
+        run(raw, write(raw, "subject_id: hash\n", split="{file: split.json}"))

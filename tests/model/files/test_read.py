@@ -2,6 +2,9 @@
 
 import argparse
 import json
+import struct
+import subprocess
+import sys
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -351,3 +354,98 @@ def test_a_reading_that_takes_too_long_is_ended(plain, monkeypatch):
     monkeypatch.setattr(foreign, "_SECONDS", 0)
     with pytest.raises(CheckpointError, match="was not read within 0 s"):
         read_weight_file(plain)
+
+
+def text_of_pickle(text: str) -> bytes:
+    return b"X" + struct.pack("<I", len(text.encode())) + text.encode()
+
+
+def hostile_pickles():
+    """Small pickles whose content is huge when it is hashed, shown, multiplied, copied or followed."""
+    doubled = b")" + b"".join(b"q" + bytes([i]) + b"h" + bytes([i]) + b"\x86" for i in range(60))
+    floats = b"(" + text_of_pickle("storage") + b"ctorch\nFloatStorage\n%s" + text_of_pickle("cpu") + b"K\x04tQ"
+    number = b"\x8b" + struct.pack("<i", 2**20) + b"\x7f" * 2**20
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(%sK\x00(" + number + b"r\xff\x00\x00\x00" + b"j\xff\x00\x00\x00" * 31
+    yield "key of tuples in tuples", b"%sNu." % doubled
+    yield "key of a dictionary", text_of_pickle("k") + b"(%sNdu." % doubled
+    yield "one item", text_of_pickle("k") + b"}%sNsu." % doubled
+    yield "members of a set", text_of_pickle("k") + b"\x8f(%s\x90u." % doubled
+    yield "members of a frozen set", text_of_pickle("k") + b"(%s\x91u." % doubled
+    yield "name of a storage", text_of_pickle("k") + floats % doubled + b"u."
+    yield (
+        "shape of huge numbers",
+        text_of_pickle("model")
+        + b"}("
+        + text_of_pickle("w")
+        + tensor % (floats % text_of_pickle("0"))
+        + b"t("
+        + b"K\x01" * 32
+        + b"t\x89}tRuu.",
+    )
+    yield "content of itself", text_of_pickle("model") + b"h\x00u."
+    many = b"(" + b"N" * 200_000 + b"lq\x01"
+    sizes = b"ctorch\nSize\nq\x02" + b"h\x02h\x01\x85R" * 50_000
+    yield "one list for many sizes", text_of_pickle("k") + many + b"h\x01" + text_of_pickle("l") + b"(%slu." % sizes
+    name = text_of_pickle("n" * 2**20) + b"q\x03"
+    names = name + b"".join(b"h\x03" + text_of_pickle(str(i)) + b"\x93" for i in range(20_000))
+    yield "long names", text_of_pickle("k") + b"(%slu." % names
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("number", range(10))
+def test_a_pickle_that_multiplies_its_content_takes_neither_time_nor_memory(tmp_path, number, own):
+    """In a file that calls itself ours, which is read in this process, too."""
+    name, content = list(hostile_pickles())[number]
+    path, begin = tmp_path / "hostile.pt", text_of_pickle("sam2ft") + text_of_pickle("{}") if own else b""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x04}q\x00(" + begin + content)
+        archive.writestr("archive/data/0", b"\0" * 16)
+    code = (
+        "import resource, sys; from pathlib import Path; from sam2ft.core.errors import CheckpointError\n"
+        "from sam2ft.model.files.read import read_weight_file\n"
+        "resource.setrlimit(resource.RLIMIT_CPU, (60, 60)); resource.setrlimit(resource.RLIMIT_DATA, (2**31, 2**31))\n"
+        "try: read_weight_file(Path(sys.argv[1]))\n"
+        "except CheckpointError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (name, done.stderr[-500:])
+    assert len(done.stdout.splitlines()) == 1, name
+    assert "ended by" not in done.stdout, name
+
+
+def test_a_directory_of_millions_of_entries_is_not_read(tmp_path):
+    path = tmp_path / "entries.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x04}.")
+    raw, count = path.read_bytes(), 200_000
+    local = raw[: raw.index(b"PK\x01\x02")]
+    entry = b"PK\x01\x02" + b"\x14\x03\x14\0" + b"\0" * 20 + struct.pack("<H", 7) + b"\0" * 16
+    directory = b"".join(entry + b"%07d" % i for i in range(count))
+    end = struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, 0, 0, len(directory), len(local), 0)
+    path.write_bytes(local + directory + end)
+    with pytest.raises(CheckpointError, match=f"its directory has {len(directory)} bytes"):
+        read_weight_file(path)
+
+
+def test_entries_that_share_their_bytes_are_refused(tmp_path):
+    path = tmp_path / "shared.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x04}.")
+        archive.writestr("a/data/0", b"\0" * 10_000)
+    raw = path.read_bytes()
+    start = raw.index(b"PK\x01\x02", 100)
+    last = raw.rindex(b"PK\x01\x02")
+    copies = b"".join(raw[last : raw.rindex(b"PK\x05\x06")].replace(b"a/data/0", b"a/data/%d" % i) for i in range(9))
+    directory = raw[start:last] + copies
+    end = struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, 10, 10, len(directory), start, 0)
+    path.write_bytes(raw[:start] + directory + end)
+    with pytest.raises(CheckpointError, match="overlap"):
+        read_weight_file(path)
+
+
+@pytest.mark.parametrize("size", [2**23 + 1, 2**27, 2**39])
+def test_a_header_of_safetensors_that_declares_far_too_much_is_not_read(tmp_path, size):
+    path = tmp_path / "header.safetensors"
+    path.write_bytes(struct.pack("<Q", size) + b'{"a":' + b" " * 100)
+    with pytest.raises(CheckpointError, match=f"its header declares {size} bytes"):
+        read_weight_file(path)
