@@ -1,6 +1,5 @@
 """Bad input: exit code 2, one clear message, no traceback, and every file as it was."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -11,6 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from sam2ft.core.digests.verified_files import write_sealed_json
+from sam2ft.core.files import read_json
 
 ROOT = Path(__file__).parents[1]
 PYTHON = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -83,8 +85,8 @@ def test_train_refuses_like_sweep_and_a_wrong_override_names_the_command_line(to
 
 def test_a_store_of_another_column_version_is_refused(toy: Any) -> None:
     index = toy.store / "store.json"
-    value = json.loads(index.read_text())
-    index.write_text(json.dumps({**value, "version": value["version"] + 1}))
+    value = read_json(index)
+    write_sealed_json(index, {**value, "version": value["version"] + 1})
     before = toy.files()
     assert_refused(
         run("sweep.py", "toy.yaml", "--local", "1", cwd=toy.folder), "dataset.toy.store", "version", "prepare"

@@ -1,6 +1,6 @@
 """Export of the best point of a sweep: best.yaml (its settings as a complete experiment) and best.pt (its weights).
 
-No torch.
+No torch at import.
 """
 
 import shutil
@@ -30,15 +30,18 @@ def export_best(comparison: Comparison, states: Sequence[RunState], out: Path) -
 
     Raises:
         DataError: when there is no best point, or best.pt is missing or does not have the SHA-256 in the run's status.
+        CheckpointError: it has that SHA-256, but was damaged before it was recorded, or holds values that are not
+            finite.
     """
     state = next((state for state in states if state.planned.run_id == comparison.best), None)
     if state is None:
         raise DataError(f"no point to export: {comparison.choice}")
     layout, status = state.layout, state.status
-    if not layout.best.is_file() or status is None or sha256_file(layout.best) != status.best_sha256:
+    if not layout.best.is_file() or status is None or not _is_content(layout.best, status.best_sha256):
         raise DataError(
             f"{layout.best}: missing, or not the weights recorded in {layout.status}; {how_to_heal(layout)}"
         )
+    _refuse_unusable(layout.best)
     chosen = load_experiment(layout.config, to_run=True).points[0].experiment
     info = chosen.experiment.model_copy(
         update={
@@ -53,4 +56,19 @@ def export_best(comparison: Comparison, states: Sequence[RunState], out: Path) -
     # A copy, not a link: the exported file must not change when the run changes.
     with replacing(weights) as partial:
         shutil.copyfile(layout.best, partial)
+        if sha256_file(partial) != status.best_sha256:
+            raise DataError(f"{layout.best}: changed while it was copied; export again when nothing writes it")
     return experiment, weights
+
+
+def _is_content(path: Path, sha256: str | None) -> bool:
+    """Whether a file has this digest; read again before it is called damaged."""
+    return any(sha256_file(path) == sha256 for _ in range(2))
+
+
+def _refuse_unusable(best: Path) -> None:
+    """Refuse weights that do not have the digest that they carry, or are not finite."""
+    # Here, because it imports torch, which takes seconds and which no other part of a report needs.
+    from sam2ft.model.files.read import read_weight_file
+
+    read_weight_file(best)

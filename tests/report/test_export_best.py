@@ -1,12 +1,14 @@
 """The best point, taken away: it runs as it is, and its weights are those of the run."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from sam2ft.config.load_experiment import load_experiment
-from sam2ft.core.errors import DataError
+from sam2ft.core.errors import CheckpointError, DataError
 from sam2ft.core.files import sha256_file
 from sam2ft.jobs.preflight.preflight import resolve
 from sam2ft.report.comparison.compare import Comparison, PointRun, compare
@@ -53,3 +55,25 @@ def test_weights_that_are_not_the_runs_are_not_given_away(finished, tmp_path):
     Path(finished.layout.best).write_bytes(b"other")
     with pytest.raises(DataError, match=r"best\.pt: missing, or not the weights recorded in"):
         export_best(comparison_of(finished), [state_of(finished)], tmp_path / "out")
+
+
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.9])
+def test_weights_that_were_damaged_before_their_digest_was_recorded_are_not_given_away(finished, tmp_path, place):
+    best, state = finished.layout.best, state_of(finished)
+    data = bytearray(best.read_bytes())
+    data[int(len(data) * place)] ^= 4
+    best.write_bytes(data)
+    recorded = replace(state, status=replace(state.status, best_sha256=sha256_file(best)))
+    with pytest.raises(CheckpointError, match=r"best\.pt: "):
+        export_best(comparison_of(finished), [recorded], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_change_while_they_are_copied_are_not_given_away(finished, tmp_path, monkeypatch):
+    def copied(source: Path, target: Path) -> None:
+        target.write_bytes(source.read_bytes()[:-1] + b"x")
+
+    monkeypatch.setattr(shutil, "copyfile", copied)
+    with pytest.raises(DataError, match=r"best\.pt: changed while it was copied"):
+        export_best(comparison_of(finished), [state_of(finished)], tmp_path / "out")
+    assert not (tmp_path / "out" / "best.pt").exists()
