@@ -30,6 +30,7 @@ _LONE_PARTIAL = ".?*.partial*"
 _TRIES = 100
 # A temporary file of another machine whose writer still runs is younger.
 _ABANDONED_S = 7 * 24 * 3600
+_CHUNK = 2**22
 
 
 @contextmanager
@@ -155,6 +156,29 @@ def naming_written(path: Path) -> Iterator[None]:
     note_written()
 
 
+@contextmanager
+def naming_read(path: Path) -> Iterator[None]:
+    """Name `path` in the OSError of a block that reads this file: that of an open file names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def read_through(path: Path) -> None:
+    """Read a file to its end before a library maps it: where a mapped file cannot be read, the process is killed.
+
+    Raises:
+        OSError: with `path`; a library may call any failure a missing or damaged file.
+    """
+    with naming_read(path), path.open("rb", buffering=0) as stream:
+        room = bytearray(_CHUNK)
+        while stream.readinto(room):
+            pass
+
+
 def remove_partial(folder: Path) -> None:
     """Remove temporary files of killed writers in `folder` and below. The caller must be the only writer there."""
     for place, names, files in os.walk(folder):
@@ -241,7 +265,9 @@ def verified_json(path: Path) -> tuple[Any, bool]:
 
 def _parsed_json(path: Path) -> tuple[Any, bool]:
     """The value and whether it was sealed; raises ValueError (SealError, a syntax error, not UTF-8)."""
-    text = path.read_bytes().decode("utf-8")
+    with naming_read(path):
+        data = path.read_bytes()
+    text = data.decode("utf-8")
     is_sealed = check_json(text)
     value = json.loads(text)
     if is_sealed:
@@ -271,7 +297,7 @@ def sha256_text(text: str) -> str:
 
 def sha256_file(path: Path) -> str:
     """Hexadecimal sha256 of the bytes of a file."""
-    with path.open("rb") as stream:
+    with naming_read(path), path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

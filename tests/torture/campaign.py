@@ -3,18 +3,30 @@
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sam2ft.core.files import read_json
 from torture.commands import Command, fresh
-from torture.shim.shim import Call, Ended, Fault, Nursery
+from torture.shim.shim import Ended, Fault, Nursery
 
 # Of each attempt its own: an interrupted run has more of them.
 _OF_ATTEMPTS = re.compile(r"/logs/|/tensorboard/|/submissions/")
 # They hold the time at which they were made, or the digest of a file that does.
 _DATED = re.compile(r"\.pdf$|/index\.html$|/figures/digests\.json$")
 _TROUBLE = re.compile(r"Traceback|Exception ignored|Exception in thread|Error:")
+
+
+@dataclass
+class Chain:
+    """Calls of one command with faults, one after the other."""
+
+    ends: list[Ended] = field(default_factory=list)
+    """Of the calls in which a fault happened."""
+    wrong: list[str] = field(default_factory=list)
+    """What is wrong with them, and with the call without a fault after them."""
+    missed: list[Fault] = field(default_factory=list)
+    """Those that did not happen, because the command had finished."""
 
 
 @dataclass(frozen=True)
@@ -29,25 +41,30 @@ class Trial:
     """Name -> digest of every file (empty where two undisturbed calls differ)."""
     num_calls: int
 
-    def after(self, faults: Sequence[Fault]) -> tuple[list[Ended], list[str]]:
-        """The ends of one call per fault, each in what the one before left, and what is wrong with them and with a last
-        call without a fault."""
+    def after(self, faults: Sequence[Fault]) -> Chain:
+        """One call per fault, each in what the one before left, until a call ends well, and a last call without one."""
         fresh(self.template, self.work)
-        ends, wrong, places = [], [], []
-        for fault in faults:
+        chain, places = Chain(), list[str]()
+        for number, fault in enumerate(faults):
             ended = run(self.nursery, self.command, self.work, fault)
-            calls = self.nursery.shim.calls()
-            place = calls[fault.at - 1] if 0 < fault.at <= len(calls) else Call("not reached", "")
+            if not self.nursery.shim.hits:
+                # It had less left to write: this was the call without a fault.
+                chain.missed = list(faults[number:])
+                chain.wrong += [f"after {places}: {text}" for text in self.differences(ended)]
+                return chain
+            place = self.nursery.shim.calls()[fault.at - 1]
             places.append(f"{fault} {place.function} {place.path.removeprefix(str(self.work))}")
-            ends.append(ended)
-            wrong += [f"{places[-1]}: {text}" for text in faults_of(ended, self.work)]
+            chain.ends.append(ended)
+            chain.wrong += [f"{places[-1]}: {text}" for text in faults_of(ended, self.work)]
             if ended.code == 0:
+                chain.missed = list(faults[number + 1 :])
                 break
         again = run(self.nursery, self.command, self.work)
-        wrong += [f"after {places}: {text}" for text in self._differences(again)]
-        return ends, wrong
+        chain.wrong += [f"after {places}: {text}" for text in self.differences(again)]
+        return chain
 
-    def _differences(self, again: Ended) -> list[str]:
+    def differences(self, again: Ended) -> list[str]:
+        """How the end of a call without a fault, and what it leaves, differ from those of an undisturbed one."""
         if again.code:
             return [f"ends with {again.code}: {again.err[-600:]}"]
         now = contents(self.work)

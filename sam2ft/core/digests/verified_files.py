@@ -12,7 +12,7 @@ from typing import Any
 
 from sam2ft.core.digests.sealed import sealed_json
 from sam2ft.core.errors import DataError
-from sam2ft.core.files import indented_json, replacing, sha256_file, verified_json, write_text
+from sam2ft.core.files import indented_json, naming_read, replacing, sha256_file, verified_json, write_text
 
 RUN = "run"
 """Entry of the JSON files of a run with its run_id."""
@@ -73,9 +73,12 @@ def read_with_digest(path: Path) -> bytes:
         FileNotFoundError: there is no such file.
     """
     for _ in range(2):
-        data = path.read_bytes()
+        with naming_read(path):
+            data = path.read_bytes()
         try:
-            digests = [line.partition(" ")[0] for line in digest_file(path).read_text("ascii", "replace").splitlines()]
+            with naming_read(digest_file(path)):
+                lines = digest_file(path).read_text("ascii", "replace").splitlines()
+            digests = [line.partition(" ")[0] for line in lines]
         except FileNotFoundError:
             note_unverified(path)
             return data

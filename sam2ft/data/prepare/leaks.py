@@ -11,7 +11,9 @@ import numpy.typing as npt
 
 from sam2ft.core.digests.verified_files import write_sealed_json
 from sam2ft.core.errors import listed
+from sam2ft.core.files import naming_read
 from sam2ft.core.keys import VolumeKey
+from sam2ft.core.system.path_errors import of_disk
 from sam2ft.data.prepare.outcomes import REFUSED, VolumeOutcome
 from sam2ft.data.store.index import array_path, record_path
 from sam2ft.data.store.likeness import alike, block_means, same_image
@@ -143,8 +145,11 @@ def _opened(path: Path, record: Mapping[str, Any]) -> npt.NDArray[np.uint16] | N
     if not is_content(path, record["arrays"]["image"]):
         return None
     try:
-        image: npt.NDArray[np.uint16] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):
+        with naming_read(path):
+            image: npt.NDArray[np.uint16] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        if of_disk(error):
+            raise
         return None
     return image if image.shape == tuple(record["geometry"]["shape_zyx"]) else None
 

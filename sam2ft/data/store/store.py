@@ -25,10 +25,11 @@ import numpy.typing as npt
 
 from sam2ft.core.digests.verified_files import read_sealed_json
 from sam2ft.core.errors import DataError
-from sam2ft.core.files import canonical_json, sha256_file, sha256_text
+from sam2ft.core.files import canonical_json, naming_read, sha256_file, sha256_text
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import SliceKey, VolumeKey
 from sam2ft.core.labels import LabelTable
+from sam2ft.core.system.path_errors import of_disk
 from sam2ft.data.store.index import (
     METADATA_FOR_ML,
     METADATA_FOR_STATS,
@@ -277,13 +278,16 @@ class Store:
         record = self.record(key)
         shape, path = record.geometry.shape_zyx, array_path(self.path, record.stem, kind)
         try:
-            array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+            with naming_read(path):
+                array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError:
             raise DataError(
                 f"{path}: is gone, removed by hand or by `prepare --prune` after this program opened the store; run "
                 "launch/prepare.py again, then the same command"
             ) from None
         except (OSError, ValueError) as error:
+            if of_disk(error):  # that says nothing of the file
+                raise
             raise DataError(f"{path}: not readable ({error}); {_VERIFY}") from None
         if array.shape != shape or array.dtype not in dtypes:
             raise DataError(f"{path}: holds {array.dtype} {array.shape}, the index has {shape}; {_VERIFY}")

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sam2ft.core.errors import CheckpointError
-from sam2ft.core.files import canonical_json
+from sam2ft.core.files import canonical_json, naming_read, read_through
 from sam2ft.model.checkpoint_layouts import unwrapped
 from sam2ft.model.files.archives import DAMAGED, OWN, TorchZip, folder_of, refuse_huge, zip_of
 from sam2ft.model.files.convert import state_of, text_line, unreadable, without_state
@@ -55,17 +55,22 @@ def read_weight_file(path: Path, kept: Path | None = None, keep: Keep = lambda _
     Raises:
         CheckpointError: the file is missing, damaged, something else, of a model that is not SAM 2, or holds values
             that are not finite.
+        OSError: it cannot be read now, which says nothing of the file.
     """
-    if format_of(path) is Format.SAFETENSORS:
-        found = _safetensors(path)
-    elif holds_own_metadata(path):
-        found = _own(path)
-    else:
-        found = WeightFile(*read_foreign(path, kept, keep))
+    with naming_read(path):
+        found = _content(path, kept, keep)
     if problem := model_problem(found.tensors):
         raise CheckpointError(f"{path}: is {problem}")
     refuse_non_finite(path, found.tensors)
     return found
+
+
+def _content(path: Path, kept: Path | None, keep: Keep) -> WeightFile:
+    if format_of(path) is Format.SAFETENSORS:
+        return _safetensors(path)
+    if holds_own_metadata(path):
+        return _own(path)
+    return WeightFile(*read_foreign(path, kept, keep))
 
 
 def with_digest(weights: Mapping[str, Tensor], info: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,6 +111,7 @@ def _safetensors(path: Path) -> WeightFile:
     if header > _MOST_HEADER_BYTES:
         raise unreadable(path, ValueError(f"its header declares {header} bytes"))
     refuse_other_download(path)
+    read_through(path)
     try:
         content = load_file(path)
     except (SafetensorError, ValueError, KeyError) as error:

@@ -16,8 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from sam2ft.core.errors import CheckpointError
-from sam2ft.core.files import remove_partial, replacing
+from sam2ft.core.errors import CheckpointError, DiskError
+from sam2ft.core.files import naming_read, read_through, remove_partial, replacing
+from sam2ft.core.system.path_errors import of_disk
 from sam2ft.model.files.archives import OWN
 from sam2ft.model.files.digest import non_finite_text, tensors_digest
 from sam2ft.model.files.read import with_digest
@@ -96,14 +97,25 @@ def read_resume(path: Path) -> dict[str, Any]:
 
     Raises:
         CheckpointError: for a file that is missing, damaged, of another version, or with weights that are not finite.
+        DiskError: the file system failed while it was read; nothing is known of the file.
+        OSError: it may not be read.
     """
     try:
-        with safe_open(path, framework="pt") as file:
+        read_through(path)
+        with naming_read(path), safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
-    except (SafetensorError, OSError, ValueError) as error:
+    except OSError as error:
+        if not of_disk(error):
+            raise
+        raise DiskError(
+            f"{path}: {(error.strerror or str(error)).lower()} while it was read, which does not say that it is "
+            "damaged; check the file system (`dmesg`, its server), then run the same command again. If this file stays "
+            "unreadable, move it away: the training then continues from the one before"
+        ) from None
+    except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged ({error})") from None
     if metadata.get("version") != RESUME_VERSION:
         found = metadata.get("version", "none")
@@ -126,8 +138,11 @@ def resume_files(folder: Path) -> list[Path]:
 def load_newest_resume(folder: Path) -> Resume | None:
     """The newest valid resume file, or None when the folder has none; a warning names each damaged newer file.
 
+    A file that cannot be read now is not damaged: no older one takes its place, and no training starts again.
+
     Raises:
         CheckpointError: when there are resume files but none is valid.
+        DiskError: the file system failed.
     """
     damaged: list[str] = []
     for path in resume_files(folder):

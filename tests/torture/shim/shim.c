@@ -1,5 +1,5 @@
 /* Faults of a file system for LD_PRELOAD: counts the calls that change files below a folder, and at the n-th one fails
- * with an error number, writes only a part, or kills the process.
+ * with an error number, writes only a part, or kills the process. On request it is the calls that read which fail.
  *
  * What is done is in a small file that all processes map (shim.py writes it), so it can be changed while a process
  * runs, and children go on counting. Calls are seen where a library calls libc by name: Python, Rust's std and the C++
@@ -33,6 +33,7 @@ typedef struct {
     int64_t once;   /* 0: every later call fails too */
     int64_t count;  /* calls so far */
     int64_t hits;   /* calls that were disturbed */
+    int64_t reads;  /* 1: the calls that read count, and none that change files */
     char folder[1024];
     char function[64]; /* part of the name of the calls that count; empty: all */
     char file[256];    /* part of the path of the calls that count; empty: all */
@@ -85,9 +86,9 @@ static int below(const char *path) {
     return strncmp(path, control->folder, size) == 0 && (path[size] == 0 || path[size] == '/');
 }
 
-/* What to do with this call: -1 nothing, else an action. */
-static int judge(const char *name, const char *path) {
-    if (!control || !control->armed || !path || !path[0] || !below(path)) return -1;
+/* What to do with this call, which reads or changes a file: -1 nothing, else an action. */
+static int judged(int reads, const char *name, const char *path) {
+    if (!control || !control->armed || control->reads != reads || !path || !path[0] || !below(path)) return -1;
     if (control->function[0] && !strstr(name, control->function)) return -1;
     if (control->file[0] && !strstr(path, control->file)) return -1;
     int64_t mine = __atomic_add_fetch(&control->count, 1, __ATOMIC_SEQ_CST);
@@ -101,6 +102,8 @@ static int judge(const char *name, const char *path) {
     if (control->action == SHORT && mine > control->at) return FAIL;
     return (int)control->action;
 }
+
+static int judge(const char *name, const char *path) { return judged(0, name, path); }
 
 static void die(void) {
     syscall(SYS_kill, (int)syscall(SYS_getpid), SIGKILL);
@@ -137,6 +140,13 @@ static void die(void) {
         return result;                                                              \
     } while (0)
 
+/* A call that reads: it fails or happens. */
+#define READING(name, path, call)                                                   \
+    do {                                                                            \
+        if (judged(1, name, path) >= 0) { errno = (int)control->number; return -1; } \
+        return (call);                                                              \
+    } while (0)
+
 #define REAL(name) \
     static __typeof__(&name) real; \
     if (!real) real = (__typeof__(&name))dlsym(RTLD_NEXT, #name)
@@ -156,7 +166,7 @@ static void die(void) {
         REAL(name);                                                                               \
         MODE(flags)                                                                               \
         char room[PATH_MAX];                                                                      \
-        if (!WRITES(flags)) return real(path, flags, mode);                                       \
+        if (!WRITES(flags)) READING(#name, of_path(AT_FDCWD, path, room), real(path, flags, mode)); \
         WHOLE(int, -1, #name, of_path(AT_FDCWD, path, room), real(path, flags, mode));            \
     }
 #define OPENAT(name)                                                                              \
@@ -164,7 +174,7 @@ static void die(void) {
         REAL(name);                                                                               \
         MODE(flags)                                                                               \
         char room[PATH_MAX];                                                                      \
-        if (!WRITES(flags)) return real(dir, path, flags, mode);                                  \
+        if (!WRITES(flags)) READING(#name, of_path(dir, path, room), real(dir, path, flags, mode)); \
         WHOLE(int, -1, #name, of_path(dir, path, room), real(dir, path, flags, mode));            \
     }
 #define CREAT(name)                                                                               \
@@ -188,6 +198,22 @@ CREAT(creat)
 CREAT(creat64)
 FOPEN(fopen)
 FOPEN(fopen64)
+
+ssize_t read(int fd, void *data, size_t size) {
+    REAL(read);
+    char room[PATH_MAX];
+    if (!control || !control->armed || !control->reads) return real(fd, data, size);
+    READING("read", of_fd(fd, room), real(fd, data, size));
+}
+#define PREAD(name, offset_type)                                                                  \
+    ssize_t name(int fd, void *data, size_t size, offset_type from) {                             \
+        REAL(name);                                                                               \
+        char room[PATH_MAX];                                                                      \
+        if (!control || !control->armed || !control->reads) return real(fd, data, size, from);    \
+        READING(#name, of_fd(fd, room), real(fd, data, size, from));                              \
+    }
+PREAD(pread, off_t)
+PREAD(pread64, off64_t)
 
 ssize_t write(int fd, const void *data, size_t size) {
     REAL(write);
@@ -235,6 +261,7 @@ PWRITEV(pwritev64, off64_t)
 ssize_t copy_file_range(int in, off64_t *in_at, int out, off64_t *out_at, size_t size, unsigned int flags) {
     REAL(copy_file_range);
     char room[PATH_MAX];
+    if (control && control->reads) READING("copy_file_range", of_fd(in, room), real(in, in_at, out, out_at, size, flags));
     MOVING("copy_file_range", of_fd(out, room), size, real(in, in_at, out, out_at, size, flags),
            real(in, in_at, out, out_at, some, flags));
 }
@@ -244,6 +271,7 @@ extern ssize_t sendfile64(int, int, off64_t *, size_t);
     ssize_t name(int out, int in, offset_type *at, size_t size) {                                 \
         REAL(name);                                                                               \
         char room[PATH_MAX];                                                                      \
+        if (control && control->reads) READING(#name, of_fd(in, room), real(out, in, at, size));  \
         MOVING(#name, of_fd(out, room), size, real(out, in, at, size), real(out, in, at, some));  \
     }
 SENDFILE(sendfile, off_t)

@@ -17,7 +17,7 @@ import pytest
 SOURCE = Path(__file__).with_name("shim.c")
 ROOT = Path(__file__).parents[3]
 # The fields of `Control` in shim.c.
-_LAYOUT = struct.Struct("=7q1024s64s256s")
+_LAYOUT = struct.Struct("=8q1024s64s256s")
 
 
 class Action(IntEnum):
@@ -45,6 +45,8 @@ class Fault:
     """Part of the name of the libc function; empty: all count."""
     file: str = ""
     """Part of the path; empty: all files below the folder count."""
+    reads: bool = False
+    """The calls that read count, and none that change files; they can only fail."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Shim:
     def arm(self, folder: Path, fault: Fault = Fault()) -> None:
         """Count the calls below `folder` from now on, with `fault`."""
         self.log.write_text("")
-        numbers = (1, fault.at, fault.number, fault.action, fault.once, 0, 0)
+        numbers = (1, fault.at, fault.number, fault.action, fault.once, 0, 0, fault.reads)
         texts = (str(folder.resolve()), fault.function, fault.file)
         self._shared[:] = _LAYOUT.pack(*numbers, *(text.encode() for text in texts))
 

@@ -99,3 +99,27 @@ def test_children_go_on_counting_and_the_shim_can_be_told_anew_while_a_process_r
     child = f"import subprocess; subprocess.run([sys.executable, '-c', \"open('{watched}/inner', 'x')\"], check=True)"
     assert shim.run(program(child + "; open(path, 'x')", watched / "outer"), watched).code == 0
     assert [Path(call.path).name for call in shim.calls()] == ["inner", "outer"]
+
+
+READERS = {
+    "python": "open(path, 'rb').read()",
+    "json": "import json; json.load(open(path))",
+    "copy": "import shutil; shutil.copyfile(path, '/dev/null')",
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("first", ["open", "content"])
+def test_reads_fail_when_they_are_asked_for_and_writes_do_not_count_then(shim, watched, reader, first):
+    (watched / "file").write_text('"' + "1" * 10_000 + '"')
+    command = program(f"open(path + '2', 'wb').write(b'x')\n{READERS[reader]}", watched / "file")
+    assert shim.run(command, watched, Fault(reads=True)).code == 0
+    seen = {call.function.removesuffix("64") for call in shim.calls()}
+    assert "open" in seen
+    assert seen & {"read", "sendfile", "copy_file_range"}
+    assert {Path(call.path).name for call in shim.calls()} == {"file"}
+    at = 1 if first == "open" else 1 + next(k for k, call in enumerate(shim.calls()) if "open" not in call.function)
+    ended = shim.run(command, watched, Fault(at=at, number=errno.EIO, reads=True))
+    assert ended.code == 1
+    assert f"rrno {errno.EIO}" in ended.err
+    assert (watched / "file2").read_text() == "x"
