@@ -25,7 +25,7 @@ Scenario = Callable[..., str]
 class Entry:
     """A remedy, known by its clause and by a piece of its message, and what executes it or excuses it.
 
-    A piece that begins with ^ is the beginning of the message. `test` names a test elsewhere that executes it.
+    A piece that begins with ^ is the beginning of the message, one that ends with $ its end. `test` names a test elsewhere that executes it.
     """
 
     clause: str
@@ -40,6 +40,8 @@ class Entry:
     def fits(self, one: Remedy) -> bool:
         if one.clause != self.clause:
             return False
+        if self.of.endswith("$"):
+            return one.message == self.of[1:-1] if self.of.startswith("^") else one.message.endswith(self.of[:-1])
         return one.message.startswith(self.of[1:]) if self.of.startswith("^") else self.of in one.message
 
 
