@@ -38,7 +38,7 @@ def _as_anybody() -> Any:
 
 def _said(action: Callable[[], Any]) -> str:
     """The line and the exit code that a command would end with."""
-    with pytest.raises(OSError, match=".") as caught:
+    with pytest.raises(OSError, match=r".") as caught:
         action()
     found = translated(caught.value)
     assert isinstance(found, UserError)
@@ -117,7 +117,7 @@ def a_file_that_others_may_not_open() -> str:
         for mode in (0o000, 0o200):
             closed.chmod(mode)
             with _as_anybody():
-                shown = _said(lambda: closed.read_text())
+                shown = _said(closed.read_text)
                 assert other.read_text() == "1"
             closed.chmod(0o644)
             with _as_anybody():
@@ -166,7 +166,7 @@ def _refusing(monkeypatch: pytest.MonkeyPatch, number: int, below: Path) -> None
         replace(source, target, **options)
 
     monkeypatch.setattr(os, "replace", refused)
-    monkeypatch.setattr(Path, "replace", lambda self, target: refused(self, target))
+    monkeypatch.setattr(Path, "replace", refused)
 
 
 @remedy("give a path that can be written", of="^give a path that can be written$", case=errno.EROFS)

@@ -25,7 +25,8 @@ Scenario = Callable[..., str]
 class Entry:
     """A remedy, known by its clause and by a piece of its message, and what executes it or excuses it.
 
-    A piece that begins with ^ is the beginning of the message, one that ends with $ its end. `test` names a test elsewhere that executes it.
+    A piece that begins with ^ is the beginning of the message, one that ends with $ its end. `test` names a test
+    elsewhere that executes it.
     """
 
     clause: str
