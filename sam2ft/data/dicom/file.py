@@ -21,8 +21,8 @@ _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
 _SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 TO_NIFTI = "convert it to NIfTI with dcm2niix and give the .nii.gz file instead"
 SEGMENTATION_TO_NIFTI = (
-    "is a DICOM segmentation (SEG), which is not read; export it as NIfTI (with 3D Slicer, or segimage2itkimage of "
-    "dcmqi) and give the .nii.gz file instead"
+    "is a DICOM segmentation (SEG), which is not read; export it as NIfTI on the grid of its image (in 3D Slicer with "
+    "the image as reference volume) and give the .nii.gz file instead"
 )
 
 

@@ -144,7 +144,9 @@ def test_times_in_seconds_are_seen_in_a_fit_too(tmp_path: Path) -> None:
     in_seconds = (0.0, 0.01, 0.04, 0.08)
     folder = echoes(tmp_path / "e", true_map() / 1000, times_ms=in_seconds)
     with pytest.raises(
-        DataError, match=r"the median of its positive values is 0\.0\d+ ms.*check the times of the decay"
+        DataError,
+        match=r"the median of its positive values is 0\.0\d+ ms.*check the times of the decay"
+        r".*, or give sources\.maps\.t1rho\.bounds_ms",
     ):
         read_map(folder, "t1rho", MapSource(series="{subject}", spin_lock_ms=in_seconds), GRID)
     told = MapSource(series="{subject}", spin_lock_ms=in_seconds, bounds_ms=(0, 1))

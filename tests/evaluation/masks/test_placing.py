@@ -111,6 +111,10 @@ def test_a_cropped_reference_on_another_lattice_is_refused(tmp_path: Path, aside
     assert "--resample" not in str(caught.value)
     assert "\n" not in str(caught.value)
     assert ("lies far away" if aside > 1 else "shares no lattice") in str(caught.value)
+    assert "export the reference as a labelmap (.nii.gz) on the grid of its image" in str(caught.value)
+    labelmap = write(tmp_path / "r.nii.gz", box())
+    found = score_pair(labelmap, tmp_path / "p.nii.gz", out=tmp_path / "out", scoring=scoring)
+    assert dice(found) == pytest.approx(true_dice(box(), too_much()))
 
 
 def test_a_reference_beyond_a_small_prediction_counts_as_missed_when_asked(tmp_path: Path):
@@ -121,6 +125,8 @@ def test_a_reference_beyond_a_small_prediction_counts_as_missed_when_asked(tmp_p
     found = score_pair(reference, prediction, out=tmp_path / "out", scoring=RESAMPLE)
     assert dice(found) == pytest.approx(2 * 9 / (9 + 12))
     assert read_json(tmp_path / "out" / "_SUCCESS")["share_covered"] == {"files/r/p": 0.75}
+    whole = score_pair(reference, write(tmp_path / "whole.nii.gz", too_much()), out=tmp_path / "whole")
+    assert dice(whole) == pytest.approx(true_dice(box(), too_much()))
 
 
 def test_another_grid_is_that_of_the_reference_in_messages(tmp_path: Path):
