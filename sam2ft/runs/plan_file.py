@@ -105,10 +105,10 @@ class Plan:
 def save_plan(layout: ExperimentLayout, plan: Plan) -> Path:
     """Write the plan into its experiment's folder; an existing file has the same content and becomes the newest.
 
-    An existing file that is damaged, or of a version without digests, is written again.
+    An existing file that no job could read, or of a version without digests, is written again.
     """
     path = layout.plan(plan.plan_id)
-    if _is_sealed(path):
+    if _is_whole(layout, plan.plan_id):
         path.touch()
     else:
         value = {"version": PLAN_VERSION, "plan": plan.plan_id, "experiment": plan.experiment, "source": plan.source}
@@ -119,9 +119,11 @@ def save_plan(layout: ExperimentLayout, plan: Plan) -> Path:
     return path
 
 
-def _is_sealed(path: Path) -> bool:
+def _is_whole(layout: ExperimentLayout, plan_id: str) -> bool:
+    """Whether the file has a digest and this plan in it."""
     try:
-        return verified_json(path)[1]
+        load_plan(layout, plan_id)
+        return verified_json(layout.plan(plan_id))[1]
     except DataError:
         return False
 
