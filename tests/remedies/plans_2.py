@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from sam2ft.config.load_experiment import load_experiment
 from sam2ft.core.digests import verified_files
 from sam2ft.core.digests.verified_files import read_sealed_json, write_sealed_json
 from sam2ft.jobs.preflight.preflight import resolve
-from sam2ft.runs.attempt.claim import Attempt
 from sam2ft.runs.attempt.restarts import NotRestartableError, refuse_idle
 from sam2ft.runs.attempt.status import status_at_start
 from sam2ft.runs.identity_file import read_identity
