@@ -627,6 +627,9 @@ def test_an_evaluation_that_is_made_anew_meanwhile_is_an_error_and_no_mixture(mo
     with pytest.raises(DataError, match=r"made-2/eval/eeeeeeeeeeee: changed while it was read; aggregate again"):
         reported(runs)
     assert files_of(REPORT.folder) == before
+    monkeypatch.undo()
+    assert reported(runs).problems == ()
+    assert files_of(REPORT.folder) != before
 
 
 def test_two_runs_of_one_id_with_different_content_are_named_with_both_places_and_none_counts() -> None:
