@@ -10,6 +10,8 @@ import pytest
 from sam2ft.config.load_experiment import load_experiment
 from sam2ft.core.digests import verified_files
 from sam2ft.core.digests.verified_files import read_sealed_json, write_sealed_json
+from sam2ft.core.files import write_text
+from sam2ft.jobs.job import PointJob
 from sam2ft.jobs.preflight.preflight import resolve
 from sam2ft.runs.attempt.restarts import NotRestartableError, refuse_idle
 from sam2ft.runs.attempt.status import status_at_start
@@ -18,11 +20,11 @@ from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import load_plan, save_plan
 from sam2ft.runs.provenance import recorded_attempts
 from sam2ft.runs.resources.resources import resources_of
-from sam2ft.sweeps.plan.measured import read_calibrations
-from sam2ft.sweeps.plan.plan import make_plan
+from sam2ft.sweeps.plan.plan import make_plan, write_configs
 from sam2ft.sweeps.submit.records import Record, RecordedReport, next_number, records_of, write_record
 from sam2ft.training.checkpoints.checkpoint import resume_files
 from tests.fixtures.file_sets import spoil
+from tests.jobs.test_damaged_files import run
 from tests.remedies import cluster
 from tests.remedies.conftest import Desk, refusal
 from tests.remedies.registry import remedy
@@ -136,19 +138,44 @@ def a_damaged_record_of_a_submission(slurm: Any) -> str:
 
 
 @remedy("not used, `--calibrate` measures it again", slow=True)
+@remedy("measure it with --calibrate", slow=True)
 def a_damaged_calibration(toy: Any, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> str:
-    command = "launch/sweep.py toy.yaml --calibrate --local 1"
-    desk.works(command)
+    """With a GPU, so that there are GPU-hours whose number is not known."""
+    monkeypatch.setattr("sam2ft.sweeps.sweep.visible_gpus", lambda *_: ("0",))
+    monkeypatch.setattr(verified_files, "_TOLD", set())
     layout = ExperimentLayout.of("toy")
-    good = read_calibrations(layout)
-    paths = [path for path in layout.calibrations.glob("*.json") if not path.stem.endswith(".task")]
-    for content in ("{}", "", '{"stage": "train", "measured": {"speed": 1}}'):
-        monkeypatch.setattr(verified_files, "_TOLD", set())
-        for path in paths:
-            path.write_text(content)
-        shown = desk.run("launch/sweep.py toy.yaml --dry-run --local 1").text
-        assert "run times are unknown" in " ".join(shown.split())
-    desk.works(command)
-    again = read_calibrations(layout)
-    assert (again.training.keys(), again.evaluation.keys()) == (good.training.keys(), good.evaluation.keys())
-    return " ".join(shown.split())
+    dry = "launch/sweep.py toy.yaml --dry-run --local 1 --max-gpu-hours 100"
+    for number, content in enumerate(("{}", "", '{"stage": "train", "measured": {"speed": 1}}')):
+        write_text(layout.calibrations / f"{number}.json", content)
+    shown = " ".join(desk.refused(dry).split())
+    desk.works("launch/sweep.py toy.yaml --calibrate --local 1")
+    desk.works(dry)
+    return shown
+
+
+@remedy("restore it", of="changed after the baseline was planned", case="restore", slow=True)
+@remedy(AGAIN, of="changed after the baseline was planned", case="plan", slow=True)
+def weights_of_a_baseline_that_changed(toy: Any, case: str) -> str:
+    good = toy.weights.read_bytes()
+
+    def planned() -> PointJob:
+        resolved = resolve(load_experiment(Path("toy.yaml"), ["experiment.baseline=true"]), fill=resources_of)
+        baseline = next(one for one in resolved.runs if one.planned.baseline)
+        layout = ExperimentLayout.of("toy")
+        write_configs(layout, resolved, [baseline.planned.index])
+        return PointJob(layout.run(baseline.planned.run_id), baseline.planned, "eval", Attempt.current())
+
+    first = planned()
+    spoil(toy.weights)
+    code, shown = run(first)
+    assert code == 2
+    if case == "restore":
+        toy.weights.write_bytes(good)
+        again = replace(first, attempt=Attempt.current())
+    else:
+        again = planned()
+        assert again.layout.folder != first.layout.folder
+    code, log = run(again)
+    assert code == 0, log
+    assert list(again.layout.evaluations.glob("*/_SUCCESS"))
+    return shown

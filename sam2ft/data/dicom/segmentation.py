@@ -17,6 +17,7 @@ import numpy.typing as npt
 from sam2ft.core.errors import ConfigError, DataError
 from sam2ft.core.files import canonical_json, replacing, sha256_text
 from sam2ft.core.geometry import Geometry
+from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.data.images.grids import Volume, reordered_to_grid
 from sam2ft.data.prepare.originals import Originals, without_given_names
@@ -103,6 +104,7 @@ def write_segmentation(
             label_map_zyx = reordered_to_grid(Volume(label_map_zyx, record.geometry), geometry, what="prediction")
         except DataError as error:
             raise DataError(f"{folder}: is no longer what {record.key} was prepared from: {error}") from None
+    _complete(headers, record.key)
     mask = hashlib.sha256(label_map_zyx.astype("<u2").tobytes()).hexdigest()
     content = {"mask": mask, "labels": labels.to_json()}
     series_uid = text(headers[0], "SeriesInstanceUID")
@@ -151,15 +153,24 @@ def _same_series(
     kept, found = (_PLAIN_UID, plain) if originals is None else (_KEYED_UID, originals.names.uid(plain))
     if found != record.dicom[kept][0]:
         raise DataError(f"{folder}: holds another series than the one that {record.key} was prepared from")
+    return headers, geometry
+
+
+def _complete(headers: "list[pydicom.Dataset]", key: VolumeKey) -> None:
+    """Add empty attributes where a segmentation may have empty ones.
+
+    Raises:
+        DataError: the series lacks others. They are not needed to prepare it, so that the volume is named and no file.
+    """
     for header in headers:
         if "FrameOfReferenceUID" not in header or "StudyInstanceUID" not in header:
             raise DataError(
-                f"{folder}: without FrameOfReferenceUID and StudyInstanceUID no segmentation can be added to the study"
+                f"{key}: without FrameOfReferenceUID and StudyInstanceUID in its DICOM series no segmentation can be "
+                "added to the study"
             )
         for keyword in MAY_BE_EMPTY:
             if keyword not in header:
                 setattr(header, keyword, None)
-    return headers, geometry
 
 
 def _segments(label_map_zyx: npt.NDArray[np.integer[Any]], labels: LabelTable) -> npt.NDArray[np.uint16]:

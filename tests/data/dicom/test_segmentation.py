@@ -231,3 +231,16 @@ def test_a_store_with_other_slices_than_the_series_gives_the_same_segmentation(
     first, second = (pydicom.dcmread(tmp_path / name) for name in ("a.dcm", "b.dcm"))
     assert first.PixelData == second.PixelData
     assert first.SOPInstanceUID == second.SOPInstanceUID
+
+
+@pytest.mark.parametrize("keyword", ["FrameOfReferenceUID", "StudyInstanceUID"])
+def test_a_series_without_what_a_study_needs_is_refused_by_the_name_of_its_volume(
+    store: Store, tmp_path: Path, keyword: str
+) -> None:
+    (record,) = store.volumes
+    for path in source_series(record).iterdir():
+        header = pydicom.dcmread(path)
+        delattr(header, keyword)
+        header.save_as(path, enforce_file_format=True)
+    with pytest.raises(DataError, match=r"^toy/a/image: without FrameOfReferenceUID and StudyInstanceUID in its DICOM"):
+        write_segmentation(tmp_path / "a.dcm", prediction(), store.labels, record, "x")
