@@ -10,7 +10,7 @@ if "--write" in sys.argv:
     write_pending(pending_line(one) for one in found)
 for one in found:
     print(f"{one.where}\n    @remedy({one.clause!r}, {one.message[:70]!r})")
-executed = sum(entry.scenario is not None for entry in entries)
+executed = sum(not entry.reason for entry in entries)
 print(
     f"{len({(one.clause, one.message) for one in remedies()})} remedies; {executed} executed, "
     f"{len(entries) - executed} excuses, {len(found)} without a scenario ({len(pending())} wait)",

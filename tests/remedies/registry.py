@@ -25,7 +25,7 @@ Scenario = Callable[..., str]
 class Entry:
     """A remedy, known by its clause and by a piece of its message, and what executes it or excuses it.
 
-    A piece that begins with ^ is the beginning of the message.
+    A piece that begins with ^ is the beginning of the message. `test` names a test elsewhere that executes it.
     """
 
     clause: str
@@ -35,6 +35,7 @@ class Entry:
     slow: bool = False
     reason: str = ""
     broken: str = ""
+    test: str = ""
 
     def fits(self, one: Remedy) -> bool:
         if one.clause != self.clause:
@@ -60,6 +61,11 @@ def remedy(
         return scenario
 
     return register
+
+
+def executed_by(clause: str, of: str = "", *, test: str) -> None:
+    """Registers a remedy that a test outside this folder executes, `tests/path.py::test_name`, as a scenario would."""
+    entries.append(Entry(clause, of, None, test=test))
 
 
 def excused(reason: str, *pairs: str | tuple[str, str]) -> None:

@@ -4,6 +4,7 @@ A message with a new remedy needs a scenario: a function in a module of this fol
 `@remedy("the clause", of="a piece of its message")`. `python -m tests.remedies` lists what has none.
 """
 
+import ast
 import inspect
 from collections import Counter
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.remedies import scenarios
-from tests.remedies.catalogue import Message, remedies
+from tests.remedies.catalogue import ROOT, Message, remedies
 from tests.remedies.registry import Entry, entries, messages_of, open_remedies, pending, pending_line
 
 MOST_PENDING = 171
@@ -67,7 +68,7 @@ def test_an_entry_is_about_exactly_one_message() -> None:
     counts = {(entry.clause, entry.of): len(messages_of(entry)) for entry in entries}
     gone = [pair for pair, count in counts.items() if count == 0]
     assert not gone, f"no message has this remedy any more; remove the entry or follow the message: {gone}"
-    executed = {(entry.clause, entry.of) for entry in entries if entry.scenario is not None}
+    executed = {(entry.clause, entry.of) for entry in entries if not entry.reason}
     vague = [pair for pair in executed if counts[pair] > 1]
     assert not vague, f"several messages have this remedy; name one with a piece of it: {vague}"
 
@@ -77,8 +78,15 @@ def test_a_remedy_has_one_entry_only() -> None:
         (one.clause, one.message) for one in set(remedies()) for entry in entries
         if entry.fits(one) and entry.reason
     )  # fmt: skip
-    both = [pair for pair in named if any(e.scenario and e.clause == pair[0] and e.of in pair[1] for e in entries)]
+    both = [pair for pair in named if any(not e.reason and e.clause == pair[0] and e.of in pair[1] for e in entries)]
     assert not both, f"executed, and excused as well: {both}"
+
+
+@pytest.mark.parametrize("named", sorted({entry.test for entry in entries if entry.test}))
+def test_a_test_elsewhere_that_executes_a_remedy_exists(named: str) -> None:
+    path, _, name = named.partition("::")
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 
 def test_the_remedies_that_wait_are_known_and_become_fewer() -> None:
