@@ -103,7 +103,7 @@ def _connect(waits: _Waiting, published: Path) -> TCPStore:
     raise RendezvousError(
         f"rank {launcher.name_of(launcher.rank)}: rank {launcher.name_of(0)} {fault} {waits.within}{meanwhile}; "
         "see its log; if it runs, this node cannot read that file or reach rank 0: put the runs on a file system that "
-        "all nodes share, or set MASTER_ADDR to an address of rank 0 that they can reach"
+        "all nodes share, or set MASTER_ADDR in slurm.setup of the site to an address of rank 0 that they can reach"
     )
 
 

@@ -154,6 +154,11 @@ def test_a_group_that_others_can_be_in_may_not_write(
     text = message(file)
     assert f"by group {name}" in text
     assert f"{VARIABLE}=@{name}" in text
+    with monkeypatch.context() as trusting:
+        monkeypatch.setattr(grp, "getgrnam", lambda _: grp.struct_group((name, "x", file.stat().st_gid, [])))
+        trusting.setenv(VARIABLE, f"@{name}")
+        refuse_untrusted(file, "plan")
+    assert not is_trusted(file)
     command = re.search(r"chmod g-w [^,]*", text)
     assert command is not None
     subprocess.run(shlex.split(command[0]), check=True)

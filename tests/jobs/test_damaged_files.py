@@ -91,11 +91,17 @@ def test_one_flipped_bit_in_the_weights_of_a_baseline_is_found_before_the_evalua
     layout = ExperimentLayout.of("toy")
     write_configs(layout, resolved, [baseline.planned.index])
     job = PointJob(layout.run(baseline.planned.run_id), baseline.planned, "eval", Attempt.current())
-    spoil(baseline.experiment.module.sam2_checkpoint)
+    weights = Path(baseline.experiment.module.sam2_checkpoint)
+    whole = weights.read_bytes()
+    spoil(weights)
     code, log = run(job)
     assert code == 2
     assert "changed after the baseline was planned" in log
     assert not list(job.layout.evaluations.glob("*/_SUCCESS"))
+    weights.write_bytes(whole)
+    code, log = run(replace(job, attempt=Attempt.current()))
+    assert code == 0, log
+    assert list(job.layout.evaluations.glob("*/_SUCCESS"))
 
 
 def test_an_edited_configuration_stops_a_job_and_an_accepted_one_says_what_differs(point: Any) -> None:

@@ -130,6 +130,23 @@ def test_two_restarts_without_a_new_step_are_enough(job: Allocation) -> None:
     )
 
 
+def test_more_checkpoints_let_a_run_go_on(job: Allocation) -> None:
+    """Every allocation trains 10 steps: saved every 20 steps they are lost each time, saved every 4 most are kept."""
+
+    def trains(every: int) -> None:
+        first = max((int(path.stem) for path in job.layout.checkpoints.glob("*.safetensors")), default=0)
+        for step in range(first + 1, first + 11):
+            if step % every == 0:
+                job.save(step)
+
+    job.work = lambda: trains(20)
+    assert [job.run(0), job.run(1), job.run(2)] == [75, 75, 1]
+    assert "save more checkpoints" in read_status(job.layout).reason
+    job.work = lambda: trains(4)
+    assert [job.run(restart, job="21") for restart in range(6)] == [75] * 6
+    assert job.ended == CONTINUED
+
+
 def test_a_new_step_forgives_the_restarts_before(job: Allocation) -> None:
     steps = {0: 7, 1: 7, 2: 8, 3: 8, 4: 8}
     for restart, step in steps.items():

@@ -105,6 +105,8 @@ def _inside(folder: Path) -> str:
 _OF_SAM2 = f"sam2ft fine-tunes SAM 2: {GET_SAM2}"
 # A pattern for names of tensors, and what a model with such tensors is. The first that matches any tensor decides.
 _MODELS: tuple[tuple[str, str], ...] = (
+    # First: names of the adapted model follow its prefix.
+    (r"base_model\.model\.", "an adapter of the library peft; merge it (merge_and_unload) and save the merged model"),
     (r"(.*\.)?image_encoder\.trunk\.", ""),
     (r"(detector|tracker)(_model)?\.", f"a SAM 3 checkpoint; {_OF_SAM2}"),
     (
@@ -115,7 +117,6 @@ _MODELS: tuple[tuple[str, str], ...] = (
     (r"(.*\.)?(mask_decoder\.hf_|hf_token)", f"a SAM-HQ checkpoint, which is made from SAM 1; {_OF_SAM2}"),
     (r"vision_encoder\.layers\.", f"a SAM 1 checkpoint of the library transformers; {_OF_SAM2}"),
     (r"(.*\.)?image_encoder\.(blocks|layers|pos_embed|patch_embed)\b", f"a SAM 1 checkpoint; {_OF_SAM2}"),
-    (r"base_model\.model\.", "an adapter of the library peft; merge it (merge_and_unload) and save the merged model"),
 )
 
 

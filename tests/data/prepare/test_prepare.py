@@ -376,11 +376,16 @@ def test_a_damaged_array_is_replaced_by_what_its_message_says(raw: Path, tmp_pat
 def test_a_damaged_array_whose_image_is_gone_is_named(raw: Path, tmp_path: Path) -> None:
     run(raw, tmp_path / "store")
     path = tmp_path / "store" / "volumes" / "b__left.mask.npy"
+    backup = shutil.copytree(tmp_path / "store", tmp_path / "backup")
     path.write_bytes(path.read_bytes()[:-1])
     shutil.rmtree(raw / "dicom" / "b")
     (note,) = run(raw, tmp_path / "store", PrepareOptions(verify=True)).notes
     assert note.startswith(f"{path}: the content changed")
     assert "restore it from a backup" in note
+    shutil.copy(backup / "volumes" / path.name, path)
+    assert run(raw, tmp_path / "store", PrepareOptions(verify=True)).notes == ()
+    store = Store.open(tmp_path / "store")
+    store.verify(store.volumes)
 
 
 def test_a_leak_is_refused_also_when_the_removal_of_its_old_name_is_declined(raw: Path, tmp_path: Path) -> None:

@@ -97,6 +97,7 @@ def test_a_store_keeps_its_kind_of_names(raw: Path, before: str, after: str) -> 
     run(raw, write(raw, f"subject_id: {before}\n{table.get(before, '')}"))
     with pytest.raises(DataError, match=rf"named by subject_id: {before}, .*has subject_id: {after}; .*new folder"):
         run(raw, write(raw, f"subject_id: {after}\n{table.get(after, '')}"))
+    assert run(raw, write(raw, f"subject_id: {before}\n{table.get(before, '')}")).count("unchanged") == len(SUBJECTS)
 
 
 def test_a_key_is_never_in_the_store_and_others_that_can_read_it_are_told(raw: Path) -> None:

@@ -121,6 +121,7 @@ MODELS = {
         "is a SAM 2 checkpoint of the library",
     ),
     "SAM 3": (["detector.backbone.vision_backbone.trunk.pos_embed", "tracker.maskmem_tpos_enc"], "is a SAM 3"),
+    "peft of SAM 2": (["base_model.model.image_encoder.trunk.blocks.0.attn.qkv.lora_A.weight"], "merge_and_unload"),
     "peft": (["base_model.model.image_encoder.x.lora_A.weight"], "merge_and_unload"),
 }
 
