@@ -35,6 +35,7 @@ executed_by(
 )
 executed_by(
     "restore it from a backup",
+    of="its image is gone or refused",
     test="tests/data/prepare/test_prepare.py::test_a_damaged_array_whose_image_is_gone_is_named",
 )
 executed_by("set it to {}", test="tests/data/prepare/test_pseudonyms.py::test_a_store_keeps_its_kind_of_names")

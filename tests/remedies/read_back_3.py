@@ -121,7 +121,7 @@ def a_record_that_is_damaged_while_a_store_is_written(raw: Raw, monkeypatch: pyt
     return " ".join(shown.split())
 
 
-# --- names and masks of what is prepared --------------------------------------------------------------------------------
+# --- names and masks of what is prepared ------------------------------------------------------------------------------
 
 
 @remedy("rename one of the folders, or its subject in subject_table")

@@ -26,7 +26,7 @@ def a_path_that_is_taken(tmp_path: Path) -> str:
         if "not" in content:
             (there / "a").touch()
         action = os.rename if "not" in content else lambda _, path: path.mkdir()
-        with pytest.raises(OSError, match="exists|not empty") as caught:
+        with pytest.raises(OSError, match=r"exists|not empty") as caught:
             action(tmp_path / "new", there)
         shown += str(translated(caught.value))
         if "not" in content:
