@@ -24,7 +24,6 @@ from sam2ft.sweeps.plan.plan import make_plan, write_configs
 from sam2ft.sweeps.submit.records import Record, RecordedReport, next_number, records_of, write_record
 from sam2ft.training.checkpoints.checkpoint import resume_files
 from tests.fixtures.file_sets import spoil
-from tests.jobs.test_damaged_files import run
 from tests.remedies import cluster
 from tests.remedies.conftest import Desk, refusal
 from tests.remedies.registry import remedy
@@ -59,8 +58,8 @@ def a_plan_of_another_content(toy: Any, desk: Desk, case: Callable[[Any], Any]) 
 # --- files of a run -------------------------------------------------------------------------------------------------
 
 
-@remedy("move it away", of="the next attempt of the run writes it again", case="identity")
-@remedy("move it away", of="the next attempt of the run puts it aside", case="provenance")
+@remedy("move it away", of="the next attempt of the run writes it again", case="identity", slow=True)
+@remedy("move it away", of="the next attempt of the run puts it aside", case="provenance", slow=True)
 def a_file_of_a_run_that_is_damaged(finished: Any, desk: Desk, case: str) -> str:
     path: Path = getattr(finished.layout, case)
     read = {"identity": read_identity, "provenance": recorded_attempts}[case]
@@ -156,6 +155,8 @@ def a_damaged_calibration(toy: Any, desk: Desk, monkeypatch: pytest.MonkeyPatch)
 @remedy("restore it", of="changed after the baseline was planned", case="restore", slow=True)
 @remedy(AGAIN, of="changed after the baseline was planned", case="plan", slow=True)
 def weights_of_a_baseline_that_changed(toy: Any, case: str) -> str:
+    from tests.jobs.test_damaged_files import run
+
     good = toy.weights.read_bytes()
 
     def planned() -> PointJob:
