@@ -22,7 +22,9 @@ NUMBERS = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS)
 ROOT = Path(__file__).parents[2]
 # Faults one after the other in one folder.
 DEPTH = 4
-COMMANDS = ("prepare", "train", "eval", "aggregate")
+# Faults of each command; an attempt of prepare is the cheapest.
+FEW = {"prepare": 12, "train": 4, "eval": 4, "aggregate": 4}
+MANY = {"prepare": 95, "train": 35, "eval": 40, "aggregate": 30}
 
 
 def faults_over(num_calls: int, count: int, seed: int) -> list[Fault]:
@@ -43,17 +45,17 @@ def faults_over(num_calls: int, count: int, seed: int) -> list[Fault]:
 
 @pytest.mark.timeout(1200)
 @pytest.mark.sam2
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_failed_write_is_one_line_and_the_same_command_finishes(trial, command):
-    check(trial(command), count=6, seed=1)
+@pytest.mark.parametrize(("command", "count"), FEW.items())
+def test_a_failed_write_is_one_line_and_the_same_command_finishes(trial, command, count):
+    check(trial(command), count, seed=1)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 @pytest.mark.sam2
-@pytest.mark.parametrize("command", COMMANDS)
-def test_at_fifty_writes_of_each_command(trial, command):
-    check(trial(command), count=50, seed=2)
+@pytest.mark.parametrize(("command", "count"), MANY.items())
+def test_at_two_hundred_writes_of_the_commands(trial, command, count):
+    check(trial(command), count, seed=2)
 
 
 def check(trial: Trial, count: int, seed: int) -> None:
@@ -70,7 +72,7 @@ def check(trial: Trial, count: int, seed: int) -> None:
         waiting = chain.missed[alone:] + waiting[DEPTH:]
     assert wrong == []
     assert len(codes) == count - beyond
-    assert beyond <= count // 10, codes
+    assert beyond <= 1 + count // 20, codes
     assert codes.count(4) >= count // 3, codes
 
 
