@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from sam2ft.core.digests.verified_files import read_sealed_json, write_sealed_js
 from sam2ft.core.files import write_text
 from sam2ft.jobs.job import PointJob
 from sam2ft.jobs.preflight.preflight import resolve
+from sam2ft.runs.attempt.claim import Attempt
 from sam2ft.runs.attempt.restarts import NotRestartableError, refuse_idle
 from sam2ft.runs.attempt.status import status_at_start
 from sam2ft.runs.identity_file import read_identity
