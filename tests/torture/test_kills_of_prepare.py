@@ -23,18 +23,17 @@ def first_time(_work: Path) -> None:
 
 
 def changed_and_more(work: Path) -> None:
-    """The store has three volumes; of them one is another now, one is gone, and there is a new one."""
+    """The store has three volumes; of them one is another now, and there is a new one."""
     for kind in ("images", "masks"):
         shutil.copyfile(work / "later" / kind / "e.nii.gz", work / kind / "a.nii.gz")
-        (work / kind / "c.nii.gz").unlink()
         shutil.move(work / "later" / kind / "d.nii.gz", work / kind / "d.nii.gz")
 
 
 def other_splits(work: Path) -> None:
     """Every subject moves to another split."""
-    (work / "split.csv").write_text("subject,split\na,test\nb,train\nc,val\n")
+    (work / "split.json").write_text('{"test": ["a"], "train": ["b"], "val": ["c"]}')
     dataset = work / "dataset.yaml"
-    dataset.write_text(dataset.read_text().partition("split:")[0] + "split: {file: split.csv}\n")
+    dataset.write_text(dataset.read_text().partition("split:")[0] + "split: {file: split.json}\n")
 
 
 CHANGES = {change.__name__: change for change in (first_time, changed_and_more, other_splits)}
@@ -72,7 +71,7 @@ def check(trial: Trial, every: int) -> None:
         fresh(trial.template, trial.work)
         run(trial.nursery, PREPARE, trial.work, Fault(file=file))
         counts[file] = trial.nursery.shim.count
-        assert counts[file], f"{file} was not written"
+    assert counts["store.json"], "the index was not written"
     places = [(file, at, action) for file in FILES for at in range(1, counts[file] + 1) for action in KILLS]
     for number, (file, at, action) in enumerate(places[::every]):
         where = f"{action.name} of call {at} for {file}"
