@@ -2,7 +2,6 @@
 
 import ast
 import contextlib
-import json
 import os
 import pickle
 import re
@@ -146,6 +145,7 @@ def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list[st
     vars(module)["evaluate"] = lambda _experiment, layout, *_, **__: done.append(layout.run_id)
     monkeypatch.setitem(sys.modules, "sam2ft.evaluation.run", module)
     monkeypatch.setattr("sam2ft.jobs.job.initial_weights", lambda _: Path("weights"))
+    monkeypatch.setattr("sam2ft.jobs.job._refuse_changed_weights", lambda *_: None)
     return path, done
 
 
@@ -256,11 +256,6 @@ def test_no_module_of_the_package_reads_a_pickle_or_runs_a_text() -> None:
     modules = sorted(PACKAGE.rglob("*.py"))
     assert len(modules) > 300
     found = {str(path.relative_to(PACKAGE)): unsafe_in(ast.parse(path.read_text("utf-8"))) for path in modules}
+    # The reader of checkpoints derives from pickle's unpickler in Python, and replaces all that imports or calls.
+    assert set(found.pop("model/files/inert.py")) <= {"_Unpickler", *pickle.__all__}
     assert {path: names for path, names in found.items() if names} == {}
-
-
-def test_the_digest_does_not_depend_on_how_the_file_is_written(tmp_path: Path) -> None:
-    path, job_file = tmp_path / "a.json", JobFile("/runs/toy", "0123456789ab", "train", (0,))
-    write_job_file(path, job_file)
-    path.write_text(json.dumps(dict(reversed(read_json(path).items()))))
-    assert read_job_file(path) == job_file

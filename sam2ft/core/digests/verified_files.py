@@ -20,6 +20,10 @@ _UNVERIFIED: dict[Path, None] = {}
 _TOLD: set[str] = set()
 
 
+class OtherRunError(DataError):
+    """A whole file of another run, in a folder that was copied or renamed."""
+
+
 def write_sealed_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON object that carries its own digest, which `core.files.read_json` and `read_sealed_json` verify."""
     write_text(path, sealed_json(indented_json(value)))
@@ -43,11 +47,12 @@ def read_of_run(path: Path, run: str) -> Any:
     A file of another run has a valid digest, but its numbers are not of this run.
 
     Raises:
-        DataError: as `read_sealed_json`; the file names another run.
+        DataError: as `read_sealed_json`.
+        OtherRunError: the file names another run.
     """
     value = read_sealed_json(path)
     if isinstance(value, dict) and value.get(RUN, run) != run:
-        raise DataError(f"{path}: belongs to the run {value[RUN]}, not to {run}")
+        raise OtherRunError(f"{path}: belongs to the run {value[RUN]}, not to {run}")
     return value
 
 

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from sam2ft.core.digests.verified_files import RUN, read_of_run, tell_damage, write_sealed_json
+from sam2ft.core.digests.verified_files import RUN, OtherRunError, read_of_run, tell_damage, write_sealed_json
 from sam2ft.core.errors import ClaimedError, DataError
 from sam2ft.core.files import remove_partial
 from sam2ft.runs.layout import RunLayout
@@ -145,6 +145,8 @@ def read_claim(layout: RunLayout) -> Claim | None:
 def known_claim(layout: RunLayout) -> Claim | None:
     """`read_claim`; where the file is damaged, what provenance and status of the run say about its attempts.
 
+    The claim of another run (a copied folder) holds nothing here; the check of the identity then says what differs.
+
     Raises:
         DataError: no other file says who held the run; the message names the remedy.
     """
@@ -152,6 +154,9 @@ def known_claim(layout: RunLayout) -> Claim | None:
         return read_claim(layout)
     except DataError as error:
         attempts = _recorded_attempts(layout)
+        if not attempts and isinstance(error, OtherRunError):
+            tell_damage(f"{error}; not used")
+            return None
         if not attempts:
             remedy = "when no process is working on this run, remove the file"
             raise DataError(f"{error}; no other file of the run says who held it: {remedy}") from None
