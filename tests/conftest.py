@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sam2ft.core.digests import verified_files
+
 pytest_plugins = tuple(
     f"fixtures.{name}" for name in ("owners", "points", "scoring", "stores", "trainings", "workplace")
 )
@@ -25,6 +27,13 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real images at {folder}; set SAM2FT_REAL_DATA")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def nothing_told_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test begins as a new process, which has read no file and told no damage."""
+    monkeypatch.setattr(verified_files, "_UNVERIFIED", {})
+    monkeypatch.setattr(verified_files, "_TOLD", set())
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from sam2ft.tools.lock_file import read_lock
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("sam2ft", "launch", "slurm", "tests")
-# tests/ is on the path of pytest, for tests/fixtures.
-OURS = {"sam2ft", "launch", "tests", "fixtures"}
+# tests/ is on the path of pytest, for tests/fixtures and tests/torture.
+OURS = {"sam2ft", "launch", "tests", "fixtures", "torture"}
 
 
 def imported(path: Path) -> Iterator[str]:

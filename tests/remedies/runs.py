@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sam2ft.core.digests.verified_files import read_sealed_json, write_sealed_json
-from sam2ft.core.files import write_json
+from sam2ft.core.files import read_json, write_json
 from sam2ft.data.store.store import index_path
 from sam2ft.jobs.job import main as job_main
 from sam2ft.runs.attempt.claim import Attempt
@@ -277,13 +277,13 @@ def another_process_while_evaluating(finished: Any, desk: Desk, tmp_path: Path) 
     with subprocess.Popen(WAITING, stdin=subprocess.PIPE) as other:
         mine = Attempt.current()
         write_json(finished.layout.claim, {**mine.to_json(), "pid": other.pid, "birth": "", "restarts": {}})
-        status = json.loads(finished.layout.status.read_text())
+        status = read_json(finished.layout.status)
         busy = {**status, "state": "training", "attempt": json.loads(finished.layout.claim.read_text())}
-        finished.layout.status.write_text(json.dumps(busy))
+        write_sealed_json(finished.layout.status, busy)
         shown = desk.refused(f"launch/eval.py --ckpt {finished.layout.best} --set eval.bbox_shift=3")
         desk.works(f"launch/eval.py --ckpt {finished.layout.best} --out elsewhere")
         assert Path("elsewhere/_SUCCESS").is_file()
-    finished.layout.status.write_text(json.dumps(status))
+    write_sealed_json(finished.layout.status, status)
     desk.works(f"launch/eval.py --ckpt {finished.layout.best} --set eval.bbox_shift=3")
     return shown
 
