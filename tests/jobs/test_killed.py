@@ -107,15 +107,15 @@ def begin(point_with, toy, references, processes, tmp_path):
         more = (f"resources.tasks_per_node={world_size}", f"datamodule.num_workers={workers}")
         layout = point_with(*SETTINGS, *more).layout
         if world_size not in references:
+            planned = tmp_path / "planned"
+            shutil.copytree(layout.folder, planned)
             processes.start(world_size, {})
             assert processes.ended() == [0] * world_size, _logs(layout)
             references[world_size] = RunLayout(tmp_path / "reference" / layout.run_id)
             references[world_size].folder.parent.mkdir()
             shutil.copytree(layout.folder, references[world_size].folder)
-            config = layout.config.read_text()
             shutil.rmtree(layout.folder)
-            layout.folder.mkdir()
-            layout.config.write_text(config)
+            planned.rename(layout.folder)
         return layout, references[world_size]
 
     return start

@@ -8,8 +8,10 @@ from dataclasses import replace
 
 import pytest
 
+from sam2ft.core.digests.sealed import sealed_yaml
+from sam2ft.core.digests.verified_files import write_sealed_json
 from sam2ft.core.errors import DataError
-from sam2ft.core.files import read_json, sha256_file, write_json
+from sam2ft.core.files import read_json, sha256_file, write_json, write_text
 from sam2ft.core.tables.rows import TABLES, read_csv, write_csv
 from sam2ft.report import report as report_module
 from sam2ft.report.layout import ReportLayout
@@ -49,6 +51,8 @@ def _copy(finished, suffix) -> RunState:
     planned = _planned(finished, suffix)
     place = LAYOUT.run(planned.run_id)
     shutil.copytree(finished.layout.folder, place.folder)
+    for path in (place.status, place.claim, place.provenance, place.identity):
+        write_sealed_json(path, read_json(path) | {"run": planned.run_id})
     evaluation = place.evaluation(finished.eval_id)
     digests = {}
     for name in ("slice", "instance", "volume", "global"):
@@ -183,7 +187,8 @@ def test_nothing_planned_is_nothing_to_report(finished):
 
 def test_a_setting_that_differs_between_runs_is_shown_with_all_its_values(states):
     other = LAYOUT.run(states[1].planned.run_id).config
-    other.write_text(other.read_text().replace("lr: 0.001", "lr: 0.0002"))
+    lines = (line for line in other.read_text().splitlines(True) if not line.startswith("# sealed"))
+    write_text(other, sealed_yaml("".join(lines).replace("lr: 0.001", "lr: 0.0002")))
     report(states)
     assert "AdamW, lr 0.001; AdamW, lr 0.0002" in (LAYOUT.report / "index.html").read_text()
 
