@@ -1,5 +1,6 @@
 """Run of an evaluation: subjects distributed over ranks, finished volumes kept, parts merged, `_SUCCESS` last."""
 
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -118,6 +119,9 @@ def _work(job: EvaluationJob, ranks: Ranks) -> RankWork | None:
     """The work of this rank for a job; None for a finished job."""
     checkpoint_sha256 = sha256_file(job.checkpoint)
     if is_current(job, checkpoint_sha256):
+        if ranks.is_main and job.evaluation.parts.exists():  # where their removal failed after `_SUCCESS` was written
+            job.guard(True)
+            shutil.rmtree(job.evaluation.parts, ignore_errors=True)
         return None
     _refuse_best_of_another(job)
     with_noise = job.experiment.eval.prompt_noise is not None

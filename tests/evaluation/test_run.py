@@ -230,6 +230,18 @@ def test_a_table_that_was_changed_by_hand_is_made_again(finished, tested):
     assert contents(finished.evaluation) == before
 
 
+def test_parts_whose_removal_failed_are_removed_by_the_next_call(finished, tested):
+    """The file system may fail after `_SUCCESS` was written, when nothing is missing any more."""
+    before = contents(finished.evaluation)
+    left = finished.evaluation.part(VolumeKey("toy", "e", "image"), "slice")
+    left.parent.mkdir(parents=True)
+    left.write_text("left")
+    finished.evaluate()
+    assert tested == []
+    assert not finished.evaluation.parts.exists()
+    assert contents(finished.evaluation) == before
+
+
 def test_one_box_per_component_and_one_per_label_are_two_evaluations(finished, point_with, toy):
     prompted = Counter(row["slice"] for row in rows(finished.evaluation, "instance") if row["subject"] == "e")
     assert prompted == {1: 2, 2: 2, 3: 3}
