@@ -94,10 +94,10 @@ def a_cost_that_is_not_known(toy: Any, desk: Desk, sweeps: Command) -> str:
 @remedy("kept unless --force or --strict-code", slow=True)
 def finished_runs_of_other_code(finished: Any, sweeps: Command, monkeypatch: pytest.MonkeyPatch) -> str:
     sweeps()
-    value = json.loads(finished.layout.provenance.read_text())
+    value = read_json(finished.layout.provenance)
     for attempt in value["attempts"]:
         attempt["code"]["digest"] = "0" * 16
-    finished.layout.provenance.write_text(json.dumps(value))
+    write_sealed_json(finished.layout.provenance, value)
     before = finished.layout.best.stat().st_mtime_ns
     shown = " ".join(sweeps().split())
     assert finished.layout.best.stat().st_mtime_ns == before
