@@ -1,6 +1,7 @@
 """`prepare` killed at every write with which it finishes a store: every state in between opens, and the same command
 heals it."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -94,10 +95,11 @@ def check(trial: Trial, every: int) -> None:
 
 @pytest.mark.timeout(900)
 def test_every_state_between_two_writes_opens_and_is_healed(prepared: Trial) -> None:
-    check(prepared, every=13)
+    check(prepared, every=26)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_every_state_between_any_two_calls_opens_and_is_healed(prepared: Trial) -> None:
-    check(prepared, every=1)
+def test_states_between_more_calls_open_and_are_healed(prepared: Trial) -> None:
+    """Every seventh call; SAM2FT_KILLS=1 takes every one, which is an hour."""
+    check(prepared, every=int(os.environ.get("SAM2FT_KILLS", "7")))
