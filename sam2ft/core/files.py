@@ -301,6 +301,11 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def has_sha256(path: Path, sha256: str | None) -> bool:
+    """Whether a file has this digest; read again before it is called damaged, because a first read may be torn."""
+    return any(sha256_file(path) == sha256 for _ in range(2))
+
+
 class DigestCache:
     """Cache of sha256 digests of large files, so that a plan does not read gigabytes twice.
 

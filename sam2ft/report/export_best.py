@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sam2ft.config.load_experiment import dump_experiment, load_experiment
 from sam2ft.core.errors import DataError
-from sam2ft.core.files import replacing, sha256_file, write_text
+from sam2ft.core.files import has_sha256, replacing, sha256_file, write_text
 from sam2ft.report.comparison.compare import Comparison
 from sam2ft.report.comparison.number_text import printable
 from sam2ft.report.request import RunState
@@ -37,7 +37,7 @@ def export_best(comparison: Comparison, states: Sequence[RunState], out: Path) -
     if state is None:
         raise DataError(f"no point to export: {comparison.choice}")
     layout, status = state.layout, state.status
-    if not layout.best.is_file() or status is None or not _is_content(layout.best, status.best_sha256):
+    if not layout.best.is_file() or status is None or not has_sha256(layout.best, status.best_sha256):
         raise DataError(
             f"{layout.best}: missing, or not the weights recorded in {layout.status}; {how_to_heal(layout)}"
         )
@@ -59,11 +59,6 @@ def export_best(comparison: Comparison, states: Sequence[RunState], out: Path) -
         if sha256_file(partial) != status.best_sha256:
             raise DataError(f"{layout.best}: changed while it was copied; export again when nothing writes it")
     return experiment, weights
-
-
-def _is_content(path: Path, sha256: str | None) -> bool:
-    """Whether a file has this digest; read again before it is called damaged."""
-    return any(sha256_file(path) == sha256 for _ in range(2))
 
 
 def _refuse_unusable(best: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from sam2ft.core.digests.sealed import check_json, sealed_json
 from sam2ft.core.errors import DataError
-from sam2ft.core.files import canonical_json, sha256_file, sha256_text, sync_folder, write_new
+from sam2ft.core.files import canonical_json, has_sha256, sha256_file, sha256_text, sync_folder, write_new
 from sam2ft.core.tables.rows import TABLES, Row
 from sam2ft.report.comparison.point_tests import PointValues, point_values
 from sam2ft.report.tables.collect import FoundEvaluation
@@ -147,7 +147,7 @@ def verified_states(found: FoundEvaluation) -> FileStates | DataError:
         states = table_states(found)
         for name, sha256_then in found.digests.items():
             path = found.layout.table(name)
-            if not any(sha256_file(path) == sha256_then for _ in range(2)):
+            if not has_sha256(path, sha256_then):
                 raise DataError(f"{path} was changed after the evaluation wrote it")
     except DataError as error:
         return error
