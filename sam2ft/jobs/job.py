@@ -28,7 +28,7 @@ from sam2ft.core.errors import (
 )
 from sam2ft.core.files import fenced, sha256_file
 from sam2ft.distributed import stop_signal
-from sam2ft.runs.attempt.claim import Attempt, check_claim, check_job, claim
+from sam2ft.runs.attempt.claim import LOCAL, Attempt, check_claim, check_job, claim
 from sam2ft.runs.attempt.ending import by_keyboard, failure_class_of, record_ending
 from sam2ft.runs.attempt.log import kept_output, redirect_output
 from sam2ft.runs.attempt.rank import is_main_rank, rank, world_size
@@ -142,11 +142,21 @@ def _begin(job: PointJob, before: RunStatus | None) -> int:
 
 def _do(job: PointJob, stop: stop_signal.StopFlag) -> None:
     experiment = _experiment(job.layout.config)
+    if job.attempt.job != LOCAL:
+        _refuse_missing_gpus(job)
     with _process_group(job, stop):
         if "train" in job.stage and not job.run.baseline:
             _train(job, experiment, stop)
         if "eval" in job.stage:
             _evaluate(job, experiment, stop)
+
+
+def _refuse_missing_gpus(job: PointJob) -> None:
+    """DeviceError where the plan has GPUs for this stage and torch sees none."""
+    from sam2ft.distributed.device import refuse_missing_gpus
+
+    asked = job.run.eval_resources if job.stage == "eval" else job.run.resources
+    refuse_missing_gpus(asked.gpus_per_node)
 
 
 @contextmanager
