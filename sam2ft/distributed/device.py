@@ -112,6 +112,20 @@ def float32_products(kind: Literal["ieee", "tf32"]) -> None:
     torch.backends.cudnn.allow_tf32 = kind == "tf32"
 
 
+def deterministic_algorithms(*, wanted: bool) -> None:
+    """Choose algorithms whose results are the same in every execution on a GPU; call it before the first product there.
+
+    Without this, gradients of attention (flash and memory-efficient kernels), of cuDNN's convolutions and of
+    interpolation are added in an arbitrary order. An operation without such an algorithm warns and goes on
+    (pytorch.org, notes on reproducibility).
+    """
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(wanted, warn_only=True)
+    torch.backends.cudnn.deterministic = wanted
+    torch.backends.cudnn.benchmark = False
+
+
 def now(device: torch.device) -> float:
     """Seconds of a clock, read after all work queued on the device has ended: launches return at once."""
     if device.type == "cuda":

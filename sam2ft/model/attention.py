@@ -1,7 +1,8 @@
 """Scaled dot-product attention where torch's own call is slow or impossible.
 
-On CPUs that compute float32 faster: in float32 under bfloat16 autocast. torch's CPU kernel is the same for both types, but its backward pass over small windows takes 2 to 5 times as long in
-bfloat16, and without AMX large windows take nearly twice as long too (benchmarks/README.md).
+On CPUs that compute float32 faster: in float32 under bfloat16 autocast. torch's CPU kernel is the same for both types,
+but its backward pass over small windows takes 2 to 5 times as long in bfloat16, and without AMX large windows take
+nearly twice as long too (benchmarks/README.md).
 
 On GPUs: the kernels put the windows of a batch into a dimension of their grid, which has at most 65,535 places; 64
 slices of 1024 px have 65,536 windows in the first stage. Larger batches are computed in parts.

@@ -4,10 +4,11 @@ import math
 import sys
 
 from sam2ft.config.schema.experiment import Experiment
+from sam2ft.distributed.device import deterministic_algorithms
 from sam2ft.distributed.ranks import Ranks
 from sam2ft.model.lora import add_low_rank
 from sam2ft.model.losses import SegmentationLoss, build_loss
-from sam2ft.model.precision import Precision, resolve_precision
+from sam2ft.model.precision import EMULATED, Precision, emulates, resolve_precision
 from sam2ft.model.segmenter import FinetunedSAM2, build_segmenter
 from sam2ft.model.trainable import freeze_unreachable, set_trainable
 from sam2ft.training.activation_checkpointing import checkpoint_activations
@@ -25,8 +26,11 @@ def build_trainer(experiment: Experiment, data: TrainingData, ranks: Ranks, batc
         ConfigError: when model, loss, optimizer or schedule refuse a setting.
     """
     module, seed = experiment.module, experiment.experiment.seed
+    deterministic_algorithms(wanted=module.deterministic and ranks.device.type == "cuda")
     loss = build_loss(module.loss)
     precision = resolve_precision(module.use_amp, ranks.device)
+    if ranks.is_main and emulates(precision, ranks.device):
+        print(EMULATED, file=sys.stderr, flush=True)
     model = trainable_model(experiment, loss, ranks, precision)
     steps_per_epoch = math.ceil(len(data.train) / batches_per_step)
     settings = TrainerSettings(

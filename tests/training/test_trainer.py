@@ -392,7 +392,7 @@ def test_gradients_that_no_scale_makes_finite_end_an_fp16_training(
     with pytest.raises(FloatingPointError, match=f"^step {MOST_SCALE_SEARCHES + 3}: .* in 3 steps in a row"):
         trainer.fit(toy_data(6, 1).train, toy_data(6, 1).val)
     poison = make_trainer(loss=poisoned(plain_loss, set(range(6))), precision="fp16", max_skipped_steps=3)
-    with pytest.raises(FloatingPointError, match="^step 3: "):
+    with pytest.raises(FloatingPointError, match=r"^step 3: "):
         poison.fit(toy_data(6, 1).train, toy_data(6, 1).val)
 
 

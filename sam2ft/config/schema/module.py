@@ -196,6 +196,9 @@ class Module(Section):
     max_skipped_steps: int = plain(
         10, "number of consecutive steps with a non-finite loss or gradient that ends the run", unit="steps", ge=1
     )
+    deterministic: bool = of_training(
+        False, "bitwise reproducible training on a GPU too, where that is slower; a CPU's is without it", legacy=False
+    )
     activation_checkpointing: bool = plain(False, "recompute activations to save memory")
     checkpoint: Checkpoints = section(Checkpoints, "when checkpoints for resuming are written")
     use_wandb: bool = plain(False, "log to Weights & Biases")
