@@ -11,8 +11,8 @@ from sam2ft.model.attention import has_amx
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
 EMULATED = (
-    "warning: this GPU emulates bf16, which is slower than fp32 (GPUs before Ampere, such as V100 and T4); fp16 or fp32 "
-    "is faster there (module.use_amp: fp16, true or false; eval.precision: fp16 or fp32)"
+    "warning: this GPU emulates bf16, which is slower than fp32 (GPUs before Ampere, such as V100 and T4); fp16 or "
+    "fp32 is faster there (module.use_amp: fp16, true or false; eval.precision: fp16 or fp32)"
 )
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -14,7 +14,7 @@ from sam2ft.model.trainable import part_of
 # Key in a parameter group: the factor on its learning rate, which Schedule.rates_of applies.
 SCALE = "lr_scale"
 
-FUSED = ("Adam", "AdamW", "SGD", "Adagrad")
+FUSED = ("Adam", "AdamW", "SGD")
 """Optimizers that update all tensors in one kernel of a GPU where the settings choose neither `fused` nor `foreach`."""
 
 _TRUNK_BLOCK = re.compile(r"image_encoder\.trunk\.blocks\.(\d+)\.")

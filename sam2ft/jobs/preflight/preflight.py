@@ -133,8 +133,8 @@ class _Checker:
             if tasks > gpus > 0:
                 self.problem(
                     f"{key}.tasks_per_node",
-                    f"found {tasks} processes for {gpus} GPU{'s' if gpus > 1 else ''} per node, so that two would share "
-                    f"one; allowed: 1 to {gpus}, or gpus_per_node: 0 to train on the CPU",
+                    f"found {tasks} processes per node for {gpus} GPU{'s' if gpus > 1 else ''}, so that two share one; "
+                    f"allowed: 1 to {gpus}, or gpus_per_node: 0 to train on the CPU",
                 )
 
     def baseline(self, index: int) -> ResolvedPoint:
