@@ -52,7 +52,6 @@ SMALL: dict[str, str] = {
     "statistics/yardsticks.py": "published values with their sources",
     "sweeps/submit/stop_lead.py": ONE_IDEA,
     "training/accumulation.py": ONE_IDEA,
-    "model/precision.py": ONE_IDEA,
     "training/activation_checkpointing.py": ONE_IDEA,
     "training/early_stopping.py": ONE_IDEA,
     "training/memory.py": ONE_IDEA,

@@ -22,6 +22,10 @@ class CheckpointError(UserError):
     """Weights that cannot be loaded as requested."""
 
 
+class DeviceError(UserError):
+    """The GPUs that were planned are not there, or the processes of a job have unlike ones."""
+
+
 class IncompleteError(Exception):
     """The work ended, but a part of the requested results is missing. Exit code 3."""
 

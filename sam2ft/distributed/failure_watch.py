@@ -18,7 +18,10 @@ _CONNECTION_LOST = (
 )
 _NO_REPORT = "rank 0 ended without reporting an error; see its log"
 LOOK_EVERY_S = 1.0
-"""Interval at which a process checks whether another one failed."""
+"""Interval at which a process checks whether another one failed, and says that it runs itself."""
+SILENT_S = 300.0
+"""A process that said nothing for this long is gone: killed with its node, or hanging in a call that holds the
+interpreter. Without this, the others would wait for it for hours."""
 GRACE_S = 3.0
 """Time for a process to end by itself, which it does when it waits for the failed one in a collective."""
 
@@ -36,7 +39,7 @@ class FailureWatch:
 
     In a collective, torch raises an error that does not name the failed rank. Outside of a collective, for example
     while a volume is evaluated for minutes, a rank would continue until the launcher kills it: torchrun waits 30 s,
-    Slurm waits KillWait.
+    Slurm waits KillWait. Each process watches the one with the next rank, whose thread counts up in the store.
     """
 
     def __init__(self, store: Store, rank: int, world_size: int, on_failure: Callable[[str], None]):
@@ -45,6 +48,7 @@ class FailureWatch:
         self._store, self._rank, self._world_size, self._on_failure = store.clone(), rank, world_size, on_failure
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._listen, name="failure watch", daemon=True)
+        self._watched, self._count, self._heard = (rank + 1) % world_size, 0, time.monotonic()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -88,6 +92,9 @@ class FailureWatch:
     def _listen(self) -> None:
         while not self._ended.wait(LOOK_EVERY_S):
             try:
+                self._store.add(f"alive/{self._rank}", 1)
+                if self._is_silent():
+                    self._store.compare_set(_FAILED, "", self._of_silent())
                 if not self._store.check([_FAILED]):
                     continue
                 message = self._store.get(_FAILED).decode()
@@ -100,6 +107,19 @@ class FailureWatch:
             sys.stdout.flush()
             # A thread has no other way to end the process: the main thread may be blocked in any call.
             os._exit(1)
+
+    def _is_silent(self) -> bool:
+        """Whether the process with the next rank has not counted up for SILENT_S and has not left."""
+        count, now = self._store.add(f"alive/{self._watched}", 0), time.monotonic()
+        if count != self._count:
+            self._count, self._heard = count, now
+        return now - self._heard > SILENT_S and not self._store.check([f"left/{self._watched}"])
+
+    def _of_silent(self) -> str:
+        return (
+            f"rank {self._watched} said nothing for {SILENT_S:.0f} s: it was killed, hangs, or its node or network "
+            "failed; see the last lines of its log"
+        )
 
 
 def _is_lost_connection(error: BaseException) -> bool:

@@ -3,20 +3,26 @@
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
-from torch._C._distributed_c10d import PrefixStore  # torch.distributed re-exports it, but not in its type stubs
+from torch._C._distributed_c10d import PrefixStore, Store  # torch.distributed re-exports it, but not in its type stubs
 from torch.nn.parallel import DistributedDataParallel
 
-from sam2ft.core.errors import ConfigError, StopRequestedError
+from sam2ft.core.errors import StopRequestedError
+from sam2ft.distributed.device import choose_device, float32_products, refuse_unlike_devices
 from sam2ft.distributed.failure_watch import FailureWatch
 from sam2ft.distributed.launcher_environment import LauncherEnvironment, read_launcher_environment
 from sam2ft.distributed.rendezvous import rendezvous
+
+# All ranks are in the same step when they average gradients.
+_GRADIENTS_WAIT = timedelta(hours=1)
+# Evaluations of the ranks may end hours apart. A rank that is gone is found by the failure watch.
+_HOSTS_WAIT = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,8 @@ class Ranks:
     rank: int = 0
     world_size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    host_group: torch.distributed.ProcessGroup | None = field(default=None, compare=False)
+    """Process group of the values on the host, where the default group is that of the GPUs."""
 
     @property
     def is_main(self) -> bool:
@@ -35,13 +43,14 @@ class Ranks:
     def gather(self, values: Sequence[float] | torch.Tensor) -> list[list[float]]:
         """Gather the same number of values from every rank, in rank order (float64), bitwise equal on every rank.
 
-        Uses one collective; a tensor on the device is copied to the host once.
+        Uses one collective of the hosts, so that only a tensor on the device waits for it: it is copied once.
         """
         if self.world_size == 1:
             return [values.tolist() if isinstance(values, torch.Tensor) else list(values)]
-        mine = torch.as_tensor(values, dtype=torch.float64, device=self.device)
+        on_host = values.cpu() if isinstance(values, torch.Tensor) else values
+        mine = torch.as_tensor(on_host, dtype=torch.float64)
         everyone = [torch.empty_like(mine) for _ in range(self.world_size)]
-        torch.distributed.all_gather(everyone, mine)
+        torch.distributed.all_gather(everyone, mine, group=self.host_group)
         gathered: list[list[float]] = torch.stack(everyone).tolist()
         return gathered
 
@@ -54,42 +63,24 @@ class Ranks:
         return [max(column) for column in zip(*self.gather(values), strict=True)]
 
     def barrier(self) -> None:
-        if self.world_size > 1:
-            torch.distributed.barrier()
+        """Wait on the host until all ranks are here."""
+        self.gather([0.0])
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """The model in DistributedDataParallel, which averages gradients over ranks; the model itself for one rank."""
         if self.world_size == 1:
             return model
         # SAM 2 has no running statistics: its buffers never change and need no broadcast in every step.
+        # Gradients as views of the buckets that are averaged: one copy of them less.
+        device_ids = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(
-            model, device_ids=[self.device] if self.device.type == "cuda" else None, broadcast_buffers=False
+            model, device_ids=device_ids, forward_sync_buffers=False, gradient_as_bucket_view=True
         )
 
 
 ALONE = Ranks()
-
-
-def choose_device(name: str = "auto", local_rank: int = 0) -> torch.device:
-    """The torch device of this rank: `auto` is its GPU, or the CPU without one. CUDA_VISIBLE_DEVICES does not change.
-
-    Raises:
-        ConfigError: for `cuda` when no GPU is visible.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name != "cuda":
-        return torch.device(name)
-    if not torch.cuda.is_available():
-        raise ConfigError("device cuda: no GPU is visible to this process; allowed: auto, cpu")
-    return torch.device("cuda", local_rank % torch.cuda.device_count())
-
-
-def _set_up(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-        # fp32 means float32: by default torch convolves in TF32 (10 bits of mantissa), unlike matrix products.
-        torch.backends.cudnn.allow_tf32 = False
+# Ranks of the block that made the process group, for the blocks inside it.
+_OUTER: list[Ranks] = []
 
 
 @contextmanager
@@ -99,7 +90,6 @@ def process_group(
     device: str = "auto",
     environment: Mapping[str, str] | None = None,
     init_timeout_s: float = 300,
-    collective_timeout_s: float = 3600,
     stop_requested: Callable[[], bool] = lambda: False,
     on_failure: Callable[[str], None] = lambda message: None,
 ) -> Iterator[Ranks]:
@@ -109,32 +99,29 @@ def process_group(
 
     Args:
         folder: on a file system that all nodes share; in a Slurm step the ranks find rank 0 by a file there.
-        init_timeout_s, collective_timeout_s: how long to wait for the other ranks to connect, and for them to join a
-            collective (rank 0 writes checkpoints and pictures meanwhile).
+        init_timeout_s: how long to wait for the other ranks to connect.
         stop_requested: called until all ranks have connected.
         on_failure: called with the reason before this process, outside of a collective, ends because another failed.
 
     Raises:
         PeerFailedError: in place of torch's error when another process failed first; others as in `rendezvous`.
+        DeviceError: a promised GPU is missing, or the ranks have unlike devices or share one.
     """
     launcher = read_launcher_environment(environment)
-    chosen = choose_device(device, launcher.local_rank if launcher else 0)
-    _set_up(chosen)
+    chosen = choose_device(device, launcher.local_rank if launcher else 0, environment)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+        float32_products("ieee")
     ranks = Ranks(launcher.rank, launcher.world_size, chosen) if launcher else Ranks(device=chosen)
     if launcher is None or torch.distributed.is_initialized():
-        yield ranks
+        yield _OUTER[-1] if launcher and _OUTER else ranks
         return
     store = rendezvous(launcher, folder, init_timeout_s, stop_requested)
-    torch.distributed.init_process_group(
-        "nccl" if chosen.type == "cuda" else "gloo",
-        store=PrefixStore("group", store),
-        rank=launcher.rank,
-        world_size=launcher.world_size,
-        timeout=timedelta(seconds=collective_timeout_s),
-    )
+    refuse_unlike_devices(store, launcher.rank, launcher.world_size, chosen, launcher.name_of)
+    _OUTER.append(_in_a_group(ranks, PrefixStore("group", store)))
     with FailureWatch(store, launcher.rank, launcher.world_size, on_failure) as watch:
         try:
-            yield ranks
+            yield _OUTER[-1]
         except StopRequestedError:  # all ranks agreed to stop
             _leave_together(watch, launcher)
             raise
@@ -144,10 +131,32 @@ def process_group(
         _leave_together(watch, launcher)
 
 
+def _in_a_group(ranks: Ranks, store: Store) -> Ranks:
+    """Initialise the process groups: gradients of GPUs by nccl, everything else by gloo on the hosts.
+
+    A collective of nccl occupies the GPU while it waits, and is aborted without a message after its time limit.
+    """
+    on_gpu = ranks.device.type == "cuda"
+    torch.distributed.init_process_group(
+        "nccl" if on_gpu else "gloo",
+        store=store,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+        timeout=_GRADIENTS_WAIT if on_gpu else _HOSTS_WAIT,
+        device_id=ranks.device if on_gpu else None,
+    )
+    if not on_gpu:
+        return ranks
+    hosts = torch.distributed.new_group(backend="gloo", timeout=_HOSTS_WAIT)
+    assert isinstance(hosts, torch.distributed.ProcessGroup)  # this rank is in it
+    return replace(ranks, host_group=hosts)
+
+
 def _leave_together(watch: FailureWatch, launcher: LauncherEnvironment) -> None:
     """Destroy the process group on all ranks: of processes that kept it, one in 50 aborted at exit (pytorch
     issue 190489)."""
     watch.leave(keeps_store=launcher.keeps_store)
+    _OUTER.clear()
     torch.distributed.destroy_process_group()
 
 

@@ -19,6 +19,7 @@ from sam2ft.evaluation.shared_volume import SharedVolume
 from sam2ft.evaluation.volume_parts import EvaluationParts
 from sam2ft.metrics.factory import load_metrics
 from sam2ft.metrics.measurement import ScoreSettings
+from sam2ft.model.precision import EMULATED, emulates
 from sam2ft.model.segmenter import build_segmenter
 from sam2ft.runs.layout import RUNS, EvalLayout, converted_weights
 from sam2ft.runs.stores import metadata_source, open_stores, stores_by_name
@@ -63,6 +64,8 @@ def make_tester(job: EvaluationJob, ranks: Ranks) -> Tester:
         DataError: a file of the protocol cannot be read.
     """
     experiment, module = job.experiment, job.experiment.module
+    if ranks.is_main and emulates(experiment.eval.precision, ranks.device):
+        print(EMULATED, file=sys.stderr, flush=True)
     model = build_segmenter(
         module.sam2_model_cfg,
         image_size=module.image_size,

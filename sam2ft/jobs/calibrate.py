@@ -98,6 +98,7 @@ def _training(
     experiment: Experiment, planned_world_size: int, layout_of_key: CalibrationLayout, stop: stop_signal.StopFlag
 ) -> dict[str, Any]:
     """Seconds per step, per validation and per checkpoint, and the sizes of the checkpoints."""
+    from sam2ft.distributed.device import now
     from sam2ft.distributed.ranks import process_group
     from sam2ft.training.build_trainer import build_trainer
     from sam2ft.training.checkpoints.checkpoint import save_best, save_resume
@@ -113,9 +114,9 @@ def _training(
 
         def save(state: Any) -> None:
             resume, best = layout_of_key.scratch / "resume.safetensors", layout_of_key.scratch / "best.pt"
-            started = time.perf_counter()
+            started = now(ranks.device)
             save_resume(resume, trainer.snapshot(state), keep=1)
-            found.update(save_s=time.perf_counter() - started, resume_bytes=resume.stat().st_size)
+            found.update(save_s=now(ranks.device) - started, resume_bytes=resume.stat().st_size)
             save_best(best, trainer.weights(), {})
             found.update(best_bytes=best.stat().st_size)
 
@@ -135,18 +136,20 @@ def _training(
 
 def _validation_s(trainer: Any, data: Any) -> float:
     """Seconds of one validation, estimated from its first batches."""
+    from sam2ft.distributed.device import now
     from sam2ft.training.validation import validate
 
+    device = trainer.ranks.device
     seconds: list[float] = []
 
     def timed() -> Any:
-        started = time.perf_counter()
+        started = now(device)
         for number, batch in enumerate(data.val()):
             if number == _VALIDATION_BATCHES:
                 return
-            yield batch.to(trainer.ranks.device)
-            seconds.append(time.perf_counter() - started)
-            started = time.perf_counter()
+            yield batch.to(device)
+            seconds.append(now(device) - started)
+            started = now(device)
 
     trainer.model.eval()
     validate(timed(), trainer.calculate_loss, trainer.ranks, num_samples=0)

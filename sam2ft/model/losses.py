@@ -36,7 +36,8 @@ def _monai(name: str, **fixed: Any) -> Callable[..., InstanceLoss]:
 
 def _bce(pos_weight: float | None = None) -> InstanceLoss:
     def loss(logits: Tensor, reference: Tensor) -> Tensor:
-        weight = None if pos_weight is None else logits.new_tensor(pos_weight)
+        # Filled on the device: a copy from the host would make the host wait for it.
+        weight = None if pos_weight is None else logits.new_full((), pos_weight)
         values = F.binary_cross_entropy_with_logits(logits, reference, pos_weight=weight, reduction="none")
         return values.flatten(1).mean(1)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from sam2ft.config.schema.module import NANO
 from sam2ft.core.errors import CheckpointError
 from sam2ft.core.prompts import LOWER_RIGHT, UPPER_LEFT, Prompts
-from sam2ft.model.attention import fastest_attention
+from sam2ft.model.attention import fastest_attention, windows_of
 from sam2ft.model.encoder import fused_convolutions, lateral, split_levels, trunk_levels
 from sam2ft.model.features import Features
 from sam2ft.model.nano import overrides as nano
@@ -62,7 +62,7 @@ class FinetunedSAM2(nn.Module):
             )
         normalised = (images_bchw.expand(-1, 3, -1, -1) - self.mean_c11) / self.sd_c11
         image_encoder = self.sam2_model.image_encoder
-        with fastest_attention(images_bchw.device.type):
+        with fastest_attention(images_bchw.device.type, windows_of(len(images_bchw), self.image_size)):
             levels = trunk_levels(image_encoder.trunk, normalised)
         embedding, finer = split_levels(image_encoder, levels)
         if self.sam2_model.directly_add_no_mem_embed:

@@ -14,12 +14,15 @@ from sam2ft.core.errors import ConfigError
 from sam2ft.core.prompts import Prompts, PromptShares, kinds_of, mixed_prompts
 from sam2ft.model.lora import DOWN, UP, is_low_rank
 from sam2ft.model.losses import SegmentationLoss
+from sam2ft.model.precision import Precision, autocast, full_precision
 from sam2ft.model.segmenter import FinetunedSAM2
 
 # The modules of stock SAM 2 for the three parts of module.trainable.
 PARTS = {"image_encoder": "image_encoder", "prompt_encoder": "sam_prompt_encoder", "mask_decoder": "sam_mask_decoder"}
 # memory attention, memory encoder, object pointers and no_mem_embed: not trained on single slices
 REST = "memory"
+# first scale of torch's GradScaler
+_SCALES: Mapping[Precision, float] = {"fp16": 2.0**16}
 # low-rank updates of the image encoder; they have their own row in the report, not that of their part
 LORA = "lora"
 
@@ -94,12 +97,18 @@ def set_trainable(model: FinetunedSAM2, trainable: Trainable) -> None:
                 tensors[name].requires_grad_(True)
 
 
-def freeze_unreachable(model: FinetunedSAM2, loss: SegmentationLoss, prompts: PromptShares) -> PartsReport:
+def freeze_unreachable(
+    model: FinetunedSAM2, loss: SegmentationLoss, prompts: PromptShares, precision: Precision = "fp32"
+) -> PartsReport:
     """Freeze selected tensors that get no gradient, or only zeros, from a step with each configured kind of prompt.
 
     A trial step on synthetic slices decides this instead of a list of names, so that it holds for every configuration,
     loss and version. Otherwise AdamW would apply weight decay to tensors without a gradient, and DDP would wait for
     gradients that are never computed. Call this after `lora.add_low_rank`: an update is reachable when its weight is.
+
+    Args:
+        precision: of the training, so that the trial step needs no more memory than a training step; the memory that it
+            took on a GPU is given back, and the peak is counted anew.
 
     Returns:
         The numbers of trained and frozen parameters, and the names of the unreachable tensors.
@@ -109,7 +118,8 @@ def freeze_unreachable(model: FinetunedSAM2, loss: SegmentationLoss, prompts: Pr
     """
     named = dict(model.sam2_model.named_parameters())
     wanted = {name: tensor for name, tensor in named.items() if tensor.requires_grad}
-    reached = _reached(model, loss, prompts, wanted)
+    reached = _reached(model, loss, prompts, wanted, precision)
+    _forget_memory(model.mean_c11.device)
     unreachable = tuple(name for name in wanted if name not in reached)
     sizes: dict[str, Counter[str]] = {part: Counter() for part in (*PARTS, LORA, REST)}
     for name, tensor in named.items():
@@ -135,8 +145,18 @@ def part_of(name: str) -> str | None:
     return next((part for part, module in PARTS.items() if module == top), None)
 
 
+def _forget_memory(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def _reached(
-    model: FinetunedSAM2, loss: SegmentationLoss, shares: PromptShares, wanted: Mapping[str, nn.Parameter]
+    model: FinetunedSAM2,
+    loss: SegmentationLoss,
+    shares: PromptShares,
+    wanted: Mapping[str, nn.Parameter],
+    precision: Precision,
 ) -> set[str]:
     """Names of the tensors that get a gradient from some kind of prompt; no weight, gradient or seed changes."""
     names, tensors = list(wanted), list(wanted.values())
@@ -150,8 +170,10 @@ def _reached(
     mask[:, side // 4 : side // 2, side // 4 : side * 3 // 4] = True
     batch = TrialBatch((mask,))
     for prompts in _dry_prompts(shares, side, device):
-        logits, iou = model(images, prompts)
-        values = loss(logits, iou, batch)["loss"].sum()
+        with autocast(device, precision):
+            logits, iou = model(images, prompts)
+        # fp16 could underflow to zero, so the loss is scaled as in training.
+        values = loss(full_precision(logits), full_precision(iou), batch)["loss"].sum() * _SCALES.get(precision, 1.0)
         if not values.requires_grad:
             continue
         gradients = torch.autograd.grad(values, tensors, allow_unused=True)

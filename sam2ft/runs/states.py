@@ -96,6 +96,17 @@ class FailureClass(StrEnum):
         "ALLOC_FAILED",
         "is killed by signal: Killed",
     )
+    DEVICE = (
+        "device",
+        "look at the GPU of its node (driver, CUDA_VISIBLE_DEVICES), or exclude the node (slurm.exclude)",
+        "DeviceError",
+        "CUDA driver",
+        "NVIDIA driver",
+        "no CUDA-capable device",
+        "No CUDA GPUs are available",
+        "ECC error",
+        "busy or unavailable",
+    )
     TIMEOUT = "timeout", "more time (resources.hours) or more frequent checkpoints"
     NO_PROGRESS = "no_progress", "its restarts made no new step: read the log"
     DISK = (

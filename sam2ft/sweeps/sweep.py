@@ -182,7 +182,7 @@ def _refuse(proposal: Proposal, request: SweepRequest, where: SweepTarget) -> No
 def _where(site: Site | None, request: SweepRequest) -> SweepTarget:
     """This machine, or the site with the limits of its cluster; a dry run goes on without limits that are unknown."""
     if site is None:
-        return SweepTarget(None, None, min(1, len(visible_gpus(os.environ, Path("/dev")))))
+        return SweepTarget(None, None, min(1, len(visible_gpus(os.environ))))
     try:
         return SweepTarget(site, read_limits())
     except UserError as error:
@@ -199,7 +199,7 @@ def run_locally(layout: ExperimentLayout, plan: Plan, runs: Sequence[PlannedRun]
 
     ended: list[EndedTask] = []
     if runs:
-        at_once, gpus = min(workers, len(runs)), len(visible_gpus(os.environ, Path("/dev")))
+        at_once, gpus = min(workers, len(runs)), len(visible_gpus(os.environ))
         if 0 < gpus < at_once:
             print_message(f"{at_once} points at a time share {gpus} GPUs; with --local {gpus} each has its own GPU")
         with progress(layout, plan, runs) as on_poll:

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from sam2ft.core.errors import ConfigError
-from sam2ft.model.attention import fastest_attention
+from sam2ft.model.attention import MOST_WINDOWS, fastest_attention
 
 _BLOCKS = "image_encoder.trunk.blocks"
 
@@ -34,4 +34,4 @@ def checkpoint_activations(model: nn.Module) -> int:
 
 def _contexts(block: nn.Module) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
     """Contexts of the first and second forward pass: attention is computed in the same dtype in both."""
-    return nullcontext(), fastest_attention(next(block.parameters()).device.type)
+    return nullcontext(), fastest_attention(next(block.parameters()).device.type, MOST_WINDOWS + 1)

@@ -4,10 +4,11 @@ import math
 import sys
 
 from sam2ft.config.schema.experiment import Experiment
+from sam2ft.distributed.device import deterministic_algorithms
 from sam2ft.distributed.ranks import Ranks
 from sam2ft.model.lora import add_low_rank
 from sam2ft.model.losses import SegmentationLoss, build_loss
-from sam2ft.model.precision import resolve_precision
+from sam2ft.model.precision import EMULATED, Precision, emulates, resolve_precision
 from sam2ft.model.segmenter import FinetunedSAM2, build_segmenter
 from sam2ft.model.trainable import freeze_unreachable, set_trainable
 from sam2ft.runs.layout import RUNS, converted_weights
@@ -26,13 +27,17 @@ def build_trainer(experiment: Experiment, data: TrainingData, ranks: Ranks, batc
         ConfigError: when model, loss, optimizer or schedule refuse a setting.
     """
     module, seed = experiment.module, experiment.experiment.seed
+    deterministic_algorithms(wanted=module.deterministic and ranks.device.type == "cuda")
     loss = build_loss(module.loss)
-    model = trainable_model(experiment, loss, ranks)
+    precision = resolve_precision(module.use_amp, ranks.device)
+    if ranks.is_main and emulates(precision, ranks.device):
+        print(EMULATED, file=sys.stderr, flush=True)
+    model = trainable_model(experiment, loss, ranks, precision)
     steps_per_epoch = math.ceil(len(data.train) / batches_per_step)
     settings = TrainerSettings(
         module,
         seed,
-        precision=resolve_precision(module.use_amp, ranks.device),
+        precision=precision,
         batches_per_step=batches_per_step,
         steps_per_epoch=steps_per_epoch,
         num_samples=NUM_PICTURES if module.visualize else 0,
@@ -44,7 +49,9 @@ def build_trainer(experiment: Experiment, data: TrainingData, ranks: Ranks, batc
     return Trainer(model, loss, optimizer, schedule, settings, TrainerContext(ranks))
 
 
-def trainable_model(experiment: Experiment, loss: SegmentationLoss, ranks: Ranks) -> FinetunedSAM2:
+def trainable_model(
+    experiment: Experiment, loss: SegmentationLoss, ranks: Ranks, precision: Precision = "fp32"
+) -> FinetunedSAM2:
     """The model with its initial weights; the selected parameters that get a gradient require one.
 
     Raises:
@@ -64,7 +71,7 @@ def trainable_model(experiment: Experiment, loss: SegmentationLoss, ranks: Ranks
     if module.activation_checkpointing:
         # Before the trial step of freeze_unreachable, which would otherwise need the memory that this saves.
         checkpoint_activations(model)
-    report = freeze_unreachable(model, loss, module.prompts.shares)
+    report = freeze_unreachable(model, loss, module.prompts.shares, precision)
     if ranks.is_main:
         print(report, file=sys.stderr, flush=True)
     return model

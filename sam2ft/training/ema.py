@@ -21,8 +21,9 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        for name, tensor in self._trained():
-            self.tensors[name].lerp_(tensor, 1 - self.decay)
+        names, own = zip(*self._trained(), strict=True)
+        # One launch for all tensors on a GPU; the values are those of a loop of lerp_.
+        torch._foreach_lerp_([self.tensors[name] for name in names], list(own), 1 - self.decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -14,6 +14,9 @@ from sam2ft.model.trainable import part_of
 # Key in a parameter group: the factor on its learning rate, which Schedule.rates_of applies.
 SCALE = "lr_scale"
 
+FUSED = ("Adam", "AdamW", "SGD")
+"""Optimizers that update all tensors in one kernel of a GPU where the settings choose neither `fused` nor `foreach`."""
+
 _TRUNK_BLOCK = re.compile(r"image_encoder\.trunk\.blocks\.(\d+)\.")
 
 
@@ -24,8 +27,12 @@ def build_optimizer(model: nn.Module, section: Optimizer) -> torch.optim.Optimiz
         ConfigError: for a value that the class refuses, or a part in lr_scale without trained parameters.
     """
     groups = parameter_groups(model, section)
+    on_gpu = bool(groups) and groups[0]["params"][0].is_cuda
+    # One kernel for all tensors. A resume file holds how its training began, and continues so.
+    chosen = not section.arguments.keys() & {"fused", "foreach"} and section.type in FUSED
+    fused = {"fused": True} if on_gpu and chosen else {}
     try:
-        optimizer: torch.optim.Optimizer = getattr(torch.optim, section.type)(groups, **section.arguments)
+        optimizer: torch.optim.Optimizer = getattr(torch.optim, section.type)(groups, **section.arguments, **fused)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"module.optimizer: {section.type}: {error}") from None
     return optimizer

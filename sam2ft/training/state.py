@@ -1,5 +1,6 @@
 """Training state, settings and context: the trainer's progress, its parameters, and its observers and callbacks."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -13,6 +14,9 @@ from sam2ft.distributed.ranks import ALONE, Ranks
 from sam2ft.distributed.stop_signal import NeverStop, StopRequest
 from sam2ft.model.precision import Precision
 from sam2ft.training.early_stopping import Stopping
+
+MOST_SCALE_SEARCHES = 24
+"""The scale of the loss begins at 2^16: after 24 halvings in a row it is not what makes gradients infinite."""
 
 TrainBatches = Callable[[int, int], Iterable[Batch]]
 """(epoch, skip) -> this rank's batches of `epoch` without the first `skip`; depends only on these arguments."""
@@ -62,6 +66,9 @@ class TrainState:
     """Steps made in total."""
     skipped_steps: int = 0
     skipped_in_a_row: int = 0
+    """Without those that only searched the scale of the loss."""
+    scale_searches: int = 0
+    """Skipped steps in a row with a finite loss in fp16: each halves the scale of the loss."""
     loss_sums: Mapping[str, float] = field(default_factory=dict)
     """Sums of `loss` and its terms over the instances of this epoch so far, all ranks."""
     num_instances: int = 0
@@ -72,9 +79,22 @@ class TrainState:
     stopping: Stopping = field(default_factory=Stopping)
 
     def after_step(
-        self, sums: Mapping[str, float], num_instances: int, seconds: float, *, num_vanished: int = 0, skipped: bool
+        self,
+        sums: Mapping[str, float],
+        num_instances: int,
+        seconds: float,
+        *,
+        num_vanished: int = 0,
+        skipped: bool,
+        is_scaled: bool = False,
     ) -> "TrainState":
-        """The state after one more step; the losses of a skipped step are not finite and are not added."""
+        """The state after one more step; the losses of a skipped step are not added.
+
+        Args:
+            is_scaled: the loss is scaled (fp16), so that a step may be skipped only because the scale was too large.
+        """
+        searching = skipped and is_scaled and all(map(math.isfinite, sums.values()))
+        searching = searching and self.scale_searches < MOST_SCALE_SEARCHES
         state = replace(
             self,
             step_in_epoch=self.step_in_epoch + 1,
@@ -82,7 +102,8 @@ class TrainState:
             epoch_seconds=self.epoch_seconds + seconds,
             num_vanished=self.num_vanished + num_vanished,
             skipped_steps=self.skipped_steps + skipped,
-            skipped_in_a_row=self.skipped_in_a_row + 1 if skipped else 0,
+            skipped_in_a_row=self.skipped_in_a_row + (not searching) if skipped else 0,
+            scale_searches=self.scale_searches + searching if skipped else 0,
         )
         if skipped:
             return state
@@ -118,3 +139,17 @@ class TrainState:
     @classmethod
     def from_state_dict(cls, value: Mapping[str, Any]) -> "TrainState":
         return cls(**{**value, "stopping": Stopping(**value["stopping"])})
+
+
+def written_precision(snapshot: Mapping[str, Any], now: Precision) -> Precision:
+    """The precision in which a snapshot was written; snapshots of sam2ft 0.1.0 do not say it.
+
+    There, only fp16 has a scaler with a state; without one, a training that would be fp16 now was begun on a GPU that
+    has bf16.
+    """
+    if "precision" in snapshot:
+        written: Precision = snapshot["precision"]
+        return written
+    if snapshot["scaler"]:
+        return "fp16"
+    return "bf16" if now == "fp16" else now

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import torch
@@ -14,17 +15,26 @@ from torch.nn.parallel import DistributedDataParallel
 from sam2ft.core.errors import CheckpointError, DataError, StopRequestedError
 from sam2ft.core.events import EpochDone, StepDone
 from sam2ft.data.samples.batch import Batch
+from sam2ft.distributed.device import float32_products
 from sam2ft.distributed.ranks import seed_step
 from sam2ft.distributed.stop_signal import ASK_EVERY_S, StopConsensus
 from sam2ft.model.files.digest import non_finite_text
-from sam2ft.model.precision import autocast, full_precision
+from sam2ft.model.precision import Precision, autocast, full_precision, kept_precision
 from sam2ft.training.accumulation import Group, add_sums, groups_of, slice_names
 from sam2ft.training.checkpoints.checkpoint import stock_weights
 from sam2ft.training.early_stopping import Stopping
 from sam2ft.training.ema import WeightAverage
 from sam2ft.training.memory import peak_memory_bytes
 from sam2ft.training.schedule import Schedule
-from sam2ft.training.state import Loss, TrainBatches, TrainerContext, TrainerSettings, TrainState, ValBatches
+from sam2ft.training.state import (
+    Loss,
+    TrainBatches,
+    TrainerContext,
+    TrainerSettings,
+    TrainState,
+    ValBatches,
+    written_precision,
+)
 from sam2ft.training.validation import ForwardResult, Validation, validate
 
 _log = logging.getLogger(__name__)
@@ -53,7 +63,7 @@ class Trainer:
         self.optimizer = optimizer
         self.schedule = schedule or Schedule(optimizer)
         self.settings = settings
-        self.scaler = torch.amp.GradScaler(self.ranks.device.type, enabled=settings.precision == "fp16")
+        self.scaler = self._compute_in(settings.precision)
         self.module = settings.module
         self.average = WeightAverage(self.model, self.module.ema.decay) if self.module.ema else None
         self._parallel = self.ranks.wrap(self.model)
@@ -111,7 +121,14 @@ class Trainer:
             self._update(finite=finite)
         self.schedule.after_step()
         seconds = group.data_seconds + time.perf_counter() - started
-        state = state.after_step(totals, num_instances, seconds, num_vanished=num_vanished, skipped=not finite)
+        state = state.after_step(
+            totals,
+            num_instances,
+            seconds,
+            num_vanished=num_vanished,
+            skipped=not finite,
+            is_scaled=self.scaler.is_enabled(),
+        )
         event = StepDone(
             epoch=state.epoch,
             step=state.step,
@@ -257,6 +274,11 @@ class Trainer:
                 raise StopRequestedError("during validation")
             yield batch
 
+    def _compute_in(self, precision: Precision) -> torch.amp.GradScaler:
+        """Set float32 products on a GPU; returns the scaler of the loss, which does nothing for all but fp16."""
+        float32_products("tf32" if precision == "tf32" else "ieee")
+        return torch.amp.GradScaler(self.ranks.device.type, enabled=precision == "fp16")
+
     # --- saved state --------------------------------------------------------------------------------------------------
 
     def weights(self) -> dict[str, Tensor]:
@@ -270,6 +292,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "precision": self.settings.precision,
             "average": None if self.average is None else self.average.tensors,
             "state": state.state_dict(),
         }
@@ -278,7 +301,7 @@ class Trainer:
         """Restore the state of `snapshot`; `fit` continues from the returned state.
 
         Raises:
-            CheckpointError: when the snapshot is of another model or optimizer, or another EMA setting.
+            CheckpointError: when the snapshot is of another model or optimizer, or another EMA setting or precision.
         """
         if (snapshot["average"] is None) != (self.average is None):
             raise CheckpointError("the resume file was written with another module.ema; use --fresh to start again")
@@ -290,6 +313,9 @@ class Trainer:
                 f"the resume file is of another model or optimizer; use --fresh to start again ({error})"
             ) from None
         self.schedule.load_state_dict(snapshot["scheduler"])
+        precision = kept_precision(written_precision(snapshot, self.settings.precision), self.ranks.device)
+        self.settings = replace(self.settings, precision=precision)
+        self.scaler = self._compute_in(precision)
         self.scaler.load_state_dict(snapshot["scaler"])
         if self.average is not None:
             self.average.load(snapshot["average"])

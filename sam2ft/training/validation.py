@@ -53,7 +53,7 @@ def validate(
         if len(samples) < num_samples and batch.weight:
             samples += slice_predictions(batch, result.logits_n1hw)[: num_samples - len(samples)]
     names = sorted(sums)
-    counted = [*(sums[name] for name in names), torch.tensor(num_instances, dtype=torch.float64, device=ranks.device)]
+    counted = [*(sums[name] for name in names), torch.full((), num_instances, dtype=torch.float64, device=ranks.device)]
     *totals, count = ranks.total(torch.stack(counted))
     if not count:
         raise DataError(

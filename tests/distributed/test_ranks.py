@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from sam2ft.core.errors import ConfigError
-from sam2ft.distributed.ranks import ALONE, choose_device, process_group, seed_step
+from sam2ft.distributed.device import choose_device
+from sam2ft.distributed.ranks import ALONE, process_group, seed_step
 
 SLURM = {
     "SLURM_JOB_ID": "77", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1",

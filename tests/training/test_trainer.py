@@ -1,5 +1,6 @@
 """The loop: accumulation, resume, stops, skipped steps, what is announced."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -13,7 +14,7 @@ from sam2ft.core.errors import CheckpointError, DataError, StopRequestedError
 from sam2ft.data.samples.batch import Batch, collate
 from sam2ft.training.checkpoints.nested_state import pack, unpack
 from sam2ft.training.schedule import build_scheduler
-from sam2ft.training.state import TrainerContext, TrainState
+from sam2ft.training.state import MOST_SCALE_SEARCHES, TrainerContext, TrainState
 from sam2ft.training.trainer import Trainer
 
 
@@ -354,17 +355,67 @@ def test_a_loss_scale_that_is_too_large_for_fp16_is_halved_by_skipped_steps_and_
     kept: list[Any] = []
     # In the middle of the skipped steps.
     seen = recorder(lambda event, state: kept.append(written(whole, state)) if event.step == 2 else None)
-    whole = make_trainer(TrainerContext(observer=seen), loss=loss, precision="fp16", num_epochs=2)
+    # The search of the scale does not count among the steps that may be skipped.
+    whole = make_trainer(TrainerContext(observer=seen), loss=loss, precision="fp16", num_epochs=2, max_skipped_steps=1)
     state = whole.fit(data.train, data.val)
     skipped = [event.skipped for event in seen.steps]
     assert state.skipped_steps == sum(skipped) > 2
     assert skipped == sorted(skipped, reverse=True)
     assert not skipped[-1]
     assert whole.scaler.get_scale() == 65536 / 2 ** sum(skipped)
-    resumed = make_trainer(loss=loss, precision="fp16", num_epochs=2)
+    # On a device for which `use_amp: true` chooses another precision, it continues in that of the resume file.
+    resumed = make_trainer(loss=loss, precision="fp32", num_epochs=2, max_skipped_steps=1)
     resumed.fit(data.train, data.val, resumed.restore(kept[0]))
+    assert resumed.settings.precision == "fp16"
     assert same(weights_of(resumed), weights_of(whole))
     assert resumed.scaler.state_dict() == whole.scaler.state_dict()
+
+
+def test_gradients_that_no_scale_makes_finite_end_an_fp16_training(
+    make_trainer: Any, toy_data: Any, plain_loss: Any
+) -> None:
+    class Endless(torch.autograd.Function):
+        """A finite value with an infinite gradient."""
+
+        @staticmethod
+        def forward(_context: Any, value: torch.Tensor) -> torch.Tensor:
+            return value.clone()
+
+        @staticmethod
+        def backward(_context: Any, gradient: torch.Tensor) -> torch.Tensor:
+            return gradient * math.inf
+
+    def loss(logits: Any, iou: Any, batch: Any) -> Any:
+        return plain_loss(Endless.apply(logits), iou, batch)
+
+    trainer = make_trainer(loss=loss, precision="fp16", num_epochs=50, max_skipped_steps=3)
+    with pytest.raises(FloatingPointError, match=f"^step {MOST_SCALE_SEARCHES + 3}: .* in 3 steps in a row"):
+        trainer.fit(toy_data(6, 1).train, toy_data(6, 1).val)
+    poison = make_trainer(loss=poisoned(plain_loss, set(range(6))), precision="fp16", max_skipped_steps=3)
+    with pytest.raises(FloatingPointError, match=r"^step 3: "):
+        poison.fit(toy_data(6, 1).train, toy_data(6, 1).val)
+
+
+@pytest.mark.parametrize("written", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("now", ["fp32", "bf16", "fp16"])
+def test_a_training_keeps_the_precision_of_its_resume_file(make_trainer: Any, written: Any, now: Any) -> None:
+    snapshot = make_trainer(precision=written).snapshot(TrainState())
+    trainer = make_trainer(precision=now)
+    trainer.restore(snapshot)
+    assert trainer.settings.precision == written
+    assert trainer.scaler.is_enabled() == (written == "fp16")
+    del snapshot["precision"]  # as sam2ft 0.1.0 wrote it
+    trainer = make_trainer(precision=now)
+    trainer.restore(snapshot)
+    expected = "fp16" if written == "fp16" else "bf16" if now == "fp16" else now
+    assert trainer.settings.precision == expected
+    assert trainer.scaler.is_enabled() == (expected == "fp16")
+
+
+def test_products_in_tf32_are_refused_where_there_is_no_gpu(make_trainer: Any) -> None:
+    trainer = make_trainer()
+    with pytest.raises(CheckpointError, match="written in tf32, which only GPUs have"):
+        trainer.restore({**trainer.snapshot(TrainState()), "precision": "tf32"})
 
 
 def test_the_average_is_what_is_exported_and_validated_but_not_trained(make_trainer: Any, toy_data: Any) -> None:

@@ -183,7 +183,7 @@ class Module(Section):
     optimizer: Optimizer = section(Optimizer, "optimizer that minimises the loss")
     scheduler: Scheduler | None = Field(None, description="learning rate schedule; null: constant")
     num_epochs: int = of_training(100, "largest number of passes over the training slices", unit="epochs", ge=1)
-    use_amp: bool | Literal["fp16", "bf16"] = of_training(
+    use_amp: bool | Literal["fp16", "bf16", "tf32"] = of_training(
         "bf16", "mixed precision; true: bf16 if it is faster on the device, else fp16 (GPU) or fp32 (CPU)"
     )
     grad_accum: int = plain(
@@ -195,6 +195,9 @@ class Module(Section):
     ema: Ema | None = Field(None, description="exponential moving average (EMA) of the weights; null: none")
     max_skipped_steps: int = plain(
         10, "number of consecutive steps with a non-finite loss or gradient that ends the run", unit="steps", ge=1
+    )
+    deterministic: bool = of_training(
+        False, "bitwise reproducible training on a GPU too, where that is slower; a CPU's is without it", legacy=False
     )
     activation_checkpointing: bool = plain(False, "recompute activations to save memory")
     checkpoint: Checkpoints = section(Checkpoints, "when checkpoints for resuming are written")

@@ -90,6 +90,8 @@ class EpochBatches:
             pin_memory=ranks.device.type == "cuda",
             persistent_workers=section.num_workers > 0,
             worker_init_fn=_single_thread,
+            # A process forked from one whose threads run nccl may deadlock.
+            multiprocessing_context="forkserver" if section.num_workers and forks_are_unsafe(ranks) else None,
         )
 
     def __len__(self) -> int:
@@ -100,6 +102,11 @@ class EpochBatches:
         """The batches of `epoch`, without the first `skip`."""
         self._sampler.start(epoch, skip)
         return iter(self._loader)
+
+
+def forks_are_unsafe(ranks: Ranks) -> bool:
+    """Whether worker processes may not be forked from this one."""
+    return ranks.device.type == "cuda" and ranks.world_size > 1
 
 
 def train_loader(dataset: SliceDataset, section: Datamodule, ranks: Ranks = ALONE) -> EpochBatches:

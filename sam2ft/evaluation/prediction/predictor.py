@@ -46,7 +46,7 @@ class PreparedSlice:
     boxes: tuple[Box | None, ...]
     """Box for the row of each target: the box of its prompt, or None."""
     passes: tuple[Prompts, ...]
-    """Prompts of each pass (numpy, MODEL frame), of the targets with a box; empty if no target has one."""
+    """Prompts of each pass (tensors on the host, MODEL frame), of the targets with a box; empty if none has one."""
 
     @property
     def labels(self) -> list[int]:
@@ -79,9 +79,14 @@ class SlicePredictor:
         image_1hw = view.image_1hw.pin_memory() if self.device.type == "cuda" else view.image_1hw
         moved = [[protocol.moved(one, view.key, jitter) for one in targets] for jitter in protocol.passes]
         given = ([one for one in of_pass if one.box is not None] for of_pass in moved)
-        passes = tuple(protocol.prompts(of_pass, self.model.image_size) for of_pass in given if of_pass)
+        passes = tuple(self._on_host(protocol.prompts(one, self.model.image_size)) for one in given if one)
         rows = tuple(one.box if protocol.names_boxes else None for one in moved[0])
         return PreparedSlice(view.key, image_1hw, (height, width), tuple(targets), rows, passes)
+
+    def _on_host(self, prompts: Prompts) -> Prompts:
+        """Prompts as tensors, in pinned memory if the model is on a GPU."""
+        tensors = prompts.map(lambda array: torch.from_numpy(np.ascontiguousarray(array)))
+        return tensors.map(torch.Tensor.pin_memory) if self.device.type == "cuda" else tensors
 
     def predict(self, slices: Iterable[PreparedSlice]) -> Iterator[PredictedSlice]:
         """Predict all slices, in their order; `eval.encode_batch` slices are encoded in one batch.
@@ -131,8 +136,8 @@ class SlicePredictor:
                 composition.add_all(one.labels[chunk], logits_nyx)
                 if number == 0:
                     masks.append(logits_nyx > 0)
-            label_maps.append(composition.label_map_yx.to("cpu", non_blocking=True))
-        return label_maps, torch.cat(masks).to("cpu", non_blocking=True)
+            label_maps.append(to_host(composition.label_map_yx))
+        return label_maps, to_host(torch.cat(masks))
 
 
 def prompted_masks(one: PreparedSlice, masks_nyx: npt.NDArray[np.bool_]) -> Iterator[PromptedMask]:
@@ -146,10 +151,20 @@ def prompted_masks(one: PreparedSlice, masks_nyx: npt.NDArray[np.bool_]) -> Iter
 
 def chunk_of_prompts(prompts: Prompts, chunk: slice, position: int, device: torch.device) -> Prompts:
     """Return a chunk of the prompts of a slice as tensors on the device; `position`: slice index in its batch."""
-    part = prompts.map(lambda array: torch.from_numpy(np.ascontiguousarray(array[chunk])))
-    counts = None if part.num_points_n is None else part.num_points_n[chunk]
-    moved = replace(part, slice_of_n=part.slice_of_n + position, num_points_n=counts)
-    return moved.map(lambda tensor: tensor.to(device, non_blocking=True))
+    moved = prompts.map(lambda tensor: tensor[chunk].to(device, non_blocking=True))
+    counts = None if prompts.num_points_n is None else prompts.num_points_n[chunk]
+    return replace(moved, slice_of_n=moved.slice_of_n + position, num_points_n=counts)
+
+
+def to_host(tensor: Tensor) -> Tensor:
+    """The tensor on the host; from a GPU into pinned memory, and complete only after an event recorded later.
+
+    A copy into other memory makes the host wait for the GPU, even when it is asked not to.
+    """
+    if tensor.device.type != "cuda":
+        return tensor.cpu()
+    pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return pinned.copy_(tensor, non_blocking=True)
 
 
 def in_batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -111,6 +111,7 @@ class _Checker:
 
     def point(self, point: SweepPoint) -> ResolvedPoint:
         experiment, asked = point.experiment, self.fill(point.experiment)
+        self._tasks_have_gpus(experiment, asked)
         data, weights = self._data.of(experiment), self._weights(experiment)
         run, evaluation = None, None
         if data is not None and weights:
@@ -124,6 +125,17 @@ class _Checker:
             )
             evaluation = eval_id(experiment, data.eval_split, data.files)
         return ResolvedPoint(point, False, asked, run, evaluation)
+
+    def _tasks_have_gpus(self, experiment: Experiment, asked: Resources) -> None:
+        """Two processes would take the same GPU, and be slower than one."""
+        for key, resources in (("resources", asked), ("resources.eval", evaluation_resources(experiment, asked))):
+            tasks, gpus = resources.tasks_per_node, resources.gpus_per_node
+            if tasks > gpus > 0:
+                self.problem(
+                    f"{key}.tasks_per_node",
+                    f"found {tasks} processes per node for {gpus} GPU{'s' if gpus > 1 else ''}, so that two share one; "
+                    f"allowed: 1 to {gpus}, or gpus_per_node: 0 to train on the CPU",
+                )
 
     def baseline(self, index: int) -> ResolvedPoint:
         """The baseline: the initial weights of the first point, with its evaluation settings."""

@@ -34,8 +34,11 @@ def local_resources(experiment: Experiment, world_size: int = 1) -> Resources:
     """Return the resources of a point on this machine: `world_size` processes, whatever it requests on a cluster.
 
     The number of processes is part of a run's identity (slices per step), so it must be the number that will train.
+    Where the experiment requests GPUs, each process has one.
     """
-    return replace(resources_of(experiment), nodes=1, tasks_per_node=world_size)
+    asked = resources_of(experiment)
+    gpus = max(asked.gpus_per_node, world_size) if asked.gpus_per_node else 0
+    return replace(asked, nodes=1, tasks_per_node=world_size, gpus_per_node=gpus)
 
 
 def slices_per_step(experiment: Experiment, asked: Resources) -> int:

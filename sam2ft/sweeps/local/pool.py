@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 
 from sam2ft.core.errors import StopRequestedError
@@ -21,6 +22,7 @@ THREAD_VARIABLES = (
     "VECLIB_MAXIMUM_THREADS",
 )
 _POLL_S = 0.2
+_NVIDIA_SMI_TIMEOUT_S = 30
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Pool:
 
     workers: int
     cores: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
-    gpus: Sequence[str] = field(default_factory=lambda: visible_gpus(os.environ, Path("/dev")))
+    gpus: Sequence[str] = field(default_factory=lambda: visible_gpus(os.environ))
     on_poll: Callable[[Sequence[str]], None] = lambda running: None
     """Called a few times per second with the names of the running tasks."""
 
@@ -145,13 +147,33 @@ def child_environment(environment: Mapping[str, str], cores: int, children: int)
     return {**environment, **dict.fromkeys(THREAD_VARIABLES, threads)}
 
 
-def visible_gpus(environment: Mapping[str, str], devices: Path) -> tuple[str, ...]:
-    """Return the ids of the GPUs that children may use: those of CUDA_VISIBLE_DEVICES, else all NVIDIA devices.
+def visible_gpus(environment: Mapping[str, str], listed: Callable[[], str] | None = None) -> tuple[str, ...]:
+    """Return the GPUs that children may use, as values of CUDA_VISIBLE_DEVICES, or the UUIDs of all NVIDIA GPUs.
+
+    UUIDs and not numbers: in a container that has only /dev/nvidia3, CUDA calls this GPU 0. Of a GPU that is divided
+    (MIG), each instance is one.
 
     Args:
-        devices: folder of the device files, `/dev`.
+        listed: output of `nvidia-smi -L`, empty where there is none; by default that command is called.
     """
     if (given := environment.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return tuple(name.strip() for name in given.split(",") if name.strip())
-    found = (re.fullmatch(r"nvidia(\d+)", entry.name) for entry in devices.iterdir())
-    return tuple(sorted((match[1] for match in found if match), key=int))
+        names = (name.strip() for name in given.split(","))
+        return tuple(takewhile(lambda name: name not in ("-1", "NoDevFiles"), (name for name in names if name)))
+    found: dict[str, list[str]] = {}
+    for line in (listed or _nvidia_smi)().splitlines():
+        if match := re.search(r"\(UUID: (GPU-[^)]+)\)", line):
+            found[match[1]] = []
+        elif (match := re.search(r"\(UUID: (MIG-[^)]+)\)", line)) and found:
+            found[next(reversed(found))].append(match[1])
+    return tuple(name for gpu, instances in found.items() for name in (instances or [gpu]))
+
+
+def _nvidia_smi() -> str:
+    """GPUs of this machine as `nvidia-smi -L` lists them; empty without a driver."""
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=_NVIDIA_SMI_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
