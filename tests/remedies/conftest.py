@@ -16,7 +16,7 @@ import pytest
 from sam2ft.cli import prepare as prepare_command
 from sam2ft.core.errors import UserError
 from sam2ft.data.images.volumes import read_volume, write_nifti
-from sam2ft.data.prepare.outcomes import PrepareOptions
+from sam2ft.data.prepare.outcomes import MINUTES, PrepareOptions
 from sam2ft.data.store.store import Store
 from sam2ft.jobs.job import main as job_main
 from sam2ft.sweeps import sweep as sweep_module
@@ -85,8 +85,8 @@ def refusal(action: Callable[[], Any]) -> str:
 
 
 def in_this_process(*values: Any, **named: Any) -> PrepareOptions:
-    """Options of a preparation that starts no process for every volume: most tests need none, and it takes seconds."""
-    return PrepareOptions(*values, **{**named, "isolated": False})
+    """Options of a preparation that starts no process for every volume, which takes seconds; a time limit needs one."""
+    return PrepareOptions(*values, **{**named, "isolated": named.get("minutes", MINUTES) != MINUTES})
 
 
 DATASET = """\

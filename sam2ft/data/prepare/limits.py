@@ -4,7 +4,6 @@ import faulthandler
 import os
 import resource
 import signal
-import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -45,21 +44,21 @@ def limited(what: Path, budget_bytes: float, seconds: float, *, own_process: boo
 
     Args:
         what: file that a message names.
-        own_process: whether the process serves only such blocks: it then ends when a library hangs (`parallel_map` with
-            `lost` reports the item).
+        own_process: whether this is the main thread of a process that serves only such blocks. Without it there is no
+            time limit, because an exception that a timer raises at any point can leave a lock of the interpreter held
+            (that of `logging`, for one), for which another thread then waits for ever. With it, the process ends when
+            a library hangs outside the interpreter (`parallel_map` with `lost` reports the item).
 
     Raises:
-        DataError: a limit was reached. The time limit needs the main thread; without it there is none.
+        DataError: a limit was reached.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     most = _data_bytes() + int(_SHARE * budget_bytes) + _ROOM
-    watched = threading.current_thread() is threading.main_thread()
     try:
         resource.setrlimit(resource.RLIMIT_DATA, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
-        if watched:
+        if own_process:
             before = signal.signal(signal.SIGALRM, _raise_timeout)
             signal.setitimer(signal.ITIMER_REAL, seconds)
-        if own_process:
             faulthandler.dump_traceback_later(seconds + _GRACE_S, exit=True, file=_devnull())
         yield
     except MemoryError:
@@ -67,25 +66,24 @@ def limited(what: Path, budget_bytes: float, seconds: float, *, own_process: boo
             f"{what}: needs more memory than {_SHARE:g} times the limit of {budget_bytes / GIB:.3g} GiB a volume; if "
             "the file is not damaged, raise it with --max-volume-gb (or max_volume_gb in the dataset file)"
         ) from None
-    except TimeUpError:
+    except _TimeUpError:
         raise DataError(
             f"{what}: was not read within {seconds:g} s; if it is not damaged, give more with --max-volume-minutes"
         ) from None
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
-        if watched:
+        if own_process:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
-        if own_process:
             faulthandler.cancel_dump_traceback_later()
 
 
-class TimeUpError(Exception):
+class _TimeUpError(Exception):
     """The timer of `limited` has run out."""
 
 
 def _raise_timeout(*_: Any) -> None:
-    raise TimeUpError
+    raise _TimeUpError
 
 
 def _data_bytes() -> int:

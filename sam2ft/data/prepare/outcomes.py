@@ -50,7 +50,7 @@ class PrepareOptions:
     isolated: bool = False
     """Read every volume in another process, whose death (a crash in a library) is a refusal of the volume."""
     minutes: float = MINUTES
-    """Time that one volume may take."""
+    """Time that one volume may take; without `isolated` there is no limit."""
     verify: bool = False
     """Read every stored array and compare its sha256; a damaged volume is prepared again."""
     upgrade: Callable[[Sequence[str]], bool] | None = None

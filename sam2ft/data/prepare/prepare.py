@@ -19,7 +19,7 @@ from sam2ft.core.quiet import quiet_readers
 from sam2ft.data.images.maps import read_map
 from sam2ft.data.images.volumes import read_mask, read_volume
 from sam2ft.data.prepare.leaks import without_leaks
-from sam2ft.data.prepare.limits import GIB, TimeUpError, limited, refuse_too_large
+from sam2ft.data.prepare.limits import GIB, limited, refuse_too_large
 from sam2ft.data.prepare.outcomes import (
     DEFAULTS,
     REFUSED,
@@ -281,7 +281,7 @@ def _prepare_one(
         if writer.is_finished(source.key, stamp, verify=options.verify):
             return VolumeOutcome(source.key, UNCHANGED)
         budget = config.reading.max_volume_gb * GIB
-        with limited(source.image, budget, 60 * options.minutes, own_process=options.isolated), _reading(source.image):
+        with _reading(source.image), limited(source.image, budget, 60 * options.minutes, own_process=options.isolated):
             refuse_too_large(source.image, source.mask, source.maps.values(), budget)
             volume = prepare_volume(source, config, names, version_1=writer.version == 1)
         writer.write(volume, stamp)
@@ -306,7 +306,7 @@ def _reading(image: Path) -> Iterator[None]:
     try:
         with quiet_readers():
             yield
-    except (DataError, MemoryError, TimeUpError):
+    except DataError:
         raise
     except Exception as error:  # noqa: BLE001  # libraries raise anything for a damaged file
         # Not the text of the error: libraries quote what they cannot read, which may be a person's name.

@@ -41,11 +41,18 @@ def test_what_takes_too_long_is_refused_and_the_timer_is_gone() -> None:
     handler = signal.getsignal(signal.SIGALRM)
     with (
         pytest.raises(DataError, match=r"test_limits\.py: was not read within 0\.2 s; .*--max-volume-minutes"),
-        limited(HERE, GIB, 0.2),
+        limited(HERE, GIB, 0.2, own_process=True),
     ):
         time.sleep(60)
     assert signal.getsignal(signal.SIGALRM) is handler
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_without_a_process_of_its_own_there_is_no_timer() -> None:
+    handler = signal.getsignal(signal.SIGALRM)
+    with limited(HERE, GIB, 0.001):
+        assert signal.getsignal(signal.SIGALRM) is handler
+        time.sleep(0.01)
 
 
 def write_mask(folder: Path, shape_xyz: tuple[int, int, int]) -> None:
