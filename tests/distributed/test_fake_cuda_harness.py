@@ -19,7 +19,7 @@ WAITS: dict[str, Callable[[Tensor], object]] = {
     "nonzero": lambda values: values.nonzero(),
     "nonzero of where": lambda values: torch.where(values > 0),
     "boolean index": lambda values: values[values > 0],
-    "boolean index written": lambda values: values.clone().index_put_((values > 0,), torch.zeros(())),
+    "boolean index written": lambda values: values.clone().index_put_((values > 0,), torch.zeros_like(values)),
     "index from the host": lambda values: values[torch.tensor([0, 2])],
     "equal": lambda values: torch.equal(values, values),
     "unique": lambda values: values.unique(),
@@ -41,6 +41,7 @@ NO_WAITS: dict[str, Callable[[Tensor], object]] = {
     "queued to the host": lambda values: values.to("cpu", non_blocking=True),
     "index of the device": lambda values: values[torch.arange(2, device=values.device)],
     "slice": lambda values: values[1:2],
+    "a number where a mask is true": lambda values: values.clone().__setitem__(values > 0, 0.0),
     "shape": lambda values: values.numel() + len(values),
     "the host's own value": lambda values: torch.ones(3).sum().item() + torch.ones(3).nonzero().numel(),
 }
