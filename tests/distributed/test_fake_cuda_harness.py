@@ -154,7 +154,7 @@ def test_an_unknown_version_of_torch_skips(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_everything_is_put_back() -> None:
-    before = (torch.autograd.backward, torch.cuda.synchronize, torch.cuda.current_stream)
+    before = (torch.autograd.grad, torch.cuda.synchronize, torch.cuda.current_stream)
     with fake_cuda():
-        assert torch.autograd.backward is not before[0]
-    assert (torch.autograd.backward, torch.cuda.synchronize, torch.cuda.current_stream) == before
+        assert torch.autograd.grad is not before[0]
+    assert (torch.autograd.grad, torch.cuda.synchronize, torch.cuda.current_stream) == before
