@@ -147,7 +147,7 @@ def _validation_s(trainer: Any, data: Any) -> float:
         for number, batch in enumerate(data.val()):
             if number == _VALIDATION_BATCHES:
                 return
-            yield batch.to(device)
+            yield batch
             seconds.append(now(device) - started)
             started = now(device)
 

@@ -94,8 +94,7 @@ class FinetunedSAM2(nn.Module):
             return self._decode(features.select(prompts.slice_of_n), sparse[:, : groups[0][0]], dense, positions)
         parts, order = [], []
         for num_tokens, members in groups:
-            # Non-blocking: the driver copies such a small list at once, without waiting for the device.
-            index = torch.tensor(members).to(prompts.slice_of_n.device, non_blocking=True)
+            index = _index_on(prompts.slice_of_n.device, members)
             order.append(index)
             of_prompts = features.select(prompts.slice_of_n[index])
             parts.append(self._decode(of_prompts, sparse[index, :num_tokens], dense[index], positions))
@@ -150,6 +149,12 @@ def _token_groups(prompts: Prompts, num_tokens: int) -> list[tuple[int, list[int
         (wanted, [i for i, count in enumerate(tokens) if count == wanted])
         for wanted in sorted(set(tokens), reverse=True)
     ]
+
+
+def _index_on(device: torch.device, members: list[int]) -> Tensor:
+    """Positions on a device; a GPU copies them from pinned memory, so that the host need not wait for it."""
+    index = torch.tensor(members)
+    return index.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else index
 
 
 def _points_of(prompts: Prompts) -> tuple[Tensor | None, Tensor | None]:

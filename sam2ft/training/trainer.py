@@ -226,7 +226,10 @@ class Trainer:
         return norm
 
     def _read(self, sums: Mapping[str, Tensor], norm: Tensor) -> tuple[dict[str, float], float]:
-        """Sums of the losses over all ranks, and the norm. The only part of a step that waits for the device.
+        """Sums of the losses over all ranks, and the norm: one copy, for which the host waits for the device.
+
+        A step has no other wait, except in fp16 with an optimizer that is not fused: its scaler reads whether a
+        gradient is infinite.
 
         The ranks' gradients are equal; their norms are averaged so that a non-finite one is seen by all ranks.
         """
@@ -256,7 +259,7 @@ class Trainer:
         try:
             with nullcontext() if self.average is None else self.average.applied():
                 return validate(
-                    (self._on_device(batch) for batch in self._until_stopped(val_batches())),
+                    self._until_stopped(val_batches()),
                     self.calculate_loss,
                     self.ranks,
                     num_samples=self.settings.num_samples if self.ranks.is_main else 0,
