@@ -69,10 +69,8 @@ def nvidia_smi(*arguments: str, timeout_s: float = _TIMEOUT_S) -> str:
 def driver_version(timeout_s: float = _TIMEOUT_S) -> str | None:
     """Version of the loaded driver, such as 580.65.06; None without one, or when it does not answer."""
     lines = nvidia_smi("--query-gpu=driver_version", "--format=csv,noheader", timeout_s=timeout_s).splitlines()
-    try:
+    with suppress(OSError, UnicodeDecodeError):
         lines.append(_MODULE_VERSION.read_text("ascii"))
-    except (OSError, UnicodeDecodeError):
-        pass
     # A broken driver answers in words.
     return next((text for line in lines if re.fullmatch(r"\d+(\.\d+)+", text := line.strip())), None)
 

@@ -56,7 +56,9 @@ def kernel_shows(folder: Path, minor: int, uuid: str, *, here: bool) -> None:
     """A GPU in /proc, and its device file where the container has it."""
     place = folder / "proc" / f"0000:{minor}1:00.0"
     place.mkdir(parents=True)
-    text = f"Model: \t\t NVIDIA A100\nIRQ:   \t\t 312\nGPU UUID: \t {uuid}\nBus Type: \t PCIe\nDevice Minor: \t {minor}\n"
+    text = (
+        f"Model: \t\t NVIDIA A100\nIRQ:   \t\t 312\nGPU UUID: \t {uuid}\nBus Type: \t PCIe\nDevice Minor: \t {minor}\n"
+    )
     (place / "information").write_text(text)
     if here:
         (folder / "dev").mkdir(exist_ok=True)
@@ -90,9 +92,7 @@ def test_a_program_of_bytes_that_are_no_text_is_read(program: Program) -> None:
     assert all_gpus() == (A,)
 
 
-def test_a_program_that_hangs_is_left_after_its_time_with_all_that_it_started(
-    program: Program, tmp_path: Path
-) -> None:
+def test_a_program_that_hangs_is_left_after_its_time_with_all_that_it_started(program: Program, tmp_path: Path) -> None:
     program(f"sleep 600 &\necho $! >{tmp_path / 'child'}\nwait")
     assert nvidia_smi("-L", timeout_s=3) == ""
     child = int((tmp_path / "child").read_text())
@@ -151,7 +151,7 @@ def test_named_gpus_end_where_those_of_cuda_end_and_none_counts_twice(value: str
     ],
 )
 def test_the_driver_says_its_version_or_none_is_known(program: Program, lines: str, version: str | None) -> None:
-    program(f"[ \"$1\" = --query-gpu=driver_version ] || exit 1\n{lines}")
+    program(f'[ "$1" = --query-gpu=driver_version ] || exit 1\n{lines}')
     assert driver_version() == version
 
 
@@ -182,7 +182,9 @@ def test_a_driver_is_compared_with_the_one_that_cuda_needs(cuda: str | None, fou
 def test_the_driver_of_the_pinned_torch_is_known() -> None:
     """A torch for the next CUDA needs a line in the table, and the README another number."""
     root = Path(__file__).parents[3]
-    pinned = re.search(r"^nvidia-cuda-runtime==(\d+\.\d+)", (root / "requirements" / "run.txt").read_text(), re.MULTILINE)
+    pinned = re.search(
+        r"^nvidia-cuda-runtime==(\d+\.\d+)", (root / "requirements" / "run.txt").read_text(), re.MULTILINE
+    )
     assert pinned is not None
     needed = needed_driver(pinned[1])
     assert needed is not None
