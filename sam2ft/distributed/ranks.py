@@ -54,6 +54,13 @@ class Ranks:
         gathered: list[list[float]] = torch.stack(everyone).tolist()
         return gathered
 
+    def texts(self, mine: str) -> list[str]:
+        """Gather a text from every rank, in rank order, through the hosts."""
+        found = [mine] * self.world_size
+        if self.world_size > 1:
+            torch.distributed.all_gather_object(found, mine, group=self.host_group)
+        return found
+
     def total(self, values: Sequence[float] | torch.Tensor) -> list[float]:
         """Sum of each value over the ranks, added in rank order."""
         return [sum(column) for column in zip(*self.gather(values), strict=True)]

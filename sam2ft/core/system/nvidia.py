@@ -12,7 +12,7 @@ from pathlib import Path
 # docs.nvidia.com/deploy/cuda-compatibility/minor-version-compatibility.html, table 1.
 _NEEDED_DRIVERS = {11: 450, 12: 525, 13: 580}
 _TIMEOUT_S = 30
-# Of a driver that is loaded, whether or not its programs are installed (container without them).
+# Of the loaded driver, whether or not its programs are installed (containers).
 _MODULE_VERSION = Path("/sys/module/nvidia/version")
 _PROC = Path("/proc/driver/nvidia/gpus")
 _DEVICES = Path("/dev")
@@ -68,11 +68,17 @@ def nvidia_smi(*arguments: str, timeout_s: float = _TIMEOUT_S) -> str:
 
 def driver_version(timeout_s: float = _TIMEOUT_S) -> str | None:
     """Version of the loaded driver, such as 580.65.06; None without one, or when it does not answer."""
-    lines = nvidia_smi("--query-gpu=driver_version", "--format=csv,noheader", timeout_s=timeout_s).splitlines()
+    # Read first: it is there at once, and never hangs.
     with suppress(OSError, UnicodeDecodeError):
-        lines.append(_MODULE_VERSION.read_text("ascii"))
-    # A broken driver answers in words.
-    return next((text for line in lines if re.fullmatch(r"\d+(\.\d+)+", text := line.strip())), None)
+        if found := _version_in(_MODULE_VERSION.read_text("ascii")):
+            return found
+    return _version_in(nvidia_smi("--query-gpu=driver_version", "--format=csv,noheader", timeout_s=timeout_s))
+
+
+def _version_in(text: str) -> str | None:
+    """The first line that is a version; a broken driver answers in words."""
+    lines = (line.strip() for line in text.splitlines())
+    return next((line for line in lines if re.fullmatch(r"\d+(\.\d+)+", line)), None)
 
 
 def needed_driver(cuda: str | None) -> int | None:

@@ -159,6 +159,8 @@ def test_the_version_of_a_loaded_driver_is_known_without_its_program(program: Pr
     assert driver_version() is None
     (tmp_path / "version").write_text("570.86.15\n")
     assert driver_version() == "570.86.15"
+    (tmp_path / "version").write_text("??")
+    assert driver_version() is None
     program("echo 580.65.06")
     assert driver_version() == "580.65.06"
 
