@@ -163,7 +163,7 @@ def test_the_texts_say_on_what_was_computed_and_how_often(study, rows, compariso
     assert "- evaluations computed on: `1 x CPU, fp32`" in card
     untrained = replace(known, shown="base", comparison=replace(comparison, best=None))
     assert "rainings" not in methods_text(untrained) + model_card(untrained, rows, None)
-    assert "computed on" not in methods_text(study())
+    assert "were computed on: " not in methods_text(study())
 
 
 def test_what_was_only_evaluated_was_not_trained(study, comparison):
