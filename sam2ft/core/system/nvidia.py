@@ -4,7 +4,7 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from pathlib import Path
 # docs.nvidia.com/deploy/cuda-compatibility/minor-version-compatibility.html, table 1.
 _NEEDED_DRIVERS = {11: 450, 12: 525, 13: 580}
 _TIMEOUT_S = 30
+_MEMORY_QUERY = ("--query-gpu=uuid,memory.total,mig.mode.current", "--format=csv,noheader,nounits")
 # Of the loaded driver, whether or not its programs are installed (containers).
 _MODULE_VERSION = Path("/sys/module/nvidia/version")
 _PROC = Path("/proc/driver/nvidia/gpus")
@@ -156,3 +157,24 @@ def named_gpus(value: str) -> tuple[str, ...]:
 def _same(uuid: str, other: str) -> bool:
     """Whether one is the beginning of the other."""
     return uuid.startswith(other) or other.startswith(uuid)
+
+
+def least_gpu_memory(names: Sequence[str], listed: Callable[[], str] | None = None) -> int | None:
+    """Return the memory in bytes of the smallest of these GPUs (UUIDs, or numbers of CUDA); None where it is not known.
+
+    A number may be another GPU for CUDA than for nvidia-smi: then the smallest GPU of the machine counts. The size of
+    an instance of a divided GPU (MIG) is not asked.
+
+    Args:
+        listed: uuid, memory in MiB and MIG mode of each GPU as lines of CSV; by default nvidia-smi is called.
+    """
+    if not names:
+        return None
+    lines = (listed or (lambda: nvidia_smi(*_MEMORY_QUERY)))().splitlines()
+    rows = [[cell.strip() for cell in line.split(",")] for line in lines]
+    uuids = tuple(name for name in names if name.startswith("GPU-"))
+    chosen = [row for row in rows if not uuids or row[0].startswith(uuids)]
+    is_known = [len(row) == 3 and row[1].isdecimal() and row[2] != "Enabled" for row in chosen]
+    if not chosen or not all(is_known) or any(name.startswith("MIG-") for name in names):
+        return None
+    return min(int(row[1]) for row in chosen) * 2**20
