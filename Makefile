@@ -18,7 +18,7 @@ ARGS ?=
 LOGDIR ?= runs
 SWEEP = $(PY) launch/sweep.py $(EXP) $(if $(LOCAL),--local $(LOCAL)) $(if $(SITE),--site $(SITE)) $(ARGS)
 
-.PHONY: help setup demo demo-real test test-slow test-slurm check audit lock schema nano weights prepare \
+.PHONY: help setup demo demo-real test test-slow test-slurm test-gpu check audit lock schema nano weights prepare \
         train eval sweep plan site-check status \
         tail why cancel throttle aggregate bench tensorboard devcluster-up devcluster-down devcluster-status clean
 
@@ -57,6 +57,9 @@ test-slow: $(READY) ## the longer tests: real nano training, demo with three see
 
 test-slurm: $(READY) ## the tests on a real Slurm, started on this machine (root, Debian or Ubuntu)
 	$(PY) -m pytest tests/devcluster -m slurm --timeout 900 -rs $(ARGS)
+
+test-gpu: $(READY) ## the tests on an NVIDIA GPU (those of several GPUs too, where there are two); prints what is skipped
+	$(PY) -m pytest tests -m gpu -rs $(ARGS)
 
 check: $(READY) ## static checks: format, lint, layers, types, generated files, licences, size budgets
 	$(VENV)/bin/ruff format --check .

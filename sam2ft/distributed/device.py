@@ -3,10 +3,11 @@
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch._C._distributed_c10d import Store  # torch.distributed re-exports it, but not in its type stubs
@@ -20,6 +21,9 @@ _PROMISES = ("CUDA_VISIBLE_DEVICES", "SLURM_STEP_GPUS", "SLURM_JOB_GPUS", "SLURM
 # A broken driver must not take the time in which the other ranks wait for this one.
 _DRIVER_TIMEOUT_S = 20
 _READ_TIMEOUT = timedelta(seconds=20)
+
+
+_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
 def choose_device(
@@ -142,14 +146,41 @@ def deterministic_algorithms(*, wanted: bool) -> None:
     """Choose algorithms whose results are the same in every execution on a GPU; call it before the first product there.
 
     Without this, gradients of attention (flash and memory-efficient kernels), of cuDNN's convolutions and of
-    interpolation are added in an arbitrary order. An operation without such an algorithm warns and goes on
+    interpolation are added in an arbitrary order. An operation without such an algorithm warns once and goes on
     (pytorch.org, notes on reproducibility).
     """
     if wanted:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        # With any other workspace cuBLAS may choose another algorithm in every call. It reads this when it starts.
+        if os.environ.get(_WORKSPACE) not in (":4096:8", ":16:8"):
+            os.environ[_WORKSPACE] = ":4096:8"
+        _warn_once()
     torch.use_deterministic_algorithms(wanted, warn_only=True)
     torch.backends.cudnn.deterministic = wanted
     torch.backends.cudnn.benchmark = False
+
+
+def _warn_once() -> None:
+    """Show each of torch's warnings of an operation once: parts of a step reset Python's own record of what was shown.
+
+    Hence not by a filter of `warnings`, which rests on that record.
+    """
+    if not isinstance(warnings.showwarning, _ShowOnce):
+        warnings.showwarning = _ShowOnce(warnings.showwarning)
+
+
+class _ShowOnce:
+    """What shows warnings (`warnings.showwarning`), except those of deterministic algorithms that were shown before."""
+
+    def __init__(self, stock: Callable[..., None]):
+        self._stock, self._shown = stock, set[str]()
+
+    def __call__(self, message: Warning | str, *place: Any, **more: Any) -> None:
+        text = str(message)
+        if text in self._shown:
+            return
+        if "deterministic" in text:
+            self._shown.add(text)
+        self._stock(message, *place, **more)
 
 
 def now(device: torch.device) -> float:

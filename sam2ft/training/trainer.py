@@ -19,7 +19,7 @@ from sam2ft.distributed.device import float32_products
 from sam2ft.distributed.ranks import seed_step
 from sam2ft.distributed.stop_signal import ASK_EVERY_S, StopConsensus
 from sam2ft.model.files.digest import non_finite_text
-from sam2ft.model.precision import Precision, autocast, full_precision, kept_precision
+from sam2ft.model.precision import Precision, autocast, full_precision, kept_precision, text_of_kept
 from sam2ft.training.accumulation import Group, add_sums, groups_of, slice_names
 from sam2ft.training.checkpoints.checkpoint import stock_weights
 from sam2ft.training.early_stopping import Stopping
@@ -318,6 +318,8 @@ class Trainer:
             ) from None
         self.schedule.load_state_dict(snapshot["scheduler"])
         precision = kept_precision(written_precision(snapshot, self.settings.precision), self.ranks.device)
+        if self.ranks.is_main and precision != self.settings.precision:
+            _log.warning("%s", text_of_kept(precision, self.settings.precision, self.ranks.device))
         self.settings = replace(self.settings, precision=precision)
         self.scaler = self._compute_in(precision)
         self.scaler.load_state_dict(snapshot["scaler"])

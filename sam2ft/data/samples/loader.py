@@ -6,9 +6,16 @@ accumulation x world_size, no slice is repeated or dropped, and every rank has t
 """
 
 import math
+import multiprocessing
+import os
+import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 
 import numpy as np
 import torch
@@ -19,6 +26,7 @@ from sam2ft.core.keys import SliceKey
 from sam2ft.data.samples.batch import Batch, Sample, SampleDraw, collate
 from sam2ft.data.samples.dataset import SliceDataset
 from sam2ft.distributed.ranks import ALONE, Ranks
+from sam2ft.distributed.stop_signal import kept_from_children
 
 
 def epoch_order(keys: Sequence[SliceKey], seed: int, epoch: int, *, balanced: bool = False) -> list[int]:
@@ -81,6 +89,7 @@ class EpochBatches:
     ):
         """`order_of`: epoch -> positions in the dataset, in their order (ShardedBatches)."""
         self._sampler = ShardedBatches(order_of, section.batch_size, ranks)
+        self._serves = section.num_workers > 0 and forks_are_unsafe(ranks)
         self._loader: DataLoader[Sample] = DataLoader(
             dataset,
             batch_sampler=self._sampler,
@@ -89,9 +98,8 @@ class EpochBatches:
             # For asynchronous copies to the device.
             pin_memory=ranks.device.type == "cuda",
             persistent_workers=section.num_workers > 0,
-            worker_init_fn=_single_thread,
-            # A process forked from one whose threads run nccl may deadlock.
-            multiprocessing_context="forkserver" if section.num_workers and forks_are_unsafe(ranks) else None,
+            worker_init_fn=_begin_served if self._serves else _begin,
+            multiprocessing_context=_worker_server() if self._serves else None,
         )
 
     def __len__(self) -> int:
@@ -101,11 +109,12 @@ class EpochBatches:
     def __call__(self, epoch: int = 0, skip: int = 0) -> Iterable[Batch]:
         """The batches of `epoch`, without the first `skip`."""
         self._sampler.start(epoch, skip)
-        return iter(self._loader)
+        with kept_from_children() if self._serves else nullcontext():
+            return iter(self._loader)
 
 
 def forks_are_unsafe(ranks: Ranks) -> bool:
-    """Whether worker processes may not be forked from this one."""
+    """Whether worker processes may not be forked from this one: its threads run nccl, and a fork may deadlock."""
     return ranks.device.type == "cuda" and ranks.world_size > 1
 
 
@@ -137,5 +146,31 @@ def rank_zero_first(count: int, first: Sequence[int], batch_size: int, world_siz
     return [placed[place] if place in placed else next(rest) for place in range(count)]
 
 
-def _single_thread(_worker: int) -> None:
+def _worker_server() -> BaseContext:
+    """Start method of workers that are forked by a server, which has imported what they need and nothing of CUDA.
+
+    Four workers had their first batch after 1.5 to 3 s where they were forked, after 5 to 10 s by this server (once;
+    those of the next loader after 1.5 to 4 s), and after 11 to 35 s by one without imports or by `spawn` (two busy
+    cores).
+    """
+    context = multiprocessing.get_context("forkserver")
+    # MONAI, which takes seconds to import, only where the augmentation has needed it already.
+    context.set_forkserver_preload([name for name in (__name__, "monai.transforms") if name in sys.modules])
+    return context
+
+
+def _begin(_worker: int) -> None:
     torch.set_num_threads(1)
+
+
+def _begin_served(worker: int) -> None:
+    """A worker of a server ends with the process that it works for: torch's workers look at their parent alone, which
+    is the server, and that ends after its last worker."""
+    _begin(worker)
+    if (owner := multiprocessing.parent_process()) is not None:
+        threading.Thread(target=_end_with, args=(owner,), name="owner", daemon=True).start()
+
+
+def _end_with(owner: BaseProcess) -> None:
+    owner.join()
+    os._exit(1)
