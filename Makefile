@@ -66,6 +66,7 @@ check: $(READY) ## static checks: format, lint, layers, types, generated files, 
 	$(PY) -m sam2ft.config.generate.signatures --check
 	$(PY) -m sam2ft.core.tables.doc --check
 	$(PY) -m sam2ft.tools.tree --check
+	$(PY) -m sam2ft.tools.memory_table --check
 	$(PY) -m sam2ft.tools.licences
 	$(PY) -m pytest tests/test_budgets.py
 
@@ -93,6 +94,7 @@ schema: $(READY) ## write signatures.json, the JSON Schemas for editors, docs/da
 	$(PY) -m sam2ft.config.generate.signatures
 	$(PY) -m sam2ft.core.tables.doc
 	$(PY) -m sam2ft.tools.tree
+	$(PY) -m sam2ft.tools.memory_table
 
 nano: $(READY) ## train the nano SAM 2 of tests and demos (at most 30 minutes on 2 cores)
 	# Waiting threads sleep: on a machine with other work, spinning ones make a step three times slower.

@@ -103,13 +103,15 @@ def _training(
     from sam2ft.training.build_trainer import build_trainer
     from sam2ft.training.checkpoints.checkpoint import save_best, save_resume
     from sam2ft.training.data import training_data
+    from sam2ft.training.optimizer import chooses_fused
     from sam2ft.training.run import batches_per_rank
     from sam2ft.training.state import TrainerContext
 
     with process_group(layout_of_key.scratch) as ranks:
         grad_accum = batches_per_rank(experiment, planned_world_size, ranks.world_size)
         data = training_data(experiment, ranks)
-        trainer = build_trainer(experiment, data, ranks, grad_accum)
+        fused = chooses_fused(experiment.module.optimizer, ranks.device.type)
+        trainer = build_trainer(experiment, data, ranks, grad_accum, fused=fused)
         clock, found = _Clock(stop), dict[str, Any]()
 
         def save(state: Any) -> None:

@@ -10,7 +10,7 @@ from sam2ft.config.schema.module import NANO
 from sam2ft.core.errors import CheckpointError
 from sam2ft.core.prompts import LOWER_RIGHT, UPPER_LEFT, Prompts
 from sam2ft.model.attention import fastest_attention, windows_of
-from sam2ft.model.encoder import fused_convolutions, lateral, split_levels, trunk_levels
+from sam2ft.model.encoder import BlockLevels, fused_convolutions, lateral, split_levels, trunk_levels
 from sam2ft.model.features import Features
 from sam2ft.model.nano import overrides as nano
 from sam2ft.model.weights import load_weights, verified_nano_weights
@@ -29,6 +29,8 @@ class FinetunedSAM2(nn.Module):
     sam2_model: Any  # the sam2 package is untyped
     mean_c11: Tensor
     sd_c11: Tensor
+    block_levels: BlockLevels | None = None
+    """Compiled form of the encoder's blocks (training/compiled_trunk.py); None: as they are."""
 
     def __init__(self, sam2_model: Any, image_size: int):
         super().__init__()
@@ -63,7 +65,7 @@ class FinetunedSAM2(nn.Module):
         normalised = (images_bchw.expand(-1, 3, -1, -1) - self.mean_c11) / self.sd_c11
         image_encoder = self.sam2_model.image_encoder
         with fastest_attention(images_bchw.device.type, windows_of(len(images_bchw), self.image_size)):
-            levels = trunk_levels(image_encoder.trunk, normalised)
+            levels = trunk_levels(image_encoder.trunk, normalised, self.block_levels)
         embedding, finer = split_levels(image_encoder, levels)
         if self.sam2_model.directly_add_no_mem_embed:
             embedding = embedding + self.sam2_model.no_mem_embed.reshape(1, -1, 1, 1)

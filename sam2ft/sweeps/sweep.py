@@ -21,7 +21,7 @@ from sam2ft.runs.states import State
 from sam2ft.slurm.partitions import read_limits
 from sam2ft.slurm.queue import cluster_name, slurm_is_installed
 from sam2ft.slurm.site import Site, detect_site, load_site
-from sam2ft.sweeps.local.pool import EndedTask, LocalTask, Pool, visible_gpus
+from sam2ft.sweeps.local.pool import EndedTask, LocalTask, Pool, least_gpu_memory, visible_gpus
 from sam2ft.sweeps.lock import locked, writable
 from sam2ft.sweeps.plan.estimate import SweepTarget
 from sam2ft.sweeps.plan.plan import make_plan, write_configs
@@ -182,7 +182,8 @@ def _refuse(proposal: Proposal, request: SweepRequest, where: SweepTarget) -> No
 def _where(site: Site | None, request: SweepRequest) -> SweepTarget:
     """This machine, or the site with the limits of its cluster; a dry run goes on without limits that are unknown."""
     if site is None:
-        return SweepTarget(None, None, min(1, len(visible_gpus(os.environ))))
+        gpus = visible_gpus(os.environ)
+        return SweepTarget(None, None, min(1, len(gpus)), least_gpu_memory(gpus))
     try:
         return SweepTarget(site, read_limits())
     except UserError as error:

@@ -25,6 +25,7 @@ from sam2ft.training.checkpoints.checkpoint import stock_weights
 from sam2ft.training.early_stopping import Stopping
 from sam2ft.training.ema import WeightAverage
 from sam2ft.training.memory import peak_memory_bytes
+from sam2ft.training.optimizer import restore_optimizer
 from sam2ft.training.schedule import Schedule
 from sam2ft.training.state import (
     Loss,
@@ -310,7 +311,7 @@ class Trainer:
             raise CheckpointError("the resume file was written with another module.ema; use --fresh to start again")
         try:
             self.model.load_state_dict(snapshot["model"])
-            self.optimizer.load_state_dict(snapshot["optimizer"])
+            restore_optimizer(self.optimizer, snapshot["optimizer"])
         except (RuntimeError, ValueError) as error:
             raise CheckpointError(
                 f"the resume file is of another model or optimizer; use --fresh to start again ({error})"

@@ -199,6 +199,11 @@ class Module(Section):
     deterministic: bool = of_training(
         False, "bitwise reproducible training on a GPU too, where that is slower; a CPU's is without it", legacy=False
     )
+    compile: bool = of_training(
+        False,
+        "compile the blocks of the image encoder: faster steps, minutes of start-up, rounded otherwise",
+        legacy=False,
+    )
     activation_checkpointing: bool = plain(False, "recompute activations to save memory")
     checkpoint: Checkpoints = section(Checkpoints, "when checkpoints for resuming are written")
     use_wandb: bool = plain(False, "log to Weights & Biases")

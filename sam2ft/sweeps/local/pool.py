@@ -22,6 +22,7 @@ THREAD_VARIABLES = (
     "VECLIB_MAXIMUM_THREADS",
 )
 _POLL_S = 0.2
+_MEMORY_QUERY = ("--query-gpu=uuid,memory.total,mig.mode.current", "--format=csv,noheader,nounits")
 _NVIDIA_SMI_TIMEOUT_S = 30
 
 
@@ -168,12 +169,32 @@ def visible_gpus(environment: Mapping[str, str], listed: Callable[[], str] | Non
     return tuple(name for gpu, instances in found.items() for name in (instances or [gpu]))
 
 
-def _nvidia_smi() -> str:
-    """GPUs of this machine as `nvidia-smi -L` lists them; empty without a driver."""
+def least_gpu_memory(names: Sequence[str], listed: Callable[[], str] | None = None) -> int | None:
+    """Return the memory in bytes of the smallest of these GPUs (`visible_gpus`); None where it is not known.
+
+    A number may be another GPU for CUDA than for nvidia-smi: then the smallest GPU of the machine counts. The size of
+    an instance of a divided GPU (MIG) is not asked.
+
+    Args:
+        listed: uuid, memory in MiB and MIG mode of each GPU as lines of CSV; by default nvidia-smi is called.
+    """
+    if not names:
+        return None
+    lines = (listed or (lambda: _nvidia_smi(*_MEMORY_QUERY)))().splitlines()
+    rows = [[cell.strip() for cell in line.split(",")] for line in lines]
+    uuids = tuple(name for name in names if name.startswith("GPU-"))
+    chosen = [row for row in rows if not uuids or row[0].startswith(uuids)]
+    is_known = [len(row) == 3 and row[1].isdecimal() and row[2] != "Enabled" for row in chosen]
+    if not chosen or not all(is_known) or any(name.startswith("MIG-") for name in names):
+        return None
+    return min(int(row[1]) for row in chosen) * 2**20
+
+
+def _nvidia_smi(*arguments: str) -> str:
+    """What nvidia-smi answers, by default the list of GPUs (-L); empty without a driver."""
+    command = ["nvidia-smi", *(arguments or ("-L",))]
     try:
-        done = subprocess.run(
-            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=_NVIDIA_SMI_TIMEOUT_S, check=False
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_NVIDIA_SMI_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout if done.returncode == 0 else ""
