@@ -57,9 +57,8 @@ FULL_PRECISION = {"encoder": 1.66, "decoder": 1.52}
 """Factor of float32 and TF32: half precision keeps some tensors in float32 too."""
 
 _SUFFIXES = {"t": "tiny", "s": "small", "b+": "base+", "l": "large"}
-_STATES = {"SGD": 0, "Adagrad": 1, "RMSprop": 1, "ASGD": 1, "Adafactor": 0}
-_MOST_STATES = 2
-"""Adam, AdamW, NAdam, RAdam, Adamax, Adadelta, Rprop."""
+_COPIES = {"Adagrad": 1, "ASGD": 1, "Adafactor": 1, "Rprop": 2}
+_DEFAULT_COPIES = 2
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,10 @@ def memory_need(module: Module, slices: int) -> MemoryNeed | None:
     besides_lora = {"image_encoder"} if module.lora else set()
     most = sum(parts[part] for part, choice in chosen.items() if choice and part not in besides_lora)
     activations = slices * _activations(model, module)
-    return MemoryNeed(_state(model, module, whole), _state(model, module, most), activations)
+    states = optimizer_copies(module.optimizer.type, module.optimizer.arguments)
+    # Adafactor keeps rows and columns of a matrix, a small part of one value per parameter.
+    fewest = 0 if module.optimizer.type == "Adafactor" else states
+    return MemoryNeed(_state(model, module, whole, fewest), _state(model, module, most, states), activations)
 
 
 def model_size(config: str) -> str | None:
@@ -113,19 +115,23 @@ def model_size(config: str) -> str | None:
     return _SUFFIXES.get(suffix) if family in ("sam2", "sam2.1") else None
 
 
-def _state(model: Measured, module: Module, millions: float) -> float:
+def _state(model: Measured, module: Module, millions: float, states: int) -> float:
     """Bytes that do not depend on the batch, when `millions` of parameters are trained besides low-rank updates."""
     updates = model.lora_m * module.lora.rank if module.lora else 0.0
-    copies = 1 + num_states(module.optimizer.type, module.optimizer.arguments) + (module.ema is not None)
+    copies = 1 + states + (module.ema is not None)
     return (model.all_m + updates + (millions + updates) * copies) * _MILLION * _FLOAT
 
 
-def num_states(optimizer: str, arguments: Mapping[str, Any]) -> int:
-    """Return the number of tensors that an optimizer of torch keeps per parameter, at most."""
-    if optimizer == "SGD":
-        return int(bool(arguments.get("momentum")))
-    more = ("amsgrad", "momentum", "centered")
-    return _STATES.get(optimizer, _MOST_STATES) + sum(bool(arguments.get(name)) for name in more)
+def optimizer_copies(kind: str, arguments: Mapping[str, Any]) -> int:
+    """Return the number of values that torch's optimizer `kind` stores per trained parameter.
+
+    An optimizer without an entry in the table counts as two, like Adam.
+    """
+    if kind == "SGD":
+        return 1 if arguments.get("momentum") else 0
+    if kind == "RMSprop":
+        return 1 + bool(arguments.get("momentum")) + bool(arguments.get("centered"))
+    return _COPIES.get(kind, _DEFAULT_COPIES) + bool(arguments.get("amsgrad"))
 
 
 def _activations(model: Measured, module: Module) -> float:

@@ -113,7 +113,7 @@ def slice_predictions(batch: Batch, logits_n1hw: Tensor) -> list[SlicePrediction
 def _predicted_masks(logits_n1hw: Tensor, masks: Sequence[Tensor]) -> list[Tensor]:
     """Per slice, the predicted masks (n_i, H_i, W_i) on the host, by one copy for all slices."""
     predicted = [(logits_nhw > 0).flatten() for logits_nhw in upsampled_per_slice(logits_n1hw, masks)]
-    on_host = torch.cat(predicted).cpu().split_with_sizes([mask.numel() for mask in masks])
+    on_host = torch.split(torch.cat(predicted).cpu(), [mask.numel() for mask in masks])
     return [values.reshape(mask.shape) for values, mask in zip(on_host, masks, strict=True)]
 
 

@@ -5,11 +5,10 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from fixtures import fake_cuda as module
+from fixtures.fake_cuda import DEVICE, fake_cuda, moved
+from fixtures.graph_walk import backward
 from torch import Tensor, nn
-
-from tests.fixtures import fake_cuda as module
-from tests.fixtures.fake_cuda import DEVICE, fake_cuda, moved
-from tests.fixtures.graph_walk import backward
 
 WAITS: dict[str, Callable[[Tensor], object]] = {
     "item": lambda values: values.sum().item(),

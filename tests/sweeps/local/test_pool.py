@@ -7,7 +7,7 @@ import time
 import pytest
 
 from sam2ft.core.errors import StopRequestedError
-from sam2ft.sweeps.local.pool import LocalTask, Pool, child_environment, visible_gpus
+from sam2ft.sweeps.local.pool import LocalTask, Pool, child_environment, least_gpu_memory, visible_gpus
 
 # Each child notes when it starts and ends, in one file per child.
 CHILD = """
@@ -163,3 +163,31 @@ def test_a_second_stop_kills_children_that_do_not_want_to_end(tmp_path, number):
     assert time.monotonic() - started < 30
     with pytest.raises(ProcessLookupError):
         os.kill(int(place.read_text()), 0)
+
+
+TWO_GPUS = "GPU-aa, 81559, Disabled\nGPU-bb, 16384, [N/A]\n"
+
+
+@pytest.mark.parametrize(
+    ("names", "listed", "mib"),
+    [
+        (("GPU-aa",), TWO_GPUS, 81559),
+        (("GPU-aa", "GPU-bb"), TWO_GPUS, 16384),
+        (("GPU-a",), TWO_GPUS, 81559),  # CUDA takes the beginning of a UUID
+        (("0",), TWO_GPUS, 16384),  # another one for CUDA, perhaps
+        ((), TWO_GPUS, None),
+        (("GPU-cc",), TWO_GPUS, None),
+        (("MIG-aa",), TWO_GPUS, None),
+        (("0",), "GPU-aa, 81559, Enabled\n", None),
+        (("0",), "GPU-aa, [N/A], Disabled\n", None),
+        (("0",), "", None),
+        (("0",), "Failed to initialize NVML: Driver/library version mismatch\n", None),
+    ],
+)
+def test_the_memory_of_the_smallest_gpu_or_nothing(names, listed, mib):
+    assert least_gpu_memory(names, lambda: listed) == (None if mib is None else mib * 2**20)
+
+
+def test_without_a_driver_no_memory_is_known(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert least_gpu_memory(("0",)) is None
