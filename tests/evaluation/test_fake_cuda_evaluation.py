@@ -79,7 +79,7 @@ def copies(cuda: FakeCuda) -> dict[str, int]:
     ],
 )
 def test_a_batch_of_slices_is_one_wait_and_every_copy_is_queued(
-    cuda: FakeCuda, model: FinetunedSAM2, settings: Mapping[str, Any], tensors_of_prompts: int, precision: str
+    cuda: FakeCuda, model: FinetunedSAM2, settings: Mapping[str, Any], tensors_of_prompts: int, precision: Any
 ) -> None:
     """Per slice: its image and the tensors of its prompts there; label maps of all passes and masks back."""
     section = Evaluation(precision=precision, **settings)
@@ -99,7 +99,7 @@ def test_a_batch_of_slices_is_one_wait_and_every_copy_is_queued(
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("object_batch", [1, 64])
 def test_a_propagated_slice_is_one_wait_in_each_direction(
-    cuda: FakeCuda, model: FinetunedSAM2, object_batch: int, precision: str
+    cuda: FakeCuda, model: FinetunedSAM2, object_batch: int, precision: Any
 ) -> None:
     """Seeds in slices 0, 2 and 3: up through slices 0 to 5, down through 2 to 0 (slice 3 holds no result but a seed).
 
