@@ -318,10 +318,10 @@ def with_site(text):
 
 @pytest.mark.parametrize(("asked", "site", "refused"), [
     ("{gpus_per_node: 1, tasks_per_node: 4}", "{}", ["resources.tasks_per_node: found 4 processes per node for 1 GPU"]),
-    ("{gpus_per_node: 2, tasks_per_node: 3}", "{}", ["resources.tasks_per_node: found 3 processes per node for 2 GPUs"]),
+    ("{gpus_per_node: 2, tasks_per_node: 3}", "{}", ["resources.tasks_per_node: found 3 processes per node for 2"]),
     ("{tasks_per_node: 4}", "{gpus_per_node: 2}", ["resources.tasks_per_node: found 4 processes per node for 2 GPUs,"]),
     ("{hours: 1}", "{gpus_per_node: 2, tasks_per_node: 4}", ["resources.tasks_per_node: found 4 processes per node"]),
-    ("{gpus_per_node: 4, eval: {tasks_per_node: 8}}", "{}", ["resources.eval.tasks_per_node: found 8 processes per node"]),
+    ("{gpus_per_node: 4, eval: {tasks_per_node: 8}}", "{}", ["resources.eval.tasks_per_node: found 8 processes"]),
     ("{gpus_per_node: 4, tasks_per_node: 4, eval: {gpus_per_node: 2, tasks_per_node: 4}}", "{}",
      ["resources.eval.tasks_per_node: found 4 processes per node for 2 GPUs"]),
     ("{gpus_per_node: 2, tasks_per_node: 4, eval: {hours: 1}}", "{}",
