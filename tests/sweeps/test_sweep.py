@@ -283,7 +283,7 @@ def test_a_plan_says_what_is_different_from_the_last_one(workplace, pool, capsys
 
 @pytest.mark.parametrize("failed_as", ["oom", "device"])
 def test_a_retry_of_a_class_that_no_run_has_is_refused(workplace, pool, monkeypatch, capsys, failed_as):
-    """A class that waits for a person starts again by its own name alone; `device`: the next try may be the same GPU."""
+    """A class that waits for a person starts again by its own name alone: `device` might get the same GPU again."""
 
     def end(place, run, somebody):
         place.write_status(run, "failed", somebody, failure_class=failed_as, reason="DeviceError")
