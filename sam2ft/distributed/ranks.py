@@ -115,20 +115,12 @@ def process_group(
         DeviceError: a promised GPU is missing, or the ranks have unlike devices or share one.
     """
     launcher = read_launcher_environment(environment)
-    alone = launcher is None or torch.distributed.is_initialized()
-    missing = ""
-    try:
-        chosen = choose_device(device, launcher.local_rank if launcher else 0, environment)
-    except DeviceError as error:
-        if alone:
-            raise
-        # Told to the other ranks first: ended by the launcher, they would count as stopped and be requeued.
-        chosen, missing = torch.device("cpu"), str(error)
+    chosen, missing = _own_device(device, launcher, environment)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
         float32_products("ieee")
     ranks = Ranks(launcher.rank, launcher.world_size, chosen) if launcher else Ranks(device=chosen)
-    if launcher is None or alone:
+    if launcher is None or torch.distributed.is_initialized():
         yield _OUTER[-1] if launcher and _OUTER else ranks
         return
     store = rendezvous(launcher, folder, init_timeout_s, stop_requested)
@@ -144,6 +136,21 @@ def process_group(
             watch.tell(error)
             raise  # without destroying the group: that may wait for the others, which detect the end of this process
         _leave_together(watch, launcher)
+
+
+def _own_device(
+    name: str, launcher: LauncherEnvironment | None, environment: Mapping[str, str] | None
+) -> tuple[torch.device, str]:
+    """The device of this rank; where other ranks have to be told first, also why a promised GPU is missing.
+
+    Ended by the launcher, because one of them failed alone, the others would count as stopped and be requeued.
+    """
+    try:
+        return choose_device(name, launcher.local_rank if launcher else 0, environment), ""
+    except DeviceError as error:
+        if launcher is None or torch.distributed.is_initialized():
+            raise
+        return torch.device("cpu"), str(error)
 
 
 def _in_a_group(ranks: Ranks, store: Store) -> Ranks:

@@ -4,7 +4,7 @@ No torch at import: reports read it on login nodes.
 """
 
 import json
-import socket
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -103,7 +103,7 @@ def _key(value: Mapping[str, Any]) -> tuple[Any, Any]:
 
 
 def _device(device: "torch.device") -> RankDevice:
-    host = socket.gethostname()
+    host = os.uname().nodename
     if device.type != "cuda":
         return RankDevice(host, _CPU)
     import torch

@@ -44,8 +44,6 @@ def gpu_facts() -> GpuFacts:
 
 def show_gpu_facts() -> None:
     """Print the facts as the last line of standard output, after whatever the lines of a site print."""
-    import sam2ft.jobs.job  # noqa: F401  what a job imports
-
     print("\n" + json.dumps(asdict(gpu_facts())), flush=True)
 
 

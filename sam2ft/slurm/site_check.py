@@ -249,7 +249,7 @@ def _python(site: Site, *, with_gpus: bool) -> Iterator[Finding]:
     Where points ask for GPUs, the driver and the GPUs that it finds are a line, too.
     """
     python = python_command(site, sys.executable)
-    code = "from sam2ft.slurm.gpu_check import show_gpu_facts; show_gpu_facts()"
+    code = "import sam2ft.jobs.job; from sam2ft.slurm.gpu_check import show_gpu_facts; show_gpu_facts()"
     # The scratch folder exists only inside a job.
     bare = site.model_copy(update={"slurm": site.slurm.model_copy(update={"scratch": None})})
     lines = [*site_lines(bare, report_resources(site)), f"{python} -c {shlex.quote(code)}"]

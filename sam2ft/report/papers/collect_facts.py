@@ -180,11 +180,11 @@ def _commit(code: Mapping[str, Any]) -> str:
 
 def _hardware(states: Sequence[RunState], stage: str) -> tuple[str, ...]:
     """What all runs were computed with: those that are compared, and not only the shown one."""
-    runs = []
+    runs: list[Sequence[Mapping[str, Any]]] = []
     for state in states:
         try:
-            attempts = recorded_attempts(state.layout)
-        except DataError:  # the page names it
-            continue
+            attempts: Sequence[Mapping[str, Any]] = recorded_attempts(state.layout)
+        except DataError:  # the page names it; here it counts as an attempt that recorded nothing
+            attempts = [{}]
         runs += [attempts] if attempts else []
     return hardware_texts(runs, stage)
