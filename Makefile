@@ -59,7 +59,7 @@ test-slurm: $(READY) ## the tests on a real Slurm, started on this machine (root
 	$(PY) -m pytest tests/devcluster -m slurm --timeout 900 -rs $(ARGS)
 
 test-gpu: $(READY) ## the tests on an NVIDIA GPU (those of several GPUs too, where there are two); prints what is skipped
-	$(PY) -m pytest tests -m gpu -rs $(ARGS)
+	CUBLAS_WORKSPACE_CONFIG=:4096:8 $(PY) -m pytest tests -m gpu -rs $(ARGS)
 
 check: $(READY) ## static checks: format, lint, layers, types, generated files, licences, size budgets
 	$(VENV)/bin/ruff format --check .

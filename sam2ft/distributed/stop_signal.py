@@ -3,10 +3,8 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from types import FrameType
 from typing import Protocol
 
@@ -82,23 +80,6 @@ def install_stop_handlers() -> StopFlag:
     for number in STOP_SIGNALS:
         signal.signal(number, flag.handle)
     return flag
-
-
-@contextmanager
-def kept_from_children() -> Iterator[None]:
-    """Processes that start inside the block, and theirs, do not get stop signals; here they arrive after the block.
-
-    Slurm and Ctrl-C signal all processes of a job. A forked worker inherits StopFlag.handle, which ignores them; one
-    that a server of multiprocessing starts would die, and with it the training that wants to stop in order.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    try:
-        # It starts first, because its start allows two of the signals again (CPython issue 77694).
-        resource_tracker.ensure_running()
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def ignore_stop_signals() -> None:

@@ -44,8 +44,9 @@ _log = logging.getLogger(__name__)
 class Trainer:
     """Trains a promptable model: any module `(images_bchw, prompts) -> (logits_n1hw, iou_n)`.
 
-    All side effects are in its TrainerContext. `fit` resumes exactly from `restore(snapshot())`: batches are a function
-    of (epoch, position), and the random generators are seeded from (seed, step, rank) in every step.
+    All side effects are in its TrainerContext. `fit` resumes exactly from `restore(snapshot())` (on a GPU to the bit
+    only with `module.deterministic`): batches are a function of (epoch, position), and the random generators are seeded
+    from (seed, step, rank) in every step.
     """
 
     def __init__(

@@ -6,16 +6,10 @@ accumulation x world_size, no slice is repeated or dropped, and every rank has t
 """
 
 import math
-import multiprocessing
-import os
-import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.context import BaseContext
-from multiprocessing.process import BaseProcess
 
 import numpy as np
 import torch
@@ -26,7 +20,7 @@ from sam2ft.core.keys import SliceKey
 from sam2ft.data.samples.batch import Batch, Sample, SampleDraw, collate
 from sam2ft.data.samples.dataset import SliceDataset
 from sam2ft.distributed.ranks import ALONE, Ranks
-from sam2ft.distributed.stop_signal import kept_from_children
+from sam2ft.distributed.worker_server import end_with_owner, kept_from_children, worker_server
 
 
 def epoch_order(keys: Sequence[SliceKey], seed: int, epoch: int, *, balanced: bool = False) -> list[int]:
@@ -99,7 +93,8 @@ class EpochBatches:
             pin_memory=ranks.device.type == "cuda",
             persistent_workers=section.num_workers > 0,
             worker_init_fn=_begin_served if self._serves else _begin,
-            multiprocessing_context=_worker_server() if self._serves else None,
+            # MONAI takes seconds to import: only where the augmentation has needed it already.
+            multiprocessing_context=worker_server(__name__, "monai.transforms") if self._serves else None,
         )
 
     def __len__(self) -> int:
@@ -146,31 +141,10 @@ def rank_zero_first(count: int, first: Sequence[int], batch_size: int, world_siz
     return [placed[place] if place in placed else next(rest) for place in range(count)]
 
 
-def _worker_server() -> BaseContext:
-    """Start method of workers that are forked by a server, which has imported what they need and nothing of CUDA.
-
-    Four workers had their first batch after 1.5 to 3 s where they were forked, after 5 to 10 s by this server (once;
-    those of the next loader after 1.5 to 4 s), and after 11 to 35 s by one without imports or by `spawn` (two busy
-    cores).
-    """
-    context = multiprocessing.get_context("forkserver")
-    # MONAI, which takes seconds to import, only where the augmentation has needed it already.
-    context.set_forkserver_preload([name for name in (__name__, "monai.transforms") if name in sys.modules])
-    return context
-
-
 def _begin(_worker: int) -> None:
     torch.set_num_threads(1)
 
 
 def _begin_served(worker: int) -> None:
-    """A worker of a server ends with the process that it works for: torch's workers look at their parent alone, which
-    is the server, and that ends after its last worker."""
     _begin(worker)
-    if (owner := multiprocessing.parent_process()) is not None:
-        threading.Thread(target=_end_with, args=(owner,), name="owner", daemon=True).start()
-
-
-def _end_with(owner: BaseProcess) -> None:
-    owner.join()
-    os._exit(1)
+    end_with_owner()

@@ -23,7 +23,6 @@ from sam2ft.data.samples.dataset import SliceDataset, SliceSettings
 from sam2ft.data.samples.loader import ShardedBatches, epoch_order, train_loader, val_loader
 from sam2ft.data.store.store import Store
 from sam2ft.data.store.writer import PreparedVolume
-from sam2ft.distributed import stop_signal
 from sam2ft.distributed.ranks import ALONE, Ranks
 
 KEYS = [SliceKey("one", "a", "image", i) for i in range(11)]
@@ -215,6 +214,7 @@ def test_validation_is_the_same_every_time_and_in_order(store: Store) -> None:
     assert all(equal(one, other) for one, other in zip(first, again, strict=True))
 
 
+@pytest.mark.slow  # every worker imports MONAI
 def test_workers_of_a_server_give_the_same_samples_in_the_same_order_as_forked_ones(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,7 +287,9 @@ def served(store: Store, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str]
         process.communicate()
 
 
-@pytest.mark.parametrize("number", stop_signal.STOP_SIGNALS)
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, *(pytest.param(n, marks=pytest.mark.slow) for n in (signal.SIGUSR2, signal.SIGINT))]
+)
 def test_a_stop_signal_to_all_processes_of_a_job_kills_no_worker(
     number: signal.Signals, served: tuple[subprocess.Popen[str], list[int]], tmp_path: Path
 ) -> None:
@@ -295,7 +297,8 @@ def test_a_stop_signal_to_all_processes_of_a_job_kills_no_worker(
     for pid in [*pids, process.pid]:
         os.kill(pid, number)
     (tmp_path / "go").touch()
-    said, _ = process.communicate(timeout=120)
+    # At its end the loader is still there, so that multiprocessing terminates the workers and waits for them.
+    said, _ = process.communicate(timeout=60)
     assert said.split() == ["18", "18", "18", "18", "True"]
     assert process.returncode == 0
     assert waited_for(lambda: not any(running(pid) for pid in pids))
