@@ -57,8 +57,7 @@ def train(
         grad_accum = batches_per_rank(experiment, planned_world_size, ranks.world_size)
         data = training_data(experiment, ranks)
         content = begun(experiment, layout, data, ranks, planned_world_size, fresh=fresh, strict_code=strict_code)
-        fused = began_fused(layout, ranks)
-        trainer = build_trainer(experiment, data, ranks, grad_accum, fused=fused)
+        trainer = build_trainer(experiment, data, ranks, grad_accum, fused=began_fused(layout, ranks))
         if fresh and ranks.is_main:
             remove_earlier_results(layout, attempt)
         state = None if fresh else restored_state(trainer, layout, content)
