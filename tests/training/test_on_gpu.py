@@ -16,7 +16,8 @@ from sam2ft.config.schema.module import Loss, Trainable
 from sam2ft.config.schema.optimizer import Optimizer
 from sam2ft.core.keys import SliceKey
 from sam2ft.data.samples.batch import Batch, Sample, collate, to_model_frame
-from sam2ft.distributed.device import choose_device, float32_products, refuse_missing_gpus
+from sam2ft.distributed.device import choose_device, float32_products
+from sam2ft.distributed.launcher_environment import PLANNED_GPUS
 from sam2ft.distributed.ranks import Ranks
 from sam2ft.model.losses import build_loss
 from sam2ft.model.segmenter import build_untrained
@@ -197,9 +198,8 @@ def test_two_ranks_average_gradients_on_their_devices_and_speak_on_their_hosts(
 
 @pytest.mark.gpu
 def test_a_gpu_is_chosen_by_itself_and_known_by_the_id_that_the_driver_prints() -> None:
-    device = choose_device("auto", 0, {})
+    device = choose_device("auto", 0, {PLANNED_GPUS: "1"})
     assert device == torch.device("cuda", 0)
-    refuse_missing_gpus(1)
     printed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True).stdout
     assert str(torch.cuda.get_device_properties(device).uuid) in printed
 
