@@ -18,7 +18,7 @@ from sam2ft.model.losses import LOSSES, build_loss
 from sam2ft.model.segmenter import build_untrained
 from sam2ft.model.trainable import freeze_unreachable, set_trainable
 from sam2ft.training.ema import WeightAverage
-from sam2ft.training.optimizer import FUSED, build_optimizer
+from sam2ft.training.optimizer import FUSED, build_optimizer, chooses_fused
 
 pytestmark = pytest.mark.sam2
 
@@ -158,7 +158,8 @@ def test_optimizers_wait_only_for_the_scaler(kind: str, how: str, scaled: bool) 
     chosen: dict[str, Any] = {"chosen": {}, "one by one": {"foreach": False}}.get(how, {how: True})
     with fake_cuda() as cuda:
         model = _two_layers()
-        optimizer = build_optimizer(model, Optimizer(type=kind, lr=1e-3, **chosen))
+        section = Optimizer(type=kind, lr=1e-3, **chosen)
+        optimizer = build_optimizer(model, section, fused=chooses_fused(section, DEVICE.type))
         scaler = torch.amp.GradScaler("cuda", enabled=scaled)
         average = WeightAverage(model, 0.9)
         for _ in range(3):
