@@ -201,7 +201,8 @@ def _smaller(experiment: Experiment) -> Iterator[tuple[str, Experiment]]:
             "module": module.model_copy(update={"grad_accum": size * module.grad_accum}),
         }
     )
-    saves = not module.activation_checkpointing and (module.lora is not None or bool(module.trainable.image_encoder))
+    can_save = not module.activation_checkpointing and not module.compile
+    saves = can_save and (module.lora is not None or bool(module.trainable.image_encoder))
     checkpointing = "module.activation_checkpointing: true"
     if saves:
         yield checkpointing, _changed(experiment, activation_checkpointing=True)

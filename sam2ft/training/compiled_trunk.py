@@ -15,15 +15,15 @@ made for functions whose inputs change all the time."""
 def compile_trunk(model: FinetunedSAM2, backend: str = "inductor") -> None:
     """Compile the blocks of the trunk at their first use with each number of slices; decoder and neck stay as they are.
 
-    Weights keep their names, so checkpoints are those of a model that is not compiled. Low-rank updates, activation
-    checkpointing, autocast and DistributedDataParallel work as without it. A shape is never left to plain execution:
+    Weights keep their names, so checkpoints are those of a model that is not compiled. Low-rank updates,
+    autocast and DistributedDataParallel work as without it. A shape is never left to plain execution:
     its values would be rounded differently from those of the others.
 
     Args:
         backend: "inductor", or "eager" for a trace of the blocks without generated code.
     """
-    # DDP would cut the graph at its buckets, and refuses to cut one with activation checkpointing. The gradients of the
-    # trunk are averaged after its backward pass, those of the decoder during it.
+    # DDP would cut the graph at its buckets, which is then compiled for one number of processes only. The gradients of
+    # the trunk are averaged after its backward pass, those of the decoder during it.
     torch._dynamo.config.optimize_ddp = False
     torch._dynamo.config.recompile_limit = MOST_SHAPES
     model.block_levels = torch.compile(block_levels, fullgraph=True, dynamic=False, backend=backend)

@@ -222,6 +222,16 @@ class Module(Section):
             raise problems({"image_encoder": message})
         return value
 
+    @field_validator("activation_checkpointing")
+    @classmethod
+    def _not_of_compiled_blocks(cls, value: bool, info: ValidationInfo) -> bool:
+        # torch.compile takes no function of contexts for checkpointing; without it attention would have two dtypes.
+        if value and info.data.get("compile"):
+            raise problem(
+                "found true beside module.compile: true, whose blocks cannot be computed again; allowed: false"
+            )
+        return value
+
     @field_validator("early_stopping", "scheduler")
     @classmethod
     def _monitored_term_exists(
