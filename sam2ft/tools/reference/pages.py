@@ -43,7 +43,7 @@ FILES: Mapping[str, tuple[str, type[BaseModel], Mapping[str, str], str]] = {
         "Keys of a site file",
         Site,
         examples.SITE,
-        "`slurm/sites/NAME.yaml` describes one cluster. [On a cluster](../cluster.md) shows a complete file.",
+        "A file in `slurm/sites/` describes one cluster. [On a cluster](../cluster.md) shows a complete file.",
     ),
 }
 _CHANGES = {
@@ -116,8 +116,8 @@ def _entry_lines(entry: KeyEntry, known: Mapping[str, str]) -> Iterator[str]:
     yield from _bullet(f"{default}{unit}; allowed: {allowed}")
     if entry.affects in _CHANGES:
         yield f"- {_CHANGES[entry.affects]}"
-    for line in example_of(entry, known).splitlines()[:1]:
-        yield f"- example: `{line}`" if len(line) < 105 else f"- example:\n  `{line}`"
+    # Code on one line may be broken in Markdown: the break is shown as a space.
+    yield from _bullet(f"example: `{example_of(entry, known).splitlines()[0]}`")
 
 
 def _bullet(text: str) -> list[str]:
