@@ -88,8 +88,8 @@ $(SITE_TOOLS)/.ready: requirements/build.txt requirements/docs.txt
 	$(SITE_TOOLS)/bin/python -m pip install -q --no-build-isolation --require-hashes -r requirements/docs.txt
 	touch $@
 
+# The theme would announce its successor at every build.
 docs: $(SITE_TOOLS)/.ready ## the documentation as a site, build/site/index.html: opens from disk, without a network
-	# The theme announces its successor in colours at every build.
 	NO_MKDOCS_2_WARNING=1 $(SITE_TOOLS)/bin/mkdocs build -q --strict
 
 LOCK = $(AUDIT)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes $(ARGS) \

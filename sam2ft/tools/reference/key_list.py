@@ -46,7 +46,7 @@ class KeyEntry:
     is_section: bool
 
 
-def keys_of(model: type[BaseModel]) -> list[KeyEntry]:
+def schema_keys(model: type[BaseModel]) -> list[KeyEntry]:
     """Every key of a file that `model` validates, in the order of the schema, sections before their keys.
 
     The keys of a section that several keys hold (`sweep.grid` and `sweep.zip`) are listed once, below the first.

@@ -20,7 +20,7 @@ from sam2ft.core.command import run_command
 from sam2ft.core.generated_files import generate
 from sam2ft.slurm.site import Site
 from sam2ft.tools.reference import examples
-from sam2ft.tools.reference.key_list import KeyEntry, keys_of
+from sam2ft.tools.reference.key_list import KeyEntry, schema_keys
 
 FOLDER = Path(__file__).parents[3] / "docs" / "reference"
 FILES: Mapping[str, tuple[str, type[BaseModel], Mapping[str, str], str]] = {
@@ -128,7 +128,7 @@ def keys_page(name: str) -> str:
     """The page of all keys of one kind of file."""
     title, model, known, about = FILES[name]
     lines = [_GENERATED, "", f"# {title}", "", *textwrap.wrap(about, _WIDTH, break_on_hyphens=False)]
-    for entry in keys_of(model):
+    for entry in schema_keys(model):
         if not entry.is_section:
             lines += _entry_lines(entry, known)
             continue

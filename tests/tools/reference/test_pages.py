@@ -14,7 +14,7 @@ from sam2ft.config.schema.dataset import DatasetFile
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.config.yaml.loading import dump_yaml, load_yaml
 from sam2ft.slurm.site import Site, load_site
-from sam2ft.tools.reference.key_list import keys_of
+from sam2ft.tools.reference.key_list import schema_keys
 from sam2ft.tools.reference.pages import FILES, commands_page, example_of, keys_page, reference_pages
 
 BASES: dict[str, dict[str, Any]] = {
@@ -33,7 +33,7 @@ BASES: dict[str, dict[str, Any]] = {
 
 
 def models_below(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The models that an annotation holds; found in another way than keys_of finds them."""
+    """The models that an annotation holds; found in another way than schema_keys finds them."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in get_args(annotation):
@@ -53,7 +53,7 @@ def every_field(model: type[BaseModel], seen: set[type[BaseModel]]) -> Iterator[
 @pytest.mark.parametrize("model", [Experiment, DatasetFile, Site])
 def test_every_field_of_the_schema_is_listed(model: type[BaseModel]) -> None:
     fields = list(every_field(model, {model}))
-    listed = keys_of(model)
+    listed = schema_keys(model)
     assert len({entry.dotted for entry in listed}) == len(listed)
     names = [entry.dotted.rpartition(".")[2] for entry in listed]
     for name in {name for _, name in fields}:
@@ -64,7 +64,7 @@ def test_every_field_of_the_schema_is_listed(model: type[BaseModel]) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_a_page_has_every_key_with_its_meaning_and_an_example(name: str) -> None:
     page = keys_page(name)
-    for entry in keys_of(FILES[name][1]):
+    for entry in schema_keys(FILES[name][1]):
         assert page.count(f"`{entry.dotted}`\n" if not entry.is_section else f" {entry.dotted}\n") >= 1, entry.dotted
         assert entry.meaning
     assert "null}`" not in page.replace("clip_grad: null}`", ""), "an example that only says null shows nothing"
@@ -90,7 +90,9 @@ def load_as(kind: str, value: dict[Any, Any]) -> None:
 def examples() -> list[Any]:
     found = []
     for kind, (_, model, known, _) in FILES.items():
-        lines = dict.fromkeys([*known.values(), *(example_of(e, known) for e in keys_of(model) if not e.is_section)])
+        lines = dict.fromkeys(
+            [*known.values(), *(example_of(e, known) for e in schema_keys(model) if not e.is_section)]
+        )
         found += [pytest.param(kind, line, id=f"{kind}-{number}") for number, line in enumerate(lines)]
     return found
 
