@@ -100,7 +100,8 @@ def _flow(value: Any) -> str:
 
 def _text(meaning: str) -> str:
     """A description as a sentence of Markdown, with links to the pages that it names."""
-    text = re.sub(r"`[^`]*`|[<*]", lambda found: found[0] if found[0][0] == "`" else f"\\{found[0]}", meaning)
+    escapes = {"<": "&lt;", "*": "\\*"}
+    text = re.sub(r"`[^`]*`|[<*]", lambda found: escapes.get(found[0], found[0]), meaning)
     text = re.sub(r"docs/(\w+)\.md", r"[\1](../\1.md)", text)
     return text[0].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
@@ -166,7 +167,7 @@ def _option_row(action: argparse.Action) -> str:
     meaning = (action.help or "").replace("%(default)s", str(action.default)).replace("%%", "%")
     if choices and choices not in value:
         meaning += f" ({choices})"
-    cells = [f"`{f'{names} {value}'.strip()}`", " ".join(meaning.split()).replace("<", "\\<")]
+    cells = [f"`{f'{names} {value}'.strip()}`", " ".join(meaning.split()).replace("<", "&lt;")]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

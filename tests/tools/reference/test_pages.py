@@ -1,5 +1,6 @@
 """The reference: every key of every schema is in it, once, and every example is taken by the loader."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -123,3 +124,10 @@ def test_every_option_of_every_command_is_listed() -> None:
 
 def test_the_pages_are_up_to_date() -> None:
     assert [path.name for path, text in reference_pages().items() if path.read_text("utf-8") != text] == []
+
+
+def test_what_stands_in_angle_brackets_is_no_html() -> None:
+    """`map_<name>` in the description of a key would be an unknown element, which browsers do not show."""
+    for text in reference_pages().values():
+        assert re.findall(r"<(?!!--)", re.sub(r"`[^`]*`", "", text)) == []
+    assert "map_&lt;name>" in keys_page("dataset")
