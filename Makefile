@@ -10,6 +10,7 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 AUDIT := .venv-audit
 TOOLS := $(AUDIT)/.ready
+SITE_TOOLS := .venv-docs
 
 EXP ?= experiments/quickstart.yaml
 LOCAL ?=
@@ -18,7 +19,7 @@ ARGS ?=
 LOGDIR ?= runs
 SWEEP = $(PY) launch/sweep.py $(EXP) $(if $(LOCAL),--local $(LOCAL)) $(if $(SITE),--site $(SITE)) $(ARGS)
 
-.PHONY: help setup demo demo-real test test-slow test-slurm test-gpu check audit lock schema nano weights prepare \
+.PHONY: help setup demo demo-real test test-slow test-slurm test-gpu check audit docs lock schema nano weights prepare \
         train eval sweep plan site-check status \
         tail why cancel throttle aggregate bench tensorboard devcluster-up devcluster-down devcluster-status clean
 
@@ -68,6 +69,7 @@ check: $(READY) ## static checks: format, lint, layers, types, generated files, 
 	$(VENV)/bin/mypy
 	$(PY) -m sam2ft.config.generate.signatures --check
 	$(PY) -m sam2ft.core.tables.doc --check
+	$(PY) -m sam2ft.tools.reference.pages --check
 	$(PY) -m sam2ft.tools.tree --check
 	$(PY) -m sam2ft.tools.memory_table --check
 	$(PY) -m sam2ft.tools.licences
@@ -83,6 +85,17 @@ $(TOOLS): requirements/build.txt requirements/audit.txt
 audit: $(READY) $(TOOLS) ## known vulnerabilities, bandit, SBOM in build/; without a network: ARGS=--offline
 	$(PY) -m sam2ft.tools.audit $(ARGS)
 
+$(SITE_TOOLS)/.ready: requirements/build.txt requirements/docs.txt
+	export PIP_DISABLE_PIP_VERSION_CHECK=1
+	test -x $(SITE_TOOLS)/bin/python || $(PYTHON) -m venv $(SITE_TOOLS)
+	$(SITE_TOOLS)/bin/python -m pip install -q --require-hashes -r requirements/build.txt
+	$(SITE_TOOLS)/bin/python -m pip install -q --no-build-isolation --require-hashes -r requirements/docs.txt
+	touch $@
+
+# The theme would announce its successor at every build.
+docs: $(SITE_TOOLS)/.ready ## the documentation as a site, build/site/index.html: opens from disk, without a network
+	NO_MKDOCS_2_WARNING=1 $(SITE_TOOLS)/bin/mkdocs build -q --strict
+
 LOCK = $(AUDIT)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes $(ARGS) \
        --custom-compile-command "make lock" -c requirements/known-fixes.txt
 LOCK_RUN = $(LOCK) setup.cfg --extra wandb --extra dicom-seg --no-emit-package sam2
@@ -92,10 +105,12 @@ lock: $(TOOLS) ## write requirements/*.txt anew: exact versions with sha256; new
 	$(LOCK_RUN) -c requirements/build.txt -o requirements/run.txt
 	$(LOCK_RUN) --extra dev -c requirements/build.txt -c requirements/run.txt -o requirements/dev.txt
 	$(LOCK) -c requirements/build.txt requirements/audit.in -o requirements/audit.txt
+	$(LOCK) -c requirements/build.txt requirements/docs.in -o requirements/docs.txt
 
-schema: $(READY) ## write signatures.json, the JSON Schemas for editors, docs/data.md, the tree and index of modules
+schema: $(READY) ## write signatures.json, schemas for editors, docs/data.md and docs/reference/, tree and index of modules
 	$(PY) -m sam2ft.config.generate.signatures
 	$(PY) -m sam2ft.core.tables.doc
+	$(PY) -m sam2ft.tools.reference.pages
 	$(PY) -m sam2ft.tools.tree
 	$(PY) -m sam2ft.tools.memory_table
 

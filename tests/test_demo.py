@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.test_docs_walks import is_shown
 
 ROOT = Path(__file__).parents[1]
 LEAST_GAIN = 0.03
@@ -22,6 +25,8 @@ def run(folder: Path, *arguments: str) -> str:
         [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+    with (folder / "output.txt").open("a", encoding="utf-8") as stream:
+        stream.write(done.stdout + done.stderr)
     return done.stdout
 
 
@@ -57,3 +62,14 @@ def test_the_best_point_beats_the_model_it_started_from(demo: Path) -> None:
     assert best["n"] == "4"
     assert best["split"] == "test"
     assert float(best["dice_slice_mean_delta"]) >= LEAST_GAIN
+
+
+@pytest.mark.slow
+def test_the_page_about_the_demo_shows_what_it_prints(demo: Path, request: pytest.FixtureRequest) -> None:
+    if request.node.callspec.params["demo"] != 0:
+        pytest.skip("the page shows the demo with its own seed")
+    page = (ROOT / "docs/start/demo.md").read_text(encoding="utf-8")
+    shown = [line for block in re.findall(r"```text\n(.*?)```", page, re.DOTALL) for line in block.splitlines()]
+    lines = (demo / "output.txt").read_text(encoding="utf-8").splitlines()
+    assert len(shown) > 10
+    assert [line for line in shown if line.strip() and not is_shown(line, lines)] == []

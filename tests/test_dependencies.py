@@ -33,7 +33,7 @@ def lock(name: str) -> dict[str, str]:
     return {name: pin.version for name, pin in read_lock(ROOT / name).items()}
 
 
-RUN, DEV, BUILD, AUDIT = (f"requirements/{name}.txt" for name in ("run", "dev", "build", "audit"))
+RUN, DEV, BUILD, AUDIT, SITE = (f"requirements/{name}.txt" for name in ("run", "dev", "build", "audit", "docs"))
 SAM2 = "requirements-sam2.txt"
 
 
@@ -102,7 +102,7 @@ def older_than(version: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("file", [RUN, DEV, BUILD, AUDIT])
+@pytest.mark.parametrize("file", [RUN, DEV, BUILD, AUDIT, SITE])
 def test_no_lock_is_below_the_known_fixes(file: str) -> None:
     assert not list(below_known_fixes(read_lock(ROOT / file).values(), ROOT / "requirements/known-fixes.txt"))
 
@@ -136,7 +136,7 @@ def test_every_install_of_the_makefile_demands_hashes() -> None:
     lines = [
         line.strip() for line in (ROOT / "Makefile").read_text(encoding="utf-8").splitlines() if "pip install" in line
     ]
-    assert len(lines) == 6
+    assert len(lines) == 8
     for line in lines:
         assert ("--require-hashes -r requirements" in line) != line.endswith("--no-build-isolation --no-deps -e ."), (
             line

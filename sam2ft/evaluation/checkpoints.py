@@ -8,7 +8,7 @@ from typing import Any
 from sam2ft.config.identity import eval_id
 from sam2ft.config.load_experiment import plain_values
 from sam2ft.config.schema.experiment import Experiment
-from sam2ft.config.schema.module import NANO
+from sam2ft.config.schema.module import MODELS, NANO
 from sam2ft.config.yaml.tree import SET, Tree, load_tree, overridden, parse_overrides
 from sam2ft.config.yaml.validation import checked
 from sam2ft.core.errors import CheckpointError, UserError
@@ -18,7 +18,7 @@ from sam2ft.distributed.stop_signal import StopRequest
 from sam2ft.evaluation.evaluate_volumes import EvaluationJob
 from sam2ft.evaluation.run import EvalOutcome, evaluate_job, evaluated_records
 from sam2ft.model.files.read import read_weight_file
-from sam2ft.model.weights import OFFICIAL, describe_weights
+from sam2ft.model.weights import describe_weights
 from sam2ft.runs.attempt.evaluation_guard import evaluation_guard
 from sam2ft.runs.identity_file import refuse_other_settings
 from sam2ft.runs.layout import RUNS, EvalLayout, RunLayout, converted_weights, foreign_evaluation
@@ -133,9 +133,8 @@ def _foreign_settings(request: CheckpointRequest) -> dict[str, Any]:
 def _model_of(checkpoint: Path, weights: Mapping[str, Any]) -> str:
     """The stock name of the model of these weights; CheckpointError when the keys do not show it."""
     described = describe_weights(weights)
-    names = {official.config.rsplit("/", 1)[1].removesuffix(".yaml"): official.config for official in OFFICIAL.values()}
     if described == NANO:
         return described
-    if described is None or described not in names:
+    if described is None or described not in MODELS:
         raise CheckpointError(f"{checkpoint}: its keys do not show which SAM 2 model it is; name it with --model")
-    return names[described]
+    return MODELS[described]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sam2ft.config.identity import baseline_id
 from sam2ft.config.schema.experiment import Experiment
+from sam2ft.config.schema.module import model_name
 from sam2ft.config.trust import refuse_untrusted
 from sam2ft.core.command import in_allocation, run_command, tell_unverified
 from sam2ft.core.errors import (
@@ -258,7 +259,9 @@ def _evaluate(job: PointJob, experiment: Experiment, stop: stop_signal.StopFlag)
         chosen = planned_experiment(own) if own.is_file() else experiment
         checkpoint = initial_weights(chosen) if job.run.baseline else job.layout.best
         if checkpoint is None:
-            raise DataError(f"module.sam2_checkpoint: missing; {chosen.module.sam2_model_cfg} needs its weights")
+            raise DataError(
+                f"module.sam2_checkpoint: missing; {model_name(chosen.module.sam2_model_cfg)} needs its weights"
+            )
         if job.run.baseline:
             _refuse_changed_weights(job, chosen, checkpoint)
         evaluate(chosen, job.layout, job.attempt, checkpoint=checkpoint, eval_id=eval_id, stop=stop)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sam2ft.config.schema.module import NANO
+from sam2ft.config.schema.module import NANO, model_name
 from sam2ft.core.errors import CheckpointError
 from sam2ft.core.prompts import LOWER_RIGHT, UPPER_LEFT, Prompts
 from sam2ft.model.attention import fastest_attention, windows_of
@@ -196,8 +196,8 @@ def build_segmenter(
     if checkpoint is None:
         if sam2_model_cfg != NANO:
             raise CheckpointError(
-                f"module.sam2_checkpoint: none given for {sam2_model_cfg}; the package contains weights only for "
-                f"{NANO}, `make weights` downloads the official ones"
+                f"module.sam2_checkpoint: none given for {model_name(sam2_model_cfg)}; the package contains weights "
+                f"only for {NANO}, `make weights` downloads the official ones"
             )
         checkpoint = verified_nano_weights()
     model = build_untrained(sam2_model_cfg, image_size=image_size)

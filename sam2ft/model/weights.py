@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from sam2ft.config.schema.module import MODELS
 from sam2ft.core.errors import CheckpointError, listed
 from sam2ft.core.files import read_json, sha256_file
 from sam2ft.model.checkpoint_layouts import SHOWN_KEYS
@@ -32,20 +33,18 @@ class OfficialWeights:
 
 
 # facebookresearch/sam2, checkpoints/download_ckpts.sh at 2b90b9f; sizes and digests are recorded at the first download
+_DATES = {"sam2": "072824", "sam2.1": "092824"}
 OFFICIAL: dict[str, OfficialWeights] = {
-    f"{version}_hiera_{size}": OfficialWeights(
-        f"configs/{version}/{version}_hiera_{short}.yaml", f"{_META}/{date}/{version}_hiera_{size}.pt"
-    )
-    for version, date in (("sam2", "072824"), ("sam2.1", "092824"))
-    for size, short in (("tiny", "t"), ("small", "s"), ("base_plus", "b+"), ("large", "l"))
+    name: OfficialWeights(config, f"{_META}/{_DATES[name.partition('_')[0]]}/{name}.pt")
+    for name, config in MODELS.items()
 }
 
 # (trunk width, trunk blocks, model width) of a state dict -> model size
 _SIZES = {
-    (96, 12, 256): "hiera_t",
-    (96, 16, 256): "hiera_s",
-    (112, 24, 256): "hiera_b+",
-    (144, 48, 256): "hiera_l",
+    (96, 12, 256): "hiera_tiny",
+    (96, 16, 256): "hiera_small",
+    (112, 24, 256): "hiera_base_plus",
+    (144, 48, 256): "hiera_large",
     (16, 7, 128): "nano",
 }
 
@@ -113,7 +112,7 @@ def weights_difference(found: Mapping[str, Tensor], expected: Mapping[str, Tenso
 
 
 def describe_weights(state: Mapping[str, Tensor]) -> str | None:
-    """Name of the model of a state dict (`sam2.1_hiera_b+`, `sam2_nano`), or None without a Hiera trunk."""
+    """Name of the model of a state dict (`sam2.1_hiera_base_plus`, `sam2_nano`), or None without a Hiera trunk."""
     patch, embedding = "image_encoder.trunk.patch_embed.proj.weight", "no_mem_embed"
     if patch not in state or embedding not in state:
         return None

@@ -24,7 +24,7 @@ from sam2ft.core.files import replacing
 from sam2ft.tools.lock_file import Pin, read_lock
 
 ROOT = Path(__file__).parents[2]
-LOCKS = tuple(ROOT / name for name in ("requirements/dev.txt", "requirements/build.txt", "requirements/audit.txt"))
+LOCKS = tuple(ROOT / "requirements" / f"{name}.txt" for name in ("dev", "build", "audit", "docs"))
 RUN_LOCKS = (ROOT / "requirements/run.txt", ROOT / "requirements-sam2.txt")
 SERVICES = ("osv", "pypi")
 PROBE = "urllib3==1.26.4"

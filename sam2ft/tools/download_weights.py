@@ -16,10 +16,11 @@ from typing import Any
 import requests
 from pooch import HTTPDownloader
 
+from sam2ft.config.schema.module import model_name
 from sam2ft.core.command import run_command
 from sam2ft.core.errors import CheckpointError, ConfigError
 from sam2ft.core.files import read_json, replacing, sha256_file, sha256_text, sync_folder, write_json
-from sam2ft.model.weights import OFFICIAL, OfficialWeights, describe_weights, read_weights
+from sam2ft.model.weights import OFFICIAL, describe_weights, read_weights
 
 STAGED = "SAM2FT_WEIGHTS"
 """Environment variable with the default folder of --from."""
@@ -164,6 +165,7 @@ def fetch_official(names: Sequence[str], folder: Path, staged: Path | None = Non
         ConfigError: for an unknown name or a missing folder.
         CheckpointError: for a file that is incomplete or of another model.
     """
+    names = [model_name(name) for name in names]
     if unknown := [name for name in names if name not in OFFICIAL]:
         raise ConfigError(f"{unknown[0]!r} is not an official model; known: {', '.join(OFFICIAL)}")
     if staged is not None and not staged.is_dir():
@@ -171,20 +173,19 @@ def fetch_official(names: Sequence[str], folder: Path, staged: Path | None = Non
     paths = []
     for name in names:
         official, path = OFFICIAL[name], folder / OFFICIAL[name].file_name
-        check = _is_of(official)
+        check = _is_of(name)
         record = (
             download(official.url, path, check) if staged is None else take_staged(staged, official.url, path, check)
         )
         print(f"{path}: {record['size'] / 1e6:.0f} MB, sha256 {record['sha256']}", file=sys.stderr)
-        print(f"use it with module.sam2_model_cfg: {official.config}", file=sys.stderr)
+        print(f"use it with module.sam2_model_cfg: {name}, module.sam2_checkpoint: {path}", file=sys.stderr)
         print(path)
         paths.append(path)
     return paths
 
 
-def _is_of(official: OfficialWeights) -> Check:
+def _is_of(wanted: str) -> Check:
     """A check that a file is a checkpoint of the model, and not, for example, the log-in page of a proxy."""
-    wanted = official.config.rsplit("/", 1)[1].removesuffix(".yaml")
 
     def check(path: Path) -> None:
         found = describe_weights(read_weights(path))

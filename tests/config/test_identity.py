@@ -16,6 +16,8 @@ from sam2ft.config.identity import (
 from sam2ft.config.load_experiment import dump_experiment, load_experiment
 from sam2ft.config.schema.base import Section, section, setting
 from sam2ft.config.schema.experiment import Experiment
+from sam2ft.config.schema.module import MODELS, model_name
+from sam2ft.core.errors import ProblemsError
 
 TEXT = """\
 experiment: {name: tiny, seed: 1}
@@ -207,3 +209,23 @@ def test_paths_in_config_yaml_are_absolute(write: Any) -> None:
     text = dump_experiment(load(write, "module.sam2_checkpoint=weights/w.pt"))
     assert f"store: {Path.cwd()}/data/knee" in text
     assert f"sam2_checkpoint: {Path.cwd()}/weights/w.pt" in text
+
+
+@pytest.mark.parametrize(("alias", "config"), sorted(MODELS.items()))
+def test_the_short_name_of_a_model_is_its_config_in_every_id_and_record(write: Any, alias: str, config: str) -> None:
+    short, full = (load(write, f"module.sam2_model_cfg={given}") for given in (alias, config))
+    assert short == full
+    assert dump_experiment(short) == dump_experiment(full)
+    assert name(short) == name(full) != name(load(write))
+    assert eval_id(short, "55") == eval_id(full, "55")
+    assert model_name(full.module.sam2_model_cfg) == alias
+
+
+def test_the_id_of_a_stock_model_stays_what_it_is(write: Any) -> None:
+    assert name(load(write, "module.sam2_model_cfg=sam2.1_hiera_tiny")) == "tiny-0bc89a8eb4d49e71"
+
+
+@pytest.mark.parametrize("given", ["sam2.1_tiny", "sam2.1_hiera_t", "hiera_tiny", "sam3", "configs/sam2.1/none.yaml"])
+def test_a_name_of_no_model_lists_the_names_and_not_the_files(write: Any, given: str) -> None:
+    with pytest.raises(ProblemsError, match=r"allowed: sam2_nano, sam2_hiera_tiny, .*sam2\.1_hiera_large"):
+        load(write, f"module.sam2_model_cfg={given}")

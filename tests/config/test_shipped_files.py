@@ -9,7 +9,9 @@ import pytest
 
 from sam2ft.config.load_dataset import load_dataset
 from sam2ft.config.load_experiment import load_experiment
+from sam2ft.config.schema.module import model_name
 from sam2ft.config.yaml.loading import load_yaml
+from sam2ft.jobs.preflight.preflight import resolve
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))
@@ -94,3 +96,34 @@ def test_the_search_draws_momentum_for_sgd_only_and_gives_slow_points_time() -> 
         assert (point.experiment.module.num_epochs == 10) == (optimizer.lr <= 1e-4)
     assert {point.experiment.module.optimizer.type for point in drawn} == {"AdamW", "SGD"}
     assert [point.name for point in points[-2:]] == ["quickstart,seed=42", "quickstart,seed=43"]
+
+
+STARTS = {"knee_sam21_tiny": 1, "spine_sam21_base": 1, "few_subjects": 12}
+
+
+@pytest.mark.parametrize(("name", "count"), STARTS.items())
+def test_a_starting_point_is_planned_before_weights_and_data_are_there(
+    name: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    planned = resolve(load_experiment(ROOT / "experiments" / f"{name}.yaml"), dry_run=True)
+    assert len(planned.points) == count + 1
+    assert planned.runs == ()
+    assert len(planned.warnings) == 2
+    assert all("launch/prepare.py" in text or "`make weights`" in text for text in planned.warnings)
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_a_starting_point_takes_the_official_weights_of_its_model_by_one_name(name: str) -> None:
+    for point in load_experiment(ROOT / "experiments" / f"{name}.yaml").points:
+        module = point.experiment.module
+        assert module.sam2_checkpoint is not None
+        assert module.sam2_checkpoint.stem == model_name(module.sam2_model_cfg)
+        assert module.image_size == 1024
+
+
+def test_the_recipe_for_few_subjects_trains_the_decoder_alone_on_nested_subsets_with_three_seeds() -> None:
+    points = [point.experiment for point in load_experiment(ROOT / "experiments" / "few_subjects.yaml").points]
+    assert {point.datamodule.max_subject_set for point in points} == {2, 5, 10, "full"}
+    assert {point.experiment.seed for point in points} == {42, 43, 44}
+    assert all(point.module.lora is None and not point.module.trainable.image_encoder for point in points)

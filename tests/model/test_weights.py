@@ -127,9 +127,9 @@ def test_a_file_without_tensors_by_name_is_refused(tmp_path, content):
 @pytest.mark.parametrize(
     ("config", "name"),
     [
-        ("configs/sam2.1/sam2.1_hiera_t.yaml", "sam2.1_hiera_t"),
-        ("configs/sam2.1/sam2.1_hiera_b+.yaml", "sam2.1_hiera_b+"),
-        ("configs/sam2/sam2_hiera_s.yaml", "sam2_hiera_s"),
+        ("configs/sam2.1/sam2.1_hiera_t.yaml", "sam2.1_hiera_tiny"),
+        ("configs/sam2.1/sam2.1_hiera_b+.yaml", "sam2.1_hiera_base_plus"),
+        ("configs/sam2/sam2_hiera_s.yaml", "sam2_hiera_small"),
     ],
 )
 def test_a_checkpoint_of_another_size_names_both(nano, tmp_path, config, name):

@@ -16,7 +16,11 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SOURCES = [*sorted((ROOT / "sam2ft").rglob("*.py")), *sorted((ROOT / "launch").glob("*.py"))]
+# The texts of sam2ft/tools/reference are pages and examples of files, no messages.
+SOURCES = [
+    *sorted(path for path in (ROOT / "sam2ft").rglob("*.py") if path.parent.name != "reference"),
+    *sorted((ROOT / "launch").glob("*.py")),
+]
 
 HELP = frozenset({"add_argument", "add_argument_group", "ArgumentParser", "add_parser", "setting", "plain", "Field"})
 """Calls whose texts explain what may be given, before anything went wrong."""

@@ -60,7 +60,7 @@ def a_dependency_under_a_licence_that_is_not_allowed() -> str:
     return shown
 
 
-@remedy("use it with module.sam2_model_cfg: {}")
+@remedy("use it with module.sam2_model_cfg: {}, module.sam2_checkpoint: {}")
 def official_weights(toy: object, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> str:
     monkeypatch.setattr(download_weights, "_is_of", lambda official: lambda path: None)
     Path("here").mkdir()
@@ -69,9 +69,11 @@ def official_weights(toy: object, monkeypatch: pytest.MonkeyPatch, capfd: pytest
         Path("here", download_weights.OFFICIAL[name].file_name).write_bytes(b"weights")
     download_weights.main(["--from", "here", *names])
     shown = capfd.readouterr().err
-    told = [line.rpartition(": ")[2] for line in shown.splitlines() if line.startswith("use it with")]
-    assert len(told) == len(names)
-    for config in told:
-        found = load_experiment(Path("toy.yaml"), [f"module.sam2_model_cfg={config}"]).experiment
-        assert found.module.sam2_model_cfg == config
+    lines = [line.removeprefix("use it with ") for line in shown.splitlines() if line.startswith("use it with")]
+    assert len(lines) == len(names)
+    for name, line in zip(names, lines, strict=True):
+        module = load_experiment(Path("toy.yaml"), line.replace(": ", "=").split(", ")).experiment.module
+        assert module.sam2_model_cfg == download_weights.OFFICIAL[name].config
+        assert module.sam2_checkpoint is not None
+        assert module.sam2_checkpoint.is_file()
     return shown

@@ -64,7 +64,7 @@ def files_that_are_no_sam2_of_pytorch(tmp_path: Path, monkeypatch: pytest.Monkey
     return shown
 
 
-@remedy("`make weights`", of="needs its weights (`make weights`)")
+@remedy("`make weights MODEL={}`", of="needs its weights (`make weights MODEL={}`)")
 @remedy("`make weights` fetches the official ones")
 def an_experiment_without_weights(toy: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     config = OFFICIAL["sam2.1_hiera_tiny"].config

@@ -266,7 +266,7 @@ def test_every_official_model_is_fetched_by_its_name_and_is_what_it_says(local, 
     path = tmp_path / OFFICIAL[name].file_name
     said = capsys.readouterr()
     assert said.out == f"{path}\n"
-    assert f"module.sam2_model_cfg: {OFFICIAL[name].config}" in said.err
+    assert f"module.sam2_model_cfg: {name}, module.sam2_checkpoint: {path}\n" in said.err
     assert local.paths == [f"/{path.name}"]
     assert read_json(path.with_name(path.name + ".json"))["sha256"] == hashlib.sha256(local.content).hexdigest()
 
@@ -283,7 +283,8 @@ def test_an_unknown_name_lists_the_known_ones(local, tmp_path):
 def test_what_arrived_whole_but_is_another_thing_is_refused_and_not_kept(local, tmp_path, content):
     local.content = content
     with pytest.raises(
-        CheckpointError, match=r"a web page or answer|expected the weights of sam2.1_hiera_t, found sam2.1_hiera_s"
+        CheckpointError,
+        match=r"a web page or answer|expected the weights of sam2.1_hiera_tiny, found sam2.1_hiera_small",
     ):
         main(["sam2.1_hiera_tiny", "--out", str(tmp_path)])
     assert list(tmp_path.iterdir()) == []

@@ -10,6 +10,7 @@ from sam2ft.config.load_experiment import plain_values
 from sam2ft.config.schema.arguments import DECIDED, REFUSED
 from sam2ft.config.schema.dataset import DatasetFile, LabelFile
 from sam2ft.config.schema.experiment import Experiment
+from sam2ft.config.schema.module import MODELS, NANO
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _OPEN = {"Optimizer": "optimizers", "Scheduler": "schedulers", "Transform": "transforms"}
@@ -44,7 +45,7 @@ def _experiment(signatures: Mapping[str, Any]) -> dict[str, Any]:
     losses = _usable(signatures, "losses")
     for key in ("seg", "ce"):
         definitions["Loss"]["properties"][key]["enum"] = list(losses)
-    definitions["Module"]["properties"]["sam2_model_cfg"]["enum"] = ["sam2_nano", *signatures["sam2_configs"]]
+    definitions["Module"]["properties"]["sam2_model_cfg"]["enum"] = [NANO, *MODELS, *signatures["sam2_configs"]]
     base = {
         "type": "string",
         "description": "another experiment file, relative to this one, whose values this file changes",

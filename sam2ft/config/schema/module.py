@@ -34,9 +34,28 @@ LossFrame = Literal["original", "decoder"]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
+_SIZES = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
+MODELS: Mapping[str, str] = ReadOnlyDict(
+    {
+        f"{version}_hiera_{size}": f"configs/{version}/{version}_hiera_{short}.yaml"
+        for version in ("sam2", "sam2.1")
+        for size, short in _SIZES.items()
+    }
+)
+"""Name of an official model, as in the name of its file of weights -> its config in the sam2 package."""
+
+
+def model_name(config: str) -> str:
+    """The name in MODELS of a config of the sam2 package; any other text (`sam2_nano`, a name) as it is."""
+    return next((name for name, known in MODELS.items() if known == config), config)
+
+
 def _stock_model(name: str) -> str:
-    known = [NANO, *signatures()["sam2_configs"]]
-    if name not in known:
+    """The config that a name stands for: ids, records and checkpoints hold the config alone, as they always did."""
+    if name in MODELS:
+        return MODELS[name]
+    known = [NANO, *MODELS]
+    if name != NANO and name not in signatures()["sam2_configs"]:
         raise problem(f"found {shown_value(name)}{did_you_mean(name, known)}; allowed: {', '.join(known)}")
     return name
 
@@ -169,7 +188,8 @@ class Module(Section):
     """The model, which parts of it are trained, and how."""
 
     sam2_model_cfg: Annotated[str, AfterValidator(_stock_model)] = of_training(
-        REQUIRED, "name of a config of the sam2 package, or sam2_nano"
+        REQUIRED,
+        "the model: sam2_nano, or an official one by name, such as sam2.1_hiera_tiny (or its config in sam2)",
     )
     sam2_checkpoint: PathFromHere | None = plain(
         None, "initial weights, whose content is part of the run_id; null: those shipped with sam2_nano"

@@ -7,6 +7,7 @@ from pathlib import Path
 from sam2ft.config.identity import baseline_id, eval_id, run_id
 from sam2ft.config.load_experiment import LoadedExperiment
 from sam2ft.config.schema.experiment import Experiment
+from sam2ft.config.schema.module import model_name
 from sam2ft.config.sweep.points import SweepPoint
 from sam2ft.core.errors import Problem, ProblemsError
 from sam2ft.core.files import DigestCache
@@ -161,8 +162,8 @@ class _Checker:
     def _checked_weights(self, experiment: Experiment) -> str | None:
         path = initial_weights(experiment)
         if path is None:
-            name = experiment.module.sam2_model_cfg
-            self.problem("module.sam2_checkpoint", f"missing; {name} needs its weights (`make weights`)")
+            name = model_name(experiment.module.sam2_model_cfg)
+            self.problem("module.sam2_checkpoint", f"missing; {name} needs its weights (`make weights MODEL={name}`)")
             return None
         if not path.is_file():
             message = f"found {path}, which is not a file; `make weights` fetches the official ones"
