@@ -12,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from sam2ft.config.load_dataset import DatasetConfig
+from sam2ft.config.load_experiment import plain_values
 from sam2ft.core.errors import DataError, naming
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.parallel import parallel_map
@@ -356,7 +357,7 @@ def prepare_volume(
         maps=maps,
         window=window,
         notes=tuple(dict.fromkeys(notes)),
-        facts={**image.facts, **image.nearest_facts},
+        facts={**image.facts, **image.nearest_facts, "intensity": plain_values(config.intensity.chosen)},
         slices=names.slices(image.slices),
         subject_fields=image.subject_fields,
         source_image=str(source.image.resolve()) if names.with_paths else None,

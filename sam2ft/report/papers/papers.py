@@ -28,7 +28,7 @@ def texts(gathered: Gathered) -> Files:
     rows = gathered.tables.rows("global", study.shown)
     made = {
         "methods.md": methods,
-        "references.bib": references(methods),
+        "references.bib": references(methods, study.versions.get("sam2ft")),
         "claim.md": claim_checklist(study),
         "model_card.md": model_card(study, rows, status.best_sha256 if status and study.trained else None),
     }

@@ -72,7 +72,9 @@ def study(comparison):
             shown=comparison.best,
             slices_per_step=4,
             epochs=8,
+            best_epoch=6,
             weights_sha256="a" * 64,
+            weights_name="sam2.1_hiera_tiny.pt",
             versions={"python": "3.11", "sam2ft": "0.1", "torch": "2.14"},
             measures=("dice", "dice_slice_mean"),
         )
@@ -88,7 +90,8 @@ def test_the_text_says_what_the_configuration_says(study):
     assert "4 slices per step" in text
     assert "clipped" not in text
     assert "12 subjects: training 6 subjects (7 volumes, 119 slices); validation 2" in text
-    assert "SHA-256 digest `aaaaaaaaaaaaaaaa...`" in text
+    assert f"started from the weights `sam2.1_hiera_tiny.pt` (SHA-256 `{'a' * 64}`)" in text
+    assert "epoch 6; a later epoch had to be better by more than 0.001" in text
 
 
 @pytest.mark.parametrize(
@@ -96,13 +99,22 @@ def test_the_text_says_what_the_configuration_says(study):
     [
         ({"clip_grad": 1.0}, "clipped to a norm of 1."),
         ({"scheduler": {"type": "StepLR", "step_size": 3}}, "followed `StepLR` (step_size 3"),
-        ({"ema": {"decay": 0.99}}, "exponential moving average (decay 0.99)"),
+        ({"ema": {"decay": 0.99}}, "exponential moving average over steps (decay 0.99 per step)"),
         ({"optimizer": {"type": "AdamW", "lr": 0.1}}, "AdamW [@loshchilov2019adamw]"),
         ({"loss": {"iou_weight": 0.5}}, "0.5 x error of the predicted IoU"),
         ({"loss": {"frame": "decoder"}}, "on the grid of the mask decoder"),
-        ({"early_stopping": {"enabled": False}}, "Training ran for 8 epochs; the epoch with the lowest `val_loss`"),
-        ({"prompts": {"box": 0.5, "point": 0.5}}, "boxes (50%) and points (50%)"),
-        ({"lora": {"rank": 4}, "trainable": {"image_encoder": False}}, "low-rank updates (rank 4)"),
+        (
+            {"early_stopping": {"enabled": False}},
+            "Training ran for 8 epochs (of at most 100). We kept the epoch with the lowest `val_loss`",
+        ),
+        (
+            {"prompts": {"box": 0.5, "point": 0.5}},
+            "boxes of the reference (50%), each side moved outward by 0 to 5 pixels at random; points (50%) drawn",
+        ),
+        (
+            {"lora": {"rank": 4}, "trainable": {"image_encoder": False}},
+            "low-rank updates (rank 4, alpha 16) of the image encoder",
+        ),
     ],
 )
 def test_each_setting_has_its_sentence_only_when_it_is_on(study, module, words):
@@ -120,7 +132,10 @@ def test_each_setting_has_its_sentence_only_when_it_is_on(study, module, words):
         ({"protocol": "points", "points_k": 5}, "5 points inside each connected component"),
         ({"protocol": "mask"}, "the reference mask of each connected component"),
         ({"protocol": "boxes_file", "boxes_file": "boxes.csv"}, "the boxes of a detector"),
-        ({"protocol": "propagate"}, "carried through the volume by the video predictor"),
+        (
+            {"protocol": "propagate"},
+            "in one slice (the largest one), carried through the volume by the video predictor",
+        ),
         ({"instances": "per_label"}, "the bounding box of each label of a slice in the reference"),
         ({"split": "val"}, "On the validation subjects"),
     ],
@@ -155,7 +170,7 @@ def test_what_was_only_evaluated_was_not_trained(study, comparison):
 def test_every_citation_has_its_entry_and_nothing_else_is_listed(study):
     text = methods_text(study(biomarkers=(("cartilagethickness", "ThCcAB"), ("t2", "mean")), measures=("hd95_mm",)))
     keys = cited(text)
-    assert {"ravi2024sam2", "eckstein2006", "efron1987", "nikolov2021surface"} <= set(keys)
+    assert {"ravi2025sam2", "eckstein2006", "efron1987", "nikolov2021surface"} <= set(keys)
     entries = re.findall(r"^@\w+\{(\w+),", references(text), re.MULTILINE)
     assert entries == sorted(keys)
 
@@ -166,7 +181,9 @@ def test_the_bibliography_is_valid_bibtex():
         assert entry.count("{") == entry.count("}") + (0 if entry.endswith("}") else 1), entry
     keys = re.findall(r"^@\w+\{(\w+),$", text, re.MULTILINE)
     assert references(" ".join(f"[@{key}]" for key in keys)) == text
-    assert len(re.findall(r"year = \{(\d{4})\}", text)) == len(keys) == len(set(keys)) == 18
+    assert len(re.findall(r"year = \{(\d{4})\}", text)) + 1 == len(keys) == len(set(keys)) == 19
+    assert "others" not in text
+    assert "version 1.2" in references("[@sam2ft]", "1.2")
 
 
 def test_every_sentence_ends(study):
