@@ -18,7 +18,8 @@ PROTOCOLS = {
     "points": "{points_k} points inside {per} of the reference",
     "mask": "the reference mask of {per}",
     "boxes_file": "the boxes of a detector",
-    "propagate": "the box of {per} in one slice (the {propagate_seed} one), carried through the volume by the video predictor",
+    "propagate": "the box of {per} in one slice (the {propagate_seed} one), carried through the volume by the video "
+    "predictor",
 }
 """Protocol -> what the model is prompted with, in the methods text; `{key}`: a setting of `eval`, `{per}`: what has a
 prompt. `evaluation/protocols/<protocol>.py` makes the prompts."""

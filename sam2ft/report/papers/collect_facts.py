@@ -133,6 +133,7 @@ def _labels_of_slices(state: RunState, gathered: Gathered) -> tuple[int | None, 
 def _data(store: Store, trained: int | None) -> DatasetFacts:
     by_split = {split: [volume for volume in store.volumes if volume.split == split] for split in SPLITS}
     spacings = [volume.geometry.spacing_zyx_mm for volume in store.volumes]
+    window = _window(store.volumes)
     return DatasetFacts(
         name=store.name,
         anatomy=store.anatomy,
@@ -145,27 +146,34 @@ def _data(store: Store, trained: int | None) -> DatasetFacts:
         split_seed=store.split_seed,
         fields=_fields(store.volumes),
         trained=trained,
-        intensity=_intensity(store.volumes),
+        intensity=_intensity(store.volumes, window),
+        window=window,
     )
 
 
-def _intensity(volumes: Sequence[VolumeRecord]) -> str:
-    """The intensity windows in the records of the volumes, and the rule that gave them where it is recorded."""
-    windows = [tuple(one.stored["window"]) for one in volumes if "window" in one.stored]
-    rules = {
-        canonical_json(one.stored["intensity"]): one.stored["intensity"] for one in volumes if "intensity" in one.stored
-    }
+def _window(volumes: Sequence[VolumeRecord]) -> dict[str, tuple[float, ...]]:
+    """The rule of the intensity window if all volumes record the same; of older stores a window that all share."""
+    rules = {canonical_json(one.stored.get("intensity")): one.stored.get("intensity") for one in volumes}
+    if len(rules) == 1 and (rule := next(iter(rules.values()))) is not None:
+        return {name: tuple(ends) for name, ends in rule.items()}
+    windows = {tuple(one.stored.get("window", ())) for one in volumes}
+    return {"window": windows.pop()} if len(volumes) > 1 and len(windows) == 1 and windows != {()} else {}
+
+
+def _intensity(volumes: Sequence[VolumeRecord], rule: Mapping[str, Sequence[float]]) -> str:
+    """The rule of the intensity window as words; without one the ranges of the windows; empty without both."""
+    if rule:
+        ((name, (low, high)),) = rule.items()
+        return {
+            "clip_percentiles": f"Intensities between percentiles {low:g} and {high:g} of each volume were "
+            "scaled to 0 to 1",
+            "zscore": f"Intensities from {low:g} to {high:g} standard deviations around the mean of each volume were "
+            "scaled to 0 to 1",
+            "window": f"Intensities from {low:g} to {high:g} were scaled to 0 to 1, the same window for all volumes",
+        }[name]
+    windows = [one.stored["window"] for one in volumes if "window" in one.stored]
     if not windows:
         return ""
-    if len(rules) == 1 and len(windows) == len(volumes) and "window" not in (rule := next(iter(rules.values()))):
-        ((name, (low, high)),) = rule.items()
-        ends = f"{low:g} and {high:g}"
-        if name == "clip_percentiles":
-            return f"Intensities between percentiles {ends} of each volume were scaled to 0 to 1"
-        return f"Intensities between {ends} standard deviations from the mean of each volume were scaled to 0 to 1"
-    if len(set(windows)) == 1:
-        low, high = windows[0]
-        return f"Intensities from {low:g} to {high:g} were scaled to 0 to 1, the same window for all volumes"
     lows, highs = zip(*windows, strict=True)
     return (
         f"Intensities were scaled to 0 to 1 with a window of each volume (lower ends {min(lows):g} to {max(lows):g}, "

@@ -62,6 +62,8 @@ def methods_text(study: Study) -> str:
         ends=_ends,
         has_nsd=any(measure.startswith("nsd") for measure in study.measures),
         compared=_compared(study),
+        missed=missed_words(study),
+        missed_distance=missed_distance_words(study.settings.eval.missed_distance),
         upper_ms={
             "t2": study.settings.datamodule.metric.t2_upper_ms,
             "t1rho": study.settings.datamodule.metric.t1rho_upper_ms,
@@ -103,6 +105,20 @@ def _partitions(data: DatasetFacts) -> str:
         for split in SPLITS
         if data.subjects.get(split)
     )
+
+
+def missed_distance_words(missed_distance: float | str) -> str:
+    """What a distance is where a label is missed or spurious (`eval.missed_distance`)."""
+    return "the diagonal of the volume" if missed_distance == "diagonal" else f"{missed_distance:g} mm"
+
+
+def missed_words(study: Study) -> str:
+    """How many labels were missed and spurious, as a sentence without its end."""
+    missed, spurious = (sum(getattr(line, name) for line in study.lines) for name in ("n_missed", "n_spurious"))
+    text = f"In whole volumes {missed} labels were missed and {spurious} were spurious"
+    if study.missed_slices is None:
+        return text
+    return f"{text}, in single slices {study.missed_slices} and {study.spurious_slices}"
 
 
 def _compared(study: Study) -> str:

@@ -1,6 +1,6 @@
 """Facts of a study as plain data classes: the source of the methods text, the CLAIM checklist and the model card."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sam2ft.config.schema.experiment import Experiment
@@ -32,6 +32,8 @@ class DatasetFacts:
     """Training subjects that the shown run used: at most `subjects["train"]`; None where nothing was trained."""
     intensity: str = ""
     """How intensities became 0 to 1, as a sentence without its end; empty where no volume records it."""
+    window: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Rule of the intensity window (clip_percentiles, zscore or window) -> its two numbers; empty: not recorded."""
 
     @property
     def num_subjects(self) -> int:

@@ -90,8 +90,8 @@ def schedule_words(scheduler: Scheduler | None) -> str:
     values = arguments_with_defaults(scheduler.table, scheduler.type, scheduler.constructor_arguments)
     watched = f" watching {code_text(scheduler.monitor)}," if scheduler.monitor else ""
     text = (
-        f"The learning rate followed {code_text(scheduler.type)}{_in_brackets(values)} of PyTorch,{watched} advanced once "
-        f"per {scheduler.interval}, so that its lengths count {scheduler.interval}s"
+        f"The learning rate followed {code_text(scheduler.type)}{_in_brackets(values)} of PyTorch,{watched} advanced "
+        f"once per {scheduler.interval}, so that its lengths count {scheduler.interval}s"
     )
     if scheduler.warmup_steps:
         text += f"; over the first {scheduler.warmup_steps} steps it was scaled up linearly"
