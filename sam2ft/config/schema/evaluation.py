@@ -35,6 +35,13 @@ PROMPT_LIMITS = {
 """Protocol -> what its prompts mean for the results; shown with every headline number."""
 
 
+def prompt_limit_of(name: str) -> str:
+    """The PROMPT_LIMITS of a protocol as tables name it, such as `box_jitter(px=5,seed=0)+nonempty`; else empty."""
+    ends = ("", "_jitter", "_per_label", "(", "+")
+    found = [known for known in PROTOCOLS if name == known or name.startswith(tuple(known + end for end in ends[1:]))]
+    return PROMPT_LIMITS[max(found, key=len)] if found else ""
+
+
 class ExperimentInfo(Section):
     """Name, description and seed of an experiment."""
 

@@ -1,8 +1,6 @@
 """Methods text, checklist, model card and tables for papers: said is what was done, and names stay text."""
 
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from io import BytesIO
 
@@ -11,11 +9,12 @@ from fixtures.experiments import parse_experiment
 
 from sam2ft.report.comparison.compare import PointRun, compare
 from sam2ft.report.papers.checklist import TOPICS, claim_checklist
+from sam2ft.report.papers.latex_tables import latex
 from sam2ft.report.papers.markdown import code_text, escaped_text, markdown_list, markdown_table
 from sam2ft.report.papers.methods import BIBLIOGRAPHY, cited, methods_text, references
 from sam2ft.report.papers.model_card import model_card
 from sam2ft.report.papers.study import DatasetFacts, Study
-from sam2ft.report.papers.tables import latex, latex_text, paper_tables, tables_markdown, workbook
+from sam2ft.report.papers.tables import paper_tables, tables_markdown, workbook
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -238,10 +237,29 @@ def test_the_table_of_points_is_bold_where_validation_chose(comparison, rows):
     assert [row.bold for row in points.rows] == [False, True, False]
     assert points.rows[1].cells[0].text == "0.910 ± 0.100 [0.500, 0.900]"
     assert points.rows[1].cells[2] is None
-    assert "n = 4 subjects" in points.caption
-    assert "6 labels were missed" in points.caption
-    assert [row.texts for row in labels.rows] == [(HOSTILE, "4"), ("mean of labels", "4")]
-    assert "2 labels were missed" in labels.caption
+    assert "In bold: the point chosen by validation (lowest val_loss among 2 of 2 points" in points.caption
+    assert "The boxes are those of the reference itself" in points.caption
+    assert points.text_heads == ("point", "lr", "n", "missed", "spurious")
+    assert [row.texts for row in points.rows] == [
+        ("baseline", "–", 4, 2, 0),
+        ("lr=0.1", 0.1, 4, 2, 0),
+        ("lr=0.01_x", 0.01, 4, 2, 0),
+    ]
+    assert [row.texts for row in labels.rows] == [(HOSTILE, 4, 2, 0), ("mean of labels", 4, 2, 0)]
+    assert "distances" not in labels.caption
+
+
+def test_a_caption_says_what_a_distance_of_a_missed_label_is(comparison, rows, global_row):
+    distances = [global_row("run-0", 3.0, measure="hd95_mm", label=1, label_name=HOSTILE)]
+    *_, labels = paper_tables(comparison, [*rows, *distances], comparison.best, 12.5)
+    assert "counts as 0 in overlaps and as 12.5 mm in distances" in labels.caption
+
+
+def test_without_a_chosen_point_the_caption_says_that_nothing_is_bold(comparison, rows):
+    nothing = replace(comparison, best=None, choice="no point has finished")
+    points = paper_tables(nothing, rows, None)[0]
+    assert "No line is in bold: no point has finished." in points.caption
+    assert not any(row.bold for row in points.rows)
 
 
 def test_markdown_tables_have_as_many_cells_in_every_line(comparison, rows):
@@ -249,22 +267,6 @@ def test_markdown_tables_have_as_many_cells_in_every_line(comparison, rows):
     for block in re.split(r"\n\n", text):
         lines = [line for line in block.splitlines() if line.startswith("|")]
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) <= 1
-
-
-def test_latex_compiles_where_there_is_a_latex(comparison, rows, tmp_path):
-    text = latex(paper_tables(comparison, rows, comparison.best))
-    assert text.count("\\begin{tabular}") == text.count("\\end{tabular}") == 2
-    body = [line for line in text.splitlines() if line.endswith("\\\\")]
-    assert all(line.count("{") == line.count("}") for line in body)
-    if shutil.which("pdflatex") is None or subprocess.run(["kpsewhich", "booktabs.sty"], check=False).returncode:
-        pytest.skip("no pdflatex with booktabs here")
-    whole = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n" + text + "\\end{document}\n"
-    (tmp_path / "t.tex").write_text(whole)
-    subprocess.run(["pdflatex", "-halt-on-error", "t.tex"], cwd=tmp_path, check=True, capture_output=True, timeout=60)
-
-
-def test_latex_prints_every_sign_of_a_name():
-    assert latex_text("[50%_a&b$#{}~^\\") == r"{[}50\%\_a\&b\$\#\{\}\textasciitilde{}\textasciicircum{}\textbackslash{}"
 
 
 def test_formulas_in_names_stay_text_in_the_workbook(comparison, rows):
@@ -282,6 +284,9 @@ def test_formulas_in_names_stay_text_in_the_workbook(comparison, rows):
     assert all(cell.quotePrefix for cell in evil_cells)
     assert not any(cell.quotePrefix for cell in cells if not str(cell.value).startswith(("=", "-", "+", "@")))
     assert any(isinstance(cell.value, float) and cell.value == pytest.approx(0.91) for cell in cells)
+    # Settings and counts are numbers too.
+    sheet = book.worksheets[0]
+    assert [type(sheet.cell(4, column).value) for column in (2, 3, 4, 5)] == [float, int, int, int]
 
 
 def test_inline_code_holds_backticks_and_tables_hold_bars():
