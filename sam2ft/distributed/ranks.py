@@ -13,7 +13,7 @@ from torch import nn
 from torch._C._distributed_c10d import PrefixStore, Store  # torch.distributed re-exports it, but not in its type stubs
 from torch.nn.parallel import DistributedDataParallel
 
-from sam2ft.core.errors import StopRequestedError
+from sam2ft.core.errors import DeviceError, StopRequestedError
 from sam2ft.distributed.device import choose_device, float32_products, refuse_unlike_devices
 from sam2ft.distributed.failure_watch import FailureWatch
 from sam2ft.distributed.launcher_environment import LauncherEnvironment, read_launcher_environment
@@ -53,6 +53,13 @@ class Ranks:
         torch.distributed.all_gather(everyone, mine, group=self.host_group)
         gathered: list[list[float]] = torch.stack(everyone).tolist()
         return gathered
+
+    def texts(self, mine: str) -> list[str]:
+        """Gather a text from every rank, in rank order, through the hosts."""
+        found = [mine] * self.world_size
+        if self.world_size > 1:
+            torch.distributed.all_gather_object(found, mine, group=self.host_group)
+        return found
 
     def total(self, values: Sequence[float] | torch.Tensor) -> list[float]:
         """Sum of each value over the ranks, added in rank order."""
@@ -108,16 +115,24 @@ def process_group(
         DeviceError: a promised GPU is missing, or the ranks have unlike devices or share one.
     """
     launcher = read_launcher_environment(environment)
-    chosen = choose_device(device, launcher.local_rank if launcher else 0, environment)
+    alone = launcher is None or torch.distributed.is_initialized()
+    missing = ""
+    try:
+        chosen = choose_device(device, launcher.local_rank if launcher else 0, environment)
+    except DeviceError as error:
+        if alone:
+            raise
+        # Told to the other ranks first: ended by the launcher, they would count as stopped and be requeued.
+        chosen, missing = torch.device("cpu"), str(error)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
         float32_products("ieee")
     ranks = Ranks(launcher.rank, launcher.world_size, chosen) if launcher else Ranks(device=chosen)
-    if launcher is None or torch.distributed.is_initialized():
+    if launcher is None or alone:
         yield _OUTER[-1] if launcher and _OUTER else ranks
         return
     store = rendezvous(launcher, folder, init_timeout_s, stop_requested)
-    refuse_unlike_devices(store, launcher.rank, launcher.world_size, chosen, launcher.name_of)
+    refuse_unlike_devices(store, launcher.rank, launcher.world_size, chosen, launcher.name_of, missing)
     _OUTER.append(_in_a_group(ranks, PrefixStore("group", store)))
     with FailureWatch(store, launcher.rank, launcher.world_size, on_failure) as watch:
         try:

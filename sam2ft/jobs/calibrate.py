@@ -21,6 +21,7 @@ from sam2ft.core.digests.verified_files import read_sealed_json, write_sealed_js
 from sam2ft.core.errors import DataError, StopRequestedError
 from sam2ft.core.events import EpochDone, SlicePrediction, StepDone
 from sam2ft.distributed import stop_signal
+from sam2ft.distributed.launcher_environment import planned_gpus
 from sam2ft.runs.attempt.rank import is_main_rank
 from sam2ft.runs.config_file import planned_experiment
 from sam2ft.runs.initial_weights import initial_weights
@@ -53,10 +54,11 @@ def calibrate(experiment_dir: str, keys: Sequence[str]) -> None:
         task = read_sealed_json(layout_of_key.task)
         experiment = planned_experiment(layout_of_key.experiment)
         try:
-            if task["stage"] == "train":
-                found = _training(experiment, int(task["world_size"]), layout_of_key, stop)
-            else:
-                found = _evaluation(experiment, layout_of_key)
+            with planned_gpus(task.get("gpus_per_node")):
+                if task["stage"] == "train":
+                    found = _training(experiment, int(task["world_size"]), layout_of_key, stop)
+                else:
+                    found = _evaluation(experiment, layout_of_key)
         finally:
             if is_main_rank():
                 shutil.rmtree(layout_of_key.scratch, ignore_errors=True)

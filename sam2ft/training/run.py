@@ -9,6 +9,7 @@ from sam2ft.core.events import Observer, Observers
 from sam2ft.distributed.ranks import Ranks, process_group
 from sam2ft.distributed.stop_signal import StopRequest
 from sam2ft.runs.attempt.claim import Attempt, check_claim
+from sam2ft.runs.hardware import TRAINING, record_computed
 from sam2ft.runs.history import remove_history
 from sam2ft.runs.identity_file import Content, current_identity, of_another_run, write_or_check_identity
 from sam2ft.runs.layout import RunLayout
@@ -54,6 +55,7 @@ def train(
             remove_earlier_results(layout, attempt)
         state = None if fresh else restored_state(trainer, layout, content)
         refuse_different_starts(ranks, state)
+        record_computed(layout, attempt, ranks, stage=TRAINING, precision=trainer.settings.precision)
         if ranks.is_main:
             _print_stderr(start_text(experiment, layout, data.records, trainer))
         keeper = CheckpointWriter(layout, attempt, experiment, data.labels, content, trainer)

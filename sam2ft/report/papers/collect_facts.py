@@ -21,6 +21,7 @@ from sam2ft.data.store.store import Store, VolumeRecord
 from sam2ft.report.papers.study import SPLITS, DatasetFacts, Study
 from sam2ft.report.request import Gathered, RunState
 from sam2ft.report.tables.frames import frame_of_csv
+from sam2ft.runs.hardware import EVALUATION, TRAINING, computed_in, hardware_texts
 from sam2ft.runs.identity_file import own_identity
 from sam2ft.runs.initial_weights import initial_weights
 from sam2ft.runs.provenance import recorded_attempts
@@ -60,13 +61,16 @@ def study_of(gathered: Gathered) -> Study | None:
         epochs=None if status is None or status.epoch is None else status.epoch + 1,
         best_epoch=None if status is None or status.best_epoch is None else status.best_epoch + 1,
         weights_name=None if (weights := initial_weights(experiment)) is None else weights.name,
-        precision=tuple(dict.fromkeys(str(one["precision"]) for one in attempts if one.get("precision"))),
+        precision=tuple(dict.fromkeys(one.precision for one in computed_in(attempts) if one.stage == TRAINING)),
+        evaluated_in=tuple(dict.fromkeys(one.precision for one in computed_in(attempts) if one.stage == EVALUATION)),
         evaluated=_evaluated(gathered.tables.rows("volume", run)),
         missed_slices=missed,
         spurious_slices=spurious,
         versions=_versions(attempts),
         commits=tuple(sorted({_commit(one["code"]) for one in attempts if one["code"].get("commit")})),
-        hardware=tuple(sorted({_machine(one) for one in attempts})),
+        machines=tuple(sorted({f"{one['cores']} cores, {one['platform']}" for one in attempts})),
+        training_hardware=_hardware([state for state in gathered.states if not state.planned.baseline], TRAINING),
+        evaluation_hardware=_hardware(gathered.states, EVALUATION),
         measures=tuple(dict.fromkeys(str(row["measure"]) for row in global_rows)),
         biomarkers=tuple(
             dict.fromkeys(
@@ -257,6 +261,13 @@ def _commit(code: Mapping[str, Any]) -> str:
     return f"{code['commit']}{' with uncommitted changes' if code.get('modified') else ''}"
 
 
-def _machine(attempt: Mapping[str, Any]) -> str:
-    gpus = attempt.get("gpus") or ()
-    return ", ".join([f"{attempt['cores']} cores", *gpus, str(attempt["platform"])])
+def _hardware(states: Sequence[RunState], stage: str) -> tuple[str, ...]:
+    """What all runs were computed with: those that are compared, and not only the shown one."""
+    runs = []
+    for state in states:
+        try:
+            attempts = recorded_attempts(state.layout)
+        except DataError:  # the page names it
+            continue
+        runs += [attempts] if attempts else []
+    return hardware_texts(runs, stage)

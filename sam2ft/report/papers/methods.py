@@ -69,7 +69,6 @@ def methods_text(study: Study) -> str:
             "t1rho": study.settings.datamodule.metric.t1rho_upper_ms,
         },
         evaluated=_evaluated(study),
-        precisions=training_words.PRECISIONS,
         **{one.__name__: one for one in WORDS},
     )
     text = []

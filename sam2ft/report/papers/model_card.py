@@ -12,7 +12,7 @@ from sam2ft.core.tables.rows import MEAN_OF_LABELS, POOLED, Row
 from sam2ft.report.comparison.number_text import MEASURE_WORDS, number_text
 from sam2ft.report.papers.markdown import code_text, escaped_text, markdown_table, rendered
 from sam2ft.report.papers.study import SPLITS, DatasetFacts, Study
-from sam2ft.report.papers.training_words import PRECISIONS, precision_words
+from sam2ft.report.papers.training_words import precision_words
 
 MEASURES = ("dice_slice_mean", "dice")
 _WINDOW_CODE = {
@@ -37,7 +37,7 @@ def model_card(study: Study, global_rows: Sequence[Row], best_sha256: str | None
         results=_results(study, global_rows),
         missed=sum(line.n_missed for line in study.lines),
         precision=precision_words(study.precision, study.settings.module.use_amp),
-        evaluated_in=PRECISIONS[study.settings.eval.precision],
+        evaluated_in=precision_words(study.evaluated_in, study.settings.eval.precision),
         is_nano=study.settings.module.sam2_model_cfg == NANO,
         window_code=window_code([one.window for one in study.data]),
     )
