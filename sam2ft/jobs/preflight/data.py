@@ -136,9 +136,22 @@ class DataChecker:
                 self.problem(key, str(error))
         if len(found) < len(wanted):
             return None
+        self._enough_subjects(stores, max_train_subjects(experiment))
         trained = found[0] + found[1]
         digests = ReadOnlyDict({str(record.key): record.digest for record in trained})
         return CheckedData(digests, records_digest(trained), records_digest(found[2]))
+
+    def _enough_subjects(self, stores: Sequence[Store], limit: int | None) -> None:
+        """Warn where fewer subjects exist than may be used: a learning curve would show a size that was not trained."""
+        for store in stores:
+            count = len({record.key.subject for record in store.volumes if record.split == "train"})
+            if limit is not None and 0 < count < limit:
+                self.problem(
+                    "datamodule.max_subject_set",
+                    f"found {limit}, but dataset {store.name} has {count} training subjects, and all are used; the same "
+                    f"training as with {count} or full, but another run",
+                    warning=True,
+                )
 
     def _metrics(self, experiment: Experiment, stores: Sequence[Store]) -> None:
         """Check metric names, their requirements in each evaluated volume, and plug-in metrics."""

@@ -136,10 +136,12 @@ def _about_results(study: Study) -> Iterator[Answer]:
         yield 30, FILLED, f"Boxes moved by up to {shifts} pixels: prompt_noise_global.csv."
     if not study.lines:
         return
+    has_distances = any(name.endswith("_mm") for name in study.measures)
+    distance = f" and as {missed_distance_words(study.settings.eval.missed_distance)} in distances"
     missing = (
-        "A label absent from reference and prediction is not counted; missed and spurious ones count as 0 in overlaps "
-        f"and as {missed_distance_words(study.settings.eval.missed_distance)} in distances; biomarkers that cannot be "
-        "measured are left out and counted beside each result."
+        "A label absent from reference and prediction is not counted; missed and spurious ones count as 0 in overlaps"
+        f"{distance if has_distances else ''}; biomarkers that cannot be measured are left out and counted beside each "
+        "result."
     )
     yield 12, PARTLY, missing
     holm = "; paired tests corrected after Holm over the points of one measure" if study.comparison.best else ""

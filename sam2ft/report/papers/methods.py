@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from sam2ft.report.papers import training_words
-from sam2ft.report.papers.markdown import code_text, rendered
+from sam2ft.report.papers.markdown import code_text, counted, rendered
 from sam2ft.report.papers.study import SPLITS, DatasetFacts, Study
 from sam2ft.statistics.bootstrap import CONFIDENCE, FEWEST_FOR_BCA, RESAMPLES
 
@@ -99,8 +99,8 @@ def references(text: str, version: str | None = None) -> str:
 
 def _partitions(data: DatasetFacts) -> str:
     return "; ".join(
-        f"{_SPLIT_WORDS[split]} {data.subjects[split]} subjects ({data.volumes[split]} volumes, "
-        f"{data.slices[split]} slices)"
+        f"{_SPLIT_WORDS[split]} {counted(data.subjects[split], 'subject')} ({counted(data.volumes[split], 'volume')}, "
+        f"{counted(data.slices[split], 'slice')})"
         for split in SPLITS
         if data.subjects.get(split)
     )
@@ -114,7 +114,9 @@ def missed_distance_words(missed_distance: float | str) -> str:
 def missed_words(study: Study) -> str:
     """How many labels were missed and spurious, as a sentence without its end."""
     missed, spurious = (sum(getattr(line, name) for line in study.lines) for name in ("n_missed", "n_spurious"))
-    text = f"In whole volumes {missed} labels were missed and {spurious} were spurious"
+    text = (
+        f"In whole volumes {counted(missed, 'label')} {'was' if missed == 1 else 'were'} missed and {spurious} spurious"
+    )
     if study.missed_slices is None:
         return text
     return f"{text}, in single slices {study.missed_slices} and {study.spurious_slices}"
@@ -134,7 +136,7 @@ def _evaluated(study: Study) -> str:
     """`8 subjects, 9 volumes`, per dataset where there are several."""
     several = len(study.evaluated) > 1
     return "; ".join(
-        f"{f'{code_text(name)}: ' if several else ''}{subjects} subjects, {volumes} volumes"
+        f"{f'{code_text(name)}: ' if several else ''}{counted(subjects, 'subject')}, {counted(volumes, 'volume')}"
         for name, (subjects, volumes) in study.evaluated.items()
     )
 
