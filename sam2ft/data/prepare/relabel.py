@@ -60,7 +60,10 @@ def relabel(
     new_id = {**changes, 0: 0}
     if unknown := [value for value in counts if value not in new_id]:
         found = listed([f"{value} ({counts[value]} voxels)" for value in unknown], 10)
-        raise DataError(f"unknown label id {found}; the label table has {labels.describe()}")
+        raise DataError(
+            f"unknown label id {found}; the label table has {labels.describe()}; add each to labels, to the merge of a "
+            "label or to labels_dropped"
+        )
     target = np.zeros(max(counts) + 1, dtype=mask_dtype(labels))
     target[list(counts)] = [new_id[value] for value in counts]
     changed = np.empty(values.shape, dtype=target.dtype)

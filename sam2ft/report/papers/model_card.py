@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 from sam2ft.config.schema.dataset import Intensity
 from sam2ft.config.schema.module import NANO
-from sam2ft.core.files import canonical_json
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, POOLED, Row
 from sam2ft.report.comparison.number_text import MEASURE_WORDS, number_text
 from sam2ft.report.papers.markdown import code_text, escaped_text, markdown_table, rendered
@@ -69,10 +68,10 @@ def window_code(rules: Sequence[Mapping[str, Sequence[float]]]) -> str:
 
     Where the data were prepared by several rules, or none is recorded, it is the default rule, and a comment says so.
     """
-    known = {canonical_json(rule): rule for rule in rules}
-    rule = next(iter(known.values())) if len(known) == 1 else {}
+    alike = all(rule == rules[0] for rule in rules)
+    rule = rules[0] if rules and alike else {}
     if not rule:
-        reason = "several rules in these data" if len(known) > 1 else "not recorded for these data"
+        reason = "not recorded for these data" if alike else "several rules in these data"
         return f"# {reason}: the default rule of sam2ft\n" + _WINDOW_CODE["clip_percentiles"].format(
             *Intensity().clip_percentiles
         )
