@@ -31,6 +31,7 @@ from sam2ft.data.prepare.outcomes import (
     Progress,
     Surplus,
     VolumeOutcome,
+    refused_lines,
 )
 from sam2ft.data.prepare.pseudonyms import AS_GIVEN, Pseudonyms, recorded_names, store_names
 from sam2ft.data.prepare.relabel import given_ids, relabelled_volume
@@ -48,6 +49,7 @@ from sam2ft.data.store.store import Store
 from sam2ft.data.store.writer import PreparedVolume, StoreWriter
 
 LOCK = ".prepare.lock"
+_ADD_LABEL = "add each to labels, to the merge of a label, or to labels_dropped of the dataset file"
 
 
 def prepare_dataset(
@@ -86,7 +88,7 @@ def prepare_dataset(
         images = {source.key: source.image for source in sources}
         outcomes, same = without_leaks(writer, prepared, split_of, images, ignored=gone, absent=missing)
         if not (done := {outcome.key for outcome in outcomes if outcome.result != REFUSED}):
-            reasons = "\n".join(f"{outcome.key}: {outcome.reason}" for outcome in outcomes)
+            reasons = "\n".join(f"  {line}" for line in refused_lines(outcomes))
             raise DataError(f"no volume of {config.dataset.name} could be prepared:\n{reasons}")
         if options.upgrade is not None and writer.is_older:
             _upgrade(writer, outcomes, [key for key in missing if key not in gone], options.upgrade)
@@ -339,7 +341,7 @@ def prepare_volume(
     image = replace(image, array_zyx=levels)  # before the mask is read: signals need twice as much memory
     given = read_mask(source.mask, image, config.reading)
     with naming(source.mask):
-        found, mask_notes = relabelled_volume(given, config.labels, config.changes)
+        found, mask_notes = relabelled_volume(given, config.labels, config.changes, _ADD_LABEL)
         as_given = config.given_instances.source == "as_given"
         instances = given_ids(given.array_zyx, found, config.changes) if as_given else None
     maps = {
