@@ -67,10 +67,10 @@ def job_of(request: CheckpointRequest, like: Experiment | None = None) -> Evalua
         ProblemsError: settings are invalid.
         UserError: a foreign checkpoint without data.
     """
-    if (problem := wrong_kind(request.checkpoint, Wanted.CHECKPOINT)) is not None:
-        raise CheckpointError(problem)
     if not request.checkpoint.is_file():
-        raise CheckpointError(f"{request.checkpoint}: no such file")
+        raise CheckpointError(
+            wrong_kind(request.checkpoint, Wanted.CHECKPOINT) or f"{request.checkpoint}: no such file"
+        )
     layout = run_of(request.checkpoint)
     if layout is not None:
         refuse_other_weights(layout)

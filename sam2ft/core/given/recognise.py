@@ -50,6 +50,13 @@ class Kind(StrEnum):
     TEXT = "a text file"
 
 
+OURS = frozenset(
+    {
+        *(Kind.RUN, Kind.CHECKPOINTS, Kind.EVALUATION, Kind.RUNS, Kind.REPORT, Kind.STORE, Kind.STORES),
+        *(Kind.STORE_FILE, Kind.RUN_FILE, Kind.EXPERIMENT, Kind.DATASET, Kind.SITE, Kind.LABELS),
+    }
+)
+"""What sam2ft writes or reads by itself; the others are things of any program."""
 _ENDINGS = {
     Kind.IMAGE: (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd"),
     Kind.WEIGHTS: (".pt", ".pth", ".safetensors", ".ckpt", ".bin"),

@@ -36,7 +36,7 @@ ALLOWED: Mapping[Wanted, frozenset[Kind]] = {
     Wanted.REPORTED: frozenset({Kind.EXPERIMENT, Kind.TEXT, Kind.RUNS, Kind.RUN, Kind.EVALUATION}),
     Wanted.RUNS: frozenset({Kind.EXPERIMENT, Kind.TEXT, Kind.RUNS, Kind.FOLDERS, Kind.FOLDER, Kind.EMPTY}),
     Wanted.PREDICTIONS: frozenset({Kind.IMAGES, Kind.TABLE, Kind.FOLDER, Kind.EMPTY}),
-    Wanted.MASK: frozenset({Kind.IMAGE, Kind.SERIES}),
+    Wanted.MASK: frozenset({Kind.IMAGE, Kind.SERIES, Kind.DICOM, Kind.FOLDER, Kind.EMPTY, Kind.TEXT, Kind.PICTURE}),
     Wanted.LABELS: frozenset({Kind.LABELS, Kind.TEXT}),
 }
 """What a door takes, or whose own message is better."""

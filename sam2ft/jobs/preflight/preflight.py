@@ -10,7 +10,7 @@ from sam2ft.config.schema.experiment import Experiment
 from sam2ft.config.sweep.points import SweepPoint
 from sam2ft.core.errors import Problem, ProblemsError
 from sam2ft.core.files import DigestCache
-from sam2ft.core.given.recognise import Kind, kind_of
+from sam2ft.core.given.recognise import OURS, kind_of
 from sam2ft.core.given.wrong_kind import Wanted, wrong_kind
 from sam2ft.jobs.preflight.data import DataChecker
 from sam2ft.runs.initial_weights import initial_weights
@@ -161,7 +161,7 @@ class _Checker:
             name = experiment.module.sam2_model_cfg
             self.problem("module.sam2_checkpoint", f"missing; {name} needs its weights (`make weights`)")
             return None
-        if (problem := wrong_kind(path, Wanted.CHECKPOINT)) is not None and kind_of(path) is not Kind.TEXT:
+        if kind_of(path) in OURS and (problem := wrong_kind(path, Wanted.CHECKPOINT)) is not None:
             self.problem("module.sam2_checkpoint", f"found {problem}")
             return None
         if not path.is_file():

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from sam2ft.core.errors import CheckpointError
 from sam2ft.core.files import canonical_json, naming_read, read_through
-from sam2ft.core.given.wrong_kind import Wanted, wrong_kind
 from sam2ft.model.checkpoint_layouts import unwrapped
 from sam2ft.model.files.archives import DAMAGED, OWN, TorchZip, folder_of, refuse_huge, zip_of
 from sam2ft.model.files.convert import state_of, text_line, unreadable, without_state
@@ -58,8 +57,6 @@ def read_weight_file(path: Path, kept: Path | None = None, keep: Keep = lambda _
             that are not finite.
         OSError: it cannot be read now, which says nothing of the file.
     """
-    if (problem := wrong_kind(path, Wanted.CHECKPOINT)) is not None:
-        raise CheckpointError(problem)
     with naming_read(path):
         found = _content(path, kept, keep)
     if problem := model_problem(found.tensors):
