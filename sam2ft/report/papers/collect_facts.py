@@ -48,7 +48,7 @@ def study_of(gathered: Gathered) -> Study | None:
     attempts = recorded_attempts(shown.layout)
     run, status = shown.planned.run_id, shown.status
     global_rows = gathered.tables.rows("global", run)
-    missed, spurious = _labels_of_slices(shown, gathered)
+    missed, spurious = labels_of_slices(shown, gathered)
     return Study(
         experiment=gathered.request.title,
         settings=experiment,
@@ -118,7 +118,7 @@ def _evaluated(volume_rows: Sequence[Row]) -> dict[str, tuple[int, int]]:
     return {name: (len(found), len(volumes[name])) for name, found in subjects.items()}
 
 
-def _labels_of_slices(state: RunState, gathered: Gathered) -> tuple[int | None, int | None]:
+def labels_of_slices(state: RunState, gathered: Gathered) -> tuple[int | None, int | None]:
     """(missed, spurious) labels in single slices of the run; None where a table is no longer there.
 
     From the files of its evaluations: the collected table has the slices of all runs, which may be millions.
@@ -137,7 +137,7 @@ def _labels_of_slices(state: RunState, gathered: Gathered) -> tuple[int | None, 
 def _data(store: Store, trained: int | None) -> DatasetFacts:
     by_split = {split: [volume for volume in store.volumes if volume.split == split] for split in SPLITS}
     spacings = [volume.geometry.spacing_zyx_mm for volume in store.volumes]
-    window = _window(store.volumes)
+    window = window_rule(store.volumes)
     return DatasetFacts(
         name=store.name,
         anatomy=store.anatomy,
@@ -150,12 +150,12 @@ def _data(store: Store, trained: int | None) -> DatasetFacts:
         split_seed=store.split_seed,
         fields=_fields(store.volumes),
         trained=trained,
-        intensity=_intensity(store.volumes, window),
+        intensity=intensity_words(store.volumes, window),
         window=window,
     )
 
 
-def _window(volumes: Sequence[VolumeRecord]) -> dict[str, tuple[float, ...]]:
+def window_rule(volumes: Sequence[VolumeRecord]) -> dict[str, tuple[float, ...]]:
     """The rule of the intensity window if all volumes record the same; of older stores a window that all share."""
     rules = {canonical_json(one.stored.get("intensity")): one.stored.get("intensity") for one in volumes}
     if len(rules) == 1 and (rule := next(iter(rules.values()))) is not None:
@@ -164,7 +164,7 @@ def _window(volumes: Sequence[VolumeRecord]) -> dict[str, tuple[float, ...]]:
     return {"window": windows.pop()} if len(volumes) > 1 and len(windows) == 1 and windows != {()} else {}
 
 
-def _intensity(volumes: Sequence[VolumeRecord], rule: Mapping[str, Sequence[float]]) -> str:
+def intensity_words(volumes: Sequence[VolumeRecord], rule: Mapping[str, Sequence[float]]) -> str:
     """The rule of the intensity window as words; without one the ranges of the windows; empty without both."""
     if rule:
         ((name, (low, high)),) = rule.items()
