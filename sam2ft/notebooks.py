@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sam2ft.config.load_experiment import load_experiment, plain_values
 from sam2ft.core.errors import DataError
+from sam2ft.core.given.wrong_kind import Wanted, wrong_kind
 from sam2ft.core.tables.rows import TABLES
 from sam2ft.report.comparison.compare import PointRun, choose_best
 from sam2ft.report.request import RunState, points_of
@@ -145,7 +146,10 @@ def results(folder: str | Path) -> Results:
         return _of_experiment(path)
     if RunLayout(path).status.is_file():
         return _of_run(path)
-    raise DataError(f"{path}: neither an experiment (plan-*.json), a run (status.json) nor an evaluation (_SUCCESS)")
+    raise DataError(
+        wrong_kind(path, Wanted.REPORTED)
+        or f"{path}: neither an experiment (plan-*.json), a run (status.json) nor an evaluation (_SUCCESS)"
+    )
 
 
 def config_of(run: RunLayout) -> dict[str, Any]:

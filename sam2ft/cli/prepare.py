@@ -24,6 +24,7 @@ from sam2ft.data.prepare.outcomes import (
     PrepareSummary,
     Surplus,
     VolumeOutcome,
+    refused_lines,
 )
 
 # Behind a phantom is no person: the same cohort gives the same store, hashes of UIDs included.
@@ -196,11 +197,7 @@ def _refused(summary: PrepareSummary) -> list[str]:
         return []
     were = "was" if len(summary.refused) == 1 else "were"
     counts = f"{len(summary.refused)} of {len(summary.outcomes)} volumes {were} refused, the others are prepared"
-    stays = {True: " (stays as it was prepared before)", False: ""}
-    return [
-        f"{counts}:",
-        *(f"  {outcome.key}: {outcome.reason}{stays[outcome.key in summary.kept]}" for outcome in summary.refused),
-    ]
+    return [f"{counts}:", *(f"  {line}" for line in refused_lines(summary.refused, summary.kept))]
 
 
 def _missing(summary: PrepareSummary) -> list[str]:

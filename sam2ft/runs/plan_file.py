@@ -13,6 +13,7 @@ from sam2ft.core.digests.sealed import sealed_json
 from sam2ft.core.digests.verified_files import read_sealed_json, tell_damage
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import canonical_json, listed_files, read_json, sha256_text, verified_json, write_text
+from sam2ft.core.given.wrong_kind import Wanted, wrong_kind
 from sam2ft.runs.layout import ExperimentLayout, RunLayout
 
 Stage = Literal["train", "eval", "train_eval"]
@@ -183,7 +184,9 @@ def newest_plan(layout: ExperimentLayout) -> Plan:
     """
     ids = _plan_ids(layout)
     if not ids:
-        raise DataError(f"{layout.folder}: no plan here; run launch/sweep.py first")
+        raise DataError(
+            wrong_kind(layout.folder, Wanted.RUNS) or f"{layout.folder}: no plan here; run launch/sweep.py first"
+        )
     try:
         return load_plan(layout, ids[0])
     except DataError as error:

@@ -125,6 +125,11 @@ def load_site(name: str, folder: Path = SITES) -> Site:
     """
     path = folder / f"{name}.yaml"
     known = sorted(entry.stem for entry in folder.glob("*.yaml"))
+    if name not in known and name != (alone := Path(name).name.removesuffix(".yaml")):
+        raise ConfigError(
+            f"site {name!r}: is a path; give the name of a file in {folder} without its ending"
+            f"{f': {alone}' if alone in known else ''}; known: {', '.join(known) or 'none'}"
+        )
     if name not in known:
         raise ConfigError(f"site {name!r}: no {path}; known: {', '.join(known) or 'none'}")
     refuse_untrusted(path, "site file")

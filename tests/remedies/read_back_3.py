@@ -145,7 +145,7 @@ def two_subjects_of_one_name(raw: Raw) -> str:
 
 @remedy("set instances.source to components")
 def instances_without_an_id(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> str:
-    def with_more(given: Volume, labels: LabelTable, changes: Any) -> tuple[Any, tuple[str, ...]]:
+    def with_more(given: Volume, labels: LabelTable, changes: Any, *_: str) -> tuple[Any, tuple[str, ...]]:
         found, notes = relabelled_volume(given, labels, changes)
         found[0, 0, 0] = 1
         return found, notes

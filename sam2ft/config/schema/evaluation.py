@@ -18,10 +18,28 @@ PROTOCOLS = {
     "points": "{points_k} points inside {per} of the reference",
     "mask": "the reference mask of {per}",
     "boxes_file": "the boxes of a detector",
-    "propagate": "the box of {per} in one slice, carried through the volume by the video predictor",
+    "propagate": "the box of {per} in one slice (the {propagate_seed} one), carried through the volume by the video "
+    "predictor",
 }
 """Protocol -> what the model is prompted with, in the methods text; `{key}`: a setting of `eval`, `{per}`: what has a
 prompt. `evaluation/protocols/<protocol>.py` makes the prompts."""
+_FROM_REFERENCE = "so the results are an upper bound of what a user's prompts give"
+PROMPT_LIMITS = {
+    "box": f"The boxes are those of the reference itself, {_FROM_REFERENCE}.",
+    "point": f"The points are taken from the reference itself, {_FROM_REFERENCE}.",
+    "points": f"The points are taken from the reference itself, {_FROM_REFERENCE}.",
+    "mask": "The reference mask itself is the prompt, so a high Dice does not show that the model finds the structure.",
+    "boxes_file": "The boxes come from a detector, so the results depend on that detector too.",
+    "propagate": f"The box in the prompted slice is that of the reference itself, {_FROM_REFERENCE}.",
+}
+"""Protocol -> what its prompts mean for the results; shown with every headline number."""
+
+
+def prompt_limit_of(name: str) -> str:
+    """The PROMPT_LIMITS of a protocol as tables name it, such as `box_jitter(px=5,seed=0)+nonempty`; else empty."""
+    ends = ("", "_jitter", "_per_label", "(", "+")
+    found = [known for known in PROTOCOLS if name == known or name.startswith(tuple(known + end for end in ends[1:]))]
+    return PROMPT_LIMITS[max(found, key=len)] if found else ""
 
 
 class ExperimentInfo(Section):
@@ -135,6 +153,11 @@ class Evaluation(Section):
         if value > 1 and protocol != "propagate":
             raise problem(f"it batches objects of protocol propagate, not of {protocol}; allowed: 1")
         return value
+
+    @property
+    def prompt_limit(self) -> str:
+        """What the prompts mean for the results, as a sentence."""
+        return PROMPT_LIMITS[self.protocol]
 
     @property
     def prompted_with(self) -> str:

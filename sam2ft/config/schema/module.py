@@ -9,7 +9,6 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 from sam2ft.config.schema.arguments import (
     argument_problems,
     arguments_with_defaults,
-    did_you_mean,
     shown_value,
     signatures,
     type_problem,
@@ -26,6 +25,7 @@ from sam2ft.config.schema.base import (
     problems,
     section,
 )
+from sam2ft.config.schema.model_names import model_hint
 from sam2ft.config.schema.optimizer import EarlyStopping, Optimizer, Positive, Scheduler
 
 NANO = "sam2_nano"
@@ -56,7 +56,7 @@ def _stock_model(name: str) -> str:
         return MODELS[name]
     known = [NANO, *MODELS]
     if name != NANO and name not in signatures()["sam2_configs"]:
-        raise problem(f"found {shown_value(name)}{did_you_mean(name, known)}; allowed: {', '.join(known)}")
+        raise problem(f"found {shown_value(name)}{model_hint(name, known)}; allowed: {', '.join(known)}")
     return name
 
 

@@ -162,13 +162,15 @@ AGREEMENT = (
     *estimate_column(
         "rms_cv_percent", "root mean square coefficient of variation of prediction and reference", "percent"
     ),
-    number_column("yardstick_percent", "rms_cv_percent of scanning the same knee again; empty: not known", "percent"),
+    number_column(
+        "yardstick_percent", "rms_cv_percent of repeated scans of one person, published; empty: not known", "percent"
+    ),
     integer_column(
         "within_yardstick", "1: rms_cv_percent is at most yardstick_percent; 0: it is not; empty: not known"
     ),
     number_column("margin", "yardstick_percent of the absolute reference_mean: the margin of the equivalence test"),
     number_column("tost_p", "p value of two one-sided tests (TOST) that the bias is within the margin", "1"),
-    number_column("equivalent_within", "smallest margin at which tost_p would be 0.05"),
+    number_column("equivalent_within", "smallest margin within which the bias is shown to be negligible (tost_p 0.05)"),
     text_column(
         "reason",
         "why numbers are empty: too few subjects or values, or too little variation; and a warning if a valid_share is "

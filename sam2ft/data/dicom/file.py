@@ -11,6 +11,7 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 
 from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError, listed
+from sam2ft.core.given.wrong_kind import Wanted, wrong_kind
 from sam2ft.data.dicom.header import DAMAGE, guarded, number, reason_of, required, required_whole, text
 
 # Direction vectors are unit and orthogonal within this: headers round their components.
@@ -63,7 +64,8 @@ def dicom_files(folder: Path) -> list[Path]:
             "; it holds NIfTI files: an image or mask is the path of one file; a map is fitted to echoes in DICOM "
             "only, so fit it elsewhere and give the finished map as sources.maps.<name>.file"
         )
-        raise DataError(f"{folder}: no DICOM file among {len(files)} files{advice if nifti else ''}")
+        problem = None if nifti else wrong_kind(folder, Wanted.MASK)
+        raise DataError(problem or f"{folder}: no DICOM file among {len(files)} files{advice if nifti else ''}")
     if foreign:
         raise DataError(
             f"{folder}: not DICOM: {listed(foreign, 5)}; a folder holds the files of one series and no others"

@@ -13,6 +13,7 @@ from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError, naming
 from sam2ft.core.files import replacing
 from sam2ft.core.geometry import Geometry
+from sam2ft.core.given.wrong_kind import Wanted, wrong_kind
 from sam2ft.core.quiet import quiet_readers
 from sam2ft.data.dicom.file import is_dicom, refuse_single_file
 from sam2ft.data.dicom.series import read_series
@@ -191,7 +192,9 @@ def _read_file(path: Path, believe: str | None) -> FileImage:
         return read_nifti(path, believe)
     if name.endswith((".nrrd", ".nhdr")):
         return read_nrrd(path, believe)
-    raise DataError(f"{path}: unknown kind of file; allowed: {FORMATS}; {_way_out(path)}")
+    raise DataError(
+        wrong_kind(path, Wanted.MASK) or f"{path}: unknown kind of file; allowed: {FORMATS}; {_way_out(path)}"
+    )
 
 
 def _way_out(path: Path) -> str:

@@ -1,12 +1,17 @@
 """Options and results of a preparation: an outcome for each volume, and what a store holds beside them. No NumPy."""
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sam2ft.core.errors import listed
+from sam2ft.core.grouping import grouped
 from sam2ft.core.keys import VolumeKey
 
 STORED, UNCHANGED, REFUSED = "stored", "unchanged", "refused"
+_NAMED = 12
+"""Volumes that a line of refused ones names after the first."""
 MINUTES = 30.0
 """Time that the preparation of one volume may take, unless another limit is given."""
 
@@ -21,6 +26,31 @@ class VolumeOutcome:
     reason: str = ""
     notes: tuple[str, ...] = ()
     """Sentences about a volume that was stored."""
+
+
+def cause_of(reason: str) -> str:
+    """A reason without what differs between volumes with the same cause: the file it begins with, and counts."""
+    _, _, rest = reason.partition(": ")
+    return re.sub(r"\d+ (?=(voxels|values|pixels)\b)", "", rest or reason)
+
+
+def refused_lines(refused: Sequence[VolumeOutcome], kept: Collection[VolumeKey] = ()) -> list[str]:
+    """One line per reason: of volumes with the same cause the first is quoted, and the others are named.
+
+    Args:
+        kept: those that stay in the store as they were prepared before.
+    """
+    groups = grouped(refused, lambda outcome: (cause_of(outcome.reason), outcome.key in kept))
+    lines = []
+    for (_, stays), alike in groups.items():
+        first = f"{alike[0].key}: {alike[0].reason}"
+        if len(alike) == 1:
+            lines.append(f"{first}{' (stays as it was prepared before)' if stays else ''}")
+        else:
+            names = listed([str(outcome.key) for outcome in alike[1:]], _NAMED)
+            staying = " (they stay as they were prepared before)" if stays else ""
+            lines.append(f"{len(alike)} volumes for the same reason{staying}: {first}; likewise {names}")
+    return lines
 
 
 Progress = Callable[[int, int, VolumeOutcome], None]

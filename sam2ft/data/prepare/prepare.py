@@ -12,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from sam2ft.config.load_dataset import DatasetConfig
+from sam2ft.config.load_experiment import plain_values
 from sam2ft.core.errors import DataError, naming
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.parallel import parallel_map
@@ -30,6 +31,7 @@ from sam2ft.data.prepare.outcomes import (
     Progress,
     Surplus,
     VolumeOutcome,
+    refused_lines,
 )
 from sam2ft.data.prepare.pseudonyms import AS_GIVEN, Pseudonyms, recorded_names, store_names
 from sam2ft.data.prepare.relabel import given_ids, relabelled_volume
@@ -47,6 +49,7 @@ from sam2ft.data.store.store import Store
 from sam2ft.data.store.writer import PreparedVolume, StoreWriter
 
 LOCK = ".prepare.lock"
+_ADD_LABEL = "add each to labels, to the merge of a label, or to labels_dropped of the dataset file"
 
 
 def prepare_dataset(
@@ -85,7 +88,7 @@ def prepare_dataset(
         images = {source.key: source.image for source in sources}
         outcomes, same = without_leaks(writer, prepared, split_of, images, ignored=gone, absent=missing)
         if not (done := {outcome.key for outcome in outcomes if outcome.result != REFUSED}):
-            reasons = "\n".join(f"{outcome.key}: {outcome.reason}" for outcome in outcomes)
+            reasons = "\n".join(f"  {line}" for line in refused_lines(outcomes))
             raise DataError(f"no volume of {config.dataset.name} could be prepared:\n{reasons}")
         if options.upgrade is not None and writer.is_older:
             _upgrade(writer, outcomes, [key for key in missing if key not in gone], options.upgrade)
@@ -338,7 +341,7 @@ def prepare_volume(
     image = replace(image, array_zyx=levels)  # before the mask is read: signals need twice as much memory
     given = read_mask(source.mask, image, config.reading)
     with naming(source.mask):
-        found, mask_notes = relabelled_volume(given, config.labels, config.changes)
+        found, mask_notes = relabelled_volume(given, config.labels, config.changes, _ADD_LABEL)
         as_given = config.given_instances.source == "as_given"
         instances = given_ids(given.array_zyx, found, config.changes) if as_given else None
     maps = {
@@ -356,7 +359,7 @@ def prepare_volume(
         maps=maps,
         window=window,
         notes=tuple(dict.fromkeys(notes)),
-        facts={**image.facts, **image.nearest_facts},
+        facts={**image.facts, **image.nearest_facts, "intensity": plain_values(config.intensity.chosen)},
         slices=names.slices(image.slices),
         subject_fields=image.subject_fields,
         source_image=str(source.image.resolve()) if names.with_paths else None,

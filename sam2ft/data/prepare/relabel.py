@@ -23,7 +23,7 @@ def mask_dtype(labels: LabelTable) -> type[np.uint8] | type[np.uint16]:
 
 
 def relabelled_volume(
-    mask: Volume, labels: LabelTable, changes: Mapping[int, int]
+    mask: Volume, labels: LabelTable, changes: Mapping[int, int], remedy: str = ""
 ) -> tuple[npt.NDArray[np.unsignedinteger[Any]], tuple[str, ...]]:
     """(the array of `mask` with the ids of `labels`, notes).
 
@@ -32,6 +32,7 @@ def relabelled_volume(
 
     Args:
         changes: value in the file -> label id, 0 to drop it; the value 0 stays 0.
+        remedy: what to do with a value that is in neither, for the message.
 
     Raises:
         DataError: a value is no label id, is unknown, or the name of a segment contradicts its value.
@@ -41,16 +42,17 @@ def relabelled_volume(
         present = frozenset(_counts(values))
         changes, found = changes_by_names(mask.segments, labels, changes, present)
         notes = (*notes, *found)
-    return relabel(values, labels, changes), notes
+    return relabel(values, labels, changes, remedy), notes
 
 
 def relabel(
-    mask_zyx: npt.NDArray[Any], labels: LabelTable, changes: Mapping[int, int]
+    mask_zyx: npt.NDArray[Any], labels: LabelTable, changes: Mapping[int, int], remedy: str = ""
 ) -> npt.NDArray[np.unsignedinteger[Any]]:
     """`mask_zyx` with the ids of `labels`.
 
     Args:
         changes: value in the file -> label id, 0 to drop it; the value 0 stays 0.
+        remedy: as in `relabelled_volume`.
 
     Raises:
         DataError: naming ids and voxel counts; when a value is not an integer >= 0, or is not in `changes`.
@@ -60,7 +62,9 @@ def relabel(
     new_id = {**changes, 0: 0}
     if unknown := [value for value in counts if value not in new_id]:
         found = listed([f"{value} ({counts[value]} voxels)" for value in unknown], 10)
-        raise DataError(f"unknown label id {found}; the label table has {labels.describe()}")
+        raise DataError(
+            f"unknown label id {found}; the label table has {labels.describe()}{f'; {remedy}' if remedy else ''}"
+        )
     target = np.zeros(max(counts) + 1, dtype=mask_dtype(labels))
     target[list(counts)] = [new_id[value] for value in counts]
     changed = np.empty(values.shape, dtype=target.dtype)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sam2ft.core.errors import DataError, listed
 from sam2ft.core.files import canonical_json, sha256_file, sha256_text
+from sam2ft.core.given.wrong_kind import Wanted, wrong_kind
 from sam2ft.core.keys import VolumeKey, path_component
 from sam2ft.data.store.store import VolumeRecord
 
@@ -43,7 +44,10 @@ def find_predictions(predictions: Path, records: Sequence[VolumeRecord]) -> Foun
     else:
         what = "no such file or folder" if not predictions.exists() else "neither a folder nor a .csv table"
         raise DataError(f"{predictions}: {what}")
-    if lacking := [str(record.key) for record in records if record.key not in found.paths]:
+    lacking = [str(record.key) for record in records if record.key not in found.paths]
+    if len(lacking) == len(records) and (problem := wrong_kind(predictions, Wanted.PREDICTIONS)) is not None:
+        raise DataError(problem)
+    if lacking:
         others = f" (masks of other volumes: {listed(found.others, SHOWN)})" if found.others else ""
         raise DataError(
             f"{predictions}: no prediction of {len(lacking)} of {len(records)} volumes: {listed(lacking, SHOWN)}; "

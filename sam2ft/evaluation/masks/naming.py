@@ -36,7 +36,7 @@ def relabelled(
     with naming(path):
         foreign = _foreign_ids(mask, changes) if as_given else []
         if not foreign:
-            return relabelled_volume(mask, labels, changes)
+            return relabelled_volume(mask, labels, changes, "write the mask with the ids of this table")
         if len(labels) > 1:
             raise DataError(
                 f"unknown label id {listed([str(one) for one in foreign], SHOWN_IDS)}; the label table has "

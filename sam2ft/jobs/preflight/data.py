@@ -9,6 +9,7 @@ from sam2ft.config.schema.base import ReadOnlyDict
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import DigestCache
+from sam2ft.core.given.wrong_kind import Wanted, wrong_kind
 from sam2ft.data.samples.detections import read_detections
 from sam2ft.data.store.index import index_path
 from sam2ft.data.store.store import Store, VolumeRecord, records_digest
@@ -95,7 +96,7 @@ class DataChecker:
             try:
                 self._opened[path] = Store.open(path)
             except DataError as error:
-                missing = not index_path(path).is_file()
+                missing = not index_path(path).is_file() and wrong_kind(path, Wanted.STORE) is None
                 self.problem(f"dataset.{name}.store", str(error), warning=missing and self.dry_run)
                 self._opened[path] = None
         return self._opened[path]
@@ -136,9 +137,22 @@ class DataChecker:
                 self.problem(key, str(error))
         if len(found) < len(wanted):
             return None
+        self._enough_subjects(stores, max_train_subjects(experiment))
         trained = found[0] + found[1]
         digests = ReadOnlyDict({str(record.key): record.digest for record in trained})
         return CheckedData(digests, records_digest(trained), records_digest(found[2]))
+
+    def _enough_subjects(self, stores: Sequence[Store], limit: int | None) -> None:
+        """Warn where fewer subjects exist than may be used: a learning curve would show a size that was not trained."""
+        for store in stores:
+            count = len({record.key.subject for record in store.volumes if record.split == "train"})
+            if limit is not None and 0 < count < limit:
+                self.problem(
+                    "datamodule.max_subject_set",
+                    f"found {limit}, but dataset {store.name} has {count} training subjects, and all are used; "
+                    f"the same training as with {count} or full, but another run",
+                    warning=True,
+                )
 
     def _metrics(self, experiment: Experiment, stores: Sequence[Store]) -> None:
         """Check metric names, their requirements in each evaluated volume, and plug-in metrics."""

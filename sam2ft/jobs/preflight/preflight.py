@@ -11,6 +11,8 @@ from sam2ft.config.schema.module import model_name
 from sam2ft.config.sweep.points import SweepPoint
 from sam2ft.core.errors import Problem, ProblemsError
 from sam2ft.core.files import DigestCache
+from sam2ft.core.given.recognise import OURS, kind_of
+from sam2ft.core.given.wrong_kind import Wanted, wrong_kind
 from sam2ft.jobs.preflight.data import DataChecker
 from sam2ft.runs.initial_weights import initial_weights
 from sam2ft.runs.layout import RUNS, digest_cache
@@ -164,6 +166,9 @@ class _Checker:
         if path is None:
             name = model_name(experiment.module.sam2_model_cfg)
             self.problem("module.sam2_checkpoint", f"missing; {name} needs its weights (`make weights MODEL={name}`)")
+            return None
+        if kind_of(path) in OURS and (problem := wrong_kind(path, Wanted.CHECKPOINT)) is not None:
+            self.problem("module.sam2_checkpoint", f"found {problem}")
             return None
         if not path.is_file():
             message = f"found {path}, which is not a file; `make weights` fetches the official ones"

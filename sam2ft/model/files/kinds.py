@@ -6,6 +6,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from sam2ft.core.errors import CheckpointError, listed
+from sam2ft.core.given.recognise import OURS, Kind, kind_of
+from sam2ft.core.given.wrong_kind import Wanted, wrong_kind
 
 GET_SAM2 = "`make weights` downloads the official ones"
 _HEAD_BYTES = 4096
@@ -46,6 +48,9 @@ def format_of(path: Path) -> Format:
     Raises:
         CheckpointError: the file is missing or something else, which the message names with what to do.
     """
+    kind = kind_of(path)
+    if kind in OURS and (known := wrong_kind(path, Wanted.CHECKPOINT)) is not None:
+        raise CheckpointError(known)
     if path.is_dir():
         raise CheckpointError(f"{path}: a folder; give the checkpoint file in it ({_inside(path)})")
     if not path.is_file():
@@ -53,8 +58,12 @@ def format_of(path: Path) -> Format:
     with path.open("rb") as stream:
         head = stream.read(_HEAD_BYTES)
     size = path.stat().st_size
-    if problem := _problem(path, head, size):
+    if problem := _problem(path, head):
         raise CheckpointError(f"{path}: {problem}")
+    if kind is Kind.TEXT and (known := wrong_kind(path, Wanted.CHECKPOINT)) is not None:
+        raise CheckpointError(known)
+    if size < _LEAST_BYTES:
+        raise CheckpointError(f"{path}: not a checkpoint that can be read safely ({size or 'no'} bytes); copy it again")
     if _is_safetensors(head):
         return Format.SAFETENSORS
     if head.startswith(b"PK\x03\x04") or head[:1] == b"\x80":
@@ -66,13 +75,12 @@ def format_of(path: Path) -> Format:
     )
 
 
-def _problem(path: Path, head: bytes, size: int) -> str | None:
+def _problem(path: Path, head: bytes) -> str | None:
     """What a file is that is neither safetensors nor of torch.save, and what to do; None when it may be one."""
     checks = (
         *((head[start:].startswith(signature), what) for start, signature, what in _SIGNATURES),
-        (size < _LEAST_BYTES, f"not a checkpoint that can be read safely ({size or 'no'} bytes); copy it again"),
         (
-            not head.strip(b"\0"),
+            head and not head.strip(b"\0"),
             f"begins with {len(head)} zeros: a download or copy that was not finished; do it again",
         ),
         (_PAGE.match(head), f"a web page or answer of a server: a failed download; do it again ({GET_SAM2})"),

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from sam2ft.config.schema.evaluation import prompt_limit_of
 from sam2ft.config.sweep.names import short_names
+from sam2ft.core.tables.rows import Row
 from sam2ft.report.comparison.compare import MAIN_MEASURE, Comparison, ComparisonRow, short_value, value_text
 from sam2ft.report.comparison.number_text import decimals, interval, number_text, row_interval, signed, unit_text
 from sam2ft.report.page.content import ReportData, SliceCase
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 # Modules of templates/js in this order: the first one holds the code that the others share.
 MODULES = ("page", "tables", "filters", "cases", "plots", "jumps", "ready")
+
+SIGNIFICANT = 0.05
+"""Largest p that is called significant."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,7 @@ def render_page(data: ReportData, program: Callable[[], str] = page_program) -> 
     environment.filters |= {"number": number_text, "signed": signed, "interval": interval}
     environment.filters |= {"row_interval": row_interval, "decimals": decimals, "unit": unit_text}
     environment.filters |= {"value": value_text, "short_value": short_value, "link": link, "breakable": breakable}
+    environment.filters["prompt_limit"] = prompt_limit_of
     style, scripts = (TEMPLATES / "report.css").read_text("utf-8"), scripts_of(data, program)
     return environment.get_template("index.html.j2").render(
         data=data,
@@ -69,6 +75,8 @@ def render_page(data: ReportData, program: Callable[[], str] = page_program) -> 
         case_of=first_cases(data.cases),
         row_of=_first_places(line.point.run for line in data.comparison.lines),
         failure_of=_first_places(failure.planned.run_id for failure in data.failures),
+        prompt_limits=prompt_limits(data.comparison),
+        smallest_p=smallest_p_words(data.statistics.tests),
         policy=content_security_policy(style, scripts),
         # Style and scripts are part of sam2ft (a test checks that they contain no "</", which would end the element);
         # `json_text` leaves no "<" in data.
@@ -159,6 +167,23 @@ def headline(comparison: Comparison) -> ComparisonRow | None:
     """Line of the best point for the top of the page; None without an evaluated best point."""
     of_best = (line for line in comparison.lines if line.point.run == comparison.best)
     return next((line for line in of_best if MAIN_MEASURE in line.scores), None)
+
+
+def prompt_limits(comparison: Comparison) -> list[str]:
+    """What the prompts of the evaluations mean for the results, each sentence once."""
+    limits = (prompt_limit_of(line.evaluation.protocol) for line in comparison.lines if line.scores)
+    return [limit for limit in dict.fromkeys(limits) if limit]
+
+
+def smallest_p_words(tests: Sequence[Row]) -> str:
+    """The smallest p that the signed-rank test can give with the subjects of these tests: 2 / 2^n."""
+    counts = sorted({int(row["n_paired"]) for row in tests if row["n_paired"] is not None})
+    if not counts:
+        return ""
+    n = counts[0]
+    smallest = 2 / 2**n
+    can = "so no difference can be significant here" if smallest > SIGNIFICANT else "before correction"
+    return f"With {n} subject{'' if n == 1 else 's'} the smallest p that this test can give is {smallest:.3g}, {can}."
 
 
 def scale_of(comparison: Comparison) -> Scale:

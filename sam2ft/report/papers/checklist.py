@@ -10,6 +10,7 @@ from itertools import chain
 
 from sam2ft.report.comparison.number_text import interval, number_text
 from sam2ft.report.papers.markdown import code_text, escaped_text, markdown_list, markdown_table
+from sam2ft.report.papers.methods import missed_distance_words, missed_words
 from sam2ft.report.papers.study import SPLITS, DatasetFacts, Study
 
 AUTHOR = "☐ author"
@@ -64,15 +65,15 @@ def _about_data(study: Study) -> Iterator[Answer]:
     ]
     yield 7, PARTLY, f"Prepared datasets: {markdown_list(sources)}."
     size = study.settings.module.image_size
+    scaled = markdown_list(dict.fromkeys(one.intensity for one in study.data if one.intensity))
     preparation = (
-        "Intensities were windowed and scaled to 0..1 when the data were prepared; slices were resized to "
+        f"{scaled or 'Intensities were scaled to 0 to 1 when the data were prepared'}; slices were resized to "
         f"{size} x {size} pixels for the model; masks were compared on the grid of the original image."
     )
     yield 9, FILLED, preparation
-    limit = study.settings.datamodule.max_subject_set
-    chosen = "All subjects of each partition were used" if limit == "full" else f"{limit} training subjects were used"
+    chosen = [_used(one) for one in study.data if one.trained is not None] or ["Nothing was trained"]
     empty = "with" if study.settings.eval.include_empty_slices else "without"
-    yield 10, FILLED, f"{chosen}; evaluation {empty} slices that hold no reference."
+    yield 10, FILLED, f"{'; '.join(chosen)}; evaluation {empty} slices that hold no reference."
     acquisition = [
         f"{name}: {markdown_list(escaped_text(value) for value in values)}"
         for one in study.data
@@ -98,6 +99,12 @@ def _about_data(study: Study) -> Iterator[Answer]:
         yield 36, PARTLY, f"{'; '.join(described)}."
 
 
+def _used(data: DatasetFacts) -> str:
+    total = data.subjects.get("train", 0)
+    used = f"{data.trained} of {total}" if data.some_left_out else f"all {total}"
+    return f"{code_text(data.name)}: {used} training subjects were used"
+
+
 def _partition_sizes(data: DatasetFacts) -> str:
     return markdown_list(f"{split} {data.subjects[split]}" for split in SPLITS if data.subjects.get(split))
 
@@ -107,11 +114,13 @@ def _about_training(study: Study) -> Iterator[Answer]:
     if study.versions:
         yield 23, FILLED, f"{markdown_list(f'{name} {version}' for name, version in study.versions.items())}."
     if study.weights_sha256:
-        yield 24, PARTLY, f"Weights with SHA-256 {code_text(study.weights_sha256)}."
+        name = f"{code_text(study.weights_name)}, " if study.weights_name else ""
+        yield 24, PARTLY, f"Weights {name}SHA-256 {code_text(study.weights_sha256)}."
     if study.trained:
         yield 25, FILLED, "See the methods text, section Training."
     if study.comparison.best:
-        yield 26, FILLED, f"{escaped_text(study.comparison.choice)}."
+        epoch = f"; weights of epoch {study.best_epoch}" if study.best_epoch else ""
+        yield 26, FILLED, f"{escaped_text(study.comparison.choice)}{epoch}."
     yield 27, FILLED, "None: one model."
     commits = f", commit {markdown_list(code_text(commit) for commit in study.commits)}" if study.commits else ""
     yield 43, PARTLY, f"Software: sam2ft {study.versions.get('sam2ft', '')}{commits}."
@@ -119,18 +128,24 @@ def _about_training(study: Study) -> Iterator[Answer]:
 
 def _about_results(study: Study) -> Iterator[Answer]:
     if study.measures:
-        yield 28, FILLED, f"{markdown_list(code_text(name) for name in study.measures)}; see the methods text."
+        has_nsd = any(name.startswith("nsd") for name in study.measures)
+        nsd = f" (NSD at {study.settings.eval.nsd_tolerance_mm:g} mm)" if has_nsd else ""
+        yield 28, FILLED, f"{markdown_list(code_text(name) for name in study.measures)}{nsd}; see the methods text."
     if (noise := study.settings.eval.prompt_noise) is not None:
         shifts = markdown_list(str(shift) for shift in noise.shifts)
         yield 30, FILLED, f"Boxes moved by up to {shifts} pixels: prompt_noise_global.csv."
     if not study.lines:
         return
+    has_distances = any(name.endswith("_mm") for name in study.measures)
+    distance = f" and as {missed_distance_words(study.settings.eval.missed_distance)} in distances"
     missing = (
-        "A label absent from reference and prediction is not counted; missed and spurious ones count as 0; biomarkers "
-        "that cannot be measured are left out and counted beside each result."
+        "A label absent from reference and prediction is not counted; missed and spurious ones count as 0 in overlaps"
+        f"{distance if has_distances else ''}; biomarkers that cannot be measured are left out and counted beside each "
+        "result."
     )
     yield 12, PARTLY, missing
-    yield 29, FILLED, "95 % bootstrap intervals over subjects; see the methods text, section Statistics."
+    holm = "; paired tests corrected after Holm over the points of one measure" if study.comparison.best else ""
+    yield 29, FILLED, f"95 % bootstrap intervals over subjects{holm}; see the methods text, section Statistics."
     yield 32, PARTLY, f"Held-out {study.settings.eval.split} subjects of the same datasets."
     performance = [
         f"{escaped_text(line.evaluation.dataset)} ({escaped_text(line.evaluation.protocol)}): Dice per slice "
@@ -140,4 +155,5 @@ def _about_results(study: Study) -> Iterator[Answer]:
     ]
     if performance:
         yield 37, FILLED, "; ".join(performance).replace("[", "\\[") + "."
-    yield 39, PARTLY, "Missed and spurious labels and the worst cases are on the report's page."
+    yield 39, PARTLY, f"{missed_words(study)}; the worst cases are on the report's page."
+    yield 40, PARTLY, study.settings.eval.prompt_limit

@@ -13,14 +13,19 @@ from typing import Any
 from sam2ft.config.load_experiment import load_experiment
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.core.errors import DataError
+from sam2ft.core.files import canonical_json
+from sam2ft.core.tables.rows import TABLES, Row
 from sam2ft.data.store.index import index_path
 from sam2ft.data.store.metadata import read_metadata
 from sam2ft.data.store.store import Store, VolumeRecord
 from sam2ft.report.papers.study import SPLITS, DatasetFacts, Study
 from sam2ft.report.request import Gathered, RunState
-from sam2ft.runs.hardware import EVALUATION, TRAINING, hardware_texts
+from sam2ft.report.tables.frames import frame_of_csv
+from sam2ft.runs.hardware import EVALUATION, TRAINING, computed_in, hardware_texts
 from sam2ft.runs.identity_file import own_identity
+from sam2ft.runs.initial_weights import initial_weights
 from sam2ft.runs.provenance import recorded_attempts
+from sam2ft.runs.stores import max_train_subjects
 
 FIELDS = {
     "field_strength": "field strength (T)",
@@ -41,16 +46,26 @@ def study_of(gathered: Gathered) -> Study | None:
     experiment = load_experiment(shown.layout.config).points[0].experiment
     stores = _stores(experiment)
     attempts = recorded_attempts(shown.layout)
-    run = shown.planned.run_id
+    run, status = shown.planned.run_id, shown.status
     global_rows = gathered.tables.rows("global", run)
+    missed, spurious = labels_of_slices(shown, gathered)
     return Study(
         experiment=gathered.request.title,
         settings=experiment,
-        data=tuple(_data(store) for store in stores),
+        data=tuple(
+            _data(store, None if shown.planned.baseline else _trained(store, shown, experiment)) for store in stores
+        ),
         comparison=gathered.comparison,
         shown=run,
         **_identity(shown),
-        epochs=None if shown.status is None or shown.status.epoch is None else shown.status.epoch + 1,
+        epochs=None if status is None or status.epoch is None else status.epoch + 1,
+        best_epoch=None if status is None or status.best_epoch is None else status.best_epoch + 1,
+        weights_name=None if (weights := initial_weights(experiment)) is None else weights.name,
+        precision=tuple(dict.fromkeys(one.precision for one in computed_in(attempts) if one.stage == TRAINING)),
+        evaluated_in=tuple(dict.fromkeys(one.precision for one in computed_in(attempts) if one.stage == EVALUATION)),
+        evaluated=_evaluated(gathered.tables.rows("volume", run)),
+        missed_slices=missed,
+        spurious_slices=spurious,
         versions=_versions(attempts),
         commits=tuple(sorted({_commit(one["code"]) for one in attempts if one["code"].get("commit")})),
         machines=tuple(sorted({f"{one['cores']} cores, {one['platform']}" for one in attempts})),
@@ -85,9 +100,44 @@ def _stores(experiment: Experiment) -> list[Store]:
     return found
 
 
-def _data(store: Store) -> DatasetFacts:
+def _trained(store: Store, state: RunState, experiment: Experiment) -> int:
+    """Training subjects of a store that the run used, chosen as the training chooses them."""
+    if not any(volume.split == "train" for volume in store.volumes):
+        return 0
+    used = store.split_volumes("train", max_train_subjects(experiment))
+    return len({volume.key.subject for volume in used})
+
+
+def _evaluated(volume_rows: Sequence[Row]) -> dict[str, tuple[int, int]]:
+    """Dataset -> (subjects, volumes) in rows of volume.csv."""
+    subjects: dict[str, set[Any]] = {}
+    volumes: dict[str, set[Any]] = {}
+    for row in volume_rows:
+        subjects.setdefault(str(row["dataset"]), set()).add(row["subject"])
+        volumes.setdefault(str(row["dataset"]), set()).add((row["subject"], row["volume"]))
+    return {name: (len(found), len(volumes[name])) for name, found in subjects.items()}
+
+
+def labels_of_slices(state: RunState, gathered: Gathered) -> tuple[int | None, int | None]:
+    """(missed, spurious) labels in single slices of the run; None where a table is no longer there.
+
+    From the files of its evaluations: the collected table has the slices of all runs, which may be millions.
+    """
+    counts: Counter[str] = Counter()
+    lines = [line for line in gathered.comparison.lines if line.point.run == state.planned.run_id and line.scores]
+    for eval_id in sorted({line.evaluation.eval for line in lines}):
+        path = state.evaluation(eval_id).table("slice")
+        if not path.is_file():
+            return None, None
+        frame = frame_of_csv(TABLES["slice"], path.read_bytes(), str(path))
+        counts.update(str(status) for status in frame["status"].to_pylist())
+    return counts["missed"], counts["spurious"]
+
+
+def _data(store: Store, trained: int | None) -> DatasetFacts:
     by_split = {split: [volume for volume in store.volumes if volume.split == split] for split in SPLITS}
     spacings = [volume.geometry.spacing_zyx_mm for volume in store.volumes]
+    window = window_rule(store.volumes)
     return DatasetFacts(
         name=store.name,
         anatomy=store.anatomy,
@@ -99,6 +149,39 @@ def _data(store: Store) -> DatasetFacts:
         slice_mm=_ends(distance for distance, _, _ in spacings),
         split_seed=store.split_seed,
         fields=_fields(store.volumes),
+        trained=trained,
+        intensity=intensity_words(store.volumes, window),
+        window=window,
+    )
+
+
+def window_rule(volumes: Sequence[VolumeRecord]) -> dict[str, tuple[float, ...]]:
+    """The rule of the intensity window if all volumes record the same; of older stores a window that all share."""
+    rules = {canonical_json(one.stored.get("intensity")): one.stored.get("intensity") for one in volumes}
+    if len(rules) == 1 and (rule := next(iter(rules.values()))) is not None:
+        return {name: tuple(ends) for name, ends in rule.items()}
+    windows = {tuple(one.stored.get("window", ())) for one in volumes}
+    return {"window": windows.pop()} if len(volumes) > 1 and len(windows) == 1 and windows != {()} else {}
+
+
+def intensity_words(volumes: Sequence[VolumeRecord], rule: Mapping[str, Sequence[float]]) -> str:
+    """The rule of the intensity window as words; without one the ranges of the windows; empty without both."""
+    if rule:
+        ((name, (low, high)),) = rule.items()
+        return {
+            "clip_percentiles": f"Intensities between percentiles {low:g} and {high:g} of each volume were "
+            "scaled to 0 to 1",
+            "zscore": f"Intensities from {low:g} to {high:g} standard deviations around the mean of each volume were "
+            "scaled to 0 to 1",
+            "window": f"Intensities from {low:g} to {high:g} were scaled to 0 to 1, the same window for all volumes",
+        }[name]
+    windows = [one.stored["window"] for one in volumes if "window" in one.stored]
+    if not windows:
+        return ""
+    lows, highs = zip(*windows, strict=True)
+    return (
+        f"Intensities were scaled to 0 to 1 with a window of each volume (lower ends {min(lows):g} to {max(lows):g}, "
+        f"upper ends {min(highs):g} to {max(highs):g})"
     )
 
 

@@ -20,7 +20,7 @@ def rendered(template: str, **facts: object) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"code": code_text, "plain": escaped_text, "listed": markdown_list}
+    environment.filters |= {"code": code_text, "plain": escaped_text, "listed": markdown_list, "counted": counted}
     return environment.get_template(template).render(facts)
 
 
@@ -45,6 +45,11 @@ def markdown_table(heads: Sequence[str], lines: Iterable[Sequence[str]], numbers
     # An unescaped | would end the cell, even inside inline code.
     safe = ([re.sub(r"(?<!\\)\|", r"\|", cell) for cell in cells] for cells in (heads, rule, *lines))
     return "\n".join(f"| {' | '.join(cells)} |" for cells in safe) + "\n"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: `1 epoch`, `2 epochs`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def markdown_list(words: Iterable[str]) -> str:

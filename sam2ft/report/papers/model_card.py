@@ -3,14 +3,22 @@
 Its text is in templates/papers/model_card.md.j2.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from sam2ft.config.schema.dataset import Intensity
+from sam2ft.config.schema.module import NANO
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, POOLED, Row
 from sam2ft.report.comparison.number_text import MEASURE_WORDS, number_text
 from sam2ft.report.papers.markdown import code_text, escaped_text, markdown_table, rendered
-from sam2ft.report.papers.study import SPLITS, Study
+from sam2ft.report.papers.study import SPLITS, DatasetFacts, Study
+from sam2ft.report.papers.training_words import precision_words
 
 MEASURES = ("dice_slice_mean", "dice")
+_WINDOW_CODE = {
+    "clip_percentiles": "low, high = np.percentile(volume_zyx, [{:g}, {:g}])",
+    "zscore": "low, high = volume_zyx.mean() + np.array([{:g}, {:g}]) * volume_zyx.std()",
+    "window": "low, high = {:g}, {:g}",
+}
 
 
 def model_card(study: Study, global_rows: Sequence[Row], best_sha256: str | None) -> str:
@@ -27,6 +35,10 @@ def model_card(study: Study, global_rows: Sequence[Row], best_sha256: str | None
         data=_data(study),
         results=_results(study, global_rows),
         missed=sum(line.n_missed for line in study.lines),
+        precision=precision_words(study.precision, study.settings.module.use_amp),
+        evaluated_in=precision_words(study.evaluated_in, study.settings.eval.precision),
+        is_nano=study.settings.module.sam2_model_cfg == NANO,
+        window_code=window_code([one.window for one in study.data]),
     )
 
 
@@ -36,13 +48,35 @@ def _data(study: Study) -> str:
         [
             code_text(one.name),
             escaped_text(one.anatomy),
-            *(str(one.subjects.get(split, 0)) for split in SPLITS),
+            *(_subjects(one, split) for split in SPLITS),
             _ends(one.pixel_mm),
             _ends(one.slice_mm),
         ]
         for one in study.data
     ]
     return markdown_table(heads, lines, heads[2:]) if lines else ""
+
+
+def _subjects(data: DatasetFacts, split: str) -> str:
+    """Number of subjects; of training those that were used, where some were left out."""
+    count = data.subjects.get(split, 0)
+    return f"{data.trained} of {count}" if split == "train" and data.some_left_out else str(count)
+
+
+def window_code(rules: Sequence[Mapping[str, Sequence[float]]]) -> str:
+    """Python lines that set `low` and `high` from `volume_zyx`: the rule by which the data were prepared.
+
+    Where the data were prepared by several rules, or none is recorded, it is the default rule, and a comment says so.
+    """
+    alike = all(rule == rules[0] for rule in rules)
+    rule = rules[0] if rules and alike else {}
+    if not rule:
+        reason = "not recorded for these data" if alike else "several rules in these data"
+        return f"# {reason}: the default rule of sam2ft\n" + _WINDOW_CODE["clip_percentiles"].format(
+            *Intensity().clip_percentiles
+        )
+    ((name, ends),) = rule.items()
+    return _WINDOW_CODE[name].format(*ends)
 
 
 def _ends(ends: tuple[float, float] | None) -> str:

@@ -1,11 +1,15 @@
 """Files of a report for papers and for users of the weights: texts and tables by file name. No torch."""
 
+from typing import Literal
+
+from sam2ft.config.load_experiment import load_experiment
 from sam2ft.report.papers.checklist import claim_checklist
 from sam2ft.report.papers.collect_facts import shown_state, study_of
+from sam2ft.report.papers.latex_tables import latex
 from sam2ft.report.papers.methods import methods_text, references
 from sam2ft.report.papers.model_card import model_card
-from sam2ft.report.papers.tables import latex, paper_tables, tables_markdown, workbook
-from sam2ft.report.request import Files, Gathered
+from sam2ft.report.papers.tables import paper_tables, tables_markdown, workbook
+from sam2ft.report.request import Files, Gathered, RunState
 
 PAPER_FILES = (
     ("methods.md", "methods section, sentence by sentence from what was done (CC0)"),
@@ -28,7 +32,7 @@ def texts(gathered: Gathered) -> Files:
     rows = gathered.tables.rows("global", study.shown)
     made = {
         "methods.md": methods,
-        "references.bib": references(methods),
+        "references.bib": references(methods, study.versions.get("sam2ft")),
         "claim.md": claim_checklist(study),
         "model_card.md": model_card(study, rows, status.best_sha256 if status and study.trained else None),
     }
@@ -42,7 +46,7 @@ def tables(gathered: Gathered) -> Files:
         return {}
     shown = shown_state(gathered)
     run = shown.planned.run_id if shown else None
-    made = paper_tables(gathered.comparison, gathered.tables.rows("global"), run)
+    made = paper_tables(gathered.comparison, gathered.tables.rows("global"), run, _missed_distance(shown))
     found: dict[str, bytes] = {}
     if asked.latex:
         found["tables.tex"] = latex(made).encode()
@@ -51,3 +55,10 @@ def tables(gathered: Gathered) -> Files:
     if asked.excel:
         found["tables.xlsx"] = workbook(made)
     return found
+
+
+def _missed_distance(shown: RunState | None) -> float | Literal["diagonal"]:
+    """`eval.missed_distance` of the shown run."""
+    if shown is None or not shown.layout.config.is_file():
+        return "diagonal"
+    return load_experiment(shown.layout.config).points[0].experiment.eval.missed_distance

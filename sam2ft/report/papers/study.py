@@ -1,10 +1,11 @@
 """Facts of a study as plain data classes: the source of the methods text, the CLAIM checklist and the model card."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.report.comparison.compare import Comparison, ComparisonRow
+from sam2ft.report.comparison.effects import SEED
 
 SPLITS = ("train", "val", "test")
 
@@ -27,10 +28,21 @@ class DatasetFacts:
     split_seed: int
     fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Field of the DICOM header (field strength, series, ...) -> the values that occur."""
+    trained: int | None = None
+    """Training subjects that the shown run used: at most `subjects["train"]`; None where nothing was trained."""
+    intensity: str = ""
+    """How intensities became 0 to 1, as a sentence without its end; empty where no volume records it."""
+    window: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Rule of the intensity window (clip_percentiles, zscore or window) -> its two numbers; empty: not recorded."""
 
     @property
     def num_subjects(self) -> int:
         return sum(self.subjects.values())
+
+    @property
+    def some_left_out(self) -> bool:
+        """Whether the shown run was trained on fewer subjects than its training split has."""
+        return self.trained is not None and self.trained < self.subjects.get("train", 0)
 
 
 @dataclass(frozen=True)
@@ -47,8 +59,21 @@ class Study:
     slices_per_step: int | None = None
     epochs: int | None = None
     """Number of epochs that the shown run trained; best_epoch of its point is the one whose weights it kept."""
+    best_epoch: int | None = None
+    """1-based epoch whose weights were kept."""
     weights_sha256: str | None = None
     """SHA-256 of the initial weights."""
+    weights_name: str | None = None
+    """Name of their file."""
+    precision: tuple[str, ...] = ()
+    """Precision in which the shown run was trained, of all its attempts; empty where none recorded it."""
+    evaluated_in: tuple[str, ...] = ()
+    """The same of its evaluations."""
+    evaluated: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Dataset -> (subjects, volumes) that the shown run was evaluated on."""
+    missed_slices: int | None = None
+    """Labels that the shown run missed in single slices; None where its slice.csv is no longer there."""
+    spurious_slices: int | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     """Package -> version, including `python`."""
     commits: tuple[str, ...] = ()
@@ -74,6 +99,12 @@ class Study:
     @property
     def num_points(self) -> int:
         return len({line.point.index for line in self.comparison.lines if line.point.index is not None})
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of all points, sorted: several where the sweep has the seed as a setting."""
+        swept = [value for line in self.comparison.lines for key, value in line.point.overrides if key == SEED]
+        return tuple(sorted({int(str(value)) for value in swept} or {self.settings.experiment.seed}))
 
     @property
     def trained(self) -> bool:

@@ -1,22 +1,25 @@
-"""Result tables for a paper in LaTeX (booktabs), Markdown and Excel: mean ± sd [95 % CI].
+"""Result tables for a paper, in Markdown and Excel (latex_tables.py: in LaTeX): mean ± sd [95 % CI].
 
 The numbers of the comparison are means over labels, then over subjects. Bold marks the point chosen by validation,
-never the highest number on the test split; n and the missed labels are in the caption.
+never the highest number on the test split; the caption says so, and what the prompts mean for the results.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
+from typing import Any, Literal
 
+from sam2ft.config.schema.evaluation import prompt_limit_of
 from sam2ft.config.sweep.names import short_names
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, Row, Value
 from sam2ft.core.tables.spreadsheet import is_run
 from sam2ft.report.comparison.compare import MEASURES, ComparedEvaluation, Comparison, number_or_none, value_text
 from sam2ft.report.comparison.number_text import MEASURE_WORDS, NOTHING, printable
 from sam2ft.report.papers.markdown import escaped_text, markdown_table
+from sam2ft.report.papers.methods import missed_distance_words
 
+COUNTS = ("n", "missed", "spurious")
+"""Heads of the columns of counts, the last ones before those of the measures."""
 _SHEET_NAME = 31
 """Maximum length of a sheet name in Excel."""
 
@@ -34,18 +37,27 @@ class Cell:
     ci_high: float | None
 
     @property
+    def value_text(self) -> str:
+        """Mean and standard deviation, such as `0.912 ± 0.021`."""
+        return f"{self.mean:.3f}{'' if self.sd is None else f' ± {self.sd:.3f}'}"
+
+    @property
+    def interval_text(self) -> str:
+        """The interval, such as `[0.901, 0.923]`; empty without one."""
+        return "" if self.ci_low is None or self.ci_high is None else f"[{self.ci_low:.3f}, {self.ci_high:.3f}]"
+
+    @property
     def text(self) -> str:
         """The cell as text, such as `0.912 ± 0.021 [0.901, 0.923]`."""
-        sd = "" if self.sd is None else f" ± {self.sd:.3f}"
-        ends = "" if self.ci_low is None or self.ci_high is None else f" [{self.ci_low:.3f}, {self.ci_high:.3f}]"
-        return f"{self.mean:.3f}{sd}{ends}"
+        return f"{self.value_text} {self.interval_text}".strip()
 
 
 @dataclass(frozen=True)
 class PaperRow:
     """One line: text cells, then summaries (None for an empty cell)."""
 
-    texts: tuple[str, ...]
+    texts: tuple[Value, ...]
+    """Names, values of settings and counts; a number is one in the workbook."""
     cells: tuple[Cell | None, ...]
     bold: bool = False
 
@@ -62,10 +74,17 @@ class PaperTable:
     rows: tuple[PaperRow, ...]
 
 
-def paper_tables(comparison: Comparison, global_rows: Sequence[Row], shown: str | None) -> tuple[PaperTable, ...]:
+def paper_tables(
+    comparison: Comparison,
+    global_rows: Sequence[Row],
+    shown: str | None,
+    missed_distance: float | Literal["diagonal"] = "diagonal",
+) -> tuple[PaperTable, ...]:
     """The comparison of points and the results per label of the run `shown`, per dataset, split and protocol.
 
-    `global_rows` are the rows of global.csv of all runs in the comparison.
+    Args:
+        global_rows: the rows of global.csv of all runs in the comparison.
+        missed_distance: `eval.missed_distance` of the shown run, for the caption.
     """
     by_key: dict[_Key, Row] = {
         (row["run"], ComparedEvaluation.of(row), row["label_name"], row["label"], row["measure"]): row
@@ -78,58 +97,80 @@ def paper_tables(comparison: Comparison, global_rows: Sequence[Row], shown: str 
     for evaluation in evaluations:
         rows = [row for row in global_rows if row["run"] == shown and ComparedEvaluation.of(row) == evaluation]
         if rows:
-            found.append(_labels_table(rows, evaluation, comparison.name_of(shown) or ""))
+            name = comparison.name_of(shown) or ""
+            found.append(_labels_table(rows, evaluation, name, missed_distance_words(missed_distance)))
     return tuple(found)
 
 
 def _points_table(comparison: Comparison, by_key: Mapping[_Key, Row], evaluation: ComparedEvaluation) -> PaperTable:
     keys = comparison.override_keys
     short = short_names(keys)
-    rows, counts, missed, spurious = [], set(), 0, 0
+    rows = []
     for line in comparison.lines:
         if not line.scores or line.evaluation.how != evaluation.how:
             continue
         overrides = dict(line.point.overrides)
         key = (line.point.run, line.evaluation, MEAN_OF_LABELS, None)
         cells = tuple(_cell(by_key.get((*key, measure))) for measure in MEASURES)
-        texts = (line.point.name, *(value_text(overrides[key]) if key in overrides else NOTHING for key in keys))
-        rows.append(PaperRow(texts, cells, bold=line.point.run == comparison.best))
-        counts |= {score.n for score in line.scores.values()}
-        missed, spurious = missed + line.n_missed, spurious + line.n_spurious
-    n = " to ".join(str(one) for one in sorted({min(counts), max(counts)}))
-    caption = (
-        f"Dataset {evaluation.words}: mean over labels, then over n = {n} subjects, ± standard deviation over subjects "
-        f"[95 % bootstrap confidence interval]. Over all lines {missed} labels were missed and {spurious} were "
-        f"spurious; each counts as 0. Bold: {comparison.choice}."
+        settings = (_setting(overrides[key]) if key in overrides else NOTHING for key in keys)
+        counts = (max(score.n for score in line.scores.values()), line.n_missed, line.n_spurious)
+        rows.append(PaperRow((line.point.name, *settings, *counts), cells, bold=line.point.run == comparison.best))
+    bold = (
+        f"In bold: the point chosen by validation ({comparison.choice}), not the highest number"
+        if any(row.bold for row in rows)
+        else f"No line is in bold: {comparison.choice}"
     )
-    heads = ("point", *(short[key] for key in keys))
+    caption = (
+        f"Dataset {evaluation.words}: mean over labels, then over n subjects, ± standard deviation over subjects "
+        f"[95 % bootstrap confidence interval]. {_counts_words()} {prompt_limit_of(evaluation.protocol)} {bold}."
+    )
+    heads = ("point", *(short[key] for key in keys), *COUNTS)
     return PaperTable("points", caption, heads, tuple(MEASURE_WORDS[name] for name in MEASURES), tuple(rows))
 
 
-def _labels_table(rows: Sequence[Row], evaluation: ComparedEvaluation, point: str) -> PaperTable:
+def _setting(value: object) -> Value:
+    """The value of a setting for a cell: a number as it is, everything else as text in YAML notation."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    return value_text(value)
+
+
+def _counts_words(distance: str = "") -> str:
+    missed = (
+        "Missed and spurious: labels in one of the two masks only, counted over labels and volumes; each counts as 0"
+    )
+    return f"{missed}{f' in overlaps and as {distance} in distances' if distance else ''}."
+
+
+def _labels_table(rows: Sequence[Row], evaluation: ComparedEvaluation, point: str, distance: str) -> PaperTable:
     measures = [name for name in MEASURE_WORDS if any(row["measure"] == name for row in rows)]
     labels = dict.fromkeys((row["label"], str(row["label_name"])) for row in rows)
     own = [label for label in labels if label[0] is not None]
     lines = []
     for label, name in [*own, (None, MEAN_OF_LABELS)]:
         of = {str(row["measure"]): row for row in rows if (row["label"], row["label_name"]) == (label, name)}
-        n = next((str(row["n"]) for row in of.values()), "0")
+        first: Row = of.get("dice") or next(iter(of.values()), {})
+        counts = (int(first.get(name) or 0) for name in ("n", "n_missed", "n_spurious"))
         words = "mean of labels" if label is None else name
-        lines.append(PaperRow((words, n), tuple(_cell(of.get(measure)) for measure in measures)))
-    dice = [row for row in rows if row["label"] is not None and row["measure"] == "dice"]
-    missed, spurious = (sum(int(row[name] or 0) for row in dice) for name in ("n_missed", "n_spurious"))
+        lines.append(PaperRow((words, *counts), tuple(_cell(of.get(measure)) for measure in measures)))
+    has_distances = any(name.endswith("_mm") for name in measures)
     caption = (
-        f"Dataset {evaluation.words}, {point}: mean ± standard deviation over n subjects "
-        f"[95 % bootstrap confidence interval]. {missed} labels were missed and {spurious} were spurious; each counts "
-        "as 0 (distances: the configured one)."
+        f"Dataset {evaluation.words}, {point}: mean ± standard deviation over n subjects [95 % bootstrap confidence "
+        f"interval]. {_counts_words(distance if has_distances else '')} {prompt_limit_of(evaluation.protocol)}"
     )
-    return PaperTable("labels", caption, ("label", "n"), tuple(MEASURE_WORDS[name] for name in measures), tuple(lines))
+    heads = ("label", *COUNTS)
+    return PaperTable("labels", caption, heads, tuple(MEASURE_WORDS[name] for name in measures), tuple(lines))
 
 
 def _cell(row: Row | None) -> Cell | None:
     if row is None or (mean := number_or_none(row["mean"])) is None:
         return None
     return Cell(mean, *(number_or_none(row[name]) for name in ("sd", "ci_low", "ci_high")))
+
+
+def text_of(value: Value) -> str:
+    """A name, value of a setting or count as text."""
+    return value if isinstance(value, str) else value_text(value)
 
 
 def tables_markdown(tables: Sequence[PaperTable]) -> str:
@@ -141,61 +182,11 @@ def _markdown_of(table: PaperTable) -> Iterator[str]:
     yield f"{escaped_text(table.caption)}\n"
     lines = []
     for row in table.rows:
-        cells = [escaped_text(text) for text in row.texts]
+        cells = [escaped_text(text_of(value)) for value in row.texts]
         cells += [NOTHING if cell is None else cell.text.replace("[", "\\[") for cell in row.cells]
         lines.append([f"**{cell}**" for cell in cells] if row.bold else cells)
     heads = [escaped_text(head) for head in (*table.text_heads, *table.cell_heads)]
     yield markdown_table(heads, lines, heads[len(table.text_heads) :])
-
-
-def latex(tables: Sequence[PaperTable]) -> str:
-    r"""All tables as LaTeX for `\input`; requires the package booktabs."""
-    notice = "% made by sam2ft; \\usepackage{booktabs} in the preamble\n"
-    return notice + "\n".join(_latex_of(table, number) for number, table in enumerate(tables, start=1))
-
-
-def _latex_of(table: PaperTable, number: int) -> str:
-    heads = [latex_text(head) for head in (*table.text_heads, *table.cell_heads)]
-    body = []
-    for row in table.rows:
-        cells = [latex_text(text) for text in row.texts]
-        cells += ["--" if cell is None else cell.text.replace("±", "$\\pm$") for cell in row.cells]
-        body.append(" & ".join(f"\\textbf{{{cell}}}" for cell in cells) if row.bold else " & ".join(cells))
-    lines = [
-        "\\begin{table}",
-        f"\\caption{{{latex_text(table.caption)}}}",
-        f"\\label{{tab:{table.name}-{number}}}",
-        f"\\begin{{tabular}}{{{'l' * len(table.text_heads)}{'c' * len(table.cell_heads)}}}",
-        "\\toprule",
-        f"{' & '.join(heads)} \\\\",
-        "\\midrule",
-        *(f"{line} \\\\" for line in body),
-        "\\bottomrule",
-        "\\end{tabular}",
-        "\\end{table}",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-# LaTeX would read a bracket at the start of a table row as an argument of the preceding row end (two backslashes).
-_LATEX = {
-    "[": "{[}",
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "–": "--",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-}
-
-
-def latex_text(text: object) -> str:
-    """Any text with all LaTeX special characters escaped."""
-    return re.sub("|".join(map(re.escape, _LATEX)), lambda found: _LATEX[found[0]], printable(text))
 
 
 def workbook(tables: Sequence[PaperTable]) -> bytes:
@@ -214,9 +205,9 @@ def workbook(tables: Sequence[PaperTable]) -> bytes:
 def _fill(sheet: Any, table: PaperTable) -> None:
     from openpyxl.styles import Font
 
-    parts = {"mean": "", "sd": " sd", "ci_low": " CI low", "ci_high": " CI high"}
+    parts = {"mean": " mean", "sd": " sd", "ci_low": " CI low", "ci_high": " CI high"}
     heads = [*table.text_heads, *(head + words for head in table.cell_heads for words in parts.values())]
-    lines: list[Sequence[str | float | None]] = [[table.caption], heads]
+    lines: list[Sequence[Value]] = [[table.caption], heads]
     for row in table.rows:
         numbers = [None if cell is None else getattr(cell, part) for cell in row.cells for part in parts]
         lines.append([*row.texts, *numbers])
@@ -224,6 +215,9 @@ def _fill(sheet: Any, table: PaperTable) -> None:
         for column, value in enumerate(values, start=1):
             if value is not None:
                 _put(sheet.cell(line, column), value)
+            if column > len(table.text_heads):
+                # Only what is shown: the cell has all digits.
+                sheet.cell(line, column).number_format = "0.000"
     for line, row in enumerate(table.rows, start=3):
         if row.bold:
             for cell in sheet[line]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sam2ft.core.errors import DataError, UserError, listed
 from sam2ft.core.files import canonical_json, listed_names, sha256_text
+from sam2ft.core.given.wrong_kind import Wanted, wrong_kind
 from sam2ft.report.layout import ReportLayout, reports
 from sam2ft.report.request import RunState
 from sam2ft.runs.attempt.status import read_status
@@ -110,7 +111,10 @@ def _take(path: Path, sources: ReportSources) -> None:
         elif EvalLayout(path).success.is_file():
             sources.add(_evaluation(EvalLayout(path)))
         else:
-            raise DataError(f"{path}: is none of {ALLOWED}; an experiment has a plan (launch/sweep.py writes it)")
+            raise DataError(
+                wrong_kind(path, Wanted.REPORTED)
+                or f"{path}: is none of {ALLOWED}; an experiment has a plan (launch/sweep.py writes it)"
+            )
         return
     layout = experiment_layout(path)
     plan = newest_plan(layout)

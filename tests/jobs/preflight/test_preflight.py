@@ -123,6 +123,13 @@ def test_a_subset_of_subjects_is_another_training_with_the_same_evaluation(place
     assert full[1] == one[1]
 
 
+@pytest.mark.parametrize(("limit", "warned"), [("full", 0), (1, 0), (2, 0), (3, 1), (40, 1)])
+def test_more_subjects_than_there_are_is_a_warning(place, limit, warned):
+    found = resolved(f"datamodule.max_subject_set={limit}").warnings
+    assert len(found) == warned
+    assert all(f"found {limit}, but dataset toy has 2 training subjects, and all are used" in one for one in found)
+
+
 def test_points_that_are_one_run_are_merged_and_that_is_said(place):
     text = YAML + "sweep: {grid: {module.optimizer.lr: [1e-4, 0.0001, 2e-4], eval.bbox_shift: [0, 3]}}\n"
     Path("toy.yaml").write_text(text)

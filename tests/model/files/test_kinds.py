@@ -65,7 +65,10 @@ FILES = {
     ),
     "empty": (lambda path: path.write_bytes(b""), r"no bytes.*copy it again"),
     "zeros": (lambda path: path.write_bytes(bytes(9000)), "begins with 4096 zeros"),
-    "text": (lambda path: path.write_text("These are not weights."), "begins with These are no"),
+    "text": (
+        lambda path: path.write_text("These are not weights."),
+        "is a text file, not a checkpoint; give a file of weights",
+    ),
     "gzip": (lambda path: path.write_bytes(b"\x1f\x8b" + bytes(100)), "compressed by gzip; unpack it"),
     "tar": (archived, "a tar archive; unpack it"),
     "NumPy": (lambda path: np.save(path.open("wb"), np.ones(3)), "a NumPy array"),

@@ -9,14 +9,24 @@ from typing import Any
 
 import pytest
 
-from sam2ft.report.comparison.compare import PointRun, compare
-from sam2ft.report.page.content import CaseLabel, Facts, Picture, ReportData, SliceCase, label_sections
-from sam2ft.report.page.html import MODULES, TEMPLATES, link, render_page
+from sam2ft.config.schema.evaluation import prompt_limit_of
+from sam2ft.report.comparison.compare import ComparedEvaluation, PointRun, compare
+from sam2ft.report.page.content import (
+    AgreementSection,
+    CaseLabel,
+    Facts,
+    Picture,
+    ReportData,
+    SliceCase,
+    label_sections,
+)
+from sam2ft.report.page.html import MODULES, TEMPLATES, link, render_page, smallest_p_words
 from sam2ft.report.plots.files import page_program
 from sam2ft.report.plots.results import learning_plot
 from sam2ft.report.tables.coverage import Coverage, CoveredRun
 from sam2ft.runs.states import State
 
+AGREEMENT = AgreementSection("point", ComparedEvaluation("e" * 12, "knee", "test", "box"), ())
 HOSTILE = "<img src=x onerror=alert(1)>"
 ALLOWED_REFERENCES = re.compile(r"#[a-z0-9-]+|\./[^:]*|data:,")
 
@@ -151,6 +161,47 @@ def test_the_headline_is_the_best_point_by_validation(data: ReportData) -> None:
     words = " ".join(Page(render_page(data)).words.split())
     assert "0.875[0.500, 0.900] · 4 subjects" in words
     assert "+0.125" in words
+
+
+def test_what_the_prompts_mean_is_said_with_the_headline_and_every_table(data: ReportData) -> None:
+    words = Page(render_page(data)).words
+    limit = "The boxes are those of the reference itself, so the results are an upper bound"
+    assert words.count(limit) == 3
+    assert words.index(limit) < words.index("Missed and spurious labels count as 0")
+    assert "negligible (TOST, p < 0.05)" in Page(render_page(replace(data, agreement=(AGREEMENT,)))).words
+
+
+@pytest.mark.parametrize(
+    ("protocol", "words"),
+    [
+        ("mask", "The reference mask itself is the prompt, so a high Dice does not show"),
+        ("box_jitter(px=5,seed=0)+nonempty", "The boxes are those of the reference itself"),
+        ("points(k=3)", "The points are taken from the reference itself"),
+        ("propagate_per_label(seed=largest)", "The box in the prompted slice is that of the reference"),
+        ("boxes_file", "The boxes come from a detector"),
+        ("boxes_of_mine", ""),
+        ("", ""),
+    ],
+)
+def test_a_protocol_as_tables_name_it_has_the_sentence_of_its_kind(protocol: str, words: str) -> None:
+    assert prompt_limit_of(protocol).startswith(words)
+    assert bool(prompt_limit_of(protocol)) == bool(words)
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        (
+            [4, 6],
+            "With 4 subjects the smallest p that this test can give is 0.125, so no difference can be significant",
+        ),
+        ([1], "With 1 subject the smallest p that this test can give is 1, so"),
+        ([None, 8], "With 8 subjects the smallest p that this test can give is 0.00781, before correction."),
+        ([None], ""),
+    ],
+)
+def test_the_smallest_p_of_the_tests_is_a_number(counts: list[int | None], words: str) -> None:
+    assert smallest_p_words([{"n_paired": count} for count in counts]).startswith(words)
 
 
 def test_an_incomplete_experiment_says_so_first(data: ReportData) -> None:

@@ -1,8 +1,6 @@
 """Methods text, checklist, model card and tables for papers: said is what was done, and names stay text."""
 
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from io import BytesIO
 
@@ -11,11 +9,12 @@ from fixtures.experiments import parse_experiment
 
 from sam2ft.report.comparison.compare import PointRun, compare
 from sam2ft.report.papers.checklist import TOPICS, claim_checklist
+from sam2ft.report.papers.latex_tables import latex
 from sam2ft.report.papers.markdown import code_text, escaped_text, markdown_list, markdown_table
 from sam2ft.report.papers.methods import BIBLIOGRAPHY, cited, methods_text, references
 from sam2ft.report.papers.model_card import model_card
 from sam2ft.report.papers.study import DatasetFacts, Study
-from sam2ft.report.papers.tables import latex, latex_text, paper_tables, tables_markdown, workbook
+from sam2ft.report.papers.tables import paper_tables, tables_markdown, workbook
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -72,7 +71,9 @@ def study(comparison):
             shown=comparison.best,
             slices_per_step=4,
             epochs=8,
+            best_epoch=6,
             weights_sha256="a" * 64,
+            weights_name="sam2.1_hiera_tiny.pt",
             versions={"python": "3.11", "sam2ft": "0.1", "torch": "2.14"},
             measures=("dice", "dice_slice_mean"),
         )
@@ -88,7 +89,8 @@ def test_the_text_says_what_the_configuration_says(study):
     assert "4 slices per step" in text
     assert "clipped" not in text
     assert "12 subjects: training 6 subjects (7 volumes, 119 slices); validation 2" in text
-    assert "SHA-256 digest `aaaaaaaaaaaaaaaa...`" in text
+    assert f"started from the weights `sam2.1_hiera_tiny.pt` (SHA-256 `{'a' * 64}`)" in text
+    assert "epoch 6; a later epoch had to be better by more than 0.001" in text
 
 
 @pytest.mark.parametrize(
@@ -96,13 +98,22 @@ def test_the_text_says_what_the_configuration_says(study):
     [
         ({"clip_grad": 1.0}, "clipped to a norm of 1."),
         ({"scheduler": {"type": "StepLR", "step_size": 3}}, "followed `StepLR` (step_size 3"),
-        ({"ema": {"decay": 0.99}}, "exponential moving average (decay 0.99)"),
+        ({"ema": {"decay": 0.99}}, "exponential moving average over steps (decay 0.99 per step)"),
         ({"optimizer": {"type": "AdamW", "lr": 0.1}}, "AdamW [@loshchilov2019adamw]"),
         ({"loss": {"iou_weight": 0.5}}, "0.5 x error of the predicted IoU"),
         ({"loss": {"frame": "decoder"}}, "on the grid of the mask decoder"),
-        ({"early_stopping": {"enabled": False}}, "Training ran for 8 epochs; the epoch with the lowest `val_loss`"),
-        ({"prompts": {"box": 0.5, "point": 0.5}}, "boxes (50%) and points (50%)"),
-        ({"lora": {"rank": 4}, "trainable": {"image_encoder": False}}, "low-rank updates (rank 4)"),
+        (
+            {"early_stopping": {"enabled": False}},
+            "Training ran for 8 epochs (of at most 100). We kept the epoch with the lowest `val_loss`",
+        ),
+        (
+            {"prompts": {"box": 0.5, "point": 0.5}},
+            "boxes of the reference (50%), each side moved outward by 0 to 5 pixels at random; points (50%) drawn",
+        ),
+        (
+            {"lora": {"rank": 4}, "trainable": {"image_encoder": False}},
+            "low-rank updates (rank 4, alpha 16) of the image encoder",
+        ),
     ],
 )
 def test_each_setting_has_its_sentence_only_when_it_is_on(study, module, words):
@@ -120,7 +131,10 @@ def test_each_setting_has_its_sentence_only_when_it_is_on(study, module, words):
         ({"protocol": "points", "points_k": 5}, "5 points inside each connected component"),
         ({"protocol": "mask"}, "the reference mask of each connected component"),
         ({"protocol": "boxes_file", "boxes_file": "boxes.csv"}, "the boxes of a detector"),
-        ({"protocol": "propagate"}, "carried through the volume by the video predictor"),
+        (
+            {"protocol": "propagate"},
+            "in one slice (the largest one), carried through the volume by the video predictor",
+        ),
         ({"instances": "per_label"}, "the bounding box of each label of a slice in the reference"),
         ({"split": "val"}, "On the validation subjects"),
     ],
@@ -176,7 +190,7 @@ def test_what_was_only_evaluated_was_not_trained(study, comparison):
 def test_every_citation_has_its_entry_and_nothing_else_is_listed(study):
     text = methods_text(study(biomarkers=(("cartilagethickness", "ThCcAB"), ("t2", "mean")), measures=("hd95_mm",)))
     keys = cited(text)
-    assert {"ravi2024sam2", "eckstein2006", "efron1987", "nikolov2021surface"} <= set(keys)
+    assert {"ravi2025sam2", "eckstein2006", "efron1987", "nikolov2021surface"} <= set(keys)
     entries = re.findall(r"^@\w+\{(\w+),", references(text), re.MULTILINE)
     assert entries == sorted(keys)
 
@@ -187,7 +201,9 @@ def test_the_bibliography_is_valid_bibtex():
         assert entry.count("{") == entry.count("}") + (0 if entry.endswith("}") else 1), entry
     keys = re.findall(r"^@\w+\{(\w+),$", text, re.MULTILINE)
     assert references(" ".join(f"[@{key}]" for key in keys)) == text
-    assert len(re.findall(r"year = \{(\d{4})\}", text)) == len(keys) == len(set(keys)) == 18
+    assert len(re.findall(r"year = \{(\d{4})\}", text)) + 1 == len(keys) == len(set(keys)) == 19
+    assert "others" not in text
+    assert "version 1.2" in references("[@sam2ft]", "1.2")
 
 
 def test_every_sentence_ends(study):
@@ -242,10 +258,29 @@ def test_the_table_of_points_is_bold_where_validation_chose(comparison, rows):
     assert [row.bold for row in points.rows] == [False, True, False]
     assert points.rows[1].cells[0].text == "0.910 ± 0.100 [0.500, 0.900]"
     assert points.rows[1].cells[2] is None
-    assert "n = 4 subjects" in points.caption
-    assert "6 labels were missed" in points.caption
-    assert [row.texts for row in labels.rows] == [(HOSTILE, "4"), ("mean of labels", "4")]
-    assert "2 labels were missed" in labels.caption
+    assert "In bold: the point chosen by validation (lowest val_loss among 2 of 2 points" in points.caption
+    assert "The boxes are those of the reference itself" in points.caption
+    assert points.text_heads == ("point", "lr", "n", "missed", "spurious")
+    assert [row.texts for row in points.rows] == [
+        ("baseline", "–", 4, 2, 0),
+        ("lr=0.1", 0.1, 4, 2, 0),
+        ("lr=0.01_x", 0.01, 4, 2, 0),
+    ]
+    assert [row.texts for row in labels.rows] == [(HOSTILE, 4, 2, 0), ("mean of labels", 4, 2, 0)]
+    assert "distances" not in labels.caption
+
+
+def test_a_caption_says_what_a_distance_of_a_missed_label_is(comparison, rows, global_row):
+    distances = [global_row("run-0", 3.0, measure="hd95_mm", label=1, label_name=HOSTILE)]
+    *_, labels = paper_tables(comparison, [*rows, *distances], comparison.best, 12.5)
+    assert "counts as 0 in overlaps and as 12.5 mm in distances" in labels.caption
+
+
+def test_without_a_chosen_point_the_caption_says_that_nothing_is_bold(comparison, rows):
+    nothing = replace(comparison, best=None, choice="no point has finished")
+    points = paper_tables(nothing, rows, None)[0]
+    assert "No line is in bold: no point has finished." in points.caption
+    assert not any(row.bold for row in points.rows)
 
 
 def test_markdown_tables_have_as_many_cells_in_every_line(comparison, rows):
@@ -253,22 +288,6 @@ def test_markdown_tables_have_as_many_cells_in_every_line(comparison, rows):
     for block in re.split(r"\n\n", text):
         lines = [line for line in block.splitlines() if line.startswith("|")]
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) <= 1
-
-
-def test_latex_compiles_where_there_is_a_latex(comparison, rows, tmp_path):
-    text = latex(paper_tables(comparison, rows, comparison.best))
-    assert text.count("\\begin{tabular}") == text.count("\\end{tabular}") == 2
-    body = [line for line in text.splitlines() if line.endswith("\\\\")]
-    assert all(line.count("{") == line.count("}") for line in body)
-    if shutil.which("pdflatex") is None or subprocess.run(["kpsewhich", "booktabs.sty"], check=False).returncode:
-        pytest.skip("no pdflatex with booktabs here")
-    whole = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n" + text + "\\end{document}\n"
-    (tmp_path / "t.tex").write_text(whole)
-    subprocess.run(["pdflatex", "-halt-on-error", "t.tex"], cwd=tmp_path, check=True, capture_output=True, timeout=60)
-
-
-def test_latex_prints_every_sign_of_a_name():
-    assert latex_text("[50%_a&b$#{}~^\\") == r"{[}50\%\_a\&b\$\#\{\}\textasciitilde{}\textasciicircum{}\textbackslash{}"
 
 
 def test_formulas_in_names_stay_text_in_the_workbook(comparison, rows):
@@ -286,6 +305,9 @@ def test_formulas_in_names_stay_text_in_the_workbook(comparison, rows):
     assert all(cell.quotePrefix for cell in evil_cells)
     assert not any(cell.quotePrefix for cell in cells if not str(cell.value).startswith(("=", "-", "+", "@")))
     assert any(isinstance(cell.value, float) and cell.value == pytest.approx(0.91) for cell in cells)
+    # Settings and counts are numbers too.
+    sheet = book.worksheets[0]
+    assert [type(sheet.cell(4, column).value) for column in (2, 3, 4, 5)] == [float, int, int, int]
 
 
 def test_inline_code_holds_backticks_and_tables_hold_bars():
