@@ -19,7 +19,7 @@ ARGS ?=
 LOGDIR ?= runs
 SWEEP = $(PY) launch/sweep.py $(EXP) $(if $(LOCAL),--local $(LOCAL)) $(if $(SITE),--site $(SITE)) $(ARGS)
 
-.PHONY: help setup demo demo-real test test-slow test-slurm check audit docs lock schema nano weights prepare \
+.PHONY: help setup demo demo-real test test-slow test-slurm test-gpu check audit docs lock schema nano weights prepare \
         train eval sweep plan site-check status \
         tail why cancel throttle aggregate bench tensorboard devcluster-up devcluster-down devcluster-status clean
 
@@ -59,6 +59,9 @@ test-slow: $(READY) ## the longer tests: real nano training, demo with three see
 test-slurm: $(READY) ## the tests on a real Slurm, started on this machine (root, Debian or Ubuntu)
 	$(PY) -m pytest tests/devcluster -m slurm --timeout 900 -rs $(ARGS)
 
+test-gpu: $(READY) ## the tests on an NVIDIA GPU (those of several GPUs too, where there are two); prints what is skipped
+	CUBLAS_WORKSPACE_CONFIG=:4096:8 $(PY) -m pytest tests -m gpu -rs $(ARGS)
+
 check: $(READY) ## static checks: format, lint, layers, types, generated files, licences, size budgets
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
@@ -68,6 +71,7 @@ check: $(READY) ## static checks: format, lint, layers, types, generated files, 
 	$(PY) -m sam2ft.core.tables.doc --check
 	$(PY) -m sam2ft.tools.reference.pages --check
 	$(PY) -m sam2ft.tools.tree --check
+	$(PY) -m sam2ft.tools.memory_table --check
 	$(PY) -m sam2ft.tools.licences
 	$(PY) -m pytest tests/test_budgets.py
 
@@ -108,6 +112,7 @@ schema: $(READY) ## write signatures.json, schemas for editors, docs/data.md and
 	$(PY) -m sam2ft.core.tables.doc
 	$(PY) -m sam2ft.tools.reference.pages
 	$(PY) -m sam2ft.tools.tree
+	$(PY) -m sam2ft.tools.memory_table
 
 nano: $(READY) ## train the nano SAM 2 of tests and demos (at most 30 minutes on 2 cores)
 	# Waiting threads sleep: on a machine with other work, spinning ones make a step three times slower.

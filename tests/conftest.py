@@ -14,10 +14,19 @@ import pytest
 from sam2ft.core.digests import verified_files
 
 pytest_plugins = tuple(
-    f"fixtures.{name}" for name in ("owners", "points", "scoring", "stores", "trainings", "workplace")
+    f"fixtures.{name}" for name in ("devices", "owners", "points", "scoring", "stores", "trainings", "workplace")
 )
 
 ROOT = Path(__file__).parents[1]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests marked `gpu` are skipped where torch sees none."""
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no GPU")
 
 
 @pytest.fixture(scope="session")

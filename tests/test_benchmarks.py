@@ -19,6 +19,7 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
         ("bench_loader.py", "nano-256  2 workers"),
         ("bench_aggregate.py", "sam2ft, one new run"),
         ("bench_evaluation.py", "of the time inside encoder and decoder"),
+        ("bench_propagation.py", "16 objects per call"),
         ("bench_plan.py", "100 points, no torch"),
         ("bench_status.py", "status of 20 runs"),
     ],

@@ -11,10 +11,14 @@ from pathlib import Path
 
 from sam2ft.core.command import run_command
 from sam2ft.core.errors import DataError
+from sam2ft.core.system.nvidia import driver_text, driver_version
 
 OTHERS = ("submitit", "nibabel", "pynrrd", "pyarrow", "safetensors", "wandb", "tensorboard", "highdicom")
 """Packages besides those that can change a number (runs/provenance)."""
-VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "SLURM_CONF")
+VARIABLES = (
+    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "SLURM_CONF"),
+    *("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"),
+)
 _GB = 2**30
 
 Entry = tuple[str, str]
@@ -82,6 +86,8 @@ def torch_facts() -> Iterator[Entry]:
     yield "cpu capability", torch.backends.cpu.get_cpu_capability()
     yield "threads", str(torch.get_num_threads())
     yield "built for CUDA", str(torch.version.cuda or "no")
+    if driver := driver_text(torch.version.cuda, driver_version()):
+        yield "driver", driver
     if not torch.cuda.is_available():
         yield "CUDA", "no GPU is visible to this process"
         return

@@ -3,25 +3,27 @@
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
-from typing import Literal
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, Literal
 
 import torch
 from torch._C._distributed_c10d import Store  # torch.distributed re-exports it, but not in its type stubs
 
 from sam2ft.core.errors import ConfigError, DeviceError
+from sam2ft.core.system.nvidia import driver_text, driver_version, named_gpus
+from sam2ft.distributed.launcher_environment import PLANNED_GPUS
 
-# Slurm's variables with the indices of this node's GPUs, or their number, and the values that mean none.
-_PROMISES = {
-    "CUDA_VISIBLE_DEVICES": ("", "-1", "NoDevFiles"),
-    "SLURM_STEP_GPUS": ("",),
-    "SLURM_JOB_GPUS": ("",),
-    "SLURM_GPUS_ON_NODE": ("", "0"),
-}
-_LOOK = (
-    "compare `nvidia-smi` on that node (is there a driver, and is it new enough?) with the CUDA version of torch "
-    "({cuda}), and see whether CUDA_VISIBLE_DEVICES (found {visible}) names a GPU of this process"
-)
+# Variables of a launcher with this node's GPUs, or their number; the first one that is set counts.
+_PROMISES = ("CUDA_VISIBLE_DEVICES", "SLURM_STEP_GPUS", "SLURM_JOB_GPUS", "SLURM_GPUS_ON_NODE")
+# A broken driver must not take the time in which the other ranks wait for this one.
+_DRIVER_TIMEOUT_S = 20
+_READ_TIMEOUT = timedelta(seconds=20)
+
+
+_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
 def choose_device(
@@ -29,6 +31,7 @@ def choose_device(
 ) -> torch.device:
     """The torch device of this rank: `auto` is its GPU, or the CPU where none was promised (`promised_gpus`).
 
+    The CPU also where neither the plan of a job nor Slurm gives it a GPU: those that it sees are of other jobs.
     CUDA_VISIBLE_DEVICES does not change.
 
     Raises:
@@ -37,70 +40,97 @@ def choose_device(
     """
     if name not in ("auto", "cuda"):
         return torch.device(name)
+    variables = os.environ if environment is None else environment
+    promise = promised_gpus(variables)
+    if name == "auto" and not promise and variables.get(PLANNED_GPUS) == "0":
+        return torch.device("cpu")
     if torch.cuda.is_available():
         return torch.device("cuda", local_rank % torch.cuda.device_count())
     if name == "cuda":
         raise ConfigError("device cuda: no GPU is visible to this process; allowed: auto, cpu")
-    variables = os.environ if environment is None else environment
-    if promise := promised_gpus(variables):
-        raise DeviceError(f"{promise}, but torch sees no GPU; {_where_to_look(variables)}")
+    if promise:
+        raise DeviceError(_missing(promise, variables))
     return torch.device("cpu")
 
 
 def promised_gpus(environment: Mapping[str, str]) -> str:
-    """The environment variable by which the launcher gives this process GPUs, as `NAME=value`; empty without one."""
-    for name, nothing in _PROMISES.items():
+    """The variable by which the plan or the launcher gives this process GPUs, as `NAME=value`; empty without one."""
+    if (planned := environment.get(PLANNED_GPUS, "0")) != "0":
+        return f"{PLANNED_GPUS}={planned}"
+    for name in _PROMISES:
         if (value := environment.get(name)) is not None:
-            return "" if value.strip() in nothing else f"{name}={value}"
+            given = value.strip() not in ("", "0") if name == "SLURM_GPUS_ON_NODE" else bool(named_gpus(value))
+            return f"{name}={value}" if given else ""
     return ""
 
 
-def refuse_missing_gpus(planned: int, environment: Mapping[str, str] | None = None) -> None:
-    """Refuse to train on the CPU what was planned with `planned` GPUs per node.
-
-    Raises:
-        DeviceError: torch sees no GPU.
-    """
-    if planned and not torch.cuda.is_available():
-        variables = os.environ if environment is None else environment
-        raise DeviceError(
-            f"resources.gpus_per_node: {planned} planned, but torch sees no GPU; {_where_to_look(variables)}"
-        )
-
-
 def refuse_unlike_devices(
-    store: Store, rank: int, world_size: int, device: torch.device, name_of: Callable[[int], str] = str
+    store: Store,
+    rank: int,
+    world_size: int,
+    device: torch.device,
+    name_of: Callable[[int], str] = str,
+    missing: str = "",
 ) -> None:
     """Compare the devices of all ranks before the process group exists: one blind rank would take gloo against nccl.
 
+    Args:
+        missing: why this rank has no GPU although one was promised; empty when it has what was promised.
+
     Raises:
-        DeviceError: on every rank, when some have a GPU and others have not, or two ranks have the same GPU.
+        DeviceError: on every rank, when one misses its GPU, some have a GPU and others have not, or two have the same.
     """
-    store.set(f"device/{rank}", json.dumps([device.type, os.uname().nodename, _uuid(device)]))
+    store.set(f"device/{rank}", json.dumps([device.type, os.uname().nodename, _uuid(device), missing]))
     found = [tuple(json.loads(store.get(f"device/{other}"))) for other in range(world_size)]
-    without = [name_of(other) for other, (kind, _, _) in enumerate(found) if kind != "cuda"]
-    if 0 < len(without) < world_size:
-        raise DeviceError(
-            f"rank {', '.join(without)} of {world_size} sees no GPU, the others do; look there at `nvidia-smi` and "
+    if not (message := _unlike(found, name_of)):
+        return
+    # The store may end with the first process that does: each waits until all have read the devices.
+    store.set(f"device/read/{rank}", "")
+    with suppress(RuntimeError):
+        store.wait([f"device/read/{other}" for other in range(world_size)], _READ_TIMEOUT)
+    raise DeviceError(message)
+
+
+def _unlike(found: Sequence[tuple[str, str, str, str]], name_of: Callable[[int], str]) -> str:
+    """What is wrong with the devices of the ranks, each as (type, host, UUID, why it is missing); empty for nothing."""
+    without = [name_of(other) for other, (kind, *_) in enumerate(found) if kind != "cuda"]
+    if reason := next((reason for *_, reason in found if reason), ""):
+        return f"rank {', '.join(without)} of {len(found)}: {reason}"
+    if 0 < len(without) < len(found):
+        return (
+            f"rank {', '.join(without)} of {len(found)} sees no GPU, the others do; look there at `nvidia-smi` and "
             "CUDA_VISIBLE_DEVICES, or exclude that node (slurm.exclude of the site)"
         )
     first: dict[tuple[str, str], int] = {}
-    for other, (kind, host, uuid) in enumerate(found):
+    for other, (kind, host, uuid, _) in enumerate(found):
         same = first.setdefault((host, uuid), other)
         if kind == "cuda" and uuid and same != other:
-            raise DeviceError(
+            return (
                 f"rank {name_of(same)} and rank {name_of(other)} have the same GPU of {host}; a process needs a GPU of "
                 "its own: resources.tasks_per_node may not exceed resources.gpus_per_node"
             )
+    return ""
 
 
 def _uuid(device: torch.device) -> str:
     return str(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else ""
 
 
-def _where_to_look(environment: Mapping[str, str]) -> str:
-    visible = environment.get("CUDA_VISIBLE_DEVICES", "not set")
-    return _LOOK.format(cuda=torch.version.cuda or "none: this torch is for CPUs", visible=visible or "empty")
+def _missing(promise: str, environment: Mapping[str, str]) -> str:
+    """One line about GPUs that were promised and are not there: what was found here, and what to do."""
+    name, _, value = promise.partition("=")
+    planned = name == PLANNED_GPUS
+    begins = f"resources.gpus_per_node: {value} planned" if planned else promise
+    cuda = torch.version.cuda
+    if cuda is None:
+        facts = "this torch is for CPUs; install the one of requirements/run.txt (`make setup`)"
+    else:
+        driver = driver_text(cuda, driver_version(_DRIVER_TIMEOUT_S)) or f"torch has CUDA {cuda}"
+        visible = environment.get("CUDA_VISIBLE_DEVICES", "not set") or "empty"
+        facts = f"{driver}, CUDA_VISIBLE_DEVICES is {visible}; compare them with `nvidia-smi` there"
+    leave = "exclude that node (slurm.exclude of the site), or plan with gpus_per_node: 0 for the CPU"
+    without = leave if planned else "or set CUDA_VISIBLE_DEVICES to nothing for the CPU"
+    return f"{begins}, but torch sees no GPU on {os.uname().nodename}: {facts}, {without}"
 
 
 def float32_products(kind: Literal["ieee", "tf32"]) -> None:
@@ -116,14 +146,41 @@ def deterministic_algorithms(*, wanted: bool) -> None:
     """Choose algorithms whose results are the same in every execution on a GPU; call it before the first product there.
 
     Without this, gradients of attention (flash and memory-efficient kernels), of cuDNN's convolutions and of
-    interpolation are added in an arbitrary order. An operation without such an algorithm warns and goes on
+    interpolation are added in an arbitrary order. An operation without such an algorithm warns once and goes on
     (pytorch.org, notes on reproducibility).
     """
     if wanted:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        # With any other workspace cuBLAS may choose another algorithm in every call. It reads this when it starts.
+        if os.environ.get(_WORKSPACE) not in (":4096:8", ":16:8"):
+            os.environ[_WORKSPACE] = ":4096:8"
+        _warn_once()
     torch.use_deterministic_algorithms(wanted, warn_only=True)
     torch.backends.cudnn.deterministic = wanted
     torch.backends.cudnn.benchmark = False
+
+
+def _warn_once() -> None:
+    """Show each of torch's warnings of an operation once: parts of a step reset Python's own record of what was shown.
+
+    Hence not by a filter of `warnings`, which rests on that record.
+    """
+    if not isinstance(warnings.showwarning, _ShowOnce):
+        warnings.showwarning = _ShowOnce(warnings.showwarning)
+
+
+class _ShowOnce:
+    """What shows warnings (`warnings.showwarning`), except those of deterministic algorithms that were shown before."""
+
+    def __init__(self, stock: Callable[..., None]):
+        self._stock, self._shown = stock, set[str]()
+
+    def __call__(self, message: Warning | str, *place: Any, **more: Any) -> None:
+        text = str(message)
+        if text in self._shown:
+            return
+        if "deterministic" in text:
+            self._shown.add(text)
+        self._stock(message, *place, **more)
 
 
 def now(device: torch.device) -> float:

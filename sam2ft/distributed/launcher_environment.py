@@ -1,13 +1,31 @@
-"""Rank, world size and rendezvous address from the environment variables of torchrun or srun (Slurm). No torch."""
+"""Rank, world size and rendezvous address from the environment variables of torchrun or srun (Slurm), and the GPUs that
+the plan of a job has. No torch."""
 
 import os
 import re
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 
+PLANNED_GPUS = "SAM2FT_PLANNED_GPUS"
+"""Variable inside a Slurm job: GPUs per node in the plan of its run."""
 _SCONTROL_TIMEOUT_S = 30
+
+
+@contextmanager
+def planned_gpus(count: int | None) -> Iterator[None]:
+    """Context in which a device is chosen after a plan with `count` GPUs per node; None: without a plan."""
+    before = os.environ.pop(PLANNED_GPUS, None)
+    if count is not None:
+        os.environ[PLANNED_GPUS] = str(count)
+    try:
+        yield
+    finally:
+        os.environ.pop(PLANNED_GPUS, None)
+        if before is not None:
+            os.environ[PLANNED_GPUS] = before
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import nn
 from torch._C._distributed_c10d import PrefixStore, Store  # torch.distributed re-exports it, but not in its type stubs
 from torch.nn.parallel import DistributedDataParallel
 
-from sam2ft.core.errors import StopRequestedError
+from sam2ft.core.errors import DeviceError, StopRequestedError
 from sam2ft.distributed.device import choose_device, float32_products, refuse_unlike_devices
 from sam2ft.distributed.failure_watch import FailureWatch
 from sam2ft.distributed.launcher_environment import LauncherEnvironment, read_launcher_environment
@@ -53,6 +53,13 @@ class Ranks:
         torch.distributed.all_gather(everyone, mine, group=self.host_group)
         gathered: list[list[float]] = torch.stack(everyone).tolist()
         return gathered
+
+    def texts(self, mine: str) -> list[str]:
+        """Gather a text from every rank, in rank order, through the hosts."""
+        found = [mine] * self.world_size
+        if self.world_size > 1:
+            torch.distributed.all_gather_object(found, mine, group=self.host_group)
+        return found
 
     def total(self, values: Sequence[float] | torch.Tensor) -> list[float]:
         """Sum of each value over the ranks, added in rank order."""
@@ -108,7 +115,7 @@ def process_group(
         DeviceError: a promised GPU is missing, or the ranks have unlike devices or share one.
     """
     launcher = read_launcher_environment(environment)
-    chosen = choose_device(device, launcher.local_rank if launcher else 0, environment)
+    chosen, missing = _own_device(device, launcher, environment)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
         float32_products("ieee")
@@ -117,7 +124,7 @@ def process_group(
         yield _OUTER[-1] if launcher and _OUTER else ranks
         return
     store = rendezvous(launcher, folder, init_timeout_s, stop_requested)
-    refuse_unlike_devices(store, launcher.rank, launcher.world_size, chosen, launcher.name_of)
+    refuse_unlike_devices(store, launcher.rank, launcher.world_size, chosen, launcher.name_of, missing)
     _OUTER.append(_in_a_group(ranks, PrefixStore("group", store)))
     with FailureWatch(store, launcher.rank, launcher.world_size, on_failure) as watch:
         try:
@@ -129,6 +136,21 @@ def process_group(
             watch.tell(error)
             raise  # without destroying the group: that may wait for the others, which detect the end of this process
         _leave_together(watch, launcher)
+
+
+def _own_device(
+    name: str, launcher: LauncherEnvironment | None, environment: Mapping[str, str] | None
+) -> tuple[torch.device, str]:
+    """The device of this rank; where other ranks have to be told first, also why a promised GPU is missing.
+
+    Ended by the launcher, because one of them failed alone, the others would count as stopped and be requeued.
+    """
+    try:
+        return choose_device(name, launcher.local_rank if launcher else 0, environment), ""
+    except DeviceError as error:
+        if launcher is None or torch.distributed.is_initialized():
+            raise
+        return torch.device("cpu"), str(error)
 
 
 def _in_a_group(ranks: Ranks, store: Store) -> Ranks:

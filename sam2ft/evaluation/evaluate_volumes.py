@@ -43,6 +43,8 @@ class EvaluationJob:
     guard: Callable[[bool], None] = lambda _is_main: None
     """Called before every write, with whether this is the main rank; raises when a newer attempt holds the run. By
     default no other process writes to the folder."""
+    begins: Callable[[Ranks], None] = lambda _ranks: None
+    """Called on every rank before its first volume."""
 
 
 @dataclass(frozen=True)

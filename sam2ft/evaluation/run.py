@@ -27,6 +27,7 @@ from sam2ft.metrics.factory import VERSIONS, metric_versions
 from sam2ft.model.files.read import own_info
 from sam2ft.runs.attempt.claim import Attempt, check_claim, check_job
 from sam2ft.runs.evaluation_files import PREDICTIONS, damaged_files, read_success, read_table
+from sam2ft.runs.hardware import EVALUATION, record_computed
 from sam2ft.runs.identity_file import refuse_changed_volumes, refuse_other_settings
 from sam2ft.runs.layout import EvalLayout, RunLayout
 from sam2ft.runs.stores import open_stores, split_records, stores_by_name
@@ -66,8 +67,13 @@ def evaluate(
         refuse_other_settings(layout, experiment)
     records = evaluated_records(experiment)
     refuse_changed_volumes(layout, experiment, eval_id, records, open_stores(experiment))
+
+    def begins(ranks: Ranks) -> None:
+        precision = experiment.eval.precision
+        record_computed(layout, attempt, ranks, stage=EVALUATION, precision=precision, eval_id=eval_id)
+
     tell, folder = partial(show_results, experiment, layout, eval_id), layout.evaluation(eval_id)
-    job = EvaluationJob(experiment, folder, layout.run_id, eval_id, checkpoint, records, tell, guard)
+    job = EvaluationJob(experiment, folder, layout.run_id, eval_id, checkpoint, records, tell, guard, begins)
     return evaluate_job(job, stop)
 
 
@@ -96,6 +102,8 @@ def evaluate_jobs(jobs: Sequence[EvaluationJob], stop: StopRequest | None = None
         if works:
             for work in works if ranks.is_main else ():
                 _begin(work.job)
+            for work in works:
+                work.job.begins(ranks)
             ranks.barrier()
             done = evaluate_volumes(works, stop or NeverStop(), ranks)
             # Every rank reaches this line, whether it was asked to stop or not; so either all ranks stop or none.

@@ -21,6 +21,7 @@ from sam2ft.core.digests.verified_files import read_sealed_json, write_sealed_js
 from sam2ft.core.errors import DataError, StopRequestedError
 from sam2ft.core.events import EpochDone, SlicePrediction, StepDone
 from sam2ft.distributed import stop_signal
+from sam2ft.distributed.launcher_environment import planned_gpus
 from sam2ft.runs.attempt.rank import is_main_rank
 from sam2ft.runs.config_file import planned_experiment
 from sam2ft.runs.initial_weights import initial_weights
@@ -53,10 +54,11 @@ def calibrate(experiment_dir: str, keys: Sequence[str]) -> None:
         task = read_sealed_json(layout_of_key.task)
         experiment = planned_experiment(layout_of_key.experiment)
         try:
-            if task["stage"] == "train":
-                found = _training(experiment, int(task["world_size"]), layout_of_key, stop)
-            else:
-                found = _evaluation(experiment, layout_of_key)
+            with planned_gpus(task.get("gpus_per_node")):
+                if task["stage"] == "train":
+                    found = _training(experiment, int(task["world_size"]), layout_of_key, stop)
+                else:
+                    found = _evaluation(experiment, layout_of_key)
         finally:
             if is_main_rank():
                 shutil.rmtree(layout_of_key.scratch, ignore_errors=True)
@@ -103,13 +105,15 @@ def _training(
     from sam2ft.training.build_trainer import build_trainer
     from sam2ft.training.checkpoints.checkpoint import save_best, save_resume
     from sam2ft.training.data import training_data
+    from sam2ft.training.optimizer import chooses_fused
     from sam2ft.training.run import batches_per_rank
     from sam2ft.training.state import TrainerContext
 
     with process_group(layout_of_key.scratch) as ranks:
         grad_accum = batches_per_rank(experiment, planned_world_size, ranks.world_size)
         data = training_data(experiment, ranks)
-        trainer = build_trainer(experiment, data, ranks, grad_accum)
+        fused = chooses_fused(experiment.module.optimizer, ranks.device.type)
+        trainer = build_trainer(experiment, data, ranks, grad_accum, fused=fused)
         clock, found = _Clock(stop), dict[str, Any]()
 
         def save(state: Any) -> None:
@@ -147,7 +151,7 @@ def _validation_s(trainer: Any, data: Any) -> float:
         for number, batch in enumerate(data.val()):
             if number == _VALIDATION_BATCHES:
                 return
-            yield batch.to(device)
+            yield batch
             seconds.append(now(device) - started)
             started = now(device)
 

@@ -32,6 +32,7 @@ from sam2ft.core.files import fenced, sha256_file
 from sam2ft.core.sharing import apply_umask
 from sam2ft.core.system.path_errors import translated
 from sam2ft.distributed import stop_signal
+from sam2ft.distributed.launcher_environment import planned_gpus
 from sam2ft.jobs.job_file import element_of, read_job_file
 from sam2ft.runs.attempt.claim import LOCAL, Attempt, check_claim, check_job, claim
 from sam2ft.runs.attempt.ending import by_keyboard, failure_class_of, record_ending
@@ -176,21 +177,17 @@ def _begin(job: PointJob, before: RunStatus | None) -> int:
 
 def _do(job: PointJob, stop: stop_signal.StopFlag) -> None:
     experiment = planned_experiment(job.layout.config)
-    if job.attempt.job != LOCAL:
-        _refuse_missing_gpus(job)
-    with _process_group(job, stop):
+    with planned_gpus(_planned_gpus(job)), _process_group(job, stop):
         if "train" in job.stage and not job.run.baseline:
             _train(job, experiment, stop)
         if "eval" in job.stage:
             _evaluate(job, experiment, stop)
 
 
-def _refuse_missing_gpus(job: PointJob) -> None:
-    """DeviceError where the plan has GPUs for this stage and torch sees none."""
-    from sam2ft.distributed.device import refuse_missing_gpus
-
+def _planned_gpus(job: PointJob) -> int | None:
+    """GPUs per node in the plan of this stage; None on this machine, which uses the GPUs that it has."""
     asked = job.run.eval_resources if job.stage == "eval" else job.run.resources
-    refuse_missing_gpus(asked.gpus_per_node)
+    return None if job.attempt.job == LOCAL else asked.gpus_per_node
 
 
 @contextmanager

@@ -83,8 +83,9 @@ def _is_faster_in_float32(query: Tensor, key: Tensor) -> bool:
 
 
 def windows_of(num_slices: int, image_size: int) -> int:
-    """Number of attention windows of the first stage of the encoder."""
-    return num_slices * -((-image_size // (_PATCH * _WINDOW)) ** 2)
+    """Number of attention windows of the first stage of the encoder; windows at the edge are padded, so they count."""
+    side = -(-image_size // (_PATCH * _WINDOW))
+    return num_slices * side**2
 
 
 @cache

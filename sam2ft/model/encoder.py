@@ -6,6 +6,7 @@ On those levels two 1x1 convolutions follow each other (neck, then decoder). One
 weights replaces both; it needs an eighth of the channels in between.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,15 +15,26 @@ from torch import Tensor
 
 from sam2ft.model.resizing import resized
 
+BlockLevels = Callable[[Any, Tensor], list[Tensor]]
+"""`block_levels`, or a compiled form of it."""
 
-def trunk_levels(trunk: Any, images_b3hw: Tensor) -> list[Tensor]:
+
+def trunk_levels(trunk: Any, images_b3hw: Tensor, levels_of: BlockLevels | None = None) -> list[Tensor]:
     """Feature maps of the trunk as Hiera.forward returns them, finest first.
 
     The first is (b, c, side / 4, side / 4); each next one has half the side and twice the channels.
+
+    Args:
+        levels_of: computes them from the embedded patches; None for `block_levels`.
     """
     # The blocks use the layout (b, h, w, c): convolving in the same layout avoids copies.
     x: Tensor = trunk.patch_embed(images_b3hw.contiguous(memory_format=torch.channels_last))
     x = x + _positions(trunk, x.shape[1], x.shape[2])
+    return (levels_of or block_levels)(trunk, x)
+
+
+def block_levels(trunk: Any, x: Tensor) -> list[Tensor]:
+    """Feature maps of the trunk from its embedded patches (b, h, w, c) with their positions."""
     levels = []
     for number, block in enumerate(trunk.blocks):
         x = block(x)

@@ -28,16 +28,34 @@ def _monai(name: str, **fixed: Any) -> Callable[..., InstanceLoss]:
         from monai import losses  # takes 4 s to import, so only when a loss is built
 
         loss = getattr(losses, name)(**fixed, reduction="none", **arguments)
-        # Region losses have the shape (n, 1, 1, 1), pixel losses (n, 1, h, w).
-        return lambda logits, reference: loss(logits, reference).flatten(1).mean(1)
+        focal = getattr(loss, "focal", loss)
+        alpha = focal.alpha if isinstance(focal, losses.FocalLoss) else None
+
+        def per_instance(logits: Tensor, reference: Tensor) -> Tensor:
+            if alpha is not None:
+                focal.alpha = _on_device_of(logits, alpha)
+            # Region losses have the shape (n, 1, 1, 1), pixel losses (n, 1, h, w).
+            values: Tensor = loss(logits, reference).flatten(1).mean(1)
+            return values
+
+        return per_instance
 
     return factory
 
 
+def _on_device_of(logits: Tensor, value: float | Tensor) -> Tensor:
+    """A number, or each number of a vector on the host, filled in where the logits are.
+
+    A copy from the host would make the host wait for the device in every batch.
+    """
+    if isinstance(value, Tensor):
+        return torch.cat([logits.new_full((1,), number) for number in value.tolist()])
+    return logits.new_full((), value)
+
+
 def _bce(pos_weight: float | None = None) -> InstanceLoss:
     def loss(logits: Tensor, reference: Tensor) -> Tensor:
-        # Filled on the device: a copy from the host would make the host wait for it.
-        weight = None if pos_weight is None else logits.new_full((), pos_weight)
+        weight = None if pos_weight is None else _on_device_of(logits, pos_weight)
         values = F.binary_cross_entropy_with_logits(logits, reference, pos_weight=weight, reduction="none")
         return values.flatten(1).mean(1)
 

@@ -54,6 +54,12 @@ def kept_precision(written: Precision, device: torch.device) -> Precision:
     return written
 
 
+def text_of_kept(kept: Precision, chosen: Precision, device: torch.device) -> str:
+    """What to say of a training that continues in another precision than this device would choose."""
+    slower = ", although this GPU only emulates it" if emulates(kept, device) else ""
+    return f"the training continues in {kept}, in which it was begun{slower}; on this device it would be {chosen}"
+
+
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
     """Autocast context for the forward pass; it has no effect for fp32 and tf32."""
     return torch.autocast(device.type, dtype=_DTYPES.get(precision), enabled=precision in _DTYPES)

@@ -10,7 +10,7 @@ from sam2ft.config.schema.module import NANO, model_name
 from sam2ft.core.errors import CheckpointError
 from sam2ft.core.prompts import LOWER_RIGHT, UPPER_LEFT, Prompts
 from sam2ft.model.attention import fastest_attention, windows_of
-from sam2ft.model.encoder import fused_convolutions, lateral, split_levels, trunk_levels
+from sam2ft.model.encoder import BlockLevels, fused_convolutions, lateral, split_levels, trunk_levels
 from sam2ft.model.features import Features
 from sam2ft.model.nano import overrides as nano
 from sam2ft.model.weights import load_weights, verified_nano_weights
@@ -29,6 +29,8 @@ class FinetunedSAM2(nn.Module):
     sam2_model: Any  # the sam2 package is untyped
     mean_c11: Tensor
     sd_c11: Tensor
+    block_levels: BlockLevels | None = None
+    """Compiled form of the encoder's blocks (training/compiled_trunk.py); None: as they are."""
 
     def __init__(self, sam2_model: Any, image_size: int):
         super().__init__()
@@ -63,7 +65,7 @@ class FinetunedSAM2(nn.Module):
         normalised = (images_bchw.expand(-1, 3, -1, -1) - self.mean_c11) / self.sd_c11
         image_encoder = self.sam2_model.image_encoder
         with fastest_attention(images_bchw.device.type, windows_of(len(images_bchw), self.image_size)):
-            levels = trunk_levels(image_encoder.trunk, normalised)
+            levels = trunk_levels(image_encoder.trunk, normalised, self.block_levels)
         embedding, finer = split_levels(image_encoder, levels)
         if self.sam2_model.directly_add_no_mem_embed:
             embedding = embedding + self.sam2_model.no_mem_embed.reshape(1, -1, 1, 1)
@@ -94,8 +96,7 @@ class FinetunedSAM2(nn.Module):
             return self._decode(features.select(prompts.slice_of_n), sparse[:, : groups[0][0]], dense, positions)
         parts, order = [], []
         for num_tokens, members in groups:
-            # Non-blocking: the driver copies such a small list at once, without waiting for the device.
-            index = torch.tensor(members).to(prompts.slice_of_n.device, non_blocking=True)
+            index = _index_on(prompts.slice_of_n.device, members)
             order.append(index)
             of_prompts = features.select(prompts.slice_of_n[index])
             parts.append(self._decode(of_prompts, sparse[index, :num_tokens], dense[index], positions))
@@ -150,6 +151,12 @@ def _token_groups(prompts: Prompts, num_tokens: int) -> list[tuple[int, list[int
         (wanted, [i for i, count in enumerate(tokens) if count == wanted])
         for wanted in sorted(set(tokens), reverse=True)
     ]
+
+
+def _index_on(device: torch.device, members: list[int]) -> Tensor:
+    """Positions on a device; a GPU copies them from pinned memory, so that the host need not wait for it."""
+    index = torch.tensor(members)
+    return index.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else index
 
 
 def _points_of(prompts: Prompts) -> tuple[Tensor | None, Tensor | None]:

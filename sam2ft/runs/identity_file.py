@@ -72,9 +72,19 @@ def volumes_of(stores: Sequence[Store]) -> dict[str, dict[str, str]]:
 
 
 def write_or_check_identity(
-    layout: RunLayout, name: str, content: Content, stores: Sequence[Store], *, fresh: bool
+    layout: RunLayout,
+    name: str,
+    content: Content,
+    stores: Sequence[Store],
+    *,
+    fresh: bool,
+    began: Mapping[str, Any] | None = None,
 ) -> str | None:
     """Write identity.json at the first attempt of a run; at a later attempt compare it and refuse any change.
+
+    Args:
+        began: how the run computes where its name does not say it, which later attempts keep. It is written with the
+            first attempt only.
 
     Returns:
         for a new run, how it differs from the newest other run of the experiment (for a user who expected to continue
@@ -91,7 +101,8 @@ def write_or_check_identity(
         return None
     if then is None and name == layout.run_id:
         news = another_run(layout, now) if is_new else None
-        write_sealed_json(layout.identity, now)
+        kept = {"began": dict(began)} if began and (is_new or fresh) else {}
+        write_sealed_json(layout.identity, now | kept)
         return news
     if then is None:
         raise DataError(

@@ -29,6 +29,8 @@ CODE_FOLDERS = (
     "jobs",
 )
 CODE_SUFFIXES = (".py", ".json")
+COMPUTED = "computed"
+"""Key of an attempt: what it computed with (runs/hardware); empty before it computes, absent in attempts of 0.1.0."""
 _GIT_TIMEOUT_S = 10
 
 
@@ -90,6 +92,7 @@ def provenance(attempt: Attempt) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "partition": os.environ.get("SLURM_JOB_PARTITION"),
         "nodes": os.environ.get("SLURM_JOB_NODELIST"),
+        COMPUTED: [],
     }
 
 
@@ -130,15 +133,23 @@ def record_provenance(layout: RunLayout, attempt: Attempt) -> None:
 
 def record_unverified(layout: RunLayout, attempt: Attempt) -> None:
     """Add to this attempt the files without a digest that it has read; nothing is written when there were none."""
-    names = [_name_of(path, layout) for path in unverified_files()]
-    if not names:
-        return
-    recorded = _recorded(layout)
-    mine = attempt.to_json()
-    for one in recorded["attempts"]:
-        if one["attempt"] == mine:
-            one["unverified"] = names
-    write_sealed_json(layout.provenance, {RUN: layout.run_id} | recorded)
+    if names := [_name_of(path, layout) for path in unverified_files()]:
+        add_to_attempt(layout, attempt, "unverified", names)
+
+
+def add_to_attempt(layout: RunLayout, attempt: Attempt, key: str, value: Any) -> None:
+    """Set a key of this attempt in provenance.json; nothing is written where the attempt was not recorded."""
+    recorded, mine = _recorded(layout), attempt.to_json()
+    found = [one for one in recorded["attempts"] if one["attempt"] == mine]
+    for one in found:
+        one[key] = value
+    if found:
+        write_sealed_json(layout.provenance, {RUN: layout.run_id} | recorded)
+
+
+def recorded_in_attempt(layout: RunLayout, attempt: Attempt, key: str) -> Any:
+    """Return the value of a key of this attempt; None without one."""
+    return next((one.get(key) for one in recorded_attempts(layout) if one["attempt"] == attempt.to_json()), None)
 
 
 def _name_of(path: Path, layout: RunLayout) -> str:

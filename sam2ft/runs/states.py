@@ -106,6 +106,8 @@ class FailureClass(StrEnum):
         "No CUDA GPUs are available",
         "ECC error",
         "busy or unavailable",
+        # A GPU that is older than those that torch was built for.
+        "no kernel image is available",
     )
     TIMEOUT = "timeout", "more time (resources.hours) or more frequent checkpoints"
     NO_PROGRESS = "no_progress", "its restarts made no new step: read the log"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sam2ft.core.system.nvidia import allocator_line
 from sam2ft.runs.plan_file import Resources
 from sam2ft.slurm.requeue import requeue_setup, requeue_tail
 from sam2ft.slurm.site import Site
@@ -126,7 +127,10 @@ def site_lines(site: Site, resources: Resources) -> list[str]:
 
 
 def _our_lines(batch: BatchJob) -> list[str]:
+    """The lines after those of the site, whose own values stay."""
+    lines = [allocator_line()] if batch.resources.gpus_per_node else []
     return [
+        *lines,
         # srun of Slurm 22.05 to 23.11 ignores SLURM_CPUS_PER_TASK.
         "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK",
         f"export OMP_NUM_THREADS={batch.resources.cpus_per_task}",

@@ -46,6 +46,9 @@ class SlurmOptions(Section):
     exclude: str | None = Field(None, description="nodes that are not used, as for sbatch --exclude")
     reservation: str | None = Field(None, description="reservation that jobs run in")
     gpu_option: Literal["gpus_per_node", "gres"] = Field("gpus_per_node", description="how GPUs are requested")
+    gpu_memory_gb: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="memory of the smallest GPU that a job may get, GB; checked by a plan"
+    )
     wckey: str | None = Field(None, description="workload key, where the site needs one")
     modules: tuple[ModuleName, ...] = Field((), description="environment modules that each job loads, in this order")
     environment: ReadOnly[str] = Field({}, description="variables of each job, values as they are (no shell)")

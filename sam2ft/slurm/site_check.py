@@ -20,6 +20,7 @@ from sam2ft.runs.plan_file import Resources
 from sam2ft.runs.resources.resources import evaluation_resources, resources_text
 from sam2ft.slurm.answers import answer_of, run_program
 from sam2ft.slurm.batch_script import python_command, report_resources, site_lines
+from sam2ft.slurm.gpu_check import gpu_finding, read_gpu_facts
 from sam2ft.slurm.limits import limit_problems, try_submission
 from sam2ft.slurm.partitions import ClusterLimits, read_limits
 from sam2ft.slurm.queue import slurm_is_installed
@@ -78,7 +79,7 @@ def check_site(name: str, experiment: Path | None = None, overrides: Sequence[st
         yield from _on_slurm(site, classes)
     else:
         yield Finding("Slurm", "unknown", "no sbatch and squeue on this machine; run this on a login node")
-    yield from _on_this_machine(site)
+    yield from _on_this_machine(site, with_gpus=any(asked.gpus_per_node for asked in classes.values()))
 
 
 def resource_classes(site: Site, experiment: Path | None, overrides: Sequence[str]) -> dict[str, Resources]:
@@ -182,9 +183,10 @@ def _result(accepted: bool | None) -> CheckResult:
 # --- this machine -----------------------------------------------------------------------------------------------------
 
 
-def _on_this_machine(site: Site) -> Iterator[Finding]:
-    for check in (_shared_folder, _container, _scratch, _python):
+def _on_this_machine(site: Site, *, with_gpus: bool) -> Iterator[Finding]:
+    for check in (_shared_folder, _container, _scratch):
         yield check(site)
+    yield from _python(site, with_gpus=with_gpus)
     if site.slurm.mail is not None:
         is_one = re.fullmatch(r"[^@\s,]+@[^@\s,]+|[A-Za-z0-9._-]+", site.slurm.mail) is not None
         text = site.slurm.mail if is_one else f"{site.slurm.mail!r} is neither a mail address nor a user name"
@@ -241,21 +243,29 @@ def _scratch(site: Site) -> Finding:
     return Finding("scratch", "unknown", f"{expanded} cannot be created on this machine; it may exist on the nodes")
 
 
-def _python(site: Site) -> Finding:
-    """Start the job's Python on this machine, after the job's shell lines, and import what a job imports."""
+def _python(site: Site, *, with_gpus: bool) -> Iterator[Finding]:
+    """Start the job's Python on this machine, after the job's shell lines, and import what a job imports.
+
+    Where points ask for GPUs, the driver and the GPUs that it finds are a line, too.
+    """
     python = python_command(site, sys.executable)
-    code = "import sam2ft.jobs.job, torch; print(sam2ft.__path__[0])"
+    code = "import sam2ft.jobs.job; from sam2ft.slurm.gpu_check import show_gpu_facts; show_gpu_facts()"
     # The scratch folder exists only inside a job.
     bare = site.model_copy(update={"slurm": site.slurm.model_copy(update={"scratch": None})})
     lines = [*site_lines(bare, report_resources(site)), f"{python} -c {shlex.quote(code)}"]
     try:
         done = run_program(["bash", "-lc", "\n".join(lines)], timeout_s=_TIMEOUT_S)
     except UserError:
-        return Finding("python", "unknown", f"{python} did not answer within {_TIMEOUT_S} s")
-    if done.returncode == 0:
-        return Finding("python", "ok", f"{python} imports sam2ft from {done.stdout.split()[-1]}")
+        yield Finding("python", "unknown", f"{python} did not answer within {_TIMEOUT_S} s")
+        return
+    facts = read_gpu_facts(done.stdout)
+    if done.returncode == 0 and facts is not None:
+        yield Finding("python", "ok", f"{python} imports sam2ft from {facts.package}")
+        if with_gpus:
+            yield Finding("GPU driver", *gpu_finding(facts))
+        return
     message = (done.stderr.strip().splitlines() or ["no message"])[-1]
     # A module or a container of the nodes may not work on a login node.
     only_there = bool(site.slurm.modules or site.slurm.container or site.slurm.setup)
     hint = "; it may work on the nodes, with their modules and container" if only_there else ""
-    return Finding("python", "unknown" if only_there else "problem", f"{python}: {message}{hint}")
+    yield Finding("python", "unknown" if only_there else "problem", f"{python}: {message}{hint}")

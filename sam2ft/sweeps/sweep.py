@@ -13,6 +13,7 @@ from typing import Any
 from sam2ft.config.load_experiment import load_experiment
 from sam2ft.config.trust import refuse_untrusted
 from sam2ft.core.errors import DISK_FAILED, DONE, FAILED, UserError
+from sam2ft.core.system.nvidia import least_gpu_memory
 from sam2ft.jobs.preflight.preflight import ResolvedSweep, resolve
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import Plan, PlannedRun, save_plan
@@ -182,7 +183,8 @@ def _refuse(proposal: Proposal, request: SweepRequest, where: SweepTarget) -> No
 def _where(site: Site | None, request: SweepRequest) -> SweepTarget:
     """This machine, or the site with the limits of its cluster; a dry run goes on without limits that are unknown."""
     if site is None:
-        return SweepTarget(None, None, min(1, len(visible_gpus(os.environ))))
+        gpus = visible_gpus(os.environ)
+        return SweepTarget(None, None, min(1, len(gpus)), least_gpu_memory(gpus))
     try:
         return SweepTarget(site, read_limits())
     except UserError as error:

@@ -16,7 +16,7 @@ _BLOCKS = "image_encoder.trunk.blocks"
 def checkpoint_activations(model: nn.Module) -> int:
     """Enable it for every block of the Hiera trunk and return their number; state dict keys do not change.
 
-    The results are bitwise equal to training without it.
+    The results are bitwise equal to training without it (on a GPU with `module.deterministic`).
 
     Raises:
         ConfigError: when the image encoder is not trained, so that no memory would be saved.

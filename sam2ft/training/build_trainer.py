@@ -13,6 +13,7 @@ from sam2ft.model.segmenter import FinetunedSAM2, build_segmenter
 from sam2ft.model.trainable import freeze_unreachable, set_trainable
 from sam2ft.runs.layout import RUNS, converted_weights
 from sam2ft.training.activation_checkpointing import checkpoint_activations
+from sam2ft.training.compiled_trunk import compile_trunk, refuse_without_compiler
 from sam2ft.training.data import NUM_PICTURES, TrainingData
 from sam2ft.training.optimizer import build_optimizer
 from sam2ft.training.schedule import build_scheduler
@@ -20,8 +21,13 @@ from sam2ft.training.state import TrainerContext, TrainerSettings
 from sam2ft.training.trainer import Trainer
 
 
-def build_trainer(experiment: Experiment, data: TrainingData, ranks: Ranks, batches_per_step: int) -> Trainer:
+def build_trainer(
+    experiment: Experiment, data: TrainingData, ranks: Ranks, batches_per_step: int, *, fused: bool
+) -> Trainer:
     """The trainer of an experiment, with initial weights and without observers.
+
+    Args:
+        fused: whether the optimizer updates all tensors in one kernel, unless the settings choose (`chooses_fused`).
 
     Raises:
         ConfigError: when model, loss, optimizer or schedule refuse a setting.
@@ -42,7 +48,7 @@ def build_trainer(experiment: Experiment, data: TrainingData, ranks: Ranks, batc
         steps_per_epoch=steps_per_epoch,
         num_samples=NUM_PICTURES if module.visualize else 0,
     )
-    optimizer = build_optimizer(model, module.optimizer)
+    optimizer = build_optimizer(model, module.optimizer, fused=fused)
     schedule = build_scheduler(
         optimizer, module.scheduler, steps_per_epoch=steps_per_epoch, num_epochs=module.num_epochs
     )
@@ -56,6 +62,7 @@ def trainable_model(
 
     Raises:
         ConfigError: when a selected part of the model does not exist or gets no gradient.
+        ConfigError: with `module.compile`, when this machine cannot compile.
     """
     module = experiment.module
     model = build_segmenter(
@@ -71,7 +78,12 @@ def trainable_model(
     if module.activation_checkpointing:
         # Before the trial step of freeze_unreachable, which would otherwise need the memory that this saves.
         checkpoint_activations(model)
+    if module.compile:
+        refuse_without_compiler(ranks.device)
     report = freeze_unreachable(model, loss, module.prompts.shares, precision)
+    if module.compile:
+        # After the trial step, whose batch of one slice would be compiled for nothing.
+        compile_trunk(model)
     if ranks.is_main:
         print(report, file=sys.stderr, flush=True)
     return model

@@ -20,22 +20,45 @@ FUSED = ("Adam", "AdamW", "SGD")
 _TRUNK_BLOCK = re.compile(r"image_encoder\.trunk\.blocks\.(\d+)\.")
 
 
-def build_optimizer(model: nn.Module, section: Optimizer) -> torch.optim.Optimizer:
+def chooses_fused(section: Optimizer, device_type: str) -> bool:
+    """Whether a training that begins on such a device updates all tensors in one kernel.
+
+    The results are rounded differently than without it, so a training keeps what it began with.
+    """
+    is_open = not section.arguments.keys() & {"fused", "foreach"}
+    return device_type == "cuda" and is_open and section.type in FUSED
+
+
+def build_optimizer(model: nn.Module, section: Optimizer, *, fused: bool = False) -> torch.optim.Optimizer:
     """Build the optimizer of all parameters of `model` that require a gradient.
+
+    Args:
+        fused: the choice of `chooses_fused` when the training began; arguments of the section are used as they are.
 
     Raises:
         ConfigError: for a value that the class refuses, or a part in lr_scale without trained parameters.
     """
     groups = parameter_groups(model, section)
-    on_gpu = bool(groups) and groups[0]["params"][0].is_cuda
-    # One kernel for all tensors. A resume file holds how its training began, and continues so.
-    chosen = not section.arguments.keys() & {"fused", "foreach"} and section.type in FUSED
-    fused = {"fused": True} if on_gpu and chosen else {}
+    arguments = {**section.arguments, **({"fused": True} if fused else {})}
     try:
-        optimizer: torch.optim.Optimizer = getattr(torch.optim, section.type)(groups, **section.arguments, **fused)
+        optimizer: torch.optim.Optimizer = getattr(torch.optim, section.type)(groups, **arguments)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"module.optimizer: {section.type}: {error}") from None
     return optimizer
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Load a saved state; the optimizer goes on fused or not as it was when it was saved.
+
+    Raises:
+        RuntimeError, ValueError: for the state of another model or optimizer.
+    """
+    optimizer.load_state_dict(saved)
+    # torch sets this in constructors only. GradScaler hands its scale to an optimizer that says so, and the updates
+    # that are not fused refuse it.
+    optimizer._step_supports_amp_scaling = any(  # type: ignore[attr-defined]
+        group.get("fused") for group in optimizer.param_groups
+    )
 
 
 def parameter_groups(model: nn.Module, section: Optimizer) -> list[dict[str, Any]]:

@@ -9,14 +9,22 @@ from sam2ft.core.events import Observer, Observers
 from sam2ft.distributed.ranks import Ranks, process_group
 from sam2ft.distributed.stop_signal import StopRequest
 from sam2ft.runs.attempt.claim import Attempt, check_claim
+from sam2ft.runs.hardware import TRAINING, record_computed
 from sam2ft.runs.history import remove_history
-from sam2ft.runs.identity_file import Content, current_identity, of_another_run, write_or_check_identity
+from sam2ft.runs.identity_file import (
+    Content,
+    current_identity,
+    of_another_run,
+    own_identity,
+    write_or_check_identity,
+)
 from sam2ft.runs.layout import RunLayout
 from sam2ft.runs.stores import stores_by_name
 from sam2ft.training.build_trainer import build_trainer
 from sam2ft.training.checkpoints.checkpoint import load_newest_resume, resume_files
 from sam2ft.training.checkpoints.heal import heal_best
 from sam2ft.training.data import TrainingData, training_data
+from sam2ft.training.optimizer import chooses_fused
 from sam2ft.training.state import TrainerContext, TrainState
 from sam2ft.training.trainer import Trainer
 from sam2ft.training.watching.messages import end_text, resume_text, start_text
@@ -49,11 +57,12 @@ def train(
         grad_accum = batches_per_rank(experiment, planned_world_size, ranks.world_size)
         data = training_data(experiment, ranks)
         content = begun(experiment, layout, data, ranks, planned_world_size, fresh=fresh, strict_code=strict_code)
-        trainer = build_trainer(experiment, data, ranks, grad_accum)
+        trainer = build_trainer(experiment, data, ranks, grad_accum, fused=began_fused(layout, ranks))
         if fresh and ranks.is_main:
             remove_earlier_results(layout, attempt)
         state = None if fresh else restored_state(trainer, layout, content)
         refuse_different_starts(ranks, state)
+        record_computed(layout, attempt, ranks, stage=TRAINING, precision=trainer.settings.precision)
         if ranks.is_main:
             _print_stderr(start_text(experiment, layout, data.records, trainer))
         keeper = CheckpointWriter(layout, attempt, experiment, data.labels, content, trainer)
@@ -109,9 +118,20 @@ def begun(
     """
     size = experiment.datamodule.batch_size * experiment.module.grad_accum * planned_world_size
     name, content = current_identity(experiment, data.records, size, strict_code=strict_code)
-    if ranks.is_main and (message := write_or_check_identity(layout, name, content, data.stores, fresh=fresh)):
+    fused = chooses_fused(experiment.module.optimizer, ranks.device.type)
+    began = {"fused": True} if fused else {}
+    if ranks.is_main and (
+        message := write_or_check_identity(layout, name, content, data.stores, fresh=fresh, began=began)
+    ):
         _print_stderr(message)
     return content
+
+
+def began_fused(layout: RunLayout, ranks: Ranks) -> bool:
+    """Whether the run began with a fused optimizer, the same on all ranks; runs of earlier versions did not."""
+    identity = own_identity(layout) if ranks.is_main else None
+    fused = bool((identity or {}).get("began", {}).get("fused"))
+    return bool(ranks.maxima([float(fused)])[0])
 
 
 def restored_state(trainer: Trainer, layout: RunLayout, content: Content) -> TrainState | None:

@@ -19,12 +19,13 @@ from sam2ft.distributed.device import float32_products
 from sam2ft.distributed.ranks import seed_step
 from sam2ft.distributed.stop_signal import ASK_EVERY_S, StopConsensus
 from sam2ft.model.files.digest import non_finite_text
-from sam2ft.model.precision import Precision, autocast, full_precision, kept_precision
+from sam2ft.model.precision import Precision, autocast, full_precision, kept_precision, text_of_kept
 from sam2ft.training.accumulation import Group, add_sums, groups_of, slice_names
 from sam2ft.training.checkpoints.checkpoint import stock_weights
 from sam2ft.training.early_stopping import Stopping
 from sam2ft.training.ema import WeightAverage
 from sam2ft.training.memory import peak_memory_bytes
+from sam2ft.training.optimizer import restore_optimizer
 from sam2ft.training.schedule import Schedule
 from sam2ft.training.state import (
     Loss,
@@ -43,8 +44,9 @@ _log = logging.getLogger(__name__)
 class Trainer:
     """Trains a promptable model: any module `(images_bchw, prompts) -> (logits_n1hw, iou_n)`.
 
-    All side effects are in its TrainerContext. `fit` resumes exactly from `restore(snapshot())`: batches are a function
-    of (epoch, position), and the random generators are seeded from (seed, step, rank) in every step.
+    All side effects are in its TrainerContext. `fit` resumes exactly from `restore(snapshot())` (on a GPU to the bit
+    only with `module.deterministic`): batches are a function of (epoch, position), and the random generators are seeded
+    from (seed, step, rank) in every step.
     """
 
     def __init__(
@@ -226,7 +228,10 @@ class Trainer:
         return norm
 
     def _read(self, sums: Mapping[str, Tensor], norm: Tensor) -> tuple[dict[str, float], float]:
-        """Sums of the losses over all ranks, and the norm. The only part of a step that waits for the device.
+        """Sums of the losses over all ranks, and the norm: one copy, for which the host waits for the device.
+
+        A step has no other wait, except in fp16 with an optimizer that is not fused: its scaler reads whether a
+        gradient is infinite.
 
         The ranks' gradients are equal; their norms are averaged so that a non-finite one is seen by all ranks.
         """
@@ -256,7 +261,7 @@ class Trainer:
         try:
             with nullcontext() if self.average is None else self.average.applied():
                 return validate(
-                    (self._on_device(batch) for batch in self._until_stopped(val_batches())),
+                    self._until_stopped(val_batches()),
                     self.calculate_loss,
                     self.ranks,
                     num_samples=self.settings.num_samples if self.ranks.is_main else 0,
@@ -307,13 +312,15 @@ class Trainer:
             raise CheckpointError("the resume file was written with another module.ema; use --fresh to start again")
         try:
             self.model.load_state_dict(snapshot["model"])
-            self.optimizer.load_state_dict(snapshot["optimizer"])
+            restore_optimizer(self.optimizer, snapshot["optimizer"])
         except (RuntimeError, ValueError) as error:
             raise CheckpointError(
                 f"the resume file is of another model or optimizer; use --fresh to start again ({error})"
             ) from None
         self.schedule.load_state_dict(snapshot["scheduler"])
         precision = kept_precision(written_precision(snapshot, self.settings.precision), self.ranks.device)
+        if self.ranks.is_main and precision != self.settings.precision:
+            _log.warning("%s", text_of_kept(precision, self.settings.precision, self.ranks.device))
         self.settings = replace(self.settings, precision=precision)
         self.scaler = self._compute_in(precision)
         self.scaler.load_state_dict(snapshot["scaler"])

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -40,6 +39,13 @@ def validate(
 ) -> Validation:
     """Compute the validation values; every instance counts once, whatever its batch.
 
+    The host waits for a GPU once, for the sums, and once for each batch with slices for pictures.
+
+    Args:
+        batches: on the host; they are copied to the ranks' device.
+        forward: called with batches on that device.
+        num_samples: number of slices for pictures.
+
     Raises:
         DataError: when there is no instance.
     """
@@ -47,8 +53,9 @@ def validate(
     num_instances = 0
     samples: list[SlicePrediction] = []
     for batch in batches:
-        result = forward(batch)
-        add_sums(sums, {**result.losses, "dice": instance_dice(result.logits_n1hw, batch.masks)}, batch.weight)
+        on_device = batch.to(ranks.device, non_blocking=True)
+        result = forward(on_device)
+        add_sums(sums, {**result.losses, "dice": instance_dice(result.logits_n1hw, on_device.masks)}, batch.weight)
         num_instances += batch.num_instances if batch.weight else 0
         if len(samples) < num_samples and batch.weight:
             samples += slice_predictions(batch, result.logits_n1hw)[: num_samples - len(samples)]
@@ -74,11 +81,16 @@ def instance_dice(logits_n1hw: Tensor, masks: Sequence[Tensor]) -> Tensor:
 
 
 def slice_predictions(batch: Batch, logits_n1hw: Tensor) -> list[SlicePrediction]:
-    """The slices of a batch with their predictions, ORIGINAL frame; the image is resampled from the MODEL frame."""
+    """The slices of a batch with their predictions, ORIGINAL frame; the image is resampled from the MODEL frame.
+
+    Args:
+        batch: on the host.
+        logits_n1hw: decoder frame, on any device; their masks are copied to the host at once.
+    """
     found = []
     start = 0
-    for key, image_chw, masks_nhw, logits_nhw in zip(
-        batch.keys, batch.images_bchw, batch.masks, upsampled_per_slice(logits_n1hw, batch.masks), strict=True
+    for key, image_chw, masks_nhw, predicted_nhw in zip(
+        batch.keys, batch.images_bchw, batch.masks, _predicted_masks(logits_n1hw, batch.masks), strict=True
     ):
         own = slice(start, start + len(masks_nhw))
         start = own.stop
@@ -87,25 +99,35 @@ def slice_predictions(batch: Batch, logits_n1hw: Tensor) -> list[SlicePrediction
         found.append(
             SlicePrediction(
                 key=key,
-                image_yx=image.clamp(0, 1).cpu().numpy(),
+                image_yx=image.clamp(0, 1).numpy(),
                 labels_n=[int(label) for label in batch.labels_n[own]],
                 boxes_n=[Box(*(int(value) for value in box)) for box in batch.original_boxes_n4[own]],
-                references_nyx=masks_nhw.cpu().numpy(),
-                predictions_nyx=np.asarray((logits_nhw > 0).cpu().numpy()),
+                references_nyx=masks_nhw.numpy(),
+                predictions_nyx=predicted_nhw.numpy(),
                 prompts_n=[prompt_of(batch, number, size) for number in range(own.start, own.stop)],
             )
         )
     return found
 
 
+def _predicted_masks(logits_n1hw: Tensor, masks: Sequence[Tensor]) -> list[Tensor]:
+    """Per slice, the predicted masks (n_i, H_i, W_i) on the host, by one copy for all slices."""
+    predicted = [(logits_nhw > 0).flatten() for logits_nhw in upsampled_per_slice(logits_n1hw, masks)]
+    on_host = torch.split(torch.cat(predicted).cpu(), [mask.numel() for mask in masks])
+    return [values.reshape(mask.shape) for values, mask in zip(on_host, masks, strict=True)]
+
+
 def prompt_of(batch: Batch, number: int, shape_yx: Sequence[int]) -> Box | Point | Mask:
-    """The prompt of instance `number` in the ORIGINAL frame; a mask prompt is upsampled from the decoder's frame."""
+    """The prompt of instance `number` of a batch on the host, in the ORIGINAL frame.
+
+    A mask prompt is upsampled from the decoder's frame.
+    """
     prompts, (height, width) = batch.prompts, shape_yx
     if prompts.masks_n1hw is not None and (prompts.has_mask_n is None or bool(prompts.has_mask_n[number])):
-        mask: Mask = (to_original_grid(prompts.masks_n1hw[number : number + 1], shape_yx)[0] > 0).cpu().numpy()
+        mask: Mask = (to_original_grid(prompts.masks_n1hw[number : number + 1], shape_yx)[0] > 0).numpy()
         return mask
     if prompts.points_nk2 is not None and int(prompts.point_labels_nk[number, 0]) == INSIDE:
-        point, side = prompts.points_nk2[number, 0].cpu().numpy(), batch.images_bchw.shape[-1]
+        point, side = prompts.points_nk2[number, 0].numpy(), batch.images_bchw.shape[-1]
         x, y = points_to_original_frame(point, height=height, width=width, image_size=side)[0]
         return Point(int(x), int(y))
     return Box(*(int(value) for value in batch.original_boxes_n4[number]))

@@ -1,8 +1,10 @@
 """How a run ends, with a training and an evaluation that are told what to do."""
 
+import os
 import subprocess
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -128,6 +130,33 @@ def test_what_the_user_can_fix_is_a_message_and_code_2(job, work):
     assert read_status(job.layout).state == "failed"
     assert "Traceback" not in job.log.read_text()
     assert "best.pt: of another model" in job.log.read_text()
+
+
+@pytest.mark.parametrize("stage", ["train", "eval", "train_eval"])
+def test_a_slurm_job_without_its_planned_gpus_fails_as_device_and_never_computes_on_the_cpu(
+    job, work, monkeypatch, stage
+):
+    """The test also holds on a machine with GPUs, which are hidden; on this machine a run takes what there is."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    asked, cpu = Resources(1, 1, 2, 1, 1.0, 1.0), Resources(1, 1, 0, 1, 1.0, 1.0)
+    planned = replace(job.run, resources=cpu if stage == "eval" else asked, eval_resources=asked)
+    if stage == "eval":
+        assert run(job) == 0
+        work.calls.clear()
+    local = replace(job, run=planned, stage=stage)
+    of_slurm = replace(local, attempt=Attempt.current({"SLURM_JOB_ID": "17", **os.environ}))
+    assert run(of_slurm) == 2
+    assert work.calls == []
+    status = read_status(job.layout)
+    assert (status.state, status.failure_class) == ("failed", "device")
+    assert status.reason.startswith("DeviceError: resources.gpus_per_node: 2 planned, but torch sees no GPU")
+    assert "--retry device" in status.failure_class.next_step
+    assert "slurm.exclude" in status.failure_class.next_step
+    assert run(replace(of_slurm, run=replace(planned, resources=cpu, eval_resources=cpu))) == 0
+    work.calls.clear()
+    assert run(local) == 0
+    assert work.calls or stage == "train"
 
 
 def test_running_out_of_memory_has_its_own_class(job, work):

@@ -111,6 +111,31 @@ def test_an_instance_is_worth_what_monai_says_of_it_alone(name):
     assert ours.tolist() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("FocalLoss", {"alpha": 0.3}),
+        ("FocalLoss", {"alpha": 1, "gamma": 1.0}),
+        ("FocalLoss", {"alpha": [0.7]}),
+        ("FocalLoss", {"alpha": [1]}),
+        ("DiceFocalLoss", {"alpha": 0.1, "lambda_focal": 2.0}),
+        ("TverskyLoss", {"alpha": 0.1, "beta": 0.9}),
+    ],
+)
+def test_a_balance_that_is_filled_in_on_the_device_gives_monais_bits(name, arguments, dtype):
+    from monai import losses
+
+    given = {} if name == "FocalLoss" else {"sigmoid": True}
+    theirs = getattr(losses, name)(**given, reduction="none", **arguments)
+    generator = torch.Generator().manual_seed(4)
+    logits, masks = torch.randn((3, 1, 8, 8), generator=generator, dtype=dtype) * 5, blocks(1, 4, 8)
+    ours = build_loss(config(seg=name, seg_args=arguments, frame="decoder"))
+    for _ in range(2):
+        values = ours(logits, torch.zeros(3), batch(masks))["seg"]
+        assert torch.equal(values, theirs(logits, masks[:, None].float()).flatten(1).mean(1))
+
+
 def test_a_slice_without_instances_takes_no_place():
     loss = build_loss(config())
     logits = torch.randn(2, 1, 8, 8)

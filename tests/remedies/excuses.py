@@ -133,6 +133,7 @@ excused(
     "fix the error in the log",
     "read the log",
     "see the last lines of the other logs",
+    "see the last lines of its log",
     "see intensity.clip_percentiles of the dataset file",
 )
 excused(
@@ -145,6 +146,9 @@ excused(
     "cancel it on that host",
     "ask on a machine where SLURM answers",
     "run this on a login node",
+    "see whether CUDA_VISIBLE_DEVICES",
+    "look there at `nvidia-smi` and CUDA_VISIBLE_DEVICES, or exclude that node",
+    "look at the GPU of its node",
     "submit from a machine with sbatch and srun",
 )
 # Pieces of other clauses, and notes of what happens by itself.

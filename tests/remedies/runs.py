@@ -192,6 +192,7 @@ def a_test_volume_that_changed(
 
 @remedy("use --fresh to start again", of="written with another module.ema", slow=True)
 @remedy("use --fresh to start again", of="is of another model or optimizer", slow=True)
+@remedy("start again with --fresh", of="was written in tf32", slow=True)
 def a_resume_file_of_another_kind(stopped: Any, trains: Command, monkeypatch: pytest.MonkeyPatch) -> str:
     from sam2ft.training.trainer import Trainer
 
@@ -200,6 +201,7 @@ def a_resume_file_of_another_kind(stopped: Any, trains: Command, monkeypatch: py
         [
             lambda snapshot: {**snapshot, "average": {}},
             lambda snapshot: {**snapshot, "model": {}},
+            lambda snapshot: {**snapshot, "precision": "tf32"},
         ],
     )
     shown = ""

@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 import pytest
 
+from sam2ft.core.errors import DeviceError
 from sam2ft.runs.attempt.claim import Attempt
 from sam2ft.runs.attempt.ending import failure_class_of
 from sam2ft.runs.attempt.status import RunStatus
@@ -47,6 +48,7 @@ def test_every_state_has_one_count_in_a_report():
 def test_what_a_plan_can_conclude_says_what_to_do_next():
     told = {state for state in State if state.next_step} | {State.FAILED}
     assert told == {state for state in State if not state.active} - {State.UNCOUNTED}
+    assert not FailureClass.DEVICE.passes, "a sweep would send the run to the same node again"
     assert FailureClass.DISK.next_step.endswith("then `make sweep`")
     assert FailureClass.OOM.next_step.endswith("a smaller batch or image, then `make sweep ARGS='--retry oom'`")
 
@@ -71,6 +73,14 @@ class _ArrayMemoryError(MemoryError):
         (FileNotFoundError(2, "No such file or directory", "x"), "error"),
         (RuntimeError("rank 1 (n2) failed: OSError: [Errno 5] Input/output error: 'best.pt'"), "disk"),
         (RuntimeError("rank 1 (n2) failed: DiskError: best.pt: over quota"), "disk"),
+        (DeviceError("resources.gpus_per_node: 1 planned, but torch sees no GPU"), "device"),
+        (RuntimeError("rank 1 (n2) failed: DeviceError: 1 planned"), "device"),
+        (RuntimeError("The NVIDIA driver on your system is too old (found version 11040)"), "device"),
+        (RuntimeError("CUDA error: no kernel image is available for execution on the device"), "device"),
+        (RuntimeError("CUDA error: CUDA-capable device(s) is/are busy or unavailable"), "device"),
+        (RuntimeError("CUDA error: uncorrectable ECC error encountered"), "device"),
+        (RuntimeError("CUDA error: device-side assert triggered"), "error"),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), "error"),
     ],
 )
 def test_an_exception_shows_its_class(error, known):

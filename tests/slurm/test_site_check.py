@@ -42,7 +42,7 @@ def slurm(monkeypatch, sites):
     monkeypatch.setattr(site_check, "read_limits", lambda: ClusterLimits("big", ArrayLimits(), {"gpu": gpu}))
     monkeypatch.setattr(site_check, "try_submission", would_take)
     # The launcher's own Python is tried for real by one test.
-    monkeypatch.setattr(site_check, "_python", lambda site: site_check.Finding("python", "ok", "imports"))
+    monkeypatch.setattr(site_check, "_python", lambda site, with_gpus: [site_check.Finding("python", "ok", "imports")])
     return asked
 
 
@@ -119,6 +119,12 @@ def test_the_python_of_the_job_is_started_behind_the_jobs_own_lines(sites, workp
     sites(f"slurm: {{environment: {{PYTHONPATH: {ROOT}}}, python: '{sys.executable}'}}\n")
     finding = next(one for one in check_site("here") if one.subject == "python")
     assert finding.result == "ok", finding.text
+    # On a login node only the driver that the nodes need is known.
+    (gpu,) = (one for one in check_site("here") if one.subject == "GPU driver")
+    assert gpu.result in ("unknown", "ok")
+    assert "driver" in gpu.text
+    sites(f"slurm: {{environment: {{PYTHONPATH: {ROOT}}}}}\nresources: {{gpus_per_node: 0}}\n")
+    assert not [one for one in check_site("here") if one.subject == "GPU driver"]
     sites("slurm: {python: /no/python}\n")
     finding = next(one for one in check_site("here") if one.subject == "python")
     assert finding.result == "problem"

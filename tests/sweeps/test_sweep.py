@@ -281,15 +281,22 @@ def test_a_plan_says_what_is_different_from_the_last_one(workplace, pool, capsys
     assert shown.out == "1 to submit: 2 done, 0 running, 0 failed, 1 new\n"
 
 
-def test_a_retry_of_a_class_that_no_run_has_is_refused(workplace, pool, monkeypatch):
+@pytest.mark.parametrize("failed_as", ["oom", "device"])
+def test_a_retry_of_a_class_that_no_run_has_is_refused(workplace, pool, monkeypatch, capsys, failed_as):
+    """A class that waits for a person starts again by its own name alone: `device` might get the same GPU again."""
+
     def end(place, run, somebody):
-        place.write_status(run, "failed", somebody, failure_class="oom", reason="OutOfMemoryError")
+        place.write_status(run, "failed", somebody, failure_class=failed_as, reason="DeviceError")
 
     monkeypatch.setattr(pool, "end", staticmethod(end))
     assert sweep(request(workplace)) == 1
-    with pytest.raises(UserError, match="--retry timeout: no failed run has this class; the 3 failed runs have oom"):
+    found = f"--retry timeout: no failed run has this class; the 3 failed runs have {failed_as}"
+    with pytest.raises(UserError, match=found):
         sweep(request(workplace, retry="timeout"))
-    assert sweep(request(workplace, retry="oom")) == 1
+    capsys.readouterr()
+    sweep(request(workplace, dry_run=True))
+    assert capsys.readouterr().out.startswith("0 to submit: 0 done, 0 running, 3 failed")
+    assert sweep(request(workplace, retry=failed_as)) == 1
 
 
 # --- limits of a cluster ------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from torture.campaign import contents, run
 from torture.commands import EVALUATE, TRAIN, Command, fresh
 from torture.shim.shim import Ended, Fault, Nursery
 
-pytestmark = pytest.mark.sam2
+pytestmark = [pytest.mark.sam2, pytest.mark.slow]
 # The first call opens the file, the next ones read it.
 CALLS = (1, 2, 3)
 
@@ -42,7 +42,6 @@ def io_error_at(nursery: Nursery, command: Command, work: Path, file: str, at: i
     return ended
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("at", CALLS)
 def test_a_training_does_not_go_back_or_begin_again_when_its_newest_resume_file_cannot_be_read(
     nursery, stopped, tmp_path, at
@@ -71,7 +70,6 @@ def test_moving_the_unreadable_file_away_is_a_remedy(nursery, stopped, tmp_path)
     assert older.name in again.err
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("at", CALLS)
 def test_a_training_does_not_make_best_pt_again_when_it_cannot_be_read(nursery, stopped, tmp_path, at):
     work = fresh(stopped, tmp_path / "toy")
@@ -81,7 +79,6 @@ def test_a_training_does_not_make_best_pt_again_when_it_cannot_be_read(nursery, 
     assert (best.read_bytes(), best.stat().st_ino) == before
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("file", ["best.pt", "store.json", "e__image.image.npy"])
 def test_an_evaluation_names_what_it_cannot_read(nursery, stopped, tmp_path, file):
     work = fresh(stopped, tmp_path / "toy")

@@ -12,7 +12,7 @@ from sam2ft.config.schema.arguments import REFUSED, known_names
 from sam2ft.config.schema.optimizer import Optimizer, Scheduler
 from sam2ft.core.errors import ConfigError
 from sam2ft.training.checkpoints.nested_state import pack, unpack
-from sam2ft.training.optimizer import build_optimizer, parameter_groups
+from sam2ft.training.optimizer import build_optimizer, chooses_fused, parameter_groups, restore_optimizer
 from sam2ft.training.schedule import Schedule, build_scheduler
 from sam2ft.training.state import TrainerContext
 from sam2ft.training.trainer import Trainer
@@ -301,3 +301,67 @@ def test_the_scales_of_the_groups_come_back_with_a_resume_file() -> None:
     other.load_state_dict(unpack(*pack(optimizer.state_dict())))
     with Schedule(other).rates_of(0) as rates:
         assert rates == [0.1, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("section", "chosen"),
+    [
+        ({"type": "AdamW"}, True),
+        ({"type": "Adam", "amsgrad": True}, True),
+        ({"type": "SGD", "momentum": 0.9}, True),
+        ({"type": "AdamW", "foreach": True}, False),
+        ({"type": "AdamW", "fused": False}, False),
+        ({"type": "AdamW", "fused": True}, False),  # said, and passed on as it is
+        ({"type": "NAdam"}, False),  # has no such kernel
+        ({"type": "Adafactor"}, False),
+    ],
+)
+def test_one_kernel_is_chosen_on_gpus_only_and_where_nothing_was_said(section: dict[str, Any], chosen: bool) -> None:
+    asked = Optimizer(lr=0.01, **section)
+    assert chooses_fused(asked, "cuda") == chosen
+    assert not chooses_fused(asked, "cpu")
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "SGD"])
+@pytest.mark.parametrize("began", [False, True])
+@pytest.mark.parametrize("now", [False, True])
+def test_an_optimizer_goes_on_as_it_was_saved(name: str, began: bool, now: bool) -> None:
+    """Fused or not is a matter of rounding, so a file decides and not the device that it is read on."""
+    ends = []
+    for continued in (False, True):
+        model = tiny()
+        optimizer = build_optimizer(model, Optimizer(type=name, lr=0.1), fused=began)
+        for _ in range(2):
+            step(model, optimizer)
+        if continued:
+            saved = unpack(*pack({"optimizer": optimizer.state_dict()}))["optimizer"]
+            optimizer = build_optimizer(model, Optimizer(type=name, lr=0.1), fused=now)
+            restore_optimizer(optimizer, saved)
+        for _ in range(3):
+            step(model, optimizer)
+        assert [bool(group["fused"]) for group in optimizer.param_groups] == [began]
+        ends.append(model.state_dict())
+    assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
+
+
+@pytest.mark.parametrize(("began", "now"), [(False, True), (True, False), (True, True)])
+def test_a_restored_optimizer_takes_scaled_gradients_whatever_it_was_built_for(began: bool, now: bool) -> None:
+    """torch's scaler hands its scale to a fused optimizer; the updates that are not fused would refuse it."""
+    ends = []
+    for continued in (False, True):
+        model = tiny()
+        optimizer = build_optimizer(model, Optimizer(lr=0.1), fused=began)
+        if continued:
+            saved = optimizer.state_dict()
+            optimizer = build_optimizer(model, Optimizer(lr=0.1), fused=now)
+            restore_optimizer(optimizer, saved)
+        scaler = torch.amp.GradScaler("cpu")
+        for _ in range(2):
+            optimizer.zero_grad()
+            loss = model(torch.arange(25.0).reshape(1, 1, 5, 5) / 25).square().mean()
+            scaler.scale(loss).backward()
+            scaler.unscale_(optimizer)
+            scaler.step(optimizer)
+            scaler.update()
+        ends.append(model.state_dict())
+    assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])

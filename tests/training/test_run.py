@@ -20,6 +20,7 @@ from sam2ft.runs.attempt.log import kept_output
 from sam2ft.runs.attempt.status import read_status
 from sam2ft.runs.history import read_history
 from sam2ft.runs.layout import RunLayout
+from sam2ft.training import run as run_module
 from sam2ft.training.checkpoints.checkpoint import load_newest_resume, read_resume, resume_files
 from sam2ft.training.run import refuse_different_starts, train
 from sam2ft.training.state import TrainState
@@ -197,3 +198,43 @@ def test_processes_that_see_different_resume_files_do_not_train_together():
         refuse_different_starts(ranks, TrainState(step=5))
     with pytest.raises(CheckpointError, match="of steps 7, 0 "):
         refuse_different_starts(ranks, None)
+
+
+def test_a_run_records_how_it_began_and_keeps_it_over_attempts(point, at_step, monkeypatch):
+    """As on a GPU: the choice is recorded by the first attempt only, outside of what the name is the hash of."""
+    built: list[bool] = []
+    build = run_module.build_trainer
+
+    def noted(*args, fused, **kwargs):
+        built.append(fused)
+        return build(*args, fused=fused, **kwargs)
+
+    monkeypatch.setattr(run_module, "build_trainer", noted)
+    monkeypatch.setattr(run_module, "chooses_fused", lambda section, device_type: True)
+    at_step(8, boom)
+    with pytest.raises(RuntimeError, match="the sky fell"):
+        point.train()
+    identity = read_json(point.layout.identity)
+    assert identity["began"] == {"fused": True}
+    assert "fused" not in json.dumps(identity["content"]).replace('"fused": null', "")
+    monkeypatch.setattr(run_module, "chooses_fused", lambda section, device_type: False)
+    at_step(0, boom)
+    point.train()
+    assert built == [True, True]
+    assert read_resume(point.layout.resume(STEPS))["optimizer"]["param_groups"][0]["fused"] is True
+    assert read_json(point.layout.identity) == identity
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_run_of_an_earlier_version_goes_on_as_it_began_on_a_gpu_too(point, at_step, reference, monkeypatch, damaged):
+    at_step(8, boom)
+    with pytest.raises(RuntimeError, match="the sky fell"):
+        point.train()
+    assert "began" not in read_json(point.layout.identity)
+    if damaged:
+        point.layout.identity.write_text("{")
+    monkeypatch.setattr(run_module, "chooses_fused", lambda section, device_type: True)
+    at_step(0, boom)
+    point.train()
+    assert "began" not in read_json(point.layout.identity)
+    assert_same_training(point.layout, reference)

@@ -398,10 +398,14 @@ def test_gradients_that_no_scale_makes_finite_end_an_fp16_training(
 
 @pytest.mark.parametrize("written", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("now", ["fp32", "bf16", "fp16"])
-def test_a_training_keeps_the_precision_of_its_resume_file(make_trainer: Any, written: Any, now: Any) -> None:
+def test_a_training_keeps_the_precision_of_its_resume_file(
+    make_trainer: Any, written: Any, now: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     snapshot = make_trainer(precision=written).snapshot(TrainState())
     trainer = make_trainer(precision=now)
     trainer.restore(snapshot)
+    expected = f"continues in {written}, in which it was begun; on this device it would be {now}"
+    assert (expected in caplog.text) == (written != now)
     assert trainer.settings.precision == written
     assert trainer.scaler.is_enabled() == (written == "fp16")
     del snapshot["precision"]  # as sam2ft 0.1.0 wrote it

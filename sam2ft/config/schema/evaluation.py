@@ -77,6 +77,14 @@ class Evaluation(Section):
         legacy=1,
         ge=1,
     )
+    object_batch: int = of_evaluation(
+        1,
+        "objects of a slice per call of the model with protocol propagate; more is faster on a GPU and changes the "
+        "last digits",
+        unit="objects",
+        legacy=1,
+        ge=1,
+    )
     precision: Literal["fp32", "bf16", "fp16"] = of_evaluation("bf16", "floating-point format of the model")
     qc_slices: int = plain(24, "number of pictures of predictions to draw", unit="slices", ge=0)
     plain_cells: bool = plain(
@@ -118,6 +126,14 @@ class Evaluation(Section):
         if value and protocol != "box":
             unused = shown_value(cls.model_fields[str(info.field_name)].default)
             raise problem(f"it moves boxes of protocol box, not of {protocol}; allowed: {unused}")
+        return value
+
+    @field_validator("object_batch")
+    @classmethod
+    def _objects_are_propagated(cls, value: int, info: ValidationInfo) -> int:
+        protocol = info.data.get("protocol", "propagate")
+        if value > 1 and protocol != "propagate":
+            raise problem(f"it batches objects of protocol propagate, not of {protocol}; allowed: 1")
         return value
 
     @property

@@ -219,6 +219,11 @@ class Module(Section):
     deterministic: bool = of_training(
         False, "bitwise reproducible training on a GPU too, where that is slower; a CPU's is without it", legacy=False
     )
+    compile: bool = of_training(
+        False,
+        "compile the blocks of the image encoder: faster steps, minutes of start-up, rounded otherwise",
+        legacy=False,
+    )
     activation_checkpointing: bool = plain(False, "recompute activations to save memory")
     checkpoint: Checkpoints = section(Checkpoints, "when checkpoints for resuming are written")
     use_wandb: bool = plain(False, "log to Weights & Biases")
@@ -235,6 +240,16 @@ class Module(Section):
             found = "found true, which trains the whole encoder, so that module.lora has no effect"
             message = f"{found}; allowed: false, or {{only: [...]}} for parameters trained besides the low-rank updates"
             raise problems({"image_encoder": message})
+        return value
+
+    @field_validator("activation_checkpointing")
+    @classmethod
+    def _not_of_compiled_blocks(cls, value: bool, info: ValidationInfo) -> bool:
+        # torch.compile takes no function of contexts for checkpointing; without it attention would have two dtypes.
+        if value and info.data.get("compile"):
+            raise problem(
+                "found true beside module.compile: true, whose blocks cannot be computed again; allowed: false"
+            )
         return value
 
     @field_validator("early_stopping", "scheduler")

@@ -7,6 +7,7 @@ accumulation x world_size, no slice is repeated or dropped, and every rank has t
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,6 +20,7 @@ from sam2ft.core.keys import SliceKey
 from sam2ft.data.samples.batch import Batch, Sample, SampleDraw, collate
 from sam2ft.data.samples.dataset import SliceDataset
 from sam2ft.distributed.ranks import ALONE, Ranks
+from sam2ft.distributed.worker_server import end_with_owner, kept_from_children, worker_server
 
 
 def epoch_order(keys: Sequence[SliceKey], seed: int, epoch: int, *, balanced: bool = False) -> list[int]:
@@ -81,6 +83,7 @@ class EpochBatches:
     ):
         """`order_of`: epoch -> positions in the dataset, in their order (ShardedBatches)."""
         self._sampler = ShardedBatches(order_of, section.batch_size, ranks)
+        self._serves = section.num_workers > 0 and forks_are_unsafe(ranks)
         self._loader: DataLoader[Sample] = DataLoader(
             dataset,
             batch_sampler=self._sampler,
@@ -89,9 +92,9 @@ class EpochBatches:
             # For asynchronous copies to the device.
             pin_memory=ranks.device.type == "cuda",
             persistent_workers=section.num_workers > 0,
-            worker_init_fn=_single_thread,
-            # A process forked from one whose threads run nccl may deadlock.
-            multiprocessing_context="forkserver" if section.num_workers and forks_are_unsafe(ranks) else None,
+            worker_init_fn=_begin_served if self._serves else _begin,
+            # MONAI takes seconds to import: only where the augmentation has needed it already.
+            multiprocessing_context=worker_server(__name__, "monai.transforms") if self._serves else None,
         )
 
     def __len__(self) -> int:
@@ -101,11 +104,12 @@ class EpochBatches:
     def __call__(self, epoch: int = 0, skip: int = 0) -> Iterable[Batch]:
         """The batches of `epoch`, without the first `skip`."""
         self._sampler.start(epoch, skip)
-        return iter(self._loader)
+        with kept_from_children() if self._serves else nullcontext():
+            return iter(self._loader)
 
 
 def forks_are_unsafe(ranks: Ranks) -> bool:
-    """Whether worker processes may not be forked from this one."""
+    """Whether worker processes may not be forked from this one: its threads run nccl, and a fork may deadlock."""
     return ranks.device.type == "cuda" and ranks.world_size > 1
 
 
@@ -137,5 +141,10 @@ def rank_zero_first(count: int, first: Sequence[int], batch_size: int, world_siz
     return [placed[place] if place in placed else next(rest) for place in range(count)]
 
 
-def _single_thread(_worker: int) -> None:
+def _begin(_worker: int) -> None:
     torch.set_num_threads(1)
+
+
+def _begin_served(worker: int) -> None:
+    _begin(worker)
+    end_with_owner()

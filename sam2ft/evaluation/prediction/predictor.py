@@ -14,6 +14,7 @@ from sam2ft.core.keys import SliceKey
 from sam2ft.core.prompts import Box, Prompts
 from sam2ft.data.samples.evaluation_slices import SliceView
 from sam2ft.evaluation.prediction.composition import Composition
+from sam2ft.evaluation.prediction.transfers import delayed_by_one, pinned, recorded, to_host
 from sam2ft.evaluation.protocols.protocol import PromptProtocol, Target
 from sam2ft.metrics.counts import LabelMap
 from sam2ft.metrics.scoring import PromptedMask
@@ -76,7 +77,7 @@ class SlicePredictor:
         """Return the prompts of a slice and its image (in pinned memory for an asynchronous copy to a GPU)."""
         protocol, (height, width) = self.protocol, view.reference_yx.shape
         targets = protocol.targets(view.key, view.reference_yx, label_ids, view.instances_yx)
-        image_1hw = view.image_1hw.pin_memory() if self.device.type == "cuda" else view.image_1hw
+        image_1hw = pinned(view.image_1hw, self.device)
         moved = [[protocol.moved(one, view.key, jitter) for one in targets] for jitter in protocol.passes]
         given = ([one for one in of_pass if one.box is not None] for of_pass in moved)
         passes = tuple(self._on_host(protocol.prompts(one, self.model.image_size)) for one in given if one)
@@ -85,8 +86,7 @@ class SlicePredictor:
 
     def _on_host(self, prompts: Prompts) -> Prompts:
         """Prompts as tensors, in pinned memory if the model is on a GPU."""
-        tensors = prompts.map(lambda array: torch.from_numpy(np.ascontiguousarray(array)))
-        return tensors.map(torch.Tensor.pin_memory) if self.device.type == "cuda" else tensors
+        return prompts.map(lambda array: pinned(torch.from_numpy(np.ascontiguousarray(array)), self.device))
 
     def predict(self, slices: Iterable[PreparedSlice]) -> Iterator[PredictedSlice]:
         """Predict all slices, in their order; `eval.encode_batch` slices are encoded in one batch.
@@ -98,31 +98,31 @@ class SlicePredictor:
             if event is not None:
                 event.synchronize()
             for one in batch:
-                label_maps, masks = found.get(one.key, ([], torch.zeros(0)))
+                label_maps, masks = found.get(one.key, (torch.zeros(0), torch.zeros(0)))
                 prompted = list(prompted_masks(one, masks.numpy()))
-                yield PredictedSlice(one.key.index, [each.numpy() for each in label_maps], prompted)
+                yield PredictedSlice(one.key.index, list(label_maps.numpy()), prompted)
 
     @torch.inference_mode()
     def _launched(
         self, batch: Sequence[PreparedSlice]
-    ) -> "tuple[dict[SliceKey, tuple[list[Tensor], Tensor]], torch.cuda.Event | None]":
+    ) -> "tuple[dict[SliceKey, tuple[Tensor, Tensor]], torch.cuda.Event | None]":
         """Start the computation of a batch on the device: (results by slice, event after which they are complete).
 
         The event is None on the CPU; slices without a prompt have no result.
         """
         asked = [one for one in batch if one.passes]
-        found: dict[SliceKey, tuple[list[Tensor], Tensor]] = {}
+        found: dict[SliceKey, tuple[Tensor, Tensor]] = {}
         if asked:
-            images = torch.stack([one.image_1hw for one in asked]) if len(asked) > 1 else asked[0].image_1hw[None]
+            # Stacked on the device: a stack on the host is not in pinned memory.
+            images = [one.image_1hw.to(self.device, non_blocking=True) for one in asked]
             with autocast(self.device, self.section.precision):
-                features = self.model.project(self.model.encode(images.to(self.device, non_blocking=True)))
+                features = self.model.project(self.model.encode(torch.stack(images)))
             for position, one in enumerate(asked):
                 found[one.key] = self._decoded(features, position, one)
-        event = torch.cuda.current_stream(self.device).record_event() if self.device.type == "cuda" else None
-        return found, event
+        return found, recorded(self.device)
 
-    def _decoded(self, features: Any, position: int, one: PreparedSlice) -> tuple[list[Tensor], Tensor]:
-        """(label map of each pass, masks of the first pass); their copy to the host may still be running."""
+    def _decoded(self, features: Any, position: int, one: PreparedSlice) -> tuple[Tensor, Tensor]:
+        """(label map of each pass, masks of the first pass): one copy each, which may still be running."""
         label_maps, masks = [], []
         for number, prompts in enumerate(one.passes):
             composition = Composition.empty(one.shape_yx, self.device)
@@ -136,8 +136,8 @@ class SlicePredictor:
                 composition.add_all(one.labels[chunk], logits_nyx)
                 if number == 0:
                     masks.append(logits_nyx > 0)
-            label_maps.append(to_host(composition.label_map_yx))
-        return label_maps, to_host(torch.cat(masks))
+            label_maps.append(composition.label_map_yx)
+        return to_host(torch.stack(label_maps)), to_host(torch.cat(masks))
 
 
 def prompted_masks(one: PreparedSlice, masks_nyx: npt.NDArray[np.bool_]) -> Iterator[PromptedMask]:
@@ -156,28 +156,7 @@ def chunk_of_prompts(prompts: Prompts, chunk: slice, position: int, device: torc
     return replace(moved, slice_of_n=moved.slice_of_n + position, num_points_n=counts)
 
 
-def to_host(tensor: Tensor) -> Tensor:
-    """The tensor on the host; from a GPU into pinned memory, and complete only after an event recorded later.
-
-    A copy into other memory makes the host wait for the GPU, even when it is asked not to.
-    """
-    if tensor.device.type != "cuda":
-        return tensor.cpu()
-    pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-    return pinned.copy_(tensor, non_blocking=True)
-
-
 def in_batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     """Yield lists of `size` items; the last list may be shorter."""
     source = iter(items)
     yield from iter(lambda: list(islice(source, size)), [])
-
-
-def delayed_by_one(items: Iterable[Item]) -> Iterator[Item]:
-    """Yield the same items, each only after the next item was created."""
-    waiting: list[Item] = []
-    for item in items:
-        waiting.append(item)
-        if len(waiting) > 1:
-            yield waiting.pop(0)
-    yield from waiting

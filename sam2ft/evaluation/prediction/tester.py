@@ -17,13 +17,8 @@ from sam2ft.data.samples.evaluation_slices import SliceView, prefetched, volume_
 from sam2ft.data.store.slice_metadata import MetadataSource
 from sam2ft.data.store.store import Store, VolumeRecord
 from sam2ft.evaluation.outputs import wide_tables
-from sam2ft.evaluation.prediction.predictor import (
-    PreparedSlice,
-    Segmenter,
-    SlicePredictor,
-    delayed_by_one,
-    prompted_masks,
-)
+from sam2ft.evaluation.prediction.predictor import PreparedSlice, Segmenter, SlicePredictor, prompted_masks
+from sam2ft.evaluation.prediction.transfers import delayed_by_one
 from sam2ft.evaluation.prompt_noise import NOISE, noise_rows
 from sam2ft.evaluation.protocols.protocol import PREFETCH, PromptProtocol, VolumeProtocol, VolumeSource
 from sam2ft.metrics.counts import LabelMap

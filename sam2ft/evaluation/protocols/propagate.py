@@ -4,9 +4,9 @@ An object is a 3-D connected component of a label or, where the store has given 
 (`eval.instances: per_instance`), or all of a label (`per_label`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +17,14 @@ from sam2ft.config.schema.evaluation import InstanceMode, SeedSlice
 from sam2ft.core.components import components
 from sam2ft.core.prompts import Box, box_around
 from sam2ft.evaluation.prediction.composition import Composition
+from sam2ft.evaluation.prediction.transfers import delayed_by_one, pinned, recorded, to_host
 from sam2ft.evaluation.protocols.protocol import PREFETCH, Jitter, VolumeProtocol, VolumeSource
 from sam2ft.metrics.counts import LabelMap
 from sam2ft.metrics.scoring import PromptedMask
 from sam2ft.model.precision import autocast, full_precision
+
+if TYPE_CHECKING:
+    from sam2ft.model.propagator import SliceLogits
 
 
 @dataclass(frozen=True)
@@ -102,31 +106,49 @@ class Propagation(VolumeProtocol):
         from sam2ft.model.propagator import ObjectPrompt, Propagator
 
         def images(order: Sequence[int]) -> Iterator[Tensor]:
-            return (view.image_1hw for view in volume.views(model.image_size, order, PREFETCH))
+            return (pinned(view.image_1hw, device) for view in volume.views(model.image_size, order, PREFETCH))
 
         section, reference_zyx = self.section, np.asarray(volume.reference_zyx)
         ids_zyx = volume.scene.reference_instances_zyx
         objects = objects_of(reference_zyx, volume.scene.labels.ids, section.instances, section.propagate_seed, ids_zyx)
-        nz, ny, nx = reference_zyx.shape
-        best_zyx = torch.zeros((nz, ny, nx), device=device)
-        label_map_zyx = torch.zeros((nz, ny, nx), dtype=torch.int32, device=device)
         seeds = [ObjectPrompt(number, one.seed_slice, one.box) for number, one in enumerate(objects.listed, start=1)]
+        composed = [Composition.empty(reference_zyx.shape[1:], device) for _ in reference_zyx]
         prompted: list[PromptedMask] = []
         with autocast(device, section.precision):
-            carried = Propagator(model).propagate(images, seeds, (nz, ny, nx), object_chunk=section.prompt_chunk)
-            for found in carried:
-                composition = Composition(best_zyx[found.slice], label_map_zyx[found.slice])
-                logits_nyx = full_precision(found.logits_nyx)
-                for number, logits_yx in zip(found.object_ids, logits_nyx, strict=True):
-                    composition.add(objects.listed[number - 1].label, logits_yx)
-                prompted += _masks(objects, found.slice, found.object_ids, logits_nyx)
+            carried = Propagator(model).propagate(
+                images,
+                seeds,
+                reference_zyx.shape,
+                object_chunk=section.prompt_chunk,
+                object_batch=section.object_batch,
+            )
+            for index, numbers, masks_nyx, event in delayed_by_one(_composed(carried, objects, composed, device)):
+                if event is not None:
+                    event.synchronize()
+                prompted += _masks(objects, index, numbers, masks_nyx.numpy())
         order = sorted(prompted, key=lambda one: (one.slice, one.label, one.instance))
-        return label_map_zyx.cpu().numpy().astype(reference_zyx.dtype), order
+        label_map_zyx = torch.stack([one.label_map_yx for one in composed]).cpu().numpy()
+        return label_map_zyx.astype(reference_zyx.dtype), order
 
 
-def _masks(objects: Objects, index: int, numbers: Sequence[int], logits_nyx: Tensor) -> Iterator[PromptedMask]:
+def _composed(
+    carried: "Iterable[SliceLogits]", objects: Objects, composed: Sequence[Composition], device: torch.device
+) -> "Iterator[tuple[int, tuple[int, ...], Tensor, torch.cuda.Event | None]]":
+    """Add logits to the composition of their slice; yield (slice, objects, their masks on the host, event).
+
+    The masks are one copy per slice and direction, which is complete after the event; None on the CPU.
+    """
+    for found in carried:
+        logits_nyx = full_precision(found.logits_nyx)
+        composed[found.slice].add_all([objects.listed[number - 1].label for number in found.object_ids], logits_nyx)
+        yield found.slice, found.object_ids, to_host(logits_nyx > 0), recorded(device)
+
+
+def _masks(
+    objects: Objects, index: int, numbers: Sequence[int], masks_nyx: npt.NDArray[np.bool_]
+) -> Iterator[PromptedMask]:
     """Masks of some objects in one slice, where prediction or reference is not empty."""
-    for number, predicted_yx in zip(numbers, (logits_nyx > 0).cpu().numpy(), strict=True):
+    for number, predicted_yx in zip(numbers, masks_nyx, strict=True):
         one, reference_yx = objects.listed[number - 1], objects.number_zyx[index] == number
         if predicted_yx.any() or reference_yx.any():
             box = one.box if index == one.seed_slice else None

@@ -128,8 +128,13 @@ class _Checker:
         return ResolvedPoint(point, False, asked, run, evaluation)
 
     def _tasks_have_gpus(self, experiment: Experiment, asked: Resources) -> None:
-        """Two processes would take the same GPU, and be slower than one."""
-        for key, resources in (("resources", asked), ("resources.eval", evaluation_resources(experiment, asked))):
+        """Two processes would take the same GPU, and be slower than one.
+
+        An evaluation with the resources of its training is named once.
+        """
+        keys = {asked: "resources"}
+        keys.setdefault(evaluation_resources(experiment, asked), "resources.eval")
+        for resources, key in keys.items():
             tasks, gpus = resources.tasks_per_node, resources.gpus_per_node
             if tasks > gpus > 0:
                 self.problem(

@@ -9,6 +9,7 @@ from sam2ft.core.errors import DataError
 from sam2ft.report.page.content import Facts
 from sam2ft.report.request import RunState
 from sam2ft.report.tables.coverage import Coverage
+from sam2ft.runs.hardware import NOT_RECORDED, computed_in
 from sam2ft.runs.provenance import recorded_attempts
 
 
@@ -115,7 +116,12 @@ def _machine_facts(attempts: Sequence[Mapping[str, Any]]) -> list[Facts]:
         for name, installed in attempt["packages"].items():
             packages.setdefault(name, set()).add(str(installed))
     versions = [(name, ", ".join(sorted(found))) for name, found in sorted(packages.items())]
-    machine = (("hosts", values("host")), ("cores", values("cores")), ("platform", values("platform")))
+    computed = dict.fromkeys(one.stage + ": " + one.text for one in computed_in(attempts))
+    hardware = ", ".join(sorted(computed)) or NOT_RECORDED
+    machine = [
+        (words, values(name)) for words, name in (("hosts", "host"), ("cores", "cores"), ("platform", "platform"))
+    ]
+    machine.append(("computed on", hardware))
     return [
         Facts("Code and packages", (("commit", ", ".join(commits)), ("python", values("python")), *versions)),
         Facts("Machine", tuple(row for row in machine if row[1])),

@@ -18,6 +18,7 @@ from sam2ft.data.store.metadata import read_metadata
 from sam2ft.data.store.store import Store, VolumeRecord
 from sam2ft.report.papers.study import SPLITS, DatasetFacts, Study
 from sam2ft.report.request import Gathered, RunState
+from sam2ft.runs.hardware import EVALUATION, TRAINING, hardware_texts
 from sam2ft.runs.identity_file import own_identity
 from sam2ft.runs.provenance import recorded_attempts
 
@@ -52,7 +53,9 @@ def study_of(gathered: Gathered) -> Study | None:
         epochs=None if shown.status is None or shown.status.epoch is None else shown.status.epoch + 1,
         versions=_versions(attempts),
         commits=tuple(sorted({_commit(one["code"]) for one in attempts if one["code"].get("commit")})),
-        hardware=tuple(sorted({_machine(one) for one in attempts})),
+        machines=tuple(sorted({f"{one['cores']} cores, {one['platform']}" for one in attempts})),
+        training_hardware=_hardware([state for state in gathered.states if not state.planned.baseline], TRAINING),
+        evaluation_hardware=_hardware(gathered.states, EVALUATION),
         measures=tuple(dict.fromkeys(str(row["measure"]) for row in global_rows)),
         biomarkers=tuple(
             dict.fromkeys(
@@ -175,6 +178,13 @@ def _commit(code: Mapping[str, Any]) -> str:
     return f"{code['commit']}{' with uncommitted changes' if code.get('modified') else ''}"
 
 
-def _machine(attempt: Mapping[str, Any]) -> str:
-    gpus = attempt.get("gpus") or ()
-    return ", ".join([f"{attempt['cores']} cores", *gpus, str(attempt["platform"])])
+def _hardware(states: Sequence[RunState], stage: str) -> tuple[str, ...]:
+    """What all runs were computed with: those that are compared, and not only the shown one."""
+    runs: list[Sequence[Mapping[str, Any]]] = []
+    for state in states:
+        try:
+            attempts: Sequence[Mapping[str, Any]] = recorded_attempts(state.layout)
+        except DataError:  # the page names it; here it counts as an attempt that recorded nothing
+            attempts = [{}]
+        runs += [attempts] if attempts else []
+    return hardware_texts(runs, stage)

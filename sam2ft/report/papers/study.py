@@ -53,7 +53,12 @@ class Study:
     """Package -> version, including `python`."""
     commits: tuple[str, ...] = ()
     """Commits of the code; the text of a commit notes uncommitted changes."""
-    hardware: tuple[str, ...] = ()
+    machines: tuple[str, ...] = ()
+    """Cores and operating system of the machines of the shown run."""
+    training_hardware: tuple[str, ...] = ()
+    """GPUs and precision of all trainings (runs/hardware.hardware_texts), or `not recorded`; empty without one."""
+    evaluation_hardware: tuple[str, ...] = ()
+    """The same of all evaluations."""
     measures: tuple[str, ...] = ()
     """Measures in global.csv of the shown run."""
     biomarkers: tuple[tuple[str, str], ...] = ()

@@ -36,6 +36,8 @@ def training_key(experiment: Experiment, resources: Resources, target: TargetKin
             "num_workers": datamodule.num_workers,
             "dataset": sorted(experiment.dataset),
             "resources": _resources(resources, target),
+            # Keys of runs that are not compiled stay those of earlier versions.
+            **({"compile": True} if module.compile else {}),
         }
     )
 

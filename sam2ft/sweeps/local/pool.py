@@ -1,7 +1,6 @@
 """Local pool of child processes: first in, first out, at most `workers` at a time, with divided cores and GPUs."""
 
 import os
-import re
 import signal
 import subprocess
 import time
@@ -9,10 +8,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import takewhile
 from pathlib import Path
 
 from sam2ft.core.errors import StopRequestedError
+from sam2ft.core.system.nvidia import all_gpus, named_gpus, with_allocator
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -22,7 +21,6 @@ THREAD_VARIABLES = (
     "VECLIB_MAXIMUM_THREADS",
 )
 _POLL_S = 0.2
-_NVIDIA_SMI_TIMEOUT_S = 30
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ class Pool:
         task.output.parent.mkdir(parents=True, exist_ok=True)
         environment = child_environment(os.environ, self.cores, children)
         if self.gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
+            environment = with_allocator(environment) | {"CUDA_VISIBLE_DEVICES": self.gpus[slot % len(self.gpus)]}
         with task.output.open("ab") as output:
             # A session of its own: Ctrl-C reaches only the pool, which then asks its children to save.
             return subprocess.Popen(
@@ -147,33 +145,7 @@ def child_environment(environment: Mapping[str, str], cores: int, children: int)
     return {**environment, **dict.fromkeys(THREAD_VARIABLES, threads)}
 
 
-def visible_gpus(environment: Mapping[str, str], listed: Callable[[], str] | None = None) -> tuple[str, ...]:
-    """Return the GPUs that children may use, as values of CUDA_VISIBLE_DEVICES, or the UUIDs of all NVIDIA GPUs.
-
-    UUIDs and not numbers: in a container that has only /dev/nvidia3, CUDA calls this GPU 0. Of a GPU that is divided
-    (MIG), each instance is one.
-
-    Args:
-        listed: output of `nvidia-smi -L`, empty where there is none; by default that command is called.
-    """
-    if (given := environment.get("CUDA_VISIBLE_DEVICES")) is not None:
-        names = (name.strip() for name in given.split(","))
-        return tuple(takewhile(lambda name: name not in ("-1", "NoDevFiles"), (name for name in names if name)))
-    found: dict[str, list[str]] = {}
-    for line in (listed or _nvidia_smi)().splitlines():
-        if match := re.search(r"\(UUID: (GPU-[^)]+)\)", line):
-            found[match[1]] = []
-        elif (match := re.search(r"\(UUID: (MIG-[^)]+)\)", line)) and found:
-            found[next(reversed(found))].append(match[1])
-    return tuple(name for gpu, instances in found.items() for name in (instances or [gpu]))
-
-
-def _nvidia_smi() -> str:
-    """GPUs of this machine as `nvidia-smi -L` lists them; empty without a driver."""
-    try:
-        done = subprocess.run(
-            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=_NVIDIA_SMI_TIMEOUT_S, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout if done.returncode == 0 else ""
+def visible_gpus(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the GPUs that children may use, as values of CUDA_VISIBLE_DEVICES: those that it names, or all UUIDs."""
+    given = environment.get("CUDA_VISIBLE_DEVICES")
+    return all_gpus() if given is None else named_gpus(given)

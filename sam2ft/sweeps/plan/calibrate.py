@@ -71,7 +71,9 @@ def calibrate_sweep(layout: ExperimentLayout, resolved: ResolvedSweep, target: S
         calibration = layout.calibration(item.key)
         write_text(calibration.experiment, sealed_yaml(dump_experiment(item.experiment)))
         asked = {"stage": item.stage, "point": item.name, "world_size": item.resources.world_size}
-        write_sealed_json(calibration.task, asked)
+        # As in a job: a speed of the CPU must not be taken for that of the planned GPU.
+        planned = {} if target.site is None else {"gpus_per_node": item.resources.gpus_per_node}
+        write_sealed_json(calibration.task, asked | planned)
     if target.site is None:
         return _measure_here(layout, items, workers)
     groups: dict[Resources, list[CalibrationItem]] = {}

@@ -4,9 +4,9 @@ Unknown values are None, and a sum counts its unknown terms.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from sam2ft.runs.plan_file import Resources
 
@@ -14,8 +14,6 @@ Stage = Literal["train", "eval"]
 
 BYTES_PER_PARAMETER = 4
 """Weights, gradients and optimizer states are kept in float32."""
-_COPIES = {"Adagrad": 1, "ASGD": 2, "Adafactor": 1, "Rprop": 2}
-_DEFAULT_COPIES = 2
 
 
 @dataclass(frozen=True)
@@ -173,18 +171,6 @@ def requeues(seconds: float | None, limit_hours: float | None, stop_lead_s: floa
 
 
 # --- disk -------------------------------------------------------------------------------------------------------------
-
-
-def optimizer_copies(kind: str, arguments: Mapping[str, Any]) -> int:
-    """Return the number of values that torch's optimizer `kind` stores per trained parameter.
-
-    An optimizer without an entry in the table counts as two, like Adam.
-    """
-    if kind == "SGD":
-        return 1 if arguments.get("momentum") else 0
-    if kind == "RMSprop":
-        return 1 + bool(arguments.get("momentum")) + bool(arguments.get("centered"))
-    return _COPIES.get(kind, _DEFAULT_COPIES) + bool(arguments.get("amsgrad"))
 
 
 def checkpoint_bytes(workload: Workload, speed: TrainingSpeed | None) -> float | None:

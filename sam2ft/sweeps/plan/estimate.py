@@ -3,9 +3,10 @@
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from sam2ft.config.schema.experiment import Experiment
 from sam2ft.jobs.preflight.preflight import ResolvedRun, ResolvedSweep
 from sam2ft.runs.attempt.status import is_trained
 from sam2ft.runs.layout import ExperimentLayout
@@ -30,6 +31,7 @@ from sam2ft.sweeps.plan.cost import (
     steps_left,
     training_seconds,
 )
+from sam2ft.sweeps.plan.gpu_memory import MemoryCheck, check_memory
 from sam2ft.sweeps.plan.measured import Speeds, TimedRun, measured
 from sam2ft.sweeps.plan.workload import Workloads
 from sam2ft.sweeps.state.reconcile import ReconciledRun
@@ -45,11 +47,22 @@ class SweepTarget:
     """None where no Slurm answers."""
     gpus_here: int = 0
     """GPUs of this machine that a point would get."""
+    memory_here: int | None = None
+    """Bytes of the smallest of them; None where they are not known."""
 
     @property
     def kind(self) -> TargetKind:
         """Kind of the target in the keys of measured speeds."""
         return "here" if self.site is None else "slurm"
+
+    @property
+    def gpu_bytes(self) -> int | None:
+        """Memory of the smallest GPU that a point may get; None where it is not known."""
+        if self.site is None:
+            return self.memory_here
+        known = self.site.slurm.gpu_memory_gb
+        # As in data sheets: 16 GB are 14.9 GiB.
+        return None if known is None else int(known * 10**9)
 
     def asked(self, planned: PlannedRun, stage: Stage) -> Resources:
         """Return what a stage of a run gets: on this machine one process makes both stages, with `gpus_here` GPUs."""
@@ -84,6 +97,8 @@ class CostEstimate:
     """Free bytes on the file system of the runs."""
     report_problems: tuple[str, ...] = ()
     """Why the report job cannot run."""
+    memory: MemoryCheck = field(default_factory=MemoryCheck)
+    """Memory of the trainings to start against that of a GPU."""
 
     @property
     def gpu_hours(self) -> Amount:
@@ -133,7 +148,7 @@ def estimate_cost(
     ]  # fmt: skip
     speeds = measured(layout, timed, workloads.slices_of)
     tasks: list[Task] = []
-    checkpoints, predictions = [], []
+    checkpoints, predictions, on_gpus = [], [], dict[str, Experiment]()
     for planned in started:
         run = resolved_runs[planned.run_id]
         work, known = workloads.of(run), status.get(planned.run_id)
@@ -143,6 +158,8 @@ def estimate_cost(
             done = known.step if known is not None and not fresh else None
             tasks.append(_training_task(work, target.asked(planned, "train"), done, train_speed))
             checkpoints.append(checkpoint_bytes(work, train_speed))
+            if target.asked(planned, "train").gpus_per_node:
+                on_gpus[planned.name] = run.experiment
         tasks.append(_evaluation_task(work, target.asked(planned, "eval"), eval_speed))
         predictions.append(prediction_bytes(work, eval_speed))
     return CostEstimate(
@@ -151,6 +168,7 @@ def estimate_cost(
         prediction_bytes=Amount.of(predictions),
         free_bytes=free_bytes(layout.folder),
         report_problems=_report_problems(target) if tasks else (),
+        memory=check_memory(on_gpus, target.gpu_bytes),
     )
 
 

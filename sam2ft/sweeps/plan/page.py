@@ -31,7 +31,7 @@ def plan_page(estimate: CostEstimate, sentences: Sequence[str]) -> RenderableTyp
         table.add_column(name, justify="left" if name in ("stage", "requests", "known from", "Slurm") else "right")
     for row in rows:
         table.add_row(*(Text(row.get(name, "")) for name in shown))
-    lines = [*totals(estimate), *sentences]
+    lines = [*totals(estimate), estimate.memory.line, *sentences]
     return Group(table, *(Text(printable(line)) for line in lines if line))
 
 
@@ -136,6 +136,7 @@ def estimate_json(estimate: CostEstimate) -> dict[str, Any]:
             "free_bytes": estimate.free_bytes,
         },
         "problems": list(estimate.problems),
+        "memory": asdict(estimate.memory),
     }
 
 

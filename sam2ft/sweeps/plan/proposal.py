@@ -42,11 +42,12 @@ class Proposal:
     """Names of runs that were made with a different version of the code."""
 
     def refuse(self, max_gpu_hours: float | None) -> None:
-        """Refuse a proposal that costs more than `max_gpu_hours` (None: no limit).
+        """Refuse a proposal that costs more than `max_gpu_hours` (None: no limit), or cannot fit into its GPUs.
 
         Raises:
-            UserError: the cost is higher, or unknown.
+            UserError: the cost is higher, or unknown; or trainings that cannot fit.
         """
+        self.cost.memory.refuse()
         if max_gpu_hours is None:
             return
         amount = self.cost.gpu_hours
@@ -67,8 +68,9 @@ class Proposal:
         return sentence(self.reconciled_runs, len(self.runs))
 
     def notes(self) -> list[str]:
-        """Return warnings about limits, changes since the previous plan, orphans and stale code."""
+        """Return warnings about limits and memory, changes since the previous plan, orphans and stale code."""
         warnings = [f"Slurm will not run this: {problem}" for problem in self.cost.problems]
+        warnings += [f"warning: {text}" for text in self.cost.memory.warnings]
         changes = self.difference.sentence() if self.difference else ""
         return [text for text in (*warnings, changes, orphan_sentence(self.orphans), stale_note(self.stale)) if text]
 

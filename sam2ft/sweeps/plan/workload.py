@@ -13,9 +13,10 @@ from sam2ft.config.schema.experiment import Experiment
 from sam2ft.data.prepare.relabel import mask_dtype
 from sam2ft.data.store.store import Store, VolumeRecord
 from sam2ft.jobs.preflight.preflight import ResolvedRun
+from sam2ft.model.memory_needs import optimizer_copies
 from sam2ft.runs.initial_weights import initial_weights
 from sam2ft.runs.stores import labelled_records, max_train_subjects, open_stores, split_records
-from sam2ft.sweeps.plan.cost import BYTES_PER_PARAMETER, Workload, optimizer_copies, steps_per_epoch
+from sam2ft.sweeps.plan.cost import BYTES_PER_PARAMETER, Workload, steps_per_epoch
 
 _HEADER_LENGTH_BYTES = 8
 T = TypeVar("T")

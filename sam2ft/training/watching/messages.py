@@ -6,7 +6,9 @@ from pathlib import Path
 
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.data.store.store import VolumeRecord
+from sam2ft.model.memory_needs import memory_text, memory_warning, needed
 from sam2ft.runs.layout import RunLayout
+from sam2ft.training.memory import gpu_memory_bytes
 from sam2ft.training.state import TrainState
 from sam2ft.training.trainer import Trainer
 
@@ -26,10 +28,21 @@ def start_text(experiment: Experiment, layout: RunLayout, records: Sequence[Volu
         ("epochs", f"{module.num_epochs}{stopping}"),
         ("steps", f"{trainer.settings.steps_per_epoch} per epoch, of {_plural(size, 'slice')}"),
         ("on", f"{ranks.device}, {trainer.settings.precision}, {_plural(ranks.world_size, 'process', 'es')}"),
+        *_memory_rows(experiment, gpu_memory_bytes(ranks.device)),
         ("log", shown_path(layout.logs)),
         ("curves", f"tensorboard --logdir {shown_path(layout.folder.parent)}"),
         *([("pictures", f"{shown_path(layout.qc)}, after every epoch")] if module.visualize else []),
     )
+
+
+def _memory_rows(experiment: Experiment, gpu_bytes: int | None) -> list[tuple[str, str]]:
+    """A row with the memory of a step, and one with a warning where it may not fit; none on a CPU."""
+    need = needed(experiment)
+    if gpu_bytes is None or need is None:
+        return []
+    warning = memory_warning(experiment, gpu_bytes)
+    rows = [("memory", memory_text([need], gpu_bytes).removeprefix("memory: "))]
+    return rows if warning is None else [*rows, ("warning", warning)]
 
 
 def resume_text(state: TrainState, file: Path) -> str:

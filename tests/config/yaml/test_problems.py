@@ -116,6 +116,7 @@ def test_lora_alone_is_something_that_trains(write: Any, minimal: str) -> None:
         ("eval: {boxes_file: a.csv}", "eval.boxes_file: is used by protocol boxes_file only; leave the key out"),
         ("eval: {protocol: mask, bbox_shift: 3}", "eval.bbox_shift: it moves boxes of protocol box, not of mask; allowed: 0"),
         ("eval: {protocol: points, prompt_noise: {}}", "eval.prompt_noise: it moves boxes of protocol box, not of points; allowed: null"),
+        ("eval: {object_batch: 4}", "eval.object_batch: it batches objects of protocol propagate, not of box; allowed: 1"),
         ("eval: {missed_distance: -1}", "eval.missed_distance: found -1; allowed: diagonal or more than 0"),
         ("datamodule: {num_classes: 0}", "datamodule.num_classes: found 0; allowed: at least 1"),
         ("datamodule: {max_subject_set: 0}", "datamodule.max_subject_set: found 0; allowed: full or more than 0"),

@@ -1,6 +1,11 @@
 """Neither workers, nor ranks, nor a resume change what is trained on."""
 
-from collections.abc import Callable
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +16,7 @@ import torch
 
 from sam2ft.config.schema.datamodule import Datamodule, Transform
 from sam2ft.core.keys import SliceKey
+from sam2ft.data.samples import loader
 from sam2ft.data.samples.augment import augmentation_of
 from sam2ft.data.samples.batch import Batch, SampleDraw, collate
 from sam2ft.data.samples.dataset import SliceDataset, SliceSettings
@@ -206,3 +212,103 @@ def test_validation_is_the_same_every_time_and_in_order(store: Store) -> None:
     first, again = list(batches()), list(batches())
     assert [key.index for batch in first for key in batch.keys] == [1, 2, 3]
     assert all(equal(one, other) for one, other in zip(first, again, strict=True))
+
+
+@pytest.mark.slow  # every worker imports MONAI
+def test_workers_of_a_server_give_the_same_samples_in_the_same_order_as_forked_ones(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slices = slices_of(store, settings=replace(MIXED, augmentation=augmentation_of([TURNED])))
+    forked = train_loader(slices, batches_of(2, 2))
+    expected = [list(forked(epoch, skip)) for epoch, skip in ((0, 0), (1, 2), (2, 0))]
+    monkeypatch.setattr(loader, "forks_are_unsafe", lambda _ranks: True)
+    served = train_loader(slices, batches_of(2, 2))
+    assert served._loader.multiprocessing_context.get_start_method() == "forkserver"
+    for (epoch, skip), batches in zip(((0, 0), (1, 2), (2, 0)), expected, strict=True):
+        assert all(equal(one, other) for one, other in zip(batches, served(epoch, skip), strict=True))
+
+
+SERVED = """
+import os, sys, time
+from multiprocessing import forkserver, resource_tracker
+from pathlib import Path
+from sam2ft.config.schema.datamodule import Datamodule
+from sam2ft.data.samples import loader
+from sam2ft.data.samples.dataset import SliceDataset, SliceSettings
+from sam2ft.data.store.store import Store
+from sam2ft.distributed.stop_signal import install_stop_handlers
+
+if __name__ == "__main__":
+    stop = install_stop_handlers()
+    loader.forks_are_unsafe = lambda ranks: True
+    store, folder = Store.open(Path(sys.argv[1])), Path(sys.argv[2])
+    slices = SliceDataset([store], store.volumes, SliceSettings(image_size=32, seed=5))
+    batches = loader.train_loader(slices, Datamodule(batch_size=1, num_workers=2))
+    of_epoch = iter(batches(0))
+    keys = [next(of_epoch).keys]
+    workers = [worker.pid for worker in of_epoch._workers]
+    pids = [*workers, forkserver._forkserver._forkserver_pid, resource_tracker._resource_tracker._pid]
+    (folder / "pids.partial").write_text(" ".join(map(str, pids)))
+    (folder / "pids.partial").rename(folder / "pids")
+    while not (folder / "go").exists():
+        time.sleep(0.02)
+    keys += [batch.keys for batch in of_epoch]
+    print(len(set(keys)), len(keys), len(batches), len(list(batches(1))), stop.requested)
+"""
+
+
+def running(pid: int) -> bool:
+    try:
+        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def waited_for(state: Callable[[], bool]) -> bool:
+    ends = time.monotonic() + 60
+    while not state() and time.monotonic() < ends:
+        time.sleep(0.05)
+    return state()
+
+
+@pytest.fixture
+def served(store: Store, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    """A process whose workers a server has started, and the ids of its workers, of the server and of its tracker."""
+    script = tmp_path / "served.py"
+    script.write_text(SERVED)
+    command = [sys.executable, str(script), str(store.path), str(tmp_path)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3])}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        assert waited_for((tmp_path / "pids").exists)
+        yield process, [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, *(pytest.param(n, marks=pytest.mark.slow) for n in (signal.SIGUSR2, signal.SIGINT))]
+)
+def test_a_stop_signal_to_all_processes_of_a_job_kills_no_worker(
+    number: signal.Signals, served: tuple[subprocess.Popen[str], list[int]], tmp_path: Path
+) -> None:
+    process, pids = served
+    for pid in [*pids, process.pid]:
+        os.kill(pid, number)
+    (tmp_path / "go").touch()
+    # At its end the loader is still there, so that multiprocessing terminates the workers and waits for them.
+    said, _ = process.communicate(timeout=60)
+    assert said.split() == ["18", "18", "18", "18", "True"]
+    assert process.returncode == 0
+    assert waited_for(lambda: not any(running(pid) for pid in pids))
+
+
+def test_workers_and_their_server_end_with_a_process_that_was_killed(
+    served: tuple[subprocess.Popen[str], list[int]],
+) -> None:
+    process, pids = served
+    assert all(running(pid) for pid in pids)
+    process.kill()
+    process.wait()
+    assert waited_for(lambda: not any(running(pid) for pid in pids))

@@ -58,11 +58,17 @@ class BoxCarrier:
         self.asked: list[Any] = model.asked
 
     def propagate(
-        self, images: Any, seeds: Sequence[Any], shape_zyx: tuple[int, int, int], *, object_chunk: int
+        self,
+        images: Any,
+        seeds: Sequence[Any],
+        shape_zyx: tuple[int, int, int],
+        *,
+        object_chunk: int,
+        object_batch: int,
     ) -> Iterator[SliceLogits]:
         self.asked += [(seed.slice, tuple(seed.box)) for seed in seeds]
         assert [image.shape for image in images([5, 0])] == [(1, 32, 32)] * 2
-        assert object_chunk == 3
+        assert (object_chunk, object_batch) == (3, 2)
         for index in range(shape_zyx[0]):
             logits = torch.full((len(seeds), *shape_zyx[1:]), -4.0)
             for number, seed in enumerate(seeds):
@@ -89,7 +95,7 @@ def evaluated(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def evaluate(**section: Any) -> tuple[list[Any], Any]:
         model = Asked()
-        chosen = Evaluation(protocol="propagate", prompt_chunk=3, precision="fp32", **section)
+        chosen = Evaluation(protocol="propagate", prompt_chunk=3, object_batch=2, precision="fp32", **section)
         (result,) = Tester(model, Propagation(chosen), (), ScoreSettings()).evaluate([Volume()])
         return model.asked, result
 

@@ -1,10 +1,12 @@
 """Everything that can be known before a job, on a small store."""
 
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from sam2ft.config.load_experiment import load_experiment
 from sam2ft.core.errors import ProblemsError
@@ -15,6 +17,7 @@ from sam2ft.core.labels import Label, LabelTable
 from sam2ft.data.store.writer import PreparedVolume, StoreWriter
 from sam2ft.jobs.preflight.preflight import resolve
 from sam2ft.runs.resources.resources import local_resources
+from sam2ft.slurm.site import Site
 
 YAML = """\
 experiment: {name: toy, seed: 42}
@@ -305,3 +308,51 @@ def test_a_run_is_named_by_the_number_of_processes_that_train_it(place):
         return local_resources(experiment, 2)
 
     assert resolved(fill=two).runs[0].planned.run_id == resolved("datamodule.batch_size=4").runs[0].planned.run_id
+
+
+def with_site(text):
+    """Resources of a point as on a cluster with this `resources:` in its site file."""
+    site = Site.model_validate_json(json.dumps({"site": {"name": "here"}, "resources": yaml.safe_load(text)}))
+    return site.fill
+
+
+@pytest.mark.parametrize(("asked", "site", "refused"), [
+    ("{gpus_per_node: 1, tasks_per_node: 4}", "{}", ["resources.tasks_per_node: found 4 processes per node for 1 GPU"]),
+    ("{gpus_per_node: 2, tasks_per_node: 3}", "{}", ["resources.tasks_per_node: found 3 processes per node for 2"]),
+    ("{tasks_per_node: 4}", "{gpus_per_node: 2}", ["resources.tasks_per_node: found 4 processes per node for 2 GPUs,"]),
+    ("{hours: 1}", "{gpus_per_node: 2, tasks_per_node: 4}", ["resources.tasks_per_node: found 4 processes per node"]),
+    ("{gpus_per_node: 4, eval: {tasks_per_node: 8}}", "{}", ["resources.eval.tasks_per_node: found 8 processes"]),
+    ("{gpus_per_node: 4, tasks_per_node: 4, eval: {gpus_per_node: 2, tasks_per_node: 4}}", "{}",
+     ["resources.eval.tasks_per_node: found 4 processes per node for 2 GPUs"]),
+    ("{gpus_per_node: 2, tasks_per_node: 4, eval: {hours: 1}}", "{}",
+     ["resources.tasks_per_node: found 4", "resources.eval.tasks_per_node: found 4"]),
+    # The default is a process per GPU, also of an evaluation that asks for fewer, and one without GPUs.
+    ("{gpus_per_node: 4}", "{}", []),
+    ("{gpus_per_node: 4, eval: {gpus_per_node: 1}}", "{}", []),
+    ("{gpus_per_node: 4, tasks_per_node: 4, eval: {gpus_per_node: 0}}", "{}", []),
+    ("{gpus_per_node: 4, tasks_per_node: 1}", "{}", []),
+    ("{gpus_per_node: 0, tasks_per_node: 8}", "{}", []),
+    ("{gpus_per_node: 0, tasks_per_node: 8}", "{gpus_per_node: 2}", []),
+    ("{hours: 1}", "{gpus_per_node: 4}", []),
+])  # fmt: skip
+def test_more_processes_than_gpus_are_refused_once_each_with_what_is_allowed(place, asked, site, refused):
+    text = YAML.replace("resources: {gpus_per_node: 0}", f"resources: {asked}")
+    assert text != YAML or asked == "{gpus_per_node: 0}"
+    Path("toy.yaml").write_text(text)
+    if not refused:
+        assert resolved(fill=with_site(site)).runs
+        return
+    found = problems(fill=with_site(site))
+    assert len(found) == len(refused)
+    for problem, words in zip(found, refused, strict=True):
+        assert words in problem
+        assert problem.startswith("toy.yaml:")
+        assert "allowed: 1 to " in problem
+        assert problem.endswith("or gpus_per_node: 0 to train on the CPU")
+
+
+@pytest.mark.parametrize("processes", [1, 2, 8])
+def test_on_this_machine_each_process_counts_one_gpu_whatever_the_cluster_has(place, processes):
+    Path("toy.yaml").write_text(YAML.replace("{gpus_per_node: 0}", "{gpus_per_node: 2, tasks_per_node: 2}"))
+    found = resolved(fill=lambda experiment: local_resources(experiment, processes)).runs[0].planned.resources
+    assert (found.nodes, found.tasks_per_node, found.gpus_per_node >= processes) == (1, processes, True)

@@ -134,15 +134,36 @@ def test_what_is_known_of_a_run_is_said_and_a_name_stays_in_its_sentence(study):
         study(
             biomarkers=(("t2", "mean"), ("t2", "median"), ("tissueheight", "height"), ("tissuevolume", "volume")),
             commits=("abc", "def with uncommitted changes"),
-            hardware=("8 cores, a\n### b",),
+            machines=("8 cores, a\n### b",),
         )
     )
+    assert "Machines: `8 cores, a\ufffd### b`." in text
     assert "T2 (mean and median) is over the voxels" in text
     assert "Tissue height (height) was measured" in text
     assert "(commit `abc` and `def with uncommitted changes`) on Python 3.11" in text
     assert re.findall(r"^### (\w+)$", text, re.MULTILINE) == [
         *("Data", "Model", "Training", "Evaluation", "Biomarkers", "Statistics", "Software"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "words"),
+    [
+        (("not recorded",), "Trainings were computed on: `not recorded`."),
+        (("2 x A100, bf16 (3 runs)", "1 x <b> (1 run)"), "on: `2 x A100, bf16 (3 runs)` and `1 x <b> (1 run)`."),
+    ],
+)
+def test_the_texts_say_on_what_was_computed_and_how_often(study, rows, comparison, trained_on, words):
+    known = study(training_hardware=trained_on, evaluation_hardware=("1 x CPU, fp32",))
+    text = methods_text(known)
+    assert words in text
+    assert "Evaluations were computed on: `1 x CPU, fp32`." in text
+    card = model_card(known, rows, None)
+    assert f"- trainings computed on: `{trained_on[0]}`" in card
+    assert "- evaluations computed on: `1 x CPU, fp32`" in card
+    untrained = replace(known, shown="base", comparison=replace(comparison, best=None))
+    assert "rainings" not in methods_text(untrained) + model_card(untrained, rows, None)
+    assert "were computed on: " not in methods_text(study())
 
 
 def test_what_was_only_evaluated_was_not_trained(study, comparison):

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from sam2ft.core.errors import StopRequestedError
-from sam2ft.sweeps.local.pool import LocalTask, Pool, child_environment, visible_gpus
+from sam2ft.sweeps.local.pool import LocalTask, Pool, child_environment, least_gpu_memory, visible_gpus
 
 # Each child notes when it starts and ends, in one file per child.
 CHILD = """
@@ -79,51 +79,31 @@ def test_children_get_one_gpu_each_in_turn(tmp_path):
     assert [(tmp_path / name).read_text().split()[3] for name in ("a", "b")] == ["4", "7"]
 
 
-TWO = """GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-5c89852c-d268-c3f3-1b07-005d5ae1dc3f)
-GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-00000000-1111-2222-3333-444444444444)
-"""
-DIVIDED = """GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-5c89852c-d268-c3f3-1b07-005d5ae1dc3f)
-  MIG 3g.20gb     Device  0: (UUID: MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f)
-  MIG 3g.20gb     Device  1: (UUID: MIG-cba663e8-9bed-5b25-b243-5985ef7c9beb)
-GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-00000000-1111-2222-3333-444444444444)
-"""
-
-
-@pytest.mark.parametrize(
-    ("environment", "listed", "expected"),
-    [
-        ({"CUDA_VISIBLE_DEVICES": "3, 1"}, TWO, ("3", "1")),
-        ({"CUDA_VISIBLE_DEVICES": ""}, TWO, ()),
-        ({"CUDA_VISIBLE_DEVICES": "1,-1,0"}, TWO, ("1",)),  # CUDA ends at the first invalid one
-        ({"CUDA_VISIBLE_DEVICES": "MIG-1"}, TWO, ("MIG-1",)),
-        ({}, "", ()),
-        ({}, "No devices found.\n", ()),
-        ({}, TWO, ("GPU-5c89852c-d268-c3f3-1b07-005d5ae1dc3f", "GPU-00000000-1111-2222-3333-444444444444")),
-        (
-            {},
-            DIVIDED,
-            (
-                "MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f",
-                "MIG-cba663e8-9bed-5b25-b243-5985ef7c9beb",
-                "GPU-00000000-1111-2222-3333-444444444444",
-            ),
-        ),
-    ],
-)
-def test_gpus_are_those_that_are_allowed_else_all_that_the_driver_lists(environment, listed, expected):
-    assert visible_gpus(environment, lambda: listed) == expected
-
-
-def test_the_driver_is_asked_by_its_own_program(tmp_path, monkeypatch):
+def test_gpus_are_those_that_are_allowed_else_all_that_the_driver_lists(tmp_path, monkeypatch):
     program = tmp_path / "nvidia-smi"
-    program.write_text(f"#!/bin/sh\n[ \"$1\" = -L ] && cat <<'END'\n{TWO}END\n")
+    program.write_text("#!/bin/sh\necho 'GPU 0: A100 (UUID: GPU-1-2)'\necho 'GPU 1: A100 (UUID: GPU-3-4)'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    assert len(visible_gpus({})) == 2
-    program.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n")
-    assert visible_gpus({}) == ()
-    monkeypatch.setenv("PATH", "/nowhere")
-    assert visible_gpus({}) == ()
+    assert visible_gpus({}) == ("GPU-1-2", "GPU-3-4")
+    assert visible_gpus({"CUDA_VISIBLE_DEVICES": "1"}) == ("1",)
+    assert visible_gpus({"CUDA_VISIBLE_DEVICES": ""}) == ()
+
+
+def test_the_allocator_of_gpus_is_chosen_for_children_with_one_and_a_users_own_value_stays(tmp_path, monkeypatch):
+    show = "import os, sys; print(*(n + '=' + v for n, v in os.environ.items() if 'ALLOC_CONF' in n))"
+
+    def shown(*gpus):
+        place = tmp_path / "out"
+        place.unlink(missing_ok=True)
+        Pool(1, gpus=gpus).run([LocalTask("a", [sys.executable, "-S", "-c", show], place)])
+        return place.read_text().strip()
+
+    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
+        monkeypatch.delenv(name, raising=False)
+    assert shown() == ""
+    assert shown("0") == "PYTORCH_ALLOC_CONF=expandable_segments:True"
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "max_split_size_mb:64")
+    assert shown("0") == "PYTORCH_CUDA_ALLOC_CONF=max_split_size_mb:64"
 
 
 @pytest.mark.parametrize(
@@ -183,3 +163,31 @@ def test_a_second_stop_kills_children_that_do_not_want_to_end(tmp_path, number):
     assert time.monotonic() - started < 30
     with pytest.raises(ProcessLookupError):
         os.kill(int(place.read_text()), 0)
+
+
+TWO_GPUS = "GPU-aa, 81559, Disabled\nGPU-bb, 16384, [N/A]\n"
+
+
+@pytest.mark.parametrize(
+    ("names", "listed", "mib"),
+    [
+        (("GPU-aa",), TWO_GPUS, 81559),
+        (("GPU-aa", "GPU-bb"), TWO_GPUS, 16384),
+        (("GPU-a",), TWO_GPUS, 81559),  # CUDA takes the beginning of a UUID
+        (("0",), TWO_GPUS, 16384),  # another one for CUDA, perhaps
+        ((), TWO_GPUS, None),
+        (("GPU-cc",), TWO_GPUS, None),
+        (("MIG-aa",), TWO_GPUS, None),
+        (("0",), "GPU-aa, 81559, Enabled\n", None),
+        (("0",), "GPU-aa, [N/A], Disabled\n", None),
+        (("0",), "", None),
+        (("0",), "Failed to initialize NVML: Driver/library version mismatch\n", None),
+    ],
+)
+def test_the_memory_of_the_smallest_gpu_or_nothing(names, listed, mib):
+    assert least_gpu_memory(names, lambda: listed) == (None if mib is None else mib * 2**20)
+
+
+def test_without_a_driver_no_memory_is_known(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert least_gpu_memory(("0",)) is None

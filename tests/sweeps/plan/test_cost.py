@@ -2,6 +2,7 @@
 
 import pytest
 
+from sam2ft.model.memory_needs import optimizer_copies
 from sam2ft.runs.plan_file import Resources
 from sam2ft.sweeps.plan.cost import (
     Amount,
@@ -14,7 +15,6 @@ from sam2ft.sweeps.plan.cost import (
     cpu_hours,
     evaluation_seconds,
     gpu_hours,
-    optimizer_copies,
     prediction_bytes,
     requeues,
     steps_left,

@@ -25,6 +25,7 @@ export HF_HOME='/data/hf cache'
 export NCCL_DEBUG=WARN
 export TMPDIR="/scratch/$USER"
 srun --nodes=2 --ntasks=2 --ntasks-per-node=1 mkdir -p "$TMPDIR"
+[ -n "${PYTORCH_CUDA_ALLOC_CONF+x}${PYTORCH_ALLOC_CONF+x}" ] || export PYTORCH_ALLOC_CONF=expandable_segments:True
 export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 export OMP_NUM_THREADS=8
 export SLURM_BITSTR_LEN=0

@@ -21,6 +21,7 @@
 
 # setup
 ulimit -n 4096
+[ -n "${PYTORCH_CUDA_ALLOC_CONF+x}${PYTORCH_ALLOC_CONF+x}" ] || export PYTORCH_ALLOC_CONF=expandable_segments:True
 export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 export OMP_NUM_THREADS=8
 export SLURM_BITSTR_LEN=0
