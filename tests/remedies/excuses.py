@@ -10,7 +10,6 @@ excused(
     "give every dataset the same weight in training",
     "train {} + val {} + test {} is {}",
     "more is faster on a GPU and changes the last digits",
-    "name of a config of the sam2 package, or sam2_nano",
     "name of a torch.optim class",
     "name of a torch.optim.lr_scheduler class",
     "stop early",
