@@ -12,7 +12,11 @@ from tests.remedies.conftest import Raw, refusal
 from tests.remedies.registry import excused, executed_by, remedy
 
 DOORS = "tests/core/given/test_doors.py::"
-OF = {"give the experiment file": "launch/status.py and launch/aggregate.py take {} too"}
+OF = {
+    "give the experiment file": "launch/status.py and launch/aggregate.py take {} too",
+    "give {}": "^give {}$",
+    "name it in an experiment file under dataset": "it is prepared already",
+}
 """A clause that other messages have too -> a piece of this one."""
 
 for clause, test in (
@@ -83,6 +87,13 @@ for clause, test in (
     ),
 ):
     executed_by(clause, of=OF.get(clause, ""), test=f"{DOORS}{test}")
+
+
+executed_by(
+    "name it in an experiment file under dataset",
+    of="^name it in an experiment file under dataset",
+    test=f"{DOORS}test_a_store_and_weights_are_named_in_an_experiment_as_the_messages_say",
+)
 
 
 @remedy("run launch/prepare.py {} --out FOLDER")

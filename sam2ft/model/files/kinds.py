@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from sam2ft.core.errors import CheckpointError, listed
-from sam2ft.core.given.recognise import OURS, Kind, kind_of
+from sam2ft.core.given.recognise import OURS, WEIGHTS_SUFFIXES, Kind, kind_of
 from sam2ft.core.given.wrong_kind import Wanted, wrong_kind
 
 GET_SAM2 = "`make weights` downloads the official ones"
@@ -60,10 +60,11 @@ def format_of(path: Path) -> Format:
     size = path.stat().st_size
     if problem := _problem(path, head):
         raise CheckpointError(f"{path}: {problem}")
+    # A few bytes under the name of weights are the beginning of a copy; under another name a text is what it says.
+    if size < _LEAST_BYTES and (kind is not Kind.TEXT or path.suffix.lower() in WEIGHTS_SUFFIXES):
+        raise CheckpointError(f"{path}: not a checkpoint that can be read safely ({size or 'no'} bytes); copy it again")
     if kind is Kind.TEXT and (known := wrong_kind(path, Wanted.CHECKPOINT)) is not None:
         raise CheckpointError(known)
-    if size < _LEAST_BYTES:
-        raise CheckpointError(f"{path}: not a checkpoint that can be read safely ({size or 'no'} bytes); copy it again")
     if _is_safetensors(head):
         return Format.SAFETENSORS
     if head.startswith(b"PK\x03\x04") or head[:1] == b"\x80":
@@ -103,8 +104,7 @@ def _is_safetensors(head: bytes) -> bool:
 
 
 def _inside(folder: Path) -> str:
-    endings = (".pt", ".pth", ".safetensors", ".bin", ".ckpt")
-    found = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in endings)
+    found = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in WEIGHTS_SUFFIXES)
     if any(folder.glob("*.distcp")):
         return "a distributed checkpoint: python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER FILE"
     return f"found {listed(found, 5)}" if found else f"it holds none; {GET_SAM2}"
