@@ -1,7 +1,8 @@
 """Schema of the sections `experiment:`, `eval:` (evaluation, protocol, prompt noise) and `resources:` (cluster)."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, PositiveInt, ValidationInfo, field_validator
 
@@ -12,16 +13,70 @@ Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 InstanceMode = Literal["per_instance", "per_label"]
 SeedSlice = Literal["largest", "middle"]
-PROTOCOLS = {
-    "box": "the bounding box of {per} in the reference",
-    "point": "the pixel deepest inside {per} of the reference",
-    "points": "{points_k} points inside {per} of the reference",
-    "mask": "the reference mask of {per}",
-    "boxes_file": "the boxes of a detector",
-    "propagate": "the box of {per} in one slice, carried through the volume by the video predictor",
+
+
+class ProtocolWords(NamedTuple):
+    """How texts and pages speak of a protocol; `{key}`: a setting of `eval`, `{per}`: what has a prompt."""
+
+    prompt: str
+    """What the model is prompted with, for the methods text."""
+    headline: str
+    """What the numbers of an evaluation mean, in one sentence for everything that shows them."""
+
+
+UPPER_BOUND = "an upper bound of what a user gets"
+PROTOCOLS: Mapping[str, ProtocolWords] = {
+    "box": ProtocolWords(
+        "the bounding box of {per} in the reference",
+        f"prompted with the reference's own box in every slice: {UPPER_BOUND}",
+    ),
+    "point": ProtocolWords(
+        "the pixel deepest inside {per} of the reference",
+        f"prompted with the point deepest inside the reference in every slice: {UPPER_BOUND}",
+    ),
+    "points": ProtocolWords(
+        "{points_k} points inside {per} of the reference",
+        f"prompted with points inside the reference in every slice: {UPPER_BOUND}",
+    ),
+    "mask": ProtocolWords(
+        "the reference mask of {per}",
+        "prompted with the reference mask itself: a high Dice does not show that the model finds the structure",
+    ),
+    "boxes_file": ProtocolWords(
+        "the boxes of a detector",
+        "prompted with the boxes of a detector, not of the reference: what a user of this detector gets",
+    ),
+    "propagate": ProtocolWords(
+        "the box of {per} in one slice, carried through the volume by the video predictor",
+        "prompted with the reference's own box in one slice, chosen by the reference, and carried through the volume: "
+        f"{UPPER_BOUND}",
+    ),
 }
-"""Protocol -> what the model is prompted with, in the methods text; `{key}`: a setting of `eval`, `{per}`: what has a
-prompt. `evaluation/protocols/<protocol>.py` makes the prompts."""
+"""Protocol -> its words. `evaluation/protocols/<protocol>.py` makes the prompts."""
+MADE_ELSEWHERE = "masks made by another program: how it was prompted, if at all, is not known here"
+
+
+def protocol_headline(name: str) -> str:
+    """What numbers with this protocol mean, in one sentence; `name` is a protocol as tables name it.
+
+    `box_jitter_per_label(px=5,seed=0)+nonempty` has the sentence of box with what its parameters change. A name that is
+    no protocol is that of masks made by another program.
+    """
+    words, _, left_out = name.partition("+")
+    kind, _, parameters = words.partition("(")
+    per_label, jitter = kind.endswith("_per_label"), "_jitter" in kind
+    kind = kind.removesuffix("_per_label").removesuffix("_jitter")
+    if kind not in PROTOCOLS:
+        return MADE_ELSEWHERE
+    sentence = PROTOCOLS[kind].headline
+    if jitter:
+        moved = dict(part.split("=", 1) for part in parameters.rstrip(")").split(","))["px"]
+        sentence = (
+            "prompted in every slice with the reference's own box, its sides moved at random by up to "
+            f"{moved} px: what a user gets whose boxes are as exact"
+        )
+    sentence += ", one prompt for all of a label" if per_label else ""
+    return sentence + (", and only in slices that hold a label" if left_out else "")
 
 
 class ExperimentInfo(Section):
@@ -124,7 +179,7 @@ class Evaluation(Section):
     def prompted_with(self) -> str:
         """What the model is prompted with, for the methods text."""
         per = "each connected component of each label" if self.instances == "per_instance" else "each label of a slice"
-        return PROTOCOLS[self.protocol].format(per=per, **dict(self))
+        return PROTOCOLS[self.protocol].prompt.format(per=per, **dict(self))
 
 
 class PartialResources(Section):
