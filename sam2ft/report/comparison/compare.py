@@ -2,6 +2,7 @@
 split, and choice of the best point.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -11,6 +12,7 @@ from sam2ft.core.grouping import grouped
 from sam2ft.core.tables.columns import Column, integer_column, number_column, text_column
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, Row, Table, Value
 from sam2ft.runs.states import State
+from sam2ft.statistics.small_samples import shown_interval
 
 MEASURES = ("dice_slice_mean", "dice", "iou_slice_mean", "iou")
 MAIN_MEASURE = "dice_slice_mean"
@@ -46,6 +48,14 @@ class Score:
     ci_low: float | None
     ci_high: float | None
     n: int
+    sd: float | None = None
+    limits: tuple[float, float] = (-math.inf, math.inf)
+    """Smallest and largest possible value of the measure."""
+
+    @property
+    def shown(self) -> tuple[float, float] | None:
+        """The interval for pages and texts: of few subjects Student's t, else the bootstrap; None without one."""
+        return shown_interval(self.mean, self.sd, self.n, (self.ci_low, self.ci_high), self.limits)
 
 
 @dataclass(frozen=True, order=True)
@@ -166,7 +176,17 @@ def _lines(point: PointRun, own_rows: Sequence[Row], baseline_rows: Sequence[Row
 def score_of(row: Row) -> Score | None:
     """The summary in a row of global.csv, or None when no subject had a value."""
     mean, n = number_or_none(row["mean"]), _count(row, "n")
-    return None if mean is None else Score(mean, number_or_none(row["ci_low"]), number_or_none(row["ci_high"]), n)
+    if mean is None:
+        return None
+    low, high, sd = (number_or_none(row[name]) for name in ("ci_low", "ci_high", "sd"))
+    return Score(mean, low, high, n, sd, limits_of(str(row["measure"])))
+
+
+def limits_of(measure: str) -> tuple[float, float]:
+    """Smallest and largest possible value of a measure; those of metrics of users are not known."""
+    if measure in ("dice", "iou", "dice_slice_mean", "iou_slice_mean", "nsd"):
+        return 0.0, 1.0
+    return (0.0 if measure in ("hd_mm", "hd95_mm", "assd_mm") else -math.inf), math.inf
 
 
 def number_or_none(value: Value) -> float | None:

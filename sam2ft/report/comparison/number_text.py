@@ -36,10 +36,9 @@ def signed(value: float | None, digits: int = 3) -> str:
 
 
 def interval(score: Score | None, digits: int = 3) -> str:
-    """A confidence interval such as `[0.880, 0.940]`; empty text when there is none."""
-    if score is None or score.ci_low is None or score.ci_high is None:
-        return ""
-    return f"[{number_text(score.ci_low, digits)}, {number_text(score.ci_high, digits)}]"
+    """A confidence interval such as `[0.880, 0.940]` (`Score.shown`); empty text when there is none."""
+    ends = None if score is None else score.shown
+    return "" if ends is None else f"[{number_text(ends[0], digits)}, {number_text(ends[1], digits)}]"
 
 
 def decimals(mean: float | None, significant: int = 4) -> int:

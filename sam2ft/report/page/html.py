@@ -164,7 +164,7 @@ def headline(comparison: Comparison) -> ComparisonRow | None:
 def scale_of(comparison: Comparison) -> Scale:
     """Common scale of the small interval drawings in the comparison table."""
     scores = [line.scores[MAIN_MEASURE] for line in comparison.lines if MAIN_MEASURE in line.scores]
-    ends = [end for score in scores for end in (score.mean, score.ci_low, score.ci_high) if end is not None]
+    ends = [end for score in scores for end in (score.mean, *(score.shown or ()))]
     return Scale(min(ends), max(ends)) if ends else Scale(0.0, 1.0)
 
 
