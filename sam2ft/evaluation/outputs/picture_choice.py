@@ -94,7 +94,7 @@ def _worst_of_labels(of_label: Mapping[int, Sequence[tuple[Severity, SliceKey]]]
 def _around_the_median(ranked: Sequence[SliceKey], means: Mapping[SliceKey, float], count: int) -> dict[SliceKey, str]:
     """Slice -> median subject or median: the typical slice, then those around the median of `ranked`."""
     typical = _typical_slice(means)
-    chosen = {typical: "median subject"} if typical in ranked and count else {}
+    chosen = {typical: "median subject"} if typical is not None and typical in ranked and count else {}
     others = [key for key in ranked if key not in chosen]
     start = max(0, (len(others) - count + len(chosen)) // 2)
     return chosen | dict.fromkeys(others[start : start + count - len(chosen)], "median")
@@ -168,7 +168,8 @@ class _OfLabel:
 def _spread(ranked: Sequence[int], subjects: Sequence[int]) -> list[int]:
     """Places with at most MOST_OF_SUBJECT of a subject before all others."""
     seen: Counter[int] = Counter()
-    first, later = [], []
+    first: list[int] = []
+    later: list[int] = []
     for place in ranked:
         seen[subjects[place]] += 1
         (first if seen[subjects[place]] <= MOST_OF_SUBJECT else later).append(place)

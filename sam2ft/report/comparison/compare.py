@@ -15,6 +15,8 @@ from sam2ft.runs.states import State
 from sam2ft.statistics.small_samples import shown_interval
 
 MEASURES = ("dice_slice_mean", "dice", "iou_slice_mean", "iou")
+DISTANCES = ("nsd", "hd95_mm", "assd_mm")
+"""Distances of surfaces, where they were measured: shown beside Dice, not in compare.csv."""
 MAIN_MEASURE = "dice_slice_mean"
 """The measure of tests, effects, curves and plots of points."""
 _EVALUATION = ("eval", "dataset", "split", "protocol")
@@ -97,6 +99,8 @@ class ComparisonRow:
     """Mean minus the baseline's mean, where both were evaluated in the same way on the same number of subjects."""
     n_missed: int = 0
     n_spurious: int = 0
+    distances: Mapping[str, Score] = field(default_factory=dict)
+    """Measure (of DISTANCES) -> its score, where it was measured."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,19 @@ class Comparison:
     def override_keys(self) -> tuple[str, ...]:
         """Keys of the settings that the sweep changed, in the order of the sweep."""
         return tuple(dict.fromkeys(key for line in self.lines for key, _ in line.point.overrides))
+
+    @cached_property
+    def distances(self) -> tuple[str, ...]:
+        """The distances that were measured of any point."""
+        return tuple(name for name in DISTANCES if any(name in line.distances for line in self.lines))
+
+    @cached_property
+    def best_word(self) -> str:
+        """What the best point is called: best only where no other trained point is above it on what was evaluated."""
+        trained = [line for line in self.lines if line.point.index is not None and MAIN_MEASURE in line.scores]
+        own = {line.evaluation.how: line.scores[MAIN_MEASURE].mean for line in trained if line.point.run == self.best}
+        above = any(line.scores[MAIN_MEASURE].mean > own.get(line.evaluation.how, math.inf) for line in trained)
+        return "chosen by validation" if above else "best"
 
     def name_of(self, run: str | None) -> str | None:
         """Name of the first point of a run."""
@@ -158,18 +175,21 @@ def choose_best(points: Sequence[PointRun]) -> tuple[str | None, str]:
 
 
 def _lines(point: PointRun, own_rows: Sequence[Row], baseline_rows: Sequence[Row]) -> list[ComparisonRow]:
-    of_evaluation = grouped((row for row in own_rows if row["measure"] in MEASURES), ComparedEvaluation.of)
+    shown = (row for row in own_rows if row["measure"] in (*MEASURES, *DISTANCES))
+    of_evaluation = grouped(shown, ComparedEvaluation.of)
     references = {(ComparedEvaluation.of(row), row["measure"]): score_of(row) for row in baseline_rows}
     lines = []
     for evaluation, rows in sorted(of_evaluation.items(), key=lambda item: item[0]):
-        scores = {str(row["measure"]): score for row in rows if (score := score_of(row)) is not None}
+        found = {str(row["measure"]): score for row in rows if (score := score_of(row)) is not None}
+        scores = {measure: score for measure, score in found.items() if measure in MEASURES}
+        distances = {measure: found[measure] for measure in DISTANCES if measure in found}
         deltas = {
             measure: score.mean - other.mean
             for measure, score in scores.items()
             if (other := references.get((evaluation, measure))) is not None and other.n == score.n
         }
         missed, spurious = (max(_count(row, name) for row in rows) for name in ("n_missed", "n_spurious"))
-        lines.append(ComparisonRow(point, evaluation, scores, deltas, missed, spurious))
+        lines.append(ComparisonRow(point, evaluation, scores, deltas, missed, spurious, distances))
     return lines or [ComparisonRow(point)]
 
 

@@ -9,12 +9,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from sam2ft.config.schema.evaluation import protocol_headline
 from sam2ft.config.sweep.names import short_names
 from sam2ft.report.comparison.compare import MAIN_MEASURE, Comparison, ComparisonRow, short_value, value_text
-from sam2ft.report.comparison.number_text import decimals, interval, number_text, row_interval, signed, unit_text
+from sam2ft.report.comparison.improvement import Improvement
+from sam2ft.report.comparison.number_text import (
+    MEASURE_WORDS,
+    decimals,
+    difference_interval,
+    ends_text,
+    interval,
+    number_text,
+    p_text,
+    percent_of,
+    row_interval,
+    signed,
+    unit_text,
+)
 from sam2ft.report.page.content import ReportData, SliceCase
 from sam2ft.report.plots.files import TEMPLATES, page_program
 from sam2ft.report.plots.vega import json_text, page_value
+from sam2ft.statistics.small_samples import FEW, TOO_SMALL, smallest_p
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -57,13 +72,20 @@ def render_page(data: ReportData, program: Callable[[], str] = page_program) -> 
     )
     environment.filters |= {"number": number_text, "signed": signed, "interval": interval}
     environment.filters |= {"row_interval": row_interval, "decimals": decimals, "unit": unit_text}
+    environment.filters |= {"prompted": protocol_headline, "difference_interval": difference_interval}
+    environment.filters |= {"p": p_text, "smallest_p": smallest_p, "percent_of": percent_of, "ends": ends_text}
     environment.filters |= {"value": value_text, "short_value": short_value, "link": link, "breakable": breakable}
+    top = headline(data.comparison)
     style, scripts = (TEMPLATES / "report.css").read_text("utf-8"), scripts_of(data, program)
     return environment.get_template("index.html.j2").render(
         data=data,
-        headline=headline(data.comparison),
+        headline=top,
+        improvement=improvement_of(data, top),
         short=short_names(data.comparison.override_keys),
         scale=scale_of(data.comparison),
+        FEW=FEW,
+        TOO_SMALL=TOO_SMALL,
+        words=MEASURE_WORDS,
         several_evaluations=len({line.evaluation for line in data.comparison.lines if line.scores}) > 1,
         sections=sections_of(data),
         case_of=first_cases(data.cases),
@@ -159,6 +181,12 @@ def headline(comparison: Comparison) -> ComparisonRow | None:
     """Line of the best point for the top of the page; None without an evaluated best point."""
     of_best = (line for line in comparison.lines if line.point.run == comparison.best)
     return next((line for line in of_best if MAIN_MEASURE in line.scores), None)
+
+
+def improvement_of(data: ReportData, line: ComparisonRow | None) -> Improvement | None:
+    """Chosen - baseline of the mean over labels on the evaluation of the headline."""
+    of_main = (one for one in data.improvements if one.label is None and one.measure == MAIN_MEASURE)
+    return next((one for one in of_main if line is not None and one.evaluation == line.evaluation), None)
 
 
 def scale_of(comparison: Comparison) -> Scale:

@@ -30,6 +30,8 @@ MOST_LEVELS = 12
 """Maximum number of values of a setting for a mean per value; with more, each value has too few points."""
 FEWEST_PARALLEL = 3
 """Minimum number of points for a parallel coordinates plot; for fewer, a table is enough."""
+FEWEST_SPREAD = 3
+"""Minimum number of points of a value for a standard deviation."""
 _LOG_FROM = 50
 """Minimum ratio of the largest to the smallest value of a setting for a logarithmic axis."""
 
@@ -76,7 +78,9 @@ def _effect_plot(number: int, effect: MainEffect, name: str) -> Plot:
         for point, score in level.members:
             add_row(columns, "point", level.value, order, point, rounded_value(score), None, None)
         spread = level.scores
-        ends = (None, None) if spread.sd is None else (spread.mean - spread.sd, spread.mean + spread.sd)
+        # The spread of two points says nothing that the two dots do not say better.
+        told = spread.sd is not None and spread.n >= FEWEST_SPREAD
+        ends = (spread.mean - (spread.sd or 0), spread.mean + (spread.sd or 0)) if told else (None, None)
         words = f"mean of {spread.n} point{'s' if spread.n != 1 else ''}"
         add_row(columns, "mean", level.value, order, words, *map(rounded_value, (spread.mean, *ends)))
     words = MEASURE_WORDS[MAIN_MEASURE]
@@ -99,8 +103,8 @@ def _effect_plot(number: int, effect: MainEffect, name: str) -> Plot:
     return Plot(
         f"effect-{number}",
         f"Effect of {name}",
-        f"{words} ({effect.evaluation.words}) of every point by its {name}; blue: mean ± standard deviation over the "
-        "points of a value, whatever their other settings are.",
+        f"{words} ({effect.evaluation.words}) of every point by its {name}; blue: mean over the points "
+        f"of a value, whatever their other settings are, ± standard deviation where there are {FEWEST_SPREAD} or more.",
         f"{words} for {len(effect.levels)} values of {name}: "
         + ", ".join(f"{level.value}: {level.scores.mean:.3f}" for level in effect.levels),
         spec,

@@ -147,10 +147,11 @@ _ROLE_WORDS = "datum.label === 'best' ? 'best point' : datum.label === 'other' ?
 
 def distribution_plot(values: Sequence[SubjectScores]) -> Plot | None:
     """A dot per subject, label and model (best point, baseline), with median and quartiles over the subjects."""
-    columns = empty_columns("label", "point", "role", "measure", "subject", "value")
+    columns = empty_columns("label", "id", "point", "run", "role", "measure", "subject", "value")
     for one in values:
+        what = (_label_text(one), one.label, one.point, one.run, one.role, one.measure)
         for subject, value in one.values.items():
-            add_row(columns, _label_text(one), one.point, one.role, one.measure, subject, rounded_value(value))
+            add_row(columns, *what, subject, rounded_value(value))
     if not columns["value"]:
         return None
     labels = _label_texts(values)
@@ -242,7 +243,8 @@ def _learning_spec(longest: int) -> Spec:
 
 
 def _measures(found: Sequence[str]) -> Control:
-    known = [name for name in MEASURE_WORDS if name in found]
+    # What repeats another measure comes last.
+    known = sorted((name for name in MEASURE_WORDS if name in found), key=lambda name: name.startswith("iou"))
     return Control("measure", "Measure", tuple((name, MEASURE_WORDS[name]) for name in known))
 
 
