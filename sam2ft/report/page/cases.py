@@ -117,4 +117,5 @@ def _case(entry: Mapping[str, Any], picture: Picture, state: RunState) -> SliceC
         why=entry["why"],
         dice=entry["dice"],
         labels=tuple(labels),
+        label=entry.get("label"),
     )

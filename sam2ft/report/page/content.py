@@ -73,6 +73,13 @@ class SliceCase:
     dice: float | None = None
     """Mean over the labels on the slice."""
     labels: tuple[CaseLabel, ...] = ()
+    label: int | None = None
+    """Label for which it is one of the worst; None for the others, and in evaluations of earlier versions."""
+
+    @property
+    def of_label(self) -> CaseLabel | None:
+        """The label for which it was chosen."""
+        return next((one for one in self.labels if one.label == self.label), None)
 
 
 @dataclass(frozen=True)

@@ -77,12 +77,12 @@ def _improved(found: Improvement) -> str:
 def _missed(total: LabelFailures) -> str:
     slices, volumes = total.slices, total.volumes
     parts = [
-        f"missed {slices.missed}{_of(slices.present)} slices and {volumes.missed}{_of(volumes.present)} volumes",
+        f"missed in {slices.missed}{_of(slices.present)} slices and {volumes.missed}{_of(volumes.present)} volumes",
         f"spurious in {slices.spurious} slices and {volumes.spurious} volumes",
     ]
     if slices.elsewhere:
-        parts.append(f"predicted beside the reference in {slices.elsewhere} slices")
-    return f"Labels: {'; '.join(parts)}."
+        parts.append(f"predicted only beside the reference in {slices.elsewhere} slices")
+    return f"Over all labels: {'; '.join(parts)}."
 
 
 def _of(present: int | None) -> str:

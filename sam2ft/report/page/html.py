@@ -83,6 +83,7 @@ def render_page(data: ReportData, program: Callable[[], str] = page_program) -> 
         improvement=improvement_of(data, top),
         short=short_names(data.comparison.override_keys),
         scale=scale_of(data.comparison),
+        pictured=pictured_misses(data),
         FEW=FEW,
         TOO_SMALL=TOO_SMALL,
         words=MEASURE_WORDS,
@@ -187,6 +188,16 @@ def improvement_of(data: ReportData, line: ComparisonRow | None) -> Improvement 
     """Chosen - baseline of the mean over labels on the evaluation of the headline."""
     of_main = (one for one in data.improvements if one.label is None and one.measure == MAIN_MEASURE)
     return next((one for one in of_main if line is not None and one.evaluation == line.evaluation), None)
+
+
+def pictured_misses(data: ReportData) -> tuple[int, int]:
+    """(missed labels of the slices with a picture, all missed labels of slices) of the point shown first."""
+    shown = next(iter(data.labels), None)
+    run = data.cases[0].run if data.cases else ""
+    if shown is None:
+        return 0, 0
+    drawn = sum(label.status == "missed" for case in data.cases if case.run == run for label in case.labels)
+    return drawn, sum(data.misses.total(run, section.evaluation).slices.missed for section in data.labels)
 
 
 def scale_of(comparison: Comparison) -> Scale:
