@@ -88,12 +88,14 @@ const large = element("dialog", { className: "large", "aria-label": "picture in 
 const picture = element("img", { alt: "" });
 const words = element("p");
 const close = element("button", { type: "button", className: "plain" }, "Close");
+let current = null; // a picture of the first screen is among the cases, too
 const step = (by) => {
   const shown = [...document.querySelectorAll("a.picture")].filter((link) => link.offsetParent !== null);
-  const next = shown[shown.findIndex((link) => link.href === picture.src) + by];
+  const next = shown[shown.indexOf(current) + by];
   if (next) open(next);
 };
 const open = (link) => {
+  current = link;
   picture.src = link.href;
   picture.alt = link.querySelector("img").alt;
   words.textContent = picture.alt;
