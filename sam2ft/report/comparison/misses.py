@@ -74,10 +74,11 @@ def _listed(of_label: Mapping[str, Sequence[SliceOfLabel]]) -> str:
     slices = sum(map(len, of_label.values()))
     subjects = len({one[:2] for found in of_label.values() for one in found})
     labels = ", ".join(f"{name} {len(found)}" for name, found in of_label.items())
-    return f"{_number(slices, 'slice')} of {_number(subjects, 'subject')} ({labels})"
+    return f"{number_of(slices, 'slice')} of {number_of(subjects, 'subject')} ({labels})"
 
 
-def _number(count: int, what: str) -> str:
+def number_of(count: int, what: str) -> str:
+    """`1 slice`, `2 slices`."""
     return f"{count} {what}{'s' if count != 1 else ''}"
 
 

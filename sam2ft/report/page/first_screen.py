@@ -8,7 +8,7 @@ from sam2ft.data.store.split import SPLITS
 from sam2ft.data.store.store import Store
 from sam2ft.report.comparison.compare import MAIN_MEASURE, Comparison, ComparisonRow
 from sam2ft.report.comparison.improvement import Improvement
-from sam2ft.report.comparison.misses import LabelFailures, Misses
+from sam2ft.report.comparison.misses import LabelFailures, Misses, number_of
 from sam2ft.report.comparison.number_text import MEASURE_WORDS, ends_text, interval, number_text, p_text, signed
 from sam2ft.report.page.content import DataLine, FirstScreen, SliceCase, Verdict
 from sam2ft.runs.stores import max_train_subjects
@@ -78,10 +78,10 @@ def _missed(total: LabelFailures) -> str:
     slices, volumes = total.slices, total.volumes
     parts = [
         f"missed in {slices.missed}{_of(slices.present)} slices and {volumes.missed}{_of(volumes.present)} volumes",
-        f"spurious in {slices.spurious} slices and {volumes.spurious} volumes",
+        f"spurious in {number_of(slices.spurious, 'slice')} and {number_of(volumes.spurious, 'volume')}",
     ]
     if slices.elsewhere:
-        parts.append(f"predicted only beside the reference in {slices.elsewhere} slices")
+        parts.append(f"predicted only beside the reference in {number_of(slices.elsewhere, 'slice')}")
     return f"Over all labels: {'; '.join(parts)}."
 
 
