@@ -80,6 +80,11 @@ def p_text(p: float | None) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def p_said(p: float | None) -> str:
+    """`p = 0.034` or `p < 0.001`."""
+    return f"p = {p_text(p)}".replace("= <", "<")
+
+
 def percent_of(value: float | None, mean: float | None) -> str:
     """A difference in percent of a mean above 0, such as `+1.2 %`; empty text where there is none."""
     if value is None or mean is None or not mean > 0 or value != value:  # noqa: PLR0124

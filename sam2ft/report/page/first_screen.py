@@ -9,7 +9,7 @@ from sam2ft.data.store.store import Store
 from sam2ft.report.comparison.compare import MAIN_MEASURE, Comparison, ComparisonRow
 from sam2ft.report.comparison.improvement import Improvement
 from sam2ft.report.comparison.misses import LabelFailures, Misses, number_of
-from sam2ft.report.comparison.number_text import MEASURE_WORDS, ends_text, interval, number_text, p_text, signed
+from sam2ft.report.comparison.number_text import MEASURE_WORDS, ends_text, interval, number_text, p_said, p_text, signed
 from sam2ft.report.page.content import DataLine, FirstScreen, SliceCase, Verdict
 from sam2ft.runs.stores import max_train_subjects
 from sam2ft.statistics.small_samples import FEW, LEVEL, TOO_SMALL
@@ -63,7 +63,7 @@ def _result(line: ComparisonRow) -> str:
 
 def _improved(found: Improvement) -> str:
     """`Fine-tuning improves Dice per slice by 0.032 (95 % interval ..., p = 0.002, n = 24 subjects).`"""
-    measure, numbers = MEASURE_WORDS[found.measure], f"p = {p_text(found.corrected)}".replace("= <", "<")
+    measure, numbers = MEASURE_WORDS[found.measure], p_said(found.corrected)
     ends = f"95 % interval {ends_text(found.interval)}, " if found.interval else ""
     told = f"chosen − baseline {signed(found.difference)} ({ends}{numbers}, n = {found.n} subjects)"
     if not found.conclusive:

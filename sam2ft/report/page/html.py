@@ -20,6 +20,7 @@ from sam2ft.report.comparison.number_text import (
     ends_text,
     interval,
     number_text,
+    p_said,
     p_text,
     percent_of,
     row_interval,
@@ -73,7 +74,13 @@ def render_page(data: ReportData, program: Callable[[], str] = page_program) -> 
     environment.filters |= {"number": number_text, "signed": signed, "interval": interval}
     environment.filters |= {"row_interval": row_interval, "decimals": decimals, "unit": unit_text}
     environment.filters |= {"prompted": protocol_headline, "difference_interval": difference_interval}
-    environment.filters |= {"p": p_text, "smallest_p": smallest_p, "percent_of": percent_of, "ends": ends_text}
+    environment.filters |= {
+        "p": p_text,
+        "p_said": p_said,
+        "smallest_p": smallest_p,
+        "percent_of": percent_of,
+        "ends": ends_text,
+    }
     environment.filters |= {"value": value_text, "short_value": short_value, "link": link, "breakable": breakable}
     top = headline(data.comparison)
     style, scripts = (TEMPLATES / "report.css").read_text("utf-8"), scripts_of(data, program)

@@ -24,7 +24,7 @@ def present_counts(tables: ReportTables, name: str, runs: Collection[str]) -> li
     """Number of rows (`count`) whose reference holds the label, by the same columns, of some runs."""
     import pyarrow.compute as pc
 
-    present = pc.field("run").isin(list(runs)) & pc.field("status").isin(["ok", "missed"])
+    present = _of(runs) & pc.field("status").isin(["ok", "missed"])
     return _counted(_read(tables, name, GROUP, present))
 
 
@@ -32,9 +32,16 @@ def failed_rows(tables: ReportTables, runs: Collection[str]) -> list[Row]:
     """Rows of slice.csv of Dice 0 of some runs: key, status and numbers of wrong pixels."""
     import pyarrow.compute as pc
 
-    failed = pc.field("run").isin(list(runs)) & (pc.field("tp") == 0) & (pc.field("status") != "absent")
+    failed = _of(runs) & (pc.field("tp") == 0) & (pc.field("status") != "absent")
     found = _read(tables, "slice", (*TABLES["slice"].key_names(), "status", "fn", "fp"), failed)
     return [] if found is None else found.to_pylist()
+
+
+def _of(runs: Collection[str]) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return pc.field("run").isin(pa.array(list(runs), pa.string()))
 
 
 def _read(tables: ReportTables, name: str, columns: Sequence[str], chosen: Any) -> Any:
