@@ -22,7 +22,7 @@ class ReportLayout:
     """Exported files of the best point."""
 
     def table(self, name: str) -> Path:
-        """Path of a table as CSV; `name` is a key of core.tables.rows.TABLES, or compare or point_tests."""
+        """Path of a table as CSV; `name` is a key of core.tables.rows.TABLES, or one of tables.folder.COMPARED."""
         return self.folder / f"{name}.csv"
 
     def parquet(self, name: str) -> Path:

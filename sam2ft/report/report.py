@@ -16,16 +16,28 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.files import replacing, write_json, write_text
 from sam2ft.core.tables.rows import write_csv
 from sam2ft.report.comparison.compare import COMPARE, Comparison, compare, compare_rows
+from sam2ft.report.comparison.improvement import IMPROVEMENT, Improvement, improvement_rows, improvements
+from sam2ft.report.comparison.misses import LEVELS, MISSES, Misses, miss_rows, misses_of, new_misses
 from sam2ft.report.comparison.point_tests import POINT_TESTS, point_test_rows
 from sam2ft.report.layout import ReportLayout
 from sam2ft.report.page.figures import cached_page_program
 from sam2ft.report.page.html import render_page
 from sam2ft.report.page.page import page_of
 from sam2ft.report.papers import papers
-from sam2ft.report.request import Files, Gathered, ReportOutcome, ReportRequest, ReportTables, RunState, points_of
+from sam2ft.report.request import (
+    Files,
+    Gathered,
+    ReportOutcome,
+    ReportRequest,
+    ReportTables,
+    RunState,
+    baseline_of,
+    points_of,
+)
 from sam2ft.report.tables.collate import collated
 from sam2ft.report.tables.collect import collect_evaluations
 from sam2ft.report.tables.coverage import Coverage, CoveredRun
+from sam2ft.report.tables.failures import failed_rows, failure_counts, present_counts
 from sam2ft.report.tables.folder import next_report
 from sam2ft.runs.states import State
 
@@ -56,9 +68,9 @@ def report(request: ReportRequest) -> ReportOutcome:
         coverage = Coverage(tuple(_covered(state, combined.refused) for state in request.states))
         refused = [text for texts in combined.refused.values() for text in texts]
         problems = tuple(dict.fromkeys([*request.problems, *sorted(refused), *combined.notes]))
-        gathered = Gathered(request, combined.tables, comparison, coverage, problems, tests)
-        write_csv(new.table("compare"), COMPARE, compare_rows(comparison))
-        write_csv(new.table("point_tests"), POINT_TESTS, tests)
+        misses, improved = _against_the_baseline(request.states, combined.tables, comparison)
+        gathered = Gathered(request, combined.tables, comparison, coverage, problems, tests, misses, improved)
+        _write_compared(new, gathered)
         write_json(new.coverage, coverage.to_json(problems))
         papers = {name: content for make in PAPERS for name, content in make(gathered).items()}
         _put_all(new, papers)
@@ -86,6 +98,34 @@ def comparison_of(states: Sequence[RunState], tables: ReportTables) -> Compariso
     baselines = {state.experiment: state.planned.run_id for state in states if state.planned.baseline}
     points = [point for state in states for point in points_of(state, baselines.get(state.experiment, ""))]
     return compare(points, tables.rows("global"))
+
+
+def _against_the_baseline(
+    states: Sequence[RunState], tables: ReportTables, comparison: Comparison
+) -> tuple[Misses, tuple[Improvement, ...]]:
+    """(failures of all runs, with the misses of the best point that its baseline finds, best point - baseline)."""
+    best, baseline = comparison.best, baseline_of(states, comparison.best)
+    runs = [run for run in dict.fromkeys((best, baseline)) if run]
+    misses = misses_of(
+        {level: failure_counts(tables, level) for level in LEVELS},
+        {level: present_counts(tables, level, runs) for level in LEVELS},
+        runs,
+    )
+    if best is None or baseline is None:
+        return misses, ()
+    new = new_misses(failed_rows(tables, runs), comparison, baseline)
+    rows = [row for run in runs for row in tables.rows("volume", run)]
+    return replace(misses, new=new), improvements(comparison, baseline, rows)
+
+
+def _write_compared(new: ReportLayout, gathered: Gathered) -> None:
+    """The tables that compare points."""
+    best = gathered.comparison.best
+    write_csv(new.table("compare"), COMPARE, compare_rows(gathered.comparison))
+    write_csv(new.table("point_tests"), POINT_TESTS, gathered.tests)
+    write_csv(new.table("misses"), MISSES, miss_rows(gathered.misses, best))
+    improved = improvement_rows(gathered.improvements, best, baseline_of(gathered.states, best))
+    write_csv(new.table("improvement"), IMPROVEMENT, improved)
 
 
 def _covered(state: RunState, refused: Mapping[str, Sequence[str]]) -> CoveredRun:

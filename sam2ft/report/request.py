@@ -6,6 +6,8 @@ from pathlib import Path
 
 from sam2ft.core.tables.rows import TABLES, Row
 from sam2ft.report.comparison.compare import Comparison, PointRun
+from sam2ft.report.comparison.improvement import Improvement
+from sam2ft.report.comparison.misses import Misses
 from sam2ft.report.layout import ReportLayout
 from sam2ft.report.tables.coverage import Coverage
 from sam2ft.report.tables.frames import frame_of_csv, rows_of
@@ -42,6 +44,14 @@ class RunState:
     def experiment(self) -> str:
         """Name of the folder that holds the run."""
         return self.layout.folder.parent.name
+
+
+def baseline_of(states: Sequence[RunState], run: str | None) -> str | None:
+    """run_id of the initial weights of a run: the baseline of its experiment, else the first; None without any."""
+    baselines = {state.experiment: state.planned.run_id for state in reversed(states) if state.planned.baseline}
+    experiment = next((state.experiment for state in states if state.planned.run_id == run), "")
+    first = next((state.planned.run_id for state in states if state.planned.baseline), None)
+    return baselines.get(experiment, first)
 
 
 def points_of(state: RunState, baseline: str = "") -> list[PointRun]:
@@ -117,6 +127,10 @@ class Gathered:
     problems: tuple[str, ...]
     tests: Sequence[Row] = ()
     """Rows of point_tests.csv."""
+    misses: Misses = field(default_factory=Misses)
+    """What every run misses; what fine-tuning newly misses."""
+    improvements: Sequence[Improvement] = ()
+    """The best point minus the baseline."""
 
     @property
     def states(self) -> Sequence[RunState]:

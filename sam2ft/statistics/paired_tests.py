@@ -26,6 +26,8 @@ class Paired:
     effect: float = math.nan
     """Matched-pairs rank-biserial correlation (Kerby 2014), -1 to 1: share of the rank sum that positive differences
     have, minus the share of negative differences; 0 if all differences are 0."""
+    sd: float = math.nan
+    """Standard deviation of the differences with divisor n - 1."""
 
 
 def paired(
@@ -37,7 +39,9 @@ def paired(
         return Paired(0, *(math.nan,) * 4)
     differences = np.array([second[one] - first[one] for one in both], dtype=np.float64)
     low, high = bootstrap_interval(differences, seed=seed, resamples=resamples)
-    return Paired(len(both), float(differences.mean()), low, high, _wilcoxon(differences), rank_biserial(differences))
+    tests = _wilcoxon(differences), rank_biserial(differences)
+    sd = float(differences.std(ddof=1)) if len(both) > 1 else math.nan
+    return Paired(len(both), float(differences.mean()), low, high, *tests, sd)
 
 
 def _wilcoxon(differences: np.ndarray) -> float:

@@ -33,7 +33,7 @@ def test_a_table_in_a_log_is_whole(table: ComparisonTable) -> None:
 
 def test_the_best_point_has_a_star_and_its_difference_to_the_baseline(table: ComparisonTable) -> None:
     (line,) = [line for line in terminal_text(table).splitlines() if line.lstrip().startswith("* a rather")]
-    assert line.split()[-11:-1] == ["0.0001", "0.2500", "4", "0.875", "[0.500,", "0.900]", "+0.125", "–", "–", "4"]
+    assert line.split()[-11:-1] == ["0.0001", "0.2500", "4", "0.875", "[0.716,", "1.000]", "+0.125", "–", "–", "4"]
 
 
 def test_names_are_neither_markup_nor_control_sequences(table: ComparisonTable) -> None:
@@ -47,7 +47,7 @@ def test_a_narrow_terminal_loses_columns_before_digits(table: ComparisonTable, g
     stream = StringIO()
     Console(file=stream, width=62).print(short)
     text = stream.getvalue()
-    assert "[0.500, 0.900]" in text
+    assert "[0.716, 1.000]" in text
     assert "IoU" not in text
 
 

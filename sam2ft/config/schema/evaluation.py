@@ -1,7 +1,8 @@
 """Schema of the sections `experiment:`, `eval:` (evaluation, protocol, prompt noise) and `resources:` (cluster)."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, PositiveInt, ValidationInfo, field_validator
 
@@ -12,34 +13,76 @@ Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 InstanceMode = Literal["per_instance", "per_label"]
 SeedSlice = Literal["largest", "middle"]
-PROTOCOLS = {
-    "box": "the bounding box of {per} in the reference",
-    "point": "the pixel deepest inside {per} of the reference",
-    "points": "{points_k} points inside {per} of the reference",
-    "mask": "the reference mask of {per}",
-    "boxes_file": "the boxes of a detector",
-    "propagate": "the box of {per} in one slice (the {propagate_seed} one), carried through the volume by the video "
-    "predictor",
-}
-"""Protocol -> what the model is prompted with, in the methods text; `{key}`: a setting of `eval`, `{per}`: what has a
-prompt. `evaluation/protocols/<protocol>.py` makes the prompts."""
-_FROM_REFERENCE = "so the results are an upper bound of what a user's prompts give"
-PROMPT_LIMITS = {
-    "box": f"The boxes are those of the reference itself, {_FROM_REFERENCE}.",
-    "point": f"The points are taken from the reference itself, {_FROM_REFERENCE}.",
-    "points": f"The points are taken from the reference itself, {_FROM_REFERENCE}.",
-    "mask": "The reference mask itself is the prompt, so a high Dice does not show that the model finds the structure.",
-    "boxes_file": "The boxes come from a detector, so the results depend on that detector too.",
-    "propagate": f"The box in the prompted slice is that of the reference itself, {_FROM_REFERENCE}.",
-}
-"""Protocol -> what its prompts mean for the results; shown with every headline number."""
 
 
-def prompt_limit_of(name: str) -> str:
-    """The PROMPT_LIMITS of a protocol as tables name it, such as `box_jitter(px=5,seed=0)+nonempty`; else empty."""
-    ends = ("", "_jitter", "_per_label", "(", "+")
-    found = [known for known in PROTOCOLS if name == known or name.startswith(tuple(known + end for end in ends[1:]))]
-    return PROMPT_LIMITS[max(found, key=len)] if found else ""
+class ProtocolWords(NamedTuple):
+    """How texts and pages speak of a protocol; `{key}`: a setting of `eval`, `{per}`: what has a prompt."""
+
+    prompt: str
+    """What the model is prompted with, for the methods text."""
+    headline: str
+    """What the numbers of an evaluation mean, in one sentence for everything that shows them."""
+
+
+UPPER_BOUND = "an upper bound of what a user gets"
+PROTOCOLS: Mapping[str, ProtocolWords] = {
+    "box": ProtocolWords(
+        "the bounding box of {per} in the reference",
+        f"prompted with the reference's own box in every slice: {UPPER_BOUND}",
+    ),
+    "point": ProtocolWords(
+        "the pixel deepest inside {per} of the reference",
+        f"prompted with the point deepest inside the reference in every slice: {UPPER_BOUND}",
+    ),
+    "points": ProtocolWords(
+        "{points_k} points inside {per} of the reference",
+        f"prompted with points inside the reference in every slice: {UPPER_BOUND}",
+    ),
+    "mask": ProtocolWords(
+        "the reference mask of {per}",
+        "prompted with the reference mask itself: a high Dice does not show that the model finds the structure",
+    ),
+    "boxes_file": ProtocolWords(
+        "the boxes of a detector",
+        "prompted with the boxes of a detector, not of the reference: what a user of this detector gets",
+    ),
+    "propagate": ProtocolWords(
+        "the box of {per} in one slice (the {propagate_seed} one), carried through the volume by the video predictor",
+        "prompted with the reference's own box in one slice, chosen by the reference, and carried through the volume: "
+        f"{UPPER_BOUND}",
+    ),
+}
+"""Protocol -> its words. `evaluation/protocols/<protocol>.py` makes the prompts."""
+MADE_ELSEWHERE = "masks made by another program: how it was prompted, if at all, is not known here"
+
+
+def protocol_headline(name: str) -> str:
+    """What numbers with this protocol mean, in one sentence; `name` is a protocol as tables name it.
+
+    `box_jitter_per_label(px=5,seed=0)+nonempty` has the sentence of box with what its parameters change. A name that is
+    no protocol is that of masks made by another program.
+    """
+    words, _, left_out = name.partition("+")
+    kind, _, parameters = words.partition("(")
+    per_label, jitter = kind.endswith("_per_label"), "_jitter" in kind
+    kind = kind.removesuffix("_per_label").removesuffix("_jitter")
+    if kind not in PROTOCOLS:
+        return MADE_ELSEWHERE
+    sentence = PROTOCOLS[kind].headline
+    if jitter:
+        moved = dict(part.split("=", 1) for part in parameters.rstrip(")").split(","))["px"]
+        sentence = (
+            "prompted in every slice with the reference's own box, its sides moved at random by up to "
+            f"{moved} px: what a user gets whose boxes are as exact"
+        )
+    sentence += ", one prompt for all of a label" if per_label else ""
+    return sentence + (", and only in slices that hold a label" if left_out else "")
+
+
+def protocol_sentence(name: str) -> str:
+    """The `protocol_headline` as a sentence of a text."""
+    words = protocol_headline(name)
+    return f"The model was {words}." if words.startswith("prompted") else f"{words[0].upper()}{words[1:]}."
 
 
 class ExperimentInfo(Section):
@@ -157,13 +200,13 @@ class Evaluation(Section):
     @property
     def prompt_limit(self) -> str:
         """What the prompts mean for the results, as a sentence."""
-        return PROMPT_LIMITS[self.protocol]
+        return protocol_sentence(self.protocol)
 
     @property
     def prompted_with(self) -> str:
         """What the model is prompted with, for the methods text."""
         per = "each connected component of each label" if self.instances == "per_instance" else "each label of a slice"
-        return PROTOCOLS[self.protocol].format(per=per, **dict(self))
+        return PROTOCOLS[self.protocol].prompt.format(per=per, **dict(self))
 
 
 class PartialResources(Section):

@@ -1,9 +1,6 @@
 """QC pictures of an evaluation: the worst, median and best slices, drawn from its files. No torch."""
 
-import math
-from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +16,14 @@ from sam2ft.data.images.volumes import read_reordered
 from sam2ft.data.samples.instances import instances_of
 from sam2ft.data.store.intensity import unit_image
 from sam2ft.data.store.store import Store
+from sam2ft.evaluation.outputs.picture_choice import (
+    Chosen,
+    LabelRows,
+    choose_of_labels,
+    choose_slices,
+    dice_of,
+    slice_key,
+)
 from sam2ft.metrics.counts import LabelMap
 from sam2ft.pictures.figures import figure_png, qc_sheet
 from sam2ft.pictures.label_sheet import LabelSlice, label_sheet
@@ -31,20 +36,7 @@ if TYPE_CHECKING:
 
 Predicted = Callable[[VolumeKey], LabelMap]
 """Reads the predicted label map of a volume, (z, y, x) on its grid."""
-COLUMNS = 4
-"""Maximum number of slices of one kind (worst, median, best) on the sheet of a label."""
 _ZERO_DICE = {"missed": "missed (Dice 0)", "spurious": "absent, but predicted (Dice 0)"}
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """One slice to draw, and the reason."""
-
-    key: SliceKey
-    dice: float
-    """Mean over the labels of the slice; absent labels (NaN) are left out."""
-    why: str
-    """worst, median or best."""
 
 
 def draw_pictures(
@@ -56,7 +48,8 @@ def draw_pictures(
 ) -> None:
     """Write QC pictures: a sheet per label, `qc/label-<id>.png`, and single slices, `qc/<n>.png`.
 
-    `qc/index.json` lists file and caption: labels in the order of their median Dice, then slices, the worst first.
+    `qc/index.json` lists file and caption: labels in the order of their median Dice, then slices, the worst first
+    (picture_choice).
 
     Args:
         slice_rows: rows of slice.csv, in its order; iterated more than once.
@@ -76,7 +69,7 @@ def draw_pictures(
     for number, one in enumerate(chosen, start=1):
         store = stores[one.key.dataset]
         sample = slice_prediction(store, one.key, predictions[one.key])
-        of_labels = {int(row["label"] or 0): _dice_of(row) for row in rows_of[one.key]}
+        of_labels = {int(row["label"] or 0): dice_of(row) for row in rows_of[one.key]}
         figure = qc_sheet(sample, store.labels, of_labels, spacing_yx_mm=_spacing_of(store, one.key))
         file = f"{number:03d}.png"
         _write_png(evaluation.qc / file, figure)
@@ -92,9 +85,16 @@ def _entry(file: str, one: Chosen, rows: Sequence[Row]) -> dict[str, Any]:
         for row in rows
         if row["status"] != "absent"
     ]
-    caption = f"{one.key}: {one.why}, Dice {one.dice:.3f} (mean over labels)"
-    where = {"slice": str(one.key), "subject": one.key.subject, "why": one.why, "dice": one.dice, "labels": labels}
-    return {"file": file, "caption": caption, **where}
+    own = next((row for row in rows if one.label is not None and row["label"] == one.label), None)
+    why = one.why if own is None else f"{one.why} of {own['label_name']} ({score_text(own)})"
+    caption = f"{one.key}: {why}, Dice {one.dice:.3f} (mean over labels)"
+    where = {"slice": str(one.key), "subject": one.key.subject, "why": one.why, "label": one.label, "dice": one.dice}
+    return {"file": file, "caption": caption, **where, "labels": labels}
+
+
+def score_text(row: Row) -> str:
+    """How well a label was found in one slice: `missed (Dice 0)`, `Dice 0.734`."""
+    return _ZERO_DICE.get(str(row["status"]), f"Dice {dice_of(row):.3f}")
 
 
 def _own_predictions(evaluation: EvalLayout, stores: Mapping[str, Store]) -> Predicted:
@@ -119,7 +119,7 @@ def _predicted_slices(keys: Iterable[SliceKey], predicted: Predicted) -> dict[Sl
 
 def _draw_sheet(
     evaluation: EvalLayout,
-    sheet: "LabelRows",
+    sheet: LabelRows,
     stores: Mapping[str, Store],
     predictions: Mapping[SliceKey, LabelMap],
 ) -> dict[str, Any]:
@@ -145,18 +145,13 @@ def _cell(row: Row, stores: Mapping[str, Store], predicted_yx: LabelMap, label: 
         prediction_yx=predicted_yx == label,
         spacing_yx_mm=_spacing_of(store, key),
         where=f"{dataset}{key.subject}/{key.volume} slice {key.index}",
-        score_text=_ZERO_DICE.get(str(row["status"]), f"Dice {_dice_of(row):.3f}"),
+        score_text=score_text(row),
     )
 
 
 def _spacing_of(store: Store, key: SliceKey) -> tuple[float, float]:
     dy, dx = store.record(key.volume_key).geometry.spacing_zyx_mm[1:]
     return dy, dx
-
-
-def _dice_of(row: Row) -> float:
-    """Dice of a row; NaN for an absent label, which is None in a row read from a file and NaN in a computed row."""
-    return math.nan if row["dice"] is None else float(row["dice"])
 
 
 def _write_png(path: Path, figure: "Figure") -> None:
@@ -170,85 +165,6 @@ def draw_noise(evaluation: EvalLayout) -> None:
     rows = read_csv(evaluation.table("prompt_noise_global"), TABLES["prompt_noise_global"])
     with replacing(evaluation.noise_chart) as partial:
         partial.write_bytes(figure_svg(noise_curves(rows)))
-
-
-def choose_slices(slice_rows: Iterable[Row], num_slices: int) -> list[Chosen]:
-    """Choose slices by mean Dice: half are the worst, a quarter around the median, the rest the best; no duplicates."""
-    dices: dict[SliceKey, list[float]] = {}
-    for row in slice_rows:
-        if not math.isnan(dice := _dice_of(row)):
-            dices.setdefault(slice_key(row), []).append(dice)
-    ranked = sorted((sum(values) / len(values), key) for key, values in dices.items())
-    count = min(num_slices, len(ranked))
-    num_worst, num_median = math.ceil(count / 2), count // 4
-    middle = max(num_worst, (len(ranked) - num_median) // 2)
-    places = dict.fromkeys(range(num_worst), "worst")
-    places |= dict.fromkeys(range(middle, min(middle + num_median, len(ranked))), "median")
-    best = [position for position in reversed(range(len(ranked))) if position not in places]
-    places |= dict.fromkeys(best[: count - len(places)], "best")
-    return [Chosen(ranked[position][1], ranked[position][0], places[position]) for position in sorted(places)]
-
-
-@dataclass(frozen=True)
-class LabelRows:
-    """Content of the sheet of one label."""
-
-    label: int
-    num_slices: int
-    """With the label in reference or prediction."""
-    median: float
-    groups: Mapping[str, Sequence[Row]]
-    """worst, median, best -> rows of slice.csv, by increasing Dice."""
-
-    @property
-    def file(self) -> str:
-        return f"label-{self.label}.png"
-
-    @property
-    def rows(self) -> list[Row]:
-        return [row for rows in self.groups.values() for row in rows]
-
-
-def choose_of_labels(slice_rows: Iterable[Row], num_labels: int) -> list[LabelRows]:
-    """Choose the labels of lowest median Dice, each with some of its worst, median and best slices; no duplicates."""
-    dices: dict[int, tuple[array[float], array[int]]] = {}
-    for number, row in enumerate(slice_rows):
-        if not math.isnan(dice := _dice_of(row)):
-            values, numbers = dices.setdefault(int(row["label"] or 0), (array("d"), array("q")))
-            values.append(dice)
-            numbers.append(number)
-    medians = sorted((float(np.median(values)), label) for label, (values, _) in dices.items())[:num_labels]
-    chosen: dict[int, dict[str, list[int]]] = {}
-    for _, label in medians:
-        values, numbers = dices[label]
-        ranked = np.asarray(numbers)[np.argsort(np.asarray(values), kind="stable")].tolist()
-        chosen[label] = {why: [ranked[i] for i in places] for why, places in _sheet_places(len(ranked)).items()}
-    wanted = {number for groups in chosen.values() for numbers in groups.values() for number in numbers}
-    row_of = {number: row for number, row in enumerate(slice_rows) if number in wanted}
-    return [
-        LabelRows(
-            label,
-            len(dices[label][0]),
-            median,
-            {why: [row_of[number] for number in numbers] for why, numbers in chosen[label].items()},
-        )
-        for median, label in medians
-    ]
-
-
-def _sheet_places(count: int) -> dict[str, list[int]]:
-    """Indices of the shown slices among `count` slices sorted by Dice; fewer than three have no median group."""
-    each = min(COLUMNS, max(1, count // 3))
-    worst = list(range(min(each, count)))
-    best = list(range(max(count - each, len(worst)), count))
-    between = range(len(worst), count - len(best))
-    start = between.start + max(0, (len(between) - each) // 2)
-    return {"worst": worst, "median": list(range(start, min(start + each, between.stop))), "best": best}
-
-
-def slice_key(row: Row) -> SliceKey:
-    """Return the slice key of a row of slice.csv."""
-    return SliceKey(str(row["dataset"]), str(row["subject"]), str(row["volume"]), int(row["slice"] or 0))
 
 
 def slice_prediction(store: Store, key: SliceKey, predicted_yx: LabelMap) -> SlicePrediction:

@@ -2,6 +2,7 @@
 split, and choice of the best point.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -11,8 +12,11 @@ from sam2ft.core.grouping import grouped
 from sam2ft.core.tables.columns import Column, integer_column, number_column, text_column
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, Row, Table, Value
 from sam2ft.runs.states import State
+from sam2ft.statistics.small_samples import shown_interval
 
 MEASURES = ("dice_slice_mean", "dice", "iou_slice_mean", "iou")
+DISTANCES = ("nsd", "hd95_mm", "assd_mm")
+"""Distances of surfaces, where they were measured: shown beside Dice, not in compare.csv."""
 MAIN_MEASURE = "dice_slice_mean"
 """The measure of tests, effects, curves and plots of points."""
 _EVALUATION = ("eval", "dataset", "split", "protocol")
@@ -46,6 +50,14 @@ class Score:
     ci_low: float | None
     ci_high: float | None
     n: int
+    sd: float | None = None
+    limits: tuple[float, float] = (-math.inf, math.inf)
+    """Smallest and largest possible value of the measure."""
+
+    @property
+    def shown(self) -> tuple[float, float] | None:
+        """The interval for pages and texts: of few subjects Student's t, else the bootstrap; None without one."""
+        return shown_interval(self.mean, self.sd, self.n, (self.ci_low, self.ci_high), self.limits)
 
 
 @dataclass(frozen=True, order=True)
@@ -87,6 +99,8 @@ class ComparisonRow:
     """Mean minus the baseline's mean, where both were evaluated in the same way on the same number of subjects."""
     n_missed: int = 0
     n_spurious: int = 0
+    distances: Mapping[str, Score] = field(default_factory=dict)
+    """Measure (of DISTANCES) -> its score, where it was measured."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +117,19 @@ class Comparison:
     def override_keys(self) -> tuple[str, ...]:
         """Keys of the settings that the sweep changed, in the order of the sweep."""
         return tuple(dict.fromkeys(key for line in self.lines for key, _ in line.point.overrides))
+
+    @cached_property
+    def distances(self) -> tuple[str, ...]:
+        """The distances that were measured of any point."""
+        return tuple(name for name in DISTANCES if any(name in line.distances for line in self.lines))
+
+    @cached_property
+    def best_word(self) -> str:
+        """What the best point is called: best only where no other trained point is above it on what was evaluated."""
+        trained = [line for line in self.lines if line.point.index is not None and MAIN_MEASURE in line.scores]
+        own = {line.evaluation.how: line.scores[MAIN_MEASURE].mean for line in trained if line.point.run == self.best}
+        above = any(line.scores[MAIN_MEASURE].mean > own.get(line.evaluation.how, math.inf) for line in trained)
+        return "chosen by validation" if above else "best"
 
     def name_of(self, run: str | None) -> str | None:
         """Name of the first point of a run."""
@@ -148,25 +175,38 @@ def choose_best(points: Sequence[PointRun]) -> tuple[str | None, str]:
 
 
 def _lines(point: PointRun, own_rows: Sequence[Row], baseline_rows: Sequence[Row]) -> list[ComparisonRow]:
-    of_evaluation = grouped((row for row in own_rows if row["measure"] in MEASURES), ComparedEvaluation.of)
+    shown = (row for row in own_rows if row["measure"] in (*MEASURES, *DISTANCES))
+    of_evaluation = grouped(shown, ComparedEvaluation.of)
     references = {(ComparedEvaluation.of(row), row["measure"]): score_of(row) for row in baseline_rows}
     lines = []
     for evaluation, rows in sorted(of_evaluation.items(), key=lambda item: item[0]):
-        scores = {str(row["measure"]): score for row in rows if (score := score_of(row)) is not None}
+        found = {str(row["measure"]): score for row in rows if (score := score_of(row)) is not None}
+        scores = {measure: score for measure, score in found.items() if measure in MEASURES}
+        distances = {measure: found[measure] for measure in DISTANCES if measure in found}
         deltas = {
             measure: score.mean - other.mean
             for measure, score in scores.items()
             if (other := references.get((evaluation, measure))) is not None and other.n == score.n
         }
         missed, spurious = (max(_count(row, name) for row in rows) for name in ("n_missed", "n_spurious"))
-        lines.append(ComparisonRow(point, evaluation, scores, deltas, missed, spurious))
+        lines.append(ComparisonRow(point, evaluation, scores, deltas, missed, spurious, distances))
     return lines or [ComparisonRow(point)]
 
 
 def score_of(row: Row) -> Score | None:
     """The summary in a row of global.csv, or None when no subject had a value."""
     mean, n = number_or_none(row["mean"]), _count(row, "n")
-    return None if mean is None else Score(mean, number_or_none(row["ci_low"]), number_or_none(row["ci_high"]), n)
+    if mean is None:
+        return None
+    low, high, sd = (number_or_none(row[name]) for name in ("ci_low", "ci_high", "sd"))
+    return Score(mean, low, high, n, sd, limits_of(str(row["measure"])))
+
+
+def limits_of(measure: str) -> tuple[float, float]:
+    """Smallest and largest possible value of a measure; those of metrics of users are not known."""
+    if measure in ("dice", "iou", "dice_slice_mean", "iou_slice_mean", "nsd"):
+        return 0.0, 1.0
+    return (0.0 if measure in ("hd_mm", "hd95_mm", "assd_mm") else -math.inf), math.inf
 
 
 def number_or_none(value: Value) -> float | None:

@@ -189,7 +189,7 @@ def _size(line: ComparisonRow, num_subjects: Mapping[str, int]) -> int | None:
 
 def _curve_point(size: int, lines: Sequence[ComparisonRow]) -> CurvePoint:
     scores = [line.scores[MAIN_MEASURE] for line in lines]
-    lows, highs = ([getattr(score, end) for score in scores] for end in ("ci_low", "ci_high"))
+    lows, highs = ([(score.shown or (None, None))[end] for score in scores] for end in (0, 1))
     return CurvePoint(size, _spread([score.mean for score in scores]), _mean_of(lows), _mean_of(highs))
 
 

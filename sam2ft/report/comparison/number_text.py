@@ -3,7 +3,8 @@
 import math
 
 from sam2ft.core.tables.rows import Row
-from sam2ft.report.comparison.compare import Score
+from sam2ft.report.comparison.compare import Score, limits_of, number_or_none
+from sam2ft.statistics.small_samples import shown_interval
 
 NOTHING = "–"
 MEASURE_WORDS = {
@@ -36,10 +37,9 @@ def signed(value: float | None, digits: int = 3) -> str:
 
 
 def interval(score: Score | None, digits: int = 3) -> str:
-    """A confidence interval such as `[0.880, 0.940]`; empty text when there is none."""
-    if score is None or score.ci_low is None or score.ci_high is None:
-        return ""
-    return f"[{number_text(score.ci_low, digits)}, {number_text(score.ci_high, digits)}]"
+    """A confidence interval such as `[0.880, 0.940]` (`Score.shown`); empty text when there is none."""
+    ends = None if score is None else score.shown
+    return "" if ends is None else f"[{number_text(ends[0], digits)}, {number_text(ends[1], digits)}]"
 
 
 def decimals(mean: float | None, significant: int = 4) -> int:
@@ -55,6 +55,41 @@ def row_interval(row: Row, name: str, digits: int = 3) -> str:
     if low is None or high is None or low != low or high != high:  # noqa: PLR0124
         return ""
     return f"[{float(low):.{digits}f}, {float(high):.{digits}f}]".replace("-", "−")
+
+
+def ends_text(ends: tuple[float, float] | None, digits: int = 3) -> str:
+    """Both ends of an interval of a difference, such as `[−0.007, +0.071]`; empty text for None."""
+    return "" if ends is None else f"[{signed(ends[0], digits)}, {signed(ends[1], digits)}]"
+
+
+def difference_interval(row: Row, digits: int = 3) -> str:
+    """The interval of a difference in point_tests.csv: of few subjects Student's t, else the bootstrap of the row."""
+    mean, sd, n = (row.get(name) for name in ("difference", "difference_sd", "n_paired"))
+    if mean is None or not n:
+        return ""
+    bootstrap = tuple(number_or_none(row[f"difference_ci_{end}"]) for end in ("low", "high"))
+    low, high = limits_of(str(row["measure"]))
+    own = number_or_none(sd)
+    return ends_text(shown_interval(float(mean), own, int(n), (bootstrap[0], bootstrap[1]), (low - high, high)), digits)
+
+
+def p_text(p: float | None) -> str:
+    """A p value: `0.034`, `< 0.001`, a dash for None or NaN."""
+    if p is None or p != p:  # noqa: PLR0124
+        return NOTHING
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def p_said(p: float | None) -> str:
+    """`p = 0.034` or `p < 0.001`."""
+    return f"p = {p_text(p)}".replace("= <", "<")
+
+
+def percent_of(value: float | None, mean: float | None) -> str:
+    """A difference in percent of a mean above 0, such as `+1.2 %`; empty text where there is none."""
+    if value is None or mean is None or not mean > 0 or value != value:  # noqa: PLR0124
+        return ""
+    return f"{signed(100 * value / mean, 1)} %"
 
 
 def unit_text(unit: object) -> str:

@@ -33,6 +33,7 @@ POINT_TESTS = Table(
         ),
         number_column("p_wilcoxon", "Wilcoxon's signed-rank test of the differences, two-sided"),
         number_column("p_holm", "the same, corrected after Holm over the points of a measure"),
+        number_column("difference_sd", "standard deviation of the differences over subjects"),
     ),
     "One row per point, evaluation and measure (mean over labels). All are tested against the best point, chosen "
     "by validation alone; its own tests are empty.",
@@ -40,7 +41,16 @@ POINT_TESTS = Table(
 MEASURES = ("dice_slice_mean", "dice")
 """IoU changes with Dice in every subject, so testing it too would repeat the same test."""
 _RANKS = ("n", "rank", "rank_median", "rank_low", "rank_high", "first_share")
-_TESTS = ("n_paired", "difference", "difference_ci_low", "difference_ci_high", "effect", "p_wilcoxon", "p_holm")
+_TESTS = (
+    "n_paired",
+    "difference",
+    "difference_ci_low",
+    "difference_ci_high",
+    "effect",
+    "p_wilcoxon",
+    "p_holm",
+    "difference_sd",
+)
 
 
 @dataclass(frozen=True)
@@ -99,7 +109,7 @@ def _tests(family: Sequence[PointValues], best: str | None) -> list[dict[str, Va
             made.append(dict.fromkeys(_TESTS))
             continue
         found = paired(reference.values, one.values)
-        numbers = (found.n, found.difference, found.ci_low, found.ci_high, found.effect, found.p, None)
+        numbers = (found.n, found.difference, found.ci_low, found.ci_high, found.effect, found.p, None, found.sd)
         made.append(dict(zip(_TESTS, numbers, strict=True)))
     tested = [row for row in made if row["p_wilcoxon"] is not None]
     for row, corrected in zip(tested, holm([float(row["p_wilcoxon"] or 0) for row in tested]), strict=True):

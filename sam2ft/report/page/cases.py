@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import filterfalse, islice
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ def cases_of(
                 continue
             entries = _entries(folder / "index.json")
             prefix = f"assets/{state.planned.run_id}-{eval_id}"
-            slices = _pictures((entry for entry in entries if not _is_sheet(entry)), folder, prefix, assets)
+            slices = _pictures(sorted(filterfalse(_is_sheet, entries), key=_place), folder, prefix, assets)
             cases += [_case(entry, picture, state) for entry, picture in islice(slices, most)]
             if is_shown:
                 sheets += [sheet for _, sheet in _pictures(filter(_is_sheet, entries), folder, prefix, assets)]
@@ -70,6 +70,12 @@ def _leave_out(damage: str, folder: Path) -> None:
 
 def _is_sheet(entry: Mapping[str, Any]) -> bool:
     return str(entry["file"]).startswith("label-")
+
+
+def _place(entry: Mapping[str, Any]) -> int:
+    """Failures of any label come first: earlier versions chose pictures by the mean over labels, which hides them."""
+    failed = {str(one["status"]) for one in entry.get("labels", ()) if one["dice"] == 0}
+    return 0 if "missed" in failed else 1 if failed else 2
 
 
 def _pictures(
@@ -111,4 +117,5 @@ def _case(entry: Mapping[str, Any], picture: Picture, state: RunState) -> SliceC
         why=entry["why"],
         dice=entry["dice"],
         labels=tuple(labels),
+        label=entry.get("label"),
     )

@@ -2,11 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sam2ft.core.tables.rows import Row
-from sam2ft.report.comparison.compare import MAIN_MEASURE, ComparedEvaluation, Comparison, Score, score_of
+from sam2ft.report.comparison.compare import DISTANCES, MAIN_MEASURE, ComparedEvaluation, Comparison, Score, score_of
 from sam2ft.report.comparison.effects import SeedGroup, seed_groups
+from sam2ft.report.comparison.improvement import Improvement
+from sam2ft.report.comparison.misses import LabelFailures, Misses
 from sam2ft.report.plots.vega import Plot
 from sam2ft.report.request import RunState
 from sam2ft.report.tables.coverage import Coverage
@@ -14,11 +16,11 @@ from sam2ft.report.tables.coverage import Coverage
 _RowsByLabel = defaultdict[ComparedEvaluation, defaultdict[tuple[int, str], dict[str, Row]]]
 """Evaluation -> (label, label_name) -> measure -> row of global.csv."""
 
-LABEL_MEASURES = ("dice_slice_mean", "dice", "iou")
+LABEL_MEASURES = ("dice_slice_mean", "dice", *DISTANCES, "iou")
 # The definition of each biomarker that the page shows; for other biomarkers (of users) all definitions are shown.
 MAIN_DEFINITIONS = {
     "cartilagethickness": ("ThCcAB", "mm"),
-    "tissuevolume": ("volume", "mm3"),
+    "tissuevolume": ("volume", "mL"),
     "tissueheight": ("height", "mm"),
     "t1rho": ("mean", "ms"),
     "t2": ("mean", "ms"),
@@ -71,6 +73,13 @@ class SliceCase:
     dice: float | None = None
     """Mean over the labels on the slice."""
     labels: tuple[CaseLabel, ...] = ()
+    label: int | None = None
+    """Label for which it is one of the worst; None for the others, and in evaluations of earlier versions."""
+
+    @property
+    def of_label(self) -> CaseLabel | None:
+        """The label for which it was chosen."""
+        return next((one for one in self.labels if one.label == self.label), None)
 
 
 @dataclass(frozen=True)
@@ -113,6 +122,10 @@ class LabelResult:
     n_absent: int
     n_missed: int
     n_spurious: int
+    failures: LabelFailures = field(default_factory=LabelFailures)
+    """Missed and spurious slices and volumes."""
+    improvement: Improvement | None = None
+    """Dice per slice of the point - the baseline."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +135,11 @@ class LabelSection:
     point: str
     evaluation: ComparedEvaluation
     labels: tuple[LabelResult, ...]
+
+    @property
+    def distances(self) -> tuple[str, ...]:
+        """The distances that were measured."""
+        return tuple(name for name in DISTANCES if any(name in label.scores for label in self.labels))
 
 
 @dataclass(frozen=True)
@@ -151,6 +169,41 @@ class StatisticsSection:
 
 
 @dataclass(frozen=True)
+class DataLine:
+    """One dataset, for the first screen."""
+
+    name: str
+    about: str
+    """Anatomy and what the headers say of the images; empty where nothing is known."""
+    subjects: tuple[tuple[str, int, int], ...]
+    """Of each split: name, number of subjects that were used, number of subjects that the store has."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came out on one evaluation of the chosen point, in sentences."""
+
+    evaluation: ComparedEvaluation
+    result: str
+    """Chosen - baseline with interval and p, or why there is no such number."""
+    misses: str
+    """What is missed, and newly missed."""
+    conclusive: bool = False
+    """Whether there are enough subjects for a conclusion."""
+
+
+@dataclass(frozen=True)
+class FirstScreen:
+    """What a reader sees before everything else."""
+
+    data: tuple[DataLine, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    typical: SliceCase | None = None
+    """A slice of the median subject."""
+    worst: SliceCase | None = None
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything on the page."""
 
@@ -160,6 +213,10 @@ class ReportData:
     """Time of creation, for the foot of the page."""
     coverage: Coverage
     comparison: Comparison
+    first: FirstScreen = FirstScreen()
+    misses: Misses = field(default_factory=Misses)
+    improvements: tuple[Improvement, ...] = ()
+    """Best point - baseline."""
     facts: tuple[Facts, ...] = ()
     labels: tuple[LabelSection, ...] = ()
     plots_of: Mapping[str, tuple[Plot, ...]] = field(default_factory=dict)
@@ -184,15 +241,29 @@ class ReportData:
 
 
 def label_sections(
-    point: str, run: str, global_rows: Sequence[Row], baseline_run: str | None = None
+    point: str,
+    run: str,
+    global_rows: Sequence[Row],
+    baseline_run: str | None = None,
+    misses: Misses | None = None,
+    improvements: Sequence[Improvement] = (),
 ) -> tuple[LabelSection, ...]:
     """Results per label of `run` from global.csv, one section per evaluation, together with those of the baseline."""
+    changes = {(one.evaluation, one.label, one.label_name): one for one in improvements if one.measure == MAIN_MEASURE}
     ours, theirs = _rows_by_label(global_rows, run), _rows_by_label(global_rows, baseline_run)
     sections = []
     for evaluation in sorted(ours, key=lambda evaluation: (*evaluation.how, evaluation.eval)):
         of_label, baseline = ours[evaluation], theirs[evaluation]
-        labels = tuple(_label_result(key, of_label[key], baseline[key]) for key in sorted(of_label))
-        sections.append(LabelSection(point, evaluation, labels))
+        labels = [_label_result(key, of_label[key], baseline[key]) for key in sorted(of_label)]
+        known = [
+            replace(
+                label,
+                failures=(misses or Misses()).of_label(run, evaluation, label.label, label.name),
+                improvement=changes.get((evaluation, label.label, label.name)),
+            )
+            for label in labels
+        ]
+        sections.append(LabelSection(point, evaluation, tuple(known)))
     return tuple(sections)
 
 

@@ -9,14 +9,28 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from sam2ft.config.schema.evaluation import prompt_limit_of
+from sam2ft.config.schema.evaluation import protocol_headline
 from sam2ft.config.sweep.names import short_names
-from sam2ft.core.tables.rows import Row
 from sam2ft.report.comparison.compare import MAIN_MEASURE, Comparison, ComparisonRow, short_value, value_text
-from sam2ft.report.comparison.number_text import decimals, interval, number_text, row_interval, signed, unit_text
+from sam2ft.report.comparison.improvement import Improvement
+from sam2ft.report.comparison.number_text import (
+    MEASURE_WORDS,
+    decimals,
+    difference_interval,
+    ends_text,
+    interval,
+    number_text,
+    p_said,
+    p_text,
+    percent_of,
+    row_interval,
+    signed,
+    unit_text,
+)
 from sam2ft.report.page.content import ReportData, SliceCase
 from sam2ft.report.plots.files import TEMPLATES, page_program
 from sam2ft.report.plots.vega import json_text, page_value
+from sam2ft.statistics.small_samples import FEW, TOO_SMALL, smallest_p
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -62,21 +76,32 @@ def render_page(data: ReportData, program: Callable[[], str] = page_program) -> 
     )
     environment.filters |= {"number": number_text, "signed": signed, "interval": interval}
     environment.filters |= {"row_interval": row_interval, "decimals": decimals, "unit": unit_text}
+    environment.filters |= {"prompted": protocol_headline, "difference_interval": difference_interval}
+    environment.filters |= {
+        "p": p_text,
+        "p_said": p_said,
+        "smallest_p": smallest_p,
+        "percent_of": percent_of,
+        "ends": ends_text,
+    }
     environment.filters |= {"value": value_text, "short_value": short_value, "link": link, "breakable": breakable}
-    environment.filters["prompt_limit"] = prompt_limit_of
+    top = headline(data.comparison)
     style, scripts = (TEMPLATES / "report.css").read_text("utf-8"), scripts_of(data, program)
     return environment.get_template("index.html.j2").render(
         data=data,
-        headline=headline(data.comparison),
+        headline=top,
+        improvement=improvement_of(data, top),
         short=short_names(data.comparison.override_keys),
         scale=scale_of(data.comparison),
+        pictured=pictured_misses(data),
+        FEW=FEW,
+        TOO_SMALL=TOO_SMALL,
+        words=MEASURE_WORDS,
         several_evaluations=len({line.evaluation for line in data.comparison.lines if line.scores}) > 1,
         sections=sections_of(data),
         case_of=first_cases(data.cases),
         row_of=_first_places(line.point.run for line in data.comparison.lines),
         failure_of=_first_places(failure.planned.run_id for failure in data.failures),
-        prompt_limits=prompt_limits(data.comparison),
-        smallest_p=smallest_p_words(data.statistics.tests),
         policy=content_security_policy(style, scripts),
         # Style and scripts are part of sam2ft (a test checks that they contain no "</", which would end the element);
         # `json_text` leaves no "<" in data.
@@ -169,27 +194,26 @@ def headline(comparison: Comparison) -> ComparisonRow | None:
     return next((line for line in of_best if MAIN_MEASURE in line.scores), None)
 
 
-def prompt_limits(comparison: Comparison) -> list[str]:
-    """What the prompts of the evaluations mean for the results, each sentence once."""
-    limits = (prompt_limit_of(line.evaluation.protocol) for line in comparison.lines if line.scores)
-    return [limit for limit in dict.fromkeys(limits) if limit]
+def improvement_of(data: ReportData, line: ComparisonRow | None) -> Improvement | None:
+    """Chosen - baseline of the mean over labels on the evaluation of the headline."""
+    of_main = (one for one in data.improvements if one.label is None and one.measure == MAIN_MEASURE)
+    return next((one for one in of_main if line is not None and one.evaluation == line.evaluation), None)
 
 
-def smallest_p_words(tests: Sequence[Row]) -> str:
-    """The smallest p that the signed-rank test can give with the subjects of these tests: 2 / 2^n."""
-    counts = sorted({int(row["n_paired"]) for row in tests if row["n_paired"] is not None})
-    if not counts:
-        return ""
-    n = counts[0]
-    smallest = 2 / 2**n
-    can = "so no difference can be significant here" if smallest > SIGNIFICANT else "before correction"
-    return f"With {n} subject{'' if n == 1 else 's'} the smallest p that this test can give is {smallest:.3g}, {can}."
+def pictured_misses(data: ReportData) -> tuple[int, int]:
+    """(missed labels of the slices with a picture, all missed labels of slices) of the point shown first."""
+    shown = next(iter(data.labels), None)
+    run = data.cases[0].run if data.cases else ""
+    if shown is None:
+        return 0, 0
+    drawn = sum(label.status == "missed" for case in data.cases if case.run == run for label in case.labels)
+    return drawn, sum(data.misses.total(run, section.evaluation).slices.missed for section in data.labels)
 
 
 def scale_of(comparison: Comparison) -> Scale:
     """Common scale of the small interval drawings in the comparison table."""
     scores = [line.scores[MAIN_MEASURE] for line in comparison.lines if MAIN_MEASURE in line.scores]
-    ends = [end for score in scores for end in (score.mean, score.ci_low, score.ci_high) if end is not None]
+    ends = [end for score in scores for end in (score.mean, *(score.shown or ()))]
     return Scale(min(ends), max(ends)) if ends else Scale(0.0, 1.0)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Literal
 
-from sam2ft.config.schema.evaluation import prompt_limit_of
+from sam2ft.config.schema.evaluation import protocol_sentence
 from sam2ft.config.sweep.names import short_names
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, Row, Value
 from sam2ft.core.tables.spreadsheet import is_run
@@ -122,7 +122,7 @@ def _points_table(comparison: Comparison, by_key: Mapping[_Key, Row], evaluation
     )
     caption = (
         f"Dataset {evaluation.words}: mean over labels, then over n subjects, ± standard deviation over subjects "
-        f"[95 % bootstrap confidence interval]. {_counts_words()} {prompt_limit_of(evaluation.protocol)} {bold}."
+        f"[95 % bootstrap confidence interval]. {_counts_words()} {protocol_sentence(evaluation.protocol)} {bold}."
     )
     heads = ("point", *(short[key] for key in keys), *COUNTS)
     return PaperTable("points", caption, heads, tuple(MEASURE_WORDS[name] for name in MEASURES), tuple(rows))
@@ -156,7 +156,7 @@ def _labels_table(rows: Sequence[Row], evaluation: ComparedEvaluation, point: st
     has_distances = any(name.endswith("_mm") for name in measures)
     caption = (
         f"Dataset {evaluation.words}, {point}: mean ± standard deviation over n subjects [95 % bootstrap confidence "
-        f"interval]. {_counts_words(distance if has_distances else '')} {prompt_limit_of(evaluation.protocol)}"
+        f"interval]. {_counts_words(distance if has_distances else '')} {protocol_sentence(evaluation.protocol)}"
     )
     heads = ("label", *COUNTS)
     return PaperTable("labels", caption, heads, tuple(MEASURE_WORDS[name] for name in measures), tuple(lines))

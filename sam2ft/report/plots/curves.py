@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, Row
 from sam2ft.pictures.palette import LINES
-from sam2ft.report.comparison.compare import MAIN_MEASURE
+from sam2ft.report.comparison.compare import MAIN_MEASURE, score_of
 from sam2ft.report.comparison.effects import LearningCurve
 from sam2ft.report.comparison.number_text import MEASURE_WORDS
 from sam2ft.report.plots.vega import DOUBLE, Plot, Spec, add_row, empty_columns, layer, quantitative, rounded_value
@@ -39,9 +39,9 @@ def noise_plot(studies: Mapping[str, Sequence[Row]]) -> Plot | None:
     for point, rows in studies.items():
         for row in rows:
             if row["label_name"] == MEAN_OF_LABELS and row["measure"] == "dice":
-                ends = (row[name] for name in ("mean", "ci_low", "ci_high"))
-                numbers = (None if end is None else rounded_value(float(end)) for end in ends)
-                add_row(columns, point, int(row["shift_px"] or 0), *numbers)
+                score = score_of(row)
+                numbers = (None,) * 3 if score is None else (score.mean, *(score.shown or (None, None)))
+                add_row(columns, point, int(row["shift_px"] or 0), *map(rounded_value, numbers))
     if not columns["point"]:
         return None
     return Plot(

@@ -30,6 +30,8 @@ MOST_LEVELS = 12
 """Maximum number of values of a setting for a mean per value; with more, each value has too few points."""
 FEWEST_PARALLEL = 3
 """Minimum number of points for a parallel coordinates plot; for fewer, a table is enough."""
+FEWEST_SPREAD = 3
+"""Minimum number of points of a value for a standard deviation."""
 _LOG_FROM = 50
 """Minimum ratio of the largest to the smallest value of a setting for a logarithmic axis."""
 
@@ -76,31 +78,37 @@ def _effect_plot(number: int, effect: MainEffect, name: str) -> Plot:
         for point, score in level.members:
             add_row(columns, "point", level.value, order, point, rounded_value(score), None, None)
         spread = level.scores
-        ends = (None, None) if spread.sd is None else (spread.mean - spread.sd, spread.mean + spread.sd)
-        words = f"mean of {spread.n} point{'s' if spread.n != 1 else ''}"
-        add_row(columns, "mean", level.value, order, words, *map(rounded_value, (spread.mean, *ends)))
+        # Mean and spread of two points say nothing that the two dots do not say better.
+        if spread.sd is not None and spread.n >= FEWEST_SPREAD:
+            ends = (spread.mean - spread.sd, spread.mean + spread.sd)
+            words = f"mean of {spread.n} points"
+            add_row(columns, "mean", level.value, order, words, *map(rounded_value, (spread.mean, *ends)))
+    averaged = "mean" in columns["kind"]
     words = MEASURE_WORDS[MAIN_MEASURE]
     x: Spec = {
         "field": "level", "type": "ordinal", "title": name, "sort": {"field": "order"},
         "axis": {"labelAngle": 0 if len(effect.levels) < 6 else -40, "grid": False},
     }  # fmt: skip
     y = quantitative("score", words, scale=ROOM)
-    quiet, blue = {"value": ink("faint")}, {"value": ink("accent")}
+    quiet, blue = {"value": ink("faint" if averaged else "accent")}, {"value": ink("accent")}
     span = {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": blue}
     means = {"x": x, "y": y, "color": blue, "size": {"value": 55}}
     spec = {
         "height": 120,
         "layer": [
             _of_kind("point", layer("point", {"x": x, "y": y, "color": quiet}, filled=True, opacity=0.8)),
-            _of_kind("mean", layer("rule", span)),
-            _of_kind("mean", layer("point", means, filled=True, opacity=1)),
+            *(
+                [_of_kind("mean", layer("rule", span)), _of_kind("mean", layer("point", means, filled=True, opacity=1))]
+                if averaged
+                else []
+            ),
         ],
     }
     return Plot(
         f"effect-{number}",
         f"Effect of {name}",
-        f"{words} ({effect.evaluation.words}) of every point by its {name}; blue: mean ± standard deviation over the "
-        "points of a value, whatever their other settings are.",
+        f"{words} ({effect.evaluation.words}) of every point by its {name}, whatever its other settings "
+        f"are{f'; blue: mean ± standard deviation of {FEWEST_SPREAD} points or more' if averaged else ''}.",
         f"{words} for {len(effect.levels)} values of {name}: "
         + ", ".join(f"{level.value}: {level.scores.mean:.3f}" for level in effect.levels),
         spec,

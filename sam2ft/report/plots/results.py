@@ -47,7 +47,8 @@ def comparison_plot(comparison: Comparison) -> Plot | None:
     for line in sorted(lines, key=lambda line: line.point.run == comparison.best):
         score = line.scores[MAIN_MEASURE]
         role = "best" if line.point.run == comparison.best else "other"
-        values = (rounded_value(v) for v in (line.point.validation, score.mean, score.ci_low, score.ci_high))
+        ends = score.shown or (None, None)
+        values = (rounded_value(v) for v in (line.point.validation, score.mean, *ends))
         add_row(columns, line.point.name, line.point.run, role, evaluated_on(line), *values)
     evaluations = tuple(dict.fromkeys(str(name) for name in columns["evaluation"]))
     words, monitor, split = MEASURE_WORDS[MAIN_MEASURE], lines[0].point.monitor, lines[0].evaluation.split
@@ -93,8 +94,8 @@ def label_plot(scores: Sequence[LabelScores]) -> Plot | None:
         "label": [_label_text(one) for one in ordered],
         **{field: [getattr(one, field) for one in ordered] for field in ("point", "run", "role", "measure")},
         "mean": [rounded_value(one.score.mean) for one in ordered],
-        "low": [rounded_value(one.score.ci_low) if one.role != "other" else None for one in ordered],
-        "high": [rounded_value(one.score.ci_high) if one.role != "other" else None for one in ordered],
+        "low": [_end(one, 0) for one in ordered],
+        "high": [_end(one, 1) for one in ordered],
         "n": [one.score.n for one in ordered],
     }
     y = {"field": "label", "type": "nominal", "sort": labels, "title": None, "axis": {"grid": True}}
@@ -127,6 +128,12 @@ def label_plot(scores: Sequence[LabelScores]) -> Plot | None:
     )
 
 
+def _end(one: LabelScores, end: int) -> float | None:
+    """An end of the interval of the best point and the baseline; other points are drawn without."""
+    ends = one.score.shown if one.role != "other" else None
+    return None if ends is None else rounded_value(ends[end])
+
+
 def _role_colour(roles: Sequence[Cell]) -> Spec:
     """A colour channel for column `role`; its legend has only the roles that occur."""
     found = [role for role in _ROLES if role in roles]
@@ -140,10 +147,11 @@ _ROLE_WORDS = "datum.label === 'best' ? 'best point' : datum.label === 'other' ?
 
 def distribution_plot(values: Sequence[SubjectScores]) -> Plot | None:
     """A dot per subject, label and model (best point, baseline), with median and quartiles over the subjects."""
-    columns = empty_columns("label", "point", "role", "measure", "subject", "value")
+    columns = empty_columns("label", "id", "point", "run", "role", "measure", "subject", "value")
     for one in values:
+        what = (_label_text(one), one.label, one.point, one.run, one.role, one.measure)
         for subject, value in one.values.items():
-            add_row(columns, _label_text(one), one.point, one.role, one.measure, subject, rounded_value(value))
+            add_row(columns, *what, subject, rounded_value(value))
     if not columns["value"]:
         return None
     labels = _label_texts(values)
@@ -235,7 +243,8 @@ def _learning_spec(longest: int) -> Spec:
 
 
 def _measures(found: Sequence[str]) -> Control:
-    known = [name for name in MEASURE_WORDS if name in found]
+    # What repeats another measure comes last.
+    known = sorted((name for name in MEASURE_WORDS if name in found), key=lambda name: name.startswith("iou"))
     return Control("measure", "Measure", tuple((name, MEASURE_WORDS[name]) for name in known))
 
 

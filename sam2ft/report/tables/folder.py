@@ -11,7 +11,7 @@ from sam2ft.core.folders import link_tree, replacing_folder
 from sam2ft.core.tables.rows import TABLES
 from sam2ft.report.layout import ReportLayout
 
-COMPARED = ("compare", "point_tests")
+COMPARED = ("compare", "point_tests", "misses", "improvement")
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sam2ft.config.schema.evaluation import PROTOCOLS, Evaluation, PromptNoise
+from sam2ft.config.schema.evaluation import MADE_ELSEWHERE, PROTOCOLS, Evaluation, PromptNoise, protocol_headline
 from sam2ft.core.keys import SliceKey
 from sam2ft.core.prompts import Box
 from sam2ft.data.samples.instances import Instance
@@ -62,6 +62,41 @@ def test_the_methods_text_says_what_has_a_prompt_and_which() -> None:
     assert words() == f"the bounding box of {component} in the reference"
     assert words(protocol="points", points_k=4, instances="per_label") == f"4 points inside {label} of the reference"
     assert words(protocol="mask") == f"the reference mask of {component}"
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+@pytest.mark.parametrize("instances", ["per_instance", "per_label"])
+@pytest.mark.parametrize("empty", [True, False])
+def test_every_name_in_tables_has_the_sentence_of_its_protocol_and_of_its_parameters(
+    name: str, instances: Any, empty: bool
+) -> None:
+    section = Evaluation.model_construct(protocol=name, instances=instances, include_empty_slices=empty)
+    sentence = protocol_headline(_named(section))
+    assert sentence.startswith(PROTOCOLS[name].headline)
+    assert ("one prompt for all of a label" in sentence) == (instances == "per_label")
+    assert ("only in slices that hold a label" in sentence) != empty
+
+
+def _named(section: Evaluation) -> str:
+    found = protocol_class(section.protocol)
+    given: tuple[Any, ...] = (section, {}) if section.protocol == "boxes_file" else (section,)
+    return found(*given).name()
+
+
+@pytest.mark.parametrize(("shift", "direction"), [(1, "outward"), (17, "both")])
+def test_a_jittered_box_is_no_upper_bound(shift: int, direction: Any) -> None:
+    sentence = protocol_headline(_named(Evaluation(bbox_shift=shift, direction=direction)))
+    assert f"up to {shift} px" in sentence
+    assert "upper bound" not in sentence
+
+
+def test_numbers_from_the_reference_are_called_an_upper_bound_and_the_mask_no_evidence() -> None:
+    for name in ("box", "point", "points(k=3)", "propagate(seed=middle)"):
+        assert "an upper bound" in protocol_headline(name)
+        assert "reference" in protocol_headline(name)
+    assert "does not show" in protocol_headline("mask")
+    assert "upper bound" not in protocol_headline("boxes_file")
+    assert protocol_headline("masks") == protocol_headline("masks+nonempty") == MADE_ELSEWHERE
 
 
 def test_points_keep_their_pixel_centre_in_the_model_frame() -> None:

@@ -1,6 +1,7 @@
 """Pages of generated sweeps."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,10 +9,13 @@ from typing import Any
 import pytest
 
 from sam2ft.core.tables.rows import TABLES
-from sam2ft.report.comparison.compare import PointRun, compare
+from sam2ft.report.comparison.compare import ComparedEvaluation, PointRun, compare
+from sam2ft.report.comparison.improvement import Improvement
+from sam2ft.report.comparison.misses import Failures, LabelFailures, Misses, NewMisses
 from sam2ft.report.page.content import (
     AgreementSection,
     CaseLabel,
+    DataLine,
     Facts,
     Picture,
     ReportData,
@@ -22,6 +26,7 @@ from sam2ft.report.page.content import (
     label_sections,
     statistics_section,
 )
+from sam2ft.report.page.first_screen import first_screen
 from sam2ft.report.page.html import render_page
 from sam2ft.report.plots.agreement_plots import agreement_plots
 from sam2ft.report.plots.files import plot_files
@@ -34,6 +39,8 @@ LABELS = ("femoral cartilage", "medial tibial cartilage", "lateral tibial cartil
 MEASURES = ("dice_slice_mean", "dice", "iou_slice_mean", "iou")
 STAMP = {"eval": "e" * 12, "dataset": "knee", "split": "test", "protocol": "box"}
 SUBJECTS = 24
+FAILED = {7: (3, "spurious"), 9: (3, "missed"), 11: (5, "missed")}
+"""Number of a picture -> the label that failed on its slice, and how."""
 
 
 @pytest.fixture(scope="module", name="sweep")
@@ -50,7 +57,10 @@ def write_sweep(folder: Path, points: int, *, hostile: str = "") -> Path:
     rows = [row for run in [baseline, *runs] for row in _global_rows(run, hostile, draw)]
     comparison = compare([baseline, *runs], rows)
     best = comparison.best or "base"
-    sections = label_sections(next(run.name for run in runs if run.run == best), best, rows, "base")
+    improved = _improvements(rows, best, hostile)
+    misses = _misses(best, hostile)
+    name = next(run.name for run in runs if run.run == best)
+    sections = label_sections(name, best, rows, "base", misses, improved)
     names = {run.run: run.name for run in (baseline, *runs)}
     roles = {"base": "baseline", best: "best"}
     histories = {run.name: _history(draw) for run in runs if run.state == "done"}
@@ -63,6 +73,12 @@ def write_sweep(folder: Path, points: int, *, hostile: str = "") -> Path:
         generated="2026-01-02 03:04 UTC",
         coverage=Coverage(tuple(_planned(run) for run in (baseline, *runs))),
         comparison=comparison,
+        first=replace(
+            first_screen(comparison, best, None, cases, misses, improved),
+            data=(DataLine(f"knee{hostile}", f"knee phantom{hostile}", (("train", 12, 70), ("test", 24, 24))),),
+        ),
+        misses=misses,
+        improvements=improved,
         facts=_facts(hostile),
         labels=sections,
         plots_of=page_plots(PlotInput(comparison, (), labels, subjects, histories)),
@@ -133,6 +149,28 @@ def _global_rows(run: PointRun, hostile: str, draw: random.Random) -> list[dict[
     return made
 
 
+def _improvements(rows: list[dict[str, Any]], best: str, hostile: str) -> tuple[Improvement, ...]:
+    of = {(row["run"], row["label"], row["measure"]): row["mean"] for row in rows}
+    made = []
+    for label, name in [(None, "mean_of_labels"), *((at, f"{name}{hostile}") for at, name in enumerate(LABELS, 1))]:
+        difference = of[best, label, "dice_slice_mean"] - of["base", label, "dice_slice_mean"]
+        ends = (difference - 0.02, difference + 0.02)
+        evaluation = ComparedEvaluation(**STAMP)
+        made.append(Improvement(evaluation, label, name, "dice_slice_mean", SUBJECTS, difference, ends, 1.0, 0.0004))
+    return tuple(made)
+
+
+def _misses(best: str, hostile: str) -> Misses:
+    evaluation = ComparedEvaluation(**STAMP)
+    labels = {}
+    for label, name in enumerate(LABELS, start=1):
+        found = [what for of, what in FAILED.values() if of == label]
+        slices = Failures(found.count("missed"), found.count("spurious"), 0, 200)
+        labels[label, f"{name}{hostile}"] = LabelFailures(slices, Failures(present=24))
+    new = NewMisses({f"{LABELS[2]}{hostile}": [("knee", f"subject-09{hostile}", "t2", 9, 3)]})
+    return Misses({(best, evaluation): labels}, {evaluation: new})
+
+
 def _subjects(run: str, role: str, hostile: str, draw: random.Random) -> list[SubjectScores]:
     middle = 0.6 if role == "baseline" else 0.8
     made = []
@@ -188,13 +226,16 @@ def _cases(
             size = _write_picture(folder / path, place * 24 + number)
             labels = tuple(
                 CaseLabel(label, f"{name}{hostile}", draw.uniform(0.3, 0.95), "ok")
+                if FAILED.get(number, (0, ""))[0] != label
+                else CaseLabel(label, f"{name}{hostile}", 0.0, FAILED[number][1])
                 for label, name in enumerate(LABELS, start=1)
             )
             subject = f"subject-{number:02d}{hostile}"
             where = f"knee/{subject}/t2 slice {number}"
             dice = sum(label.dice or 0 for label in labels) / len(labels)
             picture = Picture(path, f"{where}: worst", size=size)
-            made.append(SliceCase(picture, run.name, run.run, where, subject, "worst", dice, labels))
+            why = "median subject" if number == 20 else "worst"
+            made.append(SliceCase(picture, run.name, run.run, where, subject, why, dice, labels))
     return tuple(made)
 
 

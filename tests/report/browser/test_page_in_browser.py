@@ -118,13 +118,52 @@ def test_a_row_leads_to_its_slices_and_back_even_when_filters_hide_them(of_twelv
 
 def test_a_labels_worst_slices_come_first(of_twelve: Path, opened: Open) -> None:
     page = opened(of_twelve)
-    page.locator("a[data-cases-of-label='3']").click()
-    dice = "[...document.querySelectorAll('.case:not([hidden]) tr[data-label=\"3\"]')].map(r => Number(r.dataset.dice))"
+    page.locator("#labels a[aria-label^='worst slices of lateral']").click()
+    row = "[...document.querySelectorAll('.case:not([hidden]) tr[data-label=\"3\"]')]"
+    assert page.evaluate(f"{row}.slice(0, 2).map(r => r.dataset.status)") == ["missed", "spurious"]
+    dice = f"{row}.map(r => Number(r.dataset.dice))"
     values = page.evaluate(dice)
     assert len(values) == 6
     assert values == sorted(values)
     page.locator("#more-cases").click()
     assert len(page.evaluate(dice)) == 24
+
+
+def test_a_number_of_missed_slices_leads_to_their_pictures(of_twelve: Path, opened: Open) -> None:
+    page = opened(of_twelve)
+    page.locator("#labels a[aria-label^='1 missed slices of meniscus']").click()
+    first = page.locator(".case:not([hidden])").first
+    assert first.locator("tr[data-label='5']").get_attribute("data-status") == "missed"
+
+
+def test_a_subjects_dot_chooses_subject_and_label_and_an_empty_choice_says_so(of_twelve: Path, opened: Open) -> None:
+    page = opened(of_twelve)
+    figure = page.locator("#plot-distributions")
+    figure.scroll_into_view_if_needed()
+    figure.locator("canvas").wait_for()
+    pick = "(figure, datum) => figure.dispatchEvent(new CustomEvent('pick', { detail: datum }))"
+    shown = page.locator(".case:not([hidden])")
+    figure.evaluate(pick, {"subject": "subject-07", "id": 3})
+    assert shown.count() == 1
+    assert "subject-07" in (shown.get_attribute("data-where") or "")
+    assert page.get_by_label("Label", exact=True).last.evaluate("field => field.value") == "3"
+    assert not page.locator("#no-case").is_visible()
+    figure.evaluate(pick, {"subject": "subject-0", "id": 3})
+    assert shown.count() == 0
+    assert "No slice with a picture" in page.inner_text("#no-case")
+
+
+@pytest.mark.parametrize("width", [1400, 1024, 390])
+def test_the_first_screen_has_data_verdict_prompt_misses_and_two_pictures(
+    of_twelve: Path, opened: Open, width: int
+) -> None:
+    page = opened(of_twelve, viewport={"width": width, "height": 1000})
+    header = page.inner_text("header")
+    for words in ("train 12 of 70", "upper bound of what a user gets", "newly misses 1 slice", "missed in 2 of 1000"):
+        assert words in header
+    assert page.locator("header .result").bounding_box()["y"] < 500
+    assert page.locator("header .glance img").count() == 2
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_pictures_have_their_place_before_they_are_loaded(

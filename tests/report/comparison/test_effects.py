@@ -74,7 +74,9 @@ def test_a_learning_curve_runs_over_the_number_of_subjects(swept):
     comparison = swept(({SUBJECTS: 10}, 1, 0.7), ({SUBJECTS: "full"}, 1, 0.9), ({SUBJECTS: 5}, 1, 0.6))
     (curve,) = learning_curves(comparison, {"run-1": 42})
     assert [(point.num_subjects, point.score.mean) for point in curve.points] == [(5, 0.6), (10, 0.7), (42, 0.9)]
-    assert (curve.points[0].low, curve.points[0].high) == (pytest.approx(0.5), pytest.approx(0.7))
+    # Of four subjects (sd 0.1) the interval is Student's t: 3.1824 x 0.1 / 2 on both sides.
+    reach = 3.182446 * 0.1 / 2
+    assert (curve.points[0].low, curve.points[0].high) == (pytest.approx(0.6 - reach), pytest.approx(0.6 + reach))
 
 
 def test_learning_curves_are_apart_by_the_other_settings_and_joined_over_seeds(swept):

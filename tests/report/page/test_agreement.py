@@ -50,7 +50,7 @@ def test_the_main_definition_of_a_biomarker_is_shown_and_all_of_a_users_own():
     first, second = agreement_sections("best", "r", rows)
     assert [(row["definition"], row["unit"]) for row in first.rows] == [
         ("ThCcAB", "mm"),
-        ("volume", "mm3"),
+        ("volume", "mL"),
         ("any", "1"),
     ]
     assert first.rows[2]["bias"] is None
@@ -69,7 +69,8 @@ def test_numbers_intervals_and_reasons_are_on_the_page_and_names_are_escaped():
     page = page_of(section)
     assert HOSTILE not in page
     assert '+0.050 <span class="ci">[−0.110, 0.210]</span>' in page
-    assert '−0.146 to +0.246 <span class="ci">[−0.500, −0.050] [0.150, 0.600]</span>' in page
+    ends = '<span class="ci">[−0.500, −0.050] [0.150, 0.600]</span>'
+    assert f'−0.146 to +0.246<span class="ci">−6.3 % to +10.7 %</span> {ends}' in page
     assert "±0.168" in page
     assert '<span class="ci wait">above 1.2</span>' in page
     assert '<span class="ci good">within 4.0</span>' in page

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from sam2ft.config.schema.evaluation import prompt_limit_of
 from sam2ft.report.comparison.compare import ComparedEvaluation, PointRun, compare
 from sam2ft.report.page.content import (
     AgreementSection,
@@ -20,7 +19,7 @@ from sam2ft.report.page.content import (
     SliceCase,
     label_sections,
 )
-from sam2ft.report.page.html import MODULES, TEMPLATES, link, render_page, smallest_p_words
+from sam2ft.report.page.html import MODULES, TEMPLATES, link, render_page
 from sam2ft.report.plots.files import page_program
 from sam2ft.report.plots.results import learning_plot
 from sam2ft.report.tables.coverage import Coverage, CoveredRun
@@ -159,49 +158,18 @@ def test_every_row_of_the_comparison_has_a_cell_for_every_column(data: ReportDat
 
 def test_the_headline_is_the_best_point_by_validation(data: ReportData) -> None:
     words = " ".join(Page(render_page(data)).words.split())
-    assert "0.875[0.500, 0.900] · 4 subjects" in words
+    # Student's t of four subjects with sd 0.1, cut at the largest Dice: the bootstrap [0.5, 0.9] is not shown.
+    assert "0.875[0.716, 1.000] · 4 subjects" in words
+    assert "[0.500, 0.900]" not in words
     assert "+0.125" in words
 
 
 def test_what_the_prompts_mean_is_said_with_the_headline_and_every_table(data: ReportData) -> None:
     words = Page(render_page(data)).words
-    limit = "The boxes are those of the reference itself, so the results are an upper bound"
-    assert words.count(limit) == 3
+    limit = "rompted with the reference's own box in every slice: an upper bound of what a user gets"
+    assert words.count(limit) >= 3
     assert words.index(limit) < words.index("Missed and spurious labels count as 0")
     assert "negligible (TOST, p < 0.05)" in Page(render_page(replace(data, agreement=(AGREEMENT,)))).words
-
-
-@pytest.mark.parametrize(
-    ("protocol", "words"),
-    [
-        ("mask", "The reference mask itself is the prompt, so a high Dice does not show"),
-        ("box_jitter(px=5,seed=0)+nonempty", "The boxes are those of the reference itself"),
-        ("points(k=3)", "The points are taken from the reference itself"),
-        ("propagate_per_label(seed=largest)", "The box in the prompted slice is that of the reference"),
-        ("boxes_file", "The boxes come from a detector"),
-        ("boxes_of_mine", ""),
-        ("", ""),
-    ],
-)
-def test_a_protocol_as_tables_name_it_has_the_sentence_of_its_kind(protocol: str, words: str) -> None:
-    assert prompt_limit_of(protocol).startswith(words)
-    assert bool(prompt_limit_of(protocol)) == bool(words)
-
-
-@pytest.mark.parametrize(
-    ("counts", "words"),
-    [
-        (
-            [4, 6],
-            "With 4 subjects the smallest p that this test can give is 0.125, so no difference can be significant",
-        ),
-        ([1], "With 1 subject the smallest p that this test can give is 1, so"),
-        ([None, 8], "With 8 subjects the smallest p that this test can give is 0.00781, before correction."),
-        ([None], ""),
-    ],
-)
-def test_the_smallest_p_of_the_tests_is_a_number(counts: list[int | None], words: str) -> None:
-    assert smallest_p_words([{"n_paired": count} for count in counts]).startswith(words)
 
 
 def test_an_incomplete_experiment_says_so_first(data: ReportData) -> None:

@@ -23,11 +23,22 @@ def comparison(global_row):
     return compare(points, rows)
 
 
-def test_an_effect_has_a_dot_per_point_and_a_mean_per_value(comparison):
+def test_an_effect_of_two_points_per_value_is_its_dots(comparison):
     by_lr, _ = effect_plots(main_effects(comparison))
-    rows = by_lr.rows()
-    assert [(row["level"], row["score"]) for row in rows if row["kind"] == "mean"] == [("0.001", 0.75), ("1e-05", 0.75)]
-    assert sorted(row["point"] for row in rows if row["kind"] == "point") == ["p0", "p1", "p2", "p3"]
+    assert sorted((row["kind"], row["point"]) for row in by_lr.rows()) == [("point", f"p{i}") for i in range(4)]
+    assert "mean ±" not in by_lr.caption
+
+
+def test_an_effect_has_a_dot_per_point_and_a_mean_per_value_with_three(global_row):
+    values = [(0.1, 0.5), (0.1, 0.6), (0.1, 0.7), (0.2, 0.9), (0.2, 0.8)]
+    points = [PointRun(i, f"p{i}", f"r{i}", (("lr", lr),), validation=0.1) for i, (lr, _) in enumerate(values)]
+    rows = [global_row(f"r{i}", mean) for i, (_, mean) in enumerate(values)]
+    (plot,) = effect_plots(main_effects(compare(points, rows)))
+    (mean,) = [row for row in plot.rows() if row["kind"] == "mean"]
+    assert (mean["level"], mean["score"]) == ("0.1", pytest.approx(0.6))
+    assert (mean["low"], mean["high"]) == (pytest.approx(0.5), pytest.approx(0.7))
+    assert sum(row["kind"] == "point" for row in plot.rows()) == 5
+    assert plot_files(plot)["svg"]
 
 
 def test_a_setting_drawn_at_random_has_dots_on_an_axis_of_numbers_and_words_have_none(global_row):
@@ -82,7 +93,8 @@ def test_ranks_are_in_their_order_and_the_best_by_validation_is_marked():
 
 def test_prompt_noise_has_a_line_per_point_of_the_mean_of_labels():
     def row(shift, label, mean):
-        return {"shift_px": shift, "label_name": label, "measure": "dice", "mean": mean, "ci_low": None, "ci_high": 0.9}
+        key = {"shift_px": shift, "label_name": label, "measure": "dice"}
+        return {**key, "n": 12, "mean": mean, "sd": 0.1, "ci_low": None, "ci_high": 0.9}
 
     rows = [row(0, "mean_of_labels", 0.8), row(5, "mean_of_labels", 0.7), row(5, "femur", 0.1)]
     plot = noise_plot({"best": rows, "baseline": []})
@@ -98,7 +110,9 @@ def test_every_plot_of_the_section_can_be_drawn(comparison, global_row):
                 "shift_px": s,
                 "label_name": "mean_of_labels",
                 "measure": "dice",
+                "n": 12,
                 "mean": 0.8,
+                "sd": 0.1,
                 "ci_low": 0.7,
                 "ci_high": 0.9,
             }

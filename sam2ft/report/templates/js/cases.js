@@ -1,4 +1,5 @@
-// Slices with pictures: those of one point at a time, or those with one label, its worst first; pictures open large.
+// Slices with pictures: those of one point at a time, or those with one label, its worst first (what was missed before
+// what was predicted where nothing is, then by Dice of the label); pictures open large.
 const FIRST_SHOWN = 6;
 const list = document.getElementById("case-list");
 const cases = list ? [...list.children] : [];
@@ -13,10 +14,15 @@ if (cases.length) {
   const count = element("output", { className: "soft small" });
   const more = element("button", { type: "button", className: "plain", id: "more-cases" });
   let most = FIRST_SHOWN;
-  const diceOf = (one) => {
-    const found = label.value === "*" ? one : one.querySelector(`tr[data-label="${label.value}"]`);
-    return found && found.dataset.dice !== "" ? Number(found.dataset.dice) : null;
+  const rowsOf = (one) => [...one.querySelectorAll(label.value === "*" ? "tr[data-label]" : `tr[data-label="${label.value}"]`)];
+  // Sorts the worst label that is asked for first: missed -3, beside the reference -2, spurious -1, then Dice.
+  const FAILED = { missed: -3, ok: -2, spurious: -1 };
+  const badness = (one) => {
+    const places = rowsOf(one).filter((row) => row.dataset.dice !== "");
+    const own = places.map((row) => (Number(row.dataset.dice) === 0 ? FAILED[row.dataset.status] : Number(row.dataset.dice)));
+    return own.length ? Math.min(...own) : one.dataset.dice === "" ? 2 : Number(one.dataset.dice);
   };
+  const empty = document.getElementById("no-case");
   const apply = () => {
     const wanted = text.value.trim().toLowerCase();
     const passes = (one) => {
@@ -25,7 +31,7 @@ if (cases.length) {
       return ofPoint && ofLabel && one.dataset.where.toLowerCase().includes(wanted);
     };
     const ranked = label.value === "*" && point.value !== "*";
-    const ordered = ranked ? cases : [...cases].sort((a, b) => (diceOf(a) ?? 2) - (diceOf(b) ?? 2));
+    const ordered = ranked ? cases : [...cases].sort((a, b) => badness(a) - badness(b));
     const found = ordered.filter(passes);
     for (const one of cases) one.hidden = true;
     for (const one of found.slice(0, most)) one.hidden = false;
@@ -33,6 +39,9 @@ if (cases.length) {
     more.hidden = found.length <= most;
     more.textContent = `Show ${found.length - most} more`;
     count.textContent = `${found.length} of ${cases.length} slices`;
+    const chosen = [point, label].map((field) => field.options[field.selectedIndex].text);
+    empty.hidden = found.length > 0;
+    empty.textContent = `No slice with a picture for ${chosen.join(", ")}${wanted && `, “${text.value.trim()}”`}: pictures are of the worst, median and best slices; all slices are in slice.csv.`;
   };
   const start = () => {
     most = FIRST_SHOWN;
@@ -65,8 +74,9 @@ if (cases.length) {
     if (hidden.hidden) more.click();
   });
   document.addEventListener("subject", (event) => {
-    show(cases[0].dataset.run, "*", event.detail);
-    if (cases.every((one) => one.hidden)) show("*", "*", event.detail);
+    const { subject, label: ofLabel, run } = event.detail;
+    const where = `/${subject}/`;
+    show(points.has(run) ? run : cases[0].dataset.run, ofLabel, where);
     document.getElementById("cases").scrollIntoView();
   });
   for (const link of document.querySelectorAll("a[data-cases-of-label]")) {
@@ -78,12 +88,14 @@ const large = element("dialog", { className: "large", "aria-label": "picture in 
 const picture = element("img", { alt: "" });
 const words = element("p");
 const close = element("button", { type: "button", className: "plain" }, "Close");
+let current = null; // a picture of the first screen is among the cases, too
 const step = (by) => {
   const shown = [...document.querySelectorAll("a.picture")].filter((link) => link.offsetParent !== null);
-  const next = shown[shown.findIndex((link) => link.href === picture.src) + by];
+  const next = shown[shown.indexOf(current) + by];
   if (next) open(next);
 };
 const open = (link) => {
+  current = link;
   picture.src = link.href;
   picture.alt = link.querySelector("img").alt;
   words.textContent = picture.alt;

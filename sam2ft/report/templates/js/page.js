@@ -20,5 +20,6 @@ const choice = (options, chosen) => {
   return select;
 };
 // Modules tell each other by events on the document: "reveal" (an element is about to be looked at), "settle" (what
-// may still push `target` about adds a promise to `until`), "subject".
+// may still push `target` about adds a promise to `until`), "subject"
+// (with its label and run, where the plot is of one).
 const announce = (name, detail) => document.dispatchEvent(new CustomEvent(name, { detail }));

@@ -105,7 +105,7 @@ const prepare = (figure) => {
   } else {
     figure.addEventListener("pick", ({ detail }) => {
       const row = detail.run && document.querySelector(`tr[data-run="${CSS.escape(detail.run)}"]`);
-      if (detail.subject) announce("subject", detail.subject);
+      if (detail.subject) announce("subject", { subject: detail.subject, label: String(detail.id ?? "*"), run: detail.run });
       else if (row) announce("go", row.id);
     });
   }

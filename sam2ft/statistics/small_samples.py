@@ -1,0 +1,61 @@
+"""Intervals and tests of few subjects: when a bootstrap is too narrow, and what the smallest possible p is."""
+
+import math
+from collections.abc import Sequence
+
+from scipy import special
+
+from sam2ft.statistics.bootstrap import CONFIDENCE
+
+FEW = 10
+"""Below this number of subjects an interval is Student's t instead of a bootstrap: with 4 values a percentile bootstrap
+of 95 % covers the mean in 81 % (tests/statistics/test_small_samples.py)."""
+TOO_SMALL = "n is too small for a conclusion"
+LEVEL = 0.05
+
+
+def t_interval(mean: float, sd: float, n: int) -> tuple[float, float]:
+    """95 % interval of the mean by Student's t, exact for normal values; NaN for fewer than two.
+
+    Args:
+        mean: mean of n values.
+        sd: their standard deviation with divisor n - 1.
+        n: number of subjects.
+    """
+    if n < 2 or math.isnan(sd):
+        return math.nan, math.nan
+    reach = float(special.stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * sd / math.sqrt(n)
+    return mean - reach, mean + reach
+
+
+def shown_interval(
+    mean: float, sd: float | None, n: int, bootstrap: tuple[float | None, float | None], limits: tuple[float, float]
+) -> tuple[float, float] | None:
+    """The interval that pages and texts show: Student's t below FEW subjects, else the bootstrap interval of the table.
+
+    It is cut at the limits of the measure, beyond which no mean can lie (a Dice above 1). None where there is none.
+    """
+    low, high = bootstrap
+    if n < FEW and sd is not None:
+        low, high = t_interval(mean, sd, n)
+    if low is None or high is None or math.isnan(low) or math.isnan(high):
+        return None
+    return max(low, limits[0]), min(high, limits[1])
+
+
+def smallest_p(n: int) -> float:
+    """The smallest p of a two-sided Wilcoxon signed-rank test of n differences other than 0: all have one sign."""
+    return min(1.0, 2.0 ** (1 - n))
+
+
+def can_be_significant(n: int, tests: int = 1) -> bool:
+    """Whether any result of n subjects can have p below 0.05 after a correction (Holm) over `tests` tests."""
+    return smallest_p(n) * tests < LEVEL
+
+
+def sample_sd(values: Sequence[float]) -> float:
+    """Standard deviation with divisor n - 1; NaN for fewer than two values."""
+    if len(values) < 2:
+        return math.nan
+    mean = math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
