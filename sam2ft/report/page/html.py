@@ -74,17 +74,7 @@ def render_page(data: ReportData, program: Callable[[], str] = page_program) -> 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number_text, "signed": signed, "interval": interval}
-    environment.filters |= {"row_interval": row_interval, "decimals": decimals, "unit": unit_text}
-    environment.filters |= {"prompted": protocol_headline, "difference_interval": difference_interval}
-    environment.filters |= {
-        "p": p_text,
-        "p_said": p_said,
-        "smallest_p": smallest_p,
-        "percent_of": percent_of,
-        "ends": ends_text,
-    }
-    environment.filters |= {"value": value_text, "short_value": short_value, "link": link, "breakable": breakable}
+    environment.filters |= _filters()
     top = headline(data.comparison)
     style, scripts = (TEMPLATES / "report.css").read_text("utf-8"), scripts_of(data, program)
     return environment.get_template("index.html.j2").render(
@@ -109,6 +99,29 @@ def render_page(data: ReportData, program: Callable[[], str] = page_program) -> 
         scripts=[Markup(script) for script in scripts],  # noqa: S704  # nosec B704
         plots=Markup(json_text({plot.name: page_value(plot) for plot in data.plots})),  # noqa: S704  # nosec B704
     )
+
+
+def _filters() -> dict[str, Callable[..., str]]:
+    """Name in the templates -> function."""
+    return {
+        "number": number_text,
+        "signed": signed,
+        "interval": interval,
+        "row_interval": row_interval,
+        "difference_interval": difference_interval,
+        "decimals": decimals,
+        "unit": unit_text,
+        "prompted": protocol_headline,
+        "p": p_text,
+        "p_said": p_said,
+        "smallest_p": smallest_p,
+        "percent_of": percent_of,
+        "ends": ends_text,
+        "value": value_text,
+        "short_value": short_value,
+        "link": link,
+        "breakable": breakable,
+    }
 
 
 def scripts_of(data: ReportData, program: Callable[[], str] = page_program) -> list[str]:

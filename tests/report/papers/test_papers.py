@@ -259,7 +259,7 @@ def test_the_table_of_points_is_bold_where_validation_chose(comparison, rows):
     assert points.rows[1].cells[0].text == "0.910 ± 0.100 [0.500, 0.900]"
     assert points.rows[1].cells[2] is None
     assert "In bold: the point chosen by validation (lowest val_loss among 2 of 2 points" in points.caption
-    assert "The boxes are those of the reference itself" in points.caption
+    assert "prompted with the reference's own box in every slice: an upper bound" in points.caption
     assert points.text_heads == ("point", "lr", "n", "missed", "spurious")
     assert [row.texts for row in points.rows] == [
         ("baseline", "–", 4, 2, 0),

@@ -54,6 +54,7 @@ CHANGED: dict[str, tuple[Any, Any]] = {
     "module.use_amp": (False, "bf16"),
     "module.clip_grad": (1.0, 2.0),
     "module.deterministic": (False, True),
+    "module.compile": (False, True),
     "module.early_stopping.enabled": (True, False),
     "module.early_stopping.monitor": ("val_loss", "val_seg"),
     "module.early_stopping.patience": (3, 4),
