@@ -71,17 +71,7 @@ def render_page(data: ReportData, program: Callable[[], str] = page_program) -> 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number_text, "signed": signed, "interval": interval}
-    environment.filters |= {"row_interval": row_interval, "decimals": decimals, "unit": unit_text}
-    environment.filters |= {"prompted": protocol_headline, "difference_interval": difference_interval}
-    environment.filters |= {
-        "p": p_text,
-        "p_said": p_said,
-        "smallest_p": smallest_p,
-        "percent_of": percent_of,
-        "ends": ends_text,
-    }
-    environment.filters |= {"value": value_text, "short_value": short_value, "link": link, "breakable": breakable}
+    environment.filters |= _filters()
     top = headline(data.comparison)
     style, scripts = (TEMPLATES / "report.css").read_text("utf-8"), scripts_of(data, program)
     return environment.get_template("index.html.j2").render(
@@ -106,6 +96,17 @@ def render_page(data: ReportData, program: Callable[[], str] = page_program) -> 
         scripts=[Markup(script) for script in scripts],  # noqa: S704  # nosec B704
         plots=Markup(json_text({plot.name: page_value(plot) for plot in data.plots})),  # noqa: S704  # nosec B704
     )
+
+
+def _filters() -> dict[str, Callable[..., object]]:
+    """Functions for the templates by name."""
+    return {
+        **{"number": number_text, "signed": signed, "interval": interval, "row_interval": row_interval},
+        **{"decimals": decimals, "unit": unit_text, "ends": ends_text, "difference_interval": difference_interval},
+        **{"p": p_text, "p_said": p_said, "smallest_p": smallest_p, "percent_of": percent_of},
+        **{"value": value_text, "short_value": short_value, "link": link, "breakable": breakable},
+        "prompted": protocol_headline,
+    }
 
 
 def scripts_of(data: ReportData, program: Callable[[], str] = page_program) -> list[str]:
