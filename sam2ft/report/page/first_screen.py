@@ -36,7 +36,8 @@ def first_screen(
         data=() if experiment is None else data_lines(experiment, trained=shown == comparison.best),
         verdicts=tuple(verdicts.values()),
         typical=next((one for why in ("median subject", "median") for one in own if one.why == why), None),
-        worst=next((one for one in own if one.why == "worst"), None),
+        # Earlier versions drew failures of a single label among the median slices.
+        worst=next((one for one in own if one.why == "worst" or any(label.dice == 0 for label in one.labels)), None),
     )
 
 

@@ -101,7 +101,7 @@ def render_page(data: ReportData, program: Callable[[], str] = page_program) -> 
     )
 
 
-def _filters() -> dict[str, Callable[..., str]]:
+def _filters() -> dict[str, Callable[..., object]]:
     """Name in the templates -> function."""
     return {
         "number": number_text,

@@ -78,6 +78,8 @@ def test_the_pictures_are_of_the_chosen_point_typical_and_worst(global_row: Any)
     typical = case("run-0", "median subject", 3)
     assert first_screen(comparison, "run-0", None, [*cases, typical], Misses(), ()).typical == typical
     assert first_screen(comparison, "run-0", None, [], Misses(), ()).worst is None
+    hidden = replace(case("run-0", "median", 4), labels=(CaseLabel(1, "disc", 0.0, "missed"),))
+    assert first_screen(comparison, "run-0", None, [hidden, *cases], Misses(), ()).worst == hidden
 
 
 @pytest.mark.parametrize(("first", "second", "word"), [(0.9, 0.8, "best"), (0.8, 0.9, "chosen by validation")])
