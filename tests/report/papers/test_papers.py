@@ -102,11 +102,13 @@ def test_the_text_says_what_the_configuration_says(study):
         ({"loss": {"frame": "decoder"}}, "on the grid of the mask decoder"),
         ({"early_stopping": {"enabled": False}}, "Training ran for 8 epochs; the epoch with the lowest `val_loss`"),
         ({"prompts": {"box": 0.5, "point": 0.5}}, "boxes (50%) and points (50%)"),
+        ({"use_amp": "fp16"}, "Mixed precision was used where the device has it."),
+        ({"use_amp": "tf32"}, "Products of float32 were computed in TF32 (10 bits of mantissa) where the device has it."),
         ({"lora": {"rank": 4}, "trainable": {"image_encoder": False}}, "low-rank updates (rank 4)"),
     ],
 )
 def test_each_setting_has_its_sentence_only_when_it_is_on(study, module, words):
-    plain = {"clip_grad": None, "optimizer": {"type": "SGD", "lr": 0.01}}
+    plain = {"clip_grad": None, "use_amp": False, "optimizer": {"type": "SGD", "lr": 0.01}}
     assert words in methods_text(study(experiment(**(plain | module))))
     if "enabled" not in str(module):
         assert words not in methods_text(study(experiment(**plain)))
