@@ -103,7 +103,10 @@ def test_the_text_says_what_the_configuration_says(study):
         ({"early_stopping": {"enabled": False}}, "Training ran for 8 epochs; the epoch with the lowest `val_loss`"),
         ({"prompts": {"box": 0.5, "point": 0.5}}, "boxes (50%) and points (50%)"),
         ({"use_amp": "fp16"}, "Mixed precision was used where the device has it."),
-        ({"use_amp": "tf32"}, "Products of float32 were computed in TF32 (10 bits of mantissa) where the device has it."),
+        (
+            {"use_amp": "tf32"},
+            "Products of float32 were computed in TF32 (10 bits of mantissa) where the device has it.",
+        ),
         ({"lora": {"rank": 4}, "trainable": {"image_encoder": False}}, "low-rank updates (rank 4)"),
     ],
 )

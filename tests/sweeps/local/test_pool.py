@@ -180,6 +180,7 @@ TWO_GPUS = "GPU-aa, 81559, Disabled\nGPU-bb, 16384, [N/A]\n"
         (("MIG-aa",), TWO_GPUS, None),
         (("0",), "GPU-aa, 81559, Enabled\n", None),
         (("0",), "GPU-aa, [N/A], Disabled\n", None),
+        (("0",), "GPU-aa, 0, Disabled\n", None),
         (("0",), "", None),
         (("0",), "Failed to initialize NVML: Driver/library version mismatch\n", None),
     ],
