@@ -105,7 +105,7 @@ def test_the_text_says_what_the_configuration_says(study):
         ({"use_amp": "fp16"}, "Mixed precision was used where the device has it."),
         (
             {"use_amp": "tf32"},
-            "Products of float32 were computed in TF32 (10 bits of mantissa) where the device has it.",
+            "Products of float32 were computed in TF32 (10 bits of mantissa) where",
         ),
         ({"lora": {"rank": 4}, "trainable": {"image_encoder": False}}, "low-rank updates (rank 4)"),
     ],
