@@ -7,7 +7,8 @@ import time
 import pytest
 
 from sam2ft.core.errors import StopRequestedError
-from sam2ft.sweeps.local.pool import LocalTask, Pool, child_environment, least_gpu_memory, visible_gpus
+from sam2ft.core.system.nvidia import least_gpu_memory
+from sam2ft.sweeps.local.pool import LocalTask, Pool, child_environment, visible_gpus
 
 # Each child notes when it starts and ends, in one file per child.
 CHILD = """
