@@ -14,7 +14,7 @@ from torch._C._distributed_c10d import PrefixStore, Store  # torch.distributed r
 from torch.nn.parallel import DistributedDataParallel
 
 from sam2ft.core.errors import DeviceError, StopRequestedError
-from sam2ft.distributed.device import choose_device, float32_products, refuse_unlike_devices
+from sam2ft.distributed.device import choose_device, deterministic_algorithms, float32_products, refuse_unlike_devices
 from sam2ft.distributed.failure_watch import FailureWatch
 from sam2ft.distributed.launcher_environment import LauncherEnvironment, read_launcher_environment
 from sam2ft.distributed.rendezvous import rendezvous
@@ -118,7 +118,9 @@ def process_group(
     chosen, missing = _own_device(device, launcher, environment)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
+        # Of this block alone: an evaluation after a training in the same process computes as one in its own.
         float32_products("ieee")
+        deterministic_algorithms(wanted=False)
     ranks = Ranks(launcher.rank, launcher.world_size, chosen) if launcher else Ranks(device=chosen)
     if launcher is None or torch.distributed.is_initialized():
         yield _OUTER[-1] if launcher and _OUTER else ranks

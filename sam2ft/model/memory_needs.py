@@ -210,15 +210,23 @@ def _smaller(experiment: Experiment) -> Iterator[tuple[str, Experiment]]:
         yield in_parts, single
     if saves and size > 1:
         yield f"{in_parts} and {checkpointing}", _changed(single, activation_checkpointing=True)
+    also = f" and {in_parts}" if size > 1 else ""
     frozen = module.trainable.model_copy(update={"image_encoder": False})
     if module.lora is None and module.trainable.image_encoder is True:
-        text = f"module.lora: {{rank: 8, alpha: 16}}, module.trainable.image_encoder: false and {in_parts}"
+        text = f"module.lora: {{rank: 8, alpha: 16}}, module.trainable.image_encoder: false{also}"
         changes: dict[str, Any] = {"lora": Lora(), "trainable": frozen}
         yield text, _changed(single, **changes)
-        yield f"{text} and {checkpointing}", _changed(single, activation_checkpointing=True, **changes)
+        if can_save:
+            yield f"{text} and {checkpointing}", _changed(single, activation_checkpointing=True, **changes)
     if module.trainable.image_encoder and (module.trainable.mask_decoder or module.trainable.prompt_encoder):
         changes = {"lora": None, "trainable": frozen, "activation_checkpointing": False}
-        yield f"module.trainable.image_encoder: false and {in_parts}", _changed(single, **changes)
+        # Of a frozen encoder, neither would have an effect, so both are refused.
+        without = " and module.lora: null" if module.lora else ""
+        without += " and module.activation_checkpointing: false" if module.activation_checkpointing else ""
+        yield f"module.trainable.image_encoder: false{without}{also}", _changed(single, **changes)
+    if module.prompts.max_instances_per_slice > _PROMPTS:
+        fewer = module.prompts.model_copy(update={"max_instances_per_slice": _PROMPTS})
+        yield f"module.prompts.max_instances_per_slice: {_PROMPTS}{also}", _changed(single, prompts=fewer)
 
 
 def _changed(experiment: Experiment, **keys: Any) -> Experiment:

@@ -138,16 +138,22 @@ def _cudnn_text(number: int | None) -> str | None:
 
 def computed_in(attempts: Iterable[Mapping[str, Any]]) -> list[Computed]:
     """What `record_computed` wrote into the attempts of a run (provenance.recorded_attempts); of 0.1.0 nothing."""
-    entries = (entry for attempt in attempts for entry in attempt.get(COMPUTED) or ())
-    return [found for entry in entries if (found := _from_json(entry)) is not None]
+    return [found for attempt in attempts for found in _records(attempt) if found is not None]
+
+
+def _records(attempt: Mapping[str, Any]) -> list[Computed | None]:
+    """The records of an attempt; None for one that is missing, as in 0.1.0, or that this version cannot read."""
+    entries = attempt.get(COMPUTED)
+    return [_from_json(entry) for entry in entries] if isinstance(entries, list) else [None]
 
 
 def _from_json(value: Any) -> Computed | None:
-    """A record; keys that a later version added are left out, and None is returned where one is missing."""
+    """A record without the keys that a later version added; None when a key is missing or not of its kind."""
     try:
         devices = tuple(RankDevice(**_known(RankDevice, one)) for one in value["devices"])
-        return Computed(**_known(Computed, value) | {"devices": devices})
-    except (TypeError, KeyError, AttributeError):
+        found = Computed(**_known(Computed, value) | {"devices": devices})
+        return found if devices and found.text else None
+    except (TypeError, KeyError, AttributeError, ValueError):
         return None
 
 
@@ -164,12 +170,12 @@ def hardware_texts(runs: Sequence[Sequence[Mapping[str, Any]]], stage: str) -> t
 
     Returns:
         texts such as `2 x NVIDIA A100 (...), CUDA 13.0, cuDNN 9.24.0, bf16, TF32 off (3 runs)`. Runs with an attempt
-        of a version that did not record it count as `not recorded`. Empty when no run had this stage.
+        that did not record it, or in a form that cannot be read, count as `not recorded`. Empty when no run had this stage.
     """
     counted: Counter[str] = Counter()
     for attempts in runs:
         texts = dict.fromkeys(one.text for one in computed_in(attempts) if one.stage == stage)
-        if any(COMPUTED not in attempt for attempt in attempts):
+        if any(None in _records(attempt) for attempt in attempts):
             texts[NOT_RECORDED] = None
         counted.update(texts.keys())
     alone = len(runs) == 1

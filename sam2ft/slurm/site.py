@@ -3,6 +3,7 @@
 They are validated as strictly as experiment files.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,7 +47,8 @@ class SlurmOptions(Section):
     exclude: str | None = Field(None, description="nodes that are not used, as for sbatch --exclude")
     reservation: str | None = Field(None, description="reservation that jobs run in")
     gpu_option: Literal["gpus_per_node", "gres"] = Field("gpus_per_node", description="how GPUs are requested")
-    gpu_memory_gb: Annotated[float, Field(gt=0)] | None = Field(
+    # The largest GPU has less than 300 GB: a larger number is in MiB, with which everything would seem to fit.
+    gpu_memory_gb: Annotated[float, Field(gt=0, le=1000)] | None = Field(
         None, description="memory of the smallest GPU that a job may get, GB; checked by a plan"
     )
     wckey: str | None = Field(None, description="workload key, where the site needs one")
@@ -136,7 +138,7 @@ def load_site(name: str, folder: Path = SITES) -> Site:
     document = load_yaml(path)
     try:
         # Through JSON: pydantic's strict mode accepts a list for a tuple only in JSON.
-        site = Site.model_validate_json(canonical_json(document.value))
+        site = Site.model_validate_json(_json_of(document.value))
     except ValidationError as error:
         raise ProblemsError(problems_of(error, document.value, Site, document.where)) from None
     if site.name != name:
@@ -158,3 +160,11 @@ def detect_site(cluster_name: str, folder: Path = SITES) -> Site:
     raise ConfigError(
         f"no file in {folder} has the cluster_name {cluster_name!r}; choose with --site: {', '.join(known) or 'none'}"
     )
+
+
+def _json_of(value: object) -> str:
+    """JSON in which whole numbers are integers; NaN and infinity stay, for the validation to name their keys."""
+    try:
+        return canonical_json(value)
+    except ValueError:
+        return json.dumps(value)

@@ -202,6 +202,29 @@ def test_float32_products_are_said_whatever_the_environment_says() -> None:
     assert done.stdout.split() == ["True", *("False", "False"), *("True", "True"), *("False", "False")]
 
 
+ONE_AFTER_ANOTHER = """
+import sys, torch
+from pathlib import Path
+from sam2ft.distributed.device import deterministic_algorithms, float32_products
+from sam2ft.distributed.ranks import process_group
+torch.cuda.is_available, torch.cuda.device_count, torch.cuda.set_device = lambda: True, lambda: 1, lambda device: None
+for stage in ("training", "evaluation"):
+    with process_group(Path(sys.argv[1])) as ranks:
+        print(ranks.device, torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic,
+              torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
+        float32_products("tf32")
+        deterministic_algorithms(wanted=True)
+"""
+
+
+def test_an_evaluation_after_a_training_of_the_same_process_computes_as_one_in_its_own(tmp_path: Path) -> None:
+    """Neither TF32 nor the algorithms of the training stay: numbers would depend on which stages share a job."""
+    command = [sys.executable, "-c", ONE_AFTER_ANOTHER, str(tmp_path)]
+    done = subprocess.run(command, env=dict(os.environ), capture_output=True, text=True, check=True)
+    training, evaluation = done.stdout.splitlines()
+    assert training == evaluation == "cuda:0 False False False False"
+
+
 RANK = """
 import sys, time
 import torch

@@ -184,6 +184,9 @@ def with_settings(value: Any, text: str) -> Any:
         {"lora": {}, "trainable": {"image_encoder": False}},
         {"activation_checkpointing": True, "grad_accum": 2},
         {"trainable": {"image_encoder": {"only": ["neck"]}, "mask_decoder": False}},
+        {"compile": True},
+        {"lora": {}, "trainable": {"image_encoder": {"only": ["neck"]}}, "activation_checkpointing": True},
+        {"prompts": {"max_instances_per_slice": 500}, "trainable": {"image_encoder": False}},
     ],
 )
 @pytest.mark.parametrize("size", ["tiny", "large"])
@@ -205,8 +208,18 @@ def test_changes_that_a_warning_names_are_settings_and_make_the_step_fit(
         assert smaller is not None
         assert smaller.total <= gpu
         assert f"{smaller.total / GIB:.1f}" == size_text
+        learns = changed.module.lora is not None or changed.module.trainable.image_encoder
+        assert learns or not changed.module.activation_checkpointing
         steps = changed.module.grad_accum * changed.datamodule.batch_size
         assert steps == asked.module.grad_accum * asked.datamodule.batch_size
+
+
+def test_many_prompts_are_what_a_warning_about_them_lowers() -> None:
+    """No smaller model and no smaller batch would help."""
+    asked = experiment("tiny", 1, prompts={"max_instances_per_slice": 4000}, activation_checkpointing=True)
+    warning = memory_warning(asked, int(14.9 * GIB))
+    assert warning is not None
+    assert "it fits with module.prompts.max_instances_per_slice: 8 (about " in warning
 
 
 def test_only_what_is_certain_is_called_impossible() -> None:

@@ -194,6 +194,25 @@ def test_what_another_version_wrote_is_left_out_and_never_an_error(entry: Any) -
     assert [one.devices for one in found] == [(A100,)]
 
 
+@pytest.mark.parametrize(
+    "recorded",
+    [
+        None,
+        5,
+        "x",
+        {"a": 1},
+        [None],
+        [{"stage": TRAINING, "precision": "fp32"}],
+        [{"stage": TRAINING, "precision": "fp32", "devices": []}],
+        [{"stage": TRAINING, "precision": "fp32", "devices": [{"host": "a", "name": "G", "memory_gib": "many"}]}],
+    ],
+)
+def test_a_record_that_cannot_be_read_counts_as_not_recorded_and_is_never_left_out(recorded: Any) -> None:
+    known = attempt_of(Computed(TRAINING, "bf16", (A100,), **BELOW))
+    assert hardware_texts([[{COMPUTED: recorded}]], TRAINING) == (NOT_RECORDED,)
+    assert f"{NOT_RECORDED} (1 run)" in hardware_texts([[known], [{COMPUTED: recorded}]], TRAINING)
+
+
 def test_provenance_of_0_1_0_stays_readable(layout: RunLayout) -> None:
     attempt = Attempt.current()
     claim(layout, attempt)

@@ -50,3 +50,22 @@ def test_a_site_fills_only_what_the_experiment_does_not_say(tmp_path, workplace)
     # One process per GPU unless something else is said: the step then takes four times the slices, another run.
     assert asked.tasks_per_node == 4
     assert workplace.resolved(fill=site.fill).runs[0].planned.run_id != workplace.resolved().runs[0].planned.run_id
+
+
+@pytest.mark.parametrize(
+    "value", [".inf", "-.inf", ".nan", "1e400", "16384", "0", '"16"', "{a100: 40, t4: 16}", "true"]
+)
+def test_numbers_that_mean_nothing_are_problems_of_their_key(tmp_path, value):
+    (tmp_path / "here.yaml").write_text(TEXT + f"  gpu_memory_gb: {value}\nresources: {{hours: {value}}}\n")
+    with pytest.raises(ProblemsError) as caught:
+        load_site("here", tmp_path)
+    shown = [str(problem) for problem in caught.value.problems]
+    assert any(
+        f"{tmp_path}/here.yaml:4: slurm.gpu_memory_gb: found " in text and "; allowed: " in text for text in shown
+    )
+
+
+def test_whole_numbers_of_a_site_may_be_written_as_floats(tmp_path):
+    (tmp_path / "here.yaml").write_text(TEXT + "  gpu_memory_gb: 16\n  max_parallel: 8.0\n")
+    slurm = load_site("here", tmp_path).slurm
+    assert (slurm.gpu_memory_gb, slurm.max_parallel) == (16.0, 8)

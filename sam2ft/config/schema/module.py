@@ -242,6 +242,14 @@ class Module(Section):
             raise problems({"image_encoder": message})
         return value
 
+    @field_validator("use_amp", mode="before")
+    @classmethod
+    def _fp32_is_false(cls, value: Any) -> Any:
+        # The most alike of the allowed words is tf32, which is another precision.
+        if value == "fp32":
+            raise problem('found "fp32"; allowed: false, which computes in fp32, or true, fp16, bf16, tf32')
+        return value
+
     @field_validator("activation_checkpointing")
     @classmethod
     def _not_of_compiled_blocks(cls, value: bool, info: ValidationInfo) -> bool:

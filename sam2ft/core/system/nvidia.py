@@ -174,7 +174,8 @@ def least_gpu_memory(names: Sequence[str], listed: Callable[[], str] | None = No
     rows = [[cell.strip() for cell in line.split(",")] for line in lines]
     uuids = tuple(name for name in names if name.startswith("GPU-"))
     chosen = [row for row in rows if not uuids or row[0].startswith(uuids)]
-    is_known = [len(row) == 3 and row[1].isdecimal() and row[2] != "Enabled" for row in chosen]
+    # A GPU that shares the memory of the machine says 0 or [N/A].
+    is_known = [len(row) == 3 and row[1].isdecimal() and int(row[1]) > 0 and row[2] != "Enabled" for row in chosen]
     if not chosen or not all(is_known) or any(name.startswith("MIG-") for name in names):
         return None
     return min(int(row[1]) for row in chosen) * 2**20

@@ -64,6 +64,10 @@ evall: {}
         ("image_size: 100", "module.image_size: found 100; allowed: a multiple of 32"),
         ("image_size: 0", "module.image_size: found 0; allowed: at least 64"),
         ("use_amp: fp8", 'module.use_amp: found "fp8"; allowed: true or false or fp16, bf16, tf32'),
+        (
+            "use_amp: fp32",
+            'module.use_amp: found "fp32"; allowed: false, which computes in fp32, or true, fp16, bf16, tf32',
+        ),
         ("use_amp: 1", "module.use_amp: found 1; allowed: true or false or fp16, bf16, tf32"),
         ("sam2_checkpoint: ''", 'module.sam2_checkpoint: found "."; allowed: the path of a file or folder'),
         ("loss: 3", "module.loss: found 3; allowed: a mapping"),

@@ -117,7 +117,7 @@ def test_the_text_says_what_the_configuration_says(study):
     ],
 )
 def test_each_setting_has_its_sentence_only_when_it_is_on(study, module, words):
-    plain = {"clip_grad": None, "optimizer": {"type": "SGD", "lr": 0.01}}
+    plain = {"clip_grad": None, "use_amp": False, "optimizer": {"type": "SGD", "lr": 0.01}}
     assert words in methods_text(study(experiment(**(plain | module))))
     if "enabled" not in str(module):
         assert words not in methods_text(study(experiment(**plain)))

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from sam2ft.core.errors import StopRequestedError
-from sam2ft.sweeps.local.pool import LocalTask, Pool, child_environment, least_gpu_memory, visible_gpus
+from sam2ft.core.system.nvidia import least_gpu_memory
+from sam2ft.sweeps.local.pool import LocalTask, Pool, child_environment, visible_gpus
 
 # Each child notes when it starts and ends, in one file per child.
 CHILD = """
@@ -180,6 +181,7 @@ TWO_GPUS = "GPU-aa, 81559, Disabled\nGPU-bb, 16384, [N/A]\n"
         (("MIG-aa",), TWO_GPUS, None),
         (("0",), "GPU-aa, 81559, Enabled\n", None),
         (("0",), "GPU-aa, [N/A], Disabled\n", None),
+        (("0",), "GPU-aa, 0, Disabled\n", None),
         (("0",), "", None),
         (("0",), "Failed to initialize NVML: Driver/library version mismatch\n", None),
     ],
