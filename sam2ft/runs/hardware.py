@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 TRAINING, EVALUATION = "training", "evaluation"
 NOT_RECORDED = "not recorded"
 _CPU = "CPU"
-# A broken nvidia-smi must not hold up a job whose GPU works.
-_DRIVER_TIMEOUT_S = 20
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ def _device(device: "torch.device") -> RankDevice:
 
     facts = torch.cuda.get_device_properties(device)
     memory = round(facts.total_memory / 2**30, 1)
-    return RankDevice(host, facts.name, memory, f"{facts.major}.{facts.minor}", driver_version(_DRIVER_TIMEOUT_S))
+    return RankDevice(host, facts.name, memory, f"{facts.major}.{facts.minor}", driver_version())
 
 
 def _software(device: "torch.device") -> dict[str, Any]:

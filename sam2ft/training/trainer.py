@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from sam2ft.core.errors import CheckpointError, DataError, StopRequestedError
 from sam2ft.core.events import EpochDone, StepDone
 from sam2ft.data.samples.batch import Batch
-from sam2ft.distributed.device import float32_products
+from sam2ft.distributed.arithmetic import float32_products
 from sam2ft.distributed.ranks import seed_step
 from sam2ft.distributed.stop_signal import ASK_EVERY_S, StopConsensus
 from sam2ft.model.files.digest import non_finite_text

@@ -36,7 +36,8 @@ _log = logging.getLogger(__name__)
 def stock_tensors(model: nn.Module, replaced: Mapping[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
     """The state dict under stock SAM 2 names, on the model's device.
 
-    The names are without `module.` (DDP) and `sam2_model.` (FinetunedSAM2). Low-rank updates are merged into their weights, averaged updates where they are averaged.
+    The names are without `module.` (DDP) and `sam2_model.` (FinetunedSAM2). Low-rank updates are merged into their
+    weights, averaged updates where they are averaged.
 
     Args:
         model: the trained model, also in DistributedDataParallel.
