@@ -3,27 +3,20 @@
 import json
 import os
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, Literal
 
 import torch
 from torch._C._distributed_c10d import Store  # torch.distributed re-exports it, but not in its type stubs
 
 from sam2ft.core.errors import ConfigError, DeviceError
-from sam2ft.core.system.nvidia import driver_text, driver_version, named_gpus
+from sam2ft.core.system.nvidia import CPU_TORCH, driver_text, driver_version, named_gpus
 from sam2ft.distributed.launcher_environment import PLANNED_GPUS
 
 # Variables of a launcher with this node's GPUs, or their number; the first one that is set counts.
 _PROMISES = ("CUDA_VISIBLE_DEVICES", "SLURM_STEP_GPUS", "SLURM_JOB_GPUS", "SLURM_GPUS_ON_NODE")
-# A broken driver must not take the time in which the other ranks wait for this one.
-_DRIVER_TIMEOUT_S = 20
 _READ_TIMEOUT = timedelta(seconds=20)
-
-
-_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
 def choose_device(
@@ -123,64 +116,14 @@ def _missing(promise: str, environment: Mapping[str, str]) -> str:
     begins = f"resources.gpus_per_node: {value} planned" if planned else promise
     cuda = torch.version.cuda
     if cuda is None:
-        facts = "this torch is for CPUs; install the one of requirements/run.txt (`make setup`)"
+        facts = CPU_TORCH
     else:
-        driver = driver_text(cuda, driver_version(_DRIVER_TIMEOUT_S)) or f"torch has CUDA {cuda}"
+        driver = driver_text(cuda, driver_version()) or f"torch has CUDA {cuda}"
         visible = environment.get("CUDA_VISIBLE_DEVICES", "not set") or "empty"
         facts = f"{driver}, CUDA_VISIBLE_DEVICES is {visible}; compare them with `nvidia-smi` there"
     leave = "exclude that node (slurm.exclude of the site), or plan with gpus_per_node: 0 for the CPU"
     without = leave if planned else "or set CUDA_VISIBLE_DEVICES to nothing for the CPU"
     return f"{begins}, but torch sees no GPU on {os.uname().nodename}: {facts}, {without}"
-
-
-def float32_products(kind: Literal["ieee", "tf32"]) -> None:
-    """Compute float32 products of this process on a GPU in IEEE float32 or in TF32 (10 bits of mantissa).
-
-    Both are said, because torch convolves in TF32 by default, and NGC images set TORCH_ALLOW_TF32_CUBLAS_OVERRIDE.
-    """
-    torch.backends.cuda.matmul.allow_tf32 = kind == "tf32"
-    torch.backends.cudnn.allow_tf32 = kind == "tf32"
-
-
-def deterministic_algorithms(*, wanted: bool) -> None:
-    """Choose algorithms whose results are the same in every execution on a GPU; call it before the first product there.
-
-    Without this, gradients of attention (flash and memory-efficient kernels), of cuDNN's convolutions and of
-    interpolation are added in an arbitrary order. An operation without such an algorithm warns once and goes on
-    (pytorch.org, notes on reproducibility).
-    """
-    if wanted:
-        # With any other workspace cuBLAS may choose another algorithm in every call. It reads this when it starts.
-        if os.environ.get(_WORKSPACE) not in (":4096:8", ":16:8"):
-            os.environ[_WORKSPACE] = ":4096:8"
-        _warn_once()
-    torch.use_deterministic_algorithms(wanted, warn_only=True)
-    torch.backends.cudnn.deterministic = wanted
-    torch.backends.cudnn.benchmark = False
-
-
-def _warn_once() -> None:
-    """Show each of torch's warnings of an operation once: parts of a step reset Python's own record of what was shown.
-
-    Hence not by a filter of `warnings`, which rests on that record.
-    """
-    if not isinstance(warnings.showwarning, _ShowOnce):
-        warnings.showwarning = _ShowOnce(warnings.showwarning)
-
-
-class _ShowOnce:
-    """What shows warnings (`warnings.showwarning`), except those of deterministic algorithms that were shown before."""
-
-    def __init__(self, stock: Callable[..., None]):
-        self._stock, self._shown = stock, set[str]()
-
-    def __call__(self, message: Warning | str, *place: Any, **more: Any) -> None:
-        text = str(message)
-        if text in self._shown:
-            return
-        if "deterministic" in text:
-            self._shown.add(text)
-        self._stock(message, *place, **more)
 
 
 def now(device: torch.device) -> float:

@@ -14,7 +14,8 @@ from torch._C._distributed_c10d import PrefixStore, Store  # torch.distributed r
 from torch.nn.parallel import DistributedDataParallel
 
 from sam2ft.core.errors import DeviceError, StopRequestedError
-from sam2ft.distributed.device import choose_device, deterministic_algorithms, float32_products, refuse_unlike_devices
+from sam2ft.distributed.arithmetic import deterministic_algorithms, float32_products
+from sam2ft.distributed.device import choose_device, refuse_unlike_devices
 from sam2ft.distributed.failure_watch import FailureWatch
 from sam2ft.distributed.launcher_environment import LauncherEnvironment, read_launcher_environment
 from sam2ft.distributed.rendezvous import rendezvous

@@ -15,6 +15,7 @@ from sam2ft.core.errors import CheckpointError, DataError, StopRequestedError
 from sam2ft.core.files import sha256_file, write_text
 from sam2ft.core.tables.rows import Row
 from sam2ft.data.store.store import VolumeRecord
+from sam2ft.distributed.arithmetic import deterministic_algorithms
 from sam2ft.distributed.ranks import Ranks, process_group
 from sam2ft.distributed.stop_signal import NeverStop, StopRequest
 from sam2ft.evaluation.evaluate_volumes import EvaluationJob, RankWork, evaluate_volumes, make_tester
@@ -93,6 +94,10 @@ def evaluate_jobs(jobs: Sequence[EvaluationJob], stop: StopRequest | None = None
         DataError: the merged rows do not contain every expected slice and label exactly once.
     """
     with process_group(jobs[0].evaluation.folder) as ranks:
+        # As the trainings did, also where this process has trained another run. Of several jobs one that wants it is
+        # enough: it is a setting of the whole process.
+        wanted = any(job.experiment.module.deterministic for job in jobs)
+        deterministic_algorithms(wanted=wanted and ranks.device.type == "cuda")
         # Up to this barrier the main rank may still be writing the final weights of the preceding training.
         ranks.barrier()
         for job in jobs:

@@ -11,7 +11,7 @@ from sam2ft.model.attention import has_amx
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
 EMULATED = (
-    "warning: this GPU emulates bf16, which is slower than fp32 (GPUs before Ampere, such as V100 and T4); fp16 or "
+    "warning: this GPU emulates bf16, which is slower than fp32 (GPUs before Ampere, such as T4); fp16 or "
     "fp32 is faster there (module.use_amp: fp16, true or false; eval.precision: fp16 or fp32)"
 )
 
@@ -34,7 +34,7 @@ def resolve_precision(use_amp: bool | Literal["fp16", "bf16", "tf32"], device: t
 
 
 def emulates(precision: Precision, device: torch.device) -> bool:
-    """Whether the device computes bf16 by emulation, which is slower than fp32 (GPUs before Ampere: V100, T4)."""
+    """Whether the device computes bf16 by emulation, which is slower than fp32 (GPUs before Ampere, such as T4)."""
     return precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
 
 

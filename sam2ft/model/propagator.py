@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sam2ft.core.prompts import LOWER_RIGHT, UPPER_LEFT, Box, boxes_to_model_frame
 from sam2ft.model.encoded_slices import KEPT_BYTES, EncodedSlice, EncodedSlices, ImagesOf
-from sam2ft.model.segmenter import FinetunedSAM2
+from sam2ft.model.segmenter import FinetunedSAM2, copied_to
 from sam2ft.model.upsampling import to_original_grid
 
 Memory = dict[str, Any]
@@ -182,8 +182,7 @@ class Propagator:
         boxes_n4 = boxes_to_model_frame([seed.box for seed in seeds], height=height, width=width, image_size=side)
         # Divided and multiplied as stock does (add_new_points_or_box), which may change the last digit.
         corners_n22 = (torch.from_numpy(boxes_n4) / side * side).reshape(-1, 2, 2)
-        device = self._model.mean_c11.device
-        return (corners_n22.pin_memory() if device.type == "cuda" else corners_n22).to(device, non_blocking=True)
+        return copied_to(self._model.mean_c11.device, corners_n22)
 
     def _encoded(self, image_chw: Tensor) -> EncodedSlice:
         side = self._model.image_size

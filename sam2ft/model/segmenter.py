@@ -96,7 +96,7 @@ class FinetunedSAM2(nn.Module):
             return self._decode(features.select(prompts.slice_of_n), sparse[:, : groups[0][0]], dense, positions)
         parts, order = [], []
         for num_tokens, members in groups:
-            index = _index_on(prompts.slice_of_n.device, members)
+            index = copied_to(prompts.slice_of_n.device, torch.tensor(members))
             order.append(index)
             of_prompts = features.select(prompts.slice_of_n[index])
             parts.append(self._decode(of_prompts, sparse[index, :num_tokens], dense[index], positions))
@@ -153,10 +153,9 @@ def _token_groups(prompts: Prompts, num_tokens: int) -> list[tuple[int, list[int
     ]
 
 
-def _index_on(device: torch.device, members: list[int]) -> Tensor:
-    """Positions on a device; a GPU copies them from pinned memory, so that the host need not wait for it."""
-    index = torch.tensor(members)
-    return index.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else index
+def copied_to(device: torch.device, on_host: Tensor) -> Tensor:
+    """The tensor on a device; a GPU copies it from pinned memory, so that the host need not wait for it."""
+    return (on_host.pin_memory() if device.type == "cuda" else on_host).to(device, non_blocking=True)
 
 
 def _points_of(prompts: Prompts) -> tuple[Tensor | None, Tensor | None]:

@@ -177,11 +177,10 @@ def _reached(
         if not values.requires_grad:
             continue
         gradients = torch.autograd.grad(values, tensors, allow_unused=True)
-        reached |= {
-            name
-            for name, gradient in zip(names, gradients, strict=True)
-            if gradient is not None and bool(gradient.count_nonzero())
-        }
+        got = {name: one for name, one in zip(names, gradients, strict=True) if one is not None}
+        # Read at once: the host would wait for a GPU for every tensor.
+        numbers = torch.stack([one.count_nonzero() for one in got.values()]).tolist() if got else []
+        reached |= {name for name, number in zip(got, numbers, strict=True) if number}
     # The gradient of `down` passes through `up`, which is zero until the first step.
     return reached | {name for name in names if name.endswith(DOWN) and name.removesuffix(DOWN) + UP in reached}
 

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 TRAINING, EVALUATION = "training", "evaluation"
 NOT_RECORDED = "not recorded"
 _CPU = "CPU"
-# A broken nvidia-smi must not hold up a job whose GPU works.
-_DRIVER_TIMEOUT_S = 20
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ def _device(device: "torch.device") -> RankDevice:
 
     facts = torch.cuda.get_device_properties(device)
     memory = round(facts.total_memory / 2**30, 1)
-    return RankDevice(host, facts.name, memory, f"{facts.major}.{facts.minor}", driver_version(_DRIVER_TIMEOUT_S))
+    return RankDevice(host, facts.name, memory, f"{facts.major}.{facts.minor}", driver_version())
 
 
 def _software(device: "torch.device") -> dict[str, Any]:
@@ -170,7 +168,8 @@ def hardware_texts(runs: Sequence[Sequence[Mapping[str, Any]]], stage: str) -> t
 
     Returns:
         texts such as `2 x NVIDIA A100 (...), CUDA 13.0, cuDNN 9.24.0, bf16, TF32 off (3 runs)`. Runs with an attempt
-        that did not record it, or in a form that cannot be read, count as `not recorded`. Empty when no run had this stage.
+        that did not record it, or in a form that cannot be read, count as `not recorded`. Empty when no run had this
+        stage.
     """
     counted: Counter[str] = Counter()
     for attempts in runs:

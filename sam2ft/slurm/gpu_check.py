@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from sam2ft.core.system.nvidia import driver_text, driver_version, needed_driver
+from sam2ft.core.system.nvidia import CPU_TORCH, driver_text, driver_version, is_too_old
 
 GpuResult = Literal["ok", "problem", "unknown"]
 
@@ -64,7 +64,7 @@ def gpu_finding(facts: GpuFacts) -> tuple[GpuResult, str]:
     A login node without GPUs is no problem: only a node can answer.
     """
     if facts.cuda is None:
-        return "problem", "this torch is for CPUs; install the one of requirements/run.txt (`make setup`)"
+        return "problem", CPU_TORCH
     text = driver_text(facts.cuda, facts.driver) or f"torch needs a driver for CUDA {facts.cuda}"
     old = [name for name, capability in facts.gpus if facts.oldest is not None and capability < facts.oldest]
     if old:
@@ -76,8 +76,7 @@ def gpu_finding(facts: GpuFacts) -> tuple[GpuResult, str]:
         return "ok", f"torch sees {len(facts.gpus)} x {facts.gpus[0][0]} here, driver {facts.driver or 'unknown'}"
     if facts.driver is None:
         return "unknown", f"{text} here: compare with `nvidia-smi` on a node, or check the site in a job on one"
-    needed = needed_driver(facts.cuda)
-    if needed is not None and int(facts.driver.partition(".")[0]) < needed:
+    if is_too_old(facts.driver, facts.cuda):
         return "problem", f"{text}; ask for a newer one, or name nodes that have it (slurm.constraint, slurm.exclude)"
     return "unknown", f"{text}, but torch sees no GPU here: check the site in a job with a GPU"
 

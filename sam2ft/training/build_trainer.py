@@ -4,7 +4,7 @@ import math
 import sys
 
 from sam2ft.config.schema.experiment import Experiment
-from sam2ft.distributed.device import deterministic_algorithms
+from sam2ft.distributed.arithmetic import deterministic_algorithms
 from sam2ft.distributed.ranks import Ranks
 from sam2ft.model.lora import add_low_rank
 from sam2ft.model.losses import SegmentationLoss, build_loss

@@ -15,13 +15,13 @@ from torch.nn.parallel import DistributedDataParallel
 from sam2ft.core.errors import CheckpointError, DataError, StopRequestedError
 from sam2ft.core.events import EpochDone, StepDone
 from sam2ft.data.samples.batch import Batch
-from sam2ft.distributed.device import float32_products
+from sam2ft.distributed.arithmetic import float32_products
 from sam2ft.distributed.ranks import seed_step
 from sam2ft.distributed.stop_signal import ASK_EVERY_S, StopConsensus
 from sam2ft.model.files.digest import non_finite_text
 from sam2ft.model.precision import Precision, autocast, full_precision, kept_precision, text_of_kept
 from sam2ft.training.accumulation import Group, add_sums, groups_of, slice_names
-from sam2ft.training.checkpoints.checkpoint import stock_weights
+from sam2ft.training.checkpoints.checkpoint import stock_tensors, stock_weights
 from sam2ft.training.early_stopping import Stopping
 from sam2ft.training.ema import WeightAverage
 from sam2ft.training.memory import peak_memory_bytes
@@ -174,8 +174,10 @@ class Trainer:
         The monitored value can be finite all the same: not every weight takes part in a validation.
         """
         stopping = self.check_early_stopping(state.stopping, state.epoch, values)
+        if stopping.best_epoch != state.epoch:
+            return stopping
         # The weights are equal on all ranks, and so is the decision.
-        if stopping.best_epoch != state.epoch or (problem := non_finite_text(self.weights())) is None:
+        if (problem := non_finite_text(stock_tensors(self.model, self._averages))) is None:
             return stopping
         _log.warning("epoch %d is not taken as the best one: %s", state.epoch + 1, problem)
         monitor = self.module.early_stopping.monitor
@@ -288,7 +290,11 @@ class Trainer:
 
     def weights(self) -> dict[str, Tensor]:
         """Weights for best.pt under stock names, averaged with EMA. They are not copies: write them at once."""
-        return stock_weights(self.model, None if self.average is None else self.average.tensors)
+        return stock_weights(self.model, self._averages)
+
+    @property
+    def _averages(self) -> dict[str, Tensor] | None:
+        return None if self.average is None else self.average.tensors
 
     def snapshot(self, state: TrainState) -> dict[str, Any]:
         """State for `restore` and checkpoint.save_resume. It contains no copies: write it before the next step."""
@@ -298,7 +304,7 @@ class Trainer:
             "scheduler": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
             "precision": self.settings.precision,
-            "average": None if self.average is None else self.average.tensors,
+            "average": self._averages,
             "state": state.state_dict(),
         }
 

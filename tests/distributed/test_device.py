@@ -15,12 +15,7 @@ from torch.distributed import TCPStore
 
 from sam2ft.core.errors import ConfigError, DeviceError, exit_code_of
 from sam2ft.distributed import device as module
-from sam2ft.distributed.device import (
-    choose_device,
-    deterministic_algorithms,
-    promised_gpus,
-    refuse_unlike_devices,
-)
+from sam2ft.distributed.device import choose_device, promised_gpus, refuse_unlike_devices
 from sam2ft.distributed.launcher_environment import PLANNED_GPUS, planned_gpus
 from sam2ft.runs.attempt.ending import failure_class_of
 
@@ -94,7 +89,7 @@ def test_a_planned_gpu_that_is_missing_says_what_was_found_and_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.version, "cuda", cuda)
-    monkeypatch.setattr(module, "driver_version", lambda _timeout: driver)
+    monkeypatch.setattr(module, "driver_version", lambda: driver)
     environment = {PLANNED_GPUS: "4"} | ({} if visible is None else {"CUDA_VISIBLE_DEVICES": visible})
     with pytest.raises(DeviceError, match=r"^resources.gpus_per_node: 4 planned, but torch sees no GPU") as caught:
         choose_device("auto", 0, environment)
@@ -184,47 +179,6 @@ def test_all_ranks_refuse_unlike_or_shared_devices_with_the_same_words(
     assert bool(said[0]) == bool(message)
 
 
-CODE = """
-import torch
-from sam2ft.distributed.device import float32_products
-print(torch.backends.cuda.matmul.allow_tf32)
-for kind in ("ieee", "tf32", "ieee"):
-    float32_products(kind)
-    print(torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
-"""
-
-
-def test_float32_products_are_said_whatever_the_environment_says() -> None:
-    """NGC images set TORCH_ALLOW_TF32_CUBLAS_OVERRIDE, which torch reads when it starts."""
-    environment = {**os.environ, "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1"}
-    command = [sys.executable, "-c", CODE]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["True", *("False", "False"), *("True", "True"), *("False", "False")]
-
-
-ONE_AFTER_ANOTHER = """
-import sys, torch
-from pathlib import Path
-from sam2ft.distributed.device import deterministic_algorithms, float32_products
-from sam2ft.distributed.ranks import process_group
-torch.cuda.is_available, torch.cuda.device_count, torch.cuda.set_device = lambda: True, lambda: 1, lambda device: None
-for stage in ("training", "evaluation"):
-    with process_group(Path(sys.argv[1])) as ranks:
-        print(ranks.device, torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic,
-              torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
-        float32_products("tf32")
-        deterministic_algorithms(wanted=True)
-"""
-
-
-def test_an_evaluation_after_a_training_of_the_same_process_computes_as_one_in_its_own(tmp_path: Path) -> None:
-    """Neither TF32 nor the algorithms of the training stay: numbers would depend on which stages share a job."""
-    command = [sys.executable, "-c", ONE_AFTER_ANOTHER, str(tmp_path)]
-    done = subprocess.run(command, env=dict(os.environ), capture_output=True, text=True, check=True)
-    training, evaluation = done.stdout.splitlines()
-    assert training == evaluation == "cuda:0 False False False False"
-
-
 RANK = """
 import sys, time
 import torch
@@ -255,72 +209,3 @@ def test_every_process_of_a_job_ends_with_the_reason_when_one_misses_its_gpu(tmp
     assert said[0] == said[1]
     assert "resources.gpus_per_node: 2 planned, but torch sees no GPU on" in said[0]
     assert said[0].count("\n") == 1
-
-
-WARNED = """
-import sys, warnings
-sys.path.insert(0, sys.argv[1])
-import torch
-from fixtures.trainers import trainer_settings
-from fixtures.trainings import PlainLoss, ToyData, TwoConvolutions
-from sam2ft.distributed.device import deterministic_algorithms
-from sam2ft.training.trainer import Trainer
-
-deterministic_algorithms(wanted=True)
-deterministic_algorithms(wanted=True)
-
-def undetermined():
-    torch.zeros(4).put_(torch.tensor([1]), torch.tensor([2.0]))
-
-class Undetermined(torch.autograd.Function):
-    @staticmethod
-    def forward(context, value):
-        undetermined()
-        return value.clone()
-
-    @staticmethod
-    def backward(context, gradient):
-        undetermined()
-        return gradient
-
-def loss(logits, iou, batch):
-    return PlainLoss()(Undetermined.apply(logits), iou, batch)
-
-model, data = TwoConvolutions(), ToyData(4, 1)
-optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
-state = Trainer(model, loss, optimizer, None, trainer_settings(num_epochs=2)).fit(data.train, data.val)
-warnings.warn("another", stacklevel=1)
-print(state.step)
-"""
-
-
-def test_an_operation_that_is_not_deterministic_is_said_once_and_not_in_every_step() -> None:
-    tests = Path(__file__).parents[1]
-    environment = {**os.environ, "PYTHONPATH": str(tests.parent)}
-    command = [sys.executable, "-c", WARNED, str(tests)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["8"]
-    assert done.stderr.count("put_ does not have a deterministic implementation") == 1
-    assert done.stderr.count("UserWarning: another") == 1
-
-
-@pytest.mark.parametrize(
-    ("found", "set_to"),
-    [(None, ":4096:8"), (":4096:8", ":4096:8"), (":16:8", ":16:8"), (":0:0", ":4096:8"), (":4096:2:16:8", ":4096:8")],
-)
-def test_a_workspace_with_which_cublas_is_not_deterministic_is_replaced(
-    found: str | None, set_to: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
-    monkeypatch.setattr(module.warnings, "showwarning", module.warnings.showwarning)
-    if found is not None:
-        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", found)
-    try:
-        deterministic_algorithms(wanted=False)
-        assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == found
-        deterministic_algorithms(wanted=True)
-        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == set_to
-        assert torch.are_deterministic_algorithms_enabled()
-        assert torch.is_deterministic_algorithms_warn_only_enabled()
-    finally:
-        deterministic_algorithms(wanted=False)

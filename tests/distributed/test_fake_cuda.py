@@ -94,6 +94,8 @@ def test_a_step_waits_once_and_copies_without_waiting(name: str) -> None:
     assert to_device == {"H2D pinned queued"}
     read = READ if setup.world_size == 1 else READ_OF_RANKS
     assert counts(seen.validation) == read, listed(seen.validation)
+    # Whether all weights are finite, which the ranks need not exchange.
+    assert counts(seen.choice) == READ, listed(seen.choice)
     assert not seen.samples
 
 
@@ -175,12 +177,18 @@ def test_optimizers_wait_only_for_the_scaler(kind: str, how: str, scaled: bool) 
 
 
 def test_the_trial_step_runs_where_the_model_is() -> None:
-    """Which tensors the loss reaches is decided by values, which a fake has not: here all that get any gradient."""
+    """Which tensors the loss reaches is decided by values, which a fake has not: here all that get any gradient.
+
+    They are one read per kind of prompt.
+    """
     model = build_untrained("sam2_nano", image_size=SIDE)
     set_trainable(model, Trainable(prompt_encoder=True))
-    with fake_cuda():
+    with fake_cuda() as cuda:
         moved(model)
+        cuda.clear()
         report = freeze_unreachable(model, build_loss(Loss()), {"box": 0.5, "mask": 0.5}, "bf16")
+    reads = {kind: count for kind, count in cuda.counts().items() if not kind.startswith("H2D")}
+    assert reads == {"tolist": 2}, cuda.listed()
     assert {row.part for row in report.rows if row.trained} >= {"image_encoder", "prompt_encoder", "mask_decoder"}
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from fixtures.fake_cuda import DEVICE, FakeCuda, fake_cuda, moved
 from torch.overrides import TorchFunctionMode
 
 from sam2ft.config.schema.evaluation import Evaluation, PromptNoise
@@ -21,7 +22,6 @@ from sam2ft.evaluation.protocols.protocol import protocol_class
 from sam2ft.metrics.scoring import Scene
 from sam2ft.model.attention import MOST_WINDOWS, windows_of
 from sam2ft.model.segmenter import FinetunedSAM2, build_untrained
-from tests.fixtures.fake_cuda import DEVICE, FakeCuda, fake_cuda, moved
 
 pytestmark = pytest.mark.sam2
 SIDE, NUM_SLICES = 64, 6

@@ -59,7 +59,7 @@ def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Ranks:
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: facts)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 92400)
-    monkeypatch.setattr(hardware, "driver_version", lambda _timeout: "580.65.06")
+    monkeypatch.setattr(hardware, "driver_version", lambda: "580.65.06")
     return Ranks(device=torch.device("cuda", 0))
 
 
@@ -82,7 +82,7 @@ def test_an_attempt_says_what_each_stage_computed_with(layout: RunLayout, attemp
 def test_the_settings_of_the_process_are_those_that_are_recorded(
     layout: RunLayout, attempt: Attempt, fake_gpu: Ranks, tf32: bool, deterministic: bool
 ) -> None:
-    from sam2ft.distributed.device import deterministic_algorithms, float32_products
+    from sam2ft.distributed.arithmetic import deterministic_algorithms, float32_products
 
     try:
         float32_products("tf32" if tf32 else "ieee")
@@ -100,7 +100,7 @@ def test_the_settings_of_the_process_are_those_that_are_recorded(
 def test_a_driver_that_does_not_answer_leaves_the_rest(
     layout: RunLayout, attempt: Attempt, fake_gpu: Ranks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hardware, "driver_version", lambda _timeout: None)
+    monkeypatch.setattr(hardware, "driver_version", lambda: None)
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: None)
     record_computed(layout, attempt, fake_gpu, stage=TRAINING, precision="fp16")
     (found,) = computed_in(recorded_attempts(layout))

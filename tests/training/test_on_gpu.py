@@ -16,7 +16,8 @@ from sam2ft.config.schema.module import Loss, Trainable
 from sam2ft.config.schema.optimizer import Optimizer
 from sam2ft.core.keys import SliceKey
 from sam2ft.data.samples.batch import Batch, Sample, collate, to_model_frame
-from sam2ft.distributed.device import choose_device, float32_products
+from sam2ft.distributed.arithmetic import float32_products
+from sam2ft.distributed.device import choose_device
 from sam2ft.distributed.launcher_environment import PLANNED_GPUS
 from sam2ft.distributed.ranks import Ranks
 from sam2ft.model.losses import build_loss

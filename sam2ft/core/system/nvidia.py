@@ -12,6 +12,9 @@ from pathlib import Path
 # docs.nvidia.com/deploy/cuda-compatibility/minor-version-compatibility.html, table 1.
 _NEEDED_DRIVERS = {11: 450, 12: 525, 13: 580}
 _TIMEOUT_S = 30
+# Other ranks wait for the one that asks, and a job whose GPU works is not held up for long.
+_DRIVER_TIMEOUT_S = 20
+CPU_TORCH = "this torch is for CPUs; install the one of requirements/run.txt (`make setup`)"
 _MEMORY_QUERY = ("--query-gpu=uuid,memory.total,mig.mode.current", "--format=csv,noheader,nounits")
 # Of the loaded driver, whether or not its programs are installed (containers).
 _MODULE_VERSION = Path("/sys/module/nvidia/version")
@@ -67,13 +70,13 @@ def nvidia_smi(*arguments: str, timeout_s: float = _TIMEOUT_S) -> str:
         program.stdout.close()
 
 
-def driver_version(timeout_s: float = _TIMEOUT_S) -> str | None:
+def driver_version() -> str | None:
     """Version of the loaded driver, such as 580.65.06; None without one, or when it does not answer."""
     # Read first: it is there at once, and never hangs.
     with suppress(OSError, UnicodeDecodeError):
         if found := _version_in(_MODULE_VERSION.read_text("ascii")):
             return found
-    return _version_in(nvidia_smi("--query-gpu=driver_version", "--format=csv,noheader", timeout_s=timeout_s))
+    return _version_in(nvidia_smi("--query-gpu=driver_version", "--format=csv,noheader", timeout_s=_DRIVER_TIMEOUT_S))
 
 
 def _version_in(text: str) -> str | None:
@@ -88,6 +91,12 @@ def needed_driver(cuda: str | None) -> int | None:
     return _NEEDED_DRIVERS.get(int(major)) if major.isdecimal() else None
 
 
+def is_too_old(driver: str, cuda: str | None) -> bool:
+    """Whether a driver of this version cannot run programs built for `cuda`; false where not known."""
+    needed = needed_driver(cuda)
+    return needed is not None and int(driver.partition(".")[0]) < needed
+
+
 def driver_text(cuda: str | None, found: str | None) -> str:
     """What a message says about the driver `found` and the one that torch's `cuda` needs; empty where not known."""
     needed = needed_driver(cuda)
@@ -95,7 +104,7 @@ def driver_text(cuda: str | None, found: str | None) -> str:
         return ""
     if found is None:
         return f"CUDA {cuda} needs the NVIDIA driver {needed} or newer, and no driver answers"
-    if int(found.partition(".")[0]) < needed:
+    if is_too_old(found, cuda):
         return f"CUDA {cuda} needs the NVIDIA driver {needed} or newer, found {found}"
     return f"the NVIDIA driver {found} is new enough for CUDA {cuda}"
 

@@ -37,8 +37,24 @@ def tensors_digest(tensors: Mapping[str, "Tensor"], text: str) -> str:
 
 
 def non_finite(tensors: Mapping[str, "Tensor"]) -> list[str]:
-    """Names of the tensors that hold a NaN or an infinite value, sorted."""
-    return sorted(name for name, tensor in tensors.items() if _holds_non_finite(tensor))
+    """Names of the tensors that hold a NaN or an infinite value, sorted.
+
+    Args:
+        tensors: all on one device. Of a GPU one value per tensor is read, all at once; whole tensors stay there.
+    """
+    import torch
+
+    named = sorted((name, one) for name, one in tensors.items() if one.is_floating_point() or one.is_complex())
+    if not named:
+        return []
+    # A NaN or infinite value makes the sum one. The sum is several times faster than isfinite of every value; it can
+    # also overflow, so it is only the first test.
+    finite_sums = torch.stack([torch.isfinite(_with_arithmetic(one).sum()) for _, one in named]).tolist()
+    return [
+        name
+        for (name, one), is_finite in zip(named, finite_sums, strict=True)
+        if not is_finite and not bool(torch.isfinite(_with_arithmetic(one)).all())
+    ]
 
 
 def non_finite_text(tensors: Mapping[str, "Tensor"]) -> str | None:
@@ -64,13 +80,6 @@ def refuse_non_finite(where: object, tensors: Mapping[str, "Tensor"]) -> None:
         )
 
 
-def _holds_non_finite(tensor: "Tensor") -> bool:
-    import torch
-
-    if not (tensor.is_floating_point() or tensor.is_complex()):
-        return False
-    # torch has no arithmetic for most types of 8 bits.
-    tensor = tensor.float() if tensor.element_size() == 1 else tensor
-    # A NaN or infinite value makes the sum one. The sum is several times faster than isfinite of every value; it can
-    # also overflow, so it is only the first test.
-    return not torch.isfinite(tensor.sum()) and not bool(torch.isfinite(tensor).all())
+def _with_arithmetic(tensor: "Tensor") -> "Tensor":
+    """The tensor in a type with which torch can calculate: it has no arithmetic for most types of 8 bits."""
+    return tensor.float() if tensor.element_size() == 1 else tensor

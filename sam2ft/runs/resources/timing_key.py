@@ -36,8 +36,8 @@ def training_key(experiment: Experiment, resources: Resources, target: TargetKin
             "num_workers": datamodule.num_workers,
             "dataset": sorted(experiment.dataset),
             "resources": _resources(resources, target),
-            # Keys of runs that are not compiled stay those of earlier versions.
             **({"compile": True} if module.compile else {}),
+            **_algorithms(experiment),
         }
     )
 
@@ -51,8 +51,14 @@ def evaluation_key(experiment: Experiment, eval_id: str, resources: Resources, t
             "image_size": experiment.module.image_size,
             "eval": eval_id,
             "resources": _resources(resources, target),
+            **_algorithms(experiment),
         }
     )
+
+
+def _algorithms(experiment: Experiment) -> dict[str, bool]:
+    """Slower algorithms on a GPU. As with `compile`, keys of runs without them stay those of earlier versions."""
+    return {"deterministic": True} if experiment.module.deterministic else {}
 
 
 def _resources(resources: Resources, target: TargetKind) -> dict[str, Any]:

@@ -33,10 +33,11 @@ _log = logging.getLogger(__name__)
 # --- best.pt ----------------------------------------------------------------------------------------------------------
 
 
-def stock_weights(model: nn.Module, replaced: Mapping[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
-    """The state dict under stock SAM 2 names, on the CPU: without `module.` (DDP) and `sam2_model.` (FinetunedSAM2).
+def stock_tensors(model: nn.Module, replaced: Mapping[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
+    """The state dict under stock SAM 2 names, on the model's device.
 
-    Low-rank updates are merged into their weights, averaged updates where they are averaged.
+    The names are without `module.` (DDP) and `sam2_model.` (FinetunedSAM2). Low-rank updates are merged into their
+    weights, averaged updates where they are averaged.
 
     Args:
         model: the trained model, also in DistributedDataParallel.
@@ -44,7 +45,12 @@ def stock_weights(model: nn.Module, replaced: Mapping[str, torch.Tensor] | None 
     """
     bare = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
     tensors = merged(bare, {**bare.state_dict(), **(replaced or {})})
-    return {name.removeprefix("sam2_model."): _on_cpu(tensor) for name, tensor in tensors.items()}
+    return {name.removeprefix("sam2_model."): tensor for name, tensor in tensors.items()}
+
+
+def stock_weights(model: nn.Module, replaced: Mapping[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
+    """`stock_tensors` on the CPU, as best.pt has them."""
+    return {name: _on_cpu(tensor) for name, tensor in stock_tensors(model, replaced).items()}
 
 
 def save_best(path: Path, weights: Mapping[str, torch.Tensor], info: Mapping[str, Any]) -> None:

@@ -66,6 +66,9 @@ def test_another_place_model_size_or_number_of_gpus_is_another_kind(workplace, r
         ),
     ]
     assert len({key, *others}) == 6
+    slower = workplace.resolved(("module.deterministic=true",)).runs[0].experiment
+    assert training_key(slower, resources, "here") not in {key, *others}
+    assert evaluation_key(slower, "e", resources, "here") != evaluation_key(experiment, "e", resources, "here")
     assert training_key(experiment, replace(resources, hours=5, mem_gb=9), "slurm") == others[0]
     (local,) = measured(workplace.layout, [timed(workplace, runs[0], step_s=1.0)], lambda _: 2).training
     (remote,) = measured(workplace.layout, [timed(workplace, runs[0], "7", step_s=1.0)], lambda _: 2).training
