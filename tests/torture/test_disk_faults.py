@@ -22,8 +22,9 @@ NUMBERS = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS)
 ROOT = Path(__file__).parents[2]
 # Faults one after the other in one folder.
 DEPTH = 4
-# Faults of each command.
+# Faults of each command, of which SAM2FT_FAULTS=1 plants all: that takes a quarter of an hour.
 MANY = {"prepare": 95, "train": 35, "eval": 40, "aggregate": 30}
+SHARE = float(os.environ.get("SAM2FT_FAULTS", "0.3"))
 
 
 def faults_over(num_calls: int, count: int, seed: int) -> list[Fault]:
@@ -43,7 +44,7 @@ def faults_over(num_calls: int, count: int, seed: int) -> list[Fault]:
 
 
 @pytest.mark.timeout(1200)
-def test_a_failed_write_is_one_line_and_the_same_command_finishes(trial):
+def test_a_failed_write_of_prepare_is_one_line_and_the_same_command_finishes(trial):
     """A few with the cheapest command; the slow test has the others."""
     check(trial("prepare"), 4, seed=1)
 
@@ -52,8 +53,8 @@ def test_a_failed_write_is_one_line_and_the_same_command_finishes(trial):
 @pytest.mark.timeout(7200)
 @pytest.mark.sam2
 @pytest.mark.parametrize(("command", "count"), MANY.items())
-def test_at_two_hundred_writes_of_the_commands(trial, command, count):
-    check(trial(command), count, seed=2)
+def test_a_failed_write_of_every_command_is_one_line_and_the_same_command_finishes(trial, command, count):
+    check(trial(command), round(SHARE * count), seed=2)
 
 
 def check(trial: Trial, count: int, seed: int) -> None:
