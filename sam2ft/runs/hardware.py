@@ -170,7 +170,8 @@ def hardware_texts(runs: Sequence[Sequence[Mapping[str, Any]]], stage: str) -> t
 
     Returns:
         texts such as `2 x NVIDIA A100 (...), CUDA 13.0, cuDNN 9.24.0, bf16, TF32 off (3 runs)`. Runs with an attempt
-        that did not record it, or in a form that cannot be read, count as `not recorded`. Empty when no run had this stage.
+        that did not record it, or in a form that cannot be read, count as `not recorded`. Empty when no run had this
+        stage.
     """
     counted: Counter[str] = Counter()
     for attempts in runs:
