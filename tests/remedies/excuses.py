@@ -146,7 +146,6 @@ excused(
     "cancel it on that host",
     "ask on a machine where SLURM answers",
     "run this on a login node",
-    "see whether CUDA_VISIBLE_DEVICES",
     "look there at `nvidia-smi` and CUDA_VISIBLE_DEVICES, or exclude that node",
     "look at the GPU of its node",
     "submit from a machine with sbatch and srun",
