@@ -15,6 +15,7 @@ from sam2ft.config.schema.optimizer import Optimizer
 from sam2ft.core.errors import ConfigError
 from sam2ft.core.keys import SliceKey
 from sam2ft.data.samples.batch import Batch, Sample, collate, to_model_frame
+from sam2ft.model.encoder import BlockLevels, block_levels
 from sam2ft.model.lora import add_low_rank
 from sam2ft.model.losses import build_loss
 from sam2ft.model.segmenter import FinetunedSAM2, build_untrained
@@ -29,9 +30,14 @@ from sam2ft.training.trainer import Trainer
 pytestmark = pytest.mark.sam2
 SIDE = 64
 LOSS = build_loss(Loss(seg="BCE"))
+ADAMW = Optimizer(lr=1e-3)
 FEW_BLOCKS = (
     "++model.image_encoder.trunk.stages=[1,1,2,1]",
     "++model.image_encoder.trunk.global_att_blocks=[3]",
+)
+ONE_BLOCK_A_STAGE = (
+    "++model.image_encoder.trunk.stages=[1,1,1,1]",
+    "++model.image_encoder.trunk.global_att_blocks=[0]",  # a block that shrinks its input cannot be global
 )
 
 
@@ -45,8 +51,8 @@ def fresh_compiler() -> Any:
     torch._dynamo.config.optimize_ddp, torch._dynamo.config.recompile_limit = before
 
 
-def model_of(*, lora: bool = False, compiled: str | None = None) -> FinetunedSAM2:
-    model = build_untrained("sam2_nano", image_size=SIDE, seed=1, overrides=FEW_BLOCKS)
+def model_of(*, lora: bool = False, compiled: str | None = None, blocks: tuple[str, ...] = FEW_BLOCKS) -> FinetunedSAM2:
+    model = build_untrained("sam2_nano", image_size=SIDE, seed=1, overrides=blocks)
     set_trainable(model, Trainable(image_encoder=not lora))
     if lora:
         add_low_rank(model, Lora(rank=4, alpha=8.0), 0)
@@ -79,14 +85,19 @@ def batch(*numbers: int) -> Batch:
 BATCHES = [batch(0, 1), batch(2, 3), batch(4)]  # the last one is smaller, as in an epoch
 
 
-def trainer_of(model: FinetunedSAM2, context: TrainerContext | None = None, **settings: Any) -> Trainer:
+def trainer_of(
+    model: FinetunedSAM2,
+    context: TrainerContext | None = None,
+    optimizer: Optimizer = ADAMW,
+    **settings: Any,
+) -> Trainer:
     chosen = trainer_settings(**{"num_epochs": 2, "num_samples": 0} | settings)
-    return Trainer(model, LOSS, build_optimizer(model, Optimizer(lr=1e-3)), None, chosen, context)
+    return Trainer(model, LOSS, build_optimizer(model, optimizer), None, chosen, context)
 
 
-def fitted(model: FinetunedSAM2, **settings: Any) -> Trainer:
+def fitted(model: FinetunedSAM2, *, batches: list[Batch] = BATCHES, **settings: Any) -> Trainer:
     trainer = trainer_of(model, **settings)
-    trainer.fit(lambda epoch, skip: BATCHES[skip:], lambda: BATCHES[:1])
+    trainer.fit(lambda epoch, skip: batches[skip:], lambda: batches[:1])
     return trainer
 
 
@@ -95,13 +106,21 @@ def assert_equal(one: Any, other: Any) -> None:
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def assert_close(one: Trainer, other: Trainer, before: FinetunedSAM2) -> None:
-    """Equal but for a tenth of the way that the weights went: AdamW divides by small gradients."""
-    then, now = before.state_dict(), other.model.state_dict()
-    assert then.keys() == now.keys()
-    for name, tensor in one.model.state_dict().items():
-        moved = float((tensor - then[name]).norm())
-        assert float((tensor - now[name]).norm()) <= 0.1 * moved, name
+@pytest.mark.parametrize("lora", [pytest.param(False, marks=pytest.mark.slow), True])
+def test_a_traced_backward_pass_differs_by_rounding_only(lora: bool) -> None:
+    """Equal but for a twentieth of the way that weights went, or the resolution of float32.
+
+    Plain gradient descent: AdamW divides by the size of a gradient, so noise around 0 would move a weight as far as a
+    gradient does (biases of keys have a gradient of 0).
+    """
+    models = [model_of(lora=lora, compiled=found, blocks=ONE_BLOCK_A_STAGE) for found in (None, None, "aot_eager")]
+    for model in models[1:]:
+        fitted(model, batches=BATCHES[:1], optimizer=Optimizer(type="SGD", lr=0.1))
+    then, plain, compiled = (model.state_dict() for model in models)
+    assert then.keys() == plain.keys() == compiled.keys()
+    for name, tensor in plain.items():
+        moved, resolution = float((tensor - then[name]).norm()), 1e-7 * float(then[name].norm())
+        assert float((tensor - compiled[name]).norm()) <= 0.05 * moved + resolution, name
 
 
 @pytest.mark.parametrize(
@@ -119,12 +138,6 @@ def test_a_traced_trunk_trains_to_the_same_bits_under_the_same_names(
     assert compiled.model.block_levels is not None
     assert_equal(plain.model.state_dict(), compiled.model.state_dict())
     assert_equal(plain.weights(), compiled.weights())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", [{}, {"lora": True}])
-def test_a_traced_backward_pass_differs_by_rounding_only(kind: dict[str, Any]) -> None:
-    assert_close(fitted(model_of(**kind)), fitted(model_of(**kind, compiled="aot_eager")), model_of(**kind))
 
 
 def test_a_resume_file_continues_compiled_and_not(tmp_path: Path, recorder: Any) -> None:
@@ -159,14 +172,29 @@ def test_every_number_of_slices_has_its_own_form_and_none_falls_back() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)  # minutes of compilation on a free core
-def test_generated_code_trains_as_the_plain_blocks_within_rounding_and_repeats_its_bits(
+def test_generated_code_computes_levels_and_gradients_of_the_plain_blocks_within_rounding_and_repeats_its_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Two blocks, the second of which shrinks its input: every kernel of theirs is a call of the C++ compiler."""
+    from sam2.modeling.backbones.hieradet import Hiera
+
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    ends = [fitted(model_of(compiled="inductor")) for _ in range(2)]
-    assert_equal(ends[0].model.state_dict(), ends[1].model.state_dict())
-    assert_close(fitted(model_of()), ends[0], model_of())
+    generated = model_of(compiled="inductor").block_levels
+    assert generated is not None
+    torch.manual_seed(0)
+    trunk = Hiera(embed_dim=16, stages=(1, 1), q_pool=1, window_spec=(8, 4), global_att_blocks=(0,))
+    patches = torch.randn(2, 16, 16, 16)
+
+    def computed(levels_of: BlockLevels) -> list[torch.Tensor]:
+        levels = levels_of(trunk, patches)
+        used = list(trunk.blocks.parameters())
+        gradients = torch.autograd.grad(sum(level.square().mean() for level in levels), used)
+        return [*(level.detach() for level in levels), *gradients]
+
+    plain, first, second = computed(block_levels), computed(generated), computed(generated)
+    for one, other in zip(plain, first, strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-5 * float(one.abs().max()))
+    assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
 
 
 @pytest.mark.slow
