@@ -1,9 +1,13 @@
 """Compilation of the image encoder's blocks by torch.compile: faster steps, and values that are rounded differently."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
-from sam2ft.core.errors import ConfigError
+from sam2ft.core.errors import ConfigError, StopRequestedError
+from sam2ft.distributed.stop_signal import StopRequest
 from sam2ft.model.encoder import block_levels
 from sam2ft.model.segmenter import FinetunedSAM2
 
@@ -27,6 +31,25 @@ def compile_trunk(model: FinetunedSAM2, backend: str = "inductor") -> None:
     torch._dynamo.config.optimize_ddp = False
     torch._dynamo.config.recompile_limit = MOST_SHAPES
     model.block_levels = torch.compile(block_levels, fullgraph=True, dynamic=False, backend=backend)
+
+
+@contextmanager
+def stopped_compilation(stop: StopRequest) -> Iterator[None]:
+    """Tell the end of a compiler as a stop where this process was asked to stop: the signal reaches its group.
+
+    The training continues from its newest resume file. Of several processes one alone cannot stop: their error stays.
+
+    Raises:
+        StopRequestedError: the compilation failed after the request.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        from torch._dynamo.exc import TorchDynamoException  # its package takes a second to import
+
+        if not isinstance(error, TorchDynamoException) or not stop.requested or torch.distributed.is_initialized():
+            raise
+        raise StopRequestedError("stopped as asked while the image encoder was compiled") from error
 
 
 def refuse_without_compiler(device: torch.device) -> None:

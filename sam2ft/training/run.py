@@ -23,6 +23,7 @@ from sam2ft.runs.stores import stores_by_name
 from sam2ft.training.build_trainer import build_trainer
 from sam2ft.training.checkpoints.checkpoint import load_newest_resume, resume_files
 from sam2ft.training.checkpoints.heal import heal_best
+from sam2ft.training.compiled_trunk import stopped_compilation
 from sam2ft.training.data import TrainingData, training_data
 from sam2ft.training.optimizer import chooses_fused
 from sam2ft.training.state import TrainerContext, TrainState
@@ -53,7 +54,7 @@ def train(
         StopRequestedError: after saving.
         ClaimedError: when a newer attempt has claimed the run.
     """
-    with process_group(layout.folder) as ranks:
+    with process_group(layout.folder) as ranks, stopped_compilation(stop):
         grad_accum = batches_per_rank(experiment, planned_world_size, ranks.world_size)
         data = training_data(experiment, ranks)
         content = begun(experiment, layout, data, ranks, planned_world_size, fresh=fresh, strict_code=strict_code)

@@ -12,9 +12,10 @@ from pydantic import ValidationError
 
 from sam2ft.config.schema.module import Lora, Loss, Trainable
 from sam2ft.config.schema.optimizer import Optimizer
-from sam2ft.core.errors import ConfigError
+from sam2ft.core.errors import ConfigError, StopRequestedError
 from sam2ft.core.keys import SliceKey
 from sam2ft.data.samples.batch import Batch, Sample, collate, to_model_frame
+from sam2ft.distributed.stop_signal import NeverStop
 from sam2ft.model.encoder import BlockLevels, block_levels
 from sam2ft.model.lora import add_low_rank
 from sam2ft.model.losses import build_loss
@@ -22,7 +23,7 @@ from sam2ft.model.segmenter import FinetunedSAM2, build_untrained
 from sam2ft.model.trainable import freeze_unreachable, set_trainable
 from sam2ft.training import build_trainer as build_module
 from sam2ft.training.checkpoints.checkpoint import load_newest_resume, save_resume
-from sam2ft.training.compiled_trunk import compile_trunk, refuse_without_compiler
+from sam2ft.training.compiled_trunk import compile_trunk, refuse_without_compiler, stopped_compilation
 from sam2ft.training.optimizer import build_optimizer
 from sam2ft.training.state import TrainerContext
 from sam2ft.training.trainer import Trainer
@@ -230,3 +231,16 @@ def test_compiled_blocks_are_not_computed_again(compiled: bool, checkpointing: b
             trainer_settings(**keys)
     else:
         assert trainer_settings(**keys).module.compile == compiled
+
+
+@pytest.mark.parametrize("requested", [True, False])
+def test_a_compiler_that_ends_after_a_request_to_stop_is_a_stop(requested: bool) -> None:
+    """Slurm and `timeout` send the signal to the whole process group, and so to g++."""
+
+    def killed(*_: object) -> None:
+        raise OSError("g++ ended by signal 15")
+
+    compiled = torch.compile(lambda values: values + 1, backend=killed)
+    expected = StopRequestedError if requested else torch._dynamo.exc.BackendCompilerFailed
+    with pytest.raises(expected), stopped_compilation(NeverStop(requested)):
+        compiled(torch.zeros(3))
