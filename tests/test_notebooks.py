@@ -103,7 +103,7 @@ def test_what_is_not_finished_is_named(study: Path) -> None:
 def test_other_folders_and_changed_tables_are_refused(study: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         sam2ft.results("runs/nothing")
-    with pytest.raises(DataError, match="neither an experiment"):
+    with pytest.raises(DataError, match="not an experiment file"):
         sam2ft.results(tmp_path)
     path = next(study.glob("*/eval/*/slice.csv"))
     path.write_text(path.read_text(encoding="utf-8").replace("knees", "knee5"), encoding="utf-8")
