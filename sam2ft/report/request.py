@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sam2ft.core.tables.rows import TABLES, Row
 from sam2ft.report.comparison.compare import Comparison, PointRun
-from sam2ft.report.comparison.improvement import Improvement
 from sam2ft.report.comparison.misses import Misses
 from sam2ft.report.layout import ReportLayout
 from sam2ft.report.tables.coverage import Coverage
@@ -15,6 +15,9 @@ from sam2ft.runs.attempt.status import RunStatus
 from sam2ft.runs.layout import EvalLayout, RunLayout
 from sam2ft.runs.plan_file import PlannedRun
 from sam2ft.runs.states import FailureClass, State
+
+if TYPE_CHECKING:  # its statistics import scipy, which a plan on a login node need not wait for
+    from sam2ft.report.comparison.improvement import Improvement
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ class Gathered:
     """Rows of point_tests.csv."""
     misses: Misses = field(default_factory=Misses)
     """What every run misses; what fine-tuning newly misses."""
-    improvements: Sequence[Improvement] = ()
+    improvements: "Sequence[Improvement]" = ()
     """The best point minus the baseline."""
 
     @property

@@ -8,7 +8,6 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 Values = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -127,6 +126,8 @@ def _bca_shares(values: Values, means: Values, shares: Values) -> Values:
     """Percentiles to use instead of `shares`: BCa correction for bias and skewness."""
     center = values.mean()
     below = (np.count_nonzero(means < center) + np.count_nonzero(means <= center)) / (2 * len(means))
+    from scipy import special  # the import takes 0.3 s, which a plan on a login node need not wait for
+
     bias = special.ndtri(below)
     left_out = (values.sum() - values) / (len(values) - 1)
     deviations = left_out.mean() - left_out

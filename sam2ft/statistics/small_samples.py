@@ -3,8 +3,6 @@
 import math
 from collections.abc import Sequence
 
-from scipy import special
-
 from sam2ft.statistics.bootstrap import CONFIDENCE
 
 FEW = 10
@@ -24,6 +22,8 @@ def t_interval(mean: float, sd: float, n: int) -> tuple[float, float]:
     """
     if n < 2 or math.isnan(sd):
         return math.nan, math.nan
+    from scipy import special  # the import takes 0.3 s, which a plan on a login node need not wait for
+
     reach = float(special.stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * sd / math.sqrt(n)
     return mean - reach, mean + reach
 
