@@ -277,6 +277,7 @@ def raw(toy: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], R
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.sam2
 def test_no_canary_is_in_what_is_written_from_prepare_to_report(
     toy: Any, raw: Callable[[str], Raw], monkeypatch: pytest.MonkeyPatch

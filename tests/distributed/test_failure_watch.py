@@ -100,7 +100,8 @@ def test_a_rank_that_is_killed_takes_those_in_a_collective_with_it_within_second
     assert all("lost the connection to another process" in three.words(rank) for rank in (0, 2))
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), signal.SIGSTOP])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_rank_that_says_nothing_is_named_by_those_that_work_and_those_that_wait(
     number: signal.Signals, job: Callable[..., Job]
 ) -> None:
@@ -145,6 +146,7 @@ def test_a_job_that_was_suspended_for_longer_goes_on(job: Callable[..., Job]) ->
     assert [pair.ends(rank) for rank in (0, 1)] == [0, 0]
 
 
+@pytest.mark.slow
 def test_a_rank_that_has_finished_waits_for_those_that_work_on(job: Callable[..., Job]) -> None:
     """The first one runs the store; it waits longer than for its farewell, as long as the others say that they run."""
     three = job("leaves works works")

@@ -96,8 +96,17 @@ def test_a_batch_of_slices_is_one_wait_and_every_copy_is_queued(
     }
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-@pytest.mark.parametrize("object_batch", [1, 64])
+@pytest.mark.parametrize(
+    ("object_batch", "precision"),
+    [
+        (1, "bf16"),
+        (64, "fp32"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [(1, "fp32"), (1, "fp16"), (64, "bf16"), (64, "fp16")]
+        ),
+    ],
+)
 def test_a_propagated_slice_is_one_wait_in_each_direction(
     cuda: FakeCuda, model: FinetunedSAM2, object_batch: int, precision: Any
 ) -> None:

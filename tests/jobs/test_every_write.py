@@ -63,6 +63,7 @@ def settings() -> tuple[str, ...]:
     return ("module.num_epochs=1", "module.checkpoint.every_steps=1", "module.checkpoint.keep=1", "eval.qc_slices=1")
 
 
+@pytest.mark.slow
 def test_no_file_of_a_run_appears_without_a_look_at_the_claim(point_with, toy, settings, tmp_path):
     point = point_with(*settings)
     (plan,) = toy.folder.glob("runs/toy/plan-*.json")

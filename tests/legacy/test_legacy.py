@@ -179,6 +179,7 @@ def test_an_evaluation_writes_the_bytes_that_it_wrote(study: Path, monkeypatch: 
     assert {"run": planned.run_id, "eval": eval_id, "tables": found} == EVALUATION
 
 
+@pytest.mark.slow
 def test_a_stopped_training_goes_on_to_its_end(study: Path) -> None:
     (folder,) = study.glob("runs/stopped/stopped-*")
     before = (folder / "history.csv").read_text(encoding="utf-8")
@@ -205,7 +206,7 @@ def test_a_job_that_the_earlier_version_queued_finds_its_function(name: str, fun
     assert DelayedSubmission.load(HERE / f"{name}-0.1.0.pkl").function is function
 
 
-@pytest.mark.parametrize("module", ["job", "calibrate_run"])
+@pytest.mark.parametrize("module", ["job", pytest.param("calibrate_run", marks=pytest.mark.slow)])
 def test_a_local_child_of_the_earlier_version_does_its_work(study: Path, module: str) -> None:
     """A launcher that was started before the update goes on to start children by the modules that it knows."""
     if module == "job":

@@ -146,7 +146,7 @@ def sorted_like(problems: list[str]) -> list[str]:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (["photos"], "photos: is an empty folder, not an experiment file, or the folder of its runs"),
+        (["photos"], "is none of an experiment file, the folder of an experiment"),
         (["nowhere"], "nowhere: no such file or folder"),
         (["none*"], "none*: no such file or folder; left out\nnothing to report"),
         (["photos", "nowhere"], "nothing to report; give an experiment file"),

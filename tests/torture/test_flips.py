@@ -232,6 +232,7 @@ LEAST = 4
 FAST = ("store.json", "record of a volume", "array", "_SUCCESS", "table of an evaluation")
 
 
+@pytest.mark.slow
 def test_a_command_that_is_repeated_gives_the_same_numbers(
     whole: tuple[Path, Path], expected: Callable[[Callable[[], Numbers]], Outcome]
 ) -> None:

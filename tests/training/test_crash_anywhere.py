@@ -221,6 +221,7 @@ def test_the_training_holds_what_is_to_be_lost(toy: Toy, moments: Moments) -> No
     ].keys()
 
 
+@pytest.mark.slow
 def test_a_training_that_is_killed_at_any_moment_ends_as_if_it_had_not_been(
     toy: Toy, moments: Moments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

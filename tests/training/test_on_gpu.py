@@ -77,7 +77,7 @@ def steps(trainer: Trainer, state: TrainState, number: int) -> TrainState:
     return state
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", pytest.param("fp16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_with_deterministic_algorithms_a_resume_equals_the_uninterrupted_training_to_the_bit(
     device: torch.device, precision: Any, checkpointing: bool, deterministic: None

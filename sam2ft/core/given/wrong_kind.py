@@ -33,7 +33,8 @@ ALLOWED: Mapping[Wanted, frozenset[Kind]] = {
     # A text that is no other file of ours is read, and its reader names line and key.
     Wanted.EXPERIMENT: frozenset({Kind.EXPERIMENT, Kind.TEXT}),
     Wanted.DATASET: frozenset({Kind.DATASET, Kind.TEXT}),
-    Wanted.REPORTED: frozenset({Kind.EXPERIMENT, Kind.TEXT, Kind.RUNS, Kind.RUN, Kind.EVALUATION}),
+    # An empty folder may be that of an experiment without a plan, which the door says better.
+    Wanted.REPORTED: frozenset({Kind.EXPERIMENT, Kind.TEXT, Kind.RUNS, Kind.RUN, Kind.EVALUATION, Kind.EMPTY}),
     Wanted.RUNS: frozenset({Kind.EXPERIMENT, Kind.TEXT, Kind.RUNS, Kind.FOLDERS, Kind.FOLDER, Kind.EMPTY}),
     Wanted.PREDICTIONS: frozenset({Kind.IMAGES, Kind.TABLE, Kind.FOLDER, Kind.EMPTY}),
     Wanted.MASK: frozenset({Kind.IMAGE, Kind.SERIES, Kind.DICOM, Kind.FOLDER, Kind.EMPTY, Kind.TEXT, Kind.PICTURE}),

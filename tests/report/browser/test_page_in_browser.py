@@ -166,6 +166,7 @@ def test_the_first_screen_has_data_verdict_prompt_misses_and_two_pictures(
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.slow
 def test_pictures_have_their_place_before_they_are_loaded(
     of_twelve: Path, opened: Open, walk_down: Callable[[Any], None]
 ) -> None:
@@ -217,7 +218,7 @@ def test_links_lead_to_something(of_twelve: Path, opened: Open) -> None:
             assert (of_twelve.parent / link).is_file(), link
 
 
-@pytest.mark.parametrize("width", [1300, 390])
+@pytest.mark.parametrize("width", [1300, pytest.param(390, marks=pytest.mark.slow)])
 def test_a_jump_arrives_where_it_leads_although_plots_are_drawn_on_its_way(
     of_twelve: Path, opened: Open, width: int
 ) -> None:
@@ -244,6 +245,7 @@ def test_plots_follow_the_readers_light_or_dark(of_twelve: Path, opened: Open) -
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 26)"
 
 
+@pytest.mark.slow
 def test_paper_gets_the_static_pictures(of_twelve: Path, opened: Open, walk_down: Callable[[Any], None]) -> None:
     page = opened(of_twelve)
     walk_down(page)
@@ -273,6 +275,7 @@ def contrast(page: Any, *names: str) -> float:
     return (max(light) + 0.05) / (min(light) + 0.05)
 
 
+@pytest.mark.slow
 def test_fields_and_pictures_have_names(of_twelve: Path, opened: Open, walk_down: Callable[[Any], None]) -> None:
     page = opened(of_twelve)
     walk_down(page)

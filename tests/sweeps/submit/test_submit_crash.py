@@ -124,6 +124,7 @@ def clean(slurm):
         (slurm.folder / name).unlink(missing_ok=True)
 
 
+@pytest.mark.slow
 def test_a_launcher_that_dies_before_or_after_any_effect_loses_nothing_and_repeats_nothing(slurm, runs_of):
     plan = mixed_plan(runs_of)
     slurm.sweep(plan)  # imports what is imported late, in the parent of all the launchers
