@@ -29,6 +29,9 @@ interpreter. Without this, the others would wait for it for hours."""
 GRACE_S = 3.0
 """Time for a process to end by itself, which it does when it waits for the failed one in a collective."""
 
+HEAR_S = 5.0
+"""The process that runs the store ends at most this much later than its failure, because the message ends with it: the
+others look for it every LOOK_EVERY_S."""
 FAREWELL_S = 60.0
 """The process that runs the store waits for the others to finish, until all that are left said nothing for this
 long."""
@@ -99,6 +102,7 @@ class FailureWatch:
             first = self._store.compare_set(_FAILED, "", message).decode()
         except RuntimeError:
             raise PeerFailedError(_NO_REPORT) from error
+        self._hear()
         if lost or first != message:
             raise PeerFailedError(first) from error
 
@@ -133,11 +137,26 @@ class FailureWatch:
                 if not self._store.check([_FAILED]):
                     continue
                 message = self._store.get(_FAILED).decode()
+                self._hear()
             except RuntimeError:
                 message = _NO_REPORT
             if self._ended.wait(GRACE_S):
                 return
             self._end(message)
+
+    def _hear(self) -> None:
+        """Say that this process knows of the failure; rank 0, which runs the store, then waits for the others."""
+        ends = time.monotonic() + HEAR_S
+        with suppress(RuntimeError):
+            self._store.set(f"heard/{self._rank}", "")
+            deaf = [rank for rank in range(self._world_size) if rank != self._rank] if self._rank == 0 else []
+            while deaf and time.monotonic() < ends:
+                deaf = [rank for rank in deaf if not self._knows(rank)]
+                self._answers += 1
+                time.sleep(_LEAVE_POLL_S)
+
+    def _knows(self, rank: int) -> bool:
+        return self._store.check([f"heard/{rank}"]) or self._store.check([f"left/{rank}"])
 
     def _time(self) -> None:
         """End this process when the store no longer answers."""
