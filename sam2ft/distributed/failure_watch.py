@@ -29,7 +29,7 @@ interpreter. Without this, the others would wait for it for hours."""
 GRACE_S = 3.0
 """Time for a process to end by itself, which it does when it waits for the failed one in a collective."""
 
-HEAR_S = 5.0
+HEAR_S = 2.0
 """The process that runs the store ends at most this much later than its failure, because the message ends with it: the
 others look for it every LOOK_EVERY_S."""
 FAREWELL_S = 60.0
