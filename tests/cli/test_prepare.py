@@ -131,7 +131,7 @@ def test_a_phantom_becomes_a_store(tmp_path: Path, kind: str) -> None:
     done = prepare(tmp_path, "--phantom", kind, "--subjects", "2", "--seed", "3", "--out", "store")
     assert done.returncode == 0, done.stderr
     store = Store.open(tmp_path / "store")
-    assert (store.anatomy, len(store.volumes)) == (kind, 2)
+    assert (store.anatomy, len(store.volumes)) == (f"{kind} phantom, generated images", 2)
     assert (tmp_path / "store" / "source" / "truth.json").is_file()
     for record in store.volumes:
         for name in record.maps:
