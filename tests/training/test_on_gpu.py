@@ -4,18 +4,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from fixtures.batches import batch_of_two_boxes
 from fixtures.trainers import trainer_settings
 
 from sam2ft.config.schema.module import Loss, Trainable
 from sam2ft.config.schema.optimizer import Optimizer
-from sam2ft.core.keys import SliceKey
-from sam2ft.data.samples.batch import Batch, Sample, collate, to_model_frame
 from sam2ft.distributed.arithmetic import float32_products
 from sam2ft.distributed.device import choose_device
 from sam2ft.distributed.launcher_environment import PLANNED_GPUS
@@ -34,26 +33,7 @@ pytestmark = pytest.mark.sam2
 SIDE = 128
 
 
-def batch(*numbers: int) -> Batch:
-    samples = []
-    for number in numbers:
-        masks = np.zeros((2, 40, 60), dtype=bool)
-        masks[0, 5:20, 5 + number : 25 + number] = True
-        masks[1, 25:38, 30:50] = True
-        image = masks.any(axis=0).astype(np.float32) * 0.7 + 0.1
-        boxes = torch.tensor([[5 + number, 5, 24 + number, 19], [30, 25, 49, 37]])
-        samples.append(
-            Sample(
-                key=SliceKey("toy", "s", "v", number),
-                image_1hw=to_model_frame(image, SIDE),
-                masks_nhw=torch.tensor(masks),
-                labels_n=torch.tensor([1, 2]),
-                instances_n=torch.tensor([1, 1]),
-                boxes_n4=boxes * torch.tensor([SIDE / 60, SIDE / 40, SIDE / 60, SIDE / 40]),
-                original_boxes_n4=boxes,
-            )
-        )
-    return collate(samples)
+batch = partial(batch_of_two_boxes, SIDE)
 
 
 def trainer_on(device: torch.device, **keys: Any) -> Trainer:

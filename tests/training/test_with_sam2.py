@@ -1,21 +1,23 @@
 """Trainer and Tester with a real, tiny SAM 2 of random weights."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from fixtures.batches import batch_of_two_boxes
 from fixtures.trainers import trainer_settings
 
 from sam2ft.config.schema.evaluation import Evaluation
 from sam2ft.config.schema.module import Loss, Trainable
 from sam2ft.config.schema.optimizer import Optimizer
 from sam2ft.core.geometry import Geometry
-from sam2ft.core.keys import SliceKey, VolumeKey
+from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import Label, LabelTable
-from sam2ft.data.samples.batch import Batch, Sample, collate, to_model_frame
+from sam2ft.data.samples.batch import Batch, to_model_frame
 from sam2ft.data.samples.evaluation_slices import SliceView
 from sam2ft.evaluation.prediction.tester import Tester
 from sam2ft.evaluation.protocols.protocol import protocol_class
@@ -51,27 +53,7 @@ def trainable(loss: SegmentationLoss) -> Callable[[], FinetunedSAM2]:
     return make
 
 
-def batch(*numbers: int) -> Batch:
-    samples = []
-    for number in numbers:
-        masks = np.zeros((2, 40, 60), dtype=bool)
-        masks[0, 5:20, 5 + number : 25 + number] = True
-        masks[1, 25:38, 30:50] = True
-        image = masks.any(axis=0).astype(np.float32) * 0.7 + 0.1
-        boxes = [[5 + number, 5, 24 + number, 19], [30, 25, 49, 37]]
-        scale = torch.tensor([SIDE / 60, SIDE / 40, SIDE / 60, SIDE / 40])
-        samples.append(
-            Sample(
-                key=SliceKey("toy", "s", "v", number),
-                image_1hw=to_model_frame(image, SIDE),
-                masks_nhw=torch.tensor(masks),
-                labels_n=torch.tensor([1, 2]),
-                instances_n=torch.tensor([1, 1]),
-                boxes_n4=torch.tensor(boxes) * scale,
-                original_boxes_n4=torch.tensor(boxes),
-            )
-        )
-    return collate(samples)
+batch = partial(batch_of_two_boxes, SIDE)
 
 
 def trainer_of(model: FinetunedSAM2, loss: Any, context: TrainerContext | None = None, **changes: Any) -> Trainer:
