@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from monai.losses import DiceLoss
 
-from sam2ft.config.schema.module import NANO, Loss, Module, Trainable
+from sam2ft.config.schema.model_names import NANO
+from sam2ft.config.schema.module import Loss, Module, Trainable
 from sam2ft.config.schema.optimizer import Optimizer
 from sam2ft.core.keys import SliceKey
 from sam2ft.core.prompts import boxes_to_model_frame

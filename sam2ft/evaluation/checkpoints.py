@@ -8,7 +8,7 @@ from typing import Any
 from sam2ft.config.identity import eval_id
 from sam2ft.config.load_experiment import plain_values
 from sam2ft.config.schema.experiment import Experiment
-from sam2ft.config.schema.module import MODELS, NANO
+from sam2ft.config.schema.model_names import MODELS, NANO
 from sam2ft.config.yaml.tree import SET, Tree, load_tree, overridden, parse_overrides
 from sam2ft.config.yaml.validation import checked
 from sam2ft.core.errors import CheckpointError, UserError

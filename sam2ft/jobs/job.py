@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sam2ft.config.identity import baseline_id
 from sam2ft.config.schema.experiment import Experiment
-from sam2ft.config.schema.module import model_name
+from sam2ft.config.schema.model_names import model_name
 from sam2ft.config.trust import refuse_untrusted
 from sam2ft.core.command import in_allocation, run_command, tell_unverified
 from sam2ft.core.errors import (

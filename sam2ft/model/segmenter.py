@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sam2ft.config.schema.module import NANO, model_name
+from sam2ft.config.schema.model_names import NANO, model_name
 from sam2ft.core.errors import CheckpointError
 from sam2ft.core.prompts import LOWER_RIGHT, UPPER_LEFT, Prompts
 from sam2ft.model.attention import fastest_attention, windows_of

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from sam2ft.config.schema.module import MODELS
+from sam2ft.config.schema.model_names import MODELS
 from sam2ft.core.errors import CheckpointError, listed
 from sam2ft.core.files import read_json, sha256_file
 from sam2ft.model.checkpoint_layouts import SHOWN_KEYS

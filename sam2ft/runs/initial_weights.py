@@ -4,7 +4,7 @@ from importlib import resources as package_files
 from pathlib import Path
 
 from sam2ft.config.schema.experiment import Experiment
-from sam2ft.config.schema.module import NANO
+from sam2ft.config.schema.model_names import NANO
 
 
 def initial_weights(experiment: Experiment) -> Path | None:

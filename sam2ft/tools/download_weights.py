@@ -16,7 +16,7 @@ from typing import Any
 import requests
 from pooch import HTTPDownloader
 
-from sam2ft.config.schema.module import model_name
+from sam2ft.config.schema.model_names import model_name
 from sam2ft.core.command import run_command
 from sam2ft.core.errors import CheckpointError, ConfigError
 from sam2ft.core.files import read_json, replacing, sha256_file, sha256_text, sync_folder, write_json

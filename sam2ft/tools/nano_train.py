@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sam2ft.config.schema.module import NANO, Loss, Module
+from sam2ft.config.schema.model_names import NANO
+from sam2ft.config.schema.module import Loss, Module
 from sam2ft.core.command import run_command
 from sam2ft.core.events import EpochDone, Observers, SlicePrediction, StepDone
 from sam2ft.core.files import replacing

@@ -16,7 +16,7 @@ from sam2ft.config.identity import (
 from sam2ft.config.load_experiment import dump_experiment, load_experiment
 from sam2ft.config.schema.base import Section, section, setting
 from sam2ft.config.schema.experiment import Experiment
-from sam2ft.config.schema.module import MODELS, model_name
+from sam2ft.config.schema.model_names import MODELS, model_name
 from sam2ft.core.errors import ProblemsError
 
 TEXT = """\

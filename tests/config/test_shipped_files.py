@@ -9,7 +9,7 @@ import pytest
 
 from sam2ft.config.load_dataset import load_dataset
 from sam2ft.config.load_experiment import load_experiment
-from sam2ft.config.schema.module import model_name
+from sam2ft.config.schema.model_names import model_name
 from sam2ft.config.yaml.loading import load_yaml
 from sam2ft.jobs.preflight.preflight import resolve
 

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
-from sam2ft.config.schema.module import NANO
+from sam2ft.config.schema.model_names import NANO
 from sam2ft.core.files import read_json
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sam2ft.config.schema.module import NANO
+from sam2ft.config.schema.model_names import NANO
 from sam2ft.core.files import read_json, sha256_file
 from sam2ft.core.keys import SliceKey
 from sam2ft.model.segmenter import build_segmenter

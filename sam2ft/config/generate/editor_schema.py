@@ -10,7 +10,7 @@ from sam2ft.config.load_experiment import plain_values
 from sam2ft.config.schema.arguments import DECIDED, REFUSED
 from sam2ft.config.schema.dataset import DatasetFile, LabelFile
 from sam2ft.config.schema.experiment import Experiment
-from sam2ft.config.schema.module import MODELS, NANO
+from sam2ft.config.schema.model_names import MODELS, NANO
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _OPEN = {"Optimizer": "optimizers", "Scheduler": "schedulers", "Transform": "transforms"}

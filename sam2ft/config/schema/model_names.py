@@ -1,9 +1,12 @@
-"""Near misses of the names of SAM 2 models: which model a name means that no model has, for messages."""
+"""Names of SAM 2 models: those of the official ones, and which one a name means that no model has, for messages."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from sam2ft.config.schema.arguments import did_you_mean
+from sam2ft.config.schema.base import ReadOnlyDict
+
+NANO = "sam2_nano"
 
 WEIGHTS_ENDINGS = (".pt", ".pth", ".safetensors", ".ckpt")
 _SIZES = {
@@ -22,6 +25,19 @@ _SIZES = {
     "l": "l",
 }
 """Word for a size -> its letter in the configs of sam2; the first that a name has."""
+MODELS: Mapping[str, str] = ReadOnlyDict(
+    {
+        f"{version}_hiera_{size}": f"configs/{version}/{version}_hiera_{_SIZES[size]}.yaml"
+        for version in ("sam2", "sam2.1")
+        for size in ("tiny", "small", "base_plus", "large")
+    }
+)
+"""Name of an official model, as in the name of its file of weights -> its config in the sam2 package."""
+
+
+def model_name(config: str) -> str:
+    """The name in MODELS of a config of the sam2 package; any other text (`sam2_nano`, a name) as it is."""
+    return next((name for name, known in MODELS.items() if known == config), config)
 
 
 def model_hint(name: str, known: Collection[str]) -> str:

@@ -25,29 +25,12 @@ from sam2ft.config.schema.base import (
     problems,
     section,
 )
-from sam2ft.config.schema.model_names import model_hint
+from sam2ft.config.schema.model_names import MODELS, NANO, model_hint
 from sam2ft.config.schema.optimizer import EarlyStopping, Optimizer, Positive, Scheduler
 
-NANO = "sam2_nano"
 PARTS = ("prompt_encoder", "image_encoder", "mask_decoder")
 LossFrame = Literal["original", "decoder"]
 Probability = Annotated[float, Field(ge=0, le=1)]
-
-
-_SIZES = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
-MODELS: Mapping[str, str] = ReadOnlyDict(
-    {
-        f"{version}_hiera_{size}": f"configs/{version}/{version}_hiera_{short}.yaml"
-        for version in ("sam2", "sam2.1")
-        for size, short in _SIZES.items()
-    }
-)
-"""Name of an official model, as in the name of its file of weights -> its config in the sam2 package."""
-
-
-def model_name(config: str) -> str:
-    """The name in MODELS of a config of the sam2 package; any other text (`sam2_nano`, a name) as it is."""
-    return next((name for name, known in MODELS.items() if known == config), config)
 
 
 def _stock_model(name: str) -> str:

@@ -9,7 +9,7 @@ from sam2ft.config.schema.datamodule import Datamodule
 from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.config.schema.evaluation import Evaluation
 from sam2ft.config.schema.experiment import Experiment
-from sam2ft.config.schema.module import NANO
+from sam2ft.config.schema.model_names import NANO
 from sam2ft.config.yaml.tree import SET, Tree, overridden, parse_overrides
 from sam2ft.config.yaml.validation import checked
 from sam2ft.core.errors import Problem, ProblemsError

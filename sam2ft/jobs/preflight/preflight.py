@@ -7,7 +7,7 @@ from pathlib import Path
 from sam2ft.config.identity import baseline_id, eval_id, run_id
 from sam2ft.config.load_experiment import LoadedExperiment
 from sam2ft.config.schema.experiment import Experiment
-from sam2ft.config.schema.module import model_name
+from sam2ft.config.schema.model_names import model_name
 from sam2ft.config.sweep.points import SweepPoint
 from sam2ft.core.errors import Problem, ProblemsError
 from sam2ft.core.files import DigestCache

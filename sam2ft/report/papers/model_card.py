@@ -6,7 +6,7 @@ Its text is in templates/papers/model_card.md.j2.
 from collections.abc import Mapping, Sequence
 
 from sam2ft.config.schema.dataset import Intensity
-from sam2ft.config.schema.module import NANO
+from sam2ft.config.schema.model_names import NANO
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, POOLED, Row
 from sam2ft.report.comparison.number_text import MEASURE_WORDS, number_text
 from sam2ft.report.papers.markdown import code_text, escaped_text, markdown_table, rendered

@@ -15,7 +15,7 @@ from sam2ft.cli.main import COMMANDS
 from sam2ft.config.schema.arguments import known_names
 from sam2ft.config.schema.dataset import DatasetFile
 from sam2ft.config.schema.experiment import Experiment
-from sam2ft.config.schema.module import MODELS, NANO
+from sam2ft.config.schema.model_names import MODELS, NANO
 from sam2ft.core.command import run_command
 from sam2ft.core.generated_files import generate
 from sam2ft.slurm.site import Site
