@@ -12,6 +12,7 @@ from typing import Any
 
 from sam2ft.config.load_experiment import load_experiment
 from sam2ft.config.schema.experiment import Experiment
+from sam2ft.core.digests.verified_files import tell_damage
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import canonical_json
 from sam2ft.core.tables.rows import TABLES, Row
@@ -267,7 +268,8 @@ def _hardware(states: Sequence[RunState], stage: str) -> tuple[str, ...]:
     for state in states:
         try:
             attempts: Sequence[Mapping[str, Any]] = recorded_attempts(state.layout)
-        except DataError:  # the page names it; here it counts as an attempt that recorded nothing
+        except DataError as error:
+            tell_damage(f"{error}; its hardware is not counted in the texts for papers, which say not recorded")
             attempts = [{}]
         runs += [attempts] if attempts else []
     return hardware_texts(runs, stage)
