@@ -7,7 +7,7 @@ import numpy as np
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.phantom.plates import Plate
 from sam2ft.phantom.render import Canvas, Tissue
-from sam2ft.phantom.shapes import Field, Hull, capsule, ellipse, extruded, from_frame, norm, rotated, rounded_box
+from sam2ft.phantom.shapes import Field, Hull, capsule, domed, ellipse, extruded, from_frame, norm, rotated, rounded_box
 
 KNEE_LABELS = LabelTable(
     (
@@ -45,6 +45,12 @@ KNEE_TISSUES = (
 )
 
 _CORTEX_MM = 0.9
+_PLATEAU_MM = 17.0
+"""Height of the tibial plateau."""
+_SHAFT_MM = 13.5
+"""Radius of the femoral shaft."""
+_DOME_MM, _RIM_MM = 10.0, 4.0
+"""Height of the rounded ends of the shafts, and of tibial plateau and patella beyond their cartilage."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +105,9 @@ def paint_knee(knee: Knee, canvas: Canvas, a: Field, s: Field, m: Field) -> None
     outline, arc = _femur_outline(knee, a, s, m)
     tibia_a, tibia_s = rotated(a, s, knee.tibia_origin, knee.tibia_turn)
     patella_a, patella_s = rotated(a, s, knee.patella_origin, knee.patella_turn)
-    plane = _Plane(
-        a, s, m, extruded(outline, m, knee.half_width, knee.rounding), arc, tibia_a, tibia_s, patella_a, patella_s
-    )
+    # Cartilage ends where the dome begins: below it the bone is the extruded outline, on which its truth rests.
+    femur = domed(outline, m, knee.half_width, knee.rounding, min(knee.medial.r1, knee.lateral.r1, knee.medial.r0))
+    plane = _Plane(a, s, m, femur, arc, tibia_a, tibia_s, patella_a, patella_s)
     _paint_leg(knee, canvas, plane)
     _paint_joint(knee, canvas, plane)
     _paint_cartilage(knee, canvas, plane)
@@ -208,22 +214,26 @@ def _paint_femur(knee: Knee, canvas: Canvas, p: _Plane) -> None:
     taper = np.sqrt(np.clip((s + 6) / np.float32(48), 0, 1)) * np.float32(knee.half_width * 0.42)
     flare = Hull(0.0, 9.0, first.r0 + 2.5, -3.0, 46.0, 13.5).distance(a, s)
     shaft = capsule(a, s, (-3.0, 46.0), (-5.0, 150.0), 13.5)
-    upper = extruded(np.maximum(np.minimum(flare, shaft), 3 - s), m + 0 * s, knee.half_width, 8.0)
-    upper = np.maximum(upper, canvas.beyond(m, np.float32(knee.half_width - 1) - taper))
+    upper = domed(np.minimum(flare, shaft), m, np.float32(knee.half_width - 1) - taper, _DOME_MM, _SHAFT_MM)
+    upper = np.maximum(upper, 3 - s)
     _paint_bone(canvas, np.minimum(condyles, np.maximum(upper, -p.femur - 30)), "femoral", s)
 
 
 def _paint_tibia(knee: Knee, canvas: Canvas, p: _Plane) -> None:
     a, s, m = p.tibia_a, p.tibia_s, p.m
     half = knee.tibia_half_depth
-    plateau = rounded_box(a, s + np.float32(8.5), half, 8.5, 4.0)
+    plateau = rounded_box(a, s + np.float32(_PLATEAU_MM / 2), half, _PLATEAU_MM / 2, 4.0)
     flare = Hull(0.0, -14.0, half - 1.5, 4.0, -56.0, 13.0).distance(a, s)
     shaft = capsule(a, s, (4.0, -56.0), (5.0, -160.0), 13.0)
     tuberosity = ellipse(a, s, (half - 7.0, -28.0), (5.5, 13.0))
     tuberosity = np.maximum(tuberosity, canvas.beyond(m, 11))
     taper = np.sqrt(np.clip((-s - 8) / np.float32(52), 0, 1)) * np.float32(knee.half_width * 0.45)
-    body = np.minimum(np.minimum(plateau, flare), np.minimum(shaft, tuberosity))
-    body = np.maximum(np.maximum(body, canvas.beyond(m, np.float32(knee.half_width) - taper)), s)
+    width = np.float32(knee.half_width + _RIM_MM / 2) - taper
+    body = np.minimum(
+        domed(plateau, m, width, _RIM_MM, _PLATEAU_MM / 2),
+        np.minimum(domed(flare, m, width, _DOME_MM, half - 1.5), domed(shaft, m, width, _DOME_MM, 13.0)),
+    )
+    body = np.maximum(np.minimum(body, tuberosity), s)
     spine = extruded(ellipse(a, s, (-1.0, -1.0), (11.0, 8.0)), m, 5.5, 3.0)
     _paint_bone(canvas, np.minimum(body, spine), "tibial", s)
     fibula = norm(capsule(a, s, (-half - 1, -20.0), (-half + 3, -160.0), 0.0), m + np.float32(knee.half_width - 5))
@@ -236,5 +246,5 @@ def _paint_patella(knee: Knee, canvas: Canvas, p: _Plane) -> None:
     radius = (depth**2 + half**2) / (2 * depth)
     arc = norm(p.patella_a - np.float32(depth - radius), p.patella_s) - np.float32(radius)
     face = np.maximum(arc, -p.patella_a)
-    width = 0.62 * knee.half_width
-    _paint_bone(canvas, np.maximum(face, canvas.beyond(p.m, width)), "patellar", p.patella_s)
+    width = 0.62 * knee.half_width + _RIM_MM
+    _paint_bone(canvas, domed(face, p.m, width, _RIM_MM, depth / 2), "patellar", p.patella_s)

@@ -125,6 +125,26 @@ def extruded(plane_distance: Field, across: Field, half_width: float, rounding: 
     return _rounded(plane_distance + np.float32(rounding), np.abs(across) - np.float32(half_width - rounding), rounding)
 
 
+def domed(plane_distance: Field, across: Field, half_width: Field | float, height: float, depth: float) -> Field:
+    """Signed distance to a plane shape extruded over |across| <= half_width whose two ends are domes, not flat faces.
+
+    Over the last `height` mm the shape shrinks onto its middle, as half an ellipse, so that a slightly oblique plane
+    cuts an end as a smaller shape and not through the middle of a flat face. `plane_distance` itself where |across| is
+    below half_width - height; approximate on the domes: exact zero and sign, right to first order near it.
+
+    Args:
+        depth: distance of the middle of the shape from its outline, mm.
+    """
+    up = (np.abs(across) - np.asarray(half_width, dtype=np.float32) + np.float32(height)) / np.float32(height)
+    inward = np.maximum(plane_distance / np.float32(depth) + 1, 0)
+    radius = norm(inward, up)
+    slope = norm(inward / np.float32(depth), up / np.float32(height)) / np.maximum(radius, np.float32(1e-6))
+    dome = (radius - 1) / np.maximum(slope, np.float32(1e-6))
+    # Deep inside, where neither side is near, the slope says nothing about the distance.
+    result: Field = np.where(up > 0, np.maximum(dome, np.float32(-depth)), plane_distance)
+    return result
+
+
 def rounded_box(a: Field, s: Field, half_a: Field | float, half_s: float, rounding: float) -> Field:
     """Exact signed distance to a rectangle around 0 with rounded corners (approximate for a varying width)."""
     within_a = np.abs(a) - np.asarray(half_a - rounding, dtype=np.float32)

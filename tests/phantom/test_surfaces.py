@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sam2ft.phantom.plates import Plate
-from sam2ft.phantom.shapes import Hull, capsule, extruded, rounded_box
+from sam2ft.phantom.shapes import Hull, capsule, domed, extruded, rounded_box
 from sam2ft.phantom.spine import Disc
 
 HULL = Hull(12.0, 1.0, 17.0, -12.0, -1.0, 20.0)
@@ -100,3 +100,34 @@ def test_a_disc_without_wedge_is_as_high_everywhere_but_at_its_round_ends() -> N
     assert truth["height_mean_mm"] == pytest.approx(10 * (30 + 5 * np.pi / 4) / 35, rel=1e-3)
     assert truth["height_middle_mm"] == pytest.approx(10.0)
     assert truth["height_anterior_mm"] == pytest.approx(truth["height_posterior_mm"], rel=1e-4)
+
+
+def test_a_dome_is_the_extruded_shape_below_it_and_half_an_ellipse_above() -> None:
+    disc = _f(-10.0, -10.0, -10.0, 0.0, 2.0, -5.0)
+    across = _f(0.0, 30.0, 32.0, 10.0, -20.0, 30.0)
+    distance = domed(disc, across, 30.0, 8.0, 10.0)
+    # Middle: inside, at its top, beyond it; below the dome: as given; beside the middle of the top: outside.
+    assert distance[:3] == pytest.approx([-10.0, 0.0, 2.0], abs=1e-5)
+    assert distance[3:5] == pytest.approx([0.0, 2.0])
+    assert distance[5] > 0
+    share = np.linspace(0.01, 0.99, 9)
+    on = domed(_f(*(-10 * (1 - share))), _f(*(22 + 8 * np.sqrt(1 - share**2))), 30.0, 8.0, 10.0)
+    assert on == pytest.approx(np.zeros(9), abs=1e-4)
+
+
+@pytest.mark.parametrize("degrees", [-3.0, 1.0, 2.5])
+def test_an_oblique_plane_leaves_a_dome_gradually_and_a_flat_face_at_once(degrees: float) -> None:
+    """The way across the slices between a whole oval and none: of a flat face only what the plane is tilted by."""
+    side = np.arange(-40, 40, 0.5, dtype=np.float32)
+    a, s = np.meshgrid(side, side)
+    tilt = a * np.float32(np.tan(np.radians(degrees)))
+    outline = HULL.distance(a, s)
+    offsets = np.arange(20, 34, 0.25, dtype=np.float32)
+
+    def way(distance_of: object) -> float:
+        shares = np.array([(distance_of(offset + tilt) < 0).sum() for offset in offsets]) / (outline < 0).sum()  # type: ignore[operator]
+        return float(((shares > 0.05) & (shares < 0.95)).sum() * 0.25)
+
+    flat = way(lambda m: np.maximum(outline, np.abs(m) - 30))
+    assert flat < 3.5
+    assert way(lambda m: domed(outline, m, 30.0, 7.0, 17.0)) > max(4.5, flat + 2)
