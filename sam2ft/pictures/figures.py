@@ -1,7 +1,7 @@
 """Quality control (QC) figures: an image slice with the contours of reference and prediction.
 
 Figures are drawn on matplotlib's Agg canvas without pyplot and therefore without global state. Arrays are `_yx` in the
-ORIGINAL frame, rows downward as stored; boxes are inclusive pixel indices.
+ORIGINAL frame, as stored; a `SliceView` turns them for the eye. Boxes are inclusive pixel indices.
 """
 
 import math
@@ -15,7 +15,9 @@ import numpy.typing as npt
 from sam2ft.core.events import SlicePrediction
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.core.prompts import Box, Mask, Point, box_around
+from sam2ft.pictures.overlay import ERRORS, errors_of_sample
 from sam2ft.pictures.palette import colour_of, literal
+from sam2ft.pictures.views import AS_STORED, SliceView, shown_sample
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,8 +25,10 @@ if TYPE_CHECKING:
 
 BACKGROUND, TEXT, QUIET = "#14171a", "#f2f4f6", "#a9b1b8"
 FAINT_LINE = "#3a4046"
+DASHES = (0, (2.6, 2.4))
 LONGEST_LEGEND = 8
-PANEL_INCHES = 4.2
+PANEL_INCHES = {2: 4.2, 3: 3.3}
+"""Number of panels side by side -> width of each."""
 DOTS_PER_INCH = 110
 LEGEND_ROW_INCHES = 0.26
 
@@ -55,7 +59,7 @@ def visualize_input(
         ValueError: Image and masks are not on the same 2-D grid.
     """
     _require_one_grid(image, gt_mask, pred_mask)
-    figure, panels = _two_panels(image, spacing_yx_mm, legend_rows=1, title=image_name)
+    figure, panels = _panels(image, spacing_yx_mm, legend_rows=1, title=image_name, number=2)
     colour = colour_of(0)
     _draw_instance(panels[1], box, gt_mask, pred_mask, colour)
     value = _dice(pred_mask, gt_mask)
@@ -70,32 +74,39 @@ def qc_sheet(
     *,
     spacing_yx_mm: tuple[float, float] = (1.0, 1.0),
     title: str | None = None,
+    view: SliceView = AS_STORED,
 ) -> "Figure":
-    """QC overlay of all instances of one slice, with one colour per label and the Dice of each label in the legend.
+    """QC overlay of all instances of one slice: the image, contours with one colour per label, and the wrong pixels.
 
-    A label has the same colour in all slices of a dataset. If the label table has at most LONGEST_LEGEND labels, it
-    also has the same place in the legend, so that all sheets of a dataset have the same layout.
+    The Dice of each label is in the legend. A label has the same colour in all slices of a dataset. If the label table
+    has at most LONGEST_LEGEND labels, it also has the same place in the legend, so that all sheets of a dataset have
+    the same layout.
 
     Args:
         sample: prediction of the slice.
         labels: label table of the dataset.
         dice: label id -> Dice as in slice.csv; None: the Dice of the union of a label's instances.
-        spacing_yx_mm: pixel spacing, which gives the aspect ratio.
+        spacing_yx_mm: pixel spacing as stored, which gives the aspect ratio.
         title: None: the key of the slice.
+        view: how the slice is turned, and the letters at its sides.
 
     Raises:
         ValueError: Image and masks are not on the same 2-D grid.
     """
     _require_one_grid(sample.image_yx, *sample.references_nyx, *sample.predictions_nyx)
+    sample, spacing_yx_mm = shown_sample(sample, view), view.spacing(spacing_yx_mm)
     shown = sorted(set(sample.labels_n))
     listed = labels.ids if len(labels) <= LONGEST_LEGEND else shown
     legend_rows = max(1, math.ceil(len(listed) / 2))
-    figure, panels = _two_panels(sample.image_yx, spacing_yx_mm, legend_rows, title or str(sample.key))
+    figure, panels = _panels(sample.image_yx, spacing_yx_mm, legend_rows, title or str(sample.key), number=3)
+    for panel in panels:
+        draw_marks(panel, view)
     colours = {label: colour_of(labels.ids.index(labels[label].id)) for label in listed}
     prompts_n = sample.prompts_n or sample.boxes_n
     instances = zip(sample.labels_n, prompts_n, sample.references_nyx, sample.predictions_nyx, strict=True)
     for label, prompt, reference, prediction in instances:
         _draw_instance(panels[1], prompt, reference, prediction, colours[label], name=str(label))
+    _draw_errors(panels[2], sample)
     values = dice if dice is not None else dice_of_labels(sample)
     entries = [
         (colours[label], f"{label}  {_short(labels[label].name)}   Dice {_shown(values.get(label, math.nan))}")
@@ -103,7 +114,7 @@ def qc_sheet(
         else (FAINT_LINE, f"{label}  {_short(labels[label].name)}   not in this slice")
         for label in listed
     ]
-    _legend(figure, entries, legend_rows)
+    _legend(figure, entries, legend_rows, with_errors=True)
     return figure
 
 
@@ -136,27 +147,54 @@ def figure_rgb(figure: "Figure") -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(np.asarray(canvas.buffer_rgba(), dtype=np.uint8)[..., :3])
 
 
-def _two_panels(
-    image: npt.NDArray[np.floating[Any]], spacing_yx_mm: tuple[float, float], legend_rows: int, title: str
+def _panels(
+    image: npt.NDArray[np.floating[Any]],
+    spacing_yx_mm: tuple[float, float],
+    legend_rows: int,
+    title: str,
+    number: int,
 ) -> tuple["Figure", list["Axes"]]:
-    """Figure with the image twice, side by side, a title above, and room for a legend below."""
+    """Figure with the image `number` times, side by side, a title above, and room for a legend below."""
     from matplotlib.figure import Figure
 
     height_mm, width_mm = image.shape[0] * spacing_yx_mm[0], image.shape[1] * spacing_yx_mm[1]
+    inches = PANEL_INCHES[number]
     # A slice of extreme proportions gets empty borders: a very narrow figure would leave no room for text.
-    panel_height = PANEL_INCHES * min(max(height_mm / width_mm, 0.5), 2.0)
+    panel_height = inches * min(max(height_mm / width_mm, 0.5), 2.0)
     head, foot = 0.42, 0.34 + LEGEND_ROW_INCHES * legend_rows
-    height = panel_height + head + foot
-    figure = Figure(figsize=(2 * PANEL_INCHES + 0.3, height), dpi=DOTS_PER_INCH, facecolor=BACKGROUND)
+    height, width = panel_height + head + foot, number * (inches + 0.1) + 0.1
+    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, facecolor=BACKGROUND)
     panels = []
-    for left in (0.1, 0.2 + PANEL_INCHES):
-        width = figure.get_figwidth()
-        axes = figure.add_axes((left / width, foot / height, PANEL_INCHES / width, panel_height / height))
+    for place in range(number):
+        left = 0.1 + place * (inches + 0.1)
+        axes = figure.add_axes((left / width, foot / height, inches / width, panel_height / height))
         axes.imshow(image, cmap="gray", vmin=0.0, vmax=1.0, aspect=spacing_yx_mm[0] / spacing_yx_mm[1])
         axes.set_axis_off()
         panels.append(axes)
     figure.text(0.5, 1 - 0.5 * head / height, literal(title), color=TEXT, fontsize=11, ha="center", va="center")
     return figure, panels
+
+
+def draw_marks(axes: "Axes", view: SliceView, size: float = 8.5) -> None:
+    """Write the letters of the directions at the sides of a panel; nothing where the file does not say them."""
+    from matplotlib.patheffects import withStroke
+
+    if view.marks is None:
+        return
+    places = ((0.01, 0.5, "left"), (0.99, 0.5, "right"), (0.5, 0.985, "center"), (0.5, 0.015, "center"))
+    upright = ("center", "center", "top", "bottom")
+    for mark, (x, y, across), along in zip(view.marks, places, upright, strict=True):
+        rim = [withStroke(linewidth=2, foreground=BACKGROUND)]
+        style: dict[str, Any] = {"color": TEXT, "fontsize": size, "ha": across, "va": along, "path_effects": rim}
+        axes.text(x, y, mark, transform=axes.transAxes, **style)
+
+
+def _draw_errors(axes: "Axes", sample: SlicePrediction) -> None:
+    """Colour the wrong pixels."""
+    from matplotlib.colors import to_rgba
+
+    colours = np.array([(0.0, 0.0, 0.0, 0.0), *(to_rgba(colour, 0.8) for _, colour in ERRORS.values())])
+    axes.imshow(colours[errors_of_sample(sample)], interpolation="nearest", aspect=axes.get_aspect())
 
 
 def _draw_instance(
@@ -165,10 +203,8 @@ def _draw_instance(
     from matplotlib.patheffects import withStroke
 
     corner = _draw_prompt(axes, prompt, colour)
-    draw_contour(axes, prediction, colour, "solid", 1.7)
+    draw_contours(axes, reference, prediction, colour)
     halo = [withStroke(linewidth=2, foreground=BACKGROUND)]
-    # Cartilage and fluid are as white as the line: on them only its dark rim is visible.
-    draw_contour(axes, reference, "#ffffff", (0, (3.2, 2.2)), 1.1, halo)
     if name:
         axes.text(*corner, name, color=colour, fontsize=8, ha="left", va="bottom", path_effects=halo, clip_on=True)
 
@@ -192,6 +228,19 @@ def _draw_prompt(axes: "Axes", prompt: Box | Point | Mask, colour: str) -> tuple
     return box.x0 - 0.5, box.y0 - 0.5
 
 
+def draw_contours(axes: "Axes", reference: Mask, prediction: Mask, colour: str, scale: float = 1.0) -> None:
+    """Prediction solid in the colour of its label, reference dashed white.
+
+    Both have a dark rim: cartilage and fluid are as white as the dashes, and as bright as some colours. Where the two
+    run along each other, the colour shows between the dashes.
+    """
+    from matplotlib.patheffects import withStroke
+
+    rims = [withStroke(linewidth=width * scale, foreground="#000000") for width in (2.9, 3.2)]
+    draw_contour(axes, prediction, colour, "solid", 1.7 * scale, rims[:1])
+    draw_contour(axes, reference, "#ffffff", DASHES, 1.4 * scale, rims[1:])
+
+
 def draw_contour(axes: "Axes", mask: Mask, colour: str, style: Any, width: float, effects: Sequence[Any] = ()) -> None:
     """Draw the outline of a mask; nothing for an empty mask."""
     if not mask.any():
@@ -205,8 +254,10 @@ def draw_contour(axes: "Axes", mask: Mask, colour: str, style: Any, width: float
     axes.set_ylim(mask.shape[0] - 0.5, -0.5)
 
 
-def _legend(figure: "Figure", entries: Iterable[tuple[str, str]], legend_rows: int) -> None:
-    """Labels in two columns, and below them the meaning of the two line styles."""
+def _legend(
+    figure: "Figure", entries: Iterable[tuple[str, str]], legend_rows: int, *, with_errors: bool = False
+) -> None:
+    """Labels in two columns, and below them the meaning of the line styles and of the colours of errors."""
     from matplotlib.lines import Line2D
 
     width, height = figure.get_figwidth(), figure.get_figheight()
@@ -214,8 +265,14 @@ def _legend(figure: "Figure", entries: Iterable[tuple[str, str]], legend_rows: i
         left = 0.14 + (number % 2) * (width - 0.2) / 2
         bottom = 0.36 + LEGEND_ROW_INCHES * (legend_rows - 1 - number // 2) + 0.1
         _legend_line(figure, (left, bottom), text, colour, "-", QUIET if colour == FAINT_LINE else TEXT)
-    _legend_line(figure, (0.14, 0.18), "prediction (colour of its label)", QUIET, "-", QUIET)
-    _legend_line(figure, (0.14 + (width - 0.2) / 2, 0.18), "reference", "#ffffff", (0, (3.2, 2.2)), QUIET)
+    styles: list[tuple[str, str, Any]] = [
+        ("prediction (colour of its label)", QUIET, "-"),
+        ("reference", "#ffffff", DASHES),
+    ]
+    styles += [(name, colour, "-") for name, colour in (ERRORS.values() if with_errors else ())]
+    places = (0.0, 0.31, 0.47, 0.6, 0.72) if with_errors else (0.0, 0.5)
+    for (text, colour, style), place in zip(styles, places, strict=True):
+        _legend_line(figure, (0.14 + place * (width - 0.2), 0.18), text, colour, style, QUIET)
     figure.add_artist(Line2D([0.1 / width, 1 - 0.1 / width], [0.32 / height] * 2, color=FAINT_LINE, linewidth=0.6))
 
 

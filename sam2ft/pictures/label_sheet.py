@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sam2ft.core.prompts import Mask, box_around
-from sam2ft.pictures.figures import BACKGROUND, DOTS_PER_INCH, QUIET, TEXT, draw_contour
+from sam2ft.pictures.figures import BACKGROUND, DASHES, DOTS_PER_INCH, QUIET, TEXT, draw_contours, draw_marks
 from sam2ft.pictures.palette import colour_of, literal
+from sam2ft.pictures.views import AS_STORED, SliceView
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +26,7 @@ _LONGEST_CAPTION = 34
 
 @dataclass(frozen=True)
 class LabelSlice:
-    """One slice of a label: image with intensities in [0, 1] and both masks, ORIGINAL frame, on the same grid."""
+    """One slice of a label: image with intensities in [0, 1] and both masks, as stored, on the same grid."""
 
     image_yx: npt.NDArray[np.floating[Any]]
     reference_yx: Mask
@@ -35,6 +36,19 @@ class LabelSlice:
     """Caption: subject, volume and slice."""
     score_text: str
     """Caption: `Dice 0.912`; for a missed or spurious label its status."""
+    view: SliceView = AS_STORED
+
+    @property
+    def turned(self) -> "LabelSlice":
+        """The slice as its view shows it; its arrays must not be turned again."""
+        planes = [self.view.plane(array) for array in (self.image_yx, self.reference_yx, self.prediction_yx)]
+        return replace(
+            self,
+            image_yx=planes[0],
+            reference_yx=planes[1],
+            prediction_yx=planes[2],
+            spacing_yx_mm=self.view.spacing(self.spacing_yx_mm),
+        )
 
 
 def label_sheet(title: str, position: int, groups: Mapping[str, Sequence[LabelSlice]]) -> "Figure":
@@ -67,21 +81,18 @@ def label_sheet(title: str, position: int, groups: Mapping[str, Sequence[LabelSl
         for column, one in enumerate(slices):
             left = SIDE_INCHES + column * (CELL_INCHES + GAP_INCHES)
             place = (left / width, (top - CELL_INCHES) / height, CELL_INCHES / width, CELL_INCHES / height)
-            _draw_cell(figure.add_axes(place), one, colour)
+            _draw_cell(figure.add_axes(place), one.turned, colour)
     _draw_legend(figure, colour)
     return figure
 
 
 def _draw_cell(axes: "Axes", one: LabelSlice, colour: str) -> None:
-    from matplotlib.patheffects import withStroke
-
     rows, columns = window_around(one.reference_yx | one.prediction_yx, one.spacing_yx_mm)
     dy, dx = one.spacing_yx_mm
     axes.set_facecolor("#000000")
     axes.imshow(one.image_yx[rows, columns], cmap="gray", vmin=0.0, vmax=1.0, aspect=dy / dx)
-    draw_contour(axes, one.prediction_yx[rows, columns], colour, "solid", 1.3)
-    halo = [withStroke(linewidth=1.6, foreground=BACKGROUND)]
-    draw_contour(axes, one.reference_yx[rows, columns], "#ffffff", (0, (3.2, 2.2)), 0.9, halo)
+    draw_contours(axes, one.reference_yx[rows, columns], one.prediction_yx[rows, columns], colour, scale=0.75)
+    draw_marks(axes, one.view, size=7)
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
@@ -115,7 +126,7 @@ def _draw_legend(figure: "Figure", colour: str) -> None:
 
     width, height = figure.get_figwidth(), figure.get_figheight()
     y = 0.5 * FOOT_INCHES / height
-    entries = (("prediction", colour, "-", 2.0), ("reference", "#ffffff", (0, (3.2, 2.2)), 1.2))
+    entries = (("prediction", colour, "-", 2.0), ("reference", "#ffffff", DASHES, 1.2))
     for number, (text, ink, style, thickness) in enumerate(entries):
         left = (SIDE_INCHES + number * 1.3) / width
         line = Line2D([left, left + 0.3 / width], [y, y], color=ink, linestyle=style, linewidth=thickness)

@@ -33,6 +33,8 @@ class EvalLayout:
     stop = Below("parts/stop")
     """Exists when a rank was asked to stop: the other ranks stop after their current volume."""
     qc = Below("qc")
+    qc_volumes = Below("qc/volumes.json")
+    """List of the slices that the page can scroll."""
     noise_chart = Below("prompt_noise.svg")
     """The plot of a prompt-noise study."""
     config = Below("config.yaml")

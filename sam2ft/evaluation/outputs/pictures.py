@@ -24,10 +24,12 @@ from sam2ft.evaluation.outputs.picture_choice import (
     dice_of,
     slice_key,
 )
+from sam2ft.evaluation.outputs.volume_slices import Scrolled, draw_volumes
 from sam2ft.metrics.counts import LabelMap
 from sam2ft.pictures.figures import figure_png, qc_sheet
 from sam2ft.pictures.label_sheet import LabelSlice, label_sheet
 from sam2ft.pictures.noise_chart import figure_svg, noise_curves
+from sam2ft.pictures.views import view_of
 from sam2ft.runs.evaluation_files import verified_prediction
 from sam2ft.runs.layout import EvalLayout
 
@@ -49,7 +51,7 @@ def draw_pictures(
     """Write QC pictures: a sheet per label, `qc/label-<id>.png`, and single slices, `qc/<n>.png`.
 
     `qc/index.json` lists file and caption: labels in the order of their median Dice, then slices, the worst first
-    (picture_choice).
+    (picture_choice). `qc/volumes.json` lists the slices of the volumes to scroll (volume_slices).
 
     Args:
         slice_rows: rows of slice.csv, in its order; iterated more than once.
@@ -60,7 +62,8 @@ def draw_pictures(
     wanted = [one.key for one in chosen] + [slice_key(row) for sheet in sheets for row in sheet.rows]
     for volume in dict.fromkeys(key.volume_key for key in wanted):
         stores[volume.dataset].verify([stores[volume.dataset].record(volume)])
-    predictions = _predicted_slices(wanted, predicted or _own_predictions(evaluation, stores))
+    read = predicted or _own_predictions(evaluation, stores)
+    predictions = _predicted_slices(wanted, read)
     index = [_draw_sheet(evaluation, sheet, stores, predictions) for sheet in sheets]
     rows_of: dict[SliceKey, list[Row]] = {one.key: [] for one in chosen}
     for row in slice_rows:
@@ -70,10 +73,13 @@ def draw_pictures(
         store = stores[one.key.dataset]
         sample = slice_prediction(store, one.key, predictions[one.key])
         of_labels = {int(row["label"] or 0): dice_of(row) for row in rows_of[one.key]}
-        figure = qc_sheet(sample, store.labels, of_labels, spacing_yx_mm=_spacing_of(store, one.key))
+        geometry = store.record(one.key.volume_key).geometry
+        spacing, view = geometry.spacing_zyx_mm[1:], view_of(geometry)
+        figure = qc_sheet(sample, store.labels, of_labels, spacing_yx_mm=spacing, view=view)
         file = f"{number:03d}.png"
         _write_png(evaluation.qc / file, figure)
         index.append(_entry(file, one, rows_of[one.key]))
+    draw_volumes(evaluation, Scrolled(chosen, slice_rows, stores, read), predictions)
     named = [entry | {"sha256": sha256_file(evaluation.qc / entry["file"])} for entry in index]
     write_with_digest(evaluation.qc / "index.json", indented_json(named).encode())
 
@@ -138,20 +144,17 @@ def _draw_sheet(
 def _cell(row: Row, stores: Mapping[str, Store], predicted_yx: LabelMap, label: int) -> LabelSlice:
     key = slice_key(row)
     store = stores[key.dataset]
+    geometry = store.record(key.volume_key).geometry
     dataset = f"{key.dataset}/" if len(stores) > 1 else ""
     return LabelSlice(
         image_yx=unit_image(store.image(key.volume_key)[key.index]),
         reference_yx=np.asarray(store.mask(key.volume_key)[key.index]) == label,
         prediction_yx=predicted_yx == label,
-        spacing_yx_mm=_spacing_of(store, key),
+        spacing_yx_mm=geometry.spacing_zyx_mm[1:],
         where=f"{dataset}{key.subject}/{key.volume} slice {key.index}",
         score_text=score_text(row),
+        view=view_of(geometry),
     )
-
-
-def _spacing_of(store: Store, key: SliceKey) -> tuple[float, float]:
-    dy, dx = store.record(key.volume_key).geometry.spacing_zyx_mm[1:]
-    return dy, dx
 
 
 def _write_png(path: Path, figure: "Figure") -> None:

@@ -1,7 +1,6 @@
 """Quality control (QC) pictures on the page: slices with their scores, and one sheet per label. No torch."""
 
 import json
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import filterfalse, islice
 from pathlib import Path
@@ -13,13 +12,12 @@ from sam2ft.core.digests.verified_files import read_with_digest
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import sha256_file
 from sam2ft.report.page.content import CaseLabel, Picture, SliceCase
+from sam2ft.report.page.volumes import Assets, leave_out
 from sam2ft.report.request import RunState
 
 MOST_PICTURES = 240
 """Limit over all points: the best point shows all its pictures, the others share the rest, worst slices first."""
 MOST_OF_ANOTHER = 6
-
-Assets = dict[str, bytes | Path]
 
 
 def cases_of(
@@ -43,7 +41,7 @@ def cases_of(
             entries = _entries(folder / "index.json")
             prefix = f"assets/{state.planned.run_id}-{eval_id}"
             slices = _pictures(sorted(filterfalse(_is_sheet, entries), key=_place), folder, prefix, assets)
-            cases += [_case(entry, picture, state) for entry, picture in islice(slices, most)]
+            cases += [_case(entry, picture, state, eval_id) for entry, picture in islice(slices, most)]
             if is_shown:
                 sheets += [sheet for _, sheet in _pictures(filter(_is_sheet, entries), folder, prefix, assets)]
         others -= not is_shown
@@ -56,16 +54,8 @@ def _entries(path: Path) -> list[Mapping[str, Any]]:
     try:
         return list(json.loads(read_with_digest(path)))
     except (DataError, ValueError, TypeError) as error:
-        _leave_out(f"{str(error).partition('; ')[0]}", path.parent)
+        leave_out(f"{str(error).partition('; ')[0]}", path.parent)
         return []
-
-
-def _leave_out(damage: str, folder: Path) -> None:
-    print(
-        f"note: {damage}; left out of the page; remove {folder.parent / '_SUCCESS'}, then run launch/sweep.py on the "
-        "experiment again, to draw the pictures again",
-        file=sys.stderr,
-    )
 
 
 def _is_sheet(entry: Mapping[str, Any]) -> bool:
@@ -88,7 +78,7 @@ def _pictures(
     for entry in entries:
         file = folder / Path(entry["file"]).name
         if "sha256" in entry and file.is_file() and sha256_file(file) != entry["sha256"]:
-            _leave_out(f"{file}: damaged, or changed after the evaluation wrote it", folder)
+            leave_out(f"{file}: damaged, or changed after the evaluation wrote it", folder)
             continue
         try:
             with Image.open(file, formats=("PNG",)) as opened:  # reads the header only
@@ -103,7 +93,7 @@ def _pictures(
         yield entry, Picture(name, entry["caption"], size=size)
 
 
-def _case(entry: Mapping[str, Any], picture: Picture, state: RunState) -> SliceCase:
+def _case(entry: Mapping[str, Any], picture: Picture, state: RunState, eval_id: str) -> SliceCase:
     """A slice with its scores; evaluations of earlier versions stored only the caption."""
     if "slice" not in entry:
         return SliceCase(picture, state.planned.name, state.planned.run_id, str(entry["caption"]))
@@ -118,4 +108,5 @@ def _case(entry: Mapping[str, Any], picture: Picture, state: RunState) -> SliceC
         dice=entry["dice"],
         labels=tuple(labels),
         label=entry.get("label"),
+        eval=eval_id,
     )

@@ -9,6 +9,7 @@ from sam2ft.report.comparison.compare import DISTANCES, MAIN_MEASURE, ComparedEv
 from sam2ft.report.comparison.effects import SeedGroup, seed_groups
 from sam2ft.report.comparison.improvement import Improvement
 from sam2ft.report.comparison.misses import LabelFailures, Misses
+from sam2ft.report.page.volumes import ShownVolume
 from sam2ft.report.plots.vega import Plot
 from sam2ft.report.request import RunState
 from sam2ft.report.tables.coverage import Coverage
@@ -75,6 +76,8 @@ class SliceCase:
     labels: tuple[CaseLabel, ...] = ()
     label: int | None = None
     """Label for which it is one of the worst; None for the others, and in evaluations of earlier versions."""
+    eval: str = ""
+    """eval_id of its evaluation."""
 
     @property
     def of_label(self) -> CaseLabel | None:
@@ -227,6 +230,8 @@ class ReportData:
     """Per label the cropped worst, median and best slices."""
     cases: tuple[SliceCase, ...] = ()
     """Slices with pictures, sorted by point; the best point and the worst slices come first."""
+    volumes: tuple[ShownVolume, ...] = ()
+    """Volumes of the best point whose slices can be scrolled."""
     failures: tuple[RunState, ...] = ()
     problems: tuple[str, ...] = ()
     """Defects found while collating; the refused data are not in the tables."""

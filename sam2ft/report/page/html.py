@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from sam2ft.config.schema.evaluation import protocol_headline
 from sam2ft.config.sweep.names import short_names
+from sam2ft.pictures.overlay import ERRORS
 from sam2ft.report.comparison.compare import MAIN_MEASURE, Comparison, ComparisonRow, short_value, value_text
 from sam2ft.report.comparison.improvement import Improvement
 from sam2ft.report.comparison.number_text import (
@@ -28,6 +29,7 @@ from sam2ft.report.comparison.number_text import (
     unit_text,
 )
 from sam2ft.report.page.content import ReportData, SliceCase
+from sam2ft.report.page.volumes import places_of
 from sam2ft.report.plots.files import TEMPLATES, page_program
 from sam2ft.report.plots.vega import json_text, page_value
 from sam2ft.statistics.small_samples import FEW, TOO_SMALL, smallest_p
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 # Modules of templates/js in this order: the first one holds the code that the others share.
-MODULES = ("page", "tables", "filters", "cases", "plots", "jumps", "ready")
+MODULES = ("page", "tables", "filters", "cases", "slices", "plots", "jumps", "ready")
 
 SIGNIFICANT = 0.05
 """Largest p that is called significant."""
@@ -90,6 +92,8 @@ def render_page(data: ReportData, program: Callable[[], str] = page_program) -> 
         several_evaluations=len({line.evaluation for line in data.comparison.lines if line.scores}) > 1,
         sections=sections_of(data),
         case_of=first_cases(data.cases),
+        place_of=places_of(data.volumes),
+        errors=ERRORS.values(),
         row_of=_first_places(line.point.run for line in data.comparison.lines),
         failure_of=_first_places(failure.planned.run_id for failure in data.failures),
         policy=content_security_policy(style, scripts),
@@ -97,6 +101,7 @@ def render_page(data: ReportData, program: Callable[[], str] = page_program) -> 
         # `json_text` leaves no "<" in data.
         style=Markup(style),  # noqa: S704  # nosec B704
         scripts=[Markup(script) for script in scripts],  # noqa: S704  # nosec B704
+        volumes=Markup(json_text([volume.to_json() for volume in data.volumes])),  # noqa: S704  # nosec B704
         plots=Markup(json_text({plot.name: page_value(plot) for plot in data.plots})),  # noqa: S704  # nosec B704
     )
 
@@ -142,6 +147,7 @@ def sections_of(data: ReportData) -> list[tuple[str, str]]:
         ("labels", "Labels", data.labels),
         ("distributions", "Distributions", "distributions" in data.plots_of),
         ("cases", "Worst cases", data.cases),
+        ("slices", "Slices to scroll", data.volumes),
         ("agreement", "Biomarkers", data.agreement),
         ("learning", "Training", "learning" in data.plots_of),
         ("what", "What was run", data.facts),

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 from sam2ft.config.load_experiment import load_experiment
 from sam2ft.config.schema.experiment import Experiment
@@ -13,6 +12,7 @@ from sam2ft.report.page.facts import facts_of
 from sam2ft.report.page.figures import figure_files
 from sam2ft.report.page.first_screen import first_screen
 from sam2ft.report.page.plot_input import plot_input
+from sam2ft.report.page.volumes import Assets, volumes_of
 from sam2ft.report.papers.papers import PAPER_FILES
 from sam2ft.report.plots.page_plots import page_plots
 from sam2ft.report.request import Files, Gathered, RunState, baseline_of
@@ -42,7 +42,7 @@ def page_of(gathered: Gathered, papers: Sequence[str] = ()) -> tuple[ReportData,
     baseline = baseline_of(states, comparison.best)
     shown = comparison.best or baseline
     names = gathered.names
-    assets: dict[str, bytes | Path] = {}
+    assets: Assets = {}
     known = (tables.rows("global"), baseline, gathered.misses, gathered.improvements)
     sections = label_sections(names[shown], shown, *known) if shown else ()
     cases, sheets = cases_of(states, shown, assets)
@@ -65,6 +65,7 @@ def page_of(gathered: Gathered, papers: Sequence[str] = ()) -> tuple[ReportData,
         agreement=agreement_of(names[shown], shown, *of_shown) if shown else (),
         label_sheets=sheets,
         cases=cases,
+        volumes=volumes_of(states, shown, assets),
         failures=tuple(state for state in states if state.state.bad),
         problems=gathered.problems,
         files=tuple(

@@ -190,9 +190,11 @@ class PictureWriter(SilentObserver):
 
 
 def picture_of(sample: SlicePrediction, stores: Mapping[str, Store], title: str | None = None) -> "Figure":
-    """The QC sheet of a slice with the label names and pixel spacing of its store."""
+    """The QC sheet of a slice with the label names, pixel spacing and orientation of its store."""
     from sam2ft.pictures.figures import qc_sheet
+    from sam2ft.pictures.views import view_of
 
     store = stores[sample.key.dataset]
-    spacing_yx_mm = store.record(sample.key.volume_key).geometry.spacing_zyx_mm[1:]
-    return qc_sheet(sample, store.labels, spacing_yx_mm=spacing_yx_mm, title=title)
+    geometry = store.record(sample.key.volume_key).geometry
+    view = view_of(geometry)
+    return qc_sheet(sample, store.labels, spacing_yx_mm=geometry.spacing_zyx_mm[1:], title=title, view=view)

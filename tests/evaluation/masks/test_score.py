@@ -223,7 +223,8 @@ def test_a_store_has_the_wide_views_and_a_picture_per_label(tmp_path: Path):
     assert wide[0].endswith("plate,bone")
     assert (tmp_path / "out" / "wide" / "global_tissuevolume.csv").is_file()
     files = {path.name for path in (tmp_path / "out" / "qc").iterdir()}
-    assert files == {"label-1.png", "label-2.png", "001.png", "002.png", "index.json", "index.json.sha256"}
+    lists = {f"{name}.json{suffix}" for name in ("index", "volumes") for suffix in ("", ".sha256")}
+    assert files == {"label-1.png", "label-2.png", "001.png", "002.png", "volumes", *lists}
 
 
 @pytest.mark.parametrize(("texts", "shown"), [((), "'=plate"), (("eval.plain_cells=true",), "=plate")])
