@@ -83,6 +83,8 @@ KINDS: Mapping[str, Kind] = {
     "prediction": Kind((f"{EVAL}/predictions/*/*.nii.gz",), (study.evaluated_here, study.scored)),
     "list of pictures": Kind((f"{EVAL}/qc/index.json*",), (study.reported,)),
     "picture": Kind((f"{EVAL}/qc/*.png",), (study.reported,)),
+    "list of slices to scroll": Kind((f"{EVAL}/qc/volumes.json*",), (study.reported,)),
+    "slice to scroll": Kind((f"{EVAL}/qc/volumes/*",), (study.reported,)),
     "part of an unfinished evaluation": Kind(
         ("partial/parts/*/*", "partial/predictions/*/*", "partial/config.yaml"), (study.continued,)
     ),

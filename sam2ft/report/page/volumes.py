@@ -1,11 +1,15 @@
 """Volumes whose slices the page can scroll: the files that an evaluation drew (qc/volumes.json). No torch."""
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from sam2ft.core.digests.verified_files import read_with_digest
 from sam2ft.core.errors import DataError
@@ -16,6 +20,12 @@ Assets = dict[str, bytes | Path]
 """Path beside the page -> content, or the file to copy."""
 
 SUFFIXES = {"image": ".jpg", "overlay": ".svg"}
+
+_VALUE = rb'="[^"<>&]*"'
+_PLAIN_SVG = re.compile(
+    rb"(?:</?(?:svg|defs|path|use|g)(?: (?:xmlns|viewBox|preserveAspectRatio|y|width|height|id|d|fill|fill-opacity|"
+    rb"vector-effect|stroke|stroke-width|stroke-dasharray)" + _VALUE + rb'| href="#[a-z0-9]+"| )*/?>)+\n?'
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,8 @@ class ShownVolume:
     """Letters of the directions left, right, top, bottom; empty where the file does not say them."""
     labels: tuple[ShownLabel, ...]
     slices: tuple[ShownSlice, ...]
+    size: tuple[int, int] = (1, 1)
+    """(width, height) of the images in pixels, so that the page can reserve space."""
 
     @property
     def start(self) -> int:
@@ -85,9 +97,7 @@ def volumes_of(states: Sequence[RunState], shown: str | None, assets: Assets) ->
             evaluation = state.layout.evaluation(eval_id)
             if evaluation.qc_volumes.is_file():
                 prefix = f"assets/{state.planned.run_id}-{eval_id}-v"
-                volumes = (
-                    _volume(entry, eval_id, evaluation.qc, prefix, assets) for entry in _entries(evaluation.qc_volumes)
-                )
+                volumes = _volumes(evaluation.qc_volumes, eval_id, prefix, assets)
                 found += sorted((one for one in volumes if one.slices), key=lambda one: -len(one.slices))
     return tuple(found)
 
@@ -101,16 +111,19 @@ def places_of(volumes: Sequence[ShownVolume]) -> dict[tuple[str, str], tuple[int
     }
 
 
-def _entries(path: Path) -> list[Mapping[str, Any]]:
+def _volumes(path: Path, eval_id: str, prefix: str, assets: Assets) -> list[ShownVolume]:
+    """The volumes of an evaluation; none where the list is damaged. They are no result: the report is made without."""
     try:
-        return list(json.loads(read_with_digest(path)))
-    except (DataError, ValueError, TypeError) as error:
+        return [_volume(entry, eval_id, path.parent, prefix, assets) for entry in json.loads(read_with_digest(path))]
+    except DataError as error:
         leave_out(f"{str(error).partition('; ')[0]}", path.parent)
-        return []
+    except (ValueError, TypeError, KeyError, AttributeError, OSError):
+        leave_out(f"{path}: not a list of slices as an evaluation writes it", path.parent)
+    return []
 
 
 def _volume(entry: Mapping[str, Any], eval_id: str, folder: Path, prefix: str, assets: Assets) -> ShownVolume:
-    slices = (_slice(one, folder, prefix, assets) for one in entry["slices"])
+    slices = tuple(one for one in (_slice(one, folder, prefix, assets) for one in entry["slices"]) if one is not None)
     return ShownVolume(
         eval=eval_id,
         name=str(entry["volume"]),
@@ -118,7 +131,8 @@ def _volume(entry: Mapping[str, Any], eval_id: str, folder: Path, prefix: str, a
         num_slices=int(entry["num_slices"]),
         marks=tuple(entry["marks"] or ()),
         labels=tuple(ShownLabel(int(label), name, colour) for label, (name, colour) in entry["labels"].items()),
-        slices=tuple(one for one in slices if one is not None),
+        slices=slices,
+        size=_size_of(assets[slices[0].image]) if slices else (1, 1),
     )
 
 
@@ -126,16 +140,26 @@ def _slice(entry: Mapping[str, Any], folder: Path, prefix: str, assets: Assets) 
     names: dict[str, str] = {}
     for kind, suffix in SUFFIXES.items():
         file = folder / "volumes" / Path(entry[kind]).name
-        # The suffix is part of the check: an SVG is shown as an image only, in which nothing can run.
         if not file.is_file() or file.suffix != suffix:
             return None
-        if sha256_file(file) != entry[f"{kind}_sha256"]:
+        if sha256_file(file) != entry[f"{kind}_sha256"] or not _is_plain(file):
             leave_out(f"{file}: damaged, or changed after the evaluation wrote it", folder)
             return None
         names[kind] = f"{prefix}{file.name}"
         assets[names[kind]] = file
     dice = {label: value if isinstance(value, str) else float(value) for label, value in entry["dice"].items()}
     return ShownSlice(int(entry["slice"]), str(entry["key"]), names["image"], names["overlay"], dice)
+
+
+def _size_of(file: bytes | Path) -> tuple[int, int]:
+    with Image.open(file if isinstance(file, Path) else BytesIO(file), formats=("JPEG",)) as opened:
+        return opened.size
+
+
+def _is_plain(file: Path) -> bool:
+    """Whether a file is a JPEG, or an SVG of shapes alone: opened by itself, nothing in it may run or be fetched."""
+    content = file.read_bytes()
+    return content.startswith(b"\xff\xd8\xff") if file.suffix == ".jpg" else _PLAIN_SVG.fullmatch(content) is not None
 
 
 def leave_out(damage: str, folder: Path) -> None:

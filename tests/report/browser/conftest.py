@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 from sam2ft.core.tables.rows import TABLES
+from sam2ft.evaluation.outputs.volume_slices import jpeg
+from sam2ft.pictures.overlay import overlay_svg
+from sam2ft.pictures.palette import colour_of
 from sam2ft.report.comparison.compare import ComparedEvaluation, PointRun, compare
 from sam2ft.report.comparison.improvement import Improvement
 from sam2ft.report.comparison.misses import Failures, LabelFailures, Misses, NewMisses
@@ -28,6 +31,7 @@ from sam2ft.report.page.content import (
 )
 from sam2ft.report.page.first_screen import first_screen
 from sam2ft.report.page.html import render_page
+from sam2ft.report.page.volumes import ShownLabel, ShownSlice, ShownVolume
 from sam2ft.report.plots.agreement_plots import agreement_plots
 from sam2ft.report.plots.files import plot_files
 from sam2ft.report.plots.page_plots import PlotInput, page_plots
@@ -85,6 +89,7 @@ def write_sweep(folder: Path, points: int, *, hostile: str = "") -> Path:
         statistics=statistics_section(comparison, ()),
         agreement=(_agreement(best, hostile, draw),),
         cases=cases,
+        volumes=_volumes(folder, hostile),
         failures=tuple(_failed(run, hostile) for run in runs if run.state == "failed"),
         problems=(f"point {hostile}: volume.csv is cut off; not counted",) if hostile else (),
         files=(("compare.csv", "one line per point"), ("global.csv", "per label and measure, over subjects")),
@@ -235,7 +240,31 @@ def _cases(
             dice = sum(label.dice or 0 for label in labels) / len(labels)
             picture = Picture(path, f"{where}: worst", size=size)
             why = "median subject" if number == 20 else "worst"
-            made.append(SliceCase(picture, run.name, run.run, where, subject, why, dice, labels))
+            made.append(SliceCase(picture, run.name, run.run, where, subject, why, dice, labels, eval=STAMP["eval"]))
+    return tuple(made)
+
+
+def _volumes(folder: Path, hostile: str) -> tuple[ShownVolume, ...]:
+    """Two volumes of 12 slices, which hold the first two slices with pictures, and one with a single slice."""
+    import numpy as np
+
+    labels = tuple(ShownLabel(at, f"{name}{hostile}", colour_of(at - 1)) for at, name in enumerate(LABELS, start=1))
+    made = []
+    for number, size in enumerate((12, 12, 1)):
+        slices = []
+        for index in range(size):
+            reference, prediction = np.zeros((40, 60), np.uint8), np.zeros((40, 60), np.uint8)
+            reference[10 : 20 + index, 20:40] = prediction[12 : 20 + index, 22:44] = 1
+            stem = f"assets/volume-{number}-{index:04d}"
+            image = np.full((40, 60), (index + 1) / 16)
+            (folder / f"{stem}.jpg").write_bytes(jpeg(image, (1.0, 1.0)))
+            svg = overlay_svg(reference, prediction, {label.label: label.colour for label in labels})
+            (folder / f"{stem}.svg").write_text(svg)
+            key = f"knee/subject-{number:02d}{hostile}/t2 slice {index}"
+            dice: dict[str, float | str] = {"1": 0.9 - index / 100, "2": "missed"} if index != 3 else {"1": 0.9}
+            slices.append(ShownSlice(index, key, f"{stem}.jpg", f"{stem}.svg", dice))
+        name, marks = f"knee/subject-{number:02d}{hostile}/t2", ("A", "P", "S", "I") if number < 2 else ()
+        made.append(ShownVolume(STAMP["eval"], name, ("worst",), 20, marks, labels, tuple(slices), (60, 40)))
     return tuple(made)
 
 
