@@ -17,15 +17,12 @@ def written(sweep: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 
 def shown(page: Any) -> str:
     """File of the slice that is visible; every layer is of the same slice, and loaded."""
-    loaded = (
-        "[...document.querySelectorAll('.volume:not([hidden]) figure img')].every(i => i.complete && i.naturalWidth)"
-    )
+    images = "[...document.querySelectorAll('.volume:not([hidden]) figure img')]"
+    loaded = f"{images}.filter(i => i.checkVisibility()).every(i => i.complete && i.naturalWidth)"
     page.locator(".volume:not([hidden]) figure").scroll_into_view_if_needed()
     while not page.evaluate(loaded):  # the time limit of the test ends it
         page.wait_for_timeout(20)
-    files = page.evaluate(
-        "[...document.querySelectorAll('.volume:not([hidden]) figure img')].map(i => i.src.split('/').at(-1))"
-    )
+    files = page.evaluate(f"{images}.map(i => i.src.split('/').at(-1))")
     assert {name.partition(".")[0] for name in files} == {files[0].partition(".")[0]}
     assert [name.rpartition(".")[2] for name in files] == ["jpg", "svg", "svg", "svg"]
     return files[0]
