@@ -1,7 +1,7 @@
 """Quality control (QC) figures: an image slice with the contours of reference and prediction.
 
 Figures are drawn on matplotlib's Agg canvas without pyplot and therefore without global state. Arrays are `_yx` in the
-ORIGINAL frame, as stored; a `SliceView` turns them for the eye. Boxes are inclusive pixel indices.
+ORIGINAL frame, as stored; a `ScreenView` turns them for the eye. Boxes are inclusive pixel indices.
 """
 
 import math
@@ -17,7 +17,7 @@ from sam2ft.core.labels import Label, LabelTable
 from sam2ft.core.prompts import Box, Mask, Point, box_around
 from sam2ft.pictures.overlay import ERRORS, errors_of_sample
 from sam2ft.pictures.palette import colour_of, literal
-from sam2ft.pictures.views import AS_STORED, SliceView, shown_sample
+from sam2ft.pictures.views import AS_STORED, ScreenView, shown_sample
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,7 +74,7 @@ def qc_sheet(
     *,
     spacing_yx_mm: tuple[float, float] = (1.0, 1.0),
     title: str | None = None,
-    view: SliceView = AS_STORED,
+    view: ScreenView = AS_STORED,
 ) -> "Figure":
     """QC overlay of all instances of one slice: the image, contours with one colour per label, and the wrong pixels.
 
@@ -175,7 +175,7 @@ def _panels(
     return figure, panels
 
 
-def draw_marks(axes: "Axes", view: SliceView, size: float = 8.5) -> None:
+def draw_marks(axes: "Axes", view: ScreenView, size: float = 8.5) -> None:
     """Write the letters of the directions at the sides of a panel; nothing where the file does not say them."""
     from matplotlib.patheffects import withStroke
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sam2ft.core.prompts import Mask, box_around
 from sam2ft.pictures.figures import BACKGROUND, DASHES, DOTS_PER_INCH, QUIET, TEXT, draw_contours, draw_marks
 from sam2ft.pictures.palette import colour_of, literal
-from sam2ft.pictures.views import AS_STORED, SliceView
+from sam2ft.pictures.views import AS_STORED, ScreenView
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +36,7 @@ class LabelSlice:
     """Caption: subject, volume and slice."""
     score_text: str
     """Caption: `Dice 0.912`; for a missed or spurious label its status."""
-    view: SliceView = AS_STORED
+    view: ScreenView = AS_STORED
 
     @property
     def turned(self) -> "LabelSlice":

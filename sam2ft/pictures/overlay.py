@@ -48,7 +48,7 @@ def overlay_svg(reference_yx: LabelMap, predicted_yx: LabelMap, colours: Mapping
     prediction, dashed white with a dark rim for the reference. The text has numbers and colours only, no names.
 
     Args:
-        reference_yx: label map as shown (views.SliceView.plane).
+        reference_yx: label map as shown (views.ScreenView.plane).
         colours: label -> colour; other labels are not drawn.
     """
     height, width = reference_yx.shape

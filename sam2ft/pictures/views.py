@@ -20,7 +20,7 @@ _OBLIQUE = float(np.sin(np.radians(22.5)))
 
 
 @dataclass(frozen=True)
-class SliceView:
+class ScreenView:
     """First transposed, then flipped. Without marks the axes of the file do not say how they lie in the body."""
 
     transposed: bool = False
@@ -46,10 +46,10 @@ class SliceView:
         return (width - 1 - x if self.flipped_columns else x), (height - 1 - y if self.flipped_rows else y)
 
 
-AS_STORED = SliceView()
+AS_STORED = ScreenView()
 
 
-def view_of(geometry: Geometry) -> SliceView:
+def view_of(geometry: Geometry) -> ScreenView:
     """View of the slices (z) of a volume; as they are stored where the file says no orientation."""
     if not geometry.oriented:
         return AS_STORED
@@ -61,7 +61,7 @@ def view_of(geometry: Geometry) -> SliceView:
     flipped_columns, flipped_rows = bool(right[across] > 0), bool(bottom[down] > 0)
     right, bottom = (-right if flipped_columns else right), (-bottom if flipped_rows else bottom)
     marks = (_letters(-right), _letters(right), _letters(-bottom), _letters(bottom))
-    return SliceView(transposed, flipped_rows, flipped_columns, marks)
+    return ScreenView(transposed, flipped_rows, flipped_columns, marks)
 
 
 def _letters(direction: npt.NDArray[np.float64]) -> str:
@@ -71,7 +71,7 @@ def _letters(direction: npt.NDArray[np.float64]) -> str:
     return "".join(_LETTERS[axis][0 if direction[axis] > 0 else 1] for axis in named)
 
 
-def shown_sample(sample: SlicePrediction, view: SliceView) -> SlicePrediction:
+def shown_sample(sample: SlicePrediction, view: ScreenView) -> SlicePrediction:
     """The slice with all its masks and prompts as the view shows them."""
     if (view.transposed, view.flipped_rows, view.flipped_columns) == (False, False, False):
         return sample
@@ -87,7 +87,7 @@ def shown_sample(sample: SlicePrediction, view: SliceView) -> SlicePrediction:
 
 
 def _shown_prompts(
-    prompts_n: Sequence[Box | Point | Mask], view: SliceView, shape_yx: tuple[int, ...]
+    prompts_n: Sequence[Box | Point | Mask], view: ScreenView, shape_yx: tuple[int, ...]
 ) -> list[Box | Point | Mask]:
     shown: list[Box | Point | Mask] = []
     for prompt in prompts_n:
@@ -101,7 +101,7 @@ def _shown_prompts(
     return shown
 
 
-def _shown_box(box: Box, view: SliceView, shape_yx: tuple[int, ...]) -> Box:
+def _shown_box(box: Box, view: ScreenView, shape_yx: tuple[int, ...]) -> Box:
     first, second = view.point(box.x0, box.y0, shape_yx), view.point(box.x1, box.y1, shape_yx)
     (x0, x1), (y0, y1) = sorted((first[0], second[0])), sorted((first[1], second[1]))
     return Box(x0, y0, x1, y1)

@@ -9,7 +9,7 @@ import pytest
 from sam2ft.core.events import SlicePrediction
 from sam2ft.pictures.figures import qc_sheet
 from sam2ft.pictures.overlay import CONFUSED, EXTRA, MISSED, errors_of_maps, errors_of_sample, overlay_svg
-from sam2ft.pictures.views import SliceView
+from sam2ft.pictures.views import ScreenView
 
 SVG = "{http://www.w3.org/2000/svg}"
 COLOURS = {1: "#E69F00", 2: "#56B4E9"}
@@ -55,7 +55,7 @@ def test_errors_of_instances_are_those_of_their_labels(sample: SlicePrediction) 
 def test_the_third_panel_of_a_sheet_is_the_error_map_and_all_panels_have_the_marks(
     sample: SlicePrediction, labels: object
 ) -> None:
-    view = SliceView(flipped_rows=True, marks=("A", "P", "S", "I"))
+    view = ScreenView(flipped_rows=True, marks=("A", "P", "S", "I"))
     figure = qc_sheet(sample, labels, view=view)  # type: ignore[arg-type]  # a fixture
     coloured = figure.axes[2].images[1].get_array()
     assert np.array_equal(np.asarray(coloured)[..., 3] > 0, errors_of_sample(sample)[::-1] > 0)

@@ -9,7 +9,7 @@ import pytest
 from sam2ft.core.events import SlicePrediction
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.prompts import Box, Point, box_around
-from sam2ft.pictures.views import AS_STORED, SliceView, shown_sample, view_of
+from sam2ft.pictures.views import AS_STORED, ScreenView, shown_sample, view_of
 
 SPACING = (4.0, 0.5, 0.7)
 SIGNED = [(order, signs) for order in permutations(range(3)) for signs in product((1, -1), repeat=3)]
@@ -67,7 +67,7 @@ def test_a_file_that_says_no_orientation_is_shown_as_it_is_stored_and_without_ma
 def test_masks_boxes_and_points_are_turned_with_the_image(
     turns: tuple[bool, bool, bool], sample: SlicePrediction
 ) -> None:
-    view = SliceView(*turns)
+    view = ScreenView(*turns)
     boxes = [box_around(mask) for mask in sample.references_nyx]
     points = [Point(box.x0, box.y1) for box in boxes]
     prompts = [*boxes[:2], points[2], sample.references_nyx[3]]

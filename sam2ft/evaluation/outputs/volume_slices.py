@@ -25,7 +25,7 @@ from sam2ft.evaluation.outputs.picture_choice import Chosen, dice_of, slice_key
 from sam2ft.metrics.counts import LabelMap
 from sam2ft.pictures.overlay import overlay_svg
 from sam2ft.pictures.palette import colour_of
-from sam2ft.pictures.views import SliceView, view_of
+from sam2ft.pictures.views import ScreenView, view_of
 from sam2ft.runs.layout import EvalLayout
 
 MOST_VOLUMES = 4
@@ -113,7 +113,7 @@ class _VolumePicture:
 
     store: Store
     volume: VolumeKey
-    view: SliceView
+    view: ScreenView
 
     @property
     def labels(self) -> LabelTable:

@@ -12,7 +12,7 @@ from sam2ft.report.page.facts import facts_of
 from sam2ft.report.page.figures import figure_files
 from sam2ft.report.page.first_screen import first_screen
 from sam2ft.report.page.plot_input import plot_input
-from sam2ft.report.page.volumes import Assets, volumes_of
+from sam2ft.report.page.volumes import Assets, shown_volumes
 from sam2ft.report.papers.papers import PAPER_FILES
 from sam2ft.report.plots.page_plots import page_plots
 from sam2ft.report.request import Files, Gathered, RunState, baseline_of
@@ -65,7 +65,7 @@ def page_of(gathered: Gathered, papers: Sequence[str] = ()) -> tuple[ReportData,
         agreement=agreement_of(names[shown], shown, *of_shown) if shown else (),
         label_sheets=sheets,
         cases=cases,
-        volumes=volumes_of(states, shown, assets),
+        volumes=shown_volumes(states, shown, assets),
         failures=tuple(state for state in states if state.state.bad),
         problems=gathered.problems,
         files=tuple(

@@ -85,7 +85,7 @@ class ShownVolume:
         return {"slices": slices, "start": self.start, "total": self.num_slices}
 
 
-def volumes_of(states: Sequence[RunState], shown: str | None, assets: Assets) -> tuple[ShownVolume, ...]:
+def shown_volumes(states: Sequence[RunState], shown: str | None, assets: Assets) -> tuple[ShownVolume, ...]:
     """Volumes of the run `shown`, those with most slices first; none of an evaluation of an earlier version.
 
     The files are added to `assets`, which maps a path beside the page to a file. A slice with a damaged or missing file

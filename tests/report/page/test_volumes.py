@@ -9,7 +9,7 @@ import pytest
 from sam2ft.core.files import read_json, sha256_file, write_json
 from sam2ft.evaluation.outputs.volume_slices import jpeg
 from sam2ft.pictures.overlay import overlay_svg
-from sam2ft.report.page.volumes import Assets, places_of, volumes_of
+from sam2ft.report.page.volumes import Assets, places_of, shown_volumes
 from sam2ft.report.request import RunState
 from sam2ft.runs.layout import RunLayout
 from sam2ft.runs.plan_file import PlannedPoint, PlannedRun, Resources
@@ -48,7 +48,7 @@ def qc_of(state: RunState) -> Path:
 
 def test_every_slice_has_its_files_and_the_worst_is_shown_first(state: RunState) -> None:
     assets: Assets = {}
-    (volume,) = volumes_of([state], RUN, assets)
+    (volume,) = shown_volumes([state], RUN, assets)
     assert [one.index for one in volume.slices] == [0, 1, 2]
     assert volume.start == 1
     assert len(assets) == 6
@@ -59,9 +59,9 @@ def test_every_slice_has_its_files_and_the_worst_is_shown_first(state: RunState)
 
 def test_other_runs_and_evaluations_of_earlier_versions_have_none(state: RunState) -> None:
     assets: Assets = {}
-    assert volumes_of([state], "another", assets) == ()
+    assert shown_volumes([state], "another", assets) == ()
     (qc_of(state) / "volumes.json").unlink()
-    assert volumes_of([state], RUN, assets) == ()
+    assert shown_volumes([state], RUN, assets) == ()
     assert assets == {}
 
 
@@ -72,7 +72,7 @@ def test_a_slice_whose_file_is_damaged_or_gone_is_left_out(state: RunState, dama
         path.write_text(path.read_text().replace("1", "2", 1))
     else:
         path.rename(path.with_suffix(".html")) if damage == "renamed" else path.unlink()
-    (volume,) = volumes_of([state], RUN, {})
+    (volume,) = shown_volumes([state], RUN, {})
     assert [one.index for one in volume.slices] == [0, 2]
     assert ("damaged" in capsys.readouterr().err) == (damage == "changed")
 
@@ -95,7 +95,7 @@ def test_an_overlay_with_more_than_shapes_is_left_out_even_with_its_digest(state
     volumes[0]["slices"][1]["overlay_sha256"] = sha256_file(path)
     write_json(qc / "volumes.json", volumes)
     assets: Assets = {}
-    (volume,) = volumes_of([state], RUN, assets)
+    (volume,) = shown_volumes([state], RUN, assets)
     assert [one.index for one in volume.slices] == [0, 2]
     assert path not in assets.values()
 
@@ -103,5 +103,5 @@ def test_an_overlay_with_more_than_shapes_is_left_out_even_with_its_digest(state
 @pytest.mark.parametrize("content", ["{}", "[1]", '[{"volume": "x"}]', "no json", '[{"slices": 3, "volume": "x"}]'])
 def test_a_list_that_no_evaluation_wrote_is_left_out_with_a_note(state: RunState, content: str, capsys: Any) -> None:
     (qc_of(state) / "volumes.json").write_text(content)
-    assert volumes_of([state], RUN, {}) == ()
+    assert shown_volumes([state], RUN, {}) == ()
     assert ("left out of the page" in capsys.readouterr().err) == (content != "{}")

@@ -20,7 +20,7 @@ if (items.length) {
     const base = frame.querySelector(".base");
     const over = [...frame.querySelectorAll(".layer img")];
     const place = item.querySelector(".place");
-    const range = element("input", { type: "range", min: 0, max: slices.length - 1, step: 1, value: start, "aria-label": "slice" });
+    const range = element("input", { type: "range", min: 0, max: slices.length - 1, step: 1, value: start });
     let now = start;
     const fetched = new Set();
     const ahead = (position) => {
@@ -74,7 +74,7 @@ if (items.length) {
       from = event.clientX;
     });
     for (const name of ["pointerup", "pointercancel", "pointerleave"]) frame.addEventListener(name, () => { from = null; });
-    if (slices.length > 1) place.before(element("div", { className: "controls stepper" }, range, before, after));
+    if (slices.length > 1) place.before(element("div", { className: "controls stepper" }, labelled("Slice", range), before, after));
     else range.hidden = true;
     return { show, start };
   });
