@@ -86,8 +86,7 @@ def planted(finished: Any) -> tuple[list[RunState], Any, Any]:
     lost, added = plant(evaluation, TUNED)
     digests = {name: sha256_file(evaluation.table(name)) for name in ("slice", "instance", "volume", "global")}
     write_json(evaluation.success, read_json(evaluation.success) | {"run": TUNED, "tables": digests})
-    for picture in evaluation.qc.iterdir():
-        picture.unlink()
+    shutil.rmtree(evaluation.qc)
     store = Store.open(Path("data/toy"))
     draw_pictures(evaluation, read_csv(evaluation.table("slice"), TABLES["slice"]), {store.name: store}, 8)
     states = [
