@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 # Modules of templates/js in this order: the first one holds the code that the others share.
-MODULES = ("page", "tables", "filters", "cases", "slices", "plots", "jumps", "ready")
+MODULES = ("page", "tables", "filters", "cases", "slices", "plots", "jumps", "print", "ready")
 
 SIGNIFICANT = 0.05
 """Largest p that is called significant."""

@@ -1,6 +1,6 @@
 """Agreement plots of one biomarker of one tissue: Bland-Altman plot (Bland and Altman 1986) and scatter plot."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sam2ft.core.tables.rows import Row
 from sam2ft.report.comparison.compare import number_or_none
@@ -9,6 +9,8 @@ from sam2ft.report.plots.vega import Cell, Plot, Spec, condition, ink, layer, qu
 
 LINES = (("bias", "bias"), ("loa_low", "limit"), ("loa_high", "limit"))
 _CROWDED = 60
+_LEAST_APART = 0.09
+"""Of two texts beside a plot, as a share of its height."""
 _TOOLTIP = tuple((name, name) for name in ("subject", "reference", "prediction", "difference"))
 
 
@@ -34,14 +36,16 @@ def agreement_plots(name: str, subjects: Mapping[str, tuple[float, float]], row:
     suffix = f" [{unit}]" if unit else ""
     what = f"{row['tissue']}, {row['definition']}{f' in {unit}' if unit else ''} ({row['biomarker']})"
     dots = {"filled": True, "color": ink("accent"), "opacity": 0.5 if len(subjects) > _CROWDED else 0.85}
+    lines = _lines(row, columns["difference"])
     difference = Plot(
         f"{name}-difference",
         what,
         f"{what}: a dot per subject, the bias, the limits of agreement (dashed) and their 95 % intervals (bands).",
         f"Bland-Altman plot of {len(subjects)} subjects. Bias and limits are in the table.",
-        _differences(dots, row, suffix),
+        _differences(dots, lines, suffix),
         columns,
         tells=_TOOLTIP,
+        right=max((5 + 4.2 * len(str(line["said"])) for line in lines), default=0),
     )
     both = Plot(
         f"{name}-scatter",
@@ -55,17 +59,26 @@ def agreement_plots(name: str, subjects: Mapping[str, tuple[float, float]], row:
     return difference, both
 
 
-def _differences(dots: Spec, row: Row, suffix: str) -> Spec:
+def _lines(row: Row, differences: Sequence[Cell]) -> list[dict[str, Cell]]:
+    """Bias and limits of agreement with what is written beside them: the number of the table, if there is room."""
     digits = decimals(number_or_none(row["reference_mean"]))
-    lines = []
+    lines: list[dict[str, Cell]] = []
     for column, word in LINES:
-        value, low, high = (
-            rounded_value(number_or_none(row[end])) for end in (column, f"{column}_ci_low", f"{column}_ci_high")
-        )
+        value, low, high = (number_or_none(row[end]) for end in (column, f"{column}_ci_low", f"{column}_ci_high"))
         if value is None or (column != "bias" and row["sd_difference"] == 0):
             continue
-        said = f"{word} {signed(value, digits)}"
-        lines.append({"value": value, "low": low, "high": high, "line": word, "said": said})
+        # Of the number itself: rounded twice, 3126.51 would be 3127 in the table and 3126 here.
+        ends = {"value": rounded_value(value), "low": rounded_value(low), "high": rounded_value(high)}
+        lines.append({**ends, "line": word, "said": f"{word} {signed(value, digits)}"})
+    drawn = [*differences, *(line[end] for line in lines for end in ("value", "low", "high")), 0.0]
+    known = [float(one) for one in drawn if one is not None]
+    for line in lines[1:]:
+        if abs(float(line["value"] or 0) - float(lines[0]["value"] or 0)) < _LEAST_APART * (max(known) - min(known)):
+            line["said"] = ""
+    return lines
+
+
+def _differences(dots: Spec, lines: Sequence[Spec], suffix: str) -> Spec:
     y = quantitative("difference", f"prediction − reference{suffix}")
     x = quantitative("mean", f"mean of prediction and reference{suffix}", scale={"zero": False})
     dash = condition("datum.line === 'limit'", [4, 3], [1, 0])
@@ -84,7 +97,7 @@ def _differences(dots: Spec, row: Row, suffix: str) -> Spec:
             {**levels, **layer("rect", bands, opacity=0.13)},
             zero,
             {**levels, **layer("rule", rules)},
-            {**levels, **layer("text", texts, align="right", baseline="bottom", dy=-2, x={"expr": "width"})},
+            {**levels, **layer("text", texts, align="left", baseline="middle", dx=4, x={"expr": "width"})},
             points,
         ],
     }

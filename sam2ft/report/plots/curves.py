@@ -7,7 +7,19 @@ from sam2ft.pictures.palette import LINES
 from sam2ft.report.comparison.compare import MAIN_MEASURE, score_of
 from sam2ft.report.comparison.effects import LearningCurve
 from sam2ft.report.comparison.number_text import MEASURE_WORDS
-from sam2ft.report.plots.vega import DOUBLE, Plot, Spec, add_row, empty_columns, layer, quantitative, rounded_value
+from sam2ft.report.plots.vega import (
+    DOUBLE,
+    SIGNS_PER_LINE,
+    Plot,
+    Spec,
+    add_row,
+    empty_columns,
+    in_lines,
+    layer,
+    legend_columns,
+    quantitative,
+    rounded_value,
+)
 
 
 def curve_plot(curves: Sequence[LearningCurve]) -> Plot | None:
@@ -60,7 +72,8 @@ def _bands(line: str, at: tuple[str, str], title: str) -> Spec:
     """A line with a band for each value of field `line`; `at` is (field, title) of the x axis."""
     x = quantitative(*at, scale={"zero": False, "nice": False}, axis={"grid": False, "tickMinStep": 1})
     y = quantitative("score", title, scale={"zero": False})
-    colour = {"field": line, "type": "nominal", "legend": {"title": None}, "scale": {"range": list(LINES)}}
+    legend = {"title": None, "labelExpr": in_lines(), "columns": legend_columns(["a" * SIGNS_PER_LINE])}
+    colour = {"field": line, "type": "nominal", "legend": legend, "scale": {"range": list(LINES)}}
     band = {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": colour}
     return {
         "height": 140,

@@ -18,8 +18,12 @@ from sam2ft.report.plots.vega import (
     add_row,
     condition,
     empty_columns,
+    in_lines,
     ink,
     layer,
+    lines_of,
+    names_axis,
+    names_height,
     quantitative,
     rounded_value,
 )
@@ -28,10 +32,14 @@ MOST_RANKED = 30
 """Maximum number of points in the rank plot; all ranks are in point_tests.csv."""
 MOST_LEVELS = 12
 """Maximum number of values of a setting for a mean per value; with more, each value has too few points."""
+MOST_LISTED = 5
+"""Maximum number of values of one point each that are taken as listed; more are on an axis of numbers."""
 FEWEST_PARALLEL = 3
 """Minimum number of points for a parallel coordinates plot; for fewer, a table is enough."""
 FEWEST_SPREAD = 3
 """Minimum number of points of a value for a standard deviation."""
+_LEAST_APART = 0.075
+"""Distance of two numbers on an axis from 0 to 1, so that they are not printed over each other."""
 _LOG_FROM = 50
 """Minimum ratio of the largest to the smallest value of a setting for a logarithmic axis."""
 
@@ -41,9 +49,17 @@ def effect_plots(effects: Sequence[MainEffect]) -> tuple[Plot, ...]:
     short = short_names(list(dict.fromkeys(effect.key for effect in effects)))
     made = []
     for number, effect in enumerate(effects, start=1):
-        draw = _effect_plot if len(effect.levels) <= MOST_LEVELS else _drawn_plot
-        made.append(draw(number, effect, short[effect.key]))
+        plot = _drawn_plot(number, effect, short[effect.key]) if _is_drawn(effect) else None
+        if plot is None and len(effect.levels) <= MOST_LEVELS:
+            plot = _effect_plot(number, effect, short[effect.key])
+        made.append(plot)
     return tuple(plot for plot in made if plot is not None)
+
+
+def _is_drawn(effect: MainEffect) -> bool:
+    """Whether the values of a setting were drawn at random rather than listed."""
+    once = all(len(level.members) == 1 for level in effect.levels)
+    return len(effect.levels) > (MOST_LISTED if once else MOST_LEVELS)
 
 
 def _drawn_plot(number: int, effect: MainEffect, name: str) -> Plot | None:
@@ -74,20 +90,24 @@ def _drawn_plot(number: int, effect: MainEffect, name: str) -> Plot | None:
 
 def _effect_plot(number: int, effect: MainEffect, name: str) -> Plot:
     columns = empty_columns("kind", "level", "order", "point", "score", "low", "high")
-    for order, level in enumerate(effect.levels):
+    texts = _level_texts(effect)
+    for order, (level, text) in enumerate(zip(effect.levels, texts, strict=True)):
         for point, score in level.members:
-            add_row(columns, "point", level.value, order, point, rounded_value(score), None, None)
+            add_row(columns, "point", text, order, point, rounded_value(score), None, None)
         spread = level.scores
         # Mean and spread of two points say nothing that the two dots do not say better.
         if spread.sd is not None and spread.n >= FEWEST_SPREAD:
             ends = (spread.mean - spread.sd, spread.mean + spread.sd)
             words = f"mean of {spread.n} points"
-            add_row(columns, "mean", level.value, order, words, *map(rounded_value, (spread.mean, *ends)))
+            add_row(columns, "mean", text, order, words, *map(rounded_value, (spread.mean, *ends)))
     averaged = "mean" in columns["kind"]
     words = MEASURE_WORDS[MAIN_MEASURE]
     x: Spec = {
-        "field": "level", "type": "ordinal", "title": name, "sort": {"field": "order"},
-        "axis": {"labelAngle": 0 if len(effect.levels) < 6 else -40, "grid": False},
+        "field": "level", "type": "ordinal", "title": lines_of(name, 34), "sort": {"field": "order"},
+        "axis": {
+            "labelAngle": 0 if len(texts) < 6 and max(map(len, texts)) * len(texts) < 40 else -40, "grid": False,
+            "labelOverlap": False, "labelExpr": in_lines(),
+        },
     }  # fmt: skip
     y = quantitative("score", words, scale=ROOM)
     quiet, blue = {"value": ink("faint" if averaged else "accent")}, {"value": ink("accent")}
@@ -118,6 +138,19 @@ def _effect_plot(number: int, effect: MainEffect, name: str) -> Plot:
     )
 
 
+def _level_texts(effect: MainEffect) -> list[str]:
+    """The values of a setting with four significant digits, or in full where they would look alike."""
+    texts = [_short_number(level.value) for level in effect.levels]
+    return texts if len(set(texts)) == len(texts) else [level.value for level in effect.levels]
+
+
+def _short_number(text: str) -> str:
+    try:
+        return f"{float(text):.4g}"
+    except ValueError:
+        return text
+
+
 def parallel_plot(comparison: Comparison) -> Plot | None:
     """Parallel coordinates: a line per evaluated point over its settings, validation value and result.
 
@@ -143,7 +176,8 @@ def parallel_plot(comparison: Comparison) -> Plot | None:
             shown = (rounded_value(place), short_value(value))
             add_row(columns, "line", name, order, line.point.name, *shown, score, best)
         for text, place in ticks:
-            add_row(columns, "tick", name, order, None, rounded_value(place), text, None, 0)
+            said = "\n".join(lines_of(text, 14))
+            add_row(columns, "tick", name, order, None, rounded_value(place), said, None, 0)
     return Plot(
         "parallel",
         "Settings and result",
@@ -154,25 +188,31 @@ def parallel_plot(comparison: Comparison) -> Plot | None:
         columns,
         DOUBLE,
         (("point", "point"), ("axis", "setting"), ("text", "value"), ("score", words)),
+        least_px=90 * (len(axes) + 1),
     )
 
 
 def _parallel_spec(words: str) -> Spec:
     x: Spec = {
         "field": "axis", "type": "nominal", "title": None, "sort": {"field": "order"},
-        "axis": {"grid": True, "labelAngle": 0, "domain": False, "ticks": False},
+        "axis": {
+            "grid": True, "labelAngle": 0, "domain": False, "ticks": False, "labelOverlap": False,
+            "labelExpr": in_lines(14),
+        },
         "scale": {"type": "point", "padding": 0.4},
     }  # fmt: skip
     y = {"field": "at", "type": "quantitative", "axis": None, "scale": {"domain": [-0.05, 1.05]}}
     legend = {"orient": "right", "gradientLength": 90}
-    colour = quantitative("score", words, scale={"scheme": "viridis"}, legend=legend)
+    # From grey to blue of the reader's theme: of the usual schemes one end is invisible on white or on black.
+    scale = {"range": [ink("faint"), ink("accent")]}
+    colour = quantitative("score", words, scale=scale, legend=legend)
     lines = {"x": x, "y": y, "detail": {"field": "point"}, "color": colour, "size": condition("datum.best === 1", 3, 1)}
     ticks = {"x": x, "y": y, "text": {"field": "text"}}
     return {
         "height": 170,
         "layer": [
             _of_kind("line", layer("line", lines, opacity=0.75)),
-            _of_kind("tick", layer("text", ticks, align="left", dx=4)),
+            _of_kind("tick", layer("text", ticks, align="left", dx=4, lineBreak="\n")),
         ],
     }
 
@@ -189,7 +229,7 @@ def _places(values: Sequence[object]) -> tuple[list[float | None], list[tuple[st
     if not known or len(numbers) < len(known):
         names = list(dict.fromkeys(short_value(value) for value in known))
         at = {name: (index + 0.5) / len(names) for index, name in enumerate(names)}
-        return [None if value is None else at[short_value(value)] for value in values], list(at.items())
+        return [None if value is None else at[short_value(value)] for value in values], _apart(list(at.items()))
     low, high = min(numbers), max(numbers)
     scale = math.log if low > 0 and high / low >= _LOG_FROM else float
     span = scale(high) - scale(low)
@@ -198,7 +238,17 @@ def _places(values: Sequence[object]) -> tuple[list[float | None], list[tuple[st
         return None if value is None else (scale(float(str(value))) - scale(low)) / span if span else 0.5
 
     ticks = sorted(set(numbers)) if len(set(numbers)) <= 6 else [low, high]
-    return [place(value) for value in values], [(short_value(tick), place(tick) or 0.0) for tick in ticks]
+    texts = [(short_value(tick), place(tick) or 0.0) for tick in ticks]
+    return [place(value) for value in values], _apart(texts)
+
+
+def _apart(ticks: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
+    """The ticks without those that would be printed over another; the first and the last stay."""
+    kept = list(ticks[:1])
+    for tick in ticks[1:-1]:
+        if tick[1] - kept[-1][1] >= _LEAST_APART and ticks[-1][1] - tick[1] >= _LEAST_APART:
+            kept.append(tick)
+    return [*kept, *ticks[1:][-1:]]
 
 
 def rank_plot(tests: Sequence[Row], best: str | None) -> Plot | None:
@@ -224,7 +274,7 @@ def rank_plot(tests: Sequence[Row], best: str | None) -> Plot | None:
         f"and the 95 % of its ranks when the {ranked[0]['n']} subjects are drawn anew; blue: the best by validation."
         f"{more} Overlapping intervals mean that other subjects could turn the order round.",
         f"Ranks of {len(shown)} points with intervals. The numbers are in point_tests.csv.",
-        _rank_spec(len(shown)),
+        _rank_spec([str(row["name"]) for row in shown], max(float(row["rank_high"] or 0) for row in shown)),
         columns,
         DOUBLE,
         (
@@ -237,14 +287,25 @@ def rank_plot(tests: Sequence[Row], best: str | None) -> Plot | None:
     )
 
 
-def _rank_spec(lines: int) -> Spec:
-    by_order = {"sort": {"field": "order"}, "axis": {"labelLimit": 230}}
-    y: Spec = {"field": "point", "type": "nominal", "title": None, **by_order}
+def rank_ticks(last: float) -> list[int]:
+    """Ranks to be written on an axis from 1 to `last`: whole numbers, the first among them."""
+    step = next(step for size in range(9) for step in (10**size, 2 * 10**size, 5 * 10**size) if last / step <= 8)
+    return sorted({1, *range(step, math.ceil(last) + 1, step)})
+
+
+def point_axis() -> Spec:
+    """A vertical axis of points in their order, each name in full."""
+    return {"field": "point", "type": "nominal", "title": None, "sort": {"field": "order"}, "axis": names_axis()}
+
+
+def _rank_spec(names: Sequence[str], last: float) -> Spec:
+    y = point_axis()
     words = "rank on cohorts drawn anew, 1 = highest"
-    x = quantitative("rank", words, scale={"zero": False}, axis={"tickMinStep": 1})
+    scale = {"domain": [1, max(2, math.ceil(last))], "nice": False, "zero": False, "padding": 6}
+    x = quantitative("rank", words, scale=scale, axis={"values": rank_ticks(last), "format": "d"})
     colour = condition("datum.best === 1", ink("accent"), ink("soft"))
     return {
-        "height": max(60, 13 * lines),
+        "height": max(60, names_height(names, 13) * len(names)),
         "layer": [
             layer("rule", {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}, "color": colour}),
             layer("point", {"y": y, "x": x, "color": colour}, filled=True, opacity=1, size=40),

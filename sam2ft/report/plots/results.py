@@ -12,6 +12,7 @@ from sam2ft.report.plots.vega import (
     MOST_PICKED,
     OTHERS,
     ROOM,
+    SIGNS_PER_LINE,
     Cell,
     Control,
     Plot,
@@ -19,8 +20,12 @@ from sam2ft.report.plots.vega import (
     add_row,
     condition,
     empty_columns,
+    in_lines,
     ink,
     layer,
+    legend_columns,
+    names_axis,
+    names_height,
     quantitative,
     ranks_scale,
     rounded_value,
@@ -98,7 +103,7 @@ def label_plot(scores: Sequence[LabelScores]) -> Plot | None:
         "high": [_end(one, 1) for one in ordered],
         "n": [one.score.n for one in ordered],
     }
-    y = {"field": "label", "type": "nominal", "sort": labels, "title": None, "axis": {"grid": True}}
+    y = {"field": "label", "type": "nominal", "sort": labels, "title": None, "axis": names_axis(grid=True)}
     offset = {"field": "role", "type": "nominal", "sort": ["best", "other", "baseline"], "scale": {"paddingOuter": 0.6}}
     x = quantitative("mean", "mean over subjects", scale=ROOM)
     colour = _role_colour(columns["role"])
@@ -107,7 +112,7 @@ def label_plot(scores: Sequence[LabelScores]) -> Plot | None:
     dots = {"x": x, "size": condition(other, 16, 42), "opacity": condition(other, 0.6, 1)}
     spans = {**encoding, "x": {**x, "field": "low"}, "x2": {"field": "high"}}
     spec = {
-        "height": 33 * len(labels),
+        "height": names_height(labels, 33) * len(labels),
         "transform": [{"filter": "datum.measure === measure"}],
         "layer": [
             layer("rule", spans, strokeWidth=1.6, strokeCap="round"),
@@ -138,7 +143,7 @@ def _role_colour(roles: Sequence[Cell]) -> Spec:
     """A colour channel for column `role`; its legend has only the roles that occur."""
     found = [role for role in _ROLES if role in roles]
     scale = {"domain": found, "range": [_ROLES[role] for role in found]}
-    legend = {"labelExpr": _ROLE_WORDS}
+    legend = {"labelExpr": _ROLE_WORDS, "columns": legend_columns(["other points"])}
     return {"field": "role", "type": "nominal", "scale": scale, "title": None, "legend": legend}
 
 
@@ -155,7 +160,7 @@ def distribution_plot(values: Sequence[SubjectScores]) -> Plot | None:
     if not columns["value"]:
         return None
     labels = _label_texts(values)
-    y = {"field": "label", "type": "nominal", "sort": labels, "title": None}
+    y = {"field": "label", "type": "nominal", "sort": labels, "title": None, "axis": names_axis()}
     offset = {"field": "role", "type": "nominal", "sort": ["best", "baseline"], "scale": {"paddingOuter": 0.5}}
     colour = _role_colour(columns["role"])
     x = quantitative("value", "one dot per subject", scale=ROOM)
@@ -164,7 +169,7 @@ def distribution_plot(values: Sequence[SubjectScores]) -> Plot | None:
     summed = {"transform": [{"aggregate": quartiles, "groupby": ["label", "role"]}]}
     box = {**encoding, "x": {**x, "field": "q1"}, "x2": {"field": "q3"}}
     spec = {
-        "height": 30 * len(labels),
+        "height": names_height(labels, 30) * len(labels),
         "transform": [{"filter": "datum.measure === measure"}],
         "layer": [
             {**summed, **layer("bar", box, size=8, opacity=0.22)},
@@ -205,7 +210,8 @@ def learning_plot(histories: Mapping[str, History], best: str | None = None) -> 
     return Plot(
         "learning",
         "Training curves",
-        f"The value after every epoch.{thinned} A run's last epoch is where it ended, not its best.",
+        f"The value after every epoch, counted from 1 (history.csv counts from 0).{thinned} A run's last epoch is "
+        "where it ended, not its best.",
         f"Line plot of {len(points)} runs of up to {longest} epochs. The numbers are in every run's history.csv.",
         _learning_spec(longest),
         columns,
@@ -221,7 +227,9 @@ def _learning_spec(longest: int) -> Spec:
     axis = {"tickMinStep": 1, "grid": False, "format": "d"}
     x = quantitative("epoch", "epoch", axis=axis, scale={"nice": False, "zero": False})
     y = quantitative("value", None, scale={"zero": False})
-    legend = {"title": None, "labelExpr": "picked[datum.value]", "values": {"expr": "sequence(length(picked))"}}
+    words = in_lines().replace("datum.label", "picked[datum.value]")
+    legend = {"title": None, "labelExpr": words, "values": {"expr": "sequence(length(picked))"}}
+    legend["columns"] = legend_columns(["a" * SIGNS_PER_LINE])
     colour: Spec = {"field": "rank", "type": "ordinal", "scale": ranks_scale(), "legend": legend}
     encoding = {"x": x, "y": y, "detail": {"field": "point"}}
     dots: Any = {"size": 22, "filled": True} if longest <= 30 else False

@@ -7,7 +7,8 @@ for paper. Names from a data set are only used as data or titles, never as field
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,8 @@ Cell = str | int | float | None
 POINTS_PER_MM = 72 / 25.4
 # Widths of one and of two journal columns, in mm.
 SINGLE, DOUBLE = 85.0, 170.0
+FONT_SIZE = 7.5
+"""Of all letters in files, in points."""
 FONT = "Arial, Helvetica, Liberation Sans, DejaVu Sans, sans-serif"
 PAPER = {"ink": "#1f2328", "soft": "#59636e", "faint": "#a3abb3", "line": "#dcdfe3", "accent": "#0b61a4"}
 # The page draws plots larger than on paper; sizes in a specification are points on paper.
@@ -60,6 +63,10 @@ class Plot:
     """Values of column `point` that a reader can highlight by colour; empty for a plot without this choice."""
     picked: tuple[str, ...] = ()
     """The values that are highlighted when the page opens."""
+    least_px: int = 0
+    """On a page narrower than this the plot scrolls sideways: its numbers would be printed over each other."""
+    right: float = 0
+    """Room to the right of its frame for texts, in points."""
 
     def rows(self) -> list[dict[str, Cell]]:
         """The data set as a list of rows, the form that Vega reads."""
@@ -109,15 +116,66 @@ def ranks_scale() -> Spec:
 
 MOST_PICKED = 7
 
+SIGNS_PER_LINE = 24
+"""Names on axes and in legends are continued on a next line after this many signs; they are never cut."""
+_LINE_HEIGHT = 10
+"""Of names on paper, in points."""
+_PAGE_LETTERS = 1.2
+"""Letters on the page are larger than its plots by this factor."""
+
+
+def names_axis(*, grid: bool = False) -> Spec:
+    """A vertical axis of names: each in full, its lines around its tick."""
+    moved = f"-0.5 * (length({in_lines()}) - 1) * {_LINE_HEIGHT / FONT_SIZE:.4f} * lettersize"
+    around = {"labels": {"update": {"dy": {"signal": moved}}}}
+    return {"grid": grid, "labelExpr": in_lines(), "labelOverlap": False, "encoding": around}
+
+
+def in_lines(signs: int = SIGNS_PER_LINE) -> str:
+    """A Vega expression: the label of an axis or a legend in lines, broken after a sign that ends a part of a name."""
+    return f"split(trim(replace(datum.label, regexp('{_line(signs)}', 'g'), '$1\\n')), '\\n')"
+
+
+def lines_of(name: str, signs: int = SIGNS_PER_LINE) -> list[str]:
+    """A name in lines of at most `signs` signs and one that ends a part of a name; `in_lines` for a known text."""
+    return re.sub(_line(signs), r"\1\n", name).strip().split("\n")
+
+
+def names_height(names: Iterable[str], least: float) -> float:
+    """Height in points of each row of an axis with `names`, so that no name is printed over the next."""
+    return max(least, _PAGE_LETTERS * _LINE_HEIGHT * max((len(lines_of(name)) for name in names), default=1) + 3)
+
+
+def _line(signs: int) -> str:
+    """A regular expression, for Python and for Vega: one line of a name."""
+    return f"(.{{1,{signs}}}(?:[ ,_.=/-]|$)|.{{{signs}}})"
+
+
+def legend_columns(names: Iterable[str]) -> Spec:
+    """As many columns of a legend as there is room for, so that its last names are not cut on a narrow page."""
+    widest = max((min(len(name), SIGNS_PER_LINE + 1) for name in names), default=1)
+    return {"expr": f"max(1, floor((room - 60) / ({widest} * letter + 24)))"}
+
+
+def plot_width(plot: Plot) -> float:
+    """Width of its files in points."""
+    return round(plot.width_mm * POINTS_PER_MM, 2)
+
 
 def _common(plot: Plot, scale: float) -> Spec:
     """What a plot has on paper and on the page: style, name of its data, and parameters with their first values."""
-    values: dict[str, Any] = {**PAPER, **{control.parameter: control.options[0][0] for control in plot.controls}}
+    # The width of a letter, on average, and of the figure: what a legend needs to know. The page tells its own.
+    widths = {"letter": round(4.2 * scale, 2), "lettersize": FONT_SIZE * scale, "room": plot_width(plot)}
+    values: dict[str, Any] = {
+        **PAPER,
+        **widths,
+        **{control.parameter: control.options[0][0] for control in plot.controls},
+    }
     if plot.picks:
         values["picked"] = list(plot.picked)
     return {
         "autosize": {"type": "fit-x", "contains": "padding"},
-        "padding": 2,
+        "padding": {"left": 2, "top": 2, "bottom": 2, "right": 2 + round(plot.right * scale)},
         "params": [{"name": name, "value": value} for name, value in values.items()],
         "config": config(scale),
         "data": {"name": "rows"},
@@ -135,7 +193,7 @@ def on_paper(plot: Plot) -> Spec:
         **(_without_legends(plot.spec) if plot.picks and not plot.picked else plot.spec),
         **_common(plot, scale=1.0),
         **({"title": options} if options else {}),
-        "width": round(plot.width_mm * POINTS_PER_MM, 2),
+        "width": plot_width(plot),
         "background": "white",
         "datasets": {"rows": plot.rows()},
     }
@@ -146,7 +204,7 @@ def on_page(plot: Plot) -> Spec:
     return {
         # The page has its own list of highlighted points, in which a reader adds and removes points.
         **(_without_legends(plot.spec) if plot.picks else plot.spec),
-        **_common(plot, scale=PAGE_SCALE * 1.2),
+        **_common(plot, scale=PAGE_SCALE * _PAGE_LETTERS),
         "height": round(plot.spec["height"] * PAGE_SCALE),
         "width": "container",
         "background": None,
@@ -161,20 +219,21 @@ def _without_legends(value: Any) -> Any:
 
 def config(scale: float) -> Spec:
     """Common style of all plots: a light grid, no frame, font size 7.5 points on paper."""
-    size = round(7.5 * scale, 1)
+    size = round(FONT_SIZE * scale, 1)
     axis = {
         "labelColor": ink(), "titleColor": ink(), "gridColor": ink("line"), "domainColor": ink("faint"),
         "tickColor": ink("faint"), "labelFontSize": size, "titleFontSize": size, "titleFontWeight": "normal",
+        "labelLineHeight": _LINE_HEIGHT * scale,
         "labelFont": FONT, "titleFont": FONT, "gridWidth": 0.6 * scale, "titlePadding": 5 * scale,
-        "labelLimit": 120 * scale, "titleLimit": 400 * scale, "tickSize": 3 * scale, "labelOverlap": True,
+        "labelLimit": 0, "titleLimit": 400 * scale, "tickSize": 3 * scale, "labelOverlap": True,
     }  # fmt: skip
     legend = {
         "labelColor": ink(), "titleColor": ink("soft"), "labelFontSize": size, "titleFontSize": size,
         "labelFont": FONT, "titleFont": FONT, "titleFontWeight": "normal", "orient": "bottom",
-        "symbolStrokeWidth": 1.4 * scale, "labelLimit": 200 * scale, "columnPadding": 9 * scale, "symbolOpacity": 1,
+        "symbolStrokeWidth": 1.4 * scale, "labelLimit": 0, "columnPadding": 9 * scale, "symbolOpacity": 1,
     }  # fmt: skip
     title = {
-        "color": ink(), "fontSize": size, "font": FONT, "anchor": "start", "fontWeight": "bold", "limit": 600 * scale,
+        "color": ink(), "fontSize": size, "font": FONT, "anchor": "start", "fontWeight": "normal", "limit": 600 * scale,
         "offset": 6 * scale, "frame": "group",
     }  # fmt: skip
     header = {"labelColor": ink(), "titleColor": ink(), "labelFontSize": size, "titleFontSize": size, "labelFont": FONT}
@@ -198,6 +257,7 @@ def page_value(plot: Plot) -> dict[str, Any]:
         "picked": plot.picked,
         "palette": LINES,
         "alt": plot.alt,
+        "least": plot.least_px,
     }
 
 

@@ -333,3 +333,65 @@ def test_nothing_outside_of_the_policy_runs(of_twelve: Path, chromium: Any) -> N
     assert outcome == {"compiled": False, "ran": False}
     assert page.evaluate("window.ran") is None
     context.close()
+
+
+@pytest.fixture(scope="module")
+def of_long_names(sweep: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return sweep(tmp_path_factory.mktemp("long"), 5, hostile=" of a long name that nobody would abbreviate")
+
+
+@pytest.mark.parametrize("width", [1024, 390])
+def test_plots_that_need_room_scroll_instead_of_printing_over_themselves(
+    of_long_names: Path, opened: Open, width: int, walk_down: Callable[[Any], None]
+) -> None:
+    page = opened(of_long_names, viewport={"width": width, "height": 900})
+    walk_down(page)
+    least = json.loads(page.text_content("#plots"))["parallel"]["least"]
+    assert least > 500
+    assert page.evaluate("document.querySelector('#plot-parallel canvas').clientWidth") >= least - 10
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("width", [1024, 390])
+def test_captions_and_names_of_fields_are_not_cut(of_long_names: Path, opened: Open, width: int) -> None:
+    page = opened(of_long_names, viewport={"width": width, "height": 900})
+    widest = "Math.max(...[...document.querySelectorAll('main caption:not(.unseen)')].map(c => c.clientWidth))"
+    assert page.evaluate(widest) <= width
+    lines = (
+        "[...document.querySelectorAll('.field label')].filter(l => l.offsetParent && l.textContent.length < 15)"
+        ".filter(l => l.clientHeight > 30).map(l => l.textContent)"
+    )
+    assert page.evaluate(lines) == []
+
+
+def test_on_paper_everything_is_open_and_nothing_asks_for_a_click(
+    of_twelve: Path, opened: Open, walk_down: Callable[[Any], None]
+) -> None:
+    page = opened(of_twelve)
+    closed = "[...document.querySelectorAll('details:not([open])')].length"
+    walk_down(page)
+    page.evaluate("document.querySelectorAll('details').forEach(part => { part.open = false })")
+    assert page.evaluate(closed) > 0
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    assert page.evaluate(closed) == 0
+    assert not page.locator("#more-cases").is_visible()
+    lazy = "[...document.querySelectorAll('img[loading=lazy]')].filter(i => i.offsetParent).length"
+    assert page.evaluate(lazy) == 0
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate(closed) > 0
+
+
+def test_a_jump_to_a_section_puts_no_frame_over_its_words(of_twelve: Path, opened: Open) -> None:
+    page = opened(of_twelve)
+    page.locator("nav a[href='#labels']").click()
+    page.locator("section.reached").wait_for()
+    assert page.evaluate("getComputedStyle(document.querySelector('section.reached')).outlineStyle") == "none"
+
+
+def test_lines_of_plots_are_seen_in_light_and_dark(of_twelve: Path, opened: Open) -> None:
+    page = opened(of_twelve)
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        for ink in ("faint", "accent"):
+            assert contrast(page, ink, "card") >= 3, (scheme, ink)

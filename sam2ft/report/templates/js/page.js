@@ -21,5 +21,5 @@ const choice = (options, chosen) => {
 };
 // Modules tell each other by events on the document: "reveal" (an element is about to be looked at), "settle" (what
 // may still push `target` about adds a promise to `until`), "subject"
-// (with its label and run, where the plot is of one).
+// (with its label and run, where the plot is of one), "drawn" (all plots that can be seen are drawn).
 const announce = (name, detail) => document.dispatchEvent(new CustomEvent(name, { detail }));

@@ -30,9 +30,10 @@ const tell = (plot, event, item) => {
 
 const draw = async (figure, plot, settings) => {
   const place = element("div", { className: "view" });
-  figure.querySelector("img").before(place);
+  place.style.minWidth = `${plot.least}px`;
+  figure.querySelector("img").before(element("div", { className: "slide" }, place));
   figure.classList.add("drawn");
-  const given = new Map([...colours(), ...settings]);
+  const given = new Map([...colours(), ["room", place.clientWidth], ...settings]);
   const params = plot.spec.params.map((one) => (given.has(one.name) ? { ...one, value: given.get(one.name) } : one));
   const spec = { ...plot.spec, params, datasets: { rows: rowsOf(plot.columns) } };
   // Level 1 tells errors only: that a layer has nothing to show (no interval of any point) is none.
@@ -137,6 +138,7 @@ const idle = window.requestIdleCallback ?? setTimeout;
 const drawNext = () => {
   const next = figures.find((figure) => visible(figure) && !drawn.has(figure));
   if (next) drawOnce(next).finally(() => idle(drawNext));
+  else announce("drawn");
 };
 idle(drawNext);
 
