@@ -19,6 +19,7 @@ from sam2ft.report.comparison.compare import COMPARE, Comparison, compare, compa
 from sam2ft.report.comparison.improvement import IMPROVEMENT, Improvement, improvement_rows, improvements
 from sam2ft.report.comparison.misses import LEVELS, MISSES, Misses, miss_rows, misses_of, new_misses
 from sam2ft.report.comparison.point_tests import POINT_TESTS, point_test_rows
+from sam2ft.report.comparison.rank_study import rank_study
 from sam2ft.report.layout import ReportLayout
 from sam2ft.report.page.figures import cached_page_program
 from sam2ft.report.page.html import render_page
@@ -69,12 +70,13 @@ def report(request: ReportRequest) -> ReportOutcome:
         refused = [text for texts in combined.refused.values() for text in texts]
         problems = tuple(dict.fromkeys([*request.problems, *sorted(refused), *combined.notes]))
         misses, improved = _against_the_baseline(request.states, combined.tables, comparison)
-        gathered = Gathered(request, combined.tables, comparison, coverage, problems, tests, misses, improved)
+        found = (tests, misses, improved, rank_study(combined.values))
+        gathered = Gathered(request, combined.tables, comparison, coverage, problems, *found)
         _write_compared(new, gathered)
         write_json(new.coverage, coverage.to_json(problems))
         papers = {name: content for make in PAPERS for name, content in make(gathered).items()}
         _put_all(new, papers)
-        page, assets = page_of(gathered, tuple(papers))
+        page, assets = page_of(gathered, papers)
         _put_all(new, assets)
         write_text(new.page, render_page(page, partial(cached_page_program, request.layout.work)))
         stopwatch("page")

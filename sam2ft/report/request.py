@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sam2ft.core.tables.rows import TABLES, Row
 from sam2ft.report.comparison.compare import Comparison, PointRun
 from sam2ft.report.comparison.misses import Misses
+from sam2ft.report.comparison.rank_study import RankStudy
 from sam2ft.report.layout import ReportLayout
 from sam2ft.report.tables.coverage import Coverage
 from sam2ft.report.tables.frames import frame_of_csv, rows_of
@@ -134,6 +135,7 @@ class Gathered:
     """What every run misses; what fine-tuning newly misses."""
     improvements: "Sequence[Improvement]" = ()
     """The best point minus the baseline."""
+    ranks: RankStudy = field(default_factory=RankStudy)
 
     @property
     def states(self) -> Sequence[RunState]:

@@ -52,6 +52,29 @@ def _wilcoxon(differences: np.ndarray) -> float:
     return float(wilcoxon(differences, zero_method="wilcox", method="auto").pvalue)
 
 
+def superiority(values: Mapping[str, Mapping[Subject, float]]) -> dict[tuple[str, str], float]:
+    """(first, second) -> p that the first is not above the second, of all ordered pairs, corrected after Holm over all.
+
+    Wilcoxon's signed-rank test, one-sided, over the subjects that both have; NaN without such subjects. As in the
+    significance maps of challengeR (Wiesenfarth et al. 2021, doi:10.1038/s41598-021-82017-6).
+    """
+    pairs = [(first, second) for first in values for second in values if first != second]
+    found = holm([_above(values[first], values[second]) for first, second in pairs])
+    return dict(zip(pairs, found, strict=True))
+
+
+def _above(first: Mapping[Subject, float], second: Mapping[Subject, float]) -> float:
+    both = sorted(first.keys() & second.keys(), key=str)
+    differences = np.array([first[one] - second[one] for one in both], dtype=np.float64)
+    if not both:
+        return math.nan
+    if not differences.any():
+        return 1.0
+    from scipy.stats import wilcoxon
+
+    return float(wilcoxon(differences, zero_method="wilcox", alternative="greater", method="auto").pvalue)
+
+
 def rank_biserial(differences: np.ndarray) -> float:
     """Rank-biserial correlation by Kerby's simple difference formula, on the Wilcoxon ranks; ignores zeros."""
     from scipy.stats import rankdata

@@ -1,7 +1,7 @@
 """Stability (uncertainty) of a ranking: bootstrap over subjects of the ranks of several predictions."""
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -37,6 +37,8 @@ class Ranking:
     """Name -> rank, in the given order."""
     n: int
     """Number of these subjects."""
+    shares: Mapping[str, Mapping[float, float]] = field(default_factory=dict)
+    """Name -> rank -> share of the bootstrap cohorts on which it has this rank; shares of 0 are left out."""
 
 
 def ranking(
@@ -67,7 +69,13 @@ def ranking(
     first = (best / best.sum(axis=1, keepdims=True)).mean(axis=0)
     ranks = zip(observed, median, low, high, first, strict=True)
     named = {name: Rank(*(float(number) for number in one)) for name, one in zip(values, ranks, strict=True)}
-    return Ranking(named, len(subjects))
+    shares = {name: _shares(resampled[:, position]) for position, name in enumerate(values)}
+    return Ranking(named, len(subjects), shares)
+
+
+def _shares(ranks: Values) -> dict[float, float]:
+    found, counts = np.unique(ranks, return_counts=True)
+    return {float(rank): float(count) / len(ranks) for rank, count in zip(found, counts, strict=True)}
 
 
 def _ranks(means: Values) -> Values:

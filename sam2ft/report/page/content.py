@@ -10,6 +10,7 @@ from sam2ft.report.comparison.effects import SeedGroup, seed_groups
 from sam2ft.report.comparison.improvement import Improvement
 from sam2ft.report.comparison.misses import LabelFailures, Misses
 from sam2ft.report.page.volumes import ShownVolume
+from sam2ft.report.page.point_facts import Cost, SettingDifferences
 from sam2ft.report.plots.vega import Plot
 from sam2ft.report.request import RunState
 from sam2ft.report.tables.coverage import Coverage
@@ -207,6 +208,25 @@ class FirstScreen:
 
 
 @dataclass(frozen=True)
+class SubjectSummary:
+    """One subject with a page of its own, for the list of them."""
+
+    name: str
+    path: str
+    """Of its page, relative to the page of the report."""
+    chosen: float | None
+    """Dice per slice, mean over labels; `baseline` of the initial weights."""
+    baseline: float | None
+    failed: tuple[str, ...]
+    """What the chosen point missed or found where nothing is."""
+    num_pictures: int
+
+    @property
+    def change(self) -> float | None:
+        return None if self.chosen is None or self.baseline is None else self.chosen - self.baseline
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything on the page."""
 
@@ -237,6 +257,13 @@ class ReportData:
     """Defects found while collating; the refused data are not in the tables."""
     files: tuple[tuple[str, str], ...] = field(default=())
     """(relative path, description) of the files beside the page."""
+    costs: Mapping[str, Cost] = field(default_factory=dict)
+    """run_id -> what it took, where anything is known."""
+    differences: SettingDifferences = field(default_factory=SettingDifferences)
+    methods: str = ""
+    """Content of methods.md."""
+    subjects: tuple[SubjectSummary, ...] = ()
+    """Subjects with a page of their own, those of the lowest Dice first."""
 
     @property
     def plots(self) -> tuple[Plot, ...]:

@@ -1,5 +1,6 @@
 """Rendering of the HTML page with Jinja templates: one self-contained file without external references."""
 
+import functools
 import hashlib
 import re
 from base64 import b64encode
@@ -29,16 +30,18 @@ from sam2ft.report.comparison.number_text import (
     unit_text,
 )
 from sam2ft.report.page.content import ReportData, SliceCase
+from sam2ft.report.page.subjects import SubjectPage
 from sam2ft.report.page.volumes import places_of
 from sam2ft.report.plots.files import TEMPLATES, page_program
 from sam2ft.report.plots.vega import json_text, page_value
 from sam2ft.statistics.small_samples import FEW, TOO_SMALL, smallest_p
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
     from markupsafe import Markup
 
 # Modules of templates/js in this order: the first one holds the code that the others share.
-MODULES = ("page", "tables", "filters", "cases", "slices", "plots", "jumps", "print", "ready")
+MODULES = ("page", "tables", "filters", "cases", "slices", "plots", "jumps", "copy", "print", "ready")
 
 SIGNIFICANT = 0.05
 """Largest p that is called significant."""
@@ -66,17 +69,9 @@ def render_page(data: ReportData, program: Callable[[], str] = page_program) -> 
     Raises:
         ValueError: for a picture or file whose path leaves the folder of the page.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= _filters()
+    environment = _environment()
     top = headline(data.comparison)
     style, scripts = (TEMPLATES / "report.css").read_text("utf-8"), scripts_of(data, program)
     return environment.get_template("index.html.j2").render(
@@ -104,6 +99,42 @@ def render_page(data: ReportData, program: Callable[[], str] = page_program) -> 
         volumes=Markup(json_text([volume.to_json() for volume in data.volumes])),  # noqa: S704  # nosec B704
         plots=Markup(json_text({plot.name: page_value(plot) for plot in data.plots})),  # noqa: S704  # nosec B704
     )
+
+
+def render_subject(
+    page: SubjectPage, generated: str, before: SubjectPage | None = None, after: SubjectPage | None = None
+) -> str:
+    """The page of one subject as HTML text, without a script; `before` and `after` are those it leads to."""
+    from markupsafe import Markup
+
+    style = (TEMPLATES / "report.css").read_text("utf-8")
+    return (
+        _environment()
+        .get_template("subject.html.j2")
+        .render(
+            page=page,
+            generated=generated,
+            before=before,
+            after=after,
+            policy=content_security_policy(style, ()),
+            style=Markup(style),  # noqa: S704  # nosec B704 (part of sam2ft, see above)
+        )
+    )
+
+
+@functools.cache
+def _environment() -> "Environment":
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= _filters()
+    return environment
 
 
 def _filters() -> dict[str, Callable[..., object]]:
@@ -145,12 +176,15 @@ def sections_of(data: ReportData) -> list[tuple[str, str]]:
         ("comparison", "Comparison", True),
         ("statistics", "Tests", data.statistics or {"statistics", "effects"} & data.plots_of.keys()),
         ("labels", "Labels", data.labels),
-        ("distributions", "Distributions", "distributions" in data.plots_of),
+        ("distributions", "Distributions", {"distributions", "pairs"} & data.plots_of.keys()),
+        ("subjects", "Subjects", data.subjects),
         ("cases", "Worst cases", data.cases),
         ("slices", "Slices to scroll", data.volumes),
         ("agreement", "Biomarkers", data.agreement),
         ("learning", "Training", "learning" in data.plots_of),
         ("what", "What was run", data.facts),
+        ("differences", "Settings that differ", data.differences),
+        ("methods", "Methods text", data.methods),
         ("coverage", "Coverage", True),
         ("failures", "Failures", data.failures),
         ("files", "Files", data.files),
@@ -194,7 +228,7 @@ def content_security_policy(style: str, scripts: Sequence[str]) -> str:
 
     `file:` is allowed because a page that is opened from disk has no origin to which 'self' could refer.
     """
-    digests = " ".join(f"'{_digest(script)}'" for script in scripts)
+    digests = " ".join(f"'{_digest(script)}'" for script in scripts) or "'none'"
     return "; ".join(
         (
             "default-src 'none'",

@@ -8,13 +8,15 @@ from sam2ft.core.tables.rows import Row
 from sam2ft.report.comparison.compare import ComparedEvaluation
 from sam2ft.report.comparison.effects import SUBJECTS
 from sam2ft.report.comparison.number_text import MEASURE_WORDS
+from sam2ft.report.comparison.point_tests import MEASURES
 from sam2ft.report.page.content import SubjectScores, label_scores, same_data
 from sam2ft.report.plots.page_plots import PlotInput
 from sam2ft.report.request import Gathered, RunState
+from sam2ft.report.tables.failures import sized_rows
 from sam2ft.runs.evaluation_files import read_table
 from sam2ft.runs.history import history_if_readable
 from sam2ft.runs.stores import labelled_records, max_train_subjects, open_stores
-from sam2ft.statistics.cohort import subject_values
+from sam2ft.statistics.cohort import mean_of_labels_values, subject_values
 
 NOISE = "prompt_noise_global"
 
@@ -28,9 +30,11 @@ def plot_input(
     states = {state.planned.run_id: state for state in gathered.states}
     histories = {state.planned.name: history_if_readable(state.layout) for state in gathered.states}
     subjects: list[SubjectScores] = []
+    overall: list[SubjectScores] = []
     for run in dict.fromkeys((shown, baseline)):
         if run and evaluation:
             subjects += _of_subjects(rows("volume", run), run, names[run], roles[run], evaluation)
+            overall += _overall(rows("volume", run), run, names[run], roles[run], evaluation)
     return PlotInput(
         gathered.comparison,
         gathered.tests,
@@ -39,6 +43,11 @@ def plot_input(
         {name: history for name, history in histories.items() if history},
         _num_subjects(gathered, states),
         {names[run]: _noise(states[run], rows("global")) for run in dict.fromkeys((best, baseline)) if run in states},
+        gathered.ranks,
+        overall,
+        [row for row in sized_rows(gathered.tables, shown) if same_data(row, evaluation)]
+        if shown and evaluation
+        else [],
     )
 
 
@@ -52,6 +61,17 @@ def _of_subjects(
         if label not in (None, "") and measure in MEASURE_WORDS:
             values = {str(subject): value for (_, subject), value in one.values.items()}
             found.append(SubjectScores(int(label), str(one.key["label_name"]), point, run, role, measure, values))
+    return found
+
+
+def _overall(
+    volume_rows: Sequence[Row], run: str, point: str, role: str, evaluation: ComparedEvaluation
+) -> list[SubjectScores]:
+    """The mean over labels of every subject, from which `mean_of_labels` in global.csv is computed."""
+    found = []
+    for one in mean_of_labels_values([row for row in volume_rows if same_data(row, evaluation)], MEASURES):
+        values = {str(subject): value for (_, subject), value in one.values.items()}
+        found.append(SubjectScores(0, "mean of labels", point, run, role, str(one.key["measure"]), values))
     return found
 
 

@@ -45,7 +45,7 @@ def agreement_plots(name: str, subjects: Mapping[str, tuple[float, float]], row:
         _differences(dots, lines, suffix),
         columns,
         tells=_TOOLTIP,
-        right=max((5 + 4.2 * len(str(line["said"])) for line in lines), default=0),
+        right=max((5 + 4.9 * len(str(line["said"])) for line in lines), default=0),
     )
     both = Plot(
         f"{name}-scatter",

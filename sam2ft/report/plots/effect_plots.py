@@ -1,11 +1,9 @@
-"""Plots of the effects of settings: main effects, parallel coordinates, and ranks with bootstrap intervals."""
+"""Plots of the effects of settings: main effects and parallel coordinates."""
 
 import math
 from collections.abc import Sequence
 
 from sam2ft.config.sweep.names import short_names
-from sam2ft.core.grouping import grouped
-from sam2ft.core.tables.rows import Row
 from sam2ft.report.comparison.compare import MAIN_MEASURE, Comparison, ComparisonRow, short_value, value_text
 from sam2ft.report.comparison.effects import MainEffect
 from sam2ft.report.comparison.number_text import MEASURE_WORDS
@@ -22,14 +20,10 @@ from sam2ft.report.plots.vega import (
     ink,
     layer,
     lines_of,
-    names_axis,
-    names_height,
     quantitative,
     rounded_value,
 )
 
-MOST_RANKED = 30
-"""Maximum number of points in the rank plot; all ranks are in point_tests.csv."""
 MOST_LEVELS = 12
 """Maximum number of values of a setting for a mean per value; with more, each value has too few points."""
 MOST_LISTED = 5
@@ -249,68 +243,6 @@ def _apart(ticks: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
         if tick[1] - kept[-1][1] >= _LEAST_APART and ticks[-1][1] - tick[1] >= _LEAST_APART:
             kept.append(tick)
     return [*kept, *ticks[1:][-1:]]
-
-
-def rank_plot(tests: Sequence[Row], best: str | None) -> Plot | None:
-    """Ranks by the mean over subjects with 95 % bootstrap intervals; None for fewer than two ranked points.
-
-    Only the first dataset, split and protocol in `tests` are shown.
-    """
-    ranked = [row for row in tests if row["measure"] == MAIN_MEASURE and row["rank"] is not None]
-    alike = grouped(ranked, lambda row: (row["dataset"], row["split"], row["protocol"]))
-    ranked = sorted(next(iter(alike.values()), ()), key=lambda row: float(row["rank"] or 0))
-    if len(ranked) < 2:
-        return None
-    shown = ranked[:MOST_RANKED]
-    columns = empty_columns("point", "order", "rank", "low", "high", "first", "best")
-    for order, row in enumerate(shown):
-        numbers = (rounded_value(float(row[name] or 0)) for name in ("rank", "rank_low", "rank_high", "first_share"))
-        add_row(columns, str(row["name"]), order, *numbers, int(row["run"] == best))
-    more = f" The first {MOST_RANKED} of {len(ranked)}." if len(ranked) > MOST_RANKED else ""
-    return Plot(
-        "ranks",
-        "How firmly the ranking stands",
-        f"Rank of every point by {MEASURE_WORDS[MAIN_MEASURE]} on {ranked[0]['dataset']}, {ranked[0]['split']} split, "
-        f"and the 95 % of its ranks when the {ranked[0]['n']} subjects are drawn anew; blue: the best by validation."
-        f"{more} Overlapping intervals mean that other subjects could turn the order round.",
-        f"Ranks of {len(shown)} points with intervals. The numbers are in point_tests.csv.",
-        _rank_spec([str(row["name"]) for row in shown], max(float(row["rank_high"] or 0) for row in shown)),
-        columns,
-        DOUBLE,
-        (
-            ("point", "point"),
-            ("rank", "rank"),
-            ("low", "95 % from"),
-            ("high", "to"),
-            ("first", "share of first places"),
-        ),
-    )
-
-
-def rank_ticks(last: float) -> list[int]:
-    """Ranks to be written on an axis from 1 to `last`: whole numbers, the first among them."""
-    step = next(step for size in range(9) for step in (10**size, 2 * 10**size, 5 * 10**size) if last / step <= 8)
-    return sorted({1, *range(step, math.ceil(last) + 1, step)})
-
-
-def point_axis() -> Spec:
-    """A vertical axis of points in their order, each name in full."""
-    return {"field": "point", "type": "nominal", "title": None, "sort": {"field": "order"}, "axis": names_axis()}
-
-
-def _rank_spec(names: Sequence[str], last: float) -> Spec:
-    y = point_axis()
-    words = "rank on cohorts drawn anew, 1 = highest"
-    scale = {"domain": [1, max(2, math.ceil(last))], "nice": False, "zero": False, "padding": 6}
-    x = quantitative("rank", words, scale=scale, axis={"values": rank_ticks(last), "format": "d"})
-    colour = condition("datum.best === 1", ink("accent"), ink("soft"))
-    return {
-        "height": max(60, names_height(names, 13) * len(names)),
-        "layer": [
-            layer("rule", {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}, "color": colour}),
-            layer("point", {"y": y, "x": x, "color": colour}, filled=True, opacity=1, size=40),
-        ],
-    }
 
 
 def _first_lines(comparison: Comparison) -> list[ComparisonRow]:

@@ -26,6 +26,7 @@ from sam2ft.report.plots.vega import (
     legend_columns,
     names_axis,
     names_height,
+    names_left,
     quantitative,
     ranks_scale,
     rounded_value,
@@ -130,6 +131,7 @@ def label_plot(scores: Sequence[LabelScores]) -> Plot | None:
         DOUBLE,
         (("point", "point"), ("label", "label"), ("mean", "mean"), ("low", "95 % from"), ("high", "to"), ("n", "n")),
         (_measures([one.measure for one in ordered]),),
+        left=names_left(labels),
     )
 
 
@@ -187,6 +189,7 @@ def distribution_plot(values: Sequence[SubjectScores]) -> Plot | None:
         DOUBLE,
         (("subject", "subject"), ("value", "value"), ("median", "median"), ("point", "point"), ("label", "label")),
         (_measures([one.measure for one in values]),),
+        left=names_left(labels),
     )
 
 

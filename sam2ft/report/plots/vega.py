@@ -67,6 +67,8 @@ class Plot:
     """On a page narrower than this the plot scrolls sideways: its numbers would be printed over each other."""
     right: float = 0
     """Room to the right of its frame for texts, in points."""
+    left: float = 0
+    """The same to the left of its names, in its files: letters that are wider than Arial must not be cut."""
 
     def rows(self) -> list[dict[str, Cell]]:
         """The data set as a list of rows, the form that Vega reads."""
@@ -98,7 +100,7 @@ def layer(kind: str, encoding: Spec, **mark: Any) -> Spec:
     return {"mark": {"type": kind, **mark}, "encoding": encoding}
 
 
-def quantitative(field: str, title: str | None, **more: Any) -> Spec:
+def quantitative(field: str, title: str | list[str] | None, **more: Any) -> Spec:
     """A channel that shows the numbers in a column of the data set."""
     return {"field": field, "type": "quantitative", "title": title, **more}
 
@@ -120,15 +122,15 @@ SIGNS_PER_LINE = 24
 """Names on axes and in legends are continued on a next line after this many signs; they are never cut."""
 _LINE_HEIGHT = 10
 """Of names on paper, in points."""
+_LETTER = 4.2
+"""Width of a letter on paper, on average, in points."""
 _PAGE_LETTERS = 1.2
 """Letters on the page are larger than its plots by this factor."""
 
 
 def names_axis(*, grid: bool = False) -> Spec:
-    """A vertical axis of names: each in full, its lines around its tick."""
-    moved = f"-0.5 * (length({in_lines()}) - 1) * {_LINE_HEIGHT / FONT_SIZE:.4f} * lettersize"
-    around = {"labels": {"update": {"dy": {"signal": moved}}}}
-    return {"grid": grid, "labelExpr": in_lines(), "labelOverlap": False, "encoding": around}
+    """A vertical axis of names: each in full, its first line at its tick."""
+    return {"grid": grid, "labelExpr": in_lines(), "labelOverlap": False}
 
 
 def in_lines(signs: int = SIGNS_PER_LINE) -> str:
@@ -151,10 +153,19 @@ def _line(signs: int) -> str:
     return f"(.{{1,{signs}}}(?:[ ,_.=/-]|$)|.{{{signs}}})"
 
 
+def names_left(names: Iterable[str]) -> float:
+    """`Plot.left` of a plot with a vertical axis of names: a fifth of their longest line."""
+    return 0.2 * _LETTER * max((len(line) for name in names for line in lines_of(name)), default=0)
+
+
 def legend_columns(names: Iterable[str]) -> Spec:
     """As many columns of a legend as there is room for, so that its last names are not cut on a narrow page."""
     widest = max((min(len(name), SIGNS_PER_LINE + 1) for name in names), default=1)
     return {"expr": f"max(1, floor((room - 60) / ({widest} * letter + 24)))"}
+
+
+def _padding(plot: Plot, scale: float) -> Spec:
+    return {"left": 2, "top": 2, "bottom": 2, "right": 2 + round(plot.right * scale)}
 
 
 def plot_width(plot: Plot) -> float:
@@ -165,7 +176,7 @@ def plot_width(plot: Plot) -> float:
 def _common(plot: Plot, scale: float) -> Spec:
     """What a plot has on paper and on the page: style, name of its data, and parameters with their first values."""
     # The width of a letter, on average, and of the figure: what a legend needs to know. The page tells its own.
-    widths = {"letter": round(4.2 * scale, 2), "lettersize": FONT_SIZE * scale, "room": plot_width(plot)}
+    widths = {"letter": round(_LETTER * scale, 2), "room": plot_width(plot)}
     values: dict[str, Any] = {
         **PAPER,
         **widths,
@@ -175,7 +186,7 @@ def _common(plot: Plot, scale: float) -> Spec:
         values["picked"] = list(plot.picked)
     return {
         "autosize": {"type": "fit-x", "contains": "padding"},
-        "padding": {"left": 2, "top": 2, "bottom": 2, "right": 2 + round(plot.right * scale)},
+        "padding": _padding(plot, scale),
         "params": [{"name": name, "value": value} for name, value in values.items()],
         "config": config(scale),
         "data": {"name": "rows"},
@@ -193,6 +204,7 @@ def on_paper(plot: Plot) -> Spec:
         **(_without_legends(plot.spec) if plot.picks and not plot.picked else plot.spec),
         **_common(plot, scale=1.0),
         **({"title": options} if options else {}),
+        "padding": {**_padding(plot, 1.0), "left": 2 + round(plot.left)},
         "width": plot_width(plot),
         "background": "white",
         "datasets": {"rows": plot.rows()},

@@ -1,4 +1,4 @@
-"""Slices and volumes of Dice 0 in the tables of a report: missed, spurious, or predicted only elsewhere."""
+"""Chosen rows of the large tables of a report: slices and volumes of Dice 0, sizes, and values of subjects."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -35,6 +35,23 @@ def failed_rows(tables: ReportTables, runs: Collection[str]) -> list[Row]:
     failed = _of(runs) & (pc.field("tp") == 0) & (pc.field("status") != "absent")
     found = _read(tables, "slice", (*TABLES["slice"].key_names(), "status", "fn", "fp"), failed)
     return [] if found is None else found.to_pylist()
+
+
+def sized_rows(tables: ReportTables, run: str) -> list[Row]:
+    """Rows of slice.csv of a run whose reference holds the label: key, Dice and area."""
+    import pyarrow.compute as pc
+
+    present = _of([run]) & pc.field("status").isin(["ok", "missed"])
+    columns = (*TABLES["slice"].key_names(), "tp", "fn", "dice", "area_reference_mm2")
+    found = _read(tables, "slice", columns, present)
+    return [] if found is None else found.to_pylist()
+
+
+def value_rows(tables: ReportTables, runs: Collection[str]) -> list[Row]:
+    """Rows of volume.csv of some runs, sorted by key: Dice and status of every label."""
+    key = TABLES["volume"].key_names()
+    found = _read(tables, "volume", (*key, "dice", "dice_slice_mean", "status"), _of(runs))
+    return [] if found is None else found.sort_by([(name, "ascending") for name in key]).to_pylist()
 
 
 def _of(runs: Collection[str]) -> Any:

@@ -15,6 +15,8 @@ from sam2ft.pictures.palette import colour_of
 from sam2ft.report.comparison.compare import ComparedEvaluation, PointRun, compare
 from sam2ft.report.comparison.improvement import Improvement
 from sam2ft.report.comparison.misses import Failures, LabelFailures, Misses, NewMisses
+from sam2ft.report.comparison.point_tests import PointValues, point_test_rows
+from sam2ft.report.comparison.rank_study import rank_study
 from sam2ft.report.page.content import (
     AgreementSection,
     CaseLabel,
@@ -24,13 +26,16 @@ from sam2ft.report.page.content import (
     ReportData,
     SliceCase,
     SubjectScores,
+    SubjectSummary,
     agreement_sections,
     label_scores,
     label_sections,
     statistics_section,
 )
 from sam2ft.report.page.first_screen import first_screen
-from sam2ft.report.page.html import render_page
+from sam2ft.report.page.html import render_page, render_subject
+from sam2ft.report.page.point_facts import Cost, SettingDifference, SettingDifferences
+from sam2ft.report.page.subjects import SubjectCell, SubjectLine, SubjectPage
 from sam2ft.report.page.volumes import ShownLabel, ShownSlice, ShownVolume
 from sam2ft.report.plots.agreement_plots import agreement_plots
 from sam2ft.report.plots.files import plot_files
@@ -43,6 +48,8 @@ LABELS = ("femoral cartilage", "medial tibial cartilage", "lateral tibial cartil
 MEASURES = ("dice_slice_mean", "dice", "iou_slice_mean", "iou")
 STAMP = {"eval": "e" * 12, "dataset": "knee", "split": "test", "protocol": "box"}
 SUBJECTS = 24
+MOST_TESTED = 20
+"""Of so many points each test is computed; of a larger sweep there are ranks alone."""
 FAILED = {7: (3, "spurious"), 9: (3, "missed"), 11: (5, "missed")}
 """Number of a picture -> the label that failed on its slice, and how."""
 
@@ -69,6 +76,9 @@ def write_sweep(folder: Path, points: int, *, hostile: str = "") -> Path:
     roles = {"base": "baseline", best: "best"}
     histories = {run.name: _history(draw) for run in runs if run.state == "done"}
     cases = _cases(folder, [next(run for run in runs if run.run == best), baseline, *runs], hostile, draw)
+    values = _point_values([baseline, *runs], draw)
+    tests = point_test_rows(comparison, values) if points <= MOST_TESTED else []
+    pages = [_subject_page(number, runs, cases, hostile, draw) for number in range(3)]
     labels = label_scores(names, roles, rows, sections[0].evaluation)
     subjects = [*_subjects(best, "best", hostile, draw), *_subjects("base", "baseline", hostile, draw)]
     data = ReportData(
@@ -85,15 +95,28 @@ def write_sweep(folder: Path, points: int, *, hostile: str = "") -> Path:
         improvements=improved,
         facts=_facts(hostile),
         labels=sections,
-        plots_of=page_plots(PlotInput(comparison, (), labels, subjects, histories)),
-        statistics=statistics_section(comparison, ()),
+        plots_of=page_plots(
+            PlotInput(
+                comparison, tests, labels, subjects, histories, ranks=rank_study(values), slices=_slices(hostile, draw)
+            )
+        ),
+        statistics=statistics_section(comparison, tests),
         agreement=(_agreement(best, hostile, draw),),
         cases=cases,
         volumes=_volumes(folder, hostile),
         failures=tuple(_failed(run, hostile) for run in runs if run.state == "failed"),
         problems=(f"point {hostile}: volume.csv is cut off; not counted",) if hostile else (),
+        costs={run.run: Cost(40.0 * run.index, 20, 0.3) for run in runs if run.index and run.state == "done"},
+        differences=SettingDifferences(points, (), tuple(_differences(hostile))),
+        subjects=tuple(
+            SubjectSummary(one.subject, one.path, 0.8, 0.85, one.failed("best"), len(one.cases)) for one in pages
+        ),
+        methods=f"SAM 2 was fine-tuned [@ravi2024].{hostile}\n\nA second paragraph.",
         files=(("compare.csv", "one line per point"), ("global.csv", "per label and measure, over subjects")),
     )  # fmt: skip
+    (folder / "subjects").mkdir()
+    for one in pages:
+        (folder / one.path).write_text(render_subject(one, data.generated, pages[0], pages[-1]), encoding="utf-8")
     for name, _ in data.files:
         (folder / name).write_text("a,b\n")
     (folder / "figures").mkdir()
@@ -186,6 +209,57 @@ def _subjects(run: str, role: str, hostile: str, draw: random.Random) -> list[Su
             }
             made.append(SubjectScores(label, f"{name}{hostile}", run, run, role, measure, values))
     return made
+
+
+def _point_values(runs: list[PointRun], draw: random.Random) -> list[PointValues]:
+    """A value per subject of every evaluated run: harder subjects are harder for all."""
+    evaluation = ComparedEvaluation(**STAMP)
+    hard = [draw.gauss(0, 0.05) for _ in range(SUBJECTS)]
+    made = []
+    for run in runs:
+        if run.state == "done":
+            level = 0.95 - (run.validation or 0.6)
+            values = tuple(((f"knee{n}", f"s{n}"), level + hard[n] + draw.gauss(0, 0.04)) for n in range(SUBJECTS))
+            made.append(PointValues(run.run, evaluation, "dice_slice_mean", values))
+    return made
+
+
+def _slices(hostile: str, draw: random.Random) -> list[dict[str, Any]]:
+    """Rows of slice.csv of the chosen point."""
+    made = []
+    for label, name in enumerate(LABELS, start=1):
+        for number in range(200):
+            pixels = int(10 ** draw.uniform(1, 3.5))
+            missed = number == 7
+            tp = 0 if missed else int(pixels * draw.uniform(0.6, 0.95))
+            row = {"subject": f"subject-{number % SUBJECTS:02d}{hostile}", "volume": "t2", "slice": number}
+            row |= {"label": label, "label_name": f"{name}{hostile}", "tp": tp, "fn": pixels - tp}
+            made.append(row | {"dice": tp / pixels, "area_reference_mm2": 0.25 * pixels})
+    return made
+
+
+def _differences(hostile: str) -> list[SettingDifference]:
+    return [
+        SettingDifference("module.optimizer.lr", (("0.001", 4), ("0.0001", 3)), 9),
+        SettingDifference(f"datamodule.augmentation{hostile}", ((f"none{hostile}", 5), (f"flip{hostile}", 5)), 2),
+    ]
+
+
+def _subject_page(
+    number: int, runs: list[PointRun], cases: tuple[SliceCase, ...], hostile: str, draw: random.Random
+) -> SubjectPage:
+    subject = f"subject-{number:02d}{hostile}"
+    labels = tuple(f"{name}{hostile}" for name in LABELS)
+    lines = tuple(
+        SubjectLine(
+            run.name, run.run, "best" if run.index == 0 else "other", "t2", "test, prompt box",
+            {label: SubjectCell(draw.uniform(0.5, 1), draw.uniform(0.5, 1), "ok") for label in labels[1:]}
+            | {labels[0]: SubjectCell(0.0, 0.0, "missed")},
+        )
+        for run in runs[:30]
+    )  # fmt: skip
+    own = tuple(case for case in cases if case.subject == subject)
+    return SubjectPage("knee_sweep", "knee", subject, f"subjects/subject-{number + 1:03d}.html", labels, lines, own)
 
 
 def _history(draw: random.Random) -> list[dict[str, float]]:

@@ -83,7 +83,7 @@ def test_tables_filter_by_text_and_by_what_the_sweep_changed(of_twelve: Path, op
     assert len(points(page)) == 13
     page.get_by_label("weight_decay", exact=True).select_option("0.1")
     assert len(points(page)) == 4
-    page.get_by_label("Filter", exact=True).fill("encoder=True")
+    page.get_by_label("Filter", exact=True).first.fill("encoder=True")
     assert len(points(page)) == 2
     assert "2 of 13 lines" in page.inner_text("#comparison")
     page.get_by_role("button", name="Show all").first.click()
@@ -102,7 +102,7 @@ def test_many_values_of_a_setting_are_filtered_by_a_range(of_two_hundred: Path, 
 
 def test_a_row_leads_to_its_slices_and_back_even_when_filters_hide_them(of_twelve: Path, opened: Open) -> None:
     page = opened(of_twelve)
-    page.get_by_label("Filter", exact=True).fill("decay=0.1")
+    page.get_by_label("Filter", exact=True).first.fill("decay=0.1")
     row = page.locator("#comparison tbody tr:not([hidden])").first
     name, run = row.locator("th").inner_text(), row.get_attribute("data-run")
     row.locator("a").click()
@@ -110,7 +110,7 @@ def test_a_row_leads_to_its_slices_and_back_even_when_filters_hide_them(of_twelv
     case.wait_for()
     assert case.get_attribute("data-run") == run
     assert case.is_visible()
-    page.get_by_label("Filter", exact=True).fill("nothing is called so")
+    page.get_by_label("Filter", exact=True).first.fill("nothing is called so")
     case.locator("p a").click()
     page.locator("tr.reached").wait_for()
     assert page.locator("tr.reached th").inner_text() == name
@@ -395,3 +395,81 @@ def test_lines_of_plots_are_seen_in_light_and_dark(of_twelve: Path, opened: Open
         page.emulate_media(color_scheme=scheme)
         for ink in ("faint", "accent"):
             assert contrast(page, ink, "card") >= 3, (scheme, ink)
+
+
+def copied(page: Any, button: Any) -> Any:
+    """What a click on a button puts on the clipboard: the handlers of the page run before the one added here."""
+    page.evaluate(
+        "addEventListener('copy', (event) => { window.copied = {"
+        " plain: event.clipboardData.getData('text/plain'), html: event.clipboardData.getData('text/html') }; })"
+    )
+    button.click()
+    page.get_by_role("button", name="Copied").first.wait_for()
+    return page.evaluate("window.copied")
+
+
+def test_a_table_is_copied_as_lines_with_tabs_and_as_a_table_and_only_what_is_shown(
+    of_twelve: Path, opened: Open
+) -> None:
+    page = opened(of_twelve)
+    page.get_by_label("weight_decay", exact=True).select_option("0.1")
+    found = copied(page, page.locator("#comparison .copy"))
+    lines = [line.split("\t") for line in found["plain"].split("\n")]
+    assert len(lines) == 5
+    assert len({len(line) for line in lines}) == 1
+    assert lines[0][:3] == ["Point", "State", "lr"]
+    place = lines[0].index("Dice per slice")
+    assert re.fullmatch(r"0\.\d{3} \[0\.\d{3}, 0\.\d{3}\]", lines[1][place])
+    assert found["html"].count("<tr>") == 5
+
+
+def test_the_methods_text_is_copied_as_it_is(of_twelve: Path, opened: Open) -> None:
+    page = opened(of_twelve)
+    found = copied(page, page.locator("#methods .copy"))
+    assert found["plain"] == "SAM 2 was fine-tuned [@ravi2024].\n\nA second paragraph."
+
+
+def test_a_hostile_table_is_copied_as_text(hostile: Path, opened: Open) -> None:
+    page = opened(hostile)
+    found = copied(page, page.locator("#comparison .copy"))
+    assert HOSTILE in found["plain"]
+    assert "<img" not in found["html"]
+
+
+def test_a_subject_has_a_page_of_its_own_that_leads_back(of_twelve: Path, opened: Open) -> None:
+    page = opened(of_twelve)
+    page.locator("#subjects tbody a").first.click()
+    page.wait_for_url("**/subjects/subject-001.html")
+    assert page.locator("h1").inner_text() == "subject-00"
+    assert page.locator("tbody tr").count() == 13
+    assert "missed" in page.inner_text("tbody")
+    assert page.locator(".film img").count() >= 1
+    page.locator("nav a").first.click()
+    page.wait_for_url("**/index.html#subjects")
+
+
+@pytest.mark.parametrize("width", [1024, 390])
+def test_the_page_of_a_subject_fits_and_its_pictures_scroll_by_themselves(
+    of_long_names: Path, chromium: Any, width: int
+) -> None:
+    context = chromium.new_context(offline=True, viewport={"width": width, "height": 900})
+    page = context.new_page()
+    page.goto((of_long_names.parent / "subjects" / "subject-001.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("script").count() == 0
+    assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth)")
+    context.close()
+
+
+def test_costs_and_differences_are_on_the_page(of_twelve: Path, opened: Open) -> None:
+    page = opened(of_twelve)
+    heads = page.evaluate("[...document.querySelectorAll('#comparison thead th')].map(h => h.textContent.trim())")
+    assert {"Training time", "GPU-hours"} <= set(heads)
+    place = heads.index("Training time")
+    rows = page.evaluate(
+        f"[...document.querySelectorAll('#comparison tbody tr')].map(row => row.cells[{place}].textContent.trim())"
+    )
+    assert rows[0] == "–"
+    assert "1m20s" in rows
+    assert "module.optimizer.lr" in page.inner_text("#differences")
+    assert "and 7 more" in page.inner_text("#differences")

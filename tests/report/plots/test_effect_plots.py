@@ -6,9 +6,10 @@ from sam2ft.report.comparison.compare import PointRun, compare
 from sam2ft.report.comparison.effects import SUBJECTS, main_effects
 from sam2ft.report.page.content import statistics_section
 from sam2ft.report.plots.curves import noise_plot
-from sam2ft.report.plots.effect_plots import _places, effect_plots, parallel_plot, rank_plot
+from sam2ft.report.plots.effect_plots import _places, effect_plots, parallel_plot
 from sam2ft.report.plots.files import TEMPLATES, plot_files
 from sam2ft.report.plots.page_plots import PLOTS, PlotInput, page_plots
+from sam2ft.report.plots.rank_plots import rank_plot
 
 
 @pytest.fixture
@@ -138,6 +139,6 @@ def test_nothing_compared_is_no_section(global_row):
 
 def test_every_plot_has_a_section_of_the_page_and_a_name_of_its_own(comparison):
     sections = {path.name.partition(".")[0] for path in (TEMPLATES / "sections").glob("*.html.j2")}
-    assert {section for section, _ in PLOTS} <= sections | {"effects"}
+    assert {section for section, _ in PLOTS} <= sections | {"effects", "pairs"}
     made = [plot.name for plots in page_plots(PlotInput(comparison)).values() for plot in plots]
     assert len(set(made)) == len(made) > 2

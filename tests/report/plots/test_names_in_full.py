@@ -12,8 +12,9 @@ from sam2ft.report.comparison.effects import main_effects
 from sam2ft.report.comparison.number_text import decimals, signed
 from sam2ft.report.page.content import LabelScores, SubjectScores
 from sam2ft.report.plots.agreement_plots import agreement_plots
-from sam2ft.report.plots.effect_plots import _places, effect_plots, parallel_plot, rank_plot, rank_ticks
+from sam2ft.report.plots.effect_plots import _places, effect_plots, parallel_plot
 from sam2ft.report.plots.files import pdf_of, plot_files
+from sam2ft.report.plots.rank_plots import rank_plot, rank_ticks
 from sam2ft.report.plots.results import comparison_plot, distribution_plot, label_plot, learning_plot
 from sam2ft.report.plots.vega import SIGNS_PER_LINE, lines_of, on_page
 
