@@ -9,8 +9,8 @@ from sam2ft.report.comparison.compare import DISTANCES, MAIN_MEASURE, ComparedEv
 from sam2ft.report.comparison.effects import SeedGroup, seed_groups
 from sam2ft.report.comparison.improvement import Improvement
 from sam2ft.report.comparison.misses import LabelFailures, Misses
-from sam2ft.report.page.volumes import ShownVolume
 from sam2ft.report.page.point_facts import Cost, SettingDifferences
+from sam2ft.report.page.volumes import ShownVolume
 from sam2ft.report.plots.vega import Plot
 from sam2ft.report.request import RunState
 from sam2ft.report.tables.coverage import Coverage

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 from sam2ft.config.load_experiment import load_experiment
 from sam2ft.config.schema.experiment import Experiment
@@ -13,9 +14,9 @@ from sam2ft.report.page.figures import figure_files
 from sam2ft.report.page.first_screen import first_screen
 from sam2ft.report.page.html import render_subject
 from sam2ft.report.page.plot_input import plot_input
-from sam2ft.report.page.volumes import Assets, shown_volumes
 from sam2ft.report.page.point_facts import costs_of, differences_of
 from sam2ft.report.page.subjects import SubjectPage, subject_pages
+from sam2ft.report.page.volumes import Assets, shown_volumes
 from sam2ft.report.papers.papers import PAPER_FILES
 from sam2ft.report.plots.page_plots import page_plots
 from sam2ft.report.request import Files, Gathered, RunState, baseline_of
