@@ -31,6 +31,8 @@ _TRIES = 100
 # A temporary file of another machine whose writer still runs is younger.
 _ABANDONED_S = 7 * 24 * 3600
 _CHUNK = 2**22
+# How often a folder is listed again in which a file vanished meanwhile.
+_LISTINGS = 10
 
 
 @contextmanager
@@ -205,9 +207,14 @@ def listed_files(folder: Path, pattern: str = "*") -> dict[Path, os.stat_result]
     The only way to list files that another process may be writing: temporary files never match.
     """
     found: dict[Path, os.stat_result] = {}
-    for name in listed_names(folder, pattern):
-        with suppress(FileNotFoundError):
-            found[folder / name] = (folder / name).stat()
+    for _ in range(_LISTINGS):
+        names = listed_names(folder, pattern)
+        found = {}
+        for name in names:
+            with suppress(FileNotFoundError):
+                found[folder / name] = (folder / name).stat()
+        if len(found) == len(names):
+            break  # else a file was removed, whose successor the list may lack
     return found
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from sam2ft.core.tables.rows import TABLES, Row
 from sam2ft.report.comparison.compare import Comparison, PointRun
 from sam2ft.report.comparison.misses import Misses
-from sam2ft.report.comparison.rank_study import RankStudy
 from sam2ft.report.layout import ReportLayout
 from sam2ft.report.tables.coverage import Coverage
 from sam2ft.report.tables.frames import frame_of_csv, rows_of
@@ -19,6 +18,7 @@ from sam2ft.runs.states import FailureClass, State
 
 if TYPE_CHECKING:  # its statistics import scipy, which a plan on a login node need not wait for
     from sam2ft.report.comparison.improvement import Improvement
+    from sam2ft.report.comparison.rank_study import RankStudy
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,8 @@ class Gathered:
     """What every run misses; what fine-tuning newly misses."""
     improvements: "Sequence[Improvement]" = ()
     """The best point minus the baseline."""
-    ranks: RankStudy = field(default_factory=RankStudy)
+    ranks: "RankStudy | None" = None
+    """How firmly the ranking of the points stands."""
 
     @property
     def states(self) -> Sequence[RunState]:

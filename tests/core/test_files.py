@@ -194,3 +194,19 @@ def test_hidden_and_vanishing_files_are_not_listed(tmp_path: Path, monkeypatch) 
     monkeypatch.setattr(os, "listdir", lambda folder: [*listdir(folder), "gone.json"])
     assert [path.name for path in listed_files(tmp_path, "*.json")] == ["1.json", "2.json"]
     assert listed_names(tmp_path / "none") == []
+
+
+def test_a_file_that_replaces_the_listed_ones_is_listed(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "1.json").write_text("old")
+    listdir, steps = os.listdir, iter(("2.json", "3.json"))
+
+    def overtaken(folder: Path) -> list[str]:
+        """The names, of which a writer replaces every file before anybody looks at one; twice."""
+        names = listdir(folder)
+        if step := next(steps, None):
+            (tmp_path / step).write_text("new")
+            (tmp_path / names[0]).unlink()
+        return names
+
+    monkeypatch.setattr(os, "listdir", overtaken)
+    assert {path.name: stat.st_size for path, stat in listed_files(tmp_path).items()} == {"3.json": 3}

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.compilers import without_compiler
 
 from sam2ft.config.load_experiment import load_experiment
 from sam2ft.model.memory_needs import GIB, memory_warning
@@ -14,10 +15,10 @@ from tests.remedies.registry import remedy
 @remedy("set module.compile: false", of="module.compile: found true")
 def a_machine_without_a_compiler(toy: Any, desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "no-such-compiler"))
     command = "launch/train.py toy.yaml --set module.visualize=false --set module.num_epochs=1"
-    shown = desk.refused(command, "--set", "module.compile=true")
-    desk.works(command, "--set", "module.compile=false")
+    with without_compiler():
+        shown = desk.refused(command, "--set", "module.compile=true")
+        desk.works(command, "--set", "module.compile=false")
     return shown
 
 

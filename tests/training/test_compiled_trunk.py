@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fixtures.compilers import without_compiler
 from fixtures.trainers import trainer_settings
 from pydantic import ValidationError
 
@@ -207,8 +208,8 @@ def test_without_a_compiler_training_is_refused_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "no-such-compiler"))
-    with pytest.raises(ConfigError, match=r"module\.compile: found true.*no-such-compiler.*slurm\.modules.*false$"):
+    match = r"module\.compile: found true.*no-such-compiler.*slurm\.modules.*false$"
+    with without_compiler(), pytest.raises(ConfigError, match=match):
         refuse_without_compiler(torch.device("cpu"))
 
 

@@ -9,6 +9,7 @@ from sam2ft.report.comparison.compare import ComparedEvaluation
 from sam2ft.report.comparison.effects import SUBJECTS
 from sam2ft.report.comparison.number_text import MEASURE_WORDS
 from sam2ft.report.comparison.point_tests import MEASURES
+from sam2ft.report.comparison.rank_study import RankStudy
 from sam2ft.report.page.content import SubjectScores, label_scores, same_data
 from sam2ft.report.plots.page_plots import PlotInput
 from sam2ft.report.request import Gathered, RunState
@@ -43,7 +44,7 @@ def plot_input(
         {name: history for name, history in histories.items() if history},
         _num_subjects(gathered, states),
         {names[run]: _noise(states[run], rows("global")) for run in dict.fromkeys((best, baseline)) if run in states},
-        gathered.ranks,
+        gathered.ranks or RankStudy(),
         overall,
         [row for row in sized_rows(gathered.tables, shown) if same_data(row, evaluation)]
         if shown and evaluation
