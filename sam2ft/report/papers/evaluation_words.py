@@ -1,0 +1,172 @@
+"""Words of the texts for papers for evaluations: prompts, splits, misses, intervals and tests of a study."""
+
+from collections.abc import Mapping, Sequence
+
+from sam2ft.config.schema.evaluation import Evaluation
+from sam2ft.report.comparison.number_text import p_text
+from sam2ft.report.papers.markdown import code_text, counted, markdown_list
+from sam2ft.report.papers.study import EvaluationFacts, PairedTests, Study
+from sam2ft.statistics.bootstrap import CONFIDENCE, RESAMPLES
+from sam2ft.statistics.small_samples import FEW, can_be_significant, smallest_p
+
+SPLIT_WORDS: Mapping[str, str] = {"train": "training", "val": "validation", "test": "test"}
+DISTANCES = {
+    f"{name}{definition}_mm": f"{words}{of}"
+    for definition, of in (("", " of boundary voxels"), ("_surfel", " of surface elements"))
+    for name, words in (
+        ("hd", "Hausdorff distance"),
+        ("hd95", "its 95th percentile"),
+        ("assd", "average symmetric distance"),
+    )
+}
+_OF_THE_REFERENCE = ("box", "point", "points", "mask")
+"""Protocols that prompt what the reference holds in each slice, and nothing else."""
+
+
+def prompt_sentences(one: EvaluationFacts) -> list[str]:
+    """How the model was prompted in an evaluation, and what follows from it, as sentences."""
+    chosen = one.settings
+    on = evaluated_words(one.evaluated)
+    found = [
+        f"On the {SPLIT_WORDS[chosen.split]} subjects{f' ({on})' if on else ''} the model was prompted with "
+        f"{chosen.prompted_with}."
+    ]
+    if chosen.bbox_shift:
+        sides = "outward" if chosen.direction == "outward" else "inward or outward"
+        found.append(
+            f"Each side of a box was moved {sides} by 0 to {counted(chosen.bbox_shift, 'pixel')} of the original image "
+            "at random."
+        )
+    found.append(chosen.prompt_limit)
+    if chosen.protocol == "boxes_file" and chosen.boxes_file is not None:
+        found.append(
+            f"The boxes are those of the file {code_text(chosen.boxes_file.name)}; a structure without a box is "
+            "missed, and a box without a structure is spurious."
+        )
+    if chosen.protocol in _OF_THE_REFERENCE and chosen.include_empty_slices:
+        found.append("Slices without a reference had no prompt, so that nothing could be predicted in them.")
+    if not chosen.include_empty_slices:
+        found.append("Slices without any reference were left out.")
+    if (noise := chosen.prompt_noise) is not None:
+        found.append(
+            f"The evaluation was repeated with boxes whose sides were moved by up to "
+            f"{markdown_list(map(str, noise.shifts))} pixels at random, with {counted(len(noise.seeds), 'seed')} each."
+        )
+    return [*found, f"{missed_words(one)}."]
+
+
+def split_limit(chosen: Evaluation, *, trained: bool) -> str:
+    """What the evaluated split means for the results, as a sentence; empty for the test split, or without a training.
+
+    Validation subjects had a part in the choice of the epoch and of the point.
+    """
+    if not trained or chosen.split == "test":
+        return ""
+    if chosen.split == "val":
+        return (
+            "The validation subjects were also those by which the epoch and the settings were chosen, so that these "
+            "results are too good for new subjects."
+        )
+    return "The training subjects are those that the model was trained on: these results say nothing of new subjects."
+
+
+def evaluated_words(evaluated: Mapping[str, tuple[int, int]]) -> str:
+    """`8 subjects, 9 volumes`, per dataset where there are several."""
+    several = len(evaluated) > 1
+    return "; ".join(
+        f"{f'{code_text(name)}: ' if several else ''}{counted(subjects, 'subject')}, {counted(volumes, 'volume')}"
+        for name, (subjects, volumes) in evaluated.items()
+    )
+
+
+def missed_distance_words(missed_distance: float | str) -> str:
+    """What a distance is where a label is missed or spurious (`eval.missed_distance`)."""
+    return "the diagonal of the volume" if missed_distance == "diagonal" else f"{missed_distance:g} mm"
+
+
+def missed_words(one: EvaluationFacts) -> str:
+    """How many labels were missed and spurious, as a sentence without its end."""
+    text = (
+        f"In whole volumes {counted(one.n_missed, 'label')} {'was' if one.n_missed == 1 else 'were'} missed and "
+        f"{one.n_spurious} spurious"
+    )
+    if one.missed_slices is None:
+        return text
+    return f"{text}, in single slices {one.missed_slices} and {one.spurious_slices}"
+
+
+def listed_values(values: Sequence[str]) -> str:
+    """Values of a setting, each once; of several evaluations in their order."""
+    different = list(dict.fromkeys(values))
+    several = f" ({len(different)} evaluations)" if len(different) > 1 else ""
+    return f"{markdown_list(different)}{several}"
+
+
+def interval_sentences(sizes: Sequence[int]) -> list[str]:
+    """How the intervals were made of means over these numbers of subjects, as sentences."""
+    few, many = any(1 < n < FEW for n in sizes), any(n >= FEW for n in sizes)
+    student = (
+        f"{CONFIDENCE:.0%} confidence intervals by Student's t over subjects, cut where a measure cannot be; a "
+        "bootstrap of so few values would be too narrow"
+    )
+    bootstrap = (
+        f"{CONFIDENCE:.0%} confidence intervals from {RESAMPLES:,} bootstrap samples of subjects (bias-corrected and "
+        "accelerated [@efron1987])"
+    )
+    found = []
+    if many:
+        found.append(f"Means{f' over {FEW} or more subjects' if few else ''} have {bootstrap}.")
+    if few:
+        found.append(f"Means over fewer than {FEW} subjects have {student}.")
+    if 1 in sizes:
+        found.append("A mean over one subject has neither a standard deviation nor an interval.")
+    return found
+
+
+def comparison_sentences(study: Study) -> list[str]:
+    """What was tested against the chosen point and how, as sentences; none where nothing was."""
+    tests = study.tests
+    if not tests.num_points and not tests.baseline:
+        return []
+    points = {0: "", 1: "the other point"}.get(tests.num_points, "the other points")
+    compared = " and ".join(filter(None, (points, "the baseline (the initial weights)" if tests.baseline else "")))
+    were = "were" if tests.num_points > 1 or (tests.num_points and tests.baseline) else "was"
+    found = [
+        f"{compared[0].upper()}{compared[1:]} {were} compared with the chosen point by Wilcoxon's signed-rank test "
+        f"over subjects [@wilcoxon1945], two-sided, with the rank-biserial correlation as effect size [@kerby2014]"
+        f"{_correction(tests)}."
+    ]
+    if tests.num_labels:
+        over = ", corrected after Holm [@holm1979] over the labels of a measure" if tests.num_labels > 1 else ""
+        found.append(f"For each label the chosen point was compared with the baseline in the same way{over}.")
+    return [*found, *_smallest(tests), *_ranked(study)]
+
+
+def _correction(tests: PairedTests) -> str:
+    if tests.largest_family < 2:
+        return "; with one comparison per measure nothing was corrected for their number"
+    return (
+        ", corrected after Holm [@holm1979] over all comparisons of one dataset, split, protocol and measure (Dice per "
+        "slice and Dice per volume: a family each)"
+    )
+
+
+def _smallest(tests: PairedTests) -> list[str]:
+    """A sentence where so few subjects are paired that no test can be below 0.05."""
+    n = max(tests.sizes, default=0)
+    if not n or can_be_significant(n, max(tests.largest_family, 1)):
+        return []
+    least = p_text(min(1.0, smallest_p(n) * max(tests.largest_family, 1)))
+    return [
+        f"With {counted(n, 'subject')} the smallest p that such a test can give is {least}, so that these tests cannot "
+        "show a difference."
+    ]
+
+
+def _ranked(study: Study) -> list[str]:
+    if not study.tests.ranked:
+        return []
+    return [
+        f"How firmly the ranking of the points stands was judged by bootstrap over {study.tests.ranked} subjects "
+        "[@wiesenfarth2021]."
+    ]
