@@ -69,7 +69,7 @@ def methods_text(study: Study) -> str:
     )
     text = []
     for section in re.split(r"^### ", sentences, flags=re.MULTILINE)[1:]:
-        heading, *lines = section.strip().splitlines()
+        heading, *lines = filter(None, section.strip().splitlines())
         if lines:
             text += [f"### {heading}", "", " ".join(lines), ""]
     return "\n".join(["## Methods", "", *text, f"*{NOTICE}*", ""])

@@ -13,7 +13,7 @@ from sam2ft.report.papers.latex_tables import latex
 from sam2ft.report.papers.markdown import code_text, escaped_text, markdown_list, markdown_table
 from sam2ft.report.papers.methods import BIBLIOGRAPHY, cited, methods_text, references
 from sam2ft.report.papers.model_card import model_card
-from sam2ft.report.papers.study import DatasetFacts, Study
+from sam2ft.report.papers.study import DatasetFacts, EvaluationFacts, PairedTests, Study
 from sam2ft.report.papers.tables import paper_tables, tables_markdown, workbook
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -76,6 +76,9 @@ def study(comparison):
             weights_name="sam2.1_hiera_tiny.pt",
             versions={"python": "3.11", "sam2ft": "0.1", "torch": "2.14"},
             measures=("dice", "dice_slice_mean"),
+            evaluations=(EvaluationFacts(chosen.eval, {"oai": (4, 4)}, 2, 0, 5, 1),),
+            tests=PairedTests(num_points=1, baseline=True, largest_family=2, sizes=(4,), num_labels=1, ranked=4),
+            sample_sizes=(4,),
         )
         return replace(made, **changes)
 
@@ -153,7 +156,7 @@ def test_what_is_known_of_a_run_is_said_and_a_name_stays_in_its_sentence(study):
     )
     assert "Machines: `8 cores, a\ufffd### b`." in text
     assert "T2 (mean and median) is over the voxels" in text
-    assert "Tissue height (height) was measured" in text
+    assert "Tissue height (height) is the area of the tissue" in text
     assert "(commit `abc` and `def with uncommitted changes`) on Python 3.11" in text
     assert re.findall(r"^### (\w+)$", text, re.MULTILINE) == [
         *("Data", "Model", "Training", "Evaluation", "Biomarkers", "Statistics", "Software"),
@@ -181,14 +184,15 @@ def test_the_texts_say_on_what_was_computed_and_how_often(study, rows, compariso
 
 
 def test_what_was_only_evaluated_was_not_trained(study, comparison):
-    text = methods_text(study(shown="base", comparison=replace(comparison, best=None)))
+    none = replace(comparison, lines=tuple(line for line in comparison.lines if line.point.index is None), best=None)
+    text = methods_text(study(shown="base", comparison=none, tests=PairedTests()))
     assert "nothing was trained" in text
     assert "### Training" not in text
     assert "Wilcoxon" not in text
 
 
 def test_every_citation_has_its_entry_and_nothing_else_is_listed(study):
-    text = methods_text(study(biomarkers=(("cartilagethickness", "ThCcAB"), ("t2", "mean")), measures=("hd95_mm",)))
+    text = methods_text(study(biomarkers=(("cartilagethickness", "ThCcAB"), ("t2", "mean")), measures=("hd95_mm",), sample_sizes=(12,)))
     keys = cited(text)
     assert {"ravi2025sam2", "eckstein2006", "efron1987", "nikolov2021surface"} <= set(keys)
     entries = re.findall(r"^@\w+\{(\w+),", references(text), re.MULTILINE)
@@ -201,7 +205,7 @@ def test_the_bibliography_is_valid_bibtex():
         assert entry.count("{") == entry.count("}") + (0 if entry.endswith("}") else 1), entry
     keys = re.findall(r"^@\w+\{(\w+),$", text, re.MULTILINE)
     assert references(" ".join(f"[@{key}]" for key in keys)) == text
-    assert len(re.findall(r"year = \{(\d{4})\}", text)) + 1 == len(keys) == len(set(keys)) == 19
+    assert len(re.findall(r"year = \{(\d{4})\}", text)) + 1 == len(keys) == len(set(keys)) == 20
     assert "others" not in text
     assert "version 1.2" in references("[@sam2ft]", "1.2")
 
@@ -256,7 +260,7 @@ def test_names_of_users_are_text_everywhere(study, rows, comparison):
 def test_the_table_of_points_is_bold_where_validation_chose(comparison, rows):
     points, labels = paper_tables(comparison, rows, comparison.best)
     assert [row.bold for row in points.rows] == [False, True, False]
-    assert points.rows[1].cells[0].text == "0.910 ± 0.100 [0.500, 0.900]"
+    assert points.rows[1].cells[0].text == "0.910 ± 0.100 [0.751, 1.000]"
     assert points.rows[1].cells[2] is None
     assert "In bold: the point chosen by validation (lowest val_loss among 2 of 2 points" in points.caption
     assert "prompted with the reference's own box in every slice: an upper bound" in points.caption
