@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import chain
 
-from sam2ft.config.schema.evaluation import Evaluation
+from sam2ft.config.schema.evaluation import Evaluation, protocol_sentence
 from sam2ft.report.comparison.number_text import interval, number_text
 from sam2ft.report.papers.evaluation_words import (
     SPLIT_WORDS,
@@ -153,10 +153,10 @@ def _about_results(study: Study) -> Iterator[Answer]:
     has_distances = any(name.endswith("_mm") for name in study.measures)
     each = [missed_distance_words(one.settings.missed_distance) for one in study.evaluations]
     distance = f" and as {listed_values(each)} in distances"
+    unmeasured = "; biomarkers that cannot be measured are left out and counted beside each result"
     missing = (
         "A label absent from reference and prediction is not counted; missed and spurious ones count as 0 in overlaps"
-        f"{distance if has_distances else ''}; biomarkers that cannot be measured are left out and counted beside each "
-        "result."
+        f"{distance if has_distances else ''}{unmeasured if study.biomarkers else ''}."
     )
     yield 12, PARTLY, missing
     tested = "Wilcoxon's signed-rank test" if study.tests.sizes else "no test"
@@ -172,10 +172,10 @@ def _about_results(study: Study) -> Iterator[Answer]:
     ]
     if performance:
         yield 37, FILLED, "; ".join(performance).replace("[", "\\[") + "."
-    misses = [f"{one.settings.protocol}: {missed_words(one)}" for one in study.evaluations]
+    misses = [f"{escaped_text(one.protocol)}: {missed_words(one)}" for one in study.evaluations]
     misses = [missed_words(one) for one in study.evaluations] if len(misses) == 1 else misses
     yield 39, PARTLY, f"{'; '.join(misses)}; the worst cases are on the report's page."
-    yield 40, PARTLY, " ".join(dict.fromkeys(one.settings.prompt_limit for one in study.evaluations))
+    yield 40, PARTLY, " ".join(dict.fromkeys(protocol_sentence(one.protocol) for one in study.evaluations))
 
 
 def _evaluated_split(study: Study, chosen: Evaluation) -> str:

@@ -130,6 +130,7 @@ def _evaluations(state: RunState, gathered: Gathered, experiment: Experiment) ->
         found.append(
             EvaluationFacts(
                 settings=_settings_of(state, eval_id, experiment),
+                protocol=own[0].evaluation.protocol,
                 evaluated=_evaluated(rows.get(eval_id, [])),
                 # Points that share a run have a line each, of the same numbers.
                 n_missed=sum({line.evaluation: line.n_missed for line in own}.values()),

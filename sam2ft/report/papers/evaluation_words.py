@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from sam2ft.config.schema.evaluation import Evaluation
+from sam2ft.config.schema.evaluation import Evaluation, protocol_headline
 from sam2ft.report.comparison.number_text import p_text
 from sam2ft.report.papers.markdown import code_text, counted, markdown_list
 from sam2ft.report.papers.study import EvaluationFacts, PairedTests, Study
@@ -27,17 +27,17 @@ def prompt_sentences(one: EvaluationFacts) -> list[str]:
     """How the model was prompted in an evaluation, and what follows from it, as sentences."""
     chosen = one.settings
     on = evaluated_words(one.evaluated)
-    found = [
-        f"On the {SPLIT_WORDS[chosen.split]} subjects{f' ({on})' if on else ''} the model was prompted with "
-        f"{chosen.prompted_with}."
-    ]
+    moved = ""
     if chosen.bbox_shift:
         sides = "outward" if chosen.direction == "outward" else "inward or outward"
-        found.append(
-            f"Each side of a box was moved {sides} by 0 to {counted(chosen.bbox_shift, 'pixel')} of the original image "
-            "at random."
+        moved = (
+            f", each side moved {sides} by 0 to {counted(chosen.bbox_shift, 'pixel')} of the original image at random"
         )
-    found.append(chosen.prompt_limit)
+    _, _, meaning = protocol_headline(one.protocol).partition(": ")
+    found = [
+        f"On the {SPLIT_WORDS[chosen.split]} subjects{f' ({on})' if on else ''} the model was prompted with "
+        f"{chosen.prompted_with}{moved}{f': {meaning}' if meaning else ''}."
+    ]
     if chosen.protocol == "boxes_file" and chosen.boxes_file is not None:
         found.append(
             f"The boxes are those of the file {code_text(chosen.boxes_file.name)}; a structure without a box is "
@@ -106,18 +106,20 @@ def interval_sentences(sizes: Sequence[int]) -> list[str]:
     """How the intervals were made of means over these numbers of subjects, as sentences."""
     few, many = any(1 < n < FEW for n in sizes), any(n >= FEW for n in sizes)
     student = (
-        f"{CONFIDENCE:.0%} confidence intervals by Student's t over subjects, cut where a measure cannot be; a "
-        "bootstrap of so few values would be too narrow"
+        f"{100 * CONFIDENCE:g} % confidence intervals by Student's t over subjects, cut at the limits of a measure (a "
+        "Dice is at most 1); a bootstrap of so few values would be too narrow"
     )
     bootstrap = (
-        f"{CONFIDENCE:.0%} confidence intervals from {RESAMPLES:,} bootstrap samples of subjects (bias-corrected and "
-        "accelerated [@efron1987])"
+        f"{100 * CONFIDENCE:g} % confidence intervals from {RESAMPLES:,} bootstrap samples of subjects (bias-corrected "
+        "and accelerated [@efron1987])"
     )
     found = []
     if many:
         found.append(f"Means{f' over {FEW} or more subjects' if few else ''} have {bootstrap}.")
     if few:
-        found.append(f"Means over fewer than {FEW} subjects have {student}.")
+        found.append(
+            f"Means{f' over fewer than {FEW} subjects' if many else f', of fewer than {FEW} subjects,'} have {student}."
+        )
     if 1 in sizes:
         found.append("A mean over one subject has neither a standard deviation nor an interval.")
     return found

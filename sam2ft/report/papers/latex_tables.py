@@ -63,9 +63,11 @@ def _narrowed(table: PaperTable) -> tuple[PaperTable, int]:
 
     Where even short lines do not help, the columns of settings are left out: the name of a point has them too.
     """
-    for longest in _LONGEST:
-        if _width(table, 1, longest) <= LANDSCAPE:
-            return table, longest
+    # Two measures beside each other, where that only needs shorter lines of names: fewer tables.
+    for measures in (min(2, len(table.cell_heads)), 1):
+        for longest in _LONGEST:
+            if _width(table, measures, longest) <= LANDSCAPE:
+                return table, longest
     kept = [number for number, head in enumerate(table.text_heads) if number == 0 or head in COUNTS]
 
     def chosen(values: Sequence[Any]) -> tuple[Any, ...]:

@@ -6,6 +6,7 @@ Its text is in templates/papers/model_card.md.j2.
 from collections.abc import Mapping, Sequence
 
 from sam2ft.config.schema.dataset import Intensity
+from sam2ft.config.schema.evaluation import protocol_sentence
 from sam2ft.config.schema.model_names import NANO, model_name
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, POOLED, Row
 from sam2ft.report.comparison.compare import score_of
@@ -66,7 +67,7 @@ def _misses(study: Study, one: EvaluationFacts) -> str:
 def _limits(study: Study) -> list[str]:
     """What the prompts and the evaluated split mean for the results, each sentence once."""
     of_each = [
-        (one.settings.prompt_limit, split_limit(one.settings, trained=study.trained)) for one in study.evaluations
+        (protocol_sentence(one.protocol), split_limit(one.settings, trained=study.trained)) for one in study.evaluations
     ]
     return [sentence for sentence in dict.fromkeys(part for both in of_each for part in both) if sentence]
 

@@ -62,6 +62,8 @@ class EvaluationFacts:
 
     settings: Evaluation
     """Its own section `eval`: a run may be evaluated in several ways."""
+    protocol: str
+    """Name of its prompts as tables have it, with parameters."""
     evaluated: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Dataset -> (subjects, volumes)."""
     n_missed: int = 0

@@ -59,10 +59,11 @@ def choice_sentences(study: Study) -> list[str]:
         what += f" with {several}"
     finished = study.num_finished
     left = "" if finished == len(trainings) else f", of which {finished} finished"
+    planned = "planned" if left else "made"
     point = trainings[0]
     extreme = "highest" if point.mode == "max" else "lowest"
     return [
-        f"There were {len(trainings)} trainings: {what}{left}.",
+        f"{len(trainings)} trainings were {planned}: {what}{left}.",
         f"The one with the {extreme} {code_text(point.monitor)} on the validation subjects was chosen (seed {seed}); "
         "the test subjects had no part in this choice.",
         *([] if len(seeds) > 1 else [f"The seed was {seed} in all of them."]),

@@ -47,7 +47,7 @@ def test_planted_misses_of_slices_are_counted_for_each_evaluation(slice_row, tmp
 )
 def test_misses_of_slices_are_said_where_they_are_known(missed, spurious, words):
     settings: Any = None
-    assert missed_words(EvaluationFacts(settings, {}, 0, 0, missed, spurious)) == words
+    assert missed_words(EvaluationFacts(settings, "box", {}, 0, 0, missed, spurious)) == words
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from io import BytesIO
 import pytest
 from fixtures.experiments import parse_experiment
 
+from sam2ft.evaluation.protocols.protocol import protocol_class
 from sam2ft.report.comparison.compare import PointRun, compare
 from sam2ft.report.papers.checklist import TOPICS, claim_checklist
 from sam2ft.report.papers.latex_tables import latex
@@ -59,6 +60,11 @@ def comparison(rows):
     return compare(points, rows)
 
 
+def protocol_name(section):
+    """The name of the prompts of an evaluation in tables."""
+    return protocol_class(section.protocol)(section).name() if section.protocol != "boxes_file" else "boxes_file"
+
+
 @pytest.fixture
 def study(comparison):
     def make(given=None, **changes):
@@ -76,7 +82,7 @@ def study(comparison):
             weights_name="sam2.1_hiera_tiny.pt",
             versions={"python": "3.11", "sam2ft": "0.1", "torch": "2.14"},
             measures=("dice", "dice_slice_mean"),
-            evaluations=(EvaluationFacts(chosen.eval, {"oai": (4, 4)}, 2, 0, 5, 1),),
+            evaluations=(EvaluationFacts(chosen.eval, protocol_name(chosen.eval), {"oai": (4, 4)}, 2, 0, 5, 1),),
             tests=PairedTests(num_points=1, baseline=True, largest_family=2, sizes=(4,), num_labels=1, ranked=4),
             sample_sizes=(4,),
         )
@@ -192,7 +198,9 @@ def test_what_was_only_evaluated_was_not_trained(study, comparison):
 
 
 def test_every_citation_has_its_entry_and_nothing_else_is_listed(study):
-    text = methods_text(study(biomarkers=(("cartilagethickness", "ThCcAB"), ("t2", "mean")), measures=("hd95_mm",), sample_sizes=(12,)))
+    text = methods_text(
+        study(biomarkers=(("cartilagethickness", "ThCcAB"), ("t2", "mean")), measures=("hd95_mm",), sample_sizes=(12,))
+    )
     keys = cited(text)
     assert {"ravi2025sam2", "eckstein2006", "efron1987", "nikolov2021surface"} <= set(keys)
     entries = re.findall(r"^@\w+\{(\w+),", references(text), re.MULTILINE)
