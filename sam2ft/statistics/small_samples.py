@@ -35,6 +35,8 @@ def shown_interval(
 
     It is cut at the limits of the measure, beyond which no mean can lie (a Dice above 1). None where there is none.
     """
+    if n < 2:
+        return None
     low, high = bootstrap
     if n < FEW and sd is not None:
         low, high = t_interval(mean, sd, n)

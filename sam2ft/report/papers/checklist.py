@@ -83,8 +83,8 @@ def _about_data(study: Study) -> Iterator[Answer]:
     )
     yield 9, FILLED, preparation
     chosen = [_used(one) for one in study.data if one.trained is not None] or ["Nothing was trained"]
-    empty = ["with" if one.settings.include_empty_slices else "without" for one in study.evaluations]
-    slices = f"; evaluation {listed_values(empty)} slices that hold no reference" if empty else ""
+    empty = {"with" if one.settings.include_empty_slices else "without" for one in study.evaluations}
+    slices = f"; evaluation {' and '.join(sorted(empty))} slices that hold no reference" if empty else ""
     yield 10, FILLED, f"{'; '.join(chosen)}{slices}."
     acquisition = [
         f"{name}: {markdown_list(escaped_text(value) for value in values)}"
@@ -166,7 +166,7 @@ def _about_results(study: Study) -> Iterator[Answer]:
     yield 32, PARTLY, " ".join(dict.fromkeys(_evaluated_split(study, one.settings) for one in study.evaluations))
     performance = [
         f"{escaped_text(line.evaluation.dataset)} ({escaped_text(line.evaluation.protocol)}): Dice per slice "
-        f"{number_text(score.mean)} {interval(score)} in {score.n} subjects"
+        f"{number_text(score.mean)} {interval(score)} in {counted(score.n, 'subject')}"
         for line in study.lines
         if (score := line.scores.get("dice_slice_mean")) is not None
     ]

@@ -22,6 +22,7 @@ from sam2ft.data.store.index import index_path
 from sam2ft.data.store.metadata import read_metadata
 from sam2ft.data.store.store import Store, VolumeRecord
 from sam2ft.report.comparison.compare import number_or_none
+from sam2ft.report.comparison.misses import LabelFailures
 from sam2ft.report.papers.study import SPLITS, DatasetFacts, EvaluationFacts, PairedTests, Study
 from sam2ft.report.request import Gathered, RunState
 from sam2ft.report.tables.frames import frame_of_csv
@@ -127,6 +128,8 @@ def _evaluations(state: RunState, gathered: Gathered, experiment: Experiment) ->
     found = []
     for eval_id, own in grouped(lines, lambda line: line.evaluation.eval).items():
         missed, spurious = labels_of_slices(state, eval_id)
+        evaluations = dict.fromkeys(line.evaluation for line in own)
+        failed = sum((gathered.misses.total(run, one) for one in evaluations), start=LabelFailures())
         found.append(
             EvaluationFacts(
                 settings=_settings_of(state, eval_id, experiment),
@@ -137,6 +140,8 @@ def _evaluations(state: RunState, gathered: Gathered, experiment: Experiment) ->
                 n_spurious=sum({line.evaluation: line.n_spurious for line in own}.values()),
                 missed_slices=missed,
                 spurious_slices=spurious,
+                elsewhere_slices=failed.slices.elsewhere,
+                elsewhere_volumes=failed.volumes.elsewhere,
             )
         )
     return tuple(found)

@@ -1,6 +1,6 @@
 """Words of the texts for papers for evaluations: prompts, splits, misses, intervals and tests of a study."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from sam2ft.config.schema.evaluation import Evaluation, protocol_headline
 from sam2ft.report.comparison.number_text import p_text
@@ -10,15 +10,13 @@ from sam2ft.statistics.bootstrap import CONFIDENCE, RESAMPLES
 from sam2ft.statistics.small_samples import FEW, can_be_significant, smallest_p
 
 SPLIT_WORDS: Mapping[str, str] = {"train": "training", "val": "validation", "test": "test"}
-DISTANCES = {
-    f"{name}{definition}_mm": f"{words}{of}"
-    for definition, of in (("", " of boundary voxels"), ("_surfel", " of surface elements"))
-    for name, words in (
-        ("hd", "Hausdorff distance"),
-        ("hd95", "its 95th percentile"),
-        ("assd", "average symmetric distance"),
-    )
+_DISTANCES = {
+    "hd": "Hausdorff distance",
+    "hd95": "95th percentile of the Hausdorff distance",
+    "assd": "average symmetric surface distance",
 }
+_SURFACES = {"": "boundary voxels", "_surfel": "surface elements [@nikolov2021surface]"}
+"""Ending of a measure -> between what it measures."""
 _OF_THE_REFERENCE = ("box", "point", "points", "mask")
 """Protocols that prompt what the reference holds in each slice, and nothing else."""
 
@@ -27,16 +25,9 @@ def prompt_sentences(one: EvaluationFacts) -> list[str]:
     """How the model was prompted in an evaluation, and what follows from it, as sentences."""
     chosen = one.settings
     on = evaluated_words(one.evaluated)
-    moved = ""
-    if chosen.bbox_shift:
-        sides = "outward" if chosen.direction == "outward" else "inward or outward"
-        moved = (
-            f", each side moved {sides} by 0 to {counted(chosen.bbox_shift, 'pixel')} of the original image at random"
-        )
-    _, _, meaning = protocol_headline(one.protocol).partition(": ")
     found = [
         f"On the {SPLIT_WORDS[chosen.split]} subjects{f' ({on})' if on else ''} the model was prompted with "
-        f"{chosen.prompted_with}{moved}{f': {meaning}' if meaning else ''}."
+        f"{prompted_with(chosen)}{_meaning(one.protocol)}."
     ]
     if chosen.protocol == "boxes_file" and chosen.boxes_file is not None:
         found.append(
@@ -55,6 +46,21 @@ def prompt_sentences(one: EvaluationFacts) -> list[str]:
     return [*found, f"{missed_words(one)}."]
 
 
+def prompted_with(chosen: Evaluation) -> str:
+    """What the model was prompted with, and how boxes were moved."""
+    if not chosen.bbox_shift:
+        return chosen.prompted_with
+    sides = "outward" if chosen.direction == "outward" else "inward or outward"
+    pixels = f"{counted(chosen.bbox_shift, 'pixel')} of the original image"
+    return f"{chosen.prompted_with}, each side moved {sides} by 0 to {pixels} at random"
+
+
+def _meaning(protocol: str) -> str:
+    """`: ` and what numbers with these prompts mean, without what `Evaluation.prompted_with` says already."""
+    own = protocol.partition("+")[0].replace("_per_label", "", 1)
+    return "".join(protocol_headline(own).partition(": ")[1:])
+
+
 def split_limit(chosen: Evaluation, *, trained: bool) -> str:
     """What the evaluated split means for the results, as a sentence; empty for the test split, or without a training.
 
@@ -68,6 +74,15 @@ def split_limit(chosen: Evaluation, *, trained: bool) -> str:
             "results are too good for new subjects."
         )
     return "The training subjects are those that the model was trained on: these results say nothing of new subjects."
+
+
+def distance_words(measures: Collection[str]) -> list[str]:
+    """The measured distances, a text per kind of surface."""
+    found = []
+    for ending, surface in _SURFACES.items():
+        names = [f"the {words}" for name, words in _DISTANCES.items() if f"{name}{ending}_mm" in measures]
+        found += [f"{markdown_list(names)} between {surface}"] if names else []
+    return found
 
 
 def evaluated_words(evaluated: Mapping[str, tuple[int, int]]) -> str:
@@ -90,9 +105,14 @@ def missed_words(one: EvaluationFacts) -> str:
         f"In whole volumes {counted(one.n_missed, 'label')} {'was' if one.n_missed == 1 else 'were'} missed and "
         f"{one.n_spurious} spurious"
     )
-    if one.missed_slices is None:
-        return text
-    return f"{text}, in single slices {one.missed_slices} and {one.spurious_slices}"
+    if one.missed_slices is not None:
+        text += f", in single slices {one.missed_slices} and {one.spurious_slices}"
+    if one.elsewhere_slices or one.elsewhere_volumes:
+        text += (
+            f"; in {counted(one.elsewhere_slices, 'slice')} and {counted(one.elsewhere_volumes, 'volume')} a label was "
+            "predicted only beside its reference, a Dice of 0 that is not counted as missed"
+        )
+    return text
 
 
 def listed_values(values: Sequence[str]) -> str:
@@ -159,9 +179,10 @@ def _smallest(tests: PairedTests) -> list[str]:
     if not n or can_be_significant(n, max(tests.largest_family, 1)):
         return []
     least = p_text(min(1.0, smallest_p(n) * max(tests.largest_family, 1)))
+    after = " after the correction" if tests.largest_family > 1 else ""
     return [
-        f"With {counted(n, 'subject')} the smallest p that such a test can give is {least}, so that these tests cannot "
-        "show a difference."
+        f"With {counted(n, 'subject')} the smallest p that such a test can give is {least}{after}, so that these "
+        "tests cannot show a difference."
     ]
 
 

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from sam2ft.report.papers import evaluation_words, training_words
-from sam2ft.report.papers.evaluation_words import DISTANCES, SPLIT_WORDS, listed_values, missed_distance_words
+from sam2ft.report.papers.evaluation_words import SPLIT_WORDS, distance_words, listed_values, missed_distance_words
 from sam2ft.report.papers.markdown import counted, rendered
 from sam2ft.report.papers.study import SPLITS, DatasetFacts, Study
 
@@ -49,7 +49,7 @@ def methods_text(study: Study) -> str:
     sentences = rendered(
         "methods.md.j2",
         study=study,
-        distances=[words for measure, words in DISTANCES.items() if measure in study.measures],
+        distances=distance_words(study.measures),
         definitions_of=definitions,
         packages=[f"{name} {version}" for name, version in others.items()],
         listed_values=listed_values,

@@ -11,7 +11,7 @@ from sam2ft.config.schema.model_names import NANO, model_name
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, POOLED, Row
 from sam2ft.report.comparison.compare import score_of
 from sam2ft.report.comparison.number_text import MEASURE_WORDS, NOTHING, interval, number_text
-from sam2ft.report.papers.evaluation_words import split_limit
+from sam2ft.report.papers.evaluation_words import prompted_with, split_limit
 from sam2ft.report.papers.markdown import code_text, counted, escaped_text, markdown_table, rendered
 from sam2ft.report.papers.study import SPLITS, DatasetFacts, EvaluationFacts, Study
 from sam2ft.report.papers.training_words import precision_words
@@ -41,7 +41,7 @@ def model_card(study: Study, global_rows: Sequence[Row], best_sha256: str | None
         data=_data(study),
         results=_results(study, global_rows),
         architecture=model_name(study.settings.module.sam2_model_cfg),
-        prompted=dict.fromkeys(one.settings.prompted_with for one in study.evaluations),
+        prompted=dict.fromkeys(prompted_with(one.settings) for one in study.evaluations),
         limits=_limits(study),
         precision=precision_words(study.precision, study.settings.module.use_amp),
         evaluated_in=precision_words(study.evaluated_in, study.settings.eval.precision),
@@ -58,7 +58,7 @@ def model_card(study: Study, global_rows: Sequence[Row], best_sha256: str | None
 
 def _misses(study: Study, one: EvaluationFacts) -> str:
     """What an evaluation missed, with its prompts where there are several."""
-    how = f" (prompted by {one.settings.prompted_with})" if len(study.evaluations) > 1 else ""
+    how = f" (prompted by {prompted_with(one.settings)})" if len(study.evaluations) > 1 else ""
     volumes = f"{counted(one.n_missed, 'label')} in whole volumes"
     slices = "" if one.missed_slices is None else f" and {one.missed_slices} in single slices"
     return f"In the evaluation above{how} it missed {volumes}{slices}."

@@ -72,6 +72,9 @@ class EvaluationFacts:
     missed_slices: int | None = None
     """The same in single slices; None where its slice.csv is no longer there."""
     spurious_slices: int | None = None
+    elsewhere_slices: int = 0
+    """Slices, and volumes, of a label that is in both masks without a common pixel: a Dice of 0, but not missed."""
+    elsewhere_volumes: int = 0
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,9 @@ def choice_sentences(study: Study) -> list[str]:
         f"{len(trainings)} trainings were {planned}: {what}{left}.",
         f"The one with the {extreme} {code_text(point.monitor)} on the validation subjects was chosen (seed {seed}); "
         "the test subjects had no part in this choice.",
-        *([] if len(seeds) > 1 else [f"The seed was {seed} in all of them."]),
+        "The intervals below are over subjects, not over seeds."
+        if len(seeds) > 1
+        else f"The seed was {seed} in all of them.",
     ]
 
 

@@ -135,7 +135,10 @@ def test_each_setting_has_its_sentence_only_when_it_is_on(study, module, words):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"protocol": "box", "bbox_shift": 3}, "the bounding box of each connected component of each label in"),
+        (
+            {"protocol": "box", "bbox_shift": 3},
+            "in the reference, each side moved outward by 0 to 3 pixels of the original image at random: what a user",
+        ),
         ({"protocol": "point"}, "the pixel deepest inside each connected component"),
         ({"protocol": "points", "points_k": 5}, "5 points inside each connected component"),
         ({"protocol": "mask"}, "the reference mask of each connected component"),
@@ -199,7 +202,11 @@ def test_what_was_only_evaluated_was_not_trained(study, comparison):
 
 def test_every_citation_has_its_entry_and_nothing_else_is_listed(study):
     text = methods_text(
-        study(biomarkers=(("cartilagethickness", "ThCcAB"), ("t2", "mean")), measures=("hd95_mm",), sample_sizes=(12,))
+        study(
+            biomarkers=(("cartilagethickness", "ThCcAB"), ("t2", "mean")),
+            measures=("hd95_surfel_mm",),
+            sample_sizes=(12,),
+        )
     )
     keys = cited(text)
     assert {"ravi2025sam2", "eckstein2006", "efron1987", "nikolov2021surface"} <= set(keys)
