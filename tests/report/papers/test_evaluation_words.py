@@ -121,9 +121,14 @@ def test_a_label_beside_its_reference_is_not_hidden() -> None:
 
 @pytest.mark.parametrize(
     ("sizes", "student", "bootstrap", "one"),
-    [((4,), True, False, False), ((12, 40), False, True, False), ((4, 12), True, True, False), ((1,), False, False, True),
-     ((), False, False, False)],
-)  # fmt: skip
+    [
+        ((4,), True, False, False),
+        ((12, 40), False, True, False),
+        ((4, 12), True, True, False),
+        ((1,), False, False, True),
+        ((), False, False, False),
+    ],
+)
 def test_intervals_are_said_as_they_were_made(
     sizes: tuple[int, ...], student: bool, bootstrap: bool, one: bool
 ) -> None:
