@@ -145,8 +145,9 @@ class Study:
 
     @property
     def lines(self) -> tuple[ComparisonRow, ...]:
-        """The evaluations of the shown run."""
-        return tuple(line for line in self.comparison.lines if line.point.run == self.shown and line.scores)
+        """The evaluations of the shown run, each once."""
+        own = (line for line in self.comparison.lines if line.point.run == self.shown and line.scores)
+        return tuple({line.evaluation: line for line in own}.values())
 
     @property
     def trainings(self) -> tuple[PointRun, ...]:

@@ -289,6 +289,48 @@ def test_the_table_of_points_is_bold_where_validation_chose(comparison, rows):
     assert "distances" not in labels.caption
 
 
+@pytest.mark.parametrize(
+    ("n", "sd", "interval", "words"),
+    [
+        (2, 0.01, (0.820, 1.0), "by Student's t, because there are fewer than 10 subjects"),
+        (9, 0.1, (0.833, 0.987), "by Student's t, because there are fewer than 10 subjects"),
+        (10, 0.1, (0.5, 0.9), "[95 % bootstrap confidence interval]"),
+        (1, None, None, ""),
+    ],
+)
+def test_cells_cards_and_workbooks_show_the_interval_that_the_caption_names(
+    study, comparison, rows, n, sd, interval, words
+):
+    from openpyxl import load_workbook
+
+    given = [{**row, "n": n, "sd": sd, **({} if sd else {"ci_low": None, "ci_high": None})} for row in rows]
+    compared = compare([line.point for line in comparison.lines], given)
+    made = paper_tables(compared, given, compared.best)
+    for table, row in zip(made, (1, 1), strict=True):
+        cell = table.rows[row].cells[0]
+        assert words in table.caption
+        assert ("standard deviation" in table.caption) == (n > 1)
+        assert (cell.ci_low, cell.ci_high) == (pytest.approx(interval, abs=1e-3) if interval else (None, None))
+    text = f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "0.910"
+    assert text.replace("[", "\\[") in tables_markdown(made)
+    assert text in latex(made)
+    card = model_card(replace(study(), comparison=compared), given, None)
+    assert text.replace("[", "\\[") in card
+    assert words.strip("[]") in card
+    sheet = load_workbook(BytesIO(workbook(made))).worksheets[0]
+    heads = [cell.value for cell in sheet[2]]
+    shown = [sheet.cell(4, 1 + heads.index(f"Dice per slice CI {end}")).value for end in ("low", "high")]
+    assert shown == (pytest.approx(list(interval), abs=1e-3) if interval else [None, None])
+
+
+def test_a_table_of_large_and_small_groups_says_which_has_which_interval(comparison, rows):
+    given = [{**row, "n": 4 if row["label"] is not None else 12} for row in rows]
+    compared = compare([line.point for line in comparison.lines], given)
+    points, labels = paper_tables(compared, given, compared.best)
+    assert "[95 % bootstrap confidence interval]" in points.caption
+    assert "by Student's t below 10 subjects, else by bootstrap" in labels.caption
+
+
 def test_a_caption_says_what_a_distance_of_a_missed_label_is(comparison, rows, global_row):
     distances = [global_row("run-0", 3.0, measure="hd95_mm", label=1, label_name=HOSTILE)]
     *_, labels = paper_tables(comparison, [*rows, *distances], comparison.best, 12.5)
