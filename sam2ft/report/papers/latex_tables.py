@@ -165,9 +165,14 @@ def _row(row: PaperRow, longest: int) -> str:
 def _cell(cell: Cell | None, *, bold: bool) -> str:
     if cell is None:
         return "--"
-    parts = [part.replace("±", "$\\pm$") for part in (cell.value_text, cell.interval_text) if part]
+    parts = [_signs(part) for part in (cell.value_text, cell.interval_text) if part]
     texts = [f"\\textbf{{{part}}}" if bold else f"{{{part}}}" for part in parts]
     return _stacked(texts)
+
+
+def _signs(numbers: str) -> str:
+    """Numbers with the signs of mathematics: a hyphen is no minus."""
+    return numbers.replace("-", "$-$").replace("±", "$\\pm$")
 
 
 def _stacked(lines: Sequence[str]) -> str:

@@ -34,7 +34,9 @@ def card(model: str, image_size: int, window=None, initial: str | None = None) -
     data = DatasetFacts("oai", "knee", ("bone",), SIZES, SIZES, SIZES, None, None, 42, window=window or {})
     point = PointRun(None, "baseline", "run") if initial else PointRun(0, "point", "run")
     comparison = Comparison((ComparisonRow(point),), None if initial else "run", "lowest val_loss")
-    return model_card(Study("knee", experiment, (data,), comparison, "run", weights_name=initial), [], None if initial else "b" * 64)
+    return model_card(
+        Study("knee", experiment, (data,), comparison, "run", weights_name=initial), [], None if initial else "b" * 64
+    )
 
 
 def blocks(text: str) -> list[str]:
