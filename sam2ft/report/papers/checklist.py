@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 
 from sam2ft.config.schema.evaluation import Evaluation, protocol_sentence
-from sam2ft.report.comparison.number_text import interval, number_text
+from sam2ft.report.comparison.number_text import MEASURE_WORDS, interval, number_text
 from sam2ft.report.papers.evaluation_words import (
     SPLIT_WORDS,
     listed_values,
@@ -144,7 +144,8 @@ def _about_results(study: Study) -> Iterator[Answer]:
     if study.measures:
         has_nsd = any(name.startswith("nsd") for name in study.measures)
         nsd = f" (NSD at {study.settings.eval.nsd_tolerance_mm:g} mm)" if has_nsd else ""
-        yield 28, FILLED, f"{markdown_list(code_text(name) for name in study.measures)}{nsd}; see the methods text."
+        measures = markdown_list(MEASURE_WORDS.get(name, code_text(name)) for name in study.measures)
+        yield 28, FILLED, f"{measures}{nsd}; see the methods text.".replace("[", "\\[")
     for noise in [one.settings.prompt_noise for one in study.evaluations if one.settings.prompt_noise][:1]:
         shifts = markdown_list(str(shift) for shift in noise.shifts)
         yield 30, FILLED, f"Boxes moved by up to {shifts} pixels: prompt_noise_global.csv."

@@ -100,7 +100,9 @@ def paper_tables(
     for evaluation in evaluations:
         rows = [row for row in global_rows if row["run"] == shown and ComparedEvaluation.of(row) == evaluation]
         if rows:
-            name = comparison.name_of(shown) or ""
+            # Points that differ in their evaluation alone share a run.
+            own = (line for line in comparison.lines if line.point.run == shown and line.evaluation == evaluation)
+            name = next((line.point.name for line in own), "")
             found.append(_labels_table(rows, evaluation, name, missed_distance_words(missed_distance)))
     return tuple(found)
 

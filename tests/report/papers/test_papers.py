@@ -323,6 +323,23 @@ def test_cells_cards_and_workbooks_show_the_interval_that_the_caption_names(
     assert shown == (pytest.approx(list(interval), abs=1e-3) if interval else [None, None])
 
 
+def test_the_table_of_labels_has_the_name_of_the_point_that_was_evaluated_so(global_row):
+    named = {"box": "b" * 12, "point": "p" * 12}
+    given = [
+        global_row("run-0", 0.9, eval=eval_id, protocol=protocol, label=label, label_name=name)
+        for protocol, eval_id in named.items()
+        for label, name in ((None, "mean_of_labels"), (1, "bone"))
+    ]
+    points = [
+        PointRun(n, f"protocol={one}", "run-0", (("eval.protocol", one),), validation=0.1, eval=eval_id)
+        for n, (one, eval_id) in enumerate(named.items())
+    ]
+    captions = [table.caption for table in paper_tables(compare(points, given), given, "run-0")]
+    assert [len(table.rows) for table in paper_tables(compare(points, given), given, "run-0")] == [1, 1, 2, 2]
+    assert "prompt box, protocol=box" in captions[2]
+    assert "prompt point, protocol=point" in captions[3]
+
+
 def test_a_table_of_large_and_small_groups_says_which_has_which_interval(comparison, rows):
     given = [{**row, "n": 4 if row["label"] is not None else 12} for row in rows]
     compared = compare([line.point for line in comparison.lines], given)
