@@ -133,7 +133,7 @@ def dataset_yaml(kind: str, seed: int) -> str:
     )
     maps = '\n  maps: {t2: "maps/{subject}_t2.nii.gz", t1rho: "maps/{subject}_t1rho.nii.gz"}' if kind == "knee" else ""
     return f"""# A generated cohort; prepare it from this folder: launch/prepare.py dataset.yaml --out STORE
-dataset: {{name: {kind}_phantom, anatomy: "{kind} phantom, generated images"}}
+dataset: {{name: {kind}_phantom, anatomy: "{kind} phantom, generated images", modality: simulated MRI}}
 sources:
   images: "dicom/{{subject}}/{{volume}}"
   masks: "masks/{{subject}}.nii.gz"{maps}

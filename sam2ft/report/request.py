@@ -74,6 +74,7 @@ def points_of(state: RunState, baseline: str = "") -> list[PointRun]:
             mode="max" if status is not None and status.mode == "max" else "min",
             validation=None if status is None or planned.baseline else status.best_value,
             baseline="" if planned.baseline else baseline,
+            eval=point.eval_id,
         )
         for point in planned.points
     ]

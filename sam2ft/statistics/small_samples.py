@@ -1,7 +1,7 @@
 """Intervals and tests of few subjects: when a bootstrap is too narrow, and what the smallest possible p is."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sam2ft.statistics.bootstrap import CONFIDENCE
 
@@ -35,12 +35,26 @@ def shown_interval(
 
     It is cut at the limits of the measure, beyond which no mean can lie (a Dice above 1). None where there is none.
     """
+    if n < 2:
+        return None
     low, high = bootstrap
     if n < FEW and sd is not None:
         low, high = t_interval(mean, sd, n)
     if low is None or high is None or math.isnan(low) or math.isnan(high):
         return None
     return max(low, limits[0]), min(high, limits[1])
+
+
+def interval_words(sizes: Iterable[int]) -> str:
+    """What the intervals of `shown_interval` are for means over these numbers of subjects; empty where none has one."""
+    several = {n for n in sizes if n > 1}
+    if not several:
+        return ""
+    if max(several) < FEW:
+        return f"95 % confidence interval by Student's t, because there are fewer than {FEW} subjects"
+    if min(several) >= FEW:
+        return "95 % bootstrap confidence interval"
+    return f"95 % confidence interval: by Student's t below {FEW} subjects, else by bootstrap"
 
 
 def smallest_p(n: int) -> float:

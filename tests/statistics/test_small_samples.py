@@ -7,7 +7,15 @@ import pytest
 from scipy.stats import ttest_1samp, wilcoxon
 
 from sam2ft.statistics.bootstrap import bootstrap_interval
-from sam2ft.statistics.small_samples import FEW, can_be_significant, sample_sd, shown_interval, smallest_p, t_interval
+from sam2ft.statistics.small_samples import (
+    FEW,
+    can_be_significant,
+    interval_words,
+    sample_sd,
+    shown_interval,
+    smallest_p,
+    t_interval,
+)
 
 COHORTS = 4000
 EVERYWHERE = (-math.inf, math.inf)
@@ -62,3 +70,19 @@ def test_below_six_subjects_nothing_can_be_significant_and_later_after_a_correct
     assert [n for n in range(1, 12) if not can_be_significant(n)] == [1, 2, 3, 4, 5]
     assert not can_be_significant(6, tests=2)
     assert can_be_significant(9, tests=8)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "student", "bootstrap"),
+    [((4, 9), True, False), ((10, 40), False, True), ((4, 10), True, True), ((1, 12), False, True)],
+)
+def test_the_words_of_an_interval_are_those_of_how_it_was_made(
+    sizes: tuple[int, ...], student: bool, bootstrap: bool
+) -> None:
+    words = interval_words(sizes)
+    assert ("Student's t" in words, "bootstrap" in words) == (student, bootstrap)
+
+
+@pytest.mark.parametrize("sizes", [(), (1,), (0, 1)])
+def test_where_no_mean_has_an_interval_there_are_no_words(sizes: tuple[int, ...]) -> None:
+    assert interval_words(sizes) == ""

@@ -35,10 +35,15 @@ LabelId = Annotated[str, AfterValidator(_label_id)]
 
 
 class DatasetInfo(Section):
-    """Name and anatomy of a dataset."""
+    """Name, anatomy and modality of a dataset."""
 
     name: Name = plain(REQUIRED, "name of the store; part of every key")
     anatomy: str = plain("", "imaged anatomy, as free text")
+    modality: str = plain(
+        "",
+        "imaging modality, as free text such as MRI; empty: that of the DICOM series where all agree, and none for "
+        "other files",
+    )
 
 
 class SourcePatterns(Section):

@@ -16,6 +16,7 @@ from sam2ft.core.files import sha256_text
 from sam2ft.core.geometry import Geometry
 from sam2ft.data.dicom.file import dicom_files, read_image
 from sam2ft.data.dicom.header import guarded, optional, text
+from sam2ft.data.dicom.modality import modality_fact
 from sam2ft.data.dicom.pixels import common_scale, stacked_signals
 from sam2ft.data.dicom.placement import Stack, evened, place, refuse_mixed_planes
 from sam2ft.data.images.grids import Volume
@@ -76,6 +77,7 @@ def read_series(
             fields,
             _subject_fields(stack.images[0].header, keep),
             notes=found,
+            facts=modality_fact(text(image.header, "Modality") for image in stack.images),
             nearest_slices=nearest,
         )
 

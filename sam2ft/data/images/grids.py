@@ -39,7 +39,7 @@ class Volume:
     notes: tuple[str, ...] = ()
     """What a reader of the numbers should know: one sentence each, without the path of the file."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """How it was read, for the record of the store: slice_axis (chosen, axis, plane)."""
+    """How it was read, for the record of the store: slice_axis (chosen, axis, plane), modality of a DICOM series."""
     segments: tuple[Segment, ...] = ()
     """The segments of a file that names them; such a file may be cropped to its segments."""
     nearest_slices: tuple[int, ...] | None = None

@@ -70,7 +70,7 @@ def prepare_dataset(
     """
     found = find_sources(config, base)
     about, upgrade = config.dataset, options.upgrade is not None
-    writer = StoreWriter(out, about.name, about.anatomy, config.labels, config.split.seed, upgrade)
+    writer = StoreWriter(out, about.name, about.anatomy, config.labels, config.split.seed, upgrade, about.modality)
     writer.check()
     _refuse_absent_masks(found)
     with store_lock(out):

@@ -19,7 +19,7 @@ Volume = tuple[str, str]
 
 
 def rebuilt_index(
-    folder: Path, dataset: str, anatomy: str, labels: LabelTable, split_seed: int, damage: str
+    folder: Path, described: tuple[str, str, str], labels: LabelTable, split_seed: int, damage: str
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """(content of store.json, notes): every volume that metadata_for_ml.json names, with the split that it has there.
 
@@ -27,11 +27,13 @@ def rebuilt_index(
     out, and the split of its subject reserved, so that it is prepared again into the same split.
 
     Args:
+        described: name, anatomy and modality of the dataset; an empty modality is left out.
         damage: what is wrong with store.json, for the note and the error.
 
     Raises:
         DataError: metadata or records are lost or damaged too, or are of other labels.
     """
+    dataset, anatomy, modality = described
     records = _records(folder, dataset, labels)
     entries, lost, reserved = [], [], {}
     for name, entry in sorted(_named(folder, dataset, damage).items()):
@@ -53,6 +55,7 @@ def rebuilt_index(
         "version": versions.pop(),
         "dataset": dataset,
         "anatomy": anatomy,
+        **({"modality": modality} if modality else {}),
         "labels": labels.to_json(),
         "split_seed": split_seed,
         "volumes": entries,

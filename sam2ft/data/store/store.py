@@ -31,6 +31,7 @@ from sam2ft.core.given.wrong_kind import Wanted, wrong_kind
 from sam2ft.core.keys import SliceKey, VolumeKey
 from sam2ft.core.labels import LabelTable
 from sam2ft.core.system.path_errors import of_disk
+from sam2ft.data.dicom.modality import MODALITIES
 from sam2ft.data.store.index import (
     METADATA_FOR_ML,
     METADATA_FOR_STATS,
@@ -181,6 +182,20 @@ class Store:
     split_seed: int
     volumes: tuple[VolumeRecord, ...]
     """Sorted by key."""
+    given_modality: str = ""
+    """Imaging modality as the dataset file gave it; empty where it did not."""
+
+    @cached_property
+    def modality(self) -> str:
+        """Imaging modality as text: as given, else that of the DICOM series where all agree; empty: not known.
+
+        Raises:
+            DataError: the record of a volume is lost or damaged.
+        """
+        if self.given_modality:
+            return self.given_modality
+        codes = {str(volume.stored.get("modality", "")) for volume in self.volumes}
+        return MODALITIES.get(codes.pop(), "") if len(codes) == 1 else ""
 
     @classmethod
     def open(cls, path: Path) -> "Store":
@@ -204,6 +219,7 @@ class Store:
                 labels=LabelTable.from_json(index["labels"]),
                 split_seed=index["split_seed"],
                 volumes=tuple(sorted(volumes, key=lambda record: record.key)),
+                given_modality=index.get("modality", ""),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{index_path(path)}: damaged ({error!r}); {REMEDY}") from None

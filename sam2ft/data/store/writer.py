@@ -95,6 +95,8 @@ class StoreWriter:
     split_seed: int
     upgrade: bool = False
     """Whether a store of an earlier version becomes one of the current version."""
+    modality: str = ""
+    """Imaging modality as the dataset file gives it; empty where it does not."""
     names: Mapping[str, str] | None = None
     """How subjects are named and UIDs hashed (`names` of the index); None: what the index has already."""
 
@@ -105,7 +107,8 @@ class StoreWriter:
         Raises:
             DataError: it is damaged, and cannot be made again, or of another version.
         """
-        made_again = partial(rebuilt_index, self.folder, self.dataset, self.anatomy, self.labels, self.split_seed)
+        described = (self.dataset, self.anatomy, self.modality)
+        made_again = partial(rebuilt_index, self.folder, described, self.labels, self.split_seed)
         try:
             if (index := read_index(self.folder)) is not None:
                 return index, ()
@@ -277,6 +280,7 @@ class StoreWriter:
             "version": self.version,
             "dataset": self.dataset,
             "anatomy": self.anatomy,
+            **({"modality": self.modality} if self.modality else {}),
             "labels": self.labels.to_json(),
             "split_seed": self.split_seed,
             "volumes": [

@@ -40,6 +40,8 @@ class PointRun:
     """The monitored validation value at the best epoch."""
     baseline: str = ""
     """run_id of the initial weights it started from; may be empty when the experiment has at most one baseline."""
+    eval: str = ""
+    """eval_id of its own evaluation: points that differ in `eval` alone share a run. Empty: not known."""
 
 
 @dataclass(frozen=True)
@@ -145,11 +147,14 @@ def compare(points: Sequence[PointRun], global_rows: Sequence[Row]) -> Compariso
     baselines = [point.run for point in ordered if point.index is None]
     overall = [row for row in global_rows if row["label_name"] == MEAN_OF_LABELS and row["label"] in (None, "")]
     of_run = grouped(overall, lambda row: row["run"])
+    own_evals = {run: {point.eval for point in of} for run, of in grouped(ordered, lambda point: point.run).items()}
     lines = []
     for point in ordered:
+        others = own_evals[point.run] - {point.eval}
+        rows = [row for row in of_run.get(point.run, []) if row["eval"] not in others]
         reference = point.baseline or (baselines[0] if len(baselines) == 1 else "")
         of_baseline = of_run.get(reference, []) if point.index is not None else []
-        lines += _lines(point, of_run.get(point.run, []), of_baseline)
+        lines += _lines(point, rows, of_baseline)
     best, choice = choose_best(ordered)
     return Comparison(tuple(lines), best, choice)
 

@@ -81,12 +81,14 @@ def point_values(volume_rows: Sequence[Row]) -> tuple[PointValues, ...]:
 def point_test_rows(comparison: Comparison, values: Sequence[PointValues]) -> list[Row]:
     """The rows of point_tests.csv, points in the order of the comparison."""
     points = {line.point.run: line.point for line in reversed(comparison.lines)}
+    # Points that share a run each have an evaluation of their own.
+    of_evaluation = {(line.point.run, line.evaluation.eval): line.point for line in reversed(comparison.lines)}
     order = {run: position for position, run in enumerate(reversed(points))}
     ordered = sorted(values, key=lambda one: (order[one.run], one.evaluation.eval, MEASURES.index(one.measure)))
     rows: list[Row] = []
     for family in grouped(ordered, lambda one: (*one.evaluation.how, one.measure)).values():
         for one, ranks, tests in zip(family, _ranks(family), _tests(family, comparison.best), strict=True):
-            point = points[one.run]
+            point = of_evaluation.get((one.run, one.evaluation.eval), points[one.run])
             key = {"point": point.index, "run": one.run, **asdict(one.evaluation), "measure": one.measure}
             rows.append({**key, "name": point.name, **ranks, **tests})
     return rows

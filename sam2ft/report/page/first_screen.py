@@ -103,7 +103,7 @@ def data_lines(experiment: Experiment, *, trained: bool) -> tuple[DataLine, ...]
 
 
 def _about(store: Store) -> str:
-    parts = [store.anatomy]
+    parts = [store.anatomy, store.modality]
     for field, unit in HEADER.items():
         values = dict.fromkeys(
             f"{value} {unit}".strip()

@@ -8,10 +8,19 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import chain
 
-from sam2ft.report.comparison.number_text import interval, number_text
-from sam2ft.report.papers.markdown import code_text, escaped_text, markdown_list, markdown_table
-from sam2ft.report.papers.methods import missed_distance_words, missed_words
+from sam2ft.config.schema.evaluation import Evaluation, protocol_sentence
+from sam2ft.report.comparison.number_text import MEASURE_WORDS, interval, number_text
+from sam2ft.report.papers.evaluation_words import (
+    SPLIT_WORDS,
+    listed_values,
+    missed_distance_words,
+    missed_words,
+    split_limit,
+)
+from sam2ft.report.papers.markdown import code_text, counted, escaped_text, markdown_list, markdown_table
 from sam2ft.report.papers.study import SPLITS, DatasetFacts, Study
+from sam2ft.report.papers.training_words import model_words
+from sam2ft.statistics.small_samples import interval_words
 
 AUTHOR = "☐ author"
 FILLED = "☑ from the runs"
@@ -61,7 +70,9 @@ def _about_data(study: Study) -> Iterator[Answer]:
     if not study.data:
         return
     sources = [
-        f"{code_text(one.name)} ({escaped_text(one.anatomy)}, {one.num_subjects} subjects)" for one in study.data
+        f"{code_text(one.name)} ({escaped_text(one.about)}{', ' if one.about else ''}"
+        f"{counted(one.num_subjects, 'subject')})"
+        for one in study.data
     ]
     yield 7, PARTLY, f"Prepared datasets: {markdown_list(sources)}."
     size = study.settings.module.image_size
@@ -72,8 +83,9 @@ def _about_data(study: Study) -> Iterator[Answer]:
     )
     yield 9, FILLED, preparation
     chosen = [_used(one) for one in study.data if one.trained is not None] or ["Nothing was trained"]
-    empty = "with" if study.settings.eval.include_empty_slices else "without"
-    yield 10, FILLED, f"{'; '.join(chosen)}; evaluation {empty} slices that hold no reference."
+    empty = {"with" if one.settings.include_empty_slices else "without" for one in study.evaluations}
+    slices = f"; evaluation {' and '.join(sorted(empty))} slices that hold no reference" if empty else ""
+    yield 10, FILLED, f"{'; '.join(chosen)}{slices}."
     acquisition = [
         f"{name}: {markdown_list(escaped_text(value) for value in values)}"
         for one in study.data
@@ -110,7 +122,8 @@ def _partition_sizes(data: DatasetFacts) -> str:
 
 
 def _about_training(study: Study) -> Iterator[Answer]:
-    yield 22, FILLED, f"SAM 2, {code_text(study.settings.module.sam2_model_cfg)}; see the methods text."
+    model = model_words(study.settings.module.sam2_model_cfg).replace(" [@ravi2025sam2]", "")
+    yield 22, FILLED, f"{model}; see the methods text."
     if study.versions:
         yield 23, FILLED, f"{markdown_list(f'{name} {version}' for name, version in study.versions.items())}."
     if study.weights_sha256:
@@ -123,37 +136,50 @@ def _about_training(study: Study) -> Iterator[Answer]:
         yield 26, FILLED, f"{escaped_text(study.comparison.choice)}{epoch}."
     yield 27, FILLED, "None: one model."
     commits = f", commit {markdown_list(code_text(commit) for commit in study.commits)}" if study.commits else ""
-    yield 43, PARTLY, f"Software: sam2ft {study.versions.get('sam2ft', '')}{commits}."
+    version = study.versions.get("sam2ft")
+    yield 43, PARTLY, f"Software: sam2ft{f' {version}' if version else ''}{commits}."
 
 
 def _about_results(study: Study) -> Iterator[Answer]:
     if study.measures:
         has_nsd = any(name.startswith("nsd") for name in study.measures)
         nsd = f" (NSD at {study.settings.eval.nsd_tolerance_mm:g} mm)" if has_nsd else ""
-        yield 28, FILLED, f"{markdown_list(code_text(name) for name in study.measures)}{nsd}; see the methods text."
-    if (noise := study.settings.eval.prompt_noise) is not None:
+        measures = markdown_list(MEASURE_WORDS.get(name, code_text(name)) for name in study.measures)
+        yield 28, FILLED, f"{measures}{nsd}; see the methods text.".replace("[", "\\[")
+    for noise in [one.settings.prompt_noise for one in study.evaluations if one.settings.prompt_noise][:1]:
         shifts = markdown_list(str(shift) for shift in noise.shifts)
         yield 30, FILLED, f"Boxes moved by up to {shifts} pixels: prompt_noise_global.csv."
     if not study.lines:
         return
     has_distances = any(name.endswith("_mm") for name in study.measures)
-    distance = f" and as {missed_distance_words(study.settings.eval.missed_distance)} in distances"
+    each = [missed_distance_words(one.settings.missed_distance) for one in study.evaluations]
+    distance = f" and as {listed_values(each)} in distances"
+    unmeasured = "; biomarkers that cannot be measured are left out and counted beside each result"
     missing = (
         "A label absent from reference and prediction is not counted; missed and spurious ones count as 0 in overlaps"
-        f"{distance if has_distances else ''}; biomarkers that cannot be measured are left out and counted beside each "
-        "result."
+        f"{distance if has_distances else ''}{unmeasured if study.biomarkers else ''}."
     )
     yield 12, PARTLY, missing
-    holm = "; paired tests corrected after Holm over the points of one measure" if study.comparison.best else ""
-    yield 29, FILLED, f"95 % bootstrap intervals over subjects{holm}; see the methods text, section Statistics."
-    yield 32, PARTLY, f"Held-out {study.settings.eval.split} subjects of the same datasets."
+    tested = "Wilcoxon's signed-rank test" if study.tests.sizes else "no test"
+    tested += ", corrected after Holm" if study.tests.largest_family > 1 else ""
+    intervals = interval_words(study.sample_sizes) or "No interval, because there is one subject"
+    yield 29, FILLED, f"{intervals}; {tested}; see the methods text, section Statistics."
+    yield 32, PARTLY, " ".join(dict.fromkeys(_evaluated_split(study, one.settings) for one in study.evaluations))
     performance = [
         f"{escaped_text(line.evaluation.dataset)} ({escaped_text(line.evaluation.protocol)}): Dice per slice "
-        f"{number_text(score.mean)} {interval(score)} in {score.n} subjects"
+        f"{number_text(score.mean)} {interval(score)} in {counted(score.n, 'subject')}"
         for line in study.lines
         if (score := line.scores.get("dice_slice_mean")) is not None
     ]
     if performance:
         yield 37, FILLED, "; ".join(performance).replace("[", "\\[") + "."
-    yield 39, PARTLY, f"{missed_words(study)}; the worst cases are on the report's page."
-    yield 40, PARTLY, study.settings.eval.prompt_limit
+    misses = [f"{escaped_text(one.protocol)}: {missed_words(one)}" for one in study.evaluations]
+    misses = [missed_words(one) for one in study.evaluations] if len(misses) == 1 else misses
+    yield 39, PARTLY, f"{'; '.join(misses)}; the worst cases are on the report's page."
+    yield 40, PARTLY, " ".join(dict.fromkeys(protocol_sentence(one.protocol) for one in study.evaluations))
+
+
+def _evaluated_split(study: Study, chosen: Evaluation) -> str:
+    words = f"{SPLIT_WORDS[chosen.split].capitalize()} subjects of the prepared datasets"
+    held_out = "; no subject of them was trained on" if study.trained and chosen.split != "train" else ""
+    return f"{words}{held_out}. {split_limit(chosen, trained=study.trained)}".strip()

@@ -11,15 +11,19 @@ from statistics import fmean, stdev
 from typing import Any
 
 from sam2ft.config.load_experiment import load_experiment
+from sam2ft.config.schema.evaluation import Evaluation
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.core.digests.verified_files import tell_damage
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import canonical_json
+from sam2ft.core.grouping import grouped
 from sam2ft.core.tables.rows import TABLES, Row
 from sam2ft.data.store.index import index_path
 from sam2ft.data.store.metadata import read_metadata
 from sam2ft.data.store.store import Store, VolumeRecord
-from sam2ft.report.papers.study import SPLITS, DatasetFacts, Study
+from sam2ft.report.comparison.compare import number_or_none
+from sam2ft.report.comparison.misses import LabelFailures
+from sam2ft.report.papers.study import SPLITS, DatasetFacts, EvaluationFacts, PairedTests, Study
 from sam2ft.report.request import Gathered, RunState
 from sam2ft.report.tables.frames import frame_of_csv
 from sam2ft.runs.hardware import EVALUATION, TRAINING, computed_in, hardware_texts
@@ -49,7 +53,7 @@ def study_of(gathered: Gathered) -> Study | None:
     attempts = recorded_attempts(shown.layout)
     run, status = shown.planned.run_id, shown.status
     global_rows = gathered.tables.rows("global", run)
-    missed, spurious = labels_of_slices(shown, gathered)
+    biomarker_rows = gathered.tables.rows("biomarker_global", run)
     return Study(
         experiment=gathered.request.title,
         settings=experiment,
@@ -64,20 +68,17 @@ def study_of(gathered: Gathered) -> Study | None:
         weights_name=None if (weights := initial_weights(experiment)) is None else weights.name,
         precision=tuple(dict.fromkeys(one.precision for one in computed_in(attempts) if one.stage == TRAINING)),
         evaluated_in=tuple(dict.fromkeys(one.precision for one in computed_in(attempts) if one.stage == EVALUATION)),
-        evaluated=_evaluated(gathered.tables.rows("volume", run)),
-        missed_slices=missed,
-        spurious_slices=spurious,
+        evaluations=_evaluations(shown, gathered, experiment),
+        tests=paired_tests(gathered),
+        sample_sizes=_sample_sizes(gathered, global_rows),
+        biomarker_subjects=max((int(row["n"] or 0) for row in biomarker_rows), default=0),
         versions=_versions(attempts),
         commits=tuple(sorted({_commit(one["code"]) for one in attempts if one["code"].get("commit")})),
         machines=tuple(sorted({f"{one['cores']} cores, {one['platform']}" for one in attempts})),
         training_hardware=_hardware([state for state in gathered.states if not state.planned.baseline], TRAINING),
         evaluation_hardware=_hardware(gathered.states, EVALUATION),
         measures=tuple(dict.fromkeys(str(row["measure"]) for row in global_rows)),
-        biomarkers=tuple(
-            dict.fromkeys(
-                (str(row["biomarker"]), str(row["definition"])) for row in gathered.tables.rows("biomarker_global", run)
-            )
-        ),
+        biomarkers=tuple(dict.fromkeys((str(row["biomarker"]), str(row["definition"])) for row in biomarker_rows)),
         demographics=_demographics(stores),
     )
 
@@ -119,20 +120,70 @@ def _evaluated(volume_rows: Sequence[Row]) -> dict[str, tuple[int, int]]:
     return {name: (len(found), len(volumes[name])) for name, found in subjects.items()}
 
 
-def labels_of_slices(state: RunState, gathered: Gathered) -> tuple[int | None, int | None]:
-    """(missed, spurious) labels in single slices of the run; None where a table is no longer there.
+def _evaluations(state: RunState, gathered: Gathered, experiment: Experiment) -> tuple[EvaluationFacts, ...]:
+    """The evaluations of a run that are in the comparison, each with its own settings."""
+    run = state.planned.run_id
+    lines = [line for line in gathered.comparison.lines if line.point.run == run and line.scores]
+    rows = grouped(gathered.tables.rows("volume", run), lambda row: str(row["eval"]))
+    found = []
+    for eval_id, own in grouped(lines, lambda line: line.evaluation.eval).items():
+        missed, spurious = labels_of_slices(state, eval_id)
+        evaluations = dict.fromkeys(line.evaluation for line in own)
+        failed = sum((gathered.misses.total(run, one) for one in evaluations), start=LabelFailures())
+        found.append(
+            EvaluationFacts(
+                settings=_settings_of(state, eval_id, experiment),
+                protocol=own[0].evaluation.protocol,
+                evaluated=_evaluated(rows.get(eval_id, [])),
+                # Points that share a run have a line each, of the same numbers.
+                n_missed=sum({line.evaluation: line.n_missed for line in own}.values()),
+                n_spurious=sum({line.evaluation: line.n_spurious for line in own}.values()),
+                missed_slices=missed,
+                spurious_slices=spurious,
+                elsewhere_slices=failed.slices.elsewhere,
+                elsewhere_volumes=failed.volumes.elsewhere,
+            )
+        )
+    return tuple(found)
 
-    From the files of its evaluations: the collected table has the slices of all runs, which may be millions.
+
+def _settings_of(state: RunState, eval_id: str, experiment: Experiment) -> Evaluation:
+    """The section `eval` of an evaluation; that of the run where the evaluation does not have its own."""
+    path = state.evaluation(eval_id).config
+    return load_experiment(path).points[0].experiment.eval if path.is_file() else experiment.eval
+
+
+def labels_of_slices(state: RunState, eval_id: str) -> tuple[int | None, int | None]:
+    """(missed, spurious) labels in single slices of an evaluation; None where its table is no longer there.
+
+    From its file: the collected table has the slices of all runs, which may be millions.
     """
-    counts: Counter[str] = Counter()
-    lines = [line for line in gathered.comparison.lines if line.point.run == state.planned.run_id and line.scores]
-    for eval_id in sorted({line.evaluation.eval for line in lines}):
-        path = state.evaluation(eval_id).table("slice")
-        if not path.is_file():
-            return None, None
-        frame = frame_of_csv(TABLES["slice"], path.read_bytes(), str(path))
-        counts.update(str(status) for status in frame["status"].to_pylist())
+    path = state.evaluation(eval_id).table("slice")
+    if not path.is_file():
+        return None, None
+    frame = frame_of_csv(TABLES["slice"], path.read_bytes(), str(path))
+    counts = Counter(str(status) for status in frame["status"].to_pylist())
     return counts["missed"], counts["spurious"]
+
+
+def paired_tests(gathered: Gathered) -> PairedTests:
+    """What point_tests.csv and improvement.csv have."""
+    tested = [row for row in gathered.tests if number_or_none(row["p_wilcoxon"]) is not None]
+    families = grouped(tested, lambda row: tuple(row[name] for name in ("dataset", "split", "protocol", "measure")))
+    labels = Counter((one.evaluation, one.measure) for one in gathered.improvements if one.label is not None and one.n)
+    return PairedTests(
+        num_points=len({row["run"] for row in tested if row["point"] is not None}),
+        baseline=any(row["point"] is None for row in tested),
+        largest_family=max(map(len, families.values()), default=0),
+        sizes=tuple(sorted({int(row["n_paired"] or 0) for row in tested})),
+        num_labels=max(labels.values(), default=0),
+        ranked=max((int(row["n"] or 0) for row in gathered.tests if row["rank"] is not None), default=0),
+    )
+
+
+def _sample_sizes(gathered: Gathered, global_rows: Sequence[Row]) -> tuple[int, ...]:
+    compared = {score.n for line in gathered.comparison.lines for score in line.scores.values()}
+    return tuple(sorted(compared | {int(row["n"] or 0) for row in global_rows if row["n"]}))
 
 
 def _data(store: Store, trained: int | None) -> DatasetFacts:
@@ -142,6 +193,7 @@ def _data(store: Store, trained: int | None) -> DatasetFacts:
     return DatasetFacts(
         name=store.name,
         anatomy=store.anatomy,
+        modality=store.modality,
         labels=tuple(label.name for label in store.labels),
         subjects={split: len({one.key.subject for one in volumes}) for split, volumes in by_split.items()},
         volumes={split: len(volumes) for split, volumes in by_split.items()},

@@ -63,9 +63,11 @@ def _narrowed(table: PaperTable) -> tuple[PaperTable, int]:
 
     Where even short lines do not help, the columns of settings are left out: the name of a point has them too.
     """
-    for longest in _LONGEST:
-        if _width(table, 1, longest) <= LANDSCAPE:
-            return table, longest
+    # Two measures beside each other, where that only needs shorter lines of names: fewer tables.
+    for measures in (min(2, len(table.cell_heads)), 1):
+        for longest in _LONGEST:
+            if _width(table, measures, longest) <= LANDSCAPE:
+                return table, longest
     kept = [number for number, head in enumerate(table.text_heads) if number == 0 or head in COUNTS]
 
     def chosen(values: Sequence[Any]) -> tuple[Any, ...]:
@@ -163,9 +165,14 @@ def _row(row: PaperRow, longest: int) -> str:
 def _cell(cell: Cell | None, *, bold: bool) -> str:
     if cell is None:
         return "--"
-    parts = [part.replace("±", "$\\pm$") for part in (cell.value_text, cell.interval_text) if part]
+    parts = [_signs(part) for part in (cell.value_text, cell.interval_text) if part]
     texts = [f"\\textbf{{{part}}}" if bold else f"{{{part}}}" for part in parts]
     return _stacked(texts)
+
+
+def _signs(numbers: str) -> str:
+    """Numbers with the signs of mathematics: a hyphen is no minus."""
+    return numbers.replace("-", "$-$").replace("±", "$\\pm$")
 
 
 def _stacked(lines: Sequence[str]) -> str:

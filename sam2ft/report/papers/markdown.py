@@ -1,5 +1,6 @@
 """Markdown helpers: templates, escaping of arbitrary names, pipe tables and lists."""
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,7 +21,13 @@ def rendered(template: str, **facts: object) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"code": code_text, "plain": escaped_text, "listed": markdown_list, "counted": counted}
+    environment.filters |= {
+        "code": code_text,
+        "plain": escaped_text,
+        "listed": markdown_list,
+        "counted": counted,
+        "quoted": quoted_text,
+    }
     return environment.get_template(template).render(facts)
 
 
@@ -30,6 +37,11 @@ def code_text(name: object) -> str:
     fence = "`" * (max((len(run) for run in re.findall("`+", text)), default=0) + 1)
     padding = " " if text.startswith("`") or text.endswith("`") else ""
     return f"{fence}{padding}{text}{padding}{fence}"
+
+
+def quoted_text(name: object) -> str:
+    """A name as a Python string literal, for lines of code."""
+    return json.dumps(printable(name), ensure_ascii=False)
 
 
 def escaped_text(name: object) -> str:

@@ -7,10 +7,10 @@ sentences are in templates/papers/methods.md.j2.
 import re
 from pathlib import Path
 
-from sam2ft.report.papers import training_words
-from sam2ft.report.papers.markdown import code_text, counted, rendered
+from sam2ft.report.papers import evaluation_words, training_words
+from sam2ft.report.papers.evaluation_words import SPLIT_WORDS, distance_words, listed_values, missed_distance_words
+from sam2ft.report.papers.markdown import counted, rendered
 from sam2ft.report.papers.study import SPLITS, DatasetFacts, Study
-from sam2ft.statistics.bootstrap import CONFIDENCE, FEWEST_FOR_BCA, RESAMPLES
 
 NOTICE = (
     "This text was made by sam2ft from the files of the runs. It is released under CC0 "
@@ -18,15 +18,6 @@ NOTICE = (
 )
 BIBLIOGRAPHY = Path(__file__).with_name("references.bib")
 """BibTeX entries, sorted; their keys are those of the citations `[@key]` in the text."""
-DISTANCES = {
-    f"{name}{definition}_mm": f"{words}{of}"
-    for definition, of in (("", " of boundary voxels"), ("_surfel", " of surface elements"))
-    for name, words in (
-        ("hd", "Hausdorff distance"),
-        ("hd95", "its 95th percentile"),
-        ("assd", "average symmetric distance"),
-    )
-}
 WORDS = (
     training_words.trained_parts,
     training_words.loss_terms,
@@ -37,13 +28,20 @@ WORDS = (
     training_words.validation_prompt,
     training_words.transform_words,
     training_words.precision_words,
+    training_words.model_words,
+    training_words.choice_sentences,
+    evaluation_words.prompt_sentences,
+    evaluation_words.split_limit,
+    evaluation_words.interval_sentences,
+    evaluation_words.comparison_sentences,
 )
 """Functions of the template."""
-_SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test"}
 
 
 def methods_text(study: Study) -> str:
     """The methods section as Markdown: data, model, training, evaluation, biomarkers, statistics, software."""
+    from sam2ft.statistics.agreement import FEWEST  # it imports scipy, which a plan need not wait for
+
     definitions: dict[str, dict[str, None]] = {}
     for name, definition in study.biomarkers:
         definitions.setdefault(name, {})[definition] = None
@@ -51,29 +49,27 @@ def methods_text(study: Study) -> str:
     sentences = rendered(
         "methods.md.j2",
         study=study,
-        distances=[words for measure, words in DISTANCES.items() if measure in study.measures],
+        distances=distance_words(study.measures),
         definitions_of=definitions,
         packages=[f"{name} {version}" for name, version in others.items()],
-        split_words=_SPLIT_WORDS,
-        confidence=f"{CONFIDENCE:.0%}",
-        resamples=f"{RESAMPLES:,}",
-        fewest_for_bca=FEWEST_FOR_BCA,
+        listed_values=listed_values,
         partitions=_partitions,
         ends=_ends,
         has_nsd=any(measure.startswith("nsd") for measure in study.measures),
-        compared=_compared(study),
-        missed=missed_words(study),
-        missed_distance=missed_distance_words(study.settings.eval.missed_distance),
+        tolerances=[f"{one.settings.nsd_tolerance_mm:g} mm" for one in study.evaluations],
+        missed_distance=listed_values(
+            [missed_distance_words(one.settings.missed_distance) for one in study.evaluations]
+        ),
+        fewest_for_agreement=FEWEST,
         upper_ms={
             "t2": study.settings.datamodule.metric.t2_upper_ms,
             "t1rho": study.settings.datamodule.metric.t1rho_upper_ms,
         },
-        evaluated=_evaluated(study),
         **{one.__name__: one for one in WORDS},
     )
     text = []
     for section in re.split(r"^### ", sentences, flags=re.MULTILINE)[1:]:
-        heading, *lines = section.strip().splitlines()
+        heading, *lines = filter(None, section.strip().splitlines())
         if lines:
             text += [f"### {heading}", "", " ".join(lines), ""]
     return "\n".join(["## Methods", "", *text, f"*{NOTICE}*", ""])
@@ -99,45 +95,10 @@ def references(text: str, version: str | None = None) -> str:
 
 def _partitions(data: DatasetFacts) -> str:
     return "; ".join(
-        f"{_SPLIT_WORDS[split]} {counted(data.subjects[split], 'subject')} ({counted(data.volumes[split], 'volume')}, "
+        f"{SPLIT_WORDS[split]} {counted(data.subjects[split], 'subject')} ({counted(data.volumes[split], 'volume')}, "
         f"{counted(data.slices[split], 'slice')})"
         for split in SPLITS
         if data.subjects.get(split)
-    )
-
-
-def missed_distance_words(missed_distance: float | str) -> str:
-    """What a distance is where a label is missed or spurious (`eval.missed_distance`)."""
-    return "the diagonal of the volume" if missed_distance == "diagonal" else f"{missed_distance:g} mm"
-
-
-def missed_words(study: Study) -> str:
-    """How many labels were missed and spurious, as a sentence without its end."""
-    missed, spurious = (sum(getattr(line, name) for line in study.lines) for name in ("n_missed", "n_spurious"))
-    text = (
-        f"In whole volumes {counted(missed, 'label')} {'was' if missed == 1 else 'were'} missed and {spurious} spurious"
-    )
-    if study.missed_slices is None:
-        return text
-    return f"{text}, in single slices {study.missed_slices} and {study.spurious_slices}"
-
-
-def _compared(study: Study) -> str:
-    """What was tested against the chosen point, with its verb; empty text where nothing was."""
-    has_baseline = any(line.point.index is None and line.scores for line in study.comparison.lines)
-    if not study.comparison.best:
-        return ""
-    if study.num_points > 1:
-        return "The other points and the baseline were" if has_baseline else "The other points were"
-    return "The baseline was" if has_baseline else ""
-
-
-def _evaluated(study: Study) -> str:
-    """`8 subjects, 9 volumes`, per dataset where there are several."""
-    several = len(study.evaluated) > 1
-    return "; ".join(
-        f"{f'{code_text(name)}: ' if several else ''}{counted(subjects, 'subject')}, {counted(volumes, 'volume')}"
-        for name, (subjects, volumes) in study.evaluated.items()
     )
 
 

@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from sam2ft.config.schema.evaluation import Evaluation
 from sam2ft.config.schema.experiment import Experiment
-from sam2ft.report.comparison.compare import Comparison, ComparisonRow
+from sam2ft.report.comparison.compare import Comparison, ComparisonRow, PointRun
 from sam2ft.report.comparison.effects import SEED
+from sam2ft.runs.states import State
 
 SPLITS = ("train", "val", "test")
 
@@ -16,6 +18,7 @@ class DatasetFacts:
 
     name: str
     anatomy: str
+    """As the dataset file gives it; may be empty."""
     labels: tuple[str, ...]
     subjects: Mapping[str, int]
     """Split -> number of subjects; `volumes` and `slices` have the same form."""
@@ -35,6 +38,14 @@ class DatasetFacts:
     window: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Rule of the intensity window (clip_percentiles, zscore or window) -> its two numbers; empty: not recorded."""
 
+    modality: str = ""
+    """As the dataset file gives it, else that of the DICOM series; empty where neither is known."""
+
+    @property
+    def about(self) -> str:
+        """Anatomy and modality as far as they are known, such as `knee, MRI`; may be empty."""
+        return ", ".join(filter(None, (self.anatomy, self.modality)))
+
     @property
     def num_subjects(self) -> int:
         return sum(self.subjects.values())
@@ -43,6 +54,45 @@ class DatasetFacts:
     def some_left_out(self) -> bool:
         """Whether the shown run was trained on fewer subjects than its training split has."""
         return self.trained is not None and self.trained < self.subjects.get("train", 0)
+
+
+@dataclass(frozen=True)
+class EvaluationFacts:
+    """One evaluation of the shown run: how it was made, on what, and which labels it missed."""
+
+    settings: Evaluation
+    """Its own section `eval`: a run may be evaluated in several ways."""
+    protocol: str
+    """Name of its prompts as tables have it, with parameters."""
+    evaluated: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Dataset -> (subjects, volumes)."""
+    n_missed: int = 0
+    """Labels missed in whole volumes, summed over labels; `n_spurious`: predicted without any in the reference."""
+    n_spurious: int = 0
+    missed_slices: int | None = None
+    """The same in single slices; None where its slice.csv is no longer there."""
+    spurious_slices: int | None = None
+    elsewhere_slices: int = 0
+    """Slices, and volumes, of a label that is in both masks without a common pixel: a Dice of 0, but not missed."""
+    elsewhere_volumes: int = 0
+
+
+@dataclass(frozen=True)
+class PairedTests:
+    """What was tested against the chosen point, as the tables of the report have it."""
+
+    num_points: int = 0
+    """Other points with a test."""
+    baseline: bool = False
+    """Whether the baseline has one."""
+    largest_family: int = 0
+    """Most tests that one correction is over."""
+    sizes: tuple[int, ...] = ()
+    """Numbers of paired subjects, sorted."""
+    num_labels: int = 0
+    """Labels of which the chosen point was compared with the baseline, most over evaluations."""
+    ranked: int = 0
+    """Subjects behind the ranks of the points; 0 without a ranking."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +119,13 @@ class Study:
     """Precision in which the shown run was trained, of all its attempts; empty where none recorded it."""
     evaluated_in: tuple[str, ...] = ()
     """The same of its evaluations."""
-    evaluated: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    """Dataset -> (subjects, volumes) that the shown run was evaluated on."""
-    missed_slices: int | None = None
-    """Labels that the shown run missed in single slices; None where its slice.csv is no longer there."""
-    spurious_slices: int | None = None
+    evaluations: tuple[EvaluationFacts, ...] = ()
+    """Those of the shown run."""
+    tests: PairedTests = field(default_factory=PairedTests)
+    sample_sizes: tuple[int, ...] = ()
+    """Numbers of subjects behind the means that are shown: of the shown run and of what it is compared with."""
+    biomarker_subjects: int = 0
+    """Most subjects with a pair of values of one biomarker."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Package -> version, including `python`."""
     commits: tuple[str, ...] = ()
@@ -93,12 +145,32 @@ class Study:
 
     @property
     def lines(self) -> tuple[ComparisonRow, ...]:
-        """The evaluations of the shown run."""
-        return tuple(line for line in self.comparison.lines if line.point.run == self.shown and line.scores)
+        """The evaluations of the shown run, each once."""
+        own = (line for line in self.comparison.lines if line.point.run == self.shown and line.scores)
+        return tuple({line.evaluation: line for line in own}.values())
 
     @property
-    def num_points(self) -> int:
-        return len({line.point.index for line in self.comparison.lines if line.point.index is not None})
+    def trainings(self) -> tuple[PointRun, ...]:
+        """One point of each training; points that differ in their evaluation alone share one."""
+        points = (line.point for line in self.comparison.lines if line.point.index is not None)
+        return tuple({point.run: point for point in points}.values())
+
+    @property
+    def num_finished(self) -> int:
+        return sum(point.state == State.DONE for point in self.trainings)
+
+    @property
+    def trained_settings(self) -> tuple[str, ...]:
+        """Settings other than the seed in which the trainings differ, in the order of the sweep."""
+        swept = [dict(point.overrides) for point in self.trainings]
+        keys = (key for key in self.comparison.override_keys if key != SEED and not key.startswith("eval."))
+        return tuple(key for key in keys if len({str(values.get(key)) for values in swept}) > 1)
+
+    @property
+    def num_combinations(self) -> int:
+        """Different values of `trained_settings`; points that differ in the seed alone are one."""
+        swept = [dict(point.overrides) for point in self.trainings]
+        return len({tuple(str(values.get(key)) for key in self.trained_settings) for values in swept})
 
     @property
     def seeds(self) -> tuple[int, ...]:

@@ -13,10 +13,11 @@ from sam2ft.config.schema.evaluation import protocol_sentence
 from sam2ft.config.sweep.names import short_names
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, Row, Value
 from sam2ft.core.tables.spreadsheet import is_run
-from sam2ft.report.comparison.compare import MEASURES, ComparedEvaluation, Comparison, number_or_none, value_text
+from sam2ft.report.comparison.compare import MEASURES, ComparedEvaluation, Comparison, score_of, value_text
 from sam2ft.report.comparison.number_text import MEASURE_WORDS, NOTHING, printable
+from sam2ft.report.papers.evaluation_words import missed_distance_words
 from sam2ft.report.papers.markdown import escaped_text, markdown_table
-from sam2ft.report.papers.methods import missed_distance_words
+from sam2ft.statistics.small_samples import interval_words
 
 COUNTS = ("n", "missed", "spurious")
 """Heads of the columns of counts, the last ones before those of the measures."""
@@ -35,6 +36,8 @@ class Cell:
     sd: float | None
     ci_low: float | None
     ci_high: float | None
+    n: int = 0
+    """Number of subjects; below 10 the interval is Student's t, else a bootstrap (statistics/small_samples)."""
 
     @property
     def value_text(self) -> str:
@@ -97,7 +100,9 @@ def paper_tables(
     for evaluation in evaluations:
         rows = [row for row in global_rows if row["run"] == shown and ComparedEvaluation.of(row) == evaluation]
         if rows:
-            name = comparison.name_of(shown) or ""
+            # Points that differ in their evaluation alone share a run.
+            own = (line for line in comparison.lines if line.point.run == shown and line.evaluation == evaluation)
+            name = next((line.point.name for line in own), "")
             found.append(_labels_table(rows, evaluation, name, missed_distance_words(missed_distance)))
     return tuple(found)
 
@@ -121,8 +126,8 @@ def _points_table(comparison: Comparison, by_key: Mapping[_Key, Row], evaluation
         else f"No line is in bold: {comparison.choice}"
     )
     caption = (
-        f"Dataset {evaluation.words}: mean over labels, then over n subjects, ± standard deviation over subjects "
-        f"[95 % bootstrap confidence interval]. {_counts_words()} {protocol_sentence(evaluation.protocol)} {bold}."
+        f"Dataset {evaluation.words}: mean over labels, then over n subjects{_spread_words(rows)}. {_counts_words()} "
+        f"{protocol_sentence(evaluation.protocol)} {bold}."
     )
     heads = ("point", *(short[key] for key in keys), *COUNTS)
     return PaperTable("points", caption, heads, tuple(MEASURE_WORDS[name] for name in MEASURES), tuple(rows))
@@ -155,17 +160,24 @@ def _labels_table(rows: Sequence[Row], evaluation: ComparedEvaluation, point: st
         lines.append(PaperRow((words, *counts), tuple(_cell(of.get(measure)) for measure in measures)))
     has_distances = any(name.endswith("_mm") for name in measures)
     caption = (
-        f"Dataset {evaluation.words}, {point}: mean ± standard deviation over n subjects [95 % bootstrap confidence "
-        f"interval]. {_counts_words(distance if has_distances else '')} {protocol_sentence(evaluation.protocol)}"
+        f"Dataset {evaluation.words}, {point}: mean over n subjects{_spread_words(lines)}. "
+        f"{_counts_words(distance if has_distances else '')} {protocol_sentence(evaluation.protocol)}"
     )
     heads = ("label", *COUNTS)
     return PaperTable("labels", caption, heads, tuple(MEASURE_WORDS[name] for name in measures), tuple(lines))
 
 
 def _cell(row: Row | None) -> Cell | None:
-    if row is None or (mean := number_or_none(row["mean"])) is None:
+    if row is None or (score := score_of(row)) is None:
         return None
-    return Cell(mean, *(number_or_none(row[name]) for name in ("sd", "ci_low", "ci_high")))
+    low, high = score.shown or (None, None)
+    return Cell(score.mean, score.sd, low, high, score.n)
+
+
+def _spread_words(rows: Sequence[PaperRow]) -> str:
+    """What stands beside the means of the cells, for the caption; with one subject each nothing does."""
+    interval = interval_words(cell.n for row in rows for cell in row.cells if cell is not None)
+    return f" ± standard deviation over subjects [{interval}]" if interval else ""
 
 
 def text_of(value: Value) -> str:

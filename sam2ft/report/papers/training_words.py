@@ -9,10 +9,12 @@ from typing import Any
 
 from sam2ft.config.schema.arguments import arguments_with_defaults
 from sam2ft.config.schema.datamodule import Transform
+from sam2ft.config.schema.model_names import NANO, model_name
 from sam2ft.config.schema.module import Loss, Module, PromptMixture, TrainableOnly
 from sam2ft.config.schema.optimizer import Optimizer, Scheduler
 from sam2ft.core.prompts import main_kind
 from sam2ft.report.papers.markdown import code_text, markdown_list
+from sam2ft.report.papers.study import Study
 
 UNSAID: Mapping[str, str] = {
     "module.early_stopping.mode": "follows from module.early_stopping.monitor, and the schema refuses any other value",
@@ -28,6 +30,46 @@ PRECISIONS = {
 }
 """Precision -> its words; of a training, loss and weights are in float32 in all of them."""
 _LOSS_WORDS = {"DiceLoss": "Dice loss", "BCE": "binary cross-entropy", "iou": "error of the predicted IoU"}
+
+
+def model_words(config: str) -> str:
+    """The model of a configuration, for `We used {}`; an official one by its name."""
+    name = model_name(config)
+    if name == NANO:
+        return (
+            f"{code_text(NANO)}, a small model of sam2ft with the architecture of SAM 2 [@ravi2025sam2], for tests and "
+            "demonstrations"
+        )
+    if name == config:
+        return f"SAM 2 [@ravi2025sam2] in the configuration {code_text(config)}"
+    return f"{'SAM 2.1' if name.startswith('sam2.1') else 'SAM 2'} [@ravi2025sam2], model {code_text(name)}"
+
+
+def choice_sentences(study: Study) -> list[str]:
+    """How many trainings there were, which one the text describes, and the seeds, as sentences."""
+    trainings, seed = study.trainings, study.settings.experiment.seed
+    if len(trainings) < 2:
+        return [f"The seed was {seed}."]
+    settings, seeds = markdown_list(map(code_text, study.trained_settings)), study.seeds
+    several = f"the seeds {markdown_list(map(str, seeds))}"
+    what = f"{study.num_combinations} combinations of {settings}" if settings else "the same settings"
+    if len(seeds) > 1 and settings:
+        what += f", with {several}"
+    elif len(seeds) > 1:
+        what += f" with {several}"
+    finished = study.num_finished
+    left = "" if finished == len(trainings) else f", of which {finished} finished"
+    planned = "planned" if left else "made"
+    point = trainings[0]
+    extreme = "highest" if point.mode == "max" else "lowest"
+    return [
+        f"{len(trainings)} trainings were {planned}: {what}{left}.",
+        f"The one with the {extreme} {code_text(point.monitor)} on the validation subjects was chosen (seed {seed}); "
+        "the test subjects had no part in this choice.",
+        "The intervals below are over subjects, not over seeds."
+        if len(seeds) > 1
+        else f"The seed was {seed} in all of them.",
+    ]
 
 
 def trained_parts(module: Module) -> list[str]:

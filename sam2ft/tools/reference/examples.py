@@ -124,7 +124,7 @@ DATASET: Mapping[str, str] = {
     "believe": "believe: sform",
     "irregular": "irregular: resample",
     "max_volume_gb": "max_volume_gb: 8",
-    "dataset": "dataset: {name: oai_knee, anatomy: knee}",
+    "dataset": "dataset: {name: oai_knee, anatomy: knee, modality: MRI}",
     "sources.images": 'sources: {images: "dicom/{subject}/{volume}"}',
     "sources.masks": 'sources: {masks: "masks/{subject}.nii.gz"}',
     "sources.maps": 'sources: {maps: {t2: "t2/{subject}.nii.gz"}}',

@@ -773,3 +773,24 @@ def test_a_changed_file_moves_subjects_and_says_so(raw: Path, tmp_path: Path) ->
     (note,) = run(raw, tmp_path / "store").notes
     assert note.startswith("split.file moves stored subjects: a (train -> test), c (test -> train);")
     assert splits_of(tmp_path / "store") == {"a": "test", "b": "val", "c": "train"}
+
+
+def test_the_modality_is_that_given_else_that_of_all_series_else_not_known(
+    raw: Path, tmp_path: Path, edit: Callable[..., None]
+) -> None:
+    out = tmp_path / "store"
+    run(raw, out)
+    assert (Store.open(out).given_modality, Store.open(out).modality) == ("", "MRI")
+    text = (raw / "dataset.yaml").read_text()
+    (raw / "dataset.yaml").write_text(text.replace("anatomy: knee", "anatomy: knee, modality: 3 T MRI"))
+    assert all(outcome.result == "unchanged" for outcome in run(raw, out).outcomes)
+    assert Store.open(out).modality == "3 T MRI"
+    # An index that is lost has it from the dataset file again.
+    (out / "store.json").unlink()
+    run(raw, out)
+    assert Store.open(out).modality == "3 T MRI"
+    (raw / "dataset.yaml").write_text(text)
+    for path in (raw / "dicom" / "b" / "left").iterdir():
+        edit(path, Modality="CT")
+    run(raw, out)
+    assert Store.open(out).modality == ""

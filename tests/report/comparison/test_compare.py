@@ -66,6 +66,21 @@ def test_the_difference_to_the_baseline_is_that_of_equal_evaluations(global_row:
     assert deltas == {"base": None, "run-0": pytest.approx(0.05), "run-1": None, "run-2": None}
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_points_that_share_a_run_have_their_own_evaluation_each(global_row: Any, known: bool) -> None:
+    named = {"box": "b" * 12, "point": "p" * 12}
+    rows = [global_row("run-0", 0.9 - 0.1 * n, eval=named[one], protocol=one) for n, one in enumerate(named)]
+    # An evaluation that is no point's own, of another experiment with the same training.
+    rows.append(global_row("run-0", 0.5, eval="m" * 12, protocol="mask"))
+    points = [
+        PointRun(n, f"protocol={one}", "run-0", validation=0.1, eval=eval_id if known else "")
+        for n, (one, eval_id) in enumerate(named.items())
+    ]
+    found = {(line.point.name, line.evaluation.protocol) for line in compare(points, rows).lines}
+    own = {("protocol=box", "box"), ("protocol=point", "point"), ("protocol=box", "mask"), ("protocol=point", "mask")}
+    assert found == (own if known else own | {("protocol=box", "point"), ("protocol=point", "box")})
+
+
 def test_with_several_baselines_each_point_is_compared_with_its_own(global_row: Any) -> None:
     baselines = [PointRun(None, name, name) for name in ("small", "large")]
     points = [point(0, 0.1, baseline="large"), point(1, 0.1, baseline="small"), point(2, 0.1)]

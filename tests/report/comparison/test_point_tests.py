@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
@@ -82,6 +82,7 @@ def test_values_kept_as_json_are_the_same_to_the_last_bit(made):
     assert as_json.validate_json(as_json.dump_json(values)) == values
 
 
+@settings(deadline=None)
 @given(
     name=st.text(st.characters(exclude_categories=("Cs",))) | st.sampled_from(["001", "1e5", "null", "nan", "True"]),
     value=st.floats(allow_nan=False, allow_infinity=False),

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from sam2ft.core.tables.rows import TABLES, write_csv
-from sam2ft.report.comparison.compare import ComparedEvaluation, Comparison, ComparisonRow, PointRun, Score
 from sam2ft.report.papers.collect_facts import intensity_words, labels_of_slices, window_rule
-from sam2ft.report.papers.methods import missed_words
+from sam2ft.report.papers.evaluation_words import missed_words
+from sam2ft.report.papers.study import EvaluationFacts
 from sam2ft.runs.layout import EvalLayout
 
 
@@ -20,7 +20,7 @@ class Volume:
     stored: dict[str, Any] = field(default_factory=dict)
 
 
-def test_planted_misses_of_slices_are_counted_over_the_evaluations_of_the_shown_run(slice_row, tmp_path):
+def test_planted_misses_of_slices_are_counted_for_each_evaluation(slice_row, tmp_path):
     rows = [
         slice_row("run", "a", 0, 1, tp=9, fp=1, fn=0),
         {**slice_row("run", "a", 1, 1, tp=0, fp=0, fn=7), "status": "missed"},
@@ -28,21 +28,13 @@ def test_planted_misses_of_slices_are_counted_over_the_evaluations_of_the_shown_
         slice_row("run", "a", 3, 1, tp=0, fp=0, fn=0),
         {**slice_row("run", "b", 1, 1, tp=0, fp=0, fn=7), "status": "missed"},
     ]
-    scores = {"dice": Score(0.5, None, None, 2)}
-    lines = tuple(
-        ComparisonRow(PointRun(0, "p", run), ComparedEvaluation(name, "knee", "test", "box"), scores)
-        for run, name in (("run", "e1"), ("run", "e2"), ("other", "e3"))
-    )
-    gathered: Any = SimpleNamespace(comparison=Comparison(lines, "run", "lowest"))
-    state: Any = SimpleNamespace(
-        planned=SimpleNamespace(run_id="run"), evaluation=lambda name: EvalLayout(tmp_path / name)
-    )
-    for name in ("e1", "e2", "e3"):
+    state: Any = SimpleNamespace(evaluation=lambda name: EvalLayout(tmp_path / name))
+    for name, own in (("e1", rows), ("e2", rows[:2])):
         (tmp_path / name).mkdir()
-        write_csv(tmp_path / name / "slice.csv", TABLES["slice"], rows)
-    assert labels_of_slices(state, gathered) == (4, 2)
+        write_csv(tmp_path / name / "slice.csv", TABLES["slice"], own)
+    assert (labels_of_slices(state, "e1"), labels_of_slices(state, "e2")) == ((2, 1), (1, 0))
     (tmp_path / "e2" / "slice.csv").unlink()
-    assert labels_of_slices(state, gathered) == (None, None)
+    assert labels_of_slices(state, "e2") == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -54,8 +46,8 @@ def test_planted_misses_of_slices_are_counted_over_the_evaluations_of_the_shown_
     ],
 )
 def test_misses_of_slices_are_said_where_they_are_known(missed, spurious, words):
-    study: Any = SimpleNamespace(lines=(), missed_slices=missed, spurious_slices=spurious)
-    assert missed_words(study) == words
+    settings: Any = None
+    assert missed_words(EvaluationFacts(settings, "box", {}, 0, 0, missed, spurious)) == words
 
 
 @pytest.mark.parametrize(

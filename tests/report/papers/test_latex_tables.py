@@ -85,3 +85,14 @@ def test_a_part_of_a_table_says_that_it_continues():
 
 def test_latex_prints_every_sign_of_a_name():
     assert latex_text("[50%_a&b$#{}~^\\") == r"{[}50\%\_a\&b\$\#\{\}\textasciitilde{}\textasciicircum{}\textbackslash{}"
+
+
+def test_a_negative_number_has_a_minus_and_no_hyphen():
+    text = latex([table(cell=Cell(-0.5, 0.1, -0.75, -0.25))])
+    assert "$-$0.500 $\\pm$ 0.100" in text
+    assert "[$-$0.750, $-$0.250]" in text
+
+
+def test_measures_stand_side_by_side_where_shorter_lines_of_a_name_make_room():
+    text = latex([table(names=("lr=0.001,image_encoder=true", "lr=0.001,image_encoder=false"), settings=2)])
+    assert text.count("\\begin{sidewaystable}") <= 2

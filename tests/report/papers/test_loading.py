@@ -1,6 +1,7 @@
 """The lines of a model card that load a checkpoint run as they stand, with sam2ft and with stock SAM 2 alone."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,17 +9,21 @@ import torch
 from fixtures.experiments import parse_experiment
 
 from sam2ft.config.schema.dataset import Intensity
+from sam2ft.config.schema.module import Lora
 from sam2ft.data.store.intensity import intensity_window
+from sam2ft.model.lora import add_low_rank, is_low_rank
 from sam2ft.model.segmenter import build_untrained
 from sam2ft.report.comparison.compare import Comparison, ComparisonRow, PointRun
 from sam2ft.report.papers.model_card import model_card, window_code
 from sam2ft.report.papers.study import DatasetFacts, Study
+from sam2ft.training.checkpoints.checkpoint import save_best, stock_weights
 
-TINY = "configs/sam2.1/sam2.1_hiera_t.yaml"
+TINY, TINY_2_0 = "configs/sam2.1/sam2.1_hiera_t.yaml", "configs/sam2/sam2_hiera_t.yaml"
 SIZES = {"train": 6, "val": 2, "test": 4}
 
 
-def card(model: str, image_size: int, window=None) -> str:
+def card(model: str, image_size: int, window=None, initial: str | None = None) -> str:
+    """The model card of a trained point, or of the initial weights in the file `initial`."""
     experiment = parse_experiment(
         {
             "experiment": {"name": "knee"},
@@ -27,8 +32,11 @@ def card(model: str, image_size: int, window=None) -> str:
         }
     )
     data = DatasetFacts("oai", "knee", ("bone",), SIZES, SIZES, SIZES, None, None, 42, window=window or {})
-    comparison = Comparison((ComparisonRow(PointRun(0, "point", "run")),), "run", "lowest val_loss")
-    return model_card(Study("knee", experiment, (data,), comparison, "run"), [], "b" * 64)
+    point = PointRun(None, "baseline", "run") if initial else PointRun(0, "point", "run")
+    comparison = Comparison((ComparisonRow(point),), None if initial else "run", "lowest val_loss")
+    return model_card(
+        Study("knee", experiment, (data,), comparison, "run", weights_name=initial), [], None if initial else "b" * 64
+    )
 
 
 def blocks(text: str) -> list[str]:
@@ -45,23 +53,45 @@ def run(block: str) -> np.ndarray:
 
 @pytest.fixture
 def with_weights(in_empty_folder):
-    def make(model: str, image_size: int) -> None:
-        weights = build_untrained(model, image_size=image_size, seed=5).sam2_model.state_dict()
-        torch.save({"model": weights}, "best.pt")
+    def make(model: str, image_size: int, *, low_rank: bool = False, name: str = "best.pt") -> None:
+        """A volume, and weights as a training writes them."""
+        made = build_untrained(model, image_size=image_size, seed=5)
+        if low_rank:
+            made.requires_grad_(False)
+            add_low_rank(made, Lora(rank=2), seed=1)
+            with torch.no_grad():
+                for key, tensor in made.named_parameters():
+                    if is_low_rank(key):
+                        tensor.normal_(std=0.05, generator=torch.Generator().manual_seed(len(key)))
+        save_best(Path(name), stock_weights(made), {})
         np.save("volume.npy", np.random.default_rng(1).gamma(2, 100, (3, 50, 70)))
 
     return make
 
 
-def test_both_ways_of_loading_give_the_same_mask(with_weights):
-    with_weights(TINY, 256)
-    found = blocks(card(TINY, 256, {"clip_percentiles": (0.5, 99.5)}))
+@pytest.mark.parametrize(("model", "low_rank"), [(TINY, False), (TINY_2_0, False), (TINY, True)])
+def test_both_ways_of_loading_give_the_same_mask(with_weights, model, low_rank):
+    with_weights(model, 256, low_rank=low_rank)
+    found = blocks(card(model, 256, {"clip_percentiles": (0.5, 99.5)}))
     ours, stock = (run(block) for block in found)
     assert "sam2ft" not in "".join(line for line in found[1].splitlines() if "import" in line)
     assert ours.shape == stock.shape == (50, 70)
     assert 0 < ours.sum() < ours.size
     # Rounding at the threshold: the two resize in another order.
     assert (ours != stock).mean() < 0.002
+
+
+def test_initial_weights_are_loaded_from_their_own_file(with_weights):
+    with_weights(TINY, 256, name="sam2.1_hiera_tiny.pt")
+    text = card(TINY, 256, {"window": (0.0, 400.0)}, initial="sam2.1_hiera_tiny.pt")
+    assert "best.pt" not in text
+    ours, stock = (run(block) for block in blocks(text))
+    assert (ours != stock).mean() < 0.002
+
+
+def test_stock_sam2_is_not_promised_a_file_that_it_cannot_read():
+    assert len(blocks(card(TINY, 256, initial="tiny.safetensors"))) == 1
+    assert len(blocks(card(TINY, 256, initial='a"b\\.pt'))) == 2
 
 
 def test_the_nano_is_loaded_with_sam2ft_only(with_weights):

@@ -7,13 +7,14 @@ from io import BytesIO
 import pytest
 from fixtures.experiments import parse_experiment
 
+from sam2ft.evaluation.protocols.protocol import protocol_class
 from sam2ft.report.comparison.compare import PointRun, compare
 from sam2ft.report.papers.checklist import TOPICS, claim_checklist
 from sam2ft.report.papers.latex_tables import latex
 from sam2ft.report.papers.markdown import code_text, escaped_text, markdown_list, markdown_table
 from sam2ft.report.papers.methods import BIBLIOGRAPHY, cited, methods_text, references
 from sam2ft.report.papers.model_card import model_card
-from sam2ft.report.papers.study import DatasetFacts, Study
+from sam2ft.report.papers.study import DatasetFacts, EvaluationFacts, PairedTests, Study
 from sam2ft.report.papers.tables import paper_tables, tables_markdown, workbook
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -59,6 +60,11 @@ def comparison(rows):
     return compare(points, rows)
 
 
+def protocol_name(section):
+    """The name of the prompts of an evaluation in tables."""
+    return protocol_class(section.protocol)(section).name() if section.protocol != "boxes_file" else "boxes_file"
+
+
 @pytest.fixture
 def study(comparison):
     def make(given=None, **changes):
@@ -76,6 +82,9 @@ def study(comparison):
             weights_name="sam2.1_hiera_tiny.pt",
             versions={"python": "3.11", "sam2ft": "0.1", "torch": "2.14"},
             measures=("dice", "dice_slice_mean"),
+            evaluations=(EvaluationFacts(chosen.eval, protocol_name(chosen.eval), {"oai": (4, 4)}, 2, 0, 5, 1),),
+            tests=PairedTests(num_points=1, baseline=True, largest_family=2, sizes=(4,), num_labels=1, ranked=4),
+            sample_sizes=(4,),
         )
         return replace(made, **changes)
 
@@ -126,7 +135,10 @@ def test_each_setting_has_its_sentence_only_when_it_is_on(study, module, words):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"protocol": "box", "bbox_shift": 3}, "the bounding box of each connected component of each label in"),
+        (
+            {"protocol": "box", "bbox_shift": 3},
+            "in the reference, each side moved outward by 0 to 3 pixels of the original image at random: what a user",
+        ),
         ({"protocol": "point"}, "the pixel deepest inside each connected component"),
         ({"protocol": "points", "points_k": 5}, "5 points inside each connected component"),
         ({"protocol": "mask"}, "the reference mask of each connected component"),
@@ -153,7 +165,7 @@ def test_what_is_known_of_a_run_is_said_and_a_name_stays_in_its_sentence(study):
     )
     assert "Machines: `8 cores, a\ufffd### b`." in text
     assert "T2 (mean and median) is over the voxels" in text
-    assert "Tissue height (height) was measured" in text
+    assert "Tissue height (height) is the area of the tissue" in text
     assert "(commit `abc` and `def with uncommitted changes`) on Python 3.11" in text
     assert re.findall(r"^### (\w+)$", text, re.MULTILINE) == [
         *("Data", "Model", "Training", "Evaluation", "Biomarkers", "Statistics", "Software"),
@@ -181,14 +193,21 @@ def test_the_texts_say_on_what_was_computed_and_how_often(study, rows, compariso
 
 
 def test_what_was_only_evaluated_was_not_trained(study, comparison):
-    text = methods_text(study(shown="base", comparison=replace(comparison, best=None)))
+    none = replace(comparison, lines=tuple(line for line in comparison.lines if line.point.index is None), best=None)
+    text = methods_text(study(shown="base", comparison=none, tests=PairedTests()))
     assert "nothing was trained" in text
     assert "### Training" not in text
     assert "Wilcoxon" not in text
 
 
 def test_every_citation_has_its_entry_and_nothing_else_is_listed(study):
-    text = methods_text(study(biomarkers=(("cartilagethickness", "ThCcAB"), ("t2", "mean")), measures=("hd95_mm",)))
+    text = methods_text(
+        study(
+            biomarkers=(("cartilagethickness", "ThCcAB"), ("t2", "mean")),
+            measures=("hd95_surfel_mm",),
+            sample_sizes=(12,),
+        )
+    )
     keys = cited(text)
     assert {"ravi2025sam2", "eckstein2006", "efron1987", "nikolov2021surface"} <= set(keys)
     entries = re.findall(r"^@\w+\{(\w+),", references(text), re.MULTILINE)
@@ -201,7 +220,7 @@ def test_the_bibliography_is_valid_bibtex():
         assert entry.count("{") == entry.count("}") + (0 if entry.endswith("}") else 1), entry
     keys = re.findall(r"^@\w+\{(\w+),$", text, re.MULTILINE)
     assert references(" ".join(f"[@{key}]" for key in keys)) == text
-    assert len(re.findall(r"year = \{(\d{4})\}", text)) + 1 == len(keys) == len(set(keys)) == 19
+    assert len(re.findall(r"year = \{(\d{4})\}", text)) + 1 == len(keys) == len(set(keys)) == 20
     assert "others" not in text
     assert "version 1.2" in references("[@sam2ft]", "1.2")
 
@@ -256,7 +275,7 @@ def test_names_of_users_are_text_everywhere(study, rows, comparison):
 def test_the_table_of_points_is_bold_where_validation_chose(comparison, rows):
     points, labels = paper_tables(comparison, rows, comparison.best)
     assert [row.bold for row in points.rows] == [False, True, False]
-    assert points.rows[1].cells[0].text == "0.910 ± 0.100 [0.500, 0.900]"
+    assert points.rows[1].cells[0].text == "0.910 ± 0.100 [0.751, 1.000]"
     assert points.rows[1].cells[2] is None
     assert "In bold: the point chosen by validation (lowest val_loss among 2 of 2 points" in points.caption
     assert "prompted with the reference's own box in every slice: an upper bound" in points.caption
@@ -268,6 +287,65 @@ def test_the_table_of_points_is_bold_where_validation_chose(comparison, rows):
     ]
     assert [row.texts for row in labels.rows] == [(HOSTILE, 4, 2, 0), ("mean of labels", 4, 2, 0)]
     assert "distances" not in labels.caption
+
+
+@pytest.mark.parametrize(
+    ("n", "sd", "interval", "words"),
+    [
+        (2, 0.01, (0.820, 1.0), "by Student's t, because there are fewer than 10 subjects"),
+        (9, 0.1, (0.833, 0.987), "by Student's t, because there are fewer than 10 subjects"),
+        (10, 0.1, (0.5, 0.9), "[95 % bootstrap confidence interval]"),
+        (1, None, None, ""),
+    ],
+)
+def test_cells_cards_and_workbooks_show_the_interval_that_the_caption_names(
+    study, comparison, rows, n, sd, interval, words
+):
+    from openpyxl import load_workbook
+
+    given = [{**row, "n": n, "sd": sd, **({} if sd else {"ci_low": None, "ci_high": None})} for row in rows]
+    compared = compare([line.point for line in comparison.lines], given)
+    made = paper_tables(compared, given, compared.best)
+    for table, row in zip(made, (1, 1), strict=True):
+        cell = table.rows[row].cells[0]
+        assert words in table.caption
+        assert ("standard deviation" in table.caption) == (n > 1)
+        assert (cell.ci_low, cell.ci_high) == (pytest.approx(interval, abs=1e-3) if interval else (None, None))
+    text = f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "0.910"
+    assert text.replace("[", "\\[") in tables_markdown(made)
+    assert text in latex(made)
+    card = model_card(replace(study(), comparison=compared), given, None)
+    assert text.replace("[", "\\[") in card
+    assert words.strip("[]") in card
+    sheet = load_workbook(BytesIO(workbook(made))).worksheets[0]
+    heads = [cell.value for cell in sheet[2]]
+    shown = [sheet.cell(4, 1 + heads.index(f"Dice per slice CI {end}")).value for end in ("low", "high")]
+    assert shown == (pytest.approx(list(interval), abs=1e-3) if interval else [None, None])
+
+
+def test_the_table_of_labels_has_the_name_of_the_point_that_was_evaluated_so(global_row):
+    named = {"box": "b" * 12, "point": "p" * 12}
+    given = [
+        global_row("run-0", 0.9, eval=eval_id, protocol=protocol, label=label, label_name=name)
+        for protocol, eval_id in named.items()
+        for label, name in ((None, "mean_of_labels"), (1, "bone"))
+    ]
+    points = [
+        PointRun(n, f"protocol={one}", "run-0", (("eval.protocol", one),), validation=0.1, eval=eval_id)
+        for n, (one, eval_id) in enumerate(named.items())
+    ]
+    captions = [table.caption for table in paper_tables(compare(points, given), given, "run-0")]
+    assert [len(table.rows) for table in paper_tables(compare(points, given), given, "run-0")] == [1, 1, 2, 2]
+    assert "prompt box, protocol=box" in captions[2]
+    assert "prompt point, protocol=point" in captions[3]
+
+
+def test_a_table_of_large_and_small_groups_says_which_has_which_interval(comparison, rows):
+    given = [{**row, "n": 4 if row["label"] is not None else 12} for row in rows]
+    compared = compare([line.point for line in comparison.lines], given)
+    points, labels = paper_tables(compared, given, compared.best)
+    assert "[95 % bootstrap confidence interval]" in points.caption
+    assert "by Student's t below 10 subjects, else by bootstrap" in labels.caption
 
 
 def test_a_caption_says_what_a_distance_of_a_missed_label_is(comparison, rows, global_row):

@@ -68,6 +68,7 @@ CHANGED: dict[str, tuple[Any, Any]] = {
 """Setting -> two values of which the texts must differ."""
 
 BESIDES: dict[str, dict[str, Any]] = {
+    "datamodule.balanced": {"dataset.second": {"store": "data/second"}},
     "module.lora.rank": {"module.trainable.image_encoder": False},
     "module.lora.alpha": {"module.trainable.image_encoder": False},
     "module.scheduler.type": {"module.scheduler": {"type": "StepLR", "step_size": 3, "gamma": 0.1}},
