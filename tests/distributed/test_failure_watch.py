@@ -119,7 +119,7 @@ def test_a_rank_that_says_nothing_is_named_by_those_that_work_and_those_that_wai
     ("number", "words"),
     [
         pytest.param(signal.SIGKILL, "rank 0 ended without reporting", marks=pytest.mark.slow),
-        (signal.SIGSTOP, "rank 0 said nothing"),
+        pytest.param(signal.SIGSTOP, "rank 0 said nothing", marks=pytest.mark.slow),
     ],
 )
 def test_without_the_store_the_others_end_too(number: signal.Signals, words: str, job: Callable[..., Job]) -> None:

@@ -100,7 +100,9 @@ CASES: dict[str, tuple[dict[str, Any], float]] = {
 """Keys of `module:`, and the sum that docs/training.md states [GiB]."""
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", ["decoder only", *(pytest.param(name, marks=pytest.mark.slow) for name in CASES if name != "decoder only")]
+)
 def test_the_table_of_tiny_is_within_a_tenth(name: str) -> None:
     keys, documented = CASES[name]
     settings = Module.model_validate(

@@ -54,7 +54,10 @@ def nothing_half_written(layout):
     assert not list(layout.folder.rglob("*.partial*"))
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    "stage",
+    ["first batch", *(pytest.param(stage, marks=pytest.mark.slow) for stage in STAGES if stage != "first batch")],
+)
 def test_a_signal_at_any_stage_saves_asks_for_a_requeue_and_changes_nothing(
     point_with, monkeypatch, stop, whole, stage
 ):
