@@ -21,6 +21,7 @@ from sam2ft.report.comparison.number_text import (
     difference_interval,
     ends_text,
     interval,
+    number_of,
     number_text,
     p_said,
     p_text,
@@ -141,6 +142,7 @@ def _filters() -> dict[str, Callable[..., object]]:
     """Name in the templates -> function."""
     return {
         "number": number_text,
+        "number_of": number_of,
         "signed": signed,
         "interval": interval,
         "row_interval": row_interval,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from sam2ft.core.tables.rows import Row
 from sam2ft.report.comparison.compare import number_or_none
-from sam2ft.report.comparison.number_text import decimals, signed, unit_text
+from sam2ft.report.comparison.number_text import decimals, number_of, signed, unit_text
 from sam2ft.report.plots.vega import Cell, Plot, Spec, condition, ink, layer, quantitative, rounded_value
 
 LINES = (("bias", "bias"), ("loa_low", "limit"), ("loa_high", "limit"))
@@ -41,7 +41,7 @@ def agreement_plots(name: str, subjects: Mapping[str, tuple[float, float]], row:
         f"{name}-difference",
         what,
         f"{what}: a dot per subject, the bias, the limits of agreement (dashed) and their 95 % intervals (bands).",
-        f"Bland-Altman plot of {len(subjects)} subjects. Bias and limits are in the table.",
+        f"Bland-Altman plot of {number_of(len(subjects), 'subject')}. Bias and limits are in the table.",
         _differences(dots, lines, suffix),
         columns,
         tells=_TOOLTIP,
@@ -51,7 +51,7 @@ def agreement_plots(name: str, subjects: Mapping[str, tuple[float, float]], row:
         f"{name}-scatter",
         what,
         f"{what}: prediction against reference, a dot per subject; on the line both are equal.",
-        f"Scatter plot of {len(subjects)} subjects: prediction against reference.",
+        f"Scatter plot of {number_of(len(subjects), 'subject')}: prediction against reference.",
         _scatter(dots, columns, suffix),
         columns,
         tells=_TOOLTIP,

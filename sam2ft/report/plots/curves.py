@@ -6,7 +6,7 @@ from sam2ft.core.tables.rows import MEAN_OF_LABELS, Row
 from sam2ft.pictures.palette import LINES
 from sam2ft.report.comparison.compare import MAIN_MEASURE, score_of
 from sam2ft.report.comparison.effects import LearningCurve
-from sam2ft.report.comparison.number_text import MEASURE_WORDS
+from sam2ft.report.comparison.number_text import MEASURE_WORDS, number_of
 from sam2ft.report.plots.vega import (
     DOUBLE,
     SIGNS_PER_LINE,
@@ -37,7 +37,7 @@ def curve_plot(curves: Sequence[LearningCurve]) -> Plot | None:
         "subjects",
         "More training data",
         f"{words} against the number of training subjects (nested subsets); bands: 95 % intervals over test subjects.",
-        f"{len(set(columns['curve']))} learning curves. The numbers are in the comparison table.",
+        f"{number_of(len(set(columns['curve'])), 'learning curve')}. The numbers are in the comparison table.",
         _bands("curve", ("subjects", "training subjects"), title),
         columns,
         DOUBLE,
@@ -60,7 +60,7 @@ def noise_plot(studies: Mapping[str, Sequence[Row]]) -> Plot | None:
         "prompt-noise",
         "Boxes that are not exact",
         "Dice per volume, mean of labels, with boxes whose sides are moved at random; bands: 95 % intervals.",
-        f"Dice against box jitter of {len(studies)} points. The numbers are in prompt_noise_global.csv of the runs.",
+        f"Dice against box jitter of {number_of(len(studies), 'point')}. The numbers are in prompt_noise_global.csv of the runs.",
         _bands("point", ("shift", "sides of boxes moved by up to [px]"), "Dice per volume"),
         columns,
         DOUBLE,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from sam2ft.config.sweep.names import short_names
 from sam2ft.report.comparison.compare import MAIN_MEASURE, Comparison, ComparisonRow, short_value, value_text
 from sam2ft.report.comparison.effects import MainEffect
-from sam2ft.report.comparison.number_text import MEASURE_WORDS
+from sam2ft.report.comparison.number_text import MEASURE_WORDS, number_of
 from sam2ft.report.plots.vega import (
     DOUBLE,
     ROOM,
@@ -74,7 +74,7 @@ def _drawn_plot(number: int, effect: MainEffect, name: str) -> Plot | None:
         f"effect-{number}",
         f"Effect of {name}",
         f"{words} ({effect.evaluation.words}) of every point by its {name}, whatever its other settings are.",
-        f"{words} against {name} of {len(columns['point'])} points. The numbers are in the comparison table.",
+        f"{words} against {name} of {number_of(len(columns['point']), 'point')}. The numbers are in the comparison table.",
         {"height": 120, **layer("point", dots, filled=True, opacity=0.7)},
         columns,
         SINGLE,
@@ -175,9 +175,9 @@ def parallel_plot(comparison: Comparison) -> Plot | None:
     return Plot(
         "parallel",
         "Settings and result",
-        f"Every evaluated point as a line through its settings, coloured by {words}; thick is the best point by "
+        f"Every evaluated point as a line through its settings, coloured by {words}; thick is the point chosen by "
         "validation. An axis is logarithmic where its values span a factor of 50 or more.",
-        f"Parallel coordinates of {len(lines)} points over {len(keys)} settings. The numbers are in the comparison.",
+        f"Parallel coordinates of {len(lines)} points over {number_of(len(keys), 'setting')}. The numbers are in the comparison.",
         _parallel_spec(words),
         columns,
         DOUBLE,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from sam2ft.core.grouping import grouped
 from sam2ft.core.tables.rows import Row
 from sam2ft.report.comparison.compare import MAIN_MEASURE
-from sam2ft.report.comparison.number_text import MEASURE_WORDS, p_text
+from sam2ft.report.comparison.number_text import MEASURE_WORDS, number_of, p_text
 from sam2ft.report.comparison.rank_study import MOST_RANKED, RankStudy
 from sam2ft.report.plots.vega import (
     DOUBLE,
@@ -49,7 +49,8 @@ def rank_plot(tests: Sequence[Row], best: str | None, study: RankStudy | None = 
         "How firmly the ranking stands",
         f"Rank of every point by {MEASURE_WORDS[MAIN_MEASURE]} on {ranked[0]['dataset']}, {ranked[0]['split']} split, "
         f"and its ranks when the {ranked[0]['n']} subjects are drawn anew: {drawn}the line spans 95 % of them; "
-        f"blue: the best by validation.{more} Overlapping lines mean that other subjects could turn the order round.",
+        f"blue: the point chosen by validation.{more} Overlapping lines mean that other subjects could turn the order "
+        "round.",
         f"Ranks of {len(shown)} points with intervals. The numbers are in point_tests.csv.",
         _rank_spec([str(row["name"]) for row in shown], max(float(row["rank_high"] or 0) for row in shown)),
         columns,
@@ -82,7 +83,7 @@ def significance_map(tests: Sequence[Row], study: RankStudy) -> Plot | None:
     words = MEASURE_WORDS[MAIN_MEASURE]
     # One-sided: half of the smallest p of two sides.
     least = min(1.0, smallest_p(study.n) / 2 * pairs)
-    few = f" With {study.n} subjects no p can be below {p_text(least)} here." if least >= LEVEL else ""
+    few = f" With {number_of(study.n, 'subject')} no p can be below {p_text(least)} here." if least >= LEVEL else ""
     return Plot(
         "significance",
         "Which point is above which",

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from sam2ft.core.tables.rows import Row
 from sam2ft.report.comparison.compare import number_or_none
-from sam2ft.report.comparison.number_text import MEASURE_WORDS
+from sam2ft.report.comparison.number_text import MEASURE_WORDS, number_of
 from sam2ft.report.page.content import SubjectScores
 from sam2ft.report.plots.vega import (
     DOUBLE,
@@ -66,7 +66,7 @@ def paired_plot(values: Sequence[SubjectScores]) -> Plot | None:
         "paired",
         "Every subject, before and after",
         "A line per subject from the initial weights to the chosen point; dashed and dark where it became worse.",
-        f"Paired lines of {len(set(columns['subject']))} subjects. The values are in volume.csv.",
+        f"Paired lines of {number_of(len(set(columns['subject'])), 'subject')}. The values are in volume.csv.",
         {
             "height": 150,
             "transform": [{"filter": "datum.measure === measure && datum.label === label"}],

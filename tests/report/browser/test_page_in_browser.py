@@ -131,7 +131,7 @@ def test_a_labels_worst_slices_come_first(of_twelve: Path, opened: Open) -> None
 
 def test_a_number_of_missed_slices_leads_to_their_pictures(of_twelve: Path, opened: Open) -> None:
     page = opened(of_twelve)
-    page.locator("#labels a[aria-label^='1 missed slices of meniscus']").click()
+    page.locator("#labels a[aria-label^='1 missed slice of meniscus']").click()
     first = page.locator(".case:not([hidden])").first
     assert first.locator("tr[data-label='5']").get_attribute("data-status") == "missed"
 
