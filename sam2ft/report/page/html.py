@@ -219,10 +219,10 @@ def link(path: str) -> str:
 
 
 def breakable(name: str) -> "Markup":
-    """A name with optional line breaks (`<wbr>`) after commas, underscores and dots."""
+    """A name with optional line breaks (`<wbr>`) after commas, underscores and dots, not within a number."""
     from markupsafe import Markup
 
-    return Markup("<wbr>").join(re.split(r"(?<=[_.,])", name))
+    return Markup("<wbr>").join(re.split(r"(?<=[_,])|(?<=\.)(?![0-9])", name))
 
 
 def content_security_policy(style: str, scripts: Sequence[str]) -> str:

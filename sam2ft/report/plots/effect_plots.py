@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from sam2ft.config.sweep.names import short_names
 from sam2ft.report.comparison.compare import MAIN_MEASURE, Comparison, ComparisonRow, short_value, value_text
-from sam2ft.report.comparison.effects import MainEffect
+from sam2ft.report.comparison.effects import Level, MainEffect
 from sam2ft.report.comparison.number_text import MEASURE_WORDS, number_of
 from sam2ft.report.plots.vega import (
     DOUBLE,
@@ -34,6 +34,8 @@ FEWEST_SPREAD = 3
 """Minimum number of points of a value for a standard deviation."""
 _LEAST_APART = 0.075
 """Distance of two numbers on an axis from 0 to 1, so that they are not printed over each other."""
+_BESIDE = 9
+"""Distance of a mean from the dots of its points, which would hide it."""
 _LOG_FROM = 50
 """Minimum ratio of the largest to the smallest value of a setting for a logarithmic axis."""
 
@@ -84,8 +86,9 @@ def _drawn_plot(number: int, effect: MainEffect, name: str) -> Plot | None:
 
 def _effect_plot(number: int, effect: MainEffect, name: str) -> Plot:
     columns = empty_columns("kind", "level", "order", "point", "score", "low", "high")
-    texts = _level_texts(effect)
-    for order, (level, text) in enumerate(zip(effect.levels, texts, strict=True)):
+    levels = _in_order(effect.levels)
+    texts = _level_texts(levels)
+    for order, (level, text) in enumerate(zip(levels, texts, strict=True)):
         for point, score in level.members:
             add_row(columns, "point", text, order, point, rounded_value(score), None, None)
         spread = level.scores
@@ -112,7 +115,10 @@ def _effect_plot(number: int, effect: MainEffect, name: str) -> Plot:
         "layer": [
             _of_kind("point", layer("point", {"x": x, "y": y, "color": quiet}, filled=True, opacity=0.8)),
             *(
-                [_of_kind("mean", layer("rule", span)), _of_kind("mean", layer("point", means, filled=True, opacity=1))]
+                [
+                    _of_kind("mean", layer("rule", span, xOffset=_BESIDE)),
+                    _of_kind("mean", layer("point", means, filled=True, opacity=1, xOffset=_BESIDE)),
+                ]
                 if averaged
                 else []
             ),
@@ -124,7 +130,7 @@ def _effect_plot(number: int, effect: MainEffect, name: str) -> Plot:
         f"{words} ({effect.evaluation.words}) of every point by its {name}, whatever its other settings "
         f"are{f'; blue: mean ± standard deviation of {FEWEST_SPREAD} points or more' if averaged else ''}.",
         f"{words} for {len(effect.levels)} values of {name}: "
-        + ", ".join(f"{level.value}: {level.scores.mean:.3f}" for level in effect.levels),
+        + ", ".join(f"{level.value}: {level.scores.mean:.3f}" for level in levels),
         spec,
         columns,
         SINGLE,
@@ -132,10 +138,18 @@ def _effect_plot(number: int, effect: MainEffect, name: str) -> Plot:
     )
 
 
-def _level_texts(effect: MainEffect) -> list[str]:
+def _in_order(levels: Sequence[Level]) -> list[Level]:
+    """Numbers from the smallest to the largest; words in the order of the sweep."""
+    try:
+        return sorted(levels, key=lambda level: float(level.value))
+    except ValueError:
+        return list(levels)
+
+
+def _level_texts(levels: Sequence[Level]) -> list[str]:
     """The values of a setting with four significant digits, or in full where they would look alike."""
-    texts = [_short_number(level.value) for level in effect.levels]
-    return texts if len(set(texts)) == len(texts) else [level.value for level in effect.levels]
+    texts = [_short_number(level.value) for level in levels]
+    return texts if len(set(texts)) == len(texts) else [level.value for level in levels]
 
 
 def _short_number(text: str) -> str:
@@ -201,12 +215,14 @@ def _parallel_spec(words: str) -> Spec:
     scale = {"range": [ink("faint"), ink("accent")]}
     colour = quantitative("score", words, scale=scale, legend=legend)
     lines = {"x": x, "y": y, "detail": {"field": "point"}, "color": colour, "size": condition("datum.best === 1", 3, 1)}
-    ticks = {"x": x, "y": y, "text": {"field": "text"}}
+    ticks, beside = {"x": x, "y": y, "text": {"field": "text"}}, {"align": "left", "dx": 4, "lineBreak": "\n"}
     return {
         "height": 170,
         "layer": [
             _of_kind("line", layer("line", lines, opacity=0.75)),
-            _of_kind("tick", layer("text", ticks, align="left", dx=4, lineBreak="\n")),
+            # Lines run through the numbers: each has a rim in the colour of what is behind.
+            _of_kind("tick", layer("text", ticks, **beside, stroke=ink("card"), strokeWidth=4, strokeJoin="round")),
+            _of_kind("tick", layer("text", ticks, **beside)),
         ],
     }
 

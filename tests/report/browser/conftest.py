@@ -259,7 +259,8 @@ def _subject_page(
         for run in runs[:30]
     )  # fmt: skip
     own = tuple(case for case in cases if case.subject == subject)
-    return SubjectPage("knee_sweep", "knee", subject, f"subjects/subject-{number + 1:03d}.html", labels, lines, own)
+    path, volumes = f"subjects/subject-{number + 1:03d}.html", ((f"knee/{subject}/t2", number + 1),)
+    return SubjectPage("knee_sweep", "knee", subject, path, labels, lines, own, volumes=volumes)
 
 
 def _history(draw: random.Random) -> list[dict[str, float]]:

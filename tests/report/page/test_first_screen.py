@@ -47,6 +47,12 @@ def test_the_smallest_p_is_a_number(n: int, least: str) -> None:
     assert f"no p can be below {least}" in verdict(LINE, improvement(n, 0.1, 1.0), Misses()).result
 
 
+def test_one_subject_is_singular() -> None:
+    told = verdict(LINE, improvement(1, 0.1, 1.0), Misses()).result
+    assert "n = 1 subject)" in told
+    assert "with 1 subject no p" in told
+
+
 def test_without_a_baseline_the_verdict_says_that_nothing_was_compared() -> None:
     assert verdict(LINE, None, Misses()).result.startswith(
         "Not compared with the initial weights: Dice per slice 0.900"
