@@ -46,6 +46,8 @@ class SubjectLine:
     """Split and protocol."""
     cells: Mapping[str, SubjectCell]
     """Name of a label -> its values."""
+    protocol: str = ""
+    """How the model was prompted, as in tables."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,11 @@ class SubjectPage:
     """(name of a volume of its own whose slices the page of the report can scroll, number of that volume there)."""
     means: Mapping[str, float] = field(default_factory=dict)
     """Role -> MAIN_MEASURE, mean over labels: the value of this subject in `mean_of_labels` of global.csv."""
+
+    @property
+    def protocols(self) -> list[str]:
+        """All of its lines, each once."""
+        return list(dict.fromkeys(line.protocol for line in self.lines if line.protocol))
 
     def failed(self, role: str) -> tuple[str, ...]:
         """`missed <label>` and `spurious <label>` of its volumes."""
@@ -152,7 +159,7 @@ def _lines(rows: Sequence[Row], comparison: Comparison, roles: Mapping[str, str]
             for row in own
         }
         name = comparison.name_of(run) or run
-        made.append(SubjectLine(name, run, roles.get(run, "other"), volume, how, cells))
+        made.append(SubjectLine(name, run, roles.get(run, "other"), volume, how, cells, str(own[0]["protocol"])))
     return tuple(made)
 
 

@@ -23,7 +23,7 @@ from sam2ft.report.plots.vega import (
     quantitative,
     rounded_value,
 )
-from sam2ft.statistics.small_samples import LEVEL, smallest_p
+from sam2ft.statistics.small_samples import FEW, LEVEL, TOO_SMALL, smallest_p
 
 
 def rank_plot(tests: Sequence[Row], best: str | None, study: RankStudy | None = None) -> Plot | None:
@@ -42,15 +42,17 @@ def rank_plot(tests: Sequence[Row], best: str | None, study: RankStudy | None = 
             add_row(columns, "blob", *who, rank, None, None, rounded_value(share), None, is_best)
         own = [rounded_value(float(row[name] or 0)) for name in ("rank", "rank_low", "rank_high")]
         add_row(columns, "point", *who, *own, None, rounded_value(float(row["first_share"] or 0)), is_best)
+    n = int(ranked[0]["n"] or 0)
+    few = f" {number_of(n, 'subject')}: {TOO_SMALL}." if n < FEW else ""
     more = f" The first {MOST_RANKED} of {len(ranked)}." if len(ranked) > MOST_RANKED else ""
     drawn = "the area of a disc is the share of cohorts with that rank; " if "blob" in columns["kind"] else ""
     return Plot(
         "ranks",
         "How firmly the ranking stands",
         f"Rank of every point by {MEASURE_WORDS[MAIN_MEASURE]} on {ranked[0]['dataset']}, {ranked[0]['split']} split, "
-        f"and its ranks when the {ranked[0]['n']} subjects are drawn anew: {drawn}the line spans 95 % of them; "
+        f"and its ranks when the {n} subjects are drawn anew: {drawn}the line spans 95 % of them; "
         f"blue: the point chosen by validation.{more} Overlapping lines mean that other subjects could turn the order "
-        "round.",
+        f"round.{few}",
         f"Ranks of {len(shown)} points with intervals. The numbers are in point_tests.csv.",
         _rank_spec([str(row["name"]) for row in shown], max(float(row["rank_high"] or 0) for row in shown)),
         columns,

@@ -255,6 +255,7 @@ def _subject_page(
             run.name, run.run, "best" if run.index == 0 else "other", "t2", "test, prompt box",
             {label: SubjectCell(draw.uniform(0.5, 1), draw.uniform(0.5, 1), "ok") for label in labels[1:]}
             | {labels[0]: SubjectCell(0.0, 0.0, "missed")},
+            "box",
         )
         for run in runs[:30]
     )  # fmt: skip
