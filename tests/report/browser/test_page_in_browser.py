@@ -382,6 +382,21 @@ def test_on_paper_everything_is_open_and_nothing_asks_for_a_click(
     assert page.evaluate(closed) > 0
 
 
+@pytest.mark.parametrize("page_of", ["of_twelve", "of_long_names"])
+def test_on_paper_tables_fit_the_sheet_and_their_heads_are_repeated(page_of: str, request: Any, opened: Open) -> None:
+    """A4 within margins of 12 mm: a printer shrinks everything to the widest table."""
+    page = opened(request.getfixturevalue(page_of), viewport={"width": 703, "height": 900})
+    page.emulate_media(media="print")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 703
+    assert page.evaluate("getComputedStyle(document.querySelector('thead .sort')).display") == "contents"
+    lines = (
+        "[...document.querySelectorAll('#comparison td')].filter(c => c.checkVisibility() && !c.children.length"
+        " && /^[0-9.e-]+$/.test(c.textContent)).map(c => {"
+        " const r = document.createRange(); r.selectNodeContents(c); return r.getClientRects().length; })"
+    )
+    assert set(page.evaluate(lines)) == {1}
+
+
 def test_a_jump_to_a_section_puts_no_frame_over_its_words(of_twelve: Path, opened: Open) -> None:
     page = opened(of_twelve)
     page.locator("nav a[href='#labels']").click()
