@@ -65,7 +65,10 @@ class NewMisses:
         if not self.newly:
             lost = "Fine-tuning misses no slice that the initial weights find"
         else:
-            lost = f"Fine-tuning newly misses {_listed(self.newly)}, found by the initial weights"
+            lost = (
+                "Fine-tuning newly misses, or finds only beside the reference, "
+                f"{_listed(self.newly)}, found by the initial weights"
+            )
         won = f"; it finds {_listed(self.regained)} that they miss" if self.regained else ""
         return f"{lost}{won}."
 

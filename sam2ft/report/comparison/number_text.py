@@ -54,6 +54,11 @@ def decimals(mean: float | None, significant: int = 4) -> int:
     return min(max(significant - 1 - math.floor(math.log10(abs(mean))), 0), 6)
 
 
+def digits_of(measure: str) -> int:
+    """Decimal places of a measure: a hundredth of a millimetre is far below a pixel."""
+    return 2 if measure.endswith("_mm") else 3
+
+
 def row_interval(row: Row, name: str, digits: int = 3) -> str:
     """The interval in the columns `<name>_ci_low` and `<name>_ci_high`, such as `[−0.07, 0.02]`; empty without one."""
     low, high = (row[f"{name}_ci_{end}"] for end in ("low", "high"))

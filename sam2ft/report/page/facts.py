@@ -12,7 +12,6 @@ from sam2ft.report.tables.coverage import Coverage
 from sam2ft.runs.hardware import NOT_RECORDED, computed_in
 from sam2ft.runs.provenance import recorded_attempts
 
-
 _PER = {"per_instance": "one per connected component of a label", "per_label": "one per label"}
 
 

@@ -22,6 +22,7 @@ from sam2ft.report.plots.vega import (
     names_left,
     quantitative,
     rounded_value,
+    whole_ticks,
 )
 from sam2ft.statistics.small_samples import FEW, LEVEL, TOO_SMALL, smallest_p
 
@@ -102,12 +103,6 @@ def significance_map(tests: Sequence[Row], study: RankStudy) -> Plot | None:
     )
 
 
-def rank_ticks(last: float) -> list[int]:
-    """Ranks to be written on an axis from 1 to `last`: whole numbers, the first among them."""
-    step = next(step for size in range(9) for step in (10**size, 2 * 10**size, 5 * 10**size) if last / step <= 8)
-    return sorted({1, *range(step, math.ceil(last) + 1, step)})
-
-
 def _ranked(tests: Sequence[Row], how: tuple[str, str, str] | None) -> list[Row]:
     """Rows of MAIN_MEASURE with a rank, by rank, on a dataset, split and protocol; None: the first of the rows."""
     ranked = [row for row in tests if row["measure"] == MAIN_MEASURE and row["rank"] is not None]
@@ -125,7 +120,7 @@ def _rank_spec(names: Sequence[str], last: float) -> Spec:
     y = _point_axis()
     words = ["rank on cohorts drawn anew,", "1 = highest"]
     scale = {"domain": [1, max(2, math.ceil(last))], "nice": False, "zero": False, "padding": 8}
-    x = quantitative("rank", words, scale=scale, axis={"values": rank_ticks(last), "format": "d"})
+    x = quantitative("rank", words, scale=scale, axis={"values": whole_ticks(last), "format": "d"})
     colour = condition("datum.best === 1", ink("accent"), ink("soft"))
     size = {"field": "share", "type": "quantitative", "scale": {"domain": [0, 1], "range": [0, 480]}, "legend": None}
     ends = {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}, "color": colour}

@@ -30,6 +30,7 @@ from sam2ft.report.plots.vega import (
     quantitative,
     ranks_scale,
     rounded_value,
+    whole_ticks,
 )
 
 History = Sequence[Mapping[str, float]]
@@ -227,7 +228,7 @@ def learning_plot(histories: Mapping[str, History], best: str | None = None) -> 
 
 
 def _learning_spec(longest: int) -> Spec:
-    axis = {"tickMinStep": 1, "grid": False, "format": "d"}
+    axis = {"values": whole_ticks(longest), "grid": False, "format": "d"}
     x = quantitative("epoch", "epoch", axis=axis, scale={"nice": False, "zero": False})
     y = quantitative("value", None, scale={"zero": False})
     words = in_lines().replace("datum.label", "picked[datum.value]")

@@ -23,7 +23,14 @@ SINGLE, DOUBLE = 85.0, 170.0
 FONT_SIZE = 7.5
 """Of all letters in files, in points."""
 FONT = "Arial, Helvetica, Liberation Sans, DejaVu Sans, sans-serif"
-PAPER = {"ink": "#1f2328", "soft": "#59636e", "faint": "#a3abb3", "line": "#dcdfe3", "accent": "#0b61a4", "card": "#ffffff"}
+PAPER = {
+    "ink": "#1f2328",
+    "soft": "#59636e",
+    "faint": "#a3abb3",
+    "line": "#dcdfe3",
+    "accent": "#0b61a4",
+    "card": "#ffffff",
+}
 # The page draws plots larger than on paper; sizes in a specification are points on paper.
 PAGE_SCALE = 1.3
 ROOM = {"zero": False, "padding": 6}
@@ -257,6 +264,12 @@ def config(scale: float) -> Spec:
         "view": {"stroke": None}, "point": {"size": 16 * scale * scale}, "line": {"strokeWidth": 1.1 * scale},
         "rule": {"strokeWidth": 1.1 * scale, "color": ink()}, "numberFormat": ".4~g",
     }  # fmt: skip
+
+
+def whole_ticks(last: float) -> list[int]:
+    """What is written on an axis of ranks or epochs from 1 to `last`: whole numbers, the first among them."""
+    step = next(step for size in range(9) for step in (10**size, 2 * 10**size, 5 * 10**size) if last / step <= 8)
+    return sorted({1, *range(step, math.ceil(last) + 1, step)})
 
 
 def page_value(plot: Plot) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from sam2ft.report.page.html import breakable
 from sam2ft.report.plots.agreement_plots import agreement_plots
 from sam2ft.report.plots.effect_plots import _places, effect_plots, parallel_plot
 from sam2ft.report.plots.files import pdf_of, plot_files
-from sam2ft.report.plots.rank_plots import rank_plot, rank_ticks
+from sam2ft.report.plots.rank_plots import rank_plot
 from sam2ft.report.plots.results import comparison_plot, distribution_plot, label_plot, learning_plot
-from sam2ft.report.plots.vega import SIGNS_PER_LINE, lines_of, on_page, plot_width
+from sam2ft.report.plots.vega import SIGNS_PER_LINE, lines_of, on_page, plot_width, whole_ticks
 
 LONG = ("posterior horn of the medial meniscus after partial resection", "lr=0.000112,decay=0.01,augmentation=RandFlip")
 EVALUATION = ComparedEvaluation("e" * 12, "knee", "test", "box")
@@ -91,9 +91,24 @@ def test_rows_are_as_high_as_their_names(global_row):
     assert label_height >= 10 * len(lines_of(f"1  {LONG[0]}"))
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 3, 8, 61])
+def test_epochs_are_whole_and_each_is_written_once(epochs):
+    history = [{"epoch": epoch, "val_loss": 1.0 / (epoch + 1)} for epoch in range(epochs)]
+    plot = learning_plot({"a": history})
+    values = on_page(plot)["layer"][0]["encoding"]["x"]["axis"]["values"]
+    assert values[0] == 1
+    assert len(set(values)) == len(values) <= 10
+    assert all(isinstance(value, int) for value in values)
+    # The names of the axes end the text: before them are the numbers of each, in their order.
+    written = re.findall(r">([\d.]+)</text>", plot_files(plot)["svg"].decode())[: (len(values) + 1) // 2]
+    assert written[0] == "1"
+    assert len(set(written)) == len(written)
+    assert set(written) <= {str(value) for value in values}
+
+
 @pytest.mark.parametrize("last", [1, 2, 3, 7, 30, 999])
 def test_ranks_are_whole_numbers_and_few(last):
-    ticks = rank_ticks(last)
+    ticks = whole_ticks(last)
     assert ticks[0] == 1
     assert all(isinstance(tick, int) for tick in ticks)
     assert len(ticks) <= 10
@@ -170,7 +185,8 @@ HASHED = """
 import hashlib
 from sam2ft.report.plots.curves import noise_plot
 from sam2ft.report.plots.files import plot_files
-row = {"label_name": "mean_of_labels", "measure": "dice", "mean": 0.5, "sd": 0.1, "ci_low": 0.4, "ci_high": 0.6, "n": 12}
+row = {"label_name": "mean_of_labels", "measure": "dice", "mean": 0.5, "sd": 0.1, "ci_low": 0.4, "ci_high": 0.6}
+row["n"] = 12
 names = ("nano", "\u0394 \u7532 \u05d0")
 plot = noise_plot({name: [row | {"shift_px": shift} for shift in (0, 5)] for name in names})
 print({suffix: hashlib.sha256(content).hexdigest() for suffix, content in plot_files(plot).items()})
@@ -179,7 +195,7 @@ print({suffix: hashlib.sha256(content).hexdigest() for suffix, content in plot_f
 
 def test_a_figure_has_the_same_bytes_in_every_process():
     written = [
-        subprocess.run([sys.executable, "-c", HASHED], capture_output=True, text=True, check=True).stdout  # noqa: S603
+        subprocess.run([sys.executable, "-c", HASHED], capture_output=True, text=True, check=True).stdout
         for _ in range(2)
     ]
     assert "pdf" in written[0]
