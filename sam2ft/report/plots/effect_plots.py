@@ -110,20 +110,12 @@ def _effect_plot(number: int, effect: MainEffect, name: str) -> Plot:
     quiet, blue = {"value": ink("faint" if averaged else "accent")}, {"value": ink("accent")}
     span = {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": blue}
     means = {"x": x, "y": y, "color": blue, "size": {"value": 55}}
-    spec = {
-        "height": 120,
-        "layer": [
-            _of_kind("point", layer("point", {"x": x, "y": y, "color": quiet}, filled=True, opacity=0.8)),
-            *(
-                [
-                    _of_kind("mean", layer("rule", span, xOffset=_BESIDE)),
-                    _of_kind("mean", layer("point", means, filled=True, opacity=1, xOffset=_BESIDE)),
-                ]
-                if averaged
-                else []
-            ),
-        ],
-    }
+    beside = [
+        _of_kind("mean", layer("rule", span, xOffset=_BESIDE)),
+        _of_kind("mean", layer("point", means, filled=True, opacity=1, xOffset=_BESIDE)),
+    ]
+    dots = _of_kind("point", layer("point", {"x": x, "y": y, "color": quiet}, filled=True, opacity=0.8))
+    spec = {"height": 120, "layer": [dots, *(beside if averaged else ())]}
     return Plot(
         f"effect-{number}",
         f"Effect of {name}",
