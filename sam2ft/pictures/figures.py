@@ -288,7 +288,13 @@ def _legend(
 
 
 def _legend_line(
-    figure: "Figure", at_inches: tuple[float, float], text: str, colour: str, style: Any, ink: str, room_inches: float = math.inf
+    figure: "Figure",
+    at_inches: tuple[float, float],
+    text: str,
+    colour: str,
+    style: Any,
+    ink: str,
+    room_inches: float = math.inf,
 ) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.lines import Line2D

@@ -133,9 +133,7 @@ class Comparison:
 
     @property
     def chosen(self) -> str:
-        """How the best point was chosen, after what it is called: `best point: lowest val_loss among 4 of 4 points ...`;
-        without one, why there is none.
-        """
+        """What the best point is called, and how it was chosen; without one, why there is none."""
         if self.best is None:
             return self.choice
         if self.best_word == "best":

@@ -61,7 +61,8 @@ def noise_plot(studies: Mapping[str, Sequence[Row]]) -> Plot | None:
         "prompt-noise",
         "Boxes that are not exact",
         "Dice per volume, mean of labels, with boxes whose sides are moved at random; bands: 95 % intervals.",
-        f"Dice against box jitter of {number_of(len(studies), 'point')}. The numbers are in prompt_noise_global.csv of the runs.",
+        f"Dice against box jitter of {number_of(len(studies), 'point')}. "
+        "The numbers are in prompt_noise_global.csv of the runs.",
         _bands("point", ("shift", "sides of boxes moved by up to [px]"), "Dice per volume", columns["shift"]),
         columns,
         DOUBLE,

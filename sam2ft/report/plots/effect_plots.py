@@ -76,7 +76,8 @@ def _drawn_plot(number: int, effect: MainEffect, name: str) -> Plot | None:
         f"effect-{number}",
         f"Effect of {name}",
         f"{words} ({effect.evaluation.words}) of every point by its {name}, whatever its other settings are.",
-        f"{words} against {name} of {number_of(len(columns['point']), 'point')}. The numbers are in the comparison table.",
+        f"{words} against {name} of {number_of(len(columns['point']), 'point')}. "
+        "The numbers are in the comparison table.",
         {"height": 120, **layer("point", dots, filled=True, opacity=0.7)},
         columns,
         SINGLE,
@@ -183,7 +184,8 @@ def parallel_plot(comparison: Comparison) -> Plot | None:
         "Settings and result",
         f"Every evaluated point as a line through its settings, coloured by {words}; thick is the point chosen by "
         "validation. An axis is logarithmic where its values span a factor of 50 or more.",
-        f"Parallel coordinates of {len(lines)} points over {number_of(len(keys), 'setting')}. The numbers are in the comparison.",
+        f"Parallel coordinates of {len(lines)} points over {number_of(len(keys), 'setting')}. "
+        "The numbers are in the comparison.",
         _parallel_spec(words),
         columns,
         DOUBLE,

@@ -126,7 +126,8 @@ def label_plot(scores: Sequence[LabelScores]) -> Plot | None:
         "Results per label",
         "Every label: the chosen point and the baseline (the initial weights) with their 95 % intervals over subjects; "
         "other points are grey.",
-        f"Dot plot of {number_of(len(labels), 'label')}. The numbers of the chosen point and the baseline are in the table below.",
+        f"Dot plot of {number_of(len(labels), 'label')}. "
+        "The numbers of the chosen point and the baseline are in the table below.",
         spec,
         columns,
         DOUBLE,
@@ -184,7 +185,8 @@ def distribution_plot(values: Sequence[SubjectScores]) -> Plot | None:
         "distributions",
         "Distributions over subjects",
         "Every subject is a dot (its volumes averaged first); the bar spans the quartiles, the tick is the median.",
-        f"Strip plot of {number_of(len(labels), 'label')}, one dot per subject. Medians and quartiles are in global.csv.",
+        f"Strip plot of {number_of(len(labels), 'label')}, one dot per subject. "
+        "Medians and quartiles are in global.csv.",
         spec,
         columns,
         DOUBLE,
@@ -216,7 +218,8 @@ def learning_plot(histories: Mapping[str, History], best: str | None = None) -> 
         "Training curves",
         f"The value after every epoch, counted from 1 (history.csv counts from 0).{thinned} A run's last epoch is "
         "where it ended, not its best.",
-        f"Line plot of {number_of(len(points), 'run')} of up to {number_of(longest, 'epoch')}. The numbers are in every run's history.csv.",
+        f"Line plot of {number_of(len(points), 'run')} of up to {number_of(longest, 'epoch')}. "
+        "The numbers are in every run's history.csv.",
         _learning_spec(longest),
         columns,
         DOUBLE,

@@ -159,7 +159,12 @@ def test_the_first_screen_has_data_verdict_prompt_misses_and_two_pictures(
 ) -> None:
     page = opened(of_twelve, viewport={"width": width, "height": 1000})
     header = page.inner_text("header")
-    for words in ("train 12 of 70", "upper bound of what a user gets", "newly misses, or finds only beside the reference, 1 slice", "missed in 2 of 1000"):
+    for words in (
+        "train 12 of 70",
+        "upper bound of what a user gets",
+        "newly misses, or finds only beside the reference, 1 slice",
+        "missed in 2 of 1000",
+    ):
         assert words in header
     assert page.locator("header .result").bounding_box()["y"] < 500
     assert page.locator("header .glance img").count() == 2
