@@ -65,8 +65,7 @@ def paired_plot(values: Sequence[SubjectScores]) -> Plot | None:
     return Plot(
         "paired",
         "Every subject, before and after",
-        "A line per subject from the initial weights to the chosen point; "
-        "dashed, without colour, where it became worse.",
+        "A line per subject from the initial weights to the chosen point; dashed, colourless where it became worse.",
         f"Paired lines of {number_of(len(set(columns['subject'])), 'subject')}. The values are in volume.csv.",
         {
             "height": 150,
