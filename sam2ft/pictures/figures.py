@@ -31,6 +31,10 @@ PANEL_INCHES = {2: 4.2, 3: 3.3}
 """Number of panels side by side -> width of each."""
 DOTS_PER_INCH = 110
 LEGEND_ROW_INCHES = 0.26
+LONGEST_IN_HALF = 34
+"""Signs of the longest label for which the legend has two columns."""
+WIDEST_INCHES = 0.13
+"""Width of the widest letter of 9.5 points."""
 
 
 def visualize_input(
@@ -97,7 +101,8 @@ def qc_sheet(
     sample, spacing_yx_mm = shown_sample(sample, view), view.spacing(spacing_yx_mm)
     shown = sorted(set(sample.labels_n))
     listed = labels.ids if len(labels) <= LONGEST_LEGEND else shown
-    legend_rows = max(1, math.ceil(len(listed) / 2))
+    columns = 2 if all(len(labels[label].name) <= LONGEST_IN_HALF for label in listed) else 1
+    legend_rows = max(1, math.ceil(len(listed) / columns))
     figure, panels = _panels(sample.image_yx, spacing_yx_mm, legend_rows, title or str(sample.key), number=3)
     for panel in panels:
         draw_marks(panel, view)
@@ -109,12 +114,12 @@ def qc_sheet(
     _draw_errors(panels[2], sample)
     values = dice if dice is not None else dice_of_labels(sample)
     entries = [
-        (colours[label], f"{label}  {_short(labels[label].name)}   Dice {_shown(values.get(label, math.nan))}")
+        (colours[label], f"{label}  {labels[label].name}   Dice {_shown(values.get(label, math.nan))}")
         if label in shown
-        else (FAINT_LINE, f"{label}  {_short(labels[label].name)}   not in this slice")
+        else (FAINT_LINE, f"{label}  {labels[label].name}   not in this slice")
         for label in listed
     ]
-    _legend(figure, entries, legend_rows, with_errors=True)
+    _legend(figure, entries, legend_rows, with_errors=True, columns=columns)
     return figure
 
 
@@ -255,16 +260,22 @@ def draw_contour(axes: "Axes", mask: Mask, colour: str, style: Any, width: float
 
 
 def _legend(
-    figure: "Figure", entries: Iterable[tuple[str, str]], legend_rows: int, *, with_errors: bool = False
+    figure: "Figure",
+    entries: Iterable[tuple[str, str]],
+    legend_rows: int,
+    *,
+    with_errors: bool = False,
+    columns: int = 2,
 ) -> None:
-    """Labels in two columns, and below them the meaning of the line styles and of the colours of errors."""
+    """Labels in columns, and below them the meaning of the line styles and of the colours of errors."""
     from matplotlib.lines import Line2D
 
     width, height = figure.get_figwidth(), figure.get_figheight()
     for number, (colour, text) in enumerate(entries):
-        left = 0.14 + (number % 2) * (width - 0.2) / 2
-        bottom = 0.36 + LEGEND_ROW_INCHES * (legend_rows - 1 - number // 2) + 0.1
-        _legend_line(figure, (left, bottom), text, colour, "-", QUIET if colour == FAINT_LINE else TEXT)
+        left = 0.14 + (number % columns) * (width - 0.2) / columns
+        bottom = 0.36 + LEGEND_ROW_INCHES * (legend_rows - 1 - number // columns) + 0.1
+        ink = QUIET if colour == FAINT_LINE else TEXT
+        _legend_line(figure, (left, bottom), text, colour, "-", ink, (width - 0.2) / columns - 0.5)
     styles: list[tuple[str, str, Any]] = [
         ("prediction (colour of its label)", QUIET, "-"),
         ("reference", "#ffffff", DASHES),
@@ -277,8 +288,15 @@ def _legend(
 
 
 def _legend_line(
-    figure: "Figure", at_inches: tuple[float, float], text: str, colour: str, style: Any, ink: str
+    figure: "Figure",
+    at_inches: tuple[float, float],
+    text: str,
+    colour: str,
+    style: Any,
+    ink: str,
+    room_inches: float = math.inf,
 ) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.lines import Line2D
 
     width, height = figure.get_figwidth(), figure.get_figheight()
@@ -287,12 +305,11 @@ def _legend_line(
         [left, left + 0.34 / width], [y, y], color=colour, linestyle=style, linewidth=2.0 if style == "-" else 1.2
     )
     figure.add_artist(line)
-    figure.text(left + 0.44 / width, y, literal(text), color=ink, fontsize=9.5, va="center_baseline")
-
-
-def _short(name: str, most: int = 34) -> str:
-    """The name, shortened to fit half of the sheet; the page next to the figure shows it in full."""
-    return name if len(name) <= most else name[: most - 1] + "…"
+    shown = figure.text(left + 0.44 / width, y, literal(text), color=ink, fontsize=9.5, va="center_baseline")
+    if len(text) * WIDEST_INCHES > room_inches:
+        # A name that is longer than its room is smaller; it is never cut.
+        needed = shown.get_window_extent(FigureCanvasAgg(figure).get_renderer()).width / figure.dpi
+        shown.set_fontsize(9.5 * min(1.0, room_inches / needed))
 
 
 def _dice(prediction: Mask, reference: Mask) -> float:

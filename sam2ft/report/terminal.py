@@ -93,7 +93,7 @@ def _table(title: str, caption: str) -> "Table":
 
 
 def _comparison_table(comparison: Comparison, without: Sequence[str]) -> "Table":
-    table = _table("Comparison", "* best point: " + comparison.choice)
+    table = _table("Comparison", f"* {comparison.chosen}" if comparison.best else comparison.chosen)
     rows = [_cells(line, comparison) for line in comparison.lines]
     shown = [name for name in (rows[0] if rows else ()) if name not in without]
     for name in shown:

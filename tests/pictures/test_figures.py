@@ -39,6 +39,19 @@ def test_a_sheet_names_every_label_with_its_dice_whatever_the_name(sample: Slice
     assert figure_png(figure).startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("signs", [20, 60, 110])
+def test_long_names_are_in_the_legend_in_full_and_within_the_sheet(sample: SlicePrediction, signs: int) -> None:
+    names = {number: f"label {number} " + "m" * signs for number in (1, 2, 3)}
+    table = LabelTable(tuple(Label(number, name) for number, name in names.items()))
+    figure = qc_sheet(sample, table)
+    figure_png(figure)
+    texts = [text for text in figure.texts if text.get_text()[:1].isdecimal()]
+    assert all(any(name in text.get_text() for text in texts) for name in names.values())
+    boxes = [text.get_window_extent() for text in texts]
+    assert max(box.x1 for box in boxes) <= figure.bbox.x1
+    assert not any(a.overlaps(b) for a in boxes for b in boxes if a is not b)
+
+
 def test_given_dice_is_shown_instead_of_an_own_one(sample: SlicePrediction, labels: LabelTable) -> None:
     shown = words(qc_sheet(sample, labels, {1: 0.25, 2: math.nan}, title="epoch 3"))
     assert "femoral cartilage   Dice 0.250" in shown

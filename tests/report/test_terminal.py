@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from sam2ft.report.comparison.compare import PointRun, compare
-from sam2ft.report.comparison.number_text import number_text, signed
+from sam2ft.report.comparison.number_text import digits_of, number_text, signed
 from sam2ft.report.tables.coverage import Coverage, CoveredRun
 from sam2ft.report.terminal import ComparisonTable, coverage_table, show, terminal_text
 from sam2ft.runs.states import State
@@ -93,3 +93,8 @@ def test_numbers_are_read_by_people() -> None:
         "0.000",
     ]
     assert [signed(0.05), signed(-0.05), signed(None)] == ["+0.050", "−0.050", "–"]
+
+
+def test_millimetres_have_two_decimals() -> None:
+    values = {name: number_text(7.12345, digits_of(name)) for name in ("dice", "nsd", "hd95_mm", "assd_mm")}
+    assert values == {"dice": "7.123", "nsd": "7.123", "hd95_mm": "7.12", "assd_mm": "7.12"}

@@ -133,6 +133,15 @@ class Comparison:
         above = any(line.scores[MAIN_MEASURE].mean > own.get(line.evaluation.how, math.inf) for line in trained)
         return "chosen by validation" if above else "best"
 
+    @property
+    def chosen(self) -> str:
+        """What the best point is called, and how it was chosen; without one, why there is none."""
+        if self.best is None:
+            return self.choice
+        if self.best_word == "best":
+            return f"best point: {self.choice}"
+        return f"{self.best_word}: {self.choice}, and another point is ahead there"
+
     def name_of(self, run: str | None) -> str | None:
         """Name of the first point of a run."""
         return next((line.point.name for line in self.lines if line.point.run == run), None)

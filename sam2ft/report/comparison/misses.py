@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from sam2ft.core.tables.columns import GLOBAL_KEY, LABEL, integer_column
 from sam2ft.core.tables.rows import Row, Table, Value, sort_key
 from sam2ft.report.comparison.compare import ComparedEvaluation, Comparison
+from sam2ft.report.comparison.number_text import number_of
 
 LEVELS = ("slice", "volume")
 SLICE_OF_LABEL = ("dataset", "subject", "volume", "slice", "label")
@@ -64,7 +65,10 @@ class NewMisses:
         if not self.newly:
             lost = "Fine-tuning misses no slice that the initial weights find"
         else:
-            lost = f"Fine-tuning newly misses {_listed(self.newly)}, found by the initial weights"
+            lost = (
+                "Fine-tuning newly misses, or finds only beside the reference, "
+                f"{_listed(self.newly)}, found by the initial weights"
+            )
         won = f"; it finds {_listed(self.regained)} that they miss" if self.regained else ""
         return f"{lost}{won}."
 
@@ -75,11 +79,6 @@ def _listed(of_label: Mapping[str, Sequence[SliceOfLabel]]) -> str:
     subjects = len({one[:2] for found in of_label.values() for one in found})
     labels = ", ".join(f"{name} {len(found)}" for name, found in of_label.items())
     return f"{number_of(slices, 'slice')} of {number_of(subjects, 'subject')} ({labels})"
-
-
-def number_of(count: int, what: str) -> str:
-    """`1 slice`, `2 slices`."""
-    return f"{count} {what}{'s' if count != 1 else ''}"
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,11 @@ def number_text(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}f}"
 
 
+def number_of(count: int, what: str) -> str:
+    """`1 slice`, `2 slices`."""
+    return f"{count} {what}{'s' if count != 1 else ''}"
+
+
 def signed(value: float | None, digits: int = 3) -> str:
     """`+0.051` or `−0.020` (with the minus sign U+2212, so that columns align); a dash for None or NaN."""
     if value is None or value != value:  # noqa: PLR0124
@@ -47,6 +52,11 @@ def decimals(mean: float | None, significant: int = 4) -> int:
     if mean is None or mean != mean or mean == 0:  # noqa: PLR0124
         return 3
     return min(max(significant - 1 - math.floor(math.log10(abs(mean))), 0), 6)
+
+
+def digits_of(measure: str) -> int:
+    """Decimal places of a measure: a hundredth of a millimetre is far below a pixel."""
+    return 2 if measure.endswith("_mm") else 3
 
 
 def row_interval(row: Row, name: str, digits: int = 3) -> str:

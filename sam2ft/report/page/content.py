@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from sam2ft.core.tables.rows import Row
+from sam2ft.core.tables.rows import MEAN_OF_LABELS, Row
 from sam2ft.report.comparison.compare import DISTANCES, MAIN_MEASURE, ComparedEvaluation, Comparison, Score, score_of
 from sam2ft.report.comparison.effects import SeedGroup, seed_groups
 from sam2ft.report.comparison.improvement import Improvement
@@ -18,6 +18,8 @@ from sam2ft.report.tables.coverage import Coverage
 _RowsByLabel = defaultdict[ComparedEvaluation, defaultdict[tuple[int, str], dict[str, Row]]]
 """Evaluation -> (label, label_name) -> measure -> row of global.csv."""
 
+_OVERALL = -1
+"""In place of a label: the mean over labels."""
 LABEL_MEASURES = ("dice_slice_mean", "dice", *DISTANCES, "iou")
 # The definition of each biomarker that the page shows; for other biomarkers (of users) all definitions are shown.
 MAIN_DEFINITIONS = {
@@ -139,6 +141,8 @@ class LabelSection:
     point: str
     evaluation: ComparedEvaluation
     labels: tuple[LabelResult, ...]
+    overall: LabelResult | None = None
+    """Mean over labels; without counts."""
 
     @property
     def distances(self) -> tuple[str, ...]:
@@ -286,7 +290,8 @@ def label_sections(
     sections = []
     for evaluation in sorted(ours, key=lambda evaluation: (*evaluation.how, evaluation.eval)):
         of_label, baseline = ours[evaluation], theirs[evaluation]
-        labels = [_label_result(key, of_label[key], baseline[key]) for key in sorted(of_label)]
+        keys = sorted(key for key in of_label if key[0] != _OVERALL)
+        labels = [_label_result(key, of_label[key], baseline[key]) for key in keys]
         known = [
             replace(
                 label,
@@ -295,8 +300,24 @@ def label_sections(
             )
             for label in labels
         ]
-        sections.append(LabelSection(point, evaluation, tuple(known)))
+        mean = _mean_of_labels(evaluation, ours, theirs, changes)
+        sections.append(LabelSection(point, evaluation, tuple(known), mean))
     return tuple(sections)
+
+
+def _mean_of_labels(
+    evaluation: ComparedEvaluation,
+    ours: _RowsByLabel,
+    theirs: _RowsByLabel,
+    changes: Mapping[tuple[ComparedEvaluation, int | None, str], Improvement],
+) -> LabelResult | None:
+    key = _OVERALL, MEAN_OF_LABELS
+    rows = ours[evaluation].get(key)
+    if not rows:
+        return None
+    n = max(int(row["n"] or 0) for row in rows.values())
+    scores, baseline = _scores(rows), _scores(theirs[evaluation].get(key, {}))
+    return LabelResult(*key, scores, baseline, n, 0, 0, 0, improvement=changes.get((evaluation, None, MEAN_OF_LABELS)))
 
 
 def statistics_section(comparison: Comparison, tests: Sequence[Row]) -> StatisticsSection:
@@ -365,8 +386,9 @@ def _scores(rows: Mapping[str, Row]) -> dict[str, Score]:
 def _rows_by_label(global_rows: Sequence[Row], run: str | None) -> _RowsByLabel:
     found: _RowsByLabel = defaultdict(lambda: defaultdict(dict))
     for row in global_rows:
-        if row["run"] == run and _is_of_label(row) and row["measure"] in LABEL_MEASURES:
-            label = int(row["label"] or 0), str(row["label_name"])
+        overall = row["label_name"] == MEAN_OF_LABELS and not _is_of_label(row)
+        if row["run"] == run and (overall or _is_of_label(row)) and row["measure"] in LABEL_MEASURES:
+            label = _OVERALL if overall else int(row["label"] or 0), str(row["label_name"])
             found[ComparedEvaluation.of(row)][label][str(row["measure"])] = row
     return found
 

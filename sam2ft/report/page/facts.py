@@ -12,6 +12,8 @@ from sam2ft.report.tables.coverage import Coverage
 from sam2ft.runs.hardware import NOT_RECORDED, computed_in
 from sam2ft.runs.provenance import recorded_attempts
 
+_PER = {"per_instance": "one per connected component of a label", "per_label": "one per label"}
+
 
 def facts_of(states: Sequence[RunState], experiments: Sequence[Experiment], coverage: Coverage) -> tuple[Facts, ...]:
     """Groups of facts; a fact that differs between runs lists all its values."""
@@ -99,7 +101,7 @@ def _settings(experiment: Experiment) -> dict[str, str]:
         "optimizer": f"{module.optimizer.type}, lr {module.optimizer.lr:g}",
         "scheduler": module.scheduler.type if module.scheduler else "none",
         "epochs": f"at most {module.num_epochs}",
-        "evaluated on": f"{evaluation.split}, prompt {evaluation.protocol}, {evaluation.instances}",
+        "evaluated on": f"{evaluation.split}, prompt {evaluation.protocol}, {_PER[evaluation.instances]}",
         "seed": str(experiment.experiment.seed),
     }
 

@@ -8,8 +8,17 @@ from sam2ft.data.store.split import SPLITS
 from sam2ft.data.store.store import Store
 from sam2ft.report.comparison.compare import MAIN_MEASURE, Comparison, ComparisonRow
 from sam2ft.report.comparison.improvement import Improvement
-from sam2ft.report.comparison.misses import LabelFailures, Misses, number_of
-from sam2ft.report.comparison.number_text import MEASURE_WORDS, ends_text, interval, number_text, p_said, p_text, signed
+from sam2ft.report.comparison.misses import LabelFailures, Misses
+from sam2ft.report.comparison.number_text import (
+    MEASURE_WORDS,
+    ends_text,
+    interval,
+    number_of,
+    number_text,
+    p_said,
+    p_text,
+    signed,
+)
 from sam2ft.report.page.content import DataLine, FirstScreen, SliceCase, Verdict
 from sam2ft.runs.stores import max_train_subjects
 from sam2ft.statistics.small_samples import FEW, LEVEL, TOO_SMALL
@@ -66,10 +75,10 @@ def _improved(found: Improvement) -> str:
     """`Fine-tuning improves Dice per slice by 0.032 (95 % interval ..., p = 0.002, n = 24 subjects).`"""
     measure, numbers = MEASURE_WORDS[found.measure], p_said(found.corrected)
     ends = f"95 % interval {ends_text(found.interval)}, " if found.interval else ""
-    told = f"chosen − baseline {signed(found.difference)} ({ends}{numbers}, n = {found.n} subjects)"
+    told = f"chosen − baseline {signed(found.difference)} ({ends}{numbers}, n = {number_of(found.n, 'subject')})"
     if not found.conclusive:
         least = p_text(found.smallest_p)
-        return f"{measure}: {told}; {TOO_SMALL}: with {found.n} subjects no p can be below {least}."
+        return f"{measure}: {told}; {TOO_SMALL}: with {number_of(found.n, 'subject')} no p can be below {least}."
     if found.corrected >= LEVEL:
         return f"No effect of fine-tuning on {measure} is shown: {told}."
     return f"Fine-tuning {'improves' if found.difference > 0 else 'lowers'} {measure}: {told}."

@@ -19,8 +19,10 @@ from sam2ft.report.comparison.number_text import (
     MEASURE_WORDS,
     decimals,
     difference_interval,
+    digits_of,
     ends_text,
     interval,
+    number_of,
     number_text,
     p_said,
     p_text,
@@ -141,11 +143,13 @@ def _filters() -> dict[str, Callable[..., object]]:
     """Name in the templates -> function."""
     return {
         "number": number_text,
+        "number_of": number_of,
         "signed": signed,
         "interval": interval,
         "row_interval": row_interval,
         "difference_interval": difference_interval,
         "decimals": decimals,
+        "digits_of": digits_of,
         "unit": unit_text,
         "prompted": protocol_headline,
         "p": p_text,
@@ -217,10 +221,10 @@ def link(path: str) -> str:
 
 
 def breakable(name: str) -> "Markup":
-    """A name with optional line breaks (`<wbr>`) after commas, underscores and dots."""
+    """A name with optional line breaks (`<wbr>`) after commas, underscores and dots, not within a number."""
     from markupsafe import Markup
 
-    return Markup("<wbr>").join(re.split(r"(?<=[_.,])", name))
+    return Markup("<wbr>").join(re.split(r"(?<=[_,])|(?<=\.)(?![0-9])", name))
 
 
 def content_security_policy(style: str, scripts: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from sam2ft.report.page.html import render_subject
 from sam2ft.report.page.plot_input import plot_input
 from sam2ft.report.page.point_facts import costs_of, differences_of
 from sam2ft.report.page.subjects import SubjectPage, subject_pages
-from sam2ft.report.page.volumes import Assets, shown_volumes
+from sam2ft.report.page.volumes import Assets, ShownVolume, shown_volumes
 from sam2ft.report.papers.papers import PAPER_FILES
 from sam2ft.report.plots.page_plots import page_plots
 from sam2ft.report.request import Files, Gathered, RunState, baseline_of
@@ -33,7 +33,7 @@ TABLE_FILES = (
     ("biomarker_slice.csv", "biomarkers per slice"),
     ("improvement.csv", "chosen point - baseline, per label"),
     ("misses.csv", "missed and spurious slices and volumes"),
-    ("point_tests.csv", "tests against the best point, and ranks"),
+    ("point_tests.csv", "tests against the chosen point, and ranks"),
     *PAPER_FILES,
     ("coverage.json", "what was planned and what became of it"),
 )
@@ -53,7 +53,8 @@ def page_of(gathered: Gathered, papers: Files | None = None) -> tuple[ReportData
     sections = label_sections(names[shown], shown, *known) if shown else ()
     cases, sheets = cases_of(states, shown, assets)
     given = plot_input(gathered, shown, baseline, sections[0].evaluation if sections else None)
-    pages = _subjects(gathered, shown, baseline, cases)
+    volumes = shown_volumes(states, shown, assets)
+    pages = _subjects(gathered, shown, baseline, cases, volumes)
     trained = {state.planned.run_id for state in states if not state.planned.baseline}
     of_shown = (tables.rows("biomarker_global"), tables.rows("biomarker_volume", shown)) if shown else ([], [])
     data = ReportData(
@@ -72,7 +73,7 @@ def page_of(gathered: Gathered, papers: Files | None = None) -> tuple[ReportData
         agreement=agreement_of(names[shown], shown, *of_shown) if shown else (),
         label_sheets=sheets,
         cases=cases,
-        volumes=shown_volumes(states, shown, assets),
+        volumes=volumes,
         failures=tuple(state for state in states if state.state.bad),
         problems=gathered.problems,
         files=tuple(
@@ -90,11 +91,15 @@ def page_of(gathered: Gathered, papers: Files | None = None) -> tuple[ReportData
 
 
 def _subjects(
-    gathered: Gathered, shown: str | None, baseline: str | None, cases: Sequence[SliceCase]
+    gathered: Gathered,
+    shown: str | None,
+    baseline: str | None,
+    cases: Sequence[SliceCase],
+    volumes: Sequence[ShownVolume],
 ) -> tuple[SubjectPage, ...]:
     """The pages of subjects; without a chosen point, the baseline is what is shown."""
     roles = {run: role for run, role in ((baseline, "baseline"), (shown, "best")) if run}
-    return subject_pages(gathered.request.title, gathered.tables, gathered.comparison, roles, cases)
+    return subject_pages(gathered.request.title, gathered.tables, gathered.comparison, roles, cases, volumes)
 
 
 def _summary(page: SubjectPage) -> SubjectSummary:

@@ -9,6 +9,7 @@ from sam2ft.core.grouping import grouped
 from sam2ft.core.tables.rows import Row
 from sam2ft.report.comparison.compare import MAIN_MEASURE, Comparison, number_or_none
 from sam2ft.report.page.content import SliceCase
+from sam2ft.report.page.volumes import ShownVolume
 from sam2ft.report.request import ReportTables
 from sam2ft.report.tables.failures import value_rows
 from sam2ft.statistics.cohort import mean_of_labels_values
@@ -45,6 +46,8 @@ class SubjectLine:
     """Split and protocol."""
     cells: Mapping[str, SubjectCell]
     """Name of a label -> its values."""
+    protocol: str = ""
+    """How the model was prompted, as in tables."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,15 @@ class SubjectPage:
     """Its slices with pictures, the chosen point first."""
     num_left_out: int = 0
     """Runs that are not on the page."""
+    volumes: tuple[tuple[str, int], ...] = ()
+    """(name of a volume of its own whose slices the page of the report can scroll, number of that volume there)."""
     means: Mapping[str, float] = field(default_factory=dict)
     """Role -> MAIN_MEASURE, mean over labels: the value of this subject in `mean_of_labels` of global.csv."""
+
+    @property
+    def protocols(self) -> list[str]:
+        """All of its lines, each once."""
+        return list(dict.fromkeys(line.protocol for line in self.lines if line.protocol))
 
     def failed(self, role: str) -> tuple[str, ...]:
         """`missed <label>` and `spurious <label>` of its volumes."""
@@ -86,6 +96,7 @@ def subject_pages(
     comparison: Comparison,
     roles: Mapping[str, str],
     cases: Sequence[SliceCase],
+    volumes: Sequence[ShownVolume] = (),
 ) -> tuple[SubjectPage, ...]:
     """The pages in the order of Dice with the chosen point, the lowest first.
 
@@ -95,6 +106,7 @@ def subject_pages(
         comparison: the compared points.
         roles: run_id -> best or baseline.
         cases: all slices with pictures.
+        volumes: all volumes to scroll.
     """
     evaluated = dict.fromkeys(line.point.run for line in comparison.lines if line.scores)
     runs = sorted(evaluated, key=lambda run: ("best", "baseline").index(roles[run]) if run in roles else 2)
@@ -105,11 +117,12 @@ def subject_pages(
     for (dataset, subject), own in grouped(rows, lambda row: (str(row["dataset"]), str(row["subject"]))).items():
         labels = dict.fromkeys(str(row["label_name"]) for row in sorted(own, key=lambda row: int(row["label"] or 0)))
         prefix = f"{dataset}/{subject}/"
+        scrolled = [(one.name, n) for n, one in enumerate(volumes, start=1) if one.name.startswith(prefix)]
         found.append(
             SubjectPage(
                 experiment, dataset, subject, "", tuple(labels), _lines(own, comparison, roles),
                 _in_order([case for case in cases if case.where.startswith(prefix)]), len(runs) - len(shown),
-                {role: of[dataset, subject] for role, of in means.items() if (dataset, subject) in of},
+                tuple(scrolled), {role: of[dataset, subject] for role, of in means.items() if (dataset, subject) in of},
             )
         )  # fmt: skip
     return _numbered(found)
@@ -146,7 +159,7 @@ def _lines(rows: Sequence[Row], comparison: Comparison, roles: Mapping[str, str]
             for row in own
         }
         name = comparison.name_of(run) or run
-        made.append(SubjectLine(name, run, roles.get(run, "other"), volume, how, cells))
+        made.append(SubjectLine(name, run, roles.get(run, "other"), volume, how, cells, str(own[0]["protocol"])))
     return tuple(made)
 
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from sam2ft.core.tables.rows import Row
 from sam2ft.report.comparison.compare import number_or_none
-from sam2ft.report.comparison.number_text import decimals, signed, unit_text
-from sam2ft.report.plots.vega import Cell, Plot, Spec, condition, ink, layer, quantitative, rounded_value
+from sam2ft.report.comparison.number_text import decimals, number_of, signed, unit_text
+from sam2ft.report.plots.vega import Cell, Plot, Spec, condition, ink, layer, names_left, quantitative, rounded_value
 
 LINES = (("bias", "bias"), ("loa_low", "limit"), ("loa_high", "limit"))
 _CROWDED = 60
@@ -41,17 +41,17 @@ def agreement_plots(name: str, subjects: Mapping[str, tuple[float, float]], row:
         f"{name}-difference",
         what,
         f"{what}: a dot per subject, the bias, the limits of agreement (dashed) and their 95 % intervals (bands).",
-        f"Bland-Altman plot of {len(subjects)} subjects. Bias and limits are in the table.",
+        f"Bland-Altman plot of {number_of(len(subjects), 'subject')}. Bias and limits are in the table.",
         _differences(dots, lines, suffix),
         columns,
         tells=_TOOLTIP,
-        right=max((5 + 4.9 * len(str(line["said"])) for line in lines), default=0),
+        right=names_left(str(line["said"]) for line in lines),
     )
     both = Plot(
         f"{name}-scatter",
         what,
         f"{what}: prediction against reference, a dot per subject; on the line both are equal.",
-        f"Scatter plot of {len(subjects)} subjects: prediction against reference.",
+        f"Scatter plot of {number_of(len(subjects), 'subject')}: prediction against reference.",
         _scatter(dots, columns, suffix),
         columns,
         tells=_TOOLTIP,
@@ -80,7 +80,7 @@ def _lines(row: Row, differences: Sequence[Cell]) -> list[dict[str, Cell]]:
 
 def _differences(dots: Spec, lines: Sequence[Spec], suffix: str) -> Spec:
     y = quantitative("difference", f"prediction − reference{suffix}")
-    x = quantitative("mean", f"mean of prediction and reference{suffix}", scale={"zero": False})
+    x = quantitative("mean", ["mean of prediction", f"and reference{suffix}"], scale={"zero": False})
     dash = condition("datum.line === 'limit'", [4, 3], [1, 0])
     colour = condition("datum.line === 'bias'", ink("accent"), ink())
     levels = {"data": {"values": lines}}

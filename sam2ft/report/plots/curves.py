@@ -6,10 +6,11 @@ from sam2ft.core.tables.rows import MEAN_OF_LABELS, Row
 from sam2ft.pictures.palette import LINES
 from sam2ft.report.comparison.compare import MAIN_MEASURE, score_of
 from sam2ft.report.comparison.effects import LearningCurve
-from sam2ft.report.comparison.number_text import MEASURE_WORDS
+from sam2ft.report.comparison.number_text import MEASURE_WORDS, number_of
 from sam2ft.report.plots.vega import (
     DOUBLE,
     SIGNS_PER_LINE,
+    Cell,
     Plot,
     Spec,
     add_row,
@@ -37,8 +38,8 @@ def curve_plot(curves: Sequence[LearningCurve]) -> Plot | None:
         "subjects",
         "More training data",
         f"{words} against the number of training subjects (nested subsets); bands: 95 % intervals over test subjects.",
-        f"{len(set(columns['curve']))} learning curves. The numbers are in the comparison table.",
-        _bands("curve", ("subjects", "training subjects"), title),
+        f"{number_of(len(set(columns['curve'])), 'learning curve')}. The numbers are in the comparison table.",
+        _bands("curve", ("subjects", "training subjects"), title, columns["subjects"]),
         columns,
         DOUBLE,
         (("curve", "settings"), ("subjects", "subjects"), ("score", words), ("low", "95 % from"), ("high", "to")),
@@ -60,17 +61,19 @@ def noise_plot(studies: Mapping[str, Sequence[Row]]) -> Plot | None:
         "prompt-noise",
         "Boxes that are not exact",
         "Dice per volume, mean of labels, with boxes whose sides are moved at random; bands: 95 % intervals.",
-        f"Dice against box jitter of {len(studies)} points. The numbers are in prompt_noise_global.csv of the runs.",
-        _bands("point", ("shift", "sides of boxes moved by up to [px]"), "Dice per volume"),
+        f"Dice against box jitter of {number_of(len(studies), 'point')}. "
+        "The numbers are in prompt_noise_global.csv of the runs.",
+        _bands("point", ("shift", "sides of boxes moved by up to [px]"), "Dice per volume", columns["shift"]),
         columns,
         DOUBLE,
         (("point", "point"), ("shift", "jitter"), ("score", "Dice"), ("low", "95 % from"), ("high", "to")),
     )
 
 
-def _bands(line: str, at: tuple[str, str], title: str) -> Spec:
-    """A line with a band for each value of field `line`; `at` is (field, title) of the x axis."""
-    x = quantitative(*at, scale={"zero": False, "nice": False}, axis={"grid": False, "tickMinStep": 1})
+def _bands(line: str, at: tuple[str, str], title: str, numbers: Sequence[Cell]) -> Spec:
+    """A line with a band for each value of field `line`; `at` is (field, title) of the x axis, `numbers` its values."""
+    ticks = {"grid": False, "values": sorted({int(number) for number in numbers if number is not None})}
+    x = quantitative(*at, scale={"zero": False, "nice": False}, axis=ticks)
     y = quantitative("score", title, scale={"zero": False})
     legend = {"title": None, "labelExpr": in_lines(), "columns": legend_columns(["a" * SIGNS_PER_LINE])}
     colour = {"field": line, "type": "nominal", "legend": legend, "scale": {"range": list(LINES)}}

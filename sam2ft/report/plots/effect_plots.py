@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from sam2ft.config.sweep.names import short_names
 from sam2ft.report.comparison.compare import MAIN_MEASURE, Comparison, ComparisonRow, short_value, value_text
-from sam2ft.report.comparison.effects import MainEffect
-from sam2ft.report.comparison.number_text import MEASURE_WORDS
+from sam2ft.report.comparison.effects import Level, MainEffect
+from sam2ft.report.comparison.number_text import MEASURE_WORDS, number_of
 from sam2ft.report.plots.vega import (
     DOUBLE,
     ROOM,
@@ -34,6 +34,8 @@ FEWEST_SPREAD = 3
 """Minimum number of points of a value for a standard deviation."""
 _LEAST_APART = 0.075
 """Distance of two numbers on an axis from 0 to 1, so that they are not printed over each other."""
+_BESIDE = 9
+"""Distance of a mean from the dots of its points, which would hide it."""
 _LOG_FROM = 50
 """Minimum ratio of the largest to the smallest value of a setting for a logarithmic axis."""
 
@@ -74,7 +76,8 @@ def _drawn_plot(number: int, effect: MainEffect, name: str) -> Plot | None:
         f"effect-{number}",
         f"Effect of {name}",
         f"{words} ({effect.evaluation.words}) of every point by its {name}, whatever its other settings are.",
-        f"{words} against {name} of {len(columns['point'])} points. The numbers are in the comparison table.",
+        f"{words} against {name} of {number_of(len(columns['point']), 'point')}. "
+        "The numbers are in the comparison table.",
         {"height": 120, **layer("point", dots, filled=True, opacity=0.7)},
         columns,
         SINGLE,
@@ -84,8 +87,9 @@ def _drawn_plot(number: int, effect: MainEffect, name: str) -> Plot | None:
 
 def _effect_plot(number: int, effect: MainEffect, name: str) -> Plot:
     columns = empty_columns("kind", "level", "order", "point", "score", "low", "high")
-    texts = _level_texts(effect)
-    for order, (level, text) in enumerate(zip(effect.levels, texts, strict=True)):
+    levels = _in_order(effect.levels)
+    texts = _level_texts(levels)
+    for order, (level, text) in enumerate(zip(levels, texts, strict=True)):
         for point, score in level.members:
             add_row(columns, "point", text, order, point, rounded_value(score), None, None)
         spread = level.scores
@@ -107,24 +111,19 @@ def _effect_plot(number: int, effect: MainEffect, name: str) -> Plot:
     quiet, blue = {"value": ink("faint" if averaged else "accent")}, {"value": ink("accent")}
     span = {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": blue}
     means = {"x": x, "y": y, "color": blue, "size": {"value": 55}}
-    spec = {
-        "height": 120,
-        "layer": [
-            _of_kind("point", layer("point", {"x": x, "y": y, "color": quiet}, filled=True, opacity=0.8)),
-            *(
-                [_of_kind("mean", layer("rule", span)), _of_kind("mean", layer("point", means, filled=True, opacity=1))]
-                if averaged
-                else []
-            ),
-        ],
-    }
+    beside = [
+        _of_kind("mean", layer("rule", span, xOffset=_BESIDE)),
+        _of_kind("mean", layer("point", means, filled=True, opacity=1, xOffset=_BESIDE)),
+    ]
+    dots = _of_kind("point", layer("point", {"x": x, "y": y, "color": quiet}, filled=True, opacity=0.8))
+    spec = {"height": 120, "layer": [dots, *(beside if averaged else ())]}
     return Plot(
         f"effect-{number}",
         f"Effect of {name}",
         f"{words} ({effect.evaluation.words}) of every point by its {name}, whatever its other settings "
         f"are{f'; blue: mean ± standard deviation of {FEWEST_SPREAD} points or more' if averaged else ''}.",
         f"{words} for {len(effect.levels)} values of {name}: "
-        + ", ".join(f"{level.value}: {level.scores.mean:.3f}" for level in effect.levels),
+        + ", ".join(f"{level.value}: {level.scores.mean:.3f}" for level in levels),
         spec,
         columns,
         SINGLE,
@@ -132,10 +131,18 @@ def _effect_plot(number: int, effect: MainEffect, name: str) -> Plot:
     )
 
 
-def _level_texts(effect: MainEffect) -> list[str]:
+def _in_order(levels: Sequence[Level]) -> list[Level]:
+    """Numbers from the smallest to the largest; words in the order of the sweep."""
+    try:
+        return sorted(levels, key=lambda level: float(level.value))
+    except ValueError:
+        return list(levels)
+
+
+def _level_texts(levels: Sequence[Level]) -> list[str]:
     """The values of a setting with four significant digits, or in full where they would look alike."""
-    texts = [_short_number(level.value) for level in effect.levels]
-    return texts if len(set(texts)) == len(texts) else [level.value for level in effect.levels]
+    texts = [_short_number(level.value) for level in levels]
+    return texts if len(set(texts)) == len(texts) else [level.value for level in levels]
 
 
 def _short_number(text: str) -> str:
@@ -175,9 +182,10 @@ def parallel_plot(comparison: Comparison) -> Plot | None:
     return Plot(
         "parallel",
         "Settings and result",
-        f"Every evaluated point as a line through its settings, coloured by {words}; thick is the best point by "
+        f"Every evaluated point as a line through its settings, coloured by {words}; thick is the point chosen by "
         "validation. An axis is logarithmic where its values span a factor of 50 or more.",
-        f"Parallel coordinates of {len(lines)} points over {len(keys)} settings. The numbers are in the comparison.",
+        f"Parallel coordinates of {len(lines)} points over {number_of(len(keys), 'setting')}. "
+        "The numbers are in the comparison.",
         _parallel_spec(words),
         columns,
         DOUBLE,
@@ -201,12 +209,14 @@ def _parallel_spec(words: str) -> Spec:
     scale = {"range": [ink("faint"), ink("accent")]}
     colour = quantitative("score", words, scale=scale, legend=legend)
     lines = {"x": x, "y": y, "detail": {"field": "point"}, "color": colour, "size": condition("datum.best === 1", 3, 1)}
-    ticks = {"x": x, "y": y, "text": {"field": "text"}}
+    ticks, beside = {"x": x, "y": y, "text": {"field": "text"}}, {"align": "left", "dx": 4, "lineBreak": "\n"}
     return {
         "height": 170,
         "layer": [
             _of_kind("line", layer("line", lines, opacity=0.75)),
-            _of_kind("tick", layer("text", ticks, align="left", dx=4, lineBreak="\n")),
+            # Lines run through the numbers: each has a rim in the colour of what is behind.
+            _of_kind("tick", layer("text", ticks, **beside, stroke=ink("card"), strokeWidth=4, strokeJoin="round")),
+            _of_kind("tick", layer("text", ticks, **beside)),
         ],
     }
 

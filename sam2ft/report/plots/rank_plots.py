@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from sam2ft.core.grouping import grouped
 from sam2ft.core.tables.rows import Row
 from sam2ft.report.comparison.compare import MAIN_MEASURE
-from sam2ft.report.comparison.number_text import MEASURE_WORDS, p_text
+from sam2ft.report.comparison.number_text import MEASURE_WORDS, number_of, p_text
 from sam2ft.report.comparison.rank_study import MOST_RANKED, RankStudy
 from sam2ft.report.plots.vega import (
     DOUBLE,
@@ -22,8 +22,9 @@ from sam2ft.report.plots.vega import (
     names_left,
     quantitative,
     rounded_value,
+    whole_ticks,
 )
-from sam2ft.statistics.small_samples import LEVEL, smallest_p
+from sam2ft.statistics.small_samples import FEW, LEVEL, TOO_SMALL, smallest_p
 
 
 def rank_plot(tests: Sequence[Row], best: str | None, study: RankStudy | None = None) -> Plot | None:
@@ -42,14 +43,17 @@ def rank_plot(tests: Sequence[Row], best: str | None, study: RankStudy | None = 
             add_row(columns, "blob", *who, rank, None, None, rounded_value(share), None, is_best)
         own = [rounded_value(float(row[name] or 0)) for name in ("rank", "rank_low", "rank_high")]
         add_row(columns, "point", *who, *own, None, rounded_value(float(row["first_share"] or 0)), is_best)
+    n = int(ranked[0]["n"] or 0)
+    few = f" {number_of(n, 'subject')}: {TOO_SMALL}." if n < FEW else ""
     more = f" The first {MOST_RANKED} of {len(ranked)}." if len(ranked) > MOST_RANKED else ""
     drawn = "the area of a disc is the share of cohorts with that rank; " if "blob" in columns["kind"] else ""
     return Plot(
         "ranks",
         "How firmly the ranking stands",
         f"Rank of every point by {MEASURE_WORDS[MAIN_MEASURE]} on {ranked[0]['dataset']}, {ranked[0]['split']} split, "
-        f"and its ranks when the {ranked[0]['n']} subjects are drawn anew: {drawn}the line spans 95 % of them; "
-        f"blue: the best by validation.{more} Overlapping lines mean that other subjects could turn the order round.",
+        f"and its ranks when the {n} subjects are drawn anew: {drawn}the line spans 95 % of them; "
+        f"blue: the point chosen by validation.{more} Overlapping lines mean that other subjects could turn the order "
+        f"round.{few}",
         f"Ranks of {len(shown)} points with intervals. The numbers are in point_tests.csv.",
         _rank_spec([str(row["name"]) for row in shown], max(float(row["rank_high"] or 0) for row in shown)),
         columns,
@@ -82,7 +86,7 @@ def significance_map(tests: Sequence[Row], study: RankStudy) -> Plot | None:
     words = MEASURE_WORDS[MAIN_MEASURE]
     # One-sided: half of the smallest p of two sides.
     least = min(1.0, smallest_p(study.n) / 2 * pairs)
-    few = f" With {study.n} subjects no p can be below {p_text(least)} here." if least >= LEVEL else ""
+    few = f" With {number_of(study.n, 'subject')} no p can be below {p_text(least)} here." if least >= LEVEL else ""
     return Plot(
         "significance",
         "Which point is above which",
@@ -97,12 +101,6 @@ def significance_map(tests: Sequence[Row], study: RankStudy) -> Plot | None:
         least_px=120 + 22 * len(rows),
         left=names_left(f"{len(rows)}  {row['name']}" for row in rows),
     )
-
-
-def rank_ticks(last: float) -> list[int]:
-    """Ranks to be written on an axis from 1 to `last`: whole numbers, the first among them."""
-    step = next(step for size in range(9) for step in (10**size, 2 * 10**size, 5 * 10**size) if last / step <= 8)
-    return sorted({1, *range(step, math.ceil(last) + 1, step)})
 
 
 def _ranked(tests: Sequence[Row], how: tuple[str, str, str] | None) -> list[Row]:
@@ -122,7 +120,7 @@ def _rank_spec(names: Sequence[str], last: float) -> Spec:
     y = _point_axis()
     words = ["rank on cohorts drawn anew,", "1 = highest"]
     scale = {"domain": [1, max(2, math.ceil(last))], "nice": False, "zero": False, "padding": 8}
-    x = quantitative("rank", words, scale=scale, axis={"values": rank_ticks(last), "format": "d"})
+    x = quantitative("rank", words, scale=scale, axis={"values": whole_ticks(last), "format": "d"})
     colour = condition("datum.best === 1", ink("accent"), ink("soft"))
     size = {"field": "share", "type": "quantitative", "scale": {"domain": [0, 1], "range": [0, 480]}, "legend": None}
     ends = {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}, "color": colour}

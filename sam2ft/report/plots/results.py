@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sam2ft.report.comparison.compare import MAIN_MEASURE, Comparison, ComparisonRow
-from sam2ft.report.comparison.number_text import MEASURE_WORDS
+from sam2ft.report.comparison.number_text import MEASURE_WORDS, number_of
 from sam2ft.report.page.content import LabelScores, OfLabel, SubjectScores
 from sam2ft.report.plots.vega import (
     DOUBLE,
@@ -30,6 +30,7 @@ from sam2ft.report.plots.vega import (
     quantitative,
     ranks_scale,
     rounded_value,
+    whole_ticks,
 )
 
 History = Sequence[Mapping[str, float]]
@@ -75,7 +76,7 @@ def comparison_plot(comparison: Comparison) -> Plot | None:
         "comparison",
         "Validation and test",
         f"Every point: {words} on the {split} split (95 % interval over subjects) against the {monitor} that it "
-        "was judged by. The best point by validation is blue.",
+        "was judged by. The point chosen by validation is blue.",
         f"Scatter plot of {len(lines)} points: {words} against {monitor}. The numbers are in the comparison table.",
         spec,
         columns,
@@ -123,9 +124,10 @@ def label_plot(scores: Sequence[LabelScores]) -> Plot | None:
     return Plot(
         "labels",
         "Results per label",
-        "Every label: the best point and the baseline (the initial weights) with their 95 % intervals over subjects; "
+        "Every label: the chosen point and the baseline (the initial weights) with their 95 % intervals over subjects; "
         "other points are grey.",
-        f"Dot plot of {len(labels)} labels. The numbers of the best point and the baseline are in the table below.",
+        f"Dot plot of {number_of(len(labels), 'label')}. "
+        "The numbers of the chosen point and the baseline are in the table below.",
         spec,
         columns,
         DOUBLE,
@@ -149,7 +151,7 @@ def _role_colour(roles: Sequence[Cell]) -> Spec:
     return {"field": "role", "type": "nominal", "scale": scale, "title": None, "legend": legend}
 
 
-_ROLE_WORDS = "datum.label === 'best' ? 'best point' : datum.label === 'other' ? 'other points' : datum.label"
+_ROLE_WORDS = "datum.label === 'best' ? 'chosen point' : datum.label === 'other' ? 'other points' : datum.label"
 
 
 def distribution_plot(values: Sequence[SubjectScores]) -> Plot | None:
@@ -183,7 +185,8 @@ def distribution_plot(values: Sequence[SubjectScores]) -> Plot | None:
         "distributions",
         "Distributions over subjects",
         "Every subject is a dot (its volumes averaged first); the bar spans the quartiles, the tick is the median.",
-        f"Strip plot of {len(labels)} labels, one dot per subject. Medians and quartiles are in global.csv.",
+        f"Strip plot of {number_of(len(labels), 'label')}, one dot per subject. "
+        "Medians and quartiles are in global.csv.",
         spec,
         columns,
         DOUBLE,
@@ -215,7 +218,8 @@ def learning_plot(histories: Mapping[str, History], best: str | None = None) -> 
         "Training curves",
         f"The value after every epoch, counted from 1 (history.csv counts from 0).{thinned} A run's last epoch is "
         "where it ended, not its best.",
-        f"Line plot of {len(points)} runs of up to {longest} epochs. The numbers are in every run's history.csv.",
+        f"Line plot of {number_of(len(points), 'run')} of up to {number_of(longest, 'epoch')}. "
+        "The numbers are in every run's history.csv.",
         _learning_spec(longest),
         columns,
         DOUBLE,
@@ -227,7 +231,7 @@ def learning_plot(histories: Mapping[str, History], best: str | None = None) -> 
 
 
 def _learning_spec(longest: int) -> Spec:
-    axis = {"tickMinStep": 1, "grid": False, "format": "d"}
+    axis = {"values": whole_ticks(longest), "grid": False, "format": "d"}
     x = quantitative("epoch", "epoch", axis=axis, scale={"nice": False, "zero": False})
     y = quantitative("value", None, scale={"zero": False})
     words = in_lines().replace("datum.label", "picked[datum.value]")

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from sam2ft.core.tables.rows import Row
 from sam2ft.report.comparison.compare import number_or_none
-from sam2ft.report.comparison.number_text import MEASURE_WORDS
+from sam2ft.report.comparison.number_text import MEASURE_WORDS, number_of
 from sam2ft.report.page.content import SubjectScores
 from sam2ft.report.plots.vega import (
     DOUBLE,
@@ -65,8 +65,8 @@ def paired_plot(values: Sequence[SubjectScores]) -> Plot | None:
     return Plot(
         "paired",
         "Every subject, before and after",
-        "A line per subject from the initial weights to the chosen point; dashed and dark where it became worse.",
-        f"Paired lines of {len(set(columns['subject']))} subjects. The values are in volume.csv.",
+        "A line per subject from the initial weights to the chosen point; dashed, colourless where it became worse.",
+        f"Paired lines of {number_of(len(set(columns['subject'])), 'subject')}. The values are in volume.csv.",
         {
             "height": 150,
             "transform": [{"filter": "datum.measure === measure && datum.label === label"}],
@@ -132,7 +132,7 @@ def size_plot(slices: Sequence[SizedSlice], unit: str, point: str) -> Plot | Non
     return Plot(
         "sizes",
         "Dice against the size of the object",
-        f"{point}: a dot per slice whose reference holds the label; dark: Dice 0; bars: median of slices of similar "
+        f"{point}: a dot per slice whose reference holds the label; crosses: Dice 0; bars: median of slices of similar "
         f"size.{thinned} A small object has a low Dice for few wrong pixels.",
         f"Dice against the area of {len(slices)} labels of slices. The numbers are in slice.csv.",
         _size_spec(unit),
@@ -145,8 +145,8 @@ def size_plot(slices: Sequence[SizedSlice], unit: str, point: str) -> Plot | Non
 
 def _size_spec(unit: str) -> Spec:
     x = quantitative("size", f"area of the reference in the slice [{unit}]", scale={"type": "log", "nice": False})
-    y = quantitative("value", "Dice of the slice", scale={"domain": [0, 1]})
-    span = {"x": x, "x2": {"field": "to"}, "y": y}
+    y = quantitative("value", "Dice of the slice", scale={"domain": [0, 1], "nice": False, "padding": 7})
+    span, failed = {"x": x, "x2": {"field": "to"}, "y": y}, "datum.value === 0"
     return {
         "height": 150,
         "transform": [{"filter": "datum.label === label"}],
@@ -155,10 +155,15 @@ def _size_spec(unit: str) -> Spec:
                 "transform": [{"filter": "datum.kind === 'slice'"}],
                 **layer(
                     "point",
-                    {"x": x, "y": y, "color": condition("datum.value === 0", ink(), ink("accent"))},
+                    {
+                        "x": x,
+                        "y": y,
+                        "color": condition(failed, ink(), ink("accent")),
+                        "shape": condition(failed, "cross", "circle"),
+                        "size": condition(failed, 40, 14),
+                        "opacity": condition(failed, 1, 0.45),
+                    },
                     filled=True,
-                    opacity=0.45,
-                    size=14,
                 ),
             },
             {

@@ -23,7 +23,14 @@ SINGLE, DOUBLE = 85.0, 170.0
 FONT_SIZE = 7.5
 """Of all letters in files, in points."""
 FONT = "Arial, Helvetica, Liberation Sans, DejaVu Sans, sans-serif"
-PAPER = {"ink": "#1f2328", "soft": "#59636e", "faint": "#a3abb3", "line": "#dcdfe3", "accent": "#0b61a4"}
+PAPER = {
+    "ink": "#1f2328",
+    "soft": "#59636e",
+    "faint": "#a3abb3",
+    "line": "#dcdfe3",
+    "accent": "#0b61a4",
+    "card": "#ffffff",
+}
 # The page draws plots larger than on paper; sizes in a specification are points on paper.
 PAGE_SCALE = 1.3
 ROOM = {"zero": False, "padding": 6}
@@ -66,7 +73,7 @@ class Plot:
     least_px: int = 0
     """On a page narrower than this the plot scrolls sideways: its numbers would be printed over each other."""
     right: float = 0
-    """Room to the right of its frame for texts, in points."""
+    """Room to the right of texts beside its frame, in points, as `left`."""
     left: float = 0
     """The same to the left of its names, in its files: letters that are wider than Arial must not be cut."""
 
@@ -91,7 +98,7 @@ def add_row(columns: Mapping[str, list[Cell]], *cells: Cell) -> None:
 
 
 def ink(name: str = "ink") -> Spec:
-    """A theme colour for a property of a mark; `name` is ink, soft, faint, line or accent."""
+    """A theme colour for a property of a mark; `name` is ink, soft, faint, line, accent, or card (what is behind)."""
     return {"expr": name}
 
 
@@ -150,11 +157,12 @@ def names_height(names: Iterable[str], least: float) -> float:
 
 def _line(signs: int) -> str:
     """A regular expression, for Python and for Vega: one line of a name."""
-    return f"(.{{1,{signs}}}(?:[ ,_.=/-]|$)|.{{{signs}}})"
+    # A number is not broken at its point, nor before its exponent: `0.01`, `1e-05`.
+    return f"(.{{1,{signs}}}(?:[ ,_=/]|[.-](?![0-9])|$)|.{{{signs}}})"
 
 
 def names_left(names: Iterable[str]) -> float:
-    """`Plot.left` of a plot with a vertical axis of names: a fifth of their longest line."""
+    """`Plot.left` of a plot with a vertical axis of names, or `Plot.right`: a fifth of their longest line."""
     return 0.2 * _LETTER * max((len(line) for name in names for line in lines_of(name)), default=0)
 
 
@@ -256,6 +264,12 @@ def config(scale: float) -> Spec:
         "view": {"stroke": None}, "point": {"size": 16 * scale * scale}, "line": {"strokeWidth": 1.1 * scale},
         "rule": {"strokeWidth": 1.1 * scale, "color": ink()}, "numberFormat": ".4~g",
     }  # fmt: skip
+
+
+def whole_ticks(last: float) -> list[int]:
+    """What is written on an axis of ranks or epochs from 1 to `last`: whole numbers, the first among them."""
+    step = next(step for size in range(9) for step in (10**size, 2 * 10**size, 5 * 10**size) if last / step <= 8)
+    return sorted({1, *range(step, math.ceil(last) + 1, step)})
 
 
 def page_value(plot: Plot) -> dict[str, Any]:

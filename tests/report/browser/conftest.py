@@ -255,11 +255,13 @@ def _subject_page(
             run.name, run.run, "best" if run.index == 0 else "other", "t2", "test, prompt box",
             {label: SubjectCell(draw.uniform(0.5, 1), draw.uniform(0.5, 1), "ok") for label in labels[1:]}
             | {labels[0]: SubjectCell(0.0, 0.0, "missed")},
+            "box",
         )
         for run in runs[:30]
     )  # fmt: skip
     own = tuple(case for case in cases if case.subject == subject)
-    return SubjectPage("knee_sweep", "knee", subject, f"subjects/subject-{number + 1:03d}.html", labels, lines, own)
+    path, volumes = f"subjects/subject-{number + 1:03d}.html", ((f"knee/{subject}/t2", number + 1),)
+    return SubjectPage("knee_sweep", "knee", subject, path, labels, lines, own, volumes=volumes)
 
 
 def _history(draw: random.Random) -> list[dict[str, float]]:

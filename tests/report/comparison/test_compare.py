@@ -130,6 +130,42 @@ def test_labels_of_the_best_point_stand_beside_those_of_the_baseline(global_row:
     assert [(one.label_name, one.role, one.score.mean) for one in found][-1] == ("tibia", "best", 0.9)
 
 
+def test_the_mean_of_labels_has_its_line_with_the_baseline_and_every_measure(global_row: Any) -> None:
+    rows = [global_row("run-0", 0.9, label=2, label_name="tibia"), global_row("run-0", 0.85), global_row("base", 0.7)]
+    rows += [global_row("run-0", 3.5, measure="hd95_mm"), global_row("run-0", 0.8, measure="dice")]
+    (section,) = label_sections("point 0", "run-0", rows, "base")
+    assert [label.name for label in section.labels] == ["tibia"]
+    assert section.overall is not None
+    assert {name: score.mean for name, score in section.overall.scores.items()} == {
+        "dice_slice_mean": 0.85,
+        "hd95_mm": 3.5,
+        "dice": 0.8,
+    }
+    assert section.overall.baseline["dice_slice_mean"].mean == 0.7
+    (without,) = label_sections("point 0", "run-0", rows[:1], "base")
+    assert without.overall is None
+
+
+@pytest.mark.parametrize(
+    ("means", "said"),
+    [
+        ((0.9, 0.8), "best point: lowest val_loss among 2 of 2 points; the test split had no part in it"),
+        ((0.8, 0.9), "chosen by validation: lowest val_loss among 2 of 2 points; the test split had no part in it, "
+                     "and another point is ahead there"),
+        ((0.8, 0.8), "best point: lowest val_loss among 2 of 2 points; the test split had no part in it"),
+    ],
+)  # fmt: skip
+def test_a_point_is_called_best_only_where_no_other_is_ahead(
+    means: tuple[float, float], said: str, global_row: Any
+) -> None:
+    points = [point(0, 0.25), point(1, 0.5)]
+    assert compare(points, [global_row(f"run-{i}", mean) for i, mean in enumerate(means)]).chosen == said
+
+
+def test_without_a_finished_point_it_says_why_none_is_called_the_best() -> None:
+    assert compare([BASELINE], []).chosen.startswith("no point has finished")
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [(1e-4, "0.0001"), (0.1 + 0.2, "0.3"), (None, "null"), (True, "true"), ("adamw", "adamw"), ((1, 2.5), "[1, 2.5]")],

@@ -100,7 +100,8 @@ def test_what_fine_tuning_newly_misses_is_said_with_its_labels_and_subjects(tabl
     comparison = compared(global_row, "base", "a")
     found = new_misses(failed_rows(made, ("base", "a")), comparison, "base")[EVALUATION]
     assert found.sentence() == (
-        "Fine-tuning newly misses 2 slices of 1 subject (label 1 2), found by the initial weights; "
+        "Fine-tuning newly misses, or finds only beside the reference, 2 slices of 1 subject (label 1 2), "
+        "found by the initial weights; "
         "it finds 1 slice of 1 subject (label 1 1) that they miss."
     )
     rows = miss_rows(Misses(counted(made, "a", "base").of_labels, {EVALUATION: found}), "a")

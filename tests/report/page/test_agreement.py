@@ -32,7 +32,7 @@ def biomarker_row(**other):
 
 
 def page_of(*sections):
-    data = ReportData("x", "", "now", Coverage(()), Comparison((), None, "none"), agreement=sections)
+    data = ReportData("x", "", "now", Coverage(()), Comparison((), None, "nothing has finished"), agreement=sections)
     return re.sub(r"\s+", " ", render_page(data))
 
 
@@ -110,10 +110,10 @@ def test_plots_after_the_third_biomarker_are_folded():
         for number in range(5)
     )
     page = page_of(replace(section, plots=drawn))
-    assert "<summary>2 more</summary>" in page
+    assert "<summary>2 further biomarkers</summary>" in page
     assert (
         page.index('id="plot-agreement-1-2-0"')
-        < page.index("<summary>2 more")
+        < page.index("<summary>2 further")
         < page.index('id="plot-agreement-1-3-0"')
     )
     assert page.count('href="#plot-agreement-1-4-0"') == 1

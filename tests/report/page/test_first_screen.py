@@ -47,6 +47,12 @@ def test_the_smallest_p_is_a_number(n: int, least: str) -> None:
     assert f"no p can be below {least}" in verdict(LINE, improvement(n, 0.1, 1.0), Misses()).result
 
 
+def test_one_subject_is_singular() -> None:
+    told = verdict(LINE, improvement(1, 0.1, 1.0), Misses()).result
+    assert "n = 1 subject)" in told
+    assert "with 1 subject no p" in told
+
+
 def test_without_a_baseline_the_verdict_says_that_nothing_was_compared() -> None:
     assert verdict(LINE, None, Misses()).result.startswith(
         "Not compared with the initial weights: Dice per slice 0.900"
@@ -62,7 +68,7 @@ def test_missed_labels_are_said_at_both_levels_with_what_is_new() -> None:
     assert "missed in 8 of 210 slices and 0 of 54 volumes" in told
     assert "spurious in 2 slices and 1 volume" in told
     assert "only beside the reference in 1 slice" in told
-    assert "newly misses 2 slices of 2 subjects (disc 2), found by the initial weights" in told
+    assert "newly misses, or finds only beside the reference, 2 slices of 2 subjects (disc 2), found by the" in told
 
 
 def case(run: str, why: str, number: int) -> SliceCase:

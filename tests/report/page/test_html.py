@@ -186,7 +186,7 @@ def test_nothing_finished_still_makes_a_page() -> None:
         compare([PointRun(0, "one", "r", state=State.NEW)], []),
     )
     words = Page(render_page(empty)).words
-    assert "no point has finished" in words
+    assert "No point has finished" in words
     assert "0 of 1" in words
 
 

@@ -10,6 +10,7 @@ from sam2ft.report.layout import ReportLayout
 from sam2ft.report.page.content import CaseLabel, Picture, SliceCase
 from sam2ft.report.page.html import render_subject
 from sam2ft.report.page.subjects import MOST_RUNS, subject_pages
+from sam2ft.report.page.volumes import ShownVolume
 from sam2ft.report.request import ReportTables
 from sam2ft.report.tables.frames import frame_of_rows, parquet_bytes
 from sam2ft.statistics.cohort import global_rows
@@ -27,7 +28,7 @@ def dice_row(make, run, subject, label, dice, slice_mean=None, **changes):
 def pages_of(tmp_path, volume_row, global_row):
     """The pages from (run, subject, label, dice) and changes; and what global.csv says of the same rows."""
 
-    def make(values, cases=(), runs=("base", "run-0", "run-1")):
+    def make(values, cases=(), runs=("base", "run-0", "run-1"), volumes=()):
         rows = [dice_row(volume_row, *one[:4], **(one[4] if len(one) > 4 else {})) for one in values]
         layout = ReportLayout(tmp_path)
         layout.parquet("volume").mkdir(exist_ok=True)
@@ -35,7 +36,7 @@ def pages_of(tmp_path, volume_row, global_row):
         (layout.parquet("volume") / "00000.parquet").write_bytes(content)
         points = [PointRun(None if run == "base" else at, run, run, validation=0.1) for at, run in enumerate(runs)]
         comparison = compare(points, [global_row(run, 0.5) for run in runs])
-        pages = subject_pages("study", ReportTables(layout, ("volume",)), comparison, ROLES, cases)
+        pages = subject_pages("study", ReportTables(layout, ("volume",)), comparison, ROLES, cases, volumes)
         return pages, global_rows(rows)
 
     return make
@@ -70,6 +71,16 @@ def test_the_mean_of_a_subject_is_the_one_behind_global_csv(pages_of):
         assert sum(page.means[role] for page in pages) / len(pages) == pytest.approx(of_run[run])
 
 
+def test_a_subject_leads_to_its_volumes_and_to_no_other(pages_of):
+    names = ("knee/b/v", "knee/a/v", "knee/ab/v", "other/a/v")
+    volumes = [ShownVolume("e", name, (), 3, (), (), ()) for name in names]
+    pages, _ = pages_of(VALUES, volumes=volumes)
+    assert {page.subject: page.volumes for page in pages} == {"a": (("knee/a/v", 2),), "b": (("knee/b/v", 1),)}
+    text = render_subject(pages[1], "now")
+    assert '../index.html#volume-2"' in text
+    assert "volume-1" not in text
+
+
 def test_what_was_missed_in_a_volume_is_told(pages_of):
     missed = [("run-0", "a", 3, 0.0, {"status": "missed"}), ("run-1", "a", 4, 0.0, {"status": "spurious"})]
     pages, _ = pages_of([*VALUES, *missed])
@@ -93,7 +104,7 @@ def test_many_runs_are_cut_and_it_is_said(pages_of):
     pages, _ = pages_of([(run, "a", 1, 0.5) for run in runs], runs=runs)
     assert len(pages[0].lines) == MOST_RUNS
     assert pages[0].num_left_out == 4
-    assert "4 further runs are in volume.csv" in render_subject(pages[0], "now")
+    assert "4 further runs: see volume.csv" in render_subject(pages[0], "now")
 
 
 def test_names_are_text_and_the_page_runs_nothing(pages_of):

@@ -42,6 +42,17 @@ def test_an_effect_has_a_dot_per_point_and_a_mean_per_value_with_three(global_ro
     assert plot_files(plot)["svg"]
 
 
+@pytest.mark.parametrize(
+    ("swept", "shown"),
+    [((3e-4, 1e-3, 1e-5), ["1e-05", "0.0003", "0.001"]), ((16, 2, 8), ["2", "8", "16"]), (("b", "a"), ["b", "a"])],
+)
+def test_numbers_are_in_their_order_and_words_in_that_of_the_sweep(swept, shown, global_row):
+    points = [PointRun(i, f"p{i}", f"r{i}", (("lr", value),), validation=0.1) for i, value in enumerate(swept)]
+    (plot,) = effect_plots(main_effects(compare(points, [global_row(f"r{i}", 0.5) for i in range(len(swept))])))
+    assert plot.columns["level"] == shown
+    assert plot.columns["order"] == sorted(plot.columns["order"])
+
+
 def test_a_setting_drawn_at_random_has_dots_on_an_axis_of_numbers_and_words_have_none(global_row):
     def plots(*values):
         points = [PointRun(i, f"p{i}", f"r{i}", (("lr", value),), validation=0.1) for i, value in enumerate(values)]

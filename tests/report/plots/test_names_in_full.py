@@ -1,6 +1,8 @@
 """Names, numbers and legends of plots: none is cut, none is printed over another, ranks are whole numbers."""
 
 import re
+import subprocess
+import sys
 from itertools import pairwise
 
 import pytest
@@ -11,12 +13,13 @@ from sam2ft.report.comparison.compare import ComparedEvaluation, PointRun, Score
 from sam2ft.report.comparison.effects import main_effects
 from sam2ft.report.comparison.number_text import decimals, signed
 from sam2ft.report.page.content import LabelScores, SubjectScores
+from sam2ft.report.page.html import breakable
 from sam2ft.report.plots.agreement_plots import agreement_plots
 from sam2ft.report.plots.effect_plots import _places, effect_plots, parallel_plot
 from sam2ft.report.plots.files import pdf_of, plot_files
-from sam2ft.report.plots.rank_plots import rank_plot, rank_ticks
+from sam2ft.report.plots.rank_plots import rank_plot
 from sam2ft.report.plots.results import comparison_plot, distribution_plot, label_plot, learning_plot
-from sam2ft.report.plots.vega import SIGNS_PER_LINE, lines_of, on_page
+from sam2ft.report.plots.vega import SIGNS_PER_LINE, lines_of, on_page, plot_width, whole_ticks
 
 LONG = ("posterior horn of the medial meniscus after partial resection", "lr=0.000112,decay=0.01,augmentation=RandFlip")
 EVALUATION = ComparedEvaluation("e" * 12, "knee", "test", "box")
@@ -27,6 +30,14 @@ def test_a_name_in_lines_is_the_name(name, signs):
     lines = lines_of(name, signs)
     assert "".join(lines) == name
     assert max(map(len, lines)) <= signs + 1
+
+
+@pytest.mark.parametrize("number", ["0.012345678", "1e-05", "-0.5", "3.14", "2.5e-10"])
+@pytest.mark.parametrize("signs", range(8, 25))
+def test_a_number_is_not_broken_in_a_name(number, signs):
+    name = f"lr={number},weight_decay={number},image_encoder=true"
+    assert sum(number in line for line in lines_of(name, max(signs, len(number) + 1))) == 2
+    assert "<wbr>" not in str(breakable(number))
 
 
 def texts_of(plot):
@@ -80,9 +91,24 @@ def test_rows_are_as_high_as_their_names(global_row):
     assert label_height >= 10 * len(lines_of(f"1  {LONG[0]}"))
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 3, 8, 61])
+def test_epochs_are_whole_and_each_is_written_once(epochs):
+    history = [{"epoch": epoch, "val_loss": 1.0 / (epoch + 1)} for epoch in range(epochs)]
+    plot = learning_plot({"a": history})
+    values = on_page(plot)["layer"][0]["encoding"]["x"]["axis"]["values"]
+    assert values[0] == 1
+    assert len(set(values)) == len(values) <= 10
+    assert all(isinstance(value, int) for value in values)
+    # The names of the axes end the text: before them are the numbers of each, in their order.
+    written = re.findall(r">([\d.]+)</text>", plot_files(plot)["svg"].decode())[: (len(values) + 1) // 2]
+    assert written[0] == "1"
+    assert len(set(written)) == len(written)
+    assert set(written) <= {str(value) for value in values}
+
+
 @pytest.mark.parametrize("last", [1, 2, 3, 7, 30, 999])
 def test_ranks_are_whole_numbers_and_few(last):
-    ticks = rank_ticks(last)
+    ticks = whole_ticks(last)
     assert ticks[0] == 1
     assert all(isinstance(tick, int) for tick in ticks)
     assert len(ticks) <= 10
@@ -100,6 +126,16 @@ def test_a_limit_is_the_same_number_in_plot_and_table(limit):
     row |= {"tissue": "femur", "definition": "volume", "unit": "mm3", "biomarker": "v", "reference_mean": 25000.0}
     plot, _ = agreement_plots("a", {"s": (25000.0, 25100.0), "t": (26000.0, 21000.0)}, row)
     assert f"limit {signed(limit, decimals(25000.0))}" in texts_of(plot)
+
+
+def test_what_is_written_beside_the_limits_leaves_the_frame_its_width():
+    row = dict.fromkeys(("bias_ci_low", "bias_ci_high", "loa_low_ci_low", "loa_low_ci_high", "loa_low"))
+    row |= {"loa_high_ci_low": None, "loa_high_ci_high": None, "bias": 0.1, "loa_high": 0.2, "sd_difference": 0.1}
+    row |= {"tissue": "femur", "definition": "ThCcAB", "unit": "mm", "biomarker": "v", "reference_mean": 2.0}
+    plot, _ = agreement_plots("a", {"s": (2.0, 2.1), "t": (2.5, 2.4)}, row)
+    svg = plot_files(plot)["svg"].decode()
+    frame = float(re.search(r"translate\(([\d.]+),[\d.]+\)[^>]*>limit", svg)[1])
+    assert 0.6 * plot_width(plot) < frame < 0.85 * plot_width(plot)
 
 
 def test_limits_that_would_lie_over_the_bias_are_in_the_table_alone():
@@ -136,13 +172,34 @@ def test_drawn_numbers_are_dots_and_listed_ones_keep_four_digits(global_row):
     listed, _ = effect_plots(main_effects(long_comparison(global_row, [1.23456789e-3, 2.3456789e-3])))
     assert listed.columns["level"] == ["0.001235", "0.002346"]
     alike, _ = effect_plots(main_effects(long_comparison(global_row, [0.123456789, 0.12345678])))
-    assert alike.columns["level"] == ["0.123456789", "0.12345678"]
+    assert alike.columns["level"] == ["0.12345678", "0.123456789"]
 
 
 def test_a_figure_has_the_same_bytes_each_time(global_row):
     plot = comparison_plot(long_comparison(global_row))
     first = plot_files(plot)
     assert all(plot_files(plot) == first for _ in range(4))
+
+
+HASHED = """
+import hashlib
+from sam2ft.report.plots.curves import noise_plot
+from sam2ft.report.plots.files import plot_files
+row = {"label_name": "mean_of_labels", "measure": "dice", "mean": 0.5, "sd": 0.1, "ci_low": 0.4, "ci_high": 0.6}
+row["n"] = 12
+names = ("nano", "\u0394 \u7532 \u05d0")
+plot = noise_plot({name: [row | {"shift_px": shift} for shift in (0, 5)] for name in names})
+print({suffix: hashlib.sha256(content).hexdigest() for suffix, content in plot_files(plot).items()})
+"""
+
+
+def test_a_figure_has_the_same_bytes_in_every_process():
+    written = [
+        subprocess.run([sys.executable, "-c", HASHED], capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    ]
+    assert "pdf" in written[0]
+    assert written[0] == written[1]
 
 
 def test_a_figure_of_several_fonts_has_the_same_bytes_each_time():

@@ -33,6 +33,14 @@ def test_a_line_per_subject_that_both_have_and_worse_by_the_sense_of_the_measure
     assert plot_files(plot)["svg"]
 
 
+def test_captions_name_no_brightness_which_the_readers_theme_turns_round():
+    pairs = paired_plot([scores("best", "dice", {"a": 0.5}), scores("baseline", "dice", {"a": 0.6})])
+    sizes = size_plot(*sized_slices(slice_rows(9)), "point")
+    for plot in (pairs, sizes):
+        assert not {"dark", "black", "white", "light"} & set(plot.caption.replace(",", " ").split())
+    assert "crosses: Dice 0" in sizes.caption
+
+
 def test_without_a_baseline_there_are_no_pairs():
     assert paired_plot([scores("best", "dice", {"a": 0.9})]) is None
     assert paired_plot([scores("best", "dice", {"a": 0.9}), scores("baseline", "dice", {"b": 0.9})]) is None

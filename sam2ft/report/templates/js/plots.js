@@ -2,7 +2,7 @@
 // stays.
 const source = document.getElementById("plots");
 const plots = source ? JSON.parse(source.textContent) : {};
-const THEME = ["ink", "soft", "faint", "line", "accent"];
+const THEME = ["ink", "soft", "faint", "line", "accent", "card"];
 const MOST_PICKED = 7;
 const views = [];
 

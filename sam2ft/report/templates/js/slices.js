@@ -41,7 +41,7 @@ if (items.length) {
         const value = dice[row.dataset.label];
         const cell = row.cells[1];
         cell.textContent = value === undefined ? "–" : typeof value === "string" ? value : value.toFixed(3);
-        cell.classList.toggle("bad", typeof value === "string");
+        cell.classList.toggle("bad", typeof value === "string" || value === 0);
       }
       for (let step = 1; step <= AHEAD; step += 1) [now + step, now - step].forEach(ahead);
     };
