@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator
 
+from sam2ft.config.schema.arguments import did_you_mean
 from sam2ft.config.schema.base import REQUIRED, ReadOnly, Section, plain, problem, problems
 from sam2ft.config.schema.evaluation import PartialResources, RequestedResources
 from sam2ft.config.schema.experiment import Experiment
@@ -150,7 +151,7 @@ def load_site(name: str, folder: Path = SITES) -> Site:
             f"{f': {alone}' if alone in known else ''}; known: {', '.join(known) or 'none'}"
         )
     if name not in known:
-        raise ConfigError(f"site {name!r}: no {path}; known: {', '.join(known) or 'none'}")
+        raise ConfigError(f"site {name!r}{did_you_mean(name, known)}: no {path}; known: {', '.join(known) or 'none'}")
     refuse_untrusted(path, "site file")
     document = load_yaml(path)
     try:

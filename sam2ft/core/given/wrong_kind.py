@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 
+from sam2ft.core.given.near import near_path
 from sam2ft.core.given.recognise import BEST, RUN_CONFIG, Kind, kind_of, some_inside
 
 _SHOWN = 3
@@ -54,6 +55,35 @@ _GENERAL: Mapping[Wanted, str] = {
     Wanted.MASK: "give a NIfTI or NRRD file, or the folder of one DICOM series",
     Wanted.LABELS: "give a label table: a YAML file with the single key labels",
 }
+
+
+_USUAL: Mapping[Wanted, tuple[Path, ...]] = {
+    Wanted.CHECKPOINT: (Path("weights"),),
+    Wanted.STORE: (Path("data"),),
+    Wanted.EXPERIMENT: (Path("experiments"),),
+    Wanted.DATASET: (Path("experiments/datasets"), Path("experiments")),
+    Wanted.REPORTED: (Path("experiments"), Path("runs")),
+    Wanted.RUNS: (Path("experiments"), Path("runs")),
+}
+"""Folders in which the things that a door takes mostly are."""
+
+
+def not_there(path: Path, wanted: Wanted) -> str | None:
+    """The whole message, in one line, if there is nothing at `path`, with what is there instead; else None."""
+    try:
+        if path.exists() or path.is_symlink():
+            return None
+    except OSError:
+        # A folder that may not be entered: what is in it is not known.
+        return None
+    return f"{path}: no such file or folder{there_is(path, wanted) or f'; {_GENERAL[wanted]}'}"
+
+
+def there_is(path: Path, wanted: Wanted) -> str:
+    """Text such as `; there is weights/sam2.1_hiera_tiny.pt` where nothing is at `path`; empty without a near name."""
+    near = near_path(path, _USUAL.get(wanted, ()))
+    takes_it = near is not None and kind_of(near) in {*ALLOWED[wanted], None}
+    return f"; there is {near}" if takes_it else ""
 
 
 def wrong_kind(path: Path, wanted: Wanted) -> str | None:

@@ -29,8 +29,9 @@ class VolumeOutcome:
 
 
 def cause_of(reason: str) -> str:
-    """A reason without what differs between volumes with the same cause: the file it begins with, and counts."""
+    """A reason without what differs between volumes with the same cause: files, and counts."""
     _, _, rest = reason.partition(": ")
+    rest = re.sub(r"; there is [^;]*", "", rest)
     return re.sub(r"\d+ (?=(voxels|values|pixels)\b)", "", rest or reason)
 
 

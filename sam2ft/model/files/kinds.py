@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sam2ft.core.errors import CheckpointError, listed
 from sam2ft.core.given.recognise import OURS, WEIGHTS_SUFFIXES, Kind, kind_of
-from sam2ft.core.given.wrong_kind import Wanted, wrong_kind
+from sam2ft.core.given.wrong_kind import Wanted, there_is, wrong_kind
 
 GET_SAM2 = "`make weights` downloads the official ones"
 _HEAD_BYTES = 4096
@@ -54,7 +54,7 @@ def format_of(path: Path) -> Format:
     if path.is_dir():
         raise CheckpointError(f"{path}: a folder; give the checkpoint file in it ({_inside(path)})")
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; {GET_SAM2}")
+        raise CheckpointError(f"{path}: no such file{there_is(path, Wanted.CHECKPOINT)}; {GET_SAM2}")
     with path.open("rb") as stream:
         head = stream.read(_HEAD_BYTES)
     size = path.stat().st_size
