@@ -50,7 +50,10 @@ from sam2ft.data.store.store import Store
 from sam2ft.data.store.writer import PreparedVolume, StoreWriter
 
 LOCK = ".prepare.lock"
-_ADD_LABEL = "add each to labels, to the merge of a label, or to labels_dropped of the dataset file"
+_ADD_LABEL = (
+    "add each to labels, to the merge of a label, or to labels_dropped of the dataset file (labels_dropped: others "
+    "drops all that are not named)"
+)
 
 
 def prepare_dataset(
