@@ -138,7 +138,8 @@ def results(folder: str | Path) -> Results:
     path = Path(folder)
     if not path.is_dir():
         raise DataError(
-            f"{path}: no such folder{there_is(path, Wanted.REPORTED)}; give that of an experiment, of a run or of an evaluation, below runs/"
+            f"{path}: no such folder{there_is(path, Wanted.REPORTED)}; give that of an experiment, of a run or of an "
+            "evaluation, below runs/"
         )
     if (path / "_SUCCESS").is_file():
         return Results(path, (EvalLayout(path),))

@@ -74,6 +74,7 @@ for clause, test in (
             "give the experiment file that names its store under dataset",
             "give the folder of the experiment, {}",
             "give the folder of the runs, {}, to make it anew",
+            "give the folder of the run, {}",
             "give a folder with one mask per volume",
             "give one file of it, or all with --predictions FOLDER --data STORE",
             "masks of a whole store are scored with --predictions FOLDER --data STORE",

@@ -84,12 +84,14 @@ class Datamodule(Section):
     )
     batch_size: int = plain(
         4,
-        "slices that one process (one GPU) computes at a time; slices per step (this x grad_accum x processes) are part "
-        "of the run_id",
+        "slices that one process (one GPU) computes at a time; slices per step (this x grad_accum x processes) are "
+        "part of the run_id",
         unit="slices",
         ge=1,
     )
-    num_workers: int = plain(4, "processes that load slices for one GPU; 0: the training process loads them itself", unit="processes", ge=0)
+    num_workers: int = plain(
+        4, "processes that load slices for one GPU; 0: the training process loads them itself", unit="processes", ge=0
+    )
     augmentation: tuple[Transform, ...] = of_training(
         (), "random changes of training slices: MONAI transforms, applied in this order"
     )

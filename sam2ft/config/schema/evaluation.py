@@ -98,7 +98,10 @@ class PromptNoise(Section):
     """Prompt-noise study: one evaluation per shift and seed; each slice is encoded once."""
 
     shifts: tuple[Count, ...] = of_evaluation(
-        (0, 2, 5, 10, 20), "largest shifts of the sides of a box, in pixels of the original image", unit="px", min_length=1
+        (0, 2, 5, 10, 20),
+        "largest shifts of the sides of a box, in pixels of the original image",
+        unit="px",
+        min_length=1,
     )
     seeds: tuple[Count, ...] = of_evaluation((0, 1, 2), "seeds of these random shifts", min_length=1)
 
@@ -107,11 +110,15 @@ class Evaluation(Section):
     """How a checkpoint is evaluated."""
 
     split: Literal["train", "val", "test"] = of_evaluation("test", "split whose subjects are evaluated")
-    checkpoint: Literal["best"] = of_evaluation("best", "checkpoint of a run that is evaluated: the one of its best epoch")
+    checkpoint: Literal["best"] = of_evaluation(
+        "best", "checkpoint of a run that is evaluated: the one of its best epoch"
+    )
     instances: InstanceMode = of_evaluation(
         "per_instance", "one prompt per connected component, or one prompt for the whole label"
     )
-    protocol: Literal[tuple(PROTOCOLS)] = of_evaluation("box", "how the model is prompted: it decides what the numbers mean (docs/evaluation.md)")  # type: ignore[valid-type]  # the keys of the table
+    protocol: Literal[tuple(PROTOCOLS)] = of_evaluation(  # type: ignore[valid-type]  # the keys of the table
+        "box", "how the model is prompted: it decides what the numbers mean (docs/evaluation.md)"
+    )
     points_k: int = of_evaluation(3, "points per instance of protocol points", unit="points", ge=1)
     boxes_file: PathFromHere | None = plain(
         None,
@@ -121,8 +128,8 @@ class Evaluation(Section):
     propagate_seed: SeedSlice = of_evaluation("largest", "slice that is prompted with protocol propagate")
     bbox_shift: int = of_evaluation(
         0,
-        "the sides of a box move at random by up to so many pixels of the original image; above 0, tables call protocol "
-        "box box_jitter",
+        "the sides of a box move at random by up to so many pixels of the original image; above 0, tables call "
+        "protocol box box_jitter",
         unit="px",
         ge=0,
     )

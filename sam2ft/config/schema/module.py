@@ -175,7 +175,8 @@ class Module(Section):
         "the model: sam2_nano, or an official one by name, such as sam2.1_hiera_tiny (or its config in sam2)",
     )
     sam2_checkpoint: PathFromHere | None = plain(
-        None, "file of the initial weights; its content, not its path, is part of the run_id; null: those shipped with sam2_nano"
+        None,
+        "file of the initial weights; its content, not its path, is part of the run_id; null: those of sam2_nano",
     )
     image_size: int = of_training(
         1024, "side of the square to which a slice is resized", unit="px", ge=64, multiple_of=32
@@ -197,7 +198,9 @@ class Module(Section):
         unit="batches",
         ge=1,
     )
-    clip_grad: Positive | None = of_training(1.0, "largest norm of the gradient: a larger gradient is scaled down to it; null: never")
+    clip_grad: Positive | None = of_training(
+        1.0, "largest norm of the gradient: a larger gradient is scaled down to it; null: never"
+    )
     early_stopping: EarlyStopping = section(EarlyStopping, "early stopping, and choice of the best epoch")
     prompts: PromptMixture = section(PromptMixture, "how instances are prompted in training")
     ema: Ema | None = Field(None, description="exponential moving average (EMA) of the weights; null: none")
@@ -205,14 +208,18 @@ class Module(Section):
         10, "number of consecutive steps with a non-finite loss or gradient that ends the run", unit="steps", ge=1
     )
     deterministic: bool = of_training(
-        False, "make a training on a GPU repeatable to the last bit, which is slower; on a CPU it always is", legacy=False
+        False,
+        "make a training on a GPU repeatable to the last bit, which is slower; on a CPU it always is",
+        legacy=False,
     )
     compile: bool = of_training(
         False,
         "compile the blocks of the image encoder: faster steps, but minutes of start-up and other rounding",
         legacy=False,
     )
-    activation_checkpointing: bool = plain(False, "compute activations twice instead of keeping them: less memory, slower steps, the same gradients")
+    activation_checkpointing: bool = plain(
+        False, "compute activations twice instead of keeping them: less memory, slower steps, the same gradients"
+    )
     checkpoint: Checkpoints = section(Checkpoints, "when checkpoints for resuming are written")
     use_wandb: bool = plain(False, "log to Weights & Biases")
     wandb: WandB = section(WandB, "settings of Weights & Biases")

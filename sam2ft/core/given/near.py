@@ -17,7 +17,7 @@ def near_path(path: Path, usual: Sequence[Path] = ()) -> Path | None:
     """An existing path that is written almost like `path`, which does not exist; None without one.
 
     The first part of `path` that is not there is compared with the entries of its folder: another case, another ending
-    or a few other letters, never another number (`p1` is not `p2`). Then the folders `usual` are looked at for its name.
+    or a few other letters, never another number (`p1` is not `p2`). Then its name is looked for in the folders `usual`.
     """
     missing = next((part for part in (*reversed(path.parents), path) if not os.path.lexists(part)), None)
     if missing is None:

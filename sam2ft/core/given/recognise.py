@@ -156,8 +156,13 @@ def _file_kind(path: Path) -> Kind | None:
     if text is None or named not in (None, Kind.WEIGHTS):
         # A file of weights that is text is not one, whatever its name says.
         return named or _binary_kind(start)
+    return _text_kind(path, text)
+
+
+def _text_kind(path: Path, text: str) -> Kind | None:
+    """The kind of a file that begins with `text`; None for blanks alone."""
     if not text.strip():
-        return None if start else Kind.EMPTY_FILE
+        return None if text else Kind.EMPTY_FILE
     keys = set(_TOP_KEY.findall(text))
     if (kind := _config_kind(keys)) is not None:
         return kind

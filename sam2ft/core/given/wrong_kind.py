@@ -11,6 +11,7 @@ from sam2ft.core.given.near import near_path
 from sam2ft.core.given.recognise import BEST, RUN_CONFIG, Kind, kind_of, some_inside
 
 _SHOWN = 3
+_HOLDERS = (Kind.FOLDERS, Kind.FOLDER)
 _DEPTH = 3
 """Levels of folders below a given one in which a series is looked for."""
 _DATASET_FILE = "describe the images in a dataset file (docs/data.md), run launch/prepare.py on it, and give its store"
@@ -141,10 +142,11 @@ def _series_inside(folder: Path) -> str:
 
 
 def _first_series(folder: Path, depth: int) -> Path | None:
-    if found := some_inside(folder, Kind.SERIES):
-        return found[0]
-    deeper = [*some_inside(folder, Kind.FOLDERS), *some_inside(folder, Kind.FOLDER)] if depth else []
-    return next((found for inside in deeper if (found := _first_series(inside, depth - 1)) is not None), None)
+    series = some_inside(folder, Kind.SERIES)
+    if series or not depth:
+        return series[0] if series else None
+    deeper = (_first_series(inside, depth - 1) for kind in _HOLDERS for inside in some_inside(folder, kind))
+    return next((found for found in deeper if found is not None), None)
 
 
 def _weights_beside(file: Path) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from sam2ft.core.errors import DataError
-from sam2ft.core.given.near import near_path
 from sam2ft.core.files import canonical_json, sha256_text
+from sam2ft.core.given.near import near_path
 from sam2ft.core.keys import VolumeKey
 from sam2ft.data.images.map_units import sidecar_of
 
@@ -77,8 +77,8 @@ def _where_it_ends(base: Path, pattern: str) -> str:
     """Which part of a pattern that matches nothing is not there. Names of subjects are not shown: logs may hold it."""
     components = _components(pattern)
     fitting, count = "", 1
-    for number, component in enumerate(components, start=1):
-        upto = "/".join(components[:number])
+    for component in components:
+        upto = f"{fitting}/{component}" if fitting else component
         matches = list(_matches(_start(base, pattern), upto))
         if not matches:
             break

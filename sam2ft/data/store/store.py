@@ -193,7 +193,8 @@ class Store:
         if index is None:
             raise DataError(
                 wrong_kind(path, Wanted.STORE)
-                or f"{path}: no store in this folder{there_is(path, Wanted.STORE)}; create it with launch/prepare.py DATASET.yaml --out {path}"
+                or f"{path}: no store in this folder{there_is(path, Wanted.STORE)}; create it with launch/prepare.py "
+                f"DATASET.yaml --out {path}"
             )
         try:
             volumes = [VolumeRecord.from_json(entry, index["dataset"], path) for entry in index["volumes"]]

@@ -47,7 +47,7 @@ EXPERIMENT: Mapping[str, str] = {
     "module.optimizer.lr_scale": "module: {optimizer: {lr_scale: {image_encoder: 0.1}}}",
     "module.optimizer.layer_decay": "module: {optimizer: {layer_decay: 0.8}}",
     "module.optimizer.no_decay_norms": "module: {optimizer: {no_decay_norms: true}}",
-    "module.scheduler": "module: {scheduler: {type: CosineAnnealingLR, T_max: 5000, interval: step, warmup_steps: 100}}",
+    "module.scheduler": "module: {scheduler: {type: CosineAnnealingLR, T_max: 5000, interval: step, warmup_steps: 50}}",
     "module.scheduler.monitor": "module: {scheduler: {type: ReduceLROnPlateau, monitor: val_loss, patience: 5}}",
     "module.num_epochs": "module: {num_epochs: 50}",
     "module.max_skipped_steps": "module: {max_skipped_steps: 3}",
@@ -88,7 +88,7 @@ EXPERIMENT: Mapping[str, str] = {
     "eval.dicom_seg": "eval: {dicom_seg: true}",
     "eval.dicom_sources": "eval: {dicom_seg: true, dicom_sources: [experiments/datasets/oai_knee.yaml]}",
     "eval.prompt_noise": "eval: {prompt_noise: {shifts: [0, 3, 6], seeds: [0, 1, 2, 3]}}",
-    "resources": "resources: {nodes: 2, gpus_per_node: 4, tasks_per_node: 4, cpus_per_task: 12, mem_gb: 200, hours: 24}",
+    "resources": "resources: {nodes: 2, gpus_per_node: 4, tasks_per_node: 4, cpus_per_task: 6, mem_gb: 200, hours: 24}",
     "resources.eval": (
         "resources: {eval: {nodes: 1, tasks_per_node: 1, gpus_per_node: 1, cpus_per_task: 4, mem_gb: 32, hours: 2}}"
     ),
@@ -194,6 +194,6 @@ SITE: Mapping[str, str] = {
     "slurm.max_parallel": "slurm: {max_parallel: 16}",
     "slurm.max_restarts": "slurm: {max_restarts: 5}",
     "slurm.stop_lead_s": "slurm: {stop_lead_s: 300}",
-    "resources": "resources: {nodes: 1, tasks_per_node: 1, gpus_per_node: 1, cpus_per_task: 12, mem_gb: 100, hours: 24}",
+    "resources": "resources: {nodes: 1, tasks_per_node: 1, gpus_per_node: 1, cpus_per_task: 4, mem_gb: 100, hours: 24}",
     "report": "report: {partition: cpu, qos: normal, cpus_per_task: 2, mem_gb: 8, hours: 0.5}",
 }

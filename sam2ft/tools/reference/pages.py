@@ -30,9 +30,9 @@ FILES: Mapping[str, tuple[str, type[BaseModel], Mapping[str, str], str]] = {
         examples.EXPERIMENT,
         "One YAML file is one experiment. Only `experiment.name`, `dataset` and `module.sam2_model_cfg` must be given. "
         "A file may begin with `extends: other.yaml` and then holds only what differs. On the command line, "
-        "`--set module.optimizer.lr=1e-4` changes one key. Each key says what another value leads to: another training, or "
-        "another evaluation of the same training. Where it says neither, nothing is trained or evaluated again. Words such "
-        "as run_id are in the [glossary](../explain/glossary.md).",
+        "`--set module.optimizer.lr=1e-4` changes one key. Each key says what another value leads to: another "
+        "training, or another evaluation of the same training. Where it says neither, nothing is trained or evaluated "
+        "again. Words such as run_id are in the [glossary](../explain/glossary.md).",
     ),
     "dataset": (
         "Keys of a dataset file",

@@ -544,7 +544,10 @@ def two_splits(raw: Path) -> None:
         (mixed_series, r"toy/a/left: .*holds 2 series"),
         (no_masks, r"masks: 3 images but no mask; this folder is empty, a_left\.nii\.gz was expected"),
         (unknown_labels, r"unknown label id 77.*; likewise .*toy/c/left"),
-        (other_unknown_labels, r"3 volumes for .*a/left: .*likewise .*c/left; unknown ids .*: 77 in 3, 80 in 2, 81 in 1"),
+        (
+            other_unknown_labels,
+            r"3 volumes for .*likewise .*c/left; unknown ids .*: 77 in 3, 80 in 2, 81 in 1",
+        ),
         (two_splits, "subject b is in two splits, train and val"),
     ],
 )
