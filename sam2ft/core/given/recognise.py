@@ -54,7 +54,7 @@ class Kind(StrEnum):
     DOCUMENT = "a PDF document"
     BINARY = "a binary file"
     EMPTY_FILE = "an empty file"
-    KEYS = "a file of other keys"
+    KEYS = "a YAML or JSON file of another kind"
     """YAML or JSON with none of the keys that our files begin with."""
     TEXT = "a text file"
 

@@ -46,7 +46,7 @@ ALLOWED: Mapping[Wanted, frozenset[Kind]] = {
     ),
     Wanted.PREDICTIONS: frozenset({Kind.IMAGES, Kind.TABLE, Kind.FOLDER, Kind.EMPTY}),
     # A file of an unknown format is said how to convert.
-    Wanted.MASK: frozenset({Kind.IMAGE, Kind.SERIES, Kind.DICOM, Kind.BINARY, Kind.PICTURE, Kind.KEYS}),
+    Wanted.MASK: frozenset({Kind.IMAGE, Kind.SERIES, Kind.DICOM, Kind.BINARY, Kind.PICTURE}),
     Wanted.LABELS: frozenset({Kind.LABELS, Kind.KEYS, Kind.EMPTY_FILE}),
 }
 """What a door takes, or whose own message is better."""
@@ -112,7 +112,10 @@ def _general(wanted: Wanted) -> Advice:
 
 def _weights_of_run(run: Path) -> str:
     best = run / BEST
-    return f"give its weights, {best}" if best.is_file() else f"it has no weights yet: {best} appears when it trains"
+    if best.is_file():
+        return f"give its weights, {best}"
+    never = "a baseline never does: its weights are the initial ones"
+    return f"it has no weights yet: {best} appears when it trains ({never})"
 
 
 def _weights_of_runs(folder: Path) -> str:
