@@ -69,7 +69,6 @@ for clause, test in (
             "`make weights`",
             "give the folder that launch/prepare.py wrote",
             "give the folder of one",
-            "give the experiment file, or the folder of its runs below runs/",
             "give the experiment file",
             "give the experiment file that names its store under dataset",
             "give the folder of the experiment, {}",

@@ -75,7 +75,7 @@ class Datamodule(Section):
         "number of training subjects of each store to use, or full: all; the first 5 are among the first 10",
         unit="subjects",
     )
-    balanced: bool = of_training(False, "use as many training slices of every dataset as of the largest one")
+    balanced: bool = of_training(False, "as many training slices of every dataset are used as of the largest one")
     bbox_shift: int = of_training(
         5,
         "the sides of a box that prompts the training move outward by up to so many pixels of the original image",

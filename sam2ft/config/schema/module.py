@@ -209,7 +209,7 @@ class Module(Section):
     )
     deterministic: bool = of_training(
         False,
-        "make a training on a GPU repeatable to the last bit, which is slower; on a CPU it always is",
+        "training on a GPU is repeatable to the last bit, which is slower; on a CPU it always is",
         legacy=False,
     )
     compile: bool = of_training(

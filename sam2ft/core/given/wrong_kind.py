@@ -46,7 +46,7 @@ ALLOWED: Mapping[Wanted, frozenset[Kind]] = {
     ),
     Wanted.PREDICTIONS: frozenset({Kind.IMAGES, Kind.TABLE, Kind.FOLDER, Kind.EMPTY}),
     # A file of an unknown format is said how to convert.
-    Wanted.MASK: frozenset({Kind.IMAGE, Kind.SERIES, Kind.DICOM, Kind.BINARY, Kind.PICTURE}),
+    Wanted.MASK: frozenset({Kind.IMAGE, Kind.SERIES, Kind.DICOM, Kind.BINARY, Kind.PICTURE, Kind.TEXT}),
     Wanted.LABELS: frozenset({Kind.LABELS, Kind.KEYS, Kind.EMPTY_FILE}),
 }
 """What a door takes, or whose own message is better."""
