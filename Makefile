@@ -29,7 +29,7 @@ help: ## list of targets
 setup: $(READY) ## create the virtual environment .venv with exact versions, each file checked by its sha256
 
 $(READY): setup.cfg pyproject.toml requirements/build.txt requirements/dev.txt requirements-sam2.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sam2ft needs Python >= 3.11, found " + sys.version.split()[0])'
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13) and "sam2ft needs Python 3.11 or 3.12, found " + sys.version.split()[0] + "; name one: make setup PYTHON=python3.12")'
 	@echo "setting up $(VENV) (about 7 GB, a few minutes the first time) ..." >&2
 	export PIP_DISABLE_PIP_VERSION_CHECK=1
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)

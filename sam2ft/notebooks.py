@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sam2ft.config.load_experiment import load_experiment, plain_values
 from sam2ft.core.errors import DataError
-from sam2ft.core.given.wrong_kind import Wanted, wrong_kind
+from sam2ft.core.given.wrong_kind import Wanted, there_is, wrong_kind
 from sam2ft.core.tables.rows import TABLES
 from sam2ft.report.comparison.compare import PointRun, choose_best
 from sam2ft.report.request import RunState, points_of
@@ -138,7 +138,8 @@ def results(folder: str | Path) -> Results:
     path = Path(folder)
     if not path.is_dir():
         raise DataError(
-            f"{path}: no such folder; give that of an experiment, of a run or of an evaluation, below runs/"
+            f"{path}: no such folder{there_is(path, Wanted.REPORTED)}; give that of an experiment, of a run or of an "
+            "evaluation, below runs/"
         )
     if (path / "_SUCCESS").is_file():
         return Results(path, (EvalLayout(path),))

@@ -38,6 +38,23 @@ def test_every_page_is_in_the_navigation_once() -> None:
     assert sorted(listed) == sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
 
 
+def links_to(page: Path) -> set[Path]:
+    """The pages below docs/ that a page links to."""
+    targets = re.findall(r"\]\(([^)\s#:]+\.md)", page.read_text(encoding="utf-8"))
+    return {(page.parent / target).resolve() for target in targets} - {page}
+
+
+def test_a_reader_who_follows_links_from_the_first_page_finds_every_page_but_single_decisions() -> None:
+    found: set[Path] = set()
+    waiting = {DOCS / "index.md"}
+    while waiting:
+        page = waiting.pop()
+        found.add(page)
+        waiting |= {target for target in links_to(page) if target.is_relative_to(DOCS)} - found
+    lost = sorted(page.relative_to(DOCS).as_posix() for page in {*DOCS.rglob("*.md")} - found)
+    assert [page for page in lost if not page.startswith("decisions/")] == []
+
+
 def test_a_decision_is_listed_by_its_title() -> None:
     listed = next(entry["Decisions"] for entry in SETTINGS["nav"][-1]["Maintainers"] if "Decisions" in entry)
     for entry in listed:

@@ -22,7 +22,7 @@ from sam2ft.config.schema.dataset import (
 from sam2ft.config.yaml.tree import load_tree
 from sam2ft.config.yaml.validation import checked
 from sam2ft.core.errors import ConfigError
-from sam2ft.core.given.wrong_kind import Wanted, wrong_kind
+from sam2ft.core.given.wrong_kind import Wanted, not_there, wrong_kind
 from sam2ft.core.labels import LabelTable
 
 
@@ -75,7 +75,7 @@ def load_dataset(path: Path) -> DatasetConfig:
     Raises:
         ProblemsError: all problems of the file.
     """
-    if (problem := wrong_kind(path, Wanted.DATASET)) is not None:
+    if (problem := not_there(path, Wanted.DATASET) or wrong_kind(path, Wanted.DATASET)) is not None:
         raise ConfigError(problem)
     file = checked(DatasetFile, load_tree(path, extends=False))
     conversion = {key: plain_values(getattr(file, key)) for key in ("labels", "labels_dropped", "keep")}
@@ -109,6 +109,6 @@ def load_label_table(path: Path) -> LabelTable:
     Raises:
         ProblemsError: all problems of the file.
     """
-    if (problem := wrong_kind(path, Wanted.LABELS)) is not None:
+    if (problem := not_there(path, Wanted.LABELS) or wrong_kind(path, Wanted.LABELS)) is not None:
         raise ConfigError(problem)
     return LabelTable.from_json(plain_values(checked(LabelFile, load_tree(path, extends=False)).labels))

@@ -13,7 +13,7 @@ from sam2ft.config.yaml.loading import dump_yaml
 from sam2ft.config.yaml.tree import SET, Tree, is_within, load_tree, overridden, parse_overrides, split_key
 from sam2ft.config.yaml.validation import checked
 from sam2ft.core.errors import ConfigError
-from sam2ft.core.given.wrong_kind import Wanted, wrong_kind
+from sam2ft.core.given.wrong_kind import Wanted, not_there, wrong_kind
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ def load_experiment(path: Path, overrides: Sequence[str] = (), *, to_run: bool =
             it extends) must then be trusted (config/trust). Status and reports read without it.
 
     Raises:
-        ConfigError: `path` is something else of sam2ft, such as a dataset file or a store.
+        ConfigError: there is nothing at `path`, or something else of sam2ft, such as a dataset file or a store.
         ProblemsError: all problems of the file, of the overrides and of all points.
         UserError: with `to_run`: somebody else could have written a file.
     """
-    if (problem := wrong_kind(path, Wanted.EXPERIMENT)) is not None:
+    if (problem := not_there(path, Wanted.EXPERIMENT) or wrong_kind(path, Wanted.EXPERIMENT)) is not None:
         raise ConfigError(problem)
     tree = load_tree(path, to_run=to_run)
     tree = overridden(tree, [(key, value, SET) for key, value in parse_overrides(overrides)])

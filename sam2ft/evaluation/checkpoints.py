@@ -13,7 +13,7 @@ from sam2ft.config.yaml.tree import SET, Tree, load_tree, overridden, parse_over
 from sam2ft.config.yaml.validation import checked
 from sam2ft.core.errors import CheckpointError, UserError
 from sam2ft.core.files import sha256_file
-from sam2ft.core.given.wrong_kind import Wanted, wrong_kind
+from sam2ft.core.given.wrong_kind import Wanted, not_there, wrong_kind
 from sam2ft.data.store.store import Store, records_digest
 from sam2ft.distributed.stop_signal import StopRequest
 from sam2ft.evaluation.evaluate_volumes import EvaluationJob
@@ -69,7 +69,9 @@ def job_of(request: CheckpointRequest, like: Experiment | None = None) -> Evalua
     """
     if not request.checkpoint.is_file():
         raise CheckpointError(
-            wrong_kind(request.checkpoint, Wanted.CHECKPOINT) or f"{request.checkpoint}: no such file"
+            not_there(request.checkpoint, Wanted.CHECKPOINT)
+            or wrong_kind(request.checkpoint, Wanted.CHECKPOINT)
+            or f"{request.checkpoint}: no such file"
         )
     layout = run_of(request.checkpoint)
     if layout is not None:

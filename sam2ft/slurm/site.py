@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator
 
-from sam2ft.config.schema.base import ReadOnly, Section, problem, problems
+from sam2ft.config.schema.arguments import did_you_mean
+from sam2ft.config.schema.base import REQUIRED, ReadOnly, Section, plain, problem, problems
 from sam2ft.config.schema.evaluation import PartialResources, RequestedResources
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.config.trust import refuse_untrusted
@@ -40,28 +41,40 @@ ModuleName = Annotated[str, AfterValidator(_module_name)]
 class SlurmOptions(Section):
     """Slurm options of every job of this site."""
 
-    partition: str | None = Field(None, description="queue; the cluster's default when absent")
-    account: str | None = Field(None, description="account that is charged")
-    qos: str | None = Field(None, description="quality of service")
-    constraint: str | None = Field(None, description="node features, as for sbatch --constraint")
-    exclude: str | None = Field(None, description="nodes that are not used, as for sbatch --exclude")
-    reservation: str | None = Field(None, description="reservation that jobs run in")
-    gpu_option: Literal["gpus_per_node", "gres"] = Field("gpus_per_node", description="how GPUs are requested")
-    # The largest GPU has less than 300 GB: a larger number is in MiB, with which everything would seem to fit.
-    gpu_memory_gb: Annotated[float, Field(gt=0, le=1000)] | None = Field(
-        None, description="memory of the smallest GPU that a job may get, GB; checked by a plan"
+    partition: str | None = plain(None, "partition (queue) of trainings and evaluations; null: the cluster's default")
+    account: str | None = plain(None, "account that is charged; null: your default account")
+    qos: str | None = plain(None, "quality of service (QOS); null: that of your account")
+    constraint: str | None = plain(None, "features that a node must have, as for sbatch --constraint; null: none")
+    exclude: str | None = plain(None, "nodes that are not used, as for sbatch --exclude; null: none")
+    reservation: str | None = plain(None, "reservation that jobs run in; null: none")
+    gpu_option: Literal["gpus_per_node", "gres"] = plain(
+        "gpus_per_node", "option of sbatch that requests GPUs; gres where a cluster takes only --gres=gpu:n"
     )
-    wckey: str | None = Field(None, description="workload key, where the site needs one")
-    modules: tuple[ModuleName, ...] = Field((), description="environment modules that each job loads, in this order")
-    environment: ReadOnly[str] = Field({}, description="variables of each job, values as they are (no shell)")
-    setup: tuple[str, ...] = Field((), description="shell lines before the job, after modules and environment")
-    python: str | None = Field(None, description="shell command that starts Python in the job; default this one")
-    container: str | None = Field(None, description="command in front of Python, such as `apptainer exec --nv x.sif`")
-    scratch: str | None = Field(None, description="folder on the nodes for temporary files; becomes TMPDIR")
-    mail: str | None = Field(None, description="address of Slurm's mail when the report has ended; no other mail")
-    max_parallel: Positive = Field(64, description="elements of an array that run at once")
-    max_restarts: Annotated[int, Field(ge=0)] = Field(20, description="requeues of one task")
-    stop_lead_s: Positive = Field(180, description="seconds between the warning signal and the time limit, at least")
+    # The largest GPU has less than 300 GB: a larger number is in MiB, with which everything would seem to fit.
+    gpu_memory_gb: Annotated[float, Field(gt=0, le=1000)] | None = plain(
+        None,
+        "memory of the smallest GPU that a job may get, with which the plan compares a step; null: not compared",
+        unit="GB",
+    )
+    wckey: str | None = plain(None, "workload key, where a cluster requires one; null: none")
+    modules: tuple[ModuleName, ...] = plain((), "environment modules that each job loads, in this order")
+    environment: ReadOnly[str] = plain({}, "environment variables of each job; values are used literally")
+    setup: tuple[str, ...] = plain((), "shell lines at the start of each job, after modules and environment")
+    python: str | None = plain(
+        None, "shell command that starts Python in the job; null: the Python that submits the job"
+    )
+    container: str | None = plain(None, "command in front of Python, such as `apptainer exec --nv x.sif`; null: none")
+    scratch: str | None = plain(
+        None, "folder on the nodes for temporary files, made by each job (TMPDIR); null: as the cluster sets it"
+    )
+    mail: str | None = plain(None, "address for one mail when the report of a sweep has ended; null: no mail")
+    max_parallel: Positive = plain(64, "largest number of jobs of an experiment that run at the same time", unit="jobs")
+    max_restarts: Annotated[int, Field(ge=0)] = plain(
+        20, "how often a job that was stopped is queued again", unit="restarts"
+    )
+    stop_lead_s: Positive = plain(
+        180, "least time between the warning signal and the time limit, in which a run saves itself", unit="s"
+    )
 
     @field_validator("environment")
     @classmethod
@@ -75,19 +88,23 @@ class SlurmOptions(Section):
 class ReportResources(Section):
     """Resources of the job that writes tables and report; it uses one core and no GPU."""
 
-    partition: str | None = Field(None, description="queue, where that of the points accepts GPU jobs only")
-    qos: str | None = Field(None, description="quality of service, where it differs from the points'")
-    cpus_per_task: Positive = Field(1, description="cores")
-    mem_gb: Annotated[float, Field(gt=0)] = Field(4, description="memory, GB")
-    hours: Annotated[float, Field(gt=0)] = Field(1, description="time limit, hours")
+    partition: str | None = plain(None, "partition of the report job; null: that of the trainings")
+    qos: str | None = plain(None, "QOS of the report job; null: that of the trainings")
+    cpus_per_task: Positive = plain(1, "CPU cores")
+    mem_gb: Annotated[float, Field(gt=0)] = plain(4, "memory", unit="GB")
+    hours: Annotated[float, Field(gt=0)] = plain(1, "time limit", unit="h")
 
 
 class SiteName(Section):
     """Name and description of the site."""
 
-    name: str = Field(description="equal to the file's name")
-    cluster_name: str | None = Field(None, description="ClusterName of `scontrol show config`")
-    description: str = Field("", description="free text")
+    name: str = plain(REQUIRED, "name of the site: that of its file without .yaml")
+    cluster_name: str | None = plain(
+        None,
+        "ClusterName of `scontrol show config`: on the cluster with this name the site is chosen without --site; null: "
+        "it is not",
+    )
+    description: str = plain("", "free text")
 
 
 class Site(Section):
@@ -95,8 +112,9 @@ class Site(Section):
 
     site: SiteName
     slurm: SlurmOptions = SlurmOptions()
-    resources: PartialResources = PartialResources()
-    """Resources of a point, for the keys that its experiment does not set."""
+    resources: PartialResources = Field(
+        PartialResources(), description="resources of a training and an evaluation, where the experiment sets none"
+    )
     report: ReportResources = ReportResources()
 
     @property
@@ -133,7 +151,7 @@ def load_site(name: str, folder: Path = SITES) -> Site:
             f"{f': {alone}' if alone in known else ''}; known: {', '.join(known) or 'none'}"
         )
     if name not in known:
-        raise ConfigError(f"site {name!r}: no {path}; known: {', '.join(known) or 'none'}")
+        raise ConfigError(f"site {name!r}{did_you_mean(name, known)}: no {path}; known: {', '.join(known) or 'none'}")
     refuse_untrusted(path, "site file")
     document = load_yaml(path)
     try:

@@ -16,7 +16,7 @@ from typing import Any
 import requests
 from pooch import HTTPDownloader
 
-from sam2ft.config.schema.model_names import model_name
+from sam2ft.config.schema.model_names import NANO, WEIGHTS_ENDINGS, model_hint, model_name
 from sam2ft.core.command import run_command
 from sam2ft.core.errors import CheckpointError, ConfigError
 from sam2ft.core.files import read_json, replacing, sha256_file, sha256_text, sync_folder, write_json
@@ -167,7 +167,7 @@ def fetch_official(names: Sequence[str], folder: Path, staged: Path | None = Non
     """
     names = [model_name(name) for name in names]
     if unknown := [name for name in names if name not in OFFICIAL]:
-        raise ConfigError(f"{unknown[0]!r} is not an official model; known: {', '.join(OFFICIAL)}")
+        raise ConfigError(f"{unknown[0]!r} is not an official model{_hint(unknown[0])}; known: {', '.join(OFFICIAL)}")
     if staged is not None and not staged.is_dir():
         raise ConfigError(f"{staged}: no such folder (--from, or {STAGED})")
     paths = []
@@ -182,6 +182,15 @@ def fetch_official(names: Sequence[str], folder: Path, staged: Path | None = Non
         print(path)
         paths.append(path)
     return paths
+
+
+def _hint(name: str) -> str:
+    """What a name that is no official model may mean; empty when nothing is known."""
+    if name == NANO:
+        return ", but part of sam2ft: it needs no file"
+    stem, ending = os.path.splitext(name)
+    # Here a name with the ending of a file stands for its model.
+    return model_hint(stem if ending in WEIGHTS_ENDINGS else name, OFFICIAL)
 
 
 def _is_of(wanted: str) -> Check:

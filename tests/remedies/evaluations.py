@@ -211,7 +211,7 @@ def nothing_to_report(toy: Any, desk: Desk, sweeps: Command) -> str:
     return " ".join(shown.split())
 
 
-@remedy("give an experiment file, or its folder under {}/")
+@remedy("give the experiment file, or the folder of its runs below runs/")
 def no_such_experiment(swept: Any, desk: Desk) -> str:
     shown = desk.refused("launch/status.py other.yaml")
     for given in ("toy.yaml", "runs/toy"):

@@ -7,7 +7,6 @@ excused(
     "no remedy",
     "lower end",
     "name of a MONAI array transform",
-    "give every dataset the same weight in training",
     "train {} + val {} + test {} is {}",
     "more is faster on a GPU and changes the last digits",
     "name of a torch.optim class",

@@ -1,6 +1,7 @@
 """A download is whole, can be continued, and is the same file for ever after."""
 
 import hashlib
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
@@ -276,6 +277,22 @@ def test_an_unknown_name_lists_the_known_ones(local, tmp_path):
         ConfigError, match=r"'sam3' is not an official model; known: sam2_hiera_tiny, .*sam2.1_hiera_large"
     ):
         main(["sam3", "--out", str(tmp_path)])
+    assert local.paths == []
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("sam2.1_tiny", "'sam2.1_tiny' is not an official model (did you mean sam2.1_hiera_tiny?); known: "),
+        ("sam2.1_hiera_small.pt", "(did you mean sam2.1_hiera_small?); known: "),
+        ("SAM2-Large", "(did you mean sam2_hiera_large?); known: "),
+        ("sam2_nano", "'sam2_nano' is not an official model, but part of sam2ft: it needs no file; known: "),
+        ("best.pt", "'best.pt' is not an official model; known: "),
+    ],
+)
+def test_the_model_that_is_meant_is_named(local, tmp_path, name, said):
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        main([name, "--out", str(tmp_path)])
     assert local.paths == []
 
 

@@ -71,19 +71,34 @@ class Datamodule(Section):
     """Data module: how slices are batched, augmented and measured."""
 
     max_subject_set: Literal["full"] | PositiveInt = of_training(
-        "full", "full, or the number of subjects to use; subsets are nested and seeded", unit="subjects"
+        "full",
+        "number of training subjects of each store to use, or full: all; the first 5 are among the first 10",
+        unit="subjects",
     )
-    balanced: bool = of_training(False, "give every dataset the same weight in training")
-    bbox_shift: int = of_training(5, "box jitter of training prompts, outward, in the original frame", unit="px", ge=0)
+    balanced: bool = of_training(False, "as many training slices of every dataset are used as of the largest one")
+    bbox_shift: int = of_training(
+        5,
+        "the sides of a box that prompts the training move outward by up to so many pixels of the original image",
+        unit="px",
+        ge=0,
+    )
     batch_size: int = plain(
-        4, "slices per forward pass and rank; part of the run_id as slices_per_step", unit="slices", ge=1
+        4,
+        "slices that one process (one GPU) computes at a time; slices per step (this x grad_accum x processes) are "
+        "part of the run_id",
+        unit="slices",
+        ge=1,
     )
-    num_workers: int = plain(4, "data loader processes per rank", unit="processes", ge=0)
-    augmentation: tuple[Transform, ...] = of_training((), "MONAI transforms, in order")
+    num_workers: int = plain(
+        4, "processes that load slices for one GPU; 0: the training process loads them itself", unit="processes", ge=0
+    )
+    augmentation: tuple[Transform, ...] = of_training(
+        (), "random changes of training slices: MONAI transforms, applied in this order"
+    )
     num_classes: int | None = plain(
         None, "number of labels; if given, must equal the number of labels in the label table", ge=1
     )
     stats_metadata_file: PathFromHere | None = plain(
-        None, "file with slice metadata to use instead of the metadata of the store"
+        None, "file with slice metadata to use instead of that of the store (docs/data.md)"
     )
     metric: MetricSection = section(MetricSection, "which metrics are measured")

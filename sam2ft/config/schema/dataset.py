@@ -54,7 +54,7 @@ class SourcePatterns(Section):
         "pattern of the images (a folder is a DICOM series), or a .csv with the columns subject, image, mask and, "
         "if needed, volume and map_<name>",
     )
-    masks: Pattern | None = plain(None, "pattern of the masks; not with a table", validate_default=True)
+    masks: Pattern | None = plain(None, "pattern of the masks; with a table of images null", validate_default=True)
     maps: Annotated[Mapping[MapName, Pattern | MapSource], AfterValidator(ReadOnlyDict)] = plain(
         ReadOnlyDict(),
         "pattern of the relaxation maps (a file is a map, a folder a multi-echo DICOM series to fit the map to), or a "
@@ -139,7 +139,9 @@ class Intensity(Section):
         None, "intensities that become 0 and 1, in the unit of the images (HU of a CT); the same for all volumes"
     )
     zscore: tuple[float, float] | None = plain(
-        None, "intensities that become 0 and 1, in standard deviations from the mean of a volume without padding"
+        None,
+        "intensities that become 0 and 1, as distances from the mean of a volume without padding",
+        unit="standard deviations",
     )
 
     @field_validator("clip_percentiles", "window", "zscore")

@@ -91,27 +91,34 @@ class ExperimentInfo(Section):
     name: Name = plain(REQUIRED, "folder under runs/ and first part of every run_id")
     description: str = plain("", "one sentence, shown in the report")
     seed: int = of_training(42, "seed of every random draw", ge=0, le=2**32 - 1)
-    baseline: bool = plain(True, "also evaluate the untrained initial weights, as the point named baseline")
+    baseline: bool = plain(True, "also evaluate the model before fine-tuning, as the point named baseline")
 
 
 class PromptNoise(Section):
     """Prompt-noise study: one evaluation per shift and seed; each slice is encoded once."""
 
     shifts: tuple[Count, ...] = of_evaluation(
-        (0, 2, 5, 10, 20), "largest shifts of the box sides, original frame", unit="px", min_length=1
+        (0, 2, 5, 10, 20),
+        "largest shifts of the sides of a box, in pixels of the original image",
+        unit="px",
+        min_length=1,
     )
-    seeds: tuple[Count, ...] = of_evaluation((0, 1, 2), "seeds of the jitter", min_length=1)
+    seeds: tuple[Count, ...] = of_evaluation((0, 1, 2), "seeds of these random shifts", min_length=1)
 
 
 class Evaluation(Section):
     """How a checkpoint is evaluated."""
 
     split: Literal["train", "val", "test"] = of_evaluation("test", "split whose subjects are evaluated")
-    checkpoint: Literal["best"] = of_evaluation("best", "which checkpoint of a run")
+    checkpoint: Literal["best"] = of_evaluation(
+        "best", "checkpoint of a run that is evaluated: the one of its best epoch"
+    )
     instances: InstanceMode = of_evaluation(
         "per_instance", "one prompt per connected component, or one prompt for the whole label"
     )
-    protocol: Literal[tuple(PROTOCOLS)] = of_evaluation("box", "how the model is prompted")  # type: ignore[valid-type]  # the keys of the table
+    protocol: Literal[tuple(PROTOCOLS)] = of_evaluation(  # type: ignore[valid-type]  # the keys of the table
+        "box", "how the model is prompted: it decides what the numbers mean (docs/evaluation.md)"
+    )
     points_k: int = of_evaluation(3, "points per instance of protocol points", unit="points", ge=1)
     boxes_file: PathFromHere | None = plain(
         None,
@@ -120,10 +127,14 @@ class Evaluation(Section):
     )
     propagate_seed: SeedSlice = of_evaluation("largest", "slice that is prompted with protocol propagate")
     bbox_shift: int = of_evaluation(
-        0, "box jitter in the original frame; above 0, protocol box is called box_jitter in tables", unit="px", ge=0
+        0,
+        "the sides of a box move at random by up to so many pixels of the original image; above 0, tables call "
+        "protocol box box_jitter",
+        unit="px",
+        ge=0,
     )
     direction: Literal["outward", "both"] = of_evaluation(
-        "outward", "direction in which the jitter moves a side of the box"
+        "outward", "direction in which bbox_shift and prompt_noise move a side of a box"
     )
     include_empty_slices: bool = of_evaluation(True, "also evaluate slices without a reference mask")
     missed_distance: Literal["diagonal"] | Positive = of_evaluation(

@@ -73,9 +73,9 @@ class Loss(Section):
     """Training loss: seg_loss_weight x region loss + ce_loss_weight x pixel loss (+ iou_weight x IoU head loss)."""
 
     seg: str = of_training("DiceLoss", "region loss: a MONAI loss by name, or BCE")
-    seg_args: Arguments = of_training(ReadOnlyDict(), "its arguments", validate_default=True)
+    seg_args: Arguments = of_training(ReadOnlyDict(), "arguments of the region loss", validate_default=True)
     ce: str = of_training("BCE", "pixel loss: BCE, or a MONAI loss by name")
-    ce_args: Arguments = of_training(ReadOnlyDict(), "its arguments", validate_default=True)
+    ce_args: Arguments = of_training(ReadOnlyDict(), "arguments of the pixel loss", validate_default=True)
     seg_loss_weight: float = of_training(0.5, "weight of the region loss", unit="1", ge=0)
     ce_loss_weight: float = of_training(0.5, "weight of the pixel loss", unit="1", ge=0)
     frame: LossFrame = of_training(
@@ -141,7 +141,7 @@ class PromptMixture(Section):
 class Ema(Section):
     """Exponential moving average (EMA) of the weights; it is evaluated instead of the weights."""
 
-    decay: float = of_training(0.999, "decay of the average per step", unit="1", gt=0, lt=1)
+    decay: float = of_training(0.999, "share of the old average that stays at each step", unit="1", gt=0, lt=1)
 
 
 class Lora(Section):
@@ -154,7 +154,7 @@ class Lora(Section):
 class WandB(Section):
     """Weights & Biases logging."""
 
-    mode: Literal["online", "offline"] = plain("online", "offline: write to disk for a later wandb sync")
+    mode: Literal["online", "offline"] = plain("online", "online, or offline: write to disk for a later wandb sync")
     project: str | None = plain(None, "project name; null: name of the experiment")
 
 
@@ -175,7 +175,8 @@ class Module(Section):
         "the model: sam2_nano, or an official one by name, such as sam2.1_hiera_tiny (or its config in sam2)",
     )
     sam2_checkpoint: PathFromHere | None = plain(
-        None, "initial weights, whose content is part of the run_id; null: those shipped with sam2_nano"
+        None,
+        "file of the initial weights; its content, not its path, is part of the run_id; null: those of sam2_nano",
     )
     image_size: int = of_training(
         1024, "side of the square to which a slice is resized", unit="px", ge=64, multiple_of=32
@@ -187,12 +188,19 @@ class Module(Section):
     scheduler: Scheduler | None = Field(None, description="learning rate schedule; null: constant")
     num_epochs: int = of_training(100, "largest number of passes over the training slices", unit="epochs", ge=1)
     use_amp: bool | Literal["fp16", "bf16", "tf32"] = of_training(
-        "bf16", "mixed precision; true: bf16 if it is faster on the device, else fp16 (GPU) or fp32 (CPU)"
+        "bf16",
+        "precision of the computation: false is fp32, the others are mixed; true: bf16 if it is faster on the device, "
+        "else fp16 (GPU) or fp32 (CPU); docs/training.md",
     )
     grad_accum: int = plain(
-        1, "batches per optimizer step; part of the run_id as slices_per_step", unit="batches", ge=1
+        1,
+        "batches per optimizer step; slices per step (this x batch_size x processes) are part of the run_id",
+        unit="batches",
+        ge=1,
     )
-    clip_grad: Positive | None = of_training(1.0, "largest norm of the gradient, clipped above; null: not clipped")
+    clip_grad: Positive | None = of_training(
+        1.0, "largest norm of the gradient: a larger gradient is scaled down to it; null: never"
+    )
     early_stopping: EarlyStopping = section(EarlyStopping, "early stopping, and choice of the best epoch")
     prompts: PromptMixture = section(PromptMixture, "how instances are prompted in training")
     ema: Ema | None = Field(None, description="exponential moving average (EMA) of the weights; null: none")
@@ -200,14 +208,18 @@ class Module(Section):
         10, "number of consecutive steps with a non-finite loss or gradient that ends the run", unit="steps", ge=1
     )
     deterministic: bool = of_training(
-        False, "bitwise reproducible training on a GPU too, where that is slower; a CPU's is without it", legacy=False
+        False,
+        "training on a GPU is repeatable to the last bit, which is slower; on a CPU it always is",
+        legacy=False,
     )
     compile: bool = of_training(
         False,
-        "compile the blocks of the image encoder: faster steps, minutes of start-up, rounded otherwise",
+        "compile the blocks of the image encoder: faster steps, but minutes of start-up and other rounding",
         legacy=False,
     )
-    activation_checkpointing: bool = plain(False, "recompute activations to save memory")
+    activation_checkpointing: bool = plain(
+        False, "compute activations twice instead of keeping them: less memory, slower steps, the same gradients"
+    )
     checkpoint: Checkpoints = section(Checkpoints, "when checkpoints for resuming are written")
     use_wandb: bool = plain(False, "log to Weights & Biases")
     wandb: WandB = section(WandB, "settings of Weights & Biases")

@@ -91,8 +91,10 @@ class EarlyStopping(Section):
     """Early stopping: when training ends before num_epochs, and which epoch is the best."""
 
     enabled: bool = of_training(True, "stop early; the best epoch is chosen by the same rule in both cases")
-    monitor: Monitor = of_training("val_loss", "monitored value")
-    mode: Mode = of_training("min", "min: smaller is better; max: larger is better", validate_default=True)
+    monitor: Monitor = of_training(
+        "val_loss", "value of an epoch by which the best epoch and the best point are chosen"
+    )
+    mode: Mode = of_training("min", "whether smaller (min) or larger (max) values are better", validate_default=True)
     patience: int = of_training(10, "epochs without improvement before stopping", unit="epochs", ge=1)
     min_delta: float = of_training(
         0.001, "an epoch is an improvement if it is better than the best epoch by more than this", ge=0

@@ -4,6 +4,7 @@ What is not recognised for certain has no kind, and the reader that gets it says
 """
 
 import re
+from collections.abc import Collection
 from contextlib import suppress
 from enum import StrEnum
 from itertools import islice
@@ -25,7 +26,9 @@ class Kind(StrEnum):
     RUN = "the folder of a run"
     CHECKPOINTS = "the folder of a run's checkpoints"
     EVALUATION = "the folder of an evaluation"
+    EVALUATIONS = "the folder of a run's evaluations"
     RUNS = "the folder of an experiment's runs"
+    ALL_RUNS = "a folder with the runs of several experiments"
     REPORT = "the folder of a report"
     STORE = "a prepared store"
     STORES = "a folder of prepared stores"
@@ -47,24 +50,38 @@ class Kind(StrEnum):
     TABLE = "a table"
     PICTURE = "a picture"
     PAGE = "a web page"
+    ARCHIVE = "an archive"
+    DOCUMENT = "a PDF document"
+    BINARY = "a binary file"
+    EMPTY_FILE = "an empty file"
+    KEYS = "a YAML or JSON file of another kind"
+    """YAML or JSON with none of the keys that our files begin with."""
     TEXT = "a text file"
 
 
 OURS = frozenset(
     {
-        *(Kind.RUN, Kind.CHECKPOINTS, Kind.EVALUATION, Kind.RUNS, Kind.REPORT, Kind.STORE, Kind.STORES),
+        *(Kind.RUN, Kind.CHECKPOINTS, Kind.EVALUATION, Kind.EVALUATIONS, Kind.RUNS, Kind.ALL_RUNS, Kind.REPORT),
+        *(Kind.STORE, Kind.STORES),
         *(Kind.STORE_FILE, Kind.RUN_FILE, Kind.EXPERIMENT, Kind.DATASET, Kind.SITE, Kind.LABELS),
     }
 )
 """What sam2ft writes or reads by itself; the others are things of any program."""
 WEIGHTS_SUFFIXES = (".pt", ".pth", ".safetensors", ".ckpt", ".bin")
 _ENDINGS = {
-    Kind.IMAGE: (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd"),
+    Kind.IMAGE: (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh", ".mnc"),
     Kind.WEIGHTS: WEIGHTS_SUFFIXES,
     Kind.TABLE: (".csv", ".tsv", ".xlsx", ".parquet"),
     Kind.PICTURE: (".png", ".jpg", ".jpeg", ".svg", ".tif", ".tiff"),
     Kind.PAGE: (".html", ".htm"),
 }
+_SIGNATURES = {
+    Kind.ARCHIVE: (b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!", b"\x28\xb5\x2f\xfd"),
+    Kind.DOCUMENT: (b"%PDF",),
+}
+_TAR = slice(257, 262)
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_CONFIGS = (".yaml", ".yml", ".json")
 _FOLDER_OF = {Kind.IMAGE: Kind.IMAGES, Kind.DICOM: Kind.SERIES, Kind.WEIGHTS: Kind.WEIGHTS_FOLDER}
 
 
@@ -96,7 +113,8 @@ def _folder_kind(folder: Path) -> Kind:
         Kind.REPORT: {"coverage.json", "index.html"} <= names,
         Kind.EVALUATION: names >= _TABLES or ("_SUCCESS" in names and bool(names & _TABLES)),
         Kind.CHECKPOINTS: folder.name == "checkpoints" and _is_run(folder.parent),
-        Kind.RUNS: any(re.fullmatch(r"plan-\w+\.json", name) for name in names),
+        Kind.EVALUATIONS: folder.name == "eval" and _is_run(folder.parent),
+        Kind.RUNS: _has_plan(names),
     }
     return next((kind for kind, is_there in signs.items() if is_there), None) or _by_content(entries)
 
@@ -107,6 +125,8 @@ def _by_content(entries: list[Path]) -> Kind:
     folders = [path for path in entries if path.is_dir()]
     if any((path / _STORE_INDEX).is_file() for path in folders):
         return Kind.STORES
+    if any(_has_plan({inside.name for inside in _entries(path)}) for path in folders):
+        return Kind.ALL_RUNS
     if len(folders) == len(entries):
         return Kind.FOLDERS
     kinds = [_file_kind(path) for path in entries if path.is_file()][:20]
@@ -114,6 +134,10 @@ def _by_content(entries: list[Path]) -> Kind:
         if kind in kinds:
             return folder_kind
     return Kind.FOLDER
+
+
+def _has_plan(names: Collection[str]) -> bool:
+    return any(re.fullmatch(r"plan-\w+\.json", name) for name in names)
 
 
 def _is_run(folder: Path) -> bool:
@@ -131,13 +155,31 @@ def _file_kind(path: Path) -> Kind | None:
     text = _text_of(start)
     if text is None or named not in (None, Kind.WEIGHTS):
         # A file of weights that is text is not one, whatever its name says.
-        return named
+        return named or _binary_kind(start)
+    return _text_kind(path, text)
+
+
+def _text_kind(path: Path, text: str) -> Kind | None:
+    """The kind of a file that begins with `text`; None for blanks alone."""
     if not text.strip():
-        return None
+        return None if text else Kind.EMPTY_FILE
     keys = set(_TOP_KEY.findall(text))
     if (kind := _config_kind(keys)) is not None:
         return kind
-    return Kind.RUN_FILE if _is_run(path.parent) else Kind.TEXT
+    if _is_run(path.parent):
+        return Kind.RUN_FILE
+    # Of a file that wants to be YAML, the YAML reader says best what is wrong.
+    return Kind.KEYS if keys or path.name.lower().endswith(_CONFIGS) else Kind.TEXT
+
+
+def _binary_kind(start: bytes) -> Kind | None:
+    """The kind of a file that is no text in UTF-8; None for text in another encoding, which its reader says."""
+    for kind, signatures in _SIGNATURES.items():
+        if start.startswith(signatures):
+            return kind
+    if start[_TAR] == b"ustar":
+        return Kind.ARCHIVE
+    return Kind.BINARY if b"\0" in start and not start.startswith(_UTF_16) else None
 
 
 def _in_volumes(path: Path) -> bool:

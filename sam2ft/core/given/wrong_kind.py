@@ -7,9 +7,13 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 
+from sam2ft.core.given.near import near_path
 from sam2ft.core.given.recognise import BEST, RUN_CONFIG, Kind, kind_of, some_inside
 
 _SHOWN = 3
+_HOLDERS = (Kind.FOLDERS, Kind.FOLDER)
+_DEPTH = 3
+"""Levels of folders below a given one in which a series is looked for."""
 _DATASET_FILE = "describe the images in a dataset file (docs/data.md), run launch/prepare.py on it, and give its store"
 
 
@@ -30,15 +34,20 @@ class Wanted(StrEnum):
 ALLOWED: Mapping[Wanted, frozenset[Kind]] = {
     Wanted.CHECKPOINT: frozenset({Kind.WEIGHTS}),
     Wanted.STORE: frozenset({Kind.STORE, Kind.EMPTY}),
-    # A text that is no other file of ours is read, and its reader names line and key.
-    Wanted.EXPERIMENT: frozenset({Kind.EXPERIMENT, Kind.TEXT}),
-    Wanted.DATASET: frozenset({Kind.DATASET, Kind.TEXT}),
+    # A file of keys that is no other one of ours is read, and its reader names line and key.
+    Wanted.EXPERIMENT: frozenset({Kind.EXPERIMENT, Kind.KEYS, Kind.EMPTY_FILE}),
+    Wanted.DATASET: frozenset({Kind.DATASET, Kind.KEYS, Kind.EMPTY_FILE}),
     # An empty folder may be that of an experiment without a plan, which the door says better.
-    Wanted.REPORTED: frozenset({Kind.EXPERIMENT, Kind.TEXT, Kind.RUNS, Kind.RUN, Kind.EVALUATION, Kind.EMPTY}),
-    Wanted.RUNS: frozenset({Kind.EXPERIMENT, Kind.TEXT, Kind.RUNS, Kind.FOLDERS, Kind.FOLDER, Kind.EMPTY}),
+    Wanted.REPORTED: frozenset(
+        {Kind.EXPERIMENT, Kind.KEYS, Kind.EMPTY_FILE, Kind.RUNS, Kind.RUN, Kind.EVALUATION, Kind.EMPTY}
+    ),
+    Wanted.RUNS: frozenset(
+        {Kind.EXPERIMENT, Kind.KEYS, Kind.EMPTY_FILE, Kind.RUNS, Kind.FOLDERS, Kind.FOLDER, Kind.EMPTY}
+    ),
     Wanted.PREDICTIONS: frozenset({Kind.IMAGES, Kind.TABLE, Kind.FOLDER, Kind.EMPTY}),
-    Wanted.MASK: frozenset({Kind.IMAGE, Kind.SERIES, Kind.DICOM, Kind.FOLDER, Kind.EMPTY, Kind.TEXT, Kind.PICTURE}),
-    Wanted.LABELS: frozenset({Kind.LABELS, Kind.TEXT}),
+    # A file of an unknown format is said how to convert.
+    Wanted.MASK: frozenset({Kind.IMAGE, Kind.SERIES, Kind.DICOM, Kind.BINARY, Kind.PICTURE, Kind.TEXT}),
+    Wanted.LABELS: frozenset({Kind.LABELS, Kind.KEYS, Kind.EMPTY_FILE}),
 }
 """What a door takes, or whose own message is better."""
 
@@ -54,6 +63,35 @@ _GENERAL: Mapping[Wanted, str] = {
     Wanted.MASK: "give a NIfTI or NRRD file, or the folder of one DICOM series",
     Wanted.LABELS: "give a label table: a YAML file with the single key labels",
 }
+
+
+_USUAL: Mapping[Wanted, tuple[Path, ...]] = {
+    Wanted.CHECKPOINT: (Path("weights"),),
+    Wanted.STORE: (Path("data"),),
+    Wanted.EXPERIMENT: (Path("experiments"),),
+    Wanted.DATASET: (Path("experiments/datasets"), Path("experiments")),
+    Wanted.REPORTED: (Path("experiments"), Path("runs")),
+    Wanted.RUNS: (Path("experiments"), Path("runs")),
+}
+"""Folders in which the things that a door takes mostly are."""
+
+
+def not_there(path: Path, wanted: Wanted) -> str | None:
+    """The whole message, in one line, if there is nothing at `path`, with what is there instead; else None."""
+    try:
+        if path.exists() or path.is_symlink():
+            return None
+    except OSError:
+        # A folder that may not be entered: what is in it is not known.
+        return None
+    return f"{path}: no such file or folder{there_is(path, wanted) or f'; {_GENERAL[wanted]}'}"
+
+
+def there_is(path: Path, wanted: Wanted) -> str:
+    """Text such as `; there is weights/sam2.1_hiera_tiny.pt` where nothing is at `path`; empty without a near name."""
+    near = near_path(path, _USUAL.get(wanted, ()))
+    takes_it = near is not None and kind_of(near) in {*ALLOWED[wanted], None}
+    return f"; there is {near}" if takes_it else ""
 
 
 def wrong_kind(path: Path, wanted: Wanted) -> str | None:
@@ -74,12 +112,21 @@ def _general(wanted: Wanted) -> Advice:
 
 def _weights_of_run(run: Path) -> str:
     best = run / BEST
-    return f"give its weights, {best}" if best.is_file() else f"it has no weights yet: {best} appears when it trains"
+    if best.is_file():
+        return f"give its weights, {best}"
+    never = "a baseline never does: its weights are the initial ones"
+    return f"it has no weights yet: {best} appears when it trains ({never})"
 
 
 def _weights_of_runs(folder: Path) -> str:
     runs = [run for run in some_inside(folder, Kind.RUN) if (run / BEST).is_file()]
     return f"give the weights of one run, such as {runs[0] / BEST}" if runs else _GENERAL[Wanted.CHECKPOINT]
+
+
+def _weights_of_all_runs(folder: Path) -> str:
+    found = (run for runs in some_inside(folder, Kind.RUNS) for run in some_inside(runs, Kind.RUN))
+    best = next((run / BEST for run in found if (run / BEST).is_file()), None)
+    return _GENERAL[Wanted.CHECKPOINT] if best is None else f"give the weights of one run, such as {best}"
 
 
 def _one_of(kind: Kind) -> Advice:
@@ -92,9 +139,22 @@ def _one_of(kind: Kind) -> Advice:
 
 
 def _series_inside(folder: Path) -> str:
-    inside = [*some_inside(folder, Kind.SERIES), *some_inside(folder, Kind.FOLDERS)]
-    such = f", such as {inside[0]}" if inside else ""
+    series = _first_series(folder, _DEPTH)
+    such = f", such as {series}" if series is not None else ""
     return f"give the folder that holds the files of one series{such}"
+
+
+def _first_series(folder: Path, depth: int) -> Path | None:
+    series = some_inside(folder, Kind.SERIES)
+    if series or not depth:
+        return series[0] if series else None
+    deeper = (_first_series(inside, depth - 1) for kind in _HOLDERS for inside in some_inside(folder, kind))
+    return next((found for found in deeper if found is not None), None)
+
+
+def _weights_beside(file: Path) -> str:
+    """Advice for the copy of an experiment file in a run."""
+    return _weights_of_run(file.parent) if kind_of(file.parent) is Kind.RUN else _GENERAL[Wanted.CHECKPOINT]
 
 
 def _config_of_run(run: Path) -> str:
@@ -126,6 +186,11 @@ def _predictions_of_evaluation(folder: Path) -> str:
     return f"give {kept}" if kept.is_dir() else "it holds no predictions; give a folder of masks"
 
 
+def _predictions_of_evaluations(folder: Path) -> str:
+    found = [one for one in some_inside(folder, Kind.EVALUATION) if (one / "predictions").is_dir()]
+    return f"give {found[0] / 'predictions'}" if found else "it holds no predictions; give a folder of masks"
+
+
 def _runs_of_run(run: Path) -> str:
     return f"give the folder of the experiment, {run.parent}"
 
@@ -143,6 +208,9 @@ _ADVICE: Mapping[tuple[Wanted, Kind], Advice] = {
     (Wanted.CHECKPOINT, Kind.RUN_FILE): lambda file: _weights_of_run(file.parent),
     (Wanted.CHECKPOINT, Kind.RUNS): _weights_of_runs,
     (Wanted.CHECKPOINT, Kind.EVALUATION): _weights_of_evaluation,
+    (Wanted.CHECKPOINT, Kind.EVALUATIONS): lambda folder: _weights_of_run(folder.parent),
+    (Wanted.CHECKPOINT, Kind.EXPERIMENT): _weights_beside,
+    (Wanted.CHECKPOINT, Kind.ALL_RUNS): _weights_of_all_runs,
     (Wanted.CHECKPOINT, Kind.WEIGHTS_FOLDER): _one_of(Kind.WEIGHTS),
     (Wanted.STORE, Kind.STORE_FILE): lambda file: (
         f"give its folder, {file.parent.parent if file.parent.name == 'volumes' else file.parent}"
@@ -176,11 +244,18 @@ _ADVICE: Mapping[tuple[Wanted, Kind], Advice] = {
     (Wanted.REPORTED, Kind.REPORT): lambda folder: (
         f"open its {folder / 'index.html'}, or give the folder of the runs, {folder.parent}, to make it anew"
     ),
+    (Wanted.REPORTED, Kind.EVALUATIONS): lambda folder: f"give the folder of the run, {folder.parent}",
+    (Wanted.REPORTED, Kind.ALL_RUNS): _one_of(Kind.RUNS),
+    (Wanted.RUNS, Kind.ALL_RUNS): _one_of(Kind.RUNS),
+    (Wanted.RUNS, Kind.EVALUATIONS): lambda folder: _runs_of_run(folder.parent),
+    (Wanted.RUNS, Kind.CHECKPOINTS): lambda folder: _runs_of_run(folder.parent),
     (Wanted.RUNS, Kind.RUN): _runs_of_run,
     (Wanted.RUNS, Kind.REPORT): _runs_of_run,
     (Wanted.PREDICTIONS, Kind.RUN): _predictions_of_run,
     (Wanted.PREDICTIONS, Kind.EVALUATION): _predictions_of_evaluation,
+    (Wanted.PREDICTIONS, Kind.EVALUATIONS): _predictions_of_evaluations,
     (Wanted.MASK, Kind.FOLDERS): _series_inside,
+    (Wanted.MASK, Kind.FOLDER): _series_inside,
     (Wanted.MASK, Kind.IMAGES): _constant("give one file of it, or all with --predictions FOLDER --data STORE"),
     (Wanted.MASK, Kind.STORE): _constant("masks of a whole store are scored with --predictions FOLDER --data STORE"),
 }

@@ -13,7 +13,7 @@ from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError, naming
 from sam2ft.core.files import replacing
 from sam2ft.core.geometry import Geometry
-from sam2ft.core.given.wrong_kind import Wanted, wrong_kind
+from sam2ft.core.given.wrong_kind import Wanted, not_there, wrong_kind
 from sam2ft.core.quiet import quiet_readers
 from sam2ft.data.dicom.file import is_dicom, refuse_single_file
 from sam2ft.data.dicom.series import read_series
@@ -71,7 +71,7 @@ def read_volume(
             series = read_series(path, keep, reading, labels=labels, median_dz=version_1)
             return replace(_cut_series(series, reading), name=str(path))
     if not path.is_file():
-        raise DataError(f"{path}: no such file or folder")
+        raise DataError(not_there(path, Wanted.MASK) or f"{path}: not a file")
     if is_dicom(path):
         refuse_single_file(path)
     with naming(path):

@@ -1,6 +1,7 @@
 """Options and results of a preparation: an outcome for each volume, and what a store holds beside them. No NumPy."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from sam2ft.core.keys import VolumeKey
 STORED, UNCHANGED, REFUSED = "stored", "unchanged", "refused"
 _NAMED = 12
 """Volumes that a line of refused ones names after the first."""
+_MOST_IDS = 20
+"""Unknown label ids that such a line names."""
+_UNKNOWN = re.compile(r"unknown label id (?P<ids>[^;]*)")
 MINUTES = 30.0
 """Time that the preparation of one volume may take, unless another limit is given."""
 
@@ -29,8 +33,9 @@ class VolumeOutcome:
 
 
 def cause_of(reason: str) -> str:
-    """A reason without what differs between volumes with the same cause: the file it begins with, and counts."""
+    """A reason without what differs between volumes with the same cause: files, unknown label ids, and counts."""
     _, _, rest = reason.partition(": ")
+    rest = _UNKNOWN.sub("unknown label id", re.sub(r"; there is [^;]*", "", rest))
     return re.sub(r"\d+ (?=(voxels|values|pixels)\b)", "", rest or reason)
 
 
@@ -49,8 +54,20 @@ def refused_lines(refused: Sequence[VolumeOutcome], kept: Collection[VolumeKey] 
         else:
             names = listed([str(outcome.key) for outcome in alike[1:]], _NAMED)
             staying = " (they stay as they were prepared before)" if stays else ""
-            lines.append(f"{len(alike)} volumes for the same reason{staying}: {first}; likewise {names}")
+            ids = _ids_of_all([outcome.reason for outcome in alike])
+            lines.append(f"{len(alike)} volumes for the same reason{staying}: {first}; likewise {names}{ids}")
     return lines
+
+
+def _ids_of_all(reasons: Sequence[str]) -> str:
+    """The unknown label ids of masks that do not all have the same ones, with the number of masks; else empty."""
+    found = [match["ids"] for reason in reasons if (match := _UNKNOWN.search(reason))]
+    ids = [frozenset(map(int, re.findall(r"(\d+) \(", text))) for text in found]
+    if len(set(ids)) < 2:
+        return ""
+    counts = Counter(one for several in ids for one in several)
+    shown = listed([f"{one} in {counts[one]}" for one in sorted(counts)], _MOST_IDS)
+    return f"; unknown ids in these masks: {shown}{', and more' if any('more' in text for text in found) else ''}"
 
 
 Progress = Callable[[int, int, VolumeOutcome], None]

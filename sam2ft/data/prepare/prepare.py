@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from sam2ft.config.load_dataset import DatasetConfig
 from sam2ft.config.load_experiment import plain_values
 from sam2ft.core.errors import DataError, naming
+from sam2ft.core.given.wrong_kind import Wanted, there_is
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.parallel import parallel_map
 from sam2ft.core.quiet import quiet_readers
@@ -49,7 +50,10 @@ from sam2ft.data.store.store import Store
 from sam2ft.data.store.writer import PreparedVolume, StoreWriter
 
 LOCK = ".prepare.lock"
-_ADD_LABEL = "add each to labels, to the merge of a label, or to labels_dropped of the dataset file"
+_ADD_LABEL = (
+    "add each to labels, to the merge of a label, or to labels_dropped of the dataset file (labels_dropped: others "
+    "drops all that are not named)"
+)
 
 
 def prepare_dataset(
@@ -299,7 +303,8 @@ def _prepare_one(
 def _stamp(source: VolumeFiles, config: DatasetConfig, *, version_1: bool) -> str:
     for path in source.paths:
         if not path.exists():
-            raise DataError(f"{path}: no such file or folder{_about_map(source, path)}")
+            near = there_is(path, Wanted.MASK)
+            raise DataError(f"{path}: no such file or folder{near}{_about_map(source, path)}")
     return fingerprint(source, config.conversion, version_1=version_1)
 
 

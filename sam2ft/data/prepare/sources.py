@@ -11,6 +11,7 @@ from typing import Any
 
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import canonical_json, sha256_text
+from sam2ft.core.given.near import near_path
 from sam2ft.core.keys import VolumeKey
 from sam2ft.data.images.map_units import sidecar_of
 
@@ -48,7 +49,7 @@ def find_by_patterns(dataset: str, images: str, masks: str, maps: Mapping[str, s
         map_paths = {name: base / _filled(pattern, key) for name, pattern in maps.items()}
         sources.append(VolumeFiles(key, path, base / _filled(masks, key), map_paths))
     if not sources:
-        raise DataError(f"sources.images: no file matches {base / images}")
+        raise DataError(f"sources.images: no file matches {base / images}{_where_it_ends(base, images)}")
     return _checked(sources, f"sources.images: {images}")
 
 
@@ -58,11 +59,36 @@ def _filled(pattern: str, key: VolumeKey) -> str:
 
 def _matches(base: Path, pattern: str) -> Iterator[tuple[Path, dict[str, str]]]:
     """Existing paths that match a pattern, with the values of its placeholders."""
-    start, components = (Path("/"), pattern[1:]) if pattern.startswith("/") else (base, pattern)
-    found: list[tuple[Path, dict[str, str]]] = [(start, {})]
-    for component in (part for part in components.split("/") if part not in ("", ".")):
+    found: list[tuple[Path, dict[str, str]]] = [(_start(base, pattern), {})]
+    for component in _components(pattern):
         found = [match for path, names in found for match in _step(path, names, component)]
     yield from found
+
+
+def _start(base: Path, pattern: str) -> Path:
+    return Path("/") if pattern.startswith("/") else base
+
+
+def _components(pattern: str) -> list[str]:
+    return [part for part in pattern.split("/") if part not in ("", ".")]
+
+
+def _where_it_ends(base: Path, pattern: str) -> str:
+    """Which part of a pattern that matches nothing is not there. Names of subjects are not shown: logs may hold it."""
+    components = _components(pattern)
+    fitting, count = "", 1
+    for component in components:
+        upto = f"{fitting}/{component}" if fitting else component
+        matches = list(_matches(_start(base, pattern), upto))
+        if not matches:
+            break
+        fitting, count = upto, len(matches)
+    names_subjects = _PLACEHOLDER.search(fitting) is not None
+    where = f"any of the {count} that match {fitting}" if names_subjects else str(_start(base, pattern) / fitting)
+    near = None if _PLACEHOLDER.search(upto) else near_path(_start(base, pattern) / upto)
+    there = f"; there is {near}" if near is not None else ""
+    star = "; * stands for itself, only {subject} and {volume} stand for names" if "*" in component else ""
+    return f": nothing called {component} in {where}{there}{star}"
 
 
 def _step(folder: Path, names: Mapping[str, str], component: str) -> Iterator[tuple[Path, dict[str, str]]]:

@@ -27,7 +27,7 @@ from sam2ft.core.digests.verified_files import read_sealed_json
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import canonical_json, naming_read, sha256_file, sha256_text
 from sam2ft.core.geometry import Geometry
-from sam2ft.core.given.wrong_kind import Wanted, wrong_kind
+from sam2ft.core.given.wrong_kind import Wanted, there_is, wrong_kind
 from sam2ft.core.keys import SliceKey, VolumeKey
 from sam2ft.core.labels import LabelTable
 from sam2ft.core.system.path_errors import of_disk
@@ -208,7 +208,8 @@ class Store:
         if index is None:
             raise DataError(
                 wrong_kind(path, Wanted.STORE)
-                or f"{path}: no store in this folder; create it with launch/prepare.py DATASET.yaml --out {path}"
+                or f"{path}: no store in this folder{there_is(path, Wanted.STORE)}; create it with launch/prepare.py "
+                f"DATASET.yaml --out {path}"
             )
         try:
             volumes = [VolumeRecord.from_json(entry, index["dataset"], path) for entry in index["volumes"]]

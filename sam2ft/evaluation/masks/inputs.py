@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sam2ft.core.errors import DataError, listed
 from sam2ft.core.files import canonical_json, sha256_file, sha256_text
-from sam2ft.core.given.wrong_kind import Wanted, wrong_kind
+from sam2ft.core.given.wrong_kind import Wanted, not_there, wrong_kind
 from sam2ft.core.keys import VolumeKey, path_component
 from sam2ft.data.store.store import VolumeRecord
 
@@ -42,8 +42,8 @@ def find_predictions(predictions: Path, records: Sequence[VolumeRecord]) -> Foun
     elif predictions.suffix == ".csv":
         found = _of_table(predictions, records)
     else:
-        what = "no such file or folder" if not predictions.exists() else "neither a folder nor a .csv table"
-        raise DataError(f"{predictions}: {what}")
+        problem = not_there(predictions, Wanted.PREDICTIONS) or wrong_kind(predictions, Wanted.PREDICTIONS)
+        raise DataError(problem or f"{predictions}: neither a folder nor a .csv table")
     lacking = [str(record.key) for record in records if record.key not in found.paths]
     if len(lacking) == len(records) and (problem := wrong_kind(predictions, Wanted.PREDICTIONS)) is not None:
         raise DataError(problem)
@@ -125,5 +125,5 @@ def digest(path: Path) -> str:
     if path.is_dir():
         return sha256_text(canonical_json([sha256_file(one) for one in sorted(path.iterdir()) if one.is_file()]))
     if not path.is_file():
-        raise DataError(f"{path}: no such file or folder")
+        raise DataError(not_there(path, Wanted.MASK) or f"{path}: not a file")
     return sha256_file(path)

@@ -12,7 +12,7 @@ from sam2ft.config.sweep.points import SweepPoint
 from sam2ft.core.errors import Problem, ProblemsError
 from sam2ft.core.files import DigestCache
 from sam2ft.core.given.recognise import OURS, kind_of
-from sam2ft.core.given.wrong_kind import Wanted, wrong_kind
+from sam2ft.core.given.wrong_kind import Wanted, there_is, wrong_kind
 from sam2ft.jobs.preflight.data import DataChecker
 from sam2ft.runs.initial_weights import initial_weights
 from sam2ft.runs.layout import RUNS, digest_cache
@@ -171,7 +171,8 @@ class _Checker:
             self.problem("module.sam2_checkpoint", f"found {problem}")
             return None
         if not path.is_file():
-            message = f"found {path}, which is not a file; `make weights` fetches the official ones"
+            near = there_is(path, Wanted.CHECKPOINT)
+            message = f"found {path}, which is not a file{near}; `make weights` fetches the official ones"
             self.problem("module.sam2_checkpoint", message, warning=self.dry_run)
             return None
         return self.cache.sha256(path)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from sam2ft.core.errors import CheckpointError, listed
 from sam2ft.core.given.recognise import OURS, WEIGHTS_SUFFIXES, Kind, kind_of
-from sam2ft.core.given.wrong_kind import Wanted, wrong_kind
+from sam2ft.core.given.wrong_kind import Wanted, there_is, wrong_kind
 
 GET_SAM2 = "`make weights` downloads the official ones"
+_TEXTS = frozenset({Kind.TEXT, Kind.KEYS})
+_DATA = frozenset({Kind.IMAGE, Kind.DICOM, Kind.TABLE, Kind.PICTURE})
 _HEAD_BYTES = 4096
 _LEAST_BYTES = 16
 
@@ -32,7 +34,7 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x89HDF", "an HDF5 file, as Keras writes it; sam2ft reads SAM 2 weights of PyTorch"),
     (0, b"\x93NUMPY", "a NumPy array; sam2ft reads SAM 2 weights of PyTorch"),
     (0, b"GGUF", "a GGUF file; sam2ft reads SAM 2 weights of PyTorch"),
-    (0, b"%PDF", "a PDF document"),
+    (0, b"%PDF", f"a PDF document; {GET_SAM2}"),
     (4, b"TFL3", "a TensorFlow Lite model; sam2ft reads SAM 2 weights of PyTorch"),
     (257, b"ustar", "a tar archive; unpack it and give the checkpoint in it"),
 )  # fmt: skip
@@ -54,20 +56,22 @@ def format_of(path: Path) -> Format:
     if path.is_dir():
         raise CheckpointError(f"{path}: a folder; give the checkpoint file in it ({_inside(path)})")
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; {GET_SAM2}")
+        raise CheckpointError(f"{path}: no such file{there_is(path, Wanted.CHECKPOINT)}; {GET_SAM2}")
     with path.open("rb") as stream:
         head = stream.read(_HEAD_BYTES)
     size = path.stat().st_size
+    if kind in _DATA and not _is_weights(head) and size >= _LEAST_BYTES:
+        raise CheckpointError(wrong_kind(path, Wanted.CHECKPOINT))
     if problem := _problem(path, head):
         raise CheckpointError(f"{path}: {problem}")
     # A few bytes under the name of weights are the beginning of a copy; under another name a text is what it says.
-    if size < _LEAST_BYTES and (kind is not Kind.TEXT or path.suffix.lower() in WEIGHTS_SUFFIXES):
+    if size < _LEAST_BYTES and (kind not in _TEXTS or path.suffix.lower() in WEIGHTS_SUFFIXES):
         raise CheckpointError(f"{path}: not a checkpoint that can be read safely ({size or 'no'} bytes); copy it again")
-    if kind is Kind.TEXT and (known := wrong_kind(path, Wanted.CHECKPOINT)) is not None:
+    if kind in _TEXTS and (known := wrong_kind(path, Wanted.CHECKPOINT)) is not None:
         raise CheckpointError(known)
     if _is_safetensors(head):
         return Format.SAFETENSORS
-    if head.startswith(b"PK\x03\x04") or head[:1] == b"\x80":
+    if _is_torch(head):
         return Format.TORCH
     shown = ascii(head[:12])[2:-1]
     raise CheckpointError(
@@ -101,6 +105,15 @@ def _problem(path: Path, head: bytes) -> str | None:
 def _is_safetensors(head: bytes) -> bool:
     """8 bytes with the length of a JSON header, then the header."""
     return len(head) > 9 and int.from_bytes(head[:8], "little") < 2**40 and head[8:9] == b"{"
+
+
+def _is_torch(head: bytes) -> bool:
+    """A zip file or a pickle, as torch.save writes them."""
+    return head.startswith(b"PK\x03\x04") or head[:1] == b"\x80"
+
+
+def _is_weights(head: bytes) -> bool:
+    return _is_safetensors(head) or _is_torch(head)
 
 
 def _inside(folder: Path) -> str:

@@ -9,11 +9,12 @@ from pathlib import Path
 from sam2ft.config.load_experiment import load_experiment
 from sam2ft.core.command import run_command
 from sam2ft.core.errors import DataError
+from sam2ft.core.given.wrong_kind import Wanted, not_there
 from sam2ft.report.comparison.number_text import printable
 from sam2ft.report.layout import ReportLayout
 from sam2ft.report.request import ReportOutcome, ReportRequest, RunState
 from sam2ft.report.terminal import ComparisonTable, coverage_table, show
-from sam2ft.runs.layout import RUNS, ExperimentLayout
+from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import Plan, PlannedRun, load_plan
 from sam2ft.runs.states import State
 from sam2ft.slurm.accounting import Accounted
@@ -28,8 +29,8 @@ def experiment_layout(path: Path) -> ExperimentLayout:
     Raises:
         DataError: the path does not exist.
     """
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder; give an experiment file, or its folder under {RUNS}/")
+    if (problem := not_there(path, Wanted.RUNS)) is not None:
+        raise DataError(problem)
     if path.is_dir():
         return ExperimentLayout(path)
     return ExperimentLayout.of(load_experiment(path).experiment.experiment.name)

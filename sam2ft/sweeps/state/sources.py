@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sam2ft.core.errors import DataError, UserError, listed
 from sam2ft.core.files import canonical_json, listed_names, sha256_text
-from sam2ft.core.given.wrong_kind import Wanted, wrong_kind
+from sam2ft.core.given.wrong_kind import Wanted, there_is, wrong_kind
 from sam2ft.report.layout import ReportLayout, reports
 from sam2ft.report.request import RunState
 from sam2ft.runs.attempt.status import read_status
@@ -71,7 +71,7 @@ def sources_of(given: Sequence[str]) -> ReportSources:
     for text in given:
         found = _expanded(text)
         if not found:
-            sources.problems.append(f"{text}: no such file or folder; left out")
+            sources.problems.append(f"{text}: no such file or folder{there_is(Path(text), Wanted.REPORTED)}; left out")
         for path in found:
             try:
                 _take(path, sources)

@@ -170,6 +170,69 @@ def test_what_the_general_advice_asks_for_is_taken(place):
     assert "give the folder of the runs, runs/toy, to make it anew" in message
 
 
+def test_a_folder_of_evaluations_leads_to_its_run_and_to_its_predictions(place):
+    kept = Path("runs/toy/toy-1/eval/e1/predictions")
+    kept.mkdir(parents=True)
+    (kept.parent / "_SUCCESS").write_text("{}")
+    (kept.parent / "slice.csv").write_text("a\n")
+    message = refused(DataError, report, "runs/toy/toy-1/eval")
+    assert "is the folder of a run's evaluations, not an experiment file" in message
+    assert kind_of(Path(re.search(r"give the folder of the run, (\S+)$", message)[1])) is Kind.RUN
+    for path in Path("masks").iterdir():
+        path.rename(kept / path.name)
+    message = refused(DataError, predictions, "runs/toy/toy-1/eval")
+    assert len(predictions(re.search(r"; give (\S+)$", message)[1]).paths) == 2
+
+
+GIVEN = {
+    "study.zip": (b"PK\x03\x04\0", "is an archive, not"),
+    "paper.pdf": (b"%PDF-1.7\0", "is a PDF document, not"),
+    "model.onnx": (b"\x08\x07\x12\0", "is a binary file, not"),
+    "notes.txt": (b"hello\n", "is a text file, not"),
+    "table.csv": (b"a,b\n", "is a table, not"),
+}
+
+
+@pytest.mark.parametrize("name", GIVEN)
+@pytest.mark.parametrize("door", [experiment, dataset, labels, store, plan, report, predictions])
+def test_what_is_no_file_of_ours_is_named_at_every_door(place, door, name):
+    content, words = GIVEN[name]
+    Path(name).write_bytes(content)
+    if door is predictions and name == "table.csv":
+        pytest.skip("a table lists predictions")
+    message = refused(UserError, door, name)
+    assert message.startswith(f"{name}: {words}")
+    assert "; give " in message
+
+
+@pytest.mark.parametrize("name", ["picture.png", "scan.nii.gz", "table.csv", "1.dcm"])
+def test_data_given_as_weights_are_named_as_what_they_are(place, name):
+    start = {"1.dcm": bytes(128) + b"DICM", "scan.nii.gz": b"\x1f\x8b\x08\0"}.get(name, b"some,bytes")
+    Path(name).write_bytes(start + bytes(200))
+    assert "not a checkpoint; give a file of weights, such as" in refused(CheckpointError, weights, name)
+
+
+@pytest.mark.parametrize(
+    ("door", "given", "there"),
+    [
+        (experiment, "toyy.yaml", "toy.yaml"),
+        (experiment, "toys", "toy.yaml"),
+        (dataset, "dateset.yaml", "dataset.yaml"),
+        (labels, "label.yaml", "labels.yaml"),
+        (store, "data/toyy", "data/toy"),
+        (request, "weights/nanno.safetensors", "weights/nano.safetensors"),
+        (weights, "weights/nano.pt", "weights/nano.safetensors"),
+        (plan, "runs/toyy", "runs/toy"),
+        (predictions, "mask", "masks"),
+    ],
+)
+def test_a_door_names_what_is_there_under_a_name_like_the_given_one(place, door, given, there):
+    Path("runs/toy/plan-0123456789ab.json").write_text("{}")
+    message = refused(UserError, door, given)
+    assert message.startswith(f"{given}: no ")
+    assert f"; there is {there}" in message
+
+
 def test_a_store_and_weights_are_named_in_an_experiment_as_the_messages_say(place):
     assert "name it in an experiment file under dataset, and give that file" in refused(
         ConfigError, experiment, "data/toy"

@@ -27,6 +27,7 @@ FOLDERS = {
     Kind.EVALUATION: ("_SUCCESS", "slice.csv", "volume.csv", "global.csv"),
     Kind.REPORT: ("coverage.json", "index.html", "slice.csv", "volume.csv", "global.csv"),
     Kind.RUNS: ("plan-0123456789ab.json", "toy-1/config.yaml"),
+    Kind.ALL_RUNS: ("knee/plan-0123456789ab.json", "knee/knee-1/config.yaml", "other/notes.txt"),
     Kind.STORES: ("toy/store.json", "other/store.json"),
     Kind.FOLDERS: ("a/b.txt", "c/d.txt"),
     Kind.IMAGES: ("a.nii.gz", "b.nii.gz", "notes.txt"),
@@ -42,6 +43,8 @@ def test_a_folder_is_known_by_the_names_in_it(kind, tmp_path):
 def test_folders_without_names_of_ours(tmp_path):
     run = make(tmp_path / "run", "config.yaml", "identity.json", "checkpoints/best.pt")
     assert kind_of(run / "checkpoints") is Kind.CHECKPOINTS
+    assert kind_of(make(run / "eval", "e1/_SUCCESS")) is Kind.EVALUATIONS
+    assert kind_of(make(tmp_path / "eval", "e1/_SUCCESS")) is Kind.FOLDERS
     (tmp_path / "empty").mkdir()
     assert kind_of(tmp_path / "empty") is Kind.EMPTY
     series = tmp_path / "series"
@@ -64,8 +67,11 @@ def test_folders_without_names_of_ours(tmp_path):
         ("a.yaml", b"# comment\ndataset: {name: a}\nsources: {}\nlabels: {}\n", Kind.DATASET),
         ("a.yaml", b"site: {name: a}\nslurm: {}\n", Kind.SITE),
         ("a.yaml", b"labels: {1: {name: a}}\n", Kind.LABELS),
-        ("a.yaml", b"labels: {}\nother: 1\n", Kind.TEXT),
-        ("a.yaml", b"text: |\n  sources: none\n", Kind.TEXT),
+        ("a.yaml", b"labels: {}\nother: 1\n", Kind.KEYS),
+        ("a.yaml", b"text: |\n  sources: none\n", Kind.KEYS),
+        ("a.yml", b"no key at all\n", Kind.KEYS),
+        ("a.json", b'{"a": 1}', Kind.KEYS),
+        ("readme.md", b"# A title\n", Kind.TEXT),
         ("a.pt", b"PK\x03\x04\0\0", Kind.WEIGHTS),
         ("a.pt", b"hello\n", Kind.TEXT),
         ("a.pt", b"<!DOCTYPE html><html></html>", Kind.TEXT),
@@ -75,9 +81,18 @@ def test_folders_without_names_of_ours(tmp_path):
         ("a.csv", b"a,b\n1,2\n", Kind.TABLE),
         ("a.html", b"<html></html>", Kind.PAGE),
         ("store.json", b"{}", Kind.STORE_FILE),
-        ("unknown", b"\0\1\2", None),
-        ("empty", b"", None),
-        ("a.yaml", "Größe: ü\n".encode() + b"x" * 9000, Kind.TEXT),
+        ("unknown", b"\0\1\2", Kind.BINARY),
+        ("empty", b"", Kind.EMPTY_FILE),
+        ("empty.pt", b"", Kind.EMPTY_FILE),
+        ("blank", b" \n", None),
+        ("study.zip", b"PK\x03\x04\0\0", Kind.ARCHIVE),
+        ("study.7z", b"7z\xbc\xaf\x27\x1c\0", Kind.ARCHIVE),
+        ("study.tar", b"a.txt" + bytes(252) + b"ustar\0", Kind.ARCHIVE),
+        ("study.tgz", b"\x1f\x8b\x08\0", Kind.ARCHIVE),
+        ("brain.mgz", b"\x1f\x8b\x08\0", Kind.IMAGE),
+        ("paper.pdf", b"%PDF-1.7\0", Kind.DOCUMENT),
+        ("a.yaml", "experiment: {}".encode("utf-16"), None),
+        ("a.yaml", "Größe: ü\n".encode() + b"x" * 9000, Kind.KEYS),
         ("latin.txt", "Größe".encode("latin-1"), None),
     ],
 )

@@ -19,6 +19,11 @@ def things(tmp_path):
         tmp_path / "site.yaml": "site: {name: a}\n",
         tmp_path / "labels.yaml": "labels: {1: {name: a}}\n",
         tmp_path / "notes.txt": "hello\n",
+        tmp_path / "other.yaml": "name: a\n",
+        tmp_path / "empty": "",
+        tmp_path / "study.zip": "PK\x03\x04\0",
+        tmp_path / "paper.pdf": "%PDF-1.7\0",
+        tmp_path / "odd": "\0\1",
         tmp_path / "runs" / "toy" / "plan-0123456789ab.json": "{}",
         run / "config.yaml": "experiment: {name: toy}\nmodule: {}\n",
         run / "status.json": "{}",
@@ -42,7 +47,9 @@ def things(tmp_path):
         Kind.WEIGHTS: run / "checkpoints" / "best.pt",
         Kind.RUN_FILE: run / "status.json",
         Kind.EVALUATION: run / "eval" / "e1",
+        Kind.EVALUATIONS: run / "eval",
         Kind.RUNS: run.parent,
+        Kind.ALL_RUNS: run.parent.parent,
         Kind.REPORT: run.parent / "report",
         Kind.STORE: store,
         Kind.STORES: store.parent,
@@ -52,6 +59,12 @@ def things(tmp_path):
         Kind.SITE: tmp_path / "site.yaml",
         Kind.LABELS: tmp_path / "labels.yaml",
         Kind.TEXT: tmp_path / "notes.txt",
+        Kind.KEYS: tmp_path / "other.yaml",
+        Kind.EMPTY_FILE: tmp_path / "empty",
+        Kind.ARCHIVE: tmp_path / "study.zip",
+        Kind.DOCUMENT: tmp_path / "paper.pdf",
+        Kind.BINARY: tmp_path / "odd",
+        Kind.FOLDER: tmp_path,
         Kind.IMAGES: tmp_path / "masks",
         Kind.IMAGE: tmp_path / "masks" / "a.nii",
         Kind.FOLDERS: tmp_path / "patient",
@@ -89,6 +102,14 @@ def test_every_thing_at_every_door_is_taken_or_named_in_one_line(things):
         (Kind.RUN, Wanted.RUNS, "give the folder of the experiment, "),
         (Kind.REPORT, Wanted.REPORTED, "{}/index.html"),
         (Kind.FOLDERS, Wanted.MASK, "such as {}/series"),
+        (Kind.FOLDER, Wanted.MASK, "give the folder that holds the files of one series, such as {}/patient/series"),
+        (Kind.ALL_RUNS, Wanted.CHECKPOINT, "give the weights of one run, such as {}/toy/toy-1/checkpoints/best.pt"),
+        (Kind.ALL_RUNS, Wanted.REPORTED, "give one of them: {}/toy"),
+        (Kind.ALL_RUNS, Wanted.RUNS, "give one of them: {}/toy"),
+        (Kind.EVALUATIONS, Wanted.CHECKPOINT, "give its weights, "),
+        (Kind.EVALUATIONS, Wanted.REPORTED, "give the folder of the run, "),
+        (Kind.EVALUATIONS, Wanted.RUNS, "give the folder of the experiment, "),
+        (Kind.EVALUATIONS, Wanted.PREDICTIONS, "it holds no predictions; give a folder of masks"),
         (Kind.EVALUATION, Wanted.PREDICTIONS, "it holds no predictions"),
     ],
 )
@@ -101,8 +122,29 @@ def test_a_run_without_weights_says_so(things):
     assert "it has no weights yet" in wrong_kind(things[Kind.RUN], Wanted.CHECKPOINT)
 
 
+def test_the_copy_of_an_experiment_in_a_run_leads_to_its_weights(things):
+    copy = things[Kind.RUN] / "config.yaml"
+    assert wrong_kind(copy, Wanted.CHECKPOINT).endswith(f"give its weights, {things[Kind.WEIGHTS]}")
+    assert "give a file of weights, such as" in wrong_kind(things[Kind.EXPERIMENT], Wanted.CHECKPOINT)
+
+
+def test_the_evaluation_with_predictions_is_named(things):
+    predictions = things[Kind.EVALUATION] / "predictions"
+    predictions.mkdir()
+    assert wrong_kind(things[Kind.EVALUATIONS], Wanted.PREDICTIONS).endswith(f"give {predictions}")
+
+
+def test_a_series_far_below_is_named_and_no_folder_of_folders(tmp_path):
+    series = tmp_path / "study" / "patient" / "date" / "series"
+    series.mkdir(parents=True)
+    (series / "1").write_bytes(bytes(128) + b"DICM")
+    assert wrong_kind(tmp_path / "study", Wanted.MASK).endswith(f"such as {series}")
+    (series / "1").unlink()
+    assert wrong_kind(tmp_path / "study", Wanted.MASK).endswith("give the folder that holds the files of one series")
+
+
 def test_what_is_not_known_is_left_to_the_reader_of_the_door(tmp_path):
-    (tmp_path / "odd").write_bytes(b"\0\1")
+    (tmp_path / "odd").write_bytes("Größe".encode("latin-1"))
     assert [wrong_kind(tmp_path / name, wanted) for name in ("odd", "gone") for wanted in Wanted] == [None] * 2 * len(
         Wanted
     )

@@ -187,7 +187,9 @@ def test_other_files_are_named_and_hidden_ones_are_not_looked_at(tmp_path: Path,
 
 
 def test_a_folder_without_dicom_says_so(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no DICOM file among 0 files"):
+    with pytest.raises(
+        DataError, match="is an empty folder, not an image or mask; give a NIfTI or NRRD file, or the folder of one"
+    ):
         read_series(tmp_path)
     with pytest.raises(DataError, match="no such folder"):
         read_series(tmp_path / "nowhere")

@@ -521,6 +521,16 @@ def unknown_labels(raw: Path) -> None:
         spoil_mask(raw, with_unknown_label, subject)
 
 
+def other_unknown_labels(raw: Path) -> None:
+    for subject, other in (("a", 80), ("b", 80), ("c", 81)):
+
+        def change(array: np.ndarray, affine: Any, other: int = other) -> tuple[np.ndarray, Any]:
+            array[0, 0, :3] = (77, 77, other)
+            return array, affine
+
+        spoil_mask(raw, change, subject)
+
+
 def two_splits(raw: Path) -> None:
     (raw / "splits.json").write_text('{"train": ["a", "b"], "val": ["b"], "test": ["c"]}')
     start, _, _ = DATASET.partition("split:")
@@ -534,6 +544,10 @@ def two_splits(raw: Path) -> None:
         (mixed_series, r"toy/a/left: .*holds 2 series"),
         (no_masks, r"masks: 3 images but no mask; this folder is empty, a_left\.nii\.gz was expected"),
         (unknown_labels, r"unknown label id 77.*; likewise .*toy/c/left"),
+        (
+            other_unknown_labels,
+            r"3 volumes for .*likewise .*c/left; unknown ids .*: 77 in 3, 80 in 2, 81 in 1",
+        ),
         (two_splits, "subject b is in two splits, train and val"),
     ],
 )

@@ -62,6 +62,30 @@ def test_nothing_found_says_what_was_looked_for(tmp_path: Path) -> None:
         find_by_patterns("oai", "dicom/{subject}", "m/{subject}", {}, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        ("dicom/{subject}", ": nothing called {subject} in HERE/dicom"),
+        ("dicm/{subject}", ": nothing called dicm in HERE; there is HERE/dicom"),
+        ("study/{subject}/SAG", ": nothing called SAG in any of the 2 that match study/{subject}"),
+        ("study/{subject}/AX/{volume}.nii", ".nii in any of the 1 that match study/{subject}/AX"),
+        ("study/*/AX", "* in HERE/study; * stands for itself, only {subject} and {volume} stand for names"),
+        ("study/s{subject}/*", ": nothing called s{subject} in HERE/study"),
+        ("HERE/study/{subject}/SAG", "/study/{subject}"),
+    ],
+)  # fmt: skip
+def test_the_part_of_a_pattern_that_is_not_there_is_named_without_names_of_subjects(
+    tmp_path: Path, pattern: str, words: str
+) -> None:
+    files(tmp_path, ["study/anna/AX/1.dcm", "study/berta/COR/1.dcm"])
+    (tmp_path / "dicom").mkdir()
+    with pytest.raises(DataError) as caught:
+        find_by_patterns("oai", pattern.replace("HERE", str(tmp_path)), "m/{subject}", {}, tmp_path)
+    message = str(caught.value).replace(str(tmp_path), "HERE")
+    assert message.endswith(words)
+    assert "anna" not in message
+
+
 def table(folder: Path, text: str) -> list[VolumeFiles]:
     (folder / "cases.csv").write_text(text)
     return find_by_table("oai", folder / "cases.csv", folder)

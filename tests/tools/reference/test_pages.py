@@ -18,6 +18,7 @@ from sam2ft.slurm.site import Site, load_site
 from sam2ft.tools.reference.key_list import schema_keys
 from sam2ft.tools.reference.pages import FILES, commands_page, example_of, keys_page, reference_pages
 
+MISSING = object()
 BASES: dict[str, dict[str, Any]] = {
     "experiment": {
         "experiment": {"name": "base"},
@@ -69,6 +70,46 @@ def test_a_page_has_every_key_with_its_meaning_and_an_example(name: str) -> None
         assert page.count(f"`{entry.dotted}`\n" if not entry.is_section else f" {entry.dotted}\n") >= 1, entry.dotted
         assert entry.meaning
     assert "null}`" not in page.replace("clip_grad: null}`", ""), "an example that only says null shows nothing"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_an_example_shows_more_than_the_default(name: str, in_empty_folder: Path) -> None:
+    _, model, known, _ = FILES[name]
+    same = []
+    for entry in schema_keys(model):
+        Path("example.yaml").write_text(example_of(entry, known))
+        shown: Any = load_yaml(Path("example.yaml")).value
+        for key in entry.dotted.split("."):
+            shown = shown.get(key, MISSING) if isinstance(shown, dict) else MISSING
+        if not entry.is_section and not entry.required and shown == entry.default:
+            same.append(entry.dotted)
+    # It has one allowed value.
+    assert same == (["eval.checkpoint"] if name == "experiment" else [])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_number_whose_key_names_a_quantity_has_its_unit(name: str) -> None:
+    units = {"_gb": "GB", "_mm": "mm", "_ms": "ms", "_mm3": "mm3", "_s": "s", "hours": "h", "_minutes": "min"}
+    named = [
+        (entry, unit)
+        for entry in schema_keys(FILES[name][1])
+        for end, unit in units.items()
+        if entry.dotted.endswith(end) and "number" in entry.allowed
+    ]
+    wrong = [entry.dotted for entry, unit in named if entry.unit not in (unit, "GiB")]
+    assert wrong == []
+    assert named
+
+
+def test_the_name_of_a_key_is_not_written_with_a_capital() -> None:
+    for text in reference_pages().values():
+        assert re.findall(r"^[A-Z]\w*[._][a-z]\w*.*", text, re.MULTILINE) == []
+
+
+def test_actions_and_examples_of_a_command_are_listed() -> None:
+    page = commands_page()
+    for line in ("why RUN        explain the state of a run", "export-best ", "call it again to continue"):
+        assert line.lower() in page.lower()
 
 
 def merged(base: dict[Any, Any], over: dict[Any, Any]) -> dict[Any, Any]:
