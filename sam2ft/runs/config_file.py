@@ -18,8 +18,11 @@ def planned_experiment(path: Path) -> Experiment:
     """
     try:
         experiment = load_experiment(path, to_run=True).points[0].experiment
-    except ProblemsError as error:
-        raise ConfigError(f"{error}; `make sweep` or launch/train.py writes the planned one again") from None
+    except ConfigError as error:
+        # What to give instead is advice for a file that a user named.
+        kind = "holds no experiment" if path.is_file() else "no such file"
+        found = error if isinstance(error, ProblemsError) else f"{path}: {kind}"
+        raise ConfigError(f"{found}; `make sweep` or launch/train.py writes the planned one again") from None
     if not is_sealed(path):
         note_unverified(path)
     return experiment

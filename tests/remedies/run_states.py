@@ -130,7 +130,10 @@ def a_configuration_that_is_damaged(swept: Any, trains: Command, sweeps: Command
     def cut() -> None:
         config.write_bytes(right[: len(right) // 2])
 
-    for damage, again in ((changed, sweeps), (cut, trains), (config.unlink, trains)):
+    def emptied() -> None:
+        config.write_bytes(b"")
+
+    for damage, again in ((changed, sweeps), (cut, trains), (emptied, trains), (config.unlink, trains)):
         damage()
         shown = refusal(lambda: planned_experiment(config))
         again()
