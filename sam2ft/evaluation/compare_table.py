@@ -1,6 +1,7 @@
 """Table of a comparison of checkpoints (compare.csv): means, and paired differences from the first. No torch.
 
-Intervals are bootstrap intervals; p-values are of Wilcoxon's signed-rank test, corrected after Holm.
+Intervals of the table are bootstrap intervals; those shown are Student's t below 10 subjects. p-values are of
+Wilcoxon's signed-rank test, corrected after Holm.
 """
 
 import math
@@ -11,6 +12,7 @@ from sam2ft.core.tables.rows import MEAN_OF_LABELS, POOLED, Row, Table, Value
 from sam2ft.evaluation.summary import aligned, three_digits
 from sam2ft.statistics.cohort import SubjectValues, global_rows, subject_values
 from sam2ft.statistics.paired_tests import holm, paired
+from sam2ft.statistics.small_samples import interval_words, shown_difference
 
 COMPARE = Table(
     "compare",
@@ -21,6 +23,7 @@ COMPARE = Table(
         *SUMMARY,
         integer_column("n_paired", "subjects that this checkpoint and the first have a value of"),
         number_column("difference", "mean over them of this checkpoint - the first"),
+        number_column("difference_sd", "standard deviation of the differences, with divisor n_paired - 1"),
         number_column("difference_ci_low", "95 % bootstrap interval of the mean difference over subjects, lower end"),
         number_column("difference_ci_high", "upper end"),
         number_column("p_wilcoxon", "Wilcoxon's signed-rank test of the differences, two-sided"),
@@ -55,7 +58,7 @@ def checkpoint_rows(evaluated: Sequence[tuple[str, Sequence[Row]]]) -> list[Row]
     return list(rows)
 
 
-_DIFFERENCES = ("n_paired", "difference", "difference_ci_low", "difference_ci_high", "p_wilcoxon")
+_DIFFERENCES = ("n_paired", "difference", "difference_sd", "difference_ci_low", "difference_ci_high", "p_wilcoxon")
 _NOTHING: Mapping[str, Value] = dict.fromkeys(_DIFFERENCES)
 
 
@@ -64,7 +67,9 @@ def _against_first(
 ) -> dict[str, Value]:
     reference, own = first.get(_key(row)), second[_key(row)]
     found = paired({} if reference is None else reference.values, own.values)
-    return dict(zip(_DIFFERENCES, (found.n, found.difference, found.ci_low, found.ci_high, found.p), strict=True))
+    return dict(
+        zip(_DIFFERENCES, (found.n, found.difference, found.sd, found.ci_low, found.ci_high, found.p), strict=True)
+    )
 
 
 def _key(row: Mapping[str, Value]) -> tuple[Value, ...]:
@@ -96,7 +101,8 @@ def comparison_lines(rows: Sequence[Row], measure: str = "dice") -> list[str]:
         table.append(
             [name, *(_mean(of.get(n)) for n, _, _ in files), *(_gain(of.get(n)) for n, _, _ in list(files)[1:])]
         )
-    return lines + aligned(table)
+    words = interval_words(int(row["n_paired"] or 0) for row in chosen)
+    return lines + aligned(table) + ([f"CI: {words}"] if words else [])
 
 
 def _mean(row: Row | None) -> str:
@@ -108,5 +114,6 @@ def _mean(row: Row | None) -> str:
 def _gain(row: Row | None) -> str:
     if row is None or math.isnan(_number(row["difference"])):
         return "-"
-    difference, low, high = (three_digits(row[f"difference{end}"], "+") for end in ("", "_ci_low", "_ci_high"))
-    return f"{difference} [{low}, {high}], p={three_digits(row['p_holm'])}"
+    ends = shown_difference(row)
+    interval = "" if ends is None else f" [{three_digits(ends[0], '+')}, {three_digits(ends[1], '+')}]"
+    return f"{three_digits(row['difference'], '+')}{interval}, p={three_digits(row['p_holm'])}"

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 
+from sam2ft.core.tables.rows import Row, number_in
 from sam2ft.statistics.bootstrap import CONFIDENCE
 
 FEW = 10
@@ -43,6 +44,36 @@ def shown_interval(
     if low is None or high is None or math.isnan(low) or math.isnan(high):
         return None
     return max(low, limits[0]), min(high, limits[1])
+
+
+def limits_of(measure: str) -> tuple[float, float]:
+    """Smallest and largest possible value of a measure; those of metrics of users are not known."""
+    if measure in ("dice", "iou", "dice_slice_mean", "iou_slice_mean", "nsd"):
+        return 0.0, 1.0
+    return (0.0 if measure in ("hd_mm", "hd95_mm", "assd_mm") else -math.inf), math.inf
+
+
+def with_shown_interval(row: Row) -> Row:
+    """A row of a global table (measure, mean, sd, n, ci_low, ci_high) whose ci_low and ci_high are `shown_interval`."""
+    mean, sd, low, high = (number_in(row, name) for name in ("mean", "sd", "ci_low", "ci_high"))
+    own = None if math.isnan(sd) else sd
+    found = shown_interval(mean, own, int(row["n"] or 0), (low, high), limits_of(str(row["measure"])))
+    return (
+        {**row, "ci_low": None, "ci_high": None} if found is None else {**row, "ci_low": found[0], "ci_high": found[1]}
+    )
+
+
+def shown_difference(row: Row) -> tuple[float, float] | None:
+    """`shown_interval` of a paired difference, from the row of a table that holds one; None where there is none.
+
+    Its columns: measure, n_paired, difference, difference_sd, difference_ci_low, difference_ci_high.
+    """
+    mean, sd, low, high = (number_in(row, f"difference{end}") for end in ("", "_sd", "_ci_low", "_ci_high"))
+    if math.isnan(mean) or not row["n_paired"]:
+        return None
+    smallest, largest = limits_of(str(row["measure"]))
+    own = None if math.isnan(sd) else sd
+    return shown_interval(mean, own, int(row["n_paired"]), (low, high), (smallest - largest, largest))
 
 
 def interval_words(sizes: Iterable[int]) -> str:

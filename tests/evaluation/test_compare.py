@@ -73,7 +73,7 @@ def test_the_table_is_of_the_evaluations_numbers_and_the_first_has_no_difference
     lines = comparison_lines(found.rows)
     assert lines[0].startswith("1: one.pt (foreign-")
     assert lines[2].startswith("dice, mean ± sd")
-    assert [line.split()[0] for line in lines[3:]] == ["disc", "bar", "mean_of_labels"]
+    assert [line.split()[0] for line in lines[3:]] == ["disc", "bar", "mean_of_labels", "CI:"]
 
 
 def test_every_slice_is_resized_once_for_models_of_one_size(toy, two, monkeypatch):

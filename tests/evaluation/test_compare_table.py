@@ -8,6 +8,7 @@ import pytest
 from sam2ft.core.tables.rows import format_csv
 from sam2ft.evaluation.compare_table import COMPARE, checkpoint_rows, comparison_lines
 from sam2ft.statistics.bootstrap import bootstrap_interval
+from sam2ft.statistics.small_samples import t_interval
 
 LABELS = {1: "disc", 2: "bar"}
 
@@ -72,8 +73,11 @@ def test_the_table_can_be_written_and_read_as_text():
     rows = checkpoint_rows([("a.pt", rows_of("a", 0.0)), ("b.pt", rows_of("b", 0.1))])
     assert format_csv(COMPARE, rows).splitlines()[0].startswith("checkpoint,run,eval,dataset")
     lines = comparison_lines(rows)
+    disc = found(rows, 2, "disc")
+    low, high = t_interval(disc["difference"], disc["difference_sd"], 8)
+    assert lines.pop() == "CI: 95 % confidence interval by Student's t, because there are fewer than 10 subjects"
     assert lines[:2] == ["1: a.pt (a, eval e)", "2: b.pt (b, eval e)"]
     assert "2 - 1 [95 % CI], p (Holm)" in lines[2]
     assert "0.535 ± 0.024 (n=8)" in lines[3]
-    assert "+0.135 [" in lines[3]
+    assert f"+0.135 [{low:+.3f}, {high:+.3f}], p=0.0" in lines[3]
     assert [line.split()[0] for line in lines[3:]] == ["disc", "bar", "mean_of_labels"]

@@ -12,9 +12,11 @@ from sam2ft.statistics.small_samples import (
     can_be_significant,
     interval_words,
     sample_sd,
+    shown_difference,
     shown_interval,
     smallest_p,
     t_interval,
+    with_shown_interval,
 )
 
 COHORTS = 4000
@@ -86,3 +88,38 @@ def test_the_words_of_an_interval_are_those_of_how_it_was_made(
 @pytest.mark.parametrize("sizes", [(), (1,), (0, 1)])
 def test_where_no_mean_has_an_interval_there_are_no_words(sizes: tuple[int, ...]) -> None:
     assert interval_words(sizes) == ""
+
+
+def row_of(values: np.ndarray, measure: str = "dice") -> dict[str, object]:
+    """The columns of a table for a mean of values, and for a mean of differences."""
+    low, high = bootstrap_interval(values)
+    mean, sd, n = float(values.mean()), float(values.std(ddof=1)), len(values)
+    summary = {"mean": mean, "sd": sd, "n": n, "ci_low": low, "ci_high": high}
+    difference = {"difference": mean, "difference_sd": sd, "n_paired": n}
+    return {"measure": measure, **summary, **difference, "difference_ci_low": low, "difference_ci_high": high}
+
+
+@pytest.mark.parametrize("n", [4, 9, 10, 30])
+def test_rows_of_means_and_of_differences_show_one_interval_by_one_rule(n: int) -> None:
+    row = row_of(np.random.default_rng(n).normal(0.6, 0.05, n))
+    ends = (row["ci_low"], row["ci_high"]) if n >= FEW else t_interval(row["mean"], row["sd"], n)
+    assert shown_difference(row) == pytest.approx(ends)
+    shown = with_shown_interval(row)
+    assert (shown["ci_low"], shown["ci_high"]) == pytest.approx(ends)
+    assert {**shown, "ci_low": row["ci_low"], "ci_high": row["ci_high"]} == row
+
+
+@pytest.mark.parametrize(
+    "missing", [{"mean": None, "difference": None}, {"n": 1, "n_paired": 1}, {"mean": math.nan, "difference": math.nan}]
+)
+def test_a_row_without_an_interval_shows_none(missing: dict[str, object]) -> None:
+    row = row_of(np.array([0.5, 0.6, 0.7])) | {"ci_low": None, "ci_high": None} | missing
+    shown = with_shown_interval(row)
+    assert (shown["ci_low"], shown["ci_high"]) == (None, None)
+    assert shown_difference(row) is None
+
+
+def test_a_difference_of_dice_may_reach_minus_one_and_a_mean_may_not() -> None:
+    row = row_of(np.array([-0.9, -0.1, 0.4]))
+    assert shown_difference(row)[0] == -1
+    assert with_shown_interval(row)["ci_low"] == 0

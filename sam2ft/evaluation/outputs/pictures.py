@@ -32,6 +32,7 @@ from sam2ft.pictures.noise_chart import figure_svg, noise_curves
 from sam2ft.pictures.views import view_of
 from sam2ft.runs.evaluation_files import verified_prediction
 from sam2ft.runs.layout import EvalLayout
+from sam2ft.statistics.small_samples import with_shown_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -167,7 +168,7 @@ def draw_noise(evaluation: EvalLayout) -> None:
     """Write the plot of a prompt-noise study from its table."""
     rows = read_csv(evaluation.table("prompt_noise_global"), TABLES["prompt_noise_global"])
     with replacing(evaluation.noise_chart) as partial:
-        partial.write_bytes(figure_svg(noise_curves(rows)))
+        partial.write_bytes(figure_svg(noise_curves([with_shown_interval(row) for row in rows])))
 
 
 def slice_prediction(store: Store, key: SliceKey, predicted_yx: LabelMap) -> SlicePrediction:

@@ -12,7 +12,7 @@ from sam2ft.core.grouping import grouped
 from sam2ft.core.tables.columns import Column, integer_column, number_column, text_column
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, Row, Table, Value
 from sam2ft.runs.states import State
-from sam2ft.statistics.small_samples import shown_interval
+from sam2ft.statistics.small_samples import limits_of, shown_interval
 
 MEASURES = ("dice_slice_mean", "dice", "iou_slice_mean", "iou")
 DISTANCES = ("nsd", "hd95_mm", "assd_mm")
@@ -214,13 +214,6 @@ def score_of(row: Row) -> Score | None:
         return None
     low, high, sd = (number_or_none(row[name]) for name in ("ci_low", "ci_high", "sd"))
     return Score(mean, low, high, n, sd, limits_of(str(row["measure"])))
-
-
-def limits_of(measure: str) -> tuple[float, float]:
-    """Smallest and largest possible value of a measure; those of metrics of users are not known."""
-    if measure in ("dice", "iou", "dice_slice_mean", "iou_slice_mean", "nsd"):
-        return 0.0, 1.0
-    return (0.0 if measure in ("hd_mm", "hd95_mm", "assd_mm") else -math.inf), math.inf
 
 
 def number_or_none(value: Value) -> float | None:

@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass, replace
 
 from sam2ft.core.tables.columns import GLOBAL_KEY, LABEL, MEASURE, integer_column, number_column, text_column
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, POOLED, Row, Table
-from sam2ft.report.comparison.compare import ComparedEvaluation, Comparison, limits_of
+from sam2ft.report.comparison.compare import ComparedEvaluation, Comparison
 from sam2ft.statistics.cohort import SubjectValues, subject_values
 from sam2ft.statistics.paired_tests import holm, paired
-from sam2ft.statistics.small_samples import FEW, can_be_significant, shown_interval, smallest_p
+from sam2ft.statistics.small_samples import FEW, can_be_significant, limits_of, shown_interval, smallest_p
 
 MEASURES = ("dice_slice_mean", "dice", "nsd", "hd95_mm", "assd_mm")
 """IoU changes with Dice in every subject."""

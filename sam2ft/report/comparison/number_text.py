@@ -3,8 +3,8 @@
 import math
 
 from sam2ft.core.tables.rows import Row
-from sam2ft.report.comparison.compare import Score, limits_of, number_or_none
-from sam2ft.statistics.small_samples import shown_interval
+from sam2ft.report.comparison.compare import Score
+from sam2ft.statistics.small_samples import shown_difference
 
 NOTHING = "–"
 MEASURE_WORDS = {
@@ -74,13 +74,7 @@ def ends_text(ends: tuple[float, float] | None, digits: int = 3) -> str:
 
 def difference_interval(row: Row, digits: int = 3) -> str:
     """The interval of a difference in point_tests.csv: of few subjects Student's t, else the bootstrap of the row."""
-    mean, sd, n = (row.get(name) for name in ("difference", "difference_sd", "n_paired"))
-    if mean is None or not n:
-        return ""
-    bootstrap = tuple(number_or_none(row[f"difference_ci_{end}"]) for end in ("low", "high"))
-    low, high = limits_of(str(row["measure"]))
-    own = number_or_none(sd)
-    return ends_text(shown_interval(float(mean), own, int(n), (bootstrap[0], bootstrap[1]), (low - high, high)), digits)
+    return ends_text(shown_difference(row), digits)
 
 
 def p_text(p: float | None) -> str:
