@@ -94,13 +94,13 @@ def processes() -> Iterator[Processes]:
 
 
 @pytest.fixture(scope="module")
-def references(tmp_path_factory: pytest.TempPathFactory) -> dict[int, RunLayout]:
+def references() -> dict[int, RunLayout]:
     """World size -> the run that was trained in one go; made on demand."""
     return {}
 
 
 @pytest.fixture
-def begin(point_with, toy, references, processes, tmp_path):
+def begin(point_with, toy, references, processes, tmp_path, tmp_path_factory):
     """begin(world_size, workers): the run of these settings, of which nothing is done, and the one that was not cut."""
 
     def start(world_size: int, workers: int) -> tuple[RunLayout, RunLayout]:
@@ -111,8 +111,8 @@ def begin(point_with, toy, references, processes, tmp_path):
             shutil.copytree(layout.folder, planned)
             processes.start(world_size, {})
             assert processes.ended() == [0] * world_size, _logs(layout)
-            references[world_size] = RunLayout(tmp_path / "reference" / layout.run_id)
-            references[world_size].folder.parent.mkdir()
+            kept = tmp_path_factory.mktemp("reference")  # outlives this test
+            references[world_size] = RunLayout(kept / layout.run_id)
             shutil.copytree(layout.folder, references[world_size].folder)
             shutil.rmtree(layout.folder)
             planned.rename(layout.folder)
