@@ -26,10 +26,11 @@ OF_CHECKPOINT = ("data", "model", "split", "protocol", "instances", "set")
 TAKES = {
     "ckpt": OF_CHECKPOINT,
     "compare": OF_CHECKPOINT,
-    "predictions": ("data", "split", "resample", "believe", "set", "workers"),
-    "reference": ("prediction", "labels", "resample", "believe", "slice_axis", "set"),
+    "predictions": ("data", "split", "resample", "believe", "spacing_mm", "axes", "set", "workers"),
+    "reference": ("prediction", "labels", "resample", "believe", "spacing_mm", "axes", "slice_axis", "set"),
 }
 """Kind of evaluation -> its options, besides --out."""
+ORDERS = ("zyx", "zxy", "yzx", "yxz", "xzy", "xyz")
 
 EXAMPLES = """examples:
   python launch/eval.py --ckpt runs/knee/RUN/checkpoints/best.pt
@@ -73,6 +74,14 @@ def parser() -> argparse.ArgumentParser:
         choices=("sform", "qform", "pixdim", "positions", "spacing", "orientation"),
         help="field of a mask's header that is right where two fields contradict each other",
     )
+    masks.add_argument(
+        "--spacing-mm",
+        type=float,
+        nargs=3,
+        metavar=("Z", "Y", "X"),
+        help="distances between slices, rows and columns of masks that do not carry them (npy, npz, PNG, TIFF)",
+    )
+    masks.add_argument("--axes", choices=ORDERS, help="order of the axes of npy and npz masks: z slices, y rows")
     masks.add_argument(
         "--slice-axis",
         choices=("auto", "sagittal", "coronal", "axial", "0", "1", "2"),
@@ -161,7 +170,10 @@ def _pair(given: argparse.Namespace) -> int:
 def _reading(given: argparse.Namespace) -> "Reading":
     from sam2ft.config.schema.dataset import Reading
 
-    return Reading(believe=given.believe, slice_axis=given.slice_axis or "auto")
+    if given.spacing_mm and min(given.spacing_mm) <= 0:
+        raise UserError(f"--spacing-mm: found {min(given.spacing_mm):g}; allowed: three lengths above 0")
+    spacing = tuple(given.spacing_mm) if given.spacing_mm else None
+    return Reading(believe=given.believe, slice_axis=given.slice_axis or "auto", spacing_mm=spacing, axes=given.axes)
 
 
 def _show_scored(result: "Scored") -> int:

@@ -255,6 +255,7 @@ class Reading(Section):
         "file is refused",
         ge=0,
     )
+    mask_channel: int | None = plain(None, "as channel, of the mask files", ge=0)
     spacing_mm: tuple[EdgeMm, EdgeMm, EdgeMm] | None = plain(
         None,
         "distances between slices, between rows and between columns, for files that do not carry them (npy, npz, PNG, "
@@ -292,6 +293,7 @@ class Reading(Section):
         return Reading(
             believe=self.believe,
             irregular=self.irregular,
+            channel=self.mask_channel,
             spacing_mm=self.spacing_mm,
             axes=self.axes,
             array=self.mask_array,
@@ -299,8 +301,8 @@ class Reading(Section):
 
     @property
     def of_maps(self) -> "Reading":
-        """As `of_masks`, for maps, whose npz files hold one array."""
-        return self.of_masks.model_copy(update={"array": None})
+        """As `of_masks`, for maps, whose files hold one volume each."""
+        return self.of_masks.model_copy(update={"array": None, "channel": None})
 
 
 AS_IS = Reading()

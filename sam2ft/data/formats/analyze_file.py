@@ -12,7 +12,14 @@ from nibabel.spatialimages import HeaderDataError
 
 from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError
-from sam2ft.data.formats.compressed import as_array, decompressing, most_bytes, read_voxels, refusing_damage
+from sam2ft.data.formats.compressed import (
+    as_array,
+    decompressing,
+    most_bytes,
+    not_readable,
+    read_voxels,
+    refusing_damage,
+)
 from sam2ft.data.formats.description import (
     Description,
     Placement,
@@ -112,7 +119,7 @@ def _header(path: Path) -> tuple[Any, bool]:
         with _opened(path) as (stream, _):
             return read_header(stream, pair=True), True
     if _HEADER not in sizes:
-        raise DataError("not a header of ANALYZE or NIfTI, which begin with their length of 348; export it again")
+        raise not_readable("ANALYZE", "its header does not begin with its length of 348")
     return Spm99AnalyzeHeader(start, check=True), False
 
 
@@ -141,11 +148,11 @@ def _analyze_image(header: Any, stream: IO[bytes], most: int | None, reading: Re
     shape, dtype = _shape(header), header.get_data_dtype()
     if dtype.kind not in "iuf":
         raise DataError(f"holds {header.get_value_label('datatype')}; expected one number per voxel")
-    channel = chosen_channel(prod(shape[3:]), reading)
+    channel = chosen_channel(prod(shape[3:]), reading, shape)
     affine, notes = _placement(header, shape)
     offset = float(header["vox_offset"])
     if not 0 <= offset < 1 << 31:
-        raise DataError("its vox_offset is no place in the file of its voxels; export or copy it again")
+        raise not_readable("ANALYZE", "its vox_offset is no place in the file of its voxels")
     skip_bytes(stream, int(offset))
     size = prod(shape) * dtype.itemsize
     array = one_channel(as_array(read_voxels(stream, size, most), dtype, (*shape[:3], prod(shape[3:]))), channel)

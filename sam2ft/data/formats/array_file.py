@@ -14,7 +14,7 @@ import numpy as np
 
 from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError
-from sam2ft.data.formats.compressed import read_voxels, refusing_damage
+from sam2ft.data.formats.compressed import not_readable, read_voxels, refusing_damage
 from sam2ft.data.formats.description import (
     Description,
     Placement,
@@ -58,7 +58,7 @@ def read_array(path: Path, reading: Reading = AS_IS) -> FileImage:
     with refusing_damage(path, _KIND, zipfile.BadZipFile), _opened(path, reading) as stream:
         header = _read_header(stream)
         order = _order(header.shape, reading)
-        channel = chosen_channel(_channels(header.shape), reading)
+        channel = chosen_channel(_channels(header.shape), reading, header.shape)
         affine, notes = _placement(reading)
         voxels = read_voxels(stream, header.num_bytes)
         array = voxels.view(header.dtype).reshape(header.shape, order="F" if header.fortran else "C")
@@ -96,7 +96,7 @@ def _order(shape: tuple[int, ...], reading: Reading) -> tuple[int, int, int]:
         raise DataError(f"has shape {shape}; expected one 3-D volume (a fourth axis, the last, counts channels)")
     if reading.axes is None:
         raise DataError(
-            f"has shape {shape}, and nothing says which of its axes counts slices; give the order in the dataset file: "
+            f"has shape {shape}, and nothing says which of its axes counts slices; give the order, in the dataset file or with eval --axes: "
             f"{_SHOWN_ORDERS}"
         )
     x, y, z = (reading.axes.index(name) for name in "xyz")
@@ -127,8 +127,8 @@ def _member(archive: zipfile.ZipFile, reading: Reading) -> zipfile.ZipInfo:
         return members[reading.array]
     if len(members) != 1:
         raise DataError(
-            f"holds {len(members)} arrays; name one in the dataset file with array: (image) and mask_array: (mask); "
-            + _names()
+            f"holds {len(members)} arrays; name one in the dataset file with array: (images) and mask_array: (masks), or "
+            f"save one alone; {_names()}"
         )
     return next(iter(members.values()))
 
@@ -140,7 +140,7 @@ def _names() -> str:
 def _refuse_large(path: Path, member: zipfile.ZipInfo) -> None:
     """A member that deflate cannot have made: its directory is damaged."""
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise DataError("is compressed in another way than numpy does; save it with numpy.savez_compressed")
+        raise not_readable("numpy", "it is compressed in another way than numpy does")
     if member.file_size > 1032 * path.stat().st_size:
         raise zlib.error("its directory declares more bytes than it can hold")
 
@@ -149,11 +149,11 @@ def _read_header(stream: IO[bytes]) -> _Header:
     """The header of a .npy file (numpy.lib.format), whose stream is left at the first voxel."""
     start = stream.read(8)
     if start[:6] != _MAGIC:
-        raise DataError("not a readable numpy file: it does not begin as one; save it again with numpy.save")
+        raise not_readable("numpy", "it does not begin as one")
     width = 2 if start[6] == 1 else 4
     length = int.from_bytes(stream.read(width), "little")
     if not 0 < length <= _LONGEST_HEADER:
-        raise DataError("not a readable numpy file: its header has no possible length; copy it again")
+        raise not_readable("numpy", "its header has no possible length")
     text = stream.read(length)
     if len(text) < length:
         raise EOFError
@@ -162,7 +162,7 @@ def _read_header(stream: IO[bytes]) -> _Header:
         descr, shape, fortran = fields["descr"], tuple(fields["shape"]), bool(fields["fortran_order"])
         dtype = np.dtype(descr)
     except (SyntaxError, ValueError, KeyError, TypeError, RecursionError, MemoryError):
-        raise DataError("not a readable numpy file: its header is none; copy it again") from None
+        raise not_readable("numpy", "its header is none") from None
     if dtype.kind not in "iufb" or dtype.itemsize > 8:
         raise DataError(
             "holds no plain numbers (objects would need pickle, which is never used); allowed: an array of whole or "

@@ -59,6 +59,11 @@ def refusing_damage(path: Path, kind: str, *own: type[Exception]) -> Iterator[No
         raise DataError(f"{path}: not a readable {kind} file ({reason}); export or copy it again") from None
 
 
+def not_readable(kind: str, why: str) -> DataError:
+    """The refusal of a file whose contents are none of its kind, or damaged."""
+    return DataError(f"not a readable {kind} file: {why}; copy it again")
+
+
 def _reason(error: Exception) -> str:
     told = error.strerror if isinstance(error, OSError) else None
     if told is None and isinstance(error, ValueError | LookupError | TypeError):

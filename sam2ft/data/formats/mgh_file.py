@@ -12,8 +12,15 @@ from nibabel.spatialimages import HeaderDataError
 
 from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError
-from sam2ft.data.formats.compressed import as_array, decompressing, most_bytes, read_voxels, refusing_damage
-from sam2ft.data.formats.description import Description, Placement, chosen_channel, described
+from sam2ft.data.formats.compressed import (
+    as_array,
+    decompressing,
+    most_bytes,
+    not_readable,
+    read_voxels,
+    refusing_damage,
+)
+from sam2ft.data.formats.description import Description, Placement, chosen_channel, described, steps_mm
 from sam2ft.data.formats.nifti_file import one_channel
 from sam2ft.data.images.grids import FileImage
 
@@ -21,8 +28,6 @@ ENDINGS = (".mgh", ".mgz", ".mgh.gz")
 _FIRST_VOXEL = 284
 # What may follow the voxels: times of the sequence, and tags with the commands that made the file.
 _MOST_TAGS = 1 << 26
-_UNIT_LENGTH = 1e-3
-"""Directions are unit vectors within this."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ def read_mgh(path: Path, reading: Reading = AS_IS) -> FileImage:
     """
     with refusing_damage(path, "MGH", HeaderDataError), _opened(path) as (stream, encoding):
         header = _read_header(stream)
-        channel = chosen_channel(header.shape[3], reading)
+        channel = chosen_channel(header.shape[3], reading, header.shape)
         affine, notes = _placement(header, reading)
         voxels = read_voxels(stream, header.num_bytes, most_bytes(path, encoding), most_after=_MOST_TAGS)
         array = one_channel(as_array(voxels, header.dtype, header.shape), channel)
@@ -84,7 +89,7 @@ def _read_header(stream: IO[bytes]) -> _Header:
     # What follows the fields of the header is padding there; nibabel would take it for what follows the voxels.
     fields = MGHHeader(block[:90], check=True)
     if fields["version"] != 1:
-        raise DataError("not a readable MGH file: it does not begin as one; export or copy it again")
+        raise not_readable("MGH", "it does not begin as one")
     shape = tuple(int(size) for size in fields["dims"])
     if min(shape) < 1:
         raise DataError(f"has dims {shape}; every size must be 1 or more")
@@ -106,27 +111,11 @@ def _placement(header: _Header, reading: Reading) -> Placement:
     directions = np.asarray(fields["Mdc"], dtype=np.float64).T
     edges = np.asarray(fields["delta"], dtype=np.float64)
     centre = np.asarray(fields["Pxyz_c"], dtype=np.float64)
-    if not (np.isfinite(directions).all() and np.isfinite(edges).all() and np.isfinite(centre).all()):
-        raise DataError("a number of delta, Mdc or Pxyz_c in its header is none; export or copy it again")
-    if edges.min() <= 0:
-        raise DataError(f"its delta gives the voxel edges {_mm(edges)}; allowed: above 0; write them to the header")
-    lengths = np.linalg.norm(directions, axis=0)
-    notes: tuple[str, ...] = ()
-    if np.abs(lengths - 1).max() > _UNIT_LENGTH:
-        problem = f"Mdc and delta contradict each other: steps of {_mm(lengths * edges)} against {_mm(edges)}"
-        if reading.believe not in ("orientation", "spacing") or lengths.min() <= 0:
-            raise DataError(
-                f"{problem}; say which is right: believe: orientation (Mdc) or believe: spacing (delta) in the dataset "
-                "file, or eval --believe"
-            )
-        notes = (f"{problem}; {'Mdc' if reading.believe == 'orientation' else 'delta'} is believed",)
-        edges = edges if reading.believe == "orientation" else edges / lengths
+    if not np.isfinite(centre).all():
+        raise not_readable("MGH", "Pxyz_c of its header is no place")
+    columns, notes = steps_mm(directions, edges, ("Mdc", "delta"), reading)
     affine = np.eye(4)
-    affine[:3, :3] = directions * edges
+    affine[:3, :3] = columns
     # Pxyz_c is the place of voxel dims / 2, which is the centre of none.
     affine[:3, 3] = centre - affine[:3, :3] @ (np.array(header.shape[:3]) / 2)
     return affine, notes
-
-
-def _mm(values: Any) -> str:
-    return "(" + ", ".join(f"{value:.6g}" for value in values) + ") mm"

@@ -6,15 +6,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
-import numpy.typing as npt
 
 from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError
-from sam2ft.data.formats.compressed import as_array, decompressing, most_bytes, read_voxels, refusing_damage
-from sam2ft.data.formats.description import Description, Placement, chosen_channel, described
+from sam2ft.data.formats.compressed import (
+    as_array,
+    decompressing,
+    most_bytes,
+    not_readable,
+    read_voxels,
+    refusing_damage,
+)
+from sam2ft.data.formats.description import Description, Placement, chosen_channel, described, steps_mm
 from sam2ft.data.images.grids import FileImage
 
 ENDINGS = (".mha", ".mhd")
@@ -29,8 +35,6 @@ _SPACING, _ORIGIN = ("ElementSpacing",), ("Offset", "Position", "Origin")
 _MATRIX, _MSB = ("TransformMatrix", "Rotation", "Orientation"), ("BinaryDataByteOrderMSB", "ElementByteOrderMSB")
 _MM_PER_UNIT = {"mm": 1.0, "um": 1e-3, "cm": 10.0, "?": 1.0, "": 1.0}
 _LONGEST_HEADER = 1 << 20
-_UNIT_LENGTH = 1e-3
-"""Directions are unit vectors within this."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,11 @@ class _Header:
     dtype: np.dtype
     end: int
     """Byte of the file after the header."""
+
+    @property
+    def all_axes(self) -> tuple[int, ...]:
+        """The shape with the channels, if there are several, as its last axis."""
+        return self.shape if self.channels == 1 else (*self.shape, self.channels)
 
     @property
     def num_bytes(self) -> int:
@@ -63,7 +72,7 @@ def read_mha(path: Path, reading: Reading = AS_IS) -> FileImage:
     """
     with refusing_damage(path, "MetaImage"):
         header = _read_header(path)
-        channel = chosen_channel(header.channels, reading)
+        channel = chosen_channel(header.channels, reading, header.all_axes)
         affine, notes = _placement(path, header, reading)
         with _voxel_stream(path, header) as (stream, most):
             voxels = read_voxels(stream, header.num_bytes, most)
@@ -79,8 +88,9 @@ def describe_mha(path: Path, reading: Reading = AS_IS) -> Description:
     """What the header of a .mha or .mhd file says; DataError when it cannot be read."""
     with refusing_damage(path, "MetaImage"):
         header = _read_header(path)
-        shape = header.shape if header.channels == 1 else (*header.shape, header.channels)
-        return described(shape, header.channels, header.num_bytes, lambda: _placement(path, header, reading), reading)
+        return described(
+            header.all_axes, header.channels, header.num_bytes, lambda: _placement(path, header, reading), reading
+        )
 
 
 def voxel_file(path: Path) -> Path | None:
@@ -98,10 +108,7 @@ def _read_header(path: Path) -> _Header:
         end = stream.tell()
     missing = [name for name in ("NDims", "DimSize", "ElementType") if name not in fields]
     if missing or "ElementDataFile" not in fields:
-        raise DataError(
-            f"not a readable MetaImage file: its header lacks {', '.join(missing) or 'ElementDataFile'}; export or "
-            "copy it again"
-        )
+        raise not_readable("MetaImage", f"its header lacks {', '.join(missing) or 'ElementDataFile'}")
     num_axes = int(fields["NDims"])
     if num_axes == 2:
         raise DataError(
@@ -115,7 +122,7 @@ def _read_header(path: Path) -> _Header:
     if min(*sizes, inner) < 1:
         raise DataError(f"has DimSize {sizes} and {inner} channels; every size must be 1 or more")
     if inner > 1 and prod(sizes[3:]) > 1:
-        raise DataError(f"has {inner} channels at each of {sizes[3]} times; expected one 3-D volume; save one of them")
+        raise DataError(f"has {inner} channels at each of {sizes[3]} times; expected one 3-D volume")
     return _Header(fields, sizes[:3], inner * prod(sizes[3:]), inner > 1, _dtype(fields), end)
 
 
@@ -128,14 +135,14 @@ def _read_fields(stream: IO[bytes]) -> Mapping[str, str]:
         match = re.match(r"\s*(\w+)\s*[=:]\s*(.*?)\s*$", _text(line))
         if match is None:
             if line.strip():
-                raise DataError("not a readable MetaImage file: a line of its header is none; export or copy it again")
+                raise not_readable("MetaImage", "a line of its header is none")
             continue
         if match[1] in fields:
-            raise DataError(f"not a readable MetaImage file: its header has {match[1]} twice; export it again")
+            raise not_readable("MetaImage", "its header has a field twice")
         fields[match[1]] = match[2]
         if match[1] == "ElementDataFile":
             return fields
-    raise DataError("not a readable MetaImage file: its header does not end (ElementDataFile); export or copy it again")
+    raise not_readable("MetaImage", "its header does not end (ElementDataFile)")
 
 
 def _text(line: bytes) -> str:
@@ -151,7 +158,7 @@ def _numbers(text: str, name: str, count: int) -> list[float]:
     except ValueError:
         found = []
     if len(found) != count or not np.isfinite(found).all():
-        raise DataError(f"its {name} is not {count} numbers; write them, e.g. by saving it again with SimpleITK")
+        raise not_readable("MetaImage", f"its {name} is not {count} numbers")
     return found
 
 
@@ -178,7 +185,7 @@ def _is_true(fields: Mapping[str, str], names: tuple[str, ...], *, default: bool
     if value is None:
         return default
     if value[:1] not in tuple("TtYy1FfNn0"):
-        raise DataError(f"its {names[0]} is neither True nor False; save it again")
+        raise not_readable("MetaImage", f"its {names[0]} is neither True nor False")
     return value[:1] in tuple("TtYy1")
 
 
@@ -189,7 +196,7 @@ def _first(fields: Mapping[str, str], names: tuple[str, ...]) -> str | None:
 def _placement(path: Path, header: _Header, reading: Reading) -> Placement:
     import SimpleITK
 
-    fields, notes = header.fields, []
+    fields = header.fields
     num_axes = int(fields["NDims"])
     for names, count in ((_SPACING, num_axes), (_ORIGIN, num_axes), (_MATRIX, num_axes**2)):
         if (given := _first(fields, names)) is not None:
@@ -199,9 +206,8 @@ def _placement(path: Path, header: _Header, reading: Reading) -> Placement:
                 "its header has no ElementSpacing; voxel sizes are unknown; write them, e.g. in Python with SimpleITK: "
                 "image.SetSpacing(...)"
             )
-    edges = _numbers(fields["ElementSpacing"], "ElementSpacing", num_axes)
-    if min(edges) <= 0:
-        raise DataError(f"its ElementSpacing is {_mm(edges[:3])}; allowed: lengths above 0")
+    if min(_numbers(fields["ElementSpacing"], "ElementSpacing", num_axes)) <= 0:
+        raise DataError("its ElementSpacing has a length that is not above 0; write it to its header")
     factor = _factor(fields.get("DistanceUnits", ""))
     reader = SimpleITK.ImageFileReader()
     reader.SetImageIO("MetaImageIO")
@@ -209,8 +215,12 @@ def _placement(path: Path, header: _Header, reading: Reading) -> Placement:
     reader.ReadImageInformation()
     directions = np.array(reader.GetDirection()).reshape(num_axes, num_axes)
     if num_axes == 4 and np.any(directions[:3, 3:]) | np.any(directions[3:, :3]):
-        raise DataError("its fourth axis is not that of times or channels alone (TransformMatrix); save one 3-D volume")
-    columns, notes = _steps(directions[:3, :3], np.array(reader.GetSpacing()[:3]) * factor, reading)
+        raise DataError(
+            "its fourth axis is not that of times or channels alone (TransformMatrix); expected one 3-D volume"
+        )
+    edges_mm = np.array(reader.GetSpacing()[:3]) * factor
+    columns, found = steps_mm(directions[:3, :3], edges_mm, ("TransformMatrix", "ElementSpacing"), reading)
+    notes = [*found]
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = columns, np.array(reader.GetOrigin()[:3]) * factor
     if _first(fields, _MATRIX) is None:
@@ -218,27 +228,6 @@ def _placement(path: Path, header: _Header, reading: Reading) -> Placement:
             "its header has no TransformMatrix: its orientation is unknown, so that heights of discs are not measured"
         )
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine, tuple(notes)
-
-
-def _steps(
-    directions: npt.NDArray[np.float64], edges_mm: npt.NDArray[np.float64], reading: Reading
-) -> tuple[npt.NDArray[np.float64], list[str]]:
-    """(columns: steps of the axes in mm, notes); lengths of the directions are 1, or `believe` decides."""
-    lengths = np.linalg.norm(directions, axis=0)
-    if np.abs(lengths - 1).max() <= _UNIT_LENGTH:
-        return directions * edges_mm, []
-    problem = (
-        f"TransformMatrix and ElementSpacing contradict each other: steps of {_mm(lengths * edges_mm)} against "
-        f"{_mm(edges_mm)}"
-    )
-    if reading.believe == "orientation":
-        return directions * edges_mm, [f"{problem}; the matrix is believed"]
-    if reading.believe == "spacing" and lengths.min() > 0:
-        return directions * (edges_mm / lengths), [f"{problem}; the spacing is believed"]
-    raise DataError(
-        f"{problem}; say which is right: believe: orientation (TransformMatrix) or believe: spacing (ElementSpacing) "
-        "in the dataset file, or eval --believe"
-    )
 
 
 def _factor(unit: str) -> float:
@@ -255,7 +244,7 @@ def _voxel_stream(path: Path, header: _Header) -> Iterator[tuple[IO[bytes], int 
     with (beside or path).open("rb") as stream:
         skip = header.end if beside is None else int(header.fields.get("HeaderSize", "0"))
         if skip < -1 or (skip == -1 and encoding != "raw"):
-            raise DataError(f"has HeaderSize {skip}; allowed: 0 and more, or -1 for voxels at the end; save it again")
+            raise not_readable("MetaImage", f"its HeaderSize is {skip}")
         size = (beside or path).stat().st_size
         stream.seek(max(0, size - header.num_bytes) if skip == -1 else skip)
         yield decompressing(stream, encoding), most_bytes(beside or path, encoding)
@@ -277,7 +266,3 @@ def _beside(path: Path, header: _Header) -> Path | None:
     if not (path.parent / name).is_file():
         raise DataError("the file of its voxels (ElementDataFile) is not beside it; copy it there")
     return path.parent / name
-
-
-def _mm(values: Any) -> str:
-    return "(" + ", ".join(f"{value:.6g}" for value in values) + ") mm"

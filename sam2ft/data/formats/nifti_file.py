@@ -73,7 +73,7 @@ def nifti_image(
     """The image of a header whose voxels begin where `stream` is, which can hold `most` bytes."""
     if header.dtype.kind not in "iuf":
         raise DataError(f"holds {header.fields.get_value_label('datatype')}; expected one number per voxel")
-    shape, channel = _shape_3d(header), chosen_channel(_channels(header.shape), reading)
+    shape, channel = _shape_3d(header), chosen_channel(_channels(header.shape), reading, header.shape)
     voxels = read_voxels(stream, header.num_bytes, most)
     array = _scaled(one_channel(as_array(voxels, header.dtype, (*shape, -1)), channel), header.fields)
     affine, notes = believed_affine(_affine_fields(header), believe)

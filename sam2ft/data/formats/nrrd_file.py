@@ -46,7 +46,7 @@ def read_nrrd(path: Path, believe: str | None = None, reading: Reading = AS_IS) 
     with refusing_damage(path, "NRRD", NRRDError), _opened(path) as (header, stream, voxel_path):
         dtype, shape = _type(header), _shape(header)
         kept = _domain_axes(header, shape)
-        channel = chosen_channel(_channels(shape, kept), reading)
+        channel = chosen_channel(_channels(shape, kept), reading, shape)
         if dtype.kind not in "iuf":
             raise DataError(f"holds {header['type']}; expected one number per voxel")
         affine, notes = affine_of(header, kept, believe or reading.believe)
@@ -78,13 +78,10 @@ def _channels(shape: tuple[int, ...], kept: list[int]) -> int:
 
 def _one_channel(array: npt.NDArray[Any], kept: list[int], channel: int) -> npt.NDArray[Any]:
     """The volume `channel` of an array with the axes `kept`, of the others at most one longer than 1."""
-    others = [axis for axis in range(array.ndim) if axis not in kept]
     if _channels(array.shape, kept) == 1:
         return array.reshape([array.shape[axis] for axis in kept], order="F")
-    chosen = array[
-        tuple(min(channel, array.shape[axis] - 1) if axis in others else slice(None) for axis in range(array.ndim))
-    ]
-    return chosen.copy(order="F")
+    spans = [slice(None) if axis in kept else min(channel, size - 1) for axis, size in enumerate(array.shape)]
+    return array[tuple(spans)].copy(order="F")
 
 
 def nrrd_size(path: Path) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Reading stacks of grey pictures: a folder with one PNG or TIFF per slice, a TIFF of several pages, a single picture."""
+"""Reading stacks of grey pictures: a folder with a PNG or TIFF per slice, a TIFF of several pages, or one picture."""
 
 import re
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ def read_stack(path: Path, reading: Reading = AS_IS) -> FileImage:
     """
     files = _files(path)
     first = _one_kind(files)
-    channel = chosen_channel(first.channels, reading)
+    channel = chosen_channel(first.channels, reading, first.shape_zyx)
     affine, notes = _placement(path, first, reading)
     slices = np.empty((len(files) * first.shape_zyx[0], *first.shape_zyx[1:]), dtype=first.dtype)
     for index, file in enumerate(files):
@@ -106,7 +106,8 @@ def _in_order(folder: Path, files: list[Path]) -> list[Path]:
     if numbers is None or len(differing) != 1:
         raise DataError(
             f"{folder}: the names of its {len(files)} pictures do not give their order: "
-            f"{listed([file.name for file in files], _SHOWN)}; allowed: names that differ in one number alone, such as slice_001.png, slice_002.png"
+            f"{listed([file.name for file in files], _SHOWN)}; allowed: names that differ in one number alone, such as "
+            "slice_001.png, slice_002.png"
         )
     found = numbers[:, differing[0]].tolist()
     if len(set(found)) < len(found):
@@ -116,8 +117,8 @@ def _in_order(folder: Path, files: list[Path]) -> list[Path]:
     if missing:
         raise DataError(
             f"{folder}: pictures of the numbers {listed([str(one) for one in missing], _SHOWN)} are missing among "
-            f"{min(found)} to {max(found)}; allowed: numbers without a gap; add them, or number the slices anew if they "
-            "are evenly spaced"
+            f"{min(found)} to {max(found)}; allowed: numbers without a gap; add them, or number the slices anew if "
+            "they are evenly spaced"
         )
     return [file for _, file in sorted(zip(found, files, strict=True))]
 

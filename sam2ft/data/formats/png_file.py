@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam2ft.core.errors import DataError
-from sam2ft.data.formats.compressed import refusing_damage
+from sam2ft.data.formats.compressed import not_readable, refusing_damage
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _GREY_ALPHA, _PALETTE = 0, 4, 3
@@ -42,10 +42,10 @@ def png_header(path: Path) -> PngHeader:
         with path.open("rb") as stream:
             start = stream.read(33)
         if len(start) < 33 or start[:8] != _SIGNATURE or start[8:16] != b"\0\0\0\x0dIHDR":
-            raise DataError("not a readable PNG file: it does not begin as one; export or copy it again")
+            raise not_readable("PNG", "it does not begin as one")
         columns, rows, bits, colours = struct.unpack(">IIBB", start[16:26])
         if zlib.crc32(start[12:29]) != int.from_bytes(start[29:33], "big") or min(rows, columns) < 1:
-            raise DataError("not a readable PNG file: damaged (CRC); copy it again")
+            raise not_readable("PNG", "damaged (CRC)")
         if colours != _GREY:
             what = {_PALETTE: "a palette", _GREY_ALPHA: "a channel of transparency"}.get(colours, "colours")
             raise DataError(f"is a PNG with {what}; allowed: grey (one number per pixel); export it as grey")
@@ -70,7 +70,7 @@ def read_png(path: Path) -> npt.NDArray[Any]:
         finally:
             Image.MAX_IMAGE_PIXELS = limit
         if pixels.shape != (header.rows, header.columns):
-            raise DataError("not a readable PNG file: its pixels are not those of its header; copy it again")
+            raise not_readable("PNG", "its pixels are not those of its header")
         if header.bits in _SPREAD:
             pixels = pixels // _SPREAD[header.bits]
         return pixels.astype(header.dtype)
@@ -85,9 +85,9 @@ def _check_chunks(content: bytes) -> None:
         if len(check) < 4:
             raise EOFError
         if zlib.crc32(body) != int.from_bytes(check, "big"):
-            raise DataError("not a readable PNG file: damaged (CRC); copy it again")
+            raise not_readable("PNG", "damaged (CRC)")
         last, at = body[:4], at + 12 + length
     if last != b"IEND":
         raise EOFError
     if at < len(content):
-        raise DataError("not a readable PNG file: bytes follow its end; copy it again")
+        raise not_readable("PNG", "bytes follow its end")

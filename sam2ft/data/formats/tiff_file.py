@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam2ft.core.errors import DataError
-from sam2ft.data.formats.compressed import refusing_damage
+from sam2ft.data.formats.compressed import not_readable, refusing_damage
 
 Edges = tuple[float | None, float | None, float | None]
 _GREY = 1
@@ -71,7 +71,7 @@ def read_tiff(path: Path) -> npt.NDArray[Any]:
         array = (series.asarray() if header.decoded else _by_simpleitk(path)).reshape(series.shape)
         array = array.astype(array.dtype.newbyteorder("="), copy=False)
         if array.dtype != header.dtype:
-            raise DataError("its voxels are decoded as other numbers than its header says; save it uncompressed")
+            raise not_readable("TIFF", "its voxels are decoded as other numbers than its header says")
         order = sorted(range(array.ndim), key=lambda axis: _rank(header.axes[axis]))
         moved: npt.NDArray[Any] = array.transpose(order).reshape(header.channels, *header.shape_zyx)
         return moved
@@ -105,13 +105,13 @@ def _check_pages(stream: IO[bytes], size: int) -> None:
     order = {b"II": "little", b"MM": "big"}.get(start[:2])
     version = 0 if order is None else int.from_bytes(start[2:4], order)  # type: ignore[arg-type]
     if order is None or version not in (42, 43):
-        raise DataError("not a readable TIFF file: it does not begin as one; export or copy it again")
+        raise not_readable("TIFF", "it does not begin as one")
     count_bytes, entry, offset_bytes = (2, 12, 4) if version == 42 else (8, 20, 8)
     at = int.from_bytes(start[4:8] if version == 42 else start[8:16], order)  # type: ignore[arg-type]
     seen: set[int] = set()
     while at:
         if at >= size or at in seen:
-            raise DataError("not a readable TIFF file: its pages are not all there; copy it again")
+            raise not_readable("TIFF", "its pages are not all there")
         seen.add(at)
         stream.seek(at)
         count = int.from_bytes(stream.read(count_bytes), order)  # type: ignore[arg-type]
@@ -124,12 +124,14 @@ def _check_pages(stream: IO[bytes], size: int) -> None:
 
 def _header(path: Path, tiff: Any) -> TiffHeader:
     if len(tiff.series) != 1:
-        raise DataError(f"holds {len(tiff.series)} images of different sizes or kinds; save the slices alone")
+        raise DataError(
+            f"holds {len(tiff.series)} images of different sizes or kinds; expected the slices of one volume alone"
+        )
     series, page = tiff.series[0], tiff.pages[0]
     if page.photometric != _GREY or page.samplesperpixel != 1:
         raise DataError(
             "is a TIFF with colours, a palette, transparency or inverted grey (MINISWHITE); allowed: grey "
-            "(MINISBLACK, one number per pixel); export it so"
+            "(MINISBLACK, one number per pixel); export it as grey"
         )
     dtype = np.dtype(series.dtype).newbyteorder("=")
     if dtype.kind not in "iuf":
@@ -137,9 +139,11 @@ def _header(path: Path, tiff: Any) -> TiffHeader:
     sizes = dict(zip(series.axes, series.shape, strict=True))
     slices = [axis for axis in sizes if axis in _SLICES]
     if len(sizes) != len(series.axes) or len(slices) > 1 or not {"Y", "X"} <= set(sizes) <= set("ZIQTCYX"):
-        raise DataError(f"has axes that are no slices, rows, columns, times or channels ({series.shape}); save a stack")
+        raise DataError(
+            f"has axes ({series.shape}) that are no slices, rows, columns, times or channels; expected a stack of slices"
+        )
     if min(sizes.get(axis, 1) for axis in "TC") != 1 and "T" in sizes and "C" in sizes:
-        raise DataError(f"has several channels at several times ({series.shape}); expected one 3-D volume; save one")
+        raise DataError(f"has several channels at several times ({series.shape}); expected one 3-D volume")
     _check_segments(path, tiff)
     shape = (prod(sizes[axis] for axis in slices), sizes["Y"], sizes["X"])
     channels = sizes.get("T", 1) * sizes.get("C", 1)
@@ -153,11 +157,11 @@ def _check_segments(path: Path, tiff: Any) -> None:
     for page in tiff.pages:
         counts, offsets = page.databytecounts, page.dataoffsets
         if not counts or len(counts) != len(offsets) or min(counts) <= 0 or min(offsets) <= 0:
-            raise DataError("not a readable TIFF file: a part of its voxels is absent; export or copy it again")
+            raise not_readable("TIFF", "a part of its voxels is absent")
         if max(offset + count for offset, count in zip(offsets, counts, strict=True)) > size:
             raise EOFError
         if int(page.compression) == 1 and sum(counts) < page.nbytes * page.bitspersample // (8 * page.dtype.itemsize):
-            raise DataError("not a readable TIFF file: its voxels are fewer than its header declares; copy it again")
+            raise not_readable("TIFF", "its voxels are fewer than its header declares")
 
 
 def _by_simpleitk(path: Path) -> npt.NDArray[Any]:

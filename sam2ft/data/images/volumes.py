@@ -198,7 +198,8 @@ def _read_file(path: Path, reading: Reading) -> FileImage:
 def _way_out(path: Path) -> str:
     if path.suffix.lower() == ".dcm":
         return "name the folder of the series, not a file"
-    return "convert it with the program that wrote it, or with 3D Slicer (File, Save)"
+    target = path.name.split(".")[0] + ".nii.gz"
+    return f"convert it: 3D Slicer (File, Save) writes '{target}'"
 
 
 def read_reordered(path: Path, geometry: Geometry, *, what: str = "mask", reading: Reading = AS_IS) -> npt.NDArray[Any]:
