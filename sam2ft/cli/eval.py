@@ -4,7 +4,7 @@ One of these options selects what is evaluated; the last line printed is the fol
 
   --ckpt FILE                  a checkpoint: of a sam2ft run, official SAM 2 / 2.1, or of another program
   --compare FILE FILE ...      several, in one pass over the data, each compared with the first
-  --predictions DIR            masks of a store's volumes as NIfTI or NRRD; no model, no torch
+  --predictions DIR            masks of a store's volumes, as NIfTI or another format; no model, no torch
   --reference A --prediction B one mask against another; no model, no torch
 """
 

@@ -96,7 +96,8 @@ def _order(shape: tuple[int, ...], reading: Reading) -> tuple[int, int, int]:
         raise DataError(f"has shape {shape}; expected one 3-D volume (a fourth axis, the last, counts channels)")
     if reading.axes is None:
         raise DataError(
-            f"has shape {shape}, and nothing says which of its axes counts slices; give the order, in the dataset file or with eval --axes: "
+            f"has shape {shape}, and nothing says which of its axes counts slices; give the order, in the dataset "
+            f"file or with eval --axes: "
             f"{_SHOWN_ORDERS}"
         )
     x, y, z = (reading.axes.index(name) for name in "xyz")
@@ -127,8 +128,8 @@ def _member(archive: zipfile.ZipFile, reading: Reading) -> zipfile.ZipInfo:
         return members[reading.array]
     if len(members) != 1:
         raise DataError(
-            f"holds {len(members)} arrays; name one in the dataset file with array: (images) and mask_array: (masks), or "
-            f"save one alone; {_names()}"
+            f"holds {len(members)} arrays; name one in the dataset file with array: (images) and mask_array: (masks), "
+            f"or save one alone; {_names()}"
         )
     return next(iter(members.values()))
 

@@ -64,8 +64,8 @@ def chosen_channel(num: int, reading: Reading, shape: tuple[int, ...]) -> int:
     """
     if reading.channel is None and num > 1:
         raise DataError(
-            f"has shape {shape}; expected one 3-D volume, found {num} (times or channels); choose one of 0 to {num - 1} "
-            "in the dataset file with channel: (images) or mask_channel: (masks), or save one alone"
+            f"has shape {shape}; expected one 3-D volume, found {num} (times or channels); choose one of 0 to "
+            f"{num - 1} in the dataset file with channel: (images) or mask_channel: (masks), or save one alone"
         )
     if (reading.channel or 0) >= num:
         found = "one volume" if num == 1 else f"{num} volumes"

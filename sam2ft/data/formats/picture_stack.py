@@ -55,10 +55,11 @@ def read_stack(path: Path, reading: Reading = AS_IS) -> FileImage:
         DataError: naming the file, when one is damaged or has colours, numbers are missing, sizes differ, spacing_mm is
             missing or contradicts a header, or there are several channels and none is chosen.
     """
-    files = _files(path)
-    first = _one_kind(files)
-    channel = chosen_channel(first.channels, reading, first.shape_zyx)
-    affine, notes = _placement(path, first, reading)
+    with naming(path):
+        files = _files(path)
+        first = _one_kind(files)
+        channel = chosen_channel(first.channels, reading, first.shape_zyx)
+        affine, notes = _placement(first, reading)
     slices = np.empty((len(files) * first.shape_zyx[0], *first.shape_zyx[1:]), dtype=first.dtype)
     for index, file in enumerate(files):
         # A file is one slice, unless it is the only one.
@@ -75,7 +76,7 @@ def describe_stack(path: Path, reading: Reading = AS_IS) -> Description:
     z, y, x = (len(files) * first.shape_zyx[0], *first.shape_zyx[1:])
     shape = (x, y, z) if first.channels == 1 else (x, y, z, first.channels)
     size = z * y * x * first.channels * first.dtype.itemsize
-    return described(shape, first.channels, size, lambda: _placement(path, first, reading), reading)
+    return described(shape, first.channels, size, lambda: _placement(first, reading), reading)
 
 
 def _files(path: Path) -> list[Path]:
@@ -155,30 +156,25 @@ def _shown(edges: tuple[float | None, ...]) -> str:
     return "(" + ", ".join("?" if edge is None else f"{edge:.6g}" for edge in edges) + ")"
 
 
-def _placement(path: Path, picture: _Picture, reading: Reading) -> Placement:
+def _placement(picture: _Picture, reading: Reading) -> Placement:
     z, y, x = picture.edges_mm
     notes: tuple[str, ...] = (without_place("a picture"),)
-    with naming(path):
-        if reading.spacing_mm is None and z is not None and y is not None and x is not None:
-            return unplaced_affine((z, y, x)), notes
-        spacing = spacing_zyx_mm(reading, "a picture" if picture.edges_mm == (None,) * 3 else _partly(picture.edges_mm))
-        differing = [
-            edge
-            for edge, given in zip(picture.edges_mm, spacing, strict=True)
-            if edge is not None and abs(edge - given) > SPACING_TOLERANCE * given
-        ]
-        if differing:
-            problem = (
-                f"its header and spacing_mm contradict each other: {_shown(picture.edges_mm)} against "
-                f"{_shown(spacing)} mm (slices, rows, columns)"
+    if reading.spacing_mm is None and z is not None and y is not None and x is not None:
+        return unplaced_affine((z, y, x)), notes
+    spacing = spacing_zyx_mm(reading, "a picture" if picture.edges_mm == (None,) * 3 else _partly(picture.edges_mm))
+    pairs = zip(picture.edges_mm, spacing, strict=True)
+    if any(edge is not None and abs(edge - given) > SPACING_TOLERANCE * given for edge, given in pairs):
+        problem = (
+            f"its header and spacing_mm contradict each other: {_shown(picture.edges_mm)} against {_shown(spacing)} mm "
+            "(slices, rows, columns)"
+        )
+        if reading.believe != "spacing":
+            raise DataError(
+                f"{problem}; say which is right: leave spacing_mm out if the header gives all three, or believe: "
+                "spacing (spacing_mm) in the dataset file, or eval --believe"
             )
-            if reading.believe != "spacing":
-                raise DataError(
-                    f"{problem}; say which is right: leave spacing_mm out of the dataset file if the header gives all "
-                    "three, or believe: spacing (spacing_mm)"
-                )
-            notes = (*notes, f"{problem}; spacing_mm is believed")
-        return unplaced_affine(spacing), notes
+        notes = (*notes, f"{problem}; spacing_mm is believed")
+    return unplaced_affine(spacing), notes
 
 
 def _partly(edges: Edges) -> str:

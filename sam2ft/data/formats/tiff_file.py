@@ -140,7 +140,7 @@ def _header(path: Path, tiff: Any) -> TiffHeader:
     slices = [axis for axis in sizes if axis in _SLICES]
     if len(sizes) != len(series.axes) or len(slices) > 1 or not {"Y", "X"} <= set(sizes) <= set("ZIQTCYX"):
         raise DataError(
-            f"has axes ({series.shape}) that are no slices, rows, columns, times or channels; expected a stack of slices"
+            f"has axes ({series.shape}) that are no slices, rows, columns, times or channels; expected one 3-D volume"
         )
     if min(sizes.get(axis, 1) for axis in "TC") != 1 and "T" in sizes and "C" in sizes:
         raise DataError(f"has several channels at several times ({series.shape}); expected one 3-D volume")

@@ -74,7 +74,7 @@ def read_map(
     """
     if path.is_dir() and source.file:
         raise DataError(
-            f"{path}: is a folder; sources.maps.{name}.file takes map files (NIfTI or NRRD); convert a map in DICOM "
+            f"{path}: is a folder; sources.maps.{name}.file takes map files (such as NIfTI); convert a map in DICOM "
             "with dcm2niix and give the .nii.gz"
         )
     if not path.is_dir() and source.series:

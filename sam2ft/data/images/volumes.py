@@ -199,7 +199,10 @@ def _way_out(path: Path) -> str:
     if path.suffix.lower() == ".dcm":
         return "name the folder of the series, not a file"
     target = path.name.split(".")[0] + ".nii.gz"
-    return f"convert it: 3D Slicer (File, Save) writes '{target}'"
+    return (
+        f"convert it: 3D Slicer (File, Save), or in Python with SimpleITK: WriteImage(ReadImage('{path.name}'), "
+        f"'{target}')"
+    )
 
 
 def read_reordered(path: Path, geometry: Geometry, *, what: str = "mask", reading: Reading = AS_IS) -> npt.NDArray[Any]:
