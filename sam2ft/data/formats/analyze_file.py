@@ -120,7 +120,8 @@ def _header(path: Path) -> tuple[Any, bool]:
             return read_header(stream, pair=True), True
     if _HEADER not in sizes:
         raise not_readable("ANALYZE", "its header does not begin with its length of 348")
-    return Spm99AnalyzeHeader(start, check=True), False
+    Spm99AnalyzeHeader(start, check=True)  # raises; what it mends silently (edges of 0) is seen in the other
+    return Spm99AnalyzeHeader(start, check=False), False
 
 
 def _shape(header: Any) -> tuple[int, ...]:

@@ -36,6 +36,8 @@ class _Header:
     shape: tuple[int, ...]
     """x, y, z, frames."""
     dtype: np.dtype
+    directed: bool
+    """Whether the header gives voxel edges and directions (goodRASFlag)."""
 
     @property
     def num_bytes(self) -> int:
@@ -88,8 +90,6 @@ def _read_header(stream: IO[bytes]) -> _Header:
         raise EOFError
     # What follows the fields of the header is padding there; nibabel would take it for what follows the voxels.
     fields = MGHHeader(block[:90], check=True)
-    if fields["version"] != 1:
-        raise not_readable("MGH", "it does not begin as one")
     shape = tuple(int(size) for size in fields["dims"])
     if min(shape) < 1:
         raise DataError(f"has dims {shape}; every size must be 1 or more")
@@ -97,12 +97,14 @@ def _read_header(stream: IO[bytes]) -> _Header:
     code = int(fields["type"])
     if code not in known:
         raise DataError(f"has the type {code}; allowed: {', '.join(str(one) for one in known)} (numbers)")
-    return _Header(fields, shape, np.dtype(known[code]))
+    # nibabel fills in 1 mm and directions of its own where the header gives none.
+    directed = int.from_bytes(block[28:30], "big") == 1
+    return _Header(fields, shape, np.dtype(known[code]), directed)
 
 
 def _placement(header: _Header, reading: Reading) -> Placement:
     fields = header.fields
-    if int(fields["goodRASFlag"]) != 1:
+    if not header.directed:
         raise DataError(
             "its header gives no voxel sizes and directions (goodRASFlag is not 1); write them, e.g. in Python with "
             "nibabel: save(MGHImage(array, affine), FILE)"

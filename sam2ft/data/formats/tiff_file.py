@@ -1,7 +1,7 @@
 """Reading grey TIFF files of one or several pages by tifffile: voxels, and the spacing of ImageJ and OME headers."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -123,11 +123,14 @@ def _check_pages(stream: IO[bytes], size: int) -> None:
 
 
 def _header(path: Path, tiff: Any) -> TiffHeader:
+    # Before the series are looked at: tifffile then has no compression of the later pages of an OME file.
+    pages = [*tiff.pages]
+    _check_segments(path, pages)
     if len(tiff.series) != 1:
         raise DataError(
             f"holds {len(tiff.series)} images of different sizes or kinds; expected the slices of one volume alone"
         )
-    series, page = tiff.series[0], tiff.pages[0]
+    series, page = tiff.series[0], pages[0]
     if page.photometric != _GREY or page.samplesperpixel != 1:
         raise DataError(
             "is a TIFF with colours, a palette, transparency or inverted grey (MINISWHITE); allowed: grey "
@@ -144,17 +147,16 @@ def _header(path: Path, tiff: Any) -> TiffHeader:
         )
     if min(sizes.get(axis, 1) for axis in "TC") != 1 and "T" in sizes and "C" in sizes:
         raise DataError(f"has several channels at several times ({series.shape}); expected one 3-D volume")
-    _check_segments(path, tiff)
     shape = (prod(sizes[axis] for axis in slices), sizes["Y"], sizes["X"])
     channels = sizes.get("T", 1) * sizes.get("C", 1)
-    decoded = all(int(one.compression) in _DECODED for one in tiff.pages)
+    decoded = all(int(one.compression) in _DECODED for one in pages)
     return TiffHeader(shape, channels, dtype, series.axes, _edges(tiff), decoded)
 
 
-def _check_segments(path: Path, tiff: Any) -> None:
+def _check_segments(path: Path, pages: Sequence[Any]) -> None:
     """DataError when strips or tiles are absent, which tifffile would fill with 0, or lie beyond the end."""
     size = path.stat().st_size
-    for page in tiff.pages:
+    for page in pages:
         counts, offsets = page.databytecounts, page.dataoffsets
         if not counts or len(counts) != len(offsets) or min(counts) <= 0 or min(offsets) <= 0:
             raise not_readable("TIFF", "a part of its voxels is absent")
