@@ -172,7 +172,8 @@ def _by_simpleitk(path: Path) -> npt.NDArray[Any]:
     reader = SimpleITK.ImageFileReader()
     reader.SetImageIO("TIFFImageIO")
     reader.SetFileName(str(path))
-    return SimpleITK.GetArrayFromImage(reader.Execute())
+    voxels: npt.NDArray[Any] = SimpleITK.GetArrayFromImage(reader.Execute())
+    return voxels
 
 
 def _edges(tiff: Any) -> Edges:
