@@ -80,7 +80,7 @@ def as_dicom(folder: Path, array: np.ndarray, affine: np.ndarray, write_series: 
 def oracle(path: Path) -> sitk.Image:
     if path.suffix == ".mgz":  # which SimpleITK does not read; its place is nibabel's
         image = nibabel.load(path)
-        return sitk_image(np.asarray(image.dataobj), image.affine)
+        return sitk_image(np.asarray(image.dataobj).astype(np.uint16), image.affine)
     if not path.is_dir():
         return sitk.ReadImage(str(path))
     reader = sitk.ImageSeriesReader()
