@@ -51,7 +51,7 @@ _GENERAL: Mapping[Wanted, str] = {
     Wanted.REPORTED: "give the experiment file, or the folder of its runs below runs/",
     Wanted.RUNS: "give the experiment file, or the folder of its runs below runs/",
     Wanted.PREDICTIONS: "give a folder with one mask per volume (such as NIfTI), or a table that lists them",
-    Wanted.MASK: "give an image file (such as NIfTI), or the folder of one DICOM series",
+    Wanted.MASK: "give an image file such as NIfTI, or the folder of one DICOM series",
     Wanted.LABELS: "give a label table: a YAML file with the single key labels",
 }
 

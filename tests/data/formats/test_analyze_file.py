@@ -128,7 +128,7 @@ def test_files_with_each_other_names_say_how_they_are_named_right(tmp_path: Path
     save(tmp_path / "a.img", nibabel.Nifti1Pair)
     nibabel.save(nibabel.Nifti1Image(values(), turned_affine()), tmp_path / "b.nii")
     shutil.copy(tmp_path / "a.hdr", tmp_path / "c.nii")
-    with pytest.raises(DataError, match=r"it is the header of a pair .*; name it .hdr beside its .img file"):
+    with pytest.raises(DataError, match=r"it is the header of a pair .*; name it .hdr beside its .img file, or save"):
         read_volume(tmp_path / "c.nii")
     shutil.copy(tmp_path / "c.nii", tmp_path / "d.hdr")
     shutil.copy(tmp_path / "a.img", tmp_path / "d.img")

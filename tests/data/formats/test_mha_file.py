@@ -247,3 +247,65 @@ def test_bytes_after_compressed_voxels_are_refused(tmp_path: Path, more: bytes) 
         return
     with pytest.raises(DataError, match="bytes follow the end of its compressed voxels"):
         read_volume(path)
+
+
+def resaved(path: Path) -> None:
+    SimpleITK.WriteImage(SimpleITK.ReadImage(str(path)), str(path))
+
+
+def with_spacing(path: Path) -> None:
+    image = SimpleITK.ReadImage(str(path))
+    image.SetSpacing((0.5, 0.75, 4))
+    SimpleITK.WriteImage(image, str(path))
+
+
+def scaled(path: Path) -> None:
+    image = SimpleITK.ReadImage(str(path))
+    SimpleITK.WriteImage(image * 2, str(path))
+
+
+REMEDIES = [
+    ({"BinaryData": "False"}, "save it again, e.g. in Python with SimpleITK", resaved, 1),
+    ({"ElementToIntensityFunctionSlope": "2"}, "apply it to the voxels and save them", scaled, 2),
+    ({"ElementSpacing": None}, "write them, e.g. in Python with SimpleITK: image.SetSpacing", with_spacing, 1),
+    ({"ElementSpacing": "0 0.75 4"}, "write it to its header", None, 1),
+    ({"DistanceUnits": "inch"}, "write them to the header", None, 1),
+    ({"TransformMatrix": "0 0 0 0 1 0 0 0 1"}, "mend its header", None, 1),
+]
+
+
+@pytest.mark.parametrize(("changed", "advice", "follow", "factor"), REMEDIES)
+def test_what_a_refusal_advises_makes_the_file_readable(tmp_path: Path, changed, advice, follow, factor) -> None:
+    body = values().reshape(-1, order="F")
+    text = " ".join(str(number) for number in body).encode() + b"\n"
+    path = save(tmp_path / "a.mha", text if "BinaryData" in changed else None, **changed)
+    with pytest.raises(DataError, match=advice):
+        read_volume(path)
+    if follow is None:  # the header is edited
+        save(path)
+    else:
+        follow(path)
+    image = read_mha(path)
+    assert np.array_equal(image.array, values() * factor)
+    assert np.linalg.norm(image.affine[:3, :3], axis=0) == pytest.approx((0.5, 0.75, 4))
+
+
+def test_voxels_in_several_files_are_saved_as_one(tmp_path: Path) -> None:
+    names = []
+    for z in range(2):
+        (tmp_path / f"{z}.raw").write_bytes(values()[:, :, z].tobytes(order="F"))
+        names.append(f"{z}.raw\n")
+    path = save(tmp_path / "a.mhd", "".join(names).encode(), ElementDataFile="LIST")
+    with pytest.raises(DataError, match=r"its voxels lie in several files .*; save it as one .mha file"):
+        read_volume(path)
+    SimpleITK.WriteImage(SimpleITK.ReadImage(str(path)), str(tmp_path / "b.mha"))
+    assert np.array_equal(read_mha(tmp_path / "b.mha").array, values())
+
+
+def test_a_volume_of_several_may_be_saved_alone(tmp_path: Path) -> None:
+    many = SimpleITK.JoinSeries([sitk_image(values() + number, turned_affine()) for number in range(3)])
+    SimpleITK.WriteImage(many, str(tmp_path / "a.mha"))
+    with pytest.raises(DataError, match=r"mask_channel: .masks., or save one alone"):
+        read_volume(tmp_path / "a.mha")
+    SimpleITK.WriteImage(many[:, :, :, 1], str(tmp_path / "b.mha"))
+    assert np.array_equal(read_mha(tmp_path / "b.mha").array, values() + 1)
