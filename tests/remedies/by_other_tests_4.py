@@ -37,6 +37,11 @@ for clause, of, test in (
     ("believe: orientation", "orientation ({}) or believe: spacing ({})", BELIEVED),
     ("believe: spacing", "orientation ({}) or believe: spacing ({})", BELIEVED),
     ("in the dataset file, or eval --believe", "orientation ({}) or believe: spacing ({})", BELIEVED),
+    (
+        "write it, e.g. in Python with SimpleITK: JoinSeries",
+        "^is a 2-D image without the depth of its slice; allowed: 3-D",
+        f"{MHA}test_a_single_picture_gets_its_depth",
+    ),
     ("mend its header", "along directions", ADVISED),
     ("save it again, e.g. in Python with SimpleITK: WriteImage", "voxels as text", ADVISED),
     ("save them", "which programs read differently", ADVISED),

@@ -177,8 +177,8 @@ def read_header(stream: IO[bytes], *, pair: bool = False) -> NiftiHeader:
         raise DataError(
             "not a readable NIfTI file: it is the header of a file (.nii), not of a pair (.hdr, .img); name it .nii"
             if pair
-            else "not a readable NIfTI file: it is the header of a pair (.hdr, .img); name it .hdr beside its .img file, "
-            "or save it as one .nii file"
+            else "not a readable NIfTI file: it is the header of a pair (.hdr, .img); name it .hdr beside its .img "
+            "file, or save it as one .nii file"
         )
     shape = tuple(int(length) for length in fields.get_data_shape())
     if not 1 <= len(shape) <= 7 or min(shape) < 1:

@@ -309,3 +309,15 @@ def test_a_volume_of_several_may_be_saved_alone(tmp_path: Path) -> None:
         read_volume(tmp_path / "a.mha")
     SimpleITK.WriteImage(many[:, :, :, 1], str(tmp_path / "b.mha"))
     assert np.array_equal(read_mha(tmp_path / "b.mha").array, values() + 1)
+
+
+@pytest.mark.parametrize("depth", [3.0, 0.5])
+def test_a_single_picture_gets_its_depth(tmp_path: Path, depth: float) -> None:
+    flat = sitk_image(values(), np.diag([0.5, 0.75, 4, 1.0]))[:, :, 1]
+    SimpleITK.WriteImage(flat, str(tmp_path / "a.mha"))
+    with pytest.raises(DataError, match=r"2-D image without .*; write it, .* JoinSeries\(image, 0, depth_in_mm\)"):
+        read_volume(tmp_path / "a.mha")
+    SimpleITK.WriteImage(SimpleITK.JoinSeries([flat], 0, depth), str(tmp_path / "b.mha"))
+    volume = read_volume(tmp_path / "b.mha")
+    assert np.array_equal(volume.array_zyx, values()[:, :, 1:2].T)
+    assert volume.geometry.spacing_zyx_mm == pytest.approx((depth, 0.75, 0.5))
