@@ -10,10 +10,12 @@ from fixtures.damage import cut, flip_bits, overwrite
 from fixtures.formats import EDGES_ZYX, FORMATS, GIVEN, turned_affine
 
 from sam2ft.config.schema.dataset import Reading
+from sam2ft.config.schema.maps import MapSource
 from sam2ft.core.errors import DataError
 from sam2ft.data.formats.declared_size import declared_size
 from sam2ft.data.formats.readers import FORMATS as SHOWN
 from sam2ft.data.formats.readers import READERS, companions_of, described_file, reader_of, volume_endings
+from sam2ft.data.images.maps import read_map
 from sam2ft.data.images.volumes import read_mask, read_volume
 
 SHAPE = (7, 6, 5)
@@ -76,6 +78,20 @@ def test_a_mask_in_a_file_of_any_kind_lies_on_its_image(tmp_path: Path, name: st
     labels = (values("u1") > 120).astype(np.uint8)
     mask = read_mask(form.write(tmp_path / "mask", labels, affine), image, form.reading)
     assert np.array_equal(mask.array_zyx, labels.T)
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "png"])
+def test_a_map_in_a_file_of_any_kind_lies_on_its_image(tmp_path: Path, name: str) -> None:
+    (tmp_path / "image").mkdir()
+    (tmp_path / "map").mkdir()
+    form, affine = FORMATS[name], turned_affine()
+    image = read_volume(form.write(tmp_path / "image", values("u2"), affine), reading=form.reading)
+    times = 20 + values("u1").astype("f4") / 4
+    found = read_map(
+        form.write(tmp_path / "map", times, affine), "t2", MapSource(), image.geometry, reading=form.reading
+    )
+    assert np.array_equal(found.values_zyx, times.T)
+    assert found.facts["source"] == "file"
 
 
 @pytest.mark.parametrize("name", FORMATS)
