@@ -4,7 +4,7 @@ One of these options selects what is evaluated; the last line printed is the fol
 
   --ckpt FILE                  a checkpoint: of a sam2ft run, official SAM 2 / 2.1, or of another program
   --compare FILE FILE ...      several, in one pass over the data, each compared with the first
-  --predictions DIR            masks of a store's volumes as NIfTI or NRRD; no model, no torch
+  --predictions DIR            masks of a store's volumes, as NIfTI or another format; no model, no torch
   --reference A --prediction B one mask against another; no model, no torch
 """
 
@@ -26,10 +26,11 @@ OF_CHECKPOINT = ("data", "model", "split", "protocol", "instances", "set")
 TAKES = {
     "ckpt": OF_CHECKPOINT,
     "compare": OF_CHECKPOINT,
-    "predictions": ("data", "split", "resample", "believe", "set", "workers"),
-    "reference": ("prediction", "labels", "resample", "believe", "slice_axis", "set"),
+    "predictions": ("data", "split", "resample", "believe", "spacing_mm", "axes", "set", "workers"),
+    "reference": ("prediction", "labels", "resample", "believe", "spacing_mm", "axes", "slice_axis", "set"),
 }
 """Kind of evaluation -> its options, besides --out."""
+ORDERS = ("zyx", "zxy", "yzx", "yxz", "xzy", "xyz")
 
 EXAMPLES = """examples:
   python launch/eval.py --ckpt runs/knee/RUN/checkpoints/best.pt
@@ -64,6 +65,16 @@ def parser() -> argparse.ArgumentParser:
     model.add_argument(
         "--instances", choices=("per_instance", "per_label"), help="one prompt per component, or per label"
     )
+    _add_masks_options(parser)
+    both = parser.add_argument_group("where and how")
+    both.add_argument("--data", type=Path, action="append", default=[], metavar="STORE", help="prepared store")
+    both.add_argument("--split", choices=("train", "val", "test"), help="subjects that are evaluated (default: test)")
+    both.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
+    both.add_argument("--out", type=Path, metavar="DIR", help="folder of the tables")
+    return parser
+
+
+def _add_masks_options(parser: argparse.ArgumentParser) -> None:
     masks = parser.add_argument_group("with --predictions and --reference")
     masks.add_argument("--prediction", type=Path, metavar="FILE", help="mask that is scored against --reference")
     masks.add_argument("--labels", type=Path, metavar="TABLE.yaml", help="label table of the values in --reference")
@@ -74,6 +85,14 @@ def parser() -> argparse.ArgumentParser:
         help="field of a mask's header that is right where two fields contradict each other",
     )
     masks.add_argument(
+        "--spacing-mm",
+        type=float,
+        nargs=3,
+        metavar=("Z", "Y", "X"),
+        help="distances between slices, rows and columns of masks that do not carry them (npy, npz, PNG, TIFF)",
+    )
+    masks.add_argument("--axes", choices=ORDERS, help="order of the axes of npy and npz masks: z slices, y rows")
+    masks.add_argument(
         "--slice-axis",
         choices=("auto", "sagittal", "coronal", "axial", "0", "1", "2"),
         help="plane or axis of --reference that is cut into slices (default: auto, the plane of acquisition)",
@@ -81,12 +100,6 @@ def parser() -> argparse.ArgumentParser:
     masks.add_argument(
         "--workers", type=int, metavar="N", help="parallel processes for the volumes of --predictions (default: 1)"
     )
-    both = parser.add_argument_group("where and how")
-    both.add_argument("--data", type=Path, action="append", default=[], metavar="STORE", help="prepared store")
-    both.add_argument("--split", choices=("train", "val", "test"), help="subjects that are evaluated (default: test)")
-    both.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
-    both.add_argument("--out", type=Path, metavar="DIR", help="folder of the tables")
-    return parser
 
 
 def main() -> int:
@@ -161,7 +174,10 @@ def _pair(given: argparse.Namespace) -> int:
 def _reading(given: argparse.Namespace) -> "Reading":
     from sam2ft.config.schema.dataset import Reading
 
-    return Reading(believe=given.believe, slice_axis=given.slice_axis or "auto")
+    if given.spacing_mm and min(given.spacing_mm) <= 0:
+        raise UserError(f"--spacing-mm: found {min(given.spacing_mm):g}; allowed: three lengths above 0")
+    spacing = tuple(given.spacing_mm) if given.spacing_mm else None
+    return Reading(believe=given.believe, slice_axis=given.slice_axis or "auto", spacing_mm=spacing, axes=given.axes)
 
 
 def _show_scored(result: "Scored") -> int:

@@ -23,6 +23,7 @@ excused(
     "more than {}",
     "name of the prepared store",
     "train, val or test",
+    "--spacing-mm: found {}",
     "name of the label in the label table",
     "score are optional",
     "name, needs",

@@ -77,7 +77,7 @@ for clause, test in (
             "give a folder with one mask per volume",
             "give one file of it, or all with --predictions FOLDER --data STORE",
             "masks of a whole store are scored with --predictions FOLDER --data STORE",
-            "give a NIfTI or NRRD file, or the folder of one DICOM series",
+            "give an image file such as NIfTI, or the folder of one DICOM series",
             "give a label table: a YAML file with the single key labels",
         )
     ),

@@ -12,9 +12,9 @@ import SimpleITK
 from nibabel.processing import resample_to_output
 
 from sam2ft.data.images.volumes import read_volume
-from tests.data.images.test_nifti_file import save, turned
-from tests.data.images.test_nifti_size import save as save_sized
-from tests.data.images.test_nrrd_file import SHAPE, seg, values, write
+from tests.data.formats.test_nifti_file import save, turned
+from tests.data.formats.test_nifti_size import save as save_sized
+from tests.data.formats.test_nrrd_file import SHAPE, seg, values, write
 from tests.data.images.test_slice_axis import save as save_axes
 from tests.remedies.conftest import refusal
 from tests.remedies.registry import remedy
@@ -127,6 +127,7 @@ def _labelmap(path: Path) -> None:
 )
 @remedy(
     "write it, e.g. in Python with SimpleITK: JoinSeries",
+    of="without the depth of its slice (pixdim",
     case=Header("a.nii", _two_d, _itk(lambda image: SimpleITK.JoinSeries([image], 0, 3.0))),
 )
 @remedy("save it as one .nii file", case=Header("a.nii", _pair, _whole))
@@ -169,8 +170,8 @@ def _labelmap(path: Path) -> None:
     case=Header(
         "a.nrrd",
         lambda path: write(
-            path, data=bytes(630), type="uint8", dimension="4", sizes="3 7 6 5", kinds="vector domain domain domain",
-            space_directions="none (0.5,0,0) (0,0.5,0) (0,0,3)",
+            path, data=bytes(1260), type="uint8", dimension="5", sizes="3 2 7 6 5",
+            kinds="vector list domain domain domain", space_directions="none none (0.5,0,0) (0,0.5,0) (0,0,3)",
         ),
         write,
     ),

@@ -238,15 +238,15 @@ def an_image_of_an_unknown_kind(raw: Raw) -> str:
         image = SimpleITK.GetImageFromArray(volume.array_zyx.astype(np.int16))
         reference = SimpleITK.ReadImage(SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(raw.image(subject))))
         image.CopyInformation(reference)
-        Path("mha").mkdir(exist_ok=True)
-        SimpleITK.WriteImage(image, f"mha/{subject}.mha")
-    raw.settings("dicom/{subject}", "mha/{subject}.mha")
+        Path("vtk").mkdir(exist_ok=True)
+        SimpleITK.WriteImage(image, f"vtk/{subject}.vtk")
+    raw.settings("dicom/{subject}", "vtk/{subject}.vtk")
     shown = _refused(raw, 2)
     for subject in AB:
-        line = next(part for part in shown.split("WriteImage(ReadImage('")[1:] if part.startswith(f"{subject}.mha"))
+        line = next(part for part in shown.split("WriteImage(ReadImage('")[1:] if part.startswith(f"{subject}.vtk"))
         target = line.split("'")[2]
-        SimpleITK.WriteImage(SimpleITK.ReadImage(f"mha/{subject}.mha"), f"mha/{target}")
-    raw.settings("dicom/{subject}", f"mha/{{subject}}{target[1:]}")
+        SimpleITK.WriteImage(SimpleITK.ReadImage(f"vtk/{subject}.vtk"), f"vtk/{target}")
+    raw.settings("dicom/{subject}", f"vtk/{{subject}}{target[1:]}")
     _prepared(raw)
     return shown
 

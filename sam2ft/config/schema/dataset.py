@@ -17,6 +17,7 @@ Keepable = Literal["SeriesDescription", "PatientAge", "PatientSex", "PatientWeig
 LabelNumber = Annotated[int, Field(ge=1, le=MOST_LABEL)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Share = Annotated[float, Field(ge=0, le=1)]
+EdgeMm = Annotated[float, Field(gt=0)]
 
 _LABEL_ID = re.compile(r"[1-9][0-9]{0,4}")
 
@@ -255,6 +256,24 @@ class Reading(Section):
     irregular: Literal["refuse", "resample"] = plain(
         "refuse", "what happens to a series whose slice distances vary by over 10 %"
     )
+    channel: int | None = plain(
+        None,
+        "index, from 0, of the volume to read from an image file that holds several (times or channels); null: such a "
+        "file is refused",
+        ge=0,
+    )
+    mask_channel: int | None = plain(None, "as channel, of the mask files", ge=0)
+    spacing_mm: tuple[EdgeMm, EdgeMm, EdgeMm] | None = plain(
+        None,
+        "distances between slices, between rows and between columns, for files that do not carry them (npy, npz, PNG, "
+        "TIFF), in this order",
+        unit="mm",
+    )
+    axes: Literal["zyx", "zxy", "yzx", "yxz", "xzy", "xyz"] | None = plain(
+        None, "order of the axes of the array in an npy or npz file: z slices, y rows, x columns"
+    )
+    array: str | None = plain(None, "name of the image in an npz file that holds several arrays", min_length=1)
+    mask_array: str | None = plain(None, "name of the mask in an npz file that holds several arrays", min_length=1)
 
     max_volume_gb: float = plain(
         4.0,
@@ -274,6 +293,23 @@ class Reading(Section):
         fields = Reading.model_fields.items()
         chosen = {name: getattr(self, name) for name, field in fields if getattr(self, name) != field.default}
         return {name: value for name, value in chosen.items() if name != "max_volume_gb"}
+
+    @property
+    def of_masks(self) -> "Reading":
+        """The choices for masks and maps beside an image: they follow its slices, and are single volumes."""
+        return Reading(
+            believe=self.believe,
+            irregular=self.irregular,
+            channel=self.mask_channel,
+            spacing_mm=self.spacing_mm,
+            axes=self.axes,
+            array=self.mask_array,
+        )
+
+    @property
+    def of_maps(self) -> "Reading":
+        """As `of_masks`, for maps, whose files hold one volume each."""
+        return self.of_masks.model_copy(update={"array": None, "channel": None})
 
 
 AS_IS = Reading()

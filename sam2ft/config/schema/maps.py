@@ -36,7 +36,7 @@ _FIT_KEYS = ("spin_lock_ms", "skip_first", "bounds_ms", "r2_min")
 class MapSource(Section):
     """Source of a relaxation map: a map file, or a DICOM series to which the map is fitted."""
 
-    file: Pattern | None = plain(None, "map file (NIfTI or NRRD) of a volume")
+    file: Pattern | None = plain(None, "map file of a volume")
     unit: MapUnit | None = plain(
         None,
         "unit of the values of a map file; 1/s: rates (R2), which are converted to times; null: as its sidecar (.json, "

@@ -69,7 +69,10 @@ OURS = frozenset(
 """What sam2ft writes or reads by itself; the others are things of any program."""
 WEIGHTS_SUFFIXES = (".pt", ".pth", ".safetensors", ".ckpt", ".bin")
 _ENDINGS = {
-    Kind.IMAGE: (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh", ".mnc"),
+    Kind.IMAGE: (
+        *(".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgh", ".mgz", ".mgh.gz", ".mnc"),
+        *(".hdr", ".img", ".hdr.gz", ".img.gz", ".npy", ".npz"),
+    ),
     Kind.WEIGHTS: WEIGHTS_SUFFIXES,
     Kind.TABLE: (".csv", ".tsv", ".xlsx", ".parquet"),
     Kind.PICTURE: (".png", ".jpg", ".jpeg", ".svg", ".tif", ".tiff"),

@@ -59,8 +59,8 @@ _GENERAL: Mapping[Wanted, str] = {
     Wanted.DATASET: "give a dataset file, such as those in experiments/datasets",
     Wanted.REPORTED: "give the experiment file, or the folder of its runs below runs/",
     Wanted.RUNS: "give the experiment file, or the folder of its runs below runs/",
-    Wanted.PREDICTIONS: "give a folder with one mask per volume (NIfTI or NRRD), or a table that lists them",
-    Wanted.MASK: "give a NIfTI or NRRD file, or the folder of one DICOM series",
+    Wanted.PREDICTIONS: "give a folder with one mask per volume (such as NIfTI), or a table that lists them",
+    Wanted.MASK: "give an image file such as NIfTI, or the folder of one DICOM series",
     Wanted.LABELS: "give a label table: a YAML file with the single key labels",
 }
 

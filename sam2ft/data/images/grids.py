@@ -79,6 +79,8 @@ class FileImage:
     oriented: bool = True
     """False: the header does not say how the axes lie in the body."""
     segments: tuple[Segment, ...] = ()
+    slices_known: bool = False
+    """Whether `slice_dimension` is sure: the pictures of a stack, or the axis that the dataset file calls z."""
 
 
 def permuted_geometry(

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from sam2ft.config.schema.maps import MapSource, MapUnit
 from sam2ft.core.errors import DataError
+from sam2ft.data.formats.readers import volume_endings
 
 # Medians of the positive values of a map, ms. Outside the first range a note, outside the second no such tissue.
 USUAL_MS: Mapping[str, tuple[float, float]] = {"t2": (5.0, 300.0), "t1rho": (5.0, 500.0)}
@@ -30,7 +31,7 @@ _SUFFIXES: Mapping[str, MapUnit] = {
     **{"T2map": "s", "T2starmap": "s", "T1rho": "s", "T1rhomap": "s"},
     **{"R2map": "1/s", "R2starmap": "1/s"},
 }
-_ENDING = re.compile(r"\.(nii\.gz|nii|nrrd|nhdr)$", re.IGNORECASE)
+_ENDING = re.compile(f"({'|'.join(re.escape(ending) for ending in volume_endings())})$", re.IGNORECASE)
 
 
 def sidecar_of(path: Path) -> Path:

@@ -13,6 +13,7 @@ from sam2ft.config.schema.maps import MAP_BOUNDS_MS, MapSource
 from sam2ft.core.errors import DataError, naming
 from sam2ft.core.geometry import Geometry
 from sam2ft.data.dicom.relaxometry_series import DecaySeries, read_echoes, read_spin_locks
+from sam2ft.data.formats.picture_stack import is_stack
 from sam2ft.data.images.grids import (
     Volume,
     refuse_one_unoriented,
@@ -72,22 +73,23 @@ def read_map(
             half of the mask, when the series cannot be fitted, when the map has no finite value, or when its values
             cannot be times in ms.
     """
-    if path.is_dir() and source.file:
+    is_series = path.is_dir() and not is_stack(path)
+    if is_series and source.file:
         raise DataError(
-            f"{path}: is a folder; sources.maps.{name}.file takes map files (NIfTI or NRRD); convert a map in DICOM "
+            f"{path}: is a folder; sources.maps.{name}.file takes map files (such as NIfTI); convert a map in DICOM "
             "with dcm2niix and give the .nii.gz"
         )
-    if not path.is_dir() and source.series:
+    if not is_series and source.series:
         raise DataError(f"{path}: is a file; sources.maps.{name}.series takes a folder of DICOM images")
-    if path.is_dir() and source.unit:
+    if is_series and source.unit:
         raise DataError(
             f"{path}: is a folder of DICOM images; sources.maps.{name}.unit is the unit of a map file, and a fit gives "
             "ms; leave the key out"
         )
     # How the image is cut into slices is no matter of the map, whose axes follow the image.
-    target = MapTarget(geometry, mask_zyx, Reading(believe=reading.believe, irregular=reading.irregular))
+    target = MapTarget(geometry, mask_zyx, reading.of_maps)
     with naming(path):
-        return _fitted(path, name, source, target) if path.is_dir() else _from_file(path, name, source, target)
+        return _fitted(path, name, source, target) if is_series else _from_file(path, name, source, target)
 
 
 def _from_file(path: Path, name: str, source: MapSource, target: MapTarget) -> PreparedMap:

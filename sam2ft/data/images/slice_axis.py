@@ -25,7 +25,7 @@ class SliceAxis:
     index: int
     """Index of an axis of the file (of a DICOM series: 0 columns, 1 rows, 2 slices)."""
     reason: str
-    """single slice | dim_info | odd spacing | third axis | largest spacing | acquisition | given"""
+    """single slice | dim_info | odd spacing | third axis | largest spacing | acquisition | slices | given"""
     plane: str | None
     """sagittal, coronal or axial: the plane nearest to the slices; None when the file does not say how it lies."""
 

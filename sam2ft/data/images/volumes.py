@@ -1,4 +1,4 @@
-"""Reading volumes from NIfTI and NRRD files and DICOM folders as zyx arrays with an exact affine; writing NIfTI."""
+"""Reading volumes from files of all kinds and DICOM folders as zyx arrays with an exact affine; writing NIfTI."""
 
 import gzip
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ from sam2ft.core.given.wrong_kind import Wanted, not_there, wrong_kind
 from sam2ft.core.quiet import quiet_readers
 from sam2ft.data.dicom.file import is_dicom, refuse_single_file
 from sam2ft.data.dicom.series import read_series
+from sam2ft.data.formats.nifti_affine import COSINE_TOLERANCE
+from sam2ft.data.formats.picture_stack import is_stack
+from sam2ft.data.formats.readers import FORMATS, reader_of
 from sam2ft.data.images.grids import FileImage, Volume, on_grid, permuted_geometry
-from sam2ft.data.images.nifti_affine import COSINE_TOLERANCE
-from sam2ft.data.images.nifti_file import read_nifti
-from sam2ft.data.images.nrrd_file import read_nrrd
 from sam2ft.data.images.slice_axis import (
     NORMAL_OF,
     SliceAxis,
@@ -41,8 +41,6 @@ _PLACE_FIELDS = (
     *("image_position_patient", "image_orientation_patient", "slice_location", "instanceNumber"),
     *("slice_thickness", "spacing_between_slices"),
 )
-
-FORMATS = "NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr) or a folder with one DICOM series"
 
 
 @quiet_readers()
@@ -66,16 +64,16 @@ def read_volume(
         DataError: when the file or folder cannot be read exactly, fields of its header contradict each other, or no
             axis is that of the plane `reading.slice_axis`.
     """
-    if path.is_dir():
+    if path.is_dir() and not is_stack(path):
         with naming(path):
             series = read_series(path, keep, reading, labels=labels, median_dz=version_1)
             return replace(_cut_series(series, reading), name=str(path))
-    if not path.is_file():
-        raise DataError(not_there(path, Wanted.MASK) or f"{path}: not a file")
-    if is_dicom(path):
+    if not path.exists():
+        raise DataError(not_there(path, Wanted.MASK) or f"{path}: no such file or folder")
+    if path.is_file() and is_dicom(path):
         refuse_single_file(path)
     with naming(path):
-        return replace(_cut_file(_read_file(path, reading.believe), reading, version_1), name=str(path))
+        return replace(_cut_file(_read_file(path, reading), reading, version_1), name=str(path))
 
 
 def _cut_file(image: FileImage, reading: Reading, version_1: bool) -> Volume:
@@ -87,7 +85,9 @@ def _cut_file(image: FileImage, reading: Reading, version_1: bool) -> Volume:
         axis = _given_axis(reading.slice_axis, affine, oriented=image.oriented)
     else:
         index, reason = acquisition_axis(array.shape, spacing, image.slice_dimension)
-        if version_1:
+        if image.slices_known and image.slice_dimension is not None:
+            index, reason = image.slice_dimension, "slices"
+        elif version_1:
             index, reason = largest_spacing_axis(spacing), "largest spacing"
         axis = SliceAxis(index, reason, plane_of(index, affine) if image.oriented else None)
         notes += _odd_spacing_notes(array.shape, spacing, axis)
@@ -186,15 +186,13 @@ def _size_notes(spacing_mm: npt.NDArray[np.float64], unit_field: str) -> list[st
     return []
 
 
-def _read_file(path: Path, believe: str | None) -> FileImage:
-    name = path.name.lower()
-    if name.endswith((".nii", ".nii.gz")):
-        return read_nifti(path, believe)
-    if name.endswith((".nrrd", ".nhdr")):
-        return read_nrrd(path, believe)
-    raise DataError(
-        wrong_kind(path, Wanted.MASK) or f"{path}: unknown kind of file; allowed: {FORMATS}; {_way_out(path)}"
-    )
+def _read_file(path: Path, reading: Reading) -> FileImage:
+    reader = reader_of(path)
+    if reader is None:
+        raise DataError(
+            wrong_kind(path, Wanted.MASK) or f"{path}: unknown kind of file; allowed: {FORMATS}; {_way_out(path)}"
+        )
+    return reader.read(path, reading)
 
 
 def _way_out(path: Path) -> str:
@@ -226,7 +224,7 @@ def read_on_grid(
         DataError: naming the file, when it cannot be read or is on another grid.
     """
     with naming(path):
-        chosen = Reading(believe=reading.believe, irregular=reading.irregular)
+        chosen = reading.of_masks
         # The integers of a mask are no signals: nothing is rescaled or left out.
         volume = read_volume(path, reading=chosen, labels=True)
         notes = tuple(f"{what}: {note}" for note in volume.notes)

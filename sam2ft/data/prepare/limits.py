@@ -10,8 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError
-from sam2ft.data.images.declared_size import needed_bytes
+from sam2ft.data.formats.declared_size import needed_bytes
 
 GIB = 2**30
 # Above the budget: a half more for a reader's own copies, and room for libraries that are imported meanwhile.
@@ -20,13 +21,16 @@ _SHARE, _ROOM = 1.5, 256 * 2**20
 _GRACE_S = 5.0
 
 
-def refuse_too_large(image: Path, mask: Path, maps: Collection[Path], budget_bytes: float) -> None:
+def refuse_too_large(
+    image: Path, mask: Path, maps: Collection[Path], budget_bytes: float, reading: Reading = AS_IS
+) -> None:
     """Check the memory that a volume needs by the headers of its files, before anything is decoded.
 
     Raises:
         DataError: naming the file that needs the most, and what it needs.
     """
-    needed = {path: needed_bytes(path) for path in (image, mask, *maps)}
+    needed = {path: needed_bytes(path, reading.of_maps) for path in maps}
+    needed |= {mask: needed_bytes(mask, reading.of_masks), image: needed_bytes(image, reading)}
     # Image and mask are on one grid: what a voxel needs holds both.
     total = max(needed[image], needed[mask]) + sum(needed[path] for path in maps)
     if total > budget_bytes:

@@ -289,7 +289,7 @@ def _prepare_one(
             return VolumeOutcome(source.key, UNCHANGED)
         budget = config.reading.max_volume_gb * GIB
         with _reading(source.image), limited(source.image, budget, 60 * options.minutes, own_process=options.isolated):
-            refuse_too_large(source.image, source.mask, source.maps.values(), budget)
+            refuse_too_large(source.image, source.mask, source.maps.values(), budget, config.reading)
             volume = prepare_volume(source, config, names, version_1=writer.version == 1)
         writer.write(volume, stamp)
     except DataError as error:

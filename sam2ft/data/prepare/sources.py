@@ -13,6 +13,7 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.files import canonical_json, sha256_text
 from sam2ft.core.given.near import near_path
 from sam2ft.core.keys import VolumeKey
+from sam2ft.data.formats.readers import companions_of
 from sam2ft.data.images.map_units import sidecar_of
 
 DEFAULT_VOLUME = "image"
@@ -201,9 +202,11 @@ def fingerprint(source: VolumeFiles, settings: Mapping[str, Any], *, version_1: 
     """
     files_of_maps = [] if version_1 else [path for path in source.maps.values() if path.is_file()]
     sidecars = [sidecar for path in files_of_maps if (sidecar := sidecar_of(path)).is_file()]
+    # Of a MetaImage header or one of a pair: the other half of the volume.
+    beside = [other for path in source.paths if path.is_file() for other in companions_of(path)]
     files = [
         path
-        for given in (*source.paths, *sidecars)
+        for given in (*source.paths, *sidecars, *beside)
         for path in (sorted(given.rglob("*")) if given.is_dir() else [given])
     ]
     stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.is_file()]

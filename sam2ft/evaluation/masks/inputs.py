@@ -9,9 +9,14 @@ from sam2ft.core.errors import DataError, listed
 from sam2ft.core.files import canonical_json, sha256_file, sha256_text
 from sam2ft.core.given.wrong_kind import Wanted, not_there, wrong_kind
 from sam2ft.core.keys import VolumeKey, path_component
+from sam2ft.data.formats import array_file, picture_stack
+from sam2ft.data.formats.readers import companions_of, volume_endings
 from sam2ft.data.store.store import VolumeRecord
 
-SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr")
+SUFFIXES = (".seg.nrrd", *volume_endings())
+"""Endings of mask files, longest first."""
+_UNPLACED = (*array_file.ENDINGS, *picture_stack.ENDINGS)
+"""Endings of files that other programs write beside a mask too: probabilities, pictures of it."""
 SHOWN = 5
 """Number of volumes and files that a message names."""
 
@@ -29,7 +34,7 @@ def find_predictions(predictions: Path, records: Sequence[VolumeRecord]) -> Foun
     """Find one prediction file per volume of `records`.
 
     Args:
-        predictions: a folder with `<subject>__<volume>.nii.gz` (or .nii, .seg.nrrd, .nrrd, .nhdr; `<subject>` alone if
+        predictions: a folder with `<subject>__<volume>.nii.gz` (or another file that can be read; `<subject>` alone if
             it has one volume; with the letters of the subject, or percent-encoded as in a store; also in an inner
             folder with the name of the dataset, as written by sam2ft evaluations), or a CSV with columns subject,
             volume, path (relative to the CSV).
@@ -59,7 +64,7 @@ def find_predictions(predictions: Path, records: Sequence[VolumeRecord]) -> Foun
 
 def _of_folder(folder: Path, records: Sequence[VolumeRecord]) -> FoundPredictions:
     subjects = [record.key.subject for record in records]
-    masks = [path for base in _folders(folder, records) for path in sorted(base.iterdir()) if _is_mask(path)]
+    masks = [path for base in _folders(folder, records) for path in _masks_in(base)]
     by_stem: dict[str, list[Path]] = {}
     for path in masks:
         by_stem.setdefault(stem(path), []).append(path)
@@ -83,6 +88,20 @@ def _of_folder(folder: Path, records: Sequence[VolumeRecord]) -> FoundPrediction
 def _folders(folder: Path, records: Sequence[VolumeRecord]) -> list[Path]:
     datasets = dict.fromkeys(record.key.dataset for record in records)
     return [folder, *(inner for name in datasets if (inner := folder / path_component(name)).is_dir())]
+
+
+def _masks_in(folder: Path) -> list[Path]:
+    """The mask files of a folder: of a pair the header, and arrays and pictures only where they stand alone."""
+    found = [path for path in sorted(folder.iterdir()) if _is_mask(path)]
+    placed = {stem(path) for path in found if not path.name.lower().endswith(_UNPLACED)}
+    images = {
+        other for path in found if path.name.lower().endswith((".hdr", ".hdr.gz")) for other in companions_of(path)
+    }
+    return [
+        path
+        for path in found
+        if path not in images and not (stem(path) in placed and path.name.lower().endswith(_UNPLACED))
+    ]
 
 
 def _is_mask(path: Path) -> bool:
@@ -109,7 +128,7 @@ def _of_table(path: Path, records: Sequence[VolumeRecord]) -> FoundPredictions:
 
 
 def stem(path: Path) -> str:
-    """Return the name of a file without its suffix (.nii.gz, .nii, .seg.nrrd, .nrrd, .nhdr; in any case)."""
+    """Return the name of a file without its suffix (SUFFIXES; in any case)."""
     for suffix in SUFFIXES:
         if path.name.lower().endswith(suffix):
             return path.name[: -len(suffix)]
@@ -117,7 +136,7 @@ def stem(path: Path) -> str:
 
 
 def digest(path: Path) -> str:
-    """Return the sha256 of a file, or of the files of a DICOM folder in the order of their names.
+    """Return the sha256 of a file, with its voxels beside it, or of the files of a folder in the order of their names.
 
     Raises:
         DataError: the path does not exist.
@@ -126,4 +145,6 @@ def digest(path: Path) -> str:
         return sha256_text(canonical_json([sha256_file(one) for one in sorted(path.iterdir()) if one.is_file()]))
     if not path.is_file():
         raise DataError(not_there(path, Wanted.MASK) or f"{path}: not a file")
+    if beside := companions_of(path):
+        return sha256_text(canonical_json([sha256_file(one) for one in (path, *beside)]))
     return sha256_file(path)

@@ -59,7 +59,7 @@ def read_prediction(path: Path, reference: Volume, *, resample: bool, reading: R
         DataError: the mask is on another grid, without `resample`, and the message contains both geometries; or less
             than half of the labelled voxels of either mask lie inside the grid of the other.
     """
-    volume = read_labels(path, Reading(believe=reading.believe, irregular=reading.irregular))
+    volume = read_labels(path, reading.of_masks)
     return placed(path, volume, reference, resample=resample)
 
 
@@ -170,7 +170,7 @@ def read_stored_prediction(
     nearest = record.nearest
     if nearest is None:
         return read_prediction(path, reference, resample=resample, reading=reading)
-    even = Reading(believe=reading.believe, irregular="resample")
+    even = reading.model_copy(update={"irregular": "resample"})
     mask = read_prediction(path, reference, resample=resample, reading=even)
     if is_of_evaluation(path):
         note = "prediction of an evaluation of sam2ft: it lies on the even slices of the store and is taken as it is"

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from sam2ft.config.load_dataset import load_label_table
-from sam2ft.config.schema.dataset import Reading
 from sam2ft.core.digests.verified_files import write_sealed_json
 from sam2ft.core.errors import listed
 from sam2ft.core.files import canonical_json, sha256_text
@@ -91,7 +90,7 @@ def score_pair(
 
     def read() -> _Masks:
         volume = read_labels(reference, chosen.reading)
-        other = read_labels(prediction, Reading(believe=chosen.reading.believe, irregular=chosen.reading.irregular))
+        other = read_labels(prediction, chosen.reading.of_masks)
         volume, mask = placed_pair(reference, volume, prediction, other, resample=chosen.resample)
         predicted, referred, known, notes = _pair_labels((reference, volume), (prediction, mask.volume), table)
         return _Masks(predicted, referred, Scene(volume.geometry, known, dicom=volume.slices), mask, notes)

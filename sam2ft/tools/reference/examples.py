@@ -144,6 +144,12 @@ EXPERIMENT: Mapping[str, str] = {
 DATASET: Mapping[str, str] = {
     "slice_axis": "slice_axis: sagittal",
     "believe": "believe: sform",
+    "channel": "channel: 0",
+    "mask_channel": "mask_channel: 0",
+    "spacing_mm": "spacing_mm: [3.0, 0.5, 0.5]",
+    "axes": "axes: zyx",
+    "array": "array: imgs",
+    "mask_array": "mask_array: gts",
     "irregular": "irregular: resample",
     "max_volume_gb": "max_volume_gb: 8",
     "dataset": "dataset: {name: oai_knee, anatomy: knee, modality: MRI}",

@@ -125,3 +125,15 @@ def test_rates_that_are_not_positive_have_no_time() -> None:
     assert np.isnan(in_ms(np.array([25.0, 0.0, -1.0, np.nan]), "1/s")[1:]).all()
     with pytest.raises(DataError, match="has no value above 0"):
         implausible(np.array([0.0, -1.0]), "t2", told=True, way_out="")
+
+
+@pytest.mark.parametrize(
+    "ending", [".mha", ".MHD", ".mgz", ".mgh.gz", ".hdr", ".img.gz", ".npy", ".npz", ".tif", ".nii.gz"]
+)
+def test_the_name_of_a_map_of_any_kind_says_its_unit(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"sub-1_T2map{ending}"
+    assert sidecar_of(path) == tmp_path / "sub-1_T2map.json"
+    assert unit_of(path, "t2", MapSource())[0] == "s"
+    assert unit_of(tmp_path / f"a{ending}", "t2", MapSource())[0] == "ms"
+    sidecar_of(path).write_text('{"Units": "ms"}')
+    assert unit_of(path, "t2", MapSource())[0] == "ms"

@@ -9,6 +9,7 @@ import nrrd
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from fixtures.formats import sitk_image
 from pydicom.dataset import FileDataset
 
 from sam2ft.core.geometry import Geometry
@@ -52,6 +53,16 @@ def as_nrrd(folder: Path, array: np.ndarray, affine: np.ndarray, _: Callable[...
     return folder / "a.nrrd"
 
 
+def as_mha(folder: Path, array: np.ndarray, affine: np.ndarray, _: Callable[..., Path]) -> Path:
+    sitk.WriteImage(sitk_image(array, affine), str(folder / "a.mha"), True)
+    return folder / "a.mha"
+
+
+def as_mgz(folder: Path, array: np.ndarray, affine: np.ndarray, _: Callable[..., Path]) -> Path:
+    nibabel.save(nibabel.MGHImage(array, affine), folder / "a.mgz")
+    return folder / "a.mgz"
+
+
 def as_dicom(folder: Path, array: np.ndarray, affine: np.ndarray, write_series: Callable[..., Path]) -> Path:
     lps = LPS @ affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
@@ -67,6 +78,9 @@ def as_dicom(folder: Path, array: np.ndarray, affine: np.ndarray, write_series: 
 
 
 def oracle(path: Path) -> sitk.Image:
+    if path.suffix == ".mgz":  # which SimpleITK does not read; its place is nibabel's
+        image = nibabel.load(path)
+        return sitk_image(np.asarray(image.dataobj).astype(np.uint16), image.affine)
     if not path.is_dir():
         return sitk.ReadImage(str(path))
     reader = sitk.ImageSeriesReader()
@@ -74,7 +88,7 @@ def oracle(path: Path) -> sitk.Image:
     return reader.Execute()
 
 
-@pytest.mark.parametrize("write", [as_nifti, as_nrrd, as_dicom])
+@pytest.mark.parametrize("write", [as_nifti, as_nrrd, as_mha, as_mgz, as_dicom])
 @pytest.mark.parametrize(("axes", "backwards"), ORIENTATIONS)
 def test_every_voxel_lies_where_other_readers_put_it(
     axes: tuple[int, ...],
@@ -101,7 +115,7 @@ def test_every_voxel_lies_where_other_readers_put_it(
     grid = Geometry.from_affine(SHAPE[::-1], affine)
     assert np.array_equal(reordered_to_grid(volume, grid), wanted.transpose(2, 1, 0))
     assert volume.geometry.voxel_volume_mm3 == pytest.approx(0.5 * 0.75 * 4.0)
-    if write is as_nifti:
+    if write in (as_nifti, as_mgz):
         closest = nibabel.as_closest_canonical(nibabel.load(path))
         there = Volume(np.asarray(closest.dataobj).T, Geometry.from_affine(SHAPE[::-1], closest.affine))
         assert np.array_equal(reordered_to_grid(volume, there.geometry), there.array_zyx)

@@ -12,11 +12,14 @@ import numpy.typing as npt
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
+from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError
-from sam2ft.data.images.compressed import as_array, decompressing, most_bytes, read_voxels, refusing_damage
+from sam2ft.data.formats.compressed import as_array, decompressing, most_bytes, read_voxels, refusing_damage
+from sam2ft.data.formats.description import Description, Placement, chosen_channel, described
+from sam2ft.data.formats.nifti_affine import MM_PER_UNIT, AffineFields, believed_affine
 from sam2ft.data.images.grids import FileImage
-from sam2ft.data.images.nifti_affine import MM_PER_UNIT, AffineFields, believed_affine
 
+ENDINGS = (".nii", ".nii.gz")
 _HEADER_BYTES = {348: 1, 540: 2}
 """sizeof_hdr -> version of NIfTI."""
 _GZIP = b"\x1f\x8b"
@@ -25,7 +28,7 @@ _PLAIN = {size.to_bytes(4, order) for size in (348, 540) for order in ("little",
 
 
 @dataclass(frozen=True)
-class _Header:
+class NiftiHeader:
     """A parsed header and the place of the voxels."""
 
     fields: Any
@@ -42,33 +45,63 @@ class _Header:
         return prod(self.shape) * self.dtype.itemsize
 
 
-def read_nifti(path: Path, believe: str | None = None) -> FileImage:
+def is_nifti(path: Path) -> bool:
+    return path.name.lower().endswith(ENDINGS)
+
+
+def read_nifti(path: Path, believe: str | None = None, reading: Reading = AS_IS) -> FileImage:
     """The image in a .nii or .nii.gz file: integers as they are, or scaled by slope and intercept of the header.
 
     Scaled integers of 1 or 2 bytes, and scaled float32, are float32; others float64.
 
     Args:
-        believe: which of sform, qform and pixdim is right where they contradict each other.
+        believe: which of sform, qform and pixdim is right where they contradict each other; null: as `reading` says.
+        reading: the choices of the dataset file.
 
     Raises:
-        DataError: naming the file, when header or contents are damaged, it ends too early or too late, or its fields
-            contradict each other.
+        DataError: naming the file, when header or contents are damaged, it ends too early or too late, its fields
+            contradict each other, or it has several volumes and none is chosen.
     """
-    with refusing_damage(path, "NIfTI", HeaderDataError, ImageFileError):
-        with _opened(path) as (stream, encoding):
-            header = _read_header(stream)
-            if header.dtype.kind not in "iuf":
-                raise DataError(f"holds {header.fields.get_value_label('datatype')}; expected one number per voxel")
-            shape = _shape_3d(header)
-            voxels = read_voxels(stream, header.num_bytes, most_bytes(path, encoding))
-        array = _scaled(as_array(voxels, header.dtype, shape), header.fields)
-        affine, notes = believed_affine(_affine_fields(header), believe)
-        if len(header.shape) == 2:
-            depth = np.linalg.norm(affine[:3, 2])
-            notes = (*notes, f"a single 2-D image: read as one slice of {depth:.6g} mm, as its header says; check it")
-        code = header.fields["qform_code"].item() or header.fields["sform_code"].item()
-        slices = header.fields.get_dim_info()[2]
-        return FileImage(array, affine, "xyzt_units", notes, slices, oriented=code > 0)
+    with refusing_damage(path, "NIfTI", HeaderDataError, ImageFileError), _opened(path) as (stream, encoding):
+        header = read_header(stream)
+        return nifti_image(header, stream, most_bytes(path, encoding), believe or reading.believe, reading)
+
+
+def nifti_image(
+    header: NiftiHeader, stream: IO[bytes], most: int | None, believe: str | None, reading: Reading
+) -> FileImage:
+    """The image of a header whose voxels begin where `stream` is, which can hold `most` bytes."""
+    if header.dtype.kind not in "iuf":
+        raise DataError(f"holds {header.fields.get_value_label('datatype')}; expected one number per voxel")
+    shape, channel = _shape_3d(header), chosen_channel(_channels(header.shape), reading, header.shape)
+    voxels = read_voxels(stream, header.num_bytes, most)
+    array = _scaled(one_channel(as_array(voxels, header.dtype, (*shape, -1)), channel), header.fields)
+    affine, notes = believed_affine(_affine_fields(header), believe)
+    if len(header.shape) == 2:
+        depth = np.linalg.norm(affine[:3, 2])
+        notes = (*notes, f"a single 2-D image: read as one slice of {depth:.6g} mm, as its header says; check it")
+    code = header.fields["qform_code"].item() or header.fields["sform_code"].item()
+    slices = header.fields.get_dim_info()[2]
+    return FileImage(array, affine, "xyzt_units", notes, slices, oriented=code > 0)
+
+
+def one_channel(array: npt.NDArray[Any], channel: int) -> npt.NDArray[Any]:
+    """A volume of an array whose last axis counts volumes; the memory of the others is given back."""
+    return array[..., channel] if array.shape[-1] == 1 else array[..., channel].copy(order="F")
+
+
+def describe_nifti(path: Path, reading: Reading = AS_IS) -> Description:
+    """What the header of a .nii or .nii.gz file says; DataError when it cannot be read."""
+    with refusing_damage(path, "NIfTI", HeaderDataError, ImageFileError), _opened(path) as (stream, _):
+        return header_description(read_header(stream), reading)
+
+
+def header_description(header: NiftiHeader, reading: Reading) -> Description:
+    def place() -> Placement:
+        _shape_3d(header)
+        return believed_affine(_affine_fields(header), reading.believe)
+
+    return described(header.shape, _channels(header.shape), header.num_bytes, place, reading)
 
 
 def nifti_size(path: Path) -> tuple[int, int]:
@@ -78,11 +111,11 @@ def nifti_size(path: Path) -> tuple[int, int]:
         DataError: the header cannot be read.
     """
     with refusing_damage(path, "NIfTI", HeaderDataError, ImageFileError), _opened(path) as (stream, _):
-        header = _read_header(stream)
+        header = read_header(stream)
         return prod(header.shape), header.num_bytes
 
 
-def _shape_3d(header: _Header) -> tuple[int, ...]:
+def _shape_3d(header: NiftiHeader) -> tuple[int, ...]:
     shape = header.shape
     if len(shape) == 2 and header.pixdim[2] > 0:
         return (*shape, 1)
@@ -91,9 +124,13 @@ def _shape_3d(header: _Header) -> tuple[int, ...]:
             f"is a 2-D image of shape {shape} without the depth of its slice (pixdim[3] is {header.pixdim[2]:g}); "
             "allowed: above 0; write it, e.g. in Python with SimpleITK: JoinSeries(image, 0, depth_in_mm)"
         )
-    if len(shape) < 3 or prod(shape[3:]) > 1:
+    if len(shape) < 3 or sum(length > 1 for length in shape[3:]) > 1:
         raise DataError(f"has shape {shape}; expected one 3-D volume")
     return shape[:3]
+
+
+def _channels(shape: tuple[int, ...]) -> int:
+    return prod(shape[3:])
 
 
 @contextmanager
@@ -113,8 +150,12 @@ def _opened(path: Path) -> Iterator[tuple[IO[bytes], str]]:
         yield decompressing(raw, encoding), encoding
 
 
-def _read_header(stream: IO[bytes]) -> _Header:
-    """The header at the start of a stream, which is left at the first voxel."""
+def read_header(stream: IO[bytes], *, pair: bool = False) -> NiftiHeader:
+    """The header at the start of a stream, which is left at the first voxel.
+
+    Args:
+        pair: the header of a pair (.hdr, .img), whose voxels are in the other file.
+    """
     from nibabel.nifti1 import Nifti1Header
     from nibabel.nifti2 import Nifti2Header
 
@@ -131,20 +172,31 @@ def _read_header(stream: IO[bytes]) -> _Header:
     # What nibabel mends silently says that the size is unknown: a pixdim of 0 would be 1 mm.
     pixdim = np.asarray(kind(block, check=False)["pixdim"][1:4], dtype=np.float64)
     fields["pixdim"][1:4] = np.where(np.isfinite(pixdim) & (pixdim > 0), pixdim, 1)  # a qform then has directions
-    if fields["magic"].item().rstrip(b"\0\r\n\x1a") != kind.single_magic.rstrip(b"\0\r\n\x1a"):
-        raise DataError("not a readable NIfTI file: it is the header of a pair (.hdr, .img); save it as one .nii file")
+    magic, first = (kind.pair_magic, 0) if pair else (kind.single_magic, fields.single_vox_offset)
+    if fields["magic"].item().rstrip(b"\0\r\n\x1a") != magic.rstrip(b"\0\r\n\x1a"):
+        raise DataError(
+            "not a readable NIfTI file: it is the header of a file (.nii), not of a pair (.hdr, .img); name it .nii"
+            if pair
+            else "not a readable NIfTI file: it is the header of a pair (.hdr, .img); name it .hdr beside its .img "
+            "file, or save it as one .nii file"
+        )
     shape = tuple(int(length) for length in fields.get_data_shape())
     if not 1 <= len(shape) <= 7 or min(shape) < 1:
         raise DataError(f"has shape {shape}; every length must be 1 or more")
-    offset = int(fields["vox_offset"].item()) or fields.single_vox_offset
-    if offset < fields.single_vox_offset:
+    offset = int(fields["vox_offset"].item()) or first
+    if offset < first:
         raise DataError(f"not a readable NIfTI file: vox_offset {offset} lies inside of its header")
-    between = offset - size
-    while between > 0 and (skipped := stream.read(min(between, 1 << 20))):
-        between -= len(skipped)
-    if between:
+    between = 0 if pair else offset - size
+    skip_bytes(stream, between)
+    return NiftiHeader(fields, pixdim, shape, np.dtype(fields.get_data_dtype()), offset)
+
+
+def skip_bytes(stream: IO[bytes], count: int) -> None:
+    """Read `count` bytes of a stream; EOFError when it ends before."""
+    while count > 0 and (skipped := stream.read(min(count, 1 << 20))):
+        count -= len(skipped)
+    if count > 0:
         raise EOFError
-    return _Header(fields, pixdim, shape, np.dtype(fields.get_data_dtype()), offset)
 
 
 def _scaled(stored: npt.NDArray[Any], fields: Any) -> npt.NDArray[Any]:
@@ -158,7 +210,7 @@ def _scaled(stored: npt.NDArray[Any], fields: Any) -> npt.NDArray[Any]:
     return values
 
 
-def _affine_fields(header: _Header) -> AffineFields:
+def _affine_fields(header: NiftiHeader) -> AffineFields:
     fields = header.fields
     code = int(fields["xyzt_units"].item()) & 7
     if code not in MM_PER_UNIT:
@@ -178,7 +230,7 @@ def _affine_fields(header: _Header) -> AffineFields:
     )
 
 
-def _base_affine(header: _Header) -> npt.NDArray[np.float64]:
+def _base_affine(header: NiftiHeader) -> npt.NDArray[np.float64]:
     """Edges of pixdim along the directions that nibabel assumes, the centre of the volume at the origin."""
     edges = header.pixdim * (-1, 1, 1)
     shape = np.array((*header.shape, 1)[:3])

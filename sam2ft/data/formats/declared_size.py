@@ -8,10 +8,11 @@ from typing import Any
 import pydicom
 from pydicom.filereader import read_dataset
 
+from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError
-from sam2ft.data.images.compressed import refusing_damage
-from sam2ft.data.images.nifti_file import nifti_size
-from sam2ft.data.images.nrrd_file import nrrd_size
+from sam2ft.data.formats.compressed import refusing_damage
+from sam2ft.data.formats.picture_stack import is_stack
+from sam2ft.data.formats.readers import reader_of
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _PIXEL_GROUP = 0x7FE0
@@ -21,37 +22,35 @@ _MOST_HEADER = 1 << 24
 BYTES_BESIDES = 6
 
 
-def declared_size(path: Path) -> tuple[int, int] | None:
-    """(number of voxels, their bytes when decoded) of a NIfTI, NRRD or DICOM file, or of all files of a folder.
+def declared_size(path: Path, reading: Reading = AS_IS) -> tuple[int, int] | None:
+    """(number of voxels, their bytes when decoded) of an image file, or of all DICOM files of a folder.
 
     DICOM: Rows * Columns * NumberOfFrames * SamplesPerPixel * BitsAllocated / 8. Nothing is decoded.
 
     Returns:
         None when a header cannot be read or is of another kind of file: reading the file says why.
     """
-    if not path.is_dir():
-        return _file_size(path)
-    files = [_file_size(file) for file in sorted(path.iterdir()) if file.is_file() and file.name[0] != "."]
+    if not path.is_dir() or is_stack(path):
+        return _file_size(path, reading)
+    files = [_file_size(file, reading) for file in sorted(path.iterdir()) if file.is_file() and file.name[0] != "."]
     known = [size for size in files if size is not None]
     return (sum(voxels for voxels, _ in known), sum(size for _, size in known)) if known else None
 
 
-def needed_bytes(path: Path) -> int:
+def needed_bytes(path: Path, reading: Reading = AS_IS) -> int:
     """Memory that `prepare` needs for the voxels of a file or folder: their own bytes and 6 more each.
 
     0 when a header cannot be read.
     """
-    voxels, size = declared_size(path) or (0, 0)
+    voxels, size = declared_size(path, reading) or (0, 0)
     return size + BYTES_BESIDES * voxels
 
 
-def _file_size(path: Path) -> tuple[int, int] | None:
+def _file_size(path: Path, reading: Reading) -> tuple[int, int] | None:
     try:
-        name = path.name.lower()
-        if name.endswith((".nii", ".nii.gz")):
-            return nifti_size(path)
-        if name.endswith((".nrrd", ".nhdr")):
-            return nrrd_size(path)
+        if (reader := reader_of(path)) is not None:
+            found = reader.describe(path, reading)
+            return found.num_voxels, found.num_bytes
         with refusing_damage(path, "DICOM"):
             return _dicom_size(path)
     except DataError:

@@ -18,7 +18,7 @@ from sam2ft.core.errors import DataError, naming
 
 CHUNK = 1 << 20
 # One byte of deflate holds at most 1032 bytes (zlib, "Maximum Compression Factor"); other writers stay below.
-MOST_PER_BYTE = {"gzip": 1032, "raw": 1}
+MOST_PER_BYTE = {"gzip": 1032, "zlib": 1032, "raw": 1}
 # Whatever the libraries raise on a header or on contents that make no sense.
 DAMAGED = (
     OSError,
@@ -59,6 +59,11 @@ def refusing_damage(path: Path, kind: str, *own: type[Exception]) -> Iterator[No
         raise DataError(f"{path}: not a readable {kind} file ({reason}); export or copy it again") from None
 
 
+def not_readable(kind: str, why: str) -> DataError:
+    """The refusal of a file whose contents are none of its kind, or damaged."""
+    return DataError(f"not a readable {kind} file: {why}; copy it again")
+
+
 def _reason(error: Exception) -> str:
     told = error.strerror if isinstance(error, OSError) else None
     if told is None and isinstance(error, ValueError | LookupError | TypeError):
@@ -70,8 +75,10 @@ def decompressing(stream: IO[bytes], encoding: str) -> IO[bytes]:
     """`stream` as its decompressed contents; raises zlib.error, OSError or EOFError where a checksum does not hold.
 
     Args:
-        encoding: raw, gzip or bzip2; all members of a file are read.
+        encoding: raw, gzip, bzip2 or zlib (one stream); all members of a gzip or bzip2 file are read.
     """
+    if encoding == "zlib":
+        return _Zlib(stream)  # type: ignore[return-value]  # is a binary stream
     if encoding == "gzip":
         return gzip.GzipFile(fileobj=stream, mode="rb")  # type: ignore[return-value]  # is a binary stream
     return _Bzip2(stream) if encoding == "bzip2" else stream  # type: ignore[return-value]  # is a binary stream
@@ -106,11 +113,36 @@ class _Bzip2(io.RawIOBase):
                 return len(found)
 
 
-def read_voxels(stream: IO[bytes], size: int, most: int | None = None) -> npt.NDArray[np.uint8]:
+class _Zlib(io.RawIOBase):
+    """The contents of one zlib stream, at whose end the file must end."""
+
+    def __init__(self, stream: IO[bytes]):
+        # 32: zlib and gzip headers are both recognised, as MetaIO does.
+        self._stream, self._inflate = stream, zlib.decompressobj(32 + zlib.MAX_WBITS)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]  # any writable buffer
+        while not self._inflate.eof:
+            given = self._inflate.unconsumed_tail or self._stream.read(CHUNK)
+            found = self._inflate.decompress(given, len(buffer))
+            if found:
+                buffer[: len(found)] = found
+                return len(found)
+            if not given and not self._inflate.eof:
+                raise EOFError
+        if self._inflate.unused_data or self._stream.read(1):
+            raise DataError("bytes follow the end of its compressed voxels; it is damaged, copy it again")
+        return 0
+
+
+def read_voxels(stream: IO[bytes], size: int, most: int | None = None, *, most_after: int = 0) -> npt.NDArray[np.uint8]:
     """The `size` bytes that are left in a stream, checked to be all that is left.
 
     Args:
         most: the number of bytes that the stream can hold at most, when that is known.
+        most_after: the number of bytes that may follow the voxels, which are read to the checksum and left out.
 
     Raises:
         DataError: the stream has fewer bytes or more.
@@ -121,6 +153,8 @@ def read_voxels(stream: IO[bytes], size: int, most: int | None = None) -> npt.ND
     voxels = np.empty(size, dtype=np.uint8)
     at = 0
     while found := stream.read(CHUNK):
+        if size < at + len(found) <= size + most_after:
+            found, most_after = found[: max(0, size - at)], most_after - (at + len(found) - size)
         if at + len(found) > size:
             raise DataError(
                 f"holds more than the {size} bytes of voxels that its header declares; header and voxels do not belong "

@@ -12,11 +12,14 @@ import numpy as np
 import numpy.typing as npt
 from nrrd import NRRDError
 
+from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError
-from sam2ft.data.images.compressed import as_array, decompressing, most_bytes, read_voxels, refusing_damage
+from sam2ft.data.formats.compressed import as_array, decompressing, most_bytes, read_voxels, refusing_damage
+from sam2ft.data.formats.description import Description, Placement, chosen_channel, described
+from sam2ft.data.formats.nrrd_affine import affine_of
 from sam2ft.data.images.grids import FileImage, Segment
-from sam2ft.data.images.nrrd_affine import affine_of
 
+ENDINGS = (".nrrd", ".nhdr")
 _ENCODINGS = {"raw": "raw", "gzip": "gzip", "gz": "gzip", "bzip2": "bzip2", "bz2": "bzip2"}
 _TEXT = ("ascii", "text", "txt")
 _LONGEST_HEADER = 1 << 20
@@ -24,25 +27,61 @@ _LONGEST_HEADER = 1 << 20
 _TEXT_BYTES_PER_NUMBER = 2
 
 
-def read_nrrd(path: Path, believe: str | None = None) -> FileImage:
+def is_nrrd(path: Path) -> bool:
+    return path.name.lower().endswith(ENDINGS)
+
+
+def read_nrrd(path: Path, believe: str | None = None, reading: Reading = AS_IS) -> FileImage:
     """The image or segmentation in a NRRD file; the header may lie in another file than the voxels.
 
     Args:
-        believe: orientation (space directions) or spacing (spacings), where both are given and contradict each other.
+        believe: orientation (space directions) or spacing (spacings), where both are given and contradict each other;
+            null: as `reading` says.
+        reading: the choices of the dataset file.
 
     Raises:
-        DataError: naming the file, when header or contents are damaged, it ends too early or too late, or its fields
-            contradict each other.
+        DataError: naming the file, when header or contents are damaged, it ends too early or too late, its fields
+            contradict each other, or it has several volumes and none is chosen.
     """
     with refusing_damage(path, "NRRD", NRRDError), _opened(path) as (header, stream, voxel_path):
         dtype, shape = _type(header), _shape(header)
         kept = _domain_axes(header, shape)
+        channel = chosen_channel(_channels(shape, kept), reading, shape)
         if dtype.kind not in "iuf":
             raise DataError(f"holds {header['type']}; expected one number per voxel")
-        array = _voxels(header, stream, voxel_path, dtype, shape).reshape([shape[axis] for axis in kept], order="F")
-        affine, notes = affine_of(header, kept, believe)
+        affine, notes = affine_of(header, kept, believe or reading.believe)
+        array = _one_channel(_voxels(header, stream, voxel_path, dtype, shape), kept, channel)
         oriented = "space directions" in header
         return FileImage(array, affine, "space units", notes, oriented=oriented, segments=_segments(header))
+
+
+def describe_nrrd(path: Path, reading: Reading = AS_IS) -> Description:
+    """What the header of a NRRD file says; DataError when it cannot be read."""
+    with refusing_damage(path, "NRRD", NRRDError):
+        with path.open("rb") as stream:
+            header = _read_header(stream)
+        shape, size = _shape(header), prod(_shape(header)) * _type(header).itemsize
+
+        def place() -> Placement:
+            return affine_of(header, _domain_axes(header, shape), reading.believe)
+
+        try:
+            channels = _channels(shape, _domain_axes(header, shape))
+        except DataError:
+            channels = 1  # `place` says why
+        return described(shape, channels, size, place, reading)
+
+
+def _channels(shape: tuple[int, ...], kept: list[int]) -> int:
+    return prod(shape) // prod(shape[axis] for axis in kept)
+
+
+def _one_channel(array: npt.NDArray[Any], kept: list[int], channel: int) -> npt.NDArray[Any]:
+    """The volume `channel` of an array with the axes `kept`, of the others at most one longer than 1."""
+    if _channels(array.shape, kept) == 1:
+        return array.reshape([array.shape[axis] for axis in kept], order="F")
+    spans = [slice(None) if axis in kept else min(channel, size - 1) for axis, size in enumerate(array.shape)]
+    return array[tuple(spans)].copy(order="F")
 
 
 def nrrd_size(path: Path) -> tuple[int, int]:
@@ -121,13 +160,16 @@ def _shape(header: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def _domain_axes(header: Mapping[str, Any], shape: tuple[int, ...]) -> list[int]:
-    """The three axes of space; DataError when there is another axis with several values."""
+    """The three axes of space; DataError when the header does not say which these are.
+
+    An axis of times or channels is one without a direction, or of another kind than space, or of length 1.
+    """
     axes = list(range(len(shape)))
     if len(shape) > 3:
         directions = header.get("space directions")
         ones = [axis for axis in axes if shape[axis] == 1]
         lists = [axis for axis in axes if directions is not None and not np.isfinite(directions[axis]).all()]
-        dropped = (lists or ones[::-1])[: len(shape) - 3]
+        dropped = (lists or _other_kinds(header) or ones[::-1])[: len(shape) - 3]
         axes = [axis for axis in axes if axis not in dropped]
         layers = prod(shape[axis] for axis in dropped)
         if layers > 1 and any(name.startswith("Segment0") for name in header):
@@ -135,11 +177,17 @@ def _domain_axes(header: Mapping[str, Any], shape: tuple[int, ...]) -> list[int]
                 f"has {layers} layers of segments that overlap; expected one: export it as a labelmap (3D Slicer: "
                 "Segmentations, Export to labelmap, then save the labelmap)"
             )
-        if layers > 1:
+        if sum(shape[axis] > 1 for axis in dropped) > 1:
             axes = list(range(len(shape)))
     if len(axes) != 3:
         raise DataError(f"has shape {shape}; expected one 3-D volume (export one layer, without colours)")
     return axes
+
+
+def _other_kinds(header: Mapping[str, Any]) -> list[int]:
+    """The axes whose `kinds` say that they are none of space."""
+    kinds = [str(kind).lower() for kind in header.get("kinds", ())]
+    return [axis for axis, kind in enumerate(kinds) if kind not in ("domain", "space", "???", "none", "")]
 
 
 def _voxels(
