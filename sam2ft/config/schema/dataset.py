@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 from sam2ft.config.schema.arguments import did_you_mean, shown_value
 from sam2ft.config.schema.base import REQUIRED, Name, ReadOnlyDict, Section, plain, problem, problems, section
 from sam2ft.config.schema.maps import MapName, MapSource, Pattern, map_problems, path_pattern
+from sam2ft.config.schema.series import SeriesChoice
 
 MOST_LABEL = 65535
 SubjectId = Literal["folder", "hash", "table"]
@@ -248,6 +249,12 @@ class Reading(Section):
     irregular: Literal["refuse", "resample"] = plain(
         "refuse", "what happens to a series whose slice distances vary by over 10 %"
     )
+    folders: Literal["tolerant", "strict"] = plain(
+        "tolerant",
+        "DICOM folders: tolerant leaves out files that are no images, copies and localizers, looks into subfolders and "
+        "takes the stack that series chooses; strict refuses whatever is not one series",
+    )
+    series: SeriesChoice = section(SeriesChoice, "which images of a DICOM folder with several stacks are meant")
 
     max_volume_gb: float = plain(
         4.0,
@@ -266,7 +273,20 @@ class Reading(Section):
         """The keys that change what is read and differ from their defaults."""
         fields = Reading.model_fields.items()
         chosen = {name: getattr(self, name) for name, field in fields if getattr(self, name) != field.default}
-        return {name: value for name, value in chosen.items() if name != "max_volume_gb"}
+        ways = {name: value for name, value in chosen.items() if name not in ("max_volume_gb", "series")}
+        return ways | {f"series.{name}": value for name, value in self.series.chosen.items()}
+
+    @property
+    def of_headers(self) -> "Reading":
+        """How headers are read: what holds for a mask or map too, which has a slice axis and a series of its own."""
+        return Reading(believe=self.believe, irregular=self.irregular, folders=self.folders)
+
+    @field_validator("series")
+    @classmethod
+    def _series_of_tolerant_folders(cls, value: SeriesChoice, info: ValidationInfo) -> SeriesChoice:
+        if value.chosen and info.data.get("folders") == "strict":
+            raise problem("chooses among several stacks, which folders: strict refuses; leave one of both out")
+        return value
 
 
 AS_IS = Reading()

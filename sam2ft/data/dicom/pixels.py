@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pydicom
-from pydicom.pixels import apply_modality_lut, pixel_array
+from pydicom.pixels import apply_modality_lut
 
 from sam2ft.core.errors import DataError, naming
+from sam2ft.data.dicom.decoding import stored_integers
 from sam2ft.data.dicom.file import DicomImage, uid_name
 from sam2ft.data.dicom.header import DAMAGE, guarded, number, reason_of, text
 
@@ -29,11 +30,11 @@ _WITH_UNIT = ("CT", "PT")
 
 Signals = npt.NDArray[np.float32]
 Padding = npt.NDArray[np.bool_]
-Scales = Mapping[Path, float]
+Scales = Mapping[tuple[Path, int], float]
 
 
 def signals(image: DicomImage, scales: Scales, *, labels: bool = False) -> tuple[Signals, Padding | None]:
-    """(the values of one file, float32 yx; where they are padding and no signal, None: nowhere).
+    """(the values of one image, float32 yx; where they are padding and no signal, None: nowhere).
 
     Args:
         scales: see `common_scale`.
@@ -56,15 +57,15 @@ def signals(image: DicomImage, scales: Scales, *, labels: bool = False) -> tuple
             )
         if shown == "MONOCHROME1":
             values = _turned_round(image, values)
-        if image.path in scales:
-            values = values / scales[image.path]
+        if image.key in scales:
+            values = values / scales[image.key]
         return values.astype(np.float32), _padding(image.header, stored)
 
 
 def stacked_signals(
     images: Sequence[DicomImage], scales: Scales, *, labels: bool = False, padding_zyx: Padding | None = None
 ) -> Signals:
-    """The values of several files, float32 zyx; NaN: padding. The headers lose their pixel data, to save memory.
+    """The values of several images, float32 zyx; NaN: padding. The headers lose their pixel data, to save memory.
 
     Args:
         padding_zyx: stays True where the images are padding and becomes False elsewhere; padding keeps its values
@@ -81,13 +82,14 @@ def stacked_signals(
             padding_zyx[index] &= False if padding is None else padding
         elif padding is not None:
             stack[index, padding] = np.nan
-        del image.header.PixelData
+        if image.part is None:
+            del image.header.PixelData
     return stack
 
 
 def _stored(image: DicomImage) -> npt.NDArray[Any]:
     try:
-        stored: npt.NDArray[Any] = pixel_array(image.header)  # the attribute would keep a copy in the header
+        stored = stored_integers(image.header, image.part)
     except DAMAGE as error:
         syntax = uid_name(image.header.file_meta.get("TransferSyntaxUID"))
         raise DataError(
@@ -155,7 +157,7 @@ def _padding_value(header: pydicom.Dataset, attribute: str) -> float | None:
 
 
 def common_scale(folder: Path, images: Sequence[DicomImage], *, decay: bool = False) -> tuple[Scales, str]:
-    """(file -> divisor that gives its values the scale of all images, a note); empty where all have one scale.
+    """(image -> divisor that gives its values the scale of all images, a note); empty where all have one scale.
 
     Args:
         decay: the images belong to a decay, whose signals are compared with each other.
@@ -175,7 +177,7 @@ def common_scale(folder: Path, images: Sequence[DicomImage], *, decay: bool = Fa
         if missing:
             raise DataError(
                 f"{folder}: Philips' scale slope (2005,100E) is missing in {len(missing)} of {len(images)} images "
-                f"({missing[0].path.name}); allowed: in all or in none; export the series again with its private "
+                f"({missing[0].name}); allowed: in all or in none; export the series again with its private "
                 "attributes"
             )
         divisors = [rescale * slope for rescale, slope in zip(rescales, slopes, strict=True) if slope is not None]
@@ -185,7 +187,7 @@ def common_scale(folder: Path, images: Sequence[DicomImage], *, decay: bool = Fa
         f"Philips scale slopes differ between images (divisors {min(divisors):.4g} to {max(divisors):.4g}); "
         "values are divided by RescaleSlope x scale slope"
     )
-    return dict(zip((image.path for image in images), divisors, strict=True)), note
+    return dict(zip((image.key for image in images), divisors, strict=True)), note
 
 
 def _note_without_scales(folder: Path, images: Sequence[DicomImage], rescales: Sequence[float]) -> str:

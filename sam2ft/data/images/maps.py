@@ -85,7 +85,7 @@ def read_map(
             "ms; leave the key out"
         )
     # How the image is cut into slices is no matter of the map, whose axes follow the image.
-    target = MapTarget(geometry, mask_zyx, Reading(believe=reading.believe, irregular=reading.irregular))
+    target = MapTarget(geometry, mask_zyx, reading.of_headers)
     with naming(path):
         return _fitted(path, name, source, target) if path.is_dir() else _from_file(path, name, source, target)
 

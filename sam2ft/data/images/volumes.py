@@ -226,7 +226,7 @@ def read_on_grid(
         DataError: naming the file, when it cannot be read or is on another grid.
     """
     with naming(path):
-        chosen = Reading(believe=reading.believe, irregular=reading.irregular)
+        chosen = reading.of_headers
         # The integers of a mask are no signals: nothing is rescaled or left out.
         volume = read_volume(path, reading=chosen, labels=True)
         notes = tuple(f"{what}: {note}" for note in volume.notes)

@@ -59,7 +59,7 @@ def read_prediction(path: Path, reference: Volume, *, resample: bool, reading: R
         DataError: the mask is on another grid, without `resample`, and the message contains both geometries; or less
             than half of the labelled voxels of either mask lie inside the grid of the other.
     """
-    volume = read_labels(path, Reading(believe=reading.believe, irregular=reading.irregular))
+    volume = read_labels(path, reading.of_headers)
     return placed(path, volume, reference, resample=resample)
 
 

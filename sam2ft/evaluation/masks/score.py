@@ -91,7 +91,7 @@ def score_pair(
 
     def read() -> _Masks:
         volume = read_labels(reference, chosen.reading)
-        other = read_labels(prediction, Reading(believe=chosen.reading.believe, irregular=chosen.reading.irregular))
+        other = read_labels(prediction, chosen.reading.of_headers)
         volume, mask = placed_pair(reference, volume, prediction, other, resample=chosen.resample)
         predicted, referred, known, notes = _pair_labels((reference, volume), (prediction, mask.volume), table)
         return _Masks(predicted, referred, Scene(volume.geometry, known, dicom=volume.slices), mask, notes)
