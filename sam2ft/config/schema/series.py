@@ -35,11 +35,9 @@ class SeriesChoice(Section):
     )
     number: int | None = plain(None, "SeriesNumber", ge=0)
     plane: Literal["sagittal", "coronal", "axial"] | None = plain(
-        None, "plane of the slices: the anatomical one nearest to it, within 45 degrees"
+        None, "anatomical plane that is nearest to the slices"
     )
-    echo_ms: Annotated[float, Field(ge=0)] | None = plain(
-        None, "EchoTime, within 0.1 ms and 1 %", unit="ms"
-    )
+    echo_ms: Annotated[float, Field(ge=0)] | None = plain(None, "EchoTime, within 0.1 ms and 1 %", unit="ms")
     part: SeriesPart | None = plain(
         None, "part of a complex image or of a Dixon series, by ImageType and ComplexImageComponent"
     )

@@ -25,19 +25,15 @@ _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
 # Storage of segmentations (PS3.4): segments in frames, and label maps.
 _SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 # Images of a patient in space (PS3.4): CT, MR, PET, each also enhanced. Without pixels they are damaged.
-_IMAGES = tuple(f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("2", "2.1", "2.2", "4", "4.1", "4.4", "128", "128.1", "130"))
+_IMAGES = tuple(
+    f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("2", "2.1", "2.2", "4", "4.1", "4.4", "128", "128.1", "130")
+)
 _SCREENS = "1.2.840.10008.5.1.4.1.1.7"
 _PLACES = ("ImagePositionPatient", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 # Values of more bytes are read when they are asked for; the transfer syntax stands within the first ones of a file.
 _DEFERRED_ABOVE, _MOST_META = 1024, 1024
 TO_NIFTI = "convert it to NIfTI with dcm2niix and give the .nii.gz file instead"
-SEGMENTATION_# Images of a patient in space (PS3.4): CT, MR, PET, each also enhanced. Without pixels they are damaged.
-_IMAGES = tuple(f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("2", "2.1", "2.2", "4", "4.1", "4.4", "128", "128.1", "130"))
-_SCREENS = "1.2.840.10008.5.1.4.1.1.7"
-_PLACES = ("ImagePositionPatient", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
-# Values of more bytes are read when they are asked for; the transfer syntax stands within the first ones of a file.
-_DEFERRED_ABOVE, _MOST_META = 1024, 1024
-TO_NIFTI = (
+SEGMENTATION_TO_NIFTI = (
     "is a DICOM segmentation (SEG), which is not read; export it as NIfTI on the grid of its image (in 3D Slicer with "
     "the image as reference volume) and give the .nii.gz file instead"
 )

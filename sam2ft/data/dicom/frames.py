@@ -1,7 +1,7 @@
 """The images in one DICOM file: a single one, the frames of an enhanced file, or the tiles of a Siemens mosaic.
 
-A frame of an enhanced image (PS3.3 C.7.6.16) has its position, spacing, times and rescale in the functional groups. They
-are brought into a header like that of a file per slice, so that everything that reads series reads frames too.
+A frame of an enhanced image (PS3.3 C.7.6.16) has its position, spacing, times and rescale in the functional groups.
+They are brought into a header like that of a file per slice, so that everything that reads series reads frames too.
 """
 
 from collections.abc import Iterator
@@ -65,7 +65,8 @@ def images_of(path: Path, reading: Reading = AS_IS) -> list[DicomImage]:
         if is_mosaic(header):
             tiles, flats = tile_headers(path, header)
             return [
-                _of_part(path, flat, reading, Part(header, index, tiles), len(flats)) for index, flat in enumerate(flats)
+                _of_part(path, flat, reading, Part(header, index, tiles), len(flats))
+                for index, flat in enumerate(flats)
             ]
         if frames > 1:
             return _evenly_spaced(path, header, frames, reading)
@@ -141,4 +142,3 @@ def _evenly_spaced(path: Path, header: Dataset, frames: int, reading: Reading) -
         flat.InstanceNumber = index + 1
         found.append(image_of(path, flat, reading, Part(header, index)))
     return found
-

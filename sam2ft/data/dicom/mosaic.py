@@ -34,8 +34,8 @@ def tile_headers(path: Path, header: Dataset) -> tuple[int, list[Dataset]]:
     rows, columns = required_whole(path, header, "Rows"), required_whole(path, header, "Columns")
     if rows % tiles or columns % tiles:
         raise DataError(
-            f"{path}: is a mosaic of {count} slices in {tiles} x {tiles} tiles, into which its {rows} x {columns} pixels "
-            f"cannot be divided; {TO_NIFTI}"
+            f"{path}: is a mosaic of {count} slices in {tiles} x {tiles} tiles, into which its {rows} x {columns} "
+            f"pixels cannot be divided; {TO_NIFTI}"
         )
     (distance,) = required(path, header, "SpacingBetweenSlices", 1, "the distance of its slices is unknown")
     if distance <= 0:

@@ -99,6 +99,21 @@ def evened(
     return result, tuple(int(index) for index in nearest)
 
 
+def offsets_of(images: Sequence[DicomImage]) -> list[float]:
+    """Position of each image along the common normal, mm."""
+    normal = images[0].normal / np.linalg.norm(images[0].normal)
+    return [float(image.position_mm @ normal) for image in images]
+
+
+def positions_of(offsets: Sequence[float]) -> list[float]:
+    """Distinct positions, increasing."""
+    found: list[float] = []
+    for offset in sorted(offsets):
+        if not found or offset - found[-1] >= SAME_POSITION_MM:
+            found.append(offset)
+    return found
+
+
 def refuse_mixed_planes(folder: Path, images: Sequence[DicomImage]) -> None:
     """Check that all images have the same orientation, size and pixel spacing.
 

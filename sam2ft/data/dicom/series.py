@@ -4,6 +4,7 @@ Only the header attributes of the allow-list below are kept: numbers that descri
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import sha256_text
 from sam2ft.core.geometry import Geometry
-from sam2ft.data.dicom.file import dicom_files, read_image
+from sam2ft.data.dicom.choice import chosen_stack
 from sam2ft.data.dicom.header import guarded, optional, text
 from sam2ft.data.dicom.pixels import common_scale, stacked_signals
-from sam2ft.data.dicom.placement import Stack, evened, place, refuse_mixed_planes
+from sam2ft.data.dicom.placement import Stack, evened, place
 from sam2ft.data.images.grids import Volume
 
 # Field of the store -> DICOM attribute (PS3.6), one number each.
@@ -44,8 +45,11 @@ def read_series(
     *,
     labels: bool = False,
     median_dz: bool = False,
+    key: str = "series",
 ) -> Volume:
     """The series in `folder` as float32 zyx with its geometry and the allowed fields per slice; NaN: padding.
+
+    `folder` may be a file of several images.
 
     Args:
         keep: DICOM attributes to keep in addition to the allow-list (SeriesDescription, PatientAge, PatientSex,
@@ -55,12 +59,13 @@ def read_series(
         labels: the series is a mask: its integers are kept as they are, and slices at uneven distances are not
             resampled (`nearest_slices` of the image says where they go).
         median_dz: see `placement.place`.
+        key: the key of the dataset file that chooses among several stacks; empty: there is none.
 
     Raises:
         DataError: when the series is incomplete, mixed, unreadable or not on a regular grid, with the specific reason.
     """
     with guarded(folder):
-        stack = _read_stack(folder, reading, median_dz=median_dz)
+        stack = _read_stack(folder, reading, median_dz=median_dz, key="" if labels else key)
         scales, scale_note = ({}, "") if labels else common_scale(folder, stack.images)
         array = stacked_signals(stack.images, scales, labels=labels)
         nearest: tuple[int, ...] | None = None
@@ -93,19 +98,18 @@ def read_headers(folder: Path, reading: Reading = AS_IS) -> tuple[list[pydicom.D
                 f"{folder}: its slices were resampled to even distances; a DICOM segmentation needs slices as they "
                 "were acquired; set eval.dicom_seg: false"
             )
+        if stack.images[0].part is not None:
+            raise DataError(
+                f"{folder}: holds several images in one file; a DICOM segmentation is written for a file per slice "
+                "only; set eval.dicom_seg: false"
+            )
         return [image.header for image in stack.images], stack.geometry
 
 
-def _read_stack(folder: Path, reading: Reading, *, median_dz: bool) -> Stack:
-    images = [read_image(path, reading) for path in dicom_files(folder)]
-    series: dict[str, list[str]] = {}
-    for image in images:
-        series.setdefault(text(image.header, "SeriesInstanceUID"), []).append(image.path.name)
-    if len(series) > 1:
-        counts = ", ".join(f"{len(names)} file{'s'[: len(names) > 1]} as {names[0]}" for names in series.values())
-        raise DataError(f"{folder}: holds {len(series)} series, expected one (SeriesInstanceUID: {counts})")
-    refuse_mixed_planes(folder, images)
-    return place(folder, images, reading, median_dz=median_dz)
+def _read_stack(folder: Path, reading: Reading, *, median_dz: bool, key: str = "series") -> Stack:
+    contents = chosen_stack(folder, reading, key)
+    stack = place(folder, contents.images, reading, median_dz=median_dz)
+    return replace(stack, notes=(*contents.notes, *stack.notes))
 
 
 def _slice_fields(

@@ -15,12 +15,12 @@ from sam2ft.core.files import replacing
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.given.wrong_kind import Wanted, wrong_kind
 from sam2ft.core.quiet import quiet_readers
-from sam2ft.data.dicom.file import is_dicom, refuse_single_file
+from sam2ft.data.dicom.file import is_dicom
 from sam2ft.data.dicom.series import read_series
-from sam2ft.data.images.grids import FileImage, Volume, on_grid, permuted_geometry
 from sam2ft.data.formats.nifti_affine import COSINE_TOLERANCE
 from sam2ft.data.formats.nifti_file import read_nifti
 from sam2ft.data.formats.nrrd_file import read_nrrd
+from sam2ft.data.images.grids import FileImage, Volume, on_grid, permuted_geometry
 from sam2ft.data.images.slice_axis import (
     NORMAL_OF,
     SliceAxis,
@@ -66,14 +66,12 @@ def read_volume(
         DataError: when the file or folder cannot be read exactly, fields of its header contradict each other, or no
             axis is that of the plane `reading.slice_axis`.
     """
-    if path.is_dir():
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    if path.is_dir() or is_dicom(path):
         with naming(path):
             series = read_series(path, keep, reading, labels=labels, median_dz=version_1)
             return replace(_cut_series(series, reading), name=str(path))
-    if not path.is_file():
-        raise DataError(f"{path}: no such file or folder")
-    if is_dicom(path):
-        refuse_single_file(path)
     with naming(path):
         return replace(_cut_file(_read_file(path, reading.believe), reading, version_1), name=str(path))
 

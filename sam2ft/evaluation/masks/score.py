@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from sam2ft.config.load_dataset import load_label_table
-from sam2ft.config.schema.dataset import Reading
 from sam2ft.core.digests.verified_files import write_sealed_json
 from sam2ft.core.errors import listed
 from sam2ft.core.files import canonical_json, sha256_text
