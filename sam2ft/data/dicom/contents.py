@@ -46,15 +46,19 @@ def images_in(path: Path, reading: Reading = AS_IS) -> Contents:
     if reading.folders == "strict":
         return Contents(tuple(image for file in dicom_files(path) for image in images_of(file, reading)))
     files, others = _tolerated(path)
-    images, left_out, reason = [], [other.name for other in others], None
+    images: list[DicomImage] = []
+    no_images: dict[str, NoImageError] = {}
     for file in files:
         try:
             images += images_of(file, reading)
         except NoImageError as error:
-            reason = reason or error
-            left_out.append(file.name)
-    if not images and reason is not None:
-        raise reason
+            no_images[file.name] = error
+    series = {text(image.header, "SeriesInstanceUID") for image in images} - {""}
+    for error in no_images.values():
+        # An object in the series of the images may be one of its slices.
+        if not images or error.series in series:
+            raise error
+    left_out = [*(other.name for other in others), *no_images]
     single, copies = _without_copies(images)
     notes = [f"left out, because they are no images of a series: {listed(left_out, 3)}"] if left_out else []
     notes += [f"left out, because they are copies: {listed(copies, 3)}"] if copies else []

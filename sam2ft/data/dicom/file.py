@@ -42,6 +42,11 @@ SEGMENTATION_TO_NIFTI = (
 class NoImageError(DataError):
     """A DICOM object that is no image of a series, such as a report, a segmentation or a picture of the screen."""
 
+    def __init__(self, message: str, series: str = ""):
+        super().__init__(message)
+        self.series = series
+        """Its SeriesInstanceUID."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -158,21 +163,21 @@ def _name_transfer_syntax(header: pydicom.Dataset) -> None:
 
 
 def _refuse_other_content(path: Path, header: pydicom.Dataset) -> None:
-    kind = text(header, "SOPClassUID")
+    kind, series = text(header, "SOPClassUID"), text(header, "SeriesInstanceUID")
     if kind in _SEGMENTATIONS:
-        raise NoImageError(f"{path}: {SEGMENTATION_TO_NIFTI}")
+        raise NoImageError(f"{path}: {SEGMENTATION_TO_NIFTI}", series)
     if "PixelData" not in header or "Rows" not in header:
         name = uid_name(header.file_meta.get("MediaStorageSOPClassUID"))
         message = f"{path}: holds no image ({name}); a folder holds the images of one series and no others"
-        raise DataError(message) if kind in _IMAGES else NoImageError(message)
+        raise DataError(message) if kind in _IMAGES else NoImageError(message, series)
     try:
         samples = number(header, "SamplesPerPixel")
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     if samples not in (None, 1):
-        raise NoImageError(f"{path}: is a colour image; expected one sample per pixel")
+        raise NoImageError(f"{path}: is a colour image; expected one sample per pixel", series)
     if kind.startswith(_SCREENS) and not any(one in header for one in _PLACES):
-        raise NoImageError(f"{path}: is a picture of a screen without a position (Secondary Capture)")
+        raise NoImageError(f"{path}: is a picture of a screen without a position (Secondary Capture)", series)
 
 
 def uid_name(uid: object) -> str:

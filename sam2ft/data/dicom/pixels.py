@@ -25,6 +25,8 @@ _PHILIPS = "Philips MR Imaging DD 001"
 _PHILIPS_GROUP, _SCALE_SLOPE = 0x2005, 0x0E
 # Scales that differ by less than this are equal: the private value is a float32.
 _EQUAL_SCALE = 1e-6
+# Units of relaxation maps in a mapping of real world values (UCUM).
+_MAPPINGS, _TIMES = "RealWorldValueMappingSequence", ("ms", "s", "1/s", "/s", "s-1", "Hz")
 # Modalities whose values have a unit of their own (HU, Bq/mL), whatever is shown bright.
 _WITH_UNIT = ("CT", "PT")
 
@@ -119,6 +121,39 @@ def _rescale(header: pydicom.Dataset) -> tuple[float, float]:
     if slope == 0:
         raise DataError("RescaleSlope is 0, so that every value is the same; allowed: any other number")
     return 1.0 if slope is None else slope, 0.0 if intercept is None else intercept
+
+
+def mapped_unit(image: DicomImage) -> str:
+    """The unit that the header gives to the values of a map, as it writes it; empty: it gives none.
+
+    Where a real world value mapping gives it, slope and intercept of the header become those of the mapping.
+
+    Raises:
+        DataError: naming the file, when it has several mappings to times or rates, or one without numbers.
+    """
+    with naming(image.path):
+        found = [(unit, item) for item in image.header.get(_MAPPINGS) or () if (unit := _unit_code(item)) in _TIMES]
+        if len(found) > 1:
+            raise DataError(f"{_MAPPINGS} has {len(found)} items with a unit of time or rate; allowed: one")
+        if not found:
+            return text(image.header, "RescaleType")
+        unit, item = found[0]
+        slope, intercept = number(item, "RealWorldValueSlope"), number(item, "RealWorldValueIntercept")
+        if slope is None or intercept is None or slope == 0:
+            raise DataError(
+                f"{_MAPPINGS} has a unit, but no slope and intercept; allowed: a linear mapping; convert the map to NIfTI "
+                "and give the .nii.gz file instead"
+            )
+        image.header.add_new(pydicom.datadict.tag_for_keyword("RescaleSlope"), "FD", slope)
+        image.header.add_new(pydicom.datadict.tag_for_keyword("RescaleIntercept"), "FD", intercept)
+        if "ModalityLUTSequence" in image.header:
+            del image.header.ModalityLUTSequence
+        return unit
+
+
+def _unit_code(item: pydicom.Dataset) -> str:
+    codes = item.get("MeasurementUnitsCodeSequence") or ()
+    return text(codes[0], "CodeValue") if len(codes) else ""
 
 
 def _turned_round(image: DicomImage, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -17,7 +17,7 @@ from sam2ft.core.files import sha256_text
 from sam2ft.core.geometry import Geometry
 from sam2ft.data.dicom.choice import chosen_stack
 from sam2ft.data.dicom.header import guarded, optional, text
-from sam2ft.data.dicom.pixels import common_scale, stacked_signals
+from sam2ft.data.dicom.pixels import common_scale, mapped_unit, stacked_signals
 from sam2ft.data.dicom.placement import Stack, evened, place
 from sam2ft.data.images.grids import Volume
 
@@ -83,6 +83,29 @@ def read_series(
             notes=found,
             nearest_slices=nearest,
         )
+
+
+def read_finished_map(path: Path, reading: Reading = AS_IS, key: str = "") -> tuple[Volume, str]:
+    """(the values of a map that a scanner or program made, float32 zyx; their unit as its headers say it, or empty).
+
+    A real world value mapping with a unit of time or rate (PS3.3 C.7.6.16.2.11) goes before slope and intercept.
+
+    Args:
+        key: the key of the dataset file that chooses among several stacks.
+
+    Raises:
+        DataError: as `read_series`, and when images differ in unit, or one has several mappings.
+    """
+    with guarded(path):
+        stack = _read_stack(path, reading, median_dz=False, key=key)
+        units = {mapped_unit(image) for image in stack.images}
+        if len(units) > 1:
+            shown = ", ".join(sorted(unit or "none" for unit in units))
+            raise DataError(f"{path}: its images name several units ({shown}); allowed: one; export the map again")
+        array = stacked_signals(stack.images, {})
+        if stack.irregular:
+            array, _ = evened(array, stack.offsets_mm)
+        return Volume(array, stack.geometry, notes=stack.notes, name=str(path)), units.pop()
 
 
 def read_headers(folder: Path, reading: Reading = AS_IS) -> tuple[list[pydicom.Dataset], Geometry]:

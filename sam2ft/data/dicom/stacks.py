@@ -1,8 +1,8 @@
 """The images of a DICOM folder in stacks, by their headers alone: one stack has one image at each position.
 
-Images of one series and grid are one stack unless positions repeat. Then they are split by what differs at one position: the
-part (magnitude, phase, water, fat), the echo, and then the attributes below. What cannot be told apart so stays in
-one stack, which no reader takes.
+Images of one series and grid are one stack unless positions repeat. Then they are split by what differs at one
+position: the part (magnitude, phase, water, fat), the echo, and then the attributes below. What cannot be told apart so
+stays in one stack, which no reader takes.
 """
 
 from collections import Counter
