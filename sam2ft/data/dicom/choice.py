@@ -129,7 +129,8 @@ def several(stacks: Sequence[StackDescription], key: str) -> str:
     way_out = "give the folder of one of them alone"
     if key:
         keys = _telling_apart(stacks)
-        shown = ", ".join(f"{name}: {value}" for name, value in keys.items())
+        values = {name: f"{value:g}" if isinstance(value, float) else value for name, value in keys.items()}
+        shown = ", ".join(f"{name}: {value}" for name, value in values.items())
         way_out = f"choose one in the dataset file, such as {key}: {{{shown}}}" if keys else way_out
     return f"holds {len(stacks)} stacks of images: {_listed(stacks)}; {way_out}"
 

@@ -2,7 +2,8 @@
 
 pydicom decodes what is not compressed, RLE, deflated data sets, JPEG baseline and JPEG 2000 (Pillow) and JPEG-LS
 (pyjpegls). JPEG Lossless and 12-bit JPEG are decoded by GDCM (SimpleITK), because the decoder of these that pydicom
-knows is GPL. High-throughput JPEG 2000 is decoded by OpenJPEG (Pillow), which reads it since version 2.5.
+knows is GPL. High-throughput JPEG 2000 needs a
+package that pydicom finds when it is installed (pylibjpeg-openjpeg, MIT).
 """
 
 import tempfile
@@ -16,11 +17,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels import pixel_array
 from pydicom.uid import (
-    HTJ2K,
     UID,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-    JPEG2000Lossless,
     JPEGExtended12Bit,
     JPEGLossless,
     JPEGLosslessSV1,
@@ -31,7 +28,6 @@ from pydicom.uid import (
 from sam2ft.data.dicom.file import Part
 
 _BY_GDCM = (JPEGLossless, JPEGLosslessSV1, JPEGExtended12Bit)
-_BY_OPENJPEG = (HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL)
 # What describes the integers of a frame; slopes are left out, so that a reader returns what is stored.
 _DESCRIBE_PIXELS = (
     *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
@@ -55,8 +51,6 @@ def stored_integers(header: Dataset, part: Part | None = None) -> npt.NDArray[An
     syntax = whole.file_meta.TransferSyntaxUID
     if syntax in _BY_GDCM and not (syntax == JPEGExtended12Bit and whole.BitsStored == _BYTE):
         stored = _by_gdcm(whole, syntax, frame or 0)
-    elif syntax in _BY_OPENJPEG:
-        stored = pixel_array(_named(whole, JPEG2000Lossless), index=frame)
     else:
         stored = pixel_array(whole, index=frame)  # the attribute would keep a copy in the header
     return stored if part is None or part.tiles is None else _tile(stored, part.index, part.tiles)
@@ -69,7 +63,7 @@ def _tile(mosaic: npt.NDArray[Any], index: int, tiles: int) -> npt.NDArray[Any]:
 
 
 def _named(whole: Dataset, syntax: UID) -> Dataset:
-    """The pixel data under the name of another transfer syntax, whose codestream has the same beginning."""
+    """The pixel data with what describes them, without anything else."""
     named = Dataset()
     for keyword in (*_DESCRIBE_PIXELS, "NumberOfFrames"):
         if keyword in whole:

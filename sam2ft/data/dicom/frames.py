@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError
 from sam2ft.data.dicom.file import TO_NIFTI, DicomImage, Part, frames_of, image_of, read_header
-from sam2ft.data.dicom.header import guarded, like, required, without_sequences
+from sam2ft.data.dicom.header import guarded, like, put, required, without_sequences
 from sam2ft.data.dicom.mosaic import is_mosaic, tile_headers
 
 # Functional groups whose attributes describe a frame as those of a file per slice do; others are not needed.
@@ -96,7 +96,7 @@ def _frame_headers(path: Path, header: Dataset, frames: int) -> Iterator[Dataset
         flat = like(common, header)
         _add_groups(flat, shared[0])
         _add_groups(flat, group)
-        flat.InstanceNumber = number
+        put(flat, "InstanceNumber", number)
         yield flat
 
 
@@ -108,7 +108,7 @@ def _add_groups(flat: Dataset, groups: Dataset) -> None:
                 if element.VR != "SQ":
                     flat.add(element)
                     if element.keyword in _NAMES:
-                        setattr(flat, _NAMES[element.keyword], element.value)
+                        put(flat, _NAMES[element.keyword], element.value)
     if _UNITS in groups:
         flat[_UNITS] = groups[_UNITS]
     # Philips keeps its scale slope in a private sequence of each frame, with the attributes of a file per slice.
@@ -138,7 +138,7 @@ def _evenly_spaced(path: Path, header: Dataset, frames: int, reading: Reading) -
     step, common, found = first.normal / np.linalg.norm(first.normal) * distance, without_sequences(header), []
     for index in range(frames):
         flat = like(common, header)
-        flat.ImagePositionPatient = [float(value) for value in first.position_mm + index * step]
-        flat.InstanceNumber = index + 1
+        put(flat, "ImagePositionPatient", [float(value) for value in first.position_mm + index * step])
+        put(flat, "InstanceNumber", index + 1)
         found.append(image_of(path, flat, reading, Part(header, index)))
     return found

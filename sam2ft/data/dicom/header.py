@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pydicom
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from sam2ft.core.errors import DataError
@@ -226,3 +227,11 @@ def like(header: pydicom.Dataset, whole: pydicom.Dataset) -> pydicom.Dataset:
     flat.set_original_encoding(*whole.original_encoding, whole.original_character_set)
     flat.file_meta = whole.file_meta
     return flat
+
+
+def put(header: pydicom.Dataset, keyword: str, value: Any) -> None:
+    """Give an attribute a value in this header alone: elements that were copied are those of the other header too."""
+    tag = tag_for_keyword(keyword)
+    if tag is None:
+        raise ValueError(f"{keyword} is no attribute of DICOM")
+    header.add_new(tag, dictionary_VR(tag), value)

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 
 from sam2ft.core.errors import DataError
 from sam2ft.data.dicom.file import TO_NIFTI, image_of
-from sam2ft.data.dicom.header import DAMAGE, like, raw_value, required, required_whole, without_sequences
+from sam2ft.data.dicom.header import DAMAGE, like, put, raw_value, required, required_whole, without_sequences
 
 
 def is_mosaic(header: Dataset) -> bool:
@@ -49,8 +49,9 @@ def tile_headers(path: Path, header: Dataset) -> tuple[int, list[Dataset]]:
     common, flats = without_sequences(header), []
     for index in range(count):
         flat = like(common, header)
-        flat.ImagePositionPatient = [float(value) for value in first + index * distance * normal]
-        flat.Rows, flat.Columns = size
+        put(flat, "ImagePositionPatient", [float(value) for value in first + index * distance * normal])
+        put(flat, "Rows", size[0])
+        put(flat, "Columns", size[1])
         flats.append(flat)
     return tiles, flats
 

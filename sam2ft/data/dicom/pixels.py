@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.pixels import apply_modality_lut
+from pydicom.uid import HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL
 
 from sam2ft.core.errors import DataError, naming
 from sam2ft.data.dicom.decoding import stored_integers
@@ -27,6 +28,7 @@ _PHILIPS_GROUP, _SCALE_SLOPE = 0x2005, 0x0E
 _EQUAL_SCALE = 1e-6
 # Units of relaxation maps in a mapping of real world values (UCUM).
 _MAPPINGS, _TIMES = "RealWorldValueMappingSequence", ("ms", "s", "1/s", "/s", "s-1", "Hz")
+_RESCALE_SLOPE, _RESCALE_INTERCEPT = (0x0028, 0x1053), (0x0028, 0x1052)
 # Modalities whose values have a unit of their own (HU, Bq/mL), whatever is shown bright.
 _WITH_UNIT = ("CT", "PT")
 
@@ -93,10 +95,15 @@ def _stored(image: DicomImage) -> npt.NDArray[Any]:
     try:
         stored = stored_integers(image.header, image.part)
     except DAMAGE as error:
-        syntax = uid_name(image.header.file_meta.get("TransferSyntaxUID"))
+        uid = image.header.file_meta.get("TransferSyntaxUID")
+        way_out = (
+            "install its decoder (pip install pylibjpeg pylibjpeg-openjpeg), or"
+            if uid in (HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL)
+            else "if the file is not damaged,"
+        )
         raise DataError(
-            f"{image.path}: pixel data ({syntax}) cannot be decoded: {reason_of(error)}; if the file is not damaged, "
-            "export the series uncompressed (dcmdjpeg, gdcmconv --raw), or convert it to NIfTI with dcm2niix"
+            f"{image.path}: pixel data ({uid_name(uid)}) cannot be decoded: {reason_of(error)}; {way_out} export the "
+            "series uncompressed (dcmdjpeg, gdcmconv --raw), or convert it to NIfTI with dcm2niix"
         ) from None
     if stored.shape != image.size:
         raise DataError(f"{image.path}: pixel data of shape {stored.shape}; its Rows and Columns are {image.size}")
@@ -141,11 +148,12 @@ def mapped_unit(image: DicomImage) -> str:
         slope, intercept = number(item, "RealWorldValueSlope"), number(item, "RealWorldValueIntercept")
         if slope is None or intercept is None or slope == 0:
             raise DataError(
-                f"{_MAPPINGS} has a unit, but no slope and intercept; allowed: a linear mapping; convert the map to NIfTI "
-                "and give the .nii.gz file instead"
+                f"{_MAPPINGS} has a unit, but no slope and intercept; allowed: a linear mapping; convert the map to "
+                "NIfTI and give the .nii.gz file instead"
             )
-        image.header.add_new(pydicom.datadict.tag_for_keyword("RescaleSlope"), "FD", slope)
-        image.header.add_new(pydicom.datadict.tag_for_keyword("RescaleIntercept"), "FD", intercept)
+        # As FD: a decimal string (DS) has 16 characters at most.
+        image.header.add_new(_RESCALE_SLOPE, "FD", slope)
+        image.header.add_new(_RESCALE_INTERCEPT, "FD", intercept)
         if "ModalityLUTSequence" in image.header:
             del image.header.ModalityLUTSequence
         return unit

@@ -19,6 +19,7 @@ from sam2ft.data.dicom.choice import chosen_stack
 from sam2ft.data.dicom.header import guarded, optional, text
 from sam2ft.data.dicom.pixels import common_scale, mapped_unit, stacked_signals
 from sam2ft.data.dicom.placement import Stack, evened, place
+from sam2ft.data.dicom.stacks import kinds_of
 from sam2ft.data.images.grids import Volume
 
 # Field of the store -> DICOM attribute (PS3.6), one number each.
@@ -85,19 +86,28 @@ def read_series(
         )
 
 
-def read_finished_map(path: Path, reading: Reading = AS_IS, key: str = "") -> tuple[Volume, str]:
+def read_finished_map(path: Path, reading: Reading = AS_IS, key: str = "", *, told: bool = False) -> tuple[Volume, str]:
     """(the values of a map that a scanner or program made, float32 zyx; their unit as its headers say it, or empty).
 
     A real world value mapping with a unit of time or rate (PS3.3 C.7.6.16.2.11) goes before slope and intercept.
 
     Args:
         key: the key of the dataset file that chooses among several stacks.
+        told: the user has given the unit of the values, and so has said that they are times or rates.
 
     Raises:
-        DataError: as `read_series`, and when images differ in unit, or one has several mappings.
+        DataError: as `read_series`; when the images are no map by their ImageType and `told` is False; when they differ
+            in unit, or one has several mappings.
     """
     with guarded(path):
         stack = _read_stack(path, reading, median_dz=False, key=key)
+        kinds = kinds_of(stack.images[0].header)
+        if not told and "DERIVED" not in kinds and not any("MAP" in kind for kind in kinds):
+            raise DataError(
+                f"{path}: its ImageType names no values that were computed, so that these are images and no finished "
+                "map; give sources.maps.<name>.series to fit a map to them, or, if they are times, "
+                "sources.maps.<name>.unit (ms, s or 1/s)"
+            )
         units = {mapped_unit(image) for image in stack.images}
         if len(units) > 1:
             shown = ", ".join(sorted(unit or "none" for unit in units))

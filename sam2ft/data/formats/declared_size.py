@@ -2,6 +2,7 @@
 
 import io
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,7 @@ def declared_size(path: Path) -> tuple[int, int] | None:
     """
     if not path.is_dir():
         return _file_size(path)
-    files = [_file_size(file) for file in sorted(path.iterdir()) if file.is_file() and file.name[0] != "."]
-    known = [size for size in files if size is not None]
+    known = _sizes(path.iterdir()) or _sizes(path.rglob("*"))  # subfolders count when a folder has no file of its own
     return (sum(voxels for voxels, _ in known), sum(size for _, size in known)) if known else None
 
 
@@ -43,6 +43,11 @@ def needed_bytes(path: Path) -> int:
     """
     voxels, size = declared_size(path) or (0, 0)
     return size + BYTES_BESIDES * voxels
+
+
+def _sizes(files: Iterable[Path]) -> list[tuple[int, int]]:
+    sizes = [_file_size(file) for file in files if file.is_file() and file.name[0] != "."]
+    return [size for size in sizes if size is not None]
 
 
 def _file_size(path: Path) -> tuple[int, int] | None:

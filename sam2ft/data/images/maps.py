@@ -93,7 +93,7 @@ def read_map(
 
 def _from_file(path: Path, name: str, source: MapSource, target: MapTarget, *, dicom: bool) -> PreparedMap:
     if dicom:
-        volume, written = read_finished_map(path, target.reading, _select(name))
+        volume, written = read_finished_map(path, target.reading, _select(name), told=source.unit is not None)
         unit, notes = unit_of_series(name, source, written)
     else:
         volume = read_volume(path, reading=target.reading)

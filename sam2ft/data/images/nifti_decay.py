@@ -46,8 +46,8 @@ def read_nifti_decay(folder: Path, name: str, source: MapSource, reading: Readin
         time = _time_ms(path, key)
         if time in files:
             raise DataError(
-                f"{folder}: {files[time].name} and {path.name} both have the {key} {time / 1000:g} s; allowed: each time "
-                "once; give a folder with one image of each time"
+                f"{folder}: {files[time].name} and {path.name} both have the {key} {time / 1000:g} s; allowed: each "
+                "time once; give a folder with one image of each time"
             )
         files[time] = path
     times = tuple(sorted(files))
@@ -73,7 +73,7 @@ def _refuse_other_times(folder: Path, name: str, source: MapSource, times: tuple
     if given is not None and not np.allclose(sorted(given), times if len(times) == len(given) else np.inf, rtol=1e-4):
         shown = ", ".join(f"{time:g}" for time in times)
         raise DataError(
-            f"{folder}: its sidecars name {SPIN_LOCK} {shown} ms; allowed: the times of sources.maps.{name}.spin_lock_ms"
+            f"{folder}: its sidecars name {SPIN_LOCK} {shown} ms; allowed: those of sources.maps.{name}.spin_lock_ms"
         )
 
 

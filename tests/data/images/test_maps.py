@@ -118,7 +118,7 @@ def test_a_folder_for_t1rho_needs_its_times_and_a_file_pattern_a_file(tmp_path: 
     folder = echoes(tmp_path / "e", true_map())
     with pytest.raises(DataError, match=r"give sources\.maps\.t1rho\.spin_lock_ms, which no DICOM tag contains"):
         read_map(folder, "t1rho", MapSource(), GRID)
-    with pytest.raises(DataError, match=r"sources\.maps\.t2\.file takes map files"):
+    with pytest.raises(DataError, match=r"holds 5 stacks.*sources\.maps\.t2\.select: \{echo_ms: 10\}"):
         read_map(folder, "t2", MapSource(file="{subject}"), GRID)
 
 
