@@ -5,6 +5,7 @@ Where a choice is needed, the refusal lists the stacks by numbers and kinds alon
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import translate
 from pathlib import Path
 from typing import Any
@@ -92,10 +93,16 @@ def chosen_decay(path: Path, reading: Reading, key: str) -> Contents:
             notes.append(f"left out: {sum(map(len, others))} images of {what}")
             images = [image for series in rest for image in series]
     if in_several_planes(images):
-        raise DataError(f"{path}: {several(split_in_stacks(images), key)}")
+        raise DataError(f"{path}: {several(_without_times(split_in_stacks(images)), key)}")
     refuse_mixed_planes(path, images)
     _refuse_parts(path, images, key)
     return Contents(tuple(images), tuple(notes))
+
+
+def _without_times(stacks: Sequence[StackDescription]) -> list[StackDescription]:
+    """One stack for each series, plane and part, without its times, which a choice among decays does not name."""
+    kinds = {(stack.number, stack.plane, stack.part): stack for stack in reversed(stacks)}
+    return [replace(stack, echo_ms=None, phase=None, tags={}) for stack in reversed(kinds.values())]
 
 
 def _series_and_parts(images: Sequence[DicomImage]) -> list[list[DicomImage]]:

@@ -163,13 +163,14 @@ def _name_transfer_syntax(header: pydicom.Dataset) -> None:
 
 
 def _refuse_other_content(path: Path, header: pydicom.Dataset) -> None:
-    kind, series = text(header, "SOPClassUID"), text(header, "SeriesInstanceUID")
+    kind = text(header, "SOPClassUID") or text(header.file_meta, "MediaStorageSOPClassUID")
+    series = text(header, "SeriesInstanceUID")
     if kind in _SEGMENTATIONS:
         raise NoImageError(f"{path}: {SEGMENTATION_TO_NIFTI}", series)
     if "PixelData" not in header or "Rows" not in header:
         name = uid_name(header.file_meta.get("MediaStorageSOPClassUID"))
         message = f"{path}: holds no image ({name}); a folder holds the images of one series and no others"
-        raise DataError(message) if kind in _IMAGES else NoImageError(message, series)
+        raise DataError(message) if kind in ("", *_IMAGES) else NoImageError(message, series)
     try:
         samples = number(header, "SamplesPerPixel")
     except DataError as error:

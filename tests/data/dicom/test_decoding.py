@@ -134,7 +134,7 @@ def test_12_bit_jpeg_is_like_another_picture_of_the_same_scan(name: str) -> None
     found = stored_integers(header).astype(float)
     # Both are lossy pictures of few counts.
     assert np.corrcoef(found.ravel(), twin.ravel())[0, 1] > 0.95
-    assert found.mean() == pytest.approx(twin.mean(), rel=0.02)
+    assert found.mean() == pytest.approx(twin.mean(), rel=0.1)
     assert found.max() == pytest.approx(twin.max(), rel=0.1)
 
 

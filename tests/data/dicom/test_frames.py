@@ -57,7 +57,7 @@ def measures() -> dict[str, list[Dataset]]:
 def write_enhanced(
     path: Path, one: FileDataset, echoes_ms: Sequence[float] = (10.0,), *, shared: bool = True, kind: str = "MR"
 ) -> Path:
-    """Four slices at each echo in shuffled frames, with the values 1000 echo index + 100 z + 10 y + x, then rescaled."""
+    """Four slices at each echo in shuffled frames, with values 1000 echo index + 100 z + 10 y + x, then rescaled."""
     header = FileDataset("", {}, file_meta=one.file_meta, preamble=b"\0" * 128)
     header.update({tag: one[tag] for tag in one.keys() if tag.group != 0x7FE0})  # noqa: SIM118
     for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "EchoTime"):
