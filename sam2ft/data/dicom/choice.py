@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import translate
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from sam2ft.config.schema.series import SeriesChoice
 from sam2ft.core.errors import DataError
 from sam2ft.data.dicom.contents import Contents, images_in
 from sam2ft.data.dicom.file import DicomImage
-from sam2ft.data.dicom.header import DAMAGE, optional, raw_value, text
+from sam2ft.data.dicom.header import DAMAGE, optional, raw_value
 from sam2ft.data.dicom.placement import SAME_POSITION_MM, offsets_of, positions_of, refuse_mixed_planes
 from sam2ft.data.dicom.stacks import (
     StackDescription,
@@ -164,17 +165,19 @@ def meant(path: Path, images: Sequence[DicomImage], choice: SeriesChoice, key: s
 
 def _tests(choice: SeriesChoice) -> list[Callable[[DicomImage], bool]]:
     tests: list[Callable[[DicomImage], bool]] = []
-    if choice.description is not None:
-        tests.append(lambda image: _fits(text(image.header, "SeriesDescription"), choice.description))
-    if choice.number is not None:
-        tests.append(lambda image: _fits(raw_value(image.header, "SeriesNumber"), choice.number))
+    attributes = {"SeriesDescription": choice.description, "SeriesNumber": choice.number, **choice.tags}
+    for keyword, wanted in attributes.items():
+        if wanted is not None:
+            tests.append(partial(_has, keyword=keyword, wanted=wanted))
     if choice.plane is not None:
         tests.append(lambda image: plane_of(image) == choice.plane)
     if choice.part is not None:
         tests.append(lambda image: part_of(image.header) == choice.part)
-    for keyword, wanted in choice.tags.items():
-        tests.append(lambda image, keyword=keyword, wanted=wanted: _fits(raw_value(image.header, keyword), wanted))
     return tests
+
+
+def _has(image: DicomImage, *, keyword: str, wanted: Any) -> bool:
+    return _fits(raw_value(image.header, keyword), wanted)
 
 
 def _fits(value: Any, wanted: Any) -> bool:

@@ -54,10 +54,10 @@ def images_in(path: Path, reading: Reading = AS_IS) -> Contents:
         except NoImageError as error:
             no_images[file.name] = error
     series = {text(image.header, "SeriesInstanceUID") for image in images} - {""}
-    for error in no_images.values():
+    for no_image in no_images.values():
         # An object in the series of the images may be one of its slices.
-        if not images or error.series in series:
-            raise error
+        if not images or no_image.series in series:
+            raise no_image
     left_out = [*(other.name for other in others), *no_images]
     single, copies = _without_copies(images)
     notes = [f"left out, because they are no images of a series: {listed(left_out, 3)}"] if left_out else []

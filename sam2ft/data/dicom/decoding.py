@@ -93,7 +93,8 @@ def _by_gdcm(whole: Dataset, syntax: UID, frame: int) -> npt.NDArray[Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "frame.dcm"
         pydicom.dcmwrite(path, one, enforce_file_format=True)
-        SimpleITK.ProcessObject.GlobalWarningDisplayOff()  # they go to stderr, and may quote the header
+        process: Any = SimpleITK.ProcessObject
+        process.GlobalWarningDisplayOff()  # they go to stderr, and may quote the header
         image = SimpleITK.ReadImage(str(path), imageIO="GDCMImageIO")
     stored = SimpleITK.GetArrayFromImage(image)
     if not np.issubdtype(stored.dtype, np.integer):

@@ -160,7 +160,7 @@ def mapped_unit(image: DicomImage) -> str:
 
 
 def _unit_code(item: pydicom.Dataset) -> str:
-    codes = item.get("MeasurementUnitsCodeSequence") or ()
+    codes: Any = item.get("MeasurementUnitsCodeSequence") or ()
     return text(codes[0], "CodeValue") if len(codes) else ""
 
 
