@@ -26,9 +26,9 @@ from sam2ft.data.dicom.stacks import (
     by_series,
     in_several_planes,
     is_localizer,
-    part_of,
-    plane_of,
+    nearest_plane,
     same_echo,
+    series_part,
     split_in_stacks,
 )
 
@@ -116,13 +116,13 @@ def _series_and_parts(images: Sequence[DicomImage]) -> list[list[DicomImage]]:
 
 
 def _is_map(images: Sequence[DicomImage]) -> bool:
-    return part_of(images[0].header) == "map"
+    return series_part(images[0].header) == "map"
 
 
 def _refuse_parts(path: Path, images: Sequence[DicomImage], key: str) -> None:
     """DataError when images at one position are several parts of a complex or Dixon image."""
     offsets = np.array(offsets_of(images))
-    parts = np.array([part_of(image.header) or "" for image in images])
+    parts = np.array([series_part(image.header) or "" for image in images])
     for position in positions_of(offsets.tolist()):
         here = set(parts[np.abs(offsets - position) < SAME_POSITION_MM].tolist()) - {""}
         if len(here) > 1:
@@ -170,9 +170,9 @@ def _tests(choice: SeriesChoice) -> list[Callable[[DicomImage], bool]]:
         if wanted is not None:
             tests.append(partial(_has, keyword=keyword, wanted=wanted))
     if choice.plane is not None:
-        tests.append(lambda image: plane_of(image) == choice.plane)
+        tests.append(lambda image: nearest_plane(image) == choice.plane)
     if choice.part is not None:
-        tests.append(lambda image: part_of(image.header) == choice.part)
+        tests.append(lambda image: series_part(image.header) == choice.part)
     return tests
 
 

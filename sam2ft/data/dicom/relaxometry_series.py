@@ -17,7 +17,7 @@ from sam2ft.data.dicom.file import DicomImage
 from sam2ft.data.dicom.header import guarded, optional, required, text
 from sam2ft.data.dicom.pixels import common_scale, stacked_signals
 from sam2ft.data.dicom.placement import SAME_POSITION_MM, evened, offsets_of, place, positions_of
-from sam2ft.data.dicom.stacks import joined_echoes, kinds_of, same_echo
+from sam2ft.data.dicom.stacks import image_kinds, joined_echoes, same_echo
 
 # Attributes that may give the acquisition order of the images at one position: the first one whose values differ
 # within every position is used.
@@ -115,7 +115,7 @@ def read_spin_locks(
 
 def _refuse_finished_map(folder: Path, images: Sequence[DicomImage], num_times: int) -> None:
     """One time per position is no decay; scanners store finished maps in such a form."""
-    kinds = kinds_of(images[0].header)
+    kinds = image_kinds(images[0].header)
     if num_times == 1 and ("DERIVED" in kinds or any("MAP" in kind for kind in kinds)):
         raise DataError(
             f"{folder}: one image at each position, of an ImageType that is derived: a finished map; give it as "

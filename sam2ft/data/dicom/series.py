@@ -19,7 +19,7 @@ from sam2ft.data.dicom.choice import chosen_stack
 from sam2ft.data.dicom.header import guarded, optional, text
 from sam2ft.data.dicom.pixels import common_scale, mapped_unit, stacked_signals
 from sam2ft.data.dicom.placement import Stack, evened, place
-from sam2ft.data.dicom.stacks import kinds_of
+from sam2ft.data.dicom.stacks import image_kinds
 from sam2ft.data.images.grids import Volume
 
 # Field of the store -> DICOM attribute (PS3.6), one number each.
@@ -101,7 +101,7 @@ def read_finished_map(path: Path, reading: Reading = AS_IS, key: str = "", *, to
     """
     with guarded(path):
         stack = _read_stack(path, reading, median_dz=False, key=key)
-        kinds = kinds_of(stack.images[0].header)
+        kinds = image_kinds(stack.images[0].header)
         if not told and "DERIVED" not in kinds and not any("MAP" in kind for kind in kinds):
             raise DataError(
                 f"{path}: its ImageType names no values that were computed, so that these are images and no finished "

@@ -116,7 +116,7 @@ def by_series(images: Sequence[DicomImage]) -> list[list[DicomImage]]:
 
 def is_localizer(series: Sequence[DicomImage]) -> bool:
     """Whether the images of a series are a localizer: ImageType says so, or they lie in several planes."""
-    if any(word in kinds_of(series[0].header) for word in _LOCALIZERS):
+    if any(word in image_kinds(series[0].header) for word in _LOCALIZERS):
         return True
     return in_several_planes(series)
 
@@ -126,20 +126,20 @@ def in_several_planes(images: Sequence[DicomImage]) -> bool:
     return any(abs(float(image.normal @ images[0].normal)) < _ONE_PLANE for image in images)
 
 
-def plane_of(image: DicomImage) -> str:
+def nearest_plane(image: DicomImage) -> str:
     """The anatomical plane that is nearest to an image."""
     return _PLANES[int(np.abs(image.normal).argmax())]
 
 
-def part_of(header: pydicom.Dataset) -> SeriesPart | None:
+def series_part(header: pydicom.Dataset) -> SeriesPart | None:
     """The part of a complex or Dixon image, or `map` for values that were computed; None: the header does not say."""
-    kinds = [*kinds_of(header)[2:], text(header, "ComplexImageComponent").upper()]
+    kinds = [*image_kinds(header)[2:], text(header, "ComplexImageComponent").upper()]
     if any("MAP" in kind and kind != "PHASE MAP" for kind in kinds):
         return "map"
     return next((part for part, words in _PARTS.items() if any(kind in words for kind in kinds)), None)
 
 
-def kinds_of(header: pydicom.Dataset) -> list[str]:
+def image_kinds(header: pydicom.Dataset) -> list[str]:
     """The values of ImageType, in capitals."""
     given = raw_value(header, "ImageType") or ()
     return [given.upper()] if isinstance(given, str) else [str(kind).strip().upper() for kind in given]
@@ -184,8 +184,8 @@ def _described(images: Sequence[DicomImage], *, localizer: bool) -> StackDescrip
         images=tuple(images),
         number=None if number is None else int(number),
         description=text(first.header, "SeriesDescription"),
-        plane=plane_of(first),
-        part=part_of(first.header),
+        plane=nearest_plane(first),
+        part=series_part(first.header),
         echo_ms=_usual_echo(images),
         localizer=localizer,
     )
@@ -239,7 +239,7 @@ def _most_at_one(images: Sequence[DicomImage]) -> int:
 def _by_part(stack: StackDescription) -> list[StackDescription]:
     groups: dict[SeriesPart | None, list[DicomImage]] = {}
     for image in stack.images:
-        groups.setdefault(part_of(image.header), []).append(image)
+        groups.setdefault(series_part(image.header), []).append(image)
     return [_narrowed(stack, images, part=part) for part, images in groups.items()]
 
 
