@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from tests.data.images.test_nrrd_file import SHAPE, seg
+from tests.data.formats.test_nrrd_file import SHAPE, seg
 
 from sam2ft.core.keys import VolumeKey
 from sam2ft.data.images.volumes import read_volume, write_nifti
