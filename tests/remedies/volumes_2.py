@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from tests.data.formats.test_nrrd_file import SHAPE, seg
 
 from sam2ft.core.keys import VolumeKey
 from sam2ft.data.images.volumes import read_volume, write_nifti
@@ -18,6 +17,7 @@ from sam2ft.data.store.store import Store, record_path
 from sam2ft.data.store.writer import StoreWriter
 from sam2ft.metrics.factory import load_metrics
 from sam2ft.metrics.scoring import Scene, ScoreSettings, score_volume
+from tests.data.formats.test_nrrd_file import SHAPE, seg
 from tests.remedies.conftest import Desk, Raw, refusal
 from tests.remedies.models import _mapped
 from tests.remedies.registry import remedy

@@ -96,14 +96,12 @@ def _stored(image: DicomImage) -> npt.NDArray[Any]:
         stored = stored_integers(image.header, image.part)
     except DAMAGE as error:
         uid = image.header.file_meta.get("TransferSyntaxUID")
-        way_out = (
-            "install its decoder (pip install pylibjpeg pylibjpeg-openjpeg), or"
-            if uid in (HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL)
-            else "if the file is not damaged,"
-        )
+        high = uid in (HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL)
+        decoder = "install its decoder (pip install pylibjpeg pylibjpeg-openjpeg), " if high else ""
         raise DataError(
-            f"{image.path}: pixel data ({uid_name(uid)}) cannot be decoded: {reason_of(error)}; {way_out} export the "
-            "series uncompressed (dcmdjpeg, gdcmconv --raw), or convert it to NIfTI with dcm2niix"
+            f"{image.path}: pixel data ({uid_name(uid)}) cannot be decoded: {reason_of(error)}; if the file is not "
+            f"damaged, {decoder}export the series uncompressed (dcmdjpeg, gdcmconv --raw), or convert it to NIfTI with "
+            "dcm2niix"
         ) from None
     if stored.shape != image.size:
         raise DataError(f"{image.path}: pixel data of shape {stored.shape}; its Rows and Columns are {image.size}")
@@ -148,8 +146,8 @@ def mapped_unit(image: DicomImage) -> str:
         slope, intercept = number(item, "RealWorldValueSlope"), number(item, "RealWorldValueIntercept")
         if slope is None or intercept is None or slope == 0:
             raise DataError(
-                f"{_MAPPINGS} has a unit, but no slope and intercept; allowed: a linear mapping; convert the map to "
-                "NIfTI and give the .nii.gz file instead"
+                f"{_MAPPINGS} has a unit, but no slope and intercept; allowed: a linear mapping; export the map again "
+                "as NIfTI"
             )
         # As FD: a decimal string (DS) has 16 characters at most.
         image.header.add_new(_RESCALE_SLOPE, "FD", slope)

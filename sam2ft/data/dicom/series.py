@@ -126,15 +126,13 @@ def read_headers(folder: Path, reading: Reading = AS_IS) -> tuple[list[pydicom.D
     """
     with guarded(folder):
         stack = _read_stack(folder, reading, median_dz=False)
-        if stack.irregular:
-            raise DataError(
-                f"{folder}: its slices were resampled to even distances; a DICOM segmentation needs slices as they "
-                "were acquired; set eval.dicom_seg: false"
+        if stack.irregular or stack.images[0].part is not None:
+            what = (
+                "its slices were resampled to even distances" if stack.irregular else "several images are in one file"
             )
-        if stack.images[0].part is not None:
             raise DataError(
-                f"{folder}: holds several images in one file; a DICOM segmentation is written for a file per slice "
-                "only; set eval.dicom_seg: false"
+                f"{folder}: {what}; a DICOM segmentation needs slices as they were acquired, a file for each; set "
+                "eval.dicom_seg: false"
             )
         return [image.header for image in stack.images], stack.geometry
 

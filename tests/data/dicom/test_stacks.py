@@ -328,4 +328,41 @@ def test_a_decay_in_two_planes_is_chosen_by_its_plane(add: Add) -> None:
         read_echoes(folder)
     assert read_echoes(folder, chosen(plane="sagittal")).images_tzyx[:, 0, 0, 0].tolist() == [202, 402, 602]
     with pytest.raises(DataError, match=r"select\.echo_ms chooses one image of a decay"):
-        chosen_decay(folder, chosen(echo_ms=10.0), "sources.maps.t2.select")
+        chosen_decay(folder, chosen(plane="sagittal", echo_ms=10.0), "sources.maps.t2.select")
+    assert len(chosen_decay(folder, chosen(plane="sagittal"), "sources.maps.t2.select").images) == 9
+
+
+def test_stacks_that_no_key_tells_apart_are_read_alone(add: Add, tmp_path: Path) -> None:
+    folder = add(count=4)
+    edited(folder / "8002.dcm", Rows=3, PixelData=b"\0" * 48)
+    edited(folder / "8001.dcm", Rows=3, PixelData=b"\0" * 48)
+    with pytest.raises(DataError, match=r"holds 2 stacks.*6 x 8.*3 x 8.*give the folder of one of them alone"):
+        read_series(folder)
+    (tmp_path / "alone").mkdir()
+    for path in folder.glob("800[34].dcm"):
+        shutil.copy(path, tmp_path / "alone")
+    assert first_values(read_series(tmp_path / "alone")) == [100, 101]
+
+
+def test_a_choice_in_strict_folders_is_refused() -> None:
+    with pytest.raises(ValueError, match="chooses among several stacks, which folders: strict refuses"):
+        Reading(folders="strict", series=SeriesChoice(number=3))
+    for keys in ({"folders": "strict"}, {"series": SeriesChoice(number=3)}, {"folders": "strict", "series": {}}):
+        assert Reading.model_validate(keys).folders == keys.get("folders", "tolerant")
+
+
+@pytest.mark.parametrize("content", [b"", bytes(500), b"\x89PNG\0\1"])
+def test_a_damaged_file_is_written_again_or_moved(add: Add, tmp_path: Path, content: bytes) -> None:
+    folder = add()
+    other = folder / "9.dcm"
+    other.write_bytes(content)
+    with pytest.raises(DataError, match=r"9\.dcm: not DICOM, though it is named as the DICOM files beside it"):
+        read_series(folder)
+    other.rename(tmp_path / "9.dcm")
+    assert first_values(read_series(folder)) == [100, 101, 102]
+    again = (folder / "8002.dcm").read_bytes()
+    (folder / "8002.dcm").write_bytes(content)
+    with pytest.raises(DataError, match=r"8002\.dcm: not DICOM"):
+        read_series(folder)
+    (folder / "8002.dcm").write_bytes(again)
+    assert first_values(read_series(folder)) == [100, 101, 102]

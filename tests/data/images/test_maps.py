@@ -10,6 +10,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from sam2ft.config.schema.maps import MapSource
+from sam2ft.config.schema.series import SeriesChoice
 from sam2ft.core.errors import DataError
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey
@@ -253,6 +254,24 @@ def test_a_mapping_to_real_values_goes_before_slope_and_intercept(tmp_path: Path
     finished(tmp_path / "two", values, RealWorldValueMappingSequence=[mapping, mapping])
     with pytest.raises(DataError, match="RealWorldValueMappingSequence has 2 items"):
         read_map(tmp_path / "two", "t2", T2_FILE, GRID)
+    del mapping.RealWorldValueSlope
+    finished(tmp_path / "curve", values, RealWorldValueMappingSequence=[mapping])
+    with pytest.raises(DataError, match=r"no slope and intercept.*export the map again as NIfTI"):
+        read_map(tmp_path / "curve", "t2", T2_FILE, GRID)
+    write_nifti(tmp_path / "t2.nii.gz", values.astype(np.float32), GRID)
+    assert read_map(tmp_path / "t2.nii.gz", "t2", T2_FILE, GRID).values_zyx == pytest.approx(40)
+
+
+def test_a_map_in_two_units_is_refused(tmp_path: Path) -> None:
+    folder = finished(tmp_path / "m", np.full(GRID.shape_zyx, 40.0), "ms")
+    path = next(folder.iterdir())
+    whole, header = path.read_bytes(), pydicom.dcmread(path)
+    header.RescaleType = "s"
+    header.save_as(path)
+    with pytest.raises(DataError, match=r"its images name several units \(ms, s\)"):
+        read_map(folder, "t2", T2_FILE, GRID)
+    path.write_bytes(whole)
+    assert read_map(folder, "t2", T2_FILE, GRID).values_zyx == pytest.approx(40)
 
 
 @pytest.mark.parametrize("kind", [["ORIGINAL", "PRIMARY", "M"], ["ORIGINAL", "PRIMARY", "OTHER"], ["ORIGINAL"]])
@@ -309,7 +328,19 @@ def test_echoes_in_nifti_without_a_time_each_are_refused(tmp_path: Path, case: s
 
 
 def test_echoes_in_nifti_need_a_sidecar_each_and_one_grid(tmp_path: Path) -> None:
-    folder = nifti_echoes(tmp_path / "e", (0.01, 0.02, 0.03))
+    folder = nifti_echoes(tmp_path / "e", (0.01, 0.02, 0.03, 0.05))
+    with pytest.raises(DataError, match=r"select chooses DICOM images; leave it out"):
+        read_map(folder, "t2", MapSource(select=SeriesChoice(number=1)), GRID)
+    expected = read_map(folder, "t2", MapSource(), GRID).values_zyx
+    for text, message in (
+        ("{", r"e3\.json: not readable JSON"),
+        ('{"EchoTime": 0.03}', "both have the EchoTime 0.03 s"),
+    ):
+        (folder / "e3.json").write_text(text)
+        with pytest.raises(DataError, match=message):
+            read_map(folder, "t2", MapSource(), GRID)
+    (folder / "e3.json").write_text('{"EchoTime": 0.05}')
+    assert np.array_equal(read_map(folder, "t2", MapSource(), GRID).values_zyx, expected, equal_nan=True)
     other = Geometry.axis_aligned(GRID.shape_zyx, (3.0, 0.5, 0.6))
     write_nifti(folder / "e1.nii.gz", np.ones(other.shape_zyx, dtype=np.float32), other)
     with pytest.raises(DataError, match=r"e1\.nii\.gz: .*different grids"):
