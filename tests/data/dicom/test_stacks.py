@@ -336,7 +336,7 @@ def test_stacks_that_no_key_tells_apart_are_read_alone(add: Add, tmp_path: Path)
     folder = add(count=4)
     edited(folder / "8002.dcm", Rows=3, PixelData=b"\0" * 48)
     edited(folder / "8001.dcm", Rows=3, PixelData=b"\0" * 48)
-    with pytest.raises(DataError, match=r"holds 2 stacks.*6 x 8.*3 x 8.*give the folder of one of them alone"):
+    with pytest.raises(DataError, match=r"holds 2 stacks.*3 x 8.*6 x 8.*give the folder of one of them alone"):
         read_series(folder)
     (tmp_path / "alone").mkdir()
     for path in folder.glob("800[34].dcm"):
