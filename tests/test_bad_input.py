@@ -193,7 +193,7 @@ def test_the_raw_images_below_are_good_before_they_are_spoilt(raw: Path) -> None
     [
         (_other_grid, ("s1.nii.gz", "grid", "5", "6")),
         (_missing_slice, ("dicom/s1", "missing slice")),
-        (_mixed_series, ("dicom/s1", "2 series")),
+        (_mixed_series, ("dicom/s1", "2 stacks")),
         (_no_masks, ("masks", "empty")),
         (_unknown_label, ("s1", "unknown label id 9", "1 cartilage")),
     ],

@@ -19,6 +19,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("Resources", "RequestedResources"): PLANNED,
     ("Schedule", "Module"): "torch's optimizer and scheduler, not their sections",
     ("ScoreSettings", "MetricSection"): "what custom metrics read; it joins keys of two sections",
+    ("StackDescription", "SeriesChoice"): "what a folder holds, which the choice is compared with",
     ("SegmentationLoss", "Loss"): "the loss itself: the functions that the names of the section stand for",
 }
 

@@ -117,27 +117,6 @@ def a_sidecar_that_does_not_say_the_unit(raw: Raw) -> str:
     return shown
 
 
-@remedy("leave the key out", of="is a folder of DICOM images")
-@remedy("convert a map in DICOM with dcm2niix")
-@remedy("give the .nii.gz", of="convert a map in DICOM with dcm2niix")
-def a_map_that_is_a_folder(raw: Raw) -> str:
-    for subject in "ab":
-        _write_series(Path(f"maps/{subject}"))
-    raw.settings('nii.gz"}', 'nii.gz", maps: {t2: {file: "maps/{subject}"}}}')
-    shown = " ".join(raw.prepare(code=2).split())
-    lines = [f"{subject},dicom/{subject},masks/{subject}.nii.gz,maps/{subject}" for subject in "ab"]
-    Path("table.csv").write_text("\n".join(["subject,image,mask,map_t2", *lines]) + "\n")
-    sources = '{images: "dicom/{subject}", masks: "masks/{subject}.nii.gz"}'
-    raw.settings(sources, "{images: table.csv, maps: {t2: {unit: ms}}}")
-    shown += " ".join(raw.desk.run("launch/prepare.py ds.yaml --out store").text.split())
-    raw.settings(sources, "{images: table.csv}")
-    assert "unit of a map file" not in raw.desk.run("launch/prepare.py ds.yaml --out store").text
-    _mapped(raw, "")
-    raw.prepare()
-    assert raw.whole() == ["a", "b"]
-    return shown
-
-
 @remedy("give sources.maps.t1rho.spin_lock_ms, which no DICOM tag contains")
 def a_folder_of_spin_lock_images(raw: Raw) -> str:
     times = [1, 10, 30, 60]

@@ -106,7 +106,7 @@ HASHED, SOURCES = "subject_id: hash\n", "--set 'eval.dicom_sources=[dataset.yaml
 )
 @remedy(
     "set eval.dicom_seg: false",
-    of="were resampled to even distances",
+    of="needs slices as they were acquired",
     case=Series("irregular: resample\n", before=_uneven),
 )
 def segmentations_that_cannot_be_written(toy: Any, desk: Desk, case: Series) -> str:

@@ -10,7 +10,6 @@ import pydicom
 import pytest
 
 from sam2ft.core.keys import VolumeKey
-from sam2ft.data.images.volumes import read_volume, write_nifti
 from sam2ft.data.prepare import prepare as prepare_module
 from sam2ft.data.store.metadata import ML_NAMES, STATS_NAMES, extract_meta, load_meta
 from sam2ft.data.store.store import Store, record_path
@@ -19,7 +18,6 @@ from sam2ft.metrics.factory import load_metrics
 from sam2ft.metrics.scoring import Scene, ScoreSettings, score_volume
 from tests.data.formats.test_nrrd_file import SHAPE, seg
 from tests.remedies.conftest import Desk, Raw, refusal
-from tests.remedies.models import _mapped
 from tests.remedies.registry import remedy
 
 KEY = VolumeKey("toy", "a", "image")
@@ -32,20 +30,6 @@ def _refused(raw: Raw, *more: str, code: int = 3) -> str:
 def _prepared(raw: Raw, *more: str) -> None:
     raw.prepare(*more)
     assert raw.whole() == ["a", "b"]
-
-
-@remedy("give the finished map as sources.maps.<name>.file")
-def a_series_for_a_map_that_holds_nifti_files(raw: Raw) -> str:
-    for subject in "ab":
-        geometry = read_volume(raw.image(subject)).geometry
-        for time in (10, 20, 30):
-            write_nifti(Path(f"echoes/{subject}/{time}.nii.gz"), np.ones(geometry.shape_zyx, np.float32), geometry)
-    raw.settings('nii.gz"}', 'nii.gz", maps: {t2: {series: "echoes/{subject}"}}}')
-    shown = _refused(raw, code=2)
-    _mapped(raw, ", unit: ms")
-    _prepared(raw)
-    assert float(np.asarray(Store.open(raw.store).map(KEY, "t2")).max()) == 40.0
-    return shown
 
 
 @remedy("give the images from which it was made")

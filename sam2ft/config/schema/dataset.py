@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 from sam2ft.config.schema.arguments import did_you_mean, shown_value
 from sam2ft.config.schema.base import REQUIRED, Name, ReadOnlyDict, Section, plain, problem, problems, section
 from sam2ft.config.schema.maps import MapName, MapSource, Pattern, map_problems, path_pattern
+from sam2ft.config.schema.series import SeriesChoice
 
 MOST_LABEL = 65535
 SubjectId = Literal["folder", "hash", "table"]
@@ -274,6 +275,12 @@ class Reading(Section):
     )
     array: str | None = plain(None, "name of the image in an npz file that holds several arrays", min_length=1)
     mask_array: str | None = plain(None, "name of the mask in an npz file that holds several arrays", min_length=1)
+    folders: Literal["tolerant", "strict"] = plain(
+        "tolerant",
+        "DICOM folders: tolerant leaves out files that are no images, copies and localizers, looks into subfolders and "
+        "takes the stack that series chooses; strict refuses whatever is not one series",
+    )
+    series: SeriesChoice = section(SeriesChoice, "which images of a DICOM folder with several stacks are meant")
 
     max_volume_gb: float = plain(
         4.0,
@@ -292,14 +299,23 @@ class Reading(Section):
         """The keys that change what is read and differ from their defaults."""
         fields = Reading.model_fields.items()
         chosen = {name: getattr(self, name) for name, field in fields if getattr(self, name) != field.default}
-        return {name: value for name, value in chosen.items() if name != "max_volume_gb"}
+        ways = {name: value for name, value in chosen.items() if name not in ("max_volume_gb", "series")}
+        return ways | {f"series.{name}": value for name, value in self.series.chosen.items()}
+
+    @field_validator("series")
+    @classmethod
+    def _series_of_tolerant_folders(cls, value: SeriesChoice, info: ValidationInfo) -> SeriesChoice:
+        if value.chosen and info.data.get("folders") == "strict":
+            raise problem("chooses among several stacks, which folders: strict refuses; leave one of both out")
+        return value
 
     @property
     def of_masks(self) -> "Reading":
-        """The choices for masks and maps beside an image: they follow its slices, and are single volumes."""
+        """The choices for a mask beside an image: it follows its slices, and a folder of it holds one series."""
         return Reading(
             believe=self.believe,
             irregular=self.irregular,
+            folders=self.folders,
             channel=self.mask_channel,
             spacing_mm=self.spacing_mm,
             axes=self.axes,
@@ -308,7 +324,7 @@ class Reading(Section):
 
     @property
     def of_maps(self) -> "Reading":
-        """As `of_masks`, for maps, whose files hold one volume each."""
+        """As `of_masks`, for maps: files of one volume each; which images of a folder a map takes is said by itself."""
         return self.of_masks.model_copy(update={"array": None, "channel": None})
 
 

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from sam2ft.config.schema.arguments import shown_value
-from sam2ft.config.schema.base import Section, plain, problem, problems
+from sam2ft.config.schema.base import Section, plain, problem, problems, section
+from sam2ft.config.schema.series import SeriesChoice
 
 MapName = Literal["t2", "t1rho"]
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
@@ -36,13 +37,17 @@ _FIT_KEYS = ("spin_lock_ms", "skip_first", "bounds_ms", "r2_min")
 class MapSource(Section):
     """Source of a relaxation map: a map file, or a DICOM series to which the map is fitted."""
 
-    file: Pattern | None = plain(None, "map file of a volume")
+    file: Pattern | None = plain(None, "map file of a volume, or the folder of a DICOM series that is a finished map")
     unit: MapUnit | None = plain(
         None,
         "unit of the values of a map file; 1/s: rates (R2), which are converted to times; null: as its sidecar (.json, "
         "Units) or the suffix of its name (BIDS: _T2map in s) says, else ms",
     )
-    series: Pattern | None = plain(None, "folder of the DICOM series of a volume to which the map is fitted")
+    series: Pattern | None = plain(
+        None,
+        "folder of the images of a volume to which the map is fitted: DICOM, or NIfTI with the time of each in its "
+        "sidecar (.json of BIDS)",
+    )
     spin_lock_ms: tuple[Milliseconds, ...] | None = plain(
         None,
         "spin-lock times in the order of acquisition, whatever it was; no standard DICOM tag contains them",
@@ -61,6 +66,7 @@ class MapSource(Section):
         False, "resample a map on another grid to the grid of the image, by linear interpolation through the affines"
     )
 
+    select: SeriesChoice = section(SeriesChoice, "which images of a DICOM folder with several stacks are meant")
     optional: bool = plain(False, "prepare subjects without this map too; evaluations that name its metric name them")
 
     @field_validator("spin_lock_ms")
@@ -95,7 +101,8 @@ class MapSource(Section):
         """The settings that differ from the defaults, without the paths of the source."""
         chosen = {name: getattr(self, name) for name in (*_FIT_KEYS, "resample", "unit")}
         usual = type(self).model_fields
-        return {name: value for name, value in chosen.items() if value != usual[name].default}
+        changed = {name: value for name, value in chosen.items() if value != usual[name].default}
+        return changed | {f"select.{name}": value for name, value in self.select.chosen.items()}
 
 
 def map_problems(maps: Mapping[str, str | MapSource], *, is_table: bool) -> dict[str, str]:

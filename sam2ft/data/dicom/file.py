@@ -1,4 +1,4 @@
-"""Reading one DICOM image file: the header values that give its position and orientation; finding files of a folder."""
+"""Reading one DICOM file: its header, and the header values that give position and orientation of its image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,11 +7,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pydicom
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from sam2ft.config.schema.dataset import AS_IS, Reading
-from sam2ft.core.errors import DataError, listed
-from sam2ft.core.given.wrong_kind import Wanted, wrong_kind
+from sam2ft.core.errors import DataError
 from sam2ft.data.dicom.header import DAMAGE, guarded, number, reason_of, required, required_whole, text
 
 # Direction vectors are unit and orthogonal within this: headers round their components.
@@ -20,6 +24,14 @@ ORIENTATION_TOLERANCE = 1e-3
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
 # Storage of segmentations (PS3.4): segments in frames, and label maps.
 _SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+# Images of a patient in space (PS3.4): CT, MR, PET, each also enhanced. Without pixels they are damaged.
+_IMAGES = tuple(
+    f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("2", "2.1", "2.2", "4", "4.1", "4.4", "128", "128.1", "130")
+)
+_SCREENS = "1.2.840.10008.5.1.4.1.1.7"
+_PLACES = ("ImagePositionPatient", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+# Values of more bytes are read when they are asked for; the transfer syntax stands within the first ones of a file.
+_DEFERRED_ABOVE, _MOST_META = 1024, 1024
 TO_NIFTI = "convert it to NIfTI with dcm2niix and give the .nii.gz file instead"
 SEGMENTATION_TO_NIFTI = (
     "is a DICOM segmentation (SEG), which is not read; export it as NIfTI on the grid of its image (in 3D Slicer with "
@@ -27,9 +39,30 @@ SEGMENTATION_TO_NIFTI = (
 )
 
 
+class NoImageError(DataError):
+    """A DICOM object that is no image of a series, such as a report, a segmentation or a picture of the screen."""
+
+    def __init__(self, message: str, series: str = ""):
+        super().__init__(message)
+        self.series = series
+        """Its SeriesInstanceUID."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Place of an image in a file that holds several."""
+
+    whole: pydicom.Dataset
+    """The header of the file, with the pixel data of all its images."""
+    index: int
+    """0-based number of the frame, or of the tile of a mosaic in the order of reading."""
+    tiles: int | None = None
+    """Tiles along each side of a mosaic; None: the images are frames."""
+
+
 @dataclass(frozen=True)
 class DicomImage:
-    """One file of a series with the header values that give its position and orientation."""
+    """One image of a series with the header values that give its position and orientation."""
 
     path: Path
     header: pydicom.Dataset
@@ -41,36 +74,24 @@ class DicomImage:
     """PixelSpacing: distance between rows, distance between columns, mm."""
     size: tuple[int, int]
     """Rows, Columns."""
+    part: Part | None = None
+    """None: the file holds this image alone."""
+
+    @property
+    def key(self) -> tuple[Path, int]:
+        """What tells images apart: the file, and the number in it."""
+        return self.path, self.part.index if self.part else 0
+
+    @property
+    def name(self) -> str:
+        """Name of the file, and number (from 1) of the image in a file of several, for messages."""
+        if self.part is None:
+            return self.path.name
+        return f"{self.path.name} ({'frame' if self.part.tiles is None else 'tile'} {self.part.index + 1})"
 
     @property
     def normal(self) -> npt.NDArray[np.float64]:
         return np.cross(self.cosines[:3], self.cosines[3:])
-
-
-def dicom_files(folder: Path) -> list[Path]:
-    """Sorted DICOM files of the folder; hidden files and subfolders are ignored.
-
-    Raises:
-        DataError: when there is no such folder, it has no DICOM file, or it contains other files.
-    """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder")
-    with guarded(folder):
-        files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    foreign = [path.name for path in files if not is_dicom(path)]
-    if len(foreign) == len(files):
-        nifti = any(name.lower().endswith((".nii", ".nii.gz")) for name in foreign)
-        advice = (
-            "; it holds NIfTI files: an image or mask is the path of one file; a map is fitted to echoes in DICOM "
-            "only, so fit it elsewhere and give the finished map as sources.maps.<name>.file"
-        )
-        problem = None if nifti else wrong_kind(folder, Wanted.MASK)
-        raise DataError(problem or f"{folder}: no DICOM file among {len(files)} files{advice if nifti else ''}")
-    if foreign:
-        raise DataError(
-            f"{folder}: not DICOM: {listed(foreign, 5)}; a folder holds the files of one series and no others"
-        )
-    return files
 
 
 def is_dicom(path: Path) -> bool:
@@ -89,43 +110,44 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
-def refuse_single_file(path: Path) -> None:
-    """Refuse a DICOM file where a volume is expected: volumes are folders.
+def read_header(path: Path) -> pydicom.Dataset:
+    """The header of a DICOM file; pixel data and other long values are read when they are asked for.
 
     Raises:
-        DataError: naming the file, what it holds and what to give instead.
-    """
-    with guarded(path):
-        header = pydicom.dcmread(path, force=True, stop_before_pixels=True)
-    if text(header, "SOPClassUID") in _SEGMENTATIONS:
-        raise DataError(f"{path}: {SEGMENTATION_TO_NIFTI}")
-    frames = _frames(path, header)
-    if frames > 1:
-        raise DataError(f"{path}: is a DICOM file of {frames} frames, which is not read; {TO_NIFTI}")
-    raise DataError(f"{path}: is a single DICOM file; give the folder that holds all slices of its series")
-
-
-def read_image(path: Path, reading: Reading = AS_IS) -> DicomImage:
-    """One single-frame, single-channel DICOM image.
-
-    Raises:
-        DataError: naming the file, when it is not readable, has no pixels, several frames or colours, or no position.
+        NoImageError: the file holds no image of a series, but may lie in its folder.
+        DataError: the file cannot be read.
     """
     with guarded(path):
         try:
-            header = pydicom.dcmread(path, force=True)
+            header = pydicom.dcmread(path, force=True, defer_size=_deferred_above(path))
         except DAMAGE as error:
             raise DataError(f"{path}: not a readable DICOM file ({reason_of(error)})") from None
         _name_transfer_syntax(header)
         _refuse_other_content(path, header)
-        unknown = "the position of the image is unknown"
-        position = required(path, header, "ImagePositionPatient", 3, unknown)
-        cosines = _directions(path, required(path, header, "ImageOrientationPatient", 6, unknown), reading)
-        rows, columns = required(path, header, "PixelSpacing", 2, unknown)
-        if min(rows, columns) <= 0:
-            raise DataError(f"{path}: PixelSpacing is {joined_values((rows, columns))}; allowed: two lengths above 0")
-        size = required_whole(path, header, "Rows"), required_whole(path, header, "Columns")
-        return DicomImage(path, header, np.array(position), cosines, (rows, columns), size)
+        return header
+
+
+def _deferred_above(path: Path) -> int | None:
+    """Bytes above which a value is not read with the header; None where pydicom cannot go back for it (deflated)."""
+    with path.open("rb") as stream:
+        start = stream.read(_MOST_META)
+    return None if DeflatedExplicitVRLittleEndian.encode() in start else _DEFERRED_ABOVE
+
+
+def image_of(path: Path, header: pydicom.Dataset, reading: Reading = AS_IS, part: Part | None = None) -> DicomImage:
+    """The image with the header values that give its position and orientation.
+
+    Raises:
+        DataError: naming the file, when a value is missing or wrong.
+    """
+    unknown = "the position of the image is unknown"
+    position = required(path, header, "ImagePositionPatient", 3, unknown)
+    cosines = _directions(path, required(path, header, "ImageOrientationPatient", 6, unknown), reading)
+    rows, columns = required(path, header, "PixelSpacing", 2, unknown)
+    if min(rows, columns) <= 0:
+        raise DataError(f"{path}: PixelSpacing is {joined_values((rows, columns))}; allowed: two lengths above 0")
+    size = required_whole(path, header, "Rows"), required_whole(path, header, "Columns")
+    return DicomImage(path, header, np.array(position), cosines, (rows, columns), size, part)
 
 
 def _name_transfer_syntax(header: pydicom.Dataset) -> None:
@@ -141,19 +163,22 @@ def _name_transfer_syntax(header: pydicom.Dataset) -> None:
 
 
 def _refuse_other_content(path: Path, header: pydicom.Dataset) -> None:
-    if text(header, "SOPClassUID") in _SEGMENTATIONS:
-        raise DataError(f"{path}: {SEGMENTATION_TO_NIFTI}")
+    kind = text(header, "SOPClassUID") or text(header.file_meta, "MediaStorageSOPClassUID")
+    series = text(header, "SeriesInstanceUID")
+    if kind in _SEGMENTATIONS:
+        raise NoImageError(f"{path}: {SEGMENTATION_TO_NIFTI}", series)
     if "PixelData" not in header or "Rows" not in header:
-        kind = uid_name(header.file_meta.get("MediaStorageSOPClassUID"))
-        raise DataError(f"{path}: holds no image ({kind}); a folder holds the images of one series and no others")
-    if (frames := _frames(path, header)) > 1 or "PerFrameFunctionalGroupsSequence" in header:
-        raise DataError(f"{path}: is a multi-frame file (holds {frames} frames), allowed: classic DICOM; {TO_NIFTI}")
+        name = uid_name(header.file_meta.get("MediaStorageSOPClassUID"))
+        message = f"{path}: holds no image ({name}); a folder holds the images of one series and no others"
+        raise DataError(message) if kind in ("", *_IMAGES) else NoImageError(message, series)
     try:
         samples = number(header, "SamplesPerPixel")
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     if samples not in (None, 1):
-        raise DataError(f"{path}: is a colour image; expected one sample per pixel")
+        raise NoImageError(f"{path}: is a colour image; expected one sample per pixel", series)
+    if kind.startswith(_SCREENS) and not any(one in header for one in _PLACES):
+        raise NoImageError(f"{path}: is a picture of a screen without a position (Secondary Capture)", series)
 
 
 def uid_name(uid: object) -> str:
@@ -162,7 +187,12 @@ def uid_name(uid: object) -> str:
     return name if name and name != str(uid) else "not registered"
 
 
-def _frames(path: Path, header: pydicom.Dataset) -> int:
+def frames_of(path: Path, header: pydicom.Dataset) -> int:
+    """NumberOfFrames; 1 where it is absent.
+
+    Raises:
+        DataError: naming the file, when it is no number.
+    """
     try:
         return int(number(header, "NumberOfFrames") or 1)
     except DataError as error:

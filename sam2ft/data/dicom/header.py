@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pydicom
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from sam2ft.core.errors import DataError
@@ -26,6 +27,7 @@ DAMAGE: tuple[type[Exception], ...] = (
     LookupError, OSError, RuntimeError, TypeError, ValueError, struct.error, zlib.error,
 )  # fmt: skip
 _LIKE_NUMBERS = re.compile(r"(?:[-+0-9.,;_eE\\ ]|nan|inf|None)*", re.IGNORECASE)
+_PIXEL_GROUP = 0x7FE0
 # Longer values are cut in messages.
 _MOST_SHOWN = 40
 
@@ -207,3 +209,29 @@ def _shown(values: Sequence[Any]) -> str:
     if not _LIKE_NUMBERS.fullmatch(joined):
         return f"text of {len(joined)} characters"
     return f"'{joined if len(joined) <= _MOST_SHOWN else joined[:_MOST_SHOWN] + '...'}'"
+
+
+def without_sequences(header: pydicom.Dataset) -> pydicom.Dataset:
+    """A copy of the header of a file of several images, without sequences and pixels, which belong to all of them."""
+    flat = pydicom.Dataset()
+    for tag in list(header.keys()):  # iterating over the header itself converts every value
+        if tag.group < _PIXEL_GROUP and header.get_item(tag).VR != "SQ":
+            flat[tag] = header.get_item(tag)
+    return flat
+
+
+def like(header: pydicom.Dataset, whole: pydicom.Dataset) -> pydicom.Dataset:
+    """A copy of `header` that is encoded as the file `whole` is."""
+    flat = pydicom.Dataset()
+    flat.update({tag: header.get_item(tag) for tag in list(header.keys())})
+    flat.set_original_encoding(*whole.original_encoding, whole.original_character_set)
+    flat.file_meta = whole.file_meta
+    return flat
+
+
+def put(header: pydicom.Dataset, keyword: str, value: Any) -> None:
+    """Give an attribute a value in this header alone: elements that were copied are those of the other header too."""
+    tag = tag_for_keyword(keyword)
+    if tag is None:
+        raise ValueError(f"{keyword} is no attribute of DICOM")
+    header.add_new(tag, dictionary_VR(tag), value)

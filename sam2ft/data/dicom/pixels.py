@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pydicom
-from pydicom.pixels import apply_modality_lut, pixel_array
+from pydicom.pixels import apply_modality_lut
+from pydicom.uid import HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL
 
 from sam2ft.core.errors import DataError, naming
+from sam2ft.data.dicom.decoding import stored_integers
 from sam2ft.data.dicom.file import DicomImage, uid_name
 from sam2ft.data.dicom.header import DAMAGE, guarded, number, reason_of, text
 
@@ -24,16 +26,19 @@ _PHILIPS = "Philips MR Imaging DD 001"
 _PHILIPS_GROUP, _SCALE_SLOPE = 0x2005, 0x0E
 # Scales that differ by less than this are equal: the private value is a float32.
 _EQUAL_SCALE = 1e-6
+# Units of relaxation maps in a mapping of real world values (UCUM).
+_MAPPINGS, _TIMES = "RealWorldValueMappingSequence", ("ms", "s", "1/s", "/s", "s-1", "Hz")
+_RESCALE_SLOPE, _RESCALE_INTERCEPT = (0x0028, 0x1053), (0x0028, 0x1052)
 # Modalities whose values have a unit of their own (HU, Bq/mL), whatever is shown bright.
 _WITH_UNIT = ("CT", "PT")
 
 Signals = npt.NDArray[np.float32]
 Padding = npt.NDArray[np.bool_]
-Scales = Mapping[Path, float]
+Scales = Mapping[tuple[Path, int], float]
 
 
 def signals(image: DicomImage, scales: Scales, *, labels: bool = False) -> tuple[Signals, Padding | None]:
-    """(the values of one file, float32 yx; where they are padding and no signal, None: nowhere).
+    """(the values of one image, float32 yx; where they are padding and no signal, None: nowhere).
 
     Args:
         scales: see `common_scale`.
@@ -56,15 +61,15 @@ def signals(image: DicomImage, scales: Scales, *, labels: bool = False) -> tuple
             )
         if shown == "MONOCHROME1":
             values = _turned_round(image, values)
-        if image.path in scales:
-            values = values / scales[image.path]
+        if image.key in scales:
+            values = values / scales[image.key]
         return values.astype(np.float32), _padding(image.header, stored)
 
 
 def stacked_signals(
     images: Sequence[DicomImage], scales: Scales, *, labels: bool = False, padding_zyx: Padding | None = None
 ) -> Signals:
-    """The values of several files, float32 zyx; NaN: padding. The headers lose their pixel data, to save memory.
+    """The values of several images, float32 zyx; NaN: padding. The headers lose their pixel data, to save memory.
 
     Args:
         padding_zyx: stays True where the images are padding and becomes False elsewhere; padding keeps its values
@@ -81,18 +86,22 @@ def stacked_signals(
             padding_zyx[index] &= False if padding is None else padding
         elif padding is not None:
             stack[index, padding] = np.nan
-        del image.header.PixelData
+        if image.part is None:
+            del image.header.PixelData
     return stack
 
 
 def _stored(image: DicomImage) -> npt.NDArray[Any]:
     try:
-        stored: npt.NDArray[Any] = pixel_array(image.header)  # the attribute would keep a copy in the header
+        stored = stored_integers(image.header, image.part)
     except DAMAGE as error:
-        syntax = uid_name(image.header.file_meta.get("TransferSyntaxUID"))
+        uid = image.header.file_meta.get("TransferSyntaxUID")
+        high = uid in (HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL)
+        decoder = "install its decoder (pip install pylibjpeg pylibjpeg-openjpeg), " if high else ""
         raise DataError(
-            f"{image.path}: pixel data ({syntax}) cannot be decoded: {reason_of(error)}; if the file is not damaged, "
-            "export the series uncompressed (dcmdjpeg, gdcmconv --raw), or convert it to NIfTI with dcm2niix"
+            f"{image.path}: pixel data ({uid_name(uid)}) cannot be decoded: {reason_of(error)}; if the file is not "
+            f"damaged, {decoder}export the series uncompressed (dcmdjpeg, gdcmconv --raw), or convert it to NIfTI with "
+            "dcm2niix"
         ) from None
     if stored.shape != image.size:
         raise DataError(f"{image.path}: pixel data of shape {stored.shape}; its Rows and Columns are {image.size}")
@@ -117,6 +126,40 @@ def _rescale(header: pydicom.Dataset) -> tuple[float, float]:
     if slope == 0:
         raise DataError("RescaleSlope is 0, so that every value is the same; allowed: any other number")
     return 1.0 if slope is None else slope, 0.0 if intercept is None else intercept
+
+
+def mapped_unit(image: DicomImage) -> str:
+    """The unit that the header gives to the values of a map, as it writes it; empty: it gives none.
+
+    Where a real world value mapping gives it, slope and intercept of the header become those of the mapping.
+
+    Raises:
+        DataError: naming the file, when it has several mappings to times or rates, or one without numbers.
+    """
+    with naming(image.path):
+        found = [(unit, item) for item in image.header.get(_MAPPINGS) or () if (unit := _unit_code(item)) in _TIMES]
+        if len(found) > 1:
+            raise DataError(f"{_MAPPINGS} has {len(found)} items with a unit of time or rate; allowed: one")
+        if not found:
+            return text(image.header, "RescaleType")
+        unit, item = found[0]
+        slope, intercept = number(item, "RealWorldValueSlope"), number(item, "RealWorldValueIntercept")
+        if slope is None or intercept is None or slope == 0:
+            raise DataError(
+                f"{_MAPPINGS} has a unit, but no slope and intercept; allowed: a linear mapping; export the map again "
+                "as NIfTI"
+            )
+        # As FD: a decimal string (DS) has 16 characters at most.
+        image.header.add_new(_RESCALE_SLOPE, "FD", slope)
+        image.header.add_new(_RESCALE_INTERCEPT, "FD", intercept)
+        if "ModalityLUTSequence" in image.header:
+            del image.header.ModalityLUTSequence
+        return unit
+
+
+def _unit_code(item: pydicom.Dataset) -> str:
+    codes: Any = item.get("MeasurementUnitsCodeSequence") or ()
+    return text(codes[0], "CodeValue") if len(codes) else ""
 
 
 def _turned_round(image: DicomImage, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -155,7 +198,7 @@ def _padding_value(header: pydicom.Dataset, attribute: str) -> float | None:
 
 
 def common_scale(folder: Path, images: Sequence[DicomImage], *, decay: bool = False) -> tuple[Scales, str]:
-    """(file -> divisor that gives its values the scale of all images, a note); empty where all have one scale.
+    """(image -> divisor that gives its values the scale of all images, a note); empty where all have one scale.
 
     Args:
         decay: the images belong to a decay, whose signals are compared with each other.
@@ -175,7 +218,7 @@ def common_scale(folder: Path, images: Sequence[DicomImage], *, decay: bool = Fa
         if missing:
             raise DataError(
                 f"{folder}: Philips' scale slope (2005,100E) is missing in {len(missing)} of {len(images)} images "
-                f"({missing[0].path.name}); allowed: in all or in none; export the series again with its private "
+                f"({missing[0].name}); allowed: in all or in none; export the series again with its private "
                 "attributes"
             )
         divisors = [rescale * slope for rescale, slope in zip(rescales, slopes, strict=True) if slope is not None]
@@ -185,7 +228,7 @@ def common_scale(folder: Path, images: Sequence[DicomImage], *, decay: bool = Fa
         f"Philips scale slopes differ between images (divisors {min(divisors):.4g} to {max(divisors):.4g}); "
         "values are divided by RescaleSlope x scale slope"
     )
-    return dict(zip((image.path for image in images), divisors, strict=True)), note
+    return dict(zip((image.key for image in images), divisors, strict=True)), note
 
 
 def _note_without_scales(folder: Path, images: Sequence[DicomImage], rescales: Sequence[float]) -> str:

@@ -99,6 +99,21 @@ def evened(
     return result, tuple(int(index) for index in nearest)
 
 
+def offsets_of(images: Sequence[DicomImage]) -> list[float]:
+    """Position of each image along the common normal, mm."""
+    normal = images[0].normal / np.linalg.norm(images[0].normal)
+    return [float(image.position_mm @ normal) for image in images]
+
+
+def positions_of(offsets: Sequence[float]) -> list[float]:
+    """Distinct positions, increasing."""
+    found: list[float] = []
+    for offset in sorted(offsets):
+        if not found or offset - found[-1] >= SAME_POSITION_MM:
+            found.append(offset)
+    return found
+
+
 def refuse_mixed_planes(folder: Path, images: Sequence[DicomImage]) -> None:
     """Check that all images have the same orientation, size and pixel spacing.
 
@@ -109,18 +124,18 @@ def refuse_mixed_planes(folder: Path, images: Sequence[DicomImage]) -> None:
     for image in images[1:]:
         if np.abs(image.cosines - first.cosines).max() > COSINE_TOLERANCE:
             raise DataError(
-                f"{folder}: mixed orientations, {joined_values(first.cosines)} in {first.path.name} "
-                f"and {joined_values(image.cosines)} in {image.path.name}; a localizer does not belong in this folder"
+                f"{folder}: mixed orientations, {joined_values(first.cosines)} in {first.name} "
+                f"and {joined_values(image.cosines)} in {image.name}; a localizer does not belong in this folder"
             )
         if image.size != first.size:
             raise DataError(
-                f"{folder}: mixed sizes, {first.size[0]} x {first.size[1]} pixels in {first.path.name} "
-                f"and {image.size[0]} x {image.size[1]} in {image.path.name}"
+                f"{folder}: mixed sizes, {first.size[0]} x {first.size[1]} pixels in {first.name} "
+                f"and {image.size[0]} x {image.size[1]} in {image.name}"
             )
         if not np.allclose(image.spacing, first.spacing, rtol=1e-3):
             raise DataError(
-                f"{folder}: mixed pixel spacings, {joined_values(first.spacing)} mm in {first.path.name} "
-                f"and {joined_values(image.spacing)} mm in {image.path.name}"
+                f"{folder}: mixed pixel spacings, {joined_values(first.spacing)} mm in {first.name} "
+                f"and {joined_values(image.spacing)} mm in {image.name}"
             )
 
 
@@ -131,8 +146,8 @@ def _refuse_repeated_positions(folder: Path, images: Sequence[DicomImage], offse
     positions = 1 + int((np.diff(offsets) >= SAME_POSITION_MM).sum())
     first = int(repeated[0])
     message = (
-        f"{folder}: {len(images)} images at {positions} positions; {images[first].path.name} and "
-        f"{images[first + 1].path.name} are both at {offsets[first]:.2f} mm along the normal"
+        f"{folder}: {len(images)} images at {positions} positions; {images[first].name} and "
+        f"{images[first + 1].name} are both at {offsets[first]:.2f} mm along the normal"
     )
     for attribute, what in (("EchoTime", "echoes"), ("AcquisitionNumber", "acquisitions"), ("TriggerTime", "phases")):
         found, _ = optional(images, attribute)
@@ -225,7 +240,7 @@ def _slice_distance(
         return mean, "positions", notes
     spacing, image = wrong[0]
     contradiction = (
-        f"SpacingBetweenSlices is {spacing:.6g} mm in {image.path.name}, the distance of positions is {mean:.6g} mm"
+        f"SpacingBetweenSlices is {spacing:.6g} mm in {image.name}, the distance of positions is {mean:.6g} mm"
     )
     if reading.believe == "positions":
         return mean, "positions", (*notes, f"{contradiction}; the positions are believed")

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,10 +12,12 @@ import numpy.typing as npt
 from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError
 from sam2ft.core.geometry import Geometry
-from sam2ft.data.dicom.file import DicomImage, dicom_files, read_image
-from sam2ft.data.dicom.header import guarded, optional, raw_value, required, text
+from sam2ft.data.dicom.choice import chosen_decay
+from sam2ft.data.dicom.file import DicomImage
+from sam2ft.data.dicom.header import guarded, optional, required, text
 from sam2ft.data.dicom.pixels import common_scale, stacked_signals
-from sam2ft.data.dicom.placement import SAME_POSITION_MM, evened, place, refuse_mixed_planes
+from sam2ft.data.dicom.placement import SAME_POSITION_MM, evened, offsets_of, place, positions_of
+from sam2ft.data.dicom.stacks import image_kinds, joined_echoes, same_echo
 
 # Attributes that may give the acquisition order of the images at one position: the first one whose values differ
 # within every position is used.
@@ -29,9 +31,7 @@ ORDERS = (
     "InstanceNumber",
 )
 
-
-# Times of one echo differ between slices by the rounding of the scanner: by less than both of these.
-SAME_ECHO_MS, SAME_ECHO = 0.1, 0.01
+T2_KEY, T1RHO_KEY = "sources.maps.t2.select", "sources.maps.t1rho.select"
 
 
 @dataclass(frozen=True)
@@ -47,71 +47,60 @@ class DecaySeries:
     """What a reader of the fit should know, one sentence each."""
 
 
-def read_echoes(folder: Path, reading: Reading = AS_IS) -> DecaySeries:
+def read_echoes(folder: Path, reading: Reading = AS_IS, key: str = T2_KEY) -> DecaySeries:
     """A multi-echo series; its times are the EchoTime values of the headers.
 
-    All echoes may be in one series, or each echo in its own series.
+    All echoes may be in one series, each echo in its own, or all in one file.
+
+    Args:
+        reading: `reading.series` is the choice among the images of the folder.
+        key: the key of the dataset file that holds this choice, for messages.
 
     Raises:
         DataError: naming the folder; when an echo is missing or repeated at a position, echoes are on different grids,
             times do not increase with the EchoNumbers of a series, or the images are no echoes.
     """
     with guarded(folder):
-        images = _images(folder, reading)
+        contents = chosen_decay(folder, reading, key)
+        images = contents.images
         echoes: dict[float, list[DicomImage]] = {}
         for image in images:
             (time,) = required(image.path, image.header, "EchoTime", 1, "the time of the echo is unknown")
             if time < 0:
                 raise DataError(f"{image.path}: EchoTime is {time:g}; allowed: a number from 0, ms")
             echoes.setdefault(time, []).append(image)
-        echoes = _joined(echoes)
+        echoes = joined_echoes(echoes)
         _refuse_finished_map(folder, images, len(echoes))
         _refuse_disorder(folder, images)
         times = tuple(sorted(echoes))
-        return _stacked(folder, {f"echo {time:g} ms": echoes[time] for time in times}, times, "EchoTime", reading)
+        stacks = {f"echo {time:g} ms": echoes[time] for time in times}
+        return replace(_stacked(folder, stacks, "EchoTime", reading, contents.notes), times_ms=times)
 
 
-def _joined(echoes: Mapping[float, list[DicomImage]]) -> dict[float, list[DicomImage]]:
-    """Times of one echo that scanners round differently, as one: the one of the most images, of equally many the lower.
-
-    They are one echo when they lie close together and no position has images of both.
-    """
-    groups: list[list[float]] = []
-    for time in sorted(echoes):
-        if groups and _same_echo(groups[-1][0], time):
-            groups[-1].append(time)
-        else:
-            groups.append([time])
-    found: dict[float, list[DicomImage]] = {}
-    for times in groups:
-        together = [image for time in times for image in echoes[time]]
-        if len(_positions(_offsets(together))) < len(together):
-            found |= {time: echoes[time] for time in times}
-        else:
-            found[max(times, key=lambda time: len(echoes[time]))] = together
-    return found
-
-
-def _same_echo(first_ms: float, second_ms: float) -> bool:
-    return abs(second_ms - first_ms) < min(SAME_ECHO_MS, SAME_ECHO * first_ms)
-
-
-def read_spin_locks(folder: Path, times_ms: Sequence[float], reading: Reading = AS_IS) -> DecaySeries:
+def read_spin_locks(
+    folder: Path, times_ms: Sequence[float], reading: Reading = AS_IS, key: str = T1RHO_KEY
+) -> DecaySeries:
     """Images after spin locks of `times_ms` (no standard DICOM tag contains them), in the order of acquisition.
 
     The times may have any order; those of the result increase.
+
+    Args:
+        times_ms: in the order of acquisition.
+        reading: as in `read_echoes`.
+        key: as in `read_echoes`.
 
     Raises:
         DataError: as in `read_echoes`, and when a position does not have one image for each time.
     """
     with guarded(folder):
-        images = _images(folder, reading)
-        offsets = _offsets(images)
+        contents = chosen_decay(folder, reading, key)
+        images = contents.images
+        offsets = offsets_of(images)
         at_positions = [
             [image for image, offset in zip(images, offsets, strict=True) if abs(offset - position) < SAME_POSITION_MM]
-            for position in _positions(offsets)
+            for position in positions_of(offsets)
         ]
-        for at_one, position in zip(at_positions, _positions(offsets), strict=True):
+        for at_one, position in zip(at_positions, positions_of(offsets), strict=True):
             if len(at_one) != len(times_ms):
                 raise DataError(
                     f"{folder}: {len(at_one)} images at {position:.2f} mm along the normal, but spin_lock_ms names "
@@ -120,39 +109,18 @@ def read_spin_locks(folder: Path, times_ms: Sequence[float], reading: Reading = 
         order, ordered = _ordered(folder, at_positions)
         acquired = {time: [at[number] for at in ordered] for number, time in enumerate(times_ms)}
         times = tuple(sorted(acquired))
-        return _stacked(folder, {f"spin lock {time:g} ms": acquired[time] for time in times}, times, order, reading)
-
-
-def _images(folder: Path, reading: Reading) -> list[DicomImage]:
-    images = [read_image(path, reading) for path in dicom_files(folder)]
-    refuse_mixed_planes(folder, images)
-    return images
+        stacks = {f"spin lock {time:g} ms": acquired[time] for time in times}
+        return replace(_stacked(folder, stacks, order, reading, contents.notes), times_ms=times)
 
 
 def _refuse_finished_map(folder: Path, images: Sequence[DicomImage], num_times: int) -> None:
     """One time per position is no decay; scanners store finished maps in such a form."""
-    given = raw_value(images[0].header, "ImageType") or ()
-    kinds = [given] if isinstance(given, str) else [str(kind) for kind in given]
-    if num_times == 1 and ("DERIVED" in kinds or any("MAP" in kind.upper() for kind in kinds)):
+    kinds = image_kinds(images[0].header)
+    if num_times == 1 and ("DERIVED" in kinds or any("MAP" in kind for kind in kinds)):
         raise DataError(
-            f"{folder}: one image at each position, of an ImageType that is derived: a finished map, which is not read "
-            "from DICOM; convert it to NIfTI with dcm2niix and give it as sources.maps.<name>.file, with its unit"
+            f"{folder}: one image at each position, of an ImageType that is derived: a finished map; give it as "
+            "sources.maps.<name>.file, with its unit"
         )
-
-
-def _offsets(images: Sequence[DicomImage]) -> list[float]:
-    """Position of each image along the common normal, mm."""
-    normal = images[0].normal / np.linalg.norm(images[0].normal)
-    return [float(image.position_mm @ normal) for image in images]
-
-
-def _positions(offsets: Sequence[float]) -> list[float]:
-    """Distinct positions, increasing."""
-    found: list[float] = []
-    for offset in sorted(offsets):
-        if not found or offset - found[-1] >= SAME_POSITION_MM:
-            found.append(offset)
-    return found
 
 
 def _refuse_disorder(folder: Path, images: Sequence[DicomImage]) -> None:
@@ -173,7 +141,7 @@ def _refuse_disorder(folder: Path, images: Sequence[DicomImage]) -> None:
 def _refuse_disordered_echoes(folder: Path, echoes: Sequence[tuple[int, float]]) -> None:
     times: dict[int, float] = {}
     for number, time in echoes:
-        if (known := times.setdefault(number, time)) != time and not _same_echo(min(known, time), max(known, time)):
+        if (known := times.setdefault(number, time)) != time and not same_echo(min(known, time), max(known, time)):
             raise DataError(
                 f"{folder}: EchoNumbers {number} has the EchoTime {times[number]:g} and {time:g} ms; allowed: one time "
                 "for each number of a series"
@@ -203,18 +171,22 @@ def _sorted_by(images: Sequence[DicomImage], values: Sequence[float | None]) -> 
 def _stacked(
     folder: Path,
     stacks: Mapping[str, list[DicomImage]],
-    times_ms: tuple[float, ...],
     ordered_by: str,
     reading: Reading,
+    told: Sequence[str],
 ) -> DecaySeries:
-    """The stacks of all times on one grid, slices sorted along the normal."""
+    """The stacks of all times on one grid, slices sorted along the normal; the caller adds the times.
+
+    Args:
+        told: notes about what was left out.
+    """
     together = [image for stack in stacks.values() for image in stack]
-    every = _positions(_offsets(together))
+    every = positions_of(offsets_of(together))
     scales, note = common_scale(folder, together, decay=True)
-    arrays, geometry, notes = [], None, dict.fromkeys([note] if note else [])
+    arrays, geometry, notes = [], None, dict.fromkeys([*told, *([note] if note else [])])
     padding = np.ones((len(every), *together[0].size), dtype=np.bool_)
     for name, stack in stacks.items():
-        _refuse_holes(folder, name, _offsets(stack), every)
+        _refuse_holes(folder, name, offsets_of(stack), every)
         placed = place(folder, stack, reading)
         geometry = geometry or placed.geometry
         if difference := geometry.difference(placed.geometry):
@@ -227,7 +199,7 @@ def _stacked(
     images[:, padding] = np.nan
     if placed.irregular:
         images = np.stack([evened(image, placed.offsets_mm)[0] for image in images])
-    return DecaySeries(images, times_ms, geometry, ordered_by, tuple(notes))
+    return DecaySeries(images, (), geometry, ordered_by, tuple(notes))
 
 
 def _refuse_holes(folder: Path, name: str, offsets: Sequence[float], every: Sequence[float]) -> None:

@@ -141,14 +141,16 @@ def _same_series(
     folder: Path, record: VolumeRecord, originals: Originals | None
 ) -> "tuple[list[pydicom.Dataset], Geometry]":
     """The headers of the series in the order of its slices, and its grid."""
-    from sam2ft.config.schema.dataset import Reading
+    from sam2ft.config.schema.dataset import AS_IS, Reading
     from sam2ft.data.dicom.header import text
     from sam2ft.data.dicom.series import read_headers
 
     believed: Literal["spacing", "positions"] = (
         "spacing" if record.geometry.dz_source == "slice_spacing" else "positions"
     )
-    headers, geometry = read_headers(folder, Reading(believe=believed, irregular="resample"))
+    given = AS_IS if originals is None else originals.reading
+    reading = Reading(believe=believed, irregular="resample", folders=given.folders, series=given.series)
+    headers, geometry = read_headers(folder, reading)
     plain = sha256_text(text(headers[0], "SeriesInstanceUID"))
     kept, found = (_PLAIN_UID, plain) if originals is None else (_KEYED_UID, originals.names.uid(plain))
     if found != record.dicom[kept][0]:

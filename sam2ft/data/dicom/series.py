@@ -4,6 +4,7 @@ Only the header attributes of the allow-list below are kept: numbers that descri
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import sha256_text
 from sam2ft.core.geometry import Geometry
-from sam2ft.data.dicom.file import dicom_files, read_image
+from sam2ft.data.dicom.choice import chosen_stack
 from sam2ft.data.dicom.header import guarded, optional, text
 from sam2ft.data.dicom.modality import modality_fact
-from sam2ft.data.dicom.pixels import common_scale, stacked_signals
-from sam2ft.data.dicom.placement import Stack, evened, place, refuse_mixed_planes
+from sam2ft.data.dicom.pixels import common_scale, mapped_unit, stacked_signals
+from sam2ft.data.dicom.placement import Stack, evened, place
+from sam2ft.data.dicom.stacks import image_kinds
 from sam2ft.data.images.grids import Volume
 
 # Field of the store -> DICOM attribute (PS3.6), one number each.
@@ -45,8 +47,11 @@ def read_series(
     *,
     labels: bool = False,
     median_dz: bool = False,
+    key: str = "series",
 ) -> Volume:
     """The series in `folder` as float32 zyx with its geometry and the allowed fields per slice; NaN: padding.
+
+    `folder` may be a file of several images.
 
     Args:
         keep: DICOM attributes to keep in addition to the allow-list (SeriesDescription, PatientAge, PatientSex,
@@ -56,12 +61,13 @@ def read_series(
         labels: the series is a mask: its integers are kept as they are, and slices at uneven distances are not
             resampled (`nearest_slices` of the image says where they go).
         median_dz: see `placement.place`.
+        key: the key of the dataset file that chooses among several stacks; empty: there is none.
 
     Raises:
         DataError: when the series is incomplete, mixed, unreadable or not on a regular grid, with the specific reason.
     """
     with guarded(folder):
-        stack = _read_stack(folder, reading, median_dz=median_dz)
+        stack = _read_stack(folder, reading, median_dz=median_dz, key="" if labels else key)
         scales, scale_note = ({}, "") if labels else common_scale(folder, stack.images)
         array = stacked_signals(stack.images, scales, labels=labels)
         nearest: tuple[int, ...] | None = None
@@ -82,6 +88,38 @@ def read_series(
         )
 
 
+def read_finished_map(path: Path, reading: Reading = AS_IS, key: str = "", *, told: bool = False) -> tuple[Volume, str]:
+    """(the values of a map that a scanner or program made, float32 zyx; their unit as its headers say it, or empty).
+
+    A real world value mapping with a unit of time or rate (PS3.3 C.7.6.16.2.11) goes before slope and intercept.
+
+    Args:
+        key: the key of the dataset file that chooses among several stacks.
+        told: the user has given the unit of the values, and so has said that they are times or rates.
+
+    Raises:
+        DataError: as `read_series`; when the images are no map by their ImageType and `told` is False; when they differ
+            in unit, or one has several mappings.
+    """
+    with guarded(path):
+        stack = _read_stack(path, reading, median_dz=False, key=key)
+        kinds = image_kinds(stack.images[0].header)
+        if not told and "DERIVED" not in kinds and not any("MAP" in kind for kind in kinds):
+            raise DataError(
+                f"{path}: its ImageType names no values that were computed, so that these are images and no finished "
+                "map; give sources.maps.<name>.series to fit a map to them, or, if they are times, "
+                "sources.maps.<name>.unit (ms, s or 1/s)"
+            )
+        units = {mapped_unit(image) for image in stack.images}
+        if len(units) > 1:
+            shown = ", ".join(sorted(unit or "none" for unit in units))
+            raise DataError(f"{path}: its images name several units ({shown}); allowed: one; export the map again")
+        array = stacked_signals(stack.images, {})
+        if stack.irregular:
+            array, _ = evened(array, stack.offsets_mm)
+        return Volume(array, stack.geometry, notes=stack.notes, name=str(path)), units.pop()
+
+
 def read_headers(folder: Path, reading: Reading = AS_IS) -> tuple[list[pydicom.Dataset], Geometry]:
     """Complete headers of the series in the order of `read_series`; they identify the patient (see segmentation.py).
 
@@ -90,24 +128,21 @@ def read_headers(folder: Path, reading: Reading = AS_IS) -> tuple[list[pydicom.D
     """
     with guarded(folder):
         stack = _read_stack(folder, reading, median_dz=False)
-        if stack.irregular:
+        if stack.irregular or stack.images[0].part is not None:
+            what = (
+                "its slices were resampled to even distances" if stack.irregular else "several images are in one file"
+            )
             raise DataError(
-                f"{folder}: its slices were resampled to even distances; a DICOM segmentation needs slices as they "
-                "were acquired; set eval.dicom_seg: false"
+                f"{folder}: {what}; a DICOM segmentation needs slices as they were acquired, a file for each; set "
+                "eval.dicom_seg: false"
             )
         return [image.header for image in stack.images], stack.geometry
 
 
-def _read_stack(folder: Path, reading: Reading, *, median_dz: bool) -> Stack:
-    images = [read_image(path, reading) for path in dicom_files(folder)]
-    series: dict[str, list[str]] = {}
-    for image in images:
-        series.setdefault(text(image.header, "SeriesInstanceUID"), []).append(image.path.name)
-    if len(series) > 1:
-        counts = ", ".join(f"{len(names)} file{'s'[: len(names) > 1]} as {names[0]}" for names in series.values())
-        raise DataError(f"{folder}: holds {len(series)} series, expected one (SeriesInstanceUID: {counts})")
-    refuse_mixed_planes(folder, images)
-    return place(folder, images, reading, median_dz=median_dz)
+def _read_stack(folder: Path, reading: Reading, *, median_dz: bool, key: str = "series") -> Stack:
+    contents = chosen_stack(folder, reading, key)
+    stack = place(folder, contents.images, reading, median_dz=median_dz)
+    return replace(stack, notes=(*contents.notes, *stack.notes))
 
 
 def _slice_fields(

@@ -2,6 +2,7 @@
 
 import io
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ def declared_size(path: Path, reading: Reading = AS_IS) -> tuple[int, int] | Non
     """
     if not path.is_dir() or is_stack(path):
         return _file_size(path, reading)
-    files = [_file_size(file, reading) for file in sorted(path.iterdir()) if file.is_file() and file.name[0] != "."]
-    known = [size for size in files if size is not None]
+    # Subfolders count when a folder has no file of its own.
+    known = _sizes(path.iterdir(), reading) or _sizes(path.rglob("*"), reading)
     return (sum(voxels for voxels, _ in known), sum(size for _, size in known)) if known else None
 
 
@@ -44,6 +45,11 @@ def needed_bytes(path: Path, reading: Reading = AS_IS) -> int:
     """
     voxels, size = declared_size(path, reading) or (0, 0)
     return size + BYTES_BESIDES * voxels
+
+
+def _sizes(files: Iterable[Path], reading: Reading) -> list[tuple[int, int]]:
+    sizes = [_file_size(file, reading) for file in files if file.is_file() and file.name[0] != "."]
+    return [size for size in sizes if size is not None]
 
 
 def _file_size(path: Path, reading: Reading) -> tuple[int, int] | None:

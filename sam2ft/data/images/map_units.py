@@ -24,7 +24,7 @@ POSSIBLE_MS = (0.5, 5000.0)
 _SPELLINGS: Mapping[MapUnit, tuple[str, ...]] = {
     "ms": ("ms", "msec", "millisecond", "milliseconds"),
     "s": ("s", "sec", "second", "seconds"),
-    "1/s": ("1/s", "s^-1", "s-1", "s**-1", "hz", "1/sec"),
+    "1/s": ("1/s", "/s", "s^-1", "s-1", "s**-1", "hz", "1/sec"),
 }
 # Suffixes of BIDS (Brain Imaging Data Structure 1.9, quantitative MRI).
 _SUFFIXES: Mapping[str, MapUnit] = {
@@ -57,6 +57,20 @@ def unit_of(path: Path, name: str, source: MapSource) -> tuple[MapUnit, tuple[st
     if written in (None, source.unit):
         return source.unit, ()
     return source.unit, (f"map {name}: unit {source.unit} is used, though {sidecar_of(path).name} says {written}",)
+
+
+def unit_of_series(name: str, source: MapSource, written: str) -> tuple[MapUnit, tuple[str, ...]]:
+    """(unit of the values of a map in DICOM, notes): the key `unit`, else its headers, else ms.
+
+    Args:
+        written: unit as the headers name it; what is no unit of a map counts as none (US: unspecified).
+    """
+    told = next((unit for unit, spellings in _SPELLINGS.items() if written.strip().lower() in spellings), None)
+    if source.unit is None:
+        return told or "ms", (f"map {name} is in {told}, as its headers say",) if told not in (None, "ms") else ()
+    if told in (None, source.unit):
+        return source.unit, ()
+    return source.unit, (f"map {name}: unit {source.unit} is used, though its headers say {told}",)
 
 
 def _by_name(path: Path) -> MapUnit | None:

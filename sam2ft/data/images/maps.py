@@ -12,7 +12,9 @@ from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.config.schema.maps import MAP_BOUNDS_MS, MapSource
 from sam2ft.core.errors import DataError, naming
 from sam2ft.core.geometry import Geometry
+from sam2ft.data.dicom.file import is_dicom
 from sam2ft.data.dicom.relaxometry_series import DecaySeries, read_echoes, read_spin_locks
+from sam2ft.data.dicom.series import read_finished_map
 from sam2ft.data.formats.picture_stack import is_stack
 from sam2ft.data.images.grids import (
     Volume,
@@ -20,7 +22,8 @@ from sam2ft.data.images.grids import (
     refuse_unoriented_resampling,
     reordered_to_grid,
 )
-from sam2ft.data.images.map_units import implausible, in_ms, unit_of
+from sam2ft.data.images.map_units import implausible, in_ms, unit_of, unit_of_series
+from sam2ft.data.images.nifti_decay import SPIN_LOCK, holds_nifti, read_nifti_decay
 from sam2ft.data.images.relaxometry import MODEL, fit_decay
 from sam2ft.data.images.resampling import resampled_linear
 from sam2ft.data.images.volumes import read_volume
@@ -62,7 +65,9 @@ def read_map(
     mask_zyx: npt.NDArray[Any] | None = None,
     reading: Reading = AS_IS,
 ) -> PreparedMap:
-    """The map `name` on the grid of `geometry`: a file is read; a folder is a DICOM series to which the map is fitted.
+    """The map `name` on the grid of `geometry`: a file is read; a folder holds images to which it is fitted.
+
+    With `source.file` a folder is a DICOM series that is a finished map.
 
     Args:
         mask_zyx: label map on the grid of `geometry`; a resampled map must contain half of its labelled voxels.
@@ -73,28 +78,29 @@ def read_map(
             half of the mask, when the series cannot be fitted, when the map has no finite value, or when its values
             cannot be times in ms.
     """
-    is_series = path.is_dir() and not is_stack(path)
-    if is_series and source.file:
+    images = (path.is_dir() and not is_stack(path)) or (path.is_file() and is_dicom(path))
+    if not images and source.series:
+        found = "a folder of pictures" if path.is_dir() else "a file"
         raise DataError(
-            f"{path}: is a folder; sources.maps.{name}.file takes map files (such as NIfTI); convert a map in DICOM "
-            "with dcm2niix and give the .nii.gz"
+            f"{path}: is {found}; sources.maps.{name}.series takes a folder of DICOM or NIfTI images, or one DICOM file"
         )
-    if not is_series and source.series:
-        raise DataError(f"{path}: is a file; sources.maps.{name}.series takes a folder of DICOM images")
-    if is_series and source.unit:
-        raise DataError(
-            f"{path}: is a folder of DICOM images; sources.maps.{name}.unit is the unit of a map file, and a fit gives "
-            "ms; leave the key out"
-        )
+    # A unit is that of finished values: with a table of sources it says so for a folder of DICOM images.
+    finished = bool(source.file or source.unit)
     # How the image is cut into slices is no matter of the map, whose axes follow the image.
-    target = MapTarget(geometry, mask_zyx, reading.of_maps)
+    target = MapTarget(geometry, mask_zyx, reading.of_maps.model_copy(update={"series": source.select}))
     with naming(path):
-        return _fitted(path, name, source, target) if is_series else _from_file(path, name, source, target)
+        if images and not finished:
+            return _fitted(path, name, source, target)
+        return _from_file(path, name, source, target, dicom=images)
 
 
-def _from_file(path: Path, name: str, source: MapSource, target: MapTarget) -> PreparedMap:
-    volume = read_volume(path, reading=target.reading)
-    unit, notes = unit_of(path, name, source)
+def _from_file(path: Path, name: str, source: MapSource, target: MapTarget, *, dicom: bool) -> PreparedMap:
+    if dicom:
+        volume, written = read_finished_map(path, target.reading, _select(name), told=source.unit is not None)
+        unit, notes = unit_of_series(name, source, written)
+    else:
+        volume = read_volume(path, reading=target.reading)
+        unit, notes = unit_of(path, name, source)
     times = Volume(in_ms(volume.array_zyx, unit), volume.geometry)
     if not np.isfinite(times.array_zyx).any():
         raise DataError(f"map {name} has no finite value in any of its {times.array_zyx.size} voxels")
@@ -116,8 +122,8 @@ def _fitted(path: Path, name: str, source: MapSource, target: MapTarget) -> Prep
         "source": "series",
         "model": MODEL,
         "times_ms": list(series.times_ms),
-        "times_from": "EchoTime"
-        if source.spin_lock_ms is None
+        "times_from": series.ordered_by
+        if source.spin_lock_ms is None or series.ordered_by == SPIN_LOCK
         else f"spin_lock_ms in the order of {series.ordered_by}",
         "skip_first": source.skip_first,
         "bounds_ms": [low, high],
@@ -138,14 +144,21 @@ def _fitted(path: Path, name: str, source: MapSource, target: MapTarget) -> Prep
     return PreparedMap(values, r2, facts | moved, (*series.notes, *notes, *moved_note))
 
 
+def _select(name: str) -> str:
+    """The key that chooses among the images of a folder."""
+    return f"sources.maps.{name}.select"
+
+
 def _read_series(path: Path, name: str, source: MapSource, reading: Reading) -> DecaySeries:
+    if holds_nifti(path):
+        return read_nifti_decay(path, name, source, reading)
     if source.spin_lock_ms is not None:
-        return read_spin_locks(path, source.spin_lock_ms, reading)
+        return read_spin_locks(path, source.spin_lock_ms, reading, _select(name))
     if name == "t1rho":
         raise DataError(
             f"{path}: is a folder; to fit t1rho, give sources.maps.t1rho.spin_lock_ms, which no DICOM tag contains"
         )
-    return read_echoes(path, reading)
+    return read_echoes(path, reading, _select(name))
 
 
 def _moved(

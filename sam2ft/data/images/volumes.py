@@ -15,7 +15,7 @@ from sam2ft.core.files import replacing
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.given.wrong_kind import Wanted, not_there, wrong_kind
 from sam2ft.core.quiet import quiet_readers
-from sam2ft.data.dicom.file import is_dicom, refuse_single_file
+from sam2ft.data.dicom.file import is_dicom
 from sam2ft.data.dicom.series import read_series
 from sam2ft.data.formats.nifti_affine import COSINE_TOLERANCE
 from sam2ft.data.formats.picture_stack import is_stack
@@ -64,14 +64,12 @@ def read_volume(
         DataError: when the file or folder cannot be read exactly, fields of its header contradict each other, or no
             axis is that of the plane `reading.slice_axis`.
     """
-    if path.is_dir() and not is_stack(path):
+    if not path.exists():
+        raise DataError(not_there(path, Wanted.MASK) or f"{path}: no such file or folder")
+    if (path.is_dir() and not is_stack(path)) or (path.is_file() and is_dicom(path)):
         with naming(path):
             series = read_series(path, keep, reading, labels=labels, median_dz=version_1)
             return replace(_cut_series(series, reading), name=str(path))
-    if not path.exists():
-        raise DataError(not_there(path, Wanted.MASK) or f"{path}: no such file or folder")
-    if path.is_file() and is_dicom(path):
-        refuse_single_file(path)
     with naming(path):
         return replace(_cut_file(_read_file(path, reading), reading, version_1), name=str(path))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sam2ft.config.load_dataset import DatasetConfig, load_dataset
+from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError
 from sam2ft.core.keys import VolumeKey
 from sam2ft.data.prepare.prepare import find_sources
@@ -20,6 +21,8 @@ class Originals:
 
     images: Mapping[VolumeKey, Path]
     names: Pseudonyms = field(repr=False)
+    reading: Reading = AS_IS
+    """How the dataset file reads them."""
 
 
 def originals(store: Path, dataset_files: Sequence[Path] = ()) -> Originals | None:
@@ -49,7 +52,9 @@ def originals(store: Path, dataset_files: Sequence[Path] = ()) -> Originals | No
             of_key = of_key or error
             continue
         listed = [one for one in found if names.subject_id != "table" or one.key.subject in names.table]
-        return Originals({source.key: source.image.resolve() for source in names.renamed(listed)}, names)
+        return Originals(
+            {source.key: source.image.resolve() for source in names.renamed(listed)}, names, config.reading
+        )
     if of_key is not None:
         raise of_key
     told = f" ({problem})" if config.names.subject_id == "folder" else ""

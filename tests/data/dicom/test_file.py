@@ -74,8 +74,11 @@ def segmentation(header: Dataset) -> None:
 
 
 OTHER = {
-    "several frames": (several_frames, r"is a multi-frame file \(holds 3 frames\).*dcm2niix.*\.nii\.gz"),
-    "enhanced": (enhanced, r"is a multi-frame file \(holds 1 frames\).*dcm2niix"),
+    "several frames": (
+        several_frames,
+        r"holds 3 frames, and the position of one.*believe: spacing.*dcm2niix.*\.nii\.gz",
+    ),
+    "enhanced": (enhanced, r"has no ImagePositionPatient.*frame 1 of 1"),
     "segmentation": (segmentation, r"is a DICOM segmentation \(SEG\).*export it as NIfTI"),
 }
 
@@ -99,7 +102,7 @@ def test_dicom_that_is_not_read_is_refused_with_a_way_out_that_exists(
     ("change", "message"),
     [
         (segmentation, r"001\.dcm: is a DICOM segmentation \(SEG\).*export it as NIfTI"),
-        (several_frames, r"001\.dcm: is a DICOM file of 3 frames.*dcm2niix"),
+        (several_frames, r"001\.dcm: holds 3 frames, and the position of one.*dcm2niix"),
         (lambda header: None, r"001\.dcm: is a single DICOM file; give the folder"),
     ],
 )

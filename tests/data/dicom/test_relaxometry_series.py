@@ -183,16 +183,16 @@ def test_a_finished_map_is_no_decay(tmp_path: Path, write_series: Write, edit: E
     folder = write_series(tmp_path / "map", count=3)
     for path in folder.iterdir():
         edit(path, ImageType=kind)
-    with pytest.raises(DataError, match=r"a finished map.*dcm2niix.*sources\.maps\.<name>\.file, with its unit"):
+    with pytest.raises(DataError, match=r"a finished map.*sources\.maps\.<name>\.file, with its unit"):
         read_echoes(folder)
 
 
 @pytest.mark.parametrize("name", ["e1.nii.gz", "e1.nii", "sub-01_echo-1.nii.gz"])
-def test_echoes_in_nifti_are_refused_with_the_way_out(tmp_path: Path, name: str) -> None:
+def test_echoes_in_nifti_are_no_dicom_and_need_their_times(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"\x1f\x8b")
     (tmp_path / "e1.json").write_text("{}")
     with pytest.raises(
-        DataError, match=r"no DICOM file among 2 files; it holds NIfTI files.*sources\.maps\.<name>\.file"
+        DataError, match=r"no DICOM file among 2 files; it holds NIfTI files.*EchoTime of the \.json file"
     ):
         read_echoes(tmp_path)
 

@@ -9,11 +9,14 @@ import pytest
 from pydicom.dataset import FileDataset
 from pydicom.uid import JPEGLSLossless, generate_uid
 
+from sam2ft.config.schema.dataset import Reading
+from sam2ft.config.schema.series import SeriesChoice
 from sam2ft.core.errors import DataError
 from sam2ft.data.dicom.series import read_series
 
 Writer = Callable[..., Path]
 Editor = Callable[..., None]
+STRICT = Reading(folders="strict")
 
 
 def test_slices_are_sorted_by_position_and_not_by_name(tmp_path: Path, write_series: Writer) -> None:
@@ -89,7 +92,7 @@ def test_two_series_in_a_folder_are_listed(tmp_path: Path, write_series: Writer,
     with pytest.raises(
         DataError, match=r"holds 2 series.*SeriesInstanceUID: 4 files as 001\.dcm, 1 file as 002\.dcm"
     ) as caught:
-        read_series(folder)
+        read_series(folder, reading=STRICT)
     assert other not in str(caught.value)
 
 
@@ -97,7 +100,7 @@ def test_a_file_that_is_there_twice_is_found(tmp_path: Path, write_series: Write
     folder = write_series(tmp_path / "s")
     shutil.copy(folder / "003.dcm", folder / "copy.dcm")
     with pytest.raises(DataError, match=r"6 images at 5 positions.*003\.dcm and copy\.dcm.*an image is duplicated"):
-        read_series(folder)
+        read_series(folder, reading=STRICT)
 
 
 def test_several_echoes_are_recognised(tmp_path: Path, write_series: Writer, edit: Editor) -> None:
@@ -108,7 +111,7 @@ def test_several_echoes_are_recognised(tmp_path: Path, write_series: Writer, edi
         edit(path, SeriesInstanceUID=series, EchoTime=20.0)
         shutil.copy(path, folder / f"second-{path.name}")
     with pytest.raises(DataError, match=r"EchoTime takes 2 values \(10, 20\), so these are echoes"):
-        read_series(folder)
+        read_series(folder, reading=STRICT)
 
 
 def _value(path: Path, name: str) -> str:
@@ -132,15 +135,17 @@ def test_images_that_do_not_belong_together_are_refused(
     folder = write_series(tmp_path / "s")
     edit(folder / "002.dcm", **{attribute: value})
     with pytest.raises(DataError, match=message) as caught:
-        read_series(folder)
+        read_series(folder, reading=STRICT)
     assert "002.dcm" in str(caught.value)
+    with pytest.raises(DataError, match=r"002\.dcm"):  # nor does a tolerant folder leave a slice of a series out
+        read_series(folder)
 
 
 def test_mixed_sizes_are_refused(tmp_path: Path, write_series: Writer, edit: Editor) -> None:
     folder = write_series(tmp_path / "s")
     edit(folder / "002.dcm", Rows=4, PixelData=b"\0" * 64)
     with pytest.raises(DataError, match=r"mixed sizes, 6 x 8 pixels in 001\.dcm and 4 x 8 in 002\.dcm"):
-        read_series(folder)
+        read_series(folder, reading=STRICT)
 
 
 def test_a_tilted_stack_is_refused(tmp_path: Path, write_series: Writer) -> None:
@@ -183,7 +188,7 @@ def test_other_files_are_named_and_hidden_ones_are_not_looked_at(tmp_path: Path,
     assert len(read_series(folder).array_zyx) == 5
     (folder / "notes.txt").write_text("hello")
     with pytest.raises(DataError, match=r"not DICOM: notes\.txt"):
-        read_series(folder)
+        read_series(folder, reading=STRICT)
 
 
 def test_a_folder_without_dicom_says_so(tmp_path: Path) -> None:
@@ -230,9 +235,22 @@ def test_a_real_ct_equals_what_simpleitk_reads(real_data: Path) -> None:
 
 
 @pytest.mark.real
-def test_a_real_multi_echo_series_is_refused_as_echoes(real_data: Path) -> None:
+def test_a_real_multi_echo_series_needs_a_choice_which_gives_that_echo_alone(real_data: Path, tmp_path: Path) -> None:
+    folder = real_data / "knee_mese_dicom"
     with pytest.raises(DataError, match=r"40 images at 5 positions.*EchoTime takes 8 values.*echoes"):
-        read_series(real_data / "knee_mese_dicom")
+        read_series(folder, reading=STRICT)
+    with pytest.raises(DataError, match=r"holds 8 stacks.*echo 6\.312 ms.*series: \{echo_ms: 6\.312\}"):
+        read_series(folder)
+    for echo_ms in (6.312, 25.248, 50.5):
+        alone = tmp_path / str(echo_ms)
+        alone.mkdir()
+        for path in folder.iterdir():
+            if abs(float(_value(path, "EchoTime")) - echo_ms) < 0.1:
+                shutil.copy(path, alone)
+        expected = read_series(alone)
+        found = read_series(folder, reading=Reading(series=SeriesChoice(echo_ms=echo_ms)))
+        assert np.array_equal(found.array_zyx, expected.array_zyx)
+        assert (found.geometry, found.slices) == (expected.geometry, expected.slices)
 
 
 @pytest.mark.real

@@ -5,9 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
+from pydicom.dataset import Dataset
 
 from sam2ft.config.schema.maps import MapSource
+from sam2ft.config.schema.series import SeriesChoice
 from sam2ft.core.errors import DataError
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey
@@ -118,7 +121,7 @@ def test_a_folder_for_t1rho_needs_its_times_and_a_file_pattern_a_file(tmp_path: 
     folder = echoes(tmp_path / "e", true_map())
     with pytest.raises(DataError, match=r"give sources\.maps\.t1rho\.spin_lock_ms, which no DICOM tag contains"):
         read_map(folder, "t1rho", MapSource(), GRID)
-    with pytest.raises(DataError, match=r"sources\.maps\.t2\.file takes map files"):
+    with pytest.raises(DataError, match=r"holds 5 stacks.*sources\.maps\.t2\.select: \{echo_ms: 10\}"):
         read_map(folder, "t2", MapSource(file="{subject}"), GRID)
 
 
@@ -196,3 +199,152 @@ split: {{train: 1, val: 0, test: 0}}
         return Store.open(tmp_path / "store")
 
     return prepared
+
+
+def finished(folder: Path, values: np.ndarray, unit: str = "", **header: object) -> Path:
+    """A series of a finished map whose stored integers are ten times `values`."""
+    echoes(folder, np.full(GRID.shape_zyx, 40.0), times_ms=(10.0,))
+    for path in folder.iterdir():
+        one = pydicom.dcmread(path)
+        z = round(float(one.ImagePositionPatient[2]) / 3)
+        one.ImageType = ["DERIVED", "PRIMARY", "M", "T2 MAP"]
+        one.RescaleSlope, one.RescaleIntercept, one.RescaleType = 0.1, 0, unit or "US"
+        one.PixelData = np.rint(10 * values[z]).astype("<u2").tobytes()
+        for keyword, value in header.items():
+            setattr(one, keyword, value)
+        one.save_as(path)
+    return folder
+
+
+T2_FILE = MapSource(file="{subject}")
+
+
+@pytest.mark.parametrize(
+    ("written", "source", "factor", "note"),
+    [
+        ("", T2_FILE, 1.0, ""),
+        ("ms", T2_FILE, 1.0, ""),
+        ("s", T2_FILE, 1000.0, "map t2 is in s, as its headers say"),
+        ("", MapSource(file="{subject}", unit="s"), 1000.0, ""),
+        ("ms", MapSource(file="{subject}", unit="s"), 1000.0, "unit s is used, though its headers say ms"),
+        ("", MapSource(unit="ms"), 1.0, ""),
+    ],
+)
+def test_a_map_that_a_scanner_made_is_read_with_its_slope_and_unit(
+    tmp_path: Path, written: str, source: MapSource, factor: float, note: str
+) -> None:
+    values = np.linspace(20, 60, GRID.shape_zyx[0] * 16 * 20).reshape(GRID.shape_zyx).round(1)
+    made = read_map(finished(tmp_path / "m", values, written, RescaleSlope=0.1 / factor), "t2", source, GRID)
+    assert made.values_zyx == pytest.approx(values, rel=1e-5)
+    assert made.r2_zyx is None
+    assert made.facts == {"source": "file", "resampled": False} | ({} if factor == 1 else {"unit": "s"})
+    assert any(note in one for one in made.notes) or not note
+
+
+def test_a_mapping_to_real_values_goes_before_slope_and_intercept(tmp_path: Path) -> None:
+    unit = Dataset()
+    unit.CodeValue, unit.CodingSchemeDesignator, unit.CodeMeaning = "s", "UCUM", "second"
+    mapping = Dataset()
+    mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept = 0.0001, 0.002
+    mapping.MeasurementUnitsCodeSequence = [unit]
+    values = np.full(GRID.shape_zyx, 40.0)
+    folder = finished(tmp_path / "m", values, "ms", RealWorldValueMappingSequence=[mapping])
+    made = read_map(folder, "t2", T2_FILE, GRID)
+    assert made.values_zyx == pytest.approx(1000 * (400 * 0.0001 + 0.002), rel=1e-6)
+    finished(tmp_path / "two", values, RealWorldValueMappingSequence=[mapping, mapping])
+    with pytest.raises(DataError, match="RealWorldValueMappingSequence has 2 items"):
+        read_map(tmp_path / "two", "t2", T2_FILE, GRID)
+    del mapping.RealWorldValueSlope
+    finished(tmp_path / "curve", values, RealWorldValueMappingSequence=[mapping])
+    with pytest.raises(DataError, match=r"no slope and intercept.*export the map again as NIfTI"):
+        read_map(tmp_path / "curve", "t2", T2_FILE, GRID)
+    write_nifti(tmp_path / "t2.nii.gz", values.astype(np.float32), GRID)
+    assert read_map(tmp_path / "t2.nii.gz", "t2", T2_FILE, GRID).values_zyx == pytest.approx(40)
+
+
+def test_a_map_in_two_units_is_refused(tmp_path: Path) -> None:
+    folder = finished(tmp_path / "m", np.full(GRID.shape_zyx, 40.0), "ms")
+    path = next(folder.iterdir())
+    whole, header = path.read_bytes(), pydicom.dcmread(path)
+    header.RescaleType = "s"
+    header.save_as(path)
+    with pytest.raises(DataError, match=r"its images name several units \(ms, s\)"):
+        read_map(folder, "t2", T2_FILE, GRID)
+    path.write_bytes(whole)
+    assert read_map(folder, "t2", T2_FILE, GRID).values_zyx == pytest.approx(40)
+
+
+@pytest.mark.parametrize("kind", [["ORIGINAL", "PRIMARY", "M"], ["ORIGINAL", "PRIMARY", "OTHER"], ["ORIGINAL"]])
+def test_an_ordinary_image_is_not_taken_for_a_map(tmp_path: Path, kind: list[str]) -> None:
+    folder = finished(tmp_path / "m", np.full(GRID.shape_zyx, 40.0), ImageType=kind)
+    with pytest.raises(DataError, match=r"no finished map.*sources\.maps\.<name>\.series.*unit \(ms, s or 1/s\)"):
+        read_map(folder, "t2", T2_FILE, GRID)
+    told = read_map(folder, "t2", MapSource(file="{subject}", unit="ms"), GRID)
+    assert told.values_zyx == pytest.approx(40)
+
+
+def nifti_echoes(folder: Path, times_s: tuple[object, ...], key: str = "EchoTime") -> Path:
+    folder.mkdir()
+    for number, time in enumerate(times_s):
+        decay = 1000 * np.exp(-float(time) * 1000 / true_map()) if isinstance(time, float) else true_map()
+        write_nifti(folder / f"e{number}.nii.gz", np.nan_to_num(decay).astype(np.float32), GRID)
+        (folder / f"e{number}.json").write_text(json.dumps({key: time}))
+    return folder
+
+
+@pytest.mark.parametrize("times_s", [(0.01, 0.02, 0.03, 0.05), (0.05, 0.01, 0.03, 0.02), (0.0, 0.08, 0.04)])
+def test_echoes_in_nifti_are_fitted_by_the_times_of_their_sidecars(tmp_path: Path, times_s: tuple[float, ...]) -> None:
+    folder = nifti_echoes(tmp_path / "e", times_s)
+    made = read_map(folder, "t2", MapSource(), GRID)
+    assert np.nanmax(np.abs(made.values_zyx - true_map())) < 1e-3
+    assert made.facts["times_ms"] == pytest.approx(sorted(1000 * time for time in times_s))
+    assert made.facts["times_from"] == "EchoTime"
+
+
+def test_spin_locks_in_nifti_are_fitted_by_their_sidecars_and_must_be_those_of_the_key(tmp_path: Path) -> None:
+    folder = nifti_echoes(tmp_path / "e", (0.08, 0.0, 0.04, 0.01), "SpinLockTime")
+    made = read_map(folder, "t1rho", MapSource(series="{subject}", spin_lock_ms=(0.0, 80.0, 40.0, 10.0)), GRID)
+    assert np.nanmax(np.abs(made.values_zyx - true_map())) < 1e-3
+    assert made.facts["times_from"] == "SpinLockTime"
+    with pytest.raises(DataError, match=r"name SpinLockTime 0, 10, 40, 80 ms; allowed: those of .*spin_lock_ms"):
+        read_map(folder, "t1rho", MapSource(series="{subject}", spin_lock_ms=(0.0, 80.0, 40.0)), GRID)
+
+
+BAD_TIMES = {
+    "in ms": ((10.0, 20.0, 30.0), r"e0\.json: EchoTime is 10; allowed: a time in s"),
+    "text": (("a", "b", "c"), r"e0\.json: EchoTime is missing or no number"),
+    "absent": ((None, None, None), r"e0\.json: EchoTime is missing or no number"),
+    "twice": ((0.01, 0.02, 0.02), r"e1\.nii\.gz and e2\.nii\.gz both have the EchoTime 0\.02 s"),
+    "too few": ((0.01, 0.02), r"2 times \(10, 20 ms\); allowed: at least 3"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TIMES)
+def test_echoes_in_nifti_without_a_time_each_are_refused(tmp_path: Path, case: str) -> None:
+    times, message = BAD_TIMES[case]
+    folder = nifti_echoes(tmp_path / "e", times)
+    with pytest.raises(DataError, match=message):
+        read_map(folder, "t2", MapSource(), GRID)
+
+
+def test_echoes_in_nifti_need_a_sidecar_each_and_one_grid(tmp_path: Path) -> None:
+    folder = nifti_echoes(tmp_path / "e", (0.01, 0.02, 0.03, 0.05))
+    with pytest.raises(DataError, match=r"select chooses DICOM images; leave it out"):
+        read_map(folder, "t2", MapSource(select=SeriesChoice(number=1)), GRID)
+    expected = read_map(folder, "t2", MapSource(), GRID).values_zyx
+    for text, message in (
+        ("{", r"e3\.json: not readable JSON"),
+        ('{"EchoTime": 0.03}', "both have the EchoTime 0.03 s"),
+    ):
+        (folder / "e3.json").write_text(text)
+        with pytest.raises(DataError, match=message):
+            read_map(folder, "t2", MapSource(), GRID)
+    (folder / "e3.json").write_text('{"EchoTime": 0.05}')
+    assert np.array_equal(read_map(folder, "t2", MapSource(), GRID).values_zyx, expected, equal_nan=True)
+    other = Geometry.axis_aligned(GRID.shape_zyx, (3.0, 0.5, 0.6))
+    write_nifti(folder / "e1.nii.gz", np.ones(other.shape_zyx, dtype=np.float32), other)
+    with pytest.raises(DataError, match=r"e1\.nii\.gz: .*different grids"):
+        read_map(folder, "t2", MapSource(), GRID)
+    (folder / "e2.json").unlink()
+    with pytest.raises(DataError, match=r"e2\.nii\.gz: has no sidecar e2\.json"):
+        read_map(folder, "t2", MapSource(), GRID)

@@ -541,7 +541,7 @@ def two_splits(raw: Path) -> None:
     ("spoil", "message"),
     [
         (missing_slice, r"toy/a/left: .*1 missing slice"),
-        (mixed_series, r"toy/a/left: .*holds 2 series"),
+        (mixed_series, r"toy/a/left: .*holds 2 stacks of images"),
         (no_masks, r"masks: 3 images but no mask; this folder is empty, a_left\.nii\.gz was expected"),
         (unknown_labels, r"unknown label id 77.*; likewise .*toy/c/left"),
         (
