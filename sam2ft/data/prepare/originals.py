@@ -82,8 +82,9 @@ def _dataset_of(
 ) -> tuple[DatasetConfig, Sequence[Path]]:
     """(the dataset file of a store, the folders that its paths may be relative to)."""
     for path in dataset_files:
-        if (config := load_dataset(path)).dataset.name == index["dataset"]:
-            return config, list(_bases(store, index["names"], path))
+        bases = list(_bases(store, index["names"], path))
+        if (config := load_dataset(path, bases)).dataset.name == index["dataset"]:
+            return config, bases
     recorded = index["names"].get("dataset_file")
     way_out = "name the dataset file with eval.dicom_sources: [DATASET.yaml], or set eval.dicom_seg: false"
     if recorded is None:
@@ -91,10 +92,11 @@ def _dataset_of(
     path = store / recorded
     if not path.is_file():
         raise DataError(f"{store}: its dataset file is no longer in {path.resolve()}; {way_out}")
-    config = load_dataset(path)
+    bases = list(_bases(store, index["names"], path))
+    config = load_dataset(path, bases)
     if config.dataset.name != index["dataset"]:
         raise DataError(f"{path.resolve()}: is no longer the dataset file of {index['dataset']!r}; {way_out}")
-    return config, list(_bases(store, index["names"], path))
+    return config, bases
 
 
 def _bases(store: Path, names: Mapping[str, str], dataset_file: Path) -> Iterator[Path]:

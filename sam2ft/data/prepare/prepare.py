@@ -36,7 +36,10 @@ from sam2ft.data.prepare.outcomes import (
 from sam2ft.data.prepare.pseudonyms import AS_GIVEN, Pseudonyms, recorded_names, store_names
 from sam2ft.data.prepare.relabel import given_ids, relabelled_volume
 from sam2ft.data.sources.find import find_sources
+from sam2ft.data.sources.given_splits import given_splits, split_by_sources
+from sam2ft.data.sources.paths import Folders
 from sam2ft.data.sources.row import VolumeFiles, fingerprint
+from sam2ft.data.store.covariates import Covariates
 from sam2ft.data.store.intensity import intensity_window, missing_values, to_uint16
 from sam2ft.data.store.slice_metadata import disagreement_summary, distance_disagreements
 from sam2ft.data.store.split import SPLITS, kept_note, moved_note, split_by_fractions, split_from_file
@@ -71,7 +74,9 @@ def prepare_dataset(
     with store_lock(out):
         names, key_notes = store_names(config, base, out, writer.found[0], found)
         sources = names.renamed(found)
-        writer = replace(writer, names=recorded_names(names, config, base, out))
+        writer = replace(
+            writer, names=recorded_names(names, config, base, out), covariates=_covariates(config, sources)
+        )
         stored = writer.indexed  # read once, here, and sent to the processes with the writer
         split_of, notes = _split(config, sources, base, writer, names)
         prepared = _prepared(writer, config, sources, progress, options, names)
@@ -97,6 +102,10 @@ def prepare_dataset(
     summary = _summary(out, outcomes, stay, kept_sources, Surplus((), ()) if pruned else surplus)
     damaged = _damaged(out, (*stay, *kept_sources)) if options.verify else []
     return replace(summary, notes=(*notes, *writer.found[1], *same, *damaged), key_notes=key_notes)
+
+
+def _covariates(config: DatasetConfig, sources: Sequence[VolumeFiles]) -> tuple[Covariates, tuple[str, ...]]:
+    return {source.key: source.described for source in sources}, config.sources.keep_covariates
 
 
 def _damaged(out: Path, keys: Collection[VolumeKey]) -> list[str]:
@@ -210,6 +219,8 @@ def _split(
     stored = {key.subject for key in writer.indexed}
     subjects = {source.key.subject for source in sources}
     split = config.split
+    if given_splits(sources):
+        return split_by_sources(split, sources, stored, writer.splits)
     if split.file is not None:
         called = names.stored_name(subjects | stored | writer.splits.keys())
         paths = {} if names.subject_id == "folder" else {source.key.subject: source.image for source in sources}
@@ -223,7 +234,7 @@ def _split(
 
 
 def _refuse_absent_masks(sources: list[VolumeFiles]) -> None:
-    if not any(source.mask.exists() for source in sources):
+    if not any(path.exists() for source in sources for path in source.paths_of_masks):
         folder = sources[0].mask.parent
         state = "does not exist" if not folder.is_dir() else "is empty" if not any(folder.iterdir()) else "has none"
         raise DataError(
@@ -257,6 +268,7 @@ def _prepare_one(
 ) -> VolumeOutcome:
     """Store one volume, or refuse it: whatever a damaged file does to a library is a refusal of this volume alone."""
     try:
+        _refuse_known_problem(source, config)
         with _reading(source.image):
             stamp = names.stamp(_stamp(source, config, version_1=writer.version == 1), source)
         if writer.is_finished(source.key, stamp, verify=options.verify):
@@ -274,10 +286,27 @@ def _prepare_one(
     return VolumeOutcome(source.key, STORED, notes=volume.notes)
 
 
+def _refuse_known_problem(source: VolumeFiles, config: DatasetConfig) -> None:
+    if source.problem:
+        raise DataError(source.problem)
+    if source.labelled is None:
+        return
+    if unknown := [number for number in source.labelled if number not in config.labels.ids]:
+        raise DataError(
+            f"{source.mask}: labelled names {unknown[0]}; allowed: {', '.join(map(str, config.labels.ids))}"
+        )
+    if absent := [number for number in config.labels.ids if number not in source.labelled]:
+        # Training and evaluation take every label of a store as drawn: these voxels would count as background.
+        raise DataError(
+            f"{source.mask}: labelled leaves out {', '.join(map(str, absent))}, and a store holds volumes with all its "
+            "labels only; remove the line, or prepare with labels: that were drawn in all volumes"
+        )
+
+
 def _stamp(source: VolumeFiles, config: DatasetConfig, *, version_1: bool) -> str:
     for path in source.paths:
         if not path.exists():
-            raise DataError(f"{path}: no such file or folder{_about_map(source, path)}")
+            raise DataError(f"{path}: no such file or folder{_about_map(source, path)}{Folders().near(path)}")
     return fingerprint(source, config.conversion, version_1=version_1)
 
 

@@ -1,11 +1,28 @@
 """The rows of a dataset file: its patterns, its table or its layout."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from sam2ft.config.load_dataset import DatasetConfig
-from sam2ft.data.sources.patterns import find_by_patterns
-from sam2ft.data.sources.row import VolumeFiles, without_absent_maps
+from sam2ft.config.schema.sources import SourceLayout, Sources
+from sam2ft.core.errors import DataError, listed
+from sam2ft.data.sources.bids import find_bids
+from sam2ft.data.sources.datalist import find_datalist
+from sam2ft.data.sources.nnunet import find_nnunet
+from sam2ft.data.sources.paths import Folders
+from sam2ft.data.sources.patterns import find_by_patterns, followers
+from sam2ft.data.sources.row import VolumeFiles, checked_rows, without_absent_maps
 from sam2ft.data.sources.table import find_by_table
+
+_SHOWN = 8
+
+LAYOUTS: Mapping[str, Callable[[str, SourceLayout, Path], list[VolumeFiles]]] = {
+    "nnunet": find_nnunet,
+    "datalist": find_datalist,
+    "bids": find_bids,
+}
+"""Kind of layout -> (name of the dataset, its keys, folder of its paths) -> rows without maps."""
 
 
 def find_sources(config: DatasetConfig, base: Path) -> list[VolumeFiles]:
@@ -15,11 +32,32 @@ def find_sources(config: DatasetConfig, base: Path) -> list[VolumeFiles]:
         base: folder to which the paths in `config` are relative.
 
     Raises:
-        DataError: see `the modules of this folder`.
+        DataError: see the modules of this folder.
     """
-    sources = config.sources
-    if sources.is_table:
-        found = find_by_table(config.dataset.name, base / sources.images, base, sources.optional_maps)
+    sources, name = config.sources, config.dataset.name
+    if sources.layout is not None:
+        found = _of_layout(name, sources, sources.layout, base)
+    elif sources.is_table:
+        found = find_by_table(name, base / (sources.images or ""), base, sources.optional_maps)
     else:
-        found = find_by_patterns(config.dataset.name, sources.images, sources.mask_pattern, sources.map_patterns, base)
+        found = find_by_patterns(name, sources, base)
+    _refuse_unknown_covariates(sources, found)
     return [without_absent_maps(source, sources.optional_maps) for source in found]
+
+
+def _of_layout(dataset: str, sources: Sources, layout: SourceLayout, base: Path) -> list[VolumeFiles]:
+    folders, rows = Folders(), []
+    for row in LAYOUTS[layout.kind](dataset, layout, base):
+        names = {"subject": row.key.subject, "volume": row.key.volume}
+        maps, problem = followers(sources.map_patterns, names, base, folders)
+        rows.append(replace(row, maps=maps, problem=row.problem or problem))
+    return checked_rows(rows, f"sources.layout.{layout.kind}")
+
+
+def _refuse_unknown_covariates(sources: Sources, rows: list[VolumeFiles]) -> None:
+    known = {name for row in rows for name in row.described}
+    if unknown := [name for name in sources.keep_covariates if name not in known]:
+        raise DataError(
+            f"sources.keep_covariates: no volume has {listed(unknown, _SHOWN)}; allowed: "
+            f"{listed(sorted(known), _SHOWN) or 'none, because the sources have no such column or placeholder'}"
+        )

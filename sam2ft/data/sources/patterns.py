@@ -1,78 +1,85 @@
-"""Finding the files of each volume by patterns of paths: placeholders that name it."""
+"""Finding the files of each volume by patterns of paths; the paths of masks and maps follow from those of images."""
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from sam2ft.core.errors import DataError
+from sam2ft.config.schema.patterns import filled
+from sam2ft.config.schema.sources import Sources, named
+from sam2ft.core.errors import DataError, listed
 from sam2ft.core.keys import VolumeKey
+from sam2ft.data.sources.matching import has_wildcards, matches
+from sam2ft.data.sources.paths import Folders
 from sam2ft.data.sources.row import DEFAULT_VOLUME, VolumeFiles, checked_rows
 
-_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+_NAMING = ("subject", "volume", "site")
+_SHOWN = 3
+_MASK = "mask"
 
 
-def find_by_patterns(dataset: str, images: str, masks: str, maps: Mapping[str, str], base: Path) -> list[VolumeFiles]:
-    """One source per file or folder that matches the pattern `images`, sorted by key.
+def find_by_patterns(dataset: str, sources: Sources, base: Path) -> list[VolumeFiles]:
+    """One row per file or folder that matches the pattern of the images, sorted by key.
 
-    A pattern is a path below `base` with {subject}, and {volume} where subjects have several volumes. The paths of
-    masks and maps follow from the subject and volume of the image; they need not exist.
+    A pattern is a path below `base` with placeholders and wildcards (see `matching`). The paths of masks and maps
+    follow from the placeholders of the image; they need not exist.
 
     Raises:
         DataError: when nothing matches, a name can be read in two ways, or two files have one key.
     """
-    sources = []
-    for path, names in _matches(base, images):
-        key = VolumeKey(dataset, names["subject"], names.get("volume", DEFAULT_VOLUME))
-        map_paths = {name: base / _filled(pattern, key) for name, pattern in maps.items()}
-        sources.append(VolumeFiles(key, path, base / _filled(masks, key), map_paths))
-    if not sources:
-        raise DataError(f"sources.images: no file matches {base / images}")
-    return checked_rows(sources, f"sources.images: {images}")
-
-
-def _filled(pattern: str, key: VolumeKey) -> str:
-    return pattern.replace("{subject}", key.subject).replace("{volume}", key.volume)
-
-
-def _matches(base: Path, pattern: str) -> Iterator[tuple[Path, dict[str, str]]]:
-    """Existing paths that match a pattern, with the values of its placeholders."""
-    start, components = (Path("/"), pattern[1:]) if pattern.startswith("/") else (base, pattern)
-    found: list[tuple[Path, dict[str, str]]] = [(start, {})]
-    for component in (part for part in components.split("/") if part not in ("", ".")):
-        found = [match for path, names in found for match in _step(path, names, component)]
-    yield from found
-
-
-def _step(folder: Path, names: Mapping[str, str], component: str) -> Iterator[tuple[Path, dict[str, str]]]:
-    for name, value in names.items():
-        component = component.replace(f"{{{name}}}", value)
-    if not _PLACEHOLDER.search(component):
-        if (folder / component).exists():
-            yield folder / component, dict(names)
-        return
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.name.startswith("."):
-            continue
-        greedy, lazy = (re.fullmatch(_expression(component, most), path.name) for most in (".+", ".+?"))
-        if greedy is None or lazy is None:
-            continue
-        if greedy.groupdict() != lazy.groupdict():
-            raise DataError(
-                f"{path}: {component!r} can be read as {greedy.groupdict()} and as {lazy.groupdict()}; "
-                "give a table (subject, volume, image, mask) as sources.images"
+    images, folders = sources.images or "", Folders()
+    rows = []
+    for path, values in matches(base, images, folders):
+        names = named(sources, values)
+        patterns = {_MASK: sources.mask_pattern, **sources.map_patterns}
+        paths, problem = followers(patterns, {**names, **values}, base, folders)
+        rows.append(
+            VolumeFiles(
+                VolumeKey(dataset, names["subject"], names.get("volume", DEFAULT_VOLUME)),
+                path,
+                paths.pop(_MASK),
+                paths,
+                site=values.get("site"),
+                covariates={name: value for name, value in values.items() if name not in _NAMING},
+                problem=problem,
             )
-        yield path, {**names, **greedy.groupdict()}
+        )
+    if not rows:
+        raise DataError(f"sources.images: no file matches {base / images}{_nearest(base, images, folders)}")
+    way_out = "name volumes apart by {volume} or sources.volume, subjects by sources.subject"
+    return checked_rows(rows, f"sources.images: {images}", way_out)
 
 
-def _expression(component: str, most: str) -> str:
-    """A regular expression for one path component; a repeated placeholder must have the same value."""
-    pieces, last, seen = [], 0, set()
-    for match in _PLACEHOLDER.finditer(component):
-        name = match[1]
-        pieces += [
-            re.escape(component[last : match.start()]),
-            f"(?P={name})" if name in seen else f"(?P<{name}>{most})",
-        ]
-        seen.add(name)
-        last = match.end()
-    return "".join([*pieces, re.escape(component[last:])])
+def followers(
+    patterns: Mapping[str, str], values: Mapping[str, str], base: Path, folders: Folders
+) -> tuple[dict[str, Path], str]:
+    """(name -> path, problem): the path that each pattern stands for, which need not exist.
+
+    Args:
+        values: placeholder -> its value for this volume.
+    """
+    paths, problem = {}, ""
+    for name, pattern in patterns.items():
+        path = folders.found(base / filled(pattern, values))
+        if not path.exists() and has_wildcards(pattern):
+            hits = [hit for hit, _ in matches(base, pattern, folders, values)]
+            if len(hits) > 1:
+                found = listed([str(hit) for hit in hits], _SHOWN)
+                problem = problem or (
+                    f"{hits[0]}: is one of {len(hits)} that match {pattern} ({found}); allowed: one for each volume"
+                )
+            path = hits[0] if hits else path
+        paths[name] = path
+    return paths, problem
+
+
+def _nearest(base: Path, pattern: str, folders: Folders) -> str:
+    """Where a pattern stops to match: the first part of it that nothing fits; with names that nearly do."""
+    parts = pattern.split("/")
+    for number in range(1, len(parts) + 1):
+        start = "/".join(parts[:number])
+        if start and not matches(base, start, folders):
+            above = "/".join(parts[: number - 1])
+            there = [hit for hit, _ in matches(base, above, folders)] if above else [base]
+            names = [name for folder in there for name in folders.names(folder)]
+            known = f"; {there[0]} has {listed(names, _SHOWN)}" if names else f"; {there[0]} is empty or no folder"
+            return f"{known}, and none is {parts[number - 1]!r}"
+    return ""

@@ -38,8 +38,11 @@ class VolumeFiles:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        masks = [self.masks[name] for name in sorted(self.masks)] or [self.mask]
-        return (self.image, *masks, *(self.maps[name] for name in sorted(self.maps)))
+        return (self.image, *self.paths_of_masks, *(self.maps[name] for name in sorted(self.maps)))
+
+    @property
+    def paths_of_masks(self) -> tuple[Path, ...]:
+        return tuple(self.masks[name] for name in sorted(self.masks)) or (self.mask,)
 
     @property
     def described(self) -> Mapping[str, str]:

@@ -31,6 +31,7 @@ from sam2ft.core.given.wrong_kind import Wanted, wrong_kind
 from sam2ft.core.keys import SliceKey, VolumeKey
 from sam2ft.core.labels import LabelTable
 from sam2ft.core.system.path_errors import of_disk
+from sam2ft.data.store.covariates import Covariates, covariates_of
 from sam2ft.data.store.index import (
     METADATA_FOR_ML,
     METADATA_FOR_STATS,
@@ -181,6 +182,8 @@ class Store:
     split_seed: int
     volumes: tuple[VolumeRecord, ...]
     """Sorted by key."""
+    covariates: Covariates = field(default_factory=dict)
+    """Of volumes whose dataset file lists some under `sources.keep_covariates`."""
 
     @classmethod
     def open(cls, path: Path) -> "Store":
@@ -204,6 +207,7 @@ class Store:
                 labels=LabelTable.from_json(index["labels"]),
                 split_seed=index["split_seed"],
                 volumes=tuple(sorted(volumes, key=lambda record: record.key)),
+                covariates=covariates_of(index),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{index_path(path)}: damaged ({error!r}); {REMEDY}") from None

@@ -36,6 +36,7 @@ from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import LabelTable
 from sam2ft.data.images.maps import PreparedMap
+from sam2ft.data.store.covariates import Covariates, covariates_entry, covariates_of
 from sam2ft.data.store.index import (
     METADATA_FOR_ML,
     METADATA_FOR_STATS,
@@ -97,6 +98,8 @@ class StoreWriter:
     """Whether a store of an earlier version becomes one of the current version."""
     names: Mapping[str, str] | None = None
     """How subjects are named and UIDs hashed (`names` of the index); None: what the index has already."""
+    covariates: tuple[Covariates, tuple[str, ...]] | None = None
+    """(those of the sources, names of those that are kept); None: what the index has already."""
 
     @cached_property
     def found(self) -> tuple[Mapping[str, Any] | None, tuple[str, ...]]:
@@ -284,6 +287,7 @@ class StoreWriter:
             ],
             **({"reserved_splits": dict(sorted(reserved.items()))} if reserved else {}),
             **self._names_entry(),
+            **self._covariates_entry(records),
         }
         _write_index(index_path(self.folder), index)
 
@@ -291,6 +295,12 @@ class StoreWriter:
         """`names` of the index: none in stores of earlier versions."""
         names = (self.found[0] or {}).get("names") if self.names is None else self.names
         return {} if names is None else {"names": dict(names)}
+
+    def _covariates_entry(self, keys: Collection[VolumeKey]) -> Any:
+        index = self.found[0]
+        before = {} if index is None else covariates_of(index)
+        now, kept = self.covariates or ({}, {name for values in before.values() for name in values})
+        return covariates_entry(before, now, kept, keys)
 
     def _names_of_record(self) -> dict[str, Mapping[str, str]]:
         """`names` again without places, so that an index that is made anew from the records has them."""

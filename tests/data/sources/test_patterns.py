@@ -5,11 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from sam2ft.config.schema.sources import Sources
 from sam2ft.core.errors import DataError
 from sam2ft.core.keys import VolumeKey
-from sam2ft.data.sources.patterns import find_by_patterns
+from sam2ft.data.sources import patterns
 from sam2ft.data.sources.row import VolumeFiles, fingerprint
 from sam2ft.data.sources.table import find_by_table
+
+
+def find_by_patterns(dataset: str, images: str, masks: str, maps: dict[str, str], base: Path) -> list[VolumeFiles]:
+    return patterns.find_by_patterns(dataset, Sources(images=images, masks=masks, maps=maps), base)
 
 
 def files(folder: Path, names: Sequence[str]) -> None:
@@ -82,7 +87,6 @@ def test_a_table_names_everything(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("subject,image\na,b\n", "columns subject, image; needed: subject, image, mask"),
-        ("subject,image,mask,sex\na,b,c,f\n", "columns subject, image, mask, sex"),
         ("subject,image,mask\na,b,c\nd,,f\n", r"cases\.csv:3: image is empty"),
         ("subject,image,mask\na,b\n", r"cases\.csv:2: mask is empty"),
         ("subject,image,mask\na,b,c\na,d,e\n", "both have the key oai/a/image; a key must name one volume"),

@@ -1,0 +1,44 @@
+"""Paths as people write them: a name in another Unicode form is found, one in other letters is named, never taken."""
+
+import unicodedata
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Names in folders, each of which is listed once."""
+
+    _names: dict[Path, tuple[str, ...]] = field(default_factory=dict)
+
+    def names(self, folder: Path) -> tuple[str, ...]:
+        """Sorted names in a folder without hidden ones; none if it is no folder."""
+        if folder not in self._names:
+            listed = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+            self._names[folder] = tuple(name for name in listed if not name.startswith("."))
+        return self._names[folder]
+
+    def found(self, path: Path) -> Path:
+        """`path`, or the one existing path whose names differ from it only in the Unicode form of accents."""
+        if path.exists() or path.name == "" or path.parent == path:
+            return path
+        parent = self.found(path.parent)
+        if not parent.is_dir():
+            return path
+        same = [name for name in self.names(parent) if _composed(name) == _composed(path.name)]
+        return parent / same[0] if len(same) == 1 else path
+
+    def near(self, path: Path) -> str:
+        """Text `; X differs only in ...` for a path that does not exist, empty if nothing like it is there."""
+        alike = [name for name in self.names(path.parent) if _folded(name) == _folded(path.name)]
+        if not alike or path.name in alike:
+            return ""
+        return f"; {path.parent / alike[0]} is there: capital letters and blanks count in names"
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _folded(name: str) -> str:
+    return "".join(_composed(name).casefold().split())
