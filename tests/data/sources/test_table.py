@@ -45,7 +45,12 @@ def test_a_decimal_comma_without_quotes_would_shift_cells_and_is_refused(tmp_pat
 def test_split_site_labelled_and_other_columns_are_read(tmp_path: Path) -> None:
     text = "Subject,Image,Mask,split,site,labelled,Age at scan\na,b,c,Training,Ulm,2 1,61\nb,d,e,val,,,\n"
     first, second = table(tmp_path, text)
-    assert (first.split, first.site, first.labelled, first.covariates) == ("train", "Ulm", (1, 2), {"Age at scan": "61"})
+    assert (first.split, first.site, first.labelled, first.covariates) == (
+        "train",
+        "Ulm",
+        (1, 2),
+        {"Age at scan": "61"},
+    )
     assert (second.split, second.site, second.labelled, second.covariates) == ("val", None, None, {})
     assert first.described == {"Age at scan": "61", "site": "Ulm"}
 
@@ -55,11 +60,17 @@ def test_split_site_labelled_and_other_columns_are_read(tmp_path: Path) -> None:
     [
         ("subject,image,mask,spilt\na,b,c,train\n", r"column spilt \(did you mean split\?\)"),
         ("subject,image,mask,labeled\na,b,c,1\n", r"column labeled \(did you mean labelled\?\)"),
-        ("subject,image,mask,map_t3\na,b,c,d\n", r"column map_t3 \(did you mean map_t2\?\); allowed: map_t2, map_t1rho"),
+        (
+            "subject,image,mask,map_t3\na,b,c,d\n",
+            r"column map_t3 \(did you mean map_t2\?\); allowed: map_t2, map_t1rho",
+        ),
         ("subject,image,mask,mask\na,b,c,d\n", "mask is there twice"),
         ("subject,image,,mask\na,b,c,d\n", "number 3 has no name"),
         ("subject,image,mask,split\na,b,c,dev\n", r"cases\.csv:2: split is dev; allowed: train, val, test"),
-        ("subject,image,mask,split\na,b,c,train\nb,d,e,\n", r"cases\.csv:3: split is empty; allowed: train, val, test in"),
+        (
+            "subject,image,mask,split\na,b,c,train\nb,d,e,\n",
+            r"cases\.csv:3: split is empty; allowed: train, val, test in",
+        ),
         ("subject,volume,image,mask,split\na,l,b,c,train\na,r,d,e,val\n", "subject a is in the splits train and val"),
         ("subject,image,mask,labelled\na,b,c,femur\n", r"cases\.csv:2: labelled is femur; allowed: label ids"),
         ("subject,image,mask\n a\u0301,b,c\n\u00e1,d,e\n", "in two Unicode forms"),
@@ -88,7 +99,9 @@ def test_empty_lines_and_the_empty_cells_of_spreadsheets_are_no_volumes(tmp_path
 def test_another_encoding_is_named_with_a_command_that_mends_it(tmp_path: Path, encoding: str) -> None:
     folder = tmp_path / "my tables"
     folder.mkdir()
-    text = "subject,image,mask\nK\u00f6ln\u201d,b,c\n" if encoding != "latin-1" else "subject,image,mask\nK\u00f6ln,b,c\n"
+    text = (
+        "subject,image,mask\nK\u00f6ln\u201d,b,c\n" if encoding != "latin-1" else "subject,image,mask\nK\u00f6ln,b,c\n"
+    )
     path = folder / "cases.csv"
     path.write_bytes(text.encode(encoding))
     with pytest.raises(DataError) as found:
@@ -110,7 +123,12 @@ def workbook(path: Path, lines: list[list[object]], formats: dict[str, str] | No
 
 
 def test_an_excel_workbook_is_read_as_it_is_shown(tmp_path: Path) -> None:
-    lines = [["subject", "image", "mask", "age", "dose"], [12, "b.nii", "c.nii", 61, 3.5], [None] * 5, [7, "d", "e", None, 1]]
+    lines = [
+        ["subject", "image", "mask", "age", "dose"],
+        [12, "b.nii", "c.nii", 61, 3.5],
+        [None] * 5,
+        [7, "d", "e", None, 1],
+    ]
     workbook(tmp_path / "cases.xlsx", lines, {"A2": "0000"})
     rows = find_by_table("oai", tmp_path / "cases.xlsx", tmp_path)
     assert [(row.key.subject, row.covariates) for row in rows] == [
@@ -166,7 +184,9 @@ def test_written_rows_are_read_again_as_they_were(tmp_path: Path) -> None:
             covariates={"age": "61", "note": 'said "no"'},
             labelled=(1, 5),
         ),
-        VolumeFiles(VolumeKey("oai", "b", "image"), tmp_path / "x", tmp_path / "y", split="val", covariates={"age": "7"}),
+        VolumeFiles(
+            VolumeKey("oai", "b", "image"), tmp_path / "x", tmp_path / "y", split="val", covariates={"age": "7"}
+        ),
     ]
     write_table(tmp_path / "table.csv", rows, tmp_path)
     assert find_by_table("oai", tmp_path / "table.csv", tmp_path, ["t2"]) == rows
