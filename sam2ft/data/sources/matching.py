@@ -71,13 +71,25 @@ def _matching(
     wild: bool,
 ) -> Iterator[Match]:
     greedy, lazy = (_expression(component, given, most, wild) for most in ("", "?"))
-    for name in folders.names(folder):
+    for name in folders.beginning(folder, _literal_start(component, dict(given), wild)):
         if (one := greedy.fullmatch(name)) is None or (other := lazy.fullmatch(name)) is None:
             continue
         # The longest and the shortest reading: where they are one, also of wildcards, there is no third.
         if one.groupdict() and _spans(one) != _spans(other):
             raise _ambiguous(folder / name, component, one.groupdict(), other.groupdict())
         yield folder / name, {**names, **one.groupdict()}
+
+
+def _literal_start(component: str, known: Mapping[str, str], wild: bool) -> str:
+    """The text with which every name that matches begins."""
+    pieces, last = [], 0
+    for match in _TOKEN.finditer(component):
+        pieces.append(component[last : match.start()])
+        last, name = match.end(), match["name"]
+        if (name is not None and name not in known) or (name is None and wild):
+            return "".join(pieces)
+        pieces.append(match[0] if name is None else known[name])
+    return "".join([*pieces, component[last:]])
 
 
 def _spans(match: re.Match[str]) -> list[tuple[int, int]]:

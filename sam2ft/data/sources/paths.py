@@ -1,6 +1,7 @@
 """Paths as people write them: a name in another Unicode form is found, one in other letters is named, never taken."""
 
 import unicodedata
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,13 @@ class Folders:
             listed = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
             self._names[folder] = tuple(name for name in listed if not name.startswith("."))
         return self._names[folder]
+
+    def beginning(self, folder: Path, start: str) -> tuple[str, ...]:
+        """`names` that begin with `start`, without looking at the others: a mask is looked up for every image."""
+        names = self.names(folder)
+        first = bisect_left(names, start)
+        last = bisect_right(names, start, lo=first, key=lambda name: name[: len(start)])
+        return names[first:last]
 
     def found(self, path: Path) -> Path:
         """`path`, or the one existing path whose names differ from it only in the Unicode form of accents."""

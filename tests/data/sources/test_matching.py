@@ -51,7 +51,10 @@ def test_wildcards_stand_for_what_names_nothing(tmp_path: Path, images: str) -> 
 
 
 def test_placeholders_of_any_name_make_subject_volume_site_and_covariates(tmp_path: Path) -> None:
-    files(tmp_path, [f"{site}/{number}/{visit}_{side}.nii" for site, number, visit, side in product("AB", "12", "xy", "lr")])
+    files(
+        tmp_path,
+        [f"{site}/{number}/{visit}_{side}.nii" for site, number, visit, side in product("AB", "12", "xy", "lr")],
+    )
     found = rows(
         tmp_path,
         "{site}/{id}/{visit}_{side}.nii",
@@ -156,8 +159,9 @@ def test_a_link_to_a_folder_above_ends(tmp_path: Path) -> None:
 def test_an_accent_in_another_unicode_form_is_the_same_name(tmp_path: Path, form: str) -> None:
     other = "NFD" if form == "NFC" else "NFC"
     name = unicodedata.normalize(form, "Jos\u00e9")
-    files(tmp_path, [f"i/{name}.nii", f"{unicodedata.normalize(other, 'm\u00e9')}/{unicodedata.normalize(other, name)}.nii"])
-    (row,) = rows(tmp_path, "i/{subject}.nii", f"{unicodedata.normalize(form, 'm\u00e9')}/{{subject}}.nii")
+    folder = "m\u00e9"
+    files(tmp_path, [f"i/{name}.nii", unicodedata.normalize(other, f"{folder}/{name}.nii")])
+    (row,) = rows(tmp_path, "i/{subject}.nii", unicodedata.normalize(form, folder) + "/{subject}.nii")
     assert row.key.subject == name
     assert row.mask.is_file()
 
@@ -198,4 +202,4 @@ def test_ten_thousand_files_take_seconds(tmp_path: Path) -> None:
     start = time.process_time()
     found = rows(tmp_path, "i/{subject}_x.*", "m/{subject}_?.nii")
     assert (len(found), sum(row.mask.exists() for row in found)) == (10_000, 10_000)
-    assert time.process_time() - start < 60
+    assert time.process_time() - start < 15  # by looking at all masks for each image: over a minute
