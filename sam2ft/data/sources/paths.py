@@ -11,6 +11,8 @@ class Folders:
     """Names in folders, each of which is listed once."""
 
     _names: dict[Path, tuple[str, ...]] = field(default_factory=dict)
+    _forms: dict[Path, dict[str, list[str]]] = field(default_factory=dict)
+    """Folder -> composed form of a name -> the names that have it."""
 
     def names(self, folder: Path) -> tuple[str, ...]:
         """Sorted names in a folder without hidden ones; none if it is no folder."""
@@ -33,8 +35,15 @@ class Folders:
         parent = self.found(path.parent)
         if not parent.is_dir():
             return path
-        same = [name for name in self.names(parent) if _composed(name) == _composed(path.name)]
+        same = self._composed_names(parent).get(_composed(path.name), [])
         return parent / same[0] if len(same) == 1 else path
+
+    def _composed_names(self, folder: Path) -> dict[str, list[str]]:
+        if folder not in self._forms:
+            forms = self._forms.setdefault(folder, {})
+            for name in self.names(folder):
+                forms.setdefault(_composed(name), []).append(name)
+        return self._forms[folder]
 
     def near(self, path: Path) -> str:
         """Text `; X differs only in ...` for a path that does not exist, empty if nothing like it is there."""
