@@ -19,7 +19,10 @@ def described_in(layout: SourceLayout, base: Path) -> Path | None:
     """The file that holds the label table of a layout; None for a layout without one."""
     if layout.nnunet is not None:
         return base / layout.nnunet / DATASET_JSON
-    return None if layout.datalist is None else base / layout.datalist
+    if layout.datalist is None:
+        return None
+    path = base / layout.datalist
+    return path / DATASET_JSON if path.is_dir() else path
 
 
 def with_labels(file: DatasetFile, bases: Sequence[Path]) -> DatasetFile:

@@ -30,7 +30,7 @@ def _checked(text: str) -> str:
     return text
 
 
-def _path_pattern(text: str) -> str:
+def path_pattern(text: str) -> str:
     """Check a path pattern; which placeholders it needs depends on the other keys (see `Sources`)."""
     if any(FOLDERS in part and part != FOLDERS for part in _checked(text).split("/")):
         raise problem(
@@ -45,7 +45,7 @@ def _template(text: str) -> str:
     return text
 
 
-Pattern = Annotated[str, AfterValidator(_path_pattern)]
+Pattern = Annotated[str, AfterValidator(path_pattern)]
 Template = Annotated[str, AfterValidator(_template)]
 
 

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, ValidationInfo, field_validator, model_vali
 from sam2ft.config.schema.arguments import shown_value
 from sam2ft.config.schema.base import ReadOnlyDict, Section, plain, problem, problems
 from sam2ft.config.schema.maps import MapName, MapSource, map_problems
-from sam2ft.config.schema.patterns import Pattern, Template, filled, in_braces, placeholders
+from sam2ft.config.schema.patterns import Pattern, Template, filled, in_braces, path_pattern, placeholders
 
 TABLES = (".csv", ".tsv", ".xlsx")
 """Endings of tables of sources, in small letters."""
@@ -32,7 +32,7 @@ def is_table(text: str) -> bool:
 def _images(text: str) -> str:
     if text.lower().endswith(_OTHER_SHEETS):
         raise problem(f"found {shown_value(text)}; allowed: a table as {', '.join(TABLES)}: save it as one of these")
-    return text
+    return text if is_table(text) else path_pattern(text)
 
 
 class SourceLayout(Section):

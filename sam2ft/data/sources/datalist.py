@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sam2ft.config.layout_labels import DATASET_JSON, table_of
+from sam2ft.config.layout_labels import described_in, table_of
 from sam2ft.config.schema.sources import SourceLayout
 from sam2ft.core.errors import DataError, listed
 from sam2ft.core.keys import VolumeKey
@@ -28,8 +28,7 @@ def find_datalist(dataset: str, layout: SourceLayout, base: Path) -> list[Volume
     Raises:
         DataError: naming the file, the list and the item with the problem.
     """
-    path = base / (layout.datalist or "")
-    path = path / DATASET_JSON if path.is_dir() else path
+    path = described_in(layout, base) or base
     content = table_of(path)
     if "training" not in content:
         other = "; a dataset of nnU-Net v2 is read by sources.layout: {nnunet: FOLDER}" if (
