@@ -127,13 +127,20 @@ class Split(Section):
     val: Share = plain(0.15, "share of the subjects", unit="1")
     test: Share = plain(0.15, "share of the subjects", unit="1")
     seed: int = plain(42, "seed of the draw, and of the order in which max_subject_set takes subjects", ge=0)
-    file: Path | None = plain(None, "JSON file {train: [subject, ...], val: [...], test: [...]}, instead of shares")
+    file: Path | None = plain(
+        None,
+        "JSON file {train: [subject, ...], val: [...], test: [...]}, or a list of folds as nnU-Net writes it, instead "
+        "of shares",
+    )
+    fold: int | None = plain(None, "which fold of file, from 0; only where it is a list of folds", ge=0)
 
     @model_validator(mode="after")
     def _shares_or_file(self) -> Self:
         given = [name for name in ("train", "val", "test") if name in self.model_fields_set]
         if self.file is not None and given:
             raise problems(dict.fromkeys(given, "the file defines the splits; leave the key out"))
+        if self.fold is not None and self.file is None:
+            raise problems({"fold": "is the number of a fold of file; give file, or leave the key out"})
         total = self.train + self.val + self.test
         if self.file is None and abs(total - 1) > 1e-3:
             raise problem(f"train {self.train:g} + val {self.val:g} + test {self.test:g} is {total:g}; allowed: 1")

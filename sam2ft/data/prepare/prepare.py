@@ -35,7 +35,7 @@ from sam2ft.data.prepare.outcomes import (
 )
 from sam2ft.data.prepare.pseudonyms import AS_GIVEN, Pseudonyms, recorded_names, store_names
 from sam2ft.data.prepare.relabel import given_ids, relabelled_volume
-from sam2ft.data.sources.find import find_sources
+from sam2ft.data.sources.find import find_sources, left_out
 from sam2ft.data.sources.given_splits import given_splits, split_by_sources
 from sam2ft.data.sources.paths import Folders
 from sam2ft.data.sources.row import VolumeFiles, fingerprint
@@ -101,7 +101,9 @@ def prepare_dataset(
     stay = tuple(key for key in missing if key in kept)
     summary = _summary(out, outcomes, stay, kept_sources, Surplus((), ()) if pruned else surplus)
     damaged = _damaged(out, (*stay, *kept_sources)) if options.verify else []
-    return replace(summary, notes=(*notes, *writer.found[1], *same, *damaged), key_notes=key_notes)
+    return replace(
+        summary, notes=(*left_out(config, base), *notes, *writer.found[1], *same, *damaged), key_notes=key_notes
+    )
 
 
 def _covariates(config: DatasetConfig, sources: Sequence[VolumeFiles]) -> tuple[Covariates, tuple[str, ...]]:
@@ -224,9 +226,11 @@ def _split(
     if split.file is not None:
         called = names.stored_name(subjects | stored | writer.splits.keys())
         paths = {} if names.subject_id == "folder" else {source.key.subject: source.image for source in sources}
-        of_file = split_from_file(
-            base / split.file, subjects, stored, called, lambda name: f"{name} ({paths[name]})" if paths else name
-        )
+
+        def shown(name: str) -> str:
+            return f"{name} ({paths[name]})" if paths else name
+
+        of_file = split_from_file(base / split.file, subjects, stored, called, shown, split.fold)
         return of_file, moved_note({name: writer.splits[name] for name in stored}, of_file)
     fractions = {"train": split.train, "val": split.val, "test": split.test}
     drawn = split_by_fractions(subjects | stored, fractions, split.seed, writer.splits)

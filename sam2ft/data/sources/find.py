@@ -9,6 +9,7 @@ from sam2ft.config.schema.sources import SourceLayout, Sources
 from sam2ft.core.errors import DataError, listed
 from sam2ft.data.sources.bids import find_bids
 from sam2ft.data.sources.datalist import find_datalist
+from sam2ft.data.sources.matching import in_other_letters
 from sam2ft.data.sources.nnunet import find_nnunet
 from sam2ft.data.sources.paths import Folders
 from sam2ft.data.sources.patterns import find_by_patterns, followers
@@ -43,6 +44,16 @@ def find_sources(config: DatasetConfig, base: Path) -> list[VolumeFiles]:
         found = find_by_patterns(name, sources, base)
     _refuse_unknown_covariates(sources, found)
     return [without_absent_maps(source, sources.optional_maps) for source in found]
+
+
+def left_out(config: DatasetConfig, base: Path) -> list[str]:
+    """A sentence about files that a pattern leaves out for their capital letters alone, such as `b.NII`; else none."""
+    sources = config.sources
+    if sources.images is None or sources.is_table:
+        return []
+    found = [str(path) for path in in_other_letters(base, sources.images, Folders())]
+    alike = f"{listed(found, _SHOWN)}: left out, because capital letters count in sources.images; rename what belongs"
+    return [f"{alike} to the dataset"] if found else []
 
 
 def _of_layout(dataset: str, sources: Sources, layout: SourceLayout, base: Path) -> list[VolumeFiles]:

@@ -37,6 +37,20 @@ def matches(base: Path, pattern: str, folders: Folders, known: Mapping[str, str]
     return sorted(once.items(), key=lambda match: match[0])
 
 
+def in_other_letters(base: Path, pattern: str, folders: Folders) -> list[Path]:
+    """Paths that do not match a pattern, but would if capital letters did not count in their last name."""
+    last = pattern.rpartition("/")[2]
+    above = pattern[: len(pattern) - len(last)]
+    taken = {path for path, _ in matches(base, pattern, folders)}
+    found = []
+    for folder, names in matches(base, above or ".", folders):
+        given = tuple(sorted((name, value) for name, value in names.items() if f"{{{name}}}" in last))
+        expression = re.compile(_expression(last, given, "", True).pattern, re.DOTALL | re.IGNORECASE)
+        alike = [folder / name for name in folders.names(folder) if expression.fullmatch(name)]
+        found += [path for path in alike if path not in taken]
+    return sorted(found)
+
+
 def has_wildcards(pattern: str) -> bool:
     """Whether a pattern has *, ? or [...] outside of its placeholders."""
     return any(token["wild"] for token in _TOKEN.finditer(pattern))

@@ -159,6 +159,7 @@ DATASET: Mapping[str, str] = {
     "instances": "instances: {source: as_given, min_mm3: 20}",
     "intensity.window": "intensity: {window: [-160, 240]}",
     "intensity.zscore": "intensity: {zscore: [-3, 3]}",
+    "split.fold": "split: {file: splits_final.json, fold: 0}",
     "split": "split: {train: 0.6, val: 0.2, test: 0.2, seed: 1}",
     "split.file": "split: {file: splits.json}",
     "keep": "keep: [SeriesDescription, PatientSex]",

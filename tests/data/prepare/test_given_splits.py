@@ -172,6 +172,16 @@ def test_a_volume_that_is_labelled_in_part_is_refused_alone(
     assert reason is None or reason in refused[0].reason
 
 
+@pytest.mark.parametrize("written", ["b_0000.NII.gz", "b_0000.nii.GZ", "B_0000.Nii.gz"])
+def test_an_image_with_other_letters_is_left_out_with_a_note(raw: Path, tmp_path: Path, written: str) -> None:
+    path = dataset(raw, "images: 'i/{subject}_0000.nii.gz', masks: 'm/{subject}.nii.gz'")
+    assert run(path, tmp_path / "all").notes == ()
+    (raw / "i" / "b_0000.nii.gz").rename(raw / "i" / written)
+    summary = run(path, tmp_path / "store")
+    assert len(summary.outcomes) == 3
+    assert [note.partition(":")[0] for note in summary.notes] == [str(raw / "i" / written)]
+
+
 @pytest.mark.parametrize(
     ("name", "written"), [("a.nii.gz", "A.nii.gz"), ("b.nii.gz", "b.NII.gz"), ("c.nii.gz", "c .nii.gz")]
 )

@@ -82,7 +82,7 @@ def test_placeholders_of_any_name_make_subject_volume_site_and_covariates(tmp_pa
 )
 def test_a_name_that_can_be_read_in_two_ways_is_refused(tmp_path: Path, names: list[str], images: str) -> None:
     files(tmp_path, names)
-    with pytest.raises(DataError, match="can be read as .*give a table"):
+    with pytest.raises(DataError, match=r"can be read as .*give a table"):
         rows(tmp_path, images, "m/{subject}")
 
 
