@@ -7,9 +7,8 @@ from pathlib import Path
 
 from sam2ft.config.schema.sources import SourceLayout
 from sam2ft.core.errors import DataError, listed
-from sam2ft.core.keys import VolumeKey
 from sam2ft.data.sources.paths import Folders
-from sam2ft.data.sources.row import DEFAULT_VOLUME, VolumeFiles
+from sam2ft.data.sources.row import VolumeFiles, key_of
 from sam2ft.data.sources.table_lines import table_lines
 
 DERIVATIVES, PARTICIPANTS = "derivatives", "participants.tsv"
@@ -102,7 +101,7 @@ def _row(
     stem = image.path.name.removesuffix("".join(image.path.suffixes)).rpartition("_")[0]
     absent = root / DERIVATIVES / image.path.relative_to(root).with_name(f"{stem}_{MASKS[0]}.nii.gz")
     return VolumeFiles(
-        VolumeKey(dataset, subject, others or DEFAULT_VOLUME),
+        key_of(image.path, dataset, subject, others),
         image.path,
         hits[0] if hits else absent,
         site=described.pop("site", None),

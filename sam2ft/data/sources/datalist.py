@@ -8,9 +8,8 @@ from typing import Any
 from sam2ft.config.layout_labels import described_in, table_of
 from sam2ft.config.schema.sources import SourceLayout
 from sam2ft.core.errors import DataError, listed
-from sam2ft.core.keys import VolumeKey
 from sam2ft.data.sources.nnunet import chosen_channel
-from sam2ft.data.sources.row import DEFAULT_VOLUME, VolumeFiles
+from sam2ft.data.sources.row import VolumeFiles, key_of
 
 LISTS: Mapping[str, str] = {"training": "train", "validation": "val", "testing": "test", "test": "test"}
 """List of a datalist -> split."""
@@ -91,7 +90,7 @@ def _row(
         raise DataError(f"{where}: allowed: image and label, each a path")
     subject = str(item.get("subject") or _ENDING.sub("", Path(image).name))
     return VolumeFiles(
-        VolumeKey(dataset, subject, str(item.get("volume") or DEFAULT_VOLUME)),
+        key_of(image, dataset, subject, str(item.get("volume") or "")),
         path.parent / image,
         path.parent / label,
         split=split,

@@ -9,9 +9,8 @@ from sam2ft.config.layout_labels import DATASET_JSON, table_of
 from sam2ft.config.schema.sources import SourceLayout
 from sam2ft.core.errors import DataError, listed
 from sam2ft.core.files import read_json
-from sam2ft.core.keys import VolumeKey
 from sam2ft.data.sources.paths import Folders
-from sam2ft.data.sources.row import DEFAULT_VOLUME, VolumeFiles
+from sam2ft.data.sources.row import VolumeFiles, key_of
 
 SPLITS_FINAL = "splits_final.json"
 _TRAIN, _TEST = ("imagesTr", "labelsTr"), ("imagesTs", "labelsTs")
@@ -50,7 +49,7 @@ def find_nnunet(dataset: str, layout: SourceLayout, base: Path) -> list[VolumeFi
     if layout.fold is not None:
         split_of |= _fold(_splits_file(folder, layout, base), layout.fold, cases)
     return [
-        VolumeFiles(VolumeKey(dataset, case, DEFAULT_VOLUME), image, mask, split=split_of.get(case))
+        VolumeFiles(key_of(image, dataset, case), image, mask, split=split_of.get(case))
         for case, (image, mask) in {**cases, **test}.items()
     ]
 

@@ -6,10 +6,9 @@ from pathlib import Path
 from sam2ft.config.schema.patterns import filled
 from sam2ft.config.schema.sources import Sources, named
 from sam2ft.core.errors import DataError, listed
-from sam2ft.core.keys import VolumeKey
 from sam2ft.data.sources.matching import has_wildcards, matches
 from sam2ft.data.sources.paths import Folders
-from sam2ft.data.sources.row import DEFAULT_VOLUME, VolumeFiles, checked_rows
+from sam2ft.data.sources.row import VolumeFiles, checked_rows, key_of
 
 _NAMING = ("subject", "volume", "site")
 _SHOWN = 3
@@ -33,7 +32,7 @@ def find_by_patterns(dataset: str, sources: Sources, base: Path) -> list[VolumeF
         paths, problem = followers(patterns, {**names, **values}, base, folders)
         rows.append(
             VolumeFiles(
-                VolumeKey(dataset, names["subject"], names.get("volume", DEFAULT_VOLUME)),
+                key_of(path, dataset, names["subject"], names.get("volume")),
                 path,
                 paths.pop(_MASK),
                 paths,

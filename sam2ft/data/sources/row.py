@@ -50,6 +50,18 @@ class VolumeFiles:
         return {**self.covariates, **({} if self.site is None else {"site": self.site})}
 
 
+def key_of(image: Path | str, dataset: str, subject: str, volume: str | None = None) -> VolumeKey:
+    """The key of a volume.
+
+    Raises:
+        DataError: a name cannot be one; names the image, which the user has to rename.
+    """
+    try:
+        return VolumeKey(dataset, subject, volume or DEFAULT_VOLUME)
+    except DataError as error:
+        raise DataError(f"{str(image)!r}: {error}; rename the file, or give a table as sources.images") from None
+
+
 def without_absent_maps(source: VolumeFiles, optional_maps: Collection[str]) -> VolumeFiles:
     """`source` without its maps in `optional_maps` that do not exist."""
     maps = {name: path for name, path in source.maps.items() if name not in optional_maps or path.exists()}

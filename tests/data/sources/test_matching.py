@@ -166,6 +166,13 @@ def test_an_accent_in_another_unicode_form_is_the_same_name(tmp_path: Path, form
     assert row.mask.is_file()
 
 
+@pytest.mark.parametrize("name", ["a\nb", " a", "x" * 129])
+def test_a_file_whose_name_cannot_name_a_subject_is_named(tmp_path: Path, name: str) -> None:
+    files(tmp_path, ["i/ok.nii", f"i/{name}.nii"])
+    with pytest.raises(DataError, match=r"i/.*: subject .*a name is 1 to 128 printable .*rename the file"):
+        rows(tmp_path, "i/{subject}.nii", "m/{subject}")
+
+
 def test_one_person_in_two_unicode_forms_is_refused(tmp_path: Path) -> None:
     files(tmp_path, ["i/Jose\u0301.nii", "i/Jos\u00e9.nii"])
     with pytest.raises(DataError, match="in two Unicode forms"):
