@@ -33,21 +33,37 @@ def find_datalist(dataset: str, layout: SourceLayout, base: Path) -> list[Volume
         other = "; a dataset of nnU-Net v2 is read by sources.layout: {nnunet: FOLDER}" if (
             "channel_names" in content) else ""  # fmt: skip
         raise DataError(f"{path}: has no list training; allowed: {', '.join(LISTS)}{other}")
-    rows, unlabelled = [], []
+    rows = []
     for name, split in LISTS.items():
         for number, item in enumerate(_items(path, name, content.get(name, []))):
             where = f"{path}: {name}[{number}]"
-            if isinstance(item, str) or not (item.get("label") or item.get("mask")):
-                unlabelled.append(where)
-                continue
+            if not _has_label(item):
+                if split == "test":
+                    continue
+                raise DataError(f"{where}: has no label; allowed: image and label in each item")
             given = _split(where, name, split, item, layout.fold, "validation" in content)
             rows.append(_row(dataset, where, item, given, (path, content, layout.channel)))
     if not rows:
-        raise DataError(f"{path}: none of its {len(unlabelled)} items has a label; allowed: image and label in each")
+        raise DataError(f"{path}: none of its items has a label; allowed: image and label in each")
     if layout.fold is not None and not any(row.split == "val" for row in rows):
         folds = sorted({str(item["fold"]) for item in content["training"] if isinstance(item, dict) and "fold" in item})
         raise DataError(f"{path}: no item has fold {layout.fold}; allowed: {listed(folds, _SHOWN)}")
     return rows
+
+
+def unlabelled_items(layout: SourceLayout, base: Path) -> list[str]:
+    """Items of the test lists that are left out because they have no label."""
+    path = described_in(layout, base) or base
+    content = table_of(path)
+    lists = [name for name, split in LISTS.items() if split == "test"]
+    items = [
+        (f"{name}[{n}]", item) for name in lists for n, item in enumerate(_items(path, name, content.get(name, [])))
+    ]
+    return [f"{path}: {where}" for where, item in items if not _has_label(item)]
+
+
+def _has_label(item: Any) -> bool:
+    return isinstance(item, dict) and bool(item.get("label") or item.get("mask"))
 
 
 def _items(path: Path, name: str, items: Any) -> list[Any]:

@@ -8,9 +8,9 @@ from sam2ft.config.load_dataset import DatasetConfig
 from sam2ft.config.schema.sources import SourceLayout, Sources
 from sam2ft.core.errors import DataError, listed
 from sam2ft.data.sources.bids import find_bids
-from sam2ft.data.sources.datalist import find_datalist
+from sam2ft.data.sources.datalist import find_datalist, unlabelled_items
 from sam2ft.data.sources.matching import in_other_letters
-from sam2ft.data.sources.nnunet import find_nnunet
+from sam2ft.data.sources.nnunet import find_nnunet, unlabelled_cases
 from sam2ft.data.sources.paths import Folders
 from sam2ft.data.sources.patterns import find_by_patterns, followers
 from sam2ft.data.sources.row import VolumeFiles, checked_rows, without_absent_maps
@@ -24,6 +24,13 @@ LAYOUTS: Mapping[str, Callable[[str, SourceLayout, Path], list[VolumeFiles]]] = 
     "bids": find_bids,
 }
 """Kind of layout -> (name of the dataset, its keys, folder of its paths) -> rows without maps."""
+
+
+_UNLABELLED: Mapping[str, Callable[[SourceLayout, Path], list[str]]] = {
+    "nnunet": unlabelled_cases,
+    "datalist": unlabelled_items,
+}
+"""Kind of layout -> (its keys, folder of its paths) -> test cases that it names without a mask."""
 
 
 def find_sources(config: DatasetConfig, base: Path) -> list[VolumeFiles]:
@@ -47,8 +54,13 @@ def find_sources(config: DatasetConfig, base: Path) -> list[VolumeFiles]:
 
 
 def left_out(config: DatasetConfig, base: Path) -> list[str]:
-    """A sentence about files that a pattern leaves out for their capital letters alone, such as `b.NII`; else none."""
+    """A sentence about what is left out: test cases without a mask, and files that a pattern would match but for their
+    capital letters, such as `b.NII`; empty if there is none.
+    """
     sources = config.sources
+    if sources.layout is not None and sources.layout.kind in _UNLABELLED:
+        cases = _UNLABELLED[sources.layout.kind](sources.layout, base)
+        return [f"{listed(cases, _SHOWN)}: left out, because there is no mask"] if cases else []
     if sources.images is None or sources.is_table:
         return []
     found = [str(path) for path in in_other_letters(base, sources.images, Folders())]

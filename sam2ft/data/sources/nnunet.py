@@ -54,6 +54,15 @@ def find_nnunet(dataset: str, layout: SourceLayout, base: Path) -> list[VolumeFi
     ]
 
 
+def unlabelled_cases(layout: SourceLayout, base: Path) -> list[str]:
+    """Images of imagesTs that are left out because labelsTs has no mask of them; of several channels the first."""
+    folder = base / (layout.nnunet or "")
+    ending = table_of(folder / DATASET_JSON)["file_ending"]
+    masks = {name.removesuffix(ending) for name in Folders().names(folder / _TEST[1])}
+    images = [name for name in Folders().names(folder / _TEST[0]) if name.endswith(f"_0000{ending}")]
+    return [str(folder / _TEST[0] / name) for name in images if name.removesuffix(f"_0000{ending}") not in masks]
+
+
 def _channel(path: Path, names: Any, wanted: int | str | None) -> int:
     """Number of the channel that `sources.layout.channel` names."""
     if not isinstance(names, Mapping) or not names or not all(key.isdecimal() for key in names):

@@ -8,7 +8,7 @@ import pytest
 
 from sam2ft.config.load_dataset import load_dataset
 from sam2ft.core.errors import UserError
-from sam2ft.data.sources.find import find_sources
+from sam2ft.data.sources.find import find_sources, left_out
 from sam2ft.data.sources.row import VolumeFiles
 
 NNUNET = {
@@ -158,6 +158,18 @@ def test_a_datalist_gives_subjects_labels_and_splits(tmp_path: Path) -> None:
     assert labels(tmp_path, "{datalist: Task09}") == {1: "spleen"}
 
 
+def test_test_cases_without_a_mask_are_named(nnunet: Path) -> None:
+    touch(nnunet / "nnUNet_raw/Dataset001_Knee", "imagesTs/k_9_0000.nii.gz")
+    dump(nnunet / "Task09/dataset.json", MSD)
+    for layout, name in (
+        ("{nnunet: nnUNet_raw/Dataset001_Knee, channel: 1}", "k_9_0000.nii.gz"),
+        ("{datalist: Task09}", "test[0]"),
+    ):
+        (nnunet / "ds.yaml").write_text(f"dataset: {{name: t}}\nsources: {{layout: {layout}}}\n")
+        (note,) = left_out(load_dataset(nnunet / "ds.yaml", (nnunet,)), nnunet)
+        assert note.endswith(f"{name}: left out, because there is no mask")
+
+
 def test_lists_and_folds_of_a_datalist_are_splits(tmp_path: Path) -> None:
     items = [{"image": f"{n}.nii", "label": f"m{n}.nii", "fold": n % 2, "age": 60 + n} for n in range(4)]
     own = "labels: {1: {name: a}}\n"
@@ -184,7 +196,9 @@ def test_lists_and_folds_of_a_datalist_are_splits(tmp_path: Path) -> None:
             ", fold: 3",
             "no item has fold 3; allowed: 0",
         ),
-        ({"training": ["a.nii"]}, "", "none of its 1 items has a label"),
+        ({"training": ["a.nii"]}, "", r"training\[0\]: has no label"),
+        ({"training": [{"image": "a.nii"}]}, "", r"training\[0\]: has no label"),
+        ({"training": [], "test": ["a.nii"]}, "", "none of its items has a label"),
         ({"training": {"a": 1}}, "", "training: expected a list"),
         ({"training": [{"image": ["a.nii", "b.nii"], "label": "c.nii"}]}, "", "has 2 channels"),
         ({"training": [{"image": 3, "label": "c.nii"}]}, "", "allowed: image and label, each a path"),
