@@ -74,9 +74,8 @@ def prepare_dataset(
     with store_lock(out):
         names, key_notes = store_names(config, base, out, writer.found[0], found)
         sources = names.renamed(found)
-        writer = replace(
-            writer, names=recorded_names(names, config, base, out), covariates=_covariates(config, sources)
-        )
+        recorded = recorded_names(names, config, base, out)
+        writer = replace(writer, names=recorded, covariates=_covariates(config, sources))
         stored = writer.indexed  # read once, here, and sent to the processes with the writer
         split_of, notes = _split(config, sources, base, writer, names)
         prepared = _prepared(writer, config, sources, progress, options, names)
@@ -87,9 +86,7 @@ def prepare_dataset(
         gone = missing if pruned else ()
         images = {source.key: source.image for source in sources}
         outcomes, same = without_leaks(writer, prepared, split_of, images, ignored=gone, absent=missing)
-        if not (done := {outcome.key for outcome in outcomes if outcome.result != REFUSED}):
-            reasons = "\n".join(f"  {line}" for line in refused_lines(outcomes))
-            raise DataError(f"no volume of {config.dataset.name} could be prepared:\n{reasons}")
+        done = _prepared_keys(config, outcomes)
         if options.upgrade is not None and writer.is_older:
             _upgrade(writer, outcomes, [key for key in missing if key not in gone], options.upgrade)
         kept = stored.keys() - done - set(gone)
@@ -101,9 +98,16 @@ def prepare_dataset(
     stay = tuple(key for key in missing if key in kept)
     summary = _summary(out, outcomes, stay, kept_sources, Surplus((), ()) if pruned else surplus)
     damaged = _damaged(out, (*stay, *kept_sources)) if options.verify else []
-    return replace(
-        summary, notes=(*left_out(config, base), *notes, *writer.found[1], *same, *damaged), key_notes=key_notes
-    )
+    notes = [*left_out(config, base), *notes, *writer.found[1], *same, *damaged]
+    return replace(summary, notes=tuple(notes), key_notes=key_notes)
+
+
+def _prepared_keys(config: DatasetConfig, outcomes: Sequence[VolumeOutcome]) -> set[VolumeKey]:
+    """The volumes that were not refused; DataError if all were."""
+    if done := {outcome.key for outcome in outcomes if outcome.result != REFUSED}:
+        return done
+    reasons = "\n".join(f"  {line}" for line in refused_lines(outcomes))
+    raise DataError(f"no volume of {config.dataset.name} could be prepared:\n{reasons}")
 
 
 def _covariates(config: DatasetConfig, sources: Sequence[VolumeFiles]) -> tuple[Covariates, tuple[str, ...]]:

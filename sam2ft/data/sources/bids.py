@@ -28,8 +28,10 @@ class BidsFile:
     """A file whose name follows BIDS."""
 
     path: Path
-    entities: Mapping[str, str]
-    suffix: str
+    parts: Mapping[str, str]
+    """Its entities, such as sub and acq, and their values."""
+    kind: str
+    """Its suffix, such as T2w or dseg."""
 
 
 def find_bids(dataset: str, layout: SourceLayout, base: Path) -> list[VolumeFiles]:
@@ -46,9 +48,9 @@ def find_bids(dataset: str, layout: SourceLayout, base: Path) -> list[VolumeFile
         raise DataError(f"{root}: no such folder; sources.layout.bids names the folder of a BIDS dataset")
     wanted = {name: value for name, value in layout.entities.items() if name not in _OF_MASKS}
     raw = list(bids_files(root, Folders(), skip=frozenset({DERIVATIVES, "sourcedata", "code"})))
-    images = [one for one in raw if one.suffix == layout.suffix and wanted.items() <= one.entities.items()]
+    images = [one for one in raw if one.kind == layout.suffix and wanted.items() <= one.parts.items()]
     if not images:
-        suffixes = listed(sorted({one.suffix for one in raw}), 12) or "no file that is named as in BIDS"
+        suffixes = listed(sorted({one.kind for one in raw}), 12) or "no file that is named as in BIDS"
         chosen = "".join(f"_{name}-{value}" for name, value in wanted.items())
         chosen = f" and {chosen[1:]}" if chosen else ""
         raise DataError(f"{root}: no image with suffix {layout.suffix}{chosen}; it has {suffixes}")
@@ -57,10 +59,10 @@ def find_bids(dataset: str, layout: SourceLayout, base: Path) -> list[VolumeFile
     suffixes_of_masks = MASKS if chosen_masks else MASKS[:1]
     masks: dict[str, list[BidsFile]] = {}
     for one in bids_files(root / DERIVATIVES, Folders()):
-        if one.suffix in suffixes_of_masks and chosen_masks.items() <= one.entities.items():
-            masks.setdefault(one.entities["sub"], []).append(one)
+        if one.kind in suffixes_of_masks and chosen_masks.items() <= one.parts.items():
+            masks.setdefault(one.parts["sub"], []).append(one)
     people = _participants(root)
-    return [_row(dataset, root, image, masks.get(image.entities["sub"], []), people) for image in images]
+    return [_row(dataset, root, image, masks.get(image.parts["sub"], []), people) for image in images]
 
 
 def bids_files(folder: Path, folders: Folders, skip: frozenset[str] = frozenset()) -> Iterator[BidsFile]:
@@ -84,13 +86,13 @@ def bids_files(folder: Path, folders: Folders, skip: frozenset[str] = frozenset(
 def _row(
     dataset: str, root: Path, image: BidsFile, masks: list[BidsFile], people: Mapping[str, Mapping[str, str]]
 ) -> VolumeFiles:
-    subject = image.entities["sub"]
-    others = "_".join(f"{name}-{value}" for name, value in image.entities.items() if name != "sub")
+    subject = image.parts["sub"]
+    others = "_".join(f"{name}-{value}" for name, value in image.parts.items() if name != "sub")
     described = dict(people.get(f"sub-{subject}", {}))
-    fitting = [one for one in masks if _fits(one.entities, image.entities)]
-    suffix = next((suffix for suffix in MASKS if any(one.suffix == suffix for one in fitting)), MASKS[0])
-    alike = [one for one in fitting if one.suffix == suffix]
-    own_space = [one for one in alike if "space" not in one.entities]
+    fitting = [one for one in masks if _fits(one.parts, image.parts)]
+    suffix = next((suffix for suffix in MASKS if any(one.kind == suffix for one in fitting)), MASKS[0])
+    alike = [one for one in fitting if one.kind == suffix]
+    own_space = [one for one in alike if "space" not in one.parts]
     hits = [one.path for one in own_space or alike]
     problem = ""
     if len(hits) > 1:
@@ -105,7 +107,7 @@ def _row(
         image.path,
         hits[0] if hits else absent,
         site=described.pop("site", None),
-        covariates=described | ({"ses": image.entities["ses"]} if "ses" in image.entities else {}),
+        covariates=described | ({"ses": image.parts["ses"]} if "ses" in image.parts else {}),
         problem=problem,
     )
 
