@@ -30,7 +30,10 @@ class Folders:
 
     def found(self, path: Path) -> Path:
         """`path`, or the one existing path whose names differ from it only in the Unicode form of accents."""
-        if path.exists() or path.name == "" or path.parent == path:
+        try:
+            if path.exists() or path.parent == path:
+                return path
+        except OSError:  # a name that no file can have: whoever reads the volume refuses it alone
             return path
         parent = self.found(path.parent)
         if not parent.is_dir():

@@ -172,6 +172,14 @@ def test_a_volume_that_is_labelled_in_part_is_refused_alone(
     assert reason is None or reason in refused[0].reason
 
 
+@pytest.mark.parametrize("size", [200, 300, 5000])
+def test_a_path_that_is_too_long_refuses_its_volume_alone(raw: Path, tmp_path: Path, size: int) -> None:
+    lines = [f"{name};i/{name}_0000.nii.gz;m/{name if name != 'b' else 'x' * size}.nii.gz" for name in NAMES]
+    (raw / "cases.csv").write_text("subject;image;mask\n" + "\n".join(lines))
+    refused = run(dataset(raw, "images: cases.csv"), tmp_path / "store").refused
+    assert [outcome.key.subject for outcome in refused] == ["b"]
+
+
 @pytest.mark.parametrize("written", ["b_0000.NII.gz", "b_0000.nii.GZ", "B_0000.Nii.gz"])
 def test_an_image_with_other_letters_is_left_out_with_a_note(raw: Path, tmp_path: Path, written: str) -> None:
     path = dataset(raw, "images: 'i/{subject}_0000.nii.gz', masks: 'm/{subject}.nii.gz'")
