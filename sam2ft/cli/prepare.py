@@ -175,7 +175,7 @@ def prepare(
     from sam2ft.config.load_dataset import load_dataset
     from sam2ft.data.prepare.prepare import prepare_dataset
 
-    config = load_dataset(dataset_file)
+    config = load_dataset(dataset_file, (base,))
     if max_volume_gb is not None:
         config = replace(config, reading=config.reading.model_copy(update={"max_volume_gb": max_volume_gb}))
     with _progress("preparing") as (show, pause):

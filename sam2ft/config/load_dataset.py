@@ -1,10 +1,11 @@
 """Loading of dataset files and label tables (YAML) into typed values."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sam2ft.config.layout_labels import with_labels
 from sam2ft.config.load_experiment import plain_values
 from sam2ft.config.schema.base import ReadOnlyDict
 from sam2ft.config.schema.dataset import (
@@ -14,11 +15,11 @@ from sam2ft.config.schema.dataset import (
     Intensity,
     LabelFile,
     Reading,
-    SourcePatterns,
     Split,
     SubjectId,
     changes_of,
 )
+from sam2ft.config.schema.sources import Sources
 from sam2ft.config.yaml.tree import load_tree
 from sam2ft.config.yaml.validation import checked
 from sam2ft.core.errors import ConfigError
@@ -52,7 +53,7 @@ class DatasetConfig:
     """The settings of a dataset file, as launch/prepare.py uses them."""
 
     dataset: DatasetInfo
-    sources: SourcePatterns
+    sources: Sources
     labels: LabelTable
     changes: Mapping[int, int]
     """Integer in a mask file -> label id, or 0 if dropped. Integers that are not listed are not allowed in masks."""
@@ -69,15 +70,19 @@ class DatasetConfig:
     """The dataset file."""
 
 
-def load_dataset(path: Path) -> DatasetConfig:
+def load_dataset(path: Path, bases: Sequence[Path] = (Path(),)) -> DatasetConfig:
     """Read a dataset file.
+
+    Args:
+        bases: folders that its paths may be relative to; a label table that a layout brings is in the first that fits.
 
     Raises:
         ProblemsError: all problems of the file.
+        ConfigError: the label table of its layout is away, or another one.
     """
     if (problem := not_there(path, Wanted.DATASET) or wrong_kind(path, Wanted.DATASET)) is not None:
         raise ConfigError(problem)
-    file = checked(DatasetFile, load_tree(path, extends=False))
+    file = with_labels(checked(DatasetFile, load_tree(path, extends=False)), bases)
     conversion = {key: plain_values(getattr(file, key)) for key in ("labels", "labels_dropped", "keep")}
     conversion["intensity"] = plain_values(file.intensity.chosen)
     maps = {name: dict(file.sources.map_source(name).settings) for name in file.sources.maps}

@@ -9,8 +9,8 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 
 from sam2ft.config.schema.arguments import did_you_mean, shown_value
 from sam2ft.config.schema.base import REQUIRED, Name, ReadOnlyDict, Section, plain, problem, problems, section
-from sam2ft.config.schema.maps import MapName, MapSource, Pattern, map_problems, path_pattern
 from sam2ft.config.schema.series import SeriesChoice
+from sam2ft.config.schema.sources import Sources
 
 MOST_LABEL = 65535
 SubjectId = Literal["folder", "hash", "table"]
@@ -21,10 +21,6 @@ Share = Annotated[float, Field(ge=0, le=1)]
 EdgeMm = Annotated[float, Field(gt=0)]
 
 _LABEL_ID = re.compile(r"[1-9][0-9]{0,4}")
-
-
-def _images(text: str) -> str:
-    return text if text.endswith(".csv") else path_pattern(text)
 
 
 def _label_id(text: str) -> str:
@@ -46,66 +42,6 @@ class DatasetInfo(Section):
         "imaging modality, as free text such as MRI; empty: that of the DICOM series where all agree, and none for "
         "other files",
     )
-
-
-class SourcePatterns(Section):
-    """Paths of images, masks and maps: patterns relative to the working directory, or a table."""
-
-    images: Annotated[str, AfterValidator(_images)] = plain(
-        REQUIRED,
-        "pattern of the images (a folder is a DICOM series), or a .csv with the columns subject, image, mask and, "
-        "if needed, volume and map_<name>",
-    )
-    masks: Pattern | None = plain(None, "pattern of the masks; with a table of images null", validate_default=True)
-    maps: Annotated[Mapping[MapName, Pattern | MapSource], AfterValidator(ReadOnlyDict)] = plain(
-        ReadOnlyDict(),
-        "pattern of the relaxation maps (a file is a map, a folder a multi-echo DICOM series to fit the map to), or a "
-        "mapping of file or series and settings; with a table only the settings",
-    )
-
-    @property
-    def is_table(self) -> bool:
-        return self.images.endswith(".csv")
-
-    @property
-    def mask_pattern(self) -> str:
-        """Pattern of the masks; empty with a table."""
-        return self.masks or ""
-
-    @property
-    def map_patterns(self) -> Mapping[str, str]:
-        """Name of each map -> pattern of its file, or of the series that it is fitted to; empty with a table."""
-        patterns = {
-            name: entry if isinstance(entry, str) else entry.file or entry.series for name, entry in self.maps.items()
-        }
-        return {name: pattern for name, pattern in patterns.items() if pattern is not None}
-
-    @property
-    def optional_maps(self) -> tuple[str, ...]:
-        """Maps without which a subject is prepared too."""
-        return tuple(name for name in self.maps if self.map_source(name).optional)
-
-    def map_source(self, name: str) -> MapSource:
-        """The settings of a map; the defaults if the file gives only a pattern."""
-        entry = next((given for known, given in self.maps.items() if known == name), None)
-        return entry if isinstance(entry, MapSource) else MapSource()
-
-    @field_validator("masks", "maps")
-    @classmethod
-    def _fits_the_images(cls, value: Any, info: ValidationInfo) -> Any:
-        images = info.data.get("images")
-        if images is None:
-            return value
-        if info.field_name == "maps" and (found := map_problems(value, is_table=images.endswith(".csv"))):
-            raise problems(found)
-        if images.endswith(".csv"):
-            if value and info.field_name == "masks":
-                raise problem("masks are listed in the table that images: names; leave the key out")
-        elif value is None:
-            raise problem("missing; pattern of the masks")
-        elif "{volume}" in str(value) and "{volume}" not in images:
-            raise problem("has {volume}, but the pattern of the images does not")
-        return value
 
 
 class LabelName(Section):
@@ -200,13 +136,20 @@ class Split(Section):
     val: Share = plain(0.15, "share of the subjects", unit="1")
     test: Share = plain(0.15, "share of the subjects", unit="1")
     seed: int = plain(42, "seed of the draw, and of the order in which max_subject_set takes subjects", ge=0)
-    file: Path | None = plain(None, "JSON file {train: [subject, ...], val: [...], test: [...]}, instead of shares")
+    file: Path | None = plain(
+        None,
+        "JSON file {train: [subject, ...], val: [...], test: [...]}, or a list of folds as nnU-Net writes it, instead "
+        "of shares",
+    )
+    fold: int | None = plain(None, "which fold of file, from 0; only where it is a list of folds", ge=0)
 
     @model_validator(mode="after")
     def _shares_or_file(self) -> Self:
         given = [name for name in ("train", "val", "test") if name in self.model_fields_set]
         if self.file is not None and given:
             raise problems(dict.fromkeys(given, "the file defines the splits; leave the key out"))
+        if self.fold is not None and self.file is None:
+            raise problems({"fold": "is the number of a fold of file; give file, or leave the key out"})
         total = self.train + self.val + self.test
         if self.file is None and abs(total - 1) > 1e-3:
             raise problem(f"train {self.train:g} + val {self.val:g} + test {self.test:g} is {total:g}; allowed: 1")
@@ -336,12 +279,15 @@ class DatasetFile(Reading):
     """A dataset: paths of its files, meaning of its labels, and its split."""
 
     dataset: DatasetInfo = Field(description="name of the dataset")
-    sources: SourcePatterns = Field(description="paths of images, masks and maps")
+    sources: Sources = Field(description="paths of images, masks and maps")
     labels_dropped: Literal["others"] | tuple[LabelNumber, ...] = plain(
         (), "integers of the mask files that become background; others: all that labels does not list"
     )
-    labels: Annotated[Mapping[LabelId, LabelEntry], AfterValidator(_checked_labels)] = Field(
-        description="label table: meaning of the integers of a mask", min_length=1
+    labels: Annotated[Mapping[LabelId, LabelEntry], AfterValidator(_checked_labels)] | None = plain(
+        None,
+        "label table: meaning of the integers of a mask; null: that of the layout of sources",
+        min_length=1,
+        validate_default=True,
     )
     instances: GivenInstances = section(GivenInstances, "what an instance of a label is")
     intensity: Intensity = section(Intensity, "how intensities are scaled to [0, 1]")
@@ -373,8 +319,12 @@ class DatasetFile(Reading):
 
     @field_validator("labels")
     @classmethod
-    def _each_integer_once(cls, value: Mapping[str, LabelEntry], info: ValidationInfo) -> Mapping[str, LabelEntry]:
-        dropped = info.data.get("labels_dropped")
+    def _each_integer_once(cls, value: Mapping[str, LabelEntry] | None, info: ValidationInfo) -> Any:
+        dropped, sources = info.data.get("labels_dropped"), info.data.get("sources")
+        if value is None:
+            if sources is not None and not sources.has_label_table:
+                raise problem("missing; label table: meaning of the integers of a mask")
+            return value
         if dropped is not None and (found := merge_problems(value, dropped)):
             raise problems(found)
         return value
@@ -412,12 +362,13 @@ def _listed(number: str, label: LabelEntry) -> tuple[int, ...]:
 
 def changes_of(file: DatasetFile) -> dict[int, int]:
     """Integer in a mask file -> label id, or 0 if dropped; integers that are not listed are not allowed in masks."""
-    rest = next((int(number) for number, label in file.labels.items() if label.merge == "others"), None)
+    labels = file.labels or {}
+    rest = next((int(number) for number, label in labels.items() if label.merge == "others"), None)
     if file.labels_dropped == "others":
         rest = 0
     changes = {} if rest is None else dict.fromkeys(range(1, MOST_LABEL + 1), rest)
     if file.labels_dropped != "others":
         changes |= dict.fromkeys(file.labels_dropped, 0)
-    for number, label in file.labels.items():
+    for number, label in labels.items():
         changes |= dict.fromkeys(_listed(number, label), int(number))
     return changes

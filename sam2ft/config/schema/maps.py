@@ -1,32 +1,17 @@
 """Schema of the sources of relaxation maps (T2, T1rho): map files, or DICOM series to which maps are fitted."""
 
-import re
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from sam2ft.config.schema.arguments import shown_value
 from sam2ft.config.schema.base import Section, plain, problem, problems, section
+from sam2ft.config.schema.patterns import Pattern
 from sam2ft.config.schema.series import SeriesChoice
 
 MapName = Literal["t2", "t1rho"]
-_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
-
-def path_pattern(text: str) -> str:
-    """Check a path pattern: it has {subject}, and {volume} where a subject has several volumes."""
-    names = _PLACEHOLDER.findall(text)
-    rest = _PLACEHOLDER.sub("", text)
-    if "subject" not in names or set(names) - {"subject", "volume"} or "{" in rest or "}" in rest:
-        raise problem(
-            f"found {shown_value(text)}; allowed: a path with {{subject}}, and {{volume}} if there are several"
-        )
-    return text
-
-
-Pattern = Annotated[str, AfterValidator(path_pattern)]
 Milliseconds = Annotated[float, Field(ge=0)]
 MAP_BOUNDS_MS: Mapping[str, tuple[float, float]] = {"t2": (0.0, 100.0), "t1rho": (0.0, 500.0)}
 """Outside these bounds a fitted value is joint fluid or a failed fit."""

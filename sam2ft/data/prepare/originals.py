@@ -10,8 +10,8 @@ from sam2ft.config.load_dataset import DatasetConfig, load_dataset
 from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError
 from sam2ft.core.keys import VolumeKey
-from sam2ft.data.prepare.prepare import find_sources
 from sam2ft.data.prepare.pseudonyms import Pseudonyms, store_names
+from sam2ft.data.sources.find import find_sources
 from sam2ft.data.store.index import read_index
 
 
@@ -87,8 +87,9 @@ def _dataset_of(
 ) -> tuple[DatasetConfig, Sequence[Path]]:
     """(the dataset file of a store, the folders that its paths may be relative to)."""
     for path in dataset_files:
-        if (config := load_dataset(path)).dataset.name == index["dataset"]:
-            return config, list(_bases(store, index["names"], path))
+        bases = list(_bases(store, index["names"], path))
+        if (config := load_dataset(path, bases)).dataset.name == index["dataset"]:
+            return config, bases
     recorded = index["names"].get("dataset_file")
     way_out = "name the dataset file with eval.dicom_sources: [DATASET.yaml], or set eval.dicom_seg: false"
     if recorded is None:
@@ -96,10 +97,11 @@ def _dataset_of(
     path = store / recorded
     if not path.is_file():
         raise DataError(f"{store}: its dataset file is no longer in {path.resolve()}; {way_out}")
-    config = load_dataset(path)
+    bases = list(_bases(store, index["names"], path))
+    config = load_dataset(path, bases)
     if config.dataset.name != index["dataset"]:
         raise DataError(f"{path.resolve()}: is no longer the dataset file of {index['dataset']!r}; {way_out}")
-    return config, list(_bases(store, index["names"], path))
+    return config, bases
 
 
 def _bases(store: Path, names: Mapping[str, str], dataset_file: Path) -> Iterator[Path]:

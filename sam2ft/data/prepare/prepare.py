@@ -36,13 +36,11 @@ from sam2ft.data.prepare.outcomes import (
 )
 from sam2ft.data.prepare.pseudonyms import AS_GIVEN, Pseudonyms, recorded_names, store_names
 from sam2ft.data.prepare.relabel import given_ids, relabelled_volume
-from sam2ft.data.prepare.sources import (
-    VolumeFiles,
-    find_by_patterns,
-    find_by_table,
-    fingerprint,
-    without_absent_maps,
-)
+from sam2ft.data.sources.find import find_sources, left_out
+from sam2ft.data.sources.given_splits import given_splits, split_by_sources
+from sam2ft.data.sources.paths import Folders
+from sam2ft.data.sources.row import VolumeFiles, fingerprint
+from sam2ft.data.store.covariates import Covariates
 from sam2ft.data.store.intensity import intensity_window, missing_values, to_uint16
 from sam2ft.data.store.slice_metadata import disagreement_summary, distance_disagreements
 from sam2ft.data.store.split import SPLITS, kept_note, moved_note, split_by_fractions, split_from_file
@@ -80,7 +78,8 @@ def prepare_dataset(
     with store_lock(out):
         names, key_notes = store_names(config, base, out, writer.found[0], found)
         sources = names.renamed(found)
-        writer = replace(writer, names=recorded_names(names, config, base, out))
+        recorded = recorded_names(names, config, base, out)
+        writer = replace(writer, names=recorded, covariates=_covariates(config, sources))
         stored = writer.indexed  # read once, here, and sent to the processes with the writer
         split_of, notes = _split(config, sources, base, writer, names)
         prepared = _prepared(writer, config, sources, progress, options, names)
@@ -91,9 +90,7 @@ def prepare_dataset(
         gone = missing if pruned else ()
         images = {source.key: source.image for source in sources}
         outcomes, same = without_leaks(writer, prepared, split_of, images, ignored=gone, absent=missing)
-        if not (done := {outcome.key for outcome in outcomes if outcome.result != REFUSED}):
-            reasons = "\n".join(f"  {line}" for line in refused_lines(outcomes))
-            raise DataError(f"no volume of {config.dataset.name} could be prepared:\n{reasons}")
+        done = _prepared_keys(config, outcomes)
         if options.upgrade is not None and writer.is_older:
             _upgrade(writer, outcomes, [key for key in missing if key not in gone], options.upgrade)
         kept = stored.keys() - done - set(gone)
@@ -105,7 +102,20 @@ def prepare_dataset(
     stay = tuple(key for key in missing if key in kept)
     summary = _summary(out, outcomes, stay, kept_sources, Surplus((), ()) if pruned else surplus)
     damaged = _damaged(out, (*stay, *kept_sources)) if options.verify else []
-    return replace(summary, notes=(*notes, *writer.found[1], *same, *damaged), key_notes=key_notes)
+    notes = [*left_out(config, base), *notes, *writer.found[1], *same, *damaged]
+    return replace(summary, notes=tuple(notes), key_notes=key_notes)
+
+
+def _prepared_keys(config: DatasetConfig, outcomes: Sequence[VolumeOutcome]) -> set[VolumeKey]:
+    """The volumes that were not refused; DataError if all were."""
+    if done := {outcome.key for outcome in outcomes if outcome.result != REFUSED}:
+        return done
+    reasons = "\n".join(f"  {line}" for line in refused_lines(outcomes))
+    raise DataError(f"no volume of {config.dataset.name} could be prepared:\n{reasons}")
+
+
+def _covariates(config: DatasetConfig, sources: Sequence[VolumeFiles]) -> tuple[Covariates, tuple[str, ...]]:
+    return {source.key: source.described for source in sources}, config.sources.keep_covariates
 
 
 def _damaged(out: Path, keys: Collection[VolumeKey]) -> list[str]:
@@ -208,23 +218,6 @@ def _refuse_mixed_labels(
     )
 
 
-def find_sources(config: DatasetConfig, base: Path) -> list[VolumeFiles]:
-    """The files of every volume under its given names, sorted by key.
-
-    Args:
-        base: folder to which the paths in `config` are relative.
-
-    Raises:
-        DataError: see `data/prepare/sources`.
-    """
-    sources = config.sources
-    if sources.is_table:
-        found = find_by_table(config.dataset.name, base / sources.images, base, sources.optional_maps)
-    else:
-        found = find_by_patterns(config.dataset.name, sources.images, sources.mask_pattern, sources.map_patterns, base)
-    return [without_absent_maps(source, sources.optional_maps) for source in found]
-
-
 def _split(
     config: DatasetConfig, sources: list[VolumeFiles], base: Path, writer: StoreWriter, names: Pseudonyms
 ) -> tuple[dict[str, str], list[str]]:
@@ -236,12 +229,16 @@ def _split(
     stored = {key.subject for key in writer.indexed}
     subjects = {source.key.subject for source in sources}
     split = config.split
+    if given_splits(sources):
+        return split_by_sources(split, sources, stored, writer.splits)
     if split.file is not None:
         called = names.stored_name(subjects | stored | writer.splits.keys())
         paths = {} if names.subject_id == "folder" else {source.key.subject: source.image for source in sources}
-        of_file = split_from_file(
-            base / split.file, subjects, stored, called, lambda name: f"{name} ({paths[name]})" if paths else name
-        )
+
+        def shown(name: str) -> str:
+            return f"{name} ({paths[name]})" if paths else name
+
+        of_file = split_from_file(base / split.file, subjects, stored, called, shown, split.fold)
         return of_file, moved_note({name: writer.splits[name] for name in stored}, of_file)
     fractions = {"train": split.train, "val": split.val, "test": split.test}
     drawn = split_by_fractions(subjects | stored, fractions, split.seed, writer.splits)
@@ -249,7 +246,7 @@ def _split(
 
 
 def _refuse_absent_masks(sources: list[VolumeFiles]) -> None:
-    if not any(source.mask.exists() for source in sources):
+    if not any(path.exists() for source in sources for path in source.paths_of_masks):
         folder = sources[0].mask.parent
         state = "does not exist" if not folder.is_dir() else "is empty" if not any(folder.iterdir()) else "has none"
         raise DataError(
@@ -283,6 +280,7 @@ def _prepare_one(
 ) -> VolumeOutcome:
     """Store one volume, or refuse it: whatever a damaged file does to a library is a refusal of this volume alone."""
     try:
+        _refuse_known_problem(source, config)
         with _reading(source.image):
             stamp = names.stamp(_stamp(source, config, version_1=writer.version == 1), source)
         if writer.is_finished(source.key, stamp, verify=options.verify):
@@ -300,11 +298,28 @@ def _prepare_one(
     return VolumeOutcome(source.key, STORED, notes=volume.notes)
 
 
+def _refuse_known_problem(source: VolumeFiles, config: DatasetConfig) -> None:
+    if source.problem:
+        raise DataError(source.problem)
+    if source.labelled is None:
+        return
+    if unknown := [number for number in source.labelled if number not in config.labels.ids]:
+        raise DataError(
+            f"{source.mask}: labelled names {unknown[0]}; allowed: {', '.join(map(str, config.labels.ids))}"
+        )
+    if absent := [number for number in config.labels.ids if number not in source.labelled]:
+        # Training and evaluation take every label of a store as drawn: these voxels would count as background.
+        raise DataError(
+            f"{source.mask}: labelled leaves out {', '.join(map(str, absent))}, and a store holds volumes with all its "
+            "labels only; remove the line, or prepare with labels: that were drawn in all volumes"
+        )
+
+
 def _stamp(source: VolumeFiles, config: DatasetConfig, *, version_1: bool) -> str:
     for path in source.paths:
         if not path.exists():
-            near = there_is(path, Wanted.MASK)
-            raise DataError(f"{path}: no such file or folder{near}{_about_map(source, path)}")
+            near = Folders().near(path) or there_is(path, Wanted.MASK)
+            raise DataError(f"{path}: no such file or folder{_about_map(source, path)}{near}")
     return fingerprint(source, config.conversion, version_1=version_1)
 
 

@@ -1,12 +1,19 @@
-"""Index of a store (store.json): its paths, its content digests, and reading it verified."""
+"""Index of a store (store.json): its paths, its content digests, and reading and writing it verified."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from sam2ft.core.digests.verified_files import note_unverified
+from sam2ft.core.digests.verified_files import (
+    digest_file,
+    note_unverified,
+    read_with_digest,
+    write_sealed_json,
+    write_with_digest,
+)
 from sam2ft.core.errors import DataError
-from sam2ft.core.files import canonical_json, sha256_text, verified_json
+from sam2ft.core.files import canonical_json, indented_json, sha256_text, verified_json
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.labels import LabelTable
 
@@ -112,3 +119,20 @@ def _refuse_edited(path: Path, index: Mapping[str, Any]) -> None:
                 )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path}: damaged ({error!r}); {REMEDY}") from None
+
+
+def write_index(path: Path, value: Mapping[str, Any]) -> None:
+    """Replace store.json whole, unless it says the same already."""
+    with suppress(DataError):  # no file, or a damaged one
+        if verified_json(path) == (value, True):
+            return
+    write_sealed_json(path, value)
+
+
+def write_metadata(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a file that other programs read too, and so holds subjects alone: its digest is beside it."""
+    data = indented_json(value).encode()
+    with suppress(DataError, FileNotFoundError):
+        if read_with_digest(path) == data and digest_file(path).is_file():
+            return
+    write_with_digest(path, data)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from sam2ft.core.errors import DataError, listed, naming
 from sam2ft.core.files import read_json
@@ -52,24 +53,21 @@ def split_from_file(
     stored: Iterable[str] = (),
     called: Callable[[str], str] = str,
     shown: Callable[[str], str] = str,
+    fold: int | None = None,
 ) -> dict[str, str]:
-    """subject -> split from a JSON file `{"train": [subject, ...], "val": [...], "test": [...]}`.
+    """subject -> split from a JSON file `{"train": [subject, ...], "val": [...], "test": [...]}`, or a list of such.
 
     Args:
         subjects: the subjects found, each of which must be in the file.
         stored: further subjects that may be in it, because they were found before.
         called: name of a subject in the file -> its name in the store.
         shown: name of a found subject in the store -> what a message calls it, so that its user finds it.
+        fold: number of the entry of the list.
 
     Raises:
         DataError: when a split name is unknown, or a subject is in two splits, in no split, or has no images.
     """
-    splits = read_json(path)
-    if isinstance(splits, list) and splits and all(isinstance(fold, dict) and "train" in fold for fold in splits):
-        raise DataError(
-            f"{path}: looks like the {len(splits)} folds of nnU-Net (a list); choose one: write its train and val, and "
-            'the subjects of the test set, as {"train": [...], "val": [...], "test": [...]}'
-        )
+    splits = _chosen_fold(path, read_json(path), fold)
     if not isinstance(splits, dict) or not all(isinstance(names, list) for names in splits.values()):
         raise DataError(f"{path}: expected a mapping split -> list of subjects")
     if unknown := sorted(set(splits) - set(SPLITS)):
@@ -92,6 +90,21 @@ def split_from_file(
     if absent := sorted(split_of.keys() - found - set(stored)):
         raise DataError(f"{path}: no images were found for {listed(absent, _SHOWN)}")
     return dict(sorted(split_of.items()))
+
+
+def _chosen_fold(path: Path, splits: Any, fold: int | None) -> Any:
+    """The fold of a list of them; what is no list as it is."""
+    if isinstance(splits, list) and splits and all(isinstance(one, dict) and "train" in one for one in splits):
+        if fold is None or fold >= len(splits):
+            found = "" if fold is None else f", split.fold is {fold}"
+            raise DataError(
+                f"{path}: looks like the {len(splits)} folds of nnU-Net (a list){found}; choose one with split.fold: 0 "
+                f"to {len(splits) - 1}"
+            )
+        return splits[fold]
+    if fold is not None:
+        raise DataError(f"{path}: is no list of folds, and split.fold is {fold}; leave split.fold out")
+    return splits
 
 
 def moved_note(kept: Mapping[str, str], split_of: Mapping[str, str]) -> list[str]:

@@ -32,6 +32,7 @@ from sam2ft.core.keys import SliceKey, VolumeKey
 from sam2ft.core.labels import LabelTable
 from sam2ft.core.system.path_errors import of_disk
 from sam2ft.data.dicom.modality import MODALITIES
+from sam2ft.data.store.covariates import Covariates, covariates_of
 from sam2ft.data.store.index import (
     METADATA_FOR_ML,
     METADATA_FOR_STATS,
@@ -184,6 +185,8 @@ class Store:
     """Sorted by key."""
     given_modality: str = ""
     """Imaging modality as the dataset file gave it; empty where it did not."""
+    covariates: Covariates = field(default_factory=dict)
+    """Of volumes whose dataset file lists some under `sources.keep_covariates`."""
 
     @cached_property
     def modality(self) -> str:
@@ -221,6 +224,7 @@ class Store:
                 split_seed=index["split_seed"],
                 volumes=tuple(sorted(volumes, key=lambda record: record.key)),
                 given_modality=index.get("modality", ""),
+                covariates=covariates_of(index),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{index_path(path)}: damaged ({error!r}); {REMEDY}") from None

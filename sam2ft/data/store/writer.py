@@ -15,16 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sam2ft.core.digests.verified_files import (
-    digest_file,
-    read_with_digest,
-    write_sealed_json,
-    write_with_digest,
-)
+from sam2ft.core.digests.verified_files import digest_file, write_sealed_json
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import (
     canonical_json,
-    indented_json,
     listed_files,
     listed_names,
     read_json,
@@ -36,6 +30,7 @@ from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import LabelTable
 from sam2ft.data.images.maps import PreparedMap
+from sam2ft.data.store.covariates import Covariates, covariates_entry, covariates_of
 from sam2ft.data.store.index import (
     METADATA_FOR_ML,
     METADATA_FOR_STATS,
@@ -49,6 +44,8 @@ from sam2ft.data.store.index import (
     index_path,
     read_index,
     record_path,
+    write_index,
+    write_metadata,
 )
 from sam2ft.data.store.likeness import block_means
 from sam2ft.data.store.mask_facts import label_runs, map_facts
@@ -99,6 +96,8 @@ class StoreWriter:
     """Imaging modality as the dataset file gives it; empty where it does not."""
     names: Mapping[str, str] | None = None
     """How subjects are named and UIDs hashed (`names` of the index); None: what the index has already."""
+    covariates: tuple[Covariates, tuple[str, ...]] | None = None
+    """(those of the sources, names of those that are kept); None: what the index has already."""
 
     @cached_property
     def found(self) -> tuple[Mapping[str, Any] | None, tuple[str, ...]]:
@@ -272,8 +271,8 @@ class StoreWriter:
             split = split_of[key.subject] if key.subject in split_of else self.indexed[key]["split"]
             records[key] = {**self.record(key, stem), "split": split}
         described = {key: record for key, record in records.items() if "slices" in record}
-        _write_metadata(self.folder / METADATA_FOR_ML, metadata_for_ml(described, self.anatomy))
-        _write_metadata(self.folder / METADATA_FOR_STATS, metadata_for_stats(described))
+        write_metadata(self.folder / METADATA_FOR_ML, metadata_for_ml(described, self.anatomy))
+        write_metadata(self.folder / METADATA_FOR_STATS, metadata_for_stats(described))
         stored = {key.subject for key in records}
         reserved = {name: split for name, split in ({**self.splits, **split_of}).items() if name not in stored}
         index = {
@@ -288,13 +287,20 @@ class StoreWriter:
             ],
             **({"reserved_splits": dict(sorted(reserved.items()))} if reserved else {}),
             **self._names_entry(),
+            **self._covariates_entry(records),
         }
-        _write_index(index_path(self.folder), index)
+        write_index(index_path(self.folder), index)
 
     def _names_entry(self) -> dict[str, Mapping[str, str]]:
         """`names` of the index: none in stores of earlier versions."""
         names = (self.found[0] or {}).get("names") if self.names is None else self.names
         return {} if names is None else {"names": dict(names)}
+
+    def _covariates_entry(self, keys: Collection[VolumeKey]) -> Any:
+        index = self.found[0]
+        before = {} if index is None else covariates_of(index)
+        now, kept = self.covariates or ({}, {name for values in before.values() for name in values})
+        return covariates_entry(before, now, kept, keys)
 
     def _names_of_record(self) -> dict[str, Mapping[str, str]]:
         """`names` again without places, so that an index that is made anew from the records has them."""
@@ -375,19 +381,3 @@ def _is_record(value: Any) -> bool:
 def _stem_of(path: Path) -> str:
     """Stem of a file of a volume: its name without the suffixes; the names in it may contain dots."""
     return path.stem if path.suffix == ".json" else path.stem.rpartition(".")[0]
-
-
-def _write_index(path: Path, value: Mapping[str, Any]) -> None:
-    with suppress(DataError):  # no file, or a damaged one
-        if verified_json(path) == (value, True):
-            return
-    write_sealed_json(path, value)
-
-
-def _write_metadata(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a file that other programs read too, and so holds subjects alone: its digest is beside it."""
-    data = indented_json(value).encode()
-    with suppress(DataError, FileNotFoundError):
-        if read_with_digest(path) == data and digest_file(path).is_file():
-            return
-    write_with_digest(path, data)

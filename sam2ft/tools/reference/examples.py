@@ -163,6 +163,23 @@ DATASET: Mapping[str, str] = {
     "dataset": "dataset: {name: oai_knee, anatomy: knee, modality: MRI}",
     "sources.images": 'sources: {images: "dicom/{subject}/{volume}"}',
     "sources.masks": 'sources: {masks: "masks/{subject}.nii.gz"}',
+    "sources.layout": "sources: {layout: {nnunet: nnUNet_raw/Dataset001_Knee, fold: 0}}",
+    "sources.layout.nnunet": "sources: {layout: {nnunet: nnUNet_raw/Dataset001_Knee}}",
+    "sources.layout.datalist": "sources: {layout: {datalist: Task09_Spleen/dataset.json}}",
+    "sources.layout.bids": "sources: {layout: {bids: study, suffix: T2w}}",
+    "sources.layout.fold": "sources: {layout: {nnunet: nnUNet_raw/Dataset001_Knee, fold: 0}}",
+    "sources.layout.splits": "sources: {layout: {nnunet: Dataset001_Knee, fold: 0, splits: splits_final.json}}",
+    "sources.layout.channel": "sources: {layout: {nnunet: nnUNet_raw/Dataset002_Brain, channel: T2}}",
+    "sources.layout.suffix": "sources: {layout: {bids: study, suffix: T2w}}",
+    "sources.layout.entities": "sources: {layout: {bids: study, suffix: T2w, entities: {acq: sag, desc: manual}}}",
+    "sources.subject": (
+        'sources: {images: "images/{site}/{id}.nii.gz", masks: "masks/{site}/{id}.nii.gz", subject: "{site}-{id}"}'
+    ),
+    "sources.volume": (
+        'sources: {images: "images/{subject}/{session}/{side}.nii.gz", '
+        'masks: "masks/{subject}/{session}/{side}.nii.gz", volume: "{session}-{side}"}'
+    ),
+    "sources.keep_covariates": "sources: {images: cases.csv, keep_covariates: [site, age, sex]}",
     "sources.maps": 'sources: {maps: {t2: "t2/{subject}.nii.gz"}}',
     "sources.maps.*.file": (
         'sources: {maps: {t2: {file: "t2/{subject}.nii.gz", unit: s, resample: true, optional: true}}}'
@@ -179,6 +196,7 @@ DATASET: Mapping[str, str] = {
     "intensity.clip_percentiles": "intensity: {clip_percentiles: [1, 99]}",
     "intensity.window": "intensity: {window: [-160, 240]}",
     "intensity.zscore": "intensity: {zscore: [-3, 3]}",
+    "split.fold": "split: {file: splits_final.json, fold: 0}",
     "split": "split: {train: 0.6, val: 0.2, test: 0.2, seed: 1}",
     "split.file": "split: {file: splits.json}",
     "keep": "keep: [SeriesDescription, PatientSex]",

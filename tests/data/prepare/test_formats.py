@@ -8,10 +8,12 @@ from fixtures.formats import EDGES_ZYX, FORMATS, turned_affine
 
 from sam2ft.config.load_dataset import load_dataset
 from sam2ft.config.schema.evaluation import Evaluation
+from sam2ft.config.schema.sources import Sources
 from sam2ft.core.errors import DataError
 from sam2ft.data.prepare.outcomes import PrepareOptions
 from sam2ft.data.prepare.prepare import prepare_dataset
-from sam2ft.data.prepare.sources import find_by_patterns, fingerprint
+from sam2ft.data.sources.patterns import find_by_patterns
+from sam2ft.data.sources.row import fingerprint
 from sam2ft.data.store.store import Store
 from sam2ft.evaluation.masks.inputs import digest, find_predictions
 from sam2ft.evaluation.masks.score import score_pair, score_store
@@ -116,9 +118,8 @@ def test_voxels_beside_a_header_are_part_of_what_is_compared(tmp_path: Path, nam
     for subject in ("p1", "p2"):
         path = write(tmp_path / subject / "image", name, image())
         mask = write(tmp_path / subject / "mask", name, labels())
-    (source, _) = find_by_patterns(
-        "toy", f"{{subject}}/image/{path.name}", f"{{subject}}/mask/{path.name}", {}, tmp_path
-    )
+    sources = Sources(images=f"{{subject}}/image/{path.name}", masks=f"{{subject}}/mask/{path.name}")
+    (source, _) = find_by_patterns("toy", sources, tmp_path)
     before, told = fingerprint(source, {}), digest(mask)
     for part in ("image", "mask"):
         changed = tmp_path / "p1" / part / voxels

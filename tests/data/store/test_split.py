@@ -144,6 +144,23 @@ def test_a_subset_may_be_larger_than_what_there_is() -> None:
     assert nested_subjects(SUBJECTS, 99, 0) == tuple(SUBJECTS) == nested_subjects(SUBJECTS, None, 0)
 
 
+@pytest.mark.parametrize("fold", [0, 1, 2])
+def test_a_fold_of_a_list_is_chosen_by_its_number(tmp_path: Path, fold: int) -> None:
+    names = ["a", "b", "c"]
+    folds = [{"train": [name for name in names if name != one], "val": [one]} for one in names]
+    (tmp_path / "splits_final.json").write_text(json.dumps(folds))
+    found = split_from_file(tmp_path / "splits_final.json", names, fold=fold)
+    assert found == {name: "val" if name == names[fold] else "train" for name in names}
+    with pytest.raises(DataError, match=r"split\.fold is 3; choose one with split\.fold: 0 to 2"):
+        split_from_file(tmp_path / "splits_final.json", names, fold=3)
+
+
+def test_a_fold_of_a_file_without_folds_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "splits.json").write_text(json.dumps({"train": ["a"], "val": ["b"]}))
+    with pytest.raises(DataError, match=r"is no list of folds, and split\.fold is 0; leave split\.fold out"):
+        split_from_file(tmp_path / "splits.json", ["a", "b"], fold=0)
+
+
 @pytest.mark.parametrize("folds", [1, 2, 5])
 def test_the_folds_of_nnu_net_are_recognised(tmp_path: Path, folds: int) -> None:
     (tmp_path / "splits_final.json").write_text(json.dumps([{"train": ["a"], "val": ["b"]}] * folds))

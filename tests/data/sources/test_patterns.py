@@ -5,9 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from sam2ft.config.schema.sources import Sources
 from sam2ft.core.errors import DataError
 from sam2ft.core.keys import VolumeKey
-from sam2ft.data.prepare.sources import VolumeFiles, find_by_patterns, find_by_table, fingerprint
+from sam2ft.data.sources import patterns
+from sam2ft.data.sources.row import VolumeFiles, fingerprint
+from sam2ft.data.sources.table import find_by_table
+
+
+def find_by_patterns(dataset: str, images: str, masks: str, maps: dict[str, str], base: Path) -> list[VolumeFiles]:
+    return patterns.find_by_patterns(dataset, Sources(images=images, masks=masks, maps=maps), base)
 
 
 def files(folder: Path, names: Sequence[str]) -> None:
@@ -69,8 +76,9 @@ def test_nothing_found_says_what_was_looked_for(tmp_path: Path) -> None:
         ("dicm/{subject}", ": nothing called dicm in HERE; there is HERE/dicom"),
         ("study/{subject}/SAG", ": nothing called SAG in any of the 2 that match study/{subject}"),
         ("study/{subject}/AX/{volume}.nii", ".nii in any of the 1 that match study/{subject}/AX"),
-        ("study/*/AX", "* in HERE/study; * stands for itself, only {subject} and {volume} stand for names"),
+        ("study/*/{subject}.nii", ": nothing called {subject}.nii in any of the 2 that match study/*"),
         ("study/s{subject}/*", ": nothing called s{subject} in HERE/study"),
+        ("study/**/{subject}.nii", ": nothing called {subject}.nii in any of the 5 that match study/**"),
         ("HERE/study/{subject}/SAG", "/study/{subject}"),
     ],
 )  # fmt: skip
@@ -104,7 +112,6 @@ def test_a_table_names_everything(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("subject,image\na,b\n", "columns subject, image; needed: subject, image, mask"),
-        ("subject,image,mask,sex\na,b,c,f\n", "columns subject, image, mask, sex"),
         ("subject,image,mask\na,b,c\nd,,f\n", r"cases\.csv:3: image is empty"),
         ("subject,image,mask\na,b\n", r"cases\.csv:2: mask is empty"),
         ("subject,image,mask\na,b,c\na,d,e\n", "both have the key oai/a/image; a key must name one volume"),

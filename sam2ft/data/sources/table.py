@@ -1,0 +1,171 @@
+"""Rows from a table, one line each, and a table from rows."""
+
+import csv
+import io
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import get_args
+
+from sam2ft.config.schema.arguments import did_you_mean
+from sam2ft.config.schema.maps import MapName
+from sam2ft.core.errors import DataError, listed, naming
+from sam2ft.core.files import write_text
+from sam2ft.core.keys import VolumeKey
+from sam2ft.data.sources.paths import Folders
+from sam2ft.data.sources.row import DEFAULT_VOLUME, VolumeFiles, checked_rows
+from sam2ft.data.sources.table_lines import Line, table_lines
+from sam2ft.data.store.split import SPLITS
+
+NEEDED = ("subject", "image", "mask")
+OPTIONAL = ("volume", "split", "site", "labelled")
+MAP = "map_"
+_MAPS = tuple(f"{MAP}{name}" for name in get_args(MapName))
+_KNOWN = (*NEEDED, *OPTIONAL, *_MAPS)
+_MAY_BE_EMPTY = ("site", "labelled")
+_SHOWN = 8
+_NEARLY = 0.8
+"""Likeness of spilt and split; side and site have 0.75."""
+_SPLIT_WORDS = {"training": "train", "validation": "val", "valid": "val", "testing": "test"} | {
+    name: name for name in SPLITS
+}
+
+
+def find_by_table(dataset: str, table: Path, base: Path, optional_maps: Collection[str] = ()) -> list[VolumeFiles]:
+    """One row per line of a table with the columns subject, image, mask, and optionally those of `OPTIONAL` and maps.
+
+    Paths are relative to `base`. The cell of a map in `optional_maps` may be empty. Every other column is a covariate.
+
+    Raises:
+        DataError: naming the file and the line with the problem.
+    """
+    header, lines = table_lines(table, NEEDED)
+    columns = _columns(table, header)
+    folders = Folders()
+    rows = [_row(dataset, table, dict(zip(columns, line.cells, strict=True)), line, optional_maps) for line in lines]
+    if not rows:
+        raise DataError(f"{table}: no line below the header")
+    placed = [_placed(row, base, folders) for row in rows]
+    return checked_rows(placed, str(table), "a column volume tells the images of one subject apart")
+
+
+def _columns(table: Path, header: Sequence[str]) -> list[str]:
+    """Names of the columns; known ones in small letters.
+
+    Raises:
+        DataError: one is missing, has no name, is there twice, or is nearly a known one.
+    """
+    known = {name.casefold(): name for name in _KNOWN}
+    columns = [known.get(name.casefold(), name) for name in header]
+    shown, allowed = listed(header, _SHOWN), "volume, split, site, labelled, map_<name> and covariates of any name"
+    if missing := [name for name in NEEDED if name not in columns]:
+        raise DataError(
+            f"{table}: columns {shown}; needed: {', '.join(NEEDED)} (no {', '.join(missing)}); allowed: {allowed}; "
+            "separated by commas, semicolons or tabs"
+        )
+    if twice := [name for name in columns if columns.count(name) > 1]:
+        raise DataError(f"{table}: columns {shown}; {twice[0] or 'an empty name'} is there twice; allowed: each once")
+    if not all(columns):
+        raise DataError(f"{table}: columns {shown}; number {columns.index('') + 1} has no name; allowed: {allowed}")
+    for name in columns:
+        if name not in _KNOWN and (name.startswith(MAP) or _is_nearly(name, columns)):
+            others = _MAPS if name.startswith(MAP) else OPTIONAL
+            raise DataError(
+                f"{table}: column {name}{did_you_mean(name, others)}; allowed: {', '.join(others)}; a covariate needs "
+                "a name that is less like these"
+            )
+    return columns
+
+
+def _is_nearly(name: str, columns: Collection[str]) -> bool:
+    """Whether a column looks like a wrongly written one: as a covariate it would silently do nothing."""
+    absent = [known for known in OPTIONAL if known not in columns]
+    return bool(get_close_matches(name.casefold(), absent, n=1, cutoff=_NEARLY))
+
+
+def _row(
+    dataset: str, table: Path, cells: Mapping[str, str], line: Line, optional_maps: Collection[str]
+) -> VolumeFiles:
+    where = f"{table}:{line.number}"
+    needed = [name for name in cells if name in _KNOWN and name not in _MAY_BE_EMPTY]
+    if empty := [name for name in needed if not cells[name] and name.removeprefix(MAP) not in optional_maps]:
+        maps_too = any(name.startswith(MAP) for name in empty)
+        hint = f"; sources.maps.{empty[-1][4:]}.optional: true allows it" if maps_too else ""
+        if "split" in empty:
+            hint = f"; allowed: {', '.join(SPLITS)} in every line, or no such column"
+        raise DataError(f"{where}: {', '.join(empty)} is empty{hint}")
+    with naming(Path(where)):
+        key = VolumeKey(dataset, cells["subject"], cells.get("volume", DEFAULT_VOLUME))
+    split = cells.get("split")
+    if split is not None and split.casefold() not in _SPLIT_WORDS:
+        raise DataError(f"{where}: split is {split}; allowed: {', '.join(SPLITS)}")
+    return VolumeFiles(
+        key,
+        Path(cells["image"]),
+        Path(cells["mask"]),
+        {name[len(MAP) :]: Path(cells[name]) for name in cells if name in _MAPS and cells[name]},
+        split=None if split is None else _SPLIT_WORDS[split.casefold()],
+        site=cells.get("site") or None,
+        covariates={name: cells[name] for name in cells if name not in _KNOWN and cells[name]},
+        labelled=_labelled(where, cells.get("labelled", "")),
+    )
+
+
+def _labelled(where: str, text: str) -> tuple[int, ...] | None:
+    """Labels of a cell such as `1 2` or `1;2`; None for an empty one: all."""
+    if not text:
+        return None
+    words = [word for word in re.split(r"[\s,;|\[\]]+", text) if word]
+    if not words or not all(word.isdecimal() and word.isascii() and 1 <= int(word) <= 65535 for word in words):
+        raise DataError(f"{where}: labelled is {text}; allowed: label ids, such as 1 2; empty for all labels")
+    return tuple(sorted({int(word) for word in words}))
+
+
+def _placed(row: VolumeFiles, base: Path, folders: Folders) -> VolumeFiles:
+    """`row` with paths below `base`."""
+    maps = {name: folders.found(base / path) for name, path in row.maps.items()}
+    return replace(row, image=folders.found(base / row.image), mask=folders.found(base / row.mask), maps=maps)
+
+
+def write_table(path: Path, rows: Iterable[VolumeFiles], base: Path) -> None:
+    """Write rows as a table that `find_by_table` reads to the same rows.
+
+    Args:
+        base: folder that paths below it are written relative to; others are absolute.
+
+    Raises:
+        DataError: rows that no table can hold: several mask files of a volume, or a split of some subjects only.
+    """
+    given = list(rows)
+    if several := [row for row in given if row.masks]:
+        raise DataError(f"{path}: {several[0].key} has several mask files; a table has one for each volume")
+    if len({row.split is None for row in given}) > 1:
+        raise DataError(f"{path}: some subjects have a split and some have none; allowed: all, or none")
+    cells = [_cells(row, base) for row in given]
+    columns = list(dict.fromkeys([*NEEDED, *(name for line in cells for name in line)]))
+    columns.sort(key=lambda name: _KNOWN.index(name) if name in _KNOWN else len(_KNOWN))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(cells)
+    write_text(path, text.getvalue())
+
+
+def _cells(row: VolumeFiles, base: Path) -> dict[str, str]:
+    def shown(path: Path) -> str:
+        absolute, below = path.absolute(), base.absolute()
+        return (absolute.relative_to(below) if absolute.is_relative_to(below) else absolute).as_posix()
+
+    return {
+        "subject": row.key.subject,
+        "volume": row.key.volume,
+        "image": shown(row.image),
+        "mask": shown(row.mask),
+        **{f"{MAP}{name}": shown(path) for name, path in row.maps.items()},
+        **({} if row.split is None else {"split": row.split}),
+        **({} if row.site is None else {"site": row.site}),
+        **({} if row.labelled is None else {"labelled": " ".join(map(str, row.labelled))}),
+        **row.covariates,
+    }
