@@ -234,6 +234,21 @@ class LabelFile(Section):
     )
 
 
+class SnappedGrid(Section):
+    """A mask or map may lie a little beside the grid of its image."""
+
+    snap_mm: float = plain(
+        REQUIRED,
+        "largest distance between the corners of a mask or map and of its image that is taken as none; never beyond "
+        "half a voxel",
+        unit="mm",
+        gt=0,
+    )
+
+
+GridPolicy = Literal["exact", "lattice", "nearest", "trust-array"] | SnappedGrid
+
+
 class Reading(Section):
     """How image files are read where their headers leave a choice."""
 
@@ -247,6 +262,20 @@ class Reading(Section):
     )
     irregular: Literal["refuse", "resample"] = plain(
         "refuse", "what happens to a series whose slice distances vary by over 10 %"
+    )
+    grid: GridPolicy = plain(
+        "exact",
+        "what is done to masks and maps beside the grid of their image: exact (refused beyond 0.1 voxel), {snap_mm: "
+        "0.1} (shifted by at most that), lattice (cropped or padded by whole voxels), nearest (resampled to the "
+        "nearest voxel), trust-array (voxels in the order of the file, whatever its header says)",
+    )
+    overlaps: Literal["refuse", "first", "last"] = plain(
+        "refuse",
+        "label of a voxel that several layers of a mask claim, with different labels: refuse, or that of the first or "
+        "last of them in the order of the file (of sources.masks, where each label has a file)",
+    )
+    segment_from: Share = plain(
+        0.5, "smallest fraction that belongs to a segment, in fractional DICOM segmentations", unit="1", gt=0
     )
 
     max_volume_gb: float = plain(
@@ -266,7 +295,14 @@ class Reading(Section):
         """The keys that change what is read and differ from their defaults."""
         fields = Reading.model_fields.items()
         chosen = {name: getattr(self, name) for name, field in fields if getattr(self, name) != field.default}
-        return {name: value for name, value in chosen.items() if name != "max_volume_gb"}
+        plain_chosen = {name: dict(value) if isinstance(value, Section) else value for name, value in chosen.items()}
+        return {name: value for name, value in plain_chosen.items() if name != "max_volume_gb"}
+
+    @property
+    def of_masks(self) -> "Reading":
+        """The choices for masks and maps, whose axes follow the image, however that is cut into slices."""
+        every = {name: getattr(self, name) for name in Reading.model_fields}
+        return Reading.model_validate(every | {"slice_axis": "auto"})
 
 
 AS_IS = Reading()

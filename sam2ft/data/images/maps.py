@@ -13,11 +13,11 @@ from sam2ft.config.schema.maps import MAP_BOUNDS_MS, MapSource
 from sam2ft.core.errors import DataError, naming
 from sam2ft.core.geometry import Geometry
 from sam2ft.data.dicom.relaxometry_series import DecaySeries, read_echoes, read_spin_locks
+from sam2ft.data.images.grid_policy import Place, placed_by_policy
 from sam2ft.data.images.grids import (
     Volume,
     refuse_one_unoriented,
     refuse_unoriented_resampling,
-    reordered_to_grid,
 )
 from sam2ft.data.images.map_units import implausible, in_ms, unit_of
 from sam2ft.data.images.relaxometry import MODEL, fit_decay
@@ -37,6 +37,8 @@ class MapTarget:
     mask_zyx: npt.NDArray[Any] | None = None
     """Label map on this grid, 0 is background; None: how much of it a map contains is not checked."""
     reading: Reading = AS_IS
+    file_axis: int = 2
+    """Axis of the file of the image along which it is cut into slices."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,15 @@ def read_map(
     geometry: Geometry,
     mask_zyx: npt.NDArray[Any] | None = None,
     reading: Reading = AS_IS,
+    *,
+    image_axis: int = 2,
 ) -> PreparedMap:
     """The map `name` on the grid of `geometry`: a file is read; a folder is a DICOM series to which the map is fitted.
 
     Args:
         mask_zyx: label map on the grid of `geometry`; a resampled map must contain half of its labelled voxels.
         reading: the choices of the dataset file.
+        image_axis: axis of the file of the image along which it is cut into slices, for `grid: trust-array`.
 
     Raises:
         DataError: naming the path; when the map is on another grid and `resample` is off, when it contains less than
@@ -84,8 +89,7 @@ def read_map(
             f"{path}: is a folder of DICOM images; sources.maps.{name}.unit is the unit of a map file, and a fit gives "
             "ms; leave the key out"
         )
-    # How the image is cut into slices is no matter of the map, whose axes follow the image.
-    target = MapTarget(geometry, mask_zyx, Reading(believe=reading.believe, irregular=reading.irregular))
+    target = MapTarget(geometry, mask_zyx, reading.of_masks, image_axis)
     with naming(path):
         return _fitted(path, name, source, target) if path.is_dir() else _from_file(path, name, source, target)
 
@@ -150,28 +154,43 @@ def _moved(
     volume: Volume, name: str, source: MapSource, target: MapTarget
 ) -> tuple[Values, dict[str, Any], tuple[str, ...]]:
     """(the values on the grid of the volume; facts: whether they were resampled, the share inside; notes)."""
-    refuse_one_unoriented(volume, target.geometry, what=f"map {name}")
+    place = Place(target.geometry, target.reading.grid, f"map {name}", slice_axis=target.file_axis, outside=np.nan)
+    if source.resample:
+        refuse_one_unoriented(volume, target.geometry, what=place.what)
     try:
-        same = reordered_to_grid(volume, target.geometry, what=f"map {name}").astype(np.float32)
+        same = placed_by_policy(volume, place)
     except DataError as error:
         if not source.resample:
             raise DataError(
                 f"{error}; sources.maps.{name}.resample: true resamples the map to the image's grid with the affines"
             ) from None
     else:
-        return same, {"resampled": False}, ()
+        facts: dict[str, Any] = {"resampled": False}
+        if "grid" in same.facts:
+            facts["grid"] = same.facts["grid"]
+            if facts["grid"]["policy"] != "trust-array":
+                _checked_share(name, volume.geometry, target)
+        return same.array_zyx.astype(np.float32), facts, same.notes
     refuse_unoriented_resampling(volume, target.geometry, what=f"map {name}")
     values = resampled_linear(volume, target.geometry)
-    if target.mask_zyx is None or not target.mask_zyx.any():
+    share = _checked_share(name, volume.geometry, target)
+    if share is None:
         return values, {"resampled": True}, (f"map {name} was resampled to the grid of the image",)
-    share = _share_inside(volume.geometry, target.geometry, target.mask_zyx)
+    note = f"map {name} was resampled to the grid of the image; {100 * share:.3g} % of the mask lie inside the map"
+    return values, {"resampled": True, "share_inside": round(share, 4)}, (note,)
+
+
+def _checked_share(name: str, of_map: Geometry, target: MapTarget) -> float | None:
+    """Share of the labelled voxels inside of a map, None without a labelled voxel; DataError below a half."""
+    if target.mask_zyx is None or not target.mask_zyx.any():
+        return None
+    share = _share_inside(of_map, target.geometry, target.mask_zyx)
     if share < LEAST_SHARE_INSIDE:
         raise DataError(
             f"map {name} contains {100 * share:.3g} % of the labelled voxels of the mask; allowed: at least "
             f"{100 * LEAST_SHARE_INSIDE:g} %; check that map and mask belong to one examination"
         )
-    note = f"map {name} was resampled to the grid of the image; {100 * share:.3g} % of the mask lie inside the map"
-    return values, {"resampled": True, "share_inside": round(share, 4)}, (note,)
+    return share
 
 
 def _share_inside(of_map: Geometry, geometry: Geometry, mask_zyx: npt.NDArray[Any]) -> float:

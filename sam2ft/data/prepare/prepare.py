@@ -345,7 +345,15 @@ def prepare_volume(
         as_given = config.given_instances.source == "as_given"
         instances = given_ids(given.array_zyx, found, config.changes) if as_given else None
     maps = {
-        name: read_map(path, name, config.sources.map_source(name), image.geometry, found, config.reading)
+        name: read_map(
+            path,
+            name,
+            config.sources.map_source(name),
+            image.geometry,
+            found,
+            config.reading,
+            image_axis=image.file_axis,
+        )
         for name, path in sorted(source.maps.items())
     }
     notes = [*image.notes, *missing, *given.notes, *mask_notes]
@@ -359,7 +367,13 @@ def prepare_volume(
         maps=maps,
         window=window,
         notes=tuple(dict.fromkeys(notes)),
-        facts={**image.facts, **image.nearest_facts, "intensity": plain_values(config.intensity.chosen)},
+        facts={
+            **image.facts,
+            **image.nearest_facts,
+            # What `grid` of the dataset file changed of the mask; absent where it lies on the grid of its image.
+            **({"mask_grid": given.facts["grid"]} if "grid" in given.facts else {}),
+            "intensity": plain_values(config.intensity.chosen),
+        },
         slices=names.slices(image.slices),
         subject_fields=image.subject_fields,
         source_image=str(source.image.resolve()) if names.with_paths else None,

@@ -8,6 +8,7 @@ import numpy as np
 from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError, naming
 from sam2ft.core.geometry import Geometry
+from sam2ft.data.images.grid_policy import share_inside
 from sam2ft.data.images.grids import (
     Volume,
     on_grid,
@@ -141,20 +142,6 @@ def _refuse_little(path: Path, inside: float, covered: float | None) -> None:
                 f"{path}: only {share:.0%} of the labelled voxels of the {where}; --resample needs "
                 f"{LEAST_SHARE_INSIDE:.0%}; it is another image, or its affine is wrong"
             )
-
-
-def share_inside(volume: Volume, geometry: Geometry) -> float:
-    """Share of the labelled voxels of a mask whose centres lie inside a grid; 1 without a labelled voxel."""
-    steps = np.linalg.solve(geometry.affine, volume.geometry.affine)
-    size_xyz = np.array(geometry.shape_zyx[::-1])
-    labelled = inside = 0
-    for index, mask_yx in enumerate(volume.array_zyx):
-        y, x = np.nonzero(mask_yx)
-        places = steps[:3] @ np.stack([x, y, np.full_like(x, index), np.ones_like(x)])
-        # A grid reaches half a voxel beyond the centres of its outermost voxels.
-        inside += int(np.all((places >= -0.5) & (places <= size_xyz[:, None] - 0.5), axis=0).sum())
-        labelled += len(x)
-    return inside / labelled if labelled else 1.0
 
 
 def read_stored_prediction(
