@@ -17,11 +17,11 @@ from sam2ft.core.given.wrong_kind import Wanted, wrong_kind
 from sam2ft.core.quiet import quiet_readers
 from sam2ft.data.dicom.file import is_dicom, refuse_single_file
 from sam2ft.data.dicom.series import read_series
+from sam2ft.data.formats.nifti_affine import COSINE_TOLERANCE
+from sam2ft.data.formats.nifti_file import read_nifti
+from sam2ft.data.formats.nrrd_file import read_nrrd
 from sam2ft.data.images.grid_policy import Place, placed_by_policy
 from sam2ft.data.images.grids import FileImage, Volume, permuted_geometry
-from sam2ft.data.images.nifti_affine import COSINE_TOLERANCE
-from sam2ft.data.images.nifti_file import read_nifti
-from sam2ft.data.images.nrrd_file import read_nrrd
 from sam2ft.data.images.slice_axis import (
     NORMAL_OF,
     SliceAxis,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sam2ft.core.errors import DataError
-from sam2ft.data.images.declared_size import needed_bytes
+from sam2ft.data.formats.declared_size import needed_bytes
 
 GIB = 2**30
 # Above the budget: a half more for a reader's own copies, and room for libraries that are imported meanwhile.

@@ -13,9 +13,9 @@ import numpy.typing as npt
 from nrrd import NRRDError
 
 from sam2ft.core.errors import DataError
-from sam2ft.data.images.compressed import as_array, decompressing, most_bytes, read_voxels, refusing_damage
+from sam2ft.data.formats.compressed import as_array, decompressing, most_bytes, read_voxels, refusing_damage
+from sam2ft.data.formats.nrrd_affine import affine_of
 from sam2ft.data.images.grids import FileImage, Segment
-from sam2ft.data.images.nrrd_affine import affine_of
 
 _ENCODINGS = {"raw": "raw", "gzip": "gzip", "gz": "gzip", "bzip2": "bzip2", "bz2": "bzip2"}
 _TEXT = ("ascii", "text", "txt")

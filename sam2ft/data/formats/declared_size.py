@@ -9,9 +9,9 @@ import pydicom
 from pydicom.filereader import read_dataset
 
 from sam2ft.core.errors import DataError
-from sam2ft.data.images.compressed import refusing_damage
-from sam2ft.data.images.nifti_file import nifti_size
-from sam2ft.data.images.nrrd_file import nrrd_size
+from sam2ft.data.formats.compressed import refusing_damage
+from sam2ft.data.formats.nifti_file import nifti_size
+from sam2ft.data.formats.nrrd_file import nrrd_size
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _PIXEL_GROUP = 0x7FE0

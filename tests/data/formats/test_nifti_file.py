@@ -11,8 +11,8 @@ import SimpleITK as sitk
 
 from sam2ft.config.schema.dataset import Reading
 from sam2ft.core.errors import DataError
-from sam2ft.data.images.declared_size import declared_size
-from sam2ft.data.images.nifti_file import read_nifti
+from sam2ft.data.formats.declared_size import declared_size
+from sam2ft.data.formats.nifti_file import read_nifti
 from sam2ft.data.images.volumes import read_volume
 
 SHAPE = (7, 6, 5)

@@ -7,7 +7,7 @@ import pydicom
 import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from sam2ft.data.images.declared_size import declared_size
+from sam2ft.data.formats.declared_size import declared_size
 
 
 def test_a_series_has_the_bytes_of_its_files(tmp_path: Path, write_series: Callable[..., Path]) -> None:

@@ -13,9 +13,9 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from sam2ft.core.errors import DataError
-from sam2ft.data.images.compressed import as_array, decompressing, most_bytes, read_voxels, refusing_damage
+from sam2ft.data.formats.compressed import as_array, decompressing, most_bytes, read_voxels, refusing_damage
+from sam2ft.data.formats.nifti_affine import MM_PER_UNIT, AffineFields, believed_affine
 from sam2ft.data.images.grids import FileImage
-from sam2ft.data.images.nifti_affine import MM_PER_UNIT, AffineFields, believed_affine
 
 _HEADER_BYTES = {348: 1, 540: 2}
 """sizeof_hdr -> version of NIfTI."""

@@ -8,8 +8,8 @@ import pytest
 import SimpleITK as sitk
 
 from sam2ft.core.errors import DataError
-from sam2ft.data.images.declared_size import declared_size
-from sam2ft.data.images.nifti_file import read_nifti
+from sam2ft.data.formats.declared_size import declared_size
+from sam2ft.data.formats.nifti_file import read_nifti
 from sam2ft.data.images.volumes import read_volume
 from sam2ft.evaluation.masks.inputs import stem
 
