@@ -1,1 +1,1 @@
-"""Preparation of a dataset: finding the files of each subject, mapping mask values to label ids, writing the store."""
+"""Preparation of a dataset: names of subjects, mapping mask values to label ids, writing the store."""

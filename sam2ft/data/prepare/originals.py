@@ -9,8 +9,8 @@ from typing import Any
 from sam2ft.config.load_dataset import DatasetConfig, load_dataset
 from sam2ft.core.errors import DataError
 from sam2ft.core.keys import VolumeKey
-from sam2ft.data.prepare.prepare import find_sources
 from sam2ft.data.prepare.pseudonyms import Pseudonyms, store_names
+from sam2ft.data.sources.find import find_sources
 from sam2ft.data.store.index import read_index
 
 

@@ -35,13 +35,8 @@ from sam2ft.data.prepare.outcomes import (
 )
 from sam2ft.data.prepare.pseudonyms import AS_GIVEN, Pseudonyms, recorded_names, store_names
 from sam2ft.data.prepare.relabel import given_ids, relabelled_volume
-from sam2ft.data.prepare.sources import (
-    VolumeFiles,
-    find_by_patterns,
-    find_by_table,
-    fingerprint,
-    without_absent_maps,
-)
+from sam2ft.data.sources.find import find_sources
+from sam2ft.data.sources.row import VolumeFiles, fingerprint
 from sam2ft.data.store.intensity import intensity_window, missing_values, to_uint16
 from sam2ft.data.store.slice_metadata import disagreement_summary, distance_disagreements
 from sam2ft.data.store.split import SPLITS, kept_note, moved_note, split_by_fractions, split_from_file
@@ -202,23 +197,6 @@ def _refuse_mixed_labels(
             ]
         )
     )
-
-
-def find_sources(config: DatasetConfig, base: Path) -> list[VolumeFiles]:
-    """The files of every volume under its given names, sorted by key.
-
-    Args:
-        base: folder to which the paths in `config` are relative.
-
-    Raises:
-        DataError: see `data/prepare/sources`.
-    """
-    sources = config.sources
-    if sources.is_table:
-        found = find_by_table(config.dataset.name, base / sources.images, base, sources.optional_maps)
-    else:
-        found = find_by_patterns(config.dataset.name, sources.images, sources.mask_pattern, sources.map_patterns, base)
-    return [without_absent_maps(source, sources.optional_maps) for source in found]
 
 
 def _split(

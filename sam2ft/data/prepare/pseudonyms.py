@@ -11,7 +11,8 @@ from typing import Any
 from sam2ft.config.load_dataset import DatasetConfig
 from sam2ft.core.errors import DataError, listed
 from sam2ft.core.keys import VolumeKey, checked_name
-from sam2ft.data.prepare.sources import DEFAULT_VOLUME, VolumeFiles, table_text
+from sam2ft.data.sources.row import DEFAULT_VOLUME, VolumeFiles
+from sam2ft.data.sources.table import table_text
 from sam2ft.data.store.key_file import key_id, keyed_hash, others_can_read, read_key, write_key
 
 # 64 bits: two of 100,000 subjects share an id with a probability of 3e-10, and then the dataset is refused.

@@ -7,7 +7,9 @@ import pytest
 
 from sam2ft.core.errors import DataError
 from sam2ft.core.keys import VolumeKey
-from sam2ft.data.prepare.sources import VolumeFiles, find_by_patterns, find_by_table, fingerprint
+from sam2ft.data.sources.patterns import find_by_patterns
+from sam2ft.data.sources.row import VolumeFiles, fingerprint
+from sam2ft.data.sources.table import find_by_table
 
 
 def files(folder: Path, names: Sequence[str]) -> None:

@@ -1,0 +1,25 @@
+"""The rows of a dataset file: its patterns, its table or its layout."""
+
+from pathlib import Path
+
+from sam2ft.config.load_dataset import DatasetConfig
+from sam2ft.data.sources.patterns import find_by_patterns
+from sam2ft.data.sources.row import VolumeFiles, without_absent_maps
+from sam2ft.data.sources.table import find_by_table
+
+
+def find_sources(config: DatasetConfig, base: Path) -> list[VolumeFiles]:
+    """The files of every volume under its given names, sorted by key.
+
+    Args:
+        base: folder to which the paths in `config` are relative.
+
+    Raises:
+        DataError: see `the modules of this folder`.
+    """
+    sources = config.sources
+    if sources.is_table:
+        found = find_by_table(config.dataset.name, base / sources.images, base, sources.optional_maps)
+    else:
+        found = find_by_patterns(config.dataset.name, sources.images, sources.mask_pattern, sources.map_patterns, base)
+    return [without_absent_maps(source, sources.optional_maps) for source in found]
