@@ -1,6 +1,7 @@
 """Schema of dataset files (sources, labels, intensity, split), as launch/prepare.py reads them, and of label tables."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -41,6 +42,15 @@ class DatasetInfo(Section):
     anatomy: str = plain("", "imaged anatomy, as free text")
 
 
+def _some(patterns: Mapping[str, str]) -> Mapping[str, str]:
+    if not patterns:
+        raise problem("is empty; allowed: a pattern, or a mapping {label: pattern}")
+    return ReadOnlyDict(patterns)
+
+
+MasksOfLabels = Annotated[Mapping[str, Pattern], AfterValidator(_some)]
+
+
 class SourcePatterns(Section):
     """Paths of images, masks and maps: patterns relative to the working directory, or a table."""
 
@@ -49,7 +59,11 @@ class SourcePatterns(Section):
         "pattern of the images (a folder is a DICOM series), or a .csv with the columns subject, image, mask and, "
         "if needed, volume and map_<name>",
     )
-    masks: Pattern | None = plain(None, "pattern of the masks; not with a table", validate_default=True)
+    masks: Pattern | MasksOfLabels | None = plain(
+        None,
+        "pattern of the masks, or a mapping {label: pattern} of one file per label by name or id; not with a table",
+        validate_default=True,
+    )
     maps: Annotated[Mapping[MapName, Pattern | MapSource], AfterValidator(ReadOnlyDict)] = plain(
         ReadOnlyDict(),
         "pattern of the relaxation maps (a file is a map, a folder a multi-echo DICOM series to fit the map to), or a "
@@ -62,8 +76,13 @@ class SourcePatterns(Section):
 
     @property
     def mask_pattern(self) -> str:
-        """Pattern of the masks; empty with a table."""
-        return self.masks or ""
+        """Pattern of the masks, of the first label where each has one; empty with a table."""
+        return self.masks if isinstance(self.masks, str) else next(iter(self.masks_of_labels.values()), "")
+
+    @property
+    def masks_of_labels(self) -> Mapping[str, str]:
+        """Name or id of each label -> pattern of its mask, in their order; empty where a mask holds all labels."""
+        return self.masks if isinstance(self.masks, Mapping) else {}
 
     @property
     def map_patterns(self) -> Mapping[str, str]:
@@ -355,6 +374,28 @@ class DatasetFile(Reading):
         if dropped is not None and (found := merge_problems(value, dropped)):
             raise problems(found)
         return value
+
+    @model_validator(mode="after")
+    def _masks_are_of_labels(self) -> Self:
+        known = {**dict.fromkeys(self.labels, ""), **{label.name: number for number, label in self.labels.items()}}
+        given = self.sources.masks_of_labels
+        found = {
+            f"sources.masks.{key}": f"found {shown_value(key)}{did_you_mean(key, [*known])}; allowed: name or id of a label"
+            for key in given
+            if key not in known
+        }
+        twice = Counter(known[key] or key for key in given if key in known)
+        for key in given:
+            if twice[known.get(key) or key] > 1:
+                found[f"sources.masks.{key}"] = "is given by name and by id; allowed: one mask for each label"
+        if given and self.instances.source == "as_given":
+            found["instances.source"] = (
+                "found as_given, but a mask of one label holds no ids of instances; allowed: components, or one mask file "
+                "for all labels (sources.masks: PATTERN)"
+            )
+        if found:
+            raise problems(found)
+        return self
 
 
 def merge_problems(labels: Mapping[str, LabelEntry], dropped: Literal["others"] | tuple[int, ...]) -> dict[str, str]:

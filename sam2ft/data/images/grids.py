@@ -25,6 +25,8 @@ class Segment:
     name: str
     identity: str = ""
     """The ID that the program gave it."""
+    layer: int = 0
+    """Layer of a file with several, which may overlap."""
 
 
 @dataclass(frozen=True)

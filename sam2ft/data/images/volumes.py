@@ -76,10 +76,11 @@ def read_volume(
     if is_dicom(path):
         refuse_single_file(path)
     with naming(path):
-        return replace(_cut_file(_read_file(path, reading.believe), reading, version_1), name=str(path))
+        return replace(cut_file(_read_file(path, reading.believe), reading, version_1), name=str(path))
 
 
-def _cut_file(image: FileImage, reading: Reading, version_1: bool) -> Volume:
+def cut_file(image: FileImage, reading: Reading, version_1: bool = False) -> Volume:
+    """The content of a file as a volume: cut into slices along the axis of `reading` (see `read_volume`)."""
     array, affine = image.array, image.affine
     _refuse_bad_axes(affine)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
@@ -239,17 +240,6 @@ def read_on_grid(
         notes = tuple(f"{what}: {note}" for note in volume.notes)
         place = Place(geometry, reading.grid, what, image, image_axis)
         return placed_by_policy(replace(volume, notes=notes), place)
-
-
-def read_mask(path: Path, image: Volume, reading: Reading = AS_IS) -> Volume:
-    """The mask in `path` in the voxel order of `image`, whose slices it follows where these were resampled.
-
-    Raises:
-        DataError: naming the file, when it cannot be read or is on another grid.
-    """
-    name = image.name or "its image"
-    mask = read_on_grid(path, image.geometry, reading=reading, image=name, image_axis=image.file_axis)
-    return replace(mask, array_zyx=image.followed_by(mask.array_zyx))
 
 
 def write_nifti(path: Path, array_zyx: npt.NDArray[Any], geometry: Geometry) -> None:

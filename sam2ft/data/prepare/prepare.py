@@ -3,7 +3,7 @@
 Volumes that are finished and unchanged are not prepared again.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -17,8 +17,11 @@ from sam2ft.core.errors import DataError, naming
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.parallel import parallel_map
 from sam2ft.core.quiet import quiet_readers
+from sam2ft.data.images.grids import Volume
 from sam2ft.data.images.maps import read_map
-from sam2ft.data.images.volumes import read_mask, read_volume
+from sam2ft.data.images.volumes import read_volume
+from sam2ft.data.masks.layers import Meaning
+from sam2ft.data.masks.read_masks import read_masks_of_labels, read_placed_mask
 from sam2ft.data.prepare.leaks import without_leaks
 from sam2ft.data.prepare.limits import GIB, limited, refuse_too_large
 from sam2ft.data.prepare.outcomes import (
@@ -264,6 +267,8 @@ def _prepare_one(
         budget = config.reading.max_volume_gb * GIB
         with _reading(source.image), limited(source.image, budget, 60 * options.minutes, own_process=options.isolated):
             refuse_too_large(source.image, source.mask, source.maps.values(), budget)
+            for mask in source.masks.values():
+                refuse_too_large(source.image, mask, (), budget)
             volume = prepare_volume(source, config, names, version_1=writer.version == 1)
         writer.write(volume, stamp)
     except DataError as error:
@@ -300,6 +305,15 @@ def _about_map(source: VolumeFiles, path: Path) -> str:
     return f"; sources.maps.{names[0]}.optional: true prepares subjects without this map" if names else ""
 
 
+def _given_mask(source: VolumeFiles, image: Volume, config: DatasetConfig) -> tuple[Volume, Mapping[int, int]]:
+    """(the mask of a volume on the grid of its image, value -> label id)."""
+    if source.masks:
+        mask = read_masks_of_labels(source.masks, image, config.reading, config.labels)
+        return mask, {label: label for label in config.labels.ids}
+    meaning = Meaning(config.labels, config.changes, config.given_instances.source == "as_given")
+    return read_placed_mask(source.mask, image, config.reading, meaning), config.changes
+
+
 def prepare_volume(
     source: VolumeFiles, config: DatasetConfig, names: Pseudonyms = AS_GIVEN, *, version_1: bool = False
 ) -> PreparedVolume:
@@ -317,11 +331,11 @@ def prepare_volume(
         window = intensity_window(image.array_zyx, config.intensity)
     levels, missing = to_uint16(image.array_zyx, window), missing_values(image.array_zyx)
     image = replace(image, array_zyx=levels)  # before the mask is read: signals need twice as much memory
-    given = read_mask(source.mask, image, config.reading)
+    given, changes = _given_mask(source, image, config)
     with naming(source.mask):
-        found, mask_notes = relabelled_volume(given, config.labels, config.changes, _ADD_LABEL)
+        found, mask_notes = relabelled_volume(given, config.labels, changes, _ADD_LABEL)
         as_given = config.given_instances.source == "as_given"
-        instances = given_ids(given.array_zyx, found, config.changes) if as_given else None
+        instances = given_ids(given.array_zyx, found, changes) if as_given else None
     maps = {
         name: read_map(
             path,

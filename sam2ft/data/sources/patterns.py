@@ -23,14 +23,15 @@ def find_by_patterns(dataset: str, images: str, masks: str, maps: Mapping[str, s
     sources = []
     for path, names in _matches(base, images):
         key = VolumeKey(dataset, names["subject"], names.get("volume", DEFAULT_VOLUME))
-        map_paths = {name: base / _filled(pattern, key) for name, pattern in maps.items()}
-        sources.append(VolumeFiles(key, path, base / _filled(masks, key), map_paths))
+        map_paths = {name: base / filled_pattern(pattern, key) for name, pattern in maps.items()}
+        sources.append(VolumeFiles(key, path, base / filled_pattern(masks, key), map_paths))
     if not sources:
         raise DataError(f"sources.images: no file matches {base / images}")
     return checked_rows(sources, f"sources.images: {images}")
 
 
-def _filled(pattern: str, key: VolumeKey) -> str:
+def filled_pattern(pattern: str, key: VolumeKey) -> str:
+    """The path of a volume by a pattern with {subject} and {volume}."""
     return pattern.replace("{subject}", key.subject).replace("{volume}", key.volume)
 
 

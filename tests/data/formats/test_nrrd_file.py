@@ -12,8 +12,8 @@ import pytest
 from sam2ft.config.schema.dataset import Reading
 from sam2ft.core.errors import DataError
 from sam2ft.data.formats.declared_size import declared_size
-from sam2ft.data.images.grids import Segment
 from sam2ft.data.formats.nrrd_file import read_nrrd
+from sam2ft.data.images.grids import Segment
 from sam2ft.data.images.volumes import read_volume
 
 SHAPE = (7, 6, 5)

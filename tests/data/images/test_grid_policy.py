@@ -13,7 +13,8 @@ from sam2ft.core.geometry import Geometry
 from sam2ft.data.images.grid_policy import Place, placed_by_policy, share_inside
 from sam2ft.data.images.grids import Volume
 from sam2ft.data.images.maps import read_map
-from sam2ft.data.images.volumes import read_mask, read_volume, write_nifti
+from sam2ft.data.images.volumes import read_volume, write_nifti
+from sam2ft.data.masks.read_masks import read_placed_mask
 
 SHAPE, SPACING = (4, 6, 5), (3.0, 0.5, 1.0)
 POLICIES = ["exact", SnappedGrid(snap_mm=0.2), "lattice", "nearest", "trust-array"]
@@ -157,7 +158,7 @@ def test_trust_array_pairs_voxels_of_two_files_by_their_indices(tmp_path: Path, 
     affine[:3, 3] = 500.0
     nibabel.save(nibabel.Nifti1Image(values, affine), tmp_path / "image.nii.gz")
     image = read_volume(tmp_path / "image.nii.gz")
-    mask = read_mask(tmp_path / "mask.nii.gz", image, Reading(grid="trust-array"))
+    mask = read_placed_mask(tmp_path / "mask.nii.gz", image, Reading(grid="trust-array"))
     assert np.array_equal(mask.array_zyx, image.array_zyx)
     assert mask.geometry == image.geometry
 
