@@ -26,8 +26,8 @@ OF_CHECKPOINT = ("data", "model", "split", "protocol", "instances", "set")
 TAKES = {
     "ckpt": OF_CHECKPOINT,
     "compare": OF_CHECKPOINT,
-    "predictions": ("data", "split", "resample", "believe", "set", "workers"),
-    "reference": ("prediction", "labels", "resample", "believe", "slice_axis", "set"),
+    "predictions": ("data", "split", "resample", "believe", "overlaps", "segment_from", "set", "workers"),
+    "reference": ("prediction", "labels", "resample", "believe", "slice_axis", "overlaps", "segment_from", "set"),
 }
 """Kind of evaluation -> its options, besides --out."""
 
@@ -77,6 +77,17 @@ def parser() -> argparse.ArgumentParser:
         "--slice-axis",
         choices=("auto", "sagittal", "coronal", "axial", "0", "1", "2"),
         help="plane or axis of --reference that is cut into slices (default: auto, the plane of acquisition)",
+    )
+    masks.add_argument(
+        "--overlaps",
+        choices=("refuse", "first", "last"),
+        help="label of a voxel that several segments of a mask claim (default: such a mask is refused)",
+    )
+    masks.add_argument(
+        "--segment-from",
+        type=_share,
+        metavar="X",
+        help="smallest fraction that belongs to a segment, in fractional DICOM segmentations (default: 0.5)",
     )
     masks.add_argument(
         "--workers", type=int, metavar="N", help="parallel processes for the volumes of --predictions (default: 1)"
@@ -133,6 +144,13 @@ def _request(given: argparse.Namespace) -> "CheckpointRequest":
     return CheckpointRequest(checkpoint, tuple(given.data), given.model, (*given.set, *chosen), given.out)
 
 
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1")
+    return value
+
+
 def _predictions(given: argparse.Namespace) -> int:
     from sam2ft.evaluation.masks.score import score_store
     from sam2ft.evaluation.masks.settings import scoring_of
@@ -161,7 +179,8 @@ def _pair(given: argparse.Namespace) -> int:
 def _reading(given: argparse.Namespace) -> "Reading":
     from sam2ft.config.schema.dataset import Reading
 
-    return Reading(believe=given.believe, slice_axis=given.slice_axis or "auto")
+    chosen = {name: getattr(given, name) for name in ("believe", "slice_axis", "overlaps", "segment_from")}
+    return Reading.model_validate({name: value for name, value in chosen.items() if value is not None})
 
 
 def _show_scored(result: "Scored") -> int:

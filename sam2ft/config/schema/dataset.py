@@ -380,7 +380,7 @@ class DatasetFile(Reading):
         known = {**dict.fromkeys(self.labels, ""), **{label.name: number for number, label in self.labels.items()}}
         given = self.sources.masks_of_labels
         found = {
-            f"sources.masks.{key}": f"found {shown_value(key)}{did_you_mean(key, [*known])}; allowed: name or id of a label"
+            f"sources.masks.{key}": f"found {shown_value(key)}{did_you_mean(key, [*known])}; allowed: a label"
             for key in given
             if key not in known
         }
@@ -390,8 +390,8 @@ class DatasetFile(Reading):
                 found[f"sources.masks.{key}"] = "is given by name and by id; allowed: one mask for each label"
         if given and self.instances.source == "as_given":
             found["instances.source"] = (
-                "found as_given, but a mask of one label holds no ids of instances; allowed: components, or one mask file "
-                "for all labels (sources.masks: PATTERN)"
+                "found as_given, but a mask of one label holds no ids of instances; allowed: components, or one mask "
+                "file for all labels (sources.masks: PATTERN)"
             )
         if found:
             raise problems(found)

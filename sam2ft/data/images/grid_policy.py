@@ -27,7 +27,7 @@ LEAST_INSIDE = 0.5
 # Beyond half a voxel, another voxel of the image is nearer: that is no rounding of a header.
 _MOST_SNAP_VOXELS = 0.5
 # Lengths that a user writes as they were shown are not smaller than themselves.
-_ROUNDING = 1e-6
+_ROUNDING = 2e-4
 
 
 @dataclass(frozen=True)
@@ -278,7 +278,7 @@ def _snap_mm(volume: Volume, place: Place) -> float | None:
 def _rounded_up(length_mm: float) -> float:
     """The length with two digits, not shorter."""
     digit = 10 ** (math.floor(math.log10(length_mm)) - 1)
-    return float(f"{math.ceil(length_mm / digit * (1 - 1e-9)) * digit:.2g}")
+    return float(f"{math.ceil(length_mm / digit * (1 - _ROUNDING / 2)) * digit:.2g}")
 
 
 def _what_changes(volume: Volume, place: Place) -> str:

@@ -113,7 +113,10 @@ def composed(
             "them apart; give the label table with --labels, and their names decide"
         )
     if meaning.labels is not None and (twice or by_names):
-        held, notes = _by_names(held, meaning)
+        why = "its regions are labels by their names alone"
+        if not by_names:
+            why = f"{values[twice[0]]} segments have the value {twice[0]} in different layers, so that names decide"
+        held, notes = _by_names(held, meaning, why)
     segments = tuple(layer.segment for layer in held)
     array, found = stacked(held, shape, meaning.of(segments), overlaps)
     return Composed(array, segments, (*notes, *found))
@@ -147,7 +150,7 @@ def stacked(
     return array, (f"{text}; the {overlaps} of both has them (overlaps: {overlaps})",)
 
 
-def _by_names(held: Sequence[Layer], meaning: Meaning) -> tuple[list[Layer], tuple[str, ...]]:
+def _by_names(held: Sequence[Layer], meaning: Meaning, why: str) -> tuple[list[Layer], tuple[str, ...]]:
     """(the layers that are labels by their names, each with a value of its own, notes)."""
     kept: list[Layer] = []
     dropped: list[str] = []
@@ -156,7 +159,7 @@ def _by_names(held: Sequence[Layer], meaning: Meaning) -> tuple[list[Layer], tup
         if name is None and meaning.rest is None:
             unknown = [repr(one.segment.name) for one in held if meaning.label_named(one.segment) is None]
             raise DataError(
-                f"its segments are labels by their names alone, and {listed(unknown, _MOST_SHOWN)} is no label; give "
+                f"{why}, and {listed(unknown, _MOST_SHOWN)} is no label; give "
                 "each label of the dataset file the name of its segment (labels: {1: {name: ...}}), and drop the "
                 "others with labels_dropped: others"
             )

@@ -61,7 +61,7 @@ class MaskReader:
 
     def _plain(self, path: Path) -> Volume:
         # The integers of a mask are no signals: nothing is rescaled or left out.
-        return read_volume(path, reading=self.reading.of_masks, labels=True)
+        return read_volume(path, reading=self.reading, labels=True)
 
     def _of_layers(self, path: Path) -> Volume:
         """A segmentation of 3D Slicer whose segments are in layers."""
@@ -72,7 +72,7 @@ class MaskReader:
         made = composed(layers, images[0].array.shape, self.meaning, self.reading.overlaps)
         notes = (*images[0].notes, *made.notes)
         whole = replace(images[0], array=made.array, segments=made.segments, notes=notes)
-        return cut_file(whole, self.reading.of_masks, version_1=False)
+        return cut_file(whole, self.reading, version_1=False)
 
     def _of_segmentation(self, path: Path) -> Volume:
         file = _single_dicom(path) or path
@@ -131,7 +131,7 @@ def read_placed_mask(path: Path, image: Volume, reading: Reading = AS_IS, meanin
         DataError: naming the file, when it cannot be read or is on another grid.
     """
     with naming(path):
-        volume = MaskReader(image, reading, meaning).read(path)
+        volume = MaskReader(image, reading.of_masks, meaning).read(path)
         volume = replace(volume, notes=tuple(f"mask: {note}" for note in volume.notes))
         place = Place(image.geometry, reading.grid, "mask", image.name or "its image", image.file_axis)
         mask = placed_by_policy(volume, place)

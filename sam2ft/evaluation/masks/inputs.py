@@ -12,6 +12,8 @@ from sam2ft.core.keys import VolumeKey, path_component
 from sam2ft.data.store.store import VolumeRecord
 
 SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr")
+DICOM_SUFFIXES = (".seg.dcm", ".dcm")
+"""Of a DICOM-SEG or RTSTRUCT file, which sam2ft writes beside a prediction in NIfTI: used where there is no other."""
 SHOWN = 5
 """Number of volumes and files that a message names."""
 
@@ -29,7 +31,7 @@ def find_predictions(predictions: Path, records: Sequence[VolumeRecord]) -> Foun
     """Find one prediction file per volume of `records`.
 
     Args:
-        predictions: a folder with `<subject>__<volume>.nii.gz` (or .nii, .seg.nrrd, .nrrd, .nhdr; `<subject>` alone if
+        predictions: a folder with `<subject>__<volume>.nii.gz` (or another of SUFFIXES; `<subject>` alone if
             it has one volume; with the letters of the subject, or percent-encoded as in a store; also in an inner
             folder with the name of the dataset, as written by sam2ft evaluations), or a CSV with columns subject,
             volume, path (relative to the CSV).
@@ -71,6 +73,9 @@ def _of_folder(folder: Path, records: Sequence[VolumeRecord]) -> FoundPrediction
         if subjects.count(subject) == 1:
             names += [path_component(subject), subject]
         candidates = [path for name in dict.fromkeys(names) for path in by_stem.get(name, ())]
+        others = [path for path in candidates if not path.name.lower().endswith(DICOM_SUFFIXES)]
+        used.update(candidates if others else ())
+        candidates = others or candidates
         if len(candidates) > 1:
             both = " and ".join(str(path) for path in candidates)
             raise DataError(f"{record.key}: {len(candidates)} predictions, {both}; keep one")
@@ -86,7 +91,7 @@ def _folders(folder: Path, records: Sequence[VolumeRecord]) -> list[Path]:
 
 
 def _is_mask(path: Path) -> bool:
-    return path.is_file() and path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
+    return path.is_file() and path.name.lower().endswith((*SUFFIXES, *DICOM_SUFFIXES)) and not path.name.startswith(".")
 
 
 def _of_table(path: Path, records: Sequence[VolumeRecord]) -> FoundPredictions:
@@ -109,8 +114,8 @@ def _of_table(path: Path, records: Sequence[VolumeRecord]) -> FoundPredictions:
 
 
 def stem(path: Path) -> str:
-    """Return the name of a file without its suffix (.nii.gz, .nii, .seg.nrrd, .nrrd, .nhdr; in any case)."""
-    for suffix in SUFFIXES:
+    """Return the name of a file without its suffix (.nii.gz, .seg.dcm and the others above; in any case)."""
+    for suffix in (*SUFFIXES, *DICOM_SUFFIXES):
         if path.name.lower().endswith(suffix):
             return path.name[: -len(suffix)]
     return path.name
