@@ -65,7 +65,8 @@ def _of_folder(folder: Path, records: Sequence[VolumeRecord]) -> FoundPrediction
     by_stem: dict[str, list[Path]] = {}
     for path in masks:
         by_stem.setdefault(stem(path), []).append(path)
-    paths, used = {}, set()
+    paths: dict[VolumeKey, Path] = {}
+    used: set[Path] = set()
     for record in records:
         subject, volume = record.key.subject, record.key.volume
         # As sam2ft names its files, with every unusual letter encoded, and as the subject is written.
