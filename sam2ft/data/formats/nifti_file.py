@@ -71,6 +71,39 @@ def read_nifti(path: Path, believe: str | None = None) -> FileImage:
         return FileImage(array, affine, "xyzt_units", notes, slices, oriented=code > 0)
 
 
+def num_channels(path: Path) -> int:
+    """Number of volumes in a file, from the header alone.
+
+    Raises:
+        DataError: the header cannot be read.
+    """
+    with refusing_damage(path, "NIfTI", HeaderDataError, ImageFileError), _opened(path) as (stream, _):
+        return prod(_read_header(stream).shape[3:])
+
+
+def read_channels(path: Path, believe: str | None = None) -> tuple[FileImage, ...]:
+    """The volumes of a file with several, as `read_nifti` reads one.
+
+    Raises:
+        DataError: as `read_nifti`.
+    """
+    with refusing_damage(path, "NIfTI", HeaderDataError, ImageFileError):
+        with _opened(path) as (stream, encoding):
+            header = _read_header(stream)
+            if header.dtype.kind not in "iuf":
+                raise DataError(f"holds {header.fields.get_value_label('datatype')}; expected one number per voxel")
+            voxels = read_voxels(stream, header.num_bytes, most_bytes(path, encoding))
+        array = _scaled(as_array(voxels, header.dtype, header.shape), header.fields)
+        affine, notes = believed_affine(_affine_fields(header), believe)
+        code = header.fields["qform_code"].item() or header.fields["sform_code"].item()
+        slices = header.fields.get_dim_info()[2]
+        volumes = array.reshape(*header.shape[:3], -1, order="F")
+        return tuple(
+            FileImage(volumes[..., index], affine, "xyzt_units", notes, slices, oriented=code > 0)
+            for index in range(volumes.shape[3])
+        )
+
+
 def nifti_size(path: Path) -> tuple[int, int]:
     """(number of voxels, number of bytes when decoded), from the header alone.
 

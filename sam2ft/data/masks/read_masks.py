@@ -14,18 +14,15 @@ from sam2ft.core.quiet import quiet_readers
 from sam2ft.data.dicom.file import is_dicom
 from sam2ft.data.dicom.read_segmentation import dicom_kind, read_dicom_segmentation
 from sam2ft.data.dicom.rtstruct import read_structures
+from sam2ft.data.formats.nifti_file import num_channels, read_channels
 from sam2ft.data.formats.nrrd_file import num_layers, read_layers
 from sam2ft.data.images.grid_policy import Place, placed_by_policy
 from sam2ft.data.images.grids import Segment, Volume
 from sam2ft.data.images.volumes import cut_file, read_volume
 from sam2ft.data.masks.coco import read_polygons
 from sam2ft.data.masks.layers import ANY, Layer, Meaning, binary, composed, stacked
+from sam2ft.data.masks.one_hot import of_channels
 from sam2ft.data.masks.pictures import is_picture, read_pictures, refuse_lossy
-
-MASK_KINDS = (
-    "NIfTI, NRRD and .seg.nrrd files, a DICOM segmentation (SEG), an RTSTRUCT file, a DICOM series, a folder with a "
-    "PNG per slice, COCO polygons (.json)"
-)
 
 
 @dataclass(frozen=True)
@@ -57,6 +54,8 @@ class MaskReader:
             return {"segmentation": self._of_segmentation, "structures": self._of_structures}[kind]
         if path.is_file() and path.name.lower().endswith((".nrrd", ".nhdr")) and num_layers(path) > 1:
             return self._of_layers
+        if path.is_file() and path.name.lower().endswith((".nii", ".nii.gz")) and num_channels(path) > 1:
+            return self._of_channels
         return self._plain
 
     def _plain(self, path: Path) -> Volume:
@@ -72,7 +71,13 @@ class MaskReader:
         made = composed(layers, images[0].array.shape, self.meaning, self.reading.overlaps)
         notes = (*images[0].notes, *made.notes)
         whole = replace(images[0], array=made.array, segments=made.segments, notes=notes)
-        return cut_file(whole, self.reading, version_1=False)
+        return cut_file(whole, self.reading)
+
+    def _of_channels(self, path: Path) -> Volume:
+        images = read_channels(path, self.reading.believe)
+        made = of_channels([image.array for image in images], self.meaning, self.reading.overlaps)
+        whole = replace(images[0], array=made.array, notes=(*images[0].notes, *made.notes))
+        return cut_file(whole, self.reading)
 
     def _of_segmentation(self, path: Path) -> Volume:
         file = _single_dicom(path) or path
