@@ -64,7 +64,16 @@ def parser() -> argparse.ArgumentParser:
     model.add_argument(
         "--instances", choices=("per_instance", "per_label"), help="one prompt per component, or per label"
     )
-    masks = parser.add_argument_group("with --predictions and --reference")
+    _add_masks(parser.add_argument_group("with --predictions and --reference"))
+    both = parser.add_argument_group("where and how")
+    both.add_argument("--data", type=Path, action="append", default=[], metavar="STORE", help="prepared store")
+    both.add_argument("--split", choices=("train", "val", "test"), help="subjects that are evaluated (default: test)")
+    both.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
+    both.add_argument("--out", type=Path, metavar="DIR", help="folder of the tables")
+    return parser
+
+
+def _add_masks(masks: argparse._ArgumentGroup) -> None:
     masks.add_argument("--prediction", type=Path, metavar="FILE", help="mask that is scored against --reference")
     masks.add_argument("--labels", type=Path, metavar="TABLE.yaml", help="label table of the values in --reference")
     masks.add_argument("--resample", action="store_true", help="resample a mask on another grid (nearest voxel)")
@@ -92,12 +101,6 @@ def parser() -> argparse.ArgumentParser:
     masks.add_argument(
         "--workers", type=int, metavar="N", help="parallel processes for the volumes of --predictions (default: 1)"
     )
-    both = parser.add_argument_group("where and how")
-    both.add_argument("--data", type=Path, action="append", default=[], metavar="STORE", help="prepared store")
-    both.add_argument("--split", choices=("train", "val", "test"), help="subjects that are evaluated (default: test)")
-    both.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
-    both.add_argument("--out", type=Path, metavar="DIR", help="folder of the tables")
-    return parser
 
 
 def main() -> int:

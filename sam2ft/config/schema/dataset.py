@@ -1,7 +1,6 @@
 """Schema of dataset files (sources, labels, intensity, split), as launch/prepare.py reads them, and of label tables."""
 
 import re
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -11,6 +10,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 from sam2ft.config.schema.arguments import did_you_mean, shown_value
 from sam2ft.config.schema.base import REQUIRED, Name, ReadOnlyDict, Section, plain, problem, problems, section
 from sam2ft.config.schema.maps import MapName, MapSource, Pattern, map_problems, path_pattern
+from sam2ft.config.schema.masks import MaskReading, MasksOfLabels, masks_of_labels_problems
 
 MOST_LABEL = 65535
 SubjectId = Literal["folder", "hash", "table"]
@@ -40,15 +40,6 @@ class DatasetInfo(Section):
 
     name: Name = plain(REQUIRED, "name of the store; part of every key")
     anatomy: str = plain("", "imaged anatomy, as free text")
-
-
-def _some(patterns: Mapping[str, str]) -> Mapping[str, str]:
-    if not patterns:
-        raise problem("is empty; allowed: a pattern, or a mapping {label: pattern}")
-    return ReadOnlyDict(patterns)
-
-
-MasksOfLabels = Annotated[Mapping[str, Pattern], AfterValidator(_some)]
 
 
 class SourcePatterns(Section):
@@ -253,22 +244,7 @@ class LabelFile(Section):
     )
 
 
-class SnappedGrid(Section):
-    """A mask or map may lie a little beside the grid of its image."""
-
-    snap_mm: float = plain(
-        REQUIRED,
-        "largest distance between the corners of a mask or map and of its image that is taken as none; never beyond "
-        "half a voxel",
-        unit="mm",
-        gt=0,
-    )
-
-
-GridPolicy = Literal["exact", "lattice", "nearest", "trust-array"] | SnappedGrid
-
-
-class Reading(Section):
+class Reading(MaskReading):
     """How image files are read where their headers leave a choice."""
 
     slice_axis: Literal["auto", "sagittal", "coronal", "axial", "0", "1", "2"] = plain(
@@ -281,20 +257,6 @@ class Reading(Section):
     )
     irregular: Literal["refuse", "resample"] = plain(
         "refuse", "what happens to a series whose slice distances vary by over 10 %"
-    )
-    grid: GridPolicy = plain(
-        "exact",
-        "what is done to masks and maps beside the grid of their image: exact (refused beyond 0.1 voxel), {snap_mm: "
-        "0.1} (shifted by at most that), lattice (cropped or padded by whole voxels), nearest (resampled to the "
-        "nearest voxel), trust-array (voxels in the order of the file, whatever its header says)",
-    )
-    overlaps: Literal["refuse", "first", "last"] = plain(
-        "refuse",
-        "label of a voxel that several layers of a mask claim, with different labels: refuse, or that of the first or "
-        "last of them in the order of the file (of sources.masks, where each label has a file)",
-    )
-    segment_from: Share = plain(
-        0.5, "smallest fraction that belongs to a segment, in fractional DICOM segmentations", unit="1", gt=0
     )
 
     max_volume_gb: float = plain(
@@ -377,23 +339,9 @@ class DatasetFile(Reading):
 
     @model_validator(mode="after")
     def _masks_are_of_labels(self) -> Self:
-        known = {**dict.fromkeys(self.labels, ""), **{label.name: number for number, label in self.labels.items()}}
-        given = self.sources.masks_of_labels
-        found = {
-            f"sources.masks.{key}": f"found {shown_value(key)}{did_you_mean(key, [*known])}; allowed: a label"
-            for key in given
-            if key not in known
-        }
-        twice = Counter(known[key] or key for key in given if key in known)
-        for key in given:
-            if twice[known.get(key) or key] > 1:
-                found[f"sources.masks.{key}"] = "is given by name and by id; allowed: one mask for each label"
-        if given and self.instances.source == "as_given":
-            found["instances.source"] = (
-                "found as_given, but a mask of one label holds no ids of instances; allowed: components, or one mask "
-                "file for all labels (sources.masks: PATTERN)"
-            )
-        if found:
+        names = {number: label.name for number, label in self.labels.items()}
+        as_given = self.instances.source == "as_given"
+        if found := masks_of_labels_problems(self.sources.masks_of_labels, names, as_given=as_given):
             raise problems(found)
         return self
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from sam2ft.config.schema.dataset import GridPolicy, SnappedGrid
+from sam2ft.config.schema.masks import GridPolicy, SnappedGrid
 from sam2ft.core.errors import DataError
 from sam2ft.core.geometry import Geometry
 from sam2ft.data.images.grids import (

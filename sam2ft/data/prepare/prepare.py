@@ -8,7 +8,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy.typing as npt
 from filelock import FileLock, Timeout
 
 from sam2ft.config.load_dataset import DatasetConfig
@@ -18,7 +20,7 @@ from sam2ft.core.keys import VolumeKey
 from sam2ft.core.parallel import parallel_map
 from sam2ft.core.quiet import quiet_readers
 from sam2ft.data.images.grids import Volume
-from sam2ft.data.images.maps import read_map
+from sam2ft.data.images.maps import PreparedMap, read_map
 from sam2ft.data.images.volumes import read_volume
 from sam2ft.data.masks.layers import Meaning
 from sam2ft.data.masks.read_masks import read_masks_of_labels, read_placed_mask
@@ -314,6 +316,23 @@ def _given_mask(source: VolumeFiles, image: Volume, config: DatasetConfig) -> tu
     return read_placed_mask(source.mask, image, config.reading, meaning), config.changes
 
 
+def _maps(
+    source: VolumeFiles, image: Volume, mask_zyx: npt.NDArray[Any], config: DatasetConfig
+) -> dict[str, PreparedMap]:
+    """Name -> map of a volume on the grid of its image, whose mask is `mask_zyx`."""
+    found = {}
+    for name, path in sorted(source.maps.items()):
+        settings = config.sources.map_source(name)
+        axis = image.file_axis
+        found[name] = read_map(path, name, settings, image.geometry, mask_zyx, config.reading, image_axis=axis)
+    return found
+
+
+def _grid_facts(mask: Volume) -> dict[str, Any]:
+    """What `grid` of the dataset file changed of a mask; empty where it lies on the grid of its image."""
+    return {"mask_grid": mask.facts["grid"]} if "grid" in mask.facts else {}
+
+
 def prepare_volume(
     source: VolumeFiles, config: DatasetConfig, names: Pseudonyms = AS_GIVEN, *, version_1: bool = False
 ) -> PreparedVolume:
@@ -336,18 +355,8 @@ def prepare_volume(
         found, mask_notes = relabelled_volume(given, config.labels, changes, _ADD_LABEL)
         as_given = config.given_instances.source == "as_given"
         instances = given_ids(given.array_zyx, found, changes) if as_given else None
-    maps = {
-        name: read_map(
-            path,
-            name,
-            config.sources.map_source(name),
-            image.geometry,
-            found,
-            config.reading,
-            image_axis=image.file_axis,
-        )
-        for name, path in sorted(source.maps.items())
-    }
+    maps = _maps(source, image, found, config)
+    intensity = {"intensity": plain_values(config.intensity.chosen)}
     notes = [*image.notes, *missing, *given.notes, *mask_notes]
     notes += [note for one in maps.values() for note in one.notes]
     notes += [f"has no map {name} (optional)" for name in sorted({*config.sources.maps} - {*maps})]
@@ -359,13 +368,7 @@ def prepare_volume(
         maps=maps,
         window=window,
         notes=tuple(dict.fromkeys(notes)),
-        facts={
-            **image.facts,
-            **image.nearest_facts,
-            # What `grid` of the dataset file changed of the mask; absent where it lies on the grid of its image.
-            **({"mask_grid": given.facts["grid"]} if "grid" in given.facts else {}),
-            "intensity": plain_values(config.intensity.chosen),
-        },
+        facts={**image.facts, **image.nearest_facts, **_grid_facts(given), **intensity},
         slices=names.slices(image.slices),
         subject_fields=image.subject_fields,
         source_image=str(source.image.resolve()) if names.with_paths else None,

@@ -31,5 +31,10 @@ def find_sources(config: DatasetConfig, base: Path) -> list[VolumeFiles]:
 
 
 def masks_of(key: VolumeKey, patterns: Mapping[str, str], base: Path) -> Mapping[str, Path]:
-    """Label -> its mask file of a volume."""
+    """Label -> its mask file of a volume, in the order of the dataset file, which decides overlaps.
+
+    Args:
+        patterns: name or id of each label -> pattern with the placeholders of the images.
+        base: folder to which patterns are relative.
+    """
     return {label: base / filled_pattern(pattern, key) for label, pattern in patterns.items()}

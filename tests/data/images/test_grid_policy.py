@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam2ft.config.schema.dataset import Reading, SnappedGrid
+from sam2ft.config.schema.dataset import Reading
 from sam2ft.config.schema.maps import MapSource
+from sam2ft.config.schema.masks import SnappedGrid
 from sam2ft.core.errors import DataError
 from sam2ft.core.geometry import Geometry
 from sam2ft.data.images.grid_policy import Place, placed_by_policy, share_inside

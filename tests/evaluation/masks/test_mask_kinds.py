@@ -26,6 +26,7 @@ sources: {images: "dicom/{subject}", masks: "masks/{subject}.nii.gz"}
 labels: {3: {name: cartilage}, 7: {name: bone}}
 split: {train: 0.0, val: 0.0, test: 1.0}
 """
+MASK, SEGMENTATION = "masks/a.nii.gz", "seg/a.seg.dcm"
 SCORING = scoring_of(["eval.qc_slices=0"])
 
 
@@ -75,7 +76,10 @@ def test_beside_a_nifti_file_the_segmentation_is_not_used(folder: Path) -> None:
     assert [row["fp"] for row in found.tables["volume"]] == [4, 0]
 
 
-@pytest.mark.parametrize(("reference", "prediction"), [("masks/a.nii.gz", "seg/a.seg.dcm"), ("seg/a.seg.dcm", "masks/a.nii.gz"), ("seg/a.seg.dcm", "seg/a.seg.dcm")])  # fmt: skip
+PAIRS = [(MASK, SEGMENTATION), (SEGMENTATION, MASK), (SEGMENTATION, SEGMENTATION)]
+
+
+@pytest.mark.parametrize(("reference", "prediction"), PAIRS)
 def test_either_mask_of_a_pair_may_be_a_segmentation(folder: Path, reference: str, prediction: str) -> None:
     found = score_pair(
         folder / reference, folder / prediction, labels=folder / "labels.yaml", out=folder / "out", scoring=SCORING
