@@ -75,7 +75,7 @@ def masks_of_labels_problems(given: Mapping[str, str], names: Mapping[str, str],
             found[f"sources.masks.{key}"] = "is given by name and by id; allowed: one mask for each label"
     if given and as_given:
         found["instances.source"] = (
-            "found as_given, but a mask of one label holds no ids of instances; allowed: components, or one mask file for "
-            "all labels (sources.masks: PATTERN)"
+            "found as_given, but a mask of one label holds no ids of instances; allowed: components, or one mask file "
+            "for all labels (sources.masks: PATTERN)"
         )
     return found

@@ -30,8 +30,8 @@ def of_channels(channels: Sequence[npt.NDArray[Any]], meaning: Meaning, overlaps
     if everywhere and (claims.max() > 1 or len(masks) in meaning.known):
         raise DataError(
             f"has {len(masks)} channels, and every voxel is in at least one of them: whether the first is background "
-            "is not known; allowed: channels of which one is background and all are apart, or a mask of integers, or one "
-            "file per label (sources.masks: {LABEL: PATTERN})"
+            "is not known; allowed: channels of which one is background and all are apart, or a mask of integers, or "
+            "one file per label (sources.masks: {LABEL: PATTERN})"
         )
     first = 0 if everywhere else 1
     layers = [Layer(Segment(index + first, ""), mask) for index, mask in enumerate(masks) if index + first]
