@@ -164,7 +164,7 @@ def write_layers(path: Path, segments: list[tuple[str, int, Any]], crop: tuple[s
 @pytest.mark.parametrize("images", IMAGES)
 @pytest.mark.parametrize("values", [(1, 1), (2, 1), (3, 7)])
 @pytest.mark.parametrize(
-    "crop", [(), (slice(1, 4), slice(0, 12), slice(0, 10)), (slice(1, 5), slice(0, 12), slice(1, 10))]
+    "crop", [(), (slice(1, 4), slice(0, 12), slice(0, 10)), (slice(1, 5), slice(0, 12), slice(0, 10))]
 )
 def test_layers_of_segments_by_their_names_cropped_or_not(folder: Path, images: str, values: Any, crop: Any) -> None:
     segments = [("Bone", values[1], label_map() == 7), ("cartilage", values[0], label_map() == 3)]
