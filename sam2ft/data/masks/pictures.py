@@ -58,13 +58,7 @@ def read_pictures(path: Path, image: Volume) -> tuple[npt.NDArray[np.uint16], tu
     array = np.zeros((depth, height, width), dtype=np.uint16)
     for index, file in zip(order, files, strict=True):
         with naming(file):
-            pixels = _pixels(file)
-            if pixels.shape != (height, width):
-                raise DataError(
-                    f"has {pixels.shape[0]} x {pixels.shape[1]} pixels (rows x columns), but slices of the image have "
-                    f"{height} x {width}; export it in the size of the image"
-                )
-            array[index] = pixels
+            array[index] = _pixels(file, (height, width))
     return array, (f"{len(files)} PNG files; slice {order[0]} (from 0) is {files[0].name}",)
 
 
@@ -118,7 +112,7 @@ def _last_number(file: Path) -> int | None:
     return int(found[-1]) if found else None
 
 
-def _pixels(file: Path) -> npt.NDArray[Any]:
+def _pixels(file: Path, shape: tuple[int, int]) -> npt.NDArray[Any]:
     from PIL import Image
 
     try:
@@ -127,6 +121,11 @@ def _pixels(file: Path) -> npt.NDArray[Any]:
                 raise DataError(
                     f"is a PNG with colours ({picture.mode}), whose labels are not known; allowed: a palette, or one "
                     "channel of grey values, whose integers are the labels"
+                )
+            if picture.size[::-1] != shape:  # before anything is decoded
+                raise DataError(
+                    f"has {picture.size[1]} x {picture.size[0]} pixels (rows x columns), but slices of the image have "
+                    f"{shape[0]} x {shape[1]}; export it in the size of the image"
                 )
             pixels = np.asarray(picture)
     except (OSError, SyntaxError, ValueError) as error:
