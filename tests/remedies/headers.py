@@ -12,9 +12,9 @@ import SimpleITK
 from nibabel.processing import resample_to_output
 
 from sam2ft.data.images.volumes import read_volume
-from tests.data.images.test_nifti_file import save, turned
-from tests.data.images.test_nifti_size import save as save_sized
-from tests.data.images.test_nrrd_file import SHAPE, seg, values, write
+from tests.data.formats.test_nifti_file import save, turned
+from tests.data.formats.test_nifti_size import save as save_sized
+from tests.data.formats.test_nrrd_file import SHAPE, seg, values, write
 from tests.data.images.test_slice_axis import save as save_axes
 from tests.remedies.conftest import refusal
 from tests.remedies.registry import remedy

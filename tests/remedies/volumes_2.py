@@ -17,7 +17,7 @@ from sam2ft.data.store.store import Store, record_path
 from sam2ft.data.store.writer import StoreWriter
 from sam2ft.metrics.factory import load_metrics
 from sam2ft.metrics.scoring import Scene, ScoreSettings, score_volume
-from tests.data.images.test_nrrd_file import SHAPE, seg
+from tests.data.formats.test_nrrd_file import SHAPE, seg
 from tests.remedies.conftest import Desk, Raw, refusal
 from tests.remedies.models import _mapped
 from tests.remedies.registry import remedy

@@ -21,9 +21,9 @@ _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
 # Storage of segmentations (PS3.4): segments in frames, and label maps.
 _SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 TO_NIFTI = "convert it to NIfTI with dcm2niix and give the .nii.gz file instead"
-SEGMENTATION_TO_NIFTI = (
-    "is a DICOM segmentation (SEG), which is not read; export it as NIfTI on the grid of its image (in 3D Slicer with "
-    "the image as reference volume) and give the .nii.gz file instead"
+NO_IMAGE = (
+    "is a DICOM segmentation (SEG), a mask and no image; give it as sources.masks, and the series that it was drawn on "
+    "as sources.images"
 )
 
 
@@ -98,7 +98,7 @@ def refuse_single_file(path: Path) -> None:
     with guarded(path):
         header = pydicom.dcmread(path, force=True, stop_before_pixels=True)
     if text(header, "SOPClassUID") in _SEGMENTATIONS:
-        raise DataError(f"{path}: {SEGMENTATION_TO_NIFTI}")
+        raise DataError(f"{path}: {NO_IMAGE}")
     frames = _frames(path, header)
     if frames > 1:
         raise DataError(f"{path}: is a DICOM file of {frames} frames, which is not read; {TO_NIFTI}")
@@ -142,7 +142,7 @@ def _name_transfer_syntax(header: pydicom.Dataset) -> None:
 
 def _refuse_other_content(path: Path, header: pydicom.Dataset) -> None:
     if text(header, "SOPClassUID") in _SEGMENTATIONS:
-        raise DataError(f"{path}: {SEGMENTATION_TO_NIFTI}")
+        raise DataError(f"{path}: {NO_IMAGE}")
     if "PixelData" not in header or "Rows" not in header:
         kind = uid_name(header.file_meta.get("MediaStorageSOPClassUID"))
         raise DataError(f"{path}: holds no image ({kind}); a folder holds the images of one series and no others")
