@@ -26,8 +26,13 @@ OF_CHECKPOINT = ("data", "model", "split", "protocol", "instances", "set")
 TAKES = {
     "ckpt": OF_CHECKPOINT,
     "compare": OF_CHECKPOINT,
-    "predictions": ("data", "split", "resample", "believe", "spacing_mm", "axes", "set", "workers"),
-    "reference": ("prediction", "labels", "resample", "believe", "spacing_mm", "axes", "slice_axis", "set"),
+    "predictions": (
+        *("data", "split", "resample", "believe", "spacing_mm", "axes", "overlaps", "segment_from", "set", "workers"),
+    ),
+    "reference": (
+        *("prediction", "labels", "resample", "believe", "spacing_mm", "axes", "slice_axis"),
+        *("overlaps", "segment_from", "set"),
+    ),
 }
 """Kind of evaluation -> its options, besides --out."""
 ORDERS = ("zyx", "zxy", "yzx", "yxz", "xzy", "xyz")
@@ -65,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     model.add_argument(
         "--instances", choices=("per_instance", "per_label"), help="one prompt per component, or per label"
     )
-    _add_masks_options(parser)
+    _add_masks(parser.add_argument_group("with --predictions and --reference"))
     both = parser.add_argument_group("where and how")
     both.add_argument("--data", type=Path, action="append", default=[], metavar="STORE", help="prepared store")
     both.add_argument("--split", choices=("train", "val", "test"), help="subjects that are evaluated (default: test)")
@@ -74,8 +79,7 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_masks_options(parser: argparse.ArgumentParser) -> None:
-    masks = parser.add_argument_group("with --predictions and --reference")
+def _add_masks(masks: argparse._ArgumentGroup) -> None:
     masks.add_argument("--prediction", type=Path, metavar="FILE", help="mask that is scored against --reference")
     masks.add_argument("--labels", type=Path, metavar="TABLE.yaml", help="label table of the values in --reference")
     masks.add_argument("--resample", action="store_true", help="resample a mask on another grid (nearest voxel)")
@@ -96,6 +100,17 @@ def _add_masks_options(parser: argparse.ArgumentParser) -> None:
         "--slice-axis",
         choices=("auto", "sagittal", "coronal", "axial", "0", "1", "2"),
         help="plane or axis of --reference that is cut into slices (default: auto, the plane of acquisition)",
+    )
+    masks.add_argument(
+        "--overlaps",
+        choices=("refuse", "first", "last"),
+        help="label of a voxel that several segments of a mask claim (default: such a mask is refused)",
+    )
+    masks.add_argument(
+        "--segment-from",
+        type=_share,
+        metavar="X",
+        help="smallest fraction that belongs to a segment, in fractional DICOM segmentations (default: 0.5)",
     )
     masks.add_argument(
         "--workers", type=int, metavar="N", help="parallel processes for the volumes of --predictions (default: 1)"
@@ -146,6 +161,13 @@ def _request(given: argparse.Namespace) -> "CheckpointRequest":
     return CheckpointRequest(checkpoint, tuple(given.data), given.model, (*given.set, *chosen), given.out)
 
 
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1")
+    return value
+
+
 def _predictions(given: argparse.Namespace) -> int:
     from sam2ft.evaluation.masks.score import score_store
     from sam2ft.evaluation.masks.settings import scoring_of
@@ -176,8 +198,9 @@ def _reading(given: argparse.Namespace) -> "Reading":
 
     if given.spacing_mm and min(given.spacing_mm) <= 0:
         raise UserError(f"--spacing-mm: found {min(given.spacing_mm):g}; allowed: three lengths above 0")
-    spacing = tuple(given.spacing_mm) if given.spacing_mm else None
-    return Reading(believe=given.believe, slice_axis=given.slice_axis or "auto", spacing_mm=spacing, axes=given.axes)
+    names = ("believe", "slice_axis", "spacing_mm", "axes", "overlaps", "segment_from")
+    chosen = {name: getattr(given, name) for name in names}
+    return Reading.model_validate({name: value for name, value in chosen.items() if value is not None})
 
 
 def _show_scored(result: "Scored") -> int:

@@ -150,7 +150,7 @@ def instances_without_an_id(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> str:
         found[0, 0, 0] = 1
         return found, notes
 
-    monkeypatch.setattr("sam2ft.data.prepare.prepare.relabelled_volume", with_more)
+    monkeypatch.setattr("sam2ft.data.prepare.volume.relabelled_volume", with_more)
     raw.settings(more="instances: {source: as_given}\n")
     shown = raw.prepare(code=2)
     raw.settings(more="instances: {source: components}\n")

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import highdicom
 import numpy as np
 import pydicom
 import pytest
@@ -91,8 +90,7 @@ def values_that_may_be_turned_round(raw: Raw) -> str:
     return _line(shown)
 
 
-@remedy("export it as NIfTI on the grid of its image", of="^is a DICOM segmentation (SEG)")
-@remedy("give the .nii.gz file instead", of="^is a DICOM segmentation (SEG)")
+@remedy("give it as sources.masks, and the series that it was drawn on as sources.images")
 def masks_that_are_dicom_segmentations(raw: Raw) -> str:
     for subject in AB:
         raw.edit(subject, StudyInstanceUID="1.2.3", FrameOfReferenceUID="1.2.3.4")
@@ -103,25 +101,10 @@ def masks_that_are_dicom_segmentations(raw: Raw) -> str:
         path = raw.mask(record.key.subject).with_name(f"{record.key.subject}.dcm")
         write_segmentation(path, before[record.key].astype(np.uint16), store.labels, record, "x")
     shutil.rmtree("store")
-    for subject in AB:
-        raw.mask(subject).unlink()
-    raw.settings("masks/{subject}.nii.gz", "masks/{subject}.dcm")
+    raw.settings("dicom/{subject}", "masks/{subject}.dcm")
     done = raw.desk.run("launch/prepare.py ds.yaml --out store")
     assert done.code != 0
-    for subject in AB:
-        volume = highdicom.seg.segread(Path(f"masks/{subject}.dcm")).get_volume(combine_segments=True)
-        image = SimpleITK.GetImageFromArray(volume.array)
-        image.SetOrigin(volume.position)
-        image.SetSpacing(tuple(reversed(volume.spacing)))
-        image.SetDirection(volume.direction[:, ::-1].ravel().tolist())
-        # A segmentation has no frame of a slice without a label.
-        files = SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(raw.image(subject)))
-        reference = SimpleITK.ReadImage(files)
-        SimpleITK.WriteImage(
-            SimpleITK.Resample(image, reference, SimpleITK.Transform(), SimpleITK.sitkNearestNeighbor),
-            str(raw.mask(subject)),
-        )
-    raw.settings()
+    raw.settings("masks/{subject}.nii.gz", "masks/{subject}.dcm")
     raw.prepare()
     found = Store.open(raw.store)
     assert all(np.array_equal(found.mask(key), mask) for key, mask in before.items())

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 
 from sam2ft.config.schema.arguments import did_you_mean, shown_value
 from sam2ft.config.schema.base import REQUIRED, Name, ReadOnlyDict, Section, plain, problem, problems, section
+from sam2ft.config.schema.masks import MaskReading, masks_of_labels_problems
 from sam2ft.config.schema.series import SeriesChoice
 from sam2ft.config.schema.sources import Sources
 
@@ -186,7 +187,7 @@ class LabelFile(Section):
     )
 
 
-class Reading(Section):
+class Reading(MaskReading):
     """How image files are read where their headers leave a choice."""
 
     slice_axis: Literal["auto", "sagittal", "coronal", "axial", "0", "1", "2"] = plain(
@@ -242,7 +243,8 @@ class Reading(Section):
         """The keys that change what is read and differ from their defaults."""
         fields = Reading.model_fields.items()
         chosen = {name: getattr(self, name) for name, field in fields if getattr(self, name) != field.default}
-        ways = {name: value for name, value in chosen.items() if name not in ("max_volume_gb", "series")}
+        whole = {name: dict(value) if isinstance(value, Section) else value for name, value in chosen.items()}
+        ways = {name: value for name, value in whole.items() if name not in ("max_volume_gb", "series")}
         return ways | {f"series.{name}": value for name, value in self.series.chosen.items()}
 
     @field_validator("series")
@@ -256,6 +258,7 @@ class Reading(Section):
     def of_masks(self) -> "Reading":
         """The choices for a mask beside an image: it follows its slices, and a folder of it holds one series."""
         return Reading(
+            **{name: getattr(self, name) for name in MaskReading.model_fields},
             believe=self.believe,
             irregular=self.irregular,
             folders=self.folders,
@@ -328,6 +331,14 @@ class DatasetFile(Reading):
         if dropped is not None and (found := merge_problems(value, dropped)):
             raise problems(found)
         return value
+
+    @model_validator(mode="after")
+    def _masks_are_of_labels(self) -> Self:
+        names = {number: label.name for number, label in (self.labels or {}).items()}
+        as_given = self.instances.source == "as_given"
+        if found := masks_of_labels_problems(self.sources.masks_of_labels, names, as_given=as_given):
+            raise problems(found)
+        return self
 
 
 def merge_problems(labels: Mapping[str, LabelEntry], dropped: Literal["others"] | tuple[int, ...]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, ValidationInfo, field_validator, model_vali
 from sam2ft.config.schema.arguments import shown_value
 from sam2ft.config.schema.base import ReadOnlyDict, Section, plain, problem, problems
 from sam2ft.config.schema.maps import MapName, MapSource, map_problems
+from sam2ft.config.schema.masks import MasksOfLabels
 from sam2ft.config.schema.patterns import Pattern, Template, filled, in_braces, path_pattern, placeholders
 
 TABLES = (".csv", ".tsv", ".xlsx")
@@ -90,7 +91,12 @@ class Sources(Section):
         "image, mask and, if needed, volume, map_<name>, split, site, labelled and covariates",
     )
     layout: SourceLayout | None = plain(None, "layout of another program, in place of images and masks")
-    masks: Pattern | None = plain(None, "pattern of the masks; not with a table or a layout", validate_default=True)
+    masks: Pattern | MasksOfLabels | None = plain(
+        None,
+        "pattern of the masks, or a mapping {label: pattern} of one file per label by name or id; not with a table or "
+        "a layout",
+        validate_default=True,
+    )
     maps: Annotated[Mapping[MapName, Pattern | MapSource], AfterValidator(ReadOnlyDict)] = plain(
         ReadOnlyDict(),
         "pattern of the relaxation maps (a file is a map, a folder a multi-echo DICOM series to fit the map to), or a "
@@ -123,8 +129,13 @@ class Sources(Section):
 
     @property
     def mask_pattern(self) -> str:
-        """Pattern of the masks; empty with a table."""
-        return self.masks or ""
+        """Pattern of the masks, of the first label where each has one; empty with a table."""
+        return self.masks if isinstance(self.masks, str) else next(iter(self.masks_of_labels.values()), "")
+
+    @property
+    def masks_of_labels(self) -> Mapping[str, str]:
+        """Name or id of each label -> pattern of its mask, in their order; empty where a mask holds all labels."""
+        return self.masks if isinstance(self.masks, Mapping) else {}
 
     @property
     def map_patterns(self) -> Mapping[str, str]:
@@ -181,8 +192,9 @@ class Sources(Section):
     @property
     def _followers(self) -> dict[str, str]:
         """Key -> pattern, of the paths that follow from the names of an image."""
-        followers = {f"maps.{name}": text for name, text in self.map_patterns.items()}
-        return followers if self.masks is None else {"masks": self.masks, **followers}
+        masks = {"masks": self.masks} if isinstance(self.masks, str) else {}
+        masks |= {f"masks.{label}": text for label, text in self.masks_of_labels.items()}
+        return masks | {f"maps.{name}": text for name, text in self.map_patterns.items()}
 
 
 def pattern_problems(

@@ -33,9 +33,9 @@ _PLACES = ("ImagePositionPatient", "SharedFunctionalGroupsSequence", "PerFrameFu
 # Values of more bytes are read when they are asked for; the transfer syntax stands within the first ones of a file.
 _DEFERRED_ABOVE, _MOST_META = 1024, 1024
 TO_NIFTI = "convert it to NIfTI with dcm2niix and give the .nii.gz file instead"
-SEGMENTATION_TO_NIFTI = (
-    "is a DICOM segmentation (SEG), which is not read; export it as NIfTI on the grid of its image (in 3D Slicer with "
-    "the image as reference volume) and give the .nii.gz file instead"
+NO_IMAGE = (
+    "is a DICOM segmentation (SEG), a mask and no image; give it as sources.masks, and the series that it was drawn on "
+    "as sources.images"
 )
 
 
@@ -166,7 +166,7 @@ def _refuse_other_content(path: Path, header: pydicom.Dataset) -> None:
     kind = text(header, "SOPClassUID") or text(header.file_meta, "MediaStorageSOPClassUID")
     series = text(header, "SeriesInstanceUID")
     if kind in _SEGMENTATIONS:
-        raise NoImageError(f"{path}: {SEGMENTATION_TO_NIFTI}", series)
+        raise NoImageError(f"{path}: {NO_IMAGE}", series)
     if "PixelData" not in header or "Rows" not in header:
         name = uid_name(header.file_meta.get("MediaStorageSOPClassUID"))
         message = f"{path}: holds no image ({name}); a folder holds the images of one series and no others"

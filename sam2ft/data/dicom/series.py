@@ -16,6 +16,7 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.files import sha256_text
 from sam2ft.core.geometry import Geometry
 from sam2ft.data.dicom.choice import chosen_stack
+from sam2ft.data.dicom.file import DicomImage
 from sam2ft.data.dicom.header import guarded, optional, text
 from sam2ft.data.dicom.modality import modality_fact
 from sam2ft.data.dicom.pixels import common_scale, mapped_unit, stacked_signals
@@ -137,6 +138,16 @@ def read_headers(folder: Path, reading: Reading = AS_IS) -> tuple[list[pydicom.D
                 "eval.dicom_seg: false"
             )
         return [image.header for image in stack.images], stack.geometry
+
+
+def read_slices(path: Path, reading: Reading = AS_IS) -> tuple[DicomImage, ...]:
+    """The images of a series in the order of its slices as they were acquired, by their headers.
+
+    Raises:
+        DataError: as `read_series`.
+    """
+    with guarded(path):
+        return _read_stack(path, reading, median_dz=False).images
 
 
 def _read_stack(folder: Path, reading: Reading, *, median_dz: bool, key: str = "series") -> Stack:

@@ -27,7 +27,7 @@ from sam2ft.data.formats.description import (
     described,
     without_place,
 )
-from sam2ft.data.formats.nifti_file import header_description, nifti_image, one_channel, read_header, skip_bytes
+from sam2ft.data.formats.nifti_file import header_description, nifti_header, nifti_image, one_channel, skip_bytes
 from sam2ft.data.images.grids import FileImage
 
 ENDINGS = (".hdr", ".img", ".hdr.gz", ".img.gz")
@@ -117,7 +117,7 @@ def _header(path: Path) -> tuple[Any, bool]:
     sizes = {int.from_bytes(start[:4], order) for order in ("little", "big")}
     if 540 in sizes or start[344:347] in _PAIR_MAGIC:
         with _opened(path) as (stream, _):
-            return read_header(stream, pair=True), True
+            return nifti_header(stream, pair=True), True
     if _HEADER not in sizes:
         raise not_readable("ANALYZE", "its header does not begin with its length of 348")
     Spm99AnalyzeHeader(start, check=True)  # raises; what it mends silently (edges of 0) is seen in the other

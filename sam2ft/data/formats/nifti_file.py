@@ -63,7 +63,7 @@ def read_nifti(path: Path, believe: str | None = None, reading: Reading = AS_IS)
             contradict each other, or it has several volumes and none is chosen.
     """
     with refusing_damage(path, "NIfTI", HeaderDataError, ImageFileError), _opened(path) as (stream, encoding):
-        header = read_header(stream)
+        header = nifti_header(stream)
         return nifti_image(header, stream, most_bytes(path, encoding), believe or reading.believe, reading)
 
 
@@ -93,7 +93,7 @@ def one_channel(array: npt.NDArray[Any], channel: int) -> npt.NDArray[Any]:
 def describe_nifti(path: Path, reading: Reading = AS_IS) -> Description:
     """What the header of a .nii or .nii.gz file says; DataError when it cannot be read."""
     with refusing_damage(path, "NIfTI", HeaderDataError, ImageFileError), _opened(path) as (stream, _):
-        return header_description(read_header(stream), reading)
+        return header_description(nifti_header(stream), reading)
 
 
 def header_description(header: NiftiHeader, reading: Reading) -> Description:
@@ -111,7 +111,7 @@ def nifti_size(path: Path) -> tuple[int, int]:
         DataError: the header cannot be read.
     """
     with refusing_damage(path, "NIfTI", HeaderDataError, ImageFileError), _opened(path) as (stream, _):
-        header = read_header(stream)
+        header = nifti_header(stream)
         return prod(header.shape), header.num_bytes
 
 
@@ -150,7 +150,7 @@ def _opened(path: Path) -> Iterator[tuple[IO[bytes], str]]:
         yield decompressing(raw, encoding), encoding
 
 
-def read_header(stream: IO[bytes], *, pair: bool = False) -> NiftiHeader:
+def nifti_header(stream: IO[bytes], *, pair: bool = False) -> NiftiHeader:
     """The header at the start of a stream, which is left at the first voxel.
 
     Args:

@@ -96,6 +96,46 @@ def nrrd_size(path: Path) -> tuple[int, int]:
         return voxels, voxels * _type(header).itemsize
 
 
+def num_layers(path: Path) -> int:
+    """Number of layers of segments in a file of 3D Slicer, from the header alone; 1 for any other NRRD file.
+
+    Raises:
+        DataError: the header cannot be read.
+    """
+    with refusing_damage(path, "NRRD", NRRDError), path.open("rb") as stream:
+        header = _read_header(stream)
+        shape = _shape(header)
+        if not any(name.startswith("Segment0") for name in header):
+            return 1
+        return prod(shape) // prod(shape[axis] for axis in _domain_axes(header, shape, layered=True))
+
+
+def read_layers(path: Path, believe: str | None = None) -> tuple[FileImage, ...]:
+    """The layers of a segmentation of 3D Slicer, as `read_nrrd` reads one; all have all segments.
+
+    Raises:
+        DataError: as `read_nrrd`; or a segment names a layer that is not there.
+    """
+    with refusing_damage(path, "NRRD", NRRDError), _opened(path) as (header, stream, voxel_path):
+        dtype, shape = _type(header), _shape(header)
+        kept = _domain_axes(header, shape, layered=True)
+        if dtype.kind not in "iuf" or len(kept) != 3:
+            raise DataError(f"holds {header['type']} of shape {shape}; expected layers of one number per voxel")
+        others = [axis for axis in range(len(shape)) if axis not in kept]
+        array = _voxels(header, stream, voxel_path, dtype, shape).transpose(*others, *kept)
+        layers = array.reshape(-1, *(shape[axis] for axis in kept))
+        affine, notes = affine_of(header, kept, believe)
+        segments, oriented = _segments(header), "space directions" in header
+        if segments and max(segment.layer for segment in segments) >= len(layers):
+            raise DataError(
+                f"a segment is in layer {max(segment.layer for segment in segments)} (counted from 0), but there are "
+                f"{len(layers)} layers; save the segmentation again"
+            )
+        return tuple(
+            FileImage(layer, affine, "space units", notes, oriented=oriented, segments=segments) for layer in layers
+        )
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Mapping[str, Any], IO[bytes], Path]]:
     """(header, stream at the first byte after it or of the file of the voxels, that file)."""
@@ -159,7 +199,7 @@ def _shape(header: Mapping[str, Any]) -> tuple[int, ...]:
     return shape
 
 
-def _domain_axes(header: Mapping[str, Any], shape: tuple[int, ...]) -> list[int]:
+def _domain_axes(header: Mapping[str, Any], shape: tuple[int, ...], *, layered: bool = False) -> list[int]:
     """The three axes of space; DataError when the header does not say which these are.
 
     An axis of times or channels is one without a direction, or of another kind than space, or of length 1.
@@ -172,6 +212,8 @@ def _domain_axes(header: Mapping[str, Any], shape: tuple[int, ...]) -> list[int]
         dropped = (lists or _other_kinds(header) or ones[::-1])[: len(shape) - 3]
         axes = [axis for axis in axes if axis not in dropped]
         layers = prod(shape[axis] for axis in dropped)
+        if layered:
+            return axes
         if layers > 1 and any(name.startswith("Segment0") for name in header):
             raise DataError(
                 f"has {layers} layers of segments that overlap; expected one: export it as a labelmap (3D Slicer: "
@@ -231,5 +273,6 @@ def _segments(header: Mapping[str, Any]) -> tuple[Segment, ...]:
     for number in numbers:
         identity = str(header.get(f"Segment{number}_ID", ""))
         name = str(header.get(f"Segment{number}_Name", identity))
-        found.append(Segment(int(header.get(f"Segment{number}_LabelValue", 1)), name, identity))
+        layer = int(header.get(f"Segment{number}_Layer", 0))
+        found.append(Segment(int(header.get(f"Segment{number}_LabelValue", 1)), name, identity, layer))
     return tuple(sorted(found, key=lambda segment: segment.value))

@@ -56,7 +56,7 @@ def read_stack(path: Path, reading: Reading = AS_IS) -> FileImage:
             missing or contradicts a header, or there are several channels and none is chosen.
     """
     with naming(path):
-        files = _files(path)
+        files = stack_files(path)
         first = _one_kind(files)
         channel = chosen_channel(first.channels, reading, first.shape_zyx)
         affine, notes = _placement(first, reading)
@@ -71,7 +71,7 @@ def read_stack(path: Path, reading: Reading = AS_IS) -> FileImage:
 
 def describe_stack(path: Path, reading: Reading = AS_IS) -> Description:
     """What the headers of a stack say; DataError when one cannot be read."""
-    files = _files(path)
+    files = stack_files(path)
     first = _one_kind(files)
     z, y, x = (len(files) * first.shape_zyx[0], *first.shape_zyx[1:])
     shape = (x, y, z) if first.channels == 1 else (x, y, z, first.channels)
@@ -79,7 +79,7 @@ def describe_stack(path: Path, reading: Reading = AS_IS) -> Description:
     return described(shape, first.channels, size, lambda: _placement(first, reading), reading)
 
 
-def _files(path: Path) -> list[Path]:
+def stack_files(path: Path) -> list[Path]:
     """The file, or the files of a folder in the order of their slices."""
     if not path.is_dir():
         return [path]

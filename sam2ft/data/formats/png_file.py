@@ -32,8 +32,8 @@ class PngHeader:
         return np.dtype(np.uint16 if self.bits == 16 else np.uint8)
 
 
-def png_header(path: Path) -> PngHeader:
-    """The header of a grey PNG file.
+def png_header(path: Path, *, palette: bool = False) -> PngHeader:
+    """The header of a grey PNG file, or with `palette` of one whose integers count the colours of a palette.
 
     Raises:
         DataError: it is none, or has colours.
@@ -46,21 +46,22 @@ def png_header(path: Path) -> PngHeader:
         columns, rows, bits, colours = struct.unpack(">IIBB", start[16:26])
         if zlib.crc32(start[12:29]) != int.from_bytes(start[29:33], "big") or min(rows, columns) < 1:
             raise not_readable("PNG", "damaged (CRC)")
-        if colours != _GREY:
+        if colours != _GREY and not (palette and colours == _PALETTE):
             what = {_PALETTE: "a palette", _GREY_ALPHA: "a channel of transparency"}.get(colours, "colours")
-            raise DataError(f"is a PNG with {what}; allowed: grey (one number per pixel); export it as grey")
+            or_palette = " or a palette" if palette else ""
+            raise DataError(f"is a PNG with {what}; allowed: grey{or_palette} (one number per pixel); export it so")
         return PngHeader(rows, columns, bits, colours)
 
 
-def read_png(path: Path) -> npt.NDArray[Any]:
-    """The pixels of a grey PNG file, rows by columns, as its integers are.
+def read_png(path: Path, *, palette: bool = False) -> npt.NDArray[Any]:
+    """The pixels of a grey PNG file, rows by columns, as its integers are; with `palette` of one with a palette too.
 
     Raises:
         DataError: naming the file, when it is damaged or has colours.
     """
     from PIL import Image
 
-    header = png_header(path)
+    header = png_header(path, palette=palette)
     with refusing_damage(path, "PNG", SyntaxError, Image.DecompressionBombError):
         _check_chunks(path.read_bytes())
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # the size was judged before
@@ -71,7 +72,7 @@ def read_png(path: Path) -> npt.NDArray[Any]:
             Image.MAX_IMAGE_PIXELS = limit
         if pixels.shape != (header.rows, header.columns):
             raise not_readable("PNG", "its pixels are not those of its header")
-        if header.bits in _SPREAD:
+        if header.colours == _GREY and header.bits in _SPREAD:
             pixels = pixels // _SPREAD[header.bits]
         return pixels.astype(header.dtype)
 

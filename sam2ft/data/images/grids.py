@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError
 from sam2ft.core.geometry import Geometry
 
@@ -25,6 +26,8 @@ class Segment:
     name: str
     identity: str = ""
     """The ID that the program gave it."""
+    layer: int = 0
+    """Layer of a file with several, which may overlap."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,10 @@ class Volume:
     """Path of its file or folder, for messages."""
     nearest_axis: int = 0
     """Axis of the array along which `nearest_slices` counts (another than 0 when the series was cut along another)."""
+    file_axis: int = 2
+    """Axis of its file along which it is cut into slices (of a series: 0 columns, 1 rows, 2 slices)."""
+    reading: Reading = AS_IS
+    """How its file was read, to read its headers again."""
 
     @property
     def nearest_facts(self) -> dict[str, Any]:
@@ -135,6 +142,7 @@ def on_grid(
     target: str = "image",
     image: str = "",
     pad: bool = False,
+    tolerance_voxels: float = PLACED_TOLERANCE_VOXELS,
 ) -> Volume:
     """`volume` in the voxel order of `geometry`; axes are only permuted and flipped, never resampled.
 
@@ -147,6 +155,7 @@ def on_grid(
         target: name in messages of what has the grid.
         image: name of its file in messages, if it is known.
         pad: the volume may be cropped although it has no segments.
+        tolerance_voxels: how far corners may lie apart, as a fraction of the smallest voxel edge.
 
     Raises:
         DataError: when the volume is on another physical grid; the message gives the difference in numbers. Also when
@@ -156,14 +165,14 @@ def on_grid(
     if not geometry.oriented and not _alike(volume.geometry, geometry):
         plain = _placed_in_file_order(replace(volume, segments=()), geometry, what)
         return replace(plain, geometry=geometry, segments=volume.segments)
-    array_xyz, affine, order = _along_axes(volume, geometry, f"{what} and {target}")
+    array_xyz, affine, order = along_axes(volume, geometry, f"{what} and {target}")
     moved = permuted_geometry(array_xyz.shape, affine, order, oriented=geometry.oriented)
     array, notes = array_xyz.transpose(order[::-1]), list(volume.notes)
-    if (volume.segments or pad) and geometry.difference(moved, PLACED_TOLERANCE_VOXELS):
+    if (volume.segments or pad) and geometry.difference(moved, tolerance_voxels):
         array, moved = _padded(array, moved, geometry, what, target)
         crop = "is cropped to its segments" if volume.segments else f"is smaller than the {target}"
         notes.append(f"the {what} {crop}; voxels outside of it are background")
-    if difference := geometry.difference(moved, PLACED_TOLERANCE_VOXELS):
+    if difference := geometry.difference(moved, tolerance_voxels):
         raise DataError(f"{target} and {what} are on different grids: {difference}")
     if geometry.difference(moved):
         share = geometry.corner_distance_mm(moved) / min(geometry.spacing_zyx_mm)
@@ -177,22 +186,22 @@ def united_grid(first: Volume, second: Volume) -> Geometry | None:
     On one lattice, voxels of both lie on each other within 0.1 voxel, wherever each of them begins and ends.
     """
     try:
-        array_xyz, affine, order = _along_axes(second, first.geometry, "volumes")
+        array_xyz, affine, order = along_axes(second, first.geometry, "volumes")
     except DataError:
         return None
     moved = permuted_geometry(array_xyz.shape, affine, order, oriented=first.geometry.oriented)
     start = np.rint(np.linalg.solve(first.geometry.affine, moved.affine[:, 3])[:3]).astype(int)
-    if _shifted(first.geometry, start, moved.shape_zyx).difference(moved, PLACED_TOLERANCE_VOXELS):
+    if shifted_grid(first.geometry, start, moved.shape_zyx).difference(moved, PLACED_TOLERANCE_VOXELS):
         return None
     size, other = np.array(first.geometry.shape_zyx[::-1]), np.array(moved.shape_zyx[::-1])
     low, high = np.minimum(start, 0), np.maximum(size, start + other)
     if not low.any() and (high == size).all():
         return first.geometry
     x, y, z = (high - low).tolist()
-    return _shifted(first.geometry, low, (z, y, x))
+    return shifted_grid(first.geometry, low, (z, y, x))
 
 
-def _shifted(geometry: Geometry, start_xyz: npt.NDArray[np.int64], shape_zyx: tuple[int, int, int]) -> Geometry:
+def shifted_grid(geometry: Geometry, start_xyz: npt.NDArray[np.int64], shape_zyx: tuple[int, int, int]) -> Geometry:
     """A grid of `shape_zyx` on the lattice of `geometry` that begins at its voxel `start_xyz`."""
     there = np.eye(4)
     there[:3, 3] = start_xyz
@@ -214,7 +223,7 @@ def _placed_in_file_order(volume: Volume, geometry: Geometry, what: str) -> Volu
     return on_grid(replace(volume, geometry=plain), grid, what=what)
 
 
-def _along_axes(
+def along_axes(
     volume: Volume, geometry: Geometry, names: str
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64], tuple[int, int, int]]:
     """(array xyz of `volume` flipped to run as `geometry` does, its affine, its axes for x, y, z of `geometry`)."""
@@ -263,10 +272,11 @@ def _padded(
     return padded, whole
 
 
-def resampled_nearest(volume: Volume, geometry: Geometry) -> npt.NDArray[Any]:
+def resampled_nearest(volume: Volume, geometry: Geometry, outside: float = 0) -> npt.NDArray[Any]:
     """Nearest-neighbour resampling of `volume` to the grid of `geometry`, for label maps.
 
-    Each voxel gets the value of the source voxel that contains its centre, and 0 outside `volume`; no new values occur.
+    Each voxel gets the value of the source voxel that contains its centre, and `outside` beyond `volume`; no other
+    values occur.
     """
     from scipy import ndimage
 
@@ -274,6 +284,12 @@ def resampled_nearest(volume: Volume, geometry: Geometry) -> npt.NDArray[Any]:
     # Affines are in the order x, y, z; arrays in the order z, y, x.
     matrix, offset = steps[2::-1, 2::-1], steps[2::-1, 3]
     moved: npt.NDArray[Any] = ndimage.affine_transform(
-        np.ascontiguousarray(volume.array_zyx), matrix, offset, geometry.shape_zyx, order=0, mode="grid-constant"
+        np.ascontiguousarray(volume.array_zyx),
+        matrix,
+        offset,
+        geometry.shape_zyx,
+        order=0,
+        mode="grid-constant",
+        cval=outside,
     )
     return moved

@@ -16,11 +16,11 @@ from sam2ft.data.dicom.file import is_dicom
 from sam2ft.data.dicom.relaxometry_series import DecaySeries, read_echoes, read_spin_locks
 from sam2ft.data.dicom.series import read_finished_map
 from sam2ft.data.formats.picture_stack import is_stack
+from sam2ft.data.images.grid_policy import Place, placed_by_policy
 from sam2ft.data.images.grids import (
     Volume,
     refuse_one_unoriented,
     refuse_unoriented_resampling,
-    reordered_to_grid,
 )
 from sam2ft.data.images.map_units import implausible, in_ms, unit_of, unit_of_series
 from sam2ft.data.images.nifti_decay import SPIN_LOCK, holds_nifti, read_nifti_decay
@@ -41,6 +41,8 @@ class MapTarget:
     mask_zyx: npt.NDArray[Any] | None = None
     """Label map on this grid, 0 is background; None: how much of it a map contains is not checked."""
     reading: Reading = AS_IS
+    file_axis: int = 2
+    """Axis of the file of the image along which it is cut into slices."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ def read_map(
     geometry: Geometry,
     mask_zyx: npt.NDArray[Any] | None = None,
     reading: Reading = AS_IS,
+    *,
+    image_axis: int = 2,
 ) -> PreparedMap:
     """The map `name` on the grid of `geometry`: a file is read; a folder holds images to which it is fitted.
 
@@ -72,6 +76,7 @@ def read_map(
     Args:
         mask_zyx: label map on the grid of `geometry`; a resampled map must contain half of its labelled voxels.
         reading: the choices of the dataset file.
+        image_axis: axis of the file of the image along which it is cut into slices, for `grid: trust-array`.
 
     Raises:
         DataError: naming the path; when the map is on another grid and `resample` is off, when it contains less than
@@ -87,7 +92,8 @@ def read_map(
     # A unit is that of finished values: with a table of sources it says so for a folder of DICOM images.
     finished = bool(source.file or source.unit)
     # How the image is cut into slices is no matter of the map, whose axes follow the image.
-    target = MapTarget(geometry, mask_zyx, reading.of_maps.model_copy(update={"series": source.select}))
+    chosen = reading.of_maps.model_copy(update={"series": source.select})
+    target = MapTarget(geometry, mask_zyx, chosen, image_axis)
     with naming(path):
         if images and not finished:
             return _fitted(path, name, source, target)
@@ -165,28 +171,43 @@ def _moved(
     volume: Volume, name: str, source: MapSource, target: MapTarget
 ) -> tuple[Values, dict[str, Any], tuple[str, ...]]:
     """(the values on the grid of the volume; facts: whether they were resampled, the share inside; notes)."""
-    refuse_one_unoriented(volume, target.geometry, what=f"map {name}")
+    place = Place(target.geometry, target.reading.grid, f"map {name}", slice_axis=target.file_axis, outside=np.nan)
+    if source.resample:
+        refuse_one_unoriented(volume, target.geometry, what=place.what)
     try:
-        same = reordered_to_grid(volume, target.geometry, what=f"map {name}").astype(np.float32)
+        same = placed_by_policy(volume, place)
     except DataError as error:
         if not source.resample:
             raise DataError(
                 f"{error}; sources.maps.{name}.resample: true resamples the map to the image's grid with the affines"
             ) from None
     else:
-        return same, {"resampled": False}, ()
+        facts: dict[str, Any] = {"resampled": False}
+        if "grid" in same.facts:
+            facts["grid"] = same.facts["grid"]
+            if facts["grid"]["policy"] != "trust-array":
+                _checked_share(name, volume.geometry, target)
+        return same.array_zyx.astype(np.float32), facts, same.notes
     refuse_unoriented_resampling(volume, target.geometry, what=f"map {name}")
     values = resampled_linear(volume, target.geometry)
-    if target.mask_zyx is None or not target.mask_zyx.any():
+    share = _checked_share(name, volume.geometry, target)
+    if share is None:
         return values, {"resampled": True}, (f"map {name} was resampled to the grid of the image",)
-    share = _share_inside(volume.geometry, target.geometry, target.mask_zyx)
+    note = f"map {name} was resampled to the grid of the image; {100 * share:.3g} % of the mask lie inside the map"
+    return values, {"resampled": True, "share_inside": round(share, 4)}, (note,)
+
+
+def _checked_share(name: str, of_map: Geometry, target: MapTarget) -> float | None:
+    """Share of the labelled voxels inside of a map, None without a labelled voxel; DataError below a half."""
+    if target.mask_zyx is None or not target.mask_zyx.any():
+        return None
+    share = _share_inside(of_map, target.geometry, target.mask_zyx)
     if share < LEAST_SHARE_INSIDE:
         raise DataError(
             f"map {name} contains {100 * share:.3g} % of the labelled voxels of the mask; allowed: at least "
             f"{100 * LEAST_SHARE_INSIDE:g} %; check that map and mask belong to one examination"
         )
-    note = f"map {name} was resampled to the grid of the image; {100 * share:.3g} % of the mask lie inside the map"
-    return values, {"resampled": True, "share_inside": round(share, 4)}, (note,)
+    return share
 
 
 def _share_inside(of_map: Geometry, geometry: Geometry, mask_zyx: npt.NDArray[Any]) -> float:

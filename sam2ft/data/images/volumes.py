@@ -20,7 +20,8 @@ from sam2ft.data.dicom.series import read_series
 from sam2ft.data.formats.nifti_affine import COSINE_TOLERANCE
 from sam2ft.data.formats.picture_stack import is_stack
 from sam2ft.data.formats.readers import FORMATS, reader_of
-from sam2ft.data.images.grids import FileImage, Volume, on_grid, permuted_geometry
+from sam2ft.data.images.grid_policy import Place, placed_by_policy
+from sam2ft.data.images.grids import FileImage, Volume, permuted_geometry
 from sam2ft.data.images.slice_axis import (
     NORMAL_OF,
     SliceAxis,
@@ -69,12 +70,13 @@ def read_volume(
     if (path.is_dir() and not is_stack(path)) or (path.is_file() and is_dicom(path)):
         with naming(path):
             series = read_series(path, keep, reading, labels=labels, median_dz=version_1)
-            return replace(_cut_series(series, reading), name=str(path))
+            return replace(_cut_series(series, reading), name=str(path), reading=reading)
     with naming(path):
-        return replace(_cut_file(_read_file(path, reading), reading, version_1), name=str(path))
+        return replace(cut_file(_read_file(path, reading), reading, version_1), name=str(path), reading=reading)
 
 
-def _cut_file(image: FileImage, reading: Reading, version_1: bool) -> Volume:
+def cut_file(image: FileImage, reading: Reading, version_1: bool = False) -> Volume:
+    """The content of a file as a volume: cut into slices along the axis of `reading` (see `read_volume`)."""
     array, affine = image.array, image.affine
     _refuse_bad_axes(affine)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
@@ -93,7 +95,7 @@ def _cut_file(image: FileImage, reading: Reading, version_1: bool) -> Volume:
     geometry = permuted_geometry(array.shape, affine, (x, y, axis.index), oriented=image.oriented)
     facts = {"slice_axis": axis.fact(reading.slice_axis)}
     cut = array.transpose(axis.index, y, x)
-    return Volume(cut, geometry, grid_fields(geometry), {}, tuple(notes), facts, image.segments)
+    return Volume(cut, geometry, grid_fields(geometry), {}, tuple(notes), facts, image.segments, file_axis=axis.index)
 
 
 def _odd_spacing_notes(shape: tuple[int, ...], spacing_mm: npt.NDArray[np.float64], axis: SliceAxis) -> list[str]:
@@ -129,7 +131,7 @@ def _cut_series(volume: Volume, reading: Reading) -> Volume:
             slices[name] = [values[0]] * geometry.shape_zyx[0]
     order = (axis.index, y, x)
     cut = replace(volume, array_zyx=array_xyz.transpose(order), geometry=geometry, slices=slices, facts=facts)
-    return replace(cut, nearest_axis=order.index(2))
+    return replace(cut, nearest_axis=order.index(2), file_axis=axis.index)
 
 
 def _given_axis(chosen: str, affine: npt.NDArray[np.float64], *, oriented: bool) -> SliceAxis:
@@ -210,33 +212,30 @@ def read_reordered(path: Path, geometry: Geometry, *, what: str = "mask", readin
 
 @quiet_readers()
 def read_on_grid(
-    path: Path, geometry: Geometry, *, what: str = "mask", reading: Reading = AS_IS, image: str = "its image"
+    path: Path,
+    geometry: Geometry,
+    *,
+    what: str = "mask",
+    reading: Reading = AS_IS,
+    image: str = "its image",
+    image_axis: int = 2,
 ) -> Volume:
-    """The volume in `path` in the voxel order of `geometry` (see grids.on_grid).
+    """The volume in `path` in the voxel order of `geometry` (see grid_policy.placed_by_policy).
 
     Args:
         image: name of the image in messages.
+        image_axis: axis of the file of the image along which it is cut into slices, for `grid: trust-array`.
         reading: the choices of the dataset file; the slice axis is that of `geometry`.
 
     Raises:
         DataError: naming the file, when it cannot be read or is on another grid.
     """
     with naming(path):
-        chosen = reading.of_masks
         # The integers of a mask are no signals: nothing is rescaled or left out.
-        volume = read_volume(path, reading=chosen, labels=True)
+        volume = read_volume(path, reading=reading.of_masks, labels=True)
         notes = tuple(f"{what}: {note}" for note in volume.notes)
-        return on_grid(replace(volume, notes=notes), geometry, what=what, image=image)
-
-
-def read_mask(path: Path, image: Volume, reading: Reading = AS_IS) -> Volume:
-    """The mask in `path` in the voxel order of `image`, whose slices it follows where these were resampled.
-
-    Raises:
-        DataError: naming the file, when it cannot be read or is on another grid.
-    """
-    mask = read_on_grid(path, image.geometry, reading=reading, image=image.name or "its image")
-    return replace(mask, array_zyx=image.followed_by(mask.array_zyx))
+        place = Place(geometry, reading.grid, what, image, image_axis)
+        return placed_by_policy(replace(volume, notes=notes), place)
 
 
 def write_nifti(path: Path, array_zyx: npt.NDArray[Any], geometry: Geometry) -> None:

@@ -12,14 +12,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from sam2ft.config.load_dataset import DatasetConfig
-from sam2ft.config.load_experiment import plain_values
-from sam2ft.core.errors import DataError, naming
+from sam2ft.core.errors import DataError
 from sam2ft.core.given.wrong_kind import Wanted, there_is
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.parallel import parallel_map
 from sam2ft.core.quiet import quiet_readers
-from sam2ft.data.images.maps import read_map
-from sam2ft.data.images.volumes import read_mask, read_volume
 from sam2ft.data.prepare.leaks import without_leaks
 from sam2ft.data.prepare.limits import GIB, limited, refuse_too_large
 from sam2ft.data.prepare.outcomes import (
@@ -34,24 +31,19 @@ from sam2ft.data.prepare.outcomes import (
     VolumeOutcome,
     refused_lines,
 )
-from sam2ft.data.prepare.pseudonyms import AS_GIVEN, Pseudonyms, recorded_names, store_names
-from sam2ft.data.prepare.relabel import given_ids, relabelled_volume
+from sam2ft.data.prepare.pseudonyms import Pseudonyms, recorded_names, store_names
+from sam2ft.data.prepare.volume import prepare_volume
 from sam2ft.data.sources.find import find_sources, left_out
 from sam2ft.data.sources.given_splits import given_splits, split_by_sources
 from sam2ft.data.sources.paths import Folders
 from sam2ft.data.sources.row import VolumeFiles, fingerprint
 from sam2ft.data.store.covariates import Covariates
-from sam2ft.data.store.intensity import intensity_window, missing_values, to_uint16
 from sam2ft.data.store.slice_metadata import disagreement_summary, distance_disagreements
 from sam2ft.data.store.split import SPLITS, kept_note, moved_note, split_by_fractions, split_from_file
 from sam2ft.data.store.store import Store
-from sam2ft.data.store.writer import PreparedVolume, StoreWriter
+from sam2ft.data.store.writer import StoreWriter
 
 LOCK = ".prepare.lock"
-_ADD_LABEL = (
-    "add each to labels, to the merge of a label, or to labels_dropped of the dataset file (labels_dropped: others "
-    "drops all that are not named)"
-)
 
 
 def prepare_dataset(
@@ -288,6 +280,8 @@ def _prepare_one(
         budget = config.reading.max_volume_gb * GIB
         with _reading(source.image), limited(source.image, budget, 60 * options.minutes, own_process=options.isolated):
             refuse_too_large(source.image, source.mask, source.maps.values(), budget, config.reading)
+            for mask in source.masks.values():
+                refuse_too_large(source.image, mask, (), budget, config.reading)
             volume = prepare_volume(source, config, names, version_1=writer.version == 1)
         writer.write(volume, stamp)
     except DataError as error:
@@ -340,49 +334,3 @@ def _about_map(source: VolumeFiles, path: Path) -> str:
     """What to do when a map is absent; empty for another file."""
     names = [name for name, given in source.maps.items() if given == path]
     return f"; sources.maps.{names[0]}.optional: true prepares subjects without this map" if names else ""
-
-
-def prepare_volume(
-    source: VolumeFiles, config: DatasetConfig, names: Pseudonyms = AS_GIVEN, *, version_1: bool = False
-) -> PreparedVolume:
-    """Image, mask and maps of one volume on the grid of the image.
-
-    Args:
-        names: how UIDs enter the record, and whether the path of the image does.
-        version_1: by the rules of stores of version 1 (see `read_volume`).
-
-    Raises:
-        DataError: naming the file and the reason.
-    """
-    image = read_volume(source.image, config.keep, config.reading, version_1=version_1)
-    with naming(source.image):
-        window = intensity_window(image.array_zyx, config.intensity)
-    levels, missing = to_uint16(image.array_zyx, window), missing_values(image.array_zyx)
-    image = replace(image, array_zyx=levels)  # before the mask is read: signals need twice as much memory
-    given = read_mask(source.mask, image, config.reading)
-    with naming(source.mask):
-        found, mask_notes = relabelled_volume(given, config.labels, config.changes, _ADD_LABEL)
-        as_given = config.given_instances.source == "as_given"
-        instances = given_ids(given.array_zyx, found, config.changes) if as_given else None
-    maps = {
-        name: read_map(path, name, config.sources.map_source(name), image.geometry, found, config.reading)
-        for name, path in sorted(source.maps.items())
-    }
-    notes = [*image.notes, *missing, *given.notes, *mask_notes]
-    notes += [note for one in maps.values() for note in one.notes]
-    notes += [f"has no map {name} (optional)" for name in sorted({*config.sources.maps} - {*maps})]
-    return PreparedVolume(
-        key=source.key,
-        geometry=image.geometry,
-        image_zyx=levels,
-        mask_zyx=found,
-        maps=maps,
-        window=window,
-        notes=tuple(dict.fromkeys(notes)),
-        facts={**image.facts, **image.nearest_facts, "intensity": plain_values(config.intensity.chosen)},
-        slices=names.slices(image.slices),
-        subject_fields=image.subject_fields,
-        source_image=str(source.image.resolve()) if names.with_paths else None,
-        instances_zyx=instances,
-        instances_min_mm3=config.given_instances.min_mm3,
-    )

@@ -8,7 +8,7 @@ from typing import Any
 from sam2ft.config.layout_labels import described_in, table_of
 from sam2ft.config.schema.sources import SourceLayout
 from sam2ft.core.errors import DataError, listed
-from sam2ft.data.sources.nnunet import chosen_channel
+from sam2ft.data.sources.nnunet import channel_number
 from sam2ft.data.sources.row import VolumeFiles, key_of
 
 LISTS: Mapping[str, str] = {"training": "train", "validation": "val", "testing": "test", "test": "test"}
@@ -98,7 +98,7 @@ def _row(
     if isinstance(image, list) and image:
         modality = content.get("modality", {})
         names = {number: str(modality.get(str(number), number)) for number in range(len(image))}
-        image = image[chosen_channel(path, names, channel)]
+        image = image[channel_number(path, names, channel)]
     elif channel is not None:
         raise DataError(f"{where}: has one image file; sources.layout.channel chooses from a list of files")
     label = label[0] if isinstance(label, list) and len(label) == 1 else label

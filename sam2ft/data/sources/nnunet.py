@@ -67,10 +67,10 @@ def _channel(path: Path, names: Any, wanted: int | str | None) -> int:
     """Number of the channel that `sources.layout.channel` names."""
     if not isinstance(names, Mapping) or not names or not all(key.isdecimal() for key in names):
         raise DataError(f"{path}: channel_names is not a mapping of numbers to names")
-    return chosen_channel(path, {int(key): str(name) for key, name in names.items()}, wanted)
+    return channel_number(path, {int(key): str(name) for key, name in names.items()}, wanted)
 
 
-def chosen_channel(path: Path, known: Mapping[int, str], wanted: int | str | None) -> int:
+def channel_number(path: Path, known: Mapping[int, str], wanted: int | str | None) -> int:
     """Number of a channel, by its number or its name; the only one where none is wanted.
 
     Raises:

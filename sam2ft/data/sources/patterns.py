@@ -30,17 +30,19 @@ def find_by_patterns(dataset: str, sources: Sources, base: Path) -> list[VolumeF
     rows = []
     for path, values in matches(base, images, folders):
         names = named(sources, values)
-        patterns = {_MASK: sources.mask_pattern, **sources.map_patterns}
-        paths, problem = followers(patterns, {**names, **values}, base, folders)
+        patterns, known = {_MASK: sources.mask_pattern, **sources.map_patterns}, {**names, **values}
+        paths, problem = followers(patterns, known, base, folders)
+        masks, of_labels = followers(sources.masks_of_labels, known, base, folders)
         rows.append(
             VolumeFiles(
                 key_of(path, dataset, names["subject"], names.get("volume")),
                 path,
                 paths.pop(_MASK),
                 paths,
+                masks,
                 site=values.get("site"),
                 covariates={name: value for name, value in values.items() if name not in _NAMING},
-                problem=problem,
+                problem=problem or of_labels,
             )
         )
     if not rows:

@@ -26,7 +26,7 @@ class VolumeFiles:
     mask: Path
     maps: Mapping[str, Path] = field(default_factory=dict)
     masks: Mapping[str, Path] = field(default_factory=dict)
-    """Label -> its own mask file; empty: `mask` holds all labels."""
+    """Label -> its own mask file, in the order that decides overlaps; empty: `mask` holds all labels."""
     split: str | None = None
     """Split that the sources give; None: it is drawn, or stands in a split file."""
     site: str | None = None
@@ -43,7 +43,7 @@ class VolumeFiles:
 
     @property
     def paths_of_masks(self) -> tuple[Path, ...]:
-        return tuple(self.masks[name] for name in sorted(self.masks)) or (self.mask,)
+        return tuple(self.masks.values()) or (self.mask,)
 
     @property
     def described(self) -> Mapping[str, str]:

@@ -17,6 +17,8 @@ SUFFIXES = (".seg.nrrd", *volume_endings())
 """Endings of mask files, longest first."""
 _UNPLACED = (*array_file.ENDINGS, *picture_stack.ENDINGS)
 """Endings of files that other programs write beside a mask too: probabilities, pictures of it."""
+DICOM_SUFFIXES = (".seg.dcm", ".dcm")
+"""Of a DICOM-SEG or RTSTRUCT file, which sam2ft writes beside a prediction in NIfTI: used where there is no other."""
 SHOWN = 5
 """Number of volumes and files that a message names."""
 
@@ -68,7 +70,8 @@ def _of_folder(folder: Path, records: Sequence[VolumeRecord]) -> FoundPrediction
     by_stem: dict[str, list[Path]] = {}
     for path in masks:
         by_stem.setdefault(stem(path), []).append(path)
-    paths, used = {}, set()
+    paths: dict[VolumeKey, Path] = {}
+    used: set[Path] = set()
     for record in records:
         subject, volume = record.key.subject, record.key.volume
         # As sam2ft names its files, with every unusual letter encoded, and as the subject is written.
@@ -76,6 +79,9 @@ def _of_folder(folder: Path, records: Sequence[VolumeRecord]) -> FoundPrediction
         if subjects.count(subject) == 1:
             names += [path_component(subject), subject]
         candidates = [path for name in dict.fromkeys(names) for path in by_stem.get(name, ())]
+        others = [path for path in candidates if not path.name.lower().endswith(DICOM_SUFFIXES)]
+        used.update(candidates if others else ())
+        candidates = others or candidates
         if len(candidates) > 1:
             both = " and ".join(str(path) for path in candidates)
             raise DataError(f"{record.key}: {len(candidates)} predictions, {both}; keep one")
@@ -105,7 +111,7 @@ def _masks_in(folder: Path) -> list[Path]:
 
 
 def _is_mask(path: Path) -> bool:
-    return path.is_file() and path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
+    return path.is_file() and path.name.lower().endswith((*SUFFIXES, *DICOM_SUFFIXES)) and not path.name.startswith(".")
 
 
 def _of_table(path: Path, records: Sequence[VolumeRecord]) -> FoundPredictions:
@@ -128,8 +134,8 @@ def _of_table(path: Path, records: Sequence[VolumeRecord]) -> FoundPredictions:
 
 
 def stem(path: Path) -> str:
-    """Return the name of a file without its suffix (SUFFIXES; in any case)."""
-    for suffix in SUFFIXES:
+    """Return the name of a file without its suffix (.nii.gz, .seg.dcm and the others above; in any case)."""
+    for suffix in (*SUFFIXES, *DICOM_SUFFIXES):
         if path.name.lower().endswith(suffix):
             return path.name[: -len(suffix)]
     return path.name

@@ -8,6 +8,8 @@ import numpy as np
 from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError, naming
 from sam2ft.core.geometry import Geometry
+from sam2ft.core.labels import LabelTable
+from sam2ft.data.images.grid_policy import share_inside
 from sam2ft.data.images.grids import (
     Volume,
     on_grid,
@@ -16,7 +18,9 @@ from sam2ft.data.images.grids import (
     resampled_nearest,
     united_grid,
 )
-from sam2ft.data.images.volumes import grid_fields, read_volume
+from sam2ft.data.images.volumes import grid_fields
+from sam2ft.data.masks.layers import Meaning
+from sam2ft.data.masks.read_masks import MaskReader
 from sam2ft.data.store.store import VolumeRecord
 from sam2ft.runs.evaluation_files import verified_prediction
 from sam2ft.runs.layout import EvalLayout
@@ -39,27 +43,41 @@ class PlacedMask:
     a mask that is cropped to its segments."""
 
 
-def read_labels(path: Path, reading: Reading) -> Volume:
-    """Read a label map from a file or a DICOM folder; its integers are labels, not signals.
+def read_labels(
+    path: Path, reading: Reading, table: LabelTable | None = None, reference: Volume | None = None
+) -> Volume:
+    """Read a label map from a mask of any kind; its integers are labels, not signals.
+
+    Args:
+        table: what names of segments that overlap, or have equal values, mean; None: every value is a label.
+        reference: what contours and pictures are drawn on; None: they are refused.
 
     Raises:
         DataError: naming the file or folder, when it cannot be read exactly.
     """
-    return read_volume(path, reading=reading, labels=True)
+    return MaskReader(reference, reading, Meaning(table)).read(path)
 
 
-def read_prediction(path: Path, reference: Volume, *, resample: bool, reading: Reading = AS_IS) -> PlacedMask:
+def read_prediction(
+    path: Path,
+    reference: Volume,
+    *,
+    resample: bool,
+    reading: Reading = AS_IS,
+    table: LabelTable | None = None,
+) -> PlacedMask:
     """Read a mask in the voxel order of `reference`; axes are permuted and flipped by the affine, without resampling.
 
     Args:
         resample: a mask on another grid is resampled with nearest neighbours (0 outside of its grid).
         reading: which field of its header is right where two contradict each other.
+        table: see `read_labels`.
 
     Raises:
         DataError: the mask is on another grid, without `resample`, and the message contains both geometries; or less
             than half of the labelled voxels of either mask lie inside the grid of the other.
     """
-    volume = read_labels(path, reading.of_masks)
+    volume = read_labels(path, reading.of_masks, table, reference)
     return placed(path, volume, reference, resample=resample)
 
 
@@ -143,22 +161,14 @@ def _refuse_little(path: Path, inside: float, covered: float | None) -> None:
             )
 
 
-def share_inside(volume: Volume, geometry: Geometry) -> float:
-    """Share of the labelled voxels of a mask whose centres lie inside a grid; 1 without a labelled voxel."""
-    steps = np.linalg.solve(geometry.affine, volume.geometry.affine)
-    size_xyz = np.array(geometry.shape_zyx[::-1])
-    labelled = inside = 0
-    for index, mask_yx in enumerate(volume.array_zyx):
-        y, x = np.nonzero(mask_yx)
-        places = steps[:3] @ np.stack([x, y, np.full_like(x, index), np.ones_like(x)])
-        # A grid reaches half a voxel beyond the centres of its outermost voxels.
-        inside += int(np.all((places >= -0.5) & (places <= size_xyz[:, None] - 0.5), axis=0).sum())
-        labelled += len(x)
-    return inside / labelled if labelled else 1.0
-
-
 def read_stored_prediction(
-    path: Path, record: VolumeRecord, reference: Volume, *, resample: bool, reading: Reading = AS_IS
+    path: Path,
+    record: VolumeRecord,
+    reference: Volume,
+    *,
+    resample: bool,
+    reading: Reading = AS_IS,
+    table: LabelTable | None = None,
 ) -> PlacedMask:
     """Read the prediction of a volume of a store, as `read_prediction`.
 
@@ -169,9 +179,9 @@ def read_stored_prediction(
         verified_prediction(EvalLayout(path.resolve().parents[2]), record.key)
     nearest = record.nearest
     if nearest is None:
-        return read_prediction(path, reference, resample=resample, reading=reading)
+        return read_prediction(path, reference, resample=resample, reading=reading, table=table)
     even = reading.model_copy(update={"irregular": "resample"})
-    mask = read_prediction(path, reference, resample=resample, reading=even)
+    mask = read_prediction(path, reference, resample=resample, reading=even, table=table)
     if is_of_evaluation(path):
         note = "prediction of an evaluation of sam2ft: it lies on the even slices of the store and is taken as it is"
         return replace(mask, volume=replace(mask.volume, notes=(*mask.volume.notes, note)))

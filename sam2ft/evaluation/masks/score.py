@@ -89,8 +89,8 @@ def score_pair(
     key = VolumeKey("files", stem(reference), stem(prediction))
 
     def read() -> _Masks:
-        volume = read_labels(reference, chosen.reading)
-        other = read_labels(prediction, chosen.reading.of_masks)
+        volume = read_labels(reference, chosen.reading, table)
+        other = read_labels(prediction, chosen.reading.of_masks, table, volume)
         volume, mask = placed_pair(reference, volume, prediction, other, resample=chosen.resample)
         predicted, referred, known, notes = _pair_labels((reference, volume), (prediction, mask.volume), table)
         return _Masks(predicted, referred, Scene(volume.geometry, known, dicom=volume.slices), mask, notes)
@@ -178,8 +178,10 @@ def _prediction_of(
     store: Store, record: VolumeRecord, path: Path, scoring: Scoring
 ) -> tuple[LabelMap, PlacedMask, tuple[str, ...]]:
     """(the prediction of a volume in the labels of the store, how it was placed, notes)."""
-    reference = Volume(np.asarray(store.mask(record.key)), record.geometry)
-    mask = read_stored_prediction(path, record, reference, resample=scoring.resample, reading=scoring.reading)
+    reference = Volume(np.asarray(store.mask(record.key)), record.geometry, record.dicom)
+    mask = read_stored_prediction(
+        path, record, reference, resample=scoring.resample, reading=scoring.reading, table=store.labels
+    )
     as_given = "instances" in record.arrays
     predicted, notes = relabelled(path, mask.volume, store.labels, as_given=as_given)
     return predicted, mask, (*mask.volume.notes, *notes)

@@ -12,7 +12,8 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.geometry import Geometry
 from sam2ft.data.dicom.placement import evened
 from sam2ft.data.dicom.series import read_series
-from sam2ft.data.images.volumes import read_mask, read_volume, write_nifti
+from sam2ft.data.images.volumes import read_volume, write_nifti
+from sam2ft.data.masks.read_masks import read_placed_mask
 
 Writer = Callable[..., Path]
 
@@ -160,14 +161,16 @@ def test_uneven_slices_are_refused_or_evened_with_their_mask(tmp_path: Path, wri
     assert any("resampled to 4 slices at even distances" in note for note in volume.notes)
     mask = np.broadcast_to(np.arange(1, 5, dtype=np.uint8)[:, None, None], (4, 6, 8))
     write_nifti(tmp_path / "mask.nii.gz", mask, volume.geometry)
-    assert read_mask(tmp_path / "mask.nii.gz", volume).array_zyx[:, 0, 0].tolist() == [index + 1 for index in nearest]
+    assert read_placed_mask(tmp_path / "mask.nii.gz", volume).array_zyx[:, 0, 0].tolist() == [
+        index + 1 for index in nearest
+    ]
 
     def label(header: FileDataset, z: int) -> None:
         at(UNEVEN[case])(header, z)
         header.PixelData = mask[z].astype("<u2").tobytes()
 
     drawn = write_series(tmp_path / "m", count=4, change=label)
-    assert read_mask(drawn, volume, reading).array_zyx[:, 0, 0].tolist() == [index + 1 for index in nearest]
+    assert read_placed_mask(drawn, volume, reading).array_zyx[:, 0, 0].tolist() == [index + 1 for index in nearest]
 
 
 def test_nothing_is_taken_from_a_neighbour_without_a_value() -> None:
@@ -188,7 +191,7 @@ def test_a_mask_follows_along_the_slices_of_the_series_however_it_is_cut(
     series = read_volume(folder, reading=Reading(irregular="resample"))
     mask = np.broadcast_to(np.arange(1, 5, dtype=np.uint8)[:, None, None], (4, 6, 8))
     write_nifti(tmp_path / "mask.nii.gz", mask, series.geometry)
-    found = read_mask(tmp_path / "mask.nii.gz", image, reading).array_zyx
+    found = read_placed_mask(tmp_path / "mask.nii.gz", image, reading).array_zyx
     expected = [1, 3, 3, 4]  # even slices at 0, 2, 4 and 6 mm; 4 mm is as near to 2 as to 6
     assert found.shape == image.array_zyx.shape
     along = np.moveaxis(found, {"2": 0, "1": 1, "0": 1}[axis], 0).reshape(4, -1)

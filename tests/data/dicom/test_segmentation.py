@@ -12,14 +12,19 @@ import pydicom
 import pytest
 
 from sam2ft.config.load_dataset import load_dataset
+from sam2ft.config.schema.dataset import Reading
 from sam2ft.core.digests.verified_files import write_sealed_json
 from sam2ft.core.errors import ConfigError, DataError
 from sam2ft.core.files import read_json
 from sam2ft.core.geometry import Geometry
 from sam2ft.data.dicom import segmentation
 from sam2ft.data.dicom.segmentation import refuse_without_highdicom, source_series, write_segmentation
-from sam2ft.data.images.volumes import write_nifti
+from sam2ft.data.images.grids import Volume, on_grid
+from sam2ft.data.images.volumes import read_volume, write_nifti
+from sam2ft.data.masks.layers import Meaning
+from sam2ft.data.masks.read_masks import read_placed_mask
 from sam2ft.data.prepare.prepare import prepare_dataset
+from sam2ft.data.prepare.relabel import relabelled_volume
 from sam2ft.data.store.index import record_path
 from sam2ft.data.store.store import Store, VolumeRecord
 from sam2ft.phantom.dicom import DicomSeries, write_series
@@ -91,6 +96,19 @@ def test_voxels_of_a_nifti_prediction_lie_where_the_pixels_of_the_series_do(stor
                 right, anterior, superior = (affine @ [x, y, z, 1])[:3]
                 assert np.abs(np.array([-right, -anterior, superior]) - centre_lps(header, x, y)).max() < 1e-3
                 assert values[x, y, z] == prediction()[z, y, x]
+
+
+def test_what_is_written_is_read_back_as_a_mask_of_the_series_to_the_same_voxels(store: Store, tmp_path: Path) -> None:
+    """Also where the slices of the store lie across another axis than those of the series."""
+    (record,) = store.volumes
+    write_segmentation(tmp_path / "a.seg.dcm", prediction(), store.labels, record, "run x, box")
+    changes = {label: label for label in store.labels.ids}
+    for axis in ("auto", "0", "1"):
+        image = read_volume(tmp_path / "dicom" / "a", reading=Reading(slice_axis=axis))
+        mask = read_placed_mask(tmp_path / "a.seg.dcm", image, meaning=Meaning(store.labels))
+        found = relabelled_volume(mask, store.labels, changes)[0]
+        back = on_grid(Volume(found, image.geometry), record.geometry)
+        assert np.array_equal(back.array_zyx, prediction())
 
 
 def normal(header: Any) -> Any:

@@ -16,7 +16,8 @@ from sam2ft.data.formats.declared_size import declared_size
 from sam2ft.data.formats.readers import FORMATS as SHOWN
 from sam2ft.data.formats.readers import READERS, companions_of, described_file, reader_of, volume_endings
 from sam2ft.data.images.maps import read_map
-from sam2ft.data.images.volumes import read_mask, read_volume
+from sam2ft.data.images.volumes import read_volume
+from sam2ft.data.masks.read_masks import read_placed_mask
 
 SHAPE = (7, 6, 5)
 TYPES = ("u1", "i2", "u2", "f4")
@@ -76,7 +77,7 @@ def test_a_mask_in_a_file_of_any_kind_lies_on_its_image(tmp_path: Path, name: st
     form, affine = FORMATS[name], turned_affine()
     image = read_volume(form.write(tmp_path / "image", values("u2"), affine), reading=form.reading)
     labels = (values("u1") > 120).astype(np.uint8)
-    mask = read_mask(form.write(tmp_path / "mask", labels, affine), image, form.reading)
+    mask = read_placed_mask(form.write(tmp_path / "mask", labels, affine), image, form.reading)
     assert np.array_equal(mask.array_zyx, labels.T)
 
 

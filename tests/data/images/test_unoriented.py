@@ -16,7 +16,8 @@ from sam2ft.core.geometry import Geometry
 from sam2ft.core.labels import LabelTable
 from sam2ft.data.images.grids import Volume
 from sam2ft.data.images.maps import read_map
-from sam2ft.data.images.volumes import read_mask, read_volume, write_nifti
+from sam2ft.data.images.volumes import read_volume, write_nifti
+from sam2ft.data.masks.read_masks import read_placed_mask
 from sam2ft.data.store.index import content_digest
 from sam2ft.evaluation.masks.placing import read_prediction
 from sam2ft.metrics.biomarkers.height import sagittal_axis
@@ -65,7 +66,7 @@ def test_image_and_mask_without_orientation_are_taken_in_the_order_of_their_file
     assert not volume.geometry.oriented
     assert "orientation" in volume.notes[0]
     assert "heights of discs are not measured" in volume.notes[0]
-    found = read_mask(mask(tmp_path / "mask", MASK), volume)
+    found = read_placed_mask(mask(tmp_path / "mask", MASK), volume)
     assert np.array_equal(found.array_zyx, volume.array_zyx)
 
 
@@ -85,7 +86,7 @@ def test_one_file_without_orientation_is_refused_by_name(
 ) -> None:
     paths = {"image": image(tmp_path / "image", MASK), "mask": mask(tmp_path / "mask", MASK)}
     with pytest.raises(DataError, match=r"header.* does not say how it lies in the body .*CopyInformation") as refused:
-        read_mask(paths["mask"], read_volume(paths["image"]))
+        read_placed_mask(paths["mask"], read_volume(paths["image"]))
     assert str(paths[lacking]) in str(refused.value)
     assert "\n" not in str(refused.value)
 

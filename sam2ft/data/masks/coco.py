@@ -1,0 +1,163 @@
+"""Masks as COCO annotations: polygons and uncompressed run lengths of the slices of an image."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sam2ft.core.errors import DataError, listed, naming
+from sam2ft.data.dicom.read_segmentation import slices_of_image
+from sam2ft.data.images.grids import Segment, Volume
+from sam2ft.data.masks.layers import Layer
+from sam2ft.data.masks.polygons import filled_polygon
+
+# COCO counts from the corner of the first pixel, whose centre is therefore (0.5, 0.5).
+_CENTRE = 0.5
+_MOST_SHOWN = 3
+_NUMBER = re.compile(r"\d+")
+
+
+def read_polygons(path: Path, image: Volume) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
+    """(a layer per category, notes) of a file of COCO annotations of the slices of one image.
+
+    A pixel belongs to a polygon when its centre lies inside or on it; the centre of the first pixel is (0.5, 0.5).
+    Polygons of one annotation, and annotations of one category, are put together. The slice of an entry of `images` is
+    the one whose file has its name (DICOM series), else the last number in its file_name, from 0 or 1 on for all.
+
+    Raises:
+        DataError: naming the file and the annotation; for compressed run lengths, other sizes and unknown slices.
+    """
+    with naming(path):
+        content = _content(path)
+        slices, notes = _slices(content["images"], image)
+        names = {_whole(one, "id", "category"): str(one.get("name", "")) for one in content["categories"]}
+        masks: dict[int, npt.NDArray[np.bool_]] = {}
+        for number, annotation in enumerate(content["annotations"]):
+            where = f"annotations[{number}]"
+            category = _whole(annotation, "category_id", where)
+            if category not in names:
+                raise DataError(f"{where}: category_id {category} is in no entry of categories")
+            of_image = _whole(annotation, "image_id", where)
+            if of_image not in slices:
+                raise DataError(f"{where}: image_id {of_image} is in no entry of images")
+            mask = masks.setdefault(category, np.zeros(image.geometry.shape_zyx, dtype=bool))
+            mask[slices[of_image]] |= _drawn(annotation, where, image.geometry.shape_zyx[1:])
+        layers = tuple(Layer(Segment(category, names[category]), masks[category]) for category in sorted(masks))
+        return layers, notes
+
+
+def _content(path: Path) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise DataError(f"not a readable JSON file ({type(error).__name__})") from None
+    keys = ("images", "annotations", "categories")
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in keys):
+        raise DataError(f"is no file of COCO annotations: it needs the lists {', '.join(keys)}")
+    for key in keys:
+        if not all(isinstance(one, dict) for one in content[key]):
+            raise DataError(f"is no file of COCO annotations: {key} holds something else than mappings")
+    return content
+
+
+def _whole(entry: Mapping[str, Any], key: str, where: str) -> int:
+    value = entry.get(key)
+    if type(value) is not int or value < 0:
+        raise DataError(f"{where}: {key} is missing or no whole number from 0 on")
+    return value
+
+
+def _slices(images: Sequence[Mapping[str, Any]], image: Volume) -> tuple[dict[int, int], tuple[str, ...]]:
+    """(id of an entry -> its slice, a note on the rule)."""
+    depth, height, width = image.geometry.shape_zyx
+    files: dict[int, str] = {}
+    for number, entry in enumerate(images):
+        where, name = f"images[{number}]", entry.get("file_name")
+        if not isinstance(name, str) or not name:
+            raise DataError(f"{where}: file_name is missing")
+        size = (_whole(entry, "height", where), _whole(entry, "width", where))
+        if size != (height, width):
+            raise DataError(f"{where}: is {size[0]} x {size[1]} (height x width), but slices are {height} x {width}")
+        if (known := _whole(entry, "id", where)) in files:
+            raise DataError(f"{where}: id {known} is given twice")
+        files[known] = name
+    stems = {known: Path(name.replace("\\", "/")).stem for known, name in files.items()}
+    series = slices_of_image(image)
+    if series and image.file_axis == 2:
+        of_series = {one.path.stem: index for index, one in enumerate(series) if one.part is None}
+        if set(stems.values()) <= of_series.keys():
+            return {known: of_series[stem] for known, stem in stems.items()}, ()
+        raise DataError(
+            f"file_name of its images are not those of the files of the series "
+            f"({listed(sorted(files.values()), _MOST_SHOWN)}); write them as the DICOM files are called"
+        )
+    numbers = {known: _NUMBER.findall(stem) for known, stem in stems.items()}
+    if not all(numbers.values()):
+        raise DataError(f"file_name without a number: {next(files[known] for known in files if not numbers[known])}")
+    found = {known: int(text[-1]) for known, text in numbers.items()}
+    if (given := image.slices.get("instanceNumber")) is not None and image.nearest_slices is None:
+        # Slices of a series that is away (of a store): their numbers are known, and need not run as the slices do.
+        of_number = {value: index for index, value in enumerate(given) if value is not None}
+        if len(set(found.values())) < len(found) or not set(found.values()) <= of_number.keys():
+            raise DataError(
+                "the last numbers in file_name of its images are not InstanceNumbers of the series, each once; write "
+                "them as the DICOM files are called, or with these numbers"
+            )
+        return {known: of_number[value] for known, value in found.items()}, ()
+    return _from_first(found, depth)
+
+
+def _from_first(found: Mapping[int, int], depth: int) -> tuple[dict[int, int], tuple[str, ...]]:
+    """Slices by numbers that begin at 0 or at 1; only all numbers of a whole image say which."""
+    values = sorted(found.values())
+    if len(set(values)) < len(values):
+        raise DataError("two entries of images have one number in their file_name; allowed: one per slice")
+    for first in (0, 1):
+        if values == list(range(first, first + depth)):
+            return {known: value - first for known, value in found.items()}, (f"slices are numbered from {first}",)
+    raise DataError(
+        f"images has {len(values)} entries, whose numbers in file_name ({listed([*map(str, values)], _MOST_SHOWN)}) "
+        f"are not 0 to {depth - 1} or 1 to {depth}: it is not known which slices these are; list every slice in images"
+    )
+
+
+def _drawn(annotation: Mapping[str, Any], where: str, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    shapes = annotation.get("segmentation")
+    if isinstance(shapes, dict):
+        return _run_lengths(shapes, where, shape)
+    if not isinstance(shapes, list) or not shapes:
+        raise DataError(f"{where}: segmentation is no polygon (a list of lists of numbers)")
+    drawn = np.zeros(shape, dtype=bool)
+    for one in shapes:
+        try:
+            flat = np.array(one, dtype=np.float64)
+        except (TypeError, ValueError):
+            flat = np.array([])
+        if flat.ndim != 1 or len(flat) < 6 or len(flat) % 2 or not np.isfinite(flat).all():
+            raise DataError(f"{where}: a polygon is a list of x and y of three or more points")
+        x_y = flat.reshape(-1, 2) - _CENTRE
+        drawn |= filled_polygon(np.round(x_y[:, ::-1], 6), shape).whole
+    return drawn
+
+
+def _run_lengths(shapes: Mapping[str, Any], where: str, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """Run lengths down the columns, the first of background."""
+    counts = shapes.get("counts")
+    if isinstance(counts, str):
+        raise DataError(
+            f"{where}: compressed run lengths are not read; allowed: polygons, or counts as a list of whole numbers "
+            "(in Python with pycocotools: decode the mask and write it as PNG)"
+        )
+    if (
+        shapes.get("size") != list(shape)
+        or not isinstance(counts, list)
+        or not all(type(count) is int and count >= 0 for count in counts)
+        or sum(counts) != shape[0] * shape[1]
+    ):
+        raise DataError(f"{where}: run lengths do not cover the {shape[0]} x {shape[1]} pixels of a slice")
+    values = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+    return values.reshape(shape, order="F")

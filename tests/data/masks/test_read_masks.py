@@ -1,0 +1,337 @@
+"""Every kind of mask of one subject gives the same stored label map."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import nrrd
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam2ft.config.load_dataset import load_dataset
+from sam2ft.core.errors import DataError, ProblemsError
+from sam2ft.core.geometry import Geometry
+from sam2ft.core.keys import VolumeKey
+from sam2ft.data.images.grids import Volume
+from sam2ft.data.images.volumes import read_volume, write_nifti
+from sam2ft.data.masks.layers import Meaning
+from sam2ft.data.masks.read_masks import read_placed_mask
+from sam2ft.data.prepare.prepare import prepare_dataset
+from sam2ft.data.store.store import Store
+from sam2ft.phantom.dicom import DicomSeries, write_series
+
+SHAPE = (5, 12, 10)
+DATASET = """\
+dataset: {{name: toy, anatomy: knee}}
+sources: {{images: "{images}", masks: {masks}}}
+labels: {{3: {{name: cartilage}}, 7: {{name: bone}}}}
+split: {{train: 0.0, val: 0.0, test: 1.0}}
+{more}
+"""
+
+
+def geometry() -> Geometry:
+    affine = np.diag([0.4, 0.6, 2.5, 1.0])
+    affine[:3, 3] = (-31.2, 14.7, 88.05)
+    return Geometry.from_affine(SHAPE, affine)
+
+
+def label_map() -> Any:
+    mask = np.zeros(SHAPE, dtype=np.uint8)
+    mask[1, 2:5, 1:7] = 3
+    mask[2, 6:11, 5:7] = 7
+    mask[3, 0:2, 8:10], mask[3, 11, 0] = 7, 3
+    return mask
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Subject s as a DICOM series and as one NIfTI file."""
+    values = np.random.default_rng(0).integers(0, 900, size=SHAPE).astype(np.float32)
+    write_series(tmp_path / "dicom" / "s", values[None], geometry(), DicomSeries("s", 4, "PD", seed=11))
+    write_nifti(tmp_path / "nifti" / "s.nii.gz", values.astype(np.uint16), geometry())
+    return tmp_path
+
+
+def stored(folder: Path, masks: str, images: str = "nifti/{subject}.nii.gz", more: str = "") -> Any:
+    (folder / "ds.yaml").write_text(DATASET.format(images=images, masks=masks, more=more))
+    prepare_dataset(load_dataset(folder / "ds.yaml"), folder, folder / "store", lambda *_: None)
+    return Store.open(folder / "store")
+
+
+def mask_of(store: Store) -> Any:
+    return np.asarray(store.mask(VolumeKey("toy", "s", "image")))
+
+
+IMAGES = ["nifti/{subject}.nii.gz", "dicom/{subject}"]
+
+
+@pytest.mark.parametrize("images", IMAGES)
+@pytest.mark.parametrize("key", ["name", "id"])
+@pytest.mark.parametrize("value", [1, 255, 7])
+def test_one_file_per_label(folder: Path, images: str, key: str, value: int) -> None:
+    for name, label in (("cart", 3), ("bone", 7)):
+        write_nifti(folder / name / "s.nii.gz", (label_map() == label).astype(np.uint8) * value, geometry())
+    names = {"name": ("cartilage", "bone"), "id": ('"3"', '"7"')}[key]
+    masks = f'{{{names[0]}: "cart/{{subject}}.nii.gz", {names[1]}: "bone/{{subject}}.nii.gz"}}'
+    assert np.array_equal(mask_of(stored(folder, masks, images)), label_map())
+
+
+MASKS = '{cartilage: "cart/{subject}.nii.gz", bone: "bone/{subject}.nii.gz"}'
+
+
+def write_overlapping(folder: Path) -> None:
+    bigger = label_map() == 3
+    bigger[2, 6:8, 5:7] = True
+    write_nifti(folder / "cart" / "s.nii.gz", bigger.astype(np.uint8), geometry())
+    write_nifti(folder / "bone" / "s.nii.gz", (label_map() == 7).astype(np.uint8), geometry())
+
+
+@pytest.mark.parametrize(("rule", "label"), [("first", 3), ("last", 7)])
+def test_files_of_labels_that_overlap_follow_the_rule(folder: Path, rule: str, label: int) -> None:
+    write_overlapping(folder)
+    found = mask_of(stored(folder, MASKS, more=f"overlaps: {rule}"))
+    assert (found[2, 6:8, 5:7] == label).all()
+    assert np.array_equal(found == 3, label_map() == 3) == (label == 7)
+
+
+def test_overlapping_files_are_refused_with_counts(folder: Path) -> None:
+    write_overlapping(folder)
+    with pytest.raises(DataError, match="4 voxels in both cartilage and bone; say which has them: overlaps: first"):
+        stored(folder, MASKS)
+
+
+def test_a_file_of_a_label_that_is_absent_or_holds_several_values_is_named(folder: Path) -> None:
+    write_nifti(folder / "cart" / "s.nii.gz", label_map(), geometry())
+    with pytest.raises(DataError, match=r"bone/s\.nii\.gz: no such file"):
+        stored(folder, MASKS)
+    write_nifti(folder / "bone" / "s.nii.gz", label_map(), geometry())
+    with pytest.raises(DataError, match=r"cart/s\.nii\.gz: the mask holds the values 3, 7; a mask of one label"):
+        stored(folder, MASKS)
+
+
+@pytest.mark.parametrize(
+    ("masks", "more", "message"),
+    [
+        ('{cartilag: "c/{subject}.nii"}', "", "cartilag.*did you mean.*cartilage"),
+        ('{cartilage: "c/{subject}.nii", "3": "d/{subject}.nii"}', "", "given by name and by id"),
+        ("{}", "", "is empty"),
+        ('{cartilage: "c/x.nii"}', "", "a path with {subject}"),
+        ('{cartilage: "c/{subject}.nii"}', "instances: {source: as_given}", "holds no ids of instances"),
+        ('"c/{subject}.nii"', "overlaps: both", "overlaps"),
+        ('"c/{subject}.nii"', "grid: {snap_mm: 0}", "snap_mm"),
+        ('"c/{subject}.nii"', "grid: snap", "grid"),
+        ('"c/{subject}.nii"', "segment_from: 0", "segment_from"),
+    ],
+)
+def test_wrong_keys_are_named(folder: Path, masks: str, more: str, message: str) -> None:
+    (folder / "ds.yaml").write_text(DATASET.format(images=IMAGES[0], masks=masks, more=more))
+    with pytest.raises(ProblemsError, match=message):
+        load_dataset(folder / "ds.yaml")
+
+
+def test_the_defaults_are_in_no_fingerprint_and_a_choice_is(folder: Path) -> None:
+    chosen = {"": {}, "grid: {snap_mm: 0.1}": {"grid": {"snap_mm": 0.1}}, "overlaps: last": {"overlaps": "last"}}
+    for more, expected in chosen.items():
+        (folder / "ds.yaml").write_text(DATASET.format(images=IMAGES[0], masks='"m/{subject}.nii"', more=more))
+        conversion = load_dataset(folder / "ds.yaml").conversion
+        assert {key: conversion[key] for key in ("grid", "overlaps", "segment_from") if key in conversion} == expected
+
+
+def write_layers(path: Path, segments: list[tuple[str, int, Any]], crop: tuple[slice, ...] = ()) -> None:
+    """A segmentation of 3D Slicer: (name, value, mask zyx) in a layer each, cut to `crop` (zyx)."""
+    path.parent.mkdir(exist_ok=True)
+    crop = crop or (slice(0, None),) * 3
+    start = np.array([one.start for one in crop[::-1]])
+    layers = np.stack([(mask[crop] * value).transpose(2, 1, 0) for _, value, mask in segments]).astype(np.uint8)
+    to_lps = np.diag([-1, -1, 1, 1]) @ geometry().affine
+    header: dict[str, Any] = {
+        "space": "left-posterior-superior",
+        "kinds": ["list", "domain", "domain", "domain"],
+        "space directions": np.vstack([[np.nan] * 3, to_lps[:3, :3].T]),
+        "space origin": to_lps[:3, :3] @ start + to_lps[:3, 3],
+        "encoding": "gzip",
+    }
+    for number, (name, value, _) in enumerate(segments):
+        header |= {f"Segment{number}_ID": f"Segment_{number}", f"Segment{number}_Name": name}
+        header |= {f"Segment{number}_LabelValue": str(value), f"Segment{number}_Layer": str(number)}
+    nrrd.write(str(path), layers, header)
+
+
+@pytest.mark.parametrize("images", IMAGES)
+@pytest.mark.parametrize("values", [(1, 1), (2, 1), (3, 7)])
+@pytest.mark.parametrize(
+    "crop", [(), (slice(1, 4), slice(0, 12), slice(0, 10)), (slice(1, 5), slice(0, 12), slice(0, 10))]
+)
+def test_layers_of_segments_by_their_names_cropped_or_not(folder: Path, images: str, values: Any, crop: Any) -> None:
+    segments = [("Bone", values[1], label_map() == 7), ("cartilage", values[0], label_map() == 3)]
+    write_layers(folder / "seg" / "s.seg.nrrd", segments, crop)
+    assert np.array_equal(mask_of(stored(folder, '"seg/{subject}.seg.nrrd"', images)), label_map())
+
+
+def test_layers_by_values_where_no_name_is_a_label(folder: Path) -> None:
+    segments = [("a", 7, label_map() == 7), ("b", 3, label_map() == 3)]
+    write_layers(folder / "seg" / "s.seg.nrrd", segments)
+    assert np.array_equal(mask_of(stored(folder, '"seg/{subject}.seg.nrrd"')), label_map())
+    write_layers(folder / "seg" / "s.seg.nrrd", [("a", 3, label_map() == 7), ("b", 3, label_map() == 3)])
+    with pytest.raises(DataError, match=r"'a', 'b' is no label; give each label of the dataset file the name"):
+        stored(folder, '"seg/{subject}.seg.nrrd"')
+
+
+def test_a_segment_in_a_layer_that_is_not_there_is_refused(folder: Path) -> None:
+    path = folder / "seg" / "s.seg.nrrd"
+    write_layers(path, [("a", 7, label_map() == 7), ("b", 3, label_map() == 3)])
+    content = path.read_bytes().replace(b"Segment1_Layer:=1", b"Segment1_Layer:=5")
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="a segment is in layer 5"):
+        stored(folder, '"seg/{subject}.seg.nrrd"')
+
+
+def dicom_names(folder: Path) -> list[str]:
+    from sam2ft.data.dicom.series import read_headers
+
+    return [Path(str(header.filename)).stem for header in read_headers(folder / "dicom" / "s")[0]]
+
+
+def instance_numbers(folder: Path) -> list[int]:
+    from sam2ft.data.dicom.series import read_headers
+
+    return [int(header.InstanceNumber) for header in read_headers(folder / "dicom" / "s")[0]]
+
+
+def names_of_slices(folder: Path, how: str) -> list[str]:
+    return {
+        "from 0": [f"slice_{index:02d}" for index in range(SHAPE[0])],
+        "from 1": [f"s12_{index + 1}" for index in range(SHAPE[0])],
+        "dicom names": dicom_names(folder),
+        "instances": [f"scan7 {number}" for number in instance_numbers(folder)],
+    }[how]
+
+
+WAYS = [(IMAGES[0], "from 0"), (IMAGES[0], "from 1"), (IMAGES[1], "dicom names"), (IMAGES[1], "instances")]
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "I;16"])
+@pytest.mark.parametrize(("images", "how"), WAYS)
+def test_a_png_per_slice(folder: Path, images: str, how: str, mode: str) -> None:
+    (folder / "png" / "s").mkdir(parents=True)
+    for name, pixels in zip(names_of_slices(folder, how), label_map(), strict=True):
+        picture = Image.fromarray(pixels.astype(np.uint16) if mode == "I;16" else pixels)
+        if mode == "P":
+            picture = Image.fromarray(pixels, mode="P")
+            picture.putpalette([255, 0, 0, 0, 255, 0, 9, 9, 9, 200, 0, 0] * 4)
+        picture.save(folder / "png" / "s" / f"{name}.png")
+    assert np.array_equal(mask_of(stored(folder, '"png/{subject}"', images)), label_map())
+
+
+def write_pngs(folder: Path, change: Callable[[Path], None]) -> None:
+    (folder / "png" / "s").mkdir(parents=True)
+    for index, pixels in enumerate(label_map()):
+        Image.fromarray(pixels).save(folder / "png" / "s" / f"{index}.png")
+    change(folder / "png" / "s")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda png: (png / "4.png").unlink(), "holds 4 PNG files, but the image has 5 slices"),
+        (lambda png: (png / "4.png").rename(png / "7.png"), "are not 0 to 4 or 1 to 5"),
+        (lambda png: (png / "4.png").rename(png / "4.jpg"), "compressed with loss"),
+        (lambda png: (png / "4.png").write_bytes(b"\x89PNG\r\n\x1a\nrest"), r"4\.png: not a readable PNG file"),
+        (lambda png: Image.new("RGB", (10, 12)).save(png / "4.png"), r"4\.png: is a PNG with colours"),
+        (lambda png: Image.new("L", (12, 10)).save(png / "4.png"), r"4\.png: has 10 x 12 pixels"),
+    ],
+)
+def test_pictures_that_are_not_the_slices_are_refused(folder: Path, change: Any, message: str) -> None:
+    write_pngs(folder, change)
+    with pytest.raises(DataError, match=message):
+        stored(folder, '"png/{subject}"')
+
+
+def test_pictures_of_a_series_need_its_names_or_numbers(folder: Path) -> None:
+    write_pngs(folder, lambda png: None)
+    with pytest.raises(DataError, match="neither the names of the PNG files are those of the files of the series"):
+        stored(folder, '"png/{subject}"', IMAGES[1])
+
+
+def coco(folder: Path, how: str) -> dict[str, Any]:
+    """Rectangles of both labels as polygons round the corners of their pixels, and one run length."""
+    names = names_of_slices(folder, how)
+    images = [{"id": 100 + z, "file_name": f"x/{name}.png", "height": 12, "width": 10} for z, name in enumerate(names)]
+    boxes = [(1, 3, 2, 5, 1, 7), (2, 7, 6, 11, 5, 7), (3, 7, 0, 2, 8, 10)]
+    annotations: list[dict[str, Any]] = [
+        {"image_id": 100 + z, "category_id": label, "segmentation": [[x0, y0, x1, y0, x1, y1, x0, y1]]}
+        for z, label, y0, y1, x0, x1 in boxes
+    ]
+    annotations.append({"image_id": 103, "category_id": 3, "segmentation": {"size": [12, 10], "counts": [11, 1, 108]}})
+    categories = [{"id": 3, "name": "Cartilage"}, {"id": 7, "name": "bone"}]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+@pytest.mark.parametrize(("images", "how"), [way for way in WAYS if way[1] != "instances"])
+def test_polygons(folder: Path, images: str, how: str) -> None:
+    (folder / "coco").mkdir()
+    (folder / "coco" / "s.json").write_text(json.dumps(coco(folder, how)))
+    assert np.array_equal(mask_of(stored(folder, '"coco/{subject}.json"', images)), label_map())
+
+
+def changed(content: Any, keys: list[Any], value: Any) -> Any:
+    at = content
+    for key in keys[:-1]:
+        at = at[key]
+    at[keys[-1]] = value
+    return content
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        (["annotations", 0, "image_id"], 7, r"annotations\[0\]: image_id 7 is in no entry"),
+        (["annotations", 1, "category_id"], 5, r"annotations\[1\]: category_id 5 is in no entry"),
+        (["annotations", 1, "segmentation"], [[1, 2, 3]], "a list of x and y of three or more points"),
+        (["annotations", 3, "segmentation", "counts"], "aXb", "compressed run lengths are not read"),
+        (["annotations", 3, "segmentation", "counts"], [11, 1], "do not cover the 12 x 10 pixels"),
+        (["images", 2, "width"], 12, r"images\[2\]: is 12 x 12"),
+        (["images", 2, "file_name"], "none.png", "file_name without a number"),
+        (["images", 2, "file_name"], "9.png", "not known which slices"),
+        (["images"], {}, "it needs the lists"),
+    ],
+)
+def test_annotations_that_are_wrong_are_named(folder: Path, keys: Any, value: Any, message: str) -> None:
+    (folder / "coco").mkdir()
+    (folder / "coco" / "s.json").write_text(json.dumps(changed(coco(folder, "from 0"), keys, value)))
+    with pytest.raises(DataError, match=message):
+        stored(folder, '"coco/{subject}.json"')
+
+
+def test_what_a_grid_policy_changed_is_noted_and_recorded(folder: Path) -> None:
+    affine = geometry().affine
+    affine[:3, 3] += (0.4 * 0.3, 0, 0)
+    write_nifti(folder / "m" / "s.nii.gz", label_map(), Geometry.from_affine(SHAPE, affine))
+    with pytest.raises(DataError, match=r"m/s\.nii\.gz: .*grid: \{snap_mm: 0\.12\}"):
+        stored(folder, '"m/{subject}.nii.gz"')
+    store = stored(folder, '"m/{subject}.nii.gz"', more="grid: {snap_mm: 0.12}")
+    assert np.array_equal(mask_of(store), label_map())
+    record = store.record(VolumeKey("toy", "s", "image")).stored
+    assert record["mask_grid"] == {"policy": {"snap_mm": 0.12}, "shift_mm": pytest.approx(0.12, abs=1e-5)}
+
+
+@pytest.mark.real
+def test_a_map_on_the_grid_of_another_header(real_data: Path) -> None:
+    """The two Dixon images: edges 1.018518 and 1.0185 mm, and an origin that one of them lacks."""
+    fat, water = (read_volume(real_data / "dixon_muscle" / f"{name}.nii.gz") for name in ("fat", "water"))
+    labels = real_data / "dixon_muscle" / "labels.nii.gz"
+    table = Meaning()
+    on_fat = read_placed_mask(labels, fat, meaning=table)
+    assert on_fat.array_zyx.any()
+    with pytest.raises(DataError, match="grid: trust-array"):
+        read_placed_mask(labels, water)
+    from sam2ft.config.schema.dataset import Reading
+
+    trusted = read_placed_mask(labels, water, Reading(grid="trust-array"))
+    given = np.asarray(nibabel.load(labels).dataobj)
+    assert np.array_equal(trusted.array_zyx.transpose(2, 1, 0), given)
+    assert isinstance(trusted, Volume)

@@ -1,0 +1,189 @@
+"""Contours become the voxels whose centres they contain: against a sphere and a box, with holes, and refused beside."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sequence import Sequence
+
+from sam2ft.core.errors import DataError
+from sam2ft.core.geometry import Geometry
+from sam2ft.core.labels import Label, LabelTable
+from sam2ft.data.images.grids import Volume
+from sam2ft.data.masks.layers import Meaning
+from sam2ft.data.masks.read_masks import MaskReader, read_placed_mask
+from sam2ft.data.prepare.relabel import relabelled_volume
+
+SHAPE = (20, 60, 50)
+SPACING = (2.0, 0.5, 0.8)
+TABLE = LabelTable((Label(4, "organ"), Label(6, "tumour")))
+MEANING = Meaning(TABLE)
+
+
+def geometries() -> dict[str, Geometry]:
+    """Straight, turned about two axes, and mirrored with other axes."""
+    straight = np.diag([0.8, 0.5, 2.0, 1.0])
+    straight[:3, 3] = (-20, 7, 3)
+    a, b = np.deg2rad([25.0, -40.0])
+    about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    about_z = np.array([[np.cos(b), -np.sin(b), 0], [np.sin(b), np.cos(b), 0], [0, 0, 1]])
+    turned = straight.copy()
+    turned[:3, :3] = about_z @ about_x @ straight[:3, :3]
+    mirrored = straight[[1, 2, 0, 3]] @ np.diag([-1, 1, -1, 1])
+    affines = {"straight": straight, "turned": turned, "mirrored": mirrored}
+    return {name: Geometry.from_affine(SHAPE, affine) for name, affine in affines.items()}
+
+
+@pytest.fixture(params=["straight", "turned", "mirrored"])
+def image(request: pytest.FixtureRequest) -> Volume:
+    return Volume(np.zeros(SHAPE, np.uint16), geometries()[request.param])
+
+
+Contours = list[Any]
+"""Of one region: (n, 3) voxel indices x, y, z."""
+
+
+def write(path: Path, image: Volume, regions: dict[str, Contours], kind: str = "CLOSED_PLANAR") -> Path:
+    header = Dataset()
+    header.file_meta = FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    header.file_meta.MediaStorageSOPClassUID = header.SOPClassUID = "1.2.840.10008.5.1.4.1.1.481.3"
+    header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID = pydicom.uid.generate_uid()
+    header.Modality = "RTSTRUCT"
+    header.StructureSetROISequence, header.ROIContourSequence = Sequence(), Sequence()
+    to_lps = np.diag([-1, -1, 1, 1]) @ image.geometry.affine
+    for number, (name, contours) in enumerate(regions.items(), start=11):
+        region, of_region = Dataset(), Dataset()
+        region.ROINumber, region.ROIName = number, name
+        of_region.ReferencedROINumber = number
+        of_region.ContourSequence = Sequence()
+        for points in contours:
+            contour = Dataset()
+            contour.ContourGeometricType, contour.NumberOfContourPoints = kind, len(points)
+            lps = (to_lps[:3, :3] @ np.asarray(points, float).T + to_lps[:3, 3:]).T
+            contour.ContourData = [f"{value:.8g}" for value in lps.ravel()]
+            of_region.ContourSequence.append(contour)
+        header.StructureSetROISequence.append(region)
+        header.ROIContourSequence.append(of_region)
+    pydicom.dcmwrite(path, header, enforce_file_format=True)
+    return path
+
+
+def flat(outline: Any, z: float) -> Any:
+    return [(x, y, z) for x, y in outline]
+
+
+def box(x0: float, y0: float, x1: float, y1: float, z: float) -> Any:
+    return flat([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], z)
+
+
+def labels(path: Path, image: Volume) -> Any:
+    return relabelled_volume(read_placed_mask(path, image, meaning=MEANING), TABLE, MEANING.known)[0]
+
+
+def test_a_box_holds_the_voxels_whose_centres_lie_in_it(tmp_path: Path, image: Volume) -> None:
+    regions = {"Organ": [box(9.5, 19.5, 29.5, 44.5, z) for z in range(4, 14)]}
+    found = labels(write(tmp_path / "rt.dcm", image, regions), image)
+    expected = np.zeros(SHAPE, np.uint8)
+    expected[4:14, 20:45, 10:30] = 4
+    assert np.array_equal(found, expected)
+
+
+def test_centres_on_the_outline_are_inside(tmp_path: Path, image: Volume) -> None:
+    found = labels(write(tmp_path / "rt.dcm", image, {"organ": [box(10, 20, 29, 44, 5)]}), image)
+    expected = np.zeros(SHAPE, np.uint8)
+    expected[5, 20:45, 10:30] = 4
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("radius_mm", [6.0, 9.3, 12.1])
+def test_a_sphere_has_its_voxels_and_its_volume(tmp_path: Path, image: Volume, radius_mm: float) -> None:
+    centre = np.array([24.3, 30.2, 9.6])  # voxels x, y, z
+    edges = np.array(SPACING[::-1])
+    contours = []
+    for z in range(SHAPE[0]):
+        rest = radius_mm**2 - ((z - centre[2]) * edges[2]) ** 2
+        if rest > 0:
+            angle = np.linspace(0, 2 * np.pi, 720, endpoint=False)
+            ring = np.sqrt(rest) * np.stack([np.cos(angle), np.sin(angle)], axis=1) / edges[:2] + centre[:2]
+            contours.append(flat(ring, z))
+    found = labels(write(tmp_path / "rt.dcm", image, {"tumour": contours}), image) == 6
+    z, y, x = np.indices(SHAPE)
+    distance = np.sqrt(
+        sum(((index - at) * edge) ** 2 for index, at, edge in zip((x, y, z), centre, edges, strict=True))
+    )
+    # The polygon lies inside of the circle by less than radius * (1 - cos(pi / 720)).
+    assert not (found & (distance > radius_mm + 1e-5)).any()
+    assert found[distance < radius_mm * np.cos(np.pi / 720) - 1e-5].all()
+    volume = float(found.sum() * np.prod(edges))
+    assert volume == pytest.approx(4 / 3 * np.pi * radius_mm**3, rel=0.03)
+
+
+def test_contours_in_each_other_are_holes_and_islands(tmp_path: Path, image: Volume) -> None:
+    nested = [box(5.5, 5.5, 40.5, 40.5, 3), box(10.5, 10.5, 35.5, 35.5, 3), box(20.5, 20.5, 24.5, 24.5, 3)]
+    beside = [box(42.5, 5.5, 46.5, 9.5, 3)]
+    expected = np.zeros(SHAPE, np.uint8)
+    expected[3, 6:41, 6:41], expected[3, 11:36, 11:36], expected[3, 21:25, 21:25] = 4, 0, 4
+    expected[3, 6:10, 43:47] = 4
+    for order in ([0, 1, 2], [2, 1, 0], [1, 0, 2]):
+        path = write(tmp_path / "rt.dcm", image, {"organ": [*(nested[at] for at in order), *beside]})
+        assert np.array_equal(labels(path, image), expected)
+
+
+def test_a_keyhole_is_a_hole(tmp_path: Path, image: Volume) -> None:
+    outer = [(5.5, 5.5), (40.5, 5.5), (40.5, 40.5), (5.5, 40.5)]
+    inner = [(10.5, 10.5), (10.5, 35.5), (35.5, 35.5), (35.5, 10.5)]
+    keyhole = flat([*outer, outer[0], *inner, inner[0]], 3)
+    expected = np.zeros(SHAPE, np.uint8)
+    expected[3, 6:41, 6:41], expected[3, 11:36, 11:36] = 4, 0
+    found = labels(write(tmp_path / "rt.dcm", image, {"organ": [keyhole]}), image)
+    # The channel itself, of no width, may run through centres of voxels; these are in the region.
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("kind", ["CLOSED_PLANAR", "CLOSEDPLANAR_XOR"])
+def test_contours_that_cross_are_refused_unless_the_file_says_what_they_mean(
+    tmp_path: Path, image: Volume, kind: str
+) -> None:
+    path = write(
+        tmp_path / "rt.dcm", image, {"organ": [box(5.5, 5.5, 20.5, 20.5, 3), box(10.5, 10.5, 30.5, 30.5, 3)]}, kind
+    )
+    if kind == "CLOSED_PLANAR":
+        with pytest.raises(DataError, match=r"rt\.dcm: region 'organ', slice 3: two contours .* overlap in 100"):
+            labels(path, image)
+    else:
+        assert (labels(path, image) == 4).sum() == 15 * 15 + 20 * 20 - 2 * 100
+
+
+@pytest.mark.parametrize(
+    ("contour", "message"),
+    [
+        (box(5, 5, 20, 20, 3.5), "1 mm beside the nearest slice"),
+        (box(5, 5, 20, 20, 3.2), "0.4 mm beside the nearest slice"),
+        (box(5, 5, 20, 20, 33), "outside of the slices"),
+        ([(5, 5, 3), (20, 5, 4), (20, 20, 7)], "lies in no plane of voxels"),
+        ([(5, 5, 3), (20, 5, 3)], "no ContourData of three or more points"),
+    ],
+)
+def test_contours_beside_the_slices_are_refused(tmp_path: Path, image: Volume, contour: Any, message: str) -> None:
+    with pytest.raises(DataError, match=rf"rt\.dcm: .*{message}"):
+        labels(write(tmp_path / "rt.dcm", image, {"organ": [contour]}), image)
+
+
+def test_names_of_regions_are_labels_and_their_numbers_mean_nothing(tmp_path: Path, image: Volume) -> None:
+    regions = {"Skin": [box(1, 1, 40, 40, 3)], "TUMOUR": [box(10, 10, 20, 20, 3)], "marker": []}
+    path = write(tmp_path / "rt.dcm", image, regions)
+    with pytest.raises(DataError, match=r"'Skin' is no label.*labels_dropped: others"):
+        labels(path, image)
+    others = Meaning(TABLE, {**dict.fromkeys(range(1, 65536), 0), 4: 4, 6: 6})
+    mask = read_placed_mask(path, image, meaning=others)
+    assert (relabelled_volume(mask, TABLE, others.known)[0] == 6).sum() == 121
+
+
+def test_without_an_image_contours_have_no_voxels(tmp_path: Path, image: Volume) -> None:
+    path = write(tmp_path / "rt.dcm", image, {"organ": [box(5, 5, 20, 20, 3)]})
+    with pytest.raises(DataError, match="no grid of voxels of their own"):
+        MaskReader().read(path)
