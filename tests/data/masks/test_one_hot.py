@@ -6,7 +6,9 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
+from sam2ft.config.schema.dataset import Reading
 from sam2ft.core.errors import DataError
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.data.masks.layers import Meaning
@@ -66,6 +68,25 @@ def test_a_file_of_channels_is_cut_as_its_grid_says(tmp_path: Path, axis: int) -
     found, expected = (MaskReader(meaning=Meaning(TABLE)).read(one) for one in (path, plain))
     assert np.array_equal(found.array_zyx, expected.array_zyx)
     assert found.geometry == expected.geometry
+
+
+def write_hot(path: Path, array: Any) -> None:
+    """`array` zyx, with its channels last."""
+    image = sitk.GetImageFromArray(array, isVector=True)
+    image.SetSpacing((0.5, 0.6, 3))
+    sitk.WriteImage(image, path)
+
+
+@pytest.mark.parametrize("ending", ["mha", "nrrd", "npy"])
+def test_channels_in_files_of_other_kinds(tmp_path: Path, ending: str) -> None:
+    path, hot = tmp_path / f"hot.{ending}", np.stack(channels(0), axis=-1)
+    write_hot(path, hot) if ending != "npy" else np.save(path, hot)
+    reading = Reading(spacing_mm=(3, 0.6, 0.5), axes="zyx") if ending == "npy" else Reading()
+    found = MaskReader(meaning=Meaning(TABLE), reading=reading).read(path)
+    assert np.array_equal(found.array_zyx, LABELS)
+    assert found.geometry.spacing_zyx_mm == pytest.approx((3, 0.6, 0.5))
+    alone = MaskReader(reading=reading.model_copy(update={"channel": 2})).read(path)
+    assert np.array_equal(alone.array_zyx, LABELS == 2)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])

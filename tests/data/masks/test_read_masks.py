@@ -8,13 +8,17 @@ from typing import Any
 import nibabel
 import nrrd
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 
 from sam2ft.config.load_dataset import load_dataset
+from sam2ft.config.schema.dataset import Reading
+from sam2ft.config.schema.series import SeriesChoice
 from sam2ft.core.errors import DataError, ProblemsError
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey
+from sam2ft.data.dicom.series import read_slices
 from sam2ft.data.images.grids import Volume
 from sam2ft.data.images.volumes import read_volume, write_nifti
 from sam2ft.data.masks.layers import Meaning
@@ -81,6 +85,31 @@ def test_one_file_per_label(folder: Path, images: str, key: str, value: int) -> 
 
 
 MASKS = '{cartilage: "cart/{subject}.nii.gz", bone: "bone/{subject}.nii.gz"}'
+
+
+def test_wildcards_and_placeholders_find_one_file_per_label(folder: Path) -> None:
+    (folder / "named").mkdir()
+    (folder / "nifti" / "s.nii.gz").rename(folder / "named" / "left_s_2020.nii.gz")
+    for name, value in (("cartilage", 3), ("bone", 7)):
+        write_nifti(folder / "m" / f"s-left-{name}-v2.nii.gz", label_map() == value, geometry())
+    masks = '{cartilage: "m/{subject}-{side}-cartilage-*.nii.gz", bone: "m/{subject}-{side}-bone-v?.nii.gz"}'
+    images = "named/{side}_{subject}_*.nii.gz"
+    assert np.array_equal(mask_of(stored(folder, masks, images)), label_map())
+    write_nifti(folder / "m" / "s-left-bone-v3.nii.gz", label_map() == 7, geometry())
+    with pytest.raises(DataError, match=r"is one of 2 that match m/\{subject\}-\{side\}-bone-v\?\.nii\.gz"):
+        stored(folder, masks, images)
+
+
+def test_files_that_become_other_labels_are_prepared_again(folder: Path) -> None:
+    for name, value in (("a", 3), ("b", 7)):
+        write_nifti(folder / "m" / f"s_{name}.nii.gz", label_map() == value, geometry())
+    masks = '{cartilage: "m/{subject}_a.nii.gz", bone: "m/{subject}_b.nii.gz"}'
+    assert np.array_equal(mask_of(stored(folder, masks)), label_map())
+    other = masks.replace("cartilage", "x").replace("bone", "cartilage").replace("x:", "bone:")
+    swapped = np.select([label_map() == 3, label_map() == 7], [7, 3])
+    assert np.array_equal(mask_of(stored(folder, other)), swapped)
+    prepared = prepare_dataset(load_dataset(folder / "ds.yaml"), folder, folder / "store", lambda *_: None)
+    assert [one.result for one in prepared.outcomes] == ["unchanged"]
 
 
 def write_overlapping(folder: Path) -> None:
@@ -191,15 +220,12 @@ def test_a_segment_in_a_layer_that_is_not_there_is_refused(folder: Path) -> None
 
 
 def dicom_names(folder: Path) -> list[str]:
-    from sam2ft.data.dicom.series import read_headers
-
-    return [Path(str(header.filename)).stem for header in read_headers(folder / "dicom" / "s")[0]]
+    return [one.path.stem for one in read_slices(folder / "dicom" / "s")]
 
 
 def instance_numbers(folder: Path) -> list[int]:
-    from sam2ft.data.dicom.series import read_headers
-
-    return [int(header.InstanceNumber) for header in read_headers(folder / "dicom" / "s")[0]]
+    series = read_slices(folder / "dicom" / "s", Reading(irregular="resample"))
+    return [int(one.header.InstanceNumber) for one in series]
 
 
 def names_of_slices(folder: Path, how: str) -> list[str]:
@@ -225,6 +251,40 @@ def test_a_png_per_slice(folder: Path, images: str, how: str, mode: str) -> None
             picture.putpalette([255, 0, 0, 0, 255, 0, 9, 9, 9, 200, 0, 0] * 4)
         picture.save(folder / "png" / "s" / f"{name}.png")
     assert np.array_equal(mask_of(stored(folder, '"png/{subject}"', images)), label_map())
+
+
+@pytest.mark.parametrize("how", ["dicom names", "instances"])
+@pytest.mark.parametrize("echo", [10, 30])
+def test_a_png_per_slice_of_a_chosen_echo(folder: Path, how: str, echo: int) -> None:
+    values = np.random.default_rng(1).integers(0, 900, size=(2, *SHAPE)).astype(np.float32)
+    both = DicomSeries("s", 5, "T2", seed=3, frames=({"EchoTime": 10.0}, {"EchoTime": 30.0}))
+    write_series(folder / "echoes" / "s", values, geometry(), both)
+    chosen = read_slices(folder / "echoes" / "s", Reading(series=SeriesChoice(echo_ms=echo)))
+    (folder / "png" / "s").mkdir(parents=True)
+    for one, pixels in zip(chosen, label_map(), strict=True):
+        name = one.path.stem if how == "dicom names" else f"mask {one.header.InstanceNumber}"
+        Image.fromarray(pixels).save(folder / "png" / "s" / f"{name}.png")
+    store = stored(folder, '"png/{subject}"', "echoes/{subject}", f"series: {{echo_ms: {echo}}}")
+    assert np.array_equal(mask_of(store), label_map())
+    with pytest.raises(DataError, match="neither the names of the PNG files are those of the files of the series"):
+        stored(folder, '"png/{subject}"', "echoes/{subject}", f"series: {{echo_ms: {40 - echo}}}")
+
+
+def test_a_png_per_slice_of_a_series_whose_slices_were_resampled(folder: Path) -> None:
+    places = np.array([0, 2.5, 5, 9, 12.5])
+    for path in (folder / "dicom" / "s").iterdir():
+        header = pydicom.dcmread(path)
+        index = round((header.ImagePositionPatient[2] - 88.05) / 2.5)
+        header.ImagePositionPatient[2] = 88.05 + places[index]
+        header.SliceLocation = header.ImagePositionPatient[2]
+        del header.SpacingBetweenSlices
+        header.save_as(path)
+    (folder / "png" / "s").mkdir(parents=True)
+    for number, pixels in zip(instance_numbers(folder), label_map(), strict=True):
+        Image.fromarray(pixels).save(folder / "png" / "s" / f"{number}.png")
+    store = stored(folder, '"png/{subject}"', IMAGES[1], "irregular: resample")
+    nearest = [int(np.abs(places - at).argmin()) for at in np.linspace(0, 12.5, 5)]
+    assert np.array_equal(mask_of(store), label_map()[nearest])
 
 
 def write_pngs(folder: Path, change: Callable[[Path], None]) -> None:

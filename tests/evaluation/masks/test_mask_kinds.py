@@ -99,13 +99,29 @@ def test_pictures_of_slices_are_a_reference_with_a_spacing_alone(folder: Path) -
     (folder / "png").mkdir()
     for index, pixels in enumerate(label_map(4).astype(np.uint8)):
         Image.fromarray(pixels).save(folder / "png" / f"{index}.png")
-    with pytest.raises(DataError, match="give distances between slices, rows and columns in mm, .* eval --spacing-mm"):
+    with pytest.raises(DataError, match=r"give distances between slices, rows and columns in mm, .* eval --spacing-mm"):
         score_pair(folder / "png", folder / "masks" / "a.nii.gz", out=folder / "out", scoring=SCORING)
     spaced = replace(SCORING, reading=Reading(spacing_mm=(3, 1, 1)))
     rows = score_pair(folder / "png", folder / "png", out=folder / "out", scoring=spaced).tables["volume"]
     assert {row["label"]: row["volume_reference_mm3"] for row in rows} == {
         label: 3 * (label_map(4) == label).sum() for label in (3, 7)
     }
+
+
+def test_pictures_of_a_volume_of_a_store_go_by_the_numbers_of_its_series(folder: Path) -> None:
+    from PIL import Image
+
+    numbers = Store.open(folder / "store").volumes[0].dicom["instanceNumber"]
+    assert numbers not in (sorted(numbers), sorted(numbers, reverse=True))
+    (folder / "png" / "a").mkdir(parents=True)
+    (folder / "png.csv").write_text("subject,volume,path\na,image,png/a\n")
+    for number, pixels in zip(numbers, label_map(4).astype(np.uint8), strict=True):
+        Image.fromarray(pixels).save(folder / "png" / "a" / f"{number}.png")
+    found = score_store(folder / "png.csv", folder / "store", out=folder / "out", scoring=SCORING)
+    assert scores(found.tables["volume"])[0] == {"label": 3, "tp": 18, "fp": 4, "fn": 0}
+    (folder / "png" / "a" / "1.png").rename(folder / "png" / "a" / "9.png")
+    with pytest.raises(DataError, match="nor their numbers its InstanceNumbers"):
+        score_store(folder / "png.csv", folder / "store", out=folder / "out", scoring=SCORING)
 
 
 def test_a_choice_of_reading_is_part_of_the_identity() -> None:
