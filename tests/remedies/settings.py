@@ -227,7 +227,7 @@ def a_key_of_a_random_search_set_to_one_value(toy: Any) -> str:
 
 @remedy(
     "leave the key out",
-    of="masks are listed in the table that images",
+    of="masks are listed",
     case=(
         ('"dicom/{subject}"', "table.csv"),
         ('{images: "dicom/{subject}", masks: "masks/{subject}.nii.gz"}', "{images: table.csv}"),

@@ -345,13 +345,23 @@ def _split_file(raw: Raw, value: Any) -> None:
     raw.settings("split: {train: 1, val: 0, test: 0}", "split: {file: split.json}")
 
 
-@remedy("choose one", of="folds of nnU-Net")
-@remedy('write its train and val, and the subjects of the test set, as {"train": [...], "val": [...], "test": [...]}')
+@remedy("choose one with split.fold: 0 to {}", of="folds of nnU-Net")
 def folds_of_nnunet(raw: Raw) -> str:
     folds = [{"train": ["a"], "val": ["b"]}, {"train": ["b"], "val": ["a"]}]
     _split_file(raw, folds)
     shown = _refused(raw, 2)
-    _split_file(raw, {**folds[0], "test": []})
+    for fold in (0, 1):
+        raw.settings("split: {train: 1, val: 0, test: 0}", f"split: {{file: split.json, fold: {fold}}}")
+        _prepared(raw)
+    return shown
+
+
+@remedy("leave split.fold out")
+def a_fold_of_what_has_none(raw: Raw) -> str:
+    Path("split.json").write_text(json.dumps({"train": ["a"], "val": ["b"], "test": []}))
+    raw.settings("split: {train: 1, val: 0, test: 0}", "split: {file: split.json, fold: 0}")
+    shown = _refused(raw, 2)
+    raw.settings("split: {train: 1, val: 0, test: 0}", "split: {file: split.json}")
     _prepared(raw)
     return shown
 
@@ -435,7 +445,7 @@ def a_mask_of_fractions(raw: Raw) -> str:
     return shown
 
 
-@remedy("give a table", of="can be read as")
+@remedy("give a table", of="can be read")
 def names_that_can_be_read_in_two_ways(raw: Raw) -> str:
     for subject in AB:
         shutil.move(raw.image(subject), raw.image(f"{subject}_x_1"))

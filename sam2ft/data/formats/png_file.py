@@ -48,8 +48,8 @@ def png_header(path: Path, *, palette: bool = False) -> PngHeader:
             raise not_readable("PNG", "damaged (CRC)")
         if colours != _GREY and not (palette and colours == _PALETTE):
             what = {_PALETTE: "a palette", _GREY_ALPHA: "a channel of transparency"}.get(colours, "colours")
-            or_palette = " or a palette" if palette else ""
-            raise DataError(f"is a PNG with {what}; allowed: grey{or_palette} (one number per pixel); export it so")
+            allowed = "grey or a palette" if palette else "grey"
+            raise DataError(f"is a PNG with {what}; allowed: {allowed} (one number per pixel); export it as grey")
         return PngHeader(rows, columns, bits, colours)
 
 

@@ -79,7 +79,7 @@ OTHER = {
         r"holds 3 frames, and the position of one.*believe: spacing.*dcm2niix.*\.nii\.gz",
     ),
     "enhanced": (enhanced, r"has no ImagePositionPatient.*frame 1 of 1"),
-    "segmentation": (segmentation, r"is a DICOM segmentation \(SEG\).*export it as NIfTI"),
+    "segmentation": (segmentation, r"is a DICOM segmentation \(SEG\), a mask and no image; give it as sources\.masks"),
 }
 
 
@@ -101,7 +101,7 @@ def test_dicom_that_is_not_read_is_refused_with_a_way_out_that_exists(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (segmentation, r"001\.dcm: is a DICOM segmentation \(SEG\).*export it as NIfTI"),
+        (segmentation, r"001\.dcm: is a DICOM segmentation \(SEG\), a mask and no image; give it as sources\.masks"),
         (several_frames, r"001\.dcm: holds 3 frames, and the position of one.*dcm2niix"),
         (lambda header: None, r"001\.dcm: is a single DICOM file; give the folder"),
     ],
