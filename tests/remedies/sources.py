@@ -134,6 +134,7 @@ def an_attribute_that_is_missing(raw: Raw, case: tuple[Series, ...]) -> str:
 
 @remedy("keep one of them per folder")
 def two_echoes_in_a_folder(raw: Raw) -> str:
+    raw.settings(more="folders: strict\n")
     for path in sorted(raw.image("b").iterdir()):
         second = path.with_name(f"second-{path.name}")
         shutil.copy(path, second)
