@@ -90,8 +90,6 @@ def load_dataset(path: Path, bases: Sequence[Path] = (Path(),)) -> DatasetConfig
     conversion |= file.chosen
     conversion |= {f"instances.{name}": value for name, value in file.instances.chosen.items()}
     conversion |= {f"maps.{name}": plain_values(chosen) for name, chosen in maps.items() if chosen}
-    if file.sources.masks_of_labels:
-        conversion["masks"] = list(file.sources.masks_of_labels)  # which file is which label, and which has overlaps
     return DatasetConfig(
         dataset=file.dataset,
         sources=file.sources,

@@ -10,7 +10,7 @@ import pydicom
 import pytest
 
 from sam2ft.core.keys import VolumeKey
-from sam2ft.data.prepare import prepare as prepare_module
+from sam2ft.data.prepare import volume as volume_module
 from sam2ft.data.store.metadata import ML_NAMES, STATS_NAMES, extract_meta, load_meta
 from sam2ft.data.store.store import Store, record_path
 from sam2ft.data.store.writer import StoreWriter
@@ -49,13 +49,13 @@ def an_image_of_colours(raw: Raw) -> str:
 
 @remedy("raise it with --max-volume-gb", of="times the limit of")
 def a_volume_that_needs_more_memory(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> str:
-    original = prepare_module.read_volume
+    original = volume_module.read_volume
 
     def hungry(path: Path, *more: Any, **named: Any) -> Any:
         held = np.ones(2**29 if path.name == "b" else 1, np.uint8)
         return original(path, *more, **named) if held.any() else None
 
-    monkeypatch.setattr(prepare_module, "read_volume", hungry)
+    monkeypatch.setattr(volume_module, "read_volume", hungry)
     shown = _refused(raw, "--max-volume-gb", "0.05")
     _prepared(raw, "--max-volume-gb", "2")
     return shown
@@ -64,14 +64,14 @@ def a_volume_that_needs_more_memory(raw: Raw, monkeypatch: pytest.MonkeyPatch) -
 @remedy("mend the header", of="is infinite or NaN and cannot be stored")
 def a_number_that_is_not_finite(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> str:
     """No reader lets such a number through today; one does here, for the headers that have another EchoTime."""
-    original, wrong = prepare_module.read_volume, {77.0: np.inf, 78.0: np.nan, 79.0: -np.inf}
+    original, wrong = volume_module.read_volume, {77.0: np.inf, 78.0: np.nan, 79.0: -np.inf}
 
     def reader(path: Path, *more: Any, **named: Any) -> Any:
         echo = float(pydicom.dcmread(path / "001.dcm").EchoTime)
         found = original(path, *more, **named)
         return replace(found, facts={**found.facts, "echo": float(wrong[echo])}) if echo in wrong else found
 
-    monkeypatch.setattr(prepare_module, "read_volume", reader)
+    monkeypatch.setattr(volume_module, "read_volume", reader)
     for echo in wrong:
         raw.edit("b", EchoTime=echo)
         shown = _refused(raw)

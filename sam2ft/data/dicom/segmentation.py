@@ -148,7 +148,7 @@ def _same_series(
     believed: Literal["spacing", "positions"] = (
         "spacing" if record.geometry.dz_source == "slice_spacing" else "positions"
     )
-    given = AS_IS if originals is None else originals.reading
+    given = AS_IS if originals is None else originals.readings.get(record.key, AS_IS)
     reading = Reading(believe=believed, irregular="resample", folders=given.folders, series=given.series)
     headers, geometry = read_headers(folder, reading)
     plain = sha256_text(text(headers[0], "SeriesInstanceUID"))

@@ -12,6 +12,11 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.geometry import Geometry
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+UNORIENTED = (
+    "NIfTI: sform_code and qform_code are 0; NRRD: no space directions; MetaImage: no TransformMatrix; ANALYZE, arrays "
+    "and pictures never do"
+)
+"""Files that do not say how they lie, for messages."""
 # A mask, map or prediction lies on the grid of an image when corners agree within this fraction of the smallest voxel
 # edge: toolboxes that re-orient headers move corners by some hundredths of a voxel. Nothing is resampled within it.
 PLACED_TOLERANCE_VOXELS = 0.1
@@ -104,7 +109,7 @@ def refuse_one_unoriented(volume: Volume, geometry: Geometry, *, what: str = "ma
     Args:
         image: name of the image in messages.
     """
-    reason = "does not say how it lies in the body (NIfTI: sform_code and qform_code are 0; NRRD: no space directions)"
+    reason = f"does not say how it lies in the body ({UNORIENTED})"
     variable = what.split(maxsplit=1)[0]
     if geometry.oriented and not volume.geometry.oriented:
         raise DataError(

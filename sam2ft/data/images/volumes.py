@@ -21,7 +21,7 @@ from sam2ft.data.formats.nifti_affine import COSINE_TOLERANCE
 from sam2ft.data.formats.picture_stack import is_stack
 from sam2ft.data.formats.readers import FORMATS, reader_of
 from sam2ft.data.images.grid_policy import Place, placed_by_policy
-from sam2ft.data.images.grids import FileImage, Volume, permuted_geometry
+from sam2ft.data.images.grids import UNORIENTED, FileImage, Volume, permuted_geometry
 from sam2ft.data.images.slice_axis import (
     NORMAL_OF,
     SliceAxis,
@@ -138,8 +138,8 @@ def _given_axis(chosen: str, affine: npt.NDArray[np.float64], *, oriented: bool)
     if chosen in NORMAL_OF:
         if not oriented:
             raise DataError(
-                f"slice_axis: {chosen}: its header does not say how the axes lie in the body (NIfTI: sform_code and "
-                "qform_code are 0; NRRD: no space directions); give the index of an axis, slice_axis: 0, 1 or 2"
+                f"slice_axis: {chosen}: its header does not say how the axes lie in the body ({UNORIENTED}); "
+                "give the index of an axis, slice_axis: 0, 1 or 2"
             )
         return SliceAxis(anatomical_axis(chosen, affine), "given", chosen)
     return SliceAxis(int(chosen), "given", plane_of(int(chosen), affine) if oriented else None)

@@ -1,6 +1,7 @@
 """Limits of memory and time for the preparation of one volume, so that a damaged or huge file costs no other volume."""
 
 import faulthandler
+import math
 import os
 import resource
 import signal
@@ -12,7 +13,8 @@ from typing import Any
 
 from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError
-from sam2ft.data.formats.declared_size import needed_bytes
+from sam2ft.data.dicom.series import read_slices
+from sam2ft.data.formats.declared_size import BYTES_BESIDES, needed_bytes
 
 GIB = 2**30
 # Above the budget: a half more for a reader's own copies, and room for libraries that are imported meanwhile.
@@ -29,10 +31,13 @@ def refuse_too_large(
     Raises:
         DataError: naming the file that needs the most, and what it needs.
     """
-    needed = {path: needed_bytes(path, reading.of_maps) for path in maps}
+    needed: dict[Path, float] = {path: needed_bytes(path, reading.of_maps) for path in maps}
     needed |= {mask: needed_bytes(mask, reading.of_masks), image: needed_bytes(image, reading)}
     # Image and mask are on one grid: what a voxel needs holds both.
-    total = max(needed[image], needed[mask]) + sum(needed[path] for path in maps)
+    of_maps = sum(needed[path] for path in maps)
+    if (total := max(needed[image], needed[mask]) + of_maps) > budget_bytes:
+        needed[image] = min(needed[image], _of_chosen(image, reading))
+        total = max(needed[image], needed[mask]) + of_maps
     if total > budget_bytes:
         largest = max(needed, key=needed.__getitem__)
         raise DataError(
@@ -40,6 +45,16 @@ def refuse_too_large(
             f"GiB; allowed: {budget_bytes / GIB:.3g} GiB; if the header is right, raise it with --max-volume-gb (or "
             "max_volume_gb in the dataset file)"
         )
+
+
+def _of_chosen(folder: Path, reading: Reading) -> float:
+    """What the chosen series of a folder with several needs; infinite where there is none."""
+    try:
+        images = read_slices(folder, reading) if folder.is_dir() else ()
+    except DataError:
+        return math.inf
+    sizes = [image.size[0] * image.size[1] * (int(image.header.BitsAllocated) // 8 + BYTES_BESIDES) for image in images]
+    return sum(sizes) if sizes else math.inf
 
 
 @contextmanager

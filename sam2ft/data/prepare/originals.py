@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from sam2ft.config.load_dataset import DatasetConfig, load_dataset
-from sam2ft.config.schema.dataset import AS_IS, Reading
+from sam2ft.config.schema.dataset import Reading
 from sam2ft.core.errors import DataError
 from sam2ft.core.keys import VolumeKey
 from sam2ft.data.prepare.pseudonyms import Pseudonyms, store_names
 from sam2ft.data.sources.find import find_sources
+from sam2ft.data.sources.row import chosen_reading
 from sam2ft.data.store.index import read_index
 
 
@@ -21,8 +22,8 @@ class Originals:
 
     images: Mapping[VolumeKey, Path]
     names: Pseudonyms = field(repr=False)
-    reading: Reading = AS_IS
-    """How the dataset file reads them."""
+    readings: Mapping[VolumeKey, Reading] = field(default_factory=dict)
+    """How the dataset file reads each."""
 
 
 def originals(store: Path, dataset_files: Sequence[Path] = ()) -> Originals | None:
@@ -52,9 +53,9 @@ def originals(store: Path, dataset_files: Sequence[Path] = ()) -> Originals | No
             of_key = of_key or error
             continue
         listed = [one for one in found if names.subject_id != "table" or one.key.subject in names.table]
-        return Originals(
-            {source.key: source.image.resolve() for source in names.renamed(listed)}, names, config.reading
-        )
+        rows = list(names.renamed(listed))
+        readings = {source.key: chosen_reading(source, config.reading) for source in rows}
+        return Originals({source.key: source.image.resolve() for source in rows}, names, readings)
     if of_key is not None:
         raise of_key
     told = f" ({problem})" if config.names.subject_id == "folder" else ""

@@ -36,7 +36,7 @@ from sam2ft.data.prepare.volume import prepare_volume
 from sam2ft.data.sources.find import find_sources, left_out
 from sam2ft.data.sources.given_splits import given_splits, split_by_sources
 from sam2ft.data.sources.paths import Folders
-from sam2ft.data.sources.row import VolumeFiles, fingerprint
+from sam2ft.data.sources.row import VolumeFiles, chosen_reading, fingerprint
 from sam2ft.data.store.covariates import Covariates
 from sam2ft.data.store.slice_metadata import disagreement_summary, distance_disagreements
 from sam2ft.data.store.split import SPLITS, kept_note, moved_note, split_by_fractions, split_from_file
@@ -273,6 +273,7 @@ def _prepare_one(
     """Store one volume, or refuse it: whatever a damaged file does to a library is a refusal of this volume alone."""
     try:
         _refuse_known_problem(source, config)
+        config = replace(config, reading=chosen_reading(source, config.reading))
         with _reading(source.image):
             stamp = names.stamp(_stamp(source, config, version_1=writer.version == 1), source)
         if writer.is_finished(source.key, stamp, verify=options.verify):

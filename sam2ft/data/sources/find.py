@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sam2ft.config.load_dataset import DatasetConfig
+from sam2ft.config.schema.masks import masks_of_labels_problems
 from sam2ft.config.schema.sources import SourceLayout, Sources
 from sam2ft.core.errors import DataError, listed
 from sam2ft.data.sources.bids import find_bids
@@ -50,6 +51,7 @@ def find_sources(config: DatasetConfig, base: Path) -> list[VolumeFiles]:
     else:
         found = find_by_patterns(name, sources, base)
     _refuse_unknown_covariates(sources, found)
+    _refuse_unknown_masks(config, found)
     return [without_absent_maps(source, sources.optional_maps) for source in found]
 
 
@@ -75,6 +77,15 @@ def _of_layout(dataset: str, sources: Sources, layout: SourceLayout, base: Path)
         maps, problem = followers(sources.map_patterns, names, base, folders)
         rows.append(replace(row, maps=maps, problem=row.problem or problem))
     return checked_rows(rows, f"sources.layout.{layout.kind}")
+
+
+def _refuse_unknown_masks(config: DatasetConfig, rows: list[VolumeFiles]) -> None:
+    """DataError when columns mask_<label> of a table are none of the labels; the schema checks `sources.masks`."""
+    of_labels = next((row.masks for row in rows if row.masks), {})
+    names = {str(label.id): label.name for label in config.labels}
+    as_given = config.given_instances.source == "as_given"
+    for key, message in masks_of_labels_problems(dict.fromkeys(of_labels, ""), names, as_given=as_given).items():
+        raise DataError(f"{config.sources.images}: {key.replace('sources.masks.', 'column mask_')}: {message}")
 
 
 def _refuse_unknown_covariates(sources: Sources, rows: list[VolumeFiles]) -> None:

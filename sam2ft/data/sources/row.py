@@ -7,6 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from sam2ft.config.schema.dataset import Reading
+from sam2ft.config.schema.series import ANY_SERIES, SeriesChoice
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import canonical_json, sha256_text
 from sam2ft.core.keys import VolumeKey
@@ -19,7 +21,7 @@ DEFAULT_VOLUME = "image"
 
 @dataclass(frozen=True)
 class VolumeFiles:
-    """Files of one volume, and what its sources say about it. Everything but the files enters no digest."""
+    """Files of one volume, and what its sources say about it. Everything but files and series enters no digest."""
 
     key: VolumeKey
     image: Path
@@ -34,6 +36,8 @@ class VolumeFiles:
     """Column or placeholder -> its text, of all that the sources have; empty ones are left out."""
     labelled: tuple[int, ...] | None = None
     """Labels that were drawn in this volume; None: all."""
+    series: SeriesChoice = ANY_SERIES
+    """Which images of a DICOM folder are this volume, beside `series` of the dataset file; it goes first."""
     problem: str = ""
     """Why this volume alone cannot be used, as a message; empty: nothing is known yet."""
 
@@ -49,6 +53,14 @@ class VolumeFiles:
     def described(self) -> Mapping[str, str]:
         """The covariates, and the site as one of them."""
         return {**self.covariates, **({} if self.site is None else {"site": self.site})}
+
+
+def chosen_reading(source: VolumeFiles, reading: Reading) -> Reading:
+    """`reading` of the dataset file with the series that a row chooses."""
+    if not source.series.chosen:
+        return reading
+    both = {**reading.series.chosen, **source.series.chosen}
+    return reading.model_copy(update={"series": SeriesChoice.model_validate(both)})
 
 
 def key_of(image: Path | str, dataset: str, subject: str, volume: str | None = None) -> VolumeKey:
@@ -126,5 +138,7 @@ def fingerprint(source: VolumeFiles, settings: Mapping[str, Any], *, version_1: 
         for given in (*source.paths, *sidecars, *beside)
         for path in (sorted(given.rglob("*")) if given.is_dir() else [given])
     ]
+    settings = {**settings, **({"masks": list(source.masks)} if source.masks else {})}  # which file is which label
+    settings |= {f"row.series.{name}": value for name, value in source.series.chosen.items()}
     stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.is_file()]
-    return sha256_text(canonical_json({"files": stats, "settings": dict(settings)}))
+    return sha256_text(canonical_json({"files": stats, "settings": settings}))

@@ -9,8 +9,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import get_args
 
+from pydantic import ValidationError
+
 from sam2ft.config.schema.arguments import did_you_mean
 from sam2ft.config.schema.maps import MapName
+from sam2ft.config.schema.series import SeriesChoice
 from sam2ft.core.errors import DataError, listed, naming
 from sam2ft.core.files import write_text
 from sam2ft.core.keys import VolumeKey
@@ -21,10 +24,11 @@ from sam2ft.data.store.split import SPLITS
 
 NEEDED = ("subject", "image", "mask")
 OPTIONAL = ("volume", "split", "site", "labelled")
-MAP = "map_"
+MAP, MASK, SERIES = "map_", "mask_", "series."
 _MAPS = tuple(f"{MAP}{name}" for name in get_args(MapName))
-_KNOWN = (*NEEDED, *OPTIONAL, *_MAPS)
-_MAY_BE_EMPTY = ("site", "labelled")
+_SERIES = tuple(f"{SERIES}{name}" for name in SeriesChoice.model_fields if name != "tags")
+_KNOWN = (*NEEDED, *OPTIONAL, *_MAPS, *_SERIES)
+_MAY_BE_EMPTY = ("site", "labelled", *_SERIES)
 _SHOWN = 8
 _NEARLY = 0.8
 """Likeness of spilt and split; side and site have 0.75."""
@@ -36,7 +40,9 @@ _SPLIT_WORDS = {"training": "train", "validation": "val", "valid": "val", "testi
 def find_by_table(dataset: str, table: Path, base: Path, optional_maps: Collection[str] = ()) -> list[VolumeFiles]:
     """One row per line of a table with the columns subject, image, mask, and optionally those of `OPTIONAL` and maps.
 
-    Paths are relative to `base`. The cell of a map in `optional_maps` may be empty. Every other column is a covariate.
+    In place of mask a table may have a column mask_<label> for each label, and series.<key> chooses the images of a
+    DICOM folder as `series` of a dataset file does. Paths are relative to `base`. The cell of a map in `optional_maps`
+    may be empty. Every other column is a covariate.
 
     Raises:
         DataError: naming the file and the line with the problem.
@@ -59,8 +65,16 @@ def _columns(table: Path, header: Sequence[str]) -> list[str]:
     """
     known = {name.casefold(): name for name in _KNOWN}
     columns = [known.get(name.casefold(), name) for name in header]
-    shown, allowed = listed(header, _SHOWN), "volume, split, site, labelled, map_<name> and covariates of any name"
-    if missing := [name for name in NEEDED if name not in columns]:
+    shown = listed(header, _SHOWN)
+    allowed = "volume, split, site, labelled, map_<name>, series.<key> and covariates of any name"
+    of_labels = [name for name in columns if _is_of_label(name)]
+    needed = [name for name in NEEDED if name != "mask" or not of_labels]
+    if of_labels and "mask" in columns:
+        raise DataError(
+            f"{table}: columns mask and {of_labels[0]}; allowed: mask (one file for all labels), or mask_<label> for "
+            "each label"
+        )
+    if missing := [name for name in needed if name not in columns]:
         raise DataError(
             f"{table}: columns {shown}; needed: {', '.join(NEEDED)} (no {', '.join(missing)}); allowed: {allowed}; "
             "separated by commas, semicolons or tabs"
@@ -70,13 +84,19 @@ def _columns(table: Path, header: Sequence[str]) -> list[str]:
     if not all(columns):
         raise DataError(f"{table}: columns {shown}; number {columns.index('') + 1} has no name; allowed: {allowed}")
     for name in columns:
-        if name not in _KNOWN and (name.startswith(MAP) or _is_nearly(name, columns)):
-            others = _MAPS if name.startswith(MAP) else OPTIONAL
+        start = next((start for start in (MAP, SERIES) if name.startswith(start)), "")
+        if name not in _KNOWN and (start or (not _is_of_label(name) and _is_nearly(name, columns))):
+            others = {MAP: _MAPS, SERIES: _SERIES, "": OPTIONAL}[start]
             raise DataError(
                 f"{table}: column {name}{did_you_mean(name, others)}; allowed: {', '.join(others)}; a covariate needs "
                 "a name that is less like these"
             )
     return columns
+
+
+def _is_of_label(name: str) -> bool:
+    """Whether a column lists the masks of one label."""
+    return name.startswith(MASK) and name != MASK
 
 
 def _is_nearly(name: str, columns: Collection[str]) -> bool:
@@ -89,7 +109,8 @@ def _row(
     dataset: str, table: Path, cells: Mapping[str, str], line: Line, optional_maps: Collection[str]
 ) -> VolumeFiles:
     where = f"{table}:{line.number}"
-    needed = [name for name in cells if name in _KNOWN and name not in _MAY_BE_EMPTY]
+    masks = {name.removeprefix(MASK): Path(cells[name]) for name in cells if _is_of_label(name)}
+    needed = [name for name in cells if (name in _KNOWN and name not in _MAY_BE_EMPTY) or _is_of_label(name)]
     if empty := [name for name in needed if not cells[name] and name.removeprefix(MAP) not in optional_maps]:
         maps_too = any(name.startswith(MAP) for name in empty)
         hint = f"; sources.maps.{empty[-1][4:]}.optional: true allows it" if maps_too else ""
@@ -104,13 +125,34 @@ def _row(
     return VolumeFiles(
         key,
         Path(cells["image"]),
-        Path(cells["mask"]),
+        next(iter(masks.values())) if masks else Path(cells["mask"]),
         {name[len(MAP) :]: Path(cells[name]) for name in cells if name in _MAPS and cells[name]},
+        masks,
         split=None if split is None else _SPLIT_WORDS[split.casefold()],
         site=cells.get("site") or None,
-        covariates={name: cells[name] for name in cells if name not in _KNOWN and cells[name]},
+        covariates={name: cells[name] for name in cells if _is_covariate(name) and cells[name]},
         labelled=_labelled(where, cells.get("labelled", "")),
+        series=_series(where, {name: cells[name] for name in cells if name in _SERIES and cells[name]}),
     )
+
+
+def _is_covariate(name: str) -> bool:
+    return name not in _KNOWN and not _is_of_label(name)
+
+
+def _series(where: str, cells: Mapping[str, str]) -> SeriesChoice:
+    """The choice that the columns series.<key> make.
+
+    Raises:
+        DataError: naming the line and the column, when a value is not allowed.
+    """
+    try:
+        return SeriesChoice.model_validate_strings({name.removeprefix(SERIES): text for name, text in cells.items()})
+    except ValidationError as error:
+        column = f"{SERIES}{error.errors()[0]['loc'][0]}"
+        raise DataError(
+            f"{where}: {column} is {cells[column]}; allowed: what {column} of a dataset file may be; empty: any"
+        ) from None
 
 
 def _labelled(where: str, text: str) -> tuple[int, ...] | None:
@@ -126,7 +168,9 @@ def _labelled(where: str, text: str) -> tuple[int, ...] | None:
 def _placed(row: VolumeFiles, base: Path, folders: Folders) -> VolumeFiles:
     """`row` with paths below `base`."""
     maps = {name: folders.found(base / path) for name, path in row.maps.items()}
-    return replace(row, image=folders.found(base / row.image), mask=folders.found(base / row.mask), maps=maps)
+    masks = {label: folders.found(base / path) for label, path in row.masks.items()}
+    mask = folders.found(base / row.mask)
+    return replace(row, image=folders.found(base / row.image), mask=mask, masks=masks, maps=maps)
 
 
 def write_table(path: Path, rows: Iterable[VolumeFiles], base: Path) -> None:
@@ -136,15 +180,17 @@ def write_table(path: Path, rows: Iterable[VolumeFiles], base: Path) -> None:
         base: folder that paths below it are written relative to; others are absolute.
 
     Raises:
-        DataError: rows that no table can hold: several mask files of a volume, or a split of some subjects only.
+        DataError: rows that no table can hold: masks or a split of some only, or tags that choose a series.
     """
     given = list(rows)
-    if several := [row for row in given if row.masks]:
-        raise DataError(f"{path}: {several[0].key} has several mask files; a table has one for each volume")
+    if len({tuple(row.masks) for row in given}) > 1:
+        raise DataError(f"{path}: volumes have mask files of different labels; allowed: the same for all")
+    if tagged := [row for row in given if row.series.tags]:
+        raise DataError(f"{path}: {tagged[0].key} is chosen by tags of DICOM; a table chooses by {', '.join(_SERIES)}")
     if len({row.split is None for row in given}) > 1:
         raise DataError(f"{path}: some subjects have a split and some have none; allowed: all, or none")
     cells = [_cells(row, base) for row in given]
-    columns = list(dict.fromkeys([*NEEDED, *(name for line in cells for name in line)]))
+    columns = list(dict.fromkeys(name for line in cells for name in line))
     columns.sort(key=lambda name: _KNOWN.index(name) if name in _KNOWN else len(_KNOWN))
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
@@ -162,10 +208,11 @@ def _cells(row: VolumeFiles, base: Path) -> dict[str, str]:
         "subject": row.key.subject,
         "volume": row.key.volume,
         "image": shown(row.image),
-        "mask": shown(row.mask),
+        **({f"{MASK}{label}": shown(one) for label, one in row.masks.items()} or {"mask": shown(row.mask)}),
         **{f"{MAP}{name}": shown(path) for name, path in row.maps.items()},
         **({} if row.split is None else {"split": row.split}),
         **({} if row.site is None else {"site": row.site}),
         **({} if row.labelled is None else {"labelled": " ".join(map(str, row.labelled))}),
+        **{f"{SERIES}{name}": str(value) for name, value in row.series.chosen.items()},
         **row.covariates,
     }

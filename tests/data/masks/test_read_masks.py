@@ -19,6 +19,7 @@ from sam2ft.core.errors import DataError, ProblemsError
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey
 from sam2ft.data.dicom.series import read_slices
+from sam2ft.data.formats.declared_size import needed_bytes
 from sam2ft.data.images.grids import Volume
 from sam2ft.data.images.volumes import read_volume, write_nifti
 from sam2ft.data.masks.layers import Meaning
@@ -98,6 +99,37 @@ def test_wildcards_and_placeholders_find_one_file_per_label(folder: Path) -> Non
     write_nifti(folder / "m" / "s-left-bone-v3.nii.gz", label_map() == 7, geometry())
     with pytest.raises(DataError, match=r"is one of 2 that match m/\{subject\}-\{side\}-bone-v\?\.nii\.gz"):
         stored(folder, masks, images)
+
+
+def test_a_table_lists_a_mask_for_each_label(folder: Path) -> None:
+    for name, value in (("a", 3), ("b", 7)):
+        write_nifti(folder / "m" / f"s_{name}.nii.gz", label_map() == value, geometry())
+    table = "subject,image,mask_{},mask_bone\ns,nifti/s.nii.gz,m/s_a.nii.gz,m/s_b.nii.gz\n"
+    for name in ("cartilage", "3"):
+        (folder / "t.csv").write_text(table.format(name))
+        assert np.array_equal(mask_of(stored(folder, "null", "t.csv")), label_map())
+    (folder / "t.csv").write_text(table.format("cartilag"))
+    with pytest.raises(DataError, match=r"t\.csv: column mask_cartilag: found .*did you mean cartilage"):
+        stored(folder, "null", "t.csv")
+
+
+def test_a_table_chooses_the_series_of_each_volume(folder: Path) -> None:
+    values = np.random.default_rng(1).integers(0, 900, size=(2, *SHAPE)).astype(np.float32)
+    both = DicomSeries("s", 5, "T2", seed=3, frames=({"EchoTime": 10.0}, {"EchoTime": 30.0}))
+    write_series(folder / "echoes", values, geometry(), both)
+    write_nifti(folder / "m.nii.gz", label_map(), geometry())
+    lines = [f"s,echo{echo},echoes,m.nii.gz,{echo}" for echo in (10, 30)]
+    (folder / "t.csv").write_text("\n".join(["subject,volume,image,mask,series.echo_ms", *lines]))
+    whole = needed_bytes(folder / "echoes")
+    store = stored(folder, "null", "t.csv", f"max_volume_gb: {0.6 * whole / 2**30}")
+    for index, record in enumerate(store.volumes):
+        assert set(record.dicom["TE"]) == {(10, 30)[index]}
+        order = np.argsort(values[index].ravel(), kind="stable")
+        assert (np.diff(store.image(record.key).ravel()[order].astype(int)) >= 0).all()
+    (folder / "t.csv").write_text((folder / "t.csv").read_text().replace("m.nii.gz,10", "m.nii.gz,30"))
+    changed = prepare_dataset(load_dataset(folder / "ds.yaml"), folder, folder / "store", lambda *_: None)
+    assert [one.result for one in changed.outcomes] == ["stored", "unchanged"]
+    assert {te for record in Store.open(folder / "store").volumes for te in record.dicom["TE"]} == {30}
 
 
 def test_files_that_become_other_labels_are_prepared_again(folder: Path) -> None:

@@ -2,11 +2,13 @@
 
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from openpyxl import Workbook
 
+from sam2ft.config.schema.series import SeriesChoice
 from sam2ft.core.errors import DataError
 from sam2ft.core.keys import VolumeKey
 from sam2ft.data.sources.row import VolumeFiles
@@ -76,6 +78,12 @@ def test_split_site_labelled_and_other_columns_are_read(tmp_path: Path) -> None:
         ("subject,image,mask\n a\u0301,b,c\n\u00e1,d,e\n", "in two Unicode forms"),
         ("subject,image,mask\na\x01,b,c\n", r"cases\.csv:2: .*printable"),
         ("", "empty; its first line must name the columns subject, image, mask"),
+        ("subject,image,mask,mask_femur\na,b,c,d\n", "columns mask and mask_femur; allowed: mask .*, or mask_<label>"),
+        ("subject,image,mask_femur,mask_tibia\na,b,c,\n", r"cases\.csv:2: mask_tibia is empty"),
+        ("subject,image,mask,series.nummer\na,b,c,3\n", r"column series\.nummer \(did you mean series\.number\?\)"),
+        ("subject,image,mask,series.number\na,b,c,three\n", r"cases\.csv:2: series\.number is three; allowed"),
+        ("subject,image,mask,series.part\na,b,c,fase\n", r"cases\.csv:2: series\.part is fase; allowed"),
+        ("subject,image,mask,series.echo_ms\na,b,c,-1\n", r"cases\.csv:2: series\.echo_ms is -1; allowed"),
         ('subject,image,mask\n"a,b,c\n', r"cases\.csv:2"),
     ],
 )
@@ -183,6 +191,7 @@ def test_written_rows_are_read_again_as_they_were(tmp_path: Path) -> None:
             site="Ulm; Nord",
             covariates={"age": "61", "note": 'said "no"'},
             labelled=(1, 5),
+            series=SeriesChoice(number=3, echo_ms=12.5, part="magnitude", description="sag *"),
         ),
         VolumeFiles(
             VolumeKey("oai", "b", "image"), tmp_path / "x", tmp_path / "y", split="val", covariates={"age": "7"}
@@ -191,6 +200,19 @@ def test_written_rows_are_read_again_as_they_were(tmp_path: Path) -> None:
     write_table(tmp_path / "table.csv", rows, tmp_path)
     assert find_by_table("oai", tmp_path / "table.csv", tmp_path, ["t2"]) == rows
     assert "i/x, y.nii" in (tmp_path / "table.csv").read_text()
+
+
+def test_rows_with_a_mask_for_each_label_are_written_and_read_again(tmp_path: Path) -> None:
+    masks = {"femoral cartilage": tmp_path / "f.nii", "2": Path("/elsewhere/t.nii")}
+    rows = [VolumeFiles(VolumeKey("oai", "a", "image"), tmp_path / "x", tmp_path / "f.nii", masks=masks)]
+    write_table(tmp_path / "table.csv", rows, tmp_path)
+    assert find_by_table("oai", tmp_path / "table.csv", tmp_path) == rows
+    other = VolumeFiles(VolumeKey("oai", "b", "image"), tmp_path / "y", tmp_path / "z")
+    with pytest.raises(DataError, match="mask files of different labels"):
+        write_table(tmp_path / "table.csv", [*rows, other], tmp_path)
+    tagged = replace(other, series=SeriesChoice(tags={"EchoNumbers": 1}))
+    with pytest.raises(DataError, match="chosen by tags of DICOM"):
+        write_table(tmp_path / "table.csv", [tagged], tmp_path)
 
 
 def test_a_table_of_ten_thousand_lines(tmp_path: Path) -> None:
