@@ -193,7 +193,8 @@ def test_other_files_are_named_and_hidden_ones_are_not_looked_at(tmp_path: Path,
 
 def test_a_folder_without_dicom_says_so(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match="is an empty folder, not an image or mask; give a NIfTI or NRRD file, or the folder of one"
+        DataError,
+        match="is an empty folder, not an image or mask; give an image file such as NIfTI",
     ):
         read_series(tmp_path)
     with pytest.raises(DataError, match="no such folder"):
