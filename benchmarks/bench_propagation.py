@@ -22,6 +22,8 @@ from sam2ft.tools.nano_pictures import pictures_of
 from sam2ft.tools.nano_quality import UNSEEN_SEED
 
 SIDE = 256
+Logits = dict[tuple[int, int], Tensor]
+"""(slice, object) -> logits."""
 
 
 class Bench:
@@ -37,8 +39,7 @@ class Bench:
         self.seeds = [ObjectPrompt(number, one.seed_slice, one.box) for number, one in enumerate(listed)]
         self.device = device
 
-    def logits(self, **settings: Any) -> dict[tuple[int, int], Tensor]:
-        """(slice, object) -> logits."""
+    def logits(self, **settings: Any) -> Logits:
 
         def images(order: Sequence[int]) -> Iterator[Tensor]:
             return (self.images[index] for index in order)
@@ -56,7 +57,8 @@ class Bench:
             torch.cuda.synchronize()
         return time.perf_counter() - started
 
-    def encoder_calls(self, **settings: Any) -> int:
+    def counted(self, **settings: Any) -> tuple[int, Logits]:
+        """(encoder passes, the logits)."""
         calls, original = [0], VolumePredictor.forward_image
 
         def counted(predictor: VolumePredictor, images: Tensor) -> Any:
@@ -65,17 +67,17 @@ class Bench:
 
         VolumePredictor.forward_image = counted
         try:
-            self.logits(**settings)
+            logits = self.logits(**settings)
         finally:
             VolumePredictor.forward_image = original
-        return calls[0]
+        return calls[0], logits
 
-    def apart(self, **settings: Any) -> str:
-        """How far results are from those of the default settings."""
-        ours, others = self.logits(), self.logits(**settings)
-        largest = max(float((ours[key] - others[key]).abs().max()) for key in ours)
-        flipped = sum(int(((ours[key] > 0) != (others[key] > 0)).sum()) for key in ours)
-        return f"logits differ by at most {largest:.1e}, {flipped} pixels of the masks"
+
+def apart(ours: Logits, others: Logits) -> str:
+    """How far results are from those of the default settings."""
+    largest = max(float((ours[key] - others[key]).abs().max()) for key in ours)
+    flipped = sum(int(((ours[key] > 0) != (others[key] > 0)).sum()) for key in ours)
+    return f"logits differ by at most {largest:.1e}, {flipped} pixels of the masks"
 
 
 def main() -> None:
@@ -94,8 +96,10 @@ def main() -> None:
             for name, settings in sides.items():
                 seconds[name].append(bench.seconds(**settings))
         say(f"nano on the {source} phantom: {len(bench.images)} slices, {len(bench.seeds)} objects")
+        _, ours = bench.counted()
         for name, settings in sides.items():
-            say(f"  {name}: {bench.encoder_calls(**settings)} encoder passes, {bench.apart(**settings)}")
+            passes, others = bench.counted(**settings)
+            say(f"  {name}: {passes} encoder passes, {apart(ours, others)}")
             if settings:
                 say("  " + ratio_line(f"default / {name}", seconds[name], seconds["default"], "volume"))
 

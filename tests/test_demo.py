@@ -34,9 +34,8 @@ def run(folder: Path, *arguments: str) -> str:
 def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which the demo ran once, with one of three seeds."""
     folder, seed = tmp_path_factory.mktemp("demo"), request.param
-    store = folder / "data" / "knee"
     cohort = ("--phantom", "knee", "--subjects", "12", "--seed", str(seed))
-    run(folder, str(ROOT / "launch/prepare.py"), *cohort, "--out", str(store))
+    run(folder, str(ROOT / "launch/prepare.py"), *cohort, "--out", "data/knee")
     sweep = (str(ROOT / "launch/sweep.py"), str(ROOT / "experiments/lr_grid.yaml"), "--local", "2")
     print(run(folder, *sweep, "--set", f"experiment.seed={42 + seed}"))
     return folder

@@ -142,6 +142,11 @@ class Comparison:
             return f"best point: {self.choice}"
         return f"{self.best_word}: {self.choice}, and another point is ahead there"
 
+    def name_of_evaluation(self, run: str | None, evaluation: ComparedEvaluation) -> str | None:
+        """Name of the point of this evaluation: points that differ in their evaluation alone share a run."""
+        own = (line.point.name for line in self.lines if line.point.run == run and line.evaluation == evaluation)
+        return next(own, None)
+
     def name_of(self, run: str | None) -> str | None:
         """Name of the first point of a run."""
         return next((line.point.name for line in self.lines if line.point.run == run), None)

@@ -1,6 +1,7 @@
 """Assembly of the page of a report: values, plots and pictures gathered from the runs. No torch."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -51,6 +52,9 @@ def page_of(gathered: Gathered, papers: Files | None = None) -> tuple[ReportData
     assets: Assets = {}
     known = (tables.rows("global"), baseline, gathered.misses, gathered.improvements)
     sections = label_sections(names[shown], shown, *known) if shown else ()
+    sections = tuple(
+        replace(one, point=comparison.name_of_evaluation(shown, one.evaluation) or one.point) for one in sections
+    )
     cases, sheets = cases_of(states, shown, assets)
     given = plot_input(gathered, shown, baseline, sections[0].evaluation if sections else None)
     volumes = shown_volumes(states, shown, assets)

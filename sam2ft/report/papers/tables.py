@@ -100,9 +100,7 @@ def paper_tables(
     for evaluation in evaluations:
         rows = [row for row in global_rows if row["run"] == shown and ComparedEvaluation.of(row) == evaluation]
         if rows:
-            # Points that differ in their evaluation alone share a run.
-            own = (line for line in comparison.lines if line.point.run == shown and line.evaluation == evaluation)
-            name = next((line.point.name for line in own), "")
+            name = comparison.name_of_evaluation(shown, evaluation) or ""
             found.append(_labels_table(rows, evaluation, name, missed_distance_words(missed_distance)))
     return tuple(found)
 

@@ -5,7 +5,15 @@ from typing import Any
 import pytest
 
 from sam2ft.core.tables.rows import format_csv
-from sam2ft.report.comparison.compare import COMPARE, PointRun, choose_best, compare, compare_rows, value_text
+from sam2ft.report.comparison.compare import (
+    COMPARE,
+    ComparedEvaluation,
+    PointRun,
+    choose_best,
+    compare,
+    compare_rows,
+    value_text,
+)
 from sam2ft.report.page.content import label_scores, label_sections
 
 BASELINE = PointRun(None, "baseline", "base")
@@ -76,9 +84,17 @@ def test_points_that_share_a_run_have_their_own_evaluation_each(global_row: Any,
         PointRun(n, f"protocol={one}", "run-0", validation=0.1, eval=eval_id if known else "")
         for n, (one, eval_id) in enumerate(named.items())
     ]
-    found = {(line.point.name, line.evaluation.protocol) for line in compare(points, rows).lines}
+    compared = compare(points, rows)
+    found = {(line.point.name, line.evaluation.protocol) for line in compared.lines}
     own = {("protocol=box", "box"), ("protocol=point", "point"), ("protocol=box", "mask"), ("protocol=point", "mask")}
     assert found == (own if known else own | {("protocol=box", "point"), ("protocol=point", "box")})
+    names = {row["protocol"]: compared.name_of_evaluation("run-0", ComparedEvaluation.of(row)) for row in rows}
+    assert names == {
+        "box": "protocol=box",
+        "point": "protocol=point" if known else "protocol=box",
+        "mask": "protocol=box",
+    }
+    assert compared.name_of_evaluation("run-1", ComparedEvaluation.of(rows[0])) is None
 
 
 def test_with_several_baselines_each_point_is_compared_with_its_own(global_row: Any) -> None:
