@@ -199,8 +199,8 @@ def _reading(given: argparse.Namespace) -> "Reading":
     if given.spacing_mm and min(given.spacing_mm) <= 0:
         raise UserError(f"--spacing-mm: found {min(given.spacing_mm):g}; allowed: three lengths above 0")
     names = ("believe", "slice_axis", "spacing_mm", "axes", "overlaps", "segment_from")
-    chosen = {name: getattr(given, name) for name in names}
-    return Reading.model_validate({name: value for name, value in chosen.items() if value is not None})
+    chosen = {name: value for name in names if (value := getattr(given, name)) is not None}
+    return Reading.model_validate({**chosen, **({"spacing_mm": tuple(given.spacing_mm)} if given.spacing_mm else {})})
 
 
 def _show_scored(result: "Scored") -> int:
