@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from sam2ft.config.load_dataset import load_dataset, load_label_table
+from sam2ft.core.errors import ProblemsError
 from sam2ft.core.labels import Label
 
 TEXT = """\
@@ -181,3 +182,26 @@ def test_a_label_table_alone(write: Any, problems_of: Any) -> None:
 def test_a_dataset_extends_nothing(write: Any, problems_of: Any) -> None:
     (found,) = problems_of(load_dataset, write(TEXT + "extends: x.yaml\n"))
     assert found.startswith("file.yaml:13: extends: unknown key")
+
+
+@pytest.mark.parametrize(
+    ("masks", "message"),
+    [
+        (
+            '"m/{subject"',
+            "a path with {subject}; names in braces are letters, digits and underscores, and begin with a",
+        ),
+        ("{}", "a pattern, or a mapping {label: pattern}"),
+        ('"m/**x/{subject}"', "** as a whole part of a path (any number of folders), * inside of one"),
+        ("3", "text or a mapping"),
+        ("{femur: 3}", "text"),
+    ],
+)
+def test_only_the_problems_of_the_alternative_that_fits_are_reported(tmp_path: Path, masks: str, message: str) -> None:
+    (tmp_path / "d.yaml").write_text(
+        f'dataset: {{name: t}}\nsources: {{images: "i/{{subject}}", masks: {masks}}}\nlabels: {{1: {{name: femur}}}}\n'
+    )
+    with pytest.raises(ProblemsError) as caught:
+        load_dataset(tmp_path / "d.yaml")
+    assert str(caught.value).count("allowed:") == 1
+    assert f"allowed: {message}" in str(caught.value)

@@ -64,8 +64,10 @@ def problems_of(
         else:
             allowed[key].append(_phrase(kind, context, entry["msg"]))
     for key, phrases in allowed.items():
-        # For a mapping that fits one alternative of a union, only the problems inside it are reported.
-        if not any(len(other) > len(key) and other[: len(key)] == key for other in [*messages, *allowed]):
+        # For a value that fits one alternative of a union, only the problems of this one are reported.
+        if key not in messages and not any(
+            len(other) > len(key) and other[: len(key)] == key for other in [*messages, *allowed]
+        ):
             messages[key].append(_found(_at(value, key), phrases))
     problems = [Problem(where(key), ".".join(key), "; ".join(found)) for key, found in messages.items()]
     return sorted(problems, key=_place)
