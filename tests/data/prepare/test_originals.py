@@ -122,3 +122,27 @@ def test_a_dataset_file_outside_of_what_the_store_is_part_of_is_not_named(
     store = make(tmp_path, base=elsewhere)
     assert recorded(store).keys() == {"subject_id", "key_id"}
     assert tmp_path.name not in (store.path / "store.json").read_text()
+
+
+@pytest.mark.parametrize("chosen", ["by line", "for all"])
+def test_the_series_that_was_chosen_is_the_one_that_a_segmentation_belongs_to(tmp_path: Path, chosen: str) -> None:
+    geometry = Geometry.axis_aligned(SHAPE, (3.0, 0.5, 0.5))
+    for number in (4, 5):
+        image = np.random.default_rng(number).integers(0, 900, size=(1, *SHAPE)).astype(np.float32)
+        write_series(tmp_path / "one", image, geometry, DicomSeries("Mia", number, "PD", seed=number))
+        for path in (tmp_path / "one").glob("IM*.dcm"):
+            path.rename(tmp_path / "one" / f"{number} {path.name}")
+    write_nifti(tmp_path / "m.nii.gz", np.ones(SHAPE, np.uint8), geometry)
+    by_line = chosen == "by line"
+    header, line = ("subject,image,mask", "Mia,one,m.nii.gz")
+    (tmp_path / "t.csv").write_text(f"{header},series.number\n{line},5\n" if by_line else f"{header}\n{line}\n")
+    text = DATASET.replace('{images: "dicom/{subject}", masks: "masks/{subject}.nii.gz"}', "{images: t.csv}")
+    (tmp_path / "dataset.yaml").write_text(text + ("" if by_line else "series: {number: 5}\n"))
+    prepare_dataset(load_dataset(tmp_path / "dataset.yaml"), tmp_path, tmp_path / "store", lambda *_: None)
+    (record,) = Store.open(tmp_path / "store").volumes
+    labels, found = Store.open(tmp_path / "store").labels, originals(tmp_path / "store", [tmp_path / "dataset.yaml"])
+    assert write_segmentation(tmp_path / "a.dcm", np.ones(SHAPE, np.uint16), labels, record, "x", found)
+    written = pydicom.dcmread(tmp_path / "a.dcm")
+    sources = {pydicom.dcmread(path).SOPInstanceUID for path in (tmp_path / "one").glob("5 *.dcm")}
+    named = written.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    assert {one.ReferencedSOPInstanceUID for one in named} == sources
