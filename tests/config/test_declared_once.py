@@ -12,6 +12,7 @@ SCHEMA = PACKAGE / "config" / "schema"
 COMMON = {"name", "description", "seed", "baseline", "dataset", "eval", "experiment", "resources", "labels", "split"}
 PLANNED = "what a plan file records: every key filled in, by experiment, site and defaults"
 ALLOWED: dict[tuple[str, str], str] = {
+    ("DatasetFacts", "DatasetInfo"): "what texts say of a store, which is read without a dataset file",
     ("Label", "LabelName"): "a row of a label table, which stores and checkpoints hold without a configuration",
     ("ReportResources", "PartialResources"): "of the report job: other keys and other defaults",
     ("ReportResources", "RequestedResources"): "of the report job: other keys and other defaults",
@@ -20,6 +21,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("Schedule", "Module"): "torch's optimizer and scheduler, not their sections",
     ("ScoreSettings", "MetricSection"): "what custom metrics read; it joins keys of two sections",
     ("SegmentationLoss", "Loss"): "the loss itself: the functions that the names of the section stand for",
+    ("StoreWriter", "DatasetInfo"): "what a store holds of it, without a dataset file",
 }
 
 
