@@ -55,12 +55,11 @@ def limits_of(measure: str) -> tuple[float, float]:
 
 def with_shown_interval(row: Row) -> Row:
     """A row of a global table (measure, mean, sd, n, ci_low, ci_high) whose ci_low and ci_high are `shown_interval`."""
-    mean, sd, low, high = (number_in(row, name) for name in ("mean", "sd", "ci_low", "ci_high"))
-    own = None if math.isnan(sd) else sd
-    found = shown_interval(mean, own, int(row["n"] or 0), (low, high), limits_of(str(row["measure"])))
-    return (
-        {**row, "ci_low": None, "ci_high": None} if found is None else {**row, "ci_low": found[0], "ci_high": found[1]}
+    low, high = _interval_in(row, ("mean", "sd", "n", "ci_low", "ci_high"), limits_of(str(row["measure"]))) or (
+        None,
+        None,
     )
+    return {**row, "ci_low": low, "ci_high": high}
 
 
 def shown_difference(row: Row) -> tuple[float, float] | None:
@@ -68,12 +67,19 @@ def shown_difference(row: Row) -> tuple[float, float] | None:
 
     Its columns: measure, n_paired, difference, difference_sd, difference_ci_low, difference_ci_high.
     """
-    mean, sd, low, high = (number_in(row, f"difference{end}") for end in ("", "_sd", "_ci_low", "_ci_high"))
-    if math.isnan(mean) or not row["n_paired"]:
-        return None
     smallest, largest = limits_of(str(row["measure"]))
-    own = None if math.isnan(sd) else sd
-    return shown_interval(mean, own, int(row["n_paired"]), (low, high), (smallest - largest, largest))
+    columns = ("difference", "difference_sd", "n_paired", "difference_ci_low", "difference_ci_high")
+    return _interval_in(row, columns, (smallest - largest, largest))
+
+
+def _interval_in(
+    row: Row, columns: tuple[str, str, str, str, str], limits: tuple[float, float]
+) -> tuple[float, float] | None:
+    """`shown_interval` of a row; `columns` hold mean, standard deviation, number and both ends of the bootstrap."""
+    mean, sd, n, low, high = (number_in(row, name) for name in columns)
+    if math.isnan(mean) or math.isnan(n):
+        return None
+    return shown_interval(mean, None if math.isnan(sd) else sd, int(n), (low, high), limits)
 
 
 def interval_words(sizes: Iterable[int]) -> str:

@@ -12,7 +12,7 @@ SCHEMA = PACKAGE / "config" / "schema"
 COMMON = {"name", "description", "seed", "baseline", "dataset", "eval", "experiment", "resources", "labels", "split"}
 PLANNED = "what a plan file records: every key filled in, by experiment, site and defaults"
 ALLOWED: dict[tuple[str, str], str] = {
-    ("DatasetFacts", "DatasetInfo"): "what a store says of itself, without its dataset file",
+    ("DatasetFacts", "DatasetInfo"): "what texts say of a store, which is read without a dataset file",
     ("Label", "LabelName"): "a row of a label table, which stores and checkpoints hold without a configuration",
     ("ReportResources", "PartialResources"): "of the report job: other keys and other defaults",
     ("ReportResources", "RequestedResources"): "of the report job: other keys and other defaults",
@@ -20,9 +20,9 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("Resources", "RequestedResources"): PLANNED,
     ("Schedule", "Module"): "torch's optimizer and scheduler, not their sections",
     ("ScoreSettings", "MetricSection"): "what custom metrics read; it joins keys of two sections",
-    ("StoreWriter", "DatasetInfo"): "what a store is given of its dataset file",
     ("StackDescription", "SeriesChoice"): "what a folder holds, which the choice is compared with",
     ("SegmentationLoss", "Loss"): "the loss itself: the functions that the names of the section stand for",
+    ("StoreWriter", "DatasetInfo"): "what a store holds of it, without a dataset file",
 }
 
 

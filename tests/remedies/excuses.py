@@ -19,6 +19,7 @@ excused(
     "set: {}",
     "more than {} levels of nesting",
     "more than {} values, counting aliases",
+    "more subjects",
     "more than {gt:g}",
     "more than {}",
     "name of the prepared store",

@@ -160,13 +160,16 @@ def _some(damages: dict[str, Damage], count: int, seed: int) -> dict[str, Damage
 def is_known(row: tuple[str, ...], undamaged: Numbers, said: str) -> bool:
     """Whether a row is one of the undamaged study.
 
-    Where a report says that an evaluation does not count, it may be without its numbers: cells are empty, and the texts
-    for papers speak of other evaluations.
+    A row that gives the reason why its run is not finished, and every row where a report says that an evaluation does
+    not count, may be without numbers: cells are empty, others are as before. The texts for papers speak then of other
+    evaluations.
     """
-    if row in undamaged or not re.search("not counted|is to be made again", said):
-        return row in undamaged
+    is_uncounted = re.search("not counted|is to be made again", said) is not None
+    if row in undamaged or (row[0] == "text" and is_uncounted):
+        return True
+    gives_reason = any(cell.startswith("reason=") and cell != "reason=" for cell in row)
     cells = {cell for cell in row if not cell.endswith("=") and not cell.startswith(("state=", "reason=", "best="))}
-    return row[0] == "text" or any(cells <= set(other) for other in undamaged if other[0] == row[0])
+    return (is_uncounted or gives_reason) and any(cells <= set(other) for other in undamaged if other[0] == row[0])
 
 
 def verdict(damaged: Outcome, undamaged: Outcome, path: Path) -> str:

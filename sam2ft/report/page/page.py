@@ -9,7 +9,14 @@ from sam2ft.config.load_experiment import load_experiment
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.report.page.agreement import agreement_of
 from sam2ft.report.page.cases import cases_of
-from sam2ft.report.page.content import ReportData, SliceCase, SubjectSummary, label_sections, statistics_section
+from sam2ft.report.page.content import (
+    LabelSection,
+    ReportData,
+    SliceCase,
+    SubjectSummary,
+    label_sections,
+    statistics_section,
+)
 from sam2ft.report.page.facts import facts_of
 from sam2ft.report.page.figures import figure_files
 from sam2ft.report.page.first_screen import first_screen
@@ -50,11 +57,7 @@ def page_of(gathered: Gathered, papers: Files | None = None) -> tuple[ReportData
     shown = comparison.best or baseline
     names = gathered.names
     assets: Assets = {}
-    known = (tables.rows("global"), baseline, gathered.misses, gathered.improvements)
-    sections = label_sections(names[shown], shown, *known) if shown else ()
-    sections = tuple(
-        replace(one, point=comparison.name_of_evaluation(shown, one.evaluation) or one.point) for one in sections
-    )
+    sections = _label_sections(gathered, shown, baseline)
     cases, sheets = cases_of(states, shown, assets)
     given = plot_input(gathered, shown, baseline, sections[0].evaluation if sections else None)
     volumes = shown_volumes(states, shown, assets)
@@ -92,6 +95,16 @@ def page_of(gathered: Gathered, papers: Files | None = None) -> tuple[ReportData
     )
     figures = figure_files(data.plots, gathered.request.layout)
     return data, {**assets, **figures, **_rendered(pages, data.generated)}
+
+
+def _label_sections(gathered: Gathered, shown: str | None, baseline: str | None) -> tuple[LabelSection, ...]:
+    """Results per label of the shown run, each under the name of the point that was evaluated so."""
+    if shown is None:
+        return ()
+    known = (gathered.tables.rows("global"), baseline, gathered.misses, gathered.improvements)
+    sections = label_sections(gathered.names[shown], shown, *known)
+    name_of = gathered.comparison.name_of_evaluation
+    return tuple(replace(one, point=name_of(shown, one.evaluation) or one.point) for one in sections)
 
 
 def _subjects(

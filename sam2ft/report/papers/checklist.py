@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 
 from sam2ft.config.schema.evaluation import Evaluation, protocol_sentence
-from sam2ft.report.comparison.number_text import MEASURE_WORDS, interval, number_text
+from sam2ft.report.comparison.number_text import MEASURE_WORDS, interval, number_of, number_text
 from sam2ft.report.papers.evaluation_words import (
     SPLIT_WORDS,
     listed_values,
@@ -17,7 +17,7 @@ from sam2ft.report.papers.evaluation_words import (
     missed_words,
     split_limit,
 )
-from sam2ft.report.papers.markdown import code_text, counted, escaped_text, markdown_list, markdown_table
+from sam2ft.report.papers.markdown import code_text, escaped_text, markdown_list, markdown_table
 from sam2ft.report.papers.study import SPLITS, DatasetFacts, Study
 from sam2ft.report.papers.training_words import model_words
 from sam2ft.statistics.small_samples import interval_words
@@ -71,7 +71,7 @@ def _about_data(study: Study) -> Iterator[Answer]:
         return
     sources = [
         f"{code_text(one.name)} ({escaped_text(one.about)}{', ' if one.about else ''}"
-        f"{counted(one.num_subjects, 'subject')})"
+        f"{number_of(one.num_subjects, 'subject')})"
         for one in study.data
     ]
     yield 7, PARTLY, f"Prepared datasets: {markdown_list(sources)}."
@@ -167,7 +167,7 @@ def _about_results(study: Study) -> Iterator[Answer]:
     yield 32, PARTLY, " ".join(dict.fromkeys(_evaluated_split(study, one.settings) for one in study.evaluations))
     performance = [
         f"{escaped_text(line.evaluation.dataset)} ({escaped_text(line.evaluation.protocol)}): Dice per slice "
-        f"{number_text(score.mean)} {interval(score)} in {counted(score.n, 'subject')}"
+        f"{number_text(score.mean)} {interval(score)} in {number_of(score.n, 'subject')}"
         for line in study.lines
         if (score := line.scores.get("dice_slice_mean")) is not None
     ]

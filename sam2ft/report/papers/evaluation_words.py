@@ -3,8 +3,8 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from sam2ft.config.schema.evaluation import Evaluation, protocol_headline
-from sam2ft.report.comparison.number_text import p_text
-from sam2ft.report.papers.markdown import code_text, counted, markdown_list
+from sam2ft.report.comparison.number_text import number_of, p_text
+from sam2ft.report.papers.markdown import code_text, markdown_list
 from sam2ft.report.papers.study import EvaluationFacts, PairedTests, Study
 from sam2ft.statistics.bootstrap import CONFIDENCE, RESAMPLES
 from sam2ft.statistics.small_samples import FEW, can_be_significant, smallest_p
@@ -41,7 +41,8 @@ def prompt_sentences(one: EvaluationFacts) -> list[str]:
     if (noise := chosen.prompt_noise) is not None:
         found.append(
             f"The evaluation was repeated with boxes whose sides were moved by up to "
-            f"{markdown_list(map(str, noise.shifts))} pixels at random, with {counted(len(noise.seeds), 'seed')} each."
+            f"{markdown_list(map(str, noise.shifts))} pixels at random, with "
+            f"{number_of(len(noise.seeds), 'seed')} each."
         )
     return [*found, f"{missed_words(one)}."]
 
@@ -51,7 +52,7 @@ def prompted_with(chosen: Evaluation) -> str:
     if not chosen.bbox_shift:
         return chosen.prompted_with
     sides = "outward" if chosen.direction == "outward" else "inward or outward"
-    pixels = f"{counted(chosen.bbox_shift, 'pixel')} of the original image"
+    pixels = f"{number_of(chosen.bbox_shift, 'pixel')} of the original image"
     return f"{chosen.prompted_with}, each side moved {sides} by 0 to {pixels} at random"
 
 
@@ -89,7 +90,7 @@ def evaluated_words(evaluated: Mapping[str, tuple[int, int]]) -> str:
     """`8 subjects, 9 volumes`, per dataset where there are several."""
     several = len(evaluated) > 1
     return "; ".join(
-        f"{f'{code_text(name)}: ' if several else ''}{counted(subjects, 'subject')}, {counted(volumes, 'volume')}"
+        f"{f'{code_text(name)}: ' if several else ''}{number_of(subjects, 'subject')}, {number_of(volumes, 'volume')}"
         for name, (subjects, volumes) in evaluated.items()
     )
 
@@ -102,15 +103,15 @@ def missed_distance_words(missed_distance: float | str) -> str:
 def missed_words(one: EvaluationFacts) -> str:
     """How many labels were missed and spurious, as a sentence without its end."""
     text = (
-        f"In whole volumes {counted(one.n_missed, 'label')} {'was' if one.n_missed == 1 else 'were'} missed and "
+        f"In whole volumes {number_of(one.n_missed, 'label')} {'was' if one.n_missed == 1 else 'were'} missed and "
         f"{one.n_spurious} spurious"
     )
     if one.missed_slices is not None:
         text += f", in single slices {one.missed_slices} and {one.spurious_slices}"
     if one.elsewhere_slices or one.elsewhere_volumes:
         text += (
-            f"; in {counted(one.elsewhere_slices, 'slice')} and {counted(one.elsewhere_volumes, 'volume')} a label was "
-            "predicted only beside its reference, a Dice of 0 that is not counted as missed"
+            f"; in {number_of(one.elsewhere_slices, 'slice')} and {number_of(one.elsewhere_volumes, 'volume')} a label "
+            "was predicted only beside its reference, a Dice of 0 that is not counted as missed"
         )
     return text
 
@@ -181,7 +182,7 @@ def _smallest(tests: PairedTests) -> list[str]:
     least = p_text(min(1.0, smallest_p(n) * max(tests.largest_family, 1)))
     after = " after the correction" if tests.largest_family > 1 else ""
     return [
-        f"With {counted(n, 'subject')} the smallest p that such a test can give is {least}{after}, so that these "
+        f"With {number_of(n, 'subject')} the smallest p that such a test can give is {least}{after}, so that these "
         "tests cannot show a difference."
     ]
 

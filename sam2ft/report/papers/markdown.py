@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from sam2ft.report.comparison.number_text import printable
+from sam2ft.report.comparison.number_text import number_of, printable
 
 TEMPLATES = Path(__file__).parents[1] / "templates" / "papers"
 
@@ -25,7 +25,7 @@ def rendered(template: str, **facts: object) -> str:
         "code": code_text,
         "plain": escaped_text,
         "listed": markdown_list,
-        "counted": counted,
+        "number_of": number_of,
         "quoted": quoted_text,
     }
     return environment.get_template(template).render(facts)
@@ -57,11 +57,6 @@ def markdown_table(heads: Sequence[str], lines: Iterable[Sequence[str]], numbers
     # An unescaped | would end the cell, even inside inline code.
     safe = ([re.sub(r"(?<!\\)\|", r"\|", cell) for cell in cells] for cells in (heads, rule, *lines))
     return "\n".join(f"| {' | '.join(cells)} |" for cells in safe) + "\n"
-
-
-def counted(count: int, noun: str) -> str:
-    """A number with its noun: `1 epoch`, `2 epochs`."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def markdown_list(words: Iterable[str]) -> str:

@@ -7,9 +7,10 @@ sentences are in templates/papers/methods.md.j2.
 import re
 from pathlib import Path
 
+from sam2ft.report.comparison.number_text import number_of
 from sam2ft.report.papers import evaluation_words, training_words
 from sam2ft.report.papers.evaluation_words import SPLIT_WORDS, distance_words, listed_values, missed_distance_words
-from sam2ft.report.papers.markdown import counted, rendered
+from sam2ft.report.papers.markdown import rendered
 from sam2ft.report.papers.study import SPLITS, DatasetFacts, Study
 
 NOTICE = (
@@ -95,8 +96,8 @@ def references(text: str, version: str | None = None) -> str:
 
 def _partitions(data: DatasetFacts) -> str:
     return "; ".join(
-        f"{SPLIT_WORDS[split]} {counted(data.subjects[split], 'subject')} ({counted(data.volumes[split], 'volume')}, "
-        f"{counted(data.slices[split], 'slice')})"
+        f"{SPLIT_WORDS[split]} {number_of(data.subjects[split], 'subject')} "
+        f"({number_of(data.volumes[split], 'volume')}, {number_of(data.slices[split], 'slice')})"
         for split in SPLITS
         if data.subjects.get(split)
     )

@@ -10,9 +10,9 @@ from sam2ft.config.schema.evaluation import protocol_sentence
 from sam2ft.config.schema.model_names import NANO, model_name
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, POOLED, Row
 from sam2ft.report.comparison.compare import score_of
-from sam2ft.report.comparison.number_text import MEASURE_WORDS, NOTHING, interval, number_text
+from sam2ft.report.comparison.number_text import MEASURE_WORDS, NOTHING, interval, number_of, number_text
 from sam2ft.report.papers.evaluation_words import prompted_with, split_limit
-from sam2ft.report.papers.markdown import code_text, counted, escaped_text, markdown_table, rendered
+from sam2ft.report.papers.markdown import code_text, escaped_text, markdown_table, rendered
 from sam2ft.report.papers.study import SPLITS, DatasetFacts, EvaluationFacts, Study
 from sam2ft.report.papers.training_words import precision_words
 from sam2ft.statistics.small_samples import interval_words
@@ -59,7 +59,7 @@ def model_card(study: Study, global_rows: Sequence[Row], best_sha256: str | None
 def _misses(study: Study, one: EvaluationFacts) -> str:
     """What an evaluation missed, with its prompts where there are several."""
     how = f" (prompted by {prompted_with(one.settings)})" if len(study.evaluations) > 1 else ""
-    volumes = f"{counted(one.n_missed, 'label')} in whole volumes"
+    volumes = f"{number_of(one.n_missed, 'label')} in whole volumes"
     slices = "" if one.missed_slices is None else f" and {one.missed_slices} in single slices"
     return f"In the evaluation above{how} it missed {volumes}{slices}."
 
