@@ -47,7 +47,7 @@ class ReportedVolume:
 
     @property
     def plane(self) -> str:
-        """sagittal, coronal or axial, with `oblique` where it is more than 22.5 degrees away from it; empty: unknown."""
+        """sagittal, coronal or axial, `oblique` where over 22.5 degrees away from it; empty: unknown."""
         geometry = self.record.geometry
         if not geometry.oriented:
             return ""

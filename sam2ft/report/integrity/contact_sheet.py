@@ -35,16 +35,15 @@ class ContactSheet:
     slices: tuple[int, ...]
 
 
-def contact_sheet(store: Store, record: VolumeRecord, mask_zyx: npt.NDArray[Any]) -> ContactSheet:
-    """The sheet of one volume.
+def contact_sheet(store: Store, record: VolumeRecord) -> ContactSheet:
+    """The sheet of one volume of a store.
 
-    Args:
-        store: for its image and label table.
-        mask_zyx: its mask.
+    Raises:
+        DataError: its image or mask is lost or damaged.
     """
     from PIL import Image
 
-    image_zyx, view = store.image(record.key), view_of(record.geometry)
+    image_zyx, mask_zyx, view = store.image(record.key), store.mask(record.key), view_of(record.geometry)
     spacing = view.spacing(record.geometry.spacing_zyx_mm[1:])
     colours = {label.id: colour_of(place) for place, label in enumerate(store.labels)}
     chosen = shown_slices(record)

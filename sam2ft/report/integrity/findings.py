@@ -15,7 +15,7 @@ BAD, CHECK, NOTE = "bad", "check", "note"
 
 
 @dataclass(frozen=True)
-class Place:
+class FoundAt:
     """A volume that a finding is about."""
 
     name: str
@@ -25,31 +25,31 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Finding:
+class StoreFinding:
     """What was found, in one sentence."""
 
     kind: str
     """Two or three words, which also stand in the line of each volume."""
     level: str
     sentence: str
-    places: tuple[Place, ...] = ()
+    places: tuple[FoundAt, ...] = ()
 
 
 Details = Sequence[tuple[ReportedVolume, str]]
 
 
-def finding(kind: str, level: str, sentence: str, found: Details) -> Iterator[Finding]:
+def finding(kind: str, level: str, sentence: str, found: Details) -> Iterator[StoreFinding]:
     """The finding about the volumes in `found`; none if there are none."""
     if found:
-        places = tuple(Place(one.name, one.number, detail) for one, detail in found)
-        yield Finding(kind, level, sentence, places)
+        places = tuple(FoundAt(one.name, one.number, detail) for one, detail in found)
+        yield StoreFinding(kind, level, sentence, places)
 
 
-def findings_of_volumes(store: ReportedStore) -> Iterator[Finding]:
+def findings_of_volumes(store: ReportedStore) -> Iterator[StoreFinding]:
     """All findings that concern files, grids and intensities, the gravest first."""
     if store.refused:
-        places = tuple(Place(name, None, reason) for name, reason in store.refused)
-        yield Finding("refused", BAD, f"{_volumes(places)} refused by the last preparation", places)
+        places = tuple(FoundAt(name, None, reason) for name, reason in store.refused)
+        yield StoreFinding("refused", BAD, f"{_volumes(places)} refused by the last preparation", places)
     damaged = [(one, one.problem) for one in store.volumes if one.problem]
     yield from finding("not readable", BAD, f"{_volumes(damaged)} not readable, and not measured here", damaged)
     yield from _several_splits(store)
@@ -67,7 +67,7 @@ def _volumes(found: Sequence[object]) -> str:
     return f"{number_of(len(found), 'volume')} {'is' if len(found) == 1 else 'are'}"
 
 
-def _several_splits(store: ReportedStore) -> Iterator[Finding]:
+def _several_splits(store: ReportedStore) -> Iterator[StoreFinding]:
     splits = {name: {one.record.split for one in own} for name, own in _by_subject(store).items()}
     found = [(one, one.record.split) for one in store.volumes if len(splits[one.key.subject]) > 1]
     count = number_of(sum(len(own) > 1 for own in splits.values()), "subject")
@@ -79,7 +79,7 @@ def _by_subject(store: ReportedStore) -> Mapping[str, list[ReportedVolume]]:
     return grouped(store.volumes, lambda one: one.key.subject)
 
 
-def _burned_in(store: ReportedStore) -> Iterator[Finding]:
+def _burned_in(store: ReportedStore) -> Iterator[StoreFinding]:
     found = [(one, "") for one in store.volumes if one.stored.get("burned_in") == "YES"]
     sentence = (
         f"The header of {number_of(len(found), 'volume')} says that text is burned into the picture "
@@ -88,7 +88,7 @@ def _burned_in(store: ReportedStore) -> Iterator[Finding]:
     yield from finding("burned-in text", BAD, sentence, found)
 
 
-def _modalities(store: ReportedStore) -> Iterator[Finding]:
+def _modalities(store: ReportedStore) -> Iterator[StoreFinding]:
     of_volume = {one.number: str(one.stored.get("modality", "")) for one in store.volumes}
     counts = Counter(code for code in of_volume.values() if code)
     if len(counts) > 1:
@@ -102,12 +102,12 @@ def _modalities(store: ReportedStore) -> Iterator[Finding]:
         yield from finding("other modality", CHECK, f"Images of several modalities in one store: {listed}", found)
 
 
-def _spacings(store: ReportedStore) -> Iterator[Finding]:
+def _spacings(store: ReportedStore) -> Iterator[StoreFinding]:
     """By the size in the plane and by the slice distance, whatever the order of rows and columns."""
     parts: tuple[tuple[str, Callable[[ReportedVolume], float]], ...] = (
-        ("pixel size", lambda one: (one.record.geometry.spacing_zyx_mm[1] * one.record.geometry.spacing_zyx_mm[2]) ** 0.5),
+        ("pixel size", lambda one: one.record.geometry.pixel_area_mm2**0.5),
         ("slice distance", lambda one: one.record.geometry.spacing_zyx_mm[0]),
-    )  # fmt: skip
+    )
     for what, of in parts:
         found: list[tuple[ReportedVolume, str]] = []
         for group in store.groups:
@@ -116,7 +116,7 @@ def _spacings(store: ReportedStore) -> Iterator[Finding]:
             if result.is_mixed:
                 ends = f"{min(values):.3g} to {max(values):.3g} mm{_at(group)}"
                 sentence = f"The {what} is mixed, {ends}: one model sees structures of different sizes in pixels"
-                yield Finding("mixed grids", NOTE, sentence)
+                yield StoreFinding("mixed grids", NOTE, sentence)
                 continue
             found += [(group[at], _beside(values[at], result, "mm")) for at in result.outside]
         sentence = f"{_volumes(found)} out of line in {what}: check the headers, the subject, and the protocol"
@@ -132,7 +132,7 @@ def _beside(value: float, result: Judged, unit: str) -> str:
     return f"{value:.3g} {unit}, median {result.median:.3g}".replace(" ,", ",")
 
 
-def _orientations(store: ReportedStore) -> Iterator[Finding]:
+def _orientations(store: ReportedStore) -> Iterator[StoreFinding]:
     unknown = [(one, "") for one in store.volumes if not one.record.geometry.oriented]
     known = [one for one in store.volumes if one.record.geometry.oriented]
     if known:
@@ -147,7 +147,7 @@ def _orientations(store: ReportedStore) -> Iterator[Finding]:
 
 def _of_another_kind(
     group: Sequence[ReportedVolume], of: Callable[[ReportedVolume], str], kind: str, level: str, what: str
-) -> Iterator[Finding]:
+) -> Iterator[StoreFinding]:
     counts = Counter(of(one) for one in group)
     if len(counts) > 1:
         common = counts.most_common(1)[0][0]
@@ -156,7 +156,7 @@ def _of_another_kind(
         yield from finding(kind, level, f"Volumes {what}: {listed}", found)
 
 
-def _intensities(store: ReportedStore) -> Iterator[Finding]:
+def _intensities(store: ReportedStore) -> Iterator[StoreFinding]:
     found: list[tuple[ReportedVolume, str]] = []
     blank: list[tuple[ReportedVolume, str]] = []
     for group in store.groups:
@@ -175,7 +175,7 @@ def _intensities(store: ReportedStore) -> Iterator[Finding]:
     yield from finding("intensity", CHECK, sentence, found)
 
 
-def _missing_maps(store: ReportedStore) -> Iterator[Finding]:
+def _missing_maps(store: ReportedStore) -> Iterator[StoreFinding]:
     names = sorted({name for one in store.volumes for name in one.record.maps})
     for name in names:
         found = [(one, "") for one in store.volumes if name not in one.record.maps]
@@ -183,7 +183,7 @@ def _missing_maps(store: ReportedStore) -> Iterator[Finding]:
         yield from finding(f"no {name}", CHECK, sentence, found)
 
 
-def _covered_by(store: ReportedStore) -> Iterator[Finding]:
+def _covered_by(store: ReportedStore) -> Iterator[StoreFinding]:
     absent = [split for split in ("train", "val", "test") if all(one.record.split != split for one in store.volumes)]
     if absent and store.volumes:
-        yield Finding("empty split", NOTE, f"No subject is in {' or '.join(absent)}")
+        yield StoreFinding("empty split", NOTE, f"No subject is in {' or '.join(absent)}")

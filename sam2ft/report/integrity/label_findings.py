@@ -11,7 +11,7 @@ from sam2ft.data.prepare.leaks import SameImage
 from sam2ft.report.comparison.number_text import number_of
 from sam2ft.report.integrity.cohort import ReportedStore, ReportedVolume
 from sam2ft.report.integrity.copies import near_images, same_masks
-from sam2ft.report.integrity.findings import BAD, CHECK, NOTE, Details, Finding, finding
+from sam2ft.report.integrity.findings import BAD, CHECK, NOTE, Details, StoreFinding, finding
 from sam2ft.report.integrity.out_of_line import VOLUME, judged
 from sam2ft.report.integrity.sides import SidePair, body_middle, side_pairs, wrong_side
 
@@ -24,7 +24,7 @@ NATURAL_SHARE = 0.25
 _MOST_LISTED = 8
 
 
-def findings_of_labels(store: ReportedStore) -> Iterator[Finding]:
+def findings_of_labels(store: ReportedStore) -> Iterator[StoreFinding]:
     """All findings that concern labels."""
     found = [(one, "") for one in store.volumes if one.measured is not None and not one.labels]
     sentence = f"{number_of(len(found), 'volume')} without any label: an empty mask, or a mask of another image"
@@ -39,7 +39,7 @@ def findings_of_labels(store: ReportedStore) -> Iterator[Finding]:
     yield from _specks(store)
 
 
-def findings_of_copies(store: ReportedStore, same: Sequence[SameImage]) -> Iterator[Finding]:
+def findings_of_copies(store: ReportedStore, same: Sequence[SameImage]) -> Iterator[StoreFinding]:
     """Findings about images and masks that are under two names.
 
     Args:
@@ -59,7 +59,7 @@ def findings_of_copies(store: ReportedStore, same: Sequence[SameImage]) -> Itera
         yield from finding("same image", level, sentence, found)
     pairs = [found for found in near_images(store.volumes) if not of_one_image(*found[:2])]
     near = [(one, f"and {other.name}, correlation {value:.5f}") for one, other, value in pairs]
-    sentence = f"{number_of(len(near), 'pair')} of subjects with nearly the same image: copies with noise or compression?"
+    sentence = f"{number_of(len(near), 'pair')} of subjects with nearly the same image: a copy, with noise added?"
     yield from finding("near copy", CHECK, sentence, near)
     masks = [pair for pair in same_masks(store.volumes) if not of_one_image(*pair)]
     equal = "mask is" if len(masks) == 1 else "masks are"
@@ -85,15 +85,15 @@ def _by_volume(found: Details) -> Details:
     return [(own[0][0], "; ".join(detail for _, detail in own)) for _, own in sorted(of_number.items())]
 
 
-def _unused(store: ReportedStore) -> Iterator[Finding]:
+def _unused(store: ReportedStore) -> Iterator[StoreFinding]:
     unused = [label.name for label in store.labels if not _having(store, label)]
     if unused and _labelled(store):
         verb = "is" if len(unused) == 1 else "are"
         sentence = f"{', '.join(unused)} {verb} in no mask: check the values under labels of the dataset file"
-        yield Finding("unused label", CHECK, sentence)
+        yield StoreFinding("unused label", CHECK, sentence)
 
 
-def _empty(store: ReportedStore) -> Iterator[Finding]:
+def _empty(store: ReportedStore) -> Iterator[StoreFinding]:
     labelled, found = _labelled(store), []
     for label in store.labels:
         having = _having(store, label)
@@ -104,7 +104,7 @@ def _empty(store: ReportedStore) -> Iterator[Finding]:
     yield from finding("empty label", CHECK, sentence, volumes)
 
 
-def _tiny(store: ReportedStore) -> Iterator[Finding]:
+def _tiny(store: ReportedStore) -> Iterator[StoreFinding]:
     found = []
     for label in store.labels:
         having = [one for one in _having(store, label) if _is_tiny(one, label.id)]
@@ -118,7 +118,7 @@ def _is_tiny(one: ReportedVolume, label: int) -> bool:
     return one.labels[label].voxels < FEWEST_VOXELS
 
 
-def _sizes(store: ReportedStore) -> Iterator[Finding]:
+def _sizes(store: ReportedStore) -> Iterator[StoreFinding]:
     found = []
     for label in store.labels:
         for group in store.groups:
@@ -133,7 +133,7 @@ def _sizes(store: ReportedStore) -> Iterator[Finding]:
     yield from finding("label volume", CHECK, sentence, volumes_found)
 
 
-def _cuts(store: ReportedStore) -> Iterator[Finding]:
+def _cuts(store: ReportedStore) -> Iterator[StoreFinding]:
     """Sides that cut a label in many volumes are noted once: the structure is larger than the image."""
     found: list[tuple[ReportedVolume, str]] = []
     usual: list[str] = []
@@ -150,11 +150,13 @@ def _cuts(store: ReportedStore) -> Iterator[Finding]:
     sentence = f"{number_of(len(volumes), 'volume')} with a label that the border of the image cuts"
     yield from finding("cut label", CHECK, sentence, volumes)
     if usual:
-        sentence = f"Larger than the image, so that volumes are those of the part in view: {listed(usual, _MOST_LISTED)}"
-        yield Finding("larger than the image", NOTE, sentence)
+        sentence = (
+            f"Larger than the image, so that volumes are those of the part in view: {listed(usual, _MOST_LISTED)}"
+        )
+        yield StoreFinding("larger than the image", NOTE, sentence)
 
 
-def _specks(store: ReportedStore) -> Iterator[Finding]:
+def _specks(store: ReportedStore) -> Iterator[StoreFinding]:
     found = []
     for one in store.volumes:
         counts = {label.name: one.labels[label.id].specks for label in store.labels if label.id in one.labels}
@@ -164,7 +166,7 @@ def _specks(store: ReportedStore) -> Iterator[Finding]:
     yield from finding("specks", CHECK, sentence, found)
 
 
-def _sides(store: ReportedStore, pair: SidePair) -> Iterator[Finding]:
+def _sides(store: ReportedStore, pair: SidePair) -> Iterator[StoreFinding]:
     found, judged_ones = [], 0
     for one in store.volumes:
         if one.measured is None or not ({pair.left, pair.right} & one.labels.keys()):
@@ -181,7 +183,7 @@ def _sides(store: ReportedStore, pair: SidePair) -> Iterator[Finding]:
     yield from finding("left and right", BAD, f"{pair.name}: left and right are on the wrong side, {reason}", found)
 
 
-def kinds_of_volumes(findings: Sequence[Finding]) -> dict[int, list[str]]:
+def kinds_of_volumes(findings: Sequence[StoreFinding]) -> dict[int, list[str]]:
     """Number of a volume -> kinds of the findings about it, without notes."""
     pairs = [(place.number, one.kind) for one in findings if one.level != NOTE for place in one.places]
     found = grouped([pair for pair in pairs if pair[0] is not None], lambda pair: pair[0])

@@ -75,10 +75,14 @@ def measured_volume(store: Store) -> MeasuredVolume:
         DataError: an array is lost or damaged.
     """
     (record,) = store.volumes
-    image_zyx, mask_zyx, given = store.image(record.key), np.asarray(store.mask(record.key)), store.instances(record.key)
+    image_zyx, mask_zyx, given = (
+        store.image(record.key),
+        store.mask(record.key),
+        store.instances(record.key),
+    )
     low, typical, high = intensities(image_zyx)
-    labels = measured_labels(mask_zyx, record.geometry, record.instances_min_mm3, given)
-    sheet = contact_sheet(store, record, mask_zyx)
+    labels = labels_of_mask(mask_zyx, record.geometry, record.instances_min_mm3, given)
+    sheet = contact_sheet(store, record)
     return MeasuredVolume(low, typical, high, labels, tuple(block_means(image_zyx)), sheet)
 
 
@@ -98,7 +102,7 @@ def _percentile(counts: npt.NDArray[np.int64], percent: float) -> int:
     return int(np.searchsorted(np.cumsum(counts), percent / 100 * counts.sum()))
 
 
-def measured_labels(
+def labels_of_mask(
     mask_zyx: npt.NDArray[np.integer[Any]],
     geometry: Geometry,
     min_mm3: float | None = None,

@@ -12,7 +12,7 @@ from sam2ft.report.integrity import contact_sheet, measure
 from sam2ft.report.integrity import label_findings as of_labels
 from sam2ft.report.integrity import out_of_line as rule
 from sam2ft.report.integrity.cohort import SITES, ReportedStore
-from sam2ft.report.integrity.findings import BAD, CHECK, NOTE, Finding
+from sam2ft.report.integrity.findings import BAD, CHECK, NOTE, StoreFinding
 from sam2ft.report.page.rendering import content_security_policy, page_environment, page_script
 from sam2ft.report.plots.files import TEMPLATES
 
@@ -41,7 +41,7 @@ class IntegrityPage:
     """Everything on the page."""
 
     store: ReportedStore
-    findings: tuple[Finding, ...]
+    findings: tuple[StoreFinding, ...]
     digest: str
     """`records_digest` of the volumes that it shows."""
     generated: str
@@ -106,4 +106,4 @@ def render_integrity(page: IntegrityPage) -> str:
 
 def _short(value: float | None) -> str:
     """Three digits: `0.36`, `12.3`, `1230`."""
-    return "–" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"  # noqa: PLR2004
+    return "–" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"

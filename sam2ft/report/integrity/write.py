@@ -15,13 +15,14 @@ from sam2ft.data.store.index import REPORT_PAGE, read_index
 from sam2ft.data.store.store import Store, records_digest
 from sam2ft.report.integrity.cohort import SITES, ReportedStore, ReportedVolume
 from sam2ft.report.integrity.copies import same_images
-from sam2ft.report.integrity.findings import BAD, CHECK, NOTE, Finding, findings_of_volumes
+from sam2ft.report.integrity.findings import BAD, CHECK, NOTE, StoreFinding, findings_of_volumes
 from sam2ft.report.integrity.kept import KeptReport, read_kept, write_kept
 from sam2ft.report.integrity.label_findings import findings_of_copies, findings_of_labels
 from sam2ft.report.integrity.measure import MeasuredVolume, measured_volume
 from sam2ft.report.integrity.render import IntegrityPage, render_integrity
 
-Refused = Sequence[tuple[VolumeKey, str]]
+Refusals = Sequence[tuple[VolumeKey, str]]
+"""(volume, reason)."""
 Measuring = Callable[[int, int, str], None]
 """Called after each volume that was measured, with: number of measured ones, number of all, name."""
 # What could be the name of a file, a folder, or a text of a header.
@@ -29,8 +30,11 @@ _NAMES = re.compile(r"""[/\\"'`]|\w\.[A-Za-z]""")
 
 
 def write_integrity_report(
-    path: Path, refused: Refused | None = None, workers: int = 1, progress: Measuring | None = None
-) -> tuple[Finding, ...]:
+    path: Path,
+    refused: Refusals | None = None,
+    workers: int = 1,
+    progress: Measuring | None = None,
+) -> tuple[StoreFinding, ...]:
     """Write report.html of the store `path`, whole or not at all, and return its findings, the gravest first.
 
     Volumes that were measured for the last report and have the same content are not read again.
@@ -46,8 +50,9 @@ def write_integrity_report(
     store, kept = Store.open(path), read_kept(path)
     names = (read_index(path) or {}).get("names") or {}
     if refused is not None:
-        is_hashed = names.get("subject_id", "folder") != "folder"
-        kept = replace(kept, refused=[(f"{key.subject}/{key.volume}", shown_reason(why, is_hashed)) for key, why in refused])
+        hashed = names.get("subject_id", "folder") != "folder"
+        shown = [(f"{key.subject}/{key.volume}", shown_reason(why, hashed)) for key, why in refused]
+        kept = replace(kept, refused=shown)
     measured, problems = _measured(store, kept, workers, progress)
     volumes, site = _lines(store, measured, problems)
     reported = ReportedStore(store.name, store.anatomy, store.labels, volumes, site, store.given_modality, kept.refused)
@@ -65,15 +70,15 @@ def write_integrity_report(
     return findings
 
 
-def shown_reason(reason: str, is_hashed: bool) -> str:
+def shown_reason(reason: str, hashed: bool) -> str:
     """The reason of a refusal without the path of its file; without anything like a name where subjects have none.
 
     Args:
-        is_hashed: whether the names of subjects are replaced in this store: their folders must not be on the page.
+        hashed: whether the names of subjects are replaced in this store: their folders must not be on the page.
     """
     _, _, rest = reason.partition(": ")
     shown = " ".join((rest or reason).split())
-    if is_hashed and _NAMES.search(shown):
+    if hashed and _NAMES.search(shown):
         return "the reason names files, which this page must not: `prepare` shows it"
     return re.sub(r"(?<![\w.])(?:[^\s:;,()]*/)+(?=[^\s/])", "", shown)
 
@@ -121,7 +126,7 @@ def _problem(store: Store, key: VolumeKey) -> str:
 
 
 def _without_folder(error: DataError) -> str:
-    return " ".join(shown_reason(str(error), is_hashed=False).split())
+    return " ".join(shown_reason(str(error), hashed=False).split())
 
 
 def _lines(

@@ -37,7 +37,6 @@ from sam2ft.statistics.small_samples import FEW, TOO_SMALL, smallest_p
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-    from markupsafe import Markup
 
 # Modules of templates/js in this order: the first one holds the code that the others share.
 MODULES = ("page", "tables", "filters", "cases", "slices", "plots", "jumps", "copy", "print", "ready")
