@@ -118,9 +118,14 @@ def _spacings(store: ReportedStore) -> Iterator[StoreFinding]:
                 sentence = f"The {what} is mixed, {ends}: one model sees structures of different sizes in pixels"
                 yield StoreFinding("mixed grids", NOTE, sentence)
                 continue
-            found += [(group[at], _beside(values[at], result, "mm")) for at in result.outside]
+            found += [(group[at], _beside(values[at], result, " mm")) for at in result.outside]
         sentence = f"{_volumes(found)} out of line in {what}: check the headers, the subject, and the protocol"
         yield from finding(what, CHECK, sentence, found)
+
+
+def short_text(value: float | None) -> str:
+    """Three digits: `0.36`, `12.3`, `1230`; a dash for None."""
+    return "–" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
 def _at(group: Sequence[ReportedVolume]) -> str:
@@ -129,7 +134,7 @@ def _at(group: Sequence[ReportedVolume]) -> str:
 
 def _beside(value: float, result: Judged, unit: str) -> str:
     """A value beside the median of the others."""
-    return f"{value:.3g} {unit}, median {result.median:.3g}".replace(" ,", ",")
+    return f"{short_text(value)}{unit}, median {short_text(result.median)}"
 
 
 def _orientations(store: ReportedStore) -> Iterator[StoreFinding]:

@@ -59,7 +59,7 @@ def findings_of_copies(store: ReportedStore, same: Sequence[SameImage]) -> Itera
         yield from finding("same image", level, sentence, found)
     pairs = [found for found in near_images(store.volumes) if not of_one_image(*found[:2])]
     near = [(one, f"and {other.name}, correlation {value:.5f}") for one, other, value in pairs]
-    sentence = f"{number_of(len(near), 'pair')} of subjects with nearly the same image: a copy, with noise added?"
+    sentence = f"{number_of(len(near), 'pair')} of subjects with nearly the same image, as a copy with noise has it"
     yield from finding("near copy", CHECK, sentence, near)
     masks = [pair for pair in same_masks(store.volumes) if not of_one_image(*pair)]
     equal = "mask is" if len(masks) == 1 else "masks are"

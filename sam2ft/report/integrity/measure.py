@@ -4,15 +4,17 @@ They depend on the content of the volume alone (`VolumeRecord.digest`), and so a
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sam2ft.core.errors import DataError
 from sam2ft.core.geometry import Geometry
 from sam2ft.data.store.likeness import block_means
-from sam2ft.data.store.store import IMAGE_LEVELS, Store
+from sam2ft.data.store.store import IMAGE_LEVELS, Store, VolumeRecord
 from sam2ft.metrics.instances import mask_instances
 from sam2ft.report.integrity.contact_sheet import ContactSheet, contact_sheet
 
@@ -83,7 +85,15 @@ def measured_volume(store: Store) -> MeasuredVolume:
     low, typical, high = intensities(image_zyx)
     labels = labels_of_mask(mask_zyx, record.geometry, record.instances_min_mm3, given)
     sheet = contact_sheet(store, record)
-    return MeasuredVolume(low, typical, high, labels, tuple(block_means(image_zyx)), sheet)
+    return MeasuredVolume(low, typical, high, labels, _means(record, image_zyx), sheet)
+
+
+def _means(record: VolumeRecord, image_zyx: npt.NDArray[np.uint16]) -> tuple[int, ...]:
+    """Those of its record, which they take long to compute again; of the image where the record is lost or older."""
+    with suppress(DataError):
+        if found := record.stored.get("block_means"):
+            return tuple(found)
+    return tuple(block_means(image_zyx))
 
 
 def intensities(image_zyx: npt.NDArray[np.uint16]) -> tuple[int, int, int]:

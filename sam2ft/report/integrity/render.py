@@ -12,7 +12,7 @@ from sam2ft.report.integrity import contact_sheet, measure
 from sam2ft.report.integrity import label_findings as of_labels
 from sam2ft.report.integrity import out_of_line as rule
 from sam2ft.report.integrity.cohort import SITES, ReportedStore
-from sam2ft.report.integrity.findings import BAD, CHECK, NOTE, StoreFinding
+from sam2ft.report.integrity.findings import BAD, CHECK, NOTE, StoreFinding, short_text
 from sam2ft.report.page.rendering import content_security_policy, page_environment, page_script
 from sam2ft.report.plots.files import TEMPLATES
 
@@ -21,6 +21,8 @@ MOST_COLUMNS = 8
 """With more labels than this their volumes stand in one column."""
 MOST_NAMED = 12
 """Volumes that a finding names before the others are folded away."""
+MOST_FOLDED = 300
+"""Volumes that it names at all; the lines of the table say it of all."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +85,16 @@ def render_integrity(page: IntegrityPage) -> str:
     """The page as HTML text: every value is escaped, nothing is loaded from anywhere."""
     from markupsafe import Markup
 
-    environment = page_environment({"number_of": number_of, "number": number_text, "short": _short})
+    environment = page_environment({"number_of": number_of, "number": number_text, "short": short_text})
     style, script = (TEMPLATES / "report.css").read_text("utf-8"), page_script(MODULES_OF_PAGE)
     return environment.get_template("integrity.html.j2").render(
         page=page,
         store=page.store,
+        labels=page.labels,
         kinds=of_labels.kinds_of_volumes(page.findings),
         levels=((BAD, "Will make numbers wrong"), (CHECK, "To look at"), (NOTE, "Good to know")),
         MOST_NAMED=MOST_NAMED,
+        MOST_FOLDED=MOST_FOLDED,
         in_columns=len(page.store.labels) <= MOST_COLUMNS,
         rule=rule,
         sites=SITES,
@@ -102,8 +106,3 @@ def render_integrity(page: IntegrityPage) -> str:
         style=Markup(style),  # noqa: S704  # nosec B704 (part of sam2ft, without "</")
         script=Markup(script),  # noqa: S704  # nosec B704
     )
-
-
-def _short(value: float | None) -> str:
-    """Three digits: `0.36`, `12.3`, `1230`."""
-    return "–" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,12 @@ def shown_reason(reason: str, hashed: bool) -> str:
     """
     _, _, rest = reason.partition(": ")
     shown = " ".join((rest or reason).split())
-    if hashed and _NAMES.search(shown):
-        return "the reason names files, which this page must not: `prepare` shows it"
-    return re.sub(r"(?<![\w.])(?:[^\s:;,()]*/)+(?=[^\s/])", "", shown)
+    if not hashed:
+        return re.sub(r"(?<![\w.])(?:[^\s:;,()]*/)+(?=[^\s/])", "", shown)
+    # Clause by clause: a name with blanks would leave its first words.
+    clauses = re.split(r"(?<=[;:,(])\s*|\s*(?=\()", shown)
+    safe = " ".join(takewhile(lambda clause: not _NAMES.search(clause), clauses)).rstrip(" ;:,(")
+    return f"{safe} (the rest names files: prepare shows it)".strip() if safe != shown else shown
 
 
 def _measured(

@@ -103,9 +103,7 @@ def test_every_planted_failure_is_found_in_its_subject_and_nowhere_else(tmp_path
         assert detail in next(iter(found[kind].values()))
 
 
-def copies_by_later_name(
-    found: dict[str, dict[str, str]], expected: dict[str, set[str]]
-) -> dict[str, dict[str, str]]:
+def copies_by_later_name(found: dict[str, dict[str, str]], expected: dict[str, set[str]]) -> dict[str, dict[str, str]]:
     """A copy is named at one of both volumes, and the other one is in the detail."""
     changed = dict(found)
     for kind in ("same image", "near copy", "same mask"):
