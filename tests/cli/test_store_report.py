@@ -148,8 +148,9 @@ def test_the_page_names_subjects_as_the_store_does_and_no_folders(raw: Path, how
     (raw / "dataset.yaml").write_text(DATASET + f"subject_id: {how}\n")
     (raw / "dicom" / SUBJECTS[0] / "003.dcm").unlink()
     (raw / "masks" / f"{SUBJECTS[1]}.nii.gz").unlink()
-    with pytest.raises(IncompleteError):
+    with pytest.raises(IncompleteError) as shown:
         prepared()
+    assert SUBJECTS[1] in str(shown.value)
     texts = [(raw / "store" / name).read_text() for name in ("report.html", "report.json")]
     stored = Store.open(raw / "store").volumes
     assert all(record.key.subject in texts[0] for record in stored)
@@ -169,6 +170,8 @@ def test_an_option_that_does_nothing_beside_report_is_refused(
     with pytest.raises(SystemExit):
         report(monkeypatch, "--report", "store", *option)
     assert f"--report takes --workers alone, not {option[0]}" in capfd.readouterr().err
+    prepared()
+    assert report(monkeypatch, "--report", "store", "--workers", "2") == 0
 
 
 def test_a_folder_without_a_store_is_refused(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -171,3 +171,11 @@ excused(
     "wait until the file system works again",
     "use the sam2ft that wrote it",
 )
+
+# The integrity report of a store.
+excused("no remedy", "{} that will make numbers wrong, {} to look at", "Will make numbers wrong")
+excused(
+    "judgement",
+    "check the headers, the subject, and the protocol",
+    "check the values under labels of the dataset file",
+)
