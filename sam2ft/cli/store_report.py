@@ -42,7 +42,7 @@ def written_report(store: Path, refused: Refused | None, workers: int, show: Sho
 
     findings = write_integrity_report(store, refused, workers, show)
     bad, check = (sum(one.level == level for one in findings) for level in ("bad", "check"))
-    found = f"{bad} that will make numbers wrong, {check} to look at" if bad or check else "none to look at"
+    found = f"{bad} to mend, {check} to look at" if bad or check else "none to look at"
     return f"{page_of_store(store)}: findings: {found}"
 
 

@@ -173,7 +173,6 @@ excused(
 )
 
 # The integrity report of a store.
-excused("no remedy", "{} that will make numbers wrong, {} to look at", "Will make numbers wrong")
 excused(
     "judgement",
     "check the headers, the subject, and the protocol",

@@ -11,7 +11,7 @@ from sam2ft.report.integrity.cohort import ReportedStore, ReportedVolume
 from sam2ft.report.integrity.out_of_line import INTENSITY, SPACING, Judged, judged, judged_signed
 
 BAD, CHECK, NOTE = "bad", "check", "note"
-"""Levels: numbers will be wrong; somebody should look; good to know."""
+"""Levels: it is wrong; somebody should look; good to know."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def findings_of_volumes(store: ReportedStore) -> Iterator[StoreFinding]:
         places = tuple(FoundAt(name, None, reason) for name, reason in store.refused)
         yield StoreFinding("refused", BAD, f"{_volumes(places)} refused by the last preparation", places)
     damaged = [(one, one.problem) for one in store.volumes if one.problem]
-    yield from finding("not readable", BAD, f"{_volumes(damaged)} not readable, and not measured here", damaged)
+    yield from finding("not readable", BAD, f"{_volumes(damaged)} damaged or not readable", damaged)
     yield from _several_splits(store)
     yield from _burned_in(store)
     yield from _modalities(store)

@@ -92,7 +92,7 @@ def render_integrity(page: IntegrityPage) -> str:
         store=page.store,
         labels=page.labels,
         kinds=of_labels.kinds_of_volumes(page.findings),
-        levels=((BAD, "Will make numbers wrong"), (CHECK, "To look at"), (NOTE, "Good to know")),
+        levels=((BAD, "To mend"), (CHECK, "To look at"), (NOTE, "Good to know")),
         MOST_NAMED=MOST_NAMED,
         MOST_FOLDED=MOST_FOLDED,
         in_columns=len(page.store.labels) <= MOST_COLUMNS,

@@ -10,11 +10,13 @@ import pytest
 
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey
-from sam2ft.data.store.store import Store, array_path
-from sam2ft.data.store.writer import PreparedVolume
-from sam2ft.report.integrity.findings import NOTE, StoreFinding
+from sam2ft.data.store.index import array_path
+from sam2ft.data.store.store import Store, VolumeRecord
+from sam2ft.data.store.writer import PreparedVolume, StoreWriter
+from sam2ft.report.integrity.cohort import ReportedStore, ReportedVolume
+from sam2ft.report.integrity.findings import NOTE, StoreFinding, findings_of_volumes
 from sam2ft.report.integrity.write import write_integrity_report
-from tests.report.integrity.conftest import AXIAL, SHAPE, SPACING, cohort, stored, with_mask
+from tests.report.integrity.conftest import AXIAL, LABELS, SHAPE, SPACING, cohort, stored, with_mask
 
 Plant = Callable[[PreparedVolume, PreparedVolume], PreparedVolume]
 """(a volume, another one) -> the volume with the failure."""
@@ -185,3 +187,46 @@ def test_refused_volumes_stay_on_the_page_until_the_next_preparation(clean: Stor
     assert again == {"refused": {"s77/t1": "1 missing slice between 3 and 5"}}
     assert "/home/me" not in (clean.path / "report.html").read_text()
     assert shown(write_integrity_report(clean.path, [])) == {}
+
+
+@pytest.mark.parametrize("name", ["site", "Center", "scanner"])
+def test_each_site_is_judged_by_itself(tmp_path: Path, name: str) -> None:
+    volumes = cohort(20, seed=6)
+    sites = {one.key: {name: "north" if number % 2 else "south"} for number, one in enumerate(volumes)}
+    other = on_grid(4, 1.8, 1.5)
+    volumes = [other(one, one) if sites[one.key][name] == "north" else one for one in volumes]
+    # On the grid of the other site it is out of line in its own.
+    volumes[5] = replace(volumes[5], geometry=AXIAL)
+    writer = StoreWriter(tmp_path / "sites", "abdomen", "", LABELS, 1, covariates=(sites, (name,)))
+    for volume in volumes:
+        writer.write(volume, source="test")
+    writer.finish([one.key for one in volumes], {one.key.subject: "train" for one in volumes})
+    found = shown(write_integrity_report(tmp_path / "sites"))
+    assert found == {"pixel size": {"s05/t1": "1.34 mm, median 1.64"}}
+    assert f">{name}" in (tmp_path / "sites" / "report.html").read_text()
+
+
+def test_without_sites_two_grids_are_mixed_and_a_note(tmp_path: Path) -> None:
+    volumes = cohort(10, seed=6)
+    volumes[:4] = [on_grid(4, 1.8, 1.5)(one, one) for one in volumes[:4]]
+    found = write_integrity_report(stored(tmp_path, volumes).path)
+    assert shown(found) == {}
+    assert [one.sentence for one in found if one.kind == "mixed grids"] == [
+        "The pixel size is mixed, 1.34 to 1.64 mm: one model sees structures of different sizes in pixels"
+    ]
+
+
+def test_series_of_another_name_are_compared_among_themselves(tmp_path: Path) -> None:
+    volumes = cohort(9, seed=7)
+    bright = [replace(one, window=(0.0, 9000.0), key=replace(one.key, volume="t2")) for one in cohort(9, seed=8)]
+    assert shown(write_integrity_report(stored(tmp_path, [*volumes, *bright]).path)) == {}
+
+
+def test_a_subject_in_several_splits_is_found() -> None:
+    record = VolumeRecord(VolumeKey("d", "a", "x"), "train", AXIAL, "1", {}, {}, Path(), "a__x")
+    other = replace(record, key=VolumeKey("d", "a", "y"), split="test")
+    lines = [ReportedVolume(number, one, {}, None) for number, one in enumerate((record, other), start=1)]
+    store = ReportedStore("d", "", LABELS, lines)
+    (one,) = (one for one in findings_of_volumes(store) if one.kind == "several splits")
+    assert [place.name for place in one.places] == ["a/x", "a/y"]
+    assert one.sentence.startswith("1 subject in several splits")
