@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sam2ft.cli.store_report import Refused, page_of_store, refuse_beside_report, report_or_note, written_report
 from sam2ft.core.command import run_command
 from sam2ft.core.digests.verified_files import write_sealed_json
 from sam2ft.core.errors import DataError, IncompleteError
@@ -27,9 +26,11 @@ from sam2ft.data.prepare.outcomes import (
     VolumeOutcome,
     refused_lines,
 )
+from sam2ft.report.integrity.told import Refused, page_of_store, report_or_note, written_report
 
 # Behind a phantom is no person: the same cohort gives the same store, hashes of UIDs included.
 _PHANTOM_KEY = bytes(range(32))
+_NOT_BESIDE_REPORT = ("out", "spacing", "prune", "verify", "upgrade", "yes", "json", "max_volume_gb")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -145,7 +146,9 @@ def main() -> int:
         phantom_check(given.spacing, as_json=given.json)
         return 0
     if given.report is not None:
-        refuse_beside_report(arguments, given)
+        for name in _NOT_BESIDE_REPORT:
+            if getattr(given, name) not in (None, False):
+                arguments.error(f"--report takes --workers alone, not --{name.replace('_', '-')}")
         _report_on(given.report, None, given.workers, written_report)
         print(page_of_store(given.report))
         return 0

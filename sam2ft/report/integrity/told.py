@@ -1,6 +1,5 @@
-"""The integrity report as `prepare` writes it: after a preparation, or by itself."""
+"""The integrity report as `prepare` writes it, and what it tells: after a preparation a failure is a note. No NumPy."""
 
-import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,14 +13,6 @@ Show = Callable[[int, int, str], None] | None
 
 # Whatever is wrong with the page, the store is whole.
 _NO_PAGE = (ArithmeticError, AttributeError, DataError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
-_NOT_BESIDE = ("out", "spacing", "prune", "verify", "upgrade", "yes", "json", "max_volume_gb")
-
-
-def refuse_beside_report(arguments: argparse.ArgumentParser, given: argparse.Namespace) -> None:
-    """End with a message where an option is given that does nothing beside --report."""
-    for name in _NOT_BESIDE:
-        if getattr(given, name) not in (None, False):
-            arguments.error(f"--report takes --workers alone, not --{name.replace('_', '-')}")
 
 
 def page_of_store(store: Path) -> Path:
