@@ -1,4 +1,4 @@
-"""Prepare a store from raw images or a phantom cohort, or check the biomarkers on a voxel grid (--phantom-check)."""
+"""Prepare a store from raw images or a phantom cohort, report on one, or check the biomarkers on a grid."""
 
 import argparse
 import math
@@ -26,9 +26,11 @@ from sam2ft.data.prepare.outcomes import (
     VolumeOutcome,
     refused_lines,
 )
+from sam2ft.report.integrity.told import Refused, page_of_store, report_or_note, written_report
 
 # Behind a phantom is no person: the same cohort gives the same store, hashes of UIDs included.
 _PHANTOM_KEY = bytes(range(32))
+_NOT_BESIDE_REPORT = ("out", "spacing", "prune", "verify", "upgrade", "yes", "json", "max_volume_gb")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,16 +39,7 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         epilog="volumes that are finished and unchanged are not prepared again; exit code 3: some are refused or gone",
     )
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        "dataset", type=Path, nargs="?", help="dataset file, such as experiments/datasets/oai_knee.yaml"
-    )
-    source.add_argument("--phantom", choices=("knee", "spine"), help="make a cohort whose biomarkers are known")
-    source.add_argument(
-        "--phantom-check",
-        action="store_true",
-        help="measure solids of known size on the grid of --spacing and print the bias of each biomarker; no store",
-    )
+    _add_sources(parser)
     parser.add_argument("--out", type=Path, metavar="STORE", help="folder of the store")
     parser.add_argument(
         "--workers", type=_count, default=1, metavar="N", help="parallel processes, which share the volumes"
@@ -80,6 +73,25 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the phantom cohort (default: 0)")
     _add_limits(parser)
     return parser
+
+
+def _add_sources(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "dataset", type=Path, nargs="?", help="dataset file, such as experiments/datasets/oai_knee.yaml"
+    )
+    source.add_argument("--phantom", choices=("knee", "spine"), help="make a cohort whose biomarkers are known")
+    source.add_argument(
+        "--phantom-check",
+        action="store_true",
+        help="measure solids of known size on the grid of --spacing and print the bias of each biomarker; no store",
+    )
+    source.add_argument(
+        "--report",
+        type=Path,
+        metavar="STORE",
+        help="write report.html of a prepared store again, and print its path; the store stays as it is",
+    )
 
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
@@ -132,6 +144,13 @@ def main() -> int:
         from sam2ft.phantom.biomarker_bias import phantom_check
 
         phantom_check(given.spacing, as_json=given.json)
+        return 0
+    if given.report is not None:
+        for name in _NOT_BESIDE_REPORT:
+            if getattr(given, name) not in (None, False):
+                arguments.error(f"--report takes --workers alone, not --{name.replace('_', '-')}")
+        _report_on(given.report, None, given.workers, written_report)
+        print(page_of_store(given.report))
         return 0
     if given.out is None:
         arguments.error("--out STORE is missing")
@@ -187,9 +206,22 @@ def prepare(
         upgrade, prune = _after(pause, options.upgrade), _after(pause, options.prune)
         summary = prepare_dataset(config, base, out, report, replace(options, upgrade=upgrade, prune=prune))
     print(_text(summary), file=sys.stderr)
-    if problems := [*_refused(summary), *_missing(summary)]:
+    problems = [*_refused(summary), *_missing(summary)]
+    refused = [(outcome.key, outcome.reason) for outcome in summary.refused]
+    try:
+        _report_on(summary.store, refused, options.workers, report_or_note)
+    except OSError:  # of the disk, which goes before what is incomplete
+        print(*problems, sep="\n", file=sys.stderr)
+        raise
+    if problems:
         raise IncompleteError("\n".join(problems))
     return summary
+
+
+def _report_on(store: Path, refused: Refused | None, workers: int, report: Callable[..., str]) -> None:
+    with _progress("measuring") as (show, _):
+        told = report(store, refused, workers, show if sys.stderr.isatty() else None)
+    print(told, file=sys.stderr)
 
 
 def _refused(summary: PrepareSummary) -> list[str]:

@@ -81,3 +81,12 @@ for clause, of, test in (
     ("export it as grey", "is a TIFF", GREY),
 ):
     executed_by(clause, of=of, test=test)
+
+# The integrity report of a store.
+REPORT = "tests/cli/test_store_report.py::"
+for clause, test in (
+    ("--report takes --workers alone, not --{}", "test_an_option_that_does_nothing_beside_report_is_refused"),
+    ("run sam2ft prepare --report {}", "test_a_page_that_cannot_be_made_is_a_note_and_the_store_is_whole"),
+    ("prepare shows it", "test_the_page_names_subjects_as_the_store_does_and_no_folders"),
+):
+    executed_by(clause, test=f"{REPORT}{test}")

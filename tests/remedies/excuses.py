@@ -171,3 +171,10 @@ excused(
     "wait until the file system works again",
     "use the sam2ft that wrote it",
 )
+
+# The integrity report of a store.
+excused(
+    "judgement",
+    "check the headers, the subject, and the protocol",
+    "check the values under labels of the dataset file",
+)

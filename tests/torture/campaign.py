@@ -13,7 +13,7 @@ from torture.shim.shim import Ended, Fault, Nursery
 # Of each attempt its own: an interrupted run has more of them.
 _OF_ATTEMPTS = re.compile(r"/logs/|/tensorboard/|/submissions/")
 # They hold the time at which they were made, or the digest of a file that does.
-_DATED = re.compile(r"\.pdf$|/index\.html$|/figures/digests\.json$")
+_DATED = re.compile(r"\.pdf$|/index\.html$|/report\.html$|/figures/digests\.json$")
 _TROUBLE = re.compile(r"Traceback|Exception ignored|Exception in thread|Error:")
 
 

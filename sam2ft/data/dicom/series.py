@@ -18,7 +18,7 @@ from sam2ft.core.geometry import Geometry
 from sam2ft.data.dicom.choice import chosen_stack
 from sam2ft.data.dicom.file import DicomImage
 from sam2ft.data.dicom.header import guarded, optional, text
-from sam2ft.data.dicom.modality import modality_fact
+from sam2ft.data.dicom.modality import burned_in_fact, modality_fact
 from sam2ft.data.dicom.pixels import common_scale, mapped_unit, stacked_signals
 from sam2ft.data.dicom.placement import Stack, evened, place
 from sam2ft.data.dicom.stacks import image_kinds
@@ -84,7 +84,10 @@ def read_series(
             fields,
             _subject_fields(stack.images[0].header, keep),
             notes=found,
-            facts=modality_fact(text(image.header, "Modality") for image in stack.images),
+            facts={
+                **modality_fact(text(image.header, "Modality") for image in stack.images),
+                **burned_in_fact(text(image.header, "BurnedInAnnotation") for image in stack.images),
+            },
             nearest_slices=nearest,
         )
 

@@ -25,6 +25,10 @@ NAMING = ("subject_id", "key_id")
 """Entries of `names` that say how subjects are named and UIDs hashed; also in every record, to make an index again."""
 METADATA_FOR_ML = "metadata_for_ml.json"
 METADATA_FOR_STATS = "metadata_for_stats.json"
+REPORT_PAGE = "report.html"
+"""The integrity report, which report/integrity writes."""
+REPORT_KEPT = "report.json"
+"""What it keeps for the next report."""
 
 
 def index_path(folder: Path) -> Path:

@@ -36,6 +36,8 @@ from sam2ft.data.store.index import (
     METADATA_FOR_STATS,
     NAMING,
     REMEDY,
+    REPORT_KEPT,
+    REPORT_PAGE,
     STORE_VERSION,
     OtherVersionError,
     array_path,
@@ -175,7 +177,8 @@ class StoreWriter:
 
     def _other_files(self) -> list[str]:
         own = [self.folder / name for name in (METADATA_FOR_ML, METADATA_FOR_STATS)]
-        names = {"volumes", "source", *(path.name for path in own), *(digest_file(path).name for path in own)}
+        names = {"volumes", "source", REPORT_PAGE, REPORT_KEPT, *(path.name for path in own)}
+        names |= {digest_file(path).name for path in own}
         return sorted(set(listed_names(self.folder)) - names)
 
     def is_finished(self, key: VolumeKey, source: str, *, verify: bool = False) -> bool:

@@ -1,14 +1,10 @@
 """Rendering of the HTML page with Jinja templates: one self-contained file without external references."""
 
 import functools
-import hashlib
-import re
-from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from sam2ft.config.schema.evaluation import protocol_headline
 from sam2ft.config.sweep.names import short_names
@@ -32,6 +28,7 @@ from sam2ft.report.comparison.number_text import (
     unit_text,
 )
 from sam2ft.report.page.content import ReportData, SliceCase
+from sam2ft.report.page.rendering import content_security_policy, page_environment, page_script
 from sam2ft.report.page.subjects import SubjectPage
 from sam2ft.report.page.volumes import places_of
 from sam2ft.report.plots.files import TEMPLATES, page_program
@@ -40,7 +37,6 @@ from sam2ft.statistics.small_samples import FEW, TOO_SMALL, smallest_p
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-    from markupsafe import Markup
 
 # Modules of templates/js in this order: the first one holds the code that the others share.
 MODULES = ("page", "tables", "filters", "cases", "slices", "plots", "jumps", "copy", "print", "ready")
@@ -126,17 +122,7 @@ def render_subject(
 
 @functools.cache
 def _environment() -> "Environment":
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= _filters()
-    return environment
+    return page_environment(_filters())
 
 
 def _filters() -> dict[str, Callable[..., object]]:
@@ -159,18 +145,12 @@ def _filters() -> dict[str, Callable[..., object]]:
         "ends": ends_text,
         "value": value_text,
         "short_value": short_value,
-        "link": link,
-        "breakable": breakable,
     }
 
 
 def scripts_of(data: ReportData, program: Callable[[], str] = page_program) -> list[str]:
     """Scripts of the page: the program that draws plots (if there are plots), and all modules of the page as one."""
-    modules = [(TEMPLATES / "js" / f"{name}.js").read_text("utf-8") for name in MODULES]
-    shared, *others = (
-        modules if data.plots else [text for name, text in zip(MODULES, modules, strict=True) if name != "plots"]
-    )
-    page = "\n".join(('"use strict";', "(() => {", shared, *(f"{{\n{text}}}" for text in others), "})();"))
+    page = page_script(name for name in MODULES if data.plots or name != "plots")
     return [program(), page] if data.plots else [page]
 
 
@@ -208,43 +188,6 @@ def first_cases(cases: Sequence[SliceCase]) -> Mapping[str, tuple[int, int]]:
     return {run: (place, counts[run]) for run, place in _first_places(runs).items()}
 
 
-def link(path: str) -> str:
-    """A relative path as a URL.
-
-    Raises:
-        ValueError: when the path is absolute or leaves the folder of the page.
-    """
-    parts = path.split("/")
-    if "\\" in path or any(part in ("", ".", "..") for part in parts):
-        raise ValueError(f"{path!r} is not a path below the page's folder")
-    return "./" + "/".join(quote(part, safe="") for part in parts)
-
-
-def breakable(name: str) -> "Markup":
-    """A name with optional line breaks (`<wbr>`) after commas, underscores and dots, not within a number."""
-    from markupsafe import Markup
-
-    return Markup("<wbr>").join(re.split(r"(?<=[_,])|(?<=\.)(?![0-9])", name))
-
-
-def content_security_policy(style: str, scripts: Sequence[str]) -> str:
-    """Content security policy of the page: own style, scripts and images only.
-
-    `file:` is allowed because a page that is opened from disk has no origin to which 'self' could refer.
-    """
-    digests = " ".join(f"'{_digest(script)}'" for script in scripts) or "'none'"
-    return "; ".join(
-        (
-            "default-src 'none'",
-            f"style-src '{_digest(style)}'",
-            f"script-src {digests}",
-            "img-src 'self' file: data:",
-            "base-uri 'none'",
-            "form-action 'none'",
-        )
-    )
-
-
 def headline(comparison: Comparison) -> ComparisonRow | None:
     """Line of the best point for the top of the page; None without an evaluated best point."""
     of_best = (line for line in comparison.lines if line.point.run == comparison.best)
@@ -272,7 +215,3 @@ def scale_of(comparison: Comparison) -> Scale:
     scores = [line.scores[MAIN_MEASURE] for line in comparison.lines if MAIN_MEASURE in line.scores]
     ends = [end for score in scores for end in (score.mean, *(score.shown or ()))]
     return Scale(min(ends), max(ends)) if ends else Scale(0.0, 1.0)
-
-
-def _digest(text: str) -> str:
-    return "sha256-" + b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -19,7 +19,8 @@ from sam2ft.report.page.content import (
     SliceCase,
     label_sections,
 )
-from sam2ft.report.page.html import MODULES, TEMPLATES, link, render_page
+from sam2ft.report.page.html import MODULES, TEMPLATES, render_page
+from sam2ft.report.page.rendering import link
 from sam2ft.report.plots.files import page_program
 from sam2ft.report.plots.results import learning_plot
 from sam2ft.report.tables.coverage import Coverage, CoveredRun

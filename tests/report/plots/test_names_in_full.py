@@ -13,7 +13,7 @@ from sam2ft.report.comparison.compare import ComparedEvaluation, PointRun, Score
 from sam2ft.report.comparison.effects import main_effects
 from sam2ft.report.comparison.number_text import decimals, signed
 from sam2ft.report.page.content import LabelScores, SubjectScores
-from sam2ft.report.page.html import breakable
+from sam2ft.report.page.rendering import breakable
 from sam2ft.report.plots.agreement_plots import agreement_plots
 from sam2ft.report.plots.effect_plots import _places, effect_plots, parallel_plot
 from sam2ft.report.plots.files import pdf_of, plot_files

@@ -1,0 +1,152 @@
+"""Writing the integrity report of a store: report.html, from its records and arrays."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+from sam2ft.core.errors import DataError
+from sam2ft.core.files import write_text
+from sam2ft.core.keys import VolumeKey
+from sam2ft.core.parallel import parallel_map
+from sam2ft.data.store.index import REPORT_PAGE, read_index
+from sam2ft.data.store.store import Store, records_digest
+from sam2ft.report.integrity.cohort import SITES, ReportedStore, ReportedVolume
+from sam2ft.report.integrity.copies import same_images
+from sam2ft.report.integrity.findings import BAD, CHECK, NOTE, StoreFinding, findings_of_volumes
+from sam2ft.report.integrity.kept import KeptReport, read_kept, write_kept
+from sam2ft.report.integrity.label_findings import findings_of_copies, findings_of_labels
+from sam2ft.report.integrity.measure import MeasuredVolume, measured_volume
+from sam2ft.report.integrity.render import IntegrityPage, render_integrity
+
+Refusals = Sequence[tuple[VolumeKey, str]]
+"""(volume, reason)."""
+Measuring = Callable[[int, int, str], None]
+"""Called after each volume that was measured, with: number of measured ones, number of all, name."""
+# What could be the name of a file, a folder, or a text of a header.
+_NAMES = re.compile(r"""[/\\"'`]|\w\.[A-Za-z]""")
+
+
+def write_integrity_report(
+    path: Path,
+    refused: Refusals | None = None,
+    workers: int = 1,
+    progress: Measuring | None = None,
+) -> tuple[StoreFinding, ...]:
+    """Write report.html of the store `path`, whole or not at all, and return its findings, the gravest first.
+
+    Volumes that were measured for the last report and have the same content are not read again.
+
+    Args:
+        refused: volumes that this preparation refused, and the reasons; None: those of the last preparation.
+        workers: number of processes that measure.
+
+    Raises:
+        DataError: there is no store, or its index is damaged.
+        OSError: the page cannot be written.
+    """
+    store, kept = Store.open(path), read_kept(path)
+    names = (read_index(path) or {}).get("names") or {}
+    if refused is not None:
+        hashed = names.get("subject_id", "folder") != "folder"
+        shown = [(f"{key.subject}/{key.volume}", shown_reason(why, hashed)) for key, why in refused]
+        kept = replace(kept, refused=shown)
+    measured, problems = _measured(store, kept, workers, progress)
+    volumes, site = _lines(store, measured, problems)
+    reported = ReportedStore(store.name, store.anatomy, store.labels, volumes, site, store.given_modality, kept.refused)
+    found = [*findings_of_volumes(reported), *findings_of_labels(reported)]
+    found += findings_of_copies(reported, same_images(store, volumes))
+    findings = tuple(sorted(found, key=lambda one: (BAD, CHECK, NOTE).index(one.level)))
+    page = IntegrityPage(
+        store=reported,
+        findings=findings,
+        digest=records_digest(store.volumes),
+        generated=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+    )
+    write_text(path / REPORT_PAGE, render_integrity(page))
+    write_kept(path, replace(kept, measured=measured), (record.digest for record in store.volumes))
+    return findings
+
+
+def shown_reason(reason: str, hashed: bool) -> str:
+    """The reason of a refusal without the path of its file; without anything like a name where subjects have none.
+
+    Args:
+        hashed: whether the names of subjects are replaced in this store: their folders must not be on the page.
+    """
+    _, _, rest = reason.partition(": ")
+    shown = " ".join((rest or reason).split())
+    if not hashed:
+        return re.sub(r"(?<![\w.])(?:[^\s:;,()]*/)+(?=[^\s/])", "", shown)
+    # Clause by clause: a name with blanks would leave its first words.
+    clauses = re.split(r"(?<=[;:,(])\s*|\s*(?=\()", shown)
+    safe = " ".join(takewhile(lambda clause: not _NAMES.search(clause), clauses)).rstrip(" ;:,(")
+    return f"{safe} (the rest names files: prepare shows it)".strip() if safe != shown else shown
+
+
+def _measured(
+    store: Store, kept: KeptReport, workers: int, progress: Measuring | None
+) -> tuple[dict[str, MeasuredVolume], dict[str, str]]:
+    """(digest -> numbers of a volume; digest -> why a volume cannot be read)."""
+    digests = dict.fromkeys(record.digest for record in store.volumes)
+    measured = {digest: kept.measured[digest] for digest in digests if digest in kept.measured}
+    problems: dict[str, str] = {}
+    of_digest = {record.digest: record for record in store.volumes if record.digest not in measured}
+    alone = [replace(store, volumes=(record,), covariates={}) for record in of_digest.values()]
+    for number, (one, result) in enumerate(zip(alone, parallel_map(_measure, alone, workers), strict=True), start=1):
+        (record,) = one.volumes
+        if isinstance(result, str):
+            problems[record.digest] = result
+        else:
+            measured[record.digest] = result
+        if progress is not None:
+            progress(number, len(alone), str(record.key))
+    # Kept numbers do not say that the arrays are still there.
+    for record in store.volumes:
+        if record.digest not in problems and (problem := _problem(store, record.key)):
+            problems[record.digest] = problem
+    return {digest: one for digest, one in measured.items() if digest not in problems}, problems
+
+
+def _measure(store: Store) -> MeasuredVolume | str:
+    """The numbers of the only volume of `store`, or why its arrays cannot be read."""
+    try:
+        return measured_volume(store)
+    except DataError as error:
+        return _without_folder(error)
+
+
+def _problem(store: Store, key: VolumeKey) -> str:
+    try:
+        store.image(key)
+        store.mask(key)
+        store.instances(key)
+    except DataError as error:
+        return _without_folder(error)
+    return ""
+
+
+def _without_folder(error: DataError) -> str:
+    return " ".join(shown_reason(str(error), hashed=False).split())
+
+
+def _lines(
+    store: Store, measured: dict[str, MeasuredVolume], problems: dict[str, str]
+) -> tuple[list[ReportedVolume], str]:
+    """(the lines of the report, name of the covariate that holds the site)."""
+    names = {name.lower(): name for values in store.covariates.values() for name in values}
+    site = next((names[name] for name in SITES if name in names), "")
+    lines = []
+    for number, record in enumerate(store.volumes, start=1):
+        stored: Any = {}
+        problem = problems.get(record.digest, "")
+        try:
+            stored = record.stored
+        except DataError as error:
+            problem = problem or _without_folder(error)
+        value = store.covariates.get(record.key, {}).get(site, "")
+        lines.append(ReportedVolume(number, record, stored, measured.get(record.digest), problem, value))
+    return lines, site
