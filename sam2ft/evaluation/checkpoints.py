@@ -1,6 +1,6 @@
 """Evaluation of any checkpoint: best.pt of a run (with the settings of the run as defaults) or a foreign checkpoint."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,8 @@ class CheckpointRequest:
     overrides: tuple[str, ...] = ()
     """`key=value` texts of --set (and of options that are short forms of it)."""
     out: Path | None = None
+    fold: int | None = None
+    """Fold of every store; None: that of the run."""
 
 
 def evaluate_checkpoint(request: CheckpointRequest, stop: StopRequest | None = None) -> EvalOutcome:
@@ -120,9 +122,21 @@ def _experiment(request: CheckpointRequest, layout: RunLayout | None, like: Expe
         changes += [("dataset", plain_values(like.dataset)), ("eval", plain_values(like.eval))]
         changes.append(("datamodule.metric", plain_values(like.datamodule.metric)))
     elif request.data:
-        changes.append(("dataset", {Store.open(path).name: {"store": str(path)} for path in request.data}))
+        changes.append(("dataset", _given_stores(request.data, tree)))
+    if request.fold is not None:
+        names = overridden(tree, [(key, value, SET) for key, value in changes]).value["dataset"]
+        changes += [(f"dataset.{name}.fold", request.fold) for name in names]
     changes += parse_overrides(request.overrides)
     return checked(Experiment, overridden(tree, [(key, value, SET) for key, value in changes]))
+
+
+def _given_stores(paths: Sequence[Path], tree: Tree) -> dict[str, Any]:
+    """`dataset:` of the stores of --data. A dataset of the run keeps its fold: in another one are subjects that it
+    was trained on."""
+    of_run = tree.value.get("dataset", {})
+    folds = {name: source["fold"] for name, source in of_run.items() if source.get("fold") is not None}
+    names = {Store.open(path).name: str(path) for path in paths}
+    return {name: {"store": path, **({"fold": folds[name]} if name in folds else {})} for name, path in names.items()}
 
 
 def _foreign_settings(request: CheckpointRequest) -> dict[str, Any]:

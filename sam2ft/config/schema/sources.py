@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from sam2ft.config.schema.arguments import shown_value
 from sam2ft.config.schema.base import ReadOnlyDict, Section, plain, problem, problems
@@ -23,6 +23,11 @@ _USED_BY = {
     "suffix": ("bids",),
     "entities": ("bids",),
 }
+
+
+FoldChoice = Annotated[int, Field(ge=0)] | Literal["all"] | None
+"""Number of a fold, or all of them."""
+ALL_FOLDS: Final = "all"
 
 
 def is_table(text: str) -> bool:
@@ -44,10 +49,10 @@ class SourceLayout(Section):
         None, "JSON file with the lists training, validation and test of MONAI and the Medical Segmentation Decathlon"
     )
     bids: Path | None = plain(None, "folder of a BIDS dataset whose masks are below its derivatives/")
-    fold: int | None = plain(
+    fold: FoldChoice = plain(
         None,
-        "fold that is the validation set: of splits_final.json (nnunet), or of the items with this fold (datalist)",
-        ge=0,
+        "fold that is the validation set: of splits_final.json (nnunet), or of the items with this fold (datalist); "
+        "all: the store holds every one, and an experiment chooses",
     )
     splits: Path | None = plain(
         None, "splits_final.json of nnunet; null: the one in its folder, or in nnUNet_preprocessed beside nnUNet_raw"

@@ -3,6 +3,7 @@ split, and choice of the best point.
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -184,6 +185,8 @@ def choose_best(points: Sequence[PointRun]) -> tuple[str | None, str]:
     if len({(point.monitor, point.mode) for point in candidates}) > 1:
         monitors = ", ".join(sorted({point.monitor for point in candidates}))
         return None, f"points watch different validation values ({monitors}), so none is called the best"
+    if len({_folds(point) for point in candidates}) > 1:
+        return _best_over_folds(candidates)
     sign = 1.0 if candidates[0].mode == "min" else -1.0
     best = min(candidates, key=lambda point: (sign * float(point.validation or 0.0), point.index))
     extreme = "lowest" if best.mode == "min" else "highest"
@@ -191,6 +194,37 @@ def choose_best(points: Sequence[PointRun]) -> tuple[str | None, str]:
         best.run,
         f"{extreme} {best.monitor} among {len(candidates)} of {len(trained)} points; the test split had no part in it",
     )
+
+
+def _best_over_folds(candidates: Sequence[PointRun]) -> tuple[str | None, str]:
+    """As `choose_best` where the fold is swept: values of different folds are of different subjects, so that settings
+    are compared by their means over all folds. The first point of the best setting stands for it."""
+    settings = grouped(candidates, _without_folds)
+    folds = {_folds(point) for point in candidates}
+    whole = [of for of in settings.values() if {_folds(point) for point in of} == folds]
+    if not whole:
+        return None, "no setting has finished on every fold, so none is called the best"
+    sign = 1.0 if candidates[0].mode == "min" else -1.0
+    best = min(whole, key=lambda of: sign * math.fsum(float(point.validation or 0.0) for point in of) / len(of))
+    extreme, monitor = "lowest" if best[0].mode == "min" else "highest", best[0].monitor
+    among = f"{extreme} mean {monitor} over {len(folds)} folds among {len(whole)} of {len(settings)} settings; "
+    only = f"its mean {monitor} is over {len(folds)} folds, and no other setting was tried; "
+    shown = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in _folds(best[0]))
+    return best[0].run, f"{among if len(settings) > 1 else only}{shown} stands for it; the test split had no part in it"
+
+
+def _without_folds(point: PointRun) -> tuple[str, ...]:
+    return tuple(f"{key}={value_text(value)}" for key, value in point.overrides if not is_fold(key))
+
+
+def is_fold(key: str) -> bool:
+    """Whether a key of a sweep is the fold of a dataset."""
+    return re.fullmatch(r"dataset\.[^.]+\.fold", key) is not None
+
+
+def _folds(point: PointRun) -> tuple[tuple[str, object], ...]:
+    """The folds that the sweep chose for a point; null is fold 0."""
+    return tuple((key, value or 0) for key, value in point.overrides if is_fold(key))
 
 
 def _lines(point: PointRun, own_rows: Sequence[Row], baseline_rows: Sequence[Row]) -> list[ComparisonRow]:
