@@ -202,13 +202,14 @@ def _predictions(given: argparse.Namespace) -> int:
     split, workers = given.split or "test", given.workers or 1
     return _show_scored(
         score_store(
-            *(given.predictions, given.data[0]),
+            given.predictions,
+            given.data[0],
             split=split,
             fold=given.fold,
             out=given.out,
             scoring=scoring,
             workers=workers,
-        )  # fmt: skip
+        )
     )
 
 

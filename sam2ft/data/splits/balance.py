@@ -36,7 +36,7 @@ def balance_table(
         name, group_of = group
         pairs = {(part, group_of.get(subject) or f"alone {subject}") for subject, part in part_of.items()}
         rows.append((f"groups of {name}", _counts([part for part, _ in pairs], parts)))
-    return _lines([("", _headings(parts)), *[(name, [*map(str, counts)]) for name, counts in rows]])
+    return _lines([("balance", _headings(parts)), *[(name, [*map(str, counts)]) for name, counts in rows]])
 
 
 def share_note(part_of: Mapping[str, Part], shares: Mapping[Part, float], group: Grouped | None) -> list[str]:
@@ -45,8 +45,9 @@ def share_note(part_of: Mapping[str, Part], shares: Mapping[Part, float], group:
     wanted = {part: len(part_of) * share / total for part, share in shares.items()}
     if all(abs(counts[part] - size) < 2 for part, size in wanted.items()):
         return []
-    found = ", ".join(f"{_word(part)} {counts[part]}" for part in shares)
-    asked = ", ".join(f"{size:.3g}" for size in wanted.values())
+    shown = [part for part in shares if counts[part] or wanted[part]]
+    found = ", ".join(f"{_word(part)} {counts[part]}" for part in shown)
+    asked = ", ".join(f"{wanted[part]:.3g}" for part in shown)
     why = "subjects that were stored before keep their place"
     if group is not None:
         sizes = Counter(name for subject, name in group[1].items() if name is not None and subject in part_of)

@@ -63,8 +63,8 @@ def values_of(
     if several:
         notes.append(f"{key}: {name} differs between volumes of {listed(several, _SHOWN)}; that of the first counts")
     if missing := sorted(subject for subject, texts in given.items() if not texts):
-        what = "each is a group of its own" if alike else "they are a class of their own"
-        notes.append(f"{key}: {listed(missing, _SHOWN)} without a value of {name}; {what}")
+        what = "each is a group of its own" if alike else "counted as a class of their own"
+        notes.append(f"{key}: no value of {name}: {listed(missing, _SHOWN)}; {what}")
     return {subject: texts[0] if texts else None for subject, texts in given.items()}, notes
 
 

@@ -232,6 +232,8 @@ class Store:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{index_path(path)}: damaged ({error!r}); {REMEDY}") from None
+        except DataError as error:
+            raise DataError(f"{index_path(path)}: {error}; {REMEDY}") from None
 
     def of_fold(self, fold: int | None) -> "Store":
         """The store with the splits of one of its folds; None: as it is, with those of fold 0 if it has folds.

@@ -129,7 +129,12 @@ class Comparison:
     @cached_property
     def best_word(self) -> str:
         """What the best point is called: best only where no other trained point is above it on what was evaluated."""
-        trained = [line for line in self.lines if line.point.index is not None and MAIN_MEASURE in line.scores]
+        shown = next((line.point for line in self.lines if line.point.run == self.best), None)
+        trained = [
+            line
+            for line in self.lines
+            if line.point.index is not None and MAIN_MEASURE in line.scores and _is_rival(line.point, shown)
+        ]
         own = {line.evaluation.how: line.scores[MAIN_MEASURE].mean for line in trained if line.point.run == self.best}
         above = any(line.scores[MAIN_MEASURE].mean > own.get(line.evaluation.how, math.inf) for line in trained)
         return "chosen by validation" if above else "best"
@@ -207,10 +212,23 @@ def _best_over_folds(candidates: Sequence[PointRun]) -> tuple[str | None, str]:
     sign = 1.0 if candidates[0].mode == "min" else -1.0
     best = min(whole, key=lambda of: sign * math.fsum(float(point.validation or 0.0) for point in of) / len(of))
     extreme, monitor = "lowest" if best[0].mode == "min" else "highest", best[0].monitor
-    among = f"{extreme} mean {monitor} over {len(folds)} folds among {len(whole)} of {len(settings)} settings; "
-    only = f"its mean {monitor} is over {len(folds)} folds, and no other setting was tried; "
     shown = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in _folds(best[0]))
-    return best[0].run, f"{among if len(settings) > 1 else only}{shown} stands for it; the test split had no part in it"
+    mean = math.fsum(float(point.validation or 0.0) for point in best) / len(best)
+    over = f"mean {monitor} over {len(folds)} folds"
+    if len(settings) == 1:
+        return best[0].run, f"{shown} stands for the only setting ({over}: {mean:.4g})"
+    return best[0].run, (
+        f"{extreme} {over} among {len(whole)} of {len(settings)} settings, for which {shown} stands; the test split "
+        "had no part in it"
+    )
+
+
+def _is_rival(point: PointRun, shown: PointRun | None) -> bool:
+    """Whether a point of a sweep competes with the shown one: it is the same point, or of another setting and the same
+    folds, because points of one setting are its repetitions."""
+    if shown is None or point.run == shown.run:
+        return True
+    return _folds(point) == _folds(shown) and (not _folds(point) or _without_folds(point) != _without_folds(shown))
 
 
 def _without_folds(point: PointRun) -> tuple[str, ...]:
